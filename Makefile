@@ -1,0 +1,57 @@
+# Needs python3 (3.11 or later), make and a C compiler; everything else goes into .venv here.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.stamp
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+export RAY_USAGE_STATS_ENABLED := 0
+
+.PHONY: help setup test check long bench demo clean
+
+help:
+	@echo "make demo    see a race found, replayed and explained"
+	@echo "make test    ruff, mypy, lint-imports, pytest: what CI runs"
+	@echo "make check   the same without pytest"
+	@echo "make long    the tests that are too slow for 'make test'"
+	@echo "make bench   measure"
+	@echo "make setup   only build .venv (the others do that by themselves)"
+	@echo "make clean   remove .venv, caches and builds; runs/ stays"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "uvmp needs Python 3.11 or later; try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "== set-up: installing uvmp and its tools into $(VENV) (a minute or two)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --editable '.[dev]'
+	@touch $@
+
+check: $(STAMP)
+	@echo "== ruff"
+	@$(BIN)/ruff check .
+	@echo "== mypy"
+	@$(BIN)/mypy
+	@echo "== lint-imports"
+	@out=$$($(BIN)/lint-imports 2>&1) || { echo "$$out"; exit 1; }
+
+test: check
+	@echo "== pytest"
+	@$(BIN)/python -m pytest -q
+
+long: $(STAMP)
+	@echo "== pytest, the long tests"
+	@$(BIN)/python -m pytest -q -m long
+
+bench: $(STAMP)
+	@$(BIN)/python -m tests.bench
+
+demo: $(STAMP)
+	@$(BIN)/python -m cluster.demo
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find cluster nodes shared tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

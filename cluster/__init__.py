@@ -1,0 +1,1 @@
+"""Whatever sees more than one node: engines, exploration, replay, postmortem, the command."""

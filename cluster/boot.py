@@ -1,0 +1,61 @@
+"""Setup: from a scenario to the image that every execution starts from.
+
+A context `boot` on cpu0 initializes UVM, then performs the scenario's setup
+steps on behalf of its processes, with the pagedaemon and the swap pager at
+work, under the default schedule. What all nodes hold when that has come to
+rest is the image. The operations of setup have no numbers and no journal.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cluster.machine import Machine
+from cluster.sim import Sim
+from cluster.strategies import Stay
+from nodes.build import build_threads, process_table
+from nodes.cpu import Thread
+from shared.errors import UserMistake
+from shared.program import run_setup
+from shared.scenario import Scenario
+
+BOOT = "boot"
+
+
+def boot(scenario: Scenario) -> dict[str, Any]:
+    """The state of every node when setup is done, by node name, as plain data.
+
+    Raises: UserMistake - setup cannot be done (memory too small, a step fails).
+    """
+    threads = build_threads(scenario)
+    programs = {name: thread for name, thread in threads.items() if thread.home is not None}
+    procs = process_table(scenario)
+
+    def body() -> None:
+        run_setup(scenario, procs)
+
+    booter = Thread(BOOT, "cpu0", body)
+    machine = Machine(
+        scenario.without_errata(), {BOOT: booter, **{name: one for name, one in threads.items() if name not in programs}}
+    )
+    _put_to_sleep(machine, machine.threads)
+    sim = Sim(machine, None)
+    found = sim.execute(Stay())
+    if found is not None or booter.state != "finished":
+        why = found.text if found is not None else "it waits for ever" + (f" in {booter.function}" if booter.stack else "")
+        raise UserMistake(f"setup cannot be done on this machine: {why}", file=scenario.file, field="setup")
+    _put_to_sleep(machine, programs)
+    return machine.image()
+
+
+def _put_to_sleep(machine: Machine, threads: dict[str, Thread]) -> None:
+    """Contexts that start asleep are on their channels' queues from the beginning."""
+    for thread in threads.values():
+        if thread.starts_on is not None:
+            manager = machine.nodes[machine.route["sleep"](thread.starts_on)]
+            manager.admit(thread.name, "sleep", thread.starts_on, ("start", ""))
+
+
+def prepare(scenario: Scenario) -> tuple[Machine, dict[str, Any]]:
+    """The machine of a scenario and the image it starts from."""
+    return Machine(scenario), boot(scenario)

@@ -1,0 +1,53 @@
+"""A machine: the nodes that a scenario asks for, wired, with the contexts that run on them.
+
+Both engines build the same machine from the same scenario. Setup runs once, in
+`sim`; what it leaves behind is the *image*, one piece a node, from which every
+execution and every live run starts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nodes.build import build_node, build_threads, node_names, routes
+from nodes.cpu import Processor, Thread
+from nodes.lock_manager import LockManager
+from nodes.memory import Memory
+from nodes.mmu import Mmu
+from nodes.swap_pager import SwapPager
+from shared.scenario import Scenario
+
+
+class Machine:
+    """Nodes and contexts of one scenario.
+
+    Attributes:
+        nodes: every node by name.
+        threads: every context by name, in fixed context order.
+        processors: the nodes on which contexts run, in fixed order.
+        route: kind of operation -> which node admits it, given its target.
+    """
+
+    def __init__(self, scenario: Scenario, threads: dict[str, Thread] | None = None):
+        self.scenario = scenario
+        config = scenario.machine
+        self.threads = build_threads(scenario) if threads is None else threads
+        self.nodes = {name: build_node(name, config, self.threads) for name in node_names(config)}
+        nodes = self.nodes.values()
+        self.processors = [one for one in nodes if isinstance(one, Processor)]
+        self.memories = [one for one in nodes if isinstance(one, Memory)]
+        self.lock_managers = [one for one in nodes if isinstance(one, LockManager)]
+        self.mmu = next(one for one in nodes if isinstance(one, Mmu))
+        self.swap_pager = next(one for one in nodes if isinstance(one, SwapPager))
+        self.route = routes(config)
+
+    def reset(self) -> None:
+        """Every context and processor back to the state before its first operation."""
+        for processor in self.processors:
+            processor.reset()
+        for thread in self.threads.values():
+            thread.reset()
+
+    def image(self) -> dict[str, Any]:
+        """State of every node, as plain data."""
+        return {name: node.image() for name, node in self.nodes.items()}

@@ -1,0 +1,466 @@
+"""The deterministic engine: every node in one process, every context a greenlet.
+
+At a scheduling point the strategy picks who performs the next operation; where
+it goes on with the same context there is no switch at all. Nothing here knows
+UVM, and nothing imports Ray.
+
+Thinning: an access whose guard its context holds is no scheduling point, unless
+the field is *racy*: a hint, or seen unguarded in any execution so far (`racy`
+grows; exploration goes on with the larger set). A struct that only its creator
+has touched is private, and its accesses are no points either. Every access is
+an operation with a number all the same.
+
+Spl: an interrupt is offered at the next scheduling point after the level drops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from greenlet import getcurrent, greenlet
+
+from cluster.machine import Machine
+from cluster.strategies import Stay, Strategy, default
+from cluster.verdict import final_state, judge
+from nodes.build import alloc_shard
+from nodes.cpu import FINISHED, Processor, Thread, Tlb
+from nodes.node import Node
+from shared.errors import Finding, PortDead
+from shared.journal import Journal, operation_record
+from shared.messages import OPERATIONS, WAIT, Grant, KernelFinding, Wake
+from shared.port import Port, here
+from shared.race import RaceDetector
+from shared.struct import LOCK_SHIFT, FieldBase, Struct, lock_sleeps
+
+#: (context that ran, its operation number, "point" or "wait", context that goes on instead of the default one)
+Deviation = tuple[str, int, str, str]
+
+S = TypeVar("S", bound=Struct)
+
+
+class Sim(Port):
+    """One machine, run as often as wanted, each time from the same image.
+
+    Args:
+        machine: its nodes' state is replaced at every execution.
+        image: what `boot` gave; None while booting.
+        racy: keys of fields that are scheduling points although guarded; grows.
+        granularity: "guarded" (the thinning rule) or "access" (every access is a point).
+        max_steps: operations after which a run counts as making no progress.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        image: dict[str, Any] | None,
+        racy: set[str] | None = None,
+        granularity: str = "guarded",
+        max_steps: int = 200_000,
+    ):
+        scenario = machine.scenario
+        super().__init__(frozenset(scenario.errata), dict(scenario.detect), scenario.machine.page_size)
+        self.machine, self.image_ = machine, image
+        self.racy: set[str] = set() if racy is None else racy
+        self.every_access = granularity == "access"
+        self.max_steps = max_steps
+        self.route = {code: self._router(code) for code in OPERATIONS if OPERATIONS[code].node != "cpu"}
+        self.cpu_of = {name: one.cpu for name, one in machine.threads.items()}
+        self.processor_of = {one.name: processor for processor in machine.processors for one in processor.threads}
+        self.journals: dict[str, Journal] | None = None
+        self.strategy: Strategy = Stay()
+        self.hub: Any = None
+        self.pool: list[Any] = []
+        self.race: RaceDetector | None = None
+        self.heap: dict[int, list[Any]] = {}
+        self.booting = image is None
+
+    def _router(self, code: str) -> Callable[[int], Node]:
+        route, nodes = self.machine.route[code], self.machine.nodes
+        return lambda target: nodes[route(target)]
+
+    # -- one execution ---------------------------------------------------------
+
+    def execute(self, strategy: Strategy, record: bool = False, only: list[str] | None = None) -> Finding | None:
+        """Run the machine once, from its image to the end; returns the finding, if any.
+
+        Args:
+            record: keep journals (`self.journals`), and let the race detector see every access.
+            only: names of the contexts that exist in this execution (None: all).
+        """
+        self._restore()
+        self.strategy = strategy
+        strategy.new_execution()
+        self.journals = {name: Journal(name) for name in self.machine.nodes} if record else None
+        self.race = RaceDetector() if self.detect.get("race", "stop") != "off" and not self.booting else None
+        self.track_all = record
+        self.deviations: list[Deviation] = []
+        self.points = 0
+        self.steps = 0
+        self.last = -1
+        self.dirty = True
+        self.exist = frozenset(self.machine.threads if only is None else only)
+        self.crash: BaseException | None = None
+        here.port = self
+        self.hub = getcurrent()
+        first = self._pick(None)
+        if first is not None:
+            self._go(first)
+        if self.crash is None and self.finding is None and not self.booting:
+            self._verdicts()
+        self.dead = True
+        for one in self.machine.threads.values():
+            if one.glet is not None:
+                one.glet.throw(PortDead)
+        if self.crash is not None:
+            raise self.crash
+        return self.finding
+
+    def _verdicts(self) -> None:
+        """Nobody can go on: what does the whole machine look like?"""
+        state = final_state(self.machine)
+        for found in judge(state, self.detect):
+            if self.detect.get(found.detector, "stop") == "note":
+                self.notes.append(found)
+            elif self.finding is None:
+                self.finding = found
+
+    def _restore(self) -> None:
+        self.machine.reset()
+        if self.image_ is not None:
+            for name, node in self.machine.nodes.items():
+                node.load_image(self.image_[name])
+        heap: dict[int, list[Any]] = {}
+        for memory in self.machine.memories:
+            heap.update(memory.heap)
+        frames = self.machine.memories[0].frames
+        for memory in self.machine.memories:  # one address space; only numbering is per shard
+            memory.heap = heap
+            if memory is not self.machine.memories[0]:
+                for number in range(memory.shard, len(frames), memory.shards):
+                    frames[number] = memory.frames[number]
+                memory.frames = frames
+        self.heap = heap
+        self.dead = False
+        self.finding = None
+        self.notes, self.sites, self.counters = [], {}, {}
+        self.cur = None
+
+    # -- scheduling ------------------------------------------------------------
+
+    def _pick(self, current: Thread | None) -> Thread | None:
+        """Ask the strategy who goes on; `current` is None if the context that ran cannot.
+
+        Returns: None if nobody can.
+        """
+        if self.dirty:
+            able = [one for processor in self.machine.processors for one in processor.choices() if one.name in self.exist]
+            if len(able) > 1:
+                able.sort(key=_order)
+            self.enabled = able
+            self.dirty = False
+        enabled = self.enabled
+        if not enabled:
+            return None
+        self.points += 1
+        if current is not None and current not in enabled:
+            current = None
+        self.at_point = current is not None
+        one = self.strategy.pick(enabled, current)
+        if one is not current:
+            if one is not default(enabled, current, self.last):
+                self.deviations.append((*self.key(), one.name))
+            self.last = one.order
+        return one
+
+    def key(self) -> tuple[str, int, str]:
+        """Where the schedule is: the context that ran, its operation number, and whether it could go on."""
+        ran = self.cur
+        return (ran.name, ran.n, "point" if self.at_point else "wait") if ran is not None else ("", 0, "wait")
+
+    def point(self) -> None:
+        if self.dead:
+            raise PortDead
+        current = self.cur
+        if not self.dirty and len(self.enabled) == 1 and self.enabled[0] is current:
+            self.points += 1
+            return
+        one = self._pick(current)
+        if one is not current:
+            self._go(one)
+
+    def _begin(self, one: Thread) -> None:
+        """Give `one` its CPU, if it has not got it."""
+        processor = self.processor_of[one.name]
+        takes = processor.takes(one)
+        self.cur = one
+        if takes == "run":
+            processor.run(one)
+            self._local(one, processor, "run")
+            self.dirty = True
+        elif takes == "intr":
+            message, under, at = processor.intr(one)
+            self._local(one, processor, "intr", message, under, at)
+            self.dirty = True
+
+    def _go(self, one: Thread | None) -> None:
+        """Go on with `one` (None: the run is over); returns when the calling context may go on."""
+        if one is None:
+            self.hub.switch()
+        else:
+            self._begin(one)
+            if one.glet is None:
+                one.glet = self.pool.pop() if self.pool else greenlet(self._work, self.hub)
+                one.glet.switch(one)
+            elif one.glet is not getcurrent():
+                one.glet.switch()
+        if self.dead and getcurrent() is not self.hub:
+            raise PortDead
+
+    def _work(self, thread: Thread) -> None:
+        """A pooled greenlet: runs the body of one context after another."""
+        me = getcurrent()
+        while True:
+            following = None
+            try:
+                thread.body()
+                self._ended(thread)
+                following = self._pick(None)
+            except PortDead:
+                pass
+            except BaseException as error:  # a bug of ours: let the caller of execute() see it
+                self.crash = error
+            thread.glet = None
+            if following is None:
+                self.pool.append(me)
+                thread = self.hub.switch()
+                continue
+            self._begin(following)
+            if following.glet is None:
+                following.glet, thread = me, following
+            else:
+                self.pool.append(me)
+                thread = following.glet.switch()
+
+    def _ended(self, thread: Thread) -> None:
+        """A context's body has returned."""
+        processor = self.processor_of[thread.name]
+        self.dirty = True
+        if thread.interrupt:
+            self._local(thread, processor, "iret")
+            processor.iret(thread)
+            return
+        self.check_end()
+        thread.state, thread.ready = FINISHED, False
+        processor.park(thread)
+
+    def _wait(self, ctx: Thread, code: str, target: int, park: bool) -> Any:
+        """Wait until granted or woken, keeping the CPU or (park) giving it up; returns the grant's value."""
+        ctx.waits = (code, target)
+        if park:
+            self.processor_of[ctx.name].park(ctx)
+        self.dirty = True
+        following = self._pick(ctx if ctx.ready else None)
+        if following is ctx:
+            self._begin(ctx)
+        else:
+            self._go(following)
+        ctx.waits = None
+        if self.race is not None:
+            self.race.resumed(ctx.cpu)
+        return ctx.value
+
+    # -- operations ------------------------------------------------------------
+
+    def _count(self, ctx: Thread) -> None:
+        ctx.n += 1
+        self.processor_of[ctx.name].k += 1
+        self.steps += 1
+        if self.steps > self.max_steps:
+            self.report("no-progress", f"no end after {self.max_steps} operations; {ctx.name} is in {ctx.function}")
+
+    def perform(self, code: str, target: int, args: tuple[Any, ...]) -> Any:
+        if self.dead:
+            raise PortDead
+        ctx: Thread = self.cur
+        self._count(ctx)
+        node = self.route[code](target)
+        if code == "sleep":
+            ctx.woken = False
+        try:
+            result = node.admit(ctx.name, code, target, args)
+        except KernelFinding as found:
+            self.report(found.kind, found.text, subject=found.subject)
+            return None
+        out, node.out = node.out, []
+        if self.journals is not None:
+            self._record(node.name, ctx, operation_record(code, target, args, result, out))
+        if self.race is not None:
+            self.race.operation(ctx.cpu, code, target, result, [self.cpu_of[one.ctx] for one in out])
+        if result is WAIT:
+            ctx.ready = False
+        if out:
+            self._deliver(out)
+        if result is WAIT:
+            park = OPERATIONS[code].sleeps or (OPERATIONS[code].target == "lock" and lock_sleeps(target))
+            if park:
+                self.check_sleep(code)
+            return self._wait(ctx, code, target, park)
+        return result
+
+    def _deliver(self, out: list[Any]) -> None:
+        threads = self.machine.threads
+        for delivery in out:
+            one = threads[delivery.ctx]
+            if isinstance(delivery, Grant):
+                one.value, one.ready = delivery.value, True
+            elif isinstance(delivery, Wake):
+                one.wake()
+            else:
+                self.processor_of[one.name].pending[one.name].append(delivery.message)
+        self.dirty = True
+
+    def _record(self, node: str, ctx: Thread, record: dict[str, Any]) -> None:
+        assert self.journals is not None
+        record["ctx"], record["n"], record["cpu"], record["k"] = ctx.name, ctx.n, ctx.cpu, self.processor_of[ctx.name].k
+        self.journals[node].add(record)
+
+    def _local(self, ctx: Thread, processor: Processor, code: str, *args: Any) -> None:
+        """An operation that the context's own CPU admits."""
+        self._count(ctx)
+        if self.journals is not None:
+            self._record(processor.name, ctx, operation_record(code, 0, args, None, []))
+        if self.race is not None and code in ("run", "intr"):
+            self.race.resumed(processor.name)
+
+    def record_event(self, event: str, **fields: Any) -> None:
+        if self.journals is not None:
+            ctx: Thread = self.cur
+            at = self.processor_of[ctx.name].k
+            self.journals[ctx.cpu].add({"event": event, "ctx": ctx.name, "n": ctx.n, "at": at, **fields})
+
+    def wait_for_wakeup(self) -> None:
+        ctx: Thread = self.cur
+        ctx.ready = ctx.woken
+        self._wait(ctx, "sleep", ctx.chan, park=True)
+
+    def userret(self) -> None:
+        ctx: Thread = self.cur
+        self._local(ctx, self.processor_of[ctx.name], "userret")
+        self._wait(ctx, "userret", 0, park=True)
+
+    def tlb(self) -> Tlb:
+        return self.processor_of[self.cur.name].tlb
+
+    def spl(self, level: int) -> int:
+        self.dirty = True
+        return super().spl(level)
+
+    # -- heap, with the thinning rule -------------------------------------------
+
+    def load(self, obj: Struct, field: FieldBase, slot: int) -> Any:
+        ctx: Thread = self.cur
+        self._access_point(ctx, obj, field, slot, False)
+        if self.journals is not None:
+            return self.perform("load", obj.id, (obj, field.name, slot))
+        if self.dead:
+            raise PortDead
+        self._count(ctx)
+        rec = self.heap.get(obj.id)
+        if rec is None or rec[0] != obj.gen:
+            return self._stale(obj)
+        return rec[slot]
+
+    def store(self, obj: Struct, field: FieldBase, slot: int, value: Any) -> None:
+        ctx: Thread = self.cur
+        self._access_point(ctx, obj, field, slot, True)
+        if self.journals is not None:
+            self.perform("store", obj.id, (obj, field.name, slot, value))
+            return
+        if self.dead:
+            raise PortDead
+        self._count(ctx)
+        rec = self.heap.get(obj.id)
+        if rec is None or rec[0] != obj.gen:
+            self._stale(obj)
+        else:
+            rec[slot] = value
+
+    def _stale(self, obj: Struct) -> Any:
+        """The handle is not good any more: let the node say so."""
+        try:
+            self.machine.memories[0].record(obj)
+        except KernelFinding as found:
+            self.report(found.kind, found.text, subject=found.subject)
+        return None
+
+    def _access_point(self, ctx: Thread, obj: Struct, field: FieldBase, slot: int, write: bool) -> None:
+        """A scheduling point, unless the thinning rule says that none is needed."""
+        rec = self.heap.get(obj.id)
+        private = rec is not None and rec[1] is ctx
+        if field.mode == "const":
+            if self.every_access:
+                self.point()
+            return
+        guarded = private or self._guarded(ctx, obj, field, write)
+        racy = field.hint or field.key in self.racy
+        if not private:
+            if rec is not None:
+                rec[1] = None
+            if not guarded and not racy:
+                self.racy.add(field.key)
+                racy = True
+        if self.every_access or not (guarded and (private or not racy)):
+            self.point()
+        if self.race is not None and (racy or self.track_all):
+            clash = self.race.access(ctx, obj, field, slot, write, guarded)
+            if clash is not None:
+                first, second = clash
+                self.report("data-race", second[0], subject=str(obj), story=(first, *second[1:]))
+
+    def _guarded(self, ctx: Thread, obj: Struct, field: FieldBase, write: bool) -> bool:
+        """Does the context hold what guards the field, in the mode that the access needs?"""
+        held = ctx.held
+        if field.own_lock >= 0:
+            entry = held.get(obj.id << LOCK_SHIFT | field.own_lock)
+            return entry is not None and (not write or entry[1] == "w")
+        for alternative in field.write if write else field.read:
+            for guard in alternative:
+                key = guard.key(self._peek, obj)
+                entry = None if key is None else held.get(key)
+                if entry is None or (write and entry[1] != "w"):
+                    break
+            else:
+                return True
+        return False
+
+    def _peek(self, obj: Struct, name: str) -> Any:
+        rec = self.heap.get(obj.id)
+        return None if rec is None else rec[type(obj).fields[name].slot]
+
+    def alloc(self, kind: type[S], length: int = 0) -> S:
+        ctx: Thread = self.cur
+        config = self.machine.scenario.machine
+        shard = self._boot_shard(kind) if self.booting else alloc_shard(ctx.name, ctx.n, config.memory_shards)
+        obj: S = self.op("alloc", shard, (kind.kind, length))
+        self.claim(obj)
+        return obj
+
+    def _boot_shard(self, kind: type[Struct]) -> int:
+        """While booting, structs of a kind are numbered 0, 1, 2 ... over all shards."""
+        shards = self.machine.memories
+        return min(range(len(shards)), key=lambda at: shards[at].next_index.get(kind.kind, at))
+
+    def renew(self, obj: S) -> S:
+        fresh = super().renew(obj)
+        self.claim(fresh)
+        return fresh
+
+    def claim(self, obj: Struct) -> None:
+        rec = self.heap.get(obj.id)
+        if rec is not None:
+            rec[1] = self.cur
+
+
+def _order(one: Thread) -> int:
+    return one.order

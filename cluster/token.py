@@ -1,0 +1,149 @@
+"""Schedule tokens: a found race in one pasteable line.
+
+    uvmp1.<scenario>.<digest>.<kernel>.<body>.<check>
+
+`digest` covers what the schedule is a schedule of (scenario, errata, machine,
+detectors), `kernel` the kernel's own source, so that a token is never replayed
+on something else unnoticed; `check` catches a slip of the clipboard. The body
+is the list of deviations from the default schedule (see cluster/strategies),
+each consumed once: (context that ran, its operation number, whether it could
+have gone on, context that went on instead).
+
+The set of racy fields is not covered: operation numbers count every access, so
+a token replays at any granularity.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import hashlib
+import re
+import zlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import msgpack
+
+import nodes
+import shared
+from cluster.sim import Deviation
+from shared.errors import UserMistake
+from shared.scenario import Scenario
+
+VERSION = "uvmp1"
+MAX_TOKEN = 4096
+_FORM = re.compile(r"uvmp1\.([A-Za-z0-9_-]{1,64})\.([0-9a-f]{8})\.([0-9a-f]{8})\.([A-Za-z0-9_-]*)\.([0-9a-f]{6})")
+
+
+@dataclass(frozen=True)
+class Token:
+    """A schedule and what it is a schedule of."""
+
+    scenario: str
+    digest: str
+    kernel: str
+    deviations: tuple[Deviation, ...]
+    fixed: bool = False
+
+    def __str__(self) -> str:
+        head = f"{VERSION}.{self.scenario}.{self.digest}.{self.kernel}.{_pack(self.deviations, self.fixed)}"
+        return f"{head}.{_check(head)}"
+
+
+def token_of(scenario: Scenario, deviations: list[Deviation]) -> Token:
+    """The token of a schedule of `scenario` on this kernel."""
+    return Token(scenario.id, scenario.digest(), kernel_version(), tuple(deviations), not scenario.errata)
+
+
+def parse(text: str) -> Token:
+    """Read a token; UserMistake says what is wrong with it."""
+    text = text.strip()
+    if len(text) > MAX_TOKEN:
+        raise UserMistake(f"this token has {len(text)} characters; the longest possible has {MAX_TOKEN}", field="TOKEN")
+    match = _FORM.fullmatch(text)
+    if match is None:
+        if text.startswith("uvmp") and not text.startswith(VERSION + "."):
+            raise UserMistake(f"a token of version {text.split('.')[0]}; this uvmp reads {VERSION}", field="TOKEN")
+        raise UserMistake("not a schedule token (uvmp1.SCENARIO.DIGEST.KERNEL.BODY.CHECK)", field="TOKEN")
+    scenario, digest, kernel, body, check = match.groups()
+    if _check(text.rsplit(".", 1)[0]) != check:
+        raise UserMistake("the token's checksum is wrong: a character is missing or changed", field="TOKEN")
+    deviations, fixed = _unpack(body)
+    return Token(scenario, digest, kernel, deviations, fixed)
+
+
+def refuse_mismatch(token: Token, scenario: Scenario) -> None:
+    """UserMistake unless the token is one of this scenario on this kernel."""
+    if token.kernel != kernel_version():
+        raise UserMistake(
+            f"the token was made on kernel {token.kernel}, this is kernel {kernel_version()}; --lenient replays it anyway",
+            field="TOKEN",
+        )
+    if token.digest != scenario.digest():
+        raise UserMistake(
+            f"the token was made for {token.scenario} as {token.digest}, here it is {scenario.digest()}"
+            " (other errata, detectors or machine); --lenient replays it anyway",
+            field="TOKEN",
+        )
+
+
+def _pack(deviations: tuple[Deviation, ...], fixed: bool) -> str:
+    names: list[str] = []
+    flat: list[int] = []
+    for ran, n, kind, to in deviations:
+        for name in (ran, to):
+            if name not in names:
+                names.append(name)
+        flat += [names.index(ran), n, int(kind == "point"), names.index(to)]
+    if not flat and not fixed:
+        return ""
+    data: bytes = msgpack.packb([int(fixed), "/".join(names), *flat])
+    small = zlib.compress(data, 9)
+    raw = b"z" + small if len(small) < len(data) else b"m" + data
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def _unpack(body: str) -> tuple[tuple[Deviation, ...], bool]:
+    if not body:
+        return (), False
+    try:
+        raw = base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
+        unzip = zlib.decompressobj()
+        data = unzip.decompress(raw[1:], 1 << 20) if raw[:1] == b"z" else raw[1:]
+        fixed, joined, *flat = msgpack.unpackb(data, max_array_len=1 << 16, max_str_len=1 << 12)
+        names = joined.split("/")
+        if len(flat) % 4 or not all(type(one) is int and one >= 0 for one in flat):
+            raise ValueError("not a list of deviations")
+        return tuple(
+            (names[flat[at]], flat[at + 1], "point" if flat[at + 2] else "wait", names[flat[at + 3]]) for at in range(0, len(flat), 4)
+        ), bool(fixed)
+    except (ValueError, TypeError, IndexError, AttributeError, zlib.error, msgpack.UnpackException) as wrong:
+        raise UserMistake(f"the token's body cannot be read ({wrong})", field="TOKEN") from None
+
+
+def _check(head: str) -> str:
+    return hashlib.sha256(head.encode()).hexdigest()[:6]
+
+
+@cache
+def kernel_version() -> str:
+    """8 hex digits over the code (not the comments) of everything that decides what an operation number means."""
+    total = hashlib.sha256()
+    root = Path(shared.__file__).parent
+    files = [*sorted((root / "uvm").glob("*.py")), *sorted((root / "locks").glob("*.py")), root / "program.py", root / "port.py"]
+    files += sorted(Path(nodes.__file__).parent.glob("*.py"))
+    for path in files:
+        if path.name != "actor.py":
+            total.update(_code(path.read_text(encoding="utf-8")).encode())
+    return total.hexdigest()[:8]
+
+
+def _code(source: str) -> str:
+    """A module's code without comments and docstrings, formatted in one way."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)

@@ -1,0 +1,182 @@
+"""What is wrong with a machine in which no context can go on.
+
+Works on plain data that any engine can collect: which contexts wait for what,
+who holds which lock, who sleeps where, and the kernel heap. It names the wait
+that explains the others: a lock whose holder will never release it, a cycle, a
+sleeper whom nobody is going to wake.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cluster.machine import Machine
+from nodes.swap_pager import CONTEXT
+from shared.errors import Finding
+from shared.invariants import Snapshot, check
+from shared.struct import channel_name, lock_name
+from shared.uvm.param import PG_BUSY
+from shared.uvm.structs import Page, uvm, uvmexp
+
+DAEMON = "pagedaemon"
+
+
+def final_state(machine: Machine) -> dict[str, Any]:
+    """The machine as plain data."""
+    return {
+        "contexts": [one.state_as_data() for one in machine.threads.values()],
+        "locks": [lock for manager in machine.lock_managers for lock in manager.table.state()["locks"]],
+        "images": {node.name: node.image() for node in (*machine.memories, machine.mmu, machine.swap_pager)},
+        "tlbs": {one.name: [one.tlb.pmap, list(one.tlb.entries.items())] for one in machine.processors},
+        "page_size": machine.scenario.machine.page_size,
+    }
+
+
+def judge(state: dict[str, Any], detect: dict[str, str]) -> list[Finding]:
+    """Findings about a machine at rest; the one that explains the others first."""
+    snapshot = snapshot_of(state)
+    found = [one for one in _stuck(state, snapshot) if detect.get(one.detector, "stop") != "off"]
+    if not found and detect.get("invariant", "stop") != "off":
+        found = check(snapshot)
+    return found
+
+
+def snapshot_of(state: dict[str, Any]) -> Snapshot:
+    """The heap, page tables and swap of a final state."""
+    heap: dict[int, list[Any]] = {}
+    frames: list[tuple[int, ...]] = []
+    pmaps: dict[int, dict[int, list[int]]] = {}
+    attrs: dict[int, list[int]] = {}
+    slots: dict[int, tuple[int, ...]] = {}
+    for name, image in state["images"].items():
+        if name.startswith("memory"):
+            for key, gen, *fields in image["heap"]:
+                heap[key] = [gen, None, *fields]
+            shard, shards = image["shard"]
+            frames = frames or [()] * len(image["frames"])
+            for number in range(shard, len(frames), shards):
+                frames[number] = tuple(image["frames"][number])
+        elif name == "mmu":
+            pmaps = {pmap: {vpn: pte for vpn, *pte in table} for pmap, table in image["pmaps"]}
+            attrs = {frame: attr for frame, *attr in image["attrs"]}
+        elif name == "swap_pager":
+            slots = {slot: tuple(words) for slot, words in image}
+    tlbs = {cpu: (pmap, dict(entries)) for cpu, (pmap, entries) in state["tlbs"].items()}
+    return Snapshot(heap, pmaps, attrs, slots, frames, tlbs, state["locks"], state["page_size"])
+
+
+def _stuck(state: dict[str, Any], snapshot: Snapshot) -> list[Finding]:
+    """Waits that will never end."""
+    contexts = {one["name"]: one for one in state["contexts"]}
+    holders = {key: held for key, held, _ in state["locks"]}
+    blocked = [one for one in state["contexts"] if _is_stuck(one)]
+    found = []
+    for one in blocked:
+        code, target = one["waits"]
+        if code in ("lock", "upgrade"):
+            found.append(_on_lock(one, target, holders.get(target, []), contexts, snapshot))
+        elif code == "sleep":
+            found.append(_asleep(one, target, snapshot))
+        else:
+            found.append(_finding(one, "deadlock", f"{one['name']} waits for ever for {code}({target})", "", ""))
+    story = [_words(one, holders, snapshot) for one in blocked]
+    rank = {"deadlock": 0, "spin-forever": 1, "lost-wakeup": 2}
+    found.sort(key=lambda one: rank[one.kind])
+    for finding in found:
+        finding.story = story
+    return found
+
+
+def _is_stuck(one: dict[str, Any]) -> bool:
+    """Is it waiting for something that should have come?"""
+    if one["finished"] or one["waits"] is None or one["n"] == 0:
+        return False
+    code, target = one["waits"]
+    if one["name"] == DAEMON and (code, target) == ("sleep", uvm.addressof("pagedaemon")):
+        return False
+    return not (one["name"] == CONTEXT and code == "io_next")
+
+
+def _on_lock(
+    one: dict[str, Any], key: int, held: list[list[str]], contexts: dict[str, dict[str, Any]], snapshot: Snapshot
+) -> Finding:
+    cycle = _cycle(one["name"], contexts, snapshot)
+    name = lock_name(key)
+    if not held:
+        return _finding(one, "lost-wakeup", f"{one['name']} waits for {name}, which is free", "", name)
+    holder, _, since = held[0]
+    if cycle:
+        return _finding(one, "deadlock", "deadlock: " + ", ".join(cycle), since, name)
+    other = contexts[holder]
+    doing = "has ended" if other["finished"] else "never releases it"
+    if holder == one["name"]:
+        text = f"{holder} spins for ever in {_fn(one)} on {name}, which it has held itself since {since}"
+    else:
+        text = f"{one['name']} spins for ever in {_fn(one)} on {name}, held by {holder} since {since}; {holder} {doing}"
+    return _finding(one, "spin-forever", text, since, name)
+
+
+def _cycle(start: str, contexts: dict[str, dict[str, Any]], snapshot: Snapshot) -> list[str]:
+    """The wait-for cycle through `start` in words; [] if there is none."""
+    holders = {key: held for key, held, _ in snapshot.locks}
+    path: list[str] = []
+    name = start
+    while name not in path:
+        one = contexts[name]
+        waits = one["waits"]
+        if one["finished"] or waits is None:
+            return []
+        if waits[0] in ("lock", "upgrade"):
+            held = [who for who, *_ in holders.get(waits[1], []) if who != name]
+            if not held:
+                return []
+            path.append(name)
+            name = held[0]
+        else:
+            return []
+    if name != start or len(path) < 2:
+        return []
+    words = []
+    for who in path:
+        key = contexts[who]["waits"][1]
+        words.append(f"{who} waits in {_fn(contexts[who])} for {lock_name(key)}, held by {holders[key][0][0]} since {holders[key][0][2]}")
+    return words
+
+
+def _asleep(one: dict[str, Any], chan: int, snapshot: Snapshot) -> Finding:
+    name = channel_name(chan)
+    fn = _fn(one)
+    if chan == uvmexp.addressof("free"):
+        free, reserve = snapshot.get(uvmexp, "free"), snapshot.get(uvmexp, "reserve_kernel")
+        if free > reserve:
+            text = f"{one['name']} sleeps in {fn} for free memory for ever, with {free} pages free"
+            return _finding(one, "lost-wakeup", text, fn, name)
+        text = f"{one['name']} sleeps in {fn} for free memory; {free} pages are free and nothing more can be freed"
+        return _finding(one, "deadlock", text, fn, name)
+    if name.startswith("page:") and "." not in name:
+        page = Page.at(chan >> 8 & 0xFFFFF)
+        flags = snapshot.get(page, "flags")
+        if flags & PG_BUSY:
+            tag = snapshot.get(page, "owner_tag")
+            return _finding(one, "deadlock", f"{one['name']} sleeps in {fn} on {name}, busy for ever ({tag})", fn, name)
+    return _finding(one, "lost-wakeup", f"{one['name']} sleeps in {fn} on {name}; nobody is going to wake it", fn, name)
+
+
+def _fn(one: dict[str, Any]) -> str:
+    return one["stack"][-1] if one["stack"] else "user mode"
+
+
+def _words(one: dict[str, Any], holders: dict[int, list[list[str]]], snapshot: Snapshot) -> str:
+    code, target = one["waits"]
+    if code in ("lock", "upgrade"):
+        held = "; ".join(f"held by {who} since {since}" for who, _, since in holders.get(target, [])) or "free"
+        return f"{one['name']} waits in {_fn(one)} for {lock_name(target)}, {held}"
+    if code == "sleep":
+        return f"{one['name']} sleeps in {_fn(one)} on {channel_name(target)}"
+    return f"{one['name']} waits in {_fn(one)} for {code}({target})"
+
+
+def _finding(one: dict[str, Any], kind: str, text: str, function: str, subject: str) -> Finding:
+    return Finding(
+        kind, text, one["name"], function or _fn(one), subject.split(".")[0], "deadlock", list(one["stack"]), list(one["held"])
+    )

@@ -1,0 +1,107 @@
+"""From a scenario to the nodes and contexts of its machine; the same in every engine and actor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from zlib import crc32
+
+from nodes.cpu import Processor, Thread, ipi_thread
+from nodes.lock_manager import LockManager
+from nodes.memory import Memory
+from nodes.mmu import Mmu
+from nodes.node import Node
+from nodes.pagedaemon import NAME as PAGEDAEMON
+from nodes.pagedaemon import pagedaemon_threads
+from nodes.swap_pager import CONTEXT, SwapPager, swap_io
+from shared.messages import OPERATIONS
+from shared.program import run_program
+from shared.scenario import MachineConfig, Scenario
+from shared.struct import INDEX_MASK, LOCK_SHIFT
+from shared.uvm.structs import Proc
+
+Route = Callable[[int], str]
+
+
+def process_table(scenario: Scenario) -> dict[str, Proc]:
+    """Process name -> its preallocated Proc, numbered in order of names."""
+    return {name: Proc.at(index) for index, name in enumerate(scenario.procs)}
+
+
+def build_threads(scenario: Scenario) -> dict[str, Thread]:
+    """Every context by name, in fixed context order: LWPs as the scenario has
+    them, the pagedaemon, interrupts, the swap pager's I/O."""
+    procs = process_table(scenario)
+    found = []
+    for lwp in scenario.lwps:
+        thread = Thread(lwp.name, f"cpu{lwp.cpu}", partial(run_program, lwp, procs))
+        thread.home = procs[lwp.proc]
+        thread.starts_on = procs[lwp.proc].address if lwp.forked else None
+        found.append(thread)
+    found += pagedaemon_threads()
+    found += [ipi_thread(f"cpu{number}") for number in range(scenario.machine.cpus)]
+    found.append(Thread(CONTEXT, "swap_pager", swap_io))
+    for order, thread in enumerate(found):
+        thread.order = order
+        thread.reset()
+    return {thread.name: thread for thread in found}
+
+
+def processor_names(config: MachineConfig) -> list[str]:
+    """Names of the nodes on which contexts run, in fixed order."""
+    return [*(f"cpu{number}" for number in range(config.cpus)), PAGEDAEMON, "swap_pager"]
+
+
+def shard_names(kind: str, shards: int) -> list[str]:
+    """Names of the shards of a kind of node."""
+    return [kind] if shards == 1 else [f"{kind}{shard}" for shard in range(shards)]
+
+
+def node_names(config: MachineConfig) -> list[str]:
+    """Names of all nodes of a machine."""
+    memories = shard_names("memory", config.memory_shards)
+    return [*processor_names(config), *memories, *shard_names("lock_manager", config.lock_manager_shards), "mmu"]
+
+
+def build_node(name: str, config: MachineConfig, threads: dict[str, Thread]) -> Node:
+    """One node of a machine."""
+    kind = name.rstrip("0123456789")
+    if name in shard_names("memory", config.memory_shards):
+        shard = int(name[len(kind) :] or 0)
+        return Memory(name, config.frames, config.page_size, shard, config.memory_shards)
+    if kind == "lock_manager":
+        return LockManager(name)
+    if kind == "mmu":
+        return Mmu(name, config.page_size)
+    mine = [one for one in threads.values() if one.cpu == name]
+    return SwapPager(name, config.page_size, mine) if name == "swap_pager" else Processor(name, mine)
+
+
+def routes(config: MachineConfig) -> dict[str, Route]:
+    """Kind of operation -> the name of the node that admits it, given its target.
+
+    A struct lives on the shard of its index, a frame on that of its number, a
+    lock and a sleep channel on that of the struct they are in. `alloc` has its
+    shard for a target.
+    """
+    memories = shard_names("memory", config.memory_shards)
+    locks = shard_names("lock_manager", config.lock_manager_shards)
+    by_target: dict[str, Route] = {
+        "memory": lambda target: memories[(target & INDEX_MASK) % len(memories)],
+        "lock": lambda key: locks[(key >> LOCK_SHIFT & INDEX_MASK) % len(locks)],
+        "chan": lambda chan: locks[(chan >> 8 & INDEX_MASK) % len(locks)],
+        "mmu": lambda target: "mmu",
+        "swap_pager": lambda target: "swap_pager",
+    }
+    if len(memories) == 1:
+        by_target["memory"] = lambda target: "memory"
+    if len(locks) == 1:
+        by_target["lock"] = by_target["chan"] = lambda target: "lock_manager"
+    return {
+        code: by_target[op.target if op.node == "lock_manager" else op.node] for code, op in OPERATIONS.items() if op.node != "cpu"
+    }
+
+
+def alloc_shard(ctx: str, n: int, shards: int) -> int:
+    """Which memory shard serves an allocation: a function of (context, operation number) alone."""
+    return (crc32(ctx.encode()) + n) % shards

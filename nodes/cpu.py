@@ -1,0 +1,186 @@
+"""A CPU: its LWPs, interrupts, interrupt priority level and TLB.
+
+One context runs on a CPU at a time. The kernel is not preemptive: an LWP keeps
+its CPU from the moment it enters the kernel until it sleeps, or returns to user
+mode (`userret`), where any runnable LWP of the CPU may be next (`run`).
+Interrupts nest by level, also over an LWP that spins for a lock or for the
+acknowledgement of a shootdown; otherwise shootdown itself would deadlock.
+
+A CPU admits what is delivered to it: an interrupt's record says which context
+it interrupted, and after which operation of that context.
+
+The pagedaemon and the swap pager's I/O run on processors of their own.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from nodes.node import Node
+from shared.port import SPL_IPI, Context, here
+
+RUNNING, BLOCKED, FINISHED = "running", "blocked", "finished"
+
+
+class Thread(Context):
+    """A context as its processor sees it.
+
+    Attributes:
+        body: what it runs from its first operation on.
+        interrupt: taken when a message is pending, not when scheduled.
+        starts_on: sleep channel on which it waits for its first run; None: runnable at once.
+        ready: not waiting for a grant or wakeup.
+        parked: has given up its CPU and needs `run` before it can go on.
+        waits: what it waits for, as (code, target), or None.
+        woken: its channel was woken since it queued on it, maybe before it gave up its CPU.
+        value: what the grant it waited for brought.
+        glet: the greenlet it runs on, while it has one.
+        home: handle of the process it is a thread of, or None.
+    """
+
+    __slots__ = ("body", "glet", "home", "interrupt", "order", "parked", "ready", "starts_on", "state", "value", "waits", "woken")
+
+    def __init__(self, name: str, cpu: str, body: Callable[[], None], level: int = 0, interrupt: bool = False):
+        self.body, self.interrupt = body, interrupt
+        self.starts_on: int | None = None
+        self.home: Any = None
+        self.order = 0
+        super().__init__(name, cpu, level)
+
+    def reset(self) -> None:
+        super().reset()
+        self.proc = self.home
+        self.ready = self.starts_on is None and not self.interrupt
+        self.parked = not self.interrupt
+        self.waits: tuple[str, int] | None = None if self.starts_on is None else ("sleep", self.starts_on)
+        self.value: Any = None
+        self.state = RUNNING
+        self.woken = False
+        self.glet: Any = None
+
+    def state_as_data(self) -> dict[str, Any]:
+        """What a verdict over the whole machine needs to know of this context."""
+        return {
+            "name": self.name, "n": self.n, "finished": self.state == FINISHED, "waits": self.waits,
+            "stack": list(self.stack), "held": self.held_as_text(), "interrupt": self.interrupt,
+        }  # fmt: skip
+
+    def wake(self) -> None:
+        """The channel it sleeps on, or is about to, was woken."""
+        self.woken = True
+        if self.parked:
+            self.ready = True
+
+
+class Tlb:
+    """A CPU's translations: virtual page number -> [frame, writable, modified] of one pmap."""
+
+    __slots__ = ("entries", "pmap")
+
+    def __init__(self) -> None:
+        self.pmap = 0
+        self.entries: dict[int, list[int]] = {}
+
+    def switch(self, pmap: int) -> None:
+        """Load another pmap: everything cached is flushed."""
+        self.pmap = pmap
+        self.entries.clear()
+
+    def flush(self, pages: list[list[int]]) -> None:
+        """Forget [pmap, vpn] pairs."""
+        for pmap, vpn in pages:
+            if pmap == self.pmap:
+                self.entries.pop(vpn, None)
+
+    def lookup(self, vpn: int, write: bool) -> int | None:
+        """The frame, if the access needs no walk (a first write does, to set M)."""
+        entry = self.entries.get(vpn)
+        if entry is None or (write and not (entry[1] and entry[2])):
+            return None
+        return entry[0]
+
+
+class Processor(Node):
+    """A node on which contexts run: a CPU, the pagedaemon's or the swap pager's.
+
+    Attributes:
+        current: the LWP that has the CPU, or None: idle.
+        nested: interrupts being served, innermost last.
+        pending: interrupts raised and not yet taken, with their messages.
+        k: number of operations performed on this CPU.
+    """
+
+    kind = "cpu"
+
+    def __init__(self, name: str, threads: list[Thread]):
+        super().__init__(name)
+        self.threads = threads
+        self.lwps = [one for one in threads if not one.interrupt]
+        self.interrupts = [one for one in threads if one.interrupt]
+        self.tlb = Tlb()
+        self.reset()
+
+    def reset(self) -> None:
+        """Back to the state before the first operation."""
+        self.current: Thread | None = None
+        self.nested: list[Thread] = []
+        self.pending: dict[str, deque[Any]] = {one.name: deque() for one in self.interrupts}
+        self.k = 0
+        self.tlb.switch(0)
+
+    def choices(self) -> list[Thread]:
+        """The contexts of which one may perform the next operation on this CPU."""
+        if self.nested:
+            top = self.nested[-1]
+            level, able = top.spl, [top] if top.ready else []
+        elif self.current is not None:
+            level, able = self.current.spl, [self.current] if self.current.ready else []
+        else:
+            level, able = 0, [one for one in self.lwps if one.ready]
+        for one in self.interrupts:
+            if self.pending[one.name] and one.level > level:
+                able.append(one)
+        return able
+
+    def takes(self, one: Thread) -> str | None:
+        """What must be recorded before `one` performs its next operation: run, intr or None."""
+        if one.interrupt:
+            return None if self.nested and self.nested[-1] is one else "intr"
+        return "run" if one.parked else None
+
+    def run(self, one: Thread) -> None:
+        """The CPU is given to an LWP."""
+        self.current, one.parked = one, False
+
+    def park(self, one: Thread) -> None:
+        """The LWP gives up the CPU."""
+        self.current, one.parked = None, True
+
+    def intr(self, one: Thread) -> tuple[Any, str, int]:
+        """Take a pending interrupt: (message, interrupted context, its operation number)."""
+        under = self.nested[-1] if self.nested else self.current
+        self.nested.append(one)
+        one.value, one.ready = self.pending[one.name].popleft(), True
+        return one.value, under.name if under else "", under.n if under else 0
+
+    def iret(self, one: Thread) -> None:
+        """The innermost interrupt is over."""
+        self.nested.pop()
+        one.ready = False
+
+
+def shootdown_ipi() -> None:
+    """What `cpuN.ipi` runs for each IPI: flush the pages named and acknowledge."""
+    port = here.port
+    number, pages = port.cur.value
+    port.enter("pmap_tlb_shootdown_ipi")
+    port.tlb().flush(pages)
+    port.op("pmap_ack", number, (port.cur.cpu,))
+    port.exit()
+
+
+def ipi_thread(cpu: str) -> Thread:
+    """The interrupt context that serves shootdowns on `cpu`."""
+    return Thread(f"{cpu}.ipi", cpu, shootdown_ipi, SPL_IPI, interrupt=True)

@@ -1,0 +1,99 @@
+"""The kernel heap and the page frames.
+
+A heap record is [generation, private owner, field 0, field 1, ...]; the second
+place belongs to the sim engine's thinning rule and is not part of the state.
+Generations make a use after free visible: a handle is only good for the life of
+the struct in which it was made. Frames are tuples of 64-bit words.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nodes.node import Node
+from shared.messages import KernelFinding
+from shared.struct import HEADER, INDEX_MASK, KIND_SHIFT, KINDS, Struct
+
+
+class Memory(Node):
+    """One shard of memory: structs and frames whose number is `shard` modulo `shards`.
+
+    Args:
+        frames: number of frames of the whole machine.
+        page_size: bytes per frame, a multiple of 8.
+    """
+
+    kind = "memory"
+
+    def __init__(self, name: str, frames: int, page_size: int, shard: int = 0, shards: int = 1):
+        super().__init__(name)
+        self.shard, self.shards = shard, shards
+        self.words = page_size // 8
+        self.heap: dict[int, list[Any]] = {}
+        self.next_index: dict[int, int] = {}
+        self.frames: list[tuple[int, ...]] = [(0,) * self.words] * frames
+
+    def record(self, obj: Struct) -> list[Any]:
+        """The struct's heap record, if the handle is still good."""
+        rec = self.heap.get(obj.id)
+        if rec is None or rec[0] != obj.gen:
+            what = "freed" if rec is None else f"recycled (generation {rec[0]}, handle of {obj.gen})"
+            raise KernelFinding("use-after-free", f"{obj} is used after it was {what}", str(obj))
+        return rec
+
+    def op_load(self, ctx: str, target: int, obj: Struct, field: str, slot: int) -> Any:
+        return self.record(obj)[slot]
+
+    def op_store(self, ctx: str, target: int, obj: Struct, field: str, slot: int, value: Any) -> None:
+        self.record(obj)[slot] = value
+
+    def op_alloc(self, ctx: str, target: int, kind: int, length: int) -> Struct:
+        index = self.next_index.get(kind, self.shard)
+        self.next_index[kind] = index + self.shards
+        obj: Struct = KINDS[kind].at(index)
+        self.heap[obj.id] = [0, None, *KINDS[kind].defaults, *([None] * length)]
+        return obj
+
+    def op_free(self, ctx: str, target: int, obj: Struct) -> None:
+        self.record(obj)
+        del self.heap[obj.id]
+
+    def op_renew(self, ctx: str, target: int, obj: Struct) -> int:
+        rec = self.record(obj)
+        gen: int = rec[0] + 1
+        self.heap[obj.id] = [gen, None, *type(obj).defaults]
+        return gen
+
+    def op_word_read(self, ctx: str, frame: int, offset: int) -> int:
+        return self.frames[frame][offset >> 3]
+
+    def op_word_write(self, ctx: str, frame: int, offset: int, value: int) -> None:
+        words = self.frames[frame]
+        at = offset >> 3
+        self.frames[frame] = (*words[:at], value, *words[at + 1 :])
+
+    def op_frame_zero(self, ctx: str, frame: int) -> None:
+        self.frames[frame] = (0,) * self.words
+
+    def op_frame_copy(self, ctx: str, frame: int, source: int) -> None:
+        self.frames[frame] = self.frames[source]
+
+    def op_frame_read(self, ctx: str, frame: int) -> tuple[int, ...]:
+        return self.frames[frame]
+
+    def op_frame_write(self, ctx: str, frame: int, words: tuple[int, ...]) -> None:
+        self.frames[frame] = tuple(words)
+
+    def image(self) -> Any:
+        heap = [[key, rec[0], *rec[HEADER:]] for key, rec in self.heap.items() if (key & INDEX_MASK) % self.shards == self.shard]
+        return {"heap": heap, "next": list(self.next_index.items()), "frames": list(self.frames), "shard": [self.shard, self.shards]}
+
+    def load_image(self, image: Any) -> None:
+        super().load_image(image)
+        self.heap = {key: [gen, None, *fields] for key, gen, *fields in image["heap"]}
+        self.next_index = dict(image["next"])
+        self.frames = [tuple(words) for words in image["frames"]]
+
+    @staticmethod
+    def kind_of(key: int) -> type[Struct]:
+        return KINDS[key >> KIND_SHIFT]

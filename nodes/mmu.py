@@ -1,0 +1,210 @@
+"""The node that owns the pmaps: page tables with R/M and wired bits, pv lists, shootdowns.
+
+An operation that takes away or narrows a translation, or clears a bit that a
+TLB may have cached, names in its answer the pages that the asking CPU has to
+flush, sends an IPI to every other CPU that may have cached one of them, and
+is answered WAIT until the last of these has acknowledged.
+
+Which CPUs may have cached a page is known exactly: only a walk fills a TLB.
+R and M of a removed mapping are kept per frame (UVM's pmap modules keep them in
+the pv head). Left out: pmap_kenter_pa, page-table pages as real pages.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nodes.node import Node
+from shared.messages import WAIT, Grant, Interrupt
+from shared.uvm.param import PMAP_WIRED, VM_FAULT_INVALID, VM_FAULT_PROTECT, VM_PROT_NONE, VM_PROT_READ, VM_PROT_WRITE
+
+FRAME, PROT, WIRED, REF, MOD = range(5)
+
+
+class Mmu(Node):
+    """All pmaps, or with shards those whose number is `shard` modulo `shards`.
+
+    Args:
+        page_size: bytes.
+    """
+
+    kind = "mmu"
+
+    def __init__(self, name: str, page_size: int):
+        super().__init__(name)
+        self.page_size = page_size
+        self.next_pmap = 1
+        self.pmaps: dict[int, dict[int, list[int]]] = {}
+        self.pv: dict[int, dict[tuple[int, int], None]] = {}
+        self.attrs: dict[int, list[int]] = {}
+        self.active: dict[str, int] = {}
+        self.cached: dict[tuple[int, int], dict[str, None]] = {}
+        self.next_shootdown = 1
+        self.shootdowns: dict[int, tuple[str, set[str], Any]] = {}
+
+    # -- life of a pmap ------------------------------------------------------
+
+    def op_pmap_create(self, ctx: str, target: int) -> int:
+        pmap = self.next_pmap
+        self.next_pmap += 1
+        self.pmaps[pmap] = {}
+        return pmap
+
+    def op_pmap_destroy(self, ctx: str, pmap: int) -> None:
+        del self.pmaps[pmap]
+
+    def op_pmap_activate(self, ctx: str, pmap: int, cpu: str) -> None:
+        """The CPU loads this pmap and flushes its TLB."""
+        self.active[cpu] = pmap
+        for cpus in self.cached.values():
+            cpus.pop(cpu, None)
+
+    # -- the hardware's walk -------------------------------------------------
+
+    def op_pmap_walk(self, ctx: str, pmap: int, vpn: int, write: int, cpu: str) -> list[int] | int:
+        """TLB refill: [frame, writable, modified], setting R (and M on a write), or the type of the fault."""
+        pte = self.pmaps[pmap].get(vpn)
+        if pte is None:
+            return VM_FAULT_INVALID
+        if not pte[PROT] & (VM_PROT_WRITE if write else VM_PROT_READ):
+            return VM_FAULT_PROTECT
+        pte[REF] = 1
+        if write:
+            pte[MOD] = 1
+        self.cached.setdefault((pmap, vpn), {})[cpu] = None
+        return [pte[FRAME], pte[PROT] & VM_PROT_WRITE, pte[MOD]]
+
+    # -- requests ------------------------------------------------------------
+
+    def op_pmap_enter(self, ctx: str, pmap: int, va: int, frame: int, prot: int, flags: int, cpu: str) -> Any:
+        table, vpn = self.pmaps[pmap], va // self.page_size
+        old = table.get(vpn)
+        stale = []
+        if old is not None:
+            if old[FRAME] != frame or old[PROT] & ~prot:
+                stale = [(pmap, vpn)]
+            if old[FRAME] != frame:
+                self._drop(pmap, vpn)
+                old = None
+        ref = int(bool(flags & (VM_PROT_READ | VM_PROT_WRITE))) | (old[REF] if old else 0)
+        mod = int(bool(flags & VM_PROT_WRITE)) | (old[MOD] if old else 0)
+        table[vpn] = [frame, prot, int(bool(flags & PMAP_WIRED)), ref, mod]
+        self.pv.setdefault(frame, {})[(pmap, vpn)] = None
+        return self._shoot(ctx, cpu, stale, 0)
+
+    def op_pmap_remove(self, ctx: str, pmap: int, start: int, end: int, cpu: str) -> Any:
+        stale = [(pmap, vpn) for vpn in sorted(self.pmaps[pmap]) if start <= vpn * self.page_size < end]
+        for _, vpn in stale:
+            self._drop(pmap, vpn)
+        return self._shoot(ctx, cpu, stale, None)
+
+    def op_pmap_protect(self, ctx: str, pmap: int, start: int, end: int, prot: int, cpu: str) -> Any:
+        if not prot & VM_PROT_READ:
+            return self.op_pmap_remove(ctx, pmap, start, end, cpu)
+        inside = [(pmap, vpn) for vpn in sorted(self.pmaps[pmap]) if start <= vpn * self.page_size < end]
+        return self._shoot(ctx, cpu, self._narrow(inside, prot), None)
+
+    def op_pmap_unwire(self, ctx: str, pmap: int, va: int) -> None:
+        pte = self.pmaps[pmap].get(va // self.page_size)
+        if pte is not None:
+            pte[WIRED] = 0
+
+    def op_pmap_extract(self, ctx: str, pmap: int, va: int) -> int | None:
+        pte = self.pmaps[pmap].get(va // self.page_size)
+        return None if pte is None else pte[FRAME]
+
+    def op_pmap_page_protect(self, ctx: str, frame: int, prot: int, cpu: str) -> Any:
+        mappings = list(self.pv.get(frame, ()))
+        if prot == VM_PROT_NONE:
+            for pmap, vpn in mappings:
+                self._drop(pmap, vpn)
+            return self._shoot(ctx, cpu, mappings, None)
+        return self._shoot(ctx, cpu, self._narrow(mappings, prot), None)
+
+    def op_pmap_is_modified(self, ctx: str, frame: int) -> int:
+        return self._bit(frame, MOD)
+
+    def op_pmap_is_referenced(self, ctx: str, frame: int) -> int:
+        return self._bit(frame, REF)
+
+    def op_pmap_clear_modify(self, ctx: str, frame: int, cpu: str) -> Any:
+        return self._clear(ctx, frame, MOD, cpu)
+
+    def op_pmap_clear_reference(self, ctx: str, frame: int, cpu: str) -> Any:
+        return self._clear(ctx, frame, REF, cpu)
+
+    def op_pmap_ack(self, ctx: str, shootdown: int, cpu: str) -> None:
+        """A CPU has flushed; the last one lets the asking context go on."""
+        initiator, waiting, reply = self.shootdowns[shootdown]
+        waiting.discard(cpu)
+        if not waiting:
+            del self.shootdowns[shootdown]
+            self.out.append(Grant(initiator, reply))
+
+    # -- inside --------------------------------------------------------------
+
+    def _drop(self, pmap: int, vpn: int) -> None:
+        """Remove a mapping, keeping its R and M for the page."""
+        pte = self.pmaps[pmap].pop(vpn)
+        frame = pte[FRAME]
+        del self.pv[frame][(pmap, vpn)]
+        if pte[REF] or pte[MOD]:
+            attr = self.attrs.setdefault(frame, [0, 0, 0, 0, 0])
+            attr[REF] |= pte[REF]
+            attr[MOD] |= pte[MOD]
+
+    def _narrow(self, mappings: list[tuple[int, int]], prot: int) -> list[tuple[int, int]]:
+        narrowed = []
+        for pmap, vpn in mappings:
+            pte = self.pmaps[pmap][vpn]
+            if pte[PROT] & ~prot:
+                pte[PROT] &= prot
+                narrowed.append((pmap, vpn))
+        return narrowed
+
+    def _ptes(self, frame: int) -> list[list[int]]:
+        attr = self.attrs.get(frame)
+        return ([attr] if attr else []) + [self.pmaps[pmap][vpn] for pmap, vpn in self.pv.get(frame, ())]
+
+    def _bit(self, frame: int, bit: int) -> int:
+        return int(any(pte[bit] for pte in self._ptes(frame)))
+
+    def _clear(self, ctx: str, frame: int, bit: int, cpu: str) -> Any:
+        was = self._bit(frame, bit)
+        stale = [(pmap, vpn) for pmap, vpn in self.pv.get(frame, ()) if self.pmaps[pmap][vpn][bit]]
+        for pte in self._ptes(frame):
+            pte[bit] = 0
+        return self._shoot(ctx, cpu, stale, was)
+
+    def _shoot(self, ctx: str, cpu: str, stale: list[tuple[int, int]], result: Any) -> Any:
+        """Answer [result, pages for the asking CPU to flush], once all others have flushed."""
+        mine: list[list[int]] = []
+        others: dict[str, list[list[int]]] = {}
+        for page in stale:
+            for other in self.cached.pop(page, ()):
+                (mine if other == cpu else others.setdefault(other, [])).append(list(page))
+        if not others:
+            return [result, mine]
+        number = self.next_shootdown
+        self.next_shootdown += 1
+        self.shootdowns[number] = (ctx, set(others), [result, mine])
+        self.out += [Interrupt(f"{other}.ipi", [number, others[other]]) for other in sorted(others)]
+        return WAIT
+
+    def image(self) -> Any:
+        return {
+            "next": self.next_pmap,
+            "pmaps": [[pmap, [[vpn, *pte] for vpn, pte in table.items()]] for pmap, table in self.pmaps.items()],
+            "attrs": [[frame, *attr] for frame, attr in self.attrs.items()],
+        }
+
+    def load_image(self, image: Any) -> None:
+        super().load_image(image)
+        self.next_pmap = image["next"]
+        self.pmaps = {pmap: {vpn: list(pte) for vpn, *pte in table} for pmap, table in image["pmaps"]}
+        self.attrs = {frame: list(attr) for frame, *attr in image["attrs"]}
+        self.pv = {}
+        for pmap, table in self.pmaps.items():
+            for vpn, pte in table.items():
+                self.pv.setdefault(pte[FRAME], {})[(pmap, vpn)] = None
+        self.active, self.cached, self.shootdowns, self.next_shootdown = {}, {}, {}, 1

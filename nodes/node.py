@@ -1,0 +1,41 @@
+"""What every node is: a state machine that admits operations one by one.
+
+A node never blocks, never reads a clock and never throws dice. A request it
+cannot grant it answers with WAIT; what a request causes elsewhere it leaves in
+`out`, for the engine to deliver.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shared.messages import Delivery
+
+
+class Node:
+    """Base of the nodes.
+
+    Args:
+        name: `memory`, or `memory1` for a shard.
+    """
+
+    kind = ""
+
+    def __init__(self, name: str):
+        self.name = name
+        self.out: list[Delivery] = []
+
+    def admit(self, ctx: str, code: str, target: int, args: tuple[Any, ...]) -> Any:
+        """Perform one operation and return its result, or WAIT.
+
+        Raises: KernelFinding - the operation shows the simulated kernel to be wrong.
+        """
+        return getattr(self, "op_" + code)(ctx, target, *args)
+
+    def image(self) -> Any:
+        """The node's state as plain data."""
+        return None
+
+    def load_image(self, image: Any) -> None:
+        """Start from a state that `image` gave."""
+        self.out = []

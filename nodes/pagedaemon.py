@@ -1,0 +1,32 @@
+"""The pagedaemon's processor: the thread that runs `uvm_pageout`, and its I/O completion interrupt.
+
+It issues operations as a CPU does, but has no user mode. It starts asleep on
+&uvm.pagedaemon, as the booted kernel's daemon does. A finished pageout arrives
+as an interrupt at splbio, which is the one named context in which UVM's
+`uvm_aio_biodone` runs here.
+"""
+
+from __future__ import annotations
+
+from nodes.cpu import Thread
+from nodes.swap_pager import COMPLETION
+from shared.port import SPL_BIO, here
+from shared.uvm.pager import uvm_aio_biodone
+from shared.uvm.pdaemon import uvm_pageout
+from shared.uvm.structs import uvm
+
+NAME = "pagedaemon"
+
+
+def biodone() -> None:
+    """What `pagedaemon.bio` runs for each finished pageout."""
+    buf, error = here.port.cur.value
+    uvm_aio_biodone(buf, error)
+
+
+def pagedaemon_threads() -> list[Thread]:
+    """The daemon and its interrupt."""
+    daemon = Thread(NAME, NAME, uvm_pageout)
+    daemon.starts_on = uvm.addressof("pagedaemon")
+    daemon.reset()
+    return [daemon, Thread(COMPLETION, NAME, biodone, SPL_BIO, interrupt=True)]

@@ -1,0 +1,975 @@
+"""Every invariant of the kernel's state, once: id, sentence, source, check.
+
+An invariant is a pure function of a `Snapshot` of the whole machine and yields
+what is wrong, with the struct that it is about. Its stable point is *rest*: no
+context is in the kernel, no I/O is in flight, nobody waits. Before that most of
+them are broken and restored all the time.
+
+    AMAP   slots and back pointers, references       SWAP   slots against their users, clean pages against slots
+    ANON   references, free list                     MAP    entries in order, their amaps large enough
+    PAGE   queues, owners, leftovers                 PTE    translations against maps; TLB: against PTEs
+    WIRE   wirings recounted                         LOCK   nothing is held
+    COUNT  uvmexp recounted                          LEAK   whatever is allocated is in use; PROC: by whom
+
+Rules for this file: a wrong state is what these functions are for, so they
+trust nothing: pointers are followed only to live structs of the right kind, and
+walks end. One mistake should show under one id, that of the nearest cause: what
+one invariant already says, another leaves alone.
+
+Left out, because the kernel has not got them yet: objects' page lists and
+aobjs' swap slots, page loans beyond "a page on loan is not written", vslock.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import Any, NamedTuple, TypeGuard, TypeVar
+
+from shared.errors import Finding
+from shared.struct import KIND_SHIFT, KINDS, LOCK_SHIFT, Array, Struct, lock_name
+from shared.uvm.param import (
+    PG_BUSY,
+    PG_CLEAN,
+    PG_FAKE,
+    PG_NAMES,
+    PG_RELEASED,
+    PG_WANTED,
+    PQ_ACTIVE,
+    PQ_ANON,
+    PQ_FREE,
+    PQ_INACTIVE,
+    PQ_NAMES,
+    PQ_SWAPBACKED,
+    SRUN,
+    SWSLOT_NONE,
+    SZOMB,
+    UVM_ET_COPYONWRITE,
+    UVM_ET_NEEDSCOPY,
+    VM_MAP_BUSY,
+    VM_MAP_WANTLOCK,
+    VM_PROT_NONE,
+    VM_PROT_WRITE,
+)
+from shared.uvm.structs import (
+    Amap,
+    AmapArray,
+    Anon,
+    Buf,
+    Page,
+    PageArray,
+    Proc,
+    SwapDev,
+    VmMap,
+    VmMapEntry,
+    Vmspace,
+    page_active,
+    page_free,
+    page_inactive_obj,
+    page_inactive_swp,
+    uvm,
+    uvmexp,
+)
+from shared.uvm.swap import SLOTS_PER_WORD
+
+#: a page table entry, as the mmu has it
+FRAME, PROT, WIRED, REF, MOD = range(5)
+
+QUEUES: dict[str, Struct] = {
+    "page_free": page_free,
+    "page_active": page_active,
+    "page_inactive_swp": page_inactive_swp,
+    "page_inactive_obj": page_inactive_obj,
+}
+
+S = TypeVar("S", bound=Struct)
+#: what is wrong, and the struct (or other thing) it is about
+Violation = tuple[str, object]
+Check = Callable[["Snapshot"], Iterator[Violation]]
+
+
+class Translation(NamedTuple):
+    """A PTE and what it should be of: the page behind `va` according to the map.
+
+    Attributes:
+        va: bytes.
+        entry: the map entry that contains `va`, or None.
+        anon: in that entry's amap slot, or None.
+        page: the anon's page, or the object's if there is no anon; None if neither is resident.
+    """
+
+    map: VmMap
+    va: int
+    pte: list[int]
+    entry: VmMapEntry | None
+    anon: Anon | None
+    page: Page | None
+
+
+class Walk(NamedTuple):
+    """A list as far as it can be followed, and what is wrong with its links."""
+
+    items: list[Any]
+    faults: list[Violation]
+
+
+class Snapshot:
+    """The whole machine at rest, and views of it that several invariants need.
+
+    Args:
+        heap: struct id -> [generation, private owner, field 0, ...].
+        pmaps: pmap -> {virtual page number: [frame, prot, wired, R, M]}.
+        attrs: frame -> a PTE whose R and M are those of mappings since removed.
+        slots: swap slot -> contents.
+        frames: contents by frame number.
+        tlbs: CPU -> (pmap, {virtual page number: [frame, writable, modified]}).
+        locks: as `LockTable.state()["locks"]`.
+        page_size: bytes.
+    """
+
+    def __init__(
+        self,
+        heap: dict[int, list[Any]],
+        pmaps: dict[int, dict[int, list[int]]],
+        attrs: dict[int, list[int]],
+        slots: dict[int, tuple[int, ...]],
+        frames: list[tuple[int, ...]],
+        tlbs: dict[str, tuple[int, dict[int, list[int]]]],
+        locks: list[Any],
+        page_size: int,
+    ):
+        self.heap, self.pmaps, self.attrs = heap, pmaps, attrs
+        self.slots, self.frames, self.tlbs = slots, frames, tlbs
+        self.locks, self.page_size = locks, page_size
+
+    # -- raw reads -------------------------------------------------------------
+
+    def get(self, obj: Struct, field: str) -> Any:
+        """A field as it is, whatever the handle's generation."""
+        return self.heap[obj.id][type(obj).fields[field].slot]
+
+    def num(self, obj: Struct, field: str) -> int:
+        """A number; a field never written is 0."""
+        return self.get(obj, field) or 0
+
+    def array(self, obj: Array) -> list[Any]:
+        """The elements of an array."""
+        return self.heap[obj.id][type(obj).size :]
+
+    def live(self, value: object, kind: type[S]) -> TypeGuard[S]:
+        """Is it a handle of a struct of this kind, and that struct still the same?"""
+        if not isinstance(value, kind):
+            return False
+        rec = self.heap.get(value.id)
+        return rec is not None and rec[0] == value.gen
+
+    def follow(self, obj: Struct, field: str, kind: type[S]) -> S | None:
+        """The struct that a pointer names; None if it names none, or none that lives."""
+        value = self.get(obj, field)
+        return value if self.live(value, kind) else None
+
+    def all(self, kind: type[S]) -> list[S]:
+        """Every live struct of a kind, by number."""
+        return self._kinds.get(kind.kind, [])
+
+    # -- views -----------------------------------------------------------------
+
+    @cached_property
+    def _kinds(self) -> dict[int, list[Any]]:
+        kinds: dict[int, list[Any]] = {number: [] for number in KINDS}
+        for key in sorted(self.heap):
+            number = key >> KIND_SHIFT
+            if number in kinds:  # others are not the kernel's
+                kinds[number].append(KINDS[number](key, self.heap[key][0]))
+        return kinds
+
+    def walk(self, head: Struct, first: str, kind: type[Struct], next: str, prev: str = "", last: str = "") -> Walk:
+        """Follow a list from `head`, whose field `first` begins it; `prev` and `last` are checked if given."""
+        items: list[Any] = []
+        faults: list[Violation] = []
+        seen: set[int] = set()
+        before, elm = None, self.get(head, first)
+        while elm is not None:
+            where = f"after {before}" if before else "at its head"
+            if not self.live(elm, kind):
+                faults.append((f"{where} it has {elm!r}, which is no {kind.kind_name} of now", before or head))
+                break
+            if elm.id in seen:
+                faults.append((f"{where} it comes back to {elm}", elm))
+                break
+            if prev and self.get(elm, prev) != before:
+                faults.append((f"{elm} comes {where}, but its {prev} is {self.get(elm, prev)}", elm))
+            seen.add(elm.id)
+            items.append(elm)
+            before, elm = elm, self.get(elm, next)
+        if last and not faults and self.get(head, last) != before:
+            faults.append((f"it ends with {before}, but {last} is {self.get(head, last)}", head))
+        return Walk(items, faults)
+
+    @cached_property
+    def queues(self) -> dict[str, Walk]:
+        """The page queues by name."""
+        links = ("pageq_next", "pageq_prev", "tqh_last")
+        return {name: self.walk(head, "tqh_first", Page, *links) for name, head in QUEUES.items()}
+
+    @cached_property
+    def queues_of(self) -> dict[int, list[str]]:
+        """Page id -> names of the queues it is on."""
+        on: dict[int, list[str]] = {}
+        for name, queue in self.queues.items():
+            for page in queue.items:
+                on.setdefault(page.id, []).append(name)
+        return on
+
+    @cached_property
+    def pages(self) -> list[Page]:
+        """Pages that are not free."""
+        return [page for page in self.all(Page) if not self.num(page, "pqflags") & PQ_FREE]
+
+    @cached_property
+    def free_pages(self) -> list[Page]:
+        return [page for page in self.all(Page) if self.num(page, "pqflags") & PQ_FREE]
+
+    @cached_property
+    def afree(self) -> Walk:
+        """The free list of anons."""
+        return self.walk(uvm, "afree", Anon, "an_nxt")
+
+    @cached_property
+    def aio_done(self) -> Walk:
+        """Pageouts that are done and not yet reaped."""
+        return self.walk(uvm, "aio_done_first", Buf, "next")
+
+    @cached_property
+    def free_anons(self) -> set[int]:
+        """Ids of the anons on the free list."""
+        return {anon.id for anon in self.afree.items}
+
+    @cached_property
+    def anons(self) -> list[Anon]:
+        """Anons that are not on the free list."""
+        return [anon for anon in self.all(Anon) if anon.id not in self.free_anons]
+
+    def amap_array(self, amap: Amap, name: str) -> list[Any]:
+        """The elements of one of an amap's three arrays; [] if it has none."""
+        array = self.follow(amap, name, AmapArray)
+        return [] if array is None else self.array(array)
+
+    @cached_property
+    def anon_slots(self) -> Counter[int]:
+        """Anon id -> number of amap slots that name it."""
+        return Counter(
+            anon.id for amap in self.all(Amap) for anon in self.amap_array(amap, "am_anon") if self.live(anon, Anon)
+        )
+
+    @cached_property
+    def amap_entries(self) -> Counter[int]:
+        """Amap id -> number of map entries that refer to it."""
+        refs = (self.follow(entry, "aref_amap", Amap) for entry in self.all(VmMapEntry))
+        return Counter(amap.id for amap in refs if amap is not None)
+
+    @cached_property
+    def entries(self) -> dict[VmMap, Walk]:
+        """Map -> its entries; the header, at which the ring closes, is not among them."""
+        return {map: self._ring(map) for map in self.all(VmMap)}
+
+    def _ring(self, map: VmMap) -> Walk:
+        items: list[Any] = []
+        faults: list[Violation] = []
+        header = self.follow(map, "header", VmMapEntry)
+        if header is None:
+            return Walk(items, [(f"its header is {self.get(map, 'header')!r}, which is no entry of now", map)])
+        seen: set[int] = set()
+        before: VmMapEntry = header
+        while True:
+            entry = self.get(before, "next")
+            if not self.live(entry, VmMapEntry):
+                faults.append((f"the next of {before} is {entry!r}, which is no entry of now", before))
+                break
+            if self.get(entry, "prev") != before:
+                faults.append((f"{entry} comes after {before}, but its prev is {self.get(entry, 'prev')}", entry))
+            if entry == header:
+                break
+            if entry.id in seen:
+                faults.append((f"after {before} it comes back to {entry}", entry))
+                break
+            seen.add(entry.id)
+            items.append(entry)
+            before = entry
+        return Walk(items, faults)
+
+    @cached_property
+    def object_pages(self) -> dict[tuple[int, int], Page]:
+        """(object id, offset in bytes) -> page."""
+        owned = ((page, self.get(page, "uobject")) for page in self.pages)
+        return {(uobj.id, self.num(page, "offset")): page for page, uobj in owned if isinstance(uobj, Struct)}
+
+    def behind(self, entry: VmMapEntry, va: int) -> tuple[Anon | None, Page | None]:
+        """The anon and the page behind an address of a map entry, as the fault routine would find them."""
+        skip = va - self.num(entry, "start")
+        amap = self.follow(entry, "aref_amap", Amap)
+        if amap is not None:
+            array = self.follow(amap, "am_anon", AmapArray)
+            rec = [] if array is None else self.heap[array.id]
+            place = AmapArray.size + self.num(entry, "aref_pageoff") + skip // self.page_size
+            anon = rec[place] if AmapArray.size <= place < len(rec) else None
+            if self.live(anon, Anon):
+                return anon, self.follow(anon, "an_page", Page)
+        uobj = self.get(entry, "object")
+        if not isinstance(uobj, Struct):
+            return None, None
+        return None, self.object_pages.get((uobj.id, self.num(entry, "offset") + skip))
+
+    def addresses(self, entry: VmMapEntry) -> range:
+        """The page addresses of a map entry."""
+        return range(self.num(entry, "start"), self.num(entry, "end"), self.page_size)
+
+    @cached_property
+    def translations(self) -> list[Translation]:
+        """Every PTE of every map."""
+        found = []
+        for map, ring in self.entries.items():
+            spans = [(self.num(entry, "start"), self.num(entry, "end"), entry) for entry in ring.items]
+            for vpn, pte in sorted(self.pmaps.get(self.num(map, "pmap"), {}).items()):
+                va = vpn * self.page_size
+                inside = next((entry for start, end, entry in spans if start <= va < end), None)
+                anon, page = (None, None) if inside is None else self.behind(inside, va)
+                found.append(Translation(map, va, pte, inside, anon, page))
+        return found
+
+    @cached_property
+    def sound_translations(self) -> list[Translation]:
+        """Those that name the page they should."""
+        return [one for one in self.translations if one.page is not None and one.page.frame == one.pte[FRAME]]
+
+    @cached_property
+    def modified(self) -> set[int]:
+        """Frames with M set in some mapping, present or removed."""
+        ptes = [pte for table in self.pmaps.values() for pte in table.values() if pte[MOD]]
+        return {pte[FRAME] for pte in ptes} | {frame for frame, attr in self.attrs.items() if attr[MOD]}
+
+    @cached_property
+    def slots_in_use(self) -> dict[SwapDev, set[int]]:
+        """Swap device -> its slots that the extent map has in use."""
+        used = {}
+        for dev in self.all(SwapDev):
+            array: Array | None = self.follow(dev, "swd_slots", Array)
+            words = [] if array is None else self.array(array)
+            first = self.num(dev, "swd_drumoffset")
+            used[dev] = {
+                first + at
+                for at in range(self.num(dev, "swd_npages"))
+                if at // SLOTS_PER_WORD < len(words) and (words[at // SLOTS_PER_WORD] or 0) >> at % SLOTS_PER_WORD & 1
+            }
+        return used
+
+    @cached_property
+    def slot_users(self) -> dict[int, list[Anon]]:
+        """Swap slot -> the anons that have it."""
+        users: dict[int, list[Anon]] = {}
+        for anon in self.anons:
+            slot = self.num(anon, "an_swslot")
+            if slot > SWSLOT_NONE:
+                users.setdefault(slot, []).append(anon)
+        return users
+
+
+# -- the register ----------------------------------------------------------------
+
+
+class Invariant(NamedTuple):
+    """One invariant.
+
+    Attributes:
+        source: where UVM says it or relies on it.
+    """
+
+    id: str
+    sentence: str
+    source: str
+    violations: Check
+
+
+#: every invariant by its id, in the order in which they are checked
+INVARIANTS: dict[str, Invariant] = {}
+
+
+def invariant(id: str, sentence: str, *, source: str) -> Callable[[Check], Check]:
+    """Register a function as an invariant."""
+
+    def register(violations: Check) -> Check:
+        assert id not in INVARIANTS, f"two invariants {id}"
+        INVARIANTS[id] = Invariant(id, sentence, source, violations)
+        return violations
+
+    return register
+
+
+def check(snapshot: Snapshot) -> list[Finding]:
+    """Check every invariant.
+
+    Returns: one finding per invariant that does not hold, about its first violation; the others are its story.
+    """
+    found = []
+    for one in INVARIANTS.values():
+        wrong = list(one.violations(snapshot))
+        if wrong:
+            text, subject = wrong[0]
+            story = [more for more, _ in wrong[1:]]
+            text = f"{one.id}: {one.sentence}: {text}"
+            found.append(Finding("invariant", text, subject=str(subject), detector="invariant", story=story))
+    return found
+
+
+def _names(flags: int, names: dict[int, str]) -> str:
+    return "|".join(name for flag, name in names.items() if flags & flag) or "none"
+
+
+# -- amaps ---------------------------------------------------------------------------
+
+
+def _used(s: Snapshot, amap: Amap) -> list[int]:
+    return [slot for slot, anon in enumerate(s.amap_array(amap, "am_anon")) if anon is not None]
+
+
+@invariant("AMAP-1", "am_slots[am_bckptr[i]] == i for every used slot i, and am_slots is packed", source="uvm_amap.h")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for amap in s.all(Amap):
+        slots, bckptr = s.amap_array(amap, "am_slots"), s.amap_array(amap, "am_bckptr")
+        used = _used(s, amap)
+        for i in used:
+            at = bckptr[i] if i < len(bckptr) else None
+            if not isinstance(at, int) or not 0 <= at < len(used):
+                yield f"{amap} has slot {i} in use, its place in am_slots is {at} of {len(used)}", amap
+            elif slots[at] != i:
+                yield f"{amap} has slot {i} in use, but am_slots[{at}], its place, names slot {slots[at]}", amap
+
+
+@invariant("AMAP-2", "am_nused counts the used slots", source="uvm_amap.h")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for amap in s.all(Amap):
+        used, nused = len(_used(s, amap)), s.num(amap, "am_nused")
+        if used != nused:
+            yield f"{amap} has {used} slots in use and am_nused {nused}", amap
+
+
+@invariant("AMAP-3", "slots in use are below am_nslot <= am_maxslot, the size of its own arrays", source="uvm_amap.h")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for amap in s.all(Amap):
+        nslot, maxslot = s.num(amap, "am_nslot"), s.num(amap, "am_maxslot")
+        if nslot > maxslot:
+            yield f"{amap} has am_nslot {nslot}, am_maxslot {maxslot}", amap
+        for name in ("am_slots", "am_bckptr", "am_anon"):
+            array = s.follow(amap, name, AmapArray)
+            if array is None:
+                yield f"{amap} has {s.get(amap, name)!r} for {name}, which is no array of now", amap
+            elif s.get(array, "amap") != amap:
+                yield f"{amap} has for {name} an array of {s.get(array, 'amap')}", amap
+            elif len(s.array(array)) != maxslot:
+                yield f"{amap} has am_maxslot {maxslot}, its {name} has {len(s.array(array))} slots", amap
+        beyond = [slot for slot in _used(s, amap) if slot >= nslot]
+        if beyond:
+            yield f"{amap} has slot {beyond[0]} in use and am_nslot {nslot}", amap
+
+
+@invariant("AMAP-4", "am_ref counts the map entries that refer to an amap", source="uvm_amap.h")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for amap in s.all(Amap):
+        entries, ref = s.amap_entries[amap.id], s.num(amap, "am_ref")
+        if entries and entries != ref:  # none at all: LEAK-1
+            yield f"{amap} is referred to by {entries} map entries and has am_ref {ref}", amap
+
+
+@invariant("AMAP-5", "an amap slot names an anon that is alive", source="uvm_amap.h")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for amap in s.all(Amap):
+        for slot, anon in enumerate(s.amap_array(amap, "am_anon")):
+            if anon is not None and not s.live(anon, Anon):
+                yield f"slot {slot} of {amap} has {anon!r}, which has been freed since", amap
+
+
+# -- anons ---------------------------------------------------------------------------
+
+
+@invariant("ANON-1", "an_ref counts the amap slots that hold an anon", source="uvm_anon.h")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for anon in s.anons:
+        slots, ref = s.anon_slots[anon.id], s.num(anon, "an_ref")
+        if slots and slots != ref:  # none at all: ANON-3
+            yield f"{anon} is in {slots} amap slots and has an_ref {ref}", anon
+
+
+@invariant("ANON-2", "an anon is on the free list once, unreferenced and without a swap slot", source="uvm_anon.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    yield from (("the free list is broken: " + text, subject) for text, subject in s.afree.faults)
+    for anon in s.afree.items:
+        ref, slot = s.num(anon, "an_ref"), s.num(anon, "an_swslot")
+        if ref or slot:
+            yield f"{anon} is on the free list with an_ref {ref} and an_swslot {slot}", anon
+
+
+@invariant("ANON-3", "an anon is either on the free list or in an amap", source="uvm_anon.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    if s.afree.faults:
+        return
+    for anon in s.all(Anon):
+        free, slots = anon.id in s.free_anons, s.anon_slots[anon.id]
+        if free and slots:
+            yield f"{anon} is on the free list and in {slots} amap slots", anon
+        elif not free and not slots:
+            yield f"{anon} is leaked: it is not free, and no amap has it (an_ref {s.num(anon, 'an_ref')})", anon
+
+
+@invariant("ANON-4", "a free anon is unlocked", source="uvm_anon.c, uvm_analloc: the anon is returned unlocked")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for key, holders, _ in s.locks:
+        if holders and key >> LOCK_SHIFT in s.free_anons:
+            anon, (ctx, _, since) = Anon(key >> LOCK_SHIFT), holders[0]
+            yield f"{anon} is on the free list with its lock held by {ctx} since {since}", anon
+
+
+# -- pages ---------------------------------------------------------------------------
+
+
+@invariant("PAGE-1", "the links of every page queue agree in both directions", source="sys/queue.h, TAILQ")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for name, queue in s.queues.items():
+        yield from ((f"{name}: {text}", subject) for text, subject in queue.faults)
+
+
+@invariant("PAGE-2", "a page is on exactly the queue that its state calls for", source="uvm_page.h, uvm_page.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for page in s.all(Page):
+        pqflags, wired = s.num(page, "pqflags"), s.num(page, "wire_count")
+        on = s.queues_of.get(page.id, [])
+        what = f"pqflags {_names(pqflags, PQ_NAMES)}"
+        if pqflags & PQ_FREE:
+            right = pqflags == PQ_FREE and on == ["page_free"]
+        elif wired:
+            right, what = not on and not pqflags & (PQ_ACTIVE | PQ_INACTIVE), f"wire_count {wired}, {what}"
+        elif pqflags & PQ_ACTIVE:
+            right = not pqflags & PQ_INACTIVE and on == ["page_active"]
+        elif pqflags & PQ_INACTIVE:
+            right = on == ["page_inactive_swp" if pqflags & PQ_SWAPBACKED else "page_inactive_obj"]
+        else:
+            right = False
+        if not right:
+            yield f"{page} ({what}) is on {' and '.join(on) or 'no queue'}", page
+
+
+@invariant("PAGE-3", "no page is BUSY, WANTED, RELEASED or FAKE at rest", source="uvm_page.h")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for page in s.pages:
+        left = s.num(page, "flags") & (PG_BUSY | PG_WANTED | PG_RELEASED | PG_FAKE)
+        if left:
+            tag = s.get(page, "owner_tag")
+            yield f"{page} is still {_names(left, PG_NAMES)}" + (f" ({tag})" if tag and left & PG_BUSY else ""), page
+
+
+@invariant("PAGE-4", "an anon and its page name each other", source="uvm_page.h, uvm_anon.h")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for anon in s.anons:
+        page = s.get(anon, "an_page")
+        if page is None:
+            continue
+        if not s.live(page, Page):
+            yield f"{anon} has {page!r}, which has been freed since", anon
+        elif s.num(page, "pqflags") & PQ_FREE:
+            yield f"{anon} has {page}, which is free", anon
+        elif s.get(page, "uanon") != anon:
+            yield f"{anon} has {page}, whose uanon is {s.get(page, 'uanon')}", anon
+    for page in s.pages:
+        anon, uobj, pqflags = s.get(page, "uanon"), s.get(page, "uobject"), s.num(page, "pqflags")
+        if bool(pqflags & PQ_ANON) != (anon is not None and uobj is None):
+            yield f"{page} has pqflags {_names(pqflags, PQ_NAMES)}, uanon {anon} and uobject {uobj}", page
+        elif anon is not None:
+            if not s.live(anon, Anon) or anon.id in s.free_anons:
+                yield f"{page} has uanon {anon!r}, which has been freed", page
+            elif s.get(anon, "an_page") != page:
+                yield f"{page} has uanon {anon}, whose page is {s.get(anon, 'an_page')}", page
+
+
+@invariant("PAGE-5", "a page that is not free has an owner, or is on loan", source="uvm_page.h")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for page in s.pages:
+        pqflags = s.num(page, "pqflags")
+        orphan = s.get(page, "uanon") is None and s.get(page, "uobject") is None
+        if orphan and not pqflags & PQ_ANON and not s.num(page, "loan_count"):
+            yield f"{page} is leaked: it is not free, and belongs to no anon and no object", page
+
+
+@invariant("PAGE-6", "a free page is neither wired nor on loan", source="uvm_page.c, uvm_pagefree")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for page in s.free_pages:
+        wired, loans = s.num(page, "wire_count"), s.num(page, "loan_count")
+        if wired or loans:
+            yield f"{page} is free with wire_count {wired} and loan_count {loans}", page
+
+
+# -- wiring --------------------------------------------------------------------------
+
+
+@invariant("WIRE-1", "wire_count counts the wired map entries that map a page", source="uvm_page.h, uvm_fault.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    wirings: Counter[int] = Counter()
+    for entry in s.all(VmMapEntry):
+        if s.num(entry, "wired_count"):
+            behind = (s.behind(entry, va)[1] for va in s.addresses(entry))
+            wirings.update(page.id for page in behind if page is not None)
+    for page in s.pages:
+        count = s.num(page, "wire_count")
+        if count != wirings[page.id]:
+            yield f"{page} is in {wirings[page.id]} wired map entries and has wire_count {count}", page
+
+
+@invariant("WIRE-2", "every page of a wired, accessible map entry is mapped, and wired there", source="uvm_map.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for map, ring in s.entries.items():
+        table = s.pmaps.get(s.num(map, "pmap"), {})
+        for entry in ring.items:
+            if not s.num(entry, "wired_count") or s.num(entry, "protection") == VM_PROT_NONE:
+                continue
+            for va in s.addresses(entry):
+                pte = table.get(va // s.page_size)
+                if pte is None or not pte[WIRED]:
+                    what = "not mapped" if pte is None else "mapped unwired"
+                    yield f"{entry} of {map} is wired, {va:#x} in it is {what}", entry
+
+
+# -- uvmexp --------------------------------------------------------------------------
+
+
+def _recount(s: Snapshot, name: str, count: int, what: str) -> Iterator[Violation]:
+    stored = s.num(uvmexp, name)
+    if stored != count:
+        yield f"uvmexp.{name} is {stored}, {what} {count}", uvmexp
+
+
+@invariant("COUNT-1", "uvmexp.free counts the free list", source="uvm_extern.h")
+def _(s: Snapshot) -> Iterator[Violation]:
+    yield from _recount(s, "free", len(s.queues["page_free"].items), "pages on the free list:")
+
+
+@invariant("COUNT-2", "uvmexp.active counts the active queue", source="uvm_extern.h")
+def _(s: Snapshot) -> Iterator[Violation]:
+    yield from _recount(s, "active", len(s.queues["page_active"].items), "pages on the active queue:")
+
+
+@invariant("COUNT-3", "uvmexp.inactive counts the inactive queues", source="uvm_extern.h")
+def _(s: Snapshot) -> Iterator[Violation]:
+    inactive = len(s.queues["page_inactive_swp"].items) + len(s.queues["page_inactive_obj"].items)
+    yield from _recount(s, "inactive", inactive, "pages on the inactive queues:")
+
+
+@invariant("COUNT-4", "uvmexp.wired counts the wired pages", source="uvm_extern.h")
+def _(s: Snapshot) -> Iterator[Violation]:
+    wired = sum(1 for page in s.pages if s.num(page, "wire_count"))
+    yield from _recount(s, "wired", wired, "pages with a wire_count:")
+
+
+@invariant("COUNT-5", "nothing is in flight to swap, nothing is to be reaped", source="uvm_pdaemon.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    yield from _recount(s, "paging", 0, "pages in flight:")
+    for bp in s.aio_done.items:
+        yield f"{bp} is still on aio_done", bp
+
+
+@invariant("COUNT-6", "uvmexp.nfreeanon counts the free anons", source="uvm_extern.h")
+def _(s: Snapshot) -> Iterator[Violation]:
+    yield from _recount(s, "nfreeanon", len(s.afree.items), "anons on the free list:")
+
+
+@invariant("COUNT-7", "uvmexp.swpginuse counts the swap slots in use", source="uvm_extern.h")
+def _(s: Snapshot) -> Iterator[Violation]:
+    yield from _recount(s, "swpginuse", sum(map(len, s.slots_in_use.values())), "slots in use:")
+
+
+@invariant("COUNT-8", "uvmexp.swpgonly counts the swap slots whose data is nowhere in RAM", source="uvm_extern.h")
+def _(s: Snapshot) -> Iterator[Violation]:
+    only = sum(1 for anon in s.anons if s.num(anon, "an_swslot") and s.get(anon, "an_page") is None)
+    yield from _recount(s, "swpgonly", only, "anons with a slot and no page:")
+
+
+@invariant("COUNT-9", "0 <= swpgonly <= swpginuse <= swpages", source="uvm_swap.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    only, inuse, pages = (s.num(uvmexp, name) for name in ("swpgonly", "swpginuse", "swpages"))
+    if not 0 <= only <= inuse <= pages:
+        yield f"swpgonly is {only}, swpginuse {inuse}, swpages {pages}", uvmexp
+
+
+@invariant("COUNT-10", "freemin is above reserve_kernel", source="uvm_pdaemon.c 1.39, uvmpd_tune")
+def _(s: Snapshot) -> Iterator[Violation]:
+    freemin, reserve = s.num(uvmexp, "freemin"), s.num(uvmexp, "reserve_kernel")
+    if freemin <= reserve:
+        yield f"freemin is {freemin}, reserve_kernel {reserve}: the pagedaemon may sleep while programs wait", uvmexp
+
+
+# -- swap ----------------------------------------------------------------------------
+
+
+@invariant("SWAP-1", "the slots in use are those that anons have, and the bad ones", source="uvm_swap.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    everything: set[int] = set()
+    for dev, used in s.slots_in_use.items():
+        everything |= used
+        unused, bad = sorted(used - set(s.slot_users)), s.num(dev, "swd_npgbad")
+        if len(unused) != bad:
+            some = f", among them slot {unused[0]}" if unused else ""
+            yield f"{dev} has {len(unused)} slots in use that no anon has{some}, and {bad} bad ones", dev
+    for slot, anons in sorted(s.slot_users.items()):
+        if slot not in everything:
+            yield f"{anons[0]} has slot {slot}, which is not in use", anons[0]
+
+
+@invariant("SWAP-2", "no two anons have the same swap slot", source="uvm_swap.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for slot, anons in sorted(s.slot_users.items()):
+        if len(anons) > 1:
+            yield f"slot {slot} is that of {' and '.join(map(str, anons))}", anons[0]
+
+
+@invariant("SWAP-3", "swd_npginuse counts the slots in use of a device", source="uvm_swap.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for dev, used in s.slots_in_use.items():
+        count = s.num(dev, "swd_npginuse")
+        if count != len(used):
+            yield f"{dev} has {len(used)} slots in use and swd_npginuse {count}", dev
+
+
+def _clean(s: Snapshot) -> Iterator[tuple[Page, Anon, int]]:
+    """Clean pages of anons, with their slots. A page in transit is PAGE-3's."""
+    for page in s.pages:
+        if s.num(page, "flags") & (PG_CLEAN | PG_BUSY) == PG_CLEAN and s.num(page, "pqflags") & PQ_ANON:
+            anon = s.follow(page, "uanon", Anon)
+            if anon is not None:
+                yield page, anon, s.num(anon, "an_swslot")
+
+
+@invariant("SWAP-4", "a swap-backed page that is CLEAN has a swap slot", source="uvm_pdaemon.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for page, anon, slot in _clean(s):
+        if slot <= SWSLOT_NONE:
+            yield f"{page} of {anon} is CLEAN, and an_swslot is {slot}", page
+
+
+@invariant("SWAP-5", "a CLEAN page, unless modified since, holds what its swap slot holds", source="uvm_page.h")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for page, anon, slot in _clean(s):
+        if slot <= SWSLOT_NONE or page.frame in s.modified:
+            continue
+        frame = tuple(s.frames[page.frame])
+        swap = s.slots.get(slot, (0,) * len(frame))
+        at = next((word for word, (ram, disk) in enumerate(zip(frame, swap)) if ram != disk), None)
+        if at is not None:
+            yield f"{page} of {anon} has {frame[at]:#x} at byte {at * 8}, slot {slot} has {swap[at]:#x}", page
+
+
+# -- maps ----------------------------------------------------------------------------
+
+
+@invariant("MAP-1", "a map's entries form a ring through its header; hint and first_free are on it", source="uvm_map.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for map, ring in s.entries.items():
+        yield from ((f"{map}: {text}", subject) for text, subject in ring.faults)
+        if ring.faults:
+            continue
+        members = [*ring.items, s.get(map, "header")]
+        for entry in ring.items:
+            if s.get(entry, "map") != map:
+                yield f"{entry} is in the list of {map} and says it is of {s.get(entry, 'map')}", entry
+        for name in ("hint", "first_free"):
+            value = s.get(map, name)
+            if value is not None and not (value in members and s.live(value, VmMapEntry)):
+                yield f"{name} of {map} is {value!r}, which is not one of its entries", map
+
+
+@invariant("MAP-2", "entries are whole pages within the map, sorted, and do not overlap", source="uvm_map.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for map, ring in s.entries.items():
+        at, last = s.num(map, "min_offset"), s.num(map, "max_offset")
+        for entry in ring.items:
+            start, end = s.num(entry, "start"), s.num(entry, "end")
+            if start % s.page_size or end % s.page_size or not at <= start < end <= last:
+                yield f"{entry} of {map} is [{start:#x}, {end:#x}), where [{at:#x}, {last:#x}) was left", entry
+            at = max(at, end)
+
+
+@invariant("MAP-3", "nentries and size are those of a map's entries", source="uvm_map.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for map, ring in s.entries.items():
+        if ring.faults:
+            continue
+        size = sum(s.num(entry, "end") - s.num(entry, "start") for entry in ring.items)
+        if (s.num(map, "nentries"), s.num(map, "size")) != (len(ring.items), size):
+            stored = f"nentries {s.num(map, 'nentries')}, size {s.num(map, 'size')}"
+            yield f"{map} has {stored}, its {len(ring.items)} entries have {size} bytes", map
+
+
+@invariant("MAP-4", "an entry that needs a copy is copy-on-write", source="uvm_map.h")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for entry in s.all(VmMapEntry):
+        if s.num(entry, "etype") & (UVM_ET_NEEDSCOPY | UVM_ET_COPYONWRITE) == UVM_ET_NEEDSCOPY:
+            yield f"{entry} is NEEDSCOPY and not COPYONWRITE", entry
+
+
+@invariant("MAP-5", "an entry's amap has a slot for each of its pages", source="uvm_amap.c, amap_lookups")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for entry in s.all(VmMapEntry):
+        amap = s.get(entry, "aref_amap")
+        if amap is None:
+            continue
+        if not s.live(amap, Amap):
+            yield f"{entry} refers to {amap!r}, which has been freed", entry
+            continue
+        pages, pageoff, nslot = len(s.addresses(entry)), s.num(entry, "aref_pageoff"), s.num(amap, "am_nslot")
+        if pageoff < 0 or pages > nslot - pageoff:
+            yield f"{entry} has {pages} pages from slot {pageoff} of {amap} on, which has {nslot}", entry
+
+
+@invariant("MAP-6", "no map is BUSY or WANTED at rest", source="uvm_map.h, vm_map_busy")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for map in s.all(VmMap):
+        left = s.num(map, "flags") & (VM_MAP_BUSY | VM_MAP_WANTLOCK)
+        if left:
+            yield f"{map} is still {_names(left, {VM_MAP_BUSY: 'BUSY', VM_MAP_WANTLOCK: 'WANTLOCK'})}", map
+
+
+@invariant("MAP-7", "an entry's protection is within its max_protection", source="uvm_map.c, uvm_map_protect")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for map, ring in s.entries.items():
+        for entry in ring.items:
+            protection, most = s.num(entry, "protection"), s.num(entry, "max_protection")
+            if protection & ~most:
+                yield f"{entry} of {map} has protection {protection}, max_protection {most}", entry
+
+
+# -- translations --------------------------------------------------------------------
+
+
+@invariant("PTE-1", "a mapping names the page that its map entry has there", source="uvm_fault.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for map, va, pte, entry, anon, page in s.translations:
+        there = Page.at(pte[FRAME])
+        free = ", which is free" if there.id in s.heap and s.num(there, "pqflags") & PQ_FREE else ""
+        if entry is None:
+            yield f"{va:#x} of {map} is mapped to {there}{free}, and in no map entry", there
+        elif page is None:
+            what = f"{anon}, not resident" if anon is not None else "nothing"
+            yield f"{va:#x} of {map} is mapped to {there}{free}; {entry} has {what} there", there
+        elif page.frame != pte[FRAME]:
+            what = f"{page} of {anon}" if anon is not None else str(page)
+            yield f"{va:#x} of {map} is mapped to {there}{free}; {entry} has {what} there", there
+
+
+@invariant("PTE-2", "a mapping allows no more than its map entry", source="uvm_map.c, uvm_map_protect")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for map, va, pte, entry, _, page in s.sound_translations:
+        allowed = VM_PROT_NONE if entry is None else s.num(entry, "protection")
+        if pte[PROT] & ~allowed:
+            yield f"{va:#x} of {map} is mapped with protection {pte[PROT]}, {entry} has {allowed}", page
+
+
+@invariant("PTE-3", "a page that others may see is not mapped writable", source="uvm_fault.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for map, va, pte, entry, anon, page in s.sound_translations:
+        if entry is None or page is None or not pte[PROT] & VM_PROT_WRITE:
+            continue
+        etype = s.num(entry, "etype")
+        why = ""
+        if etype & UVM_ET_NEEDSCOPY:
+            why = f"{entry} needs a copy"
+        elif anon is None and etype & UVM_ET_COPYONWRITE:
+            why = f"{entry} is copy-on-write"
+        elif anon is not None and s.num(anon, "an_ref") > 1:
+            why = f"{anon} has an_ref {s.num(anon, 'an_ref')}"
+        elif s.num(page, "loan_count"):
+            why = f"it has loan_count {s.num(page, 'loan_count')}"
+        if why:
+            yield f"{va:#x} of {map} is mapped writable to {page}, and {why}", page
+
+
+@invariant("TLB-1", "what a CPU has cached is in the page table, and allows no more than it", source="pmap(9)")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for cpu, (pmap, cached) in s.tlbs.items():
+        table = s.pmaps.get(pmap, {})
+        for vpn, (frame, writable, modified) in sorted(cached.items()):
+            pte = table.get(vpn)
+            what = f"{cpu} has {vpn * s.page_size:#x} of pmap {pmap} cached"
+            if pte is None:
+                yield f"{what} as page:{frame}; it is not mapped", Page.at(frame)
+            elif pte[FRAME] != frame:
+                yield f"{what} as page:{frame}; it is mapped to page:{pte[FRAME]}", Page.at(frame)
+            elif writable and not pte[PROT] & VM_PROT_WRITE:
+                yield f"{what} writable; it is mapped with protection {pte[PROT]}", Page.at(frame)
+            elif modified and not pte[MOD]:
+                yield f"{what} as modified; the page table says it is not", Page.at(frame)
+
+
+# -- locks, and what nobody has ------------------------------------------------------
+
+
+@invariant("LOCK-1", "no lock is held at rest", source="LOCKDEBUG")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for key, holders, waiters in s.locks:
+        if holders and key >> LOCK_SHIFT in s.free_anons:
+            continue  # ANON-4
+        subject = lock_name(key).split(".", maxsplit=1)[0]
+        for ctx, _, since in holders[:1]:
+            yield f"{lock_name(key)} is held by {ctx} since {since}", subject
+        if waiters and not holders:
+            yield f"{lock_name(key)} is free, and {waiters[0][0]} waits for it", subject
+
+
+@invariant("PROC-1", "a process that runs has an address space, one that has exited has none", source="kern_exit.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for proc in s.all(Proc):
+        stat, vmspace = s.num(proc, "p_stat"), s.follow(proc, "p_vmspace", Vmspace)
+        if stat == SRUN and (vmspace is None or s.follow(vmspace, "vm_map", VmMap) is None):
+            yield f"{proc} runs, its vmspace {s.get(proc, 'p_vmspace')} has been freed", proc
+        elif stat == SZOMB and vmspace is not None:
+            yield f"{proc} has exited, and {vmspace} is still there", proc
+
+
+@invariant("LEAK-1", "every struct that is allocated is in use", source="uvm_map.c, uvm_amap.c, uvm_pager.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    spaces = {s.get(proc, "p_vmspace") for proc in s.all(Proc)}
+    maps = {s.get(vmspace, "vm_map") for vmspace in s.all(Vmspace)}
+    entries = {entry for ring in s.entries.values() for entry in ring.items}
+    entries |= {s.get(map, "header") for map in s.entries}
+    broken = any(ring.faults for ring in s.entries.values())
+    arrays = {s.get(amap, name) for amap in s.all(Amap) for name in ("am_slots", "am_bckptr", "am_anon")}
+    for vmspace in s.all(Vmspace):
+        if vmspace not in spaces:
+            yield f"{vmspace} is leaked: no process has it", vmspace
+    for map in s.all(VmMap):
+        if map not in maps:
+            yield f"{map} is leaked: no vmspace has it", map
+    for entry in s.all(VmMapEntry):
+        if entry not in entries and not broken:
+            yield f"{entry} is leaked: it is in no map", entry
+    for amap in s.all(Amap):
+        if not s.amap_entries[amap.id]:
+            yield f"{amap} is leaked: no map entry refers to it (am_ref {s.num(amap, 'am_ref')})", amap
+    for array in s.all(AmapArray):
+        if array not in arrays:
+            yield f"{array} is leaked: no amap has it", array
+    done = {bp.id for bp in s.aio_done.items}
+    pending = {s.get(bp, "pages") for bp in s.aio_done.items}
+    for bp in s.all(Buf):
+        if bp.id not in done:
+            yield f"{bp} is leaked: nothing is in flight, and it is not on aio_done", bp
+    for pages in s.all(PageArray):
+        if pages not in pending:
+            yield f"{pages} is leaked: nothing is in flight", pages
+
+
+@invariant("LEAK-2", "every pmap is that of a map, and every map has one", source="pmap(9)")
+def _(s: Snapshot) -> Iterator[Violation]:
+    of = {s.num(map, "pmap"): map for map in s.entries}
+    for pmap in sorted(s.pmaps):
+        if pmap not in of:
+            yield f"pmap {pmap} is leaked: no map has it", f"pmap:{pmap}"
+    for pmap, map in of.items():
+        if pmap not in s.pmaps:
+            yield f"{map} has pmap {pmap}, which is gone", map

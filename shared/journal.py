@@ -1,0 +1,339 @@
+"""Journals: what each node wrote down, record by record, as JSON Lines `uvmp-log/1`.
+
+Every node has a journal of its own. A record is an operation that the node
+admitted or a kernel event of a context that it runs, numbered 1, 2, 3 ... per
+node (`nseq`); that number is the only order. One JSON object a line:
+
+    event   kind of operation (shared/messages.py), or enter exit finding note
+                    and, as line 1, run.begin
+    node, nseq
+    ctx, n  the context, and the number of this among its operations
+    cpu, k  the context's processor, and the number of this among its operations
+    ...     arguments and result, by the names in OPERATIONS
+
+Not in a record: vector clocks. They follow from the rest: `k` gives every
+processor's program order, `nseq` every node's admission order, and `granted`,
+`woke` and `raised` what each caused elsewhere (`clocks` computes them).
+
+Integrity: `nseq` counts without a gap in every node, `k` in every processor
+over all nodes' journals together; and the two orders together are acyclic,
+which is what sequential consistency means (`check`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter, deque
+from collections.abc import Iterable
+from typing import Any, BinaryIO
+
+import structlog
+
+from shared.errors import LogIncomplete
+from shared.messages import OPERATIONS, WAIT, Delivery, Grant, Wake
+from shared.struct import Struct, channel_name, lock_name
+
+SCHEMA = "uvmp-log/1"
+#: what differs between two runs of one schedule, and so is not in the digest
+VOLATILE = frozenset(("wall_ns", "pid", "host", "engine", "run"))
+MAX_LINE = 1 << 20
+
+Record = dict[str, Any]
+Journals = dict[str, list[Record]]
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it; a handle becomes `anon:5#2`, address and generation."""
+    if isinstance(value, Struct):
+        return repr(value)
+    if isinstance(value, (list, tuple)):
+        return [plain(one) for one in value]
+    return value
+
+
+def operation_record(code: str, target: int, args: tuple[Any, ...], result: Any, out: list[Delivery]) -> Record:
+    """The part of a record that says what was asked, answered, and caused elsewhere."""
+    op = OPERATIONS[code]
+    record: Record = {"event": code}
+    if op.target:
+        name = op.target
+        record[name] = lock_name(target) if name == "lock" else channel_name(target) if name == "chan" else target
+    for name, value in zip(op.args, args, strict=True):
+        if name != "-":
+            record[name] = plain(value)
+    if result is WAIT:
+        record["wait"] = True
+    elif op.result and result is not None:
+        record[op.result] = plain(result)
+    for delivery in out:
+        word = "granted" if isinstance(delivery, Grant) else "woke" if isinstance(delivery, Wake) else "raised"
+        record.setdefault(word, []).append(delivery.ctx)
+    return record
+
+
+class Journal:
+    """One node's journal.
+
+    Args:
+        node: its name.
+        stream: where lines go, unbuffered or flushed by `flush`; None: memory only.
+        keep: keep the records in memory too.
+    """
+
+    def __init__(self, node: str, stream: BinaryIO | None = None, keep: bool = True):
+        self.node, self.stream, self.keep = node, stream, keep
+        self.nseq = 0
+        self.records: list[Record] = []
+        self._log: Any = None
+        if stream is not None:
+            self._log = structlog.wrap_logger(
+                structlog.BytesLogger(stream),
+                processors=[structlog.processors.JSONRenderer(serializer=_to_bytes)],
+                wrapper_class=structlog.BoundLoggerBase,
+                cache_logger_on_first_use=True,
+            ).bind()
+
+    def add(self, record: Record) -> None:
+        """Number a record and write it; the line is in the stream when this returns."""
+        self.nseq += 1
+        record["node"], record["nseq"] = self.node, self.nseq
+        if self.keep:
+            self.records.append(record)
+        if self._log is not None:
+            self._log._proxy_to_logger("msg", **record)
+
+    def header(self, **fields: Any) -> None:
+        """Write line 1, `run.begin`: which run this is, on which host. It is number 0, and not in the digest."""
+        if self._log is not None:
+            self._log._proxy_to_logger("msg", "run.begin", schema=SCHEMA, node=self.node, nseq=0, **fields)
+
+
+def _to_bytes(record: Record, **_: Any) -> bytes:
+    return json.dumps(record, separators=(",", ":")).encode()
+
+
+def digest(journals: Journals) -> str:
+    """SHA-256 over the nodes in name order of each node's records in `nseq` order."""
+    total = hashlib.sha256()
+    for node in sorted(journals):
+        for record in journals[node]:
+            line = {key: value for key, value in record.items() if key not in VOLATILE}
+            total.update(json.dumps(line, sort_keys=True, separators=(",", ":")).encode())
+            total.update(b"\n")
+    return total.hexdigest()
+
+
+def read(lines: Iterable[bytes], name: str) -> tuple[Record, list[Record], str | None]:
+    """One node's file: its header ({} if it has none), its records, and what is wrong with its end, if anything.
+
+    Raises: LogIncomplete - a line that is not the last cannot be read.
+    """
+    header: Record = {}
+    records: list[Record] = []
+    torn: str | None = None
+    for number, line in enumerate(lines, 1):
+        if torn is not None:
+            raise LogIncomplete(torn)
+        if len(line) > MAX_LINE:
+            raise LogIncomplete(f"{name}:{number}: a line of more than {MAX_LINE} bytes")
+        try:
+            if not line.endswith(b"\n"):
+                raise ValueError("the last line has no end")
+            record = json.loads(line)
+            if not isinstance(record, dict) or not isinstance(record.get("nseq"), int) or not isinstance(record.get("event"), str):
+                raise ValueError("not a record")
+        except ValueError as wrong:
+            torn = f"{name}:{number}: torn or corrupt line ({wrong})"
+            continue
+        if record["nseq"] == 0:
+            if record.get("schema") != SCHEMA:
+                raise LogIncomplete(f"{name}:{number}: a log of schema {record.get('schema')!r}; this uvmp reads {SCHEMA}")
+            header = record
+        else:
+            records.append(record)
+    return header, records, torn
+
+
+def holes(journals: Journals) -> list[str]:
+    """Every gap in the numbering of nodes and of processors, in words; [] if nothing is missing."""
+    found = []
+    by_cpu: dict[str, list[int]] = {}
+    for node in sorted(journals):
+        want = 1
+        for record in journals[node]:
+            if record["nseq"] != want:
+                found.append(f"{node}: record {want} is missing (next is {record['nseq']})")
+                want = record["nseq"]
+            want += 1
+            if "k" in record:
+                by_cpu.setdefault(record["cpu"], []).append(record["k"])
+    for cpu, numbers in sorted(by_cpu.items()):
+        have = set(numbers)
+        missing = [k for k in range(1, max(have) + 1) if k not in have]
+        if missing:
+            found.append(f"{cpu}: its operation {missing[0]} is in no node's journal ({len(missing)} missing in all)")
+        if len(have) != len(numbers):
+            found.append(f"{cpu}: an operation was admitted twice")
+    return found
+
+
+def linearize(journals: Journals) -> list[Record]:
+    """All operations in one total order that respects every node's and every processor's order.
+
+    Raises: LogIncomplete - there is none: the orders contradict each other.
+    """
+    by_node = {node: deque(one for one in records if "k" in one) for node, records in sorted(journals.items())}
+    by_cpu: dict[str, deque[Record]] = {}
+    for record in sorted((one for queue in by_node.values() for one in queue), key=lambda one: (one["cpu"], one["k"])):
+        by_cpu.setdefault(record["cpu"], deque()).append(record)
+    waiting = _asleep_at_start(journals)
+    raised: Counter[str] = Counter()
+    before: dict[str, str] = {}
+    order: list[Record] = []
+    progress = True
+    while progress:
+        progress = False
+        for queue in by_cpu.values():
+            while queue and by_node[queue[0]["node"]][0] is queue[0]:
+                record = queue[0]
+                ctx, event = record["ctx"], record["event"]
+                if event == "intr" and not raised[ctx]:
+                    break
+                if ctx in waiting and not (event == "unlock" and before[ctx] == "sleep"):
+                    break  # (an unlock after `sleep` is the interlock: part of going to sleep)
+                queue.popleft()
+                by_node[record["node"]].popleft()
+                order.append(record)
+                progress = True
+                before[ctx] = event
+                if record.get("wait") or event == "sleep":
+                    waiting.add(ctx)
+                raised[ctx] -= event == "intr"
+                raised.update(record.get("raised", ()))
+                waiting.difference_update(record.get("granted", ()), record.get("woke", ()))
+    left = next((queue[0] for queue in by_cpu.values() if queue), None)
+    if left is not None:
+        raise LogIncomplete(
+            f"program order and admission order contradict each other at {left['ctx']} operation {left['n']} on {left['node']}"
+        )
+    return order
+
+
+def _asleep_at_start(journals: Journals) -> set[str]:
+    """Contexts that are woken before they ever slept: they start asleep."""
+    found: set[str] = set()
+    for records in journals.values():
+        slept: set[str] = set()
+        for record in records:
+            if record["event"] == "sleep":
+                slept.add(record["ctx"])
+            found.update(ctx for ctx in record.get("woke", ()) if ctx not in slept)
+    return found
+
+
+def causal_past(journals: Journals) -> Journals:
+    """What happened before the finding recorded in the journals, and the finding; nothing concurrent with it.
+
+    The other nodes of a live machine run on for a moment after one CPU has
+    panicked; this is the part that every replay of the schedule has too. With
+    two findings, the past of one that does not contain the other is taken.
+    """
+    found = [one for _, records in sorted(journals.items()) for one in records if one["event"] == "finding"]
+    pasts = [_past(journals, one) for one in found]
+    for past in pasts:
+        if sum(one["event"] == "finding" for records in past.values() for one in records) == 1:
+            return past
+    return pasts[0] if pasts else journals
+
+
+def _past(journals: Journals, finding: Record) -> Journals:
+    operations = {node: [one for one in records if "k" in one] for node, records in journals.items()}
+    by_cpu: dict[str, dict[int, Record]] = {}
+    for records in operations.values():
+        for one in records:
+            by_cpu.setdefault(one["cpu"], {})[one["k"]] = one
+    causes = _causes(operations, by_cpu)
+    upto = dict.fromkeys(by_cpu, 0)
+    reached = dict.fromkeys(operations, 0)
+    work = [by_cpu[finding["node"]][finding["at"]]] if finding["at"] else []
+    position = {id(one): at for records in operations.values() for at, one in enumerate(records)}
+    while work:
+        record = work.pop()
+        cpu, node = record["cpu"], record["node"]
+        new = [by_cpu[cpu][k] for k in range(upto[cpu] + 1, record["k"] + 1) if k in by_cpu[cpu]]
+        upto[cpu] = max(upto[cpu], record["k"])
+        end = position[id(record)] + 1
+        new += operations[node][reached[node] : end]
+        reached[node] = max(reached[node], end)
+        for one in (record, *new):
+            cause = causes.get(id(one))
+            if cause is not None and cause["k"] > upto[cause["cpu"]]:
+                work.append(cause)
+        work += [one for one in new if one is not record]
+    past: Journals = {}
+    for node, records in journals.items():
+        last = by_cpu.get(node, {}).get(upto.get(node, 0), {})
+        blocked = "wait" in last and node != finding["node"]
+        past[node] = [one for one in records if _in_past(one, node, finding, upto, blocked)]
+    return past
+
+
+def _in_past(record: Record, node: str, finding: Record, upto: dict[str, int], blocked: bool) -> bool:
+    if node == finding["node"] and record["nseq"] > finding["nseq"]:
+        return False
+    if "k" in record:
+        return bool(record["k"] <= upto[record["cpu"]])
+    limit = upto.get(node, 0)
+    return bool(record["at"] < limit or (record["at"] == limit and not blocked))
+
+
+def _causes(operations: Journals, by_cpu: dict[str, dict[int, Record]]) -> dict[int, Record]:
+    """id of a record -> the record elsewhere that let its context go on: a grant, a wakeup, the raising of an interrupt."""
+    ends: dict[int | str, Record] = {}  # id of a waiting record, or name of a context that started asleep -> what ended it
+    raised: dict[str, deque[Record]] = {}
+    for records in operations.values():
+        began: dict[str, int] = {}  # a wait begins and ends on one node
+        for one in records:
+            if "wait" in one or one["event"] == "sleep":
+                began[one["ctx"]] = id(one)
+            for ctx in (*one.get("granted", ()), *one.get("woke", ())):
+                ends[began.pop(ctx, ctx)] = one
+            for ctx in one.get("raised", ()):
+                raised.setdefault(ctx, deque()).append(one)
+    causes: dict[int, Record] = {}
+    waits: dict[str, int | str] = {ctx: ctx for ctx in ends if isinstance(ctx, str)}
+    before: dict[str, str] = {}
+    for records_by_k in by_cpu.values():
+        for k in sorted(records_by_k):
+            one = records_by_k[k]
+            ctx, event = one["ctx"], one["event"]
+            if event == "intr" and raised.get(ctx):
+                causes[id(one)] = raised[ctx].popleft()
+            if ctx in waits and not (event == "unlock" and before.get(ctx) == "sleep"):
+                end = ends.get(waits.pop(ctx))
+                if end is not None:
+                    causes[id(one)] = end
+            if "wait" in one or event == "sleep":
+                waits[ctx] = id(one)
+            before[ctx] = event
+    return causes
+
+
+def clocks(order: list[Record]) -> list[dict[str, int]]:
+    """Vector clocks of the operations in `order`, each node's counter being its `nseq`."""
+    node_clock: dict[str, dict[str, int]] = {}
+    cpu_clock: dict[str, dict[str, int]] = {}
+    found = []
+    for record in order:
+        mine = cpu_clock.setdefault(record["cpu"], {})
+        there = node_clock.setdefault(record["node"], {})
+        for other in (mine, there):
+            for key, value in other.items():
+                if value > there.get(key, 0):
+                    there[key] = value
+        there[record["node"]] = record["nseq"]
+        node_clock[record["node"]] = there
+        cpu_clock[record["cpu"]] = dict(there)
+        found.append(dict(there))
+    return found

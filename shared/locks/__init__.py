@@ -1,0 +1,1 @@
+"""Simple locks, map locks, sleep queues and lock order, as pure state machines."""

@@ -1,0 +1,70 @@
+"""The order in which locks are taken, and what breaks it.
+
+The order stated in UVM's sources is the text below. It is between lock
+*classes*; two locks of one class (parent and child map, old and new anon) have
+no order here. Taking a lock against the order is allowed with a try only. The
+checker also learns: every pair it sees becomes part of the graph, so a
+reversal is found even among classes the text does not mention, and even if the
+two halves happened at different times.
+"""
+
+from __future__ import annotations
+
+ORDER = """
+map < amap < uobj < anon < pageq < fpageq
+map < map.hint
+map < map.ref
+map < map.flags
+anon < afree
+anon < swap_data
+pageq < swap_data
+pageq < afree
+pageq < pagedaemon
+proc < pagedaemon
+"""
+
+
+def parse(text: str) -> set[tuple[str, str]]:
+    """Pairs (before, after) of a text such as ORDER."""
+    pairs = set()
+    for line in text.splitlines():
+        names = [name.strip() for name in line.split("<") if name.strip()]
+        pairs.update(zip(names, names[1:], strict=False))
+    return pairs
+
+
+class LockOrder:
+    """The order graph of one run: what the text says, and what was seen."""
+
+    def __init__(self, text: str = ORDER) -> None:
+        self.edges: dict[str, dict[str, str]] = {}
+        for before, after in parse(text):
+            self.edges.setdefault(before, {})[after] = "the stated order"
+        self.known: set[tuple[str, str]] = set()
+
+    def check(self, held: list[str], wanted: str, where: str) -> str | None:
+        """A blocking acquisition of class `wanted` while holding classes `held`.
+
+        Returns: None, or in words the path that says the opposite.
+        """
+        for cls in held:
+            if cls == wanted or (cls, wanted) in self.known:
+                continue
+            path = self._path(wanted, cls)
+            if path is not None:
+                steps = " < ".join(path)
+                return f"{wanted} is taken while {cls} is held (in {where}), but {steps} ({self.edges[path[0]][path[1]]})"
+            self.known.add((cls, wanted))
+            self.edges.setdefault(cls, {}).setdefault(wanted, f"seen in {where}")
+        return None
+
+    def _path(self, start: str, goal: str) -> list[str] | None:
+        queue, seen = [[start]], {start}
+        for path in queue:
+            for after in self.edges.get(path[-1], ()):
+                if after == goal:
+                    return [*path, after]
+                if after not in seen:
+                    seen.add(after)
+                    queue.append([*path, after])
+        return None

@@ -1,0 +1,121 @@
+"""The state of locks and sleep queues: a pure state machine, no waiting in it.
+
+A lock has holders (one exclusive, or several shared) and a queue of waiters.
+A request that cannot be granted queues and is granted by a later release, in
+order of arrival. For a simple lock that loses no interleaving: a CPU that
+spins is indistinguishable from one that has not yet asked.
+
+With LOCKDEBUG off a CPU that locks against itself queues behind itself for
+ever, and unlocking somebody else's lock simply frees it, as on the machine.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, NamedTuple
+
+
+class Want(NamedTuple):
+    """A holder or a waiter: who, how (r or w), and the function that asked."""
+
+    ctx: str
+    mode: str
+    fn: str
+
+
+class Lock:
+    """One lock's holders and waiters."""
+
+    __slots__ = ("holders", "waiters")
+
+    def __init__(self) -> None:
+        self.holders: list[Want] = []
+        self.waiters: deque[Want] = deque()
+
+    def admits(self, mode: str) -> bool:
+        """Could a request of this mode be granted now, leaving the queue aside?"""
+        return not self.holders or (mode == "r" and all(one.mode == "r" for one in self.holders))
+
+
+class LockTable:
+    """All locks and sleep queues of one lock manager."""
+
+    def __init__(self) -> None:
+        self.locks: dict[int, Lock] = {}
+        self.sleepers: dict[int, list[Want]] = {}
+
+    def lock(self, ctx: str, key: int, mode: str, fn: str) -> bool:
+        """Grant the lock, or queue the request and return False."""
+        lock = self.locks.get(key)
+        if lock is None:
+            lock = self.locks[key] = Lock()
+        want = Want(ctx, mode, fn)
+        if not lock.waiters and lock.admits(mode):
+            lock.holders.append(want)
+            return True
+        lock.waiters.append(want)
+        return False
+
+    def trylock(self, ctx: str, key: int, mode: str, fn: str) -> bool:
+        """Grant the lock or return False; never queues."""
+        lock = self.locks.get(key)
+        if lock is None:
+            lock = self.locks[key] = Lock()
+        if lock.waiters or not lock.admits(mode):
+            return False
+        lock.holders.append(Want(ctx, mode, fn))
+        return True
+
+    def unlock(self, ctx: str, key: int) -> list[str]:
+        """Release, and return the contexts whose requests are granted by that."""
+        lock = self.locks.get(key)
+        if lock is None:
+            return []
+        mine = [one for one in lock.holders if one.ctx == ctx] or lock.holders[:1]
+        if mine:
+            lock.holders.remove(mine[0])
+        return self._grant(lock)
+
+    def downgrade(self, ctx: str, key: int) -> list[str]:
+        """Exclusive to shared; returns the readers let in by that."""
+        lock = self.locks[key]
+        lock.holders = [one._replace(mode="r") if one.ctx == ctx else one for one in lock.holders]
+        return self._grant(lock)
+
+    def upgrade(self, ctx: str, key: int) -> bool:
+        """Shared to exclusive, ahead of every waiter; False: must wait for other readers."""
+        lock = self.locks[key]
+        me = next(one for one in lock.holders if one.ctx == ctx)
+        lock.holders.remove(me)
+        if not lock.holders:
+            lock.holders.append(me._replace(mode="w"))
+            return True
+        lock.waiters.appendleft(me._replace(mode="w"))
+        return False
+
+    def sleep(self, ctx: str, chan: int, wmesg: str) -> None:
+        """Queue a context on a channel."""
+        self.sleepers.setdefault(chan, []).append(Want(ctx, wmesg, ""))
+
+    def wakeup(self, chan: int) -> list[str]:
+        """Empty the channel's queue and return who was on it."""
+        return [one.ctx for one in self.sleepers.pop(chan, [])]
+
+    def _grant(self, lock: Lock) -> list[str]:
+        granted = []
+        while lock.waiters and lock.admits(lock.waiters[0].mode):
+            want = lock.waiters.popleft()
+            lock.holders.append(want)
+            granted.append(want.ctx)
+        return granted
+
+    def state(self) -> dict[str, Any]:
+        """Holders, waiters and sleepers as plain data: what a wait-for graph is made of."""
+        return {
+            "locks": [
+                [key, [list(one) for one in lock.holders], [list(one) for one in lock.waiters]]
+                for key, lock in self.locks.items()
+                if lock.holders or lock.waiters
+            ],
+            "sleepers": [[chan, [list(one) for one in queue]] for chan, queue in self.sleepers.items()],
+        }

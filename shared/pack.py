@@ -1,0 +1,36 @@
+"""A scenario as plain data, for messages to actors and for run folders, and back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from shared.scenario import Bound, Expect, Lwp, MachineConfig, Outcome, Region, Scenario, Step
+
+
+def pack_scenario(scenario: Scenario) -> dict[str, Any]:
+    """The scenario as plain data."""
+    return asdict(scenario)
+
+
+def unpack_scenario(data: dict[str, Any]) -> Scenario:
+    """The scenario that `pack_scenario` was given."""
+    machine = dict(data["machine"])
+    if not isinstance(machine["colocate"], bool):
+        machine["colocate"] = tuple(tuple(group) for group in machine["colocate"])
+    expect = {key: _outcome(one) for key, one in data["expect"].items()}
+    tuples = {key: tuple(data[key]) for key in ("source", "errata", "procs", "barriers", "own_errata")}
+    made = {
+        "machine": MachineConfig(**machine),
+        "setup": tuple(Step(**one) for one in data["setup"]),
+        "lwps": tuple(Lwp(**{**one, "program": tuple(Step(**step) for step in one["program"])}) for one in data["lwps"]),
+        "expect": Expect(**expect),
+        "bound": Bound(**data["bound"]),
+        "regions": tuple(Region(**one) for one in data["regions"]),
+    }
+    return Scenario(**{**data, **tuples, **made})
+
+
+def _outcome(data: dict[str, Any]) -> Outcome:
+    results = {key: tuple(values) for key, values in data["results"].items()}
+    return Outcome(**{**data, "findings": tuple(data["findings"]), "functions": tuple(data["functions"]), "results": results})

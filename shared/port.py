@@ -1,0 +1,399 @@
+"""What kernel code talks to: the one place where control leaves the kernel.
+
+Every shared access of the kernel is one *operation*, performed through the
+port that the engine has installed (`here.port`). The kernel never knows which
+engine that is. A *context* is whatever performs operations: an LWP, an
+interrupt, the pagedaemon, the swap pager's I/O. Its operations are numbered
+1, 2, 3 ... whether or not a strategy was asked about them, so a schedule keyed
+by (context, operation number) holds at any granularity.
+
+Kinds of operation, by the node that admits them:
+
+    memory        load store alloc free renew word_read word_write
+                  frame_copy frame_zero frame_read frame_write
+    lock_manager  lock try unlock downgrade upgrade sleep wakeup
+    mmu           pmap_*                      (see nodes/mmu.py)
+    swap_pager    swap_put swap_get io_next io_done
+    cpu           run userret intr iret       (see nodes/cpu.py)
+
+`Port` below holds what does not depend on the engine: contexts, held locks,
+kernel stacks, spl, LOCKDEBUG's checks that a CPU can make by itself, errata
+sites and event counters. An engine supplies `op` and may override `load` and
+`store` for speed.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from shared.errors import FINDINGS, Finding, PortDead
+from shared.locks.order import LockOrder
+
+if TYPE_CHECKING:
+    from shared.locks.ref import LockRef
+    from shared.struct import FieldBase, Struct
+
+SPL_NONE, SPL_BIO, SPL_IMP, SPL_VM, SPL_IPI, SPL_HIGH = 0, 3, 4, 5, 7, 8
+
+S = TypeVar("S", bound="Struct")
+
+
+class Context:
+    """A thread of control: an LWP, an interrupt, the pagedaemon, the I/O engine.
+
+    Attributes:
+        name: given by the scenario, never by creation order.
+        cpu: the node that runs it.
+        n: number of its operations so far.
+        held: lock key -> (LockRef, mode, function that took it); mode r or w.
+        stack: kernel functions entered, outermost first.
+        spl: interrupt priority level; interrupts at or below it stay pending.
+        proc: handle of its Proc, or None for kernel contexts.
+    """
+
+    __slots__ = ("chan", "cpu", "held", "level", "n", "name", "proc", "results", "spl", "stack")
+
+    def __init__(self, name: str, cpu: str, level: int = SPL_NONE):
+        self.name = name
+        self.cpu = cpu
+        self.level = level
+        self.proc: Any = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Back to the state before its first operation."""
+        self.n = 0
+        self.chan = 0
+        self.held: dict[int, tuple[LockRef, str, str]] = {}
+        self.stack: list[str] = []
+        self.spl = self.level
+        self.results: list[dict[str, Any]] = []
+
+    @property
+    def function(self) -> str:
+        """The kernel function this context is in."""
+        return self.stack[-1] if self.stack else "user"
+
+    def held_as_text(self) -> list[dict[str, str]]:
+        return [{"lock": str(ref), "mode": mode, "since": since} for ref, mode, since in self.held.values()]
+
+    def __repr__(self) -> str:
+        return f"<{self.name} on {self.cpu} op {self.n}>"
+
+
+class Port(ABC):
+    """The engine-independent half of a port.
+
+    Args:
+        errata: ids switched on.
+        detect: detector -> "stop", "note" or "off".
+        page_size: bytes.
+    """
+
+    def __init__(self, errata: frozenset[str], detect: dict[str, str], page_size: int):
+        self.page_size = page_size
+        self.errata = errata
+        self.detect = detect
+        self.dead = False
+        self.cur: Any = None
+        self.finding: Finding | None = None
+        self.notes: list[Finding] = []
+        self.sites: dict[str, int] = {}
+        self.counters: dict[str, int] = {}
+        self.order = LockOrder()
+
+    # -- to be supplied by the engine ---------------------------------------
+
+    @abstractmethod
+    def point(self) -> None:
+        """A scheduling point: other contexts and interrupts may run before this returns."""
+
+    @abstractmethod
+    def perform(self, code: str, target: int, args: tuple[Any, ...]) -> Any:
+        """Perform one operation of the current context, now, and return its result.
+
+        Args:
+            code: kind of operation, see `shared.messages.OPERATIONS`.
+            target: what it is about, an object id, lock key, channel, frame,
+                pmap or slot number; it picks the shard of the node that admits it.
+            args: further arguments, as `OPERATIONS` lists them.
+        """
+
+    def op(self, code: str, target: int, args: tuple[Any, ...] = ()) -> Any:
+        """A scheduling point, then one operation."""
+        self.point()
+        return self.perform(code, target, args)
+
+    def claim(self, obj: Struct) -> None:
+        """A struct just taken off a free list is this context's own until another touches it.
+
+        Not an operation: it only tells the thinning rule and the race detector
+        what allocation tells them for structs that are not type-stable.
+        """
+
+    @abstractmethod
+    def userret(self) -> None:
+        """Return to user mode: any runnable LWP of this CPU may be next."""
+
+    @abstractmethod
+    def wait_for_wakeup(self) -> None:
+        """Give up the CPU until the channel slept on has been woken."""
+
+    @abstractmethod
+    def record_event(self, event: str, **fields: Any) -> None:
+        """Put a kernel event (not an operation) into this context's CPU's journal."""
+
+    # -- heap ----------------------------------------------------------------
+
+    def load(self, obj: Struct, field: FieldBase, slot: int) -> Any:
+        """One load of a struct's field (or array element `slot`)."""
+        return self.op("load", obj.id, (obj, field.name, slot))
+
+    def store(self, obj: Struct, field: FieldBase, slot: int, value: Any) -> None:
+        """One store to a struct's field (or array element `slot`)."""
+        self.op("store", obj.id, (obj, field.name, slot, value))
+
+    @abstractmethod
+    def alloc(self, kind: type[S], length: int = 0) -> S:
+        """Allocate a struct (`length` elements if it is an array); all fields are None or 0."""
+
+    def free(self, obj: Struct) -> None:
+        """Free a struct. LOCKDEBUG complains if it contains a lock that is held."""
+        for ref in obj.locks():
+            if ref.key in self.cur.held:
+                self.report("freed-while-held", f"freeing {obj} with {ref} held", subject=str(obj))
+        self.op("free", obj.id, (obj,))
+
+    def renew(self, obj: S) -> S:
+        """Begin a new life of a type-stable struct (a page, an anon); older handles are stale."""
+        gen = self.op("renew", obj.id, (obj,))
+        return type(obj)(obj.id, gen)
+
+    # -- locks ---------------------------------------------------------------
+
+    def lock(self, ref: LockRef, mode: str) -> None:
+        """Acquire; a simple lock spins, a map lock sleeps, until it is granted."""
+        ctx = self.cur
+        if ref.key in ctx.held:
+            self.report("locking-against-myself", f"{ref.phrase}: locking against myself", subject=ref.owner)
+        elif ctx.held and self.detect.get("lockorder", "stop") != "off":
+            against = self.order.check([one.cls for one, _, _ in ctx.held.values()], ref.cls, ctx.function)
+            if against is not None:
+                self.report("lock-order-reversal", f"lock order reversal: {against}", subject=ref.owner)
+        self.op("lock", ref.key, (mode, ctx.function))
+        ctx.held[ref.key] = (ref, mode, ctx.function)
+
+    def trylock(self, ref: LockRef, mode: str) -> bool:
+        """Acquire if that is possible at once."""
+        ctx = self.cur
+        if self.op("try", ref.key, (mode, ctx.function)):
+            ctx.held[ref.key] = (ref, mode, ctx.function)
+            return True
+        return False
+
+    def unlock(self, ref: LockRef) -> None:
+        """Release; LOCKDEBUG complains if this context does not hold it."""
+        ctx = self.cur
+        if ctx.held.pop(ref.key, None) is None:
+            self.report("lock-not-held", f"{ref.phrase.replace('lock', 'unlock')}: lock not held", subject=ref.owner)
+        self.op("unlock", ref.key, ())
+
+    def downgrade(self, ref: LockRef) -> None:
+        """From exclusive to shared, letting other readers in."""
+        self.op("downgrade", ref.key, ())
+        self.cur.held[ref.key] = (ref, "r", self.cur.held[ref.key][2])
+
+    def upgrade(self, ref: LockRef) -> None:
+        """From shared to exclusive, waiting for other readers to leave.
+
+        Locks: the caller must have marked the map BUSY, so that it is the only upgrader.
+        """
+        self.op("upgrade", ref.key, ())
+        self.cur.held[ref.key] = (ref, "w", self.cur.held[ref.key][2])
+
+    def sleep(self, chan: int, wmesg: str, interlock: LockRef | None) -> None:
+        """ltsleep: queue on a channel, release the interlock, give up the CPU until woken."""
+        ctx = self.cur
+        ctx.chan = chan
+        self.op("sleep", chan, (wmesg, ctx.function))
+        if interlock is not None:
+            self.unlock(interlock)
+        self.check_sleep(wmesg)
+        self.wait_for_wakeup()
+
+    def check_sleep(self, why: str) -> None:
+        """LOCKDEBUG: a context that gives up its CPU holds no simple lock."""
+        spinning = [ref for ref, _, _ in self.cur.held.values() if not ref.sleepable]
+        if spinning:
+            self.report("held-across-sleep", f"switching with {spinning[0]} held ({why})", subject=spinning[0].owner)
+
+    def check_end(self) -> None:
+        """LOCKDEBUG: a context that ends holds no lock."""
+        for ref, _, since in self.cur.held.values():
+            self.report("held-at-exit", f"{self.cur.name} ends with {ref} held since {since}", subject=ref.owner, function=since)
+
+    def wakeup(self, chan: int) -> None:
+        """Wake every context that sleeps on the channel."""
+        self.op("wakeup", chan, ())
+
+    def spl(self, level: int) -> int:
+        """Set the interrupt priority level of this context; returns the old one."""
+        old: int = self.cur.spl
+        self.cur.spl = level
+        return old
+
+    def splraise(self, level: int) -> int:
+        """splbio, splimp ...: raise the interrupt priority level to at least `level`; returns the old one."""
+        old: int = self.cur.spl
+        return self.spl(level) if level > old else old
+
+    # -- translations ----------------------------------------------------------
+
+    @abstractmethod
+    def tlb(self) -> Any:
+        """The TLB of the current context's CPU."""
+
+    def pmap(self, code: str, target: int, args: tuple[Any, ...]) -> Any:
+        """A pmap operation that may shoot down TLB entries; flushes this CPU's own."""
+        result, flush = self.op(code, target, (*args, self.cur.cpu))
+        if flush:
+            self.tlb().flush(flush)
+        return result
+
+    def access(self, pmap: int, va: int, write: bool, value: int = 0) -> tuple[bool, int]:
+        """One aligned 64-bit load or store by the user at address `va` (bytes).
+
+        A hit in the TLB and the access to the frame are one operation: no
+        interrupt comes between them.
+
+        Returns: (True, value read or written), or (False, fault type): the access did not happen.
+        """
+        tlb = self.tlb()
+        if tlb.pmap != pmap:
+            self.op("pmap_activate", pmap, (self.cur.cpu,))
+            tlb.switch(pmap)
+        vpn, offset = divmod(va, self.page_size)
+        while True:
+            self.point()
+            frame = tlb.lookup(vpn, write)
+            if frame is not None:
+                if write:
+                    self.perform("word_write", frame, (offset, value))
+                    return True, value
+                return True, self.perform("word_read", frame, (offset,))
+            entry = self.perform("pmap_walk", pmap, (vpn, int(write), self.cur.cpu))
+            if isinstance(entry, int):
+                return False, entry
+            tlb.entries[vpn] = entry
+
+    # -- kernel events, findings, errata ---------------------------------------
+
+    def enter(self, name: str) -> None:
+        """A kernel function is entered."""
+        self.cur.stack.append(name)
+        self.record_event("enter", fn=name)
+
+    def exit(self) -> None:
+        """The innermost kernel function returns."""
+        if not self.dead:
+            self.record_event("exit", fn=self.cur.stack.pop())
+
+    def report(self, kind: str, text: str, *, subject: str = "", function: str = "", story: tuple[str, ...] = ()) -> None:
+        """A detector has seen something: stop, note or ignore it as `detect` says."""
+        detector = FINDINGS[kind]
+        level = self.detect.get(detector, "stop")
+        if level == "off" or self.dead:
+            return
+        ctx = self.cur
+        found = Finding(
+            kind, text, ctx.name, function or ctx.function, subject, detector, list(ctx.stack), ctx.held_as_text(), list(story)
+        )
+        self.record_event("finding" if level == "stop" else "note", finding=found.as_dict())
+        if level == "note":
+            self.notes.append(found)
+            return
+        self.stop(found)
+
+    def stop(self, found: Finding) -> None:
+        """End the run with this finding; nothing is performed after it."""
+        self.finding = found
+        self.dead = True
+        raise PortDead
+
+    def erratum(self, name: str) -> bool:
+        """Is this historical defect switched on? Counts that its site was reached, either way."""
+        self.sites[name] = self.sites.get(name, 0) + 1
+        return name in self.errata
+
+
+class _Here:
+    """Holds the port of this process."""
+
+    __slots__ = ("port",)
+    port: Port
+
+
+here = _Here()
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def kernel(*, exit: str | None = None) -> Callable[[F], F]:
+    """Mark a kernel function: its entry and exit go to the journal.
+
+    Args:
+        exit: what LOCKDEBUG checks when it returns. "same": the locks held on
+            entry and no others; "none": no lock at all; None: not checked
+            (the docstring says what is held).
+    """
+
+    def mark(function: F) -> F:
+        name = function.__name__
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            port = here.port
+            ctx = port.cur
+            before = tuple(ctx.held) if exit == "same" else ()
+            port.enter(name)
+            result = function(*args, **kwargs)
+            if exit is not None and ctx.held.keys() != set(before):
+                left = [ref for key, (ref, _, _) in ctx.held.items() if key not in before]
+                text = f"{name}: returns with {left[0]} held" if left else f"{name}: returns without a lock it was given"
+                port.report("held-at-exit", text, subject=left[0].owner if left else "")
+            port.exit()
+            return result
+
+        call.__name__, call.__doc__, call.__wrapped__ = name, function.__doc__, function  # type: ignore[attr-defined]
+        call.__module__, call.__qualname__ = function.__module__, function.__qualname__
+        return call  # type: ignore[return-value]
+
+    return mark
+
+
+def KASSERT(condition: bool, text: str, subject: object = "") -> None:
+    """The kernel's assertion; `text` is the asserted expression as UVM spells it."""
+    if not condition:
+        here.port.report("kassert", f'kernel diagnostic assertion "{text}" failed', subject=str(subject))
+
+
+def LOCK_ASSERT(condition: bool, text: str, subject: object = "", kind: str = "lock-assert") -> None:
+    """An assertion about locks, live only under LOCKDEBUG.
+
+    A finding of a kind of its own names the function that it accuses: the caller of the one it stands in.
+    """
+    if not condition:
+        stack = here.port.cur.stack
+        caller = stack[-2] if kind != "lock-assert" and len(stack) > 1 else ""
+        here.port.report(kind, f'lock assertion "{text}" failed', subject=str(subject), function=caller)
+
+
+def panic(text: str, subject: object = "") -> None:
+    """The kernel gives up; `text` is UVM's phrase."""
+    here.port.report("panic", f"panic: {text}", subject=str(subject))
+
+
+def erratum(name: str) -> bool:
+    """True if the historical defect `name` (see shared/errata.py) is switched on in this run."""
+    return here.port.erratum(name)

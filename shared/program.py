@@ -1,0 +1,181 @@
+"""What a thread of a scenario runs: its steps, one system call or access after another.
+
+Rules:
+
+- Between two steps the thread is in user mode: another thread of its CPU may go first.
+- A step answers a value, 0, or the name of an errno or signal. A refused access
+  is one such answer; the program goes on, as in a litmus test.
+- A program that ends without `exit` ends its thread all the same.
+- Setup steps must succeed: one that does not is the scenario's mistake.
+
+This is not part of the modelled kernel: `Barrier` is a helper of tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NoReturn
+
+from shared.errors import UserMistake
+from shared.port import here, kernel
+from shared.scenario import VM_MAX_ADDRESS, VM_MIN_ADDRESS, Lwp, Scenario, Step
+from shared.struct import Field, Struct, field, own, simplelock
+from shared.uvm.init import uvm_init
+from shared.uvm.mmap import sys_minherit, sys_mlock, sys_mmap, sys_munlock, sys_munmap
+from shared.uvm.param import ERRNO_NAMES, MAP_ANON, MAP_PRIVATE, MAP_SHARED, SIDL
+from shared.uvm.proc import exit1, fork1, proc_setup, sys_wait
+from shared.uvm.structs import Proc, uvmexp
+from shared.uvm.trap import user_read, user_write
+
+Procs = Mapping[str, Proc]
+
+
+class Barrier(Struct, kind=32):
+    """A meeting point of several threads, used once; number i is the scenario's i-th barrier."""
+
+    guards = {"o": own("b_lock")}
+    b_lock = simplelock("barrier")
+    b_missing: Field[int] = field("o")  # threads that have not come yet
+
+
+def run_program(lwp: Lwp, procs: Procs) -> None:
+    """Run a thread's program to its end; results go to the context's `results`.
+
+    Args:
+        procs: every process of the scenario by name.
+    """
+    ctx = here.port.cur
+    me = procs[lwp.proc]
+    for index, step in enumerate(lwp.program):
+        if index:
+            here.port.userret()
+        result = _step(step, me, procs)
+        ctx.results.append({"step": index, "op": step.op, "result": result, "into": step.into})
+        if step.op == "exit":
+            return
+    exit1(me)
+
+
+def _step(step: Step, me: Proc, procs: Procs) -> int | str:
+    """Perform one step on behalf of process `me`; returns its result."""
+    args = step.args
+    match step.op:
+        case "read":
+            signal, value = user_read(args["at"])
+            return signal if value is None else value
+        case "write":
+            signal, _ = user_write(args["at"], args["value"])
+            return 0 if signal == "ok" else signal
+        case "fork":
+            return _errno(fork1(me, procs[args["as"]]))
+        case "wait":
+            return _errno(sys_wait(procs[args["for"]]))
+        case "exit":
+            exit1(me)
+            return 0
+        case "barrier":
+            barrier(Barrier.at(args["number"]))
+            return 0
+    npages = args["length"] // here.port.page_size
+    match step.op:
+        case "mmap":
+            flags = MAP_ANON | (MAP_SHARED if args["shared"] else MAP_PRIVATE)
+            return _errno(sys_mmap(me, args["at"], npages, args["prot"], flags))
+        case "munmap":
+            return _errno(sys_munmap(me, args["at"], npages))
+        case "minherit":
+            return _errno(sys_minherit(me, args["at"], npages, args["inherit"]))
+        case "mlock":
+            return _errno(sys_mlock(me, args["at"], npages))
+        case "munlock":
+            return _errno(sys_munlock(me, args["at"], npages))
+    raise AssertionError(f"no step {step.op}")
+
+
+def _errno(error: int) -> int | str:
+    return ERRNO_NAMES.get(error, f"errno {error}") if error else 0
+
+
+@kernel(exit="none")
+def barrier(one: Barrier) -> None:
+    """Wait until every thread that names this barrier has come.
+
+    Sleeps:  on the barrier ("barrier").
+    """
+    one.b_lock.lock()
+    missing = one.b_missing - 1
+    one.b_missing = missing
+    if missing:
+        here.port.sleep(one.address, "barrier", one.b_lock)
+    else:
+        here.port.wakeup(one.address)
+        one.b_lock.unlock()
+
+
+# -- setup -------------------------------------------------------------------------
+
+
+def run_setup(scenario: Scenario, procs: Procs) -> None:
+    """Start UVM and perform the setup steps; what context `boot` runs.
+
+    Raises: UserMistake - a step cannot be done on this machine.
+    """
+    config = scenario.machine
+    uvm_init(
+        config.frames,
+        config.anons,
+        config.swap_slots,
+        reserve_pagedaemon=config.reserve_pagedaemon,
+        reserve_kernel=config.reserve_kernel,
+        freemin=config.freemin,
+        freetarg=config.freetarg,
+    )
+    for proc in procs.values():
+        made = here.port.alloc(Proc)
+        assert made == proc, "procs are numbered in order of names"
+        proc.p_stat = SIDL
+        proc.p_vmspace = None
+        proc.p_lwps = 0
+    for number, name in enumerate(scenario.barriers):
+        one = here.port.alloc(Barrier)
+        assert one == Barrier.at(number)
+        steps = [step for lwp in scenario.lwps for step in lwp.program if step.op == "barrier"]
+        one.b_missing = sum(step.args["name"] == name for step in steps)
+    ctx = here.port.cur
+    for index, step in enumerate(scenario.setup):
+        if step.op == "process":
+            lwps = sum(lwp.proc == step.args["as"] for lwp in scenario.lwps)
+            proc_setup(procs[step.args["as"]], VM_MIN_ADDRESS, VM_MAX_ADDRESS, max(lwps, 1))
+        elif step.op != "thread":
+            ctx.proc = procs[step.args["in"]]
+            if step.op == "fill":
+                _fill(scenario, index, ctx.proc)
+            elif result := _step(step, ctx.proc, procs):
+                _refuse(scenario, index, f"gave {result}")
+    ctx.proc = None
+
+
+def _fill(scenario: Scenario, index: int, proc: Proc) -> None:
+    """Write page after page of region `fill` until few enough pages are free."""
+    step, size = scenario.setup[index], here.port.page_size
+    start, until = step.args["at"], step.args["until_free"]
+    npages = step.args["length"] // size
+    free = uvmexp.free
+    if free < until:
+        _refuse(scenario, index, f"only {free} pages are free already", "until_free")
+    if error := sys_mmap(proc, start, npages, step.args["prot"], MAP_ANON | MAP_PRIVATE):
+        _refuse(scenario, index, f"gave {_errno(error)}")
+    page = 0
+    while uvmexp.free > until:
+        if page == npages:
+            _refuse(scenario, index, f"wrote {npages} pages, and {uvmexp.free} are still free", "until_free")
+        signal, _ = user_write(start + page * size, page + 1)
+        if signal != "ok":
+            _refuse(scenario, index, f"gave {signal} at page {page}")
+        page += 1
+
+
+def _refuse(scenario: Scenario, index: int, why: str, key: str = "") -> NoReturn:
+    step = scenario.setup[index]
+    place = f"setup[{index}].{step.op}" + (f".{key}" if key else "")
+    raise UserMistake(f"this setup step {why}", file=scenario.file, line=step.line, field=place)

@@ -1,0 +1,251 @@
+"""YAML as people mean it: a strict reader whose every complaint has a file, a line and a field.
+
+Rules of this dialect, a subset of YAML 1.2:
+
+- A number is `12`, `-12` or `0x1f`. `010`, `1:30`, `1_000` and `1e3` are text.
+- A truth value is `true` or `false`. `on`, `off`, `yes` and `no` are text.
+- Whatever is quoted is text.
+- A key occurs once in its mapping.
+- No anchors, aliases, merge keys, tags or second documents: what a file says
+  is what can be read in it, and a small file cannot become a large one.
+- At most `MAX_BYTES` bytes, nested at most `MAX_DEPTH` deep.
+
+PyYAML supplies the scanner and the parser; of its SafeLoader only these are
+used, so none of YAML 1.1's guesses is ever made.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+import yaml
+
+from shared.errors import UserMistake
+
+MAX_BYTES = 256 * 1024
+MAX_DEPTH = 24
+
+_INT = re.compile(r"-?(?:0|[1-9][0-9]*)|0x[0-9a-fA-F]+")
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]{1,60}")
+_HINTS = (
+    (re.compile(r"[-+]?0[0-7]+"), "a number has no leading zero"),
+    (re.compile(r"[0-9]+(:[0-9]+)+"), "a colon does not make a number"),
+    (re.compile(r"[-+]?[0-9][0-9_]*_[0-9_]*"), "a number has no underscores"),
+    (re.compile(r"\+[0-9]+"), "a number has no plus sign"),
+)
+
+
+def show(value: object) -> str:
+    """A value as it can be quoted in a message: short, on one line, nothing unprintable."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:56] + " ..."
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """" (did you mean x?)", if something among `known` looks like `word`; else ""."""
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=2, cutoff=0.7)
+    close = close or [one for one in known if one.startswith(word)][:2]
+    return f" (did you mean {' or '.join(close)}?)" if close else ""
+
+
+class Value:
+    """A value of the document, which knows where it stands.
+
+    Attributes:
+        data: str, int, bool or None; a list of Values; or a dict of them.
+        file, line, field: its place, as `UserMistake` wants it.
+        key_lines: for a mapping, the line of each of its keys.
+        plain: a scalar written without quotes.
+    """
+
+    __slots__ = ("data", "field", "file", "key_lines", "line", "plain")
+
+    def __init__(self, data: Any, file: str, line: int, field: str, plain: bool = False):
+        self.data, self.file, self.line, self.field, self.plain = data, file, line, field, plain
+        self.key_lines: dict[str, int] = {}
+
+    def fail(self, message: str, *, key: str | None = None) -> NoReturn:
+        """Complain about this value, or about one key of this mapping."""
+        line, field = self.line, self.field
+        if key is not None:
+            line, field = self.key_lines.get(key, line), _join(field, key)
+        raise UserMistake(message, file=self.file, line=line, field=field)
+
+    def wanted(self, what: str, hint: str = "") -> NoReturn:
+        """Complain that this value is of the wrong type."""
+        found = {list: "a list", dict: "a mapping", type(None): "nothing"}.get(type(self.data)) or self._scalar()
+        self.fail(f"expected {what}, found {found}{hint}")
+
+    def _scalar(self) -> str:
+        if isinstance(self.data, bool):
+            return "true" if self.data else "false"
+        return f"the text {show(self.data)}" if isinstance(self.data, str) else show(self.data)
+
+    def mapping(self, required: Iterable[str] = (), optional: Iterable[str] = ()) -> dict[str, Value]:
+        """A mapping with these keys and no others."""
+        known = [*required, *optional]
+        items = self.items()
+        for key in items:
+            if key not in known:
+                self.fail(f"unknown key {show(key)}{meant(key, known)}; known here: {', '.join(known)}", key=key)
+        for key in required:
+            if key not in items:
+                self.fail(f"missing key {show(key)}")
+        return items
+
+    def items(self) -> dict[str, Value]:
+        """A mapping with any keys."""
+        if not isinstance(self.data, dict):
+            self.wanted("a mapping")
+        return self.data
+
+    def elements(self, *, at_least: int = 0) -> list[Value]:
+        """A list."""
+        if not isinstance(self.data, list):
+            self.wanted("a list")
+        if len(self.data) < at_least:
+            self.fail(f"expected at least {at_least} {'entry' if at_least == 1 else 'entries'}")
+        return self.data
+
+    def integer(self, low: int, high: int) -> int:
+        """A whole number in [low, high]."""
+        if isinstance(self.data, bool) or not isinstance(self.data, int):
+            hint = ""
+            if isinstance(self.data, str):
+                hint = next((f" ({why})" for form, why in _HINTS if form.fullmatch(self.data)), "")
+                if not self.plain and _INT.fullmatch(self.data):
+                    hint = " (remove the quotes)"
+            self.wanted("a whole number", hint)
+        if not low <= self.data <= high:
+            self.fail(f"{show(self.data)} is out of range: {low} to {high}")
+        return self.data
+
+    def boolean(self) -> bool:
+        """true or false."""
+        if not isinstance(self.data, bool):
+            self.wanted("true or false")
+        return self.data
+
+    def text(self, what: str = "text") -> str:
+        """Text that is not empty."""
+        if not isinstance(self.data, str):
+            self.wanted(what, " (put it in quotes)" if isinstance(self.data, int) else "")
+        if not self.data.strip():
+            self.fail(f"expected {what}, found nothing but blanks")
+        return self.data
+
+    def choice(self, words: Iterable[str], what: str) -> str:
+        """One of a few words."""
+        word = self.text(what)
+        if word not in words:
+            self.fail(f"unknown {what} {show(word)}{meant(word, words)}; known: {', '.join(words)}")
+        return word
+
+
+def _join(field: str, key: str) -> str:
+    key = key if _PLAIN_KEY.fullmatch(key) else show(key)
+    return f"{field}.{key}" if field else key
+
+
+def parse(text: str, file: str) -> Value:
+    """Read one document.
+
+    Args:
+        file: its name, for messages.
+
+    Raises: UserMistake - it is no document of this dialect; says where.
+    """
+    if len(text) > MAX_BYTES or len(text.encode("utf-8", "replace")) > MAX_BYTES:
+        raise UserMistake(f"longer than {MAX_BYTES // 1024} KiB", file=file)
+    try:
+        return _Builder(text, file).document()
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise UserMistake(f"character {show(chr(error.character))} is not allowed", file=file, line=line) from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        message = ", ".join(part for part in (error.context, error.problem) if part)
+        raise UserMistake(f"not YAML: {message}", file=file, line=mark.line + 1 if mark else None) from None
+
+
+class _Builder:
+    """Builds Values from the parser's events."""
+
+    def __init__(self, text: str, file: str):
+        self.file = file
+        self.events = yaml.parse(text, Loader=yaml.SafeLoader)
+
+    def document(self) -> Value:
+        event = self.next()  # stream start
+        event = self.next()
+        if isinstance(event, yaml.StreamEndEvent):
+            raise UserMistake("the file is empty", file=self.file, line=1)
+        value = self.value(self.next(), "", 0)
+        self.next()  # document end
+        event = self.next()
+        if not isinstance(event, yaml.StreamEndEvent):
+            self.refuse(event, "", "a second document; one file says everything")
+        return value
+
+    def next(self) -> Any:
+        return next(self.events)
+
+    def refuse(self, event: Any, field: str, message: str) -> NoReturn:
+        raise UserMistake(message, file=self.file, line=event.start_mark.line + 1, field=field or None)
+
+    def value(self, event: Any, field: str, depth: int) -> Value:
+        if depth > MAX_DEPTH:
+            self.refuse(event, "", f"nested more than {MAX_DEPTH} deep")
+        if isinstance(event, yaml.AliasEvent):
+            self.refuse(event, field, f"an alias (*{event.anchor}); write the value out")
+        if event.anchor is not None:
+            self.refuse(event, field, f"an anchor (&{event.anchor}); write values out")
+        if event.tag is not None:
+            self.refuse(event, field, f"a tag ({show(event.tag)}); write the plain value")
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.ScalarEvent):
+            return self.scalar(event, line, field)
+        if isinstance(event, yaml.SequenceStartEvent):
+            elements: list[Value] = []
+            while not isinstance(event := self.next(), yaml.SequenceEndEvent):
+                elements.append(self.value(event, f"{field}[{len(elements)}]", depth + 1))
+            return Value(elements, self.file, line, field)
+        mapping: dict[str, Value] = {}
+        result = Value(mapping, self.file, line, field)
+        while not isinstance(event := self.next(), yaml.MappingEndEvent):
+            key = self.key(event, field)
+            if key in mapping:
+                first = result.key_lines[key]
+                self.refuse(event, _join(field, key), f"duplicate key {show(key)} (first on line {first})")
+            result.key_lines[key] = event.start_mark.line + 1
+            mapping[key] = self.value(self.next(), _join(field, key), depth + 1)
+        return result
+
+    def key(self, event: Any, field: str) -> str:
+        if not isinstance(event, yaml.ScalarEvent) or event.anchor is not None or event.tag is not None:
+            self.refuse(event, field, "a key must be a plain word")
+        key: str = event.value
+        if not key:
+            self.refuse(event, field, "an empty key")
+        return key
+
+    def scalar(self, event: Any, line: int, field: str) -> Value:
+        word: str = event.value
+        if strange := next((char for char in word if not (char.isprintable() or char in "\n\t ")), None):
+            self.refuse(event, field, f"character {show(strange)} is not allowed")
+        plain = event.style is None
+        data: Any = word
+        if plain:
+            if _INT.fullmatch(word):
+                if len(word) > 20:
+                    self.refuse(event, field, f"{show(word)} is out of range: no number here has more than 64 bits")
+                data = int(word, 0)
+            elif word in ("true", "false"):
+                data = word == "true"
+            elif word in ("", "~", "null"):
+                data = None
+        return Value(data, self.file, line, field, plain)

@@ -1,0 +1,120 @@
+"""Anons: allocation, freeing, their swap slots.
+
+An anon's data is in RAM (an_page), in swap (an_swslot), or in both. Anons are
+never given back to the system: they go from the free list into an amap and
+back, and their locks outlive them.
+
+Left out: uvm_anon_lockloanpg and whatever else concerns loaned pages; blocks of
+anons, adding anons with swap space; swapoff (anon_swap_off, anon_pagein).
+Source: uvm_anon.c of March 2001.
+"""
+
+from __future__ import annotations
+
+from shared.port import KASSERT, LOCK_ASSERT, here, kernel
+from shared.uvm.page import uvm_lock_pageq, uvm_pagefree, uvm_unlock_pageq
+from shared.uvm.param import PG_BUSY, PG_RELEASED, SWSLOT_NONE, VM_PROT_NONE
+from shared.uvm.pmap import pmap_page_protect
+from shared.uvm.structs import Anon, uvm, uvmexp
+from shared.uvm.swap import uvm_swap_free
+
+
+def uvm_anon_init(count: int) -> None:
+    """Make `count` anons, all of them free; at boot."""
+    anons = [here.port.alloc(Anon) for _ in range(count)]
+    for at, anon in enumerate(anons):
+        anon.an_ref = 0
+        anon.an_swslot = SWSLOT_NONE
+        anon.an_nxt = anons[at + 1] if at + 1 < count else None
+    uvm.afree = anons[0] if anons else None
+    uvmexp.nanon = count
+    uvmexp.nfreeanon = count
+
+
+@kernel(exit="same")
+def uvm_analloc() -> Anon | None:
+    """Allocate an anon: one reference, no page, no swap slot.
+
+    Returns: it, *unlocked*; None if there is none.
+    Source:  uvm_anon.c.
+    """
+    uvm.afreelock.lock()
+    anon = uvm.afree
+    if anon is not None:
+        nxt = anon.an_nxt
+        uvm.afree = nxt
+        uvmexp.nfreeanon -= 1
+        here.port.claim(anon)
+        anon.an_ref = 1
+        if nxt is not None:
+            anon.an_page = None  # the same storage
+    uvm.afreelock.unlock()
+    return anon
+
+
+@kernel(exit="same")
+def uvm_anfree(anon: Anon) -> None:
+    """Free an anon, its page and its swap slot.
+
+    If the page is BUSY it is marked RELEASED instead and nothing is freed:
+    whoever made it busy calls us again when done with it.
+
+    The caller has dropped the last reference and *unlocked* the anon. We ask
+    about the lock first, and only then about the reference count: the defect
+    that these assertions were made for (amap_cow_now, January 2001) has both
+    wrong, and its lock is the story.
+
+    Locks:   the anon is not locked, and in no amap any more; the amap it was in may be.
+    Source:  uvm_anon.c; the assertions of 2001-01-23.
+    Differs: holds the anon's lock while it disposes of the page, as uvm_anon.c later did: the pagedaemon comes by way
+             of the page and tries that lock, and both could free the page.
+    """
+    an_lock = anon.an_lock
+    locked = an_lock.held()
+    LOCK_ASSERT(not locked, "!simple_lock_held(&anon->an_lock)", anon, kind="locked-anon-freed")
+    if not locked:
+        an_lock.lock()
+    KASSERT(anon.an_ref == 0, "anon->an_ref == 0", anon)
+
+    pg = anon.an_page
+    if pg is not None:
+        flags = pg.flags
+        if flags & PG_BUSY:
+            pg.flags = flags | PG_RELEASED
+            if not locked:
+                an_lock.unlock()
+            return
+        pmap_page_protect(pg, VM_PROT_NONE)
+        uvm_lock_pageq()
+        uvm_pagefree(pg)
+        uvm_unlock_pageq()
+    uvm_anon_dropswap(anon)  # an_page still says whether the data was in RAM
+    if not locked:
+        an_lock.unlock()
+
+    fresh = here.port.renew(anon)
+    fresh.an_ref = 0
+    fresh.an_swslot = SWSLOT_NONE
+    uvm.afreelock.lock()
+    fresh.an_nxt = uvm.afree
+    uvm.afree = fresh
+    uvmexp.nfreeanon += 1
+    uvm.afreelock.unlock()
+
+
+@kernel(exit="same")
+def uvm_anon_dropswap(anon: Anon) -> None:
+    """Free the anon's swap slot, if it has one.
+
+    Locks:   the anon, or its reference count is 0.
+    Source:  uvm_anon.c.
+    """
+    slot = anon.an_swslot
+    if slot == SWSLOT_NONE:
+        return
+    uvm_swap_free(slot, 1)
+    anon.an_swslot = SWSLOT_NONE
+    if anon.an_page is None:
+        uvm.swap_data_lock.lock()
+        uvmexp.swpgonly -= 1
+        uvm.swap_data_lock.unlock()

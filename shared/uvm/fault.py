@@ -1,0 +1,590 @@
+"""Page faults: find out what belongs at an address, make it resident, and map it.
+
+                       anon in the amap?
+              yes (case 1)          no (case 2)
+       read, or the only          1A: map the anon's page     2A: map the object's page
+       reference to the anon
+       write, and others refer    1B: copy it to a new anon   2B: promote: a new anon, copied or zeroed
+       to it (or COW)
+
+Rules: locks are taken in the order map, amap, object, anon, page queues. Nothing
+but the map survives a sleep, and the map only if its timestamp has not changed;
+whoever slept looks everything up again, mostly by starting over ("ReFault").
+
+An anon's lock is taken as soon as the anon is allocated: it can be reached not
+only by its amap, which is locked, but from its page, by the pagedaemon.
+
+Left out: kernel maps, submaps and interrupt-safe maps, page loans, rusage. Left
+out for now: objects, so case 2 is always a zero fill.
+Source: uvm_fault.c 1.47 with the changes up to 2001-03, uvm_fault_i.h 1.10.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from shared.port import KASSERT, LOCK_ASSERT, erratum, here, kernel, panic
+from shared.uvm.amap import amap_add, amap_copy, amap_lock, amap_lookup, amap_lookups, amap_unlock, aref_of
+from shared.uvm.anon import uvm_analloc, uvm_anfree, uvm_anon_dropswap
+from shared.uvm.map import (
+    uvm_map_lookup_entry,
+    vm_map_lock,
+    vm_map_lock_read,
+    vm_map_unlock,
+    vm_map_unlock_read,
+)
+from shared.uvm.page import (
+    uvm_lock_pageq,
+    uvm_page_unbusy,
+    uvm_pageactivate,
+    uvm_pagealloc,
+    uvm_pagecopy,
+    uvm_pagedeactivate,
+    uvm_pagefree,
+    uvm_pageunwire,
+    uvm_pagewire,
+    uvm_pagezero,
+    uvm_unlock_pageq,
+)
+from shared.uvm.param import (
+    EACCES,
+    EFAULT,
+    EIO,
+    ENOMEM,
+    ERESTART,
+    MADV_NORMAL,
+    MADV_RANDOM,
+    MADV_SEQUENTIAL,
+    PG_BUSY,
+    PG_CLEAN,
+    PG_FAKE,
+    PG_RELEASED,
+    PG_WANTED,
+    PMAP_CANFAIL,
+    PMAP_WIRED,
+    SWSLOT_BAD,
+    UVM_ET_NEEDSCOPY,
+    VM_FAULT_WIRE,
+    VM_PROT_WRITE,
+)
+from shared.uvm.pdaemon import uvm_wait
+from shared.uvm.pmap import (
+    pmap_clear_modify,
+    pmap_clear_reference,
+    pmap_enter,
+    pmap_extract,
+    pmap_remove,
+    pmap_unwire,
+)
+from shared.uvm.structs import Amap, Anon, VmMap, VmMapEntry, uvmexp
+from shared.uvm.swap import uvm_swap_get, uvm_swap_markbad
+
+#: advice -> how many pages to look at before and after the faulting one
+UVMADVICE = {MADV_NORMAL: (3, 4), MADV_RANDOM: (0, 0), MADV_SEQUENTIAL: (8, 7)}
+
+
+@dataclass(slots=True)
+class UvmFaultinfo:
+    """struct uvm_faultinfo: where a fault is, and the map entry it was looked up in.
+
+    Attributes:
+        orig_map, orig_rvaddr: the map, and the address of the page.
+        nested: the caller holds the map read-locked (mlock), and it stays so: the fault takes no lock of its own.
+            lockmgr() counts each shared hold; here a context holds a lock once.
+        map, mapv, entry: set by the lookup; the entry is good while the map's timestamp is `mapv`.
+
+    Left out: orig_size and size, which were always one page.
+    """
+
+    orig_map: VmMap
+    orig_rvaddr: int
+    nested: bool = False
+    map: VmMap = field(init=False)
+    mapv: int = field(init=False)
+    entry: VmMapEntry = field(init=False)
+
+
+# -- locking of what a fault looks at ------------------------------------------------------
+
+
+def uvmfault_unlockmaps(ufi: UvmFaultinfo | None, write_locked: bool) -> None:
+    """Unlock the map; `ufi` is None if this is no fault but a swapoff."""
+    if ufi is None or ufi.nested:
+        return
+    if write_locked:
+        vm_map_unlock(ufi.map)
+    else:
+        vm_map_unlock_read(ufi.map)
+
+
+def uvmfault_unlockall(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon | None) -> None:
+    """Unlock everything passed in. Locks: entry map(r) and all that is passed."""
+    if anon is not None:
+        anon.an_lock.unlock()
+    if amap is not None:
+        amap_unlock(amap)
+    uvmfault_unlockmaps(ufi, False)
+
+
+@kernel()
+def uvmfault_lookup(ufi: UvmFaultinfo, write_lock: bool) -> bool:
+    """Look up the faulting address.
+
+    Returns: True with the map locked, or False with it unlocked: nothing is mapped there.
+    Source:  uvm_fault_i.h.
+    """
+    ufi.map = ufi.orig_map
+    if write_lock:
+        vm_map_lock(ufi.map)
+    elif not ufi.nested:
+        vm_map_lock_read(ufi.map)
+    found, ufi.entry = uvm_map_lookup_entry(ufi.map, ufi.orig_rvaddr)
+    if not found:
+        uvmfault_unlockmaps(ufi, write_lock)
+        return False
+    ufi.mapv = ufi.map.timestamp
+    return True
+
+
+@kernel()
+def uvmfault_relock(ufi: UvmFaultinfo | None) -> bool:
+    """Read-lock the map again, if it is still the one that was looked up.
+
+    Returns: True with the map locked, or False with it unlocked.
+    Source:  uvm_fault_i.h.
+    """
+    if ufi is None:
+        return True
+    uvmexp.fltrelck += 1
+    if not ufi.nested:
+        vm_map_lock_read(ufi.map)
+        if ufi.mapv != ufi.map.timestamp:
+            vm_map_unlock_read(ufi.map)
+            return False
+    uvmexp.fltrelckok += 1
+    return True
+
+
+# -- parts of a fault ------------------------------------------------------------------------
+
+
+def uvmfault_anonflush(anons: list[Anon | None]) -> None:
+    """Deactivate the pages of these anons, those that are busy or wired excepted. Locks: map(r), amap."""
+    for anon in anons:
+        if anon is None:
+            continue
+        anon.an_lock.lock()
+        pg = anon.an_page
+        if pg is not None and not pg.flags & PG_BUSY:
+            uvm_lock_pageq()
+            if pg.wire_count == 0:
+                pmap_clear_reference(pg)
+                uvm_pagedeactivate(pg)
+            uvm_unlock_pageq()
+        anon.an_lock.unlock()
+
+
+@kernel(exit="same")
+def uvmfault_amapcopy(ufi: UvmFaultinfo) -> None:
+    """Clear "needs copy" of the entry at the faulting address, if it is still mapped and still set.
+
+    Locks:   entry nothing; it takes the map for writing. Returns: same.
+    Source:  uvm_fault.c.   Differs: amap_copy() cannot fail for want of kernel memory, so there is no "fltamapcopy".
+    """
+    if not uvmfault_lookup(ufi, True):
+        return
+    if ufi.entry.etype & UVM_ET_NEEDSCOPY:
+        amap_copy(ufi.map, ufi.entry)
+    uvmfault_unlockmaps(ufi, True)
+
+
+@kernel()
+def uvmfault_anonget(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon) -> int:
+    """Make an anon's data resident in a page that is neither busy nor released.
+
+    Locks:   entry map(r), amap, anon; map and amap None for swapoff. Returns 0: same. Else: nothing is held.
+    Sleeps:  busy page ("anonget2"), swap read, uvm_wait ("flt_noram1"); afterwards it checks the map's
+             version, and that the anon is still where it was.
+    Returns: 0; ERESTART - look everything up again; EIO - the data is lost, the anon's slot is now bad.
+    Source:  uvm_fault.c, with the contract of 1.51 (2000-08).   Differs: a slot that is bad already is not
+             marked bad again, as later; the slot is read before the anon is unlocked.
+    """
+    LOCK_ASSERT(anon.an_lock.held(), "simple_lock_held(&anon->an_lock)", anon)
+    uvmexp.fltanget += 1
+    while True:
+        result = 0
+        we_own = False  # we set PG_BUSY on a page
+        slot = 0
+        pg = anon.an_page
+        if pg is not None:
+            flags = pg.flags
+            if not flags & (PG_BUSY | PG_RELEASED):
+                return 0
+            if not flags & PG_WANTED:
+                pg.flags = flags | PG_WANTED
+            uvmexp.fltpgwait += 1
+            uvmfault_unlockall(ufi, amap, None)
+            here.port.sleep(pg.address, "anonget2", anon.an_lock)
+        else:
+            pg = uvm_pagealloc(None, 0, anon)
+            if pg is None:
+                uvmfault_unlockall(ufi, amap, anon)
+                uvmexp.fltnoram += 1
+                uvm_wait("flt_noram1")
+            else:
+                # Everything is unlocked during the I/O: the page is ours because it is BUSY.
+                we_own = True
+                slot = anon.an_swslot
+                uvmfault_unlockall(ufi, amap, anon)
+                result = uvm_swap_get(pg, slot)
+
+        locked = uvmfault_relock(ufi)
+        if locked and amap is not None:
+            amap_lock(amap)
+        if locked or we_own:
+            anon.an_lock.lock()
+
+        if we_own:
+            assert pg is not None
+            flags = pg.flags
+            uvm_page_unbusy(pg, flags & ~PG_FAKE)
+
+            # Released during the I/O: the anon is in no amap any more, and is freed by us.
+            if flags & PG_RELEASED:
+                anon.an_lock.unlock()
+                uvm_anfree(anon)  # frees the page as well
+                if locked:
+                    uvmfault_unlockall(ufi, amap, None)
+                uvmexp.fltpgrele += 1
+                return ERESTART
+
+            # The data cannot be read. The slot stays allocated, so that nobody else gets it.
+            if result != 0:
+                anon.an_page = None
+                if slot != SWSLOT_BAD:
+                    uvm_swap_markbad(slot, 1)
+                    anon.an_swslot = SWSLOT_BAD
+                uvm_lock_pageq()
+                uvm_pagefree(pg)  # it was busy all the time, so it is not mapped
+                uvm_unlock_pageq()
+                if locked:
+                    uvmfault_unlockall(ufi, amap, anon)
+                else:
+                    anon.an_lock.unlock()
+                return EIO
+
+            pmap_clear_modify(pg)
+            uvm_lock_pageq()
+            uvm_pageactivate(pg)
+            uvm_unlock_pageq()
+            if not locked:
+                anon.an_lock.unlock()
+
+        if not locked:
+            return ERESTART
+
+        # Somebody may have put another anon here meanwhile, or this one may live another life.
+        if ufi is not None:
+            aref = aref_of(ufi.entry)
+            now = None if aref is None else amap_lookup(aref, ufi.orig_rvaddr - ufi.entry.start)
+            if now is None or now != anon or now.gen != anon.gen:
+                uvmfault_unlockall(ufi, amap, anon)
+                return ERESTART
+        uvmexp.fltanretry += 1
+
+
+def _swap_full() -> bool:
+    """Is all of swap taken by data that is nowhere in RAM? Then waiting for memory is of no use."""
+    swpgonly, swpages = uvmexp.swpgonly, uvmexp.swpages
+    KASSERT(swpgonly <= swpages, "uvmexp.swpgonly <= uvmexp.swpages", uvmexp)
+    return swpgonly == swpages
+
+
+def _map_neighbours(
+    pmap: int, startva: int, anons: list[Anon | None], centeridx: int, enter_prot: int, wired: int
+) -> None:
+    """Map what is resident next to the faulting page, to prevent further faults. Locks: map(r), amap.
+
+    Source:  uvm_fault.c.   Differs: looks for an anon before it asks the pmap.
+    """
+    for lcv, anon in enumerate(anons):
+        if lcv == centeridx or anon is None:
+            continue
+        currva = startva + lcv * here.port.page_size
+        if pmap_extract(pmap, currva) is not None:
+            continue
+        anon.an_lock.lock()
+        pg = anon.an_page
+        if pg is not None and not pg.flags & (PG_RELEASED | PG_BUSY):
+            uvm_lock_pageq()
+            uvm_pageactivate(pg)
+            uvm_unlock_pageq()
+            uvmexp.fltnamap += 1
+            prot = enter_prot & ~VM_PROT_WRITE if anon.an_ref > 1 else enter_prot
+            pmap_enter(pmap, currva, pg, prot, PMAP_CANFAIL | wired)  # if it fails, never mind
+        anon.an_lock.unlock()
+
+
+# -- the fault -------------------------------------------------------------------------------
+
+
+@kernel(exit="same")
+def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) -> int:
+    """Resolve a page fault.
+
+    Args:
+        fault_type: VM_FAULT_INVALID, VM_FAULT_PROTECT, or VM_FAULT_WIRE (mlock: wire the page too).
+        access_type: VM_PROT_READ or VM_PROT_WRITE; for a wired page the entry's full protection is used instead.
+
+    Locks:   entry nothing, or map(r) by a caller that wires it. Returns: same.
+    Sleeps:  for the map, busy page, swap read, uvm_wait; then it starts over.
+    Returns: 0; EFAULT - nothing is mapped there; EACCES - not so; ENOMEM - out of anons, or of memory and swap;
+             EIO - swap cannot be read.
+    Source:  uvm_fault.c.   Differs: a page that was promoted is put on a queue also if pmap_enter() fails (E25);
+             the old translation is gone from all TLBs before another page can be written (E31).
+    """
+    page_size = here.port.page_size
+    uvmexp.faults += 1
+    ufi = UvmFaultinfo(orig_map, vaddr - vaddr % page_size, nested=orig_map.lock.held())
+    rvaddr = ufi.orig_rvaddr
+    pmap = orig_map.pmap
+    narrow = fault_type == VM_FAULT_WIRE  # do not look at the neighbourhood
+
+    while True:  # ReFault
+        if not uvmfault_lookup(ufi, False):
+            return EFAULT
+        # locked: map(r)
+        entry = ufi.entry
+        enter_prot = entry.protection
+        if enter_prot & access_type != access_type:
+            uvmfault_unlockmaps(ufi, False)
+            return EACCES
+        entry_wired = entry.wired_count != 0
+        wired = PMAP_WIRED if entry_wired or fault_type == VM_FAULT_WIRE else 0
+        access = enter_prot if wired else access_type
+
+        # An entry that needs a copy gets it now, for which the map has to be write-locked.
+        if entry.etype & UVM_ET_NEEDSCOPY:
+            uvmfault_unlockmaps(ufi, False)
+            uvmfault_amapcopy(ufi)
+            uvmexp.fltamcopy += 1
+            continue
+
+        # Case 0: nothing behind the entry.
+        aref = aref_of(entry)
+        if aref is None:
+            uvmfault_unlockmaps(ufi, False)
+            return EFAULT
+        amap = aref.amap
+
+        # The pages to look at, as advised; only the first time.
+        entry_start = entry.start
+        nback = nforw = 0
+        advice = MADV_NORMAL
+        if not narrow:
+            narrow = True
+            advice = entry.advice
+            back, forw = UVMADVICE[advice]
+            nback = min(back, (rvaddr - entry_start) // page_size)
+            nforw = min(forw, (entry.end - rvaddr) // page_size - 1)
+        startva = rvaddr - nback * page_size
+        amap_lock(amap)
+        anons = amap_lookups(aref, startva - entry_start, nback + nforw + 1)
+        if advice == MADV_SEQUENTIAL:  # what lies behind us is not needed again
+            uvmfault_anonflush(anons[:nback])
+            del anons[:nback]
+            startva, nback = rvaddr, 0
+        _map_neighbours(pmap, startva, anons, nback, enter_prot, PMAP_WIRED if entry_wired else 0)
+        anon = anons[nback]
+        # locked: map(r), amap
+
+        if anon is not None:
+            # Case 1: there is an anon.
+            anon.an_lock.lock()
+            result = uvmfault_anonget(ufi, amap, anon)
+            if result != 0:
+                if erratum("uvmfault_anonget.caller-unlocks-again"):
+                    anon.an_lock.unlock()
+                if result == ERESTART:
+                    continue
+                return result
+            # locked: map(r), amap, anon
+            pg = anon.an_page
+            assert pg is not None
+            oanon = anon
+
+            if access & VM_PROT_WRITE and oanon.an_ref > 1:
+                # Case 1B: copy on write. While we hold oanon's lock nobody can busy or release its page.
+                uvmexp.flt_acow += 1
+                opg = pg
+                anon = uvm_analloc()
+                pg = None
+                if anon is not None:
+                    if not erratum("uvm_fault.case1b-anon-unlocked"):
+                        anon.an_lock.lock()
+                    pg = uvm_pagealloc(None, 0, anon)
+                if anon is None or pg is None:
+                    if anon is not None:
+                        if not erratum("uvm_fault.anon-freed-with-ref"):
+                            anon.an_ref -= 1
+                        if anon.an_lock.held():
+                            anon.an_lock.unlock()
+                        uvm_anfree(anon)
+                    uvmfault_unlockall(ufi, amap, oanon)
+                    if anon is None or _swap_full():
+                        uvmexp.fltnoanon += 1
+                        return ENOMEM
+                    uvmexp.fltnoram += 1
+                    uvm_wait("flt_noram3")
+                    continue
+
+                uvm_pagecopy(opg, pg)  # clears PG_CLEAN
+                uvm_page_unbusy(pg, pg.flags & ~PG_FAKE)
+                # No thread may go on reading the old page once another one can write to the new.
+                pmap_remove(pmap, rvaddr, rvaddr + page_size)
+                amap_add(aref, rvaddr - entry_start, anon, True)
+                oanon.an_ref -= 1  # cannot drop to zero here
+            else:
+                # Case 1A: use the anon as it is, but do not write to it if there are other references.
+                uvmexp.flt_anon += 1
+                if oanon.an_ref > 1:
+                    enter_prot &= ~VM_PROT_WRITE
+            # locked: map(r), amap, oanon, anon
+
+            promoted = anon != oanon
+            failed = pmap_enter(pmap, rvaddr, pg, enter_prot, access | PMAP_CANFAIL | wired) != 0
+            uvm_lock_pageq()
+            if failed:
+                # The pmap has thrown the translation away; nothing of what was done need be undone.
+                if promoted:
+                    uvm_pageactivate(pg)
+            elif fault_type == VM_FAULT_WIRE:
+                uvm_pagewire(pg)
+                # A wired page cannot be paged out, so its swap is let go of; and without swap it is not clean.
+                flags = pg.flags
+                if flags & PG_CLEAN:
+                    pg.flags = flags & ~PG_CLEAN
+                uvm_anon_dropswap(anon)
+            else:
+                uvm_pageactivate(pg)
+            uvm_unlock_pageq()
+            if promoted and anon.an_lock.held():
+                anon.an_lock.unlock()
+            uvmfault_unlockall(ufi, amap, oanon)
+            if failed:
+                if _swap_full():
+                    return ENOMEM
+                uvm_wait("flt_pmfail1")
+                continue
+            return 0
+
+        # Case 2: there is none. 2B: promote, which without an object means: fill with zeros.
+        anon = uvm_analloc()
+        pg = None
+        if anon is not None:
+            if not erratum("uvm_fault.case2-anon-unlocked"):
+                anon.an_lock.lock()
+            pg = uvm_pagealloc(None, 0, anon)
+        if anon is None or pg is None:
+            if anon is not None:
+                if not erratum("uvm_fault.anon-freed-with-ref"):
+                    anon.an_ref -= 1
+                if anon.an_lock.held():
+                    anon.an_lock.unlock()
+                uvm_anfree(anon)
+            uvmfault_unlockall(ufi, amap, None)
+            if anon is None or _swap_full():
+                uvmexp.fltnoanon += 1
+                return ENOMEM
+            uvmexp.fltnoram += 1
+            uvm_wait("flt_noram5")
+            continue
+
+        uvmexp.flt_przero += 1
+        uvm_pagezero(pg)  # clears PG_CLEAN
+        amap_add(aref, rvaddr - entry_start, anon, False)
+        # locked: map(r), amap, anon
+
+        failed = pmap_enter(pmap, rvaddr, pg, enter_prot, access | PMAP_CANFAIL | wired) != 0
+        uvm_lock_pageq()
+        if fault_type == VM_FAULT_WIRE and not failed:
+            uvm_pagewire(pg)
+        else:
+            uvm_pageactivate(pg)
+        uvm_unlock_pageq()
+        uvm_page_unbusy(pg, pg.flags & ~PG_FAKE)  # its lock is still held
+        uvmfault_unlockall(ufi, amap, anon if anon.an_lock.held() else None)
+        if failed:
+            if _swap_full():
+                return ENOMEM
+            uvm_wait("flt_pmfail2")
+            continue
+        return 0
+
+
+# -- wiring ------------------------------------------------------------------------------------
+
+
+@kernel(exit="same")
+def uvm_fault_wire(map: VmMap, start: int, end: int, access_type: int) -> int:
+    """Fault in and wire the pages of a range; if that fails, none of them.
+
+    Locks:   entry map not write-locked; if read-locked, nothing in the range needs a copy. Returns: same.
+    Sleeps:  as uvm_fault().
+    Returns: as uvm_fault().
+    Source:  uvm_fault.c.
+    """
+    LOCK_ASSERT(not map.lock.held_exclusive(), "map not write-locked", map)
+    for va in range(start, end, here.port.page_size):
+        rv = uvm_fault(map, va, VM_FAULT_WIRE, access_type)
+        if rv != 0:
+            if va != start:
+                uvm_fault_unwire(map, start, va)
+            return rv
+    return 0
+
+
+@kernel(exit="same")
+def uvm_fault_unwire(map: VmMap, start: int, end: int) -> None:
+    """Unwire the pages of a range.
+
+    Locks:   entry map not write-locked. Returns: same.
+    Source:  uvm_fault.c.
+    """
+    nested = map.lock.held()
+    if not nested:
+        vm_map_lock_read(map)
+    uvm_fault_unwire_locked(map, start, end)
+    if not nested:
+        vm_map_unlock_read(map)
+
+
+@kernel(exit="same")
+def uvm_fault_unwire_locked(map: VmMap, start: int, end: int) -> None:
+    """Unwire the pages of a range that was wired; the translations too, where the entry is not wired any more.
+
+    Locks:   entry map(r) at least. Returns: same.
+    Source:  uvm_fault.c.
+    """
+    LOCK_ASSERT(map.lock.held(), "map read-locked", map)
+    pmap, header = map.pmap, map.header
+    uvm_lock_pageq()  # the page daemon is locked out too
+    found, entry = uvm_map_lookup_entry(map, start)
+    if not found:
+        panic("uvm_fault_unwire_locked: address not in map", map)
+    stop, unwired = entry.end, entry.wired_count == 0
+    for va in range(start, end, here.port.page_size):
+        pg = pmap_extract(pmap, va)
+        if va >= stop:
+            following = entry.next
+            if following == header or following.start > stop:
+                panic("uvm_fault_unwire_locked: hole 2", map)
+            entry = following
+            stop, unwired = entry.end, entry.wired_count == 0
+        if pg is None:
+            panic("uvm_fault_unwire_locked: unwiring non-wired memory", map)
+            continue
+        if unwired:
+            pmap_unwire(pmap, va)
+        uvm_pageunwire(pg)
+    uvm_unlock_pageq()

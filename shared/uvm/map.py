@@ -1,0 +1,673 @@
+"""Maps: an address space as a sorted list of entries, and what is done to whole ranges of it.
+
+    VmMap.header <-> entry <-> entry <-> ... <-> header     entries [start, end), in bytes, not overlapping
+
+Rules: an entry's fields are written with its map write-locked, or before it is
+linked. Every ordinary exclusive acquisition bumps the map's timestamp, so that
+whoever has let go of the map can see whether it is still the one they looked up.
+
+A map is BUSY while mlock(2) holds it read-locked and must not lose it: writers
+then do not queue for the lock, where they would keep out the readers that
+mlock may wait for, but set WANTLOCK and sleep ("vmmapbsy").
+
+A context that holds a map read-locked and asks for it again holds it once: see
+`nested` in fault.py. In lockmgr() each such request counts.
+
+Left out: kernel maps, submaps and interrupt-safe maps, static entries, merging
+of entries (each mmap is an entry of its own), the choice of an address (it is
+given), the first_free hint, WIREFUTURE, pmap_copy, vfork. Left out for now:
+objects, mprotect, madvise, msync.
+Source: uvm_map.c 1.69, uvm_map_i.h 1.16, vm_map.h, of 2000.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from shared.port import here, kernel, panic
+from shared.uvm.amap import (
+    amap_alloc,
+    amap_copy,
+    amap_cow_now,
+    amap_flags,
+    amap_lock,
+    amap_ref,
+    amap_share_protect,
+    amap_splitref,
+    amap_unlock,
+    amap_unref,
+    aref_of,
+)
+from shared.uvm.param import (
+    AMAP_SHARED,
+    EACCES,
+    EFAULT,
+    EINVAL,
+    ENOMEM,
+    MAP_INHERIT_COPY,
+    MAP_INHERIT_NONE,
+    MAP_INHERIT_SHARE,
+    UVM_ET_COPYONWRITE,
+    UVM_ET_NEEDSCOPY,
+    UVM_FLAG_COPYONW,
+    UVM_FLAG_OVERLAY,
+    VM_MAP_BUSY,
+    VM_MAP_PAGEABLE,
+    VM_MAP_WANTLOCK,
+    VM_PROT_NONE,
+    VM_PROT_WRITE,
+)
+from shared.uvm.pmap import pmap_create, pmap_destroy, pmap_protect, pmap_remove
+from shared.uvm.structs import Amap, VmMap, VmMapEntry, Vmspace
+
+# -- locking ---------------------------------------------------------------------------
+
+
+def vm_map_lock(map: VmMap) -> None:
+    """Write-lock a map.
+
+    Sleeps:  while the map is BUSY ("vmmapbsy"), and for the lock.
+    Source:  vm_map.h.   Differs: flags_lock is the interlock of the sleep, as later; in [1.69's] header it was
+             released before the sleep, and a wakeup in between was lost. LK_SLEEPFAIL (whoever had to wait for
+             the lock looks at BUSY again) is the lock manager's: after a downgrade readers pass queued writers.
+    """
+    while True:
+        map.flags_lock.lock()
+        flags = map.flags
+        if not flags & VM_MAP_BUSY:
+            break
+        if not flags & VM_MAP_WANTLOCK:
+            map.flags = flags | VM_MAP_WANTLOCK
+        here.port.sleep(map.addressof("flags"), "vmmapbsy", map.flags_lock)
+    map.flags_lock.unlock()
+    map.lock.lock()
+    map.timestamp += 1
+
+
+def vm_map_unlock(map: VmMap) -> None:
+    map.lock.unlock()
+
+
+def vm_map_lock_read(map: VmMap) -> None:
+    map.lock.lock_shared()
+
+
+def vm_map_unlock_read(map: VmMap) -> None:
+    map.lock.unlock()
+
+
+def vm_map_downgrade(map: VmMap) -> None:
+    """From a write lock to a read lock; the timestamp stays."""
+    map.lock.downgrade()
+
+
+def vm_map_upgrade(map: VmMap) -> None:
+    """Back to a write lock; the timestamp stays. Locks: the map is read-locked and BUSY by the caller."""
+    map.lock.upgrade()
+
+
+def vm_map_busy(map: VmMap) -> None:
+    """Keep writers from the lock's queue. Locks: entry map(w); same."""
+    map.flags_lock.lock()
+    map.flags |= VM_MAP_BUSY
+    map.flags_lock.unlock()
+
+
+def vm_map_unbusy(map: VmMap) -> None:
+    """Undo vm_map_busy(), and wake the writers that saw it. Locks: entry map(r) or (w); same."""
+    map.flags_lock.lock()
+    oflags = map.flags
+    map.flags = oflags & ~(VM_MAP_BUSY | VM_MAP_WANTLOCK)
+    map.flags_lock.unlock()
+    if oflags & VM_MAP_WANTLOCK:
+        here.port.wakeup(map.addressof("flags"))
+
+
+# -- entries ---------------------------------------------------------------------------
+
+_COPIED = (
+    "start", "end", "object", "offset", "etype", "protection", "max_protection", "inheritance", "wired_count",
+    "aref_amap", "aref_pageoff", "advice",
+)  # fmt: skip
+
+
+class DeadEntry(NamedTuple):
+    """An entry taken out of its map, and the amap whose reference it still has."""
+
+    entry: VmMapEntry
+    amap: Amap | None
+
+
+def uvm_mapent_alloc(map: VmMap) -> VmMapEntry:
+    """A new entry, to be filled and linked into `map`."""
+    me = here.port.alloc(VmMapEntry)
+    me.map = map
+    return me
+
+
+def uvm_mapent_copy(src: VmMapEntry, map: VmMap) -> VmMapEntry:
+    """A new entry for `map` with everything of `src` but its place. Locks: src's map."""
+    me = uvm_mapent_alloc(map)
+    for name in _COPIED:
+        value = getattr(src, name)
+        if value is not None:
+            setattr(me, name, value)
+    return me
+
+
+def uvm_map_entry_link(map: VmMap, after_where: VmMapEntry, entry: VmMapEntry) -> None:
+    """Insert `entry` behind another. Locks: map(w)."""
+    map.nentries += 1
+    following = after_where.next
+    entry.prev = after_where
+    entry.next = following
+    following.prev = entry
+    after_where.next = entry
+
+
+def uvm_map_entry_unlink(map: VmMap, entry: VmMapEntry) -> None:
+    """Remove `entry`. Locks: map(w)."""
+    map.nentries -= 1
+    following, before = entry.next, entry.prev
+    following.prev = before
+    before.next = following
+
+
+def SAVE_HINT(map: VmMap, value: VmMapEntry) -> None:
+    """Begin the next lookup at this entry. Locks: map, so that the entry stays."""
+    map.hint_lock.lock()
+    map.hint = value
+    map.hint_lock.unlock()
+
+
+@kernel(exit="same")
+def uvm_map_lookup_entry(map: VmMap, address: int) -> tuple[bool, VmMapEntry]:
+    """Find the entry at or before an address.
+
+    Locks:   entry map(r) at least. Returns: same.
+    Returns: (True, the entry that contains the address), or (False, the one before it or the header).
+    Source:  uvm_map.c.   Differs: the hint is stored only if it has changed.
+    """
+    header = map.header
+    map.hint_lock.lock()
+    hint = map.hint
+    map.hint_lock.unlock()
+
+    cur = header.next if hint == header else hint
+    last = header
+    if cur != header:
+        if address >= cur.start:  # from the hint to the end; it is usually the hint itself
+            if cur.end > address:
+                return True, cur
+            cur = cur.next
+        else:  # from the start to the hint, inclusively
+            last = cur.next
+            cur = header.next
+
+    while cur != last:
+        if cur.end > address:
+            if address >= cur.start:
+                if cur != hint:
+                    SAVE_HINT(map, cur)
+                return True, cur
+            break
+        cur = cur.next
+    entry = cur.prev
+    if entry != hint:
+        SAVE_HINT(map, entry)
+    return False, entry
+
+
+def UVM_MAP_CLIP_START(map: VmMap, entry: VmMapEntry, start: int) -> None:
+    """Make `entry` begin at `start` or later. Locks: map(w)."""
+    if start > entry.start:
+        uvm_map_clip_start(map, entry, start)
+
+
+def UVM_MAP_CLIP_END(map: VmMap, entry: VmMapEntry, end: int) -> None:
+    """Make `entry` end at `end` or before. Locks: map(w)."""
+    if end < entry.end:
+        uvm_map_clip_end(map, entry, end)
+
+
+@kernel(exit="same")
+def uvm_map_clip_start(map: VmMap, entry: VmMapEntry, start: int) -> None:
+    """Split an entry at `start`; the new one comes before it, so that `entry` keeps the end.
+
+    Locks:   entry map(w). Returns: same.
+    Source:  uvm_map.c.
+    """
+    new_entry = uvm_mapent_copy(entry, map)
+    new_entry.end = start
+    aref = aref_of(new_entry)
+    if aref is not None:
+        entry.aref_pageoff = amap_splitref(aref, start - new_entry.start).pageoff
+    entry.start = start
+    uvm_map_entry_link(map, entry.prev, new_entry)
+
+
+@kernel(exit="same")
+def uvm_map_clip_end(map: VmMap, entry: VmMapEntry, end: int) -> None:
+    """Split an entry at `end`; the new one comes after it, so that `entry` keeps the start.
+
+    Locks:   entry map(w). Returns: same.
+    Source:  uvm_map.c.
+    """
+    new_entry = uvm_mapent_copy(entry, map)
+    new_entry.start = end
+    entry.end = end
+    aref = aref_of(entry)
+    if aref is not None:
+        new_entry.aref_pageoff = amap_splitref(aref, end - entry.start).pageoff
+    uvm_map_entry_link(map, entry, new_entry)
+
+
+# -- mapping and unmapping -------------------------------------------------------------
+
+
+def uvm_map_findspace(map: VmMap, start: int, length: int) -> VmMapEntry | None:
+    """The entry behind which [start, start + length) can be mapped, or None if it cannot. Locks: map.
+
+    Source:  uvm_map.c.   Differs: always "fixed".
+    """
+    if start < map.min_offset or start + length > map.max_offset:
+        return None
+    found, entry = uvm_map_lookup_entry(map, start)
+    if found:
+        return None
+    following = entry.next
+    if following != map.header and following.start < start + length:
+        return None
+    return entry
+
+
+@kernel(exit="same")
+def uvm_map(
+    map: VmMap, start: int, size: int, *, prot: int, maxprot: int, inherit: int, advice: int, flags: int
+) -> int:
+    """Establish a mapping of anonymous memory.
+
+    Args:
+        flags: UVM_FLAG_COPYONW (private; the amap comes with the first write), UVM_FLAG_OVERLAY (an amap now).
+
+    Locks:   entry map unlocked. Returns: same.
+    Sleeps:  for the map.
+    Returns: 0; EACCES - `maxprot` forbids `prot`; ENOMEM - the range is not free.
+    Units:   bytes, whole pages.
+    Source:  uvm_map.c.   Differs: see the module's header.
+    """
+    if prot & maxprot != prot:
+        return EACCES
+    vm_map_lock(map)
+    prev_entry = uvm_map_findspace(map, start, size)
+    if prev_entry is None:
+        vm_map_unlock(map)
+        return ENOMEM
+
+    new_entry = uvm_mapent_alloc(map)
+    new_entry.start = start
+    new_entry.end = start + size
+    etype = 0
+    if flags & UVM_FLAG_COPYONW:
+        etype |= UVM_ET_COPYONWRITE
+        if not flags & UVM_FLAG_OVERLAY:
+            etype |= UVM_ET_NEEDSCOPY
+    new_entry.etype = etype
+    new_entry.protection = prot
+    new_entry.max_protection = maxprot
+    new_entry.inheritance = inherit
+    new_entry.wired_count = 0
+    new_entry.advice = advice
+    if flags & UVM_FLAG_OVERLAY:
+        new_entry.aref_pageoff = 0
+        new_entry.aref_amap = amap_alloc(size)
+    uvm_map_entry_link(map, prev_entry, new_entry)
+    map.size += size
+    vm_map_unlock(map)
+    return 0
+
+
+def uvm_map_entry_unwire(map: VmMap, entry: VmMapEntry) -> None:
+    """Undo all wirings of an entry. Locks: map(w)."""
+    from shared.uvm.fault import uvm_fault_unwire_locked
+
+    entry.wired_count = 0
+    uvm_fault_unwire_locked(map, entry.start, entry.end)
+
+
+@kernel(exit="same")
+def uvm_unmap_remove(map: VmMap, start: int, end: int) -> list[DeadEntry]:
+    """Take what is mapped in [start, end) out of a map.
+
+    All translations are gone when this returns, and not before then may the
+    references of the dead entries be dropped (uvm_unmap_detach), or a page on the
+    free list could still be mapped. That is done with the map unlocked, since it may sleep.
+
+    Locks:   entry map(w). Returns: same.
+    Source:  uvm_map.c.   Differs: the hint is saved again after an entry was unwired, as later: looking up the
+             doomed entry has made it the hint.
+    """
+    header, pmap = map.header, map.pmap
+    found, entry = uvm_map_lookup_entry(map, start)
+    if found:
+        UVM_MAP_CLIP_START(map, entry, start)
+        SAVE_HINT(map, entry.prev)  # critical: no stale hint
+    else:
+        entry = entry.next
+
+    dead: list[DeadEntry] = []
+    removed = 0
+    while entry != header and entry.start < end:
+        UVM_MAP_CLIP_END(map, entry, end)
+        following = entry.next
+        if entry.wired_count != 0:  # before the translations go, by which the pages are found
+            uvm_map_entry_unwire(map, entry)
+            SAVE_HINT(map, entry.prev)
+        first, stop = entry.start, entry.end
+        pmap_remove(pmap, first, stop)
+        dead.append(DeadEntry(entry, entry.aref_amap))
+        uvm_map_entry_unlink(map, entry)
+        removed += stop - first
+        entry = following
+    if removed != 0:
+        map.size -= removed
+    return dead
+
+
+@kernel(exit="same")
+def uvm_unmap_detach(dead: list[DeadEntry]) -> None:
+    """Drop the references of entries that uvm_unmap_remove() took out, and free them.
+
+    Locks:   none needed.
+    Source:  uvm_map.c.
+    """
+    for entry, amap in dead:
+        if amap is not None:
+            amap_unref(amap)
+        here.port.free(entry)
+
+
+@kernel(exit="same")
+def uvm_map_checkprot(map: VmMap, start: int, end: int, protection: int) -> bool:
+    """Is all of [start, end) mapped, with at least this protection?
+
+    Locks:   entry map(r) at least. Returns: same.
+    Source:  uvm_map.c.
+    """
+    header = map.header
+    found, entry = uvm_map_lookup_entry(map, start)
+    if not found:
+        return False
+    while start < end:
+        if entry == header or start < entry.start:
+            return False
+        if protection != VM_PROT_NONE and entry.protection & protection != protection:
+            return False
+        start = entry.end
+        entry = entry.next
+    return True
+
+
+@kernel(exit="same")
+def uvm_map_inherit(map: VmMap, start: int, end: int, new_inheritance: int) -> int:
+    """Say what a child is to get of a range: nothing, a copy, or a share.
+
+    Locks:   entry map unlocked. Returns: same.
+    Sleeps:  for the map.
+    Returns: 0 or EINVAL.
+    Source:  uvm_map.c.
+    """
+    if new_inheritance not in (MAP_INHERIT_NONE, MAP_INHERIT_COPY, MAP_INHERIT_SHARE):
+        return EINVAL
+    vm_map_lock(map)
+    header = map.header
+    found, entry = uvm_map_lookup_entry(map, start)
+    if found:
+        UVM_MAP_CLIP_START(map, entry, start)
+    else:
+        entry = entry.next
+    while entry != header and entry.start < end:
+        UVM_MAP_CLIP_END(map, entry, end)
+        if entry.inheritance != new_inheritance:
+            entry.inheritance = new_inheritance
+        entry = entry.next
+    vm_map_unlock(map)
+    return 0
+
+
+# -- wiring ----------------------------------------------------------------------------
+
+
+def _gap_before(entry: VmMapEntry, header: VmMapEntry, end: int) -> bool:
+    """Is there a hole behind `entry` before `end`? Locks: map."""
+    stop = entry.end
+    if stop >= end:
+        return False
+    following = entry.next
+    return following == header or following.start > stop
+
+
+@kernel(exit="same")
+def uvm_map_pageable(map: VmMap, start: int, end: int, new_pageable: bool) -> int:
+    """Wire a range of a map (new_pageable False), or unwire it.
+
+    Wiring takes two passes. Write-locked, all that needs a write lock is done:
+    amaps are copied, entries clipped and counted. Then, read-locked and BUSY, the
+    pages are faulted in: a thread that holds one of them BUSY may need the map to
+    finish, so it must be able to read-lock it.
+
+    One munlock undoes any number of mlocks (POSIX 1003.1b).
+
+    Locks:   entry map unlocked. Returns: same.
+    Sleeps:  for the map, and as uvm_fault() does.
+    Returns: 0; EFAULT - nothing is mapped at `start`; EINVAL - a hole, inaccessible, or (unwiring) not wired;
+             or as uvm_fault().
+    Source:  uvm_map.c.   Differs: no lockflags.
+    """
+    from shared.uvm.fault import uvm_fault_unwire_locked, uvm_fault_wire
+
+    header = map.header
+    vm_map_lock(map)
+    found, start_entry = uvm_map_lookup_entry(map, start)
+    if not found:
+        vm_map_unlock(map)
+        return EFAULT
+    entry = start_entry
+
+    if new_pageable:
+        UVM_MAP_CLIP_START(map, entry, start)
+        while entry != header and entry.start < end:
+            if entry.wired_count == 0 or _gap_before(entry, header, end):
+                vm_map_unlock(map)
+                return EINVAL
+            entry = entry.next
+        entry = start_entry
+        while entry != header and entry.start < end:
+            UVM_MAP_CLIP_END(map, entry, end)
+            uvm_map_entry_unwire(map, entry)
+            entry = entry.next
+        vm_map_unlock(map)
+        return 0
+
+    # Pass 1.
+    while entry != header and entry.start < end:
+        if entry.wired_count == 0 and entry.etype & UVM_ET_NEEDSCOPY:
+            amap_copy(map, entry)
+        UVM_MAP_CLIP_START(map, entry, start)
+        UVM_MAP_CLIP_END(map, entry, end)
+        entry.wired_count += 1
+        if entry.protection == VM_PROT_NONE or _gap_before(entry, header, end):
+            # The amaps may stay, but the counts must be as they were.
+            while entry != header and entry.end > start:
+                entry.wired_count -= 1
+                entry = entry.prev
+            vm_map_unlock(map)
+            return EINVAL
+        entry = entry.next
+
+    # Pass 2.
+    timestamp_save = map.timestamp
+    vm_map_busy(map)
+    vm_map_downgrade(map)
+    rv = 0
+    entry = start_entry
+    while entry != header and entry.start < end:
+        if entry.wired_count == 1:
+            rv = uvm_fault_wire(map, entry.start, entry.end, entry.protection)
+            if rv != 0:
+                break
+        entry = entry.next
+
+    if rv != 0:
+        vm_map_upgrade(map)
+        vm_map_unbusy(map)
+        if timestamp_save != map.timestamp:
+            panic("uvm_map_pageable: stale map", map)
+        # First the entries that were not wired yet, then those that were.
+        failed_entry = entry
+        while entry != header and entry.start < end:
+            entry.wired_count -= 1
+            entry = entry.next
+        entry = start_entry
+        while entry != failed_entry:
+            count = entry.wired_count - 1
+            entry.wired_count = count
+            if count == 0:
+                uvm_fault_unwire_locked(map, entry.start, entry.end)
+            entry = entry.next
+        vm_map_unlock(map)
+        return rv
+
+    vm_map_unbusy(map)
+    vm_map_unlock_read(map)
+    return 0
+
+
+# -- address spaces ----------------------------------------------------------------------
+
+
+def uvm_map_create(pmap: int, vmin: int, vmax: int, flags: int) -> VmMap:
+    """A new, empty map of [vmin, vmax)."""
+    map = here.port.alloc(VmMap)
+    header = uvm_mapent_alloc(map)
+    header.next = header
+    header.prev = header
+    map.header = header
+    map.nentries = 0
+    map.size = 0
+    map.pmap = pmap
+    map.min_offset = vmin
+    map.max_offset = vmax
+    map.ref_count = 1
+    map.hint = header
+    map.flags = flags
+    map.timestamp = 0
+    return map
+
+
+@kernel(exit="same")
+def uvmspace_alloc(vmin: int, vmax: int) -> Vmspace:
+    """A new, empty address space with a pmap of its own. Source: uvm_map.c."""
+    vm = here.port.alloc(Vmspace)
+    vm.vm_map = uvm_map_create(pmap_create(), vmin, vmax, VM_MAP_PAGEABLE)
+    return vm
+
+
+@kernel(exit="same")
+def uvmspace_free(vm: Vmspace) -> None:
+    """Unmap everything, and free an address space that no thread uses any more.
+
+    Locks:   entry map unlocked.
+    Source:  uvm_map.c.   Differs: no reference count, the last thread to exit calls it; the map is unlocked
+             before it is freed.
+    """
+    map = vm.vm_map
+    vm_map_lock(map)
+    dead = uvm_unmap_remove(map, map.min_offset, map.max_offset)
+    vm_map_unlock(map)
+    uvm_unmap_detach(dead)
+    pmap_destroy(map.pmap)
+    here.port.free(map.header)
+    here.port.free(map)
+    here.port.free(vm)
+
+
+@kernel(exit="same")
+def uvmspace_fork(vm1: Vmspace) -> Vmspace:
+    """Make a child's address space from its parent's, entry by entry as their inheritance says.
+
+    NONE: nothing. SHARE: both entries refer to one amap, from now on AMAP_SHARED.
+    COPY: copy on write. It is put off (both sides "need copy", the parent is
+    write-protected) unless the parent's amap is shared, when the parent must keep it,
+    or the parent is wired and must not fault.
+
+    Locks:   entry parent's map unlocked. Returns: same. The child's map needs no lock: nobody knows it yet.
+    Sleeps:  for the map; in amap_cow_now(), with the map locked.
+    Source:  uvm_map.c.   Differs: no pmap_copy, the child starts without translations. A parent that shares its
+             amap is not marked "needs copy": UVM did so, and with its next write it left the sharing. Instead
+             all who share it are write-protected, which is what amap_share_protect() is for.
+    """
+    old_map = vm1.vm_map
+    vm_map_lock(old_map)
+    vm2 = uvmspace_alloc(old_map.min_offset, old_map.max_offset)
+    new_map = vm2.vm_map
+    old_header, last = old_map.header, new_map.header
+    size = 0
+    old_entry = old_header.next
+    while old_entry != old_header:
+        etype = old_entry.etype
+        if etype & (UVM_ET_COPYONWRITE | UVM_ET_NEEDSCOPY) == UVM_ET_NEEDSCOPY:
+            panic("fork: non-copy_on_write map entry marked needs_copy (illegal)", old_entry)
+        inheritance = old_entry.inheritance
+        if inheritance != MAP_INHERIT_NONE:
+            if inheritance == MAP_INHERIT_SHARE:
+                new_entry = _fork_share(old_map, old_entry, etype, new_map)
+            else:
+                new_entry = _fork_copy(old_map, old_entry, etype, new_map)
+            uvm_map_entry_link(new_map, last, new_entry)
+            last = new_entry
+            size += new_entry.end - new_entry.start
+        old_entry = old_entry.next
+    new_map.size = size
+    vm_map_unlock(old_map)
+    return vm2
+
+
+def _fork_share(old_map: VmMap, old_entry: VmMapEntry, etype: int, new_map: VmMap) -> VmMapEntry:
+    """The child's entry for one with inheritance SHARE. Locks: parent's map(w)."""
+    if etype & UVM_ET_NEEDSCOPY:
+        amap_copy(old_map, old_entry)  # get our own amap, to have something to share
+    new_entry = uvm_mapent_copy(old_entry, new_map)
+    if new_entry.wired_count != 0:
+        new_entry.wired_count = 0  # a new pmap has nothing wired in it
+    amap = new_entry.aref_amap
+    if amap is not None:
+        amap_ref(amap, AMAP_SHARED)
+    return new_entry
+
+
+def _fork_copy(old_map: VmMap, old_entry: VmMapEntry, etype: int, new_map: VmMap) -> VmMapEntry:
+    """The child's entry for one with inheritance COPY. Locks: parent's map(w)."""
+    new_entry = uvm_mapent_copy(old_entry, new_map)
+    new_entry.etype = etype | UVM_ET_COPYONWRITE | UVM_ET_NEEDSCOPY
+    wired = new_entry.wired_count != 0
+    if wired:
+        new_entry.wired_count = 0  # a new pmap has nothing wired in it
+    amap = new_entry.aref_amap
+    if amap is None:
+        return new_entry
+    amap_ref(amap, 0)
+    shared = bool(amap_flags(amap) & AMAP_SHARED) or not etype & UVM_ET_COPYONWRITE
+    if shared or wired:
+        amap_copy(new_map, new_entry)
+    if wired:
+        amap_cow_now(new_map, new_entry)
+    elif shared:
+        amap_lock(amap)
+        amap_share_protect(old_entry, old_entry.protection & ~VM_PROT_WRITE)
+        amap_unlock(amap)
+    elif not etype & UVM_ET_NEEDSCOPY:
+        if old_entry.max_protection & VM_PROT_WRITE:
+            pmap_protect(old_map.pmap, old_entry.start, old_entry.end, old_entry.protection & ~VM_PROT_WRITE)
+        old_entry.etype = etype | UVM_ET_NEEDSCOPY
+    return new_entry

@@ -1,0 +1,114 @@
+"""System calls on a process's own address space.
+
+Each takes whole pages at a page-aligned byte address, and answers 0 or an
+errno as the manual pages of NetBSD have it.
+
+Left out: MAP_FIXED over an existing mapping, resource limits, mlockall. Left
+out for now: files, mprotect, madvise, msync, mincore.
+Source: uvm_mmap.c of 2000.
+"""
+
+from __future__ import annotations
+
+from shared.port import here, kernel
+from shared.uvm.map import (
+    uvm_map,
+    uvm_map_checkprot,
+    uvm_map_inherit,
+    uvm_map_pageable,
+    uvm_unmap_detach,
+    uvm_unmap_remove,
+    vm_map_lock,
+    vm_map_unlock,
+)
+from shared.uvm.param import (
+    EAGAIN,
+    EINVAL,
+    ENOMEM,
+    MADV_NORMAL,
+    MAP_ANON,
+    MAP_INHERIT_COPY,
+    MAP_INHERIT_SHARE,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    UVM_FLAG_COPYONW,
+    UVM_FLAG_OVERLAY,
+    VM_PROT_ALL,
+    VM_PROT_NONE,
+)
+from shared.uvm.proc import curmap_of
+from shared.uvm.structs import Proc, uvmexp
+
+
+@kernel(exit="none")
+def sys_mmap(p: Proc, va: int, npages: int, prot: int, flags: int) -> int:
+    """Map anonymous memory at `va`: MAP_ANON with MAP_PRIVATE, or with MAP_SHARED (among parent and children).
+
+    A private mapping gets its amap with the first fault; a shared one at once, so
+    that there is something to share.
+
+    Returns: 0; EINVAL - flags; ENOMEM - the range is not free.
+    Source:  uvm_mmap.c.
+    """
+    sharing = flags & (MAP_SHARED | MAP_PRIVATE)
+    if not flags & MAP_ANON or sharing not in (MAP_SHARED, MAP_PRIVATE) or npages <= 0 or va % here.port.page_size:
+        return EINVAL
+    shared = sharing == MAP_SHARED
+    return uvm_map(
+        curmap_of(p), va, npages * here.port.page_size, prot=prot, maxprot=VM_PROT_ALL,
+        inherit=MAP_INHERIT_SHARE if shared else MAP_INHERIT_COPY, advice=MADV_NORMAL,
+        flags=UVM_FLAG_OVERLAY if shared else UVM_FLAG_COPYONW,
+    )  # fmt: skip
+
+
+@kernel(exit="none")
+def sys_munmap(p: Proc, va: int, npages: int) -> int:
+    """Unmap a range.
+
+    Returns: 0; EINVAL - part of it is not mapped.
+    Source:  uvm_mmap.c.
+    """
+    map = curmap_of(p)
+    end = va + npages * here.port.page_size
+    vm_map_lock(map)
+    if not uvm_map_checkprot(map, va, end, VM_PROT_NONE):
+        vm_map_unlock(map)
+        return EINVAL
+    dead = uvm_unmap_remove(map, va, end)
+    vm_map_unlock(map)
+    uvm_unmap_detach(dead)
+    return 0
+
+
+@kernel(exit="none")
+def sys_minherit(p: Proc, va: int, npages: int, inherit: int) -> int:
+    """Say what children get of a range: MAP_INHERIT_NONE, MAP_INHERIT_COPY or MAP_INHERIT_SHARE.
+
+    Returns: 0 or EINVAL.
+    Source:  uvm_mmap.c.
+    """
+    return uvm_map_inherit(curmap_of(p), va, va + npages * here.port.page_size, inherit)
+
+
+@kernel(exit="none")
+def sys_mlock(p: Proc, va: int, npages: int) -> int:
+    """Wire a range: its pages are made resident and stay so.
+
+    Returns: 0; EAGAIN - too much memory would be wired; ENOMEM - not all of it is mapped, or can be made resident.
+    Source:  uvm_mmap.c.
+    """
+    if npages + uvmexp.wired > uvmexp.wiredmax:
+        return EAGAIN
+    error = uvm_map_pageable(curmap_of(p), va, va + npages * here.port.page_size, False)
+    return 0 if error == 0 else ENOMEM
+
+
+@kernel(exit="none")
+def sys_munlock(p: Proc, va: int, npages: int) -> int:
+    """Undo all mlocks of a range.
+
+    Returns: 0; ENOMEM - part of it is not mapped or not wired.
+    Source:  uvm_mmap.c.
+    """
+    error = uvm_map_pageable(curmap_of(p), va, va + npages * here.port.page_size, True)
+    return 0 if error == 0 else ENOMEM

@@ -1,0 +1,307 @@
+"""Pages: allocation, freeing, the page queues, wiring.
+
+A page that is not free is on one queue or none:
+
+    free list   PQ_FREE        under fpageqlock (splimp: interrupts allocate)
+    active      PQ_ACTIVE      under pageqlock
+    inactive    PQ_INACTIVE    under pageqlock; page_inactive_swp if it is
+                               swap-backed, page_inactive_obj if not
+    none        busy with its first contents, wired, or loaned
+
+Rules: whoever changes `flags` holds the owner's lock; a page comes from
+uvm_pagealloc BUSY, CLEAN, FAKE and on no queue; it is un-busied and put on a
+queue by who allocated it. uvm_pagefree leaves wire_count and loan_count 0, so
+uvm_pagealloc need not set them.
+
+Left out: free lists by kind of memory and by zeroed pages (the strategies of
+uvm_pagealloc_strat), page colours, pages of objects and the reserve that the
+kernel's own objects may take, loans, uvm_pagerealloc. `version` is not kept:
+the generation of a page's handle says the same.
+Source: uvm_page.c, uvm_page_i.h of March 2001.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shared.port import KASSERT, LOCK_ASSERT, SPL_BIO, SPL_IMP, here, kernel, panic
+from shared.uvm.param import (
+    PG_BUSY,
+    PG_CLEAN,
+    PG_FAKE,
+    PG_WANTED,
+    PQ_ACTIVE,
+    PQ_ANON,
+    PQ_FREE,
+    PQ_INACTIVE,
+    PQ_SWAPBACKED,
+    UVM_PGA_USERESERVE,
+    UVM_PGA_ZERO,
+)
+from shared.uvm.pmap import pmap_copy_page, pmap_zero_page
+from shared.uvm.structs import (
+    PAGEQ,
+    Anon,
+    Page,
+    page_active,
+    page_free,
+    page_inactive_obj,
+    page_inactive_swp,
+    uvm,
+    uvmexp,
+)
+
+
+def curproc_is_pagedaemon() -> bool:
+    """curproc == uvm.pagedaemon_proc"""
+    return bool(here.port.cur.name == "pagedaemon")
+
+
+def uvm_lock_pageq() -> None:
+    """Lock the page queues."""
+    uvm.pageqlock.lock()
+
+
+def uvm_unlock_pageq() -> None:
+    """Unlock the page queues."""
+    uvm.pageqlock.unlock()
+
+
+def uvm_lock_fpageq() -> int:
+    """Lock the free list; returns the interrupt level to go back to."""
+    s = here.port.splraise(SPL_IMP)
+    uvm.fpageqlock.lock()
+    return s
+
+
+def uvm_unlock_fpageq(s: int) -> None:
+    """Unlock the free list and go back to interrupt level `s`."""
+    uvm.fpageqlock.unlock()
+    here.port.spl(s)
+
+
+def uvm_page_init(frames: int) -> None:
+    """Make the pages, one per frame, all of them free; at boot."""
+    for _ in range(frames):
+        pg = here.port.alloc(Page)
+        pg.wire_count = 0
+        pg.loan_count = 0
+        pg.pqflags = PQ_FREE
+        PAGEQ.insert_tail(page_free, pg)
+    uvmexp.npages = frames
+    uvmexp.free = frames
+    uvmexp.active = 0
+    uvmexp.inactive = 0
+    uvmexp.wired = 0
+    uvmexp.paging = 0
+
+
+@kernel(exit="same")
+def uvm_pagealloc(uobj: Any, off: int, anon: Anon | None, flags: int = 0) -> Page | None:
+    """Allocate a page for an object or an anon (or, with neither, an ownerless one).
+
+    Takes none of the last reserve_kernel pages, except with UVM_PGA_USERESERVE
+    (and then none of the last reserve_pagedaemon, except as the pagedaemon).
+    Wakes the pagedaemon if memory is short; that wakeup is not under
+    pagedaemon_lock and may come to nothing, which uvm_wait makes good.
+
+    Args:
+        off: offset in the object; 0 for an anon.
+        flags: UVM_PGA_USERESERVE; UVM_PGA_ZERO: filled with zeros, so not CLEAN.
+
+    Locks:   uobj or anon, whichever is given, held by the caller.
+    Returns: a page BUSY|CLEAN|FAKE on no queue, installed as an_page of its anon; None if there is none to be had.
+    Source:  uvm_page.c, uvm_pagealloc_strat (strategy NORMAL).
+    """
+    KASSERT(uobj is None or anon is None, "obj == NULL || anon == NULL", uobj)
+    LOCK_ASSERT(uobj is None or uobj.vmobjlock.held(), "obj == NULL || simple_lock_held(&obj->vmobjlock)", uobj)
+    LOCK_ASSERT(anon is None or anon.an_lock.held(), "anon == NULL || simple_lock_held(&anon->an_lock)", anon)
+
+    s = uvm_lock_fpageq()
+    free = uvmexp.free
+    if free < uvmexp.freemin or (free < uvmexp.freetarg and uvmexp.inactive < uvmexp.inactarg):
+        here.port.wakeup(uvm.addressof("pagedaemon"))
+
+    pg = None
+    if not flags & UVM_PGA_USERESERVE:
+        denied = free <= uvmexp.reserve_kernel  # which is no less than reserve_pagedaemon
+    else:
+        denied = not curproc_is_pagedaemon() and free <= uvmexp.reserve_pagedaemon
+    if not denied:
+        pg = PAGEQ.first(page_free)
+    if pg is None:
+        uvm_unlock_fpageq(s)
+        return None
+    PAGEQ.remove(page_free, pg)
+    uvmexp.free = free - 1
+    uvm_unlock_fpageq(s)
+
+    page: Page = pg
+    here.port.claim(page)
+    page.offset = off
+    if uobj is not None:
+        page.uobject = uobj
+    if anon is not None:
+        page.uanon = anon
+        anon.an_page = page
+    page.flags = PG_BUSY | PG_FAKE if flags & UVM_PGA_ZERO else PG_BUSY | PG_CLEAN | PG_FAKE
+    page.pqflags = PQ_ANON if anon is not None else 0
+    page.owner_tag = "new alloc"
+    if flags & UVM_PGA_ZERO:
+        pmap_zero_page(page)
+    return page
+
+
+@kernel(exit="same")
+def uvm_pagefree(pg: Page) -> None:
+    """Take a page's identity away and put it on the free list.
+
+    Old handles of the page are stale from here on.
+
+    Locks:   the page queues, and the page's owner.
+    Source:  uvm_page.c.
+    Differs: wakes the pagedaemon where memory ceases to be short. UVM's daemon wakes the waiters for memory again and
+             again while nothing can be freed; ours lets them sleep, and so must hear of pages that others free.
+    """
+    if pg.loan_count != 0:
+        panic("uvm_pagefree: loan count", pg)
+    _dequeue(pg, pg.pqflags)
+    if pg.wire_count != 0:
+        uvmexp.wired -= 1
+
+    fresh = here.port.renew(pg)
+    fresh.wire_count = 0
+    fresh.loan_count = 0
+    s = uvm_lock_fpageq()
+    PAGEQ.insert_tail(page_free, fresh)
+    fresh.pqflags = PQ_FREE
+    free = uvmexp.free + 1
+    uvmexp.free = free
+    uvm_unlock_fpageq(s)
+
+    if not curproc_is_pagedaemon() and free == uvmexp.reserve_kernel + 1:
+        s = here.port.splraise(SPL_BIO)
+        uvm.pagedaemon_lock.lock()
+        here.port.wakeup(uvm.addressof("pagedaemon"))
+        uvm.pagedaemon_lock.unlock()
+        here.port.spl(s)
+
+
+def _dequeue(pg: Page, pqflags: int) -> int:
+    """Take a page off the queue that `pqflags` says; returns pqflags without ACTIVE and INACTIVE, not yet stored."""
+    if pqflags & PQ_ACTIVE:
+        PAGEQ.remove(page_active, pg)
+        uvmexp.active -= 1
+    elif pqflags & PQ_INACTIVE:
+        PAGEQ.remove(page_inactive_swp if pqflags & PQ_SWAPBACKED else page_inactive_obj, pg)
+        uvmexp.inactive -= 1
+    return pqflags & ~(PQ_ACTIVE | PQ_INACTIVE)
+
+
+@kernel(exit="same")
+def uvm_pageactivate(pg: Page) -> None:
+    """Put a page at the tail of the active queue, unless it is wired.
+
+    Locks:   the page queues.
+    Source:  uvm_page_i.h.
+    """
+    pqflags = pg.pqflags
+    if pg.wire_count != 0:
+        if pqflags & PQ_INACTIVE:
+            pg.pqflags = _dequeue(pg, pqflags)
+    elif pqflags & PQ_ACTIVE:
+        PAGEQ.remove(page_active, pg)
+        PAGEQ.insert_tail(page_active, pg)
+    else:
+        pg.pqflags = _dequeue(pg, pqflags) | PQ_ACTIVE
+        PAGEQ.insert_tail(page_active, pg)
+        uvmexp.active += 1
+
+
+@kernel(exit="same")
+def uvm_pagedeactivate(pg: Page) -> None:
+    """Put a page at the tail of its inactive queue; its mappings stay.
+
+    The caller has cleared the page's reference attribute, and has made sure
+    that the page is not wired.
+
+    Locks:   the page queues, and the page's owner.
+    Source:  uvm_page_i.h; what the caller does, as of the scanner's change of January 2001.
+    """
+    pqflags = pg.pqflags
+    if pqflags & PQ_INACTIVE:
+        return
+    if pg.wire_count != 0:
+        panic("uvm_pagedeactivate: caller did not check wire count", pg)
+    pg.pqflags = _dequeue(pg, pqflags) | PQ_INACTIVE
+    PAGEQ.insert_tail(page_inactive_swp if pqflags & PQ_SWAPBACKED else page_inactive_obj, pg)
+    uvmexp.inactive += 1
+
+
+@kernel(exit="same")
+def uvm_pagewire(pg: Page) -> None:
+    """Wire a page: out of the pagedaemon's reach.
+
+    Locks:   the page queues.
+    Source:  uvm_page_i.h.
+    """
+    wire_count = pg.wire_count
+    if wire_count == 0:
+        pqflags = pg.pqflags
+        if pqflags & (PQ_ACTIVE | PQ_INACTIVE):
+            pg.pqflags = _dequeue(pg, pqflags)
+        uvmexp.wired += 1
+    pg.wire_count = wire_count + 1
+
+
+@kernel(exit="same")
+def uvm_pageunwire(pg: Page) -> None:
+    """Undo one uvm_pagewire; the last one activates the page.
+
+    Locks:   the page queues.
+    Source:  uvm_page_i.h; the assertion is later (a count that underflows wires the page for ever).
+    """
+    wire_count = pg.wire_count
+    KASSERT(wire_count != 0, "pg->wire_count != 0", pg)
+    pg.wire_count = wire_count - 1
+    if wire_count == 1:
+        PAGEQ.insert_tail(page_active, pg)
+        pg.pqflags |= PQ_ACTIVE
+        uvmexp.active += 1
+        uvmexp.wired -= 1
+
+
+@kernel(exit="same")
+def uvm_pagezero(pg: Page) -> None:
+    """Fill a page with zeros.
+
+    Locks:   the page's owner, for its flags.
+    Source:  uvm_page_i.h.
+    """
+    pg.flags &= ~PG_CLEAN
+    pmap_zero_page(pg)
+
+
+@kernel(exit="same")
+def uvm_pagecopy(src: Page, dst: Page) -> None:
+    """Copy a page's contents.
+
+    Locks:   the owner of `dst`, for its flags.
+    Source:  uvm_page_i.h.
+    """
+    dst.flags &= ~PG_CLEAN
+    pmap_copy_page(src, dst)
+
+
+def uvm_page_unbusy(pg: Page, flags: int) -> None:
+    """Clear BUSY and WANTED, waking who wants the page.
+
+    Args:
+        flags: the page's flags, as they are or as they shall be besides.
+
+    Locks:   the page's owner.
+    """
+    if flags & PG_WANTED:
+        here.port.wakeup(pg.address)
+    pg.flags = flags & ~(PG_BUSY | PG_WANTED)
+    pg.owner_tag = None

@@ -1,0 +1,84 @@
+"""Every constant that nodes share, with the source's names and values.
+
+One definition of each: a node that was started with another table must not
+join the machine (NetBSD's header clean-up of June 2000 made that mistake
+possible, by moving definitions between headers while users were being built).
+
+Source: uvm_page.h, uvm_map.h, uvm_amap.h, uvm_extern.h, uvm_pager.h, uvm_swap.h
+and pmap.h of early 2001; errno(2).
+"""
+
+from __future__ import annotations
+
+# errno(2); pagers and the fault handler answer 0 or one of these
+EPERM, ENOENT, EINTR, EIO, EAGAIN, ENOMEM, EACCES, EFAULT, EBUSY, EINVAL = 1, 2, 4, 5, 35, 12, 13, 14, 16, 22
+ENOSPC, ERESTART = 28, -3
+ERRNO_NAMES = {
+    EPERM: "EPERM", ENOENT: "ENOENT", EINTR: "EINTR", EIO: "EIO", EAGAIN: "EAGAIN", ENOMEM: "ENOMEM", EACCES: "EACCES",
+    EFAULT: "EFAULT", EBUSY: "EBUSY", EINVAL: "EINVAL", ENOSPC: "ENOSPC", ERESTART: "ERESTART",
+}  # fmt: skip
+
+# vm_page.flags, under the owner's lock
+PG_CLEAN = 0x0008  # page has not been modified
+PG_BUSY = 0x0010  # page is in transit: long-term lock
+PG_WANTED = 0x0020  # someone is waiting for page
+PG_TABLED = 0x0040  # page is in VP table (object hash)
+PG_FAKE = 0x0200  # page is not yet initialized
+PG_RELEASED = 0x1000  # page to be freed when unbusied
+PG_CLEANCHK = 0x4000  # clean bit has been checked
+PG_NAMES = {
+    PG_CLEAN: "CLEAN", PG_BUSY: "BUSY", PG_WANTED: "WANTED", PG_TABLED: "TABLED", PG_FAKE: "FAKE",
+    PG_RELEASED: "RELEASED", PG_CLEANCHK: "CLEANCHK",
+}  # fmt: skip
+
+# vm_page.pqflags, under pageqlock (PQ_FREE: under the free list's lock)
+PQ_FREE = 0x01
+PQ_INACTIVE = 0x02
+PQ_ACTIVE = 0x04
+PQ_ANON = 0x10
+PQ_AOBJ = 0x20
+PQ_SWAPBACKED = PQ_ANON | PQ_AOBJ
+PQ_NAMES = {PQ_FREE: "FREE", PQ_INACTIVE: "INACTIVE", PQ_ACTIVE: "ACTIVE", PQ_ANON: "ANON", PQ_AOBJ: "AOBJ"}
+
+# uvm_pagealloc flags
+UVM_PGA_USERESERVE = 0x0001
+UVM_PGA_ZERO = 0x0002
+
+# vm_map.flags, vm_map_entry.etype
+VM_MAP_PAGEABLE, VM_MAP_INTRSAFE, VM_MAP_WIREFUTURE, VM_MAP_BUSY, VM_MAP_WANTLOCK = 0x01, 0x02, 0x04, 0x08, 0x10
+UVM_ET_OBJ, UVM_ET_SUBMAP, UVM_ET_COPYONWRITE, UVM_ET_NEEDSCOPY = 0x01, 0x02, 0x04, 0x08
+
+# protection and inheritance
+VM_PROT_NONE, VM_PROT_READ, VM_PROT_WRITE, VM_PROT_EXECUTE = 0, 1, 2, 4
+VM_PROT_ALL = 7
+MAP_INHERIT_SHARE, MAP_INHERIT_COPY, MAP_INHERIT_NONE = 0, 1, 2
+
+# mmap, uvm_map
+MAP_SHARED, MAP_PRIVATE, MAP_ANON = 0x0001, 0x0002, 0x1000
+UVM_FLAG_OVERLAY, UVM_FLAG_COPYONW = 0x020000, 0x080000
+
+# madvise
+MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_DONTNEED, MADV_FREE = 0, 1, 2, 3, 4, 6
+
+# faults
+VM_FAULT_INVALID, VM_FAULT_PROTECT, VM_FAULT_WIRE = 0, 1, 2
+
+# amap
+AMAP_SHARED = 0x1
+AMAP_COPY_CHUNK_PAGES = 16
+
+# pmap_enter flags: the low bits are the access that caused it (0: unknown)
+PMAP_WIRED = 0x10
+PMAP_CANFAIL = 0x20
+
+# pageout: uvm_pager_dropcluster flags; largest cluster (MAXBSIZE) in pages
+PGO_PDFREECLUST = 0x080  # pageout was a success: un-busy the cluster's pages
+PGO_REALLOCSWAP = 0x100  # pageout was none: drop the swap slots allocated for it
+MAXBSIZE_PAGES = 16
+
+# swap
+SWSLOT_NONE = 0
+SWSLOT_BAD = -1
+
+# process states
+SIDL, SRUN, SZOMB = 1, 2, 5

@@ -1,0 +1,418 @@
+"""The pagedaemon: keeps memory free by writing inactive pages to swap.
+
+Two targets. Free pages: while `free` is below freetarg, the inactive queues are
+scanned from their heads; clean pages are freed, dirty ones are written out in
+clusters. Inactive pages: while `inactive` is below inactarg, pages of the active
+queue that were not referenced since the last sweep are made inactive. Mappings
+stay; the reference attribute alone says what is in use.
+
+Rules: the queues are scanned under pageqlock, so a page's owner, which comes
+before it in the lock order, is only tried, and its page passed over if that
+fails. Only the pagedaemon changes `paging`, and under pageqlock.
+
+How it sleeps. A waiter counts itself in pagedaemon_waiters under
+pagedaemon_lock before it wakes the pagedaemon; the pagedaemon, under the same
+lock, sleeps only if no I/O is to be reaped and there are no waiters whom
+another pass could help. So no wakeup is lost, as NetBSD later saw to with the
+same count. Where UVM wakes the waiters after each pass that leaves nothing in
+flight, to fail and to wake the pagedaemon again, and so on for ever, ours makes
+another pass itself if the last one changed anything, and otherwise sleeps:
+
+    memory to be had                            wake the waiters, sleep
+    I/O in flight                               sleep: its completion wakes us
+    this pass freed, started or aged something  another pass
+    it passed over a page whose owner is locked wait for that lock, another pass
+    nothing, but something since the last time  wake the waiters: swap may be full now, which they report as ENOMEM
+    nothing                                     sleep; uvm_pagefree wakes us if others free pages
+
+Left out: swapping out idle threads, draining pools, pages of objects and of
+loans, retuning when memory is added.
+Source: uvm_pdaemon.c of March 2001; where versions differ, the queues of 1.19 and
+the scan as changed in January 2001.
+"""
+
+from __future__ import annotations
+
+from shared.locks.ref import LockRef
+from shared.port import KASSERT, SPL_BIO, erratum, here, kernel, panic
+from shared.uvm.page import (
+    curproc_is_pagedaemon,
+    uvm_lock_pageq,
+    uvm_page_unbusy,
+    uvm_pageactivate,
+    uvm_pagedeactivate,
+    uvm_pagefree,
+    uvm_unlock_pageq,
+)
+from shared.uvm.pager import uvm_aio_aiodone, uvm_pager_put
+from shared.uvm.param import (
+    MAXBSIZE_PAGES,
+    PG_BUSY,
+    PG_CLEAN,
+    PQ_INACTIVE,
+    SWSLOT_NONE,
+    VM_PROT_NONE,
+    VM_PROT_READ,
+)
+from shared.uvm.pmap import pmap_clear_reference, pmap_is_modified, pmap_is_referenced, pmap_page_protect
+from shared.uvm.structs import (
+    PAGEQ,
+    Page,
+    PageQueue,
+    page_active,
+    page_inactive_obj,
+    page_inactive_swp,
+    uvm,
+    uvmexp,
+)
+from shared.uvm.swap import uvm_swap_alloc, uvm_swap_free
+
+#: dirty pages that one scan of an inactive queue reactivates when swap is full
+UVMPD_NUMDIRTYREACTS = 16
+#: bounds of freemin: 16 KB and 256 KB on a machine with pages of 4 KB
+FREEMIN_LOW, FREEMIN_HIGH = 4, 64
+
+
+@kernel()
+def uvm_wait(wmsg: str) -> None:
+    """Wait for the pagedaemon to free some pages.
+
+    Args:
+        wmsg: what `ps` shows, and a deadlock's verdict.
+
+    Locks:   no simple lock held; never called by the pagedaemon.
+    Sleeps:  until there is memory, or a reason to see that there will be none.
+    Source:  uvm_pdaemon.c.
+    Differs: counts the waiters.
+    """
+    if curproc_is_pagedaemon():
+        panic("pagedaemon deadlock", "pagedaemon")
+    s = here.port.splraise(SPL_BIO)
+    uvm.pagedaemon_lock.lock()
+    uvm.pagedaemon_waiters += 1
+    here.port.wakeup(uvm.addressof("pagedaemon"))
+    here.port.sleep(uvmexp.addressof("free"), wmsg, uvm.pagedaemon_lock)
+    here.port.spl(s)
+
+
+def uvmpd_tune(npages: int, reserve_kernel: int, freemin: int | None = None, freetarg: int | None = None) -> None:
+    """Set the paging parameters; at boot.
+
+    Args:
+        freemin, freetarg: in place of UVM's own.
+
+    Source:  uvm_pdaemon.c; freemin above reserve_kernel as of 1.39, since a machine whose free pages are all reserved
+             must not think that it has enough.
+    """
+    if freemin is None:
+        freemin = max(min(max(npages // 20, FREEMIN_LOW), FREEMIN_HIGH), reserve_kernel + 1)
+    if freetarg is None:
+        freetarg = max(freemin * 4 // 3, freemin + 1)
+    uvmexp.freemin = freemin
+    uvmexp.freetarg = freetarg
+    uvmexp.inactarg = 0  # the pagedaemon computes it whenever it runs
+    uvmexp.wiredmax = npages // 3
+
+
+class Sweep:
+    """Locals that the functions of one scan share.
+
+    Attributes:
+        freetarg, inactarg: the targets.
+        odd: this is an odd revolution; queues are scanned in alternating order.
+        paging: uvmexp.paging, which nobody else changes.
+        freed: pages freed.
+        worked: something changed that cannot change over and over: pages were freed, their I/O was started or
+            tried, references cleared, swap slots freed.
+        deactivated: pages made inactive.
+        skipped: an owner whose lock could not be had.
+    """
+
+    __slots__ = ("deactivated", "freed", "freetarg", "inactarg", "odd", "paging", "skipped", "worked")
+
+    def __init__(self, freetarg: int, inactarg: int, odd: bool, paging: int):
+        self.freetarg, self.inactarg, self.odd, self.paging = freetarg, inactarg, odd, paging
+        self.freed, self.deactivated = 0, 0
+        self.worked = False
+        self.skipped: LockRef | None = None
+
+
+@kernel()
+def uvm_pageout() -> None:
+    """The pagedaemon's main loop; begins as if it had just been woken.
+
+    Locks:   none held on entry; does not return.
+    Sleeps:  on &uvm.pagedaemon.
+    Source:  uvm_pdaemon.c.
+    Differs: see the header.
+    """
+    port = here.port
+    changed = False  # since the waiters were last woken
+    cycled = 0  # pages made inactive since a pass last worked
+    pdrevs = 0
+    inactarg_was = -1
+    uvmexp.pdwoke += 1
+    while True:
+        # reap the I/O that is done, to free space in case we want to page out more
+        s = port.splraise(SPL_BIO)
+        uvm.pagedaemon_lock.lock()
+        done = []
+        bp = uvm.aio_done_first
+        while bp is not None:
+            done.append((bp, bp.error))
+            bp = bp.next
+        if done:
+            uvm.aio_done_first = None
+            uvm.aio_done_last = None
+        uvm.pagedaemon_lock.unlock()
+        port.spl(s)
+        if done:
+            uvm_lock_pageq()
+            uvmexp.paging -= sum(bp.npages for bp, _ in done)
+            uvm_unlock_pageq()
+            for bp, error in done:
+                uvm_aio_aiodone(bp, error)
+            changed = True
+            cycled = 0
+
+        # scan if needed
+        uvm_lock_pageq()
+        inactive = uvmexp.inactive
+        queued = uvmexp.active + inactive
+        freetarg = uvmexp.freetarg
+        inactarg = max(queued // 3, freetarg + 1)
+        if inactarg != inactarg_was:
+            uvmexp.inactarg = inactarg_was = inactarg
+        sweep = Sweep(freetarg, inactarg, pdrevs % 2 == 0, uvmexp.paging)
+        if uvmexp.free < freetarg or inactive < inactarg:
+            pdrevs += 1
+            uvmpd_scan(sweep)
+        uvm_unlock_pageq()
+        if sweep.worked:
+            changed = True
+            cycled = 0
+        else:
+            cycled += sweep.deactivated
+
+        # wake the waiters, make another pass, or sleep
+        blocker = None
+        s = port.splraise(SPL_BIO)
+        uvm.pagedaemon_lock.lock()
+        again = uvm.aio_done_first is not None
+        if not again and uvm.pagedaemon_waiters:
+            wake = uvmexp.free > uvmexp.reserve_kernel
+            if not wake and sweep.paging == 0:
+                again = sweep.worked or (sweep.deactivated > 0 and cycled <= queued)
+                if not again and sweep.skipped is not None:
+                    blocker, again = sweep.skipped, True
+                wake = not again and changed
+            if wake:
+                changed = False
+                uvm.pagedaemon_waiters = 0
+                port.wakeup(uvmexp.addressof("free"))
+        if again:
+            uvm.pagedaemon_lock.unlock()
+        else:
+            port.sleep(uvm.addressof("pagedaemon"), "daemon_slp", uvm.pagedaemon_lock)
+            uvmexp.pdwoke += 1
+            cycled = 0
+        port.spl(s)
+        if blocker is not None:  # now in the right order, since nothing else is held
+            blocker.lock()
+            blocker.unlock()
+
+
+@kernel(exit="same")
+def uvmpd_scan(sweep: Sweep) -> None:
+    """Scan the page queues and try to meet both targets.
+
+    Locks:   the page queues; dropped and retaken for I/O.
+    Source:  uvm_pdaemon.c.
+    """
+    uvmexp.pdrevs += 1
+
+    # loop 1: free inactive pages, beginning with either queue in turn
+    swap = uvm.nswapdev != 0
+    got_it = False
+    if sweep.odd and swap:
+        got_it = uvmpd_scan_inactive(page_inactive_swp, sweep)
+    if not got_it:
+        got_it = uvmpd_scan_inactive(page_inactive_obj, sweep)
+    if not got_it and not sweep.odd and swap:
+        uvmpd_scan_inactive(page_inactive_swp, sweep)
+
+    # loop 2: make active pages inactive. If swap is full, and not just of data that is nowhere else, then take
+    # the slots from pages that are in RAM as well, or nothing can be paged out any more
+    inactive_shortage = sweep.inactarg - uvmexp.inactive
+    swap_shortage = 0
+    free = uvmexp.free
+    if free < sweep.freetarg and sweep.freed == 0:
+        swpages = uvmexp.swpages
+        if uvmexp.swpginuse == swpages and uvmexp.swpgonly < swpages:
+            swap_shortage = sweep.freetarg - free
+    p = PAGEQ.first(page_active) if inactive_shortage > 0 or swap_shortage > 0 else None
+    while p is not None and (inactive_shortage > 0 or swap_shortage > 0):
+        nextpg = PAGEQ.next(p)
+        anon = p.uanon
+        if anon is None:
+            panic("pagedaemon: page with no anon or object detected - loop 2", p)
+        if not anon.an_lock.trylock():
+            sweep.skipped = sweep.skipped or anon.an_lock
+            p = nextpg
+            continue
+        flags = p.flags
+        if not flags & PG_BUSY:
+            if swap_shortage > 0:
+                slot = anon.an_swslot
+                if slot != SWSLOT_NONE:
+                    uvm_swap_free(slot, 1)
+                    anon.an_swslot = SWSLOT_NONE
+                    if flags & PG_CLEAN:
+                        p.flags = flags & ~PG_CLEAN
+                    swap_shortage -= 1
+                    sweep.worked = True
+            if inactive_shortage > 0:
+                if pmap_clear_reference(p):
+                    sweep.worked = True  # in use; it stays until the next sweep
+                else:
+                    uvm_pagedeactivate(p)
+                    uvmexp.pddeact += 1
+                    sweep.deactivated += 1
+                    inactive_shortage -= 1
+        anon.an_lock.unlock()
+        p = nextpg
+
+
+@kernel(exit="same")
+def uvmpd_scan_inactive(pglst: PageQueue, sweep: Sweep) -> bool:
+    """The first loop of uvmpd_scan: make inactive pages free.
+
+    A page is passed over if its owner's lock cannot be had at once. Clean pages
+    are freed. Dirty ones become BUSY and are gathered into a cluster, which is
+    written when it is full, or at the end; uvm_aio_aiodone does the rest.
+
+    Locks:   the page queues; dropped and retaken for I/O.
+    Returns: True if the free target is met.
+    Source:  uvm_pdaemon.c; order of unmapping and of the question for modification as of January 2001.
+    Differs: reads `free` without its lock, as later versions did; ends if the pager is short of something.
+    """
+    met = False
+    dirtyreacts = 0
+    cluster: list[Page] = []
+    slot = wanted = 0  # of the cluster
+    p: Page | None = PAGEQ.first(pglst)
+    while p is not None or cluster:
+        if p is not None:
+            free = uvmexp.free
+            if free + sweep.paging >= sweep.freetarg << 2 or dirtyreacts == UVMPD_NUMDIRTYREACTS:
+                met = True
+                p = None  # no more pages, only what is in the cluster
+                continue
+            uvmexp.pdscans += 1
+            nextpg: Page | None = PAGEQ.next(p)
+            if pmap_is_referenced(p):
+                uvm_pageactivate(p)
+                uvmexp.pdreact += 1
+                p = nextpg
+                continue
+            anon = p.uanon
+            if anon is None:
+                panic("pagedaemon: page with no anon or object detected - loop 1", p)
+                return met
+            if not anon.an_lock.trylock():
+                sweep.skipped = sweep.skipped or anon.an_lock
+                p = nextpg
+                continue
+            flags = p.flags
+            if flags & PG_BUSY:
+                anon.an_lock.unlock()
+                uvmexp.pdbusy += 1
+                p = nextpg
+                continue
+            uvmexp.pdanscan += 1
+
+            # a clean page can be freed. Without mappings it cannot be written to while we ask whether it was
+            unmapped = bool(flags & PG_CLEAN)
+            if unmapped:
+                if erratum("uvmpd_scan_inactive.modified-before-unmap"):
+                    modified = pmap_is_modified(p)
+                    pmap_page_protect(p, VM_PROT_NONE)
+                else:
+                    pmap_page_protect(p, VM_PROT_NONE)
+                    modified = pmap_is_modified(p)
+                if not modified:
+                    if anon.an_swslot == SWSLOT_NONE:
+                        panic("pagedaemon: clean anon page without backing store?", anon)
+                    uvm.swap_data_lock.lock()
+                    uvmexp.swpgonly += 1
+                    uvm.swap_data_lock.unlock()
+                    uvm_pagefree(p)
+                    uvmexp.pdfreed += 1
+                    sweep.freed += 1
+                    sweep.worked = True
+                    anon.an_page = None
+                    anon.an_lock.unlock()
+                    p = nextpg
+                    continue
+                flags &= ~PG_CLEAN
+                p.flags = flags
+
+            # a dirty page: leave it if what is in flight will do, or if everything in swap is nowhere else
+            if free + sweep.paging > sweep.freetarg << 2:
+                anon.an_lock.unlock()
+                p = nextpg
+                continue
+            swpgonly, swpages = uvmexp.swpgonly, uvmexp.swpages
+            KASSERT(swpgonly <= swpages, "uvmexp.swpgonly <= uvmexp.swpages")
+            if swpgonly == swpages:
+                dirtyreacts += 1
+                uvm_pageactivate(p)
+                anon.an_lock.unlock()
+                p = nextpg
+                continue
+
+            # it is ours, and nobody writes to it, until its I/O is done
+            p.flags = flags | PG_BUSY
+            p.owner_tag = "scan_inactive"
+            if not unmapped:
+                pmap_page_protect(p, VM_PROT_READ)
+            old = anon.an_swslot
+            if old != SWSLOT_NONE:
+                uvm_swap_free(old, 1)
+            if not cluster:
+                slot, wanted = uvm_swap_alloc(MAXBSIZE_PAGES, True)
+                if slot == SWSLOT_NONE:
+                    if old != SWSLOT_NONE:
+                        anon.an_swslot = SWSLOT_NONE
+                    uvm_page_unbusy(p, flags)
+                    anon.an_lock.unlock()
+                    p = nextpg
+                    continue
+            anon.an_swslot = slot + len(cluster)
+            cluster.append(p)
+            anon.an_lock.unlock()
+            if len(cluster) < wanted:
+                p = nextpg
+                continue
+
+        # start the I/O
+        npages = len(cluster)
+        if npages < wanted:
+            uvm_swap_free(slot + npages, wanted - npages)
+        uvmexp.pdpageouts += 1
+        counted = 0 if erratum("uvm_pageout.paging-after-start") else npages
+        if counted:
+            uvmexp.paging += npages
+        error, started = uvm_pager_put(p, cluster, slot)
+        uvm_lock_pageq()
+        if started != counted:
+            uvmexp.paging += started - counted
+        sweep.paging += started
+        sweep.worked = True
+        cluster = []
+        if error:
+            break
+        uvmexp.pdpending += 1
+        if p is not None:  # busy, so it is still what it was; its neighbours may have gone anywhere meanwhile
+            p = PAGEQ.next(p) if p.pqflags & PQ_INACTIVE else PAGEQ.first(pglst)
+    return met

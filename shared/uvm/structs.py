@@ -1,0 +1,304 @@
+"""The kernel's structs, field markings included.
+
+Legend, as in the headers of uvm (each letter is resolved per struct):
+
+    o   owner: the lock of the struct itself, or for a page of its object or anon
+    p   uvm.pageqlock              f   uvm.fpageqlock (splimp: interrupts allocate)
+    a   uvm.afreelock              s   uvm.swap_data_lock
+    d   uvm.pagedaemon_lock (splbio)
+    m   the map's lock: shared to read, exclusive to write
+    const, stat, hint: see shared/struct.py
+
+Fields that UVM does not have are marked "(model)"; each says why.
+
+Left out: vm_page.hashq (object pages are found by their list), vm_page.loan
+owners, submaps, uvm_object and its pagers.
+Source: uvm_page.h, uvm_anon.h, uvm_amap.h, uvm_map.h, uvm.h, uvm_extern.h.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from shared.struct import Array, Field, Guard, Struct, TailQueue, field, lockmgr, own, simplelock, stat, union, via
+
+
+class UvmLock(Guard):
+    """Guarded by one of the global locks in struct uvm."""
+
+    __slots__ = ()
+
+    def key(self, peek: Callable[[Struct, str], Any], obj: Struct) -> int | None:
+        return uvm.lock_key(self.lock)
+
+
+class PageOwner(Guard):
+    """Guarded by the lock of the page's object, or else of its anon; an ownerless page has none."""
+
+    __slots__ = ()
+
+    def key(self, peek: Callable[[Struct, str], Any], obj: Struct) -> int | None:
+        owner = peek(obj, "uobject") or peek(obj, "uanon")
+        return None if owner is None else owner.lock_key("vmobjlock" if owner.kind_name == "uobj" else "an_lock")
+
+
+P, F, A, S, D = (UvmLock(name) for name in ("pageqlock", "fpageqlock", "afreelock", "swap_data_lock", "pagedaemon_lock"))
+
+
+class Page(Struct, kind=1):
+    """struct vm_page: one per frame, type-stable; index = frame number.
+
+    Identities: free (PQ_FREE, on page_free) - anon's (uanon, PQ_ANON) - object's
+    (uobject, maybe uanon as borrower). PG_BUSY means in transit: whoever set it
+    may use the page without the owner's lock.
+    """
+
+    guards = {"o": PageOwner(""), "p": P, "f": F}
+    pageq_next: Field[Page | None] = field("p|f")
+    pageq_prev: Field[Page | None] = field("p|f")
+    flags: Field[int] = field("o")
+    uobject: Field[Any] = field("o|p read, o&p write")
+    uanon: Field[Anon | None] = field("o|p read, o&p write")
+    offset: Field[int] = field("o|p read, o&p write")
+    wire_count: Field[int] = field("p")
+    pqflags: Field[int] = field("p|f")
+    loan_count: Field[int] = field("o|p read, o&p write")
+    version: Field[int] = field("o")
+    owner_tag: Field[str | None] = field("o")  # UVM_PAGE_TRKOWN: why it is busy
+
+    @property
+    def frame(self) -> int:
+        """VM_PAGE_TO_PHYS in frames: constant, so no operation."""
+        return self.index
+
+
+class PageQueue(Struct, kind=2):
+    """A pglist under pageqlock: page_active, page_inactive_swp, page_inactive_obj."""
+
+    guards = {"p": P}
+    tqh_first: Field[Page | None] = field("p")
+    tqh_last: Field[Page | None] = field("p")
+
+
+class FreeQueue(Struct, kind=3):
+    """The free list, under fpageqlock."""
+
+    guards = {"f": F}
+    tqh_first: Field[Page | None] = field("f")
+    tqh_last: Field[Page | None] = field("f")
+
+
+class Anon(Struct, kind=4):
+    """struct vm_anon: one anonymous page, in RAM, in swap, or both; type-stable."""
+
+    guards = {"o": own("an_lock"), "a": A}
+    an_lock = simplelock("anon")
+    an_ref: Field[int] = field("o")
+    an_page: Field[Page | None] = field("o")
+    an_nxt: Field[Anon | None] = union("an_page", "a")
+    an_swslot: Field[int] = field("o")
+
+
+class Amap(Struct, kind=5):
+    """struct vm_amap: the anons of a range of an address space."""
+
+    guards = {"o": own("am_l")}
+    am_l = simplelock("amap")
+    am_ref: Field[int] = field("o", hint=True)  # amap_copy reads it unlocked, see there
+    am_flags: Field[int] = field("o", hint=True)  # uvmspace_fork reads SHARED unlocked, map write-locked
+    am_maxslot: Field[int] = field("o")
+    am_nslot: Field[int] = field("o")
+    am_nused: Field[int] = field("o")
+    am_slots: Field[AmapArray] = field("const")
+    am_bckptr: Field[AmapArray] = field("const")
+    am_anon: Field[AmapArray] = field("const")
+
+
+class AmapArray(Array, kind=6, element="o"):
+    """am_slots[], am_bckptr[] or am_anon[]."""
+
+    guards = {"o": via("amap", "am_l")}
+    amap: Field[Amap] = field("const")  # (model) so that elements know their guard
+
+
+class VmMap(Struct, kind=7):
+    """struct vm_map: an address space, a sorted list of entries."""
+
+    guards = {"m": own("lock"), "r": own("ref_lock"), "h": own("hint_lock"), "g": own("flags_lock")}
+    lock = lockmgr("map")
+    ref_lock = simplelock("map.ref")
+    hint_lock = simplelock("map.hint")
+    flags_lock = simplelock("map.flags")
+    header: Field[VmMapEntry] = field("const")
+    nentries: Field[int] = field("m")
+    size: Field[int] = field("m")
+    pmap: Field[int] = field("const")
+    min_offset: Field[int] = field("const")
+    max_offset: Field[int] = field("const")
+    ref_count: Field[int] = field("r")
+    hint: Field[VmMapEntry] = field("h")
+    first_free: Field[VmMapEntry] = field("m")
+    flags: Field[int] = field("g")
+    timestamp: Field[int] = field("m", hint=True)
+
+
+class VmMapEntry(Struct, kind=8, name="entry"):
+    """struct vm_map_entry: one mapping, addresses in bytes."""
+
+    guards = {"m": via("map", "lock")}
+    map: Field[VmMap] = field("const")  # (model) so that fields know their guard
+    prev: Field[VmMapEntry] = field("m")
+    next: Field[VmMapEntry] = field("m")
+    start: Field[int] = field("m")
+    end: Field[int] = field("m")
+    object: Field[Any] = field("m")
+    offset: Field[int] = field("m")
+    etype: Field[int] = field("m")
+    protection: Field[int] = field("m")
+    max_protection: Field[int] = field("m")
+    inheritance: Field[int] = field("m")
+    wired_count: Field[int] = field("m")
+    aref_amap: Field[Amap | None] = field("m")
+    aref_pageoff: Field[int] = field("m")  # in pages
+    advice: Field[int] = field("m")
+
+
+class Vmspace(Struct, kind=9):
+    """struct vmspace: what the threads of a process share."""
+
+    vm_map: Field[VmMap] = field("const")
+
+
+class Proc(Struct, kind=10):
+    """struct proc, as much of it as fork, exit and wait need; preallocated per name."""
+
+    guards = {"o": own("p_lock")}
+    p_lock = simplelock("proc")
+    p_stat: Field[int] = field("o")
+    p_vmspace: Field[Vmspace | None] = field("const")
+    p_lwps: Field[int] = field("o")  # threads that have not exited
+
+
+class SwapDev(Struct, kind=11):
+    """struct swapdev; sizes in slots."""
+
+    guards = {"s": S}
+    swd_enabled: Field[int] = field("s")
+    swd_npages: Field[int] = field("s")
+    swd_npginuse: Field[int] = field("s")
+    swd_npgbad: Field[int] = field("s")
+    swd_drumoffset: Field[int] = field("s")
+    swd_slots: Field[SlotArray] = field("const")  # the extent map
+
+
+class SlotArray(Array, kind=12, element="s"):
+    """The extent map of a swap device: bit i of element e is slot 32*e + i of the device; 1 = in use."""
+
+    guards = {"s": S}
+
+
+class Buf(Struct, kind=13):
+    """struct buf of a pageout: in flight, then on uvm.aio_done until the pagedaemon reaps it."""
+
+    guards = {"d": D}
+    next: Field[Buf | None] = field("d")
+    prev: Field[Buf | None] = field("d")
+    error: Field[int] = field("d")
+    npages: Field[int] = field("const")
+    pages: Field[PageArray] = field("const")
+    slot: Field[int] = field("const")  # first swap slot
+
+
+class PageArray(Array, kind=14, element="const"):
+    """The pages of one pageout cluster."""
+
+
+class Uvm(Struct, kind=15):
+    """struct uvm: the globals. Locks of the queues, and what they guard."""
+
+    guards = {"p": P, "f": F, "a": A, "s": S, "d": D}
+    pageqlock = simplelock("pageq")
+    fpageqlock = simplelock("fpageq")
+    afreelock = simplelock("afree")
+    swap_data_lock = simplelock("swap_data")
+    pagedaemon_lock = simplelock("pagedaemon")
+    pagedaemon: Field[int] = field("d")  # sleep channel
+    pagedaemon_waiters: Field[int] = field("d")  # uvm_wait callers that the daemon has not served
+    aio_done_first: Field[Buf | None] = field("d")
+    aio_done_last: Field[Buf | None] = field("d")
+    afree: Field[Anon | None] = field("a")
+    nswapdev: Field[int] = field("s", hint=True)
+
+
+class Uvmexp(Struct, kind=16):
+    """struct uvmexp: exported counters; all in pages unless said otherwise.
+
+    State counters are guarded and kept as UVM keeps them. UVM tests many of
+    them without their lock, on purpose: those are hints. Event counters are
+    `stat`.
+    """
+
+    guards = {"p": P, "f": F, "a": A, "s": S, "d": D}
+    npages: Field[int] = field("const")
+    free: Field[int] = field("f", hint=True)
+    active: Field[int] = field("p", hint=True)
+    inactive: Field[int] = field("p", hint=True)
+    wired: Field[int] = field("p", hint=True)
+    paging: Field[int] = field("p", hint=True)  # in flight to swap
+    reserve_pagedaemon: Field[int] = field("const")
+    reserve_kernel: Field[int] = field("const")
+    freemin: Field[int] = field("const")
+    freetarg: Field[int] = field("const")
+    inactarg: Field[int] = field("p", hint=True)
+    wiredmax: Field[int] = field("const")
+    nanon: Field[int] = field("const")
+    nfreeanon: Field[int] = field("a", hint=True)
+    swpages: Field[int] = field("s", hint=True)
+    swpginuse: Field[int] = field("s", hint=True)
+    swpgonly: Field[int] = field("s", hint=True)
+    nswget = stat()  # swap reads
+    faults = stat()
+    fltnoram = stat()
+    fltnoanon = stat()
+    fltpgwait = stat()
+    fltpgrele = stat()
+    fltrelck = stat()
+    fltrelckok = stat()
+    fltanget = stat()
+    fltanretry = stat()
+    fltamcopy = stat()
+    fltnamap = stat()
+    fltnomap = stat()
+    fltlget = stat()
+    fltget = stat()
+    flt_anon = stat()
+    flt_acow = stat()
+    flt_obj = stat()
+    flt_prcopy = stat()
+    flt_przero = stat()
+    pdwoke = stat()
+    pdrevs = stat()
+    pdfreed = stat()
+    pdscans = stat()
+    pdanscan = stat()
+    pdobscan = stat()
+    pdreact = stat()
+    pdbusy = stat()
+    pdpageouts = stat()
+    pdpending = stat()
+    pddeact = stat()
+    pdreanon = stat()
+    forks = stat()
+
+
+#: the globals: one of each, at fixed addresses
+uvm: Uvm = Uvm.at(0)
+uvmexp: Uvmexp = Uvmexp.at(0)
+page_active: PageQueue = PageQueue.at(0)
+page_inactive_swp: PageQueue = PageQueue.at(1)
+page_inactive_obj: PageQueue = PageQueue.at(2)
+page_free: FreeQueue = FreeQueue.at(0)
+
+PAGEQ = TailQueue("tqh_first", "tqh_last", "pageq_next", "pageq_prev")
+AIO_DONE = TailQueue("aio_done_first", "aio_done_last", "next", "prev")

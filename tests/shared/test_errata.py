@@ -1,0 +1,82 @@
+"""The catalogue against the kernel, the scenarios and itself."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from shared.errata import ERRATA, Erratum, lookup
+from shared.errors import DETECTORS, FINDINGS, UserMistake
+from shared.scenario import load_scenario
+
+ROOT = Path(__file__).parents[2]
+CATALOGUE = pytest.mark.parametrize("one", ERRATA.values(), ids=list(ERRATA))
+
+
+def sites() -> set[str]:
+    """Ids at which the kernel asks whether an erratum is on."""
+    asked = re.compile(r'\berratum\(\s*"([^"]+)"\s*\)')
+    return {name for path in (ROOT / "shared" / "uvm").glob("*.py") for name in asked.findall(path.read_text("utf-8"))}
+
+
+def test_every_erratum_has_a_site_in_the_kernel() -> None:
+    """An erratum without a site would be switched on and change nothing."""
+    assert sorted(ERRATA.keys() - sites()) == []
+
+
+def test_every_site_in_the_kernel_is_in_the_catalogue() -> None:
+    """A site without an entry could never be reached from a scenario."""
+    assert sorted(sites() - ERRATA.keys()) == []
+
+
+def test_every_site_names_its_erratum_as_a_literal() -> None:
+    """grep must find it, and so must the two tests above."""
+    for path in (ROOT / "shared" / "uvm").glob("*.py"):
+        text = path.read_text("utf-8")
+        assert len(re.findall(r"\berratum\(", text)) == len(re.findall(r'\berratum\(\s*"[^"]+"\s*\)', text)), path.name
+
+
+@CATALOGUE
+def test_an_entry_can_be_read_by_itself(one: Erratum) -> None:
+    assert re.fullmatch(r"[a-z0-9_]+\.[a-z0-9-]+", one.id)
+    assert one.sentence.endswith(".") and "\n" not in one.sentence
+    assert one.source and all("uvm_" in source and re.search(r"(19|20)\d\d", source) for source in one.source)
+    assert one.story.count(". ") >= 3 and one.story.endswith(".")
+    assert not re.search(r"/work|shared/|https?:|git\.", " ".join((one.story, *one.source)))
+
+
+@CATALOGUE
+def test_an_entry_names_findings_that_exist(one: Erratum) -> None:
+    assert one.findings and set(one.findings) <= FINDINGS.keys()
+    assert set(one.detectors) <= set(DETECTORS)
+
+
+def test_rows_are_unique() -> None:
+    rows = [one.row for one in ERRATA.values()]
+    assert len(set(rows)) == len(rows)
+
+
+def test_entries_and_scenarios_name_each_other() -> None:
+    on: dict[str, set[str]] = {one: set() for one in ERRATA}
+    for path in (ROOT / "configs" / "scenarios").glob("*.yaml"):
+        scenario = load_scenario(path.read_text("utf-8"), path.name)
+        for one in scenario.errata:
+            on[one].add(scenario.id)
+            assert set(scenario.expect.with_errata.findings) <= set(ERRATA[one].findings), path.name
+    assert {one.id: set(one.scenarios) for one in ERRATA.values()} == on
+
+
+def test_lookup_names_what_was_probably_meant() -> None:
+    assert lookup("amap_cow_now.restart-own-copy").row == "E2"
+    for wrong, meant in {
+        "amap_cow_now.restart-own-copies": "amap_cow_now.restart-own-copy",
+        "s3b": "uvm_fault.case1b-anon-unlocked",
+        "E13": "uvm_pageout.paging-after-start",
+    }.items():
+        with pytest.raises(UserMistake, match=re.escape(meant)):
+            lookup(wrong)
+    with pytest.raises(UserMistake, match="`uvmp errata` lists them") as caught:
+        lookup("q" * 1000)
+    assert len(str(caught.value)) < 200

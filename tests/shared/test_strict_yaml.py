@@ -1,0 +1,105 @@
+"""The YAML dialect: what is read, and that every complaint says where."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared.errors import UserMistake
+from shared.strict_yaml import MAX_BYTES, parse
+
+
+def plain(text: str) -> object:
+    def strip(value: object) -> object:
+        data = value.data  # type: ignore[attr-defined]
+        if isinstance(data, dict):
+            return {key: strip(one) for key, one in data.items()}
+        if isinstance(data, list):
+            return [strip(one) for one in data]
+        return data
+
+    return strip(parse(text, "f.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("12", 12),
+        ("-3", -3),
+        ("0x1F", 31),
+        ("true", True),
+        ("~", None),
+        ("on", "on"),
+        ("yes", "yes"),
+        ("No", "No"),
+        ("True", "True"),
+        ("010", "010"),
+        ("0o10", "0o10"),
+        ("1:30", "1:30"),
+        ("1_000", "1_000"),
+        ("1e3", "1e3"),
+        ("1.5", "1.5"),
+        (".inf", ".inf"),
+        ("2001-01-23", "2001-01-23"),
+        ("'12'", "12"),
+        ('"true"', "true"),
+        ("=", "="),
+    ],
+)
+def test_a_scalar_is_what_it_looks_like(text: str, value: object) -> None:
+    """PyYAML's own loader makes 8 of 010, 90 of 1:30 and True of on."""
+    assert plain(f"k: {text}") == {"k": value}
+
+
+def test_keys_are_always_text() -> None:
+    """A process called `on` or `1` would otherwise get another name."""
+    assert plain("on: 1\n2: {no: 3}") == {"on": 1, "2": {"no": 3}}
+
+
+def test_crlf_and_byte_order_mark_are_read() -> None:
+    assert plain("\ufeffa: 1\r\nb: [2, 3]\r\n") == {"a": 1, "b": [2, 3]}
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "field", "message"),
+    [
+        ("", 1, None, "empty"),
+        ("# only a comment\n", 1, None, "empty"),
+        ("a: 1\nb:\n  c: 1\n  d: 2\n  c: 3\n", 5, "b.c", "duplicate key 'c' (first on line 3)"),
+        ("a: [1, {b: 1, b: 2}]", 1, "a[1].b", "duplicate key"),
+        ("a: &x 1\n", 1, "a", "anchor"),
+        ("a: 1\nb: *x\n", 2, "b", "alias"),
+        ("a: &x [1]\nb: [*x, *x, *x]\n", 1, "a", "anchor"),
+        ("a: !!python/object/apply:os.system ['true']", 1, "a", "tag"),
+        ("a: !!int 3", 1, "a", "tag"),
+        ("a: 1\n---\nb: 1\n", 2, None, "second document"),
+        ("? [a]\n: b\n", 1, None, "key must be a plain word"),
+        ("a: [1,\nb: 2\n", 3, None, "not YAML"),
+        ("a: 1\n\tb: 2\n", 2, None, "not YAML"),
+        ("a:\n  b: 1\n c: 2\n", 3, None, "not YAML"),
+        ("a: 1\nb: \x00\n", 2, None, r"'\x00' is not allowed"),
+        ('a: 1\nb: "\\e[31m"\n', 2, "b", r"'\x1b' is not allowed"),
+        ('a: "\\uD800"\n', 1, "a", "is not allowed"),
+        ("a: " + "9" * 5000, 1, "a", "64 bits"),
+        ("[" * 100_000, 1, None, "nested more than"),
+        ("- " * 100_000, 1, None, "nested more than"),
+        ("a: 'x\n\n", 3, None, "not YAML"),
+    ],
+)
+def test_what_is_refused_and_where(text: str, line: int, field: str | None, message: str) -> None:
+    with pytest.raises(UserMistake) as caught:
+        parse(text, "f.yaml")
+    assert (caught.value.file, caught.value.line, caught.value.field) == ("f.yaml", line, field)
+    assert message in caught.value.message
+
+
+def test_a_file_that_is_too_long_is_not_even_scanned() -> None:
+    with pytest.raises(UserMistake, match=r"f\.yaml: longer than 256 KiB"):
+        parse("é" * (MAX_BYTES // 2 + 1), "f.yaml")
+
+
+def test_a_key_that_cannot_be_printed_is_quoted_in_the_field() -> None:
+    value = parse('{"a b": {c: 1}}', "f.yaml")
+    with pytest.raises(UserMistake) as caught:
+        value.items()["a b"].items()["c"].text()
+    assert caught.value.field == "'a b'.c"
+    assert "found 1 (put it in quotes)" in caught.value.message
