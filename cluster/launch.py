@@ -60,21 +60,6 @@ def ray_session(address: str | None = None) -> Iterator[Any]:
                 ray.shutdown()
 
 
-def actor_groups(config: MachineConfig) -> list[list[str]]:
-    """Which nodes share an actor process, as the machine's `colocate` says."""
-    from nodes.build import node_names
-
-    names = node_names(config)
-    groups = [list(group) for group in config.colocate] if isinstance(config.colocate, tuple) else []
-    if config.colocate is True:
-        locks = [name for name in names if name.startswith("lock_manager")]
-        memories = [name for name in names if name.startswith("memory")]
-        if len(locks) == len(memories):
-            groups = [list(pair) for pair in zip(locks, memories, strict=True)]
-    grouped = {name for group in groups for name in group}
-    return [*groups, *([name] for name in names if name not in grouped)]
-
-
 class Actors:
     """The actors of one machine, wired; reused from run to run."""
 
@@ -83,7 +68,7 @@ class Actors:
 
         self.ray = ray
         remote = ray.remote(NodeActor)
-        self.groups = actor_groups(config)
+        self.groups = [list(group) for group in config.actors]
         self.actor_of = {node: group[0] for group in self.groups for node in group}
         self.handles: dict[str, Any] = {}
         for group in self.groups:

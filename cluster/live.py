@@ -188,7 +188,7 @@ class LiveMachine:
                     stream.write(piece)
                     offset += len(piece)
             with open(path, "rb") as lines:
-                journals[node] = read(lines, path.name)[0]
+                journals[node] = read(lines, path.name)[1]
         return journals
 
 

@@ -31,7 +31,7 @@ from shared.journal import Journal, operation_record
 from shared.messages import OPERATIONS, WAIT, Grant, KernelFinding, Wake
 from shared.port import Port, here
 from shared.race import RaceDetector
-from shared.struct import LOCK_SHIFT, FieldBase, Struct, lock_sleeps
+from shared.struct import ANY_GEN, LOCK_SHIFT, FieldBase, Struct, lock_sleeps
 
 #: (context that ran, its operation number, "point" or "wait", context that goes on instead of the default one)
 Deviation = tuple[str, int, str, str]
@@ -367,7 +367,7 @@ class Sim(Port):
             raise PortDead
         self._count(ctx)
         rec = self.heap.get(obj.id)
-        if rec is None or rec[0] != obj.gen:
+        if rec is None or (rec[0] != obj.gen and obj.gen != ANY_GEN):
             return self._stale(obj)
         return rec[slot]
 
@@ -381,7 +381,7 @@ class Sim(Port):
             raise PortDead
         self._count(ctx)
         rec = self.heap.get(obj.id)
-        if rec is None or rec[0] != obj.gen:
+        if rec is None or (rec[0] != obj.gen and obj.gen != ANY_GEN):
             self._stale(obj)
         else:
             rec[slot] = value

@@ -14,6 +14,7 @@ from nodes.node import Node
 from nodes.pagedaemon import NAME as PAGEDAEMON
 from nodes.pagedaemon import pagedaemon_threads
 from nodes.swap_pager import CONTEXT, SwapPager, swap_io
+from nodes.swap_pager import PROCESSOR as SWAP_IO
 from shared.messages import OPERATIONS
 from shared.program import run_program
 from shared.scenario import MachineConfig, Scenario
@@ -40,7 +41,7 @@ def build_threads(scenario: Scenario) -> dict[str, Thread]:
         found.append(thread)
     found += pagedaemon_threads()
     found += [ipi_thread(f"cpu{number}") for number in range(scenario.machine.cpus)]
-    found.append(Thread(CONTEXT, "swap_pager", swap_io))
+    found.append(Thread(CONTEXT, SWAP_IO, swap_io))
     for order, thread in enumerate(found):
         thread.order = order
         thread.reset()
@@ -49,7 +50,7 @@ def build_threads(scenario: Scenario) -> dict[str, Thread]:
 
 def processor_names(config: MachineConfig) -> list[str]:
     """Names of the nodes on which contexts run, in fixed order."""
-    return [*(f"cpu{number}" for number in range(config.cpus)), PAGEDAEMON, "swap_pager"]
+    return [*(f"cpu{number}" for number in range(config.cpus)), PAGEDAEMON, SWAP_IO]
 
 
 def shard_names(kind: str, shards: int) -> list[str]:
@@ -60,7 +61,7 @@ def shard_names(kind: str, shards: int) -> list[str]:
 def node_names(config: MachineConfig) -> list[str]:
     """Names of all nodes of a machine."""
     memories = shard_names("memory", config.memory_shards)
-    return [*processor_names(config), *memories, *shard_names("lock_manager", config.lock_manager_shards), "mmu"]
+    return [*processor_names(config), *memories, *shard_names("lock_manager", config.lock_manager_shards), "mmu", "swap_pager"]
 
 
 def build_node(name: str, config: MachineConfig, threads: dict[str, Thread]) -> Node:
@@ -73,8 +74,9 @@ def build_node(name: str, config: MachineConfig, threads: dict[str, Thread]) -> 
         return LockManager(name)
     if kind == "mmu":
         return Mmu(name, config.page_size)
-    mine = [one for one in threads.values() if one.cpu == name]
-    return SwapPager(name, config.page_size, mine) if name == "swap_pager" else Processor(name, mine)
+    if kind == "swap_pager":
+        return SwapPager(name, config.page_size)
+    return Processor(name, [one for one in threads.values() if one.cpu == name])
 
 
 def routes(config: MachineConfig) -> dict[str, Route]:

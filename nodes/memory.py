@@ -12,7 +12,7 @@ from typing import Any
 
 from nodes.node import Node
 from shared.messages import KernelFinding
-from shared.struct import HEADER, INDEX_MASK, KIND_SHIFT, KINDS, Struct
+from shared.struct import ANY_GEN, HEADER, INDEX_MASK, KIND_SHIFT, KINDS, Struct
 
 
 class Memory(Node):
@@ -36,7 +36,7 @@ class Memory(Node):
     def record(self, obj: Struct) -> list[Any]:
         """The struct's heap record, if the handle is still good."""
         rec = self.heap.get(obj.id)
-        if rec is None or rec[0] != obj.gen:
+        if rec is None or (rec[0] != obj.gen and obj.gen != ANY_GEN):
             what = "freed" if rec is None else f"recycled (generation {rec[0]}, handle of {obj.gen})"
             raise KernelFinding("use-after-free", f"{obj} is used after it was {what}", str(obj))
         return rec

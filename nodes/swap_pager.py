@@ -1,7 +1,7 @@
 """The node that owns the swap devices' contents and the I/O in flight.
 
-Requests queue in order of arrival. One context, `swap`, performs them: it takes
-the next request, moves the bytes by DMA (operations of its own on memory) and
+Requests queue in order of arrival. One context, `swap`, on a processor of its
+own (`swap_io`, in the same actor), performs them: it takes the next request, moves the bytes by DMA (operations of its own on memory) and
 reports it done. A read's caller sleeps until then; a write's completion is an
 interrupt on the pagedaemon's processor.
 """
@@ -11,16 +11,17 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from nodes.cpu import Processor, Thread
+from nodes.node import Node
 from shared.messages import WAIT, Grant, Interrupt
 from shared.port import here
 from shared.struct import Struct
 
 CONTEXT = "swap"
+PROCESSOR = "swap_io"
 COMPLETION = "pagedaemon.bio"
 
 
-class SwapPager(Processor):
+class SwapPager(Node):
     """Swap slots' contents and the queue of requests.
 
     Args:
@@ -29,8 +30,8 @@ class SwapPager(Processor):
 
     kind = "swap_pager"
 
-    def __init__(self, name: str, page_size: int, threads: list[Thread]):
-        super().__init__(name, threads)
+    def __init__(self, name: str, page_size: int):
+        super().__init__(name)
         self.words = page_size // 8
         self.slots: dict[int, tuple[int, ...]] = {}
         self.queue: deque[list[Any]] = deque()

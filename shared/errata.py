@@ -83,14 +83,15 @@ _CATALOGUE = (
         story=_story("""
             Writing to a page that is shared copy-on-write, uvm_fault() allocates a new anon and a page, copies, and
             puts the anon into the amap. It did all this without the new anon's lock, on the ground that nobody can
-            reach the anon except through the amap, which is locked. That is not so once the page is on a paging
-            queue: the pagedaemon comes from the page to its anon, takes the lock, which is free, and reads and changes
-            the same fields that the fault is still changing. The assertion that the same change put into
-            uvm_pagealloc_strat(), that the owner is locked, fails at once, on one CPU. The repair locks the new anon
-            right after allocating it and unlocks it together with the old one.
+            reach the anon except through the amap, which is locked. But there are other ways: from a page on a
+            paging queue to its anon, as the pagedaemon comes, and along the list of all anons, as swapoff does. The
+            assertion that the same change put into uvm_pagealloc_strat(), that the owner is locked, fails at once, on
+            one CPU. This case is done with the page's flags before the page is on a queue, so that, without
+            swapoff, we know of no order in which it does harm; its twin, case 2, is not so lucky. The repair locks
+            the new anon right after allocating it and unlocks it together with the old one.
         """),
-        findings=("lock-assert", "data-race"),
-        scenarios=("S3b", "S3b-race"),
+        findings=("lock-assert",),
+        scenarios=("S3b",),
     ),
     Erratum(
         id="uvm_fault.case2-anon-unlocked",
@@ -107,7 +108,7 @@ _CATALOGUE = (
             (NULL if the fault was no promotion).
         """),
         findings=("lock-assert", "data-race"),
-        scenarios=("S3c",),
+        scenarios=("S3c", "S3c-race"),
     ),
     Erratum(
         id="uvm_fault.anon-freed-with-ref",

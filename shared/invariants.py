@@ -75,6 +75,8 @@ from shared.uvm.swap import SLOTS_PER_WORD
 
 #: a page table entry, as the mmu has it
 FRAME, PROT, WIRED, REF, MOD = range(5)
+#: of a map entry; one that says it has more is wrong itself
+MOST_PAGES = 1 << 16
 
 QUEUES: dict[str, Struct] = {
     "page_free": page_free,
@@ -150,12 +152,15 @@ class Snapshot:
         return self.heap[obj.id][type(obj).fields[field].slot]
 
     def num(self, obj: Struct, field: str) -> int:
-        """A number; a field never written is 0."""
-        return self.get(obj, field) or 0
+        """A number; a field that was never written is 0."""
+        value = self.get(obj, field)
+        return value if isinstance(value, int) else 0
 
     def array(self, obj: Array) -> list[Any]:
         """The elements of an array."""
-        return self.heap[obj.id][type(obj).size :]
+        element = type(obj).element
+        assert element is not None
+        return self.heap[obj.id][element.slot :]
 
     def live(self, value: object, kind: type[S]) -> TypeGuard[S]:
         """Is it a handle of a struct of this kind, and that struct still the same?"""
@@ -257,11 +262,14 @@ class Snapshot:
         return [] if array is None else self.array(array)
 
     @cached_property
+    def amap_anons(self) -> dict[int, list[Any]]:
+        """Amap id -> the elements of am_anon."""
+        return {amap.id: self.amap_array(amap, "am_anon") for amap in self.all(Amap)}
+
+    @cached_property
     def anon_slots(self) -> Counter[int]:
         """Anon id -> number of amap slots that name it."""
-        return Counter(
-            anon.id for amap in self.all(Amap) for anon in self.amap_array(amap, "am_anon") if self.live(anon, Anon)
-        )
+        return Counter(anon.id for anons in self.amap_anons.values() for anon in anons if self.live(anon, Anon))
 
     @cached_property
     def amap_entries(self) -> Counter[int]:
@@ -310,10 +318,8 @@ class Snapshot:
         skip = va - self.num(entry, "start")
         amap = self.follow(entry, "aref_amap", Amap)
         if amap is not None:
-            array = self.follow(amap, "am_anon", AmapArray)
-            rec = [] if array is None else self.heap[array.id]
-            place = AmapArray.size + self.num(entry, "aref_pageoff") + skip // self.page_size
-            anon = rec[place] if AmapArray.size <= place < len(rec) else None
+            anons, slot = self.amap_anons[amap.id], self.num(entry, "aref_pageoff") + skip // self.page_size
+            anon = anons[slot] if 0 <= slot < len(anons) else None
             if self.live(anon, Anon):
                 return anon, self.follow(anon, "an_page", Page)
         uobj = self.get(entry, "object")
@@ -322,8 +328,8 @@ class Snapshot:
         return None, self.object_pages.get((uobj.id, self.num(entry, "offset") + skip))
 
     def addresses(self, entry: VmMapEntry) -> range:
-        """The page addresses of a map entry."""
-        return range(self.num(entry, "start"), self.num(entry, "end"), self.page_size)
+        """The page addresses of a map entry, within reason."""
+        return range(self.num(entry, "start"), self.num(entry, "end"), self.page_size)[:MOST_PAGES]
 
     @cached_property
     def translations(self) -> list[Translation]:
@@ -355,13 +361,10 @@ class Snapshot:
         used = {}
         for dev in self.all(SwapDev):
             array: Array | None = self.follow(dev, "swd_slots", Array)
-            words = [] if array is None else self.array(array)
+            words = [] if array is None else [word if isinstance(word, int) else 0 for word in self.array(array)]
+            bits = min(self.num(dev, "swd_npages"), len(words) * SLOTS_PER_WORD)
             first = self.num(dev, "swd_drumoffset")
-            used[dev] = {
-                first + at
-                for at in range(self.num(dev, "swd_npages"))
-                if at // SLOTS_PER_WORD < len(words) and (words[at // SLOTS_PER_WORD] or 0) >> at % SLOTS_PER_WORD & 1
-            }
+            used[dev] = {first + at for at in range(bits) if words[at // SLOTS_PER_WORD] >> at % SLOTS_PER_WORD & 1}
         return used
 
     @cached_property
@@ -430,7 +433,7 @@ def _names(flags: int, names: dict[int, str]) -> str:
 
 
 def _used(s: Snapshot, amap: Amap) -> list[int]:
-    return [slot for slot, anon in enumerate(s.amap_array(amap, "am_anon")) if anon is not None]
+    return [slot for slot, anon in enumerate(s.amap_anons[amap.id]) if anon is not None]
 
 
 @invariant("AMAP-1", "am_slots[am_bckptr[i]] == i for every used slot i, and am_slots is packed", source="uvm_amap.h")
@@ -440,7 +443,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
         used = _used(s, amap)
         for i in used:
             at = bckptr[i] if i < len(bckptr) else None
-            if not isinstance(at, int) or not 0 <= at < len(used):
+            if not isinstance(at, int) or not 0 <= at < min(len(used), len(slots)):
                 yield f"{amap} has slot {i} in use, its place in am_slots is {at} of {len(used)}", amap
             elif slots[at] != i:
                 yield f"{amap} has slot {i} in use, but am_slots[{at}], its place, names slot {slots[at]}", amap
@@ -484,7 +487,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 @invariant("AMAP-5", "an amap slot names an anon that is alive", source="uvm_amap.h")
 def _(s: Snapshot) -> Iterator[Violation]:
     for amap in s.all(Amap):
-        for slot, anon in enumerate(s.amap_array(amap, "am_anon")):
+        for slot, anon in enumerate(s.amap_anons[amap.id]):
             if anon is not None and not s.live(anon, Anon):
                 yield f"slot {slot} of {amap} has {anon!r}, which has been freed since", amap
 
@@ -703,6 +706,13 @@ def _(s: Snapshot) -> Iterator[Violation]:
     freemin, reserve = s.num(uvmexp, "freemin"), s.num(uvmexp, "reserve_kernel")
     if freemin <= reserve:
         yield f"freemin is {freemin}, reserve_kernel {reserve}: the pagedaemon may sleep while programs wait", uvmexp
+
+
+@invariant("COUNT-11", "nobody is counted as a waiter for memory", source="uvm_pdaemon.c, uvm_wait")
+def _(s: Snapshot) -> Iterator[Violation]:
+    waiters = s.num(uvm, "pagedaemon_waiters")
+    if waiters:
+        yield f"pagedaemon_waiters is {waiters}", uvm
 
 
 # -- swap ----------------------------------------------------------------------------

@@ -37,6 +37,8 @@ from shared.port import here
 KIND_SHIFT = 20
 INDEX_MASK = (1 << KIND_SHIFT) - 1
 LOCK_SHIFT = 4
+#: generation of a handle made from an address alone (PHYS_TO_VM_PAGE): good for whatever lives there now
+ANY_GEN = 0xFFFFFFFF
 #: a heap record is [generation, private owner, field 0, field 1, ...]
 HEADER = 2
 
@@ -190,7 +192,6 @@ class Struct:
     kind_name: ClassVar[str]
     fields: ClassVar[dict[str, FieldBase]]
     lock_fields: ClassVar[dict[str, Lock]]
-    size: ClassVar[int]
     element: ClassVar[FieldBase | None] = None
     defaults: ClassVar[list[Any]]
 
@@ -217,7 +218,6 @@ class Struct:
                     value.bind(cls, key, slot)
                     slot += 1
                 cls.fields[key] = value
-        cls.size = slot
         cls.defaults = [None] * (slot - HEADER)
         if element is not None:
             cls.element = FieldBase(element)
@@ -252,7 +252,8 @@ class Struct:
         return f"{self.kind_name}:{self.id & INDEX_MASK}"
 
     def __repr__(self) -> str:
-        return f"{self.kind_name}:{self.id & INDEX_MASK}#{self.gen}"
+        gen = "*" if self.gen == ANY_GEN else self.gen
+        return f"{self.kind_name}:{self.id & INDEX_MASK}#{gen}"
 
     def addressof(self, name: str) -> int:
         """`&obj->field`, for use as a sleep channel."""

@@ -5,6 +5,10 @@ A request that cannot be granted queues and is granted by a later release, in
 order of arrival. For a simple lock that loses no interleaving: a CPU that
 spins is indistinguishable from one that has not yet asked.
 
+After a downgrade, readers pass queued writers until the downgrader releases or
+upgrades: UVM marks the map BUSY meanwhile, and a writer that finds it so (or
+was queued, LK_SLEEPFAIL) sleeps on "vmmapbsy" instead of in the lock's queue.
+
 With LOCKDEBUG off a CPU that locks against itself queues behind itself for
 ever, and unlocking somebody else's lock simply frees it, as on the machine.
 """
@@ -26,9 +30,10 @@ class Want(NamedTuple):
 class Lock:
     """One lock's holders and waiters."""
 
-    __slots__ = ("holders", "waiters")
+    __slots__ = ("downgrader", "holders", "waiters")
 
     def __init__(self) -> None:
+        self.downgrader = ""
         self.holders: list[Want] = []
         self.waiters: deque[Want] = deque()
 
@@ -50,7 +55,7 @@ class LockTable:
         if lock is None:
             lock = self.locks[key] = Lock()
         want = Want(ctx, mode, fn)
-        if not lock.waiters and lock.admits(mode):
+        if lock.admits(mode) and (not lock.waiters or (mode == "r" and lock.downgrader)):
             lock.holders.append(want)
             return True
         lock.waiters.append(want)
@@ -74,12 +79,15 @@ class LockTable:
         mine = [one for one in lock.holders if one.ctx == ctx] or lock.holders[:1]
         if mine:
             lock.holders.remove(mine[0])
+        if lock.downgrader == ctx:
+            lock.downgrader = ""
         return self._grant(lock)
 
     def downgrade(self, ctx: str, key: int) -> list[str]:
         """Exclusive to shared; returns the readers let in by that."""
         lock = self.locks[key]
         lock.holders = [one._replace(mode="r") if one.ctx == ctx else one for one in lock.holders]
+        lock.downgrader = ctx
         return self._grant(lock)
 
     def upgrade(self, ctx: str, key: int) -> bool:
@@ -87,6 +95,7 @@ class LockTable:
         lock = self.locks[key]
         me = next(one for one in lock.holders if one.ctx == ctx)
         lock.holders.remove(me)
+        lock.downgrader = ""
         if not lock.holders:
             lock.holders.append(me._replace(mode="w"))
             return True
@@ -102,12 +111,17 @@ class LockTable:
         return [one.ctx for one in self.sleepers.pop(chan, [])]
 
     def _grant(self, lock: Lock) -> list[str]:
-        granted = []
+        if lock.downgrader:
+            granted = [want for want in lock.waiters if want.mode == "r"]
+            lock.waiters = deque(want for want in lock.waiters if want.mode != "r")
+            lock.holders += granted
+            return [want.ctx for want in granted]
+        names = []
         while lock.waiters and lock.admits(lock.waiters[0].mode):
             want = lock.waiters.popleft()
             lock.holders.append(want)
-            granted.append(want.ctx)
-        return granted
+            names.append(want.ctx)
+        return names
 
     def state(self) -> dict[str, Any]:
         """Holders, waiters and sleepers as plain data: what a wait-for graph is made of."""

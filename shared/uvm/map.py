@@ -67,7 +67,7 @@ def vm_map_lock(map: VmMap) -> None:
     """Write-lock a map.
 
     Sleeps:  while the map is BUSY ("vmmapbsy"), and for the lock.
-    Source:  vm_map.h.   Differs: flags_lock is the interlock of the sleep, as later; in [1.69's] header it was
+    Source:  vm_map.h.   Differs: flags_lock is the interlock of the sleep, as later; in 2000 it was
              released before the sleep, and a wakeup in between was lost. LK_SLEEPFAIL (whoever had to wait for
              the lock looks at BUSY again) is the lock manager's: after a downgrade readers pass queued writers.
     """
@@ -438,7 +438,7 @@ def uvm_map_inherit(map: VmMap, start: int, end: int, new_inheritance: int) -> i
 # -- wiring ----------------------------------------------------------------------------
 
 
-def _gap_before(entry: VmMapEntry, header: VmMapEntry, end: int) -> bool:
+def _hole_behind(entry: VmMapEntry, header: VmMapEntry, end: int) -> bool:
     """Is there a hole behind `entry` before `end`? Locks: map."""
     stop = entry.end
     if stop >= end:
@@ -477,7 +477,7 @@ def uvm_map_pageable(map: VmMap, start: int, end: int, new_pageable: bool) -> in
     if new_pageable:
         UVM_MAP_CLIP_START(map, entry, start)
         while entry != header and entry.start < end:
-            if entry.wired_count == 0 or _gap_before(entry, header, end):
+            if entry.wired_count == 0 or _hole_behind(entry, header, end):
                 vm_map_unlock(map)
                 return EINVAL
             entry = entry.next
@@ -496,7 +496,7 @@ def uvm_map_pageable(map: VmMap, start: int, end: int, new_pageable: bool) -> in
         UVM_MAP_CLIP_START(map, entry, start)
         UVM_MAP_CLIP_END(map, entry, end)
         entry.wired_count += 1
-        if entry.protection == VM_PROT_NONE or _gap_before(entry, header, end):
+        if entry.protection == VM_PROT_NONE or _hole_behind(entry, header, end):
             # The amaps may stay, but the counts must be as they were.
             while entry != header and entry.end > start:
                 entry.wired_count -= 1

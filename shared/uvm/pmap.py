@@ -13,6 +13,7 @@ not yet real pages, so pmap_enter cannot run short. Source: pmap(9) of 2001.
 from __future__ import annotations
 
 from shared.port import here
+from shared.struct import ANY_GEN
 from shared.uvm.param import VM_PROT_NONE
 from shared.uvm.structs import Page
 
@@ -60,7 +61,7 @@ def pmap_unwire(pmap: int, va: int) -> None:
 def pmap_extract(pmap: int, va: int) -> Page | None:
     """The page mapped at `va`, or None (UVM's returns a physical address)."""
     frame: int | None = here.port.op("pmap_extract", pmap, (va,))
-    return None if frame is None else Page.at(frame)
+    return None if frame is None else Page.at(frame, ANY_GEN)
 
 
 def pmap_page_protect(pg: Page, prot: int) -> None:

@@ -148,12 +148,12 @@ def test_a_machine_given_by_the_caller_wins() -> None:
 def test_actors_group_the_nodes() -> None:
     machine = MachineConfig(cpus=2, frames=24, swap_slots=8, memory_shards=2)
     cpus = (("cpu0",), ("cpu1",), ("pagedaemon",))
-    servers = ("lock_manager", "memory0", "memory1", "mmu", "swap_pager")
+    servers = ("lock_manager", "memory0", "memory1", "mmu", "swap_pager", "swap_io")
     assert machine.actors == (*cpus, servers)
     assert replace(machine, colocate=False).actors == (*cpus, *((one,) for one in servers))
     text = "cpus: 1\nframes: 24\nswap_slots: 8\nshards: {memory: 2}\ncolocate: [[cpu0, mmu], [memory0, memory1]]\n"
     assert load_machine(text, "m.yaml").actors == (
-        ("pagedaemon",), ("lock_manager",), ("swap_pager",), ("cpu0", "mmu"), ("memory0", "memory1"),
+        ("pagedaemon",), ("lock_manager",), ("swap_pager",), ("swap_io",), ("cpu0", "mmu"), ("memory0", "memory1"),
     )  # fmt: skip
 
 

@@ -1,0 +1,186 @@
+"""Reads a run folder, whatever state it is in.
+
+A folder holds one `<node>.uvmp.jsonl` a node, `scenario.json`, and `run.json`,
+which is written last. Of a killed run there is no run.json, lines may be torn,
+files missing. Nothing of that stops the reading: what can be read is, and what
+cannot is said in `torn`, by file and line.
+
+Rules: every size is bounded; a record is only believed if its numbers are numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from cluster.postmortem.words import clean
+from shared.errors import UserMistake
+from shared.journal import MAX_LINE, SCHEMA, Journals, Record
+from shared.messages import OPERATIONS
+
+RUN_SCHEMA = "uvmp-run/1"
+SUFFIX = ".uvmp.jsonl"
+SCENARIO, RUN = "scenario.json", "run.json"
+MAX_JSON = 32 << 20
+MAX_RECORDS = 2_000_000
+MAX_NUMBER = 4 * MAX_RECORDS
+MAX_FILES = 256
+_NODE = re.compile(r"[a-z][a-z_]{0,30}[0-9]{0,4}")
+
+
+@dataclass
+class Run:
+    """A run folder in memory.
+
+    Attributes:
+        scenario: as shared/pack.py packs it; None: no such file, or not to be read.
+        run: what run.json says; None likewise.
+        headers: line 1 of each node's file; {} if it has none.
+        torn: what is wrong with the files, in words.
+    """
+
+    path: str
+    scenario: dict[str, Any] | None = None
+    run: dict[str, Any] | None = None
+    headers: dict[str, Record] = field(default_factory=dict)
+    journals: Journals = field(default_factory=dict)
+    torn: list[str] = field(default_factory=list)
+
+
+def load(path: str | Path) -> Run:
+    """Read a run folder.
+
+    Raises: UserMistake - it is no run folder.
+    """
+    folder = Path(path)
+    shown = clean(path, 200)
+    try:
+        if not folder.is_dir():
+            raise UserMistake("there is no such folder" if not folder.exists() else "a run is a folder, this is a file", file=shown)
+        files = sorted(folder.glob("*" + SUFFIX)) or sorted(folder.glob("*/*" + SUFFIX))
+        have = {name: (folder / name).is_file() for name in (SCENARIO, RUN)}
+    except (OSError, ValueError) as wrong:
+        raise UserMistake(f"cannot be read ({clean(wrong, 200)})", file=shown) from None
+    if not files and not any(have.values()):
+        raise UserMistake(f"not a run folder: it has no *{SUFFIX}, no {SCENARIO} and no {RUN}", file=shown)
+    run = Run(shown)
+    if have[SCENARIO]:
+        run.scenario = _json(folder / SCENARIO, run.torn)
+    if have[RUN]:
+        run.run = _json(folder / RUN, run.torn)
+        if run.run is not None and run.run.get("schema") != RUN_SCHEMA:
+            run.torn.append(f"{RUN}: schema {clean(run.run.get('schema'), 40)!r}; this uvmp reads {RUN_SCHEMA}")
+            run.run = None
+    if len(files) > MAX_FILES:
+        run.torn.append(f"{len(files)} journals; only {MAX_FILES} are read")
+    total = 0
+    for file in files[:MAX_FILES]:
+        node = file.name.removesuffix(SUFFIX)
+        if not _NODE.fullmatch(node) or node in run.journals:
+            run.torn.append(f"{clean(file.name, 100)}: not read: " + ("a second journal of it" if node in run.journals else "no node's name"))
+            continue
+        total += _journal(file, node, run, MAX_RECORDS - total)
+    runs = {clean(one["run"], 60) for one in run.headers.values() if "run" in one}
+    if len(runs) > 1:
+        run.torn.append(f"the journals are of different runs: {', '.join(sorted(runs))}")
+    return run
+
+
+def _json(path: Path, torn: list[str]) -> dict[str, Any] | None:
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read(MAX_JSON + 1)
+        if len(data) > MAX_JSON:
+            raise ValueError(f"more than {MAX_JSON} bytes")
+        value = json.loads(data, parse_constant=_no_constant)
+        if not isinstance(value, dict):
+            raise ValueError("not an object")
+        return value
+    except (OSError, ValueError, RecursionError) as wrong:
+        torn.append(f"{path.name}: cannot be read ({clean(wrong, 120)})")
+        return None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _journal(file: Path, node: str, run: Run, room: int) -> int:
+    """Read one node's file into `run`; returns the number of records."""
+    records: list[Record] = []
+    run.headers[node], run.journals[node] = {}, records
+    bad: list[str] = []
+    last = 0
+    try:
+        with open(file, "rb") as stream:
+            for last, line in enumerate(_lines(stream), 1):
+                if len(records) >= room:
+                    run.torn.append(f"{file.name}:{last}: more than {MAX_RECORDS} records in all; the rest is not read")
+                    break
+                try:
+                    record = _record(line, node)
+                except (ValueError, RecursionError) as wrong:
+                    bad.append(f"{file.name}:{last}: torn or corrupt line ({clean(wrong, 120)})")
+                    continue
+                if record["nseq"]:
+                    records.append(record)
+                elif record.get("schema") == SCHEMA:
+                    run.headers[node] = record
+                else:
+                    schema = clean(record.get("schema"), 40)
+                    run.torn.append(f"{file.name}:{last}: a log of schema {schema!r}; this uvmp reads {SCHEMA}")
+                    break
+    except OSError as wrong:
+        run.torn.append(f"{file.name}: cannot be read ({clean(wrong, 120)})")
+    if bad:
+        if len(bad) == 1 and bad[0].startswith(f"{file.name}:{last}:"):
+            bad[0] += "; it is the last one: the node was stopped while it wrote"
+        run.torn += bad[:3]
+        if len(bad) > 3:
+            run.torn.append(f"{file.name}: {len(bad) - 3} more lines cannot be read")
+    return len(records)
+
+
+def _lines(stream: BinaryIO) -> Iterator[bytes]:
+    """Lines, each of at most MAX_LINE + 1 bytes; the rest of a longer one is skipped."""
+    while line := stream.readline(MAX_LINE + 1):
+        yield line
+        while len(line) > MAX_LINE and not line.endswith(b"\n"):
+            line = stream.readline(MAX_LINE + 1)
+
+
+def _record(line: bytes, node: str) -> Record:
+    """One line, if it is a record of this node; ValueError says why not."""
+    if len(line) > MAX_LINE:
+        raise ValueError(f"more than {MAX_LINE} bytes")
+    if not line.endswith(b"\n"):
+        raise ValueError("it has no end")
+    record = json.loads(line, parse_constant=_no_constant)
+    if not isinstance(record, dict) or not isinstance(record.get("event"), str):
+        raise ValueError("not a record")
+    if record.get("node") != node:
+        raise ValueError(f"a record of node {clean(record.get('node'), 40)!r}")
+    _number(record, "nseq", 0)
+    if record["nseq"] == 0:
+        return record
+    if not isinstance(record.get("ctx"), str):
+        raise ValueError("no context")
+    _number(record, "n", 0)
+    if record["event"] in OPERATIONS:
+        if not isinstance(record.get("cpu"), str) or not _NODE.fullmatch(record["cpu"]):
+            raise ValueError("an operation without a CPU")
+        _number(record, "k", 1)
+    else:
+        record.pop("k", None)
+        _number(record, "at", 0)
+    return record
+
+
+def _number(record: Record, key: str, least: int) -> None:
+    value = record.get(key)
+    if type(value) is not int or not least <= value <= MAX_NUMBER:
+        raise ValueError(f"{key} is {clean(value, 20)}")

@@ -1,0 +1,196 @@
+"""How things in records are said: handles, values, operations, and strings that come from files.
+
+Rule: nothing from a file reaches a terminal but through `clean`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from shared.journal import Record
+from shared.struct import KINDS, Struct
+from shared.uvm import structs
+from shared.uvm.param import AMAP_SHARED, PG_NAMES, PQ_NAMES, SIDL, SRUN, SZOMB
+
+#: control characters, and those that reorder or break lines on a terminal
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+_HANDLE = re.compile(r"([a-z]\w*):(\d{1,9})(?:#(\d{1,9}))?")
+LONGEST = 400
+
+KIND: dict[str, type[Struct]] = {one.kind_name: one for one in KINDS.values()}
+#: the globals are called by their C names
+GLOBALS = {
+    f"{structs.uvm}": "uvm", f"{structs.uvmexp}": "uvmexp", f"{structs.page_active}": "page_active",
+    f"{structs.page_inactive_swp}": "page_inactive_swp", f"{structs.page_inactive_obj}": "page_inactive_obj",
+    f"{structs.page_free}": "page_free",
+}  # fmt: skip
+FLAGS: dict[tuple[str, str], tuple[str, dict[int, str]]] = {
+    ("page", "flags"): ("PG_", PG_NAMES),
+    ("page", "pqflags"): ("PQ_", PQ_NAMES),
+    ("amap", "am_flags"): ("AMAP_", {AMAP_SHARED: "SHARED"}),
+}
+STATES = {SIDL: "SIDL", SRUN: "SRUN", SZOMB: "SZOMB"}
+
+
+def clean(text: object, longest: int = 0) -> str:
+    """A string that a terminal shows and does not obey; cut if longer than `longest` (0: any length)."""
+    word = str(text)
+    if longest and len(word) > longest:
+        word = word[: longest - 4] + " ..."
+    return _UNSAFE.sub(lambda found: f"\\x{ord(found[0]):02x}" if ord(found[0]) < 256 else f"\\u{ord(found[0]):04x}", word)
+
+
+def text_of(record: Record, key: str) -> str:
+    """A string in a record, or "" if it is missing or no string."""
+    value = record.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def names_of(record: Record, key: str) -> list[str]:
+    """The context names in a list of a record."""
+    value = record.get(key)
+    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
+
+
+def handle(value: object) -> tuple[str, int] | None:
+    """("anon:5", 2) for the handle `anon:5#2` (generation 0 if it has none); None if it is no handle."""
+    match = _HANDLE.fullmatch(value) if isinstance(value, str) else None
+    return None if match is None else (f"{match[1]}:{match[2]}", int(match[3] or 0))
+
+
+def kind_of(name: str) -> str:
+    """"anon" for "anon:5" and "anon:5.an_lock"."""
+    return name.split(":", 1)[0]
+
+
+def owner_of(lock: str) -> str:
+    """"anon:5" for the lock or channel "anon:5.an_lock"."""
+    return lock.split(".", 1)[0]
+
+
+def spins(lock: str) -> bool:
+    """Is it a simple lock, for which one spins, rather than a lockmgr lock?"""
+    kind = KIND.get(kind_of(lock))
+    decl = None if kind is None else kind.lock_fields.get(lock.split(".", 1)[-1])
+    return decl is None or not decl.sleepable
+
+
+def place(name: str) -> str:
+    """A struct, lock or channel by the name a reader knows: `uvm.afreelock`, `anon:5.an_lock`."""
+    owner, dot, rest = name.partition(".")
+    return GLOBALS.get(owner, owner) + dot + rest
+
+
+def element(kind: str, slot: object) -> int | None:
+    """Index in an array struct of the element at heap slot `slot`."""
+    one = KIND.get(kind)
+    if one is None or one.element is None or not isinstance(slot, int):
+        return None
+    return slot - one.element.slot
+
+
+def bits(value: int, names: dict[int, str]) -> list[str]:
+    """Names of the bits set, lowest first; what has no name in hex."""
+    rest = value & ~sum(names)
+    return [name for bit, name in sorted(names.items()) if value & bit] + ([f"{rest:#x}"] if rest else [])
+
+
+def shown(kind: str, field: str, value: object) -> str:
+    """A field's value as C source would have it: `PG_CLEAN|PG_BUSY`, NULL, anon:5#2."""
+    if value is None:
+        return "NULL"
+    flags = FLAGS.get((kind, field))
+    if flags is not None and isinstance(value, int):
+        prefix, names = flags
+        return "|".join(one if one.startswith("0x") else prefix + one for one in bits(value, names)) or "0"
+    if field == "p_stat" and isinstance(value, int):
+        return STATES.get(value, str(value))
+    if isinstance(value, str) and handle(value) is None:
+        return f'"{value[:LONGEST]}"'
+    return clean(value, LONGEST)
+
+
+def ddb(kind: str, field: str, value: object) -> str:
+    """A field's value as ddb(4) prints it: `0x18<CLEAN,BUSY>`."""
+    flags = FLAGS.get((kind, field))
+    if flags is not None and isinstance(value, int):
+        names = ",".join(bits(value, flags[1]))
+        return f"{value:#x}<{names}>" if names else "0x0"
+    return shown(kind, field, value)
+
+
+def field_name(record: Record) -> str:
+    """`an_ref`, or `[3]` for an element of an array."""
+    name = text_of(record, "field")
+    if name == "[]":
+        index = element(kind_of(text_of(record, "obj")), record.get("slot"))
+        return "[?]" if index is None else f"[{index}]"
+    return name
+
+
+def lvalue(record: Record) -> str:
+    """What a load or store is of: `anon:5.an_ref`, `amaparray:3[0]`, `uvm.afree`."""
+    found = handle(record.get("obj"))
+    base = place(found[0]) if found is not None else "?"
+    name = field_name(record)
+    return base + name if name.startswith("[") else f"{base}.{name}"
+
+
+def said(record: Record) -> str:
+    """One record in a few words."""
+    event = text_of(record, "event")
+    waits = ": waits" if record.get("wait") else ""
+    if event in ("load", "store"):
+        kind = kind_of(text_of(record, "obj"))
+        value = shown(kind, text_of(record, "field"), record.get("value"))
+        return f"{lvalue(record)} = {value}" if event == "store" else f"reads {lvalue(record)}: {value}"
+    if event in ("lock", "try", "unlock", "downgrade", "upgrade"):
+        return _lock_said(record, event, place(text_of(record, "lock")), waits)
+    if event == "sleep":
+        return f'sleeps on {place(text_of(record, "chan"))} "{text_of(record, "wmesg")}"'
+    if event == "wakeup":
+        woke = ", ".join(names_of(record, "woke"))
+        return f"wakeup {place(text_of(record, 'chan'))}: " + (f"wakes {woke}" if woke else "nobody sleeps there")
+    if event in ("alloc", "free"):
+        return f"{'allocates' if event == 'alloc' else 'frees'} {text_of(record, 'obj')}"
+    if event == "renew":
+        found = handle(record.get("obj"))
+        return f"begins a new life of {found[0] if found else '?'}: #{record.get('gen')}"
+    if event in ("enter", "exit"):
+        return f"{'enters' if event == 'enter' else 'leaves'} {text_of(record, 'fn')}"
+    if event in ("finding", "note"):
+        found_here = record.get("finding")
+        finding: dict[str, Any] = found_here if isinstance(found_here, dict) else {}
+        return f"*** {event}: {clean(finding.get('text', '?'), LONGEST)}"
+    return _other_said(record, event) + waits
+
+
+def _lock_said(record: Record, event: str, lock: str, waits: str) -> str:
+    shared = " shared" if record.get("mode") == "r" else ""
+    granted = ", ".join(names_of(record, "granted"))
+    then = f", granted to {granted}" if granted else ""
+    if event == "try":
+        return f"tries {lock}{shared}: " + ("gets it" if record.get("got") else "is held")
+    word = {"lock": "locks", "unlock": "unlocks", "downgrade": "downgrades", "upgrade": "upgrades"}[event]
+    if waits and event == "lock":
+        return f"wants {lock}{shared}{waits}"
+    return f"{word} {lock}{shared}{waits}{then}"
+
+
+def _other_said(record: Record, event: str) -> str:
+    known = {
+        "run": "gets the CPU",
+        "userret": "returns to user mode",
+        "iret": "returns from interrupt",
+        "io_next": "waits for a request",
+    }
+    if event in known:
+        return known[event].removeprefix("waits for ") if record.get("wait") else known[event]
+    if event == "intr":
+        under = text_of(record, "interrupted")
+        return f"interrupts {under}" if under else "interrupts the idle CPU"
+    skip = ("event", "node", "nseq", "ctx", "n", "cpu", "k", "wait", "granted", "woke", "raised")
+    args = ", ".join(f"{key}={clean(value, 60)}" for key, value in record.items() if key not in skip)
+    then = "".join(f"; {word} {', '.join(who)}" for word in ("granted", "raised") if (who := names_of(record, word)))
+    return f"{event}({args}){then}"

@@ -1,0 +1,937 @@
+"""Invariants: a sound machine breaks none of them, and each is broken alone by one thing that is wrong.
+
+The machine is made by hand: two processes, a parent and its child after a fork,
+and a zombie. See `World`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from cluster.boot import prepare
+from cluster.sim import Sim
+from cluster.strategies import Stay
+from cluster.verdict import final_state, snapshot_of
+from shared.errors import FINDINGS
+from shared.invariants import INVARIANTS, MOD, PROT, WIRED, Snapshot, check
+from shared.scenario import load_scenario
+from shared.struct import HEADER, KIND_SHIFT, KINDS, Array, Struct
+from shared.uvm.param import (
+    AMAP_SHARED,
+    PG_BUSY,
+    PG_CLEAN,
+    PG_TABLED,
+    PQ_ACTIVE,
+    PQ_ANON,
+    PQ_FREE,
+    PQ_INACTIVE,
+    SIDL,
+    SRUN,
+    SWSLOT_BAD,
+    SZOMB,
+    UVM_ET_COPYONWRITE,
+    UVM_ET_NEEDSCOPY,
+    UVM_ET_OBJ,
+    VM_MAP_BUSY,
+    VM_MAP_PAGEABLE,
+    VM_PROT_ALL,
+    VM_PROT_NONE,
+    VM_PROT_READ,
+    VM_PROT_WRITE,
+)
+from shared.uvm.structs import (
+    Amap,
+    AmapArray,
+    Anon,
+    Buf,
+    FreeQueue,
+    Page,
+    PageArray,
+    PageQueue,
+    Proc,
+    SlotArray,
+    SwapDev,
+    Uvm,
+    Uvmexp,
+    VmMap,
+    VmMapEntry,
+    Vmspace,
+    page_active,
+    page_free,
+    page_inactive_obj,
+    page_inactive_swp,
+    uvm,
+    uvmexp,
+)
+
+PAGE, WORDS = 64, 8
+RW = VM_PROT_READ | VM_PROT_WRITE
+NO_OBJECT_YET = PageArray.at(900)  # stands for a uvm_object, until the kernel has them
+
+
+class World:
+    """A small machine, sound as it is made, with handles of what is in it.
+
+        map0 (parent)                                     map1 (child)
+        entry0  4 pages, amap0:  slot 0  anon0, page0     entry0  = parent's entry1, NEEDSCOPY
+                                 slot 1  anon1, page1     entry1  1 page, amap3: anon4
+                                 slot 3  anon2, swap
+        entry1  1 page, amap1 (shared with the child, NEEDSCOPY): anon3, page2
+        entry2  1 page, amap2: anon4 (as the child's entry1), page3
+        entry3  1 page, amap4, wired: anon5, page4
+        entry4  1 page of an object, private: page5
+
+    Page 1 is inactive and clean (slot 3), page 5 inactive, 4 wired, the others
+    active. Anon 2 is in slot 4; slot 6 is bad. cpu0 runs the parent.
+    """
+
+    def __init__(self) -> None:
+        self.heap: dict[int, list[Any]] = {}
+        self.pmaps: dict[int, dict[int, list[int]]] = {1: {}, 2: {}}
+        self.attrs: dict[int, list[int]] = {}
+        self.frames = [(frame, *[0] * (WORDS - 1)) for frame in range(12)]
+        self.slots = {3: self.frames[1], 4: (77,) * WORDS}
+        self.tlbs: dict[str, tuple[int, dict[int, list[int]]]] = {}
+        self.locks: list[Any] = []
+        for kind in (Uvm, Uvmexp, PageQueue, PageQueue, PageQueue, FreeQueue):
+            self.add(kind)
+        self.set(uvmexp, freemin=6, reserve_kernel=5, paging=0, swpages=32, swpginuse=3, swpgonly=1)
+
+        self.anons = [self.add(Anon, an_ref=1, an_swslot=0) for _ in range(10)]
+        self.pages = [self.add(Page, flags=0, wire_count=0, loan_count=0) for _ in self.frames]
+        for number, owner in enumerate((0, 1, 3, 4, 5)):
+            self.set(self.anons[owner], an_page=self.pages[number])
+            self.set(self.pages[number], uanon=self.anons[owner], pqflags=PQ_ANON | PQ_ACTIVE)
+        self.set(self.anons[1], an_swslot=3)
+        self.set(self.anons[2], an_swslot=4)
+        self.set(self.anons[4], an_ref=2)
+        self.set(self.pages[1], flags=PG_CLEAN, pqflags=PQ_ANON | PQ_INACTIVE)
+        self.set(self.pages[4], wire_count=1, pqflags=PQ_ANON)
+        self.set(self.pages[5], uobject=NO_OBJECT_YET, offset=PAGE, flags=PG_TABLED, pqflags=PQ_INACTIVE)
+        self.free_anons(6, 7, 8, 9)
+        self.set(uvmexp, nfreeanon=4, free=6, active=3, inactive=2, wired=1)
+        for page in self.pages[6:]:
+            self.set(page, pqflags=PQ_FREE)
+        self.queue(page_free, *self.pages[6:])
+        self.queue(page_active, self.pages[0], self.pages[2], self.pages[3])
+        self.queue(page_inactive_swp, self.pages[1])
+        self.queue(page_inactive_obj, self.pages[5])
+
+        self.extents = self.add_array(SlotArray, [0b101100])
+        self.dev = self.add(SwapDev, swd_enabled=1, swd_npages=32, swd_drumoffset=1, swd_slots=self.extents)
+        self.set(self.dev, swd_npginuse=3, swd_npgbad=1)
+        a = self.anons
+        self.amaps = [self.amap(a[0], a[1], None, a[2]), self.amap(a[3], ref=2)]
+        self.amaps += [self.amap(a[4]), self.amap(a[4]), self.amap(a[5])]
+        self.maps = [self.map(1), self.map(2)]
+        cow = UVM_ET_COPYONWRITE
+        self.parent = [
+            self.entry(0, 0x100, 4, aref_amap=self.amaps[0]),
+            self.entry(0, 0x200, 1, aref_amap=self.amaps[1], etype=cow | UVM_ET_NEEDSCOPY),
+            self.entry(0, 0x240, 1, aref_amap=self.amaps[2], etype=cow),
+            self.entry(0, 0x280, 1, aref_amap=self.amaps[4], etype=cow, wired_count=1),
+            self.entry(0, 0x2C0, 1, object=NO_OBJECT_YET, offset=PAGE, etype=cow | UVM_ET_OBJ),
+        ]
+        self.child = [
+            self.entry(1, 0x200, 1, aref_amap=self.amaps[1], etype=cow | UVM_ET_NEEDSCOPY),
+            self.entry(1, 0x240, 1, aref_amap=self.amaps[3], etype=cow),
+        ]
+        self.link(self.maps[0], self.parent)
+        self.link(self.maps[1], self.child)
+        self.pmaps[1] = {
+            4: [0, RW, 0, 1, 1], 5: [1, RW, 0, 1, 0], 8: [2, VM_PROT_READ, 0, 0, 0], 9: [3, VM_PROT_READ, 0, 1, 0],
+            10: [4, RW, 1, 1, 1], 11: [5, VM_PROT_READ, 0, 1, 0],
+        }  # fmt: skip
+        self.pmaps[2] = {8: [2, VM_PROT_READ, 0, 1, 0]}
+        self.tlbs = {"cpu0": (1, {4: [0, VM_PROT_WRITE, 1], 5: [1, VM_PROT_WRITE, 0], 9: [3, 0, 0]}), "cpu1": (0, {})}
+
+        self.spaces = [self.add(Vmspace, vm_map=map) for map in self.maps]
+        self.procs = [self.add(Proc, p_stat=SRUN, p_vmspace=vmspace) for vmspace in self.spaces]
+        self.procs += [self.add(Proc, p_stat=SZOMB, p_vmspace=Vmspace.at(77)), self.add(Proc, p_stat=SIDL)]
+
+    def add(self, kind: type[Struct], **fields: Any) -> Any:
+        """A new struct of generation 1 (the globals: 0)."""
+        index = sum(1 for key in self.heap if type_of(key) is kind)
+        obj = kind.at(index, 0 if kind in (Uvm, Uvmexp, PageQueue, FreeQueue) else 1)
+        self.heap[obj.id] = [obj.gen, None, *kind.defaults]
+        self.set(obj, **fields)
+        return obj
+
+    def add_array(self, kind: type[Array], elements: list[Any], **fields: Any) -> Any:
+        array = self.add(kind, **fields)
+        self.heap[array.id] += elements
+        return array
+
+    def set(self, obj: Struct, **fields: Any) -> None:
+        for name, value in fields.items():
+            self.heap[obj.id][type(obj).fields[name].slot] = value
+
+    def get(self, obj: Struct, name: str) -> Any:
+        return self.heap[obj.id][type(obj).fields[name].slot]
+
+    def put(self, array: Array, at: int, value: Any) -> None:
+        """Write one element of an array."""
+        element = type(array).element
+        assert element is not None
+        self.heap[array.id][element.slot + at] = value
+
+    def queue(self, head: Struct, *pages: Page) -> None:
+        """Make these the pages of a queue."""
+        around = [None, *pages, None]
+        for before, page, after in zip(around, pages, around[2:]):
+            self.set(page, pageq_prev=before, pageq_next=after)
+        self.set(head, tqh_first=around[1], tqh_last=around[-2])
+
+    def free_anons(self, *numbers: int) -> None:
+        """Make these anons the free list."""
+        for number, after in zip(numbers, (*numbers[1:], None)):
+            self.set(self.anons[number], an_ref=0, an_swslot=0, an_nxt=None if after is None else self.anons[after])
+        self.set(uvm, afree=self.anons[numbers[0]])
+
+    def amap(self, *anons: Anon | None, ref: int = 1) -> Any:
+        amap, size = self.add(Amap), len(anons)
+        used = [slot for slot, anon in enumerate(anons) if anon is not None]
+        back = [used.index(slot) if slot in used else None for slot in range(size)]
+        self.set(
+            amap, am_ref=ref, am_flags=AMAP_SHARED, am_maxslot=size, am_nslot=size, am_nused=len(used),
+            am_slots=self.add_array(AmapArray, used + [None] * (size - len(used)), amap=amap),
+            am_bckptr=self.add_array(AmapArray, back, amap=amap),
+            am_anon=self.add_array(AmapArray, list(anons), amap=amap),
+        )  # fmt: skip
+        return amap
+
+    def map(self, pmap: int) -> Any:
+        map = self.add(VmMap, pmap=pmap, min_offset=0x40, max_offset=0x400, flags=VM_MAP_PAGEABLE)
+        self.set(map, header=self.add(VmMapEntry, map=map))
+        return map
+
+    def entry(self, map: int, start: int, pages: int, **fields: Any) -> Any:
+        most = {"protection": RW, "max_protection": VM_PROT_ALL, "aref_pageoff": 0, "wired_count": 0, "etype": 0}
+        return self.add(VmMapEntry, map=self.maps[map], start=start, end=start + pages * PAGE, **{**most, **fields})
+
+    def link(self, map: VmMap, entries: list[VmMapEntry]) -> None:
+        """Make these the entries of a map."""
+        header = self.get(map, "header")
+        for before, after in pairwise([header, *entries, header]):
+            self.set(before, next=after)
+            self.set(after, prev=before)
+        size = sum(self.get(entry, "end") - self.get(entry, "start") for entry in entries)
+        self.set(map, nentries=len(entries), size=size, hint=entries[-1] if entries else header)
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(self.heap, self.pmaps, self.attrs, self.slots, self.frames, self.tlbs, self.locks, PAGE)
+
+    def broken(self) -> list[str]:
+        """Ids of the invariants that do not hold."""
+        return [one.text.split(":")[0] for one in check(self.snapshot())]
+
+
+def type_of(key: int) -> type[Struct]:
+    return KINDS[key >> KIND_SHIFT]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+# -- each invariant, broken -------------------------------------------------------------
+
+Break = Callable[[World], object]
+BREAKS: list[tuple[str, Break]] = []
+
+
+def breaks(id: str) -> Callable[[Break], Break]:
+    """The function breaks exactly this invariant, and returns what the finding must be about."""
+
+    def register(function: Break) -> Break:
+        BREAKS.append((id, function))
+        return function
+
+    return register
+
+
+@breaks("AMAP-1")
+def back_pointer_to_another_place(w: World) -> object:
+    w.put(w.get(w.amaps[0], "am_bckptr"), 3, 0)
+    return w.amaps[0]
+
+
+@breaks("AMAP-1")
+def am_slots_is_not_packed(w: World) -> object:
+    w.put(w.get(w.amaps[0], "am_slots"), 3, 3)
+    w.put(w.get(w.amaps[0], "am_bckptr"), 3, 3)
+    return w.amaps[0]
+
+
+@breaks("AMAP-2")
+def slot_not_counted(w: World) -> object:
+    w.set(w.amaps[0], am_nused=2)
+    return w.amaps[0]
+
+
+@breaks("AMAP-3")
+def more_slots_than_there_is_room(w: World) -> object:
+    w.set(w.amaps[0], am_nslot=5)
+    return w.amaps[0]
+
+
+@breaks("AMAP-3")
+def array_of_another_amap(w: World) -> object:
+    w.set(w.get(w.amaps[2], "am_anon"), amap=w.amaps[3])
+    return w.amaps[2]
+
+
+@breaks("AMAP-4")
+def fork_without_amap_ref(w: World) -> object:
+    w.set(w.amaps[1], am_ref=1)
+    return w.amaps[1]
+
+
+@breaks("AMAP-4")
+def exit_without_amap_unref(w: World) -> object:
+    w.set(w.amaps[2], am_ref=2)
+    return w.amaps[2]
+
+
+@breaks("AMAP-5")
+def slot_with_an_anon_of_an_earlier_life(w: World) -> object:
+    w.put(w.get(w.amaps[0], "am_anon"), 2, Anon.at(0, 0))
+    w.put(w.get(w.amaps[0], "am_slots"), 3, 2)
+    w.put(w.get(w.amaps[0], "am_bckptr"), 2, 3)
+    w.set(w.amaps[0], am_nused=4)
+    return w.amaps[0]
+
+
+@breaks("ANON-1")
+def reference_too_many(w: World) -> object:
+    w.set(w.anons[2], an_ref=2)
+    return w.anons[2]
+
+
+@breaks("ANON-1")
+def lost_increment(w: World) -> object:
+    w.set(w.anons[4], an_ref=1)
+    return w.anons[4]
+
+
+@breaks("ANON-2")
+def freed_with_a_reference(w: World) -> object:
+    w.set(w.anons[7], an_ref=1)
+    return w.anons[7]
+
+
+@breaks("ANON-2")
+def freed_with_a_slot(w: World) -> object:
+    w.set(w.anons[7], an_swslot=3)
+    return w.anons[7]
+
+
+@breaks("ANON-2")
+def freed_twice(w: World) -> object:
+    w.set(w.anons[9], an_nxt=w.anons[7])
+    return w.anons[7]
+
+
+@breaks("ANON-3")
+def anon_that_nobody_has(w: World) -> object:
+    w.free_anons(6, 7, 8)
+    w.set(uvmexp, nfreeanon=3)
+    return w.anons[9]
+
+
+@breaks("ANON-3")
+def freed_while_in_an_amap(w: World) -> object:
+    w.put(w.get(w.amaps[0], "am_anon"), 2, w.anons[7])
+    w.put(w.get(w.amaps[0], "am_slots"), 3, 2)
+    w.put(w.get(w.amaps[0], "am_bckptr"), 2, 3)
+    w.set(w.amaps[0], am_nused=4)
+    return w.anons[7]
+
+
+@breaks("ANON-4")
+def freed_locked(w: World) -> object:
+    w.locks = [[w.anons[6].lock_key("an_lock"), [["A", "w", "amap_cow_now"]], [["B", "w", "uvm_fault"]]]]
+    return w.anons[6]
+
+
+@breaks("PAGE-1")
+def back_link_skips_a_page(w: World) -> object:
+    w.set(w.pages[3], pageq_prev=w.pages[0])
+    return w.pages[3]
+
+
+@breaks("PAGE-1")
+def tail_is_another_page(w: World) -> object:
+    w.set(page_active, tqh_last=w.pages[0])
+    return page_active
+
+
+@breaks("PAGE-2")
+def on_no_queue(w: World) -> object:
+    w.queue(page_active, w.pages[0], w.pages[2])
+    w.set(w.pages[3], pqflags=PQ_ANON)
+    w.set(uvmexp, active=2)
+    return w.pages[3]
+
+
+@breaks("PAGE-2")
+def on_the_queue_of_objects(w: World) -> object:
+    w.queue(page_inactive_swp)
+    w.queue(page_inactive_obj, w.pages[5], w.pages[1])
+    return w.pages[1]
+
+
+@breaks("PAGE-2")
+def wired_and_queued(w: World) -> object:
+    w.queue(page_active, w.pages[0], w.pages[2], w.pages[3], w.pages[4])
+    w.set(w.pages[4], pqflags=PQ_ANON | PQ_ACTIVE)
+    w.set(uvmexp, active=4)
+    return w.pages[4]
+
+
+@breaks("PAGE-2")
+def flagged_active_on_an_inactive_queue(w: World) -> object:
+    w.set(w.pages[1], pqflags=PQ_ANON | PQ_ACTIVE)
+    return w.pages[1]
+
+
+@breaks("PAGE-2")
+def free_but_not_on_the_free_list(w: World) -> object:
+    w.queue(page_free, *w.pages[7:])
+    w.set(uvmexp, free=5)
+    return w.pages[6]
+
+
+@breaks("PAGE-3")
+def left_busy(w: World) -> object:
+    w.set(w.pages[0], flags=PG_BUSY, owner_tag="scan_inactive")
+    return w.pages[0]
+
+
+@breaks("PAGE-4")
+def page_of_another_anon(w: World) -> object:
+    w.set(w.pages[0], uanon=w.anons[2])
+    return w.anons[0]
+
+
+@breaks("PAGE-4")
+def anon_keeps_a_freed_page(w: World) -> object:
+    w.set(w.anons[2], an_page=w.pages[8])
+    w.set(uvmexp, swpgonly=0)
+    return w.anons[2]
+
+
+@breaks("PAGE-4")
+def page_without_pq_anon(w: World) -> object:
+    w.set(w.pages[0], pqflags=PQ_ACTIVE)
+    return w.pages[0]
+
+
+@breaks("PAGE-5")
+def page_that_nobody_has(w: World) -> object:
+    w.queue(page_free, *w.pages[7:])
+    w.queue(page_active, w.pages[0], w.pages[2], w.pages[3], w.pages[6])
+    w.set(w.pages[6], pqflags=PQ_ACTIVE)
+    w.set(uvmexp, free=5, active=4)
+    return w.pages[6]
+
+
+@breaks("PAGE-6")
+def freed_wired(w: World) -> object:
+    w.set(w.pages[6], wire_count=1)
+    return w.pages[6]
+
+
+@breaks("WIRE-1")
+def wired_once_too_often(w: World) -> object:
+    w.set(w.pages[4], wire_count=2)
+    return w.pages[4]
+
+
+@breaks("WIRE-1")
+def wiring_not_undone(w: World) -> object:
+    w.set(w.parent[3], wired_count=0)
+    return w.pages[4]
+
+
+@breaks("WIRE-2")
+def translation_unwired_by_vsunlock(w: World) -> object:
+    w.pmaps[1][10][WIRED] = 0
+    return w.parent[3]
+
+
+@breaks("WIRE-2")
+def wired_and_not_mapped(w: World) -> object:
+    del w.pmaps[1][10]
+    return w.parent[3]
+
+
+@breaks("COUNT-1")
+def free_miscounted(w: World) -> object:
+    w.set(uvmexp, free=5)
+    return uvmexp
+
+
+@breaks("COUNT-2")
+def active_miscounted(w: World) -> object:
+    w.set(uvmexp, active=4)
+    return uvmexp
+
+
+@breaks("COUNT-3")
+def inactive_miscounted(w: World) -> object:
+    w.set(uvmexp, inactive=1)
+    return uvmexp
+
+
+@breaks("COUNT-4")
+def wired_miscounted(w: World) -> object:
+    w.set(uvmexp, wired=0)
+    return uvmexp
+
+
+@breaks("COUNT-5")
+def paging_below_zero(w: World) -> object:
+    w.set(uvmexp, paging=-1)
+    return uvmexp
+
+
+@breaks("COUNT-5")
+def pageout_not_reaped(w: World) -> object:
+    bp = w.add(Buf, pages=w.add_array(PageArray, [w.pages[0]]))
+    w.set(uvm, aio_done_first=bp, aio_done_last=bp)
+    return bp
+
+
+@breaks("COUNT-6")
+def nfreeanon_miscounted(w: World) -> object:
+    w.set(uvmexp, nfreeanon=5)
+    return uvmexp
+
+
+@breaks("COUNT-7")
+def swpginuse_miscounted(w: World) -> object:
+    w.set(uvmexp, swpginuse=4)
+    return uvmexp
+
+
+@breaks("COUNT-8")
+def swpgonly_miscounted(w: World) -> object:
+    w.set(uvmexp, swpgonly=2)
+    return uvmexp
+
+
+@breaks("COUNT-9")
+def more_slots_in_use_than_there_are(w: World) -> object:
+    w.set(uvmexp, swpages=2)
+    return uvmexp
+
+
+@breaks("COUNT-10")
+def freemin_within_the_reserve(w: World) -> object:
+    w.set(uvmexp, freemin=5)
+    return uvmexp
+
+
+@breaks("COUNT-11")
+def waiter_that_was_not_served(w: World) -> object:
+    w.set(uvm, pagedaemon_waiters=1)
+    return uvm
+
+
+@breaks("SWAP-1")
+def slot_leaked(w: World) -> object:
+    w.set(w.dev, swd_npgbad=0)
+    return w.dev
+
+
+@breaks("SWAP-1")
+def slot_not_allocated(w: World) -> object:
+    w.put(w.extents, 0, 0b100100)
+    w.set(w.dev, swd_npginuse=2)
+    w.set(uvmexp, swpginuse=2)
+    return w.anons[2]
+
+
+@breaks("SWAP-2")
+def slot_of_two_anons(w: World) -> object:
+    w.set(w.anons[0], an_swslot=4)
+    return w.anons[0]
+
+
+@breaks("SWAP-3")
+def swd_npginuse_miscounted(w: World) -> object:
+    w.set(w.dev, swd_npginuse=2)
+    return w.dev
+
+
+@breaks("SWAP-4")
+def clean_without_a_slot(w: World) -> object:
+    w.set(w.pages[0], flags=PG_CLEAN)
+    return w.pages[0]
+
+
+@breaks("SWAP-5")
+def clean_and_not_what_swap_has(w: World) -> object:
+    w.frames[1] = (9,) * WORDS
+    return w.pages[1]
+
+
+@breaks("MAP-1")
+def entry_not_linked_back(w: World) -> object:
+    w.set(w.parent[2], prev=w.parent[0])
+    return w.parent[2]
+
+
+@breaks("MAP-1")
+def hint_to_a_freed_entry(w: World) -> object:
+    w.set(w.maps[0], hint=VmMapEntry.at(70))
+    return w.maps[0]
+
+
+@breaks("MAP-2")
+def entries_overlap(w: World) -> object:
+    w.set(w.child[1], start=0x200, end=0x240)
+    return w.child[1]
+
+
+@breaks("MAP-3")
+def entries_miscounted(w: World) -> object:
+    w.set(w.maps[0], nentries=4)
+    return w.maps[0]
+
+
+@breaks("MAP-3")
+def size_miscounted(w: World) -> object:
+    w.set(w.maps[1], size=PAGE)
+    return w.maps[1]
+
+
+@breaks("MAP-4")
+def needs_a_copy_and_is_shared(w: World) -> object:
+    w.set(w.child[0], etype=UVM_ET_NEEDSCOPY)
+    return w.child[0]
+
+
+@breaks("MAP-5")
+def amap_too_short(w: World) -> object:
+    w.set(w.child[1], aref_pageoff=1)
+    return w.child[1]
+
+
+@breaks("MAP-6")
+def left_map_busy(w: World) -> object:
+    w.set(w.maps[0], flags=VM_MAP_PAGEABLE | VM_MAP_BUSY)
+    return w.maps[0]
+
+
+@breaks("MAP-7")
+def more_than_max_protection(w: World) -> object:
+    w.set(w.parent[0], max_protection=VM_PROT_READ)
+    return w.parent[0]
+
+
+@breaks("PTE-1")
+def mapped_after_munmap(w: World) -> object:
+    w.pmaps[1][13] = [0, VM_PROT_READ, 0, 0, 0]
+    return w.pages[0]
+
+
+@breaks("PTE-1")
+def mapped_to_a_free_page(w: World) -> object:
+    w.pmaps[1][7] = [6, VM_PROT_READ, 0, 0, 0]
+    return w.pages[6]
+
+
+@breaks("PTE-1")
+def mapped_to_the_page_before_the_copy(w: World) -> object:
+    w.pmaps[2][9] = [2, VM_PROT_READ, 0, 0, 0]
+    return w.pages[2]
+
+
+@breaks("PTE-2")
+def writable_after_mprotect(w: World) -> object:
+    w.set(w.parent[0], protection=VM_PROT_READ)
+    return w.pages[0]
+
+
+@breaks("PTE-3")
+def writable_after_fork(w: World) -> object:
+    w.pmaps[1][8][PROT] = RW
+    return w.pages[2]
+
+
+@breaks("PTE-3")
+def writable_with_two_references(w: World) -> object:
+    w.pmaps[1][9][PROT] = RW
+    return w.pages[3]
+
+
+@breaks("PTE-3")
+def object_page_writable_in_a_private_mapping(w: World) -> object:
+    w.pmaps[1][11][PROT] = RW
+    return w.pages[5]
+
+
+@breaks("PTE-3")
+def writable_while_on_loan(w: World) -> object:
+    w.set(w.pages[0], loan_count=1)
+    return w.pages[0]
+
+
+@breaks("TLB-1")
+def cached_after_munmap(w: World) -> object:
+    w.tlbs["cpu0"][1][7] = [6, 0, 0]
+    return w.pages[6]
+
+
+@breaks("TLB-1")
+def cached_from_before_the_copy(w: World) -> object:
+    w.tlbs["cpu0"][1][9] = [2, 0, 0]
+    return w.pages[2]
+
+
+@breaks("TLB-1")
+def cached_writable(w: World) -> object:
+    w.tlbs["cpu0"][1][9] = [3, VM_PROT_WRITE, 0]
+    return w.pages[3]
+
+
+@breaks("TLB-1")
+def cached_as_modified_after_clear_modify(w: World) -> object:
+    w.tlbs["cpu0"][1][5] = [1, VM_PROT_WRITE, 1]
+    return w.pages[1]
+
+
+@breaks("LOCK-1")
+def map_left_locked(w: World) -> object:
+    w.locks = [[w.maps[1].lock_key("lock"), [["B", "r", "uvm_fault"]], []]]
+    return "vmmap:1"
+
+
+@breaks("LOCK-1")
+def anon_in_use_left_locked(w: World) -> object:
+    w.locks = [[w.anons[0].lock_key("an_lock"), [["B", "w", "uvm_fault"]], []]]
+    return w.anons[0]
+
+
+@breaks("PROC-1")
+def zombie_with_an_address_space(w: World) -> object:
+    w.set(w.procs[2], p_vmspace=w.spaces[1])
+    return w.procs[2]
+
+
+@breaks("PROC-1")
+def running_without_an_address_space(w: World) -> object:
+    w.set(w.procs[3], p_stat=SRUN)
+    return w.procs[3]
+
+
+@breaks("LEAK-1")
+def address_space_that_nobody_has(w: World) -> object:
+    w.set(w.procs[1], p_vmspace=None, p_stat=SZOMB)
+    return w.spaces[1]
+
+
+@breaks("LEAK-1")
+def entry_in_no_map(w: World) -> object:
+    return w.entry(0, 0x300, 1)
+
+
+@breaks("LEAK-1")
+def amap_without_an_entry(w: World) -> object:
+    return w.amap(None)
+
+
+@breaks("LEAK-1")
+def array_of_no_amap(w: World) -> object:
+    return w.add_array(AmapArray, [None], amap=w.amaps[0])
+
+
+@breaks("LEAK-1")
+def buf_that_is_not_in_flight(w: World) -> object:
+    return w.add(Buf)
+
+
+@breaks("LEAK-2")
+def pmap_of_no_map(w: World) -> object:
+    w.pmaps[3] = {}
+    return "pmap:3"
+
+
+@breaks("LEAK-2")
+def map_without_a_pmap(w: World) -> object:
+    w.set(w.maps[1], pmap=9)
+    w.pmaps.pop(2)
+    return w.maps[1]
+
+
+# -- the tests ------------------------------------------------------------------------------
+
+
+def test_a_sound_machine_breaks_no_invariant(world: World) -> None:
+    assert [one.text for one in check(world.snapshot())] == []
+
+
+@pytest.mark.parametrize(("id", "broken_by"), BREAKS, ids=[f"{id}-{one.__name__}" for id, one in BREAKS])
+def test_one_mistake_breaks_one_invariant(world: World, id: str, broken_by: Break) -> None:
+    """Its cause should be read off a finding, so nothing else may be reported beside it."""
+    subject = broken_by(world)
+    found = check(world.snapshot())
+    assert [one.text for one in found if not one.text.startswith(f"{id}: ")] == []
+    assert [one.subject for one in found] == [str(subject)]
+
+
+def test_every_invariant_is_seen_to_fail() -> None:
+    """A check that has never failed proves nothing."""
+    assert sorted({id for id, _ in BREAKS}) == sorted(INVARIANTS)
+
+
+def test_a_finding_says_id_sentence_and_what_is_wrong(world: World) -> None:
+    world.set(world.anons[2], an_ref=2)
+    found = check(world.snapshot())
+    expected = "ANON-1: an_ref counts the amap slots that hold an anon: anon:2 is in 1 amap slots and has an_ref 2"
+    assert [(one.kind, one.detector, one.text, one.subject) for one in found] == [
+        ("invariant", FINDINGS["invariant"], expected, "anon:2")
+    ]
+
+
+def test_further_violations_of_an_invariant_are_its_story(world: World) -> None:
+    """Twenty miscounted anons have one cause, and are one finding."""
+    world.set(world.anons[2], an_ref=2)
+    world.set(world.anons[4], an_ref=1)
+    assert [one.story for one in check(world.snapshot())] == [["anon:4 is in 2 amap slots and has an_ref 1"]]
+
+
+def test_checking_changes_nothing(world: World) -> None:
+    before = deepcopy(vars(world))
+    check(world.snapshot())
+    assert vars(world) == before
+
+
+# What looks wrong and is not.
+
+
+def test_clean_page_may_differ_from_swap_once_it_was_modified(world: World) -> None:
+    """CLEAN is the kernel's word; until it asks the pmap it cannot know of the user's stores."""
+    world.frames[1] = (9,) * WORDS
+    world.pmaps[1][5][MOD] = 1
+    assert world.broken() == []
+
+
+def test_modification_through_a_removed_mapping_counts(world: World) -> None:
+    world.frames[1] = (9,) * WORDS
+    world.attrs[1] = [0, 0, 0, 1, 1]
+    assert world.broken() == []
+
+
+def test_free_page_may_have_any_flags_and_contents(world: World) -> None:
+    """uvm_pagefree() does not tidy up: the page of a failed allocation is freed BUSY, FAKE and CLEAN."""
+    world.set(world.pages[6], flags=PG_BUSY | PG_CLEAN, uanon=world.anons[0])
+    assert world.broken() == []
+
+
+def test_anon_whose_data_is_lost_counts_as_only_in_swap(world: World) -> None:
+    """A read error leaves SWSLOT_BAD in the anon, and the slot in use and counted as bad."""
+    world.set(world.anons[2], an_swslot=SWSLOT_BAD)
+    world.set(world.dev, swd_npgbad=2)
+    assert world.broken() == []
+
+
+def test_anon_of_a_partly_unmapped_amap_is_not_leaked(world: World) -> None:
+    """Without ppref what is unmapped of an amap lives as long as the amap."""
+    world.set(world.parent[0], end=0x140)
+    world.link(world.maps[0], world.parent)
+    del world.pmaps[1][5], world.tlbs["cpu0"][1][5]
+    assert world.broken() == []
+
+
+def test_wired_entry_without_access_need_not_be_mapped(world: World) -> None:
+    """mprotect(PROT_NONE) takes the translations of wired memory away; the page stays wired."""
+    world.set(world.parent[3], protection=VM_PROT_NONE)
+    del world.pmaps[1][10]
+    assert world.broken() == []
+
+
+def test_page_wired_by_two_processes_counts_twice(world: World) -> None:
+    for entry, pmap in ((world.parent[2], 1), (world.child[1], 2)):
+        world.set(entry, wired_count=3)
+        world.pmaps[pmap][9] = [3, VM_PROT_READ, 1, 1, 0]
+    world.set(world.pages[3], wire_count=2, pqflags=PQ_ANON)
+    world.queue(page_active, world.pages[0], world.pages[2])
+    world.set(uvmexp, active=2, wired=2)
+    assert world.broken() == []
+
+
+def test_tlb_of_a_pmap_that_is_gone_may_be_loaded_but_empty(world: World) -> None:
+    """A CPU keeps the pmap of a process that has exited until it runs another one."""
+    world.tlbs["cpu1"] = (8, {})
+    assert world.broken() == []
+
+
+@pytest.mark.parametrize("value", [None, -1, 7, Anon.at(0, 0), Page.at(3, 1), VmMapEntry.at(0, 1)], ids=repr)
+def test_no_wrong_field_makes_the_checks_fail_themselves(value: object) -> None:
+    """A wrong state is what they are for: they must end, and say something, whatever a field contains."""
+    world = World()
+    for rec in world.heap.values():
+        for slot in range(HEADER, len(rec)):
+            was, rec[slot] = rec[slot], value
+            check(world.snapshot())
+            rec[slot] = was
+    assert world.broken() == []
+
+
+# The machine as the kernel makes it.
+
+RICH = """\
+id: T1
+name: rich
+title: A machine with some of everything
+story: Two processes share, copy, wire and page out.
+source: ["nowhere"]
+machine: {cpus: 2, frames: 24, swap_slots: 32, page_size: 64}
+errata: [uvm_fault.case1b-anon-unlocked]
+setup:
+  - process: {as: A, cpu: 0}
+  - mmap: {in: A, as: wired, pages: 2}
+  - mmap: {in: A, as: both, pages: 2, flags: [shared, anon]}
+  - mmap: {in: A, as: own, pages: 4}
+  - write: {in: A, at: "own[0]", value: 1}
+  - write: {in: A, at: "own[3]", value: 2}
+  - write: {in: A, at: "both[1]", value: 3}
+  - mlock: {in: A, at: "wired[0]", pages: 2}
+  - process: {as: B, cpu: 1}
+  - fill: {in: B, until_free: 7}
+programs:
+  A:
+    - fork:
+        as: C
+        program:
+          - write: {at: "own[0]", value: 4}
+          - write: {at: "both[1]", value: 5}
+          - barrier: {name: met}
+    - write: {at: "own[1]", value: 6}
+    - munmap: {at: "own[3]", pages: 1}
+    - munlock: {at: "wired[1]", pages: 1}
+    - barrier: {name: met}
+expect: {with_errata: {finding: lock-assert}, fixed: {finding: none}}
+bound: {strategy: pct, depth: 3, schedules: 20}
+"""
+
+
+def test_the_kernel_keeps_every_invariant_from_boot_to_the_end() -> None:
+    """In the state that setup leaves, with everything in use, and when all programs have ended."""
+    machine, image = prepare(load_scenario(RICH, "rich.yaml").without_errata())
+    for node in machine.nodes.values():
+        node.load_image(image[node.name])
+    booted = snapshot_of(final_state(machine))
+    assert any(booted.num(page, "wire_count") for page in booted.pages)
+    assert [one.text for one in check(booted)] == []
+    Sim(machine, image).execute(Stay())
+    assert [one.text for one in check(snapshot_of(final_state(machine)))] == []
