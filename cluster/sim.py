@@ -6,9 +6,10 @@ UVM, and nothing imports Ray.
 
 Thinning: an access whose guard its context holds is no scheduling point, unless
 the field is *racy*: a hint, or seen unguarded in any execution so far (`racy`
-grows; exploration goes on with the larger set). A struct that only its creator
-has touched is private, and its accesses are no points either. Every access is
-an operation with a number all the same.
+grows; exploration goes on with the larger set). A struct is private to its
+creator until its handle is stored where others can find it, or another context
+touches it; accesses to it are no points either. Every access is an operation
+with a number all the same.
 
 Spl: an interrupt is offered at the next scheduling point after the level drops.
 """
@@ -22,7 +23,7 @@ from greenlet import getcurrent, greenlet
 
 from cluster.machine import Machine
 from cluster.strategies import Stay, Strategy, default
-from cluster.verdict import final_state, judge
+from cluster.verdict import final_state, judge, stuck
 from nodes.build import alloc_shard
 from nodes.cpu import FINISHED, Processor, Thread, Tlb
 from nodes.node import Node
@@ -31,7 +32,7 @@ from shared.journal import Journal, operation_record
 from shared.messages import OPERATIONS, WAIT, Grant, KernelFinding, Wake
 from shared.port import Port, here
 from shared.race import RaceDetector
-from shared.struct import ANY_GEN, LOCK_SHIFT, FieldBase, Struct, lock_sleeps
+from shared.struct import ANY_GEN, HEADER, LOCK_SHIFT, FieldBase, Struct, lock_sleeps
 
 #: (context that ran, its operation number, "point" or "wait", context that goes on instead of the default one)
 Deviation = tuple[str, int, str, str]
@@ -47,7 +48,7 @@ class Sim(Port):
         image: what `boot` gave; None while booting.
         racy: keys of fields that are scheduling points although guarded; grows.
         granularity: "guarded" (the thinning rule) or "access" (every access is a point).
-        max_steps: operations after which a run counts as making no progress.
+        max_points: scheduling points after which a run counts as making no progress.
     """
 
     def __init__(
@@ -56,17 +57,16 @@ class Sim(Port):
         image: dict[str, Any] | None,
         racy: set[str] | None = None,
         granularity: str = "guarded",
-        max_steps: int = 200_000,
+        max_points: int = 100_000,
     ):
         scenario = machine.scenario
         super().__init__(frozenset(scenario.errata), dict(scenario.detect), scenario.machine.page_size)
         self.machine, self.image_ = machine, image
         self.racy: set[str] = set() if racy is None else racy
         self.every_access = granularity == "access"
-        self.max_steps = max_steps
+        self.max_points = max_points
         self.route = {code: self._router(code) for code in OPERATIONS if OPERATIONS[code].node != "cpu"}
         self.cpu_of = {name: one.cpu for name, one in machine.threads.items()}
-        self.processor_of = {one.name: processor for processor in machine.processors for one in processor.threads}
         self.journals: dict[str, Journal] | None = None
         self.strategy: Strategy = Stay()
         self.hub: Any = None
@@ -94,9 +94,9 @@ class Sim(Port):
         self.journals = {name: Journal(name) for name in self.machine.nodes} if record else None
         self.race = RaceDetector() if self.detect.get("race", "stop") != "off" and not self.booting else None
         self.track_all = record
+        self.fast = not record and not self.every_access
         self.deviations: list[Deviation] = []
         self.points = 0
-        self.steps = 0
         self.last = -1
         self.dirty = True
         self.exist = frozenset(self.machine.threads if only is None else only)
@@ -163,6 +163,8 @@ class Sim(Port):
         if not enabled:
             return None
         self.points += 1
+        if self.points > self.max_points:
+            self._too_long()
         if current is not None and current not in enabled:
             current = None
         self.at_point = current is not None
@@ -184,6 +186,8 @@ class Sim(Port):
         current = self.cur
         if not self.dirty and len(self.enabled) == 1 and self.enabled[0] is current:
             self.points += 1
+            if self.points > self.max_points:
+                self._too_long()
             return
         one = self._pick(current)
         if one is not current:
@@ -191,7 +195,7 @@ class Sim(Port):
 
     def _begin(self, one: Thread) -> None:
         """Give `one` its CPU, if it has not got it."""
-        processor = self.processor_of[one.name]
+        processor = one.processor
         takes = processor.takes(one)
         self.cur = one
         if takes == "run":
@@ -244,7 +248,7 @@ class Sim(Port):
 
     def _ended(self, thread: Thread) -> None:
         """A context's body has returned."""
-        processor = self.processor_of[thread.name]
+        processor = thread.processor
         self.dirty = True
         if thread.interrupt:
             self._local(thread, processor, "iret")
@@ -256,9 +260,9 @@ class Sim(Port):
 
     def _wait(self, ctx: Thread, code: str, target: int, park: bool) -> Any:
         """Wait until granted or woken, keeping the CPU or (park) giving it up; returns the grant's value."""
-        ctx.waits = (code, target)
+        ctx.waits, ctx.waits_since = (code, target), self.points
         if park:
-            self.processor_of[ctx.name].park(ctx)
+            ctx.processor.park(ctx)
         self.dirty = True
         following = self._pick(ctx if ctx.ready else None)
         if following is ctx:
@@ -272,18 +276,27 @@ class Sim(Port):
 
     # -- operations ------------------------------------------------------------
 
-    def _count(self, ctx: Thread) -> None:
-        ctx.n += 1
-        self.processor_of[ctx.name].k += 1
-        self.steps += 1
-        if self.steps > self.max_steps:
-            self.report("no-progress", f"no end after {self.max_steps} operations; {ctx.name} is in {ctx.function}")
+    @property
+    def steps(self) -> int:
+        """Operations performed in this execution."""
+        return sum(one.n for one in self.machine.threads.values())
+
+    def _too_long(self) -> None:
+        state = final_state(self.machine)
+        half = self.max_points // 2
+        old = {one.name for one in self.machine.threads.values() if one.waits is not None and one.waits_since < half}
+        for found in stuck(state):
+            if found.context in old and found.kind == "spin-forever":  # one never goes on, however long the others do
+                self.report(found.kind, found.text, subject=found.subject, function=found.function, story=tuple(found.story))
+        ctx: Thread = self.cur
+        self.report("no-progress", f"no end after {self.steps} operations; {ctx.name} is in {ctx.function}")
 
     def perform(self, code: str, target: int, args: tuple[Any, ...]) -> Any:
         if self.dead:
             raise PortDead
         ctx: Thread = self.cur
-        self._count(ctx)
+        ctx.n += 1
+        ctx.processor.k += 1
         node = self.route[code](target)
         if code == "sleep":
             ctx.woken = False
@@ -317,17 +330,18 @@ class Sim(Port):
             elif isinstance(delivery, Wake):
                 one.wake()
             else:
-                self.processor_of[one.name].pending[one.name].append(delivery.message)
+                one.processor.pending[one.name].append(delivery.message)
         self.dirty = True
 
     def _record(self, node: str, ctx: Thread, record: dict[str, Any]) -> None:
         assert self.journals is not None
-        record["ctx"], record["n"], record["cpu"], record["k"] = ctx.name, ctx.n, ctx.cpu, self.processor_of[ctx.name].k
+        record["ctx"], record["n"], record["cpu"], record["k"] = ctx.name, ctx.n, ctx.cpu, ctx.processor.k
         self.journals[node].add(record)
 
     def _local(self, ctx: Thread, processor: Processor, code: str, *args: Any) -> None:
         """An operation that the context's own CPU admits."""
-        self._count(ctx)
+        ctx.n += 1
+        processor.k += 1
         if self.journals is not None:
             self._record(processor.name, ctx, operation_record(code, 0, args, None, []))
         if self.race is not None and code in ("run", "intr"):
@@ -336,7 +350,7 @@ class Sim(Port):
     def record_event(self, event: str, **fields: Any) -> None:
         if self.journals is not None:
             ctx: Thread = self.cur
-            at = self.processor_of[ctx.name].k
+            at = ctx.processor.k
             self.journals[ctx.cpu].add({"event": event, "ctx": ctx.name, "n": ctx.n, "at": at, **fields})
 
     def wait_for_wakeup(self) -> None:
@@ -346,11 +360,11 @@ class Sim(Port):
 
     def userret(self) -> None:
         ctx: Thread = self.cur
-        self._local(ctx, self.processor_of[ctx.name], "userret")
+        self._local(ctx, ctx.processor, "userret")
         self._wait(ctx, "userret", 0, park=True)
 
     def tlb(self) -> Tlb:
-        return self.processor_of[self.cur.name].tlb
+        return self.cur.processor.tlb
 
     def spl(self, level: int) -> int:
         self.dirty = True
@@ -360,12 +374,17 @@ class Sim(Port):
 
     def load(self, obj: Struct, field: FieldBase, slot: int) -> Any:
         ctx: Thread = self.cur
+        if self.fast:
+            rec = self.heap.get(obj.id)
+            if rec is not None and self._plain(ctx, obj, field, rec):
+                ctx.n += 1
+                return rec[slot]
         self._access_point(ctx, obj, field, slot, False)
         if self.journals is not None:
             return self.perform("load", obj.id, (obj, field.name, slot))
         if self.dead:
             raise PortDead
-        self._count(ctx)
+        ctx.n += 1
         rec = self.heap.get(obj.id)
         if rec is None or (rec[0] != obj.gen and obj.gen != ANY_GEN):
             return self._stale(obj)
@@ -373,18 +392,54 @@ class Sim(Port):
 
     def store(self, obj: Struct, field: FieldBase, slot: int, value: Any) -> None:
         ctx: Thread = self.cur
+        if self.fast:
+            rec = self.heap.get(obj.id)
+            if rec is not None and self._plain(ctx, obj, field, rec):
+                ctx.n += 1
+                rec[slot] = value
+                if rec[1] is None and isinstance(value, Struct):
+                    self._publish(value)
+                return
         self._access_point(ctx, obj, field, slot, True)
         if self.journals is not None:
             self.perform("store", obj.id, (obj, field.name, slot, value))
+            rec = self.heap.get(obj.id)
+            if rec is not None and rec[1] is None and isinstance(value, Struct):
+                self._publish(value)
             return
         if self.dead:
             raise PortDead
-        self._count(ctx)
+        ctx.n += 1
         rec = self.heap.get(obj.id)
         if rec is None or (rec[0] != obj.gen and obj.gen != ANY_GEN):
             self._stale(obj)
         else:
             rec[slot] = value
+            if rec[1] is None and isinstance(value, Struct):
+                self._publish(value)
+
+    def _publish(self, obj: Struct) -> None:
+        """A handle was stored where others can find it: what it leads to is not private any more."""
+        rec = self.heap.get(obj.id)
+        if rec is not None and rec[1] is not None:
+            rec[1] = None
+            for value in rec[HEADER:]:
+                if isinstance(value, Struct):
+                    self._publish(value)
+
+    def _plain(self, ctx: Thread, obj: Struct, field: FieldBase, rec: list[Any]) -> bool:
+        """The commonest accesses in short: private, const, or under the struct's own simple lock; no point, no race."""
+        if rec[0] != obj.gen or field.key in self.racy:
+            return False
+        if rec[1] is ctx:
+            return True
+        if field.simple_lock >= 0:
+            if (obj.id << LOCK_SHIFT | field.simple_lock) not in ctx.held:
+                return False
+        elif field.mode != "const":
+            return False
+        rec[1] = None
+        return True
 
     def _stale(self, obj: Struct) -> Any:
         """The handle is not good any more: let the node say so."""

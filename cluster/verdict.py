@@ -87,6 +87,11 @@ def _stuck(state: dict[str, Any], snapshot: Snapshot) -> list[Finding]:
     return found
 
 
+def stuck(state: dict[str, Any]) -> list[Finding]:
+    """Waits that would never end if nothing else happened; for a machine that is not at rest."""
+    return _stuck(state, snapshot_of(state))
+
+
 def _is_stuck(one: dict[str, Any]) -> bool:
     """Is it waiting for something that should have come?"""
     if one["finished"] or one["waits"] is None or one["n"] == 0:
@@ -156,7 +161,7 @@ def _asleep(one: dict[str, Any], chan: int, snapshot: Snapshot) -> Finding:
     if name.startswith("page:") and "." not in name:
         page = Page.at(chan >> 8 & 0xFFFFF)
         flags = snapshot.get(page, "flags")
-        if flags & PG_BUSY:
+        if flags is not None and flags & PG_BUSY:
             tag = snapshot.get(page, "owner_tag")
             return _finding(one, "deadlock", f"{one['name']} sleeps in {fn} on {name}, busy for ever ({tag})", fn, name)
     return _finding(one, "lost-wakeup", f"{one['name']} sleeps in {fn} on {name}; nobody is going to wake it", fn, name)

@@ -34,18 +34,21 @@ class Thread(Context):
         ready: not waiting for a grant or wakeup.
         parked: has given up its CPU and needs `run` before it can go on.
         waits: what it waits for, as (code, target), or None.
+        waits_since: when that wait began, in the engine's own count.
         woken: its channel was woken since it queued on it, maybe before it gave up its CPU.
         value: what the grant it waited for brought.
         glet: the greenlet it runs on, while it has one.
+        processor: the node it runs on, once that is built.
         home: handle of the process it is a thread of, or None.
     """
 
-    __slots__ = ("body", "glet", "home", "interrupt", "order", "parked", "ready", "starts_on", "state", "value", "waits", "woken")
+    __slots__ = ("body", "glet", "home", "interrupt", "order", "parked", "processor", "ready", "starts_on", "state", "value", "waits", "waits_since", "woken")
 
     def __init__(self, name: str, cpu: str, body: Callable[[], None], level: int = 0, interrupt: bool = False):
         self.body, self.interrupt = body, interrupt
         self.starts_on: int | None = None
         self.home: Any = None
+        self.processor: Any = None
         self.order = 0
         super().__init__(name, cpu, level)
 
@@ -55,6 +58,7 @@ class Thread(Context):
         self.ready = self.starts_on is None and not self.interrupt
         self.parked = not self.interrupt
         self.waits: tuple[str, int] | None = None if self.starts_on is None else ("sleep", self.starts_on)
+        self.waits_since = 0
         self.value: Any = None
         self.state = RUNNING
         self.woken = False
@@ -117,6 +121,8 @@ class Processor(Node):
     def __init__(self, name: str, threads: list[Thread]):
         super().__init__(name)
         self.threads = threads
+        for one in threads:
+            one.processor = self
         self.lwps = [one for one in threads if not one.interrupt]
         self.interrupts = [one for one in threads if one.interrupt]
         self.tlb = Tlb()

@@ -28,7 +28,7 @@ from functools import cached_property
 from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 from shared.errors import Finding
-from shared.struct import KIND_SHIFT, KINDS, LOCK_SHIFT, Array, Struct, lock_name
+from shared.struct import ANY_GEN, KIND_SHIFT, KINDS, LOCK_SHIFT, Array, Struct, lock_name
 from shared.uvm.param import (
     PG_BUSY,
     PG_CLEAN,
@@ -167,7 +167,7 @@ class Snapshot:
         if not isinstance(value, kind):
             return False
         rec = self.heap.get(value.id)
-        return rec is not None and rec[0] == value.gen
+        return rec is not None and value.gen in (rec[0], ANY_GEN)
 
     def follow(self, obj: Struct, field: str, kind: type[S]) -> S | None:
         """The struct that a pointer names; None if it names none, or none that lives."""

@@ -61,7 +61,9 @@ MAX_CPUS, MAX_FRAMES, MAX_SWAP, MAX_LWPS, MAX_REGION_PAGES = 16, 4096, 8192, 64,
 LEVELS = ("stop", "note", "off")
 STRATEGIES = ("pct", "random")
 SIGNALS = ("SIGSEGV", "SIGBUS")
-RESERVED = ("boot", "clock", "io", "lock_manager", "memory", "mmu", "pagedaemon", "swap", "swap_io", "swap_pager", "user")
+RESERVED = (
+    "boot", "clock", "io", "lock_manager", "memory", "mmu", "pagedaemon", "swap", "swap_io", "swap_pager", "user",
+)  # fmt: skip
 PROTECTIONS = {
     "none": VM_PROT_NONE,
     "r": VM_PROT_READ,

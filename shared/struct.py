@@ -82,9 +82,11 @@ class FieldBase:
         read, write: alternatives, each a tuple of guards that must all be held.
         mode: "guarded", "const" or "stat".
         hint: read without its guard on purpose.
+        own_lock, simple_lock: number of the lone lock of the same struct that guards it, or -1; and if that is
+            a simple lock and no hint.
     """
 
-    __slots__ = ("hint", "key", "marking", "mode", "name", "offset", "own_lock", "read", "slot", "union_of", "write")
+    __slots__ = ("hint", "key", "marking", "mode", "name", "offset", "own_lock", "read", "simple_lock", "slot", "union_of", "write")
 
     def __init__(self, marking: str, hint: bool = False, union_of: str | None = None):
         self.marking, self.hint, self.union_of = marking, hint, union_of
@@ -92,6 +94,7 @@ class FieldBase:
         self.read: list[tuple[Guard, ...]] = []
         self.write: list[tuple[Guard, ...]] = []
         self.own_lock = -1
+        self.simple_lock = -1
 
     def bind(self, owner: type[Struct], name: str, slot: int) -> None:
         self.name, self.slot = name, slot
@@ -106,6 +109,8 @@ class FieldBase:
             if self.read == self.write and len(self.read) == len(self.read[0]) == 1 and type(lone) is Guard:
                 if lone.pointer is None:  # the commonest case is checked without a call
                     self.own_lock = owner.lock_fields[lone.lock].index
+                    if not self.hint and not owner.lock_fields[lone.lock].sleepable:
+                        self.simple_lock = self.own_lock
 
 
 def _parse(expr: str, owner: type[Struct]) -> list[tuple[Guard, ...]]:

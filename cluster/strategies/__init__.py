@@ -36,6 +36,11 @@ class Strategy(Protocol):
         """
 
 
+#: PCT is unfair: two contexts of high priority that wait for a third go round for ever. After this many times the
+#: points of the longest execution that ended, it becomes a random walk.
+FAIR_AFTER = 3
+
+
 def default(enabled: Sequence[Thread], current: Thread | None, last: int) -> Thread:
     """What `stay` does: the current context, else the next one after `last` in fixed order."""
     if current is not None:
@@ -93,7 +98,7 @@ class Pct:
         self.changes: dict[int, int] = {}
 
     def new_execution(self) -> None:
-        self.longest = max(self.longest, self.points)
+        self.longest = max(self.longest, min(self.points, FAIR_AFTER * self.longest))
         self.points = 0
         self.priority = {}
         places = self.random.sample(range(1, self.longest + 1), min(self.depth - 1, self.longest))
@@ -101,6 +106,8 @@ class Pct:
 
     def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:
         self.points += 1
+        if self.points > FAIR_AFTER * self.longest:
+            return enabled[int(self.random.random() * len(enabled))]
         lowered = self.changes.get(self.points)
         if lowered is not None and current is not None:
             self.priority[current.name] = lowered

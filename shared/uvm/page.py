@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from shared.port import KASSERT, LOCK_ASSERT, SPL_BIO, SPL_IMP, here, kernel, panic
+from shared.port import KASSERT, LOCK_ASSERT, SPL_IMP, here, kernel, panic
 from shared.uvm.param import (
     PG_BUSY,
     PG_CLEAN,
@@ -160,8 +160,6 @@ def uvm_pagefree(pg: Page) -> None:
 
     Locks:   the page queues, and the page's owner.
     Source:  uvm_page.c.
-    Differs: wakes the pagedaemon where memory ceases to be short. UVM's daemon wakes the waiters for memory again and
-             again while nothing can be freed; ours lets them sleep, and so must hear of pages that others free.
     """
     if pg.loan_count != 0:
         panic("uvm_pagefree: loan count", pg)
@@ -175,16 +173,8 @@ def uvm_pagefree(pg: Page) -> None:
     s = uvm_lock_fpageq()
     PAGEQ.insert_tail(page_free, fresh)
     fresh.pqflags = PQ_FREE
-    free = uvmexp.free + 1
-    uvmexp.free = free
+    uvmexp.free += 1
     uvm_unlock_fpageq(s)
-
-    if not curproc_is_pagedaemon() and free == uvmexp.reserve_kernel + 1:
-        s = here.port.splraise(SPL_BIO)
-        uvm.pagedaemon_lock.lock()
-        here.port.wakeup(uvm.addressof("pagedaemon"))
-        uvm.pagedaemon_lock.unlock()
-        here.port.spl(s)
 
 
 def _dequeue(pg: Page, pqflags: int) -> int:

@@ -12,18 +12,11 @@ fails. Only the pagedaemon changes `paging`, and under pageqlock.
 
 How it sleeps. A waiter counts itself in pagedaemon_waiters under
 pagedaemon_lock before it wakes the pagedaemon; the pagedaemon, under the same
-lock, sleeps only if no I/O is to be reaped and there are no waiters whom
-another pass could help. So no wakeup is lost, as NetBSD later saw to with the
-same count. Where UVM wakes the waiters after each pass that leaves nothing in
-flight, to fail and to wake the pagedaemon again, and so on for ever, ours makes
-another pass itself if the last one changed anything, and otherwise sleeps:
-
-    memory to be had                            wake the waiters, sleep
-    I/O in flight                               sleep: its completion wakes us
-    this pass freed, started or aged something  another pass
-    it passed over a page whose owner is locked wait for that lock, another pass
-    nothing, but something since the last time  wake the waiters: swap may be full now, which they report as ENOMEM
-    nothing                                     sleep; uvm_pagefree wakes us if others free pages
+lock, sleeps only if there are no waiters to serve and no I/O to be reaped. So
+no wakeup is lost, as NetBSD later saw to with the same count. As in UVM the
+waiters are woken when there is memory to be had, and also when nothing is in
+flight: they try again, and so does the pagedaemon. A machine whose memory can
+never be freed therefore goes round for ever, which ends as "no progress".
 
 Left out: swapping out idle threads, draining pools, pages of objects and of
 loans, retuning when memory is added.
@@ -33,7 +26,6 @@ the scan as changed in January 2001.
 
 from __future__ import annotations
 
-from shared.locks.ref import LockRef
 from shared.port import KASSERT, SPL_BIO, erratum, here, kernel, panic
 from shared.uvm.page import (
     curproc_is_pagedaemon,
@@ -122,19 +114,13 @@ class Sweep:
         odd: this is an odd revolution; queues are scanned in alternating order.
         paging: uvmexp.paging, which nobody else changes.
         freed: pages freed.
-        worked: something changed that cannot change over and over: pages were freed, their I/O was started or
-            tried, references cleared, swap slots freed.
-        deactivated: pages made inactive.
-        skipped: an owner whose lock could not be had.
     """
 
-    __slots__ = ("deactivated", "freed", "freetarg", "inactarg", "odd", "paging", "skipped", "worked")
+    __slots__ = ("freed", "freetarg", "inactarg", "odd", "paging")
 
     def __init__(self, freetarg: int, inactarg: int, odd: bool, paging: int):
         self.freetarg, self.inactarg, self.odd, self.paging = freetarg, inactarg, odd, paging
-        self.freed, self.deactivated = 0, 0
-        self.worked = False
-        self.skipped: LockRef | None = None
+        self.freed = 0
 
 
 @kernel()
@@ -147,8 +133,6 @@ def uvm_pageout() -> None:
     Differs: see the header.
     """
     port = here.port
-    changed = False  # since the waiters were last woken
-    cycled = 0  # pages made inactive since a pass last worked
     pdrevs = 0
     inactarg_was = -1
     uvmexp.pdwoke += 1
@@ -172,15 +156,12 @@ def uvm_pageout() -> None:
             uvm_unlock_pageq()
             for bp, error in done:
                 uvm_aio_aiodone(bp, error)
-            changed = True
-            cycled = 0
 
         # scan if needed
         uvm_lock_pageq()
         inactive = uvmexp.inactive
-        queued = uvmexp.active + inactive
         freetarg = uvmexp.freetarg
-        inactarg = max(queued // 3, freetarg + 1)
+        inactarg = max((uvmexp.active + inactive) // 3, freetarg + 1)
         if inactarg != inactarg_was:
             uvmexp.inactarg = inactarg_was = inactarg
         sweep = Sweep(freetarg, inactarg, pdrevs % 2 == 0, uvmexp.paging)
@@ -188,38 +169,20 @@ def uvm_pageout() -> None:
             pdrevs += 1
             uvmpd_scan(sweep)
         uvm_unlock_pageq()
-        if sweep.worked:
-            changed = True
-            cycled = 0
-        else:
-            cycled += sweep.deactivated
 
-        # wake the waiters, make another pass, or sleep
-        blocker = None
+        # wake the waiters, and sleep unless there is more to do
         s = port.splraise(SPL_BIO)
         uvm.pagedaemon_lock.lock()
-        again = uvm.aio_done_first is not None
-        if not again and uvm.pagedaemon_waiters:
-            wake = uvmexp.free > uvmexp.reserve_kernel
-            if not wake and sweep.paging == 0:
-                again = sweep.worked or (sweep.deactivated > 0 and cycled <= queued)
-                if not again and sweep.skipped is not None:
-                    blocker, again = sweep.skipped, True
-                wake = not again and changed
-            if wake:
-                changed = False
-                uvm.pagedaemon_waiters = 0
-                port.wakeup(uvmexp.addressof("free"))
-        if again:
+        waiters = uvm.pagedaemon_waiters
+        if waiters and (sweep.paging == 0 or uvmexp.free > uvmexp.reserve_kernel):
+            uvm.pagedaemon_waiters = waiters = 0
+            port.wakeup(uvmexp.addressof("free"))
+        if uvm.aio_done_first is not None:
             uvm.pagedaemon_lock.unlock()
         else:
             port.sleep(uvm.addressof("pagedaemon"), "daemon_slp", uvm.pagedaemon_lock)
             uvmexp.pdwoke += 1
-            cycled = 0
         port.spl(s)
-        if blocker is not None:  # now in the right order, since nothing else is held
-            blocker.lock()
-            blocker.unlock()
 
 
 @kernel(exit="same")
@@ -257,7 +220,6 @@ def uvmpd_scan(sweep: Sweep) -> None:
         if anon is None:
             panic("pagedaemon: page with no anon or object detected - loop 2", p)
         if not anon.an_lock.trylock():
-            sweep.skipped = sweep.skipped or anon.an_lock
             p = nextpg
             continue
         flags = p.flags
@@ -270,15 +232,10 @@ def uvmpd_scan(sweep: Sweep) -> None:
                     if flags & PG_CLEAN:
                         p.flags = flags & ~PG_CLEAN
                     swap_shortage -= 1
-                    sweep.worked = True
-            if inactive_shortage > 0:
-                if pmap_clear_reference(p):
-                    sweep.worked = True  # in use; it stays until the next sweep
-                else:
-                    uvm_pagedeactivate(p)
-                    uvmexp.pddeact += 1
-                    sweep.deactivated += 1
-                    inactive_shortage -= 1
+            if inactive_shortage > 0 and not pmap_clear_reference(p):  # in use: it stays until the next sweep
+                uvm_pagedeactivate(p)
+                uvmexp.pddeact += 1
+                inactive_shortage -= 1
         anon.an_lock.unlock()
         p = nextpg
 
@@ -320,7 +277,6 @@ def uvmpd_scan_inactive(pglst: PageQueue, sweep: Sweep) -> bool:
                 panic("pagedaemon: page with no anon or object detected - loop 1", p)
                 return met
             if not anon.an_lock.trylock():
-                sweep.skipped = sweep.skipped or anon.an_lock
                 p = nextpg
                 continue
             flags = p.flags
@@ -349,7 +305,6 @@ def uvmpd_scan_inactive(pglst: PageQueue, sweep: Sweep) -> bool:
                     uvm_pagefree(p)
                     uvmexp.pdfreed += 1
                     sweep.freed += 1
-                    sweep.worked = True
                     anon.an_page = None
                     anon.an_lock.unlock()
                     p = nextpg
@@ -408,7 +363,6 @@ def uvmpd_scan_inactive(pglst: PageQueue, sweep: Sweep) -> bool:
         if started != counted:
             uvmexp.paging += started - counted
         sweep.paging += started
-        sweep.worked = True
         cluster = []
         if error:
             break

@@ -13,14 +13,10 @@ from typing import Any
 
 import pytest
 
-from cluster.boot import prepare
-from cluster.sim import Sim
-from cluster.strategies import Stay
-from cluster.verdict import final_state, snapshot_of
 from shared.errors import FINDINGS
 from shared.invariants import INVARIANTS, MOD, PROT, WIRED, Snapshot, check
 from shared.scenario import load_scenario
-from shared.struct import HEADER, KIND_SHIFT, KINDS, Array, Struct
+from shared.struct import ANY_GEN, HEADER, KIND_SHIFT, KINDS, Array, Struct
 from shared.uvm.param import (
     AMAP_SHARED,
     PG_BUSY,
@@ -837,6 +833,12 @@ def test_free_page_may_have_any_flags_and_contents(world: World) -> None:
     assert world.broken() == []
 
 
+def test_page_found_by_its_address_is_good_in_a_queue(world: World) -> None:
+    """munlock finds its pages with pmap_extract() and activates them; such a handle names no generation."""
+    world.queue(page_active, world.pages[0], Page.at(2, ANY_GEN), world.pages[3])
+    assert world.broken() == []
+
+
 def test_anon_whose_data_is_lost_counts_as_only_in_swap(world: World) -> None:
     """A read error leaves SWSLOT_BAD in the anon, and the slot in use and counted as bad."""
     world.set(world.anons[2], an_swslot=SWSLOT_BAD)
@@ -927,6 +929,11 @@ bound: {strategy: pct, depth: 3, schedules: 20}
 
 def test_the_kernel_keeps_every_invariant_from_boot_to_the_end() -> None:
     """In the state that setup leaves, with everything in use, and when all programs have ended."""
+    from cluster.boot import prepare
+    from cluster.sim import Sim
+    from cluster.strategies import Stay
+    from cluster.verdict import final_state, snapshot_of
+
     machine, image = prepare(load_scenario(RICH, "rich.yaml").without_errata())
     for node in machine.nodes.values():
         node.load_image(image[node.name])

@@ -1,0 +1,465 @@
+"""From a run folder to a Postmortem: what was found, who holds and wants what, and how it came about.
+
+Everything is derived from the journals; run.json, where there is one, adds the
+verdict over the whole run, the replay line and the counts to check against. Of
+a run that was killed, all that the records say is said, and what is missing is named.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cluster.postmortem.history import Line, ObjectReport, by_object, concerns, lines, lock_words, related, report
+from cluster.postmortem.load import RUN, Run, load
+from cluster.postmortem.order import Sequence, in_order
+from cluster.postmortem.state import ContextState, Machine, Step
+from cluster.postmortem.words import clean, handle, kind_of, owner_of, place, said, spins
+from shared.errata import ERRATA
+from shared.errors import LogIncomplete
+from shared.journal import causal_past, digest, holes, linearize
+from shared.pack import unpack_scenario
+from shared.uvm.param import PG_BUSY
+from shared.uvm.structs import uvm, uvmexp
+
+DAEMON, DAEMON_SLEEPS = "pagedaemon", f"{uvm}.pagedaemon"
+FREE_MEMORY = f"{uvmexp}.free"
+MODEL = ("page", "anon", "amap")
+MAX_ROWS = 400
+MAX_OBJECTS = 8
+LAST_EVENTS = 5
+
+
+@dataclass
+class ContextReport:
+    """A context at the end of its log.
+
+    Attributes:
+        n: its last operation.
+        doing: in a few words.
+        wait: the sentence that says what it waits for, or "".
+        stack: kernel functions with the operation number at entry, outermost first.
+        on_cpu: has its CPU (or is interrupted on it).
+    """
+
+    name: str
+    cpu: str
+    n: int
+    doing: str
+    wait: str = ""
+    on_cpu: bool = False
+    stack: list[dict[str, Any]] = field(default_factory=list)
+    held: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class NodeReport:
+    """A node's journal. `expected`: number of records by run.json, or None."""
+
+    name: str
+    records: int
+    expected: int | None
+    process: str
+    last: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Postmortem:
+    """What a run's logs tell.
+
+    Attributes:
+        finding: as shared.errors.Finding, or None.
+        source: where the finding is from: "run.json", "journal", or "".
+        complete: the logs are whole; if not, `holes` (records that are not there)
+            or `warnings` (lines and files that cannot be read) say why.
+        schedule: the deviations of the token, in words.
+        steps: the interleaving: what was done to what the finding is about.
+        steps_about: what that is; [] if they are simply the last steps.
+        waits: the wait-for graph, a sentence an edge, in the order of the chain.
+        cycle: contexts that wait for each other in a ring.
+        locks: those held or wanted at the end, and that of the finding's object.
+        digest: the journals' own; `digest_checked`: run.json has the same.
+    """
+
+    path: str
+    scenario: dict[str, str] = field(default_factory=dict)
+    engine: str = ""
+    errata: list[dict[str, str]] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+    finding: dict[str, Any] | None = None
+    source: str = ""
+    headline: str = ""
+    replay: str = ""
+    schedule: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    steps: list[Line] = field(default_factory=list)
+    steps_about: list[str] = field(default_factory=list)
+    steps_earlier: int = 0
+    waits: list[str] = field(default_factory=list)
+    cycle: list[str] = field(default_factory=list)
+    locks: list[dict[str, Any]] = field(default_factory=list)
+    contexts: list[ContextReport] = field(default_factory=list)
+    objects: list[ObjectReport] = field(default_factory=list)
+    uvmexp: dict[str, int] = field(default_factory=dict)
+    nodes: list[NodeReport] = field(default_factory=list)
+    records: int = 0
+    digest: str = ""
+    digest_checked: bool = False
+    complete: bool = True
+    ended: bool = True
+    holes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain data for tools; no string in it has control characters."""
+        plain: dict[str, Any] = _clean({"schema": "uvmp-postmortem/1", **asdict(self)})
+        return plain
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, dict):
+        return {clean(key): _clean(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_clean(one) for one in value]
+    return value
+
+
+def analyse(path: str | Path) -> Postmortem:
+    """Read a run folder and say what happened.
+
+    Raises: UserMistake - it is no run folder.
+    """
+    return of(load(path))
+
+
+def of(run: Run) -> Postmortem:
+    """The postmortem of a folder that has been read."""
+    sequence = in_order(run.journals)
+    machine = Machine().apply_all(sequence.records)
+    pm = Postmortem(run.path, ended=run.run is not None, warnings=list(run.torn))
+    _identity(pm, run)
+    _integrity(pm, run, sequence)
+    _finding(pm, run, machine)
+    _contexts(pm, run, machine)
+    _waits(pm, machine)
+    history = by_object(machine)
+    about, objects = _involved(pm, machine, history)
+    _steps(pm, machine, about)
+    pm.objects = [report(one, history.get(one, []), machine) for one in objects]
+    _locks(pm, machine, about)
+    _uvmexp(pm, run, machine)
+    _nodes(pm, run)
+    pm.headline = _headline(pm)
+    return pm
+
+
+# -- whose run this is, and is the log whole -----------------------------------------
+
+
+def _dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _identity(pm: Postmortem, run: Run) -> None:
+    about, scenario = _dict(run.run), _dict(run.scenario)
+    header: dict[str, Any] = next((one for one in run.headers.values() if one), {})
+    named = _dict(about.get("scenario"))
+    for key in ("id", "name", "title", "file"):
+        value = named.get(key, scenario.get(key, header.get("scenario") if key == "id" else None))
+        if isinstance(value, str):
+            pm.scenario[key] = value
+    pm.engine = str(about.get("engine", header.get("engine", "")))
+    pm.replay = str(about.get("replay") or header.get("replay") or "")
+    pm.versions = {str(key): str(value) for key, value in _dict(about.get("versions", header.get("versions"))).items()}
+    for name in _list(about.get("errata", scenario.get("errata", header.get("errata")))):
+        one = ERRATA.get(name) if isinstance(name, str) else None
+        if one is not None:
+            pm.errata.append({"id": one.id, "row": one.row, "sentence": one.sentence, "source": "; ".join(one.source)})
+        else:
+            pm.errata.append({"id": str(name), "row": "", "sentence": "", "source": ""})
+    for number, step in enumerate(_list(about.get("schedule")), 1):
+        pm.schedule.append(f"{number}. {_deviation(_dict(step))}")
+    pm.notes = [str(_dict(one).get("text", "")) for one in _list(about.get("notes"))]
+
+
+def _deviation(step: dict[str, Any]) -> str:
+    """A deviation from the default schedule, in words."""
+    ran, n, to = step.get("ctx"), step.get("n"), step.get("next")
+    if not ran:
+        return f"{to} goes first"
+    if step.get("kind") == "point":
+        return f"after operation {n} of {ran}, which could have gone on, {to} goes on"
+    return f"when {ran} cannot go on after its operation {n}, {to} is next"
+
+
+def _integrity(pm: Postmortem, run: Run, sequence: Sequence) -> None:
+    pm.records = sum(len(records) for records in run.journals.values())
+    admitted = {str(key): value for key, value in _dict(_dict(run.run).get("admitted")).items()}
+    for node in admitted or _nodes_wanted(run):
+        if node not in run.journals:
+            pm.holes.append(f"{node}: its journal is missing")
+    pm.holes += holes(run.journals)
+    for node, count in admitted.items():
+        have = max((one["nseq"] for one in run.journals.get(node, ())), default=0)
+        if node in run.journals and have != count:
+            pm.holes.append(f"{node}: its journal ends with record {have}; it had written {count}")
+    if sequence.forced and not pm.holes:
+        try:
+            linearize(run.journals)
+        except (LogIncomplete, KeyError, IndexError) as wrong:
+            pm.holes.append(str(wrong))
+    pm.digest = digest(run.journals)
+    wanted = _dict(run.run).get("digest")
+    if not pm.holes and not run.torn and isinstance(wanted, str) and wanted:
+        pm.digest_checked = wanted in (pm.digest, _past_digest(run))
+        if not pm.digest_checked:
+            pm.holes.append(f"the records have digest {pm.digest[:16]}, {RUN} says {clean(wanted, 16)}: they are not as they were written")
+    if run.run is None:
+        pm.holes.append(f"there is no {RUN}: the run did not come to its end")
+    pm.complete = not pm.holes and not pm.warnings
+
+
+def _nodes_wanted(run: Run) -> tuple[str, ...]:
+    if run.scenario is None:
+        return ()
+    try:
+        return tuple(unpack_scenario(run.scenario).machine.nodes)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return ()
+
+
+def _past_digest(run: Run) -> str:
+    try:
+        return digest(causal_past(run.journals))
+    except (KeyError, IndexError):
+        return ""
+
+
+# -- the finding ------------------------------------------------------------------------
+
+
+def _finding(pm: Postmortem, run: Run, machine: Machine) -> None:
+    found = _dict(run.run).get("finding")
+    if isinstance(found, dict):
+        pm.finding, pm.source = _as_finding(found), RUN
+        return
+    for step in machine.steps:
+        if step.record["event"] == "finding":
+            pm.finding, pm.source = _as_finding(_dict(step.record.get("finding"))), "journal"
+            return
+
+
+def _as_finding(data: dict[str, Any]) -> dict[str, Any]:
+    """A finding with every field there, and of its type."""
+    texts = {key: str(data.get(key, "")) for key in ("kind", "text", "context", "function", "subject", "detector")}
+    held = [{key: str(one.get(key, "")) for key in ("lock", "mode", "since")} for one in map(_dict, _list(data.get("held")))]
+    return {**texts, "stack": [str(one) for one in _list(data.get("stack"))], "held": held, "story": [str(one) for one in _list(data.get("story"))]}
+
+
+def _headline(pm: Postmortem) -> str:
+    found = pm.finding
+    if found is not None:
+        where = f" in {found['function']}" if found["function"] else ""
+        return f"{found['kind']}{where}" + (f", {place(found['subject'])}" if found["subject"] else "")
+    if pm.ended:
+        return "no finding"
+    if pm.cycle:
+        return f"cut short, with {' and '.join(pm.cycle)} in a deadlock"
+    stuck = [one.name for one in pm.contexts if one.wait]
+    return "cut short, without a finding" + (f"; waiting at that moment: {', '.join(stuck)}" if stuck else "")
+
+
+# -- contexts and waits -------------------------------------------------------------------
+
+
+def _contexts(pm: Postmortem, run: Run, machine: Machine) -> None:
+    order = [str(_dict(one).get("name")) for one in _list(_dict(run.scenario).get("lwps"))]
+    cpus = {str(_dict(one).get("name")): f"cpu{_dict(one).get('cpu')}" for one in _list(_dict(run.scenario).get("lwps"))}
+    rank = {name: at for at, name in enumerate(order)}
+    names = sorted({*rank, *machine.contexts}, key=lambda name: (rank.get(name, len(rank)), name))
+    for name in names:
+        one = machine.contexts.get(name)
+        if one is None:
+            pm.contexts.append(ContextReport(name, cpus.get(name, "?"), 0, "has not run"))
+            continue
+        doing = machine.doing(one)
+        if pm.finding is not None and pm.finding["context"] == name and pm.source == "journal":
+            doing = f"stopped by the finding, {doing}"
+        on_cpu = name in machine.cpus.get(one.cpu, ()) and not one.ended and not _parked(one)
+        pm.contexts.append(
+            ContextReport(
+                name, one.cpu, one.n, doing, wait_words(one, machine), on_cpu, [frame._asdict() for frame in one.stack],
+                [{**hold._asdict(), "lock": place(lock)} for lock, hold in one.held.items()],
+            )  # fmt: skip
+        )
+
+
+def _parked(one: ContextState) -> bool:
+    """Has it given up its CPU?"""
+    wait = one.wait
+    return wait is not None and not (wait.kind in ("lock", "upgrade") and spins(wait.what)) and not wait.kind.startswith("pmap")
+
+
+def is_idle(one: ContextState) -> bool:
+    """Does it wait for work, as it should?"""
+    wait = one.wait
+    return wait is not None and (wait.kind == "io_next" or (one.name == DAEMON and wait.what == DAEMON_SLEEPS))
+
+
+def wait_words(one: ContextState, machine: Machine) -> str:
+    """What a context waits for, in a sentence; "" if it does not, or waits for work."""
+    wait = one.wait
+    if wait is None or is_idle(one):
+        return ""
+    where = f" in {wait.fn}" if wait.fn else ""
+    if wait.kind in ("lock", "upgrade"):
+        verb = "spins" if spins(wait.what) else "sleeps"
+        held = machine.holders(wait)
+        if not held:
+            return f"{one.name} {verb}{where} for {place(wait.what)}, which nobody holds"
+        words = []
+        for hold in held:
+            who = "it has held itself" if hold.ctx == one.name else f"{hold.ctx} holds"
+            other = machine.contexts[hold.ctx]
+            then = f"; {hold.ctx} has ended" if other.ended else ""
+            words.append(f"{who} since {hold.since or 'user mode'} (its operation {hold.n}){then}")
+        return f"{one.name} {verb}{where} for {place(wait.what)}, which " + ", and ".join(words)
+    if wait.kind != "sleep":
+        return f"{one.name} waits{where} for the answer to {wait.kind}"
+    text = f'{one.name} sleeps{where} on {place(wait.what)} ("{wait.wmesg}")'
+    return text + _why_asleep(wait.what, machine)
+
+
+def _why_asleep(chan: str, machine: Machine) -> str:
+    """What keeps the sleeper of a channel asleep, as far as the records tell."""
+    if chan == FREE_MEMORY:
+        free, reserve = machine.value(f"{uvmexp}", "free"), machine.value(f"{uvmexp}", "reserve_kernel")
+        known = [f"{one.value} {word}" for one, word in ((free, "pages are free"), (reserve, "are kept for the kernel")) if one is not None]
+        return "; " + ", ".join(known) if known else ""
+    if kind_of(chan) == "page" and "." not in chan:
+        flags = machine.value(chan, "flags")
+        if flags is not None and isinstance(flags.value, int) and flags.value & PG_BUSY:
+            tag = machine.value(chan, "owner_tag")
+            why = f', "{tag.value}"' if tag is not None and tag.value else ""
+            for step in reversed(machine.steps):
+                record = step.record
+                if record["event"] == "store" and record.get("field") == "flags" and (handle(record.get("obj")) or ("",))[0] == chan:
+                    if not (step.old is not None and isinstance(step.old.value, int) and step.old.value & PG_BUSY):
+                        return f"; {chan} is BUSY since {record['ctx']} made it so in {step.fn or 'user mode'} (its operation {record['n']}{why})"
+            return f"; {chan} is BUSY{why}"
+    return ""
+
+
+def _waits(pm: Postmortem, machine: Machine) -> None:
+    """Sentences in the order of the chain that explains the most, and the ring, if there is one."""
+    blocked = [one for one in machine.contexts.values() if one.wait is not None and not is_idle(one)]
+    start = pm.finding["context"] if pm.finding is not None else ""
+    blocked.sort(key=lambda one: (one.name != start, one.name))
+    told: set[str] = set()
+    for one in blocked:
+        path: list[str] = []
+        now: ContextState | None = one
+        while now is not None and now.wait is not None and now.name not in path:
+            path.append(now.name)
+            if now.name not in told:
+                told.add(now.name)
+                pm.waits.append(wait_words(now, machine))
+            held = machine.holders(now.wait)
+            now = machine.contexts.get(held[0].ctx) if held else None
+        if now is not None and now.wait is not None and not pm.cycle:
+            pm.cycle = path[path.index(now.name) :]
+        elif now is not None and now.name not in told and not is_idle(now):
+            told.add(now.name)
+            pm.waits.append(f"{now.name} {_what_next(now, machine, pm)}")
+
+
+def _what_next(one: ContextState, machine: Machine, pm: Postmortem) -> str:
+    """Why the end of a chain does not let the others go on."""
+    if one.ended:
+        return "has ended: nobody is left to release it"
+    if pm.ended and pm.source == RUN and pm.finding is not None and pm.finding["detector"] == "deadlock":
+        return f"is {machine.doing(one)}, and never releases it"
+    return f"was {machine.doing(one)} when its log ends"
+
+
+def _locks(pm: Postmortem, machine: Machine, about: list[str]) -> None:
+    for name, lock in machine.locks.items():
+        if lock.holders or lock.waiters or owner_of(name) in about:
+            pm.locks.append(lock_words(name, machine))
+    pm.locks.sort(key=lambda one: (not one["waiters"], not one["holders"], one["lock"]))
+
+
+# -- what it is about -------------------------------------------------------------------------
+
+
+def _involved(pm: Postmortem, machine: Machine, history: dict[str, list[Step]]) -> tuple[list[str], list[str]]:
+    """The structs that the finding is about, and those whose history is told besides."""
+    about: list[str] = []
+    context = machine.contexts.get(pm.finding["context"]) if pm.finding is not None else None
+    if pm.finding is not None and pm.finding["subject"]:
+        about.append(owner_of(pm.finding["subject"]))
+    if pm.finding is None or pm.finding["detector"] == "deadlock" or not about:
+        blocked = [one for one in machine.contexts.values() if one.wait is not None and not is_idle(one)]
+        about += [owner_of(one.wait.what) for one in blocked if one.wait is not None and one.wait.what]
+    about = [one for one in dict.fromkeys(about) if one in history]
+    objects = list(about)
+    for one in about:
+        objects += related(one, machine, history)
+    if context is not None:
+        owners = [owner_of(lock) for lock in context.held]
+        objects += [one for one in owners if kind_of(one) in MODEL]
+        for one in owners:
+            objects += related(one, machine, history)
+    return about, list(dict.fromkeys(objects))[:MAX_OBJECTS]
+
+
+def _steps(pm: Postmortem, machine: Machine, about: list[str]) -> None:
+    """The interleaving: what was done to those structs, and when who of those who did it slept, woke and waited."""
+    focus = set(about)
+    race = pm.finding is not None and pm.finding["kind"] == "data-race"
+    chosen: dict[int, Step] = {}
+    for step in machine.steps:
+        event = step.record["event"]
+        loaded = handle(step.record.get("obj")) if race and event == "load" else None
+        if event == "finding" or concerns(step, machine) & focus or (loaded is not None and loaded[0] in focus):
+            chosen[step.at] = step
+    actors = {step.record["ctx"] for step in chosen.values()}
+    first = min(chosen, default=0)
+    if not focus or len(chosen) < 2:
+        last = [step for step in machine.steps if "k" in step.record or step.record["event"] == "finding"]
+        found = lines(last[-MAX_ROWS:], machine)
+    else:
+        pm.steps_about = about
+        for step in machine.steps[first:]:
+            record = step.record
+            if record["ctx"] in actors and (record["event"] in ("sleep", "note") or record.get("wait") or record.get("woke")):
+                chosen[step.at] = step
+        found = lines([chosen[at] for at in sorted(chosen)], machine)
+    pm.steps, pm.steps_earlier = found[-MAX_ROWS:], max(0, len(found) - MAX_ROWS)
+
+
+def _uvmexp(pm: Postmortem, run: Run, machine: Machine) -> None:
+    """What `show uvmexp` would print, as far as it was looked at."""
+    for (name, _), known in machine.fields.items():
+        if name == f"{uvmexp}" and type(known.value) is int:
+            pm.uvmexp[known.field] = known.value
+    for key, value in _dict(_dict(run.run).get("counters")).items():
+        if type(value) is int:
+            pm.uvmexp.setdefault(str(key), value)
+
+
+def _nodes(pm: Postmortem, run: Run) -> None:
+    admitted = _dict(_dict(run.run).get("admitted"))
+    for node, records in sorted(run.journals.items()):
+        header = run.headers.get(node, {})
+        process = f"process {header['pid']} on {header.get('host', '?')}" if "pid" in header else ""
+        expected = admitted.get(node)
+        last = [f"{one['nseq']:>6}  {one['ctx']:<14} {one['n']:>6}  {said(one)}" for one in records[-LAST_EVENTS:]]
+        pm.nodes.append(NodeReport(node, len(records), expected if type(expected) is int else None, process, last))

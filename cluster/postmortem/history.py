@@ -1,0 +1,256 @@
+"""One struct of the kernel: what is in it at the end, and everything that was done to it.
+
+Counts as done to it: stores to its fields (for an amap, to its arrays too), its
+allocation, freeing and renewal, what happens to its locks and its sleep channel,
+its handle stored somewhere else (an anon put into an amap, or on the free list),
+and for a page what is done to its frame. Queue links are left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from cluster.postmortem.state import Known, Machine, Step
+from cluster.postmortem.words import KIND, ddb, element, handle, kind_of, lvalue, owner_of, place, said, shown, text_of
+from shared.journal import Record
+
+LINKS = frozenset(("pageq_next", "pageq_prev", "tqh_first", "tqh_last", "next", "prev", "aio_done_first", "aio_done_last"))
+LOCKING = frozenset(("lock", "try", "unlock", "upgrade", "downgrade"))
+#: what touches a frame and matters to its page; not every word a program reads or writes
+FRAME = frozenset(
+    ("frame_zero", "frame_copy", "swap_get", "swap_put", "pmap_enter", "pmap_page_protect", "pmap_clear_modify", "pmap_is_modified")
+)
+MAX_LINES = 400
+
+
+@dataclass
+class Line:
+    """What one call of one function did, without anybody else's steps between.
+
+    Attributes:
+        first, last: the context's own operation numbers.
+    """
+
+    ctx: str
+    cpu: str
+    first: int
+    last: int
+    fn: str
+    caller: str
+    items: list[str] = field(default_factory=list)
+    finding: bool = False
+
+    @property
+    def where(self) -> str:
+        """The function, and who called it."""
+        return " < ".join(one for one in (self.fn, self.caller) if one) or "user mode"
+
+
+@dataclass
+class ObjectReport:
+    """A page, an anon, an amap, or another struct.
+
+    Attributes:
+        name: without its generation; `life`: its generation at the end.
+        fields: name -> value as ddb would print it; only what the records showed.
+        elements: for an amap, the same of its arrays' elements.
+        earlier: lines of `history` left out at its beginning.
+    """
+
+    name: str
+    kind: str
+    life: int
+    fields: dict[str, str] = field(default_factory=dict)
+    elements: dict[str, str] = field(default_factory=dict)
+    history: list[Line] = field(default_factory=list)
+    earlier: int = 0
+
+
+def concerns(step: Step, machine: Machine) -> set[str]:
+    """The structs to which a step does something."""
+    record = step.record
+    event = record["event"]
+    found: set[str] = set()
+    if event == "store":
+        target, value = handle(record.get("obj")), handle(record.get("value"))
+        if text_of(record, "field") in LINKS:
+            return found
+        if target is not None:
+            found.add(machine.arrays[target[0]][0] if target[0] in machine.arrays else target[0])
+        if value is not None and text_of(record, "field") not in ("an_nxt", "amap"):
+            found.add(value[0])
+    elif event in ("alloc", "free", "renew"):
+        target = handle(record.get("obj"))
+        if target is not None:
+            found.add(machine.arrays[target[0]][0] if target[0] in machine.arrays else target[0])
+    elif event in LOCKING:
+        found.add(owner_of(text_of(record, "lock")))
+    elif event in ("sleep", "wakeup"):
+        found.add(owner_of(text_of(record, "chan")))
+    elif event in FRAME:
+        found.update(f"page:{one}" for one in _frames(record))
+    return found
+
+
+def _frames(record: Record) -> list[int]:
+    many = record.get("frames")
+    numbers = [record.get("frame"), record.get("source"), *(many if isinstance(many, list) else ())]
+    return [one for one in numbers if type(one) is int]
+
+
+def item(step: Step, machine: Machine) -> str:
+    """A step in words; a store with the value before, an amap's array by its field."""
+    record = step.record
+    if record["event"] == "load":
+        return said(record)
+    if record["event"] != "store":
+        text = said(record)
+        return text + _was(step) if record["event"] == "renew" else text
+    found = handle(record.get("obj"))
+    if found is not None and found[0] in machine.arrays:
+        amap, name = machine.arrays[found[0]]
+        index = element("amaparray", record.get("slot"))
+        if index is not None and index >= 0:
+            return f"{amap}.{name}[{index}] = {shown('amaparray', '[]', record.get('value'))}"
+    return f"{lvalue(record)} = {shown(kind_of(text_of(record, 'obj')), text_of(record, 'field'), record.get('value'))}{_was(step)}"
+
+
+def _was(step: Step) -> str:
+    old, record = step.old, step.record
+    if old is None or old.field != text_of(record, "field") or old.value == record.get("value"):
+        return ""
+    return f" (was {shown(kind_of(text_of(record, 'obj')), old.field, old.value)})"
+
+
+def lines(steps: list[Step], machine: Machine, within: str = "") -> list[Line]:
+    """Steps, put together where one call did several in a row.
+
+    Args:
+        within: a struct whose name need not be repeated in front of its fields.
+    """
+    found: list[Line] = []
+    frame = -1
+    for step in steps:
+        record = step.record
+        ctx = record["ctx"]
+        is_finding = record["event"] == "finding"
+        if not found or found[-1].ctx != ctx or frame != step.frame or is_finding:
+            cpu = record.get("cpu", record["node"])
+            found.append(Line(ctx, cpu, record["n"], record["n"], step.fn, step.caller, finding=is_finding))
+            frame = step.frame
+        text = item(step, machine)
+        if within and text.startswith((f"{within}.", f"{within}[")):
+            text = text[len(within) :].removeprefix(".")
+        elif within:
+            text = text.replace(f"{within}.", "").replace(f" on {within} ", " ")
+        found[-1].items.append(text)
+        found[-1].last = record["n"]
+    return found
+
+
+def report(name: str, steps: list[Step], machine: Machine) -> ObjectReport:
+    """What is known of one struct.
+
+    Args:
+        steps: those that concern it.
+    """
+    kind = kind_of(name)
+    one = ObjectReport(name, kind, machine.lives.get(name, 0))
+    decl = KIND.get(kind)
+    if decl is not None:
+        for key, about in decl.fields.items():
+            known = machine.fields.get((name, about.slot))
+            if known is not None and (known.field == key or about.slot not in _shared_slots(kind)):
+                one.fields[key] = ddb(kind, key, known.value)
+    for array, (amap, key) in machine.arrays.items():
+        if amap == name:
+            one.elements.update(_elements(array, key, machine))
+    history = lines(steps, machine, within=name)
+    one.history, one.earlier = history[-MAX_LINES:], max(0, len(history) - MAX_LINES)
+    return one
+
+
+def _shared_slots(kind: str) -> set[int]:
+    """Slots with two names (an_page and an_nxt)."""
+    slots = [one.slot for one in KIND[kind].fields.values() if one.slot >= 0]
+    return {slot for slot in slots if slots.count(slot) > 1}
+
+
+def _elements(array: str, key: str, machine: Machine) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for (name, slot), known in sorted(machine.fields.items()):
+        index = element("amaparray", slot) if name == array and known.field == "[]" else None
+        if index is not None and index >= 0:
+            found[f"{key}[{index}]"] = shown("amaparray", "[]", known.value)
+    return found
+
+
+def related(name: str, machine: Machine, history: dict[str, list[Step]]) -> list[str]:
+    """The page, anon and amap that belong to one of them, as the records last had it."""
+    kind = kind_of(name)
+    found: list[str] = []
+    if kind == "anon":
+        found += _last_handle(machine.value(name, "an_page"), "page")
+        if not found:
+            found += [page for page in history if kind_of(page) == "page" and _names(machine.value(page, "uanon"), name)]
+        if not found:
+            found += _stored(history.get(name, []), "an_page", "page")
+        found += [
+            machine.arrays[array][0]
+            for (array, _), known in sorted(machine.fields.items())
+            if array in machine.arrays and machine.arrays[array][1] == "am_anon" and _names(known, name)
+        ]
+    elif kind == "page":
+        anon = _last_handle(machine.value(name, "uanon"), "anon") or _stored(history.get(name, []), "uanon", "anon")
+        found += anon
+        for one in anon:
+            found += [other for other in related(one, machine, history) if kind_of(other) == "amap"]
+    return list(dict.fromkeys(one for one in found if one != name))
+
+
+def _names(known: Known | None, name: str) -> bool:
+    found = handle(known.value) if known is not None else None
+    return found is not None and found[0] == name
+
+
+def _last_handle(known: Known | None, kind: str) -> list[str]:
+    found = handle(known.value) if known is not None else None
+    return [found[0]] if found is not None and kind_of(found[0]) == kind else []
+
+
+def _stored(steps: list[Step], field_name: str, kind: str) -> list[str]:
+    """The struct last stored in a field, by a history."""
+    for step in reversed(steps):
+        if step.record["event"] == "store" and step.record.get("field") == field_name:
+            found = handle(step.record.get("value"))
+            if found is not None and kind_of(found[0]) == kind:
+                return [found[0]]
+    return []
+
+
+def by_object(machine: Machine) -> dict[str, list[Step]]:
+    """Struct -> the steps that concern it."""
+    found: dict[str, list[Step]] = {}
+    for step in machine.steps:
+        for name in concerns(step, machine):
+            found.setdefault(name, []).append(step)
+    return found
+
+
+def lock_words(name: str, machine: Machine) -> dict[str, Any]:
+    """A lock as LOCKDEBUG prints it, as plain data."""
+    lock = machine.locks[name]
+    decl = KIND.get(kind_of(name))
+    about = None if decl is None else decl.lock_fields.get(name.split(".", 1)[-1])
+    waiters = [
+        {"ctx": one, "fn": wait.fn, "mode": wait.mode, "n": wait.n}
+        for one in lock.waiters
+        if (ctx := machine.contexts.get(one)) is not None and (wait := ctx.wait) is not None
+    ]
+    return {
+        "lock": place(name), "kind": "lockmgr" if about is not None and about.sleepable else "simple_lock",
+        "class": about.cls if about is not None else "", "holders": [one._asdict() for one in lock.holders],
+        "waiters": waiters, "last_locked": lock.last_locked._asdict() if lock.last_locked else None,
+        "last_unlocked": lock.last_unlocked._asdict() if lock.last_unlocked else None,
+    }  # fmt: skip

@@ -1,0 +1,291 @@
+"""Performs the records again, in order: kernel stacks, locks, waits, fields, who has which CPU.
+
+Knows only what records say. What setup left behind is unknown until a record
+loads or stores it. A context that performs an operation while it waits must
+have been granted what it waited for, even if the record of that is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from cluster.postmortem.words import KIND, handle, names_of, place, spins, text_of
+from shared.journal import Record
+
+#: the function in which a thread ends
+LAST_FUNCTION = "exit1"
+
+
+class Frame(NamedTuple):
+    """A kernel function that a context is in, and its operation number when it entered it."""
+
+    fn: str
+    n: int
+
+
+class Hold(NamedTuple):
+    """A lock that is held. `n`: the context's operation that acquired it."""
+
+    ctx: str
+    mode: str
+    since: str
+    n: int
+
+
+class Wait(NamedTuple):
+    """What a context waits for: kind lock, upgrade, sleep, or the operation that was not answered."""
+
+    kind: str
+    what: str
+    fn: str
+    wmesg: str
+    mode: str
+    n: int
+
+
+class Known(NamedTuple):
+    """A field's value, and which operation showed it."""
+
+    field: str
+    value: Any
+    ctx: str
+    n: int
+    fn: str
+
+
+class Step(NamedTuple):
+    """A record in its place.
+
+    Attributes:
+        at: place in the sequence, from 0.
+        fn: the kernel function its context was in; "" is user mode.
+        caller: the function that had called that one.
+        frame: number of that call; the same for all that one call did.
+        old: for a store, the value before, if known.
+    """
+
+    at: int
+    record: Record
+    fn: str
+    caller: str
+    frame: int
+    old: Known | None
+
+
+@dataclass
+class ContextState:
+    """A context as its records leave it."""
+
+    name: str
+    cpu: str
+    n: int = 0
+    stack: list[Frame] = field(default_factory=list)
+    calls: list[int] = field(default_factory=list)
+    held: dict[str, Hold] = field(default_factory=dict)
+    wait: Wait | None = None
+    ended: bool = False
+    last: str = ""
+
+    @property
+    def function(self) -> str:
+        return self.stack[-1].fn if self.stack else ""
+
+
+@dataclass
+class LockState:
+    """A lock as the records leave it, with what LOCKDEBUG remembers of it."""
+
+    holders: list[Hold] = field(default_factory=list)
+    waiters: list[str] = field(default_factory=list)
+    last_locked: Hold | None = None
+    last_unlocked: Hold | None = None
+
+
+class Machine:
+    """Everything that the records say, step by step."""
+
+    def __init__(self) -> None:
+        self.contexts: dict[str, ContextState] = {}
+        self.locks: dict[str, LockState] = {}
+        self.fields: dict[tuple[str, int], Known] = {}
+        self.lives: dict[str, int] = {}
+        self.arrays: dict[str, tuple[str, str]] = {}  # array -> (amap, its field)
+        self.cpus: dict[str, list[str]] = {}  # contexts on it, the innermost interrupt last
+        self.steps: list[Step] = []
+        self._frames = 0
+
+    def apply_all(self, records: Iterable[Record]) -> Machine:
+        for record in records:
+            self.apply(record)
+        return self
+
+    def context(self, name: str, cpu: str) -> ContextState:
+        one = self.contexts.get(name)
+        if one is None:
+            one = self.contexts[name] = ContextState(name, cpu)
+        return one
+
+    def apply(self, record: Record) -> None:
+        """One more record."""
+        ctx = self.context(record["ctx"], record.get("cpu", record["node"]))
+        event, old = record["event"], None
+        if event == "exit" and ctx.stack:
+            self._step(record, ctx, None)
+            ctx.ended = not ctx.stack[1:] and ctx.stack[0].fn == LAST_FUNCTION
+            ctx.stack.pop()
+            ctx.calls.pop()
+            ctx.n, ctx.last = record["n"], event
+            return
+        if event == "enter":
+            self._frames += 1
+            ctx.stack.append(Frame(text_of(record, "fn"), record["n"]))
+            ctx.calls.append(self._frames)
+        elif "k" in record:
+            self._resume(ctx, record)
+            ctx.ended = False
+            old = self._operation(ctx, record, event)
+        self._step(record, ctx, old)
+        ctx.n, ctx.last = record["n"], event
+        if ctx.ended:
+            ctx.wait = None
+
+    def _step(self, record: Record, ctx: ContextState, old: Known | None) -> None:
+        caller = ctx.stack[-2].fn if len(ctx.stack) > 1 else ""
+        frame = ctx.calls[-1] if ctx.calls else 0
+        self.steps.append(Step(len(self.steps), record, ctx.function, caller, frame, old))
+
+    def _resume(self, ctx: ContextState, record: Record) -> None:
+        """The context performs an operation, so what it waited for has come."""
+        wait = ctx.wait
+        if wait is None or (record["event"] == "unlock" and ctx.last == "sleep"):
+            return
+        self._granted(ctx)
+
+    def _granted(self, ctx: ContextState) -> None:
+        wait, ctx.wait = ctx.wait, None
+        if wait is not None and wait.kind in ("lock", "upgrade"):
+            lock = self.locks[wait.what]
+            if ctx.name in lock.waiters:
+                lock.waiters.remove(ctx.name)
+            self._hold(ctx, wait.what, Hold(ctx.name, wait.mode, wait.fn, wait.n))
+
+    def _hold(self, ctx: ContextState, lock: str, hold: Hold) -> None:
+        state = self.locks[lock]
+        state.holders = [one for one in state.holders if one.ctx != ctx.name] + [hold]
+        state.last_locked = hold
+        ctx.held[lock] = hold
+
+    def _operation(self, ctx: ContextState, record: Record, event: str) -> Known | None:
+        old = None
+        if event in ("load", "store"):
+            old = self._access(ctx, record)
+        elif event in ("lock", "try", "upgrade", "unlock", "downgrade"):
+            self._lock(ctx, record, event, text_of(record, "lock"))
+        elif event == "sleep":
+            ctx.wait = Wait("sleep", text_of(record, "chan"), text_of(record, "fn"), text_of(record, "wmesg"), "", record["n"])
+        elif event in ("alloc", "free", "renew"):
+            self._life(ctx, record, event)
+        elif record.get("wait"):
+            ctx.wait = Wait(event, "", ctx.function, event, "", record["n"])
+        elif event in ("run", "userret", "intr", "iret"):
+            self._switch(ctx, event)
+        for name in (*names_of(record, "granted"), *names_of(record, "woke")):
+            other = self.contexts.get(name)
+            if other is not None and other is not ctx:
+                self._granted(other)
+        return old
+
+    def _access(self, ctx: ContextState, record: Record) -> Known | None:
+        found, slot = handle(record.get("obj")), record.get("slot")
+        if found is None or type(slot) is not int:
+            return None
+        name, generation = found
+        self.lives[name] = generation
+        old = self.fields.get((name, slot))
+        value, kind = record.get("value"), name.split(":")[0]
+        self.fields[name, slot] = Known(text_of(record, "field"), value, ctx.name, record["n"], ctx.function)
+        other = handle(value)
+        if other is not None:
+            self.lives.setdefault(*other)
+            if kind == "amap" and other[0].startswith("amaparray:"):
+                self.arrays[other[0]] = (name, text_of(record, "field"))
+        return old
+
+    def _lock(self, ctx: ContextState, record: Record, event: str, name: str) -> None:
+        lock = self.locks.setdefault(name, LockState())
+        mode, fn, n = text_of(record, "mode") or "w", text_of(record, "fn") or ctx.function, record["n"]
+        if event == "upgrade":
+            mode, fn = "w", ctx.held[name].since if name in ctx.held else fn
+        if record.get("wait"):
+            ctx.wait = Wait(event, name, fn, "", mode, n)
+            lock.waiters.append(ctx.name)
+            if event == "upgrade":
+                lock.holders = [one for one in lock.holders if one.ctx != ctx.name]
+        elif event in ("lock", "upgrade") or (event == "try" and record.get("got")):
+            self._hold(ctx, name, Hold(ctx.name, mode, fn, n))
+        elif event == "downgrade" and name in ctx.held:
+            self._hold(ctx, name, ctx.held[name]._replace(mode="r"))
+        elif event == "unlock":
+            mine = [one for one in lock.holders if one.ctx == ctx.name] or lock.holders[:1]
+            for one in mine[:1]:
+                lock.holders.remove(one)
+                self.contexts[one.ctx].held.pop(name, None)
+            lock.last_unlocked = Hold(ctx.name, mode, ctx.function, n)
+
+    def _life(self, ctx: ContextState, record: Record, event: str) -> None:
+        found = handle(record.get("obj"))
+        if found is None:
+            return
+        name, generation = found
+        if event == "renew" and type(record.get("gen")) is int:
+            generation = record["gen"]
+        self.lives[name] = generation
+        kind = KIND.get(name.split(":")[0])
+        for key in [key for key in self.fields if key[0] == name]:
+            del self.fields[key]
+        if kind is None or event == "free":
+            return
+        for one in kind.fields.values():
+            if one.slot >= 0:
+                self.fields.setdefault((name, one.slot), Known(one.name, None, ctx.name, record["n"], ctx.function))
+
+    def _switch(self, ctx: ContextState, event: str) -> None:
+        on = self.cpus.setdefault(ctx.cpu, [])
+        if event == "run":
+            on[:] = [ctx.name]
+        elif event == "intr":
+            on.append(ctx.name)
+        elif ctx.name in on:
+            on.remove(ctx.name)
+
+    # -- questions ---------------------------------------------------------------
+
+    def value(self, name: str, field_name: str) -> Known | None:
+        """A field of a struct, if the records ever showed it."""
+        kind = KIND.get(name.split(":")[0])
+        one = None if kind is None else kind.fields.get(field_name)
+        return None if one is None else self.fields.get((name, one.slot))
+
+    def holders(self, wait: Wait) -> list[Hold]:
+        """Who holds the lock that is waited for."""
+        lock = self.locks.get(wait.what) if wait.kind in ("lock", "upgrade") else None
+        return [] if lock is None else lock.holders
+
+    def doing(self, ctx: ContextState) -> str:
+        """What a context does at the end, in a few words."""
+        wait = ctx.wait
+        if wait is None:
+            if ctx.ended:
+                return "has ended"
+            if ctx.last == "iret":
+                return "idle"
+            if ctx.last == "userret":
+                return "in user mode"
+            return f"in {ctx.function}" if ctx.function else "in user mode"
+        if wait.kind in ("lock", "upgrade"):
+            return f"{'spins' if spins(wait.what) else 'sleeps'} for {place(wait.what)}"
+        if wait.kind == "sleep":
+            return f'sleeps on {place(wait.what)} "{wait.wmesg}"'
+        return "idle" if wait.kind == "io_next" else f"waits for {wait.kind}"
