@@ -40,7 +40,9 @@ def create(path: str | Path) -> Path:
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
-        raise UserMistake("exists already; a run gets a folder of its own", file=clean(path, 200), field="--out") from None
+        raise UserMistake(
+            "exists already; a run gets a folder of its own", file=clean(path, 200), field="--out"
+        ) from None
     except (OSError, ValueError) as wrong:
         raise UserMistake(f"cannot be made ({clean(wrong, 200)})", file=clean(path, 200), field="--out") from None
     return folder
@@ -68,7 +70,12 @@ def write_scenario(path: Path, scenario: Scenario) -> None:
 def write_sim(path: Path, scenario: Scenario, replay: Replay, token: Token | None) -> None:
     """Write all of a run of `sim` into a folder that `create` has made; its journals are as live ones are."""
     write_scenario(path, scenario)
-    header: dict[str, Any] = {"run": path.name, "engine": "sim", "scenario": scenario.id, "errata": list(scenario.errata)}
+    header: dict[str, Any] = {
+        "run": path.name,
+        "engine": "sim",
+        "scenario": scenario.id,
+        "errata": list(scenario.errata),
+    }
     for node, records in replay.journals.items():
         with open(path / f"{node}{SUFFIX}", "xb") as stream:
             journal = Journal(node, stream, keep=False)

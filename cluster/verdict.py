@@ -94,8 +94,8 @@ def stuck(state: dict[str, Any]) -> list[Finding]:
 
 def _is_stuck(one: dict[str, Any]) -> bool:
     """Is it waiting for something that should have come?"""
-    if one["finished"] or one["waits"] is None or one["n"] == 0:
-        return False
+    if one["finished"] or one["ready"] or one["waits"] is None or one["n"] == 0:
+        return False  # (one that is ready has lost its CPU to another, which is stuck)
     code, target = one["waits"]
     if one["name"] == DAEMON and (code, target) == ("sleep", uvm.addressof("pagedaemon")):
         return False

@@ -68,7 +68,7 @@ class Thread(Context):
         """What a verdict over the whole machine needs to know of this context."""
         return {
             "name": self.name, "n": self.n, "finished": self.state == FINISHED, "waits": self.waits,
-            "stack": list(self.stack), "held": self.held_as_text(), "interrupt": self.interrupt,
+            "ready": self.ready, "stack": list(self.stack), "held": self.held_as_text(), "interrupt": self.interrupt,
         }  # fmt: skip
 
     def wake(self) -> None:

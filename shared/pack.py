@@ -19,7 +19,7 @@ def unpack_scenario(data: dict[str, Any]) -> Scenario:
     if not isinstance(machine["colocate"], bool):
         machine["colocate"] = tuple(tuple(group) for group in machine["colocate"])
     expect = {key: _outcome(one) for key, one in data["expect"].items()}
-    tuples = {key: tuple(data[key]) for key in ("source", "errata", "procs", "barriers", "own_errata")}
+    tuples = {key: tuple(data[key]) for key in ("source", "errata", "procs", "barriers", "words", "own_errata")}
     made = {
         "machine": MachineConfig(**machine),
         "setup": tuple(Step(**one) for one in data["setup"]),
@@ -33,4 +33,5 @@ def unpack_scenario(data: dict[str, Any]) -> Scenario:
 
 def _outcome(data: dict[str, Any]) -> Outcome:
     results = {key: tuple(values) for key, values in data["results"].items()}
-    return Outcome(**{**data, "findings": tuple(data["findings"]), "functions": tuple(data["functions"]), "results": results})
+    tuples = {key: tuple(data[key]) for key in ("findings", "functions", "never")}
+    return Outcome(**{**data, **tuples, "results": results})

@@ -8,7 +8,7 @@ Rules:
 - A program that ends without `exit` ends its thread all the same.
 - Setup steps must succeed: one that does not is the scenario's mistake.
 
-This is not part of the modelled kernel: `Barrier` is a helper of tests.
+Not part of the modelled kernel: `Barrier` and `Litmus`, helpers of tests.
 """
 
 from __future__ import annotations
@@ -36,6 +36,14 @@ class Barrier(Struct, kind=32):
     guards = {"o": own("b_lock")}
     b_lock = simplelock("barrier")
     b_missing: Field[int] = field("o")  # threads that have not come yet
+
+
+class Litmus(Struct, kind=33):
+    """A named word for the kernel steps; number i is the scenario's i-th word, on memory shard i modulo the shards."""
+
+    guards = {"o": own("l_lock")}
+    l_lock = simplelock("litmus")
+    value: Field[int] = field("o")
 
 
 def run_program(lwp: Lwp, procs: Procs) -> None:
@@ -76,6 +84,17 @@ def _step(step: Step, me: Proc, procs: Procs) -> int | str:
         case "barrier":
             barrier(Barrier.at(args["number"]))
             return 0
+        case "kload":
+            return kload(Litmus.at(args["number"]))
+        case "kstore":
+            kstore(Litmus.at(args["number"]), args["value"])
+            return 0
+        case "klock":
+            klock(Litmus.at(args["number"]))
+            return 0
+        case "kunlock":
+            kunlock(Litmus.at(args["number"]))
+            return 0
     npages = args["length"] // here.port.page_size
     match step.op:
         case "mmap":
@@ -112,6 +131,30 @@ def barrier(one: Barrier) -> None:
         one.b_lock.unlock()
 
 
+@kernel(exit="same")
+def kload(word: Litmus) -> int:
+    """One load; the lock is the program's affair."""
+    return word.value
+
+
+@kernel(exit="same")
+def kstore(word: Litmus, value: int) -> None:
+    """One store; the lock is the program's affair."""
+    word.value = value
+
+
+@kernel()
+def klock(word: Litmus) -> None:
+    """Returns with the word's lock."""
+    word.l_lock.lock()
+
+
+@kernel()
+def kunlock(word: Litmus) -> None:
+    """Returns without the word's lock."""
+    word.l_lock.unlock()
+
+
 # -- setup -------------------------------------------------------------------------
 
 
@@ -141,6 +184,10 @@ def run_setup(scenario: Scenario, procs: Procs) -> None:
         assert one == Barrier.at(number)
         steps = [step for lwp in scenario.lwps for step in lwp.program if step.op == "barrier"]
         one.b_missing = sum(step.args["name"] == name for step in steps)
+    for number, _ in enumerate(scenario.words):
+        word = here.port.alloc(Litmus)
+        assert word == Litmus.at(number)
+        word.value = 0
     ctx = here.port.cur
     for index, step in enumerate(scenario.setup):
         if step.op == "process":

@@ -22,6 +22,11 @@ A child inherits the names of its parent's regions as of its fork. `fill` takes
 memory until no more than `until_free` pages are free, in a private region
 called `fill` as large as memory; page i of it then reads i+1.
 
+What no user call reaches, a kernel step does: `kload` and `kstore` are one bare
+load and store of a named word of the kernel, `klock` and `kunlock` take and
+release the lock that is meant to guard it. Words come into being by being
+named, with the value 0; word i is on memory shard i modulo the shards.
+
 Rules for this file: nothing is guessed and nothing ignored. Whatever is wrong
 raises UserMistake with file, line and field before anything starts. Only text
 comes in; who calls opens the files.
@@ -205,12 +210,14 @@ class Outcome:
         functions: kernel functions of which the finding must name one; empty: any.
         subject: kind of object that the finding must name, as `anon`; None: any.
         results: into-name -> the values it may have.
+        never: combinations of results that must not occur together.
     """
 
     findings: tuple[str, ...] = ()
     functions: tuple[str, ...] = ()
     subject: str | None = None
     results: dict[str, tuple[int | str, ...]] = field(default_factory=dict)
+    never: tuple[dict[str, int | str], ...] = ()
 
     def check(self, finding: Mapping[str, Any] | None, results: Mapping[str, int | str]) -> str | None:
         """Say in words why this outcome does not hold, or None if it does.
@@ -236,6 +243,9 @@ class Outcome:
                 return f"expected {name} to be {_or(allowed)}; its step was not reached"
             if results[name] not in allowed:
                 return f"expected {name} to be {_or(allowed)}, found {results[name]}"
+        for together in self.never:
+            if all(name in results and results[name] == value for name, value in together.items()):
+                return "expected never to see " + " and ".join(f"{name} = {value}" for name, value in together.items())
         return None
 
 
@@ -279,7 +289,7 @@ class Scenario:
         lwps: in fixed context order: programs as in the file, then children as
             they appear in it.
         procs: names of all processes: those of the setup, then children as they appear.
-        barriers: names, as they appear.
+        barriers, words: names, as they appear.
         regions: every named range.
         file: its name, for messages.
     """
@@ -299,6 +309,7 @@ class Scenario:
     file: str
     procs: tuple[str, ...]
     barriers: tuple[str, ...]
+    words: tuple[str, ...]
     regions: tuple[Region, ...]
     own_errata: tuple[str, ...]
     own_detect: dict[str, str]
@@ -536,6 +547,10 @@ PROGRAM_STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "exit": ((), ()),
     "wait": (("for",), ()),
     "barrier": (("name",), ()),
+    "kload": (("word",), ()),
+    "kstore": (("word", "value"), ()),
+    "klock": (("word",), ()),
+    "kunlock": (("word",), ()),
 }
 
 
@@ -549,6 +564,7 @@ class _Loader:
         self.names: dict[str, int] = {}  # contexts and processes -> line
         self.intos: dict[str, int] = {}
         self.barriers: dict[str, list[tuple[str, Value]]] = {}
+        self.words: dict[str, int] = {}  # word -> its number
         self.regions: list[Region] = []
         self.children: list[_Thread] = []
 
@@ -586,6 +602,7 @@ class _Loader:
             file=self.file,
             procs=tuple(self.procs),
             barriers=tuple(self.barriers),
+            words=tuple(self.words),
             regions=tuple(self.regions),
             own_errata=errata,
             own_detect=detect,
@@ -732,6 +749,9 @@ class _Loader:
             elif raw.op == "barrier":
                 name = self.barrier(raw.keys["name"], thread)
                 args = {"name": name, "number": list(self.barriers).index(name)}
+            elif "word" in raw.keys:
+                name = self.name(raw.keys["word"], "word")
+                args = {"word": name, "number": self.words.setdefault(name, len(self.words)), **args}
             yield Step(raw.op, args, raw.into, raw.line)
 
     def expect(self, value: Value, errata: bool) -> Expect:
@@ -742,7 +762,7 @@ class _Loader:
         return Expect(self.outcome(keys["with_errata"]) if errata else fixed, fixed)
 
     def outcome(self, value: Value) -> Outcome:
-        keys = value.mapping(("finding",), ("function", "subject", "results"))
+        keys = value.mapping(("finding",), ("function", "subject", "results", "never"))
         finding = keys["finding"]
         kinds: tuple[str, ...] = ()
         if finding.data != "none":
@@ -764,7 +784,15 @@ class _Loader:
                 if name not in self.intos:
                     keys["results"].fail(f"no step has `into: {name}`{meant(name, self.intos)}", key=name)
                 results[name] = tuple(self.result(one) for one in self.any_of(allowed))
-        return Outcome(kinds, tuple(functions), subject, results)
+        never = []
+        for one in keys["never"].elements(at_least=1) if "never" in keys else ():
+            for name in one.items():
+                if name not in self.intos:
+                    one.fail(f"no step has `into: {name}`{meant(name, self.intos)}", key=name)
+            if not one.items():
+                one.fail("expected at least one result")
+            never.append({name: self.result(value) for name, value in one.items().items()})
+        return Outcome(kinds, tuple(functions), subject, results, tuple(never))
 
     @staticmethod
     def any_of(value: Value) -> list[Value]:

@@ -14,8 +14,8 @@ from typing import Any
 from cluster.postmortem.history import Line, ObjectReport, by_object, concerns, lines, lock_words, related, report
 from cluster.postmortem.load import RUN, Run, load
 from cluster.postmortem.order import Sequence, in_order
-from cluster.postmortem.state import ContextState, Machine, Step
-from cluster.postmortem.words import clean, handle, kind_of, owner_of, place, said, spins
+from cluster.postmortem.state import ContextState, Hold, Machine, Step, Wait
+from cluster.postmortem.words import clean, handle, kind_of, names_of, owner_of, place, said, spins
 from shared.errata import ERRATA
 from shared.errors import LogIncomplete
 from shared.journal import causal_past, digest, holes, linearize
@@ -29,6 +29,7 @@ MODEL = ("page", "anon", "amap")
 MAX_ROWS = 400
 MAX_OBJECTS = 8
 LAST_EVENTS = 5
+LAST_STEPS = 60
 
 
 @dataclass
@@ -143,10 +144,11 @@ def of(run: Run) -> Postmortem:
     _identity(pm, run)
     _integrity(pm, run, sequence)
     _finding(pm, run, machine)
-    _contexts(pm, run, machine)
-    _waits(pm, machine)
+    graph = Graph(machine, _dict(run.scenario))
+    _contexts(pm, run, graph)
+    _waits(pm, graph)
     history = by_object(machine)
-    about, objects = _involved(pm, machine, history)
+    about, objects = _involved(pm, graph, history)
     _steps(pm, machine, about)
     pm.objects = [report(one, history.get(one, []), machine) for one in objects]
     _locks(pm, machine, about)
@@ -220,7 +222,8 @@ def _integrity(pm: Postmortem, run: Run, sequence: Sequence) -> None:
     if not pm.holes and not run.torn and isinstance(wanted, str) and wanted:
         pm.digest_checked = wanted in (pm.digest, _past_digest(run))
         if not pm.digest_checked:
-            pm.holes.append(f"the records have digest {pm.digest[:16]}, {RUN} says {clean(wanted, 16)}: they are not as they were written")
+            other = f"the records have digest {pm.digest[:16]}, {RUN} says {clean(wanted, 16)}"
+            pm.holes.append(f"{other}: they are not as they were written")
     if run.run is None:
         pm.holes.append(f"there is no {RUN}: the run did not come to its end")
     pm.complete = not pm.holes and not pm.warnings
@@ -259,8 +262,11 @@ def _finding(pm: Postmortem, run: Run, machine: Machine) -> None:
 def _as_finding(data: dict[str, Any]) -> dict[str, Any]:
     """A finding with every field there, and of its type."""
     texts = {key: str(data.get(key, "")) for key in ("kind", "text", "context", "function", "subject", "detector")}
-    held = [{key: str(one.get(key, "")) for key in ("lock", "mode", "since")} for one in map(_dict, _list(data.get("held")))]
-    return {**texts, "stack": [str(one) for one in _list(data.get("stack"))], "held": held, "story": [str(one) for one in _list(data.get("story"))]}
+    held = [
+        {key: str(one.get(key, "")) for key in ("lock", "mode", "since")} for one in map(_dict, _list(data.get("held")))
+    ]
+    stack, story = ([str(one) for one in _list(data.get(key))] for key in ("stack", "story"))
+    return {**texts, "stack": stack, "held": held, "story": story}
 
 
 def _headline(pm: Postmortem) -> str:
@@ -279,10 +285,11 @@ def _headline(pm: Postmortem) -> str:
 # -- contexts and waits -------------------------------------------------------------------
 
 
-def _contexts(pm: Postmortem, run: Run, machine: Machine) -> None:
-    order = [str(_dict(one).get("name")) for one in _list(_dict(run.scenario).get("lwps"))]
-    cpus = {str(_dict(one).get("name")): f"cpu{_dict(one).get('cpu')}" for one in _list(_dict(run.scenario).get("lwps"))}
-    rank = {name: at for at, name in enumerate(order)}
+def _contexts(pm: Postmortem, run: Run, graph: Graph) -> None:
+    machine = graph.machine
+    lwps = [_dict(one) for one in _list(_dict(run.scenario).get("lwps"))]
+    cpus = {str(one.get("name")): f"cpu{one.get('cpu')}" for one in lwps}
+    rank = {name: at for at, name in enumerate(cpus)}
     names = sorted({*rank, *machine.contexts}, key=lambda name: (rank.get(name, len(rank)), name))
     for name in names:
         one = machine.contexts.get(name)
@@ -293,18 +300,17 @@ def _contexts(pm: Postmortem, run: Run, machine: Machine) -> None:
         if pm.finding is not None and pm.finding["context"] == name and pm.source == "journal":
             doing = f"stopped by the finding, {doing}"
         on_cpu = name in machine.cpus.get(one.cpu, ()) and not one.ended and not _parked(one)
-        pm.contexts.append(
-            ContextReport(
-                name, one.cpu, one.n, doing, wait_words(one, machine), on_cpu, [frame._asdict() for frame in one.stack],
-                [{**hold._asdict(), "lock": place(lock)} for lock, hold in one.held.items()],
-            )  # fmt: skip
-        )
+        stack = [frame._asdict() for frame in one.stack]
+        held = [{**hold._asdict(), "lock": place(lock)} for lock, hold in one.held.items()]
+        pm.contexts.append(ContextReport(name, one.cpu, one.n, doing, graph.words(one), on_cpu, stack, held))
 
 
 def _parked(one: ContextState) -> bool:
     """Has it given up its CPU?"""
     wait = one.wait
-    return wait is not None and not (wait.kind in ("lock", "upgrade") and spins(wait.what)) and not wait.kind.startswith("pmap")
+    if wait is None or wait.kind.startswith("pmap"):
+        return False
+    return not (wait.kind in ("lock", "upgrade") and spins(wait.what))
 
 
 def is_idle(one: ContextState) -> bool:
@@ -313,78 +319,131 @@ def is_idle(one: ContextState) -> bool:
     return wait is not None and (wait.kind == "io_next" or (one.name == DAEMON and wait.what == DAEMON_SLEEPS))
 
 
-def wait_words(one: ContextState, machine: Machine) -> str:
-    """What a context waits for, in a sentence; "" if it does not, or waits for work."""
-    wait = one.wait
-    if wait is None or is_idle(one):
-        return ""
-    where = f" in {wait.fn}" if wait.fn else ""
-    if wait.kind in ("lock", "upgrade"):
-        verb = "spins" if spins(wait.what) else "sleeps"
-        held = machine.holders(wait)
-        if not held:
-            return f"{one.name} {verb}{where} for {place(wait.what)}, which nobody holds"
-        words = []
-        for hold in held:
-            who = "it has held itself" if hold.ctx == one.name else f"{hold.ctx} holds"
-            other = machine.contexts[hold.ctx]
-            then = f"; {hold.ctx} has ended" if other.ended else ""
-            words.append(f"{who} since {hold.since or 'user mode'} (its operation {hold.n}){then}")
-        return f"{one.name} {verb}{where} for {place(wait.what)}, which " + ", and ".join(words)
-    if wait.kind != "sleep":
+class Graph:
+    """Who waits for whom, in words."""
+
+    def __init__(self, machine: Machine, scenario: dict[str, Any]):
+        self.machine = machine
+        self.procs = [str(one) for one in _list(scenario.get("procs"))]
+        self.lwps: dict[str, list[str]] = {}
+        for one in map(_dict, _list(scenario.get("lwps"))):
+            self.lwps.setdefault(str(one.get("proc")), []).append(str(one.get("name")))
+
+    def blocked(self) -> list[ContextState]:
+        """The contexts that wait for something that should have come."""
+        return [one for one in self.machine.contexts.values() if one.wait is not None and not is_idle(one)]
+
+    def on(self, wait: Wait) -> list[str]:
+        """The contexts that would have to do something for this wait to end, as far as the records tell."""
+        if wait.kind in ("lock", "upgrade"):
+            return [one.ctx for one in self.machine.holders(wait)]
+        if wait.kind != "sleep":
+            cpus = [one.split(".")[0] for one in wait.what.split()]
+            return [self.machine.cpus[cpu][-1] for cpu in cpus if self.machine.cpus.get(cpu)]
+        if wait.what == FREE_MEMORY:
+            return [DAEMON]
+        proc = self._proc(wait.what)
+        if proc:
+            known = self.machine.contexts
+            return [one for one in self.lwps.get(proc, ()) if one not in known or not known[one].ended]
+        busy = self._busy(wait.what)
+        return [busy.record["ctx"]] if busy is not None else []
+
+    def words(self, one: ContextState) -> str:
+        """What a context waits for, in a sentence; "" if it does not, or waits for work."""
+        wait = one.wait
+        if wait is None or is_idle(one):
+            return ""
+        where = f" in {wait.fn}" if wait.fn else ""
+        if wait.kind in ("lock", "upgrade"):
+            verb = "spins" if spins(wait.what) else "sleeps"
+            held = [self._held(one, hold) for hold in self.machine.holders(wait)]
+            return f"{one.name} {verb}{where} for {place(wait.what)}, which " + (", and ".join(held) or "nobody holds")
+        if wait.kind == "sleep":
+            return f'{one.name} sleeps{where} on {place(wait.what)} ("{wait.wmesg}")' + self._why_asleep(wait.what)
+        if wait.what:
+            who = ", ".join(wait.what.split())
+            return f"{one.name} waits{where} for {who} to acknowledge a TLB shootdown ({wait.kind})"
         return f"{one.name} waits{where} for the answer to {wait.kind}"
-    text = f'{one.name} sleeps{where} on {place(wait.what)} ("{wait.wmesg}")'
-    return text + _why_asleep(wait.what, machine)
+
+    def _held(self, one: ContextState, hold: Hold) -> str:
+        who = "it has held itself" if hold.ctx == one.name else f"{hold.ctx} holds"
+        then = f"; {hold.ctx} has ended" if self.machine.contexts[hold.ctx].ended else ""
+        return f"{who} since {hold.since or 'user mode'} (its operation {hold.n}){then}"
+
+    def _why_asleep(self, chan: str) -> str:
+        """What keeps the sleeper of a channel asleep."""
+        if chan == FREE_MEMORY:
+            words = {"free": "pages are free", "reserve_kernel": "are kept for the kernel"}
+            known = {key: self.machine.value(f"{uvmexp}", key) for key in words}
+            told = [f"{one.value} {words[key]}" for key, one in known.items() if one is not None]
+            return ": it waits for free memory" + (f"; {', '.join(told)}" if told else "")
+        if self._proc(chan):
+            return f": it waits for process {self._proc(chan)} to exit"
+        busy = self._busy(chan)
+        if busy is None:
+            return ""
+        tag = self.machine.value(chan, "owner_tag")
+        why = f' ("{tag.value}")' if tag is not None and tag.value else ""
+        who, n = busy.record["ctx"], busy.record["n"]
+        return f": the page is BUSY{why} since {who} made it so in {busy.fn or 'user mode'}, its operation {n}"
+
+    def _proc(self, chan: str) -> str:
+        """The process for whose end the sleepers of a channel wait, or ""."""
+        owner, _, name = chan.partition(".")
+        number = owner.removeprefix("proc:")
+        if name != "p_stat" or not number.isdigit() or int(number) >= len(self.procs):
+            return ""
+        return self.procs[int(number)]
+
+    def _busy(self, chan: str) -> Step | None:
+        """The store that made the page that is slept on BUSY, if it still is."""
+        flags = self.machine.value(chan, "flags") if kind_of(chan) == "page" and "." not in chan else None
+        if flags is None or not _is_busy(flags.value):
+            return None
+        for step in reversed(self.machine.steps):
+            record = step.record
+            if record["event"] != "store" or record.get("field") != "flags" or not _is_busy(record.get("value")):
+                continue
+            target = handle(record.get("obj"))
+            if target is not None and target[0] == chan and not (step.old is not None and _is_busy(step.old.value)):
+                return step
+        return None
 
 
-def _why_asleep(chan: str, machine: Machine) -> str:
-    """What keeps the sleeper of a channel asleep, as far as the records tell."""
-    if chan == FREE_MEMORY:
-        free, reserve = machine.value(f"{uvmexp}", "free"), machine.value(f"{uvmexp}", "reserve_kernel")
-        known = [f"{one.value} {word}" for one, word in ((free, "pages are free"), (reserve, "are kept for the kernel")) if one is not None]
-        return "; " + ", ".join(known) if known else ""
-    if kind_of(chan) == "page" and "." not in chan:
-        flags = machine.value(chan, "flags")
-        if flags is not None and isinstance(flags.value, int) and flags.value & PG_BUSY:
-            tag = machine.value(chan, "owner_tag")
-            why = f', "{tag.value}"' if tag is not None and tag.value else ""
-            for step in reversed(machine.steps):
-                record = step.record
-                if record["event"] == "store" and record.get("field") == "flags" and (handle(record.get("obj")) or ("",))[0] == chan:
-                    if not (step.old is not None and isinstance(step.old.value, int) and step.old.value & PG_BUSY):
-                        return f"; {chan} is BUSY since {record['ctx']} made it so in {step.fn or 'user mode'} (its operation {record['n']}{why})"
-            return f"; {chan} is BUSY{why}"
-    return ""
+def _is_busy(flags: object) -> bool:
+    return isinstance(flags, int) and bool(flags & PG_BUSY)
 
 
-def _waits(pm: Postmortem, machine: Machine) -> None:
+def _waits(pm: Postmortem, graph: Graph) -> None:
     """Sentences in the order of the chain that explains the most, and the ring, if there is one."""
-    blocked = [one for one in machine.contexts.values() if one.wait is not None and not is_idle(one)]
+    contexts = graph.machine.contexts
     start = pm.finding["context"] if pm.finding is not None else ""
-    blocked.sort(key=lambda one: (one.name != start, one.name))
     told: set[str] = set()
-    for one in blocked:
+    for one in sorted(graph.blocked(), key=lambda one: (one.name != start, one.name)):
         path: list[str] = []
         now: ContextState | None = one
-        while now is not None and now.wait is not None and now.name not in path:
+        while now is not None and now.wait is not None and not is_idle(now) and now.name not in path:
             path.append(now.name)
             if now.name not in told:
                 told.add(now.name)
-                pm.waits.append(wait_words(now, machine))
-            held = machine.holders(now.wait)
-            now = machine.contexts.get(held[0].ctx) if held else None
-        if now is not None and now.wait is not None and not pm.cycle:
-            pm.cycle = path[path.index(now.name) :]
-        elif now is not None and now.name not in told and not is_idle(now):
+                pm.waits.append(graph.words(now))
+            following = graph.on(now.wait)
+            now = contexts.get(following[0]) if following else None
+        if now is None or is_idle(now):
+            continue
+        if now.wait is not None:
+            pm.cycle = pm.cycle or path[path.index(now.name) :]
+        elif now.name not in told:
             told.add(now.name)
-            pm.waits.append(f"{now.name} {_what_next(now, machine, pm)}")
+            pm.waits.append(f"{now.name} {_what_next(now, graph.machine, pm)}")
 
 
 def _what_next(one: ContextState, machine: Machine, pm: Postmortem) -> str:
     """Why the end of a chain does not let the others go on."""
     if one.ended:
         return "has ended: nobody is left to release it"
-    if pm.ended and pm.source == RUN and pm.finding is not None and pm.finding["detector"] == "deadlock":
+    if pm.source == RUN and pm.finding is not None and pm.finding["detector"] == "deadlock":
         return f"is {machine.doing(one)}, and never releases it"
     return f"was {machine.doing(one)} when its log ends"
 
@@ -399,15 +458,16 @@ def _locks(pm: Postmortem, machine: Machine, about: list[str]) -> None:
 # -- what it is about -------------------------------------------------------------------------
 
 
-def _involved(pm: Postmortem, machine: Machine, history: dict[str, list[Step]]) -> tuple[list[str], list[str]]:
+def _involved(pm: Postmortem, graph: Graph, history: dict[str, list[Step]]) -> tuple[list[str], list[str]]:
     """The structs that the finding is about, and those whose history is told besides."""
-    about: list[str] = []
+    machine = graph.machine
     context = machine.contexts.get(pm.finding["context"]) if pm.finding is not None else None
-    if pm.finding is not None and pm.finding["subject"]:
-        about.append(owner_of(pm.finding["subject"]))
-    if pm.finding is None or pm.finding["detector"] == "deadlock" or not about:
-        blocked = [one for one in machine.contexts.values() if one.wait is not None and not is_idle(one)]
-        about += [owner_of(one.wait.what) for one in blocked if one.wait is not None and one.wait.what]
+    subject = owner_of(pm.finding["subject"]) if pm.finding is not None else ""
+    about = [subject] if subject in history else []
+    in_ring = [one for one in graph.blocked() if one.name in pm.cycle]
+    for one in in_ring if about or in_ring else graph.blocked():
+        if one.wait is not None and (not about or one.wait.kind in ("lock", "upgrade")):
+            about.append(owner_of(one.wait.what))
     about = [one for one in dict.fromkeys(about) if one in history]
     objects = list(about)
     for one in about:
@@ -431,15 +491,16 @@ def _steps(pm: Postmortem, machine: Machine, about: list[str]) -> None:
         if event == "finding" or concerns(step, machine) & focus or (loaded is not None and loaded[0] in focus):
             chosen[step.at] = step
     actors = {step.record["ctx"] for step in chosen.values()}
-    first = min(chosen, default=0)
+    first, end = min(chosen, default=0), max(chosen, default=0)
     if not focus or len(chosen) < 2:
-        last = [step for step in machine.steps if "k" in step.record or step.record["event"] == "finding"]
-        found = lines(last[-MAX_ROWS:], machine)
+        last = [step for step in machine.steps if step.record["event"] not in ("load", "enter", "exit")]
+        found = lines(last[-LAST_STEPS:], machine)
     else:
         pm.steps_about = about
-        for step in machine.steps[first:]:
+        for step in machine.steps[first:end]:
             record = step.record
-            if record["ctx"] in actors and (record["event"] in ("sleep", "note") or record.get("wait") or record.get("woke")):
+            paused = record["event"] in ("sleep", "note") or record.get("wait")
+            if record["ctx"] in actors and (paused or actors & {*names_of(record, "woke")}):
                 chosen[step.at] = step
         found = lines([chosen[at] for at in sorted(chosen)], machine)
     pm.steps, pm.steps_earlier = found[-MAX_ROWS:], max(0, len(found) - MAX_ROWS)

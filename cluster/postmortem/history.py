@@ -12,15 +12,28 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.postmortem.state import Known, Machine, Step
-from cluster.postmortem.words import KIND, ddb, element, handle, kind_of, lvalue, owner_of, place, said, shown, text_of
+from cluster.postmortem.words import KIND, ddb, element, handle, kind_of, owner_of, place, said, shown, text_of
 from shared.journal import Record
 
-LINKS = frozenset(("pageq_next", "pageq_prev", "tqh_first", "tqh_last", "next", "prev", "aio_done_first", "aio_done_last"))
+LINKS = frozenset(
+    ("pageq_next", "pageq_prev", "tqh_first", "tqh_last", "next", "prev", "aio_done_first", "aio_done_last")
+)
 LOCKING = frozenset(("lock", "try", "unlock", "upgrade", "downgrade"))
 #: what touches a frame and matters to its page; not every word a program reads or writes
 FRAME = frozenset(
-    ("frame_zero", "frame_copy", "swap_get", "swap_put", "pmap_enter", "pmap_page_protect", "pmap_clear_modify", "pmap_is_modified")
+    (
+        "frame_zero",
+        "frame_copy",
+        "swap_get",
+        "swap_put",
+        "pmap_enter",
+        "pmap_page_protect",
+        "pmap_clear_modify",
+        "pmap_is_modified",
+    )
 )
+#: pointers between an amap and its arrays: how the model lays out an amap, nothing that happens to it
+ARRAYS = frozenset(("am_slots", "am_bckptr", "am_anon", "amap"))
 MAX_LINES = 400
 
 
@@ -74,16 +87,16 @@ def concerns(step: Step, machine: Machine) -> set[str]:
     found: set[str] = set()
     if event == "store":
         target, value = handle(record.get("obj")), handle(record.get("value"))
-        if text_of(record, "field") in LINKS:
+        if text_of(record, "field") in LINKS or text_of(record, "field") in ARRAYS:
             return found
         if target is not None:
             found.add(machine.arrays[target[0]][0] if target[0] in machine.arrays else target[0])
-        if value is not None and text_of(record, "field") not in ("an_nxt", "amap"):
+        if value is not None and text_of(record, "field") != "an_nxt":
             found.add(value[0])
     elif event in ("alloc", "free", "renew"):
         target = handle(record.get("obj"))
         if target is not None:
-            found.add(machine.arrays[target[0]][0] if target[0] in machine.arrays else target[0])
+            found.add(target[0])
     elif event in LOCKING:
         found.add(owner_of(text_of(record, "lock")))
     elif event in ("sleep", "wakeup"):
@@ -102,23 +115,20 @@ def _frames(record: Record) -> list[int]:
 def item(step: Step, machine: Machine) -> str:
     """A step in words; a store with the value before, an amap's array by its field."""
     record = step.record
-    if record["event"] == "load":
-        return said(record)
     if record["event"] != "store":
-        text = said(record)
-        return text + _was(step) if record["event"] == "renew" else text
+        return said(record)
     found = handle(record.get("obj"))
     if found is not None and found[0] in machine.arrays:
         amap, name = machine.arrays[found[0]]
         index = element("amaparray", record.get("slot"))
         if index is not None and index >= 0:
             return f"{amap}.{name}[{index}] = {shown('amaparray', '[]', record.get('value'))}"
-    return f"{lvalue(record)} = {shown(kind_of(text_of(record, 'obj')), text_of(record, 'field'), record.get('value'))}{_was(step)}"
+    return said(record) + _was(step)
 
 
 def _was(step: Step) -> str:
     old, record = step.old, step.record
-    if old is None or old.field != text_of(record, "field") or old.value == record.get("value"):
+    if old is None or old.value is None or old.field != text_of(record, "field") or old.value == record.get("value"):
         return ""
     return f" (was {shown(kind_of(text_of(record, 'obj')), old.field, old.value)})"
 
@@ -193,7 +203,9 @@ def related(name: str, machine: Machine, history: dict[str, list[Step]]) -> list
     if kind == "anon":
         found += _last_handle(machine.value(name, "an_page"), "page")
         if not found:
-            found += [page for page in history if kind_of(page) == "page" and _names(machine.value(page, "uanon"), name)]
+            found += [
+                page for page in history if kind_of(page) == "page" and _names(machine.value(page, "uanon"), name)
+            ]
         if not found:
             found += _stored(history.get(name, []), "an_page", "page")
         found += [

@@ -60,7 +60,8 @@ def load(path: str | Path) -> Run:
     shown = clean(path, 200)
     try:
         if not folder.is_dir():
-            raise UserMistake("there is no such folder" if not folder.exists() else "a run is a folder, this is a file", file=shown)
+            why = "a run is a folder, this is a file" if folder.exists() else "there is no such folder"
+            raise UserMistake(why, file=shown)
         files = sorted(folder.glob("*" + SUFFIX)) or sorted(folder.glob("*/*" + SUFFIX))
         have = {name: (folder / name).is_file() for name in (SCENARIO, RUN)}
     except (OSError, ValueError) as wrong:
@@ -81,7 +82,8 @@ def load(path: str | Path) -> Run:
     for file in files[:MAX_FILES]:
         node = file.name.removesuffix(SUFFIX)
         if not _NODE.fullmatch(node) or node in run.journals:
-            run.torn.append(f"{clean(file.name, 100)}: not read: " + ("a second journal of it" if node in run.journals else "no node's name"))
+            why = "a second journal of that node" if node in run.journals else "that is no node's name"
+            run.torn.append(f"{clean(file.name, 100)}: not read: {why}")
             continue
         total += _journal(file, node, run, MAX_RECORDS - total)
     runs = {clean(one["run"], 60) for one in run.headers.values() if "run" in one}

@@ -44,10 +44,11 @@ def in_order(journals: Journals) -> Sequence:
 
 class _Merge:
     def __init__(self, journals: Journals):
-        self.by_node = {node: deque(one for one in records if "k" in one) for node, records in sorted(journals.items())}
-        self.events = {node: deque(one for one in records if "k" not in one) for node, records in sorted(journals.items())}
+        self.by_node = {node: deque(one for one in journals[node] if "k" in one) for node in sorted(journals)}
+        self.events = {node: deque(one for one in journals[node] if "k" not in one) for node in sorted(journals)}
         self.by_cpu: dict[str, deque[Record]] = {}
-        for one in sorted((one for queue in self.by_node.values() for one in queue), key=lambda one: (one["cpu"], one["k"])):
+        operations = [one for queue in self.by_node.values() for one in queue]
+        for one in sorted(operations, key=lambda one: (one["cpu"], one["k"])):
             self.by_cpu.setdefault(one["cpu"], deque()).append(one)
         self.waiting = _asleep_at_start(journals)
         self.raised: Counter[str] = Counter()

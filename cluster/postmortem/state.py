@@ -35,7 +35,12 @@ class Hold(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """What a context waits for: kind lock, upgrade, sleep, or the operation that was not answered."""
+    """What a context waits for.
+
+    Attributes:
+        kind: lock, upgrade, sleep, or the operation that was not answered.
+        what: the lock, the channel, or the interrupts whose acknowledgement it waits for.
+    """
 
     kind: str
     what: str
@@ -184,11 +189,13 @@ class Machine:
         elif event in ("lock", "try", "upgrade", "unlock", "downgrade"):
             self._lock(ctx, record, event, text_of(record, "lock"))
         elif event == "sleep":
-            ctx.wait = Wait("sleep", text_of(record, "chan"), text_of(record, "fn"), text_of(record, "wmesg"), "", record["n"])
+            ctx.wait = Wait(
+                "sleep", text_of(record, "chan"), text_of(record, "fn"), text_of(record, "wmesg"), "", record["n"]
+            )
         elif event in ("alloc", "free", "renew"):
             self._life(ctx, record, event)
         elif record.get("wait"):
-            ctx.wait = Wait(event, "", ctx.function, event, "", record["n"])
+            ctx.wait = Wait(event, " ".join(names_of(record, "raised")), ctx.function, event, "", record["n"])
         elif event in ("run", "userret", "intr", "iret"):
             self._switch(ctx, event)
         for name in (*names_of(record, "granted"), *names_of(record, "woke")):
@@ -264,7 +271,7 @@ class Machine:
 
     def value(self, name: str, field_name: str) -> Known | None:
         """A field of a struct, if the records ever showed it."""
-        kind = KIND.get(name.split(":")[0])
+        kind = KIND.get(name.split(":", maxsplit=1)[0])
         one = None if kind is None else kind.fields.get(field_name)
         return None if one is None else self.fields.get((name, one.slot))
 

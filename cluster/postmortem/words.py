@@ -30,6 +30,12 @@ FLAGS: dict[tuple[str, str], tuple[str, dict[int, str]]] = {
     ("page", "pqflags"): ("PQ_", PQ_NAMES),
     ("amap", "am_flags"): ("AMAP_", {AMAP_SHARED: "SHARED"}),
 }
+#: numbers, which a new life has not set yet; of the other fields None is NULL
+NUMBERS = frozenset((
+    "flags", "pqflags", "wire_count", "loan_count", "offset", "version", "an_ref", "an_swslot",
+    "am_ref", "am_flags", "am_maxslot", "am_nslot", "am_nused",
+))  # fmt: skip
+PROTECTION = {0: "none", 1: "r", 2: "w", 3: "rw", 5: "rx", 7: "rwx"}
 STATES = {SIDL: "SIDL", SRUN: "SRUN", SZOMB: "SZOMB"}
 
 
@@ -38,7 +44,9 @@ def clean(text: object, longest: int = 0) -> str:
     word = str(text)
     if longest and len(word) > longest:
         word = word[: longest - 4] + " ..."
-    return _UNSAFE.sub(lambda found: f"\\x{ord(found[0]):02x}" if ord(found[0]) < 256 else f"\\u{ord(found[0]):04x}", word)
+    return _UNSAFE.sub(
+        lambda found: f"\\x{ord(found[0]):02x}" if ord(found[0]) < 256 else f"\\u{ord(found[0]):04x}", word
+    )
 
 
 def text_of(record: Record, key: str) -> str:
@@ -60,12 +68,12 @@ def handle(value: object) -> tuple[str, int] | None:
 
 
 def kind_of(name: str) -> str:
-    """"anon" for "anon:5" and "anon:5.an_lock"."""
+    """ "anon" for "anon:5" and "anon:5.an_lock"."""
     return name.split(":", 1)[0]
 
 
 def owner_of(lock: str) -> str:
-    """"anon:5" for the lock or channel "anon:5.an_lock"."""
+    """ "anon:5" for the lock or channel "anon:5.an_lock"."""
     return lock.split(".", 1)[0]
 
 
@@ -99,7 +107,7 @@ def bits(value: int, names: dict[int, str]) -> list[str]:
 def shown(kind: str, field: str, value: object) -> str:
     """A field's value as C source would have it: `PG_CLEAN|PG_BUSY`, NULL, anon:5#2."""
     if value is None:
-        return "NULL"
+        return "unset" if field in NUMBERS else "NULL"
     flags = FLAGS.get((kind, field))
     if flags is not None and isinstance(value, int):
         prefix, names = flags
@@ -163,7 +171,7 @@ def said(record: Record) -> str:
         found_here = record.get("finding")
         finding: dict[str, Any] = found_here if isinstance(found_here, dict) else {}
         return f"*** {event}: {clean(finding.get('text', '?'), LONGEST)}"
-    return _other_said(record, event) + waits
+    return _other_said(record, event) + (waits if event != "io_next" else "")
 
 
 def _lock_said(record: Record, event: str, lock: str, waits: str) -> str:
@@ -183,14 +191,22 @@ def _other_said(record: Record, event: str) -> str:
         "run": "gets the CPU",
         "userret": "returns to user mode",
         "iret": "returns from interrupt",
-        "io_next": "waits for a request",
+        "io_next": "waits for a request" if record.get("wait") else "takes a request",
     }
     if event in known:
-        return known[event].removeprefix("waits for ") if record.get("wait") else known[event]
+        return known[event]
     if event == "intr":
         under = text_of(record, "interrupted")
         return f"interrupts {under}" if under else "interrupts the idle CPU"
     skip = ("event", "node", "nseq", "ctx", "n", "cpu", "k", "wait", "granted", "woke", "raised")
-    args = ", ".join(f"{key}={clean(value, 60)}" for key, value in record.items() if key not in skip)
+    args = ", ".join(f"{key}={_argument(key, value)}" for key, value in record.items() if key not in skip)
     then = "".join(f"; {word} {', '.join(who)}" for word in ("granted", "raised") if (who := names_of(record, word)))
     return f"{event}({args}){then}"
+
+
+def _argument(key: str, value: object) -> str:
+    if isinstance(value, list) and len(value) == 2 and isinstance(value[1], list):  # a result, and what to flush for it
+        return f"{clean(value[0], 60)}" + (f" flushing {len(value[1])}" if value[1] else "")
+    if key == "prot" and type(value) is int:
+        return PROTECTION.get(value, str(value))
+    return clean(value, 60)

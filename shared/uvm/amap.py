@@ -374,17 +374,22 @@ def amap_cow_now(map: VmMap, entry: VmMapEntry) -> None:
 
                 nanon = uvm_analloc()
                 npg = None
+                got = True
                 if nanon is not None:
-                    nanon.an_lock.lock()
+                    # The defective kernel locks the new anon only on the error path below, so here it never waits for
+                    # the lock. That it has it from now on changes nothing: nobody else can see the anon yet.
+                    if "amap_cow_now.nanon-freed-locked" in here.port.errata:
+                        got = nanon.an_lock.trylock()
+                    else:
+                        nanon.an_lock.lock()
                     npg = uvm_pagealloc(None, 0, nanon)
                 if nanon is None or npg is None:
                     if nanon is not None:
-                        # The defective kernel took the new anon's lock here, and not before it asked for a page.
-                        # Nobody else can see the anon yet, so that is the same as having it locked all the time:
-                        # what matters is that uvm_anfree() gets it locked, and with its reference.
                         if not erratum("amap_cow_now.nanon-freed-locked"):
                             nanon.an_ref -= 1
                             nanon.an_lock.unlock()
+                        elif not got:  # (lock, where it should unlock) it was freed locked once before
+                            nanon.an_lock.lock()
                         uvm_anfree(nanon)
                     anon.an_lock.unlock()
                     amap_unlock(amap)
@@ -398,7 +403,8 @@ def amap_cow_now(map: VmMap, entry: VmMapEntry) -> None:
                 uvm_lock_pageq()
                 uvm_pageactivate(npg)
                 uvm_unlock_pageq()
-                nanon.an_lock.unlock()
+                if got:
+                    nanon.an_lock.unlock()
             anon.an_lock.unlock()
         else:
             if not erratum("amap_cow_now.returns-amap-locked"):

@@ -1,0 +1,152 @@
+"""The command `uvmp`: one module for each of its commands.
+
+Rules for this package:
+
+- What the user asked for goes to stdout, what we have to say about it to
+  stderr. With --json, stdout has one JSON document and nothing else.
+- A command returns its exit code, see `shared.errors.Exit`.
+- A module is imported when its command is used, and Ray only for what runs live.
+- Everything the user gave is checked before anything starts.
+- No traceback at a user: `Commands.main` is the only place where errors end.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from shared.errors import Exit, ProjectBug, UserMistake
+
+#: command -> what `uvmp --help` says of it, so that this needs none of them
+COMMANDS = {
+    "run": "Run a scenario once, or often; in process or on real ones.",
+    "explore": "Search for a schedule with a finding.",
+    "replay": "Run a schedule again, exactly.",
+    "postmortem": "Explain a run from its logs.",
+    "scenarios": "List the scenarios, or show one.",
+    "errata": "List the historical defects, or tell one's story.",
+    "doctor": "Check the installation and this machine.",
+}
+EPILOG = """\b
+Examples:
+  uvmp explore S3a-shipped                   find the race; prints a replay line
+  uvmp replay uvmp1.S3a-shipped...           that very schedule again
+  uvmp replay uvmp1.S3a-shipped... --live    the same on real processes
+\b
+Exit codes: 0 no finding, 1 finding (with --expect: 0 if what the scenario
+expects happened, else 1), 2 usage, 3 diverged, 4 log incomplete,
+5 infrastructure, 130 interrupted."""
+SIGPIPE_EXIT = 141
+
+
+class Commands(click.Group):
+    """The group of all commands; ends every error in one line and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"cluster.cli.{cmd_name}").command
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from shared.strict_yaml import meant, show
+
+            ctx.fail(f"there is no command {show(args[0])}{meant(args[0], COMMANDS)}; known: {', '.join(COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        given = sys.argv[1:] if args is None else list(args)
+        code = self._guarded(given, prog_name or "uvmp", complete_var, extra)
+        if standalone_mode:
+            sys.exit(code)
+        return code
+
+    def _guarded(self, args: list[str], prog_name: str, complete_var: str | None, extra: dict[str, Any]) -> int:
+        from cluster.cli.output import complain
+
+        try:
+            code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+            return int(code or 0)
+        except click.Abort:
+            complain(args, "interrupted", Exit.INTERRUPTED)
+            return Exit.INTERRUPTED
+        except click.ClickException as mistake:
+            ctx = getattr(mistake, "ctx", None)
+            if isinstance(mistake, click.exceptions.NoArgsIsHelpError):
+                mistake.show()
+                return Exit.USAGE
+            hint = f"{ctx.command_path} --help" if ctx is not None else ""
+            complain(args, _sentence(mistake.format_message()), Exit.USAGE, hint=hint)
+            return Exit.USAGE
+        except (UserMistake, ProjectBug) as error:
+            _reraise_if_debugging(args, error)
+            complain(args, str(error), error.exit, error)
+            return error.exit
+        except OSError as error:
+            _reraise_if_debugging(args, error)
+            where = f"{error.filename}: " if error.filename else ""
+            complain(args, f"{where}{error.strerror or error}", Exit.INFRASTRUCTURE, error)
+            return Exit.INFRASTRUCTURE
+        except SystemExit as leaving:  # click: nobody reads our output any more
+            return leaving.code if isinstance(leaving.code, int) and leaving.code != 1 else SIGPIPE_EXIT
+        except Exception as error:
+            _reraise_if_debugging(args, error)
+            complain(args, f"a bug of uvmp's: {type(error).__name__}: {error} (--debug shows the traceback)", Exit.INFRASTRUCTURE, error)
+            return Exit.INFRASTRUCTURE
+
+
+def _reraise_if_debugging(args: list[str], error: Exception) -> None:
+    if "--debug" in args:
+        raise error
+
+
+def _sentence(message: str) -> str:
+    """Click's complaint in the manner of ours: `field: what is wrong`, without a capital or a full stop."""
+    message = " ".join(message.split()).rstrip(".")
+    return message[:1].lower() + message[1:] if message[1:2].islower() else message
+
+
+def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            click.echo(f"uvmp {version('uvmp')}")
+        except PackageNotFoundError:
+            click.echo("uvmp (not installed: run from its source folder)")
+        ctx.exit()
+
+
+@click.command(
+    cls=Commands,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version and exit.")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
+def cli() -> None:
+    """NetBSD's UVM of 2001 as a set of processes: find its races, replay them, explain them."""
+
+
+def main() -> NoReturn:
+    """What the script `uvmp` calls."""
+    sys.exit(cli.main(standalone_mode=False))

@@ -1,0 +1,106 @@
+"""Findings, sites and expectations in words, for people."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+from cluster.cli.output import Output
+from shared.errata import ERRATA
+from shared.errors import Exit, Finding
+from shared.scenario import Scenario, named_results
+
+WIDTH = 100
+
+
+def finding(output: Output, found: Finding) -> None:
+    """A finding: what it is, whom and what it names, and who holds what."""
+    output.say(f"finding: {found.kind}", fg="red", bold=True)
+    for line in textwrap.wrap(found.text, WIDTH, initial_indent="  ", subsequent_indent="  "):
+        output.say(line)
+    rows = [("function", found.function), ("object", found.subject), ("context", found.context)]
+    if found.stack:
+        rows.append(("stack", " > ".join(found.stack)))
+    for held in found.held:
+        rows.append((f"{found.context} holds", f"{held['lock']} ({_mode(held['mode'])}) since {held['since']}"))
+    if found.context and not found.held:
+        rows.append((f"{found.context} holds", "no lock"))
+    rows += [("and" if number else "waits", line) for number, line in enumerate(found.story)]
+    labelled(output, rows)
+
+
+def labelled(output: Output, rows: list[tuple[str, str]], indent: str = "  ") -> None:
+    """Lines `label  text`, aligned and wrapped; rows without text are left out."""
+    width = max((len(label) for label, _ in rows), default=0) + 2
+    for label, text in rows:
+        if text:
+            head = indent + label.ljust(width)
+            for line in textwrap.wrap(text, WIDTH, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False):
+                output.say(line)
+
+
+def _mode(mode: str) -> str:
+    return {"w": "exclusive", "r": "shared"}.get(mode, mode)
+
+
+def heading(scenario: Scenario) -> str:
+    """The scenario and its kernel in one line."""
+    kernel = f"with {', '.join(scenario.errata)}" if scenario.errata else "the repaired kernel, no errata"
+    return f"{scenario.id}: {scenario.title} ({kernel})"
+
+
+def results(output: Output, scenario: Scenario, found: Mapping[str, list[dict[str, Any]]]) -> None:
+    """Every program's results, in the order of its steps."""
+    rows = []
+    for lwp in scenario.lwps:
+        steps = [f"{one['op']}{_into(one)} {one['result']}" for one in found.get(lwp.name, [])]
+        ended = len(steps) == len(lwp.program)
+        rows.append((f"{lwp.name} on cpu{lwp.cpu}", ", ".join(steps) + ("" if ended else (" ..." if steps else "..."))))
+    output.say("results:")
+    labelled(output, rows)
+
+
+def _into(step: Mapping[str, Any]) -> str:
+    return f" {step['into']} =" if step.get("into") else " ="
+
+
+def in_order(scenario: Scenario, found: Mapping[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """Results of every program of the scenario, also of those that came to nothing."""
+    return {lwp.name: list(found.get(lwp.name, [])) for lwp in scenario.lwps}
+
+
+def sites(scenario: Scenario, reached: Mapping[str, int]) -> dict[str, int]:
+    """Erratum -> how often its site was reached: those of the scenario first, also if never."""
+    wanted = (*scenario.own_errata, *scenario.errata, *ERRATA)
+    return {one: reached.get(one, 0) for one in dict.fromkeys(wanted) if one in reached or one in scenario.own_errata}
+
+
+def say_sites(output: Output, scenario: Scenario, reached: Mapping[str, int]) -> None:
+    """How often the scenario's errata were met, switched on or not."""
+    for one in dict.fromkeys((*scenario.own_errata, *scenario.errata)):
+        state = "" if one in scenario.errata else ", repaired"
+        output.say(f"site of {one}{state}: reached {times(reached.get(one, 0))}")
+
+
+def times(count: int) -> str:
+    return {0: "never", 1: "once", 2: "twice"}.get(count, f"{count:,} times")
+
+
+def unmet(scenario: Scenario, found: Finding | None, outcome_of: Mapping[str, list[dict[str, Any]]]) -> str | None:
+    """Why the scenario's expectation does not hold for one run, or None if it does."""
+    outcome = scenario.outcome()
+    assert outcome is not None, "must_expect_something() was asked first"
+    return outcome.check(found.as_dict() if found is not None else None, named_results(outcome_of))
+
+
+def verdict(output: Output, expecting: bool, why_not: str | None, found: bool) -> Exit:
+    """The exit code; with --expect also a line that says whether the expectation held."""
+    if not expecting:
+        return Exit.FINDING if found else Exit.NO_FINDING
+    output.say()
+    if why_not is None:
+        output.say("as expected", fg="green")
+        return Exit.NO_FINDING
+    output.say(f"not as expected: {why_not}", fg="red")
+    return Exit.FINDING

@@ -1,0 +1,179 @@
+"""`uvmp explore`: search for a schedule with a finding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cluster.cli import describe
+from cluster.cli.options import (
+    SETTINGS,
+    Chosen,
+    choose,
+    common,
+    expect_option,
+    kernel_options,
+    must_expect_something,
+    new_folder,
+    out_option,
+    seed_option,
+)
+from cluster.cli.output import Output, Progress, rate_of
+from cluster.explore import Result, explore
+from cluster.replay import replay
+from cluster.runfolder import create, write_sim
+from shared.errors import Exit, UserMistake
+
+
+@click.command(
+    "explore",
+    context_settings=SETTINGS,
+    epilog="""\b
+Examples:
+  uvmp explore S3a-shipped
+  uvmp explore S3a-shipped --fixed --expect        not found on the repaired kernel?
+  uvmp explore my.yaml --strategy random --schedules 50000 --out runs/mine""",
+)
+@click.argument("scenario")
+@click.option("--strategy", type=click.Choice(["pct", "random"]), help="How to choose; default: the scenario's.")
+@click.option("--depth", type=click.IntRange(1, 16), help="Ordering constraints that pct assumes; default: the scenario's.")
+@click.option("--schedules", type=click.IntRange(1, 10_000_000), help="At most this many; default: the scenario's bound.")
+@seed_option
+@kernel_options
+@click.option("--granularity", type=click.Choice(["guarded", "access"]), default="guarded", show_default=True,
+              help="Where contexts may be switched: unguarded accesses only, or every access.")  # fmt: skip
+@out_option
+@expect_option
+@common
+def command(
+    scenario: str,
+    strategy: str | None,
+    depth: int | None,
+    schedules: int | None,
+    seed: int,
+    fixed: bool,
+    errata: tuple[str, ...],
+    detect: tuple[str, ...],
+    granularity: str,
+    out: str | None,
+    expect: bool,
+    as_json: bool,
+) -> int:
+    """Run SCENARIO under one schedule after another, until one has a finding.
+
+    SCENARIO is an id, as `uvmp scenarios` lists them, or a file. The finding's schedule is shortened and printed as one
+    line to paste, which repeats it exactly.
+    """
+    output = Output(as_json)
+    chosen = choose(scenario, fixed, errata, detect)
+    what = chosen.scenario
+    if expect:
+        must_expect_something(what)
+    folder = new_folder(out)
+    strategy = strategy or what.bound.strategy
+    if depth is not None and strategy != "pct":
+        raise UserMistake(f"is for strategy pct; this is {strategy}", field="--depth")
+    depth = what.bound.depth if depth is None else depth
+    limit = what.bound.schedules if schedules is None else schedules
+    how = f"{strategy}, depth {depth}, seed {seed}" if strategy == "pct" else f"{strategy}, seed {seed}"
+
+    output.note(describe.heading(what))
+    output.note(f"exploring up to {limit:,} schedules ({how})")
+    with Progress(output, limit) as progress:
+        result = explore(
+            what, strategy, seed, limit, depth, granularity, progress=lambda so_far: progress(so_far.schedules, so_far.seconds)
+        )
+
+    why_not = describe.unmet(what, result.finding, result.results) if expect else None
+    why_not = why_not or (result.unlike if expect and result.finding is None else None)
+    if expect and not what.errata and not why_not:
+        never = [one for one in what.own_errata if not result.sites.get(one)]
+        why_not = f"the site of {never[0]} was never reached" if never else None
+    _say(output, chosen, result, limit, how)
+    kept = _keep(output, chosen, result, folder)
+    if result.interrupted and result.finding is None:
+        code = Exit.INTERRUPTED
+    else:
+        code = describe.verdict(output, expect, why_not, result.finding is not None)
+        code = Exit.INTERRUPTED if result.interrupted else code
+    output.result(_document(chosen, result, limit, depth, granularity, kept, expect, why_not, code))
+    return code
+
+
+
+
+def _say(output: Output, chosen: Chosen, result: Result, limit: int, how: str) -> None:
+    rate = rate_of(result.schedules, result.seconds)
+    if result.finding is None:
+        seen = f"not seen in {result.schedules:,} schedules" + (f" of {limit:,}, interrupted" if result.interrupted else "")
+        output.say(f"{seen} ({how}; {rate} per second)", bold=True)
+    else:
+        describe.finding(output, result.finding)
+        output.say()
+        output.say(f"found in schedule {result.found_at:,} of {limit:,} ({how}; {rate} per second)")
+        if result.token is not None:
+            output.say(f"its schedule deviates from the default {_counted(result.raw_deviations)}; shortened: {_counted(len(result.deviations))}")
+            for ran, n, kind, to in result.deviations[:4]:
+                where = "could have gone on" if kind == "point" else "waits"
+                output.say(f"  after operation {n} of {ran}, which {where}: {to}" if ran else f"  first of all: {to}")
+    describe.say_sites(output, chosen.scenario, result.sites)
+    for note, count in sorted(result.notes.items()):
+        output.say(f"noted, not stopped at: {note} ({describe.times(count)})")
+    if result.finding is None and result.unlike:
+        output.say(f"but in one schedule: {result.unlike}", fg="red")
+    if result.token is not None:
+        output.replay_line(chosen.replay_line(result.token))
+
+
+def _counted(number: int) -> str:
+    return describe.times(number)
+
+
+def _keep(output: Output, chosen: Chosen, result: Result, folder: Path | None) -> str | None:
+    """Record the finding's run once more, in the folder."""
+    if folder is None:
+        return None
+    if result.finding is None or result.token is None:
+        output.note("no finding, so there is no run to keep; --out was not used")
+        return None
+    write_sim(create(folder), chosen.scenario, replay(chosen.scenario, result.deviations), result.token)
+    output.note(f"kept in {folder}; to read it: uvmp postmortem {folder}")
+    return str(folder)
+
+
+def _document(
+    chosen: Chosen, result: Result, limit: int, depth: int, granularity: str, kept: str | None, expect: bool, why_not: str | None, code: Exit
+) -> dict[str, Any]:
+    what = chosen.scenario
+    document: dict[str, Any] = {
+        "command": "explore",
+        "scenario": what.id,
+        "errata": list(what.errata),
+        "detect": what.detect,
+        "strategy": result.strategy,
+        "depth": depth if result.strategy == "pct" else None,
+        "seed": result.seed,
+        "granularity": granularity,
+        "bound": limit,
+        "schedules": result.schedules,
+        "seconds": round(result.seconds, 3),
+        "found_at": result.found_at or None,
+        "finding": result.finding.as_dict() if result.finding is not None else None,
+        "results": describe.in_order(what, result.results),
+        "unlike": result.unlike,
+        "sites": describe.sites(what, result.sites),
+        "notes": result.notes,
+        "racy": sorted(result.racy),
+        "operations": result.operations,
+        "token": str(result.token) if result.token is not None else None,
+        "deviations": [{"ctx": ran, "n": n, "kind": kind, "next": to} for ran, n, kind, to in result.deviations],
+        "replay": chosen.replay_line(result.token) if result.token is not None else None,
+        "out": kept,
+        "interrupted": result.interrupted,
+        "exit": int(code),
+    }
+    if expect:
+        document["expected"] = {"held": why_not is None, "why": why_not}
+    return document

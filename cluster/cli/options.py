@@ -1,0 +1,136 @@
+"""Options that several commands share, and what they come to."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from cluster import configs
+from shared.errors import UserMistake
+from shared.scenario import LEVELS, Scenario
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+MAX_SEED = 2**32 - 1
+
+
+def common(command: Command) -> Command:
+    """--json and --debug, which every command has."""
+    command = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")(command)
+
+
+def kernel_options(command: Command) -> Command:
+    """Which defects and detectors are on: --fixed, --errata, --detect."""
+    for option in (
+        click.option("--detect", multiple=True, metavar="D=LEVEL", help=f"Set detector D to {', '.join(LEVELS)}. Repeatable."),
+        click.option("--errata", multiple=True, metavar="ID", help="Switch on this erratum too. Repeatable."),
+        click.option("--fixed", is_flag=True, help="Without the scenario's own errata: the repaired kernel."),
+    ):
+        command = option(command)
+    return command
+
+
+expect_option = click.option("--expect", is_flag=True, help="Exit 0 if what the scenario expects happened, else 1.")
+seed_option = click.option(
+    "--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True, help="Of the choices; the same seed makes the same ones."
+)
+out_option = click.option("--out", metavar="DIR", help="Keep the run's folder; DIR must not exist yet.")
+address_option = click.option("--address", metavar="HOST:PORT", help="Of a Ray cluster; default: a private Ray on this machine.")
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A scenario as the user wants it run.
+
+    Attributes:
+        scenario: with errata and detectors as asked for.
+        options: what `uvmp replay` needs beside the token to find the same again.
+    """
+
+    scenario: Scenario
+    options: tuple[str, ...] = ()
+
+    def replay_line(self, token: object) -> str:
+        """The one line that repeats a schedule."""
+        return shlex.join(["uvmp", "replay", str(token), *self.options])
+
+
+def choose(name: str, fixed: bool, errata: Iterable[str], detect: Iterable[str]) -> Chosen:
+    """Load a scenario and apply --fixed, --errata and --detect.
+
+    Raises: UserMistake.
+    """
+    source = configs.scenario(name)
+    options = [] if source.path is None else ["--scenario", source.path]
+    return apply(source.scenario, options, fixed, errata, detect)
+
+
+def apply(scenario: Scenario, options: Iterable[str], fixed: bool, errata: Iterable[str], detect: Iterable[str]) -> Chosen:
+    """Apply --fixed, --errata and --detect to a scenario.
+
+    Args:
+        options: with which `uvmp replay` finds the scenario itself.
+    """
+    errata, levels, needed = list(errata), _levels(detect), list(options)
+    if fixed:
+        scenario = scenario.without_errata()
+    try:
+        if errata:
+            scenario = scenario.with_errata([*scenario.errata, *errata])
+        if levels:
+            scenario = scenario.with_detect(levels)
+    except UserMistake as mistake:
+        raise UserMistake(mistake.message, field="--errata" if "erratum" in mistake.message else "--detect") from None
+    if errata:
+        needed += ["--fixed"] * fixed  # alone, it is in the token
+        for one in errata:
+            needed += ["--errata", one]
+    for detector, level in levels.items():
+        needed += ["--detect", f"{detector}={level}"]
+    return Chosen(scenario, tuple(needed))
+
+
+def _levels(detect: Iterable[str]) -> dict[str, str]:
+    levels: dict[str, str] = {}
+    for one in detect:
+        detector, equals, level = one.partition("=")
+        if not equals:
+            raise UserMistake(f"expected DETECTOR=LEVEL, as lockdebug=off; found {one!r}", field="--detect")
+        if detector in levels:
+            raise UserMistake(f"{detector} is given twice", field="--detect")
+        levels[detector] = level
+    return levels
+
+
+def must_expect_something(scenario: Scenario) -> None:
+    """--expect needs a scenario file that says what happens with just these errata and detectors."""
+    if scenario.outcome() is None:
+        raise UserMistake(
+            f"{scenario.file} says what happens with its own errata and detectors, and with no errata; not with these",
+            field="--expect",
+        )
+
+
+def new_folder(out: str | None) -> Path | None:
+    """The folder that --out names, if it can be made; it is not made yet.
+
+    Raises: UserMistake - it exists, or there is no place for it.
+    """
+    if out is None:
+        return None
+    path = Path(out)
+    if not out or "\0" in out:
+        raise UserMistake("expected the name of a folder", field="--out")
+    if os.path.lexists(path):
+        raise UserMistake("exists already; a run gets a folder of its own", file=out, field="--out")
+    above = next(one for one in path.absolute().parents if os.path.lexists(one))
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise UserMistake(f"cannot be made: {above} is no folder to write in", file=out, field="--out")
+    return path

@@ -1,0 +1,127 @@
+"""Where the command's words go: what was asked for to stdout, narration to stderr, or one JSON document."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, TextIO
+
+import click
+
+
+def coloured(stream: TextIO) -> bool:
+    """May this stream have colours?"""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+class Output:
+    """The two streams of one command.
+
+    Holds on to stdout as it was when the command began: while Ray is up,
+    `sys.stdout` is stderr, since Ray's own lines are narration.
+
+    Attributes:
+        json: only `result` writes to stdout.
+    """
+
+    def __init__(self, as_json: bool = False):
+        self.json = as_json
+        self.out, self.err = sys.stdout, sys.stderr
+
+    def say(self, text: str = "", **style: Any) -> None:
+        """A line of what the user asked for."""
+        if not self.json:
+            click.echo(click.style(text, **style) if style else text, file=self.out, color=coloured(self.out))
+            self.out.flush()
+
+    def note(self, text: str) -> None:
+        """A line about how it is going."""
+        click.echo(click.style(text, dim=True), file=self.err, color=coloured(self.err))
+
+    def result(self, document: dict[str, Any]) -> None:
+        """The document that --json asks for."""
+        if self.json:
+            click.echo(json.dumps(document, indent=2), file=self.out)
+
+    def table(self, heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """Aligned columns, the last one as long as it likes."""
+        cells = [list(heads), *([str(cell) for cell in row] for row in rows)]
+        widths = [max(len(row[at]) for row in cells) for at in range(len(heads))]
+        for number, row in enumerate(cells):
+            line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            self.say(line, **({"bold": True} if number == 0 else {}))
+
+    def replay_line(self, line: str) -> None:
+        """The line to paste; alone on its own, so that a triple click takes it and nothing else."""
+        self.say()
+        self.say("to see it again:")
+        self.say(line, bold=True)
+
+
+def complain(args: list[str], message: str, code: int, error: BaseException | None = None, hint: str = "") -> None:
+    """An error, in one line on stderr; and for --json, as a document on stdout."""
+    text = f"uvmp: {message}" if message == "interrupted" else f"uvmp: error: {message}"
+    try:
+        click.echo(click.style(text, fg="red"), file=sys.stderr, color=coloured(sys.stderr))
+        if hint:
+            click.echo(f"see: {hint}", file=sys.stderr)
+        if "--json" in args:
+            wrong: dict[str, Any] = {"message": message, "exit": int(code)}
+            for key in ("file", "line", "field", "expected", "found"):
+                if getattr(error, key, None) is not None:
+                    wrong[key] = getattr(error, key)
+            click.echo(json.dumps({"error": wrong}, indent=2))
+    except OSError:
+        pass  # nobody is listening
+
+
+class Progress:
+    """How a search is going: a bar on a terminal, else a line now and then.
+
+    Args:
+        total: schedules to do.
+    """
+
+    EVERY_S = 2.0
+
+    def __init__(self, output: Output, total: int):
+        self.output, self.total = output, total
+        self.next_s = self.EVERY_S
+        self.bar: Any = None
+        self.task: Any = None
+
+    def __enter__(self) -> Progress:
+        if self.output.err.isatty() and os.environ.get("TERM") != "dumb":
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+            from rich.progress import Progress as Bar
+
+            console = Console(file=self.output.err, no_color=not coloured(self.output.err))
+            self.bar = Bar(
+                TextColumn("exploring"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]} per second"),
+                TimeElapsedColumn(), console=console, transient=True, auto_refresh=False,
+            )  # fmt: skip
+            self.bar.start()
+            self.task = self.bar.add_task("exploring", total=self.total, rate="-")
+        return self
+
+    def __call__(self, done: int, seconds: float) -> None:
+        """`done` schedules after `seconds`."""
+        rate = rate_of(done, seconds)
+        if self.bar is not None:
+            self.bar.update(self.task, completed=done, rate=rate)
+            self.bar.refresh()
+        elif seconds >= self.next_s:
+            self.next_s = seconds + self.EVERY_S
+            self.output.note(f"explored {done} of {self.total} schedules, {rate} per second")
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+
+def rate_of(done: int, seconds: float) -> str:
+    """Schedules per second, in as many digits as mean something."""
+    return f"{done / seconds:,.0f}" if seconds > 0 else "-"

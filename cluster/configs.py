@@ -1,0 +1,132 @@
+"""Finds scenario and machine files: by path, or by id among those that come with uvmp.
+
+Those lie in `shared/_configs` in an installed wheel, in `configs/` of a checkout.
+A scenario's file is called after its id, a machine's after its name.
+"""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import shared
+from shared.errors import Infrastructure, UserMistake
+from shared.scenario import Scenario, load_scenario
+from shared.strict_yaml import MAX_BYTES, meant, show
+
+SUFFIXES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A scenario and where it came from.
+
+    Attributes:
+        path: its file, if the user named one; None: one that comes with uvmp.
+    """
+
+    scenario: Scenario
+    path: str | None
+
+
+def root() -> Path:
+    """The folder of the scenarios and machines that come with uvmp.
+
+    Raises: Infrastructure - the installation lacks them.
+    """
+    package = Path(shared.__file__).resolve().parent
+    for folder in (package / "_configs", package.parent / "configs"):
+        if (folder / "scenarios").is_dir():
+            return folder
+    raise Infrastructure(f"the scenarios that come with uvmp are missing: neither {package}/_configs nor configs/ beside it")
+
+
+def names(kind: str) -> list[str]:
+    """Ids of what comes with uvmp, sorted.
+
+    Args:
+        kind: "scenarios" or "machines".
+    """
+    return sorted(path.stem for path in (root() / kind).glob("*.yaml"))
+
+
+def is_path(text: str) -> bool:
+    """Does this mean a file, and not an id?"""
+    return "/" in text or text.endswith(SUFFIXES)
+
+
+def scenario(text: str, field: str = "SCENARIO") -> Source:
+    """The scenario that the user means: a path, an id, or the name in a shipped file.
+
+    Raises: UserMistake - there is none such, or its file is wrong.
+    """
+    if is_path(text):
+        return Source(_load(Path(text), text), text)
+    known = names("scenarios")
+    if text in known:
+        return Source(shipped(text), None)
+    same = [one for one in known if one.lower() == text.lower()]
+    for one in same or known:
+        found = shipped(one)
+        if same or found.name == text:
+            return Source(found, None)
+    if Path(text).is_file():
+        return Source(_load(Path(text), text), text)
+    raise UserMistake(f"there is no scenario {show(text)}{meant(text, known)}; known: {', '.join(known)}, or a file's path", field=field)
+
+
+def shipped(ident: str) -> Scenario:
+    """A scenario that comes with uvmp, by its id."""
+    path = root() / "scenarios" / f"{ident}.yaml"
+    return _load(path, shown(path))
+
+
+def machine(text: str) -> tuple[str, str]:
+    """Text and file name of a machine by its name, or by its path; what `load_scenario` asks.
+
+    Raises: UserMistake - there is none such.
+    """
+    if is_path(text):
+        return read(Path(text), text), text
+    known = names("machines")
+    if text not in known:
+        raise UserMistake(f"there is no machine {show(text)}{meant(text, known)}; known: {', '.join(known)}")
+    path = root() / "machines" / f"{text}.yaml"
+    return read(path, shown(path)), shown(path)
+
+
+def shown(path: Path) -> str:
+    """A path as a message should show it: relative, if it lies below the current folder."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return str(path)
+
+
+def read(path: Path, name: str) -> str:
+    """A small text file.
+
+    Raises: UserMistake - it is not there, is no file, is too long or not UTF-8.
+    """
+    try:
+        if stat.S_ISDIR(path.stat().st_mode):
+            raise UserMistake("a folder, not a file", file=name)
+        with open(path, "rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise UserMistake((error.strerror or str(error)).lower(), file=name) from None
+    if len(data) > MAX_BYTES:
+        raise UserMistake(f"longer than {MAX_BYTES // 1024} KiB", file=name)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UserMistake("not UTF-8 text", file=name, line=line) from None
+
+
+def _load(path: Path, name: str) -> Scenario:
+    def beside(wanted: str) -> tuple[str, str]:
+        return machine(str(path.parent / wanted) if is_path(wanted) else wanted)
+
+    return load_scenario(read(path, name), name, beside)

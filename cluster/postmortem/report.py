@@ -1,0 +1,356 @@
+"""A Postmortem as text, in the dialect of LOCKDEBUG and ddb(4).
+
+Headings begin in column 0, all else is indented; that is what cluster/cli.py
+goes by when it colours. Every line passes through `clean` on its way out. The
+replay line is never broken, so that it can be pasted.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from cluster.postmortem.analyse import ContextReport, Postmortem
+from cluster.postmortem.history import Line, ObjectReport
+from cluster.postmortem.words import GLOBALS, clean
+
+WIDTH = 100
+MAX_STEPS = 40
+MAX_HISTORY = 16
+MAX_ITEMS = 12
+MAX_COLUMNS = 3
+NARROWEST = 26
+UNKNOWN = "?"
+
+#: what `show page` and its like print, line by line; the rest of the fields follows
+LAYOUT = {
+    "page": (("flags", "pqflags", "wire_count", "loan_count"), ("uobject", "uanon", "offset", "owner_tag")),
+    "anon": (("an_ref", "an_page", "an_swslot"),),
+    "amap": (("am_ref", "am_flags", "am_maxslot", "am_nslot", "am_nused"),),
+}
+#: not worth a line in a dump
+DULL = frozenset(("pageq_next", "pageq_prev", "version", "am_slots", "am_bckptr", "am_anon", "an_nxt"))
+UVMEXP = (
+    ("pages", ("npages", "free", "active", "inactive", "wired", "paging")),
+    ("limits", ("freemin", "freetarg", "inactarg", "reserve_pagedaemon", "reserve_kernel")),
+    ("anons, swap", ("nanon", "nfreeanon", "swpages", "swpginuse", "swpgonly", "nswget")),
+    (
+        "faults",
+        (
+            "faults",
+            "fltnoram",
+            "fltnoanon",
+            "fltpgwait",
+            "fltpgrele",
+            "fltrelck",
+            "fltrelckok",
+            "fltanget",
+            "fltanretry",
+        ),
+    ),
+    ("cases", ("flt_anon", "flt_acow", "flt_obj", "flt_prcopy", "flt_przero", "fltamcopy", "fltnamap", "fltnomap")),
+    ("daemon", ("pdwoke", "pdrevs", "pdscans", "pdbusy", "pdfreed", "pdreact", "pddeact", "pdpageouts", "pdpending")),
+)
+
+
+#: each kind of finding in a sentence, for who has not met it before
+MEANING = {
+    "panic": "the kernel found itself in a state that it cannot handle, and gave up",
+    "kassert": "an assertion in the kernel does not hold",
+    "lock-assert": "the kernel asserts which locks are held at this place; LOCKDEBUG saw that it is not so",
+    "locking-against-myself": "a context asked for a simple lock that it holds: it would spin for ever",
+    "lock-not-held": "a context released a lock that it does not hold, maybe somebody else's",
+    "locked-anon-freed": "an anon went back to the free list with its lock held: who gets it next spins on it",
+    "freed-while-held": "memory was freed with a held lock in it",
+    "held-across-sleep": "a context gave up its CPU with a simple lock held: who spins for it may spin for ever",
+    "held-at-exit": "a function returned with a lock that it should have released",
+    "lock-order-reversal": "two locks were taken in both orders: two CPUs can deadlock on them, if not in this run",
+    "deadlock": "contexts wait for each other, or for what nobody will provide",
+    "spin-forever": "a CPU spins for a simple lock that nobody is going to release",
+    "lost-wakeup": "a context sleeps, and nobody is left who would wake it",
+    "no-progress": "contexts keep running and get nowhere",
+    "data-race": "two CPUs accessed one field, one of them to write, and nothing ordered the two",
+    "use-after-free": "a handle was used whose struct had been freed or recycled",
+    "invariant": "the kernel's data contradict each other",
+    "oracle": "a program read something else than what its memory must contain",
+}
+
+
+def render(pm: Postmortem, width: int = WIDTH) -> str:
+    """The report, ending in a newline.
+
+    Args:
+        width: of the terminal; at least 60 is used.
+    """
+    width = max(60, min(width, 200))
+    out: list[str] = []
+    for section in (_head, _interleaving, _waits, _locks, _contexts, _objects, _uvmexp, _nodes, _log):
+        lines = [clean(line).rstrip() for line in section(pm, width)]
+        if lines:
+            out += [*([""] if out else []), *lines]
+    return "\n".join(out) + "\n"
+
+
+def _wrap(text: str, width: int, indent: str = "  ", hang: str = "") -> list[str]:
+    """Text in lines no longer than `width`; no word is broken, so that names can be searched for."""
+    return _fold(text, width, indent, indent + hang)
+
+
+def _fold(text: str, width: int, first: str, others: str) -> list[str]:
+    return textwrap.wrap(
+        clean(text),
+        width,
+        initial_indent=clean(first),
+        subsequent_indent=others,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _labelled(label: str, text: str, width: int) -> list[str]:
+    return _fold(text, width, f"  {label:<10}", " " * 12)
+
+
+# -- what was found -------------------------------------------------------------------
+
+
+def _head(pm: Postmortem, width: int) -> Iterator[str]:
+    yield from _wrap(f"{pm.scenario.get('id', pm.path)}: {pm.headline}", width, "", "  ")
+    found = pm.finding
+    if found is not None:
+        yield from _wrap(found["text"], width)
+        if found["kind"] in MEANING:
+            yield from _wrap(f"({MEANING[found['kind']]})", width)
+        for sentence in found["story"] if found["detector"] != "deadlock" or not pm.waits else ():
+            yield from _wrap("- " + sentence, width, hang="  ")
+    yield ""
+    if "title" in pm.scenario:
+        yield from _labelled("scenario", f"{pm.scenario.get('id', '')}: {pm.scenario['title']}", width)
+    for one in pm.errata:
+        text = f"{one['id']} ({one['row']}): {one['sentence']}" if one["sentence"] else one["id"]
+        yield from _labelled("erratum", text, width)
+        if one["source"]:
+            yield from _labelled("", one["source"], width)
+    if not pm.errata:
+        yield from _labelled("errata", "none: the repaired kernel", width)
+    if found is not None:
+        who = f", seen by {found['context']}" if found["context"] else ""
+        source = "" if pm.ended else f", taken from its {pm.source}"
+        yield from _labelled("detector", f"{found['detector']}{who}{source}", width)
+    for note in pm.notes:
+        yield from _labelled("noted", note, width)
+    for step in pm.schedule:
+        yield from _labelled("schedule", step, width)
+    yield f"  {'replay':<10}{clean(pm.replay)}" if pm.replay else f"  {'replay':<10}not known: no run.json"
+    if not pm.complete:
+        yield from _labelled("log", f"INCOMPLETE: {(pm.warnings + pm.holes)[0]}", width)
+
+
+# -- the interleaving ------------------------------------------------------------------
+
+
+def _interleaving(pm: Postmortem, width: int) -> Iterator[str]:
+    rows = pm.steps[-MAX_STEPS:]
+    if not rows:
+        return
+    about = ", ".join(GLOBALS.get(one, one) for one in pm.steps_about)
+    yield f"How it came about: every step that touched {about}" if about else "How it came about: the last steps"
+    earlier = pm.steps_earlier + len(pm.steps) - len(rows)
+    if earlier:
+        yield f"  ({earlier} earlier rows are in --json)"
+    rank = {one.name: at for at, one in enumerate(pm.contexts)}
+    columns = sorted({(row.ctx, row.cpu) for row in rows}, key=lambda one: rank.get(one[0], len(rank)))
+    room = (width - 2) // max(1, len(columns)) - 1
+    yield "  The number is the context's own operation number; `f < g`: in f, called by g."
+    yield ""
+    if len(columns) <= MAX_COLUMNS and room >= NARROWEST:
+        yield from _table(rows, columns, room)
+    else:
+        yield from _listing(rows, width)
+
+
+def _table(rows: list[Line], columns: list[tuple[str, str]], room: int) -> Iterator[str]:
+    """One column a context, time going down."""
+    heads = [f"{ctx} on {cpu}" if ctx != cpu else ctx for ctx, cpu in columns]
+    yield "  " + " ".join(f"{head:<{room}.{room}}" for head in heads)
+    yield "  " + " ".join("-" * room for _ in columns)
+    last: tuple[str, str, str] | None = None
+    for row in rows:
+        at = columns.index((row.ctx, row.cpu))
+        lines = []
+        if (row.ctx, row.fn, row.caller) != last:
+            lines += _fold(row.where, room, " " * 7, " " * 9)
+        last = (row.ctx, row.fn, row.caller)
+        lines += _cell(row, room)
+        for line in lines:
+            yield "  " + " " * ((room + 1) * at) + line
+
+
+def _cell(row: Line, room: int) -> list[str]:
+    found: list[str] = []
+    items = row.items
+    if len(items) > MAX_ITEMS:
+        items = [*items[: MAX_ITEMS // 2], f"({len(items) - MAX_ITEMS} more)", *items[-MAX_ITEMS // 2 :]]
+    for at, text in enumerate(items):
+        number = f"{row.first:>5}  " if at == 0 else " " * 7
+        found += _fold(text, room, number + "  ", " " * 11)
+    return found
+
+
+def _listing(rows: list[Line], width: int) -> Iterator[str]:
+    """One row after another, for many contexts or a narrow terminal."""
+    for row in rows:
+        yield from _history_line(row, width)
+
+
+def _history_line(row: Line, width: int) -> list[str]:
+    number = str(row.first) if row.first == row.last else f"{row.first}-{row.last}"
+    head = f"  {row.ctx:<11}{number:>11}  {row.fn or 'user mode'}: "
+    return _fold("; ".join(row.items), width, head, " " * 28)
+
+
+# -- locks and waits ----------------------------------------------------------------------
+
+
+def _waits(pm: Postmortem, width: int) -> Iterator[str]:
+    if not pm.waits:
+        return
+    yield "Who waits for whom"
+    for sentence in pm.waits:
+        yield from _wrap(sentence + ".", width, hang="  ")
+    if len(pm.cycle) > 1:
+        ring = " -> ".join([*pm.cycle, pm.cycle[0]])
+        yield from _wrap(f"{ring}: a cycle, so none of them can go on.", width, hang="  ")
+
+
+def _locks(pm: Postmortem, width: int) -> Iterator[str]:
+    when = "when the run ended" if pm.ended else "when the log ends"
+    yield f"Locks held {when}" + ("" if any(one["holders"] for one in pm.locks) else ": none")
+    for one in pm.locks:
+        yield from _lock(one, width)
+
+
+def _lock(one: dict[str, Any], width: int) -> Iterator[str]:
+    kind = f"{one['kind']}, class {one['class']}" if one["class"] else one["kind"]
+    yield f"  {one['lock']}  ({kind})"
+    for hold in one["holders"]:
+        mode = {"r": "shared", "w": "exclusive"}.get(hold["mode"], hold["mode"]) if one["kind"] == "lockmgr" else "held"
+        yield from _wrap(f"{mode} by {_by(hold)}", width, "    ")
+    if not one["holders"]:
+        yield "    not held"
+    for want in one["waiters"]:
+        yield from _wrap(
+            f"wanted by {want['ctx']} in {want['fn'] or 'user mode'}, its operation {want['n']}", width, "    "
+        )
+    locked, unlocked = one["last_locked"], one["last_unlocked"]
+    words = [
+        f"last locked: {_by(locked, ' in ')}" if locked else "",
+        f"last unlocked: {_by(unlocked, ' in ') if unlocked else 'never in this run'}",
+    ]
+    yield from _wrap("; ".join(word for word in words if word), width, "    ", "  ")
+
+
+def _by(hold: dict[str, Any], since: str = " since ") -> str:
+    return f"{hold['ctx']}{since}{hold['since'] or 'user mode'}, operation {hold['n']}"
+
+
+# -- contexts ---------------------------------------------------------------------------
+
+
+def _contexts(pm: Postmortem, width: int) -> Iterator[str]:
+    yield "Contexts (* has its CPU)"
+    yield f"  {'':1} {'CONTEXT':<16}{'CPU':<12}{'OPERATIONS':>10}  STATE"
+    for one in pm.contexts:
+        yield f"  {'*' if one.on_cpu else ' '} {one.name:<16}{one.cpu:<12}{one.n:>10}  {one.doing}"
+    for one in pm.contexts:
+        if one.stack:
+            yield ""
+            yield from _trace(one, width)
+
+
+def _trace(one: ContextReport, width: int) -> Iterator[str]:
+    """The kernel stack as ddb's `trace` has it, innermost first."""
+    yield f"  trace {one.name} ({one.doing})"
+    for at, frame in enumerate(reversed(one.stack)):
+        yield f"    {frame['fn'] + '()':<28} entered after operation {frame['n']}" + ("   <- here" if at == 0 else "")
+    for hold in one.held:
+        yield from _wrap(
+            f"holds {hold['lock']} since {hold['since'] or 'user mode'}, operation {hold['n']}", width, "      "
+        )
+
+
+# -- the page, the anon, the amap ----------------------------------------------------------
+
+
+def _objects(pm: Postmortem, width: int) -> Iterator[str]:
+    for at, one in enumerate(pm.objects):
+        if at:
+            yield ""
+        yield from _object(one, width)
+    if any(UNKNOWN in line for one in pm.objects for line in _dump(one, width)):
+        yield ""
+        yield f"  {UNKNOWN}: set before the run began, and not looked at since"
+
+
+def _object(one: ObjectReport, width: int) -> Iterator[str]:
+    yield f"{one.kind.upper()} {GLOBALS.get(one.name, one.name)}" + (f"#{one.life}" if one.life else "")
+    yield from _dump(one, width)
+    rows = one.history[-MAX_HISTORY:]
+    earlier = one.earlier + len(one.history) - len(rows)
+    if rows:
+        yield "  history" + (f" ({earlier} earlier lines are in --json)" if earlier else "")
+    for row in rows:
+        yield from _history_line(row, width)
+
+
+def _dump(one: ObjectReport, width: int) -> Iterator[str]:
+    if not one.fields and not one.elements:
+        return
+    layout = LAYOUT.get(one.kind, ())
+    told = {name for line in layout for name in line}
+    for names in layout:
+        yield from _wrap(", ".join(f"{name}={one.fields.get(name, UNKNOWN)}" for name in names), width, hang="  ")
+    rest = [f"{name}={value}" for name, value in one.fields.items() if name not in told and name not in DULL]
+    yield from _wrap(", ".join(rest), width, hang="  ")
+    yield from _wrap(
+        ", ".join(f"{name}={value}" for name, value in one.elements.items() if name.startswith("am_anon")),
+        width,
+        hang="  ",
+    )
+
+
+def _uvmexp(pm: Postmortem, width: int) -> Iterator[str]:
+    if not pm.uvmexp:
+        return
+    yield "show uvmexp (what the run looked at)"
+    for label, names in UVMEXP:
+        text = ", ".join(f"{name}={pm.uvmexp[name]}" for name in names if name in pm.uvmexp)
+        if text:
+            yield from _fold(text, width, f"  {label:<12}", " " * 14)
+
+
+# -- the log itself -------------------------------------------------------------------------
+
+
+def _nodes(pm: Postmortem, width: int) -> Iterator[str]:
+    yield "Last events of each node (record, context, its operation)"
+    for node in pm.nodes:
+        of = f" of {node.expected}" if node.expected not in (None, node.records) else ""
+        process = f", {node.process}" if node.process else ""
+        yield f"  {node.name}: {node.records}{of} records{process}"
+        for line in node.last:
+            yield from _fold(line, width, "  ", " " * 34)[:3]
+
+
+def _log(pm: Postmortem, width: int) -> Iterator[str]:
+    made = ", ".join(f"{name} {value}" for name, value in pm.versions.items())
+    if pm.complete:
+        whole = f"digest {pm.digest[:16]}" + (", as run.json has it" if pm.digest_checked else "")
+        yield f"The log is whole: {pm.records} records of {len(pm.nodes)} nodes, {whole}; nothing is missing"
+    else:
+        yield f"The log is INCOMPLETE: {pm.records} records of {len(pm.nodes)} nodes"
+        for text in (*pm.warnings, *pm.holes):
+            yield from _wrap("- " + text, width, hang="  ")
+    about = [pm.path, f"engine {pm.engine}" if pm.engine else "", made]
+    yield from _wrap("; ".join(one for one in about if one), width, hang="  ")

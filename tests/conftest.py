@@ -1,0 +1,36 @@
+"""Fixtures: one Ray for the whole session, and live machines that are always ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from shared.scenario import Scenario
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[Any]:
+    """The ray module, connected to a private Ray that is started for the first test that wants it."""
+    from cluster.launch import ray_session as session
+
+    with session() as ray:
+        yield ray
+
+
+@pytest.fixture
+def live_machine(ray_session: Any) -> Iterator[Callable[..., Any]]:
+    """Boots live machines; their actors are ended after the test."""
+    from cluster.live import LiveMachine
+
+    machines = []
+
+    def boot(scene: Scenario, **options: Any) -> Any:
+        machine = LiveMachine(ray_session, scene, **options)
+        machines.append(machine)
+        return machine
+
+    yield boot
+    for machine in machines:
+        machine.close()

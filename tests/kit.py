@@ -1,0 +1,188 @@
+"""What several tests need: shipped scenarios, tiny kernels on the sim engine, strategies that do as they are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from cluster.boot import prepare
+from cluster.machine import Machine
+from cluster.replay import Replay, recorded
+from cluster.sim import Sim
+from cluster.strategies import RandomWalk, Stay, Strategy, default
+from nodes.cpu import Thread
+from shared.errors import Finding
+from shared.scenario import Scenario, load_scenario
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+SHIPPED = sorted(path.stem for path in (CONFIGS / "scenarios").glob("*.yaml"))
+
+EMPTY = """\
+id: toy
+name: toy
+title: A machine for hand-made contexts
+story: None of its own.
+source: ["a test"]
+machine: {cpus: 3, frames: 8, swap_slots: 0}
+setup:
+  - process: {as: unused, cpu: 0}
+programs:
+  unused: []
+expect:
+  fixed: {finding: none}
+bound: {strategy: random, schedules: 1}
+"""
+
+
+def scenario(name: str, **changes: str) -> Scenario:
+    """A shipped scenario by its id.
+
+    Args:
+        changes: key of the machine -> what stands there instead, as YAML; as `shards="{memory: 2}"`.
+    """
+    path = CONFIGS / "scenarios" / f"{name}.yaml"
+    text = path.read_text(encoding="utf-8")
+    if changes:
+        head, machine, rest = _around_machine(text)
+        kept = [part for part in machine if part.split(":")[0].strip() not in changes]
+        text = f"{head}machine: {{{', '.join([*kept, *(f'{key}: {value}' for key, value in changes.items())])}}}\n{rest}"
+    return load_scenario(text, str(path))
+
+
+def _around_machine(text: str) -> tuple[str, list[str], str]:
+    start = text.index("machine: {")
+    end = text.index("\n", start)
+    inside = text[start + len("machine: {") : text.rindex("}", start, end)]
+    parts, depth = [""], 0
+    for letter in inside:
+        depth += (letter in "{[") - (letter in "}]")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return text[:start], [part.strip() for part in parts], text[end + 1 :]
+
+
+def run_recorded(scene: Scenario, strategy: Strategy, granularity: str = "guarded") -> Replay:
+    """One execution from boot, with journals."""
+    machine, image = prepare(scene)
+    sim = Sim(machine, image, granularity=granularity)
+    sim.execute(strategy, record=True)
+    return recorded(sim, [])
+
+
+# -- tiny kernels --------------------------------------------------------------------
+
+Body = Callable[[], None]
+
+
+class Toy:
+    """A machine that runs hand-made contexts instead of a scenario's programs.
+
+    Args:
+        setup: runs once on cpu0, before anything is numbered.
+        bodies: context -> (its CPU, what it runs).
+        detect: levels that differ from `stop`.
+        shards: of lock_manager and memory.
+
+    Attributes:
+        sim: as the last run left it.
+    """
+
+    def __init__(self, setup: Body, bodies: dict[str, tuple[int, Body]], detect: dict[str, str] | None = None, shards: int = 1):
+        machine = f"shards: {{lock_manager: {shards}, memory: {shards}}}}}\n"
+        scene = load_scenario(EMPTY.replace("swap_slots: 0}\n", "swap_slots: 0, " + machine), "toy.yaml")
+        self.scenario = scene.with_detect(detect or {})
+        booter = Thread("boot", "cpu0", setup)
+        boot = Machine(scene, {"boot": booter})
+        found = Sim(boot, None).execute(Stay())
+        assert found is None, found
+        self.image = boot.image()
+        threads = {name: Thread(name, f"cpu{cpu}", body) for name, (cpu, body) in bodies.items()}
+        for order, thread in enumerate(threads.values()):
+            thread.order = order
+        self.machine = Machine(self.scenario, threads)
+        self.racy: set[str] = set()
+        self.sim = Sim(self.machine, self.image, self.racy)
+
+    def run(self, strategy: Strategy | None = None, record: bool = False, **options: Any) -> Finding | None:
+        """One execution; a new engine if there are options for one."""
+        if options:
+            self.sim = Sim(self.machine, self.image, self.racy, **options)
+        return self.sim.execute(strategy or Stay(), record=record)
+
+    def search(self, schedules: int = 200, seed: int = 0) -> Finding | None:
+        """The first finding of a random walk."""
+        walk = RandomWalk(seed)
+        return next((found for found in (self.run(walk) for _ in range(schedules)) if found is not None), None)
+
+    def every(self) -> Iterator[Finding | None]:
+        """The findings of all executions there are."""
+        tree = Exhaust()
+        while tree.more:
+            yield self.run(tree)
+
+
+# -- strategies ----------------------------------------------------------------------
+
+
+class Script:
+    """Goes on with the contexts named, one at each scheduling point that leaves a choice; then the default."""
+
+    def __init__(self, *names: str):
+        self.names = names
+
+    def new_execution(self) -> None:
+        self.left = list(self.names)
+        self.last = -1
+
+    def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:
+        one = default(enabled, current, self.last)
+        if self.left and len(enabled) > 1:
+            wanted = self.left.pop(0)
+            one = next(each for each in enabled if each.name == wanted)
+        self.last = one.order
+        return one
+
+
+class Exhaust:
+    """Depth-first through every schedule there is.
+
+    Args:
+        until: after this holds an execution goes on under the default schedule, since nothing depends on it any more.
+
+    Attributes:
+        more: there are schedules not yet run.
+    """
+
+    def __init__(self, until: Callable[[], bool] = lambda: False):
+        self.until = until
+        self.path: list[list[int]] = []  # at each choice: [taken, how many there are]
+        self.more = True
+        self.executions = 0
+
+    def new_execution(self) -> None:
+        if self.executions:
+            self._advance()
+        self.executions += 1
+        self.at = 0
+        self.last = -1
+
+    def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:
+        if len(enabled) == 1 or self.until():
+            one = default(enabled, current, self.last)
+        else:
+            if self.at == len(self.path):
+                self.path.append([0, len(enabled)])
+            assert self.path[self.at][1] == len(enabled), "the same choices lead to the same choices"
+            one = enabled[self.path[self.at][0]]
+            self.at += 1
+            self.more = any(taken + 1 < width for taken, width in self.path)
+        self.last = one.order
+        return one
+
+    def _advance(self) -> None:
+        while self.path[-1][0] + 1 == self.path[-1][1]:
+            self.path.pop()
+        self.path[-1][0] += 1
