@@ -36,13 +36,18 @@ def boot(scenario: Scenario) -> dict[str, Any]:
 
     booter = Thread(BOOT, "cpu0", body)
     machine = Machine(
-        scenario.without_errata(), {BOOT: booter, **{name: one for name, one in threads.items() if name not in programs}}
+        scenario.without_errata(),
+        {BOOT: booter, **{name: one for name, one in threads.items() if name not in programs}},
     )
     _put_to_sleep(machine, machine.threads)
     sim = Sim(machine, None)
     found = sim.execute(Stay())
     if found is not None or booter.state != "finished":
-        why = found.text if found is not None else "it waits for ever" + (f" in {booter.function}" if booter.stack else "")
+        why = (
+            found.text
+            if found is not None
+            else "it waits for ever" + (f" in {booter.function}" if booter.stack else "")
+        )
         raise UserMistake(f"setup cannot be done on this machine: {why}", file=scenario.file, field="setup")
     _put_to_sleep(machine, programs)
     return machine.image()

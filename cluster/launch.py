@@ -44,7 +44,8 @@ def ray_session(address: str | None = None) -> Iterator[Any]:
             options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "uvmp"}
             if address is None:
                 options |= {
-                    "address": "local", "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES, "num_cpus": os.cpu_count() or 2,
+                    "address": "local", "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES,
+                    "num_cpus": os.cpu_count() or 2,
                 }  # fmt: skip
             else:
                 options["address"] = address
@@ -52,7 +53,9 @@ def ray_session(address: str | None = None) -> Iterator[Any]:
                 ray.init(**options)
             except Exception as error:
                 where = f"at {address}" if address else "on this machine"
-                raise Infrastructure(f"Ray cannot be reached or started {where}: {str(error).splitlines()[0]}") from None
+                raise Infrastructure(
+                    f"Ray cannot be reached or started {where}: {str(error).splitlines()[0]}"
+                ) from None
         try:
             yield ray
         finally:
@@ -73,8 +76,8 @@ class Actors:
         self.handles: dict[str, Any] = {}
         for group in self.groups:
             options: dict[str, Any] = {
-                "num_cpus": 0, "max_concurrency": 1, "max_restarts": 0, "max_task_retries": 0, "enable_task_events": False,
-                "scheduling_strategy": "SPREAD",
+                "num_cpus": 0, "max_concurrency": 1, "max_restarts": 0, "max_task_retries": 0,
+                "enable_task_events": False, "scheduling_strategy": "SPREAD",
             }  # fmt: skip
             if resources and group[0] in resources:
                 options["resources"] = resources[group[0]]

@@ -71,7 +71,9 @@ class LiveMachine:
 
     # -- one run -----------------------------------------------------------------
 
-    def run(self, follow: Journals | None = None, out: Path | None = None, seed: int = 0, run_limit_s: float = RUN_LIMIT_S) -> LiveRun:
+    def run(
+        self, follow: Journals | None = None, out: Path | None = None, seed: int = 0, run_limit_s: float = RUN_LIMIT_S
+    ) -> LiveRun:
         """Run once.
 
         Args:
@@ -95,7 +97,9 @@ class LiveMachine:
         journals = self._collect(folder)
         self.actors.call("finish")
         if finding is None:
-            found = [one for one in judge(state, self.scenario.detect) if self.scenario.detect.get(one.detector) != "note"]
+            found = [
+                one for one in judge(state, self.scenario.detect) if self.scenario.detect.get(one.detector) != "note"
+            ]
             finding = found[0] if found else None
         elif follow is None:
             journals = causal_past(journals)
@@ -106,7 +110,7 @@ class LiveMachine:
         )  # fmt: skip
 
     def _load(self, name: str, follow: Journals | None, seed: int) -> None:
-        refs = []
+        refs: list[Any] = []
         orders = None if follow is None else schedule_of(follow, self.scenario)
         for group in self.actors.groups:
             body = {
@@ -135,7 +139,9 @@ class LiveMachine:
             if any(one["finding"] is not None for one in polls) and not following:
                 return polls
             counts = [(one["admitted"], one["sent"], one["received"]) for one in polls]
-            at_rest = all(one["idle"] for one in polls) and sum(one["sent"] for one in polls) == sum(one["received"] for one in polls)
+            at_rest = all(one["idle"] for one in polls) and sum(one["sent"] for one in polls) == sum(
+                one["received"] for one in polls
+            )
             if counts != before:
                 changed = monotonic()
             behind = [one["behind"] for one in polls if one.get("behind")]
@@ -155,8 +161,8 @@ class LiveMachine:
     def _state(self) -> dict[str, Any]:
         """Contexts, locks and images of all nodes, put together."""
         whole: dict[str, Any] = {
-            "contexts": [], "locks": [], "images": {}, "tlbs": {}, "results": {}, "sites": {}, "counters": {}, "notes": [],
-            "operations": 0, "page_size": self.scenario.machine.page_size,
+            "contexts": [], "locks": [], "images": {}, "tlbs": {}, "results": {}, "sites": {}, "counters": {},
+            "notes": [], "operations": 0, "page_size": self.scenario.machine.page_size,
         }  # fmt: skip
         for data in self.actors.call("state"):
             part = decode("state", data)

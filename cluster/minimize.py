@@ -1,8 +1,8 @@
 """Shorten a schedule: fewer deviations from the default one, the same finding.
 
 Blocks of deviations are left out, halves first and single ones last, again and
-again until nothing more can go; then two that make a detour are made one. A shorter schedule is accepted only if it ends
-in a finding of the same signature. What cannot be taken in a shortened
+again until nothing more can go; then two that make a detour are made one. A
+shorter schedule is accepted only if it ends in a finding of the same signature. What cannot be taken in a shortened
 schedule is skipped, so what is kept is what was really taken.
 """
 

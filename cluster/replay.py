@@ -58,5 +58,13 @@ def recorded(sim: Sim, skipped: list[Deviation]) -> Replay:
     journals = {name: journal.records for name, journal in sim.journals.items()}
     results = {name: one.results for name, one in sim.machine.threads.items() if one.results}
     return Replay(
-        sim.finding, journals, digest(journals), results, dict(sim.sites), list(sim.notes), sim.steps, skipped, dict(sim.counters)
+        sim.finding,
+        journals,
+        digest(journals),
+        results,
+        dict(sim.sites),
+        list(sim.notes),
+        sim.steps,
+        skipped,
+        dict(sim.counters),
     )

@@ -154,7 +154,9 @@ class Sim(Port):
         Returns: None if nobody can.
         """
         if self.dirty:
-            able = [one for processor in self.machine.processors for one in processor.choices() if one.name in self.exist]
+            able = [
+                one for processor in self.machine.processors for one in processor.choices() if one.name in self.exist
+            ]
             if len(able) > 1:
                 able.sort(key=_order)
             self.enabled = able
@@ -287,7 +289,9 @@ class Sim(Port):
         old = {one.name for one in self.machine.threads.values() if one.waits is not None and one.waits_since < half}
         for found in stuck(state):
             if found.context in old and found.kind == "spin-forever":  # one never goes on, however long the others do
-                self.report(found.kind, found.text, subject=found.subject, function=found.function, story=tuple(found.story))
+                self.report(
+                    found.kind, found.text, subject=found.subject, function=found.function, story=tuple(found.story)
+                )
         ctx: Thread = self.cur
         self.report("no-progress", f"no end after {self.steps} operations; {ctx.name} is in {ctx.function}")
 
@@ -364,7 +368,8 @@ class Sim(Port):
         self._wait(ctx, "userret", 0, park=True)
 
     def tlb(self) -> Tlb:
-        return self.cur.processor.tlb
+        tlb: Tlb = self.cur.processor.tlb
+        return tlb
 
     def spl(self, level: int) -> int:
         self.dirty = True

@@ -78,7 +78,8 @@ def refuse_mismatch(token: Token, scenario: Scenario) -> None:
     """UserMistake unless the token is one of this scenario on this kernel."""
     if token.kernel != kernel_version():
         raise UserMistake(
-            f"the token was made on kernel {token.kernel}, this is kernel {kernel_version()}; --lenient replays it anyway",
+            f"the token was made on kernel {token.kernel}, this is kernel {kernel_version()};"
+            " --lenient replays it anyway",
             field="TOKEN",
         )
     if token.digest != scenario.digest():
@@ -117,7 +118,8 @@ def _unpack(body: str) -> tuple[tuple[Deviation, ...], bool]:
         if len(flat) % 4 or not all(type(one) is int and one >= 0 for one in flat):
             raise ValueError("not a list of deviations")
         return tuple(
-            (names[flat[at]], flat[at + 1], "point" if flat[at + 2] else "wait", names[flat[at + 3]]) for at in range(0, len(flat), 4)
+            (names[flat[at]], flat[at + 1], "point" if flat[at + 2] else "wait", names[flat[at + 3]])
+            for at in range(0, len(flat), 4)
         ), bool(fixed)
     except (ValueError, TypeError, IndexError, AttributeError, zlib.error, msgpack.UnpackException) as wrong:
         raise UserMistake(f"the token's body cannot be read ({wrong})", field="TOKEN") from None
@@ -132,7 +134,12 @@ def kernel_version() -> str:
     """8 hex digits over the code (not the comments) of everything that decides what an operation number means."""
     total = hashlib.sha256()
     root = Path(shared.__file__).parent
-    files = [*sorted((root / "uvm").glob("*.py")), *sorted((root / "locks").glob("*.py")), root / "program.py", root / "port.py"]
+    files = [
+        *sorted((root / "uvm").glob("*.py")),
+        *sorted((root / "locks").glob("*.py")),
+        root / "program.py",
+        root / "port.py",
+    ]
     files += sorted(Path(nodes.__file__).parent.glob("*.py"))
     for path in files:
         if path.name != "actor.py":
@@ -144,6 +151,9 @@ def _code(source: str) -> str:
     """A module's code without comments and docstrings, formatted in one way."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node, clean=False) is not None:
+        if (
+            isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
+            and ast.get_docstring(node, clean=False) is not None
+        ):
             node.body = node.body[1:] or [ast.Pass()]
     return ast.unparse(tree)

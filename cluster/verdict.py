@@ -144,7 +144,8 @@ def _cycle(start: str, contexts: dict[str, dict[str, Any]], snapshot: Snapshot) 
     words = []
     for who in path:
         key = contexts[who]["waits"][1]
-        words.append(f"{who} waits in {_fn(contexts[who])} for {lock_name(key)}, held by {holders[key][0][0]} since {holders[key][0][2]}")
+        holder, _, since = holders[key][0]
+        words.append(f"{who} waits in {_fn(contexts[who])} for {lock_name(key)}, held by {holder} since {since}")
     return words
 
 
@@ -183,5 +184,12 @@ def _words(one: dict[str, Any], holders: dict[int, list[list[str]]], snapshot: S
 
 def _finding(one: dict[str, Any], kind: str, text: str, function: str, subject: str) -> Finding:
     return Finding(
-        kind, text, one["name"], function or _fn(one), subject.split(".")[0], "deadlock", list(one["stack"]), list(one["held"])
+        kind,
+        text,
+        one["name"],
+        function or _fn(one),
+        subject.split(".", maxsplit=1)[0],
+        "deadlock",
+        list(one["stack"]),
+        list(one["held"]),
     )

@@ -28,8 +28,8 @@ from nodes.runner import LIMIT_S, Runner
 from shared.codec import decode, encode
 from shared.errors import Infrastructure
 from shared.journal import Journal
-from shared.port import here
 from shared.pack import unpack_scenario
+from shared.port import here
 
 REAP_EVERY = 64
 CHUNK = 90_000
@@ -79,17 +79,21 @@ class NodeActor:
         self.errors, self.sent, self.refs = [], 0, []
         self.admissions, self.journals, self.files = {}, {}, []
         for name in self.names:
-            stream = open(folder / f"{name}.uvmp.jsonl", "xb")
+            stream = (folder / f"{name}.uvmp.jsonl").open("xb")
             self.files.append(stream)
             journal = self.journals[name] = Journal(name, stream, keep=False)
             journal.header(run=order["run"], engine="live", pid=os.getpid(), host=os.uname().nodename)
             node = build_node(name, config, threads)
             node.load_image(order["images"].get(name))
             follow = order["follow"]
-            self.admissions[name] = Admission(node, journal, cpu_of, None if follow is None else follow["nodes"][name], self._send)
+            self.admissions[name] = Admission(
+                node, journal, cpu_of, None if follow is None else follow["nodes"][name], self._send
+            )
             if isinstance(node, Processor):
                 cpus = None if follow is None else follow["cpus"].get(name, [])
-                self.runner = Runner(node, scenario, routes(config), self.actor_of, journal, self._ask, cpus, order["seed"])
+                self.runner = Runner(
+                    node, scenario, routes(config), self.actor_of, journal, self._ask, cpus, order["seed"]
+                )
 
     def start(self) -> None:
         """Let the processor's contexts run."""
@@ -183,7 +187,16 @@ class NodeActor:
 
     def state(self) -> bytes:
         """Nodes and contexts as plain data; asked when nothing is going on."""
-        body: dict[str, Any] = {"images": {}, "locks": [], "contexts": [], "tlbs": {}, "results": {}, "sites": {}, "counters": {}, "notes": []}
+        body: dict[str, Any] = {
+            "images": {},
+            "locks": [],
+            "contexts": [],
+            "tlbs": {},
+            "results": {},
+            "sites": {},
+            "counters": {},
+            "notes": [],
+        }
         for name, admission in self.admissions.items():
             node = admission.node
             body["images"][name] = node.image()
@@ -192,7 +205,9 @@ class NodeActor:
         runner = self.runner
         if runner is not None:
             body["contexts"] = [one.state_as_data() for one in runner.threads.values()]
-            body["tlbs"] = {runner.processor.name: [runner.processor.tlb.pmap, list(runner.processor.tlb.entries.items())]}
+            body["tlbs"] = {
+                runner.processor.name: [runner.processor.tlb.pmap, list(runner.processor.tlb.entries.items())]
+            }
             body["results"] = {name: one.results for name, one in runner.threads.items() if one.results}
             body["sites"], body["counters"] = runner.sites, runner.counters
             body["notes"] = [one.as_dict() for one in runner.notes]

@@ -34,7 +34,9 @@ class Admission:
         send: takes what is to be delivered to a CPU.
     """
 
-    def __init__(self, node: Node, journal: Journal, cpu_of: dict[str, str], follow: list[list[Any]] | None, send: Send):
+    def __init__(
+        self, node: Node, journal: Journal, cpu_of: dict[str, str], follow: list[list[Any]] | None, send: Send
+    ):
         self.node, self.journal, self.cpu_of, self.send = node, journal, cpu_of, send
         self.follow = None if follow is None else deque(follow)
         self.held: list[tuple[str, list[list[Any]]]] = []

@@ -61,7 +61,13 @@ def shard_names(kind: str, shards: int) -> list[str]:
 def node_names(config: MachineConfig) -> list[str]:
     """Names of all nodes of a machine."""
     memories = shard_names("memory", config.memory_shards)
-    return [*processor_names(config), *memories, *shard_names("lock_manager", config.lock_manager_shards), "mmu", "swap_pager"]
+    return [
+        *processor_names(config),
+        *memories,
+        *shard_names("lock_manager", config.lock_manager_shards),
+        "mmu",
+        "swap_pager",
+    ]
 
 
 def build_node(name: str, config: MachineConfig, threads: dict[str, Thread]) -> Node:
@@ -100,7 +106,9 @@ def routes(config: MachineConfig) -> dict[str, Route]:
     if len(locks) == 1:
         by_target["lock"] = by_target["chan"] = lambda target: "lock_manager"
     return {
-        code: by_target[op.target if op.node == "lock_manager" else op.node] for code, op in OPERATIONS.items() if op.node != "cpu"
+        code: by_target[op.target if op.node == "lock_manager" else op.node]
+        for code, op in OPERATIONS.items()
+        if op.node != "cpu"
     }
 
 

@@ -42,7 +42,22 @@ class Thread(Context):
         home: handle of the process it is a thread of, or None.
     """
 
-    __slots__ = ("body", "glet", "home", "interrupt", "order", "parked", "processor", "ready", "starts_on", "state", "value", "waits", "waits_since", "woken")
+    __slots__ = (
+        "body",
+        "glet",
+        "home",
+        "interrupt",
+        "order",
+        "parked",
+        "processor",
+        "ready",
+        "starts_on",
+        "state",
+        "value",
+        "waits",
+        "waits_since",
+        "woken",
+    )
 
     def __init__(self, name: str, cpu: str, body: Callable[[], None], level: int = 0, interrupt: bool = False):
         self.body, self.interrupt = body, interrupt

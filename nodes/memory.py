@@ -85,8 +85,17 @@ class Memory(Node):
         self.frames[frame] = tuple(words)
 
     def image(self) -> Any:
-        heap = [[key, rec[0], *rec[HEADER:]] for key, rec in self.heap.items() if (key & INDEX_MASK) % self.shards == self.shard]
-        return {"heap": heap, "next": list(self.next_index.items()), "frames": list(self.frames), "shard": [self.shard, self.shards]}
+        heap = [
+            [key, rec[0], *rec[HEADER:]]
+            for key, rec in self.heap.items()
+            if (key & INDEX_MASK) % self.shards == self.shard
+        ]
+        return {
+            "heap": heap,
+            "next": list(self.next_index.items()),
+            "frames": list(self.frames),
+            "shard": [self.shard, self.shards],
+        }
 
     def load_image(self, image: Any) -> None:
         super().load_image(image)

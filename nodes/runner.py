@@ -239,7 +239,9 @@ class Runner(Port):
                 try:
                     self._take(self.inbox.get(timeout=LIMIT_S))
                 except Empty:
-                    raise Infrastructure(f"{self.outbox_node} held back {requests[0][:4]} for {LIMIT_S:.0f} s") from None
+                    raise Infrastructure(
+                        f"{self.outbox_node} held back {requests[0][:4]} for {LIMIT_S:.0f} s"
+                    ) from None
             status, value = self.answer[3]
             self.answer = None
         if status == FINDING:

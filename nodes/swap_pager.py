@@ -1,9 +1,10 @@
 """The node that owns the swap devices' contents and the I/O in flight.
 
 Requests queue in order of arrival. One context, `swap`, on a processor of its
-own (`swap_io`, in the same actor), performs them: it takes the next request, moves the bytes by DMA (operations of its own on memory) and
-reports it done. A read's caller sleeps until then; a write's completion is an
-interrupt on the pagedaemon's processor.
+own (`swap_io`, in the same actor), performs them: it takes the next request,
+moves the bytes by DMA (operations of its own on memory) and reports it done. A
+read's caller sleeps until then; a write's completion is an interrupt on the
+pagedaemon's processor.
 """
 
 from __future__ import annotations

@@ -69,5 +69,7 @@ def decode(kind: str, data: bytes) -> Any:
     except (ValueError, TypeError, msgpack.UnpackException) as wrong:
         raise Infrastructure(f"not a message: {wrong}") from None
     if version != VERSION or actual != kind:
-        raise Infrastructure(f"a {kind} message of version {VERSION} was expected, not {actual!r} of version {version!r}")
+        raise Infrastructure(
+            f"a {kind} message of version {VERSION} was expected, not {actual!r} of version {version!r}"
+        )
     return body

@@ -79,7 +79,7 @@ class Infrastructure(ProjectBug):
     exit = Exit.INFRASTRUCTURE
 
 
-class PortDead(BaseException):  # noqa: N818 - it says a state, as GreenletExit does
+class PortDead(BaseException):
     """The run is over: unwind this context, perform nothing, release nothing."""
 
 

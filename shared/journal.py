@@ -141,14 +141,20 @@ def read(lines: Iterable[bytes], name: str) -> tuple[Record, list[Record], str |
             if not line.endswith(b"\n"):
                 raise ValueError("the last line has no end")
             record = json.loads(line)
-            if not isinstance(record, dict) or not isinstance(record.get("nseq"), int) or not isinstance(record.get("event"), str):
+            if (
+                not isinstance(record, dict)
+                or not isinstance(record.get("nseq"), int)
+                or not isinstance(record.get("event"), str)
+            ):
                 raise ValueError("not a record")
         except ValueError as wrong:
             torn = f"{name}:{number}: torn or corrupt line ({wrong})"
             continue
         if record["nseq"] == 0:
             if record.get("schema") != SCHEMA:
-                raise LogIncomplete(f"{name}:{number}: a log of schema {record.get('schema')!r}; this uvmp reads {SCHEMA}")
+                raise LogIncomplete(
+                    f"{name}:{number}: a log of schema {record.get('schema')!r}; this uvmp reads {SCHEMA}"
+                )
             header = record
         else:
             records.append(record)
@@ -215,7 +221,8 @@ def linearize(journals: Journals) -> list[Record]:
     left = next((queue[0] for queue in by_cpu.values() if queue), None)
     if left is not None:
         raise LogIncomplete(
-            f"program order and admission order contradict each other at {left['ctx']} operation {left['n']} on {left['node']}"
+            "program order and admission order contradict each other"
+            f" at {left['ctx']} operation {left['n']} on {left['node']}"
         )
     return order
 
@@ -289,8 +296,10 @@ def _in_past(record: Record, node: str, finding: Record, upto: dict[str, int], b
 
 
 def _causes(operations: Journals, by_cpu: dict[str, dict[int, Record]]) -> dict[int, Record]:
-    """id of a record -> the record elsewhere that let its context go on: a grant, a wakeup, the raising of an interrupt."""
-    ends: dict[int | str, Record] = {}  # id of a waiting record, or name of a context that started asleep -> what ended it
+    """id of a record -> the record elsewhere that let its context go on: a grant, a wakeup, an interrupt's raising."""
+    ends: dict[
+        int | str, Record
+    ] = {}  # id of a waiting record, or name of a context that started asleep -> what ended it
     raised: dict[str, deque[Record]] = {}
     for records in operations.values():
         began: dict[str, int] = {}  # a wait begins and ends on one node

@@ -23,7 +23,9 @@ def unpack_scenario(data: dict[str, Any]) -> Scenario:
     made = {
         "machine": MachineConfig(**machine),
         "setup": tuple(Step(**one) for one in data["setup"]),
-        "lwps": tuple(Lwp(**{**one, "program": tuple(Step(**step) for step in one["program"])}) for one in data["lwps"]),
+        "lwps": tuple(
+            Lwp(**{**one, "program": tuple(Step(**step) for step in one["program"])}) for one in data["lwps"]
+        ),
         "expect": Expect(**expect),
         "bound": Bound(**data["bound"]),
         "regions": tuple(Region(**one) for one in data["regions"]),

@@ -126,7 +126,7 @@ class Port(ABC):
         self.point()
         return self.perform(code, target, args)
 
-    def claim(self, obj: Struct) -> None:
+    def claim(self, obj: Struct) -> None:  # noqa: B027 - an engine without thinning has nothing to do
         """A struct just taken off a free list is this context's own until another touches it.
 
         Not an operation: it only tells the thinning rule and the race detector
@@ -232,7 +232,9 @@ class Port(ABC):
     def check_end(self) -> None:
         """LOCKDEBUG: a context that ends holds no lock."""
         for ref, _, since in self.cur.held.values():
-            self.report("held-at-exit", f"{self.cur.name} ends with {ref} held since {since}", subject=ref.owner, function=since)
+            self.report(
+                "held-at-exit", f"{self.cur.name} ends with {ref} held since {since}", subject=ref.owner, function=since
+            )
 
     def wakeup(self, chan: int) -> None:
         """Wake every context that sleeps on the channel."""
@@ -300,7 +302,9 @@ class Port(ABC):
         if not self.dead:
             self.record_event("exit", fn=self.cur.stack.pop())
 
-    def report(self, kind: str, text: str, *, subject: str = "", function: str = "", story: tuple[str, ...] = ()) -> None:
+    def report(
+        self, kind: str, text: str, *, subject: str = "", function: str = "", story: tuple[str, ...] = ()
+    ) -> None:
         """A detector has seen something: stop, note or ignore it as `detect` says."""
         detector = FINDINGS[kind]
         level = self.detect.get(detector, "stop")
@@ -308,7 +312,15 @@ class Port(ABC):
             return
         ctx = self.cur
         found = Finding(
-            kind, text, ctx.name, function or ctx.function, subject, detector, list(ctx.stack), ctx.held_as_text(), list(story)
+            kind,
+            text,
+            ctx.name,
+            function or ctx.function,
+            subject,
+            detector,
+            list(ctx.stack),
+            ctx.held_as_text(),
+            list(story),
         )
         self.record_event("finding" if level == "stop" else "note", finding=found.as_dict())
         if level == "note":
@@ -360,7 +372,9 @@ def kernel(*, exit: str | None = None) -> Callable[[F], F]:
             result = function(*args, **kwargs)
             if exit is not None and ctx.held.keys() != set(before):
                 left = [ref for key, (ref, _, _) in ctx.held.items() if key not in before]
-                text = f"{name}: returns with {left[0]} held" if left else f"{name}: returns without a lock it was given"
+                text = (
+                    f"{name}: returns with {left[0]} held" if left else f"{name}: returns without a lock it was given"
+                )
                 port.report("held-at-exit", text, subject=left[0].owner if left else "")
             port.exit()
             return result

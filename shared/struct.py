@@ -86,7 +86,20 @@ class FieldBase:
             a simple lock and no hint.
     """
 
-    __slots__ = ("hint", "key", "marking", "mode", "name", "offset", "own_lock", "read", "simple_lock", "slot", "union_of", "write")
+    __slots__ = (
+        "hint",
+        "key",
+        "marking",
+        "mode",
+        "name",
+        "offset",
+        "own_lock",
+        "read",
+        "simple_lock",
+        "slot",
+        "union_of",
+        "write",
+    )
 
     def __init__(self, marking: str, hint: bool = False, union_of: str | None = None):
         self.marking, self.hint, self.union_of = marking, hint, union_of
@@ -168,6 +181,8 @@ class Lock:
     """Descriptor: `anon.an_lock` is a handle of that lock."""
 
     __slots__ = ("cls", "index", "name", "sleepable")
+    index: int
+    name: str
 
     def __init__(self, cls: str, sleepable: bool):
         self.cls, self.sleepable = cls, sleepable

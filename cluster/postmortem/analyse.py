@@ -11,7 +11,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cluster.postmortem.history import Line, ObjectReport, by_object, concerns, lines, lock_words, related, report
+from cluster.postmortem.history import (
+    LINKS,
+    Line,
+    ObjectReport,
+    by_object,
+    concerns,
+    lines,
+    lock_words,
+    related,
+    report,
+)
 from cluster.postmortem.load import RUN, Run, load
 from cluster.postmortem.order import Sequence, in_order
 from cluster.postmortem.state import ContextState, Hold, Machine, Step, Wait
@@ -368,8 +378,7 @@ class Graph:
 
     def _held(self, one: ContextState, hold: Hold) -> str:
         who = "it has held itself" if hold.ctx == one.name else f"{hold.ctx} holds"
-        then = f"; {hold.ctx} has ended" if self.machine.contexts[hold.ctx].ended else ""
-        return f"{who} since {hold.since or 'user mode'} (its operation {hold.n}){then}"
+        return f"{who} since {hold.since or 'user mode'} (its operation {hold.n})"
 
     def _why_asleep(self, chan: str) -> str:
         """What keeps the sleeper of a channel asleep."""
@@ -470,13 +479,13 @@ def _involved(pm: Postmortem, graph: Graph, history: dict[str, list[Step]]) -> t
             about.append(owner_of(one.wait.what))
     about = [one for one in dict.fromkeys(about) if one in history]
     objects = list(about)
-    for one in about:
-        objects += related(one, machine, history)
+    for name in about:
+        objects += related(name, machine, history)
     if context is not None:
         owners = [owner_of(lock) for lock in context.held]
-        objects += [one for one in owners if kind_of(one) in MODEL]
-        for one in owners:
-            objects += related(one, machine, history)
+        objects += [name for name in owners if kind_of(name) in MODEL]
+        for name in owners:
+            objects += related(name, machine, history)
     return about, list(dict.fromkeys(objects))[:MAX_OBJECTS]
 
 
@@ -493,7 +502,10 @@ def _steps(pm: Postmortem, machine: Machine, about: list[str]) -> None:
     actors = {step.record["ctx"] for step in chosen.values()}
     first, end = min(chosen, default=0), max(chosen, default=0)
     if not focus or len(chosen) < 2:
-        last = [step for step in machine.steps if step.record["event"] not in ("load", "enter", "exit")]
+        dull = ("load", "enter", "exit")
+        last = [
+            one for one in machine.steps if one.record["event"] not in dull and one.record.get("field") not in LINKS
+        ]
         found = lines(last[-LAST_STEPS:], machine)
     else:
         pm.steps_about = about
@@ -504,6 +516,11 @@ def _steps(pm: Postmortem, machine: Machine, about: list[str]) -> None:
                 chosen[step.at] = step
         found = lines([chosen[at] for at in sorted(chosen)], machine)
     pm.steps, pm.steps_earlier = found[-MAX_ROWS:], max(0, len(found) - MAX_ROWS)
+
+
+def _telling(step: Step) -> bool:
+    """Is it worth a row where nothing says what the rows should be about?"""
+    return step.record["event"] not in ("load", "enter", "exit") and step.record.get("field") not in LINKS
 
 
 def _uvmexp(pm: Postmortem, run: Run, machine: Machine) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.postmortem.state import Known, Machine, Step
+from cluster.postmortem.state import Known, Machine, Step, cpu_of
 from cluster.postmortem.words import KIND, ddb, element, handle, kind_of, owner_of, place, said, shown, text_of
 from shared.journal import Record
 
@@ -146,8 +146,7 @@ def lines(steps: list[Step], machine: Machine, within: str = "") -> list[Line]:
         ctx = record["ctx"]
         is_finding = record["event"] == "finding"
         if not found or found[-1].ctx != ctx or frame != step.frame or is_finding:
-            cpu = record.get("cpu", record["node"])
-            found.append(Line(ctx, cpu, record["n"], record["n"], step.fn, step.caller, finding=is_finding))
+            found.append(Line(ctx, cpu_of(record), record["n"], record["n"], step.fn, step.caller, finding=is_finding))
             frame = step.frame
         text = item(step, machine)
         if within and text.startswith((f"{within}.", f"{within}[")):

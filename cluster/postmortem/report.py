@@ -164,7 +164,7 @@ def _interleaving(pm: Postmortem, width: int) -> Iterator[str]:
     room = (width - 2) // max(1, len(columns)) - 1
     yield "  The number is the context's own operation number; `f < g`: in f, called by g."
     yield ""
-    if len(columns) <= MAX_COLUMNS and room >= NARROWEST:
+    if about and len(columns) <= MAX_COLUMNS and room >= NARROWEST:
         yield from _table(rows, columns, room)
     else:
         yield from _listing(rows, width)

@@ -108,6 +108,12 @@ class LockState:
     last_unlocked: Hold | None = None
 
 
+def cpu_of(record: Record) -> str:
+    """The node that runs the record's context."""
+    cpu: str = record["cpu"] if "cpu" in record else record["node"]
+    return cpu
+
+
 class Machine:
     """Everything that the records say, step by step."""
 
@@ -134,7 +140,7 @@ class Machine:
 
     def apply(self, record: Record) -> None:
         """One more record."""
-        ctx = self.context(record["ctx"], record.get("cpu", record["node"]))
+        ctx = self.context(record["ctx"], cpu_of(record))
         event, old = record["event"], None
         if event == "exit" and ctx.stack:
             self._step(record, ctx, None)

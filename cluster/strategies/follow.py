@@ -75,4 +75,6 @@ class Order:
             if one.name == wanted["ctx"]:
                 return one
         able = ", ".join(one.name for one in enabled)
-        raise Diverged(f"{wanted['ctx']} to perform operation {wanted['n']} ({wanted['event']})", f"only {able} can go on")
+        raise Diverged(
+            f"{wanted['ctx']} to perform operation {wanted['n']} ({wanted['event']})", f"only {able} can go on"
+        )

@@ -10,6 +10,8 @@ two halves happened at different times.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 ORDER = """
 map < amap < uobj < anon < pageq < fpageq
 map < map.hint
@@ -26,10 +28,10 @@ proc < pagedaemon
 
 def parse(text: str) -> set[tuple[str, str]]:
     """Pairs (before, after) of a text such as ORDER."""
-    pairs = set()
+    pairs: set[tuple[str, str]] = set()
     for line in text.splitlines():
         names = [name.strip() for name in line.split("<") if name.strip()]
-        pairs.update(zip(names, names[1:], strict=False))
+        pairs.update(pairwise(names))
     return pairs
 
 
@@ -53,7 +55,9 @@ class LockOrder:
             path = self._path(wanted, cls)
             if path is not None:
                 steps = " < ".join(path)
-                return f"{wanted} is taken while {cls} is held (in {where}), but {steps} ({self.edges[path[0]][path[1]]})"
+                return (
+                    f"{wanted} is taken while {cls} is held (in {where}), but {steps} ({self.edges[path[0]][path[1]]})"
+                )
             self.known.add((cls, wanted))
             self.edges.setdefault(cls, {}).setdefault(wanted, f"seen in {where}")
         return None

@@ -43,7 +43,9 @@ class PageOwner(Guard):
         return None if owner is None else owner.lock_key("vmobjlock" if owner.kind_name == "uobj" else "an_lock")
 
 
-P, F, A, S, D = (UvmLock(name) for name in ("pageqlock", "fpageqlock", "afreelock", "swap_data_lock", "pagedaemon_lock"))
+P, F, A, S, D = (
+    UvmLock(name) for name in ("pageqlock", "fpageqlock", "afreelock", "swap_data_lock", "pagedaemon_lock")
+)
 
 
 class Page(Struct, kind=1):
