@@ -6,6 +6,7 @@ A scenario's file is called after its id, a machine's after its name.
 
 from __future__ import annotations
 
+import difflib
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,9 @@ def scenario(text: str, field: str = "SCENARIO") -> Source:
             return Source(found, None)
     if Path(text).is_file():
         return Source(_load(Path(text), text), text)
-    raise UserMistake(f"there is no scenario {show(text)}{meant(text, known)}; known: {', '.join(known)}, or a file's path", field=field)
+    close = difflib.get_close_matches(text.lower(), {one.lower(): one for one in known}, n=3, cutoff=0.5)
+    hint = f" (did you mean {' or '.join(one for one in known if one.lower() in close)}?)" if close else ""
+    raise UserMistake(f"there is no scenario {show(text)}{hint}; known: {', '.join(known)}; or give a file's path", field=field)
 
 
 def shipped(ident: str) -> Scenario:

@@ -19,7 +19,7 @@ from typing import Any
 
 from cluster.boot import boot
 from cluster.launch import Actors
-from cluster.verdict import judge
+from cluster.verdict import judge, stuck
 from nodes.build import build_threads, node_names, processor_names
 from shared.codec import decode, encode
 from shared.errors import Diverged, Finding, Infrastructure
@@ -27,8 +27,10 @@ from shared.journal import Journals, causal_past, digest, read
 from shared.pack import pack_scenario
 from shared.scenario import Scenario
 
-POLL_S = 0.02
+POLL_S = 0.1  # each poll costs every actor a call, and takes that from the run
 RUN_LIMIT_S = 300.0
+#: records of all nodes before a free run counts as making no progress
+MAX_OPERATIONS = 50_000
 STALL_S = 20.0
 
 
@@ -90,13 +92,19 @@ class LiveMachine:
         self.actors.call("start")
         last = self._until_quiet(follow is not None, run_limit_s)
         seconds = monotonic() - began
+        endless = last is None
+        if last is None:
+            self.actors.call("halt")
+            last = self._poll()
         state = self._state()
         reported = [one["finding"] for one in last if one["finding"] is not None]
         finding = Finding(**reported[0]) if reported else None
         folder = out if out is not None else self.scratch / name / "collected"
         journals = self._collect(folder)
         self.actors.call("finish")
-        if finding is None:
+        if finding is None and endless:
+            finding = self._endless(state)
+        elif finding is None:
             found = [
                 one for one in judge(state, self.scenario.detect) if self.scenario.detect.get(one.detector) != "note"
             ]
@@ -124,12 +132,24 @@ class LiveMachine:
             refs.append(self.actors.handles[group[0]].load.remote(encode("load", body)))
         self.actors.gather(refs)
 
-    def _until_quiet(self, following: bool, run_limit_s: float) -> list[dict[str, Any]]:
-        """Poll until the run has ended; returns the last poll."""
+    def _poll(self) -> list[dict[str, Any]]:
+        """Every actor's counts."""
+        return [decode("status", data) for data in self.actors.call("poll")]
+
+    def _endless(self, state: dict[str, Any]) -> Finding:
+        """A machine that was stopped because it went on and on: one context that never goes on, or no progress."""
+        for found in stuck(state):
+            if found.kind == "spin-forever":
+                return found
+        text = f"no end after {state['operations']} operations"
+        return Finding("no-progress", text, detector="progress")
+
+    def _until_quiet(self, following: bool, run_limit_s: float) -> list[dict[str, Any]] | None:
+        """Poll until the run has ended; returns the last poll, or None if it goes on and on."""
         began = changed = monotonic()
         before: Any = None
         while True:
-            polls = [decode("status", data) for data in self.actors.call("poll")]
+            polls = self._poll()
             errors = [error for one in polls for error in one["errors"]]
             if errors:
                 raise Infrastructure(errors[0])
@@ -138,6 +158,8 @@ class LiveMachine:
                 raise Diverged(*diverged[0].removeprefix("diverged: expected ").split("; found ", 1))
             if any(one["finding"] is not None for one in polls) and not following:
                 return polls
+            if not following and sum(sum(one["admitted"].values()) for one in polls) > MAX_OPERATIONS:
+                return None
             counts = [(one["admitted"], one["sent"], one["received"]) for one in polls]
             at_rest = all(one["idle"] for one in polls) and sum(one["sent"] for one in polls) == sum(
                 one["received"] for one in polls

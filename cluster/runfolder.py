@@ -23,7 +23,7 @@ from cluster.postmortem.words import clean
 from cluster.replay import Replay
 from cluster.sim import Deviation
 from cluster.token import Token, kernel_version
-from shared.errors import Finding, UserMistake
+from shared.errors import Finding, Infrastructure, UserMistake
 from shared.journal import SCHEMA, Journal
 from shared.pack import pack_scenario
 from shared.scenario import Scenario
@@ -96,7 +96,7 @@ def finish(
     engine: str,
     finding: Finding | None,
     digest: str,
-    admitted: Mapping[str, int],
+    admitted: Mapping[str, int] | None = None,
     token: Token | None = None,
     schedule: Sequence[Deviation] | None = None,
     notes: Iterable[Finding] = (),
@@ -108,7 +108,7 @@ def finish(
     """Write run.json, at once and last: with it the run has ended.
 
     Args:
-        admitted: node -> number of records that it wrote.
+        admitted: node -> number of records that it wrote, if it is known for certain.
         digest: of the journals, or of their part before the finding.
         schedule: deviations, if there is no token.
         replay: the replay line; default: from the token, or the folder itself.
@@ -125,7 +125,7 @@ def finish(
         "token": None if token is None else str(token),
         "schedule": [{"ctx": ran, "n": n, "kind": kind, "next": to} for ran, n, kind, to in deviations],
         "digest": digest,
-        "admitted": dict(admitted),
+        "admitted": dict(admitted or {}),
         "results": dict(results or {}),
         "sites": dict(sites or {}),
         "counters": dict(counters or {}),
@@ -138,9 +138,12 @@ def finish(
 def _write(path: Path, body: dict[str, Any]) -> None:
     """A JSON file that is either there as a whole or not at all."""
     unfinished = path.with_name(path.name + ".tmp")
-    with open(unfinished, "w", encoding="utf-8") as stream:
-        json.dump(body, stream, indent=1, default=str)
-        stream.write("\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(unfinished, path)
+    try:
+        with open(unfinished, "w", encoding="utf-8") as stream:
+            json.dump(body, stream, indent=1, default=str)
+            stream.write("\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(unfinished, path)
+    except OSError as wrong:
+        raise Infrastructure(f"{clean(path, 200)} cannot be written ({clean(wrong, 120)})") from None

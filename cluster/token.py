@@ -139,6 +139,7 @@ def kernel_version() -> str:
         *sorted((root / "locks").glob("*.py")),
         root / "program.py",
         root / "port.py",
+        root / "struct.py",
     ]
     files += sorted(Path(nodes.__file__).parent.glob("*.py"))
     for path in files:

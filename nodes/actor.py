@@ -102,11 +102,15 @@ class NodeActor:
             self.thread = threading.Thread(target=self.runner.loop, name=self.name, daemon=True)
             self.thread.start()
 
-    def finish(self) -> None:
-        """End the run: the contexts unwind, journals are closed."""
+    def halt(self) -> None:
+        """Stop the processor where it is; its contexts and nodes can still be asked about."""
         if self.runner is not None and self.thread is not None:
             self.runner.inbox.put(["stop"])
             self.thread.join(timeout=5.0)
+
+    def finish(self) -> None:
+        """End the run: the contexts unwind, journals are closed."""
+        self.halt()
         self.runner = self.thread = None
         for stream in self.files:
             stream.close()

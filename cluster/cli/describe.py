@@ -26,7 +26,7 @@ def finding(output: Output, found: Finding) -> None:
         rows.append((f"{found.context} holds", f"{held['lock']} ({_mode(held['mode'])}) since {held['since']}"))
     if found.context and not found.held:
         rows.append((f"{found.context} holds", "no lock"))
-    rows += [("and" if number else "waits", line) for number, line in enumerate(found.story)]
+    rows += [("waiting" if found.detector == "deadlock" else "also", line) for line in found.story]
     labelled(output, rows)
 
 

@@ -24,17 +24,15 @@ from cluster.postmortem.history import (
 )
 from cluster.postmortem.load import RUN, Run, load
 from cluster.postmortem.order import Sequence, in_order
-from cluster.postmortem.state import ContextState, Hold, Machine, Step, Wait
+from cluster.postmortem.state import ContextState, Machine, Step
+from cluster.postmortem.waits import Graph
 from cluster.postmortem.words import clean, handle, kind_of, names_of, owner_of, place, said, spins
 from shared.errata import ERRATA
 from shared.errors import LogIncomplete
-from shared.journal import causal_past, digest, holes, linearize
+from shared.journal import Journals, causal_past, digest, holes, linearize
 from shared.pack import unpack_scenario
-from shared.uvm.param import PG_BUSY
-from shared.uvm.structs import uvm, uvmexp
+from shared.uvm.structs import uvmexp
 
-DAEMON, DAEMON_SLEEPS = "pagedaemon", f"{uvm}.pagedaemon"
-FREE_MEMORY = f"{uvmexp}.free"
 MODEL = ("page", "anon", "amap")
 MAX_ROWS = 400
 MAX_OBJECTS = 8
@@ -91,6 +89,8 @@ class Postmortem:
         cycle: contexts that wait for each other in a ring.
         locks: those held or wanted at the end, and that of the finding's object.
         digest: the journals' own; `digest_checked`: run.json has the same.
+        past: number of records that the digest covers, if only the finding's past; else 0.
+        after: what is missing of the moment after the finding.
     """
 
     path: str
@@ -117,10 +117,12 @@ class Postmortem:
     records: int = 0
     digest: str = ""
     digest_checked: bool = False
+    past: int = 0
     complete: bool = True
     ended: bool = True
     holes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    after: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """As plain data for tools; no string in it has control characters."""
@@ -154,7 +156,7 @@ def of(run: Run) -> Postmortem:
     _identity(pm, run)
     _integrity(pm, run, sequence)
     _finding(pm, run, machine)
-    graph = Graph(machine, _dict(run.scenario))
+    graph = Graph(machine, _procs(run.scenario))
     _contexts(pm, run, graph)
     _waits(pm, graph)
     history = by_object(machine)
@@ -212,31 +214,55 @@ def _deviation(step: dict[str, Any]) -> str:
 
 
 def _integrity(pm: Postmortem, run: Run, sequence: Sequence) -> None:
+    """Is anything missing? After a finding other CPUs go on for a moment; what they did then may be."""
     pm.records = sum(len(records) for records in run.journals.values())
-    admitted = {str(key): value for key, value in _dict(_dict(run.run).get("admitted")).items()}
+    admitted = _dict(_dict(run.run).get("admitted"))
     for node in admitted or _nodes_wanted(run):
         if node not in run.journals:
             pm.holes.append(f"{node}: its journal is missing")
-    pm.holes += holes(run.journals)
+    gaps = holes(run.journals)
     for node, count in admitted.items():
         have = max((one["nseq"] for one in run.journals.get(node, ())), default=0)
         if node in run.journals and have != count:
-            pm.holes.append(f"{node}: its journal ends with record {have}; it had written {count}")
-    if sequence.forced and not pm.holes:
+            gaps.append(f"{node}: its journal ends with record {have}; it had written {count}")
+    if sequence.forced and not gaps:
         try:
             linearize(run.journals)
         except (LogIncomplete, KeyError, IndexError) as wrong:
-            pm.holes.append(str(wrong))
-    pm.digest = digest(run.journals)
+            gaps.append(str(wrong))
+    pm.digest = _digest(run.journals)
     wanted = _dict(run.run).get("digest")
-    if not pm.holes and not run.torn and isinstance(wanted, str) and wanted:
-        pm.digest_checked = wanted in (pm.digest, _past_digest(run))
-        if not pm.digest_checked:
+    if isinstance(wanted, str) and wanted and not pm.holes and not run.torn:
+        past = _past(run.journals)
+        if wanted == pm.digest:
+            pm.digest_checked = True
+        elif past is not None and wanted == _digest(past) and not holes(past):
+            pm.digest, pm.digest_checked, pm.past = wanted, True, sum(len(records) for records in past.values())
+            pm.after, gaps = gaps, []
+        elif not gaps:
             other = f"the records have digest {pm.digest[:16]}, {RUN} says {clean(wanted, 16)}"
-            pm.holes.append(f"{other}: they are not as they were written")
+            gaps.append(f"{other}: they are not as they were written")
+    pm.holes += gaps
     if run.run is None:
         pm.holes.append(f"there is no {RUN}: the run did not come to its end")
     pm.complete = not pm.holes and not pm.warnings
+
+
+def _past(journals: Journals) -> Journals | None:
+    """What happened before the recorded finding; None if there is none, or records that it takes are missing."""
+    if not any(one["event"] == "finding" for records in journals.values() for one in records):
+        return None
+    try:
+        return causal_past(journals)
+    except (KeyError, IndexError):
+        return None
+
+
+def _digest(journals: Journals) -> str:
+    try:
+        return digest(journals)
+    except RecursionError:  # nested too deeply
+        return ""
 
 
 def _nodes_wanted(run: Run) -> tuple[str, ...]:
@@ -246,13 +272,6 @@ def _nodes_wanted(run: Run) -> tuple[str, ...]:
         return tuple(unpack_scenario(run.scenario).machine.nodes)
     except (KeyError, TypeError, ValueError, AttributeError):
         return ()
-
-
-def _past_digest(run: Run) -> str:
-    try:
-        return digest(causal_past(run.journals))
-    except (KeyError, IndexError):
-        return ""
 
 
 # -- the finding ------------------------------------------------------------------------
@@ -287,7 +306,7 @@ def _headline(pm: Postmortem) -> str:
     if pm.ended:
         return "no finding"
     if pm.cycle:
-        return f"cut short, with {' and '.join(pm.cycle)} in a deadlock"
+        return f"cut short; as far as the logs go, {' and '.join(pm.cycle)} wait for each other"
     stuck = [one.name for one in pm.contexts if one.wait]
     return "cut short, without a finding" + (f"; waiting at that moment: {', '.join(stuck)}" if stuck else "")
 
@@ -323,138 +342,18 @@ def _parked(one: ContextState) -> bool:
     return not (wait.kind in ("lock", "upgrade") and spins(wait.what))
 
 
-def is_idle(one: ContextState) -> bool:
-    """Does it wait for work, as it should?"""
-    wait = one.wait
-    return wait is not None and (wait.kind == "io_next" or (one.name == DAEMON and wait.what == DAEMON_SLEEPS))
-
-
-class Graph:
-    """Who waits for whom, in words."""
-
-    def __init__(self, machine: Machine, scenario: dict[str, Any]):
-        self.machine = machine
-        self.procs = [str(one) for one in _list(scenario.get("procs"))]
-        self.lwps: dict[str, list[str]] = {}
-        for one in map(_dict, _list(scenario.get("lwps"))):
-            self.lwps.setdefault(str(one.get("proc")), []).append(str(one.get("name")))
-
-    def blocked(self) -> list[ContextState]:
-        """The contexts that wait for something that should have come."""
-        return [one for one in self.machine.contexts.values() if one.wait is not None and not is_idle(one)]
-
-    def on(self, wait: Wait) -> list[str]:
-        """The contexts that would have to do something for this wait to end, as far as the records tell."""
-        if wait.kind in ("lock", "upgrade"):
-            return [one.ctx for one in self.machine.holders(wait)]
-        if wait.kind != "sleep":
-            cpus = [one.split(".")[0] for one in wait.what.split()]
-            return [self.machine.cpus[cpu][-1] for cpu in cpus if self.machine.cpus.get(cpu)]
-        if wait.what == FREE_MEMORY:
-            return [DAEMON]
-        proc = self._proc(wait.what)
-        if proc:
-            known = self.machine.contexts
-            return [one for one in self.lwps.get(proc, ()) if one not in known or not known[one].ended]
-        busy = self._busy(wait.what)
-        return [busy.record["ctx"]] if busy is not None else []
-
-    def words(self, one: ContextState) -> str:
-        """What a context waits for, in a sentence; "" if it does not, or waits for work."""
-        wait = one.wait
-        if wait is None or is_idle(one):
-            return ""
-        where = f" in {wait.fn}" if wait.fn else ""
-        if wait.kind in ("lock", "upgrade"):
-            verb = "spins" if spins(wait.what) else "sleeps"
-            held = [self._held(one, hold) for hold in self.machine.holders(wait)]
-            return f"{one.name} {verb}{where} for {place(wait.what)}, which " + (", and ".join(held) or "nobody holds")
-        if wait.kind == "sleep":
-            return f'{one.name} sleeps{where} on {place(wait.what)} ("{wait.wmesg}")' + self._why_asleep(wait.what)
-        if wait.what:
-            who = ", ".join(wait.what.split())
-            return f"{one.name} waits{where} for {who} to acknowledge a TLB shootdown ({wait.kind})"
-        return f"{one.name} waits{where} for the answer to {wait.kind}"
-
-    def _held(self, one: ContextState, hold: Hold) -> str:
-        who = "it has held itself" if hold.ctx == one.name else f"{hold.ctx} holds"
-        return f"{who} since {hold.since or 'user mode'} (its operation {hold.n})"
-
-    def _why_asleep(self, chan: str) -> str:
-        """What keeps the sleeper of a channel asleep."""
-        if chan == FREE_MEMORY:
-            words = {"free": "pages are free", "reserve_kernel": "are kept for the kernel"}
-            known = {key: self.machine.value(f"{uvmexp}", key) for key in words}
-            told = [f"{one.value} {words[key]}" for key, one in known.items() if one is not None]
-            return ": it waits for free memory" + (f"; {', '.join(told)}" if told else "")
-        if self._proc(chan):
-            return f": it waits for process {self._proc(chan)} to exit"
-        busy = self._busy(chan)
-        if busy is None:
-            return ""
-        tag = self.machine.value(chan, "owner_tag")
-        why = f' ("{tag.value}")' if tag is not None and tag.value else ""
-        who, n = busy.record["ctx"], busy.record["n"]
-        return f": the page is BUSY{why} since {who} made it so in {busy.fn or 'user mode'}, its operation {n}"
-
-    def _proc(self, chan: str) -> str:
-        """The process for whose end the sleepers of a channel wait, or ""."""
-        owner, _, name = chan.partition(".")
-        number = owner.removeprefix("proc:")
-        if name != "p_stat" or not number.isdigit() or int(number) >= len(self.procs):
-            return ""
-        return self.procs[int(number)]
-
-    def _busy(self, chan: str) -> Step | None:
-        """The store that made the page that is slept on BUSY, if it still is."""
-        flags = self.machine.value(chan, "flags") if kind_of(chan) == "page" and "." not in chan else None
-        if flags is None or not _is_busy(flags.value):
-            return None
-        for step in reversed(self.machine.steps):
-            record = step.record
-            if record["event"] != "store" or record.get("field") != "flags" or not _is_busy(record.get("value")):
-                continue
-            target = handle(record.get("obj"))
-            if target is not None and target[0] == chan and not (step.old is not None and _is_busy(step.old.value)):
-                return step
-        return None
-
-
-def _is_busy(flags: object) -> bool:
-    return isinstance(flags, int) and bool(flags & PG_BUSY)
+def _procs(scenario: dict[str, Any] | None) -> dict[str, list[str]]:
+    """Process -> its threads, in order of process numbers."""
+    found: dict[str, list[str]] = {str(one): [] for one in _list(_dict(scenario).get("procs"))}
+    for one in map(_dict, _list(_dict(scenario).get("lwps"))):
+        found.setdefault(str(one.get("proc")), []).append(str(one.get("name")))
+    return found
 
 
 def _waits(pm: Postmortem, graph: Graph) -> None:
-    """Sentences in the order of the chain that explains the most, and the ring, if there is one."""
-    contexts = graph.machine.contexts
     start = pm.finding["context"] if pm.finding is not None else ""
-    told: set[str] = set()
-    for one in sorted(graph.blocked(), key=lambda one: (one.name != start, one.name)):
-        path: list[str] = []
-        now: ContextState | None = one
-        while now is not None and now.wait is not None and not is_idle(now) and now.name not in path:
-            path.append(now.name)
-            if now.name not in told:
-                told.add(now.name)
-                pm.waits.append(graph.words(now))
-            following = graph.on(now.wait)
-            now = contexts.get(following[0]) if following else None
-        if now is None or is_idle(now):
-            continue
-        if now.wait is not None:
-            pm.cycle = pm.cycle or path[path.index(now.name) :]
-        elif now.name not in told:
-            told.add(now.name)
-            pm.waits.append(f"{now.name} {_what_next(now, graph.machine, pm)}")
-
-
-def _what_next(one: ContextState, machine: Machine, pm: Postmortem) -> str:
-    """Why the end of a chain does not let the others go on."""
-    if one.ended:
-        return "has ended: nobody is left to release it"
-    if pm.source == RUN and pm.finding is not None and pm.finding["detector"] == "deadlock":
-        return f"is {machine.doing(one)}, and never releases it"
-    return f"was {machine.doing(one)} when its log ends"
+    for_ever = pm.source == RUN and pm.finding is not None and pm.finding["detector"] == "deadlock"
+    pm.waits, pm.cycle = graph.chains(start, for_ever)
 
 
 def _locks(pm: Postmortem, machine: Machine, about: list[str]) -> None:
@@ -511,7 +410,7 @@ def _steps(pm: Postmortem, machine: Machine, about: list[str]) -> None:
         pm.steps_about = about
         for step in machine.steps[first:end]:
             record = step.record
-            paused = record["event"] in ("sleep", "note") or record.get("wait")
+            paused = record["event"] in ("sleep", "note")
             if record["ctx"] in actors and (paused or actors & {*names_of(record, "woke")}):
                 chosen[step.at] = step
         found = lines([chosen[at] for at in sorted(chosen)], machine)

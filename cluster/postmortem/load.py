@@ -29,6 +29,7 @@ MAX_JSON = 32 << 20
 MAX_RECORDS = 2_000_000
 MAX_NUMBER = 4 * MAX_RECORDS
 MAX_FILES = 256
+MAX_BYTES = 1 << 30
 _NODE = re.compile(r"[a-z][a-z_]{0,30}[0-9]{0,4}")
 
 
@@ -85,6 +86,9 @@ def load(path: str | Path) -> Run:
             why = "a second journal of that node" if node in run.journals else "that is no node's name"
             run.torn.append(f"{clean(file.name, 100)}: not read: {why}")
             continue
+        if not file.is_file():
+            run.torn.append(f"{file.name}: not read: it is no file")
+            continue
         total += _journal(file, node, run, MAX_RECORDS - total)
     runs = {clean(one["run"], 60) for one in run.headers.values() if "run" in one}
     if len(runs) > 1:
@@ -120,8 +124,9 @@ def _journal(file: Path, node: str, run: Run, room: int) -> int:
     try:
         with open(file, "rb") as stream:
             for last, line in enumerate(_lines(stream), 1):
-                if len(records) >= room:
-                    run.torn.append(f"{file.name}:{last}: more than {MAX_RECORDS} records in all; the rest is not read")
+                if len(records) >= room or stream.tell() > MAX_BYTES:
+                    limit = f"more than {MAX_RECORDS} records in all, or {MAX_BYTES} bytes in one file"
+                    run.torn.append(f"{file.name}:{last}: {limit}; the rest is not read")
                     break
                 try:
                     record = _record(line, node)
@@ -172,6 +177,10 @@ def _record(line: bytes, node: str) -> Record:
     if not isinstance(record.get("ctx"), str):
         raise ValueError("no context")
     _number(record, "n", 0)
+    for key in ("granted", "woke", "raised"):
+        names = record.get(key, [])
+        if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
+            raise ValueError(f"{key} is no list of names")
     if record["event"] in OPERATIONS:
         if not isinstance(record.get("cpu"), str) or not _NODE.fullmatch(record["cpu"]):
             raise ValueError("an operation without a CPU")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
+from pathlib import PurePath
 from typing import Any
 
 from cluster.postmortem.analyse import ContextReport, Postmortem
@@ -16,6 +17,7 @@ from cluster.postmortem.history import Line, ObjectReport
 from cluster.postmortem.words import GLOBALS, clean
 
 WIDTH = 100
+LONGEST = 4000
 MAX_STEPS = 40
 MAX_HISTORY = 16
 MAX_ITEMS = 12
@@ -99,7 +101,7 @@ def _wrap(text: str, width: int, indent: str = "  ", hang: str = "") -> list[str
 
 def _fold(text: str, width: int, first: str, others: str) -> list[str]:
     return textwrap.wrap(
-        clean(text),
+        clean(text, LONGEST),
         width,
         initial_indent=clean(first),
         subsequent_indent=others,
@@ -116,7 +118,8 @@ def _labelled(label: str, text: str, width: int) -> list[str]:
 
 
 def _head(pm: Postmortem, width: int) -> Iterator[str]:
-    yield from _wrap(f"{pm.scenario.get('id', pm.path)}: {pm.headline}", width, "", "  ")
+    name = pm.scenario.get("id") or PurePath(pm.path).name
+    yield from _wrap(f"{name}: {pm.headline}", width, "", "  ")
     found = pm.finding
     if found is not None:
         yield from _wrap(found["text"], width)
@@ -155,14 +158,15 @@ def _interleaving(pm: Postmortem, width: int) -> Iterator[str]:
     if not rows:
         return
     about = ", ".join(GLOBALS.get(one, one) for one in pm.steps_about)
-    yield f"How it came about: every step that touched {about}" if about else "How it came about: the last steps"
+    what = f"every step that touched {about}" if about else "the last steps"
+    yield from _wrap(f"How it came about: {what}", width, "", "  ")
     earlier = pm.steps_earlier + len(pm.steps) - len(rows)
     if earlier:
         yield f"  ({earlier} earlier rows are in --json)"
     rank = {one.name: at for at, one in enumerate(pm.contexts)}
     columns = sorted({(row.ctx, row.cpu) for row in rows}, key=lambda one: rank.get(one[0], len(rank)))
     room = (width - 2) // max(1, len(columns)) - 1
-    yield "  The number is the context's own operation number; `f < g`: in f, called by g."
+    yield from _wrap("The number is the context's own operation number; `f < g`: in f, called by g.", width)
     yield ""
     if about and len(columns) <= MAX_COLUMNS and room >= NARROWEST:
         yield from _table(rows, columns, room)
@@ -260,9 +264,10 @@ def _by(hold: dict[str, Any], since: str = " since ") -> str:
 
 def _contexts(pm: Postmortem, width: int) -> Iterator[str]:
     yield "Contexts (* has its CPU)"
-    yield f"  {'':1} {'CONTEXT':<16}{'CPU':<12}{'OPERATIONS':>10}  STATE"
+    yield f"    {'CONTEXT':<15}{'CPU':<11}{'OPS':>6}  STATE"
     for one in pm.contexts:
-        yield f"  {'*' if one.on_cpu else ' '} {one.name:<16}{one.cpu:<12}{one.n:>10}  {one.doing}"
+        mark = "*" if one.on_cpu else " "
+        yield from _fold(one.doing, width, f"  {mark} {one.name:<15}{one.cpu:<11}{one.n:>6}  ", " " * 38)
     for one in pm.contexts:
         if one.stack:
             yield ""
@@ -273,7 +278,8 @@ def _trace(one: ContextReport, width: int) -> Iterator[str]:
     """The kernel stack as ddb's `trace` has it, innermost first."""
     yield f"  trace {one.name} ({one.doing})"
     for at, frame in enumerate(reversed(one.stack)):
-        yield f"    {frame['fn'] + '()':<28} entered after operation {frame['n']}" + ("   <- here" if at == 0 else "")
+        here = "   <- here" if at == 0 else ""
+        yield f"    {frame['fn'] + '()':<26} since operation {frame['n']}{here}"
     for hold in one.held:
         yield from _wrap(
             f"holds {hold['lock']} since {hold['since'] or 'user mode'}, operation {hold['n']}", width, "      "
@@ -347,7 +353,11 @@ def _log(pm: Postmortem, width: int) -> Iterator[str]:
     made = ", ".join(f"{name} {value}" for name, value in pm.versions.items())
     if pm.complete:
         whole = f"digest {pm.digest[:16]}" + (", as run.json has it" if pm.digest_checked else "")
-        yield f"The log is whole: {pm.records} records of {len(pm.nodes)} nodes, {whole}; nothing is missing"
+        upto = f" up to the finding ({pm.past} of them)" if pm.past else ""
+        many = f"{pm.records} records of {len(pm.nodes)} nodes"
+        yield from _wrap(f"The log is whole{upto}: {many}, {whole}; nothing is missing", width, "", "  ")
+        for text in pm.after:
+            yield from _wrap(f"- after the finding, while other CPUs went on: {text}", width, hang="  ")
     else:
         yield f"The log is INCOMPLETE: {pm.records} records of {len(pm.nodes)} nodes"
         for text in (*pm.warnings, *pm.holes):

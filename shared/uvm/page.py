@@ -97,7 +97,7 @@ def uvm_page_init(frames: int) -> None:
 
 
 @kernel(exit="same")
-def uvm_pagealloc(uobj: Any, off: int, anon: Anon | None, flags: int = 0) -> Page | None:
+def uvm_pagealloc_strat(uobj: Any, off: int, anon: Anon | None, flags: int = 0) -> Page | None:
     """Allocate a page for an object or an anon (or, with neither, an ownerless one).
 
     Takes none of the last reserve_kernel pages, except with UVM_PGA_USERESERVE
@@ -111,7 +111,7 @@ def uvm_pagealloc(uobj: Any, off: int, anon: Anon | None, flags: int = 0) -> Pag
 
     Locks:   uobj or anon, whichever is given, held by the caller.
     Returns: a page BUSY|CLEAN|FAKE on no queue, installed as an_page of its anon; None if there is none to be had.
-    Source:  uvm_page.c, uvm_pagealloc_strat (strategy NORMAL).
+    Source:  uvm_page.c; the strategy is always NORMAL.
     """
     KASSERT(uobj is None or anon is None, "obj == NULL || anon == NULL", uobj)
     LOCK_ASSERT(uobj is None or uobj.vmobjlock.held(), "obj == NULL || simple_lock_held(&obj->vmobjlock)", uobj)
@@ -150,6 +150,11 @@ def uvm_pagealloc(uobj: Any, off: int, anon: Anon | None, flags: int = 0) -> Pag
     if flags & UVM_PGA_ZERO:
         pmap_zero_page(page)
     return page
+
+
+def uvm_pagealloc(uobj: Any, off: int, anon: Anon | None, flags: int = 0) -> Page | None:
+    """The macro for uvm_pagealloc_strat() as everybody uses it."""
+    return uvm_pagealloc_strat(uobj, off, anon, flags)
 
 
 @kernel(exit="same")

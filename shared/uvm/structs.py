@@ -66,7 +66,6 @@ class Page(Struct, kind=1):
     wire_count: Field[int] = field("p")
     pqflags: Field[int] = field("p|f")
     loan_count: Field[int] = field("o|p read, o&p write")
-    version: Field[int] = field("o")
     owner_tag: Field[str | None] = field("o")  # UVM_PAGE_TRKOWN: why it is busy
 
     @property

@@ -1,0 +1,39 @@
+"""`uvmp doctor`: is everything there?"""
+
+from __future__ import annotations
+
+import click
+
+from cluster.cli.options import SETTINGS, common
+from cluster.cli.output import Output
+from cluster.doctor import examine
+from shared.errors import Exit
+
+MARKS = {"ok": ("ok  ", "green"), "warning": ("warn", "yellow"), "bad": ("BAD ", "red")}
+
+
+@click.command(
+    "doctor",
+    context_settings=SETTINGS,
+    epilog="""\b
+Examples:
+  uvmp doctor
+  uvmp doctor --ray        also start and end a Ray on this machine""",
+)
+@click.option("--ray", is_flag=True, help="Also start and end a private Ray; takes some seconds.")
+@common
+def command(ray: bool, as_json: bool) -> int:
+    """Check the installation and this machine. Exits with 5 if something is wrong."""
+    output = Output(as_json)
+    checks = []
+    for check in examine(with_ray=ray):
+        checks.append(check)
+        mark, colour = MARKS[check.state]
+        output.say(f"{click.style(mark, fg=colour)}  {check.name}: {check.found}")
+        if check.advice:
+            output.say(f"      {check.advice}")
+    bad = sum(check.state == "bad" for check in checks)
+    output.say(f"{bad} of {len(checks)} checks failed" if bad else "all is well")
+    code = Exit.INFRASTRUCTURE if bad else Exit.NO_FINDING
+    output.result({"checks": [check.as_dict() for check in checks], "exit": int(code)})
+    return code

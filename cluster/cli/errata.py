@@ -1,0 +1,75 @@
+"""`uvmp errata`: the catalogue of historical defects."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from cluster.cli.describe import WIDTH, labelled
+from cluster.cli.options import SETTINGS, common
+from cluster.cli.output import Output
+from shared.errata import ERRATA, Erratum, lookup
+from shared.errors import UserMistake
+
+
+@click.group(
+    "errata",
+    invoke_without_command=True,
+    context_settings=SETTINGS,
+    epilog="""\b
+Examples:
+  uvmp errata
+  uvmp errata show amap_cow_now.nanon-freed-locked""",
+)
+@common
+@click.pass_context
+def command(ctx: click.Context, as_json: bool) -> int | None:
+    """List the historical defects that a run can switch on; `show` tells the story of one."""
+    if ctx.invoked_subcommand is not None:
+        ctx.obj = as_json
+        return None
+    output = Output(as_json)
+    for one in ERRATA.values():
+        output.say(f"{one.row.ljust(4)} {one.id}", bold=True)
+        for line in textwrap.wrap(one.sentence, WIDTH - 5):
+            output.say(f"     {line}")
+    output.note("uvmp errata show ID tells its story; uvmp run SCENARIO --errata ID switches it on")
+    output.result({"errata": [_document(one) for one in ERRATA.values()]})
+    return 0
+
+
+@command.command("show", context_settings=SETTINGS, epilog="Example: uvmp errata show amap_cow_now.nanon-freed-locked")
+@click.argument("erratum")
+@common
+@click.pass_obj
+def show(outer_json: bool | None, erratum: str, as_json: bool) -> int:
+    """Tell the story of ERRATUM: an id, or its short name in the catalogue, as E1."""
+    output = Output(as_json or bool(outer_json))
+    found = next((one for one in ERRATA.values() if one.row.lower() == erratum.lower()), None)
+    if found is None:
+        try:
+            found = lookup(erratum)
+        except UserMistake as mistake:
+            raise UserMistake(mistake.message, field="ERRATUM") from None
+    output.say(found.id, bold=True)
+    output.say(found.sentence)
+    output.say()
+    for line in textwrap.wrap(found.story, WIDTH):
+        output.say(line)
+    output.say()
+    rows = [("catalogue", found.row), *(("source", one) for one in found.source)]
+    rows += [("shows as", ", ".join(found.findings)), ("seen by", ", ".join(found.detectors))]
+    rows += [("scenarios", ", ".join(found.scenarios))]
+    labelled(output, rows, indent="")
+    if found.scenarios:
+        output.say()
+        output.say(f"to see it: uvmp explore {found.scenarios[0]}")
+    output.result({"erratum": _document(found)})
+    return 0
+
+
+def _document(erratum: Erratum) -> dict[str, Any]:
+    return {**asdict(erratum), "detectors": list(erratum.detectors)}

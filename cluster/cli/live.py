@@ -1,0 +1,185 @@
+"""What the commands that run live share: a booted machine that is always ended, parity, kept logs.
+
+Ctrl-C ends a run; what then ends Ray and the actors is not interrupted again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.boot import boot, prepare
+from cluster.cli.output import Output
+from cluster.launch import ray_session
+from cluster.live import LiveMachine, LiveRun
+from cluster.minimize import minimize
+from cluster.replay import replay, replay_journals
+from cluster.runfolder import finish, write_scenario
+from cluster.sim import Sim
+from cluster.strategies.follow import Order
+from cluster.token import MAX_TOKEN, Token, token_of
+from nodes.build import node_names
+from shared.codec import decode
+from shared.errors import Diverged, Infrastructure, LogIncomplete, UserMistake
+from shared.journal import linearize
+from shared.scenario import Scenario
+
+CONNECT_S = 5.0
+#: executions that the token of a live run may cost
+TOKEN_BUDGET = 400
+
+
+@contextlib.contextmanager
+def booted(output: Output, scenario: Scenario, address: str | None) -> Iterator[LiveMachine]:
+    """A live machine of this scenario, ended afterwards whatever happens.
+
+    Raises: UserMistake - setup cannot be done, before Ray is started; Infrastructure.
+    """
+    check_address(address)
+    boot(scenario)
+    output.note(f"connecting to Ray at {address} ..." if address else "starting a Ray of our own ...")
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with ray_session(address) as ray:
+            machine = None
+            try:
+                machine = LiveMachine(ray, scenario)
+                output.note(f"booted {len(machine.actors.pids)} actors: {actors(machine)}")
+                yield machine
+            finally:
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                if machine is not None:
+                    machine.close()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def actors(machine: LiveMachine) -> str:
+    """Which node is in which process."""
+    groups = {group[0]: group for group in machine.actors.groups}
+    return ", ".join(f"{'+'.join(groups[name])} (pid {pid})" for name, pid in machine.actors.pids.items())
+
+
+def check_address(address: str | None) -> None:
+    """Is anybody there? Ray itself would wait for many minutes.
+
+    Raises: UserMistake - no address; Infrastructure - nobody answers.
+    """
+    if address is None or address == "auto":
+        return
+    host, colon, port = address.rpartition(":")
+    if "://" in address or not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise UserMistake(f"expected HOST:PORT of a Ray cluster's head, as `ray start` prints it, or auto; found {address!r}", field="--address")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+    except OSError as error:
+        raise Infrastructure(f"Ray cannot be reached at {address}: {(error.strerror or str(error)).lower()}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """A live run against `sim`, which performed the same operations in the same order.
+
+    Attributes:
+        digest: of the journals in sim; None if it could not follow.
+        why: what went wrong, or "".
+    """
+
+    digest: str | None
+    equal: bool
+    why: str = ""
+
+    def __str__(self) -> str:
+        if self.equal:
+            return "equal in sim"
+        return self.why or f"DIFFERENT in sim: {self.digest}"
+
+
+def parity(scenario: Scenario, run: LiveRun) -> Parity:
+    """Replay a live run's journals in sim and compare the digests."""
+    try:
+        again = replay_journals(scenario, run.journals)
+    except (Diverged, LogIncomplete) as error:
+        return Parity(None, False, str(error))
+    return Parity(again.digest, again.digest == run.digest)
+
+
+def token_of_live(scenario: Scenario, run: LiveRun) -> Token | None:
+    """A token with the finding of a live run; None if there is no finding, or sim has no such finding.
+
+    The journals' order is run in sim, which notes its deviations from the
+    default schedule; they are shortened, and tried once more as a user would.
+    """
+    if run.finding is None:
+        return None
+    machine, image = prepare(scenario)
+    sim = Sim(machine, image, granularity="access")
+    try:
+        found = sim.execute(Order(sim, linearize(run.journals)))
+        if found is None:
+            return None
+        token = token_of(scenario, minimize(sim, found, sim.deviations, TOKEN_BUDGET))
+        again = replay(scenario, list(token.deviations)).finding
+    except (Diverged, LogIncomplete):
+        return None
+    fits = len(str(token)) <= MAX_TOKEN and again is not None and again.signature == found.signature
+    return token if fits else None
+
+
+# -- logs ------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def kept(machine: LiveMachine, folder: Path | None) -> Iterator[None]:
+    """Keep the logs of a run in `folder` also when the run does not end as it should."""
+    if folder is not None:
+        write_scenario(folder, machine.scenario)
+    try:
+        yield
+    except BaseException:
+        if folder is not None:
+            before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+            salvage(machine, folder)
+            signal.signal(signal.SIGINT, before)
+        raise
+
+
+def salvage(machine: LiveMachine, folder: Path) -> None:
+    """Copy whatever the nodes have written so far; a node that cannot be asked any more is read from its disk, if that is ours."""
+    for node in node_names(machine.scenario.machine):
+        target = folder / f"{node}.uvmp.jsonl"
+        actor = machine.actors.actor_of[node]
+        local = machine.scratch / f"run{machine.runs}" / actor / target.name
+        with contextlib.suppress(OSError, Infrastructure):
+            if local.is_file():
+                shutil.copyfile(local, target)
+            else:
+                _fetch(machine, actor, node, target)
+
+
+def _fetch(machine: LiveMachine, actor: str, node: str, target: Path) -> None:
+    handle: Any = machine.actors.handles[actor]
+    with open(target, "wb") as stream:
+        while piece := decode("chunk", machine.actors.gather([handle.chunk.remote(node, stream.tell())], CONNECT_S)[0]):
+            stream.write(piece)
+
+
+def write_end(folder: Path, scenario: Scenario, run: LiveRun, token: Token | None, replay_line: str | None) -> None:
+    """Write what a live run came to; its journals are there already."""
+    finish(
+        folder, scenario, engine="live", finding=run.finding, notes=run.notes, token=token, digest=run.digest,
+        admitted={node: written(folder, node) for node in run.journals}, results=run.results, sites=run.sites,
+        counters=run.counters, replay=replay_line,
+    )  # fmt: skip
+
+
+def written(folder: Path, node: str) -> int:
+    """How many records a node's file has; its header is not one."""
+    with open(folder / f"{node}.uvmp.jsonl", "rb") as stream:
+        return max(0, sum(1 for _ in stream) - 1)

@@ -1,0 +1,246 @@
+"""`uvmp replay`: a schedule again, in sim or on real processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cluster import configs
+from cluster.cli import describe
+from cluster.cli.options import (
+    SETTINGS,
+    Chosen,
+    address_option,
+    apply,
+    common,
+    expect_option,
+    kernel_options,
+    must_expect_something,
+    new_folder,
+    out_option,
+)
+from cluster.cli.output import Output
+from cluster.replay import Replay, replay, replay_journals
+from cluster.runfolder import create, load, write_sim
+from cluster.sim import Deviation
+from cluster.token import Token, kernel_version, parse, refuse_mismatch
+from shared.errors import Exit, Finding, LogIncomplete, UserMistake
+from shared.journal import Journals, causal_past, digest, holes
+from shared.pack import unpack_scenario
+
+
+@dataclass
+class Schedule:
+    """What to replay: a token's deviations, or a run folder's journals.
+
+    Attributes:
+        digest: of the run in the folder; None for a token.
+    """
+
+    chosen: Chosen
+    token: Token | None = None
+    journals: Journals | None = None
+    digest: str | None = None
+
+
+@click.command(
+    "replay",
+    context_settings=SETTINGS,
+    epilog="""\b
+Examples:
+  uvmp replay uvmp1.S3a-shipped.76566cdf.ae2d2158.bZIAow.8a6e8d
+  uvmp replay uvmp1.S3a-shipped... --live --out runs/mine
+  uvmp replay runs/mine""",
+)
+@click.argument("what", metavar="TOKEN|RUN")
+@click.option("--live", is_flag=True, help="Then make real processes follow it, and compare the digests.")
+@click.option("--lenient", is_flag=True, help="Also if made elsewhere: skip what cannot be done, and say where it began.")
+@click.option("--scenario", metavar="FILE", help="The token's scenario, if it does not come with uvmp.")
+@kernel_options
+@address_option
+@out_option
+@expect_option
+@common
+def command(
+    what: str,
+    live: bool,
+    lenient: bool,
+    scenario: str | None,
+    fixed: bool,
+    errata: tuple[str, ...],
+    detect: tuple[str, ...],
+    address: str | None,
+    out: str | None,
+    expect: bool,
+    as_json: bool,
+) -> int:
+    """Repeat exactly the schedule of TOKEN, or of the folder RUN that --out kept.
+
+    A step that cannot happen ends it with exit code 3, saying what was expected and what was there. So does --live if the
+    real processes' journals are not, record by record, those of sim.
+    """
+    output = Output(as_json)
+    given = any((scenario is not None, fixed, errata, detect))
+    schedule = _schedule(output, what, scenario, fixed, errata, detect, lenient, given)
+    chosen = schedule.chosen
+    if expect:
+        must_expect_something(chosen.scenario)
+    folder = new_folder(out)
+    if address is not None and not live:
+        raise UserMistake("is for --live", field="--address")
+    if live:
+        from cluster.cli.live import check_address
+
+        check_address(address)
+
+    output.note(describe.heading(chosen.scenario))
+    if schedule.token is not None:
+        done = replay(chosen.scenario, list(schedule.token.deviations), strict=not lenient)
+    else:
+        assert schedule.journals is not None
+        done = replay_journals(chosen.scenario, schedule.journals)
+    if done.skipped:
+        output.say(_first_divergence(done.skipped, schedule.token), fg="yellow")
+    finding, results, digests = done.finding, done.results, {"sim": done.digest}
+    if schedule.digest is not None:
+        digests = {"kept": schedule.digest, **digests}
+    if live:
+        finding, results, digests["live"] = _follow(output, chosen, done, address, folder, schedule.token)
+    elif folder is not None:
+        write_sim(create(folder), chosen.scenario, done, schedule.token)
+
+    describe.results(output, chosen.scenario, results)
+    if finding is not None:
+        describe.finding(output, finding)
+    else:
+        output.say("no finding", bold=True)
+    describe.say_sites(output, chosen.scenario, done.sites)
+    output.say(f"{done.operations:,} operations")
+    equal = _say_digests(output, digests)
+    if folder is not None:
+        output.note(f"kept in {folder}; to read it: uvmp postmortem {folder}")
+    why_not = describe.unmet(chosen.scenario, finding, results) if expect else None
+    code = describe.verdict(output, expect, why_not, finding is not None)
+    code = code if equal else Exit.DIVERGED
+    output.result(_document(schedule, done, finding, results, digests, equal, folder, live, expect, why_not, code))
+    return code
+
+
+def _schedule(
+    output: Output, what: str, scenario: str | None, fixed: bool, errata: Sequence[str], detect: Sequence[str], lenient: bool, given: bool
+) -> Schedule:
+    """What the user wants replayed.
+
+    Raises: UserMistake - no token, a token of something else, no run folder; LogIncomplete.
+    """
+    if os.path.lexists(what) or "/" in what:
+        if given:
+            raise UserMistake("a run folder has its own scenario, errata and detectors", field="RUN")
+        return _folder(output, what, lenient)
+    token = parse(what)
+    source = configs.scenario(scenario if scenario is not None else token.scenario, "--scenario" if scenario is not None else "TOKEN")
+    own = source.scenario.without_errata() if token.fixed else source.scenario
+    chosen = apply(own, () if source.path is None else ("--scenario", source.path), fixed, errata, detect)
+    if token.scenario != chosen.scenario.id:
+        raise UserMistake(f"the token is one of scenario {token.scenario}, this is {chosen.scenario.id}", field="--scenario")
+    try:
+        refuse_mismatch(token, chosen.scenario)
+    except UserMistake as mistake:
+        if not lenient:
+            raise
+        output.note(f"{mistake.message.split(';')[0]}; replaying it all the same")
+    return Schedule(chosen, token)
+
+
+def _folder(output: Output, what: str, lenient: bool) -> Schedule:
+    run = load(what)
+    if run.torn:
+        raise LogIncomplete(f"{run.path}: {run.torn[0]}")
+    if run.scenario is None or run.run is None:
+        missing = "scenario.json" if run.scenario is None else "run.json"
+        raise LogIncomplete(f"{run.path}: there is no {missing}: the run was cut short and is no whole schedule")
+    try:
+        scenario = unpack_scenario(run.scenario)
+        made_on, wanted = run.run["versions"]["kernel"], run.run["digest"]
+        token = parse(run.run["token"]) if run.run.get("token") else None
+    except (KeyError, TypeError, AttributeError, ValueError) as wrong:
+        raise UserMistake(f"cannot be read as a run ({type(wrong).__name__}: {wrong})", file=run.path) from None
+    if made_on != kernel_version():
+        told = f"the run was made on kernel {made_on}, this is kernel {kernel_version()}"
+        if not lenient:
+            raise UserMistake(f"{told}; --lenient replays it anyway", file=run.path)
+        output.note(f"{told}; replaying it all the same")
+    missing_records = holes(run.journals)
+    if missing_records:
+        raise LogIncomplete(f"{run.path}: {missing_records[0]}")
+    chosen = Chosen(scenario)
+    if lenient and token is not None and made_on != kernel_version():
+        return Schedule(chosen, token)
+    for journals in (run.journals, causal_past(run.journals)):
+        if digest(journals) == wanted:
+            return Schedule(chosen, None, journals, wanted)
+    raise LogIncomplete(f"{run.path}: the journals are not those that run.json tells of: digest {digest(run.journals)}, there it is {wanted}")
+
+
+def _first_divergence(skipped: list[Deviation], token: Token | None) -> str:
+    ran, n, _, to = skipped[0]
+    total = len(token.deviations) if token is not None else len(skipped)
+    return f"skipped {len(skipped)} of {total} deviations; the first: after operation {n} of {ran}, on to {to}"
+
+
+def _follow(
+    output: Output, chosen: Chosen, done: Replay, address: str | None, folder: Path | None, token: Token | None
+) -> tuple[Finding | None, dict[str, list[dict[str, Any]]], str]:
+    """Make a live machine follow what sim did; returns its finding, results and digest."""
+    from cluster.cli.live import booted, kept, write_end
+
+    out = create(folder) if folder is not None else None
+    with booted(output, chosen.scenario, address) as machine, kept(machine, out):
+        run = machine.run(follow=done.journals, out=out)
+        output.note(f"followed {run.operations:,} operations in {run.seconds:.2f} s")
+        if out is not None:
+            write_end(out, chosen.scenario, run, token, chosen.replay_line(token) if token is not None else None)
+    return run.finding, run.results, run.digest
+
+
+def _say_digests(output: Output, digests: dict[str, str]) -> bool:
+    for name, value in digests.items():
+        output.say(f"digest {name.ljust(4)}  {value}")
+    equal = len(set(digests.values())) == 1
+    if len(digests) > 1:
+        output.say("             equal" if equal else "             NOT equal", fg="green" if equal else "red")
+    return equal
+
+
+def _document(
+    schedule: Schedule, done: Replay, finding: Finding | None, results: dict[str, list[dict[str, Any]]], digests: dict[str, str],
+    equal: bool, folder: Path | None, live: bool, expect: bool, why_not: str | None, code: Exit,
+) -> dict[str, Any]:  # fmt: skip
+    scenario, token = schedule.chosen.scenario, schedule.token
+    document: dict[str, Any] = {
+        "command": "replay",
+        "scenario": scenario.id,
+        "engine": "live" if live else "sim",
+        "errata": list(scenario.errata),
+        "detect": scenario.detect,
+        "results": describe.in_order(scenario, results),
+        "finding": finding.as_dict() if finding is not None else None,
+        "notes": [note.as_dict() for note in done.notes],
+        "sites": describe.sites(scenario, done.sites),
+        "operations": done.operations,
+        "digest": digests,
+        "equal": equal,
+        "skipped": [{"ctx": ran, "n": n, "kind": kind, "next": to} for ran, n, kind, to in done.skipped],
+        "token": str(token) if token is not None else None,
+        "replay": schedule.chosen.replay_line(token) if token is not None else None,
+        "out": str(folder) if folder is not None else None,
+        "exit": int(code),
+    }
+    if expect:
+        document["expected"] = {"held": why_not is None, "why": why_not}
+    return document

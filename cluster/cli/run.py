@@ -1,0 +1,321 @@
+"""`uvmp run`: run a scenario, in process or on real ones."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cluster.boot import prepare
+from cluster.cli import describe
+from cluster.cli.options import (
+    SETTINGS,
+    Chosen,
+    address_option,
+    choose,
+    common,
+    expect_option,
+    kernel_options,
+    must_expect_something,
+    new_folder,
+    out_option,
+    seed_option,
+)
+from cluster.cli.output import Output
+from cluster.replay import recorded
+from cluster.runfolder import create, write_sim
+from cluster.sim import Sim
+from cluster.strategies import make
+from cluster.token import MAX_TOKEN, Token, token_of
+from shared.errors import Exit, Finding, UserMistake
+
+if TYPE_CHECKING:
+    from cluster.cli.live import Parity
+
+MAX_REPEAT = 1_000_000
+
+
+@dataclass
+class Done:
+    """One run, whichever engine it was on.
+
+    Attributes:
+        parity: a live run against sim; None: not compared.
+        out: its folder, if it was kept.
+    """
+
+    finding: Finding | None
+    notes: list[Finding]
+    results: dict[str, list[dict[str, Any]]]
+    sites: dict[str, int]
+    operations: int
+    digest: str
+    token: Token | None
+    seconds: float | None = None
+    parity: Parity | None = None
+    out: Path | None = None
+
+
+@click.command(
+    "run",
+    context_settings=SETTINGS,
+    epilog="""\b
+Examples:
+  uvmp run S3a --json
+  uvmp run S3a-shipped --engine live --repeat 20     how often on a free-running machine?
+  uvmp run my.yaml --strategy random --seed 7 --out runs/mine""",
+)
+@click.argument("scenario")
+@click.option("--engine", type=click.Choice(["sim", "live"]), default="sim", show_default=True,
+              help="sim: in this process; live: Ray actors, each node a process, nobody in step.")  # fmt: skip
+@kernel_options
+@click.option("--strategy", type=click.Choice(["stay", "random", "pct"]), help="Of sim; default: stay, which never preempts.")
+@seed_option
+@click.option("--repeat", type=click.IntRange(1, MAX_REPEAT), help="Run so often, and tell how often there was a finding.")
+@address_option
+@click.option("--no-check", is_flag=True, help="Live: do not replay each run in sim to compare the digests.")
+@out_option
+@expect_option
+@common
+def command(
+    scenario: str,
+    engine: str,
+    fixed: bool,
+    errata: tuple[str, ...],
+    detect: tuple[str, ...],
+    strategy: str | None,
+    seed: int,
+    repeat: int | None,
+    address: str | None,
+    no_check: bool,
+    out: str | None,
+    expect: bool,
+    as_json: bool,
+) -> int:
+    """Run SCENARIO once, or --repeat it.
+
+    SCENARIO is an id, as `uvmp scenarios` lists them, or a file. In sim a run is one execution; search with `uvmp
+    explore`. A live machine is booted once for all runs. With --json and without --repeat, the document has `results` of
+    every program in order, `finding`, `sites` and `token`; with --repeat it has these for each of `runs`.
+    """
+    output = Output(as_json)
+    chosen = choose(scenario, fixed, errata, detect)
+    what = chosen.scenario
+    if expect:
+        must_expect_something(what)
+    folder = new_folder(out)
+    if engine == "live" and strategy is not None:
+        raise UserMistake("is for sim: a live machine runs freely", field="--strategy")
+    if engine == "sim" and (address is not None or no_check):
+        raise UserMistake("is for --engine live", field="--address" if address is not None else "--no-check")
+
+    total = repeat or 1
+    output.note(describe.heading(what))
+    if engine == "live":
+        from cluster.cli.live import check_address
+
+        check_address(address)
+        runs = _live(output, chosen, address, seed, total, folder, repeat is not None, not no_check)
+    else:
+        runs = _sim(chosen, strategy or "stay", seed, total, folder, repeat is not None)
+    done: list[Done] = []
+    interrupted = False
+    try:
+        for one in runs:
+            done.append(one)
+            if repeat is not None and (engine == "live" or total <= 20):
+                output.note(f"run {len(done)} of {total}: {_short(one)}")
+    except KeyboardInterrupt:
+        interrupted = True
+        output.note("interrupted")
+    finally:
+        runs.close()
+
+    code = _say(output, chosen, done, repeat, expect)
+    if any(one.parity is not None and not one.parity.equal for one in done):
+        code = Exit.DIVERGED
+    if interrupted:
+        code = Exit.INTERRUPTED
+    output.result(_document(chosen, engine, strategy, seed, done, repeat, expect, interrupted, code))
+    return code
+
+
+# -- the two engines -----------------------------------------------------------------------
+
+
+def _sim(chosen: Chosen, strategy: str, seed: int, total: int, folder: Path | None, many: bool) -> Iterator[Any]:
+    scenario = chosen.scenario
+    machine, image = prepare(scenario)
+    sim = Sim(machine, image)
+    chooser = make(strategy, seed, scenario.bound.depth)
+    home = create(folder) if folder is not None else None
+    for number in range(1, total + 1):
+        sim.execute(chooser, record=True)
+        run = recorded(sim, [])
+        token: Token | None = token_of(scenario, list(sim.deviations))
+        if len(str(token)) > MAX_TOKEN:
+            token = None
+        out = None
+        if home is not None:
+            out = create(home / str(number)) if many else home
+            write_sim(out, scenario, run, token)
+        yield Done(run.finding, run.notes, run.results, run.sites, run.operations, run.digest, token, out=out)
+
+
+def _live(
+    output: Output, chosen: Chosen, address: str | None, seed: int, total: int, folder: Path | None, many: bool, check: bool
+) -> Iterator[Any]:
+    from cluster.cli.live import booted, kept, parity, token_of_live, write_end
+
+    scenario = chosen.scenario
+    home = create(folder) if folder is not None else None
+    with booted(output, scenario, address) as machine:
+        for number in range(1, total + 1):
+            out = None
+            if home is not None:
+                out = create(home / str(number)) if many else home
+            with kept(machine, out):
+                run = machine.run(out=out, seed=seed + number - 1)
+            compared = parity(scenario, run) if check else None
+            token = token_of_live(scenario, run) if compared is None or compared.equal else None
+            if out is not None:
+                write_end(out, scenario, run, token, chosen.replay_line(token) if token is not None else None)
+            yield Done(
+                run.finding, run.notes, run.results, run.sites, run.operations, run.digest, token, run.seconds, compared, out
+            )
+
+
+# -- what they came to -----------------------------------------------------------------------
+
+
+def _short(one: Done) -> str:
+    words = "no finding"
+    if one.finding is not None:
+        words = " ".join(part for part in (one.finding.kind, _of("in", one.finding.function), _of("of", one.finding.subject)) if part)
+    words += f"; {one.operations:,} operations"
+    if one.seconds:
+        words += f" in {one.seconds:.2f} s"
+    return words + (f"; digest {one.digest[:8]} {one.parity}" if one.parity is not None else "")
+
+
+def _of(word: str, name: str) -> str:
+    return f"{word} {name}" if name else ""
+
+
+def _unmet(chosen: Chosen, done: list[Done]) -> str | None:
+    """Why the expectation does not hold over all runs: a finding must come in one of them, and no other in any."""
+    outcome = chosen.scenario.outcome()
+    reasons = [describe.unmet(chosen.scenario, one.finding, one.results) for one in done]
+    if outcome is not None and outcome.findings:
+        wrong = [why for one, why in zip(done, reasons, strict=True) if one.finding is not None and why]
+        if wrong:
+            return wrong[0]
+        if any(why is None for why in reasons):
+            return None
+        return reasons[0] if reasons else "there was no run"
+    return next((why for why in reasons if why), None if done else "there was no run")
+
+
+def _say(output: Output, chosen: Chosen, done: list[Done], repeat: int | None, expect: bool) -> Exit:
+    scenario = chosen.scenario
+    found = [one for one in done if one.finding is not None]
+    if repeat is None:
+        for one in done:
+            _say_one(output, chosen, one)
+    elif done:
+        output.say(f"a finding in {len(found)} of {len(done)} runs", bold=True)
+        tally = Counter(one.finding.signature if one.finding is not None else ("no finding", "", "") for one in done)
+        output.table(("runs", "finding", "function", "object"), [(count, *signature) for signature, count in tally.most_common()])
+        total: Counter[str] = Counter()
+        for one in done:
+            total.update(one.sites)
+        describe.say_sites(output, scenario, total)
+        compared = [one.parity for one in done if one.parity is not None]
+        if compared:
+            equal = sum(one.equal for one in compared)
+            output.say(f"digest equal in sim: {equal} of {len(compared)} runs", **({} if equal == len(compared) else {"fg": "red"}))
+            for wrong in [one for one in compared if not one.equal][:1]:
+                output.say(f"  {wrong}", fg="red")
+        first = next((one for one in found if one.token is not None), None)
+        if first is not None:
+            output.replay_line(chosen.replay_line(first.token))
+    return describe.verdict(output, expect, _unmet(chosen, done) if expect else None, bool(found))
+
+
+def _say_one(output: Output, chosen: Chosen, one: Done) -> None:
+    scenario = chosen.scenario
+    describe.results(output, scenario, one.results)
+    if one.finding is not None:
+        describe.finding(output, one.finding)
+    else:
+        output.say("no finding", bold=True)
+    for note in one.notes:
+        output.say(f"noted, not stopped at: {' '.join(part for part in note.signature if part)}: {note.text}")
+    describe.say_sites(output, scenario, one.sites)
+    output.say(f"{one.operations:,} operations" + (f" in {one.seconds:.2f} s" if one.seconds else ""))
+    output.say(f"digest {one.digest}")
+    if one.parity is not None:
+        output.say(f"       {one.parity}", **({} if one.parity.equal else {"fg": "red"}))
+    if one.token is not None:
+        output.replay_line(chosen.replay_line(one.token))
+    elif one.finding is not None:
+        output.say("its schedule is no token; keep the run with --out and replay the folder")
+    if one.out is not None:
+        output.note(f"kept in {one.out}; to read it: uvmp postmortem {one.out}")
+
+
+def _document(
+    chosen: Chosen, engine: str, strategy: str | None, seed: int, done: list[Done], repeat: int | None, expect: bool,
+    interrupted: bool, code: Exit,
+) -> dict[str, Any]:  # fmt: skip
+    scenario = chosen.scenario
+    document: dict[str, Any] = {
+        "command": "run",
+        "scenario": scenario.id,
+        "engine": engine,
+        "errata": list(scenario.errata),
+        "detect": scenario.detect,
+        "strategy": (strategy or "stay") if engine == "sim" else None,
+        "seed": seed,
+        "interrupted": interrupted,
+        "exit": int(code),
+    }
+    if repeat is None:
+        for one in done:
+            document |= _one(chosen, one)
+    else:
+        tally = Counter(one.finding.signature for one in done if one.finding is not None)
+        document["repeat"] = repeat
+        document["found"] = sum(tally.values())
+        document["findings"] = [
+            {"kind": kind, "function": function, "object": subject, "runs": count} for (kind, function, subject), count in tally.most_common()
+        ]
+        document["runs"] = [_one(chosen, one) for one in done]
+    if expect:
+        why = _unmet(chosen, done)
+        document["expected"] = {"held": why is None, "why": why}
+    return document
+
+
+def _one(chosen: Chosen, one: Done) -> dict[str, Any]:
+    scenario = chosen.scenario
+    document: dict[str, Any] = {
+        "results": describe.in_order(scenario, one.results),
+        "finding": one.finding.as_dict() if one.finding is not None else None,
+        "notes": [note.as_dict() for note in one.notes],
+        "sites": describe.sites(scenario, one.sites),
+        "operations": one.operations,
+        "digest": one.digest,
+        "token": str(one.token) if one.token is not None else None,
+        "replay": chosen.replay_line(one.token) if one.token is not None else None,
+        "out": str(one.out) if one.out is not None else None,
+    }
+    if one.seconds is not None:
+        document["seconds"] = round(one.seconds, 3)
+    if one.parity is not None:
+        document["parity"] = {"equal": one.parity.equal, "digest_sim": one.parity.digest, "why": one.parity.why or None}
+    return document

@@ -1,0 +1,134 @@
+"""`uvmp scenarios`: what comes with uvmp to run."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any
+
+import click
+
+from cluster import configs
+from cluster.cli.describe import WIDTH, labelled
+from cluster.cli.options import SETTINGS, common
+from cluster.cli.output import Output
+from shared.scenario import PROTECTIONS, Outcome, Scenario, Step
+
+
+@click.group(
+    "scenarios",
+    invoke_without_command=True,
+    context_settings=SETTINGS,
+    epilog="""\b
+Examples:
+  uvmp scenarios
+  uvmp scenarios show S3a-shipped""",
+)
+@common
+@click.pass_context
+def command(ctx: click.Context, as_json: bool) -> int | None:
+    """List the scenarios that come with uvmp; `show` tells all about one."""
+    if ctx.invoked_subcommand is not None:
+        ctx.obj = as_json
+        return None
+    output = Output(as_json)
+    found = [configs.shipped(one) for one in configs.names("scenarios")]
+    output.table(("id", "what it shows"), [(one.id, one.title) for one in found])
+    output.note("uvmp scenarios show ID tells more; uvmp explore ID searches it")
+    output.result({"scenarios": [_short(one) for one in found]})
+    return 0
+
+
+@command.command("show", context_settings=SETTINGS, epilog="Example: uvmp scenarios show S3a-shipped")
+@click.argument("scenario")
+@common
+@click.pass_obj
+def show(outer_json: bool | None, scenario: str, as_json: bool) -> int:
+    """Tell all about SCENARIO: an id, or a file."""
+    output = Output(as_json or bool(outer_json))
+    source = configs.scenario(scenario)
+    found = source.scenario
+    output.say(f"{found.id} ({found.name})", bold=True)
+    output.say(found.title)
+    output.say()
+    for line in textwrap.wrap(" ".join(found.story.split()), WIDTH):
+        output.say(line)
+    output.say()
+    machine = found.machine
+    levels = [f"{detector} {level}" for detector, level in found.detect.items() if level != "stop"]
+    labelled(
+        output,
+        [
+            *(("source", one) for one in found.source),
+            ("machine", f"{machine.cpus} CPUs, {machine.frames} pages of {machine.page_size} bytes, {machine.swap_slots} swap slots"),
+            *(("erratum", one) for one in found.errata),
+            ("detectors", ", ".join(levels) + "; the others stop" if levels else "all stop"),
+            ("with errata", outcome_words(found.expect.with_errata) if found.errata else ""),
+            ("fixed", outcome_words(found.expect.fixed)),
+            ("bound", f"{found.bound.schedules:,} schedules of {found.bound.strategy}, depth {found.bound.depth}"),
+            ("file", found.file),
+        ],
+        indent="",
+    )
+    output.say()
+    output.say("setup")
+    for step in found.setup:
+        output.say(f"  {_step(found, step)}")
+    for lwp in found.lwps:
+        output.say(f"{lwp.name} on cpu{lwp.cpu}" + (", from its fork on" if lwp.forked else ""))
+        for step in lwp.program:
+            output.say(f"  {_step(found, step)}")
+        if not lwp.program:
+            output.say("  nothing")
+    output.say()
+    output.say(f"to search it: uvmp explore {source.path or found.id}")
+    output.result({"scenario": _whole(found)})
+    return 0
+
+
+def outcome_words(outcome: Outcome) -> str:
+    """What must happen, in words."""
+    words = " or ".join(outcome.findings) if outcome.findings else "no finding"
+    if outcome.functions:
+        words += f" in {' or '.join(outcome.functions)}"
+    if outcome.subject:
+        words += f" of some {outcome.subject}"
+    values = [f"{name} = {' or '.join(map(str, allowed))}" for name, allowed in outcome.results.items()]
+    return words + (f"; {', '.join(values)}" if values else "")
+
+
+def _step(scenario: Scenario, step: Step) -> str:
+    """A step as a line, in the scenario's own words."""
+    args = dict(step.args)
+    who = args.pop("in", None)
+    if step.op == "fill":
+        args = {"until_free": args["until_free"]}
+    words = [step.op]
+    for key, value in args.items():
+        if key == "length":
+            words.append(f"{value // scenario.machine.page_size} pages")
+        elif key == "at":
+            words.append(scenario.place(value))
+        elif key == "prot":
+            words.append(next(word for word, bits in PROTECTIONS.items() if bits == value))
+        elif key == "shared":
+            words.append("shared" if value else "private")
+        elif key == "cpu":
+            words.append(f"on cpu{value}")
+        elif key in ("as", "name"):
+            words.append(str(value))
+        elif key == "value":
+            words.append(f"= {value}")
+        elif key != "number":
+            words.append(f"{key.replace('_', ' ')} {value}")
+    text = " ".join(words) + (f" -> {step.into}" if step.into else "")
+    return f"{who}: {text}" if who else text
+
+
+def _short(scenario: Scenario) -> dict[str, Any]:
+    return {"id": scenario.id, "name": scenario.name, "title": scenario.title, "errata": list(scenario.errata), "file": scenario.file}
+
+
+def _whole(scenario: Scenario) -> dict[str, Any]:
+    from shared.pack import pack_scenario
+
+    return pack_scenario(scenario)

@@ -1,0 +1,212 @@
+"""Checks of the installation and of the machine it is on.
+
+Our import names (`cluster`, `nodes`, `shared`) are common words, and there are
+distributions of these names: one of them in the same environment can take the
+place of ours, which no traceback would explain.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import platform
+import resource
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from time import monotonic
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+import cluster
+from shared.errors import Infrastructure, ProjectBug, UserMistake
+
+PACKAGES = ("cluster", "nodes", "shared")
+REQUIRED = ("click", "greenlet", "msgpack", "PyYAML", "ray", "rich", "structlog")
+MIN_PYTHON = (3, 11)
+WANTED_MEMORY_MIB = 2048
+WANTED_SHM_MIB = 128
+WANTED_FILES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One question and its answer.
+
+    Attributes:
+        state: "ok", "warning" (may do) or "bad" (will not).
+        found: what is there.
+        advice: what to do about it, or "".
+    """
+
+    name: str
+    state: str
+    found: str
+    advice: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self)
+
+
+def examine(with_ray: bool = False) -> Iterator[Check]:
+    """All checks, one after another.
+
+    Args:
+        with_ray: also start a Ray of our own, which takes seconds.
+    """
+    yield _python()
+    yield from _packages()
+    yield from _requirements()
+    yield _kernel()
+    yield _scenarios()
+    yield _cores()
+    yield _memory()
+    yield from _shared_memory()
+    yield _open_files()
+    yield _writable("temporary folder", Path(tempfile.gettempdir()))
+    yield _writable("current folder", Path.cwd())
+    if with_ray:
+        yield _ray()
+
+
+def _python() -> Check:
+    good = sys.version_info >= MIN_PYTHON
+    found = f"{platform.python_version()} ({sys.executable})"
+    return Check("python", "ok" if good else "bad", found, "" if good else "needs 3.11 or later")
+
+
+def _packages() -> Iterator[Check]:
+    """Is each package the one that was installed, and nobody else's?"""
+    home = Path(cluster.__file__).resolve().parent.parent
+    installed = _installed_at()
+    claims = metadata.packages_distributions()
+    for name in PACKAGES:
+        spec = importlib.util.find_spec(name)
+        origin = Path(spec.origin).resolve().parent if spec is not None and spec.origin else None
+        others = sorted(set(claims.get(name, ())) - {"uvmp"})
+        title = f"package {name}"
+        if origin is None:
+            yield Check(title, "bad", "not found", "install uvmp again, in an environment of its own")
+        elif origin != home / name:
+            yield Check(title, "bad", f"{origin}, not beside {home}/cluster", f"something else is called {name}: see sys.path")
+        elif others:
+            yield Check(title, "bad", f"also installed by {', '.join(others)}", f"pip uninstall {others[0]}, then install uvmp again")
+        elif installed is not None and installed != home:
+            advice = "run the uvmp that you mean: a checkout's own .venv/bin/uvmp, or from another folder"
+            yield Check(title, "warning", f"{origin}; but uvmp is installed at {installed}", advice)
+        else:
+            yield Check(title, "ok", str(origin))
+
+
+def _installed_at() -> Path | None:
+    """The folder that the installed distribution's packages are in; None: not installed."""
+    try:
+        distribution = metadata.distribution("uvmp")
+    except metadata.PackageNotFoundError:
+        return None
+    direct = distribution.read_text("direct_url.json")
+    if direct:
+        told = json.loads(direct)
+        if told.get("dir_info", {}).get("editable"):
+            return Path(unquote(urlparse(told["url"]).path)).resolve()
+    return Path(str(distribution.locate_file(""))).resolve()
+
+
+def _requirements() -> Iterator[Check]:
+    for name in REQUIRED:
+        try:
+            yield Check(name, "ok", metadata.version(name))
+        except metadata.PackageNotFoundError:
+            yield Check(name, "bad", "not installed", f"pip install {name}")
+
+
+def _kernel() -> Check:
+    from cluster.token import kernel_version
+
+    return Check("kernel", "ok", f"version {kernel_version()}: tokens made on another are refused")
+
+
+def _scenarios() -> Check:
+    from cluster import configs
+
+    try:
+        found = [configs.shipped(one).id for one in configs.names("scenarios")]
+    except (UserMistake, Infrastructure) as wrong:
+        return Check("scenarios", "bad", str(wrong), "install uvmp again")
+    return Check("scenarios", "ok" if found else "bad", f"{len(found)} in {configs.root()}")
+
+
+def _cores() -> Check:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if usable >= 2:
+        return Check("cores", "ok", str(usable))
+    return Check("cores", "warning", str(usable), "a live machine needs two for races to come by themselves")
+
+
+def _memory() -> Check:
+    free = _available_mib()
+    if free is None:
+        return Check("memory", "warning", "not known on this system")
+    good = free >= WANTED_MEMORY_MIB
+    advice = "" if good else f"a live machine of ten processes wants {WANTED_MEMORY_MIB:,} MiB; sim does with much less"
+    return Check("memory", "ok" if good else "warning", f"{free:,} MiB available", advice)
+
+
+def _available_mib() -> int | None:
+    """What the system and our control group leave us."""
+    found = None
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                found = int(line.split()[1]) // 1024
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+        used = Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii").strip()
+        if limit.isdigit() and found is not None:
+            found = min(found, (int(limit) - int(used)) >> 20)
+    except (OSError, ValueError):
+        pass
+    return found
+
+
+def _shared_memory() -> Iterator[Check]:
+    shm = Path("/dev/shm")
+    if shm.is_dir():
+        free = shutil.disk_usage(shm).free >> 20
+        good = free >= WANTED_SHM_MIB
+        yield Check("/dev/shm", "ok" if good else "warning", f"{free:,} MiB free", "" if good else "Ray will use the disk instead, slowly")
+
+
+def _open_files() -> Check:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = soft == resource.RLIM_INFINITY
+    good = unlimited or soft >= WANTED_FILES
+    advice = "" if good else f"Ray wants {WANTED_FILES} or more: ulimit -n {WANTED_FILES}"
+    return Check("open files", "ok" if good else "warning", "unlimited" if unlimited else f"at most {soft:,}", advice)
+
+
+def _writable(name: str, folder: Path) -> Check:
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return Check(name, "ok", str(folder))
+    except OSError as wrong:
+        state = "warning" if name == "current folder" else "bad"
+        return Check(name, state, f"{folder}: {(wrong.strerror or str(wrong)).lower()}", "no run can be kept there")
+
+
+def _ray() -> Check:
+    from cluster.launch import ray_session
+
+    began = monotonic()
+    try:
+        with ray_session() as ray:
+            started = monotonic() - began
+            version = ray.__version__
+    except (ProjectBug, ImportError) as wrong:
+        return Check("a local Ray", "bad", str(wrong), "see the lines above; `uvmp explore` and `uvmp replay` do without Ray")
+    return Check("a local Ray", "ok", f"Ray {version} started in {started:.1f} s and ended in {monotonic() - began - started:.1f} s")

@@ -1,0 +1,148 @@
+"""Benchmarks: how fast the engines are, each beside something measured in the same run.
+
+Absolute figures depend on the machine; the ratios are what to compare.
+`python -m tests.bench [--json] [--no-live]`
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from cluster.boot import prepare
+from cluster.configs import shipped
+from cluster.explore import explore
+from cluster.sim import Sim
+from cluster.strategies import Stay
+
+SECONDS = 3.0
+Row = tuple[str, float, str, str]
+
+
+def rate(work: Callable[[], float]) -> float:
+    """Units of work per second: `work` does some and says how much."""
+    done, began = 0.0, perf_counter()
+    while perf_counter() - began < SECONDS:
+        done += work()
+    return done / (perf_counter() - began)
+
+
+def plain_loop() -> float:
+    """Something every machine can do: attribute increments of plain Python."""
+
+    class Counter:
+        value = 0
+
+    counter = Counter()
+    for _ in range(100_000):
+        counter.value += 1
+    return 100_000
+
+
+def sim_rows() -> list[Row]:
+    """Operations and schedules per second in `sim`."""
+    scenario = shipped("S3a-shipped").without_errata()
+    machine, image = prepare(scenario)
+    sim = Sim(machine, image)
+
+    def execution() -> float:
+        sim.execute(Stay())
+        return sim.steps
+
+    def recorded() -> float:
+        sim.execute(Stay(), record=True)
+        return sim.steps
+
+    def search(strategy: str) -> Callable[[], float]:
+        return lambda: explore(scenario, strategy, schedules=100).schedules
+
+    loop, plain, journal = rate(plain_loop), rate(execution), rate(recorded)
+    rows = [
+        ("sim, operations", plain, "operations/s", f"1 operation = {loop / plain:.0f} increments of a plain Python attribute"),
+        ("sim, recorded", journal, "operations/s", f"{journal / plain:.2f} of unrecorded"),
+    ]
+    for strategy in ("stay", "pct", "random"):
+        schedules = rate(search(strategy))
+        rows.append((f"explore S3a-shipped, fixed, {strategy}", schedules, "schedules/s", f"{sim.steps} operations each"))
+    return rows
+
+
+def live_rows() -> list[Row]:
+    """The live machine beside raw synchronous calls of a Ray actor."""
+    from cluster.launch import ray_session
+    from cluster.live import LiveMachine
+
+    rows: list[Row] = []
+    scenario = shipped("S3a-shipped").without_errata()
+    began = perf_counter()
+    with ray_session() as ray:
+        up = perf_counter()
+        machine = LiveMachine(ray, scenario)
+        booted = perf_counter()
+        raw = rate(raw_calls(ray))
+        spent: list[float] = []
+
+        def run() -> float:
+            done = machine.run()
+            spent.append(done.operations / done.seconds)
+            return done.operations
+
+        whole = rate(run)
+        raw_again = rate(raw_calls(ray))
+        memory = [pss_mib(pid) for pid in machine.actors.pids.values()]
+        closing = perf_counter()
+        machine.close()
+    down = perf_counter()
+    calls = (raw + raw_again) / 2
+    rows.append(("raw Ray, one caller", calls, "synchronous actor calls/s", ""))
+    rows.append(("live, running", max(spent), "operations/s", f"{max(spent) / calls:.2f} of raw calls"))
+    rows.append(("live, with load and collection", whole, "operations/s", f"{whole / calls:.2f} of raw calls"))
+    rows.append(("start of Ray", up - began, "s", f"{(up - began) / (booted - up):.1f} times the start of the machine"))
+    rows.append(("start of the machine", booted - up, "s", f"{len(memory)} actors"))
+    rows.append(("stop of both", down - closing, "s", f"{(down - closing) / (booted - began):.2f} of the start of both"))
+    rows.append(("memory of an actor", sum(memory) / len(memory), "MiB", f"PSS; this process has {pss_mib('self'):.0f}"))
+    return rows
+
+
+def raw_calls(ray: Any) -> Callable[[], float]:
+    """Synchronous calls of an actor that only answers, with frames of the size of ours."""
+
+    class Echo:
+        def admit(self, data: bytes) -> bytes:
+            return data
+
+    actor = ray.remote(Echo).options(num_cpus=0, enable_task_events=False).remote()
+    ray.get(actor.admit.remote(b""), timeout=60)
+
+    def calls() -> float:
+        for _ in range(100):
+            ray.get(actor.admit.remote(b"x" * 60), timeout=60)
+        return 100
+
+    return calls
+
+
+def pss_mib(pid: int | str) -> float:
+    """Proportional set size of a process in MiB."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+
+
+def main() -> None:
+    """Measure, and print a table (or `--json`)."""
+    rows = sim_rows()
+    if "--no-live" not in sys.argv:
+        rows += live_rows()
+    if "--json" in sys.argv:
+        print(json.dumps([dict(zip(("what", "figure", "unit", "beside"), row, strict=True)) for row in rows], indent=2))
+        return
+    for what, figure, unit, beside in rows:
+        print(f"{what:38} {figure:12,.1f} {unit:28} {beside}")
+
+
+if __name__ == "__main__":
+    main()
