@@ -40,7 +40,9 @@ def root() -> Path:
     for folder in (package / "_configs", package.parent / "configs"):
         if (folder / "scenarios").is_dir():
             return folder
-    raise Infrastructure(f"the scenarios that come with uvmp are missing: neither {package}/_configs nor configs/ beside it")
+    raise Infrastructure(
+        f"the scenarios that come with uvmp are missing: neither {package}/_configs nor configs/ beside it"
+    )
 
 
 def names(kind: str) -> list[str]:
@@ -76,7 +78,9 @@ def scenario(text: str, field: str = "SCENARIO") -> Source:
         return Source(_load(Path(text), text), text)
     close = difflib.get_close_matches(text.lower(), {one.lower(): one for one in known}, n=3, cutoff=0.5)
     hint = f" (did you mean {' or '.join(one for one in known if one.lower() in close)}?)" if close else ""
-    raise UserMistake(f"there is no scenario {show(text)}{hint}; known: {', '.join(known)}; or give a file's path", field=field)
+    raise UserMistake(
+        f"there is no scenario {show(text)}{hint}; known: {', '.join(known)}; or give a file's path", field=field
+    )
 
 
 def shipped(ident: str) -> Scenario:

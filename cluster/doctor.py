@@ -94,9 +94,16 @@ def _packages() -> Iterator[Check]:
         if origin is None:
             yield Check(title, "bad", "not found", "install uvmp again, in an environment of its own")
         elif origin != home / name:
-            yield Check(title, "bad", f"{origin}, not beside {home}/cluster", f"something else is called {name}: see sys.path")
+            yield Check(
+                title, "bad", f"{origin}, not beside {home}/cluster", f"something else is called {name}: see sys.path"
+            )
         elif others:
-            yield Check(title, "bad", f"also installed by {', '.join(others)}", f"pip uninstall {others[0]}, then install uvmp again")
+            yield Check(
+                title,
+                "bad",
+                f"also installed by {', '.join(others)}",
+                f"pip uninstall {others[0]}, then install uvmp again",
+            )
         elif installed is not None and installed != home:
             advice = "run the uvmp that you mean: a checkout's own .venv/bin/uvmp, or from another folder"
             yield Check(title, "warning", f"{origin}; but uvmp is installed at {installed}", advice)
@@ -179,7 +186,12 @@ def _shared_memory() -> Iterator[Check]:
     if shm.is_dir():
         free = shutil.disk_usage(shm).free >> 20
         good = free >= WANTED_SHM_MIB
-        yield Check("/dev/shm", "ok" if good else "warning", f"{free:,} MiB free", "" if good else "Ray will use the disk instead, slowly")
+        yield Check(
+            "/dev/shm",
+            "ok" if good else "warning",
+            f"{free:,} MiB free",
+            "" if good else "Ray will use the disk instead, slowly",
+        )
 
 
 def _open_files() -> Check:
@@ -208,5 +220,11 @@ def _ray() -> Check:
             started = monotonic() - began
             version = ray.__version__
     except (ProjectBug, ImportError) as wrong:
-        return Check("a local Ray", "bad", str(wrong), "see the lines above; `uvmp explore` and `uvmp replay` do without Ray")
-    return Check("a local Ray", "ok", f"Ray {version} started in {started:.1f} s and ended in {monotonic() - began - started:.1f} s")
+        return Check(
+            "a local Ray", "bad", str(wrong), "see the lines above; `uvmp explore` and `uvmp replay` do without Ray"
+        )
+    return Check(
+        "a local Ray",
+        "ok",
+        f"Ray {version} started in {started:.1f} s and ended in {monotonic() - began - started:.1f} s",
+    )

@@ -307,6 +307,9 @@ class Sim(Port):
         try:
             result = node.admit(ctx.name, code, target, args)
         except KernelFinding as found:
+            if self.journals is not None:
+                refused = operation_record(code, target, args, None, [])
+                self._record(node.name, ctx, {**refused, "refused": found.kind})
             self.report(found.kind, found.text, subject=found.subject)
             return None
         out, node.out = node.out, []

@@ -82,7 +82,8 @@ class NodeActor:
             stream = (folder / f"{name}.uvmp.jsonl").open("xb")
             self.files.append(stream)
             journal = self.journals[name] = Journal(name, stream, keep=False)
-            journal.header(run=order["run"], engine="live", pid=os.getpid(), host=os.uname().nodename)
+            about = {"scenario": scenario.id, "errata": list(scenario.errata), "engine": "live"}
+            journal.header(run=order["run"], **about, pid=os.getpid(), host=os.uname().nodename)
             node = build_node(name, config, threads)
             node.load_image(order["images"].get(name))
             follow = order["follow"]

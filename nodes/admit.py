@@ -74,11 +74,12 @@ class Admission:
         try:
             result = node.admit(ctx, code, target, tuple(args))
         except KernelFinding as found:
-            return [FINDING, [found.kind, found.text, found.subject, n]]
+            refused = operation_record(code, target, tuple(args), None, [])
+            self.journal.add({**refused, "refused": found.kind, "ctx": ctx, "n": n, "cpu": cpu, "k": k})
+            return [FINDING, [found.kind, found.text, found.subject, n, k]]
         out, node.out = node.out, []
         record = operation_record(code, target, tuple(args), result, out)
-        record["ctx"], record["n"], record["cpu"], record["k"] = ctx, n, cpu, k
-        self.journal.add(record)
+        self.journal.add({**record, "ctx": ctx, "n": n, "cpu": cpu, "k": k})
         reply: Reply = [WAITS, None] if result is WAIT else [OK, result]
         self.last[ctx] = (n, reply)
         if out:

@@ -245,7 +245,7 @@ class Runner(Port):
             status, value = self.answer[3]
             self.answer = None
         if status == FINDING:
-            kind, text, subject, n = value
+            kind, text, subject, self.cur.n, self.processor.k = value  # what was sent after it has not been performed
             self.report(kind, text, subject=subject)
             return False, None
         return status == WAITS, value

@@ -35,8 +35,8 @@ from shared.messages import OPERATIONS, WAIT, Delivery, Grant, Wake
 from shared.struct import Struct, channel_name, lock_name
 
 SCHEMA = "uvmp-log/1"
-#: what differs between two runs of one schedule, and so is not in the digest
-VOLATILE = frozenset(("wall_ns", "pid", "host", "engine", "run"))
+#: what differs between two runs of one schedule, or is said by the order, and so is not in the digest
+VOLATILE = frozenset(("wall_ns", "pid", "host", "engine", "run", "nseq"))
 MAX_LINE = 1 << 20
 
 Record = dict[str, Any]

@@ -197,7 +197,8 @@ class Port(ABC):
         """Release; LOCKDEBUG complains if this context does not hold it."""
         ctx = self.cur
         if ctx.held.pop(ref.key, None) is None:
-            self.report("lock-not-held", f"{ref.phrase.replace('lock', 'unlock')}: lock not held", subject=ref.owner)
+            text = "lockmgr: release of unlocked lock!" if ref.sleepable else "simple_unlock: lock not held"
+            self.report("lock-not-held", text, subject=ref.owner)
         self.op("unlock", ref.key, ())
 
     def downgrade(self, ref: LockRef) -> None:

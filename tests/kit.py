@@ -13,7 +13,9 @@ from cluster.sim import Sim
 from cluster.strategies import RandomWalk, Stay, Strategy, default
 from nodes.cpu import Thread
 from shared.errors import Finding
+from shared.port import here
 from shared.scenario import Scenario, load_scenario
+from shared.struct import Field, Struct, field, lockmgr, own, simplelock, stat
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SHIPPED = sorted(path.stem for path in (CONFIGS / "scenarios").glob("*.yaml"))
@@ -93,10 +95,10 @@ class Toy:
     def __init__(self, setup: Body, bodies: dict[str, tuple[int, Body]], detect: dict[str, str] | None = None, shards: int = 1):
         machine = f"shards: {{lock_manager: {shards}, memory: {shards}}}}}\n"
         scene = load_scenario(EMPTY.replace("swap_slots: 0}\n", "swap_slots: 0, " + machine), "toy.yaml")
-        self.scenario = scene.with_detect(detect or {})
+        self.scenario = scene.with_detect({"invariant": "off", **(detect or {})})
         booter = Thread("boot", "cpu0", setup)
         boot = Machine(scene, {"boot": booter})
-        found = Sim(boot, None).execute(Stay())
+        found = Sim(boot, None).execute(Stay())  # judges nothing
         assert found is None, found
         self.image = boot.image()
         threads = {name: Thread(name, f"cpu{cpu}", body) for name, (cpu, body) in bodies.items()}
@@ -150,14 +152,15 @@ class Exhaust:
     """Depth-first through every schedule there is.
 
     Args:
-        until: after this holds an execution goes on under the default schedule, since nothing depends on it any more.
+        matters: does it make a difference when this context goes on? Those of which it does are tried in every order,
+            before the others.
 
     Attributes:
         more: there are schedules not yet run.
     """
 
-    def __init__(self, until: Callable[[], bool] = lambda: False):
-        self.until = until
+    def __init__(self, matters: Callable[[Thread], bool] = lambda one: True):
+        self.matters = matters
         self.path: list[list[int]] = []  # at each choice: [taken, how many there are]
         self.more = True
         self.executions = 0
@@ -170,15 +173,16 @@ class Exhaust:
         self.last = -1
 
     def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:
-        if len(enabled) == 1 or self.until():
-            one = default(enabled, current, self.last)
+        able = [one for one in enabled if self.matters(one)]
+        if len(able) < 2:
+            one = able[0] if able else default(enabled, current, self.last)
         else:
             if self.at == len(self.path):
-                self.path.append([0, len(enabled)])
-            assert self.path[self.at][1] == len(enabled), "the same choices lead to the same choices"
-            one = enabled[self.path[self.at][0]]
+                self.path.append([0, len(able)])
+            assert self.path[self.at][1] == len(able), "the same choices lead to the same choices"
+            one = able[self.path[self.at][0]]
             self.at += 1
-            self.more = any(taken + 1 < width for taken, width in self.path)
+        self.more = any(taken + 1 < width for taken, width in self.path)
         self.last = one.order
         return one
 
@@ -186,3 +190,48 @@ class Exhaust:
         while self.path[-1][0] + 1 == self.path[-1][1]:
             self.path.pop()
         self.path[-1][0] += 1
+
+
+# -- structs for tiny kernels -----------------------------------------------------------
+
+
+class Thing(Struct, kind=200):
+    """A field of every sort, guarded by a simple lock of class `thing`."""
+
+    guards = {"o": own("lk")}
+    lk = simplelock("thing")
+    v: Field[int] = field("o")
+    w: Field[int] = field("o")
+    h: Field[int] = field("o", hint=True)
+    next: Field[Any] = field("o")
+    c: Field[int] = field("const")
+    count = stat()
+
+
+class Other(Struct, kind=201):
+    """Guarded by a simple lock of class `other`."""
+
+    guards = {"o": own("lk")}
+    lk = simplelock("other")
+    v: Field[int] = field("o")
+
+
+class Big(Struct, kind=202):
+    """Guarded by a sleepable lock of class `big`."""
+
+    guards = {"m": own("lk")}
+    lk = lockmgr("big")
+    v: Field[int] = field("m")
+
+
+THING, THING1, OTHER, BIG = Thing.at(0), Thing.at(1), Other.at(0), Big.at(0)
+
+
+def things() -> None:
+    """Setup that makes THING, THING1, OTHER and BIG; their numbers are 0."""
+    for one in (THING, THING1, OTHER, BIG):
+        made = here.port.alloc(type(one))
+        assert made == one
+        for name, each in type(made).fields.items():
+            if name != "next" and each.mode != "stat":
+                setattr(made, name, 0)

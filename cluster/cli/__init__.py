@@ -55,7 +55,9 @@ class Commands(click.Group):
         command: click.Command = import_module(f"cluster.cli.{cmd_name}").command
         return command
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             from shared.strict_yaml import meant, show
 
@@ -110,7 +112,12 @@ class Commands(click.Group):
             return leaving.code if isinstance(leaving.code, int) and leaving.code != 1 else SIGPIPE_EXIT
         except Exception as error:
             _reraise_if_debugging(args, error)
-            complain(args, f"a bug of uvmp's: {type(error).__name__}: {error} (--debug shows the traceback)", Exit.INFRASTRUCTURE, error)
+            complain(
+                args,
+                f"a bug of uvmp's: {type(error).__name__}: {error} (--debug shows the traceback)",
+                Exit.INFRASTRUCTURE,
+                error,
+            )
             return Exit.INFRASTRUCTURE
 
 
@@ -141,7 +148,9 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     epilog=EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version and exit.")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version and exit."
+)
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
 def cli() -> None:
     """NetBSD's UVM of 2001 as a set of processes: find its races, replay them, explain them."""

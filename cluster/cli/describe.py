@@ -36,7 +36,9 @@ def labelled(output: Output, rows: list[tuple[str, str]], indent: str = "  ") ->
     for label, text in rows:
         if text:
             head = indent + label.ljust(width)
-            for line in textwrap.wrap(text, WIDTH, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False):
+            for line in textwrap.wrap(
+                text, WIDTH, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False
+            ):
                 output.say(line)
 
 

@@ -38,8 +38,12 @@ Examples:
 )
 @click.argument("scenario")
 @click.option("--strategy", type=click.Choice(["pct", "random"]), help="How to choose; default: the scenario's.")
-@click.option("--depth", type=click.IntRange(1, 16), help="Ordering constraints that pct assumes; default: the scenario's.")
-@click.option("--schedules", type=click.IntRange(1, 10_000_000), help="At most this many; default: the scenario's bound.")
+@click.option(
+    "--depth", type=click.IntRange(1, 16), help="Ordering constraints that pct assumes; default: the scenario's."
+)
+@click.option(
+    "--schedules", type=click.IntRange(1, 10_000_000), help="At most this many; default: the scenario's bound."
+)
 @seed_option
 @kernel_options
 @click.option("--granularity", type=click.Choice(["guarded", "access"]), default="guarded", show_default=True,
@@ -83,7 +87,13 @@ def command(
     output.note(f"exploring up to {limit:,} schedules ({how})")
     with Progress(output, limit) as progress:
         result = explore(
-            what, strategy, seed, limit, depth, granularity, progress=lambda so_far: progress(so_far.schedules, so_far.seconds)
+            what,
+            strategy,
+            seed,
+            limit,
+            depth,
+            granularity,
+            progress=lambda so_far: progress(so_far.schedules, so_far.seconds),
         )
 
     why_not = describe.unmet(what, result.finding, result.results) if expect else None
@@ -102,19 +112,20 @@ def command(
     return code
 
 
-
-
 def _say(output: Output, chosen: Chosen, result: Result, limit: int, how: str) -> None:
     rate = rate_of(result.schedules, result.seconds)
     if result.finding is None:
-        seen = f"not seen in {result.schedules:,} schedules" + (f" of {limit:,}, interrupted" if result.interrupted else "")
+        seen = f"not seen in {result.schedules:,} schedules" + (
+            f" of {limit:,}, interrupted" if result.interrupted else ""
+        )
         output.say(f"{seen} ({how}; {rate} per second)", bold=True)
     else:
         describe.finding(output, result.finding)
         output.say()
         output.say(f"found in schedule {result.found_at:,} of {limit:,} ({how}; {rate} per second)")
         if result.token is not None:
-            output.say(f"its schedule deviates from the default {_counted(result.raw_deviations)}; shortened: {_counted(len(result.deviations))}")
+            long, short = describe.times(result.raw_deviations), describe.times(len(result.deviations))
+            output.say(f"its schedule deviates from the default {long}; shortened: {short}")
             for ran, n, kind, to in result.deviations[:4]:
                 where = "could have gone on" if kind == "point" else "waits"
                 output.say(f"  after operation {n} of {ran}, which {where}: {to}" if ran else f"  first of all: {to}")
@@ -125,10 +136,6 @@ def _say(output: Output, chosen: Chosen, result: Result, limit: int, how: str) -
         output.say(f"but in one schedule: {result.unlike}", fg="red")
     if result.token is not None:
         output.replay_line(chosen.replay_line(result.token))
-
-
-def _counted(number: int) -> str:
-    return describe.times(number)
 
 
 def _keep(output: Output, chosen: Chosen, result: Result, folder: Path | None) -> str | None:
@@ -144,7 +151,15 @@ def _keep(output: Output, chosen: Chosen, result: Result, folder: Path | None) -
 
 
 def _document(
-    chosen: Chosen, result: Result, limit: int, depth: int, granularity: str, kept: str | None, expect: bool, why_not: str | None, code: Exit
+    chosen: Chosen,
+    result: Result,
+    limit: int,
+    depth: int,
+    granularity: str,
+    kept: str | None,
+    expect: bool,
+    why_not: str | None,
+    code: Exit,
 ) -> dict[str, Any]:
     what = chosen.scenario
     document: dict[str, Any] = {

@@ -36,8 +36,11 @@ TOKEN_BUDGET = 400
 
 
 @contextlib.contextmanager
-def booted(output: Output, scenario: Scenario, address: str | None) -> Iterator[LiveMachine]:
+def booted(output: Output, scenario: Scenario, address: str | None, introduce: bool = True) -> Iterator[LiveMachine]:
     """A live machine of this scenario, ended afterwards whatever happens.
+
+    Args:
+        introduce: say which node is in which process.
 
     Raises: UserMistake - setup cannot be done, before Ray is started; Infrastructure.
     """
@@ -46,18 +49,39 @@ def booted(output: Output, scenario: Scenario, address: str | None) -> Iterator[
     output.note(f"connecting to Ray at {address} ..." if address else "starting a Ray of our own ...")
     before = signal.getsignal(signal.SIGINT)
     try:
-        with ray_session(address) as ray:
-            machine = None
-            try:
-                machine = LiveMachine(ray, scenario)
+        with contextlib.ExitStack() as stack:
+            with _started_first(output):
+                ray = stack.enter_context(ray_session(address))
+            stack.callback(signal.signal, signal.SIGINT, signal.SIG_IGN)  # comes last but for the end of Ray
+            machine = LiveMachine(ray, scenario)
+            stack.callback(machine.close)
+            stack.callback(signal.signal, signal.SIGINT, signal.SIG_IGN)
+            if introduce:
                 output.note(f"booted {len(machine.actors.pids)} actors: {actors(machine)}")
-                yield machine
-            finally:
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
-                if machine is not None:
-                    machine.close()
+            yield machine
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _started_first(output: Output) -> Iterator[None]:
+    """Ctrl-C waits until Ray is up, since half a Ray leaves processes behind; a second one does not wait."""
+    asked = False
+
+    def wait(*_: object) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        output.note("interrupted; ending Ray as soon as it is up (Ctrl-C once more: at once)")
+
+    before = signal.signal(signal.SIGINT, wait)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if asked:
+        raise KeyboardInterrupt
 
 
 def actors(machine: LiveMachine) -> str:
@@ -75,7 +99,10 @@ def check_address(address: str | None) -> None:
         return
     host, colon, port = address.rpartition(":")
     if "://" in address or not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise UserMistake(f"expected HOST:PORT of a Ray cluster's head, as `ray start` prints it, or auto; found {address!r}", field="--address")
+        raise UserMistake(
+            f"expected HOST:PORT of a Ray cluster's head, as `ray start` prints it, or auto; found {address!r}",
+            field="--address",
+        )
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
     except OSError as error:
@@ -151,7 +178,7 @@ def kept(machine: LiveMachine, folder: Path | None) -> Iterator[None]:
 
 
 def salvage(machine: LiveMachine, folder: Path) -> None:
-    """Copy whatever the nodes have written so far; a node that cannot be asked any more is read from its disk, if that is ours."""
+    """Copy what the nodes have written so far; from their disk, if that is ours, since a dead node does not answer."""
     for node in node_names(machine.scenario.machine):
         target = folder / f"{node}.uvmp.jsonl"
         actor = machine.actors.actor_of[node]

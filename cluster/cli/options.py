@@ -29,7 +29,9 @@ def common(command: Command) -> Command:
 def kernel_options(command: Command) -> Command:
     """Which defects and detectors are on: --fixed, --errata, --detect."""
     for option in (
-        click.option("--detect", multiple=True, metavar="D=LEVEL", help=f"Set detector D to {', '.join(LEVELS)}. Repeatable."),
+        click.option(
+            "--detect", multiple=True, metavar="D=LEVEL", help=f"Set detector D to {', '.join(LEVELS)}. Repeatable."
+        ),
         click.option("--errata", multiple=True, metavar="ID", help="Switch on this erratum too. Repeatable."),
         click.option("--fixed", is_flag=True, help="Without the scenario's own errata: the repaired kernel."),
     ):
@@ -39,10 +41,16 @@ def kernel_options(command: Command) -> Command:
 
 expect_option = click.option("--expect", is_flag=True, help="Exit 0 if what the scenario expects happened, else 1.")
 seed_option = click.option(
-    "--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True, help="Of the choices; the same seed makes the same ones."
+    "--seed",
+    type=click.IntRange(0, MAX_SEED),
+    default=0,
+    show_default=True,
+    help="Of the choices; the same seed makes the same ones.",
 )
 out_option = click.option("--out", metavar="DIR", help="Keep the run's folder; DIR must not exist yet.")
-address_option = click.option("--address", metavar="HOST:PORT", help="Of a Ray cluster; default: a private Ray on this machine.")
+address_option = click.option(
+    "--address", metavar="HOST:PORT", help="Of a Ray cluster; default: a private Ray on this machine."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +80,9 @@ def choose(name: str, fixed: bool, errata: Iterable[str], detect: Iterable[str])
     return apply(source.scenario, options, fixed, errata, detect)
 
 
-def apply(scenario: Scenario, options: Iterable[str], fixed: bool, errata: Iterable[str], detect: Iterable[str]) -> Chosen:
+def apply(
+    scenario: Scenario, options: Iterable[str], fixed: bool, errata: Iterable[str], detect: Iterable[str]
+) -> Chosen:
     """Apply --fixed, --errata and --detect to a scenario.
 
     Args:

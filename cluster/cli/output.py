@@ -100,8 +100,8 @@ class Progress:
 
             console = Console(file=self.output.err, no_color=not coloured(self.output.err))
             self.bar = Bar(
-                TextColumn("exploring"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]} per second"),
-                TimeElapsedColumn(), console=console, transient=True, auto_refresh=False,
+                TextColumn("exploring"), BarColumn(), MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]} per second"), TimeElapsedColumn(), console=console, transient=True, auto_refresh=False,
             )  # fmt: skip
             self.bar.start()
             self.task = self.bar.add_task("exploring", total=self.total, rate="-")

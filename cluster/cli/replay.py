@@ -59,7 +59,9 @@ Examples:
 )
 @click.argument("what", metavar="TOKEN|RUN")
 @click.option("--live", is_flag=True, help="Then make real processes follow it, and compare the digests.")
-@click.option("--lenient", is_flag=True, help="Also if made elsewhere: skip what cannot be done, and say where it began.")
+@click.option(
+    "--lenient", is_flag=True, help="Also if made elsewhere: skip what cannot be done, and say where it began."
+)
 @click.option("--scenario", metavar="FILE", help="The token's scenario, if it does not come with uvmp.")
 @kernel_options
 @address_option
@@ -81,8 +83,8 @@ def command(
 ) -> int:
     """Repeat exactly the schedule of TOKEN, or of the folder RUN that --out kept.
 
-    A step that cannot happen ends it with exit code 3, saying what was expected and what was there. So does --live if the
-    real processes' journals are not, record by record, those of sim.
+    A step that cannot happen ends it with exit code 3, saying what was expected and what was there. So does --live if
+    the real processes' journals are not, record by record, those of sim.
     """
     output = Output(as_json)
     given = any((scenario is not None, fixed, errata, detect))
@@ -132,7 +134,14 @@ def command(
 
 
 def _schedule(
-    output: Output, what: str, scenario: str | None, fixed: bool, errata: Sequence[str], detect: Sequence[str], lenient: bool, given: bool
+    output: Output,
+    what: str,
+    scenario: str | None,
+    fixed: bool,
+    errata: Sequence[str],
+    detect: Sequence[str],
+    lenient: bool,
+    given: bool,
 ) -> Schedule:
     """What the user wants replayed.
 
@@ -143,11 +152,15 @@ def _schedule(
             raise UserMistake("a run folder has its own scenario, errata and detectors", field="RUN")
         return _folder(output, what, lenient)
     token = parse(what)
-    source = configs.scenario(scenario if scenario is not None else token.scenario, "--scenario" if scenario is not None else "TOKEN")
+    source = configs.scenario(
+        scenario if scenario is not None else token.scenario, "--scenario" if scenario is not None else "TOKEN"
+    )
     own = source.scenario.without_errata() if token.fixed else source.scenario
     chosen = apply(own, () if source.path is None else ("--scenario", source.path), fixed, errata, detect)
     if token.scenario != chosen.scenario.id:
-        raise UserMistake(f"the token is one of scenario {token.scenario}, this is {chosen.scenario.id}", field="--scenario")
+        raise UserMistake(
+            f"the token is one of scenario {token.scenario}, this is {chosen.scenario.id}", field="--scenario"
+        )
     try:
         refuse_mismatch(token, chosen.scenario)
     except UserMistake as mistake:
@@ -184,7 +197,9 @@ def _folder(output: Output, what: str, lenient: bool) -> Schedule:
     for journals in (run.journals, causal_past(run.journals)):
         if digest(journals) == wanted:
             return Schedule(chosen, None, journals, wanted)
-    raise LogIncomplete(f"{run.path}: the journals are not those that run.json tells of: digest {digest(run.journals)}, there it is {wanted}")
+    raise LogIncomplete(
+        f"{run.path}: the journals are not those that run.json tells of: digest {digest(run.journals)}, not {wanted}"
+    )
 
 
 def _first_divergence(skipped: list[Deviation], token: Token | None) -> str:
@@ -199,9 +214,10 @@ def _follow(
     """Make a live machine follow what sim did; returns its finding, results and digest."""
     from cluster.cli.live import booted, kept, write_end
 
-    out = create(folder) if folder is not None else None
-    with booted(output, chosen.scenario, address) as machine, kept(machine, out):
-        run = machine.run(follow=done.journals, out=out)
+    with booted(output, chosen.scenario, address) as machine:
+        out = create(folder) if folder is not None else None
+        with kept(machine, out):
+            run = machine.run(follow=done.journals, out=out)
         output.note(f"followed {run.operations:,} operations in {run.seconds:.2f} s")
         if out is not None:
             write_end(out, chosen.scenario, run, token, chosen.replay_line(token) if token is not None else None)
@@ -218,8 +234,8 @@ def _say_digests(output: Output, digests: dict[str, str]) -> bool:
 
 
 def _document(
-    schedule: Schedule, done: Replay, finding: Finding | None, results: dict[str, list[dict[str, Any]]], digests: dict[str, str],
-    equal: bool, folder: Path | None, live: bool, expect: bool, why_not: str | None, code: Exit,
+    schedule: Schedule, done: Replay, finding: Finding | None, results: dict[str, list[dict[str, Any]]],
+    digests: dict[str, str], equal: bool, folder: Path | None, live: bool, expect: bool, why_not: str | None, code: Exit,
 ) -> dict[str, Any]:  # fmt: skip
     scenario, token = schedule.chosen.scenario, schedule.token
     document: dict[str, Any] = {

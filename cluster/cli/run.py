@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,9 +73,13 @@ Examples:
 @click.option("--engine", type=click.Choice(["sim", "live"]), default="sim", show_default=True,
               help="sim: in this process; live: Ray actors, each node a process, nobody in step.")  # fmt: skip
 @kernel_options
-@click.option("--strategy", type=click.Choice(["stay", "random", "pct"]), help="Of sim; default: stay, which never preempts.")
+@click.option(
+    "--strategy", type=click.Choice(["stay", "random", "pct"]), help="Of sim; default: stay, which never preempts."
+)
 @seed_option
-@click.option("--repeat", type=click.IntRange(1, MAX_REPEAT), help="Run so often, and tell how often there was a finding.")
+@click.option(
+    "--repeat", type=click.IntRange(1, MAX_REPEAT), help="Run so often, and tell how often there was a finding."
+)
 @address_option
 @click.option("--no-check", is_flag=True, help="Live: do not replay each run in sim to compare the digests.")
 @out_option
@@ -99,8 +103,8 @@ def command(
     """Run SCENARIO once, or --repeat it.
 
     SCENARIO is an id, as `uvmp scenarios` lists them, or a file. In sim a run is one execution; search with `uvmp
-    explore`. A live machine is booted once for all runs. With --json and without --repeat, the document has `results` of
-    every program in order, `finding`, `sites` and `token`; with --repeat it has these for each of `runs`.
+    explore`. A live machine is booted once for all runs. With --json and without --repeat, the document has `results`
+    of every program in order, `finding`, `sites` and `token`; with --repeat it has these for each of `runs`.
     """
     output = Output(as_json)
     chosen = choose(scenario, fixed, errata, detect)
@@ -147,7 +151,9 @@ def command(
 # -- the two engines -----------------------------------------------------------------------
 
 
-def _sim(chosen: Chosen, strategy: str, seed: int, total: int, folder: Path | None, many: bool) -> Iterator[Any]:
+def _sim(
+    chosen: Chosen, strategy: str, seed: int, total: int, folder: Path | None, many: bool
+) -> Generator[Done, None, None]:
     scenario = chosen.scenario
     machine, image = prepare(scenario)
     sim = Sim(machine, image)
@@ -167,13 +173,20 @@ def _sim(chosen: Chosen, strategy: str, seed: int, total: int, folder: Path | No
 
 
 def _live(
-    output: Output, chosen: Chosen, address: str | None, seed: int, total: int, folder: Path | None, many: bool, check: bool
-) -> Iterator[Any]:
+    output: Output,
+    chosen: Chosen,
+    address: str | None,
+    seed: int,
+    total: int,
+    folder: Path | None,
+    many: bool,
+    check: bool,
+) -> Generator[Done, None, None]:
     from cluster.cli.live import booted, kept, parity, token_of_live, write_end
 
     scenario = chosen.scenario
-    home = create(folder) if folder is not None else None
     with booted(output, scenario, address) as machine:
+        home = create(folder) if folder is not None else None
         for number in range(1, total + 1):
             out = None
             if home is not None:
@@ -185,7 +198,16 @@ def _live(
             if out is not None:
                 write_end(out, scenario, run, token, chosen.replay_line(token) if token is not None else None)
             yield Done(
-                run.finding, run.notes, run.results, run.sites, run.operations, run.digest, token, run.seconds, compared, out
+                run.finding,
+                run.notes,
+                run.results,
+                run.sites,
+                run.operations,
+                run.digest,
+                token,
+                run.seconds,
+                compared,
+                out,
             )
 
 
@@ -195,7 +217,9 @@ def _live(
 def _short(one: Done) -> str:
     words = "no finding"
     if one.finding is not None:
-        words = " ".join(part for part in (one.finding.kind, _of("in", one.finding.function), _of("of", one.finding.subject)) if part)
+        words = " ".join(
+            part for part in (one.finding.kind, _of("in", one.finding.function), _of("of", one.finding.subject)) if part
+        )
     words += f"; {one.operations:,} operations"
     if one.seconds:
         words += f" in {one.seconds:.2f} s"
@@ -229,7 +253,9 @@ def _say(output: Output, chosen: Chosen, done: list[Done], repeat: int | None, e
     elif done:
         output.say(f"a finding in {len(found)} of {len(done)} runs", bold=True)
         tally = Counter(one.finding.signature if one.finding is not None else ("no finding", "", "") for one in done)
-        output.table(("runs", "finding", "function", "object"), [(count, *signature) for signature, count in tally.most_common()])
+        output.table(
+            ("runs", "finding", "function", "object"), [(count, *signature) for signature, count in tally.most_common()]
+        )
         total: Counter[str] = Counter()
         for one in done:
             total.update(one.sites)
@@ -237,7 +263,10 @@ def _say(output: Output, chosen: Chosen, done: list[Done], repeat: int | None, e
         compared = [one.parity for one in done if one.parity is not None]
         if compared:
             equal = sum(one.equal for one in compared)
-            output.say(f"digest equal in sim: {equal} of {len(compared)} runs", **({} if equal == len(compared) else {"fg": "red"}))
+            output.say(
+                f"digest equal in sim: {equal} of {len(compared)} runs",
+                **({} if equal == len(compared) else {"fg": "red"}),
+            )
             for wrong in [one for one in compared if not one.equal][:1]:
                 output.say(f"  {wrong}", fg="red")
         first = next((one for one in found if one.token is not None), None)
@@ -292,7 +321,8 @@ def _document(
         document["repeat"] = repeat
         document["found"] = sum(tally.values())
         document["findings"] = [
-            {"kind": kind, "function": function, "object": subject, "runs": count} for (kind, function, subject), count in tally.most_common()
+            {"kind": kind, "function": function, "object": subject, "runs": count}
+            for (kind, function, subject), count in tally.most_common()
         ]
         document["runs"] = [_one(chosen, one) for one in done]
     if expect:

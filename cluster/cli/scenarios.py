@@ -59,7 +59,11 @@ def show(outer_json: bool | None, scenario: str, as_json: bool) -> int:
         output,
         [
             *(("source", one) for one in found.source),
-            ("machine", f"{machine.cpus} CPUs, {machine.frames} pages of {machine.page_size} bytes, {machine.swap_slots} swap slots"),
+            (
+                "machine",
+                f"{machine.cpus} CPUs, {machine.frames} pages of {machine.page_size} bytes, "
+                f"{machine.swap_slots} swap slots",
+            ),
             *(("erratum", one) for one in found.errata),
             ("detectors", ", ".join(levels) + "; the others stop" if levels else "all stop"),
             ("with errata", outcome_words(found.expect.with_errata) if found.errata else ""),
@@ -125,7 +129,13 @@ def _step(scenario: Scenario, step: Step) -> str:
 
 
 def _short(scenario: Scenario) -> dict[str, Any]:
-    return {"id": scenario.id, "name": scenario.name, "title": scenario.title, "errata": list(scenario.errata), "file": scenario.file}
+    return {
+        "id": scenario.id,
+        "name": scenario.name,
+        "title": scenario.title,
+        "errata": list(scenario.errata),
+        "file": scenario.file,
+    }
 
 
 def _whole(scenario: Scenario) -> dict[str, Any]:

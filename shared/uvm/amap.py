@@ -351,6 +351,7 @@ def amap_cow_now(map: VmMap, entry: VmMapEntry) -> None:
     amap = entry.aref_amap
     assert amap is not None
     am_slots, am_anon = amap.am_slots, amap.am_anon
+    late = "amap_cow_now.nanon-freed-locked" in here.port.errata  # the new anon is locked on the error path only
 
     while True:  # ReStart
         amap_lock(amap)
@@ -374,22 +375,17 @@ def amap_cow_now(map: VmMap, entry: VmMapEntry) -> None:
 
                 nanon = uvm_analloc()
                 npg = None
-                got = True
                 if nanon is not None:
-                    # The defective kernel locks the new anon only on the error path below, so here it never waits for
-                    # the lock. That it has it from now on changes nothing: nobody else can see the anon yet.
-                    if "amap_cow_now.nanon-freed-locked" in here.port.errata:
-                        got = nanon.an_lock.trylock()
-                    else:
+                    if not late:
                         nanon.an_lock.lock()
                     npg = uvm_pagealloc(None, 0, nanon)
                 if nanon is None or npg is None:
                     if nanon is not None:
-                        if not erratum("amap_cow_now.nanon-freed-locked"):
+                        if erratum("amap_cow_now.nanon-freed-locked"):
+                            nanon.an_lock.lock()
+                        else:
                             nanon.an_ref -= 1
                             nanon.an_lock.unlock()
-                        elif not got:  # (lock, where it should unlock) it was freed locked once before
-                            nanon.an_lock.lock()
                         uvm_anfree(nanon)
                     anon.an_lock.unlock()
                     amap_unlock(amap)
@@ -403,7 +399,7 @@ def amap_cow_now(map: VmMap, entry: VmMapEntry) -> None:
                 uvm_lock_pageq()
                 uvm_pageactivate(npg)
                 uvm_unlock_pageq()
-                if got:
+                if not late:
                     nanon.an_lock.unlock()
             anon.an_lock.unlock()
         else:

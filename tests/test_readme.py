@@ -1,0 +1,72 @@
+"""The README is true: every command in it runs, and prints what it shows."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from cluster.cli import cli
+
+README = Path(__file__).parent.parent.joinpath("README.md").read_text(encoding="utf-8")
+#: a command of the README, without the remark behind it, and the lines shown below it
+SHOWN = re.findall(r"^    \$ (uvmp .*?)(?:  +.*)?\n((?:    (?!\$).*\n)*)", README, re.MULTILINE)
+LIVE = ("--live", "--engine live")
+
+
+def run(command: str, token: str) -> tuple[int, str]:
+    """Run one command in this process; TOKEN stands for the end of a token."""
+    words = shlex.split(command.replace("uvmp1.S3a-shipped.TOKEN", token))[1:]
+    result = CliRunner().invoke(cli, words)
+    return result.exit_code, result.output
+
+
+@pytest.fixture(scope="module")
+def token() -> str:
+    """The token that the first command of the README finds."""
+    output = run("uvmp explore S3a-shipped", "")[1]
+    found = re.search(r"uvmp1\.\S+", output)
+    assert found is not None, output
+    return found.group()
+
+
+def test_readme_shows_the_commands_a_newcomer_needs() -> None:
+    """A README whose examples are not recognized as such would pass every other test here."""
+    commands = " ".join(command for command, _ in SHOWN)
+    for word in ("explore", "replay", "postmortem", "run", "scenarios", "errata", "doctor"):
+        assert f"uvmp {word}" in commands
+
+
+def needs_live(command: str) -> bool:
+    """Does it boot Ray, or want what a command that does has left behind?"""
+    return any(word in command for word in LIVE) or command.startswith("uvmp postmortem")
+
+
+@pytest.mark.parametrize(("command", "shown"), [one for one in SHOWN if not needs_live(one[0])])
+def test_command_of_readme_works(command: str, shown: str, token: str) -> None:
+    """What a newcomer types first must do what the README says."""
+    code, output = run(command, token)
+    finds = command.split()[1] in ("explore", "replay") and "--expect" not in command
+    assert code == (1 if finds else 0), output
+    flat = " ".join(output.split())
+    for line in shown.splitlines():
+        for part in line.split("..."):
+            expected = " ".join(part.split()).replace("uvmp1.S3a-shipped.TOKEN", token)
+            assert expected in flat, f"README shows {expected!r}"
+
+
+@pytest.mark.live
+def test_live_commands_of_readme_work(token: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for those that boot Ray, in the README's order, so that the postmortem has its run."""
+    monkeypatch.chdir(tmp_path)
+    for command, _ in SHOWN:
+        if any(word in command for word in LIVE):
+            code, output = run(command.replace("--repeat 20", "--repeat 3"), token)
+            assert code in (0, 1), output
+        elif command.startswith("uvmp postmortem"):
+            code, output = run(command, token)
+            assert code == 0, output
+            assert "amap_cow_now" in output
