@@ -84,11 +84,9 @@ class Demo:
         self.output.say(f"found in schedule {result.found_at:,} of at most {bound.schedules:,} ({how}).")
         self.output.say("The whole interleaving is in this line:")
         self.output.say(self.chosen.replay_line(result.token), bold=True)
-        for ran, n, kind, to in result.deviations:
-            able = ", which could have gone on," if kind == "point" else ", which has to wait,"
-            self.output.say(
-                f"It says: after operation {n} of {ran}{able} {to} goes on; for the rest, nobody is interrupted."
-            )
+        self.output.say("It says where to leave the default schedule, in which nobody is interrupted:")
+        for one in result.deviations:
+            self.output.say(f"  {describe.deviation(one)}")
         return result
 
     def follow(self, machine: LiveMachine, result: Result) -> Path:

@@ -52,7 +52,7 @@ class Admission:
             if before is not None and before[0] == n:
                 return before[1]
             reply = self._perform(cpu, requests)
-            if reply[0] != HELD and self.held:
+            if self.held:  # even if this frame was held back half-way: what it did first may be what others wait for
                 self._release()
             return reply
 

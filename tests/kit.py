@@ -121,6 +121,7 @@ class Toy:
 
     def every(self) -> Iterator[Finding | None]:
         """The findings of all executions there are."""
+        self.run()  # so that the racy fields are known, and every execution has the same scheduling points
         tree = Exhaust()
         while tree.more:
             yield self.run(tree)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cluster.cli.output import Output
+from cluster.sim import Deviation
 from shared.errata import ERRATA
 from shared.errors import Exit, Finding
 from shared.scenario import Scenario, named_results
@@ -83,6 +84,14 @@ def say_sites(output: Output, scenario: Scenario, reached: Mapping[str, int]) ->
     for one in dict.fromkeys((*scenario.own_errata, *scenario.errata)):
         state = "" if one in scenario.errata else ", repaired"
         output.say(f"site of {one}{state}: reached {times(reached.get(one, 0))}")
+
+
+def deviation(one: Deviation) -> str:
+    """Where a schedule leaves the default one."""
+    ran, n, kind, to = one
+    if not ran:
+        return f"first of all, {to} runs"
+    return f"after operation {n} of {ran}, which {'could have gone on' if kind == 'point' else 'has to wait'}, {to} goes on"
 
 
 def times(count: int) -> str:

@@ -126,9 +126,8 @@ def _say(output: Output, chosen: Chosen, result: Result, limit: int, how: str) -
         if result.token is not None:
             long, short = describe.times(result.raw_deviations), describe.times(len(result.deviations))
             output.say(f"its schedule deviates from the default {long}; shortened: {short}")
-            for ran, n, kind, to in result.deviations[:4]:
-                where = "could have gone on" if kind == "point" else "waits"
-                output.say(f"  after operation {n} of {ran}, which {where}: {to}" if ran else f"  first of all: {to}")
+            for one in result.deviations[:4]:
+                output.say(f"  {describe.deviation(one)}")
     describe.say_sites(output, chosen.scenario, result.sites)
     for note, count in sorted(result.notes.items()):
         output.say(f"noted, not stopped at: {note} ({describe.times(count)})")

@@ -99,10 +99,14 @@ class Progress:
             from rich.progress import Progress as Bar
 
             console = Console(file=self.output.err, no_color=not coloured(self.output.err))
-            self.bar = Bar(
-                TextColumn("exploring"), BarColumn(), MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]} per second"), TimeElapsedColumn(), console=console, transient=True, auto_refresh=False,
-            )  # fmt: skip
+            columns = (
+                TextColumn("exploring"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]} per second"),
+                TimeElapsedColumn(),
+            )
+            self.bar = Bar(*columns, console=console, transient=True, auto_refresh=False)
             self.bar.start()
             self.task = self.bar.add_task("exploring", total=self.total, rate="-")
         return self

@@ -203,9 +203,8 @@ def _folder(output: Output, what: str, lenient: bool) -> Schedule:
 
 
 def _first_divergence(skipped: list[Deviation], token: Token | None) -> str:
-    ran, n, _, to = skipped[0]
     total = len(token.deviations) if token is not None else len(skipped)
-    return f"skipped {len(skipped)} of {total} deviations; the first: after operation {n} of {ran}, on to {to}"
+    return f"skipped {len(skipped)} of {total} deviations; the first: {describe.deviation(skipped[0])}"
 
 
 def _follow(
@@ -234,9 +233,18 @@ def _say_digests(output: Output, digests: dict[str, str]) -> bool:
 
 
 def _document(
-    schedule: Schedule, done: Replay, finding: Finding | None, results: dict[str, list[dict[str, Any]]],
-    digests: dict[str, str], equal: bool, folder: Path | None, live: bool, expect: bool, why_not: str | None, code: Exit,
-) -> dict[str, Any]:  # fmt: skip
+    schedule: Schedule,
+    done: Replay,
+    finding: Finding | None,
+    results: dict[str, list[dict[str, Any]]],
+    digests: dict[str, str],
+    equal: bool,
+    folder: Path | None,
+    live: bool,
+    expect: bool,
+    why_not: str | None,
+    code: Exit,
+) -> dict[str, Any]:
     scenario, token = schedule.chosen.scenario, schedule.token
     document: dict[str, Any] = {
         "command": "replay",
