@@ -23,7 +23,6 @@ from cluster.explore import Result, explore
 from cluster.live import LiveMachine, LiveRun
 from cluster.postmortem import analyse, render
 from cluster.replay import replay
-from cluster.runfolder import create
 from shared.errors import Exit, ProjectBug, UserMistake
 from shared.scenario import Scenario
 
@@ -90,7 +89,7 @@ class Demo:
         return result
 
     def follow(self, machine: LiveMachine, result: Result) -> Path:
-        folder = create(free_name())
+        folder = free_name()
         token = str(result.token)
         self.part("The same schedule on the real processes", f"uvmp replay {token} --live --out {folder}")
         there = replay(self.scenario, result.deviations)

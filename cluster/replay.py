@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from cluster.boot import prepare
 from cluster.sim import Deviation, Sim
 from cluster.strategies.follow import Deviate, Order
-from shared.errors import Finding
-from shared.journal import Journals, digest, linearize
+from shared.errors import Diverged, Finding
+from shared.journal import VOLATILE, Journals, Record, digest, linearize
 from shared.scenario import Scenario
 
 
@@ -49,7 +50,30 @@ def replay_journals(scenario: Scenario, journals: Journals) -> Replay:
     machine, image = prepare(scenario)
     sim = Sim(machine, image, granularity="access")
     sim.execute(Order(sim, linearize(journals)), record=True)
-    return recorded(sim, [])
+    once = recorded(sim, [])
+    _compare(journals, once.journals)
+    return once
+
+
+def _compare(wanted: Journals, found: Journals) -> None:
+    """Diverged, unless both say the same of every node."""
+    for node in sorted(wanted):
+        ours = [_essence(one) for one in found.get(node, [])]
+        theirs = [_essence(one) for one in wanted[node]]
+        for number, (expected, actual) in enumerate(zip_longest(theirs, ours), 1):
+            if expected != actual:
+                raise Diverged(_told(node, number, expected), _told(node, number, actual))
+
+
+def _essence(record: Record) -> Record:
+    return {key: value for key, value in record.items() if key not in VOLATILE}
+
+
+def _told(node: str, number: int, record: Record | None) -> str:
+    if record is None:
+        return f"{node} to have no record {number}"
+    words = ", ".join(f"{key} {value}" for key, value in record.items() if key not in ("node", "nseq"))
+    return f"record {number} of {node}: {words[:300]}"
 
 
 def recorded(sim: Sim, skipped: list[Deviation]) -> Replay:

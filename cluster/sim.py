@@ -60,7 +60,8 @@ class Sim(Port):
         max_points: int = 100_000,
     ):
         scenario = machine.scenario
-        super().__init__(frozenset(scenario.errata), dict(scenario.detect), scenario.machine.page_size)
+        config = scenario.machine
+        super().__init__(frozenset(scenario.errata), dict(scenario.detect), config.page_size, config.memory_shards)
         self.machine, self.image_ = machine, image
         self.racy: set[str] = set() if racy is None else racy
         self.every_access = granularity == "access"
@@ -81,12 +82,11 @@ class Sim(Port):
 
     # -- one execution ---------------------------------------------------------
 
-    def execute(self, strategy: Strategy, record: bool = False, only: list[str] | None = None) -> Finding | None:
+    def execute(self, strategy: Strategy, record: bool = False) -> Finding | None:
         """Run the machine once, from its image to the end; returns the finding, if any.
 
         Args:
             record: keep journals (`self.journals`), and let the race detector see every access.
-            only: names of the contexts that exist in this execution (None: all).
         """
         self._restore()
         self.strategy = strategy
@@ -99,7 +99,6 @@ class Sim(Port):
         self.points = 0
         self.last = -1
         self.dirty = True
-        self.exist = frozenset(self.machine.threads if only is None else only)
         self.crash: BaseException | None = None
         here.port = self
         self.hub = getcurrent()
@@ -154,9 +153,7 @@ class Sim(Port):
         Returns: None if nobody can.
         """
         if self.dirty:
-            able = [
-                one for processor in self.machine.processors for one in processor.choices() if one.name in self.exist
-            ]
+            able = [one for processor in self.machine.processors for one in processor.choices()]
             if len(able) > 1:
                 able.sort(key=_order)
             self.enabled = able
@@ -503,8 +500,7 @@ class Sim(Port):
 
     def alloc(self, kind: type[S], length: int = 0) -> S:
         ctx: Thread = self.cur
-        config = self.machine.scenario.machine
-        shard = self._boot_shard(kind) if self.booting else alloc_shard(ctx.name, ctx.n, config.memory_shards)
+        shard = self._boot_shard(kind) if self.booting else alloc_shard(ctx.name, ctx.n, self.memory_shards)
         obj: S = self.op("alloc", shard, (kind.kind, length))
         self.claim(obj)
         return obj

@@ -56,11 +56,11 @@ class Runner(Port):
         follow: list[str] | None,
         seed: int,
     ):
-        super().__init__(frozenset(scenario.errata), dict(scenario.detect), scenario.machine.page_size)
+        config = scenario.machine
+        super().__init__(frozenset(scenario.errata), dict(scenario.detect), config.page_size, config.memory_shards)
         self.processor, self.route, self.actor_of, self.journal, self.ask = processor, route, actor_of, journal, ask
         self.follow = follow
         self.random = Random(seed)
-        self.memory_shards = scenario.machine.memory_shards
         self.threads = {one.name: one for one in processor.threads}
         self.inbox: SimpleQueue[list[Any]] = SimpleQueue()
         self.received = 0

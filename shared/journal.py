@@ -187,6 +187,8 @@ def holes(journals: Journals) -> list[str]:
 def linearize(journals: Journals) -> list[Record]:
     """All operations in one total order that respects every node's and every processor's order.
 
+    The operation that led to a finding comes as late as it can: nothing is performed after it.
+
     Raises: LogIncomplete - there is none: the orders contradict each other.
     """
     by_node = {node: deque(one for one in records if "k" in one) for node, records in sorted(journals.items())}
@@ -197,27 +199,31 @@ def linearize(journals: Journals) -> list[Record]:
     raised: Counter[str] = Counter()
     before: dict[str, str] = {}
     order: list[Record] = []
-    progress = True
-    while progress:
-        progress = False
-        for queue in by_cpu.values():
-            while queue and by_node[queue[0]["node"]][0] is queue[0]:
-                record = queue[0]
-                ctx, event = record["ctx"], record["event"]
-                if event == "intr" and not raised[ctx]:
-                    break
-                if ctx in waiting and not (event == "unlock" and before[ctx] == "sleep"):
-                    break  # (an unlock after `sleep` is the interlock: part of going to sleep)
-                queue.popleft()
-                by_node[record["node"]].popleft()
-                order.append(record)
-                progress = True
-                before[ctx] = event
-                if record.get("wait") or event == "sleep":
-                    waiting.add(ctx)
-                raised[ctx] -= event == "intr"
-                raised.update(record.get("raised", ()))
-                waiting.difference_update(record.get("granted", ()), record.get("woke", ()))
+    ends = {(one["node"], one["at"]) for records in journals.values() for one in records if one["event"] == "finding"}
+    for wait_for_end in (True, False):
+        progress = True
+        while progress:
+            progress = False
+            for queue in by_cpu.values():
+                while queue and by_node[queue[0]["node"]][0] is queue[0]:
+                    record = queue[0]
+                    ctx, event = record["ctx"], record["event"]
+                    if wait_for_end and (record["cpu"], record["k"]) in ends:
+                        break
+                    if event == "intr" and not raised[ctx]:
+                        break
+                    if ctx in waiting and not (event == "unlock" and before[ctx] == "sleep"):
+                        break  # (an unlock after `sleep` is the interlock: part of going to sleep)
+                    queue.popleft()
+                    by_node[record["node"]].popleft()
+                    order.append(record)
+                    progress = True
+                    before[ctx] = event
+                    if record.get("wait") or event == "sleep":
+                        waiting.add(ctx)
+                    raised[ctx] -= event == "intr"
+                    raised.update(record.get("raised", ()))
+                    waiting.difference_update(record.get("granted", ()), record.get("woke", ()))
     left = next((queue[0] for queue in by_cpu.values() if queue), None)
     if left is not None:
         raise LogIncomplete(

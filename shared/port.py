@@ -90,10 +90,11 @@ class Port(ABC):
         errata: ids switched on.
         detect: detector -> "stop", "note" or "off".
         page_size: bytes.
+        memory_shards: number of memory nodes.
     """
 
-    def __init__(self, errata: frozenset[str], detect: dict[str, str], page_size: int):
-        self.page_size = page_size
+    def __init__(self, errata: frozenset[str], detect: dict[str, str], page_size: int, memory_shards: int = 1):
+        self.page_size, self.memory_shards = page_size, memory_shards
         self.errata = errata
         self.detect = detect
         self.dead = False
@@ -170,6 +171,13 @@ class Port(ABC):
         """Begin a new life of a type-stable struct (a page, an anon); older handles are stale."""
         gen = self.op("renew", obj.id, (obj,))
         return type(obj)(obj.id, gen)
+
+    def copy_frame(self, source: int, frame: int) -> None:
+        """Copy a frame's bytes: one operation, or two if the frames live on different shards."""
+        if (frame - source) % self.memory_shards == 0:
+            self.op("frame_copy", frame, (source,))
+        else:
+            self.op("frame_write", frame, (self.op("frame_read", source),))
 
     # -- locks ---------------------------------------------------------------
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cluster.cli.output import Output
-from cluster.sim import Deviation
 from shared.errata import ERRATA
 from shared.errors import Exit, Finding
 from shared.scenario import Scenario, named_results
+
+if TYPE_CHECKING:
+    from cluster.sim import Deviation
 
 WIDTH = 100
 
@@ -91,7 +93,8 @@ def deviation(one: Deviation) -> str:
     ran, n, kind, to = one
     if not ran:
         return f"first of all, {to} runs"
-    return f"after operation {n} of {ran}, which {'could have gone on' if kind == 'point' else 'has to wait'}, {to} goes on"
+    able = "could have gone on" if kind == "point" else "has to wait"
+    return f"after operation {n} of {ran}, which {able}, {to} goes on"
 
 
 def times(count: int) -> str:

@@ -9,7 +9,7 @@ import contextlib
 import shutil
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from cluster.launch import ray_session
 from cluster.live import LiveMachine, LiveRun
 from cluster.minimize import minimize
 from cluster.replay import replay, replay_journals
-from cluster.runfolder import finish, write_scenario
+from cluster.runfolder import create, finish, write_scenario
 from cluster.sim import Sim
 from cluster.strategies.follow import Order
 from cluster.token import MAX_TOKEN, Token, token_of
@@ -50,7 +50,8 @@ def booted(output: Output, scenario: Scenario, address: str | None, introduce: b
     before = signal.getsignal(signal.SIGINT)
     try:
         with contextlib.ExitStack() as stack:
-            with _started_first(output):
+            # of a Ray that is half started, processes would stay behind
+            with deferred(lambda: output.note("interrupted; Ray ends as soon as it is up (Ctrl-C once more: at once)")):
                 ray = stack.enter_context(ray_session(address))
             stack.callback(signal.signal, signal.SIGINT, signal.SIG_IGN)  # comes last but for the end of Ray
             machine = LiveMachine(ray, scenario)
@@ -64,8 +65,12 @@ def booted(output: Output, scenario: Scenario, address: str | None, introduce: b
 
 
 @contextlib.contextmanager
-def _started_first(output: Output) -> Iterator[None]:
-    """Ctrl-C waits until Ray is up, since half a Ray leaves processes behind; a second one does not wait."""
+def deferred(told: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Ctrl-C comes into effect when this is over; a second one at once.
+
+    Args:
+        told: called at the first.
+    """
     asked = False
 
     def wait(*_: object) -> None:
@@ -73,7 +78,7 @@ def _started_first(output: Output) -> Iterator[None]:
         if asked:
             raise KeyboardInterrupt
         asked = True
-        output.note("interrupted; ending Ray as soon as it is up (Ctrl-C once more: at once)")
+        told()
 
     before = signal.signal(signal.SIGINT, wait)
     try:
@@ -164,16 +169,18 @@ def token_of_live(scenario: Scenario, run: LiveRun) -> Token | None:
 
 @contextlib.contextmanager
 def kept(machine: LiveMachine, folder: Path | None) -> Iterator[None]:
-    """Keep the logs of a run in `folder` also when the run does not end as it should."""
-    if folder is not None:
-        write_scenario(folder, machine.scenario)
+    """Make the folder of a run, if it is to have one, and keep the logs also if the run does not end as it should."""
+    if folder is None:
+        yield
+        return
+    with deferred():
+        write_scenario(create(folder), machine.scenario)
     try:
         yield
     except BaseException:
-        if folder is not None:
-            before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-            salvage(machine, folder)
-            signal.signal(signal.SIGINT, before)
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        salvage(machine, folder)
+        signal.signal(signal.SIGINT, before)
         raise
 
 

@@ -62,19 +62,30 @@ class Output:
 
 def complain(args: list[str], message: str, code: int, error: BaseException | None = None, hint: str = "") -> None:
     """An error, in one line on stderr; and for --json, as a document on stdout."""
-    text = f"uvmp: {message}" if message == "interrupted" else f"uvmp: error: {message}"
     try:
-        click.echo(click.style(text, fg="red"), file=sys.stderr, color=coloured(sys.stderr))
+        say_error(message)
         if hint:
             click.echo(f"see: {hint}", file=sys.stderr)
         if "--json" in args:
-            wrong: dict[str, Any] = {"message": message, "exit": int(code)}
-            for key in ("file", "line", "field", "expected", "found"):
-                if getattr(error, key, None) is not None:
-                    wrong[key] = getattr(error, key)
-            click.echo(json.dumps({"error": wrong}, indent=2))
+            click.echo(json.dumps({"error": error_document(message, code, error)}, indent=2))
     except OSError:
         pass  # nobody is listening
+
+
+def say_error(message: str) -> None:
+    """An error's line; of a longer text, as Ray's, the first one."""
+    first = message.strip().split("\n")[0]
+    text = "uvmp: interrupted" if message == "interrupted" else f"uvmp: error: {first}"
+    click.echo(click.style(text, fg="red"), file=sys.stderr, color=coloured(sys.stderr))
+
+
+def error_document(message: str, code: int, error: BaseException | None) -> dict[str, Any]:
+    """An error for tools, with its place if it has one."""
+    wrong: dict[str, Any] = {"message": message, "exit": int(code)}
+    for key in ("file", "line", "field", "expected", "found"):
+        if getattr(error, key, None) is not None:
+            wrong[key] = getattr(error, key)
+    return wrong
 
 
 class Progress:

@@ -26,7 +26,7 @@ from cluster.cli.options import (
 )
 from cluster.cli.output import Output
 from cluster.replay import Replay, replay, replay_journals
-from cluster.runfolder import create, load, write_sim
+from cluster.runfolder import Run, create, load, write_sim
 from cluster.sim import Deviation
 from cluster.token import Token, kernel_version, parse, refuse_mismatch
 from shared.errors import Exit, Finding, LogIncomplete, UserMistake
@@ -188,18 +188,30 @@ def _folder(output: Output, what: str, lenient: bool) -> Schedule:
         if not lenient:
             raise UserMistake(f"{told}; --lenient replays it anyway", file=run.path)
         output.note(f"{told}; replaying it all the same")
-    missing_records = holes(run.journals)
-    if missing_records:
-        raise LogIncomplete(f"{run.path}: {missing_records[0]}")
     chosen = Chosen(scenario)
     if lenient and token is not None and made_on != kernel_version():
         return Schedule(chosen, token)
-    for journals in (run.journals, causal_past(run.journals)):
-        if digest(journals) == wanted:
-            return Schedule(chosen, None, journals, wanted)
-    raise LogIncomplete(
-        f"{run.path}: the journals are not those that run.json tells of: digest {digest(run.journals)}, not {wanted}"
-    )
+    return Schedule(chosen, None, _told_of(run, wanted), wanted)
+
+
+def _told_of(run: Run, wanted: str) -> Journals:
+    """The part of a folder's journals that its digest is of: all, or what led to the finding.
+
+    Live nodes run on for a moment after a finding; of that, records may be missing.
+
+    Raises: LogIncomplete - it is neither.
+    """
+    if digest(run.journals) == wanted:
+        return run.journals
+    try:
+        past = causal_past(run.journals)
+        if digest(past) == wanted and not holes(past):
+            return past
+    except LookupError:
+        pass  # a record that is referred to is missing
+    gaps = holes(run.journals)
+    told = gaps[0] if gaps else f"the journals have digest {digest(run.journals)}, run.json tells of {wanted}"
+    raise LogIncomplete(f"{run.path}: {told}")
 
 
 def _first_divergence(skipped: list[Deviation], token: Token | None) -> str:
@@ -214,12 +226,11 @@ def _follow(
     from cluster.cli.live import booted, kept, write_end
 
     with booted(output, chosen.scenario, address) as machine:
-        out = create(folder) if folder is not None else None
-        with kept(machine, out):
-            run = machine.run(follow=done.journals, out=out)
+        with kept(machine, folder):
+            run = machine.run(follow=done.journals, out=folder)
         output.note(f"followed {run.operations:,} operations in {run.seconds:.2f} s")
-        if out is not None:
-            write_end(out, chosen.scenario, run, token, chosen.replay_line(token) if token is not None else None)
+        if folder is not None:
+            write_end(folder, chosen.scenario, run, token, chosen.replay_line(token) if token is not None else None)
     return run.finding, run.results, run.digest
 
 

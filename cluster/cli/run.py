@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -25,13 +26,13 @@ from cluster.cli.options import (
     out_option,
     seed_option,
 )
-from cluster.cli.output import Output
+from cluster.cli.output import Output, error_document, say_error
 from cluster.replay import recorded
 from cluster.runfolder import create, write_sim
 from cluster.sim import Sim
 from cluster.strategies import make
 from cluster.token import MAX_TOKEN, Token, token_of
-from shared.errors import Exit, Finding, UserMistake
+from shared.errors import Exit, Finding, ProjectBug, UserMistake
 
 if TYPE_CHECKING:
     from cluster.cli.live import Parity
@@ -127,7 +128,7 @@ def command(
     else:
         runs = _sim(chosen, strategy or "stay", seed, total, folder, repeat is not None)
     done: list[Done] = []
-    interrupted = False
+    interrupted, failed = False, None
     try:
         for one in runs:
             done.append(one)
@@ -136,6 +137,10 @@ def command(
     except KeyboardInterrupt:
         interrupted = True
         output.note("interrupted")
+    except ProjectBug as error:
+        if not done or "--debug" in sys.argv:
+            raise
+        failed = error  # what was found so far is told first
     finally:
         runs.close()
 
@@ -144,7 +149,10 @@ def command(
         code = Exit.DIVERGED
     if interrupted:
         code = Exit.INTERRUPTED
-    output.result(_document(chosen, engine, strategy, seed, done, repeat, expect, interrupted, code))
+    if failed is not None:
+        code = failed.exit
+        say_error(str(failed))
+    output.result(_document(chosen, engine, strategy, seed, done, repeat, expect, interrupted, failed, code))
     return code
 
 
@@ -186,11 +194,8 @@ def _live(
 
     scenario = chosen.scenario
     with booted(output, scenario, address) as machine:
-        home = create(folder) if folder is not None else None
         for number in range(1, total + 1):
-            out = None
-            if home is not None:
-                out = create(home / str(number)) if many else home
+            out = folder / str(number) if folder is not None and many else folder
             with kept(machine, out):
                 run = machine.run(out=out, seed=seed + number - 1)
             compared = parity(scenario, run) if check else None
@@ -325,6 +330,8 @@ def _document(
             for (kind, function, subject), count in tally.most_common()
         ]
         document["runs"] = [_one(chosen, one) for one in done]
+    if failed is not None:
+        document["error"] = error_document(str(failed), code, failed)
     if expect:
         why = _unmet(chosen, done)
         document["expected"] = {"held": why is None, "why": why}

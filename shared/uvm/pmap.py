@@ -101,4 +101,4 @@ def pmap_zero_page(pg: Page) -> None:
 
 def pmap_copy_page(src: Page, dst: Page) -> None:
     """Copy a frame's bytes."""
-    here.port.op("frame_copy", dst.frame, (src.frame,))
+    here.port.copy_frame(src.frame, dst.frame)

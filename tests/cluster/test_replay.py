@@ -1,0 +1,116 @@
+"""Replay: the same journal again, and a clear word where that is impossible."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import pytest
+
+from cluster.boot import prepare
+from cluster.explore import explore
+from cluster.replay import recorded, replay, replay_journals
+from cluster.sim import Sim
+from cluster.strategies import RandomWalk
+from cluster.strategies.follow import Deviate
+from cluster.token import parse
+from shared.errors import Diverged, LogIncomplete
+from shared.journal import Journals, holes, linearize
+from tests.kit import run_recorded, scenario
+
+SHIPPED = scenario("S3a-shipped")
+
+
+def test_a_token_replays_to_its_finding_every_time() -> None:
+    found = explore(SHIPPED)
+    assert found.finding is not None
+    deviations = list(parse(str(found.token)).deviations)
+    one, other = replay(SHIPPED, deviations), replay(SHIPPED, deviations)
+    assert one.digest == other.digest and holes(one.journals) == []
+    assert one.finding is not None and one.finding.as_dict() == found.finding.as_dict() == (other.finding and other.finding.as_dict())
+
+
+@pytest.mark.parametrize("name", ["S3a-shipped", "S3a", "E2", "S3d"])
+def test_a_finding_replays_at_any_granularity(name: str) -> None:
+    """Operation numbers count every access, so a token does not depend on how it was searched for."""
+    scene = scenario(name)
+    for granularity in ("guarded", "access"):
+        found = explore(scene, granularity=granularity, seed=1)
+        assert found.finding is not None, name
+        outcomes = set()
+        for fineness in ("guarded", "access"):
+            machine, image = prepare(scene)
+            sim = Sim(machine, image, granularity=fineness)
+            strategy = Deviate(sim, found.deviations)
+            sim.execute(strategy, record=True)
+            strategy.finish()
+            once = recorded(sim, [])
+            assert once.finding is not None
+            outcomes.add((once.digest, once.finding.signature, once.finding.text))
+        assert len(outcomes) == 1, (name, granularity)
+
+
+@pytest.mark.parametrize("name", ["S3a", "S3a-shipped", "E1", "E2", "S3d"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_journal_is_a_schedule_too(name: str, seed: int) -> None:
+    """What is too long for a token is replayed from the journals, with or without a finding."""
+    for scene in (scenario(name), scenario(name).without_errata()):
+        first = run_recorded(scene, RandomWalk(seed))
+        again = replay_journals(scene, first.journals)
+        assert again.digest == first.digest and again.results == first.results
+        assert (again.finding and again.finding.as_dict()) == (first.finding and first.finding.as_dict())
+
+
+# -- what cannot be followed ------------------------------------------------------------
+
+
+def test_a_context_that_cannot_go_on_is_told_with_those_that_can() -> None:
+    """A diverged schedule says what it expected and what was there; never a wrong replay in silence."""
+    with pytest.raises(Diverged) as caught:
+        replay(SHIPPED, [("", 0, "wait", "C")])
+    assert caught.value.expected == "C to go on after operation 0 of "
+    assert caught.value.found.startswith("only A, B")
+
+
+def test_an_operation_that_never_comes_is_told() -> None:
+    with pytest.raises(Diverged) as caught:
+        replay(SHIPPED, [("A", 10**6, "point", "B")])
+    assert caught.value.expected == "A to reach operation 1000000, there to go on with B"
+    assert caught.value.found == "the run ended before that"
+
+
+def test_lenient_takes_what_it_can_and_names_the_rest() -> None:
+    deviations = [("", 0, "wait", "B"), ("A", 10**6, "point", "B")]
+    once = replay(SHIPPED, deviations, strict=False)
+    assert once.skipped == [("A", 10**6, "point", "B")]
+
+
+def test_a_journal_of_another_kernel_diverges_where_it_differs() -> None:
+    """One record changed stands for a kernel that does something else there."""
+    scene = scenario("S3a").without_errata()
+    journals = deepcopy(run_recorded(scene, RandomWalk(1)).journals)
+    changed = next(one for one in journals["memory"] if one["event"] == "store" and one["ctx"] == "A")
+    changed["value"] = 12345
+    with pytest.raises(Diverged) as caught:
+        replay_journals(scene, journals)
+    assert caught.value.expected.startswith(f"record {changed['nseq']} of memory: event store") and "value 12345" in caught.value.expected
+    assert caught.value.found.startswith(f"record {changed['nseq']} of memory: event store")
+
+
+def test_a_journal_that_names_another_context_diverges_there() -> None:
+    scene = scenario("S3a").without_errata()
+    journals = deepcopy(run_recorded(scene, RandomWalk(1)).journals)
+    journals["lock_manager"][10]["ctx"] = "pagedaemon"
+    with pytest.raises((Diverged, LogIncomplete)):
+        replay_journals(scene, journals)
+
+
+@pytest.mark.parametrize("length", [5, 60, 400])
+def test_a_journal_that_ends_early_diverges_at_its_end(length: int) -> None:
+    """The first operations in order, and nothing more: there the replay could go on, and must not."""
+    scene = scenario("S3a").without_errata()
+    whole = run_recorded(scene, RandomWalk(1)).journals
+    cut: Journals = {node: [] for node in whole}
+    for record in linearize(whole)[:length]:
+        cut[record["node"]].append(record)
+    with pytest.raises(Diverged, match="the run to end here, as the journal does"):
+        replay_journals(scene, cut)

@@ -1,0 +1,130 @@
+"""Tokens: they survive a commit message, and are refused where they do not belong."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster import token as token_module
+from cluster.explore import explore
+from cluster.token import MAX_TOKEN, Token, kernel_version, parse, refuse_mismatch, token_of
+from shared.errors import UserMistake
+from tests.kit import scenario
+
+S3A = scenario("S3a")
+NAMES = st.from_regex(r"[A-Za-z][A-Za-z0-9_.]{0,15}", fullmatch=True)
+DEVIATIONS = st.lists(st.tuples(NAMES, st.integers(0, 10**6), st.sampled_from(("point", "wait")), NAMES), max_size=12)
+
+
+@given(DEVIATIONS, st.booleans())
+def test_a_token_says_what_was_put_into_it(deviations: list[tuple[str, int, str, str]], fixed: bool) -> None:
+    token = Token("S3a-shipped", "0123abcd", "cafe0123", tuple(deviations), fixed)
+    text = str(token)
+    assert parse(text) == token == parse(f"  {text}\n")
+    assert re.fullmatch(r"[A-Za-z0-9_.-]+", text), "fit for a URL and a commit message"
+
+
+def test_the_first_deviation_may_come_before_any_operation() -> None:
+    """Its key is ("", 0, "wait"): nobody has run yet."""
+    token = Token("S3a", "0123abcd", "cafe0123", (("", 0, "wait", "B"),))
+    assert parse(str(token)).deviations == token.deviations
+
+
+def test_a_minimized_race_is_short() -> None:
+    found = explore(scenario("S3a-shipped"))
+    assert found.token is not None and len(str(found.token)) < 100
+    assert parse(str(found.token)) == found.token
+
+
+@given(st.data())
+def test_any_single_slip_is_noticed(data: st.DataObject) -> None:
+    """Half a selection, or a letter lost in a mail."""
+    text = str(Token("S3a", "0123abcd", "cafe0123", (("A", 17, "point", "B"), ("B", 30, "wait", "A"))))
+    at = data.draw(st.integers(0, len(text) - 1))
+    letter = data.draw(st.sampled_from("abz019_-.").filter(lambda one: one != text[at]))
+    for wrong in (text[:at] + letter + text[at + 1 :], text[:at] + text[at + 1 :], text[:at]):
+        with pytest.raises(UserMistake):
+            parse(wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not a schedule token"),
+        ("hello", "not a schedule token"),
+        ("uvmp1.S3a", "not a schedule token"),
+        ("uvmp2.S3a.0123abcd.cafe0123..000000", "a token of version uvmp2; this uvmp reads uvmp1"),
+        ("uvmp1.S3a.0123abcd.cafe0123..000000", "checksum is wrong"),
+        ("uvmp1." + "A" * MAX_TOKEN, f"the longest possible has {MAX_TOKEN}"),
+    ],
+)
+def test_what_is_no_token_is_told_as_such(text: str, message: str) -> None:
+    with pytest.raises(UserMistake, match=re.escape(message)) as caught:
+        parse(text)
+    assert caught.value.field == "TOKEN" and len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("raw", [b"", b"z", b"zzzz", b"m", b"m\x01", b"m\x93\x00\xa1A\x01", b"m\xc1", b"x\x90"])
+def test_a_body_with_a_good_checksum_and_no_sense_is_refused(raw: bytes) -> None:
+    """The checksum keeps slips out, not somebody's own tool."""
+    import base64
+
+    body = base64.urlsafe_b64encode(raw).decode().rstrip("=")
+    head = f"uvmp1.S3a.0123abcd.cafe0123.{body}"
+    if not body:
+        assert parse(f"{head}.{token_module._check(head)}").deviations == ()
+        return
+    with pytest.raises(UserMistake, match="cannot be read"):
+        parse(f"{head}.{token_module._check(head)}")
+
+
+def test_a_small_token_cannot_unpack_into_a_large_one() -> None:
+    """A bomb of zeros is refused, not unpacked."""
+    import base64
+    import zlib
+
+    body = base64.urlsafe_b64encode(b"z" + zlib.compress(b"\x00" * (64 << 20), 9))[:3000].decode()
+    head = f"uvmp1.S3a.0123abcd.cafe0123.{body}"
+    with pytest.raises(UserMistake):
+        parse(f"{head}.{token_module._check(head)}")
+
+
+def test_a_token_of_this_scenario_on_this_kernel_is_accepted() -> None:
+    refuse_mismatch(token_of(S3A, []), S3A)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [S3A.without_errata(), S3A.with_detect({"lockdebug": "off"}), scenario("S3a-shipped"), scenario("S3a", frames="25")],
+    ids=["errata", "detectors", "scenario", "machine"],
+)
+def test_a_token_of_something_else_is_refused(other: object) -> None:
+    with pytest.raises(UserMistake, match="--lenient"):
+        refuse_mismatch(token_of(S3A, []), other)  # type: ignore[arg-type]
+
+
+def test_a_token_of_another_kernel_is_refused() -> None:
+    token = Token("S3a", S3A.digest(), "00000000", ())
+    with pytest.raises(UserMistake, match=f"made on kernel 00000000, this is kernel {kernel_version()}"):
+        refuse_mismatch(token, S3A)
+
+
+def test_a_token_says_whether_the_errata_were_off() -> None:
+    """`replay TOKEN` must know, for the digest to fit."""
+    assert parse(str(token_of(S3A.without_errata(), []))).fixed
+    assert not parse(str(token_of(S3A, []))).fixed
+
+
+def test_where_the_nodes_sit_changes_no_token() -> None:
+    """A schedule found with everything in one process is followed by ten."""
+    assert scenario("S3a", colocate="false").digest() == S3A.digest()
+
+
+def test_comments_do_not_make_another_kernel_but_code_does() -> None:
+    code = token_module._code
+    assert code('"""A."""\nx = 1  # one\n') == code('"""B."""\nx   = 1\n')
+    assert code("x = 1\n") != code("x = 2\n")
+    assert code('def f():\n    """A."""\n    return 1\n') == code("def f():\n    return 1\n")

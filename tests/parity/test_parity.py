@@ -1,0 +1,175 @@
+"""The central property: a schedule of sim followed by real processes, and their journals replayed in sim, are the same run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from cluster.explore import explore
+from cluster.live import LiveMachine, LiveRun
+from cluster.replay import Replay, replay, replay_journals
+from cluster.strategies import RandomWalk
+from shared.errors import Finding
+from shared.journal import Journals, holes, linearize
+from shared.scenario import Scenario, named_results
+from tests.kit import run_recorded, scenario
+
+pytestmark = pytest.mark.live
+
+Boot = Callable[..., LiveMachine]
+
+#: what runs in the default suite: id of the case -> how to make its scenario, seeds
+CASES: dict[str, tuple[Callable[[], Scenario], int]] = {
+    "S3a": (lambda: scenario("S3a").without_errata(), 2),
+    "S3a-locked-anon": (lambda: scenario("S3a"), 2),
+    "S3a-shipped": (lambda: scenario("S3a-shipped"), 2),
+    "S3b": (lambda: scenario("S3b").without_errata(), 2),
+    "S3c": (lambda: scenario("S3c").without_errata(), 2),
+    "S3d": (lambda: scenario("S3d").without_errata(), 2),
+    "E1": (lambda: scenario("E1").without_errata(), 2),
+    "E2": (lambda: scenario("E2").without_errata(), 2),
+    "E2-panic": (lambda: scenario("E2"), 2),
+    "two-shards": (lambda: scenario("S3a", shards="{lock_manager: 2, memory: 2}").without_errata(), 1),
+    "every-node-alone": (lambda: scenario("S3d", shards="{lock_manager: 2, memory: 2}", colocate="false").without_errata(), 1),
+    "three-groups": (
+        lambda: scenario("E1", colocate="[[cpu0, memory], [cpu1, lock_manager], [pagedaemon, mmu, swap_pager, swap_io]]"), 2,
+    ),
+}  # fmt: skip
+MORE_SEEDS = range(10, 22)
+
+
+def what(found: Finding | None) -> dict[str, Any] | None:
+    return found.as_dict() if found is not None else None
+
+
+def interrupts(journals: Journals) -> list[str]:
+    return [one["ctx"] for records in journals.values() for one in records if one["event"] == "intr"]
+
+
+def same(live: LiveRun, sim: Replay) -> None:
+    """The two are one run: every record, every result, the finding word by word."""
+    assert what(live.finding) == what(sim.finding)
+    if live.digest != sim.digest:  # say where, not only that
+        for node in sorted(sim.journals):
+            ours, theirs = live.journals[node], sim.journals[node]
+            for one, other in zip(ours, theirs, strict=False):
+                assert one == other, node
+            assert len(ours) == len(theirs), node
+    assert live.digest == sim.digest
+    if live.finding is None or live.finding.detector == "deadlock":
+        assert live.results == sim.results and live.sites == sim.sites and live.counters == sim.counters
+
+
+def from_sim(machine: LiveMachine, scene: Scenario, seed: int) -> Replay:
+    """A random schedule of sim, followed by the actors."""
+    recorded = run_recorded(scene, RandomWalk(seed))
+    same(machine.run(follow=recorded.journals), recorded)
+    return recorded
+
+
+def from_live(machine: LiveMachine, scene: Scenario, seed: int) -> LiveRun:
+    """A free run of the actors, replayed in sim."""
+    run = machine.run(seed=seed)
+    if run.finding is None or run.finding.detector == "deadlock":
+        assert holes(run.journals) == []
+    linearize(run.journals)
+    same(run, replay_journals(scene, run.journals))
+    return run
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_sim_and_live_agree_in_both_directions(case: str, live_machine: Boot) -> None:
+    """Several seeds each: a random schedule of sim followed live, and a free run replayed in sim."""
+    make, seeds = CASES[case]
+    scene = make()
+    machine = live_machine(scene)
+    for seed in range(seeds):
+        from_sim(machine, scene, seed)
+        from_live(machine, scene, seed)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("case", CASES)
+def test_sim_and_live_agree_for_many_seeds(case: str, live_machine: Boot) -> None:
+    scene = CASES[case][0]()
+    machine = live_machine(scene)
+    for seed in MORE_SEEDS:
+        from_sim(machine, scene, seed)
+        from_live(machine, scene, seed)
+
+
+def test_a_found_race_happens_on_real_processes(live_machine: Boot) -> None:
+    """Explored and shortened in sim, followed by the actors: the same digest, and the finding word by word."""
+    scene = scenario("S3a-shipped")
+    found = explore(scene)
+    once = replay(scene, found.deviations)
+    run = live_machine(scene).run(follow=once.journals)
+    same(run, once)
+    assert run.finding is not None and run.finding.kind == "spin-forever"
+
+
+def shootdowns() -> Scenario:
+    """Two threads of one process on two CPUs write and protect the same pages: their TLBs must be told."""
+    from shared.scenario import load_scenario
+
+    return load_scenario(
+        """\
+id: shootdown
+name: shootdown
+title: Two threads of one process, and forks that write-protect under them
+story: A fork write-protects the parent's pages while a thread on another CPU writes to them through its TLB.
+source: ["a test"]
+machine: {cpus: 2, frames: 32, swap_slots: 32, shards: {lock_manager: 2, memory: 2}}
+setup:
+  - process: {as: A, cpu: 0}
+  - thread: {in: A, as: T, cpu: 1}
+  - mmap: {in: A, as: buf, pages: 3}
+  - write: {in: A, at: "buf[0]", value: 1}
+programs:
+  A:
+    - write: {at: "buf[0]", value: 10}
+    - fork: {as: C, cpu: 0, program: [{read: {at: "buf[0]", into: c0}}]}
+    - write: {at: "buf[1]", value: 11}
+    - munmap: {at: "buf[2]", pages: 1}
+    - wait: {for: C}
+  T:
+    - write: {at: "buf[0]+8", value: 20}
+    - write: {at: "buf[1]+8", value: 21}
+    - write: {at: "buf[0]+8", value: 22}
+    - write: {at: "buf[2]+8", value: 23}
+    - read: {at: "buf[0]+8", into: t0}
+expect:
+  fixed: {finding: none, results: {t0: 22}}
+bound: {strategy: random, schedules: 200}
+""",
+        "shootdown.yaml",
+    )
+
+
+def test_the_shootdown_scenario_holds_in_sim() -> None:
+    """Sound on its own, and IPIs do occur; else the test below would show nothing."""
+    scene = shootdowns()
+    result = explore(scene, schedules=200)
+    assert scene.expect.fixed.check(what(result.finding), named_results(result.results)) is None
+    taken = [interrupts(run_recorded(scene, RandomWalk(seed)).journals) for seed in range(10)]
+    assert sum("cpu1.ipi" in one for one in taken) >= 3
+
+
+def test_interrupts_are_delivered_exactly_where_they_were(live_machine: Boot) -> None:
+    """A journal says which context an interrupt hit after which of its operations; to follow it is to hit there again."""
+    scene = shootdowns()
+    machine = live_machine(scene)
+    in_sim = [interrupts(from_sim(machine, scene, seed).journals) for seed in range(4)]
+    in_live = [interrupts(from_live(machine, scene, seed).journals) for seed in range(4)]
+    assert any("cpu1.ipi" in one for one in in_sim), "no schedule of sim had an IPI"
+    assert any(in_live), "no free run had an interrupt"
+
+
+def test_completions_of_pageouts_are_interrupts_too(live_machine: Boot) -> None:
+    """The swap pager's completion arrives on the pagedaemon's processor, at splbio."""
+    scene = scenario("S3d").without_errata()
+    machine = live_machine(scene)
+    assert "pagedaemon.bio" in interrupts(from_live(machine, scene, 5).journals)
+    assert "pagedaemon.bio" in interrupts(from_sim(machine, scene, 5).journals)

@@ -1,0 +1,77 @@
+"""Every shipped scenario, both ways: with its errata what it promises, without them nothing, and the site reached."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster.explore import Result, explore
+from shared.scenario import Scenario, named_results
+from tests.kit import SHIPPED, scenario
+
+DEFECTIVE = [name for name in SHIPPED if scenario(name).errata]
+SEEDS = (0, 1)
+
+
+def unlike(scene: Scenario, result: Result) -> str | None:
+    outcome = scene.outcome()
+    assert outcome is not None
+    return outcome.check(result.finding.as_dict() if result.finding else None, named_results(result.results))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", DEFECTIVE)
+def test_with_its_errata_a_scenario_finds_what_it_promises(name: str, seed: int) -> None:
+    """Within its own bound, and the very finding: kind, function and object."""
+    scene = scenario(name)
+    assert unlike(scene, explore(scene, seed=seed)) is None
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_repaired_it_finds_nothing_though_the_site_is_reached(name: str) -> None:
+    """A check that was never near the defect would prove nothing."""
+    scene = scenario(name).without_errata()
+    result = explore(scene, schedules=100)
+    assert unlike(scene, result) is None
+    assert result.schedules == 100 and result.notes == {}
+    for erratum in scene.own_errata:
+        assert result.sites.get(erratum, 0) > 0, f"the site of {erratum} was never reached"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", SHIPPED)
+def test_repaired_it_finds_nothing_within_its_whole_bound(name: str) -> None:
+    scene = scenario(name).without_errata()
+    result = explore(scene)
+    assert unlike(scene, result) is None and result.schedules == scene.bound.schedules
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("strategy", ["random", "pct"])
+@pytest.mark.parametrize("name", DEFECTIVE)
+def test_either_strategy_finds_it(name: str, strategy: str) -> None:
+    """The bug is in the kernel, not in a lucky strategy."""
+    scene = scenario(name)
+    for seed in range(5):
+        result = explore(scene, strategy, seed=seed, schedules=max(scene.bound.schedules, 5000))
+        assert unlike(scene, result) is None
+
+
+@pytest.mark.parametrize("name", DEFECTIVE)
+def test_its_token_replays_it(name: str) -> None:
+    """What the user pastes must show what the search showed."""
+    from cluster.replay import replay
+    from cluster.token import parse, refuse_mismatch
+
+    scene = scenario(name)
+    found = explore(scene)
+    assert found.finding is not None and found.token is not None
+    token = parse(str(found.token))
+    refuse_mismatch(token, scene)
+    once = replay(scene, list(token.deviations))
+    assert once.finding is not None and once.finding.as_dict() == found.finding.as_dict()
+
+
+def test_the_shipped_race_needs_a_deviation() -> None:
+    """S3a-shipped is no defect of one CPU: the default schedule does not show it."""
+    found = explore(scenario("S3a-shipped"))
+    assert len(found.deviations) >= 1
