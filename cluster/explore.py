@@ -17,7 +17,7 @@ from cluster.sim import Deviation, Sim
 from cluster.strategies import Stay, make
 from cluster.token import Token, token_of
 from shared.errors import Finding
-from shared.scenario import Scenario
+from shared.scenario import Scenario, named_results
 
 
 @dataclass
@@ -65,9 +65,8 @@ def explore(
     granularity: str = "guarded",
     progress: Progress | None = None,
     shorten: bool = True,
-    check_results: bool = True,
 ) -> Result:
-    """Run `scenario` under many schedules; stops at the first finding.
+    """Run `scenario` under many schedules; stops at the first finding, or at results that must not be.
 
     Args:
         strategy, schedules, depth: default to the scenario's bound.
@@ -78,6 +77,7 @@ def explore(
     name = strategy or scenario.bound.strategy
     limit = scenario.bound.schedules if schedules is None else schedules
     chooser = make(name, seed, scenario.bound.depth if depth is None else depth)
+    outcome = scenario.outcome()
     machine, image = prepare(scenario)
     result = Result(scenario, name, seed)
     sim = Sim(machine, image, result.racy, granularity)
@@ -90,6 +90,10 @@ def explore(
             if finding is not None:
                 result.finding, result.found_at = finding, result.schedules
                 break
+            if outcome is not None and not outcome.findings:
+                result.unlike = outcome.check(None, named_results(result.results))
+                if result.unlike is not None:
+                    break
             now = monotonic()
             if progress is not None and now - last > 0.1:
                 last = now
@@ -102,8 +106,11 @@ def explore(
         result.deviations = sim.deviations
         result.raw_deviations = len(sim.deviations)
         if shorten:
-            result.deviations = minimize(sim, result.finding, sim.deviations)
-            result.finding = sim.finding or result.finding
+            try:
+                result.deviations = minimize(sim, result.finding, sim.deviations)
+                result.finding = sim.finding or result.finding
+            except KeyboardInterrupt:  # what was found is not lost: the schedule is only longer
+                result.interrupted = True
             result.token = token_of(scenario, result.deviations)
     return result
 

@@ -23,7 +23,7 @@ from cluster.verdict import judge, stuck
 from nodes.build import build_threads, node_names, processor_names
 from shared.codec import decode, encode
 from shared.errors import Diverged, Finding, Infrastructure
-from shared.journal import Journals, causal_past, digest, read
+from shared.journal import Journals, causal_past, digest, events_after, read
 from shared.pack import pack_scenario
 from shared.scenario import Scenario
 
@@ -93,9 +93,8 @@ class LiveMachine:
         last = self._until_quiet(follow is not None, run_limit_s)
         seconds = monotonic() - began
         endless = last is None
-        if last is None:
-            self.actors.call("halt")
-            last = self._poll()
+        if last is None or any(one["finding"] is not None for one in last):
+            last = self._halt()
         state = self._state()
         reported = [one["finding"] for one in last if one["finding"] is not None]
         finding = Finding(**reported[0]) if reported else None
@@ -136,6 +135,16 @@ class LiveMachine:
         """Every actor's counts."""
         return [decode("status", data) for data in self.actors.call("poll")]
 
+    def _halt(self) -> list[dict[str, Any]]:
+        """Stop every processor at its next operation; returns the last poll."""
+        self.actors.call("halt")
+        began = monotonic()
+        while not all(one["stopped"] for one in (polls := self._poll())):
+            if monotonic() - began > STALL_S:
+                raise Infrastructure(f"a processor has not stopped after {STALL_S:.0f} s")
+            sleep(POLL_S)
+        return polls
+
     def _endless(self, state: dict[str, Any]) -> Finding:
         """A machine that was stopped because it went on and on: one context that never goes on, or no progress."""
         for found in stuck(state):
@@ -170,7 +179,7 @@ class LiveMachine:
             held = sum(one["held"] for one in polls)
             if counts == before and at_rest and not (following and (behind or held)):
                 return polls
-            if following and any(one["finding"] is not None for one in polls) and counts == before and not held:
+            if following and any(one["finding"] is not None for one in polls) and not (behind or held):
                 return polls
             if following and counts == before and monotonic() - changed > STALL_S:
                 cpu, k, wanted = behind[0] if behind else ("a node", 0, "?")
@@ -221,19 +230,20 @@ class LiveMachine:
 
 
 def schedule_of(journals: Journals, scenario: Scenario) -> dict[str, Any]:
-    """What every node and processor has to follow: admission orders and program orders."""
+    """What every node and processor has to follow: admission orders, program orders and where kernel events came."""
     cpus: dict[str, list[tuple[int, str]]] = {name: [] for name in processor_names(scenario.machine)}
     for records in journals.values():
         for record in records:
             if "k" in record:
                 cpus[record["cpu"]].append((record["k"], record["ctx"]))
     local = ("run", "userret", "intr", "iret")
+    events = events_after(journals)
     return {
         "nodes": {
             node: [[one["ctx"], one["n"], one["event"]] for one in records if "k" in one and one["event"] not in local]
             for node, records in journals.items()
         },
-        "cpus": {name: [ctx for _, ctx in sorted(order)] for name, order in cpus.items()},
+        "cpus": {name: [[ctx for _, ctx in sorted(order)], events.get(name, [0])] for name, order in cpus.items()},
     }
 
 

@@ -10,7 +10,7 @@ from cluster.boot import prepare
 from cluster.sim import Deviation, Sim
 from cluster.strategies.follow import Deviate, Order
 from shared.errors import Diverged, Finding
-from shared.journal import VOLATILE, Journals, Record, digest, linearize
+from shared.journal import VOLATILE, Journals, Record, digest, events_after, linearize
 from shared.scenario import Scenario
 
 
@@ -35,7 +35,7 @@ def replay(scenario: Scenario, deviations: list[Deviation], strict: bool = True)
     Raises: Diverged - a deviation cannot be taken (unless not `strict`).
     """
     machine, image = prepare(scenario)
-    sim = Sim(machine, image)
+    sim = Sim(machine, image, granularity="access")  # a deviation may be at any operation
     strategy = Deviate(sim, deviations, strict)
     sim.execute(strategy, record=True)
     strategy.finish()
@@ -49,7 +49,7 @@ def replay_journals(scenario: Scenario, journals: Journals) -> Replay:
     """
     machine, image = prepare(scenario)
     sim = Sim(machine, image, granularity="access")
-    sim.execute(Order(sim, linearize(journals)), record=True)
+    sim.execute(Order(sim, linearize(journals), events_after(journals)), record=True)
     once = recorded(sim, [])
     _compare(journals, once.journals)
     return once

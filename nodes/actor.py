@@ -91,7 +91,7 @@ class NodeActor:
                 node, journal, cpu_of, None if follow is None else follow["nodes"][name], self._send
             )
             if isinstance(node, Processor):
-                cpus = None if follow is None else follow["cpus"].get(name, [])
+                cpus = None if follow is None else follow["cpus"][name]
                 self.runner = Runner(
                     node, scenario, routes(config), self.actor_of, journal, self._ask, cpus, order["seed"]
                 )
@@ -104,14 +104,15 @@ class NodeActor:
             self.thread.start()
 
     def halt(self) -> None:
-        """Stop the processor where it is; its contexts and nodes can still be asked about."""
-        if self.runner is not None and self.thread is not None:
+        """Let the processor stop at its next operation; its contexts and nodes can still be asked about."""
+        if self.runner is not None:
             self.runner.inbox.put(["stop"])
-            self.thread.join(timeout=5.0)
 
     def finish(self) -> None:
         """End the run: the contexts unwind, journals are closed."""
         self.halt()
+        if self.thread is not None:
+            self.thread.join(timeout=5.0)
         self.runner = self.thread = None
         for stream in self.files:
             stream.close()
@@ -181,13 +182,13 @@ class NodeActor:
             "admitted": {name: one.journal.nseq for name, one in self.admissions.items()},
             "sent": self.sent, "held": sum(len(one.held) for one in self.admissions.values()),
             "errors": errors, "diverged": diverged, "idle": True, "received": 0, "finding": None,
+            "stopped": self.thread is None or not self.thread.is_alive(),
         }  # fmt: skip
         if runner is not None:
             body["idle"] = runner.idle and runner.inbox.empty()
             body["received"] = runner.received
             body["finding"] = runner.finding.as_dict() if runner.finding is not None else None
-            if runner.follow is not None and runner.processor.k < len(runner.follow):
-                body["behind"] = [runner.processor.name, runner.processor.k, runner.follow[runner.processor.k]]
+            body["behind"] = runner.behind()
         return encode("status", body)
 
     def state(self) -> bytes:

@@ -41,7 +41,8 @@ class Runner(Port):
     Args:
         ask: sends a frame to the actor of a node and returns its reply.
         actor_of: node -> actor.
-        follow: names of the contexts that perform this processor's operations, in order; None: free-running.
+        follow: names of the contexts that perform this processor's operations, in order, and how many kernel
+            events come after operation 0, 1, 2 ...; None: free-running.
         seed: of the choice among runnable LWPs.
     """
 
@@ -53,13 +54,15 @@ class Runner(Port):
         actor_of: dict[str, str],
         journal: Journal,
         ask: Ask,
-        follow: list[str] | None,
+        follow: tuple[list[str], list[int]] | None,
         seed: int,
     ):
         config = scenario.machine
         super().__init__(frozenset(scenario.errata), dict(scenario.detect), config.page_size, config.memory_shards)
         self.processor, self.route, self.actor_of, self.journal, self.ask = processor, route, actor_of, journal, ask
-        self.follow = follow
+        self.follow, self.events = (None, []) if follow is None else follow
+        self.said = 0  # kernel events since the last operation
+        self.stacks: dict[int, list[str]] = {}  # operation number of a request in the outbox -> kernel stack
         self.random = Random(seed)
         self.threads = {one.name: one for one in processor.threads}
         self.inbox: SimpleQueue[list[Any]] = SimpleQueue()
@@ -104,16 +107,23 @@ class Runner(Port):
         self._drain()
         choices = self.processor.choices()
         if self.follow is not None:
-            if self.processor.k >= len(self.follow):
-                return None
-            wanted = self.follow[self.processor.k]
-            return next((one for one in choices if one.name == wanted), None)
+            k = self.processor.k
+            if self.said < self.events[k]:  # a context that has waited goes on, as far as its next operation
+                return next((one for one in choices if one.waits is not None and not one.parked), None)
+            return next((one for one in choices if one.name == self.follow[k]), None) if k < len(self.follow) else None
         if not choices:
             return None
         interrupts = [one for one in choices if one.interrupt]
         if interrupts:
             return interrupts[-1]
         return choices[0] if len(choices) == 1 else self.random.choice(choices)
+
+    def behind(self) -> tuple[str, int, str] | None:
+        """What is still to come of the schedule followed: (processor, operations so far, context that is next)."""
+        k = self.processor.k
+        if self.follow is None or (k >= len(self.follow) and self.said >= self.events[k]):
+            return None
+        return self.processor.name, k, self.follow[k] if k < len(self.follow) else "the last context"
 
     def _wait_for_mail(self) -> None:
         self.idle = True
@@ -177,7 +187,7 @@ class Runner(Port):
         if self.follow is not None:
             if self.processor.k >= len(self.follow) or self.follow[self.processor.k] != self.cur.name:
                 self._to_hub()
-        elif not self.inbox.empty():
+        elif self.stopping or not self.inbox.empty():
             self._drain()
             if self.stopping or len(self.processor.choices()) > 1:
                 self._to_hub()
@@ -212,7 +222,9 @@ class Runner(Port):
             ctx.woken = False
         self.outbox_node = node
         self.outbox.append([ctx.name, ctx.n, self.processor.k, code, target, list(args)])
-        if op.posted:
+        self.said = 0
+        if op.posted and (self.follow is None or self.processor.k < len(self.follow)):
+            self.stacks[ctx.n] = list(ctx.stack)
             return None
         waits, value = self._send()
         if waits:
@@ -230,6 +242,7 @@ class Runner(Port):
 
     def _send(self) -> tuple[bool, Any]:
         requests, self.outbox = self.outbox, []
+        stacks, self.stacks = self.stacks, {}
         status, value = self.ask(self.outbox_node, self.processor.name, requests)
         while status == HELD:
             while self.answer is None:
@@ -246,6 +259,7 @@ class Runner(Port):
             self.answer = None
         if status == FINDING:
             kind, text, subject, self.cur.n, self.processor.k = value  # what was sent after it has not been performed
+            self.cur.stack = stacks.get(self.cur.n, self.cur.stack)
             self.report(kind, text, subject=subject)
             return False, None
         return status == WAITS, value
@@ -253,12 +267,14 @@ class Runner(Port):
     def _local(self, ctx: Thread, code: str, *args: Any) -> None:
         ctx.n += 1
         self.processor.k += 1
+        self.said = 0
         record = operation_record(code, 0, args, None, [])
         record["ctx"], record["n"], record["cpu"], record["k"] = ctx.name, ctx.n, ctx.cpu, self.processor.k
         self.journal.add(record)
 
     def record_event(self, event: str, **fields: Any) -> None:
         ctx = self.cur
+        self.said += 1
         self.journal.add({"event": event, "ctx": ctx.name, "n": ctx.n, "at": self.processor.k, **fields})
 
     def wait_for_wakeup(self) -> None:

@@ -233,6 +233,25 @@ def linearize(journals: Journals) -> list[Record]:
     return order
 
 
+def events_after(journals: Journals) -> dict[str, list[int]]:
+    """Processor -> how many kernel events it recorded after its operation 0, 1, 2 ... and before the next.
+
+    That says more than the order of operations: whether a context that had waited went on, as far as its next
+    operation, before an interrupt was taken, or only afterwards.
+    """
+    last: Counter[str] = Counter()
+    for records in journals.values():
+        for one in records:
+            if "k" in one:
+                last[one["cpu"]] = max(last[one["cpu"]], one["k"])
+    found = {cpu: [0] * (k + 1) for cpu, k in last.items()}
+    for node, records in journals.items():
+        for one in records:
+            if "k" not in one and one["at"] < len(found.setdefault(node, [0])):
+                found[node][one["at"]] += 1
+    return found
+
+
 def _asleep_at_start(journals: Journals) -> set[str]:
     """Contexts that are woken before they ever slept: they start asleep."""
     found: set[str] = set()

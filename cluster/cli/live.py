@@ -6,6 +6,7 @@ Ctrl-C ends a run; what then ends Ray and the actors is not interrupted again.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import socket
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.boot import boot, prepare
-from cluster.cli.output import Output
+from cluster.cli.output import Output, coloured
 from cluster.launch import ray_session
 from cluster.live import LiveMachine, LiveRun
 from cluster.minimize import minimize
@@ -47,6 +48,8 @@ def booted(output: Output, scenario: Scenario, address: str | None, introduce: b
     check_address(address)
     boot(scenario)
     output.note(f"connecting to Ray at {address} ..." if address else "starting a Ray of our own ...")
+    if not coloured(output.err):
+        os.environ.setdefault("RAY_COLOR_PREFIX", "0")
     before = signal.getsignal(signal.SIGINT)
     try:
         with contextlib.ExitStack() as stack:

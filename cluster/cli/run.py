@@ -303,9 +303,17 @@ def _say_one(output: Output, chosen: Chosen, one: Done) -> None:
 
 
 def _document(
-    chosen: Chosen, engine: str, strategy: str | None, seed: int, done: list[Done], repeat: int | None, expect: bool,
-    interrupted: bool, code: Exit,
-) -> dict[str, Any]:  # fmt: skip
+    chosen: Chosen,
+    engine: str,
+    strategy: str | None,
+    seed: int,
+    done: list[Done],
+    repeat: int | None,
+    expect: bool,
+    interrupted: bool,
+    failed: ProjectBug | None,
+    code: Exit,
+) -> dict[str, Any]:
     scenario = chosen.scenario
     document: dict[str, Any] = {
         "command": "run",

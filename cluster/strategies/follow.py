@@ -56,10 +56,15 @@ class Order:
 
     Wants granularity "access": then every operation that another node admits
     is preceded by a scheduling point.
+
+    Args:
+        events: what `shared.journal.events_after` gives, if the execution is recorded: then a context that has
+            waited goes on before an interrupt is taken, or afterwards, as it did.
     """
 
-    def __init__(self, sim: Sim, order: Sequence[dict[str, Any]]):
-        self.order, self.threads = order, sim.machine.threads
+    def __init__(self, sim: Sim, order: Sequence[dict[str, Any]], events: dict[str, list[int]] | None = None):
+        self.sim, self.order, self.threads = sim, order, sim.machine.threads
+        self.events = events or {}
 
     def new_execution(self) -> None:
         self.at = 0
@@ -68,6 +73,10 @@ class Order:
         order, threads = self.order, self.threads
         while self.at < len(order) and order[self.at]["n"] <= threads[order[self.at]["ctx"]].n:
             self.at += 1
+        if self.events and (self.at == len(order) or order[self.at]["event"] == "intr"):
+            for one in enabled:
+                if one.waits is not None and not one.parked and self._has_more_to_say(one):
+                    return one
         if self.at == len(order):
             raise Diverged("the run to end here, as the journal does", f"{enabled[0].name} can go on")
         wanted = order[self.at]
@@ -78,3 +87,14 @@ class Order:
         raise Diverged(
             f"{wanted['ctx']} to perform operation {wanted['n']} ({wanted['event']})", f"only {able} can go on"
         )
+
+    def _has_more_to_say(self, one: Thread) -> bool:
+        """Are there kernel events of its processor yet to come before the processor's next operation?"""
+        assert self.sim.journals is not None
+        k, done = one.processor.k, 0
+        for record in reversed(self.sim.journals[one.cpu].records):
+            if record.get("at") != k:
+                break
+            done += 1
+        events = self.events.get(one.cpu, [])
+        return k < len(events) and done < events[k]
