@@ -9,6 +9,7 @@ empty inbox, and every delivery sent has arrived.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import tempfile
@@ -68,6 +69,8 @@ class LiveMachine:
 
     def close(self) -> None:
         """End the actors and remove what the runs left in temporary folders."""
+        with contextlib.suppress(Infrastructure):  # an actor may be dead; a host of its own then keeps its folder
+            self.actors.call("clean", limit_s=10.0)
         self.actors.kill()
         shutil.rmtree(self.scratch, ignore_errors=True)
 
@@ -139,11 +142,13 @@ class LiveMachine:
         """Stop every processor at its next operation; returns the last poll."""
         self.actors.call("halt")
         began = monotonic()
-        while not all(one["stopped"] for one in (polls := self._poll())):
+        while True:
+            polls = self._poll()
+            if all(one["stopped"] for one in polls):
+                return polls
             if monotonic() - began > STALL_S:
                 raise Infrastructure(f"a processor has not stopped after {STALL_S:.0f} s")
             sleep(POLL_S)
-        return polls
 
     def _endless(self, state: dict[str, Any]) -> Finding:
         """A machine that was stopped because it went on and on: one context that never goes on, or no progress."""

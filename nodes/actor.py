@@ -15,6 +15,7 @@ deliveries into its inbox.
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ class NodeActor:
         self.errors: list[str] = []
         self.sent = 0
         self.files: list[Any] = []
+        self.folder = Path("no folder yet")
         self.journals: dict[str, Journal] = {}
 
     def __repr__(self) -> str:
@@ -64,17 +66,21 @@ class NodeActor:
         self.peers, self.actor_of = peers, actor_of
         return os.getpid()
 
+    def where(self) -> tuple[str, str]:
+        """On which Ray node this actor is, and where it keeps its journals."""
+        return ray.get_runtime_context().get_node_id(), str(self.folder)
+
     # -- a run -------------------------------------------------------------------
 
     def load(self, data: bytes) -> None:
         """Everything back to the image of a scenario; opens new journals."""
-        self.finish()
+        self.clean()
         order = decode("load", data)
         scenario = unpack_scenario(order["scenario"])
         config = scenario.machine
         threads = build_threads(scenario)
         cpu_of = {name: one.cpu for name, one in threads.items()}
-        folder = Path(order["folder"])
+        folder = self.folder = Path(order["folder"])
         folder.mkdir(parents=True, exist_ok=True)
         self.errors, self.sent, self.refs = [], 0, []
         self.admissions, self.journals, self.files = {}, {}, []
@@ -117,6 +123,11 @@ class NodeActor:
         for stream in self.files:
             stream.close()
         self.files = []
+
+    def clean(self) -> None:
+        """Remove this actor's log folders, on whatever host it is."""
+        self.finish()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     # -- messages between actors ---------------------------------------------------
 
