@@ -168,9 +168,12 @@ _CATALOGUE = (
             changed by then it unlocks the anon and tells uvm_fault() to start over. uvm_fault() unlocked the anon once
             more before it did. If another CPU took the lock between the two, it is that CPU's lock that is
             released, and two CPUs are inside; if not, the kernel has unlocked a lock that nobody holds. The repair
-            states a contract, on failure everything is unlocked by uvmfault_anonget(), and keeps to it.
+            states a contract, on failure everything is unlocked by uvmfault_anonget(), and keeps to it. What came of it on
+            a kernel without LOCKDEBUG is our inference: two processes copy one page on write at the same time, and the
+            original is left without a reference and without an owner.
         """),
-        findings=("lock-not-held",),
+        findings=("lock-not-held", "invariant"),
+        scenarios=("E3", "E3-shipped"),
     ),
     Erratum(
         id="uvmpd_scan_inactive.modified-before-unmap",
@@ -197,9 +200,12 @@ _CATALOGUE = (
             subtracts them; and nothing keeps it from coming first, as a comment in the old source admits. Until the
             addition the count of pages in flight is too low, or negative, and whoever decides by it decides wrongly:
             the scan whether it has done enough, the daemon whether to wake those who wait. The repair counts
-            first and starts the I/O afterwards.
+            first and starts the I/O afterwards. That a completion finds its pages counted is an assertion of later
+            versions; here it stands in the completion interrupt. In this kernel only the pagedaemon decides by the
+            count, and not in between, so that nothing worse comes of it.
         """),
-        findings=("invariant",),
+        findings=("kassert",),
+        scenarios=("E13",),
     ),
 )
 

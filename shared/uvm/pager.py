@@ -23,7 +23,7 @@ from shared.uvm.anon import uvm_anfree
 from shared.uvm.page import uvm_lock_pageq, uvm_page_unbusy, uvm_pageactivate, uvm_unlock_pageq
 from shared.uvm.param import EAGAIN, PG_CLEAN, PG_RELEASED, PGO_PDFREECLUST, PGO_REALLOCSWAP, SWSLOT_NONE
 from shared.uvm.pmap import pmap_clear_modify, pmap_clear_reference
-from shared.uvm.structs import AIO_DONE, Buf, Page, uvm
+from shared.uvm.structs import AIO_DONE, Buf, Page, uvm, uvmexp
 from shared.uvm.swap import uvm_swap_free, uvm_swap_markbad, uvm_swap_put
 
 
@@ -109,8 +109,9 @@ def uvm_aio_biodone(bp: Buf, error: int) -> None:
     Runs in the completion interrupt, at splbio.
 
     Locks:   takes pagedaemon_lock; the interrupted context holds it only at splbio.
-    Source:  uvm_pager.c.
+    Source:  uvm_pager.c; the assertion is that of the later uvm_pageout_done().
     """
+    KASSERT(uvmexp.paging >= bp.npages, "uvmexp.paging >= npages", uvmexp)
     uvm.pagedaemon_lock.lock()
     if error:
         bp.error = error
