@@ -2,7 +2,8 @@
 
 A context `boot` on cpu0 initializes UVM, then performs the scenario's setup
 steps on behalf of its processes, with the pagedaemon and the swap pager at
-work, under the default schedule. What all nodes hold when that has come to
+work, under the default schedule. Errata are on while UVM initializes itself, and
+off during the steps. What all nodes hold when that has come to
 rest is the image. The operations of setup have no numbers and no journal.
 """
 
@@ -10,13 +11,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from cluster.machine import Machine
+from cluster.machine import SITES, Machine
 from cluster.sim import Sim
 from cluster.strategies import Stay
 from nodes.build import build_threads, process_table
 from nodes.cpu import Thread
 from shared.errors import UserMistake
-from shared.program import run_setup
+from shared.port import here
+from shared.program import run_init, run_setup
 from shared.scenario import Scenario
 
 BOOT = "boot"
@@ -32,6 +34,9 @@ def boot(scenario: Scenario) -> dict[str, Any]:
     procs = process_table(scenario)
 
     def body() -> None:
+        here.port.errata = frozenset(scenario.errata)
+        run_init(scenario)  # how a defective kernel sets itself up is part of the defect
+        here.port.errata = frozenset()
         run_setup(scenario, procs)
 
     booter = Thread(BOOT, "cpu0", body)
@@ -50,7 +55,7 @@ def boot(scenario: Scenario) -> dict[str, Any]:
         )
         raise UserMistake(f"setup cannot be done on this machine: {why}", file=scenario.file, field="setup")
     _put_to_sleep(machine, programs)
-    return machine.image()
+    return {**machine.image(), SITES: sim.sites}
 
 
 def _put_to_sleep(machine: Machine, threads: dict[str, Thread]) -> None:

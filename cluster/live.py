@@ -20,7 +20,8 @@ from typing import Any
 
 from cluster.boot import boot
 from cluster.launch import Actors
-from cluster.verdict import judge, stuck
+from cluster.machine import SITES
+from cluster.verdict import judge, starved, stuck
 from nodes.build import build_threads, node_names, processor_names
 from shared.codec import decode, encode
 from shared.errors import Diverged, Finding, Infrastructure
@@ -155,6 +156,8 @@ class LiveMachine:
         for found in stuck(state):
             if found.kind == "spin-forever":
                 return found
+        for found in starved(state):
+            return found
         text = f"no end after {state['operations']} operations"
         return Finding("no-progress", text, detector="progress")
 
@@ -197,7 +200,7 @@ class LiveMachine:
     def _state(self) -> dict[str, Any]:
         """Contexts, locks and images of all nodes, put together."""
         whole: dict[str, Any] = {
-            "contexts": [], "locks": [], "images": {}, "tlbs": {}, "results": {}, "sites": {}, "counters": {},
+            "contexts": [], "locks": [], "images": {}, "tlbs": {}, "results": {}, "sites": dict(self.image[SITES]), "counters": {},
             "notes": [], "operations": 0, "page_size": self.scenario.machine.page_size,
         }  # fmt: skip
         for data in self.actors.call("state"):

@@ -17,6 +17,9 @@ from nodes.mmu import Mmu
 from nodes.swap_pager import SwapPager
 from shared.scenario import Scenario
 
+#: key of an image under which it says how often booting reached each erratum's site; the others are names of nodes
+SITES = "sites"
+
 
 class Machine:
     """Nodes and contexts of one scenario.

@@ -21,9 +21,9 @@ from typing import Any, TypeVar
 
 from greenlet import getcurrent, greenlet
 
-from cluster.machine import Machine
+from cluster.machine import SITES, Machine
 from cluster.strategies import Stay, Strategy, default
-from cluster.verdict import final_state, judge, stuck
+from cluster.verdict import final_state, judge, starved, stuck
 from nodes.build import alloc_shard
 from nodes.cpu import FINISHED, Processor, Thread, Tlb
 from nodes.node import Node
@@ -142,7 +142,8 @@ class Sim(Port):
         self.heap = heap
         self.dead = False
         self.finding = None
-        self.notes, self.sites, self.counters = [], {}, {}
+        self.notes, self.counters = [], {}
+        self.sites = dict(self.image_[SITES]) if self.image_ is not None else {}
         self.cur = None
 
     # -- scheduling ------------------------------------------------------------
@@ -290,6 +291,10 @@ class Sim(Port):
                     found.kind, found.text, subject=found.subject, function=found.function, story=tuple(found.story)
                 )
         ctx: Thread = self.cur
+        for found in starved(state):
+            self.report(
+                found.kind, found.text, subject=found.subject, function=found.function, story=tuple(found.story)
+            )
         self.report("no-progress", f"no end after {self.steps} operations; {ctx.name} is in {ctx.function}")
 
     def perform(self, code: str, target: int, args: tuple[Any, ...]) -> Any:

@@ -207,6 +207,24 @@ _CATALOGUE = (
         findings=("kassert",),
         scenarios=("E13",),
     ),
+    Erratum(
+        id="uvmpd_tune.freemin-in-reserve",
+        row="E45",
+        sentence="On a small machine the pagedaemon is content with free pages that only the kernel may take.",
+        source=("NetBSD uvm_pdaemon.c: freemin has no lower bound but 16 KB in 1.19 (February 2000); "
+                "it is above reserve_kernel in 1.39 (2001-09-30)",),
+        story=_story("""
+            The pagedaemon's targets are computed from the size of memory: freemin is a twentieth of it, within bounds,
+            and freetarg a third more. The last reserve_kernel free pages are not for programs. With little memory
+            freemin and freetarg came out at or below that reserve. A program that finds just the reserve free gets no
+            page; it wakes the pagedaemon and waits. The pagedaemon compares the free pages with its target, sees nothing
+            amiss, and wakes the program, which tries again; and so for ever, with a machine full of pages that could be
+            written to swap. That the clamp was put in for this reason is our inference. The repair keeps freemin
+            above the reserve.
+        """),
+        findings=("no-progress", "invariant"),
+        scenarios=("E45",),
+    ),
 )
 
 #: every erratum by its id, in catalogue order

@@ -158,11 +158,8 @@ def kunlock(word: Litmus) -> None:
 # -- setup -------------------------------------------------------------------------
 
 
-def run_setup(scenario: Scenario, procs: Procs) -> None:
-    """Start UVM and perform the setup steps; what context `boot` runs.
-
-    Raises: UserMistake - a step cannot be done on this machine.
-    """
+def run_init(scenario: Scenario) -> None:
+    """Start UVM; the first thing that context `boot` runs."""
     config = scenario.machine
     uvm_init(
         config.frames,
@@ -173,6 +170,13 @@ def run_setup(scenario: Scenario, procs: Procs) -> None:
         freemin=config.freemin,
         freetarg=config.freetarg,
     )
+
+
+def run_setup(scenario: Scenario, procs: Procs) -> None:
+    """Perform the setup steps; what context `boot` runs when UVM has started.
+
+    Raises: UserMistake - a step cannot be done on this machine.
+    """
     for proc in procs.values():
         made = here.port.alloc(Proc)
         assert made == proc, "procs are numbered in order of names"

@@ -97,7 +97,9 @@ def uvmpd_tune(npages: int, reserve_kernel: int, freemin: int | None = None, fre
              must not think that it has enough.
     """
     if freemin is None:
-        freemin = max(min(max(npages // 20, FREEMIN_LOW), FREEMIN_HIGH), reserve_kernel + 1)
+        freemin = min(max(npages // 20, FREEMIN_LOW), FREEMIN_HIGH)
+        if not erratum("uvmpd_tune.freemin-in-reserve"):
+            freemin = max(freemin, reserve_kernel + 1)
     if freetarg is None:
         freetarg = max(freemin * 4 // 3, freemin + 1)
     uvmexp.freemin = freemin
