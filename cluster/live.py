@@ -200,7 +200,8 @@ class LiveMachine:
     def _state(self) -> dict[str, Any]:
         """Contexts, locks and images of all nodes, put together."""
         whole: dict[str, Any] = {
-            "contexts": [], "locks": [], "images": {}, "tlbs": {}, "results": {}, "sites": dict(self.image[SITES]), "counters": {},
+            "contexts": [], "locks": [], "images": {}, "tlbs": {}, "results": {}, "counters": {},
+            "sites": dict(self.image[SITES]),
             "notes": [], "operations": 0, "page_size": self.scenario.machine.page_size,
         }  # fmt: skip
         for data in self.actors.call("state"):

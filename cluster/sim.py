@@ -143,7 +143,7 @@ class Sim(Port):
         self.dead = False
         self.finding = None
         self.notes, self.counters = [], {}
-        self.sites = dict(self.image_[SITES]) if self.image_ is not None else {}
+        self.sites = dict(self.image_.get(SITES, {})) if self.image_ is not None else {}
         self.cur = None
 
     # -- scheduling ------------------------------------------------------------

@@ -95,16 +95,15 @@ def stuck(state: dict[str, Any]) -> list[Finding]:
 def starved(state: dict[str, Any]) -> list[Finding]:
     """Of a machine that was stopped because it went on and on: did it go round for memory that nobody frees?"""
     snapshot = snapshot_of(state)
-    free, reserve, target = (snapshot.num(uvmexp, name) for name in ("free", "reserve_kernel", "freetarg"))
     asking = [one for one in state["contexts"] if not one["finished"] and "uvm_fault" in one["stack"]]
-    if not asking or free > reserve:
+    if not asking or uvmexp.id not in snapshot.heap:
         return []
-    text = (
-        f"{asking[0]['name']} asks for memory for ever: {free} pages are free, of which the last {reserve} are reserved, "
-        f"and the pagedaemon is content with {target}"
-    )
-    if free < target:
-        text = f"{asking[0]['name']} asks for memory for ever: {free} pages are free, the last {reserve} are reserved"
+    free, reserve, target = (snapshot.num(uvmexp, name) for name in ("free", "reserve_kernel", "freetarg"))
+    if free > reserve:
+        return []
+    text = f"{asking[0]['name']} asks for memory for ever: {free} pages are free, the last {reserve} are reserved"
+    if free >= target:
+        text += f", and the pagedaemon is content with {target}"
     return [Finding("no-progress", text, asking[0]["name"], "uvm_wait", str(uvmexp), "progress")]
 
 

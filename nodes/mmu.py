@@ -6,6 +6,10 @@ flush, sends an IPI to every other CPU that may have cached one of them, and
 is answered WAIT until the last of these has acknowledged.
 
 Which CPUs may have cached a page is known exactly: only a walk fills a TLB.
+A mapping that replaces another one is there before the old one is gone from
+every TLB (`replaced`). Until then nobody must write through it, or threads of one
+process see two pages at one address: a finding.
+
 R and M of a removed mapping are kept per frame (UVM's pmap modules keep them in
 the pv head). Left out: pmap_kenter_pa, page-table pages as real pages.
 """
@@ -15,7 +19,7 @@ from __future__ import annotations
 from typing import Any
 
 from nodes.node import Node
-from shared.messages import WAIT, Grant, Interrupt
+from shared.messages import WAIT, Grant, Interrupt, KernelFinding
 from shared.uvm.param import PMAP_WIRED, VM_FAULT_INVALID, VM_FAULT_PROTECT, VM_PROT_NONE, VM_PROT_READ, VM_PROT_WRITE
 
 FRAME, PROT, WIRED, REF, MOD = range(5)
@@ -41,6 +45,7 @@ class Mmu(Node):
         self.cached: dict[tuple[int, int], dict[str, None]] = {}
         self.next_shootdown = 1
         self.shootdowns: dict[int, tuple[str, set[str], Any]] = {}
+        self.replaced: dict[tuple[int, int], tuple[int, int]] = {}
 
     # -- life of a pmap ------------------------------------------------------
 
@@ -70,6 +75,8 @@ class Mmu(Node):
             return VM_FAULT_PROTECT
         pte[REF] = 1
         if write:
+            if (pmap, vpn) in self.replaced:
+                self._written_too_early(pmap, vpn, pte[FRAME], cpu)
             pte[MOD] = 1
         self.cached.setdefault((pmap, vpn), {})[cpu] = None
         return [pte[FRAME], pte[PROT] & VM_PROT_WRITE, pte[MOD]]
@@ -80,17 +87,22 @@ class Mmu(Node):
         table, vpn = self.pmaps[pmap], va // self.page_size
         old = table.get(vpn)
         stale = []
+        replaced = -1
         if old is not None:
             if old[FRAME] != frame or old[PROT] & ~prot:
                 stale = [(pmap, vpn)]
             if old[FRAME] != frame:
                 self._drop(pmap, vpn)
+                replaced = old[FRAME]
                 old = None
         ref = int(bool(flags & (VM_PROT_READ | VM_PROT_WRITE))) | (old[REF] if old else 0)
         mod = int(bool(flags & VM_PROT_WRITE)) | (old[MOD] if old else 0)
         table[vpn] = [frame, prot, int(bool(flags & PMAP_WIRED)), ref, mod]
         self.pv.setdefault(frame, {})[(pmap, vpn)] = None
-        return self._shoot(ctx, cpu, stale, 0)
+        answer = self._shoot(ctx, cpu, stale, 0)
+        if answer is WAIT and replaced >= 0:
+            self.replaced[(pmap, vpn)] = (self.next_shootdown - 1, replaced)
+        return answer
 
     def op_pmap_remove(self, ctx: str, pmap: int, start: int, end: int, cpu: str) -> Any:
         stale = [(pmap, vpn) for vpn in sorted(self.pmaps[pmap]) if start <= vpn * self.page_size < end]
@@ -139,9 +151,21 @@ class Mmu(Node):
         waiting.discard(cpu)
         if not waiting:
             del self.shootdowns[shootdown]
+            self.replaced = {page: one for page, one in self.replaced.items() if one[0] != shootdown}
             self.out.append(Grant(initiator, reply))
 
     # -- inside --------------------------------------------------------------
+
+    def _written_too_early(self, pmap: int, vpn: int, frame: int, cpu: str) -> None:
+        """A CPU is about to write to a page that took another's place; may others still read that one?"""
+        number, old = self.replaced[pmap, vpn]
+        late = sorted(self.shootdowns[number][1] - {cpu})
+        if late:
+            text = (
+                f"TLB-2: no page is written while a CPU may have another one cached at its address: {cpu} writes to "
+                f"page:{frame} at {vpn * self.page_size:#x} of pmap {pmap}, {late[0]} may still read page:{old} there"
+            )
+            raise KernelFinding("invariant", text, f"page:{old}")
 
     def _drop(self, pmap: int, vpn: int) -> None:
         """Remove a mapping, keeping its R and M for the page."""
@@ -208,3 +232,4 @@ class Mmu(Node):
             for vpn, pte in table.items():
                 self.pv.setdefault(pte[FRAME], {})[(pmap, vpn)] = None
         self.active, self.cached, self.shootdowns, self.next_shootdown = {}, {}, {}, 1
+        self.replaced = {}

@@ -165,12 +165,12 @@ _CATALOGUE = (
         source=("NetBSD uvm_fault.c: unlocked twice in 1.47 (February 2000), once in 1.51 (2000-08-06)",),
         story=_story("""
             uvmfault_anonget() brings an anon's page in from swap, with everything unlocked meanwhile. If the map has
-            changed by then it unlocks the anon and tells uvm_fault() to start over. uvm_fault() unlocked the anon once
-            more before it did. If another CPU took the lock between the two, it is that CPU's lock that is
+            changed by then it unlocks the anon and tells uvm_fault() to start over. uvm_fault() unlocked the anon
+            once more before it did. If another CPU took the lock between the two, it is that CPU's lock that is
             released, and two CPUs are inside; if not, the kernel has unlocked a lock that nobody holds. The repair
-            states a contract, on failure everything is unlocked by uvmfault_anonget(), and keeps to it. What came of it on
-            a kernel without LOCKDEBUG is our inference: two processes copy one page on write at the same time, and the
-            original is left without a reference and without an owner.
+            states a contract, on failure everything is unlocked by uvmfault_anonget(), and keeps to it. What came of
+            it on a kernel without LOCKDEBUG is our inference: two processes copy one page on write at the same time,
+            and the original is left without a reference and without an owner.
         """),
         findings=("lock-not-held", "invariant"),
         scenarios=("E3", "E3-shipped"),
@@ -211,19 +211,41 @@ _CATALOGUE = (
         id="uvmpd_tune.freemin-in-reserve",
         row="E45",
         sentence="On a small machine the pagedaemon is content with free pages that only the kernel may take.",
-        source=("NetBSD uvm_pdaemon.c: freemin has no lower bound but 16 KB in 1.19 (February 2000); "
-                "it is above reserve_kernel in 1.39 (2001-09-30)",),
+        source=(
+            "NetBSD uvm_pdaemon.c: freemin has no lower bound but 16 KB in 1.19 (February 2000); it is above "
+            "reserve_kernel in 1.39 (2001-09-30)",
+        ),
         story=_story("""
-            The pagedaemon's targets are computed from the size of memory: freemin is a twentieth of it, within bounds,
-            and freetarg a third more. The last reserve_kernel free pages are not for programs. With little memory
-            freemin and freetarg came out at or below that reserve. A program that finds just the reserve free gets no
-            page; it wakes the pagedaemon and waits. The pagedaemon compares the free pages with its target, sees nothing
-            amiss, and wakes the program, which tries again; and so for ever, with a machine full of pages that could be
-            written to swap. That the clamp was put in for this reason is our inference. The repair keeps freemin
-            above the reserve.
+            The pagedaemon's targets are computed from the size of memory: freemin is a twentieth of it, within
+            bounds, and freetarg a third more. The last reserve_kernel free pages are not for programs. With little
+            memory freemin and freetarg came out at or below that reserve. A program that finds just the reserve free
+            gets no page; it wakes the pagedaemon and waits. The pagedaemon compares the free pages with its target,
+            sees nothing amiss, and wakes the program, which tries again; and so for ever, with a machine full of
+            pages that could be written to swap. That the clamp was put in for this reason is our inference. The
+            repair keeps freemin above the reserve.
         """),
         findings=("no-progress", "invariant"),
         scenarios=("E45",),
+    ),
+    Erratum(
+        id="uvm_fault.cow-entered-before-flush",
+        row="E31",
+        sentence="A copy-on-write fault enters the copy before the old page is out of every CPU's TLB.",
+        source=(
+            "OpenBSD uvm_fault.c, 2022-02-01: the old mapping is removed before the copy is entered; FreeBSD review D14347 "
+            "(2018) tells the same of its own fault handler, Go issue 34988 (2019) a symptom",
+        ),
+        story=_story("""
+            A thread writes to a page that is shared copy on write. uvm_fault() makes a copy and enters it in place of
+            the original, writable, with one pmap_enter(). That replaces the translation and then tells the other CPUs
+            to flush theirs; in between two pages are visible at one address. A second thread, whose CPU has nothing
+            cached, already gets the copy and writes to it. A third one still reads the original, by its TLB, and
+            misses a store that its fellow has completed, maybe under a lock that both of them keep to. The repair
+            removes the old translation, everywhere, before it enters the new one; a thread that comes too early takes
+            a fault.
+        """),
+        findings=("invariant", "oracle"),
+        scenarios=("E31",),
     ),
 )
 

@@ -441,7 +441,8 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
                 uvm_pagecopy(opg, pg)  # clears PG_CLEAN
                 uvm_page_unbusy(pg, pg.flags & ~PG_FAKE)
                 # No thread may go on reading the old page once another one can write to the new.
-                pmap_remove(pmap, rvaddr, rvaddr + page_size)
+                if not erratum("uvm_fault.cow-entered-before-flush"):
+                    pmap_remove(pmap, rvaddr, rvaddr + page_size)
                 amap_add(aref, rvaddr - entry_start, anon, True)
                 oanon.an_ref -= 1  # cannot drop to zero here
             else:
