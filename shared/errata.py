@@ -232,8 +232,8 @@ _CATALOGUE = (
         row="E31",
         sentence="A copy-on-write fault enters the copy before the old page is out of every CPU's TLB.",
         source=(
-            "OpenBSD uvm_fault.c, 2022-02-01: the old mapping is removed before the copy is entered; FreeBSD review D14347 "
-            "(2018) tells the same of its own fault handler, Go issue 34988 (2019) a symptom",
+            "OpenBSD uvm_fault.c, 2022-02-01: the old mapping is removed before the copy is entered; FreeBSD review "
+            "D14347 (2018) tells the same of its own fault handler, Go issue 34988 (2019) a symptom",
         ),
         story=_story("""
             A thread writes to a page that is shared copy on write. uvm_fault() makes a copy and enters it in place of
