@@ -111,10 +111,17 @@ class Mmu(Node):
         return self._shoot(ctx, cpu, stale, None)
 
     def op_pmap_protect(self, ctx: str, pmap: int, start: int, end: int, prot: int, cpu: str) -> Any:
+        table = self.pmaps[pmap]
+        inside = [(pmap, vpn) for vpn in sorted(table) if start <= vpn * self.page_size < end]
+        stale = []
         if not prot & VM_PROT_READ:
-            return self.op_pmap_remove(ctx, pmap, start, end, cpu)
-        inside = [(pmap, vpn) for vpn in sorted(self.pmaps[pmap]) if start <= vpn * self.page_size < end]
-        return self._shoot(ctx, cpu, self._narrow(inside, prot), None)
+            # A wired one stays, without access: by it munlock will find the page.
+            prot = VM_PROT_NONE
+            stale = [page for page in inside if not table[page[1]][WIRED]]
+            for _, vpn in stale:
+                self._drop(pmap, vpn)
+            inside = [page for page in inside if page[1] in table]
+        return self._shoot(ctx, cpu, stale + self._narrow(inside, prot), None)
 
     def op_pmap_unwire(self, ctx: str, pmap: int, va: int) -> None:
         pte = self.pmaps[pmap].get(va // self.page_size)

@@ -21,7 +21,16 @@ from shared.port import here, kernel
 from shared.scenario import VM_MAX_ADDRESS, VM_MIN_ADDRESS, Lwp, Scenario, Step
 from shared.struct import Field, Struct, field, own, simplelock
 from shared.uvm.init import uvm_init
-from shared.uvm.mmap import sys_minherit, sys_mlock, sys_mmap, sys_munlock, sys_munmap
+from shared.uvm.mmap import (
+    sys_madvise,
+    sys_mincore,
+    sys_minherit,
+    sys_mlock,
+    sys_mmap,
+    sys_mprotect,
+    sys_munlock,
+    sys_munmap,
+)
 from shared.uvm.param import ERRNO_NAMES, MAP_ANON, MAP_PRIVATE, MAP_SHARED, SIDL
 from shared.uvm.proc import exit1, fork1, proc_setup, sys_wait
 from shared.uvm.structs import Proc, uvmexp
@@ -104,6 +113,13 @@ def _step(step: Step, me: Proc, procs: Procs) -> int | str:
             return _errno(sys_munmap(me, args["at"], npages))
         case "minherit":
             return _errno(sys_minherit(me, args["at"], npages, args["inherit"]))
+        case "mprotect":
+            return _errno(sys_mprotect(me, args["at"], npages, args["prot"]))
+        case "madvise":
+            return _errno(sys_madvise(me, args["at"], npages, args["advice"]))
+        case "mincore":
+            error, resident = sys_mincore(me, args["at"], npages)
+            return _errno(error) or resident
         case "mlock":
             return _errno(sys_mlock(me, args["at"], npages))
         case "munlock":

@@ -22,6 +22,8 @@ A child inherits the names of its parent's regions as of its fork. `fill` takes
 memory until no more than `until_free` pages are free, in a private region
 called `fill` as large as memory; page i of it then reads i+1.
 
+`mincore` answers a number of which bit i says whether page i of the range is resident.
+
 What no user call reaches, a kernel step does: `kload` and `kstore` are one bare
 load and store of a named word of the kernel, `klock` and `kunlock` take and
 release the lock that is meant to guard it. Words come into being by being
@@ -48,6 +50,13 @@ from shared.struct import KINDS
 from shared.uvm import structs
 from shared.uvm.param import (
     ERRNO_NAMES,
+    MADV_DONTNEED,
+    MADV_FREE,
+    MADV_NORMAL,
+    MADV_RANDOM,
+    MADV_SEQUENTIAL,
+    MADV_SPACEAVAIL,
+    MADV_WILLNEED,
     MAP_INHERIT_COPY,
     MAP_INHERIT_NONE,
     MAP_INHERIT_SHARE,
@@ -78,6 +87,16 @@ PROTECTIONS = {
 }
 #: what a finding can be about: structs, as `anon`, in the words of their handles
 OBJECTS = tuple(kind.kind_name for kind in KINDS.values() if kind.__module__ == structs.__name__)
+#: madvise(2), in lower case
+ADVICE = {
+    "normal": MADV_NORMAL,
+    "random": MADV_RANDOM,
+    "sequential": MADV_SEQUENTIAL,
+    "willneed": MADV_WILLNEED,
+    "dontneed": MADV_DONTNEED,
+    "spaceavail": MADV_SPACEAVAIL,
+    "free": MADV_FREE,
+}
 INHERITANCES = {"none": MAP_INHERIT_NONE, "copy": MAP_INHERIT_COPY, "share": MAP_INHERIT_SHARE}
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,31}")
@@ -532,6 +551,8 @@ SETUP_STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "minherit": (("in", "at", "pages", "inherit"), ()),
     "mlock": (("in", "at", "pages"), ()),
     "munlock": (("in", "at", "pages"), ()),
+    "mprotect": (("in", "at", "pages", "prot"), ()),
+    "madvise": (("in", "at", "pages", "advice"), ()),
     "write": (("in", "at", "value"), ()),
     "fill": (("in", "until_free"), ()),
 }
@@ -541,6 +562,9 @@ PROGRAM_STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "minherit": (("at", "pages", "inherit"), ()),
     "mlock": (("at", "pages"), ()),
     "munlock": (("at", "pages"), ()),
+    "mprotect": (("at", "pages", "prot"), ()),
+    "madvise": (("at", "pages", "advice"), ()),
+    "mincore": (("at", "pages"), ()),
     "write": (("at", "value"), ()),
     "read": (("at",), ()),
     "fork": (("as", "program"), ("cpu",)),
@@ -855,6 +879,12 @@ class _Loader:
             args["value"] = keys["value"].integer(0, 2**64 - 1)
         if "inherit" in keys:
             args["inherit"] = INHERITANCES[keys["inherit"].choice(INHERITANCES, "inheritance")]
+        if "prot" in keys:
+            args["prot"] = PROTECTIONS[keys["prot"].choice(PROTECTIONS, "protection")]
+        if "advice" in keys:
+            args["advice"] = ADVICE[keys["advice"].choice(ADVICE, "advice")]
+        if op == "mincore":
+            keys["pages"].integer(1, 64)
         return args
 
     @staticmethod

@@ -341,14 +341,16 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
     Returns: 0; EFAULT - nothing is mapped there; EACCES - not so; ENOMEM - out of anons, or of memory and swap;
              EIO - swap cannot be read.
     Source:  uvm_fault.c.   Differs: a page that was promoted is put on a queue also if pmap_enter() fails (E25);
-             the old translation is gone from all TLBs before another page can be written (E31).
+             the old translation is gone from all TLBs before another page can be written (E31); wiring a read-only
+             mapping breaks copy-on-write, as later (mprotect may make it writable).
     """
     page_size = here.port.page_size
     uvmexp.faults += 1
     ufi = UvmFaultinfo(orig_map, vaddr - vaddr % page_size, nested=orig_map.lock.held())
     rvaddr = ufi.orig_rvaddr
     pmap = orig_map.pmap
-    narrow = fault_type == VM_FAULT_WIRE  # do not look at the neighbourhood
+    wiring = fault_type == VM_FAULT_WIRE
+    narrow = wiring  # do not look at the neighbourhood
 
     while True:  # ReFault
         if not uvmfault_lookup(ufi, False):
@@ -360,7 +362,7 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
             uvmfault_unlockmaps(ufi, False)
             return EACCES
         entry_wired = entry.wired_count != 0
-        wired = PMAP_WIRED if entry_wired or fault_type == VM_FAULT_WIRE else 0
+        wired = PMAP_WIRED if entry_wired or wiring else 0
         access = enter_prot if wired else access_type
 
         # An entry that needs a copy gets it now, for which the map has to be write-locked.
@@ -413,7 +415,9 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
             assert pg is not None
             oanon = anon
 
-            if access & VM_PROT_WRITE and oanon.an_ref > 1:
+            # (what is wired is copied now if it may become writable: later it must not be replaced)
+            writing = access & VM_PROT_WRITE or (wiring and entry.max_protection & VM_PROT_WRITE)
+            if writing and oanon.an_ref > 1:
                 # Case 1B: copy on write. While we hold oanon's lock nobody can busy or release its page.
                 uvmexp.flt_acow += 1
                 opg = pg
@@ -459,7 +463,7 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
                 # The pmap has thrown the translation away; nothing of what was done need be undone.
                 if promoted:
                     uvm_pageactivate(pg)
-            elif fault_type == VM_FAULT_WIRE:
+            elif wiring:
                 uvm_pagewire(pg)
                 # A wired page cannot be paged out, so its swap is let go of; and without swap it is not clean.
                 flags = pg.flags
@@ -508,7 +512,7 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
 
         failed = pmap_enter(pmap, rvaddr, pg, enter_prot, access | PMAP_CANFAIL | wired) != 0
         uvm_lock_pageq()
-        if fault_type == VM_FAULT_WIRE and not failed:
+        if wiring and not failed:
             uvm_pagewire(pg)
         else:
             uvm_pageactivate(pg)

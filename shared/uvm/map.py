@@ -16,7 +16,7 @@ A context that holds a map read-locked and asks for it again holds it once: see
 Left out: kernel maps, submaps and interrupt-safe maps, static entries, merging
 of entries (each mmap is an entry of its own), the choice of an address (it is
 given), the first_free hint, WIREFUTURE, pmap_copy, vfork. Left out for now:
-objects, mprotect, madvise, msync.
+objects, msync.
 Source: uvm_map.c 1.69, uvm_map_i.h 1.16, vm_map.h, of 2000.
 """
 
@@ -26,27 +26,37 @@ from typing import NamedTuple
 
 from shared.port import here, kernel, panic
 from shared.uvm.amap import (
+    Aref,
     amap_alloc,
     amap_copy,
     amap_cow_now,
     amap_flags,
     amap_lock,
+    amap_lookups,
     amap_ref,
+    amap_refs,
     amap_share_protect,
     amap_splitref,
+    amap_unadd,
     amap_unlock,
     amap_unref,
     aref_of,
 )
+from shared.uvm.anon import uvm_anfree
+from shared.uvm.page import uvm_lock_pageq, uvm_unlock_pageq
 from shared.uvm.param import (
     AMAP_SHARED,
     EACCES,
     EFAULT,
     EINVAL,
     ENOMEM,
+    MADV_NORMAL,
+    MADV_RANDOM,
+    MADV_SEQUENTIAL,
     MAP_INHERIT_COPY,
     MAP_INHERIT_NONE,
     MAP_INHERIT_SHARE,
+    PGO_FREE,
     UVM_ET_COPYONWRITE,
     UVM_ET_NEEDSCOPY,
     UVM_FLAG_COPYONW,
@@ -54,6 +64,7 @@ from shared.uvm.param import (
     VM_MAP_BUSY,
     VM_MAP_PAGEABLE,
     VM_MAP_WANTLOCK,
+    VM_PROT_ALL,
     VM_PROT_NONE,
     VM_PROT_WRITE,
 )
@@ -433,6 +444,136 @@ def uvm_map_inherit(map: VmMap, start: int, end: int, new_inheritance: int) -> i
         entry = entry.next
     vm_map_unlock(map)
     return 0
+
+
+@kernel(exit="same")
+def uvm_map_protect(map: VmMap, start: int, end: int, new_prot: int) -> int:
+    """Change the protection of a range; holes in it are passed over.
+
+    Translations are only ever narrowed here: what is allowed from now on, the next fault enters.
+
+    Locks:   entry map unlocked. Returns: same.
+    Sleeps:  for the map.
+    Returns: 0; EACCES - the mapping's max_protection forbids it, and nothing has changed.
+    Source:  uvm_map.c.   Differs: no set_max.
+    """
+    vm_map_lock(map)
+    header = map.header
+    found, first = uvm_map_lookup_entry(map, start)
+    if found:
+        UVM_MAP_CLIP_START(map, first, start)
+    else:
+        first = first.next
+
+    entry = first
+    while entry != header and entry.start < end:
+        if new_prot & entry.max_protection != new_prot:
+            vm_map_unlock(map)
+            return EACCES
+        entry = entry.next
+
+    entry = first
+    while entry != header and entry.start < end:
+        UVM_MAP_CLIP_END(map, entry, end)
+        if entry.protection != new_prot:
+            entry.protection = new_prot
+            mask = ~VM_PROT_WRITE if entry.etype & UVM_ET_COPYONWRITE else VM_PROT_ALL
+            pmap_protect(map.pmap, entry.start, entry.end, new_prot & mask)
+        entry = entry.next
+    vm_map_unlock(map)
+    return 0
+
+
+@kernel(exit="same")
+def uvm_map_advice(map: VmMap, start: int, end: int, new_advice: int) -> int:
+    """Say how a range will be used, which decides what a fault in it does to the pages around; holes are passed over.
+
+    Locks:   entry map unlocked. Returns: same.
+    Sleeps:  for the map.
+    Returns: 0 or EINVAL.
+    Source:  uvm_map.c.   Differs: looks at the advice before anything is done.
+    """
+    if new_advice not in (MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL):
+        return EINVAL
+    vm_map_lock(map)
+    header = map.header
+    found, entry = uvm_map_lookup_entry(map, start)
+    if found:
+        UVM_MAP_CLIP_START(map, entry, start)
+    else:
+        entry = entry.next
+    while entry != header and entry.start < end:
+        UVM_MAP_CLIP_END(map, entry, end)
+        if entry.advice != new_advice:
+            entry.advice = new_advice
+        entry = entry.next
+    vm_map_unlock(map)
+    return 0
+
+
+@kernel(exit="same")
+def uvm_map_clean(map: VmMap, start: int, end: int, flags: int) -> int:
+    """Deactivate the pages of a range (PGO_DEACTIVATE), or throw them away (PGO_FREE).
+
+    Wired pages stay as they are. Of an amap to which others refer, pages are only deactivated.
+
+    Locks:   entry map not write-locked. Returns: same.
+    Sleeps:  for the map.
+    Returns: 0; EFAULT - part of the range is not mapped.
+    Source:  uvm_map.c.   Differs: deactivated pages keep their mappings, as of the scanner's change of January 2001;
+             busy ones are left alone. A page that is only given up, because others have it too, is unmapped here: UVM
+             left it mapped, and showed what the others went on to write.
+    """
+    vm_map_lock_read(map)
+    if not uvm_map_checkprot(map, start, end, VM_PROT_NONE):
+        vm_map_unlock_read(map)
+        return EFAULT
+    _, entry = uvm_map_lookup_entry(map, start)
+    while True:
+        stop = min(end, entry.end)
+        aref = aref_of(entry)
+        if aref is not None:
+            _clean_amap(map, aref, entry.start, start, stop, flags)
+        start = stop
+        if start >= end:
+            break
+        entry = entry.next
+    vm_map_unlock_read(map)
+    return 0
+
+
+def _clean_amap(map: VmMap, aref: Aref, entry_start: int, start: int, end: int, flags: int) -> None:
+    """uvm_map_clean()'s work on the anons of one entry. Locks: map(r)."""
+    from shared.uvm.fault import uvmfault_anonflush
+
+    page_size = here.port.page_size
+    amap_lock(aref.amap)
+    anons = amap_lookups(aref, start - entry_start, (end - start) // page_size)
+    if not flags & PGO_FREE or amap_refs(aref.amap) > 1:
+        uvmfault_anonflush(anons)
+        amap_unlock(aref.amap)
+        return
+    for va, anon in zip(range(start, end, page_size), anons, strict=True):
+        if anon is None:
+            continue
+        anon.an_lock.lock()
+        pg = anon.an_page
+        if pg is not None:
+            uvm_lock_pageq()
+            wired = pg.wire_count != 0
+            uvm_unlock_pageq()
+            if not wired:
+                amap_unadd(aref, va - entry_start)
+                refs = anon.an_ref - 1
+                anon.an_ref = refs
+                if refs != 0:
+                    pmap_remove(map.pmap, va, va + page_size)  # the page is others' from now on
+                anon.an_lock.unlock()
+                if refs == 0:
+                    uvm_anfree(anon)
+                continue
+        anon.an_lock.unlock()
+    amap_unlock(aref.amap)
 
 
 # -- wiring ----------------------------------------------------------------------------

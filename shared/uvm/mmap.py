@@ -4,33 +4,47 @@ Each takes whole pages at a page-aligned byte address, and answers 0 or an
 errno as the manual pages of NetBSD have it.
 
 Left out: MAP_FIXED over an existing mapping, resource limits, mlockall. Left
-out for now: files, mprotect, madvise, msync, mincore.
+out for now: files, msync.
 Source: uvm_mmap.c of 2000.
 """
 
 from __future__ import annotations
 
 from shared.port import here, kernel
+from shared.uvm.amap import amap_lock, amap_lookups, amap_unlock, aref_of
 from shared.uvm.map import (
     uvm_map,
+    uvm_map_advice,
     uvm_map_checkprot,
+    uvm_map_clean,
     uvm_map_inherit,
+    uvm_map_lookup_entry,
     uvm_map_pageable,
+    uvm_map_protect,
     uvm_unmap_detach,
     uvm_unmap_remove,
     vm_map_lock,
+    vm_map_lock_read,
     vm_map_unlock,
+    vm_map_unlock_read,
 )
 from shared.uvm.param import (
     EAGAIN,
+    EFAULT,
     EINVAL,
     ENOMEM,
+    MADV_DONTNEED,
+    MADV_FREE,
     MADV_NORMAL,
+    MADV_SPACEAVAIL,
+    MADV_WILLNEED,
     MAP_ANON,
     MAP_INHERIT_COPY,
     MAP_INHERIT_SHARE,
     MAP_PRIVATE,
     MAP_SHARED,
+    PGO_DEACTIVATE,
+    PGO_FREE,
     UVM_FLAG_COPYONW,
     UVM_FLAG_OVERLAY,
     VM_PROT_ALL,
@@ -88,6 +102,77 @@ def sys_minherit(p: Proc, va: int, npages: int, inherit: int) -> int:
     Source:  uvm_mmap.c.
     """
     return uvm_map_inherit(curmap_of(p), va, va + npages * here.port.page_size, inherit)
+
+
+@kernel(exit="none")
+def sys_mprotect(p: Proc, va: int, npages: int, prot: int) -> int:
+    """Change the protection of a range.
+
+    Returns: 0; EACCES - the mapping does not allow it.
+    Source:  uvm_mmap.c.
+    """
+    return uvm_map_protect(curmap_of(p), va, va + npages * here.port.page_size, prot & VM_PROT_ALL)
+
+
+@kernel(exit="none")
+def sys_madvise(p: Proc, va: int, npages: int, advice: int) -> int:
+    """Say how a range will be used.
+
+    NORMAL, RANDOM, SEQUENTIAL: of what follows a fault. WILLNEED: does nothing.
+    DONTNEED: its pages are deactivated; the data stays. FREE: the data is not
+    needed any more; what is read there later is zero, or the data after all.
+
+    Returns: 0; EINVAL - advice; ENOMEM - part of the range is not mapped (DONTNEED and FREE look).
+    Source:  uvm_mmap.c.
+    """
+    map, end = curmap_of(p), va + npages * here.port.page_size
+    if npages <= 0 or advice == MADV_SPACEAVAIL:
+        return EINVAL
+    if advice == MADV_WILLNEED:
+        return 0
+    if advice in (MADV_DONTNEED, MADV_FREE):
+        error = uvm_map_clean(map, va, end, PGO_DEACTIVATE if advice == MADV_DONTNEED else PGO_FREE)
+        return ENOMEM if error == EFAULT else error
+    return uvm_map_advice(map, va, end, advice)
+
+
+@kernel(exit="none")
+def sys_mincore(p: Proc, va: int, npages: int) -> tuple[int, int]:
+    """Say which pages of a range are in memory, as of some moment during the call.
+
+    Returns: (0, bit i set if page i is resident); (EINVAL or ENOMEM, 0): no pages, or some of them are not mapped.
+    Source:  uvm_mmap.c.   Differs: the answer is a number, not a vector; takes each anon's lock to look at its page.
+    """
+    page_size = here.port.page_size
+    map, end = curmap_of(p), va + npages * page_size
+    if npages <= 0 or va % page_size:
+        return EINVAL, 0
+    vm_map_lock_read(map)
+    if not uvm_map_checkprot(map, va, end, VM_PROT_NONE):
+        vm_map_unlock_read(map)
+        return ENOMEM, 0
+    resident = number = 0
+    _, entry = uvm_map_lookup_entry(map, va)
+    while True:
+        stop = min(end, entry.end)
+        aref = aref_of(entry)
+        if aref is not None:
+            amap_lock(aref.amap)
+            for anon in amap_lookups(aref, va - entry.start, (stop - va) // page_size):
+                if anon is not None:
+                    anon.an_lock.lock()
+                    resident |= (anon.an_page is not None) << number
+                    anon.an_lock.unlock()
+                number += 1
+            amap_unlock(aref.amap)
+        else:
+            number += (stop - va) // page_size
+        va = stop
+        if va >= end:
+            break
+        entry = entry.next
+    vm_map_unlock_read(map)
+    return 0, resident
 
 
 @kernel(exit="none")

@@ -58,7 +58,7 @@ MAP_SHARED, MAP_PRIVATE, MAP_ANON = 0x0001, 0x0002, 0x1000
 UVM_FLAG_OVERLAY, UVM_FLAG_COPYONW = 0x020000, 0x080000
 
 # madvise
-MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_DONTNEED, MADV_FREE = 0, 1, 2, 3, 4, 6
+MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_DONTNEED, MADV_SPACEAVAIL, MADV_FREE = range(7)
 
 # faults
 VM_FAULT_INVALID, VM_FAULT_PROTECT, VM_FAULT_WIRE = 0, 1, 2
@@ -70,6 +70,10 @@ AMAP_COPY_CHUNK_PAGES = 16
 # pmap_enter flags: the low bits are the access that caused it (0: unknown)
 PMAP_WIRED = 0x10
 PMAP_CANFAIL = 0x20
+
+# what uvm_map_clean does to pages
+PGO_DEACTIVATE = 0x004
+PGO_FREE = 0x008
 
 # pageout: uvm_pager_dropcluster flags; largest cluster (MAXBSIZE) in pages
 PGO_PDFREECLUST = 0x080  # pageout was a success: un-busy the cluster's pages

@@ -1,0 +1,425 @@
+"""What NetBSD's manual pages of 2000 promise, page by page and sentence by sentence.
+
+Each test runs one process's program (its children in it) under the default
+schedule and under some random ones, and looks at what its steps answered.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cluster.boot import prepare
+from cluster.sim import Sim
+from cluster.strategies import RandomWalk, Stay
+from shared.scenario import load_scenario, named_results
+
+SCHEDULES = 12
+
+FRAME = """\
+id: manual
+name: manual
+title: A manual page
+story: None of its own.
+source: ["a test"]
+machine: {{cpus: 2, frames: {frames}, swap_slots: 32}}
+setup:
+  - process: {{as: A, cpu: 0}}
+  - mmap: {{in: A, as: buf, pages: 4}}
+{setup}
+programs:
+  A:
+{program}
+expect:
+  fixed: {{finding: none}}
+bound: {{strategy: random, schedules: 1}}
+"""
+
+
+def answers(program: str, setup: str = "", frames: int = 32) -> dict[str, Any]:
+    """Run process A, which has `buf`, four untouched pages; what each step with `into` answered.
+
+    Args:
+        program: its steps, one a line, without the dash.
+        setup: further steps of the setup, in the same way.
+    """
+    steps = "\n".join(f"    - {line.strip()}" for line in program.strip().splitlines())
+    more = "\n".join(f"  - {line.strip()}" for line in setup.strip().splitlines() if line.strip())
+    scene = load_scenario(FRAME.format(frames=frames, setup=more, program=steps), "manual.yaml")
+    machine, image = prepare(scene)
+    sim = Sim(machine, image)
+    walk = RandomWalk(0)
+    seen = None
+    for number in range(SCHEDULES):
+        found = sim.execute(walk if number else Stay())
+        assert found is None, found
+        results = named_results({name: one.results for name, one in machine.threads.items()})
+        assert seen in (None, results), "the schedule makes a difference"
+        seen = results
+    assert seen is not None
+    return seen | {"faults": sim.counters.get("faults", 0)}
+
+
+# -- mmap(2) -------------------------------------------------------------------------
+
+
+def test_mmap_anonymous_memory_is_zero() -> None:
+    got = answers('read: {at: "buf[3]", into: first}\n read: {at: "buf[3]+56", into: last}')
+    assert (got["first"], got["last"]) == (0, 0)
+
+
+@pytest.mark.parametrize(("prot", "read", "write"), [("none", "SIGSEGV", "SIGSEGV"), ("r", 0, "SIGSEGV"), ("rw", 0, 0)])
+def test_mmap_pages_are_as_accessible_as_prot_says(prot: str, read: Any, write: Any) -> None:
+    """PROT_READ: may be read. PROT_WRITE: may be written. PROT_NONE: may not be accessed."""
+    got = answers(f"""mmap: {{as: new, pages: 1, prot: {prot}}}
+                      read: {{at: "new[0]", into: read}}
+                      write: {{at: "new[0]", value: 1, into: write}}""")
+    assert (got["read"], got["write"]) == (read, write)
+
+
+def test_mmap_private_modifications_are_private() -> None:
+    got = answers("""write: {at: "buf[0]", value: 1}
+                     fork: {as: C, program: [{write: {at: "buf[0]", value: 2}}, {read: {at: "buf[0]", into: child}}]}
+                     wait: {for: C}
+                     read: {at: "buf[0]", into: parent}""")
+    assert (got["child"], got["parent"]) == (2, 1)
+
+
+def test_mmap_shared_modifications_are_shared() -> None:
+    """Both ways, and for a page that nobody had touched before the fork."""
+    got = answers("""mmap: {as: both, pages: 2, flags: [shared, anon]}
+                     write: {at: "both[0]", value: 1}
+                     fork: {as: C, program: [{read: {at: "both[0]", into: child}}, {write: {at: "both[1]", value: 2}}]}
+                     wait: {for: C}
+                     read: {at: "both[1]", into: parent}""")
+    assert (got["child"], got["parent"]) == (1, 2)
+
+
+# -- munmap(2) -----------------------------------------------------------------------
+
+
+def test_munmap_makes_further_references_invalid() -> None:
+    got = answers("""write: {at: "buf[1]", value: 7}
+                     munmap: {at: "buf[1]", pages: 2, into: done}
+                     read: {at: "buf[1]", into: r1}
+                     write: {at: "buf[2]", value: 1, into: w2}
+                     write: {at: "buf[0]", value: 1, into: w0}
+                     write: {at: "buf[3]", value: 1, into: w3}""")
+    assert got["done"] == 0
+    assert (got["r1"], got["w2"]) == ("SIGSEGV", "SIGSEGV")
+    assert (got["w0"], got["w3"]) == (0, 0)
+
+
+def test_munmap_of_what_is_not_all_mapped_is_einval_and_unmaps_nothing() -> None:
+    got = answers("""munmap: {at: "buf[1]", pages: 1}
+                     munmap: {at: "buf[0]", pages: 4, into: hole}
+                     write: {at: "buf[0]", value: 1, into: w0}""")
+    assert (got["hole"], got["w0"]) == ("EINVAL", 0)
+
+
+# -- mlock(2) ------------------------------------------------------------------------
+
+
+def test_mlock_needs_the_entire_range_allocated() -> None:
+    """ENOMEM: some portion of the indicated range is not allocated; the locked status of all pages is unchanged."""
+    got = answers("""munmap: {at: "buf[2]", pages: 1}
+                     mlock: {at: "buf[0]", pages: 4, into: lock}
+                     munlock: {at: "buf[0]", pages: 2, into: unlock}""")
+    assert (got["lock"], got["unlock"]) == ("ENOMEM", "ENOMEM")
+
+
+def test_mlock_cannot_make_inaccessible_pages_resident() -> None:
+    assert (
+        answers('mprotect: {at: "buf[1]", pages: 1, prot: none}\n mlock: {at: "buf[0]", pages: 4, into: r}')["r"]
+        == "ENOMEM"
+    )
+
+
+def test_mlocked_pages_cause_no_fault() -> None:
+    """Neither a non-resident page nor an address-translation fault."""
+    lock = 'mlock: {at: "buf[0]", pages: 4, into: lock}'
+    use = "\n".join(f'write: {{at: "buf[{page}]", value: {page}}}\n read: {{at: "buf[{page}]"}}' for page in range(4))
+    assert answers(f"{lock}\n {use}")["faults"] == answers(lock)["faults"]
+
+
+HOG = "\n".join(["mmap: {as: hog, pages: 16}", *(f'write: {{at: "hog[{page}]", value: {page}}}' for page in range(16))])
+
+
+def test_mlocked_pages_remain_in_memory() -> None:
+    """Whatever else wants memory; unlocked ones do not."""
+    write = "\n".join(f'write: {{at: "buf[{page}]", value: {page}}}' for page in range(4))
+    lock, ask = 'mlock: {at: "buf[0]", pages: 4}', 'mincore: {at: "buf[0]", pages: 4, into: core}'
+    assert answers(f"{write}\n {lock}\n {HOG}\n {HOG.replace('hog', 'hug')}\n {ask}", frames=24)["core"] == 0b1111
+
+
+def test_one_munlock_undoes_any_number_of_mlocks() -> None:
+    """The page of 1998 says that mlock nests; since 1999 the kernel does as POSIX 1003.1b."""
+    got = answers("""mlock: {at: "buf[0]", pages: 2}
+                     mlock: {at: "buf[0]", pages: 2}
+                     munlock: {at: "buf[0]", pages: 2, into: once}
+                     munlock: {at: "buf[0]", pages: 2, into: twice}""")
+    assert (got["once"], got["twice"]) == (0, "ENOMEM")
+
+
+def test_munlock_needs_the_entire_range_locked() -> None:
+    got = answers("""mlock: {at: "buf[0]", pages: 2}
+                     munlock: {at: "buf[0]", pages: 4, into: more}
+                     munlock: {at: "buf[0]", pages: 2, into: right}""")
+    assert (got["more"], got["right"]) == ("ENOMEM", 0)
+
+
+def test_munmap_unlocks_implicitly() -> None:
+    """What was locked is free again: as much can be locked anew, up to the system's limit."""
+    got = answers(
+        """mlock: {at: "buf[0]", pages: 4}
+                     munmap: {at: "buf[0]", pages: 4}
+                     mmap: {as: new, pages: 8}
+                     mlock: {at: "new[0]", pages: 8, into: again}""",
+        frames=24,
+    )
+    assert got["again"] == 0
+
+
+def test_mlock_has_a_limit_for_the_whole_system() -> None:
+    """EAGAIN: a third of memory."""
+    got = answers(
+        """mmap: {as: big, pages: 8}
+                     mlock: {at: "big[0]", pages: 8, into: most}
+                     mlock: {at: "buf[0]", pages: 1, into: more}""",
+        frames=24,
+    )
+    assert (got["most"], got["more"]) == (0, "EAGAIN")
+
+
+def test_locked_mappings_are_not_inherited() -> None:
+    got = answers("""mlock: {at: "buf[0]", pages: 4}
+                     fork: {as: C, program: [{munlock: {at: "buf[0]", pages: 4, into: child}}]}
+                     wait: {for: C}
+                     munlock: {at: "buf[0]", pages: 4, into: parent}""")
+    assert (got["child"], got["parent"]) == ("ENOMEM", 0)
+
+
+def test_pages_remain_until_all_locked_mappings_are_removed() -> None:
+    """Multiple processes may have the same physical pages locked."""
+    got = answers(
+        f"""mmap: {{as: both, pages: 2, flags: [shared, anon]}}
+                      write: {{at: "both[0]", value: 1}}
+                      mlock: {{at: "both[0]", pages: 2}}
+                      fork: {{as: C, program: [{{mlock: {{at: "both[0]", pages: 2, into: child}}}}]}}
+                      wait: {{for: C}}
+                      {HOG}
+                      mincore: {{at: "both[0]", pages: 2, into: core}}""",
+        frames=24,
+    )
+    assert (got["child"], got["core"]) == (0, 0b11)
+
+
+# -- minherit(2) ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("inherit", "child", "parent"), [("none", "SIGSEGV", 1), ("copy", 1, 1), ("share", 1, 2)])
+def test_minherit_decides_what_a_child_gets(inherit: str, child: Any, parent: Any) -> None:
+    """On a page basis: the page behind keeps its own."""
+    got = answers(
+        f"""write: {{at: "buf[0]", value: 1}}
+                      write: {{at: "buf[1]", value: 9}}
+                      minherit: {{at: "buf[0]", pages: 1, inherit: {inherit}, into: done}}
+                      fork: {{as: C, program: [{{read: {{at: "buf[0]", into: child}}}},
+                        {{write: {{at: "buf[0]", value: 2}}}}, {{read: {{at: "buf[1]", into: other}}}}]}}
+                      wait: {{for: C}}
+                      read: {{at: "buf[0]", into: parent}}""".replace("\n                        ", " ")
+    )
+    assert (got["done"], got["child"], got["parent"], got["other"]) == (0, child, parent, 9)
+
+
+# -- mprotect(2) ---------------------------------------------------------------------
+
+
+def test_mprotect_changes_the_specified_pages() -> None:
+    """And no others; what the pages hold stays."""
+    got = answers("""write: {at: "buf[0]", value: 1}
+                     write: {at: "buf[1]", value: 2}
+                     mprotect: {at: "buf[1]", pages: 1, prot: r, into: done}
+                     write: {at: "buf[0]", value: 3, into: before}
+                     write: {at: "buf[1]", value: 3, into: inside}
+                     write: {at: "buf[2]", value: 3, into: behind}
+                     read: {at: "buf[1]", into: kept}""")
+    assert (got["done"], got["before"], got["inside"], got["behind"], got["kept"]) == (0, 0, "SIGSEGV", 0, 2)
+
+
+def test_mprotect_gives_access_back() -> None:
+    got = answers("""write: {at: "buf[0]", value: 1}
+                     mprotect: {at: "buf[0]", pages: 1, prot: none}
+                     read: {at: "buf[0]", into: none}
+                     mprotect: {at: "buf[0]", pages: 1, prot: r}
+                     read: {at: "buf[0]", into: r}
+                     mprotect: {at: "buf[0]", pages: 1, prot: rw}
+                     write: {at: "buf[0]", value: 4, into: w}""")
+    assert (got["none"], got["r"], got["w"]) == ("SIGSEGV", 1, 0)
+
+
+def test_mprotect_does_not_undo_copy_on_write() -> None:
+    got = answers(
+        """write: {at: "buf[0]", value: 1}
+                     fork: {as: C, program: [{mprotect: {at: "buf[0]", pages: 1, prot: r}},
+                       {mprotect: {at: "buf[0]", pages: 1, prot: rw}}, {write: {at: "buf[0]", value: 2}}]}
+                     wait: {for: C}
+                     read: {at: "buf[0]", into: parent}""".replace("\n                       ", " ")
+    )
+    assert got["parent"] == 1
+
+
+def test_mprotect_of_locked_pages_leaves_them_locked() -> None:
+    """No access, then some, then all; they are locked all the time, and munlock finds every one of them."""
+    got = answers("""write: {at: "buf[0]", value: 1}
+                     mlock: {at: "buf[0]", pages: 4}
+                     mprotect: {at: "buf[0]", pages: 2, prot: none}
+                     read: {at: "buf[0]", into: none}
+                     mincore: {at: "buf[0]", pages: 4, into: core}
+                     munlock: {at: "buf[0]", pages: 4, into: unlocked}
+                     mprotect: {at: "buf[0]", pages: 2, prot: rw}
+                     read: {at: "buf[0]", into: back}""")
+    assert (got["none"], got["core"], got["unlocked"], got["back"]) == ("SIGSEGV", 0b1111, 0, 1)
+
+
+def test_pages_locked_read_only_may_be_made_writable() -> None:
+    """A child locks what it still shares with its parent, makes it writable, writes: its copy is the locked page."""
+    child = """{mprotect: {at: "buf[0]", pages: 1, prot: r}}, {mlock: {at: "buf[0]", pages: 1, into: lock}},
+        {mprotect: {at: "buf[0]", pages: 1, prot: rw}}, {write: {at: "buf[0]", value: 2}},
+        {munlock: {at: "buf[0]", pages: 1, into: unlock}}, {read: {at: "buf[0]", into: child}}"""
+    got = answers(f"""write: {{at: "buf[0]", value: 1}}
+                      fork: {{as: C, program: [{" ".join(child.split())}]}}
+                      wait: {{for: C}}
+                      read: {{at: "buf[0]", into: parent}}""")
+    assert (got["lock"], got["unlock"], got["child"], got["parent"]) == (0, 0, 2, 1)
+
+
+# -- madvise(2) ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("advice", ["normal", "random", "sequential", "willneed", "dontneed"])
+def test_madvise_does_not_change_what_memory_holds(advice: str) -> None:
+    got = answers(f"""write: {{at: "buf[1]", value: 7}}
+                      madvise: {{at: "buf[0]", pages: 4, advice: {advice}, into: done}}
+                      read: {{at: "buf[1]", into: r1}}
+                      read: {{at: "buf[2]", into: r2}}""")
+    assert (got["done"], got["r1"], got["r2"]) == (0, 7, 0)
+
+
+def test_madvise_random_and_sequential_decide_what_a_fault_maps() -> None:
+    """Random: only the page that was asked for. Otherwise its neighbours too, if they are resident."""
+    touch = """fork: {as: C, program: [{madvise: {at: "buf[0]", pages: 4, advice: ADVICE}},
+        {read: {at: "buf[0]"}}, {read: {at: "buf[1]"}}, {read: {at: "buf[2]"}}, {read: {at: "buf[3]"}}]}"""
+    write = "\n".join(f'write: {{at: "buf[{page}]", value: {page}}}' for page in range(4))
+
+    def faults(advice: str) -> int:
+        return int(
+            answers(f"{write}\n {' '.join(touch.split()).replace('ADVICE', advice)}\n wait: {{for: C}}")["faults"]
+        )
+
+    assert faults("random") - faults("normal") == 3
+    assert faults("sequential") == faults("normal")
+
+
+def test_madvise_dontneed_lets_pages_go_first() -> None:
+    """They go to swap before those that are needed; and come back."""
+    got = answers(
+        f"""write: {{at: "buf[0]", value: 7}}
+                      madvise: {{at: "buf[0]", pages: 1, advice: dontneed}}
+                      {HOG}
+                      mincore: {{at: "buf[0]", pages: 1, into: core}}
+                      read: {{at: "buf[0]", into: back}}""",
+        frames=20,
+    )
+    assert (got["core"], got["back"]) == (0, 7)
+
+
+def test_madvise_free_throws_pages_away() -> None:
+    """Pages are empty, free them: their memory is free at once, and they read as zero."""
+    got = answers("""write: {at: "buf[0]", value: 7}
+                     write: {at: "buf[1]", value: 8}
+                     madvise: {at: "buf[0]", pages: 4, advice: free, into: done}
+                     mincore: {at: "buf[0]", pages: 4, into: core}
+                     read: {at: "buf[0]", into: r0}""")
+    assert (got["done"], got["core"], got["r0"]) == (0, 0, 0)
+
+
+def test_madvise_free_is_nobody_elses_affair() -> None:
+    """A child throws away pages that it still shares with its parent; neither sees what the other does then."""
+    child = """{write: {at: "buf[0]", value: 1}}, {read: {at: "buf[1]"}}, {madvise: {at: "buf[0]", pages: 4, advice: free}},
+        {barrier: {name: freed}}, {barrier: {name: written}}, {read: {at: "buf[1]", into: child}}"""
+    got = answers(f"""write: {{at: "buf[1]", value: 7}}
+                      fork: {{as: C, cpu: 1, program: [{" ".join(child.split())}]}}
+                      barrier: {{name: freed}}
+                      read: {{at: "buf[1]", into: before}}
+                      write: {{at: "buf[1]", value: 9}}
+                      barrier: {{name: written}}
+                      wait: {{for: C}}
+                      read: {{at: "buf[1]", into: parent}}""")
+    assert (got["before"], got["child"], got["parent"]) == (7, 0, 9)
+
+
+def test_madvise_refuses_what_it_does_not_know_and_what_is_not_mapped() -> None:
+    got = answers("""madvise: {at: "buf[0]", pages: 1, advice: spaceavail, into: unknown}
+                     munmap: {at: "buf[1]", pages: 1}
+                     madvise: {at: "buf[0]", pages: 4, advice: free, into: hole}""")
+    assert (got["unknown"], got["hole"]) == ("EINVAL", "ENOMEM")
+
+
+# -- mincore(2) ----------------------------------------------------------------------
+
+
+def test_mincore_says_which_pages_are_resident() -> None:
+    got = answers("""mincore: {at: "buf[0]", pages: 4, into: none}
+                     write: {at: "buf[1]", value: 1}
+                     read: {at: "buf[3]"}
+                     mincore: {at: "buf[0]", pages: 4, into: some}
+                     mincore: {at: "buf[1]", pages: 2, into: part}""")
+    assert (got["none"], got["some"], got["part"]) == (0, 0b1010, 0b01)
+
+
+def test_mincore_goes_over_several_mappings() -> None:
+    got = answers("""write: {at: "buf[0]", value: 1}
+                     write: {at: "buf[3]", value: 1}
+                     mprotect: {at: "buf[1]", pages: 1, prot: none}
+                     mincore: {at: "buf[0]", pages: 4, into: core}""")
+    assert got["core"] == 0b1001
+
+
+def test_mincore_of_what_is_not_all_mapped_is_enomem() -> None:
+    got = answers("""munmap: {at: "buf[1]", pages: 1}
+                     mincore: {at: "buf[0]", pages: 4, into: hole}
+                     mincore: {at: "buf[1]", pages: 1, into: nothing}""")
+    assert (got["hole"], got["nothing"]) == ("ENOMEM", "ENOMEM")
+
+
+# -- fork(2) -------------------------------------------------------------------------
+
+
+def test_fork_makes_an_exact_copy() -> None:
+    """Touched pages and untouched ones, read-only ones and holes; and what either does later is its own."""
+    child = """{read: {at: "buf[0]", into: c0}}, {read: {at: "buf[1]", into: c1}}, {write: {at: "buf[2]", value: 5, into: c2}},
+        {read: {at: "buf[3]", into: c3}}, {write: {at: "buf[0]", value: 6}}"""
+    got = answers(f"""write: {{at: "buf[0]", value: 1}}
+                      write: {{at: "buf[2]", value: 2}}
+                      mprotect: {{at: "buf[2]", pages: 1, prot: r}}
+                      munmap: {{at: "buf[3]", pages: 1}}
+                      fork: {{as: C, cpu: 1, program: [{" ".join(child.split())}]}}
+                      write: {{at: "buf[1]", value: 3}}
+                      wait: {{for: C}}
+                      read: {{at: "buf[0]", into: p0}}""")
+    assert (got["c0"], got["c1"], got["c2"], got["c3"]) == (1, 0, "SIGSEGV", "SIGSEGV")
+    assert got["p0"] == 1
+
+
+def test_fork_copies_what_is_in_swap() -> None:
+    got = answers(
+        f"""write: {{at: "buf[0]", value: 7}}
+                      {HOG}
+                      {HOG.replace("hog", "hug")}
+                      fork: {{as: C, program: [{{read: {{at: "buf[0]", into: child}}}}]}}
+                      wait: {{for: C}}""",
+        frames=20,
+    )
+    assert got["child"] == 7
