@@ -292,9 +292,8 @@ class Sim(Port):
                 )
         ctx: Thread = self.cur
         for found in starved(state):
-            self.report(
-                found.kind, found.text, subject=found.subject, function=found.function, story=tuple(found.story)
-            )
+            if self.detect.get(found.detector, "stop") != "off":
+                self.take(found, self.detect.get(found.detector, "stop"))
         self.report("no-progress", f"no end after {self.steps} operations; {ctx.name} is in {ctx.function}")
 
     def perform(self, code: str, target: int, args: tuple[Any, ...]) -> Any:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Any
 
 from cluster.machine import Machine
-from nodes.swap_pager import CONTEXT
 from shared.errors import Finding
 from shared.invariants import Snapshot, check
 from shared.struct import channel_name, lock_name
@@ -114,7 +113,7 @@ def _is_stuck(one: dict[str, Any]) -> bool:
     code, target = one["waits"]
     if one["name"] == DAEMON and (code, target) == ("sleep", uvm.addressof("pagedaemon")):
         return False
-    return not (one["name"] == CONTEXT and code == "io_next")
+    return code not in ("io_next", "disk_next")
 
 
 def _on_lock(

@@ -7,6 +7,8 @@ from functools import partial
 from zlib import crc32
 
 from nodes.cpu import Processor, Thread, ipi_thread
+from nodes.disk import PROCESSOR as DISK_IO
+from nodes.disk import Disk, disk_threads
 from nodes.lock_manager import LockManager
 from nodes.memory import Memory
 from nodes.mmu import Mmu
@@ -42,6 +44,8 @@ def build_threads(scenario: Scenario) -> dict[str, Thread]:
     found += pagedaemon_threads()
     found += [ipi_thread(f"cpu{number}") for number in range(scenario.machine.cpus)]
     found.append(Thread(CONTEXT, SWAP_IO, swap_io))
+    if scenario.machine.disk:
+        found += disk_threads(scenario.machine.cpus)
     for order, thread in enumerate(found):
         thread.order = order
         thread.reset()
@@ -50,7 +54,8 @@ def build_threads(scenario: Scenario) -> dict[str, Thread]:
 
 def processor_names(config: MachineConfig) -> list[str]:
     """Names of the nodes on which contexts run, in fixed order."""
-    return [*(f"cpu{number}" for number in range(config.cpus)), PAGEDAEMON, SWAP_IO]
+    disk = [DISK_IO] if config.disk else []
+    return [*(f"cpu{number}" for number in range(config.cpus)), PAGEDAEMON, SWAP_IO, *disk]
 
 
 def shard_names(kind: str, shards: int) -> list[str]:
@@ -67,6 +72,7 @@ def node_names(config: MachineConfig) -> list[str]:
         *shard_names("lock_manager", config.lock_manager_shards),
         "mmu",
         "swap_pager",
+        *(["disk"] if config.disk else []),
     ]
 
 
@@ -79,7 +85,9 @@ def build_node(name: str, config: MachineConfig, threads: dict[str, Thread]) -> 
     if kind == "lock_manager":
         return LockManager(name)
     if kind == "mmu":
-        return Mmu(name, config.page_size)
+        return Mmu(name, config.page_size, config.unwired_mappings)
+    if kind == "disk":
+        return Disk(name, config.disk, config.page_size)
     if kind == "swap_pager":
         return SwapPager(name, config.page_size)
     return Processor(name, [one for one in threads.values() if one.cpu == name])
@@ -100,6 +108,7 @@ def routes(config: MachineConfig) -> dict[str, Route]:
         "chan": lambda chan: locks[(chan >> 8 & INDEX_MASK) % len(locks)],
         "mmu": lambda target: "mmu",
         "swap_pager": lambda target: "swap_pager",
+        "disk": lambda target: "disk",
     }
     if len(memories) == 1:
         by_target["memory"] = lambda target: "memory"

@@ -30,13 +30,16 @@ class Mmu(Node):
 
     Args:
         page_size: bytes.
+        unwired: mappings that are not wired, for which a pmap has room; None: as many as there are pages. Like many an
+            MMU of the time it forgets the oldest to make room for another: a fault brings it back.
     """
 
     kind = "mmu"
 
-    def __init__(self, name: str, page_size: int):
+    def __init__(self, name: str, page_size: int, unwired: int | None = None):
         super().__init__(name)
         self.page_size = page_size
+        self.unwired = unwired
         self.next_pmap = 1
         self.pmaps: dict[int, dict[int, list[int]]] = {}
         self.pv: dict[int, dict[tuple[int, int], None]] = {}
@@ -99,6 +102,8 @@ class Mmu(Node):
         mod = int(bool(flags & VM_PROT_WRITE)) | (old[MOD] if old else 0)
         table[vpn] = [frame, prot, int(bool(flags & PMAP_WIRED)), ref, mod]
         self.pv.setdefault(frame, {})[(pmap, vpn)] = None
+        if self.unwired is not None:
+            stale += self._make_room(pmap, vpn, self.unwired)
         answer = self._shoot(ctx, cpu, stale, 0)
         if answer is WAIT and replaced >= 0:
             self.replaced[(pmap, vpn)] = (self.next_shootdown - 1, replaced)
@@ -183,6 +188,16 @@ class Mmu(Node):
             attr = self.attrs.setdefault(frame, [0, 0, 0, 0, 0])
             attr[REF] |= pte[REF]
             attr[MOD] |= pte[MOD]
+
+    def _make_room(self, pmap: int, vpn: int, most: int) -> list[tuple[int, int]]:
+        """`vpn` was entered just now: let the oldest unwired mappings go if there are more than `most` of them."""
+        table = self.pmaps[pmap]
+        table[vpn] = table.pop(vpn)
+        loose = [page for page, pte in table.items() if not pte[WIRED]]
+        gone = [(pmap, page) for page in loose[: max(len(loose) - most, 0)]]
+        for _, page in gone:
+            self._drop(pmap, page)
+        return gone
 
     def _narrow(self, mappings: list[tuple[int, int]], prot: int) -> list[tuple[int, int]]:
         narrowed = []

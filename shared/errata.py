@@ -247,6 +247,55 @@ _CATALOGUE = (
         findings=("invariant", "oracle"),
         scenarios=("E31",),
     ),
+    Erratum(
+        id="uvm_fault_unwire.unconditional-pmap-unwire",
+        row="S6",
+        sentence="The end of a raw device transfer takes the wiring of the buffer's translations away from mlock().",
+        source=("NetBSD CVS log, uvm_fault.c, June 1999 (reported by mail on 16 June)",),
+        story=_story("""
+            A program has locked a buffer with mlock() and does raw I/O to it. physio() wires the buffer once more for
+            the time of the transfer, with uvm_vslock(), which counts in the pages but in no map entry. At the end
+            uvm_vsunlock() undoes that: it drops one wiring of each page, of which mlock()'s remains; but it also told
+            the pmap that the translation was no longer wired, without asking whether the map entry was. A pmap may
+            recycle what is not wired. The page is still there, and locked, but not mapped: a touch that must not
+            fault, as from an interrupt, does; and munlock() looks for the page in the pmap, finds nothing, and
+            panics. The repair asks the entry, and leaves its translations alone while it is wired.
+        """),
+        findings=("panic",),
+        scenarios=("S6", "S6-interrupt"),
+    ),
+    Erratum(
+        id="uvm_fault_unwire.munlock-during-io",
+        row="E44",
+        sentence="munlock() takes the wiring of a buffer's translations away from a raw device transfer.",
+        source=("NetBSD uvm_fault.c 1.47 (February 2000): uvm_fault_unwire_locked() asks only the map entry",),
+        story=_story("""
+            The mirror image of S6, and our reading of the code, not a report. physio() has wired a buffer for a
+            transfer, and that wiring counts in the pages only. While the transfer lasts another thread calls
+            munlock() on the buffer, which it had locked before. The map entry is not wired any more, so the pmap is
+            told that the translations are not either, although one wiring of each page is still the transfer's. A
+            pmap that recycles what is not wired lets them go, and the device's interrupt, which relies on them,
+            faults. Here a translation stays wired for as long as its page does.
+        """),
+        findings=("panic",),
+        scenarios=("E44",),
+    ),
+    Erratum(
+        id="uvm_fault_unwire.map-unlocked",
+        row="S7",
+        sentence="uvm_fault_unwire() walks the map without its lock.",
+        source=("NetBSD CVS log, uvm_fault.c, June 1999: uvm_fault_unwire_locked()",),
+        story=_story("""
+            When a raw transfer is over, uvm_vsunlock() unwires the buffer with uvm_fault_unwire(), which looked at the
+            map without locking it. While it is at a map entry, another thread of the process unmaps what lies next to
+            the buffer in that same entry: the entry is clipped and, being the part that goes, freed. uvm_fault_unwire()
+            reads on in it. The change made uvm_fault_unwire_locked() out of the body, for callers that have the map
+            locked, and a wrapper that read-locks it. That the entry lookup, which the repair of S6 needs, is why the
+            lock was needed is our inference, as is the interleaving.
+        """),
+        findings=("lock-assert", "use-after-free", "panic"),
+        scenarios=("S7", "S7-shipped"),
+    ),
 )
 
 #: every erratum by its id, in catalogue order

@@ -17,7 +17,7 @@ walks end. One mistake should show under one id, that of the nearest cause: what
 one invariant already says, another leaves alone.
 
 Left out, because the kernel has not got them yet: objects' page lists and
-aobjs' swap slots, page loans beyond "a page on loan is not written", vslock.
+aobjs' swap slots, page loans beyond "a page on loan is not written".
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ from shared.uvm.structs import (
     Buf,
     Page,
     PageArray,
+    PhysBuf,
     Proc,
     SwapDev,
     VmMap,
@@ -969,6 +970,8 @@ def _(s: Snapshot) -> Iterator[Violation]:
     for bp in s.all(Buf):
         if bp.id not in done:
             yield f"{bp} is leaked: nothing is in flight, and it is not on aio_done", bp
+    for phys in s.all(PhysBuf):
+        yield f"{phys} is leaked: nothing is in flight", phys
     for pages in s.all(PageArray):
         if pages not in pending:
             yield f"{pages} is leaked: nothing is in flight", pages

@@ -14,6 +14,7 @@ Kinds of operation, by the node that admits them:
     lock_manager  lock try unlock downgrade upgrade sleep wakeup
     mmu           pmap_*                      (see nodes/mmu.py)
     swap_pager    swap_put swap_get io_next io_done
+    disk          disk_start disk_next disk_done
     cpu           run userret intr iret       (see nodes/cpu.py)
 
 `Port` below holds what does not depend on the engine: contexts, held locks,
@@ -282,12 +283,13 @@ class Port(ABC):
         Returns: (True, value read or written), or (False, fault type): the access did not happen.
         """
         tlb = self.tlb()
-        if tlb.pmap != pmap:
-            self.op("pmap_activate", pmap, (self.cur.cpu,))
-            tlb.switch(pmap)
         vpn, offset = divmod(va, self.page_size)
         while True:
             self.point()
+            if tlb.pmap != pmap:  # also if an interrupt has just made an access of its own
+                self.perform("pmap_activate", pmap, (self.cur.cpu,))
+                tlb.switch(pmap)
+                continue
             frame = tlb.lookup(vpn, write)
             if frame is not None:
                 if write:
@@ -331,6 +333,10 @@ class Port(ABC):
             ctx.held_as_text(),
             list(story),
         )
+        self.take(found, level)
+
+    def take(self, found: Finding, level: str) -> None:
+        """End the run with this finding, or only note it."""
         self.record_event("finding" if level == "stop" else "note", finding=found.as_dict())
         if level == "note":
             self.notes.append(found)

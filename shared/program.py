@@ -32,6 +32,7 @@ from shared.uvm.mmap import (
     sys_munmap,
 )
 from shared.uvm.param import ERRNO_NAMES, MAP_ANON, MAP_PRIVATE, MAP_SHARED, SIDL
+from shared.uvm.physio import sys_physio
 from shared.uvm.proc import exit1, fork1, proc_setup, sys_wait
 from shared.uvm.structs import Proc, uvmexp
 from shared.uvm.trap import user_read, user_write
@@ -117,6 +118,8 @@ def _step(step: Step, me: Proc, procs: Procs) -> int | str:
             return _errno(sys_mprotect(me, args["at"], npages, args["prot"]))
         case "madvise":
             return _errno(sys_madvise(me, args["at"], npages, args["advice"]))
+        case "physio":
+            return _errno(sys_physio(me, args["at"], npages, args["block"], args["write"], args["status"]))
         case "mincore":
             error, resident = sys_mincore(me, args["at"], npages)
             return _errno(error) or resident

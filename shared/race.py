@@ -58,7 +58,7 @@ class RaceDetector:
         elif code in ("unlock", "downgrade"):
             _join(self.locks.setdefault(("lock", target), {}), mine)
             mine[cpu] += 1
-        elif code.startswith(("pmap_", "swap_", "io_")):
+        elif code.startswith(("pmap_", "swap_", "io_", "disk_")):
             there = self.locks.setdefault((code[:4], target), {})
             _join(mine, there)
             _join(there, mine)

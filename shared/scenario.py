@@ -22,6 +22,10 @@ A child inherits the names of its parent's regions as of its fork. `fill` takes
 memory until no more than `until_free` pages are free, in a private region
 called `fill` as large as memory; page i of it then reads i+1.
 
+`physio` moves whole pages between memory and the disk (if the machine has one,
+`disk: 8`), by DMA; with `status`, the disk's interrupt stores the number of pages
+moved in that word, through the process's own mapping.
+
 `mincore` answers a number of which bit i says whether page i of the range is resident.
 
 What no user call reaches, a kernel step does: `kload` and `kstore` are one bare
@@ -76,7 +80,8 @@ LEVELS = ("stop", "note", "off")
 STRATEGIES = ("pct", "random")
 SIGNALS = ("SIGSEGV", "SIGBUS")
 RESERVED = (
-    "boot", "clock", "io", "lock_manager", "memory", "mmu", "pagedaemon", "swap", "swap_io", "swap_pager", "user",
+    "boot", "clock", "disk", "disk_io", "io", "lock_manager", "memory", "mmu", "pagedaemon", "swap", "swap_io",
+    "swap_pager", "user",
 )  # fmt: skip
 PROTECTIONS = {
     "none": VM_PROT_NONE,
@@ -119,6 +124,8 @@ class MachineConfig:
         anons: vm_anon structures, preallocated as UVM does.
         reserve_pagedaemon, reserve_kernel: free pages that only these may take.
         freemin, freetarg: None: UVM's rule (with freemin above reserve_kernel).
+        disk: blocks of the raw device; 0: there is none.
+        unwired_mappings: for which a page table has room, mlocked pages not counted; None: for all.
         lock_manager_shards, memory_shards: nodes of that kind.
         colocate: which nodes share an actor, for the live engine. True: all that
             serve; False: none; or the groups. It changes no schedule.
@@ -133,6 +140,8 @@ class MachineConfig:
     reserve_kernel: int = 5
     freemin: int | None = None
     freetarg: int | None = None
+    disk: int = 0
+    unwired_mappings: int | None = None
     lock_manager_shards: int = 1
     memory_shards: int = 1
     colocate: bool | tuple[tuple[str, ...], ...] = True
@@ -150,6 +159,7 @@ class MachineConfig:
             "mmu",
             "swap_pager",
             "swap_io",
+            *(("disk", "disk_io") if self.disk else ()),
         )
 
     @property
@@ -428,7 +438,7 @@ def load_machine(text: str, file: str) -> MachineConfig:
 
 def _machine(value: Value, described: bool = False) -> MachineConfig:
     optional = ["page_size", "anons", "reserve_pagedaemon", "reserve_kernel", "freemin", "freetarg"]
-    optional += ["shards", "colocate", *(["story"] if described else [])]
+    optional += ["disk", "mmu", "shards", "colocate", *(["story"] if described else [])]
     keys = value.mapping(("cpus", "frames", "swap_slots"), optional)
     if "story" in keys:
         keys["story"].text()
@@ -458,7 +468,11 @@ def _machine(value: Value, described: bool = False) -> MachineConfig:
         reserve_kernel=reserve_kernel,
         freemin=freemin,
         freetarg=freetarg,
+        disk=keys["disk"].integer(0, MAX_SWAP) if "disk" in keys else 0,
     )
+    if "mmu" in keys:
+        room = keys["mmu"].mapping(("unwired_mappings",))["unwired_mappings"]
+        config = replace(config, unwired_mappings=room.integer(1, MAX_FRAMES))
     if "shards" in keys:
         shards = keys["shards"].mapping((), ("lock_manager", "memory"))
         config = replace(
@@ -565,6 +579,7 @@ PROGRAM_STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "mprotect": (("at", "pages", "prot"), ()),
     "madvise": (("at", "pages", "advice"), ()),
     "mincore": (("at", "pages"), ()),
+    "physio": (("do", "at", "pages", "block"), ("status",)),
     "write": (("at", "value"), ()),
     "read": (("at",), ()),
     "fork": (("as", "program"), ("cpu",)),
@@ -883,6 +898,12 @@ class _Loader:
             args["prot"] = PROTECTIONS[keys["prot"].choice(PROTECTIONS, "protection")]
         if "advice" in keys:
             args["advice"] = ADVICE[keys["advice"].choice(ADVICE, "advice")]
+        if op == "physio":
+            args["write"] = keys["do"].choice(("read", "write"), "direction") == "write"
+            args["block"] = keys["block"].integer(0, MAX_SWAP)
+            if args["block"] + args["length"] // size > self.machine.disk:
+                keys["block"].fail(f"the machine's disk has {self.machine.disk or 'no'} blocks")
+            args["status"] = self.address(keys["status"], scope, 0) if "status" in keys else 0
         if op == "mincore":
             keys["pages"].integer(1, 64)
         return args

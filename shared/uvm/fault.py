@@ -556,7 +556,7 @@ def uvm_fault_unwire(map: VmMap, start: int, end: int) -> None:
     Locks:   entry map not write-locked. Returns: same.
     Source:  uvm_fault.c.
     """
-    nested = map.lock.held()
+    nested = map.lock.held() or erratum("uvm_fault_unwire.map-unlocked")
     if not nested:
         vm_map_lock_read(map)
     uvm_fault_unwire_locked(map, start, end)
@@ -569,7 +569,8 @@ def uvm_fault_unwire_locked(map: VmMap, start: int, end: int) -> None:
     """Unwire the pages of a range that was wired; the translations too, where the entry is not wired any more.
 
     Locks:   entry map(r) at least. Returns: same.
-    Source:  uvm_fault.c.
+    Source:  uvm_fault.c.   Differs: a translation stays wired while the page is, so that munlock during device I/O does
+             not take it away.
     """
     LOCK_ASSERT(map.lock.held(), "map read-locked", map)
     pmap, header = map.pmap, map.header
@@ -589,7 +590,12 @@ def uvm_fault_unwire_locked(map: VmMap, start: int, end: int) -> None:
         if pg is None:
             panic("uvm_fault_unwire_locked: unwiring non-wired memory", map)
             continue
-        if unwired:
+        # mlock may still want the translation wired, or device I/O the page
+        still = uvm_pageunwire(pg)
+        if still and not erratum("uvm_fault_unwire.munlock-during-io"):
+            unwire = False
+        else:
+            unwire = unwired
+        if unwire or erratum("uvm_fault_unwire.unconditional-pmap-unwire"):
             pmap_unwire(pmap, va)
-        uvm_pageunwire(pg)
     uvm_unlock_pageq()

@@ -95,6 +95,29 @@ def vm_map_lock(map: VmMap) -> None:
     map.timestamp += 1
 
 
+def vm_map_lock_still(map: VmMap, start: int, end: int) -> None:
+    """Write-lock a map when no device I/O is at work on [start, end).
+
+    I/O that begins now waits for the lock before it looks at the map, so that no I/O need be excluded further.
+
+    Sleeps:  for the I/O ("physmap"), and as vm_map_lock().
+    Source:  none; the model's.
+    """
+    while True:
+        vm_map_lock(map)
+        if map.physio is None:
+            return
+        map.flags_lock.lock()
+        bp = map.physio
+        while bp is not None and (bp.b_end <= start or bp.b_start >= end):
+            bp = bp.b_next
+        if bp is None:
+            map.flags_lock.unlock()
+            return
+        vm_map_unlock(map)
+        here.port.sleep(map.addressof("physio"), "physmap", map.flags_lock)
+
+
 def vm_map_unlock(map: VmMap) -> None:
     map.lock.unlock()
 
@@ -703,6 +726,7 @@ def uvm_map_create(pmap: int, vmin: int, vmax: int, flags: int) -> VmMap:
     map.hint = header
     map.flags = flags
     map.timestamp = 0
+    map.physio = None
     return map
 
 
@@ -743,13 +767,13 @@ def uvmspace_fork(vm1: Vmspace) -> Vmspace:
     or the parent is wired and must not fault.
 
     Locks:   entry parent's map unlocked. Returns: same. The child's map needs no lock: nobody knows it yet.
-    Sleeps:  for the map; in amap_cow_now(), with the map locked.
+    Sleeps:  for the map, and for device I/O to it; in amap_cow_now(), with the map locked.
     Source:  uvm_map.c.   Differs: no pmap_copy, the child starts without translations. A parent that shares its
              amap is not marked "needs copy": UVM did so, and with its next write it left the sharing. Instead
              all who share it are write-protected, which is what amap_share_protect() is for.
     """
     old_map = vm1.vm_map
-    vm_map_lock(old_map)
+    vm_map_lock_still(old_map, old_map.min_offset, old_map.max_offset)
     vm2 = uvmspace_alloc(old_map.min_offset, old_map.max_offset)
     new_map = vm2.vm_map
     old_header, last = old_map.header, new_map.header

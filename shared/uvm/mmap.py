@@ -23,8 +23,8 @@ from shared.uvm.map import (
     uvm_map_protect,
     uvm_unmap_detach,
     uvm_unmap_remove,
-    vm_map_lock,
     vm_map_lock_read,
+    vm_map_lock_still,
     vm_map_unlock,
     vm_map_unlock_read,
 )
@@ -84,7 +84,7 @@ def sys_munmap(p: Proc, va: int, npages: int) -> int:
     """
     map = curmap_of(p)
     end = va + npages * here.port.page_size
-    vm_map_lock(map)
+    vm_map_lock_still(map, va, end)
     if not uvm_map_checkprot(map, va, end, VM_PROT_NONE):
         vm_map_unlock(map)
         return EINVAL

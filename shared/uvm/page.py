@@ -252,10 +252,11 @@ def uvm_pagewire(pg: Page) -> None:
 
 
 @kernel(exit="same")
-def uvm_pageunwire(pg: Page) -> None:
+def uvm_pageunwire(pg: Page) -> int:
     """Undo one uvm_pagewire; the last one activates the page.
 
     Locks:   the page queues.
+    Returns: how many there still are.
     Source:  uvm_page_i.h; the assertion is later (a count that underflows wires the page for ever).
     """
     wire_count = pg.wire_count
@@ -266,6 +267,7 @@ def uvm_pageunwire(pg: Page) -> None:
         pg.pqflags |= PQ_ACTIVE
         uvmexp.active += 1
         uvmexp.wired -= 1
+    return wire_count - 1
 
 
 @kernel(exit="same")

@@ -142,6 +142,7 @@ class VmMap(Struct, kind=7):
     first_free: Field[VmMapEntry] = field("m")
     flags: Field[int] = field("g")
     timestamp: Field[int] = field("m", hint=True)
+    physio: Field[PhysBuf | None] = field("g", hint=True)  # (model) device I/O to this map's memory
 
 
 class VmMapEntry(Struct, kind=8, name="entry"):
@@ -213,6 +214,19 @@ class Buf(Struct, kind=13):
 
 class PageArray(Array, kind=14, element="const"):
     """The pages of one pageout cluster."""
+
+
+class PhysBuf(Struct, kind=28):
+    """struct buf of a physio: which user memory the I/O is to, and whether it is done."""
+
+    guards = {"o": own("b_lock"), "g": via("b_map", "flags_lock")}
+    b_lock = simplelock("buf")
+    b_map: Field[VmMap] = field("const")
+    b_start: Field[int] = field("const")  # user addresses
+    b_end: Field[int] = field("const")
+    b_status: Field[int] = field("const")  # user address of a word for the status, or 0
+    b_next: Field[PhysBuf | None] = field("g")
+    b_done: Field[int] = field("o")
 
 
 class Uvm(Struct, kind=15):

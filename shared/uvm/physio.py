@@ -1,0 +1,128 @@
+"""Raw device I/O: bytes between a device and a user's buffer, without a copy.
+
+    sys_physio -> uvm_vslock -> the device, by DMA -> physio_intr -> uvm_vsunlock
+
+Rules: while the I/O lasts the buffer's pages are wired, so that the DMA goes
+where it should, and each page stays where it is in the map: munmap and fork wait
+(vm_map_lock_still). UVM did not see to that; NetBSD had hardly any processes
+whose threads share a map. mlock, munlock, mprotect and madvise may come between.
+
+uvm_vslock() wires pages and translations, but does not count in any map entry's
+wired_count: so uvm_vsunlock() must leave a translation wired if its entry is
+(mlock), and munlock one that is still wired for us.
+
+A device may be told to store a status word when it is done. Its interrupt does
+so through the process's own mapping; an interrupt cannot wait for a page, so
+that word must be in memory that the process has locked.
+
+Left out: struct buf and its flags, partial transfers, minphys, vmapbuf.
+Source: kern_physio.c, uvm_glue.c (uvm_vslock, uvm_vsunlock) of 2001.
+"""
+
+from __future__ import annotations
+
+from shared.port import SPL_BIO, here, kernel, panic
+from shared.uvm.fault import uvm_fault_unwire, uvm_fault_wire
+from shared.uvm.param import EFAULT, VM_PROT_READ, VM_PROT_WRITE
+from shared.uvm.pmap import pmap_extract
+from shared.uvm.proc import curmap_of
+from shared.uvm.structs import PhysBuf, Proc, VmMap
+
+
+@kernel(exit="same")
+def uvm_vslock(map: VmMap, start: int, end: int, access_type: int) -> int:
+    """Wire user memory for I/O.
+
+    Locks:   entry map unlocked. Returns: same.
+    Sleeps:  as uvm_fault().
+    Returns: as uvm_fault().
+    Source:  uvm_glue.c.
+    """
+    return uvm_fault_wire(map, start, end, access_type)
+
+
+@kernel(exit="same")
+def uvm_vsunlock(map: VmMap, start: int, end: int) -> None:
+    """Undo uvm_vslock(). Locks: entry map unlocked; same. Source: uvm_glue.c."""
+    uvm_fault_unwire(map, start, end)
+
+
+@kernel(exit="none")
+def sys_physio(p: Proc, va: int, npages: int, block: int, write: bool, status: int) -> int:
+    """Read blocks of the disk into a user's buffer, or write them from there.
+
+    Args:
+        block: the first one.
+        write: to the disk.
+        status: user address of a word that shall get the number of pages moved; 0: none.
+
+    Sleeps:  as uvm_fault() ("physio"), and until the I/O is done ("biowait").
+    Returns: 0; EFAULT - the buffer is not mapped, or not so.
+    Source:  kern_physio.c.
+    """
+    port = here.port
+    map = curmap_of(p)
+    end = va + npages * port.page_size
+    bp = port.alloc(PhysBuf)
+    bp.b_map = map
+    bp.b_start = va
+    bp.b_end = end
+    bp.b_status = status
+    bp.b_done = 0
+    map.flags_lock.lock()
+    bp.b_next = map.physio
+    map.physio = bp
+    map.flags_lock.unlock()
+
+    error = uvm_vslock(map, va, end, VM_PROT_READ if write else VM_PROT_READ | VM_PROT_WRITE)
+    if error == 0:
+        frames = []
+        for at in range(va, end, port.page_size):
+            pg = pmap_extract(map.pmap, at)
+            assert pg is not None, "wired, so it is mapped"
+            frames.append(pg.frame)
+        port.op("disk_start", block, (frames, int(write), bp, port.cur.cpu))
+        s = port.splraise(SPL_BIO)
+        bp.b_lock.lock()
+        while not bp.b_done:
+            port.sleep(bp.address, "biowait", bp.b_lock)
+            bp.b_lock.lock()
+        bp.b_lock.unlock()
+        port.spl(s)
+        uvm_vsunlock(map, va, end)
+
+    map.flags_lock.lock()
+    one = map.physio
+    if one == bp:
+        map.physio = bp.b_next
+    else:
+        while one is not None and one.b_next != bp:
+            one = one.b_next
+        assert one is not None, "we are on the list"
+        one.b_next = bp.b_next
+    map.flags_lock.unlock()
+    port.wakeup(map.addressof("physio"))
+    port.free(bp)
+    return EFAULT if error else 0
+
+
+@kernel(exit="same")
+def physio_intr(bp: PhysBuf) -> None:
+    """The I/O of a buffer is done: store its status, wake its process.
+
+    Runs in the disk's interrupt, at splbio: it must not fault.
+
+    Locks:   takes b_lock; the interrupted context holds it only at splbio.
+    Source:  kern_physio.c, biodone().
+    """
+    port = here.port
+    status = bp.b_status
+    if status != 0:
+        npages = (bp.b_end - bp.b_start) // port.page_size
+        done, _ = port.access(bp.b_map.pmap, status, True, npages)
+        if not done:
+            panic(f"trap: page fault in an interrupt, va {status:#x}", bp.b_map)
+    bp.b_lock.lock()
+    bp.b_done = 1
+    port.wakeup(bp.address)
+    bp.b_lock.unlock()
