@@ -9,6 +9,7 @@ rest is the image. The operations of setup have no numbers and no journal.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from cluster.machine import SITES, Machine
@@ -29,6 +30,7 @@ def boot(scenario: Scenario) -> dict[str, Any]:
 
     Raises: UserMistake - setup cannot be done (memory too small, a step fails).
     """
+    sound = replace(scenario.without_errata(), machine=replace(scenario.machine, swap_faults=()))
     threads = build_threads(scenario)
     programs = {name: thread for name, thread in threads.items() if thread.home is not None}
     procs = process_table(scenario)
@@ -41,7 +43,7 @@ def boot(scenario: Scenario) -> dict[str, Any]:
 
     booter = Thread(BOOT, "cpu0", body)
     machine = Machine(
-        scenario.without_errata(),
+        sound,
         {BOOT: booter, **{name: one for name, one in threads.items() if name not in programs}},
     )
     _put_to_sleep(machine, machine.threads)

@@ -47,6 +47,7 @@ def snapshot_of(state: dict[str, Any]) -> Snapshot:
     pmaps: dict[int, dict[int, list[int]]] = {}
     attrs: dict[int, list[int]] = {}
     slots: dict[int, tuple[int, ...]] = {}
+    bad_slots: list[int] = []
     for name, image in state["images"].items():
         if name.startswith("memory"):
             for key, gen, *fields in image["heap"]:
@@ -59,9 +60,10 @@ def snapshot_of(state: dict[str, Any]) -> Snapshot:
             pmaps = {pmap: {vpn: pte for vpn, *pte in table} for pmap, table in image["pmaps"]}
             attrs = {frame: attr for frame, *attr in image["attrs"]}
         elif name == "swap_pager":
-            slots = {slot: tuple(words) for slot, words in image}
+            slots = {slot: tuple(words) for slot, words in image["slots"]}
+            bad_slots = image["bad"]
     tlbs = {cpu: (pmap, dict(entries)) for cpu, (pmap, entries) in state["tlbs"].items()}
-    return Snapshot(heap, pmaps, attrs, slots, frames, tlbs, state["locks"], state["page_size"])
+    return Snapshot(heap, pmaps, attrs, slots, frames, tlbs, state["locks"], state["page_size"], bad_slots)
 
 
 def _stuck(state: dict[str, Any], snapshot: Snapshot) -> list[Finding]:

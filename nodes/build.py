@@ -89,7 +89,7 @@ def build_node(name: str, config: MachineConfig, threads: dict[str, Thread]) -> 
     if kind == "disk":
         return Disk(name, config.disk, config.page_size)
     if kind == "swap_pager":
-        return SwapPager(name, config.page_size)
+        return SwapPager(name, config.page_size, config.swap_faults)
     return Processor(name, [one for one in threads.values() if one.cpu == name])
 
 

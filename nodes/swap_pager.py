@@ -3,23 +3,50 @@
 Requests queue in order of arrival. One context, `swap`, on a processor of its
 own (`swap_io`, in the same actor), performs them: it takes the next request,
 moves the bytes by DMA (operations of its own on memory) and reports it done. A
-read's caller sleeps until then; a write's completion is an interrupt on the
-pagedaemon's processor.
+read's caller sleeps until then; so does that of a synchronous write. An
+asynchronous write's completion is an interrupt on the pagedaemon's processor.
+
+The machine's configuration may have some requests refused, failed or delayed.
+A request that fails moves no bytes. A delayed one lets so many later requests
+overtake it, if there are any; however long it takes is the schedule's choice.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from nodes.node import Node
 from shared.messages import WAIT, Grant, Interrupt
 from shared.port import here
+from shared.scenario import SwapFault
 from shared.struct import Struct
+from shared.uvm.param import EAGAIN, EIO
 
 CONTEXT = "swap"
 PROCESSOR = "swap_io"
 COMPLETION = "pagedaemon.bio"
+ERRORS = {"": 0, "EIO": EIO, "EAGAIN": EAGAIN}
+
+
+@dataclass(slots=True)
+class Request:
+    """I/O asked for and not yet done.
+
+    Attributes:
+        who: the Buf to complete, or the name of the context that waits.
+        error: with which it ends.
+        delay: how many later requests may still overtake it.
+    """
+
+    kind: str
+    slot: int
+    frames: list[int]
+    who: Struct | str
+    error: int
+    delay: int
 
 
 class SwapPager(Node):
@@ -27,77 +54,115 @@ class SwapPager(Node):
 
     Args:
         page_size: bytes per slot, a multiple of 8.
+        faults: what the device does wrong.
+
+    Attributes:
+        bad: slots of requests that failed for good.
+        matched: for each fault, the number of requests so far that it is about.
     """
 
     kind = "swap_pager"
 
-    def __init__(self, name: str, page_size: int):
+    def __init__(self, name: str, page_size: int, faults: Sequence[SwapFault] = ()):
         super().__init__(name)
         self.words = page_size // 8
+        self.faults = faults
         self.slots: dict[int, tuple[int, ...]] = {}
-        self.queue: deque[list[Any]] = deque()
-        self.flight: dict[int, list[Any]] = {}
+        self._reset()
+
+    def _reset(self) -> None:
+        self.queue: deque[Request] = deque()
+        self.flight: dict[int, Request] = {}
         self.next_io = 1
         self.idle = False
+        self.bad: set[int] = set()
+        self.matched = [0] * len(self.faults)
 
-    def op_swap_put(self, ctx: str, slot: int, buf: Struct, frames: list[int]) -> int:
-        """Start writing `frames` to `slot`, slot+1 ...; 0 means only that: started."""
-        self._queue(["put", slot, list(frames), buf])
-        return 0
+    def op_swap_put(self, ctx: str, slot: int, buf: Struct | None, frames: list[int]) -> Any:
+        """Write `frames` to `slot`, slot+1 ...; with a Buf, 0 means only that: started; without, the caller sleeps."""
+        refused, error, delay = self._verdict("put", slot, len(frames))
+        if refused and buf is not None:
+            return refused
+        self._queue(Request("put", slot, list(frames), ctx if buf is None else buf, error, delay))
+        return 0 if buf is not None else WAIT
 
     def op_swap_get(self, ctx: str, slot: int, frame: int) -> Any:
         """Read a slot into a frame; the caller sleeps until it is done."""
-        self._queue(["get", slot, [frame], ctx])
+        _, error, delay = self._verdict("get", slot, 1)
+        self._queue(Request("get", slot, [frame], ctx, error, delay))
         return WAIT
 
     def op_io_next(self, ctx: str, target: int) -> Any:
-        """The next request as [number, kind, frames, contents to write to them]."""
+        """The next request as [number, kind, frames, contents to write to them, error]."""
         if not self.queue:
             self.idle = True
             return WAIT
         return self._start()
 
     def op_io_done(self, ctx: str, io: int, error: int, contents: list[Any]) -> None:
-        """A request is finished: wake its reader, or interrupt with its completion."""
-        kind, slot, _, who = self.flight.pop(io)
-        if kind == "get":
-            self.out.append(Grant(who, error))
-            return
-        for at, words in enumerate(contents):
-            self.slots[slot + at] = tuple(words)
-        self.out.append(Interrupt(COMPLETION, [who, error]))
+        """A request is finished: wake its caller, or interrupt with its completion."""
+        request = self.flight.pop(io)
+        if request.kind == "put" and not error:
+            for at, words in enumerate(contents):
+                self.slots[request.slot + at] = tuple(words)
+        if isinstance(request.who, str):
+            self.out.append(Grant(request.who, error))
+        else:
+            self.out.append(Interrupt(COMPLETION, [request.who, error]))
 
-    def _queue(self, request: list[Any]) -> None:
+    def _verdict(self, op: str, slot: int, npages: int) -> tuple[int, int, int]:
+        """(error at the start, error at the end, delay) of a request, by the configuration."""
+        refused = error = delay = 0
+        for at, fault in enumerate(self.faults):
+            if fault.op != op or (fault.slot is not None and not slot <= fault.slot < slot + npages):
+                continue
+            self.matched[at] += 1
+            if self.matched[at] < fault.first or (fault.count and self.matched[at] >= fault.first + fault.count):
+                continue
+            delay = max(delay, fault.delay)
+            if fault.at == "start":
+                refused = refused or ERRORS[fault.error]
+            else:
+                error = error or ERRORS[fault.error]
+        if EIO in (refused, error):
+            self.bad |= set(range(slot, slot + npages))
+        return refused, error, delay
+
+    def _queue(self, request: Request) -> None:
         self.queue.append(request)
         if self.idle:
             self.idle = False
             self.out.append(Grant(CONTEXT, self._start()))
 
     def _start(self) -> list[Any]:
-        request = self.queue.popleft()
+        at = next((at for at, one in enumerate(self.queue) if not one.delay), 0)
+        for overtaken in list(self.queue)[:at]:
+            overtaken.delay -= 1
+        request = self.queue[at]
+        del self.queue[at]
         number = self.next_io
         self.next_io += 1
         self.flight[number] = request
-        kind, slot, frames, _ = request
-        contents = [self.slots.get(slot, (0,) * self.words)] if kind == "get" else []
-        return [number, kind, frames, contents]
+        contents = [self.slots.get(request.slot, (0,) * self.words)] if request.kind == "get" else []
+        return [number, request.kind, request.frames, contents, request.error]
 
     def image(self) -> Any:
-        return list(self.slots.items())
+        return {"slots": list(self.slots.items()), "bad": sorted(self.bad)}
 
     def load_image(self, image: Any) -> None:
         super().load_image(image)
-        self.slots = {slot: tuple(words) for slot, words in image}
-        self.queue, self.flight, self.next_io, self.idle = deque(), {}, 1, False
+        self.slots = {slot: tuple(words) for slot, words in image["slots"]}
+        self._reset()
 
 
 def swap_io() -> None:
     """What context `swap` runs: perform requests, one after another."""
     port = here.port
     while True:
-        number, kind, frames, contents = port.op("io_next", 0)
-        if kind == "get":
+        number, kind, frames, contents, error = port.op("io_next", 0)
+        written: list[Any] = []
+        if kind == "get" and not error:
             port.op("frame_write", frames[0], (contents[0],))
-            port.op("io_done", number, (0, []))
-        else:
-            port.op("io_done", number, (0, [port.op("frame_read", frame) for frame in frames]))
+        elif not error:
+            written = [port.op("frame_read", frame) for frame in frames]
+        port.op("io_done", number, (error, written))

@@ -56,6 +56,78 @@ def _story(text: str) -> str:
 
 _CATALOGUE = (
     Erratum(
+        id="uvm_swap_put.sync-answers-pending",
+        row="S1a",
+        sentence="A pageout that was done synchronously is answered as if it had only been started.",
+        source=("NetBSD CVS log, uvm_pager.h 1.21, 2001-03-10",),
+        story=_story("""
+            The pagedaemon asks for asynchronous pageouts: it hands over a cluster of BUSY pages and goes on. Until
+            March 2001 a pager that was short of something might do such a request synchronously instead, and its
+            answer told who had to clean up: OK, the I/O is done and the caller un-busies the pages; or PEND, it was
+            only started and its completion will. A pager that did the one and answered the other left the pages
+            BUSY, with nobody to un-busy them. Whoever needs one sleeps for ever in "anonget2"; and they count as in
+            flight for ever. The log gives the new contract: no conversion, 0 means that the asynchronous I/O was
+            started, and the caller never cleans up. That pages stayed busy is our reading of why.
+        """),
+        findings=("deadlock",),
+        scenarios=("S1a",),
+    ),
+    Erratum(
+        id="uvm_pager_put.started-is-done",
+        row="S1b",
+        sentence="An answer that means that a pageout was started is taken to mean that it is done.",
+        source=("NetBSD CVS log, uvm_pager.h 1.21, 2001-03-10",),
+        story=_story("""
+            In the old codes 0 was VM_PAGER_OK: done, the caller cleans up. In the new ones 0 from an asynchronous
+            request means that it was started, and its completion cleans up. A caller that still reads it the old
+            way un-busies the pages of the cluster and marks them clean while they are being written; then the
+            completion does so again. In between a program may write to such a page, or the pagedaemon may free it
+            as clean. When the completion comes the page is not busy, and perhaps not the same page any more: it
+            clears the modified attribute and marks clean what the program has just written, and when memory is
+            short next time that write is thrown away. Each cluster must be cleaned up exactly once.
+        """),
+        findings=("kassert", "use-after-free", "invariant"),
+        scenarios=("S1b", "S1b-shipped"),
+    ),
+    Erratum(
+        id="uvm_aio_aiodone.old-result-codes",
+        row="S1c",
+        sentence="A pager's errno is compared with a code of the old namespace, in which 5 is not EIO but AGAIN.",
+        source=("NetBSD CVS log, uvm_pager.h 1.21, 2001-03-10",),
+        story=_story("""
+            Pagers used to answer VM_PAGER_ERROR (4) for a hard error and VM_PAGER_AGAIN (5) for a shortage that will
+            pass. Since March 2001 they answer EIO, which is 5 as well, and EAGAIN, which is 35. A comparison that was
+            missed in the conversion still compiles, and has the two the wrong way round. After a transient shortage
+            the swap slots are marked bad, and lost to the machine until it is rebooted. After a hard error the bad
+            slots are given back, and as they are the first free ones the pagedaemon gets the same slots for the
+            next pageout, which fails again, and so on: no page is ever freed. That such a comparison was missed
+            is our assumption; the log only lists the codes.
+        """),
+        findings=("invariant", "no-progress"),
+        scenarios=("S1c", "S1c-hard"),
+    ),
+    Erratum(
+        id="uvmfault_anonget.released-hides-error",
+        row="S1d",
+        sentence="If a page is released while it is read from swap, an error of that read is forgotten.",
+        source=(
+            "NetBSD uvm_fault.c: a released page is looked for before an error in 1.47 (February 2000) "
+            "and for years after",
+        ),
+        story=_story("""
+            uvmfault_anonget() reads an anon's page from swap with everything unlocked. If meanwhile the last process
+            that maps it unmaps it, the page is only marked RELEASED, and the reader has to free the anon when it is
+            done. It looked for that mark first, and for an error of the read only afterwards. So after a failed read
+            of a released page the bad slot is freed with the anon, for the next pageout to fail on; and since
+            the anon still has a page when it is freed, nobody notices that its data was nowhere but in swap:
+            swpgonly stays one too high for ever. With enough of these the kernel holds that swap is full, and
+            refuses memory although there is some. The repair deals with the error first. This order in the source
+            is a fact; what comes of it is our inference.
+        """),
+        findings=("invariant",),
+        scenarios=("S1d",),
+    ),
+    Erratum(
         id="amap_cow_now.nanon-freed-locked",
         row="S3a",
         sentence="amap_cow_now() locks its new anon, instead of unlocking it, before it frees it for want of a page.",

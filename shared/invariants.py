@@ -23,7 +23,7 @@ aobjs' swap slots, page loans beyond "a page on loan is not written".
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import Any, NamedTuple, TypeGuard, TypeVar
 
@@ -129,6 +129,7 @@ class Snapshot:
         tlbs: CPU -> (pmap, {virtual page number: [frame, writable, modified]}).
         locks: as `LockTable.state()["locks"]`.
         page_size: bytes.
+        bad_slots: swap slots of requests that the device has failed for good.
     """
 
     def __init__(
@@ -141,10 +142,12 @@ class Snapshot:
         tlbs: dict[str, tuple[int, dict[int, list[int]]]],
         locks: list[Any],
         page_size: int,
+        bad_slots: Iterable[int] = (),
     ):
         self.heap, self.pmaps, self.attrs = heap, pmaps, attrs
         self.slots, self.frames, self.tlbs = slots, frames, tlbs
         self.locks, self.page_size = locks, page_size
+        self.bad_slots = frozenset(bad_slots)
 
     # -- raw reads -------------------------------------------------------------
 
@@ -774,6 +777,20 @@ def _(s: Snapshot) -> Iterator[Violation]:
         at = next((word for word, (ram, disk) in enumerate(zip(frame, swap)) if ram != disk), None)
         if at is not None:
             yield f"{page} of {anon} has {frame[at]:#x} at byte {at * 8}, slot {slot} has {swap[at]:#x}", page
+
+
+@invariant("SWAP-6", "bad slots are those that the device has failed for good", source="uvm_pager.c, 2001-03-10")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for dev, used in s.slots_in_use.items():
+        first = s.num(dev, "swd_drumoffset")
+        unused = used - set(s.slot_users)
+        bad = {slot for slot in s.bad_slots if first <= slot < first + s.num(dev, "swd_npages")}
+        if len(unused) != s.num(dev, "swd_npgbad"):
+            continue  # SWAP-1
+        if unused - bad:
+            yield f"{dev} has bad slots, among them {min(unused - bad)}, which the device has never failed", dev
+        elif bad - unused:
+            yield f"the device has failed slot {min(bad - unused)} for good, and it is not one of {dev}'s bad ones", dev
 
 
 # -- maps ----------------------------------------------------------------------------

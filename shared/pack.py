@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from shared.scenario import Bound, Expect, Lwp, MachineConfig, Outcome, Region, Scenario, Step
+from shared.scenario import Bound, Expect, Lwp, MachineConfig, Outcome, Region, Scenario, Step, SwapFault
 
 
 def pack_scenario(scenario: Scenario) -> dict[str, Any]:
@@ -18,6 +18,7 @@ def unpack_scenario(data: dict[str, Any]) -> Scenario:
     machine = dict(data["machine"])
     if not isinstance(machine["colocate"], bool):
         machine["colocate"] = tuple(tuple(group) for group in machine["colocate"])
+    machine["swap_faults"] = tuple(SwapFault(**one) for one in machine["swap_faults"])
     expect = {key: _outcome(one) for key, one in data["expect"].items()}
     tuples = {key: tuple(data[key]) for key in ("source", "errata", "procs", "barriers", "words", "own_errata")}
     made = {

@@ -115,6 +115,28 @@ _ADDRESS = re.compile(r"(?P<region>[A-Za-z][A-Za-z0-9_]*)\[(?P<page>[0-9]{1,6})\
 
 
 @dataclass(frozen=True, slots=True)
+class SwapFault:
+    """Requests that a swap device refuses, fails or delays. Setup is spared.
+
+    Attributes:
+        op: "put" (a write) or "get" (a read).
+        slot: only requests that touch this slot; None: any.
+        first, count: which of those requests, from 1; count 0: all from there on.
+        error: "EIO" (hard), "EAGAIN" (transient), or "" (none).
+        at: "start": nothing is started; "done": it is started, and fails.
+        delay: so many later requests may overtake it.
+    """
+
+    op: str
+    slot: int | None = None
+    first: int = 1
+    count: int = 0
+    error: str = ""
+    at: str = "done"
+    delay: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class MachineConfig:
     """The machine that a scenario asks for. Sizes in pages unless said otherwise.
 
@@ -124,8 +146,12 @@ class MachineConfig:
         anons: vm_anon structures, preallocated as UVM does.
         reserve_pagedaemon, reserve_kernel: free pages that only these may take.
         freemin, freetarg: None: UVM's rule (with freemin above reserve_kernel).
+<<<<<<< HEAD
         disk: blocks of the raw device; 0: there is none.
         unwired_mappings: for which a page table has room, mlocked pages not counted; None: for all.
+=======
+        swap_faults: what the swap device does wrong.
+>>>>>>> i3-swap
         lock_manager_shards, memory_shards: nodes of that kind.
         colocate: which nodes share an actor, for the live engine. True: all that
             serve; False: none; or the groups. It changes no schedule.
@@ -140,8 +166,12 @@ class MachineConfig:
     reserve_kernel: int = 5
     freemin: int | None = None
     freetarg: int | None = None
+<<<<<<< HEAD
     disk: int = 0
     unwired_mappings: int | None = None
+=======
+    swap_faults: tuple[SwapFault, ...] = ()
+>>>>>>> i3-swap
     lock_manager_shards: int = 1
     memory_shards: int = 1
     colocate: bool | tuple[tuple[str, ...], ...] = True
@@ -438,7 +468,11 @@ def load_machine(text: str, file: str) -> MachineConfig:
 
 def _machine(value: Value, described: bool = False) -> MachineConfig:
     optional = ["page_size", "anons", "reserve_pagedaemon", "reserve_kernel", "freemin", "freetarg"]
+<<<<<<< HEAD
     optional += ["disk", "mmu", "shards", "colocate", *(["story"] if described else [])]
+=======
+    optional += ["swap", "shards", "colocate", *(["story"] if described else [])]
+>>>>>>> i3-swap
     keys = value.mapping(("cpus", "frames", "swap_slots"), optional)
     if "story" in keys:
         keys["story"].text()
@@ -470,9 +504,14 @@ def _machine(value: Value, described: bool = False) -> MachineConfig:
         freetarg=freetarg,
         disk=keys["disk"].integer(0, MAX_SWAP) if "disk" in keys else 0,
     )
+<<<<<<< HEAD
     if "mmu" in keys:
         room = keys["mmu"].mapping(("unwired_mappings",))["unwired_mappings"]
         config = replace(config, unwired_mappings=room.integer(1, MAX_FRAMES))
+=======
+    if "swap" in keys:
+        config = replace(config, swap_faults=_swap_faults(keys["swap"], swap_slots))
+>>>>>>> i3-swap
     if "shards" in keys:
         shards = keys["shards"].mapping((), ("lock_manager", "memory"))
         config = replace(
@@ -483,6 +522,32 @@ def _machine(value: Value, described: bool = False) -> MachineConfig:
     if "colocate" in keys:
         config = replace(config, colocate=_groups(keys["colocate"], config.nodes))
     return config
+
+
+def _swap_faults(value: Value, swap_slots: int) -> tuple[SwapFault, ...]:
+    """`errors` and `delays` of the swap device."""
+    faults = []
+    lists = value.mapping((), ("errors", "delays"))
+    for name, required, optional in (("errors", ("op", "error"), ("at",)), ("delays", ("op", "by"), ())):
+        for one in lists[name].elements(at_least=1) if name in lists else ():
+            keys = one.mapping(required, (*optional, "slot", "first", "count"))
+            op = keys["op"].choice(("put", "get"), "operation")
+            at = keys["at"].choice(("start", "done"), "time") if "at" in keys else "done"
+            if op == "get" and at == "start":
+                keys["at"].fail("a read is waited for: it is only ever done")
+            if "slot" in keys and not swap_slots:
+                keys["slot"].fail("the machine has no swap_slots")
+            fault = SwapFault(
+                op=op,
+                slot=keys["slot"].integer(1, swap_slots) if "slot" in keys else None,
+                first=keys["first"].integer(1, MAX_SWAP) if "first" in keys else 1,
+                count=keys["count"].integer(1, MAX_SWAP) if "count" in keys else 0,
+                error=keys["error"].choice(("EIO", "EAGAIN"), "error") if "error" in keys else "",
+                at=at,
+                delay=keys["by"].integer(1, MAX_SWAP) if "by" in keys else 0,
+            )
+            faults.append(fault)
+    return tuple(faults)
 
 
 def _groups(value: Value, nodes: tuple[str, ...]) -> bool | tuple[tuple[str, ...], ...]:

@@ -48,8 +48,8 @@ from shared.uvm.page import (
 )
 from shared.uvm.param import (
     EACCES,
+    EAGAIN,
     EFAULT,
-    EIO,
     ENOMEM,
     ERESTART,
     MADV_NORMAL,
@@ -207,7 +207,8 @@ def uvmfault_anonget(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon) ->
              version, and that the anon is still where it was.
     Returns: 0; ERESTART - look everything up again; EIO - the data is lost, the anon's slot is now bad.
     Source:  uvm_fault.c, with the contract of 1.51 (2000-08).   Differs: a slot that is bad already is not
-             marked bad again, as later; the slot is read before the anon is unlocked.
+             marked bad again, as later; the slot is read before the anon is unlocked; a transient error starts
+             the fault over; an error is dealt with also if the page was released during the read.
     """
     LOCK_ASSERT(anon.an_lock.held(), "simple_lock_held(&anon->an_lock)", anon)
     uvmexp.fltanget += 1
@@ -249,6 +250,22 @@ def uvmfault_anonget(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon) ->
             flags = pg.flags
             uvm_page_unbusy(pg, flags & ~PG_FAKE)
 
+            # The data cannot be read. Unless that may pass, the slot stays allocated, so that nobody else gets it.
+            if result != 0 and not (flags & PG_RELEASED and erratum("uvmfault_anonget.released-hides-error")):
+                anon.an_page = None
+                if result != EAGAIN and slot != SWSLOT_BAD:
+                    uvm_swap_markbad(slot, 1)
+                    anon.an_swslot = SWSLOT_BAD
+                uvm_lock_pageq()
+                uvm_pagefree(pg)  # it was busy all the time, so it is not mapped
+                uvm_unlock_pageq()
+                if not flags & PG_RELEASED:
+                    if locked:
+                        uvmfault_unlockall(ufi, amap, anon)
+                    else:
+                        anon.an_lock.unlock()
+                    return ERESTART if result == EAGAIN else result
+
             # Released during the I/O: the anon is in no amap any more, and is freed by us.
             if flags & PG_RELEASED:
                 anon.an_lock.unlock()
@@ -257,21 +274,6 @@ def uvmfault_anonget(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon) ->
                     uvmfault_unlockall(ufi, amap, None)
                 uvmexp.fltpgrele += 1
                 return ERESTART
-
-            # The data cannot be read. The slot stays allocated, so that nobody else gets it.
-            if result != 0:
-                anon.an_page = None
-                if slot != SWSLOT_BAD:
-                    uvm_swap_markbad(slot, 1)
-                    anon.an_swslot = SWSLOT_BAD
-                uvm_lock_pageq()
-                uvm_pagefree(pg)  # it was busy all the time, so it is not mapped
-                uvm_unlock_pageq()
-                if locked:
-                    uvmfault_unlockall(ufi, amap, anon)
-                else:
-                    anon.an_lock.unlock()
-                return EIO
 
             pmap_clear_modify(pg)
             uvm_lock_pageq()

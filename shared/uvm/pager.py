@@ -18,13 +18,29 @@ Source: uvm_pager.c of March 2001.
 
 from __future__ import annotations
 
-from shared.port import KASSERT, here, kernel
+from shared.port import KASSERT, erratum, here, kernel
 from shared.uvm.anon import uvm_anfree
 from shared.uvm.page import uvm_lock_pageq, uvm_page_unbusy, uvm_pageactivate, uvm_unlock_pageq
-from shared.uvm.param import EAGAIN, PG_CLEAN, PG_RELEASED, PGO_PDFREECLUST, PGO_REALLOCSWAP, SWSLOT_NONE
+from shared.uvm.param import (
+    EAGAIN,
+    PG_BUSY,
+    PG_CLEAN,
+    PG_RELEASED,
+    PGO_PDFREECLUST,
+    PGO_REALLOCSWAP,
+    SWSLOT_NONE,
+    VM_PAGER_AGAIN,
+)
 from shared.uvm.pmap import pmap_clear_modify, pmap_clear_reference
 from shared.uvm.structs import AIO_DONE, Buf, Page, uvm, uvmexp
 from shared.uvm.swap import uvm_swap_free, uvm_swap_markbad, uvm_swap_put
+
+
+def _transient(error: int) -> bool:
+    """Will what went wrong pass? The slots are good then; otherwise nobody may get them again."""
+    if erratum("uvm_aio_aiodone.old-result-codes"):
+        return error == VM_PAGER_AGAIN  # 5, which is EIO
+    return error == EAGAIN
 
 
 @kernel()
@@ -32,8 +48,8 @@ def uvm_pager_put(pg: Page | None, ppsp: list[Page], slot: int) -> tuple[int, in
     """Start the pageout of a cluster of swap-backed pages.
 
     If the pager is short of something, a cluster that was built around a page
-    is tried again as that page alone. What cannot be started is un-busied,
-    and its slots are freed.
+    is tried again as that page alone. What cannot be started is un-busied;
+    its slots are freed, or after a hard error marked bad.
 
     Args:
         pg: the page of interest, the last one of `ppsp`; None if there is none.
@@ -41,15 +57,18 @@ def uvm_pager_put(pg: Page | None, ppsp: list[Page], slot: int) -> tuple[int, in
         slot: the swap slot of ppsp[0]; the others have the following ones.
 
     Locks:   the page queues on entry, nothing on return.
-    Returns: (0 or EAGAIN, number of pages whose I/O was started).
+    Returns: (0, EAGAIN or EIO; number of pages whose I/O was started).
     Source:  uvm_pager.c.
     Differs: un-busies `pg` too if nothing was started; UVM leaves that one to its caller.
     """
     uvm_unlock_pageq()
     error = uvm_swap_put(slot, ppsp)
     if error == 0:
+        if erratum("uvm_pager_put.started-is-done"):
+            uvm_pager_dropcluster(ppsp, PGO_PDFREECLUST)
         return 0, len(ppsp)
-    if pg is not None and len(ppsp) > 1:
+    transient = _transient(error)
+    if transient and pg is not None and len(ppsp) > 1:
         uvm_pager_dropcluster(ppsp[:-1], PGO_REALLOCSWAP)
         uvm_swap_free(slot, len(ppsp) - 1)
         slot += len(ppsp) - 1
@@ -57,8 +76,12 @@ def uvm_pager_put(pg: Page | None, ppsp: list[Page], slot: int) -> tuple[int, in
         error = uvm_swap_put(slot, ppsp)
         if error == 0:
             return 0, 1
-    uvm_pager_dropcluster(ppsp, PGO_REALLOCSWAP)
-    uvm_swap_free(slot, len(ppsp))
+        transient = _transient(error)
+    uvm_pager_dropcluster(ppsp, PGO_REALLOCSWAP, reactivate=not transient)
+    if transient:
+        uvm_swap_free(slot, len(ppsp))
+    else:
+        uvm_swap_markbad(slot, len(ppsp))
     return error, 0
 
 
@@ -85,6 +108,7 @@ def uvm_pager_dropcluster(ppsp: list[Page], flags: int, reactivate: bool = False
         if flags & PGO_REALLOCSWAP:
             anon.an_swslot = SWSLOT_NONE
         pgflags = pg.flags
+        KASSERT(pgflags & PG_BUSY != 0, "pg->flags & PG_BUSY", pg)
         if pgflags & PG_RELEASED:
             uvm_page_unbusy(pg, pgflags)
             anon.an_lock.unlock()
@@ -140,7 +164,7 @@ def uvm_aio_aiodone(bp: Buf, error: int) -> None:
     here.port.free(bp)
     if error == 0:
         uvm_pager_dropcluster(ppsp, PGO_PDFREECLUST)
-    elif error == EAGAIN:
+    elif _transient(error):
         uvm_pager_dropcluster(ppsp, PGO_REALLOCSWAP)
         uvm_swap_free(slot, npages)
     else:

@@ -18,6 +18,9 @@ ERRNO_NAMES = {
     EFAULT: "EFAULT", EBUSY: "EBUSY", EINVAL: "EINVAL", ENOSPC: "ENOSPC", ERESTART: "ERESTART",
 }  # fmt: skip
 
+# what a pager answered before it answered an errno, 2001-03-10; of use to errata alone
+VM_PAGER_AGAIN = 5
+
 # vm_page.flags, under the owner's lock
 PG_CLEAN = 0x0008  # page has not been modified
 PG_BUSY = 0x0010  # page is in transit: long-term lock

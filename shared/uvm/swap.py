@@ -10,14 +10,16 @@ All of this is under swap_data_lock, which is a leaf.
 
 Left out: swapctl (devices are set up at boot, so there is no swap_syscall_lock),
 priorities and the rotation among devices of one priority, swap to files, the
-kernel's mapping of the pages (pager_map), synchronous writes.
+kernel's mapping of the pages (pager_map), synchronous writes. A read that fails
+for a transient reason (EAGAIN), which a pager that may sleep has none of, is an
+answer that the machine's configuration can ask for.
 Source: uvm_swap.c of March 2001.
 """
 
 from __future__ import annotations
 
-from shared.port import here, kernel, panic
-from shared.uvm.param import EIO, SWSLOT_BAD
+from shared.port import erratum, here, kernel, panic
+from shared.uvm.param import EAGAIN, EIO, SWSLOT_BAD
 from shared.uvm.structs import Buf, Page, PageArray, SlotArray, SwapDev, uvm, uvmexp
 
 SLOTS_PER_WORD = 32
@@ -173,7 +175,7 @@ def uvm_swap_get(pg: Page, slot: int) -> int:
 
     Locks:   none held; `pg` is BUSY.
     Sleeps:  until the read is done.
-    Returns: 0, or EIO.
+    Returns: 0; EIO - the data is lost; EAGAIN - try again.
     Source:  uvm_swap.c.
     Differs: swpgonly used to go down before the read, and up again if it failed.
     """
@@ -194,7 +196,7 @@ def uvm_swap_put(slot: int, ppsp: list[Page]) -> int:
 
     Locks:   none held; the pages are BUSY and write-protected.
     Returns: 0: the I/O is started, and its completion (uvm_aio_biodone) is all that follows; EAGAIN: nothing is
-             started, for a shortage that will pass.
+             started, for a shortage that will pass; EIO: nothing is started, nor ever will be.
     Source:  uvm_swap.c, uvm_swap_io with B_ASYNC; result codes as of 2001-03-10.
     """
     pages = here.port.alloc(PageArray, len(ppsp))
@@ -205,8 +207,13 @@ def uvm_swap_put(slot: int, ppsp: list[Page]) -> int:
     bp.npages = len(ppsp)
     bp.pages = pages
     bp.slot = slot
-    error: int = here.port.op("swap_put", slot, (bp, [pg.frame for pg in ppsp]))
+    frames = [pg.frame for pg in ppsp]
+    error: int = here.port.op("swap_put", slot, (bp, frames))
     if error:
         here.port.free(pages)
         here.port.free(bp)
+        if erratum("uvm_swap_put.sync-answers-pending") and error == EAGAIN:
+            # Written while we wait, and answered as if it were only started. No completion is going to come.
+            here.port.op("swap_put", slot, (None, frames))
+            error = 0
     return error

@@ -31,13 +31,16 @@ def test_a_token_replays_to_its_finding_every_time() -> None:
 
 @pytest.mark.parametrize("name", ["S3a-shipped", "S3a", "E2", "S3d"])
 def test_a_finding_replays_at_any_granularity(name: str) -> None:
-    """Operation numbers count every access, so a token does not depend on how it was searched for."""
+    """Operation numbers count every access, so a token does not depend on how it was searched for.
+
+    A deviation at an operation that the thinning rule skips needs the finer granularity, which replay() always has.
+    """
     scene = scenario(name)
     for granularity in ("guarded", "access"):
         found = explore(scene, granularity=granularity, seed=1)
         assert found.finding is not None, name
         outcomes = set()
-        for fineness in ("guarded", "access"):
+        for fineness in ("guarded", "access") if granularity == "guarded" else ("access",):
             machine, image = prepare(scene)
             sim = Sim(machine, image, granularity=fineness)
             strategy = Deviate(sim, found.deviations)

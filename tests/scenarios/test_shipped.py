@@ -68,7 +68,9 @@ def test_its_token_replays_it(name: str) -> None:
     token = parse(str(found.token))
     refuse_mismatch(token, scene)
     once = replay(scene, list(token.deviations))
-    assert once.finding is not None and once.finding.as_dict() == found.finding.as_dict()
+    assert once.finding is not None and once.finding.signature == found.finding.signature
+    if once.finding.kind != "no-progress":  # which is declared at some point of an endless run; points depend on granularity
+        assert once.finding.as_dict() == found.finding.as_dict()
 
 
 def test_the_shipped_race_needs_a_deviation() -> None:

@@ -121,6 +121,7 @@ class World:
         self.extents = self.add_array(SlotArray, [0b101100])
         self.dev = self.add(SwapDev, swd_enabled=1, swd_npages=32, swd_drumoffset=1, swd_slots=self.extents)
         self.set(self.dev, swd_npginuse=3, swd_npgbad=1)
+        self.bad_slots = {6}
         a = self.anons
         self.amaps = [self.amap(a[0], a[1], None, a[2]), self.amap(a[3], ref=2)]
         self.amaps += [self.amap(a[4]), self.amap(a[4]), self.amap(a[5])]
@@ -220,7 +221,9 @@ class World:
         self.set(map, nentries=len(entries), size=size, hint=entries[-1] if entries else header)
 
     def snapshot(self) -> Snapshot:
-        return Snapshot(self.heap, self.pmaps, self.attrs, self.slots, self.frames, self.tlbs, self.locks, PAGE)
+        return Snapshot(
+            self.heap, self.pmaps, self.attrs, self.slots, self.frames, self.tlbs, self.locks, PAGE, self.bad_slots
+        )
 
     def broken(self) -> list[str]:
         """Ids of the invariants that do not hold."""
@@ -555,6 +558,18 @@ def slot_not_allocated(w: World) -> object:
     return w.anons[2]
 
 
+@breaks("SWAP-6")
+def good_slot_marked_bad(w: World) -> object:
+    w.bad_slots.clear()
+    return w.dev
+
+
+@breaks("SWAP-6")
+def bad_slot_in_use_again(w: World) -> object:
+    w.bad_slots.add(4)
+    return w.dev
+
+
 @breaks("SWAP-2")
 def slot_of_two_anons(w: World) -> object:
     w.set(w.anons[0], an_swslot=4)
@@ -843,6 +858,7 @@ def test_anon_whose_data_is_lost_counts_as_only_in_swap(world: World) -> None:
     """A read error leaves SWSLOT_BAD in the anon, and the slot in use and counted as bad."""
     world.set(world.anons[2], an_swslot=SWSLOT_BAD)
     world.set(world.dev, swd_npgbad=2)
+    world.bad_slots.add(4)
     assert world.broken() == []
 
 

@@ -373,8 +373,8 @@ def test_a_machine_that_does_not_exist_is_told_at_its_name() -> None:
 def test_a_mistake_in_a_machine_file_names_that_file() -> None:
     text = change("machine: {cpus: 2, frames: 24, swap_slots: 32, page_size: 64}", "machine: small")
     with pytest.raises(UserMistake) as caught:
-        load_scenario(text, "t.yaml", lambda name: ("cpus: 1\nframes: 24\nswap: 3\n", "machines/small.yaml"))
-    assert (caught.value.file, caught.value.line, caught.value.field) == ("machines/small.yaml", 3, "swap")
+        load_scenario(text, "t.yaml", lambda name: ("cpus: 1\nframes: 24\nswop: 3\n", "machines/small.yaml"))
+    assert (caught.value.file, caught.value.line, caught.value.field) == ("machines/small.yaml", 3, "swop")
 
 
 def test_a_message_never_carries_more_than_a_glimpse_of_the_input() -> None:

@@ -1,0 +1,132 @@
+"""The swap device: order of requests, and what it does wrong when told to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nodes.swap_pager import COMPLETION, CONTEXT, SwapPager
+from shared.errors import UserMistake
+from shared.messages import WAIT, Grant, Interrupt
+from shared.pack import pack_scenario, unpack_scenario
+from shared.scenario import MachineConfig, SwapFault, load_machine, load_scenario
+from shared.uvm.param import EAGAIN, EIO
+from shared.uvm.structs import Buf
+from tests.kit import EMPTY
+
+BUF = Buf.at(3)
+
+
+def serve(pager: SwapPager, contents: list[Any] | None = None) -> tuple[int, list[Any]]:
+    """Perform the next request as `swap_io` does; returns its first slot's frame and what came of it."""
+    number, kind, frames, _, error = pager.admit(CONTEXT, "io_next", 0, ())
+    written = contents if kind == "put" and not error else []
+    pager.admit(CONTEXT, "io_done", number, (error, written or []))
+    out, pager.out = pager.out, []
+    return frames[0], out
+
+
+def test_a_write_is_started_and_then_completed() -> None:
+    """0 from an asynchronous put means only that it was started."""
+    pager = SwapPager("swap_pager", 64)
+    assert pager.admit("pagedaemon", "swap_put", 5, (BUF, [1, 2])) == 0
+    assert serve(pager, [(1,) * 8, (2,) * 8]) == (1, [Interrupt(COMPLETION, [BUF, 0])])
+    assert pager.slots == {5: (1,) * 8, 6: (2,) * 8}
+
+
+def test_a_synchronous_write_is_waited_for() -> None:
+    pager = SwapPager("swap_pager", 64)
+    assert pager.admit("pagedaemon", "swap_put", 5, (None, [1])) is WAIT
+    assert serve(pager, [(1,) * 8]) == (1, [Grant("pagedaemon", 0)])
+
+
+def test_a_request_refused_is_not_started() -> None:
+    pager = SwapPager("swap_pager", 64, [SwapFault("put", first=2, count=1, error="EAGAIN", at="start")])
+    answers = [pager.admit("pagedaemon", "swap_put", 1, (BUF, [1])) for _ in range(3)]
+    assert answers == [0, EAGAIN, 0]
+    assert len(pager.queue) == 2
+    assert not pager.bad
+
+
+def test_a_request_that_fails_moves_no_bytes_and_its_slots_are_bad() -> None:
+    pager = SwapPager("swap_pager", 64, [SwapFault("put", slot=6, error="EIO")])
+    pager.slots[5] = (9,) * 8
+    assert pager.admit("pagedaemon", "swap_put", 5, (BUF, [1, 2])) == 0
+    assert serve(pager, [(1,) * 8, (2,) * 8]) == (1, [Interrupt(COMPLETION, [BUF, EIO])])
+    assert pager.slots == {5: (9,) * 8}
+    assert pager.image()["bad"] == [5, 6]
+    assert pager.admit("pagedaemon", "swap_put", 7, (BUF, [1])) == 0
+    assert serve(pager, [(3,) * 8])[1] == [Interrupt(COMPLETION, [BUF, 0])]
+
+
+def test_a_read_that_fails_tells_its_caller() -> None:
+    pager = SwapPager("swap_pager", 64, [SwapFault("get", first=1, count=1, error="EAGAIN")])
+    results = []
+    for _ in range(2):
+        assert pager.admit("A", "swap_get", 1, (4,)) is WAIT
+        results.append(serve(pager)[1])
+    assert results == [[Grant("A", EAGAIN)], [Grant("A", 0)]]
+
+
+def test_a_delayed_request_lets_others_overtake_it_but_not_for_ever() -> None:
+    pager = SwapPager("swap_pager", 64, [SwapFault("get", slot=1, delay=2)])
+    for slot, frame in ((1, 10), (2, 11), (3, 12), (4, 13)):
+        pager.admit("A", "swap_get", slot, (frame,))
+    assert [serve(pager)[0] for _ in range(4)] == [11, 12, 10, 13]
+
+
+def test_a_delayed_request_does_not_wait_for_nobody() -> None:
+    pager = SwapPager("swap_pager", 64, [SwapFault("get", delay=5)])
+    pager.admit("A", "swap_get", 1, (10,))
+    assert serve(pager)[0] == 10
+
+
+def test_a_new_execution_starts_the_faults_anew() -> None:
+    pager = SwapPager("swap_pager", 64, [SwapFault("put", first=1, count=1, error="EIO", at="start")])
+    for _ in range(2):
+        pager.load_image(pager.image())
+        assert not pager.bad
+        assert pager.admit("pagedaemon", "swap_put", 1, (BUF, [1])) == EIO
+
+
+MACHINE = "cpus: 1\nframes: 16\nswap_slots: 8\n"
+
+
+def test_the_configuration_of_a_swap_device() -> None:
+    text = MACHINE + (
+        "swap:\n"
+        "  errors:\n    - {op: put, slot: 3, error: EIO}\n"
+        "    - {op: put, first: 2, count: 1, error: EAGAIN, at: start}\n"
+        "  delays:\n    - {op: get, by: 3}\n"
+    )
+    machine = load_machine(text, "m.yaml")
+    assert machine.swap_faults == (
+        SwapFault("put", slot=3, error="EIO"),
+        SwapFault("put", first=2, count=1, error="EAGAIN", at="start"),
+        SwapFault("get", delay=3),
+    )
+    assert machine != MachineConfig(cpus=1, frames=16, swap_slots=8)
+    toy = EMPTY.replace("swap_slots: 0}", "swap_slots: 4, swap: {delays: [{op: get, by: 1}]}}")
+    scene = load_scenario(toy, "t.yaml")
+    assert unpack_scenario(pack_scenario(scene)) == scene
+
+
+@pytest.mark.parametrize(
+    ("swap", "complaint"),
+    [
+        ("{errors: [{op: trim, error: EIO}]}", "operation"),
+        ("{errors: [{op: put, error: ENOMEM}]}", "error"),
+        ("{errors: [{op: put}]}", "error"),
+        ("{errors: [{op: put, slot: 9, error: EIO}]}", "8"),
+        ("{errors: [{op: put, slot: 0, error: EIO}]}", "1"),
+        ("{errors: [{op: get, error: EIO, at: start}]}", "only ever done"),
+        ("{errors: [{op: put, error: EIO, by: 2}]}", "by"),
+        ("{delays: [{op: put, by: 0}]}", "1"),
+        ("{delays: []}", "at least"),
+        ("{faults: []}", "faults"),
+    ],
+)
+def test_a_wrong_configuration_is_refused(swap: str, complaint: str) -> None:
+    with pytest.raises(UserMistake, match=complaint):
+        load_machine(f"{MACHINE}swap: {swap}\n", "m.yaml")

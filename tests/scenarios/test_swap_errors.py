@@ -1,0 +1,94 @@
+"""A machine whose swap device does wrong: what the repaired kernel makes of it, whatever the schedule."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster.boot import prepare
+from cluster.explore import explore
+from cluster.sim import Sim
+from cluster.strategies import make
+from shared.scenario import load_scenario, named_results
+from tests.kit import scenario
+
+PAGING = """\
+id: paging
+name: paging
+title: Two processes that page
+story: None of its own.
+source: ["a test"]
+machine: {cpus: 2, frames: 16, swap_slots: 40, freemin: 7, freetarg: 8, swap: {FAULTS}}
+setup:
+  - process: {as: A, cpu: 0}
+  - mmap: {in: A, as: buf, pages: 12}
+  - fill: {in: A, until_free: 8}
+  - write: {in: A, at: "buf[0]", value: 1}
+  - write: {in: A, at: "buf[1]", value: 2}
+  - write: {in: A, at: "buf[2]", value: 3}
+  - write: {in: A, at: "buf[3]", value: 4}
+  - write: {in: A, at: "buf[4]", value: 5}
+programs:
+  A:
+    - read: {at: "fill[0]", into: f0}
+    - write: {at: "buf[5]", value: 6}
+    - write: {at: "buf[6]", value: 7}
+    - write: {at: "buf[7]", value: 8}
+    - write: {at: "buf[8]", value: 9}
+    - write: {at: "buf[9]", value: 10}
+    - read: {at: "fill[1]", into: f1}
+    - read: {at: "buf[0]", into: r0}
+    - write: {at: "buf[10]", value: 11}
+    - fork:
+        as: C
+        cpu: 1
+        program:
+          - read: {at: "fill[2]", into: c2}
+          - write: {at: "buf[0]", value: 21}
+          - read: {at: "buf[9]", into: c9}
+    - read: {at: "fill[2]", into: f2}
+    - munmap: {at: "fill[0]", pages: 3}
+    - wait: {for: C}
+    - read: {at: "buf[0]", into: again}
+expect:
+  fixed: {finding: none, results: {r0: 1, again: 1, c9: 10, READS}}
+bound: {strategy: random, schedules: 60}
+"""
+GOOD = "f0: 1, f1: 2, f2: 3, c2: 3"
+LOST = "f0: {any_of: [1, SIGBUS]}, f1: {any_of: [2, SIGBUS]}, f2: {any_of: [3, SIGBUS]}, c2: {any_of: [3, SIGBUS]}"
+
+
+@pytest.mark.parametrize(
+    ("faults", "reads"),
+    [
+        ("errors: [{op: put, first: 1, count: 2, error: EAGAIN, at: start}]", GOOD),
+        ("errors: [{op: put, first: 1, count: 2, error: EAGAIN}]", GOOD),
+        ("errors: [{op: put, first: 2, count: 1, error: EIO, at: start}]", GOOD),
+        ("errors: [{op: put, first: 1, count: 1, error: EIO}]", GOOD),
+        ("errors: [{op: put, slot: 14, error: EIO}]", GOOD),
+        ("errors: [{op: get, first: 1, count: 3, error: EAGAIN}]", GOOD),
+        ("errors: [{op: get, slot: 1, error: EIO}, {op: get, slot: 3, error: EIO}]", LOST),
+        ("delays: [{op: get, first: 1, count: 2, by: 2}, {op: put, by: 3}]", GOOD),
+    ],
+)
+def test_no_schedule_makes_a_device_error_a_kernel_error(faults: str, reads: str) -> None:
+    """Transient errors pass without a trace; a hard one costs slots, and data only if it is a read's."""
+    scene = load_scenario(PAGING.replace("FAULTS", faults).replace("READS", reads), "paging.yaml")
+    machine, image = prepare(scene)
+    sim = Sim(machine, image)
+    for strategy in (make("random", 0, 3), make("pct", 0, 3)):
+        for _ in range(30):
+            assert sim.execute(strategy) is None
+            results = named_results({name: one.results for name, one in machine.threads.items()})
+            assert scene.expect.fixed.check(None, results) is None
+    assert sum(machine.swap_pager.matched) > 0
+
+
+@pytest.mark.parametrize("name", ["S1a", "S1b", "S1b-shipped", "S1c", "S1c-hard", "S1d"])
+def test_a_defect_is_found_and_its_repair_is_clean(name: str) -> None:
+    scene = scenario(name)
+    found = explore(scene, shorten=False)
+    assert found.finding is not None
+    assert scene.expect.with_errata.check(found.finding.as_dict(), {}) is None
+    clean = explore(scene.without_errata(), schedules=100)
+    assert clean.finding is None
+    assert all(clean.sites.get(one) for one in scene.errata), clean.sites
