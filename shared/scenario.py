@@ -146,12 +146,9 @@ class MachineConfig:
         anons: vm_anon structures, preallocated as UVM does.
         reserve_pagedaemon, reserve_kernel: free pages that only these may take.
         freemin, freetarg: None: UVM's rule (with freemin above reserve_kernel).
-<<<<<<< HEAD
         disk: blocks of the raw device; 0: there is none.
         unwired_mappings: for which a page table has room, mlocked pages not counted; None: for all.
-=======
         swap_faults: what the swap device does wrong.
->>>>>>> i3-swap
         lock_manager_shards, memory_shards: nodes of that kind.
         colocate: which nodes share an actor, for the live engine. True: all that
             serve; False: none; or the groups. It changes no schedule.
@@ -166,12 +163,9 @@ class MachineConfig:
     reserve_kernel: int = 5
     freemin: int | None = None
     freetarg: int | None = None
-<<<<<<< HEAD
     disk: int = 0
     unwired_mappings: int | None = None
-=======
     swap_faults: tuple[SwapFault, ...] = ()
->>>>>>> i3-swap
     lock_manager_shards: int = 1
     memory_shards: int = 1
     colocate: bool | tuple[tuple[str, ...], ...] = True
@@ -468,11 +462,7 @@ def load_machine(text: str, file: str) -> MachineConfig:
 
 def _machine(value: Value, described: bool = False) -> MachineConfig:
     optional = ["page_size", "anons", "reserve_pagedaemon", "reserve_kernel", "freemin", "freetarg"]
-<<<<<<< HEAD
-    optional += ["disk", "mmu", "shards", "colocate", *(["story"] if described else [])]
-=======
-    optional += ["swap", "shards", "colocate", *(["story"] if described else [])]
->>>>>>> i3-swap
+    optional += ["disk", "mmu", "swap", "shards", "colocate", *(["story"] if described else [])]
     keys = value.mapping(("cpus", "frames", "swap_slots"), optional)
     if "story" in keys:
         keys["story"].text()
@@ -504,14 +494,11 @@ def _machine(value: Value, described: bool = False) -> MachineConfig:
         freetarg=freetarg,
         disk=keys["disk"].integer(0, MAX_SWAP) if "disk" in keys else 0,
     )
-<<<<<<< HEAD
     if "mmu" in keys:
         room = keys["mmu"].mapping(("unwired_mappings",))["unwired_mappings"]
         config = replace(config, unwired_mappings=room.integer(1, MAX_FRAMES))
-=======
     if "swap" in keys:
         config = replace(config, swap_faults=_swap_faults(keys["swap"], swap_slots))
->>>>>>> i3-swap
     if "shards" in keys:
         shards = keys["shards"].mapping((), ("lock_manager", "memory"))
         config = replace(
