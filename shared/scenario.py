@@ -193,9 +193,11 @@ class MachineConfig:
 
     @property
     def actors(self) -> tuple[tuple[str, ...], ...]:
-        """All nodes, in groups that share an actor."""
+        """All nodes, in groups that share an actor; contexts run on one node of a group at most."""
         if self.colocate is True:
-            groups: tuple[tuple[str, ...], ...] = (self.servers,)
+            disk = tuple(node for node in self.servers if node.startswith("disk"))
+            rest = tuple(node for node in self.servers if node not in disk)
+            groups: tuple[tuple[str, ...], ...] = (rest, disk) if disk else (rest,)
         else:
             groups = self.colocate or ()
         grouped = {node for group in groups for node in group}
@@ -550,6 +552,9 @@ def _groups(value: Value, nodes: tuple[str, ...]) -> bool | tuple[tuple[str, ...
                 one.fail(f"{one.data} is in two groups")
             seen.add(one.data)
         groups.append(tuple(one.data for one in group.elements()))
+        running = [name for name in groups[-1] if name.startswith("cpu") or name in ("pagedaemon", "swap_io", "disk_io")]
+        if len(running) > 1:
+            group.fail(f"{running[0]} and {running[1]} both run contexts, so they cannot share an actor")
     return tuple(groups)
 
 

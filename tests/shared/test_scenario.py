@@ -408,3 +408,10 @@ def test_shipped_scenarios_load_and_are_called_as_their_files(path: Path) -> Non
     scenario = load_scenario(path.read_text(encoding="utf-8"), str(path), find_machine)
     assert scenario.id == path.stem
     assert scenario.outcome() == scenario.expect.with_errata
+
+
+def test_two_nodes_that_run_contexts_cannot_share_an_actor() -> None:
+    """An actor has one thread for the kernel, and one port."""
+    text = "cpus: 2\nframes: 24\nswap_slots: 8\ncolocate: [[cpu0, cpu1]]\n"
+    with pytest.raises(UserMistake, match="cannot share an actor"):
+        load_machine(text, "machine.yaml")
