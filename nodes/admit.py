@@ -103,7 +103,7 @@ class Admission:
     def _release(self) -> None:
         """What was held back may be next now."""
         again = True
-        while again:
+        while again and self.diverged is None:
             again = False
             for at, (cpu, requests) in enumerate(self.held):
                 if self.follow and requests[0][:2] == list(self.follow[0][:2]):

@@ -60,7 +60,8 @@ class Runner(Port):
         config = scenario.machine
         super().__init__(frozenset(scenario.errata), dict(scenario.detect), config.page_size, config.memory_shards)
         self.processor, self.route, self.actor_of, self.journal, self.ask = processor, route, actor_of, journal, ask
-        self.follow, self.events = (None, []) if follow is None else follow
+        self.follow: list[str] | None = None if follow is None else follow[0]
+        self.events: list[int] = [] if follow is None else follow[1]
         self.said = 0  # kernel events since the last operation
         self.stacks: dict[int, list[str]] = {}  # operation number of a request in the outbox -> kernel stack
         self.random = Random(seed)

@@ -308,6 +308,9 @@ def _past(journals: Journals, finding: Record) -> Journals:
         last = by_cpu.get(node, {}).get(upto.get(node, 0), {})
         blocked = "wait" in last and node != finding["node"]
         past[node] = [one for one in records if _in_past(one, node, finding, upto, blocked)]
+    if "refused" in by_cpu[finding["node"]].get(finding["at"], {}):  # the CPU learnt of it only with a later answer
+        known = [one for one in past[finding["node"]] if one.get("at") != finding["at"]]
+        past[finding["node"]] = [*known, {**finding, "nseq": len(known) + 1}]
     return past
 
 

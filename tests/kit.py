@@ -13,6 +13,7 @@ from cluster.sim import Sim
 from cluster.strategies import RandomWalk, Stay, Strategy, default
 from nodes.cpu import Thread
 from shared.errors import Finding
+from shared.journal import Journals, events_after
 from shared.port import here
 from shared.scenario import Scenario, load_scenario
 from shared.struct import Field, Struct, field, lockmgr, own, simplelock, stat
@@ -48,7 +49,9 @@ def scenario(name: str, **changes: str) -> Scenario:
     if changes:
         head, machine, rest = _around_machine(text)
         kept = [part for part in machine if part.split(":")[0].strip() not in changes]
-        text = f"{head}machine: {{{', '.join([*kept, *(f'{key}: {value}' for key, value in changes.items())])}}}\n{rest}"
+        text = (
+            f"{head}machine: {{{', '.join([*kept, *(f'{key}: {value}' for key, value in changes.items())])}}}\n{rest}"
+        )
     return load_scenario(text, str(path))
 
 
@@ -74,6 +77,19 @@ def run_recorded(scene: Scenario, strategy: Strategy, granularity: str = "guarde
     return recorded(sim, [])
 
 
+def went_on_before_an_interrupt(journals: Journals) -> bool:
+    """Did a context that had waited run on, without an operation, before an interrupt was taken over it?
+
+    The order of operations does not say so; only the kernel events in between do.
+    """
+    operations = {(one["cpu"], one["k"]): one for records in journals.values() for one in records if "k" in one}
+    events = events_after(journals)
+    return any(
+        one["event"] == "intr" and "wait" in operations.get((cpu, k - 1), {}) and events[cpu][k - 1] > 0
+        for (cpu, k), one in operations.items()
+    )
+
+
 # -- tiny kernels --------------------------------------------------------------------
 
 Body = Callable[[], None]
@@ -92,7 +108,9 @@ class Toy:
         sim: as the last run left it.
     """
 
-    def __init__(self, setup: Body, bodies: dict[str, tuple[int, Body]], detect: dict[str, str] | None = None, shards: int = 1):
+    def __init__(
+        self, setup: Body, bodies: dict[str, tuple[int, Body]], detect: dict[str, str] | None = None, shards: int = 1
+    ):
         machine = f"shards: {{lock_manager: {shards}, memory: {shards}}}}}\n"
         scene = load_scenario(EMPTY.replace("swap_slots: 0}\n", "swap_slots: 0, " + machine), "toy.yaml")
         self.scenario = scene.with_detect({"invariant": "off", **(detect or {})})

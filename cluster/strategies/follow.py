@@ -91,7 +91,8 @@ class Order:
     def _has_more_to_say(self, one: Thread) -> bool:
         """Are there kernel events of its processor yet to come before the processor's next operation?"""
         assert self.sim.journals is not None
-        k, done = one.processor.k, 0
+        k: int = one.processor.k
+        done = 0
         for record in reversed(self.sim.journals[one.cpu].records):
             if record.get("at") != k:
                 break

@@ -62,12 +62,19 @@ def sim_rows() -> list[Row]:
 
     loop, plain, journal = rate(plain_loop), rate(execution), rate(recorded)
     rows = [
-        ("sim, operations", plain, "operations/s", f"1 operation = {loop / plain:.0f} increments of a plain Python attribute"),
+        (
+            "sim, operations",
+            plain,
+            "operations/s",
+            f"1 operation = {loop / plain:.0f} increments of a plain Python attribute",
+        ),
         ("sim, recorded", journal, "operations/s", f"{journal / plain:.2f} of unrecorded"),
     ]
     for strategy in ("stay", "pct", "random"):
         schedules = rate(search(strategy))
-        rows.append((f"explore S3a-shipped, fixed, {strategy}", schedules, "schedules/s", f"{sim.steps} operations each"))
+        rows.append(
+            (f"explore S3a-shipped, fixed, {strategy}", schedules, "schedules/s", f"{sim.steps} operations each")
+        )
     return rows
 
 
@@ -103,8 +110,12 @@ def live_rows() -> list[Row]:
     rows.append(("live, with load and collection", whole, "operations/s", f"{whole / calls:.2f} of raw calls"))
     rows.append(("start of Ray", up - began, "s", f"{(up - began) / (booted - up):.1f} times the start of the machine"))
     rows.append(("start of the machine", booted - up, "s", f"{len(memory)} actors"))
-    rows.append(("stop of both", down - closing, "s", f"{(down - closing) / (booted - began):.2f} of the start of both"))
-    rows.append(("memory of an actor", sum(memory) / len(memory), "MiB", f"PSS; this process has {pss_mib('self'):.0f}"))
+    rows.append(
+        ("stop of both", down - closing, "s", f"{(down - closing) / (booted - began):.2f} of the start of both")
+    )
+    rows.append(
+        ("memory of an actor", sum(memory) / len(memory), "MiB", f"PSS; this process has {pss_mib('self'):.0f}")
+    )
     return rows
 
 

@@ -31,7 +31,11 @@ def test_a_search_stops_at_its_first_finding_and_says_when() -> None:
     found = explore(SHIPPED)
     assert found.finding is not None and found.finding.kind == "spin-forever"
     assert 1 <= found.found_at == found.schedules <= SHIPPED.bound.schedules
-    assert found.token is not None and found.token.scenario == "S3a-shipped" and found.raw_deviations >= len(found.deviations) >= 1
+    assert (
+        found.token is not None
+        and found.token.scenario == "S3a-shipped"
+        and found.raw_deviations >= len(found.deviations) >= 1
+    )
 
 
 def test_the_default_schedule_is_tried_first() -> None:

@@ -15,7 +15,7 @@ from cluster.strategies.follow import Deviate
 from cluster.token import parse
 from shared.errors import Diverged, LogIncomplete
 from shared.journal import Journals, holes, linearize
-from tests.kit import run_recorded, scenario
+from tests.kit import run_recorded, scenario, went_on_before_an_interrupt
 
 SHIPPED = scenario("S3a-shipped")
 
@@ -26,7 +26,9 @@ def test_a_token_replays_to_its_finding_every_time() -> None:
     deviations = list(parse(str(found.token)).deviations)
     one, other = replay(SHIPPED, deviations), replay(SHIPPED, deviations)
     assert one.digest == other.digest and holes(one.journals) == []
-    assert one.finding is not None and one.finding.as_dict() == found.finding.as_dict() == (other.finding and other.finding.as_dict())
+    assert one.finding is not None and one.finding.as_dict() == found.finding.as_dict() == (
+        other.finding and other.finding.as_dict()
+    )
 
 
 @pytest.mark.parametrize("name", ["S3a-shipped", "S3a", "E2", "S3d"])
@@ -63,6 +65,17 @@ def test_a_journal_is_a_schedule_too(name: str, seed: int) -> None:
         assert (again.finding and again.finding.as_dict()) == (first.finding and first.finding.as_dict())
 
 
+def test_an_interrupt_is_taken_after_as_many_kernel_events_as_it_was() -> None:
+    """A context that has waited may go on before the interrupt over it, or afterwards; no operation tells which."""
+    scene = scenario("S3a", shards="{lock_manager: 2, memory: 2}").without_errata()
+    met = 0
+    for seed in range(12):
+        first = run_recorded(scene, RandomWalk(seed))
+        met += went_on_before_an_interrupt(first.journals)
+        assert replay_journals(scene, first.journals).digest == first.digest
+    assert met > 0, "no schedule had it"
+
+
 # -- what cannot be followed ------------------------------------------------------------
 
 
@@ -95,7 +108,10 @@ def test_a_journal_of_another_kernel_diverges_where_it_differs() -> None:
     changed["value"] = 12345
     with pytest.raises(Diverged) as caught:
         replay_journals(scene, journals)
-    assert caught.value.expected.startswith(f"record {changed['nseq']} of memory: event store") and "value 12345" in caught.value.expected
+    assert (
+        caught.value.expected.startswith(f"record {changed['nseq']} of memory: event store")
+        and "value 12345" in caught.value.expected
+    )
     assert caught.value.found.startswith(f"record {changed['nseq']} of memory: event store")
 
 

@@ -165,7 +165,7 @@ def test_nothing_is_performed_after_a_panic() -> None:
     toy = Toy(things, {"A": (0, body), "B": (1, lambda: None)})
     found = toy.run()
     assert found is not None and found.text == "panic: enough"
-    assert toy.sim.heap[THING.id][Thing.v.slot] == 0  # type: ignore[attr-defined]
+    assert toy.sim.heap[THING.id][Thing.v.slot] == 0
 
 
 # -- lock order and deadlock ------------------------------------------------------------
@@ -190,7 +190,10 @@ def test_a_lock_order_reversal_is_seen_without_the_deadlock() -> None:
     toy = Toy(things, {"A": (0, thing_then_other), "B": (1, other_then_thing)})
     found = toy.run(Stay())
     assert found is not None and found.kind == "lock-order-reversal"
-    assert found.text == "lock order reversal: thing is taken while other is held (in user), but thing < other (seen in user)"
+    assert (
+        found.text
+        == "lock order reversal: thing is taken while other is held (in user), but thing < other (seen in user)"
+    )
 
 
 def test_two_cpus_that_take_two_locks_crosswise_deadlock_and_the_cycle_is_told() -> None:
@@ -198,7 +201,8 @@ def test_two_cpus_that_take_two_locks_crosswise_deadlock_and_the_cycle_is_told()
     found = toy.run(Script("A", "A", "B", "B"))
     assert found is not None and found.kind == "deadlock"
     assert found.text == (
-        "deadlock: A waits in user mode for other:0.lk, held by B since user, B waits in user mode for thing:0.lk, held by A since user"
+        "deadlock: A waits in user mode for other:0.lk, held by B since user, "
+        "B waits in user mode for thing:0.lk, held by A since user"
     )
     assert any(one is None for one in toy.every()), "and some orders are harmless"
 
@@ -307,7 +311,7 @@ def test_guarded_accesses_never_race_and_never_lose_an_update() -> None:
     toy = Toy(things, {"A": (0, locked_increment), "B": (1, locked_increment)})
     for found in toy.every():
         assert found is None
-        assert toy.sim.heap[THING.id][Thing.v.slot] == 2  # type: ignore[attr-defined]
+        assert toy.sim.heap[THING.id][Thing.v.slot] == 2
 
 
 def test_an_unguarded_increment_loses_an_update_in_some_order() -> None:
@@ -315,7 +319,7 @@ def test_an_unguarded_increment_loses_an_update_in_some_order() -> None:
     toy = Toy(things, {"A": (0, plain_increment), "B": (1, plain_increment)}, {"race": "off"})
     values = set()
     for _ in toy.every():
-        values.add(toy.sim.heap[THING.id][Thing.v.slot])  # type: ignore[attr-defined]
+        values.add(toy.sim.heap[THING.id][Thing.v.slot])
     assert values == {1, 2}
 
 
@@ -324,7 +328,7 @@ def test_threads_of_one_cpu_do_not_race() -> None:
     toy = Toy(things, {"A": (0, plain_increment), "B": (0, plain_increment)})
     for found in toy.every():
         assert found is None
-        assert toy.sim.heap[THING.id][Thing.v.slot] == 2  # type: ignore[attr-defined]
+        assert toy.sim.heap[THING.id][Thing.v.slot] == 2
 
 
 def test_a_hint_is_read_unguarded_but_not_written_so() -> None:
@@ -501,7 +505,7 @@ def test_operation_numbers_do_not_depend_on_the_granularity() -> None:
 
 
 def test_exhaustion_meets_every_order_once() -> None:
-    """Two contexts of two operations each, and a run each: 6 over 3 orders. A helper that skipped some would prove nothing."""
+    """Two contexts of two stores each: 4 over 2 orders. A helper that skipped some would prove nothing."""
 
     def body() -> None:
         THING.h, THING.h = 1, 1
@@ -512,7 +516,7 @@ def test_exhaustion_meets_every_order_once() -> None:
         toy.run(tree, record=True, granularity="access")
         assert toy.sim.journals is not None
         seen.add(tuple(one["ctx"] for one in toy.sim.journals["memory"].records))
-    assert len(seen) == 6  # of the stores alone: 4 over 2
+    assert len(seen) == 6
 
 
 # -- determinism ------------------------------------------------------------------------------
@@ -525,13 +529,14 @@ from cluster.sim import Sim
 from cluster.strategies import Pct, RandomWalk, Stay
 from tests.kit import scenario
 for name in ("S3a", "S3a-shipped", "E2", "S3c-race", "E1"):
-    for scene in (scenario(name), scenario(name).without_errata(), scenario(name, shards="{lock_manager: 2, memory: 2}")):
+    sharded = scenario(name, shards="{lock_manager: 2, memory: 2}")
+    for scene in (scenario(name), scenario(name).without_errata(), sharded):
         machine, image = prepare(scene)
         sim = Sim(machine, image)
         for strategy in (Stay(), RandomWalk(7), Pct(7, 3)):
             for _ in range(2):
                 sim.execute(strategy, record=True)
-                print(name, type(strategy).__name__, recorded(sim, []).digest, sim.points, sim.deviations, sorted(sim.racy))
+                print(name, strategy.__class__, recorded(sim, []).digest, sim.points, sim.deviations, sorted(sim.racy))
 """
 
 
@@ -541,7 +546,8 @@ def test_nothing_depends_on_the_hash_seed() -> None:
     for seed in ("0", "1", "4711"):
         done = subprocess.run(
             [sys.executable, "-c", DIGESTS],
-            env={**os.environ, "PYTHONHASHSEED": seed}, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120,
+            env={**os.environ, "PYTHONHASHSEED": seed}, cwd=ROOT, capture_output=True, text=True, check=True,
+            timeout=120,
         )  # fmt: skip
         outputs.append(done.stdout.splitlines())
     assert len(outputs[0]) == 5 * 3 * 3 * 2

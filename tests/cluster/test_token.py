@@ -98,7 +98,12 @@ def test_a_token_of_this_scenario_on_this_kernel_is_accepted() -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [S3A.without_errata(), S3A.with_detect({"lockdebug": "off"}), scenario("S3a-shipped"), scenario("S3a", frames="25")],
+    [
+        S3A.without_errata(),
+        S3A.with_detect({"lockdebug": "off"}),
+        scenario("S3a-shipped"),
+        scenario("S3a", frames="25"),
+    ],
     ids=["errata", "detectors", "scenario", "machine"],
 )
 def test_a_token_of_something_else_is_refused(other: object) -> None:

@@ -1,4 +1,4 @@
-"""Parity on a Ray cluster of two nodes, whose actors keep separate log folders."""
+"""Parity on a Ray cluster of two nodes, whose logs are on disks of their own."""
 
 from __future__ import annotations
 
@@ -6,21 +6,66 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.parity.two_nodes import SIDES
+
+pytestmark = pytest.mark.live
+ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.live
-def test_sim_and_live_agree_over_two_ray_nodes(tmp_path: Path) -> None:
-    """A cluster has no shared disk: journals are written where the nodes are, and collected by messages."""
-    command = [sys.executable, "-m", "tests.parity.two_nodes", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("disks")
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.parity.two_nodes", str(folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
-    seen = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(done.stdout)
+    found["folder"] = str(folder)
+    return found
+
+
+SCENES = pytest.mark.parametrize("name", ["E2", "S3a-shipped"])
+
+
+@SCENES
+def test_sim_and_a_cluster_of_two_nodes_agree_in_both_directions(name: str, report: dict[str, Any]) -> None:
+    """Same digest and finding, with every node of the machine in an actor of its own, half of them on each side."""
+    seen = report[name]
     assert seen["ray_nodes"] == 2
-    assert seen["log_folders"] >= 4, "every actor has a folder of its own"
-    assert seen["followed"], "live following a schedule of sim gives sim's digest"
-    assert seen["free"], "sim replaying a free run of live gives its digest"
-    assert {"cpu0.uvmp.jsonl", "cpu1.uvmp.jsonl", "memory.uvmp.jsonl", "lock_manager.uvmp.jsonl"} <= set(seen["files"])
+    assert seen["followed"][0] == seen["followed"][1]
+    assert seen["free"][0] == seen["free"][1]
+    assert all(live == sim for live, sim in seen["findings"]) and seen["holes"] == []
+    if name == "E2":
+        assert seen["findings"] == [[None, None], [None, None]]
+
+
+@SCENES
+def test_each_node_keeps_its_logs_on_its_own_disk(name: str, report: dict[str, Any]) -> None:
+    """Resources put each actor where it was asked to be, and its log is there and nowhere else."""
+    for side, names in SIDES.items():
+        for node in names:
+            [path] = report[name]["logs"][node]
+            assert path.startswith(f"{report['folder']}/{side}/") and path.endswith(f"/{node}.uvmp.jsonl")
+
+
+@SCENES
+def test_the_driver_got_the_logs_by_messages(name: str, report: dict[str, Any]) -> None:
+    """Its own folder holds what was collected and no actor's file; a shared disk is not needed."""
+    seen, nodes = report[name], [node for names in SIDES.values() for node in names]
+    assert seen["collected"] == sorted(f"{node}.uvmp.jsonl" for node in nodes)
+    assert all("/collected/" in path for path in seen["drivers_own"])
+    assert all(seen["records"][node] > 0 for node in nodes if node not in ("swap_pager", "swap_io"))
+
+
+def test_nothing_is_left_on_the_other_disks(report: dict[str, Any]) -> None:
+    """A host that only lent its memory must not fill up with logs."""
+    assert report["left_behind"] == []

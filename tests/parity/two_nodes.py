@@ -1,57 +1,88 @@
-"""Boots a machine over a Ray cluster of two nodes on this host, and prints what it saw as JSON.
+"""A Ray cluster of two nodes on one host, for test_two_nodes.py: a process of its own, since Ray is one per process.
 
-Run by test_two_nodes.py in a process of its own, since a process has one Ray.
+    python -m tests.parity.two_nodes FOLDER
+
+Prints one JSON object. Each Ray node's actors keep their logs below a folder of
+their own, FOLDER/left or FOLDER/right, which stands for its disk; everything
+the driver has of them came by messages.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
 import sys
 from pathlib import Path
+from typing import Any
 
-from cluster.configs import shipped
-from cluster.live import LiveMachine
-from cluster.replay import replay, replay_journals
-from cluster.sim import Deviation
-
-DEVIATIONS: list[Deviation] = [("A", 100, "point", "B"), ("B", 150, "point", "A")]
+SIDES = {
+    "left": ["cpu0", "memory0", "lock_manager1", "mmu", "swap_io"],
+    "right": ["cpu1", "pagedaemon", "memory1", "lock_manager0", "swap_pager"],
+}
 
 
-def main(folder: Path) -> None:
-    """Free run and followed schedule, half of the actors on each node."""
+def main(folder: Path) -> dict[str, Any]:
+    """A schedule of sim followed, and a free run replayed, of a machine that ends well and of one that does not."""
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
-    import ray  # after the environment is set
     from ray.cluster_utils import Cluster
 
-    small = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args={**small, "resources": {"left": 100}})
-    cluster.add_node(num_cpus=1, object_store_memory=80 << 20, resources={"right": 100})
-    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR", namespace="uvmp")
+    import nodes.actor
+    from cluster.launch import ray_session
+    from cluster.live import LiveMachine
+    from cluster.replay import replay_journals
+    from cluster.strategies import RandomWalk
+    from shared.journal import holes
+    from tests.kit import run_recorded, scenario
+    from tests.parity.actors import Elsewhere
+
+    nodes.actor.NodeActor = Elsewhere  # type: ignore[misc]
+    apart = {"shards": "{lock_manager: 2, memory: 2}", "colocate": "false"}
+    scenes = {"E2": scenario("E2", **apart).without_errata(), "S3a-shipped": scenario("S3a-shipped", **apart)}
+    resources = {node: {side: 1.0} for side, names in SIDES.items() for node in names}
+
+    def of(side: str) -> dict[str, Any]:
+        return {
+            "resources": {side: 100}, "env_vars": {"UVMP_TEST_ROOT": str(folder / side)}, "num_cpus": 1,
+            "include_dashboard": False, "object_store_memory": 80 << 20,
+        }  # fmt: skip
+
+    report: dict[str, Any] = {}
+    cluster = Cluster(initialize_head=True, head_node_args=of("left"))
     try:
-        scenario = shipped("S3a-shipped")
-        groups = [group[0] for group in scenario.machine.actors]
-        pins = {name: {"left" if at % 2 else "right": 1.0} for at, name in enumerate(groups)}
-        machine = LiveMachine(ray, scenario, resources=pins)
-        wanted = replay(scenario, DEVIATIONS, strict=False)
-        followed = machine.run(follow=wanted.journals, out=folder / "followed")
-        free = machine.run(out=folder / "free")
-        nodes = machine.actors.call("where")
-        again = replay_journals(scenario, free.journals)
-        machine.close()
+        cluster.add_node(**of("right"))
+        with ray_session(cluster.address) as ray:
+            for name, scene in scenes.items():
+                machine = LiveMachine(ray, scene, resources)
+                wanted = run_recorded(scene, RandomWalk(1))
+                followed = machine.run(follow=wanted.journals)
+                free = machine.run(seed=1)
+                again = replay_journals(scene, free.journals)
+                handles = machine.actors.handles
+                drivers_own = [str(path.relative_to(machine.scratch)) for path in machine.scratch.rglob("*.jsonl")]
+                report[name] = {
+                    "ray_nodes": len({ray.get(handle.where.remote())[0] for handle in handles.values()}),
+                    "followed": [followed.digest, wanted.digest],
+                    "free": [free.digest, again.digest],
+                    "findings": [
+                        [one and one.as_dict() for one in (followed.finding, wanted.finding)],
+                        [one and one.as_dict() for one in (free.finding, again.finding)],
+                    ],
+                    "holes": holes(free.journals),
+                    "records": {node: len(records) for node, records in free.journals.items()},
+                    "collected": sorted(path.name for path in free.folder.iterdir()),
+                    "drivers_own": sorted(drivers_own),
+                    "logs": {node: ray.get(handle.logs.remote()) for node, handle in handles.items()},
+                }
+                machine.close()
+            report["left_behind"] = [str(path) for path in folder.rglob("*.jsonl")]
     finally:
-        ray.shutdown()
         cluster.shutdown()
-    seen = {
-        "ray_nodes": len({node for node, _ in nodes}),
-        "log_folders": len({log for _, log in nodes}),
-        "followed": followed.digest == wanted.digest,
-        "free": free.digest == again.digest,
-        "files": sorted(path.name for path in (folder / "free").iterdir()),
-    }
-    print(json.dumps(seen))
+    return report
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    with contextlib.redirect_stdout(sys.stderr):
+        found = main(Path(sys.argv[1]))
+    print(json.dumps(found))

@@ -1,0 +1,190 @@
+"""The live engine: a machine that is reused, notices when it is at rest, and tells a dead actor from a finding."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.live import schedule_of
+from cluster.replay import replay
+from cluster.strategies import RandomWalk
+from shared.errors import Diverged, Infrastructure
+from shared.journal import SCHEMA, holes, read
+from shared.scenario import named_results
+from tests.kit import run_recorded, scenario
+
+Boot = Callable[..., Any]
+live = pytest.mark.live
+
+
+# -- what is followed -----------------------------------------------------------------------
+
+
+def test_a_schedule_is_every_nodes_order_and_every_processors() -> None:
+    """No global step numbers: what the nodes admit and what each processor performs is all there is to follow."""
+    scene = scenario("E1").without_errata()
+    recorded = run_recorded(scene, RandomWalk(0))
+    orders = schedule_of(recorded.journals, scene)
+    assert sum(len(names) for names, _ in orders["cpus"].values()) == recorded.operations
+    local = [
+        one
+        for records in recorded.journals.values()
+        for one in records
+        if one["event"] in ("run", "userret", "intr", "iret")
+    ]
+    assert sum(map(len, orders["nodes"].values())) + len(local) == recorded.operations
+    assert orders["cpus"]["cpu0"][0][0] == "A" and orders["nodes"]["memory"][0][1] >= 1
+    for names, events in orders["cpus"].values():
+        assert len(events) == len(names) + 1
+    events = sum(sum(events) for _, events in orders["cpus"].values())
+    assert events == sum("k" not in one for records in recorded.journals.values() for one in records)
+
+
+# -- runs ----------------------------------------------------------------------------------------
+
+
+@live
+def test_a_booted_machine_is_as_new_for_every_run(live_machine: Boot) -> None:
+    """Twenty runs of a race must not take twenty boots, and no run may see what another left."""
+    scene = scenario("E1").without_errata()
+    machine = live_machine(scene)
+    wanted = replay(scene, [])
+    pids = machine.actors.pids
+    for _ in range(3):
+        run = machine.run(follow=wanted.journals)
+        assert run.digest == wanted.digest
+        free = machine.run()
+        assert free.finding is None and scene.expect.fixed.check(None, named_results(free.results)) is None
+    assert machine.actors.call("wire", machine.actors.handles, machine.actors.actor_of) == list(pids.values())
+
+
+@live
+def test_the_logs_of_a_run_are_whole_and_say_whose_they_are(live_machine: Boot, tmp_path: Path) -> None:
+    scene = scenario("E1").without_errata()
+    run = live_machine(scene).run(out=tmp_path / "run")
+    pids = set()
+    for node in scene.machine.nodes:
+        with (tmp_path / "run" / f"{node}.uvmp.jsonl").open("rb") as lines:
+            header, records, torn = read(lines, node)
+        assert torn is None and header["schema"] == SCHEMA and header["node"] == node and header["engine"] == "live"
+        assert records == run.journals[node]
+        pids.add(header["pid"])
+    assert len(pids) == len(scene.machine.actors) and holes(run.journals) == []
+
+
+@live
+def test_a_free_run_meets_the_shipped_race(live_machine: Boot) -> None:
+    """Real concurrency, no schedule: the anon freed locked is met, and told as in sim."""
+    scene = scenario("S3a-shipped")
+    machine = live_machine(scene)
+    found = next(
+        (run.finding for run in (machine.run(seed=seed) for seed in range(20)) if run.finding is not None), None
+    )
+    assert found is not None, "not once in twenty runs"
+    assert scene.expect.with_errata.check(found.as_dict(), {}) is None
+
+
+@live
+def test_a_deadlock_is_declared_when_nothing_is_going_on_and_not_by_a_clock(live_machine: Boot) -> None:
+    """A lock is never released; the run ends soon and with the verdict that sim has."""
+    scene = scenario("E1").with_detect({"lockdebug": "off"})
+    wanted = replay(scene, [])
+    assert wanted.finding is not None and wanted.finding.kind == "spin-forever"
+    machine = live_machine(scene)
+    run = machine.run(follow=wanted.journals)
+    assert run.finding is not None and run.finding.as_dict() == wanted.finding.as_dict() and run.digest == wanted.digest
+    assert machine.run().finding.kind == "spin-forever"
+
+
+@live
+def test_notes_and_sites_are_added_up_over_the_actors(live_machine: Boot) -> None:
+    scene = scenario("S3a").with_detect({"lockdebug": "note"})
+    wanted = replay(scene, [])
+    run = live_machine(scene).run(follow=wanted.journals)
+    assert [one.as_dict() for one in run.notes] == [one.as_dict() for one in wanted.notes] != []
+    assert run.sites == wanted.sites and run.counters == wanted.counters
+
+
+# -- what goes wrong ------------------------------------------------------------------------------
+
+
+def changed(scene: Any, change: Callable[[list[dict[str, Any]]], None]) -> Any:
+    journals = {
+        node: [dict(one) for one in records] for node, records in run_recorded(scene, RandomWalk(0)).journals.items()
+    }
+    change(journals["lock_manager"])
+    return journals
+
+
+@live
+def test_another_operation_than_the_schedule_says_is_diverged(live_machine: Boot) -> None:
+    """Exit code 3, with what was expected and what was there; and the machine is good for another run."""
+    scene = scenario("E1").without_errata()
+
+    def other_kind(records: list[dict[str, Any]]) -> None:
+        next(one for one in records if one["event"] == "unlock" and one["ctx"] == "A")["event"] = "wakeup"
+
+    machine = live_machine(scene)
+    with pytest.raises(Diverged) as caught:
+        machine.run(follow=changed(scene, other_kind))
+    assert caught.value.expected.startswith("wakeup as operation") and caught.value.expected.endswith(
+        "of A on lock_manager"
+    )
+    assert caught.value.found == "unlock"
+    wanted = replay(scene, [])
+    assert machine.run(follow=wanted.journals).digest == wanted.digest
+
+
+@live
+def test_a_step_that_never_comes_is_diverged(live_machine: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is going on, though the schedule is not over: told with whose turn it was."""
+    monkeypatch.setattr("cluster.live.STALL_S", 1.0)
+    scene = scenario("E1").without_errata()
+
+    def never(records: list[dict[str, Any]]) -> None:
+        next(one for one in records if one["event"] == "unlock" and one["ctx"] == "A")["n"] += 100_000
+
+    with pytest.raises(Diverged, match=r"to perform operation \d+ of \w+; found nothing is going on"):
+        live_machine(scene).run(follow=changed(scene, never))
+
+
+@live
+def test_a_dead_actor_is_an_infrastructure_error_and_no_finding(live_machine: Boot) -> None:
+    """A machine that lost a node has shown nothing about the kernel."""
+    scene = scenario("S3a").without_errata()
+    machine = live_machine(scene)
+    os.kill(machine.actors.pids["cpu1"], signal.SIGKILL)
+    with pytest.raises(Infrastructure, match="died"):
+        machine.run()
+
+
+@live
+def test_a_run_has_a_limit(live_machine: Boot) -> None:
+    with pytest.raises(Infrastructure, match="has not ended after 0 s"):
+        live_machine(scenario("S3a").without_errata()).run(run_limit_s=0.0)
+
+
+@live
+def test_closing_a_machine_ends_its_processes_and_removes_its_files(live_machine: Boot) -> None:
+    """Nothing is left behind, whoever starts a thousand of them."""
+    import time
+
+    machine = live_machine(scenario("E1").without_errata())
+    machine.run()
+    machine.close()
+    assert not machine.scratch.exists()
+    end = time.monotonic() + 10
+    alive = set(machine.actors.pids.values())
+    while alive and time.monotonic() < end:
+        alive = {
+            pid
+            for pid in alive
+            if Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]
+        }
+        time.sleep(0.05)
+    assert not alive

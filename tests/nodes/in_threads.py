@@ -1,0 +1,136 @@
+"""The live engine's own parts without Ray: every processor in a thread, every node behind a call.
+
+What nodes/actor.py does with Ray's calls is done here with Python's, through
+the same codec; so the promises of the runner and of admission can be tested in
+milliseconds, and *broken on purpose*, which no test against real actors can.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from cluster.boot import boot
+from cluster.live import schedule_of
+from nodes.admit import Admission
+from nodes.build import build_node, build_threads, node_names, routes
+from nodes.cpu import Processor, Thread
+from nodes.runner import Runner
+from shared.codec import decode, encode
+from shared.errors import Finding
+from shared.journal import Journal, Journals
+from shared.port import _Here
+from shared.scenario import Scenario
+
+local = threading.local()
+
+
+@pytest.fixture
+def own_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gives every thread a `here.port` of its own, as every process has."""
+    monkeypatch.setattr(
+        _Here, "port", property(lambda self: local.port, lambda self, port: setattr(local, "port", port))
+    )
+
+
+class Threads:
+    """A machine of threads; wants the fixture `own_ports`.
+
+    Args:
+        bodies: contexts that run instead of the scenario's; then `image` is what they start from.
+        follow: journals to follow.
+        delay_s: how long a frame of requests takes, given the node, the CPU and the requests.
+        runner: another class of processors.
+    """
+
+    def __init__(
+        self,
+        scene: Scenario,
+        threads: Callable[[], dict[str, Thread]] | None = None,
+        image: dict[str, Any] | None = None,
+        follow: Journals | None = None,
+        delay_s: Callable[[str, str, list[list[Any]]], float] = lambda node, cpu, requests: 0.0,
+        runner: type[Runner] = Runner,
+        seed: int = 0,
+    ):
+        self.scene, self.delay_s = scene, delay_s
+        config = scene.machine
+        image = boot(scene) if image is None else image
+        order = None if follow is None else schedule_of(follow, scene)
+        actor_of = {node: node for node in node_names(config)}
+        self.journals = {node: Journal(node) for node in node_names(config)}
+        self.admissions: dict[str, Admission] = {}
+        self.runners: dict[str, Runner] = {}
+        self.sent = 0
+        for number, name in enumerate(node_names(config)):
+            made = threads() if threads is not None else build_threads(scene)
+            cpu_of = {each.name: each.cpu for each in made.values()}
+            node = build_node(name, config, made)
+            node.load_image(image.get(name))
+            wanted = None if order is None else order["nodes"][name]
+            self.admissions[name] = Admission(node, self.journals[name], cpu_of, wanted, self._send)
+            if isinstance(node, Processor):
+                own = None if order is None else order["cpus"][name]
+                self.runners[name] = runner(
+                    node, scene, routes(config), actor_of, self.journals[name], self.ask, own, seed + number
+                )
+
+    def ask(self, node: str, cpu: str, requests: list[list[Any]]) -> Any:
+        node, cpu, requests = decode("frame", encode("frame", [node, cpu, requests]))
+        time.sleep(self.delay_s(node, cpu, requests))
+        return decode("reply", encode("reply", self.admissions[node].frame(cpu, requests)))
+
+    def _send(self, cpu: str, mail: list[Any]) -> None:
+        self.sent += 1
+        self.runners[cpu].inbox.put(decode("deliver", encode("deliver", mail)))
+
+    def run(self, limit_s: float = 20.0) -> Finding | None:
+        """Run to the end; returns the finding that a processor reported, if one did."""
+        threads = [threading.Thread(target=self._loop, args=(one,), daemon=True) for one in self.runners.values()]
+        for thread in threads:
+            thread.start()
+        self._until_quiet(limit_s)
+        for one in self.runners.values():
+            one.inbox.put(["stop"])
+        for thread in threads:
+            thread.join(timeout=5.0)
+            assert not thread.is_alive()
+        for one in self.runners.values():
+            if one.error is not None:
+                raise one.error
+        return next((one.finding for one in self.runners.values() if one.finding is not None), None)
+
+    def _loop(self, runner: Runner) -> None:
+        local.port = runner
+        runner.loop()
+
+    def _until_quiet(self, limit_s: float) -> None:
+        end = time.monotonic() + limit_s
+        before: Any = None
+        while time.monotonic() < end:
+            runners = self.runners.values()
+            counts = [one.nseq for one in self.journals.values()], self.sent
+            rest = all(one.idle and one.inbox.empty() for one in runners) and self.sent == sum(
+                one.received for one in runners
+            )
+            behind = any(one.behind() for one in runners)
+            if rest and counts == before and not behind:
+                return
+            if any(one.finding is not None for one in runners) and not behind:
+                return
+            if any(one.diverged for one in self.admissions.values()):
+                return
+            before = counts
+            time.sleep(0.005)
+
+    def records(self) -> Journals:
+        return {node: journal.records for node, journal in self.journals.items()}
+
+    def results(self) -> dict[str, list[dict[str, Any]]]:
+        return {
+            name: one.results for runner in self.runners.values() for name, one in runner.threads.items() if one.results
+        }

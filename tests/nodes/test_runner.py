@@ -1,0 +1,243 @@
+"""The live engine's promises, without Ray: memory is sequentially consistent, and a schedule is followed exactly."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from cluster.replay import replay, replay_journals
+from cluster.strategies import RandomWalk
+from nodes.runner import Runner
+from shared.errors import Infrastructure, LogIncomplete
+from shared.journal import causal_past, digest, holes, linearize
+from shared.messages import OPERATIONS
+from shared.port import here
+from shared.scenario import named_results
+from tests.kit import OTHER, THING, Toy, run_recorded, scenario, things, went_on_before_an_interrupt
+from tests.nodes.in_threads import Threads, own_ports
+
+__all__ = ["own_ports"]
+pytestmark = pytest.mark.usefixtures("own_ports")
+#: which accesses to the named words are late: a CPU that did not wait for its first store would be caught
+UNLUCKY = {
+    "litmus-mp": {("cpu0", "memory0"): 0.1, ("cpu1", "memory1"): 0.03},
+    "litmus-sb": {("cpu0", "memory0"): 0.1, ("cpu1", "memory1"): 0.1},
+}
+
+
+def late(delays: dict[tuple[str, str], float]) -> Callable[[str, str, list[list[Any]]], float]:
+    """Delays of (CPU, node) for frames that begin with an access to a named word."""
+
+    def delay_s(node: str, cpu: str, requests: list[list[Any]]) -> float:
+        word = requests[0][3] in ("load", "store") and requests[0][5][0].kind_name == "litmus"
+        return delays.get((cpu, node), 0.0) if word else 0.0
+
+    return delay_s
+
+
+class Hasty(Runner):
+    """Does not wait until a store to a named word has been applied: the machine that the litmus tests must catch."""
+
+    under_way: list[threading.Thread] = []
+
+    def _flush(self) -> None:
+        if self.outbox and self.outbox[0][3] == "store" and self.outbox[0][5][0].kind_name == "litmus":
+            requests, self.outbox = self.outbox, []
+            late = threading.Thread(target=self.ask, args=(self.outbox_node, self.processor.name, requests))
+            late.start()
+            self.under_way.append(late)
+        super()._flush()
+
+
+def litmus(name: str, **options: Any) -> tuple[str | None, Threads]:
+    """Run freely; returns what is wrong with the results, and the machine."""
+    scene = scenario(name)
+    machine = Threads(scene, **options)
+    assert machine.run() is None
+    return scene.expect.fixed.check(None, named_results(machine.results())), machine
+
+
+@pytest.mark.parametrize("name", ["litmus-mp", "litmus-sb"])
+def test_stores_to_a_slow_shard_are_never_overtaken(name: str) -> None:
+    """A CPU goes on to another shard only when all it sent has been applied."""
+    one, other = ({(cpu, node): 0.03 for cpu in ("cpu0", "cpu1")} for node in ("memory0", "memory1"))
+    for delays in (one, other, UNLUCKY[name]):
+        for seed in range(3):
+            wrong, machine = litmus(name, delay_s=late(delays), seed=seed)
+            assert wrong is None
+            assert holes(machine.records()) == []
+            linearize(machine.records())
+
+
+@pytest.mark.parametrize("name", ["litmus-mp", "litmus-sb"])
+def test_a_cpu_that_does_not_wait_is_caught(name: str) -> None:
+    """The same on a machine broken on purpose: without this, the test above might be unable to fail."""
+    wrong, machine = litmus(name, delay_s=late(UNLUCKY[name]), runner=Hasty)
+    assert wrong is not None and wrong.startswith("expected never to see")
+    while Hasty.under_way:
+        Hasty.under_way.pop().join()
+    with pytest.raises(LogIncomplete, match="contradict each other"):
+        linearize(machine.records())
+
+
+@pytest.mark.parametrize("name", ["S3a", "E1", "S3d"])
+def test_a_schedule_of_sim_is_followed_to_the_record(name: str) -> None:
+    for scene in (scenario(name), scenario(name, shards="{lock_manager: 2, memory: 2}").without_errata()):
+        for seed in range(3):
+            wanted = run_recorded(scene, RandomWalk(seed))
+            machine = Threads(scene, follow=wanted.journals)
+            found = machine.run()
+            assert digest(machine.records()) == wanted.digest
+            assert (found and found.as_dict()) == (wanted.finding and wanted.finding.as_dict())
+
+
+def test_an_interrupt_is_followed_to_the_kernel_event() -> None:
+    """A context that has waited may go on before the interrupt over it, or afterwards; no operation tells which."""
+    scene = scenario("S3a", shards="{lock_manager: 2, memory: 2}").without_errata()
+    schedules = (run_recorded(scene, RandomWalk(seed)) for seed in range(40))
+    wanted = next(one for one in schedules if went_on_before_an_interrupt(one.journals))
+    machine = Threads(scene, follow=wanted.journals)
+    machine.run()
+    assert digest(machine.records()) == wanted.digest
+
+
+def test_a_schedule_is_followed_although_a_shard_is_slow() -> None:
+    """What comes too early is held back at its node; the order is the schedule's, not that of arrival."""
+    scene = scenario("litmus-mp")
+    slow = {"memory1": 0.01, "lock_manager0": 0.005}
+    for seed in range(4):
+        wanted = run_recorded(scene, RandomWalk(seed))
+        machine = Threads(scene, follow=wanted.journals, delay_s=lambda node, cpu, requests: slow.get(node, 0.0))
+        machine.run()
+        assert digest(machine.records()) == wanted.digest
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_free_run_replays_in_sim(seed: int) -> None:
+    scene = scenario("S3a", shards="{lock_manager: 2, memory: 2}").without_errata()
+    machine = Threads(scene, seed=seed)
+    assert machine.run() is None
+    assert replay_journals(scene, machine.records()).digest == digest(machine.records())
+
+
+# -- findings of a node, told to a CPU that is already further on --------------------------
+
+
+def freed_too_early() -> None:
+    """Stores are not waited for: the CPU leaves the function before memory says that the struct is gone."""
+    here.port.enter("outer")
+    here.port.enter("inner")
+    THING.v = 1
+    here.port.exit()
+    here.port.exit()
+    THING.v = 2
+    OTHER.lk.lock()
+    OTHER.lk.unlock()
+
+
+def toy_and_image() -> Toy:
+    def body() -> None:
+        things()
+        here.port.free(THING)
+
+    return Toy(body, {"A": (0, freed_too_early)}, {"race": "off"})
+
+
+def live_toy(toy: Toy, **options: Any) -> Threads:
+    def fresh() -> Any:
+        made = Toy(things, {"A": (0, freed_too_early)}, {"race": "off"}).machine.threads
+        return made
+
+    return Threads(toy.scenario, threads=fresh, image=toy.image, **options)
+
+
+def test_a_posted_store_that_fails_is_told_as_of_where_it_was_made() -> None:
+    """Function, stack and operation number of the store, not those of the answer."""
+    toy = toy_and_image()
+    wanted = toy.run(record=True)
+    assert wanted is not None and wanted.stack == ["outer", "inner"]
+    journals = {name: one.records for name, one in toy.sim.journals.items()}  # type: ignore[union-attr]
+    followed = live_toy(toy, follow=journals)
+    found = followed.run()
+    assert found is not None and found.as_dict() == wanted.as_dict()
+    assert digest(followed.records()) == digest(journals)
+    free = live_toy(toy)
+    found = free.run()
+    assert found is not None and found.as_dict() == wanted.as_dict()
+    assert digest(causal_past(free.records())) == digest(journals)
+
+
+# -- what cannot be followed -----------------------------------------------------------------
+
+
+def test_an_operation_of_another_kind_is_told_as_diverged() -> None:
+    """The node says what it expected and what came."""
+    scene = scenario("E1").without_errata()
+    wanted = run_recorded(scene, RandomWalk(0))
+    journals = {node: [dict(one) for one in records] for node, records in wanted.journals.items()}
+    changed = next(one for one in journals["lock_manager"] if one["event"] == "unlock" and one["ctx"] == "A")
+    changed["event"] = "wakeup"
+    machine = Threads(scene, follow=journals)
+    machine.run(limit_s=3.0)
+    told = [one.diverged for one in machine.admissions.values() if one.diverged]
+    assert told == [f"diverged: expected wakeup as operation {changed['n']} of A on lock_manager; found unlock"]
+
+
+def test_a_processor_says_what_it_still_has_to_do() -> None:
+    scene = scenario("E1").without_errata()
+    wanted = run_recorded(scene, RandomWalk(0))
+    machine = Threads(scene, follow=wanted.journals)
+    before = machine.runners["cpu0"].behind()
+    assert before == ("cpu0", 0, "A")
+    machine.run()
+    assert machine.runners["cpu0"].behind() is None
+
+
+def test_an_answer_that_never_comes_is_an_error_and_no_finding() -> None:
+    """Every wait has a limit."""
+    from nodes import runner
+
+    scene = scenario("E1").without_errata()
+    wanted = run_recorded(scene, RandomWalk(0))
+    journals = {node: [dict(one) for one in records] for node, records in wanted.journals.items()}
+    first = next(one for one in journals["memory"] if one["cpu"] == "cpu0")
+    first["n"] += 1000  # an operation that will never be asked for
+    machine = Threads(scene, follow=journals)
+    limit, runner.LIMIT_S = runner.LIMIT_S, 0.3
+    try:
+        with pytest.raises(Infrastructure, match="held back"):
+            machine.run(limit_s=2.0)
+    finally:
+        runner.LIMIT_S = limit
+
+
+def test_what_is_posted_rides_with_the_next_request_to_the_same_node() -> None:
+    """That is what makes live runs bearable: fewer frames than operations."""
+    scene = scenario("E1").without_errata()
+    machine = Threads(scene)
+    frames = 0
+    ask = machine.ask
+
+    def counted(node: str, cpu: str, requests: list[list[Any]]) -> Any:
+        nonlocal frames
+        frames += 1
+        assert all(OPERATIONS[one[3]].posted for one in requests[:-1])
+        return ask(node, cpu, requests)
+
+    for one in machine.runners.values():
+        one.ask = counted
+    machine.run()
+    operations = sum(one.processor.k for one in machine.runners.values())
+    assert frames < 0.8 * operations
+
+
+def test_the_default_schedule_of_a_token_is_followed() -> None:
+    scene = scenario("E2")
+    once = replay(scene, [])
+    machine = Threads(scene, follow=once.journals)
+    found = machine.run()
+    assert found is not None and once.finding is not None and found.as_dict() == once.finding.as_dict()
+    assert digest(machine.records()) == once.digest

@@ -1,0 +1,231 @@
+"""Locks as state machines: who gets them, in which order, and what the order checker learns."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.locks.order import ORDER, LockOrder, parse
+from shared.locks.table import LockTable
+
+KEY, CHAN = 7, 70
+
+
+def table(*requests: tuple[str, str]) -> tuple[LockTable, list[bool]]:
+    """Lock requests (context, mode) in order; whether each was granted at once."""
+    made = LockTable()
+    return made, [made.lock(ctx, KEY, mode, "f") for ctx, mode in requests]
+
+
+# -- exclusive and shared -----------------------------------------------------------------
+
+
+def test_waiters_are_granted_in_order_of_arrival() -> None:
+    made, granted = table(("A", "w"), ("B", "w"), ("C", "w"))
+    assert granted == [True, False, False]
+    assert made.unlock("A", KEY) == ["B"]
+    assert made.unlock("B", KEY) == ["C"]
+    assert made.unlock("C", KEY) == []
+    assert made.state()["locks"] == []
+
+
+def test_readers_share_and_a_writer_waits_for_all_of_them() -> None:
+    made, granted = table(("A", "r"), ("B", "r"), ("C", "w"))
+    assert granted == [True, True, False]
+    assert made.unlock("A", KEY) == []
+    assert made.unlock("B", KEY) == ["C"]
+
+
+def test_a_reader_does_not_pass_a_waiting_writer() -> None:
+    """Or a stream of readers would keep it out for ever."""
+    made, granted = table(("A", "r"), ("B", "w"), ("C", "r"))
+    assert granted == [True, False, False]
+    assert made.unlock("A", KEY) == ["B"]
+    assert made.unlock("B", KEY) == ["C"]
+
+
+def test_a_release_lets_in_all_readers_up_to_the_next_writer() -> None:
+    made, _ = table(("A", "w"), ("B", "r"), ("C", "r"), ("D", "w"), ("E", "r"))
+    assert made.unlock("A", KEY) == ["B", "C"]
+    assert made.unlock("B", KEY) == []
+    assert made.unlock("C", KEY) == ["D"]
+    assert made.unlock("D", KEY) == ["E"]
+
+
+# -- try, downgrade, upgrade ----------------------------------------------------------------
+
+
+def test_a_try_never_waits_and_never_jumps_the_queue() -> None:
+    made, _ = table(("A", "r"))
+    assert made.trylock("B", KEY, "r", "g")
+    assert not made.trylock("C", KEY, "w", "g")
+    made.lock("D", KEY, "w", "g")
+    assert not made.trylock("E", KEY, "r", "g")
+    assert [name for name, *_ in made.state()["locks"][0][2]] == ["D"]
+
+
+def test_after_a_downgrade_readers_pass_queued_writers() -> None:
+    """mlock downgrades its map lock while it wires: the faults it takes for that are readers."""
+    made, _ = table(("A", "w"), ("B", "w"), ("C", "r"))
+    assert made.downgrade("A", KEY) == ["C"]
+    assert made.lock("D", KEY, "r", "g")
+    assert not made.lock("E", KEY, "w", "g")
+    assert made.unlock("C", KEY) == [] and made.unlock("D", KEY) == []
+    assert made.unlock("A", KEY) == ["B"]
+    assert made.unlock("B", KEY) == ["E"]
+
+
+def test_once_the_downgrader_has_gone_readers_queue_again() -> None:
+    made, _ = table(("A", "w"), ("B", "w"))
+    made.downgrade("A", KEY)
+    made.lock("C", KEY, "r", "g")
+    made.unlock("A", KEY)
+    assert not made.lock("D", KEY, "r", "g")
+    assert made.unlock("C", KEY) == ["B"]
+
+
+def test_an_upgrade_waits_for_other_readers_ahead_of_every_waiter() -> None:
+    made, _ = table(("A", "r"), ("B", "r"), ("C", "w"))
+    assert not made.upgrade("A", KEY)
+    assert made.unlock("B", KEY) == ["A"]
+    assert made.unlock("A", KEY) == ["C"]
+
+
+def test_an_upgrade_of_the_only_reader_is_immediate() -> None:
+    made, _ = table(("A", "w"), ("B", "r"))
+    made.downgrade("A", KEY)
+    made.unlock("B", KEY)
+    assert made.upgrade("A", KEY)
+    assert not made.lock("C", KEY, "r", "g")
+
+
+# -- without LOCKDEBUG ------------------------------------------------------------------------
+
+
+def test_a_cpu_that_locks_against_itself_queues_behind_itself() -> None:
+    """As on the machine: it spins for ever, and so does everybody after it."""
+    made, granted = table(("A", "w"), ("A", "w"), ("B", "w"))
+    assert granted == [True, False, False]
+    assert made.state()["locks"] == [[KEY, [["A", "w", "f"]], [["A", "w", "f"], ["B", "w", "f"]]]]
+
+
+def test_unlocking_somebody_elses_lock_frees_it() -> None:
+    """E3: the second unlock lets a third CPU into the critical section of the second."""
+    made, _ = table(("A", "w"), ("B", "w"))
+    assert made.unlock("C", KEY) == ["B"]
+    assert made.unlock("C", KEY) == []
+    assert made.lock("D", KEY, "w", "g")
+
+
+def test_unlocking_a_lock_nobody_ever_took_does_nothing() -> None:
+    assert LockTable().unlock("A", KEY) == []
+
+
+# -- sleep queues -------------------------------------------------------------------------------
+
+
+def test_a_wakeup_wakes_all_who_sleep_on_the_channel_and_nobody_else() -> None:
+    made = LockTable()
+    for ctx, chan in (("A", CHAN), ("B", CHAN + 1), ("C", CHAN)):
+        made.sleep(ctx, chan, "nap")
+    assert made.wakeup(CHAN) == ["A", "C"]
+    assert made.wakeup(CHAN) == []
+    assert made.state()["sleepers"] == [[CHAN + 1, [["B", "nap", ""]]]]
+
+
+# -- any sequence of requests -------------------------------------------------------------------
+
+ACTS = st.lists(
+    st.tuples(st.sampled_from("ABCD"), st.sampled_from(("r", "w", "try", "unlock", "downgrade", "upgrade"))),
+    max_size=40,
+)
+
+
+@given(ACTS)
+def test_holders_never_conflict_and_nobody_is_forgotten(acts: list[tuple[str, str]]) -> None:
+    """One exclusive holder or several shared ones; who waits either gets the lock in the end or still waits."""
+    made = LockTable()
+    holding: dict[str, str] = {}
+    waiting: dict[str, str] = {}
+    for ctx, act in acts:
+        granted: list[str] = []
+        if ctx in waiting:
+            continue
+        if act in ("r", "w") and ctx not in holding:
+            (holding if made.lock(ctx, KEY, act, "f") else waiting)[ctx] = act
+        elif act == "try" and ctx not in holding:
+            if made.trylock(ctx, KEY, "w", "f"):
+                holding[ctx] = "w"
+        elif act == "unlock" and ctx in holding:
+            del holding[ctx]
+            granted = made.unlock(ctx, KEY)
+        elif act == "downgrade" and holding.get(ctx) == "w":
+            holding[ctx] = "r"
+            granted = made.downgrade(ctx, KEY)
+        elif act == "upgrade" and holding.get(ctx) == "r" and "up" not in waiting.values():
+            del holding[ctx]
+            if made.upgrade(ctx, KEY):
+                holding[ctx] = "w"
+            else:
+                waiting[ctx] = "up"
+        for one in granted:
+            holding[one] = "w" if waiting[one] == "up" else waiting[one]
+            del waiting[one]
+        modes = sorted(holding.values())
+        assert modes == ["w"] or set(modes) <= {"r"}
+        holders = {name: mode for _, held, _ in made.state()["locks"] for name, mode, _ in held}
+        assert holders == holding
+        assert {name for _, _, queue in made.state()["locks"] for name, *_ in queue} == set(waiting)
+    for ctx in list(holding):
+        del holding[ctx]
+        for one in made.unlock(ctx, KEY):
+            holding[one] = waiting.pop(one)
+    while holding:
+        for ctx in list(holding):
+            del holding[ctx]
+            for one in made.unlock(ctx, KEY):
+                holding[one] = waiting.pop(one)
+    assert waiting == {}
+
+
+# -- lock order -----------------------------------------------------------------------------------
+
+
+def test_the_stated_order_has_no_cycle() -> None:
+    """A text that contradicts itself would accuse every kernel."""
+    pairs = parse(ORDER)
+    classes = {name for pair in pairs for name in pair}
+    for _ in classes:
+        pairs |= {(a, d) for a, b in pairs for c, d in pairs if b == c}
+    assert not [a for a, b in pairs if a == b]
+
+
+def test_what_the_text_says_is_enforced_through_any_number_of_steps() -> None:
+    order = LockOrder("a < b < c")
+    assert order.check(["c"], "a", "f") == "a is taken while c is held (in f), but a < b < c (the stated order)"
+    assert order.check(["a"], "c", "f") is None
+
+
+def test_an_order_once_seen_is_an_order() -> None:
+    """Even between classes that the text does not name, and though the two halves never met."""
+    order = LockOrder("")
+    assert order.check(["x"], "y", "first") is None
+    assert order.check(["y"], "x", "second") == "x is taken while y is held (in second), but x < y (seen in first)"
+
+
+def test_an_order_learned_in_pieces_is_an_order() -> None:
+    order = LockOrder("a < b")
+    assert order.check(["b"], "c", "f") is None
+    assert order.check(["c"], "d", "g") is None
+    found = order.check(["d"], "a", "h")
+    assert found is not None and "a < b < c < d" in found
+
+
+def test_every_lock_held_counts_not_only_the_last() -> None:
+    order = LockOrder("a < b")
+    assert order.check(["b", "z"], "a", "f") is not None
+
+
+def test_two_locks_of_one_class_have_no_order() -> None:
+    """Parent and child map, old and new anon: their order is by role, not by class."""
+    assert LockOrder("a < b").check(["a"], "a", "f") is None

@@ -1,0 +1,179 @@
+"""The port's own half: held locks, stacks, spl, detectors' levels, errata and counters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from shared.errors import FINDINGS, Finding
+from shared.port import (
+    KASSERT,
+    LOCK_ASSERT,
+    SPL_BIO,
+    SPL_HIGH,
+    SPL_IMP,
+    SPL_NONE,
+    Context,
+    erratum,
+    here,
+    kernel,
+    panic,
+)
+from tests.kit import BIG, OTHER, THING, Toy, things
+
+
+def run(body: Callable[[], Any], **detect: str) -> tuple[Finding | None, Toy]:
+    toy = Toy(things, {"A": (0, body)}, detect)
+    return toy.run(record=True), toy
+
+
+def events(toy: Toy) -> list[tuple[str, str]]:
+    assert toy.sim.journals is not None
+    return [(one["event"], one["fn"]) for one in toy.sim.journals["cpu0"].records if one["event"] in ("enter", "exit")]
+
+
+def test_entries_and_exits_of_kernel_functions_are_in_the_journal() -> None:
+    """A post-mortem rebuilds each context's kernel stack from them."""
+
+    @kernel()
+    def outer() -> int:
+        inner()
+        return 5
+
+    @kernel()
+    def inner() -> None:
+        assert here.port.cur.stack == ["outer", "inner"] and here.port.cur.function == "inner"
+
+    found, toy = run(lambda: outer() == 5)
+    assert found is None
+    assert events(toy) == [("enter", "outer"), ("enter", "inner"), ("exit", "inner"), ("exit", "outer")]
+
+
+def test_a_kernel_function_keeps_its_name_and_docstring() -> None:
+    @kernel(exit="same")
+    def uvm_something(a: int) -> int:
+        """Says what it is."""
+        return a
+
+    assert uvm_something.__name__ == "uvm_something" and uvm_something.__doc__ == "Says what it is."
+
+
+def test_held_is_what_this_context_holds_and_no_operation() -> None:
+    def body() -> None:
+        before = here.port.cur.n
+        assert not THING.lk.held() and not BIG.lk.held_exclusive()
+        assert here.port.cur.n == before
+        BIG.lk.lock_shared()
+        assert BIG.lk.held() and not BIG.lk.held_exclusive()
+        BIG.lk.unlock()
+        BIG.lk.lock()
+        assert BIG.lk.held_exclusive()
+        BIG.lk.downgrade()
+        assert BIG.lk.held() and not BIG.lk.held_exclusive()
+        BIG.lk.upgrade()
+        assert BIG.lk.held_exclusive()
+        BIG.lk.unlock()
+
+    assert run(body)[0] is None
+
+
+def test_a_failed_try_holds_nothing() -> None:
+    taken = Toy(
+        things,
+        {"A": (0, lambda: OTHER.lk.lock()), "B": (1, lambda: got.append(OTHER.lk.trylock()))},
+        {"lockdebug": "off"},
+    )
+    got: list[bool] = []
+    taken.run()
+    assert got == [False] and taken.machine.threads["B"].held == {}
+
+
+def test_spl_is_raised_and_put_back() -> None:
+    def body() -> None:
+        port = here.port
+        assert port.spl(SPL_BIO) == SPL_NONE
+        assert port.splraise(SPL_IMP) == SPL_BIO and port.cur.spl == SPL_IMP
+        assert port.splraise(SPL_NONE) == SPL_IMP and port.cur.spl == SPL_IMP
+        port.spl(SPL_HIGH)
+        port.spl(SPL_NONE)
+
+    assert run(body)[0] is None
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "text", "detector"),
+    [
+        (lambda: KASSERT(False, "a == b", THING), "kassert", 'kernel diagnostic assertion "a == b" failed', "kassert"),
+        (lambda: panic("uvm: no", THING), "panic", "panic: uvm: no", "kassert"),
+        (lambda: LOCK_ASSERT(False, "held(x)", THING), "lock-assert", 'lock assertion "held(x)" failed', "lockdebug"),
+    ],
+)
+def test_what_the_kernel_asserts_is_a_finding_that_a_level_can_silence(
+    body: Callable[[], None], kind: str, text: str, detector: str
+) -> None:
+    found, _ = run(body)
+    assert found is not None and (found.kind, found.text, found.subject, found.detector) == (
+        kind,
+        text,
+        "thing:0",
+        detector,
+    )
+    assert run(body, **{detector: "off"})[0] is None
+    noted, toy = run(body, **{detector: "note"})
+    assert noted is None and [one.kind for one in toy.sim.notes] == [kind]
+
+
+def test_an_assertion_of_a_kind_of_its_own_accuses_the_caller() -> None:
+    """uvm_anfree() sees the locked anon; amap_cow_now() is who frees it."""
+
+    @kernel()
+    def caller() -> None:
+        callee()
+
+    @kernel()
+    def callee() -> None:
+        LOCK_ASSERT(False, "free", THING, kind="locked-anon-freed")
+
+    found, _ = run(caller)
+    assert found is not None and (found.kind, found.function, found.stack) == (
+        "locked-anon-freed",
+        "caller",
+        ["caller", "callee"],
+    )
+
+
+def test_a_true_assertion_is_silent() -> None:
+    def body() -> None:
+        KASSERT(True, "a")
+        LOCK_ASSERT(True, "b")
+
+    assert run(body)[0] is None
+
+
+def test_every_kind_of_finding_has_a_detector() -> None:
+    kinds = [
+        kind for kind, detector in FINDINGS.items() if detector != "invariant"
+    ]  # (a toy machine has no UVM to check)
+
+    def body() -> None:
+        for kind in kinds:
+            here.port.report(kind, "text")
+
+    found, toy = run(body, **{FINDINGS[kind]: "note" for kind in kinds})
+    assert found is None
+    assert [(one.kind, one.detector) for one in toy.sim.notes] == [(kind, FINDINGS[kind]) for kind in kinds]
+
+
+def test_reaching_an_erratums_site_counts_whether_it_is_on_or_off() -> None:
+    """A repaired kernel that never came by the site has shown nothing."""
+    answers: list[bool] = []
+    _, toy = run(lambda: answers.extend(erratum("amap_cow_now.returns-amap-locked") for _ in range(3)))
+    assert answers == [False] * 3 and toy.sim.sites == {"amap_cow_now.returns-amap-locked": 3}
+
+
+def test_a_new_context_holds_nothing_and_is_in_user_mode() -> None:
+    ctx = Context("A", "cpu0", SPL_BIO)
+    assert (ctx.n, ctx.held, ctx.stack, ctx.spl, ctx.function) == (0, {}, [], SPL_BIO, "user")
+    assert repr(ctx) == "<A on cpu0 op 0>"

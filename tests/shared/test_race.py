@@ -1,0 +1,154 @@
+"""The race detector by itself: happens-before from locks, deliveries and serialization; guards as locksets."""
+
+from __future__ import annotations
+
+from shared.messages import WAIT
+from shared.port import Context
+from shared.race import RaceDetector
+from shared.struct import FieldBase
+from tests.kit import THING, THING1, Thing
+
+V: FieldBase = Thing.fields["v"]
+H: FieldBase = Thing.fields["h"]
+LOCK = THING.lock_key("lk")
+
+
+class Watch(RaceDetector):
+    """Two CPUs, with contexts A and B."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ctx = {"A": Context("A", "cpu0"), "B": Context("B", "cpu1"), "A2": Context("A2", "cpu0")}
+
+    def touch(self, name: str, write: bool, guarded: bool = False, field: FieldBase = V, obj: Thing = THING) -> bool:
+        ctx = self.ctx[name]
+        ctx.n += 1
+        return self.access(ctx, obj, field, field.slot, write, guarded) is not None
+
+    def do(self, name: str, code: str, target: int = LOCK, result: object = None, to: tuple[str, ...] = ()) -> None:
+        self.operation(self.ctx[name].cpu, code, target, result, list(to))
+
+
+def test_two_accesses_race_if_one_writes() -> None:
+    for first, second, races in ((True, True, True), (True, False, True), (False, True, True), (False, False, False)):
+        watch = Watch()
+        assert not watch.touch("A", first)
+        assert watch.touch("B", second) is races
+
+
+def test_different_fields_and_different_structs_do_not_race() -> None:
+    watch = Watch()
+    watch.touch("A", True)
+    assert not watch.touch("B", True, field=Thing.fields["w"])
+    assert not watch.touch("B", True, obj=THING1)
+
+
+def test_one_guarded_side_is_not_enough() -> None:
+    """The guard protects only from those who also take it."""
+    watch = Watch()
+    watch.touch("A", True, guarded=True)
+    assert watch.touch("B", True, guarded=False)
+    watch = Watch()
+    watch.touch("A", True, guarded=True)
+    assert not watch.touch("B", True, guarded=True)
+
+
+def test_release_and_acquire_order_what_came_before() -> None:
+    watch = Watch()
+    watch.touch("A", True)
+    watch.do("A", "unlock")
+    watch.do("B", "lock")
+    assert not watch.touch("B", True)
+
+
+def test_only_the_acquire_that_follows_the_release_orders() -> None:
+    watch = Watch()
+    watch.do("B", "lock")
+    watch.touch("A", True)
+    watch.do("A", "unlock")
+    assert watch.touch("B", True)
+
+
+def test_what_comes_after_the_release_is_not_ordered_by_it() -> None:
+    watch = Watch()
+    watch.do("A", "unlock")
+    watch.touch("A", True)
+    watch.do("B", "lock")
+    assert watch.touch("B", True)
+
+
+def test_a_try_orders_only_if_it_got_the_lock() -> None:
+    for got in (True, False):
+        watch = Watch()
+        watch.touch("A", True)
+        watch.do("A", "unlock")
+        watch.do("B", "try", result=got)
+        assert watch.touch("B", True) is not got
+
+
+def test_a_request_that_waits_is_ordered_by_its_grant_not_by_asking() -> None:
+    watch = Watch()
+    watch.touch("A", True)
+    watch.do("B", "lock", result=WAIT)
+    assert "cpu1" not in watch.clock or watch.clock["cpu1"].get("cpu0", 0) == 0
+    watch.do("A", "unlock", to=("cpu1",))
+    watch.resumed("cpu1")
+    assert not watch.touch("B", True)
+
+
+def test_a_wakeup_and_an_interrupt_order_once_the_cpu_goes_on() -> None:
+    for code in ("wakeup", "pmap_protect"):
+        watch = Watch()
+        watch.touch("A", True)
+        watch.do("A", code, 99, to=("cpu1",))
+        watch.resumed("cpu1")
+        assert not watch.touch("B", True)
+
+
+def test_the_mmu_orders_operations_on_the_same_pmap_or_frame() -> None:
+    for target, races in ((5, False), (6, True)):
+        watch = Watch()
+        watch.touch("A", True)
+        watch.do("A", "pmap_enter", 5)
+        watch.do("B", "pmap_walk", target)
+        assert watch.touch("B", True) is races
+
+
+def test_contexts_of_one_cpu_are_ordered_by_the_cpu() -> None:
+    watch = Watch()
+    watch.touch("A", True)
+    assert not watch.touch("A2", True)
+
+
+def test_a_hint_may_be_read_but_two_writes_of_it_race() -> None:
+    watch = Watch()
+    watch.touch("A", True, guarded=True, field=H)
+    assert not watch.touch("B", False, field=H)
+    assert watch.touch("B", True, field=H)
+
+
+def test_a_read_long_ago_still_races_with_a_write() -> None:
+    """Every CPU's last read is kept, not only the last read."""
+    watch = Watch()
+    watch.ctx["C"] = Context("C", "cpu2")
+    watch.touch("A", False)
+    watch.touch("C", False)
+    watch.do("C", "unlock")
+    watch.do("B", "lock")
+    assert watch.touch("B", True)
+
+
+def test_both_sides_are_told_with_cpu_operation_function_and_locks() -> None:
+    watch = Watch()
+    watch.ctx["A"].stack = ["uvm_fault"]
+    watch.ctx["B"].stack = ["uvm_pageout"]
+    watch.ctx["B"].held = {LOCK: (None, "w", "f")}  # type: ignore[dict-item]
+    watch.touch("A", True)
+    ctx = watch.ctx["B"]
+    found = watch.access(ctx, THING, V, V.slot, False, True)
+    assert found is not None
+    first, (text, second, last) = found
+    assert text == "data race in uvm_pageout on v of thing:0"
+    assert first == "store to thing:0.v by A on cpu0, operation 2, in uvm_fault, holding no lock, without its guard (o)"
+    assert second == "load of thing:0.v by B on cpu1, operation 1, in uvm_pageout, holding thing:0.lk"
+    assert last == "neither happens before the other"
