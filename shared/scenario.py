@@ -128,7 +128,7 @@ class MachineConfig:
         unwired_mappings: for which a page table has room, mlocked pages not counted; None: for all.
         lock_manager_shards, memory_shards: nodes of that kind.
         colocate: which nodes share an actor, for the live engine. True: all that
-            serve; False: none; or the groups. It changes no schedule.
+            serve, those of the disk apart; False: none; or the groups. It changes no schedule.
     """
 
     cpus: int
@@ -171,7 +171,9 @@ class MachineConfig:
     def actors(self) -> tuple[tuple[str, ...], ...]:
         """All nodes, in groups that share an actor."""
         if self.colocate is True:
-            groups: tuple[tuple[str, ...], ...] = (self.servers,)
+            disk = tuple(node for node in self.servers if node.startswith("disk"))  # an actor has but one processor
+            groups: tuple[tuple[str, ...], ...] = (tuple(node for node in self.servers if node not in disk),)
+            groups += (disk,) if disk else ()
         else:
             groups = self.colocate or ()
         grouped = {node for group in groups for node in group}

@@ -31,6 +31,11 @@ CASES: dict[str, tuple[Callable[[], Scenario], int]] = {
     "E1": (lambda: scenario("E1").without_errata(), 2),
     "E2": (lambda: scenario("E2").without_errata(), 2),
     "E2-panic": (lambda: scenario("E2"), 2),
+    "E31": (lambda: scenario("E31").without_errata(), 2),
+    "E44": (lambda: scenario("E44").without_errata(), 2),
+    "S6-interrupt": (lambda: scenario("S6-interrupt"), 2),
+    "S7-shipped": (lambda: scenario("S7-shipped").without_errata(), 2),
+    "disk-alone": (lambda: scenario("S6", colocate="false").without_errata(), 1),
     "two-shards": (lambda: scenario("S3a", shards="{lock_manager: 2, memory: 2}").without_errata(), 1),
     "every-node-alone": (lambda: scenario("S3d", shards="{lock_manager: 2, memory: 2}", colocate="false").without_errata(), 1),
     "three-groups": (
