@@ -92,7 +92,7 @@ def sys_physio(p: Proc, va: int, npages: int, block: int, write: bool, status: i
         uvm_vsunlock(map, va, end)
 
     map.flags_lock.lock()
-    one = map.physio
+    one: PhysBuf | None = map.physio
     if one == bp:
         map.physio = bp.b_next
     else:
