@@ -35,9 +35,12 @@ def boot(scenario: Scenario) -> dict[str, Any]:
     programs = {name: thread for name, thread in threads.items() if thread.home is not None}
     procs = process_table(scenario)
 
+    sites: dict[str, int] = {}
+
     def body() -> None:
         here.port.errata = frozenset(scenario.errata)
         run_init(scenario)  # how a defective kernel sets itself up is part of the defect
+        sites.update((name, count) for name, count in here.port.sites.items() if name in scenario.own_errata)
         here.port.errata = frozenset()
         run_setup(scenario, procs)
 
@@ -57,7 +60,7 @@ def boot(scenario: Scenario) -> dict[str, Any]:
         )
         raise UserMistake(f"setup cannot be done on this machine: {why}", file=scenario.file, field="setup")
     _put_to_sleep(machine, programs)
-    return {**machine.image(), SITES: sim.sites}
+    return {**machine.image(), SITES: sites}
 
 
 def _put_to_sleep(machine: Machine, threads: dict[str, Thread]) -> None:

@@ -169,8 +169,11 @@ class Mmu(Node):
     # -- inside --------------------------------------------------------------
 
     def _written_too_early(self, pmap: int, vpn: int, frame: int, cpu: str) -> None:
-        """A CPU is about to write to a page that took another's place; may others still read that one?"""
-        number, old = self.replaced[pmap, vpn]
+        """A CPU is about to write to a page that took another's place; may others still read that one?
+
+        Said once: if nobody wants to know, the CPU walks again.
+        """
+        number, old = self.replaced.pop((pmap, vpn))
         late = sorted(self.shootdowns[number][1] - {cpu})
         if late:
             text = (

@@ -151,7 +151,7 @@ class MachineConfig:
         swap_faults: what the swap device does wrong.
         lock_manager_shards, memory_shards: nodes of that kind.
         colocate: which nodes share an actor, for the live engine. True: all that
-            serve; False: none; or the groups. It changes no schedule.
+            serve, those of the disk apart; False: none; or the groups. It changes no schedule.
     """
 
     cpus: int

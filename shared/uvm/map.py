@@ -69,7 +69,7 @@ from shared.uvm.param import (
     VM_PROT_WRITE,
 )
 from shared.uvm.pmap import pmap_create, pmap_destroy, pmap_protect, pmap_remove
-from shared.uvm.structs import Amap, VmMap, VmMapEntry, Vmspace
+from shared.uvm.structs import Amap, PhysBuf, VmMap, VmMapEntry, Vmspace
 
 # -- locking ---------------------------------------------------------------------------
 
@@ -108,7 +108,7 @@ def vm_map_lock_still(map: VmMap, start: int, end: int) -> None:
         if map.physio is None:
             return
         map.flags_lock.lock()
-        bp = map.physio
+        bp: PhysBuf | None = map.physio
         while bp is not None and (bp.b_end <= start or bp.b_start >= end):
             bp = bp.b_next
         if bp is None:

@@ -64,6 +64,7 @@ def sys_physio(p: Proc, va: int, npages: int, block: int, write: bool, status: i
     map = curmap_of(p)
     end = va + npages * port.page_size
     bp = port.alloc(PhysBuf)
+    bp.b_proc = p
     bp.b_map = map
     bp.b_start = va
     bp.b_end = end
@@ -92,7 +93,7 @@ def sys_physio(p: Proc, va: int, npages: int, block: int, write: bool, status: i
         uvm_vsunlock(map, va, end)
 
     map.flags_lock.lock()
-    one = map.physio
+    one: PhysBuf | None = map.physio
     if one == bp:
         map.physio = bp.b_next
     else:
@@ -119,7 +120,9 @@ def physio_intr(bp: PhysBuf) -> None:
     status = bp.b_status
     if status != 0:
         npages = (bp.b_end - bp.b_start) // port.page_size
+        port.cur.proc = bp.b_proc  # whose memory it is
         done, _ = port.access(bp.b_map.pmap, status, True, npages)
+        port.cur.proc = None
         if not done:
             panic(f"trap: page fault in an interrupt, va {status:#x}", bp.b_map)
     bp.b_lock.lock()

@@ -221,6 +221,7 @@ class PhysBuf(Struct, kind=28):
 
     guards = {"o": own("b_lock"), "g": via("b_map", "flags_lock")}
     b_lock = simplelock("buf")
+    b_proc: Field[Proc] = field("const")
     b_map: Field[VmMap] = field("const")
     b_start: Field[int] = field("const")  # user addresses
     b_end: Field[int] = field("const")

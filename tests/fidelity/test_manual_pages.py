@@ -347,7 +347,8 @@ def test_madvise_free_throws_pages_away() -> None:
 
 def test_madvise_free_is_nobody_elses_affair() -> None:
     """A child throws away pages that it still shares with its parent; neither sees what the other does then."""
-    child = """{write: {at: "buf[0]", value: 1}}, {read: {at: "buf[1]"}}, {madvise: {at: "buf[0]", pages: 4, advice: free}},
+    child = """{write: {at: "buf[0]", value: 1}}, {read: {at: "buf[1]"}},
+        {madvise: {at: "buf[0]", pages: 4, advice: free}},
         {barrier: {name: freed}}, {barrier: {name: written}}, {read: {at: "buf[1]", into: child}}"""
     got = answers(f"""write: {{at: "buf[1]", value: 7}}
                       fork: {{as: C, cpu: 1, program: [{" ".join(child.split())}]}}
@@ -399,7 +400,8 @@ def test_mincore_of_what_is_not_all_mapped_is_enomem() -> None:
 
 def test_fork_makes_an_exact_copy() -> None:
     """Touched pages and untouched ones, read-only ones and holes; and what either does later is its own."""
-    child = """{read: {at: "buf[0]", into: c0}}, {read: {at: "buf[1]", into: c1}}, {write: {at: "buf[2]", value: 5, into: c2}},
+    child = """{read: {at: "buf[0]", into: c0}}, {read: {at: "buf[1]", into: c1}},
+        {write: {at: "buf[2]", value: 5, into: c2}},
         {read: {at: "buf[3]", into: c3}}, {write: {at: "buf[0]", value: 6}}"""
     got = answers(f"""write: {{at: "buf[0]", value: 1}}
                       write: {{at: "buf[2]", value: 2}}

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.live
 Boot = Callable[..., LiveMachine]
 
 TWO = "{lock_manager: 2, memory: 2}"
-GROUPS = "[[cpu0, memory], [cpu1, lock_manager], [pagedaemon, mmu, swap_pager, swap_io]]"
+GROUPS = "[[cpu0, memory], [cpu1, lock_manager], [pagedaemon, mmu], [swap_pager, swap_io]]"
 #: what runs in the default suite: id of the case -> how to make its scenario, seeds
 CASES: dict[str, tuple[Callable[[], Scenario], int]] = {
     "S3a": (lambda: scenario("S3a").without_errata(), 2),
@@ -35,6 +35,11 @@ CASES: dict[str, tuple[Callable[[], Scenario], int]] = {
     "E2-panic": (lambda: scenario("E2"), 2),
     "two-shards": (lambda: scenario("S3a", shards=TWO).without_errata(), 1),
     "every-node-alone": (lambda: scenario("S3d", shards=TWO, colocate="false").without_errata(), 1),
+    "E31": (lambda: scenario("E31").without_errata(), 2),
+    "E44": (lambda: scenario("E44").without_errata(), 2),
+    "S6-interrupt": (lambda: scenario("S6-interrupt"), 2),
+    "S7-shipped": (lambda: scenario("S7-shipped").without_errata(), 2),
+    "disk-alone": (lambda: scenario("S6", colocate="false").without_errata(), 1),
     "three-groups": (
         lambda: scenario("E1", colocate=GROUPS),
         2,
