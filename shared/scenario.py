@@ -552,7 +552,7 @@ def _groups(value: Value, nodes: tuple[str, ...]) -> bool | tuple[tuple[str, ...
                 one.fail(f"{one.data} is in two groups")
             seen.add(one.data)
         groups.append(tuple(one.data for one in group.elements()))
-        running = [name for name in groups[-1] if name.startswith("cpu") or name in ("pagedaemon", "swap_io", "disk_io")]
+        running = [one for one in groups[-1] if one.startswith("cpu") or one in ("pagedaemon", "swap_io", "disk_io")]
         if len(running) > 1:
             group.fail(f"{running[0]} and {running[1]} both run contexts, so they cannot share an actor")
     return tuple(groups)

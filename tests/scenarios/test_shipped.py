@@ -69,7 +69,7 @@ def test_its_token_replays_it(name: str) -> None:
     refuse_mismatch(token, scene)
     once = replay(scene, list(token.deviations))
     assert once.finding is not None and once.finding.signature == found.finding.signature
-    if once.finding.kind != "no-progress":  # which is declared at some point of an endless run; points depend on granularity
+    if once.finding.kind != "no-progress":  # declared at some point of an endless run: points depend on granularity
         assert once.finding.as_dict() == found.finding.as_dict()
 
 
