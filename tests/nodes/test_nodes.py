@@ -247,7 +247,7 @@ def test_a_write_is_completed_by_an_interrupt_and_read_back() -> None:
     node.admit(CONTEXT, "io_done", grant.value[0], (0, words))
     assert out(node) == [Interrupt(COMPLETION, [buf, 0])]
     node.admit("A", "swap_get", 5, (7,))
-    number, kind, frames, contents = node.admit(CONTEXT, "io_next", 0, ())
+    number, kind, frames, contents, *_ = node.admit(CONTEXT, "io_next", 0, ())
     assert (kind, frames, contents) == ("get", [7], [(2,) * 8])
     node.admit(CONTEXT, "io_done", number, (0, []))
     assert out(node) == [Grant("A", 0)]
