@@ -6,8 +6,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from shared.scenario import Scenario
+
+# The same examples every time, and no deadline: how long an example takes says something of the machine, not of ours.
+settings.register_profile("uvmp", deadline=None, derandomize=True)
+settings.load_profile("uvmp")
 
 
 @pytest.fixture(scope="session")
