@@ -46,8 +46,21 @@ def test_repaired_it_finds_nothing_within_its_whole_bound(name: str) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("strategy", ["random", "pct"])
 @pytest.mark.parametrize("name", DEFECTIVE)
+def test_its_own_strategy_finds_it_from_any_seed(name: str) -> None:
+    """The bound holds for the scenario, not for a lucky seed."""
+    scene = scenario(name)
+    for seed in range(10, 15):
+        assert unlike(scene, explore(scene, seed=seed)) is None
+
+
+#: a window so narrow that an even walk misses it; measured, each with five seeds
+ONLY_PCT = {"S3c-race": "random: not seen in 5 x 5000 schedules; pct: 13 to 136"}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("strategy", ["random", "pct"])
+@pytest.mark.parametrize("name", [name for name in DEFECTIVE if name not in ONLY_PCT])
 def test_either_strategy_finds_it(name: str, strategy: str) -> None:
     """The bug is in the kernel, not in a lucky strategy."""
     scene = scenario(name)
