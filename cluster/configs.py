@@ -13,7 +13,8 @@ from pathlib import Path
 
 import shared
 from shared.errors import Infrastructure, UserMistake
-from shared.scenario import Scenario, load_scenario
+from shared.scenario import Scenario
+from shared.scenario_file import load_scenario
 from shared.strict_yaml import MAX_BYTES, meant, show
 
 SUFFIXES = (".yaml", ".yml")

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from shared.errors import Infrastructure
-from shared.scenario import MachineConfig
+from shared.machine_config import MachineConfig
 
 OBJECT_STORE_BYTES = 80 << 20
 LIMIT_S = 60.0

@@ -74,6 +74,7 @@ class Sim(Port):
         self.pool: list[Any] = []
         self.race: RaceDetector | None = None
         self.heap: dict[int, list[Any]] = {}
+        self.cpu_stats: dict[str, dict[str, int]] = {}
         self.booting = image is None
 
     def _router(self, code: str) -> Callable[[int], Node]:
@@ -111,6 +112,9 @@ class Sim(Port):
         for one in self.machine.threads.values():
             if one.glet is not None:
                 one.glet.throw(PortDead)
+        for counters in self.cpu_stats.values():
+            for name, count in counters.items():
+                self.counters[name] = self.counters.get(name, 0) + count
         if self.crash is not None:
             raise self.crash
         return self.finding
@@ -142,7 +146,7 @@ class Sim(Port):
         self.heap = heap
         self.dead = False
         self.finding = None
-        self.notes, self.counters = [], {}
+        self.notes, self.counters, self.cpu_stats = [], {}, {}
         self.sites = dict(self.image_.get(SITES, {})) if self.image_ is not None else {}
         self.cur = None
 
@@ -370,6 +374,13 @@ class Sim(Port):
         ctx: Thread = self.cur
         self._local(ctx, ctx.processor, "userret")
         self._wait(ctx, "userret", 0, park=True)
+
+    def stats(self) -> dict[str, int]:
+        cpu: str = self.cur.cpu
+        counters = self.cpu_stats.get(cpu)
+        if counters is None:
+            counters = self.cpu_stats[cpu] = {}
+        return counters
 
     def tlb(self) -> Tlb:
         tlb: Tlb = self.cur.processor.tlb

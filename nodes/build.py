@@ -17,9 +17,10 @@ from nodes.pagedaemon import NAME as PAGEDAEMON
 from nodes.pagedaemon import pagedaemon_threads
 from nodes.swap_pager import CONTEXT, SwapPager, swap_io
 from nodes.swap_pager import PROCESSOR as SWAP_IO
+from shared.machine_config import MachineConfig
 from shared.messages import OPERATIONS
 from shared.program import run_program
-from shared.scenario import MachineConfig, Scenario
+from shared.scenario import Scenario
 from shared.struct import INDEX_MASK, LOCK_SHIFT
 from shared.uvm.structs import Proc
 

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from nodes.node import Node
+from shared.machine_config import SwapFault
 from shared.messages import WAIT, Grant, Interrupt
 from shared.port import here
-from shared.scenario import SwapFault
 from shared.struct import Struct
 from shared.uvm.param import EAGAIN, EIO
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from shared.scenario import Bound, Expect, Lwp, MachineConfig, Outcome, Region, Scenario, Step, SwapFault
+from shared.machine_config import MachineConfig, SwapFault
+from shared.scenario import Bound, Expect, Lwp, Outcome, Region, Scenario, Step
 
 
 def pack_scenario(scenario: Scenario) -> dict[str, Any]:

@@ -301,6 +301,10 @@ class Port(ABC):
                 return False, entry
             tlb.entries[vpn] = entry
 
+    def stats(self) -> dict[str, int]:
+        """The event counters of the current context's CPU. An engine that runs several CPUs keeps some for each."""
+        return self.counters
+
     # -- kernel events, findings, errata ---------------------------------------
 
     def enter(self, name: str) -> None:

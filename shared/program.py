@@ -94,6 +94,8 @@ def _step(step: Step, me: Proc, procs: Procs) -> int | str:
         case "barrier":
             barrier(Barrier.at(args["number"]))
             return 0
+        case "count":
+            return int(getattr(uvmexp, args["of"]))
         case "kload":
             return kload(Litmus.at(args["number"]))
         case "kstore":

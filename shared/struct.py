@@ -149,17 +149,17 @@ class Field(FieldBase, Generic[T]):
 
 
 class Stat(FieldBase):
-    """An event counter: kept per CPU, summed at the end; neither an operation nor a race."""
+    """An event counter, of this CPU: counters of all CPUs are summed at the end. Neither an operation nor a race."""
 
     __slots__ = ()
 
     def __get__(self, obj: Struct | None, owner: Any) -> Any:
         if obj is None:
             return self
-        return here.port.counters.get(self.name, 0)
+        return here.port.stats().get(self.name, 0)
 
     def __set__(self, obj: Struct, value: int) -> None:
-        here.port.counters[self.name] = value
+        here.port.stats()[self.name] = value
 
 
 def field(marking: str, *, hint: bool = False) -> Any:

@@ -15,7 +15,8 @@ from nodes.cpu import Thread
 from shared.errors import Finding
 from shared.journal import Journals, events_after
 from shared.port import here
-from shared.scenario import Scenario, load_scenario
+from shared.scenario import Scenario
+from shared.scenario_file import load_scenario
 from shared.struct import Field, Struct, field, lockmgr, own, simplelock, stat
 
 CONFIGS = Path(__file__).parents[1] / "configs"

@@ -11,7 +11,8 @@ from cluster import configs
 from cluster.cli.describe import WIDTH, labelled
 from cluster.cli.options import SETTINGS, common
 from cluster.cli.output import Output
-from shared.scenario import PROTECTIONS, Outcome, Scenario, Step
+from shared.scenario import Outcome, Scenario, Step
+from shared.scenario_file import PROTECTIONS
 
 
 @click.group(

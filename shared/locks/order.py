@@ -22,6 +22,7 @@ anon < swap_data
 pageq < swap_data
 pageq < afree
 pageq < pagedaemon
+pageq < hash
 proc < pagedaemon
 """
 

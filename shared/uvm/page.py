@@ -14,35 +14,37 @@ queue by who allocated it. uvm_pagefree leaves wire_count and loan_count 0, so
 uvm_pagealloc need not set them.
 
 Left out: free lists by kind of memory and by zeroed pages (the strategies of
-uvm_pagealloc_strat), page colours, pages of objects and the reserve that the
-kernel's own objects may take, loans, uvm_pagerealloc. `version` is not kept:
+uvm_pagealloc_strat), page colours, loans, uvm_pagerealloc. `version` is not kept:
 the generation of a page's handle says the same.
 Source: uvm_page.c, uvm_page_i.h of March 2001.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from shared.port import KASSERT, LOCK_ASSERT, SPL_IMP, here, kernel, panic
 from shared.uvm.param import (
     PG_BUSY,
     PG_CLEAN,
     PG_FAKE,
+    PG_TABLED,
     PG_WANTED,
     PQ_ACTIVE,
     PQ_ANON,
     PQ_FREE,
     PQ_INACTIVE,
     PQ_SWAPBACKED,
+    UVM_OBJ_KERN,
     UVM_PGA_USERESERVE,
     UVM_PGA_ZERO,
 )
 from shared.uvm.pmap import pmap_copy_page, pmap_zero_page
 from shared.uvm.structs import (
+    MEMQ,
     PAGEQ,
     Anon,
     Page,
+    PageHash,
+    UvmObject,
     page_active,
     page_free,
     page_inactive_obj,
@@ -88,6 +90,9 @@ def uvm_page_init(frames: int) -> None:
         pg.loan_count = 0
         pg.pqflags = PQ_FREE
         PAGEQ.insert_tail(page_free, pg)
+    nbuckets = 1 << (frames - 1).bit_length()
+    uvm.page_hash = here.port.alloc(PageHash, nbuckets)
+    uvm.page_nhash = nbuckets
     uvmexp.npages = frames
     uvmexp.free = frames
     uvmexp.active = 0
@@ -96,8 +101,75 @@ def uvm_page_init(frames: int) -> None:
     uvmexp.paging = 0
 
 
+# -- pages of objects --------------------------------------------------------------------
+
+
+def _bucket(uobj: UvmObject, off: int) -> int:
+    """uvm_pagehash(): the bucket of a page's identity."""
+    return (uobj.index * 31 + off // here.port.page_size) & (uvm.page_nhash - 1)
+
+
+def uvm_pageinsert(pg: Page, uobj: UvmObject, off: int) -> None:
+    """Put a page into its object: into the hash and on the object's list. `flags` are the caller's to set (TABLED).
+
+    Locks:   entry the object; takes hashlock. Returns: same.
+    Source:  uvm_page.c.
+    """
+    bucket, page_hash = _bucket(uobj, off), uvm.page_hash
+    uvm.hashlock.lock()
+    first = page_hash[bucket]
+    pg.hashq_next = first
+    pg.hashq_prev = None
+    if first is not None:
+        first.hashq_prev = pg
+    page_hash[bucket] = pg
+    uvm.hashlock.unlock()
+    MEMQ.insert_tail(uobj, pg)
+    uobj.uo_npages += 1
+
+
+def uvm_pageremove(pg: Page, uobj: UvmObject) -> None:
+    """Take a page out of its object.
+
+    Locks:   entry the object and the page queues; takes hashlock. Returns: same.
+    Source:  uvm_page.c.
+    """
+    bucket, page_hash = _bucket(uobj, pg.offset), uvm.page_hash
+    uvm.hashlock.lock()
+    following, before = pg.hashq_next, pg.hashq_prev
+    if following is not None:
+        following.hashq_prev = before
+    if before is None:
+        page_hash[bucket] = following
+    else:
+        before.hashq_next = following
+    uvm.hashlock.unlock()
+    MEMQ.remove(uobj, pg)
+    uobj.uo_npages -= 1
+    pg.flags &= ~PG_TABLED
+    pg.uobject = None
+
+
 @kernel(exit="same")
-def uvm_pagealloc_strat(uobj: Any, off: int, anon: Anon | None, flags: int = 0) -> Page | None:
+def uvm_pagelookup(uobj: UvmObject, off: int) -> Page | None:
+    """The page of an object at an offset (bytes), if it is resident.
+
+    Locks:   entry the object; takes hashlock. Returns: same.
+    Source:  uvm_page_i.h.
+    """
+    uvm.hashlock.lock()
+    pg: Page | None = uvm.page_hash[_bucket(uobj, off)]
+    while pg is not None and (pg.uobject != uobj or pg.offset != off):
+        pg = pg.hashq_next
+    uvm.hashlock.unlock()
+    return pg
+
+
+# -- allocation --------------------------------------------------------------------------
+
+
+@kernel(exit="same")
+def uvm_pagealloc_strat(uobj: UvmObject | None, off: int, anon: Anon | None, flags: int = 0) -> Page | None:
     """Allocate a page for an object or an anon (or, with neither, an ownerless one).
 
     Takes none of the last reserve_kernel pages, except with UVM_PGA_USERESERVE
@@ -125,7 +197,7 @@ def uvm_pagealloc_strat(uobj: Any, off: int, anon: Anon | None, flags: int = 0) 
         here.port.wakeup(uvm.addressof("pagedaemon"))
 
     pg = None
-    if not flags & UVM_PGA_USERESERVE:
+    if not flags & UVM_PGA_USERESERVE and (uobj is None or uobj.uo_refs != UVM_OBJ_KERN):
         denied = free <= uvmexp.reserve_kernel  # which is no less than reserve_pagedaemon
     else:
         denied = not curproc_is_pagedaemon() and free <= uvmexp.reserve_pagedaemon
@@ -141,12 +213,15 @@ def uvm_pagealloc_strat(uobj: Any, off: int, anon: Anon | None, flags: int = 0) 
     page: Page = pg
     here.port.claim(page)
     page.offset = off
+    pgflags = PG_BUSY | PG_FAKE if flags & UVM_PGA_ZERO else PG_BUSY | PG_CLEAN | PG_FAKE
     if uobj is not None:
         page.uobject = uobj
+        uvm_pageinsert(page, uobj, off)
+        pgflags |= PG_TABLED
     if anon is not None:
         page.uanon = anon
         anon.an_page = page
-    page.flags = PG_BUSY | PG_FAKE if flags & UVM_PGA_ZERO else PG_BUSY | PG_CLEAN | PG_FAKE
+    page.flags = pgflags
     page.pqflags = PQ_ANON if anon is not None else 0
     page.owner_tag = "new alloc"
     if flags & UVM_PGA_ZERO:
@@ -154,14 +229,14 @@ def uvm_pagealloc_strat(uobj: Any, off: int, anon: Anon | None, flags: int = 0) 
     return page
 
 
-def uvm_pagealloc(uobj: Any, off: int, anon: Anon | None, flags: int = 0) -> Page | None:
+def uvm_pagealloc(uobj: UvmObject | None, off: int, anon: Anon | None, flags: int = 0) -> Page | None:
     """The macro for uvm_pagealloc_strat() as everybody uses it."""
     return uvm_pagealloc_strat(uobj, off, anon, flags)
 
 
 @kernel(exit="same")
 def uvm_pagefree(pg: Page) -> None:
-    """Take a page's identity away and put it on the free list.
+    """Take a page's identity away, out of its object if it is in one, and put it on the free list.
 
     Old handles of the page are stale from here on.
 
@@ -170,6 +245,9 @@ def uvm_pagefree(pg: Page) -> None:
     """
     if pg.loan_count != 0:
         panic("uvm_pagefree: loan count", pg)
+    uobj = pg.uobject
+    if uobj is not None:
+        uvm_pageremove(pg, uobj)
     _dequeue(pg, pg.pqflags)
     if pg.wire_count != 0:
         uvmexp.wired -= 1

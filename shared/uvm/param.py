@@ -43,6 +43,11 @@ PQ_AOBJ = 0x20
 PQ_SWAPBACKED = PQ_ANON | PQ_AOBJ
 PQ_NAMES = {PQ_FREE: "FREE", PQ_INACTIVE: "INACTIVE", PQ_ACTIVE: "ACTIVE", PQ_ANON: "ANON", PQ_AOBJ: "AOBJ"}
 
+# uvm_object: uo_refs of an object of the kernel's own, which has no reference count; who pages an object
+UVM_OBJ_KERN = -2
+UVM_OBJ_INTRSAFE_KERN = -3
+UVM_PGOPS_NONE, UVM_PGOPS_VNODE, UVM_PGOPS_AOBJ = 0, 1, 2
+
 # uvm_pagealloc flags
 UVM_PGA_USERESERVE = 0x0001
 UVM_PGA_ZERO = 0x0002

@@ -5,14 +5,13 @@ Legend, as in the headers of uvm (each letter is resolved per struct):
     o   owner: the lock of the struct itself, or for a page of its object or anon
     p   uvm.pageqlock              f   uvm.fpageqlock (splimp: interrupts allocate)
     a   uvm.afreelock              s   uvm.swap_data_lock
-    d   uvm.pagedaemon_lock (splbio)
+    d   uvm.pagedaemon_lock (splbio)      h   uvm.hashlock
     m   the map's lock: shared to read, exclusive to write
     const, stat, hint: see shared/struct.py
 
 Fields that UVM does not have are marked "(model)"; each says why.
 
-Left out: vm_page.hashq (object pages are found by their list), vm_page.loan
-owners, submaps, uvm_object and its pagers.
+Left out: submaps.
 Source: uvm_page.h, uvm_anon.h, uvm_amap.h, uvm_map.h, uvm.h, uvm_extern.h.
 """
 
@@ -43,8 +42,8 @@ class PageOwner(Guard):
         return None if owner is None else owner.lock_key("vmobjlock" if owner.kind_name == "uobj" else "an_lock")
 
 
-P, F, A, S, D = (
-    UvmLock(name) for name in ("pageqlock", "fpageqlock", "afreelock", "swap_data_lock", "pagedaemon_lock")
+P, F, A, S, D, H = (
+    UvmLock(name) for name in ("pageqlock", "fpageqlock", "afreelock", "swap_data_lock", "pagedaemon_lock", "hashlock")
 )
 
 
@@ -56,11 +55,15 @@ class Page(Struct, kind=1):
     may use the page without the owner's lock.
     """
 
-    guards = {"o": PageOwner(""), "p": P, "f": F}
+    guards = {"o": PageOwner(""), "p": P, "f": F, "h": H}
     pageq_next: Field[Page | None] = field("p|f")
     pageq_prev: Field[Page | None] = field("p|f")
+    hashq_next: Field[Page | None] = field("h")
+    hashq_prev: Field[Page | None] = field("h")
+    listq_next: Field[Page | None] = field("o")
+    listq_prev: Field[Page | None] = field("o")
     flags: Field[int] = field("o")
-    uobject: Field[Any] = field("o|p read, o&p write")
+    uobject: Field[UvmObject | None] = field("o|p read, o&p write")
     uanon: Field[Anon | None] = field("o|p read, o&p write")
     offset: Field[int] = field("o|p read, o&p write")
     wire_count: Field[int] = field("p")
@@ -88,6 +91,24 @@ class FreeQueue(Struct, kind=3):
     guards = {"f": F}
     tqh_first: Field[Page | None] = field("f")
     tqh_last: Field[Page | None] = field("f")
+
+
+class UvmObject(Struct, kind=17, name="uobj"):
+    """struct uvm_object: memory that can be mapped, a list of pages by their offsets, and who pages it."""
+
+    guards = {"o": own("vmobjlock")}
+    vmobjlock = simplelock("uobj")
+    pgops: Field[int] = field("const")  # which pager: one of the numbers UVM_PGOPS_* in param.py
+    memq_first: Field[Page | None] = field("o")
+    memq_last: Field[Page | None] = field("o")
+    uo_npages: Field[int] = field("o")
+    uo_refs: Field[int] = field("o")  # or UVM_OBJ_KERN
+
+
+class PageHash(Array, kind=18, element="h"):
+    """uvm.page_hash: a bucket's first page."""
+
+    guards = {"h": H}
 
 
 class Anon(Struct, kind=4):
@@ -236,6 +257,7 @@ class Uvm(Struct, kind=15):
     guards = {"p": P, "f": F, "a": A, "s": S, "d": D}
     pageqlock = simplelock("pageq")
     fpageqlock = simplelock("fpageq")
+    hashlock = simplelock("hash")
     afreelock = simplelock("afree")
     swap_data_lock = simplelock("swap_data")
     pagedaemon_lock = simplelock("pagedaemon")
@@ -245,6 +267,8 @@ class Uvm(Struct, kind=15):
     aio_done_last: Field[Buf | None] = field("d")
     afree: Field[Anon | None] = field("a")
     nswapdev: Field[int] = field("s", hint=True)
+    page_hash: Field[PageHash] = field("const")
+    page_nhash: Field[int] = field("const")  # buckets
 
 
 class Uvmexp(Struct, kind=16):
@@ -317,4 +341,5 @@ page_inactive_obj: PageQueue = PageQueue.at(2)
 page_free: FreeQueue = FreeQueue.at(0)
 
 PAGEQ = TailQueue("tqh_first", "tqh_last", "pageq_next", "pageq_prev")
+MEMQ = TailQueue("memq_first", "memq_last", "listq_next", "listq_prev")
 AIO_DONE = TailQueue("aio_done_first", "aio_done_last", "next", "prev")

@@ -24,7 +24,7 @@ from cluster.postmortem.words import clean, ddb, said, shown, spins
 from cluster.replay import replay
 from shared.errors import UserMistake
 from shared.journal import MAX_LINE, Journal, digest
-from shared.scenario import load_scenario
+from shared.scenario_file import load_scenario
 from shared.uvm.param import PG_BUSY, PG_CLEAN, PG_FAKE
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "scenarios"

@@ -13,7 +13,8 @@ import pytest
 from cluster.boot import prepare
 from cluster.sim import Sim
 from cluster.strategies import RandomWalk, Stay
-from shared.scenario import load_scenario, named_results
+from shared.scenario import named_results
+from shared.scenario_file import load_scenario
 
 SCHEDULES = 12
 

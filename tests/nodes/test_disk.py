@@ -13,7 +13,8 @@ from nodes.disk import Disk
 from nodes.mmu import Mmu
 from shared.errors import UserMistake
 from shared.messages import WAIT, Grant, Interrupt, KernelFinding
-from shared.scenario import load_scenario, named_results
+from shared.scenario import named_results
+from shared.scenario_file import load_scenario
 from shared.uvm.param import PMAP_WIRED, VM_PROT_READ, VM_PROT_WRITE
 from shared.uvm.structs import PhysBuf
 

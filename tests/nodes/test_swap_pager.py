@@ -8,9 +8,10 @@ import pytest
 
 from nodes.swap_pager import COMPLETION, CONTEXT, SwapPager
 from shared.errors import UserMistake
+from shared.machine_config import MachineConfig, SwapFault, load_machine
 from shared.messages import WAIT, Grant, Interrupt
 from shared.pack import pack_scenario, unpack_scenario
-from shared.scenario import MachineConfig, SwapFault, load_machine, load_scenario
+from shared.scenario_file import load_scenario
 from shared.uvm.param import EAGAIN, EIO
 from shared.uvm.structs import Buf
 from tests.kit import EMPTY

@@ -120,7 +120,7 @@ def test_a_found_race_happens_on_real_processes(live_machine: Boot) -> None:
 
 def shootdowns() -> Scenario:
     """Two threads of one process on two CPUs write and protect the same pages: their TLBs must be told."""
-    from shared.scenario import load_scenario
+    from shared.scenario_file import load_scenario
 
     return load_scenario(
         """\

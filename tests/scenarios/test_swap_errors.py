@@ -8,7 +8,8 @@ from cluster.boot import prepare
 from cluster.explore import explore
 from cluster.sim import Sim
 from cluster.strategies import make
-from shared.scenario import load_scenario, named_results
+from shared.scenario import named_results
+from shared.scenario_file import load_scenario
 from tests.kit import scenario
 
 PAGING = """\

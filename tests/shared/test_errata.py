@@ -9,7 +9,7 @@ import pytest
 
 from shared.errata import ERRATA, Erratum, lookup
 from shared.errors import DETECTORS, FINDINGS, UserMistake
-from shared.scenario import load_scenario
+from shared.scenario_file import load_scenario
 
 ROOT = Path(__file__).parents[2]
 CATALOGUE = pytest.mark.parametrize("one", ERRATA.values(), ids=list(ERRATA))

@@ -15,7 +15,7 @@ import pytest
 
 from shared.errors import FINDINGS
 from shared.invariants import INVARIANTS, MOD, PROT, WIRED, Snapshot, check
-from shared.scenario import load_scenario
+from shared.scenario_file import load_scenario
 from shared.struct import ANY_GEN, HEADER, KIND_SHIFT, KINDS, Array, Struct
 from shared.uvm.param import (
     AMAP_SHARED,

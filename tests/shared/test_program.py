@@ -11,7 +11,8 @@ from cluster.sim import Sim
 from cluster.strategies import RandomWalk, Stay
 from shared.errors import Finding, UserMistake
 from shared.pack import pack_scenario, unpack_scenario
-from shared.scenario import Outcome, Scenario, load_scenario, named_results
+from shared.scenario import Outcome, Scenario, named_results
+from shared.scenario_file import load_scenario
 
 TEXT = """\
 id: T

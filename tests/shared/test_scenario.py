@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from shared.errors import DETECTORS, Finding, UserMistake
-from shared.scenario import MachineConfig, Outcome, Scenario, load_machine, load_scenario, named_results
+from shared.machine_config import MachineConfig, load_machine
+from shared.scenario import Outcome, Scenario, named_results
+from shared.scenario_file import load_scenario
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

@@ -1,0 +1,217 @@
+"""What machine a scenario asks for, and the strict loader of that part of its file (or of one in configs/machines)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from shared.strict_yaml import Value, parse
+
+MAX_CPUS, MAX_FRAMES, MAX_SWAP = 16, 4096, 8192
+
+
+@dataclass(frozen=True, slots=True)
+class SwapFault:
+    """Requests that a swap device refuses, fails or delays. Setup is spared.
+
+    Attributes:
+        op: "put" (a write) or "get" (a read).
+        slot: only requests that touch this slot; None: any.
+        first, count: which of those requests, from 1; count 0: all from there on.
+        error: "EIO" (hard), "EAGAIN" (transient), or "" (none).
+        at: "start": nothing is started; "done": it is started, and fails.
+        delay: so many later requests may overtake it.
+    """
+
+    op: str
+    slot: int | None = None
+    first: int = 1
+    count: int = 0
+    error: str = ""
+    at: str = "done"
+    delay: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MachineConfig:
+    """The machine that a scenario asks for. Sizes in pages unless said otherwise.
+
+    Attributes:
+        swap_slots: of one page each.
+        page_size: bytes.
+        anons: vm_anon structures, preallocated as UVM does.
+        reserve_pagedaemon, reserve_kernel: free pages that only these may take.
+        freemin, freetarg: None: UVM's rule (with freemin above reserve_kernel).
+        disk: blocks of the raw device; 0: there is none.
+        unwired_mappings: for which a page table has room, mlocked pages not counted; None: for all.
+        swap_faults: what the swap device does wrong.
+        lock_manager_shards, memory_shards: nodes of that kind.
+        colocate: which nodes share an actor, for the live engine. True: all that
+            serve, those of the disk apart; False: none; or the groups. It changes no schedule.
+    """
+
+    cpus: int
+    frames: int
+    swap_slots: int
+    page_size: int = 64
+    anons: int = 0
+    reserve_pagedaemon: int = 1
+    reserve_kernel: int = 5
+    freemin: int | None = None
+    freetarg: int | None = None
+    disk: int = 0
+    unwired_mappings: int | None = None
+    swap_faults: tuple[SwapFault, ...] = ()
+    lock_manager_shards: int = 1
+    memory_shards: int = 1
+    colocate: bool | tuple[tuple[str, ...], ...] = True
+
+    def __post_init__(self) -> None:
+        if not self.anons:
+            object.__setattr__(self, "anons", self.frames + self.swap_slots)
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """Names of the nodes that serve requests."""
+        return (
+            *_shard_names("lock_manager", self.lock_manager_shards),
+            *_shard_names("memory", self.memory_shards),
+            "mmu",
+            "swap_pager",
+            "swap_io",
+            *(("disk", "disk_io") if self.disk else ()),
+        )
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Names of all nodes."""
+        return (*(f"cpu{i}" for i in range(self.cpus)), "pagedaemon", *self.servers)
+
+    @property
+    def actors(self) -> tuple[tuple[str, ...], ...]:
+        """All nodes, in groups that share an actor; contexts run on one node of a group at most."""
+        if self.colocate is True:
+            disk = tuple(node for node in self.servers if node.startswith("disk"))
+            rest = tuple(node for node in self.servers if node not in disk)
+            groups: tuple[tuple[str, ...], ...] = (rest, disk) if disk else (rest,)
+        else:
+            groups = self.colocate or ()
+        grouped = {node for group in groups for node in group}
+        return (*((node,) for node in self.nodes if node not in grouped), *groups)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain data, for journals."""
+        return asdict(self)
+
+
+def _shard_names(kind: str, shards: int) -> list[str]:
+    return [kind] if shards == 1 else [f"{kind}{i}" for i in range(shards)]
+
+
+
+# -- loading ---------------------------------------------------------------------
+
+
+def load_machine(text: str, file: str) -> MachineConfig:
+    """Load a file of configs/machines.
+
+    Args:
+        file: its name, for messages.
+    """
+    return machine_of(parse(text, file), described=True)
+
+
+def machine_of(value: Value, described: bool = False) -> MachineConfig:
+    optional = ["page_size", "anons", "reserve_pagedaemon", "reserve_kernel", "freemin", "freetarg"]
+    optional += ["disk", "mmu", "swap", "shards", "colocate", *(["story"] if described else [])]
+    keys = value.mapping(("cpus", "frames", "swap_slots"), optional)
+    if "story" in keys:
+        keys["story"].text()
+    cpus = keys["cpus"].integer(1, MAX_CPUS)
+    frames = keys["frames"].integer(8, MAX_FRAMES)
+    swap_slots = keys["swap_slots"].integer(0, MAX_SWAP)
+    page_size = keys["page_size"].integer(64, 4096) if "page_size" in keys else 64
+    if page_size & (page_size - 1):
+        keys["page_size"].fail(f"{page_size} is not a power of two")
+    reserve_pagedaemon = keys["reserve_pagedaemon"].integer(0, frames - 3) if "reserve_pagedaemon" in keys else 1
+    reserve_kernel = 5
+    if "reserve_kernel" in keys:
+        reserve_kernel = keys["reserve_kernel"].integer(reserve_pagedaemon, frames - 3)
+    elif reserve_kernel < reserve_pagedaemon:
+        keys["reserve_pagedaemon"].fail(f"more than reserve_kernel, which is {reserve_kernel}")
+    freemin = keys["freemin"].integer(reserve_kernel + 1, frames - 2) if "freemin" in keys else None
+    freetarg = None
+    if "freetarg" in keys:
+        freetarg = keys["freetarg"].integer((freemin or reserve_kernel + 1) + 1, frames - 1)
+    config = MachineConfig(
+        cpus=cpus,
+        frames=frames,
+        swap_slots=swap_slots,
+        page_size=page_size,
+        anons=keys["anons"].integer(1, MAX_FRAMES + MAX_SWAP) if "anons" in keys else 0,
+        reserve_pagedaemon=reserve_pagedaemon,
+        reserve_kernel=reserve_kernel,
+        freemin=freemin,
+        freetarg=freetarg,
+        disk=keys["disk"].integer(0, MAX_SWAP) if "disk" in keys else 0,
+    )
+    if "mmu" in keys:
+        room = keys["mmu"].mapping(("unwired_mappings",))["unwired_mappings"]
+        config = replace(config, unwired_mappings=room.integer(1, MAX_FRAMES))
+    if "swap" in keys:
+        config = replace(config, swap_faults=_swap_faults(keys["swap"], swap_slots))
+    if "shards" in keys:
+        shards = keys["shards"].mapping((), ("lock_manager", "memory"))
+        config = replace(
+            config,
+            lock_manager_shards=shards["lock_manager"].integer(1, MAX_CPUS) if "lock_manager" in shards else 1,
+            memory_shards=shards["memory"].integer(1, MAX_CPUS) if "memory" in shards else 1,
+        )
+    if "colocate" in keys:
+        config = replace(config, colocate=_groups(keys["colocate"], config.nodes))
+    return config
+
+
+def _swap_faults(value: Value, swap_slots: int) -> tuple[SwapFault, ...]:
+    """`errors` and `delays` of the swap device."""
+    faults = []
+    lists = value.mapping((), ("errors", "delays"))
+    for name, required, optional in (("errors", ("op", "error"), ("at",)), ("delays", ("op", "by"), ())):
+        for one in lists[name].elements(at_least=1) if name in lists else ():
+            keys = one.mapping(required, (*optional, "slot", "first", "count"))
+            op = keys["op"].choice(("put", "get"), "operation")
+            at = keys["at"].choice(("start", "done"), "time") if "at" in keys else "done"
+            if op == "get" and at == "start":
+                keys["at"].fail("a read is waited for: it is only ever done")
+            if "slot" in keys and not swap_slots:
+                keys["slot"].fail("the machine has no swap_slots")
+            fault = SwapFault(
+                op=op,
+                slot=keys["slot"].integer(1, swap_slots) if "slot" in keys else None,
+                first=keys["first"].integer(1, MAX_SWAP) if "first" in keys else 1,
+                count=keys["count"].integer(1, MAX_SWAP) if "count" in keys else 0,
+                error=keys["error"].choice(("EIO", "EAGAIN"), "error") if "error" in keys else "",
+                at=at,
+                delay=keys["by"].integer(1, MAX_SWAP) if "by" in keys else 0,
+            )
+            faults.append(fault)
+    return tuple(faults)
+
+
+def _groups(value: Value, nodes: tuple[str, ...]) -> bool | tuple[tuple[str, ...], ...]:
+    if not isinstance(value.data, list):
+        if not isinstance(value.data, bool):
+            value.wanted("true, false or a list of lists of nodes")
+        return value.data
+    seen: set[str] = set()
+    groups = []
+    for group in value.elements():
+        for one in group.elements(at_least=1):
+            if one.choice(nodes, "node") in seen:
+                one.fail(f"{one.data} is in two groups")
+            seen.add(one.data)
+        groups.append(tuple(one.data for one in group.elements()))
+        running = [one for one in groups[-1] if one.startswith("cpu") or one in ("pagedaemon", "swap_io", "disk_io")]
+        if len(running) > 1:
+            group.fail(f"{running[0]} and {running[1]} both run contexts, so they cannot share an actor")
+    return tuple(groups)

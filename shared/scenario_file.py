@@ -1,0 +1,640 @@
+"""A scenario's file: one YAML file says everything; this is its strict loader.
+
+What the parts mean is said in shared/scenario.py.
+
+Addresses are chosen here: every region of a scenario has a range of its own,
+the first at 0x10000, at least one unmapped page from the next, so an address
+in a journal names its region. They are written
+
+    buf[3]       the first byte of page 3 of region `buf`
+    buf[3]+8     the 64-bit word at byte 8 of that page (read and write only)
+
+A child inherits the names of its parent's regions as of its fork. `fill` takes
+memory until no more than `until_free` pages are free, in a private region
+called `fill` as large as memory; page i of it then reads i+1.
+
+`physio` moves whole pages between memory and the disk (if the machine has one,
+`disk: 8`), by DMA; with `status`, the disk's interrupt stores the number of pages
+moved in that word, through the process's own mapping.
+
+`count` answers an event counter of uvmexp, as `faults`, as the thread's own CPU has counted it since the run began.
+
+`mincore` answers a number of which bit i says whether page i of the range is resident.
+
+What no user call reaches, a kernel step does: `kload` and `kstore` are one bare
+load and store of a named word of the kernel, `klock` and `kunlock` take and
+release the lock that is meant to guard it. Words come into being by being
+named, with the value 0; word i is on memory shard i modulo the shards.
+
+Rules for this file: nothing is guessed and nothing ignored. Whatever is wrong
+raises UserMistake with file, line and field before anything starts. Only text
+comes in; who calls opens the files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from shared.errata import lookup
+from shared.errors import DETECTORS, FINDINGS, UserMistake
+from shared.machine_config import MAX_SWAP, MachineConfig, load_machine, machine_of
+from shared.scenario import LEVELS, VM_MAX_ADDRESS, Bound, Expect, Lwp, Outcome, Region, Scenario, Step
+from shared.strict_yaml import Value, meant, parse, show
+from shared.struct import KINDS, Stat
+from shared.uvm import structs
+from shared.uvm.param import (
+    ERRNO_NAMES,
+    MADV_DONTNEED,
+    MADV_FREE,
+    MADV_NORMAL,
+    MADV_RANDOM,
+    MADV_SEQUENTIAL,
+    MADV_SPACEAVAIL,
+    MADV_WILLNEED,
+    MAP_INHERIT_COPY,
+    MAP_INHERIT_NONE,
+    MAP_INHERIT_SHARE,
+    VM_PROT_EXECUTE,
+    VM_PROT_NONE,
+    VM_PROT_READ,
+    VM_PROT_WRITE,
+)
+
+FIRST_ADDRESS = 0x10000
+REGION_ALIGN = 0x1000
+WORD = 8
+MAX_LWPS, MAX_REGION_PAGES = 64, 4096
+STRATEGIES = ("pct", "random")
+SIGNALS = ("SIGSEGV", "SIGBUS")
+RESERVED = (
+    "boot", "clock", "disk", "disk_io", "io", "lock_manager", "memory", "mmu", "pagedaemon", "swap", "swap_io",
+    "swap_pager", "user",
+)  # fmt: skip
+PROTECTIONS = {
+    "none": VM_PROT_NONE,
+    "r": VM_PROT_READ,
+    "rw": VM_PROT_READ | VM_PROT_WRITE,
+    "rx": VM_PROT_READ | VM_PROT_EXECUTE,
+    "rwx": VM_PROT_READ | VM_PROT_WRITE | VM_PROT_EXECUTE,
+}
+#: what a finding can be about: structs, as `anon`, in the words of their handles
+OBJECTS = tuple(kind.kind_name for kind in KINDS.values() if kind.__module__ == structs.__name__)
+COUNTERS = tuple(name for name, one in structs.Uvmexp.fields.items() if isinstance(one, Stat))
+#: madvise(2), in lower case
+ADVICE = {
+    "normal": MADV_NORMAL,
+    "random": MADV_RANDOM,
+    "sequential": MADV_SEQUENTIAL,
+    "willneed": MADV_WILLNEED,
+    "dontneed": MADV_DONTNEED,
+    "spaceavail": MADV_SPACEAVAIL,
+    "free": MADV_FREE,
+}
+INHERITANCES = {"none": MAP_INHERIT_NONE, "copy": MAP_INHERIT_COPY, "share": MAP_INHERIT_SHARE}
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,31}")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,15}")
+_CPU_NAME = re.compile(r"cpu[0-9]*|intr[0-9]*")
+_FUNCTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+_ADDRESS = re.compile(r"(?P<region>[A-Za-z][A-Za-z0-9_]*)\[(?P<page>[0-9]{1,6})\](?:\+(?P<byte>[0-9]{1,6}))?")
+
+FindMachine = Callable[[str], tuple[str, str]]
+
+
+def load_scenario(
+    text: str, file: str, find_machine: FindMachine | None = None, machine: MachineConfig | None = None
+) -> Scenario:
+    """Load a scenario.
+
+    Args:
+        file: its name, for messages.
+        find_machine: gives text and file name of a machine called by its name.
+        machine: to be used instead of the scenario's own.
+
+    Raises: UserMistake - something is wrong with it; says where.
+    """
+    return _Loader(parse(text, file), file, find_machine, machine).load()
+
+
+@dataclass(slots=True)
+class _Proc:
+    name: str
+    cpu: int
+    line: int
+    parent: _Proc | None = None
+    forker: str = ""
+    regions: dict[str, Region] = field(default_factory=dict)
+    threads: list[_Thread] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Thread:
+    name: str
+    proc: _Proc
+    cpu: int
+    forked: bool
+    steps: list[_Raw] | None = None
+    program: tuple[Step, ...] = ()
+
+    def mapped(self) -> dict[str, Region]:
+        """The regions that this thread's program maps."""
+        return {raw.region.name: raw.region for raw in self.steps or () if raw.region is not None}
+
+
+@dataclass(slots=True)
+class _Raw:
+    """A step of a program after the first pass: names declared, nothing resolved."""
+
+    op: str
+    line: int
+    keys: dict[str, Value]
+    into: str | None
+    region: Region | None = None
+    child: _Thread | None = None
+
+
+#: step -> (required keys, optional keys); those of a setup also need `in`
+SETUP_STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "process": (("as", "cpu"), ()),
+    "thread": (("in", "as", "cpu"), ()),
+    "mmap": (("in", "as", "pages"), ("prot", "flags")),
+    "munmap": (("in", "at", "pages"), ()),
+    "minherit": (("in", "at", "pages", "inherit"), ()),
+    "mlock": (("in", "at", "pages"), ()),
+    "munlock": (("in", "at", "pages"), ()),
+    "mprotect": (("in", "at", "pages", "prot"), ()),
+    "madvise": (("in", "at", "pages", "advice"), ()),
+    "write": (("in", "at", "value"), ()),
+    "fill": (("in", "until_free"), ()),
+}
+PROGRAM_STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "mmap": (("as", "pages"), ("prot", "flags")),
+    "munmap": (("at", "pages"), ()),
+    "minherit": (("at", "pages", "inherit"), ()),
+    "mlock": (("at", "pages"), ()),
+    "munlock": (("at", "pages"), ()),
+    "mprotect": (("at", "pages", "prot"), ()),
+    "madvise": (("at", "pages", "advice"), ()),
+    "mincore": (("at", "pages"), ()),
+    "physio": (("do", "at", "pages", "block"), ("status",)),
+    "write": (("at", "value"), ()),
+    "read": (("at",), ()),
+    "fork": (("as", "program"), ("cpu",)),
+    "exit": ((), ()),
+    "wait": (("for",), ()),
+    "barrier": (("name",), ()),
+    "count": (("of",), ()),
+    "kload": (("word",), ()),
+    "kstore": (("word", "value"), ()),
+    "klock": (("word",), ()),
+    "kunlock": (("word",), ()),
+}
+
+
+class _Loader:
+    """Two passes over the programs: the first declares names, the second resolves them."""
+
+    def __init__(self, root: Value, file: str, find_machine: FindMachine | None, machine: MachineConfig | None):
+        self.root, self.file, self.find_machine, self.given = root, file, find_machine, machine
+        self.procs: dict[str, _Proc] = {}
+        self.threads: dict[str, _Thread] = {}
+        self.names: dict[str, int] = {}  # contexts and processes -> line
+        self.intos: dict[str, int] = {}
+        self.barriers: dict[str, list[tuple[str, Value]]] = {}
+        self.words: dict[str, int] = {}  # word -> its number
+        self.regions: list[Region] = []
+        self.children: list[_Thread] = []
+
+    def load(self) -> Scenario:
+        required = ("id", "name", "title", "story", "source", "machine", "setup", "programs", "expect", "bound")
+        keys = self.root.mapping(required, ("errata", "detect"))
+        ident = keys["id"].text("an id")
+        if not _ID.fullmatch(ident):
+            keys["id"].fail(f"{show(ident)} is no id: up to 32 letters, digits and hyphens")
+        name = keys["name"].text("a name")
+        if not _ID.fullmatch(name):
+            keys["name"].fail(f"{show(name)} is no name: up to 32 letters, digits and hyphens")
+        self.machine = self.given or self.load_machine(keys["machine"])
+        errata = self.errata(keys["errata"]) if "errata" in keys else ()
+        detect = self.detect(keys["detect"]) if "detect" in keys else dict.fromkeys(DETECTORS, "stop")
+        setup = self.setup(keys["setup"])
+        starters = self.programs(keys["programs"])
+        for thread in (*starters, *self.children):
+            thread.program = tuple(self.resolve(thread))
+        self.check_barriers()
+        lwps = [Lwp(one.name, one.proc.name, one.cpu, one.program, one.forked) for one in (*starters, *self.children)]
+        return Scenario(
+            id=ident,
+            name=name,
+            title=keys["title"].text("a title"),
+            story=keys["story"].text("a story").strip(),
+            source=tuple(one.text("a source") for one in keys["source"].elements(at_least=1)),
+            machine=self.machine,
+            errata=errata,
+            detect=detect,
+            setup=setup,
+            lwps=tuple(lwps),
+            expect=self.expect(keys["expect"], bool(errata)),
+            bound=self.bound(keys["bound"]),
+            file=self.file,
+            procs=tuple(self.procs),
+            barriers=tuple(self.barriers),
+            words=tuple(self.words),
+            regions=tuple(self.regions),
+            own_errata=errata,
+            own_detect=detect,
+        )
+
+    # -- the parts -------------------------------------------------------------
+
+    def load_machine(self, value: Value) -> MachineConfig:
+        if not isinstance(value.data, str):
+            if not isinstance(value.data, dict):
+                value.wanted("a machine, or the name of one")
+            return machine_of(value)
+        if self.find_machine is None:
+            value.fail(f"there is no machine {show(value.data)}")
+        try:
+            text, file = self.find_machine(value.data)
+        except UserMistake as mistake:
+            if mistake.file is None:
+                value.fail(mistake.message)
+            raise
+        return load_machine(text, file)
+
+    def errata(self, value: Value) -> tuple[str, ...]:
+        ids: list[str] = []
+        for one in value.elements():
+            ident = one.text("the id of an erratum")
+            try:
+                lookup(ident)
+            except UserMistake as mistake:
+                one.fail(mistake.message)
+            if ident in ids:
+                one.fail(f"{ident} is named twice")
+            ids.append(ident)
+        return tuple(ids)
+
+    def detect(self, value: Value) -> dict[str, str]:
+        levels = dict.fromkeys(DETECTORS, "stop")
+        for detector, level in value.items().items():
+            if detector not in levels:
+                hint = meant(detector, DETECTORS)
+                value.fail(f"unknown detector {show(detector)}{hint}; known: {_list(DETECTORS)}", key=detector)
+            levels[detector] = level.choice(LEVELS, "level")
+        return levels
+
+    def setup(self, value: Value) -> tuple[Step, ...]:
+        steps: list[Step] = []
+        for one in value.elements(at_least=1):
+            op, args = self.step(one, SETUP_STEPS, "setup", PROGRAM_STEPS, "programs")
+            required, optional = SETUP_STEPS[op]
+            keys = args.mapping(required, optional)
+            if op == "process":
+                name = self.context_name(keys["as"])
+                self.procs[name] = proc = _Proc(name, self.cpu(keys["cpu"]), one.line)
+                self.add_thread(_Thread(name, proc, proc.cpu, forked=False), keys["as"])
+                steps.append(Step(op, {"as": name, "cpu": proc.cpu}, None, one.line))
+                continue
+            proc = self.process(keys["in"])
+            if op == "thread":
+                name = self.context_name(keys["as"])
+                thread = _Thread(name, proc, self.cpu(keys["cpu"]), forked=False)
+                self.add_thread(thread, keys["as"])
+                steps.append(Step(op, {"in": proc.name, "as": name, "cpu": thread.cpu}, None, one.line))
+                continue
+            region = None
+            if op == "mmap":
+                region = self.region(keys, proc.name, proc.regions)
+            elif op == "fill":
+                if "fill" in proc.regions:
+                    args.fail(f"{proc.name} has been filled already")
+                region = self.allocate("fill", proc.name, self.machine.frames, args)
+            if region is not None:
+                proc.regions[region.name] = region
+            resolved = {"in": proc.name, **self.arguments(op, keys, proc.regions, region)}
+            steps.append(Step(op, resolved, None, one.line))
+        return tuple(steps)
+
+    def programs(self, value: Value) -> list[_Thread]:
+        """The first pass: declare every region, child and into-name of every program."""
+        if not value.items():
+            value.fail("expected at least one program")
+        starters = []
+        for name in value.items():
+            thread = self.threads.get(name)
+            if thread is None:
+                hint = f"{meant(name, self.threads)}; the setup has: {_list(self.threads) or 'none'}"
+                value.fail(f"unknown process or thread {show(name)}{hint}", key=name)
+            starters.append(thread)
+        for name, thread in self.threads.items():
+            if thread not in starters and name != thread.proc.name:
+                value.fail(f"thread {name} has no program")
+        for thread, program in zip(starters, value.items().values()):
+            self.declare(thread, program)
+        return starters
+
+    def declare(self, thread: _Thread, program: Value) -> None:
+        thread.steps = []
+        ended = 0
+        for one in program.elements():
+            op, args = self.step(one, PROGRAM_STEPS, "programs", SETUP_STEPS, "setup")
+            if ended:
+                one.fail(f"never reached: {thread.name} exits on line {ended}")
+            required, optional = PROGRAM_STEPS[op]
+            if op == "exit":
+                ended = one.line
+                if args.data is None:
+                    args = Value({}, args.file, args.line, args.field)
+            else:
+                optional = (*optional, "into")
+            keys = args.mapping(required, optional)
+            raw = _Raw(op, one.line, keys, self.into(keys["into"]) if "into" in keys else None)
+            if op == "mmap":
+                known = dict(thread.proc.regions)
+                for sibling in thread.proc.threads:
+                    known.update(sibling.mapped())
+                raw.region = self.region(keys, thread.proc.name, known)
+            thread.steps.append(raw)
+            if op == "fork":
+                name = self.context_name(keys["as"])
+                cpu = self.cpu(keys["cpu"]) if "cpu" in keys else thread.cpu
+                self.procs[name] = proc = _Proc(name, cpu, one.line, parent=thread.proc, forker=thread.name)
+                proc.regions = {**thread.proc.regions, **thread.mapped()}
+                raw.child = child = _Thread(name, proc, cpu, forked=True)
+                self.add_thread(child, keys["as"])
+                self.children.append(child)
+                self.declare(child, keys["program"])
+
+    def resolve(self, thread: _Thread) -> Iterator[Step]:
+        """The second pass: every name to what it stands for."""
+        proc = thread.proc
+        scope = dict(proc.regions)
+        for sibling in proc.threads:
+            if sibling is not thread:
+                scope.update(sibling.mapped())
+        forked: set[str] = set()
+        for raw in thread.steps or ():
+            if raw.region is not None:
+                scope[raw.region.name] = raw.region
+            args = self.arguments(raw.op, raw.keys, scope, raw.region)
+            if raw.child is not None:
+                args = {"as": raw.child.name, "cpu": raw.child.cpu}
+                forked.add(raw.child.name)
+            elif raw.op == "wait":
+                args = {"for": self.child(raw.keys["for"], thread, forked)}
+            elif raw.op == "barrier":
+                name = self.barrier(raw.keys["name"], thread)
+                args = {"name": name, "number": list(self.barriers).index(name)}
+            elif "word" in raw.keys:
+                name = self.name(raw.keys["word"], "word")
+                args = {"word": name, "number": self.words.setdefault(name, len(self.words)), **args}
+            yield Step(raw.op, args, raw.into, raw.line)
+
+    def expect(self, value: Value, errata: bool) -> Expect:
+        keys = value.mapping(("with_errata", "fixed") if errata else ("fixed",), () if errata else ("with_errata",))
+        if not errata and "with_errata" in keys:
+            value.fail("the scenario names no errata", key="with_errata")
+        fixed = self.outcome(keys["fixed"])
+        return Expect(self.outcome(keys["with_errata"]) if errata else fixed, fixed)
+
+    def outcome(self, value: Value) -> Outcome:
+        keys = value.mapping(("finding",), ("function", "subject", "results", "never"))
+        finding = keys["finding"]
+        kinds: tuple[str, ...] = ()
+        if finding.data != "none":
+            kinds = tuple(one.choice(FINDINGS, "kind of finding") for one in self.any_of(finding))
+        for key in ("function", "subject"):
+            if key in keys and not kinds:
+                value.fail("with `finding: none` there is nothing to name", key=key)
+        functions = []
+        for one in self.any_of(keys["function"]) if "function" in keys else ():
+            if not _FUNCTION.fullmatch(one.text("the name of a function")):
+                one.fail(f"{show(one.data)} is no name of a function")
+            functions.append(one.data)
+        subject = None
+        if "subject" in keys:
+            subject = keys["subject"].choice(OBJECTS, "kind of object")
+        results: dict[str, tuple[int | str, ...]] = {}
+        if "results" in keys:
+            for name, allowed in keys["results"].items().items():
+                if name not in self.intos:
+                    keys["results"].fail(f"no step has `into: {name}`{meant(name, self.intos)}", key=name)
+                results[name] = tuple(self.result(one) for one in self.any_of(allowed))
+        never = []
+        for one in keys["never"].elements(at_least=1) if "never" in keys else ():
+            for name in one.items():
+                if name not in self.intos:
+                    one.fail(f"no step has `into: {name}`{meant(name, self.intos)}", key=name)
+            if not one.items():
+                one.fail("expected at least one result")
+            never.append({name: self.result(value) for name, value in one.items().items()})
+        return Outcome(kinds, tuple(functions), subject, results, tuple(never))
+
+    @staticmethod
+    def any_of(value: Value) -> list[Value]:
+        if isinstance(value.data, dict):
+            return value.mapping(("any_of",))["any_of"].elements(at_least=1)
+        return [value]
+
+    @staticmethod
+    def result(value: Value) -> int | str:
+        if isinstance(value.data, str):
+            return value.choice((*ERRNO_NAMES.values(), *SIGNALS), "errno or signal")
+        return value.integer(0, 2**64 - 1)
+
+    def bound(self, value: Value) -> Bound:
+        keys = value.mapping(("strategy", "schedules"), ("depth",))
+        strategy = keys["strategy"].choice(STRATEGIES, "strategy")
+        depth = keys["depth"].integer(1, 16) if "depth" in keys else 3
+        return Bound(strategy, depth, keys["schedules"].integer(1, 10_000_000))
+
+    # -- steps -------------------------------------------------------------------
+
+    @staticmethod
+    def step(
+        value: Value, steps: Mapping[str, Any], here: str, others: Mapping[str, Any], there: str
+    ) -> tuple[str, Value]:
+        """Take `{op: {...}}` apart."""
+        if not isinstance(value.data, dict):
+            value.wanted("a step, as `- munmap: {at: \"buf[0]\", pages: 1}`")
+        if len(value.data) != 1:
+            value.fail(f"expected one step in each list entry, found {len(value.data)}: {_list(map(show, value.data))}")
+        op, args = next(iter(value.data.items()))
+        if op not in steps:
+            if op in others:
+                value.fail(f"{op} is a step of {there}, not of {here}", key=op)
+            value.fail(f"unknown step {show(op)}{meant(op, steps)}; steps of {here}: {_list(steps)}", key=op)
+        return op, args
+
+    def arguments(
+        self, op: str, keys: dict[str, Value], scope: dict[str, Region], region: Region | None
+    ) -> dict[str, Any]:
+        """The resolved arguments of a step that concerns memory."""
+        size = self.machine.page_size
+        if region is not None:
+            args: dict[str, Any] = {"as": region.name, "at": region.start, "length": region.pages * size}
+            if op == "mmap":
+                prot = keys["prot"].choice(PROTECTIONS, "protection") if "prot" in keys else "rw"
+                args["prot"] = PROTECTIONS[prot]
+                args["shared"] = self.shared(keys["flags"]) if "flags" in keys else False
+            else:
+                args["prot"] = PROTECTIONS["rw"]
+                args["until_free"] = keys["until_free"].integer(self.machine.reserve_kernel, self.machine.frames - 1)
+            return args
+        args = {}
+        if "pages" in keys:
+            pages = keys["pages"].integer(1, MAX_REGION_PAGES)
+            args = {"at": self.address(keys["at"], scope, pages), "length": pages * size}
+        elif "at" in keys:
+            args = {"at": self.address(keys["at"], scope, 0)}
+        if "value" in keys:
+            args["value"] = keys["value"].integer(0, 2**64 - 1)
+        if "inherit" in keys:
+            args["inherit"] = INHERITANCES[keys["inherit"].choice(INHERITANCES, "inheritance")]
+        if "prot" in keys:
+            args["prot"] = PROTECTIONS[keys["prot"].choice(PROTECTIONS, "protection")]
+        if "advice" in keys:
+            args["advice"] = ADVICE[keys["advice"].choice(ADVICE, "advice")]
+        if op == "physio":
+            args["write"] = keys["do"].choice(("read", "write"), "direction") == "write"
+            args["block"] = keys["block"].integer(0, MAX_SWAP)
+            if args["block"] + args["length"] // size > self.machine.disk:
+                keys["block"].fail(f"the machine's disk has {self.machine.disk or 'no'} blocks")
+            args["status"] = self.address(keys["status"], scope, 0) if "status" in keys else 0
+        if op == "mincore":
+            keys["pages"].integer(1, 64)
+        if op == "count":
+            args["of"] = keys["of"].choice(COUNTERS, "event counter")
+        return args
+
+    @staticmethod
+    def shared(value: Value) -> bool:
+        flags = [one.choice(("private", "shared", "anon"), "flag") for one in value.elements(at_least=1)]
+        if len(set(flags)) != len(flags):
+            value.fail("a flag is named twice")
+        if "anon" not in flags:
+            value.fail("missing flag anon: there are no files to map yet")
+        if ("private" in flags) == ("shared" in flags):
+            value.fail("expected one of private and shared")
+        return "shared" in flags
+
+    def address(self, value: Value, scope: dict[str, Region], pages: int) -> int:
+        """Resolve `buf[3]` or, where no number of pages goes with it, also `buf[3]+8`."""
+        text = value.text('an address as "buf[3]"')
+        parts = _ADDRESS.fullmatch(text)
+        if parts is None:
+            value.fail(f'{show(text)} is no address: expected "buf[3]", or "buf[3]+8" for a word of that page')
+        region = scope.get(parts["region"])
+        if region is None:
+            if any(one.name == parts["region"] for one in self.regions):
+                value.fail(f"region {parts['region']} is not mapped here; mapped so far: {_list(scope) or 'none'}")
+            value.fail(f"region {parts['region']} is never mapped{meant(parts['region'], scope)}")
+        page, byte, size = int(parts["page"]), int(parts["byte"] or 0), self.machine.page_size
+        last = page + max(pages, 1) - 1
+        if last >= region.pages:
+            what = f"page {page}" if last == page else f"pages {page} to {last}"
+            value.fail(f"{what} is outside region {region.name}, which has pages 0 to {region.pages - 1}")
+        if pages and byte:
+            value.fail("this step takes whole pages: leave out the byte")
+        if byte >= size or byte % WORD:
+            value.fail(f"byte {byte} is no word of a page: multiples of {WORD} below {size}")
+        return region.start + page * size + byte
+
+    def region(self, keys: dict[str, Value], proc: str, known: Mapping[str, Region]) -> Region:
+        name = self.name(keys["as"], "region")
+        if name == "fill":
+            keys["as"].fail("the name fill belongs to the step fill")
+        if name in known:
+            keys["as"].fail(f"region {name} is named twice in {proc}")
+        return self.allocate(name, proc, keys["pages"].integer(1, MAX_REGION_PAGES), keys["pages"])
+
+    def allocate(self, name: str, proc: str, pages: int, value: Value) -> Region:
+        size = self.machine.page_size
+        start = FIRST_ADDRESS
+        if self.regions:
+            last = self.regions[-1]
+            start = last.start + (last.pages + 1) * size
+            start = (start + REGION_ALIGN - 1) // REGION_ALIGN * REGION_ALIGN
+        if start + pages * size > VM_MAX_ADDRESS:
+            value.fail("no room for this region: the others take the whole address space")
+        region = Region(name, proc, start, pages)
+        self.regions.append(region)
+        return region
+
+    # -- names -------------------------------------------------------------------
+
+    @staticmethod
+    def name(value: Value, what: str) -> str:
+        name = value.text(f"the name of a {what}")
+        if not _NAME.fullmatch(name):
+            value.fail(f"{show(name)} is no name of a {what}: up to 16 letters, digits and _, a letter first")
+        return name
+
+    def context_name(self, value: Value) -> str:
+        name = self.name(value, "process or thread")
+        if name in RESERVED or _CPU_NAME.fullmatch(name):
+            value.fail(f"{name} is a name of uvmp's own; choose another")
+        if name in self.names:
+            value.fail(f"the name {name} is used twice (first on line {self.names[name]})")
+        self.names[name] = value.line
+        return name
+
+    def add_thread(self, thread: _Thread, value: Value) -> None:
+        if len(self.threads) >= MAX_LWPS:
+            value.fail(f"more than {MAX_LWPS} threads")
+        self.threads[thread.name] = thread
+        thread.proc.threads.append(thread)
+
+    def cpu(self, value: Value) -> int:
+        last = self.machine.cpus - 1
+        if isinstance(value.data, int) and not isinstance(value.data, bool) and not 0 <= value.data <= last:
+            value.fail(f"there is no cpu {show(value.data)}: the machine has {self.machine.cpus} (0 to {last})")
+        return value.integer(0, last)
+
+    def process(self, value: Value) -> _Proc:
+        name = value.text("the name of a process")
+        if name not in self.procs:
+            hint = meant(name, self.procs)
+            value.fail(f"unknown process {show(name)}{hint}; so far there are: {_list(self.procs) or 'none'}")
+        return self.procs[name]
+
+    def into(self, value: Value) -> str:
+        name = self.name(value, "result")
+        if name in self.intos:
+            value.fail(f"the result {name} is named twice (first on line {self.intos[name]})")
+        self.intos[name] = value.line
+        return name
+
+    def child(self, value: Value, thread: _Thread, forked: set[str]) -> str:
+        name = value.text("the name of a child")
+        proc = self.procs.get(name)
+        children = [one.name for one in self.procs.values() if one.parent is thread.proc]
+        if proc is None:
+            hint = f"{meant(name, children)}; children of {thread.proc.name}: {_list(children) or 'none'}"
+            value.fail(f"unknown process {show(name)}{hint}")
+        if proc.parent is not thread.proc:
+            value.fail(f"{name} is no child of {thread.proc.name}; its children: {_list(children) or 'none'}")
+        if proc.forker == thread.name and name not in forked:
+            value.fail(f"{name} is forked only later, on line {proc.line}")
+        return name
+
+    def barrier(self, value: Value, thread: _Thread) -> str:
+        name = self.name(value, "barrier")
+        users = self.barriers.setdefault(name, [])
+        if any(one == thread.name for one, _ in users):
+            value.fail(f"{thread.name} meets barrier {name} twice; give the second another name")
+        users.append((thread.name, value))
+        return name
+
+    def check_barriers(self) -> None:
+        for name, users in self.barriers.items():
+            if len(users) == 1:
+                users[0][1].fail(f"nobody but {users[0][0]} comes to barrier {name}")
+
+
+def _list(words: Iterable[str]) -> str:
+    return ", ".join(words)
