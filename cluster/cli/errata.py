@@ -33,7 +33,7 @@ def command(ctx: click.Context, as_json: bool) -> int | None:
         return None
     output = Output(as_json)
     for one in ERRATA.values():
-        output.say(f"{one.row.ljust(4)} {one.id}", bold=True)
+        output.say(f"{one.name.ljust(4)} {one.id}", bold=True)
         for line in textwrap.wrap(one.sentence, WIDTH - 5):
             output.say(f"     {line}")
     output.note("uvmp errata show ID tells its story; uvmp run SCENARIO --errata ID switches it on")
@@ -48,7 +48,7 @@ def command(ctx: click.Context, as_json: bool) -> int | None:
 def show(outer_json: bool | None, erratum: str, as_json: bool) -> int:
     """Tell the story of ERRATUM: an id, or its short name in the catalogue, as E1."""
     output = Output(as_json or bool(outer_json))
-    found = next((one for one in ERRATA.values() if one.row.lower() == erratum.lower()), None)
+    found = next((one for one in ERRATA.values() if one.name.lower() == erratum.lower()), None)
     if found is None:
         try:
             found = lookup(erratum)
@@ -60,7 +60,7 @@ def show(outer_json: bool | None, erratum: str, as_json: bool) -> int:
     for line in textwrap.wrap(found.story, WIDTH):
         output.say(line)
     output.say()
-    rows = [("catalogue", found.row), *(("source", one) for one in found.source)]
+    rows = [("catalogue", f"{found.name}, of row {found.row}"), *(("source", one) for one in found.source)]
     rows += [("shows as", ", ".join(found.findings)), ("seen by", ", ".join(found.detectors))]
     rows += [("scenarios", ", ".join(found.scenarios))]
     labelled(output, rows, indent="")
@@ -72,4 +72,4 @@ def show(outer_json: bool | None, erratum: str, as_json: bool) -> int:
 
 
 def _document(erratum: Erratum) -> dict[str, Any]:
-    return {**asdict(erratum), "detectors": list(erratum.detectors)}
+    return {**asdict(erratum), "row": erratum.row, "detectors": list(erratum.detectors)}

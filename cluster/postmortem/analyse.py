@@ -195,7 +195,7 @@ def _identity(pm: Postmortem, run: Run) -> None:
     for name in _list(about.get("errata", scenario.get("errata", header.get("errata")))):
         one = ERRATA.get(name) if isinstance(name, str) else None
         if one is not None:
-            pm.errata.append({"id": one.id, "row": one.row, "sentence": one.sentence, "source": "; ".join(one.source)})
+            pm.errata.append({"id": one.id, "row": one.name, "sentence": one.sentence, "source": "; ".join(one.source)})
         else:
             pm.errata.append({"id": str(name), "row": "", "sentence": "", "source": ""})
     for number, step in enumerate(_list(about.get("schedule")), 1):

@@ -26,10 +26,11 @@ from shared.errors import UserMistake
 from shared.journal import MAX_LINE, Journal, digest
 from shared.scenario_file import load_scenario
 from shared.uvm.param import PG_BUSY, PG_CLEAN, PG_FAKE
+from shared.uvm.structs import Anon, Page, Uvm
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "scenarios"
 NODES = ("cpu0", "cpu1", "lock_manager", "memory", "mmu")
-SLOT = {"an_ref": 2, "an_page": 3, "an_swslot": 4, "flags": 4, "uanon": 6}
+SLOT = {name: one.slot for kind in (Anon, Page) for name, one in kind.fields.items()}
 
 
 class Story:
@@ -417,7 +418,7 @@ def test_flags_are_said_by_name() -> None:
     assert ddb("page", "flags", PG_BUSY | PG_CLEAN) == "0x18<CLEAN,BUSY>"
     assert shown("page", "flags", 0x8000 | PG_BUSY) == "PG_BUSY|0x8000"
     assert shown("anon", "an_page", None) == "NULL"
-    store = {"event": "store", "obj": "uvm:0#0", "field": "afree", "slot": 6, "value": "anon:5#1"}
+    store = {"event": "store", "obj": "uvm:0#0", "field": "afree", "slot": Uvm.fields["afree"].slot, "value": "anon:5#1"}
     assert said(store) == "uvm.afree = anon:5#1"
 
 

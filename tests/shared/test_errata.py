@@ -53,9 +53,11 @@ def test_an_entry_names_findings_that_exist(one: Erratum) -> None:
     assert set(one.detectors) <= set(DETECTORS)
 
 
-def test_rows_are_unique() -> None:
-    rows = [one.row for one in ERRATA.values()]
-    assert len(set(rows)) == len(rows)
+def test_names_are_unique_and_tell_the_row() -> None:
+    names = [one.name for one in ERRATA.values()]
+    assert len(set(names)) == len(names)
+    for one in ERRATA.values():
+        assert re.fullmatch(r"(S|E)[0-9]+[a-z]?", one.name) and re.fullmatch(r"(S|E)[0-9]+", one.row)
 
 
 def test_entries_and_scenarios_name_each_other() -> None:
@@ -69,7 +71,7 @@ def test_entries_and_scenarios_name_each_other() -> None:
 
 
 def test_lookup_names_what_was_probably_meant() -> None:
-    assert lookup("amap_cow_now.restart-own-copy").row == "E2"
+    assert lookup("amap_cow_now.restart-own-copy").name == "E2"
     for wrong, meant in {
         "amap_cow_now.restart-own-copies": "amap_cow_now.restart-own-copy",
         "s3b": "uvm_fault.case1b-anon-unlocked",
