@@ -418,7 +418,8 @@ def test_flags_are_said_by_name() -> None:
     assert ddb("page", "flags", PG_BUSY | PG_CLEAN) == "0x18<CLEAN,BUSY>"
     assert shown("page", "flags", 0x8000 | PG_BUSY) == "PG_BUSY|0x8000"
     assert shown("anon", "an_page", None) == "NULL"
-    store = {"event": "store", "obj": "uvm:0#0", "field": "afree", "slot": Uvm.fields["afree"].slot, "value": "anon:5#1"}
+    slot = Uvm.fields["afree"].slot
+    store = {"event": "store", "obj": "uvm:0#0", "field": "afree", "slot": slot, "value": "anon:5#1"}
     assert said(store) == "uvm.afree = anon:5#1"
 
 
