@@ -880,3 +880,13 @@ def test_measure_as_json() -> None:
 def test_measure_refuses_what_does_not_exist_before_it_starts() -> None:
     done = uvmp("measure", "E45", "nonsense")
     assert done.exit_code == Exit.USAGE and done.stdout == "" and "nonsense" in done.stderr
+
+
+def test_scenarios_show_tells_what_is_unusual_about_the_machine() -> None:
+    shown = uvmp("scenarios", "show", "S6").stdout
+    assert "1 CPU, 24 pages of 64 bytes, 16 swap slots; disk: 4; unwired mappings: 2" in shown
+
+
+def test_errata_lists_row_source_and_scenarios() -> None:
+    text = " ".join(uvmp("errata").stdout.split())
+    assert "row S3 source NetBSD CVS log, uvm_amap.c 1.28, 2001-01-23 scenarios S3a, S3a-shipped" in text
