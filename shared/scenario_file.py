@@ -42,7 +42,7 @@ from shared.errata import lookup
 from shared.errors import DETECTORS, FINDINGS, UserMistake
 from shared.machine_config import MAX_SWAP, MachineConfig, load_machine, machine_of
 from shared.messages import OPERATIONS
-from shared.scenario import LEVELS, VM_MAX_ADDRESS, Bound, Expect, Lwp, Outcome, Region, Scenario, Step
+from shared.scenario import LEVELS, STRATEGIES, VM_MAX_ADDRESS, Bound, Expect, Lwp, Outcome, Region, Scenario, Step
 from shared.strict_yaml import Value, meant, parse, show
 from shared.struct import KINDS, Stat
 from shared.uvm import structs
@@ -68,7 +68,6 @@ FIRST_ADDRESS = 0x10000
 REGION_ALIGN = 0x1000
 WORD = 8
 MAX_LWPS, MAX_REGION_PAGES = 64, 4096
-STRATEGIES = ("pct", "random")
 SIGNALS = ("SIGSEGV", "SIGBUS")
 RESERVED = (
     "boot", "clock", "disk", "disk_io", "io", "lock_manager", "memory", "mmu", "pagedaemon", "swap", "swap_io",
