@@ -30,12 +30,14 @@ from shared.uvm.param import (
     PG_WANTED,
     PQ_ACTIVE,
     PQ_ANON,
+    PQ_AOBJ,
     PQ_FREE,
     PQ_INACTIVE,
     PQ_SWAPBACKED,
     UVM_OBJ_KERN,
     UVM_PGA_USERESERVE,
     UVM_PGA_ZERO,
+    UVM_PGOPS_AOBJ,
 )
 from shared.uvm.pmap import pmap_copy_page, pmap_zero_page
 from shared.uvm.structs import (
@@ -216,13 +218,15 @@ def uvm_pagealloc_strat(uobj: UvmObject | None, off: int, anon: Anon | None, fla
     pgflags = PG_BUSY | PG_FAKE if flags & UVM_PGA_ZERO else PG_BUSY | PG_CLEAN | PG_FAKE
     if uobj is not None:
         page.uobject = uobj
+        page.pqflags = PQ_AOBJ if uobj.pgops == UVM_PGOPS_AOBJ else 0  # before others can find it
         uvm_pageinsert(page, uobj, off)
         pgflags |= PG_TABLED
     if anon is not None:
         page.uanon = anon
         anon.an_page = page
     page.flags = pgflags
-    page.pqflags = PQ_ANON if anon is not None else 0
+    if uobj is None:
+        page.pqflags = PQ_ANON if anon is not None else 0
     page.owner_tag = "new alloc"
     if flags & UVM_PGA_ZERO:
         pmap_zero_page(page)

@@ -209,6 +209,7 @@ def uvm_swap_put(slot: int, ppsp: list[Page]) -> int:
     bp.npages = len(ppsp)
     bp.pages = pages
     bp.slot = slot
+    bp.vp = None
     frames = [pg.frame for pg in ppsp]
     error: int = here.port.op("swap_put", slot, (bp, frames))
     if error:
