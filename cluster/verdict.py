@@ -13,9 +13,10 @@ from typing import Any
 from cluster.machine import Machine
 from shared.errors import Finding
 from shared.invariants import Snapshot, check
-from shared.struct import channel_name, lock_name
+from shared.struct import KIND_SHIFT, channel_name, lock_name
 from shared.uvm.param import PG_BUSY
-from shared.uvm.structs import Page, uvm, uvmexp
+from shared.uvm.proc import PAUSE
+from shared.uvm.structs import Page, Proc, uvm, uvmexp
 
 DAEMON = "pagedaemon"
 
@@ -114,6 +115,8 @@ def _is_stuck(one: dict[str, Any]) -> bool:
         return False  # (one that is ready has lost its CPU to another, which is stuck)
     code, target = one["waits"]
     if one["name"] == DAEMON and (code, target) == ("sleep", uvm.addressof("pagedaemon")):
+        return False
+    if code == "sleep" and target >> 8 >> KIND_SHIFT == Proc.kind and target & 0xFF == Proc.fields[PAUSE].slot:
         return False
     return code not in ("io_next", "disk_next")
 

@@ -307,6 +307,53 @@ def slot_with_an_anon_of_an_earlier_life(w: World) -> object:
     return w.amaps[0]
 
 
+@breaks("AMAP-3")
+def ppref_of_another_length(w: World) -> object:
+    return ppref(w, -2, 4, 0, 0, 0)
+
+
+def unmap_the_last_page(w: World) -> None:
+    """Of the first region, which has no anon 2 any more."""
+    w.set(w.parent[0], end=0x1C0)
+    w.link(w.maps[0], w.parent)
+    w.put(w.get(w.amaps[0], "am_anon"), 3, None)
+    w.set(w.amaps[0], am_nused=2)
+    w.set(w.anons[2], an_swslot=0)
+    w.free_anons(2, 6, 7, 8, 9)
+    w.put(w.extents, 0, 0b100100)
+    w.set(w.dev, swd_npginuse=2)
+    w.set(uvmexp, nfreeanon=5, swpginuse=2, swpgonly=0)
+
+
+def ppref(w: World, *elements: int) -> object:
+    w.set(w.amaps[0], am_ppref=w.add_array(AmapArray, list(elements), amap=w.amaps[0]))
+    return w.amaps[0]
+
+
+@breaks("AMAP-6")
+def partly_unmapped_without_a_ppref(w: World) -> object:
+    unmap_the_last_page(w)
+    return w.amaps[0]
+
+
+@breaks("AMAP-6")
+def ppref_not_adjusted(w: World) -> object:
+    unmap_the_last_page(w)
+    return ppref(w, -2, 4, 0, 0)
+
+
+@breaks("AMAP-6")
+def ppref_makes_no_sense(w: World) -> object:
+    return ppref(w, -2, 9, 0, 0)
+
+
+@breaks("AMAP-7")
+def unmapped_and_not_wiped(w: World) -> object:
+    w.set(w.parent[0], end=0x1C0)
+    w.link(w.maps[0], w.parent)
+    return ppref(w, -2, 3, 0, 1)
+
+
 @breaks("ANON-1")
 def reference_too_many(w: World) -> object:
     w.set(w.anons[2], an_ref=2)
@@ -862,11 +909,10 @@ def test_anon_whose_data_is_lost_counts_as_only_in_swap(world: World) -> None:
     assert world.broken() == []
 
 
-def test_anon_of_a_partly_unmapped_amap_is_not_leaked(world: World) -> None:
-    """Without ppref what is unmapped of an amap lives as long as the amap."""
-    world.set(world.parent[0], end=0x140)
-    world.link(world.maps[0], world.parent)
-    del world.pmaps[1][5], world.tlbs["cpu0"][1][5]
+@pytest.mark.parametrize("elements", [(-2, 3, 0, 1), (2, -2, 2, 1), (2, 2, 2, 1), (-2, 2, 2, 1)], ids=str)
+def test_counts_of_a_partly_unmapped_amap_may_be_encoded_in_any_runs(world: World, elements: tuple[int, ...]) -> None:
+    unmap_the_last_page(world)
+    ppref(world, *elements)
     assert world.broken() == []
 
 

@@ -329,6 +329,7 @@ BAD = [
     ("as: E, cpu: 1", "as: E, cpu: 9", "cpu: 9", "programs.A[1].fork.program[2].fork.cpu", "there is no cpu 9"),
     ("as: E, cpu: 1, program: []", "as: E, cpu: 1", "as: E", "programs.A[1].fork.program[2].fork", "missing key 'program'"),
     ("          - exit: {}", "          - exit: {}\n          - exit: {}", "          - exit: {}\n    - wait", "programs.A[1].fork.program[4]", "never reached: C exits on line 25"),
+    ("          - exit: {}", "          - pause: {}\n          - exit: {}", "          - exit: {}\n    - wait", "programs.A[1].fork.program[4]", "never reached: C pauses on line 25"),
     ("- exit: {}", "- exit: {status: 1}", "status", "programs.A[1].fork.program[3].exit.status", "unknown key 'status'"),
     ("wait: {for: C}", "wait: {for: D}", "for: D", "programs.A[2].wait.for", "D is no child of A; its children: C"),
     ("wait: {for: C}", "wait: {for: Z}", "for: Z", "programs.A[2].wait.for", "unknown process 'Z'; children of A: C"),
