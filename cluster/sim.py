@@ -24,7 +24,7 @@ from greenlet import getcurrent, greenlet
 
 from cluster.machine import SITES, Machine
 from cluster.strategies import Stay, Strategy, default
-from cluster.verdict import final_state, judge, starved, stuck
+from cluster.verdict import final_state, judge, refused, starved, stuck
 from nodes.build import alloc_shard
 from nodes.cpu import FINISHED, Processor, Thread, Tlb
 from nodes.node import Node
@@ -106,9 +106,10 @@ class Sim(Port):
         self.crash: BaseException | None = None
         here.port = self
         self.hub = getcurrent()
-        first = self._pick(None)
-        if first is not None:
-            self._go(first)
+        if not self._refuses():
+            first = self._pick(None)
+            if first is not None:
+                self._go(first)
         if self.crash is None and self.finding is None and not self.booting:
             self._verdicts()
         self.dead = True
@@ -121,6 +122,16 @@ class Sim(Port):
         if self.crash is not None:
             raise self.crash
         return self.finding
+
+    def _refuses(self) -> bool:
+        """Do the nodes' tables differ, so that nothing may be performed?"""
+        found = None if self.booting else refused({name: node.tables() for name, node in self.machine.nodes.items()})
+        level = "off" if found is None else self.detect.get(found.detector, "stop")
+        if found is not None and level == "note":
+            self.notes.append(found)
+        elif found is not None and level == "stop":
+            self.finding = found
+        return level == "stop"
 
     def _verdicts(self) -> None:
         """Nobody can go on: what does the whole machine look like?"""

@@ -43,6 +43,7 @@ from typing import Any
 from shared.errata import lookup
 from shared.errors import DETECTORS, FINDINGS, UserMistake
 from shared.machine_config import MAX_SWAP, MachineConfig, load_machine, machine_of
+from shared.messages import OPERATIONS
 from shared.scenario import LEVELS, STRATEGIES, VM_MAX_ADDRESS, Bound, Expect, Lwp, Outcome, Region, Scenario, Step
 from shared.strict_yaml import Value, meant, parse, show
 from shared.struct import KINDS, Stat
@@ -81,8 +82,11 @@ PROTECTIONS = {
     "rx": VM_PROT_READ | VM_PROT_EXECUTE,
     "rwx": VM_PROT_READ | VM_PROT_WRITE | VM_PROT_EXECUTE,
 }
-#: what a finding can be about: structs, as `anon`, in the words of their handles
-OBJECTS = tuple(kind.kind_name for kind in KINDS.values() if kind.__module__ == structs.__name__)
+#: what a finding can be about: structs, as `anon`, in the words of their handles, and nodes that serve
+OBJECTS = (
+    *(kind.kind_name for kind in KINDS.values() if kind.__module__ == structs.__name__),
+    *dict.fromkeys(op.node for op in OPERATIONS.values()),
+)
 COUNTERS = tuple(name for name, one in structs.Uvmexp.fields.items() if isinstance(one, Stat))
 #: madvise(2), in lower case
 ADVICE = {
