@@ -19,6 +19,8 @@ moved in that word, through the process's own mapping.
 
 `count` answers an event counter of uvmexp, as `faults`, as the thread's own CPU has counted it since the run began.
 
+`pause` ends a program without ending its thread: it sleeps, and keeps its memory, to the end of the run.
+
 `mincore` answers a number of which bit i says whether page i of the range is resident.
 
 What no user call reaches, a kernel step does: `kload` and `kstore` are one bare
@@ -187,6 +189,7 @@ PROGRAM_STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "read": (("at",), ()),
     "fork": (("as", "program"), ("cpu",)),
     "exit": ((), ()),
+    "pause": ((), ()),
     "wait": (("for",), ()),
     "barrier": (("name",), ()),
     "count": (("of",), ()),
@@ -342,14 +345,14 @@ class _Loader:
 
     def declare(self, thread: _Thread, program: Value) -> None:
         thread.steps = []
-        ended = 0
+        ended, how = 0, ""
         for one in program.elements():
             op, args = self.step(one, PROGRAM_STEPS, "programs", SETUP_STEPS, "setup")
             if ended:
-                one.fail(f"never reached: {thread.name} exits on line {ended}")
+                one.fail(f"never reached: {thread.name} {how} on line {ended}")
             required, optional = PROGRAM_STEPS[op]
-            if op == "exit":
-                ended = one.line
+            if op in ("exit", "pause"):
+                ended, how = one.line, f"{op}s"
                 if args.data is None:
                     args = Value({}, args.file, args.line, args.field)
             else:

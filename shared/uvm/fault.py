@@ -241,8 +241,7 @@ class Fault:
     Attributes:
         wiring: it is a fault of VM_FAULT_WIRE.
         enter_prot: with which the page is to be mapped.
-        access: which is needed; for a wired page all that the entry allows.
-        wired: PMAP_WIRED or 0.
+        flags: with which: the access that is needed (for a wired page all that the entry allows), and PMAP_*.
         writing: the page is to be written, now or (being wired) perhaps later, when it must not be replaced.
         cow: the entry is copy-on-write.
         aref, uobj: the entry's amap and object.
@@ -253,8 +252,7 @@ class Fault:
     rvaddr: int
     wiring: bool
     enter_prot: int
-    access: int
-    wired: int
+    flags: int
     writing: bool
     cow: bool
     aref: Aref | None
@@ -365,6 +363,7 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
         entry_wired = entry.wired_count != 0
         wired = PMAP_WIRED if entry_wired or wiring else 0
         access = enter_prot if wired else access_type
+        canfail = 0 if erratum("uvm_fault.enter-without-canfail") else PMAP_CANFAIL
         writing = bool(access & VM_PROT_WRITE or (wiring and entry.max_protection & VM_PROT_WRITE))
         etype, uobj = entry.etype, entry.object
 
@@ -396,8 +395,8 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
             nforw = min(forw, (entry.end - rvaddr) // page_size - 1)
         startva = rvaddr - nback * page_size
         flt = Fault(
-            pmap, rvaddr, wiring, enter_prot, access, wired, writing, bool(etype & UVM_ET_COPYONWRITE), aref, uobj,
-            offset, 0 if uobj is None else entry.offset + offset,
+            pmap, rvaddr, wiring, enter_prot, access | canfail | wired, writing, bool(etype & UVM_ET_COPYONWRITE), aref,
+            uobj, offset, 0 if uobj is None else entry.offset + offset,
         )  # fmt: skip
         anons: list[Anon | None] = [None] * (nback + nforw + 1)
         if aref is not None:
@@ -478,11 +477,11 @@ def _case1(ufi: UvmFaultinfo, flt: Fault, anon: Anon) -> int:
     # locked: map(r), amap, oanon, anon
 
     promoted = anon != oanon
-    failed = pmap_enter(flt.pmap, flt.rvaddr, pg, enter_prot, flt.access | PMAP_CANFAIL | flt.wired) != 0
+    failed = pmap_enter(flt.pmap, flt.rvaddr, pg, enter_prot, flt.flags) != 0
     uvm_lock_pageq()
     if failed:
-        # The pmap has thrown the translation away; nothing of what was done need be undone.
-        if promoted:
+        # There is no translation; nothing of what was done need be undone. But a new page is on no queue yet.
+        if promoted and not erratum("uvm_fault.promoted-page-unqueued"):
             uvm_pageactivate(pg)
     elif flt.wiring:
         uvm_pagewire(pg)
@@ -561,7 +560,7 @@ def _case2(ufi: UvmFaultinfo, flt: Fault, uobjpage: Page | None) -> int:
         amap_add(flt.aref, flt.anon_offset, anon, False)
     # locked: map(r), amap, object (case 2A), anon (case 2B); pg is BUSY
 
-    failed = pmap_enter(flt.pmap, flt.rvaddr, pg, enter_prot, flt.access | PMAP_CANFAIL | flt.wired) != 0
+    failed = pmap_enter(flt.pmap, flt.rvaddr, pg, enter_prot, flt.flags) != 0
     uvm_lock_pageq()
     if flt.wiring and not failed:
         uvm_pagewire(pg)
@@ -571,7 +570,7 @@ def _case2(ufi: UvmFaultinfo, flt: Fault, uobjpage: Page | None) -> int:
             if flags & PG_CLEAN:
                 pg.flags = flags & ~PG_CLEAN
             uao_dropswap(uobj, pg.offset // here.port.page_size)
-    else:
+    elif not (failed and anon is not None and erratum("uvm_fault.promoted-page-unqueued")):
         uvm_pageactivate(pg)
     uvm_unlock_pageq()
     uvm_page_unbusy(pg, pg.flags & ~PG_FAKE)  # its owner's lock is still held
