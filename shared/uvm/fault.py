@@ -53,6 +53,7 @@ from shared.uvm.page import (
     uvm_unlock_pageq,
 )
 from shared.uvm.param import (
+    AMAP_SHARED,
     EACCES,
     EAGAIN,
     EFAULT,
@@ -61,22 +62,21 @@ from shared.uvm.param import (
     MADV_NORMAL,
     MADV_RANDOM,
     MADV_SEQUENTIAL,
-    AMAP_SHARED,
     PG_BUSY,
     PG_CLEAN,
     PG_FAKE,
     PG_RELEASED,
     PG_WANTED,
-    PMAP_CANFAIL,
-    PMAP_WIRED,
     PGO_DEACTIVATE,
     PGO_LOCKED,
+    PMAP_CANFAIL,
+    PMAP_WIRED,
     PQ_AOBJ,
     SWSLOT_BAD,
     UVM_ET_COPYONWRITE,
     UVM_ET_NEEDSCOPY,
-    VM_PROT_NONE,
     VM_FAULT_WIRE,
+    VM_PROT_NONE,
     VM_PROT_WRITE,
 )
 from shared.uvm.pdaemon import uvm_wait
@@ -367,7 +367,7 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
         writing = bool(access & VM_PROT_WRITE or (wiring and entry.max_protection & VM_PROT_WRITE))
         etype, uobj = entry.etype, entry.object
 
-        # An entry that needs a copy gets it now, for which the map has to be write-locked; unless the page is only read.
+        # An entry that needs a copy gets it now, with the map write-locked; unless there is a page to be read.
         if etype & UVM_ET_NEEDSCOPY:
             if writing or uobj is None:
                 uvmfault_unlockmaps(ufi, False)
@@ -610,7 +610,8 @@ def _get_page(ufi: UvmFaultinfo, flt: Fault, uobj: UvmObject) -> tuple[Page | No
 
     # The page may have been released, and the slot filled; and the map may be another.
     flags = pg.flags
-    if locked and (flags & PG_RELEASED or (flt.aref is not None and amap_lookup(flt.aref, flt.anon_offset) is not None)):
+    filled = locked and flt.aref is not None and amap_lookup(flt.aref, flt.anon_offset) is not None
+    if locked and (flags & PG_RELEASED or filled):
         uvmfault_unlockall(ufi, amap, None, None)
         locked = False
     if locked:

@@ -183,6 +183,7 @@ def uvm_pager_dropcluster(ppsp: list[Page], flags: int, reactivate: bool = False
         if pgflags & PG_RELEASED:
             uvm_page_unbusy(pg, pgflags)
             if uobj is None:
+                assert anon is not None
                 owner_lock.unlock()
                 uvm_anfree(anon)  # frees the page as well
             elif pgops_of(uobj).pgo_releasepg(pg):

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 # errno(2); pagers and the fault handler answer 0 or one of these
 EPERM, ENOENT, EINTR, EIO, EAGAIN, ENOMEM, EACCES, EFAULT, EBUSY, EINVAL = 1, 2, 4, 5, 35, 12, 13, 14, 16, 22
-ENOSPC, ERESTART = 28, -3
+EEXIST, ENOSPC, ERESTART = 17, 28, -3
 ERRNO_NAMES = {
     EPERM: "EPERM", ENOENT: "ENOENT", EINTR: "EINTR", EIO: "EIO", EAGAIN: "EAGAIN", ENOMEM: "ENOMEM", EACCES: "EACCES",
-    EFAULT: "EFAULT", EBUSY: "EBUSY", EINVAL: "EINVAL", ENOSPC: "ENOSPC", ERESTART: "ERESTART",
+    EFAULT: "EFAULT", EBUSY: "EBUSY", EINVAL: "EINVAL", EEXIST: "EEXIST", ENOSPC: "ENOSPC", ERESTART: "ERESTART",
 }  # fmt: skip
 
 # what a pager answered before it answered an errno, 2001-03-10; of use to errata alone

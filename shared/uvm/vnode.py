@@ -199,7 +199,7 @@ def uvm_vnp_setsize(vp: Vnode, newsize: int) -> None:
     if newsize < size:
         uvn_flush(uobj, newsize, size, PGO_FREE)
         _wait_for_io(vp)
-        for block in range(newsize // page_size, size // page_size):  # the file system frees them, so they read as zeros
+        for block in range(newsize // page_size, size // page_size):  # they are free, and will read as zeros
             here.port.op("disk_format", vp.v_block + block, ([],))
     uobj.vmobjlock.unlock()
 
