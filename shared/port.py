@@ -140,6 +140,10 @@ class Port(ABC):
         """Return to user mode: any runnable LWP of this CPU may be next."""
 
     @abstractmethod
+    def spin(self) -> None:
+        """A try for a lock has failed and will be repeated: others may go first, or they might never."""
+
+    @abstractmethod
     def wait_for_wakeup(self) -> None:
         """Give up the CPU until the channel slept on has been woken."""
 

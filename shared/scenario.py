@@ -164,7 +164,7 @@ class Scenario:
         lwps: in fixed context order: programs as in the file, then children as
             they appear in it.
         procs: names of all processes: those of the setup, then children as they appear.
-        barriers, words: names, as they appear.
+        barriers, words, loans: names, as they appear.
         regions: every named range.
         file: its name, for messages.
     """
@@ -185,6 +185,7 @@ class Scenario:
     procs: tuple[str, ...]
     barriers: tuple[str, ...]
     words: tuple[str, ...]
+    loans: tuple[str, ...]
     regions: tuple[Region, ...]
     own_errata: tuple[str, ...]
     own_detect: dict[str, str]

@@ -21,6 +21,11 @@ moved in that word, through the process's own mapping.
 
 `mincore` answers a number of which bit i says whether page i of the range is resident.
 
+`loan` lends pages of the process to the kernel (`to: page`), which calls what it got
+by the name given; or their anons (`to: anon`). `kpeek` answers the first word of a
+borrowed page, `page: 0` unless it says which; `unloan` gives everything back. Any
+thread may do that, before or after the process has ended.
+
 What no user call reaches, a kernel step does: `kload` and `kstore` are one bare
 load and store of a named word of the kernel, `klock` and `kunlock` take and
 release the lock that is meant to guard it. Words come into being by being
@@ -57,6 +62,8 @@ from shared.uvm.param import (
     MAP_INHERIT_COPY,
     MAP_INHERIT_NONE,
     MAP_INHERIT_SHARE,
+    UVM_LOAN_TOANON,
+    UVM_LOAN_TOPAGE,
     VM_PROT_EXECUTE,
     VM_PROT_NONE,
     VM_PROT_READ,
@@ -93,6 +100,7 @@ ADVICE = {
     "spaceavail": MADV_SPACEAVAIL,
     "free": MADV_FREE,
 }
+LOANS = {"anon": UVM_LOAN_TOANON, "page": UVM_LOAN_TOPAGE}
 INHERITANCES = {"none": MAP_INHERIT_NONE, "copy": MAP_INHERIT_COPY, "share": MAP_INHERIT_SHARE}
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,31}")
@@ -167,6 +175,7 @@ SETUP_STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "munlock": (("in", "at", "pages"), ()),
     "mprotect": (("in", "at", "pages", "prot"), ()),
     "madvise": (("in", "at", "pages", "advice"), ()),
+    "loan": (("in", "at", "pages", "to", "as"), ()),
     "write": (("in", "at", "value"), ()),
     "fill": (("in", "until_free"), ()),
 }
@@ -180,6 +189,9 @@ PROGRAM_STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "madvise": (("at", "pages", "advice"), ()),
     "mincore": (("at", "pages"), ()),
     "physio": (("do", "at", "pages", "block"), ("status",)),
+    "loan": (("at", "pages", "to", "as"), ()),
+    "unloan": (("of",), ()),
+    "kpeek": (("of",), ("page",)),
     "write": (("at", "value"), ()),
     "read": (("at",), ()),
     "fork": (("as", "program"), ("cpu",)),
@@ -205,6 +217,7 @@ class _Loader:
         self.intos: dict[str, int] = {}
         self.barriers: dict[str, list[tuple[str, Value]]] = {}
         self.words: dict[str, int] = {}  # word -> its number
+        self.loans: dict[str, tuple[int, int]] = {}  # loan -> its pages, and its line
         self.regions: list[Region] = []
         self.children: list[_Thread] = []
 
@@ -243,6 +256,7 @@ class _Loader:
             procs=tuple(self.procs),
             barriers=tuple(self.barriers),
             words=tuple(self.words),
+            loans=tuple(self.loans),
             regions=tuple(self.regions),
             own_errata=errata,
             own_detect=detect,
@@ -316,6 +330,8 @@ class _Loader:
             if region is not None:
                 proc.regions[region.name] = region
             resolved = {"in": proc.name, **self.arguments(op, keys, proc.regions, region)}
+            if op == "loan":
+                resolved |= self.lend(keys)
             steps.append(Step(op, resolved, None, one.line))
         return tuple(steps)
 
@@ -358,6 +374,8 @@ class _Loader:
                 for sibling in thread.proc.threads:
                     known.update(sibling.mapped())
                 raw.region = self.region(keys, thread.proc.name, known)
+            elif op == "loan":
+                self.lend(keys)
             thread.steps.append(raw)
             if op == "fork":
                 name = self.context_name(keys["as"])
@@ -389,6 +407,8 @@ class _Loader:
             elif raw.op == "barrier":
                 name = self.barrier(raw.keys["name"], thread)
                 args = {"name": name, "number": list(self.barriers).index(name)}
+            elif raw.op in ("loan", "unloan", "kpeek"):
+                args |= self.lent(raw.keys)
             elif "word" in raw.keys:
                 name = self.name(raw.keys["word"], "word")
                 args = {"word": name, "number": self.words.setdefault(name, len(self.words)), **args}
@@ -505,6 +525,8 @@ class _Loader:
             if args["block"] + args["length"] // size > self.machine.disk:
                 keys["block"].fail(f"the machine's disk has {self.machine.disk or 'no'} blocks")
             args["status"] = self.address(keys["status"], scope, 0) if "status" in keys else 0
+        if "to" in keys:
+            args["flags"] = LOANS[keys["to"].choice(LOANS, "borrower")]
         if op == "mincore":
             keys["pages"].integer(1, 64)
         if op == "count":
@@ -629,6 +651,26 @@ class _Loader:
             value.fail(f"{thread.name} meets barrier {name} twice; give the second another name")
         users.append((thread.name, value))
         return name
+
+    def lend(self, keys: dict[str, Value]) -> dict[str, Any]:
+        """A loan is declared."""
+        name = self.name(keys["as"], "loan")
+        if name in self.loans:
+            keys["as"].fail(f"the loan {name} is named twice (first on line {self.loans[name][1]})")
+        self.loans[name] = keys["pages"].integer(1, MAX_REGION_PAGES), keys["as"].line
+        return self.lent(keys)
+
+    def lent(self, keys: dict[str, Value]) -> dict[str, Any]:
+        """What a step needs to know of a loan."""
+        value = keys["of"] if "of" in keys else keys["as"]
+        name = self.name(value, "loan")
+        if name not in self.loans:
+            value.fail(f"no step has `loan: {{as: {name}}}`{meant(name, self.loans)}")
+        pages, _ = self.loans[name]
+        page = keys["page"].integer(0, MAX_REGION_PAGES) if "page" in keys else 0
+        if page >= pages:
+            keys["page"].fail(f"{name} has {pages} pages, the first is 0")
+        return {"as": name, "number": list(self.loans).index(name), "page": page}
 
     def check_barriers(self) -> None:
         for name, users in self.barriers.items():

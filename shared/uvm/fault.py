@@ -14,7 +14,10 @@ whoever slept looks everything up again, mostly by starting over ("ReFault").
 An anon's lock is taken as soon as the anon is allocated: it can be reached not
 only by its amap, which is locked, but from its page, by the pagedaemon.
 
-Left out: kernel maps, submaps and interrupt-safe maps, page loans, rusage. Left
+An anon's page may be on loan (shared/uvm/loan.py). It is not written to then, and
+not mapped writable: case 1A gives the anon another page first.
+
+Left out: kernel maps, submaps and interrupt-safe maps, rusage. Left
 out for now: objects, so case 2 is always a zero fill.
 Source: uvm_fault.c 1.47 with the changes up to 2001-03, uvm_fault_i.h 1.10.
 """
@@ -24,8 +27,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from shared.port import KASSERT, LOCK_ASSERT, erratum, here, kernel, panic
+from shared.struct import unlocked
 from shared.uvm.amap import amap_add, amap_copy, amap_lock, amap_lookup, amap_lookups, amap_unlock, aref_of
-from shared.uvm.anon import uvm_analloc, uvm_anfree, uvm_anon_dropswap
+from shared.uvm.anon import uvm_analloc, uvm_anfree, uvm_anon_dropswap, uvm_anon_lockloanpg
+from shared.uvm.loan import uvm_loanbreak_anon
 from shared.uvm.map import (
     uvm_map_lookup_entry,
     vm_map_lock,
@@ -41,6 +46,7 @@ from shared.uvm.page import (
     uvm_pagecopy,
     uvm_pagedeactivate,
     uvm_pagefree,
+    uvm_pagekloans,
     uvm_pageunwire,
     uvm_pagewire,
     uvm_pagezero,
@@ -169,13 +175,13 @@ def uvmfault_relock(ufi: UvmFaultinfo | None) -> bool:
 
 
 def uvmfault_anonflush(anons: list[Anon | None]) -> None:
-    """Deactivate the pages of these anons, those that are busy or wired excepted. Locks: map(r), amap."""
+    """Deactivate the pages of these anons, those that are busy, wired or on loan excepted. Locks: map(r), amap."""
     for anon in anons:
         if anon is None:
             continue
         anon.an_lock.lock()
         pg = anon.an_page
-        if pg is not None and not pg.flags & PG_BUSY:
+        if pg is not None and not unlocked(pg, "loan_count") and not pg.flags & PG_BUSY:
             uvm_lock_pageq()
             if pg.wire_count == 0:
                 pmap_clear_reference(pg)
@@ -202,8 +208,9 @@ def uvmfault_amapcopy(ufi: UvmFaultinfo) -> None:
 def uvmfault_anonget(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon) -> int:
     """Make an anon's data resident in a page that is neither busy nor released.
 
-    Locks:   entry map(r), amap, anon; map and amap None for swapoff. Returns 0: same. Else: nothing is held.
-    Sleeps:  busy page ("anonget2"), swap read, uvm_wait ("flt_noram1"); afterwards it checks the map's
+    Locks:   entry map(r), amap, anon; map and amap None for swapoff. Returns 0: same, and the page's object, if the
+             anon has borrowed its page. Else: nothing is held.
+    Sleeps:  busy page ("anonget1" if it is an object's, "anonget2"), swap read, uvm_wait ("flt_noram1"); afterwards it checks the map's
              version, and that the anon is still where it was.
     Returns: 0; ERESTART - look everything up again; EIO - the data is lost, the anon's slot is now bad.
     Source:  uvm_fault.c, with the contract of 1.51 (2000-08).   Differs: a slot that is bad already is not
@@ -217,6 +224,8 @@ def uvmfault_anonget(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon) ->
         we_own = False  # we set PG_BUSY on a page
         slot = 0
         pg = anon.an_page
+        if pg is not None and unlocked(pg, "loan_count"):
+            pg = uvm_anon_lockloanpg(anon)
         if pg is not None:
             flags = pg.flags
             if not flags & (PG_BUSY | PG_RELEASED):
@@ -224,8 +233,13 @@ def uvmfault_anonget(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon) ->
             if not flags & PG_WANTED:
                 pg.flags = flags | PG_WANTED
             uvmexp.fltpgwait += 1
-            uvmfault_unlockall(ufi, amap, None)
-            here.port.sleep(pg.address, "anonget2", anon.an_lock)
+            uobj = pg.uobject
+            if uobj is not None:
+                uvmfault_unlockall(ufi, amap, anon)
+                here.port.sleep(pg.address, "anonget1", uobj.vmobjlock)
+            else:
+                uvmfault_unlockall(ufi, amap, None)
+                here.port.sleep(pg.address, "anonget2", anon.an_lock)
         else:
             pg = uvm_pagealloc(None, 0, anon)
             if pg is None:
@@ -317,7 +331,7 @@ def _map_neighbours(
             continue
         anon.an_lock.lock()
         pg = anon.an_page
-        if pg is not None and not pg.flags & (PG_RELEASED | PG_BUSY):
+        if pg is not None and not unlocked(pg, "loan_count") and not pg.flags & (PG_RELEASED | PG_BUSY):
             uvm_lock_pageq()
             uvm_pageactivate(pg)
             uvm_unlock_pageq()
@@ -412,9 +426,10 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
                 if result == ERESTART:
                     continue
                 return result
-            # locked: map(r), amap, anon
+            # locked: map(r), amap, anon, and the page's object, if there is one
             pg = anon.an_page
             assert pg is not None
+            uobj = pg.uobject
             oanon = anon
 
             # (what is wired is copied now if it may become writable: later it must not be replaced)
@@ -436,6 +451,8 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
                         if anon.an_lock.held():
                             anon.an_lock.unlock()
                         uvm_anfree(anon)
+                    if uobj is not None:
+                        uobj.vmobjlock.unlock()
                     uvmfault_unlockall(ufi, amap, oanon)
                     if anon is None or _swap_full():
                         uvmexp.fltnoanon += 1
@@ -451,11 +468,30 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
                     pmap_remove(pmap, rvaddr, rvaddr + page_size)
                 amap_add(aref, rvaddr - entry_start, anon, True)
                 oanon.an_ref -= 1  # cannot drop to zero here
+                if entry_wired:  # then a loan is why it was shared; the wiring goes with the mapping
+                    uvm_lock_pageq()
+                    uvm_pageactivate(pg)
+                    uvm_pagewire(pg)
+                    uvm_pageunwire(opg)
+                    uvm_unlock_pageq()
             else:
                 # Case 1A: use the anon as it is, but do not write to it if there are other references.
                 uvmexp.flt_anon += 1
                 if oanon.an_ref > 1:
                     enter_prot &= ~VM_PROT_WRITE
+                elif pg.loan_count:
+                    if not writing:
+                        enter_prot &= ~VM_PROT_WRITE
+                    else:
+                        pg = uvm_loanbreak_anon(anon, pg)
+                        if uobj is not None:  # it is not our page's any more, or we are done
+                            uobj.vmobjlock.unlock()
+                            uobj = None
+                        if pg is None:
+                            uvmfault_unlockall(ufi, amap, anon)
+                            uvmexp.fltnoram += 1
+                            uvm_wait("flt_noram2")
+                            continue
             # locked: map(r), amap, oanon, anon
 
             promoted = anon != oanon
@@ -477,6 +513,8 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
             uvm_unlock_pageq()
             if promoted and anon.an_lock.held():
                 anon.an_lock.unlock()
+            if uobj is not None:
+                uobj.vmobjlock.unlock()
             uvmfault_unlockall(ufi, amap, oanon)
             if failed:
                 if _swap_full():
@@ -592,8 +630,8 @@ def uvm_fault_unwire_locked(map: VmMap, start: int, end: int) -> None:
         if pg is None:
             panic("uvm_fault_unwire_locked: unwiring non-wired memory", map)
             continue
-        # mlock may still want the translation wired, or device I/O the page
-        still = uvm_pageunwire(pg)
+        # mlock may still want the translation wired, or device I/O the page; loans wire pages only
+        still = uvm_pageunwire(pg) - uvm_pagekloans(pg)
         if still and not erratum("uvm_fault_unwire.munlock-during-io"):
             unwire = False
         else:
