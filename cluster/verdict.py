@@ -8,14 +8,17 @@ sleeper whom nobody is going to wake.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from cluster.machine import Machine
-from shared.errors import Finding
+from shared.errors import FINDINGS, Finding
 from shared.invariants import Snapshot, check
-from shared.struct import channel_name, lock_name
+from shared.struct import KIND_SHIFT, channel_name, lock_name
+from shared.tables import differing, tables
 from shared.uvm.param import PG_BUSY
-from shared.uvm.structs import Page, uvm, uvmexp
+from shared.uvm.proc import PAUSE
+from shared.uvm.structs import Page, Proc, uvm, uvmexp
 
 DAEMON = "pagedaemon"
 
@@ -38,6 +41,16 @@ def judge(state: dict[str, Any], detect: dict[str, str]) -> list[Finding]:
     if not found and detect.get("invariant", "stop") != "off":
         found = check(snapshot)
     return found
+
+
+def refused(nodes: Mapping[str, Mapping[str, str]]) -> Finding | None:
+    """A machine does not start if a node was built with other tables than the kernel."""
+    for name, theirs in nodes.items():
+        wrong = differing(theirs, tables())
+        if wrong:
+            text = f"{name} was built with another table of {' and of '.join(wrong)} than the kernel; it does not boot"
+            return Finding("table-mismatch", text, function="main", subject=name, detector=FINDINGS["table-mismatch"])
+    return None
 
 
 def snapshot_of(state: dict[str, Any]) -> Snapshot:
@@ -114,6 +127,8 @@ def _is_stuck(one: dict[str, Any]) -> bool:
         return False  # (one that is ready has lost its CPU to another, which is stuck)
     code, target = one["waits"]
     if one["name"] == DAEMON and (code, target) == ("sleep", uvm.addressof("pagedaemon")):
+        return False
+    if code == "sleep" and target >> 8 >> KIND_SHIFT == Proc.kind and target & 0xFF == Proc.fields[PAUSE].slot:
         return False
     return code not in ("io_next", "disk_next")
 

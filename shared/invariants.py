@@ -78,6 +78,7 @@ from shared.uvm.swap import SLOTS_PER_WORD
 
 #: a page table entry, as the mmu has it
 FRAME, PROT, WIRED, REF, MOD = range(5)
+AMAP_ARRAYS = ("am_slots", "am_bckptr", "am_anon", "am_ppref")
 #: of a map entry; one that says it has more is wrong itself
 MOST_PAGES = 1 << 16
 
@@ -483,8 +484,10 @@ def _(s: Snapshot) -> Iterator[Violation]:
         nslot, maxslot = s.num(amap, "am_nslot"), s.num(amap, "am_maxslot")
         if nslot > maxslot:
             yield f"{amap} has am_nslot {nslot}, am_maxslot {maxslot}", amap
-        for name in ("am_slots", "am_bckptr", "am_anon"):
+        for name in AMAP_ARRAYS:
             array = s.follow(amap, name, AmapArray)
+            if name == "am_ppref" and s.get(amap, name) is None:
+                continue
             if array is None:
                 yield f"{amap} has {s.get(amap, name)!r} for {name}, which is no array of now", amap
             elif s.get(array, "amap") != amap:
@@ -510,6 +513,66 @@ def _(s: Snapshot) -> Iterator[Violation]:
         for slot, anon in enumerate(s.amap_anons[amap.id]):
             if anon is not None and not s.live(anon, Anon):
                 yield f"slot {slot} of {amap} has {anon!r}, which has been freed since", amap
+
+
+def _covered(s: Snapshot) -> Iterator[tuple[Amap, list[int]]]:
+    """Amaps that have entries (LEAK-1), all of them within (MAP-5), with the number of entries that cover each slot."""
+    cover: dict[int, list[int] | None] = {amap.id: [0] * len(s.amap_anons[amap.id]) for amap in s.all(Amap)}
+    for entry in s.all(VmMapEntry):
+        amap = s.follow(entry, "aref_amap", Amap)
+        counts = None if amap is None else cover[amap.id]
+        if amap is None or counts is None:
+            continue
+        first = s.num(entry, "aref_pageoff")
+        last = first + len(s.addresses(entry))
+        if not 0 <= first <= last <= len(counts):
+            cover[amap.id] = None
+            continue
+        for slot in range(first, last):
+            counts[slot] += 1
+    for amap in s.all(Amap):
+        counts = cover[amap.id]
+        if counts is not None and s.amap_entries[amap.id]:
+            yield amap, counts
+
+
+def _ppref(s: Snapshot, amap: Amap) -> list[int | None]:
+    """am_ppref slot by slot, as far as it makes sense."""
+    runs, counts = s.amap_array(amap, "am_ppref"), list[int | None]()
+    while len(counts) < len(runs):
+        first, *rest = runs[len(counts) :]
+        length = 1 if isinstance(first, int) and first > 0 else rest[0] if rest else 0
+        if not isinstance(first, int) or first == 0 or not isinstance(length, int):
+            break
+        if not 0 < length <= len(runs) - len(counts):
+            break
+        counts += [abs(first) - 1] * length
+    return counts + [None] * (len(runs) - len(counts))
+
+
+@invariant(
+    "AMAP-6", "am_ppref counts the map entries that have a slot; without it, all have every slot", source="uvm_amap.c"
+)
+def _(s: Snapshot) -> Iterator[Violation]:
+    for amap, entries in _covered(s):
+        if s.get(amap, "am_ppref") is None:
+            partly = [slot for slot, count in enumerate(entries) if count != max(entries)]
+            if partly:
+                yield f"{amap} has no ppref, and slot {partly[0]} is not that of all its map entries", amap
+            continue
+        for slot, (count, stored) in enumerate(zip(entries, _ppref(s, amap))):
+            if count != stored:
+                yield f"slot {slot} of {amap} is that of {count} map entries, its ppref says {stored}", amap
+
+
+@invariant("AMAP-7", "no anon is in a slot that no map entry has", source="uvm_amap.c, amap_wiperange")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for amap, entries in _covered(s):
+        if s.get(amap, "am_ppref") is None:
+            continue  # AMAP-6
+        for slot, anon in enumerate(s.amap_anons[amap.id]):
+            if anon is not None and not entries[slot]:
+                yield f"slot {slot} of {amap} has {anon}, and no map entry has that slot", amap
 
 
 # -- anons ---------------------------------------------------------------------------
@@ -640,6 +703,8 @@ def _(s: Snapshot) -> Iterator[Violation]:
     for page in s.pages:
         loans, count = s.loans[page.id], s.num(page, "loan_count")
         anon = s.get(page, "uanon") if not s.num(page, "pqflags") & PQ_ANON else None
+        if count == 0 and s.get(page, "uobject") is None:
+            anon = None  # PAGE-4
         if count != loans + (anon is not None):
             to = f", and to {anon}" if anon is not None else ""
             yield f"{page} is on loan to the kernel {loans} times{to}; it has loan_count {count}", page
@@ -648,7 +713,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 @invariant("LOAN-2", "what is on loan to the kernel is not freed meanwhile", source="uvm_loan.c")
 def _(s: Snapshot) -> Iterator[Violation]:
     for loan, one in s.lent:
-        free = s.live(one, Page) and s.num(one, "pqflags") & PQ_FREE or s.live(one, Anon) and one.id in s.free_anons
+        free = (s.live(one, Page) and s.num(one, "pqflags") & PQ_FREE) or (s.live(one, Anon) and one.id in s.free_anons)
         if free or not (s.live(one, Page) or s.live(one, Anon)):
             yield f"{loan} has borrowed {one!r}, which has been freed", one
 
@@ -1006,7 +1071,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
     entries = {entry for ring in s.entries.values() for entry in ring.items}
     entries |= {s.get(map, "header") for map in s.entries}
     broken = any(ring.faults for ring in s.entries.values())
-    arrays = {s.get(amap, name) for amap in s.all(Amap) for name in ("am_slots", "am_bckptr", "am_anon")}
+    arrays = {s.get(amap, name) for amap in s.all(Amap) for name in AMAP_ARRAYS}
     for vmspace in s.all(Vmspace):
         if vmspace not in spaces:
             yield f"{vmspace} is leaked: no process has it", vmspace
@@ -1023,9 +1088,9 @@ def _(s: Snapshot) -> Iterator[Violation]:
         if array not in arrays:
             yield f"{array} is leaked: no amap has it", array
     results = {s.get(loan, "l_result") for loan in s.all(Loan)}
-    for array in s.all(LoanArray):
-        if array not in results:
-            yield f"{array} is leaked: no loan has it", array
+    for lent in s.all(LoanArray):
+        if lent not in results:
+            yield f"{lent} is leaked: no loan has it", lent
     done = {bp.id for bp in s.aio_done.items}
     pending = {s.get(bp, "pages") for bp in s.aio_done.items}
     for bp in s.all(Buf):

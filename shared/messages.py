@@ -66,6 +66,7 @@ OPERATIONS: dict[str, Op] = {
     "pmap_clear_modify": Op("mmu", "frame", ("cpu",), result="bit"),
     "pmap_clear_reference": Op("mmu", "frame", ("cpu",), result="bit"),
     "pmap_ack": Op("mmu", "shootdown", ("cpu",), posted=True),
+    "swap_attach": Op("swap_pager", "", ("old",), posted=True),
     "swap_put": Op("swap_pager", "slot", ("buf", "frames"), sleeps=True, result="error"),
     "swap_get": Op("swap_pager", "slot", ("frame",), sleeps=True, result="error"),
     "io_next": Op("swap_pager", "", (), sleeps=True, result="request"),

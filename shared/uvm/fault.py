@@ -210,8 +210,8 @@ def uvmfault_anonget(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon) ->
 
     Locks:   entry map(r), amap, anon; map and amap None for swapoff. Returns 0: same, and the page's object, if the
              anon has borrowed its page. Else: nothing is held.
-    Sleeps:  busy page ("anonget1" if it is an object's, "anonget2"), swap read, uvm_wait ("flt_noram1"); afterwards it checks the map's
-             version, and that the anon is still where it was.
+    Sleeps:  busy page ("anonget2"; "anonget1" if it is an object's), swap read, uvm_wait ("flt_noram1"); afterwards
+             it checks the map's version, and that the anon is still where it was.
     Returns: 0; ERESTART - look everything up again; EIO - the data is lost, the anon's slot is now bad.
     Source:  uvm_fault.c, with the contract of 1.51 (2000-08).   Differs: a slot that is bad already is not
              marked bad again, as later; the slot is read before the anon is unlocked; a transient error starts
@@ -468,7 +468,8 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
                     pmap_remove(pmap, rvaddr, rvaddr + page_size)
                 amap_add(aref, rvaddr - entry_start, anon, True)
                 oanon.an_ref -= 1  # cannot drop to zero here
-                if entry_wired:  # then a loan is why it was shared; the wiring goes with the mapping
+                # In a wired entry a loan is why it was shared; the wiring goes with the mapping.
+                if entry_wired and not wiring and not erratum("uvm_fault.loan-broken-wiring-stays"):
                     uvm_lock_pageq()
                     uvm_pageactivate(pg)
                     uvm_pagewire(pg)

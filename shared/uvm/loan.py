@@ -21,7 +21,7 @@ Rules:
   it, or the anon that borrowed it adopts it.
 
 Nobody keeps raw I/O and loans of the same memory apart, as in UVM: a DMA goes to
-the page that it began with.
+the page that it began with, and its wiring stays there, if that page is replaced.
 
 Left out: the mappings through which the kernel uses borrowed pages; objects, so O->K and O->A.
 Source: uvm_loan.c 1.22 (June 2000), its uvm_unloanpage() as of 1.39 (July 2002).
@@ -66,7 +66,7 @@ from shared.uvm.param import (
 )
 from shared.uvm.pdaemon import uvm_wait
 from shared.uvm.pmap import pmap_page_protect
-from shared.uvm.structs import Anon, Loan, LoanArray, Page, VmMap, uvmexp
+from shared.uvm.structs import Anon, Loan, LoanArray, Page, VmMap
 
 if TYPE_CHECKING:
     from shared.uvm.fault import UvmFaultinfo
@@ -113,8 +113,8 @@ def uvm_loanentry(ufi: UvmFaultinfo, end: int, result: list[Anon | Page], flags:
     Locks:   entry map(r). Returns: nothing is held.
     Sleeps:  as uvm_loan(); then less has been lent, and the entry has to be looked up again.
     Returns: False - it cannot be done.
-    Source:  uvm_loan.c.   Differs: the fault information names the page in question; in UVM it stays with the first one,
-             so that uvmfault_anonget() looks at the wrong slot when it has slept, and starts over for nothing.
+    Source:  uvm_loan.c.   Differs: the fault information names the page in question; in UVM it stays with the first
+             one, so that uvmfault_anonget() looks at the wrong slot when it has slept, and starts over for nothing.
     """
     from shared.uvm.fault import uvmfault_unlockall
 
@@ -282,12 +282,7 @@ def uvm_unloanpage(ploans: list[Page]) -> None:
         if loans < 0:
             panic("uvm_unloanpage: page isn't loaned", pg)
         pg.loan_count = loans
-        if loans > 0 and erratum("uvm_unloanpage.loaned-left-off-queues"):
-            pg.wire_count -= 1
-            if pg.wire_count == 0:
-                uvmexp.wired -= 1
-        else:
-            uvm_pageunwire(pg)
+        uvm_pageunwire(pg)  # the last one puts it on a queue
         if pg.uobject is None:
             if pg.uanon is None:
                 if loans == 0:
@@ -318,10 +313,9 @@ def uvm_loanbreak_anon(anon: Anon, pg: Page) -> Page | None:
     if npg is None:
         return None
     uvm_pagecopy(pg, npg)  # clears PG_CLEAN
-    if not erratum("uvm_fault.loan-broken-still-mapped"):
-        pmap_page_protect(pg, VM_PROT_NONE)  # whoever has it mapped takes a fault, and finds the new one
+    pmap_page_protect(pg, VM_PROT_NONE)  # whoever has it mapped takes a fault, and finds the new one
     uvm_lock_pageq()
-    wirings = pg.wire_count - uvm_pagekloans(pg)
+    wirings = 0 if erratum("uvm_fault.loan-broken-wiring-stays") else pg.wire_count - uvm_pagekloans(pg)
     if pg.uobject is not None:
         pg.loan_count -= 1  # we had borrowed it
     pg.uanon = None

@@ -19,7 +19,7 @@ ERRNO_NAMES = {
 }  # fmt: skip
 
 # what a pager answered before it answered an errno, 2001-03-10; of use to errata alone
-VM_PAGER_AGAIN = 5
+VM_PAGER_OK, VM_PAGER_ERROR, VM_PAGER_AGAIN = 0, 4, 5
 
 # vm_page.flags, under the owner's lock
 PG_CLEAN = 0x0008  # page has not been modified

@@ -140,10 +140,11 @@ class Amap(Struct, kind=5):
     am_slots: Field[AmapArray] = field("const")
     am_bckptr: Field[AmapArray] = field("const")
     am_anon: Field[AmapArray] = field("const")
+    am_ppref: Field[AmapArray | None] = field("o")  # see amap_pp.py
 
 
 class AmapArray(Array, kind=6, element="o"):
-    """am_slots[], am_bckptr[] or am_anon[]."""
+    """am_slots[], am_bckptr[], am_anon[] or am_ppref[]."""
 
     guards = {"o": via("amap", "am_l")}
     amap: Field[Amap] = field("const")  # (model) so that elements know their guard

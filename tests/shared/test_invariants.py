@@ -46,6 +46,8 @@ from shared.uvm.structs import (
     Anon,
     Buf,
     FreeQueue,
+    Loan,
+    LoanArray,
     Page,
     PageArray,
     PageQueue,
@@ -220,6 +222,10 @@ class World:
         size = sum(self.get(entry, "end") - self.get(entry, "start") for entry in entries)
         self.set(map, nentries=len(entries), size=size, hint=entries[-1] if entries else header)
 
+    def lend(self, *lent: Page | Anon) -> Any:
+        """These are on loan to the kernel; nothing else says so yet."""
+        return self.add(Loan, l_npages=len(lent), l_result=self.add_array(LoanArray, list(lent)))
+
     def snapshot(self) -> Snapshot:
         return Snapshot(
             self.heap, self.pmaps, self.attrs, self.slots, self.frames, self.tlbs, self.locks, PAGE, self.bad_slots
@@ -305,6 +311,53 @@ def slot_with_an_anon_of_an_earlier_life(w: World) -> object:
     w.put(w.get(w.amaps[0], "am_bckptr"), 2, 3)
     w.set(w.amaps[0], am_nused=4)
     return w.amaps[0]
+
+
+@breaks("AMAP-3")
+def ppref_of_another_length(w: World) -> object:
+    return ppref(w, -2, 4, 0, 0, 0)
+
+
+def unmap_the_last_page(w: World) -> None:
+    """Of the first region, which has no anon 2 any more."""
+    w.set(w.parent[0], end=0x1C0)
+    w.link(w.maps[0], w.parent)
+    w.put(w.get(w.amaps[0], "am_anon"), 3, None)
+    w.set(w.amaps[0], am_nused=2)
+    w.set(w.anons[2], an_swslot=0)
+    w.free_anons(2, 6, 7, 8, 9)
+    w.put(w.extents, 0, 0b100100)
+    w.set(w.dev, swd_npginuse=2)
+    w.set(uvmexp, nfreeanon=5, swpginuse=2, swpgonly=0)
+
+
+def ppref(w: World, *elements: int) -> object:
+    w.set(w.amaps[0], am_ppref=w.add_array(AmapArray, list(elements), amap=w.amaps[0]))
+    return w.amaps[0]
+
+
+@breaks("AMAP-6")
+def partly_unmapped_without_a_ppref(w: World) -> object:
+    unmap_the_last_page(w)
+    return w.amaps[0]
+
+
+@breaks("AMAP-6")
+def ppref_not_adjusted(w: World) -> object:
+    unmap_the_last_page(w)
+    return ppref(w, -2, 4, 0, 0)
+
+
+@breaks("AMAP-6")
+def ppref_makes_no_sense(w: World) -> object:
+    return ppref(w, -2, 9, 0, 0)
+
+
+@breaks("AMAP-7")
+def unmapped_and_not_wiped(w: World) -> object:
+    w.set(w.parent[0], end=0x1C0)
+    w.link(w.maps[0], w.parent)
+    return ppref(w, -2, 3, 0, 1)
 
 
 @breaks("ANON-1")
@@ -692,8 +745,53 @@ def object_page_writable_in_a_private_mapping(w: World) -> object:
 
 @breaks("PTE-3")
 def writable_while_on_loan(w: World) -> object:
-    w.set(w.pages[0], loan_count=1)
-    return w.pages[0]
+    w.lend(w.pages[4])
+    w.set(w.pages[4], loan_count=1, wire_count=2)
+    return w.pages[4]
+
+
+@breaks("LOAN-1")
+def loan_not_counted(w: World) -> object:
+    w.lend(w.pages[4])
+    w.set(w.pages[4], wire_count=2)
+    return w.pages[4]
+
+
+@breaks("LOAN-1")
+def given_back_and_still_counted(w: World) -> object:
+    w.pmaps[1][10][PROT] = VM_PROT_READ
+    w.set(w.pages[4], loan_count=1)
+    return w.pages[4]
+
+
+@breaks("LOAN-2")
+def page_freed_while_on_loan(w: World) -> object:
+    w.lend(w.pages[7])
+    return w.pages[7]
+
+
+@breaks("LOAN-2")
+def anon_of_another_life_on_loan(w: World) -> object:
+    w.lend(Anon.at(1, 0))
+    return w.anons[1]
+
+
+@breaks("WIRE-1")
+def loan_without_a_wiring(w: World) -> object:
+    w.lend(w.pages[3])
+    w.set(w.pages[3], loan_count=1)
+    return w.pages[3]
+
+
+@breaks("ANON-1")
+def loan_without_a_reference(w: World) -> object:
+    w.lend(w.anons[2])
+    return w.anons[2]
+
+
+@breaks("LEAK-1")
+def array_of_no_loan(w: World) -> object:
+    return w.add_array(LoanArray, [w.pages[0]])
 
 
 @breaks("TLB-1")
@@ -807,7 +905,8 @@ def test_every_invariant_is_seen_to_fail() -> None:
 def test_a_finding_says_id_sentence_and_what_is_wrong(world: World) -> None:
     world.set(world.anons[2], an_ref=2)
     found = check(world.snapshot())
-    expected = "ANON-1: an_ref counts the amap slots that hold an anon: anon:2 is in 1 amap slots and has an_ref 2"
+    sentence = "an_ref counts the amap slots and loans that hold an anon"
+    expected = f"ANON-1: {sentence}: anon:2 is in 1 amap slots and has an_ref 2"
     assert [(one.kind, one.detector, one.text, one.subject) for one in found] == [
         ("invariant", FINDINGS["invariant"], expected, "anon:2")
     ]
@@ -862,11 +961,10 @@ def test_anon_whose_data_is_lost_counts_as_only_in_swap(world: World) -> None:
     assert world.broken() == []
 
 
-def test_anon_of_a_partly_unmapped_amap_is_not_leaked(world: World) -> None:
-    """Without ppref what is unmapped of an amap lives as long as the amap."""
-    world.set(world.parent[0], end=0x140)
-    world.link(world.maps[0], world.parent)
-    del world.pmaps[1][5], world.tlbs["cpu0"][1][5]
+@pytest.mark.parametrize("elements", [(-2, 3, 0, 1), (2, -2, 2, 1), (2, 2, 2, 1), (-2, 2, 2, 1)], ids=str)
+def test_counts_of_a_partly_unmapped_amap_may_be_encoded_in_any_runs(world: World, elements: tuple[int, ...]) -> None:
+    unmap_the_last_page(world)
+    ppref(world, *elements)
     assert world.broken() == []
 
 
@@ -885,6 +983,37 @@ def test_page_wired_by_two_processes_counts_twice(world: World) -> None:
     world.queue(page_active, world.pages[0], world.pages[2])
     world.set(uvmexp, active=2, wired=2)
     assert world.broken() == []
+
+
+def test_loans_to_the_kernel_and_to_an_anon_are_counted(world: World) -> None:
+    """A wired page lent twice; an anon lent; an object's page lent to an anon."""
+    w = world
+    w.lend(w.pages[4], w.anons[2])
+    w.lend(w.pages[4])
+    w.set(w.pages[4], loan_count=2, wire_count=3)
+    w.pmaps[1][10][PROT] = VM_PROT_READ
+    w.set(w.anons[2], an_ref=2)
+    w.set(w.anons[6], an_ref=1, an_page=w.pages[5])
+    w.set(w.pages[5], uanon=w.anons[6], loan_count=1)
+    w.set(uvm, afree=w.anons[7])
+    w.set(uvmexp, nfreeanon=3)
+    w.lend(w.anons[6])
+    assert w.broken() == []
+
+
+def test_a_page_on_loan_may_have_lost_its_owner(world: World) -> None:
+    """It is the kernel's to free, or its borrower's to adopt."""
+    w = world
+    w.set(w.amaps[4], am_nused=0)
+    w.put(w.get(w.amaps[4], "am_anon"), 0, None)
+    w.set(w.anons[5], an_ref=0, an_page=w.anons[6])
+    w.set(uvm, afree=w.anons[5])
+    w.set(uvmexp, nfreeanon=5)
+    w.lend(w.pages[4])
+    w.set(w.pages[4], uanon=None, loan_count=1, pqflags=0)
+    w.set(w.parent[3], wired_count=0)
+    del w.pmaps[1][10]
+    assert w.broken() == []
 
 
 def test_tlb_of_a_pmap_that_is_gone_may_be_loaded_but_empty(world: World) -> None:
@@ -924,6 +1053,8 @@ setup:
   - write: {in: A, at: "own[3]", value: 2}
   - write: {in: A, at: "both[1]", value: 3}
   - mlock: {in: A, at: "wired[0]", pages: 2}
+  - loan: {in: A, at: "own[0]", pages: 2, to: page, as: L}
+  - loan: {in: A, at: "own[3]", pages: 1, to: anon, as: M}
   - process: {as: B, cpu: 1}
   - fill: {in: B, until_free: 7}
 programs:
