@@ -486,7 +486,7 @@ class _Loader:
     ) -> tuple[str, Value]:
         """Take `{op: {...}}` apart."""
         if not isinstance(value.data, dict):
-            value.wanted('a step, as `- munmap: {at: "buf[0]", pages: 1}`')
+            value.wanted("a step, as `- munmap: {at: \"buf[0]\", pages: 1}`")
         if len(value.data) != 1:
             value.fail(f"expected one step in each list entry, found {len(value.data)}: {_list(map(show, value.data))}")
         op, args = next(iter(value.data.items()))
