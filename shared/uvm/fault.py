@@ -404,7 +404,8 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
 
         if anon is not None:
             # Case 1: there is an anon.
-            anon.an_lock.lock()
+            if not erratum("uvm_fault.case1-old-anon-unlocked"):
+                anon.an_lock.lock()
             result = uvmfault_anonget(ufi, amap, anon)
             if result != 0:
                 if erratum("uvmfault_anonget.caller-unlocks-again"):
@@ -436,7 +437,7 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
                         if anon.an_lock.held():
                             anon.an_lock.unlock()
                         uvm_anfree(anon)
-                    uvmfault_unlockall(ufi, amap, oanon)
+                    uvmfault_unlockall(ufi, amap, oanon if oanon.an_lock.held() else None)
                     if anon is None or _swap_full():
                         uvmexp.fltnoanon += 1
                         return ENOMEM
@@ -477,7 +478,7 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
             uvm_unlock_pageq()
             if promoted and anon.an_lock.held():
                 anon.an_lock.unlock()
-            uvmfault_unlockall(ufi, amap, oanon)
+            uvmfault_unlockall(ufi, amap, oanon if oanon.an_lock.held() else None)
             if failed:
                 if _swap_full():
                     return ENOMEM
