@@ -118,12 +118,12 @@ CATALOGUE = (
         sentence="amap_unref() counts down, and wipes the amap out, without holding the amap's lock.",
         source=("NetBSD CVS log, uvm_amap.c 1.28, 2001-01-23 (the assertion in amap_wipeout())",),
         story=story("""
-            amap_unref() locks the amap, and if the reference is the last one hands it over, locked, to
-            amap_wipeout(), which frees it; since January 2001 that asserts the lock. The lock is what makes the look
-            at the count and the change of it one step. Without it parent and child, who both exit after a fork, read
-            a count of two on two CPUs, and both store one. Each believes that the other is still there, and the amap
-            and all the memory in it are nobody's. Or one frees the amap while the other is still at work on it. The assertion is from the change log; the defect, a caller that does
-            not take the lock, is our assumption.
+            amap_unref() locks the amap, and if the reference is the last one hands it over, locked, to amap_wipeout(),
+            which frees it; since January 2001 that asserts the lock. The lock is what makes the look at the count and
+            the change of it one step. Without it parent and child, who both exit after a fork, read a count of two on
+            two CPUs, and both store one. Each believes that the other is still there, and the amap and all the memory
+            in it are nobody's. Or one frees the amap while the other is still at work on it. The assertion is from the
+            change log; the defect, a caller that does not take the lock, is our assumption.
         """),
         findings=("lock-assert", "invariant", "use-after-free"),
         scenarios=("S3h", "S3h-shipped"),
@@ -138,9 +138,9 @@ CATALOGUE = (
             page, and if not allocates one and reads it from swap. The amap is locked too; but after a fork two amaps
             have the same anon. Without the anon's lock two processes that touch such a page on two CPUs both find none,
             both allocate one, and each stores its own in the anon: one of the two pages belongs to an anon that does
-            not know of it, and who waits for that page may wait for ever. It also releases the lock it was not given before it sleeps, and that may be the lock of
-            somebody else. The assertion is from the change log; a caller without the lock, and what comes of it,
-            are our assumption.
+            not know of it, and who waits for that page may wait for ever. It also releases the lock it was not given
+            before it sleeps, and that may be the lock of somebody else. The assertion is from the change log; a caller
+            without the lock, and what comes of it, are our assumption.
         """),
         findings=("lock-assert", "invariant", "lost-wakeup"),
         scenarios=("S3i", "S3i-shipped"),
