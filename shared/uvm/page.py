@@ -37,7 +37,7 @@ from shared.uvm.param import (
     UVM_PGA_USERESERVE,
     UVM_PGA_ZERO,
 )
-from shared.uvm.pmap import pmap_copy_page, pmap_zero_page
+from shared.uvm.pmap_page import pmap_copy_page, pmap_zero_page
 from shared.uvm.structs import (
     MEMQ,
     PAGEQ,
