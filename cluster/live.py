@@ -171,11 +171,14 @@ class LiveMachine:
             sleep(POLL_S)
 
     def _endless(self, state: dict[str, Any]) -> Finding:
-        """A machine that was stopped because it went on and on: one context that never goes on, or no progress."""
-        for found in stuck(state):
-            if found.kind == "spin-forever":
+        """A machine that was stopped because it went on and on: a deadlock over memory, one
+        context that never goes on, or no progress.
+        """
+        round_for_memory = starved(state)
+        for found in (*round_for_memory, *stuck(state)):
+            if found.kind == ("deadlock" if found in round_for_memory else "spin-forever"):
                 return found
-        for found in starved(state):
+        for found in round_for_memory:
             return found
         text = f"no end after {state['operations']} operations"
         return Finding("no-progress", text, detector="progress")

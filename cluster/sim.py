@@ -318,13 +318,17 @@ class Sim(Port):
         state = final_state(self.machine)
         half = self.max_points // 2
         old = {one.name for one in self.machine.threads.values() if one.waits is not None and one.waits_since < half}
+        round_for_memory = starved(state)
+        for found in round_for_memory:
+            if found.kind == "deadlock" and self.detect.get(found.detector, "stop") != "off":
+                self.take(found, self.detect.get(found.detector, "stop"))
         for found in stuck(state):
             if found.context in old and found.kind == "spin-forever":  # one never goes on, however long the others do
                 self.report(
                     found.kind, found.text, subject=found.subject, function=found.function, story=tuple(found.story)
                 )
         ctx: Thread = self.cur
-        for found in starved(state):
+        for found in round_for_memory:
             if self.detect.get(found.detector, "stop") != "off":
                 self.take(found, self.detect.get(found.detector, "stop"))
         self.report("no-progress", f"no end after {self.steps} operations; {ctx.name} is in {ctx.function}")

@@ -62,6 +62,7 @@ from shared.uvm.structs import (
     Page,
     PageArray,
     PhysBuf,
+    Pmap,
     Proc,
     SwapDev,
     VmMap,
@@ -133,6 +134,9 @@ class Snapshot:
         locks: as `LockTable.state()["locks"]`.
         page_size: bytes.
         bad_slots: swap slots of requests that the device has failed for good.
+        tables: [pmap, number of the table, translations that it has room for, frame, translations in it] of each page
+            table that is in memory.
+        pm_objs: pmap -> the object of its page-table pages.
     """
 
     def __init__(
@@ -146,11 +150,14 @@ class Snapshot:
         locks: list[Any],
         page_size: int,
         bad_slots: Iterable[int] = (),
+        tables: Iterable[list[int]] = (),
+        pm_objs: dict[int, Any] | None = None,
     ):
         self.heap, self.pmaps, self.attrs = heap, pmaps, attrs
         self.slots, self.frames, self.tlbs = slots, frames, tlbs
         self.locks, self.page_size = locks, page_size
         self.bad_slots = frozenset(bad_slots)
+        self.tables, self.pm_objs = sorted(tables), pm_objs or {}
 
     # -- raw reads -------------------------------------------------------------
 
@@ -238,6 +245,11 @@ class Snapshot:
     def pages(self) -> list[Page]:
         """Pages that are not free."""
         return [page for page in self.all(Page) if not self.num(page, "pqflags") & PQ_FREE]
+
+    @cached_property
+    def ptps(self) -> list[Page]:
+        """Page-table pages."""
+        return [page for page in self.pages if isinstance(self.get(page, "uobject"), Pmap)]
 
     @cached_property
     def free_pages(self) -> list[Page]:
@@ -721,13 +733,18 @@ def _(s: Snapshot) -> Iterator[Violation]:
 # -- wiring --------------------------------------------------------------------------
 
 
-@invariant("WIRE-1", "wire_count counts a page's wired map entries and its loans to the kernel", source="uvm_page.h")
+@invariant(
+    "WIRE-1",
+    "wire_count counts a page's wired map entries and its loans to the kernel, and is 1 for a page table",
+    source="uvm_page.h, uvm_fault.c; uvm_loan.c; pmap.c",
+)
 def _(s: Snapshot) -> Iterator[Violation]:
     wirings: Counter[int] = Counter()
     for entry in s.all(VmMapEntry):
         if s.num(entry, "wired_count"):
             behind = (s.behind(entry, va)[1] for va in s.addresses(entry))
             wirings.update(page.id for page in behind if page is not None)
+    wirings.update(page.id for page in s.ptps)
     for page in s.pages:
         count, loans = s.num(page, "wire_count"), s.loans[page.id]
         if count != wirings[page.id] + loans:
@@ -774,9 +791,9 @@ def _(s: Snapshot) -> Iterator[Violation]:
     yield from _recount(s, "inactive", inactive, "pages on the inactive queues:")
 
 
-@invariant("COUNT-4", "uvmexp.wired counts the wired pages", source="uvm_extern.h")
+@invariant("COUNT-4", "uvmexp.wired counts the wired pages, page tables excepted", source="uvm_extern.h; pmap.c")
 def _(s: Snapshot) -> Iterator[Violation]:
-    wired = sum(1 for page in s.pages if s.num(page, "wire_count"))
+    wired = sum(1 for page in s.pages if s.num(page, "wire_count")) - len(s.ptps)
     yield from _recount(s, "wired", wired, "pages with a wire_count:")
 
 
@@ -1022,6 +1039,30 @@ def _(s: Snapshot) -> Iterator[Violation]:
             yield f"{va:#x} of {map} is mapped writable to {page}, and {why}", page
 
 
+@invariant("PTE-4", "a page table in memory counts its translations, and has at least one", source="i386 pmap.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for pmap, number, room, frame, count in s.tables:
+        live = sum(vpn // room == number for vpn in s.pmaps.get(pmap, ()))
+        if count != live or not live:
+            where = f"table {number} of pmap {pmap}, page:{frame},"
+            yield f"{where} has {live} translations and counts {count}", Page.at(frame)
+
+
+@invariant("PTE-5", "the pages of a pmap's object are its page tables", source="i386 pmap.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    of = {(pmap, frame) for pmap, _, _, frame, _ in s.tables}
+    owners = {obj: pmap for pmap, obj in s.pm_objs.items()}
+    mine = {(owners.get(s.get(page, "uobject")), page.frame) for page in s.ptps}
+    for page in s.ptps:
+        if (owners.get(s.get(page, "uobject")), page.frame) not in of:
+            yield f"{page} belongs to {s.get(page, 'uobject')}, and is no page table of its pmap", page
+    for pmap, frame in sorted(of):
+        if (pmap, frame) not in mine:
+            there = Page.at(frame)
+            free = "free" if s.num(there, "pqflags") & PQ_FREE else f"a page of {s.get(there, 'uobject')}"
+            yield f"page:{frame} is a page table of pmap {pmap}, and {free}", there
+
+
 @invariant("TLB-1", "what a CPU has cached is in the page table, and allows no more than it", source="pmap(9)")
 def _(s: Snapshot) -> Iterator[Violation]:
     for cpu, (pmap, cached) in s.tlbs.items():
@@ -1112,3 +1153,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
     for pmap, map in of.items():
         if pmap not in s.pmaps:
             yield f"{map} has pmap {pmap}, which is gone", map
+    objects = set(s.pm_objs.values())
+    for obj in s.all(Pmap):
+        if obj not in objects:
+            yield f"{obj} is leaked: no pmap has it", obj

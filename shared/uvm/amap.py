@@ -169,13 +169,16 @@ def amap_unref(aref: Aref, sz: int) -> None:
     Source:  uvm_amap_i.h.   Differs: as amap_ref().
     """
     amap = aref.amap
-    amap_lock(amap)
+    locking = not erratum("amap_unref.amap-unlocked")
+    if locking:
+        amap_lock(amap)
     refs = amap.am_ref
     if refs == 1:
         amap_wipeout(amap)  # drops the final reference, and unlocks
         return
     _drop_ref(aref, sz, refs)
-    amap_unlock(amap)
+    if locking:
+        amap_unlock(amap)
 
 
 def _drop_ref(aref: Aref, sz: int, refs: int) -> None:
@@ -313,7 +316,8 @@ def amap_copy(map: VmMap, entry: VmMapEntry) -> None:
     if refs == 1:  # the others have gone while we were allocating: take it over
         entry.etype &= ~UVM_ET_NEEDSCOPY
         amap_unlock(srcamap)
-        amap_lock(amap)
+        if not erratum("amap_copy.unused-amap-unlocked"):
+            amap_lock(amap)
         amap.am_ref = 0
         amap_free(amap)
         return

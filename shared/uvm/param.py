@@ -73,6 +73,8 @@ MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_DONTNEED, MADV_SP
 
 # faults
 VM_FAULT_INVALID, VM_FAULT_PROTECT, VM_FAULT_WIRE = 0, 1, 2
+# what an MMU without R and M bits answers when one of them has to be set; no fault of UVM's
+VM_FAULT_REFERENCE = 3
 
 # amap
 AMAP_SHARED = 0x1
