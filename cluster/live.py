@@ -21,7 +21,7 @@ from typing import Any
 from cluster.boot import boot
 from cluster.launch import Actors
 from cluster.machine import SITES
-from cluster.verdict import judge, starved, stuck
+from cluster.verdict import judge, refused, starved, stuck
 from nodes.build import build_threads, node_names, processor_names
 from shared.codec import decode, encode
 from shared.errors import Diverged, Finding, Infrastructure
@@ -29,6 +29,7 @@ from shared.journal import Journals, causal_past, digest, events_after, read
 from shared.oracle import judge_journals
 from shared.pack import pack_scenario
 from shared.scenario import Scenario
+from shared.tables import differing, tables
 
 POLL_S = 0.1  # each poll costs every actor a call, and takes that from the run
 RUN_LIMIT_S = 300.0
@@ -93,9 +94,12 @@ class LiveMachine:
         self.runs += 1
         name = f"run{self.runs}"
         began = monotonic()
-        self._load(name, follow, seed)
-        self.actors.call("start")
-        last = self._until_quiet(follow is not None, run_limit_s)
+        refusal = self._load(name, follow, seed)
+        level = self.scenario.detect.get(refusal.detector, "stop") if refusal is not None else "off"
+        last: list[dict[str, Any]] | None = []
+        if level != "stop":
+            self.actors.call("start")
+            last = self._until_quiet(follow is not None, run_limit_s)
         seconds = monotonic() - began
         endless = last is None
         if last is None or any(one["finding"] is not None for one in last):
@@ -106,7 +110,9 @@ class LiveMachine:
         folder = out if out is not None else self.scratch / name / "collected"
         journals = self._collect(folder)
         self.actors.call("finish")
-        if finding is None and endless:
+        if level == "stop":
+            finding = refusal
+        elif finding is None and endless:
             finding = self._endless(state)
         elif finding is None:
             detect = self.scenario.detect
@@ -116,12 +122,18 @@ class LiveMachine:
         elif follow is None:
             journals = causal_past(journals)
         notes = [Finding(**one) for one in state["notes"]]
+        if refusal is not None and level == "note":
+            notes.append(refusal)
         return LiveRun(
             finding, journals, digest(journals), state["results"], state["sites"], state["counters"], notes,
             state["operations"], seconds, folder, state,
         )  # fmt: skip
 
-    def _load(self, name: str, follow: Journals | None, seed: int) -> None:
+    def _load(self, name: str, follow: Journals | None, seed: int) -> Finding | None:
+        """Give every actor its part of the image; returns why the machine does not boot, if so.
+
+        Raises: Infrastructure - an actor runs other source than ours.
+        """
         refs: list[Any] = []
         orders = None if follow is None else schedule_of(follow, self.scenario)
         for group in self.actors.groups:
@@ -134,7 +146,14 @@ class LiveMachine:
                 "seed": seed * 1009 + len(refs),
             }
             refs.append(self.actors.handles[group[0]].load.remote(encode("load", body)))
-        self.actors.gather(refs)
+        nodes: dict[str, dict[str, str]] = {}
+        for group, data in zip(self.actors.groups, self.actors.gather(refs), strict=True):
+            answer = decode("status", data)
+            wrong = differing(answer["source"], tables())
+            if wrong:
+                raise Infrastructure(f"actor {group[0]} runs other source: its {' and '.join(wrong)} are not ours")
+            nodes |= answer["nodes"]
+        return refused({node: nodes[node] for node in node_names(self.scenario.machine)})
 
     def _poll(self) -> list[dict[str, Any]]:
         """Every actor's counts."""
@@ -153,11 +172,14 @@ class LiveMachine:
             sleep(POLL_S)
 
     def _endless(self, state: dict[str, Any]) -> Finding:
-        """A machine that was stopped because it went on and on: one context that never goes on, or no progress."""
-        for found in stuck(state):
-            if found.kind == "spin-forever":
+        """A machine that was stopped because it went on and on: a deadlock over memory, one
+        context that never goes on, or no progress.
+        """
+        round_for_memory = starved(state)
+        for found in (*round_for_memory, *stuck(state)):
+            if found.kind == ("deadlock" if found in round_for_memory else "spin-forever"):
                 return found
-        for found in starved(state):
+        for found in round_for_memory:
             return found
         text = f"no end after {state['operations']} operations"
         return Finding("no-progress", text, detector="progress")

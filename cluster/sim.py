@@ -16,6 +16,7 @@ Spl: an interrupt is offered at the next scheduling point after the level drops.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -23,7 +24,7 @@ from greenlet import getcurrent, greenlet
 
 from cluster.machine import SITES, Machine
 from cluster.strategies import Stay, Strategy, default
-from cluster.verdict import final_state, judge, starved, stuck
+from cluster.verdict import final_state, judge, refused, starved, stuck
 from nodes.build import alloc_shard
 from nodes.cpu import FINISHED, Processor, Thread, Tlb
 from nodes.node import Node
@@ -103,13 +104,16 @@ class Sim(Port):
         self.deviations: list[Deviation] = []
         self.points = 0
         self.last = -1
-        self.dirty = True
+        self.enabled: list[Thread] = []
+        self.able: dict[str, list[Thread]] = {one.name: [] for one in self.machine.processors}
+        self.dirty = set(self.machine.processors)  # where something has changed that decides who may go on
         self.crash: BaseException | None = None
         here.port = self
         self.hub = getcurrent()
-        first = self._pick(None)
-        if first is not None:
-            self._go(first)
+        if not self._refuses():
+            first = self._pick(None)
+            if first is not None:
+                self._go(first)
         if self.crash is None and self.finding is None and not self.booting:
             self._verdicts()
         self.dead = True
@@ -122,6 +126,16 @@ class Sim(Port):
         if self.crash is not None:
             raise self.crash
         return self.finding
+
+    def _refuses(self) -> bool:
+        """Do the nodes' tables differ, so that nothing may be performed?"""
+        found = None if self.booting else refused({name: node.tables() for name, node in self.machine.nodes.items()})
+        level = "off" if found is None else self.detect.get(found.detector, "stop")
+        if found is not None and level == "note":
+            self.notes.append(found)
+        elif found is not None and level == "stop":
+            self.finding = found
+        return level == "stop"
 
     def _verdicts(self) -> None:
         """Nobody can go on: what does the whole machine look like?"""
@@ -161,13 +175,7 @@ class Sim(Port):
 
         Returns: None if nobody can.
         """
-        if self.dirty:
-            able = [one for processor in self.machine.processors for one in processor.choices()]
-            if len(able) > 1:
-                able.sort(key=_order)
-            self.enabled = able
-            self.dirty = False
-        enabled = self.enabled
+        enabled = self._who_can() if self.dirty else self.enabled
         if not enabled:
             return None
         self.points += 1
@@ -182,6 +190,20 @@ class Sim(Port):
                 self.deviations.append((*self.key(), one.name))
             self.last = one.order
         return one
+
+    def _who_can(self) -> list[Thread]:
+        """The contexts that may go on, in fixed order; asks only the processors where something has changed."""
+        enabled = self.enabled
+        for processor in self.dirty:
+            were, now = self.able[processor.name], processor.choices()
+            if were != now:
+                for one in were:
+                    enabled.remove(one)
+                for one in now:
+                    insort(enabled, one, key=_order)
+                self.able[processor.name] = now
+        self.dirty.clear()
+        return enabled
 
     def key(self) -> tuple[str, int, str]:
         """Where the schedule is: the context that ran, its operation number, and whether it could go on."""
@@ -209,11 +231,11 @@ class Sim(Port):
         if takes == "run":
             processor.run(one)
             self._local(one, processor, "run")
-            self.dirty = True
+            self.dirty.add(processor)
         elif takes == "intr":
             message, under, at = processor.intr(one)
             self._local(one, processor, "intr", message, under, at)
-            self.dirty = True
+            self.dirty.add(processor)
 
     def _go(self, one: Thread | None) -> None:
         """Go on with `one` (None: the run is over); returns when the calling context may go on."""
@@ -257,7 +279,7 @@ class Sim(Port):
     def _ended(self, thread: Thread) -> None:
         """A context's body has returned."""
         processor = thread.processor
-        self.dirty = True
+        self.dirty.add(processor)
         if thread.interrupt:
             self._local(thread, processor, "iret")
             processor.iret(thread)
@@ -271,7 +293,7 @@ class Sim(Port):
         ctx.waits, ctx.waits_since = (code, target), self.points
         if park:
             ctx.processor.park(ctx)
-        self.dirty = True
+        self.dirty.add(ctx.processor)
         following = self._pick(ctx if ctx.ready else None)
         if following is ctx:
             self._begin(ctx)
@@ -293,13 +315,17 @@ class Sim(Port):
         state = final_state(self.machine)
         half = self.max_points // 2
         old = {one.name for one in self.machine.threads.values() if one.waits is not None and one.waits_since < half}
+        round_for_memory = starved(state)
+        for found in round_for_memory:
+            if found.kind == "deadlock" and self.detect.get(found.detector, "stop") != "off":
+                self.take(found, self.detect.get(found.detector, "stop"))
         for found in stuck(state):
             if found.context in old and found.kind == "spin-forever":  # one never goes on, however long the others do
                 self.report(
                     found.kind, found.text, subject=found.subject, function=found.function, story=tuple(found.story)
                 )
         ctx: Thread = self.cur
-        for found in starved(state):
+        for found in round_for_memory:
             if self.detect.get(found.detector, "stop") != "off":
                 self.take(found, self.detect.get(found.detector, "stop"))
         self.report("no-progress", f"no end after {self.steps} operations; {ctx.name} is in {ctx.function}")
@@ -347,7 +373,7 @@ class Sim(Port):
                 one.wake()
             else:
                 one.processor.pending[one.name].append(delivery.message)
-        self.dirty = True
+            self.dirty.add(one.processor)
 
     def _record(self, node: str, ctx: Thread, record: dict[str, Any]) -> None:
         assert self.journals is not None
@@ -406,7 +432,7 @@ class Sim(Port):
         return tlb
 
     def spl(self, level: int) -> int:
-        self.dirty = True
+        self.dirty.add(self.cur.processor)
         return super().spl(level)
 
     # -- heap, with the thinning rule -------------------------------------------

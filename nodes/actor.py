@@ -31,6 +31,7 @@ from shared.errors import Infrastructure
 from shared.journal import Journal
 from shared.pack import unpack_scenario
 from shared.port import here
+from shared.tables import tables
 
 REAP_EVERY = 64
 CHUNK = 90_000
@@ -72,8 +73,11 @@ class NodeActor:
 
     # -- a run -------------------------------------------------------------------
 
-    def load(self, data: bytes) -> None:
-        """Everything back to the image of a scenario; opens new journals."""
+    def load(self, data: bytes) -> bytes:
+        """Everything back to the image of a scenario; opens new journals.
+
+        Returns: which tables this actor's source has, and which its nodes were built with.
+        """
         self.clean()
         order = decode("load", data)
         scenario = unpack_scenario(order["scenario"])
@@ -101,6 +105,8 @@ class NodeActor:
                 self.runner = Runner(
                     node, scenario, routes(config), self.actor_of, journal, self._ask, cpus, order["seed"]
                 )
+        nodes = {name: dict(one.node.tables()) for name, one in self.admissions.items()}
+        return encode("status", {"source": dict(tables()), "nodes": nodes})
 
     def start(self) -> None:
         """Let the processor's contexts run."""

@@ -7,9 +7,11 @@ cannot grant it answers with WAIT; what a request causes elsewhere it leaves in
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from shared.messages import Delivery
+from shared.tables import tables
 
 
 class Node:
@@ -31,6 +33,10 @@ class Node:
         Raises: KernelFinding - the operation shows the simulated kernel to be wrong.
         """
         return getattr(self, "op_" + code)(ctx, target, *args)
+
+    def tables(self) -> Mapping[str, str]:
+        """Which tables of constants and layouts this node was built with (shared/tables.py)."""
+        return tables()
 
     def image(self) -> Any:
         """The node's state as plain data."""

@@ -14,7 +14,7 @@ overtake it, if there are any; however long it takes is the schedule's choice.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,12 +23,11 @@ from shared.machine_config import SwapFault
 from shared.messages import WAIT, Grant, Interrupt
 from shared.port import here
 from shared.struct import Struct
-from shared.uvm.param import EAGAIN, EIO
+from shared.tables import ERRNO, RESULT_CODES, VM_PAGER, digest_of
 
 CONTEXT = "swap"
 PROCESSOR = "swap_io"
 COMPLETION = "pagedaemon.bio"
-ERRORS = {"": 0, "EIO": EIO, "EAGAIN": EAGAIN}
 
 
 @dataclass(slots=True)
@@ -57,6 +56,7 @@ class SwapPager(Node):
         faults: what the device does wrong.
 
     Attributes:
+        codes: name of an error -> what this pager answers for it, as the table says that it was built with.
         bad: slots of requests that failed for good.
         matched: for each fault, the number of requests so far that it is about.
     """
@@ -68,7 +68,15 @@ class SwapPager(Node):
         self.words = page_size // 8
         self.faults = faults
         self.slots: dict[int, tuple[int, ...]] = {}
+        self.codes = ERRNO
         self._reset()
+
+    def tables(self) -> Mapping[str, str]:
+        return {**super().tables(), RESULT_CODES: digest_of(self.codes)}
+
+    def op_swap_attach(self, ctx: str, target: int, old: int) -> None:
+        """The kernel sets up the device; `old`: it was built when pagers did not yet answer an errno."""
+        self.codes = VM_PAGER if old else ERRNO
 
     def _reset(self) -> None:
         self.queue: deque[Request] = deque()
@@ -112,7 +120,8 @@ class SwapPager(Node):
 
     def _verdict(self, op: str, slot: int, npages: int) -> tuple[int, int, int]:
         """(error at the start, error at the end, delay) of a request, by the configuration."""
-        refused = error = delay = 0
+        refused = error = ""
+        delay = 0
         for at, fault in enumerate(self.faults):
             if fault.op != op or (fault.slot is not None and not slot <= fault.slot < slot + npages):
                 continue
@@ -121,12 +130,12 @@ class SwapPager(Node):
                 continue
             delay = max(delay, fault.delay)
             if fault.at == "start":
-                refused = refused or ERRORS[fault.error]
+                refused = refused or fault.error
             else:
-                error = error or ERRORS[fault.error]
-        if EIO in (refused, error):
+                error = error or fault.error
+        if "EIO" in (refused, error):
             self.bad |= set(range(slot, slot + npages))
-        return refused, error, delay
+        return self.codes[refused], self.codes[error], delay
 
     def _queue(self, request: Request) -> None:
         self.queue.append(request)
@@ -147,11 +156,12 @@ class SwapPager(Node):
         return [number, request.kind, request.frames, contents, request.error]
 
     def image(self) -> Any:
-        return {"slots": list(self.slots.items()), "bad": sorted(self.bad)}
+        return {"slots": list(self.slots.items()), "bad": sorted(self.bad), "old": int(self.codes is VM_PAGER)}
 
     def load_image(self, image: Any) -> None:
         super().load_image(image)
         self.slots = {slot: tuple(words) for slot, words in image["slots"]}
+        self.codes = VM_PAGER if image["old"] else ERRNO
         self._reset()
 
 

@@ -140,6 +140,7 @@ FINDINGS = {
     "use-after-free": "heap",
     "invariant": "invariant",
     "oracle": "oracle",
+    "table-mismatch": "tables",
 }
 
 DETECTORS = tuple(sorted(set(FINDINGS.values())))

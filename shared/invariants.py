@@ -60,6 +60,7 @@ from shared.uvm.structs import (
     Page,
     PageArray,
     PhysBuf,
+    Pmap,
     Proc,
     SwapDev,
     VmMap,
@@ -76,6 +77,7 @@ from shared.uvm.swap import SLOTS_PER_WORD
 
 #: a page table entry, as the mmu has it
 FRAME, PROT, WIRED, REF, MOD = range(5)
+AMAP_ARRAYS = ("am_slots", "am_bckptr", "am_anon", "am_ppref")
 #: of a map entry; one that says it has more is wrong itself
 MOST_PAGES = 1 << 16
 
@@ -130,6 +132,9 @@ class Snapshot:
         locks: as `LockTable.state()["locks"]`.
         page_size: bytes.
         bad_slots: swap slots of requests that the device has failed for good.
+        tables: [pmap, number of the table, translations that it has room for, frame, translations in it] of each page
+            table that is in memory.
+        pm_objs: pmap -> the object of its page-table pages.
     """
 
     def __init__(
@@ -143,11 +148,14 @@ class Snapshot:
         locks: list[Any],
         page_size: int,
         bad_slots: Iterable[int] = (),
+        tables: Iterable[list[int]] = (),
+        pm_objs: dict[int, Any] | None = None,
     ):
         self.heap, self.pmaps, self.attrs = heap, pmaps, attrs
         self.slots, self.frames, self.tlbs = slots, frames, tlbs
         self.locks, self.page_size = locks, page_size
         self.bad_slots = frozenset(bad_slots)
+        self.tables, self.pm_objs = sorted(tables), pm_objs or {}
 
     # -- raw reads -------------------------------------------------------------
 
@@ -235,6 +243,11 @@ class Snapshot:
     def pages(self) -> list[Page]:
         """Pages that are not free."""
         return [page for page in self.all(Page) if not self.num(page, "pqflags") & PQ_FREE]
+
+    @cached_property
+    def ptps(self) -> list[Page]:
+        """Page-table pages."""
+        return [page for page in self.pages if isinstance(self.get(page, "uobject"), Pmap)]
 
     @cached_property
     def free_pages(self) -> list[Page]:
@@ -467,8 +480,10 @@ def _(s: Snapshot) -> Iterator[Violation]:
         nslot, maxslot = s.num(amap, "am_nslot"), s.num(amap, "am_maxslot")
         if nslot > maxslot:
             yield f"{amap} has am_nslot {nslot}, am_maxslot {maxslot}", amap
-        for name in ("am_slots", "am_bckptr", "am_anon"):
+        for name in AMAP_ARRAYS:
             array = s.follow(amap, name, AmapArray)
+            if name == "am_ppref" and s.get(amap, name) is None:
+                continue
             if array is None:
                 yield f"{amap} has {s.get(amap, name)!r} for {name}, which is no array of now", amap
             elif s.get(array, "amap") != amap:
@@ -494,6 +509,66 @@ def _(s: Snapshot) -> Iterator[Violation]:
         for slot, anon in enumerate(s.amap_anons[amap.id]):
             if anon is not None and not s.live(anon, Anon):
                 yield f"slot {slot} of {amap} has {anon!r}, which has been freed since", amap
+
+
+def _covered(s: Snapshot) -> Iterator[tuple[Amap, list[int]]]:
+    """Amaps that have entries (LEAK-1), all of them within (MAP-5), with the number of entries that cover each slot."""
+    cover: dict[int, list[int] | None] = {amap.id: [0] * len(s.amap_anons[amap.id]) for amap in s.all(Amap)}
+    for entry in s.all(VmMapEntry):
+        amap = s.follow(entry, "aref_amap", Amap)
+        counts = None if amap is None else cover[amap.id]
+        if amap is None or counts is None:
+            continue
+        first = s.num(entry, "aref_pageoff")
+        last = first + len(s.addresses(entry))
+        if not 0 <= first <= last <= len(counts):
+            cover[amap.id] = None
+            continue
+        for slot in range(first, last):
+            counts[slot] += 1
+    for amap in s.all(Amap):
+        counts = cover[amap.id]
+        if counts is not None and s.amap_entries[amap.id]:
+            yield amap, counts
+
+
+def _ppref(s: Snapshot, amap: Amap) -> list[int | None]:
+    """am_ppref slot by slot, as far as it makes sense."""
+    runs, counts = s.amap_array(amap, "am_ppref"), list[int | None]()
+    while len(counts) < len(runs):
+        first, *rest = runs[len(counts) :]
+        length = 1 if isinstance(first, int) and first > 0 else rest[0] if rest else 0
+        if not isinstance(first, int) or first == 0 or not isinstance(length, int):
+            break
+        if not 0 < length <= len(runs) - len(counts):
+            break
+        counts += [abs(first) - 1] * length
+    return counts + [None] * (len(runs) - len(counts))
+
+
+@invariant(
+    "AMAP-6", "am_ppref counts the map entries that have a slot; without it, all have every slot", source="uvm_amap.c"
+)
+def _(s: Snapshot) -> Iterator[Violation]:
+    for amap, entries in _covered(s):
+        if s.get(amap, "am_ppref") is None:
+            partly = [slot for slot, count in enumerate(entries) if count != max(entries)]
+            if partly:
+                yield f"{amap} has no ppref, and slot {partly[0]} is not that of all its map entries", amap
+            continue
+        for slot, (count, stored) in enumerate(zip(entries, _ppref(s, amap))):
+            if count != stored:
+                yield f"slot {slot} of {amap} is that of {count} map entries, its ppref says {stored}", amap
+
+
+@invariant("AMAP-7", "no anon is in a slot that no map entry has", source="uvm_amap.c, amap_wiperange")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for amap, entries in _covered(s):
+        if s.get(amap, "am_ppref") is None:
+            continue  # AMAP-6
+        for slot, anon in enumerate(s.amap_anons[amap.id]):
+            if anon is not None and not entries[slot]:
+                yield f"slot {slot} of {amap} has {anon}, and no map entry has that slot", amap
 
 
 # -- anons ---------------------------------------------------------------------------
@@ -617,13 +692,18 @@ def _(s: Snapshot) -> Iterator[Violation]:
 # -- wiring --------------------------------------------------------------------------
 
 
-@invariant("WIRE-1", "wire_count counts the wired map entries that map a page", source="uvm_page.h, uvm_fault.c")
+@invariant(
+    "WIRE-1",
+    "wire_count counts the wired map entries that map a page, and is 1 for a page table",
+    source="uvm_page.h, uvm_fault.c; pmap.c",
+)
 def _(s: Snapshot) -> Iterator[Violation]:
     wirings: Counter[int] = Counter()
     for entry in s.all(VmMapEntry):
         if s.num(entry, "wired_count"):
             behind = (s.behind(entry, va)[1] for va in s.addresses(entry))
             wirings.update(page.id for page in behind if page is not None)
+    wirings.update(page.id for page in s.ptps)
     for page in s.pages:
         count = s.num(page, "wire_count")
         if count != wirings[page.id]:
@@ -669,9 +749,9 @@ def _(s: Snapshot) -> Iterator[Violation]:
     yield from _recount(s, "inactive", inactive, "pages on the inactive queues:")
 
 
-@invariant("COUNT-4", "uvmexp.wired counts the wired pages", source="uvm_extern.h")
+@invariant("COUNT-4", "uvmexp.wired counts the wired pages, page tables excepted", source="uvm_extern.h; pmap.c")
 def _(s: Snapshot) -> Iterator[Violation]:
-    wired = sum(1 for page in s.pages if s.num(page, "wire_count"))
+    wired = sum(1 for page in s.pages if s.num(page, "wire_count")) - len(s.ptps)
     yield from _recount(s, "wired", wired, "pages with a wire_count:")
 
 
@@ -917,6 +997,30 @@ def _(s: Snapshot) -> Iterator[Violation]:
             yield f"{va:#x} of {map} is mapped writable to {page}, and {why}", page
 
 
+@invariant("PTE-4", "a page table in memory counts its translations, and has at least one", source="i386 pmap.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for pmap, number, room, frame, count in s.tables:
+        live = sum(vpn // room == number for vpn in s.pmaps.get(pmap, ()))
+        if count != live or not live:
+            where = f"table {number} of pmap {pmap}, page:{frame},"
+            yield f"{where} has {live} translations and counts {count}", Page.at(frame)
+
+
+@invariant("PTE-5", "the pages of a pmap's object are its page tables", source="i386 pmap.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    of = {(pmap, frame) for pmap, _, _, frame, _ in s.tables}
+    owners = {obj: pmap for pmap, obj in s.pm_objs.items()}
+    mine = {(owners.get(s.get(page, "uobject")), page.frame) for page in s.ptps}
+    for page in s.ptps:
+        if (owners.get(s.get(page, "uobject")), page.frame) not in of:
+            yield f"{page} belongs to {s.get(page, 'uobject')}, and is no page table of its pmap", page
+    for pmap, frame in sorted(of):
+        if (pmap, frame) not in mine:
+            there = Page.at(frame)
+            free = "free" if s.num(there, "pqflags") & PQ_FREE else f"a page of {s.get(there, 'uobject')}"
+            yield f"page:{frame} is a page table of pmap {pmap}, and {free}", there
+
+
 @invariant("TLB-1", "what a CPU has cached is in the page table, and allows no more than it", source="pmap(9)")
 def _(s: Snapshot) -> Iterator[Violation]:
     for cpu, (pmap, cached) in s.tlbs.items():
@@ -966,7 +1070,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
     entries = {entry for ring in s.entries.values() for entry in ring.items}
     entries |= {s.get(map, "header") for map in s.entries}
     broken = any(ring.faults for ring in s.entries.values())
-    arrays = {s.get(amap, name) for amap in s.all(Amap) for name in ("am_slots", "am_bckptr", "am_anon")}
+    arrays = {s.get(amap, name) for amap in s.all(Amap) for name in AMAP_ARRAYS}
     for vmspace in s.all(Vmspace):
         if vmspace not in spaces:
             yield f"{vmspace} is leaked: no process has it", vmspace
@@ -1003,3 +1107,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
     for pmap, map in of.items():
         if pmap not in s.pmaps:
             yield f"{map} has pmap {pmap}, which is gone", map
+    objects = set(s.pm_objs.values())
+    for obj in s.all(Pmap):
+        if obj not in objects:
+            yield f"{obj} is leaked: no pmap has it", obj

@@ -13,7 +13,7 @@ Kinds of operation, by the node that admits them:
                   frame_copy frame_zero frame_read frame_write
     lock_manager  lock try unlock downgrade upgrade sleep wakeup
     mmu           pmap_*                      (see nodes/mmu.py)
-    swap_pager    swap_put swap_get io_next io_done
+    swap_pager    swap_attach swap_put swap_get io_next io_done
     disk          disk_start disk_next disk_done
     cpu           run userret intr iret       (see nodes/cpu.py)
 

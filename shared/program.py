@@ -33,7 +33,7 @@ from shared.uvm.mmap import (
 )
 from shared.uvm.param import ERRNO_NAMES, MAP_ANON, MAP_PRIVATE, MAP_SHARED, SIDL
 from shared.uvm.physio import sys_physio
-from shared.uvm.proc import exit1, fork1, proc_setup, sys_wait
+from shared.uvm.proc import exit1, fork1, proc_setup, sys_pause, sys_wait
 from shared.uvm.structs import Proc, uvmexp
 from shared.uvm.trap import user_read, user_write
 
@@ -92,6 +92,9 @@ def _step(step: Step, me: Proc, procs: Procs) -> int | str:
             return _errno(sys_wait(procs[args["for"]]))
         case "exit":
             exit1(me)
+            return 0
+        case "pause":
+            sys_pause(me)
             return 0
         case "barrier":
             barrier(Barrier.at(args["number"]))

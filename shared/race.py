@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from shared.struct import FieldBase, Struct
 
 Clock = dict[str, int]
+#: of a lock: the CPU that released it last, that CPU's own time then, its whole clock. Whoever knows of that moment
+#: knows all that was known then, so that mostly no clocks need be compared. No CPU ("") if several shared it.
+Release = tuple[str, int, Clock]
 #: clock, guarded, and what describes the access (put into words only if it races)
 Seen = tuple[int, bool, tuple[Any, ...]]
 
@@ -32,7 +35,7 @@ class RaceDetector:
 
     def __init__(self) -> None:
         self.clock: dict[str, Clock] = {}
-        self.locks: dict[tuple[str, int], Clock] = {}
+        self.locks: dict[tuple[str, int], Release] = {}
         self.pending: dict[str, Clock] = {}
         self.writes: dict[tuple[int, int], tuple[str, Seen]] = {}
         self.reads: dict[tuple[int, int], dict[str, Seen]] = {}
@@ -54,19 +57,31 @@ class RaceDetector:
         mine = self._of(cpu)
         if code in ("lock", "upgrade") or (code == "try" and result):
             if result is not WAIT:
-                _join(mine, self.locks.get(("lock", target)))
+                self._acquire(mine, ("lock", target))
         elif code in ("unlock", "downgrade"):
-            _join(self.locks.setdefault(("lock", target), {}), mine)
-            mine[cpu] += 1
+            self._release(cpu, mine, ("lock", target))
         elif code.startswith(("pmap_", "swap_", "io_", "disk_")):
-            there = self.locks.setdefault((code[:4], target), {})
-            _join(mine, there)
-            _join(there, mine)
-            mine[cpu] += 1
+            self._acquire(mine, (code[:4], target))
+            self._release(cpu, mine, (code[:4], target))
         if to:
             for other in to:
                 _join(self.pending.setdefault(other, {}), mine)
             mine[cpu] += 1
+
+    def _acquire(self, mine: Clock, place: tuple[str, int]) -> None:
+        last = self.locks.get(place)
+        if last is not None and mine.get(last[0], 0) < last[1]:
+            _join(mine, last[2])
+
+    def _release(self, cpu: str, mine: Clock, place: tuple[str, int]) -> None:
+        last = self.locks.get(place)
+        if last is None or mine.get(last[0], 0) >= last[1]:
+            self.locks[place] = cpu, mine[cpu], mine.copy()
+        else:  # others have released it since this CPU took it, to share
+            both = mine.copy()
+            _join(both, last[2])
+            self.locks[place] = "", 1, both
+        mine[cpu] += 1
 
     def resumed(self, cpu: str) -> None:
         """A context of this CPU goes on after a grant, a wakeup or an interrupt."""

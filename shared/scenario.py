@@ -30,6 +30,7 @@ from shared.strict_yaml import meant, show
 #: every process's address space
 VM_MIN_ADDRESS, VM_MAX_ADDRESS = 0x1000, 0x8000_0000
 LEVELS = ("stop", "note", "off")
+STRATEGIES = ("pct", "random")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ moved in that word, through the process's own mapping.
 
 `count` answers an event counter of uvmexp, as `faults`, as the thread's own CPU has counted it since the run began.
 
+`pause` ends a program without ending its thread: it sleeps, and keeps its memory, to the end of the run.
+
 `mincore` answers a number of which bit i says whether page i of the range is resident.
 
 What no user call reaches, a kernel step does: `kload` and `kstore` are one bare
@@ -41,7 +43,8 @@ from typing import Any
 from shared.errata import lookup
 from shared.errors import DETECTORS, FINDINGS, UserMistake
 from shared.machine_config import MAX_SWAP, MachineConfig, load_machine, machine_of
-from shared.scenario import LEVELS, VM_MAX_ADDRESS, Bound, Expect, Lwp, Outcome, Region, Scenario, Step
+from shared.messages import OPERATIONS
+from shared.scenario import LEVELS, STRATEGIES, VM_MAX_ADDRESS, Bound, Expect, Lwp, Outcome, Region, Scenario, Step
 from shared.strict_yaml import Value, meant, parse, show
 from shared.struct import KINDS, Stat
 from shared.uvm import structs
@@ -67,7 +70,6 @@ FIRST_ADDRESS = 0x10000
 REGION_ALIGN = 0x1000
 WORD = 8
 MAX_LWPS, MAX_REGION_PAGES = 64, 4096
-STRATEGIES = ("pct", "random")
 SIGNALS = ("SIGSEGV", "SIGBUS")
 RESERVED = (
     "boot", "clock", "disk", "disk_io", "io", "lock_manager", "memory", "mmu", "pagedaemon", "swap", "swap_io",
@@ -80,8 +82,11 @@ PROTECTIONS = {
     "rx": VM_PROT_READ | VM_PROT_EXECUTE,
     "rwx": VM_PROT_READ | VM_PROT_WRITE | VM_PROT_EXECUTE,
 }
-#: what a finding can be about: structs, as `anon`, in the words of their handles
-OBJECTS = tuple(kind.kind_name for kind in KINDS.values() if kind.__module__ == structs.__name__)
+#: what a finding can be about: structs, as `anon`, in the words of their handles, and nodes that serve
+OBJECTS = (
+    *(kind.kind_name for kind in KINDS.values() if kind.__module__ == structs.__name__),
+    *dict.fromkeys(op.node for op in OPERATIONS.values()),
+)
 COUNTERS = tuple(name for name, one in structs.Uvmexp.fields.items() if isinstance(one, Stat))
 #: madvise(2), in lower case
 ADVICE = {
@@ -184,6 +189,7 @@ PROGRAM_STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "read": (("at",), ()),
     "fork": (("as", "program"), ("cpu",)),
     "exit": ((), ()),
+    "pause": ((), ()),
     "wait": (("for",), ()),
     "barrier": (("name",), ()),
     "count": (("of",), ()),
@@ -339,14 +345,14 @@ class _Loader:
 
     def declare(self, thread: _Thread, program: Value) -> None:
         thread.steps = []
-        ended = 0
+        ended, how = 0, ""
         for one in program.elements():
             op, args = self.step(one, PROGRAM_STEPS, "programs", SETUP_STEPS, "setup")
             if ended:
-                one.fail(f"never reached: {thread.name} exits on line {ended}")
+                one.fail(f"never reached: {thread.name} {how} on line {ended}")
             required, optional = PROGRAM_STEPS[op]
-            if op == "exit":
-                ended = one.line
+            if op in ("exit", "pause"):
+                ended, how = one.line, f"{op}s"
                 if args.data is None:
                     args = Value({}, args.file, args.line, args.field)
             else:

@@ -28,6 +28,7 @@ COMMANDS = {
     "replay": "Run a schedule again, exactly.",
     "postmortem": "Explain a run from its logs.",
     "scenarios": "List the scenarios, or show one.",
+    "measure": "Measure speeds, and how soon defects are found.",
     "errata": "List the historical defects, or tell one's story.",
     "doctor": "Check the installation and this machine.",
 }

@@ -36,6 +36,8 @@ def command(ctx: click.Context, as_json: bool) -> int | None:
         output.say(f"{one.name.ljust(4)} {one.id}", bold=True)
         for line in textwrap.wrap(one.sentence, WIDTH - 5):
             output.say(f"     {line}")
+        rows = [("row", one.row), ("source", "; ".join(one.source)), ("scenarios", ", ".join(one.scenarios))]
+        labelled(output, rows, indent="     ")
     output.note("uvmp errata show ID tells its story; uvmp run SCENARIO --errata ID switches it on")
     output.result({"errata": [_document(one) for one in ERRATA.values()]})
     return 0

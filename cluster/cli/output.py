@@ -6,9 +6,13 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from time import monotonic
 from typing import Any, TextIO
 
 import click
+
+#: seconds between two lines about how something long is going
+STEP_EVERY_S = 2.0
 
 
 def coloured(stream: TextIO) -> bool:
@@ -29,6 +33,7 @@ class Output:
     def __init__(self, as_json: bool = False):
         self.json = as_json
         self.out, self.err = sys.stdout, sys.stderr
+        self.next_step_s = monotonic() + STEP_EVERY_S
 
     def say(self, text: str = "", **style: Any) -> None:
         """A line of what the user asked for."""
@@ -39,6 +44,12 @@ class Output:
     def note(self, text: str) -> None:
         """A line about how it is going."""
         click.echo(click.style(text, dim=True), file=self.err, color=coloured(self.err))
+
+    def step(self, text: str) -> None:
+        """The same, of something that is said often: a line now and then."""
+        if monotonic() >= self.next_step_s:
+            self.next_step_s = monotonic() + STEP_EVERY_S
+            self.note(text)
 
     def result(self, document: dict[str, Any]) -> None:
         """The document that --json asks for."""
@@ -95,11 +106,9 @@ class Progress:
         total: schedules to do.
     """
 
-    EVERY_S = 2.0
-
     def __init__(self, output: Output, total: int):
         self.output, self.total = output, total
-        self.next_s = self.EVERY_S
+        self.next_s = STEP_EVERY_S
         self.bar: Any = None
         self.task: Any = None
 
@@ -129,7 +138,7 @@ class Progress:
             self.bar.update(self.task, completed=done, rate=rate)
             self.bar.refresh()
         elif seconds >= self.next_s:
-            self.next_s = seconds + self.EVERY_S
+            self.next_s = seconds + STEP_EVERY_S
             self.output.note(f"explored {done} of {self.total} schedules, {rate} per second")
 
     def __exit__(self, *_: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import click
@@ -11,6 +12,7 @@ from cluster import configs
 from cluster.cli.describe import WIDTH, labelled
 from cluster.cli.options import SETTINGS, common
 from cluster.cli.output import Output
+from shared.machine_config import MachineConfig
 from shared.scenario import Outcome, Scenario, Step
 from shared.scenario_file import PROTECTIONS
 
@@ -60,11 +62,7 @@ def show(outer_json: bool | None, scenario: str, as_json: bool) -> int:
         output,
         [
             *(("source", one) for one in found.source),
-            (
-                "machine",
-                f"{machine.cpus} CPUs, {machine.frames} pages of {machine.page_size} bytes, "
-                f"{machine.swap_slots} swap slots",
-            ),
+            ("machine", machine_words(machine)),
             *(("erratum", one) for one in found.errata),
             ("detectors", ", ".join(levels) + "; the others stop" if levels else "all stop"),
             ("with errata", outcome_words(found.expect.with_errata) if found.errata else ""),
@@ -88,6 +86,29 @@ def show(outer_json: bool | None, scenario: str, as_json: bool) -> int:
     output.say(f"to search it: uvmp explore {source.path or found.id}")
     output.result({"scenario": _whole(found)})
     return 0
+
+
+def machine_words(machine: MachineConfig) -> str:
+    """A machine in words: its sizes, and whatever is not as usual."""
+    cpus = "1 CPU" if machine.cpus == 1 else f"{machine.cpus} CPUs"
+    words = f"{cpus}, {machine.frames} pages of {machine.page_size} bytes, {machine.swap_slots} swap slots"
+    usual = MachineConfig(machine.cpus, machine.frames, machine.swap_slots, machine.page_size)
+    for one in fields(machine):
+        value = getattr(machine, one.name)
+        if value != getattr(usual, one.name):
+            words += f"; {one.name.replace('_', ' ')}: {_plain(value)}"
+    return words
+
+
+def _plain(value: Any) -> str:
+    """A setting of a machine, however it is nested."""
+    if isinstance(value, (tuple, list)):
+        return ", ".join(_plain(one) for one in value)
+    if is_dataclass(value):
+        return " ".join(
+            f"{one.name} {getattr(value, one.name)}" for one in fields(value) if getattr(value, one.name) != one.default
+        )
+    return "yes" if value is True else "no" if value is False else str(value)
 
 
 def outcome_words(outcome: Outcome) -> str:

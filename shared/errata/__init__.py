@@ -22,11 +22,12 @@ from __future__ import annotations
 
 import difflib
 
-from shared.errata import locks, maps, pageout, pmap
+from shared.errata import amaps, locks, maps, pageout, pmap
 from shared.errata.erratum import Erratum
 from shared.errors import UserMistake
 
 __all__ = ["ERRATA", "Erratum", "lookup"]
+
 
 def _place(one: Erratum) -> tuple[bool, int, str]:
     return one.row[0] == "E", int(one.row[1:]), one.name
@@ -35,7 +36,9 @@ def _place(one: Erratum) -> tuple[bool, int, str]:
 #: every erratum by its id, in the order of rows
 ERRATA: dict[str, Erratum] = {
     one.id: one
-    for one in sorted((*locks.CATALOGUE, *maps.CATALOGUE, *pageout.CATALOGUE, *pmap.CATALOGUE), key=_place)
+    for one in sorted(
+        (*amaps.CATALOGUE, *locks.CATALOGUE, *maps.CATALOGUE, *pageout.CATALOGUE, *pmap.CATALOGUE), key=_place
+    )
 }
 
 

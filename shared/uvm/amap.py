@@ -4,8 +4,8 @@
     am_slots[]    0 .. am_nused-1, packed: the slots in use
     am_bckptr[]   slot -> its place in am_slots[], if in use
 
-Rules: only this module touches the fields of an amap (the rest of the kernel
-locks it with amap_lock() and asks), and for every slot x in use,
+Rules: only this module and amap_pp.py touch the fields of an amap (the rest of the
+kernel locks it with amap_lock() and asks), and for every slot x in use,
 am_slots[am_bckptr[x]] == x.
 
 Offsets are bytes from the start of a map entry; an `Aref` is a local copy of
@@ -13,8 +13,6 @@ the entry's aref, good for as long as the map is locked.
 
 Left out: amap_extend (uvm_map does not merge), the clipping of huge lazy amaps
 in chunks, allocation that fails (kernel memory does not run short), page loans.
-Left out for now: ppref. Every amap is as if PPREF_NONE: what is unmapped of an
-amap that has further references keeps its memory until the amap dies.
 Source: uvm_amap.c 1.22 to 1.28, uvm_amap_i.h 1.14.
 """
 
@@ -23,6 +21,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from shared.port import LOCK_ASSERT, erratum, here, kernel, panic
+from shared.uvm.amap_pp import amap_pp_adjref, amap_pp_establish, amap_takeout
 from shared.uvm.anon import uvm_analloc, uvm_anfree
 from shared.uvm.page import (
     uvm_lock_pageq,
@@ -107,8 +106,10 @@ def amap_free(amap: Amap) -> None:
     LOCK_ASSERT(amap.am_l.held(), "simple_lock_held(&amap->am_l)", amap)
     if amap.am_ref != 0 or amap.am_nused != 0:
         panic("amap_free", amap)
-    arrays = amap.am_slots, amap.am_bckptr, amap.am_anon
-    for array in arrays:
+    ppref = amap.am_ppref
+    if ppref is not None:
+        here.port.free(ppref)
+    for array in (amap.am_slots, amap.am_bckptr, amap.am_anon):
         here.port.free(array)
     amap_unlock(amap)  # mainly for lock debugging
     here.port.free(amap)
@@ -141,40 +142,54 @@ def amap_wipeout(amap: Amap) -> None:
     amap_free(amap)
 
 
-def amap_ref(amap: Amap, flags: int) -> None:
-    """Gain a reference; with AMAP_SHARED the amap is shared from now on. Locks: entry amap unlocked; same."""
+def amap_ref(aref: Aref, sz: int, flags: int) -> None:
+    """Gain a reference to `sz` bytes; with AMAP_SHARED the amap is shared from now on.
+
+    Locks:   entry amap unlocked. Returns: same.
+    Source:  uvm_amap_i.h.   Differs: does not ask whether it is to part of the amap only, since amap_splitref() has.
+    """
+    amap = aref.amap
     amap_lock(amap)
     amap.am_ref += 1
     if flags & AMAP_SHARED:
         was = amap.am_flags
         if not was & AMAP_SHARED:
             amap.am_flags = was | AMAP_SHARED
+    if amap.am_ppref is not None:
+        amap_pp_adjref(amap, aref.pageoff, sz // here.port.page_size, 1)
     amap_unlock(amap)
 
 
 @kernel(exit="same")
-def amap_unref(amap: Amap) -> None:
-    """Drop the reference of a map entry that is no longer in its map; the last one takes the amap with it.
+def amap_unref(aref: Aref, sz: int) -> None:
+    """Drop the reference, to `sz` bytes, of a map entry that is in no map any more; the last one takes the amap along.
 
     Locks:   entry amap unlocked; no mapping is left of the entry.
-    Source:  uvm_amap_i.h.
+    Source:  uvm_amap_i.h.   Differs: as amap_ref().
     """
-    amap_lock(amap)
+    amap = aref.amap
+    locking = not erratum("amap_unref.amap-unlocked")
+    if locking:
+        amap_lock(amap)
     refs = amap.am_ref
     if refs == 1:
         amap_wipeout(amap)  # drops the final reference, and unlocks
         return
-    _drop_ref(amap, refs)
-    amap_unlock(amap)
+    _drop_ref(aref, sz, refs)
+    if locking:
+        amap_unlock(amap)
 
 
-def _drop_ref(amap: Amap, refs: int) -> None:
+def _drop_ref(aref: Aref, sz: int, refs: int) -> None:
     """From `refs` references to one less; an amap with one reference is not shared. Locks: amap."""
+    amap = aref.amap
     amap.am_ref = refs - 1
     if refs == 2:
         flags = amap.am_flags
         if flags & AMAP_SHARED:
             amap.am_flags = flags & ~AMAP_SHARED
+    if amap.am_ppref is not None:
+        amap_pp_adjref(amap, aref.pageoff, sz // here.port.page_size, -1)
 
 
 @kernel(exit="same")
@@ -192,6 +207,8 @@ def amap_splitref(aref: Aref, offset: int) -> Aref:
     amap_lock(amap)
     if amap.am_nslot - aref.pageoff - leftslots <= 0:
         panic("amap_splitref: map size check failed", amap)
+    if amap.am_ppref is None:
+        amap_pp_establish(amap)
     amap.am_ref += 1  # not a share reference
     amap_unlock(amap)
     return Aref(amap, aref.pageoff + leftslots)
@@ -259,18 +276,9 @@ def amap_unadd(aref: Aref, offset: int) -> None:
     """
     amap = aref.amap
     slot = _slot(aref, offset, 1, "amap_unadd")
-    am_anon = amap.am_anon
-    if am_anon[slot] is None:
+    if amap.am_anon[slot] is None:
         panic("amap_unadd: nothing there", amap)
-    am_anon[slot] = None
-    am_slots, am_bckptr = amap.am_slots, amap.am_bckptr
-    ptr = am_bckptr[slot]
-    last = amap.am_nused - 1
-    if ptr != last:  # the last one fills the hole, so that am_slots stays packed
-        moved = am_slots[last]
-        am_slots[ptr] = moved
-        am_bckptr[moved] = ptr
-    amap.am_nused = last
+    amap_takeout(amap, slot)
 
 
 # -- copy on write -----------------------------------------------------------------------
@@ -307,7 +315,8 @@ def amap_copy(map: VmMap, entry: VmMapEntry) -> None:
     if refs == 1:  # the others have gone while we were allocating: take it over
         entry.etype &= ~UVM_ET_NEEDSCOPY
         amap_unlock(srcamap)
-        amap_lock(amap)
+        if not erratum("amap_copy.unused-amap-unlocked"):
+            amap_lock(amap)
         amap.am_ref = 0
         amap_free(amap)
         return
@@ -327,7 +336,7 @@ def amap_copy(map: VmMap, entry: VmMapEntry) -> None:
         nused += 1
     if nused != 0:
         amap.am_nused = nused
-    _drop_ref(srcamap, refs)  # there is another one, so it does not die
+    _drop_ref(Aref(srcamap, pageoff), slots * here.port.page_size, refs)  # there is another one, so it does not die
     amap_unlock(srcamap)
 
     entry.aref_pageoff = 0

@@ -366,6 +366,7 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
         entry_wired = entry.wired_count != 0
         wired = PMAP_WIRED if entry_wired or wiring else 0
         access = enter_prot if wired else access_type
+        canfail = 0 if erratum("uvm_fault.enter-without-canfail") else PMAP_CANFAIL
 
         # An entry that needs a copy gets it now, for which the map has to be write-locked.
         if entry.etype & UVM_ET_NEEDSCOPY:
@@ -404,7 +405,8 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
 
         if anon is not None:
             # Case 1: there is an anon.
-            anon.an_lock.lock()
+            if not erratum("uvm_fault.case1-old-anon-unlocked"):
+                anon.an_lock.lock()
             result = uvmfault_anonget(ufi, amap, anon)
             if result != 0:
                 if erratum("uvmfault_anonget.caller-unlocks-again"):
@@ -436,7 +438,7 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
                         if anon.an_lock.held():
                             anon.an_lock.unlock()
                         uvm_anfree(anon)
-                    uvmfault_unlockall(ufi, amap, oanon)
+                    uvmfault_unlockall(ufi, amap, oanon if oanon.an_lock.held() else None)
                     if anon is None or _swap_full():
                         uvmexp.fltnoanon += 1
                         return ENOMEM
@@ -459,11 +461,11 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
             # locked: map(r), amap, oanon, anon
 
             promoted = anon != oanon
-            failed = pmap_enter(pmap, rvaddr, pg, enter_prot, access | PMAP_CANFAIL | wired) != 0
+            failed = pmap_enter(pmap, rvaddr, pg, enter_prot, access | canfail | wired) != 0
             uvm_lock_pageq()
             if failed:
-                # The pmap has thrown the translation away; nothing of what was done need be undone.
-                if promoted:
+                # There is no translation; nothing of what was done need be undone. But a new page is on no queue yet.
+                if promoted and not erratum("uvm_fault.promoted-page-unqueued"):
                     uvm_pageactivate(pg)
             elif wiring:
                 uvm_pagewire(pg)
@@ -477,7 +479,7 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
             uvm_unlock_pageq()
             if promoted and anon.an_lock.held():
                 anon.an_lock.unlock()
-            uvmfault_unlockall(ufi, amap, oanon)
+            uvmfault_unlockall(ufi, amap, oanon if oanon.an_lock.held() else None)
             if failed:
                 if _swap_full():
                     return ENOMEM
@@ -512,11 +514,11 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
         amap_add(aref, rvaddr - entry_start, anon, False)
         # locked: map(r), amap, anon
 
-        failed = pmap_enter(pmap, rvaddr, pg, enter_prot, access | PMAP_CANFAIL | wired) != 0
+        failed = pmap_enter(pmap, rvaddr, pg, enter_prot, access | canfail | wired) != 0
         uvm_lock_pageq()
         if wiring and not failed:
             uvm_pagewire(pg)
-        else:
+        elif not (failed and erratum("uvm_fault.promoted-page-unqueued")):
             uvm_pageactivate(pg)
         uvm_unlock_pageq()
         uvm_page_unbusy(pg, pg.flags & ~PG_FAKE)  # its lock is still held

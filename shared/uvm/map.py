@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from shared.port import here, kernel, panic
+from shared.port import erratum, here, kernel, panic
 from shared.uvm.amap import (
     Aref,
     amap_alloc,
@@ -69,7 +69,7 @@ from shared.uvm.param import (
     VM_PROT_WRITE,
 )
 from shared.uvm.pmap import pmap_create, pmap_destroy, pmap_protect, pmap_remove
-from shared.uvm.structs import Amap, PhysBuf, VmMap, VmMapEntry, Vmspace
+from shared.uvm.structs import PhysBuf, VmMap, VmMapEntry, Vmspace
 
 # -- locking ---------------------------------------------------------------------------
 
@@ -166,10 +166,11 @@ _COPIED = (
 
 
 class DeadEntry(NamedTuple):
-    """An entry taken out of its map, and the amap whose reference it still has."""
+    """An entry taken out of its map, and the reference to an amap, for `size` bytes, that it still has."""
 
     entry: VmMapEntry
-    amap: Amap | None
+    aref: Aref | None
+    size: int
 
 
 def uvm_mapent_alloc(map: VmMap) -> VmMapEntry:
@@ -399,7 +400,7 @@ def uvm_unmap_remove(map: VmMap, start: int, end: int) -> list[DeadEntry]:
             SAVE_HINT(map, entry.prev)
         first, stop = entry.start, entry.end
         pmap_remove(pmap, first, stop)
-        dead.append(DeadEntry(entry, entry.aref_amap))
+        dead.append(DeadEntry(entry, aref_of(entry), stop - first))
         uvm_map_entry_unlink(map, entry)
         removed += stop - first
         entry = following
@@ -415,9 +416,9 @@ def uvm_unmap_detach(dead: list[DeadEntry]) -> None:
     Locks:   none needed.
     Source:  uvm_map.c.
     """
-    for entry, amap in dead:
-        if amap is not None:
-            amap_unref(amap)
+    for entry, aref, size in dead:
+        if aref is not None:
+            amap_unref(aref, size)
         here.port.free(entry)
 
 
@@ -805,9 +806,9 @@ def _fork_share(old_map: VmMap, old_entry: VmMapEntry, etype: int, new_map: VmMa
     new_entry = uvm_mapent_copy(old_entry, new_map)
     if new_entry.wired_count != 0:
         new_entry.wired_count = 0  # a new pmap has nothing wired in it
-    amap = new_entry.aref_amap
-    if amap is not None:
-        amap_ref(amap, AMAP_SHARED)
+    aref = aref_of(new_entry)
+    if aref is not None:
+        amap_ref(aref, new_entry.end - new_entry.start, AMAP_SHARED)
     return new_entry
 
 
@@ -818,19 +819,23 @@ def _fork_copy(old_map: VmMap, old_entry: VmMapEntry, etype: int, new_map: VmMap
     wired = new_entry.wired_count != 0
     if wired:
         new_entry.wired_count = 0  # a new pmap has nothing wired in it
-    amap = new_entry.aref_amap
-    if amap is None:
+    aref = aref_of(new_entry)
+    if aref is None:
         return new_entry
-    amap_ref(amap, 0)
+    amap = aref.amap
+    amap_ref(aref, new_entry.end - new_entry.start, 0)
     shared = bool(amap_flags(amap) & AMAP_SHARED) or not etype & UVM_ET_COPYONWRITE
     if shared or wired:
         amap_copy(new_map, new_entry)
     if wired:
         amap_cow_now(new_map, new_entry)
     elif shared:
-        amap_lock(amap)
+        locking = not erratum("uvmspace_fork.shared-amap-unlocked")
+        if locking:
+            amap_lock(amap)
         amap_share_protect(old_entry, old_entry.protection & ~VM_PROT_WRITE)
-        amap_unlock(amap)
+        if locking:
+            amap_unlock(amap)
     elif not etype & UVM_ET_NEEDSCOPY:
         if old_entry.max_protection & VM_PROT_WRITE:
             pmap_protect(old_map.pmap, old_entry.start, old_entry.end, old_entry.protection & ~VM_PROT_WRITE)

@@ -37,7 +37,7 @@ from shared.uvm.param import (
     UVM_PGA_USERESERVE,
     UVM_PGA_ZERO,
 )
-from shared.uvm.pmap import pmap_copy_page, pmap_zero_page
+from shared.uvm.pmap_page import pmap_copy_page, pmap_zero_page
 from shared.uvm.structs import (
     MEMQ,
     PAGEQ,
@@ -214,16 +214,15 @@ def uvm_pagealloc_strat(uobj: UvmObject | None, off: int, anon: Anon | None, fla
     here.port.claim(page)
     page.offset = off
     pgflags = PG_BUSY | PG_FAKE if flags & UVM_PGA_ZERO else PG_BUSY | PG_CLEAN | PG_FAKE
+    page.flags = pgflags if uobj is None else pgflags | PG_TABLED  # BUSY before anybody can find it
+    page.pqflags = PQ_ANON if anon is not None else 0
+    page.owner_tag = "new alloc"
     if uobj is not None:
         page.uobject = uobj
         uvm_pageinsert(page, uobj, off)
-        pgflags |= PG_TABLED
     if anon is not None:
         page.uanon = anon
         anon.an_page = page
-    page.flags = pgflags
-    page.pqflags = PQ_ANON if anon is not None else 0
-    page.owner_tag = "new alloc"
     if flags & UVM_PGA_ZERO:
         pmap_zero_page(page)
     return page

@@ -19,7 +19,7 @@ ERRNO_NAMES = {
 }  # fmt: skip
 
 # what a pager answered before it answered an errno, 2001-03-10; of use to errata alone
-VM_PAGER_AGAIN = 5
+VM_PAGER_OK, VM_PAGER_ERROR, VM_PAGER_AGAIN = 0, 4, 5
 
 # vm_page.flags, under the owner's lock
 PG_CLEAN = 0x0008  # page has not been modified
@@ -70,6 +70,8 @@ MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_DONTNEED, MADV_SP
 
 # faults
 VM_FAULT_INVALID, VM_FAULT_PROTECT, VM_FAULT_WIRE = 0, 1, 2
+# what an MMU without R and M bits answers when one of them has to be set; no fault of UVM's
+VM_FAULT_REFERENCE = 3
 
 # amap
 AMAP_SHARED = 0x1

@@ -4,7 +4,7 @@ A Proc is preallocated for every process that a scenario names. Its threads
 share one vmspace; a child has one thread, which starts when its parent's fork
 wakes the Proc's own address.
 
-Left out: signals, credentials, the process tree, vfork, exec; a zombie is never
+Left out: signals (so pause(3) is for ever), credentials, the process tree, vfork, exec; a zombie is never
 reaped, so any number of threads may wait for it.
 Source: kern_fork.c and kern_exit.c of 2001; uvm_glue.c.
 """
@@ -91,3 +91,17 @@ def sys_wait(child: Proc) -> int:
         child.p_lock.lock()
     child.p_lock.unlock()
     return 0
+
+
+@kernel(exit="none")
+def sys_pause(p: Proc) -> None:
+    """Wait for a signal, which never comes: the thread keeps what it has to the end of the run.
+
+    Sleeps:  on its process's p_lwps ("pause"), for ever.
+    Source:  kern_sig.c, sigsuspend().
+    """
+    here.port.sleep(p.addressof(PAUSE), "pause", None)
+
+
+#: name of the field of Proc on which sys_pause() sleeps
+PAUSE = "p_lwps"

@@ -39,7 +39,7 @@ class PageOwner(Guard):
 
     def key(self, peek: Callable[[Struct, str], Any], obj: Struct) -> int | None:
         owner = peek(obj, "uobject") or peek(obj, "uanon")
-        return None if owner is None else owner.lock_key("vmobjlock" if owner.kind_name == "uobj" else "an_lock")
+        return None if owner is None else owner.lock_key("an_lock" if owner.kind_name == "anon" else "vmobjlock")
 
 
 P, F, A, S, D, H = (
@@ -105,6 +105,21 @@ class UvmObject(Struct, kind=17, name="uobj"):
     uo_refs: Field[int] = field("o")  # or UVM_OBJ_KERN
 
 
+class Pmap(UvmObject, kind=48, name="pm_obj"):
+    """What the kernel has of a struct pmap: its pm_obj, the object of its page-table pages.
+
+    The rest of it is the mmu node's. In C the object is the beginning of struct pmap, and its lock is pm_lock.
+    """
+
+    guards = {"o": own("vmobjlock")}
+    vmobjlock = simplelock("pmap")
+    pgops: Field[int] = field("const")
+    memq_first: Field[Page | None] = field("o")
+    memq_last: Field[Page | None] = field("o")
+    uo_npages: Field[int] = field("o")
+    uo_refs: Field[int] = field("o")  # 1; 0 when the pmap has been destroyed
+
+
 class PageHash(Array, kind=18, element="h"):
     """uvm.page_hash: a bucket's first page."""
 
@@ -135,10 +150,11 @@ class Amap(Struct, kind=5):
     am_slots: Field[AmapArray] = field("const")
     am_bckptr: Field[AmapArray] = field("const")
     am_anon: Field[AmapArray] = field("const")
+    am_ppref: Field[AmapArray | None] = field("o")  # see amap_pp.py
 
 
 class AmapArray(Array, kind=6, element="o"):
-    """am_slots[], am_bckptr[] or am_anon[]."""
+    """am_slots[], am_bckptr[], am_anon[] or am_ppref[]."""
 
     guards = {"o": via("amap", "am_l")}
     amap: Field[Amap] = field("const")  # (model) so that elements know their guard
@@ -298,6 +314,7 @@ class Uvmexp(Struct, kind=16):
     swpginuse: Field[int] = field("s", hint=True)
     swpgonly: Field[int] = field("s", hint=True)
     nswget = stat()  # swap reads
+    traps = stat()  # faults, and those that only set R or M
     faults = stat()
     fltnoram = stat()
     fltnoanon = stat()

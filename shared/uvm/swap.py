@@ -44,6 +44,8 @@ def uvm_swap_init(npages: int) -> None:
     for at in range(words):
         extents[at] = 0
     sdp.swd_slots = extents
+    # (1: the device was built with the pagers' result codes as they were before errno)
+    here.port.op("swap_attach", 0, (int(erratum("uvm_swap_init.device-with-old-codes")),))
     uvm.nswapdev = 1
 
 

@@ -17,7 +17,8 @@ from cluster.boot import prepare
 from cluster.configs import shipped
 from cluster.explore import explore
 from cluster.sim import Sim
-from cluster.strategies import Stay
+from cluster.strategies import Stay, Strategy, make
+from tests.bench.forks import FRAMES_PER_CPU, engine
 
 SECONDS = 3.0
 Row = tuple[str, float, str, str]
@@ -75,6 +76,25 @@ def sim_rows() -> list[Row]:
         rows.append(
             (f"explore S3a-shipped, fixed, {strategy}", schedules, "schedules/s", f"{sim.steps} operations each")
         )
+    return rows
+
+
+def many_cpus_rows() -> list[Row]:
+    """What an operation costs on 16 CPUs beside 2, the work of each CPU being the same."""
+    rows = []
+    for name in ("stay", "pct", "random"):
+        speeds = {}
+        for cpus in (2, 16):
+            sim, strategy = engine(cpus), make(name, 0, 3)
+
+            def execution(sim: Sim = sim, strategy: Strategy = strategy) -> float:
+                found = sim.execute(strategy)
+                assert found is None, found
+                return sim.steps
+
+            speeds[cpus] = rate(execution)
+        beside = f"an operation costs {speeds[2] / speeds[16]:.2f} of one on 2 CPUs"
+        rows.append((f"16 CPUs, {16 * FRAMES_PER_CPU} frames, forks, {name}", speeds[16], "operations/s", beside))
     return rows
 
 
@@ -145,7 +165,7 @@ def pss_mib(pid: int | str) -> float:
 
 def main() -> None:
     """Measure, and print a table (or `--json`)."""
-    rows = sim_rows()
+    rows = sim_rows() + many_cpus_rows()
     if "--no-live" not in sys.argv:
         rows += live_rows()
     if "--json" in sys.argv:

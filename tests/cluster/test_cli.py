@@ -849,3 +849,44 @@ def test_the_demo_comes_out_as_told(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "equal, record by record" in done.stdout
     assert "not as expected" not in done.stdout
+
+
+# -- measure ---------------------------------------------------------------------------
+
+
+def test_measure_prints_a_table() -> None:
+    done = uvmp("measure", "E45", "litmus-mp", "--seeds", 1, "--seconds", 0)
+    assert done.exit_code == 0
+    head, *rows = done.stdout.splitlines()
+    assert head.split("  ")[0] == "scenario" and "found by pct" in head and "found by random" in head
+    assert [row.split()[0] for row in rows] == ["E45", "litmus-mp"]
+    assert rows[0].split()[-2:] == ["1", "1"] and rows[1].split()[-2:] == ["-", "-"]
+
+
+def test_measure_says_when_a_search_was_given_up() -> None:
+    done = uvmp("measure", RACE, "--seeds", 1, "--schedules", 1, "--seconds", 0)
+    assert done.stdout.splitlines()[1].split()[-2:] == [">1", ">1"]
+
+
+def test_measure_as_json() -> None:
+    done = uvmp("measure", "E45", "--seeds", 2, "--seconds", 0, "--json")
+    document = json.loads(done.stdout)
+    assert document["command"] == "measure" and document["exit"] == 0 and document["seeds"] == 2
+    [one] = document["scenarios"]
+    assert one["found_at"] == {"pct": [1, 1], "random": [1, 1]} and one["median"] == {"pct": 1, "random": 1}
+    assert one["operations_per_second"] > one["schedules_per_second"] > 0
+
+
+def test_measure_refuses_what_does_not_exist_before_it_starts() -> None:
+    done = uvmp("measure", "E45", "nonsense")
+    assert done.exit_code == Exit.USAGE and done.stdout == "" and "nonsense" in done.stderr
+
+
+def test_scenarios_show_tells_what_is_unusual_about_the_machine() -> None:
+    shown = uvmp("scenarios", "show", "S6").stdout
+    assert "1 CPU, 24 pages of 64 bytes, 16 swap slots; disk: 4; unwired mappings: 2" in shown
+
+
+def test_errata_lists_row_source_and_scenarios() -> None:
+    text = " ".join(uvmp("errata").stdout.split())
+    assert "row S3 source NetBSD CVS log, uvm_amap.c 1.28, 2001-01-23 scenarios S3a, S3a-shipped" in text

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from nodes.actor import NodeActor
 from shared.codec import decode, encode
+from shared.tables import tables
+from shared.uvm import param
 
 DELAY_S = 0.05
 
@@ -27,12 +29,23 @@ class Slow(NodeActor):
 class Elsewhere(NodeActor):
     """Keeps its logs below $UVMP_TEST_ROOT, a folder that stands for the disk of another host."""
 
-    def load(self, data: bytes) -> None:
+    def load(self, data: bytes) -> bytes:
         order = decode("load", data)
         order["folder"] = os.environ["UVMP_TEST_ROOT"] + order["folder"]
-        super().load(encode("load", order))
+        answer = super().load(encode("load", order))
         self.latest = [stream.name for stream in self.files]
+        return answer
 
     def logs(self) -> list[str]:
         """The log files of the latest run that are on this actor's own disk."""
         return [str(path) for path in self.latest if Path(path).exists()]
+
+
+class OtherSource(NodeActor):
+    """Was started with source in which one constant is another, as `cpu0` alone."""
+
+    def load(self, data: bytes) -> bytes:
+        if self.name == "cpu0":
+            param.PG_CLEAN = 0x8000
+            tables.cache_clear()
+        return super().load(data)

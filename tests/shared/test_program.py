@@ -52,6 +52,16 @@ def first_finding(scene: Scenario) -> Finding | None:
     return next((found for found in (sim.execute(walk) for _ in range(50)) if found), None)
 
 
+def test_a_program_that_pauses_keeps_its_memory_and_is_not_stuck() -> None:
+    scene = load("    - kload: {word: y, into: ry}", "    - kload: {word: y, into: ry}\n    - mmap: {as: m, pages: 1}\n    - write: {at: \"m[0]\", value: 1}\n    - pause: {}")
+    machine, image = prepare(scene)
+    sim = Sim(machine, image)
+    assert sim.execute(Stay()) is None
+    b = machine.threads["B"]
+    assert b.state != "finished" and [one["op"] for one in b.results][-1] == "write"
+    assert machine.mmu.pmaps[2], "its page is still mapped"
+
+
 def test_words_are_numbered_as_they_appear() -> None:
     """The number decides the shard."""
     scene = load()

@@ -1,0 +1,96 @@
+"""`uvmp measure`: a table of speeds, and of how soon each strategy finds each defect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from cluster import configs
+from cluster.cli.options import SETTINGS, common
+from cluster.cli.output import Output
+from cluster.measure import Measured, measure
+from shared.errors import Exit
+from shared.scenario import STRATEGIES
+
+HEADS = ("scenario", "operations/s", "schedules/s", *(f"found by {one}" for one in STRATEGIES))
+
+
+@click.command(
+    "measure",
+    context_settings=SETTINGS,
+    epilog="""\b
+Examples:
+  uvmp measure S3a-shipped E31
+  uvmp measure --seeds 3 --schedules 2000          all that come with uvmp; takes a while""",
+)
+@click.argument("scenarios", nargs=-1, metavar="[SCENARIO]...")
+@click.option(
+    "--seeds", type=click.IntRange(1, 1000), default=5, show_default=True, help="Searches with each strategy."
+)
+@click.option(
+    "--schedules", type=click.IntRange(1, 10_000_000), help="At most this many a search; default: the scenario's bound."
+)
+@click.option(
+    "--seconds", type=click.FloatRange(0.0, 3600.0), default=0.5, show_default=True, help="For each speed, at least."
+)
+@common
+def command(scenarios: tuple[str, ...], seeds: int, schedules: int | None, seconds: float, as_json: bool) -> int:
+    """Measure each SCENARIO (default: all that come with uvmp) in process.
+
+    Speeds are of the repaired kernel, under the scenario's own strategy. "found by": how many schedules a strategy
+    needs until the first finding, the median over seeds 0, 1 ...; "-" where a scenario expects none.
+    """
+    output = Output(as_json)
+    chosen = [configs.scenario(one).scenario for one in scenarios or configs.names("scenarios")]
+    width = max(len(one.id) for one in chosen)
+    rows: list[Measured] = []
+    interrupted = False
+    output.say(_row(HEADS, width), bold=True)
+    for number, one in enumerate(chosen, 1):
+
+        def note(what: str, about: str = f"{one.id}, {number} of {len(chosen)}") -> None:
+            output.step(f"measuring {about}: {what}")
+
+        try:
+            rows.append(measure(one, range(seeds), schedules, seconds, note))
+        except KeyboardInterrupt:
+            interrupted = True
+            break
+        output.say(_row(_cells(rows[-1]), width))
+    code = Exit.INTERRUPTED if interrupted else Exit.NO_FINDING
+    output.result(
+        {
+            "command": "measure",
+            "seeds": seeds,
+            "scenarios": [_document(one) for one in rows],
+            "interrupted": interrupted,
+            "exit": int(code),
+        }
+    )
+    return code
+
+
+def _row(cells: tuple[str, ...], width: int) -> str:
+    first, *others = cells
+    return "  ".join([first.ljust(width), *(one.rjust(len(head)) for one, head in zip(others, HEADS[1:], strict=True))])
+
+
+def _cells(one: Measured) -> tuple[str, ...]:
+    found = []
+    for strategy in STRATEGIES:
+        median = one.median(strategy) if strategy in one.found_at else None
+        found.append("-" if strategy not in one.found_at else f">{one.limit:,}" if median is None else f"{median:,}")
+    return one.scenario.id, f"{one.operations_per_second:,.0f}", f"{one.schedules_per_second:,.0f}", *found
+
+
+def _document(one: Measured) -> dict[str, Any]:
+    return {
+        "scenario": one.scenario.id,
+        "operations_per_second": round(one.operations_per_second, 1),
+        "schedules_per_second": round(one.schedules_per_second, 1),
+        "operations": round(one.operations, 1),
+        "bound": one.limit,
+        "found_at": one.found_at,
+        "median": {strategy: one.median(strategy) for strategy in one.found_at},
+    }
