@@ -64,7 +64,20 @@ Values = tuple[Value, ...]
 ZERO: Values = ((0, None),)
 #: steps that change neither what is mapped nor what it holds
 NO_EFFECT = frozenset(
-    ("mlock", "munlock", "mincore", "wait", "barrier", "count", "kload", "kstore", "klock", "kunlock", "thread")
+    (
+        "mlock",
+        "munlock",
+        "mincore",
+        "wait",
+        "barrier",
+        "count",
+        "pause",
+        "kload",
+        "kstore",
+        "klock",
+        "kunlock",
+        "thread",
+    )
 )
 #: more changes at once than this: any number of them in any order
 MANY = 4
