@@ -68,7 +68,9 @@ def run_program(lwp: Lwp, procs: Procs) -> None:
     for index, step in enumerate(lwp.program):
         if index:
             here.port.userret()
+        here.port.called(step.op, step.args)
         result = _step(step, me, procs)
+        here.port.returned(step.op, result)
         ctx.results.append({"step": index, "op": step.op, "result": result, "into": step.into})
         if step.op == "exit":
             return
