@@ -26,6 +26,7 @@ from nodes.build import build_threads, node_names, processor_names
 from shared.codec import decode, encode
 from shared.errors import Diverged, Finding, Infrastructure
 from shared.journal import Journals, causal_past, digest, events_after, read
+from shared.oracle import judge_journals
 from shared.pack import pack_scenario
 from shared.scenario import Scenario
 from shared.tables import differing, tables
@@ -114,9 +115,9 @@ class LiveMachine:
         elif finding is None and endless:
             finding = self._endless(state)
         elif finding is None:
-            found = [
-                one for one in judge(state, self.scenario.detect) if self.scenario.detect.get(one.detector) != "note"
-            ]
+            detect = self.scenario.detect
+            wrong = None if detect.get("oracle") == "off" else judge_journals(self.scenario, journals)
+            found = [one for one in judge(state, detect, wrong) if detect.get(one.detector) != "note"]
             finding = found[0] if found else None
         elif follow is None:
             journals = causal_past(journals)

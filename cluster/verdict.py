@@ -36,10 +36,16 @@ def final_state(machine: Machine) -> dict[str, Any]:
     }
 
 
-def judge(state: dict[str, Any], detect: dict[str, str]) -> list[Finding]:
-    """Findings about a machine at rest; the one that explains the others first."""
+def judge(state: dict[str, Any], detect: dict[str, str], oracle: Finding | None = None) -> list[Finding]:
+    """Findings about a machine at rest; the one that explains the others first.
+
+    Args:
+        oracle: what the memory oracle says of the run.
+    """
     snapshot = snapshot_of(state)
     found = [one for one in _stuck(state, snapshot) if detect.get(one.detector, "stop") != "off"]
+    if not found and oracle is not None:
+        found = [oracle]
     if not found and detect.get("invariant", "stop") != "off":
         found = check(snapshot)
     return found

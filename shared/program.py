@@ -21,6 +21,7 @@ from shared.port import here, kernel
 from shared.scenario import VM_MAX_ADDRESS, VM_MIN_ADDRESS, Lwp, Scenario, Step
 from shared.struct import Field, Struct, field, own, simplelock
 from shared.uvm.init import uvm_init
+from shared.uvm.loan import loan_peek, loan_return, loan_take
 from shared.uvm.mmap import (
     sys_madvise,
     sys_mincore,
@@ -37,8 +38,8 @@ from shared.uvm.mmap import (
 )
 from shared.uvm.param import ERRNO_NAMES, MAP_ANON, MAP_PRIVATE, MAP_SHARED, SIDL
 from shared.uvm.physio import sys_physio
-from shared.uvm.proc import exit1, fork1, proc_setup, sys_pause, sys_wait
-from shared.uvm.structs import Proc, Shm, Vnode, uvmexp
+from shared.uvm.proc import curmap_of, exit1, fork1, proc_setup, sys_pause, sys_wait
+from shared.uvm.structs import Loan, Proc, Shm, Vnode, uvmexp
 from shared.uvm.trap import user_read, user_write
 from shared.uvm.vnode import sys_ftruncate, uvm_vnp_uncache, vn_rdwr, vnode_make
 
@@ -72,7 +73,9 @@ def run_program(lwp: Lwp, procs: Procs) -> None:
     for index, step in enumerate(lwp.program):
         if index:
             here.port.userret()
+        here.port.called(step.op, step.args)
         result = _step(step, me, procs)
+        here.port.returned(step.op, result)
         ctx.results.append({"step": index, "op": step.op, "result": result, "into": step.into})
         if step.op == "exit":
             return
@@ -117,6 +120,11 @@ def _step(step: Step, me: Proc, procs: Procs) -> int | str:
         case "kunlock":
             kunlock(Litmus.at(args["number"]))
             return 0
+        case "kpeek":
+            error, word = loan_peek(Loan.at(args["number"]), args["page"])
+            return _errno(error) or word
+        case "unloan":
+            return _errno(loan_return(Loan.at(args["number"])))
     npages = args["length"] // here.port.page_size
     match step.op:
         case "mmap":
@@ -139,6 +147,8 @@ def _step(step: Step, me: Proc, procs: Procs) -> int | str:
             return _errno(sys_madvise(me, args["at"], npages, args["advice"]))
         case "physio":
             return _errno(sys_physio(me, args["at"], npages, args["block"], args["write"], args["status"]))
+        case "loan":
+            return _errno(loan_take(Loan.at(args["number"]), curmap_of(me), args["at"], npages, args["flags"]))
         case "mincore":
             error, resident = sys_mincore(me, args["at"], npages)
             return _errno(error) or resident
@@ -256,6 +266,12 @@ def run_setup(scenario: Scenario, procs: Procs) -> None:
         segment = here.port.alloc(Shm)
         assert segment == Shm.at(number)
         segment.shm_object = None
+    for number, _ in enumerate(scenario.loans):
+        loan = here.port.alloc(Loan)
+        assert loan == Loan.at(number)
+        loan.l_flags = 0
+        loan.l_npages = 0
+        loan.l_result = None
     ctx = here.port.cur
     for index, step in enumerate(scenario.setup):
         if step.op == "process":

@@ -32,6 +32,11 @@ removes; a segment may be made by a program and mapped by another.
 
 `mincore` answers a number of which bit i says whether page i of the range is resident.
 
+`loan` lends pages of the process to the kernel (`to: page`), which calls what it got
+by the name given; or their anons (`to: anon`). `kpeek` answers the first word of a
+borrowed page, `page: 0` unless it says which; `unloan` gives everything back. Any
+thread may do that, before or after the process has ended.
+
 What no user call reaches, a kernel step does: `kload` and `kstore` are one bare
 load and store of a named word of the kernel, `klock` and `kunlock` take and
 release the lock that is meant to guard it. Words come into being by being
@@ -72,6 +77,8 @@ from shared.uvm.param import (
     MS_ASYNC,
     MS_INVALIDATE,
     MS_SYNC,
+    UVM_LOAN_TOANON,
+    UVM_LOAN_TOPAGE,
     VM_PROT_EXECUTE,
     VM_PROT_NONE,
     VM_PROT_READ,
@@ -112,6 +119,7 @@ ADVICE = {
 }
 #: msync(2), in lower case
 SYNCING = {"async": MS_ASYNC, "sync": MS_SYNC, "invalidate": MS_INVALIDATE}
+LOANS = {"anon": UVM_LOAN_TOANON, "page": UVM_LOAN_TOPAGE}
 INHERITANCES = {"none": MAP_INHERIT_NONE, "copy": MAP_INHERIT_COPY, "share": MAP_INHERIT_SHARE}
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,31}")
@@ -188,6 +196,7 @@ SETUP_STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "munlock": (("in", "at", "pages"), ()),
     "mprotect": (("in", "at", "pages", "prot"), ()),
     "madvise": (("in", "at", "pages", "advice"), ()),
+    "loan": (("in", "at", "pages", "to", "as"), ()),
     "write": (("in", "at", "value"), ()),
     "fill": (("in", "until_free"), ()),
     "fwrite": (("at", "value"), ()),
@@ -204,6 +213,9 @@ PROGRAM_STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "msync": (("at", "pages", "flags"), ()),
     "mincore": (("at", "pages"), ()),
     "physio": (("do", "at", "pages", "block"), ("status",)),
+    "loan": (("at", "pages", "to", "as"), ()),
+    "unloan": (("of",), ()),
+    "kpeek": (("of",), ("page",)),
     "write": (("at", "value"), ()),
     "read": (("at",), ()),
     "fread": (("at",), ()),
@@ -240,6 +252,7 @@ class _Loader:
         self.intos: dict[str, int] = {}
         self.barriers: dict[str, list[tuple[str, Value]]] = {}
         self.words: dict[str, int] = {}  # word -> its number
+        self.loans: dict[str, tuple[int, int]] = {}  # loan -> its pages, and its line
         self.regions: list[Region] = []
         self.files: dict[str, Region] = {}  # in order of their numbers; from offset 0
         self.segments: dict[str, Region] = {}  # likewise
@@ -280,6 +293,7 @@ class _Loader:
             procs=tuple(self.procs),
             barriers=tuple(self.barriers),
             words=tuple(self.words),
+            loans=tuple(self.loans),
             regions=tuple(self.regions),
             segments=tuple(self.segments),
             own_errata=errata,
@@ -359,6 +373,8 @@ class _Loader:
             if region is not None:
                 proc.regions[region.name] = region
             resolved = {"in": proc.name, **self.arguments(op, keys, proc.regions, region)}
+            if op == "loan":
+                resolved |= self.lend(keys)
             steps.append(Step(op, resolved, None, one.line))
         return tuple(steps)
 
@@ -403,6 +419,8 @@ class _Loader:
                 raw.region = self.region(keys, thread.proc.name, known)
             elif op == "shm":
                 self.name_object(op, keys)
+            elif op == "loan":
+                self.lend(keys)
             thread.steps.append(raw)
             if op == "fork":
                 name = self.context_name(keys["as"])
@@ -434,6 +452,8 @@ class _Loader:
             elif raw.op == "barrier":
                 name = self.barrier(raw.keys["name"], thread)
                 args = {"name": name, "number": list(self.barriers).index(name)}
+            elif raw.op in ("loan", "unloan", "kpeek"):
+                args |= self.lent(raw.keys)
             elif "word" in raw.keys:
                 name = self.name(raw.keys["word"], "word")
                 args = {"word": name, "number": self.words.setdefault(name, len(self.words)), **args}
@@ -562,6 +582,8 @@ class _Loader:
             if args["block"] + args["length"] // size > self.machine.disk:
                 keys["block"].fail(f"the machine's disk has {self.machine.disk or 'no'} blocks")
             args["status"] = self.address(keys["status"], scope, 0) if "status" in keys else 0
+        if "to" in keys:
+            args["flags"] = LOANS[keys["to"].choice(LOANS, "borrower")]
         if op == "mincore":
             keys["pages"].integer(1, 64)
         if op == "count":
@@ -749,6 +771,26 @@ class _Loader:
             value.fail(f"{thread.name} meets barrier {name} twice; give the second another name")
         users.append((thread.name, value))
         return name
+
+    def lend(self, keys: dict[str, Value]) -> dict[str, Any]:
+        """A loan is declared."""
+        name = self.name(keys["as"], "loan")
+        if name in self.loans:
+            keys["as"].fail(f"the loan {name} is named twice (first on line {self.loans[name][1]})")
+        self.loans[name] = keys["pages"].integer(1, MAX_REGION_PAGES), keys["as"].line
+        return self.lent(keys)
+
+    def lent(self, keys: dict[str, Value]) -> dict[str, Any]:
+        """What a step needs to know of a loan."""
+        value = keys["of"] if "of" in keys else keys["as"]
+        name = self.name(value, "loan")
+        if name not in self.loans:
+            value.fail(f"no step has `loan: {{as: {name}}}`{meant(name, self.loans)}")
+        pages, _ = self.loans[name]
+        page = keys["page"].integer(0, MAX_REGION_PAGES) if "page" in keys else 0
+        if page >= pages:
+            keys["page"].fail(f"{name} has {pages} pages, the first is 0")
+        return {"as": name, "number": list(self.loans).index(name), "page": page}
 
     def check_barriers(self) -> None:
         for name, users in self.barriers.items():

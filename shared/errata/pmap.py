@@ -92,7 +92,7 @@ CATALOGUE = (
             a fault.
         """),
         findings=("invariant", "oracle"),
-        scenarios=("E31",),
+        scenarios=("E31", "E31-shipped"),
     ),
     Erratum(
         id="uvm_fault_unwire.unconditional-pmap-unwire",

@@ -14,11 +14,14 @@ whoever slept looks everything up again, mostly by starting over ("ReFault").
 An anon's lock is taken as soon as the anon is allocated: it can be reached not
 only by its amap, which is locked, but from its page, by the pagedaemon.
 
+An anon's page may be on loan (shared/uvm/loan.py). It is not written to then, and
+not mapped writable: case 1A gives the anon another page first.
+
 What a fault has found out so far is a Fault; uvm_fault() does what comes before the
 case is known, _case1() and _case2() the rest. (Later versions of UVM are cut in the
 same way: uvm_fault_upper, uvm_fault_lower, struct uvm_faultctx.)
 
-Left out: kernel maps, submaps and interrupt-safe maps, page loans, rusage; objects
+Left out: kernel maps, submaps and interrupt-safe maps, rusage; objects
 that serve their faults themselves (pgo_fault), as devices do.
 Source: uvm_fault.c 1.47 with the changes up to 2001-03; its helpers are in fault_i.py.
 """
@@ -28,8 +31,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shared.port import KASSERT, LOCK_ASSERT, erratum, here, kernel, panic
+from shared.struct import unlocked
 from shared.uvm.amap import Aref, amap_add, amap_copy, amap_flags, amap_lock, amap_lookup, amap_lookups, aref_of
-from shared.uvm.anon import uvm_analloc, uvm_anfree, uvm_anon_dropswap
+from shared.uvm.anon import uvm_analloc, uvm_anfree, uvm_anon_dropswap, uvm_anon_lockloanpg
 from shared.uvm.aobj import uao_dropswap
 from shared.uvm.fault_i import (
     UvmFaultinfo,
@@ -38,6 +42,7 @@ from shared.uvm.fault_i import (
     uvmfault_unlockall,
     uvmfault_unlockmaps,
 )
+from shared.uvm.loan import uvm_loanbreak_anon
 from shared.uvm.map import uvm_map_lookup_entry, vm_map_lock_read, vm_map_unlock_read
 from shared.uvm.page import (
     uvm_lock_pageq,
@@ -47,6 +52,7 @@ from shared.uvm.page import (
     uvm_pagecopy,
     uvm_pagedeactivate,
     uvm_pagefree,
+    uvm_pagekloans,
     uvm_pageunwire,
     uvm_pagewire,
     uvm_pagezero,
@@ -101,13 +107,13 @@ UVMADVICE = {MADV_NORMAL: (3, 4), MADV_RANDOM: (0, 0), MADV_SEQUENTIAL: (8, 7)}
 
 
 def uvmfault_anonflush(anons: list[Anon | None]) -> None:
-    """Deactivate the pages of these anons, those that are busy or wired excepted. Locks: map(r), amap."""
+    """Deactivate the pages of these anons, those that are busy, wired or on loan excepted. Locks: map(r), amap."""
     for anon in anons:
         if anon is None:
             continue
         anon.an_lock.lock()
         pg = anon.an_page
-        if pg is not None and not pg.flags & PG_BUSY:
+        if pg is not None and not unlocked(pg, "loan_count") and not pg.flags & PG_BUSY:
             uvm_lock_pageq()
             if pg.wire_count == 0:
                 pmap_clear_reference(pg)
@@ -134,9 +140,10 @@ def uvmfault_amapcopy(ufi: UvmFaultinfo) -> None:
 def uvmfault_anonget(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon) -> int:
     """Make an anon's data resident in a page that is neither busy nor released.
 
-    Locks:   entry map(r), amap, anon; map and amap None for swapoff. Returns 0: same. Else: nothing is held.
-    Sleeps:  busy page ("anonget2"), swap read, uvm_wait ("flt_noram1"); afterwards it checks the map's
-             version, and that the anon is still where it was.
+    Locks:   entry map(r), amap, anon; map and amap None for swapoff. Returns 0: same, and the page's object, if the
+             anon has borrowed its page. Else: nothing is held.
+    Sleeps:  busy page ("anonget2"; "anonget1" if it is an object's), swap read, uvm_wait ("flt_noram1"); afterwards
+             it checks the map's version, and that the anon is still where it was.
     Returns: 0; ERESTART - look everything up again; EIO - the data is lost, the anon's slot is now bad.
     Source:  uvm_fault.c, with the contract of 1.51 (2000-08).   Differs: a slot that is bad already is not
              marked bad again, as later; the slot is read before the anon is unlocked; a transient error starts
@@ -149,6 +156,8 @@ def uvmfault_anonget(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon) ->
         we_own = False  # we set PG_BUSY on a page
         slot = 0
         pg = anon.an_page
+        if pg is not None and unlocked(pg, "loan_count"):
+            pg = uvm_anon_lockloanpg(anon)
         if pg is not None:
             flags = pg.flags
             if not flags & (PG_BUSY | PG_RELEASED):
@@ -156,8 +165,13 @@ def uvmfault_anonget(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon) ->
             if not flags & PG_WANTED:
                 pg.flags = flags | PG_WANTED
             uvmexp.fltpgwait += 1
-            uvmfault_unlockall(ufi, amap, None, None)
-            here.port.sleep(pg.address, "anonget2", anon.an_lock)
+            uobj = pg.uobject
+            if uobj is not None:
+                uvmfault_unlockall(ufi, amap, None, anon)
+                here.port.sleep(pg.address, "anonget1", uobj.vmobjlock)
+            else:
+                uvmfault_unlockall(ufi, amap, None, None)
+                here.port.sleep(pg.address, "anonget2", anon.an_lock)
         else:
             pg = uvm_pagealloc(None, 0, anon)
             if pg is None:
@@ -236,10 +250,14 @@ def _swap_full() -> bool:
 
 @dataclass(slots=True)
 class Fault:
-    """What a fault has found out about its address, good for as long as the map is locked.
+    """An anon's page may be on loan (shared/uvm/loan.py). It is not written to then, and
+not mapped writable: case 1A gives the anon another page first.
+
+What a fault has found out about its address, good for as long as the map is locked.
 
     Attributes:
         wiring: it is a fault of VM_FAULT_WIRE.
+        entry_wired: the entry is wired already.
         enter_prot: with which the page is to be mapped.
         flags: with which: the access that is needed (for a wired page all that the entry allows), and PMAP_*.
         writing: the page is to be written, now or (being wired) perhaps later, when it must not be replaced.
@@ -251,6 +269,7 @@ class Fault:
     pmap: int
     rvaddr: int
     wiring: bool
+    entry_wired: bool
     enter_prot: int
     flags: int
     writing: bool
@@ -286,7 +305,7 @@ def _map_neighbours(
             continue
         anon.an_lock.lock()
         pg = anon.an_page
-        if pg is not None and not pg.flags & (PG_RELEASED | PG_BUSY):
+        if pg is not None and not unlocked(pg, "loan_count") and not pg.flags & (PG_RELEASED | PG_BUSY):
             uvm_lock_pageq()
             uvm_pageactivate(pg)
             uvm_unlock_pageq()
@@ -395,8 +414,8 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
             nforw = min(forw, (entry.end - rvaddr) // page_size - 1)
         startva = rvaddr - nback * page_size
         flt = Fault(
-            pmap, rvaddr, wiring, enter_prot, access | canfail | wired, writing, bool(etype & UVM_ET_COPYONWRITE), aref,
-            uobj, offset, 0 if uobj is None else entry.offset + offset,
+            pmap, rvaddr, wiring, entry_wired, enter_prot, access | canfail | wired, writing,
+            bool(etype & UVM_ET_COPYONWRITE), aref, uobj, offset, 0 if uobj is None else entry.offset + offset,
         )  # fmt: skip
         anons: list[Anon | None] = [None] * (nback + nforw + 1)
         if aref is not None:
@@ -435,15 +454,17 @@ def _case1(ufi: UvmFaultinfo, flt: Fault, anon: Anon) -> int:
     enter_prot, aref = flt.enter_prot, flt.aref
     assert aref is not None
     amap = aref.amap
-    anon.an_lock.lock()
+    if not erratum("uvm_fault.case1-old-anon-unlocked"):
+        anon.an_lock.lock()
     result = uvmfault_anonget(ufi, amap, anon)
     if result != 0:
         if erratum("uvmfault_anonget.caller-unlocks-again"):
             anon.an_lock.unlock()
         return result
-    # locked: map(r), amap, anon
+    # locked: map(r), amap, anon, and the page's object, if there is one
     pg = anon.an_page
     assert pg is not None
+    uobj = pg.uobject
     oanon = anon
 
     if flt.writing and oanon.an_ref > 1:
@@ -459,7 +480,7 @@ def _case1(ufi: UvmFaultinfo, flt: Fault, anon: Anon) -> int:
         if new is None or pg is None:
             if new is not None:
                 _drop_anon(new)
-            uvmfault_unlockall(ufi, amap, None, oanon)
+            uvmfault_unlockall(ufi, amap, uobj, oanon if oanon.an_lock.held() else None)
             return _no_memory(new is None, "flt_noram3")
         anon = new
         uvm_pagecopy(opg, pg)  # clears PG_CLEAN
@@ -469,12 +490,32 @@ def _case1(ufi: UvmFaultinfo, flt: Fault, anon: Anon) -> int:
             pmap_remove(flt.pmap, flt.rvaddr, flt.rvaddr + here.port.page_size)
         amap_add(aref, flt.anon_offset, anon, True)
         oanon.an_ref -= 1  # cannot drop to zero here
+        # In a wired entry a loan is why it was shared; the wiring goes with the mapping.
+        if flt.entry_wired and not flt.wiring and not erratum("uvm_fault.loan-broken-wiring-stays"):
+            uvm_lock_pageq()
+            uvm_pageactivate(pg)
+            uvm_pagewire(pg)
+            uvm_pageunwire(opg)
+            uvm_unlock_pageq()
     else:
         # Case 1A: use the anon as it is, but do not write to it if there are other references.
         uvmexp.flt_anon += 1
         if oanon.an_ref > 1:
             enter_prot &= ~VM_PROT_WRITE
-    # locked: map(r), amap, oanon, anon
+        elif pg.loan_count:
+            if not flt.writing:
+                enter_prot &= ~VM_PROT_WRITE
+            else:
+                pg = uvm_loanbreak_anon(anon, pg)
+                if uobj is not None:  # it is not our page's any more, or we are done
+                    uobj.vmobjlock.unlock()
+                    uobj = None
+                if pg is None:
+                    uvmfault_unlockall(ufi, amap, None, anon)
+                    uvmexp.fltnoram += 1
+                    uvm_wait("flt_noram2")
+                    return ERESTART
+    # locked: map(r), amap, the page's object, oanon, anon
 
     promoted = anon != oanon
     failed = pmap_enter(flt.pmap, flt.rvaddr, pg, enter_prot, flt.flags) != 0
@@ -487,7 +528,7 @@ def _case1(ufi: UvmFaultinfo, flt: Fault, anon: Anon) -> int:
         uvm_pagewire(pg)
         # A wired page cannot be paged out, so its swap is let go of; and without swap it is not clean.
         flags = pg.flags
-        if flags & PG_CLEAN:
+        if flags & PG_CLEAN and not erratum("uvm_fault.wired-anon-stays-clean"):
             pg.flags = flags & ~PG_CLEAN
         uvm_anon_dropswap(anon)
     else:
@@ -495,7 +536,7 @@ def _case1(ufi: UvmFaultinfo, flt: Fault, anon: Anon) -> int:
     uvm_unlock_pageq()
     if promoted and anon.an_lock.held():
         anon.an_lock.unlock()
-    uvmfault_unlockall(ufi, amap, None, oanon)
+    uvmfault_unlockall(ufi, amap, uobj, oanon if oanon.an_lock.held() else None)
     if failed:
         if _swap_full():
             return ENOMEM
@@ -567,7 +608,7 @@ def _case2(ufi: UvmFaultinfo, flt: Fault, uobjpage: Page | None) -> int:
         if uobj is not None and pg.pqflags & PQ_AOBJ:
             # As in case 1: what is wired needs no swap, and without swap it is not clean.
             flags = pg.flags
-            if flags & PG_CLEAN:
+            if flags & PG_CLEAN and not erratum("uvm_fault.wired-aobj-stays-clean"):
                 pg.flags = flags & ~PG_CLEAN
             uao_dropswap(uobj, pg.offset // here.port.page_size)
     elif not (failed and anon is not None and erratum("uvm_fault.promoted-page-unqueued")):
@@ -717,8 +758,8 @@ def uvm_fault_unwire_locked(map: VmMap, start: int, end: int) -> None:
         if pg is None:
             panic("uvm_fault_unwire_locked: unwiring non-wired memory", map)
             continue
-        # mlock may still want the translation wired, or device I/O the page
-        still = uvm_pageunwire(pg)
+        # mlock may still want the translation wired, or device I/O the page; loans wire pages only
+        still = uvm_pageunwire(pg) - uvm_pagekloans(pg)
         if still and not erratum("uvm_fault_unwire.munlock-during-io"):
             unwire = False
         else:

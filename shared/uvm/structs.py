@@ -52,8 +52,13 @@ class Page(Struct, kind=1):
     """struct vm_page: one per frame, type-stable; index = frame number.
 
     Identities: free (PQ_FREE, on page_free) - anon's (uanon, PQ_ANON) - object's
-    (uobject, maybe uanon as borrower). PG_BUSY means in transit: whoever set it
+    (uobject, maybe uanon as borrower) - nobody's (neither uobject nor PQ_ANON): its
+    owner let go of it while it was on loan, and the last borrower frees it, or the
+    anon that borrowed it (uanon) adopts it. PG_BUSY means in transit: whoever set it
     may use the page without the owner's lock.
+
+    loan_count: loans to the kernel, each of which also wires the page, and the one to
+    the anon that borrows it from an object (uanon without PQ_ANON).
     """
 
     guards = {"o": PageOwner(""), "p": P, "f": F, "h": H}
@@ -307,6 +312,20 @@ class PhysBuf(Struct, kind=28):
     b_status: Field[int] = field("const")  # user address of a word for the status, or 0
     b_next: Field[PhysBuf | None] = field("g")
     b_done: Field[int] = field("o")
+
+
+class Loan(Struct, kind=63):
+    """(model) What a part of the kernel, as a pipe has it, has borrowed; number i is the scenario's i-th loan."""
+
+    guards = {"o": own("l_lock")}
+    l_lock = simplelock("loan")
+    l_flags: Field[int] = field("o")  # UVM_LOAN_TOANON or UVM_LOAN_TOPAGE; 0: nothing is on loan
+    l_npages: Field[int] = field("o")
+    l_result: Field[LoanArray | None] = field("o")
+
+
+class LoanArray(Array, kind=64, element="const"):
+    """What uvm_loan() answered: pages, or anons."""
 
 
 class Uvm(Struct, kind=15):

@@ -519,10 +519,10 @@ def vn_rdwr(vp: Vnode, offset: int, write: bool, value: int = 0) -> tuple[int, i
             uobj.vmobjlock.unlock()
             continue
         if write:
-            port.op("word_write", pg.frame, (at, value))
+            port.op("frame_store", pg.frame, (at, value))
             flags &= ~PG_CLEAN
         else:
-            value = port.op("word_read", pg.frame, (at,))
+            value = port.op("frame_read", pg.frame)[at >> 3]
         uvm_page_unbusy(pg, flags)
         uvm_lock_pageq()
         uvm_pageactivate(pg)
