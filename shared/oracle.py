@@ -76,6 +76,9 @@ NO_EFFECT = frozenset(
         "kstore",
         "klock",
         "kunlock",
+        "loan",
+        "unloan",
+        "kpeek",
         "thread",
     )
 )
