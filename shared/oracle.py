@@ -86,6 +86,9 @@ NO_EFFECT = frozenset(
         "kstore",
         "klock",
         "kunlock",
+        "loan",
+        "unloan",
+        "kpeek",
         "thread",
     )
 )

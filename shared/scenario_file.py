@@ -26,7 +26,8 @@ long as it was made; `uncache` sees that its pages do not stay in memory when no
 `shm` makes a segment of shared memory, which `mmap` maps with `shm: NAME`, and `shm_remove`
 removes; a segment may be made by a program and mapped by another.
 
-`count` answers an event counter of uvmexp, as `faults`, as the thread's own CPU has counted it since the run began.
+`count` answers an event counter of uvmexp, as `faults`, as the thread's own CPU has counted it since the run began; or
+a counter of state, as `free`, or `pdpageouts` (since boot), as it is now.
 
 `pause` ends a program without ending its thread: it sleeps, and keeps its memory, to the end of the run.
 
@@ -106,7 +107,7 @@ OBJECTS = (
     *(kind.kind_name for kind in KINDS.values() if kind.__module__ == structs.__name__),
     *dict.fromkeys(op.node for op in OPERATIONS.values()),
 )
-COUNTERS = tuple(name for name, one in structs.Uvmexp.fields.items() if isinstance(one, Stat))
+COUNTERS = tuple(name for name, one in structs.Uvmexp.fields.items() if isinstance(one, Stat) or one.hint)
 #: madvise(2), in lower case
 ADVICE = {
     "normal": MADV_NORMAL,
@@ -587,7 +588,7 @@ class _Loader:
         if op == "mincore":
             keys["pages"].integer(1, 64)
         if op == "count":
-            args["of"] = keys["of"].choice(COUNTERS, "event counter")
+            args["of"] = keys["of"].choice(COUNTERS, "counter")
         return args
 
     @staticmethod

@@ -259,7 +259,7 @@ What a fault has found out about its address, good for as long as the map is loc
         wiring: it is a fault of VM_FAULT_WIRE.
         entry_wired: the entry is wired already.
         enter_prot: with which the page is to be mapped.
-        flags: with which: the access that is needed (for a wired page all that the entry allows), and PMAP_*.
+        flags: of pmap_enter().
         writing: the page is to be written, now or (being wired) perhaps later, when it must not be replaced.
         cow: the entry is copy-on-write.
         aref, uobj: the entry's amap and object.
@@ -342,6 +342,18 @@ def _get_resident(flt: Fault, nback: int, wanted: list[bool], wired: int) -> Pag
     return pages[nback]
 
 
+def _access(access_type: int, enter_prot: int, wired: int) -> int:
+    """The access that pmap_enter() is told of: it may take the page for used, and if it is a write for modified.
+
+    A wired page may be used in every way without a further fault, by a device's DMA without the MMU's knowing.
+    """
+    if erratum("uvm_fault.no-access-type"):
+        return VM_PROT_NONE
+    if wired or erratum("uvm_fault.protection-for-access-type"):
+        return enter_prot
+    return access_type
+
+
 # -- the fault -------------------------------------------------------------------------------
 
 
@@ -382,7 +394,7 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
         entry_wired = entry.wired_count != 0
         wired = PMAP_WIRED if entry_wired or wiring else 0
         access = enter_prot if wired else access_type
-        canfail = 0 if erratum("uvm_fault.enter-without-canfail") else PMAP_CANFAIL
+        flags = _access(access_type, enter_prot, wired) | PMAP_CANFAIL | wired
         writing = bool(access & VM_PROT_WRITE or (wiring and entry.max_protection & VM_PROT_WRITE))
         etype, uobj = entry.etype, entry.object
 
@@ -414,8 +426,7 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
             nforw = min(forw, (entry.end - rvaddr) // page_size - 1)
         startva = rvaddr - nback * page_size
         flt = Fault(
-            pmap, rvaddr, wiring, entry_wired, enter_prot, access | canfail | wired, writing,
-            bool(etype & UVM_ET_COPYONWRITE), aref, uobj, offset, 0 if uobj is None else entry.offset + offset,
+            pmap, rvaddr, wiring, entry_wired, enter_prot, flags, writing, bool(etype & UVM_ET_COPYONWRITE), aref, uobj, offset, 0 if uobj is None else entry.offset + offset,
         )  # fmt: skip
         anons: list[Anon | None] = [None] * (nback + nforw + 1)
         if aref is not None:
