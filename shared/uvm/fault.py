@@ -426,7 +426,8 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
             nforw = min(forw, (entry.end - rvaddr) // page_size - 1)
         startva = rvaddr - nback * page_size
         flt = Fault(
-            pmap, rvaddr, wiring, entry_wired, enter_prot, flags, writing, bool(etype & UVM_ET_COPYONWRITE), aref, uobj, offset, 0 if uobj is None else entry.offset + offset,
+            pmap, rvaddr, wiring, entry_wired, enter_prot, flags, writing, bool(etype & UVM_ET_COPYONWRITE), aref,
+            uobj, offset, 0 if uobj is None else entry.offset + offset,
         )  # fmt: skip
         anons: list[Anon | None] = [None] * (nback + nforw + 1)
         if aref is not None:
