@@ -566,6 +566,10 @@ class Oracle:
         file = next(one for one in self.scenario.setup if one.op == "file" and one.args["file"] == step.args["file"])
         return bool(step.args["offset"] + step.args["length"] > file.args["pages"] * self.page_size)
 
+    def _file(self, proc: str, args: dict[str, Any]) -> None:
+        for page, value in enumerate(args["words"]):
+            self._object("file", args["file"], page).write(0, (value, None))
+
     def _fwrite(self, proc: str, args: dict[str, Any]) -> None:
         page, byte = divmod(args["at"], self.page_size)
         cell = self._object("file", args["file"], page)
@@ -710,9 +714,6 @@ class Oracle:
             self.spaces[args["as"]] = _Space()
         elif op == "write":
             self._put(args["in"], args["at"], args["value"])
-        elif op == "file":
-            for page, value in enumerate(args["words"]):
-                self._object("file", args["file"], page).write(0, (value, None))
         elif op == "fwrite":
             page, byte = divmod(args["at"], self.page_size)
             self._object("file", args["file"], page).write(byte >> 3, (args["value"], None))
