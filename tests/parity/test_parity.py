@@ -41,6 +41,7 @@ CASES: dict[str, tuple[Callable[[], Scenario], int]] = {
     "S6-interrupt": (lambda: scenario("S6-interrupt"), 2),
     "S7-shipped": (lambda: scenario("S7-shipped").without_errata(), 2),
     "page-tables": (lambda: scenario("S5a").without_errata(), 1),
+    "emulated": (lambda: scenario("S11a-interrupt").without_errata(), 1),
     "disk-alone": (lambda: scenario("S6", colocate="false").without_errata(), 1),
     "three-groups": (
         lambda: scenario("E1", colocate=GROUPS),
