@@ -22,7 +22,7 @@ name behind an underscore, in three words:
     self._change(proc, vpns, f)      views: f(vpn, view) is what becomes of one (mmap, munmap, mprotect, minherit)
     self._store(proc, vpns, f, must) words: f(vpn, cell) is a cell whose words are stored over those of `cell`, all
                                      of them, or (not `must`) maybe (physio, madvise FREE)
-    follow(cell, other)              whatever is written to `cell` may be in `other` too (fork, device writes)
+    follow(cell, other)              whatever is written to `cell` may be in `other` too (fork, device writes, loans)
 
 Each returns what has to be called with the call's result at its end. Steps that leave
 memory as it is are listed in NO_EFFECT.
@@ -38,8 +38,7 @@ written to: whether what others write to the file before that is seen is not spe
 Left out: blocks of files that are read and written raw; SIGBUS is taken to be right if
 there may have been no memory (as many pages mapped as there is swap, counting all that
 were ever mapped), if the swap device or the disk errs, or if a file is mapped beyond
-its end or truncated;
-results of steps other than read and write; physio that fails half-way.
+its end or truncated; results of steps other than read, write and kpeek; physio that fails half-way.
 """
 
 from __future__ import annotations
@@ -86,9 +85,7 @@ NO_EFFECT = frozenset(
         "kstore",
         "klock",
         "kunlock",
-        "loan",
         "unloan",
-        "kpeek",
         "thread",
     )
 )
@@ -355,7 +352,9 @@ class Oracle:
         self.blocks: dict[int, _Block] = {}
         self.objects: dict[tuple[str, int], dict[int, Cell]] = {}  # ("file" or "shm", number) -> page -> cell
         self.births: dict[str, tuple[_Space, _Fork]] = {}
+        self.loans: dict[str, list[Cell]] = {}
         self.calls: dict[str, End | None] = {}
+        self.ctx = ""  # whose step ends just now
         self.freed_by: dict[int, tuple[int, str]] = {}  # frame -> when and by which function it was last freed
         self.now = 0
         self.mapped = 0  # pages, in all address spaces, ever
@@ -381,6 +380,7 @@ class Oracle:
         end = self.calls.pop(ctx, None)
         if end is None or self.finding is not None:
             return
+        self.ctx = ctx
         wrong = end(result)
         if wrong is not None:
             self._refused(ctx, *wrong)
@@ -657,6 +657,46 @@ class Oracle:
                 block.mixed = block.mixed and block.writers > 0
 
         return written
+
+    def _loan(self, proc: str, args: dict[str, Any]) -> End:
+        """Whoever borrows has what the pages held at some moment during the call, as a child has."""
+        space, lent = self.spaces[proc], []
+        sources: list[tuple[Cell, Cell]] = []
+        for vpn in self._range(args):
+            page = space.pages.get(vpn)
+            cells = [view.cell for view in page.views if view is not None] if page is not None else []
+            now = cells[0].copy() if cells else Cell()
+            for at, cell in enumerate(cells):
+                if at:
+                    now.add_all(cell)
+                follow(cell, now)
+                sources.append((cell, now))
+            lent.append(now)
+        self.loans[args["as"]] = lent
+
+        def end(result: int | str) -> None:
+            for cell, now in sources:
+                cell.followers.remove(now)
+
+        return end
+
+    def _kpeek(self, proc: str, args: dict[str, Any]) -> End | None:
+        lent = self.loans.get(args["as"])
+        if lent is None:
+            return None
+        now = lent[args["page"]]
+
+        def end(result: int | str) -> None:
+            possible = now.possible(0)
+            if isinstance(result, int) and all(result != value for value, _ in possible):
+                loan = self.scenario.loans.index(args["as"])
+                expected = " or ".join(str(value) for value, _ in possible)
+                text = (
+                    f"{self.ctx} finds {result} in page {args['page']} of loan {args['as']}, which must be {expected}"
+                )
+                self._found(text, self.ctx, "loan_peek", f"loan:{loan}", [])
+
+        return end
 
     def _fork(self, proc: str, args: dict[str, Any]) -> End:
         parent, name = self.spaces[proc], args["as"]
