@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup test check long bench demo clean
+.PHONY: help setup test check long bench tokens demo clean
 
 help:
 	@echo "make demo    see a race found, replayed and explained"
@@ -17,6 +17,7 @@ help:
 	@echo "make check   the same without pytest"
 	@echo "make long    the tests that are too slow for 'make test'"
 	@echo "make bench   measure"
+	@echo "make tokens  after a change of the kernel: find the shipped schedules again"
 	@echo "make setup   only build .venv (the others do that by themselves)"
 	@echo "make clean   remove .venv, caches and builds; runs/ stays"
 
@@ -48,6 +49,9 @@ long: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python -m tests.bench
+
+tokens: $(STAMP)
+	@$(BIN)/python -m tests.scenarios.tokens
 
 demo: $(STAMP)
 	@$(BIN)/python -m cluster.demo

@@ -18,7 +18,9 @@ from __future__ import annotations
 import ast
 import base64
 import hashlib
+import io
 import re
+import tokenize
 import zlib
 from dataclasses import dataclass
 from functools import cache
@@ -149,12 +151,18 @@ def kernel_version() -> str:
 
 
 def _code(source: str) -> str:
-    """A module's code without comments and docstrings, formatted in one way."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
+    """A module's lines without comments, docstrings and blank lines; the same under every version of Python."""
+    lines = source.splitlines()
+    for node in ast.walk(ast.parse(source)):
         if (
             isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
             and ast.get_docstring(node, clean=False) is not None
         ):
-            node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
+            first, last = node.body[0].lineno, node.body[0].end_lineno
+            assert last is not None
+            lines[first - 1 : last] = [""] * (last - first + 1)
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            line, column = token.start
+            lines[line - 1] = lines[line - 1][:column]
+    return "\n".join(stripped for line in lines if (stripped := line.rstrip()))

@@ -130,6 +130,6 @@ def test_where_the_nodes_sit_changes_no_token() -> None:
 
 def test_comments_do_not_make_another_kernel_but_code_does() -> None:
     code = token_module._code
-    assert code('"""A."""\nx = 1  # one\n') == code('"""B."""\nx   = 1\n')
+    assert code('"""A."""\nx = 1  # one\n') == code('"""B."""\n\nx = 1\n# two\n')
     assert code("x = 1\n") != code("x = 2\n")
     assert code('def f():\n    """A."""\n    return 1\n') == code("def f():\n    return 1\n")
