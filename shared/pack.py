@@ -21,7 +21,7 @@ def unpack_scenario(data: dict[str, Any]) -> Scenario:
         machine["colocate"] = tuple(tuple(group) for group in machine["colocate"])
     machine["swap_faults"] = tuple(SwapFault(**one) for one in machine["swap_faults"])
     expect = {key: _outcome(one) for key, one in data["expect"].items()}
-    names = ("source", "errata", "procs", "barriers", "words", "loans", "own_errata")
+    names = ("source", "errata", "procs", "barriers", "words", "segments", "loans", "own_errata")
     tuples = {key: tuple(data[key]) for key in names}
     made = {
         "machine": MachineConfig(**machine),

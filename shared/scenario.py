@@ -167,6 +167,7 @@ class Scenario:
         procs: names of all processes: those of the setup, then children as they appear.
         barriers, words, loans: names, as they appear.
         regions: every named range.
+        segments: names of shared memory segments, as they appear.
         file: its name, for messages.
     """
 
@@ -188,6 +189,7 @@ class Scenario:
     words: tuple[str, ...]
     loans: tuple[str, ...]
     regions: tuple[Region, ...]
+    segments: tuple[str, ...]
     own_errata: tuple[str, ...]
     own_detect: dict[str, str]
 
