@@ -38,8 +38,7 @@ written to: whether what others write to the file before that is seen is not spe
 Left out: blocks of files that are read and written raw; SIGBUS is taken to be right if
 there may have been no memory (as many pages mapped as there is swap, counting all that
 were ever mapped), if the swap device or the disk errs, or if a file is mapped beyond
-its end or truncated;
-results of steps other than read, write and kpeek; physio that fails half-way.
+its end or truncated; results of steps other than read, write and kpeek; physio that fails half-way.
 """
 
 from __future__ import annotations
@@ -567,6 +566,10 @@ class Oracle:
         file = next(one for one in self.scenario.setup if one.op == "file" and one.args["file"] == step.args["file"])
         return bool(step.args["offset"] + step.args["length"] > file.args["pages"] * self.page_size)
 
+    def _file(self, proc: str, args: dict[str, Any]) -> None:
+        for page, value in enumerate(args["words"]):
+            self._object("file", args["file"], page).write(0, (value, None))
+
     def _fwrite(self, proc: str, args: dict[str, Any]) -> None:
         page, byte = divmod(args["at"], self.page_size)
         cell = self._object("file", args["file"], page)
@@ -760,9 +763,6 @@ class Oracle:
             self.spaces[args["as"]] = _Space()
         elif op == "write":
             self._put(args["in"], args["at"], args["value"])
-        elif op == "file":
-            for page, value in enumerate(args["words"]):
-                self._object("file", args["file"], page).write(0, (value, None))
         elif op == "fwrite":
             page, byte = divmod(args["at"], self.page_size)
             self._object("file", args["file"], page).write(byte >> 3, (args["value"], None))
