@@ -188,8 +188,8 @@ def test_madvise_free_leaves_the_kernel_what_it_has_borrowed() -> None:
 
 
 FILE = """file: {as: F, pages: 4, words: [11, 12, 13, 14]}"""
-SHARED = 'mmap: {as: map, pages: 3, file: F, offset: 1, flags: [shared]}'
-PRIVATE = 'mmap: {as: map, pages: 3, file: F, offset: 1, flags: [private]}'
+SHARED = "mmap: {as: map, pages: 3, file: F, offset: 1, flags: [shared]}"
+PRIVATE = "mmap: {as: map, pages: 3, file: F, offset: 1, flags: [private]}"
 SEGMENT = "shm: {as: S, pages: 3}\n mmap: {as: map, pages: 3, shm: S}"
 
 
