@@ -20,7 +20,15 @@ from typing import Any
 
 from nodes.node import Node
 from shared.messages import WAIT, Grant, Interrupt, KernelFinding
-from shared.uvm.param import PMAP_WIRED, VM_FAULT_INVALID, VM_FAULT_PROTECT, VM_PROT_NONE, VM_PROT_READ, VM_PROT_WRITE
+from shared.uvm.param import (
+    PMAP_KERNEL,
+    PMAP_WIRED,
+    VM_FAULT_INVALID,
+    VM_FAULT_PROTECT,
+    VM_PROT_NONE,
+    VM_PROT_READ,
+    VM_PROT_WRITE,
+)
 
 FRAME, PROT, WIRED, REF, MOD = range(5)
 
@@ -57,6 +65,10 @@ class Mmu(Node):
         self.next_pmap += 1
         self.pmaps[pmap] = {}
         return pmap
+
+    def op_pmap_bootstrap(self, ctx: str, target: int) -> None:
+        """Make the kernel's own pmap, which has a number of its own; at boot."""
+        self.pmaps[PMAP_KERNEL] = {}
 
     def op_pmap_destroy(self, ctx: str, pmap: int) -> None:
         del self.pmaps[pmap]

@@ -52,6 +52,7 @@ OPERATIONS: dict[str, Op] = {
     "sleep": Op("lock_manager", "chan", ("wmesg", "fn"), posted=True),
     "wakeup": Op("lock_manager", "chan", (), posted=True),
     "pmap_create": Op("mmu", "", (), result="pmap"),
+    "pmap_bootstrap": Op("mmu", "", (), posted=True),
     "pmap_destroy": Op("mmu", "pmap", (), posted=True),
     "pmap_activate": Op("mmu", "pmap", ("cpu",), posted=True),
     "pmap_walk": Op("mmu", "pmap", ("vpn", "write", "cpu"), result="pte"),

@@ -15,6 +15,7 @@ Kinds of operation, by the node that admits them:
     mmu           pmap_*                      (see nodes/mmu.py)
     swap_pager    swap_attach swap_put swap_get io_next io_done
     disk          disk_start disk_next disk_done
+    devices       dev_send
     cpu           run userret intr iret       (see nodes/cpu.py)
 
 `Port` below holds what does not depend on the engine: contexts, held locks,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from shared.locks.ref import LockRef
     from shared.struct import FieldBase, Struct
 
-SPL_NONE, SPL_BIO, SPL_IMP, SPL_VM, SPL_IPI, SPL_HIGH = 0, 3, 4, 5, 7, 8
+SPL_NONE, SPL_BIO, SPL_IMP, SPL_VM, SPL_CLOCK, SPL_IPI, SPL_HIGH = 0, 3, 4, 5, 6, 7, 8
 
 S = TypeVar("S", bound="Struct")
 
@@ -234,7 +235,11 @@ class Port(ABC):
         self.wait_for_wakeup()
 
     def check_sleep(self, why: str) -> None:
-        """LOCKDEBUG: a context that gives up its CPU holds no simple lock."""
+        """LOCKDEBUG: a context that gives up its CPU holds no simple lock; and an interrupt has no CPU to give up."""
+        if self.cur.level != SPL_NONE:
+            text = f"panic: ltsleep: an interrupt cannot sleep ({why})"
+            self.report("panic", text)
+            self.stop(Finding("panic", text, self.cur.name, self.cur.function, "", FINDINGS["panic"]))  # it cannot go on
         spinning = [ref for ref, _, _ in self.cur.held.values() if not ref.sleepable]
         if spinning:
             self.report("held-across-sleep", f"switching with {spinning[0]} held ({why})", subject=spinning[0].owner)

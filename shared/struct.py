@@ -29,6 +29,7 @@ their struct, and a lock's key is the struct's id and that number.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from typing import Any, ClassVar, Generic, TypeVar, overload
 
 from shared.locks.ref import LockRef
@@ -224,6 +225,10 @@ class Struct:
         assert kind not in KINDS, f"two structs of kind {kind}"
         KINDS[kind] = cls
         slot = HEADER
+        for base in cls.__mro__[1:]:  # a struct that begins as another does has its fields and locks, by these names
+            for key, value in {**getattr(base, "lock_fields", {}), **getattr(base, "fields", {})}.items():
+                if key not in vars(cls):
+                    setattr(cls, key, copy(value))
         for key, value in list(vars(cls).items()):
             if isinstance(value, Lock):
                 value.name, value.index = key, len(cls.lock_fields)

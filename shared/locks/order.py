@@ -24,6 +24,9 @@ pageq < afree
 pageq < pagedaemon
 pageq < hash
 proc < pagedaemon
+map < map.intrsafe < map.hint
+map.intrsafe < uobj
+map.intrsafe < kentry
 """
 
 

@@ -14,7 +14,7 @@ whoever slept looks everything up again, mostly by starting over ("ReFault").
 An anon's lock is taken as soon as the anon is allocated: it can be reached not
 only by its amap, which is locked, but from its page, by the pagedaemon.
 
-Left out: kernel maps, submaps and interrupt-safe maps, page loans, rusage. Left
+Left out: page loans, rusage. Left
 out for now: objects, so case 2 is always a zero fill.
 Source: uvm_fault.c 1.47 with the changes up to 2001-03, uvm_fault_i.h 1.10.
 """
@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from shared.port import KASSERT, LOCK_ASSERT, erratum, here, kernel, panic
 from shared.uvm.amap import amap_add, amap_copy, amap_lock, amap_lookup, amap_lookups, amap_unlock, aref_of
 from shared.uvm.anon import uvm_analloc, uvm_anfree, uvm_anon_dropswap
+from shared.uvm.km import uvmfault_check_intrsafe
 from shared.uvm.map import (
     uvm_map_lookup_entry,
     vm_map_lock,
@@ -64,7 +65,9 @@ from shared.uvm.param import (
     PMAP_WIRED,
     SWSLOT_BAD,
     UVM_ET_NEEDSCOPY,
+    UVM_ET_SUBMAP,
     VM_FAULT_WIRE,
+    VM_MAP_PAGEABLE,
     VM_PROT_WRITE,
 )
 from shared.uvm.pdaemon import uvm_wait
@@ -76,7 +79,7 @@ from shared.uvm.pmap import (
     pmap_remove,
     pmap_unwire,
 )
-from shared.uvm.structs import Amap, Anon, VmMap, VmMapEntry, uvmexp
+from shared.uvm.structs import Amap, Anon, VmMap, VmMapEntry, uvm, uvmexp
 from shared.uvm.swap import uvm_swap_get, uvm_swap_markbad
 
 #: advice -> how many pages to look at before and after the faulting one
@@ -91,7 +94,8 @@ class UvmFaultinfo:
         orig_map, orig_rvaddr: the map, and the address of the page.
         nested: the caller holds the map read-locked (mlock), and it stays so: the fault takes no lock of its own.
             lockmgr() counts each shared hold; here a context holds a lock once.
-        map, mapv, entry: set by the lookup; the entry is good while the map's timestamp is `mapv`.
+        map, mapv, entry: set by the lookup: the map that has the entry, orig_map or a submap of it; the entry is good
+            while that map's timestamp is `mapv`.
 
     Left out: orig_size and size, which were always one page.
     """
@@ -102,6 +106,7 @@ class UvmFaultinfo:
     map: VmMap = field(init=False)
     mapv: int = field(init=False)
     entry: VmMapEntry = field(init=False)
+    parentv: int = field(init=False)  # of use to an erratum alone: the timestamp of orig_map
 
 
 # -- locking of what a fault looks at ------------------------------------------------------
@@ -134,14 +139,21 @@ def uvmfault_lookup(ufi: UvmFaultinfo, write_lock: bool) -> bool:
     Source:  uvm_fault_i.h.
     """
     ufi.map = ufi.orig_map
-    if write_lock:
-        vm_map_lock(ufi.map)
-    elif not ufi.nested:
-        vm_map_lock_read(ufi.map)
-    found, ufi.entry = uvm_map_lookup_entry(ufi.map, ufi.orig_rvaddr)
-    if not found:
+    while True:  # twice at most: a submap has no submaps
+        if write_lock:
+            vm_map_lock(ufi.map)
+        elif not ufi.nested:
+            vm_map_lock_read(ufi.map)
+        found, ufi.entry = uvm_map_lookup_entry(ufi.map, ufi.orig_rvaddr)
+        if not found:
+            uvmfault_unlockmaps(ufi, write_lock)
+            return False
+        if not ufi.entry.etype & UVM_ET_SUBMAP:
+            break
+        submap = ufi.entry.object
+        ufi.parentv = ufi.map.timestamp
         uvmfault_unlockmaps(ufi, write_lock)
-        return False
+        ufi.map = submap
     ufi.mapv = ufi.map.timestamp
     return True
 
@@ -158,7 +170,10 @@ def uvmfault_relock(ufi: UvmFaultinfo | None) -> bool:
     uvmexp.fltrelck += 1
     if not ufi.nested:
         vm_map_lock_read(ufi.map)
-        if ufi.mapv != ufi.map.timestamp:
+        now, then = ufi.map.timestamp, ufi.mapv
+        if erratum("uvmfault_relock.checks-parent-version") and ufi.map != ufi.orig_map:
+            now, then = ufi.orig_map.timestamp, ufi.parentv
+        if now != then:
             vm_map_unlock_read(ufi.map)
             return False
     uvmexp.fltrelckok += 1
@@ -349,6 +364,12 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
     page_size = here.port.page_size
     uvmexp.faults += 1
     ufi = UvmFaultinfo(orig_map, vaddr - vaddr % page_size, nested=orig_map.lock.held())
+    of_kernel = orig_map == uvm.kernel_map
+    if of_kernel:
+        # What an interrupt-safe map has never faults, and to look it up could take a lock that is held here already.
+        unaware = erratum("uvm_fault.intrsafe-looked-up") or erratum("uvm_fault.intrsafe-list-unused")
+        if not unaware and uvmfault_check_intrsafe(ufi.orig_rvaddr):
+            return EFAULT
     rvaddr = ufi.orig_rvaddr
     pmap = orig_map.pmap
     wiring = fault_type == VM_FAULT_WIRE
@@ -363,6 +384,9 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
         if enter_prot & access_type != access_type:
             uvmfault_unlockmaps(ufi, False)
             return EACCES
+        if of_kernel and not ufi.map.flags & VM_MAP_PAGEABLE:  # (a process's map always is)
+            uvmfault_unlockmaps(ufi, False)
+            return EFAULT
         entry_wired = entry.wired_count != 0
         wired = PMAP_WIRED if entry_wired or wiring else 0
         access = enter_prot if wired else access_type

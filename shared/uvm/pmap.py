@@ -6,7 +6,7 @@ flushed and acknowledged (TLB shootdown); the caller may hold simple locks
 meanwhile, and a CPU that spins on one of them still takes the IPI.
 
 Frames are page frame numbers, addresses are bytes and page-aligned.
-Left out: pmap_kenter_pa and pmap_copy (an optimization); page-table pages are
+Left out: pmap_copy (an optimization); page-table pages are
 not yet real pages, so pmap_enter cannot run short. Source: pmap(9) of 2001.
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from shared.port import here
 from shared.struct import ANY_GEN
-from shared.uvm.param import VM_PROT_NONE
+from shared.uvm.param import PMAP_KERNEL, PMAP_WIRED, VM_PROT_NONE
 from shared.uvm.structs import Page
 
 
@@ -22,6 +22,24 @@ def pmap_create() -> int:
     """A new, empty pmap; returns its number (1, 2, ...)."""
     pmap: int = here.port.op("pmap_create", 0)
     return pmap
+
+
+def pmap_bootstrap() -> None:
+    """Make the kernel's pmap, number PMAP_KERNEL; at boot."""
+    here.port.op("pmap_bootstrap", 0)
+
+
+def pmap_kenter_pa(va: int, pg: Page, prot: int) -> None:
+    """Map a page of the kernel's own, wired; it never faults, so its R and M are set from the beginning.
+
+    Differs: the mapping is on the page's pv list, as others are.
+    """
+    here.port.pmap("pmap_enter", PMAP_KERNEL, (va, pg.frame, prot, prot | PMAP_WIRED))
+
+
+def pmap_kremove(va: int, size: int) -> None:
+    """Undo pmap_kenter_pa() in [va, va + size)."""
+    here.port.pmap("pmap_remove", PMAP_KERNEL, (va, va + size))
 
 
 def pmap_destroy(pmap: int) -> None:
