@@ -75,6 +75,7 @@ OPERATIONS: dict[str, Op] = {
     "disk_start": Op("disk", "block", ("frames", "write", "buf", "cpu"), posted=True),
     "disk_next": Op("disk", "", (), sleeps=True, result="request"),
     "disk_done": Op("disk", "io", ("-",), posted=True),
+    "dev_send": Op("devices", "device", (), posted=True),
     "run": Op("cpu"),
     "userret": Op("cpu"),
     "intr": Op("cpu", "", ("message", "interrupted", "at")),

@@ -239,7 +239,7 @@ class Port(ABC):
         if self.cur.level != SPL_NONE:
             text = f"panic: ltsleep: an interrupt cannot sleep ({why})"
             self.report("panic", text)
-            self.stop(Finding("panic", text, self.cur.name, self.cur.function, "", FINDINGS["panic"]))  # it cannot go on
+            self.stop(Finding("panic", text, self.cur.name, self.cur.function, "", FINDINGS["panic"]))
         spinning = [ref for ref, _, _ in self.cur.held.values() if not ref.sleepable]
         if spinning:
             self.report("held-across-sleep", f"switching with {spinning[0]} held ({why})", subject=spinning[0].owner)

@@ -68,6 +68,21 @@ class Lwp:
 
 
 @dataclass(frozen=True, slots=True)
+class Handler:
+    """What the interrupt of a device does.
+
+    Attributes:
+        name: of the device, and of the context.
+        level: interrupt priority level.
+    """
+
+    name: str
+    cpu: int
+    level: int
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Region:
     """A named range of a process's address space; mapped or not, the name stays."""
 
@@ -165,7 +180,8 @@ class Scenario:
         lwps: in fixed context order: programs as in the file, then children as
             they appear in it.
         procs: names of all processes: those of the setup, then children as they appear.
-        barriers, words: names, as they appear.
+        handlers: what the devices' interrupts do, in the order of the machine's devices.
+        barriers, words, kvars: names, as they appear.
         regions: every named range.
         file: its name, for messages.
     """
@@ -180,12 +196,14 @@ class Scenario:
     detect: dict[str, str]
     setup: tuple[Step, ...]
     lwps: tuple[Lwp, ...]
+    handlers: tuple[Handler, ...]
     expect: Expect
     bound: Bound
     file: str
     procs: tuple[str, ...]
     barriers: tuple[str, ...]
     words: tuple[str, ...]
+    kvars: tuple[str, ...]
     regions: tuple[Region, ...]
     own_errata: tuple[str, ...]
     own_detect: dict[str, str]
@@ -205,6 +223,7 @@ class Scenario:
             "detect": self.detect,
             "setup": [_essence(step) for step in self.setup],
             "lwps": [[one.name, one.proc, one.cpu, one.forked, *map(_essence, one.program)] for one in self.lwps],
+            "handlers": [[one.name, one.cpu, one.level, *map(_essence, one.steps)] for one in self.handlers],
             "procs": self.procs,
             **more,
         }

@@ -14,8 +14,7 @@ whoever slept looks everything up again, mostly by starting over ("ReFault").
 An anon's lock is taken as soon as the anon is allocated: it can be reached not
 only by its amap, which is locked, but from its page, by the pagedaemon.
 
-Left out: page loans, rusage. Left
-out for now: objects, so case 2 is always a zero fill.
+Left out: page loans, rusage. Left out for now: objects, so case 2 is always a zero fill.
 Source: uvm_fault.c 1.47 with the changes up to 2001-03, uvm_fault_i.h 1.10.
 """
 
@@ -171,7 +170,7 @@ def uvmfault_relock(ufi: UvmFaultinfo | None) -> bool:
     if not ufi.nested:
         vm_map_lock_read(ufi.map)
         now, then = ufi.map.timestamp, ufi.mapv
-        if erratum("uvmfault_relock.checks-parent-version") and ufi.map != ufi.orig_map:
+        if ufi.map != ufi.orig_map and erratum("uvmfault_relock.checks-parent-version"):
             now, then = ufi.orig_map.timestamp, ufi.parentv
         if now != then:
             vm_map_unlock_read(ufi.map)
