@@ -26,6 +26,7 @@ from nodes.build import build_threads, node_names, processor_names
 from shared.codec import decode, encode
 from shared.errors import Diverged, Finding, Infrastructure
 from shared.journal import Journals, causal_past, digest, events_after, read
+from shared.oracle import judge_journals
 from shared.pack import pack_scenario
 from shared.scenario import Scenario
 from shared.tables import differing, tables
@@ -114,9 +115,9 @@ class LiveMachine:
         elif finding is None and endless:
             finding = self._endless(state)
         elif finding is None:
-            found = [
-                one for one in judge(state, self.scenario.detect) if self.scenario.detect.get(one.detector) != "note"
-            ]
+            detect = self.scenario.detect
+            wrong = None if detect.get("oracle") == "off" else judge_journals(self.scenario, journals)
+            found = [one for one in judge(state, detect, wrong) if detect.get(one.detector) != "note"]
             finding = found[0] if found else None
         elif follow is None:
             journals = causal_past(journals)
@@ -171,11 +172,14 @@ class LiveMachine:
             sleep(POLL_S)
 
     def _endless(self, state: dict[str, Any]) -> Finding:
-        """A machine that was stopped because it went on and on: one context that never goes on, or no progress."""
-        for found in stuck(state):
-            if found.kind == "spin-forever":
+        """A machine that was stopped because it went on and on: a deadlock over memory, one
+        context that never goes on, or no progress.
+        """
+        round_for_memory = starved(state)
+        for found in (*round_for_memory, *stuck(state)):
+            if found.kind == ("deadlock" if found in round_for_memory else "spin-forever"):
                 return found
-        for found in starved(state):
+        for found in round_for_memory:
             return found
         text = f"no end after {state['operations']} operations"
         return Finding("no-progress", text, detector="progress")

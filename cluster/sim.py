@@ -31,6 +31,7 @@ from nodes.node import Node
 from shared.errors import Finding, PortDead
 from shared.journal import Journal, operation_record
 from shared.messages import OPERATIONS, WAIT, Grant, KernelFinding, Wake
+from shared.oracle import Oracle
 from shared.port import Port, here
 from shared.race import RaceDetector
 from shared.struct import ANY_GEN, HEADER, LOCK_SHIFT, FieldBase, Struct, lock_sleeps
@@ -77,6 +78,8 @@ class Sim(Port):
         self.heap: dict[int, list[Any]] = {}
         self.cpu_stats: dict[str, dict[str, int]] = {}
         self.booting = image is None
+        self.oracle: Oracle | None = None
+        self._asks_oracle = not self.booting and self.detect.get("oracle", "stop") != "off"
 
     def _router(self, code: str) -> Callable[[int], Node]:
         route, nodes = self.machine.route[code], self.machine.nodes
@@ -95,6 +98,7 @@ class Sim(Port):
         strategy.new_execution()
         self.journals = {name: Journal(name) for name in self.machine.nodes} if record else None
         self.race = RaceDetector() if self.detect.get("race", "stop") != "off" and not self.booting else None
+        self.oracle = Oracle(self.machine.scenario) if self._asks_oracle else None
         self.track_all = record
         self.fast = not record and not self.every_access
         self.deviations: list[Deviation] = []
@@ -136,7 +140,7 @@ class Sim(Port):
     def _verdicts(self) -> None:
         """Nobody can go on: what does the whole machine look like?"""
         state = final_state(self.machine)
-        for found in judge(state, self.detect):
+        for found in judge(state, self.detect, self.oracle.finding if self.oracle is not None else None):
             if self.detect.get(found.detector, "stop") == "note":
                 self.notes.append(found)
             elif self.finding is None:
@@ -217,6 +221,13 @@ class Sim(Port):
             return
         one = self._pick(current)
         if one is not current:
+            self._go(one)
+
+    def spin(self) -> None:
+        if self.dead:
+            raise PortDead
+        one = self._pick(None)
+        if one is not self.cur:
             self._go(one)
 
     def _begin(self, one: Thread) -> None:
@@ -311,13 +322,17 @@ class Sim(Port):
         state = final_state(self.machine)
         half = self.max_points // 2
         old = {one.name for one in self.machine.threads.values() if one.waits is not None and one.waits_since < half}
+        round_for_memory = starved(state)
+        for found in round_for_memory:
+            if found.kind == "deadlock" and self.detect.get(found.detector, "stop") != "off":
+                self.take(found, self.detect.get(found.detector, "stop"))
         for found in stuck(state):
             if found.context in old and found.kind == "spin-forever":  # one never goes on, however long the others do
                 self.report(
                     found.kind, found.text, subject=found.subject, function=found.function, story=tuple(found.story)
                 )
         ctx: Thread = self.cur
-        for found in starved(state):
+        for found in round_for_memory:
             if self.detect.get(found.detector, "stop") != "off":
                 self.take(found, self.detect.get(found.detector, "stop"))
         self.report("no-progress", f"no end after {self.steps} operations; {ctx.name} is in {ctx.function}")
@@ -403,6 +418,21 @@ class Sim(Port):
         if counters is None:
             counters = self.cpu_stats[cpu] = {}
         return counters
+
+    def accessed(self, proc: int, va: int, write: bool, value: int, frame: int) -> None:
+        if self.oracle is not None:
+            ctx: Thread = self.cur
+            self.oracle.access(ctx.name, ctx.n, proc, va, write, value, frame)
+
+    def called(self, op: str, args: dict[str, Any]) -> None:
+        super().called(op, args)
+        if self.oracle is not None:
+            self.oracle.called(self.cur.name, op, args)
+
+    def returned(self, op: str, result: int | str) -> None:
+        super().returned(op, result)
+        if self.oracle is not None:
+            self.oracle.returned(self.cur.name, op, result)
 
     def tlb(self) -> Tlb:
         tlb: Tlb = self.cur.processor.tlb
@@ -500,7 +530,7 @@ class Sim(Port):
                 self.point()
             return
         guarded = private or self._guarded(ctx, obj, field, write)
-        racy = field.hint or field.key in self.racy
+        racy = (field.hint and not (field.peek and guarded)) or field.key in self.racy
         if not private:
             if rec is not None:
                 rec[1] = None
@@ -550,6 +580,8 @@ class Sim(Port):
     def renew(self, obj: S) -> S:
         fresh = super().renew(obj)
         self.claim(fresh)
+        if self.oracle is not None:
+            self.oracle.renewed(str(obj), self.cur.stack)
         return fresh
 
     def claim(self, obj: Struct) -> None:

@@ -21,6 +21,8 @@ from shared.uvm.proc import PAUSE
 from shared.uvm.structs import Page, Proc, uvm, uvmexp
 
 DAEMON = "pagedaemon"
+#: functions in which a context may be while it goes round for memory
+ALLOCATING = ("uvm_wait", "uvm_pagealloc_strat")
 
 
 def final_state(machine: Machine) -> dict[str, Any]:
@@ -34,10 +36,16 @@ def final_state(machine: Machine) -> dict[str, Any]:
     }
 
 
-def judge(state: dict[str, Any], detect: dict[str, str]) -> list[Finding]:
-    """Findings about a machine at rest; the one that explains the others first."""
+def judge(state: dict[str, Any], detect: dict[str, str], oracle: Finding | None = None) -> list[Finding]:
+    """Findings about a machine at rest; the one that explains the others first.
+
+    Args:
+        oracle: what the memory oracle says of the run.
+    """
     snapshot = snapshot_of(state)
     found = [one for one in _stuck(state, snapshot) if detect.get(one.detector, "stop") != "off"]
+    if not found and oracle is not None:
+        found = [oracle]
     if not found and detect.get("invariant", "stop") != "off":
         found = check(snapshot)
     return found
@@ -61,6 +69,8 @@ def snapshot_of(state: dict[str, Any]) -> Snapshot:
     attrs: dict[int, list[int]] = {}
     slots: dict[int, tuple[int, ...]] = {}
     bad_slots: list[int] = []
+    tables: list[list[int]] = []
+    pm_objs: dict[int, Any] = {}
     for name, image in state["images"].items():
         if name.startswith("memory"):
             for key, gen, *fields in image["heap"]:
@@ -72,11 +82,13 @@ def snapshot_of(state: dict[str, Any]) -> Snapshot:
         elif name == "mmu":
             pmaps = {pmap: {vpn: pte for vpn, *pte in table} for pmap, table in image["pmaps"]}
             attrs = {frame: attr for frame, *attr in image["attrs"]}
+            tables, pm_objs = image["tables"], dict(image["objects"])
         elif name == "swap_pager":
             slots = {slot: tuple(words) for slot, words in image["slots"]}
             bad_slots = image["bad"]
     tlbs = {cpu: (pmap, dict(entries)) for cpu, (pmap, entries) in state["tlbs"].items()}
-    return Snapshot(heap, pmaps, attrs, slots, frames, tlbs, state["locks"], state["page_size"], bad_slots)
+    rest = (state["page_size"], bad_slots, tables, pm_objs)
+    return Snapshot(heap, pmaps, attrs, slots, frames, tlbs, state["locks"], *rest)
 
 
 def _stuck(state: dict[str, Any], snapshot: Snapshot) -> list[Finding]:
@@ -107,7 +119,11 @@ def stuck(state: dict[str, Any]) -> list[Finding]:
 
 
 def starved(state: dict[str, Any]) -> list[Finding]:
-    """Of a machine that was stopped because it went on and on: did it go round for memory that nobody frees?"""
+    """Of a machine that was stopped because it went on and on: did it go round for memory that nobody frees?
+
+    Memory is a resource like a lock: who waits for it waits for the pagedaemon, and that for the owners of the pages
+    that it might free. If those are all locked by who waits for memory, this is a deadlock.
+    """
     snapshot = snapshot_of(state)
     asking = [one for one in state["contexts"] if not one["finished"] and "uvm_fault" in one["stack"]]
     if not asking or uvmexp.id not in snapshot.heap:
@@ -115,10 +131,57 @@ def starved(state: dict[str, Any]) -> list[Finding]:
     free, reserve, target = (snapshot.num(uvmexp, name) for name in ("free", "reserve_kernel", "freetarg"))
     if free > reserve:
         return []
+    locked = _locked_by(asking, state, snapshot)
+    if locked:
+        (page, lock, holder, since), one = locked[0], asking[0]
+        fn = next((name for name in reversed(one["stack"]) if name not in ALLOCATING), "")
+        text = (
+            f"deadlock: {one['name']} waits in {fn} for free memory, which the pagedaemon has to free; "
+            f"the pagedaemon waits for {lock}, the owner of {page}, held by {holder} since {since}"
+        )
+        story = [f"{page} cannot be freed: {lock} is held by {who} since {fn}" for page, lock, who, fn in locked]
+        story.append("no other page is on the page queues")
+        subject = lock.split(".", maxsplit=1)[0]
+        # (when the machine was stopped is chance, so nothing is said of what it was doing inside of fn)
+        held = [lock for lock in one["held"] if lock["since"] not in (fn, *ALLOCATING)]
+        stack = one["stack"][: one["stack"].index(fn) + 1]
+        return [Finding("deadlock", text, one["name"], fn, subject, "deadlock", stack, held, story)]
     text = f"{asking[0]['name']} asks for memory for ever: {free} pages are free, the last {reserve} are reserved"
     if free >= target:
         text += f", and the pagedaemon is content with {target}"
     return [Finding("no-progress", text, asking[0]["name"], "uvm_wait", str(uvmexp), "progress")]
+
+
+def _locked_by(
+    asking: list[dict[str, Any]], state: dict[str, Any], snapshot: Snapshot
+) -> list[tuple[str, str, str, str]]:
+    """If all that the pagedaemon could free is locked by who waits for memory: page, lock, its holder, and since when.
+
+    Who spins for a lock of theirs waits for memory too. [] if there is a page that could be freed, or none at all.
+    """
+    holders = {key: held[0] for key, held, _ in state["locks"] if held}
+    waiting = {one["name"] for one in asking if one["held"]}
+    while True:
+        behind = {
+            one["name"]
+            for one in state["contexts"]
+            if one["waits"] and one["waits"][0] == "lock" and holders.get(one["waits"][1], ("",))[0] in waiting
+        }
+        if behind <= waiting:
+            break
+        waiting |= behind
+    found = []
+    for name in ("page_active", "page_inactive_swp", "page_inactive_obj"):
+        for page in snapshot.queues[name].items:
+            owner = snapshot.get(page, "uobject") or snapshot.get(page, "uanon")
+            if owner is None:
+                return []
+            key = owner.lock_key("an_lock" if owner.kind_name == "anon" else "vmobjlock")
+            holder, _, since = holders.get(key, ("", "", ""))
+            if holder not in waiting:
+                return []
+            found.append((str(page), lock_name(key), holder, since))
+    return found
 
 
 def _is_stuck(one: dict[str, Any]) -> bool:

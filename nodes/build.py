@@ -89,7 +89,7 @@ def build_node(name: str, config: MachineConfig, threads: dict[str, Thread]) -> 
     if kind == "lock_manager":
         return LockManager(name)
     if kind == "mmu":
-        return Mmu(name, config.page_size, config.unwired_mappings)
+        return Mmu(name, config.page_size, config.unwired_mappings, config.page_tables, config.rm == "emulated")
     if kind == "disk":
         return Disk(name, config.disk, config.page_size)
     if kind == "devices":

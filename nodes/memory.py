@@ -64,10 +64,12 @@ class Memory(Node):
         self.heap[obj.id] = [gen, None, *type(obj).defaults]
         return gen
 
-    def op_word_read(self, ctx: str, frame: int, offset: int) -> int:
+    # (the address and the process are for the record: the memory oracle asks for them)
+
+    def op_word_read(self, ctx: str, frame: int, offset: int, va: int, proc: int) -> int:
         return self.frames[frame][offset >> 3]
 
-    def op_word_write(self, ctx: str, frame: int, offset: int, value: int) -> None:
+    def op_word_write(self, ctx: str, frame: int, offset: int, value: int, va: int, proc: int) -> None:
         words = self.frames[frame]
         at = offset >> 3
         self.frames[frame] = (*words[:at], value, *words[at + 1 :])

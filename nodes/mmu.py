@@ -11,7 +11,17 @@ every TLB (`replaced`). Until then nobody must write through it, or threads of o
 process see two pages at one address: a finding.
 
 R and M of a removed mapping are kept per frame (UVM's pmap modules keep them in
-the pv head). Left out: pmap_kenter_pa, page-table pages as real pages.
+the pv head). An MMU that does not keep these bits (`emulated`: alpha, pmax) traps
+where one of them would be set, and is told so by pmap_emulate_reference(); as on
+the alpha a page that is marked by way of one mapping traps in none.
+
+Page tables can be real pages (`per_table`). A node cannot allocate: an enter that
+lacks one is answered with the pmap's object, the kernel allocates a page of it,
+gives it (pmap_ptp_enter) and asks again. A table whose last translation goes is
+the kernel's again, by the answer that says so, and that is given when every TLB
+has been flushed. A pmap without an object has its tables outside of memory.
+
+Left out: pmap_kenter_pa, the contents of a page table in its page's frame.
 """
 
 from __future__ import annotations
@@ -25,12 +35,15 @@ from shared.uvm.param import (
     PMAP_WIRED,
     VM_FAULT_INVALID,
     VM_FAULT_PROTECT,
+    VM_FAULT_REFERENCE,
     VM_PROT_NONE,
     VM_PROT_READ,
     VM_PROT_WRITE,
 )
 
+#: of a PTE; and of a page-table page, which has LIVE of them
 FRAME, PROT, WIRED, REF, MOD = range(5)
+LIVE = 1
 
 
 class Mmu(Node):
@@ -40,18 +53,24 @@ class Mmu(Node):
         page_size: bytes.
         unwired: mappings that are not wired, for which a pmap has room; None: as many as there are pages. Like many an
             MMU of the time it forgets the oldest to make room for another: a fault brings it back.
+        per_table: translations in a page-table page; 0: tables are outside of memory.
+        emulated: R and M are set by the kernel, not by the walk.
     """
 
     kind = "mmu"
 
-    def __init__(self, name: str, page_size: int, unwired: int | None = None):
+    def __init__(
+        self, name: str, page_size: int, unwired: int | None = None, per_table: int = 0, emulated: bool = False
+    ):
         super().__init__(name)
         self.page_size = page_size
-        self.unwired = unwired
+        self.unwired, self.per_table, self.emulated = unwired, per_table, emulated
         self.next_pmap = 1
         self.pmaps: dict[int, dict[int, list[int]]] = {}
         self.pv: dict[int, dict[tuple[int, int], None]] = {}
         self.attrs: dict[int, list[int]] = {}
+        self.objects: dict[int, Any] = {}
+        self.ptps: dict[tuple[int, int], list[int]] = {}
         self.active: dict[str, int] = {}
         self.cached: dict[tuple[int, int], dict[str, None]] = {}
         self.next_shootdown = 1
@@ -60,18 +79,24 @@ class Mmu(Node):
 
     # -- life of a pmap ------------------------------------------------------
 
-    def op_pmap_create(self, ctx: str, target: int) -> int:
+    def op_pmap_create(self, ctx: str, target: int) -> list[int]:
+        """[its number, whether it wants an object for page-table pages]"""
         pmap = self.next_pmap
         self.next_pmap += 1
         self.pmaps[pmap] = {}
-        return pmap
+        return [pmap, int(self.per_table > 0)]
 
     def op_pmap_bootstrap(self, ctx: str, target: int) -> None:
         """Make the kernel's own pmap, which has a number of its own; at boot."""
         self.pmaps[PMAP_KERNEL] = {}
 
-    def op_pmap_destroy(self, ctx: str, pmap: int) -> None:
+    def op_pmap_object(self, ctx: str, pmap: int, obj: Any) -> None:
+        self.objects[pmap] = obj
+
+    def op_pmap_destroy(self, ctx: str, pmap: int) -> Any:
+        """The pmap's object, if it has one."""
         del self.pmaps[pmap]
+        return self.objects.pop(pmap, None)
 
     def op_pmap_activate(self, ctx: str, pmap: int, cpu: str) -> None:
         """The CPU loads this pmap and flushes its TLB."""
@@ -88,6 +113,8 @@ class Mmu(Node):
             return VM_FAULT_INVALID
         if not pte[PROT] & (VM_PROT_WRITE if write else VM_PROT_READ):
             return VM_FAULT_PROTECT
+        if self.emulated and not self._bit(pte[FRAME], MOD if write else REF):
+            return VM_FAULT_REFERENCE
         pte[REF] = 1
         if write:
             if (pmap, vpn) in self.replaced:
@@ -96,18 +123,38 @@ class Mmu(Node):
         self.cached.setdefault((pmap, vpn), {})[cpu] = None
         return [pte[FRAME], pte[PROT] & VM_PROT_WRITE, pte[MOD]]
 
+    def op_pmap_emulate_reference(self, ctx: str, pmap: int, vpn: int, write: int) -> None:
+        """Mark the page as used, or modified; nothing if it is not mapped any more."""
+        pte = self.pmaps[pmap].get(vpn)
+        if pte is not None:
+            pte[REF] = 1
+            pte[MOD] |= write
+
     # -- requests ------------------------------------------------------------
+
+    def op_pmap_ptp_enter(self, ctx: str, pmap: int, va: int, frame: int) -> int:
+        """A page-table page for `va`; 0 if there is one already."""
+        key = pmap, va // self.page_size // self.per_table
+        if key in self.ptps:
+            return 0
+        self.ptps[key] = [frame, 0]
+        return 1
 
     def op_pmap_enter(self, ctx: str, pmap: int, va: int, frame: int, prot: int, flags: int, cpu: str) -> Any:
         table, vpn = self.pmaps[pmap], va // self.page_size
         old = table.get(vpn)
+        if pmap in self.objects and old is None:
+            ptp = self.ptps.get((pmap, vpn // self.per_table))
+            if ptp is None:
+                return [self.objects[pmap], []]
+            ptp[LIVE] += 1
         stale = []
         replaced = -1
         if old is not None:
             if old[FRAME] != frame or old[PROT] & ~prot:
                 stale = [(pmap, vpn)]
             if old[FRAME] != frame:
-                self._drop(pmap, vpn)
+                self._unmap(pmap, vpn)
                 replaced = old[FRAME]
                 old = None
         ref = int(bool(flags & (VM_PROT_READ | VM_PROT_WRITE))) | (old[REF] if old else 0)
@@ -123,22 +170,19 @@ class Mmu(Node):
 
     def op_pmap_remove(self, ctx: str, pmap: int, start: int, end: int, cpu: str) -> Any:
         stale = [(pmap, vpn) for vpn in sorted(self.pmaps[pmap]) if start <= vpn * self.page_size < end]
-        for _, vpn in stale:
-            self._drop(pmap, vpn)
-        return self._shoot(ctx, cpu, stale, None)
+        return self._shoot(ctx, cpu, stale, self._drop(stale))
 
     def op_pmap_protect(self, ctx: str, pmap: int, start: int, end: int, prot: int, cpu: str) -> Any:
         table = self.pmaps[pmap]
         inside = [(pmap, vpn) for vpn in sorted(table) if start <= vpn * self.page_size < end]
-        stale = []
+        stale, ptps = [], None
         if not prot & VM_PROT_READ:
             # A wired one stays, without access: by it munlock will find the page.
             prot = VM_PROT_NONE
             stale = [page for page in inside if not table[page[1]][WIRED]]
-            for _, vpn in stale:
-                self._drop(pmap, vpn)
+            ptps = self._drop(stale)
             inside = [page for page in inside if page[1] in table]
-        return self._shoot(ctx, cpu, stale + self._narrow(inside, prot), None)
+        return self._shoot(ctx, cpu, stale + self._narrow(inside, prot), ptps)
 
     def op_pmap_unwire(self, ctx: str, pmap: int, va: int) -> None:
         pte = self.pmaps[pmap].get(va // self.page_size)
@@ -152,9 +196,7 @@ class Mmu(Node):
     def op_pmap_page_protect(self, ctx: str, frame: int, prot: int, cpu: str) -> Any:
         mappings = list(self.pv.get(frame, ()))
         if prot == VM_PROT_NONE:
-            for pmap, vpn in mappings:
-                self._drop(pmap, vpn)
-            return self._shoot(ctx, cpu, mappings, None)
+            return self._shoot(ctx, cpu, mappings, self._drop(mappings))
         return self._shoot(ctx, cpu, self._narrow(mappings, prot), None)
 
     def op_pmap_is_modified(self, ctx: str, frame: int) -> int:
@@ -194,7 +236,21 @@ class Mmu(Node):
             )
             raise KernelFinding("invariant", text, f"page:{old}")
 
-    def _drop(self, pmap: int, vpn: int) -> None:
+    def _drop(self, pages: list[tuple[int, int]]) -> list[list[Any]] | None:
+        """Remove mappings; returns [object, frame] of each page-table page that is left without any, or None."""
+        ptps: list[list[Any]] = []
+        for pmap, vpn in pages:
+            self._unmap(pmap, vpn)
+            if pmap in self.objects:
+                key = pmap, vpn // self.per_table
+                ptp = self.ptps[key]
+                ptp[LIVE] -= 1
+                if not ptp[LIVE]:
+                    del self.ptps[key]
+                    ptps.append([self.objects[pmap], ptp[FRAME]])
+        return ptps or None
+
+    def _unmap(self, pmap: int, vpn: int) -> None:
         """Remove a mapping, keeping its R and M for the page."""
         pte = self.pmaps[pmap].pop(vpn)
         frame = pte[FRAME]
@@ -211,7 +267,7 @@ class Mmu(Node):
         loose = [page for page, pte in table.items() if not pte[WIRED]]
         gone = [(pmap, page) for page in loose[: max(len(loose) - most, 0)]]
         for _, page in gone:
-            self._drop(pmap, page)
+            self._unmap(pmap, page)
         return gone
 
     def _narrow(self, mappings: list[tuple[int, int]], prot: int) -> list[tuple[int, int]]:
@@ -257,6 +313,8 @@ class Mmu(Node):
             "next": self.next_pmap,
             "pmaps": [[pmap, [[vpn, *pte] for vpn, pte in table.items()]] for pmap, table in self.pmaps.items()],
             "attrs": [[frame, *attr] for frame, attr in self.attrs.items()],
+            "objects": [[pmap, obj] for pmap, obj in self.objects.items()],
+            "tables": [[pmap, number, self.per_table, *ptp] for (pmap, number), ptp in self.ptps.items()],
         }
 
     def load_image(self, image: Any) -> None:
@@ -264,6 +322,8 @@ class Mmu(Node):
         self.next_pmap = image["next"]
         self.pmaps = {pmap: {vpn: list(pte) for vpn, *pte in table} for pmap, table in image["pmaps"]}
         self.attrs = {frame: list(attr) for frame, *attr in image["attrs"]}
+        self.objects = dict(image["objects"])
+        self.ptps = {(pmap, table): list(ptp) for pmap, table, _, *ptp in image["tables"]}
         self.pv = {}
         for pmap, table in self.pmaps.items():
             for vpn, pte in table.items():

@@ -17,7 +17,7 @@ walks end. One mistake should show under one id, that of the nearest cause: what
 one invariant already says, another leaves alone.
 
 Left out, because the kernel has not got them yet: objects' page lists and
-aobjs' swap slots, page loans beyond "a page on loan is not written".
+aobjs' swap slots.
 """
 
 from __future__ import annotations
@@ -57,9 +57,12 @@ from shared.uvm.structs import (
     AmapArray,
     Anon,
     Buf,
+    Loan,
+    LoanArray,
     Page,
     PageArray,
     PhysBuf,
+    Pmap,
     Proc,
     SwapDev,
     VmMap,
@@ -131,6 +134,9 @@ class Snapshot:
         locks: as `LockTable.state()["locks"]`.
         page_size: bytes.
         bad_slots: swap slots of requests that the device has failed for good.
+        tables: [pmap, number of the table, translations that it has room for, frame, translations in it] of each page
+            table that is in memory.
+        pm_objs: pmap -> the object of its page-table pages.
     """
 
     def __init__(
@@ -144,11 +150,14 @@ class Snapshot:
         locks: list[Any],
         page_size: int,
         bad_slots: Iterable[int] = (),
+        tables: Iterable[list[int]] = (),
+        pm_objs: dict[int, Any] | None = None,
     ):
         self.heap, self.pmaps, self.attrs = heap, pmaps, attrs
         self.slots, self.frames, self.tlbs = slots, frames, tlbs
         self.locks, self.page_size = locks, page_size
         self.bad_slots = frozenset(bad_slots)
+        self.tables, self.pm_objs = sorted(tables), pm_objs or {}
 
     # -- raw reads -------------------------------------------------------------
 
@@ -238,6 +247,11 @@ class Snapshot:
         return [page for page in self.all(Page) if not self.num(page, "pqflags") & PQ_FREE]
 
     @cached_property
+    def ptps(self) -> list[Page]:
+        """Page-table pages."""
+        return [page for page in self.pages if isinstance(self.get(page, "uobject"), Pmap)]
+
+    @cached_property
     def free_pages(self) -> list[Page]:
         return [page for page in self.all(Page) if self.num(page, "pqflags") & PQ_FREE]
 
@@ -281,6 +295,20 @@ class Snapshot:
         """Amap id -> number of map entries that refer to it."""
         refs = (self.follow(entry, "aref_amap", Amap) for entry in self.all(VmMapEntry))
         return Counter(amap.id for amap in refs if amap is not None)
+
+    @cached_property
+    def lent(self) -> list[tuple[Loan, Any]]:
+        """What is on loan to the kernel, page by page or anon by anon, and to whom."""
+        found = []
+        for loan in self.all(Loan):
+            array: Array | None = self.follow(loan, "l_result", LoanArray)
+            found += [(loan, one) for one in ([] if array is None else self.array(array))]
+        return found
+
+    @cached_property
+    def loans(self) -> Counter[int]:
+        """Page or anon id -> number of loans to the kernel."""
+        return Counter(one.id for _, one in self.lent if self.live(one, Page) or self.live(one, Anon))
 
     @cached_property
     def entries(self) -> dict[VmMap, Walk]:
@@ -562,12 +590,13 @@ def _(s: Snapshot) -> Iterator[Violation]:
 # -- anons ---------------------------------------------------------------------------
 
 
-@invariant("ANON-1", "an_ref counts the amap slots that hold an anon", source="uvm_anon.h")
+@invariant("ANON-1", "an_ref counts the amap slots and loans that hold an anon", source="uvm_anon.h")
 def _(s: Snapshot) -> Iterator[Violation]:
     for anon in s.anons:
-        slots, ref = s.anon_slots[anon.id], s.num(anon, "an_ref")
-        if slots and slots != ref:  # none at all: ANON-3
-            yield f"{anon} is in {slots} amap slots and has an_ref {ref}", anon
+        slots, loans, ref = s.anon_slots[anon.id], s.loans[anon.id], s.num(anon, "an_ref")
+        if slots + loans not in (0, ref):  # none at all: ANON-3
+            lent = f" and {loans} loans" if loans else ""
+            yield f"{anon} is in {slots} amap slots{lent} and has an_ref {ref}", anon
 
 
 @invariant("ANON-2", "an anon is on the free list once, unreferenced and without a swap slot", source="uvm_anon.c")
@@ -579,15 +608,15 @@ def _(s: Snapshot) -> Iterator[Violation]:
             yield f"{anon} is on the free list with an_ref {ref} and an_swslot {slot}", anon
 
 
-@invariant("ANON-3", "an anon is either on the free list or in an amap", source="uvm_anon.c")
+@invariant("ANON-3", "an anon is either on the free list or in an amap, or on loan", source="uvm_anon.c")
 def _(s: Snapshot) -> Iterator[Violation]:
     if s.afree.faults:
         return
     for anon in s.all(Anon):
-        free, slots = anon.id in s.free_anons, s.anon_slots[anon.id]
+        free, slots, loans = anon.id in s.free_anons, s.anon_slots[anon.id], s.loans[anon.id]
         if free and slots:
             yield f"{anon} is on the free list and in {slots} amap slots", anon
-        elif not free and not slots:
+        elif not free and not slots and not loans:
             yield f"{anon} is leaked: it is not free, and no amap has it (an_ref {s.num(anon, 'an_ref')})", anon
 
 
@@ -651,7 +680,8 @@ def _(s: Snapshot) -> Iterator[Violation]:
             yield f"{anon} has {page}, whose uanon is {s.get(page, 'uanon')}", anon
     for page in s.pages:
         anon, uobj, pqflags = s.get(page, "uanon"), s.get(page, "uobject"), s.num(page, "pqflags")
-        if bool(pqflags & PQ_ANON) != (anon is not None and uobj is None):
+        borrowed = anon is not None and not pqflags & PQ_ANON and s.num(page, "loan_count") > 0
+        if not borrowed and bool(pqflags & PQ_ANON) != (anon is not None and uobj is None):
             yield f"{page} has pqflags {_names(pqflags, PQ_NAMES)}, uanon {anon} and uobject {uobj}", page
         elif anon is not None:
             if not s.live(anon, Anon) or anon.id in s.free_anons:
@@ -677,20 +707,49 @@ def _(s: Snapshot) -> Iterator[Violation]:
             yield f"{page} is free with wire_count {wired} and loan_count {loans}", page
 
 
+# -- loans ---------------------------------------------------------------------------
+
+
+@invariant("LOAN-1", "loan_count counts the loans of a page: to the kernel, and to an anon", source="uvm_loan.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for page in s.pages:
+        loans, count = s.loans[page.id], s.num(page, "loan_count")
+        anon = s.get(page, "uanon") if not s.num(page, "pqflags") & PQ_ANON else None
+        if count == 0 and s.get(page, "uobject") is None:
+            anon = None  # PAGE-4
+        if count != loans + (anon is not None):
+            to = f", and to {anon}" if anon is not None else ""
+            yield f"{page} is on loan to the kernel {loans} times{to}; it has loan_count {count}", page
+
+
+@invariant("LOAN-2", "what is on loan to the kernel is not freed meanwhile", source="uvm_loan.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for loan, one in s.lent:
+        free = (s.live(one, Page) and s.num(one, "pqflags") & PQ_FREE) or (s.live(one, Anon) and one.id in s.free_anons)
+        if free or not (s.live(one, Page) or s.live(one, Anon)):
+            yield f"{loan} has borrowed {one!r}, which has been freed", one
+
+
 # -- wiring --------------------------------------------------------------------------
 
 
-@invariant("WIRE-1", "wire_count counts the wired map entries that map a page", source="uvm_page.h, uvm_fault.c")
+@invariant(
+    "WIRE-1",
+    "wire_count counts a page's wired map entries and its loans to the kernel, and is 1 for a page table",
+    source="uvm_page.h, uvm_fault.c; uvm_loan.c; pmap.c",
+)
 def _(s: Snapshot) -> Iterator[Violation]:
     wirings: Counter[int] = Counter()
     for entry in s.all(VmMapEntry):
         if s.num(entry, "wired_count"):
             behind = (s.behind(entry, va)[1] for va in s.addresses(entry))
             wirings.update(page.id for page in behind if page is not None)
+    wirings.update(page.id for page in s.ptps)
     for page in s.pages:
-        count = s.num(page, "wire_count")
-        if count != wirings[page.id]:
-            yield f"{page} is in {wirings[page.id]} wired map entries and has wire_count {count}", page
+        count, loans = s.num(page, "wire_count"), s.loans[page.id]
+        if count != wirings[page.id] + loans:
+            lent = f", on loan to the kernel {loans} times," if loans else ""
+            yield f"{page} is in {wirings[page.id]} wired map entries{lent} and has wire_count {count}", page
 
 
 @invariant("WIRE-2", "every page of a wired, accessible map entry is mapped, and wired there", source="uvm_map.c")
@@ -732,9 +791,9 @@ def _(s: Snapshot) -> Iterator[Violation]:
     yield from _recount(s, "inactive", inactive, "pages on the inactive queues:")
 
 
-@invariant("COUNT-4", "uvmexp.wired counts the wired pages", source="uvm_extern.h")
+@invariant("COUNT-4", "uvmexp.wired counts the wired pages, page tables excepted", source="uvm_extern.h; pmap.c")
 def _(s: Snapshot) -> Iterator[Violation]:
-    wired = sum(1 for page in s.pages if s.num(page, "wire_count"))
+    wired = sum(1 for page in s.pages if s.num(page, "wire_count")) - len(s.ptps)
     yield from _recount(s, "wired", wired, "pages with a wire_count:")
 
 
@@ -980,6 +1039,30 @@ def _(s: Snapshot) -> Iterator[Violation]:
             yield f"{va:#x} of {map} is mapped writable to {page}, and {why}", page
 
 
+@invariant("PTE-4", "a page table in memory counts its translations, and has at least one", source="i386 pmap.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for pmap, number, room, frame, count in s.tables:
+        live = sum(vpn // room == number for vpn in s.pmaps.get(pmap, ()))
+        if count != live or not live:
+            where = f"table {number} of pmap {pmap}, page:{frame},"
+            yield f"{where} has {live} translations and counts {count}", Page.at(frame)
+
+
+@invariant("PTE-5", "the pages of a pmap's object are its page tables", source="i386 pmap.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    of = {(pmap, frame) for pmap, _, _, frame, _ in s.tables}
+    owners = {obj: pmap for pmap, obj in s.pm_objs.items()}
+    mine = {(owners.get(s.get(page, "uobject")), page.frame) for page in s.ptps}
+    for page in s.ptps:
+        if (owners.get(s.get(page, "uobject")), page.frame) not in of:
+            yield f"{page} belongs to {s.get(page, 'uobject')}, and is no page table of its pmap", page
+    for pmap, frame in sorted(of):
+        if (pmap, frame) not in mine:
+            there = Page.at(frame)
+            free = "free" if s.num(there, "pqflags") & PQ_FREE else f"a page of {s.get(there, 'uobject')}"
+            yield f"page:{frame} is a page table of pmap {pmap}, and {free}", there
+
+
 @invariant("TLB-1", "what a CPU has cached is in the page table, and allows no more than it", source="pmap(9)")
 def _(s: Snapshot) -> Iterator[Violation]:
     for cpu, (pmap, cached) in s.tlbs.items():
@@ -1045,6 +1128,10 @@ def _(s: Snapshot) -> Iterator[Violation]:
     for array in s.all(AmapArray):
         if array not in arrays:
             yield f"{array} is leaked: no amap has it", array
+    results = {s.get(loan, "l_result") for loan in s.all(Loan)}
+    for lent in s.all(LoanArray):
+        if lent not in results:
+            yield f"{lent} is leaked: no loan has it", lent
     done = {bp.id for bp in s.aio_done.items}
     pending = {s.get(bp, "pages") for bp in s.aio_done.items}
     for bp in s.all(Buf):
@@ -1066,3 +1153,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
     for pmap, map in of.items():
         if pmap not in s.pmaps:
             yield f"{map} has pmap {pmap}, which is gone", map
+    objects = set(s.pm_objs.values())
+    for obj in s.all(Pmap):
+        if obj not in objects:
+            yield f"{obj} is leaked: no pmap has it", obj

@@ -4,8 +4,8 @@ Every node has a journal of its own. A record is an operation that the node
 admitted or a kernel event of a context that it runs, numbered 1, 2, 3 ... per
 node (`nseq`); that number is the only order. One JSON object a line:
 
-    event   kind of operation (shared/messages.py), or enter exit finding note
-                    and, as line 1, run.begin
+    event   kind of operation (shared/messages.py), or enter exit (a kernel function)
+                    call return (a program's step) finding note and, as line 1, run.begin
     node, nseq
     ctx, n  the context, and the number of this among its operations
     cpu, k  the context's processor, and the number of this among its operations
@@ -25,7 +25,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 import structlog
@@ -231,6 +231,25 @@ def linearize(journals: Journals) -> list[Record]:
             f" at {left['ctx']} operation {left['n']} on {left['node']}"
         )
     return order
+
+
+def in_order(journals: Journals) -> Iterator[Record]:
+    """All records in one total order: operations as `linearize` has them, kernel events right after the last operation
+    that their processor performed before them.
+
+    Raises: LogIncomplete - the orders contradict each other.
+    """
+    events: dict[tuple[str, int], list[Record]] = {}
+    for node, records in journals.items():
+        for one in records:
+            if "k" not in one:
+                events.setdefault((node, one["at"]), []).append(one)
+    for (_, at), found in sorted(events.items()):
+        if at == 0:
+            yield from found
+    for record in linearize(journals):
+        yield record
+        yield from events.get((record["cpu"], record["k"]), ())
 
 
 def events_after(journals: Journals) -> dict[str, list[int]]:

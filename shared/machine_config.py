@@ -65,6 +65,8 @@ class MachineConfig:
         freemin, freetarg: None: UVM's rule (with freemin above reserve_kernel).
         disk: blocks of the raw device; 0: there is none.
         unwired_mappings: for which a page table has room, mlocked pages not counted; None: for all.
+        page_tables: PTEs per page-table page, which is a page of memory; 0: page tables are outside of memory.
+        rm: "hardware" - the MMU sets the R and M bits; "emulated" - it traps, and the pmap module sets them.
         swap_faults: what the swap device does wrong.
         kernel: the kernel's maps; None: there are none.
         devices: name of a device that interrupts -> the level of its interrupt, as "imp".
@@ -84,6 +86,8 @@ class MachineConfig:
     freetarg: int | None = None
     disk: int = 0
     unwired_mappings: int | None = None
+    page_tables: int = 0
+    rm: str = "hardware"
     swap_faults: tuple[SwapFault, ...] = ()
     kernel: KernelMaps | None = None
     devices: tuple[tuple[str, str], ...] = ()
@@ -182,8 +186,7 @@ def machine_of(value: Value, described: bool = False) -> MachineConfig:
         disk=keys["disk"].integer(0, MAX_SWAP) if "disk" in keys else 0,
     )
     if "mmu" in keys:
-        room = keys["mmu"].mapping(("unwired_mappings",))["unwired_mappings"]
-        config = replace(config, unwired_mappings=room.integer(1, MAX_FRAMES))
+        config = replace(config, **_mmu(keys["mmu"]))
     if "swap" in keys:
         config = replace(config, swap_faults=_swap_faults(keys["swap"], swap_slots))
     if "kernel" in keys:
@@ -204,6 +207,21 @@ def machine_of(value: Value, described: bool = False) -> MachineConfig:
     if "colocate" in keys:
         config = replace(config, colocate=_groups(keys["colocate"], config.nodes))
     return config
+
+
+def _mmu(value: Value) -> dict[str, Any]:
+    """What kind of MMU it is."""
+    found: dict[str, Any] = {}
+    keys = value.mapping((), ("unwired_mappings", "page_tables", "rm"))
+    if "unwired_mappings" in keys:
+        found["unwired_mappings"] = keys["unwired_mappings"].integer(1, MAX_FRAMES)
+    if "page_tables" in keys:
+        found["page_tables"] = keys["page_tables"].integer(1, MAX_FRAMES)
+        if "unwired_mappings" in keys:
+            keys["page_tables"].fail("an MMU with room for a few unwired_mappings has no page tables in memory")
+    if "rm" in keys:
+        found["rm"] = keys["rm"].choice(("hardware", "emulated"), "way to keep R and M")
+    return found
 
 
 def _swap_faults(value: Value, swap_slots: int) -> tuple[SwapFault, ...]:

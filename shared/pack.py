@@ -24,7 +24,8 @@ def unpack_scenario(data: dict[str, Any]) -> Scenario:
     if machine["kernel"] is not None:
         machine["kernel"] = KernelMaps(**machine["kernel"])
     expect = {key: _outcome(one) for key, one in data["expect"].items()}
-    tuples = {key: tuple(data[key]) for key in ("source", "errata", "procs", "barriers", "words", "kvars", "own_errata")}
+    names = ("source", "errata", "procs", "barriers", "words", "kvars", "loans", "own_errata")
+    tuples = {key: tuple(data[key]) for key in names}
     made = {
         "machine": MachineConfig(**machine),
         "setup": tuple(Step(**one) for one in data["setup"]),

@@ -141,6 +141,10 @@ class Port(ABC):
         """Return to user mode: any runnable LWP of this CPU may be next."""
 
     @abstractmethod
+    def spin(self) -> None:
+        """A try for a lock has failed and will be repeated: others may go first, or they might never."""
+
+    @abstractmethod
     def wait_for_wakeup(self) -> None:
         """Give up the CPU until the channel slept on has been woken."""
 
@@ -297,14 +301,20 @@ class Port(ABC):
                 continue
             frame = tlb.lookup(vpn, write)
             if frame is not None:
+                proc = self.cur.proc.index
                 if write:
-                    self.perform("word_write", frame, (offset, value))
-                    return True, value
-                return True, self.perform("word_read", frame, (offset,))
+                    self.perform("word_write", frame, (offset, value, va, proc))
+                else:
+                    value = self.perform("word_read", frame, (offset, va, proc))
+                self.accessed(proc, va, write, value, frame)
+                return True, value
             entry = self.perform("pmap_walk", pmap, (vpn, int(write), self.cur.cpu))
             if isinstance(entry, int):
                 return False, entry
             tlb.entries[vpn] = entry
+
+    def accessed(self, proc: int, va: int, write: bool, value: int, frame: int) -> None:  # noqa: B027
+        """A user's access has just been performed. An engine that asks the memory oracle as it goes tells it here."""
 
     def stats(self) -> dict[str, int]:
         """The event counters of the current context's CPU. An engine that runs several CPUs keeps some for each."""
@@ -321,6 +331,14 @@ class Port(ABC):
         """The innermost kernel function returns."""
         if not self.dead:
             self.record_event("exit", fn=self.cur.stack.pop())
+
+    def called(self, op: str, args: dict[str, Any]) -> None:
+        """A program begins a step, a system call or an access; `args` are plain data."""
+        self.record_event("call", op=op, args=args)
+
+    def returned(self, op: str, result: int | str) -> None:
+        """The step has ended, with this result."""
+        self.record_event("return", op=op, result=result)
 
     def report(
         self, kind: str, text: str, *, subject: str = "", function: str = "", story: tuple[str, ...] = ()

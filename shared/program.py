@@ -22,6 +22,7 @@ from shared.scenario import VM_MAX_ADDRESS, VM_MIN_ADDRESS, Handler, Lwp, Scenar
 from shared.struct import Field, Struct, field, own, simplelock
 from shared.uvm.init import uvm_init
 from shared.uvm.km import uvm_km_free, uvm_km_kmemalloc, uvm_km_valloc
+from shared.uvm.loan import loan_peek, loan_return, loan_take
 from shared.uvm.mmap import (
     sys_madvise,
     sys_mincore,
@@ -34,8 +35,8 @@ from shared.uvm.mmap import (
 )
 from shared.uvm.param import EFAULT, ENOMEM, ERRNO_NAMES, MAP_ANON, MAP_PRIVATE, MAP_SHARED, SIDL, UVM_KMF_NOWAIT
 from shared.uvm.physio import sys_physio
-from shared.uvm.proc import exit1, fork1, proc_setup, sys_pause, sys_wait
-from shared.uvm.structs import Proc, UvmObject, VmMap, VmMapIntrsafe, uvm, uvmexp
+from shared.uvm.proc import curmap_of, exit1, fork1, proc_setup, sys_pause, sys_wait
+from shared.uvm.structs import Loan, Proc, UvmObject, VmMap, VmMapIntrsafe, uvm, uvmexp
 from shared.uvm.trap import kernel_access, user_read, user_write
 
 Procs = Mapping[str, Proc]
@@ -89,7 +90,9 @@ def run_program(lwp: Lwp, procs: Procs) -> None:
     for index, step in enumerate(lwp.program):
         if index:
             here.port.userret()
+        here.port.called(step.op, step.args)
         result = _step(step, me, procs)
+        here.port.returned(step.op, result)
         ctx.results.append({"step": index, "op": step.op, "result": result, "into": step.into})
         if step.op == "exit":
             return
@@ -121,6 +124,11 @@ def _step(step: Step, me: Proc, procs: Procs) -> int | str:
             return 0
         case "count":
             return int(getattr(uvmexp, args["of"]))
+        case "kpeek":
+            error, word = loan_peek(Loan.at(args["number"]), args["page"])
+            return _errno(error) or word
+        case "unloan":
+            return _errno(loan_return(Loan.at(args["number"])))
     if step.op in KERNEL_STEPS:
         return kernel_step(step)
     npages = args["length"] // here.port.page_size
@@ -138,6 +146,8 @@ def _step(step: Step, me: Proc, procs: Procs) -> int | str:
             return _errno(sys_madvise(me, args["at"], npages, args["advice"]))
         case "physio":
             return _errno(sys_physio(me, args["at"], npages, args["block"], args["write"], args["status"]))
+        case "loan":
+            return _errno(loan_take(Loan.at(args["number"]), curmap_of(me), args["at"], npages, args["flags"]))
         case "mincore":
             error, resident = sys_mincore(me, args["at"], npages)
             return _errno(error) or resident
@@ -346,6 +356,12 @@ def run_setup(scenario: Scenario, procs: Procs) -> None:
         variable = here.port.alloc(Kvar)
         assert variable == Kvar.at(number)
         variable.address = 0
+    for number, _ in enumerate(scenario.loans):
+        loan = here.port.alloc(Loan)
+        assert loan == Loan.at(number)
+        loan.l_flags = 0
+        loan.l_npages = 0
+        loan.l_result = None
     ctx = here.port.cur
     for index, step in enumerate(scenario.setup):
         if step.op == "process":

@@ -181,7 +181,7 @@ class Scenario:
             they appear in it.
         procs: names of all processes: those of the setup, then children as they appear.
         handlers: what the devices' interrupts do, in the order of the machine's devices.
-        barriers, words, kvars: names, as they appear.
+        barriers, words, kvars, loans: names, as they appear.
         regions: every named range.
         file: its name, for messages.
     """
@@ -204,6 +204,7 @@ class Scenario:
     barriers: tuple[str, ...]
     words: tuple[str, ...]
     kvars: tuple[str, ...]
+    loans: tuple[str, ...]
     regions: tuple[Region, ...]
     own_errata: tuple[str, ...]
     own_detect: dict[str, str]

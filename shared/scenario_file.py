@@ -23,6 +23,11 @@ moved in that word, through the process's own mapping.
 
 `mincore` answers a number of which bit i says whether page i of the range is resident.
 
+`loan` lends pages of the process to the kernel (`to: page`), which calls what it got
+by the name given; or their anons (`to: anon`). `kpeek` answers the first word of a
+borrowed page, `page: 0` unless it says which; `unloan` gives everything back. Any
+thread may do that, before or after the process has ended.
+
 What no user call reaches, a kernel step does: `kload` and `kstore` are one bare
 load and store of a named word of the kernel, `klock` and `kunlock` take and
 release the lock that is meant to guard it. Words come into being by being
@@ -61,7 +66,20 @@ from shared.errors import DETECTORS, FINDINGS, UserMistake
 from shared.machine_config import LEVELS as INTERRUPT_LEVELS
 from shared.machine_config import MAX_SWAP, MachineConfig, load_machine, machine_of
 from shared.messages import OPERATIONS
-from shared.scenario import LEVELS, STRATEGIES, VM_MAX_ADDRESS, Bound, Expect, Handler, Lwp, Outcome, Region, Scenario, Step
+from shared.program import KERNEL_STEPS
+from shared.scenario import (
+    LEVELS,
+    STRATEGIES,
+    VM_MAX_ADDRESS,
+    Bound,
+    Expect,
+    Handler,
+    Lwp,
+    Outcome,
+    Region,
+    Scenario,
+    Step,
+)
 from shared.strict_yaml import Value, meant, parse, show
 from shared.struct import KINDS, Stat
 from shared.uvm import structs
@@ -77,6 +95,8 @@ from shared.uvm.param import (
     MAP_INHERIT_COPY,
     MAP_INHERIT_NONE,
     MAP_INHERIT_SHARE,
+    UVM_LOAN_TOANON,
+    UVM_LOAN_TOPAGE,
     VM_PROT_EXECUTE,
     VM_PROT_NONE,
     VM_PROT_READ,
@@ -115,6 +135,7 @@ ADVICE = {
     "spaceavail": MADV_SPACEAVAIL,
     "free": MADV_FREE,
 }
+LOANS = {"anon": UVM_LOAN_TOANON, "page": UVM_LOAN_TOPAGE}
 INHERITANCES = {"none": MAP_INHERIT_NONE, "copy": MAP_INHERIT_COPY, "share": MAP_INHERIT_SHARE}
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,31}")
@@ -189,6 +210,7 @@ SETUP_STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "munlock": (("in", "at", "pages"), ()),
     "mprotect": (("in", "at", "pages", "prot"), ()),
     "madvise": (("in", "at", "pages", "advice"), ()),
+    "loan": (("in", "at", "pages", "to", "as"), ()),
     "write": (("in", "at", "value"), ()),
     "fill": (("in", "until_free"), ()),
     "km_alloc": (("map", "pages", "as"), ()),
@@ -205,6 +227,9 @@ PROGRAM_STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "madvise": (("at", "pages", "advice"), ()),
     "mincore": (("at", "pages"), ()),
     "physio": (("do", "at", "pages", "block"), ("status",)),
+    "loan": (("at", "pages", "to", "as"), ()),
+    "unloan": (("of",), ()),
+    "kpeek": (("of",), ("page",)),
     "write": (("at", "value"), ()),
     "read": (("at",), ()),
     "fork": (("as", "program"), ("cpu",)),
@@ -225,7 +250,7 @@ PROGRAM_STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "kread": (("at",), ("onfault",)),
     "kwrite": (("at", "value"), ("onfault",)),
 }
-KERNEL_STEPS = ("kload", "kstore", "klock", "kunlock", "kwait", "kwakeup", "send", "km_alloc", "km_free", "kread", "kwrite")
+#: what the interrupt of a device may do
 INTERRUPT_STEPS = {op: PROGRAM_STEPS[op] for op in KERNEL_STEPS if op not in ("kwait", "send")}
 
 
@@ -241,6 +266,7 @@ class _Loader:
         self.barriers: dict[str, list[tuple[str, Value]]] = {}
         self.words: dict[str, int] = {}  # word -> its number
         self.kvars: dict[str, tuple[str, int]] = {}  # variable of the kernel -> map, pages
+        self.loans: dict[str, tuple[int, int]] = {}  # loan -> its pages, and its line
         self.regions: list[Region] = []
         self.children: list[_Thread] = []
 
@@ -288,6 +314,7 @@ class _Loader:
             barriers=tuple(self.barriers),
             words=tuple(self.words),
             kvars=tuple(self.kvars),
+            loans=tuple(self.loans),
             regions=tuple(self.regions),
             own_errata=errata,
             own_detect=detect,
@@ -366,6 +393,8 @@ class _Loader:
             if region is not None:
                 proc.regions[region.name] = region
             resolved = {"in": proc.name, **self.arguments(op, keys, proc.regions, region)}
+            if op == "loan":
+                resolved |= self.lend(keys)
             steps.append(Step(op, resolved, None, one.line))
         return tuple(steps)
 
@@ -411,6 +440,8 @@ class _Loader:
                 for sibling in thread.proc.threads:
                     known.update(sibling.mapped())
                 raw.region = self.region(keys, thread.proc.name, known)
+            elif op == "loan":
+                self.lend(keys)
             thread.steps.append(raw)
             if op == "fork":
                 name = self.context_name(keys["as"])
@@ -445,6 +476,8 @@ class _Loader:
             elif raw.op == "barrier":
                 name = self.barrier(raw.keys["name"], thread)
                 args = {"name": name, "number": list(self.barriers).index(name)}
+            elif raw.op in ("loan", "unloan", "kpeek"):
+                args |= self.lent(raw.keys)
             yield Step(raw.op, args, raw.into, raw.line)
 
     def expect(self, value: Value, errata: bool) -> Expect:
@@ -558,6 +591,8 @@ class _Loader:
             if args["block"] + args["length"] // size > self.machine.disk:
                 keys["block"].fail(f"the machine's disk has {self.machine.disk or 'no'} blocks")
             args["status"] = self.address(keys["status"], scope, 0) if "status" in keys else 0
+        if "to" in keys:
+            args["flags"] = LOANS[keys["to"].choice(LOANS, "borrower")]
         if op == "mincore":
             keys["pages"].integer(1, 64)
         if op == "count":
@@ -624,7 +659,8 @@ class _Loader:
         """The CPU and the steps of a device's interrupt; declares its variables."""
         devices = [device for device, _ in self.machine.devices]
         if name not in devices:
-            section.fail(f"the machine has no device {show(name)}{meant(name, devices)}; it has: {_none(devices)}", key=name)
+            hint = f"{meant(name, devices)}; it has: {_none(devices)}"
+            section.fail(f"the machine has no device {show(name)}{hint}", key=name)
         keys = value.mapping(("cpu", "steps"))
         raws = []
         for one in keys["steps"].elements(at_least=1):
@@ -755,6 +791,26 @@ class _Loader:
             value.fail(f"{thread.name} meets barrier {name} twice; give the second another name")
         users.append((thread.name, value))
         return name
+
+    def lend(self, keys: dict[str, Value]) -> dict[str, Any]:
+        """A loan is declared."""
+        name = self.name(keys["as"], "loan")
+        if name in self.loans:
+            keys["as"].fail(f"the loan {name} is named twice (first on line {self.loans[name][1]})")
+        self.loans[name] = keys["pages"].integer(1, MAX_REGION_PAGES), keys["as"].line
+        return self.lent(keys)
+
+    def lent(self, keys: dict[str, Value]) -> dict[str, Any]:
+        """What a step needs to know of a loan."""
+        value = keys["of"] if "of" in keys else keys["as"]
+        name = self.name(value, "loan")
+        if name not in self.loans:
+            value.fail(f"no step has `loan: {{as: {name}}}`{meant(name, self.loans)}")
+        pages, _ = self.loans[name]
+        page = keys["page"].integer(0, MAX_REGION_PAGES) if "page" in keys else 0
+        if page >= pages:
+            keys["page"].fail(f"{name} has {pages} pages, the first is 0")
+        return {"as": name, "number": list(self.loans).index(name), "page": page}
 
     def check_barriers(self) -> None:
         for name, users in self.barriers.items():

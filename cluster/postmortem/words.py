@@ -167,11 +167,22 @@ def said(record: Record) -> str:
         return f"begins a new life of {found[0] if found else '?'}: #{record.get('gen')}"
     if event in ("enter", "exit"):
         return f"{'enters' if event == 'enter' else 'leaves'} {text_of(record, 'fn')}"
+    if event in ("call", "return"):
+        return _step_said(record, event)
     if event in ("finding", "note"):
         found_here = record.get("finding")
         finding: dict[str, Any] = found_here if isinstance(found_here, dict) else {}
         return f"*** {event}: {clean(finding.get('text', '?'), LONGEST)}"
     return _other_said(record, event) + (waits if event != "io_next" else "")
+
+
+def _step_said(record: Record, event: str) -> str:
+    """A program's step, as it begins or ends."""
+    if event == "return":
+        return f"{text_of(record, 'op')} answers {clean(str(record.get('result')), LONGEST)}"
+    args = record.get("args")
+    words = ", ".join(f"{key} {value}" for key, value in args.items()) if isinstance(args, dict) else ""
+    return clean(f"begins {text_of(record, 'op')} {words}".rstrip(), LONGEST)
 
 
 def _lock_said(record: Record, event: str, lock: str, waits: str) -> str:

@@ -76,6 +76,76 @@ CATALOGUE = (
         scenarios=("S3d",),
     ),
     Erratum(
+        id="amap_copy.unused-amap-unlocked",
+        name="S3f",
+        sentence="amap_copy() frees an amap that it does not need after all without locking it.",
+        source=(
+            "NetBSD CVS log, uvm_amap.c 1.28, 2001-01-23 (the assertion in amap_free()); amap_copy() in 1.22 "
+            "(February 2000) takes no lock there",
+        ),
+        story=story("""
+            amap_copy() looks at the reference count of the amap to be copied without its lock. If it is more than one
+            it allocates a new amap, locks the old one, and looks again: the others may have gone meanwhile. If so it
+            takes over the old amap, and frees the new one, which nobody else has ever seen. amap_free() ends by
+            unlocking the amap that it frees; without a lock taken before, that is the release of a lock that is not
+            held. The change of January 2001 asserts in amap_free() that the amap is locked. On a kernel without
+            LOCKDEBUG this harms nothing: the lock is gone with its amap in the same moment. That a caller was found
+            by this assertion is our inference.
+        """),
+        findings=("lock-assert",),
+        scenarios=("S3f",),
+    ),
+    Erratum(
+        id="uvmspace_fork.shared-amap-unlocked",
+        name="S3g",
+        sentence="A fork write-protects the pages of a shared amap without holding the amap's lock.",
+        source=("NetBSD CVS log, uvm_amap.c 1.28, 2001-01-23 (the assertion in amap_share_protect())",),
+        story=story("""
+            When a process forks and the child is to get a copy of memory that the parent shares with others, all
+            mappings of its pages, in whatever process, are write-protected with amap_share_protect(). It walks the
+            amap's slots, for which map and amap must be locked, and since January 2001 it asserts the latter. The
+            map's lock alone keeps out the threads of the parent only. With the amap unlocked another process that
+            shares it can fault in a new page at the same time: the walk reads the number of slots in use, the list of
+            them and the slots while they are being written. The assertion is from the change log; a caller without
+            the lock is our assumption, as is what comes of it.
+        """),
+        findings=("lock-assert", "data-race"),
+        scenarios=("S3g", "S3g-shipped"),
+    ),
+    Erratum(
+        id="amap_unref.amap-unlocked",
+        name="S3h",
+        sentence="amap_unref() counts down, and wipes the amap out, without holding the amap's lock.",
+        source=("NetBSD CVS log, uvm_amap.c 1.28, 2001-01-23 (the assertion in amap_wipeout())",),
+        story=story("""
+            amap_unref() locks the amap, and if the reference is the last one hands it over, locked, to amap_wipeout(),
+            which frees it; since January 2001 that asserts the lock. The lock is what makes the look at the count and
+            the change of it one step. Without it parent and child, who both exit after a fork, read a count of two on
+            two CPUs, and both store one. Each believes that the other is still there, and the amap and all the memory
+            in it are nobody's. Or one frees the amap while the other is still at work on it. The assertion is from the
+            change log; the defect, a caller that does not take the lock, is our assumption.
+        """),
+        findings=("lock-assert", "invariant", "use-after-free"),
+        scenarios=("S3h", "S3h-shipped"),
+    ),
+    Erratum(
+        id="uvm_fault.case1-old-anon-unlocked",
+        name="S3i",
+        sentence="Case 1 of uvm_fault() brings an anon's page in without holding the anon's lock.",
+        source=("NetBSD CVS log, uvm_fault.c, 2001-01-23 (the assertion in uvmfault_anonget())",),
+        story=story("""
+            uvmfault_anonget() is handed a locked anon, and since January 2001 asserts so. It looks whether there is a
+            page, and if not allocates one and reads it from swap. The amap is locked too; but after a fork two amaps
+            have the same anon. Without the anon's lock two processes that touch such a page on two CPUs both find none,
+            both allocate one, and each stores its own in the anon: one of the two pages belongs to an anon that does
+            not know of it, and who waits for that page may wait for ever. It also releases the lock it was not given
+            before it sleeps, and that may be the lock of somebody else. The assertion is from the change log; a caller
+            without the lock, and what comes of it, are our assumption.
+        """),
+        findings=("lock-assert", "invariant", "lost-wakeup"),
+        scenarios=("S3i", "S3i-shipped"),
+    ),
+    Erratum(
         id="amap_cow_now.returns-amap-locked",
         name="E1",
         sentence="amap_cow_now() returns with the child's amap locked.",

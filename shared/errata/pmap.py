@@ -6,6 +6,75 @@ from shared.errata.erratum import Erratum, story
 
 CATALOGUE = (
     Erratum(
+        id="pmap_get_ptp.waits-for-memory",
+        name="S5a",
+        sentence="pmap_enter() waits for a page-table page with the map, the amap and the anons locked.",
+        source=("NetBSD CVS log, uvm_fault.c (and vm/pmap.h 1.36, uvm_glue.c 1.30), 1999-11-13",),
+        story=story("""
+            pmap_enter() had no result, so it could not fail. To enter a translation it may need a page for the page
+            table, and when there was none to be had, a pmap module could only panic (S5b) or wait; the fault handler's
+            source remarked on it with a question. It is called with the map, the amap, the object and the anons locked.
+            The pagedaemon, which is to free the memory, passes over every page whose owner it cannot lock at once:
+            all that it could free may be what the sleeper has locked. Nobody ever wakes it with success, and whoever
+            wants one of those locks spins for ever. The repair gave pmap_enter() a result and the flag PMAP_CANFAIL;
+            the fault handler unlocks everything, waits, and starts over. The log tells of the new interface; which
+            pmap slept, and this interleaving, are our reading.
+        """),
+        findings=("held-across-sleep", "deadlock"),
+        scenarios=("S5a", "S5a-shipped"),
+    ),
+    Erratum(
+        id="uvm_fault.enter-without-canfail",
+        name="S5b",
+        sentence="The fault handler does not tell pmap_enter() that it may fail, and a shortage is a panic.",
+        source=("NetBSD CVS log, uvm_fault.c (and vm/pmap.h 1.36), 1999-11-13",),
+        story=story("""
+            Before pmap_enter() could fail, a pmap module that found no page for a page table had no way to say so,
+            and the i386's panicked: "pmap_enter: get ptp failed". With the new interface this is what a caller gets
+            who does not give PMAP_CANFAIL: it says that it cannot do without the translation. A fault can: it has
+            changed nothing that cannot be found again, so it unlocks everything, waits for memory, and starts over. A
+            machine with a few pages less than its programs want at one moment must not go down for it.
+        """),
+        findings=("panic",),
+        scenarios=("S5b",),
+    ),
+    Erratum(
+        id="pmap_get_ptp.no-use-reserve",
+        name="S10",
+        sentence="A page-table page may not be taken from the memory that is kept for the kernel.",
+        source=("NetBSD CVS log, uvm_page.c and uvm_extern.h (uvm_amap.c 1.20 has the same stamp), 1999-04-11",),
+        story=story("""
+            The last few free pages (reserve_kernel) are not for programs. Whether an allocation is the kernel's was
+            told by the object that the page was for: the kernel's own object. But page-table pages belong to an
+            object of the pmap's. So a fault took a page for its data, which left the reserve, and then the pmap asked
+            for a page to map it by, and was refused, with the reserve untouched. If nothing else can be paged out the
+            fault never ends: it waits for memory that is there. Since April 1999 a caller says that it may use the
+            reserve (UVM_PGA_USERESERVE), and the pmap modules do.
+        """),
+        findings=("no-progress",),
+        scenarios=("S10",),
+    ),
+    Erratum(
+        id="uvm_fault.promoted-page-unqueued",
+        name="E25",
+        sentence="A fault that has made a page and cannot map it leaves the page on no queue.",
+        source=(
+            "NetBSD uvm_fault.c 1.47 (February 2000) puts it on one only after pmap_enter() has succeeded",
+            "NetBSD uvm_fault.c 1.194 (2012): a comment on the case that pmap_enter() fails",
+        ),
+        story=story("""
+            uvm_fault() promotes: it makes a new anon with a new page, filled with zeros or copied, and puts it into
+            the amap; then it enters the translation, and at last puts the page on the active queue. If there is no
+            memory for the page table, it gives up after the second step, and the page is on no queue. When the thread
+            faults again and succeeds, that is made good. But it may have been told that there is neither memory nor
+            swap, or have no reason to touch the page again. Then the pagedaemon can never see the page, and its
+            memory is lost until the process unmaps it. In a machine that waits for memory this can be just the page
+            that was to be freed.
+        """),
+        findings=("invariant",),
+        scenarios=("E25", "E25-cow"),
+    ),
+    Erratum(
         id="uvm_fault.cow-entered-before-flush",
         name="E31",
         sentence="A copy-on-write fault enters the copy before the old page is out of every CPU's TLB.",
@@ -23,7 +92,7 @@ CATALOGUE = (
             a fault.
         """),
         findings=("invariant", "oracle"),
-        scenarios=("E31",),
+        scenarios=("E31", "E31-shipped"),
     ),
     Erratum(
         id="uvm_fault_unwire.unconditional-pmap-unwire",

@@ -23,6 +23,8 @@ pageq < swap_data
 pageq < afree
 pageq < pagedaemon
 pageq < hash
+pageq < pmap < fpageq
+pmap < hash
 proc < pagedaemon
 map < map.intrsafe < map.hint
 map.intrsafe < uobj

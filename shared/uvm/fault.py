@@ -14,7 +14,10 @@ whoever slept looks everything up again, mostly by starting over ("ReFault").
 An anon's lock is taken as soon as the anon is allocated: it can be reached not
 only by its amap, which is locked, but from its page, by the pagedaemon.
 
-Left out: page loans, rusage. Left out for now: objects, so case 2 is always a zero fill.
+An anon's page may be on loan (shared/uvm/loan.py). It is not written to then, and
+not mapped writable: case 1A gives the anon another page first.
+
+Left out: rusage. Left out for now: objects, so case 2 is always a zero fill.
 Source: uvm_fault.c 1.47 with the changes up to 2001-03, uvm_fault_i.h 1.10.
 """
 
@@ -23,9 +26,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from shared.port import KASSERT, LOCK_ASSERT, erratum, here, kernel, panic
+from shared.struct import unlocked
 from shared.uvm.amap import amap_add, amap_copy, amap_lock, amap_lookup, amap_lookups, amap_unlock, aref_of
-from shared.uvm.anon import uvm_analloc, uvm_anfree, uvm_anon_dropswap
+from shared.uvm.anon import uvm_analloc, uvm_anfree, uvm_anon_dropswap, uvm_anon_lockloanpg
 from shared.uvm.km import uvmfault_check_intrsafe
+from shared.uvm.loan import uvm_loanbreak_anon
 from shared.uvm.map import (
     uvm_map_lookup_entry,
     vm_map_lock,
@@ -41,6 +46,7 @@ from shared.uvm.page import (
     uvm_pagecopy,
     uvm_pagedeactivate,
     uvm_pagefree,
+    uvm_pagekloans,
     uvm_pageunwire,
     uvm_pagewire,
     uvm_pagezero,
@@ -183,13 +189,13 @@ def uvmfault_relock(ufi: UvmFaultinfo | None) -> bool:
 
 
 def uvmfault_anonflush(anons: list[Anon | None]) -> None:
-    """Deactivate the pages of these anons, those that are busy or wired excepted. Locks: map(r), amap."""
+    """Deactivate the pages of these anons, those that are busy, wired or on loan excepted. Locks: map(r), amap."""
     for anon in anons:
         if anon is None:
             continue
         anon.an_lock.lock()
         pg = anon.an_page
-        if pg is not None and not pg.flags & PG_BUSY:
+        if pg is not None and not unlocked(pg, "loan_count") and not pg.flags & PG_BUSY:
             uvm_lock_pageq()
             if pg.wire_count == 0:
                 pmap_clear_reference(pg)
@@ -216,9 +222,10 @@ def uvmfault_amapcopy(ufi: UvmFaultinfo) -> None:
 def uvmfault_anonget(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon) -> int:
     """Make an anon's data resident in a page that is neither busy nor released.
 
-    Locks:   entry map(r), amap, anon; map and amap None for swapoff. Returns 0: same. Else: nothing is held.
-    Sleeps:  busy page ("anonget2"), swap read, uvm_wait ("flt_noram1"); afterwards it checks the map's
-             version, and that the anon is still where it was.
+    Locks:   entry map(r), amap, anon; map and amap None for swapoff. Returns 0: same, and the page's object, if the
+             anon has borrowed its page. Else: nothing is held.
+    Sleeps:  busy page ("anonget2"; "anonget1" if it is an object's), swap read, uvm_wait ("flt_noram1"); afterwards
+             it checks the map's version, and that the anon is still where it was.
     Returns: 0; ERESTART - look everything up again; EIO - the data is lost, the anon's slot is now bad.
     Source:  uvm_fault.c, with the contract of 1.51 (2000-08).   Differs: a slot that is bad already is not
              marked bad again, as later; the slot is read before the anon is unlocked; a transient error starts
@@ -231,6 +238,8 @@ def uvmfault_anonget(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon) ->
         we_own = False  # we set PG_BUSY on a page
         slot = 0
         pg = anon.an_page
+        if pg is not None and unlocked(pg, "loan_count"):
+            pg = uvm_anon_lockloanpg(anon)
         if pg is not None:
             flags = pg.flags
             if not flags & (PG_BUSY | PG_RELEASED):
@@ -238,8 +247,13 @@ def uvmfault_anonget(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon) ->
             if not flags & PG_WANTED:
                 pg.flags = flags | PG_WANTED
             uvmexp.fltpgwait += 1
-            uvmfault_unlockall(ufi, amap, None)
-            here.port.sleep(pg.address, "anonget2", anon.an_lock)
+            uobj = pg.uobject
+            if uobj is not None:
+                uvmfault_unlockall(ufi, amap, anon)
+                here.port.sleep(pg.address, "anonget1", uobj.vmobjlock)
+            else:
+                uvmfault_unlockall(ufi, amap, None)
+                here.port.sleep(pg.address, "anonget2", anon.an_lock)
         else:
             pg = uvm_pagealloc(None, 0, anon)
             if pg is None:
@@ -331,7 +345,7 @@ def _map_neighbours(
             continue
         anon.an_lock.lock()
         pg = anon.an_page
-        if pg is not None and not pg.flags & (PG_RELEASED | PG_BUSY):
+        if pg is not None and not unlocked(pg, "loan_count") and not pg.flags & (PG_RELEASED | PG_BUSY):
             uvm_lock_pageq()
             uvm_pageactivate(pg)
             uvm_unlock_pageq()
@@ -389,6 +403,7 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
         entry_wired = entry.wired_count != 0
         wired = PMAP_WIRED if entry_wired or wiring else 0
         access = enter_prot if wired else access_type
+        canfail = 0 if erratum("uvm_fault.enter-without-canfail") else PMAP_CANFAIL
 
         # An entry that needs a copy gets it now, for which the map has to be write-locked.
         if entry.etype & UVM_ET_NEEDSCOPY:
@@ -427,7 +442,8 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
 
         if anon is not None:
             # Case 1: there is an anon.
-            anon.an_lock.lock()
+            if not erratum("uvm_fault.case1-old-anon-unlocked"):
+                anon.an_lock.lock()
             result = uvmfault_anonget(ufi, amap, anon)
             if result != 0:
                 if erratum("uvmfault_anonget.caller-unlocks-again"):
@@ -435,9 +451,10 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
                 if result == ERESTART:
                     continue
                 return result
-            # locked: map(r), amap, anon
+            # locked: map(r), amap, anon, and the page's object, if there is one
             pg = anon.an_page
             assert pg is not None
+            uobj = pg.uobject
             oanon = anon
 
             # (what is wired is copied now if it may become writable: later it must not be replaced)
@@ -459,7 +476,9 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
                         if anon.an_lock.held():
                             anon.an_lock.unlock()
                         uvm_anfree(anon)
-                    uvmfault_unlockall(ufi, amap, oanon)
+                    if uobj is not None:
+                        uobj.vmobjlock.unlock()
+                    uvmfault_unlockall(ufi, amap, oanon if oanon.an_lock.held() else None)
                     if anon is None or _swap_full():
                         uvmexp.fltnoanon += 1
                         return ENOMEM
@@ -474,19 +493,39 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
                     pmap_remove(pmap, rvaddr, rvaddr + page_size)
                 amap_add(aref, rvaddr - entry_start, anon, True)
                 oanon.an_ref -= 1  # cannot drop to zero here
+                # In a wired entry a loan is why it was shared; the wiring goes with the mapping.
+                if entry_wired and not wiring and not erratum("uvm_fault.loan-broken-wiring-stays"):
+                    uvm_lock_pageq()
+                    uvm_pageactivate(pg)
+                    uvm_pagewire(pg)
+                    uvm_pageunwire(opg)
+                    uvm_unlock_pageq()
             else:
                 # Case 1A: use the anon as it is, but do not write to it if there are other references.
                 uvmexp.flt_anon += 1
                 if oanon.an_ref > 1:
                     enter_prot &= ~VM_PROT_WRITE
+                elif pg.loan_count:
+                    if not writing:
+                        enter_prot &= ~VM_PROT_WRITE
+                    else:
+                        pg = uvm_loanbreak_anon(anon, pg)
+                        if uobj is not None:  # it is not our page's any more, or we are done
+                            uobj.vmobjlock.unlock()
+                            uobj = None
+                        if pg is None:
+                            uvmfault_unlockall(ufi, amap, anon)
+                            uvmexp.fltnoram += 1
+                            uvm_wait("flt_noram2")
+                            continue
             # locked: map(r), amap, oanon, anon
 
             promoted = anon != oanon
-            failed = pmap_enter(pmap, rvaddr, pg, enter_prot, access | PMAP_CANFAIL | wired) != 0
+            failed = pmap_enter(pmap, rvaddr, pg, enter_prot, access | canfail | wired) != 0
             uvm_lock_pageq()
             if failed:
-                # The pmap has thrown the translation away; nothing of what was done need be undone.
-                if promoted:
+                # There is no translation; nothing of what was done need be undone. But a new page is on no queue yet.
+                if promoted and not erratum("uvm_fault.promoted-page-unqueued"):
                     uvm_pageactivate(pg)
             elif wiring:
                 uvm_pagewire(pg)
@@ -500,7 +539,9 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
             uvm_unlock_pageq()
             if promoted and anon.an_lock.held():
                 anon.an_lock.unlock()
-            uvmfault_unlockall(ufi, amap, oanon)
+            if uobj is not None:
+                uobj.vmobjlock.unlock()
+            uvmfault_unlockall(ufi, amap, oanon if oanon.an_lock.held() else None)
             if failed:
                 if _swap_full():
                     return ENOMEM
@@ -535,11 +576,11 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
         amap_add(aref, rvaddr - entry_start, anon, False)
         # locked: map(r), amap, anon
 
-        failed = pmap_enter(pmap, rvaddr, pg, enter_prot, access | PMAP_CANFAIL | wired) != 0
+        failed = pmap_enter(pmap, rvaddr, pg, enter_prot, access | canfail | wired) != 0
         uvm_lock_pageq()
         if wiring and not failed:
             uvm_pagewire(pg)
-        else:
+        elif not (failed and erratum("uvm_fault.promoted-page-unqueued")):
             uvm_pageactivate(pg)
         uvm_unlock_pageq()
         uvm_page_unbusy(pg, pg.flags & ~PG_FAKE)  # its lock is still held
@@ -615,8 +656,8 @@ def uvm_fault_unwire_locked(map: VmMap, start: int, end: int) -> None:
         if pg is None:
             panic("uvm_fault_unwire_locked: unwiring non-wired memory", map)
             continue
-        # mlock may still want the translation wired, or device I/O the page
-        still = uvm_pageunwire(pg)
+        # mlock may still want the translation wired, or device I/O the page; loans wire pages only
+        still = uvm_pageunwire(pg) - uvm_pagekloans(pg)
         if still and not erratum("uvm_fault_unwire.munlock-during-io"):
             unwire = False
         else:

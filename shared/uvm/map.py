@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from shared.port import SPL_IMP, here, kernel, panic
+from shared.port import SPL_IMP, erratum, here, kernel, panic
 from shared.uvm.amap import (
     Aref,
     amap_alloc,
@@ -883,9 +883,12 @@ def _fork_copy(old_map: VmMap, old_entry: VmMapEntry, etype: int, new_map: VmMap
     if wired:
         amap_cow_now(new_map, new_entry)
     elif shared:
-        amap_lock(amap)
+        locking = not erratum("uvmspace_fork.shared-amap-unlocked")
+        if locking:
+            amap_lock(amap)
         amap_share_protect(old_entry, old_entry.protection & ~VM_PROT_WRITE)
-        amap_unlock(amap)
+        if locking:
+            amap_unlock(amap)
     elif not etype & UVM_ET_NEEDSCOPY:
         if old_entry.max_protection & VM_PROT_WRITE:
             pmap_protect(old_map.pmap, old_entry.start, old_entry.end, old_entry.protection & ~VM_PROT_WRITE)

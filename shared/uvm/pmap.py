@@ -6,22 +6,116 @@ flushed and acknowledged (TLB shootdown); the caller may hold simple locks
 meanwhile, and a CPU that spins on one of them still takes the IPI.
 
 Frames are page frame numbers, addresses are bytes and page-aligned.
-Left out: pmap_copy (an optimization); page-table pages are
-not yet real pages, so pmap_enter cannot run short. Source: pmap(9) of 2001.
+
+Where page tables are real pages they belong to an object of the pmap's own, as
+the i386 port has it: wired, on no queue, not counted in uvmexp.wired, and freed
+when their last translation is gone from every TLB. The lock of that object,
+pm_lock, comes after the page queues'. Memory for them may be taken from the
+kernel's reserve. The kernel's own pmap has all its tables from the beginning, outside of
+the modelled memory.
+
+Left out: pmap_copy (an optimization), pv entries as memory.
+Source: pmap(9) of 2001; page-table pages: pmap.c of the i386 port, 2000.
 """
 
 from __future__ import annotations
 
-from shared.port import here
+from typing import Any
+
+from shared.port import erratum, here, kernel, panic
 from shared.struct import ANY_GEN
-from shared.uvm.param import PMAP_KERNEL, PMAP_WIRED, VM_PROT_NONE
-from shared.uvm.structs import Page
+from shared.uvm.page import uvm_lock_pageq, uvm_pagealloc, uvm_pagefree, uvm_unlock_pageq
+from shared.uvm.param import (
+    ENOMEM,
+    PG_BUSY,
+    PG_FAKE,
+    PMAP_CANFAIL,
+    PMAP_KERNEL,
+    PMAP_WIRED,
+    UVM_PGA_USERESERVE,
+    UVM_PGA_ZERO,
+    UVM_PGOPS_NONE,
+    VM_PROT_NONE,
+)
+from shared.uvm.structs import Page, Pmap, uvm
+
+# -- page-table pages ----------------------------------------------------------------------
+
+
+@kernel(exit="same")
+def pmap_get_ptp(pm_obj: Pmap, pmap: int, va: int) -> bool:
+    """Give a pmap the page-table page that it lacks at `va`.
+
+    Locks:   the owner of a page held by the caller; takes the page queues and pm_lock. Returns: same.
+    Returns: False if there is no memory for it.
+    Source:  i386 pmap.c.   Differs: takes no page away from another pmap instead.
+    """
+    reserve = 0 if erratum("pmap_get_ptp.no-use-reserve") else UVM_PGA_USERESERVE
+    while True:
+        uvm_lock_pageq()
+        pm_obj.vmobjlock.lock()
+        ptp = uvm_pagealloc(pm_obj, va, None, UVM_PGA_ZERO | reserve)
+        if ptp is not None:
+            break
+        pm_obj.vmobjlock.unlock()
+        uvm_unlock_pageq()
+        if not erratum("pmap_get_ptp.waits-for-memory"):
+            return False
+        from shared.uvm.pdaemon import uvm_wait  # it is above us
+
+        uvm_wait("ptalloc")
+    ptp.flags &= ~(PG_BUSY | PG_FAKE)
+    ptp.owner_tag = None
+    ptp.wire_count = 1
+    if not here.port.op("pmap_ptp_enter", pmap, (va, ptp.frame)):  # another thread of the process was faster
+        ptp.wire_count = 0
+        uvm_pagefree(ptp)
+    pm_obj.vmobjlock.unlock()
+    uvm_unlock_pageq()
+    return True
+
+
+def _free_ptps(ptps: list[list[Any]] | None) -> None:
+    """Free page-table pages that have no translation left.
+
+    Args:
+        ptps: [object, frame] each, as the mmu answers them.
+
+    Locks:   takes the page queues, unless they are held, and pm_lock.
+    """
+    if not ptps:
+        return
+    nested = uvm.pageqlock.held()
+    if not nested:
+        uvm_lock_pageq()
+    for pm_obj, frame in ptps:
+        ptp = Page.at(frame, ANY_GEN)
+        pm_obj.vmobjlock.lock()
+        ptp.wire_count = 0  # which uvmexp.wired does not count
+        uvm_pagefree(ptp)
+        last = pm_obj.uo_refs == 0 and pm_obj.uo_npages == 0
+        pm_obj.vmobjlock.unlock()
+        if last:
+            here.port.free(pm_obj)
+    if not nested:
+        uvm_unlock_pageq()
+
+
+# -- the interface -------------------------------------------------------------------------
 
 
 def pmap_create() -> int:
     """A new, empty pmap; returns its number (1, 2, ...)."""
-    pmap: int = here.port.op("pmap_create", 0)
-    return pmap
+    port = here.port
+    pmap, tables = port.op("pmap_create", 0)
+    if tables:
+        pm_obj = port.alloc(Pmap)
+        pm_obj.pgops = UVM_PGOPS_NONE
+        pm_obj.uo_npages = 0
+        pm_obj.uo_refs = 1
+        port.op("pmap_object", pmap, (pm_obj,))
+    number: int = pmap
+    return number
 
 
 def pmap_bootstrap() -> None:
@@ -43,8 +137,15 @@ def pmap_kremove(va: int, size: int) -> None:
 
 
 def pmap_destroy(pmap: int) -> None:
-    """Drop an empty pmap."""
-    here.port.op("pmap_destroy", pmap)
+    """Drop an empty pmap. If others are still about to free its page tables, the last one of them ends its object."""
+    pm_obj: Pmap | None = here.port.op("pmap_destroy", pmap)
+    if pm_obj is not None:
+        pm_obj.vmobjlock.lock()
+        pm_obj.uo_refs = 0
+        last = pm_obj.uo_npages == 0
+        pm_obj.vmobjlock.unlock()
+        if last:
+            here.port.free(pm_obj)
 
 
 def pmap_enter(pmap: int, va: int, pg: Page, prot: int, flags: int) -> int:
@@ -54,21 +155,32 @@ def pmap_enter(pmap: int, va: int, pg: Page, prot: int, flags: int) -> int:
         flags: the access that caused it (VM_PROT_READ/WRITE, presets R and M;
             0: unknown), PMAP_WIRED, PMAP_CANFAIL.
 
-    Returns: 0, or ENOMEM if PMAP_CANFAIL is given and the pmap is short of memory.
-    Locks:   the page's owner is held by the caller.
+    Returns: 0, or ENOMEM if the pmap is short of memory: nothing has changed then. Without PMAP_CANFAIL it panics.
+    Locks:   the page's owner is held by the caller, the page queues are not.
     """
-    result: int = here.port.pmap("pmap_enter", pmap, (va, pg.frame, prot, flags))
-    return result
+    while True:
+        lacking: Pmap | int = here.port.pmap("pmap_enter", pmap, (va, pg.frame, prot, flags))
+        if isinstance(lacking, int):
+            return lacking
+        if not pmap_get_ptp(lacking, pmap, va):
+            if not flags & PMAP_CANFAIL:
+                panic("pmap_enter: get ptp failed", pg)
+            return ENOMEM
 
 
 def pmap_remove(pmap: int, start: int, end: int) -> None:
     """Remove every mapping in [start, end)."""
-    here.port.pmap("pmap_remove", pmap, (start, end))
+    _free_ptps(here.port.pmap("pmap_remove", pmap, (start, end)))
 
 
 def pmap_protect(pmap: int, start: int, end: int, prot: int) -> None:
     """Narrow the protection of every mapping in [start, end) to `prot`."""
-    here.port.pmap("pmap_protect", pmap, (start, end, prot))
+    _free_ptps(here.port.pmap("pmap_protect", pmap, (start, end, prot)))
+
+
+def pmap_emulate_reference(pmap: int, va: int, write: bool) -> None:
+    """The MMU has trapped because a page is used, or written to, for the first time: set its R, or R and M."""
+    here.port.op("pmap_emulate_reference", pmap, (va // here.port.page_size, int(write)))
 
 
 def pmap_unwire(pmap: int, va: int) -> None:
@@ -84,7 +196,7 @@ def pmap_extract(pmap: int, va: int) -> Page | None:
 
 def pmap_page_protect(pg: Page, prot: int) -> None:
     """Narrow every mapping of `pg`: VM_PROT_READ write-protects, VM_PROT_NONE removes."""
-    here.port.pmap("pmap_page_protect", pg.frame, (prot,))
+    _free_ptps(here.port.pmap("pmap_page_protect", pg.frame, (prot,)))
 
 
 def pmap_page_remove(pg: Page) -> None:
@@ -110,13 +222,3 @@ def pmap_clear_modify(pg: Page) -> bool:
 def pmap_clear_reference(pg: Page) -> bool:
     """Clear the referenced bit everywhere; returns what it was."""
     return bool(here.port.pmap("pmap_clear_reference", pg.frame, ()))
-
-
-def pmap_zero_page(pg: Page) -> None:
-    """Fill the page's frame with zeros."""
-    here.port.op("frame_zero", pg.frame)
-
-
-def pmap_copy_page(src: Page, dst: Page) -> None:
-    """Copy a frame's bytes."""
-    here.port.copy_frame(src.frame, dst.frame)

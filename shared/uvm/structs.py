@@ -39,7 +39,7 @@ class PageOwner(Guard):
 
     def key(self, peek: Callable[[Struct, str], Any], obj: Struct) -> int | None:
         owner = peek(obj, "uobject") or peek(obj, "uanon")
-        return None if owner is None else owner.lock_key("vmobjlock" if owner.kind_name == "uobj" else "an_lock")
+        return None if owner is None else owner.lock_key("an_lock" if owner.kind_name == "anon" else "vmobjlock")
 
 
 P, F, A, S, D, H = (
@@ -52,8 +52,13 @@ class Page(Struct, kind=1):
     """struct vm_page: one per frame, type-stable; index = frame number.
 
     Identities: free (PQ_FREE, on page_free) - anon's (uanon, PQ_ANON) - object's
-    (uobject, maybe uanon as borrower). PG_BUSY means in transit: whoever set it
+    (uobject, maybe uanon as borrower) - nobody's (neither uobject nor PQ_ANON): its
+    owner let go of it while it was on loan, and the last borrower frees it, or the
+    anon that borrowed it (uanon) adopts it. PG_BUSY means in transit: whoever set it
     may use the page without the owner's lock.
+
+    loan_count: loans to the kernel, each of which also wires the page, and the one to
+    the anon that borrows it from an object (uanon without PQ_ANON).
     """
 
     guards = {"o": PageOwner(""), "p": P, "f": F, "h": H}
@@ -104,6 +109,21 @@ class UvmObject(Struct, kind=17, name="uobj"):
     memq_last: Field[Page | None] = field("o")
     uo_npages: Field[int] = field("o")
     uo_refs: Field[int] = field("o")  # or UVM_OBJ_KERN
+
+
+class Pmap(UvmObject, kind=48, name="pm_obj"):
+    """What the kernel has of a struct pmap: its pm_obj, the object of its page-table pages.
+
+    The rest of it is the mmu node's. In C the object is the beginning of struct pmap, and its lock is pm_lock.
+    """
+
+    guards = {"o": own("vmobjlock")}
+    vmobjlock = simplelock("pmap")
+    pgops: Field[int] = field("const")
+    memq_first: Field[Page | None] = field("o")
+    memq_last: Field[Page | None] = field("o")
+    uo_npages: Field[int] = field("o")
+    uo_refs: Field[int] = field("o")  # 1; 0 when the pmap has been destroyed
 
 
 class PageHash(Array, kind=18, element="h"):
@@ -262,6 +282,20 @@ class PhysBuf(Struct, kind=28):
     b_done: Field[int] = field("o")
 
 
+class Loan(Struct, kind=63):
+    """(model) What a part of the kernel, as a pipe has it, has borrowed; number i is the scenario's i-th loan."""
+
+    guards = {"o": own("l_lock")}
+    l_lock = simplelock("loan")
+    l_flags: Field[int] = field("o")  # UVM_LOAN_TOANON or UVM_LOAN_TOPAGE; 0: nothing is on loan
+    l_npages: Field[int] = field("o")
+    l_result: Field[LoanArray | None] = field("o")
+
+
+class LoanArray(Array, kind=64, element="const"):
+    """What uvm_loan() answered: pages, or anons."""
+
+
 class Uvm(Struct, kind=15):
     """struct uvm: the globals. Locks of the queues, and what they guard."""
 
@@ -320,6 +354,7 @@ class Uvmexp(Struct, kind=16):
     swpginuse: Field[int] = field("s", hint=True)
     swpgonly: Field[int] = field("s", hint=True)
     nswget = stat()  # swap reads
+    traps = stat()  # faults, and those that only set R or M
     faults = stat()
     fltnoram = stat()
     fltnoanon = stat()

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from shared.port import here, kernel, panic
 from shared.uvm.fault import uvm_fault
-from shared.uvm.param import EACCES, EFAULT, PMAP_KERNEL, VM_PROT_READ, VM_PROT_WRITE
+from shared.uvm.param import EACCES, EFAULT, PMAP_KERNEL, VM_FAULT_REFERENCE, VM_PROT_READ, VM_PROT_WRITE
+from shared.uvm.pmap import pmap_emulate_reference
 from shared.uvm.proc import curmap_of
-from shared.uvm.structs import VmMap, uvm
+from shared.uvm.structs import VmMap, uvm, uvmexp
 
 
 def user_read(va: int) -> tuple[str, int | None]:
@@ -64,6 +65,10 @@ def trap_kernel(va: int, fault_type: int, access_type: int, onfault: bool) -> bo
     Returns: True - try again; False - not mapped, and the kernel is prepared for that.
     Source:  trap.c.
     """
+    uvmexp.traps += 1
+    if fault_type == VM_FAULT_REFERENCE:
+        pmap_emulate_reference(PMAP_KERNEL, va, access_type == VM_PROT_WRITE)
+        return True
     map = uvm.kernel_map
     assert map is not None
     error = uvm_fault(map, va - va % here.port.page_size, fault_type, access_type)
@@ -74,11 +79,16 @@ def trap_kernel(va: int, fault_type: int, access_type: int, onfault: bool) -> bo
 
 @kernel(exit="none")
 def trap(map: VmMap, va: int, fault_type: int, access_type: int) -> str | None:
-    """Serve a page fault of the user.
+    """Serve a page fault of the user; or set R or M, which an MMU without them leaves to the kernel.
 
     Returns: None - try again; "SIGSEGV" - not mapped, or not so; "SIGBUS" - the memory cannot be provided.
-    Source:  trap.c.   Differs: NetBSD ends a process that is out of swap with SIGKILL.
+    Source:  trap.c, that of the alpha port for R and M.   Differs: NetBSD ends a process that is out of swap with
+             SIGKILL.
     """
+    uvmexp.traps += 1
+    if fault_type == VM_FAULT_REFERENCE:
+        pmap_emulate_reference(map.pmap, va, access_type == VM_PROT_WRITE)
+        return None
     error = uvm_fault(map, va - va % here.port.page_size, fault_type, access_type)
     if error == 0:
         return None

@@ -39,6 +39,7 @@ CASES: dict[str, tuple[Callable[[], Scenario], int]] = {
     "E44": (lambda: scenario("E44").without_errata(), 2),
     "S6-interrupt": (lambda: scenario("S6-interrupt"), 2),
     "S7-shipped": (lambda: scenario("S7-shipped").without_errata(), 2),
+    "page-tables": (lambda: scenario("S5a").without_errata(), 1),
     "disk-alone": (lambda: scenario("S6", colocate="false").without_errata(), 1),
     "three-groups": (
         lambda: scenario("E1", colocate=GROUPS),

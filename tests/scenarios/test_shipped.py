@@ -55,7 +55,10 @@ def test_its_own_strategy_finds_it_from_any_seed(name: str) -> None:
 
 
 #: a window so narrow that an even walk misses it; measured, each with five seeds
-ONLY_PCT = {"S3c-race": "random: not seen in 5 x 5000 schedules; pct: 13 to 136"}
+ONLY_PCT = {
+    "S3c-race": "random: not seen in 5 x 5000 schedules; pct: 13 to 136",
+    "E31-shipped": "random: not seen in 3 x 5000 schedules; pct: 15 to 96 (eight seeds)",
+}
 
 
 @pytest.mark.long

@@ -46,9 +46,12 @@ from shared.uvm.structs import (
     Anon,
     Buf,
     FreeQueue,
+    Loan,
+    LoanArray,
     Page,
     PageArray,
     PageQueue,
+    Pmap,
     Proc,
     SlotArray,
     SwapDev,
@@ -83,14 +86,14 @@ class World:
         entry4  1 page of an object, private: page5
 
     Page 1 is inactive and clean (slot 3), page 5 inactive, 4 wired, the others
-    active. Anon 2 is in slot 4; slot 6 is bad. cpu0 runs the parent.
+    active. Anon 2 is in slot 4; slot 6 is bad. cpu0 runs the parent. Page 12 is the parent's page table.
     """
 
     def __init__(self) -> None:
         self.heap: dict[int, list[Any]] = {}
         self.pmaps: dict[int, dict[int, list[int]]] = {1: {}, 2: {}}
         self.attrs: dict[int, list[int]] = {}
-        self.frames = [(frame, *[0] * (WORDS - 1)) for frame in range(12)]
+        self.frames = [(frame, *[0] * (WORDS - 1)) for frame in range(13)]
         self.slots = {3: self.frames[1], 4: (77,) * WORDS}
         self.tlbs: dict[str, tuple[int, dict[int, list[int]]]] = {}
         self.locks: list[Any] = []
@@ -111,9 +114,12 @@ class World:
         self.set(self.pages[5], uobject=NO_OBJECT_YET, offset=PAGE, flags=PG_TABLED, pqflags=PQ_INACTIVE)
         self.free_anons(6, 7, 8, 9)
         self.set(uvmexp, nfreeanon=4, free=6, active=3, inactive=2, wired=1)
-        for page in self.pages[6:]:
+        for page in self.pages[6:12]:
             self.set(page, pqflags=PQ_FREE)
-        self.queue(page_free, *self.pages[6:])
+        self.queue(page_free, *self.pages[6:12])
+        self.pm_obj = self.add(Pmap, uo_refs=1, uo_npages=1)
+        self.set(self.pages[12], uobject=self.pm_obj, offset=0x100, wire_count=1, flags=PG_TABLED, pqflags=0)
+        self.ptps, self.room, self.miscounted, self.pm_objs = {(1, 0): 12}, 16, 0, {1: self.pm_obj}
         self.queue(page_active, self.pages[0], self.pages[2], self.pages[3])
         self.queue(page_inactive_swp, self.pages[1])
         self.queue(page_inactive_obj, self.pages[5])
@@ -220,10 +226,17 @@ class World:
         size = sum(self.get(entry, "end") - self.get(entry, "start") for entry in entries)
         self.set(map, nentries=len(entries), size=size, hint=entries[-1] if entries else header)
 
+    def lend(self, *lent: Page | Anon) -> Any:
+        """These are on loan to the kernel; nothing else says so yet."""
+        return self.add(Loan, l_npages=len(lent), l_result=self.add_array(LoanArray, list(lent)))
+
     def snapshot(self) -> Snapshot:
-        return Snapshot(
-            self.heap, self.pmaps, self.attrs, self.slots, self.frames, self.tlbs, self.locks, PAGE, self.bad_slots
-        )
+        tables = [
+            [pmap, number, self.room, frame, len(self.pmaps.get(pmap, ())) + self.miscounted]
+            for (pmap, number), frame in self.ptps.items()
+        ]
+        rest = (PAGE, self.bad_slots, tables, self.pm_objs)
+        return Snapshot(self.heap, self.pmaps, self.attrs, self.slots, self.frames, self.tlbs, self.locks, *rest)
 
     def broken(self) -> list[str]:
         """Ids of the invariants that do not hold."""
@@ -449,7 +462,7 @@ def flagged_active_on_an_inactive_queue(w: World) -> object:
 
 @breaks("PAGE-2")
 def free_but_not_on_the_free_list(w: World) -> object:
-    w.queue(page_free, *w.pages[7:])
+    w.queue(page_free, *w.pages[7:12])
     w.set(uvmexp, free=5)
     return w.pages[6]
 
@@ -481,7 +494,7 @@ def page_without_pq_anon(w: World) -> object:
 
 @breaks("PAGE-5")
 def page_that_nobody_has(w: World) -> object:
-    w.queue(page_free, *w.pages[7:])
+    w.queue(page_free, *w.pages[7:12])
     w.queue(page_active, w.pages[0], w.pages[2], w.pages[3], w.pages[6])
     w.set(w.pages[6], pqflags=PQ_ACTIVE)
     w.set(uvmexp, free=5, active=4)
@@ -739,8 +752,92 @@ def object_page_writable_in_a_private_mapping(w: World) -> object:
 
 @breaks("PTE-3")
 def writable_while_on_loan(w: World) -> object:
-    w.set(w.pages[0], loan_count=1)
-    return w.pages[0]
+    w.lend(w.pages[4])
+    w.set(w.pages[4], loan_count=1, wire_count=2)
+    return w.pages[4]
+
+
+@breaks("LOAN-1")
+def loan_not_counted(w: World) -> object:
+    w.lend(w.pages[4])
+    w.set(w.pages[4], wire_count=2)
+    return w.pages[4]
+
+
+@breaks("LOAN-1")
+def given_back_and_still_counted(w: World) -> object:
+    w.pmaps[1][10][PROT] = VM_PROT_READ
+    w.set(w.pages[4], loan_count=1)
+    return w.pages[4]
+
+
+@breaks("LOAN-2")
+def page_freed_while_on_loan(w: World) -> object:
+    w.lend(w.pages[7])
+    return w.pages[7]
+
+
+@breaks("LOAN-2")
+def anon_of_another_life_on_loan(w: World) -> object:
+    w.lend(Anon.at(1, 0))
+    return w.anons[1]
+
+
+@breaks("WIRE-1")
+def loan_without_a_wiring(w: World) -> object:
+    w.lend(w.pages[3])
+    w.set(w.pages[3], loan_count=1)
+    return w.pages[3]
+
+
+@breaks("ANON-1")
+def loan_without_a_reference(w: World) -> object:
+    w.lend(w.anons[2])
+    return w.anons[2]
+
+
+@breaks("LEAK-1")
+def array_of_no_loan(w: World) -> object:
+    return w.add_array(LoanArray, [w.pages[0]])
+
+
+@breaks("PTE-4")
+def translation_not_counted_in_its_table(w: World) -> object:
+    """The table would be freed with a translation in it."""
+    w.miscounted = -1
+    return w.pages[12]
+
+
+@breaks("PTE-4")
+def empty_table_kept(w: World) -> object:
+    """The last translation goes, and the page of the table is not given back."""
+    w.pmaps[1].clear()
+    w.tlbs["cpu0"] = (1, {})
+    w.set(w.parent[3], wired_count=0)
+    w.set(w.pages[4], wire_count=0, pqflags=PQ_ANON | PQ_ACTIVE)
+    w.queue(page_active, w.pages[0], w.pages[2], w.pages[3], w.pages[4])
+    w.set(uvmexp, active=4, wired=0)
+    return w.pages[12]
+
+
+@breaks("PTE-5")
+def page_of_a_pmap_that_is_no_table(w: World) -> object:
+    """The other thread's page for the same table is not freed."""
+    w.ptps.clear()
+    return w.pages[12]
+
+
+@breaks("PTE-5")
+def table_of_another_pmap(w: World) -> object:
+    w.pm_objs[2] = w.add(Pmap, uo_refs=1, uo_npages=1)
+    w.set(w.pages[12], uobject=w.pm_objs[2])
+    return w.pages[12]
+
+
+@breaks("LEAK-2")
+def object_of_a_pmap_that_is_gone(w: World) -> object:
+    """Two contexts free the last two tables of a dead pmap, and each leaves its object to the other."""
+    return w.add(Pmap, uo_refs=0, uo_npages=0)
 
 
 @breaks("TLB-1")
@@ -854,7 +951,8 @@ def test_every_invariant_is_seen_to_fail() -> None:
 def test_a_finding_says_id_sentence_and_what_is_wrong(world: World) -> None:
     world.set(world.anons[2], an_ref=2)
     found = check(world.snapshot())
-    expected = "ANON-1: an_ref counts the amap slots that hold an anon: anon:2 is in 1 amap slots and has an_ref 2"
+    sentence = "an_ref counts the amap slots and loans that hold an anon"
+    expected = f"ANON-1: {sentence}: anon:2 is in 1 amap slots and has an_ref 2"
     assert [(one.kind, one.detector, one.text, one.subject) for one in found] == [
         ("invariant", FINDINGS["invariant"], expected, "anon:2")
     ]
@@ -933,6 +1031,37 @@ def test_page_wired_by_two_processes_counts_twice(world: World) -> None:
     assert world.broken() == []
 
 
+def test_loans_to_the_kernel_and_to_an_anon_are_counted(world: World) -> None:
+    """A wired page lent twice; an anon lent; an object's page lent to an anon."""
+    w = world
+    w.lend(w.pages[4], w.anons[2])
+    w.lend(w.pages[4])
+    w.set(w.pages[4], loan_count=2, wire_count=3)
+    w.pmaps[1][10][PROT] = VM_PROT_READ
+    w.set(w.anons[2], an_ref=2)
+    w.set(w.anons[6], an_ref=1, an_page=w.pages[5])
+    w.set(w.pages[5], uanon=w.anons[6], loan_count=1)
+    w.set(uvm, afree=w.anons[7])
+    w.set(uvmexp, nfreeanon=3)
+    w.lend(w.anons[6])
+    assert w.broken() == []
+
+
+def test_a_page_on_loan_may_have_lost_its_owner(world: World) -> None:
+    """It is the kernel's to free, or its borrower's to adopt."""
+    w = world
+    w.set(w.amaps[4], am_nused=0)
+    w.put(w.get(w.amaps[4], "am_anon"), 0, None)
+    w.set(w.anons[5], an_ref=0, an_page=w.anons[6])
+    w.set(uvm, afree=w.anons[5])
+    w.set(uvmexp, nfreeanon=5)
+    w.lend(w.pages[4])
+    w.set(w.pages[4], uanon=None, loan_count=1, pqflags=0)
+    w.set(w.parent[3], wired_count=0)
+    del w.pmaps[1][10]
+    assert w.broken() == []
+
+
 def test_tlb_of_a_pmap_that_is_gone_may_be_loaded_but_empty(world: World) -> None:
     """A CPU keeps the pmap of a process that has exited until it runs another one."""
     world.tlbs["cpu1"] = (8, {})
@@ -970,6 +1099,8 @@ setup:
   - write: {in: A, at: "own[3]", value: 2}
   - write: {in: A, at: "both[1]", value: 3}
   - mlock: {in: A, at: "wired[0]", pages: 2}
+  - loan: {in: A, at: "own[0]", pages: 2, to: page, as: L}
+  - loan: {in: A, at: "own[3]", pages: 1, to: anon, as: M}
   - process: {as: B, cpu: 1}
   - fill: {in: B, until_free: 7}
 programs:

@@ -1,0 +1,678 @@
+"""The memory oracle: does every program read what its address space must contain?
+
+A plain model of memory stands beside the kernel and knows nothing of UVM. Of each
+page of an address space it keeps the *views* that are possible (what is mapped, how it
+is protected, what a child gets) and of each word the *values* that are possible,
+usually one of both. Accesses take effect at their operation on the frame, in the
+order of these operations:
+
+    a write     replaces what the word may hold
+    a read      must find one of the values, which is the only one from then on
+    a refusal   must have been possible at some time between the access's beginning and its end
+
+Between the beginning and the end of a system call either side of it may be seen,
+word by word; afterwards what the call has done, or, of several calls that overlapped
+on a page, what they have done in any order. A fork's child has a copy of each word as
+it was at some moment during the fork. What is shared, by MAP_SHARED or by a `minherit`,
+is one *cell*, a page's words, for all who share it.
+
+What a step does to memory is told here once, in the method of `Oracle` that has its
+name behind an underscore, in three words:
+
+    self._change(proc, vpns, f)      views: f(vpn, view) is what becomes of one (mmap, munmap, mprotect, minherit)
+    self._store(proc, vpns, f, must) words: f(vpn, cell) is a cell whose words are stored over those of `cell`, all
+                                     of them, or (not `must`) maybe (physio, madvise FREE)
+    follow(cell, other)              whatever is written to `cell` may be in `other` too (fork, device writes)
+
+Each returns what has to be called with the call's result at its end. Steps that leave
+memory as it is are listed in NO_EFFECT.
+
+Rules: a pure function of what it is told, so that `sim` can ask it while a run goes
+on, and anybody who has journals afterwards (`judge_journals`); both give one answer. It
+stays silent about a run that the model allows, and says nothing after its first finding.
+
+Left out: SIGBUS is taken to be right if there may have been no memory (as many pages
+mapped as there is swap, counting all that were ever mapped) or if the swap device errs;
+results of steps other than read and write; physio that fails half-way.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from itertools import permutations
+from typing import Any, NamedTuple
+
+from shared.errors import Finding
+from shared.journal import Journals, in_order
+from shared.scenario import Scenario
+from shared.uvm.param import (
+    MADV_FREE,
+    MAP_INHERIT_COPY,
+    MAP_INHERIT_NONE,
+    MAP_INHERIT_SHARE,
+    VM_PROT_READ,
+    VM_PROT_WRITE,
+)
+
+#: who wrote a value: context, number of its operation, frame, and when as the oracle counts; None: nobody
+Writer = tuple[str, int, int, int]
+#: a value, and who wrote it
+Value = tuple[int, Writer | None]
+Values = tuple[Value, ...]
+
+ZERO: Values = ((0, None),)
+#: steps that change neither what is mapped nor what it holds
+NO_EFFECT = frozenset(
+    (
+        "mlock",
+        "munlock",
+        "mincore",
+        "wait",
+        "barrier",
+        "count",
+        "pause",
+        "kload",
+        "kstore",
+        "klock",
+        "kunlock",
+        "thread",
+    )
+)
+#: more changes at once than this: any number of them in any order
+MANY = 4
+
+End = Callable[[int | str], None]
+
+
+class Cell:
+    """The words of a page, for all who share it.
+
+    Attributes:
+        words: number of a word -> what it may hold; a word that is not there is zero.
+        followers: cells that may hold whatever is written here.
+        source: the cell that this one follows until it is written to itself, or None.
+        stores: stores to this cell that are going on.
+    """
+
+    __slots__ = ("followers", "source", "stores", "words")
+
+    def __init__(self, words: dict[int, Values] | None = None):
+        self.words: dict[int, Values] = {} if words is None else words
+        self.followers: list[Cell] = []
+        self.source: Cell | None = None
+        self.stores: list[_Store] = []
+
+    def get(self, word: int) -> Values:
+        """What the word may hold."""
+        return self.words.get(word, ZERO)
+
+    def possible(self, word: int) -> Values:
+        """The same, with what is being stored to it."""
+        values = self.get(word)
+        for store in self.stores:
+            values = _union(values, store.pairs[self].get(word))
+        return values
+
+    def write(self, word: int, value: Value) -> None:
+        """The word now holds this value."""
+        if self.source is not None:
+            self.source.followers.remove(self)
+            self.source = None
+        self.words[word] = (value,)
+        for one in self.followers:
+            one.add(word, (value,))
+        for store in self.stores:
+            store.touched.add((self, word))
+
+    def add(self, word: int, values: Values) -> None:
+        """The word may hold one of these values too."""
+        self.words[word] = _union(self.get(word), values)
+        for one in self.followers:
+            one.add(word, values)
+
+    def add_all(self, other: Cell) -> None:
+        """Every word may hold what `other` may hold there too."""
+        for word in {*self.words, *other.words}:
+            self.add(word, other.possible(word))
+
+    def copy(self) -> Cell:
+        """A cell of its own that holds the same, and follows the same source."""
+        one = Cell(dict(self.words))
+        for store in self.stores:
+            one.add_all(store.pairs[self])
+        if self.source is not None:
+            one.source = self.source
+            follow(self.source, one)
+        return one
+
+
+def follow(cell: Cell, other: Cell) -> None:
+    """From now on `other` may hold what is written to `cell`."""
+    cell.followers.append(other)
+
+
+def _union(values: Values, more: Values) -> Values:
+    known = {value for value, _ in values}
+    return values + tuple(one for one in more if one[0] not in known)
+
+
+class View(NamedTuple):
+    """What a page of an address space is: memory, its protection, what a child gets of it."""
+
+    cell: Cell
+    prot: int
+    inherit: int
+
+
+Change = Callable[[int, View | None], View | None]
+
+
+class _Page:
+    """A page of an address space.
+
+    Attributes:
+        views: what it may be just now; None: not mapped.
+        base, changes, left: what it was before the changes that are going on; these, and how many have not ended.
+    """
+
+    __slots__ = ("base", "changes", "left", "views")
+
+    def __init__(self, views: tuple[View | None, ...]):
+        self.views = views
+        self.base: tuple[View | None, ...] = ()
+        self.changes: list[Change] = []
+        self.left = 0
+
+    def settle(self, vpn: int) -> None:
+        """What it may be after some of the changes or, if all have ended, after all of them; in any order."""
+        if self.left or len(self.changes) > MANY:
+            views = list(self.base)
+            for view in views:  # grows
+                for change in self.changes:
+                    made = change(vpn, view)
+                    if made not in views:
+                        views.append(made)
+            self.views = tuple(views)
+            return
+        found: dict[View | None, None] = {}
+        for view in self.base:
+            for order in permutations(self.changes):
+                now = view
+                for change in order:
+                    now = change(vpn, now)
+                found[now] = None
+        self.views = tuple(found)
+
+
+class _Access:
+    """A read or write step that has begun."""
+
+    __slots__ = ("excused", "need", "vpn")
+
+    def __init__(self, vpn: int, need: int):
+        self.vpn, self.need, self.excused = vpn, need, False
+
+    def look(self, views: Iterable[View | None]) -> None:
+        """If one of these is there, the access may be refused."""
+        if any(view is None or not view.prot & self.need for view in views):
+            self.excused = True
+
+
+class _Store:
+    """Words stored over a range by a call that is going on.
+
+    Attributes:
+        pairs: cell stored to -> cell whose words are stored.
+        touched: words that somebody wrote meanwhile.
+    """
+
+    def __init__(self, vpns: range, make: Callable[[int, Cell], Cell]):
+        self.vpns, self.make = vpns, make
+        self.pairs: dict[Cell, Cell] = {}
+        self.touched: set[tuple[Cell, int]] = set()
+
+    def look(self, vpn: int, views: Iterable[View | None]) -> None:
+        """These may be what is there."""
+        for view in views:
+            if view is not None and view.cell not in self.pairs:
+                stored = self.pairs[view.cell] = self.make(vpn, view.cell)
+                view.cell.stores.append(self)
+                for one in view.cell.followers:
+                    for word in {*view.cell.words, *stored.words}:
+                        one.add(word, stored.get(word))
+
+    def end(self, must: bool, done: bool) -> None:
+        for cell, stored in self.pairs.items():
+            cell.stores.remove(self)
+            for word in {*cell.words, *stored.words} if done else ():
+                values = stored.get(word)
+                sure = must and (cell, word) not in self.touched
+                cell.words[word] = values if sure else _union(cell.get(word), values)
+
+
+class _Fork:
+    """A fork that is going on.
+
+    Attributes:
+        copies: (page, parent's cell) -> the child's.
+    """
+
+    def __init__(self, child: _Space):
+        self.child = child
+        self.copies: dict[tuple[int, Cell], Cell] = {}
+
+    def look(self, vpn: int, views: Iterable[View | None]) -> None:
+        """The child's page may be made from one of these."""
+        found: list[View | None] = []
+        for view in views:
+            if view is None or view.inherit == MAP_INHERIT_NONE:
+                found.append(None)
+            elif view.inherit == MAP_INHERIT_SHARE:
+                found.append(view)
+            else:
+                cell = self.copies.get((vpn, view.cell))
+                if cell is None:
+                    cell = self.copies[(vpn, view.cell)] = view.cell.copy()
+                    follow(view.cell, cell)
+                found.append(View(cell, view.prot, view.inherit))
+        page = self.child.pages.get(vpn)
+        before = page.views if page is not None else ()
+        after = tuple(dict.fromkeys((*before, *found)))
+        if page is not None:
+            page.views = after
+        elif after != (None,):
+            self.child.pages[vpn] = _Page(after)
+
+    def end(self) -> None:
+        for (_, cell), copy in self.copies.items():
+            cell.followers.remove(copy)
+
+
+class _Space:
+    """An address space: its pages, and what is going on in it."""
+
+    def __init__(self) -> None:
+        self.pages: dict[int, _Page] = {}
+        self.forks: list[_Fork] = []
+        self.stores: list[_Store] = []
+        self.accesses: list[_Access] = []
+
+
+class _Block(Cell):
+    """A block of the disk.
+
+    Attributes:
+        writers: calls that write to it now; `mixed`: there were several at once.
+    """
+
+    __slots__ = ("mixed", "writers")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writers = 0
+        self.mixed = False
+
+
+class Oracle:
+    """Watches one execution of a scenario, from the state that its setup leaves.
+
+    Attributes:
+        finding: the first thing that must not be, or None.
+    """
+
+    def __init__(self, scenario: Scenario):
+        config = scenario.machine
+        self.scenario, self.page_size = scenario, config.page_size
+        self.procs = scenario.procs
+        self.proc_of = {lwp.name: lwp.proc for lwp in scenario.lwps}
+        self.threads = Counter(self.proc_of.values())
+        self.spaces: dict[str, _Space] = {}
+        self.blocks: dict[int, _Block] = {}
+        self.births: dict[str, tuple[_Space, _Fork]] = {}
+        self.calls: dict[str, End | None] = {}
+        self.freed_by: dict[int, tuple[int, str]] = {}  # frame -> when and by which function it was last freed
+        self.now = 0
+        self.mapped = 0  # pages, in all address spaces, ever
+        self.enough = 0 if config.swap_faults else min(config.swap_slots, config.anons)
+        self.finding: Finding | None = None
+        for step in scenario.setup:
+            self._setup(step.op, step.args)
+
+    # -- what it is told ---------------------------------------------------------
+
+    def called(self, ctx: str, op: str, args: dict[str, Any]) -> None:
+        """A step begins."""
+        proc = self.proc_of[ctx]
+        if proc in self.births:  # it runs, so its fork has done what matters
+            self._born(proc)
+        begin = None if op in NO_EFFECT else getattr(self, "_" + op, None)
+        self.calls[ctx] = None if begin is None or self.finding is not None else begin(proc, args)
+
+    def returned(self, ctx: str, op: str, result: int | str) -> None:
+        """A step has ended."""
+        end = self.calls.pop(ctx, None)
+        if end is None or self.finding is not None:
+            return
+        wrong = end(result)
+        if wrong is not None:
+            self._refused(ctx, *wrong)
+
+    def renewed(self, name: str, stack: list[str]) -> None:
+        """A struct began a new life. If it is a page, the function that called uvm_pagefree() has freed it."""
+        if name.startswith("page:"):
+            self.now += 1
+            self.freed_by[int(name.removeprefix("page:"))] = (self.now, stack[-2] if len(stack) > 1 else "user")
+
+    def access(self, ctx: str, n: int, proc: int, va: int, write: bool, value: int, frame: int) -> None:
+        """A word of a frame was read or written, as operation `n` of its context."""
+        if self.finding is not None:
+            return
+        self.now += 1
+        vpn, byte = divmod(va, self.page_size)
+        word = byte >> 3
+        page = self.spaces[self.procs[proc]].pages.get(vpn)
+        need = VM_PROT_WRITE if write else VM_PROT_READ
+        views = () if page is None else page.views
+        if len(views) == 1:
+            view = views[0]
+            if view is not None and view.prot & need:
+                cell = view.cell
+                if write:
+                    cell.write(word, (value, (ctx, n, frame, self.now)))
+                    return
+                have = cell.words.get(word, ZERO)
+                if len(have) == 1 and have[0][0] == value:
+                    return
+        self._weigh(ctx, n, page, need, word, (value, (ctx, n, frame, self.now)), va)
+
+    # -- an access that takes more thought -----------------------------------------
+
+    def _weigh(self, ctx: str, n: int, page: _Page | None, need: int, word: int, value: Value, va: int) -> None:
+        writing, place = need == VM_PROT_WRITE, self.scenario.place(va)
+        able = [view for view in page.views if view is not None and view.prot & need] if page is not None else []
+        assert value[1] is not None
+        frame = value[1][2]
+        if not able:
+            what = f"{'writes to' if writing else 'reads'} {place}, and is let, where"
+            nothing = page is None or page.views == (None,)
+            why = "nothing is mapped" if nothing else "the protection forbids it"
+            self._found(f"{ctx} {what} {why}", ctx, "user", f"page:{frame}", [f"it is operation {n} of {ctx}"])
+            return
+        if not writing:
+            able = [view for view in able if value[0] in (one for one, _ in view.cell.possible(word))]
+            if not able:
+                self._lost(ctx, n, page, word, value[0], frame, place)
+                return
+        assert page is not None
+        if not page.left:
+            page.views = tuple(able)
+        cells = list(dict.fromkeys(view.cell for view in able))
+        if writing:
+            for cell in cells:
+                if len(cells) == 1:
+                    cell.write(word, value)
+                else:
+                    cell.add(word, (value,))
+        elif len(cells) == 1 and not cells[0].stores and cells[0].source is None and not page.left:
+            cells[0].words[word] = tuple(one for one in cells[0].get(word) if one[0] == value[0])
+
+    def _lost(self, ctx: str, n: int, page: _Page | None, word: int, found: int, frame: int, place: str) -> None:
+        """A read has found what nobody can have left there."""
+        assert page is not None
+        possible: Values = ()
+        for view in page.views:
+            if view is not None and view.prot & VM_PROT_READ:
+                possible = _union(possible, view.cell.possible(word))
+        expected = " or ".join(str(value) for value, _ in possible)
+        story = [f"it is operation {n} of {ctx}, on page:{frame}"]
+        function = "user"
+        for value, who in possible:
+            if who is None:
+                story.append(f"{value} was there from the beginning, or is what a page begins with")
+                continue
+            writer, operation, there, when = who
+            line = f"{value} was written by {writer}, its operation {operation}, to page:{there}"
+            gone = self.freed_by.get(there)
+            if gone is not None and gone[0] > when:
+                function = gone[1]
+                line += f", which {function} has freed since"
+            story.append(line)
+        text = f"{ctx} reads {found} at {place}, which must be {expected}"
+        self._found(text, ctx, function, f"page:{frame}", story)
+
+    def _refused(self, ctx: str, signal: str, place: str, proc: str) -> None:
+        why = (
+            "the access was allowed all the time"
+            if signal == "SIGSEGV"
+            else "there is memory enough for all that was ever mapped, and swap does not err"
+        )
+        subject = f"proc:{self.procs.index(proc)}"
+        self._found(f"{ctx} gets {signal} at {place}, where {why}", ctx, "uvm_fault", subject, [])
+
+    def _found(self, text: str, ctx: str, function: str, subject: str, story: list[str]) -> None:
+        self.finding = Finding("oracle", f"memory oracle: {text}", ctx, function, subject, "oracle", story=story)
+
+    # -- what steps do ---------------------------------------------------------------
+
+    def _range(self, args: dict[str, Any]) -> range:
+        return range(args["at"] // self.page_size, (args["at"] + args["length"]) // self.page_size)
+
+    def _change(self, proc: str, vpns: range, change: Change) -> End:
+        """Views of these pages become what `change` makes of them, if the call succeeds."""
+        space = self.spaces[proc]
+        for vpn in vpns:
+            page = space.pages.get(vpn)
+            if page is None:
+                page = space.pages[vpn] = _Page((None,))
+            if not page.left:
+                page.base, page.changes = page.views, []
+            page.left += 1
+            page.changes.append(change)
+            page.settle(vpn)
+            for fork in space.forks:
+                fork.look(vpn, page.views)
+            for store in space.stores:
+                if vpn in store.vpns:
+                    store.look(vpn, page.views)
+            for access in space.accesses:
+                if access.vpn == vpn:
+                    access.look(page.views)
+
+        def end(result: int | str) -> None:
+            for vpn in vpns:
+                page = space.pages[vpn]
+                page.left -= 1
+                if result != 0:
+                    page.changes.remove(change)
+                page.settle(vpn)
+                if not page.left and page.views == (None,):
+                    del space.pages[vpn]
+
+        return end
+
+    def _store(self, proc: str, vpns: range, make: Callable[[int, Cell], Cell], must: bool) -> End:
+        """Words of these pages become those of the cells that `make` gives, if the call succeeds."""
+        space = self.spaces[proc]
+        store = _Store(vpns, make)
+        for vpn in vpns:
+            page = space.pages.get(vpn)
+            store.look(vpn, page.views if page is not None else ())
+        space.stores.append(store)
+
+        def end(result: int | str) -> None:
+            space.stores.remove(store)
+            store.end(must, result == 0)
+
+        return end
+
+    def _mmap(self, proc: str, args: dict[str, Any]) -> End:
+        inherit = MAP_INHERIT_SHARE if args["shared"] else MAP_INHERIT_COPY
+        vpns = self._range(args)
+        fresh = {vpn: View(Cell(), args["prot"], inherit) for vpn in vpns}
+        self.mapped += len(vpns)
+        return self._change(proc, vpns, lambda vpn, view: fresh[vpn] if view is None else view)
+
+    def _munmap(self, proc: str, args: dict[str, Any]) -> End:
+        return self._change(proc, self._range(args), lambda vpn, view: None)
+
+    def _mprotect(self, proc: str, args: dict[str, Any]) -> End:
+        return self._change(
+            proc, self._range(args), lambda vpn, view: None if view is None else view._replace(prot=args["prot"])
+        )
+
+    def _minherit(self, proc: str, args: dict[str, Any]) -> End:
+        return self._change(
+            proc, self._range(args), lambda vpn, view: None if view is None else view._replace(inherit=args["inherit"])
+        )
+
+    def _madvise(self, proc: str, args: dict[str, Any]) -> End | None:
+        if args["advice"] != MADV_FREE:
+            return None
+        return self._store(proc, self._range(args), lambda vpn, cell: Cell(), must=False)
+
+    def _physio(self, proc: str, args: dict[str, Any]) -> End:
+        vpns, first = self._range(args), args["block"]
+        blocks = {vpn: self.blocks.setdefault(first + at, _Block()) for at, vpn in enumerate(vpns)}
+        if not args["write"]:
+            images = {}
+            for vpn, block in blocks.items():
+                images[vpn] = block.copy()
+                follow(block, images[vpn])
+            end = self._store(proc, vpns, lambda vpn, cell: images[vpn], must=True)
+
+            def read(result: int | str) -> None:
+                end(result)
+                for vpn, block in blocks.items():
+                    block.followers.remove(images[vpn])
+
+            return read
+        return self._write_blocks(self.spaces[proc], blocks)
+
+    def _write_blocks(self, space: _Space, blocks: dict[int, _Block]) -> End:
+        """Blocks become what the pages hold at some moment during the call."""
+        taken: list[tuple[_Block, Cell, list[Cell]]] = []
+        for vpn, block in blocks.items():
+            page = space.pages.get(vpn)
+            cells = [view.cell for view in page.views if view is not None] if page is not None else []
+            now = cells[0].copy() if cells else Cell()
+            for cell in cells[1:]:
+                now.add_all(cell)
+            block.writers += 1
+            block.mixed = block.mixed or block.writers > 1
+            block.add_all(now)
+            for cell in cells:
+                follow(cell, now)
+                follow(cell, block)
+            taken.append((block, now, cells))
+
+        def written(result: int | str) -> None:
+            for block, now, cells in taken:
+                for cell in cells:
+                    cell.followers.remove(now)
+                    cell.followers.remove(block)
+                block.writers -= 1
+                if result == 0 and not block.mixed:
+                    block.words = now.words
+                block.mixed = block.mixed and block.writers > 0
+
+        return written
+
+    def _fork(self, proc: str, args: dict[str, Any]) -> End:
+        parent, name = self.spaces[proc], args["as"]
+        child = self.spaces[name] = _Space()
+        fork = _Fork(child)
+        for vpn, page in parent.pages.items():
+            fork.look(vpn, page.views)
+        self.mapped += len(child.pages)
+        parent.forks.append(fork)
+        self.births[name] = (parent, fork)
+
+        def end(result: int | str) -> None:
+            if name in self.births:
+                self._born(name)
+
+        return end
+
+    def _born(self, name: str) -> None:
+        """A fork has done what matters, at the latest when its child runs."""
+        parent, fork = self.births.pop(name)
+        parent.forks.remove(fork)
+        fork.end()
+
+    def _exit(self, proc: str, args: dict[str, Any]) -> End:
+        def end(result: int | str) -> None:
+            self.threads[proc] -= 1
+            if not self.threads[proc]:
+                self.spaces[proc] = _Space()
+
+        return end
+
+    def _read(self, proc: str, args: dict[str, Any], need: int = VM_PROT_READ) -> Callable[[int | str], Any]:
+        space = self.spaces[proc]
+        access = _Access(args["at"] // self.page_size, need)
+        page = space.pages.get(access.vpn)
+        access.look(page.views if page is not None else (None,))
+        space.accesses.append(access)
+
+        def end(result: int | str) -> tuple[str, str, str] | None:
+            space.accesses.remove(access)
+            if (result == "SIGSEGV" and not access.excused) or (result == "SIGBUS" and self.mapped < self.enough):
+                return str(result), self.scenario.place(args["at"]), proc
+            return None
+
+        return end
+
+    def _write(self, proc: str, args: dict[str, Any]) -> Callable[[int | str], Any]:
+        return self._read(proc, args, VM_PROT_WRITE)
+
+    # -- setup -------------------------------------------------------------------------
+
+    def _setup(self, op: str, args: dict[str, Any]) -> None:
+        """A step of the setup; nothing overlaps with it, and it has succeeded."""
+        if op == "process":
+            self.spaces[args["as"]] = _Space()
+        elif op == "write":
+            self._put(args["in"], args["at"], args["value"])
+        elif op == "fill":  # how many of its pages were written depends on how much memory was free
+            self._mmap(args["in"], {**args, "shared": False})(0)
+            pages = self.spaces[args["in"]].pages
+            for number, vpn in enumerate(self._range(args)):
+                view = pages[vpn].views[0]
+                assert view is not None
+                view.cell.add(0, ((number + 1, None),))
+        elif op not in NO_EFFECT:
+            end = getattr(self, "_" + op)(args["in"], args)
+            if end is not None:
+                end(0)
+
+    def _put(self, proc: str, at: int, value: int) -> None:
+        vpn, byte = divmod(at, self.page_size)
+        for view in self.spaces[proc].pages[vpn].views:
+            if view is not None:
+                view.cell.write(byte >> 3, (value, None))
+
+
+def judge_journals(scenario: Scenario, journals: Journals) -> Finding | None:
+    """What the oracle says of a run, from its journals.
+
+    Raises: LogIncomplete - there is no order of the operations that all of them allow.
+    """
+    oracle = Oracle(scenario)
+    stacks: dict[str, list[str]] = {}
+    for record in in_order(journals):
+        event, ctx = record["event"], record["ctx"]
+        if event == "enter":
+            stacks.setdefault(ctx, []).append(record["fn"])
+        elif event == "exit":
+            stacks[ctx].pop()
+        elif event == "call":
+            oracle.called(ctx, record["op"], record["args"])
+        elif event == "return":
+            oracle.returned(ctx, record["op"], record["result"])
+        elif event in ("word_read", "word_write"):
+            value = record.get("value", 0)
+            oracle.access(ctx, record["n"], record["proc"], record["va"], event == "word_write", value, record["frame"])
+        elif event == "renew":
+            oracle.renewed(record["obj"].split("#")[0], stacks.get(ctx, []))
+    return oracle.finding

@@ -1,0 +1,16 @@
+"""pmap(9): filling and copying whole pages, which need no translation. Below page.py, as the rest is above it."""
+
+from __future__ import annotations
+
+from shared.port import here
+from shared.uvm.structs import Page
+
+
+def pmap_zero_page(pg: Page) -> None:
+    """Fill the page's frame with zeros."""
+    here.port.op("frame_zero", pg.frame)
+
+
+def pmap_copy_page(src: Page, dst: Page) -> None:
+    """Copy a frame's bytes."""
+    here.port.copy_frame(src.frame, dst.frame)

@@ -1,0 +1,488 @@
+"""The memory oracle: each of its rules, kept and broken; online in sim, and from journals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cluster.boot import prepare
+from cluster.explore import explore
+from cluster.replay import replay
+from cluster.sim import Sim
+from cluster.strategies import RandomWalk, Stay
+from shared.errors import Finding
+from shared.oracle import NO_EFFECT, Oracle, judge_journals
+from shared.scenario import Scenario
+from shared.scenario_file import PROGRAM_STEPS, SETUP_STEPS, load_scenario
+from shared.uvm.param import (
+    MADV_DONTNEED,
+    MADV_FREE,
+    MAP_INHERIT_COPY,
+    MAP_INHERIT_NONE,
+    MAP_INHERIT_SHARE,
+    VM_PROT_NONE,
+    VM_PROT_READ,
+    VM_PROT_WRITE,
+)
+from tests.kit import SHIPPED, run_recorded, scenario
+
+RW = VM_PROT_READ | VM_PROT_WRITE
+SIZE = 64
+
+SCENE = """\
+id: plain
+name: plain
+title: Two threads of a process, and a child
+story: None of its own.
+source: ["a test"]
+machine: {cpus: 2, frames: 32, swap_slots: SWAP, disk: 4}
+setup:
+  - process: {as: A, cpu: 0}
+  - thread: {in: A, as: T, cpu: 1}
+  - mmap: {in: A, as: buf, pages: 4}
+  - mmap: {in: A, as: both, pages: 2, flags: [shared, anon]}
+  - write: {in: A, at: "buf[0]", value: 1}
+  - write: {in: A, at: "both[0]", value: 2}
+  - mprotect: {in: A, at: "buf[3]", pages: 1, prot: r}
+programs:
+  A: [{mmap: {as: new, pages: 2}}, {fork: {as: C, program: []}}]
+  T: []
+expect:
+  fixed: {finding: none}
+bound: {strategy: random, schedules: 1}
+"""
+
+
+class Told:
+    """An oracle that is told a story by hand."""
+
+    def __init__(self, swap: int = 64) -> None:
+        self.scene = load_scenario(SCENE.replace("SWAP", str(swap)), "plain.yaml")
+        self.oracle = Oracle(self.scene)
+        self.places = {region.name: region.start for region in self.scene.regions}
+        self.n = 0
+
+    def at(self, place: str) -> int:
+        name, _, rest = place.partition("[")
+        page, _, byte = rest.partition("]")
+        return self.places[name] + int(page) * SIZE + int(byte.removeprefix("+") or 0)
+
+    def access(self, ctx: str, place: str, write: bool, value: int, frame: int) -> Finding | None:
+        self.n += 1
+        proc = self.scene.procs.index(self.oracle.proc_of[ctx])
+        self.oracle.access(ctx, self.n, proc, self.at(place), write, value, frame)
+        return self.oracle.finding
+
+    def read(self, ctx: str, place: str, value: int, frame: int = 1) -> Finding | None:
+        return self.access(ctx, place, False, value, frame)
+
+    def write(self, ctx: str, place: str, value: int, frame: int = 1) -> Finding | None:
+        return self.access(ctx, place, True, value, frame)
+
+    def begin(self, ctx: str, op: str, place: str = "", pages: int = 1, **args: Any) -> None:
+        if place:
+            args |= {"at": self.at(place), "length": pages * SIZE}
+        self.oracle.called(ctx, op, args)
+
+    def end(self, ctx: str, op: str, result: int | str = 0) -> Finding | None:
+        self.oracle.returned(ctx, op, result)
+        return self.oracle.finding
+
+    def call(self, ctx: str, op: str, place: str = "", pages: int = 1, result: int | str = 0, **args: Any) -> None:
+        self.begin(ctx, op, place, pages, **args)
+        assert self.end(ctx, op, result) is None
+
+
+# -- reads and writes ----------------------------------------------------------------
+
+
+def test_memory_holds_what_setup_left_and_is_zero_otherwise() -> None:
+    told = Told()
+    assert told.read("A", "buf[0]", 1) is None and told.read("T", "both[0]", 2) is None
+    assert told.read("A", "buf[0]+8", 0) is None and told.read("A", "buf[1]", 0) is None
+    assert told.read("A", "buf[1]", 1) is not None
+
+
+def test_a_read_sees_the_last_write() -> None:
+    told = Told()
+    assert told.write("A", "buf[0]", 7, frame=3) is None and told.read("T", "buf[0]", 7) is None
+    assert told.write("T", "buf[0]", 8, frame=3) is None and told.read("A", "buf[0]+8", 0) is None
+    found = told.read("A", "buf[0]", 7, frame=4)
+    assert found is not None
+    assert (found.kind, found.detector, found.context, found.subject) == ("oracle", "oracle", "A", "page:4")
+    assert found.text == "memory oracle: A reads 7 at buf[0], which must be 8"
+    assert found.function == "user"
+    assert "8 was written by T, its operation 3, to page:3" in found.story
+
+
+def test_a_finding_names_the_function_that_freed_the_page_written_to() -> None:
+    told = Told()
+    told.oracle.renewed("page:3", ["uvm_pageout", "uvm_anfree", "uvm_pagefree"])  # before the write: no affair of it
+    told.write("A", "buf[0]", 7, frame=3)
+    told.oracle.renewed("anon:3", ["uvm_fault", "uvm_anfree"])
+    told.oracle.renewed("page:3", ["uvm_pageout", "uvmpd_scan", "uvmpd_scan_inactive", "uvm_pagefree"])
+    found = told.read("A", "buf[0]", 1)
+    assert found is not None and found.function == "uvmpd_scan_inactive"
+    assert "which uvmpd_scan_inactive has freed since" in found.story[1]
+
+
+def test_it_says_nothing_after_its_first_finding() -> None:
+    told = Told()
+    first = told.read("A", "buf[1]", 1)
+    told.begin("A", "munmap", "buf[0]", 4)
+    assert told.end("A", "munmap") is told.write("A", "buf[0]", 1) is first is not None
+
+
+# -- mappings ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["buf[0]", "new[0]"])
+def test_what_is_not_mapped_may_not_be_accessed(place: str) -> None:
+    told = Told()
+    told.call("A", "munmap", "buf[0]", 1)
+    found = told.read("A", place, 0)
+    assert found is not None and "where nothing is mapped" in found.text
+
+
+def test_what_is_protected_may_not_be_accessed() -> None:
+    told = Told()
+    assert told.read("A", "buf[3]", 0) is None
+    found = told.write("A", "buf[3]", 1)
+    assert found is not None and "where the protection forbids it" in found.text
+    told = Told()
+    told.call("A", "mprotect", "buf[0]", 1, prot=VM_PROT_NONE)
+    assert told.read("A", "buf[0]", 1) is not None
+    told = Told()
+    told.call("A", "mprotect", "buf[3]", 1, prot=RW)
+    assert told.write("A", "buf[3]", 1) is None
+
+
+def test_a_call_that_is_refused_changes_nothing() -> None:
+    told = Told()
+    told.call("A", "munmap", "buf[0]", 4, result="EINVAL")
+    told.call("A", "mprotect", "buf[0]", 1, prot=VM_PROT_NONE, result="EACCES")
+    assert told.read("A", "buf[0]", 1) is None
+    told.call("A", "mmap", "new[0]", 2, prot=RW, shared=False, result="ENOMEM")
+    assert told.read("A", "new[0]", 0) is not None
+
+
+def test_new_memory_is_zero_each_time() -> None:
+    told = Told()
+    for _ in range(2):
+        told.call("A", "mmap", "new[0]", 2, prot=RW, shared=False)
+        assert told.read("A", "new[1]", 0) is None and told.write("A", "new[1]", 9) is None
+        told.call("T", "munmap", "new[0]", 2)
+    assert told.read("A", "new[1]", 9) is not None
+
+
+def test_during_a_call_both_sides_of_it_may_be_seen() -> None:
+    """An access that overlaps an munmap is let or refused; afterwards it must be refused."""
+    told = Told()
+    told.begin("T", "munmap", "buf[0]", 1)
+    assert told.read("A", "buf[0]", 1) is None
+    told.begin("A", "read", "buf[0]")
+    assert told.end("A", "read", "SIGSEGV") is None
+    assert told.end("T", "munmap") is None
+    assert told.read("A", "buf[0]", 1) is not None
+
+
+def test_during_mprotect_a_write_is_let_or_not() -> None:
+    told = Told()
+    told.begin("T", "mprotect", "buf[0]", 1, prot=VM_PROT_READ)
+    assert told.write("A", "buf[0]", 5) is None
+    told.end("T", "mprotect")
+    assert told.read("A", "buf[0]", 5) is None
+    assert told.write("A", "buf[0]", 6) is not None
+
+
+def test_calls_that_overlap_may_have_come_in_any_order() -> None:
+    """Two protections at once: either may be the last one, but it is one of the two."""
+    for write in (False, True):
+        told = Told()
+        told.begin("A", "mprotect", "buf[0]", 1, prot=VM_PROT_READ)
+        told.begin("T", "mprotect", "buf[0]", 1, prot=VM_PROT_NONE)
+        told.end("A", "mprotect")
+        told.end("T", "mprotect")
+        found = told.write("A", "buf[0]", 1) if write else told.read("A", "buf[0]", 1)
+        assert (found is not None) == write
+
+
+def test_an_access_decides_which_order_it_was() -> None:
+    told = Told()
+    told.begin("A", "mprotect", "buf[0]", 1, prot=VM_PROT_READ)
+    told.begin("T", "mprotect", "buf[0]", 1, prot=RW)
+    told.end("A", "mprotect")
+    told.end("T", "mprotect")
+    assert told.write("A", "buf[0]", 4) is None  # so T came last
+    told.begin("A", "write", "buf[0]")
+    assert told.end("A", "write", "SIGSEGV") is not None
+
+
+def test_an_unmap_and_a_map_that_overlap() -> None:
+    told = Told()
+    told.begin("A", "munmap", "buf[0]", 1)
+    told.begin("T", "mmap", "buf[0]", 1, prot=RW, shared=False)
+    told.end("T", "mmap")
+    told.end("A", "munmap")
+    assert told.read("A", "buf[0]", 0) is None
+    assert told.read("A", "buf[0]", 1) is not None
+
+
+def test_many_calls_at_once_are_not_looked_at_one_by_one() -> None:
+    """The model gets laxer, not slower."""
+    told = Told()
+    changes = [("munmap", {}), ("mprotect", {"prot": RW}), ("mprotect", {"prot": VM_PROT_READ})] * 2
+    page = told.oracle.spaces["A"].pages[told.at("buf[0]") // SIZE]
+    ends = []
+    for op, args in changes:
+        named = {"at": told.at("buf[0]"), "length": SIZE, **args}
+        ends.append(getattr(told.oracle, f"_{op}")("A", named))
+    for end in ends:
+        end(0)
+    assert len(page.views) == 3 and None in page.views
+
+
+# -- refusals ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("op", "place", "fine"), [("read", "buf[0]", False), ("write", "buf[0]", False),
+                                                   ("read", "buf[3]", False), ("write", "buf[3]", True),
+                                                   ("read", "new[0]", True)])  # fmt: skip
+def test_what_was_allowed_all_the_time_must_not_be_refused(op: str, place: str, fine: bool) -> None:
+    told = Told()
+    told.begin("A", op, place)
+    found = told.end("A", op, "SIGSEGV")
+    assert (found is None) == fine
+    if found is not None:
+        assert found.function == "uvm_fault" and "allowed all the time" in found.text
+
+
+def test_a_refusal_may_be_of_any_time_during_the_access() -> None:
+    told = Told()
+    told.begin("A", "read", "buf[0]")
+    told.call("T", "mprotect", "buf[0]", 1, prot=VM_PROT_NONE)
+    told.call("T", "mprotect", "buf[0]", 1, prot=RW)
+    assert told.end("A", "read", "SIGSEGV") is None
+    told.begin("A", "read", "buf[0]")
+    assert told.end("A", "read", "SIGSEGV") is not None
+
+
+def test_no_memory_is_right_only_where_memory_can_run_out() -> None:
+    for swap, fine in ((64, False), (4, True), (0, True)):
+        told = Told(swap)
+        told.begin("A", "write", "buf[0]")
+        assert (told.end("A", "write", "SIGBUS") is None) == fine
+
+
+# -- fork ----------------------------------------------------------------------------
+
+
+def test_a_child_has_a_copy() -> None:
+    told = Told()
+    told.call("A", "fork", **{"as": "C", "cpu": 0})
+    told.write("A", "buf[0]", 5)
+    told.call("C", "barrier")
+    assert told.read("C", "buf[0]", 1) is None and told.write("C", "buf[0]", 6) is None
+    assert told.read("A", "buf[0]", 5) is None
+    assert told.write("C", "buf[3]", 1) is not None, "and its protection"
+
+
+def test_a_child_shares_what_is_shared() -> None:
+    told = Told()
+    told.call("A", "fork", **{"as": "C", "cpu": 0})
+    told.write("A", "both[0]", 5)
+    assert told.read("C", "both[0]", 5) is None and told.write("C", "both[1]", 6) is None
+    assert told.read("A", "both[1]", 0) is not None
+
+
+@pytest.mark.parametrize("inherit", [MAP_INHERIT_NONE, MAP_INHERIT_COPY, MAP_INHERIT_SHARE])
+def test_minherit_decides(inherit: int) -> None:
+    for op, value in (("read", 1), ("read", 5)):
+        told = Told()
+        told.call("A", "minherit", "buf[0]", 1, inherit=inherit)
+        told.call("A", "fork", **{"as": "C", "cpu": 0})
+        told.write("A", "buf[0]", 5)
+        right = {MAP_INHERIT_NONE: None, MAP_INHERIT_COPY: 1, MAP_INHERIT_SHARE: 5}[inherit]
+        assert (getattr(told, op)("C", "buf[0]", value) is None) == (value == right)
+
+
+def test_a_write_during_a_fork_may_be_in_the_child() -> None:
+    """Each word as it was at some moment of the fork; not what was there before it, nor what came after it."""
+    for value, fine in ((1, True), (5, True), (6, True), (4, False), (7, False)):
+        told = Told()
+        told.write("T", "buf[0]", 4)
+        told.write("T", "buf[0]", 1)
+        told.begin("A", "fork", **{"as": "C", "cpu": 0})
+        told.write("T", "buf[0]", 5)
+        told.write("T", "buf[0]", 6)
+        told.end("A", "fork")
+        told.write("T", "buf[0]", 7)
+        assert (told.read("C", "buf[0]", value) is None) == fine
+        if fine:
+            assert told.read("C", "buf[0]", value) is None
+            assert told.read("C", "buf[0]", 1 if value != 1 else 5) is not None, "the read has decided it"
+
+
+def test_a_fork_has_done_its_work_when_the_child_runs() -> None:
+    told = Told()
+    told.begin("A", "fork", **{"as": "C", "cpu": 0})
+    told.begin("C", "read", "buf[0]")
+    told.write("T", "buf[0]", 5)
+    assert told.read("C", "buf[0]", 5) is not None
+
+
+def test_an_unmap_during_a_fork_may_be_in_the_child() -> None:
+    for gone in (True, False):
+        told = Told()
+        told.begin("A", "fork", **{"as": "C", "cpu": 0})
+        told.call("T", "munmap", "buf[0]", 1)
+        told.call("T", "mmap", "buf[0]", 1, prot=RW, shared=False)
+        told.write("T", "buf[0]", 9)
+        told.end("A", "fork")
+        told.begin("C", "read", "buf[0]")
+        assert (told.end("C", "read", "SIGSEGV") if gone else told.read("C", "buf[0]", 9)) is None
+        assert told.read("A", "buf[0]", 1) is not None
+
+
+# -- madvise, physio -------------------------------------------------------------------
+
+
+def test_freed_memory_is_as_it_was_or_zero_until_it_is_read_or_written() -> None:
+    for value, fine in ((1, True), (0, True), (5, False)):
+        told = Told()
+        told.call("A", "madvise", "buf[0]", 1, advice=MADV_FREE)
+        assert (told.read("A", "buf[0]", value) is None) == fine
+        if fine:
+            assert told.read("A", "buf[0]", 1 - value) is not None
+    told = Told()
+    told.call("A", "madvise", "buf[0]", 1, advice=MADV_FREE)
+    told.write("A", "buf[0]", 5)
+    assert told.read("A", "buf[0]", 0) is not None
+
+
+def test_memory_that_is_being_freed_may_turn_zero_at_any_moment() -> None:
+    told = Told()
+    told.begin("T", "madvise", "buf[0]", 1, advice=MADV_FREE)
+    assert told.read("A", "buf[0]", 1) is None and told.read("A", "buf[0]", 0) is None
+    told.write("A", "buf[0]", 5)
+    assert told.read("A", "buf[0]", 5) is None
+    told.end("T", "madvise")
+    assert told.read("A", "buf[0]", 0) is None
+    assert told.read("A", "buf[0]", 5) is not None
+
+
+def test_other_advice_and_advice_that_is_refused_leaves_memory_alone() -> None:
+    for advice, result in ((MADV_DONTNEED, 0), (MADV_FREE, "ENOMEM")):
+        told = Told()
+        told.call("A", "madvise", "buf[0]", 1, advice=advice, result=result)
+        assert told.read("A", "buf[0]", 0) is not None
+
+
+def test_a_disk_keeps_what_was_written_to_it() -> None:
+    told = Told()
+    told.call("A", "physio", "buf[0]", 1, block=2, write=True, status=0)
+    told.call("A", "physio", "buf[1]", 1, block=2, write=False, status=0)
+    assert told.read("A", "buf[1]", 1) is None
+    told.write("A", "buf[1]", 4)
+    told.call("A", "physio", "buf[1]", 1, block=3, write=False, status=0)
+    assert told.read("A", "buf[1]", 0) is None
+    assert told.read("A", "buf[1]", 4) is not None
+
+
+def test_a_transfer_takes_each_word_as_it_was_at_some_moment() -> None:
+    for value, fine in ((1, True), (5, True), (6, False)):
+        told = Told()
+        told.begin("A", "physio", "buf[0]", 1, block=0, write=True, status=0)
+        told.write("T", "buf[0]", 5)
+        told.end("A", "physio")
+        told.write("T", "buf[0]", 6)
+        told.begin("A", "physio", "buf[1]", 1, block=0, write=False, status=0)
+        assert told.read("T", "buf[1]", 0) is None, "not there yet, maybe"
+        told.end("A", "physio")
+        assert (told.read("A", "buf[1]", value) is None) == fine
+
+
+def test_a_write_during_a_transfer_may_be_lost() -> None:
+    for value, fine in ((0, True), (5, True), (1, False)):
+        told = Told()
+        told.begin("A", "physio", "buf[0]", 1, block=0, write=False, status=0)
+        told.write("T", "buf[0]", 5)
+        told.end("A", "physio")
+        assert (told.read("A", "buf[0]", value) is None) == fine
+
+
+def test_two_writes_to_one_block_at_once() -> None:
+    for value, fine in ((1, True), (3, True), (0, True), (5, False)):
+        told = Told()
+        told.write("A", "buf[1]", 3)
+        told.begin("A", "physio", "buf[0]", 1, block=0, write=True, status=0)
+        told.begin("T", "physio", "buf[1]", 1, block=0, write=True, status=0)
+        told.end("T", "physio")
+        told.end("A", "physio")
+        told.call("A", "physio", "buf[2]", 1, block=0, write=False, status=0)
+        assert (told.read("A", "buf[2]", value) is None) == fine
+
+
+# -- the whole ---------------------------------------------------------------------------
+
+
+def test_it_knows_what_every_step_does() -> None:
+    """A new step is either said to leave memory alone, or there is a method for what it does."""
+    for op in {*PROGRAM_STEPS, *SETUP_STEPS} - {"process", "fill"}:
+        assert (op in NO_EFFECT) != hasattr(Oracle, f"_{op}"), op
+
+
+def test_the_default_is_to_ask_it_and_off_is_off() -> None:
+    scene = scenario("S1a").without_errata()
+    machine, image = prepare(scene)
+    sim = Sim(machine, image)
+    sim.execute(Stay())
+    assert sim.oracle is not None and sim.oracle.now > 0
+    machine, image = prepare(scene.with_detect({"oracle": "off"}))
+    sim = Sim(machine, image)
+    sim.execute(Stay())
+    assert sim.oracle is None
+
+
+def test_noted_it_ends_nothing() -> None:
+    scene = scenario("E31-shipped").with_detect({"oracle": "note"})
+    result = explore(scene, schedules=300)
+    assert result.finding is None and result.notes == {"oracle user page": result.notes["oracle user page"]}
+
+
+def lost() -> Scenario:
+    return scenario("E31-shipped")
+
+
+def test_online_and_from_journals_it_says_the_same() -> None:
+    found = explore(lost())
+    assert found.finding is not None and found.finding.kind == "oracle"
+    once = replay(lost(), found.deviations)
+    assert once.finding == found.finding
+    assert judge_journals(lost(), once.journals) == once.finding
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_of_a_sound_run_it_says_nothing(name: str) -> None:
+    """Neither online nor from its journals."""
+    scene = scenario(name).without_errata()
+    for seed in range(2):
+        once = run_recorded(scene, RandomWalk(seed))
+        assert once.finding is None
+        assert judge_journals(scene, once.journals) is None
+
+
+def test_a_forged_value_and_a_forged_refusal_are_seen_in_a_journal() -> None:
+    scene = scenario("S3d").without_errata()
+    journals = run_recorded(scene, Stay()).journals
+    read = next(one for one in journals["memory"] if one["event"] == "word_read")
+    read["value"] += 1
+    found = judge_journals(scene, journals)
+    assert found is not None and found.context == read["ctx"] and f"reads {read['value']} at" in found.text
+    read["value"] -= 1
+    cpu = journals[read["cpu"]]
+    answer = next(one for one in cpu if one["event"] == "return" and one["op"] == "read")
+    answer["result"] = "SIGSEGV"
+    found = judge_journals(scene, journals)
+    assert found is not None and "gets SIGSEGV at" in found.text
