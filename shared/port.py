@@ -27,17 +27,21 @@ sites and event counters. An engine supplies `op` and may override `load` and
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from shared.errors import FINDINGS, Finding, PortDead
 from shared.locks.order import LockOrder
+from shared.uvm.param import PMAP_KERNEL
 
 if TYPE_CHECKING:
     from shared.locks.ref import LockRef
     from shared.struct import FieldBase, Struct
 
 SPL_NONE, SPL_BIO, SPL_IMP, SPL_VM, SPL_CLOCK, SPL_IPI, SPL_HIGH = 0, 3, 4, 5, 6, 7, 8
+
+#: in place of a process's number: an access of the kernel to memory of its own
+NOBODY = -1
 
 S = TypeVar("S", bound="Struct")
 
@@ -136,6 +140,14 @@ class Port(ABC):
         what allocation tells them for structs that are not type-stable.
         """
 
+    def interrupted_holds(self, key: int) -> bool:
+        """Does a context that this one, an interrupt, has interrupted hold the lock? LOCKDEBUG asks by CPU."""
+        return any(key in one.held for one in self.interrupted())
+
+    @abstractmethod
+    def interrupted(self) -> Iterable[Context]:
+        """The contexts that have been interrupted on the current context's CPU."""
+
     @abstractmethod
     def userret(self) -> None:
         """Return to user mode: any runnable LWP of this CPU may be next."""
@@ -190,7 +202,7 @@ class Port(ABC):
     def lock(self, ref: LockRef, mode: str) -> None:
         """Acquire; a simple lock spins, a map lock sleeps, until it is granted."""
         ctx = self.cur
-        if ref.key in ctx.held:
+        if ref.key in ctx.held or (ctx.level and not ref.sleepable and self.interrupted_holds(ref.key)):
             self.report("locking-against-myself", f"{ref.phrase}: locking against myself", subject=ref.owner)
         elif ctx.held and self.detect.get("lockorder", "stop") != "off":
             against = self.order.check([one.cls for one, _, _ in ctx.held.values()], ref.cls, ctx.function)
@@ -210,10 +222,11 @@ class Port(ABC):
     def unlock(self, ref: LockRef) -> None:
         """Release; LOCKDEBUG complains if this context does not hold it."""
         ctx = self.cur
-        if ctx.held.pop(ref.key, None) is None:
+        if ref.key not in ctx.held:
             text = "lockmgr: release of unlocked lock!" if ref.sleepable else "simple_unlock: lock not held"
             self.report("lock-not-held", text, subject=ref.owner)
         self.op("unlock", ref.key, ())
+        ctx.held.pop(ref.key, None)  # not before: an interrupt may come in between
 
     def downgrade(self, ref: LockRef) -> None:
         """From exclusive to shared, letting other readers in."""
@@ -284,7 +297,7 @@ class Port(ABC):
         return result
 
     def access(self, pmap: int, va: int, write: bool, value: int = 0) -> tuple[bool, int]:
-        """One aligned 64-bit load or store by the user at address `va` (bytes).
+        """One aligned 64-bit load or store at address `va` (bytes), by the user or (PMAP_KERNEL) the kernel.
 
         A hit in the TLB and the access to the frame are one operation: no
         interrupt comes between them.
@@ -301,12 +314,13 @@ class Port(ABC):
                 continue
             frame = tlb.lookup(vpn, write)
             if frame is not None:
-                proc = self.cur.proc.index
+                proc = NOBODY if pmap == PMAP_KERNEL else self.cur.proc.index
                 if write:
                     self.perform("word_write", frame, (offset, value, va, proc))
                 else:
                     value = self.perform("word_read", frame, (offset, va, proc))
-                self.accessed(proc, va, write, value, frame)
+                if proc != NOBODY:
+                    self.accessed(proc, va, write, value, frame)
                 return True, value
             entry = self.perform("pmap_walk", pmap, (vpn, int(write), self.cur.cpu))
             if isinstance(entry, int):

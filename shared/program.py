@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from shared.errors import UserMistake
 from shared.port import SPL_CLOCK, SPL_IMP, SPL_NONE, here, kernel
-from shared.scenario import VM_MAX_ADDRESS, VM_MIN_ADDRESS, Handler, Lwp, Scenario, Step
+from shared.scenario import KERNEL_STEPS, VM_MAX_ADDRESS, VM_MIN_ADDRESS, Handler, Lwp, Scenario, Step
 from shared.struct import Field, Struct, field, own, simplelock
 from shared.uvm.init import uvm_init
 from shared.uvm.km import uvm_km_free, uvm_km_kmemalloc, uvm_km_valloc
@@ -188,12 +188,6 @@ def kernel_step(step: Step, interrupt: bool = False) -> int | str:
     return 0
 
 
-#: steps that kernel_step() performs
-KERNEL_STEPS = (
-    "kload", "kstore", "klock", "kunlock", "kwait", "kwakeup", "send", "km_alloc", "km_free", "kread", "kwrite",
-)  # fmt: skip
-
-
 def _errno(error: int) -> int | str:
     return ERRNO_NAMES.get(error, f"errno {error}") if error else 0
 
@@ -266,15 +260,15 @@ def kwakeup(word: Litmus, value: int) -> None:
 
 def _kernel_map(name: str) -> tuple[VmMap, UvmObject | None]:
     """The map of that name, and the object of its wired memory; None: it is pageable."""
-    match name:
-        case "kmem":
-            return uvm.kmem_map, uvm.kmem_object
-        case "mb":
-            return uvm.mb_map, uvm.mb_object
-        case "exec":
-            return uvm.exec_map, None
-    assert uvm.kernel_map is not None
-    return uvm.kernel_map, uvm.kernel_object
+    maps: dict[str, tuple[VmMap | None, UvmObject | None]] = {
+        "map": (uvm.kernel_map, uvm.kernel_object),
+        "kmem": (uvm.kmem_map, uvm.kmem_object),
+        "mb": (uvm.mb_map, uvm.mb_object),
+        "exec": (uvm.exec_map, None),
+    }
+    map, uobj = maps[name]
+    assert map is not None
+    return map, uobj
 
 
 @kernel(exit="same")

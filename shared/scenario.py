@@ -30,6 +30,10 @@ from shared.strict_yaml import meant, show
 #: every process's address space
 VM_MIN_ADDRESS, VM_MAX_ADDRESS = 0x1000, 0x8000_0000
 LEVELS = ("stop", "note", "off")
+#: steps of the kernel's own, of which no process's memory knows
+KERNEL_STEPS = (
+    "kload", "kstore", "klock", "kunlock", "kwait", "kwakeup", "send", "km_alloc", "km_free", "kread", "kwrite",
+)  # fmt: skip
 STRATEGIES = ("pct", "random")
 
 

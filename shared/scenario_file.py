@@ -66,8 +66,8 @@ from shared.errors import DETECTORS, FINDINGS, UserMistake
 from shared.machine_config import LEVELS as INTERRUPT_LEVELS
 from shared.machine_config import MAX_SWAP, MachineConfig, load_machine, machine_of
 from shared.messages import OPERATIONS
-from shared.program import KERNEL_STEPS
 from shared.scenario import (
+    KERNEL_STEPS,
     LEVELS,
     STRATEGIES,
     VM_MAX_ADDRESS,
@@ -109,8 +109,8 @@ WORD = 8
 MAX_LWPS, MAX_REGION_PAGES = 64, 4096
 SIGNALS = ("SIGSEGV", "SIGBUS")
 RESERVED = (
-    "boot", "clock", "devices", "disk", "disk_io", "io", "lock_manager", "memory", "mmu", "pagedaemon", "swap", "swap_io",
-    "swap_pager", "user",
+    "boot", "clock", "devices", "disk", "disk_io", "io", "lock_manager", "memory", "mmu", "pagedaemon", "swap",
+    "swap_io", "swap_pager", "user",
 )  # fmt: skip
 PROTECTIONS = {
     "none": VM_PROT_NONE,
@@ -283,8 +283,9 @@ class _Loader:
         errata = self.errata(keys["errata"]) if "errata" in keys else ()
         detect = self.detect(keys["detect"]) if "detect" in keys else dict.fromkeys(DETECTORS, "stop")
         setup = self.setup(keys["setup"])
-        starters = self.programs(keys["programs"])
         interrupts = keys["interrupts"].items() if "interrupts" in keys else {}
+        self.handled = set(interrupts)
+        starters = self.programs(keys["programs"])
         raws = {name: self.interrupt(keys["interrupts"], name, one) for name, one in interrupts.items()}
         for thread in (*starters, *self.children):
             thread.program = tuple(self.resolve(thread))
@@ -675,7 +676,7 @@ class _Loader:
         """The number of a device, which has an interrupt."""
         devices = [device for device, _ in self.machine.devices]
         name = value.choice(devices, "device") if devices else value.fail("the machine has no devices")
-        if name not in (self.root.data.get("interrupts") or {}):
+        if name not in self.handled:
             value.fail(f"section interrupts does not say what {name} does")
         return devices.index(name)
 

@@ -316,7 +316,10 @@ def uvmfault_anonget(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon) ->
         # Somebody may have put another anon here meanwhile, or this one may live another life.
         if ufi is not None:
             aref = aref_of(ufi.entry)
-            now = None if aref is None else amap_lookup(aref, ufi.orig_rvaddr - ufi.entry.start)
+            rvaddr = ufi.orig_rvaddr
+            if ufi.map != ufi.orig_map and erratum("uvmfault_anonget.slot-from-translated-address"):
+                rvaddr -= ufi.map.min_offset  # what is below a share map had addresses of its own
+            now = None if aref is None else amap_lookup(aref, rvaddr - ufi.entry.start)
             if now is None or now != anon or now.gen != anon.gen:
                 uvmfault_unlockall(ufi, amap, anon)
                 return ERESTART

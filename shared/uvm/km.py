@@ -72,7 +72,7 @@ def uvm_km_init(pages: int, kmem: int, mb: int, exec: int) -> None:
 
     Args:
         pages: of kernel_map that no submap takes over.
-        kmem, mb, exec: pages of the submaps.
+        kmem, mb, exec: pages of the submaps; 0: there is no such map.
     """
     page_size = here.port.page_size
     uvm.vmi_list = None
@@ -88,9 +88,9 @@ def uvm_km_init(pages: int, kmem: int, mb: int, exec: int) -> None:
     end = VM_MIN_KERNEL_ADDRESS + (pages + kmem + mb + exec) * page_size
     map = uvm_map_create(PMAP_KERNEL, VM_MIN_KERNEL_ADDRESS, end, 0)
     uvm.kernel_map = map
-    uvm.kmem_map = uvm_km_suballoc(map, kmem * page_size, VM_MAP_INTRSAFE)
-    uvm.mb_map = uvm_km_suballoc(map, mb * page_size, VM_MAP_INTRSAFE)
-    uvm.exec_map = uvm_km_suballoc(map, exec * page_size, VM_MAP_PAGEABLE)
+    uvm.kmem_map = uvm_km_suballoc(map, kmem * page_size, VM_MAP_INTRSAFE) if kmem else None
+    uvm.mb_map = uvm_km_suballoc(map, mb * page_size, VM_MAP_INTRSAFE) if mb else None
+    uvm.exec_map = uvm_km_suballoc(map, exec * page_size, VM_MAP_PAGEABLE) if exec else None
 
 
 def _kernel_object(refs: int) -> UvmObject:
