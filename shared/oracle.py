@@ -22,7 +22,7 @@ name behind an underscore, in three words:
     self._change(proc, vpns, f)      views: f(vpn, view) is what becomes of one (mmap, munmap, mprotect, minherit)
     self._store(proc, vpns, f, must) words: f(vpn, cell) is a cell whose words are stored over those of `cell`, all
                                      of them, or (not `must`) maybe (physio, madvise FREE)
-    follow(cell, other)              whatever is written to `cell` may be in `other` too (fork, device writes)
+    follow(cell, other)              whatever is written to `cell` may be in `other` too (fork, device writes, loans)
 
 Each returns what has to be called with the call's result at its end. Steps that leave
 memory as it is are listed in NO_EFFECT.
@@ -33,7 +33,7 @@ stays silent about a run that the model allows, and says nothing after its first
 
 Left out: SIGBUS is taken to be right if there may have been no memory (as many pages
 mapped as there is swap, counting all that were ever mapped) or if the swap device errs;
-results of steps other than read and write; physio that fails half-way.
+results of steps other than read, write and kpeek; physio that fails half-way.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ NO_EFFECT = frozenset(
         "barrier",
         "count",
         "pause",
+        "unloan",
         "thread",
         *KERNEL_STEPS,
     )
@@ -328,7 +329,9 @@ class Oracle:
         self.spaces: dict[str, _Space] = {}
         self.blocks: dict[int, _Block] = {}
         self.births: dict[str, tuple[_Space, _Fork]] = {}
+        self.loans: dict[str, list[Cell]] = {}
         self.calls: dict[str, End | None] = {}
+        self.ctx = ""  # whose step ends just now
         self.freed_by: dict[int, tuple[int, str]] = {}  # frame -> when and by which function it was last freed
         self.now = 0
         self.mapped = 0  # pages, in all address spaces, ever
@@ -352,6 +355,7 @@ class Oracle:
         end = self.calls.pop(ctx, None)
         if end is None or self.finding is not None:
             return
+        self.ctx = ctx
         wrong = end(result)
         if wrong is not None:
             self._refused(ctx, *wrong)
@@ -575,6 +579,46 @@ class Oracle:
                 block.mixed = block.mixed and block.writers > 0
 
         return written
+
+    def _loan(self, proc: str, args: dict[str, Any]) -> End:
+        """Whoever borrows has what the pages held at some moment during the call, as a child has."""
+        space, lent = self.spaces[proc], []
+        sources: list[tuple[Cell, Cell]] = []
+        for vpn in self._range(args):
+            page = space.pages.get(vpn)
+            cells = [view.cell for view in page.views if view is not None] if page is not None else []
+            now = cells[0].copy() if cells else Cell()
+            for at, cell in enumerate(cells):
+                if at:
+                    now.add_all(cell)
+                follow(cell, now)
+                sources.append((cell, now))
+            lent.append(now)
+        self.loans[args["as"]] = lent
+
+        def end(result: int | str) -> None:
+            for cell, now in sources:
+                cell.followers.remove(now)
+
+        return end
+
+    def _kpeek(self, proc: str, args: dict[str, Any]) -> End | None:
+        lent = self.loans.get(args["as"])
+        if lent is None:
+            return None
+        now = lent[args["page"]]
+
+        def end(result: int | str) -> None:
+            possible = now.possible(0)
+            if isinstance(result, int) and all(result != value for value, _ in possible):
+                loan = self.scenario.loans.index(args["as"])
+                expected = " or ".join(str(value) for value, _ in possible)
+                text = (
+                    f"{self.ctx} finds {result} in page {args['page']} of loan {args['as']}, which must be {expected}"
+                )
+                self._found(text, self.ctx, "loan_peek", f"loan:{loan}", [])
+
+        return end
 
     def _fork(self, proc: str, args: dict[str, Any]) -> End:
         parent, name = self.spaces[proc], args["as"]

@@ -17,7 +17,8 @@ called `fill` as large as memory; page i of it then reads i+1.
 `disk: 8`), by DMA; with `status`, the disk's interrupt stores the number of pages
 moved in that word, through the process's own mapping.
 
-`count` answers an event counter of uvmexp, as `faults`, as the thread's own CPU has counted it since the run began.
+`count` answers an event counter of uvmexp, as `faults`, as the thread's own CPU has counted it since the run began; or
+a counter of state, as `free`, or `pdpageouts` (since boot), as it is now.
 
 `pause` ends a program without ending its thread: it sleeps, and keeps its memory, to the end of the run.
 
@@ -124,7 +125,7 @@ OBJECTS = (
     *(kind.kind_name for kind in KINDS.values() if kind.__module__ == structs.__name__),
     *dict.fromkeys(op.node for op in OPERATIONS.values()),
 )
-COUNTERS = tuple(name for name, one in structs.Uvmexp.fields.items() if isinstance(one, Stat))
+COUNTERS = tuple(name for name, one in structs.Uvmexp.fields.items() if isinstance(one, Stat) or one.hint)
 #: madvise(2), in lower case
 ADVICE = {
     "normal": MADV_NORMAL,
@@ -597,7 +598,7 @@ class _Loader:
         if op == "mincore":
             keys["pages"].integer(1, 64)
         if op == "count":
-            args["of"] = keys["of"].choice(COUNTERS, "event counter")
+            args["of"] = keys["of"].choice(COUNTERS, "counter")
         return args
 
     @staticmethod

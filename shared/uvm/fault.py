@@ -73,6 +73,7 @@ from shared.uvm.param import (
     UVM_ET_SUBMAP,
     VM_FAULT_WIRE,
     VM_MAP_PAGEABLE,
+    VM_PROT_NONE,
     VM_PROT_WRITE,
 )
 from shared.uvm.pdaemon import uvm_wait
@@ -358,6 +359,18 @@ def _map_neighbours(
         anon.an_lock.unlock()
 
 
+def _access(access_type: int, enter_prot: int, wired: int) -> int:
+    """The access that pmap_enter() is told of: it may take the page for used, and if it is a write for modified.
+
+    A wired page may be used in every way without a further fault, by a device's DMA without the MMU's knowing.
+    """
+    if erratum("uvm_fault.no-access-type"):
+        return VM_PROT_NONE
+    if wired or erratum("uvm_fault.protection-for-access-type"):
+        return enter_prot
+    return access_type
+
+
 # -- the fault -------------------------------------------------------------------------------
 
 
@@ -405,8 +418,7 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
             return EFAULT
         entry_wired = entry.wired_count != 0
         wired = PMAP_WIRED if entry_wired or wiring else 0
-        access = enter_prot if wired else access_type
-        canfail = 0 if erratum("uvm_fault.enter-without-canfail") else PMAP_CANFAIL
+        access = _access(access_type, enter_prot, wired)
 
         # An entry that needs a copy gets it now, for which the map has to be write-locked.
         if entry.etype & UVM_ET_NEEDSCOPY:
@@ -524,7 +536,7 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
             # locked: map(r), amap, oanon, anon
 
             promoted = anon != oanon
-            failed = pmap_enter(pmap, rvaddr, pg, enter_prot, access | canfail | wired) != 0
+            failed = pmap_enter(pmap, rvaddr, pg, enter_prot, access | PMAP_CANFAIL | wired) != 0
             uvm_lock_pageq()
             if failed:
                 # There is no translation; nothing of what was done need be undone. But a new page is on no queue yet.
@@ -579,7 +591,7 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
         amap_add(aref, rvaddr - entry_start, anon, False)
         # locked: map(r), amap, anon
 
-        failed = pmap_enter(pmap, rvaddr, pg, enter_prot, access | canfail | wired) != 0
+        failed = pmap_enter(pmap, rvaddr, pg, enter_prot, access | PMAP_CANFAIL | wired) != 0
         uvm_lock_pageq()
         if wiring and not failed:
             uvm_pagewire(pg)

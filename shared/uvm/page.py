@@ -101,6 +101,7 @@ def uvm_page_init(frames: int) -> None:
     uvmexp.inactive = 0
     uvmexp.wired = 0
     uvmexp.paging = 0
+    uvmexp.pdpageouts = 0
 
 
 # -- pages of objects --------------------------------------------------------------------

@@ -348,6 +348,7 @@ class Uvmexp(Struct, kind=16):
     freetarg: Field[int] = field("const")
     inactarg: Field[int] = field("p", hint=True)
     wiredmax: Field[int] = field("const")
+    pdpageouts: Field[int] = field("p", hint=True)  # an event counter, but programs on other CPUs may look at it
     nanon: Field[int] = field("const")
     nfreeanon: Field[int] = field("a", hint=True)
     swpages: Field[int] = field("s", hint=True)
@@ -382,7 +383,6 @@ class Uvmexp(Struct, kind=16):
     pdobscan = stat()
     pdreact = stat()
     pdbusy = stat()
-    pdpageouts = stat()
     pdpending = stat()
     pddeact = stat()
     pdreanon = stat()
