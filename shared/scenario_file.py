@@ -286,8 +286,8 @@ class _Loader:
         setup = self.setup(keys["setup"])
         interrupts = keys["interrupts"].items() if "interrupts" in keys else {}
         self.handled = set(interrupts)
-        starters = self.programs(keys["programs"])
         raws = {name: self.interrupt(keys["interrupts"], name, one) for name, one in interrupts.items()}
+        starters = self.programs(keys["programs"])
         for thread in (*starters, *self.children):
             thread.program = tuple(self.resolve(thread))
         handlers = [

@@ -66,7 +66,7 @@ CATALOGUE = (
         id="uvm_fault.intrsafe-list-unused",
         name="S8b",
         sentence="A fault on memory of an interrupt-safe map asks for a read lock, which such a map has not got.",
-        source=("NetBSD CVS log, uvm_fault_i.h 1.9, 1999-06-04", "NetBSD vm_map.h of 2000: the assertion"),
+        source=("NetBSD CVS log, uvm_fault_i.h 1.9, 1999-06-04", "NetBSD uvm_map.h of 2000: the assertion"),
         story=story("""
             The same missing look at the list as S8a, without any interrupt: the kernel reads memory that it has
             freed. uvm_fault() finds the submap in kernel_map and read-locks it. But an interrupt-safe map has only

@@ -324,6 +324,8 @@ def uvm_map_clip_start(map: VmMap, entry: VmMapEntry, start: int) -> None:
     aref = aref_of(new_entry)
     if aref is not None:
         entry.aref_pageoff = amap_splitref(aref, start - new_entry.start).pageoff
+    if entry.object is not None:
+        entry.offset += start - new_entry.start
     entry.start = start
     uvm_map_entry_link(map, entry.prev, new_entry)
 
@@ -341,6 +343,8 @@ def uvm_map_clip_end(map: VmMap, entry: VmMapEntry, end: int) -> None:
     aref = aref_of(entry)
     if aref is not None:
         new_entry.aref_pageoff = amap_splitref(aref, end - entry.start).pageoff
+    if entry.object is not None:
+        new_entry.offset += end - entry.start
     uvm_map_entry_link(map, entry, new_entry)
 
 
