@@ -40,6 +40,7 @@ from shared.uvm.param import (
     PMAP_KERNEL,
     PQ_ACTIVE,
     PQ_ANON,
+    PQ_AOBJ,
     PQ_FREE,
     PQ_INACTIVE,
     PQ_NAMES,
@@ -61,6 +62,8 @@ from shared.uvm.structs import (
     Amap,
     AmapArray,
     Anon,
+    Aobj,
+    AobjSlots,
     Buf,
     Loan,
     LoanArray,
@@ -118,6 +121,21 @@ class Translation(NamedTuple):
     pte: list[int]
     entry: VmMapEntry | None
     anon: Anon | None
+    page: Page | None
+
+
+class Swapped(NamedTuple):
+    """A page that has a swap slot, whether it is in RAM as well or not.
+
+    Attributes:
+        owner: the anon, or the object of an aobj.
+        pageidx: number of the page in the object; 0 for an anon.
+        page: in RAM, or None.
+    """
+
+    owner: Struct
+    pageidx: int
+    slot: int
     page: Page | None
 
 
@@ -327,7 +345,7 @@ class Snapshot:
         """Submap -> the entry of kernel_map that it has taken over."""
         found: dict[VmMap, VmMapEntry] = {}
         for entry in self.all(VmMapEntry):
-            submap = self.follow(entry, "object", VmMap) if self.num(entry, "etype") & UVM_ET_SUBMAP else None
+            submap = self.follow(entry, "sub_map", VmMap) if self.num(entry, "etype") & UVM_ET_SUBMAP else None
             if submap is not None:
                 found[submap] = entry
         return found
@@ -440,14 +458,34 @@ class Snapshot:
         return used
 
     @cached_property
-    def slot_users(self) -> dict[int, list[Anon]]:
-        """Swap slot -> the anons that have it."""
-        users: dict[int, list[Anon]] = {}
-        for anon in self.anons:
-            slot = self.num(anon, "an_swslot")
-            if slot > SWSLOT_NONE:
-                users.setdefault(slot, []).append(anon)
+    def swapped(self) -> list[Swapped]:
+        """What anons and aobjs have in swap."""
+        found = [
+            Swapped(anon, 0, self.num(anon, "an_swslot"), self.follow(anon, "an_page", Page)) for anon in self.anons
+        ]
+        for aobj in self.all(Aobj):
+            uobj = self.follow(aobj, "u_obj", UvmObject)
+            array: Array | None = self.follow(aobj, "u_swslots", AobjSlots)
+            if uobj is None or array is None:
+                continue  # LEAK-1
+            for pageidx, slot in enumerate(self.array(array)):
+                page = self.object_pages.get((uobj.id, pageidx * self.page_size))
+                found.append(Swapped(uobj, pageidx, slot if isinstance(slot, int) else 0, page))
+        return [one for one in found if one.slot != SWSLOT_NONE]
+
+    @cached_property
+    def slot_users(self) -> dict[int, list[Struct]]:
+        """Swap slot -> the anons and the aobjs' objects that have it."""
+        users: dict[int, list[Struct]] = {}
+        for one in self.swapped:
+            if one.slot > SWSLOT_NONE:
+                users.setdefault(one.slot, []).append(one.owner)
         return users
+
+    @cached_property
+    def slot_of(self) -> dict[tuple[int, int], int]:
+        """(owner id, number of the page in it) -> swap slot."""
+        return {(one.owner.id, one.pageidx): one.slot for one in self.swapped}
 
 
 # -- the register ----------------------------------------------------------------
@@ -857,8 +895,10 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 @invariant("COUNT-8", "uvmexp.swpgonly counts the swap slots whose data is nowhere in RAM", source="uvm_extern.h")
 def _(s: Snapshot) -> Iterator[Violation]:
-    only = sum(1 for anon in s.anons if s.num(anon, "an_swslot") and s.get(anon, "an_page") is None)
-    yield from _recount(s, "swpgonly", only, "anons with a slot and no page:")
+    only = sum(
+        1 for one in s.swapped if (s.get(one.owner, "an_page") if isinstance(one.owner, Anon) else one.page) is None
+    )
+    yield from _recount(s, "swpgonly", only, "pages with a slot and not in RAM:")
 
 
 @invariant("COUNT-9", "0 <= swpgonly <= swpginuse <= swpages", source="uvm_swap.c")
@@ -885,7 +925,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 # -- swap ----------------------------------------------------------------------------
 
 
-@invariant("SWAP-1", "the slots in use are those that anons have, and the bad ones", source="uvm_swap.c")
+@invariant("SWAP-1", "the slots in use are those that anons and aobjs have, and the bad ones", source="uvm_swap.c")
 def _(s: Snapshot) -> Iterator[Violation]:
     everything: set[int] = set()
     for dev, used in s.slots_in_use.items():
@@ -893,13 +933,13 @@ def _(s: Snapshot) -> Iterator[Violation]:
         unused, bad = sorted(used - set(s.slot_users)), s.num(dev, "swd_npgbad")
         if len(unused) != bad:
             some = f", among them slot {unused[0]}" if unused else ""
-            yield f"{dev} has {len(unused)} slots in use that no anon has{some}, and {bad} bad ones", dev
+            yield f"{dev} has {len(unused)} slots in use that nobody has{some}, and {bad} bad ones", dev
     for slot, anons in sorted(s.slot_users.items()):
         if slot not in everything:
             yield f"{anons[0]} has slot {slot}, which is not in use", anons[0]
 
 
-@invariant("SWAP-2", "no two anons have the same swap slot", source="uvm_swap.c")
+@invariant("SWAP-2", "no two pages have the same swap slot", source="uvm_swap.c")
 def _(s: Snapshot) -> Iterator[Violation]:
     for slot, anons in sorted(s.slot_users.items()):
         if len(anons) > 1:
@@ -914,32 +954,38 @@ def _(s: Snapshot) -> Iterator[Violation]:
             yield f"{dev} has {len(used)} slots in use and swd_npginuse {count}", dev
 
 
-def _clean(s: Snapshot) -> Iterator[tuple[Page, Anon, int]]:
-    """Clean pages of anons, with their slots. A page in transit is PAGE-3's."""
+def _clean(s: Snapshot) -> Iterator[tuple[Page, Struct, int]]:
+    """Clean swap-backed pages, with their owners and slots. A page in transit is PAGE-3's."""
     for page in s.pages:
-        if s.num(page, "flags") & (PG_CLEAN | PG_BUSY) == PG_CLEAN and s.num(page, "pqflags") & PQ_ANON:
+        if s.num(page, "flags") & (PG_CLEAN | PG_BUSY) != PG_CLEAN:
+            continue
+        if s.num(page, "pqflags") & PQ_ANON:
             anon = s.follow(page, "uanon", Anon)
             if anon is not None:
-                yield page, anon, s.num(anon, "an_swslot")
+                yield page, anon, s.slot_of.get((anon.id, 0), SWSLOT_NONE)
+        elif s.num(page, "pqflags") & PQ_AOBJ:
+            uobj = s.follow(page, "uobject", UvmObject)
+            if uobj is not None:
+                yield page, uobj, s.slot_of.get((uobj.id, s.num(page, "offset") // s.page_size), SWSLOT_NONE)
 
 
 @invariant("SWAP-4", "a swap-backed page that is CLEAN has a swap slot", source="uvm_pdaemon.c")
 def _(s: Snapshot) -> Iterator[Violation]:
-    for page, anon, slot in _clean(s):
+    for page, owner, slot in _clean(s):
         if slot <= SWSLOT_NONE:
-            yield f"{page} of {anon} is CLEAN, and an_swslot is {slot}", page
+            yield f"{page} of {owner} is CLEAN, and its slot is {slot}", page
 
 
 @invariant("SWAP-5", "a CLEAN page, unless modified since, holds what its swap slot holds", source="uvm_page.h")
 def _(s: Snapshot) -> Iterator[Violation]:
-    for page, anon, slot in _clean(s):
+    for page, owner, slot in _clean(s):
         if slot <= SWSLOT_NONE or page.frame in s.modified:
             continue
         frame = tuple(s.frames[page.frame])
         swap = s.slots.get(slot, (0,) * len(frame))
         at = next((word for word, (ram, disk) in enumerate(zip(frame, swap)) if ram != disk), None)
         if at is not None:
-            yield f"{page} of {anon} has {frame[at]:#x} at byte {at * 8}, slot {slot} has {swap[at]:#x}", page
+            yield f"{page} of {owner} has {frame[at]:#x} at byte {at * 8}, slot {slot} has {swap[at]:#x}", page
 
 
 @invariant("SWAP-6", "bad slots are those that the device has failed for good", source="uvm_pager.c, 2001-03-10")

@@ -24,7 +24,7 @@ def unpack_scenario(data: dict[str, Any]) -> Scenario:
     if machine["kernel"] is not None:
         machine["kernel"] = KernelMaps(**machine["kernel"])
     expect = {key: _outcome(one) for key, one in data["expect"].items()}
-    names = ("source", "errata", "procs", "barriers", "words", "kvars", "loans", "own_errata")
+    names = ("source", "errata", "procs", "barriers", "words", "kvars", "segments", "loans", "own_errata")
     tuples = {key: tuple(data[key]) for key in names}
     made = {
         "machine": MachineConfig(**machine),

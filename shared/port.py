@@ -10,11 +10,11 @@ by (context, operation number) holds at any granularity.
 Kinds of operation, by the node that admits them:
 
     memory        load store alloc free renew word_read word_write
-                  frame_copy frame_zero frame_read frame_write
+                  frame_copy frame_zero frame_read frame_write frame_store
     lock_manager  lock try unlock downgrade upgrade sleep wakeup
     mmu           pmap_*                      (see nodes/mmu.py)
     swap_pager    swap_attach swap_put swap_get io_next io_done
-    disk          disk_start disk_next disk_done
+    disk          disk_start disk_get disk_put disk_format disk_next disk_done
     devices       dev_send
     cpu           run userret intr iret       (see nodes/cpu.py)
 

@@ -30,14 +30,19 @@ from shared.uvm.mmap import (
     sys_mlock,
     sys_mmap,
     sys_mprotect,
+    sys_msync,
     sys_munlock,
     sys_munmap,
+    sys_shmat,
+    sys_shmget,
+    sys_shmrm,
 )
 from shared.uvm.param import EFAULT, ENOMEM, ERRNO_NAMES, MAP_ANON, MAP_PRIVATE, MAP_SHARED, SIDL, UVM_KMF_NOWAIT
 from shared.uvm.physio import sys_physio
 from shared.uvm.proc import curmap_of, exit1, fork1, proc_setup, sys_pause, sys_wait
-from shared.uvm.structs import Loan, Proc, UvmObject, VmMap, VmMapIntrsafe, uvm, uvmexp
+from shared.uvm.structs import Loan, Proc, Shm, UvmObject, VmMap, VmMapIntrsafe, Vnode, uvm, uvmexp
 from shared.uvm.trap import kernel_access, user_read, user_write
+from shared.uvm.vnode import sys_ftruncate, uvm_vnp_uncache, vn_rdwr, vnode_make
 
 Procs = Mapping[str, Proc]
 
@@ -122,6 +127,8 @@ def _step(step: Step, me: Proc, procs: Procs) -> int | str:
         case "barrier":
             barrier(Barrier.at(args["number"]))
             return 0
+        case "fread" | "fwrite" | "ftruncate" | "uncache" | "shm" | "shm_remove":
+            return _object_step(step)
         case "count":
             return int(getattr(uvmexp, args["of"]))
         case "kpeek":
@@ -134,8 +141,15 @@ def _step(step: Step, me: Proc, procs: Procs) -> int | str:
     npages = args["length"] // here.port.page_size
     match step.op:
         case "mmap":
-            flags = MAP_ANON | (MAP_SHARED if args["shared"] else MAP_PRIVATE)
-            return _errno(sys_mmap(me, args["at"], npages, args["prot"], flags))
+            sharing = MAP_SHARED if args["shared"] else MAP_PRIVATE
+            if "shm" in args:
+                return _errno(sys_shmat(me, args["at"], npages, args["prot"], Shm.at(args["shm"]), args["offset"]))
+            if "file" in args:
+                vp = Vnode.at(args["file"])
+                return _errno(sys_mmap(me, args["at"], npages, args["prot"], sharing, vp, args["offset"]))
+            return _errno(sys_mmap(me, args["at"], npages, args["prot"], MAP_ANON | sharing))
+        case "msync":
+            return _errno(sys_msync(me, args["at"], npages, args["flags"]))
         case "munmap":
             return _errno(sys_munmap(me, args["at"], npages))
         case "minherit":
@@ -186,6 +200,28 @@ def kernel_step(step: Step, interrupt: bool = False) -> int | str:
             value = kernel_access(va, write, args.get("value", 0), args["onfault"])
             return "EFAULT" if value is None else 0 if write else value
     return 0
+
+
+def _object_step(step: Step) -> int | str:
+    """Perform a step that concerns a file or a shared memory segment, and no process."""
+    args = step.args
+    match step.op:
+        case "fread":
+            error, word = vn_rdwr(Vnode.at(args["file"]), args["at"], False)
+            return _errno(error) or word
+        case "fwrite":
+            error, _ = vn_rdwr(Vnode.at(args["file"]), args["at"], True, args["value"])
+            return _errno(error)
+        case "ftruncate":
+            return _errno(sys_ftruncate(Vnode.at(args["file"]), args["size"]))
+        case "uncache":
+            uvm_vnp_uncache(Vnode.at(args["file"]))
+            return 0
+        case "shm":
+            return _errno(sys_shmget(Shm.at(args["shm"]), args["pages"]))
+        case "shm_remove":
+            return _errno(sys_shmrm(Shm.at(args["shm"])))
+    raise AssertionError(f"no step {step.op}")
 
 
 def _errno(error: int) -> int | str:
@@ -350,6 +386,10 @@ def run_setup(scenario: Scenario, procs: Procs) -> None:
         variable = here.port.alloc(Kvar)
         assert variable == Kvar.at(number)
         variable.address = 0
+    for number, _ in enumerate(scenario.segments):
+        segment = here.port.alloc(Shm)
+        assert segment == Shm.at(number)
+        segment.shm_object = None
     for number, _ in enumerate(scenario.loans):
         loan = here.port.alloc(Loan)
         assert loan == Loan.at(number)
@@ -364,6 +404,11 @@ def run_setup(scenario: Scenario, procs: Procs) -> None:
         elif step.op in KERNEL_STEPS:
             if result := kernel_step(step):
                 _refuse(scenario, index, f"gave {result}")
+        elif step.op == "file":
+            _make_file(step)
+        elif step.op != "thread" and "in" not in step.args:
+            if result := _object_step(step):
+                _refuse(scenario, index, f"gave {result}")
         elif step.op != "thread":
             ctx.proc = procs[step.args["in"]]
             if step.op == "fill":
@@ -371,6 +416,15 @@ def run_setup(scenario: Scenario, procs: Procs) -> None:
             elif result := _step(step, ctx.proc, procs):
                 _refuse(scenario, index, f"gave {result}")
     ctx.proc = None
+
+
+def _make_file(step: Step) -> None:
+    """A file as it is before anybody has opened it: on the disk."""
+    args = step.args
+    for page, word in enumerate(args["words"]):
+        here.port.op("disk_format", args["block"] + page, ([word],))
+    made = vnode_make(args["block"], args["pages"])
+    assert made == Vnode.at(args["file"]), "files are numbered in order of names"
 
 
 def _fill(scenario: Scenario, index: int, proc: Proc) -> None:

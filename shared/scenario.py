@@ -187,6 +187,7 @@ class Scenario:
         handlers: what the devices' interrupts do, in the order of the machine's devices.
         barriers, words, kvars, loans: names, as they appear.
         regions: every named range.
+        segments: names of shared memory segments, as they appear.
         file: its name, for messages.
     """
 
@@ -210,6 +211,7 @@ class Scenario:
     kvars: tuple[str, ...]
     loans: tuple[str, ...]
     regions: tuple[Region, ...]
+    segments: tuple[str, ...]
     own_errata: tuple[str, ...]
     own_detect: dict[str, str]
 

@@ -17,6 +17,15 @@ called `fill` as large as memory; page i of it then reads i+1.
 `disk: 8`), by DMA; with `status`, the disk's interrupt stores the number of pages
 moved in that word, through the process's own mapping.
 
+A machine with a disk may have files: `file: {as: F, pages: 4, words: [7, 8]}` makes one of
+four pages, of which the first begin with these words, in the disk's first blocks that are
+no other file's. `mmap` maps it (`file: F`, and `offset` in pages); `fread` and `fwrite` do to a
+word of it, as `F[1]+8`, what read(2) and write(2) do; `ftruncate` makes it shorter, or as
+long as it was made; `uncache` sees that its pages do not stay in memory when nobody uses it.
+
+`shm` makes a segment of shared memory, which `mmap` maps with `shm: NAME`, and `shm_remove`
+removes; a segment may be made by a program and mapped by another.
+
 `count` answers an event counter of uvmexp, as `faults`, as the thread's own CPU has counted it since the run began; or
 a counter of state, as `free`, or `pdpageouts` (since boot), as it is now.
 
@@ -96,6 +105,9 @@ from shared.uvm.param import (
     MAP_INHERIT_COPY,
     MAP_INHERIT_NONE,
     MAP_INHERIT_SHARE,
+    MS_ASYNC,
+    MS_INVALIDATE,
+    MS_SYNC,
     UVM_LOAN_TOANON,
     UVM_LOAN_TOPAGE,
     VM_PROT_EXECUTE,
@@ -136,6 +148,8 @@ ADVICE = {
     "spaceavail": MADV_SPACEAVAIL,
     "free": MADV_FREE,
 }
+#: msync(2), in lower case
+SYNCING = {"async": MS_ASYNC, "sync": MS_SYNC, "invalidate": MS_INVALIDATE}
 LOANS = {"anon": UVM_LOAN_TOANON, "page": UVM_LOAN_TOPAGE}
 INHERITANCES = {"none": MAP_INHERIT_NONE, "copy": MAP_INHERIT_COPY, "share": MAP_INHERIT_SHARE}
 
@@ -200,11 +214,13 @@ class _Raw:
     child: _Thread | None = None
 
 
-#: step -> (required keys, optional keys); those of a setup also need `in`
+#: step -> (required keys, optional keys)
 SETUP_STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "process": (("as", "cpu"), ()),
     "thread": (("in", "as", "cpu"), ()),
-    "mmap": (("in", "as", "pages"), ("prot", "flags")),
+    "file": (("as", "pages"), ("words",)),
+    "shm": (("as", "pages"), ()),
+    "mmap": (("in", "as", "pages"), ("prot", "flags", "file", "shm", "offset")),
     "munmap": (("in", "at", "pages"), ()),
     "minherit": (("in", "at", "pages", "inherit"), ()),
     "mlock": (("in", "at", "pages"), ()),
@@ -214,18 +230,21 @@ SETUP_STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "loan": (("in", "at", "pages", "to", "as"), ()),
     "write": (("in", "at", "value"), ()),
     "fill": (("in", "until_free"), ()),
+    "fwrite": (("at", "value"), ()),
+    "uncache": (("file",), ()),
     "km_alloc": (("map", "pages", "as"), ()),
     "km_free": (("at", "pages"), ()),
     "kwrite": (("at", "value"), ()),
 }
 PROGRAM_STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "mmap": (("as", "pages"), ("prot", "flags")),
+    "mmap": (("as", "pages"), ("prot", "flags", "file", "shm", "offset")),
     "munmap": (("at", "pages"), ()),
     "minherit": (("at", "pages", "inherit"), ()),
     "mlock": (("at", "pages"), ()),
     "munlock": (("at", "pages"), ()),
     "mprotect": (("at", "pages", "prot"), ()),
     "madvise": (("at", "pages", "advice"), ()),
+    "msync": (("at", "pages", "flags"), ()),
     "mincore": (("at", "pages"), ()),
     "physio": (("do", "at", "pages", "block"), ("status",)),
     "loan": (("at", "pages", "to", "as"), ()),
@@ -233,6 +252,12 @@ PROGRAM_STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "kpeek": (("of",), ("page",)),
     "write": (("at", "value"), ()),
     "read": (("at",), ()),
+    "fread": (("at",), ()),
+    "fwrite": (("at", "value"), ()),
+    "ftruncate": (("file", "pages"), ()),
+    "uncache": (("file",), ()),
+    "shm": (("as", "pages"), ()),
+    "shm_remove": (("shm",), ()),
     "fork": (("as", "program"), ("cpu",)),
     "exit": ((), ()),
     "pause": ((), ()),
@@ -255,6 +280,10 @@ PROGRAM_STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 INTERRUPT_STEPS = {op: PROGRAM_STEPS[op] for op in KERNEL_STEPS if op not in ("kwait", "send")}
 
 
+#: those that concern a file or a segment, and no process
+OBJECT_STEPS = ("file", "shm", "fread", "fwrite", "ftruncate", "uncache", "shm_remove")
+
+
 class _Loader:
     """Two passes over the programs: the first declares names, the second resolves them."""
 
@@ -269,6 +298,8 @@ class _Loader:
         self.kvars: dict[str, tuple[str, int]] = {}  # variable of the kernel -> map, pages
         self.loans: dict[str, tuple[int, int]] = {}  # loan -> its pages, and its line
         self.regions: list[Region] = []
+        self.files: dict[str, Region] = {}  # in order of their numbers; from offset 0
+        self.segments: dict[str, Region] = {}  # likewise
         self.children: list[_Thread] = []
 
     def load(self) -> Scenario:
@@ -318,6 +349,7 @@ class _Loader:
             kvars=tuple(self.kvars),
             loans=tuple(self.loans),
             regions=tuple(self.regions),
+            segments=tuple(self.segments),
             own_errata=errata,
             own_detect=detect,
         )
@@ -377,6 +409,11 @@ class _Loader:
                 self.procs[name] = proc = _Proc(name, self.cpu(keys["cpu"]), one.line)
                 self.add_thread(_Thread(name, proc, proc.cpu, forked=False), keys["as"])
                 steps.append(Step(op, {"as": name, "cpu": proc.cpu}, None, one.line))
+                continue
+            if "in" not in keys:
+                if op in ("file", "shm"):
+                    self.name_object(op, keys)
+                steps.append(Step(op, self.object_arguments(op, keys), None, one.line))
                 continue
             proc = self.process(keys["in"])
             if op == "thread":
@@ -442,6 +479,8 @@ class _Loader:
                 for sibling in thread.proc.threads:
                     known.update(sibling.mapped())
                 raw.region = self.region(keys, thread.proc.name, known)
+            elif op == "shm":
+                self.name_object(op, keys)
             elif op == "loan":
                 self.lend(keys)
             thread.steps.append(raw)
@@ -562,13 +601,21 @@ class _Loader:
         self, op: str, keys: dict[str, Value], scope: dict[str, Region], region: Region | None
     ) -> dict[str, Any]:
         """The resolved arguments of a step that concerns memory."""
+        if op in OBJECT_STEPS:
+            return self.object_arguments(op, keys)
         size = self.machine.page_size
         if region is not None:
             args: dict[str, Any] = {"as": region.name, "at": region.start, "length": region.pages * size}
             if op == "mmap":
                 prot = keys["prot"].choice(PROTECTIONS, "protection") if "prot" in keys else "rw"
                 args["prot"] = PROTECTIONS[prot]
-                args["shared"] = self.shared(keys["flags"]) if "flags" in keys else False
+                args["shared"] = self.shared(keys)
+                for what, known in (("file", self.files), ("shm", self.segments)):
+                    if what in keys:
+                        args[what] = self.number(keys[what], known)
+                        args["offset"] = keys["offset"].integer(0, MAX_REGION_PAGES) * size if "offset" in keys else 0
+                if "offset" in keys and "offset" not in args:
+                    keys["offset"].fail("only a file or a segment has an offset")
             else:
                 args["prot"] = PROTECTIONS["rw"]
                 args["until_free"] = keys["until_free"].integer(self.machine.reserve_kernel, self.machine.frames - 1)
@@ -585,6 +632,10 @@ class _Loader:
             args["inherit"] = INHERITANCES[keys["inherit"].choice(INHERITANCES, "inheritance")]
         if "prot" in keys:
             args["prot"] = PROTECTIONS[keys["prot"].choice(PROTECTIONS, "protection")]
+        if op == "msync":
+            args["flags"] = 0
+            for one in keys["flags"].elements(at_least=1):
+                args["flags"] |= SYNCING[one.choice(SYNCING, "flag")]
         if "advice" in keys:
             args["advice"] = ADVICE[keys["advice"].choice(ADVICE, "advice")]
         if op == "physio":
@@ -602,23 +653,85 @@ class _Loader:
         return args
 
     @staticmethod
-    def shared(value: Value) -> bool:
+    def shared(keys: dict[str, Value]) -> bool:
+        """Is a mapping shared? And do its keys fit together?"""
+        if "file" in keys and "shm" in keys:
+            keys["shm"].fail("a mapping is of a file or of a segment, not of both")
+        if "flags" not in keys:
+            return "shm" in keys
+        value = keys["flags"]
+        if "shm" in keys:
+            value.fail("a segment is always shared: leave out the flags")
         flags = [one.choice(("private", "shared", "anon"), "flag") for one in value.elements(at_least=1)]
         if len(set(flags)) != len(flags):
             value.fail("a flag is named twice")
-        if "anon" not in flags:
-            value.fail("missing flag anon: there are no files to map yet")
+        if "file" in keys and "anon" in flags:
+            value.fail("what has a file is not anon")
+        if "file" not in keys and "anon" not in flags:
+            value.fail("missing flag anon: there is no file to map")
         if ("private" in flags) == ("shared" in flags):
             value.fail("expected one of private and shared")
         return "shared" in flags
 
-    def address(self, value: Value, scope: dict[str, Region], pages: int) -> int:
-        """Resolve `buf[3]` or, where no number of pages goes with it, also `buf[3]+8`."""
+    def name_object(self, op: str, keys: dict[str, Value]) -> None:
+        """Take note of a file or a segment, which this step makes."""
+        known = self.files if op == "file" else self.segments
+        name = self.name(keys["as"], "file" if op == "file" else "segment")
+        if name in known:
+            keys["as"].fail(f"{name} is named twice")
+        pages = keys["pages"].integer(1, MAX_REGION_PAGES)
+        if op == "file":
+            taken = sum(one.pages for one in self.files.values())
+            if taken + pages > self.machine.disk:
+                disk = self.machine.disk or "no"
+                keys["pages"].fail(f"the machine's disk has {disk} blocks, of which files have {taken} already")
+        known[name] = Region(name, "", 0, pages)
+
+    def object_arguments(self, op: str, keys: dict[str, Value]) -> dict[str, Any]:
+        """The resolved arguments of a step that concerns a file or a segment, and no process."""
+        if op == "file":
+            name, pages = keys["as"].data, keys["pages"].data
+            words = keys["words"].elements(at_least=1) if "words" in keys else []
+            if len(words) > pages:
+                keys["words"].fail(f"{len(words)} words, one for each page, and {pages} pages")
+            before = list(self.files).index(name)
+            block = sum(one.pages for one in list(self.files.values())[:before])
+            values = [one.integer(0, 2**64 - 1) for one in words]
+            return {"as": name, "file": before, "block": block, "pages": pages, "words": values}
+        if op == "shm":
+            return {"shm": self.number(keys["as"], self.segments), "pages": keys["pages"].data}
+        if op == "shm_remove":
+            return {"shm": self.number(keys["shm"], self.segments)}
+        if "at" in keys:
+            args: dict[str, Any] = {"at": self.address(keys["at"], self.files, 0, file=True)}
+            args["file"] = list(self.files).index(keys["at"].data.partition("[")[0])
+            if "value" in keys:
+                args["value"] = keys["value"].integer(0, 2**64 - 1)
+            return args
+        args = {"file": self.number(keys["file"], self.files)}
+        if op == "ftruncate":
+            most = list(self.files.values())[args["file"]].pages
+            args["size"] = keys["pages"].integer(0, most) * self.machine.page_size
+        return args
+
+    @staticmethod
+    def number(value: Value, known: Mapping[str, Region]) -> int:
+        """The number of a file or a segment."""
+        name = value.text("a name")
+        if name not in known:
+            value.fail(f"there is no {show(name)}{meant(name, known)}; there are: {_list(known) or 'none'}")
+        return list(known).index(name)
+
+    def address(self, value: Value, scope: dict[str, Region], pages: int, file: bool = False) -> int:
+        """Resolve `buf[3]` or, where no number of pages goes with it, also `buf[3]+8`; of a file: to an offset."""
         text = value.text('an address as "buf[3]"')
         parts = _ADDRESS.fullmatch(text)
         if parts is None:
             value.fail(f'{show(text)} is no address: expected "buf[3]", or "buf[3]+8" for a word of that page')
         region = scope.get(parts["region"])
+        if region is None and file:
+            hint = f"{meant(parts['region'], scope)}; files so far: {_list(scope) or 'none'}"
+            value.fail(f"there is no file {parts['region']}{hint}")
         if region is None:
             if any(one.name == parts["region"] for one in self.regions):
                 value.fail(f"region {parts['region']} is not mapped here; mapped so far: {_list(scope) or 'none'}")
@@ -627,7 +740,8 @@ class _Loader:
         last = page + max(pages, 1) - 1
         if last >= region.pages:
             what = f"page {page}" if last == page else f"pages {page} to {last}"
-            value.fail(f"{what} is outside region {region.name}, which has pages 0 to {region.pages - 1}")
+            kind = "file" if file else "region"
+            value.fail(f"{what} is outside {kind} {region.name}, which has pages 0 to {region.pages - 1}")
         if pages and byte:
             value.fail("this step takes whole pages: leave out the byte")
         if byte >= size or byte % WORD:

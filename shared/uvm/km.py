@@ -30,6 +30,8 @@ Source: uvm_km.c 1.3x of 2000, vm_map.h, uvm_fault_i.h 1.10.
 
 from __future__ import annotations
 
+from typing import Any, NoReturn
+
 from shared.port import KASSERT, SPL_HIGH, here, kernel, panic
 from shared.uvm.map import (
     uvm_map_create,
@@ -61,8 +63,24 @@ from shared.uvm.param import (
     VM_PROT_ALL,
 )
 from shared.uvm.pdaemon import uvm_wait
+from shared.uvm.pgops import PGOPS, PagerOps
 from shared.uvm.pmap import pmap_bootstrap, pmap_kenter_pa, pmap_kremove, pmap_remove
 from shared.uvm.structs import UvmObject, VmMap, VmMapEntry, VmMapIntrsafe, uvm
+
+# -- the pager of kernel objects -------------------------------------------------------------
+
+
+def _forever(uobj: UvmObject) -> None:
+    """A kernel object counts no references: it is never freed."""
+
+
+def _no_paging(*args: Any) -> NoReturn:
+    """There is nothing to page; a fault on memory of a kernel object is refused before it comes here."""
+    panic("km_pager: a kernel object does not page")
+    raise AssertionError("not reached, unless nobody wants to know of panics")
+
+
+PGOPS[UVM_PGOPS_NONE] = PagerOps(_forever, _forever, _no_paging, None, _no_paging, None, _no_paging)
 
 # -- boot ----------------------------------------------------------------------------------
 
@@ -117,7 +135,7 @@ def uvm_km_suballoc(map: VmMap, size: int, flags: int) -> VmMap:
     assert entry is not None
     submap = uvm_map_create(map.pmap, entry.start, entry.end, flags)
     entry.etype = UVM_ET_SUBMAP
-    entry.object = submap
+    entry.sub_map = submap
     entry.offset = 0
     vm_map_unlock(map)
     if isinstance(submap, VmMapIntrsafe):
@@ -279,6 +297,7 @@ def uvm_km_unmap_object(entry: VmMapEntry) -> None:
     Source:  uvm_map.c, uvm_unmap_remove.
     """
     uobj, start, end = entry.object, entry.start, entry.end
+    assert uobj is not None
     if uobj.uo_refs == UVM_OBJ_INTRSAFE_KERN:
         pmap_kremove(start, end - start)
         uvm_km_pgremove_intrsafe(uobj, _offset(start), _offset(end))

@@ -69,7 +69,7 @@ from shared.uvm.pmap import pmap_page_protect
 from shared.uvm.structs import Anon, Loan, LoanArray, Page, VmMap
 
 if TYPE_CHECKING:
-    from shared.uvm.fault import UvmFaultinfo
+    from shared.uvm.fault_i import UvmFaultinfo
 
 #: what a function that lends one page answers
 GOT_IT, RETRY, FAILED = 1, 0, -1
@@ -91,7 +91,7 @@ def uvm_loan(map: VmMap, start: int, length: int, result: list[Anon | Page], fla
     Returns: 0; EFAULT - not all of it can be lent, and nothing is.
     Source:  uvm_loan.c.
     """
-    from shared.uvm.fault import UvmFaultinfo, uvmfault_lookup
+    from shared.uvm.fault_i import UvmFaultinfo, uvmfault_lookup
 
     page_size = here.port.page_size
     while len(result) * page_size < length:
@@ -116,7 +116,7 @@ def uvm_loanentry(ufi: UvmFaultinfo, end: int, result: list[Anon | Page], flags:
     Source:  uvm_loan.c.   Differs: the fault information names the page in question; in UVM it stays with the first
              one, so that uvmfault_anonget() looks at the wrong slot when it has slept, and starts over for nothing.
     """
-    from shared.uvm.fault import uvmfault_unlockall
+    from shared.uvm.fault_i import uvmfault_unlockall
 
     entry = ufi.entry
     aref = aref_of(entry)
@@ -131,12 +131,12 @@ def uvm_loanentry(ufi: UvmFaultinfo, end: int, result: list[Anon | Page], flags:
         elif entry.etype & UVM_ET_COPYONWRITE:
             got = uvm_loanzero(ufi, result, flags)
         else:
-            uvmfault_unlockall(ufi, amap, None)  # nothing behind the entry
+            uvmfault_unlockall(ufi, amap, None, None)  # nothing behind the entry
             got = FAILED
         if got != GOT_IT:
             return got == RETRY
         ufi.orig_rvaddr += here.port.page_size
-    uvmfault_unlockall(ufi, amap, None)
+    uvmfault_unlockall(ufi, amap, None, None)
     return True
 
 
@@ -200,7 +200,7 @@ def uvm_loanzero(ufi: UvmFaultinfo, result: list[Anon | Page], flags: int) -> in
     Source:  uvm_loan.c.   Differs: the new anon is locked, and freed without a reference, as the assertions of
              2001-01-23 want it; starts over when it has slept.
     """
-    from shared.uvm.fault import uvmfault_unlockall
+    from shared.uvm.fault_i import uvmfault_unlockall
 
     aref = aref_of(ufi.entry)
     amap = None if aref is None else aref.amap
@@ -208,7 +208,7 @@ def uvm_loanzero(ufi: UvmFaultinfo, result: list[Anon | Page], flags: int) -> in
     if flags & UVM_LOAN_TOANON:
         anon = uvm_analloc()
         if anon is None:
-            uvmfault_unlockall(ufi, amap, None)
+            uvmfault_unlockall(ufi, amap, None, None)
             return FAILED
         if not erratum("uvm_loanzero.anon-unlocked"):
             anon.an_lock.lock()
@@ -219,7 +219,7 @@ def uvm_loanzero(ufi: UvmFaultinfo, result: list[Anon | Page], flags: int) -> in
             if anon.an_lock.held():
                 anon.an_lock.unlock()
             uvm_anfree(anon)
-        uvmfault_unlockall(ufi, amap, None)
+        uvmfault_unlockall(ufi, amap, None, None)
         uvm_wait("loanzero1" if anon is None else "loanzero2")
         return RETRY
     uvm_page_unbusy(pg, pg.flags & ~PG_FAKE)

@@ -31,6 +31,7 @@ from shared.uvm.param import (
     PG_WANTED,
     PQ_ACTIVE,
     PQ_ANON,
+    PQ_AOBJ,
     PQ_FREE,
     PQ_INACTIVE,
     PQ_SWAPBACKED,
@@ -38,6 +39,7 @@ from shared.uvm.param import (
     UVM_OBJ_KERN,
     UVM_PGA_USERESERVE,
     UVM_PGA_ZERO,
+    UVM_PGOPS_AOBJ,
 )
 from shared.uvm.pmap_page import pmap_copy_page, pmap_zero_page
 from shared.uvm.structs import (
@@ -230,7 +232,10 @@ def uvm_pagealloc_strat(uobj: UvmObject | None, off: int, anon: Anon | None, fla
     page.offset = off
     pgflags = PG_BUSY | PG_FAKE if flags & UVM_PGA_ZERO else PG_BUSY | PG_CLEAN | PG_FAKE
     page.flags = pgflags if uobj is None else pgflags | PG_TABLED  # BUSY before anybody can find it
-    page.pqflags = PQ_ANON if anon is not None else 0
+    if anon is not None:
+        page.pqflags = PQ_ANON
+    else:
+        page.pqflags = PQ_AOBJ if uobj is not None and uobj.pgops == UVM_PGOPS_AOBJ else 0
     page.owner_tag = "new alloc"
     if uobj is not None:
         page.uobject = uobj

@@ -46,6 +46,7 @@ P, F, A, S, D, H = (
     UvmLock(name) for name in ("pageqlock", "fpageqlock", "afreelock", "swap_data_lock", "pagedaemon_lock", "hashlock")
 )
 KENTRY, VMI_LIST = UvmLock("kentry_lock"), UvmLock("vmi_list_slock")
+UAO_LIST = UvmLock("uao_list_lock")
 
 
 class Page(Struct, kind=1):
@@ -109,6 +110,46 @@ class UvmObject(Struct, kind=17, name="uobj"):
     memq_last: Field[Page | None] = field("o")
     uo_npages: Field[int] = field("o")
     uo_refs: Field[int] = field("o")  # or UVM_OBJ_KERN
+    pager: Field[Any] = field("const")  # (model) the Vnode or Aobj; in UVM the object is the first thing in it
+
+
+class Vnode(Struct, kind=40):
+    """struct vnode with its struct uvm_vnode: a file, and its object."""
+
+    guards = {"o": via("u_obj", "vmobjlock")}
+    u_obj: Field[UvmObject] = field("const")
+    v_block: Field[int] = field("const")  # (model) the first of its blocks on the disk
+    v_nblocks: Field[int] = field("const")  # (model) how many it has
+    u_flags: Field[int] = field("o")
+    u_nio: Field[int] = field("o")  # I/Os in progress
+    u_size: Field[int] = field("o")  # of the file, in bytes
+
+
+class Aobj(Struct, kind=41):
+    """struct uvm_aobj: anonymous memory as an object, with a swap slot for each page."""
+
+    guards = {"o": via("u_obj", "vmobjlock"), "l": UAO_LIST}
+    u_obj: Field[UvmObject] = field("const")
+    u_pages: Field[int] = field("const")
+    u_flags: Field[int] = field("o")
+    u_swslots: Field[AobjSlots] = field("const")
+    u_list_next: Field[Aobj | None] = field("l")
+    u_list_prev: Field[Aobj | None] = field("l")
+
+
+class AobjSlots(Array, kind=42, element="o"):
+    """u_swslots[]: the swap slot of each page of an aobj; 0: none."""
+
+    guards = {"o": via("u_obj", "vmobjlock")}
+    u_obj: Field[UvmObject] = field("const")  # (model) so that elements know their guard
+
+
+class Shm(Struct, kind=43):
+    """struct shmid_ds: a shared memory segment; number i is the scenario's i-th, preallocated."""
+
+    guards = {"o": own("shm_lock")}
+    shm_lock = simplelock("shm")  # (model) SysV shared memory ran under the kernel's big lock
+    shm_object: Field[UvmObject | None] = field("o")  # an aobj; None: there is no such segment
 
 
 class Pmap(UvmObject, kind=48, name="pm_obj"):
@@ -206,8 +247,9 @@ class VmMapEntry(Struct, kind=8, name="entry"):
     free_next: Field[VmMapEntry | None] = union("next", "k")  # on uvm.kentry_free
     start: Field[int] = field("m")
     end: Field[int] = field("m")
-    object: Field[Any] = field("m")
-    offset: Field[int] = field("m")
+    object: Field[UvmObject | None] = field("m")
+    sub_map: Field[VmMap | None] = union("object", "m")
+    offset: Field[int] = field("m")  # in the object, in bytes
     etype: Field[int] = field("m")
     protection: Field[int] = field("m")
     max_protection: Field[int] = field("m")
@@ -262,6 +304,7 @@ class Buf(Struct, kind=13):
     npages: Field[int] = field("const")
     pages: Field[PageArray] = field("const")
     slot: Field[int] = field("const")  # first swap slot
+    vp: Field[Vnode | None] = field("const")  # b_vp: the file, if it is not to swap
 
 
 class PageArray(Array, kind=14, element="const"):
@@ -299,7 +342,7 @@ class LoanArray(Array, kind=64, element="const"):
 class Uvm(Struct, kind=15):
     """struct uvm: the globals. Locks of the queues, and what they guard."""
 
-    guards = {"p": P, "f": F, "a": A, "s": S, "d": D, "k": KENTRY, "v": VMI_LIST}
+    guards = {"p": P, "f": F, "a": A, "s": S, "d": D, "k": KENTRY, "v": VMI_LIST, "l": UAO_LIST}
     pageqlock = simplelock("pageq")
     fpageqlock = simplelock("fpageq")
     hashlock = simplelock("hash")
@@ -308,6 +351,7 @@ class Uvm(Struct, kind=15):
     pagedaemon_lock = simplelock("pagedaemon")
     kentry_lock = simplelock("kentry")
     vmi_list_slock = simplelock("vmi_list")
+    uao_list_lock = simplelock("uao_list")
     pagedaemon: Field[int] = field("d")  # sleep channel
     pagedaemon_waiters: Field[int] = field("d")  # uvm_wait callers that the daemon has not served
     aio_done_first: Field[Buf | None] = field("d")
@@ -325,6 +369,8 @@ class Uvm(Struct, kind=15):
     mb_object: Field[UvmObject] = field("const")
     vmi_list: Field[VmMapIntrsafe | None] = field("v")
     kentry_free: Field[VmMapEntry | None] = field("k")  # map entries for interrupt-safe maps
+    uao_list_first: Field[Aobj | None] = field("l")
+    uao_list_last: Field[Aobj | None] = field("l")
 
 
 class Uvmexp(Struct, kind=16):
@@ -399,4 +445,5 @@ page_free: FreeQueue = FreeQueue.at(0)
 
 PAGEQ = TailQueue("tqh_first", "tqh_last", "pageq_next", "pageq_prev")
 MEMQ = TailQueue("memq_first", "memq_last", "listq_next", "listq_prev")
+UAO_LIST_Q = TailQueue("uao_list_first", "uao_list_last", "u_list_next", "u_list_prev")
 AIO_DONE = TailQueue("aio_done_first", "aio_done_last", "next", "prev")

@@ -1,5 +1,7 @@
 """Kernel maps: who may use what, what an interrupt may do, and which locks a kernel fault takes."""
 
+# ruff: noqa: E501 - one bad input, one line
+
 from __future__ import annotations
 
 from typing import Any
