@@ -223,6 +223,13 @@ class Sim(Port):
         if one is not current:
             self._go(one)
 
+    def spin(self) -> None:
+        if self.dead:
+            raise PortDead
+        one = self._pick(None)
+        if one is not self.cur:
+            self._go(one)
+
     def _begin(self, one: Thread) -> None:
         """Give `one` its CPU, if it has not got it."""
         processor = one.processor
@@ -523,7 +530,7 @@ class Sim(Port):
                 self.point()
             return
         guarded = private or self._guarded(ctx, obj, field, write)
-        racy = field.hint or field.key in self.racy
+        racy = (field.hint and not (field.peek and guarded)) or field.key in self.racy
         if not private:
             if rec is not None:
                 rec[1] = None

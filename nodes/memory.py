@@ -74,6 +74,11 @@ class Memory(Node):
         at = offset >> 3
         self.frames[frame] = (*words[:at], value, *words[at + 1 :])
 
+    def op_frame_store(self, ctx: str, frame: int, offset: int, value: int) -> None:
+        """A word written by the kernel, past every page table."""
+        words, at = self.frames[frame], offset >> 3
+        self.frames[frame] = (*words[:at], value, *words[at + 1 :])
+
     def op_frame_zero(self, ctx: str, frame: int) -> None:
         self.frames[frame] = (0,) * self.words
 

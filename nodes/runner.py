@@ -193,6 +193,9 @@ class Runner(Port):
             if self.stopping or len(self.processor.choices()) > 1:
                 self._to_hub()
 
+    def spin(self) -> None:
+        self.point()
+
     def _to_hub(self) -> None:
         self._flush()
         self.hub.switch()

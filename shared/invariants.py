@@ -17,7 +17,7 @@ walks end. One mistake should show under one id, that of the nearest cause: what
 one invariant already says, another leaves alone.
 
 Left out, because the kernel has not got them yet: objects' page lists and
-aobjs' swap slots, page loans beyond "a page on loan is not written".
+aobjs' swap slots.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from shared.uvm.param import (
     PG_WANTED,
     PQ_ACTIVE,
     PQ_ANON,
+    PQ_AOBJ,
     PQ_FREE,
     PQ_INACTIVE,
     PQ_NAMES,
@@ -56,13 +57,18 @@ from shared.uvm.structs import (
     Amap,
     AmapArray,
     Anon,
+    Aobj,
+    AobjSlots,
     Buf,
+    Loan,
+    LoanArray,
     Page,
     PageArray,
     PhysBuf,
     Pmap,
     Proc,
     SwapDev,
+    UvmObject,
     VmMap,
     VmMapEntry,
     Vmspace,
@@ -109,6 +115,21 @@ class Translation(NamedTuple):
     pte: list[int]
     entry: VmMapEntry | None
     anon: Anon | None
+    page: Page | None
+
+
+class Swapped(NamedTuple):
+    """A page that has a swap slot, whether it is in RAM as well or not.
+
+    Attributes:
+        owner: the anon, or the object of an aobj.
+        pageidx: number of the page in the object; 0 for an anon.
+        page: in RAM, or None.
+    """
+
+    owner: Struct
+    pageidx: int
+    slot: int
     page: Page | None
 
 
@@ -295,6 +316,20 @@ class Snapshot:
         return Counter(amap.id for amap in refs if amap is not None)
 
     @cached_property
+    def lent(self) -> list[tuple[Loan, Any]]:
+        """What is on loan to the kernel, page by page or anon by anon, and to whom."""
+        found = []
+        for loan in self.all(Loan):
+            array: Array | None = self.follow(loan, "l_result", LoanArray)
+            found += [(loan, one) for one in ([] if array is None else self.array(array))]
+        return found
+
+    @cached_property
+    def loans(self) -> Counter[int]:
+        """Page or anon id -> number of loans to the kernel."""
+        return Counter(one.id for _, one in self.lent if self.live(one, Page) or self.live(one, Anon))
+
+    @cached_property
     def entries(self) -> dict[VmMap, Walk]:
         """Map -> its entries; the header, at which the ring closes, is not among them."""
         return {map: self._ring(map) for map in self.all(VmMap)}
@@ -385,14 +420,34 @@ class Snapshot:
         return used
 
     @cached_property
-    def slot_users(self) -> dict[int, list[Anon]]:
-        """Swap slot -> the anons that have it."""
-        users: dict[int, list[Anon]] = {}
-        for anon in self.anons:
-            slot = self.num(anon, "an_swslot")
-            if slot > SWSLOT_NONE:
-                users.setdefault(slot, []).append(anon)
+    def swapped(self) -> list[Swapped]:
+        """What anons and aobjs have in swap."""
+        found = [
+            Swapped(anon, 0, self.num(anon, "an_swslot"), self.follow(anon, "an_page", Page)) for anon in self.anons
+        ]
+        for aobj in self.all(Aobj):
+            uobj = self.follow(aobj, "u_obj", UvmObject)
+            array: Array | None = self.follow(aobj, "u_swslots", AobjSlots)
+            if uobj is None or array is None:
+                continue  # LEAK-1
+            for pageidx, slot in enumerate(self.array(array)):
+                page = self.object_pages.get((uobj.id, pageidx * self.page_size))
+                found.append(Swapped(uobj, pageidx, slot if isinstance(slot, int) else 0, page))
+        return [one for one in found if one.slot != SWSLOT_NONE]
+
+    @cached_property
+    def slot_users(self) -> dict[int, list[Struct]]:
+        """Swap slot -> the anons and the aobjs' objects that have it."""
+        users: dict[int, list[Struct]] = {}
+        for one in self.swapped:
+            if one.slot > SWSLOT_NONE:
+                users.setdefault(one.slot, []).append(one.owner)
         return users
+
+    @cached_property
+    def slot_of(self) -> dict[tuple[int, int], int]:
+        """(owner id, number of the page in it) -> swap slot."""
+        return {(one.owner.id, one.pageidx): one.slot for one in self.swapped}
 
 
 # -- the register ----------------------------------------------------------------
@@ -574,12 +629,13 @@ def _(s: Snapshot) -> Iterator[Violation]:
 # -- anons ---------------------------------------------------------------------------
 
 
-@invariant("ANON-1", "an_ref counts the amap slots that hold an anon", source="uvm_anon.h")
+@invariant("ANON-1", "an_ref counts the amap slots and loans that hold an anon", source="uvm_anon.h")
 def _(s: Snapshot) -> Iterator[Violation]:
     for anon in s.anons:
-        slots, ref = s.anon_slots[anon.id], s.num(anon, "an_ref")
-        if slots and slots != ref:  # none at all: ANON-3
-            yield f"{anon} is in {slots} amap slots and has an_ref {ref}", anon
+        slots, loans, ref = s.anon_slots[anon.id], s.loans[anon.id], s.num(anon, "an_ref")
+        if slots + loans not in (0, ref):  # none at all: ANON-3
+            lent = f" and {loans} loans" if loans else ""
+            yield f"{anon} is in {slots} amap slots{lent} and has an_ref {ref}", anon
 
 
 @invariant("ANON-2", "an anon is on the free list once, unreferenced and without a swap slot", source="uvm_anon.c")
@@ -591,15 +647,15 @@ def _(s: Snapshot) -> Iterator[Violation]:
             yield f"{anon} is on the free list with an_ref {ref} and an_swslot {slot}", anon
 
 
-@invariant("ANON-3", "an anon is either on the free list or in an amap", source="uvm_anon.c")
+@invariant("ANON-3", "an anon is either on the free list or in an amap, or on loan", source="uvm_anon.c")
 def _(s: Snapshot) -> Iterator[Violation]:
     if s.afree.faults:
         return
     for anon in s.all(Anon):
-        free, slots = anon.id in s.free_anons, s.anon_slots[anon.id]
+        free, slots, loans = anon.id in s.free_anons, s.anon_slots[anon.id], s.loans[anon.id]
         if free and slots:
             yield f"{anon} is on the free list and in {slots} amap slots", anon
-        elif not free and not slots:
+        elif not free and not slots and not loans:
             yield f"{anon} is leaked: it is not free, and no amap has it (an_ref {s.num(anon, 'an_ref')})", anon
 
 
@@ -663,7 +719,8 @@ def _(s: Snapshot) -> Iterator[Violation]:
             yield f"{anon} has {page}, whose uanon is {s.get(page, 'uanon')}", anon
     for page in s.pages:
         anon, uobj, pqflags = s.get(page, "uanon"), s.get(page, "uobject"), s.num(page, "pqflags")
-        if bool(pqflags & PQ_ANON) != (anon is not None and uobj is None):
+        borrowed = anon is not None and not pqflags & PQ_ANON and s.num(page, "loan_count") > 0
+        if not borrowed and bool(pqflags & PQ_ANON) != (anon is not None and uobj is None):
             yield f"{page} has pqflags {_names(pqflags, PQ_NAMES)}, uanon {anon} and uobject {uobj}", page
         elif anon is not None:
             if not s.live(anon, Anon) or anon.id in s.free_anons:
@@ -689,13 +746,36 @@ def _(s: Snapshot) -> Iterator[Violation]:
             yield f"{page} is free with wire_count {wired} and loan_count {loans}", page
 
 
+# -- loans ---------------------------------------------------------------------------
+
+
+@invariant("LOAN-1", "loan_count counts the loans of a page: to the kernel, and to an anon", source="uvm_loan.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for page in s.pages:
+        loans, count = s.loans[page.id], s.num(page, "loan_count")
+        anon = s.get(page, "uanon") if not s.num(page, "pqflags") & PQ_ANON else None
+        if count == 0 and s.get(page, "uobject") is None:
+            anon = None  # PAGE-4
+        if count != loans + (anon is not None):
+            to = f", and to {anon}" if anon is not None else ""
+            yield f"{page} is on loan to the kernel {loans} times{to}; it has loan_count {count}", page
+
+
+@invariant("LOAN-2", "what is on loan to the kernel is not freed meanwhile", source="uvm_loan.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for loan, one in s.lent:
+        free = (s.live(one, Page) and s.num(one, "pqflags") & PQ_FREE) or (s.live(one, Anon) and one.id in s.free_anons)
+        if free or not (s.live(one, Page) or s.live(one, Anon)):
+            yield f"{loan} has borrowed {one!r}, which has been freed", one
+
+
 # -- wiring --------------------------------------------------------------------------
 
 
 @invariant(
     "WIRE-1",
-    "wire_count counts the wired map entries that map a page, and is 1 for a page table",
-    source="uvm_page.h, uvm_fault.c; pmap.c",
+    "wire_count counts a page's wired map entries and its loans to the kernel, and is 1 for a page table",
+    source="uvm_page.h, uvm_fault.c; uvm_loan.c; pmap.c",
 )
 def _(s: Snapshot) -> Iterator[Violation]:
     wirings: Counter[int] = Counter()
@@ -705,9 +785,10 @@ def _(s: Snapshot) -> Iterator[Violation]:
             wirings.update(page.id for page in behind if page is not None)
     wirings.update(page.id for page in s.ptps)
     for page in s.pages:
-        count = s.num(page, "wire_count")
-        if count != wirings[page.id]:
-            yield f"{page} is in {wirings[page.id]} wired map entries and has wire_count {count}", page
+        count, loans = s.num(page, "wire_count"), s.loans[page.id]
+        if count != wirings[page.id] + loans:
+            lent = f", on loan to the kernel {loans} times," if loans else ""
+            yield f"{page} is in {wirings[page.id]} wired map entries{lent} and has wire_count {count}", page
 
 
 @invariant("WIRE-2", "every page of a wired, accessible map entry is mapped, and wired there", source="uvm_map.c")
@@ -774,8 +855,10 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 @invariant("COUNT-8", "uvmexp.swpgonly counts the swap slots whose data is nowhere in RAM", source="uvm_extern.h")
 def _(s: Snapshot) -> Iterator[Violation]:
-    only = sum(1 for anon in s.anons if s.num(anon, "an_swslot") and s.get(anon, "an_page") is None)
-    yield from _recount(s, "swpgonly", only, "anons with a slot and no page:")
+    only = sum(
+        1 for one in s.swapped if (s.get(one.owner, "an_page") if isinstance(one.owner, Anon) else one.page) is None
+    )
+    yield from _recount(s, "swpgonly", only, "pages with a slot and not in RAM:")
 
 
 @invariant("COUNT-9", "0 <= swpgonly <= swpginuse <= swpages", source="uvm_swap.c")
@@ -802,7 +885,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 # -- swap ----------------------------------------------------------------------------
 
 
-@invariant("SWAP-1", "the slots in use are those that anons have, and the bad ones", source="uvm_swap.c")
+@invariant("SWAP-1", "the slots in use are those that anons and aobjs have, and the bad ones", source="uvm_swap.c")
 def _(s: Snapshot) -> Iterator[Violation]:
     everything: set[int] = set()
     for dev, used in s.slots_in_use.items():
@@ -810,13 +893,13 @@ def _(s: Snapshot) -> Iterator[Violation]:
         unused, bad = sorted(used - set(s.slot_users)), s.num(dev, "swd_npgbad")
         if len(unused) != bad:
             some = f", among them slot {unused[0]}" if unused else ""
-            yield f"{dev} has {len(unused)} slots in use that no anon has{some}, and {bad} bad ones", dev
+            yield f"{dev} has {len(unused)} slots in use that nobody has{some}, and {bad} bad ones", dev
     for slot, anons in sorted(s.slot_users.items()):
         if slot not in everything:
             yield f"{anons[0]} has slot {slot}, which is not in use", anons[0]
 
 
-@invariant("SWAP-2", "no two anons have the same swap slot", source="uvm_swap.c")
+@invariant("SWAP-2", "no two pages have the same swap slot", source="uvm_swap.c")
 def _(s: Snapshot) -> Iterator[Violation]:
     for slot, anons in sorted(s.slot_users.items()):
         if len(anons) > 1:
@@ -831,32 +914,38 @@ def _(s: Snapshot) -> Iterator[Violation]:
             yield f"{dev} has {len(used)} slots in use and swd_npginuse {count}", dev
 
 
-def _clean(s: Snapshot) -> Iterator[tuple[Page, Anon, int]]:
-    """Clean pages of anons, with their slots. A page in transit is PAGE-3's."""
+def _clean(s: Snapshot) -> Iterator[tuple[Page, Struct, int]]:
+    """Clean swap-backed pages, with their owners and slots. A page in transit is PAGE-3's."""
     for page in s.pages:
-        if s.num(page, "flags") & (PG_CLEAN | PG_BUSY) == PG_CLEAN and s.num(page, "pqflags") & PQ_ANON:
+        if s.num(page, "flags") & (PG_CLEAN | PG_BUSY) != PG_CLEAN:
+            continue
+        if s.num(page, "pqflags") & PQ_ANON:
             anon = s.follow(page, "uanon", Anon)
             if anon is not None:
-                yield page, anon, s.num(anon, "an_swslot")
+                yield page, anon, s.slot_of.get((anon.id, 0), SWSLOT_NONE)
+        elif s.num(page, "pqflags") & PQ_AOBJ:
+            uobj = s.follow(page, "uobject", UvmObject)
+            if uobj is not None:
+                yield page, uobj, s.slot_of.get((uobj.id, s.num(page, "offset") // s.page_size), SWSLOT_NONE)
 
 
 @invariant("SWAP-4", "a swap-backed page that is CLEAN has a swap slot", source="uvm_pdaemon.c")
 def _(s: Snapshot) -> Iterator[Violation]:
-    for page, anon, slot in _clean(s):
+    for page, owner, slot in _clean(s):
         if slot <= SWSLOT_NONE:
-            yield f"{page} of {anon} is CLEAN, and an_swslot is {slot}", page
+            yield f"{page} of {owner} is CLEAN, and its slot is {slot}", page
 
 
 @invariant("SWAP-5", "a CLEAN page, unless modified since, holds what its swap slot holds", source="uvm_page.h")
 def _(s: Snapshot) -> Iterator[Violation]:
-    for page, anon, slot in _clean(s):
+    for page, owner, slot in _clean(s):
         if slot <= SWSLOT_NONE or page.frame in s.modified:
             continue
         frame = tuple(s.frames[page.frame])
         swap = s.slots.get(slot, (0,) * len(frame))
         at = next((word for word, (ram, disk) in enumerate(zip(frame, swap)) if ram != disk), None)
         if at is not None:
-            yield f"{page} of {anon} has {frame[at]:#x} at byte {at * 8}, slot {slot} has {swap[at]:#x}", page
+            yield f"{page} of {owner} has {frame[at]:#x} at byte {at * 8}, slot {slot} has {swap[at]:#x}", page
 
 
 @invariant("SWAP-6", "bad slots are those that the device has failed for good", source="uvm_pager.c, 2001-03-10")
@@ -1086,6 +1175,10 @@ def _(s: Snapshot) -> Iterator[Violation]:
     for array in s.all(AmapArray):
         if array not in arrays:
             yield f"{array} is leaked: no amap has it", array
+    results = {s.get(loan, "l_result") for loan in s.all(Loan)}
+    for lent in s.all(LoanArray):
+        if lent not in results:
+            yield f"{lent} is leaked: no loan has it", lent
     done = {bp.id for bp in s.aio_done.items}
     pending = {s.get(bp, "pages") for bp in s.aio_done.items}
     for bp in s.all(Buf):

@@ -22,7 +22,7 @@ name behind an underscore, in three words:
     self._change(proc, vpns, f)      views: f(vpn, view) is what becomes of one (mmap, munmap, mprotect, minherit)
     self._store(proc, vpns, f, must) words: f(vpn, cell) is a cell whose words are stored over those of `cell`, all
                                      of them, or (not `must`) maybe (physio, madvise FREE)
-    follow(cell, other)              whatever is written to `cell` may be in `other` too (fork, device writes)
+    follow(cell, other)              whatever is written to `cell` may be in `other` too (fork, device writes, loans)
 
 Each returns what has to be called with the call's result at its end. Steps that leave
 memory as it is are listed in NO_EFFECT.
@@ -31,9 +31,14 @@ Rules: a pure function of what it is told, so that `sim` can ask it while a run 
 on, and anybody who has journals afterwards (`judge_journals`); both give one answer. It
 stays silent about a run that the model allows, and says nothing after its first finding.
 
-Left out: SIGBUS is taken to be right if there may have been no memory (as many pages
-mapped as there is swap, counting all that were ever mapped) or if the swap device errs;
-results of steps other than read and write; physio that fails half-way.
+A page of a file or of a shared memory segment is one cell as well, found by (object, page).
+A private mapping of a file has a cell of its own that follows the file's until it is
+written to: whether what others write to the file before that is seen is not specified.
+
+Left out: blocks of files that are read and written raw; SIGBUS is taken to be right if
+there may have been no memory (as many pages mapped as there is swap, counting all that
+were ever mapped), if the swap device or the disk errs, or if a file is mapped beyond
+its end or truncated; results of steps other than read, write and kpeek; physio that fails half-way.
 """
 
 from __future__ import annotations
@@ -45,7 +50,7 @@ from typing import Any, NamedTuple
 
 from shared.errors import Finding
 from shared.journal import Journals, in_order
-from shared.scenario import Scenario
+from shared.scenario import Scenario, Step
 from shared.uvm.param import (
     MADV_FREE,
     MAP_INHERIT_COPY,
@@ -72,10 +77,15 @@ NO_EFFECT = frozenset(
         "barrier",
         "count",
         "pause",
+        "msync",
+        "fread",
+        "uncache",
+        "shm",
         "kload",
         "kstore",
         "klock",
         "kunlock",
+        "unloan",
         "thread",
     )
 )
@@ -92,15 +102,17 @@ class Cell:
         words: number of a word -> what it may hold; a word that is not there is zero.
         followers: cells that may hold whatever is written here.
         source: the cell that this one follows until it is written to itself, or None.
+        below: the file's cell of which this is a private copy; a file's and a segment's own cell has itself there.
         stores: stores to this cell that are going on.
     """
 
-    __slots__ = ("followers", "source", "stores", "words")
+    __slots__ = ("below", "followers", "source", "stores", "words")
 
     def __init__(self, words: dict[int, Values] | None = None):
         self.words: dict[int, Values] = {} if words is None else words
         self.followers: list[Cell] = []
         self.source: Cell | None = None
+        self.below: Cell | None = None
         self.stores: list[_Store] = []
 
     def get(self, word: int) -> Values:
@@ -139,12 +151,21 @@ class Cell:
     def copy(self) -> Cell:
         """A cell of its own that holds the same, and follows the same source."""
         one = Cell(dict(self.words))
+        one.below = self.below
         for store in self.stores:
             one.add_all(store.pairs[self])
         if self.source is not None:
             one.source = self.source
             follow(self.source, one)
         return one
+
+
+def _private(cell: Cell) -> Cell:
+    """A private copy of a file's cell, of which it sees what is written to the file until it is written to itself."""
+    one = cell.copy()
+    one.source = cell
+    follow(cell, one)
+    return one
 
 
 def follow(cell: Cell, other: Cell) -> None:
@@ -329,13 +350,18 @@ class Oracle:
         self.threads = Counter(self.proc_of.values())
         self.spaces: dict[str, _Space] = {}
         self.blocks: dict[int, _Block] = {}
+        self.objects: dict[tuple[str, int], dict[int, Cell]] = {}  # ("file" or "shm", number) -> page -> cell
         self.births: dict[str, tuple[_Space, _Fork]] = {}
+        self.loans: dict[str, list[Cell]] = {}
         self.calls: dict[str, End | None] = {}
+        self.ctx = ""  # whose step ends just now
         self.freed_by: dict[int, tuple[int, str]] = {}  # frame -> when and by which function it was last freed
         self.now = 0
         self.mapped = 0  # pages, in all address spaces, ever
         self.enough = 0 if config.swap_faults else min(config.swap_slots, config.anons)
         self.finding: Finding | None = None
+        if any(map(self._beyond_its_end, (*scenario.setup, *(step for lwp in scenario.lwps for step in lwp.program)))):
+            self.enough = 0
         for step in scenario.setup:
             self._setup(step.op, step.args)
 
@@ -354,6 +380,7 @@ class Oracle:
         end = self.calls.pop(ctx, None)
         if end is None or self.finding is not None:
             return
+        self.ctx = ctx
         wrong = end(result)
         if wrong is not None:
             self._refused(ctx, *wrong)
@@ -509,9 +536,56 @@ class Oracle:
     def _mmap(self, proc: str, args: dict[str, Any]) -> End:
         inherit = MAP_INHERIT_SHARE if args["shared"] else MAP_INHERIT_COPY
         vpns = self._range(args)
-        fresh = {vpn: View(Cell(), args["prot"], inherit) for vpn in vpns}
+        fresh = {vpn: View(self._below(args, at), args["prot"], inherit) for at, vpn in enumerate(vpns)}
         self.mapped += len(vpns)
         return self._change(proc, vpns, lambda vpn, view: fresh[vpn] if view is None else view)
+
+    def _below(self, args: dict[str, Any], at: int) -> Cell:
+        """What page `at` of a new mapping is."""
+        key = next(((what, args[what]) for what in ("file", "shm") if what in args), None)
+        if key is None:
+            return Cell()
+        cell = self._object(*key, args["offset"] // self.page_size + at)
+        return cell if args["shared"] else _private(cell)
+
+    def _object(self, what: str, number: int, page: int) -> Cell:
+        """A page of a file or a segment."""
+        pages = self.objects.setdefault((what, number), {})
+        cell = pages.get(page)
+        if cell is None:
+            cell = pages[page] = Cell()
+            cell.below = cell
+        return cell
+
+    def _beyond_its_end(self, step: Step) -> bool:
+        """May this step be why a page of a file is not there?"""
+        if step.op == "ftruncate":
+            return True
+        if step.op != "mmap" or "file" not in step.args:
+            return False
+        file = next(one for one in self.scenario.setup if one.op == "file" and one.args["file"] == step.args["file"])
+        return bool(step.args["offset"] + step.args["length"] > file.args["pages"] * self.page_size)
+
+    def _file(self, proc: str, args: dict[str, Any]) -> None:
+        for page, value in enumerate(args["words"]):
+            self._object("file", args["file"], page).write(0, (value, None))
+
+    def _fwrite(self, proc: str, args: dict[str, Any]) -> None:
+        page, byte = divmod(args["at"], self.page_size)
+        cell = self._object("file", args["file"], page)
+        cell.add(byte >> 3, ((args["value"], None),))  # from now on, and perhaps only at the end
+
+    def _ftruncate(self, proc: str, args: dict[str, Any]) -> None:
+        for page, cell in self.objects.get(("file", args["file"]), {}).items():
+            if page * self.page_size >= args["size"]:
+                cell.add_all(Cell())
+
+    def _shm_remove(self, proc: str, args: dict[str, Any]) -> End:
+        def end(result: int | str) -> None:
+            if result == 0:
+                self.objects.pop(("shm", args["shm"]), None)
+
+        return end
 
     def _munmap(self, proc: str, args: dict[str, Any]) -> End:
         return self._change(proc, self._range(args), lambda vpn, view: None)
@@ -529,7 +603,13 @@ class Oracle:
     def _madvise(self, proc: str, args: dict[str, Any]) -> End | None:
         if args["advice"] != MADV_FREE:
             return None
-        return self._store(proc, self._range(args), lambda vpn, cell: Cell(), must=False)
+
+        def thrown_away(vpn: int, cell: Cell) -> Cell:
+            if cell.below is None:
+                return Cell()
+            return cell if cell.below is cell else _private(cell.below)  # what is a file's stays
+
+        return self._store(proc, self._range(args), thrown_away, must=False)
 
     def _physio(self, proc: str, args: dict[str, Any]) -> End:
         vpns, first = self._range(args), args["block"]
@@ -577,6 +657,46 @@ class Oracle:
                 block.mixed = block.mixed and block.writers > 0
 
         return written
+
+    def _loan(self, proc: str, args: dict[str, Any]) -> End:
+        """Whoever borrows has what the pages held at some moment during the call, as a child has."""
+        space, lent = self.spaces[proc], []
+        sources: list[tuple[Cell, Cell]] = []
+        for vpn in self._range(args):
+            page = space.pages.get(vpn)
+            cells = [view.cell for view in page.views if view is not None] if page is not None else []
+            now = cells[0].copy() if cells else Cell()
+            for at, cell in enumerate(cells):
+                if at:
+                    now.add_all(cell)
+                follow(cell, now)
+                sources.append((cell, now))
+            lent.append(now)
+        self.loans[args["as"]] = lent
+
+        def end(result: int | str) -> None:
+            for cell, now in sources:
+                cell.followers.remove(now)
+
+        return end
+
+    def _kpeek(self, proc: str, args: dict[str, Any]) -> End | None:
+        lent = self.loans.get(args["as"])
+        if lent is None:
+            return None
+        now = lent[args["page"]]
+
+        def end(result: int | str) -> None:
+            possible = now.possible(0)
+            if isinstance(result, int) and all(result != value for value, _ in possible):
+                loan = self.scenario.loans.index(args["as"])
+                expected = " or ".join(str(value) for value, _ in possible)
+                text = (
+                    f"{self.ctx} finds {result} in page {args['page']} of loan {args['as']}, which must be {expected}"
+                )
+                self._found(text, self.ctx, "loan_peek", f"loan:{loan}", [])
+
+        return end
 
     def _fork(self, proc: str, args: dict[str, Any]) -> End:
         parent, name = self.spaces[proc], args["as"]
@@ -634,6 +754,9 @@ class Oracle:
             self.spaces[args["as"]] = _Space()
         elif op == "write":
             self._put(args["in"], args["at"], args["value"])
+        elif op == "fwrite":
+            page, byte = divmod(args["at"], self.page_size)
+            self._object("file", args["file"], page).write(byte >> 3, (args["value"], None))
         elif op == "fill":  # how many of its pages were written depends on how much memory was free
             self._mmap(args["in"], {**args, "shared": False})(0)
             pages = self.spaces[args["in"]].pages
@@ -642,7 +765,7 @@ class Oracle:
                 assert view is not None
                 view.cell.add(0, ((number + 1, None),))
         elif op not in NO_EFFECT:
-            end = getattr(self, "_" + op)(args["in"], args)
+            end = getattr(self, "_" + op)(args.get("in", ""), args)
             if end is not None:
                 end(0)
 

@@ -21,7 +21,8 @@ def unpack_scenario(data: dict[str, Any]) -> Scenario:
         machine["colocate"] = tuple(tuple(group) for group in machine["colocate"])
     machine["swap_faults"] = tuple(SwapFault(**one) for one in machine["swap_faults"])
     expect = {key: _outcome(one) for key, one in data["expect"].items()}
-    tuples = {key: tuple(data[key]) for key in ("source", "errata", "procs", "barriers", "words", "own_errata")}
+    names = ("source", "errata", "procs", "barriers", "words", "segments", "loans", "own_errata")
+    tuples = {key: tuple(data[key]) for key in names}
     made = {
         "machine": MachineConfig(**machine),
         "setup": tuple(Step(**one) for one in data["setup"]),

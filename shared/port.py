@@ -10,11 +10,11 @@ by (context, operation number) holds at any granularity.
 Kinds of operation, by the node that admits them:
 
     memory        load store alloc free renew word_read word_write
-                  frame_copy frame_zero frame_read frame_write
+                  frame_copy frame_zero frame_read frame_write frame_store
     lock_manager  lock try unlock downgrade upgrade sleep wakeup
     mmu           pmap_*                      (see nodes/mmu.py)
     swap_pager    swap_attach swap_put swap_get io_next io_done
-    disk          disk_start disk_next disk_done
+    disk          disk_start disk_get disk_put disk_format disk_next disk_done
     cpu           run userret intr iret       (see nodes/cpu.py)
 
 `Port` below holds what does not depend on the engine: contexts, held locks,
@@ -138,6 +138,10 @@ class Port(ABC):
     @abstractmethod
     def userret(self) -> None:
         """Return to user mode: any runnable LWP of this CPU may be next."""
+
+    @abstractmethod
+    def spin(self) -> None:
+        """A try for a lock has failed and will be repeated: others may go first, or they might never."""
 
     @abstractmethod
     def wait_for_wakeup(self) -> None:

@@ -21,6 +21,7 @@ from shared.port import here, kernel
 from shared.scenario import VM_MAX_ADDRESS, VM_MIN_ADDRESS, Lwp, Scenario, Step
 from shared.struct import Field, Struct, field, own, simplelock
 from shared.uvm.init import uvm_init
+from shared.uvm.loan import loan_peek, loan_return, loan_take
 from shared.uvm.mmap import (
     sys_madvise,
     sys_mincore,
@@ -28,14 +29,19 @@ from shared.uvm.mmap import (
     sys_mlock,
     sys_mmap,
     sys_mprotect,
+    sys_msync,
     sys_munlock,
     sys_munmap,
+    sys_shmat,
+    sys_shmget,
+    sys_shmrm,
 )
 from shared.uvm.param import ERRNO_NAMES, MAP_ANON, MAP_PRIVATE, MAP_SHARED, SIDL
 from shared.uvm.physio import sys_physio
-from shared.uvm.proc import exit1, fork1, proc_setup, sys_pause, sys_wait
-from shared.uvm.structs import Proc, uvmexp
+from shared.uvm.proc import curmap_of, exit1, fork1, proc_setup, sys_pause, sys_wait
+from shared.uvm.structs import Loan, Proc, Shm, Vnode, uvmexp
 from shared.uvm.trap import user_read, user_write
+from shared.uvm.vnode import sys_ftruncate, uvm_vnp_uncache, vn_rdwr, vnode_make
 
 Procs = Mapping[str, Proc]
 
@@ -99,6 +105,8 @@ def _step(step: Step, me: Proc, procs: Procs) -> int | str:
         case "barrier":
             barrier(Barrier.at(args["number"]))
             return 0
+        case "fread" | "fwrite" | "ftruncate" | "uncache" | "shm" | "shm_remove":
+            return _object_step(step)
         case "count":
             return int(getattr(uvmexp, args["of"]))
         case "kload":
@@ -112,11 +120,23 @@ def _step(step: Step, me: Proc, procs: Procs) -> int | str:
         case "kunlock":
             kunlock(Litmus.at(args["number"]))
             return 0
+        case "kpeek":
+            error, word = loan_peek(Loan.at(args["number"]), args["page"])
+            return _errno(error) or word
+        case "unloan":
+            return _errno(loan_return(Loan.at(args["number"])))
     npages = args["length"] // here.port.page_size
     match step.op:
         case "mmap":
-            flags = MAP_ANON | (MAP_SHARED if args["shared"] else MAP_PRIVATE)
-            return _errno(sys_mmap(me, args["at"], npages, args["prot"], flags))
+            sharing = MAP_SHARED if args["shared"] else MAP_PRIVATE
+            if "shm" in args:
+                return _errno(sys_shmat(me, args["at"], npages, args["prot"], Shm.at(args["shm"]), args["offset"]))
+            if "file" in args:
+                vp = Vnode.at(args["file"])
+                return _errno(sys_mmap(me, args["at"], npages, args["prot"], sharing, vp, args["offset"]))
+            return _errno(sys_mmap(me, args["at"], npages, args["prot"], MAP_ANON | sharing))
+        case "msync":
+            return _errno(sys_msync(me, args["at"], npages, args["flags"]))
         case "munmap":
             return _errno(sys_munmap(me, args["at"], npages))
         case "minherit":
@@ -127,6 +147,8 @@ def _step(step: Step, me: Proc, procs: Procs) -> int | str:
             return _errno(sys_madvise(me, args["at"], npages, args["advice"]))
         case "physio":
             return _errno(sys_physio(me, args["at"], npages, args["block"], args["write"], args["status"]))
+        case "loan":
+            return _errno(loan_take(Loan.at(args["number"]), curmap_of(me), args["at"], npages, args["flags"]))
         case "mincore":
             error, resident = sys_mincore(me, args["at"], npages)
             return _errno(error) or resident
@@ -134,6 +156,28 @@ def _step(step: Step, me: Proc, procs: Procs) -> int | str:
             return _errno(sys_mlock(me, args["at"], npages))
         case "munlock":
             return _errno(sys_munlock(me, args["at"], npages))
+    raise AssertionError(f"no step {step.op}")
+
+
+def _object_step(step: Step) -> int | str:
+    """Perform a step that concerns a file or a shared memory segment, and no process."""
+    args = step.args
+    match step.op:
+        case "fread":
+            error, word = vn_rdwr(Vnode.at(args["file"]), args["at"], False)
+            return _errno(error) or word
+        case "fwrite":
+            error, _ = vn_rdwr(Vnode.at(args["file"]), args["at"], True, args["value"])
+            return _errno(error)
+        case "ftruncate":
+            return _errno(sys_ftruncate(Vnode.at(args["file"]), args["size"]))
+        case "uncache":
+            uvm_vnp_uncache(Vnode.at(args["file"]))
+            return 0
+        case "shm":
+            return _errno(sys_shmget(Shm.at(args["shm"]), args["pages"]))
+        case "shm_remove":
+            return _errno(sys_shmrm(Shm.at(args["shm"])))
     raise AssertionError(f"no step {step.op}")
 
 
@@ -218,11 +262,26 @@ def run_setup(scenario: Scenario, procs: Procs) -> None:
         word = here.port.alloc(Litmus)
         assert word == Litmus.at(number)
         word.value = 0
+    for number, _ in enumerate(scenario.segments):
+        segment = here.port.alloc(Shm)
+        assert segment == Shm.at(number)
+        segment.shm_object = None
+    for number, _ in enumerate(scenario.loans):
+        loan = here.port.alloc(Loan)
+        assert loan == Loan.at(number)
+        loan.l_flags = 0
+        loan.l_npages = 0
+        loan.l_result = None
     ctx = here.port.cur
     for index, step in enumerate(scenario.setup):
         if step.op == "process":
             lwps = sum(lwp.proc == step.args["as"] for lwp in scenario.lwps)
             proc_setup(procs[step.args["as"]], VM_MIN_ADDRESS, VM_MAX_ADDRESS, max(lwps, 1))
+        elif step.op == "file":
+            _make_file(step)
+        elif step.op != "thread" and "in" not in step.args:
+            if result := _object_step(step):
+                _refuse(scenario, index, f"gave {result}")
         elif step.op != "thread":
             ctx.proc = procs[step.args["in"]]
             if step.op == "fill":
@@ -230,6 +289,15 @@ def run_setup(scenario: Scenario, procs: Procs) -> None:
             elif result := _step(step, ctx.proc, procs):
                 _refuse(scenario, index, f"gave {result}")
     ctx.proc = None
+
+
+def _make_file(step: Step) -> None:
+    """A file as it is before anybody has opened it: on the disk."""
+    args = step.args
+    for page, word in enumerate(args["words"]):
+        here.port.op("disk_format", args["block"] + page, ([word],))
+    made = vnode_make(args["block"], args["pages"])
+    assert made == Vnode.at(args["file"]), "files are numbered in order of names"
 
 
 def _fill(scenario: Scenario, index: int, proc: Proc) -> None:

@@ -93,10 +93,12 @@ class RaceDetector:
         self, ctx: Context, obj: Struct, field: FieldBase, slot: int, write: bool, guarded: bool
     ) -> tuple[str, tuple[str, ...]] | None:
         """An access to a field; returns what it races with and how to say so, if it does."""
+        if field.hint and not write:
+            return None
         cpu, mine, place = ctx.cpu, self._of(ctx.cpu), (obj.id, slot)
         found = None
         last = self.writes.get(place)
-        if last is not None and last[0] != cpu and not (field.hint and not write):
+        if last is not None and last[0] != cpu:
             found = _clash(mine, last[0], last[1], guarded)
         if write and found is None and not field.hint:
             for who, seen in self.reads.get(place, {}).items():

@@ -165,8 +165,9 @@ class Scenario:
         lwps: in fixed context order: programs as in the file, then children as
             they appear in it.
         procs: names of all processes: those of the setup, then children as they appear.
-        barriers, words: names, as they appear.
+        barriers, words, loans: names, as they appear.
         regions: every named range.
+        segments: names of shared memory segments, as they appear.
         file: its name, for messages.
     """
 
@@ -186,7 +187,9 @@ class Scenario:
     procs: tuple[str, ...]
     barriers: tuple[str, ...]
     words: tuple[str, ...]
+    loans: tuple[str, ...]
     regions: tuple[Region, ...]
+    segments: tuple[str, ...]
     own_errata: tuple[str, ...]
     own_detect: dict[str, str]
 

@@ -17,11 +17,26 @@ called `fill` as large as memory; page i of it then reads i+1.
 `disk: 8`), by DMA; with `status`, the disk's interrupt stores the number of pages
 moved in that word, through the process's own mapping.
 
-`count` answers an event counter of uvmexp, as `faults`, as the thread's own CPU has counted it since the run began.
+A machine with a disk may have files: `file: {as: F, pages: 4, words: [7, 8]}` makes one of
+four pages, of which the first begin with these words, in the disk's first blocks that are
+no other file's. `mmap` maps it (`file: F`, and `offset` in pages); `fread` and `fwrite` do to a
+word of it, as `F[1]+8`, what read(2) and write(2) do; `ftruncate` makes it shorter, or as
+long as it was made; `uncache` sees that its pages do not stay in memory when nobody uses it.
+
+`shm` makes a segment of shared memory, which `mmap` maps with `shm: NAME`, and `shm_remove`
+removes; a segment may be made by a program and mapped by another.
+
+`count` answers an event counter of uvmexp, as `faults`, as the thread's own CPU has counted it since the run began; or
+a counter of state, as `free`, or `pdpageouts` (since boot), as it is now.
 
 `pause` ends a program without ending its thread: it sleeps, and keeps its memory, to the end of the run.
 
 `mincore` answers a number of which bit i says whether page i of the range is resident.
+
+`loan` lends pages of the process to the kernel (`to: page`), which calls what it got
+by the name given; or their anons (`to: anon`). `kpeek` answers the first word of a
+borrowed page, `page: 0` unless it says which; `unloan` gives everything back. Any
+thread may do that, before or after the process has ended.
 
 What no user call reaches, a kernel step does: `kload` and `kstore` are one bare
 load and store of a named word of the kernel, `klock` and `kunlock` take and
@@ -60,6 +75,11 @@ from shared.uvm.param import (
     MAP_INHERIT_COPY,
     MAP_INHERIT_NONE,
     MAP_INHERIT_SHARE,
+    MS_ASYNC,
+    MS_INVALIDATE,
+    MS_SYNC,
+    UVM_LOAN_TOANON,
+    UVM_LOAN_TOPAGE,
     VM_PROT_EXECUTE,
     VM_PROT_NONE,
     VM_PROT_READ,
@@ -87,7 +107,7 @@ OBJECTS = (
     *(kind.kind_name for kind in KINDS.values() if kind.__module__ == structs.__name__),
     *dict.fromkeys(op.node for op in OPERATIONS.values()),
 )
-COUNTERS = tuple(name for name, one in structs.Uvmexp.fields.items() if isinstance(one, Stat))
+COUNTERS = tuple(name for name, one in structs.Uvmexp.fields.items() if isinstance(one, Stat) or one.hint)
 #: madvise(2), in lower case
 ADVICE = {
     "normal": MADV_NORMAL,
@@ -98,6 +118,9 @@ ADVICE = {
     "spaceavail": MADV_SPACEAVAIL,
     "free": MADV_FREE,
 }
+#: msync(2), in lower case
+SYNCING = {"async": MS_ASYNC, "sync": MS_SYNC, "invalidate": MS_INVALIDATE}
+LOANS = {"anon": UVM_LOAN_TOANON, "page": UVM_LOAN_TOPAGE}
 INHERITANCES = {"none": MAP_INHERIT_NONE, "copy": MAP_INHERIT_COPY, "share": MAP_INHERIT_SHARE}
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,31}")
@@ -161,32 +184,47 @@ class _Raw:
     child: _Thread | None = None
 
 
-#: step -> (required keys, optional keys); those of a setup also need `in`
+#: step -> (required keys, optional keys)
 SETUP_STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "process": (("as", "cpu"), ()),
     "thread": (("in", "as", "cpu"), ()),
-    "mmap": (("in", "as", "pages"), ("prot", "flags")),
+    "file": (("as", "pages"), ("words",)),
+    "shm": (("as", "pages"), ()),
+    "mmap": (("in", "as", "pages"), ("prot", "flags", "file", "shm", "offset")),
     "munmap": (("in", "at", "pages"), ()),
     "minherit": (("in", "at", "pages", "inherit"), ()),
     "mlock": (("in", "at", "pages"), ()),
     "munlock": (("in", "at", "pages"), ()),
     "mprotect": (("in", "at", "pages", "prot"), ()),
     "madvise": (("in", "at", "pages", "advice"), ()),
+    "loan": (("in", "at", "pages", "to", "as"), ()),
     "write": (("in", "at", "value"), ()),
     "fill": (("in", "until_free"), ()),
+    "fwrite": (("at", "value"), ()),
+    "uncache": (("file",), ()),
 }
 PROGRAM_STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "mmap": (("as", "pages"), ("prot", "flags")),
+    "mmap": (("as", "pages"), ("prot", "flags", "file", "shm", "offset")),
     "munmap": (("at", "pages"), ()),
     "minherit": (("at", "pages", "inherit"), ()),
     "mlock": (("at", "pages"), ()),
     "munlock": (("at", "pages"), ()),
     "mprotect": (("at", "pages", "prot"), ()),
     "madvise": (("at", "pages", "advice"), ()),
+    "msync": (("at", "pages", "flags"), ()),
     "mincore": (("at", "pages"), ()),
     "physio": (("do", "at", "pages", "block"), ("status",)),
+    "loan": (("at", "pages", "to", "as"), ()),
+    "unloan": (("of",), ()),
+    "kpeek": (("of",), ("page",)),
     "write": (("at", "value"), ()),
     "read": (("at",), ()),
+    "fread": (("at",), ()),
+    "fwrite": (("at", "value"), ()),
+    "ftruncate": (("file", "pages"), ()),
+    "uncache": (("file",), ()),
+    "shm": (("as", "pages"), ()),
+    "shm_remove": (("shm",), ()),
     "fork": (("as", "program"), ("cpu",)),
     "exit": ((), ()),
     "pause": ((), ()),
@@ -200,6 +238,10 @@ PROGRAM_STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
+#: those that concern a file or a segment, and no process
+OBJECT_STEPS = ("file", "shm", "fread", "fwrite", "ftruncate", "uncache", "shm_remove")
+
+
 class _Loader:
     """Two passes over the programs: the first declares names, the second resolves them."""
 
@@ -211,7 +253,10 @@ class _Loader:
         self.intos: dict[str, int] = {}
         self.barriers: dict[str, list[tuple[str, Value]]] = {}
         self.words: dict[str, int] = {}  # word -> its number
+        self.loans: dict[str, tuple[int, int]] = {}  # loan -> its pages, and its line
         self.regions: list[Region] = []
+        self.files: dict[str, Region] = {}  # in order of their numbers; from offset 0
+        self.segments: dict[str, Region] = {}  # likewise
         self.children: list[_Thread] = []
 
     def load(self) -> Scenario:
@@ -249,7 +294,9 @@ class _Loader:
             procs=tuple(self.procs),
             barriers=tuple(self.barriers),
             words=tuple(self.words),
+            loans=tuple(self.loans),
             regions=tuple(self.regions),
+            segments=tuple(self.segments),
             own_errata=errata,
             own_detect=detect,
         )
@@ -305,6 +352,11 @@ class _Loader:
                 self.add_thread(_Thread(name, proc, proc.cpu, forked=False), keys["as"])
                 steps.append(Step(op, {"as": name, "cpu": proc.cpu}, None, one.line))
                 continue
+            if "in" not in keys:
+                if op in ("file", "shm"):
+                    self.name_object(op, keys)
+                steps.append(Step(op, self.object_arguments(op, keys), None, one.line))
+                continue
             proc = self.process(keys["in"])
             if op == "thread":
                 name = self.context_name(keys["as"])
@@ -322,6 +374,8 @@ class _Loader:
             if region is not None:
                 proc.regions[region.name] = region
             resolved = {"in": proc.name, **self.arguments(op, keys, proc.regions, region)}
+            if op == "loan":
+                resolved |= self.lend(keys)
             steps.append(Step(op, resolved, None, one.line))
         return tuple(steps)
 
@@ -364,6 +418,10 @@ class _Loader:
                 for sibling in thread.proc.threads:
                     known.update(sibling.mapped())
                 raw.region = self.region(keys, thread.proc.name, known)
+            elif op == "shm":
+                self.name_object(op, keys)
+            elif op == "loan":
+                self.lend(keys)
             thread.steps.append(raw)
             if op == "fork":
                 name = self.context_name(keys["as"])
@@ -395,6 +453,8 @@ class _Loader:
             elif raw.op == "barrier":
                 name = self.barrier(raw.keys["name"], thread)
                 args = {"name": name, "number": list(self.barriers).index(name)}
+            elif raw.op in ("loan", "unloan", "kpeek"):
+                args |= self.lent(raw.keys)
             elif "word" in raw.keys:
                 name = self.name(raw.keys["word"], "word")
                 args = {"word": name, "number": self.words.setdefault(name, len(self.words)), **args}
@@ -480,13 +540,21 @@ class _Loader:
         self, op: str, keys: dict[str, Value], scope: dict[str, Region], region: Region | None
     ) -> dict[str, Any]:
         """The resolved arguments of a step that concerns memory."""
+        if op in OBJECT_STEPS:
+            return self.object_arguments(op, keys)
         size = self.machine.page_size
         if region is not None:
             args: dict[str, Any] = {"as": region.name, "at": region.start, "length": region.pages * size}
             if op == "mmap":
                 prot = keys["prot"].choice(PROTECTIONS, "protection") if "prot" in keys else "rw"
                 args["prot"] = PROTECTIONS[prot]
-                args["shared"] = self.shared(keys["flags"]) if "flags" in keys else False
+                args["shared"] = self.shared(keys)
+                for what, known in (("file", self.files), ("shm", self.segments)):
+                    if what in keys:
+                        args[what] = self.number(keys[what], known)
+                        args["offset"] = keys["offset"].integer(0, MAX_REGION_PAGES) * size if "offset" in keys else 0
+                if "offset" in keys and "offset" not in args:
+                    keys["offset"].fail("only a file or a segment has an offset")
             else:
                 args["prot"] = PROTECTIONS["rw"]
                 args["until_free"] = keys["until_free"].integer(self.machine.reserve_kernel, self.machine.frames - 1)
@@ -503,6 +571,10 @@ class _Loader:
             args["inherit"] = INHERITANCES[keys["inherit"].choice(INHERITANCES, "inheritance")]
         if "prot" in keys:
             args["prot"] = PROTECTIONS[keys["prot"].choice(PROTECTIONS, "protection")]
+        if op == "msync":
+            args["flags"] = 0
+            for one in keys["flags"].elements(at_least=1):
+                args["flags"] |= SYNCING[one.choice(SYNCING, "flag")]
         if "advice" in keys:
             args["advice"] = ADVICE[keys["advice"].choice(ADVICE, "advice")]
         if op == "physio":
@@ -511,30 +583,94 @@ class _Loader:
             if args["block"] + args["length"] // size > self.machine.disk:
                 keys["block"].fail(f"the machine's disk has {self.machine.disk or 'no'} blocks")
             args["status"] = self.address(keys["status"], scope, 0) if "status" in keys else 0
+        if "to" in keys:
+            args["flags"] = LOANS[keys["to"].choice(LOANS, "borrower")]
         if op == "mincore":
             keys["pages"].integer(1, 64)
         if op == "count":
-            args["of"] = keys["of"].choice(COUNTERS, "event counter")
+            args["of"] = keys["of"].choice(COUNTERS, "counter")
         return args
 
     @staticmethod
-    def shared(value: Value) -> bool:
+    def shared(keys: dict[str, Value]) -> bool:
+        """Is a mapping shared? And do its keys fit together?"""
+        if "file" in keys and "shm" in keys:
+            keys["shm"].fail("a mapping is of a file or of a segment, not of both")
+        if "flags" not in keys:
+            return "shm" in keys
+        value = keys["flags"]
+        if "shm" in keys:
+            value.fail("a segment is always shared: leave out the flags")
         flags = [one.choice(("private", "shared", "anon"), "flag") for one in value.elements(at_least=1)]
         if len(set(flags)) != len(flags):
             value.fail("a flag is named twice")
-        if "anon" not in flags:
-            value.fail("missing flag anon: there are no files to map yet")
+        if "file" in keys and "anon" in flags:
+            value.fail("what has a file is not anon")
+        if "file" not in keys and "anon" not in flags:
+            value.fail("missing flag anon: there is no file to map")
         if ("private" in flags) == ("shared" in flags):
             value.fail("expected one of private and shared")
         return "shared" in flags
 
-    def address(self, value: Value, scope: dict[str, Region], pages: int) -> int:
-        """Resolve `buf[3]` or, where no number of pages goes with it, also `buf[3]+8`."""
+    def name_object(self, op: str, keys: dict[str, Value]) -> None:
+        """Take note of a file or a segment, which this step makes."""
+        known = self.files if op == "file" else self.segments
+        name = self.name(keys["as"], "file" if op == "file" else "segment")
+        if name in known:
+            keys["as"].fail(f"{name} is named twice")
+        pages = keys["pages"].integer(1, MAX_REGION_PAGES)
+        if op == "file":
+            taken = sum(one.pages for one in self.files.values())
+            if taken + pages > self.machine.disk:
+                disk = self.machine.disk or "no"
+                keys["pages"].fail(f"the machine's disk has {disk} blocks, of which files have {taken} already")
+        known[name] = Region(name, "", 0, pages)
+
+    def object_arguments(self, op: str, keys: dict[str, Value]) -> dict[str, Any]:
+        """The resolved arguments of a step that concerns a file or a segment, and no process."""
+        if op == "file":
+            name, pages = keys["as"].data, keys["pages"].data
+            words = keys["words"].elements(at_least=1) if "words" in keys else []
+            if len(words) > pages:
+                keys["words"].fail(f"{len(words)} words, one for each page, and {pages} pages")
+            before = list(self.files).index(name)
+            block = sum(one.pages for one in list(self.files.values())[:before])
+            values = [one.integer(0, 2**64 - 1) for one in words]
+            return {"as": name, "file": before, "block": block, "pages": pages, "words": values}
+        if op == "shm":
+            return {"shm": self.number(keys["as"], self.segments), "pages": keys["pages"].data}
+        if op == "shm_remove":
+            return {"shm": self.number(keys["shm"], self.segments)}
+        if "at" in keys:
+            args: dict[str, Any] = {"at": self.address(keys["at"], self.files, 0, file=True)}
+            args["file"] = list(self.files).index(keys["at"].data.partition("[")[0])
+            if "value" in keys:
+                args["value"] = keys["value"].integer(0, 2**64 - 1)
+            return args
+        args = {"file": self.number(keys["file"], self.files)}
+        if op == "ftruncate":
+            most = list(self.files.values())[args["file"]].pages
+            args["size"] = keys["pages"].integer(0, most) * self.machine.page_size
+        return args
+
+    @staticmethod
+    def number(value: Value, known: Mapping[str, Region]) -> int:
+        """The number of a file or a segment."""
+        name = value.text("a name")
+        if name not in known:
+            value.fail(f"there is no {show(name)}{meant(name, known)}; there are: {_list(known) or 'none'}")
+        return list(known).index(name)
+
+    def address(self, value: Value, scope: dict[str, Region], pages: int, file: bool = False) -> int:
+        """Resolve `buf[3]` or, where no number of pages goes with it, also `buf[3]+8`; of a file: to an offset."""
         text = value.text('an address as "buf[3]"')
         parts = _ADDRESS.fullmatch(text)
         if parts is None:
             value.fail(f'{show(text)} is no address: expected "buf[3]", or "buf[3]+8" for a word of that page')
         region = scope.get(parts["region"])
+        if region is None and file:
+            hint = f"{meant(parts['region'], scope)}; files so far: {_list(scope) or 'none'}"
+            value.fail(f"there is no file {parts['region']}{hint}")
         if region is None:
             if any(one.name == parts["region"] for one in self.regions):
                 value.fail(f"region {parts['region']} is not mapped here; mapped so far: {_list(scope) or 'none'}")
@@ -543,7 +679,8 @@ class _Loader:
         last = page + max(pages, 1) - 1
         if last >= region.pages:
             what = f"page {page}" if last == page else f"pages {page} to {last}"
-            value.fail(f"{what} is outside region {region.name}, which has pages 0 to {region.pages - 1}")
+            kind = "file" if file else "region"
+            value.fail(f"{what} is outside {kind} {region.name}, which has pages 0 to {region.pages - 1}")
         if pages and byte:
             value.fail("this step takes whole pages: leave out the byte")
         if byte >= size or byte % WORD:
@@ -635,6 +772,26 @@ class _Loader:
             value.fail(f"{thread.name} meets barrier {name} twice; give the second another name")
         users.append((thread.name, value))
         return name
+
+    def lend(self, keys: dict[str, Value]) -> dict[str, Any]:
+        """A loan is declared."""
+        name = self.name(keys["as"], "loan")
+        if name in self.loans:
+            keys["as"].fail(f"the loan {name} is named twice (first on line {self.loans[name][1]})")
+        self.loans[name] = keys["pages"].integer(1, MAX_REGION_PAGES), keys["as"].line
+        return self.lent(keys)
+
+    def lent(self, keys: dict[str, Value]) -> dict[str, Any]:
+        """What a step needs to know of a loan."""
+        value = keys["of"] if "of" in keys else keys["as"]
+        name = self.name(value, "loan")
+        if name not in self.loans:
+            value.fail(f"no step has `loan: {{as: {name}}}`{meant(name, self.loans)}")
+        pages, _ = self.loans[name]
+        page = keys["page"].integer(0, MAX_REGION_PAGES) if "page" in keys else 0
+        if page >= pages:
+            keys["page"].fail(f"{name} has {pages} pages, the first is 0")
+        return {"as": name, "number": list(self.loans).index(name), "page": page}
 
     def check_barriers(self) -> None:
         for name, users in self.barriers.items():

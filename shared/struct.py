@@ -29,6 +29,7 @@ their struct, and a lock's key is the struct's id and that number.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from typing import Any, ClassVar, Generic, TypeVar, overload
 
 from shared.locks.ref import LockRef
@@ -82,6 +83,7 @@ class FieldBase:
         read, write: alternatives, each a tuple of guards that must all be held.
         mode: "guarded", "const" or "stat".
         hint: read without its guard on purpose.
+        peek: only this access is (see `unlocked`); where the guard is held after all, it is one like any other.
         own_lock, simple_lock: number of the lone lock of the same struct that guards it, or -1; and if that is
             a simple lock and no hint.
     """
@@ -94,6 +96,7 @@ class FieldBase:
         "name",
         "offset",
         "own_lock",
+        "peek",
         "read",
         "simple_lock",
         "slot",
@@ -103,6 +106,7 @@ class FieldBase:
 
     def __init__(self, marking: str, hint: bool = False, union_of: str | None = None):
         self.marking, self.hint, self.union_of = marking, hint, union_of
+        self.peek = False
         self.mode = marking if marking in ("const", "stat") else "guarded"
         self.read: list[tuple[Guard, ...]] = []
         self.write: list[tuple[Guard, ...]] = []
@@ -302,6 +306,20 @@ class Array(Struct, kind=0, name="array"):
         element = type(self).element
         assert element is not None
         here.port.store(self, element, element.slot + i, value)
+
+
+_PEEKS: dict[str, FieldBase] = {}
+
+
+def unlocked(obj: Struct, name: str) -> Any:
+    """Read a field without its guard, on purpose: never a race, and the answer may be out of date at once."""
+    field = type(obj).fields[name]
+    peek = _PEEKS.get(field.key)
+    if peek is None:
+        peek = _PEEKS[field.key] = copy(field)
+        peek.hint = peek.peek = True
+        peek.simple_lock = -1
+    return here.port.load(obj, peek, peek.slot)
 
 
 def lock_name(key: int) -> str:

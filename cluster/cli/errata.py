@@ -63,7 +63,7 @@ def show(outer_json: bool | None, erratum: str, as_json: bool) -> int:
         output.say(line)
     output.say()
     rows = [("catalogue", f"{found.name}, of row {found.row}"), *(("source", one) for one in found.source)]
-    rows += [("shows as", ", ".join(found.findings)), ("seen by", ", ".join(found.detectors))]
+    rows += [("shows as", ", ".join(found.findings) or "cost"), ("seen by", ", ".join(found.detectors) or "results")]
     rows += [("scenarios", ", ".join(found.scenarios))]
     labelled(output, rows, indent="")
     if found.scenarios:

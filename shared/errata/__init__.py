@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import difflib
 
-from shared.errata import amaps, locks, maps, pageout, pmap
+from shared.errata import amaps, loans, locks, maps, objects, pageout, pmap
 from shared.errata.erratum import Erratum
 from shared.errors import UserMistake
 
@@ -37,7 +37,7 @@ def _place(one: Erratum) -> tuple[bool, int, str]:
 ERRATA: dict[str, Erratum] = {
     one.id: one
     for one in sorted(
-        (*amaps.CATALOGUE, *locks.CATALOGUE, *maps.CATALOGUE, *pageout.CATALOGUE, *pmap.CATALOGUE), key=_place
+        (one for module in (amaps, loans, locks, maps, objects, pageout, pmap) for one in module.CATALOGUE), key=_place
     )
 }
 

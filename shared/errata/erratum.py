@@ -17,7 +17,7 @@ class Erratum:
         sentence: the defect in one sentence.
         source: file, revision and date from which it is known.
         story: what the code did, the interleaving, the symptom, the repair.
-        findings: kinds of finding by which it shows.
+        findings: kinds of finding by which it shows; none: it only costs something, and shows in results.
         scenarios: ids of the scenarios that switch it on.
     """
 

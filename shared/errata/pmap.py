@@ -21,13 +21,13 @@ CATALOGUE = (
             pmap slept, and this interleaving, are our reading.
         """),
         findings=("held-across-sleep", "deadlock"),
-        scenarios=("S5a", "S5a-shipped"),
+        scenarios=("S5a", "S5a-object", "S5a-shipped"),
     ),
     Erratum(
-        id="uvm_fault.enter-without-canfail",
+        id="pmap_enter.no-canfail",
         name="S5b",
-        sentence="The fault handler does not tell pmap_enter() that it may fail, and a shortage is a panic.",
-        source=("NetBSD CVS log, uvm_fault.c (and vm/pmap.h 1.36), 1999-11-13",),
+        sentence="pmap_enter() cannot fail, so a shortage of page-table pages is a panic.",
+        source=("NetBSD CVS log, uvm_fault.c (and vm/pmap.h 1.36, uvm_device.c 1.18), 1999-11-13",),
         story=story("""
             Before pmap_enter() could fail, a pmap module that found no page for a page table had no way to say so,
             and the i386's panicked: "pmap_enter: get ptp failed". With the new interface this is what a caller gets
@@ -53,6 +53,56 @@ CATALOGUE = (
         """),
         findings=("no-progress",),
         scenarios=("S10",),
+    ),
+    Erratum(
+        id="uvm_fault.no-access-type",
+        name="S11a",
+        sentence="pmap_enter() is not told of the access, so an MMU without R and M bits traps once more.",
+        source=("NetBSD CVS log, uvm_fault.c and the ports' pmap_enter(), 1999-03-26",),
+        story=story("""
+            Some MMUs (alpha, pmax, and others) do not note that a page was used or modified. There the pmap module
+            makes the first use of a page, and the first write to it, trap, and sets the bit itself. A page that has
+            just been faulted in is about to be used: that is why it was faulted in. But pmap_enter() did not know for
+            what, so it entered a translation that traps; the access was made again, and trapped again, only to set a
+            bit. Every first touch of a page cost two traps. In memory that is locked for the sake of an interrupt it
+            may be the interrupt that takes the second one, which it cannot. Since March 1999 pmap_enter() is told of
+            the access, and presets the bits; 0 means that it is not known, as for the neighbours of a faulting page.
+        """),
+        findings=("panic",),
+        scenarios=("S11a", "S11a-interrupt"),
+    ),
+    Erratum(
+        id="uvm_fault.protection-for-access-type",
+        name="S11b",
+        sentence="pmap_enter() is told of the protection, not of the access, so what is only read counts as modified.",
+        source=("NetBSD CVS log, uvm_fault.c and the ports' pmap_enter(), 1999-03-26: 0 if the access is unknown",),
+        story=story("""
+            The log that gave pmap_enter() the access type says that it must be the access that is made, and 0 where
+            that is not known. The danger is on either side. If a read is called a write, which it is if the
+            protection of the mapping is passed in its place, then the page counts as modified from the start. It is
+            the same as its copy in swap, and could be freed for nothing; but the pagedaemon cannot know, and writes
+            it out once more. No test fails by it: the machine is only slower, and most when it is short of memory.
+            That somebody made this mistake is our assumption; the log only warns of it.
+        """),
+        findings=(),
+        scenarios=("S11b",),
+    ),
+    Erratum(
+        id="uvm_fault_wire.no-access-type",
+        name="S11c",
+        sentence="A page wired for a device's DMA is not marked as modified, and what the device wrote is lost.",
+        source=("NetBSD CVS log, uvm_fault.c and the ports' pmap_enter(), 1999-03-26: 0 if the access is unknown",),
+        story=story("""
+            When a device writes to memory by DMA no MMU sees it, whether it keeps an M bit or not. So whoever wires a
+            page for such a transfer has to see to it that the page counts as modified: uvm_vslock() faults for
+            writing, and the access type makes pmap_enter() preset M. If the wiring fault passes 0, "unknown", nothing
+            is preset. An anonymous page does not suffer, since wiring takes its CLEAN away. But a page of a mapped
+            file stays CLEAN: it leaves memory without being written, and the file has its old contents. On an MMU
+            that traps for R and M it may also be an interrupt that traps. The log gave the flag its meaning; a later
+            one warns of memory for DMA and of interrupts. The mechanism is our reading of both.
+        """),
+        findings=("oracle",),
+        scenarios=("S11c",),
     ),
     Erratum(
         id="uvm_fault.promoted-page-unqueued",

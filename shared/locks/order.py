@@ -14,6 +14,7 @@ from itertools import pairwise
 
 ORDER = """
 map < amap < uobj < anon < pageq < fpageq
+uobj < uao_list
 map < map.hint
 map < map.ref
 map < map.flags

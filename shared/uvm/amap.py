@@ -12,7 +12,7 @@ Offsets are bytes from the start of a map entry; an `Aref` is a local copy of
 the entry's aref, good for as long as the map is locked.
 
 Left out: amap_extend (uvm_map does not merge), the clipping of huge lazy amaps
-in chunks, allocation that fails (kernel memory does not run short), page loans.
+in chunks, allocation that fails (kernel memory does not run short).
 Source: uvm_amap.c 1.22 to 1.28, uvm_amap_i.h 1.14.
 """
 
@@ -21,6 +21,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from shared.port import LOCK_ASSERT, erratum, here, kernel, panic
+from shared.struct import unlocked
 from shared.uvm.amap_pp import amap_pp_adjref, amap_pp_establish, amap_takeout
 from shared.uvm.anon import uvm_analloc, uvm_anfree
 from shared.uvm.page import (
@@ -350,7 +351,8 @@ def amap_cow_now(map: VmMap, entry: VmMapEntry) -> None:
 
     The parent must not fault, so its pages cannot be write-protected: the child
     gets its copies now. An anon with one reference is the child's already: a copy
-    made before a restart, which is not wired and need not be resident any more.
+    made before a restart, which is not wired and need not be resident any more. A page
+    on loan is mapped read-only everywhere already, and so can go on being shared.
 
     Locks:   entry parent's map(w), child's map unknown to others or (w); amap, page queues unlocked. Returns: same.
     Sleeps:  busy page ("cownow"), uvm_wait ("cownowpage"), both *with the maps locked*; then it starts over,
@@ -373,7 +375,7 @@ def amap_cow_now(map: VmMap, entry: VmMapEntry) -> None:
             if pg is None:
                 if refs > 1 or erratum("amap_cow_now.restart-own-copy"):
                     panic("amap_cow_now: non-resident wired page in anon", anon)
-            elif refs > 1:
+            elif refs > 1 and not unlocked(pg, "loan_count"):
                 flags = pg.flags
                 if flags & PG_BUSY:
                     if not flags & PG_WANTED:

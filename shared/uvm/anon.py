@@ -4,18 +4,23 @@ An anon's data is in RAM (an_page), in swap (an_swslot), or in both. Anons are
 never given back to the system: they go from the free list into an amap and
 back, and their locks outlive them.
 
-Left out: uvm_anon_lockloanpg and whatever else concerns loaned pages; blocks of
-anons, adding anons with swap space; swapoff (anon_swap_off, anon_pagein).
+An anon's page need not be its own: it may have been borrowed from an object
+(shared/uvm/loan.py). Whoever wants to do something to an anon's page asks whether
+it is on loan, and if so uvm_anon_lockloanpg() for the owner's lock.
+
+Left out: blocks of anons, adding anons with swap space; swapoff (anon_swap_off,
+anon_pagein).
 Source: uvm_anon.c of March 2001.
 """
 
 from __future__ import annotations
 
-from shared.port import KASSERT, LOCK_ASSERT, here, kernel
-from shared.uvm.page import uvm_lock_pageq, uvm_pagefree, uvm_unlock_pageq
-from shared.uvm.param import PG_BUSY, PG_RELEASED, SWSLOT_NONE, VM_PROT_NONE
+from shared.port import KASSERT, LOCK_ASSERT, erratum, here, kernel
+from shared.struct import unlocked
+from shared.uvm.page import uvm_lock_pageq, uvm_pageadopt, uvm_pagefree, uvm_unlock_pageq
+from shared.uvm.param import PG_BUSY, PG_RELEASED, PQ_ANON, SWSLOT_NONE, VM_PROT_NONE
 from shared.uvm.pmap import pmap_page_protect
-from shared.uvm.structs import Anon, uvm, uvmexp
+from shared.uvm.structs import Anon, Page, uvm, uvmexp
 from shared.uvm.swap import uvm_swap_free
 
 
@@ -64,6 +69,9 @@ def uvm_anfree(anon: Anon) -> None:
     that these assertions were made for (amap_cow_now, January 2001) has both
     wrong, and its lock is the story.
 
+    A page that the anon has borrowed is given back to its object; one that it has
+    lent to the kernel stays, without an owner, until the kernel is done with it.
+
     Locks:   the anon is not locked, and in no amap any more; the amap it was in may be.
     Source:  uvm_anon.c; the assertions of 2001-01-23.
     Differs: holds the anon's lock while it disposes of the page, as uvm_anon.c later did: the pagedaemon comes by way
@@ -77,7 +85,21 @@ def uvm_anfree(anon: Anon) -> None:
     KASSERT(anon.an_ref == 0, "anon->an_ref == 0", anon)
 
     pg = anon.an_page
-    if pg is not None:
+    if pg is not None and unlocked(pg, "loan_count"):
+        if erratum("uvm_anon_lockloanpg.anon-unlocked") and not locked:
+            an_lock.unlock()
+            locked = True  # as far as we know it is not, and so it stays
+        pg = uvm_anon_lockloanpg(anon)
+    uobj = pg.uobject if pg is not None else None
+    if pg is not None and uobj is not None:
+        uvm_lock_pageq()  # give it back
+        loans = pg.loan_count
+        KASSERT(loans > 0, "pg->loan_count > 0", pg)
+        pg.loan_count = loans - 1
+        pg.uanon = None
+        uvm_unlock_pageq()
+        uobj.vmobjlock.unlock()
+    elif pg is not None:
         flags = pg.flags
         if flags & PG_BUSY:
             pg.flags = flags | PG_RELEASED
@@ -100,6 +122,44 @@ def uvm_anfree(anon: Anon) -> None:
     uvm.afree = fresh
     uvmexp.nfreeanon += 1
     uvm.afreelock.unlock()
+
+
+@kernel()
+def uvm_anon_lockloanpg(anon: Anon) -> Page | None:
+    """Lock the owner of an anon's page, which is on loan, if that is not the anon itself.
+
+    An object's lock comes before an anon's. So it is only tried; if that fails
+    the anon is unlocked for a moment, so that whoever has the object's lock and
+    wants the anon's can go on. The page queues' lock keeps the object alive
+    meanwhile: it cannot let go of the page.
+
+    A page without an owner is adopted.
+
+    Locks:   entry anon. Returns: same, and the page's object, if it is in one.
+    Returns: the anon's page, which may be another one now, or gone.
+    Source:  uvm_anon.c; the assertion of 2001-01-23.
+    """
+    LOCK_ASSERT(anon.an_lock.held(), "simple_lock_held(&anon->an_lock)", anon)
+    while True:
+        pg = anon.an_page
+        if pg is None or not unlocked(pg, "loan_count"):  # which may be too much by now, never too little
+            return pg
+        if unlocked(pg, "uobject") is not None:  # a quick check, before we bother to lock the page queues
+            uvm_lock_pageq()
+            uobj = pg.uobject  # the real check
+            locked = uobj is None or uobj.vmobjlock.trylock()
+            uvm_unlock_pageq()
+            if not locked:
+                anon.an_lock.unlock()
+                here.port.spin()
+                anon.an_lock.lock()
+                continue
+        if pg.uobject is None:
+            uvm_lock_pageq()
+            if not pg.pqflags & PQ_ANON:
+                uvm_pageadopt(pg)
+            uvm_unlock_pageq()
+        return pg
 
 
 @kernel(exit="same")

@@ -3,9 +3,9 @@
                        anon in the amap?
               yes (case 1)          no (case 2)
        read, or the only          1A: map the anon's page     2A: map the object's page
-       reference to the anon
+       reference to the anon                                      (no object: 2B)
        write, and others refer    1B: copy it to a new anon   2B: promote: a new anon, copied or zeroed
-       to it (or COW)
+       to it (or COW)                                             (not COW: 2A)
 
 Rules: locks are taken in the order map, amap, object, anon, page queues. Nothing
 but the map survives a sleep, and the map only if its timestamp has not changed;
@@ -14,25 +14,36 @@ whoever slept looks everything up again, mostly by starting over ("ReFault").
 An anon's lock is taken as soon as the anon is allocated: it can be reached not
 only by its amap, which is locked, but from its page, by the pagedaemon.
 
-Left out: kernel maps, submaps and interrupt-safe maps, page loans, rusage. Left
-out for now: objects, so case 2 is always a zero fill.
-Source: uvm_fault.c 1.47 with the changes up to 2001-03, uvm_fault_i.h 1.10.
+An anon's page may be on loan (shared/uvm/loan.py). It is not written to then, and
+not mapped writable: case 1A gives the anon another page first.
+
+What a fault has found out so far is a Fault; uvm_fault() does what comes before the
+case is known, _case1() and _case2() the rest. (Later versions of UVM are cut in the
+same way: uvm_fault_upper, uvm_fault_lower, struct uvm_faultctx.)
+
+Left out: kernel maps, submaps and interrupt-safe maps, rusage; objects
+that serve their faults themselves (pgo_fault), as devices do.
+Source: uvm_fault.c 1.47 with the changes up to 2001-03; its helpers are in fault_i.py.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from shared.port import KASSERT, LOCK_ASSERT, erratum, here, kernel, panic
-from shared.uvm.amap import amap_add, amap_copy, amap_lock, amap_lookup, amap_lookups, amap_unlock, aref_of
-from shared.uvm.anon import uvm_analloc, uvm_anfree, uvm_anon_dropswap
-from shared.uvm.map import (
-    uvm_map_lookup_entry,
-    vm_map_lock,
-    vm_map_lock_read,
-    vm_map_unlock,
-    vm_map_unlock_read,
+from shared.struct import unlocked
+from shared.uvm.amap import Aref, amap_add, amap_copy, amap_flags, amap_lock, amap_lookup, amap_lookups, aref_of
+from shared.uvm.anon import uvm_analloc, uvm_anfree, uvm_anon_dropswap, uvm_anon_lockloanpg
+from shared.uvm.aobj import uao_dropswap
+from shared.uvm.fault_i import (
+    UvmFaultinfo,
+    uvmfault_lookup,
+    uvmfault_relock,
+    uvmfault_unlockall,
+    uvmfault_unlockmaps,
 )
+from shared.uvm.loan import uvm_loanbreak_anon
+from shared.uvm.map import uvm_map_lookup_entry, vm_map_lock_read, vm_map_unlock_read
 from shared.uvm.page import (
     uvm_lock_pageq,
     uvm_page_unbusy,
@@ -41,12 +52,14 @@ from shared.uvm.page import (
     uvm_pagecopy,
     uvm_pagedeactivate,
     uvm_pagefree,
+    uvm_pagekloans,
     uvm_pageunwire,
     uvm_pagewire,
     uvm_pagezero,
     uvm_unlock_pageq,
 )
 from shared.uvm.param import (
+    AMAP_SHARED,
     EACCES,
     EAGAIN,
     EFAULT,
@@ -60,122 +73,47 @@ from shared.uvm.param import (
     PG_FAKE,
     PG_RELEASED,
     PG_WANTED,
+    PGO_DEACTIVATE,
+    PGO_LOCKED,
     PMAP_CANFAIL,
     PMAP_WIRED,
+    PQ_AOBJ,
     SWSLOT_BAD,
+    UVM_ET_COPYONWRITE,
     UVM_ET_NEEDSCOPY,
     VM_FAULT_WIRE,
+    VM_PROT_NONE,
     VM_PROT_WRITE,
 )
 from shared.uvm.pdaemon import uvm_wait
+from shared.uvm.pgops import pgops_of
 from shared.uvm.pmap import (
     pmap_clear_modify,
     pmap_clear_reference,
     pmap_enter,
     pmap_extract,
+    pmap_page_protect,
     pmap_remove,
     pmap_unwire,
 )
-from shared.uvm.structs import Amap, Anon, VmMap, VmMapEntry, uvmexp
+from shared.uvm.structs import Amap, Anon, Page, UvmObject, VmMap, uvmexp
 from shared.uvm.swap import uvm_swap_get, uvm_swap_markbad
 
 #: advice -> how many pages to look at before and after the faulting one
 UVMADVICE = {MADV_NORMAL: (3, 4), MADV_RANDOM: (0, 0), MADV_SEQUENTIAL: (8, 7)}
 
 
-@dataclass(slots=True)
-class UvmFaultinfo:
-    """struct uvm_faultinfo: where a fault is, and the map entry it was looked up in.
-
-    Attributes:
-        orig_map, orig_rvaddr: the map, and the address of the page.
-        nested: the caller holds the map read-locked (mlock), and it stays so: the fault takes no lock of its own.
-            lockmgr() counts each shared hold; here a context holds a lock once.
-        map, mapv, entry: set by the lookup; the entry is good while the map's timestamp is `mapv`.
-
-    Left out: orig_size and size, which were always one page.
-    """
-
-    orig_map: VmMap
-    orig_rvaddr: int
-    nested: bool = False
-    map: VmMap = field(init=False)
-    mapv: int = field(init=False)
-    entry: VmMapEntry = field(init=False)
-
-
-# -- locking of what a fault looks at ------------------------------------------------------
-
-
-def uvmfault_unlockmaps(ufi: UvmFaultinfo | None, write_locked: bool) -> None:
-    """Unlock the map; `ufi` is None if this is no fault but a swapoff."""
-    if ufi is None or ufi.nested:
-        return
-    if write_locked:
-        vm_map_unlock(ufi.map)
-    else:
-        vm_map_unlock_read(ufi.map)
-
-
-def uvmfault_unlockall(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon | None) -> None:
-    """Unlock everything passed in. Locks: entry map(r) and all that is passed."""
-    if anon is not None:
-        anon.an_lock.unlock()
-    if amap is not None:
-        amap_unlock(amap)
-    uvmfault_unlockmaps(ufi, False)
-
-
-@kernel()
-def uvmfault_lookup(ufi: UvmFaultinfo, write_lock: bool) -> bool:
-    """Look up the faulting address.
-
-    Returns: True with the map locked, or False with it unlocked: nothing is mapped there.
-    Source:  uvm_fault_i.h.
-    """
-    ufi.map = ufi.orig_map
-    if write_lock:
-        vm_map_lock(ufi.map)
-    elif not ufi.nested:
-        vm_map_lock_read(ufi.map)
-    found, ufi.entry = uvm_map_lookup_entry(ufi.map, ufi.orig_rvaddr)
-    if not found:
-        uvmfault_unlockmaps(ufi, write_lock)
-        return False
-    ufi.mapv = ufi.map.timestamp
-    return True
-
-
-@kernel()
-def uvmfault_relock(ufi: UvmFaultinfo | None) -> bool:
-    """Read-lock the map again, if it is still the one that was looked up.
-
-    Returns: True with the map locked, or False with it unlocked.
-    Source:  uvm_fault_i.h.
-    """
-    if ufi is None:
-        return True
-    uvmexp.fltrelck += 1
-    if not ufi.nested:
-        vm_map_lock_read(ufi.map)
-        if ufi.mapv != ufi.map.timestamp:
-            vm_map_unlock_read(ufi.map)
-            return False
-    uvmexp.fltrelckok += 1
-    return True
-
-
 # -- parts of a fault ------------------------------------------------------------------------
 
 
 def uvmfault_anonflush(anons: list[Anon | None]) -> None:
-    """Deactivate the pages of these anons, those that are busy or wired excepted. Locks: map(r), amap."""
+    """Deactivate the pages of these anons, those that are busy, wired or on loan excepted. Locks: map(r), amap."""
     for anon in anons:
         if anon is None:
             continue
         anon.an_lock.lock()
         pg = anon.an_page
-        if pg is not None and not pg.flags & PG_BUSY:
+        if pg is not None and not unlocked(pg, "loan_count") and not pg.flags & PG_BUSY:
             uvm_lock_pageq()
             if pg.wire_count == 0:
                 pmap_clear_reference(pg)
@@ -202,9 +140,10 @@ def uvmfault_amapcopy(ufi: UvmFaultinfo) -> None:
 def uvmfault_anonget(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon) -> int:
     """Make an anon's data resident in a page that is neither busy nor released.
 
-    Locks:   entry map(r), amap, anon; map and amap None for swapoff. Returns 0: same. Else: nothing is held.
-    Sleeps:  busy page ("anonget2"), swap read, uvm_wait ("flt_noram1"); afterwards it checks the map's
-             version, and that the anon is still where it was.
+    Locks:   entry map(r), amap, anon; map and amap None for swapoff. Returns 0: same, and the page's object, if the
+             anon has borrowed its page. Else: nothing is held.
+    Sleeps:  busy page ("anonget2"; "anonget1" if it is an object's), swap read, uvm_wait ("flt_noram1"); afterwards
+             it checks the map's version, and that the anon is still where it was.
     Returns: 0; ERESTART - look everything up again; EIO - the data is lost, the anon's slot is now bad.
     Source:  uvm_fault.c, with the contract of 1.51 (2000-08).   Differs: a slot that is bad already is not
              marked bad again, as later; the slot is read before the anon is unlocked; a transient error starts
@@ -217,6 +156,8 @@ def uvmfault_anonget(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon) ->
         we_own = False  # we set PG_BUSY on a page
         slot = 0
         pg = anon.an_page
+        if pg is not None and unlocked(pg, "loan_count"):
+            pg = uvm_anon_lockloanpg(anon)
         if pg is not None:
             flags = pg.flags
             if not flags & (PG_BUSY | PG_RELEASED):
@@ -224,19 +165,24 @@ def uvmfault_anonget(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon) ->
             if not flags & PG_WANTED:
                 pg.flags = flags | PG_WANTED
             uvmexp.fltpgwait += 1
-            uvmfault_unlockall(ufi, amap, None)
-            here.port.sleep(pg.address, "anonget2", anon.an_lock)
+            uobj = pg.uobject
+            if uobj is not None:
+                uvmfault_unlockall(ufi, amap, None, anon)
+                here.port.sleep(pg.address, "anonget1", uobj.vmobjlock)
+            else:
+                uvmfault_unlockall(ufi, amap, None, None)
+                here.port.sleep(pg.address, "anonget2", anon.an_lock)
         else:
             pg = uvm_pagealloc(None, 0, anon)
             if pg is None:
-                uvmfault_unlockall(ufi, amap, anon)
+                uvmfault_unlockall(ufi, amap, None, anon)
                 uvmexp.fltnoram += 1
                 uvm_wait("flt_noram1")
             else:
                 # Everything is unlocked during the I/O: the page is ours because it is BUSY.
                 we_own = True
                 slot = anon.an_swslot
-                uvmfault_unlockall(ufi, amap, anon)
+                uvmfault_unlockall(ufi, amap, None, anon)
                 result = uvm_swap_get(pg, slot)
 
         locked = uvmfault_relock(ufi)
@@ -261,7 +207,7 @@ def uvmfault_anonget(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon) ->
                 uvm_unlock_pageq()
                 if not flags & PG_RELEASED:
                     if locked:
-                        uvmfault_unlockall(ufi, amap, anon)
+                        uvmfault_unlockall(ufi, amap, None, anon)
                     else:
                         anon.an_lock.unlock()
                     return ERESTART if result == EAGAIN else result
@@ -271,7 +217,7 @@ def uvmfault_anonget(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon) ->
                 anon.an_lock.unlock()
                 uvm_anfree(anon)  # frees the page as well
                 if locked:
-                    uvmfault_unlockall(ufi, amap, None)
+                    uvmfault_unlockall(ufi, amap, None, None)
                 uvmexp.fltpgrele += 1
                 return ERESTART
 
@@ -290,7 +236,7 @@ def uvmfault_anonget(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon) ->
             aref = aref_of(ufi.entry)
             now = None if aref is None else amap_lookup(aref, ufi.orig_rvaddr - ufi.entry.start)
             if now is None or now != anon or now.gen != anon.gen:
-                uvmfault_unlockall(ufi, amap, anon)
+                uvmfault_unlockall(ufi, amap, None, anon)
                 return ERESTART
         uvmexp.fltanretry += 1
 
@@ -302,22 +248,64 @@ def _swap_full() -> bool:
     return swpgonly == swpages
 
 
+@dataclass(slots=True)
+class Fault:
+    """An anon's page may be on loan (shared/uvm/loan.py). It is not written to then, and
+not mapped writable: case 1A gives the anon another page first.
+
+What a fault has found out about its address, good for as long as the map is locked.
+
+    Attributes:
+        wiring: it is a fault of VM_FAULT_WIRE.
+        entry_wired: the entry is wired already.
+        enter_prot: with which the page is to be mapped.
+        flags: of pmap_enter().
+        writing: the page is to be written, now or (being wired) perhaps later, when it must not be replaced.
+        cow: the entry is copy-on-write.
+        aref, uobj: the entry's amap and object.
+        anon_offset, uobj_offset: of the page in them, in bytes.
+    """
+
+    pmap: int
+    rvaddr: int
+    wiring: bool
+    entry_wired: bool
+    enter_prot: int
+    flags: int
+    writing: bool
+    cow: bool
+    aref: Aref | None
+    uobj: UvmObject | None
+    anon_offset: int
+    uobj_offset: int
+
+    @property
+    def amap(self) -> Amap | None:
+        return None if self.aref is None else self.aref.amap
+
+
 def _map_neighbours(
     pmap: int, startva: int, anons: list[Anon | None], centeridx: int, enter_prot: int, wired: int
-) -> None:
-    """Map what is resident next to the faulting page, to prevent further faults. Locks: map(r), amap.
+) -> list[bool]:
+    """Map what the amap has next to the faulting page and is resident, to prevent further faults. Locks: map(r), amap.
 
+    Returns: for each page, whether the object below is to be asked for it.
     Source:  uvm_fault.c.   Differs: looks for an anon before it asks the pmap.
     """
+    wanted = [False] * len(anons)
     for lcv, anon in enumerate(anons):
-        if lcv == centeridx or anon is None:
+        if lcv == centeridx:
+            wanted[lcv] = anon is None
             continue
         currva = startva + lcv * here.port.page_size
         if pmap_extract(pmap, currva) is not None:
             continue
+        if anon is None:
+            wanted[lcv] = True
+            continue
         anon.an_lock.lock()
         pg = anon.an_page
-        if pg is not None and not pg.flags & (PG_RELEASED | PG_BUSY):
+        if pg is not None and not unlocked(pg, "loan_count") and not pg.flags & (PG_RELEASED | PG_BUSY):
             uvm_lock_pageq()
             uvm_pageactivate(pg)
             uvm_unlock_pageq()
@@ -325,6 +313,45 @@ def _map_neighbours(
             prot = enter_prot & ~VM_PROT_WRITE if anon.an_ref > 1 else enter_prot
             pmap_enter(pmap, currva, pg, prot, PMAP_CANFAIL | wired)  # if it fails, never mind
         anon.an_lock.unlock()
+    return wanted
+
+
+def _get_resident(flt: Fault, nback: int, wanted: list[bool], wired: int) -> Page | None:
+    """Map what the object has next to the faulting page and is resident.
+
+    Locks:   entry map(r), amap. Returns: same, and the object.
+    Returns: the faulting page itself, now BUSY, if it is resident and was not busy.
+    Source:  uvm_fault.c.
+    """
+    uobj = flt.uobj
+    assert uobj is not None
+    page_size = here.port.page_size
+    uobj.vmobjlock.lock()
+    uvmexp.fltlget += 1
+    _, pages = pgops_of(uobj).pgo_get(uobj, flt.uobj_offset - nback * page_size, wanted, nback, PGO_LOCKED)
+    prot = flt.enter_prot & ~VM_PROT_WRITE if flt.cow else flt.enter_prot
+    for lcv, pg in enumerate(pages):
+        if pg is None or lcv == nback:
+            continue
+        uvm_lock_pageq()
+        uvm_pageactivate(pg)
+        uvm_unlock_pageq()
+        uvmexp.fltnomap += 1
+        pmap_enter(flt.pmap, flt.rvaddr + (lcv - nback) * page_size, pg, prot, PMAP_CANFAIL | wired)
+        uvm_page_unbusy(pg, pg.flags)
+    return pages[nback]
+
+
+def _access(access_type: int, enter_prot: int, wired: int, wiring: bool) -> int:
+    """The access that pmap_enter() is told of: it may take the page for used, and if it is a write for modified.
+
+    A wired page may be used in every way without a further fault, by a device's DMA without the MMU's knowing.
+    """
+    if erratum("uvm_fault.no-access-type") or (wiring and erratum("uvm_fault_wire.no-access-type")):
+        return VM_PROT_NONE
+    if wired or erratum("uvm_fault.protection-for-access-type"):
+        return enter_prot
+    return access_type
 
 
 # -- the fault -------------------------------------------------------------------------------
@@ -339,12 +366,13 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
         access_type: VM_PROT_READ or VM_PROT_WRITE; for a wired page the entry's full protection is used instead.
 
     Locks:   entry nothing, or map(r) by a caller that wires it. Returns: same.
-    Sleeps:  for the map, busy page, swap read, uvm_wait; then it starts over.
+    Sleeps:  for the map, busy page, swap and file reads, uvm_wait; then it starts over.
     Returns: 0; EFAULT - nothing is mapped there; EACCES - not so; ENOMEM - out of anons, or of memory and swap;
-             EIO - swap cannot be read.
+             EIO - swap or the file cannot be read; EINVAL - it is beyond the end of the file.
     Source:  uvm_fault.c.   Differs: a page that was promoted is put on a queue also if pmap_enter() fails (E25);
              the old translation is gone from all TLBs before another page can be written (E31); wiring a read-only
-             mapping breaks copy-on-write, as later (mprotect may make it writable).
+             mapping breaks copy-on-write, as later (mprotect may make it writable); a transient error of a pager
+             starts it over at once, UVM pauses.
     """
     page_size = here.port.page_size
     uvmexp.faults += 1
@@ -366,169 +394,317 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
         entry_wired = entry.wired_count != 0
         wired = PMAP_WIRED if entry_wired or wiring else 0
         access = enter_prot if wired else access_type
-        canfail = 0 if erratum("uvm_fault.enter-without-canfail") else PMAP_CANFAIL
+        flags = _access(access_type, enter_prot, wired, wiring) | PMAP_CANFAIL | wired
+        writing = bool(access & VM_PROT_WRITE or (wiring and entry.max_protection & VM_PROT_WRITE))
+        etype, uobj = entry.etype, entry.object
 
-        # An entry that needs a copy gets it now, for which the map has to be write-locked.
-        if entry.etype & UVM_ET_NEEDSCOPY:
-            uvmfault_unlockmaps(ufi, False)
-            uvmfault_amapcopy(ufi)
-            uvmexp.fltamcopy += 1
-            continue
+        # An entry that needs a copy gets it now, with the map write-locked; unless there is a page to be read.
+        if etype & UVM_ET_NEEDSCOPY:
+            if writing or uobj is None:
+                uvmfault_unlockmaps(ufi, False)
+                uvmfault_amapcopy(ufi)
+                uvmexp.fltamcopy += 1
+                continue
+            enter_prot &= ~VM_PROT_WRITE
 
         # Case 0: nothing behind the entry.
         aref = aref_of(entry)
-        if aref is None:
+        if aref is None and uobj is None:
             uvmfault_unlockmaps(ufi, False)
             return EFAULT
-        amap = aref.amap
 
         # The pages to look at, as advised; only the first time.
         entry_start = entry.start
+        offset = rvaddr - entry_start
         nback = nforw = 0
         advice = MADV_NORMAL
         if not narrow:
             narrow = True
             advice = entry.advice
             back, forw = UVMADVICE[advice]
-            nback = min(back, (rvaddr - entry_start) // page_size)
+            nback = min(back, offset // page_size)
             nforw = min(forw, (entry.end - rvaddr) // page_size - 1)
         startva = rvaddr - nback * page_size
-        amap_lock(amap)
-        anons = amap_lookups(aref, startva - entry_start, nback + nforw + 1)
+        flt = Fault(
+            pmap, rvaddr, wiring, entry_wired, enter_prot, flags, writing, bool(etype & UVM_ET_COPYONWRITE), aref,
+            uobj, offset, 0 if uobj is None else entry.offset + offset,
+        )  # fmt: skip
+        anons: list[Anon | None] = [None] * (nback + nforw + 1)
+        if aref is not None:
+            amap_lock(aref.amap)
+            anons = amap_lookups(aref, startva - entry_start, nback + nforw + 1)
         if advice == MADV_SEQUENTIAL:  # what lies behind us is not needed again
             uvmfault_anonflush(anons[:nback])
+            if uobj is not None:
+                uobj.vmobjlock.lock()
+                pgops_of(uobj).pgo_flush(
+                    uobj, flt.uobj_offset - nback * page_size, flt.uobj_offset, PGO_DEACTIVATE
+                )
+                uobj.vmobjlock.unlock()
             del anons[:nback]
             startva, nback = rvaddr, 0
-        _map_neighbours(pmap, startva, anons, nback, enter_prot, PMAP_WIRED if entry_wired else 0)
+        neighbours_wired = PMAP_WIRED if entry_wired else 0
+        wanted = _map_neighbours(pmap, startva, anons, nback, enter_prot, neighbours_wired)
         anon = anons[nback]
         # locked: map(r), amap
 
         if anon is not None:
-            # Case 1: there is an anon.
-            if not erratum("uvm_fault.case1-old-anon-unlocked"):
-                anon.an_lock.lock()
-            result = uvmfault_anonget(ufi, amap, anon)
-            if result != 0:
-                if erratum("uvmfault_anonget.caller-unlocks-again"):
-                    anon.an_lock.unlock()
-                if result == ERESTART:
-                    continue
-                return result
-            # locked: map(r), amap, anon
-            pg = anon.an_page
-            assert pg is not None
-            oanon = anon
+            result = _case1(ufi, flt, anon)
+        else:
+            uobjpage = None if uobj is None else _get_resident(flt, nback, wanted, neighbours_wired)
+            result = _case2(ufi, flt, uobjpage)
+        if result != ERESTART:
+            return result
 
-            # (what is wired is copied now if it may become writable: later it must not be replaced)
-            writing = access & VM_PROT_WRITE or (wiring and entry.max_protection & VM_PROT_WRITE)
-            if writing and oanon.an_ref > 1:
-                # Case 1B: copy on write. While we hold oanon's lock nobody can busy or release its page.
-                uvmexp.flt_acow += 1
-                opg = pg
-                anon = uvm_analloc()
-                pg = None
-                if anon is not None:
-                    if not erratum("uvm_fault.case1b-anon-unlocked"):
-                        anon.an_lock.lock()
-                    pg = uvm_pagealloc(None, 0, anon)
-                if anon is None or pg is None:
-                    if anon is not None:
-                        if not erratum("uvm_fault.anon-freed-with-ref"):
-                            anon.an_ref -= 1
-                        if anon.an_lock.held():
-                            anon.an_lock.unlock()
-                        uvm_anfree(anon)
-                    uvmfault_unlockall(ufi, amap, oanon if oanon.an_lock.held() else None)
-                    if anon is None or _swap_full():
-                        uvmexp.fltnoanon += 1
-                        return ENOMEM
-                    uvmexp.fltnoram += 1
-                    uvm_wait("flt_noram3")
-                    continue
 
-                uvm_pagecopy(opg, pg)  # clears PG_CLEAN
-                uvm_page_unbusy(pg, pg.flags & ~PG_FAKE)
-                # No thread may go on reading the old page once another one can write to the new.
-                if not erratum("uvm_fault.cow-entered-before-flush"):
-                    pmap_remove(pmap, rvaddr, rvaddr + page_size)
-                amap_add(aref, rvaddr - entry_start, anon, True)
-                oanon.an_ref -= 1  # cannot drop to zero here
-            else:
-                # Case 1A: use the anon as it is, but do not write to it if there are other references.
-                uvmexp.flt_anon += 1
-                if oanon.an_ref > 1:
-                    enter_prot &= ~VM_PROT_WRITE
-            # locked: map(r), amap, oanon, anon
+def _case1(ufi: UvmFaultinfo, flt: Fault, anon: Anon) -> int:
+    """There is an anon.
 
-            promoted = anon != oanon
-            failed = pmap_enter(pmap, rvaddr, pg, enter_prot, access | canfail | wired) != 0
-            uvm_lock_pageq()
-            if failed:
-                # There is no translation; nothing of what was done need be undone. But a new page is on no queue yet.
-                if promoted and not erratum("uvm_fault.promoted-page-unqueued"):
-                    uvm_pageactivate(pg)
-            elif wiring:
-                uvm_pagewire(pg)
-                # A wired page cannot be paged out, so its swap is let go of; and without swap it is not clean.
-                flags = pg.flags
-                if flags & PG_CLEAN:
-                    pg.flags = flags & ~PG_CLEAN
-                uvm_anon_dropswap(anon)
-            else:
-                uvm_pageactivate(pg)
-            uvm_unlock_pageq()
-            if promoted and anon.an_lock.held():
-                anon.an_lock.unlock()
-            uvmfault_unlockall(ufi, amap, oanon if oanon.an_lock.held() else None)
-            if failed:
-                if _swap_full():
-                    return ENOMEM
-                uvm_wait("flt_pmfail1")
-                continue
-            return 0
+    Locks:   entry map(r), amap. Returns: nothing is held.
+    Returns: as uvm_fault(), or ERESTART.
+    """
+    enter_prot, aref = flt.enter_prot, flt.aref
+    assert aref is not None
+    amap = aref.amap
+    if not erratum("uvm_fault.case1-old-anon-unlocked"):
+        anon.an_lock.lock()
+    result = uvmfault_anonget(ufi, amap, anon)
+    if result != 0:
+        if erratum("uvmfault_anonget.caller-unlocks-again"):
+            anon.an_lock.unlock()
+        return result
+    # locked: map(r), amap, anon, and the page's object, if there is one
+    pg = anon.an_page
+    assert pg is not None
+    uobj = pg.uobject
+    oanon = anon
 
-        # Case 2: there is none. 2B: promote, which without an object means: fill with zeros.
-        anon = uvm_analloc()
+    if flt.writing and oanon.an_ref > 1:
+        # Case 1B: copy on write. While we hold oanon's lock nobody can busy or release its page.
+        uvmexp.flt_acow += 1
+        opg = pg
+        new = uvm_analloc()
         pg = None
+        if new is not None:
+            if not erratum("uvm_fault.case1b-anon-unlocked"):
+                new.an_lock.lock()
+            pg = uvm_pagealloc(None, 0, new)
+        if new is None or pg is None:
+            if new is not None:
+                _drop_anon(new)
+            uvmfault_unlockall(ufi, amap, uobj, oanon if oanon.an_lock.held() else None)
+            return _no_memory(new is None, "flt_noram3")
+        anon = new
+        uvm_pagecopy(opg, pg)  # clears PG_CLEAN
+        uvm_page_unbusy(pg, pg.flags & ~PG_FAKE)
+        # No thread may go on reading the old page once another one can write to the new.
+        if not erratum("uvm_fault.cow-entered-before-flush"):
+            pmap_remove(flt.pmap, flt.rvaddr, flt.rvaddr + here.port.page_size)
+        amap_add(aref, flt.anon_offset, anon, True)
+        oanon.an_ref -= 1  # cannot drop to zero here
+        # In a wired entry a loan is why it was shared; the wiring goes with the mapping.
+        if flt.entry_wired and not flt.wiring and not erratum("uvm_fault.loan-broken-wiring-stays"):
+            uvm_lock_pageq()
+            uvm_pageactivate(pg)
+            uvm_pagewire(pg)
+            uvm_pageunwire(opg)
+            uvm_unlock_pageq()
+    else:
+        # Case 1A: use the anon as it is, but do not write to it if there are other references.
+        uvmexp.flt_anon += 1
+        if oanon.an_ref > 1:
+            enter_prot &= ~VM_PROT_WRITE
+        elif pg.loan_count:
+            if not flt.writing:
+                enter_prot &= ~VM_PROT_WRITE
+            else:
+                pg = uvm_loanbreak_anon(anon, pg)
+                if uobj is not None:  # it is not our page's any more, or we are done
+                    uobj.vmobjlock.unlock()
+                    uobj = None
+                if pg is None:
+                    uvmfault_unlockall(ufi, amap, None, anon)
+                    uvmexp.fltnoram += 1
+                    uvm_wait("flt_noram2")
+                    return ERESTART
+    # locked: map(r), amap, the page's object, oanon, anon
+
+    promoted = anon != oanon
+    failed = pmap_enter(flt.pmap, flt.rvaddr, pg, enter_prot, flt.flags) != 0
+    uvm_lock_pageq()
+    if failed:
+        # There is no translation; nothing of what was done need be undone. But a new page is on no queue yet.
+        if promoted and not erratum("uvm_fault.promoted-page-unqueued"):
+            uvm_pageactivate(pg)
+    elif flt.wiring:
+        uvm_pagewire(pg)
+        # A wired page cannot be paged out, so its swap is let go of; and without swap it is not clean.
+        flags = pg.flags
+        if flags & PG_CLEAN and not erratum("uvm_fault.wired-anon-stays-clean"):
+            pg.flags = flags & ~PG_CLEAN
+        uvm_anon_dropswap(anon)
+    else:
+        uvm_pageactivate(pg)
+    uvm_unlock_pageq()
+    if promoted and anon.an_lock.held():
+        anon.an_lock.unlock()
+    uvmfault_unlockall(ufi, amap, uobj, oanon if oanon.an_lock.held() else None)
+    if failed:
+        if _swap_full():
+            return ENOMEM
+        uvm_wait("flt_pmfail1")
+        return ERESTART
+    return 0
+
+
+def _case2(ufi: UvmFaultinfo, flt: Fault, uobjpage: Page | None) -> int:
+    """There is no anon, but perhaps an object.
+
+    Args:
+        uobjpage: the object's page, BUSY, if it could be had at once.
+
+    Locks:   entry map(r), amap, object. Returns: nothing is held.
+    Returns: as uvm_fault(), or ERESTART.
+    """
+    enter_prot, amap, uobj = flt.enter_prot, flt.amap, flt.uobj
+    if uobj is not None and uobjpage is None:
+        uobjpage, result = _get_page(ufi, flt, uobj)
+        if uobjpage is None:
+            return result
+    # locked: map(r), amap, object; uobjpage is BUSY, and stays: it can be released only with the object locked
+
+    anon = None
+    if uobjpage is not None and not (flt.writing and flt.cow):
+        # Case 2A: use the object's page as it is, but do not write to it if a write is to copy it.
+        uvmexp.flt_obj += 1
+        if flt.cow:
+            enter_prot &= ~VM_PROT_WRITE
+        pg = uobjpage
+    else:
+        # Case 2B: promote.
+        assert flt.aref is not None and amap is not None
+        anon = uvm_analloc()
+        new = None
         if anon is not None:
             if not erratum("uvm_fault.case2-anon-unlocked"):
                 anon.an_lock.lock()
-            pg = uvm_pagealloc(None, 0, anon)
-        if anon is None or pg is None:
+            new = uvm_pagealloc(None, 0, anon)
+        if anon is None or new is None:
             if anon is not None:
-                if not erratum("uvm_fault.anon-freed-with-ref"):
-                    anon.an_ref -= 1
-                if anon.an_lock.held():
-                    anon.an_lock.unlock()
-                uvm_anfree(anon)
-            uvmfault_unlockall(ufi, amap, None)
-            if anon is None or _swap_full():
-                uvmexp.fltnoanon += 1
-                return ENOMEM
-            uvmexp.fltnoram += 1
-            uvm_wait("flt_noram5")
-            continue
+                _drop_anon(anon)
+            if uobjpage is not None:
+                _put_back(uobjpage)
+            uvmfault_unlockall(ufi, amap, uobj, None)
+            return _no_memory(anon is None, "flt_noram5")
+        pg = new
+        if uobj is not None and uobjpage is not None:
+            uvmexp.flt_prcopy += 1
+            uvm_pagecopy(uobjpage, pg)  # clears PG_CLEAN
+            if amap_flags(amap) & AMAP_SHARED:
+                pmap_page_protect(uobjpage, VM_PROT_NONE)  # all who share the amap are to see the new page
+            elif not erratum("uvm_fault.cow-entered-before-flush"):  # as in case 1B
+                pmap_remove(flt.pmap, flt.rvaddr, flt.rvaddr + here.port.page_size)
+            _put_back(uobjpage)
+            uobj.vmobjlock.unlock()
+            uobj = None
+        else:
+            uvmexp.flt_przero += 1
+            uvm_pagezero(pg)  # clears PG_CLEAN
+        amap_add(flt.aref, flt.anon_offset, anon, False)
+    # locked: map(r), amap, object (case 2A), anon (case 2B); pg is BUSY
 
-        uvmexp.flt_przero += 1
-        uvm_pagezero(pg)  # clears PG_CLEAN
-        amap_add(aref, rvaddr - entry_start, anon, False)
-        # locked: map(r), amap, anon
+    failed = pmap_enter(flt.pmap, flt.rvaddr, pg, enter_prot, flt.flags) != 0
+    uvm_lock_pageq()
+    if flt.wiring and not failed:
+        uvm_pagewire(pg)
+        if uobj is not None and pg.pqflags & PQ_AOBJ:
+            # As in case 1: what is wired needs no swap, and without swap it is not clean.
+            flags = pg.flags
+            if flags & PG_CLEAN and not erratum("uvm_fault.wired-aobj-stays-clean"):
+                pg.flags = flags & ~PG_CLEAN
+            uao_dropswap(uobj, pg.offset // here.port.page_size)
+    elif not (failed and anon is not None and erratum("uvm_fault.promoted-page-unqueued")):
+        uvm_pageactivate(pg)
+    uvm_unlock_pageq()
+    uvm_page_unbusy(pg, pg.flags & ~PG_FAKE)  # its owner's lock is still held
+    uvmfault_unlockall(ufi, amap, uobj, anon if anon is not None and anon.an_lock.held() else None)
+    if failed:
+        if _swap_full():
+            return ENOMEM
+        uvm_wait("flt_pmfail2")
+        return ERESTART
+    return 0
 
-        failed = pmap_enter(pmap, rvaddr, pg, enter_prot, access | canfail | wired) != 0
-        uvm_lock_pageq()
-        if wiring and not failed:
-            uvm_pagewire(pg)
-        elif not (failed and erratum("uvm_fault.promoted-page-unqueued")):
-            uvm_pageactivate(pg)
-        uvm_unlock_pageq()
-        uvm_page_unbusy(pg, pg.flags & ~PG_FAKE)  # its lock is still held
-        uvmfault_unlockall(ufi, amap, anon if anon.an_lock.held() else None)
-        if failed:
-            if _swap_full():
-                return ENOMEM
-            uvm_wait("flt_pmfail2")
-            continue
-        return 0
+
+def _get_page(ufi: UvmFaultinfo, flt: Fault, uobj: UvmObject) -> tuple[Page | None, int]:
+    """Get an object's page that is not resident, or busy.
+
+    Everything is unlocked meanwhile; the page is ours because it is BUSY, and keeps the object alive.
+
+    Locks:   entry map(r), amap, object. Returns a page: same. Else: nothing is held.
+    Sleeps:  as the pager does.
+    Returns: (the page, BUSY, 0), or (None, ERESTART or an error).
+    Source:  uvm_fault.c.   Differs: answers the pager's error; UVM answered a protection failure.
+    """
+    amap = flt.amap
+    uvmexp.fltget += 1
+    uvmfault_unlockall(ufi, amap, None, None)
+    # locked: object
+    result, pages = pgops_of(uobj).pgo_get(uobj, flt.uobj_offset, [True], 0, 0)
+    # locked: nothing
+    if result != 0:
+        return None, ERESTART if result == EAGAIN else result
+    pg = pages[0]
+    assert pg is not None
+    locked = uvmfault_relock(ufi)
+    if locked and amap is not None:
+        amap_lock(amap)
+    uobj.vmobjlock.lock()
+
+    # The page may have been released, and the slot filled; and the map may be another.
+    flags = pg.flags
+    filled = locked and flt.aref is not None and amap_lookup(flt.aref, flt.anon_offset) is not None
+    if locked and (flags & PG_RELEASED or filled):
+        uvmfault_unlockall(ufi, amap, None, None)
+        locked = False
+    if locked:
+        return pg, 0
+    if flags & PG_RELEASED:
+        uvmexp.fltpgrele += 1
+        uvm_page_unbusy(pg, flags)
+        if pgops_of(uobj).pgo_releasepg(pg):
+            uobj.vmobjlock.unlock()
+    else:
+        _put_back(pg)
+        uobj.vmobjlock.unlock()
+    return None, ERESTART
+
+
+def _drop_anon(anon: Anon) -> None:
+    """Free an anon for which there was no page. Locks: entry the anon; freed on return."""
+    if not erratum("uvm_fault.anon-freed-with-ref"):
+        anon.an_ref -= 1
+    if anon.an_lock.held():
+        anon.an_lock.unlock()
+    uvm_anfree(anon)
+
+
+def _no_memory(no_anon: bool, wmsg: str) -> int:
+    """Wait for a page, if that is of any use. Locks: nothing. Returns: ERESTART or ENOMEM."""
+    if no_anon or _swap_full():
+        uvmexp.fltnoanon += 1
+        return ENOMEM
+    uvmexp.fltnoram += 1
+    uvm_wait(wmsg)
+    return ERESTART
+
+
+def _put_back(pg: Page) -> None:
+    """Un-busy an object's page, and see that it is on a queue. Locks: the object."""
+    uvm_page_unbusy(pg, pg.flags)
+    uvm_lock_pageq()
+    uvm_pageactivate(pg)
+    uvm_unlock_pageq()
 
 
 # -- wiring ------------------------------------------------------------------------------------
@@ -594,8 +770,8 @@ def uvm_fault_unwire_locked(map: VmMap, start: int, end: int) -> None:
         if pg is None:
             panic("uvm_fault_unwire_locked: unwiring non-wired memory", map)
             continue
-        # mlock may still want the translation wired, or device I/O the page
-        still = uvm_pageunwire(pg)
+        # mlock may still want the translation wired, or device I/O the page; loans wire pages only
+        still = uvm_pageunwire(pg) - uvm_pagekloans(pg)
         if still and not erratum("uvm_fault_unwire.munlock-during-io"):
             unwire = False
         else:

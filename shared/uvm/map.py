@@ -15,8 +15,7 @@ A context that holds a map read-locked and asks for it again holds it once: see
 
 Left out: kernel maps, submaps and interrupt-safe maps, static entries, merging
 of entries (each mmap is an entry of its own), the choice of an address (it is
-given), the first_free hint, WIREFUTURE, pmap_copy, vfork. Left out for now:
-objects, msync.
+given), the first_free hint, WIREFUTURE, pmap_copy, vfork.
 Source: uvm_map.c 1.69, uvm_map_i.h 1.16, vm_map.h, of 2000.
 """
 
@@ -47,8 +46,10 @@ from shared.uvm.page import uvm_lock_pageq, uvm_unlock_pageq
 from shared.uvm.param import (
     AMAP_SHARED,
     EACCES,
+    EBUSY,
     EFAULT,
     EINVAL,
+    EIO,
     ENOMEM,
     MADV_NORMAL,
     MADV_RANDOM,
@@ -56,9 +57,13 @@ from shared.uvm.param import (
     MAP_INHERIT_COPY,
     MAP_INHERIT_NONE,
     MAP_INHERIT_SHARE,
+    PGO_CLEANIT,
+    PGO_DEACTIVATE,
     PGO_FREE,
+    PGO_SYNCIO,
     UVM_ET_COPYONWRITE,
     UVM_ET_NEEDSCOPY,
+    UVM_ET_OBJ,
     UVM_FLAG_COPYONW,
     UVM_FLAG_OVERLAY,
     VM_MAP_BUSY,
@@ -68,8 +73,9 @@ from shared.uvm.param import (
     VM_PROT_NONE,
     VM_PROT_WRITE,
 )
+from shared.uvm.pgops import pgops_of
 from shared.uvm.pmap import pmap_create, pmap_destroy, pmap_protect, pmap_remove
-from shared.uvm.structs import PhysBuf, VmMap, VmMapEntry, Vmspace
+from shared.uvm.structs import PhysBuf, UvmObject, VmMap, VmMapEntry, Vmspace
 
 # -- locking ---------------------------------------------------------------------------
 
@@ -166,11 +172,12 @@ _COPIED = (
 
 
 class DeadEntry(NamedTuple):
-    """An entry taken out of its map, and the reference to an amap, for `size` bytes, that it still has."""
+    """An entry taken out of its map, and what it still refers to: an amap, for `size` bytes, and an object."""
 
     entry: VmMapEntry
     aref: Aref | None
     size: int
+    uobj: UvmObject | None
 
 
 def uvm_mapent_alloc(map: VmMap) -> VmMapEntry:
@@ -188,6 +195,14 @@ def uvm_mapent_copy(src: VmMapEntry, map: VmMap) -> VmMapEntry:
         if value is not None:
             setattr(me, name, value)
     return me
+
+
+def _ref_object(entry: VmMapEntry) -> UvmObject | None:
+    """Gain a reference to the object of an entry that is a copy of another; None if it has none. Locks: its map."""
+    uobj = entry.object
+    if uobj is not None:
+        pgops_of(uobj).pgo_reference(uobj)
+    return uobj
 
 
 def uvm_map_entry_link(map: VmMap, after_where: VmMapEntry, entry: VmMapEntry) -> None:
@@ -277,6 +292,8 @@ def uvm_map_clip_start(map: VmMap, entry: VmMapEntry, start: int) -> None:
     aref = aref_of(new_entry)
     if aref is not None:
         entry.aref_pageoff = amap_splitref(aref, start - new_entry.start).pageoff
+    if _ref_object(new_entry) is not None:
+        entry.offset += start - new_entry.start
     entry.start = start
     uvm_map_entry_link(map, entry.prev, new_entry)
 
@@ -294,6 +311,8 @@ def uvm_map_clip_end(map: VmMap, entry: VmMapEntry, end: int) -> None:
     aref = aref_of(entry)
     if aref is not None:
         new_entry.aref_pageoff = amap_splitref(aref, end - entry.start).pageoff
+    if _ref_object(new_entry) is not None:
+        new_entry.offset += end - entry.start
     uvm_map_entry_link(map, entry, new_entry)
 
 
@@ -318,11 +337,13 @@ def uvm_map_findspace(map: VmMap, start: int, length: int) -> VmMapEntry | None:
 
 @kernel(exit="same")
 def uvm_map(
-    map: VmMap, start: int, size: int, *, prot: int, maxprot: int, inherit: int, advice: int, flags: int
-) -> int:
-    """Establish a mapping of anonymous memory.
+    map: VmMap, start: int, size: int, *, uobj: UvmObject | None = None, offset: int = 0,
+    prot: int, maxprot: int, inherit: int, advice: int, flags: int,
+) -> int:  # fmt: skip
+    """Establish a mapping of an object from `offset` on, or (None) of anonymous memory.
 
     Args:
+        uobj: the caller's reference to it becomes the mapping's, if there is no error.
         flags: UVM_FLAG_COPYONW (private; the amap comes with the first write), UVM_FLAG_OVERLAY (an amap now).
 
     Locks:   entry map unlocked. Returns: same.
@@ -347,6 +368,10 @@ def uvm_map(
         etype |= UVM_ET_COPYONWRITE
         if not flags & UVM_FLAG_OVERLAY:
             etype |= UVM_ET_NEEDSCOPY
+    if uobj is not None:
+        etype |= UVM_ET_OBJ
+        new_entry.object = uobj
+        new_entry.offset = offset
     new_entry.etype = etype
     new_entry.protection = prot
     new_entry.max_protection = maxprot
@@ -400,7 +425,7 @@ def uvm_unmap_remove(map: VmMap, start: int, end: int) -> list[DeadEntry]:
             SAVE_HINT(map, entry.prev)
         first, stop = entry.start, entry.end
         pmap_remove(pmap, first, stop)
-        dead.append(DeadEntry(entry, aref_of(entry), stop - first))
+        dead.append(DeadEntry(entry, aref_of(entry), stop - first, entry.object))
         uvm_map_entry_unlink(map, entry)
         removed += stop - first
         entry = following
@@ -414,11 +439,14 @@ def uvm_unmap_detach(dead: list[DeadEntry]) -> None:
     """Drop the references of entries that uvm_unmap_remove() took out, and free them.
 
     Locks:   none needed.
+    Sleeps:  if an object ends that has pages to be written.
     Source:  uvm_map.c.
     """
-    for entry, aref, size in dead:
+    for entry, aref, size, uobj in dead:
         if aref is not None:
             amap_unref(aref, size)
+        if uobj is not None:
+            pgops_of(uobj).pgo_detach(uobj)
         here.port.free(entry)
 
 
@@ -537,13 +565,16 @@ def uvm_map_advice(map: VmMap, start: int, end: int, new_advice: int) -> int:
 
 @kernel(exit="same")
 def uvm_map_clean(map: VmMap, start: int, end: int, flags: int) -> int:
-    """Deactivate the pages of a range (PGO_DEACTIVATE), or throw them away (PGO_FREE).
+    """Write a range to its files (PGO_CLEANIT), deactivate its pages (PGO_DEACTIVATE), or free them (PGO_FREE).
 
-    Wired pages stay as they are. Of an amap to which others refer, pages are only deactivated.
+    Wired pages stay as they are. Of anonymous memory, pages are freed only if nobody else has it, and only if they
+    need not be written (PGO_FREE alone); else they are deactivated. A file's pages are always written before
+    they are freed: what the file had there before is not for everybody's eyes.
 
     Locks:   entry map not write-locked. Returns: same.
-    Sleeps:  for the map.
-    Returns: 0; EFAULT - part of the range is not mapped.
+    Sleeps:  for the map; as pgo_flush does, with the map read-locked.
+    Returns: 0; EFAULT - part of the range is not mapped; EBUSY - part of it is wired, and would have to be thrown out;
+             EIO - something could not be written.
     Source:  uvm_map.c.   Differs: deactivated pages keep their mappings, as of the scanner's change of January 2001;
              busy ones are left alone. A page that is only given up, because others have it too, is unmapped here: UVM
              left it mapped, and showed what the others went on to write.
@@ -553,17 +584,39 @@ def uvm_map_clean(map: VmMap, start: int, end: int, flags: int) -> int:
         vm_map_unlock_read(map)
         return EFAULT
     _, entry = uvm_map_lookup_entry(map, start)
+    if flags & (PGO_CLEANIT | PGO_FREE) == PGO_CLEANIT | PGO_FREE and _is_wired(entry, end):
+        vm_map_unlock_read(map)
+        return EBUSY
+    error = 0
     while True:
         stop = min(end, entry.end)
-        aref = aref_of(entry)
-        if aref is not None:
+        aref, uobj = aref_of(entry), entry.object
+        if aref is not None and flags & (PGO_DEACTIVATE | PGO_FREE):
             _clean_amap(map, aref, entry.start, start, stop, flags)
+        if uobj is not None:
+            offset = entry.offset + start - entry.start
+            clean = 0
+            if flags & PGO_FREE and not erratum("uvm_map_clean.free-without-clean"):
+                clean = PGO_CLEANIT | PGO_SYNCIO
+            uobj.vmobjlock.lock()
+            if not pgops_of(uobj).pgo_flush(uobj, offset, offset + stop - start, flags | clean):
+                error = EIO
+            uobj.vmobjlock.unlock()
         start = stop
         if start >= end:
             break
         entry = entry.next
     vm_map_unlock_read(map)
-    return 0
+    return error
+
+
+def _is_wired(entry: VmMapEntry, end: int) -> bool:
+    """Is this entry wired, or one of the following before `end`? Locks: map."""
+    while entry.wired_count == 0:
+        if entry.end >= end:
+            return False
+        entry = entry.next
+    return True
 
 
 def _clean_amap(map: VmMap, aref: Aref, entry_start: int, start: int, end: int, flags: int) -> None:
@@ -573,7 +626,7 @@ def _clean_amap(map: VmMap, aref: Aref, entry_start: int, start: int, end: int, 
     page_size = here.port.page_size
     amap_lock(aref.amap)
     anons = amap_lookups(aref, start - entry_start, (end - start) // page_size)
-    if not flags & PGO_FREE or amap_refs(aref.amap) > 1:
+    if flags & (PGO_CLEANIT | PGO_FREE) != PGO_FREE or amap_refs(aref.amap) > 1:
         uvmfault_anonflush(anons)
         amap_unlock(aref.amap)
         return
@@ -809,6 +862,7 @@ def _fork_share(old_map: VmMap, old_entry: VmMapEntry, etype: int, new_map: VmMa
     aref = aref_of(new_entry)
     if aref is not None:
         amap_ref(aref, new_entry.end - new_entry.start, AMAP_SHARED)
+    _ref_object(new_entry)
     return new_entry
 
 
@@ -819,6 +873,7 @@ def _fork_copy(old_map: VmMap, old_entry: VmMapEntry, etype: int, new_map: VmMap
     wired = new_entry.wired_count != 0
     if wired:
         new_entry.wired_count = 0  # a new pmap has nothing wired in it
+    _ref_object(new_entry)
     aref = aref_of(new_entry)
     if aref is None:
         return new_entry

@@ -3,15 +3,16 @@
 Each takes whole pages at a page-aligned byte address, and answers 0 or an
 errno as the manual pages of NetBSD have it.
 
-Left out: MAP_FIXED over an existing mapping, resource limits, mlockall. Left
-out for now: files, msync.
-Source: uvm_mmap.c of 2000.
+Left out: MAP_FIXED over an existing mapping, resource limits, mlockall; file
+descriptors (a file is named by its vnode), and who may do what to it.
+Source: uvm_mmap.c of 2000; sysv_shm.c.
 """
 
 from __future__ import annotations
 
 from shared.port import here, kernel
 from shared.uvm.amap import amap_lock, amap_lookups, amap_unlock, aref_of
+from shared.uvm.aobj import uao_create, uao_detach, uao_reference
 from shared.uvm.map import (
     uvm_map,
     uvm_map_advice,
@@ -28,8 +29,10 @@ from shared.uvm.map import (
     vm_map_unlock,
     vm_map_unlock_read,
 )
+from shared.uvm.page import uvm_pagelookup
 from shared.uvm.param import (
     EAGAIN,
+    EEXIST,
     EFAULT,
     EINVAL,
     ENOMEM,
@@ -43,36 +46,112 @@ from shared.uvm.param import (
     MAP_INHERIT_SHARE,
     MAP_PRIVATE,
     MAP_SHARED,
+    MS_ASYNC,
+    MS_INVALIDATE,
+    MS_SYNC,
+    PGO_CLEANIT,
     PGO_DEACTIVATE,
     PGO_FREE,
+    PGO_SYNCIO,
     UVM_FLAG_COPYONW,
     UVM_FLAG_OVERLAY,
     VM_PROT_ALL,
     VM_PROT_NONE,
 )
 from shared.uvm.proc import curmap_of
-from shared.uvm.structs import Proc, uvmexp
+from shared.uvm.structs import Anon, Proc, Shm, Vnode, uvmexp
+from shared.uvm.vnode import uvn_attach, uvn_detach
 
 
 @kernel(exit="none")
-def sys_mmap(p: Proc, va: int, npages: int, prot: int, flags: int) -> int:
-    """Map anonymous memory at `va`: MAP_ANON with MAP_PRIVATE, or with MAP_SHARED (among parent and children).
+def sys_mmap(
+    p: Proc, va: int, npages: int, prot: int, flags: int, vp: Vnode | None = None, offset: int = 0
+) -> int:
+    """Map memory at `va`, MAP_PRIVATE or MAP_SHARED: with MAP_ANON anonymous memory, else a file from `offset` on.
 
-    A private mapping gets its amap with the first fault; a shared one at once, so
-    that there is something to share.
+    A private mapping gets its amap with the first write, or without a file with the first fault; shared anonymous
+    memory at once, so that there is something to share (among parent and children).
 
     Returns: 0; EINVAL - flags; ENOMEM - the range is not free.
-    Source:  uvm_mmap.c.
+    Source:  uvm_mmap.c.   Differs: whoever may map a file may write to it.
     """
     sharing = flags & (MAP_SHARED | MAP_PRIVATE)
-    if not flags & MAP_ANON or sharing not in (MAP_SHARED, MAP_PRIVATE) or npages <= 0 or va % here.port.page_size:
+    if sharing not in (MAP_SHARED, MAP_PRIVATE) or npages <= 0 or (va | offset) % here.port.page_size:
+        return EINVAL
+    if bool(flags & MAP_ANON) != (vp is None):
         return EINVAL
     shared = sharing == MAP_SHARED
-    return uvm_map(
-        curmap_of(p), va, npages * here.port.page_size, prot=prot, maxprot=VM_PROT_ALL,
+    overlay = UVM_FLAG_OVERLAY if vp is None else 0
+    uobj = None if vp is None else uvn_attach(vp)
+    error = uvm_map(
+        curmap_of(p), va, npages * here.port.page_size, uobj=uobj, offset=offset, prot=prot, maxprot=VM_PROT_ALL,
         inherit=MAP_INHERIT_SHARE if shared else MAP_INHERIT_COPY, advice=MADV_NORMAL,
-        flags=UVM_FLAG_OVERLAY if shared else UVM_FLAG_COPYONW,
+        flags=overlay if shared else UVM_FLAG_COPYONW,
     )  # fmt: skip
+    if error and uobj is not None:
+        uvn_detach(uobj)
+    return error
+
+
+@kernel(exit="none")
+def sys_shmget(seg: Shm, npages: int) -> int:
+    """Make a shared memory segment, of zeros.
+
+    Returns: 0; EEXIST - it is there already.
+    Source:  sysv_shm.c of 2000.
+    """
+    uobj = uao_create(npages * here.port.page_size)
+    seg.shm_lock.lock()
+    there = seg.shm_object is not None
+    if not there:
+        seg.shm_object = uobj
+    seg.shm_lock.unlock()
+    if there:
+        uao_detach(uobj)
+        return EEXIST
+    return 0
+
+
+@kernel(exit="none")
+def sys_shmat(p: Proc, va: int, npages: int, prot: int, seg: Shm, offset: int) -> int:
+    """Map a shared memory segment from `offset` on; a child gets it too.
+
+    Returns: 0; EINVAL - there is no such segment, or it is not so large; ENOMEM - the range is not free.
+    Source:  sysv_shm.c of 2000.   Differs: part of a segment can be mapped, and a mapping is undone by munmap.
+    """
+    page_size = here.port.page_size
+    seg.shm_lock.lock()
+    uobj = seg.shm_object
+    if uobj is None or offset // page_size + npages > uobj.pager.u_pages:
+        seg.shm_lock.unlock()
+        return EINVAL
+    uao_reference(uobj)
+    seg.shm_lock.unlock()
+    error = uvm_map(
+        curmap_of(p), va, npages * page_size, uobj=uobj, offset=offset, prot=prot, maxprot=VM_PROT_ALL,
+        inherit=MAP_INHERIT_SHARE, advice=MADV_NORMAL, flags=0,
+    )  # fmt: skip
+    if error:
+        uao_detach(uobj)
+    return error
+
+
+@kernel(exit="none")
+def sys_shmrm(seg: Shm) -> int:
+    """Remove a shared memory segment (IPC_RMID): its memory lives as long as somebody has it mapped.
+
+    Returns: 0; EINVAL - there is no such segment.
+    Source:  sysv_shm.c of 2000.
+    """
+    seg.shm_lock.lock()
+    uobj = seg.shm_object
+    if uobj is None:
+        seg.shm_lock.unlock()
+        return EINVAL
+    seg.shm_object = None
+    seg.shm_lock.unlock()
+    uao_detach(uobj)
+    return 0
 
 
 @kernel(exit="none")
@@ -137,6 +216,25 @@ def sys_madvise(p: Proc, va: int, npages: int, advice: int) -> int:
 
 
 @kernel(exit="none")
+def sys_msync(p: Proc, va: int, npages: int, flags: int) -> int:
+    """Write what was changed in a range to the files that are mapped there.
+
+    MS_ASYNC or MS_SYNC: it has been written when this returns; UVM made no difference. MS_INVALIDATE: the pages are
+    thrown out besides, so that what is read later comes from the file.
+
+    Returns: 0; EINVAL - flags; ENOMEM - part of the range is not mapped; EBUSY - MS_INVALIDATE of locked memory;
+             EIO - something could not be written.
+    Source:  uvm_mmap.c.
+    """
+    unknown = flags & ~(MS_ASYNC | MS_SYNC | MS_INVALIDATE)
+    if unknown or not flags or flags & (MS_ASYNC | MS_SYNC) == MS_ASYNC | MS_SYNC or npages <= 0:
+        return EINVAL
+    how = PGO_CLEANIT | PGO_SYNCIO | (PGO_FREE if flags & MS_INVALIDATE else 0)
+    error = uvm_map_clean(curmap_of(p), va, va + npages * here.port.page_size, how)
+    return ENOMEM if error == EFAULT else error
+
+
+@kernel(exit="none")
 def sys_mincore(p: Proc, va: int, npages: int) -> tuple[int, int]:
     """Say which pages of a range are in memory, as of some moment during the call.
 
@@ -155,18 +253,25 @@ def sys_mincore(p: Proc, va: int, npages: int) -> tuple[int, int]:
     _, entry = uvm_map_lookup_entry(map, va)
     while True:
         stop = min(end, entry.end)
-        aref = aref_of(entry)
+        aref, uobj, start = aref_of(entry), entry.object, entry.start
+        anons: list[Anon | None] = [None] * ((stop - va) // page_size)
         if aref is not None:
             amap_lock(aref.amap)
-            for anon in amap_lookups(aref, va - entry.start, (stop - va) // page_size):
-                if anon is not None:
-                    anon.an_lock.lock()
-                    resident |= (anon.an_page is not None) << number
-                    anon.an_lock.unlock()
-                number += 1
+            anons = amap_lookups(aref, va - start, len(anons))
+        if uobj is not None:
+            uobj.vmobjlock.lock()
+        for at, anon in zip(range(va, stop, page_size), anons, strict=True):
+            if anon is not None:
+                anon.an_lock.lock()
+                resident |= (anon.an_page is not None) << number
+                anon.an_lock.unlock()
+            elif uobj is not None:
+                resident |= (uvm_pagelookup(uobj, entry.offset + at - start) is not None) << number
+            number += 1
+        if uobj is not None:
+            uobj.vmobjlock.unlock()
+        if aref is not None:
             amap_unlock(aref.amap)
-        else:
-            number += (stop - va) // page_size
         va = stop
         if va >= end:
             break

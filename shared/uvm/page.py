@@ -14,7 +14,7 @@ queue by who allocated it. uvm_pagefree leaves wire_count and loan_count 0, so
 uvm_pagealloc need not set them.
 
 Left out: free lists by kind of memory and by zeroed pages (the strategies of
-uvm_pagealloc_strat), page colours, loans, uvm_pagerealloc. `version` is not kept:
+uvm_pagealloc_strat), page colours, uvm_pagerealloc. `version` is not kept:
 the generation of a page's handle says the same.
 Source: uvm_page.c, uvm_page_i.h of March 2001.
 """
@@ -26,16 +26,19 @@ from shared.uvm.param import (
     PG_BUSY,
     PG_CLEAN,
     PG_FAKE,
+    PG_RELEASED,
     PG_TABLED,
     PG_WANTED,
     PQ_ACTIVE,
     PQ_ANON,
+    PQ_AOBJ,
     PQ_FREE,
     PQ_INACTIVE,
     PQ_SWAPBACKED,
     UVM_OBJ_KERN,
     UVM_PGA_USERESERVE,
     UVM_PGA_ZERO,
+    UVM_PGOPS_AOBJ,
 )
 from shared.uvm.pmap_page import pmap_copy_page, pmap_zero_page
 from shared.uvm.structs import (
@@ -99,6 +102,7 @@ def uvm_page_init(frames: int) -> None:
     uvmexp.inactive = 0
     uvmexp.wired = 0
     uvmexp.paging = 0
+    uvmexp.pdpageouts = 0
 
 
 # -- pages of objects --------------------------------------------------------------------
@@ -215,7 +219,10 @@ def uvm_pagealloc_strat(uobj: UvmObject | None, off: int, anon: Anon | None, fla
     page.offset = off
     pgflags = PG_BUSY | PG_FAKE if flags & UVM_PGA_ZERO else PG_BUSY | PG_CLEAN | PG_FAKE
     page.flags = pgflags if uobj is None else pgflags | PG_TABLED  # BUSY before anybody can find it
-    page.pqflags = PQ_ANON if anon is not None else 0
+    if anon is not None:
+        page.pqflags = PQ_ANON
+    else:
+        page.pqflags = PQ_AOBJ if uobj is not None and uobj.pgops == UVM_PGOPS_AOBJ else 0
     page.owner_tag = "new alloc"
     if uobj is not None:
         page.uobject = uobj
@@ -237,16 +244,28 @@ def uvm_pagealloc(uobj: UvmObject | None, off: int, anon: Anon | None, flags: in
 def uvm_pagefree(pg: Page) -> None:
     """Take a page's identity away, out of its object if it is in one, and put it on the free list.
 
-    Old handles of the page are stale from here on.
+    Old handles of the page are stale from here on. But a page that is on loan
+    only loses its owner: the last borrower frees it, or an anon that has borrowed
+    it adopts it.
 
     Locks:   the page queues, and the page's owner.
-    Source:  uvm_page.c.
+    Source:  uvm_page.c.   Differs: whoever waits for a busy page that loses its owner is woken, as later.
     """
-    if pg.loan_count != 0:
-        panic("uvm_pagefree: loan count", pg)
+    loans = pg.loan_count
     uobj = pg.uobject
     if uobj is not None:
+        if loans:
+            # an anon that adopts it must know that its swap has no copy of it
+            uvm_page_unbusy(pg, pg.flags & ~(PG_CLEAN | PG_RELEASED))
+            uvm_pageremove(pg, uobj)
+            return
         uvm_pageremove(pg, uobj)
+    elif loans and pg.pqflags & PQ_ANON:
+        pg.pqflags &= ~PQ_ANON
+        pg.uanon = None
+        return
+    elif loans:
+        panic("uvm_pagefree: loan count", pg)
     _dequeue(pg, pg.pqflags)
     if pg.wire_count != 0:
         uvmexp.wired -= 1
@@ -259,6 +278,27 @@ def uvm_pagefree(pg: Page) -> None:
     fresh.pqflags = PQ_FREE
     uvmexp.free += 1
     uvm_unlock_fpageq(s)
+
+
+def uvm_pageadopt(pg: Page) -> None:
+    """Make the page that an anon has borrowed, and whose object has let go of it, the anon's own.
+
+    The page's queue may be that of objects' pages, and it is a swap-backed page from now on.
+
+    Locks:   the page queues and the anon.
+    Source:  uvm_anon.c, uvm_pdaemon.c, where these lines are.   Differs: UVM left the page on the queue it was on.
+    """
+    pqflags = pg.pqflags
+    pg.loan_count -= 1
+    left = _dequeue(pg, pqflags) | PQ_ANON
+    if pqflags & PQ_ACTIVE:
+        pg.pqflags = left
+        uvm_pageactivate(pg)
+    elif pqflags & PQ_INACTIVE:
+        pg.pqflags = left
+        uvm_pagedeactivate(pg)
+    else:
+        pg.pqflags = left
 
 
 def _dequeue(pg: Page, pqflags: int) -> int:
@@ -345,6 +385,14 @@ def uvm_pageunwire(pg: Page) -> int:
         uvmexp.active += 1
         uvmexp.wired -= 1
     return wire_count - 1
+
+
+def uvm_pagekloans(pg: Page) -> int:
+    """How many of a page's loans are to the kernel; each has wired it. Locks: the page queues."""
+    loans = pg.loan_count
+    if loans and not pg.pqflags & PQ_ANON and pg.uanon is not None:
+        loans -= 1  # that one is the anon's
+    return loans
 
 
 @kernel(exit="same")

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 # errno(2); pagers and the fault handler answer 0 or one of these
 EPERM, ENOENT, EINTR, EIO, EAGAIN, ENOMEM, EACCES, EFAULT, EBUSY, EINVAL = 1, 2, 4, 5, 35, 12, 13, 14, 16, 22
-ENOSPC, ERESTART = 28, -3
+EEXIST, ENOSPC, ERESTART = 17, 28, -3
 ERRNO_NAMES = {
     EPERM: "EPERM", ENOENT: "ENOENT", EINTR: "EINTR", EIO: "EIO", EAGAIN: "EAGAIN", ENOMEM: "ENOMEM", EACCES: "EACCES",
-    EFAULT: "EFAULT", EBUSY: "EBUSY", EINVAL: "EINVAL", ENOSPC: "ENOSPC", ERESTART: "ERESTART",
+    EFAULT: "EFAULT", EBUSY: "EBUSY", EINVAL: "EINVAL", EEXIST: "EEXIST", ENOSPC: "ENOSPC", ERESTART: "ERESTART",
 }  # fmt: skip
 
 # what a pager answered before it answered an errno, 2001-03-10; of use to errata alone
@@ -52,6 +52,9 @@ UVM_PGOPS_NONE, UVM_PGOPS_VNODE, UVM_PGOPS_AOBJ = 0, 1, 2
 UVM_PGA_USERESERVE = 0x0001
 UVM_PGA_ZERO = 0x0002
 
+# uvm_loan flags: to whom
+UVM_LOAN_TOANON, UVM_LOAN_TOPAGE = 0x01, 0x02
+
 # vm_map.flags, vm_map_entry.etype
 VM_MAP_PAGEABLE, VM_MAP_INTRSAFE, VM_MAP_WIREFUTURE, VM_MAP_BUSY, VM_MAP_WANTLOCK = 0x01, 0x02, 0x04, 0x08, 0x10
 UVM_ET_OBJ, UVM_ET_SUBMAP, UVM_ET_COPYONWRITE, UVM_ET_NEEDSCOPY = 0x01, 0x02, 0x04, 0x08
@@ -68,6 +71,9 @@ UVM_FLAG_OVERLAY, UVM_FLAG_COPYONW = 0x020000, 0x080000
 # madvise
 MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_DONTNEED, MADV_SPACEAVAIL, MADV_FREE = range(7)
 
+# msync
+MS_ASYNC, MS_INVALIDATE, MS_SYNC = 0x01, 0x02, 0x04
+
 # faults
 VM_FAULT_INVALID, VM_FAULT_PROTECT, VM_FAULT_WIRE = 0, 1, 2
 # what an MMU without R and M bits answers when one of them has to be set; no fault of UVM's
@@ -81,14 +87,28 @@ AMAP_COPY_CHUNK_PAGES = 16
 PMAP_WIRED = 0x10
 PMAP_CANFAIL = 0x20
 
-# what uvm_map_clean does to pages
-PGO_DEACTIVATE = 0x004
-PGO_FREE = 0x008
-
-# pageout: uvm_pager_dropcluster flags; largest cluster (MAXBSIZE) in pages
+# pagers: what pgo_get, pgo_put and pgo_flush are to do; largest cluster (MAXBSIZE) in pages
+PGO_CLEANIT = 0x001  # flush: write dirty pages
+PGO_SYNCIO = 0x002  # the I/O is done when the call returns
+PGO_DEACTIVATE = 0x004  # flush: make inactive
+PGO_FREE = 0x008  # flush: throw away
+PGO_ALLPAGES = 0x010  # flush: the whole object
+PGO_DOACTCLUST = 0x020  # put: active pages may be in the cluster
+PGO_LOCKED = 0x040  # get: the fault's data structures are locked, so do not sleep
 PGO_PDFREECLUST = 0x080  # pageout was a success: un-busy the cluster's pages
 PGO_REALLOCSWAP = 0x100  # pageout was none: drop the swap slots allocated for it
 MAXBSIZE_PAGES = 16
+
+# vnode objects (uvm_vnode.u_flags)
+UVM_VNODE_VALID = 0x001  # the object is attached to its vnode
+UVM_VNODE_CANPERSIST = 0x002  # its pages may stay when the last reference is gone
+UVM_VNODE_DYING = 0x008  # its pages are being thrown away
+UVM_VNODE_RELKILL = 0x010  # the release of its last page is its end
+UVM_VNODE_WANTED = 0x020  # someone sleeps until it is dead
+UVM_VNODE_IOSYNC = 0x100  # someone sleeps until u_nio is 0
+
+# anonymous objects (uvm_aobj.u_flags)
+UAO_FLAG_KILLME = 0x8  # the release of its last page is its end
 
 # swap
 SWSLOT_NONE = 0

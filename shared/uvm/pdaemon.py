@@ -18,14 +18,19 @@ waiters are woken when there is memory to be had, and also when nothing is in
 flight: they try again, and so does the pagedaemon. A machine whose memory can
 never be freed therefore goes round for ever, which ends as "no progress".
 
-Left out: swapping out idle threads, draining pools, pages of objects and of
-loans, retuning when memory is added.
+Pages of anons and of aobjs go to swap, from page_inactive_swp, in clusters of slots
+in a row; those of files to their file, from page_inactive_obj, with their dirty
+neighbours.
+
+Left out: swapping out idle threads, draining pools, pages of loans, retuning when
+memory is added.
 Source: uvm_pdaemon.c of March 2001; where versions differ, the queues of 1.19 and
 the scan as changed in January 2001.
 """
 
 from __future__ import annotations
 
+from shared.locks.ref import LockRef
 from shared.port import KASSERT, SPL_BIO, erratum, here, kernel, panic
 from shared.uvm.page import (
     curproc_is_pagedaemon,
@@ -36,12 +41,19 @@ from shared.uvm.page import (
     uvm_pagefree,
     uvm_unlock_pageq,
 )
-from shared.uvm.pager import uvm_aio_aiodone, uvm_pager_put
+from shared.uvm.pager import (
+    uvm_aio_aiodone,
+    uvm_mk_pcluster,
+    uvm_page_set_swslot,
+    uvm_page_swslot,
+    uvm_pager_put,
+)
 from shared.uvm.param import (
     MAXBSIZE_PAGES,
     PG_BUSY,
     PG_CLEAN,
     PQ_INACTIVE,
+    PQ_SWAPBACKED,
     SWSLOT_NONE,
     VM_PROT_NONE,
     VM_PROT_READ,
@@ -49,8 +61,10 @@ from shared.uvm.param import (
 from shared.uvm.pmap import pmap_clear_reference, pmap_is_modified, pmap_is_referenced, pmap_page_protect
 from shared.uvm.structs import (
     PAGEQ,
+    Anon,
     Page,
     PageQueue,
+    UvmObject,
     page_active,
     page_inactive_obj,
     page_inactive_swp,
@@ -218,19 +232,22 @@ def uvmpd_scan(sweep: Sweep) -> None:
     p = PAGEQ.first(page_active) if inactive_shortage > 0 or swap_shortage > 0 else None
     while p is not None and (inactive_shortage > 0 or swap_shortage > 0):
         nextpg = PAGEQ.next(p)
-        anon = p.uanon
-        if anon is None:
+        owner = _owner(p)
+        if owner is None:
             panic("pagedaemon: page with no anon or object detected - loop 2", p)
-        if not anon.an_lock.trylock():
+            p = nextpg
+            continue
+        uobj, anon, owner_lock = owner
+        if not owner_lock.trylock():
             p = nextpg
             continue
         flags = p.flags
         if not flags & PG_BUSY:
-            if swap_shortage > 0:
-                slot = anon.an_swslot
+            if swap_shortage > 0 and p.pqflags & PQ_SWAPBACKED:
+                slot = uvm_page_swslot(p, uobj, anon)
                 if slot != SWSLOT_NONE:
                     uvm_swap_free(slot, 1)
-                    anon.an_swslot = SWSLOT_NONE
+                    uvm_page_set_swslot(p, uobj, anon, SWSLOT_NONE)
                     if flags & PG_CLEAN:
                         p.flags = flags & ~PG_CLEAN
                     swap_shortage -= 1
@@ -238,8 +255,17 @@ def uvmpd_scan(sweep: Sweep) -> None:
                 uvm_pagedeactivate(p)
                 uvmexp.pddeact += 1
                 inactive_shortage -= 1
-        anon.an_lock.unlock()
+        owner_lock.unlock()
         p = nextpg
+
+
+def _owner(pg: Page) -> tuple[UvmObject | None, Anon | None, LockRef] | None:
+    """A page's object, or else its anon, and the lock of that. Locks: the page queues."""
+    uobj = pg.uobject
+    if uobj is not None:
+        return uobj, None, uobj.vmobjlock
+    anon = pg.uanon
+    return None if anon is None else (None, anon, anon.an_lock)
 
 
 @kernel(exit="same")
@@ -259,6 +285,7 @@ def uvmpd_scan_inactive(pglst: PageQueue, sweep: Sweep) -> bool:
     dirtyreacts = 0
     cluster: list[Page] = []
     slot = wanted = 0  # of the cluster
+    file: UvmObject | None = None  # whose pages it has, if they do not go to swap
     p: Page | None = PAGEQ.first(pglst)
     while p is not None or cluster:
         if p is not None:
@@ -274,20 +301,25 @@ def uvmpd_scan_inactive(pglst: PageQueue, sweep: Sweep) -> bool:
                 uvmexp.pdreact += 1
                 p = nextpg
                 continue
-            anon = p.uanon
-            if anon is None:
+            owner = _owner(p)
+            if owner is None:
                 panic("pagedaemon: page with no anon or object detected - loop 1", p)
                 return met
-            if not anon.an_lock.trylock():
+            uobj, anon, owner_lock = owner
+            if not owner_lock.trylock():
                 p = nextpg
                 continue
             flags = p.flags
             if flags & PG_BUSY:
-                anon.an_lock.unlock()
+                owner_lock.unlock()
                 uvmexp.pdbusy += 1
                 p = nextpg
                 continue
-            uvmexp.pdanscan += 1
+            if uobj is None:
+                uvmexp.pdanscan += 1
+            else:
+                uvmexp.pdobscan += 1
+            swap_backed = p.pqflags & PQ_SWAPBACKED
 
             # a clean page can be freed. Without mappings it cannot be written to while we ask whether it was
             unmapped = bool(flags & PG_CLEAN)
@@ -299,16 +331,18 @@ def uvmpd_scan_inactive(pglst: PageQueue, sweep: Sweep) -> bool:
                     pmap_page_protect(p, VM_PROT_NONE)
                     modified = pmap_is_modified(p)
                 if not modified:
-                    if anon.an_swslot == SWSLOT_NONE:
+                    if anon is not None and anon.an_swslot == SWSLOT_NONE:
                         panic("pagedaemon: clean anon page without backing store?", anon)
-                    uvm.swap_data_lock.lock()
-                    uvmexp.swpgonly += 1
-                    uvm.swap_data_lock.unlock()
+                    if swap_backed:
+                        uvm.swap_data_lock.lock()
+                        uvmexp.swpgonly += 1
+                        uvm.swap_data_lock.unlock()
                     uvm_pagefree(p)
                     uvmexp.pdfreed += 1
                     sweep.freed += 1
-                    anon.an_page = None
-                    anon.an_lock.unlock()
+                    if anon is not None:
+                        anon.an_page = None
+                    owner_lock.unlock()
                     p = nextpg
                     continue
                 flags &= ~PG_CLEAN
@@ -316,41 +350,49 @@ def uvmpd_scan_inactive(pglst: PageQueue, sweep: Sweep) -> bool:
 
             # a dirty page: leave it if what is in flight will do, or if everything in swap is nowhere else
             if free + sweep.paging > sweep.freetarg << 2:
-                anon.an_lock.unlock()
+                owner_lock.unlock()
                 p = nextpg
                 continue
-            swpgonly, swpages = uvmexp.swpgonly, uvmexp.swpages
-            KASSERT(swpgonly <= swpages, "uvmexp.swpgonly <= uvmexp.swpages")
-            if swpgonly == swpages:
-                dirtyreacts += 1
-                uvm_pageactivate(p)
-                anon.an_lock.unlock()
-                p = nextpg
-                continue
+            if swap_backed:
+                swpgonly, swpages = uvmexp.swpgonly, uvmexp.swpages
+                KASSERT(swpgonly <= swpages, "uvmexp.swpgonly <= uvmexp.swpages")
+                if swpgonly == swpages:
+                    dirtyreacts += 1
+                    uvm_pageactivate(p)
+                    owner_lock.unlock()
+                    p = nextpg
+                    continue
 
             # it is ours, and nobody writes to it, until its I/O is done
             p.flags = flags | PG_BUSY
             p.owner_tag = "scan_inactive"
             if not unmapped:
                 pmap_page_protect(p, VM_PROT_READ)
-            old = anon.an_swslot
-            if old != SWSLOT_NONE:
-                uvm_swap_free(old, 1)
-            if not cluster:
-                slot, wanted = uvm_swap_alloc(MAXBSIZE_PAGES, True)
-                if slot == SWSLOT_NONE:
-                    if old != SWSLOT_NONE:
-                        anon.an_swslot = SWSLOT_NONE
-                    uvm_page_unbusy(p, flags)
-                    anon.an_lock.unlock()
+            if swap_backed:
+                old = uvm_page_swslot(p, uobj, anon)
+                if old != SWSLOT_NONE:
+                    uvm_swap_free(old, 1)
+                if not cluster:
+                    slot, wanted = uvm_swap_alloc(MAXBSIZE_PAGES, True)
+                    if slot == SWSLOT_NONE:
+                        if old != SWSLOT_NONE:
+                            uvm_page_set_swslot(p, uobj, anon, SWSLOT_NONE)
+                        uvm_page_unbusy(p, flags)
+                        owner_lock.unlock()
+                        p = nextpg
+                        continue
+                uvm_page_set_swslot(p, uobj, anon, slot + len(cluster))
+                cluster.append(p)
+                owner_lock.unlock()
+                file = None
+                if len(cluster) < wanted:
                     p = nextpg
                     continue
-            anon.an_swslot = slot + len(cluster)
-            cluster.append(p)
-            anon.an_lock.unlock()
-            if len(cluster) < wanted:
-                p = nextpg
-                continue
+            else:
+                assert uobj is not None
+                file = uobj  # stays locked until the I/O is started
+                cluster = uvm_mk_pcluster(uobj, p, 0)
+                wanted = len(cluster)
 
         # start the I/O
         npages = len(cluster)
@@ -360,7 +402,7 @@ def uvmpd_scan_inactive(pglst: PageQueue, sweep: Sweep) -> bool:
         counted = 0 if erratum("uvm_pageout.paging-after-start") else npages
         if counted:
             uvmexp.paging += npages
-        error, started = uvm_pager_put(p, cluster, slot)
+        error, started = uvm_pager_put(file, p, cluster, slot, 0)
         uvm_lock_pageq()
         if started != counted:
             uvmexp.paging += started - counted

@@ -142,7 +142,7 @@ def pmap_enter(pmap: int, va: int, pg: Page, prot: int, flags: int) -> int:
         if isinstance(lacking, int):
             return lacking
         if not pmap_get_ptp(lacking, pmap, va):
-            if not flags & PMAP_CANFAIL:
+            if not flags & PMAP_CANFAIL or erratum("pmap_enter.no-canfail"):
                 panic("pmap_enter: get ptp failed", pg)
             return ENOMEM
 

@@ -45,14 +45,20 @@ class PageOwner(Guard):
 P, F, A, S, D, H = (
     UvmLock(name) for name in ("pageqlock", "fpageqlock", "afreelock", "swap_data_lock", "pagedaemon_lock", "hashlock")
 )
+UAO_LIST = UvmLock("uao_list_lock")
 
 
 class Page(Struct, kind=1):
     """struct vm_page: one per frame, type-stable; index = frame number.
 
     Identities: free (PQ_FREE, on page_free) - anon's (uanon, PQ_ANON) - object's
-    (uobject, maybe uanon as borrower). PG_BUSY means in transit: whoever set it
+    (uobject, maybe uanon as borrower) - nobody's (neither uobject nor PQ_ANON): its
+    owner let go of it while it was on loan, and the last borrower frees it, or the
+    anon that borrowed it (uanon) adopts it. PG_BUSY means in transit: whoever set it
     may use the page without the owner's lock.
+
+    loan_count: loans to the kernel, each of which also wires the page, and the one to
+    the anon that borrows it from an object (uanon without PQ_ANON).
     """
 
     guards = {"o": PageOwner(""), "p": P, "f": F, "h": H}
@@ -103,6 +109,46 @@ class UvmObject(Struct, kind=17, name="uobj"):
     memq_last: Field[Page | None] = field("o")
     uo_npages: Field[int] = field("o")
     uo_refs: Field[int] = field("o")  # or UVM_OBJ_KERN
+    pager: Field[Any] = field("const")  # (model) the Vnode or Aobj; in UVM the object is the first thing in it
+
+
+class Vnode(Struct, kind=40):
+    """struct vnode with its struct uvm_vnode: a file, and its object."""
+
+    guards = {"o": via("u_obj", "vmobjlock")}
+    u_obj: Field[UvmObject] = field("const")
+    v_block: Field[int] = field("const")  # (model) the first of its blocks on the disk
+    v_nblocks: Field[int] = field("const")  # (model) how many it has
+    u_flags: Field[int] = field("o")
+    u_nio: Field[int] = field("o")  # I/Os in progress
+    u_size: Field[int] = field("o")  # of the file, in bytes
+
+
+class Aobj(Struct, kind=41):
+    """struct uvm_aobj: anonymous memory as an object, with a swap slot for each page."""
+
+    guards = {"o": via("u_obj", "vmobjlock"), "l": UAO_LIST}
+    u_obj: Field[UvmObject] = field("const")
+    u_pages: Field[int] = field("const")
+    u_flags: Field[int] = field("o")
+    u_swslots: Field[AobjSlots] = field("const")
+    u_list_next: Field[Aobj | None] = field("l")
+    u_list_prev: Field[Aobj | None] = field("l")
+
+
+class AobjSlots(Array, kind=42, element="o"):
+    """u_swslots[]: the swap slot of each page of an aobj; 0: none."""
+
+    guards = {"o": via("u_obj", "vmobjlock")}
+    u_obj: Field[UvmObject] = field("const")  # (model) so that elements know their guard
+
+
+class Shm(Struct, kind=43):
+    """struct shmid_ds: a shared memory segment; number i is the scenario's i-th, preallocated."""
+
+    guards = {"o": own("shm_lock")}
+    shm_lock = simplelock("shm")  # (model) SysV shared memory ran under the kernel's big lock
+    shm_object: Field[UvmObject | None] = field("o")  # an aobj; None: there is no such segment
 
 
 class Pmap(UvmObject, kind=48, name="pm_obj"):
@@ -191,8 +237,8 @@ class VmMapEntry(Struct, kind=8, name="entry"):
     next: Field[VmMapEntry] = field("m")
     start: Field[int] = field("m")
     end: Field[int] = field("m")
-    object: Field[Any] = field("m")
-    offset: Field[int] = field("m")
+    object: Field[UvmObject | None] = field("m")
+    offset: Field[int] = field("m")  # in the object, in bytes
     etype: Field[int] = field("m")
     protection: Field[int] = field("m")
     max_protection: Field[int] = field("m")
@@ -247,6 +293,7 @@ class Buf(Struct, kind=13):
     npages: Field[int] = field("const")
     pages: Field[PageArray] = field("const")
     slot: Field[int] = field("const")  # first swap slot
+    vp: Field[Vnode | None] = field("const")  # b_vp: the file, if it is not to swap
 
 
 class PageArray(Array, kind=14, element="const"):
@@ -267,16 +314,31 @@ class PhysBuf(Struct, kind=28):
     b_done: Field[int] = field("o")
 
 
+class Loan(Struct, kind=63):
+    """(model) What a part of the kernel, as a pipe has it, has borrowed; number i is the scenario's i-th loan."""
+
+    guards = {"o": own("l_lock")}
+    l_lock = simplelock("loan")
+    l_flags: Field[int] = field("o")  # UVM_LOAN_TOANON or UVM_LOAN_TOPAGE; 0: nothing is on loan
+    l_npages: Field[int] = field("o")
+    l_result: Field[LoanArray | None] = field("o")
+
+
+class LoanArray(Array, kind=64, element="const"):
+    """What uvm_loan() answered: pages, or anons."""
+
+
 class Uvm(Struct, kind=15):
     """struct uvm: the globals. Locks of the queues, and what they guard."""
 
-    guards = {"p": P, "f": F, "a": A, "s": S, "d": D}
+    guards = {"p": P, "f": F, "a": A, "s": S, "d": D, "l": UAO_LIST}
     pageqlock = simplelock("pageq")
     fpageqlock = simplelock("fpageq")
     hashlock = simplelock("hash")
     afreelock = simplelock("afree")
     swap_data_lock = simplelock("swap_data")
     pagedaemon_lock = simplelock("pagedaemon")
+    uao_list_lock = simplelock("uao_list")
     pagedaemon: Field[int] = field("d")  # sleep channel
     pagedaemon_waiters: Field[int] = field("d")  # uvm_wait callers that the daemon has not served
     aio_done_first: Field[Buf | None] = field("d")
@@ -285,6 +347,8 @@ class Uvm(Struct, kind=15):
     nswapdev: Field[int] = field("s", hint=True)
     page_hash: Field[PageHash] = field("const")
     page_nhash: Field[int] = field("const")  # buckets
+    uao_list_first: Field[Aobj | None] = field("l")
+    uao_list_last: Field[Aobj | None] = field("l")
 
 
 class Uvmexp(Struct, kind=16):
@@ -308,6 +372,7 @@ class Uvmexp(Struct, kind=16):
     freetarg: Field[int] = field("const")
     inactarg: Field[int] = field("p", hint=True)
     wiredmax: Field[int] = field("const")
+    pdpageouts: Field[int] = field("p", hint=True)  # an event counter, but programs on other CPUs may look at it
     nanon: Field[int] = field("const")
     nfreeanon: Field[int] = field("a", hint=True)
     swpages: Field[int] = field("s", hint=True)
@@ -342,7 +407,6 @@ class Uvmexp(Struct, kind=16):
     pdobscan = stat()
     pdreact = stat()
     pdbusy = stat()
-    pdpageouts = stat()
     pdpending = stat()
     pddeact = stat()
     pdreanon = stat()
@@ -359,4 +423,5 @@ page_free: FreeQueue = FreeQueue.at(0)
 
 PAGEQ = TailQueue("tqh_first", "tqh_last", "pageq_next", "pageq_prev")
 MEMQ = TailQueue("memq_first", "memq_last", "listq_next", "listq_prev")
+UAO_LIST_Q = TailQueue("uao_list_first", "uao_list_last", "u_list_next", "u_list_prev")
 AIO_DONE = TailQueue("aio_done_first", "aio_done_last", "next", "prev")

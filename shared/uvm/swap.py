@@ -19,7 +19,7 @@ Source: uvm_swap.c of March 2001.
 from __future__ import annotations
 
 from shared.port import erratum, here, kernel, panic
-from shared.uvm.param import EAGAIN, EIO, SWSLOT_BAD
+from shared.uvm.param import EAGAIN, EIO, SWSLOT_BAD, SWSLOT_NONE
 from shared.uvm.structs import Buf, Page, PageArray, SlotArray, SwapDev, uvm, uvmexp
 
 SLOTS_PER_WORD = 32
@@ -182,7 +182,7 @@ def uvm_swap_get(pg: Page, slot: int) -> int:
     Differs: swpgonly used to go down before the read, and up again if it failed.
     """
     uvmexp.nswget += 1
-    if slot == SWSLOT_BAD:
+    if slot in (SWSLOT_BAD, SWSLOT_NONE):  # (no device has slot 0)
         return EIO
     error: int = here.port.op("swap_get", slot, (pg.frame,))
     if error == 0:
@@ -209,6 +209,7 @@ def uvm_swap_put(slot: int, ppsp: list[Page]) -> int:
     bp.npages = len(ppsp)
     bp.pages = pages
     bp.slot = slot
+    bp.vp = None
     frames = [pg.frame for pg in ppsp]
     error: int = here.port.op("swap_put", slot, (bp, frames))
     if error:

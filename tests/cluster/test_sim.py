@@ -18,7 +18,7 @@ from cluster.strategies.follow import Deviate
 from shared.errors import Finding
 from shared.journal import digest, holes, linearize
 from shared.port import KASSERT, here, kernel, panic
-from shared.struct import channel_name
+from shared.struct import channel_name, unlocked
 from tests.kit import BIG, OTHER, THING, THING1, Exhaust, Script, Thing, Toy, scenario, things
 
 ROOT = Path(__file__).parents[2]
@@ -329,6 +329,37 @@ def test_threads_of_one_cpu_do_not_race() -> None:
     for found in toy.every():
         assert found is None
         assert toy.sim.heap[THING.id][Thing.v.slot] == 2
+
+
+def test_a_deliberate_look_without_the_guard_is_no_race() -> None:
+    """It is a scheduling point all the same, and the field is none for everybody else."""
+
+    def looks() -> None:
+        seen.add(unlocked(THING, "v"))
+
+    seen: set[int] = set()
+    toy = Toy(things, {"A": (0, looks), "B": (1, locked_increment)})
+    for found in toy.every():
+        assert found is None
+    assert seen == {0, 1} and toy.racy == set()
+
+
+def test_who_tries_again_and_again_lets_others_go_first() -> None:
+    """Or the default schedule would never come to whoever holds the lock."""
+
+    def holds() -> None:
+        THING.lk.lock()
+        BIG.lk.lock()
+        BIG.lk.unlock()
+        THING.lk.unlock()
+
+    def tries() -> None:
+        while not THING.lk.trylock():
+            here.port.spin()
+        THING.lk.unlock()
+
+    toy = Toy(things, {"A": (0, holds), "B": (1, tries)})
+    assert toy.run(Script("A", "A", "B", "B", "B"), max_points=200) is None
 
 
 def test_a_hint_is_read_unguarded_but_not_written_so() -> None:

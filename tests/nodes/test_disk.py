@@ -61,19 +61,19 @@ def outcomes(first: str, second: str = "", machine: str = "", schedules: int = 6
 def test_a_disk_reads_what_was_written_to_it() -> None:
     disk, bp = Disk("disk", 4, SIZE), PhysBuf.at(0)
     disk.admit("A", "disk_start", 1, ([5, 6], 1, bp, "cpu0"))
-    assert disk.admit("disk", "disk_next", 0, ()) == [1, [5, 6], None]
+    assert disk.admit("disk", "disk_next", 0, ()) == [1, [5, 6], None, 0]
     pages = [(1,) * 8, (2,) * 8]
-    disk.admit("disk", "disk_done", 1, (pages,))
+    disk.admit("disk", "disk_done", 1, (0, pages))
     assert disk.out == [Interrupt("cpu0.disk", bp)]
     disk.admit("A", "disk_start", 2, ([7], 0, bp, "cpu1"))
-    assert disk.admit("disk", "disk_next", 0, ()) == [2, [7], [pages[1]]]
+    assert disk.admit("disk", "disk_next", 0, ()) == [2, [7], [pages[1]], 0]
 
 
 def test_an_idle_disk_is_woken_by_a_request() -> None:
     disk = Disk("disk", 4, SIZE)
     assert disk.admit("disk", "disk_next", 0, ()) is WAIT
     disk.admit("A", "disk_start", 0, ([3], 1, PhysBuf.at(0), "cpu0"))
-    assert disk.out == [Grant("disk", [1, [3], None])]
+    assert disk.out == [Grant("disk", [1, [3], None, 0])]
 
 
 def test_blocks_survive_in_the_image() -> None:

@@ -35,11 +35,13 @@ CASES: dict[str, tuple[Callable[[], Scenario], int]] = {
     "E2-panic": (lambda: scenario("E2"), 2),
     "two-shards": (lambda: scenario("S3a", shards=TWO).without_errata(), 1),
     "every-node-alone": (lambda: scenario("S3d", shards=TWO, colocate="false").without_errata(), 1),
+    "E26b": (lambda: scenario("E26b").without_errata(), 2),
     "E31": (lambda: scenario("E31").without_errata(), 2),
     "E44": (lambda: scenario("E44").without_errata(), 2),
     "S6-interrupt": (lambda: scenario("S6-interrupt"), 2),
     "S7-shipped": (lambda: scenario("S7-shipped").without_errata(), 2),
     "page-tables": (lambda: scenario("S5a").without_errata(), 1),
+    "emulated": (lambda: scenario("S11a-interrupt").without_errata(), 1),
     "disk-alone": (lambda: scenario("S6", colocate="false").without_errata(), 1),
     "three-groups": (
         lambda: scenario("E1", colocate=GROUPS),

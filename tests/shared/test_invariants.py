@@ -46,6 +46,8 @@ from shared.uvm.structs import (
     Anon,
     Buf,
     FreeQueue,
+    Loan,
+    LoanArray,
     Page,
     PageArray,
     PageQueue,
@@ -223,6 +225,10 @@ class World:
             self.set(after, prev=before)
         size = sum(self.get(entry, "end") - self.get(entry, "start") for entry in entries)
         self.set(map, nentries=len(entries), size=size, hint=entries[-1] if entries else header)
+
+    def lend(self, *lent: Page | Anon) -> Any:
+        """These are on loan to the kernel; nothing else says so yet."""
+        return self.add(Loan, l_npages=len(lent), l_result=self.add_array(LoanArray, list(lent)))
 
     def snapshot(self) -> Snapshot:
         tables = [
@@ -746,8 +752,53 @@ def object_page_writable_in_a_private_mapping(w: World) -> object:
 
 @breaks("PTE-3")
 def writable_while_on_loan(w: World) -> object:
-    w.set(w.pages[0], loan_count=1)
-    return w.pages[0]
+    w.lend(w.pages[4])
+    w.set(w.pages[4], loan_count=1, wire_count=2)
+    return w.pages[4]
+
+
+@breaks("LOAN-1")
+def loan_not_counted(w: World) -> object:
+    w.lend(w.pages[4])
+    w.set(w.pages[4], wire_count=2)
+    return w.pages[4]
+
+
+@breaks("LOAN-1")
+def given_back_and_still_counted(w: World) -> object:
+    w.pmaps[1][10][PROT] = VM_PROT_READ
+    w.set(w.pages[4], loan_count=1)
+    return w.pages[4]
+
+
+@breaks("LOAN-2")
+def page_freed_while_on_loan(w: World) -> object:
+    w.lend(w.pages[7])
+    return w.pages[7]
+
+
+@breaks("LOAN-2")
+def anon_of_another_life_on_loan(w: World) -> object:
+    w.lend(Anon.at(1, 0))
+    return w.anons[1]
+
+
+@breaks("WIRE-1")
+def loan_without_a_wiring(w: World) -> object:
+    w.lend(w.pages[3])
+    w.set(w.pages[3], loan_count=1)
+    return w.pages[3]
+
+
+@breaks("ANON-1")
+def loan_without_a_reference(w: World) -> object:
+    w.lend(w.anons[2])
+    return w.anons[2]
+
+
+@breaks("LEAK-1")
+def array_of_no_loan(w: World) -> object:
+    return w.add_array(LoanArray, [w.pages[0]])
 
 
 @breaks("PTE-4")
@@ -900,7 +951,8 @@ def test_every_invariant_is_seen_to_fail() -> None:
 def test_a_finding_says_id_sentence_and_what_is_wrong(world: World) -> None:
     world.set(world.anons[2], an_ref=2)
     found = check(world.snapshot())
-    expected = "ANON-1: an_ref counts the amap slots that hold an anon: anon:2 is in 1 amap slots and has an_ref 2"
+    sentence = "an_ref counts the amap slots and loans that hold an anon"
+    expected = f"ANON-1: {sentence}: anon:2 is in 1 amap slots and has an_ref 2"
     assert [(one.kind, one.detector, one.text, one.subject) for one in found] == [
         ("invariant", FINDINGS["invariant"], expected, "anon:2")
     ]
@@ -979,6 +1031,37 @@ def test_page_wired_by_two_processes_counts_twice(world: World) -> None:
     assert world.broken() == []
 
 
+def test_loans_to_the_kernel_and_to_an_anon_are_counted(world: World) -> None:
+    """A wired page lent twice; an anon lent; an object's page lent to an anon."""
+    w = world
+    w.lend(w.pages[4], w.anons[2])
+    w.lend(w.pages[4])
+    w.set(w.pages[4], loan_count=2, wire_count=3)
+    w.pmaps[1][10][PROT] = VM_PROT_READ
+    w.set(w.anons[2], an_ref=2)
+    w.set(w.anons[6], an_ref=1, an_page=w.pages[5])
+    w.set(w.pages[5], uanon=w.anons[6], loan_count=1)
+    w.set(uvm, afree=w.anons[7])
+    w.set(uvmexp, nfreeanon=3)
+    w.lend(w.anons[6])
+    assert w.broken() == []
+
+
+def test_a_page_on_loan_may_have_lost_its_owner(world: World) -> None:
+    """It is the kernel's to free, or its borrower's to adopt."""
+    w = world
+    w.set(w.amaps[4], am_nused=0)
+    w.put(w.get(w.amaps[4], "am_anon"), 0, None)
+    w.set(w.anons[5], an_ref=0, an_page=w.anons[6])
+    w.set(uvm, afree=w.anons[5])
+    w.set(uvmexp, nfreeanon=5)
+    w.lend(w.pages[4])
+    w.set(w.pages[4], uanon=None, loan_count=1, pqflags=0)
+    w.set(w.parent[3], wired_count=0)
+    del w.pmaps[1][10]
+    assert w.broken() == []
+
+
 def test_tlb_of_a_pmap_that_is_gone_may_be_loaded_but_empty(world: World) -> None:
     """A CPU keeps the pmap of a process that has exited until it runs another one."""
     world.tlbs["cpu1"] = (8, {})
@@ -1016,6 +1099,8 @@ setup:
   - write: {in: A, at: "own[3]", value: 2}
   - write: {in: A, at: "both[1]", value: 3}
   - mlock: {in: A, at: "wired[0]", pages: 2}
+  - loan: {in: A, at: "own[0]", pages: 2, to: page, as: L}
+  - loan: {in: A, at: "own[3]", pages: 1, to: anon, as: M}
   - process: {as: B, cpu: 1}
   - fill: {in: B, until_free: 7}
 programs:

@@ -47,7 +47,7 @@ setup:
   - mprotect: {in: A, at: "buf[3]", pages: 1, prot: r}
 programs:
   A: [{mmap: {as: new, pages: 2}}, {fork: {as: C, program: []}}]
-  T: []
+  T: [{loan: {at: "buf[0]", pages: 1, to: page, as: L}}]
 expect:
   fixed: {finding: none}
 bound: {strategy: random, schedules: 1}
@@ -422,6 +422,18 @@ def test_two_writes_to_one_block_at_once() -> None:
         told.end("A", "physio")
         told.call("A", "physio", "buf[2]", 1, block=0, write=False, status=0)
         assert (told.read("A", "buf[2]", value) is None) == fine
+
+
+def test_the_borrower_sees_what_was_there_when_it_borrowed() -> None:
+    for value, fine in ((1, True), (5, True), (6, False), ("EINVAL", True)):
+        told = Told()
+        told.begin("A", "loan", "buf[0]", 1, **{"as": "L"})
+        told.write("T", "buf[0]", 5)
+        told.end("A", "loan")
+        told.write("T", "buf[0]", 6)
+        told.begin("T", "kpeek", **{"as": "L", "page": 0})
+        assert (told.end("T", "kpeek", value) is None) == fine
+        assert fine or told.oracle.finding.subject == "loan:0"
 
 
 # -- the whole ---------------------------------------------------------------------------

@@ -53,7 +53,10 @@ def first_finding(scene: Scenario) -> Finding | None:
 
 
 def test_a_program_that_pauses_keeps_its_memory_and_is_not_stuck() -> None:
-    scene = load("    - kload: {word: y, into: ry}", "    - kload: {word: y, into: ry}\n    - mmap: {as: m, pages: 1}\n    - write: {at: \"m[0]\", value: 1}\n    - pause: {}")
+    scene = load(
+        "    - kload: {word: y, into: ry}",
+        '    - kload: {word: y, into: ry}\n    - mmap: {as: m, pages: 1}\n    - write: {at: "m[0]", value: 1}\n    - pause: {}',
+    )
     machine, image = prepare(scene)
     sim = Sim(machine, image)
     assert sim.execute(Stay()) is None

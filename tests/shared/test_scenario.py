@@ -118,7 +118,7 @@ def test_an_address_can_be_told_in_the_scenarios_words(good: Scenario) -> None:
 
 
 def test_steps_know_their_lines(good: Scenario) -> None:
-    assert good.lwp("C").program[1].line == line_of(GOOD, "read: {at: \"buf[3]+8\"")
+    assert good.lwp("C").program[1].line == line_of(GOOD, 'read: {at: "buf[3]+8"')
 
 
 def test_every_detector_has_a_level_and_stop_is_the_default(good: Scenario) -> None:
@@ -229,7 +229,10 @@ def test_an_outcome_says_in_words_why_it_does_not_hold(
 
 def test_results_are_collected_by_their_names() -> None:
     steps = {
-        "A": [{"step": 0, "op": "mlock", "result": 0, "into": None}, {"step": 1, "op": "read", "result": 5, "into": "r0"}],
+        "A": [
+            {"step": 0, "op": "mlock", "result": 0, "into": None},
+            {"step": 1, "op": "read", "result": 5, "into": "r0"},
+        ],
         "C": [{"step": 0, "op": "read", "result": "SIGSEGV", "into": "c0"}],
     }
     assert named_results(steps) == {"r0": 5, "c0": "SIGSEGV"}
@@ -340,6 +343,10 @@ BAD = [
     ("    - mlock:", "    - wait: {for: C}\n    - mlock:", "wait: {for: C}\n    - mlock", "programs.A[0].wait.for", "C is forked only later, on line 20"),
     ("    - barrier: {name: met}\n  B2:", "  B2:", "barrier", "programs.A[3].barrier.name", "nobody but A comes to barrier met"),
     ("    - barrier: {name: met}\n  B:", "    - barrier: {name: met}\n    - barrier: {name: met}\n  B:", "barrier: {name: met}\n  B:", "programs.A[4].barrier.name", "A meets barrier met twice"),
+    ("munmap: {at: \"fill[1]\", pages: 2}", "loan: {at: \"fill[1]\", pages: 2, to: disk, as: L}", "to: disk", "programs.B2[0].loan.to", "unknown borrower 'disk'; known: anon, page"),
+    ("munmap: {at: \"fill[1]\", pages: 2}", "unloan: {of: L}", "of: L", "programs.B2[0].unloan.of", "no step has `loan: {as: L}`"),
+    ("munmap: {at: \"fill[1]\", pages: 2}", "loan: {at: \"fill[1]\", pages: 2, to: page, as: L}\n    - kpeek: {of: L, page: 2}", "page: 2", "programs.B2[1].kpeek.page", "L has 2 pages, the first is 0"),
+    ("munmap: {at: \"fill[1]\", pages: 2}", "loan: {at: \"fill[1]\", pages: 2, to: page, as: L}\n    - loan: {at: \"fill[1]\", pages: 2, to: page, as: L}", "loan: {at: \"fill[1]\", pages: 2, to: page, as: L}\nexpect", "programs.B2[1].loan.as", "the loan L is named twice (first on line 33)"),
     # expectation and bound
     ("fixed: {finding: none", "fix: {finding: none", "fix:", "expect.fix", "unknown key 'fix'"),
     ("spin-forever]", "spin]", "spin]", "expect.with_errata.finding.any_of[1]", "unknown kind of finding 'spin' (did you mean"),

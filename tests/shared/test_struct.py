@@ -23,6 +23,7 @@ from shared.struct import (
     own,
     simplelock,
     union,
+    unlocked,
     via,
 )
 from shared.uvm.structs import Anon, uvmexp
@@ -75,6 +76,12 @@ def test_an_increment_is_a_load_and_a_store(log: Log) -> None:
     THING.v += 1
     assert log.accesses == [("load", "thing:0", "v"), ("store", "thing:0", "v")]
     assert THING.v == 2
+
+
+def test_a_look_without_the_guard_reads_the_same_place(log: Log) -> None:
+    THING.v = 4
+    assert unlocked(THING, "v") == 4 and log.accesses[-1] == ("load", "thing:0", "v")
+    assert not Thing.fields["v"].hint
 
 
 def test_two_names_of_a_union_are_one_place_with_guards_of_their_own(log: Log) -> None:

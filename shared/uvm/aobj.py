@@ -1,0 +1,425 @@
+"""Anonymous memory as an object (aobj): what System V shared memory is made of.
+
+A page of an aobj is zero when it is first asked for, and lives in RAM, in swap
+or in both, as an anon does; its swap slot is in the object, u_swslots[page].
+
+    uobj   vmobjlock guards the slots; a page's identity is (object, offset)
+    uao_list   every aobj that has a reference, for uao_swap_off; under uao_list_lock,
+           which comes after an object's lock, so the walk along it only tries those
+
+The last reference frees all pages that are not BUSY; those are RELEASED, and
+whoever un-busies the last of them (uao_releasepg) frees the object: KILLME.
+
+Left out: slots in a hash (large objects had one), the kernel's own aobjs.
+Source: uvm_aobj.c of 2000, with the result codes of 2001-03-10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shared.port import here, kernel, panic
+from shared.uvm.page import (
+    uvm_lock_pageq,
+    uvm_page_unbusy,
+    uvm_pagealloc,
+    uvm_pagedeactivate,
+    uvm_pagefree,
+    uvm_pagelookup,
+    uvm_pagezero,
+    uvm_unlock_pageq,
+)
+from shared.uvm.param import (
+    EBUSY,
+    EIO,
+    PG_BUSY,
+    PG_CLEAN,
+    PG_FAKE,
+    PG_RELEASED,
+    PG_WANTED,
+    PGO_ALLPAGES,
+    PGO_CLEANIT,
+    PGO_DEACTIVATE,
+    PGO_FREE,
+    PGO_LOCKED,
+    SWSLOT_BAD,
+    SWSLOT_NONE,
+    UAO_FLAG_KILLME,
+    UVM_PGOPS_AOBJ,
+    VM_PROT_NONE,
+)
+from shared.uvm.pgops import PGOPS, PagerOps
+from shared.uvm.pmap import pmap_clear_modify, pmap_clear_reference, pmap_page_protect
+from shared.uvm.structs import MEMQ, UAO_LIST_Q, Aobj, AobjSlots, Page, UvmObject, uvm, uvmexp
+from shared.uvm.swap import uvm_swap_free, uvm_swap_get, uvm_swap_markbad
+
+# -- swap slots ------------------------------------------------------------------------
+
+
+def uao_find_swslot(uobj: UvmObject, pageidx: int) -> int:
+    """The swap slot of a page; SWSLOT_NONE if it has none. Locks: the object."""
+    slot: int = uobj.pager.u_swslots[pageidx]
+    return slot
+
+
+def uao_set_swslot(uobj: UvmObject, pageidx: int, slot: int) -> int:
+    """Give a page another swap slot; returns the one it had. Locks: the object."""
+    slots = uobj.pager.u_swslots
+    old: int = slots[pageidx]
+    if old != slot:
+        slots[pageidx] = slot
+    return old
+
+
+def uao_dropswap(uobj: UvmObject, pageidx: int) -> None:
+    """Free the swap slot of a page that is resident, if it has one.
+
+    Locks:   the object; takes swap_data_lock.
+    Source:  uvm_aobj.c.
+    """
+    slot = uao_set_swslot(uobj, pageidx, SWSLOT_NONE)
+    if slot != SWSLOT_NONE:
+        uvm_swap_free(slot, 1)
+
+
+# -- life and death ----------------------------------------------------------------------
+
+
+@kernel(exit="same")
+def uao_create(size: int) -> UvmObject:
+    """A new aobj of `size` bytes, with one reference.
+
+    Locks:   takes uao_list_lock.
+    Source:  uvm_aobj.c.
+    """
+    pages = size // here.port.page_size
+    uobj = here.port.alloc(UvmObject)
+    aobj = here.port.alloc(Aobj)
+    slots = here.port.alloc(AobjSlots, pages)
+    slots.u_obj = uobj
+    for pageidx in range(pages):
+        slots[pageidx] = SWSLOT_NONE
+    aobj.u_obj = uobj
+    aobj.u_pages = pages
+    aobj.u_flags = 0
+    aobj.u_swslots = slots
+    uobj.pgops = UVM_PGOPS_AOBJ
+    uobj.pager = aobj
+    uobj.uo_npages = 0
+    uobj.uo_refs = 1
+    uvm.uao_list_lock.lock()
+    UAO_LIST_Q.insert_tail(uvm, aobj)
+    uvm.uao_list_lock.unlock()
+    return uobj
+
+
+@kernel()
+def uao_free(uobj: UvmObject) -> None:
+    """Free an aobj that has neither references nor pages, with the swap that it still has.
+
+    Locks:   entry the object. Returns: the object and its lock are gone.
+    Source:  uvm_aobj.c.
+    """
+    aobj: Aobj = uobj.pager
+    slots = aobj.u_swslots
+    for pageidx in range(aobj.u_pages):
+        slot = slots[pageidx]
+        if slot != SWSLOT_NONE:
+            uvm_swap_free(slot, 1)
+            uvm.swap_data_lock.lock()
+            uvmexp.swpgonly -= 1  # no page of it is left in RAM
+            uvm.swap_data_lock.unlock()
+    uobj.vmobjlock.unlock()
+    here.port.free(slots)
+    here.port.free(aobj)
+    here.port.free(uobj)
+
+
+@kernel(exit="same")
+def uao_reference(uobj: UvmObject) -> None:
+    """Gain a reference. Locks: entry the object unlocked; same."""
+    uobj.vmobjlock.lock()
+    uobj.uo_refs += 1
+    uobj.vmobjlock.unlock()
+
+
+@kernel(exit="same")
+def uao_detach(uobj: UvmObject) -> None:
+    """Drop a reference; the last one takes the object with it, once no page is BUSY.
+
+    Locks:   entry the object unlocked. Returns: same.
+    Source:  uvm_aobj.c.
+    """
+    uobj.vmobjlock.lock()
+    _detach_locked(uobj)
+
+
+def _detach_locked(uobj: UvmObject) -> None:
+    """uao_detach() with the object locked; it is unlocked, or gone, on return."""
+    refs = uobj.uo_refs - 1
+    uobj.uo_refs = refs
+    if refs != 0:
+        uobj.vmobjlock.unlock()
+        return
+    aobj: Aobj = uobj.pager
+    uvm.uao_list_lock.lock()
+    UAO_LIST_Q.remove(uvm, aobj)
+    uvm.uao_list_lock.unlock()
+
+    busybody = False
+    pg: Page | None = MEMQ.first(uobj)
+    while pg is not None:
+        following = MEMQ.next(pg)
+        flags = pg.flags
+        if flags & PG_BUSY:
+            pg.flags = flags | PG_RELEASED
+            busybody = True
+        else:
+            _dispose(uobj, pg)
+        pg = following
+    if busybody:
+        aobj.u_flags |= UAO_FLAG_KILLME
+        uobj.vmobjlock.unlock()
+        return
+    uao_free(uobj)
+
+
+def _dispose(uobj: UvmObject, pg: Page) -> None:
+    """Free a page that is not BUSY, and its swap slot. Locks: the object."""
+    pmap_page_protect(pg, VM_PROT_NONE)
+    uao_dropswap(uobj, pg.offset // here.port.page_size)
+    uvm_lock_pageq()
+    uvm_pagefree(pg)
+    uvm_unlock_pageq()
+
+
+@kernel()
+def uao_releasepg(pg: Page) -> bool:
+    """Free a page that was released while it was BUSY.
+
+    Locks:   entry the object. Returns True: same. False: that was its last page, and the object is gone.
+    Source:  uvm_aobj.c.
+    """
+    uobj = pg.uobject
+    assert uobj is not None
+    _dispose(uobj, pg)
+    if not uobj.pager.u_flags & UAO_FLAG_KILLME:
+        return True
+    if uobj.uo_refs != 0:
+        panic("uao_releasepg: kill flag set on referenced object!", uobj)
+    if uobj.uo_npages != 0:
+        return True
+    uao_free(uobj)
+    return False
+
+
+# -- the pager's operations ----------------------------------------------------------------
+
+
+@kernel()
+def uao_get(
+    uobj: UvmObject, offset: int, wanted: Sequence[bool], center: int, flags: int
+) -> tuple[int, list[Page | None]]:
+    """pgo_get: see pgops.py. A page that was never written is made, of zeros; also next to the one that is needed.
+
+    Locks:   entry the object. Returns: same with PGO_LOCKED, else nothing.
+    Sleeps:  without PGO_LOCKED: busy page ("uao_get"), swap read, uvm_wait ("uao_getpage").
+    Returns: (0, pages); (EBUSY, pages): PGO_LOCKED, and `center` is not among them; (EIO or EAGAIN, []).
+    Source:  uvm_aobj.c.   Differs: a page that was released during a failed read goes by way of uao_releasepg();
+             after a transient error the slot is kept.
+    """
+    from shared.uvm.pdaemon import uvm_wait
+
+    page_size = here.port.page_size
+    pages: list[Page | None] = [None] * len(wanted)
+    if flags & PGO_LOCKED:
+        for lcv, want in enumerate(wanted):
+            if not want:
+                continue
+            at = offset + lcv * page_size
+            pg = uvm_pagelookup(uobj, at)
+            if pg is None:
+                if uao_find_swslot(uobj, at // page_size) != SWSLOT_NONE:
+                    continue
+                pg = uvm_pagealloc(uobj, at, None)
+                if pg is None:
+                    continue
+                uvm_pagezero(pg)
+                pgflags = pg.flags & ~PG_FAKE
+            else:
+                pgflags = pg.flags
+                if pgflags & (PG_BUSY | PG_RELEASED):
+                    continue
+            pg.flags = pgflags | PG_BUSY
+            pg.owner_tag = "uao_get1"
+            pages[lcv] = pg
+        return (0 if not wanted[center] or pages[center] is not None else EBUSY), pages
+
+    at = offset + center * page_size
+    while True:
+        pg = uvm_pagelookup(uobj, at)
+        if pg is None:
+            pg = uvm_pagealloc(uobj, at, None)
+            if pg is not None:
+                break
+            uobj.vmobjlock.unlock()
+            uvm_wait("uao_getpage")
+        else:
+            pgflags = pg.flags
+            if not pgflags & (PG_BUSY | PG_RELEASED):
+                pg.flags = pgflags | PG_BUSY
+                pg.owner_tag = "uao_get2"
+                pages[center] = pg
+                uobj.vmobjlock.unlock()
+                return 0, pages
+            if not pgflags & PG_WANTED:
+                pg.flags = pgflags | PG_WANTED
+            here.port.sleep(pg.address, "uao_get", uobj.vmobjlock)
+        uobj.vmobjlock.lock()
+
+    slot = uao_find_swslot(uobj, at // page_size)
+    if slot == SWSLOT_NONE:
+        uvm_pagezero(pg)
+    else:
+        uobj.vmobjlock.unlock()
+        error = uvm_swap_get(pg, slot)  # the object is ours to come back to: the page is BUSY
+        uobj.vmobjlock.lock()
+        if error != 0:
+            # The data cannot be read. Unless that may pass, nobody else may get the slot.
+            if error == EIO and slot != SWSLOT_BAD:
+                uao_set_swslot(uobj, at // page_size, SWSLOT_BAD)
+                uvm_swap_markbad(slot, 1)
+            alive = _give_up(uobj, pg)
+            if alive:
+                uobj.vmobjlock.unlock()
+            return error, []
+    pg.flags &= ~PG_FAKE
+    pmap_clear_modify(pg)
+    pages[center] = pg
+    uobj.vmobjlock.unlock()
+    return 0, pages
+
+
+def _give_up(uobj: UvmObject, pg: Page) -> bool:
+    """Free a page whose contents could not be had; its slot stays. Locks: the object; False: it is gone."""
+    uvm_page_unbusy(pg, pg.flags)
+    uvm_lock_pageq()
+    uvm_pagefree(pg)
+    uvm_unlock_pageq()
+    if uobj.pager.u_flags & UAO_FLAG_KILLME and uobj.uo_npages == 0:
+        uao_free(uobj)
+        return False
+    return True
+
+
+@kernel(exit="same")
+def uao_flush(uobj: UvmObject, start: int, stop: int, flags: int) -> bool:
+    """pgo_flush: deactivate pages, or (PGO_FREE alone) free them. There is nothing to clean: swap is no file.
+
+    Locks:   entry the object. Returns: same.
+    Source:  uvm_aobj.c.   Differs: deactivated pages keep their mappings, as of January 2001; busy ones are left alone.
+    """
+    if not flags & (PGO_DEACTIVATE | PGO_FREE):
+        return True
+    free = flags & (PGO_CLEANIT | PGO_FREE | PGO_DEACTIVATE) == PGO_FREE and uobj.uo_refs == 1
+    pg: Page | None = MEMQ.first(uobj)
+    while pg is not None:
+        following = MEMQ.next(pg)
+        if flags & PGO_ALLPAGES or start <= pg.offset < stop:
+            pgflags = pg.flags
+            uvm_lock_pageq()
+            wired = pg.wire_count != 0
+            if not wired and not free and not pgflags & PG_BUSY:
+                pmap_clear_reference(pg)
+                uvm_pagedeactivate(pg)
+            uvm_unlock_pageq()
+            if free and not wired:
+                if pgflags & PG_BUSY:
+                    pg.flags = pgflags | PG_RELEASED
+                else:
+                    _dispose(uobj, pg)
+        pg = following
+    return True
+
+
+# -- swapoff -------------------------------------------------------------------------------
+
+
+@kernel(exit="same")
+def uao_swap_off(startslot: int, endslot: int) -> int:
+    """Bring into RAM whatever an aobj has in slots [startslot, endslot), and free those slots.
+
+    The device must be out of use, so that none of these slots is allocated meanwhile.
+
+    Locks:   none held.
+    Sleeps:  as uao_get().
+    Returns: 0, or the error of a read.
+    Source:  uvm_aobj.c.   Differs: begins at the head of the list again after each aobj that had such a slot.
+    """
+    while True:
+        uvm.uao_list_lock.lock()
+        aobj: Aobj | None = UAO_LIST_Q.first(uvm)
+        missed = False
+        while aobj is not None:
+            uobj = aobj.u_obj
+            if not uobj.vmobjlock.trylock():  # against the order
+                missed = True
+            else:
+                pageidx = _first_in(aobj, startslot, endslot)
+                if pageidx is not None:
+                    break
+                uobj.vmobjlock.unlock()
+            aobj = UAO_LIST_Q.next(aobj)
+        uvm.uao_list_lock.unlock()
+        if aobj is None:
+            if not missed:
+                return 0
+            here.port.point()  # somebody is at one of them: let him go on
+            continue
+        uobj.uo_refs += 1  # so that it stays
+        error = 0
+        while error == 0 and pageidx is not None:
+            error = uao_pagein_page(uobj, pageidx)
+            pageidx = _first_in(aobj, startslot, endslot)
+        _detach_locked(uobj)
+        if error:
+            return error
+
+
+def _first_in(aobj: Aobj, startslot: int, endslot: int) -> int | None:
+    """The first page whose slot is in [startslot, endslot). Locks: the object."""
+    slots = aobj.u_swslots
+    return next((at for at in range(aobj.u_pages) if startslot <= slots[at] < endslot), None)
+
+
+@kernel(exit="same")
+def uao_pagein_page(uobj: UvmObject, pageidx: int) -> int:
+    """Make a page resident, and give up its swap slot.
+
+    Locks:   entry the object, which is unlocked meanwhile. Returns: same.
+    Sleeps:  as uao_get().
+    Returns: 0, or the error of the read.
+    Source:  uvm_aobj.c.   Differs: a wired page is not put on a queue, as later.
+    """
+    page_size = here.port.page_size
+    error, pages = uao_get(uobj, pageidx * page_size, [True], 0, 0)
+    uobj.vmobjlock.lock()
+    if error != 0:
+        return error
+    pg = pages[0]
+    assert pg is not None
+    uao_dropswap(uobj, pageidx)
+    flags = pg.flags
+    uvm_page_unbusy(pg, flags & ~(PG_CLEAN | PG_FAKE))
+    if flags & PG_RELEASED:  # the object stays: we have a reference
+        uao_releasepg(pg)
+        return 0
+    pmap_clear_reference(pg)
+    uvm_lock_pageq()
+    if pg.wire_count == 0:
+        uvm_pagedeactivate(pg)
+    uvm_unlock_pageq()
+    return 0
+
+
+PGOPS[UVM_PGOPS_AOBJ] = PagerOps(uao_reference, uao_detach, uao_get, None, uao_flush, None, uao_releasepg)

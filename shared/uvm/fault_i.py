@@ -1,0 +1,102 @@
+"""Where a fault is, and the locks of what it looks at.
+
+Source: uvm_fault_i.h 1.10.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from shared.port import kernel
+from shared.uvm.amap import amap_unlock
+from shared.uvm.map import (
+    uvm_map_lookup_entry,
+    vm_map_lock,
+    vm_map_lock_read,
+    vm_map_unlock,
+    vm_map_unlock_read,
+)
+from shared.uvm.structs import Amap, Anon, UvmObject, VmMap, VmMapEntry, uvmexp
+
+
+@dataclass(slots=True)
+class UvmFaultinfo:
+    """struct uvm_faultinfo: where a fault is, and the map entry it was looked up in.
+
+    Attributes:
+        orig_map, orig_rvaddr: the map, and the address of the page.
+        nested: the caller holds the map read-locked (mlock), and it stays so: the fault takes no lock of its own.
+            lockmgr() counts each shared hold; here a context holds a lock once.
+        map, mapv, entry: set by the lookup; the entry is good while the map's timestamp is `mapv`.
+
+    Left out: orig_size and size, which were always one page.
+    """
+
+    orig_map: VmMap
+    orig_rvaddr: int
+    nested: bool = False
+    map: VmMap = field(init=False)
+    mapv: int = field(init=False)
+    entry: VmMapEntry = field(init=False)
+
+
+def uvmfault_unlockmaps(ufi: UvmFaultinfo | None, write_locked: bool) -> None:
+    """Unlock the map; `ufi` is None if this is no fault but a swapoff."""
+    if ufi is None or ufi.nested:
+        return
+    if write_locked:
+        vm_map_unlock(ufi.map)
+    else:
+        vm_map_unlock_read(ufi.map)
+
+
+def uvmfault_unlockall(
+    ufi: UvmFaultinfo | None, amap: Amap | None, uobj: UvmObject | None, anon: Anon | None
+) -> None:
+    """Unlock everything passed in. Locks: entry map(r) and all that is passed."""
+    if anon is not None:
+        anon.an_lock.unlock()
+    if uobj is not None:
+        uobj.vmobjlock.unlock()
+    if amap is not None:
+        amap_unlock(amap)
+    uvmfault_unlockmaps(ufi, False)
+
+
+@kernel()
+def uvmfault_lookup(ufi: UvmFaultinfo, write_lock: bool) -> bool:
+    """Look up the faulting address.
+
+    Returns: True with the map locked, or False with it unlocked: nothing is mapped there.
+    Source:  uvm_fault_i.h.
+    """
+    ufi.map = ufi.orig_map
+    if write_lock:
+        vm_map_lock(ufi.map)
+    elif not ufi.nested:
+        vm_map_lock_read(ufi.map)
+    found, ufi.entry = uvm_map_lookup_entry(ufi.map, ufi.orig_rvaddr)
+    if not found:
+        uvmfault_unlockmaps(ufi, write_lock)
+        return False
+    ufi.mapv = ufi.map.timestamp
+    return True
+
+
+@kernel()
+def uvmfault_relock(ufi: UvmFaultinfo | None) -> bool:
+    """Read-lock the map again, if it is still the one that was looked up.
+
+    Returns: True with the map locked, or False with it unlocked.
+    Source:  uvm_fault_i.h.
+    """
+    if ufi is None:
+        return True
+    uvmexp.fltrelck += 1
+    if not ufi.nested:
+        vm_map_lock_read(ufi.map)
+        if ufi.mapv != ufi.map.timestamp:
+            vm_map_unlock_read(ufi.map)
+            return False
+    uvmexp.fltrelckok += 1
+    return True

@@ -1,0 +1,425 @@
+"""Page loans: the VM system lends pages, read-only, to other parts of the kernel, which so need not copy them.
+
+    O->K  a page of an object, to the kernel
+    A->K  a page of an anon, to the kernel
+    A->A  an anon: whoever borrows it holds a reference, as an amap does; this is no loan of its page
+
+An object's page can be on loan to an anon and to the kernel at once. pg->loan_count
+counts the loans of a page; a page on loan to an anon has both a uobject and a
+uanon, PQ_ANON is not set, and it is the object's.
+
+Rules:
+
+- A page on loan is not written to: lending it write-protects every mapping, and
+  faults map it read-only. A write first breaks the loan (uvm_loanbreak_anon).
+- Each loan to the kernel also wires the page, since the kernel uses it by its
+  physical address.
+- loan_count is changed with both the page's owner and the page queues locked. Who
+  comes from the borrower's side has no hold on the owner: it locks the page queues,
+  which keep the owner alive, and then tries the owner's lock.
+- An owner that lets go of a page on loan only disowns it. The last borrower frees
+  it, or the anon that borrowed it adopts it.
+
+Nobody keeps raw I/O and loans of the same memory apart, as in UVM: a DMA goes to
+the page that it began with, and its wiring stays there, if that page is replaced.
+
+Left out: the mappings through which the kernel uses borrowed pages; objects, so O->K and O->A.
+Source: uvm_loan.c 1.22 (June 2000), its uvm_unloanpage() as of 1.39 (July 2002).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shared.port import KASSERT, erratum, here, kernel, panic
+from shared.struct import unlocked
+from shared.uvm.amap import amap_lock, amap_lookup, aref_of
+from shared.uvm.anon import uvm_analloc, uvm_anfree
+from shared.uvm.page import (
+    uvm_lock_pageq,
+    uvm_page_unbusy,
+    uvm_pageactivate,
+    uvm_pageadopt,
+    uvm_pagealloc,
+    uvm_pagecopy,
+    uvm_pagefree,
+    uvm_pagekloans,
+    uvm_pageunwire,
+    uvm_pagewire,
+    uvm_unlock_pageq,
+)
+from shared.uvm.param import (
+    EBUSY,
+    EFAULT,
+    EINVAL,
+    EIO,
+    ERESTART,
+    PG_BUSY,
+    PG_FAKE,
+    PQ_ANON,
+    UVM_ET_COPYONWRITE,
+    UVM_LOAN_TOANON,
+    UVM_LOAN_TOPAGE,
+    UVM_PGA_ZERO,
+    VM_PROT_NONE,
+    VM_PROT_READ,
+)
+from shared.uvm.pdaemon import uvm_wait
+from shared.uvm.pmap import pmap_page_protect
+from shared.uvm.structs import Anon, Loan, LoanArray, Page, VmMap
+
+if TYPE_CHECKING:
+    from shared.uvm.fault_i import UvmFaultinfo
+
+#: what a function that lends one page answers
+GOT_IT, RETRY, FAILED = 1, 0, -1
+
+
+# -- lending ---------------------------------------------------------------------------------
+
+
+@kernel(exit="same")
+def uvm_loan(map: VmMap, start: int, length: int, result: list[Anon | Page], flags: int) -> int:
+    """Lend what is mapped in a range.
+
+    Args:
+        result: gets the pages or anons lent; empty.
+        flags: UVM_LOAN_TOANON - as anons; UVM_LOAN_TOPAGE - as pages, wired, to the kernel.
+
+    Locks:   entry map unlocked. Returns: same.
+    Sleeps:  as uvm_fault() does for a page that is not resident.
+    Returns: 0; EFAULT - not all of it can be lent, and nothing is.
+    Source:  uvm_loan.c.
+    """
+    from shared.uvm.fault_i import UvmFaultinfo, uvmfault_lookup
+
+    page_size = here.port.page_size
+    while len(result) * page_size < length:
+        ufi = UvmFaultinfo(map, start + len(result) * page_size)
+        if not uvmfault_lookup(ufi, False) or not uvm_loanentry(ufi, start + length, result, flags):
+            if flags & UVM_LOAN_TOANON:
+                uvm_unloananon([one for one in result if isinstance(one, Anon)])
+            else:
+                uvm_unloanpage([one for one in result if isinstance(one, Page)])
+            result.clear()
+            return EFAULT
+    return 0
+
+
+@kernel()
+def uvm_loanentry(ufi: UvmFaultinfo, end: int, result: list[Anon | Page], flags: int) -> bool:
+    """Lend the pages of one map entry, from the address looked up to `end` or its own end.
+
+    Locks:   entry map(r). Returns: nothing is held.
+    Sleeps:  as uvm_loan(); then less has been lent, and the entry has to be looked up again.
+    Returns: False - it cannot be done.
+    Source:  uvm_loan.c.   Differs: the fault information names the page in question; in UVM it stays with the first
+             one, so that uvmfault_anonget() looks at the wrong slot when it has slept, and starts over for nothing.
+    """
+    from shared.uvm.fault_i import uvmfault_unlockall
+
+    entry = ufi.entry
+    aref = aref_of(entry)
+    amap = None if aref is None else aref.amap
+    if amap is not None:
+        amap_lock(amap)
+    entry_start, stop = entry.start, min(end, entry.end)
+    while ufi.orig_rvaddr < stop:
+        anon = None if aref is None else amap_lookup(aref, ufi.orig_rvaddr - entry_start)
+        if anon is not None:
+            got = uvm_loananon(ufi, anon, result, flags)
+        elif entry.etype & UVM_ET_COPYONWRITE:
+            got = uvm_loanzero(ufi, result, flags)
+        else:
+            uvmfault_unlockall(ufi, amap, None, None)  # nothing behind the entry
+            got = FAILED
+        if got != GOT_IT:
+            return got == RETRY
+        ufi.orig_rvaddr += here.port.page_size
+    uvmfault_unlockall(ufi, amap, None, None)
+    return True
+
+
+@kernel()
+def uvm_loananon(ufi: UvmFaultinfo, anon: Anon, result: list[Anon | Page], flags: int) -> int:
+    """Lend an anon, or its page.
+
+    Locks:   entry map(r), amap. Returns: same if GOT_IT, else nothing is held.
+    Sleeps:  as uvmfault_anonget().
+    Returns: GOT_IT, RETRY or FAILED.
+    Source:  uvm_loan.c.
+    """
+    from shared.uvm.fault import uvmfault_anonget
+
+    aref = aref_of(ufi.entry)
+    assert aref is not None
+    anon.an_lock.lock()
+    if flags & UVM_LOAN_TOANON:
+        pg = anon.an_page
+        refs = anon.an_ref
+        # one that it has only borrowed is read-only already
+        if refs == 1 and pg is not None and unlocked(pg, "pqflags") & PQ_ANON:
+            pmap_page_protect(pg, VM_PROT_READ)
+        anon.an_ref = refs + 1
+        result.append(anon)
+        anon.an_lock.unlock()
+        return GOT_IT
+
+    error = uvmfault_anonget(ufi, aref.amap, anon)
+    if error != 0:
+        return RETRY if error == ERESTART else FAILED
+    pg = anon.an_page
+    assert pg is not None
+    _lend_to_kernel(pg)
+    result.append(pg)
+    uobj = pg.uobject
+    if uobj is not None:
+        uobj.vmobjlock.unlock()
+    anon.an_lock.unlock()
+    return GOT_IT
+
+
+def _lend_to_kernel(pg: Page) -> None:
+    """One more loan to the kernel. Locks: the page's owner."""
+    uvm_lock_pageq()
+    loans = pg.loan_count
+    if loans == 0:
+        pmap_page_protect(pg, VM_PROT_READ)
+    pg.loan_count = loans + 1
+    uvm_pagewire(pg)
+    uvm_unlock_pageq()
+
+
+@kernel()
+def uvm_loanzero(ufi: UvmFaultinfo, result: list[Anon | Page], flags: int) -> int:
+    """Lend zeros, where nobody has written yet.
+
+    Locks:   entry map(r), the entry's amap if it has one. Returns: same if GOT_IT, else nothing is held.
+    Sleeps:  uvm_wait ("loanzero1", "loanzero2").
+    Returns: GOT_IT; RETRY; FAILED - there is no anon.
+    Source:  uvm_loan.c.   Differs: the new anon is locked, and freed without a reference, as the assertions of
+             2001-01-23 want it; starts over when it has slept.
+    """
+    from shared.uvm.fault_i import uvmfault_unlockall
+
+    aref = aref_of(ufi.entry)
+    amap = None if aref is None else aref.amap
+    anon = None
+    if flags & UVM_LOAN_TOANON:
+        anon = uvm_analloc()
+        if anon is None:
+            uvmfault_unlockall(ufi, amap, None, None)
+            return FAILED
+        if not erratum("uvm_loanzero.anon-unlocked"):
+            anon.an_lock.lock()
+    pg = uvm_pagealloc(None, 0, anon, UVM_PGA_ZERO)
+    if pg is None:
+        if anon is not None:
+            anon.an_ref -= 1
+            if anon.an_lock.held():
+                anon.an_lock.unlock()
+            uvm_anfree(anon)
+        uvmfault_unlockall(ufi, amap, None, None)
+        uvm_wait("loanzero1" if anon is None else "loanzero2")
+        return RETRY
+    uvm_page_unbusy(pg, pg.flags & ~PG_FAKE)
+    uvm_lock_pageq()
+    if anon is None:
+        uvm_pagewire(pg)
+        pg.loan_count = 1
+    else:
+        uvm_pageactivate(pg)
+    uvm_unlock_pageq()
+    if anon is not None and anon.an_lock.held():
+        anon.an_lock.unlock()
+    result.append(pg if anon is None else anon)
+    return GOT_IT
+
+
+# -- getting back ----------------------------------------------------------------------------
+
+
+@kernel(exit="same")
+def uvm_unloananon(aloans: list[Anon]) -> None:
+    """Give anons back: drop a reference of each.
+
+    Locks:   none held.
+    Source:  uvm_loan.c.
+    """
+    for anon in aloans:
+        anon.an_lock.lock()
+        refs = anon.an_ref - 1
+        anon.an_ref = refs
+        anon.an_lock.unlock()
+        if refs == 0:
+            uvm_anfree(anon)
+
+
+@kernel(exit="same")
+def uvm_unloanpage(ploans: list[Page]) -> None:
+    """Give pages back that were on loan to the kernel.
+
+    One that nobody owns any more, and nobody else has borrowed, is freed.
+
+    Locks:   none held.
+    Source:  uvm_loan.c.   Differs: locks the page's owner, and lets an anon adopt its page, as later.
+    """
+    uvm_lock_pageq()
+    for pg in ploans:
+        owner_lock = None
+        while not erratum("uvm_unloanpage.owner-unlocked"):
+            uobj, anon = pg.uobject, pg.uanon
+            if uobj is None and anon is None:
+                break
+            lock = uobj.vmobjlock if uobj is not None else anon.an_lock  # type: ignore[union-attr]
+            if lock.trylock():  # against the order
+                owner_lock = lock
+                break
+            uvm_unlock_pageq()
+            here.port.spin()
+            uvm_lock_pageq()
+        loans = pg.loan_count - 1
+        if loans < 0:
+            panic("uvm_unloanpage: page isn't loaned", pg)
+        pg.loan_count = loans
+        uvm_pageunwire(pg)  # the last one puts it on a queue
+        if pg.uobject is None:
+            if pg.uanon is None:
+                if loans == 0:
+                    KASSERT(pg.flags & PG_BUSY == 0, "(pg->flags & PG_BUSY) == 0", pg)
+                    pmap_page_protect(pg, VM_PROT_NONE)  # be safe
+                    uvm_pagefree(pg)
+            elif owner_lock is not None and not pg.pqflags & PQ_ANON:
+                uvm_pageadopt(pg)
+        if owner_lock is not None:
+            owner_lock.unlock()
+    uvm_unlock_pageq()
+
+
+# -- breaking a loan -------------------------------------------------------------------------
+
+
+@kernel(exit="same")
+def uvm_loanbreak_anon(anon: Anon, pg: Page) -> Page | None:
+    """Give an anon that has a page on loan, or a borrowed one, a page of its own, to be written to.
+
+    Map entries that wire the anon wire the new page from now on.
+
+    Locks:   entry anon, and the page's object if it has one. Returns: same.
+    Returns: the new page, active; None - there is no memory, and nothing has changed.
+    Source:  uvm_fault.c 1.47, where these lines were.   Differs: wirings move along; UVM forgot them.
+    """
+    npg = uvm_pagealloc(None, 0, None)
+    if npg is None:
+        return None
+    uvm_pagecopy(pg, npg)  # clears PG_CLEAN
+    pmap_page_protect(pg, VM_PROT_NONE)  # whoever has it mapped takes a fault, and finds the new one
+    uvm_lock_pageq()
+    wirings = 0 if erratum("uvm_fault.loan-broken-wiring-stays") else pg.wire_count - uvm_pagekloans(pg)
+    if pg.uobject is not None:
+        pg.loan_count -= 1  # we had borrowed it
+    pg.uanon = None
+    pg.pqflags &= ~PQ_ANON  # we may have lent it
+    npg.uanon = anon
+    npg.pqflags = PQ_ANON
+    anon.an_page = npg
+    uvm_pageactivate(npg)
+    for _ in range(wirings):
+        uvm_pagewire(npg)
+        uvm_pageunwire(pg)
+    uvm_unlock_pageq()
+    uvm_page_unbusy(npg, npg.flags & ~PG_FAKE)
+    return npg
+
+
+# -- a part of the kernel that borrows ---------------------------------------------------------
+
+
+@kernel(exit="none")
+def loan_take(loan: Loan, map: VmMap, va: int, npages: int, flags: int) -> int:
+    """Borrow what is mapped at `va`.
+
+    Returns: 0; EBUSY - it has something already; or as uvm_loan().
+    """
+    loan.l_lock.lock()
+    if loan.l_flags:
+        loan.l_lock.unlock()
+        return EBUSY
+    loan.l_flags = flags
+    loan.l_lock.unlock()
+    result: list[Anon | Page] = []
+    error = uvm_loan(map, va, npages * here.port.page_size, result, flags)
+    array = None
+    if error == 0:
+        array = here.port.alloc(LoanArray, npages)
+        for at, one in enumerate(result):
+            array[at] = one
+    loan.l_lock.lock()
+    loan.l_result = array
+    loan.l_npages = npages
+    if error:
+        loan.l_flags = 0
+    loan.l_lock.unlock()
+    return error
+
+
+@kernel(exit="none")
+def loan_peek(loan: Loan, number: int) -> tuple[int, int]:
+    """Read the first word of a borrowed page.
+
+    Sleeps:  if an anon was borrowed, as uvmfault_anonget().
+    Returns: (0, the word); (EINVAL, 0) - nothing is on loan; (EIO, 0) - the data is lost.
+    """
+    from shared.uvm.fault import uvmfault_anonget
+
+    loan.l_lock.lock()
+    array = loan.l_result
+    if array is None:
+        loan.l_lock.unlock()
+        return EINVAL, 0
+    one = array[number]
+    if loan.l_flags & UVM_LOAN_TOPAGE:
+        word: int = here.port.op("frame_read", one.frame)[0]
+        loan.l_lock.unlock()
+        return 0, word
+
+    anon: Anon = one
+    anon.an_lock.lock()
+    anon.an_ref += 1  # so that it stays, should it be given back meanwhile
+    loan.l_lock.unlock()
+    while (error := uvmfault_anonget(None, None, anon)) == ERESTART:
+        anon.an_lock.lock()
+    word = 0
+    if error == 0:
+        pg = anon.an_page
+        assert pg is not None
+        word = here.port.op("frame_read", pg.frame)[0]
+        uobj = pg.uobject
+        if uobj is not None:
+            uobj.vmobjlock.unlock()
+        anon.an_lock.unlock()
+    uvm_unloananon([anon])
+    return (EIO if error else 0), word
+
+
+@kernel(exit="none")
+def loan_return(loan: Loan) -> int:
+    """Give everything back.
+
+    Returns: 0; EINVAL - nothing is on loan.
+    """
+    loan.l_lock.lock()
+    array, npages, flags = loan.l_result, loan.l_npages, loan.l_flags
+    if array is None:
+        loan.l_lock.unlock()
+        return EINVAL
+    loan.l_result = None
+    loan.l_flags = 0
+    loan.l_lock.unlock()
+    lent = [array[at] for at in range(npages)]
+    here.port.free(array)
+    if flags & UVM_LOAN_TOANON:
+        uvm_unloananon(lent)
+    else:
+        uvm_unloanpage(lent)
+    return 0

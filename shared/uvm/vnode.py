@@ -1,0 +1,546 @@
+"""Files as objects (uvn): mapped files, and what read(2) and write(2) find in them.
+
+A file's object is part of its vnode and has the file's pages by offset. A page
+is read when it is first asked for; it is dirty if it is not CLEAN or the pmap
+says modified, and is written by uvn_flush (msync, the end of the object) or by
+the pagedaemon.
+
+    attach    the first reference makes the object VALID; mappings and open reads refer to it
+    detach    after the last one the pages may stay (CANPERSIST), inactive, for the next; or, if the
+              file is not to be cached any more (uvm_vnp_uncache), they are written and freed. Those
+              that are BUSY then are RELEASED, and the last of them ends the object: RELKILL
+
+    u_nio     I/Os in progress: what a flush with PGO_SYNCIO waits for, since it must not wait for
+              a BUSY page: who has it may be waiting for the map that we have locked
+
+Reads, and writes with PGO_SYNCIO, are done when uvn_io returns; other writes are
+only started, and finished by uvm_aio_aiodone, as the contract of 2001-03-10 wants
+it. Every write of a flush is synchronous, as all I/O of vnodes was in early 2000.
+
+Left out: the unified buffer cache of November 2000 (getpages, putpages, ubc_uiomove);
+a file system (a file has consecutive blocks of the disk, from its beginning to its
+largest size) and with it the vnode's own lock and uvn_attach's wait for attributes;
+vnodes that are recycled (uvm_vnp_terminate) and synced (uvm_vnp_sync).
+Source: uvm_vnode.c of early 2000; vn_rdwr() of vfs_vnops.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shared.port import here, kernel, panic
+from shared.uvm.page import (
+    uvm_lock_pageq,
+    uvm_page_unbusy,
+    uvm_pageactivate,
+    uvm_pagealloc,
+    uvm_pagedeactivate,
+    uvm_pagefree,
+    uvm_pagelookup,
+    uvm_unlock_pageq,
+)
+from shared.uvm.param import (
+    EBUSY,
+    EINVAL,
+    MAXBSIZE_PAGES,
+    PG_BUSY,
+    PG_CLEAN,
+    PG_CLEANCHK,
+    PG_FAKE,
+    PG_RELEASED,
+    PG_WANTED,
+    PGO_ALLPAGES,
+    PGO_CLEANIT,
+    PGO_DEACTIVATE,
+    PGO_DOACTCLUST,
+    PGO_FREE,
+    PGO_LOCKED,
+    PGO_SYNCIO,
+    PQ_INACTIVE,
+    UVM_PGOPS_VNODE,
+    UVM_VNODE_CANPERSIST,
+    UVM_VNODE_DYING,
+    UVM_VNODE_IOSYNC,
+    UVM_VNODE_RELKILL,
+    UVM_VNODE_VALID,
+    UVM_VNODE_WANTED,
+    VM_PROT_NONE,
+    VM_PROT_READ,
+)
+from shared.uvm.pgops import PGOPS, PagerOps
+from shared.uvm.pmap import pmap_clear_modify, pmap_clear_reference, pmap_is_modified, pmap_page_protect
+from shared.uvm.structs import MEMQ, Buf, Page, PageArray, UvmObject, Vnode
+
+
+def vnode_make(block: int, npages: int) -> Vnode:
+    """A file of `npages` pages in the disk's blocks `block`, block+1 ..., not in use yet; during setup."""
+    vp = here.port.alloc(Vnode)
+    uobj = here.port.alloc(UvmObject)
+    uobj.pgops = UVM_PGOPS_VNODE
+    uobj.pager = vp
+    uobj.uo_npages = 0
+    uobj.uo_refs = 0
+    vp.u_obj = uobj
+    vp.v_block = block
+    vp.v_nblocks = npages
+    vp.u_flags = 0
+    vp.u_nio = 0
+    vp.u_size = npages * here.port.page_size
+    return vp
+
+
+# -- life and death --------------------------------------------------------------------
+
+
+@kernel(exit="same")
+def uvn_attach(vp: Vnode) -> UvmObject:
+    """Gain a reference to the object of a file, which begins its life if it has none.
+
+    Locks:   entry the object unlocked. Returns: same.
+    Sleeps:  while an earlier life of it ends ("uvn_attach").
+    Source:  uvm_vnode.c.
+    """
+    uobj = vp.u_obj
+    uobj.vmobjlock.lock()
+    while True:
+        flags = vp.u_flags
+        if not flags & UVM_VNODE_DYING:
+            break
+        if not flags & UVM_VNODE_WANTED:
+            vp.u_flags = flags | UVM_VNODE_WANTED
+        here.port.sleep(vp.address, "uvn_attach", uobj.vmobjlock)
+        uobj.vmobjlock.lock()
+    if not flags & UVM_VNODE_VALID:
+        vp.u_flags = UVM_VNODE_VALID | UVM_VNODE_CANPERSIST
+    uobj.uo_refs += 1
+    uobj.vmobjlock.unlock()
+    return uobj
+
+
+@kernel(exit="same")
+def uvn_reference(uobj: UvmObject) -> None:
+    """Gain one more reference. Locks: entry the object unlocked; same. Source: uvm_vnode.c."""
+    uobj.vmobjlock.lock()
+    uobj.uo_refs += 1
+    uobj.vmobjlock.unlock()
+
+
+@kernel(exit="same")
+def uvn_detach(uobj: UvmObject) -> None:
+    """Drop a reference; what comes of the pages after the last one is said in the header.
+
+    Locks:   entry the object unlocked. Returns: same.
+    Sleeps:  as uvn_flush().
+    Source:  uvm_vnode.c.
+    """
+    vp: Vnode = uobj.pager
+    uobj.vmobjlock.lock()
+    refs = uobj.uo_refs - 1
+    uobj.uo_refs = refs
+    if refs == 0:
+        flags = vp.u_flags
+        if flags & UVM_VNODE_CANPERSIST:
+            uvn_flush(uobj, 0, 0, PGO_DEACTIVATE | PGO_ALLPAGES)
+        else:
+            vp.u_flags = flags | UVM_VNODE_DYING  # nobody can attach from now on
+            uvn_flush(uobj, 0, 0, PGO_CLEANIT | PGO_FREE | PGO_ALLPAGES)
+            if uobj.uo_npages != 0:
+                vp.u_flags |= UVM_VNODE_RELKILL
+            else:
+                _dead(vp)
+    uobj.vmobjlock.unlock()
+
+
+def _dead(vp: Vnode) -> None:
+    """The object's life is over; the next may begin. Locks: the object."""
+    if vp.u_flags & UVM_VNODE_WANTED:
+        here.port.wakeup(vp.address)
+    vp.u_flags = 0
+
+
+@kernel(exit="same")
+def uvm_vnp_uncache(vp: Vnode) -> bool:
+    """See that a file's pages do not outlive its last reference.
+
+    Locks:   entry the object unlocked. Returns: same.
+    Sleeps:  as uvn_detach().
+    Returns: True if it has no reference now, so that its pages are gone or going.
+    Source:  uvm_vnode.c.
+    """
+    uobj = vp.u_obj
+    uobj.vmobjlock.lock()
+    flags = vp.u_flags
+    if not flags & UVM_VNODE_VALID or flags & UVM_VNODE_DYING:
+        uobj.vmobjlock.unlock()
+        return True
+    vp.u_flags = flags & ~UVM_VNODE_CANPERSIST
+    if uobj.uo_refs != 0:
+        uobj.vmobjlock.unlock()
+        return False
+    uobj.uo_refs = 1  # it was only cached: drop the reference that it has not got
+    uobj.vmobjlock.unlock()
+    uvn_detach(uobj)
+    return True
+
+
+@kernel(exit="same")
+def uvm_vnp_setsize(vp: Vnode, newsize: int) -> None:
+    """A file has another size: pages beyond its end are thrown away, from every address space.
+
+    Locks:   entry the object unlocked. Returns: same.
+    Sleeps:  for I/O in progress ("uvn_flush").
+    Source:  uvm_vnode.c.   Differs: waits for I/O beyond the new end; a wired page stays until it is unwired.
+    """
+    uobj = vp.u_obj
+    page_size = here.port.page_size
+    uobj.vmobjlock.lock()
+    size = vp.u_size
+    vp.u_size = newsize
+    if newsize < size:
+        uvn_flush(uobj, newsize, size, PGO_FREE)
+        _wait_for_io(vp)
+        for block in range(newsize // page_size, size // page_size):  # they are free, and will read as zeros
+            here.port.op("disk_format", vp.v_block + block, ([],))
+    uobj.vmobjlock.unlock()
+
+
+@kernel()
+def uvn_releasepg(pg: Page) -> bool:
+    """Free a page that was released while it was BUSY.
+
+    Locks:   entry the object. Returns True: same. False: that was its last page; it is dead, and unlocked.
+    Source:  uvm_vnode.c.
+    """
+    uobj = pg.uobject
+    assert uobj is not None
+    vp: Vnode = uobj.pager
+    pmap_page_protect(pg, VM_PROT_NONE)
+    uvm_lock_pageq()
+    uvm_pagefree(pg)
+    uvm_unlock_pageq()
+    if not vp.u_flags & UVM_VNODE_RELKILL:
+        return True
+    if uobj.uo_refs != 0:
+        panic("uvn_releasepg: kill flag set on referenced object!", uobj)
+    if uobj.uo_npages != 0:
+        return True
+    _dead(vp)
+    uobj.vmobjlock.unlock()
+    return False
+
+
+# -- I/O ---------------------------------------------------------------------------------
+
+
+@kernel()
+def uvn_io(vp: Vnode, pps: list[Page], flags: int, write: bool) -> int:
+    """Read one page, or write several in a row.
+
+    Locks:   entry the object; the pages are BUSY, and write-protected if they are written. Returns: nothing.
+    Sleeps:  until it is done, unless it is a write without PGO_SYNCIO.
+    Returns: 0: it is done, or (a write without PGO_SYNCIO) started; EINVAL: beyond the end of the file; EIO; EAGAIN.
+    Source:  uvm_vnode.c.   Differs: a page that lies beyond the end of the file, since it was truncated, need not be
+             written.
+    """
+    port = here.port
+    uobj = vp.u_obj
+    offset = pps[0].offset
+    if offset >= vp.u_size:
+        uobj.vmobjlock.unlock()
+        return 0 if write and flags & PGO_SYNCIO else EINVAL
+    vp.u_nio += 1
+    uobj.vmobjlock.unlock()
+    block = vp.v_block + offset // port.page_size
+    frames = [pg.frame for pg in pps]
+    error: int
+    if not write:
+        error = port.op("disk_get", block, (frames,))
+    elif flags & PGO_SYNCIO:
+        error = port.op("disk_put", block, (None, frames))
+    else:
+        pages = port.alloc(PageArray, len(pps))
+        for at, pg in enumerate(pps):
+            pages[at] = pg
+        bp = port.alloc(Buf)
+        bp.error = 0
+        bp.npages = len(pps)
+        bp.pages = pages
+        bp.slot = 0
+        bp.vp = vp
+        error = port.op("disk_put", block, (bp, frames))
+        if error == 0:
+            return 0
+        port.free(pages)
+        port.free(bp)
+    uvn_iodone(vp)
+    return error
+
+
+@kernel(exit="same")
+def uvn_iodone(vp: Vnode) -> None:
+    """An I/O to a file is over. Locks: entry the object unlocked; same. Source: uvn_io()."""
+    uobj = vp.u_obj
+    uobj.vmobjlock.lock()
+    nio = vp.u_nio - 1
+    vp.u_nio = nio
+    flags = vp.u_flags
+    if nio == 0 and flags & UVM_VNODE_IOSYNC:
+        vp.u_flags = flags & ~UVM_VNODE_IOSYNC
+        here.port.wakeup(vp.addressof("u_nio"))
+    uobj.vmobjlock.unlock()
+
+
+def _wait_for_io(vp: Vnode) -> None:
+    """Wait until no I/O to a file is in progress. Locks: the object, which is unlocked meanwhile."""
+    while vp.u_nio != 0:
+        flags = vp.u_flags
+        if not flags & UVM_VNODE_IOSYNC:
+            vp.u_flags = flags | UVM_VNODE_IOSYNC
+        here.port.sleep(vp.addressof("u_nio"), "uvn_flush", vp.u_obj.vmobjlock)
+        vp.u_obj.vmobjlock.lock()
+
+
+# -- the pager's operations ----------------------------------------------------------------
+
+
+@kernel()
+def uvn_get(
+    uobj: UvmObject, offset: int, wanted: Sequence[bool], center: int, flags: int
+) -> tuple[int, list[Page | None]]:
+    """pgo_get: see pgops.py.
+
+    Locks:   entry the object. Returns: same with PGO_LOCKED, else nothing.
+    Sleeps:  without PGO_LOCKED: busy page ("uvn_get"), file read, uvm_wait ("uvn_getpage").
+    Returns: (0, pages); (EBUSY, pages): PGO_LOCKED, and `center` is not among them; (an error of uvn_io(), []).
+    Source:  uvm_vnode.c.   Differs: a page that was released during a failed read goes by way of uvn_releasepg().
+    """
+    from shared.uvm.pdaemon import uvm_wait
+
+    page_size = here.port.page_size
+    pages: list[Page | None] = [None] * len(wanted)
+    if flags & PGO_LOCKED:
+        for lcv, want in enumerate(wanted):
+            pg = uvm_pagelookup(uobj, offset + lcv * page_size) if want else None
+            if pg is None:
+                continue
+            pgflags = pg.flags
+            if not pgflags & (PG_BUSY | PG_RELEASED):
+                pg.flags = pgflags | PG_BUSY
+                pg.owner_tag = "uvn_get1"
+                pages[lcv] = pg
+        return (0 if not wanted[center] or pages[center] is not None else EBUSY), pages
+
+    at = offset + center * page_size
+    while True:
+        pg = uvm_pagelookup(uobj, at)
+        if pg is None:
+            pg = uvm_pagealloc(uobj, at, None)
+            if pg is not None:
+                break
+            uobj.vmobjlock.unlock()
+            uvm_wait("uvn_getpage")
+        else:
+            pgflags = pg.flags
+            if not pgflags & (PG_BUSY | PG_RELEASED):
+                pg.flags = pgflags | PG_BUSY
+                pg.owner_tag = "uvn_get2"
+                pages[center] = pg
+                uobj.vmobjlock.unlock()
+                return 0, pages
+            if not pgflags & PG_WANTED:
+                pg.flags = pgflags | PG_WANTED
+            here.port.sleep(pg.address, "uvn_get", uobj.vmobjlock)
+        uobj.vmobjlock.lock()
+
+    error = uvn_io(uobj.pager, [pg], PGO_SYNCIO, False)
+    # the object is ours to come back to: the page is BUSY
+    uobj.vmobjlock.lock()
+    if error != 0:
+        uvm_page_unbusy(pg, pg.flags)
+        if uvn_releasepg(pg):
+            uobj.vmobjlock.unlock()
+        return error, []
+    pg.flags &= ~PG_FAKE
+    pmap_clear_modify(pg)
+    pages[center] = pg
+    uobj.vmobjlock.unlock()
+    return 0, pages
+
+
+@kernel()
+def uvn_put(uobj: UvmObject, pps: list[Page], flags: int) -> int:
+    """pgo_put: see pgops.py. Locks: entry the object; nothing on return. Source: uvm_vnode.c."""
+    return uvn_io(uobj.pager, pps, flags, True)
+
+
+def uvn_cluster(uobj: UvmObject, offset: int) -> tuple[int, int]:
+    """pgo_cluster: as much as one I/O can take, from `offset` on, within the file. Locks: the object."""
+    size = uobj.pager.u_size
+    return offset, max(min(offset + MAXBSIZE_PAGES * here.port.page_size, size), offset + here.port.page_size)
+
+
+@kernel(exit="same")
+def uvn_flush(uobj: UvmObject, start: int, stop: int, flags: int) -> bool:
+    """pgo_flush: write dirty pages (CLEANIT), then deactivate or free those that are clean (DEACTIVATE, FREE).
+
+    Without CLEANIT, FREE throws pages away whatever they hold. Wired pages are written, and stay.
+
+    Locks:   entry the object, which is unlocked for I/O. Returns: same.
+    Sleeps:  for its own I/O; with CLEANIT and SYNCIO for all I/O to the file that is in progress ("uvn_flush").
+    Returns: False: something could not be written, and is still dirty (if the object is dying, lost).
+    Source:  uvm_vnode.c.   Differs: goes by offsets; what can not be written is not thrown away; deactivated pages keep
+             their mappings, as of January 2001; leaves busy pages where they are, and does not free wired ones.
+    """
+    from shared.uvm.pager import uvm_mk_pcluster, uvm_pager_put
+
+    vp: Vnode = uobj.pager
+    retval, need_iosync = True, False
+    offsets: Sequence[int] = range(start, stop, here.port.page_size)
+    if flags & PGO_ALLPAGES or len(offsets) > uobj.uo_npages:
+        offsets = sorted(off for off in _resident(uobj) if flags & PGO_ALLPAGES or off in offsets)
+    for off in offsets:
+        clean = bool(flags & PGO_CLEANIT)
+        while True:
+            pp = uvm_pagelookup(uobj, off)
+            if pp is None:
+                break
+            pgflags = pp.flags
+            busy = pgflags & PG_BUSY
+            if busy:
+                need_iosync = need_iosync or (clean and bool(flags & PGO_SYNCIO))
+            elif clean and _is_dirty(pp, pgflags, bool(flags & PGO_FREE)):
+                pp.flags = (pgflags | PG_BUSY | PG_CLEANCHK) & ~PG_CLEAN
+                pp.owner_tag = "uvn_flush"
+                pmap_page_protect(pp, VM_PROT_READ)
+                uvm_lock_pageq()
+                limits = (0, 0) if flags & PGO_ALLPAGES else (start, stop)
+                ppsp = uvm_mk_pcluster(uobj, pp, PGO_DOACTCLUST, *limits)
+                error, _ = uvm_pager_put(uobj, pp, ppsp, 0, PGO_SYNCIO)
+                uobj.vmobjlock.lock()
+                if error:
+                    retval = False
+                    if not vp.u_flags & UVM_VNODE_DYING:
+                        break
+                    clean = False  # then its changes are lost
+                    continue
+                for ptmp in ppsp:
+                    if not _written(ptmp):
+                        return retval  # the object is dead
+                clean = False  # nobody can have written to it since
+                continue
+            uvm_lock_pageq()
+            wired = pp.wire_count != 0
+            if flags & PGO_DEACTIVATE and not busy and not wired and not pp.pqflags & PQ_INACTIVE:
+                pmap_clear_reference(pp)
+                uvm_pagedeactivate(pp)
+            elif flags & PGO_FREE and busy:
+                pp.flags |= PG_RELEASED
+            elif flags & PGO_FREE and not wired:
+                pmap_page_protect(pp, VM_PROT_NONE)
+                uvm_pagefree(pp)
+            uvm_unlock_pageq()
+            break
+    if need_iosync:
+        _wait_for_io(vp)
+    return retval
+
+
+def _resident(uobj: UvmObject) -> list[int]:
+    """Offsets of an object's pages. Locks: the object."""
+    offsets = []
+    pg: Page | None = MEMQ.first(uobj)
+    while pg is not None:
+        offsets.append(pg.offset)
+        pg = MEMQ.next(pg)
+    return offsets
+
+
+def _is_dirty(pg: Page, pgflags: int, unmap: bool) -> bool:
+    """Must a page that is not BUSY be written? Locks: its object.
+
+    Args:
+        unmap: it is going to be freed if not: then nobody may write to it after we have asked.
+    """
+    if not pgflags & PG_CLEAN:
+        return True
+    if unmap:
+        pmap_page_protect(pg, VM_PROT_NONE)
+    return pmap_is_modified(pg)
+
+
+def _written(pg: Page) -> bool:
+    """A BUSY page has been written, synchronously. Locks: its object; False: it is dead, but still locked."""
+    flags = pg.flags
+    if flags & PG_RELEASED:
+        uvm_page_unbusy(pg, flags)
+        uobj = pg.uobject
+        if not uvn_releasepg(pg):
+            assert uobj is not None
+            uobj.vmobjlock.lock()
+            return False
+        return True
+    pmap_clear_modify(pg)
+    uvm_page_unbusy(pg, flags | PG_CLEAN | PG_CLEANCHK)
+    return True
+
+
+PGOPS[UVM_PGOPS_VNODE] = PagerOps(
+    uvn_reference, uvn_detach, uvn_get, uvn_put, uvn_flush, uvn_cluster, uvn_releasepg
+)
+
+# -- read(2), write(2), ftruncate(2) ---------------------------------------------------------
+
+
+@kernel(exit="none")
+def vn_rdwr(vp: Vnode, offset: int, write: bool, value: int = 0) -> tuple[int, int]:
+    """Read or write the word at a byte offset of a file.
+
+    By way of the object's page, so that whoever has the file mapped sees the same; as with the unified buffer cache.
+
+    Sleeps:  as uvn_attach(), uvn_get() and uvn_detach().
+    Returns: (0, what was read or written), or (EINVAL: beyond the end of the file, or EIO; 0).
+    Source:  vfs_vnops.c.   Differs: one word; a file does not grow by being written to.
+    """
+    port = here.port
+    uobj = uvn_attach(vp)
+    at = offset % port.page_size
+    while True:
+        uobj.vmobjlock.lock()
+        error, pages = uvn_get(uobj, offset - at, [True], 0, 0)
+        if error != 0:
+            break
+        pg = pages[0]
+        assert pg is not None
+        uobj.vmobjlock.lock()
+        flags = pg.flags
+        if flags & PG_RELEASED:  # the file was truncated meanwhile, or the page thrown out
+            uvm_page_unbusy(pg, flags)
+            uvn_releasepg(pg)  # the object stays: we have a reference
+            uobj.vmobjlock.unlock()
+            continue
+        if write:
+            port.op("frame_store", pg.frame, (at, value))
+            flags &= ~PG_CLEAN
+        else:
+            value = port.op("frame_read", pg.frame)[at >> 3]
+        uvm_page_unbusy(pg, flags)
+        uvm_lock_pageq()
+        uvm_pageactivate(pg)
+        uvm_unlock_pageq()
+        uobj.vmobjlock.unlock()
+        break
+    uvn_detach(uobj)
+    return error, 0 if error else value
+
+
+@kernel(exit="none")
+def sys_ftruncate(vp: Vnode, size: int) -> int:
+    """Change the size of a file.
+
+    Returns: 0; EINVAL - it has not so many blocks.
+    Source:  vfs_syscalls.c.
+    """
+    if not 0 <= size <= vp.v_nblocks * here.port.page_size:
+        return EINVAL
+    uvm_vnp_setsize(vp, size)
+    return 0
