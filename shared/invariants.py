@@ -9,6 +9,7 @@ them are broken and restored all the time.
     ANON   references, free list                     MAP    entries in order, their amaps large enough
     PAGE   queues, owners, leftovers                 PTE    translations against maps; TLB: against PTEs
     WIRE   wirings recounted                         LOCK   nothing is held
+    KM     kernel maps, memory of kernel objects
     COUNT  uvmexp recounted                          LEAK   whatever is allocated is in use; PROC: by whom
 
 Rules for this file: a wrong state is what these functions are for, so they
@@ -36,6 +37,7 @@ from shared.uvm.param import (
     PG_NAMES,
     PG_RELEASED,
     PG_WANTED,
+    PMAP_KERNEL,
     PQ_ACTIVE,
     PQ_ANON,
     PQ_AOBJ,
@@ -48,6 +50,9 @@ from shared.uvm.param import (
     SZOMB,
     UVM_ET_COPYONWRITE,
     UVM_ET_NEEDSCOPY,
+    UVM_ET_SUBMAP,
+    UVM_OBJ_INTRSAFE_KERN,
+    UVM_OBJ_KERN,
     VM_MAP_BUSY,
     VM_MAP_WANTLOCK,
     VM_PROT_NONE,
@@ -71,6 +76,7 @@ from shared.uvm.structs import (
     UvmObject,
     VmMap,
     VmMapEntry,
+    VmMapIntrsafe,
     Vmspace,
     page_active,
     page_free,
@@ -332,7 +338,34 @@ class Snapshot:
     @cached_property
     def entries(self) -> dict[VmMap, Walk]:
         """Map -> its entries; the header, at which the ring closes, is not among them."""
-        return {map: self._ring(map) for map in self.all(VmMap)}
+        return {map: self._ring(map) for map in (*self.all(VmMap), *self.all(VmMapIntrsafe))}
+
+    @cached_property
+    def submaps(self) -> dict[VmMap, VmMapEntry]:
+        """Submap -> the entry of kernel_map that it has taken over."""
+        found: dict[VmMap, VmMapEntry] = {}
+        for entry in self.all(VmMapEntry):
+            submap = self.follow(entry, "sub_map", VmMap) if self.num(entry, "etype") & UVM_ET_SUBMAP else None
+            if submap is not None:
+                found[submap] = entry
+        return found
+
+    @cached_property
+    def kentries(self) -> Walk:
+        """Map entries for interrupt-safe maps that are free."""
+        if uvm.id not in self.heap:
+            return Walk([], [])
+        return self.walk(uvm, "kentry_free", VmMapEntry, "free_next")
+
+    @cached_property
+    def kernel_pages(self) -> dict[int, Page]:
+        """Frame -> page of a kernel object."""
+        owned = ((page, self.get(page, "uobject")) for page in self.pages)
+        return {
+            page.frame: page
+            for page, uobj in owned
+            if self.live(uobj, UvmObject) and self.num(uobj, "uo_refs") in (UVM_OBJ_KERN, UVM_OBJ_INTRSAFE_KERN)
+        }
 
     def _ring(self, map: VmMap) -> Walk:
         items: list[Any] = []
@@ -388,7 +421,12 @@ class Snapshot:
         """Every PTE of every map."""
         found = []
         for map, ring in self.entries.items():
-            spans = [(self.num(entry, "start"), self.num(entry, "end"), entry) for entry in ring.items]
+            if map in self.submaps:
+                continue  # it has the pmap of kernel_map, and is looked at with it
+            below = [self.entries[sub] for sub, entry in self.submaps.items() if entry in ring.items]
+            items = [*ring.items, *(entry for each in below for entry in each.items)]
+            items = [entry for entry in items if not self.num(entry, "etype") & UVM_ET_SUBMAP]
+            spans = [(self.num(entry, "start"), self.num(entry, "end"), entry) for entry in items]
             for vpn, pte in sorted(self.pmaps.get(self.num(map, "pmap"), {}).items()):
                 va = vpn * self.page_size
                 inside = next((entry for start, end, entry in spans if start <= va < end), None)
@@ -684,6 +722,8 @@ def _(s: Snapshot) -> Iterator[Violation]:
         what = f"pqflags {_names(pqflags, PQ_NAMES)}"
         if pqflags & PQ_FREE:
             right = pqflags == PQ_FREE and on == ["page_free"]
+        elif page.frame in s.kernel_pages:
+            right, what = not on and not pqflags and not wired, f"a kernel object's, wire_count {wired}, {what}"
         elif wired:
             right, what = not on and not pqflags & (PQ_ACTIVE | PQ_INACTIVE), f"wire_count {wired}, {what}"
         elif pqflags & PQ_ACTIVE:
@@ -1041,6 +1081,68 @@ def _(s: Snapshot) -> Iterator[Violation]:
                 yield f"{entry} of {map} has protection {protection}, max_protection {most}", entry
 
 
+# -- kernel memory -------------------------------------------------------------------
+
+
+@invariant(
+    "KM-1",
+    "a submap has the addresses and the pmap of the part of kernel_map that it takes over",
+    source="uvm_km.c",
+)
+def _(s: Snapshot) -> Iterator[Violation]:
+    for submap, entry in s.submaps.items():
+        parent = s.follow(entry, "map", VmMap)
+        ours = s.num(submap, "min_offset"), s.num(submap, "max_offset"), s.num(submap, "pmap")
+        theirs = s.num(entry, "start"), s.num(entry, "end"), -1 if parent is None else s.num(parent, "pmap")
+        if ours != theirs:
+            yield f"{submap} is [{ours[0]:#x}, {ours[1]:#x}) of pmap {ours[2]}, {entry} of {parent} is not", submap
+
+
+@invariant(
+    "KM-2",
+    "memory of a kernel object is resident and mapped wired, and its pages are all mapped",
+    source="uvm_km.c",
+)
+def _(s: Snapshot) -> Iterator[Violation]:
+    table, seen = s.pmaps.get(PMAP_KERNEL, {}), set()
+    for map, ring in s.entries.items():
+        for entry in ring.items:
+            uobj = s.follow(entry, "object", UvmObject)
+            if uobj is None or s.num(uobj, "uo_refs") not in (UVM_OBJ_KERN, UVM_OBJ_INTRSAFE_KERN):
+                continue
+            for va in s.addresses(entry):
+                _, page = s.behind(entry, va)
+                pte = table.get(va // s.page_size)
+                if page is None:
+                    yield f"{va:#x} of {map} is that of {uobj}, which has no page there", entry
+                elif pte is None or pte[FRAME] != page.frame:
+                    yield f"{page} of {uobj} belongs at {va:#x} of {map}, and is not mapped there", page
+                elif not pte[WIRED]:
+                    yield f"{page} of {uobj} is mapped at {va:#x} of {map}, and not wired", page
+                if page is not None:
+                    seen.add(page.frame)
+    for frame, page in s.kernel_pages.items():
+        if frame not in seen:
+            yield f"{page} is that of {s.get(page, 'uobject')}, and no kernel map has it", page
+
+
+@invariant(
+    "KM-3",
+    "every interrupt-safe map is on vmi_list, and its entries are static ones",
+    source="uvm_map.h, uvm_map.c",
+)
+def _(s: Snapshot) -> Iterator[Violation]:
+    listed = s.walk(uvm, "vmi_list", VmMapIntrsafe, "vmi_list_next") if uvm.id in s.heap else Walk([], [])
+    yield from listed.faults
+    for map in s.all(VmMapIntrsafe):
+        if map not in listed.items:
+            yield f"{map} is not on vmi_list: the fault routine will look it up", map
+    yield from s.kentries.faults
+    for entry in s.kentries.items:
+        if any(entry in ring.items for ring in s.entries.values()):
+            yield f"{entry} is on kentry_free, and in a map", entry
+
+
 # -- translations --------------------------------------------------------------------
 
 
@@ -1157,13 +1259,14 @@ def _(s: Snapshot) -> Iterator[Violation]:
     spaces = {s.get(proc, "p_vmspace") for proc in s.all(Proc)}
     maps = {s.get(vmspace, "vm_map") for vmspace in s.all(Vmspace)}
     entries = {entry for ring in s.entries.values() for entry in ring.items}
-    entries |= {s.get(map, "header") for map in s.entries}
-    broken = any(ring.faults for ring in s.entries.values())
+    entries |= {s.get(map, "header") for map in s.entries} | set(s.kentries.items)
+    maps |= {s.get(uvm, "kernel_map"), *s.submaps} if uvm.id in s.heap else set()
+    broken = any(ring.faults for ring in (*s.entries.values(), s.kentries))
     arrays = {s.get(amap, name) for amap in s.all(Amap) for name in AMAP_ARRAYS}
     for vmspace in s.all(Vmspace):
         if vmspace not in spaces:
             yield f"{vmspace} is leaked: no process has it", vmspace
-    for map in s.all(VmMap):
+    for map in s.entries:
         if map not in maps:
             yield f"{map} is leaked: no vmspace has it", map
     for entry in s.all(VmMapEntry):
