@@ -100,10 +100,11 @@ CATALOGUE = (
         source=("NetBSD CVS log, uvm_pdaemon.c, January 2001 (the change that follows 1.28)",),
         story=story("""
             Until January 2001 uvm_pagedeactivate() took a page out of every page table, so that a page that was still
-            in use showed itself by a fault, which put it on the active queue again. Each sweep of the pagedaemon over the
-            active pages thus cost a program a fault for each page of its working set, although nothing of it left
+            in use showed itself by a fault, which put it on the active queue again. Each sweep of the pagedaemon over
+            the active pages thus cost a program a fault for each page of its working set, although nothing of it left
             memory; and the scan of the inactive queue could never see a reference, so that its test for one was dead
-            code. Since then only the reference attribute is cleared, by the caller, and the mappings stay.
+            code. Since then only the reference attribute is cleared, by the caller, and the mappings stay. Nothing
+            but the number of faults shows it.
         """),
         findings=(),
         scenarios=("S2b",),
