@@ -22,7 +22,7 @@ from shared.scenario import KERNEL_STEPS, VM_MAX_ADDRESS, VM_MIN_ADDRESS, Handle
 from shared.struct import Field, Struct, field, own, simplelock
 from shared.uvm.init import uvm_init
 from shared.uvm.km import uvm_km_free, uvm_km_kmemalloc, uvm_km_valloc
-from shared.uvm.loan import loan_peek, loan_return, loan_take
+from shared.uvm.loan import loan_map, loan_peek, loan_return, loan_take
 from shared.uvm.mmap import (
     sys_madvise,
     sys_mincore,
@@ -162,6 +162,8 @@ def _step(step: Step, me: Proc, procs: Procs) -> int | str:
             return _errno(sys_physio(me, args["at"], npages, args["block"], args["write"], args["status"]))
         case "loan":
             return _errno(loan_take(Loan.at(args["number"]), curmap_of(me), args["at"], npages, args["flags"]))
+        case "map_loan":
+            return _errno(loan_map(Loan.at(args["number"]), curmap_of(me), args["at"], npages))
         case "mincore":
             error, resident = sys_mincore(me, args["at"], npages)
             return _errno(error) or resident
