@@ -191,13 +191,13 @@ def kernel_step(step: Step, interrupt: bool = False) -> int | str:
         case "kwakeup":
             kwakeup(Litmus.at(args["number"]), args["value"])
         case "send":
-            here.port.op("dev_send", args["device"])
+            here.port.op("dev_send", args["number"])
         case "km_alloc":
-            return _errno(km_alloc(Kvar.at(args["kvar"]), args["map"], args["pages"], interrupt))
+            return _errno(km_alloc(Kvar.at(args["number"]), args["map"], args["pages"], interrupt))
         case "km_free":
-            return _errno(km_free(Kvar.at(args["kvar"]), args["map"], args["offset"], args["pages"]))
+            return _errno(km_free(Kvar.at(args["number"]), args["map"], args["byte"], args["pages"]))
         case "kread" | "kwrite":
-            va = Kvar.at(args["kvar"]).address + args["offset"]
+            va = Kvar.at(args["number"]).address + args["byte"]
             write = step.op == "kwrite"
             value = kernel_access(va, write, args.get("value", 0), args["onfault"])
             return "EFAULT" if value is None else 0 if write else value

@@ -819,18 +819,18 @@ class _Loader:
         if "word" in keys:
             name = self.name(keys["word"], "word")
             args = {"word": name, "number": self.words.setdefault(name, len(self.words))}
-        if "value" in keys:
-            args["value"] = keys["value"].integer(0, 2**64 - 1)
         if raw.op == "send":
-            args["device"] = self.device(keys["to"])
+            args = {"name": keys["to"].data, "number": self.device(keys["to"])}
         elif raw.op == "km_alloc":
             name = keys["as"].data
             map, pages = self.kvars[name]
-            args |= {"kvar": list(self.kvars).index(name), "map": map, "pages": pages}
+            args |= {"name": name, "number": list(self.kvars).index(name), "map": map, "pages": pages}
         elif "at" in keys:
             args |= self.kernel_address(keys)
             if raw.op in ("kread", "kwrite"):
                 args["onfault"] = keys["onfault"].boolean() if "onfault" in keys else False
+        if "value" in keys:
+            args["value"] = keys["value"].integer(0, 2**64 - 1)
         return Step(raw.op, args, raw.into, raw.line)
 
     def kernel_address(self, keys: dict[str, Value]) -> dict[str, Any]:
@@ -844,7 +844,7 @@ class _Loader:
         offset = self.address(value, scope, pages)
         assert parts is not None
         name = parts["region"]
-        found = {"kvar": list(self.kvars).index(name), "map": self.kvars[name][0], "offset": offset}
+        found = {"name": value.data, "number": list(self.kvars).index(name), "map": self.kvars[name][0], "byte": offset}
         return found | {"pages": pages} if pages else found
 
     # -- names -------------------------------------------------------------------
