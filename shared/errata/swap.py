@@ -124,4 +124,20 @@ CATALOGUE = (
         findings=("invariant",),
         scenarios=("E10-leak",),
     ),
+    Erratum(
+        id="anon_pagein.wired-page-deactivated",
+        name="E27",
+        sentence="When a swap device goes, pages that come back from it are deactivated even if they are wired.",
+        source=("NetBSD uvm_anon.c: no check in 1.5 (February 2000), one in later versions of the same function",),
+        story=story("""
+            anon_pagein() brings an anon's page in from a swap device that is about to go, frees its slot, and
+            deactivates the page, to put it on a queue. The page may be in memory already, and wired. mlock() drops the
+            swap slot of what it wires, so that swapoff does not come by such a page; but a page that is lent to the
+            kernel is wired as well, and keeps its slot. uvm_pagedeactivate() has an assertion for callers who did not
+            look, and panics. The later code leaves wired pages where they are, on no queue. That a loan is how one
+            comes there is our inference.
+        """),
+        findings=("panic",),
+        scenarios=("E27",),
+    ),
 )

@@ -166,7 +166,7 @@ def anon_pagein(anon: Anon) -> int:
     pg.flags &= ~PG_CLEAN
     pmap_clear_reference(pg)
     uvm_lock_pageq()
-    if pg.wire_count == 0:
+    if pg.wire_count == 0 or erratum("anon_pagein.wired-page-deactivated"):
         uvm_pagedeactivate(pg)
     uvm_unlock_pageq()
     anon.an_lock.unlock()
