@@ -12,13 +12,15 @@ CATALOGUE = (
         source=("NetBSD CVS log, uvm_anon.c, 2001-01-23 (committed with uvm_amap.c 1.28)",),
         story=story("""
             When swapctl(2) removes a swap device, anon_swap_off() goes through all anons there are, whoever has them,
-            and hands each one that has a slot on the device to anon_pagein(), locked. It must be locked before its
-            slot is looked at, since these anons are reached by their addresses alone: an anon may be on its way to the
-            free list or back, and the lock is all that keeps it what it is. Since January 2001 anon_pagein() asserts
-            the lock. The assertion is from the change log; a caller that does not take it is our assumption.
+            and hands each one that has a slot on the device to anon_pagein(), locked. It must be locked before its slot
+            is looked at, since these anons are reached by their addresses alone: an anon may be on its way to the free
+            list or back, and the lock is all that keeps it what it is. Its page's flags are under that lock too:
+            without it a bit that says that somebody waits for the page is lost, and he waits for ever. Since January
+            2001 anon_pagein() asserts the lock. The assertion is from the change log; a caller that does not take it,
+            and what comes of it, are our assumption.
         """),
-        findings=("lock-assert",),
-        scenarios=("S3j",),
+        findings=("lock-assert", "lost-wakeup", "use-after-free"),
+        scenarios=("S3j", "S3j-shipped"),
     ),
     Erratum(
         id="uvmfault_anonget.swapoff-trusts-anon",
