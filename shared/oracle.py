@@ -358,7 +358,7 @@ class Oracle:
         self.freed_by: dict[int, tuple[int, str]] = {}  # frame -> when and by which function it was last freed
         self.now = 0
         self.mapped = 0  # pages, in all address spaces, ever
-        self.enough = 0 if config.swap_faults else min(config.swap_slots, config.anons)
+        self.enough = 0 if config.swap_faults or config.disk_faults else min(config.swap_slots, config.anons)
         self.finding: Finding | None = None
         if any(map(self._beyond_its_end, (*scenario.setup, *(step for lwp in scenario.lwps for step in lwp.program)))):
             self.enough = 0

@@ -19,7 +19,8 @@ def unpack_scenario(data: dict[str, Any]) -> Scenario:
     machine = dict(data["machine"])
     if not isinstance(machine["colocate"], bool):
         machine["colocate"] = tuple(tuple(group) for group in machine["colocate"])
-    machine["swap_faults"] = tuple(SwapFault(**one) for one in machine["swap_faults"])
+    for faults in ("swap_faults", "disk_faults"):
+        machine[faults] = tuple(SwapFault(**one) for one in machine[faults])
     expect = {key: _outcome(one) for key, one in data["expect"].items()}
     names = ("source", "errata", "procs", "barriers", "words", "segments", "loans", "own_errata")
     tuples = {key: tuple(data[key]) for key in names}
