@@ -342,12 +342,12 @@ def _get_resident(flt: Fault, nback: int, wanted: list[bool], wired: int) -> Pag
     return pages[nback]
 
 
-def _access(access_type: int, enter_prot: int, wired: int) -> int:
+def _access(access_type: int, enter_prot: int, wired: int, wiring: bool) -> int:
     """The access that pmap_enter() is told of: it may take the page for used, and if it is a write for modified.
 
     A wired page may be used in every way without a further fault, by a device's DMA without the MMU's knowing.
     """
-    if erratum("uvm_fault.no-access-type"):
+    if erratum("uvm_fault.no-access-type") or (wiring and erratum("uvm_fault_wire.no-access-type")):
         return VM_PROT_NONE
     if wired or erratum("uvm_fault.protection-for-access-type"):
         return enter_prot
@@ -394,7 +394,7 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
         entry_wired = entry.wired_count != 0
         wired = PMAP_WIRED if entry_wired or wiring else 0
         access = enter_prot if wired else access_type
-        flags = _access(access_type, enter_prot, wired) | PMAP_CANFAIL | wired
+        flags = _access(access_type, enter_prot, wired, wiring) | PMAP_CANFAIL | wired
         writing = bool(access & VM_PROT_WRITE or (wiring and entry.max_protection & VM_PROT_WRITE))
         etype, uobj = entry.etype, entry.object
 
