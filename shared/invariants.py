@@ -10,6 +10,7 @@ them are broken and restored all the time.
     PAGE   queues, owners, leftovers                 PTE    translations against maps; TLB: against PTEs
     WIRE   wirings recounted                         LOCK   nothing is held
     OBJ    objects' pages, references, contents
+    KM     kernel maps, memory of kernel objects
     COUNT  uvmexp recounted                          LEAK   whatever is allocated is in use; PROC: by whom
 
 Rules for this file: a wrong state is what these functions are for, so they
@@ -36,6 +37,7 @@ from shared.uvm.param import (
     PG_NAMES,
     PG_RELEASED,
     PG_WANTED,
+    PMAP_KERNEL,
     PQ_ACTIVE,
     PQ_ANON,
     PQ_AOBJ,
@@ -48,7 +50,11 @@ from shared.uvm.param import (
     SZOMB,
     UVM_ET_COPYONWRITE,
     UVM_ET_NEEDSCOPY,
+    UVM_ET_SUBMAP,
+    UVM_OBJ_INTRSAFE_KERN,
+    UVM_OBJ_KERN,
     UVM_PGOPS_AOBJ,
+    UVM_PGOPS_VNODE,
     UVM_VNODE_CANPERSIST,
     UVM_VNODE_VALID,
     VM_MAP_BUSY,
@@ -76,6 +82,7 @@ from shared.uvm.structs import (
     UvmObject,
     VmMap,
     VmMapEntry,
+    VmMapIntrsafe,
     Vmspace,
     Vnode,
     page_active,
@@ -341,7 +348,34 @@ class Snapshot:
     @cached_property
     def entries(self) -> dict[VmMap, Walk]:
         """Map -> its entries; the header, at which the ring closes, is not among them."""
-        return {map: self._ring(map) for map in self.all(VmMap)}
+        return {map: self._ring(map) for map in (*self.all(VmMap), *self.all(VmMapIntrsafe))}
+
+    @cached_property
+    def submaps(self) -> dict[VmMap, VmMapEntry]:
+        """Submap -> the entry of kernel_map that it has taken over."""
+        found: dict[VmMap, VmMapEntry] = {}
+        for entry in self.all(VmMapEntry):
+            submap = self.follow(entry, "sub_map", VmMap) if self.num(entry, "etype") & UVM_ET_SUBMAP else None
+            if submap is not None:
+                found[submap] = entry
+        return found
+
+    @cached_property
+    def kentries(self) -> Walk:
+        """Map entries for interrupt-safe maps that are free."""
+        if uvm.id not in self.heap:
+            return Walk([], [])
+        return self.walk(uvm, "kentry_free", VmMapEntry, "free_next")
+
+    @cached_property
+    def kernel_pages(self) -> dict[int, Page]:
+        """Frame -> page of a kernel object."""
+        owned = ((page, self.get(page, "uobject")) for page in self.pages)
+        return {
+            page.frame: page
+            for page, uobj in owned
+            if self.live(uobj, UvmObject) and self.num(uobj, "uo_refs") in (UVM_OBJ_KERN, UVM_OBJ_INTRSAFE_KERN)
+        }
 
     def _ring(self, map: VmMap) -> Walk:
         items: list[Any] = []
@@ -397,7 +431,12 @@ class Snapshot:
         """Every PTE of every map."""
         found = []
         for map, ring in self.entries.items():
-            spans = [(self.num(entry, "start"), self.num(entry, "end"), entry) for entry in ring.items]
+            if map in self.submaps:
+                continue  # it has the pmap of kernel_map, and is looked at with it
+            below = [self.entries[sub] for sub, entry in self.submaps.items() if entry in ring.items]
+            items = [*ring.items, *(entry for each in below for entry in each.items)]
+            items = [entry for entry in items if not self.num(entry, "etype") & UVM_ET_SUBMAP]
+            spans = [(self.num(entry, "start"), self.num(entry, "end"), entry) for entry in items]
             for vpn, pte in sorted(self.pmaps.get(self.num(map, "pmap"), {}).items()):
                 va = vpn * self.page_size
                 inside = next((entry for start, end, entry in spans if start <= va < end), None)
@@ -429,10 +468,16 @@ class Snapshot:
         return used
 
     @cached_property
+    def objects(self) -> list[UvmObject]:
+        """Those of files and of shared memory."""
+        pagers = (UVM_PGOPS_VNODE, UVM_PGOPS_AOBJ)
+        return [uobj for uobj in self.all(UvmObject) if self.num(uobj, "pgops") in pagers]
+
+    @cached_property
     def memqs(self) -> dict[UvmObject, Walk]:
         """Object -> the list of its pages."""
         links = ("memq_first", Page, "listq_next", "listq_prev", "memq_last")
-        return {uobj: self.walk(uobj, *links) for uobj in self.all(UvmObject)}
+        return {uobj: self.walk(uobj, *links) for uobj in self.objects}
 
     @cached_property
     def object_refs(self) -> Counter[int]:
@@ -706,6 +751,8 @@ def _(s: Snapshot) -> Iterator[Violation]:
         what = f"pqflags {_names(pqflags, PQ_NAMES)}"
         if pqflags & PQ_FREE:
             right = pqflags == PQ_FREE and on == ["page_free"]
+        elif page.frame in s.kernel_pages:
+            right, what = not on and not pqflags and not wired, f"a kernel object's, wire_count {wired}, {what}"
         elif wired:
             right, what = not on and not pqflags & (PQ_ACTIVE | PQ_INACTIVE), f"wire_count {wired}, {what}"
         elif pqflags & PQ_ACTIVE:
@@ -809,7 +856,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
             yield f"{uobj} has {len(memq.items)} pages and uo_npages {s.num(uobj, 'uo_npages')}", uobj
     for page in s.pages:
         uobj_of = s.get(page, "uobject")
-        if type(uobj_of) is UvmObject and uobj_of != listed.get(page.id):
+        if uobj_of in s.memqs and uobj_of != listed.get(page.id):
             yield f"{page} has uobject {uobj_of}, and is not in its list", page
 
 
@@ -830,7 +877,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
     for memq in s.memqs.values():
         for page in memq.items:
             uobj, offset = s.get(page, "uobject"), s.num(page, "offset")
-            if not isinstance(uobj, UvmObject):
+            if uobj not in s.memqs:
                 continue  # OBJ-1
             if found.pop(page.id, None) != (uobj.index * 31 + offset // s.page_size) & (len(buckets) - 1):
                 yield f"{page} of {uobj} at {offset:#x} is not in its bucket of the hash", page
@@ -841,10 +888,10 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 @invariant("OBJ-3", "uo_refs counts the map entries and segments that refer to an object", source="uvm_object.h")
 def _(s: Snapshot) -> Iterator[Violation]:
-    for uobj in s.all(UvmObject):
+    for uobj in s.objects:
         refs, count = s.num(uobj, "uo_refs"), s.object_refs[uobj.id]
         aobj = s.num(uobj, "pgops") == UVM_PGOPS_AOBJ
-        if refs >= 0 and refs != count and (count or not aobj):  # an aobj without any: LEAK-1
+        if refs != count and (count or not aobj):  # an aobj without any: LEAK-1
             yield f"{uobj} is referred to {count} times and has uo_refs {refs}", uobj
 
 
@@ -856,7 +903,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
         uobj = s.follow(vp, "u_obj", UvmObject)
         if left or nio:
             yield f"{vp} has u_flags {left:#x} and u_nio {nio}", vp
-        elif uobj is not None and not flags & UVM_VNODE_VALID and s.memqs[uobj].items:
+        elif uobj in s.memqs and not flags & UVM_VNODE_VALID and s.memqs[uobj].items:
             yield f"{vp} is not VALID, and its object has {s.memqs[uobj].items[0]}", vp
 
 
@@ -884,7 +931,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 def _(s: Snapshot) -> Iterator[Violation]:
     for vp in s.all(Vnode):
         uobj = s.follow(vp, "u_obj", UvmObject)
-        for page in s.memqs[uobj].items if uobj is not None else ():
+        for page in s.memqs[uobj].items if uobj in s.memqs else ():
             offset = s.num(page, "offset")
             block = s.num(vp, "v_block") + offset // s.page_size
             if s.num(page, "flags") & (PG_CLEAN | PG_BUSY) != PG_CLEAN or page.frame in s.modified:
@@ -1169,6 +1216,68 @@ def _(s: Snapshot) -> Iterator[Violation]:
                 yield f"{entry} of {map} has protection {protection}, max_protection {most}", entry
 
 
+# -- kernel memory -------------------------------------------------------------------
+
+
+@invariant(
+    "KM-1",
+    "a submap has the addresses and the pmap of the part of kernel_map that it takes over",
+    source="uvm_km.c",
+)
+def _(s: Snapshot) -> Iterator[Violation]:
+    for submap, entry in s.submaps.items():
+        parent = s.follow(entry, "map", VmMap)
+        ours = s.num(submap, "min_offset"), s.num(submap, "max_offset"), s.num(submap, "pmap")
+        theirs = s.num(entry, "start"), s.num(entry, "end"), -1 if parent is None else s.num(parent, "pmap")
+        if ours != theirs:
+            yield f"{submap} is [{ours[0]:#x}, {ours[1]:#x}) of pmap {ours[2]}, {entry} of {parent} is not", submap
+
+
+@invariant(
+    "KM-2",
+    "memory of a kernel object is resident and mapped wired, and its pages are all mapped",
+    source="uvm_km.c",
+)
+def _(s: Snapshot) -> Iterator[Violation]:
+    table, seen = s.pmaps.get(PMAP_KERNEL, {}), set()
+    for map, ring in s.entries.items():
+        for entry in ring.items:
+            uobj = s.follow(entry, "object", UvmObject)
+            if uobj is None or s.num(uobj, "uo_refs") not in (UVM_OBJ_KERN, UVM_OBJ_INTRSAFE_KERN):
+                continue
+            for va in s.addresses(entry):
+                _, page = s.behind(entry, va)
+                pte = table.get(va // s.page_size)
+                if page is None:
+                    yield f"{va:#x} of {map} is that of {uobj}, which has no page there", entry
+                elif pte is None or pte[FRAME] != page.frame:
+                    yield f"{page} of {uobj} belongs at {va:#x} of {map}, and is not mapped there", page
+                elif not pte[WIRED]:
+                    yield f"{page} of {uobj} is mapped at {va:#x} of {map}, and not wired", page
+                if page is not None:
+                    seen.add(page.frame)
+    for frame, page in s.kernel_pages.items():
+        if frame not in seen:
+            yield f"{page} is that of {s.get(page, 'uobject')}, and no kernel map has it", page
+
+
+@invariant(
+    "KM-3",
+    "every interrupt-safe map is on vmi_list, and its entries are static ones",
+    source="uvm_map.h, uvm_map.c",
+)
+def _(s: Snapshot) -> Iterator[Violation]:
+    listed = s.walk(uvm, "vmi_list", VmMapIntrsafe, "vmi_list_next") if uvm.id in s.heap else Walk([], [])
+    yield from listed.faults
+    for map in s.all(VmMapIntrsafe):
+        if map not in listed.items:
+            yield f"{map} is not on vmi_list: the fault routine will look it up", map
+    yield from s.kentries.faults
+    for entry in s.kentries.items:
+        if any(entry in ring.items for ring in s.entries.values()):
+            yield f"{entry} is on kentry_free, and in a map", entry
+
+
 # -- translations --------------------------------------------------------------------
 
 
@@ -1285,13 +1394,14 @@ def _(s: Snapshot) -> Iterator[Violation]:
     spaces = {s.get(proc, "p_vmspace") for proc in s.all(Proc)}
     maps = {s.get(vmspace, "vm_map") for vmspace in s.all(Vmspace)}
     entries = {entry for ring in s.entries.values() for entry in ring.items}
-    entries |= {s.get(map, "header") for map in s.entries}
-    broken = any(ring.faults for ring in s.entries.values())
+    entries |= {s.get(map, "header") for map in s.entries} | set(s.kentries.items)
+    maps |= {s.get(uvm, "kernel_map"), *s.submaps} if uvm.id in s.heap else set()
+    broken = any(ring.faults for ring in (*s.entries.values(), s.kentries))
     arrays = {s.get(amap, name) for amap in s.all(Amap) for name in AMAP_ARRAYS}
     for vmspace in s.all(Vmspace):
         if vmspace not in spaces:
             yield f"{vmspace} is leaked: no process has it", vmspace
-    for map in s.all(VmMap):
+    for map in s.entries:
         if map not in maps:
             yield f"{map} is leaked: no vmspace has it", map
     for entry in s.all(VmMapEntry):
@@ -1304,9 +1414,9 @@ def _(s: Snapshot) -> Iterator[Violation]:
         if array not in arrays:
             yield f"{array} is leaked: no amap has it", array
     pagers = {s.get(one, "u_obj") for kind in (Vnode, Aobj) for one in s.all(kind)}
-    for uobj in s.all(UvmObject):
+    for uobj in s.objects:
         aobj = s.num(uobj, "pgops") == UVM_PGOPS_AOBJ
-        if (aobj and not s.object_refs[uobj.id]) or (uobj not in pagers and s.num(uobj, "uo_refs") >= 0):
+        if (aobj and not s.object_refs[uobj.id]) or uobj not in pagers:
             yield f"{uobj} is leaked: nothing refers to it (uo_refs {s.num(uobj, 'uo_refs')})", uobj
     swslots = {s.get(one, "u_swslots") for one in s.all(Aobj)}
     for one in s.all(AobjSlots):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from shared.strict_yaml import Value, parse
+from shared.port import SPL_BIO, SPL_CLOCK, SPL_IMP
+from shared.strict_yaml import Value, parse, show
 
 MAX_CPUS, MAX_FRAMES, MAX_SWAP = 16, 4096, 8192
+#: interrupt levels of devices, by name
+LEVELS = {"bio": SPL_BIO, "imp": SPL_IMP, "clock": SPL_CLOCK}
+DEVICE_NAME = re.compile(r"(?!cpu|intr)[a-z]{2,8}[0-9]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,22 @@ class SwapFault:
 
 
 @dataclass(frozen=True, slots=True)
+class KernelMaps:
+    """Pages of the kernel's maps.
+
+    Attributes:
+        map: of kernel_map that no submap has taken over: wired memory.
+        kmem, mb: of the interrupt-safe submaps.
+        exec: of the pageable one.
+    """
+
+    map: int = 0
+    kmem: int = 0
+    mb: int = 0
+    exec: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class MachineConfig:
     """The machine that a scenario asks for. Sizes in pages unless said otherwise.
 
@@ -48,6 +69,8 @@ class MachineConfig:
         rm: "hardware" - the MMU sets the R and M bits; "emulated" - it traps, and the pmap module sets them.
         swap_faults: what the swap device does wrong.
         disk_faults: what the disk does wrong with I/O to files.
+        kernel: the kernel's maps; None: there are none.
+        devices: name of a device that interrupts -> the level of its interrupt, as "imp".
         lock_manager_shards, memory_shards: nodes of that kind.
         colocate: which nodes share an actor, for the live engine. True: all that
             serve, those of the disk apart; False: none; or the groups. It changes no schedule.
@@ -68,6 +91,8 @@ class MachineConfig:
     rm: str = "hardware"
     swap_faults: tuple[SwapFault, ...] = ()
     disk_faults: tuple[SwapFault, ...] = ()
+    kernel: KernelMaps | None = None
+    devices: tuple[tuple[str, str], ...] = ()
     lock_manager_shards: int = 1
     memory_shards: int = 1
     colocate: bool | tuple[tuple[str, ...], ...] = True
@@ -86,6 +111,7 @@ class MachineConfig:
             "swap_pager",
             "swap_io",
             *(("disk", "disk_io") if self.disk else ()),
+            *(("devices",) if self.devices else ()),
         )
 
     @property
@@ -129,7 +155,8 @@ def load_machine(text: str, file: str) -> MachineConfig:
 
 def machine_of(value: Value, described: bool = False) -> MachineConfig:
     optional = ["page_size", "anons", "reserve_pagedaemon", "reserve_kernel", "freemin", "freetarg"]
-    optional += ["disk", "disk_errors", "mmu", "swap", "shards", "colocate", *(["story"] if described else [])]
+    optional += ["disk", "disk_errors", "mmu", "swap", "kernel", "devices", "shards", "colocate"]
+    optional += ["story"] if described else []
     keys = value.mapping(("cpus", "frames", "swap_slots"), optional)
     if "story" in keys:
         keys["story"].text()
@@ -169,6 +196,14 @@ def machine_of(value: Value, described: bool = False) -> MachineConfig:
         config = replace(config, disk_faults=_disk_faults(keys["disk_errors"], config.disk))
     if "swap" in keys:
         config = replace(config, swap_faults=_swap_faults(keys["swap"], swap_slots))
+    if "kernel" in keys:
+        sizes = keys["kernel"].mapping((), ("map", "kmem", "mb", "exec"))
+        if not sizes:
+            keys["kernel"].fail("expected the pages of map, kmem, mb or exec")
+        pages = {name: size.integer(1, MAX_FRAMES) for name, size in sizes.items()}
+        config = replace(config, kernel=KernelMaps(**pages))
+    if "devices" in keys:
+        config = replace(config, devices=_devices(keys["devices"]))
     if "shards" in keys:
         shards = keys["shards"].mapping((), ("lock_manager", "memory"))
         config = replace(
@@ -241,6 +276,18 @@ def _disk_faults(value: Value, blocks: int) -> tuple[SwapFault, ...]:
         )
         faults.append(fault)
     return tuple(faults)
+
+
+def _devices(value: Value) -> tuple[tuple[str, str], ...]:
+    """Devices by name, each with the level of its interrupt."""
+    if not value.items():
+        value.fail("expected at least one device")
+    found = []
+    for name, level in value.items().items():
+        if not DEVICE_NAME.fullmatch(name):
+            value.fail(f"{show(name)} is no name of a device: letters and then a digit, as net0", key=name)
+        found.append((name, level.choice(LEVELS, "interrupt level")))
+    return tuple(found)
 
 
 def _groups(value: Value, nodes: tuple[str, ...]) -> bool | tuple[tuple[str, ...], ...]:

@@ -50,7 +50,8 @@ from typing import Any, NamedTuple
 
 from shared.errors import Finding
 from shared.journal import Journals, in_order
-from shared.scenario import Scenario, Step
+from shared.port import NOBODY
+from shared.scenario import KERNEL_STEPS, Scenario, Step
 from shared.uvm.param import (
     MADV_FREE,
     MAP_INHERIT_COPY,
@@ -81,12 +82,9 @@ NO_EFFECT = frozenset(
         "fread",
         "uncache",
         "shm",
-        "kload",
-        "kstore",
-        "klock",
-        "kunlock",
         "unloan",
         "thread",
+        *KERNEL_STEPS,
     )
 )
 #: more changes at once than this: any number of them in any order
@@ -795,6 +793,8 @@ def judge_journals(scenario: Scenario, journals: Journals) -> Finding | None:
             oracle.returned(ctx, record["op"], record["result"])
         elif event in ("word_read", "word_write"):
             value = record.get("value", 0)
+            if record["proc"] == NOBODY:
+                continue
             oracle.access(ctx, record["n"], record["proc"], record["va"], event == "word_write", value, record["frame"])
         elif event == "renew":
             oracle.renewed(record["obj"].split("#")[0], stacks.get(ctx, []))

@@ -27,6 +27,9 @@ pageq < hash
 pageq < pmap < fpageq
 pmap < hash
 proc < pagedaemon
+map < map.intrsafe < map.hint
+map.intrsafe < uobj
+map.intrsafe < kentry
 """
 
 

@@ -221,7 +221,7 @@ def amap_splitref(aref: Aref, offset: int) -> Aref:
 def _slot(aref: Aref, offset: int, npages: int, who: str) -> int:
     """AMAP_B2SLOT: the slot of byte `offset`, checked to have `npages` slots from there on."""
     slot = aref.pageoff + offset // here.port.page_size
-    if slot + npages > aref.amap.am_nslot:
+    if slot < 0 or slot + npages > aref.amap.am_nslot:  # (in UVM a slot is unsigned)
         panic(f"{who}: offset out of range", aref.amap)
     return slot
 

@@ -21,8 +21,7 @@ What a fault has found out so far is a Fault; uvm_fault() does what comes before
 case is known, _case1() and _case2() the rest. (Later versions of UVM are cut in the
 same way: uvm_fault_upper, uvm_fault_lower, struct uvm_faultctx.)
 
-Left out: kernel maps, submaps and interrupt-safe maps, rusage; objects
-that serve their faults themselves (pgo_fault), as devices do.
+Left out: rusage; objects that serve their faults themselves (pgo_fault), as devices do.
 Source: uvm_fault.c 1.47 with the changes up to 2001-03; its helpers are in fault_i.py.
 """
 
@@ -42,6 +41,7 @@ from shared.uvm.fault_i import (
     uvmfault_unlockall,
     uvmfault_unlockmaps,
 )
+from shared.uvm.km import uvmfault_check_intrsafe
 from shared.uvm.loan import uvm_loanbreak_anon
 from shared.uvm.map import uvm_map_lookup_entry, vm_map_lock_read, vm_map_unlock_read
 from shared.uvm.page import (
@@ -82,6 +82,7 @@ from shared.uvm.param import (
     UVM_ET_COPYONWRITE,
     UVM_ET_NEEDSCOPY,
     VM_FAULT_WIRE,
+    VM_MAP_PAGEABLE,
     VM_PROT_NONE,
     VM_PROT_WRITE,
 )
@@ -96,7 +97,7 @@ from shared.uvm.pmap import (
     pmap_remove,
     pmap_unwire,
 )
-from shared.uvm.structs import Amap, Anon, Page, UvmObject, VmMap, uvmexp
+from shared.uvm.structs import Amap, Anon, Page, UvmObject, VmMap, uvm, uvmexp
 from shared.uvm.swap import uvm_swap_get, uvm_swap_markbad
 
 #: advice -> how many pages to look at before and after the faulting one
@@ -234,7 +235,10 @@ def uvmfault_anonget(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon) ->
         # Somebody may have put another anon here meanwhile, or this one may live another life.
         if ufi is not None:
             aref = aref_of(ufi.entry)
-            now = None if aref is None else amap_lookup(aref, ufi.orig_rvaddr - ufi.entry.start)
+            rvaddr = ufi.orig_rvaddr
+            if ufi.map != ufi.orig_map and erratum("uvmfault_anonget.slot-from-translated-address"):
+                rvaddr -= ufi.map.min_offset  # what is below a share map had addresses of its own
+            now = None if aref is None else amap_lookup(aref, rvaddr - ufi.entry.start)
             if now is None or now != anon or now.gen != anon.gen:
                 uvmfault_unlockall(ufi, amap, None, anon)
                 return ERESTART
@@ -377,6 +381,12 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
     page_size = here.port.page_size
     uvmexp.faults += 1
     ufi = UvmFaultinfo(orig_map, vaddr - vaddr % page_size, nested=orig_map.lock.held())
+    of_kernel = orig_map == uvm.kernel_map
+    if of_kernel:
+        # What an interrupt-safe map has never faults, and to look it up could take a lock that is held here already.
+        unaware = erratum("uvm_fault.intrsafe-looked-up") or erratum("uvm_fault.intrsafe-list-unused")
+        if not unaware and uvmfault_check_intrsafe(ufi.orig_rvaddr):
+            return EFAULT
     rvaddr = ufi.orig_rvaddr
     pmap = orig_map.pmap
     wiring = fault_type == VM_FAULT_WIRE
@@ -391,6 +401,9 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
         if enter_prot & access_type != access_type:
             uvmfault_unlockmaps(ufi, False)
             return EACCES
+        if of_kernel and not ufi.map.flags & VM_MAP_PAGEABLE:  # (a process's map always is)
+            uvmfault_unlockmaps(ufi, False)
+            return EFAULT
         entry_wired = entry.wired_count != 0
         wired = PMAP_WIRED if entry_wired or wiring else 0
         access = enter_prot if wired else access_type

@@ -5,8 +5,10 @@ Source: uvm_init.c, and the initialization functions it calls, of March 2001.
 
 from __future__ import annotations
 
+from shared.machine_config import KernelMaps
 from shared.port import KASSERT, here
 from shared.uvm.anon import uvm_anon_init
+from shared.uvm.km import uvm_km_init
 from shared.uvm.page import uvm_page_init
 from shared.uvm.pdaemon import uvmpd_tune
 from shared.uvm.structs import (
@@ -33,6 +35,7 @@ def uvm_init(
     reserve_kernel: int = 5,
     freemin: int | None = None,
     freetarg: int | None = None,
+    kernel: KernelMaps | None = None,
 ) -> None:
     """Make all that is there before the first process.
 
@@ -42,6 +45,7 @@ def uvm_init(
         swap_slots: of the swap device; 0: no swap.
         reserve_pagedaemon, reserve_kernel: free pages that only these may take.
         freemin, freetarg: targets in place of UVM's own rule.
+        kernel: pages of the kernel's maps; None: there are none.
     """
     KASSERT(reserve_pagedaemon <= reserve_kernel, "uvmexp.reserve_pagedaemon <= uvmexp.reserve_kernel")
     globals_ = [here.port.alloc(kind) for kind in (Uvm, Uvmexp, PageQueue, PageQueue, PageQueue, FreeQueue)]
@@ -56,3 +60,7 @@ def uvm_init(
     uvm_anon_init(anons)
     uvm_swap_init(swap_slots)
     uvmpd_tune(frames, reserve_kernel, freemin, freetarg)
+    if kernel is None:
+        uvm.kernel_map = None
+    else:
+        uvm_km_init(kernel.map, kernel.kmem, kernel.mb, kernel.exec)

@@ -35,6 +35,7 @@ from shared.uvm.param import (
     PQ_FREE,
     PQ_INACTIVE,
     PQ_SWAPBACKED,
+    UVM_OBJ_INTRSAFE_KERN,
     UVM_OBJ_KERN,
     UVM_PGA_USERESERVE,
     UVM_PGA_ZERO,
@@ -108,6 +109,18 @@ def uvm_page_init(frames: int) -> None:
 # -- pages of objects --------------------------------------------------------------------
 
 
+def _lock_hash() -> int:
+    """Lock the page hash; returns the interrupt level to go back to. (Interrupts allocate.)"""
+    s = here.port.splraise(SPL_IMP)
+    uvm.hashlock.lock()
+    return s
+
+
+def _unlock_hash(s: int) -> None:
+    uvm.hashlock.unlock()
+    here.port.spl(s)
+
+
 def _bucket(uobj: UvmObject, off: int) -> int:
     """uvm_pagehash(): the bucket of a page's identity."""
     return (uobj.index * 31 + off // here.port.page_size) & (uvm.page_nhash - 1)
@@ -120,14 +133,14 @@ def uvm_pageinsert(pg: Page, uobj: UvmObject, off: int) -> None:
     Source:  uvm_page.c.
     """
     bucket, page_hash = _bucket(uobj, off), uvm.page_hash
-    uvm.hashlock.lock()
+    s = _lock_hash()
     first = page_hash[bucket]
     pg.hashq_next = first
     pg.hashq_prev = None
     if first is not None:
         first.hashq_prev = pg
     page_hash[bucket] = pg
-    uvm.hashlock.unlock()
+    _unlock_hash(s)
     MEMQ.insert_tail(uobj, pg)
     uobj.uo_npages += 1
 
@@ -139,7 +152,7 @@ def uvm_pageremove(pg: Page, uobj: UvmObject) -> None:
     Source:  uvm_page.c.
     """
     bucket, page_hash = _bucket(uobj, pg.offset), uvm.page_hash
-    uvm.hashlock.lock()
+    s = _lock_hash()
     following, before = pg.hashq_next, pg.hashq_prev
     if following is not None:
         following.hashq_prev = before
@@ -147,7 +160,7 @@ def uvm_pageremove(pg: Page, uobj: UvmObject) -> None:
         page_hash[bucket] = following
     else:
         before.hashq_next = following
-    uvm.hashlock.unlock()
+    _unlock_hash(s)
     MEMQ.remove(uobj, pg)
     uobj.uo_npages -= 1
     pg.flags &= ~PG_TABLED
@@ -161,11 +174,11 @@ def uvm_pagelookup(uobj: UvmObject, off: int) -> Page | None:
     Locks:   entry the object; takes hashlock. Returns: same.
     Source:  uvm_page_i.h.
     """
-    uvm.hashlock.lock()
+    s = _lock_hash()
     pg: Page | None = uvm.page_hash[_bucket(uobj, off)]
     while pg is not None and (pg.uobject != uobj or pg.offset != off):
         pg = pg.hashq_next
-    uvm.hashlock.unlock()
+    _unlock_hash(s)
     return pg
 
 
@@ -201,7 +214,7 @@ def uvm_pagealloc_strat(uobj: UvmObject | None, off: int, anon: Anon | None, fla
         here.port.wakeup(uvm.addressof("pagedaemon"))
 
     pg = None
-    if not flags & UVM_PGA_USERESERVE and (uobj is None or uobj.uo_refs != UVM_OBJ_KERN):
+    if not flags & UVM_PGA_USERESERVE and (uobj is None or uobj.uo_refs not in (UVM_OBJ_KERN, UVM_OBJ_INTRSAFE_KERN)):
         denied = free <= uvmexp.reserve_kernel  # which is no less than reserve_pagedaemon
     else:
         denied = not curproc_is_pagedaemon() and free <= uvmexp.reserve_pagedaemon
@@ -248,7 +261,8 @@ def uvm_pagefree(pg: Page) -> None:
     only loses its owner: the last borrower frees it, or an anon that has borrowed
     it adopts it.
 
-    Locks:   the page queues, and the page's owner.
+    Locks:   the page queues, and the page's owner; of an interrupt-safe object only the latter, since an interrupt
+             cannot take the page queues, and such a page is on none.
     Source:  uvm_page.c.   Differs: whoever waits for a busy page that loses its owner is woken, as later.
     """
     loans = pg.loan_count

@@ -59,6 +59,10 @@ UVM_LOAN_TOANON, UVM_LOAN_TOPAGE = 0x01, 0x02
 VM_MAP_PAGEABLE, VM_MAP_INTRSAFE, VM_MAP_WIREFUTURE, VM_MAP_BUSY, VM_MAP_WANTLOCK = 0x01, 0x02, 0x04, 0x08, 0x10
 UVM_ET_OBJ, UVM_ET_SUBMAP, UVM_ET_COPYONWRITE, UVM_ET_NEEDSCOPY = 0x01, 0x02, 0x04, 0x08
 
+# the kernel's address space (its end is the machine's affair); uvm_km_kmemalloc flags
+VM_MIN_KERNEL_ADDRESS = 0xC0000000
+UVM_KMF_NOWAIT = 0x1
+
 # protection and inheritance
 VM_PROT_NONE, VM_PROT_READ, VM_PROT_WRITE, VM_PROT_EXECUTE = 0, 1, 2, 4
 VM_PROT_ALL = 7
@@ -82,6 +86,9 @@ VM_FAULT_REFERENCE = 3
 # amap
 AMAP_SHARED = 0x1
 AMAP_COPY_CHUNK_PAGES = 16
+
+# the number of the kernel's pmap
+PMAP_KERNEL = 0
 
 # pmap_enter flags: the low bits are the access that caused it (0: unknown)
 PMAP_WIRED = 0x10

@@ -5,13 +5,13 @@ Legend, as in the headers of uvm (each letter is resolved per struct):
     o   owner: the lock of the struct itself, or for a page of its object or anon
     p   uvm.pageqlock              f   uvm.fpageqlock (splimp: interrupts allocate)
     a   uvm.afreelock              s   uvm.swap_data_lock
-    d   uvm.pagedaemon_lock (splbio)      h   uvm.hashlock
-    m   the map's lock: shared to read, exclusive to write
+    d   uvm.pagedaemon_lock (splbio)      h   uvm.hashlock (splimp)
+    k   uvm.kentry_lock (splimp)   v   uvm.vmi_list_slock (splhigh)
+    m   the map's lock: shared to read, exclusive to write; an interrupt-safe map's spins and is only ever exclusive
     const, stat, hint: see shared/struct.py
 
 Fields that UVM does not have are marked "(model)"; each says why.
 
-Left out: submaps.
 Source: uvm_page.h, uvm_anon.h, uvm_amap.h, uvm_map.h, uvm.h, uvm_extern.h.
 """
 
@@ -45,6 +45,7 @@ class PageOwner(Guard):
 P, F, A, S, D, H = (
     UvmLock(name) for name in ("pageqlock", "fpageqlock", "afreelock", "swap_data_lock", "pagedaemon_lock", "hashlock")
 )
+KENTRY, VMI_LIST = UvmLock("kentry_lock"), UvmLock("vmi_list_slock")
 UAO_LIST = UvmLock("uao_list_lock")
 
 
@@ -228,16 +229,26 @@ class VmMap(Struct, kind=7):
     physio: Field[PhysBuf | None] = field("g", hint=True)  # (model) device I/O to this map's memory
 
 
+class VmMapIntrsafe(VmMap, kind=57, name="vmmap_intrsafe"):
+    """struct vm_map_intrsafe: a kernel map that interrupts use too. `lock` is its interlock: it spins."""
+
+    guards = {**VmMap.guards, "v": VMI_LIST}
+    lock = simplelock("map.intrsafe")
+    vmi_list_next: Field[VmMapIntrsafe | None] = field("v")
+
+
 class VmMapEntry(Struct, kind=8, name="entry"):
     """struct vm_map_entry: one mapping, addresses in bytes."""
 
-    guards = {"m": via("map", "lock")}
+    guards = {"m": via("map", "lock"), "k": KENTRY}
     map: Field[VmMap] = field("const")  # (model) so that fields know their guard
     prev: Field[VmMapEntry] = field("m")
     next: Field[VmMapEntry] = field("m")
+    free_next: Field[VmMapEntry | None] = union("next", "k")  # on uvm.kentry_free
     start: Field[int] = field("m")
     end: Field[int] = field("m")
     object: Field[UvmObject | None] = field("m")
+    sub_map: Field[VmMap | None] = union("object", "m")
     offset: Field[int] = field("m")  # in the object, in bytes
     etype: Field[int] = field("m")
     protection: Field[int] = field("m")
@@ -331,13 +342,15 @@ class LoanArray(Array, kind=64, element="const"):
 class Uvm(Struct, kind=15):
     """struct uvm: the globals. Locks of the queues, and what they guard."""
 
-    guards = {"p": P, "f": F, "a": A, "s": S, "d": D, "l": UAO_LIST}
+    guards = {"p": P, "f": F, "a": A, "s": S, "d": D, "k": KENTRY, "v": VMI_LIST, "l": UAO_LIST}
     pageqlock = simplelock("pageq")
     fpageqlock = simplelock("fpageq")
     hashlock = simplelock("hash")
     afreelock = simplelock("afree")
     swap_data_lock = simplelock("swap_data")
     pagedaemon_lock = simplelock("pagedaemon")
+    kentry_lock = simplelock("kentry")
+    vmi_list_slock = simplelock("vmi_list")
     uao_list_lock = simplelock("uao_list")
     pagedaemon: Field[int] = field("d")  # sleep channel
     pagedaemon_waiters: Field[int] = field("d")  # uvm_wait callers that the daemon has not served
@@ -347,6 +360,15 @@ class Uvm(Struct, kind=15):
     nswapdev: Field[int] = field("s", hint=True)
     page_hash: Field[PageHash] = field("const")
     page_nhash: Field[int] = field("const")  # buckets
+    kernel_map: Field[VmMap | None] = field("const")  # None: the machine has no kernel maps
+    kmem_map: Field[VmMap | None] = field("const")
+    mb_map: Field[VmMap | None] = field("const")
+    exec_map: Field[VmMap | None] = field("const")
+    kernel_object: Field[UvmObject] = field("const")
+    kmem_object: Field[UvmObject] = field("const")
+    mb_object: Field[UvmObject] = field("const")
+    vmi_list: Field[VmMapIntrsafe | None] = field("v")
+    kentry_free: Field[VmMapEntry | None] = field("k")  # map entries for interrupt-safe maps
     uao_list_first: Field[Aobj | None] = field("l")
     uao_list_last: Field[Aobj | None] = field("l")
 

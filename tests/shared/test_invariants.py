@@ -22,6 +22,7 @@ from shared.uvm.param import (
     PG_BUSY,
     PG_CLEAN,
     PG_TABLED,
+    PMAP_KERNEL,
     PQ_ACTIVE,
     PQ_ANON,
     PQ_AOBJ,
@@ -34,12 +35,15 @@ from shared.uvm.param import (
     UVM_ET_COPYONWRITE,
     UVM_ET_NEEDSCOPY,
     UVM_ET_OBJ,
+    UVM_ET_SUBMAP,
+    UVM_OBJ_INTRSAFE_KERN,
     UVM_PGOPS_AOBJ,
     UVM_PGOPS_VNODE,
     UVM_VNODE_CANPERSIST,
     UVM_VNODE_DYING,
     UVM_VNODE_VALID,
     VM_MAP_BUSY,
+    VM_MAP_INTRSAFE,
     VM_MAP_PAGEABLE,
     VM_PROT_ALL,
     VM_PROT_NONE,
@@ -70,6 +74,7 @@ from shared.uvm.structs import (
     UvmObject,
     VmMap,
     VmMapEntry,
+    VmMapIntrsafe,
     Vmspace,
     Vnode,
     page_active,
@@ -98,13 +103,14 @@ class World:
 
     Page 1 is inactive and clean (slot 3), page 5 inactive, 4 wired, the others
     active. Anon 2 is in slot 4; slot 6 is bad. cpu0 runs the parent. Page 12 is the parent's page table.
+    kernel_map has kmem_map for a submap, and in that one page of kmem_object, page 13.
     """
 
     def __init__(self) -> None:
         self.heap: dict[int, list[Any]] = {}
         self.pmaps: dict[int, dict[int, list[int]]] = {1: {}, 2: {}}
         self.attrs: dict[int, list[int]] = {}
-        self.frames = [(frame, *[0] * (WORDS - 1)) for frame in range(13)]
+        self.frames = [(frame, *[0] * (WORDS - 1)) for frame in range(14)]
         self.slots = {3: self.frames[1], 4: (77,) * WORDS}
         self.tlbs: dict[str, tuple[int, dict[int, list[int]]]] = {}
         self.locks: list[Any] = []
@@ -177,9 +183,37 @@ class World:
         self.pmaps[2] = {8: [2, VM_PROT_READ, 0, 1, 0]}
         self.tlbs = {"cpu0": (1, {4: [0, VM_PROT_WRITE, 1], 5: [1, VM_PROT_WRITE, 0], 9: [3, 0, 0]}), "cpu1": (0, {})}
 
+        self.kernel()
         self.spaces = [self.add(Vmspace, vm_map=map) for map in self.maps]
         self.procs = [self.add(Proc, p_stat=SRUN, p_vmspace=vmspace) for vmspace in self.spaces]
         self.procs += [self.add(Proc, p_stat=SZOMB, p_vmspace=Vmspace.at(77)), self.add(Proc, p_stat=SIDL)]
+
+    def kernel(self) -> None:
+        """Kernel memory."""
+        self.kernel_map = self.add(VmMap, pmap=PMAP_KERNEL, min_offset=0x1000, max_offset=0x1100, flags=0)
+        self.kmem_map = self.add(
+            VmMapIntrsafe, pmap=PMAP_KERNEL, min_offset=0x1000, max_offset=0x1080, flags=VM_MAP_INTRSAFE
+        )
+        self.kmem_object = self.add(UvmObject, uo_refs=UVM_OBJ_INTRSAFE_KERN, uo_npages=1)
+        for map in (self.kernel_map, self.kmem_map):
+            self.set(map, header=self.add(VmMapEntry, map=map))
+        whole = {"protection": VM_PROT_ALL, "max_protection": VM_PROT_ALL, "wired_count": 0}
+        self.submap = self.add(
+            VmMapEntry, map=self.kernel_map, start=0x1000, end=0x1080, etype=UVM_ET_SUBMAP, object=self.kmem_map,
+            **whole,
+        )  # fmt: skip
+        self.malloced = self.add(
+            VmMapEntry, map=self.kmem_map, start=0x1000, end=0x1040, etype=UVM_ET_OBJ, object=self.kmem_object,
+            offset=0, **whole,
+        )  # fmt: skip
+        self.link(self.kernel_map, [self.submap])
+        self.link(self.kmem_map, [self.malloced])
+        self.kentries = [self.add(VmMapEntry), self.add(VmMapEntry)]
+        self.set(self.kentries[0], free_next=self.kentries[1])
+        self.set(uvm, kernel_map=self.kernel_map, kmem_map=self.kmem_map, vmi_list=self.kmem_map)
+        self.set(uvm, kentry_free=self.kentries[0])
+        self.set(self.pages[13], uobject=self.kmem_object, offset=0, flags=PG_TABLED, pqflags=0)
+        self.pmaps[PMAP_KERNEL] = {0x1000 // PAGE: [13, VM_PROT_ALL, 1, 1, 1]}
 
     def add(self, kind: type[Struct], **fields: Any) -> Any:
         """A new struct of generation 1 (the globals: 0)."""
@@ -1078,6 +1112,66 @@ def shared_memory_that_nobody_has(w: World) -> object:
 @breaks("LEAK-1")
 def slots_of_no_aobj(w: World) -> object:
     return w.add_array(AobjSlots, [0], u_obj=w.memory)
+
+
+@breaks("KM-1")
+def submap_of_another_pmap(w: World) -> object:
+    w.set(w.kmem_map, max_offset=0x1040)
+    return w.kmem_map
+
+
+@breaks("KM-2")
+def kernel_memory_without_its_page(w: World) -> object:
+    w.set(w.malloced, end=0x1080)
+    w.set(w.kmem_map, size=0x80)
+    return w.malloced
+
+
+@breaks("KM-2")
+def kernel_memory_that_is_not_mapped(w: World) -> object:
+    w.pmaps[PMAP_KERNEL].clear()
+    return w.pages[13]
+
+
+@breaks("KM-2")
+def kernel_memory_that_is_not_wired(w: World) -> object:
+    w.pmaps[PMAP_KERNEL][0x1000 // PAGE][WIRED] = 0
+    return w.pages[13]
+
+
+@breaks("KM-2")
+def kernel_memory_freed_without_its_page(w: World) -> object:
+    w.link(w.kmem_map, [])
+    w.set(w.kentries[1], free_next=w.malloced)
+    w.set(w.malloced, free_next=None)
+    w.pmaps[PMAP_KERNEL].clear()
+    return w.pages[13]
+
+
+@breaks("KM-3")
+def map_missing_in_the_list(w: World) -> object:
+    w.set(uvm, vmi_list=None)
+    return w.kmem_map
+
+
+@breaks("PAGE-2")
+def kernel_memory_on_a_queue(w: World) -> object:
+    w.set(w.pages[13], pqflags=PQ_INACTIVE)
+    w.queue(page_inactive_obj, w.pages[5], w.pages[13])
+    w.set(uvmexp, inactive=3)
+    return w.pages[13]
+
+
+@breaks("PTE-1")
+def kernel_mapping_left_behind(w: World) -> object:
+    w.pmaps[PMAP_KERNEL][0x1040 // PAGE] = [13, VM_PROT_ALL, 1, 1, 1]
+    return w.pages[13]
+
+
+@breaks("LEAK-1")
+def static_entry_that_is_lost(w: World) -> object:
+    w.set(w.kentries[0], free_next=None)
+    return w.kentries[1]
 
 
 # -- the tests ------------------------------------------------------------------------------
