@@ -458,7 +458,7 @@ def test_files_have_the_first_blocks_of_the_disk_in_order() -> None:
         ("file: G, offset: 1, flags: [private]", "offset: 1", "offset", "setup[3].mmap.offset", "only a file or a segment has an offset"),
         ("shm: seg}\n    - fw", "shm: seg, file: F}\n    - fw", "shm: seg, file", "programs.A[1].mmap.shm", "not of both"),
         ("shm: seg}\n    - fw", "shm: seg, flags: [shared]}\n    - fw", "flags: [shared]", "programs.A[1].mmap.flags", "a segment is always shared"),
-        ("shm: seg}\n    - fw", "shm: sag}\n    - fw", "shm: sag", "programs.A[1].mmap.shm", "there is no 'sag' (did you mean seg?)"),
+        ("shm: seg}\n    - fw", "shm: segm}\n    - fw", "shm: segm", "programs.A[1].mmap.shm", "there is no 'segm' (did you mean seg?)"),
         ('at: "F[1]+8"', 'at: "E[1]+8"', "E[1]", "programs.A[2].fwrite.at", "there is no file E"),
         ('at: "F[1]+8"', 'at: "F[2]"', "F[2]", "programs.A[2].fwrite.at", "page 2 is outside file F, which has pages 0 to 1"),
         ("file: F, pages: 1", "file: F, pages: 3", "file: F, pages: 3", "programs.A[3].ftruncate.pages", "3 is out of range: 0 to 2"),
