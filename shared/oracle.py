@@ -674,7 +674,7 @@ class Oracle:
                 follow(cell, now)
                 sources.append((cell, now))
             lent.append(now)
-        self.loans[args["as"]] = lent
+        self.loans[args["loan"]] = lent
 
         def end(result: int | str) -> None:
             for cell, now in sources:
@@ -682,8 +682,17 @@ class Oracle:
 
         return end
 
+    def _map_loan(self, proc: str, args: dict[str, Any]) -> End:
+        vpns = self._range(args)
+        lent = self.loans.get(args["loan"], [])
+        cells = [lent[at].copy() if at < len(lent) else Cell() for at in range(len(vpns))]
+        prot = VM_PROT_READ | VM_PROT_WRITE
+        fresh = {vpn: View(cell, prot, MAP_INHERIT_COPY) for vpn, cell in zip(vpns, cells, strict=True)}
+        self.mapped += len(vpns)
+        return self._change(proc, vpns, lambda vpn, view: fresh[vpn] if view is None else view)
+
     def _kpeek(self, proc: str, args: dict[str, Any]) -> End | None:
-        lent = self.loans.get(args["as"])
+        lent = self.loans.get(args["loan"])
         if lent is None:
             return None
         now = lent[args["page"]]
@@ -691,10 +700,10 @@ class Oracle:
         def end(result: int | str) -> None:
             possible = now.possible(0)
             if isinstance(result, int) and all(result != value for value, _ in possible):
-                loan = self.scenario.loans.index(args["as"])
+                loan = self.scenario.loans.index(args["loan"])
                 expected = " or ".join(str(value) for value, _ in possible)
                 text = (
-                    f"{self.ctx} finds {result} in page {args['page']} of loan {args['as']}, which must be {expected}"
+                    f"{self.ctx} finds {result} in page {args['page']} of loan {args['loan']}, which must be {expected}"
                 )
                 self._found(text, self.ctx, "loan_peek", f"loan:{loan}", [])
 

@@ -22,7 +22,7 @@ from shared.scenario import KERNEL_STEPS, VM_MAX_ADDRESS, VM_MIN_ADDRESS, Handle
 from shared.struct import Field, Struct, field, own, simplelock
 from shared.uvm.init import uvm_init
 from shared.uvm.km import uvm_km_free, uvm_km_kmemalloc, uvm_km_valloc
-from shared.uvm.loan import loan_peek, loan_return, loan_take
+from shared.uvm.loan import loan_map, loan_peek, loan_return, loan_take
 from shared.uvm.mmap import (
     sys_madvise,
     sys_mincore,
@@ -162,6 +162,8 @@ def _step(step: Step, me: Proc, procs: Procs) -> int | str:
             return _errno(sys_physio(me, args["at"], npages, args["block"], args["write"], args["status"]))
         case "loan":
             return _errno(loan_take(Loan.at(args["number"]), curmap_of(me), args["at"], npages, args["flags"]))
+        case "map_loan":
+            return _errno(loan_map(Loan.at(args["number"]), curmap_of(me), args["at"], npages))
         case "mincore":
             error, resident = sys_mincore(me, args["at"], npages)
             return _errno(error) or resident
@@ -189,13 +191,13 @@ def kernel_step(step: Step, interrupt: bool = False) -> int | str:
         case "kwakeup":
             kwakeup(Litmus.at(args["number"]), args["value"])
         case "send":
-            here.port.op("dev_send", args["device"])
+            here.port.op("dev_send", args["number"])
         case "km_alloc":
-            return _errno(km_alloc(Kvar.at(args["kvar"]), args["map"], args["pages"], interrupt))
+            return _errno(km_alloc(Kvar.at(args["number"]), args["map"], args["pages"], interrupt))
         case "km_free":
-            return _errno(km_free(Kvar.at(args["kvar"]), args["map"], args["offset"], args["pages"]))
+            return _errno(km_free(Kvar.at(args["number"]), args["map"], args["byte"], args["pages"]))
         case "kread" | "kwrite":
-            va = Kvar.at(args["kvar"]).address + args["offset"]
+            va = Kvar.at(args["number"]).address + args["byte"]
             write = step.op == "kwrite"
             value = kernel_access(va, write, args.get("value", 0), args["onfault"])
             return "EFAULT" if value is None else 0 if write else value

@@ -35,8 +35,9 @@ a counter of state, as `free`, or `pdpageouts` (since boot), as it is now.
 
 `loan` lends pages of the process to the kernel (`to: page`), which calls what it got
 by the name given; or their anons (`to: anon`). `kpeek` answers the first word of a
-borrowed page, `page: 0` unless it says which; `unloan` gives everything back. Any
-thread may do that, before or after the process has ended.
+borrowed page, `page: 0` unless it says which; `map_loan` maps borrowed anons in the
+process, as private memory; `unloan` gives everything back. Any thread may do that,
+before or after the lender has ended.
 
 What no user call reaches, a kernel step does: `kload` and `kstore` are one bare
 load and store of a named word of the kernel, `klock` and `kunlock` take and
@@ -249,6 +250,7 @@ PROGRAM_STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "physio": (("do", "at", "pages", "block"), ("status",)),
     "loan": (("at", "pages", "to", "as"), ()),
     "unloan": (("of",), ()),
+    "map_loan": (("of", "as", "pages"), ()),
     "kpeek": (("of",), ("page",)),
     "write": (("at", "value"), ()),
     "read": (("at",), ()),
@@ -474,7 +476,7 @@ class _Loader:
             self.declare_kvar(raw)
             if op == "send":
                 self.device(keys["to"])
-            if op == "mmap":
+            if op in ("mmap", "map_loan"):
                 known = dict(thread.proc.regions)
                 for sibling in thread.proc.threads:
                     known.update(sibling.mapped())
@@ -517,7 +519,7 @@ class _Loader:
             elif raw.op == "barrier":
                 name = self.barrier(raw.keys["name"], thread)
                 args = {"name": name, "number": list(self.barriers).index(name)}
-            elif raw.op in ("loan", "unloan", "kpeek"):
+            elif raw.op in ("loan", "unloan", "kpeek", "map_loan"):
                 args |= self.lent(raw.keys)
             yield Step(raw.op, args, raw.into, raw.line)
 
@@ -606,6 +608,8 @@ class _Loader:
         size = self.machine.page_size
         if region is not None:
             args: dict[str, Any] = {"as": region.name, "at": region.start, "length": region.pages * size}
+            if op == "map_loan":
+                return args
             if op == "mmap":
                 prot = keys["prot"].choice(PROTECTIONS, "protection") if "prot" in keys else "rw"
                 args["prot"] = PROTECTIONS[prot]
@@ -815,18 +819,18 @@ class _Loader:
         if "word" in keys:
             name = self.name(keys["word"], "word")
             args = {"word": name, "number": self.words.setdefault(name, len(self.words))}
-        if "value" in keys:
-            args["value"] = keys["value"].integer(0, 2**64 - 1)
         if raw.op == "send":
-            args["device"] = self.device(keys["to"])
+            args = {"name": keys["to"].data, "number": self.device(keys["to"])}
         elif raw.op == "km_alloc":
             name = keys["as"].data
             map, pages = self.kvars[name]
-            args |= {"kvar": list(self.kvars).index(name), "map": map, "pages": pages}
+            args |= {"name": name, "number": list(self.kvars).index(name), "map": map, "pages": pages}
         elif "at" in keys:
             args |= self.kernel_address(keys)
             if raw.op in ("kread", "kwrite"):
                 args["onfault"] = keys["onfault"].boolean() if "onfault" in keys else False
+        if "value" in keys:
+            args["value"] = keys["value"].integer(0, 2**64 - 1)
         return Step(raw.op, args, raw.into, raw.line)
 
     def kernel_address(self, keys: dict[str, Value]) -> dict[str, Any]:
@@ -840,7 +844,7 @@ class _Loader:
         offset = self.address(value, scope, pages)
         assert parts is not None
         name = parts["region"]
-        found = {"kvar": list(self.kvars).index(name), "map": self.kvars[name][0], "offset": offset}
+        found = {"name": value.data, "number": list(self.kvars).index(name), "map": self.kvars[name][0], "byte": offset}
         return found | {"pages": pages} if pages else found
 
     # -- names -------------------------------------------------------------------
@@ -926,7 +930,9 @@ class _Loader:
         page = keys["page"].integer(0, MAX_REGION_PAGES) if "page" in keys else 0
         if page >= pages:
             keys["page"].fail(f"{name} has {pages} pages, the first is 0")
-        return {"as": name, "number": list(self.loans).index(name), "page": page}
+        if "of" in keys and "pages" in keys and keys["pages"].integer(1, MAX_REGION_PAGES) > pages:
+            keys["pages"].fail(f"{name} has {pages} pages")
+        return {"loan": name, "number": list(self.loans).index(name), "page": page}
 
     def check_barriers(self) -> None:
         for name, users in self.barriers.items():

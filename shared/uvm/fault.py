@@ -42,7 +42,7 @@ from shared.uvm.fault_i import (
     uvmfault_unlockmaps,
 )
 from shared.uvm.km import uvmfault_check_intrsafe
-from shared.uvm.loan import uvm_loanbreak_anon
+from shared.uvm.loan import uvm_loanbreak, uvm_loanbreak_anon
 from shared.uvm.map import uvm_map_lookup_entry, vm_map_lock_read, vm_map_unlock_read
 from shared.uvm.page import (
     uvm_lock_pageq,
@@ -341,7 +341,9 @@ def _get_resident(flt: Fault, nback: int, wanted: list[bool], wired: int) -> Pag
         uvm_pageactivate(pg)
         uvm_unlock_pageq()
         uvmexp.fltnomap += 1
-        pmap_enter(flt.pmap, flt.rvaddr + (lcv - nback) * page_size, pg, prot, PMAP_CANFAIL | wired)
+        on_loan = pg.loan_count and not erratum("uvm_fault.loaned-neighbour-writable")
+        allowed = prot & ~VM_PROT_WRITE if on_loan else prot
+        pmap_enter(flt.pmap, flt.rvaddr + (lcv - nback) * page_size, pg, allowed, PMAP_CANFAIL | wired)
         uvm_page_unbusy(pg, pg.flags)
     return pages[nback]
 
@@ -593,6 +595,18 @@ def _case2(ufi: UvmFaultinfo, flt: Fault, uobjpage: Page | None) -> int:
         if flt.cow:
             enter_prot &= ~VM_PROT_WRITE
         pg = uobjpage
+        if pg.loan_count:
+            if not flt.writing:
+                enter_prot &= ~VM_PROT_WRITE
+            else:
+                new = uvm_loanbreak(pg)
+                if new is None:
+                    _put_back(pg)
+                    uvmfault_unlockall(ufi, amap, uobj, None)
+                    uvmexp.fltnoram += 1
+                    uvm_wait("flt_noram4")
+                    return ERESTART
+                pg = new
     else:
         # Case 2B: promote.
         assert flt.aref is not None and amap is not None

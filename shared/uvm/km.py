@@ -23,8 +23,9 @@ A load or store of the kernel makes its CPU load the kernel's pmap; a real one h
 the kernel's mappings in every pmap.
 
 Left out: merging of entries, uvm_km_valloc_wait (a full map answers "no space"), pools,
-kernel text and data. Pageable memory of a submap is anonymous memory of the map entry's
-own; in UVM it is that of kernel_object, an aobj.
+kernel text and data, uvm_km_alloc1 (which is uvm_km_kmemalloc for kernel_object) and
+zeroing. Pageable memory of a submap is anonymous memory of the map entry's own; in UVM it
+is that of kernel_object, an aobj.
 Source: uvm_km.c 1.3x of 2000, vm_map.h, uvm_fault_i.h 1.10.
 """
 

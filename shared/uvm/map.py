@@ -79,7 +79,7 @@ from shared.uvm.param import (
 )
 from shared.uvm.pgops import pgops_of
 from shared.uvm.pmap import pmap_create, pmap_destroy, pmap_protect, pmap_remove
-from shared.uvm.structs import PhysBuf, UvmObject, VmMap, VmMapEntry, VmMapIntrsafe, Vmspace, uvm
+from shared.uvm.structs import Amap, PhysBuf, UvmObject, VmMap, VmMapEntry, VmMapIntrsafe, Vmspace, uvm
 
 # -- locking ---------------------------------------------------------------------------
 
@@ -385,13 +385,14 @@ def uvm_map_findspace(map: VmMap, start: int, length: int) -> VmMapEntry | None:
 @kernel(exit="same")
 def uvm_map(
     map: VmMap, start: int, size: int, *, uobj: UvmObject | None = None, offset: int = 0,
-    prot: int, maxprot: int, inherit: int, advice: int, flags: int,
+    prot: int, maxprot: int, inherit: int, advice: int, flags: int, amap: Amap | None = None,
 ) -> int:  # fmt: skip
     """Establish a mapping of an object from `offset` on, or (None) of anonymous memory.
 
     Args:
         uobj: the caller's reference to it becomes the mapping's, if there is no error.
         flags: UVM_FLAG_COPYONW (private; the amap comes with the first write), UVM_FLAG_OVERLAY (an amap now).
+        amap: the amap, likewise; None: a new one.
 
     Locks:   entry map unlocked. Returns: same.
     Sleeps:  for the map.
@@ -427,7 +428,7 @@ def uvm_map(
     new_entry.advice = advice
     if flags & UVM_FLAG_OVERLAY:
         new_entry.aref_pageoff = 0
-        new_entry.aref_amap = amap_alloc(size)
+        new_entry.aref_amap = amap_alloc(size) if amap is None else amap
     uvm_map_entry_link(map, prev_entry, new_entry)
     map.size += size
     vm_map_unlock(map)

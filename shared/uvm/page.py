@@ -14,7 +14,7 @@ queue by who allocated it. uvm_pagefree leaves wire_count and loan_count 0, so
 uvm_pagealloc need not set them.
 
 Left out: free lists by kind of memory and by zeroed pages (the strategies of
-uvm_pagealloc_strat), page colours, uvm_pagerealloc. `version` is not kept:
+uvm_pagealloc_strat), page colours. `version` is not kept:
 the generation of a page's handle says the same.
 Source: uvm_page.c, uvm_page_i.h of March 2001.
 """
@@ -271,6 +271,7 @@ def uvm_pagefree(pg: Page) -> None:
         if loans:
             # an anon that adopts it must know that its swap has no copy of it
             uvm_page_unbusy(pg, pg.flags & ~(PG_CLEAN | PG_RELEASED))
+            _requeue(pg, pg.pqflags & ~PQ_AOBJ)
             uvm_pageremove(pg, uobj)
             return
         uvm_pageremove(pg, uobj)
@@ -294,25 +295,47 @@ def uvm_pagefree(pg: Page) -> None:
     uvm_unlock_fpageq(s)
 
 
+@kernel(exit="same")
+def uvm_pagerealloc(pg: Page, newobj: UvmObject | None, newoff: int) -> None:
+    """Move a page to another object, or out of the one it is in.
+
+    Locks:   the page queues, and both objects.
+    Source:  uvm_page.c.   Differs: keeps PQ_AOBJ, and with it the queue, right.
+    """
+    pqflags = pg.pqflags & ~PQ_AOBJ
+    oldobj = pg.uobject
+    if oldobj is not None:
+        _requeue(pg, pqflags)
+        uvm_pageremove(pg, oldobj)
+    if newobj is not None:
+        if newobj.pgops == UVM_PGOPS_AOBJ:
+            pqflags |= PQ_AOBJ
+        _requeue(pg, pqflags)
+        pg.flags |= PG_TABLED
+        pg.offset = newoff
+        pg.uobject = newobj
+        uvm_pageinsert(pg, newobj, newoff)
+
+
 def uvm_pageadopt(pg: Page) -> None:
     """Make the page that an anon has borrowed, and whose object has let go of it, the anon's own.
 
-    The page's queue may be that of objects' pages, and it is a swap-backed page from now on.
-
     Locks:   the page queues and the anon.
-    Source:  uvm_anon.c, uvm_pdaemon.c, where these lines are.   Differs: UVM left the page on the queue it was on.
+    Source:  uvm_anon.c, uvm_pdaemon.c, where these lines are.
+    Differs: UVM left an inactive page on the queue it was on, which is not that of anons' pages.
     """
-    pqflags = pg.pqflags
     pg.loan_count -= 1
-    left = _dequeue(pg, pqflags) | PQ_ANON
-    if pqflags & PQ_ACTIVE:
-        pg.pqflags = left
-        uvm_pageactivate(pg)
-    elif pqflags & PQ_INACTIVE:
-        pg.pqflags = left
+    _requeue(pg, pg.pqflags | PQ_ANON)
+
+
+def _requeue(pg: Page, pqflags: int) -> None:
+    """Give a page these pqflags, and see that it is on the queue that goes with them. Locks: the page queues."""
+    if pqflags & PQ_INACTIVE and bool(pqflags & PQ_SWAPBACKED) != bool(pg.pqflags & PQ_SWAPBACKED):
+        _dequeue(pg, pg.pqflags)
+        pg.pqflags = pqflags & ~PQ_INACTIVE
         uvm_pagedeactivate(pg)
     else:
-        pg.pqflags = left
+        pg.pqflags = pqflags
 
 
 def _dequeue(pg: Page, pqflags: int) -> int:

@@ -36,6 +36,7 @@ from shared.uvm.page import (
     uvm_pagealloc,
     uvm_pagedeactivate,
     uvm_pagefree,
+    uvm_pagekloans,
     uvm_pagelookup,
     uvm_unlock_pageq,
 )
@@ -441,8 +442,9 @@ def _flush(vp: Vnode, offsets: Sequence[int], limits: tuple[int, int], flags: in
                 clean = False  # nobody can have written to it since
                 continue
             uvm_lock_pageq()
-            wired = pp.wire_count != 0
-            if flags & PGO_DEACTIVATE and not busy and not wired and not pp.pqflags & PQ_INACTIVE:
+            wire_count = pp.wire_count
+            wired = wire_count != uvm_pagekloans(pp)  # a page that the kernel has borrowed can be given up
+            if flags & PGO_DEACTIVATE and not busy and wire_count == 0 and not pp.pqflags & PQ_INACTIVE:
                 pmap_clear_reference(pp)
                 uvm_pagedeactivate(pp)
             elif flags & PGO_FREE and busy:
@@ -511,6 +513,9 @@ def vn_rdwr(vp: Vnode, offset: int, write: bool, value: int = 0) -> tuple[int, i
     Returns: (0, what was read or written), or (EINVAL: beyond the end of the file, or EIO; 0).
     Source:  vfs_vnops.c.   Differs: one word; a file does not grow by being written to.
     """
+    from shared.uvm.loan import uvm_loanbreak
+    from shared.uvm.pdaemon import uvm_wait
+
     port = here.port
     uobj = uvn_attach(vp)
     at = offset % port.page_size
@@ -529,6 +534,15 @@ def vn_rdwr(vp: Vnode, offset: int, write: bool, value: int = 0) -> tuple[int, i
             uobj.vmobjlock.unlock()
             continue
         if write:
+            if pg.loan_count:
+                new = uvm_loanbreak(pg)
+                if new is None:
+                    uvm_page_unbusy(pg, flags)
+                    uobj.vmobjlock.unlock()
+                    uvm_wait("vn_rdwr")
+                    continue
+                pg = new
+                flags = pg.flags
             port.op("frame_store", pg.frame, (at, value))
             flags &= ~PG_CLEAN
         else:

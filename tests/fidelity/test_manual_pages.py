@@ -24,7 +24,7 @@ name: manual
 title: A manual page
 story: None of its own.
 source: ["a test"]
-machine: {{cpus: 2, frames: {frames}, swap_slots: 32, disk: 8}}
+machine: {{cpus: 2, frames: {frames}, swap_slots: 32, disk: {disk}}}
 setup:
   - process: {{as: A, cpu: 0}}
   - mmap: {{in: A, as: buf, pages: 4}}
@@ -38,7 +38,7 @@ bound: {{strategy: random, schedules: 1}}
 """
 
 
-def answers(program: str, setup: str = "", frames: int = 32) -> dict[str, Any]:
+def answers(program: str, setup: str = "", frames: int = 32, disk: int = 8) -> dict[str, Any]:
     """Run process A, which has `buf`, four untouched pages; what each step with `into` answered.
 
     Args:
@@ -47,7 +47,7 @@ def answers(program: str, setup: str = "", frames: int = 32) -> dict[str, Any]:
     """
     steps = "\n".join(f"    - {line.strip()}" for line in program.strip().splitlines())
     more = "\n".join(f"  - {line.strip()}" for line in setup.strip().splitlines() if line.strip())
-    scene = load_scenario(FRAME.format(frames=frames, setup=more, program=steps), "manual.yaml")
+    scene = load_scenario(FRAME.format(frames=frames, disk=disk, setup=more, program=steps), "manual.yaml")
     machine, image = prepare(scene)
     sim = Sim(machine, image)
     walk = RandomWalk(0)

@@ -37,6 +37,7 @@ CASES: dict[str, tuple[Callable[[], Scenario], int]] = {
     "two-shards": (lambda: scenario("S3a", shards=TWO).without_errata(), 1),
     "every-node-alone": (lambda: scenario("S3d", shards=TWO, colocate="false").without_errata(), 1),
     "E26b": (lambda: scenario("E26b").without_errata(), 2),
+    "S3l-shipped": (lambda: scenario("S3l-shipped").without_errata(), 2),
     "E31": (lambda: scenario("E31").without_errata(), 2),
     "E44": (lambda: scenario("E44").without_errata(), 2),
     "S6-interrupt": (lambda: scenario("S6-interrupt"), 2),
