@@ -566,7 +566,8 @@ class Oracle:
 
     def _file(self, proc: str, args: dict[str, Any]) -> None:
         for page in range(args["pages"]):
-            cell, block = self._object("file", args["file"], page), self.blocks.setdefault(args["block"] + page, _Block())
+            cell = self._object("file", args["file"], page)
+            block = self.blocks.setdefault(args["block"] + page, _Block())
             if page < len(args["words"]):
                 for one in (cell, block):
                     one.write(0, (args["words"][page], None))
