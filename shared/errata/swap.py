@@ -19,7 +19,7 @@ CATALOGUE = (
             2001 anon_pagein() asserts the lock. The assertion is from the change log; a caller that does not take it,
             and what comes of it, are our assumption.
         """),
-        findings=("lock-assert", "lost-wakeup", "use-after-free"),
+        findings=("lock-assert", "lost-wakeup", "deadlock", "use-after-free", "panic"),
         scenarios=("S3j", "S3j-shipped"),
     ),
     Erratum(

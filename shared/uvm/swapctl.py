@@ -133,11 +133,12 @@ def anon_swap_off(startslot: int, endslot: int) -> int:
             locking = not erratum("anon_swap_off.anon-unlocked")
             if locking:
                 anon.an_lock.lock()
+            anon = here.port.identify(anon)
             if not startslot <= anon.an_swslot < endslot:
                 if locking:
                     anon.an_lock.unlock()
                 break
-            error = anon_pagein(here.port.identify(anon))
+            error = anon_pagein(anon)
             if error in (0, EIO):  # EIO: its data is lost, and its slot bad
                 break
             if error != ERESTART:
