@@ -21,7 +21,7 @@ Source: uvm_page.c, uvm_page_i.h of March 2001.
 
 from __future__ import annotations
 
-from shared.port import KASSERT, LOCK_ASSERT, SPL_IMP, here, kernel, panic
+from shared.port import KASSERT, LOCK_ASSERT, SPL_IMP, erratum, here, kernel, panic
 from shared.uvm.param import (
     PG_BUSY,
     PG_CLEAN,
@@ -40,6 +40,7 @@ from shared.uvm.param import (
     UVM_PGA_USERESERVE,
     UVM_PGA_ZERO,
     UVM_PGOPS_AOBJ,
+    VM_PROT_NONE,
 )
 from shared.uvm.pmap_page import pmap_copy_page, pmap_zero_page
 from shared.uvm.structs import (
@@ -384,6 +385,10 @@ def uvm_pagedeactivate(pg: Page) -> None:
         return
     if pg.wire_count != 0:
         panic("uvm_pagedeactivate: caller did not check wire count", pg)
+    if erratum("uvm_pagedeactivate.unmaps"):
+        from shared.uvm.pmap import pmap_page_protect
+
+        pmap_page_protect(pg, VM_PROT_NONE)
     pg.pqflags = _dequeue(pg, pqflags) | PQ_INACTIVE
     PAGEQ.insert_tail(page_inactive_swp if pqflags & PQ_SWAPBACKED else page_inactive_obj, pg)
     uvmexp.inactive += 1

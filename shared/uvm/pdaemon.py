@@ -257,10 +257,12 @@ def uvmpd_scan(sweep: Sweep) -> None:
                     if flags & PG_CLEAN:
                         p.flags = flags & ~PG_CLEAN
                     swap_shortage -= 1
-            if inactive_shortage > 0 and not pmap_clear_reference(p):  # in use: it stays until the next sweep
-                uvm_pagedeactivate(p)
-                uvmexp.pddeact += 1
-                inactive_shortage -= 1
+            if inactive_shortage > 0:
+                referenced = False if erratum("uvmpd_scan.reference-kept") else pmap_clear_reference(p)
+                if not referenced:  # else it is in use: it stays until the next sweep
+                    uvm_pagedeactivate(p)
+                    uvmexp.pddeact += 1
+                    inactive_shortage -= 1
         owner_lock.unlock()
         p = nextpg
 
