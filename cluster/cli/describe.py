@@ -75,7 +75,8 @@ def _into(step: Mapping[str, Any]) -> str:
 
 def in_order(scenario: Scenario, found: Mapping[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
     """Results of every program and interrupt of the scenario, also of those that came to nothing."""
-    return {one.name: list(found.get(one.name, [])) for one in (*scenario.lwps, *scenario.handlers)}
+    names = [*(lwp.name for lwp in scenario.lwps), *(handler.name for handler in scenario.handlers)]
+    return {name: list(found.get(name, [])) for name in names}
 
 
 def sites(scenario: Scenario, reached: Mapping[str, int]) -> dict[str, int]:
