@@ -407,6 +407,10 @@ class Sim(Port):
         ctx.ready = ctx.woken
         self._wait(ctx, "sleep", ctx.chan, park=True)
 
+    def interrupted(self) -> list[Thread]:
+        found: list[Thread] = self.cur.processor.interrupted()
+        return found
+
     def userret(self) -> None:
         ctx: Thread = self.cur
         self._local(ctx, ctx.processor, "userret")

@@ -7,6 +7,7 @@ from functools import partial
 from zlib import crc32
 
 from nodes.cpu import Processor, Thread, ipi_thread
+from nodes.devices import Devices, device_threads
 from nodes.disk import PROCESSOR as DISK_IO
 from nodes.disk import Disk, disk_threads
 from nodes.lock_manager import LockManager
@@ -47,6 +48,7 @@ def build_threads(scenario: Scenario) -> dict[str, Thread]:
     found.append(Thread(CONTEXT, SWAP_IO, swap_io))
     if scenario.machine.disk:
         found += disk_threads(scenario.machine.cpus)
+    found += device_threads(scenario.handlers)
     for order, thread in enumerate(found):
         thread.order = order
         thread.reset()
@@ -74,6 +76,7 @@ def node_names(config: MachineConfig) -> list[str]:
         "mmu",
         "swap_pager",
         *(["disk"] if config.disk else []),
+        *(["devices"] if config.devices else []),
     ]
 
 
@@ -88,7 +91,9 @@ def build_node(name: str, config: MachineConfig, threads: dict[str, Thread]) -> 
     if kind == "mmu":
         return Mmu(name, config.page_size, config.unwired_mappings, config.page_tables, config.rm == "emulated")
     if kind == "disk":
-        return Disk(name, config.disk, config.page_size)
+        return Disk(name, config.disk, config.page_size, config.disk_faults)
+    if kind == "devices":
+        return Devices(name, [device for device, _ in config.devices])
     if kind == "swap_pager":
         return SwapPager(name, config.page_size, config.swap_faults)
     return Processor(name, [one for one in threads.values() if one.cpu == name])
@@ -110,6 +115,7 @@ def routes(config: MachineConfig) -> dict[str, Route]:
         "mmu": lambda target: "mmu",
         "swap_pager": lambda target: "swap_pager",
         "disk": lambda target: "disk",
+        "devices": lambda target: "devices",
     }
     if len(memories) == 1:
         by_target["memory"] = lambda target: "memory"

@@ -186,6 +186,11 @@ class Processor(Node):
         one.value, one.ready = self.pending[one.name].popleft(), True
         return one.value, under.name if under else "", under.n if under else 0
 
+    def interrupted(self) -> list[Thread]:
+        """Those under the innermost interrupt."""
+        under = self.nested[:-1]
+        return under if self.current is None else [self.current, *under]
+
     def iret(self, one: Thread) -> None:
         """The innermost interrupt is over."""
         self.nested.pop()

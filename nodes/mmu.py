@@ -31,6 +31,7 @@ from typing import Any
 from nodes.node import Node
 from shared.messages import WAIT, Grant, Interrupt, KernelFinding
 from shared.uvm.param import (
+    PMAP_KERNEL,
     PMAP_WIRED,
     VM_FAULT_INVALID,
     VM_FAULT_PROTECT,
@@ -84,6 +85,10 @@ class Mmu(Node):
         self.next_pmap += 1
         self.pmaps[pmap] = {}
         return [pmap, int(self.per_table > 0)]
+
+    def op_pmap_bootstrap(self, ctx: str, target: int) -> None:
+        """Make the kernel's own pmap, which has a number of its own; at boot."""
+        self.pmaps[PMAP_KERNEL] = {}
 
     def op_pmap_object(self, ctx: str, pmap: int, obj: Any) -> None:
         self.objects[pmap] = obj

@@ -287,6 +287,9 @@ class Runner(Port):
         ctx.ready = ctx.woken
         self._wait(ctx, "sleep", ctx.chan, park=True)
 
+    def interrupted(self) -> list[Thread]:
+        return self.processor.interrupted()
+
     def userret(self) -> None:
         ctx: Thread = self.cur
         self._local(ctx, "userret")

@@ -9,6 +9,8 @@ them are broken and restored all the time.
     ANON   references, free list                     MAP    entries in order, their amaps large enough
     PAGE   queues, owners, leftovers                 PTE    translations against maps; TLB: against PTEs
     WIRE   wirings recounted                         LOCK   nothing is held
+    OBJ    objects' pages, references, contents
+    KM     kernel maps, memory of kernel objects
     COUNT  uvmexp recounted                          LEAK   whatever is allocated is in use; PROC: by whom
 
 Rules for this file: a wrong state is what these functions are for, so they
@@ -16,14 +18,13 @@ trust nothing: pointers are followed only to live structs of the right kind, and
 walks end. One mistake should show under one id, that of the nearest cause: what
 one invariant already says, another leaves alone.
 
-Left out, because the kernel has not got them yet: objects' page lists and
-aobjs' swap slots.
+Objects here are those of files and of shared memory; page-table pages are PTE's.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, TypeGuard, TypeVar
 
@@ -36,6 +37,7 @@ from shared.uvm.param import (
     PG_NAMES,
     PG_RELEASED,
     PG_WANTED,
+    PMAP_KERNEL,
     PQ_ACTIVE,
     PQ_ANON,
     PQ_AOBJ,
@@ -44,10 +46,18 @@ from shared.uvm.param import (
     PQ_NAMES,
     PQ_SWAPBACKED,
     SRUN,
+    SWF_INUSE,
     SWSLOT_NONE,
     SZOMB,
     UVM_ET_COPYONWRITE,
     UVM_ET_NEEDSCOPY,
+    UVM_ET_SUBMAP,
+    UVM_OBJ_INTRSAFE_KERN,
+    UVM_OBJ_KERN,
+    UVM_PGOPS_AOBJ,
+    UVM_PGOPS_VNODE,
+    UVM_VNODE_CANPERSIST,
+    UVM_VNODE_VALID,
     VM_MAP_BUSY,
     VM_MAP_WANTLOCK,
     VM_PROT_NONE,
@@ -64,14 +74,19 @@ from shared.uvm.structs import (
     LoanArray,
     Page,
     PageArray,
+    PageHash,
     PhysBuf,
     Pmap,
     Proc,
+    Shm,
     SwapDev,
+    SwapPri,
     UvmObject,
     VmMap,
     VmMapEntry,
+    VmMapIntrsafe,
     Vmspace,
+    Vnode,
     page_active,
     page_free,
     page_inactive_obj,
@@ -156,6 +171,7 @@ class Snapshot:
         tables: [pmap, number of the table, translations that it has room for, frame, translations in it] of each page
             table that is in memory.
         pm_objs: pmap -> the object of its page-table pages.
+        blocks: contents of the disk, by block.
     """
 
     def __init__(
@@ -171,12 +187,14 @@ class Snapshot:
         bad_slots: Iterable[int] = (),
         tables: Iterable[list[int]] = (),
         pm_objs: dict[int, Any] | None = None,
+        blocks: Sequence[Sequence[int]] = (),
     ):
         self.heap, self.pmaps, self.attrs = heap, pmaps, attrs
         self.slots, self.frames, self.tlbs = slots, frames, tlbs
         self.locks, self.page_size = locks, page_size
         self.bad_slots = frozenset(bad_slots)
         self.tables, self.pm_objs = sorted(tables), pm_objs or {}
+        self.blocks = blocks
 
     # -- raw reads -------------------------------------------------------------
 
@@ -332,7 +350,34 @@ class Snapshot:
     @cached_property
     def entries(self) -> dict[VmMap, Walk]:
         """Map -> its entries; the header, at which the ring closes, is not among them."""
-        return {map: self._ring(map) for map in self.all(VmMap)}
+        return {map: self._ring(map) for map in (*self.all(VmMap), *self.all(VmMapIntrsafe))}
+
+    @cached_property
+    def submaps(self) -> dict[VmMap, VmMapEntry]:
+        """Submap -> the entry of kernel_map that it has taken over."""
+        found: dict[VmMap, VmMapEntry] = {}
+        for entry in self.all(VmMapEntry):
+            submap = self.follow(entry, "sub_map", VmMap) if self.num(entry, "etype") & UVM_ET_SUBMAP else None
+            if submap is not None:
+                found[submap] = entry
+        return found
+
+    @cached_property
+    def kentries(self) -> Walk:
+        """Map entries for interrupt-safe maps that are free."""
+        if uvm.id not in self.heap:
+            return Walk([], [])
+        return self.walk(uvm, "kentry_free", VmMapEntry, "free_next")
+
+    @cached_property
+    def kernel_pages(self) -> dict[int, Page]:
+        """Frame -> page of a kernel object."""
+        owned = ((page, self.get(page, "uobject")) for page in self.pages)
+        return {
+            page.frame: page
+            for page, uobj in owned
+            if self.live(uobj, UvmObject) and self.num(uobj, "uo_refs") in (UVM_OBJ_KERN, UVM_OBJ_INTRSAFE_KERN)
+        }
 
     def _ring(self, map: VmMap) -> Walk:
         items: list[Any] = []
@@ -388,7 +433,12 @@ class Snapshot:
         """Every PTE of every map."""
         found = []
         for map, ring in self.entries.items():
-            spans = [(self.num(entry, "start"), self.num(entry, "end"), entry) for entry in ring.items]
+            if map in self.submaps:
+                continue  # it has the pmap of kernel_map, and is looked at with it
+            below = [self.entries[sub] for sub, entry in self.submaps.items() if entry in ring.items]
+            items = [*ring.items, *(entry for each in below for entry in each.items)]
+            items = [entry for entry in items if not self.num(entry, "etype") & UVM_ET_SUBMAP]
+            spans = [(self.num(entry, "start"), self.num(entry, "end"), entry) for entry in items]
             for vpn, pte in sorted(self.pmaps.get(self.num(map, "pmap"), {}).items()):
                 va = vpn * self.page_size
                 inside = next((entry for start, end, entry in spans if start <= va < end), None)
@@ -418,6 +468,25 @@ class Snapshot:
             first = self.num(dev, "swd_drumoffset")
             used[dev] = {first + at for at in range(bits) if words[at // SLOTS_PER_WORD] >> at % SLOTS_PER_WORD & 1}
         return used
+
+    @cached_property
+    def objects(self) -> list[UvmObject]:
+        """Those of files and of shared memory."""
+        pagers = (UVM_PGOPS_VNODE, UVM_PGOPS_AOBJ)
+        return [uobj for uobj in self.all(UvmObject) if self.num(uobj, "pgops") in pagers]
+
+    @cached_property
+    def memqs(self) -> dict[UvmObject, Walk]:
+        """Object -> the list of its pages."""
+        links = ("memq_first", Page, "listq_next", "listq_prev", "memq_last")
+        return {uobj: self.walk(uobj, *links) for uobj in self.objects}
+
+    @cached_property
+    def object_refs(self) -> Counter[int]:
+        """Object id -> number of map entries and shared memory segments that refer to it."""
+        refs = [self.follow(entry, "object", UvmObject) for entry in self.all(VmMapEntry)]
+        refs += [self.follow(seg, "shm_object", UvmObject) for seg in self.all(Shm)]
+        return Counter(uobj.id for uobj in refs if uobj is not None)
 
     @cached_property
     def swapped(self) -> list[Swapped]:
@@ -684,6 +753,8 @@ def _(s: Snapshot) -> Iterator[Violation]:
         what = f"pqflags {_names(pqflags, PQ_NAMES)}"
         if pqflags & PQ_FREE:
             right = pqflags == PQ_FREE and on == ["page_free"]
+        elif page.frame in s.kernel_pages:
+            right, what = not on and not pqflags and not wired, f"a kernel object's, wire_count {wired}, {what}"
         elif wired:
             right, what = not on and not pqflags & (PQ_ACTIVE | PQ_INACTIVE), f"wire_count {wired}, {what}"
         elif pqflags & PQ_ACTIVE:
@@ -767,6 +838,112 @@ def _(s: Snapshot) -> Iterator[Violation]:
         free = (s.live(one, Page) and s.num(one, "pqflags") & PQ_FREE) or (s.live(one, Anon) and one.id in s.free_anons)
         if free or not (s.live(one, Page) or s.live(one, Anon)):
             yield f"{loan} has borrowed {one!r}, which has been freed", one
+
+
+# -- objects -------------------------------------------------------------------------
+
+
+@invariant("OBJ-1", "an object's list has its pages, and uo_npages counts them", source="uvm_object.h, uvm_page.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    listed: dict[int, UvmObject] = {}
+    for uobj, memq in s.memqs.items():
+        yield from ((f"{uobj}: {text}", subject) for text, subject in memq.faults)
+        if memq.faults:
+            return
+        for page in memq.items:
+            listed[page.id] = uobj
+            if s.get(page, "uobject") != uobj:
+                yield f"{page} is in the list of {uobj}, its uobject is {s.get(page, 'uobject')}", page
+        if len(memq.items) != s.num(uobj, "uo_npages"):
+            yield f"{uobj} has {len(memq.items)} pages and uo_npages {s.num(uobj, 'uo_npages')}", uobj
+    for page in s.pages:
+        uobj_of = s.get(page, "uobject")
+        if uobj_of in s.memqs and uobj_of != listed.get(page.id):
+            yield f"{page} has uobject {uobj_of}, and is not in its list", page
+
+
+@invariant("OBJ-2", "an object's page is found in the hash, alone at its offset", source="uvm_page.c, uvm_pagelookup")
+def _(s: Snapshot) -> Iterator[Violation]:
+    table: Array | None = s.follow(uvm, "page_hash", PageHash)
+    buckets = [] if table is None else s.array(table)
+    found: dict[int, int] = {}
+    for number, first in enumerate(buckets):
+        page, seen = first, 0
+        while s.live(page, Page) and page.id not in found and seen <= len(s.all(Page)):
+            found[page.id] = number
+            page, seen = s.get(page, "hashq_next"), seen + 1
+        if page is not None:
+            yield f"bucket {number} of the hash comes to {page!r}, which is no page that belongs there", table
+            return
+    places: dict[tuple[int, int], Page] = {}
+    for memq in s.memqs.values():
+        for page in memq.items:
+            uobj, offset = s.get(page, "uobject"), s.num(page, "offset")
+            if uobj not in s.memqs:
+                continue  # OBJ-1
+            if found.pop(page.id, None) != (uobj.index * 31 + offset // s.page_size) & (len(buckets) - 1):
+                yield f"{page} of {uobj} at {offset:#x} is not in its bucket of the hash", page
+            other = places.setdefault((uobj.id, offset), page)
+            if other != page:
+                yield f"{page} and {other} are both at {offset:#x} of {uobj}", page
+
+
+@invariant("OBJ-3", "uo_refs counts the map entries and segments that refer to an object", source="uvm_object.h")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for uobj in s.objects:
+        refs, count = s.num(uobj, "uo_refs"), s.object_refs[uobj.id]
+        aobj = s.num(uobj, "pgops") == UVM_PGOPS_AOBJ
+        if refs != count and (count or not aobj):  # an aobj without any: LEAK-1
+            yield f"{uobj} is referred to {count} times and has uo_refs {refs}", uobj
+
+
+@invariant("OBJ-4", "no file's object is dying, and no I/O to a file is in progress, at rest", source="uvm_vnode.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for vp in s.all(Vnode):
+        flags, nio = s.num(vp, "u_flags"), s.num(vp, "u_nio")
+        left = flags & ~(UVM_VNODE_VALID | UVM_VNODE_CANPERSIST)
+        uobj = s.follow(vp, "u_obj", UvmObject)
+        if left or nio:
+            yield f"{vp} has u_flags {left:#x} and u_nio {nio}", vp
+        elif uobj in s.memqs and not flags & UVM_VNODE_VALID and s.memqs[uobj].items:
+            yield f"{vp} is not VALID, and its object has {s.memqs[uobj].items[0]}", vp
+
+
+@invariant("OBJ-5", "every aobj is on uao_list", source="uvm_aobj.c, uao_swap_off")
+def _(s: Snapshot) -> Iterator[Violation]:
+    walk = s.walk(uvm, "uao_list_first", Aobj, "u_list_next", "u_list_prev", "uao_list_last")
+    yield from ((f"uao_list: {text}", subject) for text, subject in walk.faults)
+    if walk.faults:
+        return
+    for aobj in s.all(Aobj):
+        if aobj not in walk.items:
+            yield f"{aobj} is not on the list", aobj
+
+
+@invariant("OBJ-6", "a page is PQ_AOBJ if and only if it is an aobj's", source="uvm_page.h")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for page in s.pages:
+        uobj = s.follow(page, "uobject", UvmObject)
+        aobj = uobj is not None and s.num(uobj, "pgops") == UVM_PGOPS_AOBJ
+        if aobj != bool(s.num(page, "pqflags") & PQ_AOBJ):
+            yield f"{page} of {uobj} has pqflags {_names(s.num(page, 'pqflags'), PQ_NAMES)}", page
+
+
+@invariant("OBJ-7", "a file's CLEAN page, unless modified since, holds what the disk holds", source="uvm_vnode.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for vp in s.all(Vnode):
+        uobj = s.follow(vp, "u_obj", UvmObject)
+        for page in s.memqs[uobj].items if uobj in s.memqs else ():
+            offset = s.num(page, "offset")
+            block = s.num(vp, "v_block") + offset // s.page_size
+            if s.num(page, "flags") & (PG_CLEAN | PG_BUSY) != PG_CLEAN or page.frame in s.modified:
+                continue
+            if offset >= s.num(vp, "u_size") or not 0 <= block < len(s.blocks):
+                continue
+            frame, disk = tuple(s.frames[page.frame]), tuple(s.blocks[block])
+            if frame != disk:
+                at = next(word for word, (ram, other) in enumerate(zip(frame, disk)) if ram != other)
+                yield f"{page} of {uobj} has {frame[at]:#x} at byte {at * 8}, block {block} has {disk[at]:#x}", page
 
 
 # -- wiring --------------------------------------------------------------------------
@@ -882,6 +1059,14 @@ def _(s: Snapshot) -> Iterator[Violation]:
         yield f"pagedaemon_waiters is {waiters}", uvm
 
 
+@invariant("COUNT-12", "swpages counts the slots of devices in use, and bad ones of the others", source="uvm_swap.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    pages = 0
+    for dev in s.all(SwapDev):
+        pages += s.num(dev, "swd_npages" if s.num(dev, "swd_flags") & SWF_INUSE else "swd_npgbad")
+    yield from _recount(s, "swpages", pages, "slots to swap to:")
+
+
 # -- swap ----------------------------------------------------------------------------
 
 
@@ -962,6 +1147,42 @@ def _(s: Snapshot) -> Iterator[Violation]:
             yield f"the device has failed slot {min(bad - unused)} for good, and it is not one of {dev}'s bad ones", dev
 
 
+@invariant("SWAP-7", "each device in use is on the list of its priority, lists in order", source="uvm_swap.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    lists = s.walk(uvm, "swap_priority", SwapPri, "spi_next")
+    yield from lists.faults
+    on: set[SwapDev] = set()
+    last = -1
+    for spp in lists.items:
+        priority = s.num(spp, "spi_priority")
+        devices = s.walk(spp, "spi_first", SwapDev, "swd_next", "swd_prev", "spi_last")
+        yield from devices.faults
+        if priority <= last or not devices.items:
+            yield f"{spp} has priority {priority} after {last}, and {len(devices.items)} devices", spp
+        last = priority
+        for dev in devices.items:
+            if dev in on or s.num(dev, "swd_priority") != priority:
+                yield f"{dev} of priority {s.num(dev, 'swd_priority')} is on the list of {priority}", dev
+        on |= set(devices.items)
+    for dev in s.all(SwapDev):
+        if bool(s.num(dev, "swd_flags") & SWF_INUSE) != (dev in on):
+            yield f"{dev} is {'on' if dev in on else 'not on'} a list, its flags are {s.num(dev, 'swd_flags')}", dev
+    if s.num(uvm, "nswapdev") != len(on):
+        yield f"nswapdev is {s.num(uvm, 'nswapdev')}, devices on lists: {len(on)}", uvm
+
+
+@invariant("SWAP-8", "a device not in use has nothing on it, and at rest none is being removed", source="uvm_swap.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for dev in s.all(SwapDev):
+        flags, first = s.num(dev, "swd_flags"), s.num(dev, "swd_drumoffset")
+        if flags == SWF_INUSE:
+            yield f"{dev} is in use, and not enabled", dev
+        if not flags & SWF_INUSE:
+            for slot, users in sorted(s.slot_users.items()):
+                if first <= slot < first + s.num(dev, "swd_npages"):
+                    yield f"{users[0]} has slot {slot} of {dev}, which is not in use", dev
+
+
 # -- maps ----------------------------------------------------------------------------
 
 
@@ -1039,6 +1260,68 @@ def _(s: Snapshot) -> Iterator[Violation]:
             protection, most = s.num(entry, "protection"), s.num(entry, "max_protection")
             if protection & ~most:
                 yield f"{entry} of {map} has protection {protection}, max_protection {most}", entry
+
+
+# -- kernel memory -------------------------------------------------------------------
+
+
+@invariant(
+    "KM-1",
+    "a submap has the addresses and the pmap of the part of kernel_map that it takes over",
+    source="uvm_km.c",
+)
+def _(s: Snapshot) -> Iterator[Violation]:
+    for submap, entry in s.submaps.items():
+        parent = s.follow(entry, "map", VmMap)
+        ours = s.num(submap, "min_offset"), s.num(submap, "max_offset"), s.num(submap, "pmap")
+        theirs = s.num(entry, "start"), s.num(entry, "end"), -1 if parent is None else s.num(parent, "pmap")
+        if ours != theirs:
+            yield f"{submap} is [{ours[0]:#x}, {ours[1]:#x}) of pmap {ours[2]}, {entry} of {parent} is not", submap
+
+
+@invariant(
+    "KM-2",
+    "memory of a kernel object is resident and mapped wired, and its pages are all mapped",
+    source="uvm_km.c",
+)
+def _(s: Snapshot) -> Iterator[Violation]:
+    table, seen = s.pmaps.get(PMAP_KERNEL, {}), set()
+    for map, ring in s.entries.items():
+        for entry in ring.items:
+            uobj = s.follow(entry, "object", UvmObject)
+            if uobj is None or s.num(uobj, "uo_refs") not in (UVM_OBJ_KERN, UVM_OBJ_INTRSAFE_KERN):
+                continue
+            for va in s.addresses(entry):
+                _, page = s.behind(entry, va)
+                pte = table.get(va // s.page_size)
+                if page is None:
+                    yield f"{va:#x} of {map} is that of {uobj}, which has no page there", entry
+                elif pte is None or pte[FRAME] != page.frame:
+                    yield f"{page} of {uobj} belongs at {va:#x} of {map}, and is not mapped there", page
+                elif not pte[WIRED]:
+                    yield f"{page} of {uobj} is mapped at {va:#x} of {map}, and not wired", page
+                if page is not None:
+                    seen.add(page.frame)
+    for frame, page in s.kernel_pages.items():
+        if frame not in seen:
+            yield f"{page} is that of {s.get(page, 'uobject')}, and no kernel map has it", page
+
+
+@invariant(
+    "KM-3",
+    "every interrupt-safe map is on vmi_list, and its entries are static ones",
+    source="uvm_map.h, uvm_map.c",
+)
+def _(s: Snapshot) -> Iterator[Violation]:
+    listed = s.walk(uvm, "vmi_list", VmMapIntrsafe, "vmi_list_next") if uvm.id in s.heap else Walk([], [])
+    yield from listed.faults
+    for map in s.all(VmMapIntrsafe):
+        if map not in listed.items:
+            yield f"{map} is not on vmi_list: the fault routine will look it up", map
+    yield from s.kentries.faults
+    for entry in s.kentries.items:
+        if any(entry in ring.items for ring in s.entries.values()):
+            yield f"{entry} is on kentry_free, and in a map", entry
 
 
 # -- translations --------------------------------------------------------------------
@@ -1157,13 +1440,14 @@ def _(s: Snapshot) -> Iterator[Violation]:
     spaces = {s.get(proc, "p_vmspace") for proc in s.all(Proc)}
     maps = {s.get(vmspace, "vm_map") for vmspace in s.all(Vmspace)}
     entries = {entry for ring in s.entries.values() for entry in ring.items}
-    entries |= {s.get(map, "header") for map in s.entries}
-    broken = any(ring.faults for ring in s.entries.values())
+    entries |= {s.get(map, "header") for map in s.entries} | set(s.kentries.items)
+    maps |= {s.get(uvm, "kernel_map"), *s.submaps} if uvm.id in s.heap else set()
+    broken = any(ring.faults for ring in (*s.entries.values(), s.kentries))
     arrays = {s.get(amap, name) for amap in s.all(Amap) for name in AMAP_ARRAYS}
     for vmspace in s.all(Vmspace):
         if vmspace not in spaces:
             yield f"{vmspace} is leaked: no process has it", vmspace
-    for map in s.all(VmMap):
+    for map in s.entries:
         if map not in maps:
             yield f"{map} is leaked: no vmspace has it", map
     for entry in s.all(VmMapEntry):
@@ -1175,6 +1459,15 @@ def _(s: Snapshot) -> Iterator[Violation]:
     for array in s.all(AmapArray):
         if array not in arrays:
             yield f"{array} is leaked: no amap has it", array
+    pagers = {s.get(one, "u_obj") for kind in (Vnode, Aobj) for one in s.all(kind)}
+    for uobj in s.objects:
+        aobj = s.num(uobj, "pgops") == UVM_PGOPS_AOBJ
+        if (aobj and not s.object_refs[uobj.id]) or uobj not in pagers:
+            yield f"{uobj} is leaked: nothing refers to it (uo_refs {s.num(uobj, 'uo_refs')})", uobj
+    swslots = {s.get(one, "u_swslots") for one in s.all(Aobj)}
+    for one in s.all(AobjSlots):
+        if one not in swslots:
+            yield f"{one} is leaked: no aobj has it", one
     results = {s.get(loan, "l_result") for loan in s.all(Loan)}
     for lent in s.all(LoanArray):
         if lent not in results:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from shared.strict_yaml import Value, parse
+from shared.port import SPL_BIO, SPL_CLOCK, SPL_IMP
+from shared.strict_yaml import Value, parse, show
 
-MAX_CPUS, MAX_FRAMES, MAX_SWAP = 16, 4096, 8192
+MAX_CPUS, MAX_FRAMES, MAX_SWAP, MAX_SWAP_DEVICES = 16, 4096, 8192, 20
+#: interrupt levels of devices, by name
+LEVELS = {"bio": SPL_BIO, "imp": SPL_IMP, "clock": SPL_CLOCK}
+DEVICE_NAME = re.compile(r"(?!cpu|intr)[a-z]{2,8}[0-9]")
 
 
 @dataclass(frozen=True, slots=True)
 class SwapFault:
-    """Requests that a swap device refuses, fails or delays. Setup is spared.
+    """Requests that a swap device refuses, fails or delays, or a disk with files. Setup is spared.
 
     Attributes:
         op: "put" (a write) or "get" (a read).
-        slot: only requests that touch this slot; None: any.
+        slot: only requests that touch this slot (of a disk: block); None: any.
         first, count: which of those requests, from 1; count 0: all from there on.
         error: "EIO" (hard), "EAGAIN" (transient), or "" (none).
         at: "start": nothing is started; "done": it is started, and fails.
@@ -33,11 +38,41 @@ class SwapFault:
 
 
 @dataclass(frozen=True, slots=True)
+class SwapDevice:
+    """A swap device.
+
+    Attributes:
+        slots: of one page each.
+        priority: devices with a lower number are used first, those with the same in turn.
+    """
+
+    slots: int
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class KernelMaps:
+    """Pages of the kernel's maps.
+
+    Attributes:
+        map: of kernel_map that no submap has taken over: wired memory.
+        kmem, mb: of the interrupt-safe submaps.
+        exec: of the pageable one.
+    """
+
+    map: int = 0
+    kmem: int = 0
+    mb: int = 0
+    exec: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class MachineConfig:
     """The machine that a scenario asks for. Sizes in pages unless said otherwise.
 
     Attributes:
-        swap_slots: of one page each.
+        swap_slots: of one page each, on all devices together.
+        swap_devices: numbered from 0; if none are given, one with all the slots.
         page_size: bytes.
         anons: vm_anon structures, preallocated as UVM does.
         reserve_pagedaemon, reserve_kernel: free pages that only these may take.
@@ -47,6 +82,9 @@ class MachineConfig:
         page_tables: PTEs per page-table page, which is a page of memory; 0: page tables are outside of memory.
         rm: "hardware" - the MMU sets the R and M bits; "emulated" - it traps, and the pmap module sets them.
         swap_faults: what the swap device does wrong.
+        disk_faults: what the disk does wrong with I/O to files.
+        kernel: the kernel's maps; None: there are none.
+        devices: name of a device that interrupts -> the level of its interrupt, as "imp".
         lock_manager_shards, memory_shards: nodes of that kind.
         colocate: which nodes share an actor, for the live engine. True: all that
             serve, those of the disk apart; False: none; or the groups. It changes no schedule.
@@ -65,7 +103,11 @@ class MachineConfig:
     unwired_mappings: int | None = None
     page_tables: int = 0
     rm: str = "hardware"
+    swap_devices: tuple[SwapDevice, ...] = ()
     swap_faults: tuple[SwapFault, ...] = ()
+    disk_faults: tuple[SwapFault, ...] = ()
+    kernel: KernelMaps | None = None
+    devices: tuple[tuple[str, str], ...] = ()
     lock_manager_shards: int = 1
     memory_shards: int = 1
     colocate: bool | tuple[tuple[str, ...], ...] = True
@@ -73,6 +115,8 @@ class MachineConfig:
     def __post_init__(self) -> None:
         if not self.anons:
             object.__setattr__(self, "anons", self.frames + self.swap_slots)
+        if self.swap_slots and not self.swap_devices:
+            object.__setattr__(self, "swap_devices", (SwapDevice(self.swap_slots),))
 
     @property
     def servers(self) -> tuple[str, ...]:
@@ -84,6 +128,7 @@ class MachineConfig:
             "swap_pager",
             "swap_io",
             *(("disk", "disk_io") if self.disk else ()),
+            *(("devices",) if self.devices else ()),
         )
 
     @property
@@ -127,13 +172,18 @@ def load_machine(text: str, file: str) -> MachineConfig:
 
 def machine_of(value: Value, described: bool = False) -> MachineConfig:
     optional = ["page_size", "anons", "reserve_pagedaemon", "reserve_kernel", "freemin", "freetarg"]
-    optional += ["disk", "mmu", "swap", "shards", "colocate", *(["story"] if described else [])]
-    keys = value.mapping(("cpus", "frames", "swap_slots"), optional)
+    optional += ["disk", "disk_errors", "mmu", "swap", "kernel", "devices", "shards", "colocate"]
+    optional += ["story"] if described else []
+    devices = _swap_devices(value)
+    required = ("cpus", "frames") if devices else ("cpus", "frames", "swap_slots")
+    keys = value.mapping(required, [*optional, "swap_slots"])
+    if devices and "swap_slots" in keys:
+        value.fail("swap_slots are those of one device; leave them out, the devices have theirs", key="swap_slots")
     if "story" in keys:
         keys["story"].text()
     cpus = keys["cpus"].integer(1, MAX_CPUS)
     frames = keys["frames"].integer(8, MAX_FRAMES)
-    swap_slots = keys["swap_slots"].integer(0, MAX_SWAP)
+    swap_slots = sum(one.slots for one in devices) if devices else keys["swap_slots"].integer(0, MAX_SWAP)
     page_size = keys["page_size"].integer(64, 4096) if "page_size" in keys else 64
     if page_size & (page_size - 1):
         keys["page_size"].fail(f"{page_size} is not a power of two")
@@ -157,12 +207,25 @@ def machine_of(value: Value, described: bool = False) -> MachineConfig:
         reserve_kernel=reserve_kernel,
         freemin=freemin,
         freetarg=freetarg,
+        swap_devices=devices,
         disk=keys["disk"].integer(0, MAX_SWAP) if "disk" in keys else 0,
     )
     if "mmu" in keys:
         config = replace(config, **_mmu(keys["mmu"]))
+    if "disk_errors" in keys:
+        if not config.disk:
+            keys["disk_errors"].fail("the machine has no disk")
+        config = replace(config, disk_faults=_disk_faults(keys["disk_errors"], config.disk))
     if "swap" in keys:
         config = replace(config, swap_faults=_swap_faults(keys["swap"], swap_slots))
+    if "kernel" in keys:
+        sizes = keys["kernel"].mapping((), ("map", "kmem", "mb", "exec"))
+        if not sizes:
+            keys["kernel"].fail("expected the pages of map, kmem, mb or exec")
+        pages = {name: size.integer(1, MAX_FRAMES) for name, size in sizes.items()}
+        config = replace(config, kernel=KernelMaps(**pages))
+    if "devices" in keys:
+        config = replace(config, devices=_devices(keys["devices"]))
     if "shards" in keys:
         shards = keys["shards"].mapping((), ("lock_manager", "memory"))
         config = replace(
@@ -190,10 +253,25 @@ def _mmu(value: Value) -> dict[str, Any]:
     return found
 
 
+def _swap_devices(machine: Value) -> tuple[SwapDevice, ...]:
+    """`devices` of the key `swap`, if there are any; the machine's other keys are left alone."""
+    swap = machine.items().get("swap")
+    if swap is None or not isinstance(swap.data, dict) or "devices" not in swap.data:
+        return ()
+    devices = []
+    for one in swap.data["devices"].elements(at_least=1):
+        keys = one.mapping(("slots",), ("priority",))
+        priority = keys["priority"].integer(0, MAX_SWAP) if "priority" in keys else 0
+        devices.append(SwapDevice(keys["slots"].integer(1, MAX_SWAP), priority))
+    if len(devices) > MAX_SWAP_DEVICES:
+        swap.data["devices"].fail(f"more than {MAX_SWAP_DEVICES} swap devices")
+    return tuple(devices)
+
+
 def _swap_faults(value: Value, swap_slots: int) -> tuple[SwapFault, ...]:
-    """`errors` and `delays` of the swap device."""
+    """`errors` and `delays` of the swap devices; slots are numbered over all of them."""
     faults = []
-    lists = value.mapping((), ("errors", "delays"))
+    lists = value.mapping((), ("errors", "delays", "devices"))
     for name, required, optional in (("errors", ("op", "error"), ("at",)), ("delays", ("op", "by"), ())):
         for one in lists[name].elements(at_least=1) if name in lists else ():
             keys = one.mapping(required, (*optional, "slot", "first", "count"))
@@ -214,6 +292,39 @@ def _swap_faults(value: Value, swap_slots: int) -> tuple[SwapFault, ...]:
             )
             faults.append(fault)
     return tuple(faults)
+
+
+def _disk_faults(value: Value, blocks: int) -> tuple[SwapFault, ...]:
+    """`disk_errors`: what fails of the I/O to files."""
+    faults = []
+    for one in value.elements(at_least=1):
+        keys = one.mapping(("op", "error"), ("at", "block", "first", "count"))
+        op = keys["op"].choice(("put", "get"), "operation")
+        at = keys["at"].choice(("start", "done"), "time") if "at" in keys else "done"
+        if op == "get" and at == "start":
+            keys["at"].fail("a read is waited for: it is only ever done")
+        fault = SwapFault(
+            op=op,
+            slot=keys["block"].integer(0, blocks - 1) if "block" in keys else None,
+            first=keys["first"].integer(1, MAX_SWAP) if "first" in keys else 1,
+            count=keys["count"].integer(1, MAX_SWAP) if "count" in keys else 0,
+            error=keys["error"].choice(("EIO", "EAGAIN"), "error"),
+            at=at,
+        )
+        faults.append(fault)
+    return tuple(faults)
+
+
+def _devices(value: Value) -> tuple[tuple[str, str], ...]:
+    """Devices by name, each with the level of its interrupt."""
+    if not value.items():
+        value.fail("expected at least one device")
+    found = []
+    for name, level in value.items().items():
+        if not DEVICE_NAME.fullmatch(name):
+            value.fail(f"{show(name)} is no name of a device: letters and then a digit, as net0", key=name)
+        found.append((name, level.choice(LEVELS, "interrupt level")))
+    return tuple(found)
 
 
 def _groups(value: Value, nodes: tuple[str, ...]) -> bool | tuple[tuple[str, ...], ...]:

@@ -35,7 +35,7 @@ A page of a file or of a shared memory segment is one cell as well, found by (ob
 A private mapping of a file has a cell of its own that follows the file's until it is
 written to: whether what others write to the file before that is seen is not specified.
 
-Left out: blocks of files that are read and written raw; SIGBUS is taken to be right if
+Left out: blocks of files that are written raw; SIGBUS is taken to be right if
 there may have been no memory (as many pages mapped as there is swap, counting all that
 were ever mapped), if the swap device or the disk errs, or if a file is mapped beyond
 its end or truncated; results of steps other than read, write and kpeek; physio that fails half-way.
@@ -50,7 +50,8 @@ from typing import Any, NamedTuple
 
 from shared.errors import Finding
 from shared.journal import Journals, in_order
-from shared.scenario import Scenario, Step
+from shared.port import NOBODY
+from shared.scenario import KERNEL_STEPS, Scenario, Step
 from shared.uvm.param import (
     MADV_FREE,
     MAP_INHERIT_COPY,
@@ -77,16 +78,14 @@ NO_EFFECT = frozenset(
         "barrier",
         "count",
         "pause",
+        "swapctl",
         "msync",
         "fread",
         "uncache",
         "shm",
-        "kload",
-        "kstore",
-        "klock",
-        "kunlock",
         "unloan",
         "thread",
+        *KERNEL_STEPS,
     )
 )
 #: more changes at once than this: any number of them in any order
@@ -358,7 +357,7 @@ class Oracle:
         self.freed_by: dict[int, tuple[int, str]] = {}  # frame -> when and by which function it was last freed
         self.now = 0
         self.mapped = 0  # pages, in all address spaces, ever
-        self.enough = 0 if config.swap_faults else min(config.swap_slots, config.anons)
+        self.enough = 0 if config.swap_faults or config.disk_faults else min(config.swap_slots, config.anons)
         self.finding: Finding | None = None
         if any(map(self._beyond_its_end, (*scenario.setup, *(step for lwp in scenario.lwps for step in lwp.program)))):
             self.enough = 0
@@ -567,8 +566,13 @@ class Oracle:
         return bool(step.args["offset"] + step.args["length"] > file.args["pages"] * self.page_size)
 
     def _file(self, proc: str, args: dict[str, Any]) -> None:
-        for page, value in enumerate(args["words"]):
-            self._object("file", args["file"], page).write(0, (value, None))
+        for page in range(args["pages"]):
+            cell = self._object("file", args["file"], page)
+            block = self.blocks.setdefault(args["block"] + page, _Block())
+            if page < len(args["words"]):
+                for one in (cell, block):
+                    one.write(0, (args["words"][page], None))
+            follow(cell, block)  # whenever the kernel likes
 
     def _fwrite(self, proc: str, args: dict[str, Any]) -> None:
         page, byte = divmod(args["at"], self.page_size)
@@ -672,7 +676,7 @@ class Oracle:
                 follow(cell, now)
                 sources.append((cell, now))
             lent.append(now)
-        self.loans[args["as"]] = lent
+        self.loans[args["loan"]] = lent
 
         def end(result: int | str) -> None:
             for cell, now in sources:
@@ -680,8 +684,17 @@ class Oracle:
 
         return end
 
+    def _map_loan(self, proc: str, args: dict[str, Any]) -> End:
+        vpns = self._range(args)
+        lent = self.loans.get(args["loan"], [])
+        cells = [lent[at].copy() if at < len(lent) else Cell() for at in range(len(vpns))]
+        prot = VM_PROT_READ | VM_PROT_WRITE
+        fresh = {vpn: View(cell, prot, MAP_INHERIT_COPY) for vpn, cell in zip(vpns, cells, strict=True)}
+        self.mapped += len(vpns)
+        return self._change(proc, vpns, lambda vpn, view: fresh[vpn] if view is None else view)
+
     def _kpeek(self, proc: str, args: dict[str, Any]) -> End | None:
-        lent = self.loans.get(args["as"])
+        lent = self.loans.get(args["loan"])
         if lent is None:
             return None
         now = lent[args["page"]]
@@ -689,10 +702,10 @@ class Oracle:
         def end(result: int | str) -> None:
             possible = now.possible(0)
             if isinstance(result, int) and all(result != value for value, _ in possible):
-                loan = self.scenario.loans.index(args["as"])
+                loan = self.scenario.loans.index(args["loan"])
                 expected = " or ".join(str(value) for value, _ in possible)
                 text = (
-                    f"{self.ctx} finds {result} in page {args['page']} of loan {args['as']}, which must be {expected}"
+                    f"{self.ctx} finds {result} in page {args['page']} of loan {args['loan']}, which must be {expected}"
                 )
                 self._found(text, self.ctx, "loan_peek", f"loan:{loan}", [])
 
@@ -795,6 +808,8 @@ def judge_journals(scenario: Scenario, journals: Journals) -> Finding | None:
             oracle.returned(ctx, record["op"], record["result"])
         elif event in ("word_read", "word_write"):
             value = record.get("value", 0)
+            if record["proc"] == NOBODY:
+                continue
             oracle.access(ctx, record["n"], record["proc"], record["va"], event == "word_write", value, record["frame"])
         elif event == "renew":
             oracle.renewed(record["obj"].split("#")[0], stacks.get(ctx, []))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from shared.machine_config import MachineConfig, SwapFault
-from shared.scenario import Bound, Expect, Lwp, Outcome, Region, Scenario, Step
+from shared.machine_config import KernelMaps, MachineConfig, SwapDevice, SwapFault
+from shared.scenario import Bound, Expect, Handler, Lwp, Outcome, Region, Scenario, Step
 
 
 def pack_scenario(scenario: Scenario) -> dict[str, Any]:
@@ -19,15 +19,23 @@ def unpack_scenario(data: dict[str, Any]) -> Scenario:
     machine = dict(data["machine"])
     if not isinstance(machine["colocate"], bool):
         machine["colocate"] = tuple(tuple(group) for group in machine["colocate"])
-    machine["swap_faults"] = tuple(SwapFault(**one) for one in machine["swap_faults"])
+    for faults in ("swap_faults", "disk_faults"):
+        machine[faults] = tuple(SwapFault(**one) for one in machine[faults])
+    machine["swap_devices"] = tuple(SwapDevice(**one) for one in machine["swap_devices"])
+    machine["devices"] = tuple(tuple(one) for one in machine["devices"])
+    if machine["kernel"] is not None:
+        machine["kernel"] = KernelMaps(**machine["kernel"])
     expect = {key: _outcome(one) for key, one in data["expect"].items()}
-    names = ("source", "errata", "procs", "barriers", "words", "segments", "loans", "own_errata")
+    names = ("source", "errata", "procs", "barriers", "words", "kvars", "segments", "loans", "own_errata")
     tuples = {key: tuple(data[key]) for key in names}
     made = {
         "machine": MachineConfig(**machine),
         "setup": tuple(Step(**one) for one in data["setup"]),
         "lwps": tuple(
             Lwp(**{**one, "program": tuple(Step(**step) for step in one["program"])}) for one in data["lwps"]
+        ),
+        "handlers": tuple(
+            Handler(**{**one, "steps": tuple(Step(**step) for step in one["steps"])}) for one in data["handlers"]
         ),
         "expect": Expect(**expect),
         "bound": Bound(**data["bound"]),

@@ -9,12 +9,13 @@ by (context, operation number) holds at any granularity.
 
 Kinds of operation, by the node that admits them:
 
-    memory        load store alloc free renew word_read word_write
+    memory        load store alloc free renew identify word_read word_write
                   frame_copy frame_zero frame_read frame_write frame_store
     lock_manager  lock try unlock downgrade upgrade sleep wakeup
     mmu           pmap_*                      (see nodes/mmu.py)
     swap_pager    swap_attach swap_put swap_get io_next io_done
     disk          disk_start disk_get disk_put disk_format disk_next disk_done
+    devices       dev_send
     cpu           run userret intr iret       (see nodes/cpu.py)
 
 `Port` below holds what does not depend on the engine: contexts, held locks,
@@ -26,17 +27,21 @@ sites and event counters. An engine supplies `op` and may override `load` and
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from shared.errors import FINDINGS, Finding, PortDead
 from shared.locks.order import LockOrder
+from shared.uvm.param import PMAP_KERNEL
 
 if TYPE_CHECKING:
     from shared.locks.ref import LockRef
     from shared.struct import FieldBase, Struct
 
-SPL_NONE, SPL_BIO, SPL_IMP, SPL_VM, SPL_IPI, SPL_HIGH = 0, 3, 4, 5, 7, 8
+SPL_NONE, SPL_BIO, SPL_IMP, SPL_VM, SPL_CLOCK, SPL_IPI, SPL_HIGH = 0, 3, 4, 5, 6, 7, 8
+
+#: in place of a process's number: an access of the kernel to memory of its own
+NOBODY = -1
 
 S = TypeVar("S", bound="Struct")
 
@@ -135,6 +140,14 @@ class Port(ABC):
         what allocation tells them for structs that are not type-stable.
         """
 
+    def interrupted_holds(self, key: int) -> bool:
+        """Does a context that this one, an interrupt, has interrupted hold the lock? LOCKDEBUG asks by CPU."""
+        return any(key in one.held for one in self.interrupted())
+
+    @abstractmethod
+    def interrupted(self) -> Iterable[Context]:
+        """The contexts that have been interrupted on the current context's CPU."""
+
     @abstractmethod
     def userret(self) -> None:
         """Return to user mode: any runnable LWP of this CPU may be next."""
@@ -177,6 +190,13 @@ class Port(ABC):
         gen = self.op("renew", obj.id, (obj,))
         return type(obj)(obj.id, gen)
 
+    def identify(self, obj: S) -> S:
+        """A handle of the struct that is at an address now, given one that is good for any (ANY_GEN).
+
+        Detectors tell an old handle by its generation; an address alone has none.
+        """
+        return type(obj)(obj.id, self.op("identify", obj.id, (obj,)))
+
     def copy_frame(self, source: int, frame: int) -> None:
         """Copy a frame's bytes: one operation, or two if the frames live on different shards."""
         if (frame - source) % self.memory_shards == 0:
@@ -189,7 +209,7 @@ class Port(ABC):
     def lock(self, ref: LockRef, mode: str) -> None:
         """Acquire; a simple lock spins, a map lock sleeps, until it is granted."""
         ctx = self.cur
-        if ref.key in ctx.held:
+        if ref.key in ctx.held or (ctx.level and not ref.sleepable and self.interrupted_holds(ref.key)):
             self.report("locking-against-myself", f"{ref.phrase}: locking against myself", subject=ref.owner)
         elif ctx.held and self.detect.get("lockorder", "stop") != "off":
             against = self.order.check([one.cls for one, _, _ in ctx.held.values()], ref.cls, ctx.function)
@@ -209,10 +229,11 @@ class Port(ABC):
     def unlock(self, ref: LockRef) -> None:
         """Release; LOCKDEBUG complains if this context does not hold it."""
         ctx = self.cur
-        if ctx.held.pop(ref.key, None) is None:
+        if ref.key not in ctx.held:
             text = "lockmgr: release of unlocked lock!" if ref.sleepable else "simple_unlock: lock not held"
             self.report("lock-not-held", text, subject=ref.owner)
         self.op("unlock", ref.key, ())
+        ctx.held.pop(ref.key, None)  # not before: an interrupt may come in between
 
     def downgrade(self, ref: LockRef) -> None:
         """From exclusive to shared, letting other readers in."""
@@ -238,7 +259,11 @@ class Port(ABC):
         self.wait_for_wakeup()
 
     def check_sleep(self, why: str) -> None:
-        """LOCKDEBUG: a context that gives up its CPU holds no simple lock."""
+        """LOCKDEBUG: a context that gives up its CPU holds no simple lock; and an interrupt has no CPU to give up."""
+        if self.cur.level != SPL_NONE:
+            text = f"panic: ltsleep: an interrupt cannot sleep ({why})"
+            self.report("panic", text)
+            self.stop(Finding("panic", text, self.cur.name, self.cur.function, "", FINDINGS["panic"]))
         spinning = [ref for ref, _, _ in self.cur.held.values() if not ref.sleepable]
         if spinning:
             self.report("held-across-sleep", f"switching with {spinning[0]} held ({why})", subject=spinning[0].owner)
@@ -279,7 +304,7 @@ class Port(ABC):
         return result
 
     def access(self, pmap: int, va: int, write: bool, value: int = 0) -> tuple[bool, int]:
-        """One aligned 64-bit load or store by the user at address `va` (bytes).
+        """One aligned 64-bit load or store at address `va` (bytes), by the user or (PMAP_KERNEL) the kernel.
 
         A hit in the TLB and the access to the frame are one operation: no
         interrupt comes between them.
@@ -296,12 +321,13 @@ class Port(ABC):
                 continue
             frame = tlb.lookup(vpn, write)
             if frame is not None:
-                proc = self.cur.proc.index
+                proc = NOBODY if pmap == PMAP_KERNEL else self.cur.proc.index
                 if write:
                     self.perform("word_write", frame, (offset, value, va, proc))
                 else:
                     value = self.perform("word_read", frame, (offset, va, proc))
-                self.accessed(proc, va, write, value, frame)
+                if proc != NOBODY:
+                    self.accessed(proc, va, write, value, frame)
                 return True, value
             entry = self.perform("pmap_walk", pmap, (vpn, int(write), self.cur.cpu))
             if isinstance(entry, int):

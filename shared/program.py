@@ -8,7 +8,7 @@ Rules:
 - A program that ends without `exit` ends its thread all the same.
 - Setup steps must succeed: one that does not is the scenario's mistake.
 
-Not part of the modelled kernel: `Barrier` and `Litmus`, helpers of tests.
+Not part of the modelled kernel: `Barrier`, `Litmus` and `Kvar`, helpers of tests.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from collections.abc import Mapping
 from typing import NoReturn
 
 from shared.errors import UserMistake
-from shared.port import here, kernel
-from shared.scenario import VM_MAX_ADDRESS, VM_MIN_ADDRESS, Lwp, Scenario, Step
+from shared.port import SPL_CLOCK, SPL_IMP, SPL_NONE, here, kernel
+from shared.scenario import KERNEL_STEPS, VM_MAX_ADDRESS, VM_MIN_ADDRESS, Handler, Lwp, Scenario, Step
 from shared.struct import Field, Struct, field, own, simplelock
 from shared.uvm.init import uvm_init
-from shared.uvm.loan import loan_peek, loan_return, loan_take
+from shared.uvm.km import uvm_km_free, uvm_km_kmemalloc, uvm_km_valloc
+from shared.uvm.loan import loan_map, loan_peek, loan_return, loan_take
 from shared.uvm.mmap import (
     sys_madvise,
     sys_mincore,
@@ -36,11 +37,23 @@ from shared.uvm.mmap import (
     sys_shmget,
     sys_shmrm,
 )
-from shared.uvm.param import ERRNO_NAMES, MAP_ANON, MAP_PRIVATE, MAP_SHARED, SIDL
+from shared.uvm.param import (
+    EFAULT,
+    ENOMEM,
+    ERRNO_NAMES,
+    MAP_ANON,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    SIDL,
+    SWAP_OFF,
+    SWAP_ON,
+    UVM_KMF_NOWAIT,
+)
 from shared.uvm.physio import sys_physio
 from shared.uvm.proc import curmap_of, exit1, fork1, proc_setup, sys_pause, sys_wait
-from shared.uvm.structs import Loan, Proc, Shm, Vnode, uvmexp
-from shared.uvm.trap import user_read, user_write
+from shared.uvm.structs import Loan, Proc, Shm, UvmObject, VmMap, VmMapIntrsafe, Vnode, uvm, uvmexp
+from shared.uvm.swapctl import sys_swapctl
+from shared.uvm.trap import kernel_access, user_read, user_write
 from shared.uvm.vnode import sys_ftruncate, uvm_vnp_uncache, vn_rdwr, vnode_make
 
 Procs = Mapping[str, Proc]
@@ -60,6 +73,27 @@ class Litmus(Struct, kind=33):
     guards = {"o": own("l_lock")}
     l_lock = simplelock("litmus")
     value: Field[int] = field("o")
+
+
+class Kvar(Struct, kind=56):
+    """A named variable of the kernel that holds the address of memory it has allocated, for the kernel steps.
+
+    Whoever uses it while another frees the memory is on his own, as in C.
+    """
+
+    guards = {"o": own("k_lock")}
+    k_lock = simplelock("kvar")
+    address: Field[int] = field("o", hint=True)
+
+
+def run_handler(handler: Handler) -> None:
+    """What a device's interrupt runs, each time."""
+    ctx = here.port.cur
+    here.port.enter(f"{handler.name.rstrip('0123456789')}intr")
+    for index, step in enumerate(handler.steps):
+        result = kernel_step(step, interrupt=True)
+        ctx.results.append({"step": index, "op": step.op, "result": result, "into": step.into})
+    here.port.exit()
 
 
 def run_program(lwp: Lwp, procs: Procs) -> None:
@@ -109,22 +143,16 @@ def _step(step: Step, me: Proc, procs: Procs) -> int | str:
             return _object_step(step)
         case "count":
             return int(getattr(uvmexp, args["of"]))
-        case "kload":
-            return kload(Litmus.at(args["number"]))
-        case "kstore":
-            kstore(Litmus.at(args["number"]), args["value"])
-            return 0
-        case "klock":
-            klock(Litmus.at(args["number"]))
-            return 0
-        case "kunlock":
-            kunlock(Litmus.at(args["number"]))
-            return 0
         case "kpeek":
             error, word = loan_peek(Loan.at(args["number"]), args["page"])
             return _errno(error) or word
         case "unloan":
             return _errno(loan_return(Loan.at(args["number"])))
+        case "swapctl":
+            cmd = SWAP_ON if args["on"] else SWAP_OFF
+            return _errno(sys_swapctl(me, cmd, args["device"], args["priority"]))
+    if step.op in KERNEL_STEPS:
+        return kernel_step(step)
     npages = args["length"] // here.port.page_size
     match step.op:
         case "mmap":
@@ -149,6 +177,8 @@ def _step(step: Step, me: Proc, procs: Procs) -> int | str:
             return _errno(sys_physio(me, args["at"], npages, args["block"], args["write"], args["status"]))
         case "loan":
             return _errno(loan_take(Loan.at(args["number"]), curmap_of(me), args["at"], npages, args["flags"]))
+        case "map_loan":
+            return _errno(loan_map(Loan.at(args["number"]), curmap_of(me), args["at"], npages))
         case "mincore":
             error, resident = sys_mincore(me, args["at"], npages)
             return _errno(error) or resident
@@ -157,6 +187,36 @@ def _step(step: Step, me: Proc, procs: Procs) -> int | str:
         case "munlock":
             return _errno(sys_munlock(me, args["at"], npages))
     raise AssertionError(f"no step {step.op}")
+
+
+def kernel_step(step: Step, interrupt: bool = False) -> int | str:
+    """Perform a step of the kernel's own; in an interrupt it does not wait for memory."""
+    args = step.args
+    match step.op:
+        case "kload":
+            return kload(Litmus.at(args["number"]))
+        case "kstore":
+            kstore(Litmus.at(args["number"]), args["value"])
+        case "klock":
+            klock(Litmus.at(args["number"]))
+        case "kunlock":
+            kunlock(Litmus.at(args["number"]))
+        case "kwait":
+            kwait(Litmus.at(args["number"]))
+        case "kwakeup":
+            kwakeup(Litmus.at(args["number"]), args["value"])
+        case "send":
+            here.port.op("dev_send", args["number"])
+        case "km_alloc":
+            return _errno(km_alloc(Kvar.at(args["number"]), args["map"], args["pages"], interrupt))
+        case "km_free":
+            return _errno(km_free(Kvar.at(args["number"]), args["map"], args["byte"], args["pages"]))
+        case "kread" | "kwrite":
+            va = Kvar.at(args["number"]).address + args["byte"]
+            write = step.op == "kwrite"
+            value = kernel_access(va, write, args.get("value", 0), args["onfault"])
+            return "EFAULT" if value is None else 0 if write else value
+    return 0
 
 
 def _object_step(step: Step) -> int | str:
@@ -225,6 +285,80 @@ def kunlock(word: Litmus) -> None:
     word.l_lock.unlock()
 
 
+@kernel(exit="same")
+def kwait(word: Litmus) -> None:
+    """Wait until the word is not 0, which an interrupt may see to.
+
+    Sleeps:  on the word ("kwait").
+    """
+    s = here.port.splraise(SPL_CLOCK)
+    word.l_lock.lock()
+    while not word.value:
+        here.port.sleep(word.address, "kwait", word.l_lock)
+        word.l_lock.lock()
+    word.l_lock.unlock()
+    here.port.spl(s)
+
+
+@kernel(exit="same")
+def kwakeup(word: Litmus, value: int) -> None:
+    """Store a value and wake who waits for the word."""
+    s = here.port.splraise(SPL_CLOCK)
+    word.l_lock.lock()
+    word.value = value
+    here.port.wakeup(word.address)
+    word.l_lock.unlock()
+    here.port.spl(s)
+
+
+def _kernel_map(name: str) -> tuple[VmMap, UvmObject | None]:
+    """The map of that name, and the object of its wired memory; None: it is pageable."""
+    maps: dict[str, tuple[VmMap | None, UvmObject | None]] = {
+        "map": (uvm.kernel_map, uvm.kernel_object),
+        "kmem": (uvm.kmem_map, uvm.kmem_object),
+        "mb": (uvm.mb_map, uvm.mb_object),
+        "exec": (uvm.exec_map, None),
+    }
+    map, uobj = maps[name]
+    assert map is not None
+    return map, uobj
+
+
+@kernel(exit="same")
+def km_alloc(variable: Kvar, name: str, npages: int, nowait: bool) -> int:
+    """Allocate kernel memory, as malloc() and others do, and keep its address: 0 if there is none.
+
+    Returns: 0 or ENOMEM.
+    """
+    port = here.port
+    map, uobj = _kernel_map(name)
+    if uobj is None:
+        kva = uvm_km_valloc(map, npages * port.page_size)
+    else:
+        s = port.splraise(SPL_IMP if isinstance(map, VmMapIntrsafe) else SPL_NONE)
+        kva = uvm_km_kmemalloc(map, uobj, npages * port.page_size, UVM_KMF_NOWAIT if nowait else 0)
+        port.spl(s)
+    variable.address = kva
+    return 0 if kva else ENOMEM
+
+
+@kernel(exit="same")
+def km_free(variable: Kvar, name: str, offset: int, npages: int) -> int:
+    """Free kernel memory, all or some pages of it; the address stays, and is stale.
+
+    Returns: 0; EFAULT - it has never been allocated.
+    """
+    port = here.port
+    address = variable.address
+    if address == 0:
+        return EFAULT
+    map, _ = _kernel_map(name)
+    s = port.splraise(SPL_IMP if isinstance(map, VmMapIntrsafe) else SPL_NONE)
+    uvm_km_free(map, address + offset, npages * port.page_size)
+    port.spl(s)
+    return 0
+
+
 # -- setup -------------------------------------------------------------------------
 
 
@@ -234,11 +368,12 @@ def run_init(scenario: Scenario) -> None:
     uvm_init(
         config.frames,
         config.anons,
-        config.swap_slots,
+        [(device.slots, device.priority) for device in config.swap_devices],
         reserve_pagedaemon=config.reserve_pagedaemon,
         reserve_kernel=config.reserve_kernel,
         freemin=config.freemin,
         freetarg=config.freetarg,
+        kernel=config.kernel,
     )
 
 
@@ -262,6 +397,10 @@ def run_setup(scenario: Scenario, procs: Procs) -> None:
         word = here.port.alloc(Litmus)
         assert word == Litmus.at(number)
         word.value = 0
+    for number, _ in enumerate(scenario.kvars):
+        variable = here.port.alloc(Kvar)
+        assert variable == Kvar.at(number)
+        variable.address = 0
     for number, _ in enumerate(scenario.segments):
         segment = here.port.alloc(Shm)
         assert segment == Shm.at(number)
@@ -277,6 +416,9 @@ def run_setup(scenario: Scenario, procs: Procs) -> None:
         if step.op == "process":
             lwps = sum(lwp.proc == step.args["as"] for lwp in scenario.lwps)
             proc_setup(procs[step.args["as"]], VM_MIN_ADDRESS, VM_MAX_ADDRESS, max(lwps, 1))
+        elif step.op in KERNEL_STEPS:
+            if result := kernel_step(step):
+                _refuse(scenario, index, f"gave {result}")
         elif step.op == "file":
             _make_file(step)
         elif step.op != "thread" and "in" not in step.args:

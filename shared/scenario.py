@@ -30,6 +30,10 @@ from shared.strict_yaml import meant, show
 #: every process's address space
 VM_MIN_ADDRESS, VM_MAX_ADDRESS = 0x1000, 0x8000_0000
 LEVELS = ("stop", "note", "off")
+#: steps of the kernel's own, of which no process's memory knows
+KERNEL_STEPS = (
+    "kload", "kstore", "klock", "kunlock", "kwait", "kwakeup", "send", "km_alloc", "km_free", "kread", "kwrite",
+)  # fmt: skip
 STRATEGIES = ("pct", "random")
 
 
@@ -65,6 +69,21 @@ class Lwp:
     cpu: int
     program: tuple[Step, ...]
     forked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """What the interrupt of a device does.
+
+    Attributes:
+        name: of the device, and of the context.
+        level: interrupt priority level.
+    """
+
+    name: str
+    cpu: int
+    level: int
+    steps: tuple[Step, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +184,8 @@ class Scenario:
         lwps: in fixed context order: programs as in the file, then children as
             they appear in it.
         procs: names of all processes: those of the setup, then children as they appear.
-        barriers, words, loans: names, as they appear.
+        handlers: what the devices' interrupts do, in the order of the machine's devices.
+        barriers, words, kvars, loans: names, as they appear.
         regions: every named range.
         segments: names of shared memory segments, as they appear.
         file: its name, for messages.
@@ -181,12 +201,14 @@ class Scenario:
     detect: dict[str, str]
     setup: tuple[Step, ...]
     lwps: tuple[Lwp, ...]
+    handlers: tuple[Handler, ...]
     expect: Expect
     bound: Bound
     file: str
     procs: tuple[str, ...]
     barriers: tuple[str, ...]
     words: tuple[str, ...]
+    kvars: tuple[str, ...]
     loans: tuple[str, ...]
     regions: tuple[Region, ...]
     segments: tuple[str, ...]
@@ -208,6 +230,7 @@ class Scenario:
             "detect": self.detect,
             "setup": [_essence(step) for step in self.setup],
             "lwps": [[one.name, one.proc, one.cpu, one.forked, *map(_essence, one.program)] for one in self.lwps],
+            "handlers": [[one.name, one.cpu, one.level, *map(_essence, one.steps)] for one in self.handlers],
             "procs": self.procs,
             **more,
         }

@@ -29,19 +29,39 @@ removes; a segment may be made by a program and mapped by another.
 `count` answers an event counter of uvmexp, as `faults`, as the thread's own CPU has counted it since the run began; or
 a counter of state, as `free`, or `pdpageouts` (since boot), as it is now.
 
+`swapctl` begins (`do: on`) or ends (`do: off`) swapping to a device of the machine. When it boots all
+are on; they are numbered from 0, in the order of `swap: {devices: [...]}`.
+
 `pause` ends a program without ending its thread: it sleeps, and keeps its memory, to the end of the run.
 
 `mincore` answers a number of which bit i says whether page i of the range is resident.
 
 `loan` lends pages of the process to the kernel (`to: page`), which calls what it got
 by the name given; or their anons (`to: anon`). `kpeek` answers the first word of a
-borrowed page, `page: 0` unless it says which; `unloan` gives everything back. Any
-thread may do that, before or after the process has ended.
+borrowed page, `page: 0` unless it says which; `map_loan` maps borrowed anons in the
+process, as private memory; `unloan` gives everything back. Any thread may do that,
+before or after the lender has ended.
 
 What no user call reaches, a kernel step does: `kload` and `kstore` are one bare
 load and store of a named word of the kernel, `klock` and `kunlock` take and
 release the lock that is meant to guard it. Words come into being by being
-named, with the value 0; word i is on memory shard i modulo the shards.
+named, with the value 0; word i is on memory shard i modulo the shards. `kwait`
+sleeps until a word is not 0, `kwakeup` stores a value and wakes.
+
+If the machine has kernel maps (`kernel: {map: 4, kmem: 8, mb: 4, exec: 8}`, in pages),
+`km_alloc` takes memory from one of them and keeps its address in a variable of the
+kernel, named by `as`; `km_free`, `kread` and `kwrite` use what is there, also when the
+memory has been freed. A kread or kwrite for which there is no memory is a panic, or with
+`onfault: true` answers EFAULT. `kmem`, `mb` and `map` are wired, `exec` is pageable.
+
+If it has devices (`devices: {net0: imp}`, each with the level of its interrupt: bio, imp
+or clock), `send` gives one of them something to do, and its interrupt comes. What
+that does, on which CPU, is said in the section `interrupts`:
+
+    interrupts:
+      net0: {cpu: 0, steps: [ {km_alloc: {map: mb, pages: 1, as: m}}, ... ]}
+
+There are kernel steps alone there, those that do not wait.
 
 Rules for this file: nothing is guessed and nothing ignored. Whatever is wrong
 raises UserMistake with file, line and field before anything starts. Only text
@@ -52,14 +72,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from shared.errata import lookup
 from shared.errors import DETECTORS, FINDINGS, UserMistake
+from shared.machine_config import LEVELS as INTERRUPT_LEVELS
 from shared.machine_config import MAX_SWAP, MachineConfig, load_machine, machine_of
 from shared.messages import OPERATIONS
-from shared.scenario import LEVELS, STRATEGIES, VM_MAX_ADDRESS, Bound, Expect, Lwp, Outcome, Region, Scenario, Step
+from shared.scenario import (
+    KERNEL_STEPS,
+    LEVELS,
+    STRATEGIES,
+    VM_MAX_ADDRESS,
+    Bound,
+    Expect,
+    Handler,
+    Lwp,
+    Outcome,
+    Region,
+    Scenario,
+    Step,
+)
 from shared.strict_yaml import Value, meant, parse, show
 from shared.struct import KINDS, Stat
 from shared.uvm import structs
@@ -92,8 +126,8 @@ WORD = 8
 MAX_LWPS, MAX_REGION_PAGES = 64, 4096
 SIGNALS = ("SIGSEGV", "SIGBUS")
 RESERVED = (
-    "boot", "clock", "disk", "disk_io", "io", "lock_manager", "memory", "mmu", "pagedaemon", "swap", "swap_io",
-    "swap_pager", "user",
+    "boot", "clock", "devices", "disk", "disk_io", "io", "lock_manager", "memory", "mmu", "pagedaemon", "swap",
+    "swap_io", "swap_pager", "user",
 )  # fmt: skip
 PROTECTIONS = {
     "none": VM_PROT_NONE,
@@ -199,9 +233,13 @@ SETUP_STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "madvise": (("in", "at", "pages", "advice"), ()),
     "loan": (("in", "at", "pages", "to", "as"), ()),
     "write": (("in", "at", "value"), ()),
+    "swapctl": (("in", "do", "device"), ()),
     "fill": (("in", "until_free"), ()),
     "fwrite": (("at", "value"), ()),
     "uncache": (("file",), ()),
+    "km_alloc": (("map", "pages", "as"), ()),
+    "km_free": (("at", "pages"), ()),
+    "kwrite": (("at", "value"), ()),
 }
 PROGRAM_STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "mmap": (("as", "pages"), ("prot", "flags", "file", "shm", "offset")),
@@ -216,6 +254,7 @@ PROGRAM_STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "physio": (("do", "at", "pages", "block"), ("status",)),
     "loan": (("at", "pages", "to", "as"), ()),
     "unloan": (("of",), ()),
+    "map_loan": (("of", "as", "pages"), ()),
     "kpeek": (("of",), ("page",)),
     "write": (("at", "value"), ()),
     "read": (("at",), ()),
@@ -226,6 +265,7 @@ PROGRAM_STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "shm": (("as", "pages"), ()),
     "shm_remove": (("shm",), ()),
     "fork": (("as", "program"), ("cpu",)),
+    "swapctl": (("do", "device"), ()),
     "exit": ((), ()),
     "pause": ((), ()),
     "wait": (("for",), ()),
@@ -235,7 +275,16 @@ PROGRAM_STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "kstore": (("word", "value"), ()),
     "klock": (("word",), ()),
     "kunlock": (("word",), ()),
+    "kwait": (("word",), ()),
+    "kwakeup": (("word", "value"), ()),
+    "send": (("to",), ()),
+    "km_alloc": (("map", "pages", "as"), ()),
+    "km_free": (("at", "pages"), ()),
+    "kread": (("at",), ("onfault",)),
+    "kwrite": (("at", "value"), ("onfault",)),
 }
+#: what the interrupt of a device may do
+INTERRUPT_STEPS = {op: PROGRAM_STEPS[op] for op in KERNEL_STEPS if op not in ("kwait", "send")}
 
 
 #: those that concern a file or a segment, and no process
@@ -253,6 +302,7 @@ class _Loader:
         self.intos: dict[str, int] = {}
         self.barriers: dict[str, list[tuple[str, Value]]] = {}
         self.words: dict[str, int] = {}  # word -> its number
+        self.kvars: dict[str, tuple[str, int]] = {}  # variable of the kernel -> map, pages
         self.loans: dict[str, tuple[int, int]] = {}  # loan -> its pages, and its line
         self.regions: list[Region] = []
         self.files: dict[str, Region] = {}  # in order of their numbers; from offset 0
@@ -261,7 +311,7 @@ class _Loader:
 
     def load(self) -> Scenario:
         required = ("id", "name", "title", "story", "source", "machine", "setup", "programs", "expect", "bound")
-        keys = self.root.mapping(required, ("errata", "detect"))
+        keys = self.root.mapping(required, ("errata", "detect", "interrupts"))
         ident = keys["id"].text("an id")
         if not _ID.fullmatch(ident):
             keys["id"].fail(f"{show(ident)} is no id: up to 32 letters, digits and hyphens")
@@ -272,9 +322,17 @@ class _Loader:
         errata = self.errata(keys["errata"]) if "errata" in keys else ()
         detect = self.detect(keys["detect"]) if "detect" in keys else dict.fromkeys(DETECTORS, "stop")
         setup = self.setup(keys["setup"])
+        interrupts = keys["interrupts"].items() if "interrupts" in keys else {}
+        self.handled = set(interrupts)
+        raws = {name: self.interrupt(keys["interrupts"], name, one) for name, one in interrupts.items()}
         starters = self.programs(keys["programs"])
         for thread in (*starters, *self.children):
             thread.program = tuple(self.resolve(thread))
+        handlers = [
+            Handler(name, raws[name][0], INTERRUPT_LEVELS[level], tuple(map(self.kernel_step, raws[name][1])))
+            for name, level in self.machine.devices
+            if name in raws
+        ]
         self.check_barriers()
         lwps = [Lwp(one.name, one.proc.name, one.cpu, one.program, one.forked) for one in (*starters, *self.children)]
         return Scenario(
@@ -288,12 +346,14 @@ class _Loader:
             detect=detect,
             setup=setup,
             lwps=tuple(lwps),
+            handlers=tuple(handlers),
             expect=self.expect(keys["expect"], bool(errata)),
             bound=self.bound(keys["bound"]),
             file=self.file,
             procs=tuple(self.procs),
             barriers=tuple(self.barriers),
             words=tuple(self.words),
+            kvars=tuple(self.kvars),
             loans=tuple(self.loans),
             regions=tuple(self.regions),
             segments=tuple(self.segments),
@@ -346,6 +406,11 @@ class _Loader:
             op, args = self.step(one, SETUP_STEPS, "setup", PROGRAM_STEPS, "programs")
             required, optional = SETUP_STEPS[op]
             keys = args.mapping(required, optional)
+            if op in KERNEL_STEPS:
+                raw = _Raw(op, one.line, keys, None)
+                self.declare_kvar(raw)
+                steps.append(self.kernel_step(raw))
+                continue
             if op == "process":
                 name = self.context_name(keys["as"])
                 self.procs[name] = proc = _Proc(name, self.cpu(keys["cpu"]), one.line)
@@ -413,7 +478,10 @@ class _Loader:
                 optional = (*optional, "into")
             keys = args.mapping(required, optional)
             raw = _Raw(op, one.line, keys, self.into(keys["into"]) if "into" in keys else None)
-            if op == "mmap":
+            self.declare_kvar(raw)
+            if op == "send":
+                self.device(keys["to"])
+            if op in ("mmap", "map_loan"):
                 known = dict(thread.proc.regions)
                 for sibling in thread.proc.threads:
                     known.update(sibling.mapped())
@@ -442,6 +510,9 @@ class _Loader:
                 scope.update(sibling.mapped())
         forked: set[str] = set()
         for raw in thread.steps or ():
+            if raw.op in KERNEL_STEPS:
+                yield self.kernel_step(raw)
+                continue
             if raw.region is not None:
                 scope[raw.region.name] = raw.region
             args = self.arguments(raw.op, raw.keys, scope, raw.region)
@@ -453,11 +524,8 @@ class _Loader:
             elif raw.op == "barrier":
                 name = self.barrier(raw.keys["name"], thread)
                 args = {"name": name, "number": list(self.barriers).index(name)}
-            elif raw.op in ("loan", "unloan", "kpeek"):
+            elif raw.op in ("loan", "unloan", "kpeek", "map_loan"):
                 args |= self.lent(raw.keys)
-            elif "word" in raw.keys:
-                name = self.name(raw.keys["word"], "word")
-                args = {"word": name, "number": self.words.setdefault(name, len(self.words)), **args}
             yield Step(raw.op, args, raw.into, raw.line)
 
     def expect(self, value: Value, errata: bool) -> Expect:
@@ -545,6 +613,8 @@ class _Loader:
         size = self.machine.page_size
         if region is not None:
             args: dict[str, Any] = {"as": region.name, "at": region.start, "length": region.pages * size}
+            if op == "map_loan":
+                return args
             if op == "mmap":
                 prot = keys["prot"].choice(PROTECTIONS, "protection") if "prot" in keys else "rw"
                 args["prot"] = PROTECTIONS[prot]
@@ -585,6 +655,13 @@ class _Loader:
             args["status"] = self.address(keys["status"], scope, 0) if "status" in keys else 0
         if "to" in keys:
             args["flags"] = LOANS[keys["to"].choice(LOANS, "borrower")]
+        if op == "swapctl":
+            args["on"] = keys["do"].choice(("on", "off"), "command") == "on"
+            devices = self.machine.swap_devices
+            number = keys["device"].integer(0, MAX_SWAP)
+            if number >= len(devices):
+                keys["device"].fail(f"there is no swap device {number}: the machine has {len(devices) or 'none'}")
+            args |= {"device": number, "priority": devices[number].priority}
         if op == "mincore":
             keys["pages"].integer(1, 64)
         if op == "count":
@@ -708,6 +785,80 @@ class _Loader:
         self.regions.append(region)
         return region
 
+    # -- the kernel's own ----------------------------------------------------------
+
+    def interrupt(self, section: Value, name: str, value: Value) -> tuple[int, list[_Raw]]:
+        """The CPU and the steps of a device's interrupt; declares its variables."""
+        devices = [device for device, _ in self.machine.devices]
+        if name not in devices:
+            hint = f"{meant(name, devices)}; it has: {_none(devices)}"
+            section.fail(f"the machine has no device {show(name)}{hint}", key=name)
+        keys = value.mapping(("cpu", "steps"))
+        raws = []
+        for one in keys["steps"].elements(at_least=1):
+            op, args = self.step(one, INTERRUPT_STEPS, "interrupts", PROGRAM_STEPS, "programs")
+            required, optional = INTERRUPT_STEPS[op]
+            step = args.mapping(required, (*optional, "into"))
+            raws.append(_Raw(op, one.line, step, self.into(step["into"]) if "into" in step else None))
+            self.declare_kvar(raws[-1])
+        return self.cpu(keys["cpu"]), raws
+
+    def device(self, value: Value) -> int:
+        """The number of a device, which has an interrupt."""
+        devices = [device for device, _ in self.machine.devices]
+        name = value.choice(devices, "device") if devices else value.fail("the machine has no devices")
+        if name not in self.handled:
+            value.fail(f"section interrupts does not say what {name} does")
+        return devices.index(name)
+
+    def declare_kvar(self, raw: _Raw) -> None:
+        """A variable of the kernel comes into being with the step that allocates its memory."""
+        if raw.op != "km_alloc":
+            return
+        keys, sizes = raw.keys, self.machine.kernel
+        name = self.name(keys["as"], "variable")
+        if name in self.kvars:
+            keys["as"].fail(f"the variable {name} is named twice")
+        maps = {} if sizes is None else {one: pages for one, pages in asdict(sizes).items() if pages}
+        if not maps:
+            keys["map"].fail("the machine has no kernel maps")
+        map = keys["map"].choice(maps, "kernel map")
+        self.kvars[name] = map, keys["pages"].integer(1, maps[map])
+
+    def kernel_step(self, raw: _Raw) -> Step:
+        """Resolve a step of the kernel's own."""
+        keys, args = raw.keys, dict[str, Any]()
+        if "word" in keys:
+            name = self.name(keys["word"], "word")
+            args = {"word": name, "number": self.words.setdefault(name, len(self.words))}
+        if raw.op == "send":
+            args = {"name": keys["to"].data, "number": self.device(keys["to"])}
+        elif raw.op == "km_alloc":
+            name = keys["as"].data
+            map, pages = self.kvars[name]
+            args |= {"name": name, "number": list(self.kvars).index(name), "map": map, "pages": pages}
+        elif "at" in keys:
+            args |= self.kernel_address(keys)
+            if raw.op in ("kread", "kwrite"):
+                args["onfault"] = keys["onfault"].boolean() if "onfault" in keys else False
+        if "value" in keys:
+            args["value"] = keys["value"].integer(0, 2**64 - 1)
+        return Step(raw.op, args, raw.into, raw.line)
+
+    def kernel_address(self, keys: dict[str, Value]) -> dict[str, Any]:
+        """Resolve `k[3]`, or `k[3]+8` where no number of pages goes with it."""
+        value, scope = keys["at"], {name: Region(name, "", 0, pages) for name, (_, pages) in self.kvars.items()}
+        parts = _ADDRESS.fullmatch(value.text('an address as "k[3]"'))
+        if parts is not None and parts["region"] not in scope:
+            name = parts["region"]
+            value.fail(f"no step km_alloc has `as: {name}`{meant(name, scope)}; there are: {_none(scope)}")
+        pages = keys["pages"].integer(1, MAX_REGION_PAGES) if "pages" in keys else 0
+        offset = self.address(value, scope, pages)
+        assert parts is not None
+        name = parts["region"]
+        found = {"name": value.data, "number": list(self.kvars).index(name), "map": self.kvars[name][0], "byte": offset}
+        return found | {"pages": pages} if pages else found
+
     # -- names -------------------------------------------------------------------
 
     @staticmethod
@@ -719,7 +870,7 @@ class _Loader:
 
     def context_name(self, value: Value) -> str:
         name = self.name(value, "process or thread")
-        if name in RESERVED or _CPU_NAME.fullmatch(name):
+        if name in (*RESERVED, *(device for device, _ in self.machine.devices)) or _CPU_NAME.fullmatch(name):
             value.fail(f"{name} is a name of uvmp's own; choose another")
         if name in self.names:
             value.fail(f"the name {name} is used twice (first on line {self.names[name]})")
@@ -791,12 +942,18 @@ class _Loader:
         page = keys["page"].integer(0, MAX_REGION_PAGES) if "page" in keys else 0
         if page >= pages:
             keys["page"].fail(f"{name} has {pages} pages, the first is 0")
-        return {"as": name, "number": list(self.loans).index(name), "page": page}
+        if "of" in keys and "pages" in keys and keys["pages"].integer(1, MAX_REGION_PAGES) > pages:
+            keys["pages"].fail(f"{name} has {pages} pages")
+        return {"loan": name, "number": list(self.loans).index(name), "page": page}
 
     def check_barriers(self) -> None:
         for name, users in self.barriers.items():
             if len(users) == 1:
                 users[0][1].fail(f"nobody but {users[0][0]} comes to barrier {name}")
+
+
+def _none(words: Iterable[str]) -> str:
+    return _list(words) or "none"
 
 
 def _list(words: Iterable[str]) -> str:

@@ -228,6 +228,10 @@ class Struct:
         assert kind not in KINDS, f"two structs of kind {kind}"
         KINDS[kind] = cls
         slot = HEADER
+        for base in cls.__mro__[1:]:  # a struct that begins as another does has its fields and locks, by these names
+            for key, value in {**getattr(base, "lock_fields", {}), **getattr(base, "fields", {})}.items():
+                if key not in vars(cls):
+                    setattr(cls, key, copy(value))
         for key, value in list(vars(cls).items()):
             if isinstance(value, Lock):
                 value.name, value.index = key, len(cls.lock_fields)

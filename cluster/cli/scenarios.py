@@ -82,6 +82,10 @@ def show(outer_json: bool | None, scenario: str, as_json: bool) -> int:
             output.say(f"  {_step(found, step)}")
         if not lwp.program:
             output.say("  nothing")
+    for handler in found.handlers:
+        output.say(f"interrupt of {handler.name} on cpu{handler.cpu}")
+        for step in handler.steps:
+            output.say(f"  {_step(found, step)}")
     output.say()
     output.say(f"to search it: uvmp explore {source.path or found.id}")
     output.result({"scenario": _whole(found)})
@@ -144,7 +148,9 @@ def _step(scenario: Scenario, step: Step) -> str:
             words.append(str(value))
         elif key == "value":
             words.append(f"= {value}")
-        elif key != "number":
+        elif key == "onfault":
+            words += ["onfault"] if value else []
+        elif key not in ("number", "byte"):
             words.append(f"{key.replace('_', ' ')} {value}")
     text = " ".join(words) + (f" -> {step.into}" if step.into else "")
     return f"{who}: {text}" if who else text

@@ -13,15 +13,15 @@ CATALOGUE = (
         story=story("""
             Before an anon with a page on loan is freed, uvm_anon_lockloanpg() finds and locks who owns the page. It
             wants the anon locked; when it fails to get an object's lock it unlocks the anon for a moment and locks it
-            again. uvm_anfree() called it without: nobody else could know an anon that has no reference left. The
-            change of January 2001 asserts the anon's lock in uvm_anon_lockloanpg(); the log does not say where it was
-            missing. That it was in uvm_anfree() is our reading: in the sources of early 2000 it is, and in later ones
-            it is not. What came of it is our inference too: the anon can be reached from its page, so that the lock may
-            be another's; and when the object's lock cannot be had at once, uvm_anfree() unlocks what it had not locked,
+            again. uvm_anfree() called it without: nobody else could know an anon that has no reference left. The change
+            of January 2001 asserts the anon's lock in uvm_anon_lockloanpg(); the log does not say where it was missing.
+            That it was in uvm_anfree() is our reading: in the sources of early 2000 it is, and in later ones it is not.
+            What came of it is our inference too: the anon can be reached from its page, so that the lock may be
+            another's; and when the object's lock cannot be had at once, uvm_anfree() unlocks what it had not locked,
             and goes on with a lock that it does not know of.
         """),
-        findings=("lock-assert",),
-        scenarios=("S3l",),
+        findings=("lock-assert", "spin-forever"),
+        scenarios=("S3l", "S3l-shipped"),
     ),
     Erratum(
         id="uvm_loanzero.anon-unlocked",
@@ -35,11 +35,47 @@ CATALOGUE = (
             Memory that nobody has touched yet can be lent as well: uvm_loanzero() makes a zeroed page, or for a loan to
             an anon a new anon with such a page. In June 2000 it did not lock the anon meanwhile. The assertions of
             January 2001 want the owner of a page locked when it is given the page. The log names the page allocator,
-            the anons and the fault handler; that the loans needed the same is our reading of both. One CPU is enough
-            to see it.
+            the anons and the fault handler; that the loans needed the same is our reading of both. One CPU is enough to
+            see it.
         """),
         findings=("lock-assert",),
         scenarios=("S3z",),
+    ),
+    Erratum(
+        id="uvm_fault.loan-broken-page-clean",
+        name="S9l",
+        sentence="When a write breaks the loan of an object's clean page, the anon that adopts it gets it clean.",
+        source=(
+            "NetBSD uvm_fault.c 1.47 (February 2000); uvm_page.c 1.30 clears the mark when an object frees a page that "
+            "is on loan",
+        ),
+        story=story("""
+            A page of a file is clean if the file on disk has the same. If it is on loan to an anon, and the file lets
+            go of it, the anon adopts it; and an anon's page may be clean only if the anon's swap slot has the same. A
+            comment in uvm_pagefree() says so, and the mark is cleared there. But when the loan is broken by a write,
+            uvm_fault() puts a copy in the file in the page's place, and leaves the old page as it is. An anon adopts
+            it, it is clean, and there is no slot. The pagedaemon panics, or without that check frees the page, and what
+            the borrower had is lost. That uvm_fault() forgets what uvm_pagefree() sees to is a fact of the sources;
+            what comes of it is our inference. Here the mark is cleared in both places.
+        """),
+        findings=("panic",),
+        scenarios=("S9l",),
+    ),
+    Erratum(
+        id="uvm_unloanpage.loaned-left-off-queues",
+        name="E26",
+        sentence="A page that the kernel gives back is on no queue if it is still on loan to an anon.",
+        source=("NetBSD CVS log, uvm_loan.c 1.39, 2002-07-14",),
+        story=story("""
+            A page can be on loan to an anon and to the kernel at once. While the kernel has it, it must stay in memory
+            and is on no queue. When the last loan to the kernel was dropped it was put on a queue if it was not on loan
+            at all any more; if an anon still had it, it was forgotten, and could never be paged out or reclaimed before
+            that anon gave it back too. The log says that pages on loan to anons can be paged out just fine: first to
+            the object, and then once more to swap. In the kernel of 2002 a loan took the page off its queue; in that of
+            2001, as here, it wires the page, and the erratum leaves it off when the wiring ends.
+        """),
+        findings=("invariant",),
+        scenarios=("E26",),
     ),
     Erratum(
         id="uvm_unloanpage.owner-unlocked",
@@ -61,6 +97,78 @@ CATALOGUE = (
         """),
         findings=("data-race", "invariant"),
         scenarios=("E26b", "E26b-shipped"),
+    ),
+    Erratum(
+        id="uvm_fault.loaned-neighbour-writable",
+        name="E26c",
+        sentence="A fault maps an object's page in the neighbourhood writable although it is on loan.",
+        source=(
+            "NetBSD uvm_fault.c 1.47 (February 2000): anons' neighbours on loan are passed over, objects' are mapped "
+            "as the mapping allows",
+        ),
+        story=story("""
+            To prevent further faults uvm_fault() maps what is resident next to the faulting page. Pages of anons that
+            are on loan are passed over there; pages of objects are mapped with the protection of the mapping, whether
+            they are on loan or not. So a program that has a file mapped writable gets a writable translation of a page
+            that the kernel has borrowed, only by touching the page beside it. What it then writes takes no fault, and
+            breaks no loan: the borrower, who was promised the page as it was, sees the new contents. The missing look
+            is in the source, and in later versions such a page is mapped read-only; what came of it is our inference.
+        """),
+        findings=("oracle", "invariant"),
+        scenarios=("E26c",),
+    ),
+    Erratum(
+        id="uvm_loanuobj.offset-forgotten",
+        name="E26d",
+        sentence="A loan of an object's page forgets where in the object the map entry begins.",
+        source=("NetBSD uvm_loan.c 1.22 (June 2000): va - ufi->entry->start; later versions add ufi->entry->offset",),
+        story=story("""
+            uvm_loanuobj() asks an object for the page at an address of a map entry. It computed the page's offset from
+            the beginning of the entry, and did not add the offset in the object at which the entry begins. For a
+            mapping from the beginning of a file that comes to the same. For any other one the kernel borrows a page
+            from nearer to the beginning of the file: what a program writes to a pipe would come out as something else.
+            Later versions add the offset. One CPU is enough to see it.
+        """),
+        findings=("oracle",),
+        scenarios=("E26d",),
+    ),
+    Erratum(
+        id="uvm_loanentry.object-locked-too-early",
+        name="E26e",
+        sentence="A loan of an anon's page may sleep with the object behind it locked, and leave it locked.",
+        source=(
+            "NetBSD uvm_loan.c 1.22 (June 2000): uvm_loanentry() locks the object at its beginning; later versions "
+            "lock it for a page of its own only",
+        ),
+        story=story("""
+            uvm_loanentry() lends the pages of one map entry. Each may be an anon's or the object's, and so it locked
+            both layers first. For an anon's page that is in swap uvmfault_anonget() unlocks the map, the amap and the
+            anon, and sleeps until the page has been read; it has no way to know of the object, which stays locked.
+            Whoever wants the object spins meanwhile. If the read fails, or the map has changed by then, everything is
+            said to be unlocked: uvm_loan() looks the entry up again, and locks the object that it has locked. That the
+            object was locked is in the source, the interleavings are our inference.
+        """),
+        findings=("held-across-sleep", "spin-forever"),
+        scenarios=("E26e", "E26e-shipped"),
+    ),
+    Erratum(
+        id="uvm_loanuobj.dying-anon-revived",
+        name="E26f",
+        sentence="A loan to an anon takes a reference to an anon that is just being freed.",
+        source=(
+            "NetBSD uvm_loan.c 1.22 (June 2000): the anon at a page gets one more reference without a look at those "
+            "that it has",
+        ),
+        story=story("""
+            If a page of an object is on loan to an anon already, a second loan is only a second reference to that anon.
+            uvm_loanuobj() finds the anon at the page, with the object locked. But an anon's last reference is dropped
+            with only the anon locked: uvm_unloananon() unlocks it again, and then calls uvm_anfree(), which has to wait
+            for the object to give the page back. In between uvm_loanuobj() takes its reference, and hands out an anon
+            that is on the free list a moment later. The window is in the source; that anybody fell into it is our
+            inference. Here such an anon is left alone until it is gone.
+        """),
+        findings=("kassert", "invariant"),
+        scenarios=("E26f",),
     ),
     Erratum(
         id="uvm_fault.loan-broken-wiring-stays",

@@ -11,12 +11,12 @@ CATALOGUE = (
         sentence="uvm_fault_unwire() walks the map without its lock.",
         source=("NetBSD CVS log, uvm_fault.c, June 1999: uvm_fault_unwire_locked()",),
         story=story("""
-            When a raw transfer is over, uvm_vsunlock() unwires the buffer with uvm_fault_unwire(), which looked at the
-            map without locking it. While it is at a map entry, another thread of the process unmaps what lies next to
-            the buffer in that same entry: the entry is clipped and, being the part that goes, freed. uvm_fault_unwire()
-            reads on in it. The change made uvm_fault_unwire_locked() out of the body, for callers that have the map
-            locked, and a wrapper that read-locks it. That the entry lookup, which the repair of S6 needs, is why the
-            lock was needed is our inference, as is the interleaving.
+            When a raw transfer is over, uvm_vsunlock() unwires the buffer with uvm_fault_unwire(), which looked at
+            the map without locking it. While it is at a map entry, another thread of the process unmaps what lies
+            next to the buffer in that same entry: the entry is clipped and, being the part that goes, freed.
+            uvm_fault_unwire() reads on in it. The change made uvm_fault_unwire_locked() out of the body, for
+            callers that have the map locked, and a wrapper that read-locks it. That the entry lookup, which the
+            repair of S6 needs, is why the lock was needed is our inference, as is the interleaving.
         """),
         findings=("lock-assert", "use-after-free", "panic"),
         scenarios=("S7", "S7-shipped"),
@@ -31,15 +31,87 @@ CATALOGUE = (
         ),
         story=story("""
             In two days of June 2000 the headers of the VM system were put in order: definitions moved from one to
-            another, some headers went. Nothing was to change at run time, and nothing did, as long as everything was
-            compiled again. What was not would go on with the constants and layouts that it knew. Nine months later the
-            pagers' result codes became errnos, and of these 5, which had meant "try again", means EIO. A swap device
-            with the old table answers a shortage that will pass with 5; the kernel takes it for a hard error and
-            marks good slots bad. A hard error it answers with 4, which is EINTR now. That an object file was left
-            over is our assumption; the logs only tell of the changes. The repair is ours too: each node of the
-            machine reports a digest of its tables at start, and with a mismatch the machine does not boot.
+            another, some headers went. Nothing was to change at run time, and nothing did, as long as everything
+            was compiled again. What was not would go on with the constants and layouts that it knew. Nine months
+            later the pagers' result codes became errnos, and of these 5, which had meant "try again", means EIO. A
+            swap device with the old table answers a shortage that will pass with 5; the kernel takes it for a hard
+            error and marks good slots bad. A hard error it answers with 4, which is EINTR now. That an object file
+            was left over is our assumption; the logs only tell of the changes. The repair is ours too: each node of
+            the machine reports a digest of its tables at start, and with a mismatch the machine does not boot.
         """),
         findings=("table-mismatch", "invariant"),
         scenarios=("S4", "S4-shipped"),
+    ),
+    Erratum(
+        id="uvm_fault.intrsafe-looked-up",
+        name="S8a",
+        sentence="A fault on an interrupt-safe map's memory looks the map up and takes its lock, even in an interrupt.",
+        source=("NetBSD CVS log, uvm_fault_i.h 1.9, 1999-06-04",),
+        story=story("""
+            The memory that malloc() and the network code allocate lies in maps that interrupts use as well:
+            kmem_map and mb_map. Their lock spins, and whoever holds it has raised the interrupt priority level, so
+            that no interrupt that allocates can come in between. A fault is another matter. An interrupt of a
+            higher level that touches a bad kmem address takes a fault wherever it comes; uvm_fault() looked the
+            address up, descended from kernel_map into kmem_map and asked for the lock that the interrupted CPU
+            holds in malloc(). That CPU waits for itself: "locking against myself" under LOCKDEBUG, a hang
+            otherwise, where the kernel should have panicked with the bad address, or told whoever was prepared for
+            it. Since nothing in such a map may fault, the repair keeps a list of these maps, under a lock of its
+            own at splhigh, and refuses a fault on one of them before any other lock is taken. The log tells of
+            locking problems without the interleaving, which is ours.
+        """),
+        findings=("locking-against-myself", "spin-forever"),
+        scenarios=("S8a", "S8a-shipped"),
+    ),
+    Erratum(
+        id="uvm_fault.intrsafe-list-unused",
+        name="S8b",
+        sentence="A fault on memory of an interrupt-safe map asks for a read lock, which such a map has not got.",
+        source=("NetBSD CVS log, uvm_fault_i.h 1.9, 1999-06-04", "NetBSD uvm_map.h of 2000: the assertion"),
+        story=story("""
+            The same missing look at the list as S8a, without any interrupt: the kernel reads memory that it has
+            freed. uvm_fault() finds the submap in kernel_map and read-locks it. But an interrupt-safe map has only
+            its interlock, which spins and is exclusive; with DIAGNOSTIC vm_map_lock_read() panics, "intrsafe map".
+            So the message is about the map's lock, and the address that somebody should not have used is not in it.
+            With the list the fault fails at once, and the trap says where. That the assertion alone was there for a
+            while is our assumption.
+        """),
+        findings=("panic",),
+        scenarios=("S8b",),
+    ),
+    Erratum(
+        id="uvmfault_relock.checks-parent-version",
+        name="S12a",
+        sentence="After a sleep a fault compares the version of the parent map, while it was a submap that changed.",
+        source=("NetBSD CVS log, uvm_fault.c 1.19, uvm_map.c 1.34 and others, 1999-01-24: share maps are gone",),
+        story=story("""
+            A fault that has slept may go on with the map entry it had only if the map has not changed meanwhile.
+            While there were share maps two maps were involved, the process's and the one below it, each with a
+            version, and both had to be compared. A fault that compares only the parent's misses what happened in
+            the other. Share maps went in January 1999; kernel_map with its submaps is the one place where there
+            still are two levels. Here a kernel thread faults on the arguments of an exec(), which are in swap;
+            another gives back the part of the same allocation that it does not need, and the map entry is clipped
+            and freed. The submap's version has changed, kernel_map's has not: the fault goes on with the freed
+            entry. That this mistake was ever made with a submap is our assumption; the log tells that the helpers
+            became simpler. The repair compares the version of the map in which the entry was found.
+        """),
+        findings=("use-after-free",),
+        scenarios=("S12a",),
+    ),
+    Erratum(
+        id="uvmfault_anonget.slot-from-translated-address",
+        name="S12b",
+        sentence="The amap slot of a fault is computed from an address translated as if for a share map.",
+        source=("NetBSD CVS log, uvm_fault.c 1.19, 1999-01-24: rvaddr is now orig_rvaddr",),
+        story=story("""
+            Below a share map memory had addresses of its own, so a fault carried two: the one that the program
+            used, orig_rvaddr, and rvaddr, translated. Which of them a slot is computed from depends on the map that
+            the entry is in. A submap has the same addresses as the map above it, and no translation may be made.
+            Made all the same, after a swap read, when the fault wants to know whether its anon is still in its
+            slot, it gives a slot that the amap has not got: panic, "amap_lookup: offset out of range". With fewer
+            slots between the two it would be another page's slot. The change of January 1999 left one address. That
+            a submap was the victim is our assumption.
+        """),
+        findings=("panic",),
+        scenarios=("S12b",),
     ),
 )

@@ -79,7 +79,7 @@ CATALOGUE = (
     ),
     Erratum(
         id="uvmpd_scan_inactive.modified-before-unmap",
-        name="S2",
+        name="S2a",
         sentence="The pagedaemon asks whether a page was modified before it removes the page's mappings.",
         source=("NetBSD CVS log, uvm_pdaemon.c, January 2001 (the change that follows 1.28)",),
         story=story("""
@@ -91,6 +91,39 @@ CATALOGUE = (
             this erratum is the wrong one.
         """),
         findings=("oracle", "invariant"),
+        scenarios=("S2a",),
+    ),
+    Erratum(
+        id="uvm_pagedeactivate.unmaps",
+        name="S2b",
+        sentence="Making a page inactive removes all its mappings.",
+        source=("NetBSD CVS log, uvm_pdaemon.c, January 2001 (the change that follows 1.28)",),
+        story=story("""
+            Until January 2001 uvm_pagedeactivate() took a page out of every page table, so that a page that was still
+            in use showed itself by a fault, which put it on the active queue again. Each sweep of the pagedaemon over
+            the active pages thus cost a program a fault for each page of its working set, although nothing of it left
+            memory; and the scan of the inactive queue could never see a reference, so that its test for one was dead
+            code. Since then only the reference attribute is cleared, by the caller, and the mappings stay. Nothing
+            but the number of faults shows it.
+        """),
+        findings=(),
+        scenarios=("S2b",),
+    ),
+    Erratum(
+        id="uvmpd_scan.reference-kept",
+        name="S2c",
+        sentence="The pagedaemon makes active pages inactive without clearing their reference attribute.",
+        source=("NetBSD CVS log, uvm_pdaemon.c, January 2001 (the change that follows 1.28)",),
+        story=story("""
+            Since January 2001 an inactive page that is found referenced goes back to the active queue, and to clear the
+            reference attribute before a page becomes inactive is its caller's part. The log says so because there is
+            no way to tell a forgotten one: a page was used once, long ago, the attribute is still set, and each time
+            the pagedaemon has made the page inactive it finds it "referenced" and makes it active again. Pages go
+            round between the queues (pdreact counts up, pdfreed does not), and who needs memory waits for ever.
+            That it was forgotten in this place is our assumption, to show what the rule is for.
+        """),
+        findings=("no-progress",),
+        scenarios=("S2c",),
     ),
     Erratum(
         id="uvm_pageout.paging-after-start",

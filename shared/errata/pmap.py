@@ -21,7 +21,7 @@ CATALOGUE = (
             pmap slept, and this interleaving, are our reading.
         """),
         findings=("held-across-sleep", "deadlock"),
-        scenarios=("S5a", "S5a-shipped"),
+        scenarios=("S5a", "S5a-object", "S5a-shipped"),
     ),
     Erratum(
         id="pmap_enter.no-canfail",
@@ -86,6 +86,23 @@ CATALOGUE = (
         """),
         findings=(),
         scenarios=("S11b",),
+    ),
+    Erratum(
+        id="uvm_fault_wire.no-access-type",
+        name="S11c",
+        sentence="A page wired for a device's DMA is not marked as modified, and what the device wrote is lost.",
+        source=("NetBSD CVS log, uvm_fault.c and the ports' pmap_enter(), 1999-03-26: 0 if the access is unknown",),
+        story=story("""
+            When a device writes to memory by DMA no MMU sees it, whether it keeps an M bit or not. So whoever wires a
+            page for such a transfer has to see to it that the page counts as modified: uvm_vslock() faults for
+            writing, and the access type makes pmap_enter() preset M. If the wiring fault passes 0, "unknown", nothing
+            is preset. An anonymous page does not suffer, since wiring takes its CLEAN away. But a page of a mapped
+            file stays CLEAN: it leaves memory without being written, and the file has its old contents. On an MMU
+            that traps for R and M it may also be an interrupt that traps. The log gave the flag its meaning; a later
+            one warns of memory for DMA and of interrupts. The mechanism is our reading of both.
+        """),
+        findings=("oracle",),
+        scenarios=("S11c",),
     ),
     Erratum(
         id="uvm_fault.promoted-page-unqueued",

@@ -156,6 +156,8 @@ def amap_ref(aref: Aref, sz: int, flags: int) -> None:
         was = amap.am_flags
         if not was & AMAP_SHARED:
             amap.am_flags = was | AMAP_SHARED
+    if amap.am_ppref is None and erratum("amap_ref.whole-taken-for-part"):
+        amap_pp_establish(amap)  # the new reference is counted already
     if amap.am_ppref is not None:
         amap_pp_adjref(amap, aref.pageoff, sz // here.port.page_size, 1)
     amap_unlock(amap)
@@ -221,7 +223,7 @@ def amap_splitref(aref: Aref, offset: int) -> Aref:
 def _slot(aref: Aref, offset: int, npages: int, who: str) -> int:
     """AMAP_B2SLOT: the slot of byte `offset`, checked to have `npages` slots from there on."""
     slot = aref.pageoff + offset // here.port.page_size
-    if slot + npages > aref.amap.am_nslot:
+    if slot < 0 or slot + npages > aref.amap.am_nslot:  # (in UVM a slot is unsigned)
         panic(f"{who}: offset out of range", aref.amap)
     return slot
 

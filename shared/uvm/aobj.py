@@ -25,6 +25,7 @@ from shared.uvm.page import (
     uvm_pagealloc,
     uvm_pagedeactivate,
     uvm_pagefree,
+    uvm_pagekloans,
     uvm_pagelookup,
     uvm_pagezero,
     uvm_unlock_pageq,
@@ -328,8 +329,9 @@ def uao_flush(uobj: UvmObject, start: int, stop: int, flags: int) -> bool:
         if flags & PGO_ALLPAGES or start <= pg.offset < stop:
             pgflags = pg.flags
             uvm_lock_pageq()
-            wired = pg.wire_count != 0
-            if not wired and not free and not pgflags & PG_BUSY:
+            wire_count = pg.wire_count
+            wired = wire_count != uvm_pagekloans(pg)  # a page that the kernel has borrowed can be given up
+            if wire_count == 0 and not free and not pgflags & PG_BUSY:
                 pmap_clear_reference(pg)
                 uvm_pagedeactivate(pg)
             uvm_unlock_pageq()
@@ -374,7 +376,7 @@ def uao_swap_off(startslot: int, endslot: int) -> int:
         if aobj is None:
             if not missed:
                 return 0
-            here.port.point()  # somebody is at one of them: let him go on
+            here.port.spin()  # somebody is at one of them: let him go on
             continue
         uobj.uo_refs += 1  # so that it stays
         error = 0

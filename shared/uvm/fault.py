@@ -21,8 +21,7 @@ What a fault has found out so far is a Fault; uvm_fault() does what comes before
 case is known, _case1() and _case2() the rest. (Later versions of UVM are cut in the
 same way: uvm_fault_upper, uvm_fault_lower, struct uvm_faultctx.)
 
-Left out: kernel maps, submaps and interrupt-safe maps, rusage; objects
-that serve their faults themselves (pgo_fault), as devices do.
+Left out: rusage; objects that serve their faults themselves (pgo_fault), as devices do.
 Source: uvm_fault.c 1.47 with the changes up to 2001-03; its helpers are in fault_i.py.
 """
 
@@ -42,7 +41,8 @@ from shared.uvm.fault_i import (
     uvmfault_unlockall,
     uvmfault_unlockmaps,
 )
-from shared.uvm.loan import uvm_loanbreak_anon
+from shared.uvm.km import uvmfault_check_intrsafe
+from shared.uvm.loan import uvm_loanbreak, uvm_loanbreak_anon
 from shared.uvm.map import uvm_map_lookup_entry, vm_map_lock_read, vm_map_unlock_read
 from shared.uvm.page import (
     uvm_lock_pageq,
@@ -82,6 +82,7 @@ from shared.uvm.param import (
     UVM_ET_COPYONWRITE,
     UVM_ET_NEEDSCOPY,
     VM_FAULT_WIRE,
+    VM_MAP_PAGEABLE,
     VM_PROT_NONE,
     VM_PROT_WRITE,
 )
@@ -96,8 +97,8 @@ from shared.uvm.pmap import (
     pmap_remove,
     pmap_unwire,
 )
-from shared.uvm.structs import Amap, Anon, Page, UvmObject, VmMap, uvmexp
-from shared.uvm.swap import uvm_swap_get, uvm_swap_markbad
+from shared.uvm.structs import Amap, Anon, Page, UvmObject, VmMap, uvm, uvmexp
+from shared.uvm.swap import uvm_swap_get, uvm_swap_markbad, uvm_swap_room
 
 #: advice -> how many pages to look at before and after the faulting one
 UVMADVICE = {MADV_NORMAL: (3, 4), MADV_RANDOM: (0, 0), MADV_SEQUENTIAL: (8, 7)}
@@ -144,7 +145,8 @@ def uvmfault_anonget(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon) ->
              anon has borrowed its page. Else: nothing is held.
     Sleeps:  busy page ("anonget2"; "anonget1" if it is an object's), swap read, uvm_wait ("flt_noram1"); afterwards
              it checks the map's version, and that the anon is still where it was.
-    Returns: 0; ERESTART - look everything up again; EIO - the data is lost, the anon's slot is now bad.
+    Returns: 0; ERESTART - look everything up again; EIO - the data is lost, the anon's slot is now bad; ENOMEM - for
+             a swapoff: there is no page, the pagedaemon has not freed one, and has nowhere to write to.
     Source:  uvm_fault.c, with the contract of 1.51 (2000-08).   Differs: a slot that is bad already is not
              marked bad again, as later; the slot is read before the anon is unlocked; a transient error starts
              the fault over; an error is dealt with also if the page was released during the read.
@@ -178,12 +180,18 @@ def uvmfault_anonget(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon) ->
                 uvmfault_unlockall(ufi, amap, None, anon)
                 uvmexp.fltnoram += 1
                 uvm_wait("flt_noram1")
+                if ufi is None and uvmexp.free <= uvmexp.reserve_kernel and not uvmexp.paging and not uvm_swap_room():
+                    return ENOMEM  # the pagedaemon could do nothing for us, and has nowhere to write to
             else:
                 # Everything is unlocked during the I/O: the page is ours because it is BUSY.
                 we_own = True
                 slot = anon.an_swslot
                 uvmfault_unlockall(ufi, amap, None, anon)
                 result = uvm_swap_get(pg, slot)
+
+        # Who holds neither a map nor a page does not know what has become of the anon meanwhile.
+        if ufi is None and not we_own and not erratum("uvmfault_anonget.swapoff-trusts-anon"):
+            return ERESTART
 
         locked = uvmfault_relock(ufi)
         if locked and amap is not None:
@@ -234,7 +242,10 @@ def uvmfault_anonget(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon) ->
         # Somebody may have put another anon here meanwhile, or this one may live another life.
         if ufi is not None:
             aref = aref_of(ufi.entry)
-            now = None if aref is None else amap_lookup(aref, ufi.orig_rvaddr - ufi.entry.start)
+            rvaddr = ufi.orig_rvaddr
+            if ufi.map != ufi.orig_map and erratum("uvmfault_anonget.slot-from-translated-address"):
+                rvaddr -= ufi.map.min_offset  # what is below a share map had addresses of its own
+            now = None if aref is None else amap_lookup(aref, rvaddr - ufi.entry.start)
             if now is None or now != anon or now.gen != anon.gen:
                 uvmfault_unlockall(ufi, amap, None, anon)
                 return ERESTART
@@ -337,17 +348,19 @@ def _get_resident(flt: Fault, nback: int, wanted: list[bool], wired: int) -> Pag
         uvm_pageactivate(pg)
         uvm_unlock_pageq()
         uvmexp.fltnomap += 1
-        pmap_enter(flt.pmap, flt.rvaddr + (lcv - nback) * page_size, pg, prot, PMAP_CANFAIL | wired)
+        on_loan = pg.loan_count and not erratum("uvm_fault.loaned-neighbour-writable")
+        allowed = prot & ~VM_PROT_WRITE if on_loan else prot
+        pmap_enter(flt.pmap, flt.rvaddr + (lcv - nback) * page_size, pg, allowed, PMAP_CANFAIL | wired)
         uvm_page_unbusy(pg, pg.flags)
     return pages[nback]
 
 
-def _access(access_type: int, enter_prot: int, wired: int) -> int:
+def _access(access_type: int, enter_prot: int, wired: int, wiring: bool) -> int:
     """The access that pmap_enter() is told of: it may take the page for used, and if it is a write for modified.
 
     A wired page may be used in every way without a further fault, by a device's DMA without the MMU's knowing.
     """
-    if erratum("uvm_fault.no-access-type"):
+    if erratum("uvm_fault.no-access-type") or (wiring and erratum("uvm_fault_wire.no-access-type")):
         return VM_PROT_NONE
     if wired or erratum("uvm_fault.protection-for-access-type"):
         return enter_prot
@@ -377,6 +390,12 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
     page_size = here.port.page_size
     uvmexp.faults += 1
     ufi = UvmFaultinfo(orig_map, vaddr - vaddr % page_size, nested=orig_map.lock.held())
+    of_kernel = orig_map == uvm.kernel_map
+    if of_kernel:
+        # What an interrupt-safe map has never faults, and to look it up could take a lock that is held here already.
+        unaware = erratum("uvm_fault.intrsafe-looked-up") or erratum("uvm_fault.intrsafe-list-unused")
+        if not unaware and uvmfault_check_intrsafe(ufi.orig_rvaddr):
+            return EFAULT
     rvaddr = ufi.orig_rvaddr
     pmap = orig_map.pmap
     wiring = fault_type == VM_FAULT_WIRE
@@ -391,10 +410,13 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
         if enter_prot & access_type != access_type:
             uvmfault_unlockmaps(ufi, False)
             return EACCES
+        if of_kernel and not ufi.map.flags & VM_MAP_PAGEABLE:  # (a process's map always is)
+            uvmfault_unlockmaps(ufi, False)
+            return EFAULT
         entry_wired = entry.wired_count != 0
         wired = PMAP_WIRED if entry_wired or wiring else 0
         access = enter_prot if wired else access_type
-        flags = _access(access_type, enter_prot, wired) | PMAP_CANFAIL | wired
+        flags = _access(access_type, enter_prot, wired, wiring) | PMAP_CANFAIL | wired
         writing = bool(access & VM_PROT_WRITE or (wiring and entry.max_protection & VM_PROT_WRITE))
         etype, uobj = entry.etype, entry.object
 
@@ -580,6 +602,18 @@ def _case2(ufi: UvmFaultinfo, flt: Fault, uobjpage: Page | None) -> int:
         if flt.cow:
             enter_prot &= ~VM_PROT_WRITE
         pg = uobjpage
+        if pg.loan_count:
+            if not flt.writing:
+                enter_prot &= ~VM_PROT_WRITE
+            else:
+                new = uvm_loanbreak(pg)
+                if new is None:
+                    _put_back(pg)
+                    uvmfault_unlockall(ufi, amap, uobj, None)
+                    uvmexp.fltnoram += 1
+                    uvm_wait("flt_noram4")
+                    return ERESTART
+                pg = new
     else:
         # Case 2B: promote.
         assert flt.aref is not None and amap is not None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from shared.port import kernel
+from shared.port import erratum, kernel
 from shared.uvm.amap import amap_unlock
 from shared.uvm.map import (
     uvm_map_lookup_entry,
@@ -16,6 +16,7 @@ from shared.uvm.map import (
     vm_map_unlock,
     vm_map_unlock_read,
 )
+from shared.uvm.param import UVM_ET_SUBMAP
 from shared.uvm.structs import Amap, Anon, UvmObject, VmMap, VmMapEntry, uvmexp
 
 
@@ -27,7 +28,8 @@ class UvmFaultinfo:
         orig_map, orig_rvaddr: the map, and the address of the page.
         nested: the caller holds the map read-locked (mlock), and it stays so: the fault takes no lock of its own.
             lockmgr() counts each shared hold; here a context holds a lock once.
-        map, mapv, entry: set by the lookup; the entry is good while the map's timestamp is `mapv`.
+        map, mapv, entry: set by the lookup: the map that has the entry, orig_map or a submap of it; the entry is good
+            while that map's timestamp is `mapv`.
 
     Left out: orig_size and size, which were always one page.
     """
@@ -38,6 +40,7 @@ class UvmFaultinfo:
     map: VmMap = field(init=False)
     mapv: int = field(init=False)
     entry: VmMapEntry = field(init=False)
+    parentv: int = field(init=False)  # of use to an erratum alone: the timestamp of orig_map
 
 
 def uvmfault_unlockmaps(ufi: UvmFaultinfo | None, write_locked: bool) -> None:
@@ -71,14 +74,22 @@ def uvmfault_lookup(ufi: UvmFaultinfo, write_lock: bool) -> bool:
     Source:  uvm_fault_i.h.
     """
     ufi.map = ufi.orig_map
-    if write_lock:
-        vm_map_lock(ufi.map)
-    elif not ufi.nested:
-        vm_map_lock_read(ufi.map)
-    found, ufi.entry = uvm_map_lookup_entry(ufi.map, ufi.orig_rvaddr)
-    if not found:
+    while True:  # twice at most: a submap has no submaps
+        if write_lock:
+            vm_map_lock(ufi.map)
+        elif not ufi.nested:
+            vm_map_lock_read(ufi.map)
+        found, ufi.entry = uvm_map_lookup_entry(ufi.map, ufi.orig_rvaddr)
+        if not found:
+            uvmfault_unlockmaps(ufi, write_lock)
+            return False
+        if not ufi.entry.etype & UVM_ET_SUBMAP:
+            break
+        submap = ufi.entry.sub_map
+        assert submap is not None
+        ufi.parentv = ufi.map.timestamp
         uvmfault_unlockmaps(ufi, write_lock)
-        return False
+        ufi.map = submap
     ufi.mapv = ufi.map.timestamp
     return True
 
@@ -95,7 +106,10 @@ def uvmfault_relock(ufi: UvmFaultinfo | None) -> bool:
     uvmexp.fltrelck += 1
     if not ufi.nested:
         vm_map_lock_read(ufi.map)
-        if ufi.mapv != ufi.map.timestamp:
+        now, then = ufi.map.timestamp, ufi.mapv
+        if ufi.map != ufi.orig_map and erratum("uvmfault_relock.checks-parent-version"):
+            now, then = ufi.orig_map.timestamp, ufi.parentv
+        if now != then:
             vm_map_unlock_read(ufi.map)
             return False
     uvmexp.fltrelckok += 1

@@ -2,6 +2,7 @@
 
     O->K  a page of an object, to the kernel
     A->K  a page of an anon, to the kernel
+    O->A  a page of an object, to an anon made for it
     A->A  an anon: whoever borrows it holds a reference, as an amap does; this is no loan of its page
 
 An object's page can be on loan to an anon and to the kernel at once. pg->loan_count
@@ -11,7 +12,8 @@ uanon, PQ_ANON is not set, and it is the object's.
 Rules:
 
 - A page on loan is not written to: lending it write-protects every mapping, and
-  faults map it read-only. A write first breaks the loan (uvm_loanbreak_anon).
+  faults map it read-only. A write first breaks the loan (uvm_loanbreak, uvm_loanbreak_anon):
+  the owner gets another page, and leaves this one to the borrower.
 - Each loan to the kernel also wires the page, since the kernel uses it by its
   physical address.
 - loan_count is changed with both the page's owner and the page queues locked. Who
@@ -23,7 +25,7 @@ Rules:
 Nobody keeps raw I/O and loans of the same memory apart, as in UVM: a DMA goes to
 the page that it began with, and its wiring stays there, if that page is replaced.
 
-Left out: the mappings through which the kernel uses borrowed pages; objects, so O->K and O->A.
+Left out: the mappings through which the kernel uses borrowed pages.
 Source: uvm_loan.c 1.22 (June 2000), its uvm_unloanpage() as of 1.39 (July 2002).
 """
 
@@ -33,8 +35,9 @@ from typing import TYPE_CHECKING
 
 from shared.port import KASSERT, erratum, here, kernel, panic
 from shared.struct import unlocked
-from shared.uvm.amap import amap_lock, amap_lookup, aref_of
+from shared.uvm.amap import Aref, amap_add, amap_alloc, amap_lock, amap_lookup, amap_unlock, amap_unref, aref_of
 from shared.uvm.anon import uvm_analloc, uvm_anfree
+from shared.uvm.map import uvm_map
 from shared.uvm.page import (
     uvm_lock_pageq,
     uvm_page_unbusy,
@@ -44,29 +47,41 @@ from shared.uvm.page import (
     uvm_pagecopy,
     uvm_pagefree,
     uvm_pagekloans,
+    uvm_pagerealloc,
     uvm_pageunwire,
     uvm_pagewire,
     uvm_unlock_pageq,
 )
 from shared.uvm.param import (
+    EAGAIN,
     EBUSY,
     EFAULT,
     EINVAL,
     EIO,
     ERESTART,
+    MADV_NORMAL,
+    MAP_INHERIT_COPY,
     PG_BUSY,
+    PG_CLEAN,
     PG_FAKE,
+    PG_RELEASED,
+    PGO_LOCKED,
     PQ_ANON,
     UVM_ET_COPYONWRITE,
+    UVM_FLAG_COPYONW,
+    UVM_FLAG_OVERLAY,
     UVM_LOAN_TOANON,
     UVM_LOAN_TOPAGE,
     UVM_PGA_ZERO,
+    VM_PROT_ALL,
     VM_PROT_NONE,
     VM_PROT_READ,
+    VM_PROT_WRITE,
 )
 from shared.uvm.pdaemon import uvm_wait
+from shared.uvm.pgops import pgops_of
 from shared.uvm.pmap import pmap_page_protect
-from shared.uvm.structs import Anon, Loan, LoanArray, Page, VmMap
+from shared.uvm.structs import Anon, Loan, LoanArray, Page, UvmObject, VmMap, uvmexp
 
 if TYPE_CHECKING:
     from shared.uvm.fault_i import UvmFaultinfo
@@ -113,21 +128,33 @@ def uvm_loanentry(ufi: UvmFaultinfo, end: int, result: list[Anon | Page], flags:
     Locks:   entry map(r). Returns: nothing is held.
     Sleeps:  as uvm_loan(); then less has been lent, and the entry has to be looked up again.
     Returns: False - it cannot be done.
-    Source:  uvm_loan.c.   Differs: the fault information names the page in question; in UVM it stays with the first
-             one, so that uvmfault_anonget() looks at the wrong slot when it has slept, and starts over for nothing.
+    Source:  uvm_loan.c.   Differs: the object is locked only for a page of its own, as later. The fault information
+             names the page in question; in UVM it stays with the first one, so that uvmfault_anonget() looks at the
+             wrong slot when it has slept, and starts over for nothing.
     """
     from shared.uvm.fault_i import uvmfault_unlockall
 
     entry = ufi.entry
     aref = aref_of(entry)
     amap = None if aref is None else aref.amap
+    uobj = entry.object
     if amap is not None:
         amap_lock(amap)
+    early = None
+    if uobj is not None and erratum("uvm_loanentry.object-locked-too-early"):
+        early = uobj
+        early.vmobjlock.lock()
     entry_start, stop = entry.start, min(end, entry.end)
     while ufi.orig_rvaddr < stop:
         anon = None if aref is None else amap_lookup(aref, ufi.orig_rvaddr - entry_start)
         if anon is not None:
             got = uvm_loananon(ufi, anon, result, flags)
+        elif uobj is not None:
+            if early is None:
+                uobj.vmobjlock.lock()
+            got = uvm_loanuobj(ufi, uobj, result, flags)
+            if got == GOT_IT and early is None:
+                uobj.vmobjlock.unlock()
         elif entry.etype & UVM_ET_COPYONWRITE:
             got = uvm_loanzero(ufi, result, flags)
         else:
@@ -136,7 +163,7 @@ def uvm_loanentry(ufi: UvmFaultinfo, end: int, result: list[Anon | Page], flags:
         if got != GOT_IT:
             return got == RETRY
         ufi.orig_rvaddr += here.port.page_size
-    uvmfault_unlockall(ufi, amap, None, None)
+    uvmfault_unlockall(ufi, amap, early, None)
     return True
 
 
@@ -176,6 +203,102 @@ def uvm_loananon(ufi: UvmFaultinfo, anon: Anon, result: list[Anon | Page], flags
     if uobj is not None:
         uobj.vmobjlock.unlock()
     anon.an_lock.unlock()
+    return GOT_IT
+
+
+@kernel()
+def uvm_loanuobj(ufi: UvmFaultinfo, uobj: UvmObject, result: list[Anon | Page], flags: int) -> int:
+    """Lend an object's page, to the kernel or to an anon.
+
+    Locks:   entry map(r), the entry's amap if it has one, object. Returns: same if GOT_IT, else nothing is held.
+    Sleeps:  as the pager does for a page that is not resident, or busy.
+    Returns: GOT_IT; RETRY; FAILED - it cannot be had, or there is no anon.
+    Source:  uvm_loan.c.   Differs: an anon that has no reference any more is not given another; UVM did not look, and
+             brought it back to life under uvm_anfree().
+    """
+    from shared.uvm.fault_i import uvmfault_relock, uvmfault_unlockall
+
+    entry = ufi.entry
+    aref = aref_of(entry)
+    amap = None if aref is None else aref.amap
+    skip = ufi.orig_rvaddr - entry.start
+    offset = skip if erratum("uvm_loanuobj.offset-forgotten") else skip + entry.offset
+    error, pages = pgops_of(uobj).pgo_get(uobj, offset, [True], 0, PGO_LOCKED)
+    if error not in (0, EBUSY):
+        uvmfault_unlockall(ufi, amap, uobj, None)
+        return FAILED
+    if error == EBUSY:
+        uvmfault_unlockall(ufi, amap, None, None)
+        # locked: object
+        error, pages = pgops_of(uobj).pgo_get(uobj, offset, [True], 0, 0)
+        # locked: nothing
+        if error != 0:
+            return RETRY if error == EAGAIN else FAILED
+        locked = uvmfault_relock(ufi)
+        if locked and amap is not None:
+            amap_lock(amap)
+        uobj.vmobjlock.lock()
+        # the page may have been released, and the slot filled; and the map may be another
+        pg = pages[0]
+        assert pg is not None
+        released = pg.flags & PG_RELEASED
+        filled = locked and aref is not None and amap_lookup(aref, skip) is not None
+        if locked and (released or filled):
+            uvmfault_unlockall(ufi, amap, None, None)
+            locked = False
+        if not locked:
+            uvm_page_unbusy(pg, pg.flags)
+            if released:
+                if pgops_of(uobj).pgo_releasepg(pg):
+                    uobj.vmobjlock.unlock()
+                return RETRY
+            uvm_lock_pageq()
+            uvm_pageactivate(pg)
+            uvm_unlock_pageq()
+            uobj.vmobjlock.unlock()
+            return RETRY
+
+    # locked: map(r), amap, object; the page is BUSY
+    pg = pages[0]
+    assert pg is not None
+    if flags & UVM_LOAN_TOPAGE:
+        _lend_to_kernel(pg)
+        uvm_page_unbusy(pg, pg.flags)
+        result.append(pg)
+        return GOT_IT
+    anon = pg.uanon
+    if anon is not None:
+        anon.an_lock.lock()
+        refs = anon.an_ref
+        if refs == 0 and not erratum("uvm_loanuobj.dying-anon-revived"):
+            anon.an_lock.unlock()  # whoever is about to free it waits for the object
+            uvm_page_unbusy(pg, pg.flags)
+            uvmfault_unlockall(ufi, amap, uobj, None)
+            here.port.spin()
+            return RETRY
+        anon.an_ref = refs + 1
+        anon.an_lock.unlock()
+    else:
+        anon = uvm_analloc()
+        if anon is None:
+            uvm_page_unbusy(pg, pg.flags)
+            uvmfault_unlockall(ufi, amap, uobj, None)
+            return FAILED
+        anon.an_lock.lock()
+        uvm_lock_pageq()
+        loans = pg.loan_count
+        if loans == 0:
+            pmap_page_protect(pg, VM_PROT_READ)
+        pg.loan_count = loans + 1
+        pg.uanon = anon
+        uvm_unlock_pageq()
+        anon.an_page = pg
+        anon.an_lock.unlock()
+    uvm_lock_pageq()
+    uvm_pageactivate(pg)
+    uvm_unlock_pageq()
+    uvm_page_unbusy(pg, pg.flags)
+    result.append(anon)
     return GOT_IT
 
 
@@ -282,7 +405,12 @@ def uvm_unloanpage(ploans: list[Page]) -> None:
         if loans < 0:
             panic("uvm_unloanpage: page isn't loaned", pg)
         pg.loan_count = loans
-        uvm_pageunwire(pg)  # the last one puts it on a queue
+        if loans > 0 and erratum("uvm_unloanpage.loaned-left-off-queues"):
+            pg.wire_count -= 1
+            if pg.wire_count == 0:
+                uvmexp.wired -= 1
+        else:
+            uvm_pageunwire(pg)  # the last one puts it on a queue
         if pg.uobject is None:
             if pg.uanon is None:
                 if loans == 0:
@@ -330,6 +458,43 @@ def uvm_loanbreak_anon(anon: Anon, pg: Page) -> Page | None:
     uvm_unlock_pageq()
     uvm_page_unbusy(npg, npg.flags & ~PG_FAKE)
     return npg
+
+
+@kernel(exit="same")
+def uvm_loanbreak(uobjpage: Page) -> Page | None:
+    """Put another page in an object in the place of one that is on loan, to be written to.
+
+    Map entries that wire that part of the object wire the new page from now on.
+
+    Locks:   entry the object; the page is BUSY. Returns: same; the new page is BUSY instead, and on no queue, and who
+             waited for the old one is woken.
+    Returns: the new page; None - there is no memory, and nothing has changed.
+    Source:  uvm_fault.c 1.47, where these lines were, and uvm_loan.c, where they are now.
+    Differs: as uvm_loanbreak_anon(). The old page is not CLEAN any more: an anon that adopts it must know that its swap
+             has no copy of it.
+    """
+    uobj = uobjpage.uobject
+    assert uobj is not None
+    pg = uvm_pagealloc(None, 0, None)
+    if pg is None:
+        return None
+    uvm_pagecopy(uobjpage, pg)  # clears PG_CLEAN
+    pmap_page_protect(uobjpage, VM_PROT_NONE)
+    flags = uobjpage.flags
+    if not erratum("uvm_fault.loan-broken-page-clean"):
+        flags &= ~PG_CLEAN
+    uvm_page_unbusy(uobjpage, flags)
+    uvm_lock_pageq()
+    wirings = 0 if erratum("uvm_fault.loan-broken-wiring-stays") else uobjpage.wire_count - uvm_pagekloans(uobjpage)
+    offset = uobjpage.offset
+    for _ in range(wirings):
+        uvm_pagewire(pg)
+        uvm_pageunwire(uobjpage)
+    uvm_pagerealloc(uobjpage, None, 0)
+    uvm_pagerealloc(pg, uobj, offset)
+    uvm_unlock_pageq()
+    pg.flags &= ~PG_FAKE
+    return pg
 
 
 # -- a part of the kernel that borrows ---------------------------------------------------------
@@ -400,6 +565,38 @@ def loan_peek(loan: Loan, number: int) -> tuple[int, int]:
         anon.an_lock.unlock()
     uvm_unloananon([anon])
     return (EIO if error else 0), word
+
+
+@kernel(exit="none")
+def loan_map(loan: Loan, map: VmMap, va: int, npages: int) -> int:
+    """Give a process the anons borrowed, as private memory at `va`.
+
+    Returns: 0; EINVAL - nothing is on loan, or no anons, or not so many; or as uvm_map().
+    Source:  none; the model's. It is what loans to anons were made for ("page transfer").
+    """
+    loan.l_lock.lock()
+    array = loan.l_result
+    if array is None or not loan.l_flags & UVM_LOAN_TOANON or loan.l_npages < npages:
+        loan.l_lock.unlock()
+        return EINVAL
+    size = npages * here.port.page_size
+    amap = amap_alloc(size)
+    amap_lock(amap)
+    for at in range(npages):
+        anon: Anon = array[at]
+        anon.an_lock.lock()
+        anon.an_ref += 1
+        anon.an_lock.unlock()
+        amap_add(Aref(amap, 0), at * here.port.page_size, anon, False)
+    amap_unlock(amap)
+    loan.l_lock.unlock()
+    error = uvm_map(
+        map, va, size, prot=VM_PROT_READ | VM_PROT_WRITE, maxprot=VM_PROT_ALL, inherit=MAP_INHERIT_COPY,
+        advice=MADV_NORMAL, flags=UVM_FLAG_COPYONW | UVM_FLAG_OVERLAY, amap=amap,
+    )  # fmt: skip
+    if error:
+        amap_unref(Aref(amap, 0), size)
+    return error
 
 
 @kernel(exit="none")

@@ -13,9 +13,11 @@ mlock may wait for, but set WANTLOCK and sleep ("vmmapbsy").
 A context that holds a map read-locked and asks for it again holds it once: see
 `nested` in fault.py. In lockmgr() each such request counts.
 
-Left out: kernel maps, submaps and interrupt-safe maps, static entries, merging
-of entries (each mmap is an entry of its own), the choice of an address (it is
-given), the first_free hint, WIREFUTURE, pmap_copy, vfork.
+Kernel maps are in km.py. An interrupt-safe one has no other lock than its
+interlock, no timestamp, and entries made at boot.
+
+Left out: merging of entries (each mmap is an entry of its own), the choice of an
+address (it is given), the first_free hint, WIREFUTURE, pmap_copy, vfork.
 Source: uvm_map.c 1.69, uvm_map_i.h 1.16, vm_map.h, of 2000.
 """
 
@@ -23,7 +25,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from shared.port import erratum, here, kernel, panic
+from shared.port import SPL_IMP, erratum, here, kernel, panic
 from shared.uvm.amap import (
     Aref,
     amap_alloc,
@@ -61,12 +63,14 @@ from shared.uvm.param import (
     PGO_DEACTIVATE,
     PGO_FREE,
     PGO_SYNCIO,
+    PMAP_KERNEL,
     UVM_ET_COPYONWRITE,
     UVM_ET_NEEDSCOPY,
     UVM_ET_OBJ,
     UVM_FLAG_COPYONW,
     UVM_FLAG_OVERLAY,
     VM_MAP_BUSY,
+    VM_MAP_INTRSAFE,
     VM_MAP_PAGEABLE,
     VM_MAP_WANTLOCK,
     VM_PROT_ALL,
@@ -75,19 +79,22 @@ from shared.uvm.param import (
 )
 from shared.uvm.pgops import pgops_of
 from shared.uvm.pmap import pmap_create, pmap_destroy, pmap_protect, pmap_remove
-from shared.uvm.structs import PhysBuf, UvmObject, VmMap, VmMapEntry, Vmspace
+from shared.uvm.structs import Amap, PhysBuf, UvmObject, VmMap, VmMapEntry, VmMapIntrsafe, Vmspace, uvm
 
 # -- locking ---------------------------------------------------------------------------
 
 
 def vm_map_lock(map: VmMap) -> None:
-    """Write-lock a map.
+    """Write-lock a map. Of an interrupt-safe one (whose VM_MAP_INTRSAFE never changes) that is the interlock alone.
 
     Sleeps:  while the map is BUSY ("vmmapbsy"), and for the lock.
     Source:  vm_map.h.   Differs: flags_lock is the interlock of the sleep, as later; in 2000 it was
              released before the sleep, and a wakeup in between was lost. LK_SLEEPFAIL (whoever had to wait for
              the lock looks at BUSY again) is the lock manager's: after a downgrade readers pass queued writers.
     """
+    if isinstance(map, VmMapIntrsafe):
+        map.lock.lock()
+        return
     while True:
         map.flags_lock.lock()
         flags = map.flags
@@ -129,6 +136,12 @@ def vm_map_unlock(map: VmMap) -> None:
 
 
 def vm_map_lock_read(map: VmMap) -> None:
+    """Read-lock a map, which an interrupt-safe one cannot be. Source: vm_map.h, with DIAGNOSTIC."""
+    if isinstance(map, VmMapIntrsafe):
+        if "uvm_fault.intrsafe-looked-up" not in here.port.errata:
+            panic("vm_map_lock_read: intrsafe map", map)
+        map.lock.lock()
+        return
     map.lock.lock_shared()
 
 
@@ -181,10 +194,44 @@ class DeadEntry(NamedTuple):
 
 
 def uvm_mapent_alloc(map: VmMap) -> VmMapEntry:
-    """A new entry, to be filled and linked into `map`."""
-    me = here.port.alloc(VmMapEntry)
-    me.map = map
-    return me
+    """A new entry, to be filled and linked into `map`.
+
+    An interrupt-safe map gets one of those made at boot, as to allocate memory takes such a map itself.
+
+    Locks:   takes kentry_lock, at splimp, if the map is interrupt-safe.
+    Source:  uvm_map.c.
+    """
+    if not isinstance(map, VmMapIntrsafe):
+        me = here.port.alloc(VmMapEntry)
+        me.map = map
+        return me
+    s = here.port.splraise(SPL_IMP)
+    uvm.kentry_lock.lock()
+    static = uvm.kentry_free
+    if static is not None:
+        uvm.kentry_free = static.free_next
+        here.port.claim(static)
+    uvm.kentry_lock.unlock()
+    here.port.spl(s)
+    if static is None:
+        panic("mapent_alloc: out of static map entries, check MAX_KMAPENT", map)
+    assert static is not None
+    static.map = map
+    return static
+
+
+def uvm_mapent_free(me: VmMapEntry) -> None:
+    """Free an entry that is in no map; it goes where it came from. Source: uvm_map.c."""
+    if not isinstance(me.map, VmMapIntrsafe):
+        here.port.free(me)
+        return
+    fresh = here.port.renew(me)
+    s = here.port.splraise(SPL_IMP)
+    uvm.kentry_lock.lock()
+    fresh.free_next = uvm.kentry_free
+    uvm.kentry_free = fresh
+    uvm.kentry_lock.unlock()
+    here.port.spl(s)
 
 
 def uvm_mapent_copy(src: VmMapEntry, map: VmMap) -> VmMapEntry:
@@ -338,13 +385,14 @@ def uvm_map_findspace(map: VmMap, start: int, length: int) -> VmMapEntry | None:
 @kernel(exit="same")
 def uvm_map(
     map: VmMap, start: int, size: int, *, uobj: UvmObject | None = None, offset: int = 0,
-    prot: int, maxprot: int, inherit: int, advice: int, flags: int,
+    prot: int, maxprot: int, inherit: int, advice: int, flags: int, amap: Amap | None = None,
 ) -> int:  # fmt: skip
     """Establish a mapping of an object from `offset` on, or (None) of anonymous memory.
 
     Args:
         uobj: the caller's reference to it becomes the mapping's, if there is no error.
         flags: UVM_FLAG_COPYONW (private; the amap comes with the first write), UVM_FLAG_OVERLAY (an amap now).
+        amap: the amap, likewise; None: a new one.
 
     Locks:   entry map unlocked. Returns: same.
     Sleeps:  for the map.
@@ -380,7 +428,7 @@ def uvm_map(
     new_entry.advice = advice
     if flags & UVM_FLAG_OVERLAY:
         new_entry.aref_pageoff = 0
-        new_entry.aref_amap = amap_alloc(size)
+        new_entry.aref_amap = amap_alloc(size) if amap is None else amap
     uvm_map_entry_link(map, prev_entry, new_entry)
     map.size += size
     vm_map_unlock(map)
@@ -407,6 +455,8 @@ def uvm_unmap_remove(map: VmMap, start: int, end: int) -> list[DeadEntry]:
     Source:  uvm_map.c.   Differs: the hint is saved again after an entry was unwired, as later: looking up the
              doomed entry has made it the hint.
     """
+    from shared.uvm.km import uvm_km_unmap_object
+
     header, pmap = map.header, map.pmap
     found, entry = uvm_map_lookup_entry(map, start)
     if found:
@@ -424,7 +474,10 @@ def uvm_unmap_remove(map: VmMap, start: int, end: int) -> list[DeadEntry]:
             uvm_map_entry_unwire(map, entry)
             SAVE_HINT(map, entry.prev)
         first, stop = entry.start, entry.end
-        pmap_remove(pmap, first, stop)
+        if pmap == PMAP_KERNEL and entry.object is not None:
+            uvm_km_unmap_object(entry)
+        else:
+            pmap_remove(pmap, first, stop)
         dead.append(DeadEntry(entry, aref_of(entry), stop - first, entry.object))
         uvm_map_entry_unlink(map, entry)
         removed += stop - first
@@ -447,7 +500,7 @@ def uvm_unmap_detach(dead: list[DeadEntry]) -> None:
             amap_unref(aref, size)
         if uobj is not None:
             pgops_of(uobj).pgo_detach(uobj)
-        here.port.free(entry)
+        uvm_mapent_free(entry)
 
 
 @kernel(exit="same")
@@ -766,8 +819,9 @@ def uvm_map_pageable(map: VmMap, start: int, end: int, new_pageable: bool) -> in
 
 def uvm_map_create(pmap: int, vmin: int, vmax: int, flags: int) -> VmMap:
     """A new, empty map of [vmin, vmax)."""
-    map = here.port.alloc(VmMap)
-    header = uvm_mapent_alloc(map)
+    map = here.port.alloc(VmMapIntrsafe if flags & VM_MAP_INTRSAFE else VmMap)
+    header = here.port.alloc(VmMapEntry)
+    header.map = map
     header.next = header
     header.prev = header
     map.header = header

@@ -14,14 +14,14 @@ queue by who allocated it. uvm_pagefree leaves wire_count and loan_count 0, so
 uvm_pagealloc need not set them.
 
 Left out: free lists by kind of memory and by zeroed pages (the strategies of
-uvm_pagealloc_strat), page colours, uvm_pagerealloc. `version` is not kept:
+uvm_pagealloc_strat), page colours. `version` is not kept:
 the generation of a page's handle says the same.
 Source: uvm_page.c, uvm_page_i.h of March 2001.
 """
 
 from __future__ import annotations
 
-from shared.port import KASSERT, LOCK_ASSERT, SPL_IMP, here, kernel, panic
+from shared.port import KASSERT, LOCK_ASSERT, SPL_IMP, erratum, here, kernel, panic
 from shared.uvm.param import (
     PG_BUSY,
     PG_CLEAN,
@@ -35,10 +35,12 @@ from shared.uvm.param import (
     PQ_FREE,
     PQ_INACTIVE,
     PQ_SWAPBACKED,
+    UVM_OBJ_INTRSAFE_KERN,
     UVM_OBJ_KERN,
     UVM_PGA_USERESERVE,
     UVM_PGA_ZERO,
     UVM_PGOPS_AOBJ,
+    VM_PROT_NONE,
 )
 from shared.uvm.pmap_page import pmap_copy_page, pmap_zero_page
 from shared.uvm.structs import (
@@ -108,6 +110,18 @@ def uvm_page_init(frames: int) -> None:
 # -- pages of objects --------------------------------------------------------------------
 
 
+def _lock_hash() -> int:
+    """Lock the page hash; returns the interrupt level to go back to. (Interrupts allocate.)"""
+    s = here.port.splraise(SPL_IMP)
+    uvm.hashlock.lock()
+    return s
+
+
+def _unlock_hash(s: int) -> None:
+    uvm.hashlock.unlock()
+    here.port.spl(s)
+
+
 def _bucket(uobj: UvmObject, off: int) -> int:
     """uvm_pagehash(): the bucket of a page's identity."""
     return (uobj.index * 31 + off // here.port.page_size) & (uvm.page_nhash - 1)
@@ -120,14 +134,14 @@ def uvm_pageinsert(pg: Page, uobj: UvmObject, off: int) -> None:
     Source:  uvm_page.c.
     """
     bucket, page_hash = _bucket(uobj, off), uvm.page_hash
-    uvm.hashlock.lock()
+    s = _lock_hash()
     first = page_hash[bucket]
     pg.hashq_next = first
     pg.hashq_prev = None
     if first is not None:
         first.hashq_prev = pg
     page_hash[bucket] = pg
-    uvm.hashlock.unlock()
+    _unlock_hash(s)
     MEMQ.insert_tail(uobj, pg)
     uobj.uo_npages += 1
 
@@ -139,7 +153,7 @@ def uvm_pageremove(pg: Page, uobj: UvmObject) -> None:
     Source:  uvm_page.c.
     """
     bucket, page_hash = _bucket(uobj, pg.offset), uvm.page_hash
-    uvm.hashlock.lock()
+    s = _lock_hash()
     following, before = pg.hashq_next, pg.hashq_prev
     if following is not None:
         following.hashq_prev = before
@@ -147,7 +161,7 @@ def uvm_pageremove(pg: Page, uobj: UvmObject) -> None:
         page_hash[bucket] = following
     else:
         before.hashq_next = following
-    uvm.hashlock.unlock()
+    _unlock_hash(s)
     MEMQ.remove(uobj, pg)
     uobj.uo_npages -= 1
     pg.flags &= ~PG_TABLED
@@ -161,11 +175,11 @@ def uvm_pagelookup(uobj: UvmObject, off: int) -> Page | None:
     Locks:   entry the object; takes hashlock. Returns: same.
     Source:  uvm_page_i.h.
     """
-    uvm.hashlock.lock()
+    s = _lock_hash()
     pg: Page | None = uvm.page_hash[_bucket(uobj, off)]
     while pg is not None and (pg.uobject != uobj or pg.offset != off):
         pg = pg.hashq_next
-    uvm.hashlock.unlock()
+    _unlock_hash(s)
     return pg
 
 
@@ -201,7 +215,7 @@ def uvm_pagealloc_strat(uobj: UvmObject | None, off: int, anon: Anon | None, fla
         here.port.wakeup(uvm.addressof("pagedaemon"))
 
     pg = None
-    if not flags & UVM_PGA_USERESERVE and (uobj is None or uobj.uo_refs != UVM_OBJ_KERN):
+    if not flags & UVM_PGA_USERESERVE and (uobj is None or uobj.uo_refs not in (UVM_OBJ_KERN, UVM_OBJ_INTRSAFE_KERN)):
         denied = free <= uvmexp.reserve_kernel  # which is no less than reserve_pagedaemon
     else:
         denied = not curproc_is_pagedaemon() and free <= uvmexp.reserve_pagedaemon
@@ -248,7 +262,8 @@ def uvm_pagefree(pg: Page) -> None:
     only loses its owner: the last borrower frees it, or an anon that has borrowed
     it adopts it.
 
-    Locks:   the page queues, and the page's owner.
+    Locks:   the page queues, and the page's owner; of an interrupt-safe object only the latter, since an interrupt
+             cannot take the page queues, and such a page is on none.
     Source:  uvm_page.c.   Differs: whoever waits for a busy page that loses its owner is woken, as later.
     """
     loans = pg.loan_count
@@ -257,6 +272,7 @@ def uvm_pagefree(pg: Page) -> None:
         if loans:
             # an anon that adopts it must know that its swap has no copy of it
             uvm_page_unbusy(pg, pg.flags & ~(PG_CLEAN | PG_RELEASED))
+            _requeue(pg, pg.pqflags & ~PQ_AOBJ)
             uvm_pageremove(pg, uobj)
             return
         uvm_pageremove(pg, uobj)
@@ -280,25 +296,47 @@ def uvm_pagefree(pg: Page) -> None:
     uvm_unlock_fpageq(s)
 
 
+@kernel(exit="same")
+def uvm_pagerealloc(pg: Page, newobj: UvmObject | None, newoff: int) -> None:
+    """Move a page to another object, or out of the one it is in.
+
+    Locks:   the page queues, and both objects.
+    Source:  uvm_page.c.   Differs: keeps PQ_AOBJ, and with it the queue, right.
+    """
+    pqflags = pg.pqflags & ~PQ_AOBJ
+    oldobj = pg.uobject
+    if oldobj is not None:
+        _requeue(pg, pqflags)
+        uvm_pageremove(pg, oldobj)
+    if newobj is not None:
+        if newobj.pgops == UVM_PGOPS_AOBJ:
+            pqflags |= PQ_AOBJ
+        _requeue(pg, pqflags)
+        pg.flags |= PG_TABLED
+        pg.offset = newoff
+        pg.uobject = newobj
+        uvm_pageinsert(pg, newobj, newoff)
+
+
 def uvm_pageadopt(pg: Page) -> None:
     """Make the page that an anon has borrowed, and whose object has let go of it, the anon's own.
 
-    The page's queue may be that of objects' pages, and it is a swap-backed page from now on.
-
     Locks:   the page queues and the anon.
-    Source:  uvm_anon.c, uvm_pdaemon.c, where these lines are.   Differs: UVM left the page on the queue it was on.
+    Source:  uvm_anon.c, uvm_pdaemon.c, where these lines are.
+    Differs: UVM left an inactive page on the queue it was on, which is not that of anons' pages.
     """
-    pqflags = pg.pqflags
     pg.loan_count -= 1
-    left = _dequeue(pg, pqflags) | PQ_ANON
-    if pqflags & PQ_ACTIVE:
-        pg.pqflags = left
-        uvm_pageactivate(pg)
-    elif pqflags & PQ_INACTIVE:
-        pg.pqflags = left
+    _requeue(pg, pg.pqflags | PQ_ANON)
+
+
+def _requeue(pg: Page, pqflags: int) -> None:
+    """Give a page these pqflags, and see that it is on the queue that goes with them. Locks: the page queues."""
+    if pqflags & PQ_INACTIVE and bool(pqflags & PQ_SWAPBACKED) != bool(pg.pqflags & PQ_SWAPBACKED):
+        _dequeue(pg, pg.pqflags)
+        pg.pqflags = pqflags & ~PQ_INACTIVE
         uvm_pagedeactivate(pg)
     else:
-        pg.pqflags = left
+        pg.pqflags = pqflags
 
 
 def _dequeue(pg: Page, pqflags: int) -> int:
@@ -347,6 +385,10 @@ def uvm_pagedeactivate(pg: Page) -> None:
         return
     if pg.wire_count != 0:
         panic("uvm_pagedeactivate: caller did not check wire count", pg)
+    if erratum("uvm_pagedeactivate.unmaps"):
+        from shared.uvm.pmap import pmap_page_protect
+
+        pmap_page_protect(pg, VM_PROT_NONE)
     pg.pqflags = _dequeue(pg, pqflags) | PQ_INACTIVE
     PAGEQ.insert_tail(page_inactive_swp if pqflags & PQ_SWAPBACKED else page_inactive_obj, pg)
     uvmexp.inactive += 1

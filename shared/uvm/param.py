@@ -12,10 +12,11 @@ from __future__ import annotations
 
 # errno(2); pagers and the fault handler answer 0 or one of these
 EPERM, ENOENT, EINTR, EIO, EAGAIN, ENOMEM, EACCES, EFAULT, EBUSY, EINVAL = 1, 2, 4, 5, 35, 12, 13, 14, 16, 22
-EEXIST, ENOSPC, ERESTART = 17, 28, -3
+ENXIO, EEXIST, ENOSPC, ERESTART = 6, 17, 28, -3
 ERRNO_NAMES = {
     EPERM: "EPERM", ENOENT: "ENOENT", EINTR: "EINTR", EIO: "EIO", EAGAIN: "EAGAIN", ENOMEM: "ENOMEM", EACCES: "EACCES",
-    EFAULT: "EFAULT", EBUSY: "EBUSY", EINVAL: "EINVAL", EEXIST: "EEXIST", ENOSPC: "ENOSPC", ERESTART: "ERESTART",
+    EFAULT: "EFAULT", EBUSY: "EBUSY", EINVAL: "EINVAL", ENXIO: "ENXIO", EEXIST: "EEXIST", ENOSPC: "ENOSPC",
+    ERESTART: "ERESTART",
 }  # fmt: skip
 
 # what a pager answered before it answered an errno, 2001-03-10; of use to errata alone
@@ -59,6 +60,10 @@ UVM_LOAN_TOANON, UVM_LOAN_TOPAGE = 0x01, 0x02
 VM_MAP_PAGEABLE, VM_MAP_INTRSAFE, VM_MAP_WIREFUTURE, VM_MAP_BUSY, VM_MAP_WANTLOCK = 0x01, 0x02, 0x04, 0x08, 0x10
 UVM_ET_OBJ, UVM_ET_SUBMAP, UVM_ET_COPYONWRITE, UVM_ET_NEEDSCOPY = 0x01, 0x02, 0x04, 0x08
 
+# the kernel's address space (its end is the machine's affair); uvm_km_kmemalloc flags
+VM_MIN_KERNEL_ADDRESS = 0xC0000000
+UVM_KMF_NOWAIT = 0x1
+
 # protection and inheritance
 VM_PROT_NONE, VM_PROT_READ, VM_PROT_WRITE, VM_PROT_EXECUTE = 0, 1, 2, 4
 VM_PROT_ALL = 7
@@ -82,6 +87,9 @@ VM_FAULT_REFERENCE = 3
 # amap
 AMAP_SHARED = 0x1
 AMAP_COPY_CHUNK_PAGES = 16
+
+# the number of the kernel's pmap
+PMAP_KERNEL = 0
 
 # pmap_enter flags: the low bits are the access that caused it (0: unknown)
 PMAP_WIRED = 0x10
@@ -113,6 +121,8 @@ UAO_FLAG_KILLME = 0x8  # the release of its last page is its end
 # swap
 SWSLOT_NONE = 0
 SWSLOT_BAD = -1
+SWF_INUSE, SWF_ENABLE = 0x1, 0x2  # swapdev.swd_flags: on a list; slots may be allocated
+SWAP_ON, SWAP_OFF = 1, 2  # swapctl(2)
 
 # process states
 SIDL, SRUN, SZOMB = 1, 2, 5

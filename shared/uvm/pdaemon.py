@@ -22,8 +22,10 @@ Pages of anons and of aobjs go to swap, from page_inactive_swp, in clusters of s
 in a row; those of files to their file, from page_inactive_obj, with their dirty
 neighbours.
 
-Left out: swapping out idle threads, draining pools, pages of loans, retuning when
-memory is added.
+A page that an anon has borrowed is its object's, until that lets go of it; then the
+anon adopts it. So it may be paged out twice, first to the object and then to swap.
+
+Left out: swapping out idle threads, draining pools, retuning when memory is added.
 Source: uvm_pdaemon.c of March 2001; where versions differ, the queues of 1.19 and
 the scan as changed in January 2001.
 """
@@ -37,6 +39,7 @@ from shared.uvm.page import (
     uvm_lock_pageq,
     uvm_page_unbusy,
     uvm_pageactivate,
+    uvm_pageadopt,
     uvm_pagedeactivate,
     uvm_pagefree,
     uvm_unlock_pageq,
@@ -52,6 +55,7 @@ from shared.uvm.param import (
     MAXBSIZE_PAGES,
     PG_BUSY,
     PG_CLEAN,
+    PQ_ANON,
     PQ_INACTIVE,
     PQ_SWAPBACKED,
     SWSLOT_NONE,
@@ -241,6 +245,8 @@ def uvmpd_scan(sweep: Sweep) -> None:
         if not owner_lock.trylock():
             p = nextpg
             continue
+        if uobj is None and not p.pqflags & PQ_ANON:  # borrowed, and its object has let go of it
+            uvm_pageadopt(p)
         flags = p.flags
         if not flags & PG_BUSY:
             if swap_shortage > 0 and p.pqflags & PQ_SWAPBACKED:
@@ -251,10 +257,12 @@ def uvmpd_scan(sweep: Sweep) -> None:
                     if flags & PG_CLEAN:
                         p.flags = flags & ~PG_CLEAN
                     swap_shortage -= 1
-            if inactive_shortage > 0 and not pmap_clear_reference(p):  # in use: it stays until the next sweep
-                uvm_pagedeactivate(p)
-                uvmexp.pddeact += 1
-                inactive_shortage -= 1
+            if inactive_shortage > 0:
+                referenced = False if erratum("uvmpd_scan.reference-kept") else pmap_clear_reference(p)
+                if not referenced:  # else it is in use: it stays until the next sweep
+                    uvm_pagedeactivate(p)
+                    uvmexp.pddeact += 1
+                    inactive_shortage -= 1
         owner_lock.unlock()
         p = nextpg
 
@@ -307,6 +315,11 @@ def uvmpd_scan_inactive(pglst: PageQueue, sweep: Sweep) -> bool:
                 return met
             uobj, anon, owner_lock = owner
             if not owner_lock.trylock():
+                p = nextpg
+                continue
+            if uobj is None and not p.pqflags & PQ_ANON:  # borrowed, and its object has let go of it
+                uvm_pageadopt(p)  # and is on the other inactive queue now
+                owner_lock.unlock()
                 p = nextpg
                 continue
             flags = p.flags

@@ -11,9 +11,10 @@ Where page tables are real pages they belong to an object of the pmap's own, as
 the i386 port has it: wired, on no queue, not counted in uvmexp.wired, and freed
 when their last translation is gone from every TLB. The lock of that object,
 pm_lock, comes after the page queues'. Memory for them may be taken from the
-kernel's reserve.
+kernel's reserve. The kernel's own pmap has all its tables from the beginning, outside of
+the modelled memory.
 
-Left out: pmap_kenter_pa and pmap_copy (an optimization), pv entries as memory.
+Left out: pmap_copy (an optimization), pv entries as memory.
 Source: pmap(9) of 2001; page-table pages: pmap.c of the i386 port, 2000.
 """
 
@@ -29,6 +30,8 @@ from shared.uvm.param import (
     PG_BUSY,
     PG_FAKE,
     PMAP_CANFAIL,
+    PMAP_KERNEL,
+    PMAP_WIRED,
     UVM_PGA_USERESERVE,
     UVM_PGA_ZERO,
     UVM_PGOPS_NONE,
@@ -115,6 +118,24 @@ def pmap_create() -> int:
     return number
 
 
+def pmap_bootstrap() -> None:
+    """Make the kernel's pmap, number PMAP_KERNEL; at boot."""
+    here.port.op("pmap_bootstrap", 0)
+
+
+def pmap_kenter_pa(va: int, pg: Page, prot: int) -> None:
+    """Map a page of the kernel's own, wired; it never faults, so its R and M are set from the beginning.
+
+    Differs: the mapping is on the page's pv list, as others are.
+    """
+    here.port.pmap("pmap_enter", PMAP_KERNEL, (va, pg.frame, prot, prot | PMAP_WIRED))
+
+
+def pmap_kremove(va: int, size: int) -> None:
+    """Undo pmap_kenter_pa() in [va, va + size)."""
+    here.port.pmap("pmap_remove", PMAP_KERNEL, (va, va + size))
+
+
 def pmap_destroy(pmap: int) -> None:
     """Drop an empty pmap. If others are still about to free its page tables, the last one of them ends its object."""
     pm_obj: Pmap | None = here.port.op("pmap_destroy", pmap)
@@ -127,6 +148,7 @@ def pmap_destroy(pmap: int) -> None:
             here.port.free(pm_obj)
 
 
+@kernel(exit="same")
 def pmap_enter(pmap: int, va: int, pg: Page, prot: int, flags: int) -> int:
     """Map `pg` at `va` with `prot`, replacing what was there.
 

@@ -5,13 +5,13 @@ Legend, as in the headers of uvm (each letter is resolved per struct):
     o   owner: the lock of the struct itself, or for a page of its object or anon
     p   uvm.pageqlock              f   uvm.fpageqlock (splimp: interrupts allocate)
     a   uvm.afreelock              s   uvm.swap_data_lock
-    d   uvm.pagedaemon_lock (splbio)      h   uvm.hashlock
-    m   the map's lock: shared to read, exclusive to write
+    d   uvm.pagedaemon_lock (splbio)      h   uvm.hashlock (splimp)
+    k   uvm.kentry_lock (splimp)   v   uvm.vmi_list_slock (splhigh)
+    m   the map's lock: shared to read, exclusive to write; an interrupt-safe map's spins and is only ever exclusive
     const, stat, hint: see shared/struct.py
 
 Fields that UVM does not have are marked "(model)"; each says why.
 
-Left out: submaps.
 Source: uvm_page.h, uvm_anon.h, uvm_amap.h, uvm_map.h, uvm.h, uvm_extern.h.
 """
 
@@ -45,6 +45,7 @@ class PageOwner(Guard):
 P, F, A, S, D, H = (
     UvmLock(name) for name in ("pageqlock", "fpageqlock", "afreelock", "swap_data_lock", "pagedaemon_lock", "hashlock")
 )
+KENTRY, VMI_LIST = UvmLock("kentry_lock"), UvmLock("vmi_list_slock")
 UAO_LIST = UvmLock("uao_list_lock")
 
 
@@ -228,16 +229,26 @@ class VmMap(Struct, kind=7):
     physio: Field[PhysBuf | None] = field("g", hint=True)  # (model) device I/O to this map's memory
 
 
+class VmMapIntrsafe(VmMap, kind=57, name="vmmap_intrsafe"):
+    """struct vm_map_intrsafe: a kernel map that interrupts use too. `lock` is its interlock: it spins."""
+
+    guards = {**VmMap.guards, "v": VMI_LIST}
+    lock = simplelock("map.intrsafe")
+    vmi_list_next: Field[VmMapIntrsafe | None] = field("v")
+
+
 class VmMapEntry(Struct, kind=8, name="entry"):
     """struct vm_map_entry: one mapping, addresses in bytes."""
 
-    guards = {"m": via("map", "lock")}
+    guards = {"m": via("map", "lock"), "k": KENTRY}
     map: Field[VmMap] = field("const")  # (model) so that fields know their guard
     prev: Field[VmMapEntry] = field("m")
     next: Field[VmMapEntry] = field("m")
+    free_next: Field[VmMapEntry | None] = union("next", "k")  # on uvm.kentry_free
     start: Field[int] = field("m")
     end: Field[int] = field("m")
     object: Field[UvmObject | None] = field("m")
+    sub_map: Field[VmMap | None] = union("object", "m")
     offset: Field[int] = field("m")  # in the object, in bytes
     etype: Field[int] = field("m")
     protection: Field[int] = field("m")
@@ -265,15 +276,28 @@ class Proc(Struct, kind=10):
     p_lwps: Field[int] = field("o")  # threads that have not exited
 
 
-class SwapDev(Struct, kind=11):
-    """struct swapdev; sizes in slots."""
+class SwapPri(Struct, kind=52):
+    """struct swappri: the swap devices of one priority."""
 
     guards = {"s": S}
-    swd_enabled: Field[int] = field("s")
-    swd_npages: Field[int] = field("s")
+    spi_priority: Field[int] = field("s")
+    spi_first: Field[SwapDev | None] = field("s")
+    spi_last: Field[SwapDev | None] = field("s")
+    spi_next: Field[SwapPri | None] = field("s")
+
+
+class SwapDev(Struct, kind=11):
+    """struct swapdev; sizes in slots. Number i is device i of the machine's configuration."""
+
+    guards = {"s": S}
+    swd_flags: Field[int] = field("s")
+    swd_priority: Field[int] = field("s")
+    swd_npages: Field[int] = field("const")
     swd_npginuse: Field[int] = field("s")
     swd_npgbad: Field[int] = field("s")
-    swd_drumoffset: Field[int] = field("s")
+    swd_drumoffset: Field[int] = field("const")
+    swd_next: Field[SwapDev | None] = field("s")
+    swd_prev: Field[SwapDev | None] = field("s")
     swd_slots: Field[SlotArray] = field("const")  # the extent map
 
 
@@ -331,13 +355,16 @@ class LoanArray(Array, kind=64, element="const"):
 class Uvm(Struct, kind=15):
     """struct uvm: the globals. Locks of the queues, and what they guard."""
 
-    guards = {"p": P, "f": F, "a": A, "s": S, "d": D, "l": UAO_LIST}
+    guards = {"p": P, "f": F, "a": A, "s": S, "d": D, "k": KENTRY, "v": VMI_LIST, "l": UAO_LIST}
     pageqlock = simplelock("pageq")
     fpageqlock = simplelock("fpageq")
     hashlock = simplelock("hash")
     afreelock = simplelock("afree")
     swap_data_lock = simplelock("swap_data")
     pagedaemon_lock = simplelock("pagedaemon")
+    swap_syscall_lock = lockmgr("swap_syscall")
+    kentry_lock = simplelock("kentry")
+    vmi_list_slock = simplelock("vmi_list")
     uao_list_lock = simplelock("uao_list")
     pagedaemon: Field[int] = field("d")  # sleep channel
     pagedaemon_waiters: Field[int] = field("d")  # uvm_wait callers that the daemon has not served
@@ -345,8 +372,18 @@ class Uvm(Struct, kind=15):
     aio_done_last: Field[Buf | None] = field("d")
     afree: Field[Anon | None] = field("a")
     nswapdev: Field[int] = field("s", hint=True)
+    swap_priority: Field[SwapPri | None] = field("s")  # the first of the list
     page_hash: Field[PageHash] = field("const")
     page_nhash: Field[int] = field("const")  # buckets
+    kernel_map: Field[VmMap | None] = field("const")  # None: the machine has no kernel maps
+    kmem_map: Field[VmMap | None] = field("const")
+    mb_map: Field[VmMap | None] = field("const")
+    exec_map: Field[VmMap | None] = field("const")
+    kernel_object: Field[UvmObject] = field("const")
+    kmem_object: Field[UvmObject] = field("const")
+    mb_object: Field[UvmObject] = field("const")
+    vmi_list: Field[VmMapIntrsafe | None] = field("v")
+    kentry_free: Field[VmMapEntry | None] = field("k")  # map entries for interrupt-safe maps
     uao_list_first: Field[Aobj | None] = field("l")
     uao_list_last: Field[Aobj | None] = field("l")
 
@@ -423,5 +460,6 @@ page_free: FreeQueue = FreeQueue.at(0)
 
 PAGEQ = TailQueue("tqh_first", "tqh_last", "pageq_next", "pageq_prev")
 MEMQ = TailQueue("memq_first", "memq_last", "listq_next", "listq_prev")
+SWAPDEVS = TailQueue("spi_first", "spi_last", "swd_next", "swd_prev")
 UAO_LIST_Q = TailQueue("uao_list_first", "uao_list_last", "u_list_next", "u_list_prev")
 AIO_DONE = TailQueue("aio_done_first", "aio_done_last", "next", "prev")

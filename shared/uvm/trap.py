@@ -1,18 +1,18 @@
-"""The user's loads and stores, and the trap that a refused one takes.
+"""Loads and stores of the user and of the kernel, and the trap that a refused one takes.
 
-Left out: instruction fetches, faults of the kernel itself, signal delivery (the
+Left out: instruction fetches, the kernel's use of a user's address, signal delivery (the
 access answers with the signal's name, and is not made).
 Source: trap.c of the i386 port, 2001.
 """
 
 from __future__ import annotations
 
-from shared.port import here, kernel
+from shared.port import here, kernel, panic
 from shared.uvm.fault import uvm_fault
-from shared.uvm.param import EACCES, EFAULT, VM_FAULT_REFERENCE, VM_PROT_READ, VM_PROT_WRITE
+from shared.uvm.param import EACCES, EFAULT, PMAP_KERNEL, VM_FAULT_REFERENCE, VM_PROT_READ, VM_PROT_WRITE
 from shared.uvm.pmap import pmap_emulate_reference
 from shared.uvm.proc import curmap_of
-from shared.uvm.structs import VmMap, uvmexp
+from shared.uvm.structs import VmMap, uvm, uvmexp
 
 
 def user_read(va: int) -> tuple[str, int | None]:
@@ -39,6 +39,42 @@ def _access(va: int, write: bool, value: int) -> tuple[str, int | None]:
         signal = trap(map, va, result, VM_PROT_WRITE if write else VM_PROT_READ)
         if signal is not None:
             return signal, None
+
+
+def kernel_access(va: int, write: bool, value: int, onfault: bool) -> int | None:
+    """Load or store a 64-bit word at byte address `va` of the kernel's own.
+
+    Args:
+        onfault: whoever does this expects that it may fault, as copyin() does (pcb_onfault).
+
+    Returns: the word; None - there is no such memory. Without `onfault` that is a panic.
+    """
+    port = here.port
+    while True:
+        done, result = port.access(PMAP_KERNEL, va, write, value)
+        if done:
+            return result
+        if not trap_kernel(va, result, VM_PROT_WRITE if write else VM_PROT_READ, onfault):
+            return None
+
+
+@kernel(exit="same")
+def trap_kernel(va: int, fault_type: int, access_type: int, onfault: bool) -> bool:
+    """Serve a page fault of the kernel; it may be in an interrupt, which then must not wait.
+
+    Returns: True - try again; False - not mapped, and the kernel is prepared for that.
+    Source:  trap.c.
+    """
+    uvmexp.traps += 1
+    if fault_type == VM_FAULT_REFERENCE:
+        pmap_emulate_reference(PMAP_KERNEL, va, access_type == VM_PROT_WRITE)
+        return True
+    map = uvm.kernel_map
+    assert map is not None
+    error = uvm_fault(map, va - va % here.port.page_size, fault_type, access_type)
+    if error != 0 and not onfault:
+        panic(f"trap: uvm_fault(kernel_map, {va:#x}, {fault_type}, {access_type}) -> {error}", map)
+    return error == 0
 
 
 @kernel(exit="none")

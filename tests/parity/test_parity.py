@@ -14,6 +14,7 @@ from cluster.strategies import RandomWalk
 from shared.errors import Finding
 from shared.journal import Journals, holes, linearize
 from shared.scenario import Scenario, named_results
+from shared.scenario_file import load_scenario
 from tests.kit import run_recorded, scenario
 
 pytestmark = pytest.mark.live
@@ -36,19 +37,67 @@ CASES: dict[str, tuple[Callable[[], Scenario], int]] = {
     "two-shards": (lambda: scenario("S3a", shards=TWO).without_errata(), 1),
     "every-node-alone": (lambda: scenario("S3d", shards=TWO, colocate="false").without_errata(), 1),
     "E26b": (lambda: scenario("E26b").without_errata(), 2),
+    "S3l-shipped": (lambda: scenario("S3l-shipped").without_errata(), 2),
     "E31": (lambda: scenario("E31").without_errata(), 2),
     "E44": (lambda: scenario("E44").without_errata(), 2),
     "S6-interrupt": (lambda: scenario("S6-interrupt"), 2),
+    "S8a": (lambda: scenario("S8a").without_errata(), 2),
+    "S8a-locking": (lambda: scenario("S8a"), 1),
+    "S12a": (lambda: scenario("S12a").without_errata(), 1),
+    "network": (lambda: network(), 2),
+    "devices-alone": (lambda: network(colocate="false"), 1),
     "S7-shipped": (lambda: scenario("S7-shipped").without_errata(), 2),
     "page-tables": (lambda: scenario("S5a").without_errata(), 1),
     "emulated": (lambda: scenario("S11a-interrupt").without_errata(), 1),
+    "swapctl": (lambda: scenario("E23").without_errata(), 2),
     "disk-alone": (lambda: scenario("S6", colocate="false").without_errata(), 1),
+    "file": (lambda: scenario("S1e").without_errata(), 2),
+    "file-every-node-alone": (lambda: scenario("S1e", shards=TWO, colocate="false").without_errata(), 1),
+    "shared-memory": (lambda: scenario("S9-aobj").without_errata(), 1),
     "three-groups": (
         lambda: scenario("E1", colocate=GROUPS),
         2,
     ),
 }  # fmt: skip
 MORE_SEEDS = range(10, 22)
+
+
+def network(colocate: str = "true") -> Scenario:
+    """A network interface whose interrupt allocates an mbuf and wakes who waits for it; kernel memory on two CPUs."""
+    return load_scenario(
+        f"""\
+id: network
+name: network
+title: Packets
+story: An interrupt allocates, a program consumes, another allocates from the same maps.
+source: ["a test"]
+machine: {{cpus: 2, frames: 24, swap_slots: 16, kernel: {{kmem: 4, mb: 4, exec: 2}}, devices: {{net0: imp}},
+          colocate: {colocate}}}
+setup:
+  - process: {{as: A, cpu: 0}}
+  - process: {{as: B, cpu: 1}}
+interrupts:
+  net0:
+    cpu: 0
+    steps:
+      - km_alloc: {{map: mb, pages: 1, as: m}}
+      - kwrite: {{at: "m[0]", value: 9}}
+      - kwakeup: {{word: got, value: 1}}
+programs:
+  A:
+    - kwait: {{word: got}}
+    - kread: {{at: "m[0]", into: r}}
+    - km_free: {{at: "m[0]", pages: 1}}
+  B:
+    - km_alloc: {{map: mb, pages: 2, as: k}}
+    - send: {{to: net0}}
+    - kwrite: {{at: "k[1]", value: 3}}
+    - km_free: {{at: "k[0]", pages: 2}}
+expect: {{fixed: {{finding: none, results: {{r: 9}}}}}}
+bound: {{strategy: random, schedules: 200}}
+""",
+        "network.yaml",
+    )
 
 
 def what(found: Finding | None) -> dict[str, Any] | None:
@@ -123,8 +172,6 @@ def test_a_found_race_happens_on_real_processes(live_machine: Boot) -> None:
 
 def shootdowns() -> Scenario:
     """Two threads of one process on two CPUs write and protect the same pages: their TLBs must be told."""
-    from shared.scenario_file import load_scenario
-
     return load_scenario(
         """\
 id: shootdown

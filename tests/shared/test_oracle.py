@@ -427,11 +427,11 @@ def test_two_writes_to_one_block_at_once() -> None:
 def test_the_borrower_sees_what_was_there_when_it_borrowed() -> None:
     for value, fine in ((1, True), (5, True), (6, False), ("EINVAL", True)):
         told = Told()
-        told.begin("A", "loan", "buf[0]", 1, **{"as": "L"})
+        told.begin("A", "loan", "buf[0]", 1, loan="L")
         told.write("T", "buf[0]", 5)
         told.end("A", "loan")
         told.write("T", "buf[0]", 6)
-        told.begin("T", "kpeek", **{"as": "L", "page": 0})
+        told.begin("T", "kpeek", loan="L", page=0)
         assert (told.end("T", "kpeek", value) is None) == fine
         assert fine or told.oracle.finding.subject == "loan:0"
 

@@ -10,6 +10,7 @@ import pytest
 from shared.port import here
 from shared.struct import (
     ANY_GEN,
+    HEADER,
     KIND_SHIFT,
     KINDS,
     Field,
@@ -26,7 +27,7 @@ from shared.struct import (
     unlocked,
     via,
 )
-from shared.uvm.structs import Anon, uvmexp
+from shared.uvm.structs import Anon, VmMap, VmMapIntrsafe, uvmexp
 from tests.kit import BIG, THING, Thing
 
 
@@ -150,6 +151,17 @@ def test_every_kind_has_a_name_and_a_number_of_its_own() -> None:
     names = [kind.kind_name for kind in KINDS.values()]
     assert len(set(names)) == len(names)
     assert all(number == kind.kind and number < 1 << (32 - KIND_SHIFT) for number, kind in KINDS.items())
+
+
+def test_a_struct_that_begins_as_another_has_its_fields_and_locks() -> None:
+    """struct vm_map_intrsafe begins with a struct vm_map: code for maps is good for it, and its lock is another."""
+    one, other = VmMap.at(0), VmMapIntrsafe.at(0)
+    fields, locks = VmMapIntrsafe.fields, VmMapIntrsafe.lock_fields
+    assert VmMap.fields.keys() < fields.keys() and VmMap.lock_fields.keys() == locks.keys()
+    assert {each.slot for each in fields.values()} == set(range(HEADER, HEADER + len(fields)))
+    assert one.lock.sleepable and not other.lock.sleepable and not other.hint_lock.sleepable
+    assert lock_name(other.hint_lock.key) == "vmmap_intrsafe:0.hint_lock"
+    assert not lock_sleeps(other.lock.key) and lock_sleeps(one.lock.key)
 
 
 def test_no_kernel_struct_has_a_python_container_for_a_field() -> None:

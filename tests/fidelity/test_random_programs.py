@@ -1,0 +1,372 @@
+"""Random programs against a plain model of what each address space may hold.
+
+A program is generated as the text of a scenario, so whatever fails can be written to
+a file and run. Memory is tiny, and a process that only uses it up runs beside: the
+pagedaemon and swap are always at work. Two models judge each execution:
+
+    Model           below: of each process by itself, in the order of its program, with the errno or signal that
+                    NetBSD's manual pages have for each step, and every byte of memory that is the process's own
+    shared/oracle   of all processes and threads, in the order of their accesses: every byte, shared memory too
+
+and when the run has ended the invariants recount what the kernel holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from cluster.boot import prepare
+from cluster.sim import Sim
+from cluster.strategies import Pct, RandomWalk, Stay, Strategy
+from shared.scenario import Scenario, Step
+from shared.scenario_file import load_scenario
+from shared.uvm.param import (
+    MADV_DONTNEED,
+    MADV_FREE,
+    MADV_SPACEAVAIL,
+    MAP_INHERIT_COPY,
+    MAP_INHERIT_NONE,
+    MAP_INHERIT_SHARE,
+    VM_PROT_NONE,
+    VM_PROT_READ,
+    VM_PROT_WRITE,
+)
+
+FRAME = """\
+id: random
+name: random
+title: A random program
+story: None of its own.
+source: ["a test"]
+machine: {{cpus: {cpus}, frames: {frames}, swap_slots: 96, mmu: {mmu}}}
+setup:
+  - process: {{as: B, cpu: {last}}}
+  - mmap: {{in: B, as: hog, pages: {hog}}}
+{fill}
+  - process: {{as: A, cpu: 0}}
+{threads}
+  - mmap: {{in: A, as: buf, pages: 4}}
+  - mmap: {{in: A, as: both, pages: 3, flags: [shared, anon]}}
+programs:
+{programs}
+expect:
+  fixed: {{finding: none}}
+bound: {{strategy: random, schedules: 1}}
+"""
+HOG = 13
+
+
+# -- generating ------------------------------------------------------------------------
+
+
+@dataclass
+class Names:
+    """What has been named so far, in all programs."""
+
+    children: int = 0
+    regions: int = 0
+    results: int = 0
+    value: int = 0
+
+    def into(self) -> str:
+        self.results += 1
+        return f"r{self.results}"
+
+
+OPS = (
+    ["write"] * 6 + ["read"] * 6 + ["munmap"] + ["mprotect"] * 2 + ["madvise"] * 2 + ["minherit"] + ["mincore"]
+    + ["mlock"] * 2 + ["munlock"] + ["fork"] * 2 + ["mmap"]
+)  # fmt: skip
+
+
+@st.composite
+def programs(
+    draw: Any, names: Names, regions: dict[str, int], depth: int, cpus: int, least: int = 8, most: int = 24
+) -> list[str]:
+    """The steps of one thread; its children's are in them.
+
+    Args:
+        regions: name -> pages, of the process that runs it.
+        depth: generations that may still come.
+    """
+    steps: list[str] = []
+    locked = ""
+    waiting: list[str] = []
+    regions = dict(regions)
+    for op in draw(st.lists(st.sampled_from(OPS), min_size=least, max_size=most)):
+        region = draw(st.sampled_from(sorted(regions)))
+        page = draw(st.integers(0, regions[region] - 1))
+        pages = draw(st.integers(1, regions[region] - page))
+        into = f"into: {names.into()}"
+        there = f'at: "{region}[{page}]", pages: {pages}'
+        word = f'at: "{region}[{page}]{draw(st.sampled_from(["", "+8"]))}"'
+        if op == "write":
+            names.value += 1
+            steps.append(f"write: {{{word}, value: {names.value}, {into}}}")
+        elif op == "read":
+            steps.append(f"read: {{{word}, {into}}}")
+        elif op == "mprotect":
+            steps.append(f"mprotect: {{{there}, prot: {draw(st.sampled_from(['none', 'r', 'rw', 'rw']))}, {into}}}")
+        elif op == "minherit":
+            how = draw(st.sampled_from(["none", "copy", "share"]))
+            steps.append(f"minherit: {{{there}, inherit: {how}, {into}}}")
+        elif op == "madvise":
+            advice = draw(st.sampled_from(["free", "dontneed", "random", "sequential", "normal", "spaceavail"]))
+            steps.append(f"madvise: {{{there}, advice: {advice}, {into}}}")
+        elif op == "mmap":
+            names.regions += 1
+            regions[f"m{names.regions}"] = pages
+            shared = ", flags: [shared, anon]" if draw(st.booleans()) else ""
+            steps.append(f"mmap: {{as: m{names.regions}, pages: {pages}{shared}, {into}}}")
+        elif op == "fork":
+            if not depth or names.children == 3:
+                continue
+            names.children += 1
+            child = f"C{names.children}"
+            cpu = draw(st.integers(0, cpus - 1))
+            body = draw(programs(names, regions, depth - 1, cpus, least=2, most=10))
+            inside = ", ".join(f"{{{step}}}" for step in body)
+            steps.append(f"fork: {{as: {child}, cpu: {cpu}, {into}, program: [{inside}]}}")
+            if draw(st.booleans()):
+                steps.append(f"wait: {{for: {child}}}")
+            else:
+                waiting.append(child)
+        else:
+            if op == "munlock" and locked and draw(st.booleans()):
+                there = locked
+            locked = there if op == "mlock" else locked
+            steps.append(f"{op}: {{{there}, {into}}}")
+    steps += [f"wait: {{for: {child}}}" for child in waiting if draw(st.booleans())]
+    return steps
+
+
+@st.composite
+def scenarios(draw: Any, threads: bool = False) -> Scenario:
+    """A machine of one or two CPUs, process B that uses up memory, and random process A (with two threads)."""
+    cpus = draw(st.integers(1, 2))
+    frames = draw(st.integers(14, 18))
+    names, regions = Names(), {"buf": 4, "both": 3}
+    body = {"A": draw(programs(names, regions, 2, cpus))}
+    if threads:
+        body["T"] = draw(programs(names, regions, 1, cpus))
+    first = draw(st.integers(0, HOG - 1))
+    body["B"] = [
+        f'read: {{at: "hog[{at % HOG}]", into: h{at}}}' if at % 3 else f'write: {{at: "hog[{at % HOG}]", value: {at}}}'
+        for at in range(first, first + 2 * HOG)
+    ]
+    text = FRAME.format(
+        cpus=cpus, last=cpus - 1, frames=frames, hog=HOG,
+        mmu="{rm: hardware}" if draw(st.booleans()) else "{rm: emulated}",
+        fill="\n".join(f'  - write: {{in: B, at: "hog[{page}]", value: {800 + page}}}' for page in range(HOG)),
+        threads=f"  - thread: {{in: A, as: T, cpu: {cpus - 1}}}" if threads else "",
+        programs="\n".join(
+            f"  {name}:\n" + "\n".join(f"    - {step}" for step in steps) for name, steps in body.items()
+        ),
+    )  # fmt: skip
+    return load_scenario(text, text)
+
+
+# -- the model -------------------------------------------------------------------------
+
+
+@dataclass
+class Page:
+    """A mapped page of one process.
+
+    Attributes:
+        words: number of a word -> what it may hold; a word that is not there is 0. None: others may write to it too.
+        locked: by mlock.
+        touched: it may be in memory.
+    """
+
+    prot: int
+    inherit: int
+    words: dict[int, set[int]] | None = field(default_factory=dict)
+    locked: bool = False
+    touched: bool = False
+
+    def copy(self) -> Page:
+        words = None if self.words is None else {word: set(values) for word, values in self.words.items()}
+        return Page(self.prot, self.inherit, words, touched=self.touched)
+
+
+class Model:
+    """One process: its pages, and what each of its steps may answer."""
+
+    def __init__(self, size: int):
+        self.size = size
+        self.pages: dict[int, Page] = {}
+
+    def fork(self) -> Model:
+        child = Model(self.size)
+        for vpn, page in self.pages.items():
+            if page.inherit == MAP_INHERIT_SHARE:
+                page.words = None
+            if page.inherit != MAP_INHERIT_NONE:
+                child.pages[vpn] = page.copy()
+        return child
+
+    def step(self, step: Step, result: Any) -> str | None:
+        """Take a step with its result; says what is wrong with that, or None."""
+        args = step.args
+        if step.op in ("read", "write"):
+            return self.access(step.op == "write", args["at"], args.get("value", 0), result)
+        if step.op not in ("mmap", "munmap", "mprotect", "minherit", "madvise", "mlock", "munlock", "mincore"):
+            return None if result == 0 else f"expected 0, got {result}"
+        vpns = range(args["at"] // self.size, (args["at"] + args["length"]) // self.size)
+        there = [self.pages[vpn] for vpn in vpns if vpn in self.pages]
+        right = getattr(self, step.op)(args, vpns, there, len(there) == len(vpns), result)
+        return None if result in right else f"expected {' or '.join(map(str, right))}, got {result}"
+
+    def access(self, write: bool, at: int, value: int, result: Any) -> str | None:
+        vpn, byte = divmod(at, self.size)
+        page = self.pages.get(vpn)
+        if page is None or not page.prot & (VM_PROT_WRITE if write else VM_PROT_READ):
+            return None if result == "SIGSEGV" else f"expected SIGSEGV, got {result}"
+        page.touched = True
+        if write:
+            if page.words is not None:
+                page.words[byte // 8] = {value}
+            return None if result == 0 else f"expected 0, got {result}"
+        if page.words is None:
+            return None if isinstance(result, int) else f"expected a value, got {result}"
+        possible = page.words.get(byte // 8, {0})
+        if result not in possible:
+            return f"expected {' or '.join(map(str, sorted(possible)))}, got {result}"
+        page.words[byte // 8] = {result}
+        return None
+
+    def mmap(self, args: dict[str, Any], vpns: range, there: list[Page], whole: bool, result: Any) -> list[Any]:
+        inherit = MAP_INHERIT_SHARE if args["shared"] else MAP_INHERIT_COPY
+        for vpn in vpns:
+            self.pages[vpn] = Page(args["prot"], inherit)
+        return [0]
+
+    def munmap(self, args: dict[str, Any], vpns: range, there: list[Page], whole: bool, result: Any) -> list[Any]:
+        for vpn in vpns if whole else ():
+            del self.pages[vpn]
+        return [0] if whole else ["EINVAL"]
+
+    def mprotect(self, args: dict[str, Any], vpns: range, there: list[Page], whole: bool, result: Any) -> list[Any]:
+        for page in there:
+            page.prot = args["prot"]
+        return [0]
+
+    def minherit(self, args: dict[str, Any], vpns: range, there: list[Page], whole: bool, result: Any) -> list[Any]:
+        for page in there:
+            page.inherit = args["inherit"]
+        return [0]
+
+    def madvise(self, args: dict[str, Any], vpns: range, there: list[Page], whole: bool, result: Any) -> list[Any]:
+        advice = args["advice"]
+        if advice == MADV_SPACEAVAIL:
+            return ["EINVAL"]
+        if advice in (MADV_FREE, MADV_DONTNEED) and not whole:
+            return ["ENOMEM"]
+        for page in there if advice == MADV_FREE else ():
+            for values in (page.words or {}).values():
+                values.add(0)
+        return [0]
+
+    def mlock(self, args: dict[str, Any], vpns: range, there: list[Page], whole: bool, result: Any) -> list[Any]:
+        good = whole and all(page.prot != VM_PROT_NONE for page in there)
+        for page in there if result == 0 else ():
+            page.locked = page.touched = True
+        for page in there:
+            page.touched = page.touched or good
+        return [0 if good else "ENOMEM", "EAGAIN"]
+
+    def munlock(self, args: dict[str, Any], vpns: range, there: list[Page], whole: bool, result: Any) -> list[Any]:
+        good = whole and all(page.locked for page in there)
+        for page in there if good else ():
+            page.locked = False
+        return [0 if good else "ENOMEM"]
+
+    def mincore(self, args: dict[str, Any], vpns: range, there: list[Page], whole: bool, result: Any) -> list[Any]:
+        if not whole:
+            return ["ENOMEM"]
+        must = sum(page.locked << at for at, page in enumerate(there))
+        may = sum((page.touched or page.words is None or page.inherit != MAP_INHERIT_COPY) << at
+                  for at, page in enumerate(there))  # fmt: skip
+        fine = isinstance(result, int) and result & must == must and not result & ~may
+        return [result if fine else f"a number with {must:b} and within {may:b}"]
+
+
+def model_says(scene: Scenario, results: dict[str, list[dict[str, Any]]]) -> str | None:
+    """What is wrong with the results of an execution; None: nothing. Of processes with one thread each."""
+    models: dict[str, Model] = {}
+    for step in scene.setup:
+        if step.op == "process":
+            models[step.args["as"]] = Model(scene.machine.page_size)
+        else:
+            wrong = models[step.args["in"]].step(step, 0)
+            assert wrong is None, wrong
+    for lwp in scene.lwps:  # parents come before their children
+        for step, answer in zip(lwp.program, results.get(lwp.name, []), strict=True):
+            if step.op == "fork":
+                models[step.args["as"]] = models[lwp.name].fork()
+            wrong = models[lwp.name].step(step, answer["result"])
+            if wrong is not None:
+                return f"{lwp.name} {step.op} {step.args} ({step.into}): {wrong}"
+    return None
+
+
+# -- tests ---------------------------------------------------------------------------------
+
+
+def check(scene: Scenario, strategies: list[tuple[Strategy, int]], model: bool = True) -> None:
+    """Run a scenario under each strategy so many times; nothing may be found."""
+    machine, image = prepare(scene)
+    sim = Sim(machine, image)
+    for strategy, times in strategies:
+        for number in range(times):
+            found = sim.execute(strategy)
+            where = f"{type(strategy).__name__}, execution {number + 1}, of\n{scene.file}"
+            assert found is None, f"{found}\nin {where}"
+            results = {name: one.results for name, one in machine.threads.items() if one.results}
+            wrong = model_says(scene, results) if model else None
+            assert wrong is None, f"{wrong}\nin {where}"
+
+
+QUICK = settings(max_examples=25, suppress_health_check=list(HealthCheck))
+LONG = settings(
+    max_examples=4000, derandomize=False, suppress_health_check=list(HealthCheck), phases=(Phase.generate, Phase.shrink)
+)
+
+
+@QUICK
+@given(scenarios())
+def test_random_programs(scene: Scenario) -> None:
+    check(scene, [(Stay(), 1)])
+
+
+@QUICK
+@given(scenarios(), st.integers(0, 2**16))
+def test_random_programs_under_random_schedules(scene: Scenario, seed: int) -> None:
+    check(scene, [(RandomWalk(seed), 3), (Pct(seed, 3), 3)])
+
+
+@QUICK
+@given(scenarios(threads=True), st.integers(0, 2**16))
+def test_random_programs_of_two_threads(scene: Scenario, seed: int) -> None:
+    """Which of two calls of one process comes first is the schedule's affair: only the oracle can tell."""
+    check(scene, [(RandomWalk(seed), 3), (Pct(seed, 3), 3)], model=False)
+
+
+@pytest.mark.long
+@LONG
+@given(scenarios(), st.integers(0, 2**16))
+def test_many_random_programs(scene: Scenario, seed: int) -> None:
+    check(scene, [(Stay(), 1), (RandomWalk(seed), 4), (Pct(seed, 3), 4)])
+
+
+@pytest.mark.long
+@LONG
+@given(scenarios(threads=True), st.integers(0, 2**16))
+def test_many_random_programs_of_two_threads(scene: Scenario, seed: int) -> None:
+    check(scene, [(Stay(), 1), (RandomWalk(seed), 4), (Pct(seed, 3), 4)], model=False)
