@@ -35,7 +35,7 @@ A page of a file or of a shared memory segment is one cell as well, found by (ob
 A private mapping of a file has a cell of its own that follows the file's until it is
 written to: whether what others write to the file before that is seen is not specified.
 
-Left out: blocks of files that are read and written raw; SIGBUS is taken to be right if
+Left out: blocks of files that are written raw; SIGBUS is taken to be right if
 there may have been no memory (as many pages mapped as there is swap, counting all that
 were ever mapped), if the swap device or the disk errs, or if a file is mapped beyond
 its end or truncated; results of steps other than read, write and kpeek; physio that fails half-way.
@@ -357,7 +357,7 @@ class Oracle:
         self.freed_by: dict[int, tuple[int, str]] = {}  # frame -> when and by which function it was last freed
         self.now = 0
         self.mapped = 0  # pages, in all address spaces, ever
-        self.enough = 0 if config.swap_faults else min(config.swap_slots, config.anons)
+        self.enough = 0 if config.swap_faults or config.disk_faults else min(config.swap_slots, config.anons)
         self.finding: Finding | None = None
         if any(map(self._beyond_its_end, (*scenario.setup, *(step for lwp in scenario.lwps for step in lwp.program)))):
             self.enough = 0
@@ -566,8 +566,13 @@ class Oracle:
         return bool(step.args["offset"] + step.args["length"] > file.args["pages"] * self.page_size)
 
     def _file(self, proc: str, args: dict[str, Any]) -> None:
-        for page, value in enumerate(args["words"]):
-            self._object("file", args["file"], page).write(0, (value, None))
+        for page in range(args["pages"]):
+            cell = self._object("file", args["file"], page)
+            block = self.blocks.setdefault(args["block"] + page, _Block())
+            if page < len(args["words"]):
+                for one in (cell, block):
+                    one.write(0, (args["words"][page], None))
+            follow(cell, block)  # whenever the kernel likes
 
     def _fwrite(self, proc: str, args: dict[str, Any]) -> None:
         page, byte = divmod(args["at"], self.page_size)

@@ -77,4 +77,51 @@ CATALOGUE = (
         findings=("lost-wakeup",),
         scenarios=("E23-sleeper",),
     ),
+    Erratum(
+        id="uvm_anfree.waits-for-busy-page",
+        name="E10a",
+        sentence="uvm_anfree() sleeps until a page is no longer busy, while its caller holds an amap locked.",
+        source=("NetBSD CVS log, uvm_anon.c, on PG_RELEASED for anon pages (PR 23171, 2003)",),
+        story=story("""
+            A page that is on its way to swap is busy, and cannot be freed before the I/O is done. UVM of 2000 only
+            marks it, RELEASED, and leaves it to whoever has it busy. For a time NetBSD did without that mark for the
+            pages of anons, and uvm_anfree() waited. But its callers may hold an amap locked, as the log says when the
+            mark comes back, and a spinning lock must not be held across a sleep. A second thread of the process that
+            runs on the same CPU in the meantime and touches memory of the same amap spins for that lock; the kernel is
+            not preemptive, the first thread is ready to run and never gets the CPU, and it is all over. With LOCKDEBUG
+            the kernel says so when the first thread falls asleep. That the machine hangs in this way is our inference.
+        """),
+        findings=("held-across-sleep", "spin-forever"),
+        scenarios=("E10", "E10-shipped"),
+    ),
+    Erratum(
+        id="uvm_anfree.busy-page-freed",
+        name="E10b",
+        sentence="uvm_anfree() frees a page that is being written to swap.",
+        source=("NetBSD CVS log, uvm_anon.c, on PG_RELEASED for anon pages (PR 23171, 2003)",),
+        story=story("""
+            uvm_anfree() can be called for a page that the pagedaemon has busy and is writing to swap. If it just frees
+            it, the device reads from a page that may be somebody else's by now, into a swap slot that may be somebody
+            else's too. When the write is done the pagedaemon un-busies a page that is free, or marks the new owner's
+            page as clean, and its contents are lost. The log tells why uvm_anfree() cannot wait for such a page and
+            that it has to mark it; an uvm_anfree() that does neither is our assumption, and shows what the mark is for.
+        """),
+        findings=("use-after-free",),
+        scenarios=("E10-freed",),
+    ),
+    Erratum(
+        id="uvm_pager_dropcluster.anon-not-released",
+        name="E10c",
+        sentence="When a pageout is done, a page that was released meanwhile is only made no longer busy.",
+        source=("NetBSD CVS log, uvm_anon.c and uvm_pager.c, on PG_RELEASED for anon pages (PR 23171, 2003)",),
+        story=story("""
+            uvm_anfree() marks a busy page as RELEASED and leaves page and anon to whoever has it busy. The completion
+            of a pageout is one of these. The log of 2003 says that it must not just un-busy the pages, as it did, but
+            release those that are marked. Without that nobody ever frees them: the anon is in no amap, and has a page
+            and a swap slot until the machine is rebooted. An interleaving that does this is any in which a process
+            exits while the pagedaemon writes one of its pages.
+        """),
+        findings=("invariant",),
+        scenarios=("E10-leak",),
+    ),
 )

@@ -101,7 +101,12 @@ def uvm_anfree(anon: Anon) -> None:
         uobj.vmobjlock.unlock()
     elif pg is not None:
         flags = pg.flags
-        if flags & PG_BUSY:
+        if flags & PG_BUSY and erratum("uvm_anfree.waits-for-busy-page"):
+            pg.flags = flags | PG_WANTED
+            here.port.sleep(pg.address, "anfree", an_lock)
+            uvm_anfree(anon)
+            return
+        if flags & PG_BUSY and not erratum("uvm_anfree.busy-page-freed"):
             pg.flags = flags | PG_RELEASED
             if not locked:
                 an_lock.unlock()

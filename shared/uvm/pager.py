@@ -180,7 +180,7 @@ def uvm_pager_dropcluster(ppsp: list[Page], flags: int, reactivate: bool = False
             uvm_page_set_swslot(pg, uobj, anon, SWSLOT_NONE)
         pgflags = pg.flags
         KASSERT(pgflags & PG_BUSY != 0, "pg->flags & PG_BUSY", pg)
-        if pgflags & PG_RELEASED:
+        if pgflags & PG_RELEASED and (uobj is not None or not erratum("uvm_pager_dropcluster.anon-not-released")):
             uvm_page_unbusy(pg, pgflags)
             if uobj is None:
                 assert anon is not None
@@ -254,15 +254,15 @@ def uvm_aio_aiodone(bp: Buf, error: int) -> None:
     ppsp = [pages[at] for at in range(npages)]
     here.port.free(pages)
     here.port.free(bp)
-    if vp is not None:
-        uvn_iodone(vp)
     if error == 0:
         uvm_pager_dropcluster(ppsp, PGO_PDFREECLUST)
-        return
-    transient = _transient(error)
-    uvm_pager_dropcluster(ppsp, PGO_REALLOCSWAP, reactivate=not transient)
-    if vp is None:
-        if transient:
-            uvm_swap_free(slot, npages)
-        else:
-            uvm_swap_markbad(slot, npages)
+    else:
+        transient = _transient(error)
+        uvm_pager_dropcluster(ppsp, PGO_REALLOCSWAP, reactivate=not transient)
+        if vp is None:
+            if transient:
+                uvm_swap_free(slot, npages)
+            else:
+                uvm_swap_markbad(slot, npages)
+    if vp is not None:
+        uvn_iodone(vp)  # the pages are not BUSY any more: whoever waits for the I/O can see what came of it
