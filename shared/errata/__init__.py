@@ -15,7 +15,7 @@ only the repair and not the mechanism, the story says that the mechanism is ours
 
 The entries are in modules by subject; each has its `name` from the row it belongs
 to: S1 to S12 for the change logs that the project starts from, E1 to E50 for other
-sources.
+sources, E51 on for what was seen in the old source while the kernel was modelled.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ CATALOGUE = (
     ),
     Erratum(
         id="uvm_loanzero.anon-unlocked",
-        name="S3z",
+        name="S3m",
         sentence="uvm_loanzero() allocates a page for an anon that it has not locked.",
         source=(
             "NetBSD CVS log, uvm_page.c, 2001-01-23 (committed with uvm_amap.c 1.28): the assertion; uvm_loan.c 1.22 "
@@ -39,11 +39,11 @@ CATALOGUE = (
             see it.
         """),
         findings=("lock-assert",),
-        scenarios=("S3z",),
+        scenarios=("S3m",),
     ),
     Erratum(
         id="uvm_fault.loan-broken-page-clean",
-        name="S9l",
+        name="E56",
         sentence="When a write breaks the loan of an object's clean page, the anon that adopts it gets it clean.",
         source=(
             "NetBSD uvm_fault.c 1.47 (February 2000); uvm_page.c 1.30 clears the mark when an object frees a page that "
@@ -59,7 +59,7 @@ CATALOGUE = (
             what comes of it is our inference. Here the mark is cleared in both places.
         """),
         findings=("panic",),
-        scenarios=("S9l",),
+        scenarios=("E56",),
     ),
     Erratum(
         id="uvm_unloanpage.loaned-left-off-queues",
@@ -100,7 +100,7 @@ CATALOGUE = (
     ),
     Erratum(
         id="uvm_fault.loaned-neighbour-writable",
-        name="E26c",
+        name="E51",
         sentence="A fault maps an object's page in the neighbourhood writable although it is on loan.",
         source=(
             "NetBSD uvm_fault.c 1.47 (February 2000): anons' neighbours on loan are passed over, objects' are mapped "
@@ -115,11 +115,11 @@ CATALOGUE = (
             is in the source, and in later versions such a page is mapped read-only; what came of it is our inference.
         """),
         findings=("oracle", "invariant"),
-        scenarios=("E26c",),
+        scenarios=("E51",),
     ),
     Erratum(
         id="uvm_loanuobj.offset-forgotten",
-        name="E26d",
+        name="E52",
         sentence="A loan of an object's page forgets where in the object the map entry begins.",
         source=("NetBSD uvm_loan.c 1.22 (June 2000): va - ufi->entry->start; later versions add ufi->entry->offset",),
         story=story("""
@@ -130,11 +130,11 @@ CATALOGUE = (
             Later versions add the offset. One CPU is enough to see it.
         """),
         findings=("oracle",),
-        scenarios=("E26d",),
+        scenarios=("E52",),
     ),
     Erratum(
         id="uvm_loanentry.object-locked-too-early",
-        name="E26e",
+        name="E53",
         sentence="A loan of an anon's page may sleep with the object behind it locked, and leave it locked.",
         source=(
             "NetBSD uvm_loan.c 1.22 (June 2000): uvm_loanentry() locks the object at its beginning; later versions "
@@ -149,11 +149,11 @@ CATALOGUE = (
             object was locked is in the source, the interleavings are our inference.
         """),
         findings=("held-across-sleep", "spin-forever"),
-        scenarios=("E26e", "E26e-shipped"),
+        scenarios=("E53", "E53-shipped"),
     ),
     Erratum(
         id="uvm_loanuobj.dying-anon-revived",
-        name="E26f",
+        name="E54",
         sentence="A loan to an anon takes a reference to an anon that is just being freed.",
         source=(
             "NetBSD uvm_loan.c 1.22 (June 2000): the anon at a page gets one more reference without a look at those "
@@ -168,11 +168,11 @@ CATALOGUE = (
             inference. Here such an anon is left alone until it is gone.
         """),
         findings=("use-after-free", "kassert", "invariant"),
-        scenarios=("E26f",),
+        scenarios=("E54",),
     ),
     Erratum(
         id="uvm_fault.loan-broken-wiring-stays",
-        name="E46",
+        name="E55",
         sentence="When a write breaks the loan of a wired page, the wiring stays with the page that is given up.",
         source=(
             "NetBSD uvm_fault.c 1.47 (February 2000); a comment in uvm_loan.c 1.22 (June 2000) warns that "
@@ -187,6 +187,6 @@ CATALOGUE = (
             effects on wired pages; which ones is our inference. Here the wiring moves to the new page.
         """),
         findings=("kassert", "invariant"),
-        scenarios=("E46", "E46-shipped"),
+        scenarios=("E55", "E55-shipped"),
     ),
 )
