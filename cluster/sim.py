@@ -230,8 +230,8 @@ class Sim(Port):
         if one is not self.cur:
             self._go(one)
 
-    def _begin(self, one: Thread) -> None:
-        """Give `one` its CPU, if it has not got it."""
+    def _begin(self, one: Thread) -> bool:
+        """Give `one` its CPU, if it has not got it; True."""
         processor = one.processor
         takes = processor.takes(one)
         self.cur = one
@@ -243,6 +243,7 @@ class Sim(Port):
             message, under, at = processor.intr(one)
             self._local(one, processor, "intr", message, under, at)
             self.dirty.add(processor)
+        return True
 
     def _go(self, one: Thread | None) -> None:
         """Go on with `one` (None: the run is over); returns when the calling context may go on."""
@@ -251,37 +252,27 @@ class Sim(Port):
         else:
             self._begin(one)
             if one.glet is None:
-                one.glet = self.pool.pop() if self.pool else greenlet(self._work, self.hub)
-                one.glet.switch(one)
+                one.glet = self.pool.pop() if self.pool else _Pooled(_run_jobs, self.hub)
+                one.glet.job = self, one
+                one.glet.switch()
             elif one.glet is not getcurrent():
                 one.glet.switch()
         if self.dead and getcurrent() is not self.hub:
             raise PortDead
 
-    def _work(self, thread: Thread) -> None:
-        """A pooled greenlet: runs the body of one context after another."""
-        me = getcurrent()
-        while True:
-            following = None
-            try:
-                thread.body()
-                self._ended(thread)
-                following = self._pick(None)
-            except PortDead:
-                pass
-            except BaseException as error:  # a bug of ours: let the caller of execute() see it
-                self.crash = error
-            thread.glet = None
-            if following is None:
-                self.pool.append(me)
-                thread = self.hub.switch()
-                continue
-            self._begin(following)
-            if following.glet is None:
-                following.glet, thread = me, following
-            else:
-                self.pool.append(me)
-                thread = following.glet.switch()
+    def _body(self, thread: Thread) -> Thread | None:
+        """Run one context to its end; returns who goes on then (None: the run is over)."""
+        following = None
+        try:
+            thread.body()
+            self._ended(thread)
+            following = self._pick(None)
+        except PortDead:
+            pass
+        except BaseException as error:  # a bug of ours: let the caller of execute() see it
+            self.crash = error
+        thread.glet = None
+        return following
 
     def _ended(self, thread: Thread) -> None:
         """A context's body has returned."""
@@ -592,6 +583,36 @@ class Sim(Port):
         rec = self.heap.get(obj.id)
         if rec is not None:
             rec[1] = self.cur
+
+
+class _Pooled(greenlet):
+    """A greenlet that runs the bodies of one context after another.
+
+    While it waits in the pool it has no reference to the engine, nor to itself: a greenlet that has not ended is
+    nothing to the garbage collector, and would keep the engine, and the whole machine, for ever.
+
+    Attributes:
+        job: the engine and the context to begin with, set before it is switched to.
+    """
+
+    job: tuple[Sim, Thread] | None = None
+
+
+def _run_jobs() -> None:
+    """What a _Pooled runs."""
+    while True:
+        me = getcurrent()
+        assert isinstance(me, _Pooled) and me.job is not None
+        sim, thread = me.job
+        me.job = None
+        following = sim._body(thread)
+        while following is not None and sim._begin(following) and following.glet is None:
+            following.glet = me
+            following = sim._body(following)
+        go = sim.hub if following is None else following.glet
+        sim.pool.append(me)
+        del me, sim, thread, following
+        go.switch()
 
 
 def _order(one: Thread) -> int:

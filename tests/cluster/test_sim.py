@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -554,6 +556,7 @@ def test_exhaustion_meets_every_order_once() -> None:
 
 DIGESTS = """
 import sys
+import weakref
 from cluster.boot import prepare
 from cluster.replay import recorded
 from cluster.sim import Sim
@@ -594,3 +597,15 @@ def test_strategies_differ() -> None:
         sim.execute(strategy, record=True)
         digests.add(recorded(sim, []).digest)
     assert len(digests) == 4
+
+
+def test_an_engine_that_nobody_has_any_more_is_gone() -> None:
+    """Its greenlets wait in a pool, and what waits there must not keep it: a long search makes many engines."""
+    toy = Toy(things, {"A": (0, lambda: None), "B": (1, lambda: None)})
+    toy.run(RandomWalk(0))
+    assert toy.sim.pool
+    engine = weakref.ref(toy.sim)
+    del toy
+    here.port = Toy(things, {}).sim  # the process's port was the last one to have it
+    gc.collect()
+    assert engine() is None
