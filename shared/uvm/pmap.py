@@ -148,6 +148,7 @@ def pmap_destroy(pmap: int) -> None:
             here.port.free(pm_obj)
 
 
+@kernel(exit="same")
 def pmap_enter(pmap: int, va: int, pg: Page, prot: int, flags: int) -> int:
     """Map `pg` at `va` with `prot`, replacing what was there.
 
