@@ -66,6 +66,10 @@ class Memory(Node):
 
     # (the address and the process are for the record: the memory oracle asks for them)
 
+    def op_identify(self, ctx: str, target: int, obj: Struct) -> int:
+        gen: int = self.record(obj)[0]
+        return gen
+
     def op_word_read(self, ctx: str, frame: int, offset: int, va: int, proc: int) -> int:
         return self.frames[frame][offset >> 3]
 

@@ -46,6 +46,7 @@ from shared.uvm.param import (
     PQ_NAMES,
     PQ_SWAPBACKED,
     SRUN,
+    SWF_INUSE,
     SWSLOT_NONE,
     SZOMB,
     UVM_ET_COPYONWRITE,
@@ -73,6 +74,7 @@ from shared.uvm.structs import (
     Pmap,
     Proc,
     SwapDev,
+    SwapPri,
     UvmObject,
     VmMap,
     VmMapEntry,
@@ -922,6 +924,14 @@ def _(s: Snapshot) -> Iterator[Violation]:
         yield f"pagedaemon_waiters is {waiters}", uvm
 
 
+@invariant("COUNT-12", "swpages counts the slots of devices in use, and bad ones of the others", source="uvm_swap.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    pages = 0
+    for dev in s.all(SwapDev):
+        pages += s.num(dev, "swd_npages" if s.num(dev, "swd_flags") & SWF_INUSE else "swd_npgbad")
+    yield from _recount(s, "swpages", pages, "slots to swap to:")
+
+
 # -- swap ----------------------------------------------------------------------------
 
 
@@ -1000,6 +1010,42 @@ def _(s: Snapshot) -> Iterator[Violation]:
             yield f"{dev} has bad slots, among them {min(unused - bad)}, which the device has never failed", dev
         elif bad - unused:
             yield f"the device has failed slot {min(bad - unused)} for good, and it is not one of {dev}'s bad ones", dev
+
+
+@invariant("SWAP-7", "each device in use is on the list of its priority, lists in order", source="uvm_swap.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    lists = s.walk(uvm, "swap_priority", SwapPri, "spi_next")
+    yield from lists.faults
+    on: set[SwapDev] = set()
+    last = -1
+    for spp in lists.items:
+        priority = s.num(spp, "spi_priority")
+        devices = s.walk(spp, "spi_first", SwapDev, "swd_next", "swd_prev", "spi_last")
+        yield from devices.faults
+        if priority <= last or not devices.items:
+            yield f"{spp} has priority {priority} after {last}, and {len(devices.items)} devices", spp
+        last = priority
+        for dev in devices.items:
+            if dev in on or s.num(dev, "swd_priority") != priority:
+                yield f"{dev} of priority {s.num(dev, 'swd_priority')} is on the list of {priority}", dev
+        on |= set(devices.items)
+    for dev in s.all(SwapDev):
+        if bool(s.num(dev, "swd_flags") & SWF_INUSE) != (dev in on):
+            yield f"{dev} is {'on' if dev in on else 'not on'} a list, its flags are {s.num(dev, 'swd_flags')}", dev
+    if s.num(uvm, "nswapdev") != len(on):
+        yield f"nswapdev is {s.num(uvm, 'nswapdev')}, devices on lists: {len(on)}", uvm
+
+
+@invariant("SWAP-8", "a device not in use has nothing on it, and at rest none is being removed", source="uvm_swap.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for dev in s.all(SwapDev):
+        flags, first = s.num(dev, "swd_flags"), s.num(dev, "swd_drumoffset")
+        if flags == SWF_INUSE:
+            yield f"{dev} is in use, and not enabled", dev
+        if not flags & SWF_INUSE:
+            for slot, users in sorted(s.slot_users.items()):
+                if first <= slot < first + s.num(dev, "swd_npages"):
+                    yield f"{users[0]} has slot {slot} of {dev}, which is not in use", dev
 
 
 # -- maps ----------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 from shared.port import SPL_BIO, SPL_CLOCK, SPL_IMP
 from shared.strict_yaml import Value, parse, show
 
-MAX_CPUS, MAX_FRAMES, MAX_SWAP = 16, 4096, 8192
+MAX_CPUS, MAX_FRAMES, MAX_SWAP, MAX_SWAP_DEVICES = 16, 4096, 8192, 20
 #: interrupt levels of devices, by name
 LEVELS = {"bio": SPL_BIO, "imp": SPL_IMP, "clock": SPL_CLOCK}
 DEVICE_NAME = re.compile(r"(?!cpu|intr)[a-z]{2,8}[0-9]")
@@ -38,6 +38,19 @@ class SwapFault:
 
 
 @dataclass(frozen=True, slots=True)
+class SwapDevice:
+    """A swap device.
+
+    Attributes:
+        slots: of one page each.
+        priority: devices with a lower number are used first, those with the same in turn.
+    """
+
+    slots: int
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class KernelMaps:
     """Pages of the kernel's maps.
 
@@ -58,7 +71,8 @@ class MachineConfig:
     """The machine that a scenario asks for. Sizes in pages unless said otherwise.
 
     Attributes:
-        swap_slots: of one page each.
+        swap_slots: of one page each, on all devices together.
+        swap_devices: numbered from 0; if none are given, one with all the slots.
         page_size: bytes.
         anons: vm_anon structures, preallocated as UVM does.
         reserve_pagedaemon, reserve_kernel: free pages that only these may take.
@@ -88,6 +102,7 @@ class MachineConfig:
     unwired_mappings: int | None = None
     page_tables: int = 0
     rm: str = "hardware"
+    swap_devices: tuple[SwapDevice, ...] = ()
     swap_faults: tuple[SwapFault, ...] = ()
     kernel: KernelMaps | None = None
     devices: tuple[tuple[str, str], ...] = ()
@@ -98,6 +113,8 @@ class MachineConfig:
     def __post_init__(self) -> None:
         if not self.anons:
             object.__setattr__(self, "anons", self.frames + self.swap_slots)
+        if self.swap_slots and not self.swap_devices:
+            object.__setattr__(self, "swap_devices", (SwapDevice(self.swap_slots),))
 
     @property
     def servers(self) -> tuple[str, ...]:
@@ -154,12 +171,16 @@ def load_machine(text: str, file: str) -> MachineConfig:
 def machine_of(value: Value, described: bool = False) -> MachineConfig:
     optional = ["page_size", "anons", "reserve_pagedaemon", "reserve_kernel", "freemin", "freetarg"]
     optional += ["disk", "mmu", "swap", "kernel", "devices", "shards", "colocate", *(["story"] if described else [])]
-    keys = value.mapping(("cpus", "frames", "swap_slots"), optional)
+    devices = _swap_devices(value)
+    required = ("cpus", "frames") if devices else ("cpus", "frames", "swap_slots")
+    keys = value.mapping(required, [*optional, "swap_slots"])
+    if devices and "swap_slots" in keys:
+        value.fail("swap_slots are those of one device; leave them out, the devices have theirs", key="swap_slots")
     if "story" in keys:
         keys["story"].text()
     cpus = keys["cpus"].integer(1, MAX_CPUS)
     frames = keys["frames"].integer(8, MAX_FRAMES)
-    swap_slots = keys["swap_slots"].integer(0, MAX_SWAP)
+    swap_slots = sum(one.slots for one in devices) if devices else keys["swap_slots"].integer(0, MAX_SWAP)
     page_size = keys["page_size"].integer(64, 4096) if "page_size" in keys else 64
     if page_size & (page_size - 1):
         keys["page_size"].fail(f"{page_size} is not a power of two")
@@ -183,6 +204,7 @@ def machine_of(value: Value, described: bool = False) -> MachineConfig:
         reserve_kernel=reserve_kernel,
         freemin=freemin,
         freetarg=freetarg,
+        swap_devices=devices,
         disk=keys["disk"].integer(0, MAX_SWAP) if "disk" in keys else 0,
     )
     if "mmu" in keys:
@@ -224,10 +246,25 @@ def _mmu(value: Value) -> dict[str, Any]:
     return found
 
 
+def _swap_devices(machine: Value) -> tuple[SwapDevice, ...]:
+    """`devices` of the key `swap`, if there are any; the machine's other keys are left alone."""
+    swap = machine.items().get("swap")
+    if swap is None or not isinstance(swap.data, dict) or "devices" not in swap.data:
+        return ()
+    devices = []
+    for one in swap.data["devices"].elements(at_least=1):
+        keys = one.mapping(("slots",), ("priority",))
+        priority = keys["priority"].integer(0, MAX_SWAP) if "priority" in keys else 0
+        devices.append(SwapDevice(keys["slots"].integer(1, MAX_SWAP), priority))
+    if len(devices) > MAX_SWAP_DEVICES:
+        swap.data["devices"].fail(f"more than {MAX_SWAP_DEVICES} swap devices")
+    return tuple(devices)
+
+
 def _swap_faults(value: Value, swap_slots: int) -> tuple[SwapFault, ...]:
-    """`errors` and `delays` of the swap device."""
+    """`errors` and `delays` of the swap devices; slots are numbered over all of them."""
     faults = []
-    lists = value.mapping((), ("errors", "delays"))
+    lists = value.mapping((), ("errors", "delays", "devices"))
     for name, required, optional in (("errors", ("op", "error"), ("at",)), ("delays", ("op", "by"), ())):
         for one in lists[name].elements(at_least=1) if name in lists else ():
             keys = one.mapping(required, (*optional, "slot", "first", "count"))

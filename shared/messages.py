@@ -38,6 +38,7 @@ OPERATIONS: dict[str, Op] = {
     "alloc": Op("memory", "", ("kind", "length"), result="obj"),
     "free": Op("memory", "", ("obj",), posted=True),
     "renew": Op("memory", "", ("obj",), result="gen"),
+    "identify": Op("memory", "", ("obj",), result="gen"),
     "word_read": Op("memory", "frame", ("offset", "va", "proc"), result="value"),
     "word_write": Op("memory", "frame", ("offset", "value", "va", "proc"), posted=True),
     "frame_zero": Op("memory", "frame", (), posted=True),

@@ -78,6 +78,7 @@ NO_EFFECT = frozenset(
         "barrier",
         "count",
         "pause",
+        "swapctl",
         "msync",
         "uncache",
         "shm",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from shared.machine_config import KernelMaps, MachineConfig, SwapFault
+from shared.machine_config import KernelMaps, MachineConfig, SwapDevice, SwapFault
 from shared.scenario import Bound, Expect, Handler, Lwp, Outcome, Region, Scenario, Step
 
 
@@ -19,6 +19,7 @@ def unpack_scenario(data: dict[str, Any]) -> Scenario:
     machine = dict(data["machine"])
     if not isinstance(machine["colocate"], bool):
         machine["colocate"] = tuple(tuple(group) for group in machine["colocate"])
+    machine["swap_devices"] = tuple(SwapDevice(**one) for one in machine["swap_devices"])
     machine["swap_faults"] = tuple(SwapFault(**one) for one in machine["swap_faults"])
     machine["devices"] = tuple(tuple(one) for one in machine["devices"])
     if machine["kernel"] is not None:

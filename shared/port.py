@@ -9,7 +9,7 @@ by (context, operation number) holds at any granularity.
 
 Kinds of operation, by the node that admits them:
 
-    memory        load store alloc free renew word_read word_write
+    memory        load store alloc free renew identify word_read word_write
                   frame_copy frame_zero frame_read frame_write frame_store
     lock_manager  lock try unlock downgrade upgrade sleep wakeup
     mmu           pmap_*                      (see nodes/mmu.py)
@@ -189,6 +189,13 @@ class Port(ABC):
         """Begin a new life of a type-stable struct (a page, an anon); older handles are stale."""
         gen = self.op("renew", obj.id, (obj,))
         return type(obj)(obj.id, gen)
+
+    def identify(self, obj: S) -> S:
+        """A handle of the struct that is at an address now, given one that is good for any (ANY_GEN).
+
+        Detectors tell an old handle by its generation; an address alone has none.
+        """
+        return type(obj)(obj.id, self.op("identify", obj.id, (obj,)))
 
     def copy_frame(self, source: int, frame: int) -> None:
         """Copy a frame's bytes: one operation, or two if the frames live on different shards."""

@@ -37,10 +37,22 @@ from shared.uvm.mmap import (
     sys_shmget,
     sys_shmrm,
 )
-from shared.uvm.param import EFAULT, ENOMEM, ERRNO_NAMES, MAP_ANON, MAP_PRIVATE, MAP_SHARED, SIDL, UVM_KMF_NOWAIT
+from shared.uvm.param import (
+    EFAULT,
+    ENOMEM,
+    ERRNO_NAMES,
+    MAP_ANON,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    SIDL,
+    SWAP_OFF,
+    SWAP_ON,
+    UVM_KMF_NOWAIT,
+)
 from shared.uvm.physio import sys_physio
 from shared.uvm.proc import curmap_of, exit1, fork1, proc_setup, sys_pause, sys_wait
 from shared.uvm.structs import Loan, Proc, Shm, UvmObject, VmMap, VmMapIntrsafe, Vnode, uvm, uvmexp
+from shared.uvm.swapctl import sys_swapctl
 from shared.uvm.trap import kernel_access, user_read, user_write
 from shared.uvm.vnode import sys_ftruncate, uvm_vnp_uncache, vn_rdwr, vnode_make
 
@@ -136,6 +148,9 @@ def _step(step: Step, me: Proc, procs: Procs) -> int | str:
             return _errno(error) or word
         case "unloan":
             return _errno(loan_return(Loan.at(args["number"])))
+        case "swapctl":
+            cmd = SWAP_ON if args["on"] else SWAP_OFF
+            return _errno(sys_swapctl(me, cmd, args["device"], args["priority"]))
     if step.op in KERNEL_STEPS:
         return kernel_step(step)
     npages = args["length"] // here.port.page_size
@@ -355,7 +370,7 @@ def run_init(scenario: Scenario) -> None:
     uvm_init(
         config.frames,
         config.anons,
-        config.swap_slots,
+        [(device.slots, device.priority) for device in config.swap_devices],
         reserve_pagedaemon=config.reserve_pagedaemon,
         reserve_kernel=config.reserve_kernel,
         freemin=config.freemin,

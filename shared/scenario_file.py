@@ -29,6 +29,9 @@ removes; a segment may be made by a program and mapped by another.
 `count` answers an event counter of uvmexp, as `faults`, as the thread's own CPU has counted it since the run began; or
 a counter of state, as `free`, or `pdpageouts` (since boot), as it is now.
 
+`swapctl` begins (`do: on`) or ends (`do: off`) swapping to a device of the machine. When it boots all
+are on; they are numbered from 0, in the order of `swap: {devices: [...]}`.
+
 `pause` ends a program without ending its thread: it sleeps, and keeps its memory, to the end of the run.
 
 `mincore` answers a number of which bit i says whether page i of the range is resident.
@@ -230,6 +233,7 @@ SETUP_STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "madvise": (("in", "at", "pages", "advice"), ()),
     "loan": (("in", "at", "pages", "to", "as"), ()),
     "write": (("in", "at", "value"), ()),
+    "swapctl": (("in", "do", "device"), ()),
     "fill": (("in", "until_free"), ()),
     "fwrite": (("at", "value"), ()),
     "uncache": (("file",), ()),
@@ -261,6 +265,7 @@ PROGRAM_STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "shm": (("as", "pages"), ()),
     "shm_remove": (("shm",), ()),
     "fork": (("as", "program"), ("cpu",)),
+    "swapctl": (("do", "device"), ()),
     "exit": ((), ()),
     "pause": ((), ()),
     "wait": (("for",), ()),
@@ -650,6 +655,13 @@ class _Loader:
             args["status"] = self.address(keys["status"], scope, 0) if "status" in keys else 0
         if "to" in keys:
             args["flags"] = LOANS[keys["to"].choice(LOANS, "borrower")]
+        if op == "swapctl":
+            args["on"] = keys["do"].choice(("on", "off"), "command") == "on"
+            devices = self.machine.swap_devices
+            number = keys["device"].integer(0, MAX_SWAP)
+            if number >= len(devices):
+                keys["device"].fail(f"there is no swap device {number}: the machine has {len(devices) or 'none'}")
+            args |= {"device": number, "priority": devices[number].priority}
         if op == "mincore":
             keys["pages"].integer(1, 64)
         if op == "count":

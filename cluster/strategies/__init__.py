@@ -32,7 +32,8 @@ class Strategy(Protocol):
 
         Args:
             enabled: in fixed context order, never empty.
-            current: the one that ran last, if it is among them; else None.
+            current: the one that ran last, if it is among them; else None. None too if it gives way to the others
+                (Port.spin), although it could go on.
         """
 
 
@@ -83,7 +84,8 @@ class Pct:
     """PCT of depth d.
 
     The number of points k of an execution, which the paper takes as known, is
-    the running maximum over the executions so far.
+    the running maximum over the executions so far. Who gives way goes behind all
+    others, as in later implementations of PCT.
 
     Args:
         depth: d, the number of ordering constraints a bug may need (>= 1).
@@ -96,8 +98,11 @@ class Pct:
         self.points = 0
         self.priority: dict[str, float] = {}
         self.changes: dict[int, int] = {}
+        self.ran = ""
+        self.floor = -depth
 
     def new_execution(self) -> None:
+        self.ran, self.floor = "", -self.depth
         self.longest = max(self.longest, min(self.points, FAIR_AFTER * self.longest))
         self.points = 0
         self.priority = {}
@@ -112,7 +117,11 @@ class Pct:
         if lowered is not None and current is not None:
             self.priority[current.name] = lowered
         if len(enabled) == 1:
+            self.ran = enabled[0].name
             return enabled[0]
+        if current is None and any(one.name == self.ran for one in enabled):
+            self.floor -= 1
+            self.priority[self.ran] = self.floor
         best, top = enabled[0], -1e9
         for one in enabled:
             mine = self.priority.get(one.name)
@@ -120,6 +129,7 @@ class Pct:
                 mine = self.priority[one.name] = 1.0 + self.random.random()
             if mine > top:
                 best, top = one, mine
+        self.ran = best.name
         return best
 
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import difflib
 
-from shared.errata import amaps, loans, locks, maps, objects, pageout, pmap
+from shared.errata import amaps, loans, locks, maps, objects, pageout, pmap, swap
 from shared.errata.erratum import Erratum
 from shared.errors import UserMistake
 
@@ -33,13 +33,18 @@ def _place(one: Erratum) -> tuple[bool, int, str]:
     return one.row[0] == "E", int(one.row[1:]), one.name
 
 
+CATALOGUE: tuple[Erratum, ...] = (
+    *amaps.CATALOGUE,
+    *loans.CATALOGUE,
+    *locks.CATALOGUE,
+    *maps.CATALOGUE,
+    *objects.CATALOGUE,
+    *pageout.CATALOGUE,
+    *pmap.CATALOGUE,
+    *swap.CATALOGUE,
+)
 #: every erratum by its id, in the order of rows
-ERRATA: dict[str, Erratum] = {
-    one.id: one
-    for one in sorted(
-        (one for module in (amaps, loans, locks, maps, objects, pageout, pmap) for one in module.CATALOGUE), key=_place
-    )
-}
+ERRATA: dict[str, Erratum] = {one.id: one for one in sorted(CATALOGUE, key=_place)}
 
 
 def lookup(name: str) -> Erratum:

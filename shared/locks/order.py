@@ -27,6 +27,7 @@ pageq < hash
 pageq < pmap < fpageq
 pmap < hash
 proc < pagedaemon
+swap_syscall < uobj
 map < map.intrsafe < map.hint
 map.intrsafe < uobj
 map.intrsafe < kentry

@@ -8,8 +8,8 @@ An anon's page need not be its own: it may have been borrowed from an object
 (shared/uvm/loan.py). Whoever wants to do something to an anon's page asks whether
 it is on loan, and if so uvm_anon_lockloanpg() for the owner's lock.
 
-Left out: blocks of anons, adding anons with swap space; swapoff (anon_swap_off,
-anon_pagein).
+Left out: blocks of anons, adding anons with swap space. anon_swap_off and
+anon_pagein are in swapctl.py.
 Source: uvm_anon.c of March 2001.
 """
 
@@ -18,7 +18,7 @@ from __future__ import annotations
 from shared.port import KASSERT, LOCK_ASSERT, erratum, here, kernel
 from shared.struct import unlocked
 from shared.uvm.page import uvm_lock_pageq, uvm_pageadopt, uvm_pagefree, uvm_unlock_pageq
-from shared.uvm.param import PG_BUSY, PG_RELEASED, PQ_ANON, SWSLOT_NONE, VM_PROT_NONE
+from shared.uvm.param import PG_BUSY, PG_RELEASED, PG_WANTED, PQ_ANON, SWSLOT_NONE, VM_PROT_NONE
 from shared.uvm.pmap import pmap_page_protect
 from shared.uvm.structs import Anon, Page, uvm, uvmexp
 from shared.uvm.swap import uvm_swap_free
@@ -101,22 +101,30 @@ def uvm_anfree(anon: Anon) -> None:
         uobj.vmobjlock.unlock()
     elif pg is not None:
         flags = pg.flags
-        if flags & PG_BUSY:
+        if flags & PG_BUSY and erratum("uvm_anfree.waits-for-busy-page"):
+            pg.flags = flags | PG_WANTED
+            here.port.sleep(pg.address, "anfree", an_lock)
+            uvm_anfree(anon)
+            return
+        if flags & PG_BUSY and not erratum("uvm_anfree.busy-page-freed"):
             pg.flags = flags | PG_RELEASED
             if not locked:
                 an_lock.unlock()
             return
+        # (between un-busying a released page and freeing its anon the anon is unlocked, and swapoff may come by)
+        if flags & PG_WANTED and not erratum("uvm_anfree.wanted-not-woken"):
+            here.port.wakeup(pg.address)
         pmap_page_protect(pg, VM_PROT_NONE)
         uvm_lock_pageq()
         uvm_pagefree(pg)
         uvm_unlock_pageq()
     uvm_anon_dropswap(anon)  # an_page still says whether the data was in RAM
-    if not locked:
-        an_lock.unlock()
 
     fresh = here.port.renew(anon)
     fresh.an_ref = 0
     fresh.an_swslot = SWSLOT_NONE
+    if not locked:
+        an_lock.unlock()  # not before, since swapoff looks at every anon
     uvm.afreelock.lock()
     fresh.an_nxt = uvm.afree
     uvm.afree = fresh

@@ -376,7 +376,7 @@ def uao_swap_off(startslot: int, endslot: int) -> int:
         if aobj is None:
             if not missed:
                 return 0
-            here.port.point()  # somebody is at one of them: let him go on
+            here.port.spin()  # somebody is at one of them: let him go on
             continue
         uobj.uo_refs += 1  # so that it stays
         error = 0

@@ -98,7 +98,7 @@ from shared.uvm.pmap import (
     pmap_unwire,
 )
 from shared.uvm.structs import Amap, Anon, Page, UvmObject, VmMap, uvm, uvmexp
-from shared.uvm.swap import uvm_swap_get, uvm_swap_markbad
+from shared.uvm.swap import uvm_swap_get, uvm_swap_markbad, uvm_swap_room
 
 #: advice -> how many pages to look at before and after the faulting one
 UVMADVICE = {MADV_NORMAL: (3, 4), MADV_RANDOM: (0, 0), MADV_SEQUENTIAL: (8, 7)}
@@ -145,7 +145,8 @@ def uvmfault_anonget(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon) ->
              anon has borrowed its page. Else: nothing is held.
     Sleeps:  busy page ("anonget2"; "anonget1" if it is an object's), swap read, uvm_wait ("flt_noram1"); afterwards
              it checks the map's version, and that the anon is still where it was.
-    Returns: 0; ERESTART - look everything up again; EIO - the data is lost, the anon's slot is now bad.
+    Returns: 0; ERESTART - look everything up again; EIO - the data is lost, the anon's slot is now bad; ENOMEM - for
+             a swapoff: there is no page, the pagedaemon has not freed one, and has nowhere to write to.
     Source:  uvm_fault.c, with the contract of 1.51 (2000-08).   Differs: a slot that is bad already is not
              marked bad again, as later; the slot is read before the anon is unlocked; a transient error starts
              the fault over; an error is dealt with also if the page was released during the read.
@@ -179,12 +180,18 @@ def uvmfault_anonget(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon) ->
                 uvmfault_unlockall(ufi, amap, None, anon)
                 uvmexp.fltnoram += 1
                 uvm_wait("flt_noram1")
+                if ufi is None and uvmexp.free <= uvmexp.reserve_kernel and not uvmexp.paging and not uvm_swap_room():
+                    return ENOMEM  # the pagedaemon could do nothing for us, and has nowhere to write to
             else:
                 # Everything is unlocked during the I/O: the page is ours because it is BUSY.
                 we_own = True
                 slot = anon.an_swslot
                 uvmfault_unlockall(ufi, amap, None, anon)
                 result = uvm_swap_get(pg, slot)
+
+        # Who holds neither a map nor a page does not know what has become of the anon meanwhile.
+        if ufi is None and not we_own and not erratum("uvmfault_anonget.swapoff-trusts-anon"):
+            return ERESTART
 
         locked = uvmfault_relock(ufi)
         if locked and amap is not None:

@@ -1,9 +1,11 @@
-"""Starting UVM: the globals, the pages, the anons and the swap device.
+"""Starting UVM: the globals, the pages, the anons and the swap devices.
 
 Source: uvm_init.c, and the initialization functions it calls, of March 2001.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from shared.machine_config import KernelMaps
 from shared.port import KASSERT, here
@@ -29,7 +31,7 @@ from shared.uvm.swap import uvm_swap_init
 def uvm_init(
     frames: int,
     anons: int,
-    swap_slots: int,
+    swap_devices: Sequence[tuple[int, int]],
     *,
     reserve_pagedaemon: int = 1,
     reserve_kernel: int = 5,
@@ -42,7 +44,7 @@ def uvm_init(
     Args:
         frames: of physical memory; each is a page, and all are free.
         anons: to preallocate (UVM: about as many as pages and swap slots).
-        swap_slots: of the swap device; 0: no swap.
+        swap_devices: (slots, priority) of each.
         reserve_pagedaemon, reserve_kernel: free pages that only these may take.
         freemin, freetarg: targets in place of UVM's own rule.
         kernel: pages of the kernel's maps; None: there are none.
@@ -58,7 +60,7 @@ def uvm_init(
     uvmexp.reserve_kernel = reserve_kernel
     uvm_page_init(frames)
     uvm_anon_init(anons)
-    uvm_swap_init(swap_slots)
+    uvm_swap_init(swap_devices)
     uvmpd_tune(frames, reserve_kernel, freemin, freetarg)
     if kernel is None:
         uvm.kernel_map = None

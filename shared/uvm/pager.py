@@ -180,7 +180,7 @@ def uvm_pager_dropcluster(ppsp: list[Page], flags: int, reactivate: bool = False
             uvm_page_set_swslot(pg, uobj, anon, SWSLOT_NONE)
         pgflags = pg.flags
         KASSERT(pgflags & PG_BUSY != 0, "pg->flags & PG_BUSY", pg)
-        if pgflags & PG_RELEASED:
+        if pgflags & PG_RELEASED and (uobj is not None or not erratum("uvm_pager_dropcluster.anon-not-released")):
             uvm_page_unbusy(pg, pgflags)
             if uobj is None:
                 assert anon is not None

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 # errno(2); pagers and the fault handler answer 0 or one of these
 EPERM, ENOENT, EINTR, EIO, EAGAIN, ENOMEM, EACCES, EFAULT, EBUSY, EINVAL = 1, 2, 4, 5, 35, 12, 13, 14, 16, 22
-EEXIST, ENOSPC, ERESTART = 17, 28, -3
+ENXIO, EEXIST, ENOSPC, ERESTART = 6, 17, 28, -3
 ERRNO_NAMES = {
     EPERM: "EPERM", ENOENT: "ENOENT", EINTR: "EINTR", EIO: "EIO", EAGAIN: "EAGAIN", ENOMEM: "ENOMEM", EACCES: "EACCES",
-    EFAULT: "EFAULT", EBUSY: "EBUSY", EINVAL: "EINVAL", EEXIST: "EEXIST", ENOSPC: "ENOSPC", ERESTART: "ERESTART",
+    EFAULT: "EFAULT", EBUSY: "EBUSY", EINVAL: "EINVAL", ENXIO: "ENXIO", EEXIST: "EEXIST", ENOSPC: "ENOSPC",
+    ERESTART: "ERESTART",
 }  # fmt: skip
 
 # what a pager answered before it answered an errno, 2001-03-10; of use to errata alone
@@ -120,6 +121,8 @@ UAO_FLAG_KILLME = 0x8  # the release of its last page is its end
 # swap
 SWSLOT_NONE = 0
 SWSLOT_BAD = -1
+SWF_INUSE, SWF_ENABLE = 0x1, 0x2  # swapdev.swd_flags: on a list; slots may be allocated
+SWAP_ON, SWAP_OFF = 1, 2  # swapctl(2)
 
 # process states
 SIDL, SRUN, SZOMB = 1, 2, 5

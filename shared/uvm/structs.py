@@ -276,15 +276,28 @@ class Proc(Struct, kind=10):
     p_lwps: Field[int] = field("o")  # threads that have not exited
 
 
-class SwapDev(Struct, kind=11):
-    """struct swapdev; sizes in slots."""
+class SwapPri(Struct, kind=52):
+    """struct swappri: the swap devices of one priority."""
 
     guards = {"s": S}
-    swd_enabled: Field[int] = field("s")
-    swd_npages: Field[int] = field("s")
+    spi_priority: Field[int] = field("s")
+    spi_first: Field[SwapDev | None] = field("s")
+    spi_last: Field[SwapDev | None] = field("s")
+    spi_next: Field[SwapPri | None] = field("s")
+
+
+class SwapDev(Struct, kind=11):
+    """struct swapdev; sizes in slots. Number i is device i of the machine's configuration."""
+
+    guards = {"s": S}
+    swd_flags: Field[int] = field("s")
+    swd_priority: Field[int] = field("s")
+    swd_npages: Field[int] = field("const")
     swd_npginuse: Field[int] = field("s")
     swd_npgbad: Field[int] = field("s")
-    swd_drumoffset: Field[int] = field("s")
+    swd_drumoffset: Field[int] = field("const")
+    swd_next: Field[SwapDev | None] = field("s")
+    swd_prev: Field[SwapDev | None] = field("s")
     swd_slots: Field[SlotArray] = field("const")  # the extent map
 
 
@@ -349,6 +362,7 @@ class Uvm(Struct, kind=15):
     afreelock = simplelock("afree")
     swap_data_lock = simplelock("swap_data")
     pagedaemon_lock = simplelock("pagedaemon")
+    swap_syscall_lock = lockmgr("swap_syscall")
     kentry_lock = simplelock("kentry")
     vmi_list_slock = simplelock("vmi_list")
     uao_list_lock = simplelock("uao_list")
@@ -358,6 +372,7 @@ class Uvm(Struct, kind=15):
     aio_done_last: Field[Buf | None] = field("d")
     afree: Field[Anon | None] = field("a")
     nswapdev: Field[int] = field("s", hint=True)
+    swap_priority: Field[SwapPri | None] = field("s")  # the first of the list
     page_hash: Field[PageHash] = field("const")
     page_nhash: Field[int] = field("const")  # buckets
     kernel_map: Field[VmMap | None] = field("const")  # None: the machine has no kernel maps
@@ -445,5 +460,6 @@ page_free: FreeQueue = FreeQueue.at(0)
 
 PAGEQ = TailQueue("tqh_first", "tqh_last", "pageq_next", "pageq_prev")
 MEMQ = TailQueue("memq_first", "memq_last", "listq_next", "listq_prev")
+SWAPDEVS = TailQueue("spi_first", "spi_last", "swd_next", "swd_prev")
 UAO_LIST_Q = TailQueue("uao_list_first", "uao_list_last", "u_list_next", "u_list_prev")
 AIO_DONE = TailQueue("aio_done_first", "aio_done_last", "next", "prev")

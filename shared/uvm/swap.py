@@ -6,11 +6,19 @@ whose data is in swap and nowhere in RAM:
 
     0 <= swpgonly <= swpginuse <= swpages
 
-All of this is under swap_data_lock, which is a leaf.
+    uvm.swap_priority -> SwapPri 0 -> SwapPri 1 -> ...    the lowest number first
+                            |            |
+                         SwapDev ...  SwapDev ...         in turn
 
-Left out: swapctl (devices are set up at boot, so there is no swap_syscall_lock),
-priorities and the rotation among devices of one priority, swap to files, the
-kernel's mapping of the pages (pager_map), synchronous writes. A read that fails
+A SwapDev is there, with its part of the drum, from boot on. It is on the list of
+its priority (INUSE) while it is swapped to. Slots are allocated on it only while
+it is enabled, which it is not any more as soon as swapctl(2) begins to remove it.
+
+All of this is under swap_data_lock, which is a leaf. What swapctl(2) does
+is in swapctl.py.
+
+Left out: swap to files, the kernel's mapping of the pages (pager_map),
+synchronous writes. A read that fails
 for a transient reason (EAGAIN), which a pager that may sleep has none of, is an
 answer that the machine's configuration can ask for.
 Source: uvm_swap.c of March 2001.
@@ -18,35 +26,115 @@ Source: uvm_swap.c of March 2001.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from shared.port import erratum, here, kernel, panic
-from shared.uvm.param import EAGAIN, EIO, SWSLOT_BAD, SWSLOT_NONE
-from shared.uvm.structs import Buf, Page, PageArray, SlotArray, SwapDev, uvm, uvmexp
+from shared.uvm.param import EAGAIN, EIO, SWF_ENABLE, SWF_INUSE, SWSLOT_BAD, SWSLOT_NONE
+from shared.uvm.structs import SWAPDEVS, Buf, Page, PageArray, SlotArray, SwapDev, SwapPri, uvm, uvmexp
 
 SLOTS_PER_WORD = 32
 
 
-def uvm_swap_init(npages: int) -> None:
-    """Set up one swap device of `npages` slots, or none if that is 0; at boot."""
+def uvm_swap_init(devices: Sequence[tuple[int, int]]) -> None:
+    """Make the swap devices, and swap to all of them; at boot.
+
+    Args:
+        devices: (slots, priority) of each; each gets the next part of the drum.
+    """
     uvm.nswapdev = 0
-    uvmexp.swpages = npages
+    uvm.swap_priority = None
+    uvmexp.swpages = 0
     uvmexp.swpginuse = 0
     uvmexp.swpgonly = 0
-    if npages == 0:
+    if devices:
+        # (1: the device was built with the pagers' result codes as they were before errno)
+        here.port.op("swap_attach", 0, (int(erratum("uvm_swap_init.device-with-old-codes")),))
+    drumoffset = 1
+    for npages, priority in devices:
+        sdp = here.port.alloc(SwapDev)
+        sdp.swd_flags = 0
+        sdp.swd_npages = npages
+        sdp.swd_npginuse = 0
+        sdp.swd_npgbad = 0
+        sdp.swd_drumoffset = drumoffset
+        drumoffset += npages
+        words = -(-npages // SLOTS_PER_WORD)
+        extents = here.port.alloc(SlotArray, words)
+        for at in range(words):
+            extents[at] = 0
+        sdp.swd_slots = extents
+        swap_on(sdp, priority)
+
+
+# -- the list of devices -------------------------------------------------------------------
+
+
+def swap_on(sdp: SwapDev, priority: int) -> None:
+    """Begin to swap to a device. Locks: takes swap_data_lock.
+
+    Source:  uvm_swap.c.   Differs: the device is not opened, so it need not be on the list as a "fake" meanwhile.
+    """
+    uvm.swap_data_lock.lock()
+    swaplist_insert(sdp, priority)
+    sdp.swd_flags = SWF_INUSE | SWF_ENABLE
+    uvmexp.swpages += sdp.swd_npages - sdp.swd_npgbad  # the bad ones have been counted ever since they were found
+    uvm.swap_data_lock.unlock()
+
+
+def swaplist_insert(sdp: SwapDev, priority: int) -> None:
+    """Put a device at the end of the list of its priority. Locks: swap_data_lock. Source: uvm_swap.c."""
+    before: SwapPri | None = None
+    spp = uvm.swap_priority
+    while spp is not None and spp.spi_priority < priority:
+        before, spp = spp, spp.spi_next
+    if spp is None or spp.spi_priority != priority:
+        newspp = here.port.alloc(SwapPri)
+        newspp.spi_priority = priority
+        newspp.spi_next = spp
+        if before is None:
+            uvm.swap_priority = newspp
+        else:
+            before.spi_next = newspp
+        spp = newspp
+    sdp.swd_priority = priority
+    SWAPDEVS.insert_tail(spp, sdp)
+    uvm.nswapdev += 1
+
+
+def swaplist_remove(sdp: SwapDev) -> None:
+    """Take a device off the list of its priority, which goes too if that was the last. Locks: swap_data_lock.
+
+    Source:  uvm_swap.c: swaplist_find() with "remove", swaplist_trim().
+    """
+    before: SwapPri | None = None
+    spp = uvm.swap_priority
+    while spp is not None and spp.spi_priority != sdp.swd_priority:
+        before, spp = spp, spp.spi_next
+    if spp is None:
+        panic("swap_off: swapdev not in list", sdp)
         return
-    sdp = here.port.alloc(SwapDev)
-    sdp.swd_enabled = 1
-    sdp.swd_npages = npages
-    sdp.swd_npginuse = 0
-    sdp.swd_npgbad = 0
-    sdp.swd_drumoffset = 1
-    words = -(-npages // SLOTS_PER_WORD)
-    extents = here.port.alloc(SlotArray, words)
-    for at in range(words):
-        extents[at] = 0
-    sdp.swd_slots = extents
-    # (1: the device was built with the pagers' result codes as they were before errno)
-    here.port.op("swap_attach", 0, (int(erratum("uvm_swap_init.device-with-old-codes")),))
-    uvm.nswapdev = 1
+    SWAPDEVS.remove(spp, sdp)
+    uvm.nswapdev -= 1
+    if SWAPDEVS.first(spp) is None:
+        if before is None:
+            uvm.swap_priority = spp.spi_next
+        else:
+            before.spi_next = spp.spi_next
+        here.port.free(spp)
+
+
+def _swapdevs() -> Iterator[tuple[SwapPri, SwapDev]]:
+    """Every device in use, in the order in which slots are looked for. Locks: swap_data_lock."""
+    spp = uvm.swap_priority
+    while spp is not None:
+        sdp: SwapDev | None = SWAPDEVS.first(spp)
+        while sdp is not None:
+            yield spp, sdp
+            sdp = SWAPDEVS.next(sdp)
+        spp = spp.spi_next
+
+
+# -- the slots of a device -------------------------------------------------------------------
 
 
 def _extent_alloc(extents: SlotArray, npages: int, nslots: int) -> int:
@@ -88,9 +176,8 @@ def _extent_mark(extents: SlotArray, words: dict[int, int], first: int, nslots: 
 
 
 def _swapdrum_getsdp(slot: int) -> SwapDev | None:
-    """The device that a slot is on. Locks: swap_data_lock."""
-    for index in range(uvm.nswapdev):
-        sdp: SwapDev = SwapDev.at(index)
+    """The device in use that a slot is on. Locks: swap_data_lock."""
+    for _, sdp in _swapdevs():
         start = sdp.swd_drumoffset
         if start <= slot < start + sdp.swd_npages:
             return sdp
@@ -99,7 +186,7 @@ def _swapdrum_getsdp(slot: int) -> SwapDev | None:
 
 @kernel(exit="same")
 def uvm_swap_alloc(nslots: int, lessok: bool) -> tuple[int, int]:
-    """Allocate slots in a row on one device.
+    """Allocate slots in a row on one device: of the lowest priority number that has them, on each device in turn.
 
     Args:
         lessok: a single slot will do, if so many are not to be had.
@@ -108,11 +195,12 @@ def uvm_swap_alloc(nslots: int, lessok: bool) -> tuple[int, int]:
     Locks:   takes swap_data_lock.
     Source:  uvm_swap.c.
     """
+    if uvm.nswapdev < 1:
+        return 0, 0
     uvm.swap_data_lock.lock()
     for wanted in (nslots, 1) if lessok and nslots > 1 else (nslots,):
-        for index in range(uvm.nswapdev):
-            sdp: SwapDev = SwapDev.at(index)
-            if not sdp.swd_enabled:
+        for spp, sdp in _swapdevs():
+            if not sdp.swd_flags & SWF_ENABLE:
                 continue
             inuse, npages = sdp.swd_npginuse, sdp.swd_npages
             if inuse + wanted > npages:
@@ -120,6 +208,9 @@ def uvm_swap_alloc(nslots: int, lessok: bool) -> tuple[int, int]:
             first = _extent_alloc(sdp.swd_slots, npages, wanted)
             if first < 0:
                 continue
+            if SWAPDEVS.next(sdp) is not None:  # the next allocation is another's turn
+                SWAPDEVS.remove(spp, sdp)
+                SWAPDEVS.insert_tail(spp, sdp)
             sdp.swd_npginuse = inuse + wanted
             uvmexp.swpginuse += wanted
             first += sdp.swd_drumoffset
@@ -151,6 +242,7 @@ def uvm_swap_free(startslot: int, nslots: int) -> None:
     uvmexp.swpginuse -= nslots
     if inuse < 0:
         panic("uvm_swap_free: inuse < 0", sdp)
+    _tell_swap_off(sdp)
     uvm.swap_data_lock.unlock()
 
 
@@ -165,7 +257,25 @@ def uvm_swap_markbad(startslot: int, nslots: int) -> None:
     sdp = _swapdrum_getsdp(startslot)
     if sdp is not None:
         sdp.swd_npgbad += nslots
+        _tell_swap_off(sdp)
     uvm.swap_data_lock.unlock()
+
+
+def _tell_swap_off(sdp: SwapDev) -> None:
+    """One slot less is in use and good: swap_off() may be waiting for that. Locks: swap_data_lock."""
+    if not sdp.swd_flags & SWF_ENABLE:
+        here.port.wakeup(sdp.address)
+
+
+def uvm_swap_room() -> bool:
+    """Is there a free slot on a device that is enabled? The answer is a hint. Locks: takes swap_data_lock.
+
+    Source:  none; the model's.
+    """
+    uvm.swap_data_lock.lock()
+    room = any(sdp.swd_flags & SWF_ENABLE and sdp.swd_npginuse < sdp.swd_npages for _, sdp in _swapdevs())
+    uvm.swap_data_lock.unlock()
+    return room
 
 
 @kernel(exit="same")

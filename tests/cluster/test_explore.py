@@ -138,8 +138,22 @@ def test_pct_becomes_fair_where_an_execution_never_ends() -> None:
     """By priorities alone a context that waits in a loop for another would keep that one out for ever."""
     able, pct = threads(2), Pct(1, 1)
     pct.new_execution()
-    picked = [pct.pick(able, None).name for _ in range(5000)]
+    one, picked = None, []
+    for _ in range(5000):
+        one = pct.pick(able, one)
+        picked.append(one.name)
     assert len(set(picked[:100])) == 1 and set(picked[-100:]) == {"T0", "T1"}
+
+
+def test_who_gives_way_goes_behind_all_others() -> None:
+    """As who tries for a lock again and again does (Port.spin); by its priority it would go on trying."""
+    able, pct = threads(3), Pct(1, 1)
+    pct.new_execution()
+    first = pct.pick(able, None)
+    second = pct.pick(able, None)
+    third = pct.pick(able, None)
+    assert len({first.name, second.name, third.name}) == 3
+    assert pct.pick(able, third) is third
 
 
 def test_an_unknown_strategy_is_the_users_mistake() -> None:

@@ -70,6 +70,14 @@ def test_structs_are_numbered_per_shard_without_clashes() -> None:
     assert made == [0, 1, 2, 3]
 
 
+def test_an_address_is_made_a_handle_of_what_lives_there() -> None:
+    node = memory()
+    old = node.admit("A", "alloc", 0, (Thing.kind, 0))
+    assert node.admit("A", "identify", old.id, (Thing(old.id, ANY_GEN),)) == 0
+    gen = node.admit("A", "renew", old.id, (old,))
+    assert node.admit("A", "identify", old.id, (Thing(old.id, ANY_GEN),)) == gen == 1
+
+
 def test_a_renewed_struct_is_empty_and_its_old_handles_are_stale() -> None:
     node = memory()
     old = node.admit("A", "alloc", 0, (Thing.kind, 0))

@@ -8,7 +8,7 @@ import pytest
 
 from nodes.swap_pager import COMPLETION, CONTEXT, SwapPager
 from shared.errors import UserMistake
-from shared.machine_config import MachineConfig, SwapFault, load_machine
+from shared.machine_config import MachineConfig, SwapDevice, SwapFault, load_machine
 from shared.messages import WAIT, Grant, Interrupt
 from shared.pack import pack_scenario, unpack_scenario
 from shared.scenario_file import load_scenario
@@ -110,6 +110,17 @@ def test_the_configuration_of_a_swap_device() -> None:
     assert machine != MachineConfig(cpus=1, frames=16, swap_slots=8)
     toy = EMPTY.replace("swap_slots: 0}", "swap_slots: 4, swap: {delays: [{op: get, by: 1}]}}")
     scene = load_scenario(toy, "t.yaml")
+    assert unpack_scenario(pack_scenario(scene)) == scene
+
+
+def test_several_swap_devices() -> None:
+    """Their slots are numbered one device after the other, and errors name them so."""
+    text = "cpus: 1\nframes: 16\nswap:\n  devices: [{slots: 4, priority: 1}, {slots: 8}]\n"
+    machine = load_machine(text + "  errors: [{op: put, slot: 12, error: EIO}]\n", "m.yaml")
+    assert machine.swap_devices == (SwapDevice(4, 1), SwapDevice(8)) and machine.swap_slots == 12
+    assert load_machine("cpus: 1\nframes: 16\nswap_slots: 8\n", "m.yaml").swap_devices == (SwapDevice(8),)
+    assert load_machine("cpus: 1\nframes: 16\nswap_slots: 0\n", "m.yaml").swap_devices == ()
+    scene = load_scenario(EMPTY.replace("swap_slots: 0}", "swap: {devices: [{slots: 4}, {slots: 2}]}}"), "t.yaml")
     assert unpack_scenario(pack_scenario(scene)) == scene
 
 

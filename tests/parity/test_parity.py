@@ -49,6 +49,7 @@ CASES: dict[str, tuple[Callable[[], Scenario], int]] = {
     "S7-shipped": (lambda: scenario("S7-shipped").without_errata(), 2),
     "page-tables": (lambda: scenario("S5a").without_errata(), 1),
     "emulated": (lambda: scenario("S11a-interrupt").without_errata(), 1),
+    "swapctl": (lambda: scenario("E23").without_errata(), 2),
     "disk-alone": (lambda: scenario("S6", colocate="false").without_errata(), 1),
     "three-groups": (
         lambda: scenario("E1", colocate=GROUPS),

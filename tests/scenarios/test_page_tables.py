@@ -85,7 +85,7 @@ def test_the_object_of_a_dead_pmap_stays_until_its_last_table_is_freed() -> None
     done = []
 
     def setup() -> None:
-        uvm_init(8, 8, 0)
+        uvm_init(8, 8, [])
 
     def body() -> None:
         free = uvmexp.free

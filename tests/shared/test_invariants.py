@@ -29,6 +29,8 @@ from shared.uvm.param import (
     PQ_INACTIVE,
     SIDL,
     SRUN,
+    SWF_ENABLE,
+    SWF_INUSE,
     SWSLOT_BAD,
     SZOMB,
     UVM_ET_COPYONWRITE,
@@ -59,6 +61,7 @@ from shared.uvm.structs import (
     Proc,
     SlotArray,
     SwapDev,
+    SwapPri,
     Uvm,
     Uvmexp,
     UvmObject,
@@ -132,8 +135,11 @@ class World:
         self.queue(page_inactive_obj, self.pages[5])
 
         self.extents = self.add_array(SlotArray, [0b101100])
-        self.dev = self.add(SwapDev, swd_enabled=1, swd_npages=32, swd_drumoffset=1, swd_slots=self.extents)
-        self.set(self.dev, swd_npginuse=3, swd_npgbad=1)
+        self.pri = self.add(SwapPri, spi_priority=0)
+        self.dev = self.add(SwapDev, swd_npages=32, swd_drumoffset=1, swd_slots=self.extents)
+        self.set(self.dev, swd_flags=SWF_INUSE | SWF_ENABLE, swd_priority=0, swd_npginuse=3, swd_npgbad=1)
+        self.set(self.pri, spi_first=self.dev, spi_last=self.dev)
+        self.set(uvm, swap_priority=self.pri, nswapdev=1)
         self.bad_slots = {6}
         a = self.anons
         self.amaps = [self.amap(a[0], a[1], None, a[2]), self.amap(a[3], ref=2)]
@@ -622,8 +628,14 @@ def swpgonly_miscounted(w: World) -> object:
 
 
 @breaks("COUNT-9")
-def more_slots_in_use_than_there_are(w: World) -> object:
-    w.set(uvmexp, swpages=2)
+def lost_data_and_no_bad_slot(w: World) -> object:
+    w.set(w.pages[1], flags=0)
+    w.set(w.anons[1], an_swslot=0)
+    w.set(w.anons[2], an_swslot=SWSLOT_BAD)
+    w.put(w.extents, 0, 0)
+    w.set(w.dev, swd_npginuse=0, swd_npgbad=0)
+    w.bad_slots.clear()
+    w.set(uvmexp, swpginuse=0)
     return uvmexp
 
 
@@ -687,6 +699,53 @@ def clean_without_a_slot(w: World) -> object:
 def clean_and_not_what_swap_has(w: World) -> object:
     w.frames[1] = (9,) * WORDS
     return w.pages[1]
+
+
+@breaks("COUNT-12")
+def swpages_of_a_device_that_went(w: World) -> object:
+    w.set(uvmexp, swpages=40)
+    return uvmexp
+
+
+@breaks("SWAP-7")
+def device_on_the_list_of_another_priority(w: World) -> object:
+    w.set(w.dev, swd_priority=1)
+    return w.dev
+
+
+@breaks("SWAP-7")
+def device_on_no_list(w: World) -> object:
+    w.set(uvm, swap_priority=None, nswapdev=0)
+    return w.dev
+
+
+@breaks("SWAP-7")
+def list_of_no_devices(w: World) -> object:
+    empty = w.add(SwapPri, spi_priority=3)
+    w.set(w.pri, spi_next=empty)
+    return empty
+
+
+@breaks("SWAP-7")
+def nswapdev_miscounted(w: World) -> object:
+    w.set(uvm, nswapdev=2)
+    return uvm
+
+
+@breaks("SWAP-8")
+def left_disabled(w: World) -> object:
+    w.set(w.dev, swd_flags=SWF_INUSE)
+    return w.dev
+
+
+@breaks("SWAP-8")
+def swapped_to_a_device_that_went(w: World) -> object:
+    gone = w.add(SwapDev, swd_flags=0, swd_npages=8, swd_drumoffset=33, swd_slots=w.add_array(SlotArray, [0b10]))
+    w.set(gone, swd_npginuse=1, swd_npgbad=0)
+    w.put(w.extents, 0, 0b100100)
+    w.set(w.dev, swd_npginuse=2)
+    w.set(w.anons[2], an_swslot=34)
+    return gone
 
 
 @breaks("MAP-1")

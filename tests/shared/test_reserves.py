@@ -23,7 +23,7 @@ def left(context: str, refs: int, flags: int) -> int:
     found: list[int] = []
 
     def setup() -> None:
-        uvm_init(FRAMES, FRAMES, 0, reserve_pagedaemon=RESERVE_PAGEDAEMON, reserve_kernel=RESERVE_KERNEL)
+        uvm_init(FRAMES, FRAMES, [], reserve_pagedaemon=RESERVE_PAGEDAEMON, reserve_kernel=RESERVE_KERNEL)
 
     def body() -> None:
         uobj = None

@@ -1,0 +1,132 @@
+"""swapctl(2): what its manual page promises, and where pages go when there are several devices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cluster.boot import prepare
+from cluster.sim import Sim
+from cluster.strategies import make
+from cluster.verdict import final_state, snapshot_of
+from shared.invariants import Snapshot
+from shared.scenario import named_results
+from shared.scenario_file import load_scenario
+from shared.uvm.structs import uvmexp
+
+FRAME = """\
+id: swapctl
+name: swapctl
+title: swapctl
+story: None of its own.
+source: ["a test"]
+machine: {cpus: 2, frames: 16, page_size: 64, swap: SWAP}
+setup:
+  - process: {as: A, cpu: 0}
+  - mmap: {in: A, as: buf, pages: 3}
+  - write: {in: A, at: "buf[0]", value: 1}
+  - write: {in: A, at: "buf[1]", value: 2}
+  - write: {in: A, at: "buf[2]", value: 3}
+  - process: {as: B, cpu: 1}
+  - fill: {in: B, until_free: 6}
+  - mmap: {in: B, as: more, pages: 2}
+  - write: {in: B, at: "more[0]", value: 4}
+  - write: {in: B, at: "more[1]", value: 5}
+SETUP
+programs:
+  A:
+PROGRAM
+expect:
+  fixed: {finding: none}
+bound: {strategy: random, schedules: 1}
+"""
+Answers = tuple[list[dict[str, Any]], Snapshot]
+ROOM = '  - munmap: {in: B, at: "fill[0]", pages: 16}'
+TWO = "{devices: [{slots: 16}, {slots: 16}]}"
+
+
+def run(program: str, setup: str = ROOM, swap: str = TWO, frame: str = FRAME) -> Answers:
+    """What the steps with `into` answered in each run, and the machine at the end of the last."""
+    steps = "\n".join(f"    - {line.strip()}" for line in program.strip().splitlines())
+    text = frame.replace("SWAP", swap).replace("SETUP", setup).replace("PROGRAM", steps)
+    machine, image = prepare(load_scenario(text, "swapctl.yaml"))
+    sim = Sim(machine, image)
+    answers = []
+    for strategy in (make("random", 0, 3), make("pct", 0, 3)):
+        for _ in range(4):
+            found = sim.execute(strategy)
+            assert found is None, found
+            answers.append(named_results({name: one.results for name, one in machine.threads.items()}))
+    return answers, snapshot_of(final_state(machine))
+
+
+READ = '\nread: {at: "buf[0]", into: r0}\nread: {at: "buf[1]", into: r1}\nread: {at: "buf[2]", into: r2}\npause: {}'
+OFF = "swapctl: {do: off, device: 0, into: off}"
+
+
+def test_what_was_on_a_device_is_in_memory_when_it_has_gone() -> None:
+    answers, end = run(OFF + READ)
+    assert answers == [{"off": 0, "r0": 1, "r1": 2, "r2": 3}] * len(answers)
+    assert end.num(uvmexp, "swpages") == 16
+
+
+def test_the_last_device_can_go_too() -> None:
+    answers, end = run("swapctl: {do: off, device: 1, into: off1}\n" + OFF + READ)
+    assert answers == [{"off1": 0, "off": 0, "r0": 1, "r1": 2, "r2": 3}] * len(answers)
+    assert end.num(uvmexp, "swpages") == end.num(uvmexp, "swpginuse") == 0
+
+
+def test_a_device_is_on_or_off_once() -> None:
+    """EBUSY: the device is already being used. ENXIO: it is not."""
+    answers, _ = run(f"""swapctl: {{do: on, device: 0, into: busy}}
+                         {OFF}
+                         swapctl: {{do: off, device: 0, into: again}}
+                         swapctl: {{do: on, device: 0, into: on}}
+                         {READ.strip()}""")
+    assert answers == [{"busy": "EBUSY", "off": 0, "again": "ENXIO", "on": 0, "r0": 1, "r1": 2, "r2": 3}] * len(answers)
+
+
+def test_a_device_whose_pages_do_not_fit_into_memory_stays_on() -> None:
+    """ENOMEM; and nothing is lost."""
+    answers, end = run(OFF + READ, setup="", swap="{devices: [{slots: 32}]}")
+    assert answers == [{"off": "ENOMEM", "r0": 1, "r1": 2, "r2": 3}] * len(answers)
+    assert end.num(uvmexp, "swpages") == 32
+
+
+@pytest.mark.parametrize(
+    ("swap", "used"),
+    [
+        ("{devices: [{slots: 32, priority: 1}, {slots: 32}]}", [0, 1]),
+        ("{devices: [{slots: 32}, {slots: 32, priority: 1}]}", [1, 0]),
+        ("{devices: [{slots: 4}, {slots: 32, priority: 1}]}", [0, 1]),  # too small for a cluster
+    ],
+)
+def test_devices_are_used_in_order_of_priority(swap: str, used: list[int]) -> None:
+    _, end = run(READ, setup="", swap=swap)
+    assert [min(1, len(slots)) for slots in end.slots_in_use.values()] == used
+
+
+def test_devices_of_one_priority_are_used_in_turn() -> None:
+    """They are too small for a cluster, so each page is allocated its slot by itself."""
+    _, end = run(READ, setup="", swap="{devices: [{slots: 8}, {slots: 8}, {slots: 8}]}")
+    assert all(len(slots) >= 2 for slots in end.slots_in_use.values())
+
+
+def test_data_that_cannot_be_read_is_lost_and_the_device_goes() -> None:
+    """A bad slot stays one: counted while the device is away, and not given out when it is back."""
+    swap = "{devices: [{slots: 16}, {slots: 16}], errors: [{op: get, first: 1, count: 1, error: EIO}]}"
+    answers, end = run(OFF + "\nswapctl: {do: on, device: 0, into: on}" + READ, swap=swap)
+    for one in answers:
+        assert (one["off"], one["on"]) == (0, 0)
+        assert [one["r0"], one["r1"], one["r2"]].count("SIGBUS") <= 1
+    assert end.num(uvmexp, "swpages") == 32 and end.num(uvmexp, "swpginuse") >= 1
+
+
+def test_pages_of_shared_memory_are_brought_in_too() -> None:
+    buf = "  - mmap: {in: A, as: buf, pages: 3"
+    shared = "  - shm: {as: seg, pages: 3}\n  - mmap: {in: A, as: buf, pages: 3, shm: seg"
+    assert buf in FRAME
+    answers, end = run(OFF + READ, frame=FRAME.replace(buf, shared))
+    assert answers == [{"off": 0, "r0": 1, "r1": 2, "r2": 3}] * len(answers)
+    assert end.num(uvmexp, "swpages") == 16
