@@ -37,7 +37,7 @@ written to: whether what others write to the file before that is seen is not spe
 
 Left out: blocks of files that are read and written raw; SIGBUS is taken to be right if
 there may have been no memory (as many pages mapped as there is swap, counting all that
-were ever mapped), if the swap device or the disk errs, or if a file is mapped beyond
+were ever mapped), if there is a swapctl, if the swap device or the disk errs, or if a file is mapped beyond
 its end or truncated; results of steps other than read, write, fread and kpeek; physio that fails half-way.
 """
 
@@ -365,7 +365,7 @@ class Oracle:
         self.mapped = 0  # pages, in all address spaces, ever
         self.enough = 0 if config.swap_faults else min(config.swap_slots, config.anons)
         self.finding: Finding | None = None
-        if any(map(self._beyond_its_end, steps)):
+        if any(step.op == "swapctl" or self._beyond_its_end(step) for step in steps):
             self.enough = 0
         for step in scenario.setup:
             self._setup(step.op, step.args)
