@@ -30,7 +30,7 @@ def boot(scenario: Scenario) -> dict[str, Any]:
 
     Raises: UserMistake - setup cannot be done (memory too small, a step fails).
     """
-    sound = replace(scenario.without_errata(), machine=replace(scenario.machine, swap_faults=()))
+    sound = replace(scenario.without_errata(), machine=replace(scenario.machine, swap_faults=(), disk_faults=()))
     threads = build_threads(scenario)
     programs = {name: thread for name, thread in threads.items() if thread.home is not None}
     procs = process_table(scenario)

@@ -27,10 +27,12 @@ ALLOCATING = ("uvm_wait", "uvm_pagealloc_strat")
 
 def final_state(machine: Machine) -> dict[str, Any]:
     """The machine as plain data."""
+    disk = [machine.nodes["disk"]] if "disk" in machine.nodes else []
+    servers = (*machine.memories, machine.mmu, machine.swap_pager, *disk)
     return {
         "contexts": [one.state_as_data() for one in machine.threads.values()],
         "locks": [lock for manager in machine.lock_managers for lock in manager.table.state()["locks"]],
-        "images": {node.name: node.image() for node in (*machine.memories, machine.mmu, machine.swap_pager)},
+        "images": {node.name: node.image() for node in servers},
         "tlbs": {one.name: [one.tlb.pmap, list(one.tlb.entries.items())] for one in machine.processors},
         "page_size": machine.scenario.machine.page_size,
     }
@@ -71,6 +73,7 @@ def snapshot_of(state: dict[str, Any]) -> Snapshot:
     bad_slots: list[int] = []
     tables: list[list[int]] = []
     pm_objs: dict[int, Any] = {}
+    blocks: list[list[int]] = []
     for name, image in state["images"].items():
         if name.startswith("memory"):
             for key, gen, *fields in image["heap"]:
@@ -86,8 +89,10 @@ def snapshot_of(state: dict[str, Any]) -> Snapshot:
         elif name == "swap_pager":
             slots = {slot: tuple(words) for slot, words in image["slots"]}
             bad_slots = image["bad"]
+        elif name == "disk":
+            blocks = image
     tlbs = {cpu: (pmap, dict(entries)) for cpu, (pmap, entries) in state["tlbs"].items()}
-    rest = (state["page_size"], bad_slots, tables, pm_objs)
+    rest = (state["page_size"], bad_slots, tables, pm_objs, blocks)
     return Snapshot(heap, pmaps, attrs, slots, frames, tlbs, state["locks"], *rest)
 
 

@@ -91,7 +91,7 @@ def build_node(name: str, config: MachineConfig, threads: dict[str, Thread]) -> 
     if kind == "mmu":
         return Mmu(name, config.page_size, config.unwired_mappings, config.page_tables, config.rm == "emulated")
     if kind == "disk":
-        return Disk(name, config.disk, config.page_size)
+        return Disk(name, config.disk, config.page_size, config.disk_faults)
     if kind == "devices":
         return Devices(name, [device for device, _ in config.devices])
     if kind == "swap_pager":

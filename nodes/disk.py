@@ -17,15 +17,19 @@ that fails moves no bytes.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nodes.cpu import Thread
+from nodes.faults import Faults
 from nodes.node import Node
 from nodes.swap_pager import COMPLETION
+from shared.machine_config import SwapFault
 from shared.messages import WAIT, Grant, Interrupt
 from shared.port import SPL_BIO, here
 from shared.struct import Struct
+from shared.tables import ERRNO
 from shared.uvm.physio import physio_intr
 from shared.uvm.structs import Buf
 
@@ -58,12 +62,14 @@ class Disk(Node):
     Args:
         blocks: how many; each begins as zeros.
         page_size: bytes per block, a multiple of 8.
+        faults: what the device does wrong with I/O to files; their `slot` is a block.
     """
 
     kind = "disk"
 
-    def __init__(self, name: str, blocks: int, page_size: int):
+    def __init__(self, name: str, blocks: int, page_size: int, faults: Sequence[SwapFault] = ()):
         super().__init__(name)
+        self.faults = Faults(faults)
         self.blank = (0,) * (page_size // 8)
         self.blocks: list[tuple[int, ...]] = [self.blank] * blocks
         self._reset()
@@ -73,6 +79,7 @@ class Disk(Node):
         self.flight: dict[int, Request] = {}
         self.next_io = 1
         self.idle = False
+        self.faults.reset()
 
     def op_disk_start(self, ctx: str, block: int, frames: list[int], write: int, bp: Struct, cpu: str) -> None:
         """Start moving `frames` to (`write`) or from `block`, block+1 ..., raw."""
@@ -80,12 +87,16 @@ class Disk(Node):
 
     def op_disk_get(self, ctx: str, block: int, frames: list[int]) -> Any:
         """Read blocks into `frames`; the caller sleeps until it is done."""
-        self._queue(Request(block, list(frames), False, ctx))
+        _, error, _ = self.faults.verdict("get", block, len(frames))
+        self._queue(Request(block, list(frames), False, ctx, error=ERRNO[error]))
         return WAIT
 
     def op_disk_put(self, ctx: str, block: int, buf: Struct | None, frames: list[int]) -> Any:
         """Write `frames` to blocks; with a Buf, 0 means only that: started; without, the caller sleeps."""
-        self._queue(Request(block, list(frames), True, ctx if buf is None else buf))
+        refused, error, _ = self.faults.verdict("put", block, len(frames))
+        if refused and buf is not None:
+            return ERRNO[refused]
+        self._queue(Request(block, list(frames), True, ctx if buf is None else buf, error=ERRNO[refused or error]))
         return 0 if buf is not None else WAIT
 
     def op_disk_format(self, ctx: str, block: int, words: list[int]) -> None:

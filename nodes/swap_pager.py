@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nodes.faults import Faults
 from nodes.node import Node
 from shared.machine_config import SwapFault
 from shared.messages import WAIT, Grant, Interrupt
@@ -58,7 +59,6 @@ class SwapPager(Node):
     Attributes:
         codes: name of an error -> what this pager answers for it, as the table says that it was built with.
         bad: slots of requests that failed for good.
-        matched: for each fault, the number of requests so far that it is about.
     """
 
     kind = "swap_pager"
@@ -66,7 +66,7 @@ class SwapPager(Node):
     def __init__(self, name: str, page_size: int, faults: Sequence[SwapFault] = ()):
         super().__init__(name)
         self.words = page_size // 8
-        self.faults = faults
+        self.faults = Faults(faults)
         self.slots: dict[int, tuple[int, ...]] = {}
         self.codes = ERRNO
         self._reset()
@@ -84,7 +84,7 @@ class SwapPager(Node):
         self.next_io = 1
         self.idle = False
         self.bad: set[int] = set()
-        self.matched = [0] * len(self.faults)
+        self.faults.reset()
 
     def op_swap_put(self, ctx: str, slot: int, buf: Struct | None, frames: list[int]) -> Any:
         """Write `frames` to `slot`, slot+1 ...; with a Buf, 0 means only that: started; without, the caller sleeps."""
@@ -120,19 +120,7 @@ class SwapPager(Node):
 
     def _verdict(self, op: str, slot: int, npages: int) -> tuple[int, int, int]:
         """(error at the start, error at the end, delay) of a request, by the configuration."""
-        refused = error = ""
-        delay = 0
-        for at, fault in enumerate(self.faults):
-            if fault.op != op or (fault.slot is not None and not slot <= fault.slot < slot + npages):
-                continue
-            self.matched[at] += 1
-            if self.matched[at] < fault.first or (fault.count and self.matched[at] >= fault.first + fault.count):
-                continue
-            delay = max(delay, fault.delay)
-            if fault.at == "start":
-                refused = refused or fault.error
-            else:
-                error = error or fault.error
+        refused, error, delay = self.faults.verdict(op, slot, npages)
         if "EIO" in (refused, error):
             self.bad |= set(range(slot, slot + npages))
         return self.codes[refused], self.codes[error], delay

@@ -9,6 +9,7 @@ them are broken and restored all the time.
     ANON   references, free list                     MAP    entries in order, their amaps large enough
     PAGE   queues, owners, leftovers                 PTE    translations against maps; TLB: against PTEs
     WIRE   wirings recounted                         LOCK   nothing is held
+    OBJ    objects' pages, references, contents
     KM     kernel maps, memory of kernel objects
     COUNT  uvmexp recounted                          LEAK   whatever is allocated is in use; PROC: by whom
 
@@ -17,14 +18,13 @@ trust nothing: pointers are followed only to live structs of the right kind, and
 walks end. One mistake should show under one id, that of the nearest cause: what
 one invariant already says, another leaves alone.
 
-Left out, because the kernel has not got them yet: objects' page lists and
-aobjs' swap slots.
+Objects here are those of files and of shared memory; page-table pages are PTE's.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, TypeGuard, TypeVar
 
@@ -54,6 +54,10 @@ from shared.uvm.param import (
     UVM_ET_SUBMAP,
     UVM_OBJ_INTRSAFE_KERN,
     UVM_OBJ_KERN,
+    UVM_PGOPS_AOBJ,
+    UVM_PGOPS_VNODE,
+    UVM_VNODE_CANPERSIST,
+    UVM_VNODE_VALID,
     VM_MAP_BUSY,
     VM_MAP_WANTLOCK,
     VM_PROT_NONE,
@@ -70,9 +74,11 @@ from shared.uvm.structs import (
     LoanArray,
     Page,
     PageArray,
+    PageHash,
     PhysBuf,
     Pmap,
     Proc,
+    Shm,
     SwapDev,
     SwapPri,
     UvmObject,
@@ -80,6 +86,7 @@ from shared.uvm.structs import (
     VmMapEntry,
     VmMapIntrsafe,
     Vmspace,
+    Vnode,
     page_active,
     page_free,
     page_inactive_obj,
@@ -164,6 +171,7 @@ class Snapshot:
         tables: [pmap, number of the table, translations that it has room for, frame, translations in it] of each page
             table that is in memory.
         pm_objs: pmap -> the object of its page-table pages.
+        blocks: contents of the disk, by block.
     """
 
     def __init__(
@@ -179,12 +187,14 @@ class Snapshot:
         bad_slots: Iterable[int] = (),
         tables: Iterable[list[int]] = (),
         pm_objs: dict[int, Any] | None = None,
+        blocks: Sequence[Sequence[int]] = (),
     ):
         self.heap, self.pmaps, self.attrs = heap, pmaps, attrs
         self.slots, self.frames, self.tlbs = slots, frames, tlbs
         self.locks, self.page_size = locks, page_size
         self.bad_slots = frozenset(bad_slots)
         self.tables, self.pm_objs = sorted(tables), pm_objs or {}
+        self.blocks = blocks
 
     # -- raw reads -------------------------------------------------------------
 
@@ -458,6 +468,25 @@ class Snapshot:
             first = self.num(dev, "swd_drumoffset")
             used[dev] = {first + at for at in range(bits) if words[at // SLOTS_PER_WORD] >> at % SLOTS_PER_WORD & 1}
         return used
+
+    @cached_property
+    def objects(self) -> list[UvmObject]:
+        """Those of files and of shared memory."""
+        pagers = (UVM_PGOPS_VNODE, UVM_PGOPS_AOBJ)
+        return [uobj for uobj in self.all(UvmObject) if self.num(uobj, "pgops") in pagers]
+
+    @cached_property
+    def memqs(self) -> dict[UvmObject, Walk]:
+        """Object -> the list of its pages."""
+        links = ("memq_first", Page, "listq_next", "listq_prev", "memq_last")
+        return {uobj: self.walk(uobj, *links) for uobj in self.objects}
+
+    @cached_property
+    def object_refs(self) -> Counter[int]:
+        """Object id -> number of map entries and shared memory segments that refer to it."""
+        refs = [self.follow(entry, "object", UvmObject) for entry in self.all(VmMapEntry)]
+        refs += [self.follow(seg, "shm_object", UvmObject) for seg in self.all(Shm)]
+        return Counter(uobj.id for uobj in refs if uobj is not None)
 
     @cached_property
     def swapped(self) -> list[Swapped]:
@@ -809,6 +838,112 @@ def _(s: Snapshot) -> Iterator[Violation]:
         free = (s.live(one, Page) and s.num(one, "pqflags") & PQ_FREE) or (s.live(one, Anon) and one.id in s.free_anons)
         if free or not (s.live(one, Page) or s.live(one, Anon)):
             yield f"{loan} has borrowed {one!r}, which has been freed", one
+
+
+# -- objects -------------------------------------------------------------------------
+
+
+@invariant("OBJ-1", "an object's list has its pages, and uo_npages counts them", source="uvm_object.h, uvm_page.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    listed: dict[int, UvmObject] = {}
+    for uobj, memq in s.memqs.items():
+        yield from ((f"{uobj}: {text}", subject) for text, subject in memq.faults)
+        if memq.faults:
+            return
+        for page in memq.items:
+            listed[page.id] = uobj
+            if s.get(page, "uobject") != uobj:
+                yield f"{page} is in the list of {uobj}, its uobject is {s.get(page, 'uobject')}", page
+        if len(memq.items) != s.num(uobj, "uo_npages"):
+            yield f"{uobj} has {len(memq.items)} pages and uo_npages {s.num(uobj, 'uo_npages')}", uobj
+    for page in s.pages:
+        uobj_of = s.get(page, "uobject")
+        if uobj_of in s.memqs and uobj_of != listed.get(page.id):
+            yield f"{page} has uobject {uobj_of}, and is not in its list", page
+
+
+@invariant("OBJ-2", "an object's page is found in the hash, alone at its offset", source="uvm_page.c, uvm_pagelookup")
+def _(s: Snapshot) -> Iterator[Violation]:
+    table: Array | None = s.follow(uvm, "page_hash", PageHash)
+    buckets = [] if table is None else s.array(table)
+    found: dict[int, int] = {}
+    for number, first in enumerate(buckets):
+        page, seen = first, 0
+        while s.live(page, Page) and page.id not in found and seen <= len(s.all(Page)):
+            found[page.id] = number
+            page, seen = s.get(page, "hashq_next"), seen + 1
+        if page is not None:
+            yield f"bucket {number} of the hash comes to {page!r}, which is no page that belongs there", table
+            return
+    places: dict[tuple[int, int], Page] = {}
+    for memq in s.memqs.values():
+        for page in memq.items:
+            uobj, offset = s.get(page, "uobject"), s.num(page, "offset")
+            if uobj not in s.memqs:
+                continue  # OBJ-1
+            if found.pop(page.id, None) != (uobj.index * 31 + offset // s.page_size) & (len(buckets) - 1):
+                yield f"{page} of {uobj} at {offset:#x} is not in its bucket of the hash", page
+            other = places.setdefault((uobj.id, offset), page)
+            if other != page:
+                yield f"{page} and {other} are both at {offset:#x} of {uobj}", page
+
+
+@invariant("OBJ-3", "uo_refs counts the map entries and segments that refer to an object", source="uvm_object.h")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for uobj in s.objects:
+        refs, count = s.num(uobj, "uo_refs"), s.object_refs[uobj.id]
+        aobj = s.num(uobj, "pgops") == UVM_PGOPS_AOBJ
+        if refs != count and (count or not aobj):  # an aobj without any: LEAK-1
+            yield f"{uobj} is referred to {count} times and has uo_refs {refs}", uobj
+
+
+@invariant("OBJ-4", "no file's object is dying, and no I/O to a file is in progress, at rest", source="uvm_vnode.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for vp in s.all(Vnode):
+        flags, nio = s.num(vp, "u_flags"), s.num(vp, "u_nio")
+        left = flags & ~(UVM_VNODE_VALID | UVM_VNODE_CANPERSIST)
+        uobj = s.follow(vp, "u_obj", UvmObject)
+        if left or nio:
+            yield f"{vp} has u_flags {left:#x} and u_nio {nio}", vp
+        elif uobj in s.memqs and not flags & UVM_VNODE_VALID and s.memqs[uobj].items:
+            yield f"{vp} is not VALID, and its object has {s.memqs[uobj].items[0]}", vp
+
+
+@invariant("OBJ-5", "every aobj is on uao_list", source="uvm_aobj.c, uao_swap_off")
+def _(s: Snapshot) -> Iterator[Violation]:
+    walk = s.walk(uvm, "uao_list_first", Aobj, "u_list_next", "u_list_prev", "uao_list_last")
+    yield from ((f"uao_list: {text}", subject) for text, subject in walk.faults)
+    if walk.faults:
+        return
+    for aobj in s.all(Aobj):
+        if aobj not in walk.items:
+            yield f"{aobj} is not on the list", aobj
+
+
+@invariant("OBJ-6", "a page is PQ_AOBJ if and only if it is an aobj's", source="uvm_page.h")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for page in s.pages:
+        uobj = s.follow(page, "uobject", UvmObject)
+        aobj = uobj is not None and s.num(uobj, "pgops") == UVM_PGOPS_AOBJ
+        if aobj != bool(s.num(page, "pqflags") & PQ_AOBJ):
+            yield f"{page} of {uobj} has pqflags {_names(s.num(page, 'pqflags'), PQ_NAMES)}", page
+
+
+@invariant("OBJ-7", "a file's CLEAN page, unless modified since, holds what the disk holds", source="uvm_vnode.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for vp in s.all(Vnode):
+        uobj = s.follow(vp, "u_obj", UvmObject)
+        for page in s.memqs[uobj].items if uobj in s.memqs else ():
+            offset = s.num(page, "offset")
+            block = s.num(vp, "v_block") + offset // s.page_size
+            if s.num(page, "flags") & (PG_CLEAN | PG_BUSY) != PG_CLEAN or page.frame in s.modified:
+                continue
+            if offset >= s.num(vp, "u_size") or not 0 <= block < len(s.blocks):
+                continue
+            frame, disk = tuple(s.frames[page.frame]), tuple(s.blocks[block])
+            if frame != disk:
+                at = next(word for word, (ram, other) in enumerate(zip(frame, disk)) if ram != other)
+                yield f"{page} of {uobj} has {frame[at]:#x} at byte {at * 8}, block {block} has {disk[at]:#x}", page
 
 
 # -- wiring --------------------------------------------------------------------------
@@ -1324,6 +1459,15 @@ def _(s: Snapshot) -> Iterator[Violation]:
     for array in s.all(AmapArray):
         if array not in arrays:
             yield f"{array} is leaked: no amap has it", array
+    pagers = {s.get(one, "u_obj") for kind in (Vnode, Aobj) for one in s.all(kind)}
+    for uobj in s.objects:
+        aobj = s.num(uobj, "pgops") == UVM_PGOPS_AOBJ
+        if (aobj and not s.object_refs[uobj.id]) or uobj not in pagers:
+            yield f"{uobj} is leaked: nothing refers to it (uo_refs {s.num(uobj, 'uo_refs')})", uobj
+    swslots = {s.get(one, "u_swslots") for one in s.all(Aobj)}
+    for one in s.all(AobjSlots):
+        if one not in swslots:
+            yield f"{one} is leaked: no aobj has it", one
     results = {s.get(loan, "l_result") for loan in s.all(Loan)}
     for lent in s.all(LoanArray):
         if lent not in results:

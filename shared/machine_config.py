@@ -17,11 +17,11 @@ DEVICE_NAME = re.compile(r"(?!cpu|intr)[a-z]{2,8}[0-9]")
 
 @dataclass(frozen=True, slots=True)
 class SwapFault:
-    """Requests that a swap device refuses, fails or delays. Setup is spared.
+    """Requests that a swap device refuses, fails or delays, or a disk with files. Setup is spared.
 
     Attributes:
         op: "put" (a write) or "get" (a read).
-        slot: only requests that touch this slot; None: any.
+        slot: only requests that touch this slot (of a disk: block); None: any.
         first, count: which of those requests, from 1; count 0: all from there on.
         error: "EIO" (hard), "EAGAIN" (transient), or "" (none).
         at: "start": nothing is started; "done": it is started, and fails.
@@ -82,6 +82,7 @@ class MachineConfig:
         page_tables: PTEs per page-table page, which is a page of memory; 0: page tables are outside of memory.
         rm: "hardware" - the MMU sets the R and M bits; "emulated" - it traps, and the pmap module sets them.
         swap_faults: what the swap device does wrong.
+        disk_faults: what the disk does wrong with I/O to files.
         kernel: the kernel's maps; None: there are none.
         devices: name of a device that interrupts -> the level of its interrupt, as "imp".
         lock_manager_shards, memory_shards: nodes of that kind.
@@ -104,6 +105,7 @@ class MachineConfig:
     rm: str = "hardware"
     swap_devices: tuple[SwapDevice, ...] = ()
     swap_faults: tuple[SwapFault, ...] = ()
+    disk_faults: tuple[SwapFault, ...] = ()
     kernel: KernelMaps | None = None
     devices: tuple[tuple[str, str], ...] = ()
     lock_manager_shards: int = 1
@@ -170,7 +172,8 @@ def load_machine(text: str, file: str) -> MachineConfig:
 
 def machine_of(value: Value, described: bool = False) -> MachineConfig:
     optional = ["page_size", "anons", "reserve_pagedaemon", "reserve_kernel", "freemin", "freetarg"]
-    optional += ["disk", "mmu", "swap", "kernel", "devices", "shards", "colocate", *(["story"] if described else [])]
+    optional += ["disk", "disk_errors", "mmu", "swap", "kernel", "devices", "shards", "colocate"]
+    optional += ["story"] if described else []
     devices = _swap_devices(value)
     required = ("cpus", "frames") if devices else ("cpus", "frames", "swap_slots")
     keys = value.mapping(required, [*optional, "swap_slots"])
@@ -209,6 +212,10 @@ def machine_of(value: Value, described: bool = False) -> MachineConfig:
     )
     if "mmu" in keys:
         config = replace(config, **_mmu(keys["mmu"]))
+    if "disk_errors" in keys:
+        if not config.disk:
+            keys["disk_errors"].fail("the machine has no disk")
+        config = replace(config, disk_faults=_disk_faults(keys["disk_errors"], config.disk))
     if "swap" in keys:
         config = replace(config, swap_faults=_swap_faults(keys["swap"], swap_slots))
     if "kernel" in keys:
@@ -284,6 +291,27 @@ def _swap_faults(value: Value, swap_slots: int) -> tuple[SwapFault, ...]:
                 delay=keys["by"].integer(1, MAX_SWAP) if "by" in keys else 0,
             )
             faults.append(fault)
+    return tuple(faults)
+
+
+def _disk_faults(value: Value, blocks: int) -> tuple[SwapFault, ...]:
+    """`disk_errors`: what fails of the I/O to files."""
+    faults = []
+    for one in value.elements(at_least=1):
+        keys = one.mapping(("op", "error"), ("at", "block", "first", "count"))
+        op = keys["op"].choice(("put", "get"), "operation")
+        at = keys["at"].choice(("start", "done"), "time") if "at" in keys else "done"
+        if op == "get" and at == "start":
+            keys["at"].fail("a read is waited for: it is only ever done")
+        fault = SwapFault(
+            op=op,
+            slot=keys["block"].integer(0, blocks - 1) if "block" in keys else None,
+            first=keys["first"].integer(1, MAX_SWAP) if "first" in keys else 1,
+            count=keys["count"].integer(1, MAX_SWAP) if "count" in keys else 0,
+            error=keys["error"].choice(("EIO", "EAGAIN"), "error"),
+            at=at,
+        )
+        faults.append(fault)
     return tuple(faults)
 
 

@@ -35,10 +35,11 @@ A page of a file or of a shared memory segment is one cell as well, found by (ob
 A private mapping of a file has a cell of its own that follows the file's until it is
 written to: whether what others write to the file before that is seen is not specified.
 
-Left out: blocks of files that are read and written raw; SIGBUS is taken to be right if
-there may have been no memory (as many pages mapped as there is swap, counting all that
-were ever mapped), if there is a swapctl, if the swap device or the disk errs, or if a file is mapped beyond
-its end or truncated; results of steps other than read, write, fread and kpeek; physio that fails half-way.
+Left out: blocks of files that are read and written raw; what files hold on a disk that
+errs; results of steps other than read, write, fread and kpeek; physio that fails half-way.
+SIGBUS is taken to be right if there may have been no memory (as many pages mapped as
+there is swap, counting all that were ever mapped), if there is a swapctl, if the swap
+device or the disk errs, or if a file is mapped beyond its end or truncated.
 """
 
 from __future__ import annotations
@@ -363,9 +364,10 @@ class Oracle:
         self.freed_by: dict[int, tuple[int, str]] = {}  # frame -> when and by which function it was last freed
         self.now = 0
         self.mapped = 0  # pages, in all address spaces, ever
-        self.enough = 0 if config.swap_faults else min(config.swap_slots, config.anons)
+        self.enough = 0 if config.swap_faults or config.disk_faults else min(config.swap_slots, config.anons)
         self.finding: Finding | None = None
-        if any(step.op == "swapctl" or self._beyond_its_end(step) for step in steps):
+        self.lossy = bool(config.disk_faults)  # what a file holds after an error is not specified
+        if self.lossy or any(step.op == "swapctl" or self._beyond_its_end(step) for step in steps):
             self.enough = 0
         for step in scenario.setup:
             self._setup(step.op, step.args)
@@ -432,7 +434,7 @@ class Oracle:
             self._found(f"{ctx} {what} {why}", ctx, "user", f"page:{frame}", [f"it is operation {n} of {ctx}"])
             return
         if not writing:
-            able = [view for view in able if value[0] in (one for one, _ in view.cell.possible(word))]
+            able = [view for view in able if self._may_be(value[0], word, view.cell)]
             if not able:
                 self._lost(ctx, n, page, word, value[0], frame, place)
                 return
@@ -447,7 +449,12 @@ class Oracle:
                 else:
                     cell.add(word, (value,))
         elif len(cells) == 1 and not cells[0].stores and cells[0].source is None and not page.left:
-            cells[0].words[word] = tuple(one for one in cells[0].get(word) if one[0] == value[0])
+            known = tuple(one for one in cells[0].get(word) if one[0] == value[0])
+            cells[0].words[word] = known or ((value[0], None),)
+
+    def _may_be(self, value: int, word: int, cell: Cell) -> bool:
+        """May a read find this?"""
+        return any(value == one for one, _ in cell.possible(word)) or (self.lossy and cell.below is not None)
 
     def _lost(self, ctx: str, n: int, page: _Page | None, word: int, found: int, frame: int, place: str) -> None:
         """A read has found what nobody can have left there."""
@@ -575,8 +582,13 @@ class Oracle:
         return bool(step.args["offset"] + step.args["length"] > file.args["pages"] * self.page_size)
 
     def _file(self, proc: str, args: dict[str, Any]) -> None:
-        for page, value in enumerate(args["words"]):
-            self._object("file", args["file"], page).write(0, (value, None))
+        for page in range(args["pages"]):
+            cell = self._object("file", args["file"], page)
+            block = self.blocks.setdefault(args["block"] + page, _Block())
+            if page < len(args["words"]):
+                for one in (cell, block):
+                    one.write(0, (args["words"][page], None))
+            follow(cell, block)  # whenever the kernel likes
 
     def _fwrite(self, proc: str, args: dict[str, Any]) -> End:
         """The word may hold the value from now on; at the end it does, if nobody else has written to it meanwhile."""
@@ -607,7 +619,7 @@ class Oracle:
         def end(result: int | str) -> None:
             cell.followers.remove(seen)
             possible = seen.get(word)
-            if isinstance(result, int) and all(result != value for value, _ in possible):
+            if isinstance(result, int) and not self.lossy and all(result != value for value, _ in possible):
                 function, where, story = self._blame(possible)
                 place = f"byte {args['at']} of vnode:{args['file']}"
                 text = f"{self.ctx} reads {result} from {place}, which must be {_or(possible)}"

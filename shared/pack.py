@@ -19,8 +19,9 @@ def unpack_scenario(data: dict[str, Any]) -> Scenario:
     machine = dict(data["machine"])
     if not isinstance(machine["colocate"], bool):
         machine["colocate"] = tuple(tuple(group) for group in machine["colocate"])
+    for faults in ("swap_faults", "disk_faults"):
+        machine[faults] = tuple(SwapFault(**one) for one in machine[faults])
     machine["swap_devices"] = tuple(SwapDevice(**one) for one in machine["swap_devices"])
-    machine["swap_faults"] = tuple(SwapFault(**one) for one in machine["swap_faults"])
     machine["devices"] = tuple(tuple(one) for one in machine["devices"])
     if machine["kernel"] is not None:
         machine["kernel"] = KernelMaps(**machine["kernel"])

@@ -326,7 +326,7 @@ def _kernel_map(name: str) -> tuple[VmMap, UvmObject | None]:
 
 @kernel(exit="same")
 def km_alloc(variable: Kvar, name: str, npages: int, nowait: bool) -> int:
-    """Allocate kernel memory, as malloc() and others do, and keep its address.
+    """Allocate kernel memory, as malloc() and others do, and keep its address: 0 if there is none.
 
     Returns: 0 or ENOMEM.
     """
@@ -338,10 +338,8 @@ def km_alloc(variable: Kvar, name: str, npages: int, nowait: bool) -> int:
         s = port.splraise(SPL_IMP if isinstance(map, VmMapIntrsafe) else SPL_NONE)
         kva = uvm_km_kmemalloc(map, uobj, npages * port.page_size, UVM_KMF_NOWAIT if nowait else 0)
         port.spl(s)
-    if kva == 0:
-        return ENOMEM
     variable.address = kva
-    return 0
+    return 0 if kva else ENOMEM
 
 
 @kernel(exit="same")

@@ -56,12 +56,15 @@ def heading(scenario: Scenario) -> str:
 
 
 def results(output: Output, scenario: Scenario, found: Mapping[str, list[dict[str, Any]]]) -> None:
-    """Every program's results, in the order of its steps."""
+    """Every program's results, in the order of its steps, and every interrupt's."""
     rows = []
     for lwp in scenario.lwps:
         steps = [f"{one['op']}{_into(one)} {one['result']}" for one in found.get(lwp.name, [])]
         ended = len(steps) == len(lwp.program)
         rows.append((f"{lwp.name} on cpu{lwp.cpu}", ", ".join(steps) + ("" if ended else (" ..." if steps else "..."))))
+    for handler in scenario.handlers:
+        steps = [f"{one['op']}{_into(one)} {one['result']}" for one in found.get(handler.name, [])]
+        rows.append((f"{handler.name} on cpu{handler.cpu}", ", ".join(steps) or "never came"))
     output.say("results:")
     labelled(output, rows)
 
@@ -71,8 +74,9 @@ def _into(step: Mapping[str, Any]) -> str:
 
 
 def in_order(scenario: Scenario, found: Mapping[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
-    """Results of every program of the scenario, also of those that came to nothing."""
-    return {lwp.name: list(found.get(lwp.name, [])) for lwp in scenario.lwps}
+    """Results of every program and interrupt of the scenario, also of those that came to nothing."""
+    names = [*(lwp.name for lwp in scenario.lwps), *(handler.name for handler in scenario.handlers)]
+    return {name: list(found.get(name, [])) for name in names}
 
 
 def sites(scenario: Scenario, reached: Mapping[str, int]) -> dict[str, int]:

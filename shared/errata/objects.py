@@ -6,6 +6,25 @@ from shared.errata.erratum import Erratum, story
 
 CATALOGUE = (
     Erratum(
+        id="uvn_io.always-synchronous",
+        name="S1e",
+        sentence="A pageout to a file is done while the pagedaemon waits, and answered as if it had been started.",
+        source=(
+            "NetBSD CVS log, uvm_pager.h 1.21, 2001-03-10",
+            "NetBSD uvm_vnode.c of early 2000: all I/O of uvn_io() is synchronous, whatever it was asked for",
+        ),
+        story=story("""
+            The pager of files did all its I/O synchronously: when uvn_put() returned, the pages were on the disk, and
+            it answered VM_PAGER_OK, which was 0 and meant "done, clean up". Since March 2001 a pager answers an
+            errno, and 0 to an asynchronous request means that the I/O was started, and that its completion is going to
+            clean up; no request may be turned into a synchronous one any more. A pager that still does so answers 0
+            as before; and there is no completion. The file's pages stay BUSY and the next program that touches
+            one sleeps for ever in "uvn_get". That a pager was left so is our assumption: the log tells of the rule.
+        """),
+        findings=("deadlock",),
+        scenarios=("S1e",),
+    ),
+    Erratum(
         id="uvm_fault.wired-anon-stays-clean",
         name="S9a",
         sentence="Wiring an anon's page frees its swap slot and leaves the page marked clean.",

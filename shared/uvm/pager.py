@@ -254,15 +254,15 @@ def uvm_aio_aiodone(bp: Buf, error: int) -> None:
     ppsp = [pages[at] for at in range(npages)]
     here.port.free(pages)
     here.port.free(bp)
-    if vp is not None:
-        uvn_iodone(vp)
     if error == 0:
         uvm_pager_dropcluster(ppsp, PGO_PDFREECLUST)
-        return
-    transient = _transient(error)
-    uvm_pager_dropcluster(ppsp, PGO_REALLOCSWAP, reactivate=not transient)
-    if vp is None:
-        if transient:
-            uvm_swap_free(slot, npages)
-        else:
-            uvm_swap_markbad(slot, npages)
+    else:
+        transient = _transient(error)
+        uvm_pager_dropcluster(ppsp, PGO_REALLOCSWAP, reactivate=not transient)
+        if vp is None:
+            if transient:
+                uvm_swap_free(slot, npages)
+            else:
+                uvm_swap_markbad(slot, npages)
+    if vp is not None:
+        uvn_iodone(vp)  # the pages are not BUSY any more: whoever waits for the I/O can see what came of it

@@ -148,6 +148,7 @@ def pmap_destroy(pmap: int) -> None:
             here.port.free(pm_obj)
 
 
+@kernel(exit="same")
 def pmap_enter(pmap: int, va: int, pg: Page, prot: int, flags: int) -> int:
     """Map `pg` at `va` with `prot`, replacing what was there.
 
@@ -197,6 +198,14 @@ def pmap_extract(pmap: int, va: int) -> Page | None:
 def pmap_page_protect(pg: Page, prot: int) -> None:
     """Narrow every mapping of `pg`: VM_PROT_READ write-protects, VM_PROT_NONE removes."""
     _free_ptps(here.port.pmap("pmap_page_protect", pg.frame, (prot,)))
+
+
+def pmap_page_remove_unwired(pg: Page) -> None:
+    """Remove every mapping of `pg` that is not wired.
+
+    Source:  none; the model's. UVM removed all of them, see uvm_fault()'s case 2B.
+    """
+    _free_ptps(here.port.pmap("pmap_page_remove_unwired", pg.frame, ()))
 
 
 def pmap_page_remove(pg: Page) -> None:

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shared.port import here, kernel, panic
+from shared.port import erratum, here, kernel, panic
 from shared.uvm.page import (
     uvm_lock_pageq,
     uvm_page_unbusy,
@@ -256,7 +256,7 @@ def uvn_io(vp: Vnode, pps: list[Page], flags: int, write: bool) -> int:
     error: int
     if not write:
         error = port.op("disk_get", block, (frames,))
-    elif flags & PGO_SYNCIO:
+    elif flags & PGO_SYNCIO or erratum("uvn_io.always-synchronous"):
         error = port.op("disk_put", block, (None, frames))
     else:
         pages = port.alloc(PageArray, len(pps))
@@ -390,15 +390,28 @@ def uvn_flush(uobj: UvmObject, start: int, stop: int, flags: int) -> bool:
     Sleeps:  for its own I/O; with CLEANIT and SYNCIO for all I/O to the file that is in progress ("uvn_flush").
     Returns: False: something could not be written, and is still dirty (if the object is dying, lost).
     Source:  uvm_vnode.c.   Differs: goes by offsets; what can not be written is not thrown away; deactivated pages keep
-             their mappings, as of January 2001; leaves busy pages where they are, and does not free wired ones.
+             their mappings, as of January 2001; leaves busy pages where they are, and does not free wired ones; looks
+             again at pages that were busy, when it has waited, since others' I/O may have failed.
     """
-    from shared.uvm.pager import uvm_mk_pcluster, uvm_pager_put
-
     vp: Vnode = uobj.pager
-    retval, need_iosync = True, False
     offsets: Sequence[int] = range(start, stop, here.port.page_size)
     if flags & PGO_ALLPAGES or len(offsets) > uobj.uo_npages:
         offsets = sorted(off for off in _resident(uobj) if flags & PGO_ALLPAGES or off in offsets)
+    limits = (0, 0) if flags & PGO_ALLPAGES else (start, stop)
+    written, busy = _flush(vp, offsets, limits, flags)
+    if busy and flags & PGO_CLEANIT and flags & PGO_SYNCIO:
+        _wait_for_io(vp)
+        written_too, _ = _flush(vp, busy, limits, flags)
+        written = written and written_too
+    return written
+
+
+def _flush(vp: Vnode, offsets: Sequence[int], limits: tuple[int, int], flags: int) -> tuple[bool, list[int]]:
+    """uvn_flush(), without waiting for others' I/O. Returns: what it returns, and the offsets of busy pages."""
+    from shared.uvm.pager import uvm_mk_pcluster, uvm_pager_put
+
+    uobj = vp.u_obj
+    retval, busy_ones = True, []
     for off in offsets:
         clean = bool(flags & PGO_CLEANIT)
         while True:
@@ -408,13 +421,12 @@ def uvn_flush(uobj: UvmObject, start: int, stop: int, flags: int) -> bool:
             pgflags = pp.flags
             busy = pgflags & PG_BUSY
             if busy:
-                need_iosync = need_iosync or (clean and bool(flags & PGO_SYNCIO))
+                busy_ones.append(off)
             elif clean and _is_dirty(pp, pgflags, bool(flags & PGO_FREE)):
                 pp.flags = (pgflags | PG_BUSY | PG_CLEANCHK) & ~PG_CLEAN
                 pp.owner_tag = "uvn_flush"
                 pmap_page_protect(pp, VM_PROT_READ)
                 uvm_lock_pageq()
-                limits = (0, 0) if flags & PGO_ALLPAGES else (start, stop)
                 ppsp = uvm_mk_pcluster(uobj, pp, PGO_DOACTCLUST, *limits)
                 error, _ = uvm_pager_put(uobj, pp, ppsp, 0, PGO_SYNCIO)
                 uobj.vmobjlock.lock()
@@ -426,7 +438,7 @@ def uvn_flush(uobj: UvmObject, start: int, stop: int, flags: int) -> bool:
                     continue
                 for ptmp in ppsp:
                     if not _written(ptmp):
-                        return retval  # the object is dead
+                        return retval, []  # the object is dead
                 clean = False  # nobody can have written to it since
                 continue
             uvm_lock_pageq()
@@ -442,9 +454,7 @@ def uvn_flush(uobj: UvmObject, start: int, stop: int, flags: int) -> bool:
                 uvm_pagefree(pp)
             uvm_unlock_pageq()
             break
-    if need_iosync:
-        _wait_for_io(vp)
-    return retval
+    return retval, busy_ones
 
 
 def _resident(uobj: UvmObject) -> list[int]:

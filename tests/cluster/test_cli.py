@@ -890,3 +890,20 @@ def test_scenarios_show_tells_what_is_unusual_about_the_machine() -> None:
 def test_errata_lists_row_source_and_scenarios() -> None:
     text = " ".join(uvmp("errata").stdout.split())
     assert "row S3 source NetBSD CVS log, uvm_amap.c 1.28, 2001-01-23 scenarios S3a, S3a-shipped" in text
+
+
+def test_what_an_interrupt_does_and_answers_is_shown() -> None:
+    """In the scenario's own words: devices and variables of the kernel by their names."""
+    shown = uvmp("scenarios", "show", "S8a").stdout
+    assert "interrupt of com0 on cpu0\n  kread old[0] map kmem onfault -> probed" in shown
+    assert "  send com0\n" in shown
+    assert "com0 on cpu0  kread probed = EFAULT" in uvmp("run", "S8a", "--fixed").stdout
+    found = document("run", "S8a", "--fixed")["results"]["com0"]
+    assert found == [{"step": 0, "op": "kread", "result": "EFAULT", "into": "probed"}]
+
+
+def test_a_machine_that_does_not_boot_is_a_finding() -> None:
+    """With the node and the table that differ; and a run folder of it can be read."""
+    result = uvmp("run", "S4")
+    assert result.exit_code == 1 and "swap_pager was built with another table of result codes" in result.stdout
+    assert document("run", "S4")["finding"]["kind"] == "table-mismatch"

@@ -38,7 +38,7 @@ bound: {{strategy: random, schedules: 1}}
 """
 
 
-def answers(program: str, setup: str = "", frames: int = 32, disk: int = 0) -> dict[str, Any]:
+def answers(program: str, setup: str = "", frames: int = 32, disk: int = 8) -> dict[str, Any]:
     """Run process A, which has `buf`, four untouched pages; what each step with `into` answered.
 
     Args:
@@ -108,6 +108,165 @@ def test_mmap_private_memory_is_copied_again_for_a_grandchild() -> None:
                       read: {{at: "buf[0]", into: parent}}
                       read: {{at: "buf[1]", into: other}}""")
     assert (got["grandchild"], got["child"], got["parent"], got["other"]) == (3, 1, 1, 0)
+
+
+FILE = "file: {as: F, pages: 3, words: [11, 12, 13]}"
+SHARED = "mmap: {as: map, pages: 3, file: F, flags: [shared]}"
+PRIVATE = "mmap: {as: own, pages: 3, file: F, flags: [private]}"
+
+
+def test_mmap_maps_a_file_from_an_offset() -> None:
+    got = answers(
+        """mmap: {as: map, pages: 2, file: F, offset: 1, flags: [shared]}
+                     read: {at: "map[0]", into: first}
+                     read: {at: "map[1]", into: second}
+                     read: {at: "map[1]+8", into: rest}""",
+        FILE,
+    )
+    assert (got["first"], got["second"], got["rest"]) == (12, 13, 0)
+
+
+def test_mmap_shared_modifications_change_the_file_and_private_ones_do_not() -> None:
+    """And who else has the file mapped, or reads it, sees the ones and not the others."""
+    got = answers(
+        f"""{SHARED}
+                      {PRIVATE}
+                      mmap: {{as: too, pages: 3, file: F, flags: [shared]}}
+                      write: {{at: "own[0]", value: 1}}
+                      write: {{at: "map[1]", value: 2}}
+                      read: {{at: "too[0]", into: t0}}
+                      read: {{at: "too[1]", into: t1}}
+                      fread: {{at: "F[0]", into: f0}}
+                      fread: {{at: "F[1]", into: f1}}
+                      read: {{at: "own[0]", into: o0}}""",
+        FILE,
+    )
+    assert (got["t0"], got["t1"], got["f0"], got["f1"], got["o0"]) == (11, 2, 11, 2, 1)
+
+
+def test_mmap_sees_what_is_written_to_the_file() -> None:
+    read, write = 'read: {at: "map[0]", into: r}', 'fwrite: {at: "F[0]", value: 5}'
+    got = answers(f'{SHARED}\n read: {{at: "map[0]"}}\n {write}\n {read}', FILE)
+    assert got["r"] == 5
+
+
+def test_mmap_beyond_the_end_of_the_file_is_sigbus() -> None:
+    """Also when the file becomes shorter; what is mapped privately and has been written to stays."""
+    got = answers(
+        f"""mmap: {{as: map, pages: 4, file: F, flags: [shared]}}
+                      {PRIVATE}
+                      read: {{at: "map[3]", into: beyond}}
+                      read: {{at: "map[2]", into: last}}
+                      write: {{at: "own[2]", value: 7}}
+                      ftruncate: {{file: F, pages: 2, into: done}}
+                      read: {{at: "map[2]", into: gone}}
+                      read: {{at: "own[2]", into: own}}
+                      read: {{at: "map[1]", into: there}}
+                      ftruncate: {{file: F, pages: 3}}
+                      read: {{at: "map[2]", into: hole}}""",
+        FILE,
+    )
+    assert (got["beyond"], got["last"], got["done"], got["gone"]) == ("SIGBUS", 13, 0, "SIGBUS")
+    assert (got["own"], got["there"], got["hole"]) == (7, 12, 0)
+
+
+def test_a_file_stays_mapped_when_nothing_else_refers_to_it() -> None:
+    """The mapping holds a reference; pages of a file that is not cached go with the last one, and are written."""
+    got = answers(
+        f"""{SHARED}
+                      write: {{at: "map[0]", value: 9}}
+                      uncache: {{file: F}}
+                      read: {{at: "map[0]", into: still}}
+                      munmap: {{at: "map[0]", pages: 3}}
+                      fread: {{at: "F[0]", into: written}}""",
+        FILE,
+    )
+    assert (got["still"], got["written"]) == (9, 9)
+
+
+# -- msync(2) ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flags", ["sync", "async", "invalidate", "sync, invalidate"])
+def test_msync_writes_modified_pages_back_to_the_filesystem(flags: str) -> None:
+    """Then it makes no difference that they are thrown away; with MS_INVALIDATE they have been."""
+    got = answers(
+        f"""{SHARED}
+                      write: {{at: "map[0]", value: 1}}
+                      msync: {{at: "map[0]", pages: 3, flags: [{flags}], into: done}}
+                      mincore: {{at: "map[0]", pages: 3, into: core}}
+                      physio: {{do: read, at: "buf[0]", pages: 1, block: 0}}
+                      read: {{at: "buf[0]", into: disk}}
+                      read: {{at: "map[0]", into: r0}}""",
+        FILE,
+    )
+    assert (got["done"], got["disk"], got["r0"]) == (0, 1, 1)
+    assert got["core"] & 1 == ("invalidate" not in flags)
+
+
+def test_msync_leaves_the_rest_of_the_file_alone() -> None:
+    """Only the pages of the range; others are written when the kernel likes."""
+    got = answers(
+        f"""{SHARED}
+                      write: {{at: "map[0]", value: 1}}
+                      write: {{at: "map[1]", value: 2}}
+                      msync: {{at: "map[1]", pages: 1, flags: [sync]}}
+                      physio: {{do: read, at: "buf[0]", pages: 2, block: 0}}
+                      read: {{at: "buf[0]", into: first}}
+                      read: {{at: "buf[1]", into: second}}""",
+        FILE,
+    )
+    assert (got["first"], got["second"]) == (11, 2)
+
+
+def test_msync_refuses_what_makes_no_sense() -> None:
+    got = answers(
+        f"""{SHARED}
+                      msync: {{at: "map[0]", pages: 1, flags: [sync, async], into: both}}
+                      munmap: {{at: "map[1]", pages: 1}}
+                      msync: {{at: "map[0]", pages: 3, flags: [sync], into: hole}}
+                      mlock: {{at: "map[0]", pages: 1}}
+                      msync: {{at: "map[0]", pages: 1, flags: [invalidate], into: locked}}
+                      msync: {{at: "map[0]", pages: 1, flags: [sync], into: fine}}""",
+        FILE,
+    )
+    assert (got["both"], got["hole"], got["locked"], got["fine"]) == ("EINVAL", "ENOMEM", "EBUSY", 0)
+
+
+# -- shared memory: shmget(2), shmat(2), shmctl(2) ---------------------------------------
+
+
+def test_a_segment_is_zero_and_shared_and_survives_its_removal_while_it_is_mapped() -> None:
+    got = answers(
+        """shm: {as: seg, pages: 2}
+                     mmap: {as: one, pages: 2, shm: seg}
+                     mmap: {as: two, pages: 1, shm: seg, offset: 1}
+                     read: {at: "one[1]", into: zero}
+                     write: {at: "one[1]", value: 5}
+                     read: {at: "two[0]", into: other}
+                     fork: {as: C, program: [{write: {at: "one[0]", value: 6}}]}
+                     wait: {for: C}
+                     shm_remove: {shm: seg, into: removed}
+                     shm_remove: {shm: seg, into: again}
+                     read: {at: "one[0]", into: child}
+                     mmap: {as: three, pages: 1, shm: seg, into: gone}"""
+    )
+    assert (got["zero"], got["other"], got["child"]) == (0, 5, 6)
+    assert (got["removed"], got["again"], got["gone"]) == (0, "EINVAL", "EINVAL")
+
+
+def test_a_segment_goes_to_swap_and_comes_back() -> None:
+    got = answers(
+        f"""mmap: {{as: s, pages: 2, shm: seg}}
+                      write: {{at: "s[0]", value: 5}}
+                      {HOG}
+                      {HOG.replace("hog", "hug")}
+                      mincore: {{at: "s[0]", pages: 1, into: core}}
+                      read: {{at: "s[0]", into: back}}""",
+        "shm: {as: seg, pages: 2}",
+        frames=20,
+    )
+    assert (got["core"], got["back"]) == (0, 5)
 
 
 # -- munmap(2) -----------------------------------------------------------------------
@@ -463,6 +622,23 @@ def test_madvise_refuses_what_it_does_not_know_and_what_is_not_mapped() -> None:
     assert (got["unknown"], got["hole"]) == ("EINVAL", "ENOMEM")
 
 
+def test_madvise_free_of_a_file_writes_it_first() -> None:
+    """The pages are not needed any more; the file is."""
+    got = answers(
+        f"""{SHARED}
+                      {PRIVATE}
+                      write: {{at: "map[0]", value: 7}}
+                      write: {{at: "own[1]", value: 8}}
+                      madvise: {{at: "map[0]", pages: 3, advice: free}}
+                      madvise: {{at: "own[0]", pages: 3, advice: free}}
+                      mincore: {{at: "map[0]", pages: 3, into: core}}
+                      read: {{at: "map[0]", into: r0}}
+                      read: {{at: "own[1]", into: own}}""",
+        FILE,
+    )
+    assert (got["core"], got["r0"], got["own"]) == (0, 7, 12)
+
+
 # -- mincore(2) ----------------------------------------------------------------------
 
 
@@ -490,6 +666,20 @@ def test_mincore_of_what_is_not_all_mapped_is_enomem() -> None:
     assert (got["hole"], got["nothing"]) == ("ENOMEM", "ENOMEM")
 
 
+def test_mincore_knows_pages_of_files() -> None:
+    """Resident is resident, whoever has asked for it."""
+    got = answers(
+        f"""{SHARED}
+                      {PRIVATE}
+                      fread: {{at: "F[2]"}}
+                      mincore: {{at: "map[0]", pages: 3, into: before}}
+                      write: {{at: "own[0]", value: 1}}
+                      mincore: {{at: "own[0]", pages: 3, into: own}}""",
+        FILE,
+    )
+    assert (got["before"], got["own"]) == (0b100, 0b101)
+
+
 # -- fork(2) -------------------------------------------------------------------------
 
 
@@ -508,6 +698,23 @@ def test_fork_makes_an_exact_copy() -> None:
                       read: {{at: "buf[0]", into: p0}}""")
     assert (got["c0"], got["c1"], got["c2"], got["c3"]) == (1, 0, "SIGSEGV", "SIGSEGV")
     assert got["p0"] == 1
+
+
+def test_fork_shares_shared_files_and_copies_private_ones() -> None:
+    child = """{write: {at: "map[0]", value: 1}}, {write: {at: "own[0]", value: 2}}, {read: {at: "own[1]", into: c1}},
+        {read: {at: "own[0]", into: c0}}"""
+    got = answers(
+        f"""{SHARED}
+                      {PRIVATE}
+                      write: {{at: "own[1]", value: 3}}
+                      fork: {{as: C, cpu: 1, program: [{" ".join(child.split())}]}}
+                      wait: {{for: C}}
+                      read: {{at: "map[0]", into: m0}}
+                      read: {{at: "own[1]", into: p1}}
+                      read: {{at: "own[2]", into: p2}}""",
+        FILE,
+    )
+    assert (got["c1"], got["c0"], got["m0"], got["p1"], got["p2"]) == (3, 2, 1, 3, 13)
 
 
 def test_fork_copies_what_is_in_swap() -> None:

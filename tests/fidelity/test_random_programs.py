@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from cluster.boot import prepare
 from cluster.sim import Sim
 from cluster.strategies import Pct, RandomWalk, Stay, Strategy
-from shared.scenario import Scenario, Step
+from shared.scenario import Scenario, Step, named_results
 from shared.scenario_file import load_scenario
 from shared.uvm.param import (
     MADV_DONTNEED,
@@ -412,3 +412,52 @@ def test_many_random_programs(scene: Scenario, seed: int) -> None:
 @given(scenarios(threads=True), st.integers(0, 2**16))
 def test_many_random_programs_of_two_threads(scene: Scenario, seed: int) -> None:
     check(scene, [(Stay(), 1), (RandomWalk(seed), 4), (Pct(seed, 3), 4)], model=False)
+
+
+# -- what they have found ------------------------------------------------------------------
+
+
+def answers(setup: str, program: str) -> dict[str, Any]:
+    """Run process A; what each step with `into` answered."""
+    text = (
+        FRAME.split("setup:", maxsplit=1)[0].format(cpus=1, frames=24, mmu="{rm: hardware}")
+        + f"""\
+setup:
+  - file: {{as: F, pages: 4, words: [71, 72, 73, 74]}}
+  - process: {{as: A, cpu: 0}}
+{setup}
+programs:
+  A:
+{program}
+expect:
+  fixed: {{finding: none}}
+bound: {{strategy: random, schedules: 1}}
+"""
+    )
+    machine, image = prepare(load_scenario(text, text))
+    sim = Sim(machine, image)
+    assert sim.execute(Stay()) is None, sim.finding
+    return dict(named_results({name: one.results for name, one in machine.threads.items()}))
+
+
+def test_a_promotion_in_a_shared_amap_leaves_wired_mappings_of_the_object_alone() -> None:
+    """A page of a file is mapped twice: locked, and private in an amap shared with a child, which writes to it.
+
+    UVM removes every mapping of the file's page, so that all who share the amap see the copy; the locked one too, and
+    munlock panics: "unwiring non-wired memory".
+    """
+    got = answers(
+        """\
+  - mmap: {in: A, as: sees, pages: 1, file: F, flags: [shared]}
+  - mmap: {in: A, as: owns, pages: 1, file: F, flags: [private]}""",
+        """\
+    - mlock: {at: "sees[0]", pages: 1}
+    - minherit: {at: "owns[0]", pages: 1, inherit: share}
+    - read: {at: "owns[0]", into: before}
+    - fork: {as: C, program: [{read: {at: "owns[0]"}}, {write: {at: "owns[0]", value: 1}}]}
+    - wait: {for: C}
+    - read: {at: "owns[0]", into: after}
+    - read: {at: "sees[0]", into: locked}
+    - munlock: {at: "sees[0]", pages: 1, into: unlocked}""",
+    )
+    assert got == {"before": 71, "after": 1, "locked": 71, "unlocked": 0}

@@ -52,6 +52,9 @@ CASES: dict[str, tuple[Callable[[], Scenario], int]] = {
     "emulated": (lambda: scenario("S11a-interrupt").without_errata(), 1),
     "swapctl": (lambda: scenario("E23").without_errata(), 2),
     "disk-alone": (lambda: scenario("S6", colocate="false").without_errata(), 1),
+    "file": (lambda: scenario("S1e").without_errata(), 2),
+    "file-every-node-alone": (lambda: scenario("S1e", shards=TWO, colocate="false").without_errata(), 1),
+    "shared-memory": (lambda: scenario("S9-aobj").without_errata(), 1),
     "three-groups": (
         lambda: scenario("E1", colocate=GROUPS),
         2,

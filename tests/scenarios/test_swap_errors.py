@@ -81,7 +81,7 @@ def test_no_schedule_makes_a_device_error_a_kernel_error(faults: str, reads: str
             assert sim.execute(strategy) is None
             results = named_results({name: one.results for name, one in machine.threads.items()})
             assert scene.expect.fixed.check(None, results) is None
-    assert sum(machine.swap_pager.matched) > 0
+    assert sum(machine.swap_pager.faults.matched) > 0
 
 
 @pytest.mark.parametrize("name", ["S1a", "S1b", "S1b-shipped", "S1c", "S1c-hard", "S1d"])

@@ -25,6 +25,7 @@ from shared.uvm.param import (
     PMAP_KERNEL,
     PQ_ACTIVE,
     PQ_ANON,
+    PQ_AOBJ,
     PQ_FREE,
     PQ_INACTIVE,
     SIDL,
@@ -38,6 +39,11 @@ from shared.uvm.param import (
     UVM_ET_OBJ,
     UVM_ET_SUBMAP,
     UVM_OBJ_INTRSAFE_KERN,
+    UVM_PGOPS_AOBJ,
+    UVM_PGOPS_VNODE,
+    UVM_VNODE_CANPERSIST,
+    UVM_VNODE_DYING,
+    UVM_VNODE_VALID,
     VM_MAP_BUSY,
     VM_MAP_INTRSAFE,
     VM_MAP_PAGEABLE,
@@ -50,15 +56,19 @@ from shared.uvm.structs import (
     Amap,
     AmapArray,
     Anon,
+    Aobj,
+    AobjSlots,
     Buf,
     FreeQueue,
     Loan,
     LoanArray,
     Page,
     PageArray,
+    PageHash,
     PageQueue,
     Pmap,
     Proc,
+    Shm,
     SlotArray,
     SwapDev,
     SwapPri,
@@ -69,6 +79,7 @@ from shared.uvm.structs import (
     VmMapEntry,
     VmMapIntrsafe,
     Vmspace,
+    Vnode,
     page_active,
     page_free,
     page_inactive_obj,
@@ -79,7 +90,6 @@ from shared.uvm.structs import (
 
 PAGE, WORDS = 64, 8
 RW = VM_PROT_READ | VM_PROT_WRITE
-NO_OBJECT_YET = PageArray.at(900)  # stands for a uvm_object, until the kernel has them
 
 
 class World:
@@ -109,7 +119,7 @@ class World:
         self.locks: list[Any] = []
         for kind in (Uvm, Uvmexp, PageQueue, PageQueue, PageQueue, FreeQueue):
             self.add(kind)
-        self.set(uvmexp, freemin=6, reserve_kernel=5, paging=0, swpages=32, swpginuse=3, swpgonly=1)
+        self.set(uvmexp, freemin=6, reserve_kernel=5, paging=0, swpages=32, swpginuse=4, swpgonly=2)
 
         self.anons = [self.add(Anon, an_ref=1, an_swslot=0) for _ in range(10)]
         self.pages = [self.add(Page, flags=0, wire_count=0, loan_count=0) for _ in self.frames]
@@ -121,7 +131,20 @@ class World:
         self.set(self.anons[4], an_ref=2)
         self.set(self.pages[1], flags=PG_CLEAN, pqflags=PQ_ANON | PQ_INACTIVE)
         self.set(self.pages[4], wire_count=1, pqflags=PQ_ANON)
-        self.set(self.pages[5], uobject=NO_OBJECT_YET, offset=PAGE, flags=PG_TABLED, pqflags=PQ_INACTIVE)
+        self.file = self.add(UvmObject, pgops=UVM_PGOPS_VNODE, uo_npages=1, uo_refs=1)
+        self.vnode = self.add(Vnode, u_obj=self.file, v_block=1, v_nblocks=2, u_nio=0, u_size=2 * PAGE)
+        self.set(self.vnode, u_flags=UVM_VNODE_VALID | UVM_VNODE_CANPERSIST)
+        self.set(self.file, pager=self.vnode, memq_first=self.pages[5], memq_last=self.pages[5])
+        self.set(self.pages[5], uobject=self.file, offset=PAGE, flags=PG_TABLED | PG_CLEAN, pqflags=PQ_INACTIVE)
+        self.hash = self.add_array(PageHash, [None, self.pages[5]])
+        self.set(uvm, page_hash=self.hash, page_nhash=2)
+        self.blocks = [(0,) * WORDS, (8,) * WORDS, self.frames[5]]
+        self.memory = self.add(UvmObject, pgops=UVM_PGOPS_AOBJ, uo_npages=0, uo_refs=1)
+        self.swslots = self.add_array(AobjSlots, [0, 5], u_obj=self.memory)
+        self.aobj = self.add(Aobj, u_obj=self.memory, u_pages=2, u_flags=0, u_swslots=self.swslots)
+        self.set(self.memory, pager=self.aobj)
+        self.set(uvm, uao_list_first=self.aobj, uao_list_last=self.aobj)
+        self.segment = self.add(Shm, shm_object=self.memory)
         self.free_anons(6, 7, 8, 9)
         self.set(uvmexp, nfreeanon=4, free=6, active=3, inactive=2, wired=1)
         for page in self.pages[6:12]:
@@ -134,10 +157,10 @@ class World:
         self.queue(page_inactive_swp, self.pages[1])
         self.queue(page_inactive_obj, self.pages[5])
 
-        self.extents = self.add_array(SlotArray, [0b101100])
+        self.extents = self.add_array(SlotArray, [0b111100])
         self.pri = self.add(SwapPri, spi_priority=0)
         self.dev = self.add(SwapDev, swd_npages=32, swd_drumoffset=1, swd_slots=self.extents)
-        self.set(self.dev, swd_flags=SWF_INUSE | SWF_ENABLE, swd_priority=0, swd_npginuse=3, swd_npgbad=1)
+        self.set(self.dev, swd_flags=SWF_INUSE | SWF_ENABLE, swd_priority=0, swd_npginuse=4, swd_npgbad=1)
         self.set(self.pri, spi_first=self.dev, spi_last=self.dev)
         self.set(uvm, swap_priority=self.pri, nswapdev=1)
         self.bad_slots = {6}
@@ -151,7 +174,7 @@ class World:
             self.entry(0, 0x200, 1, aref_amap=self.amaps[1], etype=cow | UVM_ET_NEEDSCOPY),
             self.entry(0, 0x240, 1, aref_amap=self.amaps[2], etype=cow),
             self.entry(0, 0x280, 1, aref_amap=self.amaps[4], etype=cow, wired_count=1),
-            self.entry(0, 0x2C0, 1, object=NO_OBJECT_YET, offset=PAGE, etype=cow | UVM_ET_OBJ),
+            self.entry(0, 0x2C0, 1, object=self.file, offset=PAGE, etype=cow | UVM_ET_OBJ),
         ]
         self.child = [
             self.entry(1, 0x200, 1, aref_amap=self.amaps[1], etype=cow | UVM_ET_NEEDSCOPY),
@@ -276,7 +299,7 @@ class World:
             [pmap, number, self.room, frame, len(self.pmaps.get(pmap, ())) + self.miscounted]
             for (pmap, number), frame in self.ptps.items()
         ]
-        rest = (PAGE, self.bad_slots, tables, self.pm_objs)
+        rest = (PAGE, self.bad_slots, tables, self.pm_objs, self.blocks)
         return Snapshot(self.heap, self.pmaps, self.attrs, self.slots, self.frames, self.tlbs, self.locks, *rest)
 
     def broken(self) -> list[str]:
@@ -374,9 +397,9 @@ def unmap_the_last_page(w: World) -> None:
     w.set(w.amaps[0], am_nused=2)
     w.set(w.anons[2], an_swslot=0)
     w.free_anons(2, 6, 7, 8, 9)
-    w.put(w.extents, 0, 0b100100)
-    w.set(w.dev, swd_npginuse=2)
-    w.set(uvmexp, nfreeanon=5, swpginuse=2, swpgonly=0)
+    w.put(w.extents, 0, 0b110100)
+    w.set(w.dev, swd_npginuse=3)
+    w.set(uvmexp, nfreeanon=5, swpginuse=3, swpgonly=1)
 
 
 def ppref(w: World, *elements: int) -> object:
@@ -523,7 +546,7 @@ def page_of_another_anon(w: World) -> object:
 @breaks("PAGE-4")
 def anon_keeps_a_freed_page(w: World) -> object:
     w.set(w.anons[2], an_page=w.pages[8])
-    w.set(uvmexp, swpgonly=0)
+    w.set(uvmexp, swpgonly=1)
     return w.anons[2]
 
 
@@ -617,13 +640,13 @@ def nfreeanon_miscounted(w: World) -> object:
 
 @breaks("COUNT-7")
 def swpginuse_miscounted(w: World) -> object:
-    w.set(uvmexp, swpginuse=4)
+    w.set(uvmexp, swpginuse=5)
     return uvmexp
 
 
 @breaks("COUNT-8")
 def swpgonly_miscounted(w: World) -> object:
-    w.set(uvmexp, swpgonly=2)
+    w.set(uvmexp, swpgonly=3)
     return uvmexp
 
 
@@ -635,7 +658,8 @@ def lost_data_and_no_bad_slot(w: World) -> object:
     w.put(w.extents, 0, 0)
     w.set(w.dev, swd_npginuse=0, swd_npgbad=0)
     w.bad_slots.clear()
-    w.set(uvmexp, swpginuse=0)
+    w.put(w.swslots, 1, 0)
+    w.set(uvmexp, swpginuse=0, swpgonly=1)
     return uvmexp
 
 
@@ -659,9 +683,9 @@ def slot_leaked(w: World) -> object:
 
 @breaks("SWAP-1")
 def slot_not_allocated(w: World) -> object:
-    w.put(w.extents, 0, 0b100100)
-    w.set(w.dev, swd_npginuse=2)
-    w.set(uvmexp, swpginuse=2)
+    w.put(w.extents, 0, 0b110100)
+    w.set(w.dev, swd_npginuse=3)
+    w.set(uvmexp, swpginuse=3)
     return w.anons[2]
 
 
@@ -742,8 +766,8 @@ def left_disabled(w: World) -> object:
 def swapped_to_a_device_that_went(w: World) -> object:
     gone = w.add(SwapDev, swd_flags=0, swd_npages=8, swd_drumoffset=33, swd_slots=w.add_array(SlotArray, [0b10]))
     w.set(gone, swd_npginuse=1, swd_npgbad=0)
-    w.put(w.extents, 0, 0b100100)
-    w.set(w.dev, swd_npginuse=2)
+    w.put(w.extents, 0, 0b110100)
+    w.set(w.dev, swd_npginuse=3)
     w.set(w.anons[2], an_swslot=34)
     return gone
 
@@ -1019,6 +1043,135 @@ def map_without_a_pmap(w: World) -> object:
     w.set(w.maps[1], pmap=9)
     w.pmaps.pop(2)
     return w.maps[1]
+
+
+@breaks("SWAP-2")
+def slot_of_an_anon_and_an_aobj(w: World) -> object:
+    w.put(w.swslots, 1, 4)
+    w.put(w.extents, 0, 0b101100)
+    w.set(w.dev, swd_npginuse=3)
+    w.set(uvmexp, swpginuse=3)
+    return w.anons[2]
+
+
+@breaks("COUNT-8")
+def aobj_page_freed_without_a_slot(w: World) -> object:
+    w.put(w.swslots, 1, 0)
+    w.put(w.extents, 0, 0b101100)
+    w.set(w.dev, swd_npginuse=3)
+    w.set(uvmexp, swpginuse=3)
+    return uvmexp
+
+
+def with_a_page_of_shared_memory(w: World, flags: int) -> Page:
+    """Page 11, at offset 0 of the aobj, active."""
+    page: Page = w.pages[11]
+    w.queue(page_free, *w.pages[6:11])
+    w.queue(page_active, w.pages[0], w.pages[2], w.pages[3], page)
+    w.set(page, uobject=w.memory, offset=0, flags=flags | PG_TABLED, pqflags=PQ_AOBJ | PQ_ACTIVE)
+    w.set(w.memory, memq_first=page, memq_last=page, uo_npages=1)
+    w.put(w.hash, 1, page)  # (1 * 31 + 0) & 1
+    w.set(page, hashq_next=w.pages[5])
+    w.set(uvmexp, free=w.get(uvmexp, "free") - 1, active=4)
+    return page
+
+
+@breaks("SWAP-4")
+def clean_aobj_page_without_a_slot(w: World) -> object:
+    return with_a_page_of_shared_memory(w, PG_CLEAN)
+
+
+@breaks("SWAP-5")
+def aobj_page_is_not_what_swap_has(w: World) -> object:
+    page = with_a_page_of_shared_memory(w, PG_CLEAN)
+    w.put(w.swslots, 0, 8)
+    w.put(w.extents, 0, 0b10111100)
+    w.set(w.dev, swd_npginuse=5)
+    w.set(uvmexp, swpginuse=5)
+    w.slots[8] = (99,) * WORDS
+    return page
+
+
+@breaks("OBJ-1")
+def page_taken_off_the_list_only(w: World) -> object:
+    w.set(w.file, memq_first=None, memq_last=None, uo_npages=0)
+    w.put(w.hash, 1, None)
+    return w.pages[5]
+
+
+@breaks("OBJ-1")
+def pages_of_an_object_miscounted(w: World) -> object:
+    w.set(w.file, uo_npages=2)
+    return w.file
+
+
+@breaks("OBJ-2")
+def page_not_in_the_hash(w: World) -> object:
+    w.put(w.hash, 1, None)
+    return w.pages[5]
+
+
+@breaks("OBJ-2")
+def page_in_another_bucket(w: World) -> object:
+    w.put(w.hash, 1, None)
+    w.put(w.hash, 0, w.pages[5])
+    return w.pages[5]
+
+
+@breaks("OBJ-3")
+def unmapped_without_a_detach(w: World) -> object:
+    w.set(w.file, uo_refs=2)
+    return w.file
+
+
+@breaks("OBJ-3")
+def mapped_without_a_reference(w: World) -> object:
+    w.set(w.memory, uo_refs=0)
+    return w.memory
+
+
+@breaks("OBJ-4")
+def object_that_never_dies(w: World) -> object:
+    w.set(w.vnode, u_flags=UVM_VNODE_VALID | UVM_VNODE_DYING)
+    return w.vnode
+
+
+@breaks("OBJ-4")
+def io_that_is_never_done(w: World) -> object:
+    w.set(w.vnode, u_nio=1)
+    return w.vnode
+
+
+@breaks("OBJ-5")
+def aobj_that_swapoff_would_not_find(w: World) -> object:
+    w.set(uvm, uao_list_first=None, uao_list_last=None)
+    return w.aobj
+
+
+@breaks("OBJ-6")
+def file_page_that_would_go_to_swap(w: World) -> object:
+    w.set(w.pages[5], pqflags=PQ_AOBJ | PQ_INACTIVE, flags=PG_TABLED)
+    w.queue(page_inactive_obj)
+    w.queue(page_inactive_swp, w.pages[1], w.pages[5])
+    return w.pages[5]
+
+
+@breaks("OBJ-7")
+def clean_and_not_what_the_file_has(w: World) -> object:
+    w.blocks[2] = (9,) * WORDS
+    return w.pages[5]
+
+
+@breaks("LEAK-1")
+def shared_memory_that_nobody_has(w: World) -> object:
+    w.set(w.segment, shm_object=None)
+    w.set(w.memory, uo_refs=0)
+    return w.memory
+
+
+@breaks("LEAK-1")
+def slots_of_no_aobj(w: World) -> object:
+    return w.add_array(AobjSlots, [0], u_obj=w.memory)
 
 
 @breaks("KM-1")

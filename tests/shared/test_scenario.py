@@ -412,6 +412,80 @@ def test_too_many_threads_are_refused() -> None:
         load_scenario(change("  B2:\n", f"  B2:\n{forks}"), "t.yaml")
 
 
+# -- files and shared memory -----------------------------------------------------------
+
+FILES = """\
+id: T2
+name: test-two
+title: A test
+story: A file and a segment.
+source: ["nowhere"]
+machine: {cpus: 1, frames: 24, swap_slots: 32, disk: 6, disk_errors: [{op: get, block: 5, error: EIO}]}
+setup:
+  - file: {as: F, pages: 2, words: [7]}
+  - file: {as: G, pages: 3}
+  - process: {as: A, cpu: 0}
+  - mmap: {in: A, as: map, pages: 4, file: G, offset: 1, flags: [private]}
+programs:
+  A:
+    - shm: {as: seg, pages: 2}
+    - mmap: {as: both, pages: 2, shm: seg}
+    - fwrite: {at: "F[1]+8", value: 3}
+    - ftruncate: {file: F, pages: 1}
+    - msync: {at: "map[0]", pages: 1, flags: [sync, invalidate]}
+    - shm_remove: {shm: seg}
+expect:
+  fixed: {finding: none}
+bound: {strategy: random, schedules: 1}
+"""
+
+
+def test_files_have_the_first_blocks_of_the_disk_in_order() -> None:
+    scene = load_scenario(FILES, "t.yaml")
+    assert [(one.args["as"], one.args["block"], one.args["words"]) for one in scene.setup[:2]] == [
+        ("F", 0, [7]),
+        ("G", 2, []),
+    ]
+    assert scene.setup[3].args | {"file": 1, "offset": 64, "shared": False} == scene.setup[3].args
+    steps = {one.op: one.args for one in scene.lwps[0].program}
+    assert steps["mmap"]["shm"] == 0 and steps["mmap"]["shared"]
+    assert steps["fwrite"] == {"at": 72, "file": 0, "value": 3}
+    assert steps["ftruncate"] == {"file": 0, "size": 64}
+    assert scene.segments == ("seg",)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "needle", "field", "message"),
+    [
+        ("as: G, pages: 3", "as: G, pages: 5", "pages: 5", "setup[1].file.pages", "disk has 6 blocks, of which files have 2 already"),
+        ("disk: 6, disk_errors: [{op: get, block: 5, error: EIO}]", "disk: 0", "pages: 2, words", "setup[0].file.pages", "disk has no blocks"),
+        ("as: G, pages: 3", "as: F, pages: 3", "as: F, pages: 3", "setup[1].file.as", "F is named twice"),
+        ("words: [7]", "words: [7, 8, 9]", "words", "setup[0].file.words", "3 words, one for each page, and 2 pages"),
+        ("file: G, offset", "file: H, offset", "file: H", "setup[3].mmap.file", "there is no 'H'; there are: F, G"),
+        ("flags: [private]", "flags: [private, anon]", "flags", "setup[3].mmap.flags", "what has a file is not anon"),
+        ("file: G, offset: 1, flags: [private]", "offset: 1", "offset", "setup[3].mmap.offset", "only a file or a segment has an offset"),
+        ("shm: seg}\n    - fw", "shm: seg, file: F}\n    - fw", "shm: seg, file", "programs.A[1].mmap.shm", "not of both"),
+        ("shm: seg}\n    - fw", "shm: seg, flags: [shared]}\n    - fw", "flags: [shared]", "programs.A[1].mmap.flags", "a segment is always shared"),
+        ("shm: seg}\n    - fw", "shm: segm}\n    - fw", "shm: segm", "programs.A[1].mmap.shm", "there is no 'segm' (did you mean seg?)"),
+        ('at: "F[1]+8"', 'at: "E[1]+8"', "E[1]", "programs.A[2].fwrite.at", "there is no file E"),
+        ('at: "F[1]+8"', 'at: "F[2]"', "F[2]", "programs.A[2].fwrite.at", "page 2 is outside file F, which has pages 0 to 1"),
+        ("file: F, pages: 1", "file: F, pages: 3", "file: F, pages: 3", "programs.A[3].ftruncate.pages", "3 is out of range: 0 to 2"),
+        ("flags: [sync, invalidate]", "flags: [synk]", "synk", "programs.A[4].msync.flags[0]", "unknown flag 'synk' (did you mean sync?)"),
+        ("block: 5", "block: 6", "block: 6", "machine.disk_errors[0].block", "6 is out of range: 0 to 5"),
+        ("op: get, block: 5", "op: get, at: start", "at: start", "machine.disk_errors[0].at", "a read is waited for"),
+        ("disk: 6, disk_errors", "disk_errors", "disk_errors", "machine.disk_errors", "the machine has no disk"),
+    ],
+)
+def test_bad_files_and_segments_are_told(old: str, new: str, needle: str, field: str, message: str) -> None:
+    assert FILES.count(old) == 1, old
+    text = FILES.replace(old, new)
+    with pytest.raises(UserMistake) as caught:
+        load_scenario(text, "t.yaml")
+    mistake = caught.value
+    assert message in mistake.message
+    assert (mistake.file, mistake.line, mistake.field) == ("t.yaml", line_of(text, needle), field)
+
+
 # -- what is shipped -----------------------------------------------------------------
 
 
