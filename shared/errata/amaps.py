@@ -28,4 +28,22 @@ CATALOGUE = (
         findings=("invariant",),
         scenarios=("E4",),
     ),
+    Erratum(
+        id="amap_ref.whole-taken-for-part",
+        name="E5",
+        sentence="amap_ref() takes every reference for one to part of the amap, and counts it twice.",
+        source=("NetBSD uvm_amap_i.h 1.14 (February 2000); not in OpenBSD's copy of 1.27",),
+        story=story("""
+            An amap counts references slot by slot only once somebody refers to part of it. amap_ref() wants to know
+            whether that is so now, and compares the number of pages of the map entry with that of the amap. It computed
+            the former as start minus end, which is never a number of pages, so that the answer was always yes: with the
+            first fork every amap had such counts. They begin with the number of references, in which the new one is
+            included by then; and then the new one is added for the range that it is to. So each slot's count is one too
+            high for ever and does not come down to zero. Memory that parent and child have both unmapped is kept until
+            nobody has any part of the amap. That the counts are made too often is in the source; that they are wrong as
+            well is our reading of the order of the lines.
+        """),
+        findings=("invariant",),
+        scenarios=("E5",),
+    ),
 )

@@ -12,13 +12,15 @@ CATALOGUE = (
         source=("NetBSD CVS log, uvm_anon.c, 2001-01-23 (committed with uvm_amap.c 1.28)",),
         story=story("""
             When swapctl(2) removes a swap device, anon_swap_off() goes through all anons there are, whoever has them,
-            and hands each one that has a slot on the device to anon_pagein(), locked. It must be locked before its
-            slot is looked at, since these anons are reached by their addresses alone: an anon may be on its way to the
-            free list or back, and the lock is all that keeps it what it is. Since January 2001 anon_pagein() asserts
-            the lock. The assertion is from the change log; a caller that does not take it is our assumption.
+            and hands each one that has a slot on the device to anon_pagein(), locked. It must be locked before its slot
+            is looked at, since these anons are reached by their addresses alone: an anon may be on its way to the free
+            list or back, and the lock is all that keeps it what it is. Its page's flags are under that lock too:
+            without it a bit that says that somebody waits for the page is lost, and he waits for ever. Since January
+            2001 anon_pagein() asserts the lock. The assertion is from the change log; a caller that does not take it,
+            and what comes of it, are our assumption.
         """),
-        findings=("lock-assert",),
-        scenarios=("S3j",),
+        findings=("lock-assert", "lost-wakeup", "deadlock", "use-after-free", "panic"),
+        scenarios=("S3j", "S3j-shipped"),
     ),
     Erratum(
         id="uvmfault_anonget.swapoff-trusts-anon",
@@ -123,5 +125,21 @@ CATALOGUE = (
         """),
         findings=("invariant",),
         scenarios=("E10-leak",),
+    ),
+    Erratum(
+        id="anon_pagein.wired-page-deactivated",
+        name="E27",
+        sentence="When a swap device goes, pages that come back from it are deactivated even if they are wired.",
+        source=("NetBSD uvm_anon.c: no check in 1.5 (February 2000), one in later versions of the same function",),
+        story=story("""
+            anon_pagein() brings an anon's page in from a swap device that is about to go, frees its slot, and
+            deactivates the page, to put it on a queue. The page may be in memory already, and wired. mlock() drops the
+            swap slot of what it wires, so that swapoff does not come by such a page; but a page that is lent to the
+            kernel is wired as well, and keeps its slot. uvm_pagedeactivate() has an assertion for callers who did not
+            look, and panics. The later code leaves wired pages where they are, on no queue. That a loan is how one
+            comes there is our inference.
+        """),
+        findings=("panic",),
+        scenarios=("E27",),
     ),
 )

@@ -156,6 +156,8 @@ def amap_ref(aref: Aref, sz: int, flags: int) -> None:
         was = amap.am_flags
         if not was & AMAP_SHARED:
             amap.am_flags = was | AMAP_SHARED
+    if amap.am_ppref is None and erratum("amap_ref.whole-taken-for-part"):
+        amap_pp_establish(amap)  # the new reference is counted already
     if amap.am_ppref is not None:
         amap_pp_adjref(amap, aref.pageoff, sz // here.port.page_size, 1)
     amap_unlock(amap)

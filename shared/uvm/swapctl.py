@@ -133,11 +133,12 @@ def anon_swap_off(startslot: int, endslot: int) -> int:
             locking = not erratum("anon_swap_off.anon-unlocked")
             if locking:
                 anon.an_lock.lock()
+            anon = here.port.identify(anon)
             if not startslot <= anon.an_swslot < endslot:
                 if locking:
                     anon.an_lock.unlock()
                 break
-            error = anon_pagein(here.port.identify(anon))
+            error = anon_pagein(anon)
             if error in (0, EIO):  # EIO: its data is lost, and its slot bad
                 break
             if error != ERESTART:
@@ -166,7 +167,7 @@ def anon_pagein(anon: Anon) -> int:
     pg.flags &= ~PG_CLEAN
     pmap_clear_reference(pg)
     uvm_lock_pageq()
-    if pg.wire_count == 0:
+    if pg.wire_count == 0 or erratum("anon_pagein.wired-page-deactivated"):
         uvm_pagedeactivate(pg)
     uvm_unlock_pageq()
     anon.an_lock.unlock()
