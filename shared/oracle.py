@@ -296,7 +296,9 @@ class _Fork:
                 found.append(view)
             else:
                 cell = self.copies.get((vpn, view.cell))
-                if cell is None:
+                if cell is None and view.cell.below is view.cell:  # an object is not copied, only mapped privately
+                    cell = self.copies[(vpn, view.cell)] = _private(view.cell)
+                elif cell is None:
                     cell = self.copies[(vpn, view.cell)] = view.cell.copy()
                     follow(view.cell, cell)
                 found.append(View(cell, view.prot, view.inherit))
@@ -310,7 +312,8 @@ class _Fork:
 
     def end(self) -> None:
         for (_, cell), copy in self.copies.items():
-            cell.followers.remove(copy)
+            if cell.below is not cell:
+                cell.followers.remove(copy)
 
 
 class _Space:

@@ -167,7 +167,7 @@ CATALOGUE = (
             that is on the free list a moment later. The window is in the source; that anybody fell into it is our
             inference. Here such an anon is left alone until it is gone.
         """),
-        findings=("kassert", "invariant"),
+        findings=("use-after-free", "kassert", "invariant"),
         scenarios=("E26f",),
     ),
     Erratum(

@@ -22,14 +22,14 @@ case is known, _case1() and _case2() the rest. (Later versions of UVM are cut in
 same way: uvm_fault_upper, uvm_fault_lower, struct uvm_faultctx.)
 
 Left out: rusage; objects that serve their faults themselves (pgo_fault), as devices do.
-Source: uvm_fault.c 1.47 with the changes up to 2001-03; its helpers are in fault_i.py.
+Source: uvm_fault.c 1.47 with the changes up to 2001-03; its helpers are in fault_i.py, wiring in fault_wire.py.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shared.port import KASSERT, LOCK_ASSERT, erratum, here, kernel, panic
+from shared.port import KASSERT, LOCK_ASSERT, erratum, here, kernel
 from shared.struct import unlocked
 from shared.uvm.amap import Aref, amap_add, amap_copy, amap_flags, amap_lock, amap_lookup, amap_lookups, aref_of
 from shared.uvm.anon import uvm_analloc, uvm_anfree, uvm_anon_dropswap, uvm_anon_lockloanpg
@@ -43,7 +43,6 @@ from shared.uvm.fault_i import (
 )
 from shared.uvm.km import uvmfault_check_intrsafe
 from shared.uvm.loan import uvm_loanbreak, uvm_loanbreak_anon
-from shared.uvm.map import uvm_map_lookup_entry, vm_map_lock_read, vm_map_unlock_read
 from shared.uvm.page import (
     uvm_lock_pageq,
     uvm_page_unbusy,
@@ -52,7 +51,6 @@ from shared.uvm.page import (
     uvm_pagecopy,
     uvm_pagedeactivate,
     uvm_pagefree,
-    uvm_pagekloans,
     uvm_pageunwire,
     uvm_pagewire,
     uvm_pagezero,
@@ -95,7 +93,6 @@ from shared.uvm.pmap import (
     pmap_extract,
     pmap_page_remove_unwired,
     pmap_remove,
-    pmap_unwire,
 )
 from shared.uvm.structs import Amap, Anon, Page, UvmObject, VmMap, uvm, uvmexp
 from shared.uvm.swap import uvm_swap_get, uvm_swap_markbad, uvm_swap_room
@@ -740,78 +737,4 @@ def _put_back(pg: Page) -> None:
     uvm_page_unbusy(pg, pg.flags)
     uvm_lock_pageq()
     uvm_pageactivate(pg)
-    uvm_unlock_pageq()
-
-
-# -- wiring ------------------------------------------------------------------------------------
-
-
-@kernel(exit="same")
-def uvm_fault_wire(map: VmMap, start: int, end: int, access_type: int) -> int:
-    """Fault in and wire the pages of a range; if that fails, none of them.
-
-    Locks:   entry map not write-locked; if read-locked, nothing in the range needs a copy. Returns: same.
-    Sleeps:  as uvm_fault().
-    Returns: as uvm_fault().
-    Source:  uvm_fault.c.
-    """
-    LOCK_ASSERT(not map.lock.held_exclusive(), "map not write-locked", map)
-    for va in range(start, end, here.port.page_size):
-        rv = uvm_fault(map, va, VM_FAULT_WIRE, access_type)
-        if rv != 0:
-            if va != start:
-                uvm_fault_unwire(map, start, va)
-            return rv
-    return 0
-
-
-@kernel(exit="same")
-def uvm_fault_unwire(map: VmMap, start: int, end: int) -> None:
-    """Unwire the pages of a range.
-
-    Locks:   entry map not write-locked. Returns: same.
-    Source:  uvm_fault.c.
-    """
-    nested = map.lock.held() or erratum("uvm_fault_unwire.map-unlocked")
-    if not nested:
-        vm_map_lock_read(map)
-    uvm_fault_unwire_locked(map, start, end)
-    if not nested:
-        vm_map_unlock_read(map)
-
-
-@kernel(exit="same")
-def uvm_fault_unwire_locked(map: VmMap, start: int, end: int) -> None:
-    """Unwire the pages of a range that was wired; the translations too, where the entry is not wired any more.
-
-    Locks:   entry map(r) at least. Returns: same.
-    Source:  uvm_fault.c.   Differs: a translation stays wired while the page is, so that munlock during device I/O does
-             not take it away.
-    """
-    LOCK_ASSERT(map.lock.held(), "map read-locked", map)
-    pmap, header = map.pmap, map.header
-    uvm_lock_pageq()  # the page daemon is locked out too
-    found, entry = uvm_map_lookup_entry(map, start)
-    if not found:
-        panic("uvm_fault_unwire_locked: address not in map", map)
-    stop, unwired = entry.end, entry.wired_count == 0
-    for va in range(start, end, here.port.page_size):
-        pg = pmap_extract(pmap, va)
-        if va >= stop:
-            following = entry.next
-            if following == header or following.start > stop:
-                panic("uvm_fault_unwire_locked: hole 2", map)
-            entry = following
-            stop, unwired = entry.end, entry.wired_count == 0
-        if pg is None:
-            panic("uvm_fault_unwire_locked: unwiring non-wired memory", map)
-            continue
-        # mlock may still want the translation wired, or device I/O the page; loans wire pages only
-        still = uvm_pageunwire(pg) - uvm_pagekloans(pg)
-        if still and not erratum("uvm_fault_unwire.munlock-during-io"):
-            unwire = False
-        else:
-            unwire = unwired
-        if unwire or erratum("uvm_fault_unwire.unconditional-pmap-unwire"):
-            pmap_unwire(pmap, va)
     uvm_unlock_pageq()

@@ -25,7 +25,8 @@ Rules:
 Nobody keeps raw I/O and loans of the same memory apart, as in UVM: a DMA goes to
 the page that it began with, and its wiring stays there, if that page is replaced.
 
-Left out: the mappings through which the kernel uses borrowed pages.
+Left out: the mappings through which the kernel uses borrowed pages; the panic when an
+interrupt-safe map is to be lent from (only programs lend here).
 Source: uvm_loan.c 1.22 (June 2000), its uvm_unloanpage() as of 1.39 (July 2002).
 """
 

@@ -437,7 +437,7 @@ def uvm_map(
 
 def uvm_map_entry_unwire(map: VmMap, entry: VmMapEntry) -> None:
     """Undo all wirings of an entry. Locks: map(w)."""
-    from shared.uvm.fault import uvm_fault_unwire_locked
+    from shared.uvm.fault_wire import uvm_fault_unwire_locked
 
     entry.wired_count = 0
     uvm_fault_unwire_locked(map, entry.start, entry.end)
@@ -735,7 +735,7 @@ def uvm_map_pageable(map: VmMap, start: int, end: int, new_pageable: bool) -> in
              or as uvm_fault().
     Source:  uvm_map.c.   Differs: no lockflags.
     """
-    from shared.uvm.fault import uvm_fault_unwire_locked, uvm_fault_wire
+    from shared.uvm.fault_wire import uvm_fault_unwire_locked, uvm_fault_wire
 
     header = map.header
     vm_map_lock(map)

@@ -22,7 +22,7 @@ Source: kern_physio.c, uvm_glue.c (uvm_vslock, uvm_vsunlock) of 2001.
 from __future__ import annotations
 
 from shared.port import SPL_BIO, here, kernel, panic
-from shared.uvm.fault import uvm_fault_unwire, uvm_fault_wire
+from shared.uvm.fault_wire import uvm_fault_unwire, uvm_fault_wire
 from shared.uvm.param import EFAULT, VM_PROT_READ, VM_PROT_WRITE
 from shared.uvm.pmap import pmap_extract
 from shared.uvm.proc import curmap_of

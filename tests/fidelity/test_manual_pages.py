@@ -470,6 +470,39 @@ def test_minherit_of_shared_memory_to_copy() -> None:
     assert (got["child"], got["parent"]) == (2, 1)
 
 
+@pytest.mark.parametrize(("inherit", "child", "parent"), [("none", "SIGSEGV", 11), ("copy", 1, 11), ("share", 1, 1)])
+def test_minherit_of_a_mapped_file(inherit: str, child: Any, parent: Any) -> None:
+    """A copy is what a private mapping of the file is."""
+    write = '{write: {at: "map[0]", value: 1}}'
+    got = answers(
+        f"""{SHARED}
+                      minherit: {{at: "map[0]", pages: 3, inherit: {inherit}}}
+                      fork: {{as: C, program: [{write}, {{read: {{at: "map[0]", into: child}}}}]}}
+                      wait: {{for: C}}
+                      read: {{at: "map[0]", into: parent}}""",
+        FILE,
+    )
+    assert (got["child"], got["parent"]) == (child, parent)
+
+
+def test_a_child_with_a_copy_of_a_mapped_file_sees_its_parent_write_until_it_writes_itself() -> None:
+    child = """{barrier: {name: written}}, {read: {at: "map[0]", into: before}}, {write: {at: "map[0]+8", value: 1}},
+        {barrier: {name: own}}, {barrier: {name: again}}, {read: {at: "map[0]", into: after}}"""
+    got = answers(
+        f"""{SHARED}
+                      minherit: {{at: "map[0]", pages: 3, inherit: copy}}
+                      fork: {{as: C, cpu: 1, program: [{" ".join(child.split())}]}}
+                      write: {{at: "map[0]", value: 21}}
+                      barrier: {{name: written}}
+                      barrier: {{name: own}}
+                      write: {{at: "map[0]", value: 22}}
+                      barrier: {{name: again}}
+                      wait: {{for: C}}""",
+        FILE,
+    )
+    assert (got["before"], got["after"]) == (21, 21)
+
+
 # -- mprotect(2) ---------------------------------------------------------------------
 
 

@@ -470,6 +470,18 @@ def test_of_two_writes_to_a_file_at_once_either_is_the_last() -> None:
         assert (told.end("A", "fread", value) is None) == fine
 
 
+def test_borrowed_anons_that_are_mapped_are_private_copies() -> None:
+    told = Told()
+    told.call("A", "loan", "buf[0]", 1, loan="L")
+    told.write("T", "buf[0]", 5)
+    told.call("T", "map_loan", "new[0]", 1, loan="L", page=0)
+    assert told.read("T", "new[0]", 1) is None
+    told.write("A", "new[0]", 6)
+    told.call("T", "kpeek", loan="L", page=0, result=1)
+    assert told.read("A", "buf[0]", 5) is None and told.read("T", "new[0]", 6) is None
+    assert told.read("T", "new[0]", 1) is not None
+
+
 # -- the whole ---------------------------------------------------------------------------
 
 

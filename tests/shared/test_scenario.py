@@ -355,6 +355,7 @@ BAD = [
     ("munmap: {at: \"fill[1]\", pages: 2}", "unloan: {of: L}", "of: L", "programs.B2[0].unloan.of", "no step has `loan: {as: L}`"),
     ("munmap: {at: \"fill[1]\", pages: 2}", "loan: {at: \"fill[1]\", pages: 2, to: page, as: L}\n    - kpeek: {of: L, page: 2}", "page: 2", "programs.B2[1].kpeek.page", "L has 2 pages, the first is 0"),
     ("munmap: {at: \"fill[1]\", pages: 2}", "loan: {at: \"fill[1]\", pages: 2, to: page, as: L}\n    - loan: {at: \"fill[1]\", pages: 2, to: page, as: L}", "loan: {at: \"fill[1]\", pages: 2, to: page, as: L}\nexpect", "programs.B2[1].loan.as", "the loan L is named twice (first on line 33)"),
+    ("munmap: {at: \"fill[1]\", pages: 2}", "loan: {at: \"fill[1]\", pages: 2, to: anon, as: L}\n    - map_loan: {of: L, as: new, pages: 3}", "pages: 3", "programs.B2[1].map_loan.pages", "L has 2 pages"),
     # expectation and bound
     ("fixed: {finding: none", "fix: {finding: none", "fix:", "expect.fix", "unknown key 'fix'"),
     ("spin-forever]", "spin]", "spin]", "expect.with_errata.finding.any_of[1]", "unknown kind of finding 'spin' (did you mean"),

@@ -1,0 +1,159 @@
+"""Ends of objects: pages that are busy when nobody wants them any more, whatever the schedule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cluster.boot import prepare
+from cluster.sim import Sim
+from cluster.strategies import make
+from shared.scenario import named_results
+from shared.scenario_file import load_scenario
+
+SCHEDULES = 40
+
+FRAME = """\
+id: ends
+name: ends
+title: An object ends while the kernel is at work on it
+story: None of its own.
+source: ["a test"]
+machine: {cpus: 2, frames: 13, swap_slots: 24, disk: 4}
+setup:
+  - file: {as: F, pages: 4, words: [1, 2, 3, 4]}
+  - process: {as: A, cpu: 0}
+  - process: {as: B, cpu: 1}
+  - mmap: {in: B, as: hog, pages: 7}
+SETUP
+programs:
+  A:
+A_DOES
+  B:
+B_DOES
+expect:
+  fixed: {finding: none}
+bound: {strategy: random, schedules: 1}
+"""
+HOG = "\n".join(f'    - write: {{at: "hog[{page}]", value: {page}}}' for page in range(7))
+
+
+def outcomes(a: str, b: str = HOG, setup: str = "") -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """Results under many schedules, and the kernel functions entered, with their number."""
+    text = FRAME.replace("A_DOES", indented(a, 4)).replace("B_DOES", indented(b, 4))
+    scene = load_scenario(text.replace("SETUP", indented(setup, 2)), "ends.yaml")
+    machine, image = prepare(scene)
+    sim = Sim(machine, image)
+    seen, entered = [], dict[str, int]()
+    for strategy in (make("random", 0, 3), make("pct", 0, 3)):
+        for _ in range(SCHEDULES // 2):
+            assert sim.execute(strategy, record=True) is None, sim.finding
+            seen.append(named_results({name: one.results for name, one in machine.threads.items()}))
+            assert sim.journals is not None
+            for records in sim.journals.values():
+                for record in records.records:
+                    if record["event"] == "enter":
+                        entered[record["fn"]] = entered.get(record["fn"], 0) + 1
+    return seen, entered
+
+
+def indented(steps: str, by: int) -> str:
+    return "\n".join(" " * by + line.strip() for line in steps.strip().splitlines())
+
+
+def test_a_file_that_is_not_cached_ends_with_its_last_page() -> None:
+    """The pagedaemon has one in its hands when the last mapping goes. Whoever opens the file next waits for the end."""
+    seen, entered = outcomes(
+        """- mmap: {as: map, pages: 4, file: F, flags: [shared]}
+           - uncache: {file: F}
+           - write: {at: "map[0]", value: 11}
+           - write: {at: "map[1]", value: 12}
+           - write: {at: "map[2]", value: 13}
+           - munmap: {at: "map[0]", pages: 4}
+           - fread: {at: "F[0]", into: f0}
+           - fread: {at: "F[2]", into: f2}"""
+    )
+    assert all((one["f0"], one["f2"]) == (11, 13) for one in seen)
+    assert entered["uvn_releasepg"] > 0
+
+
+def test_a_page_that_is_being_read_when_its_file_is_truncated_is_gone() -> None:
+    seen, entered = outcomes(
+        """- mmap: {as: map, pages: 4, file: F, flags: [shared]}
+           - read: {at: "map[3]", into: r3}
+           - read: {at: "map[0]", into: r0}""",
+        """- ftruncate: {file: F, pages: 3}
+           - fread: {at: "F[3]", into: f3}""",
+    )
+    assert {one["r3"] for one in seen} == {4, "SIGBUS"}
+    assert all(one["r0"] == 1 and one["f3"] == "EINVAL" for one in seen)
+    assert entered["uvn_releasepg"] > 0
+
+
+def test_two_who_ask_for_a_page_get_the_same() -> None:
+    """One reads it, the other waits; neither has to read it again."""
+    seen, entered = outcomes(
+        """- mmap: {as: map, pages: 4, file: F, flags: [shared]}
+           - read: {at: "map[1]", into: ra}""",
+        """- mmap: {as: map, pages: 4, file: F, flags: [private]}
+           - read: {at: "map[1]", into: rb}""",
+    )
+    assert all((one["ra"], one["rb"]) == (2, 2) for one in seen)
+    assert entered["uvn_io"] == len(seen)
+
+
+def test_shared_memory_ends_with_its_last_page() -> None:
+    """A page of it is on its way to swap, or back, when the segment goes; slots and pages all return."""
+    seen, entered = outcomes(
+        """- write: {at: "s[0]", value: 11}
+           - write: {at: "s[1]", value: 12}
+           - write: {at: "s[2]", value: 13}
+           - read: {at: "s[0]", into: r0}
+           - madvise: {at: "s[0]", pages: 3, advice: dontneed}
+           - barrier: {name: short}
+           - shm_remove: {shm: seg}
+           - munmap: {at: "s[0]", pages: 3}""",
+        HOG.replace("    - write: {at: \"hog[5]\"", "    - barrier: {name: short}\n    - write: {at: \"hog[5]\""),
+        """- shm: {as: seg, pages: 3}
+                 - mmap: {in: A, as: s, pages: 3, shm: seg}""",
+    )
+    assert all(one["r0"] == 11 for one in seen)
+    assert entered["uao_free"] == len(seen)
+    assert entered["uao_releasepg"] > 0
+
+
+@pytest.mark.parametrize("flags", ["[sync]", "[invalidate]", "[async]"])
+def test_what_msync_has_written_is_on_the_disk_whoever_else_is_at_it(flags: str) -> None:
+    """The pagedaemon may have been faster, with a page that is still on its way."""
+    seen, entered = outcomes(
+        f"""- mmap: {{as: map, pages: 3, file: F, flags: [shared]}}
+           - mmap: {{as: raw, pages: 1}}
+           - write: {{at: "map[0]", value: 11}}
+           - write: {{at: "map[1]", value: 12}}
+           - msync: {{at: "map[0]", pages: 3, flags: {flags}, into: sync}}
+           - physio: {{do: read, at: "raw[0]", pages: 1, block: 1}}
+           - read: {{at: "raw[0]", into: disk}}"""
+    )
+    assert all((one["sync"], one["disk"]) == (0, 12) for one in seen)
+    assert entered["uvm_aio_aiodone"] > 0  # some were
+
+
+def test_a_private_page_may_be_copied_while_its_file_is_written() -> None:
+    """A promotion sees the old word or the new one, never a page half of each, and what comes later not at all."""
+    seen, _ = outcomes(
+        """- mmap: {as: own, pages: 2, file: F, flags: [private]}
+           - write: {at: "own[0]+8", value: 5}
+           - barrier: {name: both}
+           - read: {at: "own[0]", into: first}
+           - barrier: {name: read}
+           - barrier: {name: written}
+           - read: {at: "own[0]", into: second}""",
+        """- fwrite: {at: "F[0]", value: 21}
+           - barrier: {name: both}
+           - barrier: {name: read}
+           - fwrite: {at: "F[0]", value: 22}
+           - barrier: {name: written}""",
+    )
+    assert {one["first"] for one in seen} == {1, 21}
+    assert all(one["first"] == one["second"] for one in seen)
