@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from cluster.boot import prepare
+from cluster.explore import explore
 from cluster.sim import Sim
 from cluster.strategies import Pct, RandomWalk, Stay, Strategy
 from shared.scenario import Scenario, Step, named_results
@@ -461,3 +462,31 @@ def test_a_promotion_in_a_shared_amap_leaves_wired_mappings_of_the_object_alone(
     - munlock: {at: "sees[0]", pages: 1, into: unlocked}""",
     )
     assert got == {"before": 71, "after": 1, "locked": 71, "unlocked": 0}
+
+
+@pytest.mark.parametrize("how", ["madvise: {THERE, advice: free}", "msync: {THERE, flags: [sync, invalidate]}"])
+def test_a_page_thrown_out_while_another_thread_faults_on_it_keeps_what_was_written(how: str) -> None:
+    """The faulting thread has the page BUSY. UVM marks it RELEASED, so it is freed, and what is not in the file is lost."""
+    text = (
+        FRAME.split("setup:", maxsplit=1)[0].format(cpus=2, frames=24, mmu="{rm: hardware}")
+        + f"""\
+setup:
+  - file: {{as: F, pages: 1, words: [7]}}
+  - process: {{as: A, cpu: 0}}
+  - thread: {{in: A, as: T, cpu: 1}}
+  - mmap: {{in: A, as: sees, pages: 1, file: F, flags: [shared]}}
+programs:
+  A:
+    - fwrite: {{at: "F[0]", value: 3}}
+    - {how.replace("THERE", 'at: "sees[0]", pages: 1')}
+    - fread: {{at: "F[0]", into: file}}
+  T:
+    - read: {{at: "sees[0]", into: map}}
+expect:
+  fixed: {{finding: none, results: {{file: 3, map: {{any_of: [3, 7]}}}}}}
+bound: {{strategy: random, schedules: 1}}
+"""
+    )
+    for strategy in ("random", "pct"):
+        result = explore(load_scenario(text, text), strategy=strategy, seed=1, schedules=100)
+        assert result.finding is None and result.unlike is None, (result.finding, result.unlike)
