@@ -391,8 +391,8 @@ def uvn_flush(uobj: UvmObject, start: int, stop: int, flags: int) -> bool:
     Returns: False: something could not be written, and is still dirty (if the object is dying, lost).
     Source:  uvm_vnode.c.   Differs: goes by offsets; what can not be written is not thrown away; deactivated pages keep
              their mappings, as of January 2001; leaves busy pages where they are, and does not free wired ones; looks
-             again at pages that were busy, when it has waited, since others' I/O may have failed; a busy page that has to
-             be written before it is freed stays (UVM had it freed by who has it, and lost what was not in the file yet).
+             again at pages that were busy, when it has waited, since others' I/O may have failed; a busy page that has
+             to be written before it is freed stays (UVM had it freed by who has it; what was written to it was lost).
     """
     vp: Vnode = uobj.pager
     offsets: Sequence[int] = range(start, stop, here.port.page_size)

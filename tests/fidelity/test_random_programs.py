@@ -466,7 +466,7 @@ def test_a_promotion_in_a_shared_amap_leaves_wired_mappings_of_the_object_alone(
 
 @pytest.mark.parametrize("how", ["madvise: {THERE, advice: free}", "msync: {THERE, flags: [sync, invalidate]}"])
 def test_a_page_thrown_out_while_another_thread_faults_on_it_keeps_what_was_written(how: str) -> None:
-    """The faulting thread has the page BUSY. UVM marks it RELEASED, so it is freed, and what is not in the file is lost."""
+    """The faulting thread has the page BUSY. UVM marks it RELEASED, so it is freed; what the file lacks is lost."""
     text = (
         FRAME.split("setup:", maxsplit=1)[0].format(cpus=2, frames=24, mmu="{rm: hardware}")
         + f"""\
