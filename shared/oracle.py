@@ -38,7 +38,7 @@ written to: whether what others write to the file before that is seen is not spe
 Left out: blocks of files that are written raw; SIGBUS is taken to be right if
 there may have been no memory (as many pages mapped as there is swap, counting all that
 were ever mapped), if the swap device or the disk errs, or if a file is mapped beyond
-its end or truncated; results of steps other than read, write and kpeek; physio that fails half-way.
+its end or truncated; results of steps other than read, write, fread and kpeek; physio that fails half-way.
 """
 
 from __future__ import annotations
@@ -80,7 +80,6 @@ NO_EFFECT = frozenset(
         "pause",
         "swapctl",
         "msync",
-        "fread",
         "uncache",
         "shm",
         "unloan",
@@ -577,15 +576,51 @@ class Oracle:
                     one.write(0, (args["words"][page], None))
             follow(cell, block)  # whenever the kernel likes
 
-    def _fwrite(self, proc: str, args: dict[str, Any]) -> None:
+    def _fwrite(self, proc: str, args: dict[str, Any]) -> End:
         page, byte = divmod(args["at"], self.page_size)
-        cell = self._object("file", args["file"], page)
-        cell.add(byte >> 3, ((args["value"], None),))  # from now on, and perhaps only at the end
+        cell, word, value = self._object("file", args["file"], page), byte >> 3, (args["value"], None)
+        store = _Store(range(0), lambda vpn, cell: cell)
+        store.pairs[cell] = Cell({word: (value,)})
+        cell.stores.append(store)
+        for one in cell.followers:
+            one.add(word, (value,))
 
-    def _ftruncate(self, proc: str, args: dict[str, Any]) -> None:
-        for page, cell in self.objects.get(("file", args["file"]), {}).items():
-            if page * self.page_size >= args["size"]:
+        def end(result: int | str) -> None:
+            cell.stores.remove(store)
+            if result == 0 and (cell, word) in store.touched:
+                cell.add(word, (value,))
+            elif result == 0:
+                cell.write(word, value)
+
+        return end
+
+    def _fread(self, proc: str, args: dict[str, Any]) -> End:
+        page, byte = divmod(args["at"], self.page_size)
+        cell, word = self._object("file", args["file"], page), byte >> 3
+        seen = cell.copy()
+        follow(cell, seen)
+
+        def end(result: int | str) -> None:
+            cell.followers.remove(seen)
+            possible = _union(seen.get(word), cell.possible(word))
+            if isinstance(result, int) and all(result != value for value, _ in possible):
+                expected = " or ".join(str(value) for value, _ in possible)
+                where = f"byte {args['at']} of file {args['file']}"
+                text = f"{self.ctx} reads {result} at {where}, which must be {expected}"
+                self._found(text, self.ctx, "vn_rdwr", f"vnode:{args['file']}", [])
+
+        return end
+
+    def _ftruncate(self, proc: str, args: dict[str, Any]) -> End:
+        pages = self.objects.get(("file", args["file"]), {})
+        gone = [cell for page, cell in pages.items() if page * self.page_size >= args["size"]]
+
+        def end(result: int | str) -> None:
+            for cell in gone:
                 cell.add_all(Cell())
+
+        end(0)  # from now on; and what is written there until it is done goes as well
+        return end
 
     def _shm_remove(self, proc: str, args: dict[str, Any]) -> End:
         def end(result: int | str) -> None:
@@ -770,9 +805,6 @@ class Oracle:
             self.spaces[args["as"]] = _Space()
         elif op == "write":
             self._put(args["in"], args["at"], args["value"])
-        elif op == "fwrite":
-            page, byte = divmod(args["at"], self.page_size)
-            self._object("file", args["file"], page).write(byte >> 3, (args["value"], None))
         elif op == "fill":  # how many of its pages were written depends on how much memory was free
             self._mmap(args["in"], {**args, "shared": False})(0)
             pages = self.spaces[args["in"]].pages
