@@ -158,6 +158,21 @@ class Cell:
         return one
 
 
+class _Unsure(Cell):
+    """A page of a file on a disk that errs: whatever is written may be lost again."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.source = self  # so that no read makes it sure
+
+    def write(self, word: int, value: Value) -> None:
+        self.add(word, (value,))
+        for store in self.stores:
+            store.touched.add((self, word))
+
+
 def _private(cell: Cell) -> Cell:
     """A private copy of a file's cell, of which it sees what is written to the file until it is written to itself."""
     one = cell.copy()
@@ -554,7 +569,7 @@ class Oracle:
         pages = self.objects.setdefault((what, number), {})
         cell = pages.get(page)
         if cell is None:
-            cell = pages[page] = Cell()
+            cell = pages[page] = _Unsure() if what == "file" and self.scenario.machine.disk_faults else Cell()
             cell.below = cell
         return cell
 
