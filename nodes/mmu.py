@@ -199,6 +199,10 @@ class Mmu(Node):
             return self._shoot(ctx, cpu, mappings, self._drop(mappings))
         return self._shoot(ctx, cpu, self._narrow(mappings, prot), None)
 
+    def op_pmap_page_remove_unwired(self, ctx: str, frame: int, cpu: str) -> Any:
+        loose = [(pmap, vpn) for pmap, vpn in self.pv.get(frame, ()) if not self.pmaps[pmap][vpn][WIRED]]
+        return self._shoot(ctx, cpu, loose, self._drop(loose))
+
     def op_pmap_is_modified(self, ctx: str, frame: int) -> int:
         return self._bit(frame, MOD)
 

@@ -35,10 +35,11 @@ A page of a file or of a shared memory segment is one cell as well, found by (ob
 A private mapping of a file has a cell of its own that follows the file's until it is
 written to: whether what others write to the file before that is seen is not specified.
 
-Left out: blocks of files that are written raw; SIGBUS is taken to be right if
-there may have been no memory (as many pages mapped as there is swap, counting all that
-were ever mapped), if the swap device or the disk errs, or if a file is mapped beyond
-its end or truncated; results of steps other than read, write, fread and kpeek; physio that fails half-way.
+Left out: blocks of files that are read and written raw; what files hold on a disk that
+errs; results of steps other than read, write, fread and kpeek; physio that fails half-way.
+SIGBUS is taken to be right if there may have been no memory (as many pages mapped as
+there is swap, counting all that were ever mapped), if there is a swapctl, if the swap
+device or the disk errs, or if a file is mapped beyond its end or truncated.
 """
 
 from __future__ import annotations
@@ -158,21 +159,6 @@ class Cell:
         return one
 
 
-class _Unsure(Cell):
-    """A page of a file on a disk that errs: whatever is written may be lost again."""
-
-    __slots__ = ()
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.source = self  # so that no read makes it sure
-
-    def write(self, word: int, value: Value) -> None:
-        self.add(word, (value,))
-        for store in self.stores:
-            store.touched.add((self, word))
-
-
 def _private(cell: Cell) -> Cell:
     """A private copy of a file's cell, of which it sees what is written to the file until it is written to itself."""
     one = cell.copy()
@@ -184,6 +170,10 @@ def _private(cell: Cell) -> Cell:
 def follow(cell: Cell, other: Cell) -> None:
     """From now on `other` may hold what is written to `cell`."""
     cell.followers.append(other)
+
+
+def _or(values: Values) -> str:
+    return " or ".join(str(value) for value, _ in values)
 
 
 def _union(values: Values, more: Values) -> Values:
@@ -362,11 +352,13 @@ class Oracle:
         config = scenario.machine
         self.scenario, self.page_size = scenario, config.page_size
         self.procs = scenario.procs
+        steps = (*scenario.setup, *(step for lwp in scenario.lwps for step in lwp.program))
         self.proc_of = {lwp.name: lwp.proc for lwp in scenario.lwps}
         self.threads = Counter(self.proc_of.values())
         self.spaces: dict[str, _Space] = {}
         self.blocks: dict[int, _Block] = {}
         self.objects: dict[tuple[str, int], dict[int, Cell]] = {}  # ("file" or "shm", number) -> page -> cell
+        self.truncated = {step.args["file"] for step in steps if step.op == "ftruncate"}
         self.births: dict[str, tuple[_Space, _Fork]] = {}
         self.loans: dict[str, list[Cell]] = {}
         self.calls: dict[str, End | None] = {}
@@ -376,7 +368,8 @@ class Oracle:
         self.mapped = 0  # pages, in all address spaces, ever
         self.enough = 0 if config.swap_faults or config.disk_faults else min(config.swap_slots, config.anons)
         self.finding: Finding | None = None
-        if any(map(self._beyond_its_end, (*scenario.setup, *(step for lwp in scenario.lwps for step in lwp.program)))):
+        self.lossy = bool(config.disk_faults)  # what a file holds after an error is not specified
+        if self.lossy or any(step.op == "swapctl" or self._beyond_its_end(step) for step in steps):
             self.enough = 0
         for step in scenario.setup:
             self._setup(step.op, step.args)
@@ -443,7 +436,7 @@ class Oracle:
             self._found(f"{ctx} {what} {why}", ctx, "user", f"page:{frame}", [f"it is operation {n} of {ctx}"])
             return
         if not writing:
-            able = [view for view in able if value[0] in (one for one, _ in view.cell.possible(word))]
+            able = [view for view in able if self._may_be(value[0], word, view.cell)]
             if not able:
                 self._lost(ctx, n, page, word, value[0], frame, place)
                 return
@@ -458,7 +451,12 @@ class Oracle:
                 else:
                     cell.add(word, (value,))
         elif len(cells) == 1 and not cells[0].stores and cells[0].source is None and not page.left:
-            cells[0].words[word] = tuple(one for one in cells[0].get(word) if one[0] == value[0])
+            known = tuple(one for one in cells[0].get(word) if one[0] == value[0])
+            cells[0].words[word] = known or ((value[0], None),)
+
+    def _may_be(self, value: int, word: int, cell: Cell) -> bool:
+        """May a read find this?"""
+        return any(value == one for one, _ in cell.possible(word)) or (self.lossy and cell.below is not None)
 
     def _lost(self, ctx: str, n: int, page: _Page | None, word: int, found: int, frame: int, place: str) -> None:
         """A read has found what nobody can have left there."""
@@ -467,9 +465,13 @@ class Oracle:
         for view in page.views:
             if view is not None and view.prot & VM_PROT_READ:
                 possible = _union(possible, view.cell.possible(word))
-        expected = " or ".join(str(value) for value, _ in possible)
-        story = [f"it is operation {n} of {ctx}, on page:{frame}"]
-        function = "user"
+        function, _, story = self._blame(possible)
+        text = f"{ctx} reads {found} at {place}, which must be {_or(possible)}"
+        self._found(text, ctx, function, f"page:{frame}", [f"it is operation {n} of {ctx}, on page:{frame}", *story])
+
+    def _blame(self, possible: Values) -> tuple[str, str, list[str]]:
+        """Which function has freed the page that one of these values was written to, and which page; and the story."""
+        function, page, story = "user", "", []
         for value, who in possible:
             if who is None:
                 story.append(f"{value} was there from the beginning, or is what a page begins with")
@@ -478,11 +480,10 @@ class Oracle:
             line = f"{value} was written by {writer}, its operation {operation}, to page:{there}"
             gone = self.freed_by.get(there)
             if gone is not None and gone[0] > when:
-                function = gone[1]
+                function, page = gone[1], f"page:{there}"
                 line += f", which {function} has freed since"
             story.append(line)
-        text = f"{ctx} reads {found} at {place}, which must be {expected}"
-        self._found(text, ctx, function, f"page:{frame}", story)
+        return function, page, story
 
     def _refused(self, ctx: str, signal: str, place: str, proc: str) -> None:
         why = (
@@ -569,7 +570,7 @@ class Oracle:
         pages = self.objects.setdefault((what, number), {})
         cell = pages.get(page)
         if cell is None:
-            cell = pages[page] = _Unsure() if what == "file" and self.scenario.machine.disk_faults else Cell()
+            cell = pages[page] = Cell()
             cell.below = cell
         return cell
 
@@ -592,6 +593,7 @@ class Oracle:
             follow(cell, block)  # whenever the kernel likes
 
     def _fwrite(self, proc: str, args: dict[str, Any]) -> End:
+        """The word may hold the value from now on; at the end it does, if nobody else has written to it meanwhile."""
         page, byte = divmod(args["at"], self.page_size)
         cell, word, value = self._object("file", args["file"], page), byte >> 3, (args["value"], None)
         store = _Store(range(0), lambda vpn, cell: cell)
@@ -602,14 +604,17 @@ class Oracle:
 
         def end(result: int | str) -> None:
             cell.stores.remove(store)
-            if result == 0 and (cell, word) in store.touched:
+            if result != 0:
+                return
+            if (cell, word) in store.touched or args["file"] in self.truncated:
                 cell.add(word, (value,))
-            elif result == 0:
+            else:
                 cell.write(word, value)
 
         return end
 
     def _fread(self, proc: str, args: dict[str, Any]) -> End:
+        """Answers what the word held at some moment during the call."""
         page, byte = divmod(args["at"], self.page_size)
         cell, word = self._object("file", args["file"], page), byte >> 3
         seen = cell.copy()
@@ -618,11 +623,11 @@ class Oracle:
         def end(result: int | str) -> None:
             cell.followers.remove(seen)
             possible = _union(seen.get(word), cell.possible(word))
-            if isinstance(result, int) and all(result != value for value, _ in possible):
-                expected = " or ".join(str(value) for value, _ in possible)
-                where = f"byte {args['at']} of file {args['file']}"
-                text = f"{self.ctx} reads {result} at {where}, which must be {expected}"
-                self._found(text, self.ctx, "vn_rdwr", f"vnode:{args['file']}", [])
+            if isinstance(result, int) and not self.lossy and all(result != value for value, _ in possible):
+                function, where, story = self._blame(possible)
+                place = f"byte {args['at']} of vnode:{args['file']}"
+                text = f"{self.ctx} reads {result} from {place}, which must be {_or(possible)}"
+                self._found(text, self.ctx, function, where or f"vnode:{args['file']}", story)
 
         return end
 
@@ -756,10 +761,8 @@ class Oracle:
             possible = now.possible(0)
             if isinstance(result, int) and all(result != value for value, _ in possible):
                 loan = self.scenario.loans.index(args["loan"])
-                expected = " or ".join(str(value) for value, _ in possible)
-                text = (
-                    f"{self.ctx} finds {result} in page {args['page']} of loan {args['loan']}, which must be {expected}"
-                )
+                where = f"page {args['page']} of loan {args['loan']}"
+                text = f"{self.ctx} finds {result} in {where}, which must be {_or(possible)}"
                 self._found(text, self.ctx, "loan_peek", f"loan:{loan}", [])
 
         return end
@@ -820,6 +823,9 @@ class Oracle:
             self.spaces[args["as"]] = _Space()
         elif op == "write":
             self._put(args["in"], args["at"], args["value"])
+        elif op == "fwrite":
+            page, byte = divmod(args["at"], self.page_size)
+            self._object("file", args["file"], page).write(byte >> 3, (args["value"], None))
         elif op == "fill":  # how many of its pages were written depends on how much memory was free
             self._mmap(args["in"], {**args, "shared": False})(0)
             pages = self.spaces[args["in"]].pages

@@ -91,7 +91,7 @@ from shared.uvm.pmap import (
     pmap_clear_reference,
     pmap_enter,
     pmap_extract,
-    pmap_page_protect,
+    pmap_page_remove_unwired,
     pmap_remove,
 )
 from shared.uvm.structs import Amap, Anon, Page, UvmObject, VmMap, uvm, uvmexp
@@ -632,7 +632,9 @@ def _case2(ufi: UvmFaultinfo, flt: Fault, uobjpage: Page | None) -> int:
             uvmexp.flt_prcopy += 1
             uvm_pagecopy(uobjpage, pg)  # clears PG_CLEAN
             if amap_flags(amap) & AMAP_SHARED:
-                pmap_page_protect(uobjpage, VM_PROT_NONE)  # all who share the amap are to see the new page
+                # All who share the amap are to see the new page. None of them has the old one wired, or it would have
+                # been promoted then; who has wired it, has it by another mapping of the object, and must keep it.
+                pmap_page_remove_unwired(uobjpage)
             elif not erratum("uvm_fault.cow-entered-before-flush"):  # as in case 1B
                 pmap_remove(flt.pmap, flt.rvaddr, flt.rvaddr + here.port.page_size)
             _put_back(uobjpage)

@@ -200,6 +200,14 @@ def pmap_page_protect(pg: Page, prot: int) -> None:
     _free_ptps(here.port.pmap("pmap_page_protect", pg.frame, (prot,)))
 
 
+def pmap_page_remove_unwired(pg: Page) -> None:
+    """Remove every mapping of `pg` that is not wired.
+
+    Source:  none; the model's. UVM removed all of them, see uvm_fault()'s case 2B.
+    """
+    _free_ptps(here.port.pmap("pmap_page_remove_unwired", pg.frame, ()))
+
+
 def pmap_page_remove(pg: Page) -> None:
     """Remove every mapping of `pg`."""
     pmap_page_protect(pg, VM_PROT_NONE)

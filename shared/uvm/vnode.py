@@ -391,7 +391,8 @@ def uvn_flush(uobj: UvmObject, start: int, stop: int, flags: int) -> bool:
     Returns: False: something could not be written, and is still dirty (if the object is dying, lost).
     Source:  uvm_vnode.c.   Differs: goes by offsets; what can not be written is not thrown away; deactivated pages keep
              their mappings, as of January 2001; leaves busy pages where they are, and does not free wired ones; looks
-             again at pages that were busy, when it has waited, since others' I/O may have failed.
+             again at pages that were busy, when it has waited, since others' I/O may have failed; a busy page that has
+             to be written before it is freed stays (UVM had it freed by who has it; what was written to it was lost).
     """
     vp: Vnode = uobj.pager
     offsets: Sequence[int] = range(start, stop, here.port.page_size)
@@ -448,7 +449,9 @@ def _flush(vp: Vnode, offsets: Sequence[int], limits: tuple[int, int], flags: in
                 pmap_clear_reference(pp)
                 uvm_pagedeactivate(pp)
             elif flags & PGO_FREE and busy:
-                pp.flags |= PG_RELEASED
+                # To be freed by who has it; but if it has to be written first, and the file lives, it stays.
+                if not flags & PGO_CLEANIT or vp.u_flags & UVM_VNODE_DYING:
+                    pp.flags |= PG_RELEASED
             elif flags & PGO_FREE and not wired:
                 pmap_page_protect(pp, VM_PROT_NONE)
                 uvm_pagefree(pp)

@@ -97,9 +97,22 @@ def test_mmap_shared_modifications_are_shared() -> None:
     assert (got["child"], got["parent"]) == (1, 2)
 
 
+def test_mmap_private_memory_is_copied_again_for_a_grandchild() -> None:
+    """Modifications are private to each process, however many generations share the pages."""
+    grandchild = '{write: {at: "buf[0]", value: 3}}, {read: {at: "buf[0]", into: grandchild}}'
+    child = f"""{{write: {{at: "buf[1]", value: 2}}}}, {{fork: {{as: D, program: [{grandchild}]}}}},
+        {{wait: {{for: D}}}}, {{read: {{at: "buf[0]", into: child}}}}"""
+    got = answers(f"""write: {{at: "buf[0]", value: 1}}
+                      fork: {{as: C, program: [{" ".join(child.split())}]}}
+                      wait: {{for: C}}
+                      read: {{at: "buf[0]", into: parent}}
+                      read: {{at: "buf[1]", into: other}}""")
+    assert (got["grandchild"], got["child"], got["parent"], got["other"]) == (3, 1, 1, 0)
+
+
 FILE = "file: {as: F, pages: 3, words: [11, 12, 13]}"
-SHARED = 'mmap: {as: map, pages: 3, file: F, flags: [shared]}'
-PRIVATE = 'mmap: {as: own, pages: 3, file: F, flags: [private]}'
+SHARED = "mmap: {as: map, pages: 3, file: F, flags: [shared]}"
+PRIVATE = "mmap: {as: own, pages: 3, file: F, flags: [private]}"
 
 
 def test_mmap_maps_a_file_from_an_offset() -> None:
@@ -278,6 +291,15 @@ def test_munmap_of_what_is_not_all_mapped_is_einval_and_unmaps_nothing() -> None
     assert (got["hole"], got["w0"]) == ("EINVAL", 0)
 
 
+def test_munmap_is_of_ones_own_address_space_only() -> None:
+    got = answers("""mmap: {as: both, pages: 2, flags: [shared, anon]}
+                     write: {at: "both[0]", value: 1}
+                     fork: {as: C, program: [{munmap: {at: "both[0]", pages: 2}}, {read: {at: "both[0]", into: child}}]}
+                     wait: {for: C}
+                     read: {at: "both[0]", into: parent}""")
+    assert (got["child"], got["parent"]) == ("SIGSEGV", 1)
+
+
 # -- mlock(2) ------------------------------------------------------------------------
 
 
@@ -375,6 +397,36 @@ def test_pages_remain_until_all_locked_mappings_are_removed() -> None:
     assert (got["child"], got["core"]) == (0, 0b11)
 
 
+def test_munlocked_pages_may_leave_memory_again() -> None:
+    write = "\n".join(f'write: {{at: "buf[{page}]", value: {page + 1}}}' for page in range(4))
+    lock, unlock = 'mlock: {at: "buf[0]", pages: 4}', 'munlock: {at: "buf[0]", pages: 4}'
+    hogs = f"{HOG}\n {HOG.replace('hog', 'hug')}"
+    ask = 'mincore: {at: "buf[0]", pages: 4, into: core}\n read: {at: "buf[3]", into: r3}'
+    got = answers(f"{write}\n {lock}\n {unlock}\n {hogs}\n {ask}", frames=20)
+    assert (got["core"], got["r3"]) == (0, 4)
+
+
+def test_what_a_process_has_locked_is_unlocked_when_it_exits() -> None:
+    got = answers(
+        """fork: {as: C, program: [{mlock: {at: "buf[0]", pages: 4, into: child}}]}
+                     wait: {for: C}
+                     mmap: {as: new, pages: 8}
+                     mlock: {at: "new[0]", pages: 8, into: again}""",
+        frames=24,
+    )
+    assert (got["child"], got["again"]) == (0, 0)
+
+
+def test_a_failed_mlock_locks_nothing() -> None:
+    """The status of all pages is unchanged: those locked before stay locked, the others are not."""
+    got = answers("""mlock: {at: "buf[1]", pages: 1, into: one}
+                     munmap: {at: "buf[3]", pages: 1}
+                     mlock: {at: "buf[0]", pages: 4, into: all}
+                     munlock: {at: "buf[0]", pages: 1, into: not}
+                     munlock: {at: "buf[1]", pages: 1, into: still}""")
+    assert (got["one"], got["all"], got["not"], got["still"]) == (0, "ENOMEM", "ENOMEM", 0)
+
+
 # -- minherit(2) ---------------------------------------------------------------------
 
 
@@ -391,6 +443,31 @@ def test_minherit_decides_what_a_child_gets(inherit: str, child: Any, parent: An
                       read: {{at: "buf[0]", into: parent}}""".replace("\n                        ", " ")
     )
     assert (got["done"], got["child"], got["parent"], got["other"]) == (0, child, parent, 9)
+
+
+def test_minherit_is_inherited_and_may_be_changed_back() -> None:
+    """What a child got as a share it shares with its own children too; what is set back to copy is private again."""
+    grandchild = '{write: {at: "buf[0]", value: 2}}'
+    got = answers(f"""write: {{at: "buf[0]", value: 1}}
+                      minherit: {{at: "buf[0]", pages: 1, inherit: share}}
+                      fork: {{as: C, program: [{{fork: {{as: D, program: [{grandchild}]}}}}, {{wait: {{for: D}}}}]}}
+                      wait: {{for: C}}
+                      read: {{at: "buf[0]", into: shared}}
+                      minherit: {{at: "buf[0]", pages: 1, inherit: copy}}
+                      fork: {{as: E, program: [{{write: {{at: "buf[0]", value: 3}}}}]}}
+                      wait: {{for: E}}
+                      read: {{at: "buf[0]", into: copied}}""")
+    assert (got["shared"], got["copied"]) == (2, 2)
+
+
+def test_minherit_of_shared_memory_to_copy() -> None:
+    got = answers("""mmap: {as: both, pages: 1, flags: [shared, anon]}
+                     write: {at: "both[0]", value: 1}
+                     minherit: {at: "both[0]", pages: 1, inherit: copy}
+                     fork: {as: C, program: [{write: {at: "both[0]", value: 2}}, {read: {at: "both[0]", into: child}}]}
+                     wait: {for: C}
+                     read: {at: "both[0]", into: parent}""")
+    assert (got["child"], got["parent"]) == (2, 1)
 
 
 @pytest.mark.parametrize(("inherit", "child", "parent"), [("none", "SIGSEGV", 11), ("copy", 1, 11), ("share", 1, 1)])
@@ -486,6 +563,23 @@ def test_pages_locked_read_only_may_be_made_writable() -> None:
                       wait: {{for: C}}
                       read: {{at: "buf[0]", into: parent}}""")
     assert (got["lock"], got["unlock"], got["child"], got["parent"]) == (0, 0, 2, 1)
+
+
+def test_mprotect_passes_over_holes() -> None:
+    got = answers("""munmap: {at: "buf[1]", pages: 1}
+                     mprotect: {at: "buf[0]", pages: 4, prot: r, into: done}
+                     write: {at: "buf[3]", value: 1, into: w3}
+                     read: {at: "buf[1]", into: r1}""")
+    assert (got["done"], got["w3"], got["r1"]) == (0, "SIGSEGV", "SIGSEGV")
+
+
+def test_mprotect_is_of_ones_own_address_space_only() -> None:
+    child = '{mprotect: {at: "both[0]", pages: 1, prot: none}}, {read: {at: "both[0]", into: child}}'
+    got = answers(f"""mmap: {{as: both, pages: 1, flags: [shared, anon]}}
+                      fork: {{as: C, program: [{child}]}}
+                      wait: {{for: C}}
+                      write: {{at: "both[0]", value: 1, into: parent}}""")
+    assert (got["child"], got["parent"]) == ("SIGSEGV", 0)
 
 
 # -- madvise(2) ----------------------------------------------------------------------
@@ -666,3 +760,15 @@ def test_fork_copies_what_is_in_swap() -> None:
         frames=20,
     )
     assert got["child"] == 7
+
+
+def test_fork_copies_what_is_locked() -> None:
+    """A locked page of the parent is copied at once; both go on with their own."""
+    child = '{read: {at: "buf[0]", into: c0}}, {write: {at: "buf[0]", value: 2}}'
+    got = answers(f"""write: {{at: "buf[0]", value: 1}}
+                      mlock: {{at: "buf[0]", pages: 1}}
+                      fork: {{as: C, cpu: 1, program: [{child}]}}
+                      write: {{at: "buf[0]", value: 3}}
+                      wait: {{for: C}}
+                      read: {{at: "buf[0]", into: p0}}""")
+    assert (got["c0"], got["p0"]) == (1, 3)

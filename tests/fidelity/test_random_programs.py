@@ -21,9 +21,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from cluster.boot import prepare
+from cluster.explore import explore
 from cluster.sim import Sim
 from cluster.strategies import Pct, RandomWalk, Stay, Strategy
-from shared.scenario import Scenario, Step
+from shared.scenario import Scenario, Step, named_results
 from shared.scenario_file import load_scenario
 from shared.uvm.param import (
     MADV_DONTNEED,
@@ -32,6 +33,7 @@ from shared.uvm.param import (
     MAP_INHERIT_COPY,
     MAP_INHERIT_NONE,
     MAP_INHERIT_SHARE,
+    MS_INVALIDATE,
     VM_PROT_NONE,
     VM_PROT_READ,
     VM_PROT_WRITE,
@@ -43,8 +45,9 @@ name: random
 title: A random program
 story: None of its own.
 source: ["a test"]
-machine: {{cpus: {cpus}, frames: {frames}, swap_slots: 96, mmu: {mmu}}}
+machine: {{cpus: {cpus}, frames: {frames}, swap_slots: 96, disk: 8, mmu: {mmu}}}
 setup:
+  - file: {{as: F, pages: 4, words: [71, 72, 73, 74]}}
   - process: {{as: B, cpu: {last}}}
   - mmap: {{in: B, as: hog, pages: {hog}}}
 {fill}
@@ -52,7 +55,7 @@ setup:
 {threads}
   - mmap: {{in: A, as: buf, pages: 4}}
   - mmap: {{in: A, as: both, pages: 3, flags: [shared, anon]}}
-programs:
+{maps}programs:
 {programs}
 expect:
   fixed: {{finding: none}}
@@ -80,7 +83,7 @@ class Names:
 
 OPS = (
     ["write"] * 6 + ["read"] * 6 + ["munmap"] + ["mprotect"] * 2 + ["madvise"] * 2 + ["minherit"] + ["mincore"]
-    + ["mlock"] * 2 + ["munlock"] + ["fork"] * 2 + ["mmap"]
+    + ["mlock"] * 2 + ["munlock"] + ["fork"] * 2 + ["mmap"] + ["msync", "fread", "fwrite"]
 )  # fmt: skip
 
 
@@ -118,6 +121,14 @@ def programs(
         elif op == "madvise":
             advice = draw(st.sampled_from(["free", "dontneed", "random", "sequential", "normal", "spaceavail"]))
             steps.append(f"madvise: {{{there}, advice: {advice}, {into}}}")
+        elif op == "msync":
+            how = draw(st.sampled_from(["sync", "async", "sync, invalidate"]))
+            steps.append(f"msync: {{{there}, flags: [{how}], {into}}}")
+        elif op in ("fread", "fwrite"):
+            names.value += 1
+            value = f", value: {names.value}" if op == "fwrite" else ""
+            if "sees" in regions:
+                steps.append(f'{op}: {{at: "F[{page}]"{value}, {into}}}')
         elif op == "mmap":
             names.regions += 1
             regions[f"m{names.regions}"] = pages
@@ -146,24 +157,34 @@ def programs(
 
 
 @st.composite
-def scenarios(draw: Any, threads: bool = False) -> Scenario:
-    """A machine of one or two CPUs, process B that uses up memory, and random process A (with two threads)."""
+def scenarios(draw: Any, threads: bool = False, files: bool = False) -> Scenario:
+    """A machine of one or two CPUs, process B that uses up memory, and random process A (with two threads).
+
+    Args:
+        files: A has a file mapped, shared and private, and reads and writes it besides.
+    """
     cpus = draw(st.integers(1, 2))
     frames = draw(st.integers(14, 18))
     names, regions = Names(), {"buf": 4, "both": 3}
+    maps = ""
+    if files:
+        regions |= {"sees": 3, "owns": 3}
+        maps = "  - mmap: {in: A, as: sees, pages: 3, file: F, flags: [shared], offset: 1}\n"
+        maps += "  - mmap: {in: A, as: owns, pages: 3, file: F, flags: [private]}\n"
     body = {"A": draw(programs(names, regions, 2, cpus))}
     if threads:
         body["T"] = draw(programs(names, regions, 1, cpus))
+    mmu = draw(st.sampled_from(["{rm: hardware}", "{rm: emulated}", "{page_tables: 512}"]))
     first = draw(st.integers(0, HOG - 1))
     body["B"] = [
         f'read: {{at: "hog[{at % HOG}]", into: h{at}}}' if at % 3 else f'write: {{at: "hog[{at % HOG}]", value: {at}}}'
         for at in range(first, first + 2 * HOG)
     ]
     text = FRAME.format(
-        cpus=cpus, last=cpus - 1, frames=frames, hog=HOG,
-        mmu="{rm: hardware}" if draw(st.booleans()) else "{rm: emulated}",
+        cpus=cpus, last=cpus - 1, frames=frames + 12 * ("page" in mmu), hog=HOG, mmu=mmu,
         fill="\n".join(f'  - write: {{in: B, at: "hog[{page}]", value: {800 + page}}}' for page in range(HOG)),
         threads=f"  - thread: {{in: A, as: T, cpu: {cpus - 1}}}" if threads else "",
+        maps=maps,
         programs="\n".join(
             f"  {name}:\n" + "\n".join(f"    - {step}" for step in steps) for name, steps in body.items()
         ),
@@ -216,7 +237,9 @@ class Model:
         args = step.args
         if step.op in ("read", "write"):
             return self.access(step.op == "write", args["at"], args.get("value", 0), result)
-        if step.op not in ("mmap", "munmap", "mprotect", "minherit", "madvise", "mlock", "munlock", "mincore"):
+        if step.op == "fread":
+            return None if isinstance(result, int) else f"expected a value, got {result}"
+        if step.op not in ("mmap", "munmap", "mprotect", "minherit", "madvise", "mlock", "munlock", "mincore", "msync"):
             return None if result == 0 else f"expected 0, got {result}"
         vpns = range(args["at"] // self.size, (args["at"] + args["length"]) // self.size)
         there = [self.pages[vpn] for vpn in vpns if vpn in self.pages]
@@ -244,7 +267,7 @@ class Model:
     def mmap(self, args: dict[str, Any], vpns: range, there: list[Page], whole: bool, result: Any) -> list[Any]:
         inherit = MAP_INHERIT_SHARE if args["shared"] else MAP_INHERIT_COPY
         for vpn in vpns:
-            self.pages[vpn] = Page(args["prot"], inherit)
+            self.pages[vpn] = Page(args["prot"], inherit, None if "file" in args else {})
         return [0]
 
     def munmap(self, args: dict[str, Any], vpns: range, there: list[Page], whole: bool, result: Any) -> list[Any]:
@@ -287,6 +310,11 @@ class Model:
             page.locked = False
         return [0 if good else "ENOMEM"]
 
+    def msync(self, args: dict[str, Any], vpns: range, there: list[Page], whole: bool, result: Any) -> list[Any]:
+        if not whole:
+            return ["ENOMEM"]
+        return ["EBUSY" if args["flags"] & MS_INVALIDATE and any(page.locked for page in there) else 0]
+
     def mincore(self, args: dict[str, Any], vpns: range, there: list[Page], whole: bool, result: Any) -> list[Any]:
         if not whole:
             return ["ENOMEM"]
@@ -301,6 +329,8 @@ def model_says(scene: Scenario, results: dict[str, list[dict[str, Any]]]) -> str
     """What is wrong with the results of an execution; None: nothing. Of processes with one thread each."""
     models: dict[str, Model] = {}
     for step in scene.setup:
+        if step.op == "file":
+            continue
         if step.op == "process":
             models[step.args["as"]] = Model(scene.machine.page_size)
         else:
@@ -358,6 +388,19 @@ def test_random_programs_of_two_threads(scene: Scenario, seed: int) -> None:
     check(scene, [(RandomWalk(seed), 3), (Pct(seed, 3), 3)], model=False)
 
 
+@QUICK
+@given(scenarios(files=True), st.integers(0, 2**16))
+def test_random_programs_with_a_file(scene: Scenario, seed: int) -> None:
+    check(scene, [(Stay(), 1), (RandomWalk(seed), 2), (Pct(seed, 3), 2)])
+
+
+@pytest.mark.long
+@LONG
+@given(scenarios(files=True), st.integers(0, 2**16))
+def test_many_random_programs_with_a_file(scene: Scenario, seed: int) -> None:
+    check(scene, [(Stay(), 1), (RandomWalk(seed), 4), (Pct(seed, 3), 4)])
+
+
 @pytest.mark.long
 @LONG
 @given(scenarios(), st.integers(0, 2**16))
@@ -370,3 +413,80 @@ def test_many_random_programs(scene: Scenario, seed: int) -> None:
 @given(scenarios(threads=True), st.integers(0, 2**16))
 def test_many_random_programs_of_two_threads(scene: Scenario, seed: int) -> None:
     check(scene, [(Stay(), 1), (RandomWalk(seed), 4), (Pct(seed, 3), 4)], model=False)
+
+
+# -- what they have found ------------------------------------------------------------------
+
+
+def answers(setup: str, program: str) -> dict[str, Any]:
+    """Run process A; what each step with `into` answered."""
+    text = (
+        FRAME.split("setup:", maxsplit=1)[0].format(cpus=1, frames=24, mmu="{rm: hardware}")
+        + f"""\
+setup:
+  - file: {{as: F, pages: 4, words: [71, 72, 73, 74]}}
+  - process: {{as: A, cpu: 0}}
+{setup}
+programs:
+  A:
+{program}
+expect:
+  fixed: {{finding: none}}
+bound: {{strategy: random, schedules: 1}}
+"""
+    )
+    machine, image = prepare(load_scenario(text, text))
+    sim = Sim(machine, image)
+    assert sim.execute(Stay()) is None, sim.finding
+    return dict(named_results({name: one.results for name, one in machine.threads.items()}))
+
+
+def test_a_promotion_in_a_shared_amap_leaves_wired_mappings_of_the_object_alone() -> None:
+    """A page of a file is mapped twice: locked, and private in an amap shared with a child, which writes to it.
+
+    UVM removes every mapping of the file's page, so that all who share the amap see the copy; the locked one too, and
+    munlock panics: "unwiring non-wired memory".
+    """
+    got = answers(
+        """\
+  - mmap: {in: A, as: sees, pages: 1, file: F, flags: [shared]}
+  - mmap: {in: A, as: owns, pages: 1, file: F, flags: [private]}""",
+        """\
+    - mlock: {at: "sees[0]", pages: 1}
+    - minherit: {at: "owns[0]", pages: 1, inherit: share}
+    - read: {at: "owns[0]", into: before}
+    - fork: {as: C, program: [{read: {at: "owns[0]"}}, {write: {at: "owns[0]", value: 1}}]}
+    - wait: {for: C}
+    - read: {at: "owns[0]", into: after}
+    - read: {at: "sees[0]", into: locked}
+    - munlock: {at: "sees[0]", pages: 1, into: unlocked}""",
+    )
+    assert got == {"before": 71, "after": 1, "locked": 71, "unlocked": 0}
+
+
+@pytest.mark.parametrize("how", ["madvise: {THERE, advice: free}", "msync: {THERE, flags: [sync, invalidate]}"])
+def test_a_page_thrown_out_while_another_thread_faults_on_it_keeps_what_was_written(how: str) -> None:
+    """The faulting thread has the page BUSY. UVM marks it RELEASED, so it is freed; what the file lacks is lost."""
+    text = (
+        FRAME.split("setup:", maxsplit=1)[0].format(cpus=2, frames=24, mmu="{rm: hardware}")
+        + f"""\
+setup:
+  - file: {{as: F, pages: 1, words: [7]}}
+  - process: {{as: A, cpu: 0}}
+  - thread: {{in: A, as: T, cpu: 1}}
+  - mmap: {{in: A, as: sees, pages: 1, file: F, flags: [shared]}}
+programs:
+  A:
+    - fwrite: {{at: "F[0]", value: 3}}
+    - {how.replace("THERE", 'at: "sees[0]", pages: 1')}
+    - fread: {{at: "F[0]", into: file}}
+  T:
+    - read: {{at: "sees[0]", into: map}}
+expect:
+  fixed: {{finding: none, results: {{file: 3, map: {{any_of: [3, 7]}}}}}}
+bound: {{strategy: random, schedules: 1}}
+"""
+    )
+    for strategy in ("random", "pct"):
+        result = explore(load_scenario(text, text), strategy=strategy, seed=1, schedules=100)
+        assert result.finding is None and result.unlike is None, (result.finding, result.unlike)

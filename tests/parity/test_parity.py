@@ -40,6 +40,7 @@ CASES: dict[str, tuple[Callable[[], Scenario], int]] = {
     "S3l-shipped": (lambda: scenario("S3l-shipped").without_errata(), 2),
     "E31": (lambda: scenario("E31").without_errata(), 2),
     "E44": (lambda: scenario("E44").without_errata(), 2),
+    "E31-shipped": (lambda: scenario("E31-shipped"), 2),
     "S6-interrupt": (lambda: scenario("S6-interrupt"), 2),
     "S8a": (lambda: scenario("S8a").without_errata(), 2),
     "S8a-locking": (lambda: scenario("S8a"), 1),
