@@ -38,6 +38,7 @@ from shared.uvm.page import (
     uvm_pagefree,
     uvm_pagekloans,
     uvm_pagelookup,
+    uvm_pagezero,
     uvm_unlock_pageq,
 )
 from shared.uvm.param import (
@@ -112,7 +113,7 @@ def uvn_attach(vp: Vnode) -> UvmObject:
         here.port.sleep(vp.address, "uvn_attach", uobj.vmobjlock)
         uobj.vmobjlock.lock()
     if not flags & UVM_VNODE_VALID:
-        vp.u_flags = UVM_VNODE_VALID | UVM_VNODE_CANPERSIST
+        vp.u_flags = flags & UVM_VNODE_IOSYNC | UVM_VNODE_VALID | UVM_VNODE_CANPERSIST
     uobj.uo_refs += 1
     uobj.vmobjlock.unlock()
     return uobj
@@ -153,10 +154,15 @@ def uvn_detach(uobj: UvmObject) -> None:
 
 
 def _dead(vp: Vnode) -> None:
-    """The object's life is over; the next may begin. Locks: the object."""
-    if vp.u_flags & UVM_VNODE_WANTED:
+    """The object's life is over; the next may begin. Locks: the object.
+
+    Who waits for I/O may have no reference (uvm_vnp_setsize), and the I/O whose end this is is still counted: IOSYNC
+    stays.
+    """
+    flags = vp.u_flags
+    if flags & UVM_VNODE_WANTED:
         here.port.wakeup(vp.address)
-    vp.u_flags = 0
+    vp.u_flags = flags & UVM_VNODE_IOSYNC
 
 
 @kernel(exit="same")
@@ -190,7 +196,9 @@ def uvm_vnp_setsize(vp: Vnode, newsize: int) -> None:
 
     Locks:   entry the object unlocked. Returns: same.
     Sleeps:  for I/O in progress ("uvn_flush").
-    Source:  uvm_vnode.c.   Differs: waits for I/O beyond the new end; a wired page stays until it is unwired.
+    Source:  uvm_vnode.c.
+    Differs: waits for I/O beyond the new end. A wired page stays mapped, to be unwired there, but it is zero, as the
+             file is when it grows again; unless it is on loan as well: what is on loan is not written to.
     """
     uobj = vp.u_obj
     page_size = here.port.page_size
@@ -200,9 +208,26 @@ def uvm_vnp_setsize(vp: Vnode, newsize: int) -> None:
     if newsize < size:
         uvn_flush(uobj, newsize, size, PGO_FREE)
         _wait_for_io(vp)
-        for block in range(newsize // page_size, size // page_size):  # they are free, and will read as zeros
-            here.port.op("disk_format", vp.v_block + block, ([],))
+        for off in range(newsize, size, page_size):
+            here.port.op("disk_format", vp.v_block + off // page_size, ([],))  # it is free, and will read as zeros
+            pg = uvm_pagelookup(uobj, off)
+            if pg is not None:
+                _zero_wired(pg)
     uobj.vmobjlock.unlock()
+
+
+def _zero_wired(pg: Page) -> None:
+    """Zero a page whose block on the disk has just been zeroed, if it is wired; others will be freed.
+
+    Locks:   the page's object.
+    """
+    uvm_lock_pageq()
+    wired = pg.wire_count != 0 and pg.loan_count == 0
+    uvm_unlock_pageq()
+    if wired:
+        pmap_clear_modify(pg)  # first: what is written to the page after it was zeroed is a change
+        uvm_pagezero(pg)
+        pg.flags |= PG_CLEAN
 
 
 @kernel()
@@ -450,7 +475,7 @@ def _flush(vp: Vnode, offsets: Sequence[int], limits: tuple[int, int], flags: in
                 uvm_pagedeactivate(pp)
             elif flags & PGO_FREE and busy:
                 # To be freed by who has it; but if it has to be written first, and the file lives, it stays.
-                if not flags & PGO_CLEANIT or vp.u_flags & UVM_VNODE_DYING:
+                if not wired and (not flags & PGO_CLEANIT or vp.u_flags & UVM_VNODE_DYING):
                     pp.flags |= PG_RELEASED
             elif flags & PGO_FREE and not wired:
                 pmap_page_protect(pp, VM_PROT_NONE)
