@@ -28,12 +28,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shared.port import erratum, here, kernel, panic
+from shared.port import KASSERT, erratum, here, kernel, panic
 from shared.uvm.page import (
     uvm_lock_pageq,
     uvm_page_unbusy,
     uvm_pageactivate,
-    uvm_pagealloc,
     uvm_pagedeactivate,
     uvm_pagefree,
     uvm_pagekloans,
@@ -42,7 +41,6 @@ from shared.uvm.page import (
     uvm_unlock_pageq,
 )
 from shared.uvm.param import (
-    EBUSY,
     EINVAL,
     MAXBSIZE_PAGES,
     PG_BUSY,
@@ -50,7 +48,6 @@ from shared.uvm.param import (
     PG_CLEANCHK,
     PG_FAKE,
     PG_RELEASED,
-    PG_WANTED,
     PGO_ALLPAGES,
     PGO_CLEANIT,
     PGO_DEACTIVATE,
@@ -69,9 +66,9 @@ from shared.uvm.param import (
     VM_PROT_NONE,
     VM_PROT_READ,
 )
-from shared.uvm.pgops import PGOPS, PagerOps
+from shared.uvm.pgops import PGOPS, PagerOps, get_busy, get_resident, uvm_getbuf, uvm_putbuf
 from shared.uvm.pmap import pmap_clear_modify, pmap_clear_reference, pmap_is_modified, pmap_page_protect
-from shared.uvm.structs import MEMQ, Buf, Page, PageArray, UvmObject, Vnode
+from shared.uvm.structs import MEMQ, Page, UvmObject, Vnode
 
 
 def vnode_make(block: int, npages: int) -> Vnode:
@@ -284,20 +281,11 @@ def uvn_io(vp: Vnode, pps: list[Page], flags: int, write: bool) -> int:
     elif flags & PGO_SYNCIO or erratum("uvn_io.always-synchronous"):
         error = port.op("disk_put", block, (None, frames))
     else:
-        pages = port.alloc(PageArray, len(pps))
-        for at, pg in enumerate(pps):
-            pages[at] = pg
-        bp = port.alloc(Buf)
-        bp.error = 0
-        bp.npages = len(pps)
-        bp.pages = pages
-        bp.slot = 0
-        bp.vp = vp
+        bp = uvm_getbuf(pps, 0, vp)
         error = port.op("disk_put", block, (bp, frames))
         if error == 0:
             return 0
-        port.free(pages)
-        port.free(bp)
+        uvm_putbuf(bp)
     uvn_iodone(vp)
     return error
 
@@ -340,43 +328,15 @@ def uvn_get(
     Returns: (0, pages); (EBUSY, pages): PGO_LOCKED, and `center` is not among them; (an error of uvn_io(), []).
     Source:  uvm_vnode.c.   Differs: a page that was released during a failed read goes by way of uvn_releasepg().
     """
-    from shared.uvm.pdaemon import uvm_wait
-
-    page_size = here.port.page_size
-    pages: list[Page | None] = [None] * len(wanted)
     if flags & PGO_LOCKED:
-        for lcv, want in enumerate(wanted):
-            pg = uvm_pagelookup(uobj, offset + lcv * page_size) if want else None
-            if pg is None:
-                continue
-            pgflags = pg.flags
-            if not pgflags & (PG_BUSY | PG_RELEASED):
-                pg.flags = pgflags | PG_BUSY
-                pg.owner_tag = "uvn_get1"
-                pages[lcv] = pg
-        return (0 if not wanted[center] or pages[center] is not None else EBUSY), pages
-
-    at = offset + center * page_size
-    while True:
-        pg = uvm_pagelookup(uobj, at)
-        if pg is None:
-            pg = uvm_pagealloc(uobj, at, None)
-            if pg is not None:
-                break
-            uobj.vmobjlock.unlock()
-            uvm_wait("uvn_getpage")
-        else:
-            pgflags = pg.flags
-            if not pgflags & (PG_BUSY | PG_RELEASED):
-                pg.flags = pgflags | PG_BUSY
-                pg.owner_tag = "uvn_get2"
-                pages[center] = pg
-                uobj.vmobjlock.unlock()
-                return 0, pages
-            if not pgflags & PG_WANTED:
-                pg.flags = pgflags | PG_WANTED
-            here.port.sleep(pg.address, "uvn_get", uobj.vmobjlock)
-        uobj.vmobjlock.lock()
+        return get_resident(uobj, offset, wanted, center, "uvn_get1")
+    pages: list[Page | None] = [None] * len(wanted)
+    pg, fresh = get_busy(uobj, offset + center * here.port.page_size, "uvn_get", 0)
+    assert pg is not None
+    pages[center] = pg
+    if not fresh:
+        uobj.vmobjlock.unlock()
+        return 0, pages
 
     error = uvn_io(uobj.pager, [pg], PGO_SYNCIO, False)
     # the object is ours to come back to: the page is BUSY
@@ -388,7 +348,6 @@ def uvn_get(
         return error, []
     pg.flags &= ~PG_FAKE
     pmap_clear_modify(pg)
-    pages[center] = pg
     uobj.vmobjlock.unlock()
     return 0, pages
 
@@ -463,8 +422,7 @@ def _flush(vp: Vnode, offsets: Sequence[int], limits: tuple[int, int], flags: in
                     clean = False  # then its changes are lost
                     continue
                 for ptmp in ppsp:
-                    if not _written(ptmp):
-                        return retval, []  # the object is dead
+                    _written(vp, ptmp)
                 clean = False  # nobody can have written to it since
                 continue
             uvm_lock_pageq()
@@ -508,20 +466,17 @@ def _is_dirty(pg: Page, pgflags: int, unmap: bool) -> bool:
     return pmap_is_modified(pg)
 
 
-def _written(pg: Page) -> bool:
-    """A BUSY page has been written, synchronously. Locks: its object; False: it is dead, but still locked."""
+def _written(vp: Vnode, pg: Page) -> None:
+    """A BUSY page has been written, synchronously. Locks: its object."""
     flags = pg.flags
     if flags & PG_RELEASED:
+        # who flushes has a reference, or is about to end the object: it does not end here
+        KASSERT(not vp.u_flags & UVM_VNODE_RELKILL, "(uvn->u_flags & UVM_VNODE_RELKILL) == 0", vp)
         uvm_page_unbusy(pg, flags)
-        uobj = pg.uobject
-        if not uvn_releasepg(pg):
-            assert uobj is not None
-            uobj.vmobjlock.lock()
-            return False
-        return True
+        uvn_releasepg(pg)
+        return
     pmap_clear_modify(pg)
     uvm_page_unbusy(pg, flags | PG_CLEAN | PG_CLEANCHK)
-    return True
 
 
 PGOPS[UVM_PGOPS_VNODE] = PagerOps(
@@ -538,7 +493,7 @@ def vn_rdwr(vp: Vnode, offset: int, write: bool, value: int = 0) -> tuple[int, i
     By way of the object's page, so that whoever has the file mapped sees the same; as with the unified buffer cache.
 
     Sleeps:  as uvn_attach(), uvn_get() and uvn_detach().
-    Returns: (0, what was read or written), or (EINVAL: beyond the end of the file, or EIO; 0).
+    Returns: (0, what was read or written), or (EINVAL: beyond the end of the file; EIO or EAGAIN: the disk erred; 0).
     Source:  vfs_vnops.c.   Differs: one word; a file does not grow by being written to.
     """
     from shared.uvm.loan import uvm_loanbreak
