@@ -6,8 +6,8 @@ A page that is not free is on one queue or none:
     active      PQ_ACTIVE      under pageqlock
     inactive    PQ_INACTIVE    under pageqlock; page_inactive_swp if it is
                                swap-backed, page_inactive_obj if not
-    none        busy with its first contents, wired (as by a loan to the kernel), or of no owner and not given
-                back by its borrower yet
+    none        busy with its first contents, or wired (which a loan to the kernel does too; a page
+                on loan to an anon is on a queue, as others are)
 
 Rules: whoever changes `flags` holds the owner's lock; a page comes from
 uvm_pagealloc BUSY, CLEAN, FAKE and on no queue; it is un-busied and put on a
