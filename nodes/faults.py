@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shared.machine_config import SwapFault
+from shared.machine_config import DeviceFault
 
 
 class Faults:
@@ -14,7 +14,7 @@ class Faults:
         matched: for each fault, the number of requests so far that it is about.
     """
 
-    def __init__(self, faults: Sequence[SwapFault] = ()):
+    def __init__(self, faults: Sequence[DeviceFault] = ()):
         self.faults = faults
         self.reset()
 
