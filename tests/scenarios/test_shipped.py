@@ -11,7 +11,7 @@ from cluster.boot import prepare
 from cluster.explore import Result, explore
 from cluster.sim import Sim
 from cluster.strategies import Stay, make
-from shared.machine_config import SwapFault
+from shared.machine_config import DeviceFault
 from shared.scenario import Scenario, named_results
 from tests.kit import SHIPPED, scenario
 
@@ -27,7 +27,7 @@ def unlike(scene: Scenario, result: Result) -> str | None:
     return outcome.check(result.finding.as_dict() if result.finding else None, named_results(result.results))
 
 
-def faulty(name: str) -> list[SwapFault]:
+def faulty(name: str) -> list[DeviceFault]:
     """What a scenario's devices are told to do wrong."""
     machine = scenario(name).machine
     return [*machine.swap_faults, *machine.disk_faults]
