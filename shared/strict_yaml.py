@@ -91,7 +91,8 @@ class Value:
         items = self.items()
         for key in items:
             if key not in known:
-                self.fail(f"unknown key {show(key)}{meant(key, known)}; known here: {', '.join(known)}", key=key)
+                here = ", ".join(known) or "none"
+                self.fail(f"unknown key {show(key)}{meant(key, known)}; known here: {here}", key=key)
         for key in required:
             if key not in items:
                 self.fail(f"missing key {show(key)}")
