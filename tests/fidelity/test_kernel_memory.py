@@ -1,7 +1,8 @@
 """Kernel memory, whatever two CPUs and an interrupt do with it: no finding, and every word is what was stored there.
 
 Random programs allocate from all kernel maps, write, read and free, each in variables of its own; an interrupt
-allocates and frees beside them; a process that only uses up memory makes pageable memory go to swap. The model is a dictionary.
+allocates and frees beside them; a process that only uses up memory makes pageable memory go to swap. The model is a
+dictionary.
 """
 
 from __future__ import annotations
