@@ -431,12 +431,11 @@ def test_random_programs_with_a_file(scene: Scenario, seed: int) -> None:
 #: errata that programs and the lack of memory bring out, and in programs of what kind
 SHOWN = [
     ("uvm_fault.case2-anon-unlocked", {}),
-    ("uvm_fault.anon-freed-with-ref", {}),
+    ("uvm_fault.anon-freed-with-ref", {"files": True}),
     ("uvm_pageout.paging-after-start", {}),
     ("amap_wiperange.stop-is-no-slot", {}),
     ("amap_ref.whole-taken-for-part", {}),
     ("uvm_fault.wired-anon-stays-clean", {}),
-    ("uvm_fault.wired-anon-stays-clean", {"files": True}),
     ("uvmpd_scan.reference-kept", {"threads": True}),
 ]
 
