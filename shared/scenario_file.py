@@ -69,7 +69,7 @@ What must be found is said in `expect`, once for the scenario's errata and once 
     fixed: {finding: none, results: {r0: 1}}
 
 `finding` is its kind, `function` and `subject` what it names (the kernel's function, the kind of
-object); `invariant` is the id of the one that does not hold, as shared/invariants.py has it;
+object); `invariant` is the id of the one that does not hold, as shared/invariants has it;
 `text` is a part of what the finding says, as a panic's phrase. Each of them may be {any_of: [...]}.
 
 Rules for this file: nothing is guessed and nothing ignored. Whatever is wrong
