@@ -359,7 +359,6 @@ class Oracle:
         self.blocks: dict[int, _Block] = {}
         self.objects: dict[tuple[str, int], dict[int, Cell]] = {}  # ("file" or "shm", number) -> page -> cell
         self.truncated = {step.args["file"] for step in steps if step.op == "ftruncate"}
-        self.fwrites: Counter[tuple[Cell, int]] = Counter()  # that are going on
         self.births: dict[str, tuple[_Space, _Fork]] = {}
         self.loans: dict[str, list[Cell]] = {}
         self.calls: dict[str, End | None] = {}
@@ -596,19 +595,21 @@ class Oracle:
     def _fwrite(self, proc: str, args: dict[str, Any]) -> End:
         """The word may hold the value from now on; at the end it does, if nobody else has written to it meanwhile."""
         page, byte = divmod(args["at"], self.page_size)
-        cell, word = self._object("file", args["file"], page), byte >> 3
-        values: Values = ((args["value"], None),)
-        cell.add(word, values)
-        others = Cell()
-        follow(cell, others)
-        self.fwrites[(cell, word)] += 1
-        alone = self.fwrites[(cell, word)] == 1 and args["file"] not in self.truncated
+        cell, word, value = self._object("file", args["file"], page), byte >> 3, (args["value"], None)
+        store = _Store(range(0), lambda vpn, cell: cell)
+        store.pairs[cell] = Cell({word: (value,)})
+        cell.stores.append(store)
+        for one in cell.followers:
+            one.add(word, (value,))
 
         def end(result: int | str) -> None:
-            cell.followers.remove(others)
-            self.fwrites[(cell, word)] -= 1
-            if result == 0 and alone and word not in others.words and not cell.stores:
-                cell.words[word] = values
+            cell.stores.remove(store)
+            if result != 0:
+                return
+            if (cell, word) in store.touched or args["file"] in self.truncated:
+                cell.add(word, (value,))
+            else:
+                cell.write(word, value)
 
         return end
 
@@ -621,7 +622,7 @@ class Oracle:
 
         def end(result: int | str) -> None:
             cell.followers.remove(seen)
-            possible = seen.get(word)
+            possible = _union(seen.get(word), cell.possible(word))
             if isinstance(result, int) and not self.lossy and all(result != value for value, _ in possible):
                 function, where, story = self._blame(possible)
                 place = f"byte {args['at']} of vnode:{args['file']}"
@@ -630,10 +631,16 @@ class Oracle:
 
         return end
 
-    def _ftruncate(self, proc: str, args: dict[str, Any]) -> None:
-        for page, cell in self.objects.get(("file", args["file"]), {}).items():
-            if page * self.page_size >= args["size"]:
+    def _ftruncate(self, proc: str, args: dict[str, Any]) -> End:
+        pages = self.objects.get(("file", args["file"]), {})
+        gone = [cell for page, cell in pages.items() if page * self.page_size >= args["size"]]
+
+        def end(result: int | str) -> None:
+            for cell in gone:
                 cell.add_all(Cell())
+
+        end(0)  # from now on; and what is written there until it is done goes as well
+        return end
 
     def _shm_remove(self, proc: str, args: dict[str, Any]) -> End:
         def end(result: int | str) -> None:

@@ -482,6 +482,88 @@ def test_borrowed_anons_that_are_mapped_are_private_copies() -> None:
     assert told.read("T", "new[0]", 1) is not None
 
 
+# -- files ---------------------------------------------------------------------------
+
+
+def with_a_file() -> Told:
+    """A file that begins with 7 is mapped at new[0], shared, and at buf[0], privately."""
+    told = Told()
+    told.oracle.called("A", "file", {"file": 0, "block": 0, "pages": 2, "words": [7]})
+    mapping = {"prot": RW, "file": 0, "offset": 0}
+    told.call("A", "mmap", "new[0]", 2, shared=True, **mapping)
+    told.call("A", "munmap", "buf[0]", 2)
+    told.call("A", "mmap", "buf[0]", 2, shared=False, **mapping)
+    return told
+
+
+def test_a_file_is_one_cell_for_all_who_share_it_and_who_read_it() -> None:
+    told = with_a_file()
+    assert told.read("A", "new[0]", 7) is None and told.read("T", "buf[0]", 7) is None
+    assert told.write("A", "new[0]", 8) is None
+    told.call("T", "fread", file=0, at=0, result=8)
+    told.begin("T", "fread", file=0, at=0)
+    found = told.end("T", "fread", 7)
+    assert found is not None and found.subject == "vnode:0"
+
+
+def test_a_private_mapping_may_see_the_file_change_until_it_is_written_to() -> None:
+    """Either value before; afterwards only its own."""
+    for value in (7, 9):
+        told = with_a_file()
+        told.call("A", "fwrite", file=0, at=0, value=9)
+        assert told.read("T", "buf[0]", value) is None
+    told = with_a_file()
+    assert told.write("T", "buf[0]+8", 1) is None
+    told.call("A", "fwrite", file=0, at=0, value=9)
+    assert told.read("A", "new[0]", 9) is None and told.read("A", "new[0]+8", 0) is None
+    assert told.read("T", "buf[0]", 9) is not None
+
+
+@pytest.mark.parametrize(("value", "fine"), [(7, True), (9, True), (5, False)])
+def test_a_file_that_is_being_written_may_be_read_either_way(value: int, fine: bool) -> None:
+    told = with_a_file()
+    told.begin("T", "fwrite", file=0, at=0, value=9)
+    assert (told.read("A", "new[0]", value) is None) == fine
+
+
+def test_a_store_during_a_write_to_the_file_may_come_before_it_or_after() -> None:
+    for value, fine in ((9, True), (4, True), (7, False)):
+        told = with_a_file()
+        told.begin("T", "fwrite", file=0, at=0, value=9)
+        assert told.write("A", "new[0]", 4) is None
+        told.end("T", "fwrite")
+        assert (told.read("A", "new[0]", value) is None) == fine
+
+
+def test_what_is_cut_off_a_file_may_be_zero_afterwards() -> None:
+    for value, fine in ((0, True), (3, False)):
+        told = with_a_file()
+        told.begin("T", "ftruncate", file=0, size=0)
+        assert told.write("A", "new[0]", 4) is None  # just before it goes
+        told.end("T", "ftruncate")
+        told.call("T", "ftruncate", file=0, size=2 * SIZE)
+        assert (told.read("A", "new[0]", value) is None) == fine
+
+
+def test_madvise_free_leaves_a_file_as_it_is_and_gives_a_private_page_back_to_it() -> None:
+    told = with_a_file()
+    assert told.write("A", "new[0]", 8) is None and told.write("T", "buf[0]", 5) is None
+    told.call("A", "madvise", "new[0]", 2, advice=MADV_FREE)
+    told.call("T", "madvise", "buf[0]", 2, advice=MADV_FREE)
+    assert told.read("T", "buf[0]", 8) is None
+    assert told.read("A", "new[0]", 0) is not None
+
+
+def test_a_child_with_a_copy_of_a_shared_file_has_a_private_mapping() -> None:
+    told = with_a_file()
+    told.call("A", "minherit", "new[0]", 2, inherit=MAP_INHERIT_COPY)
+    told.call("A", "fork", **{"as": "C"})
+    assert told.write("A", "new[0]", 8) is None
+    assert told.read("C", "new[0]", 8) is None
+    assert told.write("C", "new[0]+8", 1) is None and told.write("A", "new[0]", 9) is None
+    assert told.read("C", "new[0]", 9) is not None
+
+
 # -- the whole ---------------------------------------------------------------------------
 
 
