@@ -472,5 +472,5 @@ def panic(text: str, subject: object = "") -> None:
 
 
 def erratum(name: str) -> bool:
-    """True if the historical defect `name` (see shared/errata.py) is switched on in this run."""
+    """True if the historical defect `name` (see shared/errata) is switched on in this run."""
     return here.port.erratum(name)

@@ -69,7 +69,13 @@ from shared.uvm.param import (
     VM_PROT_READ,
 )
 from shared.uvm.pgops import PGOPS, PagerOps
-from shared.uvm.pmap import pmap_clear_modify, pmap_clear_reference, pmap_is_modified, pmap_page_protect
+from shared.uvm.pmap import (
+    pmap_clear_modify,
+    pmap_clear_reference,
+    pmap_is_modified,
+    pmap_page_protect,
+    pmap_page_remove_unwired,
+)
 from shared.uvm.structs import MEMQ, Buf, Page, PageArray, UvmObject, Vnode
 
 
@@ -479,7 +485,7 @@ def _is_dirty(pg: Page, pgflags: int, unmap: bool) -> bool:
     if not pgflags & PG_CLEAN:
         return True
     if unmap:
-        pmap_page_protect(pg, VM_PROT_NONE)
+        pmap_page_remove_unwired(pg)  # wired ones stay, and so will the page
     return pmap_is_modified(pg)
 
 

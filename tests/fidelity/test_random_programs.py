@@ -490,3 +490,17 @@ bound: {{strategy: random, schedules: 1}}
     for strategy in ("random", "pct"):
         result = explore(load_scenario(text, text), strategy=strategy, seed=1, schedules=100)
         assert result.finding is None and result.unlike is None, (result.finding, result.unlike)
+
+
+def test_throwing_out_a_files_page_leaves_wired_mappings_of_it_alone() -> None:
+    """The range is private and not locked, but its page is the file's, and locked by another mapping."""
+    got = answers(
+        """\
+  - mmap: {in: A, as: sees, pages: 1, file: F, flags: [shared]}
+  - mmap: {in: A, as: owns, pages: 1, file: F, flags: [private]}""",
+        """\
+    - mlock: {at: "sees[0]", pages: 1}
+    - madvise: {at: "owns[0]", pages: 1, advice: free}
+    - munlock: {at: "sees[0]", pages: 1, into: unlocked}""",
+    )
+    assert got == {"unlocked": 0}
