@@ -982,6 +982,14 @@ def _(s: Snapshot) -> Iterator[Violation]:
                     yield f"{entry} of {map} is wired, {va:#x} in it is {what}", entry
 
 
+@invariant("WIRE-3", "no device is at work on any page", source="(model) physio.py: io_count")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for page in s.pages:
+        count = s.num(page, "io_count")
+        if count:
+            yield f"{page} has io_count {count}, and all device I/O is over", page
+
+
 # -- uvmexp --------------------------------------------------------------------------
 
 
