@@ -74,7 +74,7 @@ def uvmfault_waitio(
 ) -> bool:
     """Wait, if a device is at work on this page.
 
-    Locks:   entry all that is passed, and so the page's owner: no I/O to it can begin. Returns: same, or nothing is held.
+    Locks:   entry all that is passed, with it the page's owner, so that no I/O to it begins. Returns: same, or nothing.
     Sleeps:  until the I/O is done ("pageio").
     Returns: True if it has waited: nothing is held, and all has to be looked up again.
     Source:  none; the model's.
