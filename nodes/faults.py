@@ -12,6 +12,7 @@ class Faults:
 
     Attributes:
         matched: for each fault, the number of requests so far that it is about.
+        struck: for each fault, the number of those that it made fail or wait.
     """
 
     def __init__(self, faults: Sequence[SwapFault] = ()):
@@ -21,6 +22,7 @@ class Faults:
     def reset(self) -> None:
         """No request has come yet."""
         self.matched = [0] * len(self.faults)
+        self.struck = [0] * len(self.faults)
 
     def verdict(self, op: str, slot: int, npages: int) -> tuple[str, str, int]:
         """(name of the error at the start, of that at the end, delay) of a request for `npages` slots or blocks."""
@@ -32,6 +34,7 @@ class Faults:
             self.matched[at] += 1
             if self.matched[at] < fault.first or (fault.count and self.matched[at] >= fault.first + fault.count):
                 continue
+            self.struck[at] += 1
             delay = max(delay, fault.delay)
             if fault.at == "start":
                 refused = refused or fault.error

@@ -21,7 +21,8 @@ gives it (pmap_ptp_enter) and asks again. A table whose last translation goes is
 the kernel's again, by the answer that says so, and that is given when every TLB
 has been flushed. A pmap without an object has its tables outside of memory.
 
-Left out: pmap_kenter_pa, the contents of a page table in its page's frame.
+Left out: mappings without a pv entry (the kernel's pmap_kenter_pa is an enter here); the contents of a page
+table in its page's frame.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The memory oracle: does every program read what its address space must contain?
 
-A plain model of memory stands beside the kernel and knows nothing of UVM. Of each
+A plain model of memory (shared/memory_model.py) stands beside the kernel and knows nothing of UVM. Of each
 page of an address space it keeps the *views* that are possible (what is mapped, how it
 is protected, what a child gets) and of each word the *values* that are possible,
 usually one of both. Accesses take effect at their operation on the frame, in the
@@ -45,30 +45,39 @@ device or the disk errs, or if a file is mapped beyond its end or truncated.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
-from itertools import permutations
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 from shared.errors import Finding
 from shared.journal import Journals, in_order
+from shared.memory_model import (
+    ZERO,
+    Access,
+    Block,
+    Cell,
+    Change,
+    Fork,
+    Page,
+    Space,
+    Store,
+    Value,
+    Values,
+    View,
+    either,
+    follow,
+    private,
+    union,
+)
 from shared.port import NOBODY
 from shared.scenario import KERNEL_STEPS, Scenario, Step
 from shared.uvm.param import (
     MADV_FREE,
     MAP_INHERIT_COPY,
-    MAP_INHERIT_NONE,
     MAP_INHERIT_SHARE,
     VM_PROT_READ,
     VM_PROT_WRITE,
 )
 
-#: who wrote a value: context, number of its operation, frame, and when as the oracle counts; None: nobody
-Writer = tuple[str, int, int, int]
-#: a value, and who wrote it
-Value = tuple[int, Writer | None]
-Values = tuple[Value, ...]
-
-ZERO: Values = ((0, None),)
 #: steps that change neither what is mapped nor what it holds
 NO_EFFECT = frozenset(
     (
@@ -88,257 +97,9 @@ NO_EFFECT = frozenset(
         *KERNEL_STEPS,
     )
 )
-#: more changes at once than this: any number of them in any order
-MANY = 4
 
+#: to be called with a call's result at its end
 End = Callable[[int | str], None]
-
-
-class Cell:
-    """The words of a page, for all who share it.
-
-    Attributes:
-        words: number of a word -> what it may hold; a word that is not there is zero.
-        followers: cells that may hold whatever is written here.
-        source: the cell that this one follows until it is written to itself, or None.
-        below: the file's cell of which this is a private copy; a file's and a segment's own cell has itself there.
-        stores: stores to this cell that are going on.
-    """
-
-    __slots__ = ("below", "followers", "source", "stores", "words")
-
-    def __init__(self, words: dict[int, Values] | None = None):
-        self.words: dict[int, Values] = {} if words is None else words
-        self.followers: list[Cell] = []
-        self.source: Cell | None = None
-        self.below: Cell | None = None
-        self.stores: list[_Store] = []
-
-    def get(self, word: int) -> Values:
-        """What the word may hold."""
-        return self.words.get(word, ZERO)
-
-    def possible(self, word: int) -> Values:
-        """The same, with what is being stored to it."""
-        values = self.get(word)
-        for store in self.stores:
-            values = _union(values, store.pairs[self].get(word))
-        return values
-
-    def write(self, word: int, value: Value) -> None:
-        """The word now holds this value."""
-        if self.source is not None:
-            self.source.followers.remove(self)
-            self.source = None
-        self.words[word] = (value,)
-        for one in self.followers:
-            one.add(word, (value,))
-        for store in self.stores:
-            store.touched.add((self, word))
-
-    def add(self, word: int, values: Values) -> None:
-        """The word may hold one of these values too."""
-        self.words[word] = _union(self.get(word), values)
-        for one in self.followers:
-            one.add(word, values)
-
-    def add_all(self, other: Cell) -> None:
-        """Every word may hold what `other` may hold there too."""
-        for word in {*self.words, *other.words}:
-            self.add(word, other.possible(word))
-
-    def copy(self) -> Cell:
-        """A cell of its own that holds the same, and follows the same source."""
-        one = Cell(dict(self.words))
-        one.below = self.below
-        for store in self.stores:
-            one.add_all(store.pairs[self])
-        if self.source is not None:
-            one.source = self.source
-            follow(self.source, one)
-        return one
-
-
-def _private(cell: Cell) -> Cell:
-    """A private copy of a file's cell, of which it sees what is written to the file until it is written to itself."""
-    one = cell.copy()
-    one.source = cell
-    follow(cell, one)
-    return one
-
-
-def follow(cell: Cell, other: Cell) -> None:
-    """From now on `other` may hold what is written to `cell`."""
-    cell.followers.append(other)
-
-
-def _or(values: Values) -> str:
-    return " or ".join(str(value) for value, _ in values)
-
-
-def _union(values: Values, more: Values) -> Values:
-    known = {value for value, _ in values}
-    return values + tuple(one for one in more if one[0] not in known)
-
-
-class View(NamedTuple):
-    """What a page of an address space is: memory, its protection, what a child gets of it."""
-
-    cell: Cell
-    prot: int
-    inherit: int
-
-
-Change = Callable[[int, View | None], View | None]
-
-
-class _Page:
-    """A page of an address space.
-
-    Attributes:
-        views: what it may be just now; None: not mapped.
-        base, changes, left: what it was before the changes that are going on; these, and how many have not ended.
-    """
-
-    __slots__ = ("base", "changes", "left", "views")
-
-    def __init__(self, views: tuple[View | None, ...]):
-        self.views = views
-        self.base: tuple[View | None, ...] = ()
-        self.changes: list[Change] = []
-        self.left = 0
-
-    def settle(self, vpn: int) -> None:
-        """What it may be after some of the changes or, if all have ended, after all of them; in any order."""
-        if self.left or len(self.changes) > MANY:
-            views = list(self.base)
-            for view in views:  # grows
-                for change in self.changes:
-                    made = change(vpn, view)
-                    if made not in views:
-                        views.append(made)
-            self.views = tuple(views)
-            return
-        found: dict[View | None, None] = {}
-        for view in self.base:
-            for order in permutations(self.changes):
-                now = view
-                for change in order:
-                    now = change(vpn, now)
-                found[now] = None
-        self.views = tuple(found)
-
-
-class _Access:
-    """A read or write step that has begun."""
-
-    __slots__ = ("excused", "need", "vpn")
-
-    def __init__(self, vpn: int, need: int):
-        self.vpn, self.need, self.excused = vpn, need, False
-
-    def look(self, views: Iterable[View | None]) -> None:
-        """If one of these is there, the access may be refused."""
-        if any(view is None or not view.prot & self.need for view in views):
-            self.excused = True
-
-
-class _Store:
-    """Words stored over a range by a call that is going on.
-
-    Attributes:
-        pairs: cell stored to -> cell whose words are stored.
-        touched: words that somebody wrote meanwhile.
-    """
-
-    def __init__(self, vpns: range, make: Callable[[int, Cell], Cell]):
-        self.vpns, self.make = vpns, make
-        self.pairs: dict[Cell, Cell] = {}
-        self.touched: set[tuple[Cell, int]] = set()
-
-    def look(self, vpn: int, views: Iterable[View | None]) -> None:
-        """These may be what is there."""
-        for view in views:
-            if view is not None and view.cell not in self.pairs:
-                stored = self.pairs[view.cell] = self.make(vpn, view.cell)
-                view.cell.stores.append(self)
-                for one in view.cell.followers:
-                    for word in {*view.cell.words, *stored.words}:
-                        one.add(word, stored.get(word))
-
-    def end(self, must: bool, done: bool) -> None:
-        for cell, stored in self.pairs.items():
-            cell.stores.remove(self)
-            for word in {*cell.words, *stored.words} if done else ():
-                values = stored.get(word)
-                sure = must and (cell, word) not in self.touched
-                cell.words[word] = values if sure else _union(cell.get(word), values)
-
-
-class _Fork:
-    """A fork that is going on.
-
-    Attributes:
-        copies: (page, parent's cell) -> the child's.
-    """
-
-    def __init__(self, child: _Space):
-        self.child = child
-        self.copies: dict[tuple[int, Cell], Cell] = {}
-
-    def look(self, vpn: int, views: Iterable[View | None]) -> None:
-        """The child's page may be made from one of these."""
-        found: list[View | None] = []
-        for view in views:
-            if view is None or view.inherit == MAP_INHERIT_NONE:
-                found.append(None)
-            elif view.inherit == MAP_INHERIT_SHARE:
-                found.append(view)
-            else:
-                cell = self.copies.get((vpn, view.cell))
-                if cell is None and view.cell.below is view.cell:  # an object is not copied, only mapped privately
-                    cell = self.copies[(vpn, view.cell)] = _private(view.cell)
-                elif cell is None:
-                    cell = self.copies[(vpn, view.cell)] = view.cell.copy()
-                    follow(view.cell, cell)
-                found.append(View(cell, view.prot, view.inherit))
-        page = self.child.pages.get(vpn)
-        before = page.views if page is not None else ()
-        after = tuple(dict.fromkeys((*before, *found)))
-        if page is not None:
-            page.views = after
-        elif after != (None,):
-            self.child.pages[vpn] = _Page(after)
-
-    def end(self) -> None:
-        for (_, cell), copy in self.copies.items():
-            if cell.below is not cell:
-                cell.followers.remove(copy)
-
-
-class _Space:
-    """An address space: its pages, and what is going on in it."""
-
-    def __init__(self) -> None:
-        self.pages: dict[int, _Page] = {}
-        self.forks: list[_Fork] = []
-        self.stores: list[_Store] = []
-        self.accesses: list[_Access] = []
-
-
-class _Block(Cell):
-    """A block of the disk.
-
-    Attributes:
-        writers: calls that write to it now; `mixed`: there were several at once.
-    """
-
-    __slots__ = ("mixed", "writers")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.writers = 0
-        self.mixed = False
 
 
 class Oracle:
@@ -355,11 +116,11 @@ class Oracle:
         steps = (*scenario.setup, *(step for lwp in scenario.lwps for step in lwp.program))
         self.proc_of = {lwp.name: lwp.proc for lwp in scenario.lwps}
         self.threads = Counter(self.proc_of.values())
-        self.spaces: dict[str, _Space] = {}
-        self.blocks: dict[int, _Block] = {}
+        self.spaces: dict[str, Space] = {}
+        self.blocks: dict[int, Block] = {}
         self.objects: dict[tuple[str, int], dict[int, Cell]] = {}  # ("file" or "shm", number) -> page -> cell
         self.truncated = {step.args["file"] for step in steps if step.op == "ftruncate"}
-        self.births: dict[str, tuple[_Space, _Fork]] = {}
+        self.births: dict[str, tuple[Space, Fork]] = {}
         self.loans: dict[str, list[Cell]] = {}
         self.calls: dict[str, End | None] = {}
         self.ctx = ""  # whose step ends just now
@@ -424,7 +185,7 @@ class Oracle:
 
     # -- an access that takes more thought -----------------------------------------
 
-    def _weigh(self, ctx: str, n: int, page: _Page | None, need: int, word: int, value: Value, va: int) -> None:
+    def _weigh(self, ctx: str, n: int, page: Page | None, need: int, word: int, value: Value, va: int) -> None:
         writing, place = need == VM_PROT_WRITE, self.scenario.place(va)
         able = [view for view in page.views if view is not None and view.prot & need] if page is not None else []
         assert value[1] is not None
@@ -458,15 +219,15 @@ class Oracle:
         """May a read find this?"""
         return any(value == one for one, _ in cell.possible(word)) or (self.lossy and cell.below is not None)
 
-    def _lost(self, ctx: str, n: int, page: _Page | None, word: int, found: int, frame: int, place: str) -> None:
+    def _lost(self, ctx: str, n: int, page: Page | None, word: int, found: int, frame: int, place: str) -> None:
         """A read has found what nobody can have left there."""
         assert page is not None
         possible: Values = ()
         for view in page.views:
             if view is not None and view.prot & VM_PROT_READ:
-                possible = _union(possible, view.cell.possible(word))
+                possible = union(possible, view.cell.possible(word))
         function, _, story = self._blame(possible)
-        text = f"{ctx} reads {found} at {place}, which must be {_or(possible)}"
+        text = f"{ctx} reads {found} at {place}, which must be {either(possible)}"
         self._found(text, ctx, function, f"page:{frame}", [f"it is operation {n} of {ctx}, on page:{frame}", *story])
 
     def _blame(self, possible: Values) -> tuple[str, str, list[str]]:
@@ -508,7 +269,7 @@ class Oracle:
         for vpn in vpns:
             page = space.pages.get(vpn)
             if page is None:
-                page = space.pages[vpn] = _Page((None,))
+                page = space.pages[vpn] = Page((None,))
             if not page.left:
                 page.base, page.changes = page.views, []
             page.left += 1
@@ -538,7 +299,7 @@ class Oracle:
     def _store(self, proc: str, vpns: range, make: Callable[[int, Cell], Cell], must: bool) -> End:
         """Words of these pages become those of the cells that `make` gives, if the call succeeds."""
         space = self.spaces[proc]
-        store = _Store(vpns, make)
+        store = Store(vpns, make)
         for vpn in vpns:
             page = space.pages.get(vpn)
             store.look(vpn, page.views if page is not None else ())
@@ -563,7 +324,7 @@ class Oracle:
         if key is None:
             return Cell()
         cell = self._object(*key, args["offset"] // self.page_size + at)
-        return cell if args["shared"] else _private(cell)
+        return cell if args["shared"] else private(cell)
 
     def _object(self, what: str, number: int, page: int) -> Cell:
         """A page of a file or a segment."""
@@ -586,7 +347,7 @@ class Oracle:
     def _file(self, proc: str, args: dict[str, Any]) -> None:
         for page in range(args["pages"]):
             cell = self._object("file", args["file"], page)
-            block = self.blocks.setdefault(args["block"] + page, _Block())
+            block = self.blocks.setdefault(args["block"] + page, Block())
             if page < len(args["words"]):
                 for one in (cell, block):
                     one.write(0, (args["words"][page], None))
@@ -596,7 +357,7 @@ class Oracle:
         """The word may hold the value from now on; at the end it does, if nobody else has written to it meanwhile."""
         page, byte = divmod(args["at"], self.page_size)
         cell, word, value = self._object("file", args["file"], page), byte >> 3, (args["value"], None)
-        store = _Store(range(0), lambda vpn, cell: cell)
+        store = Store(range(0), lambda vpn, cell: cell)
         store.pairs[cell] = Cell({word: (value,)})
         cell.stores.append(store)
         for one in cell.followers:
@@ -622,11 +383,11 @@ class Oracle:
 
         def end(result: int | str) -> None:
             cell.followers.remove(seen)
-            possible = _union(seen.get(word), cell.possible(word))
+            possible = union(seen.get(word), cell.possible(word))
             if isinstance(result, int) and not self.lossy and all(result != value for value, _ in possible):
                 function, where, story = self._blame(possible)
                 place = f"byte {args['at']} of vnode:{args['file']}"
-                text = f"{self.ctx} reads {result} from {place}, which must be {_or(possible)}"
+                text = f"{self.ctx} reads {result} from {place}, which must be {either(possible)}"
                 self._found(text, self.ctx, function, where or f"vnode:{args['file']}", story)
 
         return end
@@ -669,13 +430,13 @@ class Oracle:
         def thrown_away(vpn: int, cell: Cell) -> Cell:
             if cell.below is None:
                 return Cell()
-            return cell if cell.below is cell else _private(cell.below)  # what is a file's stays
+            return cell if cell.below is cell else private(cell.below)  # what is a file's stays
 
         return self._store(proc, self._range(args), thrown_away, must=False)
 
     def _physio(self, proc: str, args: dict[str, Any]) -> End:
         vpns, first = self._range(args), args["block"]
-        blocks = {vpn: self.blocks.setdefault(first + at, _Block()) for at, vpn in enumerate(vpns)}
+        blocks = {vpn: self.blocks.setdefault(first + at, Block()) for at, vpn in enumerate(vpns)}
         if not args["write"]:
             images = {}
             for vpn, block in blocks.items():
@@ -691,9 +452,9 @@ class Oracle:
             return read
         return self._write_blocks(self.spaces[proc], blocks)
 
-    def _write_blocks(self, space: _Space, blocks: dict[int, _Block]) -> End:
+    def _write_blocks(self, space: Space, blocks: dict[int, Block]) -> End:
         """Blocks become what the pages hold at some moment during the call."""
-        taken: list[tuple[_Block, Cell, list[Cell]]] = []
+        taken: list[tuple[Block, Cell, list[Cell]]] = []
         for vpn, block in blocks.items():
             page = space.pages.get(vpn)
             cells = [view.cell for view in page.views if view is not None] if page is not None else []
@@ -762,15 +523,15 @@ class Oracle:
             if isinstance(result, int) and all(result != value for value, _ in possible):
                 loan = self.scenario.loans.index(args["loan"])
                 where = f"page {args['page']} of loan {args['loan']}"
-                text = f"{self.ctx} finds {result} in {where}, which must be {_or(possible)}"
+                text = f"{self.ctx} finds {result} in {where}, which must be {either(possible)}"
                 self._found(text, self.ctx, "loan_peek", f"loan:{loan}", [])
 
         return end
 
     def _fork(self, proc: str, args: dict[str, Any]) -> End:
         parent, name = self.spaces[proc], args["as"]
-        child = self.spaces[name] = _Space()
-        fork = _Fork(child)
+        child = self.spaces[name] = Space()
+        fork = Fork(child)
         for vpn, page in parent.pages.items():
             fork.look(vpn, page.views)
         self.mapped += len(child.pages)
@@ -793,13 +554,13 @@ class Oracle:
         def end(result: int | str) -> None:
             self.threads[proc] -= 1
             if not self.threads[proc]:
-                self.spaces[proc] = _Space()
+                self.spaces[proc] = Space()
 
         return end
 
     def _read(self, proc: str, args: dict[str, Any], need: int = VM_PROT_READ) -> Callable[[int | str], Any]:
         space = self.spaces[proc]
-        access = _Access(args["at"] // self.page_size, need)
+        access = Access(args["at"] // self.page_size, need)
         page = space.pages.get(access.vpn)
         access.look(page.views if page is not None else (None,))
         space.accesses.append(access)
@@ -820,7 +581,7 @@ class Oracle:
     def _setup(self, op: str, args: dict[str, Any]) -> None:
         """A step of the setup; nothing overlaps with it, and it has succeeded."""
         if op == "process":
-            self.spaces[args["as"]] = _Space()
+            self.spaces[args["as"]] = Space()
         elif op == "write":
             self._put(args["in"], args["at"], args["value"])
         elif op == "fwrite":

@@ -46,5 +46,5 @@ def unpack_scenario(data: dict[str, Any]) -> Scenario:
 
 def _outcome(data: dict[str, Any]) -> Outcome:
     results = {key: tuple(values) for key, values in data["results"].items()}
-    tuples = {key: tuple(data[key]) for key in ("findings", "functions", "never")}
+    tuples = {key: tuple(data[key]) for key in ("findings", "functions", "subjects", "invariants", "texts", "never")}
     return Outcome(**{**data, **tuples, "results": results})

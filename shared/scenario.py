@@ -103,14 +103,18 @@ class Outcome:
     Attributes:
         findings: kinds of which one must be found; empty: none may be.
         functions: kernel functions of which the finding must name one; empty: any.
-        subject: kind of object that the finding must name, as `anon`; None: any.
+        subjects: kinds of object of which the finding must name one, as `anon`; empty: any.
+        invariants: ids of which one must not hold, if the finding is an invariant; empty: any.
+        texts: of which one must be in what the finding says, as a panic's phrase; empty: any.
         results: into-name -> the values it may have.
         never: combinations of results that must not occur together.
     """
 
     findings: tuple[str, ...] = ()
     functions: tuple[str, ...] = ()
-    subject: str | None = None
+    subjects: tuple[str, ...] = ()
+    invariants: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
     results: dict[str, tuple[int | str, ...]] = field(default_factory=dict)
     never: tuple[dict[str, int | str], ...] = ()
 
@@ -131,8 +135,13 @@ class Outcome:
         elif self.functions and finding["function"] not in self.functions:
             where = finding["function"] or "no function"
             return f"expected {finding['kind']} in {_or(self.functions)}, found it in {where}"
-        elif self.subject is not None and finding["subject"].split(":")[0] != self.subject:
-            return f"expected {finding['kind']} of some {self.subject}, found it of {finding['subject'] or 'nothing'}"
+        elif self.subjects and finding["subject"].split(":")[0] not in self.subjects:
+            what = finding["subject"] or "nothing"
+            return f"expected {finding['kind']} of some {_or(self.subjects)}, found it of {what}"
+        elif self.invariants and finding["kind"] == "invariant" and _invariant(finding) not in self.invariants:
+            return f"expected invariant {_or(self.invariants)}, found {finding['text']}"
+        elif self.texts and not any(text in finding["text"] for text in self.texts):
+            return f"expected {finding['kind']} that says {_or(map(repr, self.texts))}, found {_told(finding)}"
         for name, allowed in self.results.items():
             if name not in results:
                 return f"expected {name} to be {_or(allowed)}; its step was not reached"
@@ -146,6 +155,11 @@ class Outcome:
 
 def _or(words: Iterable[object]) -> str:
     return " or ".join(str(word) for word in words)
+
+
+def _invariant(finding: Mapping[str, Any]) -> str:
+    """The id that an invariant's text begins with."""
+    return str(finding["text"]).split(":")[0]
 
 
 def _told(finding: Mapping[str, Any]) -> str:

@@ -63,6 +63,15 @@ that does, on which CPU, is said in the section `interrupts`:
 
 There are kernel steps alone there, those that do not wait.
 
+What must be found is said in `expect`, once for the scenario's errata and once without them:
+
+    with_errata: {finding: invariant, subject: page, invariant: PAGE-2}
+    fixed: {finding: none, results: {r0: 1}}
+
+`finding` is its kind, `function` and `subject` what it names (the kernel's function, the kind of
+object); `invariant` is the id of the one that does not hold, as shared/invariants.py has it;
+`text` is a part of what the finding says, as a panic's phrase. Each of them may be {any_of: [...]}.
+
 Rules for this file: nothing is guessed and nothing ignored. Whatever is wrong
 raises UserMistake with file, line and field before anything starts. Only text
 comes in; who calls opens the files.
@@ -77,6 +86,7 @@ from typing import Any
 
 from shared.errata import lookup
 from shared.errors import DETECTORS, FINDINGS, UserMistake
+from shared.invariants import INVARIANTS, NODE_INVARIANTS
 from shared.machine_config import LEVELS as INTERRUPT_LEVELS
 from shared.machine_config import MAX_SWAP, MachineConfig, load_machine, machine_of
 from shared.messages import OPERATIONS
@@ -136,6 +146,8 @@ PROTECTIONS = {
     "rx": VM_PROT_READ | VM_PROT_EXECUTE,
     "rwx": VM_PROT_READ | VM_PROT_WRITE | VM_PROT_EXECUTE,
 }
+#: invariants that an expectation may name
+INVARIANT_IDS = (*INVARIANTS, *NODE_INVARIANTS)
 #: what a finding can be about: structs, as `anon`, in the words of their handles, and nodes that serve
 OBJECTS = (
     *(kind.kind_name for kind in KINDS.values() if kind.__module__ == structs.__name__),
@@ -536,22 +548,24 @@ class _Loader:
         return Expect(self.outcome(keys["with_errata"]) if errata else fixed, fixed)
 
     def outcome(self, value: Value) -> Outcome:
-        keys = value.mapping(("finding",), ("function", "subject", "results", "never"))
+        keys = value.mapping(("finding",), ("function", "subject", "invariant", "text", "results", "never"))
         finding = keys["finding"]
         kinds: tuple[str, ...] = ()
         if finding.data != "none":
             kinds = tuple(one.choice(FINDINGS, "kind of finding") for one in self.any_of(finding))
-        for key in ("function", "subject"):
+        for key in ("function", "subject", "invariant", "text"):
             if key in keys and not kinds:
                 value.fail("with `finding: none` there is nothing to name", key=key)
         functions = []
-        for one in self.any_of(keys["function"]) if "function" in keys else ():
+        for one in self.listed(keys, "function"):
             if not _FUNCTION.fullmatch(one.text("the name of a function")):
                 one.fail(f"{show(one.data)} is no name of a function")
             functions.append(one.data)
-        subject = None
-        if "subject" in keys:
-            subject = keys["subject"].choice(OBJECTS, "kind of object")
+        subjects = [one.choice(OBJECTS, "kind of object") for one in self.listed(keys, "subject")]
+        if "invariant" in keys and "invariant" not in kinds:
+            value.fail("the finding expected is no invariant", key="invariant")
+        invariants = [one.choice(INVARIANT_IDS, "invariant") for one in self.listed(keys, "invariant")]
+        texts = [one.text("a part of the finding's text") for one in self.listed(keys, "text")]
         results: dict[str, tuple[int | str, ...]] = {}
         if "results" in keys:
             for name, allowed in keys["results"].items().items():
@@ -566,7 +580,18 @@ class _Loader:
             if not one.items():
                 one.fail("expected at least one result")
             never.append({name: self.result(value) for name, value in one.items().items()})
-        return Outcome(kinds, tuple(functions), subject, results, tuple(never))
+        return Outcome(
+            kinds,
+            tuple(functions),
+            tuple(subjects),
+            tuple(invariants),
+            tuple(texts),
+            results=results,
+            never=tuple(never),
+        )
+
+    def listed(self, keys: dict[str, Value], key: str) -> list[Value]:
+        return self.any_of(keys[key]) if key in keys else []
 
     @staticmethod
     def any_of(value: Value) -> list[Value]:
@@ -594,7 +619,7 @@ class _Loader:
     ) -> tuple[str, Value]:
         """Take `{op: {...}}` apart."""
         if not isinstance(value.data, dict):
-            value.wanted("a step, as `- munmap: {at: \"buf[0]\", pages: 1}`")
+            value.wanted('a step, as `- munmap: {at: "buf[0]", pages: 1}`')
         if len(value.data) != 1:
             value.fail(f"expected one step in each list entry, found {len(value.data)}: {_list(map(show, value.data))}")
         op, args = next(iter(value.data.items()))

@@ -10,6 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from cluster.cli import cli
+from shared.invariants import INVARIANTS
+from shared.scenario_file import INTERRUPT_STEPS, PROGRAM_STEPS, SETUP_STEPS
 
 README = Path(__file__).parent.parent.joinpath("README.md").read_text(encoding="utf-8")
 #: a command of the README, without the remark behind it, and the lines shown below it
@@ -38,6 +40,18 @@ def test_readme_shows_the_commands_a_newcomer_needs() -> None:
     commands = " ".join(command for command, _ in SHOWN)
     for word in ("explore", "replay", "postmortem", "run", "scenarios", "errata", "doctor"):
         assert f"uvmp {word}" in commands
+
+
+def test_readme_counts_the_invariants() -> None:
+    assert re.findall(r"(\d+) invariants", README) == [str(len(INVARIANTS))]
+
+
+@pytest.mark.parametrize("table", [SETUP_STEPS, PROGRAM_STEPS, INTERRUPT_STEPS], ids=["setup", "program", "interrupt"])
+def test_readme_names_every_step(table: dict[str, object]) -> None:
+    """In the table of steps: most of the names occur elsewhere in any case."""
+    start = README.index("| steps | |\n")
+    named = set(re.findall(r"\w+", README[start : README.index("\n\n", start)]))
+    assert [step for step in table if step not in named] == []
 
 
 def needs_live(command: str) -> bool:

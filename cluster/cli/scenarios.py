@@ -120,8 +120,12 @@ def outcome_words(outcome: Outcome) -> str:
     words = " or ".join(outcome.findings) if outcome.findings else "no finding"
     if outcome.functions:
         words += f" in {' or '.join(outcome.functions)}"
-    if outcome.subject:
-        words += f" of some {outcome.subject}"
+    if outcome.subjects:
+        words += f" of some {' or '.join(outcome.subjects)}"
+    if outcome.invariants:
+        words += f", {' or '.join(outcome.invariants)}"
+    if outcome.texts:
+        words += f", that says {' or '.join(map(repr, outcome.texts))}"
     values = [f"{name} = {' or '.join(map(str, allowed))}" for name, allowed in outcome.results.items()]
     return words + (f"; {', '.join(values)}" if values else "")
 

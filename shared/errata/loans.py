@@ -114,7 +114,7 @@ CATALOGUE = (
             breaks no loan: the borrower, who was promised the page as it was, sees the new contents. The missing look
             is in the source, and in later versions such a page is mapped read-only; what came of it is our inference.
         """),
-        findings=("oracle", "invariant"),
+        findings=("oracle",),
         scenarios=("E51",),
     ),
     Erratum(
@@ -167,8 +167,8 @@ CATALOGUE = (
             that is on the free list a moment later. The window is in the source; that anybody fell into it is our
             inference. Here such an anon is left alone until it is gone.
         """),
-        findings=("use-after-free", "kassert", "invariant"),
-        scenarios=("E54",),
+        findings=("kassert", "invariant"),
+        scenarios=("E54", "E54-shipped"),
     ),
     Erratum(
         id="uvm_fault.loan-broken-wiring-stays",

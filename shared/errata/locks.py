@@ -33,12 +33,13 @@ CATALOGUE = (
         story=story("""
             Writing to a page that is shared copy-on-write, uvm_fault() allocates a new anon and a page, copies, and
             puts the anon into the amap. It did all this without the new anon's lock, on the ground that nobody can
-            reach the anon except through the amap, which is locked. But there are other ways: from a page on a
-            paging queue to its anon, as the pagedaemon comes, and along the list of all anons, as swapoff does. The
-            assertion that the same change put into uvm_pagealloc_strat(), that the owner is locked, fails at once, on
-            one CPU. This case is done with the page's flags before the page is on a queue, so that, without
-            swapoff, we know of no order in which it does harm; its twin, case 2, is not so lucky. The repair locks
-            the new anon right after allocating it and unlocks it together with the old one.
+            reach the anon except through the amap, which is locked. But there are other ways: from a page on a paging
+            queue to its anon, as the pagedaemon comes, and along the list of all anons, as swapoff does. The assertion
+            that the same change put into uvm_pagealloc_strat(), that the owner is locked, fails at once, on one CPU.
+            This case is done with the page's flags before the page is on a queue, and swapoff passes over an anon that
+            has no swap slot, as a new one: we know of no order in which it does harm. A search over 4000 schedules,
+            with swapctl at work on another CPU, found none. Its twin, case 2, is a data race at least. The repair
+            locks the new anon right after allocating it and unlocks it together with the old one.
         """),
         findings=("lock-assert",),
         scenarios=("S3b",),
@@ -51,11 +52,12 @@ CATALOGUE = (
         story=story("""
             The first write to anonymous memory, and a write to a private mapping of an object, take a new anon too.
             Here as in case 1B its lock was not held. The fault activates the page, then clears BUSY, FAKE and WANTED
-            by reading the flags word, masking it and writing it back. Between the read and the write the pagedaemon
-            on another CPU may take the anon's free lock and change the word, and one of the two changes is lost. That
-            a sleeper's WANTED bit can be lost in this way is our inference; the window is narrow, since the daemon
-            leaves BUSY pages alone. The repair locks the new anon, and hands it to uvmfault_unlockall() to unlock
-            (NULL if the fault was no promotion).
+            by reading the flags word, masking it and writing it back. Between the read and the write the pagedaemon on
+            another CPU may take the anon's free lock and look at the word, and if it changed it one of the two changes
+            would be lost. That is a data race, and all that we can show: the daemon leaves BUSY pages alone, and
+            swapoff passes over an anon that has no swap slot yet, as a new one. In thousands of schedules without the
+            race detector nobody came to harm. The repair locks the new anon, and hands it to uvmfault_unlockall() to
+            unlock (NULL if the fault was no promotion).
         """),
         findings=("lock-assert", "data-race"),
         scenarios=("S3c", "S3c-race"),
@@ -120,13 +122,13 @@ CATALOGUE = (
         story=story("""
             amap_unref() locks the amap, and if the reference is the last one hands it over, locked, to amap_wipeout(),
             which frees it; since January 2001 that asserts the lock. The lock is what makes the look at the count and
-            the change of it one step. Without it parent and child, who both exit after a fork, read a count of two on
-            two CPUs, and both store one. Each believes that the other is still there, and the amap and all the memory
-            in it are nobody's. Or one frees the amap while the other is still at work on it. The assertion is from the
-            change log; the defect, a caller that does not take the lock, is our assumption.
+            the change of it one step. Without it two children that exit at once, each on its own CPU, read a count of
+            three, and both store two. When the parent exits it believes that one of them is still there, and the amap
+            and all the memory in it are nobody's. Or one frees the amap while the other is still at work on it. The
+            assertion is from the change log; the defect, a caller that does not take the lock, is our assumption.
         """),
         findings=("lock-assert", "invariant", "use-after-free"),
-        scenarios=("S3h", "S3h-shipped"),
+        scenarios=("S3h", "S3h-shipped", "S3h-freed"),
     ),
     Erratum(
         id="uvm_fault.case1-old-anon-unlocked",
@@ -142,8 +144,8 @@ CATALOGUE = (
             before it sleeps, and that may be the lock of somebody else. The assertion is from the change log; a caller
             without the lock, and what comes of it, are our assumption.
         """),
-        findings=("lock-assert", "invariant", "lost-wakeup"),
-        scenarios=("S3i", "S3i-shipped"),
+        findings=("lock-assert", "invariant", "lost-wakeup", "deadlock"),
+        scenarios=("S3i", "S3i-shipped", "S3i-sleeper"),
     ),
     Erratum(
         id="amap_cow_now.returns-amap-locked",
@@ -157,7 +159,7 @@ CATALOGUE = (
             the lock does not exist and all is well. The repair is one line: unlock after the loop.
         """),
         findings=("held-at-exit", "spin-forever"),
-        scenarios=("E1",),
+        scenarios=("E1", "E1-shipped"),
     ),
     Erratum(
         id="amap_cow_now.restart-own-copy",

@@ -54,7 +54,7 @@ CATALOGUE = (
             is counted as one whose data is nowhere but in swap: uvmexp.swpgonly stays one too high. The repair
             clears the mark before it frees the slot.
         """),
-        findings=("oracle", "invariant"),
+        findings=("oracle",),
         scenarios=("S9-aobj",),
     ),
     Erratum(

@@ -31,12 +31,10 @@ CATALOGUE = (
             In the old codes 0 was VM_PAGER_OK: done, the caller cleans up. In the new ones 0 from an asynchronous
             request means that it was started, and its completion cleans up. A caller that still reads it the old
             way un-busies the pages of the cluster and marks them clean while they are being written; then the
-            completion does so again. In between a program may write to such a page, or the pagedaemon may free it
-            as clean. When the completion comes the page is not busy, and perhaps not the same page any more: it
-            clears the modified attribute and marks clean what the program has just written, and when memory is
-            short next time that write is thrown away. Each cluster must be cleaned up exactly once.
+            completion does so again. In between the pagedaemon may free such a page as clean. When the completion comes
+            the page is not busy, and perhaps not the same page any more. Each cluster must be cleaned up exactly once.
         """),
-        findings=("kassert", "use-after-free", "invariant"),
+        findings=("kassert", "use-after-free"),
         scenarios=("S1b", "S1b-shipped"),
     ),
     Erratum(
@@ -90,7 +88,7 @@ CATALOGUE = (
             The program later reads back what swap had: its own store is gone. The change log gives the right order;
             this erratum is the wrong one.
         """),
-        findings=("oracle", "invariant"),
+        findings=("oracle",),
         scenarios=("S2a",),
     ),
     Erratum(
@@ -159,7 +157,7 @@ CATALOGUE = (
             pages that could be written to swap. That the clamp was put in for this reason is our inference. The
             repair keeps freemin above the reserve.
         """),
-        findings=("no-progress", "invariant"),
+        findings=("no-progress",),
         scenarios=("E45",),
     ),
 )

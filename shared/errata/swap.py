@@ -19,8 +19,8 @@ CATALOGUE = (
             2001 anon_pagein() asserts the lock. The assertion is from the change log; a caller that does not take it,
             and what comes of it, are our assumption.
         """),
-        findings=("lock-assert", "lost-wakeup", "deadlock", "use-after-free", "panic"),
-        scenarios=("S3j", "S3j-shipped"),
+        findings=("lock-assert", "lost-wakeup", "use-after-free"),
+        scenarios=("S3j", "S3j-shipped", "S3j-freed"),
     ),
     Erratum(
         id="uvmfault_anonget.swapoff-trusts-anon",
@@ -42,7 +42,7 @@ CATALOGUE = (
             walk of 2001, which this kernel has, is our reading of the source. Here swapoff, having slept, trusts
             nothing: it goes back to the address, and asks again whether an anon there has a slot on the device.
         """),
-        findings=("use-after-free", "panic"),
+        findings=("use-after-free",),
         scenarios=("E23",),
     ),
     Erratum(

@@ -16,7 +16,6 @@ ORDER = """
 map < amap < uobj < anon < pageq < fpageq
 uobj < uao_list
 map < map.hint
-map < map.ref
 map < map.flags
 anon < afree
 anon < swap_data

@@ -27,13 +27,14 @@ from shared.uvm.anon import uvm_analloc, uvm_anfree
 from shared.uvm.page import (
     uvm_lock_pageq,
     uvm_page_unbusy,
+    uvm_page_wait,
     uvm_pageactivate,
     uvm_pagealloc,
     uvm_pagecopy,
     uvm_pagewirings,
     uvm_unlock_pageq,
 )
-from shared.uvm.param import AMAP_SHARED, PG_BUSY, PG_FAKE, PG_WANTED, PQ_ANON, UVM_ET_NEEDSCOPY, VM_PROT_NONE
+from shared.uvm.param import AMAP_SHARED, PG_BUSY, PG_FAKE, PQ_ANON, UVM_ET_NEEDSCOPY, VM_PROT_NONE
 from shared.uvm.pdaemon import uvm_wait
 from shared.uvm.pmap import pmap_page_protect
 from shared.uvm.structs import Amap, AmapArray, Anon, Page, VmMap, VmMapEntry
@@ -388,10 +389,8 @@ def amap_cow_now(map: VmMap, entry: VmMapEntry, whole: bool) -> None:
             elif refs > 1 and ((whole and not unlocked(pg, "loan_count")) or amap_wired(pg)):
                 flags = pg.flags
                 if flags & PG_BUSY:
-                    if not flags & PG_WANTED:
-                        pg.flags = flags | PG_WANTED
                     amap_unlock(amap)
-                    here.port.sleep(pg.address, "cownow", anon.an_lock)
+                    uvm_page_wait(pg, flags, "cownow", anon.an_lock)
                     break
 
                 nanon = uvm_analloc()

@@ -25,31 +25,28 @@ from shared.uvm.page import (
     uvm_pagealloc,
     uvm_pagedeactivate,
     uvm_pagefree,
-    uvm_pagekloans,
-    uvm_pagelookup,
     uvm_pagezero,
     uvm_unlock_pageq,
 )
 from shared.uvm.param import (
-    EBUSY,
     EIO,
+    ENOMEM,
     PG_BUSY,
     PG_CLEAN,
     PG_FAKE,
     PG_RELEASED,
-    PG_WANTED,
     PGO_ALLPAGES,
-    PGO_CLEANIT,
     PGO_DEACTIVATE,
     PGO_FREE,
     PGO_LOCKED,
+    PGO_SWAPOFF,
     SWSLOT_BAD,
     SWSLOT_NONE,
     UAO_FLAG_KILLME,
     UVM_PGOPS_AOBJ,
     VM_PROT_NONE,
 )
-from shared.uvm.pgops import PGOPS, PagerOps
+from shared.uvm.pgops import PGOPS, PagerOps, get_busy, get_resident
 from shared.uvm.pmap import pmap_clear_modify, pmap_clear_reference, pmap_page_protect
 from shared.uvm.structs import MEMQ, UAO_LIST_Q, Aobj, AobjSlots, Page, UvmObject, uvm, uvmexp
 from shared.uvm.swap import uvm_swap_free, uvm_swap_get, uvm_swap_markbad
@@ -225,58 +222,23 @@ def uao_get(
 
     Locks:   entry the object. Returns: same with PGO_LOCKED, else nothing.
     Sleeps:  without PGO_LOCKED: busy page ("uao_get"), swap read, uvm_wait ("uao_getpage").
-    Returns: (0, pages); (EBUSY, pages): PGO_LOCKED, and `center` is not among them; (EIO or EAGAIN, []).
+    Returns: (0, pages); (EBUSY, pages): PGO_LOCKED, and `center` is not among them; (EIO, EAGAIN, or with
+             PGO_SWAPOFF ENOMEM; []).
     Source:  uvm_aobj.c.   Differs: a page that was released during a failed read goes by way of uao_releasepg();
              after a transient error the slot is kept.
     """
-    from shared.uvm.pdaemon import uvm_wait
-
     page_size = here.port.page_size
-    pages: list[Page | None] = [None] * len(wanted)
     if flags & PGO_LOCKED:
-        for lcv, want in enumerate(wanted):
-            if not want:
-                continue
-            at = offset + lcv * page_size
-            pg = uvm_pagelookup(uobj, at)
-            if pg is None:
-                if uao_find_swslot(uobj, at // page_size) != SWSLOT_NONE:
-                    continue
-                pg = uvm_pagealloc(uobj, at, None)
-                if pg is None:
-                    continue
-                uvm_pagezero(pg)
-                pgflags = pg.flags & ~PG_FAKE
-            else:
-                pgflags = pg.flags
-                if pgflags & (PG_BUSY | PG_RELEASED):
-                    continue
-            pg.flags = pgflags | PG_BUSY
-            pg.owner_tag = "uao_get1"
-            pages[lcv] = pg
-        return (0 if not wanted[center] or pages[center] is not None else EBUSY), pages
-
+        return get_resident(uobj, offset, wanted, center, "uao_get1", _make)
+    pages: list[Page | None] = [None] * len(wanted)
     at = offset + center * page_size
-    while True:
-        pg = uvm_pagelookup(uobj, at)
-        if pg is None:
-            pg = uvm_pagealloc(uobj, at, None)
-            if pg is not None:
-                break
-            uobj.vmobjlock.unlock()
-            uvm_wait("uao_getpage")
-        else:
-            pgflags = pg.flags
-            if not pgflags & (PG_BUSY | PG_RELEASED):
-                pg.flags = pgflags | PG_BUSY
-                pg.owner_tag = "uao_get2"
-                pages[center] = pg
-                uobj.vmobjlock.unlock()
-                return 0, pages
-            if not pgflags & PG_WANTED:
-                pg.flags = pgflags | PG_WANTED
-            here.port.sleep(pg.address, "uao_get", uobj.vmobjlock)
-        uobj.vmobjlock.lock()
+    pg, fresh = get_busy(uobj, at, "uao_get", flags)
+    if pg is None:
+        return ENOMEM, []
+    pages[center] = pg
+    if not fresh:
+        uobj.vmobjlock.unlock()
+        return 0, pages
 
     slot = uao_find_swslot(uobj, at // page_size)
     if slot == SWSLOT_NONE:
@@ -296,9 +258,19 @@ def uao_get(
             return error, []
     pg.flags &= ~PG_FAKE
     pmap_clear_modify(pg)
-    pages[center] = pg
     uobj.vmobjlock.unlock()
     return 0, pages
+
+
+def _make(uobj: UvmObject, at: int) -> Page | None:
+    """Make a page that was never written, BUSY, if this is one, and if there is memory. Locks: the object."""
+    if uao_find_swslot(uobj, at // here.port.page_size) != SWSLOT_NONE:
+        return None
+    pg = uvm_pagealloc(uobj, at, None)
+    if pg is not None:
+        uvm_pagezero(pg)
+        pg.flags &= ~PG_FAKE
+    return pg
 
 
 def _give_up(uobj: UvmObject, pg: Page) -> bool:
@@ -315,32 +287,24 @@ def _give_up(uobj: UvmObject, pg: Page) -> bool:
 
 @kernel(exit="same")
 def uao_flush(uobj: UvmObject, start: int, stop: int, flags: int) -> bool:
-    """pgo_flush: deactivate pages, or (PGO_FREE alone) free them. There is nothing to clean: swap is no file.
+    """pgo_flush: deactivate pages, also instead of freeing them. There is nothing to clean: swap is no file.
 
     Locks:   entry the object. Returns: same.
-    Source:  uvm_aobj.c.   Differs: deactivated pages keep their mappings, as of January 2001; busy ones are left alone.
+    Source:  uvm_aobj.c.
+    Differs: deactivated pages keep their mappings, as of January 2001; busy ones are left alone. UVM freed pages for
+             PGO_FREE without CLEANIT, which nobody asks for (see uvm_map_clean()).
     """
     if not flags & (PGO_DEACTIVATE | PGO_FREE):
         return True
-    free = flags & (PGO_CLEANIT | PGO_FREE | PGO_DEACTIVATE) == PGO_FREE and uobj.uo_refs == 1
     pg: Page | None = MEMQ.first(uobj)
     while pg is not None:
-        following = MEMQ.next(pg)
-        if flags & PGO_ALLPAGES or start <= pg.offset < stop:
-            pgflags = pg.flags
+        if (flags & PGO_ALLPAGES or start <= pg.offset < stop) and not pg.flags & PG_BUSY:
             uvm_lock_pageq()
-            wire_count = pg.wire_count
-            wired = wire_count != uvm_pagekloans(pg)  # a page that the kernel has borrowed can be given up
-            if wire_count == 0 and not free and not pgflags & PG_BUSY:
+            if pg.wire_count == 0:
                 pmap_clear_reference(pg)
                 uvm_pagedeactivate(pg)
             uvm_unlock_pageq()
-            if free and not wired:
-                if pgflags & PG_BUSY:
-                    pg.flags = pgflags | PG_RELEASED
-                else:
-                    _dispose(uobj, pg)
-        pg = following
+        pg = MEMQ.next(pg)
     return True
 
 
@@ -355,7 +319,7 @@ def uao_swap_off(startslot: int, endslot: int) -> int:
 
     Locks:   none held.
     Sleeps:  as uao_get().
-    Returns: 0, or the error of a read.
+    Returns: 0, or as uao_pagein_page().
     Source:  uvm_aobj.c.   Differs: begins at the head of the list again after each aobj that had such a slot.
     """
     while True:
@@ -400,11 +364,11 @@ def uao_pagein_page(uobj: UvmObject, pageidx: int) -> int:
 
     Locks:   entry the object, which is unlocked meanwhile. Returns: same.
     Sleeps:  as uao_get().
-    Returns: 0, or the error of the read.
+    Returns: 0, or the error of uao_get(): EIO or EAGAIN of the read; ENOMEM.
     Source:  uvm_aobj.c.   Differs: a wired page is not put on a queue, as later.
     """
     page_size = here.port.page_size
-    error, pages = uao_get(uobj, pageidx * page_size, [True], 0, 0)
+    error, pages = uao_get(uobj, pageidx * page_size, [True], 0, PGO_SWAPOFF)
     uobj.vmobjlock.lock()
     if error != 0:
         return error

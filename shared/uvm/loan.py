@@ -21,7 +21,6 @@ Rules:
   which keep the owner alive, and then tries the owner's lock.
 - An owner that lets go of a page on loan only disowns it. The last borrower frees
   it, or the anon that borrowed it adopts it.
-
 - While a device moves data from or to a page it is not lent: who wants to borrow it waits
   ("pageio"), and raw I/O breaks the loans of the pages that it wires. So a page that a DMA
   goes to is not replaced. UVM did not see to that.

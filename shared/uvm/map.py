@@ -11,13 +11,14 @@ then do not queue for the lock, where they would keep out the readers that
 mlock may wait for, but set WANTLOCK and sleep ("vmmapbsy").
 
 A context that holds a map read-locked and asks for it again holds it once: see
-`nested` in fault.py. In lockmgr() each such request counts.
+`nested` in fault_i.py. In lockmgr() each such request counts.
 
 Kernel maps are in km.py. An interrupt-safe one has no other lock than its
 interlock, no timestamp, and entries made at boot.
 
 Left out: merging of entries (each mmap is an entry of its own), the choice of an
-address (it is given), the first_free hint, WIREFUTURE, pmap_copy, vfork.
+address (it is given), the first_free hint, ref_count (nobody refers to a map but what it is part of), WIREFUTURE,
+pmap_copy, vfork.
 Source: uvm_map.c 1.69, uvm_map_i.h 1.16, vm_map.h, of 2000.
 """
 
@@ -830,7 +831,6 @@ def uvm_map_create(pmap: int, vmin: int, vmax: int, flags: int) -> VmMap:
     map.pmap = pmap
     map.min_offset = vmin
     map.max_offset = vmax
-    map.ref_count = 1
     map.hint = header
     map.flags = flags
     map.timestamp = 0

@@ -6,7 +6,8 @@ A page that is not free is on one queue or none:
     active      PQ_ACTIVE      under pageqlock
     inactive    PQ_INACTIVE    under pageqlock; page_inactive_swp if it is
                                swap-backed, page_inactive_obj if not
-    none        busy with its first contents, wired, or loaned
+    none        busy with its first contents, or wired (which a loan to the kernel does too; a page
+                on loan to an anon is on a queue, as others are)
 
 Rules: whoever changes `flags` holds the owner's lock; a page comes from
 uvm_pagealloc BUSY, CLEAN, FAKE and on no queue; it is un-busied and put on a
@@ -21,6 +22,7 @@ Source: uvm_page.c, uvm_page_i.h of March 2001.
 
 from __future__ import annotations
 
+from shared.locks.ref import LockRef
 from shared.port import KASSERT, LOCK_ASSERT, SPL_IMP, erratum, here, kernel, panic
 from shared.uvm.param import (
     PG_BUSY,
@@ -501,3 +503,17 @@ def uvm_page_putback(pg: Page) -> None:
     uvm_lock_pageq()
     uvm_pageactivate(pg)
     uvm_unlock_pageq()
+
+
+def uvm_page_wait(pg: Page, flags: int, wmesg: str, interlock: LockRef) -> None:
+    """Wait until a BUSY page is not, or not what it was any more. Whoever un-busies it wakes us.
+
+    Args:
+        flags: the page's flags, as they are.
+        interlock: its owner's lock.
+
+    Locks:   entry the interlock. Returns: it is unlocked.
+    """
+    if not flags & PG_WANTED:
+        pg.flags = flags | PG_WANTED
+    here.port.sleep(pg.address, wmesg, interlock)

@@ -42,7 +42,7 @@ from shared.uvm.param import (
     VM_PAGER_AGAIN,
     VM_PROT_READ,
 )
-from shared.uvm.pgops import pgops_of
+from shared.uvm.pgops import pgops_of, uvm_putbuf
 from shared.uvm.pmap import pmap_clear_modify, pmap_clear_reference, pmap_is_modified, pmap_page_protect
 from shared.uvm.structs import AIO_DONE, Anon, Buf, Page, UvmObject, uvm, uvmexp
 from shared.uvm.swap import uvm_swap_free, uvm_swap_markbad, uvm_swap_put
@@ -54,6 +54,14 @@ def _transient(error: int) -> bool:
     if erratum("uvm_aio_aiodone.old-result-codes"):
         return error == VM_PAGER_AGAIN  # 5, which is EIO
     return error == EAGAIN
+
+
+def _dispose_of_slots(slot: int, npages: int, transient: bool) -> None:
+    """A pageout to these slots has failed, and its pages have let go of them."""
+    if transient:
+        uvm_swap_free(slot, npages)
+    else:
+        uvm_swap_markbad(slot, npages)
 
 
 @kernel(exit="same")
@@ -136,10 +144,7 @@ def uvm_pager_put(uobj: UvmObject | None, pg: Page | None, ppsp: list[Page], slo
         transient = _transient(error)
     uvm_pager_dropcluster(ppsp, PGO_REALLOCSWAP, reactivate=not transient)
     if uobj is None:
-        if transient:
-            uvm_swap_free(slot, len(ppsp))
-        else:
-            uvm_swap_markbad(slot, len(ppsp))
+        _dispose_of_slots(slot, len(ppsp), transient)
     return error, 0
 
 
@@ -252,17 +257,13 @@ def uvm_aio_aiodone(bp: Buf, error: int) -> None:
     """
     npages, slot, pages, vp = bp.npages, bp.slot, bp.pages, bp.vp
     ppsp = [pages[at] for at in range(npages)]
-    here.port.free(pages)
-    here.port.free(bp)
+    uvm_putbuf(bp)
     if error == 0:
         uvm_pager_dropcluster(ppsp, PGO_PDFREECLUST)
     else:
         transient = _transient(error)
         uvm_pager_dropcluster(ppsp, PGO_REALLOCSWAP, reactivate=not transient)
         if vp is None:
-            if transient:
-                uvm_swap_free(slot, npages)
-            else:
-                uvm_swap_markbad(slot, npages)
+            _dispose_of_slots(slot, npages, transient)
     if vp is not None:
         uvn_iodone(vp)  # the pages are not BUSY any more: whoever waits for the I/O can see what came of it

@@ -57,7 +57,7 @@ UVM_PGA_ZERO = 0x0002
 UVM_LOAN_TOANON, UVM_LOAN_TOPAGE = 0x01, 0x02
 
 # vm_map.flags, vm_map_entry.etype
-VM_MAP_PAGEABLE, VM_MAP_INTRSAFE, VM_MAP_WIREFUTURE, VM_MAP_BUSY, VM_MAP_WANTLOCK = 0x01, 0x02, 0x04, 0x08, 0x10
+VM_MAP_PAGEABLE, VM_MAP_INTRSAFE, VM_MAP_BUSY, VM_MAP_WANTLOCK = 0x01, 0x02, 0x08, 0x10
 UVM_ET_OBJ, UVM_ET_SUBMAP, UVM_ET_COPYONWRITE, UVM_ET_NEEDSCOPY = 0x01, 0x02, 0x04, 0x08
 
 # the kernel's address space (its end is the machine's affair); uvm_km_kmemalloc flags
@@ -88,7 +88,6 @@ VM_FAULT_REFERENCE = 3
 
 # amap
 AMAP_SHARED = 0x1
-AMAP_COPY_CHUNK_PAGES = 16
 
 # the number of the kernel's pmap
 PMAP_KERNEL = 0
@@ -107,6 +106,7 @@ PGO_DOACTCLUST = 0x020  # put: active pages may be in the cluster
 PGO_LOCKED = 0x040  # get: the fault's data structures are locked, so do not sleep
 PGO_PDFREECLUST = 0x080  # pageout was a success: un-busy the cluster's pages
 PGO_REALLOCSWAP = 0x100  # pageout was none: drop the swap slots allocated for it
+PGO_SWAPOFF = 0x200  # get: fail if there is no memory to be had (the model's)
 MAXBSIZE_PAGES = 16
 
 # vnode objects (uvm_vnode.u_flags)

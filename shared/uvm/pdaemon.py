@@ -1,4 +1,4 @@
-"""The pagedaemon: keeps memory free by writing inactive pages to swap.
+"""The pagedaemon: keeps memory free by writing inactive pages to swap, or to their file.
 
 Two targets. Free pages: while `free` is below freetarg, the inactive queues are
 scanned from their heads; clean pages are freed, dirty ones are written out in
@@ -75,7 +75,7 @@ from shared.uvm.structs import (
     uvm,
     uvmexp,
 )
-from shared.uvm.swap import uvm_swap_alloc, uvm_swap_free
+from shared.uvm.swap import uvm_swap_alloc, uvm_swap_free, uvm_swap_room
 
 #: dirty pages that one scan of an inactive queue reactivates when swap is full
 UVMPD_NUMDIRTYREACTS = 16
@@ -103,6 +103,17 @@ def uvm_wait(wmsg: str) -> None:
     here.port.wakeup(uvm.addressof("pagedaemon"))
     here.port.sleep(uvmexp.addressof("free"), wmsg, uvm.pagedaemon_lock)
     here.port.spl(s)
+
+
+def uvm_wait_vain() -> bool:
+    """After uvm_wait(): could the pagedaemon free nothing, with nothing in flight, and nowhere to write to?
+
+    Then waiting again is of no use, unless somebody frees memory of his own accord. The answer is a hint.
+
+    Locks:   takes swap_data_lock.
+    Source:  none; the model's.
+    """
+    return uvmexp.free <= uvmexp.reserve_kernel and not uvmexp.paging and not uvm_swap_room()
 
 
 def uvmpd_tune(npages: int, reserve_kernel: int, freemin: int | None = None, freetarg: int | None = None) -> None:
@@ -287,7 +298,7 @@ def uvmpd_scan_inactive(pglst: PageQueue, sweep: Sweep) -> bool:
     Locks:   the page queues; dropped and retaken for I/O.
     Returns: True if the free target is met.
     Source:  uvm_pdaemon.c; order of unmapping and of the question for modification as of January 2001.
-    Differs: reads `free` without its lock, as later versions did; ends if the pager is short of something.
+    Differs: reads `free` without its lock, as later versions did; ends if the I/O could not be started.
     """
     met = False
     dirtyreacts = 0

@@ -1,4 +1,4 @@
-"""The pager operations: what can be done with an object, whoever pages it.
+"""The pager operations: what can be done with an object, whoever pages it; and what pagers have in common.
 
 Each pager (vnode.py, aobj.py) enters its operations under the number that its
 objects have in `pgops`; uobj->pgops->pgo_get is pgops_of(uobj).pgo_get.
@@ -8,7 +8,8 @@ objects have in `pgops`; uobj->pgops->pgo_get is pgops_of(uobj).pgo_get.
     pgo_get(uobj, offset, wanted, center, flags)
                                           the pages from `offset` on that are wanted, BUSY: (0 or an error, pages).
                                           PGO_LOCKED: those that can be had at once, and EBUSY if `center` cannot.
-                                          Without: it may sleep, gets `center` alone, and unlocks the object
+                                          Without: it may sleep, gets `center` alone, and unlocks the object;
+                                          PGO_SWAPOFF: ENOMEM, if waiting for memory is of no use
     pgo_put(uobj, pages, flags)           write a cluster of BUSY pages; unlocks the object. 0: PGO_SYNCIO: it is
                                           done, else it is started; or an error
     pgo_flush(uobj, start, stop, flags)   clean, deactivate or free pages; False if some could not be written.
@@ -27,7 +28,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from shared.uvm.structs import Page, UvmObject
+from shared.port import here
+from shared.uvm.page import uvm_page_wait, uvm_pagealloc, uvm_pagelookup
+from shared.uvm.param import EBUSY, PG_BUSY, PG_RELEASED, PGO_SWAPOFF
+from shared.uvm.structs import Buf, Page, PageArray, UvmObject, Vnode
 
 
 class PagerOps(NamedTuple):
@@ -49,3 +53,95 @@ PGOPS: dict[int, PagerOps] = {}
 def pgops_of(uobj: UvmObject) -> PagerOps:
     """uobj->pgops"""
     return PGOPS[uobj.pgops]
+
+
+# -- what pagers have in common ----------------------------------------------------------------
+
+
+def get_resident(
+    uobj: UvmObject,
+    offset: int,
+    wanted: Sequence[bool],
+    center: int,
+    tag: str,
+    make: Callable[[UvmObject, int], Page | None] | None = None,
+) -> tuple[int, list[Page | None]]:
+    """pgo_get with PGO_LOCKED: what is resident and not BUSY.
+
+    Args:
+        tag: owner_tag of the pages.
+        make: makes a page that is not resident, BUSY, if that takes no I/O and there is memory.
+
+    Locks:   the object.
+    """
+    page_size = here.port.page_size
+    pages: list[Page | None] = [None] * len(wanted)
+    for lcv, want in enumerate(wanted):
+        if not want:
+            continue
+        at = offset + lcv * page_size
+        pg = uvm_pagelookup(uobj, at)
+        if pg is not None:
+            flags = pg.flags
+            if flags & (PG_BUSY | PG_RELEASED):
+                continue
+            pg.flags = flags | PG_BUSY
+        elif make is not None:
+            pg = make(uobj, at)
+        if pg is not None:
+            pg.owner_tag = tag
+            pages[lcv] = pg
+    return (0 if not wanted[center] or pages[center] is not None else EBUSY), pages
+
+
+def get_busy(uobj: UvmObject, at: int, name: str, flags: int) -> tuple[Page | None, bool]:
+    """pgo_get without PGO_LOCKED: the page at an offset, BUSY, and whether it is new and has to be filled.
+
+    Args:
+        name: "uvn_get" or "uao_get": of what is slept on, the page, or (with "page" at its end) memory.
+        flags: PGO_SWAPOFF or 0.
+
+    Locks:   the object, which is unlocked meanwhile. If there is no page, it is unlocked.
+    Sleeps:  busy page, uvm_wait.
+    Returns: (None, False): PGO_SWAPOFF, and waiting for memory is of no use.
+    """
+    from shared.uvm.pdaemon import uvm_wait, uvm_wait_vain
+
+    while True:
+        pg = uvm_pagelookup(uobj, at)
+        if pg is None:
+            pg = uvm_pagealloc(uobj, at, None)
+            if pg is not None:
+                return pg, True
+            uobj.vmobjlock.unlock()
+            uvm_wait(name + "page")
+            if flags & PGO_SWAPOFF and uvm_wait_vain():
+                return None, False
+        else:
+            pgflags = pg.flags
+            if not pgflags & (PG_BUSY | PG_RELEASED):
+                pg.flags = pgflags | PG_BUSY
+                pg.owner_tag = name + "2"
+                return pg, False
+            uvm_page_wait(pg, pgflags, name, uobj.vmobjlock)
+        uobj.vmobjlock.lock()
+
+
+def uvm_getbuf(ppsp: Sequence[Page], slot: int, vp: Vnode | None) -> Buf:
+    """The buf of a pageout: these pages go to swap slots `slot` ..., or to a file."""
+    pages = here.port.alloc(PageArray, len(ppsp))
+    for at, pg in enumerate(ppsp):
+        pages[at] = pg
+    bp = here.port.alloc(Buf)
+    bp.error = 0
+    bp.npages = len(ppsp)
+    bp.pages = pages
+    bp.slot = slot
+    bp.vp = vp
+    return bp
+
+
+def uvm_putbuf(bp: Buf) -> None:
+    """Free the buf of a pageout that is over, or was not started."""
+    here.port.free(bp.pages)
+    here.port.free(bp)

@@ -35,7 +35,6 @@ from shared.uvm.param import (
     UVM_PGA_USERESERVE,
     UVM_PGA_ZERO,
     UVM_PGOPS_NONE,
-    VM_PROT_NONE,
 )
 from shared.uvm.structs import Page, Pmap, uvm
 
@@ -206,11 +205,6 @@ def pmap_page_remove_unwired(pg: Page) -> None:
     Source:  none; the model's. UVM removed all of them, see uvm_fault()'s case 2B.
     """
     _free_ptps(here.port.pmap("pmap_page_remove_unwired", pg.frame, ()))
-
-
-def pmap_page_remove(pg: Page) -> None:
-    """Remove every mapping of `pg`."""
-    pmap_page_protect(pg, VM_PROT_NONE)
 
 
 def pmap_is_modified(pg: Page) -> bool:

@@ -5,8 +5,9 @@ Legend, as in the headers of uvm (each letter is resolved per struct):
     o   owner: the lock of the struct itself, or for a page of its object or anon
     p   uvm.pageqlock              f   uvm.fpageqlock (splimp: interrupts allocate)
     a   uvm.afreelock              s   uvm.swap_data_lock
-    d   uvm.pagedaemon_lock (splbio)      h   uvm.hashlock (splimp)
+    d   uvm.pagedaemon_lock (splbio)      h   uvm.hashlock (splimp); of a map: its hint_lock
     k   uvm.kentry_lock (splimp)   v   uvm.vmi_list_slock (splhigh)
+    l   uvm.uao_list_lock          g   the map's flags_lock
     m   the map's lock: shared to read, exclusive to write; an interrupt-safe map's spins and is only ever exclusive
     const, stat, hint: see shared/struct.py
 
@@ -214,9 +215,8 @@ class AmapArray(Array, kind=6, element="o"):
 class VmMap(Struct, kind=7):
     """struct vm_map: an address space, a sorted list of entries."""
 
-    guards = {"m": own("lock"), "r": own("ref_lock"), "h": own("hint_lock"), "g": own("flags_lock")}
+    guards = {"m": own("lock"), "h": own("hint_lock"), "g": own("flags_lock")}
     lock = lockmgr("map")
-    ref_lock = simplelock("map.ref")
     hint_lock = simplelock("map.hint")
     flags_lock = simplelock("map.flags")
     header: Field[VmMapEntry] = field("const")
@@ -225,9 +225,7 @@ class VmMap(Struct, kind=7):
     pmap: Field[int] = field("const")
     min_offset: Field[int] = field("const")
     max_offset: Field[int] = field("const")
-    ref_count: Field[int] = field("r")
     hint: Field[VmMapEntry] = field("h")
-    first_free: Field[VmMapEntry] = field("m")
     flags: Field[int] = field("g")
     timestamp: Field[int] = field("m", hint=True)
     physio: Field[PhysBuf | None] = field("g", hint=True)  # (model) device I/O to this map's memory
@@ -406,7 +404,7 @@ class Uvmexp(Struct, kind=16):
     active: Field[int] = field("p", hint=True)
     inactive: Field[int] = field("p", hint=True)
     wired: Field[int] = field("p", hint=True)
-    paging: Field[int] = field("p", hint=True)  # in flight to swap
+    paging: Field[int] = field("p", hint=True)  # in flight, to swap or to a file
     reserve_pagedaemon: Field[int] = field("const")
     reserve_kernel: Field[int] = field("const")
     freemin: Field[int] = field("const")

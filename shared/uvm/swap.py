@@ -1,8 +1,8 @@
 """Swap space: devices, slots, and I/O to them.
 
 Slots are numbered from 1 over all devices (`/dev/drum`); 0 is "none",
-SWSLOT_BAD marks data that a read error has lost. `swpgonly` counts the anons
-whose data is in swap and nowhere in RAM:
+SWSLOT_BAD marks data that a read error has lost. `swpgonly` counts the
+pages of anons and of aobjs whose data is in swap and nowhere in RAM:
 
     0 <= swpgonly <= swpginuse <= swpages
 
@@ -30,7 +30,8 @@ from collections.abc import Iterator, Sequence
 
 from shared.port import erratum, here, kernel, panic
 from shared.uvm.param import EAGAIN, EIO, SWF_ENABLE, SWF_INUSE, SWSLOT_BAD, SWSLOT_NONE
-from shared.uvm.structs import SWAPDEVS, Buf, Page, PageArray, SlotArray, SwapDev, SwapPri, uvm, uvmexp
+from shared.uvm.pgops import uvm_getbuf, uvm_putbuf
+from shared.uvm.structs import SWAPDEVS, Page, SlotArray, SwapDev, SwapPri, uvm, uvmexp
 
 SLOTS_PER_WORD = 32
 
@@ -311,20 +312,11 @@ def uvm_swap_put(slot: int, ppsp: list[Page]) -> int:
              started, for a shortage that will pass; EIO: nothing is started, nor ever will be.
     Source:  uvm_swap.c, uvm_swap_io with B_ASYNC; result codes as of 2001-03-10.
     """
-    pages = here.port.alloc(PageArray, len(ppsp))
-    for at, pg in enumerate(ppsp):
-        pages[at] = pg
-    bp = here.port.alloc(Buf)
-    bp.error = 0
-    bp.npages = len(ppsp)
-    bp.pages = pages
-    bp.slot = slot
-    bp.vp = None
+    bp = uvm_getbuf(ppsp, slot, None)
     frames = [pg.frame for pg in ppsp]
     error: int = here.port.op("swap_put", slot, (bp, frames))
     if error:
-        here.port.free(pages)
-        here.port.free(bp)
+        uvm_putbuf(bp)
         if erratum("uvm_swap_put.sync-answers-pending") and error == EAGAIN:
             # Written while we wait, and answered as if it were only started. No completion is going to come.
             here.port.op("swap_put", slot, (None, frames))

@@ -98,9 +98,10 @@ def swap_off(sdp: SwapDev) -> int:
 
     start = sdp.swd_drumoffset
     stop = start + sdp.swd_npages
-    while uao_swap_off(start, stop) in (EIO, EAGAIN):
+    while (error := uao_swap_off(start, stop)) in (EIO, EAGAIN):
         pass  # EIO: that page's data is lost, and its slot bad; on with the others
-    error = anon_swap_off(start, stop)
+    if not error:
+        error = anon_swap_off(start, stop)
     uvm.swap_data_lock.lock()
     if error:
         sdp.swd_flags = SWF_INUSE | SWF_ENABLE

@@ -28,20 +28,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shared.port import erratum, here, kernel, panic
+from shared.port import KASSERT, erratum, here, kernel, panic
 from shared.uvm.page import (
     uvm_lock_pageq,
     uvm_page_unbusy,
     uvm_pageactivate,
-    uvm_pagealloc,
     uvm_pagedeactivate,
     uvm_pagefree,
     uvm_pagekloans,
     uvm_pagelookup,
+    uvm_pagezero,
     uvm_unlock_pageq,
 )
 from shared.uvm.param import (
-    EBUSY,
     EINVAL,
     MAXBSIZE_PAGES,
     PG_BUSY,
@@ -49,7 +48,6 @@ from shared.uvm.param import (
     PG_CLEANCHK,
     PG_FAKE,
     PG_RELEASED,
-    PG_WANTED,
     PGO_ALLPAGES,
     PGO_CLEANIT,
     PGO_DEACTIVATE,
@@ -68,7 +66,7 @@ from shared.uvm.param import (
     VM_PROT_NONE,
     VM_PROT_READ,
 )
-from shared.uvm.pgops import PGOPS, PagerOps
+from shared.uvm.pgops import PGOPS, PagerOps, get_busy, get_resident, uvm_getbuf, uvm_putbuf
 from shared.uvm.pmap import (
     pmap_clear_modify,
     pmap_clear_reference,
@@ -76,7 +74,7 @@ from shared.uvm.pmap import (
     pmap_page_protect,
     pmap_page_remove_unwired,
 )
-from shared.uvm.structs import MEMQ, Buf, Page, PageArray, UvmObject, Vnode
+from shared.uvm.structs import MEMQ, Page, UvmObject, Vnode
 
 
 def vnode_make(block: int, npages: int) -> Vnode:
@@ -118,7 +116,7 @@ def uvn_attach(vp: Vnode) -> UvmObject:
         here.port.sleep(vp.address, "uvn_attach", uobj.vmobjlock)
         uobj.vmobjlock.lock()
     if not flags & UVM_VNODE_VALID:
-        vp.u_flags = UVM_VNODE_VALID | UVM_VNODE_CANPERSIST
+        vp.u_flags = flags & UVM_VNODE_IOSYNC | UVM_VNODE_VALID | UVM_VNODE_CANPERSIST
     uobj.uo_refs += 1
     uobj.vmobjlock.unlock()
     return uobj
@@ -159,10 +157,15 @@ def uvn_detach(uobj: UvmObject) -> None:
 
 
 def _dead(vp: Vnode) -> None:
-    """The object's life is over; the next may begin. Locks: the object."""
-    if vp.u_flags & UVM_VNODE_WANTED:
+    """The object's life is over; the next may begin. Locks: the object.
+
+    Who waits for I/O may have no reference (uvm_vnp_setsize), and the I/O whose end this is is still counted: IOSYNC
+    stays.
+    """
+    flags = vp.u_flags
+    if flags & UVM_VNODE_WANTED:
         here.port.wakeup(vp.address)
-    vp.u_flags = 0
+    vp.u_flags = flags & UVM_VNODE_IOSYNC
 
 
 @kernel(exit="same")
@@ -196,7 +199,9 @@ def uvm_vnp_setsize(vp: Vnode, newsize: int) -> None:
 
     Locks:   entry the object unlocked. Returns: same.
     Sleeps:  for I/O in progress ("uvn_flush").
-    Source:  uvm_vnode.c.   Differs: waits for I/O beyond the new end; a wired page stays until it is unwired.
+    Source:  uvm_vnode.c.
+    Differs: waits for I/O beyond the new end. A wired page stays mapped, to be unwired there, but it is zero, as the
+             file is when it grows again; unless it is on loan as well: what is on loan is not written to.
     """
     uobj = vp.u_obj
     page_size = here.port.page_size
@@ -206,9 +211,26 @@ def uvm_vnp_setsize(vp: Vnode, newsize: int) -> None:
     if newsize < size:
         uvn_flush(uobj, newsize, size, PGO_FREE)
         _wait_for_io(vp)
-        for block in range(newsize // page_size, size // page_size):  # they are free, and will read as zeros
-            here.port.op("disk_format", vp.v_block + block, ([],))
+        for off in range(newsize, size, page_size):
+            here.port.op("disk_format", vp.v_block + off // page_size, ([],))  # it is free, and will read as zeros
+            pg = uvm_pagelookup(uobj, off)
+            if pg is not None:
+                _zero_wired(pg)
     uobj.vmobjlock.unlock()
+
+
+def _zero_wired(pg: Page) -> None:
+    """Zero a page whose block on the disk has just been zeroed, if it is wired; others will be freed.
+
+    Locks:   the page's object.
+    """
+    uvm_lock_pageq()
+    wired = pg.wire_count != 0 and pg.loan_count == 0
+    uvm_unlock_pageq()
+    if wired:
+        pmap_clear_modify(pg)  # first: what is written to the page after it was zeroed is a change
+        uvm_pagezero(pg)
+        pg.flags |= PG_CLEAN
 
 
 @kernel()
@@ -265,20 +287,11 @@ def uvn_io(vp: Vnode, pps: list[Page], flags: int, write: bool) -> int:
     elif flags & PGO_SYNCIO or erratum("uvn_io.always-synchronous"):
         error = port.op("disk_put", block, (None, frames))
     else:
-        pages = port.alloc(PageArray, len(pps))
-        for at, pg in enumerate(pps):
-            pages[at] = pg
-        bp = port.alloc(Buf)
-        bp.error = 0
-        bp.npages = len(pps)
-        bp.pages = pages
-        bp.slot = 0
-        bp.vp = vp
+        bp = uvm_getbuf(pps, 0, vp)
         error = port.op("disk_put", block, (bp, frames))
         if error == 0:
             return 0
-        port.free(pages)
-        port.free(bp)
+        uvm_putbuf(bp)
     uvn_iodone(vp)
     return error
 
@@ -321,43 +334,15 @@ def uvn_get(
     Returns: (0, pages); (EBUSY, pages): PGO_LOCKED, and `center` is not among them; (an error of uvn_io(), []).
     Source:  uvm_vnode.c.   Differs: a page that was released during a failed read goes by way of uvn_releasepg().
     """
-    from shared.uvm.pdaemon import uvm_wait
-
-    page_size = here.port.page_size
-    pages: list[Page | None] = [None] * len(wanted)
     if flags & PGO_LOCKED:
-        for lcv, want in enumerate(wanted):
-            pg = uvm_pagelookup(uobj, offset + lcv * page_size) if want else None
-            if pg is None:
-                continue
-            pgflags = pg.flags
-            if not pgflags & (PG_BUSY | PG_RELEASED):
-                pg.flags = pgflags | PG_BUSY
-                pg.owner_tag = "uvn_get1"
-                pages[lcv] = pg
-        return (0 if not wanted[center] or pages[center] is not None else EBUSY), pages
-
-    at = offset + center * page_size
-    while True:
-        pg = uvm_pagelookup(uobj, at)
-        if pg is None:
-            pg = uvm_pagealloc(uobj, at, None)
-            if pg is not None:
-                break
-            uobj.vmobjlock.unlock()
-            uvm_wait("uvn_getpage")
-        else:
-            pgflags = pg.flags
-            if not pgflags & (PG_BUSY | PG_RELEASED):
-                pg.flags = pgflags | PG_BUSY
-                pg.owner_tag = "uvn_get2"
-                pages[center] = pg
-                uobj.vmobjlock.unlock()
-                return 0, pages
-            if not pgflags & PG_WANTED:
-                pg.flags = pgflags | PG_WANTED
-            here.port.sleep(pg.address, "uvn_get", uobj.vmobjlock)
-        uobj.vmobjlock.lock()
+        return get_resident(uobj, offset, wanted, center, "uvn_get1")
+    pages: list[Page | None] = [None] * len(wanted)
+    pg, fresh = get_busy(uobj, offset + center * here.port.page_size, "uvn_get", 0)
+    assert pg is not None
+    pages[center] = pg
+    if not fresh:
+        uobj.vmobjlock.unlock()
+        return 0, pages
 
     error = uvn_io(uobj.pager, [pg], PGO_SYNCIO, False)
     # the object is ours to come back to: the page is BUSY
@@ -369,7 +354,6 @@ def uvn_get(
         return error, []
     pg.flags &= ~PG_FAKE
     pmap_clear_modify(pg)
-    pages[center] = pg
     uobj.vmobjlock.unlock()
     return 0, pages
 
@@ -444,8 +428,7 @@ def _flush(vp: Vnode, offsets: Sequence[int], limits: tuple[int, int], flags: in
                     clean = False  # then its changes are lost
                     continue
                 for ptmp in ppsp:
-                    if not _written(ptmp):
-                        return retval, []  # the object is dead
+                    _written(vp, ptmp)
                 clean = False  # nobody can have written to it since
                 continue
             uvm_lock_pageq()
@@ -456,7 +439,7 @@ def _flush(vp: Vnode, offsets: Sequence[int], limits: tuple[int, int], flags: in
                 uvm_pagedeactivate(pp)
             elif flags & PGO_FREE and busy:
                 # To be freed by who has it; but if it has to be written first, and the file lives, it stays.
-                if not flags & PGO_CLEANIT or vp.u_flags & UVM_VNODE_DYING:
+                if not wired and (not flags & PGO_CLEANIT or vp.u_flags & UVM_VNODE_DYING):
                     pp.flags |= PG_RELEASED
             elif flags & PGO_FREE and not wired:
                 pmap_page_protect(pp, VM_PROT_NONE)
@@ -489,20 +472,17 @@ def _is_dirty(pg: Page, pgflags: int, unmap: bool) -> bool:
     return pmap_is_modified(pg)
 
 
-def _written(pg: Page) -> bool:
-    """A BUSY page has been written, synchronously. Locks: its object; False: it is dead, but still locked."""
+def _written(vp: Vnode, pg: Page) -> None:
+    """A BUSY page has been written, synchronously. Locks: its object."""
     flags = pg.flags
     if flags & PG_RELEASED:
+        # who flushes has a reference, or is about to end the object: it does not end here
+        KASSERT(not vp.u_flags & UVM_VNODE_RELKILL, "(uvn->u_flags & UVM_VNODE_RELKILL) == 0", vp)
         uvm_page_unbusy(pg, flags)
-        uobj = pg.uobject
-        if not uvn_releasepg(pg):
-            assert uobj is not None
-            uobj.vmobjlock.lock()
-            return False
-        return True
+        uvn_releasepg(pg)
+        return
     pmap_clear_modify(pg)
     uvm_page_unbusy(pg, flags | PG_CLEAN | PG_CLEANCHK)
-    return True
 
 
 PGOPS[UVM_PGOPS_VNODE] = PagerOps(
@@ -519,7 +499,7 @@ def vn_rdwr(vp: Vnode, offset: int, write: bool, value: int = 0) -> tuple[int, i
     By way of the object's page, so that whoever has the file mapped sees the same; as with the unified buffer cache.
 
     Sleeps:  as uvn_attach(), uvn_get() and uvn_detach().
-    Returns: (0, what was read or written), or (EINVAL: beyond the end of the file, or EIO; 0).
+    Returns: (0, what was read or written), or (EINVAL: beyond the end of the file; EIO or EAGAIN: the disk erred; 0).
     Source:  vfs_vnops.c.   Differs: one word; a file does not grow by being written to.
     """
     from shared.uvm.loan import uvm_loanbreak

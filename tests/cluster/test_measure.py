@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from time import perf_counter
+from statistics import fmean
+from time import process_time
 
-import pytest
-
-from cluster.measure import measure
+from cluster.boot import prepare
+from cluster.measure import LEAST_EXECUTIONS, measure
 from cluster.sim import Sim
-from cluster.strategies import Stay
+from cluster.strategies import Stay, make
 from tests.bench.forks import engine
 from tests.kit import scenario
 
@@ -17,10 +17,22 @@ def test_measures_speed_and_every_search() -> None:
     told: list[str] = []
     found = measure(scenario("E45"), range(3), seconds=0.0, progress=told.append)
     assert found.operations_per_second > found.schedules_per_second > 0
-    assert found.operations == pytest.approx(found.operations_per_second / found.schedules_per_second)
     assert found.found_at == {"pct": [1, 1, 1], "random": [1, 1, 1]}  # it is no race: the first execution shows it
     assert found.median("pct") == 1
     assert told == ["speed", *(f"{one}, seed {seed}" for one in ("pct", "random") for seed in range(3))]
+
+
+def test_operations_are_those_of_an_execution_of_the_repaired_kernel() -> None:
+    """On average, of as many executions; the first of all, which only finds the racy fields, is not one of them."""
+    scene = scenario("S3a")
+    found = measure(scene, (), seconds=0.0)
+    sim = Sim(*prepare(scene.without_errata()))
+    strategy = make(scene.bound.strategy, 0, scene.bound.depth)
+    steps = []
+    for _ in range(1 + LEAST_EXECUTIONS):
+        assert sim.execute(strategy) is None
+        steps.append(sim.steps)
+    assert found.operations == fmean(steps[1:])
 
 
 def test_the_median_is_none_if_half_of_the_searches_were_given_up() -> None:
@@ -38,16 +50,23 @@ def test_a_scenario_without_a_defect_has_no_searches() -> None:
 
 
 def test_an_operation_costs_the_same_on_sixteen_cpus() -> None:
-    """The work of each CPU is the same on 2 and on 16. Measured 1.0; here the best of three, in one run."""
+    """The work of each CPU is the same on 2 and on 16. Measured 1.0.
+
+    Time of the processor, not of the clock; each ratio is of two runs one after the other, and the best of five counts:
+    what disturbs would have to disturb the second run of each pair.
+    """
     engines = {cpus: engine(cpus) for cpus in (2, 16)}
-    cost = {cpus: min(_cost(engines[cpus], cpus) for _ in range(3)) for cpus in (2, 16)}
-    assert cost[16] < 1.6 * cost[2]
+    ratios = []
+    for _ in range(5):
+        few = _cost(engines[2], 2)
+        ratios.append(_cost(engines[16], 16) / few)
+    assert min(ratios) < 1.6, ratios
 
 
 def _cost(sim: Sim, cpus: int) -> float:
-    """Seconds per operation."""
-    began, operations = perf_counter(), 0
+    """Processor time per operation, in seconds."""
+    began, operations = process_time(), 0
     for _ in range(16 // cpus):
         assert sim.execute(Stay()) is None
         operations += sim.steps
-    return (perf_counter() - began) / operations
+    return (process_time() - began) / operations

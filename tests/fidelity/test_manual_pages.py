@@ -170,6 +170,23 @@ def test_mmap_beyond_the_end_of_the_file_is_sigbus() -> None:
     assert (got["own"], got["there"], got["hole"]) == (7, 12, 0)
 
 
+def test_a_locked_page_beyond_the_end_of_the_file_is_zero() -> None:
+    """It stays in memory, as mlock(2) says; what the file held there is gone, as ftruncate(2) says, and stays so."""
+    got = answers(
+        """mmap: {as: map, pages: 3, file: F, flags: [shared]}
+           write: {at: "map[2]", value: 7}
+           mlock: {at: "map[2]", pages: 1}
+           ftruncate: {file: F, pages: 2}
+           read: {at: "map[2]", into: locked}
+           munlock: {at: "map[2]", pages: 1, into: munlock}
+           ftruncate: {file: F, pages: 3}
+           read: {at: "map[2]", into: read}
+           fread: {at: "F[2]", into: fread}""",
+        FILE,
+    )
+    assert (got["locked"], got["munlock"], got["read"], got["fread"]) == (0, 0, 0, 0)
+
+
 def test_a_file_stays_mapped_when_nothing_else_refers_to_it() -> None:
     """The mapping holds a reference; pages of a file that is not cached go with the last one, and are written."""
     got = answers(

@@ -130,3 +130,16 @@ def test_pages_of_shared_memory_are_brought_in_too() -> None:
     answers, end = run(OFF + READ, frame=FRAME.replace(buf, shared))
     assert answers == [{"off": 0, "r0": 1, "r1": 2, "r2": 3}] * len(answers)
     assert end.num(uvmexp, "swpages") == 16
+
+
+def test_a_device_stays_on_if_shared_memory_does_not_fit() -> None:
+    """ENOMEM, as for memory of one's own; nothing is lost, and others can call swapctl(2)."""
+    head, rest = FRAME.split("  - process: {as: A, cpu: 0}")
+    head = head.replace("frames: 16", "frames: 12") + "  - shm: {as: seg, pages: 9}\n  - process: {as: A, cpu: 0}\n"
+    head += "  - mmap: {in: A, as: buf, pages: 9, shm: seg}\n"
+    head += "".join(f'  - write: {{in: A, at: "buf[{page}]", value: {page + 1}}}\n' for page in range(9))
+    frame = head + rest[rest.index("SETUP") :]
+    again = "\nswapctl: {do: on, device: 0, into: on}"
+    answers, end = run(OFF + again + READ, setup="", swap="{devices: [{slots: 24}]}", frame=frame)
+    assert answers == [{"off": "ENOMEM", "on": "EBUSY", "r0": 1, "r1": 2, "r2": 3}] * len(answers)
+    assert end.num(uvmexp, "swpages") == 24

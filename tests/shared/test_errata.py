@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from shared.errata import ERRATA, Erratum, lookup
 from shared.errors import DETECTORS, FINDINGS, UserMistake
+from shared.scenario import Scenario
 from shared.scenario_file import load_scenario
 from tests.kit import scenario
 
 ROOT = Path(__file__).parents[2]
+SCENARIOS = sorted((ROOT / "configs" / "scenarios").glob("*.yaml"))
 CATALOGUE = pytest.mark.parametrize("one", ERRATA.values(), ids=list(ERRATA))
 
 
@@ -72,12 +75,37 @@ def test_names_are_unique_and_tell_the_row() -> None:
 
 def test_entries_and_scenarios_name_each_other() -> None:
     on: dict[str, set[str]] = {one: set() for one in ERRATA}
-    for path in (ROOT / "configs" / "scenarios").glob("*.yaml"):
+    shown: dict[str, set[str]] = {one: set() for one in ERRATA}
+    for path in SCENARIOS:
         loaded = load_scenario(path.read_text("utf-8"), path.name)
         for one in loaded.errata:
             on[one].add(loaded.id)
-            assert set(loaded.expect.with_errata.findings) <= set(ERRATA[one].findings), path.name
+            shown[one] |= set(loaded.expect.with_errata.findings)
     assert {one.id: set(one.scenarios) for one in ERRATA.values()} == on
+    # what no scenario shows is not claimed
+    assert {one.id: set(one.findings) for one in ERRATA.values()} == shown
+
+
+SHIPPED_ONES = [load_scenario(path.read_text("utf-8"), path.name) for path in SCENARIOS]
+
+
+def test_scenarios_have_names_of_their_own() -> None:
+    assert [name for name, many in Counter(one.name for one in SHIPPED_ONES).items() if many > 1] == []
+
+
+@pytest.mark.parametrize("one", SHIPPED_ONES, ids=[one.id for one in SHIPPED_ONES])
+def test_an_expectation_is_exact(one: Scenario) -> None:
+    """A kind alone would be satisfied by any of a dozen defects."""
+    wanted = one.expect.with_errata
+    if not wanted.findings:
+        return
+    assert wanted.subjects
+    if "invariant" in wanted.findings:
+        assert wanted.invariants
+    elif wanted.findings != ("table-mismatch",):
+        assert wanted.functions
+    if {"panic", "kassert", "oracle"} & set(wanted.findings):
+        assert wanted.texts
 
 
 def test_lookup_names_what_was_probably_meant() -> None:

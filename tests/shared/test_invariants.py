@@ -6,15 +6,17 @@ and a zombie. See `World`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from copy import deepcopy
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shared.errors import FINDINGS
-from shared.invariants import INVARIANTS, MOD, PROT, WIRED, Snapshot, check
+from shared.invariants import INVARIANTS, MOD, NODE_INVARIANTS, PROT, WIRED, Snapshot, check
 from shared.scenario_file import load_scenario
 from shared.struct import ANY_GEN, HEADER, KIND_SHIFT, KINDS, Array, Struct
 from shared.uvm.param import (
@@ -1448,3 +1450,15 @@ def test_the_kernel_keeps_every_invariant_from_boot_to_the_end() -> None:
     assert [one.text for one in check(booted)] == []
     Sim(machine, image).execute(Stay())
     assert [one.text for one in check(snapshot_of(final_state(machine)))] == []
+
+
+def test_the_invariants_that_nodes_check_are_named() -> None:
+    """A scenario may expect them; nobody registers them."""
+    root = Path(__file__).parents[2]
+    said = re.compile(r'"([A-Z]+-[0-9]+): ')
+    found = {
+        id: str(path.relative_to(root))
+        for path in (root / "nodes").glob("*.py")
+        for id in said.findall(path.read_text("utf-8"))
+    }
+    assert found == NODE_INVARIANTS and not found.keys() & INVARIANTS.keys()

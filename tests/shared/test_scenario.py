@@ -203,7 +203,9 @@ def test_options_are_checked_as_strictly_as_files(good: Scenario) -> None:
 # -- judging a run -----------------------------------------------------------------
 
 FOUND = Finding("locked-anon-freed", "freeing locked anon", "A", "amap_cow_now", "anon:5", "lockdebug").as_dict()
-WANTED = Outcome(("locked-anon-freed", "spin-forever"), ("amap_cow_now",), "anon")
+WANTED = Outcome(("locked-anon-freed", "spin-forever"), ("amap_cow_now",), ("anon",))
+SHORT = Outcome(("invariant",), subjects=("page",), invariants=("PAGE-2", "PAGE-3"))
+UNQUEUED = Finding("invariant", "PAGE-2: a page is on no queue", subject="page:3", detector="invariant").as_dict()
 
 
 @pytest.mark.parametrize(
@@ -214,6 +216,11 @@ WANTED = Outcome(("locked-anon-freed", "spin-forever"), ("amap_cow_now",), "anon
         (WANTED, {**FOUND, "kind": "panic"}, {}, "expected locked-anon-freed or spin-forever, found panic (freeing locked anon)"),
         (WANTED, {**FOUND, "function": "uvm_fault"}, {}, "expected locked-anon-freed in amap_cow_now, found it in uvm_fault"),
         (WANTED, {**FOUND, "subject": "amap:5"}, {}, "expected locked-anon-freed of some anon, found it of amap:5"),
+        (SHORT, UNQUEUED, {}, None),
+        (SHORT, {**UNQUEUED, "text": "PAGE-22: no such thing"}, {}, "expected invariant PAGE-2 or PAGE-3, found PAGE-22: no such thing"),
+        (Outcome(("invariant", "panic"), invariants=("PAGE-2",)), {**UNQUEUED, "kind": "panic", "text": "panic: x"}, {}, None),
+        (Outcome(("panic",), texts=("munlock", "wired")), {**FOUND, "kind": "panic", "text": "panic: not wired"}, {}, None),
+        (Outcome(("panic",), texts=("munlock",)), {**FOUND, "kind": "panic", "text": "panic: x"}, {}, "expected panic that says 'munlock', found panic (panic: x)"),
         (Outcome(), None, {"r0": 3}, None),
         (Outcome(), FOUND, {}, "expected no finding, found locked-anon-freed (freeing locked anon)"),
         (Outcome(results={"r0": (1,)}), None, {"r0": 1, "r1": 7}, None),
@@ -361,6 +368,10 @@ BAD = [
     ("spin-forever]", "spin]", "spin]", "expect.with_errata.finding.any_of[1]", "unknown kind of finding 'spin' (did you mean"),
     ("function: amap_cow_now", "function: 'amap cow'", "amap cow", "expect.with_errata.function", "is no name of a function"),
     ("subject: anon", "subject: annon", "annon", "expect.with_errata.subject", "unknown kind of object 'annon' (did you mean anon?)"),
+    ("subject: anon", "invariant: PAGE-2", "invariant", "expect.with_errata.invariant", "the finding expected is no invariant"),
+    ("spin-forever]}, function: amap_cow_now", "invariant]}, invariant: PAGE-22", "PAGE-22", "expect.with_errata.invariant", "unknown invariant 'PAGE-22' (did you mean PAGE-2"),
+    ("subject: anon", "text: ''", "text", "expect.with_errata.text", "nothing but blanks"),
+    ("{finding: none, results", "{finding: none, text: panic, results", "text: panic", "expect.fixed.text", "nothing to name"),
     ("{finding: none, results", "{finding: none, function: uvm_fault, results", "function: uvm_fault", "expect.fixed.function", "nothing to name"),
     ("results: {r0: 0", "results: {r9: 0", "r9", "expect.fixed.results.r9", "no step has `into: r9`"),
     ("results: {r0: 0", "results: {r0: ENOSUCH", "ENOSUCH", "expect.fixed.results.r0", "unknown errno or signal 'ENOSUCH'"),
