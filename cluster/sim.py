@@ -163,7 +163,7 @@ class Sim(Port):
                 memory.frames = frames
         self.heap = heap
         self.dead = False
-        self.finding = None
+        self.finding = self.stale = None
         self.notes, self.counters, self.cpu_stats = [], {}, {}
         self.sites = dict(self.image_.get(SITES, {})) if self.image_ is not None else {}
         self.cur = None
@@ -270,7 +270,8 @@ class Sim(Port):
         except PortDead:
             pass
         except BaseException as error:  # a bug of ours: let the caller of execute() see it
-            self.crash = error
+            if not self.went_wild(error):
+                self.crash = error
         thread.glet = None
         return following
 
@@ -343,8 +344,7 @@ class Sim(Port):
             if self.journals is not None:
                 refused = operation_record(code, target, args, None, [])
                 self._record(node.name, ctx, {**refused, "refused": found.kind})
-            self.report(found.kind, found.text, subject=found.subject)
-            return None
+            return self.refused(found, code, target, args)
         out, node.out = node.out, []
         if self.journals is not None:
             self._record(node.name, ctx, operation_record(code, target, args, result, out))
@@ -451,10 +451,10 @@ class Sim(Port):
             return self.perform("load", obj.id, (obj, field.name, slot))
         if self.dead:
             raise PortDead
-        ctx.n += 1
         rec = self.heap.get(obj.id)
         if rec is None or (rec[0] != obj.gen and obj.gen != ANY_GEN):
-            return self._stale(obj)
+            return self.perform("load", obj.id, (obj, field.name, slot))  # the node will refuse it
+        ctx.n += 1
         return rec[slot]
 
     def store(self, obj: Struct, field: FieldBase, slot: int, value: Any) -> None:
@@ -468,22 +468,17 @@ class Sim(Port):
                     self._publish(value)
                 return
         self._access_point(ctx, obj, field, slot, True)
-        if self.journals is not None:
-            self.perform("store", obj.id, (obj, field.name, slot, value))
-            rec = self.heap.get(obj.id)
-            if rec is not None and rec[1] is None and isinstance(value, Struct):
-                self._publish(value)
-            return
         if self.dead:
             raise PortDead
-        ctx.n += 1
         rec = self.heap.get(obj.id)
-        if rec is None or (rec[0] != obj.gen and obj.gen != ANY_GEN):
-            self._stale(obj)
+        if self.journals is not None or rec is None or (rec[0] != obj.gen and obj.gen != ANY_GEN):
+            self.perform("store", obj.id, (obj, field.name, slot, value))
+            rec = self.heap.get(obj.id)
         else:
+            ctx.n += 1
             rec[slot] = value
-            if rec[1] is None and isinstance(value, Struct):
-                self._publish(value)
+        if rec is not None and rec[1] is None and isinstance(value, Struct):
+            self._publish(value)
 
     def _publish(self, obj: Struct) -> None:
         """A handle was stored where others can find it: what it leads to is not private any more."""
@@ -507,14 +502,6 @@ class Sim(Port):
             return False
         rec[1] = None
         return True
-
-    def _stale(self, obj: Struct) -> Any:
-        """The handle is not good any more: let the node say so."""
-        try:
-            self.machine.memories[0].record(obj)
-        except KernelFinding as found:
-            self.report(found.kind, found.text, subject=found.subject)
-        return None
 
     def _access_point(self, ctx: Thread, obj: Struct, field: FieldBase, slot: int, write: bool) -> None:
         """A scheduling point, unless the thinning rule says that none is needed."""

@@ -76,7 +76,7 @@ class Admission:
         except KernelFinding as found:
             refused = operation_record(code, target, tuple(args), None, [])
             self.journal.add({**refused, "refused": found.kind, "ctx": ctx, "n": n, "cpu": cpu, "k": k})
-            return [FINDING, [found.kind, found.text, found.subject, n, k]]
+            return [FINDING, [found.kind, found.text, found.subject, found.fatal, n, k]]
         out, node.out = node.out, []
         record = operation_record(code, target, tuple(args), result, out)
         self.journal.add({**record, "ctx": ctx, "n": n, "cpu": cpu, "k": k})

@@ -25,7 +25,7 @@ from nodes.cpu import Thread
 from nodes.faults import Faults
 from nodes.node import Node
 from nodes.swap_pager import COMPLETION
-from shared.machine_config import SwapFault
+from shared.machine_config import DeviceFault
 from shared.messages import WAIT, Grant, Interrupt
 from shared.port import SPL_BIO, here
 from shared.struct import Struct
@@ -67,7 +67,7 @@ class Disk(Node):
 
     kind = "disk"
 
-    def __init__(self, name: str, blocks: int, page_size: int, faults: Sequence[SwapFault] = ()):
+    def __init__(self, name: str, blocks: int, page_size: int, faults: Sequence[DeviceFault] = ()):
         super().__init__(name)
         self.faults = Faults(faults)
         self.blank = (0,) * (page_size // 8)

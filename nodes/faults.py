@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shared.machine_config import SwapFault
+from shared.machine_config import DeviceFault
 
 
 class Faults:
@@ -15,7 +15,7 @@ class Faults:
         struck: for each fault, the number of those that it made fail or wait.
     """
 
-    def __init__(self, faults: Sequence[SwapFault] = ()):
+    def __init__(self, faults: Sequence[DeviceFault] = ()):
         self.faults = faults
         self.reset()
 

@@ -3,7 +3,9 @@
 A heap record is [generation, private owner, field 0, field 1, ...]; the second
 place belongs to the sim engine's thinning rule and is not part of the state.
 Generations make a use after free visible: a handle is only good for the life of
-the struct in which it was made. Frames are tuples of 64-bit words.
+the struct in which it was made. If nobody stops for that, the operation is
+repeated with the address alone: it meets the struct that lives there now, as
+memory itself would have it. Frames are tuples of 64-bit words.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ class Memory(Node):
         rec = self.heap.get(obj.id)
         if rec is None or (rec[0] != obj.gen and obj.gen != ANY_GEN):
             what = "freed" if rec is None else f"recycled (generation {rec[0]}, handle of {obj.gen})"
-            raise KernelFinding("use-after-free", f"{obj} is used after it was {what}", str(obj))
+            raise KernelFinding("use-after-free", f"{obj} is used after it was {what}", str(obj), fatal=rec is None)
         return rec
 
     def op_load(self, ctx: str, target: int, obj: Struct, field: str, slot: int) -> Any:

@@ -48,7 +48,7 @@ LIVE = 1
 
 
 class Mmu(Node):
-    """All pmaps, or with shards those whose number is `shard` modulo `shards`.
+    """All pmaps.
 
     Args:
         page_size: bytes.

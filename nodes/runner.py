@@ -24,7 +24,7 @@ from nodes.build import Route, alloc_shard
 from nodes.cpu import FINISHED, Processor, Thread, Tlb
 from shared.errors import Infrastructure, PortDead
 from shared.journal import Journal, operation_record
-from shared.messages import OPERATIONS
+from shared.messages import OPERATIONS, KernelFinding
 from shared.port import Port
 from shared.scenario import Scenario
 from shared.struct import Struct, lock_sleeps
@@ -68,10 +68,12 @@ class Runner(Port):
         self.threads = {one.name: one for one in processor.threads}
         self.inbox: SimpleQueue[list[Any]] = SimpleQueue()
         self.received = 0
+        self.posts = self.detect.get("heap", "stop") == "stop"  # else a refusal is not the end of what rides behind it
         self.outbox: list[list[Any]] = []
         self.outbox_node = ""
         self.answer: list[Any] | None = None
         self.idle = False
+        self.look = False  # the interrupt priority level was set: an interrupt that waits may be taken now
         self.stopping = False
         self.error: BaseException | None = None
 
@@ -179,7 +181,8 @@ class Runner(Port):
         except PortDead:
             pass
         except BaseException as error:
-            self.error, self.dead = error, True
+            if not self.went_wild(error):
+                self.error, self.dead = error, True
         thread.glet = None
 
     def point(self) -> None:
@@ -188,13 +191,18 @@ class Runner(Port):
         if self.follow is not None:
             if self.processor.k >= len(self.follow) or self.follow[self.processor.k] != self.cur.name:
                 self._to_hub()
-        elif self.stopping or not self.inbox.empty():
+        elif self.stopping or self.look or not self.inbox.empty():
+            self.look = False
             self._drain()
             if self.stopping or len(self.processor.choices()) > 1:
                 self._to_hub()
 
     def spin(self) -> None:
         self.point()
+
+    def spl(self, level: int) -> int:
+        self.look = True
+        return super().spl(level)
 
     def _to_hub(self) -> None:
         self._flush()
@@ -227,7 +235,7 @@ class Runner(Port):
         self.outbox_node = node
         self.outbox.append([ctx.name, ctx.n, self.processor.k, code, target, list(args)])
         self.said = 0
-        if op.posted and (self.follow is None or self.processor.k < len(self.follow)):
+        if op.posted and self.posts and (self.follow is None or self.processor.k < len(self.follow)):
             self.stacks[ctx.n] = list(ctx.stack)
             return None
         waits, value = self._send()
@@ -262,10 +270,10 @@ class Runner(Port):
             status, value = self.answer[3]
             self.answer = None
         if status == FINDING:
-            kind, text, subject, self.cur.n, self.processor.k = value  # what was sent after it has not been performed
+            *found, self.cur.n, self.processor.k = value  # what was sent after it has not been performed
             self.cur.stack = stacks.get(self.cur.n, self.cur.stack)
-            self.report(kind, text, subject=subject)
-            return False, None
+            last = requests[-1]
+            return False, self.refused(KernelFinding(*found), last[3], last[4], tuple(last[5]))
         return status == WAITS, value
 
     def _local(self, ctx: Thread, code: str, *args: Any) -> None:

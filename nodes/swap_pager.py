@@ -20,7 +20,7 @@ from typing import Any
 
 from nodes.faults import Faults
 from nodes.node import Node
-from shared.machine_config import SwapFault
+from shared.machine_config import DeviceFault
 from shared.messages import WAIT, Grant, Interrupt
 from shared.port import here
 from shared.struct import Struct
@@ -63,7 +63,7 @@ class SwapPager(Node):
 
     kind = "swap_pager"
 
-    def __init__(self, name: str, page_size: int, faults: Sequence[SwapFault] = ()):
+    def __init__(self, name: str, page_size: int, faults: Sequence[DeviceFault] = ()):
         super().__init__(name)
         self.words = page_size // 8
         self.faults = Faults(faults)
@@ -91,7 +91,7 @@ class SwapPager(Node):
         refused, error, delay = self._verdict("put", slot, len(frames))
         if refused and buf is not None:
             return refused
-        self._queue(Request("put", slot, list(frames), ctx if buf is None else buf, error, delay))
+        self._queue(Request("put", slot, list(frames), ctx if buf is None else buf, refused or error, delay))
         return 0 if buf is not None else WAIT
 
     def op_swap_get(self, ctx: str, slot: int, frame: int) -> Any:

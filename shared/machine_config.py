@@ -12,12 +12,13 @@ from shared.strict_yaml import Value, parse, show
 MAX_CPUS, MAX_FRAMES, MAX_SWAP, MAX_SWAP_DEVICES = 16, 4096, 8192, 20
 #: interrupt levels of devices, by name
 LEVELS = {"bio": SPL_BIO, "imp": SPL_IMP, "clock": SPL_CLOCK}
+SWAP_KEYS = ("errors", "delays", "devices")
 DEVICE_NAME = re.compile(r"(?!cpu|intr)[a-z]{2,8}[0-9]")
 
 
 @dataclass(frozen=True, slots=True)
-class SwapFault:
-    """Requests that a swap device refuses, fails or delays, or a disk with files. Setup is spared.
+class DeviceFault:
+    """Requests that a device refuses, fails or delays: one for swap, or the disk as to files. Setup is spared.
 
     Attributes:
         op: "put" (a write) or "get" (a read).
@@ -104,8 +105,8 @@ class MachineConfig:
     page_tables: int = 0
     rm: str = "hardware"
     swap_devices: tuple[SwapDevice, ...] = ()
-    swap_faults: tuple[SwapFault, ...] = ()
-    disk_faults: tuple[SwapFault, ...] = ()
+    swap_faults: tuple[DeviceFault, ...] = ()
+    disk_faults: tuple[DeviceFault, ...] = ()
     kernel: KernelMaps | None = None
     devices: tuple[tuple[str, str], ...] = ()
     lock_manager_shards: int = 1
@@ -155,7 +156,6 @@ class MachineConfig:
 
 def _shard_names(kind: str, shards: int) -> list[str]:
     return [kind] if shards == 1 else [f"{kind}{i}" for i in range(shards)]
-
 
 
 # -- loading ---------------------------------------------------------------------
@@ -255,64 +255,60 @@ def _mmu(value: Value) -> dict[str, Any]:
 
 def _swap_devices(machine: Value) -> tuple[SwapDevice, ...]:
     """`devices` of the key `swap`, if there are any; the machine's other keys are left alone."""
-    swap = machine.items().get("swap")
-    if swap is None or not isinstance(swap.data, dict) or "devices" not in swap.data:
+    if "swap" not in machine.items():
+        return ()
+    swap = machine.items()["swap"].mapping((), SWAP_KEYS)
+    if "devices" not in swap:
         return ()
     devices = []
-    for one in swap.data["devices"].elements(at_least=1):
+    for one in swap["devices"].elements(at_least=1):
         keys = one.mapping(("slots",), ("priority",))
         priority = keys["priority"].integer(0, MAX_SWAP) if "priority" in keys else 0
         devices.append(SwapDevice(keys["slots"].integer(1, MAX_SWAP), priority))
     if len(devices) > MAX_SWAP_DEVICES:
-        swap.data["devices"].fail(f"more than {MAX_SWAP_DEVICES} swap devices")
+        swap["devices"].fail(f"more than {MAX_SWAP_DEVICES} swap devices")
+    if sum(one.slots for one in devices) > MAX_SWAP:
+        swap["devices"].fail(f"more than {MAX_SWAP} slots on all devices together")
     return tuple(devices)
 
 
-def _swap_faults(value: Value, swap_slots: int) -> tuple[SwapFault, ...]:
+def _swap_faults(value: Value, swap_slots: int) -> tuple[DeviceFault, ...]:
     """`errors` and `delays` of the swap devices; slots are numbered over all of them."""
+    lists = value.mapping((), SWAP_KEYS)
     faults = []
-    lists = value.mapping((), ("errors", "delays", "devices"))
     for name, required, optional in (("errors", ("op", "error"), ("at",)), ("delays", ("op", "by"), ())):
         for one in lists[name].elements(at_least=1) if name in lists else ():
             keys = one.mapping(required, (*optional, "slot", "first", "count"))
-            op = keys["op"].choice(("put", "get"), "operation")
-            at = keys["at"].choice(("start", "done"), "time") if "at" in keys else "done"
-            if op == "get" and at == "start":
-                keys["at"].fail("a read is waited for: it is only ever done")
             if "slot" in keys and not swap_slots:
                 keys["slot"].fail("the machine has no swap_slots")
-            fault = SwapFault(
-                op=op,
-                slot=keys["slot"].integer(1, swap_slots) if "slot" in keys else None,
-                first=keys["first"].integer(1, MAX_SWAP) if "first" in keys else 1,
-                count=keys["count"].integer(1, MAX_SWAP) if "count" in keys else 0,
-                error=keys["error"].choice(("EIO", "EAGAIN"), "error") if "error" in keys else "",
-                at=at,
-                delay=keys["by"].integer(1, MAX_SWAP) if "by" in keys else 0,
-            )
-            faults.append(fault)
+            faults.append(_fault(keys, keys["slot"].integer(1, swap_slots) if "slot" in keys else None))
     return tuple(faults)
 
 
-def _disk_faults(value: Value, blocks: int) -> tuple[SwapFault, ...]:
+def _disk_faults(value: Value, blocks: int) -> tuple[DeviceFault, ...]:
     """`disk_errors`: what fails of the I/O to files."""
     faults = []
     for one in value.elements(at_least=1):
         keys = one.mapping(("op", "error"), ("at", "block", "first", "count"))
-        op = keys["op"].choice(("put", "get"), "operation")
-        at = keys["at"].choice(("start", "done"), "time") if "at" in keys else "done"
-        if op == "get" and at == "start":
-            keys["at"].fail("a read is waited for: it is only ever done")
-        fault = SwapFault(
-            op=op,
-            slot=keys["block"].integer(0, blocks - 1) if "block" in keys else None,
-            first=keys["first"].integer(1, MAX_SWAP) if "first" in keys else 1,
-            count=keys["count"].integer(1, MAX_SWAP) if "count" in keys else 0,
-            error=keys["error"].choice(("EIO", "EAGAIN"), "error"),
-            at=at,
-        )
-        faults.append(fault)
+        faults.append(_fault(keys, keys["block"].integer(0, blocks - 1) if "block" in keys else None))
     return tuple(faults)
+
+
+def _fault(keys: dict[str, Value], slot: int | None) -> DeviceFault:
+    """An error or a delay of a device."""
+    op = keys["op"].choice(("put", "get"), "operation")
+    at = keys["at"].choice(("start", "done"), "time") if "at" in keys else "done"
+    if op == "get" and at == "start":
+        keys["at"].fail("a read is waited for: it is only ever done")
+    return DeviceFault(
+        op=op,
+        slot=slot,
+        first=keys["first"].integer(1, MAX_SWAP) if "first" in keys else 1,
+        count=keys["count"].integer(1, MAX_SWAP) if "count" in keys else 0,
+        error=keys["error"].choice(("EIO", "EAGAIN"), "error") if "error" in keys else "",
+        at=at,
+        delay=keys["by"].integer(1, MAX_SWAP) if "by" in keys else 0,
+    )
 
 
 def _devices(value: Value) -> tuple[tuple[str, str], ...]:

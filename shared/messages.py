@@ -139,8 +139,12 @@ class Request:
 
 
 class KernelFinding(Exception):
-    """A node's own check found something wrong with the simulated kernel."""
+    """A node's own check found something wrong with the simulated kernel; the operation is not performed.
 
-    def __init__(self, kind: str, text: str, subject: str):
-        self.kind, self.text, self.subject = kind, text, subject
+    Args:
+        fatal: it never can be, whatever the detector's level.
+    """
+
+    def __init__(self, kind: str, text: str, subject: str, fatal: bool = False):
+        self.kind, self.text, self.subject, self.fatal = kind, text, subject, fatal
         super().__init__(text)

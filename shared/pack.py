@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from shared.machine_config import KernelMaps, MachineConfig, SwapDevice, SwapFault
+from shared.machine_config import DeviceFault, KernelMaps, MachineConfig, SwapDevice
 from shared.scenario import Bound, Expect, Handler, Lwp, Outcome, Region, Scenario, Step
 
 
@@ -20,7 +20,7 @@ def unpack_scenario(data: dict[str, Any]) -> Scenario:
     if not isinstance(machine["colocate"], bool):
         machine["colocate"] = tuple(tuple(group) for group in machine["colocate"])
     for faults in ("swap_faults", "disk_faults"):
-        machine[faults] = tuple(SwapFault(**one) for one in machine[faults])
+        machine[faults] = tuple(DeviceFault(**one) for one in machine[faults])
     machine["swap_devices"] = tuple(SwapDevice(**one) for one in machine["swap_devices"])
     machine["devices"] = tuple(tuple(one) for one in machine["devices"])
     if machine["kernel"] is not None:

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from shared.errors import FINDINGS, Finding, PortDead
@@ -36,6 +37,7 @@ from shared.uvm.param import PMAP_KERNEL
 
 if TYPE_CHECKING:
     from shared.locks.ref import LockRef
+    from shared.messages import KernelFinding
     from shared.struct import FieldBase, Struct
 
 SPL_NONE, SPL_BIO, SPL_IMP, SPL_VM, SPL_CLOCK, SPL_IPI, SPL_HIGH = 0, 3, 4, 5, 6, 7, 8
@@ -106,6 +108,7 @@ class Port(ABC):
         self.dead = False
         self.cur: Any = None
         self.finding: Finding | None = None
+        self.stale: Finding | None = None  # the first use after free that nobody stopped for
         self.notes: list[Finding] = []
         self.sites: dict[str, int] = {}
         self.counters: dict[str, int] = {}
@@ -261,9 +264,7 @@ class Port(ABC):
     def check_sleep(self, why: str) -> None:
         """LOCKDEBUG: a context that gives up its CPU holds no simple lock; and an interrupt has no CPU to give up."""
         if self.cur.level != SPL_NONE:
-            text = f"panic: ltsleep: an interrupt cannot sleep ({why})"
-            self.report("panic", text)
-            self.stop(Finding("panic", text, self.cur.name, self.cur.function, "", FINDINGS["panic"]))
+            self.take(self._seen("panic", f"panic: ltsleep: an interrupt cannot sleep ({why})"), "stop")
         spinning = [ref for ref, _, _ in self.cur.held.values() if not ref.sleepable]
         if spinning:
             self.report("held-across-sleep", f"switching with {spinning[0]} held ({why})", subject=spinning[0].owner)
@@ -330,6 +331,8 @@ class Port(ABC):
                     self.accessed(proc, va, write, value, frame)
                 return True, value
             entry = self.perform("pmap_walk", pmap, (vpn, int(write), self.cur.cpu))
+            if entry is None:  # refused, and nobody stops for it: walk again
+                continue
             if isinstance(entry, int):
                 return False, entry
             tlb.entries[vpn] = entry
@@ -367,21 +370,54 @@ class Port(ABC):
         """A detector has seen something: stop, note or ignore it as `detect` says."""
         detector = FINDINGS[kind]
         level = self.detect.get(detector, "stop")
-        if level == "off" or self.dead:
-            return
+        if level != "off" and not self.dead:
+            self.take(self._seen(kind, text, subject, function, story), level)
+
+    def _seen(
+        self, kind: str, text: str, subject: str = "", function: str = "", story: tuple[str, ...] = ()
+    ) -> Finding:
+        """A finding of the current context, as of now."""
         ctx = self.cur
-        found = Finding(
+        return Finding(
             kind,
             text,
             ctx.name,
             function or ctx.function,
             subject,
-            detector,
+            FINDINGS[kind],
             list(ctx.stack),
             ctx.held_as_text(),
             list(story),
         )
-        self.take(found, level)
+
+    def refused(self, found: KernelFinding, code: str, target: int, args: tuple[Any, ...]) -> Any:
+        """A node has refused an operation: report it; if nobody stops for that, what comes of it all the same.
+
+        A stale handle's address is that of a later struct, or of nothing: then no kernel could go on, and the run
+        ends whatever the level. What that struct has not set yet is zero.
+        """
+        seen = self._seen(found.kind, found.text, found.subject)
+        if found.fatal:
+            self.take(seen, "stop")
+        self.report(found.kind, found.text, subject=found.subject)
+        if found.kind != "use-after-free":
+            return None
+        self.stale = self.stale or seen
+        obj = args[0]
+        result = self.perform(code, target, (obj.anything(), *args[1:]))
+        unset = code == "load" and result is None
+        return 0 if unset and args[1] in type(obj).fields and type(obj).fields[args[1]].number else result
+
+    def went_wild(self, error: BaseException) -> bool:
+        """Has a context failed, as no kernel code can, after a use after free? Then that ends the run after all.
+
+        A kernel that went on with the wrong struct's fields would have crashed here, or worse.
+        """
+        if self.stale is None or self.dead or not isinstance(error, Exception):
+            return False
+        with suppress(PortDead):
+            self.take(self.stale, "stop")
+        return True
 
     def take(self, found: Finding, level: str) -> None:
         """End the run with this finding, or only note it."""

@@ -2,10 +2,12 @@
 
 Two accesses to one field by different CPUs race if one of them writes, neither
 happens before the other, and at least one was made without the field's guard.
-Happens-before comes from locks, wakeups, grants, interrupts, and the mmu's and
-the swap pager's own serialization; LWPs of one CPU never race, because the
-kernel is not preemptive. A field marked as a hint is read unguarded on purpose,
-so only two writes of it can race.
+Happens-before comes from locks, wakeups, grants, interrupts, the mmu's own
+serialization of what is done to one pmap or frame, and the queues of the swap
+pager and the disk: a request comes before the device's taking it, and so before
+its completion. LWPs of one CPU never race, because the kernel is not preemptive.
+A field marked as a hint is read unguarded on purpose, so only two writes of it
+can race.
 
 Source of the method: Flanagan and Freund, "FastTrack" (2009); the guards are
 UVM's own field markings (shared/struct.py).
@@ -15,13 +17,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shared.messages import WAIT
+from shared.messages import OPERATIONS, WAIT
 from shared.struct import lock_name
 
 if TYPE_CHECKING:
     from shared.port import Context
     from shared.struct import FieldBase, Struct
 
+#: nodes whose operations order what comes before and after them
+ORDERED = ("mmu", "swap_pager", "disk")
+#: targets of the requests to a device; from other requests these learn nothing
+REQUESTED = ("slot", "block")
 Clock = dict[str, int]
 #: of a lock: the CPU that released it last, that CPU's own time then, its whole clock. Whoever knows of that moment
 #: knows all that was known then, so that mostly no clocks need be compared. No CPU ("") if several shared it.
@@ -60,9 +66,11 @@ class RaceDetector:
                 self._acquire(mine, ("lock", target))
         elif code in ("unlock", "downgrade"):
             self._release(cpu, mine, ("lock", target))
-        elif code.startswith(("pmap_", "swap_", "io_", "disk_")):
-            self._acquire(mine, (code[:4], target))
-            self._release(cpu, mine, (code[:4], target))
+        elif (op := OPERATIONS[code]).node in ORDERED:
+            place = op.node, target if op.node == "mmu" else 0
+            if op.target not in REQUESTED:
+                self._acquire(mine, place)
+            self._release(cpu, mine, place)
         if to:
             for other in to:
                 _join(self.pending.setdefault(other, {}), mine)

@@ -46,12 +46,14 @@ class Step:
         args: what it needs, resolved: `at` is a byte address and `length` bytes.
         into: name under which its result is reported, or None.
         line: in the scenario's file.
+        text: as it stands there; a fork without its child's program.
     """
 
     op: str
     args: dict[str, Any]
     into: str | None
     line: int
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)

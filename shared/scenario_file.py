@@ -69,7 +69,7 @@ What must be found is said in `expect`, once for the scenario's errata and once 
     fixed: {finding: none, results: {r0: 1}}
 
 `finding` is its kind, `function` and `subject` what it names (the kernel's function, the kind of
-object); `invariant` is the id of the one that does not hold, as shared/invariants.py has it;
+object); `invariant` is the id of the one that does not hold, as shared/invariants has it;
 `text` is a part of what the finding says, as a panic's phrase. Each of them may be {any_of: [...]}.
 
 Rules for this file: nothing is guessed and nothing ignored. Whatever is wrong
@@ -226,6 +226,7 @@ class _Raw:
     line: int
     keys: dict[str, Value]
     into: str | None
+    text: str
     region: Region | None = None
     child: _Thread | None = None
 
@@ -419,7 +420,7 @@ class _Loader:
             required, optional = SETUP_STEPS[op]
             keys = args.mapping(required, optional)
             if op in KERNEL_STEPS:
-                raw = _Raw(op, one.line, keys, None)
+                raw = _Raw(op, one.line, keys, None, _text(op, args))
                 self.declare_kvar(raw)
                 steps.append(self.kernel_step(raw))
                 continue
@@ -427,19 +428,20 @@ class _Loader:
                 name = self.context_name(keys["as"])
                 self.procs[name] = proc = _Proc(name, self.cpu(keys["cpu"]), one.line)
                 self.add_thread(_Thread(name, proc, proc.cpu, forked=False), keys["as"])
-                steps.append(Step(op, {"as": name, "cpu": proc.cpu}, None, one.line))
+                steps.append(Step(op, {"as": name, "cpu": proc.cpu}, None, one.line, _text(op, args)))
                 continue
             if "in" not in keys:
                 if op in ("file", "shm"):
                     self.name_object(op, keys)
-                steps.append(Step(op, self.object_arguments(op, keys), None, one.line))
+                steps.append(Step(op, self.object_arguments(op, keys), None, one.line, _text(op, args)))
                 continue
             proc = self.process(keys["in"])
             if op == "thread":
                 name = self.context_name(keys["as"])
                 thread = _Thread(name, proc, self.cpu(keys["cpu"]), forked=False)
                 self.add_thread(thread, keys["as"])
-                steps.append(Step(op, {"in": proc.name, "as": name, "cpu": thread.cpu}, None, one.line))
+                about = {"in": proc.name, "as": name, "cpu": thread.cpu}
+                steps.append(Step(op, about, None, one.line, _text(op, args)))
                 continue
             region = None
             if op == "mmap":
@@ -453,7 +455,7 @@ class _Loader:
             resolved = {"in": proc.name, **self.arguments(op, keys, proc.regions, region)}
             if op == "loan":
                 resolved |= self.lend(keys)
-            steps.append(Step(op, resolved, None, one.line))
+            steps.append(Step(op, resolved, None, one.line, _text(op, args)))
         return tuple(steps)
 
     def programs(self, value: Value) -> list[_Thread]:
@@ -489,7 +491,8 @@ class _Loader:
             else:
                 optional = (*optional, "into")
             keys = args.mapping(required, optional)
-            raw = _Raw(op, one.line, keys, self.into(keys["into"]) if "into" in keys else None)
+            into = self.into(keys["into"]) if "into" in keys else None
+            raw = _Raw(op, one.line, keys, into, _text(op, args))
             self.declare_kvar(raw)
             if op == "send":
                 self.device(keys["to"])
@@ -538,7 +541,7 @@ class _Loader:
                 args = {"name": name, "number": list(self.barriers).index(name)}
             elif raw.op in ("loan", "unloan", "kpeek", "map_loan"):
                 args |= self.lent(raw.keys)
-            yield Step(raw.op, args, raw.into, raw.line)
+            yield Step(raw.op, args, raw.into, raw.line, raw.text)
 
     def expect(self, value: Value, errata: bool) -> Expect:
         keys = value.mapping(("with_errata", "fixed") if errata else ("fixed",), () if errata else ("with_errata",))
@@ -824,7 +827,8 @@ class _Loader:
             op, args = self.step(one, INTERRUPT_STEPS, "interrupts", PROGRAM_STEPS, "programs")
             required, optional = INTERRUPT_STEPS[op]
             step = args.mapping(required, (*optional, "into"))
-            raws.append(_Raw(op, one.line, step, self.into(step["into"]) if "into" in step else None))
+            into = self.into(step["into"]) if "into" in step else None
+            raws.append(_Raw(op, one.line, step, into, _text(op, args)))
             self.declare_kvar(raws[-1])
         return self.cpu(keys["cpu"]), raws
 
@@ -868,7 +872,7 @@ class _Loader:
                 args["onfault"] = keys["onfault"].boolean() if "onfault" in keys else False
         if "value" in keys:
             args["value"] = keys["value"].integer(0, 2**64 - 1)
-        return Step(raw.op, args, raw.into, raw.line)
+        return Step(raw.op, args, raw.into, raw.line, raw.text)
 
     def kernel_address(self, keys: dict[str, Value]) -> dict[str, Any]:
         """Resolve `k[3]`, or `k[3]+8` where no number of pages goes with it."""
@@ -983,3 +987,8 @@ def _none(words: Iterable[str]) -> str:
 
 def _list(words: Iterable[str]) -> str:
     return ", ".join(words)
+
+
+def _text(op: str, args: Value) -> str:
+    """A step as it stands in the file."""
+    return f"{op}: {args.flow(without=('program',))}"

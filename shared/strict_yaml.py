@@ -17,6 +17,7 @@ used, so none of YAML 1.1's guesses is ever made.
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Iterable
 from typing import Any, NoReturn
@@ -80,6 +81,18 @@ class Value:
         found = {list: "a list", dict: "a mapping", type(None): "nothing"}.get(type(self.data)) or self._scalar()
         self.fail(f"expected {what}, found {found}{hint}")
 
+    def flow(self, without: Iterable[str] = ()) -> str:
+        """This value on one line, as it could stand in the file; of a mapping, some keys can be left out."""
+        if isinstance(self.data, dict):
+            left_out = frozenset(without)
+            parts = [f"{key}: {'...' if key in left_out else one.flow()}" for key, one in self.data.items()]
+            return "{" + ", ".join(parts) + "}"
+        if isinstance(self.data, list):
+            return "[" + ", ".join(one.flow() for one in self.data) + "]"
+        if isinstance(self.data, str):
+            return self.data if self.plain else json.dumps(self.data)
+        return "null" if self.data is None else json.dumps(self.data)
+
     def _scalar(self) -> str:
         if isinstance(self.data, bool):
             return "true" if self.data else "false"
@@ -91,7 +104,8 @@ class Value:
         items = self.items()
         for key in items:
             if key not in known:
-                self.fail(f"unknown key {show(key)}{meant(key, known)}; known here: {', '.join(known)}", key=key)
+                here = ", ".join(known) or "none"
+                self.fail(f"unknown key {show(key)}{meant(key, known)}; known here: {here}", key=key)
         for key in required:
             if key not in items:
                 self.fail(f"missing key {show(key)}")

@@ -84,6 +84,7 @@ class FieldBase:
         mode: "guarded", "const" or "stat".
         hint: read without its guard on purpose.
         peek: only this access is (see `unlocked`); where the guard is held after all, it is one like any other.
+        number: declared as a Field[int].
         own_lock, simple_lock: number of the lone lock of the same struct that guards it, or -1; and if that is
             a simple lock and no hint.
     """
@@ -94,6 +95,7 @@ class FieldBase:
         "marking",
         "mode",
         "name",
+        "number",
         "offset",
         "own_lock",
         "peek",
@@ -116,6 +118,7 @@ class FieldBase:
     def bind(self, owner: type[Struct], name: str, slot: int) -> None:
         self.name, self.slot = name, slot
         self.key = f"{owner.kind_name}.{name}"
+        self.number = any(vars(one).get("__annotations__", {}).get(name) == "Field[int]" for one in owner.__mro__)
         if self.mode == "guarded":
             parts = dict.fromkeys(("read", "write"), self.marking)
             if "," in self.marking:
@@ -260,6 +263,10 @@ class Struct:
     def index(self) -> int:
         """Number of this struct among those of its kind."""
         return self.id & INDEX_MASK
+
+    def anything(self) -> Struct:
+        """A handle of whatever lives at this address."""
+        return type(self)(self.id, ANY_GEN)
 
     def lock_key(self, name: str) -> int:
         """Key of the lock field `name` of this struct."""

@@ -13,8 +13,7 @@ from cluster.cli.describe import WIDTH, labelled
 from cluster.cli.options import SETTINGS, common
 from cluster.cli.output import Output
 from shared.machine_config import MachineConfig
-from shared.scenario import Outcome, Scenario, Step
-from shared.scenario_file import PROTECTIONS
+from shared.scenario import Outcome, Scenario
 
 
 @click.group(
@@ -75,17 +74,17 @@ def show(outer_json: bool | None, scenario: str, as_json: bool) -> int:
     output.say()
     output.say("setup")
     for step in found.setup:
-        output.say(f"  {_step(found, step)}")
+        output.say(f"  {step.text}")
     for lwp in found.lwps:
         output.say(f"{lwp.name} on cpu{lwp.cpu}" + (", from its fork on" if lwp.forked else ""))
         for step in lwp.program:
-            output.say(f"  {_step(found, step)}")
+            output.say(f"  {step.text}")
         if not lwp.program:
             output.say("  nothing")
     for handler in found.handlers:
         output.say(f"interrupt of {handler.name} on cpu{handler.cpu}")
         for step in handler.steps:
-            output.say(f"  {_step(found, step)}")
+            output.say(f"  {step.text}")
     output.say()
     output.say(f"to search it: uvmp explore {source.path or found.id}")
     output.result({"scenario": _whole(found)})
@@ -128,36 +127,6 @@ def outcome_words(outcome: Outcome) -> str:
         words += f", that says {' or '.join(map(repr, outcome.texts))}"
     values = [f"{name} = {' or '.join(map(str, allowed))}" for name, allowed in outcome.results.items()]
     return words + (f"; {', '.join(values)}" if values else "")
-
-
-def _step(scenario: Scenario, step: Step) -> str:
-    """A step as a line, in the scenario's own words."""
-    args = dict(step.args)
-    who = args.pop("in", None)
-    if step.op == "fill":
-        args = {"until_free": args["until_free"]}
-    words = [step.op]
-    for key, value in args.items():
-        if key == "length":
-            words.append(f"{value // scenario.machine.page_size} pages")
-        elif key == "at":
-            words.append(scenario.place(value))
-        elif key == "prot":
-            words.append(next(word for word, bits in PROTECTIONS.items() if bits == value))
-        elif key == "shared":
-            words.append("shared" if value else "private")
-        elif key == "cpu":
-            words.append(f"on cpu{value}")
-        elif key in ("as", "name"):
-            words.append(str(value))
-        elif key == "value":
-            words.append(f"= {value}")
-        elif key == "onfault":
-            words += ["onfault"] if value else []
-        elif key not in ("number", "byte"):
-            words.append(f"{key.replace('_', ' ')} {value}")
-    text = " ".join(words) + (f" -> {step.into}" if step.into else "")
-    return f"{who}: {text}" if who else text
 
 
 def _short(scenario: Scenario) -> dict[str, Any]:

@@ -105,7 +105,7 @@ CATALOGUE = (
             but the number of faults shows it.
         """),
         findings=(),
-        scenarios=("S2b",),
+        scenarios=("S2b", "S2b-sweep"),
     ),
     Erratum(
         id="uvmpd_scan.reference-kept",

@@ -678,6 +678,8 @@ def test_scenarios_show_tells_all_of_it(name: str) -> None:
     said = " ".join(result.stdout.split())
     assert " ".join(scenario.story.split()) in said
     assert all(one in said for one in (*scenario.errata, *scenario.source))
+    steps = [step for lwp in scenario.lwps for step in lwp.program] + list(scenario.setup)
+    assert steps and all(step.text and " ".join(step.text.split()) in said for step in steps)
     assert document("scenarios", "show", name)["scenario"]["id"] == name
     assert json.loads(uvmp("scenarios", "--json", "show", name).stdout)["scenario"]["id"] == name
 
@@ -922,8 +924,8 @@ def test_errata_lists_row_source_and_scenarios() -> None:
 def test_what_an_interrupt_does_and_answers_is_shown() -> None:
     """In the scenario's own words: devices and variables of the kernel by their names."""
     shown = uvmp("scenarios", "show", "S8a").stdout
-    assert "interrupt of com0 on cpu0\n  kread old[0] map kmem onfault -> probed" in shown
-    assert "  send com0\n" in shown
+    assert 'interrupt of com0 on cpu0\n  kread: {at: "old[0]", onfault: true, into: probed}' in shown
+    assert "  send: {to: com0}\n" in shown
     assert "com0 on cpu0  kread probed = EFAULT" in uvmp("run", "S8a", "--fixed").stdout
     found = document("run", "S8a", "--fixed")["results"]["com0"]
     assert found == [{"step": 0, "op": "kread", "result": "EFAULT", "into": "probed"}]

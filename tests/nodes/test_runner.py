@@ -10,11 +10,14 @@ import pytest
 
 from cluster.replay import replay, replay_journals
 from cluster.strategies import RandomWalk
+from nodes.admit import OK
+from nodes.build import routes
+from nodes.cpu import Processor, Thread
 from nodes.runner import Runner
 from shared.errors import Infrastructure, LogIncomplete
-from shared.journal import causal_past, digest, holes, linearize
+from shared.journal import Journal, causal_past, digest, holes, linearize
 from shared.messages import OPERATIONS
-from shared.port import here
+from shared.port import SPL_BIO, SPL_HIGH, SPL_NONE, here
 from shared.scenario import named_results
 from tests.kit import OTHER, THING, Toy, run_recorded, scenario, things, went_on_before_an_interrupt
 from tests.nodes.in_threads import Threads, own_ports
@@ -241,3 +244,73 @@ def test_the_default_schedule_of_a_token_is_followed() -> None:
     found = machine.run()
     assert found is not None and once.finding is not None and found.as_dict() == once.finding.as_dict()
     assert digest(machine.records()) == once.digest
+
+
+# -- interrupts ----------------------------------------------------------------------------------
+
+
+def test_an_interrupt_that_was_masked_is_taken_when_the_level_drops() -> None:
+    """It has been taken out of the inbox long before; nothing else comes that would make the processor look."""
+    scene, did = scenario("E1"), []
+
+    def body() -> None:
+        port = here.port
+        port.spl(SPL_HIGH)
+        runner.inbox.put(["intr", "bell", 5])
+        for chan in (1, 2):
+            port.wakeup(chan)
+        port.spl(SPL_BIO)
+        port.wakeup(3)
+        port.spl(SPL_NONE)
+        port.wakeup(4)
+        runner.inbox.put(["stop"])
+
+    def bell() -> None:
+        here.port.wakeup(100 + here.port.cur.value)
+
+    def ask(node: str, cpu: str, requests: list[list[Any]]) -> list[Any]:
+        did.extend((ctx, target) for ctx, _, _, _, target, _ in requests)
+        return [OK, None]
+
+    threads = [Thread("A", "cpu0", body), Thread("bell", "cpu0", bell, SPL_BIO, interrupt=True)]
+    route, journal = routes(scene.machine), Journal("cpu0")
+    runner = Runner(Processor("cpu0", threads), scene, route, {"lock_manager": "one"}, journal, ask, None, 0)
+    here.port = runner
+    runner.loop()
+    assert runner.error is None
+    assert did == [("A", 1), ("A", 2), ("A", 3), ("bell", 105), ("A", 4)]
+
+
+# -- a use after free that nobody minds ----------------------------------------------------------
+
+
+def recycled() -> None:
+    things()
+    here.port.renew(THING)
+
+
+def uses_it_all_the_same() -> None:
+    here.port.enter("outer")
+    THING.v = THING.v + 1
+    OTHER.v = 1
+    THING.w = 2
+    here.port.exit()
+    OTHER.v = THING.v
+
+
+def test_a_stale_handle_that_nobody_minds_gives_the_same_in_both_engines() -> None:
+    """The stores are not posted then: what rides behind one that is refused would be lost."""
+    toy = Toy(recycled, {"A": (0, uses_it_all_the_same)}, {"race": "off", "heap": "note"})
+    assert toy.run(record=True) is None and len(toy.sim.notes) == 4
+    assert toy.machine.memories[0].heap[THING.id][2:4] == [1, 2]
+
+    def fresh() -> Any:
+        return Toy(recycled, {"A": (0, uses_it_all_the_same)}).machine.threads
+
+    journals = {name: one.records for name, one in toy.sim.journals.items()}  # type: ignore[union-attr]
+    for follow in (journals, None):
+        machine = Threads(toy.scenario, threads=fresh, image=toy.image, follow=follow)
+        assert machine.run() is None
+        assert digest(machine.records()) == digest(journals)
+        notes = [one for runner in machine.runners.values() for one in runner.notes]
+        assert [one.as_dict() for one in notes] == [one.as_dict() for one in toy.sim.notes]

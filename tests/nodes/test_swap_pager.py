@@ -8,7 +8,7 @@ import pytest
 
 from nodes.swap_pager import COMPLETION, CONTEXT, SwapPager
 from shared.errors import UserMistake
-from shared.machine_config import MachineConfig, SwapDevice, SwapFault, load_machine
+from shared.machine_config import DeviceFault, MachineConfig, SwapDevice, load_machine
 from shared.messages import WAIT, Grant, Interrupt
 from shared.pack import pack_scenario, unpack_scenario
 from shared.scenario_file import load_scenario
@@ -43,15 +43,25 @@ def test_a_synchronous_write_is_waited_for() -> None:
 
 
 def test_a_request_refused_is_not_started() -> None:
-    pager = SwapPager("swap_pager", 64, [SwapFault("put", first=2, count=1, error="EAGAIN", at="start")])
+    pager = SwapPager("swap_pager", 64, [DeviceFault("put", first=2, count=1, error="EAGAIN", at="start")])
     answers = [pager.admit("pagedaemon", "swap_put", 1, (BUF, [1])) for _ in range(3)]
     assert answers == [0, EAGAIN, 0]
     assert len(pager.queue) == 2
     assert not pager.bad
 
 
+def test_a_synchronous_write_that_is_refused_has_failed() -> None:
+    """There is no answer that says "not started" to who sleeps until it is done."""
+    pager = SwapPager("swap_pager", 64, [DeviceFault("put", count=1, error="EIO", at="start")])
+    assert pager.admit("A", "swap_put", 1, (None, [1])) is WAIT
+    assert serve(pager, [(1,) * 8]) == (1, [Grant("A", EIO)])
+    assert pager.slots == {} and pager.image()["bad"] == [1]
+    assert pager.admit("A", "swap_put", 1, (None, [1])) is WAIT
+    assert serve(pager, [(1,) * 8]) == (1, [Grant("A", 0)])
+
+
 def test_a_request_that_fails_moves_no_bytes_and_its_slots_are_bad() -> None:
-    pager = SwapPager("swap_pager", 64, [SwapFault("put", slot=6, error="EIO")])
+    pager = SwapPager("swap_pager", 64, [DeviceFault("put", slot=6, error="EIO")])
     pager.slots[5] = (9,) * 8
     assert pager.admit("pagedaemon", "swap_put", 5, (BUF, [1, 2])) == 0
     assert serve(pager, [(1,) * 8, (2,) * 8]) == (1, [Interrupt(COMPLETION, [BUF, EIO])])
@@ -62,7 +72,7 @@ def test_a_request_that_fails_moves_no_bytes_and_its_slots_are_bad() -> None:
 
 
 def test_a_read_that_fails_tells_its_caller() -> None:
-    pager = SwapPager("swap_pager", 64, [SwapFault("get", first=1, count=1, error="EAGAIN")])
+    pager = SwapPager("swap_pager", 64, [DeviceFault("get", first=1, count=1, error="EAGAIN")])
     results = []
     for _ in range(2):
         assert pager.admit("A", "swap_get", 1, (4,)) is WAIT
@@ -71,20 +81,20 @@ def test_a_read_that_fails_tells_its_caller() -> None:
 
 
 def test_a_delayed_request_lets_others_overtake_it_but_not_for_ever() -> None:
-    pager = SwapPager("swap_pager", 64, [SwapFault("get", slot=1, delay=2)])
+    pager = SwapPager("swap_pager", 64, [DeviceFault("get", slot=1, delay=2)])
     for slot, frame in ((1, 10), (2, 11), (3, 12), (4, 13)):
         pager.admit("A", "swap_get", slot, (frame,))
     assert [serve(pager)[0] for _ in range(4)] == [11, 12, 10, 13]
 
 
 def test_a_delayed_request_does_not_wait_for_nobody() -> None:
-    pager = SwapPager("swap_pager", 64, [SwapFault("get", delay=5)])
+    pager = SwapPager("swap_pager", 64, [DeviceFault("get", delay=5)])
     pager.admit("A", "swap_get", 1, (10,))
     assert serve(pager)[0] == 10
 
 
 def test_a_new_execution_starts_the_faults_anew() -> None:
-    pager = SwapPager("swap_pager", 64, [SwapFault("put", first=1, count=1, error="EIO", at="start")])
+    pager = SwapPager("swap_pager", 64, [DeviceFault("put", first=1, count=1, error="EIO", at="start")])
     for _ in range(2):
         pager.load_image(pager.image())
         assert not pager.bad
@@ -103,9 +113,9 @@ def test_the_configuration_of_a_swap_device() -> None:
     )
     machine = load_machine(text, "m.yaml")
     assert machine.swap_faults == (
-        SwapFault("put", slot=3, error="EIO"),
-        SwapFault("put", first=2, count=1, error="EAGAIN", at="start"),
-        SwapFault("get", delay=3),
+        DeviceFault("put", slot=3, error="EIO"),
+        DeviceFault("put", first=2, count=1, error="EAGAIN", at="start"),
+        DeviceFault("get", delay=3),
     )
     assert machine != MachineConfig(cpus=1, frames=16, swap_slots=8)
     toy = EMPTY.replace("swap_slots: 0}", "swap_slots: 4, swap: {delays: [{op: get, by: 1}]}}")

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
+
 import pytest
 
+from cluster.boot import prepare
 from cluster.explore import Result, explore
+from cluster.sim import Sim
+from cluster.strategies import Stay, make
+from shared.machine_config import DeviceFault
 from shared.scenario import Scenario, named_results
 from tests.kit import SHIPPED, scenario
 
@@ -18,6 +25,23 @@ def unlike(scene: Scenario, result: Result) -> str | None:
     outcome = scene.outcome()
     assert outcome is not None
     return outcome.check(result.finding.as_dict() if result.finding else None, named_results(result.results))
+
+
+def faulty(name: str) -> list[DeviceFault]:
+    """What a scenario's devices are told to do wrong."""
+    machine = scenario(name).machine
+    return [*machine.swap_faults, *machine.disk_faults]
+
+
+def repaired(name: str) -> Iterator[Sim]:
+    """The repaired kernel after each of the first 100 schedules."""
+    scene = scenario(name).without_errata()
+    machine, image = prepare(scene)
+    sim = Sim(machine, image)
+    strategy = make(scene.bound.strategy, 0, scene.bound.depth)
+    for number in range(100):
+        sim.execute(strategy if number else Stay())
+        yield sim
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -37,6 +61,24 @@ def test_repaired_it_finds_nothing_though_the_site_is_reached(name: str) -> None
     assert result.schedules == 100 and result.notes == {}
     for erratum in scene.own_errata:
         assert result.sites.get(erratum, 0) > 0, f"the site of {erratum} was never reached"
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED if faulty(name)])
+def test_repaired_its_devices_err_all_the_same(name: str) -> None:
+    """A scenario about an error of a device would pass for nothing if the request were never made."""
+    for sim in repaired(name):
+        nodes = sim.machine.nodes
+        matched = [*nodes["swap_pager"].faults.matched, *(nodes["disk"].faults.matched if "disk" in nodes else ())]
+        if any(count >= fault.first for count, fault in zip(matched, faulty(name), strict=True)):
+            return
+    pytest.fail("no schedule makes the request that fails")
+
+
+@pytest.mark.parametrize("name", ["E45", "S2c", "S1c-hard"])
+def test_repaired_the_program_waits_for_memory_all_the_same(name: str) -> None:
+    """The site of E45 is at boot, and is reached by any machine."""
+    for sim in islice(repaired(name), 20):
+        assert sim.finding is None and sim.counters["pdwoke"] > 1 and sim.counters["fltnoram"] > 0
 
 
 @pytest.mark.long

@@ -13,8 +13,8 @@ from cluster.explore import explore
 from tests.kit import scenario
 
 FILE = Path(__file__).with_suffix(".txt")
-#: scenarios that an even walk does not find within the bound, or hardly
-EXACT = ("S3c-race",)
+#: scenarios that one of the strategies does not find at all (see ONE_STRATEGY in test_shipped.py)
+EXACT = ("S3c-race", "E23-panic", "E31-shipped")
 
 
 def shipped() -> dict[str, str]:

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from shared.errors import FINDINGS
-from shared.invariants import INVARIANTS, MOD, NODE_INVARIANTS, PROT, WIRED, Snapshot, check
+from shared.invariants import INVARIANTS, NODE_INVARIANTS, Snapshot, check
+from shared.invariants.snapshot import MOD, PROT, WIRED
 from shared.scenario_file import load_scenario
 from shared.struct import ANY_GEN, HEADER, KIND_SHIFT, KINDS, Array, Struct
 from shared.uvm.param import (

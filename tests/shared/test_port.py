@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from shared.errors import FINDINGS, Finding
+from shared.messages import WAIT
 from shared.port import (
     KASSERT,
     LOCK_ASSERT,
@@ -21,6 +22,8 @@ from shared.port import (
     kernel,
     panic,
 )
+from shared.uvm.param import VM_PROT_READ, VM_PROT_WRITE
+from shared.uvm.structs import Proc
 from tests.kit import BIG, OTHER, THING, Toy, things
 
 
@@ -177,3 +180,81 @@ def test_a_new_context_holds_nothing_and_is_in_user_mode() -> None:
     ctx = Context("A", "cpu0", SPL_BIO)
     assert (ctx.n, ctx.held, ctx.stack, ctx.spl, ctx.function) == (0, {}, [], SPL_BIO, "user")
     assert repr(ctx) == "<A on cpu0 op 0>"
+
+
+# -- what goes on although it is wrong -----------------------------------------------
+
+
+def test_an_interrupt_that_sleeps_ends_the_run_whatever_the_level() -> None:
+    """With the finding in the journal, and no note beside it."""
+
+    def body() -> None:
+        here.port.cur.level = SPL_BIO
+        here.port.check_sleep("nap")
+
+    found, toy = run(body, kassert="note")
+    assert found is not None and found.text == "panic: ltsleep: an interrupt cannot sleep (nap)" and not toy.sim.notes
+    assert toy.sim.journals is not None
+    told = [one for one in toy.sim.journals["cpu0"].records if one["event"] in ("finding", "note")]
+    assert [one["event"] for one in told] == ["finding"] and told[0]["finding"] == found.as_dict()
+
+
+def recycled() -> None:
+    """THING begins a new life; the handle of that name is stale."""
+    things()
+    here.port.renew(THING)
+
+
+@pytest.mark.parametrize("record", [False, True])
+@pytest.mark.parametrize("level", ["note", "off"])
+def test_a_stale_handle_that_nobody_minds_is_good_for_what_lives_there_now(level: str, record: bool) -> None:
+    """Numbers that are not set yet are zero, pointers nil; a struct that is gone ends the run all the same."""
+    seen: list[Any] = []
+
+    def body() -> None:
+        seen.extend([THING.v, THING.next])
+        THING.v = 5
+        THING.next = OTHER
+        seen.extend([THING.v, THING.next, here.port.cur.n])
+
+    toy = Toy(recycled, {"A": (0, body)}, {"heap": level, "race": "off"})
+    assert toy.run(record=record) is None
+    assert seen[:4] == [0, None, 5, OTHER] and len(toy.sim.notes) == (6 if level == "note" else 0)
+    assert seen[4] == 13  # one that is refused and one that is performed, each; the run itself
+    gone = Toy(things, {"A": (0, lambda: (here.port.free(THING), THING.v))}, {"heap": level, "race": "off"})
+    found = gone.run(record=record)
+    assert found is not None and found.kind == "use-after-free" and not gone.sim.notes
+
+
+def test_kernel_code_that_chokes_on_what_is_there_ends_the_run() -> None:
+    """It is no bug of ours then."""
+
+    def body() -> None:
+        THING.next.v = 1
+
+    toy = Toy(recycled, {"A": (0, body)}, {"heap": "off", "race": "off"})
+    found = toy.run()
+    assert found is not None and (found.kind, found.subject) == ("use-after-free", "thing:0")
+    sound = Toy(things, {"A": (0, body)}, {"heap": "off", "race": "off"})
+    with pytest.raises(AttributeError):
+        sound.run()
+
+
+def test_a_walk_that_is_refused_and_not_minded_is_repeated() -> None:
+    """Page 2 takes the place of page 1, which cpu1 may still read (TLB-2); nothing is put into the TLB for that."""
+    rw = VM_PROT_READ | VM_PROT_WRITE
+    answers: list[Any] = []
+
+    def body() -> None:
+        mmu, port = toy.machine.mmu, here.port
+        mmu.admit("A", "pmap_create", 0, ())
+        mmu.admit("A", "pmap_enter", 1, (0, 1, VM_PROT_READ, VM_PROT_READ, "cpu0"))
+        mmu.admit("B", "pmap_walk", 1, (0, 0, "cpu1"))
+        assert mmu.admit("A", "pmap_enter", 1, (0, 2, rw, rw, "cpu0")) is WAIT
+        mmu.out = []
+        port.cur.proc = Proc.at(0)
+        answers.append(port.access(1, 0, True, 7))
+
+    toy = Toy(things, {"A": (0, body)}, {"oracle": "off"})
+    assert toy.run() is None
+    assert answers == [(True, 7)] and toy.machine.memories[0].frames[2][0] == 7

@@ -152,3 +152,25 @@ def test_both_sides_are_told_with_cpu_operation_function_and_locks() -> None:
     assert first == "store to thing:0.v by A on cpu0, operation 2, in uvm_fault, holding no lock, without its guard (o)"
     assert second == "load of thing:0.v by B on cpu1, operation 1, in uvm_pageout, holding thing:0.lk"
     assert last == "neither happens before the other"
+
+
+def test_what_a_device_performs_comes_after_the_request_for_it() -> None:
+    """Also if it was busy, so that no grant told it."""
+    for request, take, done in (("swap_put", "io_next", "io_done"), ("disk_put", "disk_next", "disk_done")):
+        watch = Watch()
+        watch.ctx["D"] = Context("D", "device")
+        watch.touch("A", True)
+        watch.do("A", request, 7)
+        watch.do("D", take, 0)
+        watch.do("D", done, 3, to=("cpu1",))
+        watch.resumed("cpu1")
+        assert not watch.touch("B", True)
+
+
+def test_two_requests_to_a_device_do_not_order_who_made_them() -> None:
+    for first, second in (("swap_put", "swap_get"), ("disk_put", "disk_start"), ("swap_put", "disk_next")):
+        watch = Watch()
+        watch.touch("A", True)
+        watch.do("A", first, 7)
+        watch.do("B", second, 7)
+        assert watch.touch("B", True)

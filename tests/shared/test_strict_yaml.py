@@ -103,3 +103,8 @@ def test_a_key_that_cannot_be_printed_is_quoted_in_the_field() -> None:
         value.items()["a b"].items()["c"].text()
     assert caught.value.field == "'a b'.c"
     assert "found 1 (put it in quotes)" in caught.value.message
+
+
+def test_a_mapping_without_keys_says_so() -> None:
+    with pytest.raises(UserMistake, match=r"unknown key 'a'; known here: none$"):
+        parse("a: 1\n", "t.yaml").mapping()
