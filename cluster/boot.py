@@ -36,13 +36,14 @@ def boot(scenario: Scenario) -> dict[str, Any]:
     procs = process_table(scenario)
 
     sites: dict[str, int] = {}
+    begun: list[int] = []
 
     def body() -> None:
         here.port.errata = frozenset(scenario.errata)
         run_init(scenario)  # how a defective kernel sets itself up is part of the defect
         sites.update((name, count) for name, count in here.port.sites.items() if name in scenario.own_errata)
         here.port.errata = frozenset()
-        run_setup(scenario, procs)
+        run_setup(scenario, procs, begun)
 
     booter = Thread(BOOT, "cpu0", body)
     machine = Machine(
@@ -58,7 +59,11 @@ def boot(scenario: Scenario) -> dict[str, Any]:
             if found is not None
             else "it waits for ever" + (f" in {booter.function}" if booter.stack else "")
         )
-        raise UserMistake(f"setup cannot be done on this machine: {why}", file=scenario.file, field="setup")
+        line, field = None, "setup"
+        if begun:
+            step = scenario.setup[begun[-1]]
+            line, field = step.line, f"setup[{begun[-1]}].{step.op}"
+        raise UserMistake(f"setup cannot be done on this machine: {why}", file=scenario.file, line=line, field=field)
     _put_to_sleep(machine, programs)
     return {**machine.image(), SITES: sites}
 

@@ -21,8 +21,8 @@ from typing import Any
 from cluster.boot import boot
 from cluster.launch import Actors
 from cluster.machine import SITES
-from cluster.verdict import judge, refused, starved, stuck
-from nodes.build import build_threads, node_names, processor_names
+from cluster.verdict import endless, judge, refused, sort_out
+from nodes.build import build_threads
 from shared.codec import decode, encode
 from shared.errors import Diverged, Finding, Infrastructure
 from shared.journal import Journals, causal_past, digest, events_after, read
@@ -95,13 +95,14 @@ class LiveMachine:
         name = f"run{self.runs}"
         began = monotonic()
         refusal = self._load(name, follow, seed)
-        level = self.scenario.detect.get(refusal.detector, "stop") if refusal is not None else "off"
+        detect, judged = self.scenario.detect, list[Finding]()
+        level = detect.get(refusal.detector, "stop") if refusal is not None else "off"
         last: list[dict[str, Any]] | None = []
         if level != "stop":
             self.actors.call("start")
             last = self._until_quiet(follow is not None, run_limit_s)
         seconds = monotonic() - began
-        endless = last is None
+        stopped = last is None
         if last is None or any(one["finding"] is not None for one in last):
             last = self._halt()
         state = self._state()
@@ -112,18 +113,18 @@ class LiveMachine:
         self.actors.call("finish")
         if level == "stop":
             finding = refusal
-        elif finding is None and endless:
-            finding = self._endless(state)
+        elif finding is None and stopped:
+            text = f"no end after {state['operations']} operations"
+            no_end = Finding("no-progress", text, detector="progress")
+            finding, judged = sort_out(endless(state, detect, no_end), detect)
         elif finding is None:
-            detect = self.scenario.detect
             wrong = None if detect.get("oracle") == "off" else judge_journals(self.scenario, journals)
-            found = [one for one in judge(state, detect, wrong) if detect.get(one.detector) != "note"]
-            finding = found[0] if found else None
+            finding, judged = sort_out(judge(state, detect, wrong), detect)
         elif follow is None:
             journals = causal_past(journals)
-        notes = [Finding(**one) for one in state["notes"]]
+        notes = [Finding(**one) for one in state["notes"]] + judged
         if refusal is not None and level == "note":
-            notes.append(refusal)
+            notes.insert(0, refusal)
         return LiveRun(
             finding, journals, digest(journals), state["results"], state["sites"], state["counters"], notes,
             state["operations"], seconds, folder, state,
@@ -153,7 +154,7 @@ class LiveMachine:
             if wrong:
                 raise Infrastructure(f"actor {group[0]} runs other source: its {' and '.join(wrong)} are not ours")
             nodes |= answer["nodes"]
-        return refused({node: nodes[node] for node in node_names(self.scenario.machine)})
+        return refused({node: nodes[node] for node in self.scenario.machine.nodes})
 
     def _poll(self) -> list[dict[str, Any]]:
         """Every actor's counts."""
@@ -170,19 +171,6 @@ class LiveMachine:
             if monotonic() - began > STALL_S:
                 raise Infrastructure(f"a processor has not stopped after {STALL_S:.0f} s")
             sleep(POLL_S)
-
-    def _endless(self, state: dict[str, Any]) -> Finding:
-        """A machine that was stopped because it went on and on: a deadlock over memory, one
-        context that never goes on, or no progress.
-        """
-        round_for_memory = starved(state)
-        for found in (*round_for_memory, *stuck(state)):
-            if found.kind == ("deadlock" if found in round_for_memory else "spin-forever"):
-                return found
-        for found in round_for_memory:
-            return found
-        text = f"no end after {state['operations']} operations"
-        return Finding("no-progress", text, detector="progress")
 
     def _until_quiet(self, following: bool, run_limit_s: float) -> list[dict[str, Any]] | None:
         """Poll until the run has ended; returns the last poll, or None if it goes on and on."""
@@ -245,7 +233,7 @@ class LiveMachine:
         """Every node's journal, fetched in pieces by messages, written into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
         journals: Journals = {}
-        for node in node_names(self.scenario.machine):
+        for node in self.scenario.machine.nodes:
             handle = self.actors.handles[self.actors.actor_of[node]]
             path = folder / f"{node}.uvmp.jsonl"
             offset = 0
@@ -263,7 +251,7 @@ class LiveMachine:
 
 def schedule_of(journals: Journals, scenario: Scenario) -> dict[str, Any]:
     """What every node and processor has to follow: admission orders, program orders and where kernel events came."""
-    cpus: dict[str, list[tuple[int, str]]] = {name: [] for name in processor_names(scenario.machine)}
+    cpus: dict[str, list[tuple[int, str]]] = {name: [] for name in scenario.machine.processors}
     for records in journals.values():
         for record in records:
             if "k" in record:

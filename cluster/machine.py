@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nodes.build import build_node, build_threads, node_names, routes
+from nodes.build import build_node, build_threads, routes
 from nodes.cpu import Processor, Thread
 from nodes.lock_manager import LockManager
 from nodes.memory import Memory
@@ -35,7 +35,7 @@ class Machine:
         self.scenario = scenario
         config = scenario.machine
         self.threads = build_threads(scenario) if threads is None else threads
-        self.nodes = {name: build_node(name, config, self.threads) for name in node_names(config)}
+        self.nodes = {name: build_node(name, config, self.threads) for name in config.nodes}
         nodes = self.nodes.values()
         self.processors = [one for one in nodes if isinstance(one, Processor)]
         self.memories = [one for one in nodes if isinstance(one, Memory)]

@@ -24,7 +24,7 @@ from greenlet import getcurrent, greenlet
 
 from cluster.machine import SITES, Machine
 from cluster.strategies import Stay, Strategy, default
-from cluster.verdict import final_state, judge, refused, starved, stuck
+from cluster.verdict import endless, final_state, judge, refused, sort_out
 from nodes.build import alloc_shard
 from nodes.cpu import FINISHED, Processor, Thread, Tlb
 from nodes.node import Node
@@ -114,7 +114,7 @@ class Sim(Port):
             first = self._pick(None)
             if first is not None:
                 self._go(first)
-        if self.crash is None and self.finding is None and not self.booting:
+        if self.crash is None and self.finding is None and not self.dead and not self.booting:
             self._verdicts()
         self.dead = True
         for one in self.machine.threads.values():
@@ -139,12 +139,9 @@ class Sim(Port):
 
     def _verdicts(self) -> None:
         """Nobody can go on: what does the whole machine look like?"""
-        state = final_state(self.machine)
-        for found in judge(state, self.detect, self.oracle.finding if self.oracle is not None else None):
-            if self.detect.get(found.detector, "stop") == "note":
-                self.notes.append(found)
-            elif self.finding is None:
-                self.finding = found
+        oracle = self.oracle.finding if self.oracle is not None else None
+        self.finding, notes = sort_out(judge(final_state(self.machine), self.detect, oracle), self.detect)
+        self.notes += notes
 
     def _restore(self) -> None:
         self.machine.reset()
@@ -311,23 +308,18 @@ class Sim(Port):
         return sum(one.n for one in self.machine.threads.values())
 
     def _too_long(self) -> None:
-        state = final_state(self.machine)
+        """Stop a run that goes on and on; whatever the level, it is over."""
         half = self.max_points // 2
         old = {one.name for one in self.machine.threads.values() if one.waits is not None and one.waits_since < half}
-        round_for_memory = starved(state)
-        for found in round_for_memory:
-            if found.kind == "deadlock" and self.detect.get(found.detector, "stop") != "off":
-                self.take(found, self.detect.get(found.detector, "stop"))
-        for found in stuck(state):
-            if found.context in old and found.kind == "spin-forever":  # one never goes on, however long the others do
-                self.report(
-                    found.kind, found.text, subject=found.subject, function=found.function, story=tuple(found.story)
-                )
         ctx: Thread = self.cur
-        for found in round_for_memory:
-            if self.detect.get(found.detector, "stop") != "off":
-                self.take(found, self.detect.get(found.detector, "stop"))
-        self.report("no-progress", f"no end after {self.steps} operations; {ctx.name} is in {ctx.function}")
+        no_end = self._seen("no-progress", f"no end after {self.steps} operations; {ctx.name} is in {ctx.function}")
+        finding, notes = sort_out(endless(final_state(self.machine), self.detect, no_end, old), self.detect)
+        for one in notes:
+            self.take(one, "note")
+        if finding is not None:
+            self.take(finding, "stop")
+        self.dead = True
+        raise PortDead
 
     def perform(self, code: str, target: int, args: tuple[Any, ...]) -> Any:
         if self.dead:

@@ -41,16 +41,58 @@ def final_state(machine: Machine) -> dict[str, Any]:
 def judge(state: dict[str, Any], detect: dict[str, str], oracle: Finding | None = None) -> list[Finding]:
     """Findings about a machine at rest; the one that explains the others first.
 
+    Of those that are only noted all are given up to the first one to stop for: none of them explains it away.
+
     Args:
         oracle: what the memory oracle says of the run.
     """
     snapshot = snapshot_of(state)
-    found = [one for one in _stuck(state, snapshot) if detect.get(one.detector, "stop") != "off"]
-    if not found and oracle is not None:
-        found = [oracle]
-    if not found and detect.get("invariant", "stop") != "off":
-        found = check(snapshot)
+    found = _wanted(_stuck(state, snapshot), detect)
+    if not _stops(found, detect) and oracle is not None:
+        found += _wanted([oracle], detect)
+    if not _stops(found, detect) and detect.get("invariant", "stop") != "off":
+        found += _wanted(check(snapshot), detect)
     return found
+
+
+def endless(
+    state: dict[str, Any], detect: dict[str, str], otherwise: Finding, old: set[str] | None = None
+) -> list[Finding]:
+    """Findings about a machine that was stopped because it went on and on, as judge()'s about one at rest.
+
+    A deadlock over memory; a context that never goes on, however long the others do; memory that nobody frees;
+    no progress. There is always one: a run that was stopped has not shown what its end would have been.
+
+    Args:
+        otherwise: says that there was no end, if nothing else is known.
+        old: contexts that have waited for long; None: any may have.
+    """
+    for_memory = starved(state)
+    waits = [one for one in stuck(state) if one.kind == "spin-forever" and (old is None or one.context in old)]
+    ranked = [
+        [one for one in for_memory if one.kind == "deadlock"],
+        waits[:1],
+        [one for one in for_memory if one.kind != "deadlock"] or [otherwise],
+    ]
+    found: list[Finding] = []
+    for some in ranked:
+        if not _stops(found, detect):
+            found += _wanted(some, detect)
+    return found or [otherwise]
+
+
+def _wanted(found: list[Finding], detect: dict[str, str]) -> list[Finding]:
+    return [one for one in found if detect.get(one.detector, "stop") != "off"]
+
+
+def _stops(found: list[Finding], detect: dict[str, str]) -> bool:
+    return any(detect.get(one.detector, "stop") == "stop" for one in found)
+
+
+def sort_out(found: list[Finding], detect: dict[str, str]) -> tuple[Finding | None, list[Finding]]:
+    """What judge() or endless() said: the finding, and the notes."""
+    stopping = [one for one in found if detect.get(one.detector, "stop") == "stop"]
+    return stopping[0] if stopping else None, [one for one in found if one not in stopping]
 
 
 def refused(nodes: Mapping[str, Mapping[str, str]]) -> Finding | None:

@@ -8,13 +8,11 @@ from zlib import crc32
 
 from nodes.cpu import Processor, Thread, ipi_thread
 from nodes.devices import Devices, device_threads
-from nodes.disk import PROCESSOR as DISK_IO
 from nodes.disk import Disk, disk_threads
 from nodes.lock_manager import LockManager
 from nodes.memory import Memory
 from nodes.mmu import Mmu
 from nodes.node import Node
-from nodes.pagedaemon import NAME as PAGEDAEMON
 from nodes.pagedaemon import pagedaemon_threads
 from nodes.swap_pager import CONTEXT, SwapPager, swap_io
 from nodes.swap_pager import PROCESSOR as SWAP_IO
@@ -55,35 +53,10 @@ def build_threads(scenario: Scenario) -> dict[str, Thread]:
     return {thread.name: thread for thread in found}
 
 
-def processor_names(config: MachineConfig) -> list[str]:
-    """Names of the nodes on which contexts run, in fixed order."""
-    disk = [DISK_IO] if config.disk else []
-    return [*(f"cpu{number}" for number in range(config.cpus)), PAGEDAEMON, SWAP_IO, *disk]
-
-
-def shard_names(kind: str, shards: int) -> list[str]:
-    """Names of the shards of a kind of node."""
-    return [kind] if shards == 1 else [f"{kind}{shard}" for shard in range(shards)]
-
-
-def node_names(config: MachineConfig) -> list[str]:
-    """Names of all nodes of a machine."""
-    memories = shard_names("memory", config.memory_shards)
-    return [
-        *processor_names(config),
-        *memories,
-        *shard_names("lock_manager", config.lock_manager_shards),
-        "mmu",
-        "swap_pager",
-        *(["disk"] if config.disk else []),
-        *(["devices"] if config.devices else []),
-    ]
-
-
 def build_node(name: str, config: MachineConfig, threads: dict[str, Thread]) -> Node:
     """One node of a machine."""
     kind = name.rstrip("0123456789")
-    if name in shard_names("memory", config.memory_shards):
+    if name in config.memories:
         shard = int(name[len(kind) :] or 0)
         return Memory(name, config.frames, config.page_size, shard, config.memory_shards)
     if kind == "lock_manager":
@@ -106,8 +79,8 @@ def routes(config: MachineConfig) -> dict[str, Route]:
     lock and a sleep channel on that of the struct they are in. `alloc` has its
     shard for a target.
     """
-    memories = shard_names("memory", config.memory_shards)
-    locks = shard_names("lock_manager", config.lock_manager_shards)
+    memories = config.memories
+    locks = config.lock_managers
     by_target: dict[str, Route] = {
         "memory": lambda target: memories[(target & INDEX_MASK) % len(memories)],
         "lock": lambda key: locks[(key >> LOCK_SHIFT & INDEX_MASK) % len(locks)],

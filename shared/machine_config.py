@@ -120,11 +120,21 @@ class MachineConfig:
             object.__setattr__(self, "swap_devices", (SwapDevice(self.swap_slots),))
 
     @property
+    def lock_managers(self) -> tuple[str, ...]:
+        """Names of the shards of the lock manager."""
+        return _shard_names("lock_manager", self.lock_manager_shards)
+
+    @property
+    def memories(self) -> tuple[str, ...]:
+        """Names of the shards of memory."""
+        return _shard_names("memory", self.memory_shards)
+
+    @property
     def servers(self) -> tuple[str, ...]:
-        """Names of the nodes that serve requests."""
+        """Names of the nodes that serve requests, and of the devices' own processors."""
         return (
-            *_shard_names("lock_manager", self.lock_manager_shards),
-            *_shard_names("memory", self.memory_shards),
+            *self.lock_managers,
+            *self.memories,
             "mmu",
             "swap_pager",
             "swap_io",
@@ -136,6 +146,11 @@ class MachineConfig:
     def nodes(self) -> tuple[str, ...]:
         """Names of all nodes."""
         return (*(f"cpu{i}" for i in range(self.cpus)), "pagedaemon", *self.servers)
+
+    @property
+    def processors(self) -> tuple[str, ...]:
+        """Names of the nodes on which contexts run."""
+        return tuple(one for one in self.nodes if one.startswith("cpu") or one in ("pagedaemon", "swap_io", "disk_io"))
 
     @property
     def actors(self) -> tuple[tuple[str, ...], ...]:
@@ -154,8 +169,8 @@ class MachineConfig:
         return asdict(self)
 
 
-def _shard_names(kind: str, shards: int) -> list[str]:
-    return [kind] if shards == 1 else [f"{kind}{i}" for i in range(shards)]
+def _shard_names(kind: str, shards: int) -> tuple[str, ...]:
+    return (kind,) if shards == 1 else tuple(f"{kind}{i}" for i in range(shards))
 
 
 # -- loading ---------------------------------------------------------------------
@@ -234,7 +249,7 @@ def machine_of(value: Value, described: bool = False) -> MachineConfig:
             memory_shards=shards["memory"].integer(1, MAX_CPUS) if "memory" in shards else 1,
         )
     if "colocate" in keys:
-        config = replace(config, colocate=_groups(keys["colocate"], config.nodes))
+        config = replace(config, colocate=_groups(keys["colocate"], config))
     return config
 
 
@@ -323,7 +338,7 @@ def _devices(value: Value) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def _groups(value: Value, nodes: tuple[str, ...]) -> bool | tuple[tuple[str, ...], ...]:
+def _groups(value: Value, config: MachineConfig) -> bool | tuple[tuple[str, ...], ...]:
     if not isinstance(value.data, list):
         if not isinstance(value.data, bool):
             value.wanted("true, false or a list of lists of nodes")
@@ -332,11 +347,11 @@ def _groups(value: Value, nodes: tuple[str, ...]) -> bool | tuple[tuple[str, ...
     groups = []
     for group in value.elements():
         for one in group.elements(at_least=1):
-            if one.choice(nodes, "node") in seen:
+            if one.choice(config.nodes, "node") in seen:
                 one.fail(f"{one.data} is in two groups")
             seen.add(one.data)
         groups.append(tuple(one.data for one in group.elements()))
-        running = [one for one in groups[-1] if one.startswith("cpu") or one in ("pagedaemon", "swap_io", "disk_io")]
+        running = [one for one in groups[-1] if one in config.processors]
         if len(running) > 1:
             group.fail(f"{running[0]} and {running[1]} both run contexts, so they cannot share an actor")
     return tuple(groups)

@@ -377,8 +377,11 @@ def run_init(scenario: Scenario) -> None:
     )
 
 
-def run_setup(scenario: Scenario, procs: Procs) -> None:
+def run_setup(scenario: Scenario, procs: Procs, begun: list[int]) -> None:
     """Perform the setup steps; what context `boot` runs when UVM has started.
+
+    Args:
+        begun: takes the index of each step, when that begins.
 
     Raises: UserMistake - a step cannot be done on this machine.
     """
@@ -413,6 +416,7 @@ def run_setup(scenario: Scenario, procs: Procs) -> None:
         loan.l_result = None
     ctx = here.port.cur
     for index, step in enumerate(scenario.setup):
+        begun.append(index)
         if step.op == "process":
             lwps = sum(lwp.proc == step.args["as"] for lwp in scenario.lwps)
             proc_setup(procs[step.args["as"]], VM_MIN_ADDRESS, VM_MAX_ADDRESS, max(lwps, 1))

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from cluster.cli import cli
 from shared.invariants import INVARIANTS
-from shared.scenario_file import INTERRUPT_STEPS, PROGRAM_STEPS, SETUP_STEPS
+from shared.steps import INTERRUPT_STEPS, PROGRAM_STEPS, SETUP_STEPS
 
 README = Path(__file__).parent.parent.joinpath("README.md").read_text(encoding="utf-8")
 #: a command of the README, without the remark behind it, and the lines shown below it

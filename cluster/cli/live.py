@@ -25,7 +25,6 @@ from cluster.runfolder import create, finish, write_scenario
 from cluster.sim import Sim
 from cluster.strategies.follow import Order
 from cluster.token import MAX_TOKEN, Token, token_of
-from nodes.build import node_names
 from shared.codec import decode
 from shared.errors import Diverged, Infrastructure, LogIncomplete, UserMistake
 from shared.journal import linearize
@@ -189,7 +188,7 @@ def kept(machine: LiveMachine, folder: Path | None) -> Iterator[None]:
 
 def salvage(machine: LiveMachine, folder: Path) -> None:
     """Copy what the nodes have written so far; from their disk, if that is ours, since a dead node does not answer."""
-    for node in node_names(machine.scenario.machine):
+    for node in machine.scenario.machine.nodes:
         target = folder / f"{node}.uvmp.jsonl"
         actor = machine.actors.actor_of[node]
         local = machine.scratch / f"run{machine.runs}" / actor / target.name

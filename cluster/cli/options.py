@@ -30,7 +30,11 @@ def kernel_options(command: Command) -> Command:
     """Which defects and detectors are on: --fixed, --errata, --detect."""
     for option in (
         click.option(
-            "--detect", multiple=True, metavar="D=LEVEL", help=f"Set detector D to {', '.join(LEVELS)}. Repeatable."
+            "--detect",
+            multiple=True,
+            metavar="D=LEVEL",
+            help=f"Set detector D to {', '.join(LEVELS)}. Repeatable. A run without end is ended, and noted, all the "
+            "same if progress is not stop.",
         ),
         click.option("--errata", multiple=True, metavar="ID", help="Switch on this erratum too. Repeatable."),
         click.option("--fixed", is_flag=True, help="Without the scenario's own errata: the repaired kernel."),

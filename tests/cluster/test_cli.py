@@ -33,6 +33,7 @@ from cluster.cli import COMMANDS, cli
 from cluster.cli.options import choose
 from cluster.token import Token, parse
 from shared.errors import Exit, UserMistake
+from shared.port import panic
 from tests.kit import CONFIGS, SHIPPED
 
 ROOT = CONFIGS.parent
@@ -246,6 +247,15 @@ def test_a_setup_that_cannot_be_done_is_the_scenarios_mistake(tiny: Path) -> Non
     result = uvmp("run", tiny, "--engine", "live")  # before a Ray is started
     assert result.exit_code == Exit.USAGE
     assert re.match(rf"{tiny}:1\d: setup\[\d\]\.write: this setup step gave ", error_of(result))
+
+
+def test_what_the_kernel_finds_during_setup_names_the_step(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A panic, or a wait that never ends, as of a step's refusal."""
+    monkeypatch.setattr("shared.program.user_write", lambda va, value: panic("uvm: no"))
+    text = "setup cannot be done on this machine: panic: uvm: no"
+    assert error_of(uvmp("run", tiny)) == f"{tiny}:10: setup[2].write: {text}"
+    monkeypatch.setattr("cluster.boot.run_init", lambda scenario: panic("uvm: no"))
+    assert error_of(uvmp("run", tiny)) == f"{tiny}: setup: {text}"
 
 
 def test_an_error_is_a_document_too_if_json_was_asked_for(tiny: Path) -> None:

@@ -281,6 +281,18 @@ def test_endless_operations_are_no_progress() -> None:
     assert found is not None and found.kind == "no-progress" and found.context == "A"
 
 
+@pytest.mark.parametrize("level", ["note", "off"])
+def test_a_run_without_end_is_ended_and_noted_once_whatever_the_level(level: str) -> None:
+    def body() -> None:
+        while THING.h == 0:
+            pass
+
+    toy = Toy(things, {"A": (0, body), "B": (1, lambda: None)}, {"progress": level})
+    for record in (False, True):
+        assert toy.run(record=record, max_points=500) is None
+        assert [one.kind for one in toy.sim.notes] == ["no-progress"] and toy.sim.points == 501
+
+
 # -- data races -------------------------------------------------------------------------
 
 

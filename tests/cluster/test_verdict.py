@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cluster.verdict import final_state, judge
+from cluster.verdict import endless, final_state, judge, sort_out
 from shared.errors import Finding
 from shared.port import here, kernel
 from tests.kit import BIG, OTHER, THING, THING1, Script, Toy, things
@@ -129,3 +129,56 @@ def test_a_detector_that_is_off_judges_nothing() -> None:
 def test_a_noted_verdict_is_a_note() -> None:
     toy = Toy(things, {"A": (0, sleeping)}, {**OFF, "deadlock": "note"})
     assert toy.run() is None and [one.kind for one in toy.sim.notes] == ["lost-wakeup"]
+
+
+ORACLE = Finding("oracle", "memory oracle: two values", detector="oracle")
+INVARIANT = Finding("invariant", "FREE-1: a count is wrong", detector="invariant")
+
+
+@pytest.mark.parametrize(
+    ("levels", "kinds"),
+    [
+        ({}, ["lost-wakeup"]),
+        ({"deadlock": "note"}, ["lost-wakeup", "oracle"]),
+        ({"deadlock": "note", "oracle": "note"}, ["lost-wakeup", "oracle", "invariant"]),
+        ({"deadlock": "off", "oracle": "note"}, ["oracle", "invariant"]),
+        ({"deadlock": "off", "oracle": "off", "invariant": "note"}, ["invariant"]),
+        ({"deadlock": "note", "oracle": "off", "invariant": "off"}, ["lost-wakeup"]),
+    ],
+)
+def test_what_is_only_noted_hides_nothing(
+    levels: dict[str, str], kinds: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the findings to stop for only the first is wanted: it explains the others. A note explains nothing away."""
+    toy = Toy(things, {"A": (0, sleeping)}, OFF)
+    toy.run()
+    monkeypatch.setattr("cluster.verdict.check", lambda snapshot: [INVARIANT])
+    found = judge(final_state(toy.machine), levels, ORACLE)
+    assert [one.kind for one in found] == kinds
+    finding, notes = sort_out(found, levels)
+    stops = [one for one in found if levels.get(one.detector, "stop") == "stop"]
+    assert finding is (stops[0] if stops else None) and notes == [one for one in found if one not in stops]
+
+
+NO_END = Finding("no-progress", "no end", detector="progress")
+
+
+@pytest.mark.parametrize(
+    ("levels", "old", "finding", "notes"),
+    [
+        ({}, None, "spin-forever", []),
+        ({}, {"A"}, "no-progress", []),
+        ({"deadlock": "note"}, None, "no-progress", ["spin-forever"]),
+        ({"deadlock": "off"}, None, "no-progress", []),
+        ({"deadlock": "note", "progress": "note"}, None, None, ["spin-forever", "no-progress"]),
+        ({"deadlock": "off", "progress": "off"}, None, None, ["no-progress"]),
+    ],
+)
+def test_a_machine_that_goes_on_and_on_is_judged_by_the_levels(
+    levels: dict[str, str], old: set[str] | None, finding: str | None, notes: list[str]
+) -> None:
+    """B waits for a lock for ever; at least that there was no end is always told."""
+    toy = Toy(things, {"A": (0, taking(THING.lk)), "B": (1, taking(THING.lk))}, OFF)
+    toy.run(Script("A", "A", "A"))
+    found, noted = sort_out(endless(final_state(toy.machine), levels, NO_END, old), levels)
+    assert (found.kind if found else None) == finding and [one.kind for one in noted] == notes

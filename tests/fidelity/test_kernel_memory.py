@@ -1,7 +1,8 @@
 """Kernel memory, whatever two CPUs and an interrupt do with it: no finding, and every word is what was stored there.
 
 Random programs allocate from all kernel maps, write, read and free, each in variables of its own; an interrupt
-allocates and frees beside them; pageable memory goes to swap. The model is a dictionary.
+allocates and frees beside them; a process that only uses up memory makes pageable memory go to swap. The model is a
+dictionary.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ machine: {{cpus: 2, frames: 26, swap_slots: 40, kernel: {{map: 2, kmem: 5, mb: 3
 setup:
   - process: {{as: A, cpu: 0}}
   - process: {{as: B, cpu: 1}}
-  - fill: {{in: B, until_free: 8}}
+  - process: {{as: H, cpu: 1}}
+  - mmap: {{in: H, as: hog, pages: 16}}
+  - fill: {{in: H, until_free: 8}}
 interrupts:
   net0:
     cpu: 0
@@ -38,9 +41,13 @@ interrupts:
 programs:
   A: [{a}]
   B: [{b}]
+  H: [{hog}]
 expect: {{fixed: {{finding: none}}}}
 bound: {{strategy: random, schedules: 1}}
 """
+
+
+HOG = ", ".join(f'{{write: {{at: "hog[{at % 16}]", value: {at}}}}}' for at in range(48))
 
 
 def program(dice: Random, who: str) -> list[dict[str, Any]]:
@@ -66,6 +73,7 @@ def program(dice: Random, who: str) -> list[dict[str, Any]]:
                 steps.append({"op": "kwrite", "at": place, "value": dice.randrange(1, 1000), "onfault": True})
             else:
                 steps.append({"op": "kread", "at": place, "onfault": True})
+    steps.insert(dice.randint(0, len(steps)), {"op": "send", "to": "net0"})
     return steps
 
 
@@ -109,12 +117,15 @@ def wrong(steps: list[dict[str, Any]], results: list[dict[str, Any]]) -> list[st
 def test_kernel_memory_holds_what_was_stored(seed: int) -> None:
     dice = Random(seed)
     programs = {who: program(dice, who.lower()) for who in "AB"}
-    text = WHOLE.format(intr=dice.choice(["kmem", "mb"]), a=written(programs["A"]), b=written(programs["B"]))
+    text = WHOLE.format(intr=dice.choice(["kmem", "mb"]), a=written(programs["A"]), b=written(programs["B"]), hog=HOG)
     scene: Scenario = load_scenario(text, "kernel.yaml")
     sim = Sim(*prepare(scene))
     walk = RandomWalk(seed)
+    sent = sum(step["op"] == "send" for steps in programs.values() for step in steps)
     for strategy in (Stay(), *[walk] * 5):
         found = sim.execute(strategy)
         assert found is None, found.text
         for who, steps in programs.items():
             assert wrong(steps, sim.machine.threads[who].results) == []
+        assert len(sim.machine.threads["net0"].results) == 2 * sent > 0, "each interrupt takes its two steps"
+        assert sim.counters["pdpending"] > 0, "nothing was paged out"

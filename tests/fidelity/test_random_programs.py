@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from cluster.boot import prepare
@@ -48,20 +48,21 @@ source: ["a test"]
 machine: {{cpus: {cpus}, frames: {frames}, swap_slots: 96, disk: 8, mmu: {mmu}}}
 setup:
   - file: {{as: F, pages: 4, words: [71, 72, 73, 74]}}
+  - process: {{as: A, cpu: 0}}
+{threads}
+  - mmap: {{in: A, as: buf, pages: 6}}
+  - mmap: {{in: A, as: both, pages: 3, flags: [shared, anon]}}
+{maps}{before}
   - process: {{as: B, cpu: {last}}}
   - mmap: {{in: B, as: hog, pages: {hog}}}
 {fill}
-  - process: {{as: A, cpu: 0}}
-{threads}
-  - mmap: {{in: A, as: buf, pages: 4}}
-  - mmap: {{in: A, as: both, pages: 3, flags: [shared, anon]}}
-{maps}programs:
+programs:
 {programs}
 expect:
   fixed: {{finding: none}}
 bound: {{strategy: random, schedules: 1}}
 """
-HOG = 13
+HOG, PRESS = 13, 6
 
 
 # -- generating ------------------------------------------------------------------------
@@ -82,20 +83,23 @@ class Names:
 
 
 OPS = (
-    ["write"] * 6 + ["read"] * 6 + ["munmap"] + ["mprotect"] * 2 + ["madvise"] * 2 + ["minherit"] + ["mincore"]
-    + ["mlock"] * 2 + ["munlock"] + ["fork"] * 2 + ["mmap"] + ["msync", "fread", "fwrite"]
+    ["write"] * 6 + ["read"] * 6 + ["munmap"] * 2 + ["mprotect"] * 2 + ["madvise"] * 2 + ["minherit"] + ["mincore"]
+    + ["mlock"] * 2 + ["munlock"] + ["relock"] * 2 + ["fork"] * 2 + ["mmap", "press", "part"]
+    + ["msync", "fread", "fwrite"]
 )  # fmt: skip
 
 
 @st.composite
 def programs(
-    draw: Any, names: Names, regions: dict[str, int], depth: int, cpus: int, least: int = 8, most: int = 24
+    draw: Any, names: Names, regions: dict[str, int], depth: int, cpus: int, least: int = 8, most: int = 24,
+    last: bool = True,
 ) -> list[str]:
     """The steps of one thread; its children's are in them.
 
     Args:
         regions: name -> pages, of the process that runs it.
         depth: generations that may still come.
+        last: nobody waits for it.
     """
     steps: list[str] = []
     locked = ""
@@ -128,31 +132,55 @@ def programs(
             names.value += 1
             value = f", value: {names.value}" if op == "fwrite" else ""
             if "sees" in regions:
-                steps.append(f'{op}: {{at: "F[{page}]"{value}, {into}}}')
+                steps.append(f'{op}: {{at: "F[{page % 4}]"{value}, {into}}}')
         elif op == "mmap":
             names.regions += 1
             regions[f"m{names.regions}"] = pages
             shared = ", flags: [shared, anon]" if draw(st.booleans()) else ""
             steps.append(f"mmap: {{as: m{names.regions}, pages: {pages}{shared}, {into}}}")
+        elif op == "relock":  # what was in swap is not there any more
+            rest = f'at: "{region}[{page}]", pages: {regions[region] - page}'
+            steps += [f"mlock: {{{rest}, {into}}}", f"munlock: {{{rest}, into: {names.into()}}}"]
+        elif op == "part":  # of a region that was used here and there
+            names.regions += 1
+            name = f"m{names.regions}"
+            regions[name] = PRESS
+            steps.append(f"mmap: {{as: {name}, pages: {PRESS}, {into}}}")
+            for at in sorted(draw(st.sets(st.integers(1, PRESS - 1), min_size=1, max_size=3))):
+                names.value += 1
+                steps.append(f'write: {{at: "{name}[{at}]", value: {names.value}, into: {names.into()}}}')
+            at = draw(st.integers(1, PRESS - 1))
+            steps.append(f'munmap: {{at: "{name}[{at}]", pages: {PRESS - at}, into: {names.into()}}}')
+        elif op == "press":  # others' pages go to swap, or its own
+            names.regions += 1
+            name = f"m{names.regions}"
+            regions[name] = PRESS
+            steps.append(f"mmap: {{as: {name}, pages: {PRESS}, {into}}}")
+            for at in range(PRESS):
+                names.value += 1
+                steps.append(f'write: {{at: "{name}[{at}]", value: {names.value}, into: {names.into()}}}')
         elif op == "fork":
             if not depth or names.children == 3:
                 continue
             names.children += 1
             child = f"C{names.children}"
             cpu = draw(st.integers(0, cpus - 1))
-            body = draw(programs(names, regions, depth - 1, cpus, least=2, most=10))
+            awaited = draw(st.sampled_from(["now", "later", "never"]))
+            body = draw(programs(names, regions, depth - 1, cpus, least=2, most=10, last=awaited == "never"))
             inside = ", ".join(f"{{{step}}}" for step in body)
             steps.append(f"fork: {{as: {child}, cpu: {cpu}, {into}, program: [{inside}]}}")
-            if draw(st.booleans()):
+            if awaited == "now":
                 steps.append(f"wait: {{for: {child}}}")
-            else:
+            elif awaited == "later":
                 waiting.append(child)
         else:
             if op == "munlock" and locked and draw(st.booleans()):
                 there = locked
             locked = there if op == "mlock" else locked
             steps.append(f"{op}: {{{there}, {into}}}")
-    steps += [f"wait: {{for: {child}}}" for child in waiting if draw(st.booleans())]
+    steps += [f"wait: {{for: {child}}}" for child in waiting]
+    if last and draw(st.integers(0, 3)):
+        steps.append("pause: {}")  # the recounts at the end see what it has
     return steps
 
 
@@ -165,7 +193,7 @@ def scenarios(draw: Any, threads: bool = False, files: bool = False) -> Scenario
     """
     cpus = draw(st.integers(1, 2))
     frames = draw(st.integers(14, 18))
-    names, regions = Names(), {"buf": 4, "both": 3}
+    names, regions = Names(), {"buf": 6, "both": 3}
     maps = ""
     if files:
         regions |= {"sees": 3, "owns": 3}
@@ -175,6 +203,7 @@ def scenarios(draw: Any, threads: bool = False, files: bool = False) -> Scenario
     if threads:
         body["T"] = draw(programs(names, regions, 1, cpus))
     mmu = draw(st.sampled_from(["{rm: hardware}", "{rm: emulated}", "{page_tables: 512}"]))
+    before = draw(st.sets(st.integers(0, 8), min_size=2))  # pages of buf and both that are in swap at the beginning
     first = draw(st.integers(0, HOG - 1))
     body["B"] = [
         f'read: {{at: "hog[{at % HOG}]", into: h{at}}}' if at % 3 else f'write: {{at: "hog[{at % HOG}]", value: {at}}}'
@@ -185,6 +214,10 @@ def scenarios(draw: Any, threads: bool = False, files: bool = False) -> Scenario
         fill="\n".join(f'  - write: {{in: B, at: "hog[{page}]", value: {800 + page}}}' for page in range(HOG)),
         threads=f"  - thread: {{in: A, as: T, cpu: {cpus - 1}}}" if threads else "",
         maps=maps,
+        before="\n".join(
+            f'  - write: {{in: A, at: "{f"buf[{page}]" if page < 6 else f"both[{page - 6}]"}", value: {900 + page}}}'
+            for page in sorted(before)
+        ),
         programs="\n".join(
             f"  {name}:\n" + "\n".join(f"    - {step}" for step in steps) for name, steps in body.items()
         ),
@@ -337,7 +370,8 @@ def model_says(scene: Scenario, results: dict[str, list[dict[str, Any]]]) -> str
             wrong = models[step.args["in"]].step(step, 0)
             assert wrong is None, wrong
     for lwp in scene.lwps:  # parents come before their children
-        for step, answer in zip(lwp.program, results.get(lwp.name, []), strict=True):
+        done = [step for step in lwp.program if step.op != "pause"]  # which has no result: it does not end
+        for step, answer in zip(done, results.get(lwp.name, []), strict=True):
             if step.op == "fork":
                 models[step.args["as"]] = models[lwp.name].fork()
             wrong = models[lwp.name].step(step, answer["result"])
@@ -392,6 +426,40 @@ def test_random_programs_of_two_threads(scene: Scenario, seed: int) -> None:
 @given(scenarios(files=True), st.integers(0, 2**16))
 def test_random_programs_with_a_file(scene: Scenario, seed: int) -> None:
     check(scene, [(Stay(), 1), (RandomWalk(seed), 2), (Pct(seed, 3), 2)])
+
+
+#: errata that programs and the lack of memory bring out, and in programs of what kind
+SHOWN = [
+    ("uvm_fault.case2-anon-unlocked", {}),
+    ("uvm_fault.anon-freed-with-ref", {}),
+    ("uvm_pageout.paging-after-start", {}),
+    ("amap_wiperange.stop-is-no-slot", {}),
+    ("amap_ref.whole-taken-for-part", {}),
+    ("uvm_fault.wired-anon-stays-clean", {}),
+    ("uvm_fault.wired-anon-stays-clean", {"files": True}),
+    ("uvmpd_scan.reference-kept", {"threads": True}),
+]
+
+
+@pytest.mark.parametrize(("erratum", "shape"), SHOWN)
+def test_a_defective_kernel_fails(erratum: str, shape: dict[str, bool]) -> None:
+    """The tests of this module can fail: with this erratum on, one of as many programs does."""
+    failed: list[str] = []
+
+    @seed(1)
+    @settings(QUICK, phases=(Phase.generate,), database=None)
+    @given(scenarios(**shape), st.integers(0, 2**16))
+    def check_defective(scene: Scenario, number: int) -> None:
+        if failed:
+            return
+        scene = scene.with_errata([erratum])
+        try:
+            check(scene, [(Stay(), 1), (RandomWalk(number), 2)], model=not shape.get("threads"))
+        except AssertionError as error:
+            failed.append(str(error))
+
+    check_defective()
+    assert failed
 
 
 @pytest.mark.long

@@ -17,7 +17,7 @@ import pytest
 from cluster.boot import boot
 from cluster.live import schedule_of
 from nodes.admit import Admission
-from nodes.build import build_node, build_threads, node_names, routes
+from nodes.build import build_node, build_threads, routes
 from nodes.cpu import Processor, Thread
 from nodes.runner import Runner
 from shared.codec import decode, encode
@@ -61,12 +61,12 @@ class Threads:
         config = scene.machine
         image = boot(scene) if image is None else image
         order = None if follow is None else schedule_of(follow, scene)
-        actor_of = {node: node for node in node_names(config)}
-        self.journals = {node: Journal(node) for node in node_names(config)}
+        actor_of = {node: node for node in config.nodes}
+        self.journals = {node: Journal(node) for node in config.nodes}
         self.admissions: dict[str, Admission] = {}
         self.runners: dict[str, Runner] = {}
         self.sent = 0
-        for number, name in enumerate(node_names(config)):
+        for number, name in enumerate(config.nodes):
             made = threads() if threads is not None else build_threads(scene)
             cpu_of = {each.name: each.cpu for each in made.values()}
             node = build_node(name, config, made)

@@ -109,6 +109,11 @@ def interrupts(journals: Journals) -> list[str]:
     return [one["ctx"] for records in journals.values() for one in records if one["event"] == "intr"]
 
 
+def came_to_rest(run: LiveRun) -> bool:
+    """Did nothing stop it on its way?"""
+    return run.finding is None or run.finding.detector in ("deadlock", "oracle")
+
+
 def same(live: LiveRun, sim: Replay) -> None:
     """The two are one run: every record, every result, the finding word by word."""
     assert what(live.finding) == what(sim.finding)
@@ -119,7 +124,8 @@ def same(live: LiveRun, sim: Replay) -> None:
                 assert one == other, node
             assert len(ours) == len(theirs), node
     assert live.digest == sim.digest
-    if live.finding is None or live.finding.detector == "deadlock":
+    if came_to_rest(live):
+        assert sorted(map(repr, live.notes)) == sorted(map(repr, sim.notes))
         assert live.results == sim.results and live.sites == sim.sites and live.counters == sim.counters
 
 
@@ -133,7 +139,7 @@ def from_sim(machine: LiveMachine, scene: Scenario, seed: int) -> Replay:
 def from_live(machine: LiveMachine, scene: Scenario, seed: int) -> LiveRun:
     """A free run of the actors, replayed in sim."""
     run = machine.run(seed=seed)
-    if run.finding is None or run.finding.detector == "deadlock":
+    if came_to_rest(run):
         assert holes(run.journals) == []
     linearize(run.journals)
     same(run, replay_journals(scene, run.journals))
@@ -169,6 +175,20 @@ def test_a_found_race_happens_on_real_processes(live_machine: Boot) -> None:
     run = live_machine(scene).run(follow=once.journals)
     same(run, once)
     assert run.finding is not None and run.finding.kind == "spin-forever"
+
+
+def test_what_the_oracle_finds_it_finds_in_the_journals_of_real_processes(live_machine: Boot) -> None:
+    """In sim it is asked as the run goes, live when all is over; and a note of it is told as a note."""
+    scene = scenario("S9-aobj")
+    found = explore(scene)
+    assert found.finding is not None and found.finding.detector == "oracle"
+    for level in ("stop", "note"):
+        scene = scene.with_detect({"oracle": level})
+        once = replay(scene, found.deviations)
+        run = live_machine(scene).run(follow=once.journals)
+        same(run, once)
+        told = run.finding if level == "stop" else run.notes[0]
+        assert told is not None and told.kind == "oracle"
 
 
 def shootdowns() -> Scenario:
