@@ -172,7 +172,7 @@ CATALOGUE = (
             munlock() on the buffer, which it had locked before. The map entry is not wired any more, so the pmap is
             told that the translations are not either, although one wiring of each page is still the transfer's. A
             pmap that recycles what is not wired lets them go, and the device's interrupt, which relies on them,
-            faults. Here a translation stays wired for as long as its page does.
+            faults. Here a translation stays wired for as long as a device of this process is at work on it.
         """),
         findings=("panic",),
         scenarios=("E44",),

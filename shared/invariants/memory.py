@@ -441,7 +441,20 @@ def _(s: Snapshot) -> Iterator[Violation]:
             yield f"{page} is in {wirings[page.id]} wired map entries{lent} and has wire_count {count}", page
 
 
-@invariant("WIRE-2", "every page of a wired, accessible map entry is mapped, and wired there", source="uvm_map.c")
+def _replaceable(s: Snapshot, entry: VmMapEntry, va: int) -> bool:
+    """Can another process, or another mapping, have given a resident page of this entry for another one?"""
+    anon, page = s.behind(entry, va)
+    if page is None:
+        return False
+    amap = s.follow(entry, "aref_amap", Amap)
+    return anon is None or (amap is not None and s.num(amap, "am_ref") > 1)
+
+
+@invariant(
+    "WIRE-2",
+    "every page of a wired, accessible map entry is mapped wired there; or resident, if another mapping can replace it",
+    source="uvm_map.c; fault_wire.py",
+)
 def _(s: Snapshot) -> Iterator[Violation]:
     for map, ring in s.entries.items():
         table = s.pmaps.get(s.num(map, "pmap"), {})
@@ -450,6 +463,16 @@ def _(s: Snapshot) -> Iterator[Violation]:
                 continue
             for va in s.addresses(entry):
                 pte = table.get(va // s.page_size)
+                if pte is None and _replaceable(s, entry, va):
+                    continue
                 if pte is None or not pte[WIRED]:
                     what = "not mapped" if pte is None else "mapped unwired"
                     yield f"{entry} of {map} is wired, {va:#x} in it is {what}", entry
+
+
+@invariant("WIRE-3", "no device is at work on any page", source="(model) physio.py: io_count")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for page in s.pages:
+        count = s.num(page, "io_count")
+        if count:
+            yield f"{page} has io_count {count}, and all device I/O is over", page

@@ -31,12 +31,13 @@ from shared.uvm.page import (
     uvm_pageactivate,
     uvm_pagealloc,
     uvm_pagecopy,
+    uvm_pagewirings,
     uvm_unlock_pageq,
 )
-from shared.uvm.param import AMAP_SHARED, PG_BUSY, PG_FAKE, UVM_ET_NEEDSCOPY, VM_PROT_NONE
+from shared.uvm.param import AMAP_SHARED, PG_BUSY, PG_FAKE, PQ_ANON, UVM_ET_NEEDSCOPY, VM_PROT_NONE
 from shared.uvm.pdaemon import uvm_wait
 from shared.uvm.pmap import pmap_page_protect
-from shared.uvm.structs import Amap, AmapArray, Anon, VmMap, VmMapEntry
+from shared.uvm.structs import Amap, AmapArray, Anon, Page, VmMap, VmMapEntry
 
 
 class Aref(NamedTuple):
@@ -349,18 +350,25 @@ def amap_copy(map: VmMap, entry: VmMapEntry) -> None:
 
 
 @kernel(exit="same")
-def amap_cow_now(map: VmMap, entry: VmMapEntry) -> None:
-    """Resolve all copy-on-write faults of a child's entry at once, because the parent's is wired.
+def amap_cow_now(map: VmMap, entry: VmMapEntry, whole: bool) -> None:
+    """Resolve copy-on-write faults of a child's entry at once, because the parent's pages are wired.
 
     The parent must not fault, so its pages cannot be write-protected: the child
     gets its copies now. An anon with one reference is the child's already: a copy
-    made before a restart, which is not wired and need not be resident any more. A page
-    on loan is mapped read-only everywhere already, and so can go on being shared.
+    made before a restart, which is not wired and need not be resident any more.
+
+    So what map entries have wired belongs to one amap: it may be lent, but is in no other amap.
+
+    Args:
+        whole: the parent's entry is wired. Else only pages are copied that are wired: by another process that
+            shares the amap with the parent.
 
     Locks:   entry parent's map(w), child's map unknown to others or (w); amap, page queues unlocked. Returns: same.
     Sleeps:  busy page ("cownow"), uvm_wait ("cownowpage"), both *with the maps locked*; then it starts over,
              since the amap was unlocked.
     Source:  uvm_amap.c 1.28; the check of an_ref before that of the page is 1.107's.
+    Differs: UVM looked at wired entries only, and left a page on loan shared (it is mapped read-only already): the
+             wiring of a page that somebody else went on to replace was lost.
     """
     amap = entry.aref_amap
     assert amap is not None
@@ -376,9 +384,9 @@ def amap_cow_now(map: VmMap, entry: VmMapEntry) -> None:
             refs = anon.an_ref
             pg = anon.an_page
             if pg is None:
-                if refs > 1 or erratum("amap_cow_now.restart-own-copy"):
+                if whole and (refs > 1 or erratum("amap_cow_now.restart-own-copy")):
                     panic("amap_cow_now: non-resident wired page in anon", anon)
-            elif refs > 1 and not unlocked(pg, "loan_count"):
+            elif refs > 1 and ((whole and not unlocked(pg, "loan_count")) or amap_wired(pg)):
                 flags = pg.flags
                 if flags & PG_BUSY:
                     amap_unlock(amap)
@@ -420,12 +428,26 @@ def amap_cow_now(map: VmMap, entry: VmMapEntry) -> None:
             return
 
 
+def amap_wired(pg: Page) -> bool:
+    """Have map entries wired this page of an anon? That is, by the anon: not by the object that lends it the page.
+
+    Locks:   the anon, without which nobody can wire it.
+    """
+    if not unlocked(pg, "wire_count"):
+        return False
+    uvm_lock_pageq()
+    wired = bool(pg.pqflags & PQ_ANON) and uvm_pagewirings(pg) != 0
+    uvm_unlock_pageq()
+    return wired
+
+
 @kernel(exit="same")
 def amap_share_protect(entry: VmMapEntry, prot: int) -> None:
     """Narrow every mapping of an entry's resident anonymous pages, in all maps that share the amap.
 
     Locks:   entry map and amap. Returns: same.
-    Source:  uvm_amap.c.   Differs: takes each anon's lock to look at its page; UVM looks without.
+    Source:  uvm_amap.c.   Differs: takes each anon's lock to look at its page; UVM looks without. Leaves alone what no
+             other amap has.
     """
     aref = aref_of(entry)
     assert aref is not None
@@ -445,6 +467,6 @@ def amap_share_protect(entry: VmMapEntry, prot: int) -> None:
             continue
         anon.an_lock.lock()
         pg = anon.an_page
-        if pg is not None:
+        if pg is not None and anon.an_ref > 1:
             pmap_page_protect(pg, prot)
         anon.an_lock.unlock()

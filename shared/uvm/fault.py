@@ -40,18 +40,20 @@ from shared.uvm.fault_i import (
     uvmfault_relock,
     uvmfault_unlockall,
     uvmfault_unlockmaps,
+    uvmfault_waitio,
 )
 from shared.uvm.km import uvmfault_check_intrsafe
 from shared.uvm.loan import uvm_loanbreak, uvm_loanbreak_anon
 from shared.uvm.page import (
     uvm_lock_pageq,
+    uvm_page_putback,
     uvm_page_unbusy,
     uvm_pageactivate,
     uvm_pagealloc,
     uvm_pagecopy,
     uvm_pagedeactivate,
     uvm_pagefree,
-    uvm_pageunwire,
+    uvm_pagemovewire,
     uvm_pagewire,
     uvm_pagezero,
     uvm_unlock_pageq,
@@ -80,6 +82,7 @@ from shared.uvm.param import (
     UVM_ET_COPYONWRITE,
     UVM_ET_NEEDSCOPY,
     VM_FAULT_WIRE,
+    VM_FAULT_WIREIO,
     VM_MAP_PAGEABLE,
     VM_PROT_NONE,
     VM_PROT_WRITE,
@@ -258,17 +261,15 @@ def _swap_full() -> bool:
 
 @dataclass(slots=True)
 class Fault:
-    """An anon's page may be on loan (shared/uvm/loan.py). It is not written to then, and
-not mapped writable: case 1A gives the anon another page first.
-
-What a fault has found out about its address, good for as long as the map is locked.
+    """What a fault has found out about its address, good for as long as the map is locked.
 
     Attributes:
-        wiring: it is a fault of VM_FAULT_WIRE.
-        entry_wired: the entry is wired already.
+        wiring: the page is to be wired.
+        io: for device I/O.
         enter_prot: with which the page is to be mapped.
         flags: of pmap_enter().
-        writing: the page is to be written, now or (being wired) perhaps later, when it must not be replaced.
+        writing: the page is to be written, now or (being wired) perhaps later, when it must not be replaced, as for
+            device I/O it must not either.
         cow: the entry is copy-on-write.
         aref, uobj: the entry's amap and object.
         anon_offset, uobj_offset: of the page in them, in bytes.
@@ -277,7 +278,7 @@ What a fault has found out about its address, good for as long as the map is loc
     pmap: int
     rvaddr: int
     wiring: bool
-    entry_wired: bool
+    io: bool
     enter_prot: int
     flags: int
     writing: bool
@@ -372,7 +373,8 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
     """Resolve a page fault.
 
     Args:
-        fault_type: VM_FAULT_INVALID, VM_FAULT_PROTECT, or VM_FAULT_WIRE (mlock: wire the page too).
+        fault_type: VM_FAULT_INVALID, VM_FAULT_PROTECT, VM_FAULT_WIRE (mlock: wire the page too), or
+            VM_FAULT_WIREIO (for device I/O: and do not leave it on loan).
         access_type: VM_PROT_READ or VM_PROT_WRITE; for a wired page the entry's full protection is used instead.
 
     Locks:   entry nothing, or map(r) by a caller that wires it. Returns: same.
@@ -395,7 +397,8 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
             return EFAULT
     rvaddr = ufi.orig_rvaddr
     pmap = orig_map.pmap
-    wiring = fault_type == VM_FAULT_WIRE
+    io = fault_type == VM_FAULT_WIREIO
+    wiring = io or fault_type == VM_FAULT_WIRE
     narrow = wiring  # do not look at the neighbourhood
 
     while True:  # ReFault
@@ -414,7 +417,7 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
         wired = PMAP_WIRED if entry_wired or wiring else 0
         access = enter_prot if wired else access_type
         flags = _access(access_type, enter_prot, wired, wiring) | PMAP_CANFAIL | wired
-        writing = bool(access & VM_PROT_WRITE or (wiring and entry.max_protection & VM_PROT_WRITE))
+        writing = bool(io or access & VM_PROT_WRITE or (wiring and entry.max_protection & VM_PROT_WRITE))
         etype, uobj = entry.etype, entry.object
 
         # An entry that needs a copy gets it now, with the map write-locked; unless there is a page to be read.
@@ -445,7 +448,7 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
             nforw = min(forw, (entry.end - rvaddr) // page_size - 1)
         startva = rvaddr - nback * page_size
         flt = Fault(
-            pmap, rvaddr, wiring, entry_wired, enter_prot, flags, writing, bool(etype & UVM_ET_COPYONWRITE), aref,
+            pmap, rvaddr, wiring, io, enter_prot, flags, writing, bool(etype & UVM_ET_COPYONWRITE), aref,
             uobj, offset, 0 if uobj is None else entry.offset + offset,
         )  # fmt: skip
         anons: list[Anon | None] = [None] * (nback + nforw + 1)
@@ -500,6 +503,11 @@ def _case1(ufi: UvmFaultinfo, flt: Fault, anon: Anon) -> int:
 
     if flt.writing and oanon.an_ref > 1:
         # Case 1B: copy on write. While we hold oanon's lock nobody can busy or release its page.
+        # A page of its own that map entries have wired: those have our amap, others were only lent it, or are about to
+        # be given a copy (amap_cow_now()); till then it cannot be replaced if a device is at work on it.
+        wired = uobj is None and unlocked(pg, "wire_count")
+        if wired and uvmfault_waitio(ufi, amap, None, oanon if oanon.an_lock.held() else None, pg):
+            return ERESTART
         uvmexp.flt_acow += 1
         opg = pg
         new = uvm_analloc()
@@ -521,12 +529,9 @@ def _case1(ufi: UvmFaultinfo, flt: Fault, anon: Anon) -> int:
             pmap_remove(flt.pmap, flt.rvaddr, flt.rvaddr + here.port.page_size)
         amap_add(aref, flt.anon_offset, anon, True)
         oanon.an_ref -= 1  # cannot drop to zero here
-        # In a wired entry a loan is why it was shared; the wiring goes with the mapping.
-        if flt.entry_wired and not flt.wiring and not erratum("uvm_fault.loan-broken-wiring-stays"):
+        if wired:
             uvm_lock_pageq()
-            uvm_pageactivate(pg)
-            uvm_pagewire(pg)
-            uvm_pageunwire(opg)
+            uvm_pagemovewire(opg, pg)
             uvm_unlock_pageq()
     else:
         # Case 1A: use the anon as it is, but do not write to it if there are other references.
@@ -556,7 +561,7 @@ def _case1(ufi: UvmFaultinfo, flt: Fault, anon: Anon) -> int:
         if promoted and not erratum("uvm_fault.promoted-page-unqueued"):
             uvm_pageactivate(pg)
     elif flt.wiring:
-        uvm_pagewire(pg)
+        _wire(flt, pg)
         # A wired page cannot be paged out, so its swap is let go of; and without swap it is not clean.
         flags = pg.flags
         if flags & PG_CLEAN and not erratum("uvm_fault.wired-anon-stays-clean"):
@@ -605,7 +610,7 @@ def _case2(ufi: UvmFaultinfo, flt: Fault, uobjpage: Page | None) -> int:
             else:
                 new = uvm_loanbreak(pg)
                 if new is None:
-                    _put_back(pg)
+                    uvm_page_putback(pg)
                     uvmfault_unlockall(ufi, amap, uobj, None)
                     uvmexp.fltnoram += 1
                     uvm_wait("flt_noram4")
@@ -624,7 +629,7 @@ def _case2(ufi: UvmFaultinfo, flt: Fault, uobjpage: Page | None) -> int:
             if anon is not None:
                 _drop_anon(anon)
             if uobjpage is not None:
-                _put_back(uobjpage)
+                uvm_page_putback(uobjpage)
             uvmfault_unlockall(ufi, amap, uobj, None)
             return _no_memory(anon is None, "flt_noram5")
         pg = new
@@ -637,7 +642,7 @@ def _case2(ufi: UvmFaultinfo, flt: Fault, uobjpage: Page | None) -> int:
                 pmap_page_remove_unwired(uobjpage)
             elif not erratum("uvm_fault.cow-entered-before-flush"):  # as in case 1B
                 pmap_remove(flt.pmap, flt.rvaddr, flt.rvaddr + here.port.page_size)
-            _put_back(uobjpage)
+            uvm_page_putback(uobjpage)
             uobj.vmobjlock.unlock()
             uobj = None
         else:
@@ -649,7 +654,7 @@ def _case2(ufi: UvmFaultinfo, flt: Fault, uobjpage: Page | None) -> int:
     failed = pmap_enter(flt.pmap, flt.rvaddr, pg, enter_prot, flt.flags) != 0
     uvm_lock_pageq()
     if flt.wiring and not failed:
-        uvm_pagewire(pg)
+        _wire(flt, pg)
         if uobj is not None and pg.pqflags & PQ_AOBJ:
             # As in case 1: what is wired needs no swap, and without swap it is not clean.
             flags = pg.flags
@@ -708,9 +713,16 @@ def _get_page(ufi: UvmFaultinfo, flt: Fault, uobj: UvmObject) -> tuple[Page | No
         if pgops_of(uobj).pgo_releasepg(pg):
             uobj.vmobjlock.unlock()
     else:
-        _put_back(pg)
+        uvm_page_putback(pg)
         uobj.vmobjlock.unlock()
     return None, ERESTART
+
+
+def _wire(flt: Fault, pg: Page) -> None:
+    """Wire the page, as the fault asks for it. Locks: the page's owner, the page queues."""
+    uvm_pagewire(pg)
+    if flt.io:
+        pg.io_count += 1
 
 
 def _drop_anon(anon: Anon) -> None:
@@ -730,11 +742,3 @@ def _no_memory(no_anon: bool, wmsg: str) -> int:
     uvmexp.fltnoram += 1
     uvm_wait(wmsg)
     return ERESTART
-
-
-def _put_back(pg: Page) -> None:
-    """Un-busy an object's page, and see that it is on a queue. Locks: the object."""
-    uvm_page_unbusy(pg, pg.flags)
-    uvm_lock_pageq()
-    uvm_pageactivate(pg)
-    uvm_unlock_pageq()

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from shared.port import erratum, kernel
+from shared.port import erratum, here, kernel
+from shared.struct import unlocked
 from shared.uvm.amap import amap_unlock
 from shared.uvm.map import (
     uvm_map_lookup_entry,
@@ -16,8 +17,9 @@ from shared.uvm.map import (
     vm_map_unlock,
     vm_map_unlock_read,
 )
+from shared.uvm.page import uvm_lock_pageq, uvm_unlock_pageq
 from shared.uvm.param import UVM_ET_SUBMAP
-from shared.uvm.structs import Amap, Anon, UvmObject, VmMap, VmMapEntry, uvmexp
+from shared.uvm.structs import Amap, Anon, Page, UvmObject, VmMap, VmMapEntry, uvm, uvmexp
 
 
 @dataclass(slots=True)
@@ -64,6 +66,28 @@ def uvmfault_unlockall(
     if amap is not None:
         amap_unlock(amap)
     uvmfault_unlockmaps(ufi, False)
+
+
+@kernel()
+def uvmfault_waitio(
+    ufi: UvmFaultinfo, amap: Amap | None, uobj: UvmObject | None, anon: Anon | None, pg: Page
+) -> bool:
+    """Wait, if a device is at work on this page.
+
+    Locks:   entry all that is passed, with it the page's owner, so that no I/O to it begins. Returns: same, or nothing.
+    Sleeps:  until the I/O is done ("pageio").
+    Returns: True if it has waited: nothing is held, and all has to be looked up again.
+    Source:  none; the model's.
+    """
+    if not unlocked(pg, "io_count"):
+        return False
+    uvm_lock_pageq()
+    if not pg.io_count:
+        uvm_unlock_pageq()
+        return False
+    uvmfault_unlockall(ufi, amap, uobj, anon)
+    here.port.sleep(pg.addressof("io_count"), "pageio", uvm.pageqlock)
+    return True
 
 
 @kernel()

@@ -3,23 +3,32 @@
 A page counts its wirings (wire_count): those of map entries (mlock), those of device
 I/O to user memory (vslock), which no map entry counts, and those of loans to the kernel.
 
+A wiring is of whatever page the entry has there: when a page is replaced its wirings
+move (uvm_pagemovewire), and so it is that page which is unwired in the end. It is found by
+its translation, or, where there is none, by the entry: who replaces a page takes away all
+translations of the old one, those of other processes too.
+
 Source: uvm_fault.c of March 2001.
 """
 
 from __future__ import annotations
 
 from shared.port import LOCK_ASSERT, erratum, here, kernel, panic
+from shared.uvm.amap import amap_lock, amap_lookup, amap_unlock, aref_of
 from shared.uvm.fault import uvm_fault
 from shared.uvm.map import uvm_map_lookup_entry, vm_map_lock_read, vm_map_unlock_read
-from shared.uvm.page import uvm_lock_pageq, uvm_pagekloans, uvm_pageunwire, uvm_unlock_pageq
-from shared.uvm.param import VM_FAULT_WIRE
+from shared.uvm.page import uvm_lock_pageq, uvm_pagelookup, uvm_pageunwire, uvm_unlock_pageq
+from shared.uvm.param import VM_FAULT_WIRE, VM_FAULT_WIREIO
 from shared.uvm.pmap import pmap_extract, pmap_unwire
-from shared.uvm.structs import VmMap
+from shared.uvm.structs import Page, PhysBuf, VmMap, VmMapEntry
 
 
 @kernel(exit="same")
-def uvm_fault_wire(map: VmMap, start: int, end: int, access_type: int) -> int:
+def uvm_fault_wire(map: VmMap, start: int, end: int, access_type: int, bp: PhysBuf | None = None) -> int:
     """Fault in and wire the pages of a range; if that fails, none of them.
+
+    Args:
+        bp: the device I/O that they are wired for.
 
     Locks:   entry map not write-locked; if read-locked, nothing in the range needs a copy. Returns: same.
     Sleeps:  as uvm_fault().
@@ -27,17 +36,18 @@ def uvm_fault_wire(map: VmMap, start: int, end: int, access_type: int) -> int:
     Source:  uvm_fault.c.
     """
     LOCK_ASSERT(not map.lock.held_exclusive(), "map not write-locked", map)
+    fault_type = VM_FAULT_WIRE if bp is None else VM_FAULT_WIREIO
     for va in range(start, end, here.port.page_size):
-        rv = uvm_fault(map, va, VM_FAULT_WIRE, access_type)
+        rv = uvm_fault(map, va, fault_type, access_type)
         if rv != 0:
             if va != start:
-                uvm_fault_unwire(map, start, va)
+                uvm_fault_unwire(map, start, va, bp)
             return rv
     return 0
 
 
 @kernel(exit="same")
-def uvm_fault_unwire(map: VmMap, start: int, end: int) -> None:
+def uvm_fault_unwire(map: VmMap, start: int, end: int, bp: PhysBuf | None = None) -> None:
     """Unwire the pages of a range.
 
     Locks:   entry map not write-locked. Returns: same.
@@ -46,21 +56,70 @@ def uvm_fault_unwire(map: VmMap, start: int, end: int) -> None:
     nested = map.lock.held() or erratum("uvm_fault_unwire.map-unlocked")
     if not nested:
         vm_map_lock_read(map)
-    uvm_fault_unwire_locked(map, start, end)
+    uvm_fault_unwire_locked(map, start, end, bp)
     if not nested:
         vm_map_unlock_read(map)
 
 
+def uvm_wired_page(entry: VmMapEntry, va: int) -> Page | None:
+    """The page that a map entry has at an address: its amap's, or its object's.
+
+    Locks:   entry map(r). Returns: same, and the page queues.
+    Source:  none; the model's. UVM asked the pmap alone.
+    """
+    aref, uobj = aref_of(entry), entry.object
+    skip = va - entry.start
+    if aref is not None:
+        amap_lock(aref.amap)
+        anon = amap_lookup(aref, skip)
+        if anon is not None:
+            anon.an_lock.lock()
+            pg = anon.an_page
+            uvm_lock_pageq()
+            anon.an_lock.unlock()
+            amap_unlock(aref.amap)
+            return pg
+        amap_unlock(aref.amap)
+    pg = None
+    if uobj is None:
+        uvm_lock_pageq()
+    else:
+        uobj.vmobjlock.lock()
+        pg = uvm_pagelookup(uobj, entry.offset + skip)
+        uvm_lock_pageq()
+        uobj.vmobjlock.unlock()
+    return pg
+
+
+def _other_io(map: VmMap, bp: PhysBuf | None) -> list[tuple[int, int]]:
+    """The ranges of a map's memory that devices are at work on, but for this I/O. Locks: map(r) at least."""
+    ranges: list[tuple[int, int]] = []
+    if map.physio is None:
+        return ranges
+    map.flags_lock.lock()
+    one: PhysBuf | None = map.physio
+    while one is not None:
+        if one != bp:
+            ranges.append((one.b_start, one.b_end))
+        one = one.b_next
+    map.flags_lock.unlock()
+    return ranges
+
+
 @kernel(exit="same")
-def uvm_fault_unwire_locked(map: VmMap, start: int, end: int) -> None:
+def uvm_fault_unwire_locked(map: VmMap, start: int, end: int, bp: PhysBuf | None = None) -> None:
     """Unwire the pages of a range that was wired; the translations too, where the entry is not wired any more.
 
+    Args:
+        bp: the device I/O that is over.
+
     Locks:   entry map(r) at least. Returns: same.
-    Source:  uvm_fault.c.   Differs: a translation stays wired while the page is, so that munlock during device I/O does
-             not take it away.
+    Source:  uvm_fault.c.   Differs: a translation stays wired while a device is at work on it, so that munlock during
+             the I/O does not take it away; where there is none the page is looked up in the entry, UVM panicked.
     """
     LOCK_ASSERT(map.lock.held(), "map read-locked", map)
     pmap, header = map.pmap, map.header
+    ranges = _other_io(map, bp)
     uvm_lock_pageq()  # the page daemon is locked out too
     found, entry = uvm_map_lookup_entry(map, start)
     if not found:
@@ -74,15 +133,21 @@ def uvm_fault_unwire_locked(map: VmMap, start: int, end: int) -> None:
                 panic("uvm_fault_unwire_locked: hole 2", map)
             entry = following
             stop, unwired = entry.end, entry.wired_count == 0
+        if pg is None and not erratum("uvm_fault_unwire.unconditional-pmap-unwire"):
+            uvm_unlock_pageq()
+            pg = uvm_wired_page(entry, va)
         if pg is None:
             panic("uvm_fault_unwire_locked: unwiring non-wired memory", map)
             continue
-        # mlock may still want the translation wired, or device I/O the page; loans wire pages only
-        still = uvm_pageunwire(pg) - uvm_pagekloans(pg)
-        if still and not erratum("uvm_fault_unwire.munlock-during-io"):
+        uvm_pageunwire(pg)
+        if bp is not None:
+            io = pg.io_count - 1
+            pg.io_count = io
+            if io == 0:
+                here.port.wakeup(pg.addressof("io_count"))
+        unwire = unwired
+        if any(first <= va < last for first, last in ranges) and not erratum("uvm_fault_unwire.munlock-during-io"):
             unwire = False
-        else:
-            unwire = unwired
         if unwire or erratum("uvm_fault_unwire.unconditional-pmap-unwire"):
             pmap_unwire(pmap, va)
     uvm_unlock_pageq()

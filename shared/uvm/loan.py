@@ -21,9 +21,13 @@ Rules:
   which keep the owner alive, and then tries the owner's lock.
 - An owner that lets go of a page on loan only disowns it. The last borrower frees
   it, or the anon that borrowed it adopts it.
-
-Nobody keeps raw I/O and loans of the same memory apart, as in UVM: a DMA goes to
-the page that it began with, and its wiring stays there, if that page is replaced.
+- While a device moves data from or to a page it is not lent: who wants to borrow it waits
+  ("pageio"), and raw I/O breaks the loans of the pages that it wires. So a page that a DMA
+  goes to is not replaced. UVM did not see to that.
+- Memory that map entries have wired may be lent, and those wirings move to the page that
+  takes the place of a lent one. The translations do not: a break takes them all away, and
+  who has locked the page faults once more, softly. An anon that is wired is not mapped into
+  another process (loan_map).
 
 Left out: the mappings through which the kernel uses borrowed pages; the panic when an
 interrupt-safe map is to be lent from (only programs lend here).
@@ -36,18 +40,29 @@ from typing import TYPE_CHECKING
 
 from shared.port import KASSERT, erratum, here, kernel, panic
 from shared.struct import unlocked
-from shared.uvm.amap import Aref, amap_add, amap_alloc, amap_lock, amap_lookup, amap_unlock, amap_unref, aref_of
+from shared.uvm.amap import (
+    Aref,
+    amap_add,
+    amap_alloc,
+    amap_lock,
+    amap_lookup,
+    amap_unlock,
+    amap_unref,
+    amap_wired,
+    aref_of,
+)
 from shared.uvm.anon import uvm_analloc, uvm_anfree
 from shared.uvm.map import uvm_map
 from shared.uvm.page import (
     uvm_lock_pageq,
+    uvm_page_putback,
     uvm_page_unbusy,
     uvm_pageactivate,
     uvm_pageadopt,
     uvm_pagealloc,
     uvm_pagecopy,
     uvm_pagefree,
-    uvm_pagekloans,
+    uvm_pagemovewire,
     uvm_pagerealloc,
     uvm_pageunwire,
     uvm_pagewire,
@@ -58,7 +73,6 @@ from shared.uvm.param import (
     EBUSY,
     EFAULT,
     EINVAL,
-    EIO,
     ERESTART,
     MADV_NORMAL,
     MAP_INHERIT_COPY,
@@ -173,17 +187,20 @@ def uvm_loananon(ufi: UvmFaultinfo, anon: Anon, result: list[Anon | Page], flags
     """Lend an anon, or its page.
 
     Locks:   entry map(r), amap. Returns: same if GOT_IT, else nothing is held.
-    Sleeps:  as uvmfault_anonget().
+    Sleeps:  as uvmfault_anonget(), and while a device uses the page ("pageio").
     Returns: GOT_IT, RETRY or FAILED.
     Source:  uvm_loan.c.
     """
     from shared.uvm.fault import uvmfault_anonget
+    from shared.uvm.fault_i import uvmfault_waitio
 
     aref = aref_of(ufi.entry)
     assert aref is not None
     anon.an_lock.lock()
     if flags & UVM_LOAN_TOANON:
         pg = anon.an_page
+        if pg is not None and uvmfault_waitio(ufi, aref.amap, None, anon, pg):
+            return RETRY
         refs = anon.an_ref
         # one that it has only borrowed is read-only already
         if refs == 1 and pg is not None and unlocked(pg, "pqflags") & PQ_ANON:
@@ -198,9 +215,11 @@ def uvm_loananon(ufi: UvmFaultinfo, anon: Anon, result: list[Anon | Page], flags
         return RETRY if error == ERESTART else FAILED
     pg = anon.an_page
     assert pg is not None
+    uobj = pg.uobject
+    if uvmfault_waitio(ufi, aref.amap, uobj, anon, pg):
+        return RETRY
     _lend_to_kernel(pg)
     result.append(pg)
-    uobj = pg.uobject
     if uobj is not None:
         uobj.vmobjlock.unlock()
     anon.an_lock.unlock()
@@ -212,12 +231,12 @@ def uvm_loanuobj(ufi: UvmFaultinfo, uobj: UvmObject, result: list[Anon | Page], 
     """Lend an object's page, to the kernel or to an anon.
 
     Locks:   entry map(r), the entry's amap if it has one, object. Returns: same if GOT_IT, else nothing is held.
-    Sleeps:  as the pager does for a page that is not resident, or busy.
+    Sleeps:  as the pager does for a page that is not resident, or busy; while a device uses it ("pageio").
     Returns: GOT_IT; RETRY; FAILED - it cannot be had, or there is no anon.
     Source:  uvm_loan.c.   Differs: an anon that has no reference any more is not given another; UVM did not look, and
              brought it back to life under uvm_anfree().
     """
-    from shared.uvm.fault_i import uvmfault_relock, uvmfault_unlockall
+    from shared.uvm.fault_i import uvmfault_relock, uvmfault_unlockall, uvmfault_waitio
 
     entry = ufi.entry
     aref = aref_of(entry)
@@ -247,21 +266,24 @@ def uvm_loanuobj(ufi: UvmFaultinfo, uobj: UvmObject, result: list[Anon | Page], 
         if locked and (released or filled):
             uvmfault_unlockall(ufi, amap, None, None)
             locked = False
-        if not locked:
+        if not locked and released:
             uvm_page_unbusy(pg, pg.flags)
-            if released:
-                if pgops_of(uobj).pgo_releasepg(pg):
-                    uobj.vmobjlock.unlock()
-                return RETRY
-            uvm_lock_pageq()
-            uvm_pageactivate(pg)
-            uvm_unlock_pageq()
+            if pgops_of(uobj).pgo_releasepg(pg):
+                uobj.vmobjlock.unlock()
+            return RETRY
+        if not locked:
+            uvm_page_putback(pg)
             uobj.vmobjlock.unlock()
             return RETRY
 
     # locked: map(r), amap, object; the page is BUSY
     pg = pages[0]
     assert pg is not None
+    if unlocked(pg, "io_count"):
+        uvm_page_putback(pg)
+        if not uvmfault_waitio(ufi, amap, uobj, None, pg):
+            uvmfault_unlockall(ufi, amap, uobj, None)
+        return RETRY
     if flags & UVM_LOAN_TOPAGE:
         _lend_to_kernel(pg)
         uvm_page_unbusy(pg, pg.flags)
@@ -273,7 +295,7 @@ def uvm_loanuobj(ufi: UvmFaultinfo, uobj: UvmObject, result: list[Anon | Page], 
         refs = anon.an_ref
         if refs == 0 and not erratum("uvm_loanuobj.dying-anon-revived"):
             anon.an_lock.unlock()  # whoever is about to free it waits for the object
-            uvm_page_unbusy(pg, pg.flags)
+            uvm_page_putback(pg)
             uvmfault_unlockall(ufi, amap, uobj, None)
             here.port.spin()
             return RETRY
@@ -282,7 +304,7 @@ def uvm_loanuobj(ufi: UvmFaultinfo, uobj: UvmObject, result: list[Anon | Page], 
     else:
         anon = uvm_analloc()
         if anon is None:
-            uvm_page_unbusy(pg, pg.flags)
+            uvm_page_putback(pg)
             uvmfault_unlockall(ufi, amap, uobj, None)
             return FAILED
         anon.an_lock.lock()
@@ -295,10 +317,7 @@ def uvm_loanuobj(ufi: UvmFaultinfo, uobj: UvmObject, result: list[Anon | Page], 
         uvm_unlock_pageq()
         anon.an_page = pg
         anon.an_lock.unlock()
-    uvm_lock_pageq()
-    uvm_pageactivate(pg)
-    uvm_unlock_pageq()
-    uvm_page_unbusy(pg, pg.flags)
+    uvm_page_putback(pg)
     result.append(anon)
     return GOT_IT
 
@@ -444,18 +463,16 @@ def uvm_loanbreak_anon(anon: Anon, pg: Page) -> Page | None:
     uvm_pagecopy(pg, npg)  # clears PG_CLEAN
     pmap_page_protect(pg, VM_PROT_NONE)  # whoever has it mapped takes a fault, and finds the new one
     uvm_lock_pageq()
-    wirings = 0 if erratum("uvm_fault.loan-broken-wiring-stays") else pg.wire_count - uvm_pagekloans(pg)
     if pg.uobject is not None:
         pg.loan_count -= 1  # we had borrowed it
+    else:
+        uvm_pagemovewire(pg, npg)
     pg.uanon = None
     pg.pqflags &= ~PQ_ANON  # we may have lent it
     npg.uanon = anon
     npg.pqflags = PQ_ANON
     anon.an_page = npg
     uvm_pageactivate(npg)
-    for _ in range(wirings):
-        uvm_pagewire(npg)
-        uvm_pageunwire(pg)
     uvm_unlock_pageq()
     uvm_page_unbusy(npg, npg.flags & ~PG_FAKE)
     return npg
@@ -486,11 +503,8 @@ def uvm_loanbreak(uobjpage: Page) -> Page | None:
         flags &= ~PG_CLEAN
     uvm_page_unbusy(uobjpage, flags)
     uvm_lock_pageq()
-    wirings = 0 if erratum("uvm_fault.loan-broken-wiring-stays") else uobjpage.wire_count - uvm_pagekloans(uobjpage)
     offset = uobjpage.offset
-    for _ in range(wirings):
-        uvm_pagewire(pg)
-        uvm_pageunwire(uobjpage)
+    uvm_pagemovewire(uobjpage, pg)
     uvm_pagerealloc(uobjpage, None, 0)
     uvm_pagerealloc(pg, uobj, offset)
     uvm_unlock_pageq()
@@ -534,7 +548,8 @@ def loan_peek(loan: Loan, number: int) -> tuple[int, int]:
     """Read the first word of a borrowed page.
 
     Sleeps:  if an anon was borrowed, as uvmfault_anonget().
-    Returns: (0, the word); (EINVAL, 0) - nothing is on loan; (EIO, 0) - the data is lost.
+    Returns: (0, the word); (EINVAL, 0) - nothing is on loan; (EIO, 0) - the data is lost; (ENOMEM, 0) - it is in swap,
+             and there is no page for it.
     """
     from shared.uvm.fault import uvmfault_anonget
 
@@ -565,14 +580,15 @@ def loan_peek(loan: Loan, number: int) -> tuple[int, int]:
             uobj.vmobjlock.unlock()
         anon.an_lock.unlock()
     uvm_unloananon([anon])
-    return (EIO if error else 0), word
+    return error, word
 
 
 @kernel(exit="none")
 def loan_map(loan: Loan, map: VmMap, va: int, npages: int) -> int:
     """Give a process the anons borrowed, as private memory at `va`.
 
-    Returns: 0; EINVAL - nothing is on loan, or no anons, or not so many; or as uvm_map().
+    Returns: 0; EINVAL - nothing is on loan, or no anons, or not so many; EBUSY - one of them is wired where it was
+             lent, and so must not be in another amap too; or as uvm_map().
     Source:  none; the model's. It is what loans to anons were made for ("page transfer").
     """
     loan.l_lock.lock()
@@ -586,6 +602,13 @@ def loan_map(loan: Loan, map: VmMap, va: int, npages: int) -> int:
     for at in range(npages):
         anon: Anon = array[at]
         anon.an_lock.lock()
+        pg = anon.an_page
+        if pg is not None and amap_wired(pg):
+            anon.an_lock.unlock()
+            amap_unlock(amap)
+            loan.l_lock.unlock()
+            amap_unref(Aref(amap, 0), size)
+            return EBUSY
         anon.an_ref += 1
         anon.an_lock.unlock()
         amap_add(Aref(amap, 0), at * here.port.page_size, anon, False)

@@ -872,7 +872,8 @@ def uvmspace_fork(vm1: Vmspace) -> Vmspace:
     NONE: nothing. SHARE: both entries refer to one amap, from now on AMAP_SHARED.
     COPY: copy on write. It is put off (both sides "need copy", the parent is
     write-protected) unless the parent's amap is shared, when the parent must keep it,
-    or the parent is wired and must not fault.
+    or the parent is wired and must not fault. What is wired is copied at once, whoever of
+    those who share it has wired it.
 
     Locks:   entry parent's map unlocked. Returns: same. The child's map needs no lock: nobody knows it yet.
     Sleeps:  for the map, and for device I/O to it; in amap_cow_now(), with the map locked.
@@ -936,9 +937,10 @@ def _fork_copy(old_map: VmMap, old_entry: VmMapEntry, etype: int, new_map: VmMap
     shared = bool(amap_flags(amap) & AMAP_SHARED) or not etype & UVM_ET_COPYONWRITE
     if shared or wired:
         amap_copy(new_map, new_entry)
+        amap_cow_now(new_map, new_entry, wired)
     if wired:
-        amap_cow_now(new_map, new_entry)
-    elif shared:
+        return new_entry  # nothing changes for the parent
+    if shared:
         locking = not erratum("uvmspace_fork.shared-amap-unlocked")
         if locking:
             amap_lock(amap)

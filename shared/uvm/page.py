@@ -11,7 +11,7 @@ A page that is not free is on one queue or none:
 
 Rules: whoever changes `flags` holds the owner's lock; a page comes from
 uvm_pagealloc BUSY, CLEAN, FAKE and on no queue; it is un-busied and put on a
-queue by who allocated it. uvm_pagefree leaves wire_count and loan_count 0, so
+queue by who allocated it. uvm_pagefree leaves wire_count, loan_count and io_count 0, so
 uvm_pagealloc need not set them.
 
 Left out: free lists by kind of memory and by zeroed pages (the strategies of
@@ -95,6 +95,7 @@ def uvm_page_init(frames: int) -> None:
         pg = here.port.alloc(Page)
         pg.wire_count = 0
         pg.loan_count = 0
+        pg.io_count = 0
         pg.pqflags = PQ_FREE
         PAGEQ.insert_tail(page_free, pg)
     nbuckets = 1 << (frames - 1).bit_length()
@@ -291,6 +292,7 @@ def uvm_pagefree(pg: Page) -> None:
     fresh = here.port.renew(pg)
     fresh.wire_count = 0
     fresh.loan_count = 0
+    fresh.io_count = 0
     s = uvm_lock_fpageq()
     PAGEQ.insert_tail(page_free, fresh)
     fresh.pqflags = PQ_FREE
@@ -439,6 +441,26 @@ def uvm_pagekloans(pg: Page) -> int:
     return loans
 
 
+def uvm_pagewirings(pg: Page) -> int:
+    """How many wirings a page has besides those of loans: of map entries, and of device I/O. Locks: the page queues."""
+    return pg.wire_count - uvm_pagekloans(pg)
+
+
+def uvm_pagemovewire(pg: Page, npg: Page) -> None:
+    """Wire `npg`, which takes the place of `pg`, as often as map entries have wired that.
+
+    (Pages with device I/O are not replaced: see physio.py.)
+
+    Locks:   the page queues, and the owner of both.
+    Source:  none; UVM forgot it.
+    """
+    if erratum("uvm_fault.loan-broken-wiring-stays"):
+        return
+    for _ in range(uvm_pagewirings(pg)):
+        uvm_pagewire(npg)
+        uvm_pageunwire(pg)
+
+
 @kernel(exit="same")
 def uvm_pagezero(pg: Page) -> None:
     """Fill a page with zeros.
@@ -473,6 +495,14 @@ def uvm_page_unbusy(pg: Page, flags: int) -> None:
         here.port.wakeup(pg.address)
     pg.flags = flags & ~(PG_BUSY | PG_WANTED)
     pg.owner_tag = None
+
+
+def uvm_page_putback(pg: Page) -> None:
+    """Un-busy an object's page, and see that it is on a queue. Locks: the object."""
+    uvm_page_unbusy(pg, pg.flags)
+    uvm_lock_pageq()
+    uvm_pageactivate(pg)
+    uvm_unlock_pageq()
 
 
 def uvm_page_wait(pg: Page, flags: int, wmesg: str, interlock: LockRef) -> None:

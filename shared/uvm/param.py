@@ -81,6 +81,8 @@ MS_ASYNC, MS_INVALIDATE, MS_SYNC = 0x01, 0x02, 0x04
 
 # faults
 VM_FAULT_INVALID, VM_FAULT_PROTECT, VM_FAULT_WIRE = 0, 1, 2
+# the model's: wire for device I/O
+VM_FAULT_WIREIO = 4
 # what an MMU without R and M bits answers when one of them has to be set; no fault of UVM's
 VM_FAULT_REFERENCE = 3
 

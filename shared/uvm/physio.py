@@ -2,10 +2,17 @@
 
     sys_physio -> uvm_vslock -> the device, by DMA -> physio_intr -> uvm_vsunlock
 
-Rules: while the I/O lasts the buffer's pages are wired, so that the DMA goes
-where it should, and each page stays where it is in the map: munmap and fork wait
-(vm_map_lock_still). UVM did not see to that; NetBSD had hardly any processes
-whose threads share a map. mlock, munlock, mprotect and madvise may come between.
+Rules: while the I/O lasts the buffer's pages are wired (io_count says how often for
+I/O), so that the DMA goes where it should, and each page stays where it is:
+
+- munmap and fork of the process wait (vm_map_lock_still);
+- a fork of another process that shares the memory copies the page for the child at once
+  (amap_cow_now), so that nobody has to replace it later;
+- who wants to borrow the page waits (shared/uvm/loan.py).
+
+UVM saw to none of that; NetBSD had hardly any processes whose threads share a map.
+mlock, munlock, mprotect and madvise may come between; and the translation may go, so
+that the pages are looked up in the map, where the pmap has none.
 
 uvm_vslock() wires pages and translations, but does not count in any map entry's
 wired_count: so uvm_vsunlock() must leave a translation wired if its entry is
@@ -22,7 +29,9 @@ Source: kern_physio.c, uvm_glue.c (uvm_vslock, uvm_vsunlock) of 2001.
 from __future__ import annotations
 
 from shared.port import SPL_BIO, here, kernel, panic
-from shared.uvm.fault_wire import uvm_fault_unwire, uvm_fault_wire
+from shared.uvm.fault_wire import uvm_fault_unwire, uvm_fault_wire, uvm_wired_page
+from shared.uvm.map import uvm_map_lookup_entry, vm_map_lock_read, vm_map_unlock_read
+from shared.uvm.page import uvm_unlock_pageq
 from shared.uvm.param import EFAULT, VM_PROT_READ, VM_PROT_WRITE
 from shared.uvm.pmap import pmap_extract
 from shared.uvm.proc import curmap_of
@@ -30,7 +39,7 @@ from shared.uvm.structs import PhysBuf, Proc, VmMap
 
 
 @kernel(exit="same")
-def uvm_vslock(map: VmMap, start: int, end: int, access_type: int) -> int:
+def uvm_vslock(map: VmMap, start: int, end: int, access_type: int, bp: PhysBuf) -> int:
     """Wire user memory for I/O.
 
     Locks:   entry map unlocked. Returns: same.
@@ -38,13 +47,28 @@ def uvm_vslock(map: VmMap, start: int, end: int, access_type: int) -> int:
     Returns: as uvm_fault().
     Source:  uvm_glue.c.
     """
-    return uvm_fault_wire(map, start, end, access_type)
+    return uvm_fault_wire(map, start, end, access_type, bp)
 
 
 @kernel(exit="same")
-def uvm_vsunlock(map: VmMap, start: int, end: int) -> None:
+def uvm_vsunlock(map: VmMap, start: int, end: int, bp: PhysBuf) -> None:
     """Undo uvm_vslock(). Locks: entry map unlocked; same. Source: uvm_glue.c."""
-    uvm_fault_unwire(map, start, end)
+    uvm_fault_unwire(map, start, end, bp)
+
+
+def _frame_at(map: VmMap, va: int) -> int:
+    """The frame of a wired page. Locks: entry map unlocked; same. Sleeps: for the map."""
+    pg = pmap_extract(map.pmap, va)
+    if pg is None:  # whatever became of the translation
+        vm_map_lock_read(map)
+        _, entry = uvm_map_lookup_entry(map, va)
+        pg = uvm_wired_page(entry, va)
+        uvm_unlock_pageq()
+        vm_map_unlock_read(map)
+        if pg is None:
+            panic("physio: page not resident", map)
+    assert pg is not None
+    return pg.frame
 
 
 @kernel(exit="none")
@@ -75,13 +99,9 @@ def sys_physio(p: Proc, va: int, npages: int, block: int, write: bool, status: i
     map.physio = bp
     map.flags_lock.unlock()
 
-    error = uvm_vslock(map, va, end, VM_PROT_READ if write else VM_PROT_READ | VM_PROT_WRITE)
+    error = uvm_vslock(map, va, end, VM_PROT_READ if write else VM_PROT_READ | VM_PROT_WRITE, bp)
     if error == 0:
-        frames = []
-        for at in range(va, end, port.page_size):
-            pg = pmap_extract(map.pmap, at)
-            assert pg is not None, "wired, so it is mapped"
-            frames.append(pg.frame)
+        frames = [_frame_at(map, at) for at in range(va, end, port.page_size)]
         port.op("disk_start", block, (frames, int(write), bp, port.cur.cpu))
         s = port.splraise(SPL_BIO)
         bp.b_lock.lock()
@@ -90,7 +110,7 @@ def sys_physio(p: Proc, va: int, npages: int, block: int, write: bool, status: i
             bp.b_lock.lock()
         bp.b_lock.unlock()
         port.spl(s)
-        uvm_vsunlock(map, va, end)
+        uvm_vsunlock(map, va, end, bp)
 
     map.flags_lock.lock()
     one: PhysBuf | None = map.physio

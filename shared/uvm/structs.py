@@ -61,6 +61,9 @@ class Page(Struct, kind=1):
 
     loan_count: loans to the kernel, each of which also wires the page, and the one to
     the anon that borrows it from an object (uanon without PQ_ANON).
+
+    wire_count: map entries that have it wired, device I/Os to it, loans to the kernel.
+    io_count (the model's): the device I/Os among them. It grows only with the owner locked, too.
     """
 
     guards = {"o": PageOwner(""), "p": P, "f": F, "h": H}
@@ -75,6 +78,7 @@ class Page(Struct, kind=1):
     uanon: Field[Anon | None] = field("o|p read, o&p write")
     offset: Field[int] = field("o|p read, o&p write")
     wire_count: Field[int] = field("p")
+    io_count: Field[int] = field("p")
     pqflags: Field[int] = field("p|f")
     loan_count: Field[int] = field("o|p read, o&p write")
     owner_tag: Field[str | None] = field("o")  # UVM_PAGE_TRKOWN: why it is busy

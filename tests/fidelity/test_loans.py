@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from shared.uvm import fault
+from shared.uvm.param import ENOMEM
+from shared.uvm.structs import Anon
 from tests.fidelity.test_manual_pages import HOG, answers
 
 BORROWERS = pytest.mark.parametrize("to", ["page", "anon"])
@@ -182,6 +185,24 @@ def test_madvise_free_leaves_the_kernel_what_it_has_borrowed() -> None:
                       {PEEK}
                       unloan: {{of: L}}""")
     assert (got["k0"], got["k1"]) == (1, 2)
+
+
+def test_what_cannot_be_peeked_at_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No page is to be had for what is in swap: that is not an error of the swap device."""
+
+    def no_memory(ufi: Any, amap: Any, anon: Anon) -> int:
+        if ufi is not None:
+            return int(uvmfault_anonget(ufi, amap, anon))
+        anon.an_lock.unlock()
+        return ENOMEM
+
+    uvmfault_anonget = fault.uvmfault_anonget
+    monkeypatch.setattr(fault, "uvmfault_anonget", no_memory)
+    got = answers(f"""{TWO}
+                      loan: {{at: "buf[0]", pages: 1, to: anon, as: L}}
+                      kpeek: {{of: L, into: k}}
+                      unloan: {{of: L, into: back}}""")
+    assert (got["k"], got["back"]) == ("ENOMEM", 0)
 
 
 # -- pages of objects ------------------------------------------------------------------------

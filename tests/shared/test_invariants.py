@@ -574,6 +574,12 @@ def freed_wired(w: World) -> object:
     return w.pages[6]
 
 
+@breaks("WIRE-3")
+def device_io_not_undone(w: World) -> object:
+    w.set(w.pages[4], io_count=1)
+    return w.pages[4]
+
+
 @breaks("WIRE-1")
 def wired_once_too_often(w: World) -> object:
     w.set(w.pages[4], wire_count=2)
