@@ -46,7 +46,7 @@ def show(value: object) -> str:
 
 
 def meant(word: str, known: Iterable[str]) -> str:
-    """" (did you mean x?)", if something among `known` looks like `word`; else ""."""
+    """ " (did you mean x?)", if something among `known` looks like `word`; else ""."""
     known = list(known)
     close = difflib.get_close_matches(word, known, n=2, cutoff=0.7)
     close = close or [one for one in known if one.startswith(word)][:2]

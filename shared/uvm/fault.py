@@ -459,9 +459,7 @@ def uvm_fault(orig_map: VmMap, vaddr: int, fault_type: int, access_type: int) ->
             uvmfault_anonflush(anons[:nback])
             if uobj is not None:
                 uobj.vmobjlock.lock()
-                pgops_of(uobj).pgo_flush(
-                    uobj, flt.uobj_offset - nback * page_size, flt.uobj_offset, PGO_DEACTIVATE
-                )
+                pgops_of(uobj).pgo_flush(uobj, flt.uobj_offset - nback * page_size, flt.uobj_offset, PGO_DEACTIVATE)
                 uobj.vmobjlock.unlock()
             del anons[:nback]
             startva, nback = rvaddr, 0

@@ -55,9 +55,7 @@ def uvmfault_unlockmaps(ufi: UvmFaultinfo | None, write_locked: bool) -> None:
         vm_map_unlock_read(ufi.map)
 
 
-def uvmfault_unlockall(
-    ufi: UvmFaultinfo | None, amap: Amap | None, uobj: UvmObject | None, anon: Anon | None
-) -> None:
+def uvmfault_unlockall(ufi: UvmFaultinfo | None, amap: Amap | None, uobj: UvmObject | None, anon: Anon | None) -> None:
     """Unlock everything passed in. Locks: entry map(r) and all that is passed."""
     if anon is not None:
         anon.an_lock.unlock()
@@ -69,9 +67,7 @@ def uvmfault_unlockall(
 
 
 @kernel()
-def uvmfault_waitio(
-    ufi: UvmFaultinfo, amap: Amap | None, uobj: UvmObject | None, anon: Anon | None, pg: Page
-) -> bool:
+def uvmfault_waitio(ufi: UvmFaultinfo, amap: Amap | None, uobj: UvmObject | None, anon: Anon | None, pg: Page) -> bool:
     """Wait, if a device is at work on this page.
 
     Locks:   entry all that is passed, with it the page's owner, so that no I/O to it begins. Returns: same, or nothing.

@@ -64,9 +64,7 @@ from shared.uvm.vnode import uvn_attach, uvn_detach
 
 
 @kernel(exit="none")
-def sys_mmap(
-    p: Proc, va: int, npages: int, prot: int, flags: int, vp: Vnode | None = None, offset: int = 0
-) -> int:
+def sys_mmap(p: Proc, va: int, npages: int, prot: int, flags: int, vp: Vnode | None = None, offset: int = 0) -> int:
     """Map memory at `va`, MAP_PRIVATE or MAP_SHARED: with MAP_ANON anonymous memory, else a file from `offset` on.
 
     A private mapping gets its amap with the first write, or without a file with the first fault; shared anonymous

@@ -485,9 +485,7 @@ def _written(vp: Vnode, pg: Page) -> None:
     uvm_page_unbusy(pg, flags | PG_CLEAN | PG_CLEANCHK)
 
 
-PGOPS[UVM_PGOPS_VNODE] = PagerOps(
-    uvn_reference, uvn_detach, uvn_get, uvn_put, uvn_flush, uvn_cluster, uvn_releasepg
-)
+PGOPS[UVM_PGOPS_VNODE] = PagerOps(uvn_reference, uvn_detach, uvn_get, uvn_put, uvn_flush, uvn_cluster, uvn_releasepg)
 
 # -- read(2), write(2), ftruncate(2) ---------------------------------------------------------
 

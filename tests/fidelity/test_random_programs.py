@@ -91,7 +91,13 @@ OPS = (
 
 @st.composite
 def programs(
-    draw: Any, names: Names, regions: dict[str, int], depth: int, cpus: int, least: int = 8, most: int = 24,
+    draw: Any,
+    names: Names,
+    regions: dict[str, int],
+    depth: int,
+    cpus: int,
+    least: int = 8,
+    most: int = 24,
     last: bool = True,
 ) -> list[str]:
     """The steps of one thread; its children's are in them.

@@ -114,7 +114,7 @@ def test_shared_memory_ends_with_its_last_page() -> None:
            - barrier: {name: short}
            - shm_remove: {shm: seg}
            - munmap: {at: "s[0]", pages: 3}""",
-        HOG.replace("    - write: {at: \"hog[5]\"", "    - barrier: {name: short}\n    - write: {at: \"hog[5]\""),
+        HOG.replace('    - write: {at: "hog[5]"', '    - barrier: {name: short}\n    - write: {at: "hog[5]"'),
         """- shm: {as: seg, pages: 3}
                  - mmap: {in: A, as: s, pages: 3, shm: seg}""",
     )

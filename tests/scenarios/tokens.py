@@ -14,7 +14,7 @@ from tests.kit import scenario
 
 FILE = Path(__file__).with_suffix(".txt")
 #: scenarios that one of the strategies does not find at all (see ONE_STRATEGY in test_shipped.py)
-EXACT = ("S3c-race", "E23-panic", "E31-shipped")
+EXACT = ("S3c-race", "S3h-freed", "E23-panic", "E31-shipped")
 
 
 def shipped() -> dict[str, str]:
