@@ -52,7 +52,8 @@ class NodeActor:
         self.runner: Runner | None = None
         self.thread: threading.Thread | None = None
         self.admissions: dict[str, Admission] = {}
-        self.refs: list[Any] = []
+        self.refs: list[Any] = []  # one-way calls; the running thread adds to them, and both threads collect
+        self.refs_lock = threading.Lock()
         self.errors: list[str] = []
         self.sent = 0
         self.files: list[Any] = []
@@ -156,13 +157,20 @@ class NodeActor:
             assert self.runner is not None
             self.runner.inbox.put(decode("deliver", encode("deliver", mail)))
             return
-        self.refs.append(self.peers[actor].deliver.remote(encode("deliver", mail)))
-        if len(self.refs) >= REAP_EVERY:
+        ref = self.peers[actor].deliver.remote(encode("deliver", mail))
+        with self.refs_lock:
+            self.refs.append(ref)
+            many = len(self.refs) >= REAP_EVERY
+        if many:
             self._reap(0)
 
     def _reap(self, timeout: float) -> None:
         """Collect the results of one-way calls; an error of one is an error of ours."""
-        done, self.refs = ray.wait(self.refs, num_returns=len(self.refs), timeout=timeout) if self.refs else ([], [])
+        with self.refs_lock:  # ray.wait must have a list that nobody else adds to meanwhile
+            refs, self.refs = self.refs, []
+        done, left = ray.wait(refs, num_returns=len(refs), timeout=timeout) if refs else ([], [])
+        with self.refs_lock:
+            self.refs += left
         for ref in done:
             try:
                 ray.get(ref, timeout=LIMIT_S)
