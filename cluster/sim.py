@@ -227,8 +227,8 @@ class Sim(Port):
         if one is not self.cur:
             self._go(one)
 
-    def _begin(self, one: Thread) -> bool:
-        """Give `one` its CPU, if it has not got it; True."""
+    def _begin(self, one: Thread) -> None:
+        """Give `one` its CPU, if it has not got it."""
         processor = one.processor
         takes = processor.takes(one)
         self.cur = one
@@ -240,7 +240,6 @@ class Sim(Port):
             message, under, at = processor.intr(one)
             self._local(one, processor, "intr", message, under, at)
             self.dirty.add(processor)
-        return True
 
     def _go(self, one: Thread | None) -> None:
         """Go on with `one` (None: the run is over); returns when the calling context may go on."""
@@ -584,11 +583,14 @@ def _run_jobs() -> None:
         assert isinstance(me, _Pooled) and me.job is not None
         sim, thread = me.job
         me.job = None
-        following = sim._body(thread)
-        while following is not None and sim._begin(following) and following.glet is None:
+        go, following = sim.hub, sim._body(thread)
+        while following is not None:
+            sim._begin(following)
+            if following.glet is not None:
+                go = following.glet
+                break
             following.glet = me
             following = sim._body(following)
-        go = sim.hub if following is None else following.glet
         sim.pool.append(me)
         del me, sim, thread, following
         go.switch()

@@ -9,7 +9,7 @@ as an interrupt at splbio, which is the one named context in which UVM's
 from __future__ import annotations
 
 from nodes.cpu import Thread
-from nodes.swap_pager import COMPLETION
+from nodes.io import COMPLETION
 from shared.port import SPL_BIO, here
 from shared.uvm.pager import uvm_aio_biodone
 from shared.uvm.pdaemon import uvm_pageout

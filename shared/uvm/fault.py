@@ -48,6 +48,7 @@ from shared.uvm.page import (
     uvm_lock_pageq,
     uvm_page_putback,
     uvm_page_unbusy,
+    uvm_page_wait,
     uvm_pageactivate,
     uvm_pagealloc,
     uvm_pagecopy,
@@ -72,7 +73,6 @@ from shared.uvm.param import (
     PG_CLEAN,
     PG_FAKE,
     PG_RELEASED,
-    PG_WANTED,
     PGO_DEACTIVATE,
     PGO_LOCKED,
     PMAP_CANFAIL,
@@ -87,7 +87,7 @@ from shared.uvm.param import (
     VM_PROT_NONE,
     VM_PROT_WRITE,
 )
-from shared.uvm.pdaemon import uvm_wait
+from shared.uvm.pdaemon import uvm_wait, uvm_wait_vain
 from shared.uvm.pgops import pgops_of
 from shared.uvm.pmap import (
     pmap_clear_modify,
@@ -98,7 +98,7 @@ from shared.uvm.pmap import (
     pmap_remove,
 )
 from shared.uvm.structs import Amap, Anon, Page, UvmObject, VmMap, uvm, uvmexp
-from shared.uvm.swap import uvm_swap_get, uvm_swap_markbad, uvm_swap_room
+from shared.uvm.swap import uvm_swap_get, uvm_swap_markbad
 
 #: advice -> how many pages to look at before and after the faulting one
 UVMADVICE = {MADV_NORMAL: (3, 4), MADV_RANDOM: (0, 0), MADV_SEQUENTIAL: (8, 7)}
@@ -164,24 +164,22 @@ def uvmfault_anonget(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon) ->
             flags = pg.flags
             if not flags & (PG_BUSY | PG_RELEASED):
                 return 0
-            if not flags & PG_WANTED:
-                pg.flags = flags | PG_WANTED
             uvmexp.fltpgwait += 1
             uobj = pg.uobject
             if uobj is not None:
                 uvmfault_unlockall(ufi, amap, None, anon)
-                here.port.sleep(pg.address, "anonget1", uobj.vmobjlock)
+                uvm_page_wait(pg, flags, "anonget1", uobj.vmobjlock)
             else:
                 uvmfault_unlockall(ufi, amap, None, None)
-                here.port.sleep(pg.address, "anonget2", anon.an_lock)
+                uvm_page_wait(pg, flags, "anonget2", anon.an_lock)
         else:
             pg = uvm_pagealloc(None, 0, anon)
             if pg is None:
                 uvmfault_unlockall(ufi, amap, None, anon)
                 uvmexp.fltnoram += 1
                 uvm_wait("flt_noram1")
-                if ufi is None and uvmexp.free <= uvmexp.reserve_kernel and not uvmexp.paging and not uvm_swap_room():
-                    return ENOMEM  # the pagedaemon could do nothing for us, and has nowhere to write to
+                if ufi is None and uvm_wait_vain():
+                    return ENOMEM
             else:
                 # Everything is unlocked during the I/O: the page is ours because it is BUSY.
                 we_own = True

@@ -412,9 +412,12 @@ def uvm_unloanpage(ploans: list[Page]) -> None:
         owner_lock = None
         while not erratum("uvm_unloanpage.owner-unlocked"):
             uobj, anon = pg.uobject, pg.uanon
-            if uobj is None and anon is None:
+            if uobj is not None:
+                lock = uobj.vmobjlock
+            elif anon is not None:
+                lock = anon.an_lock
+            else:
                 break
-            lock = uobj.vmobjlock if uobj is not None else anon.an_lock  # type: ignore[union-attr]
             if lock.trylock():  # against the order
                 owner_lock = lock
                 break

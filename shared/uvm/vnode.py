@@ -31,8 +31,8 @@ from collections.abc import Sequence
 from shared.port import KASSERT, erratum, here, kernel, panic
 from shared.uvm.page import (
     uvm_lock_pageq,
+    uvm_page_putback,
     uvm_page_unbusy,
-    uvm_pageactivate,
     uvm_pagedeactivate,
     uvm_pagefree,
     uvm_pagekloans,
@@ -524,20 +524,16 @@ def vn_rdwr(vp: Vnode, offset: int, write: bool, value: int = 0) -> tuple[int, i
             if pg.loan_count:
                 new = uvm_loanbreak(pg)
                 if new is None:
-                    uvm_page_unbusy(pg, flags)
+                    uvm_page_putback(pg)
                     uobj.vmobjlock.unlock()
                     uvm_wait("vn_rdwr")
                     continue
                 pg = new
-                flags = pg.flags
             port.op("frame_store", pg.frame, (at, value))
-            flags &= ~PG_CLEAN
+            pg.flags &= ~PG_CLEAN
         else:
             value = port.op("frame_read", pg.frame)[at >> 3]
-        uvm_page_unbusy(pg, flags)
-        uvm_lock_pageq()
-        uvm_pageactivate(pg)
-        uvm_unlock_pageq()
+        uvm_page_putback(pg)
         uobj.vmobjlock.unlock()
         break
     uvn_detach(uobj)

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from nodes.io import COMPLETION
 from nodes.lock_manager import LockManager
 from nodes.memory import Memory
 from nodes.mmu import Mmu
-from nodes.swap_pager import COMPLETION, CONTEXT, SwapPager
+from nodes.swap_pager import CONTEXT, SwapPager
 from shared.messages import WAIT, Grant, Interrupt, KernelFinding, Wake
 from shared.struct import ANY_GEN
 from shared.uvm.param import (

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from nodes.swap_pager import COMPLETION, CONTEXT, SwapPager
+from nodes.io import COMPLETION
+from nodes.swap_pager import CONTEXT, SwapPager
 from shared.errors import UserMistake
 from shared.machine_config import DeviceFault, MachineConfig, SwapDevice, load_machine
 from shared.messages import WAIT, Grant, Interrupt

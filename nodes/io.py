@@ -1,0 +1,110 @@
+"""What nodes that do I/O have in common: the queue of requests, and the I/O in flight.
+
+Requests queue in order of arrival. One context of the node's own, on a processor of
+its own in the same actor, performs them: it takes the next request, moves the bytes
+by DMA (operations of its own on memory, past every page table) and reports it done.
+Who asked sleeps until then (`Grant`), or is told by an interrupt.
+
+The machine's configuration may have some requests refused, failed or delayed
+(nodes/faults.py). A request that fails moves no bytes. A delayed one lets so many later
+requests overtake it, if there are any; however long it takes is the schedule's choice.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nodes.faults import Faults
+from nodes.node import Node
+from shared.machine_config import DeviceFault
+from shared.messages import WAIT, Grant, Interrupt
+from shared.struct import Struct
+
+#: the interrupt by which a pageout is finished, on the pagedaemon's processor
+COMPLETION = "pagedaemon.bio"
+
+
+@dataclass(slots=True)
+class Request:
+    """I/O asked for and not yet done.
+
+    Attributes:
+        write: to the device.
+        place: first swap slot or block.
+        who: the name of the context that waits, or the buf to complete.
+        error: with which it ends.
+        delay: how many later requests may still overtake it.
+        cpu: that asked, if its interrupt is to come there.
+    """
+
+    write: bool
+    place: int
+    frames: list[int]
+    who: Struct | str
+    error: int = 0
+    delay: int = 0
+    cpu: str = ""
+
+
+class IoNode(Node, ABC):
+    """Base of the nodes that do I/O.
+
+    Args:
+        faults: what the device does wrong.
+
+    Attributes:
+        context: performs the requests.
+    """
+
+    context = ""
+
+    def __init__(self, name: str, faults: Sequence[DeviceFault] = ()):
+        super().__init__(name)
+        self.faults = Faults(faults)
+        self._reset()
+
+    def _reset(self) -> None:
+        self.queue: deque[Request] = deque()
+        self.flight: dict[int, Request] = {}
+        self.next_io = 1
+        self.idle = False
+        self.faults.reset()
+
+    @abstractmethod
+    def _order(self, request: Request) -> list[Any]:
+        """What the context is told of a request that it begins, behind its number."""
+
+    def _queue(self, request: Request) -> None:
+        self.queue.append(request)
+        if self.idle:
+            self.idle = False
+            self.out.append(Grant(self.context, self._start()))
+
+    def _next(self) -> Any:
+        """The next request, as [number, *_order()]; the context waits if there is none."""
+        if not self.queue:
+            self.idle = True
+            return WAIT
+        return self._start()
+
+    def _start(self) -> list[Any]:
+        at = next((at for at, one in enumerate(self.queue) if not one.delay), 0)
+        for overtaken in list(self.queue)[:at]:
+            overtaken.delay -= 1
+        request = self.queue[at]
+        del self.queue[at]
+        number = self.next_io
+        self.next_io += 1
+        self.flight[number] = request
+        return [number, *self._order(request)]
+
+    def _finish(self, request: Request, error: int) -> None:
+        """Wake who waits for a request, or interrupt with the completion of a pageout."""
+        if isinstance(request.who, str):
+            self.out.append(Grant(request.who, error))
+        else:
+            self.out.append(Interrupt(COMPLETION, [request.who, error]))
