@@ -368,7 +368,7 @@ class Port(ABC):
         self, kind: str, text: str, *, subject: str = "", function: str = "", story: tuple[str, ...] = ()
     ) -> None:
         """A detector has seen something: stop, note or ignore it as `detect` says."""
-        detector = FINDINGS[kind]
+        detector = FINDINGS[kind].detector
         level = self.detect.get(detector, "stop")
         if level != "off" and not self.dead:
             self.take(self._seen(kind, text, subject, function, story), level)
@@ -384,7 +384,7 @@ class Port(ABC):
             ctx.name,
             function or ctx.function,
             subject,
-            FINDINGS[kind],
+            FINDINGS[kind].detector,
             list(ctx.stack),
             ctx.held_as_text(),
             list(story),

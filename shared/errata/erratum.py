@@ -66,7 +66,7 @@ class Erratum:
     @property
     def detectors(self) -> tuple[str, ...]:
         """The detectors that report those findings."""
-        return tuple(dict.fromkeys(FINDINGS[kind] for kind in self.findings))
+        return tuple(dict.fromkeys(FINDINGS[kind].detector for kind in self.findings))
 
 
 def story(text: str) -> str:
