@@ -8,7 +8,7 @@ sleeper whom nobody is going to wake.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cluster.machine import Machine
@@ -39,16 +39,22 @@ def final_state(machine: Machine) -> dict[str, Any]:
     }
 
 
-def judge(state: dict[str, Any], detect: dict[str, str], oracle: Finding | None = None) -> list[Finding]:
+def judge(
+    state: dict[str, Any], detect: dict[str, str], oracle: Finding | None = None, watched: Sequence[Finding] = ()
+) -> list[Finding]:
     """Findings about a machine at rest; the one that explains the others first.
 
     Of those that are only noted all are given up to the first one to stop for: none of them explains it away.
 
     Args:
         oracle: what the memory oracle says of the run.
+        watched: what shared/race.py says of it.
     """
+    found = _wanted(watched, detect)
+    if _stops(found, detect):
+        return found
     snapshot = snapshot_of(state)
-    found = _wanted(_stuck(state, snapshot), detect)
+    found += _wanted(_stuck(state, snapshot), detect)
     if not _stops(found, detect) and oracle is not None:
         found += _wanted([oracle], detect)
     if not _stops(found, detect) and detect.get("invariant", "stop") != "off":
@@ -56,8 +62,25 @@ def judge(state: dict[str, Any], detect: dict[str, str], oracle: Finding | None 
     return found
 
 
+def came_before(
+    watched: Sequence[Finding], finding: Finding, detect: dict[str, str]
+) -> tuple[Finding, list[Finding]]:
+    """The finding of a run that was stopped, and notes: a race is told first, for it had happened by then.
+
+    Args:
+        watched: what shared/race.py says of the run.
+        finding: what it was stopped for.
+    """
+    first, notes = sort_out(_wanted(watched, detect), detect)
+    return (finding, notes) if first is None else (first, [*notes, finding])
+
+
 def endless(
-    state: dict[str, Any], detect: dict[str, str], otherwise: Finding, old: set[str] | None = None
+    state: dict[str, Any],
+    detect: dict[str, str],
+    limit: int,
+    old: set[str] | None = None,
+    watched: Sequence[Finding] = (),
 ) -> list[Finding]:
     """Findings about a machine that was stopped because it went on and on, as judge()'s about one at rest.
 
@@ -65,12 +88,15 @@ def endless(
     no progress. There is always one: a run that was stopped has not shown what its end would have been.
 
     Args:
-        otherwise: says that there was no end, if nothing else is known.
+        limit: operations that it was given.
         old: contexts that have waited for long; None: any may have.
+        watched: what shared/race.py says of the run.
     """
     for_memory = starved(state)
     waits = [one for one in stuck(state) if one.kind == "spin-forever" and (old is None or one.context in old)]
+    otherwise = no_end(state, limit)
     ranked = [
+        watched,
         [one for one in for_memory if one.kind == "deadlock"],
         waits[:1],
         [one for one in for_memory if one.kind != "deadlock"] or [otherwise],
@@ -82,7 +108,21 @@ def endless(
     return found or [otherwise]
 
 
-def _wanted(found: list[Finding], detect: dict[str, str]) -> list[Finding]:
+def no_end(state: dict[str, Any], limit: int) -> Finding:
+    """The run was given so many operations, and has not come to its end."""
+    going = [one for one in state["contexts"] if not one["finished"] and one["n"]]
+    busiest = max(going, key=lambda one: one["n"], default=None)
+    text = f"no end after {limit:,} operations, which is all that a run of this scenario is given (bound: operations)"
+    story = [f"{one['name']} has performed {one['n']:,} of them, and is in {_fn(one)}" for one in going]
+    if busiest is None:
+        return Finding("no-progress", text, detector="progress", story=story)
+    return Finding(
+        "no-progress", text, busiest["name"], busiest["stack"][0] if busiest["stack"] else "user", "", "progress",
+        list(busiest["stack"]), list(busiest["held"]), story,
+    )  # fmt: skip
+
+
+def _wanted(found: Sequence[Finding], detect: dict[str, str]) -> list[Finding]:
     return [one for one in found if detect.get(one.detector, "stop") != "off"]
 
 

@@ -43,7 +43,7 @@ class Memory(Node):
             raise KernelFinding("use-after-free", f"{obj} is used after it was {what}", str(obj), fatal=rec is None)
         return rec
 
-    def op_load(self, ctx: str, target: int, obj: Struct, field: str, slot: int) -> Any:
+    def op_load(self, ctx: str, target: int, obj: Struct, field: str, slot: int, peek: bool = False) -> Any:
         return self.record(obj)[slot]
 
     def op_store(self, ctx: str, target: int, obj: Struct, field: str, slot: int, value: Any) -> None:

@@ -30,7 +30,7 @@ from cluster.runfolder import Run, create, load, write_sim
 from cluster.sim import Deviation
 from cluster.token import Token, kernel_version, parse, refuse_mismatch
 from shared.errors import Exit, Finding, LogIncomplete, UserMistake
-from shared.journal import Journals, causal_past, digest, holes
+from shared.journal import Journals, digest, holes, judged
 from shared.pack import unpack_scenario
 
 
@@ -191,11 +191,11 @@ def _folder(output: Output, what: str, lenient: bool) -> Schedule:
     chosen = Chosen(scenario)
     if lenient and token is not None and made_on != kernel_version():
         return Schedule(chosen, token)
-    return Schedule(chosen, None, _told_of(run, wanted), wanted)
+    return Schedule(chosen, None, _told_of(run, wanted, scenario.limit), wanted)
 
 
-def _told_of(run: Run, wanted: str) -> Journals:
-    """The part of a folder's journals that its digest is of: all, or what led to the finding.
+def _told_of(run: Run, wanted: str, limit: int) -> Journals:
+    """The part of a folder's journals that its digest is of: all, or what the run was judged by.
 
     Live nodes run on for a moment after a finding; of that, records may be missing.
 
@@ -204,7 +204,7 @@ def _told_of(run: Run, wanted: str) -> Journals:
     if digest(run.journals) == wanted:
         return run.journals
     try:
-        past = causal_past(run.journals)
+        past = judged(run.journals, limit)
         if digest(past) == wanted and not holes(past):
             return past
     except LookupError:
