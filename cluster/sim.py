@@ -157,6 +157,7 @@ class Sim(Port):
     def _verdicts(self) -> None:
         """The run is over: what is wrong with it, and with the machine as it is now?"""
         watched = self.watch.findings() if self.watch is not None else []
+        found: Finding | None
         if self.finding is not None:
             found, notes = came_before(watched, self.finding, self.detect)
         elif self.ended:

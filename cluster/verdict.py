@@ -62,9 +62,7 @@ def judge(
     return found
 
 
-def came_before(
-    watched: Sequence[Finding], finding: Finding, detect: dict[str, str]
-) -> tuple[Finding, list[Finding]]:
+def came_before(watched: Sequence[Finding], finding: Finding, detect: dict[str, str]) -> tuple[Finding, list[Finding]]:
     """The finding of a run that was stopped, and notes: a race is told first, for it had happened by then.
 
     Args:

@@ -24,8 +24,8 @@ from shared.machine_config import DeviceFault
 from shared.messages import WAIT, Grant, Interrupt
 from shared.struct import Struct
 
-#: the interrupts by which a pageout is finished, on the pagedaemon's processor. Each kind of node raises one of its own,
-#: as a controller has a line of its own: so they come in the order in which that node raised them
+#: the interrupts by which a pageout is finished, on the pagedaemon's processor. Each kind of node raises one of its
+#: own, as a controller has a line of its own: so they come in the order in which that node raised them
 COMPLETION, DISK_COMPLETION = "pagedaemon.bio", "pagedaemon.disk"
 
 

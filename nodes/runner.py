@@ -63,7 +63,7 @@ class Runner(Port):
         self.follow: list[str] | None = None if follow is None else follow[0]
         self.events: list[int] = [] if follow is None else follow[1]
         self.said = 0  # kernel events since the last operation
-        self.asked: dict[int, tuple[list[str], dict[int, Any]]] = {}  # number of a request in the outbox -> stack, locks
+        self.asked: dict[int, tuple[list[str], dict[int, Any]]] = {}  # number of a request in the outbox: stack, locks
         self.random = Random(seed)
         self.threads = {one.name: one for one in processor.threads}
         self.inbox: SimpleQueue[list[Any]] = SimpleQueue()

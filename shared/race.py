@@ -243,7 +243,7 @@ class Watch:
         name, event = one["ctx"], one["event"]
         ctx = self.contexts.get(name)
         if ctx is None:
-            ctx = self.contexts[name] = Context(name, one.get("cpu", one["node"]))
+            ctx = self.contexts[name] = Context(name, one["cpu"] if "cpu" in one else one["node"])
         if "k" not in one:
             if event == "enter":
                 ctx.stack.append(one["fn"])

@@ -272,7 +272,7 @@ class Scenario:
             return self.bound.operations
         size = self.machine.page_size
         steps = (*self.setup, *(step for lwp in self.lwps for step in lwp.program))
-        pages = [step.args.get("length", 0) // size + self.machine.frames for step in steps]
+        pages: list[int] = [step.args.get("length", 0) // size + self.machine.frames for step in steps]
         return LIMIT + sum(LIMIT_STEP + LIMIT_PAGE * each for each in pages)
 
     def without_errata(self) -> Scenario:

@@ -160,8 +160,6 @@ def test_what_is_only_noted_hides_nothing(
     assert finding is (stops[0] if stops else None) and notes == [one for one in found if one not in stops]
 
 
-
-
 @pytest.mark.parametrize(
     ("levels", "old", "finding", "notes"),
     [
