@@ -186,12 +186,19 @@ class Port(ABC):
         for ref in obj.locks():
             if ref.key in self.cur.held:
                 self.report("freed-while-held", f"freeing {obj} with {ref} held", subject=str(obj))
-        self.op("free", obj.id, (obj,))
+        self.op("free", obj.id, (obj, *self._by()))
 
     def renew(self, obj: S) -> S:
         """Begin a new life of a type-stable struct (a page, an anon); older handles are stale."""
-        gen = self.op("renew", obj.id, (obj,))
+        gen = self.op("renew", obj.id, (obj, *self._by()))
         return type(obj)(obj.id, gen)
+
+    def _by(self) -> tuple[str, int]:
+        """Who ends a struct's life, for whoever uses it afterwards: function and caller, and the number of this operation.
+
+        The memory keeps it, as the record of the operation does.
+        """
+        return " < ".join(reversed(self.cur.stack[-2:])), self.cur.n + 1
 
     def identify(self, obj: S) -> S:
         """A handle of the struct that is at an address now, given one that is good for any (ANY_GEN).
