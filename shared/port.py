@@ -441,7 +441,7 @@ class Port(ABC):
         raise PortDead
 
     def erratum(self, name: str) -> bool:
-        """Is this historical defect switched on? Counts that its site was reached, either way."""
+        """Is this defect switched on? Counts that its site was reached, either way."""
         self.sites[name] = self.sites.get(name, 0) + 1
         return name in self.errata
 
@@ -515,5 +515,5 @@ def panic(text: str, subject: object = "") -> None:
 
 
 def erratum(name: str) -> bool:
-    """True if the historical defect `name` (see shared/errata) is switched on in this run."""
+    """True if the defect `name` (see shared/errata) is switched on in this run."""
     return here.port.erratum(name)
