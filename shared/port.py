@@ -194,9 +194,9 @@ class Port(ABC):
         return type(obj)(obj.id, gen)
 
     def _by(self) -> tuple[str, int]:
-        """Who ends a struct's life, for whoever uses it afterwards: function and caller, and the number of this operation.
+        """Who ends a struct's life: the function and its caller, and the number of this operation.
 
-        The memory keeps it, as the record of the operation does.
+        The memory keeps it, and says so to a context that uses the struct afterwards.
         """
         return " < ".join(reversed(self.cur.stack[-2:])), self.cur.n + 1
 
