@@ -152,7 +152,7 @@ def _stuck(state: dict[str, Any], snapshot: Snapshot) -> list[Finding]:
     for one in blocked:
         code, target = one["waits"]
         if code in ("lock", "upgrade"):
-            finding = _on_lock(one, target, graph)
+            finding = _on_lock(one, target, {each["name"]: each for each in state["contexts"]}, graph)
         elif code == "sleep":
             finding = _asleep(one, target, graph, snapshot)
         else:
@@ -309,7 +309,7 @@ def _is_stuck(one: dict[str, Any]) -> bool:
     return code not in OPERATIONS or not OPERATIONS[code].idle
 
 
-def _on_lock(one: dict[str, Any], key: int, graph: WaitGraph) -> Finding:
+def _on_lock(one: dict[str, Any], key: int, contexts: dict[str, dict[str, Any]], graph: WaitGraph) -> Finding:
     who, lock = one["name"], lock_name(key)
     wait = graph.facts.waits[who]
     holders, ahead = graph.in_the_way(who, wait), graph.ahead_of(who, wait)
@@ -327,9 +327,24 @@ def _on_lock(one: dict[str, Any], key: int, graph: WaitGraph) -> Finding:
     if not holders:
         return _finding(one, kind, f"{head}, behind {ahead[0]}, which never gets it", "", lock)
     held = ", and ".join(f"held by {hold.ctx} since {hold.since}" for hold in holders)
-    ended = [hold.ctx for hold in holders if hold.ctx in graph.facts.ended]
-    doing = f"{ended[0]} has ended" if ended else f"{holders[0].ctx} never releases it"
+    doing = _why_held(holders, contexts, graph)
     return _finding(one, kind, f"{head}, {held}; {doing}", since, lock)
+
+
+def _why_held(holders: list[Hold], contexts: dict[str, dict[str, Any]], graph: WaitGraph) -> str:
+    """Why a lock's holders do not release it: one has ended, or cannot go on for lack of its CPU."""
+    for hold in holders:
+        one = contexts[hold.ctx]
+        if one["finished"]:
+            return f"{hold.ctx} has ended"
+        spinning = [
+            name
+            for name, wait in graph.facts.waits.items()
+            if contexts[name]["cpu"] == one["cpu"] and graph.verb(wait) == "spins"
+        ]
+        if one["ready"] and spinning:
+            return f"{hold.ctx} waits for its CPU, on which {spinning[0]} spins"
+    return f"{holders[0].ctx} never releases it"
 
 
 def _asleep(one: dict[str, Any], chan: int, graph: WaitGraph, snapshot: Snapshot) -> Finding:

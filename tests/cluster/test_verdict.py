@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 import pytest
 
+from cluster.explore import explore
 from cluster.verdict import endless, final_state, judge, sort_out
 from shared.errors import Finding
 from shared.port import here, kernel
 from shared.uvm.param import PG_BUSY
 from shared.uvm.structs import Page, Proc
-from tests.kit import BIG, OTHER, THING, THING1, Script, Toy, things
+from tests.kit import BIG, OTHER, THING, THING1, Script, Toy, scenario, things
 
 OFF = {"lockorder": "off", "lockdebug": "off"}
 Body = Callable[[], None]
@@ -112,7 +113,6 @@ def test_the_daemon_asleep_on_its_channel_is_at_rest() -> None:
     from cluster.boot import prepare
     from cluster.sim import Sim
     from cluster.strategies import Stay
-    from tests.kit import scenario
 
     machine, image = prepare(scenario("S3d").without_errata())
     sim = Sim(machine, image)
@@ -294,3 +294,9 @@ def test_a_sleep_until_a_process_exits_is_explained_by_the_thread_of_it_that_is_
     found = judge(final_state(toy.machine), toy.scenario.detect)
     assert [(one.context, one.kind) for one in found] == [("child", "deadlock"), ("A", "deadlock")]
     assert found[1].text == "A sleeps in waits on proc:0.p_stat until process proc:0 exits, whose thread child has not"
+
+
+def test_a_holder_that_waits_for_its_cpu_is_told_with_whoever_spins_there() -> None:
+    found = explore(scenario("E10-shipped")).finding
+    assert found is not None and found.kind == "spin-forever"
+    assert found.text.endswith("held by A since amap_unref; A waits for its CPU, on which T spins")
