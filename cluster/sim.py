@@ -160,7 +160,7 @@ class Sim(Port):
                 memory.frames = frames
         self.heap = heap
         self.dead = False
-        self.finding = self.stale = None
+        self.finding = self.stale = self.passed = None
         self.notes, self.counters, self.cpu_stats = [], {}, {}
         self.sites = dict(self.image_.get(SITES, {})) if self.image_ is not None else {}
         self.cur = None
@@ -434,7 +434,7 @@ class Sim(Port):
         ctx: Thread = self.cur
         if self.fast:
             rec = self.heap.get(obj.id)
-            if rec is not None and self._plain(ctx, obj, field, rec):
+            if rec is not None and slot < len(rec) and self._plain(ctx, obj, field, rec):
                 ctx.n += 1
                 return rec[slot]
         self._access_point(ctx, obj, field, slot, False)
@@ -443,7 +443,7 @@ class Sim(Port):
         if self.dead:
             raise PortDead
         rec = self.heap.get(obj.id)
-        if rec is None or (rec[0] != obj.gen and obj.gen != ANY_GEN):
+        if rec is None or (rec[0] != obj.gen and obj.gen != ANY_GEN) or slot >= len(rec):
             return self.perform("load", obj.id, (obj, field.name, slot))  # the node will refuse it
         ctx.n += 1
         return rec[slot]
@@ -452,7 +452,7 @@ class Sim(Port):
         ctx: Thread = self.cur
         if self.fast:
             rec = self.heap.get(obj.id)
-            if rec is not None and self._plain(ctx, obj, field, rec):
+            if rec is not None and slot < len(rec) and self._plain(ctx, obj, field, rec):
                 ctx.n += 1
                 rec[slot] = value
                 if rec[1] is None and isinstance(value, Struct):
@@ -462,7 +462,8 @@ class Sim(Port):
         if self.dead:
             raise PortDead
         rec = self.heap.get(obj.id)
-        if self.journals is not None or rec is None or (rec[0] != obj.gen and obj.gen != ANY_GEN):
+        refused = rec is None or (rec[0] != obj.gen and obj.gen != ANY_GEN) or slot >= len(rec)
+        if self.journals is not None or rec is None or refused:
             self.perform("store", obj.id, (obj, field.name, slot, value))
             rec = self.heap.get(obj.id)
         else:
@@ -473,12 +474,12 @@ class Sim(Port):
 
     def _publish(self, obj: Struct) -> None:
         """A handle was stored where others can find it: what it leads to is not private any more."""
-        rec = self.heap.get(obj.id)
-        if rec is not None and rec[1] is not None:
-            rec[1] = None
-            for value in rec[HEADER:]:
-                if isinstance(value, Struct):
-                    self._publish(value)
+        found = [obj]
+        while found:
+            rec = self.heap.get(found.pop().id)
+            if rec is not None and rec[1] is not None:
+                rec[1] = None
+                found += [value for value in rec[HEADER:] if isinstance(value, Struct)]
 
     def _plain(self, ctx: Thread, obj: Struct, field: FieldBase, rec: list[Any]) -> bool:
         """The commonest accesses in short: private, const, or under the struct's own simple lock; no point, no race."""

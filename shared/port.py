@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from shared.errors import FINDINGS, Finding, PortDead
+from shared.errors import FINDINGS, Finding, PortDead, ProjectBug, UserMistake
 from shared.locks.order import LockOrder
 from shared.uvm.param import PMAP_KERNEL
 
@@ -109,6 +109,7 @@ class Port(ABC):
         self.cur: Any = None
         self.finding: Finding | None = None
         self.stale: Finding | None = None  # the first use after free that nobody stopped for
+        self.passed: str | None = None  # the first finding that a detector made and nobody stopped for, in words
         self.notes: list[Finding] = []
         self.sites: dict[str, int] = {}
         self.counters: dict[str, int] = {}
@@ -370,7 +371,11 @@ class Port(ABC):
         """A detector has seen something: stop, note or ignore it as `detect` says."""
         detector = FINDINGS[kind]
         level = self.detect.get(detector, "stop")
-        if level != "off" and not self.dead:
+        if self.dead:
+            return
+        if level != "stop" and self.passed is None:
+            self.passed = text
+        if level != "off":
             self.take(self._seen(kind, text, subject, function, story), level)
 
     def _seen(
@@ -409,14 +414,19 @@ class Port(ABC):
         return 0 if unset and args[1] in type(obj).fields and type(obj).fields[args[1]].number else result
 
     def went_wild(self, error: BaseException) -> bool:
-        """Has a context failed, as no kernel code can, after a use after free? Then that ends the run after all.
+        """Has a context failed as kernel code of a sound machine cannot? Then that is a trap, and ends the run.
 
-        A kernel that went on with the wrong struct's fields would have crashed here, or worse.
+        A kernel that goes on with the wrong struct's fields, past an assertion that does not hold, or with a defect
+        switched on, meets what it cannot handle. On a repaired kernel with nothing passed over, it is a bug of ours.
         """
-        if self.stale is None or self.dead or not isinstance(error, Exception):
+        ours = isinstance(error, (ProjectBug, UserMistake, MemoryError)) or not isinstance(error, Exception)
+        if self.dead or ours or not (self.stale or self.passed or self.errata):
             return False
+        after = f'after "{self.passed}", for which nobody stopped' if self.passed else f"with {', '.join(self.errata)}"
+        text = f"panic: trap: {self.cur.function or 'user mode'} cannot go on {after}"
+        trap = self._seen("panic", text, story=(f"{type(error).__name__}: {error}",))
         with suppress(PortDead):
-            self.take(self.stale, "stop")
+            self.take(self.stale or trap, "stop")
         return True
 
     def take(self, found: Finding, level: str) -> None:
