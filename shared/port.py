@@ -186,12 +186,19 @@ class Port(ABC):
         for ref in obj.locks():
             if ref.key in self.cur.held:
                 self.report("freed-while-held", f"freeing {obj} with {ref} held", subject=str(obj))
-        self.op("free", obj.id, (obj,))
+        self.op("free", obj.id, (obj, *self._by()))
 
     def renew(self, obj: S) -> S:
         """Begin a new life of a type-stable struct (a page, an anon); older handles are stale."""
-        gen = self.op("renew", obj.id, (obj,))
+        gen = self.op("renew", obj.id, (obj, *self._by()))
         return type(obj)(obj.id, gen)
+
+    def _by(self) -> tuple[str, int]:
+        """Who ends a struct's life: the function and its caller, and the number of this operation.
+
+        The memory keeps it, and says so to a context that uses the struct afterwards.
+        """
+        return " < ".join(reversed(self.cur.stack[-2:])), self.cur.n + 1
 
     def identify(self, obj: S) -> S:
         """A handle of the struct that is at an address now, given one that is good for any (ANY_GEN).
@@ -368,7 +375,7 @@ class Port(ABC):
         self, kind: str, text: str, *, subject: str = "", function: str = "", story: tuple[str, ...] = ()
     ) -> None:
         """A detector has seen something: stop, note or ignore it as `detect` says."""
-        detector = FINDINGS[kind]
+        detector = FINDINGS[kind].detector
         level = self.detect.get(detector, "stop")
         if level != "off" and not self.dead:
             self.take(self._seen(kind, text, subject, function, story), level)
@@ -384,7 +391,7 @@ class Port(ABC):
             ctx.name,
             function or ctx.function,
             subject,
-            FINDINGS[kind],
+            FINDINGS[kind].detector,
             list(ctx.stack),
             ctx.held_as_text(),
             list(story),
@@ -434,7 +441,7 @@ class Port(ABC):
         raise PortDead
 
     def erratum(self, name: str) -> bool:
-        """Is this historical defect switched on? Counts that its site was reached, either way."""
+        """Is this defect switched on? Counts that its site was reached, either way."""
         self.sites[name] = self.sites.get(name, 0) + 1
         return name in self.errata
 
@@ -508,5 +515,5 @@ def panic(text: str, subject: object = "") -> None:
 
 
 def erratum(name: str) -> bool:
-    """True if the historical defect `name` (see shared/errata) is switched on in this run."""
+    """True if the defect `name` (see shared/errata) is switched on in this run."""
     return here.port.erratum(name)
