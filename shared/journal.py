@@ -49,7 +49,7 @@ Journals = dict[str, list[Record]]
 def goes_to_sleep(record: Record, before: str) -> bool:
     """Whether an operation of a context that waits is part of its going to sleep.
 
-    It is the release of the interlock right after `sleep`, or of the big lock, which a context takes again as it wakes up.
+    It is the release of the interlock right after `sleep`, or of the big lock, which the context takes again later.
 
     Args:
         before: the event of the context's operation before this one.
