@@ -25,7 +25,7 @@ from greenlet import getcurrent, greenlet
 from cluster.machine import SITES, Machine
 from cluster.strategies import Stay, Strategy, default
 from cluster.verdict import endless, final_state, judge, refused, sort_out
-from nodes.build import alloc_shard
+from nodes.build import alloc_shard, big_lock
 from nodes.cpu import FINISHED, Processor, Thread, Tlb
 from nodes.node import Node
 from shared.errors import Finding, PortDead
@@ -63,7 +63,9 @@ class Sim(Port):
     ):
         scenario = machine.scenario
         config = scenario.machine
-        super().__init__(frozenset(scenario.errata), dict(scenario.detect), config.page_size, config.memory_shards)
+        super().__init__(
+            frozenset(scenario.errata), dict(scenario.detect), config.page_size, config.memory_shards, big_lock(config)
+        )
         self.machine, self.image_ = machine, image
         self.racy: set[str] = set() if racy is None else racy
         self.every_access = granularity == "access"
@@ -342,14 +344,13 @@ class Sim(Port):
         if self.race is not None:
             self.race.operation(ctx.cpu, code, target, result, [self.cpu_of[one.ctx] for one in out])
         if result is WAIT:
-            ctx.ready = False
+            ctx.ready = ctx.woken = False
         if out:
             self._deliver(out)
         if result is WAIT:
-            park = OPERATIONS[code].sleeps or (OPERATIONS[code].target == "lock" and lock_sleeps(target))
-            if park:
-                self.check_sleep(code)
-            return self._wait(ctx, code, target, park)
+            if OPERATIONS[code].sleeps or (OPERATIONS[code].target == "lock" and lock_sleeps(target)):
+                return self.wait_asleep(code, target)
+            return self._wait(ctx, code, target, park=False)
         return result
 
     def _deliver(self, out: list[Any]) -> None:
@@ -357,7 +358,7 @@ class Sim(Port):
         for delivery in out:
             one = threads[delivery.ctx]
             if isinstance(delivery, Grant):
-                one.value, one.ready = delivery.value, True
+                one.grant(delivery.value)
             elif isinstance(delivery, Wake):
                 one.wake()
             else:

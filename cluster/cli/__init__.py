@@ -29,7 +29,7 @@ COMMANDS = {
     "postmortem": "Explain a run from its logs.",
     "scenarios": "List the scenarios, or show one.",
     "measure": "Measure speeds, and how soon defects are found.",
-    "errata": "List the historical defects, or tell one's story.",
+    "errata": "List the defects that can be switched on, or tell the story of one.",
     "doctor": "Check the installation and this machine.",
 }
 EPILOG = """\b

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from cluster.postmortem.state import ContextState, Hold, Machine, Step, Wait
-from cluster.postmortem.words import handle, kind_of, place, spins
+from cluster.postmortem.words import handle, idles, kind_of, place, spins
 from shared.uvm.param import PG_BUSY
 from shared.uvm.structs import uvm, uvmexp
 
@@ -148,7 +148,7 @@ class Graph:
 def is_idle(one: ContextState) -> bool:
     """Does it wait for work, as it should?"""
     wait = one.wait
-    return wait is not None and (wait.kind == "io_next" or (one.name == DAEMON and wait.what == DAEMON_SLEEPS))
+    return wait is not None and (idles(wait.kind) or (one.name == DAEMON and wait.what == DAEMON_SLEEPS))
 
 
 def _is_busy(flags: object) -> bool:

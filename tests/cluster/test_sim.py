@@ -464,13 +464,23 @@ def test_an_element_that_is_not_there_is_a_trap(at: int, record: bool) -> None:
 
 
 def test_a_handle_of_a_freed_struct_is_a_use_after_free() -> None:
-    def body() -> None:
+    @kernel()
+    def destroy() -> None:
         here.port.free(THING)
+
+    @kernel()
+    def release() -> None:
+        destroy()
+
+    def body() -> None:
+        THING.lk.lock()
+        THING.lk.unlock()
+        release()
         THING.v = 1
 
     found = found_by(body)
     assert (found.kind, found.subject) == ("use-after-free", "thing:0")
-    assert found.text == "thing:0 is used after it was freed"
+    assert found.text == "thing:0 is used after it was freed: A freed it in destroy < release, its operation 4"
 
 
 def test_a_handle_of_a_former_life_is_a_use_after_free() -> None:
@@ -482,7 +492,9 @@ def test_a_handle_of_a_former_life_is_a_use_after_free() -> None:
         THING.v = 2
 
     found = found_by(body)
-    assert found.text == "thing:0 is used after it was recycled (generation 1, handle of 0)"
+    assert found.text == (
+        "thing:0 is used after it was recycled (generation 1, handle of 0): A freed it in user mode, its operation 2"
+    )
 
 
 def test_what_only_its_creator_knows_makes_no_scheduling_points() -> None:

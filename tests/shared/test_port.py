@@ -157,16 +157,16 @@ def test_a_true_assertion_is_silent() -> None:
 
 def test_every_kind_of_finding_has_a_detector() -> None:
     kinds = [
-        kind for kind, detector in FINDINGS.items() if detector != "invariant"
+        kind for kind, one in FINDINGS.items() if one.detector != "invariant"
     ]  # (a toy machine has no UVM to check)
 
     def body() -> None:
         for kind in kinds:
             here.port.report(kind, "text")
 
-    found, toy = run(body, **{FINDINGS[kind]: "note" for kind in kinds})
+    found, toy = run(body, **{FINDINGS[kind].detector: "note" for kind in kinds})
     assert found is None
-    assert [(one.kind, one.detector) for one in toy.sim.notes] == [(kind, FINDINGS[kind]) for kind in kinds]
+    assert [(one.kind, one.detector) for one in toy.sim.notes] == [(kind, FINDINGS[kind].detector) for kind in kinds]
 
 
 def test_reaching_an_erratums_site_counts_whether_it_is_on_or_off() -> None:
