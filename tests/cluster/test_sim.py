@@ -457,7 +457,7 @@ def test_an_element_that_is_not_there_is_a_trap(at: int, record: bool) -> None:
             if write:
                 array[at] = 3
             else:
-                array[at]  # noqa: B018
+                array[at]
 
         found = Toy(things, {"A": (0, body)}, {"kassert": "off"}).run(record=record)
         assert found is not None and found.kind == "panic" and "has 2 elements" in found.text
