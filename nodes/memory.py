@@ -45,6 +45,16 @@ class Memory(Node):
             raise KernelFinding("use-after-free", text, str(obj), fatal=rec is None)
         return rec
 
+    def inside(self, obj: Struct, slot: int) -> list[Any]:
+        """The struct's heap record, if it has such a field or element: what lies behind it is mapped nowhere."""
+        rec = self.record(obj)
+        if slot >= len(rec):
+            element = type(obj).element
+            at = slot - (element.slot if element is not None else HEADER)
+            text = f"panic: trap: {obj} has {len(rec) - slot + at} elements; number {at} is not mapped"
+            raise KernelFinding("panic", text, str(obj), fatal=True)
+        return rec
+
     def _who_ended(self, obj: Struct) -> str:
         """Who ended the life in which the handle was made; of one that is good for any life, the last one."""
         lives = self.ended.get(obj.id, {})
@@ -56,10 +66,10 @@ class Memory(Node):
         lives[self.heap[obj.id][0]] = f"{ctx} freed it in {by or 'user mode'}, its operation {n}"
 
     def op_load(self, ctx: str, target: int, obj: Struct, field: str, slot: int) -> Any:
-        return self.record(obj)[slot]
+        return self.inside(obj, slot)[slot]
 
     def op_store(self, ctx: str, target: int, obj: Struct, field: str, slot: int, value: Any) -> None:
-        self.record(obj)[slot] = value
+        self.inside(obj, slot)[slot] = value
 
     def op_alloc(self, ctx: str, target: int, kind: int, length: int) -> Struct:
         index = self.next_index.get(kind, self.shard)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from cluster.postmortem.state import ContextState, Machine, Step
 from cluster.postmortem.words import handle, idles, kind_of, place, spins
 from shared.uvm.param import PG_BUSY
@@ -10,6 +12,7 @@ from shared.waits import Busy, Facts, WaitGraph
 
 DAEMON, DAEMON_SLEEPS = "pagedaemon", f"{uvm}.pagedaemon"
 FREE_MEMORY = f"{uvmexp}.free"
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 class Graph:
@@ -62,7 +65,7 @@ class Graph:
         """The process for whose end the sleepers of a channel wait, or ""."""
         owner, _, name = chan.partition(".")
         number = owner.removeprefix("proc:")
-        if name != "p_stat" or not number.isdigit() or int(number) >= len(self.procs):
+        if name != "p_stat" or not _NUMBER.fullmatch(number) or int(number) >= len(self.procs):
             return ""
         return list(self.procs)[int(number)]
 
