@@ -14,6 +14,7 @@ from typing import Any
 from cluster.machine import Machine
 from shared.errors import FINDINGS, Finding
 from shared.invariants import Snapshot, check
+from shared.messages import OPERATIONS
 from shared.struct import KIND_SHIFT, channel_name, lock_name
 from shared.tables import differing, tables
 from shared.uvm.param import PG_BUSY
@@ -101,7 +102,9 @@ def refused(nodes: Mapping[str, Mapping[str, str]]) -> Finding | None:
         wrong = differing(theirs, tables())
         if wrong:
             text = f"{name} was built with another table of {' and of '.join(wrong)} than the kernel; it does not boot"
-            return Finding("table-mismatch", text, function="main", subject=name, detector=FINDINGS["table-mismatch"])
+            return Finding(
+                "table-mismatch", text, function="main", subject=name, detector=FINDINGS["table-mismatch"].detector
+            )
     return None
 
 
@@ -240,7 +243,7 @@ def _is_stuck(one: dict[str, Any]) -> bool:
         return False
     if code == "sleep" and target >> 8 >> KIND_SHIFT == Proc.kind and target & 0xFF == Proc.fields[PAUSE].slot:
         return False
-    return code not in ("io_next", "disk_next")
+    return code not in OPERATIONS or not OPERATIONS[code].idle
 
 
 def _on_lock(

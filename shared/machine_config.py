@@ -13,6 +13,7 @@ from shared.uvm.param import MAXBSIZE_PAGES
 MAX_CPUS, MAX_FRAMES, MAX_SWAP, MAX_SWAP_DEVICES = 16, 4096, 8192, 20
 #: interrupt levels of devices, by name
 LEVELS = {"bio": SPL_BIO, "imp": SPL_IMP, "clock": SPL_CLOCK}
+KERNEL_LOCKS = ("fine", "big")
 SWAP_KEYS = ("errors", "delays", "devices")
 DEVICE_NAME = re.compile(r"(?!cpu|intr)[a-z]{2,8}[0-9]")
 
@@ -86,6 +87,8 @@ class MachineConfig:
         swap_faults: what the swap device does wrong.
         disk_faults: what the disk does wrong with I/O to files.
         kernel: the kernel's maps; None: there are none.
+        kernel_lock: "fine" - UVM's own locks alone; "big" - as in the MP kernels of 2000 to 2007, LWPs take the
+            kernel's big lock at trap and system call, and give it up while they sleep; interrupts run beside it.
         devices: name of a device that interrupts -> the level of its interrupt, as "imp".
         lock_manager_shards, memory_shards: nodes of that kind.
         colocate: which nodes share an actor, for the live engine. True: all that
@@ -109,6 +112,7 @@ class MachineConfig:
     swap_faults: tuple[DeviceFault, ...] = ()
     disk_faults: tuple[DeviceFault, ...] = ()
     kernel: KernelMaps | None = None
+    kernel_lock: str = "fine"
     devices: tuple[tuple[str, str], ...] = ()
     lock_manager_shards: int = 1
     memory_shards: int = 1
@@ -201,7 +205,8 @@ def load_machine(text: str, file: str) -> MachineConfig:
 def machine_of(value: Value, described: bool = False) -> MachineConfig:
     """A machine; all that is wrong with it is told at once."""
     optional = ["page_size", "anons", "reserve_pagedaemon", "reserve_kernel", "freemin", "freetarg"]
-    optional += ["disk", "disk_errors", "mmu", "swap", "kernel", "devices", "shards", "colocate", "swap_slots"]
+    optional += ["disk", "disk_errors", "mmu", "swap", "kernel", "kernel_lock", "devices", "shards", "colocate"]
+    optional += ["swap_slots"]
     optional += ["story"] if described else []
     keys = value.items()
     reading = Reading()
@@ -243,6 +248,7 @@ def machine_of(value: Value, described: bool = False) -> MachineConfig:
         swap_devices=devices,
         disk=number("disk", 0, MAX_SWAP, MAX_SWAP if "disk" in keys else 0),
         kernel=reading.section(keys, "kernel", _kernel_maps, None),
+        kernel_lock=reading.section(keys, "kernel_lock", lambda one: one.choice(KERNEL_LOCKS, "kernel_lock"), "fine"),
         devices=reading.section(keys, "devices", _devices, ()),
         **reading.section(keys, "mmu", _mmu, {}),
         **reading.section(keys, "shards", _shards, {}),

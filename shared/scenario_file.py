@@ -249,6 +249,7 @@ class _Loader(Reading):
             segments=tuple(self.segments),
             own_errata=errata,
             own_detect=detect,
+            own_kernel_lock=self.machine.kernel_lock,
         )
 
     # -- mistakes ----------------------------------------------------------------

@@ -12,6 +12,7 @@ from cluster import configs
 from cluster.cli.describe import WIDTH, labelled, schedules
 from cluster.cli.options import SETTINGS, common
 from cluster.cli.output import Output
+from shared.errata import ERRATA, Status
 from shared.machine_config import MachineConfig
 from shared.scenario import Outcome, Scenario
 
@@ -34,7 +35,9 @@ def command(ctx: click.Context, as_json: bool) -> int | None:
         return None
     output = Output(as_json)
     found = [configs.shipped(one) for one in configs.names("scenarios")]
-    output.table(("id", "what it shows"), [(one.id, one.title) for one in found])
+    output.table(
+        ("id", "errata are", "what it shows"), [(one.id, ", ".join(statuses(one)) or "-", one.title) for one in found]
+    )
     output.note("uvmp scenarios show ID tells more; uvmp explore ID searches it")
     output.result({"scenarios": [_short(one) for one in found]})
     return 0
@@ -65,7 +68,7 @@ def show(outer_json: bool | None, scenario: str, as_json: bool) -> int:
             *(("source", one) for one in found.source),
             ("machine", machine_words(machine)),
             *(("warning", one) for one in machine.doubts),
-            *(("erratum", one) for one in found.errata),
+            *(("erratum", f"{one} ({ERRATA[one].status}: {ERRATA[one].status.meaning})") for one in found.errata),
             ("detectors", ", ".join(levels) + "; the others stop" if levels else "all stop"),
             *(("with errata", one) for one in outcome_words(found.expect.with_errata) if found.errata),
             *(("fixed", one) for one in outcome_words(found.expect.fixed)),
@@ -92,6 +95,12 @@ def show(outer_json: bool | None, scenario: str, as_json: bool) -> int:
     output.say(f"to search it: uvmp explore {source.path or found.id}")
     output.result({"scenario": _whole(found)})
     return 0
+
+
+def statuses(scenario: Scenario) -> list[str]:
+    """How the scenario's errata are known, each word once, the best evidence first."""
+    have = {ERRATA[one].status for one in scenario.errata}
+    return [str(status) for status in Status if status in have]
 
 
 def machine_words(machine: MachineConfig) -> str:
@@ -141,6 +150,7 @@ def _short(scenario: Scenario) -> dict[str, Any]:
         "name": scenario.name,
         "title": scenario.title,
         "errata": list(scenario.errata),
+        "statuses": statuses(scenario),
         "file": scenario.file,
     }
 
@@ -148,4 +158,4 @@ def _short(scenario: Scenario) -> dict[str, Any]:
 def _whole(scenario: Scenario) -> dict[str, Any]:
     from shared.pack import pack_scenario
 
-    return pack_scenario(scenario)
+    return {**pack_scenario(scenario), "statuses": statuses(scenario)}

@@ -6,13 +6,16 @@ on: release a lock, finish with a busy page, exit, acknowledge a shootdown.
 
 from __future__ import annotations
 
+import re
+
 from cluster.postmortem.state import ContextState, Hold, Machine, Step, Wait
-from cluster.postmortem.words import handle, kind_of, place, spins
+from cluster.postmortem.words import handle, idles, kind_of, place, spins
 from shared.uvm.param import PG_BUSY
 from shared.uvm.structs import uvm, uvmexp
 
 DAEMON, DAEMON_SLEEPS = "pagedaemon", f"{uvm}.pagedaemon"
 FREE_MEMORY = f"{uvmexp}.free"
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 class Graph:
@@ -87,7 +90,7 @@ class Graph:
         """The process for whose end the sleepers of a channel wait, or ""."""
         owner, _, name = chan.partition(".")
         number = owner.removeprefix("proc:")
-        if name != "p_stat" or not number.isdigit() or int(number) >= len(self.procs):
+        if name != "p_stat" or not _NUMBER.fullmatch(number) or int(number) >= len(self.procs):
             return ""
         return list(self.procs)[int(number)]
 
@@ -145,7 +148,7 @@ class Graph:
 def is_idle(one: ContextState) -> bool:
     """Does it wait for work, as it should?"""
     wait = one.wait
-    return wait is not None and (wait.kind == "io_next" or (one.name == DAEMON and wait.what == DAEMON_SLEEPS))
+    return wait is not None and (idles(wait.kind) or (one.name == DAEMON and wait.what == DAEMON_SLEEPS))
 
 
 def _is_busy(flags: object) -> bool:

@@ -1,7 +1,6 @@
-"""The catalogue of historical defects that a scenario can switch on.
+"""The catalogue of defects that a scenario can switch on.
 
-An *erratum* is a defect that NetBSD's UVM really had, kept in the kernel beside
-the code that repaired it:
+An *erratum* is a defect kept in the kernel beside the code that repaired it:
 
     if erratum("amap_cow_now.nanon-freed-locked"):
         ...the lines as they were
@@ -10,8 +9,10 @@ the code that repaired it:
 
 Off unless named. Its id is where it sits and what it does, in the kernel's
 words. Each entry can be read by itself: what the code did, which interleaving
-that allowed, what a user saw, and what the repair was. Where the history gives
-only the repair and not the mechanism, the story says that the mechanism is ours.
+that allowed, what a user saw, and what the repair was. Each has a `Status`: a
+defect that NetBSD's UVM really had is *logged* or *in the source*; any other is
+*inferred*, or *hypothetical* and ours. Where the history gives only the repair and
+not the mechanism, the story says that the mechanism is ours.
 
 The entries are in modules by subject; each has its `name` from the row it belongs
 to: S1 to S12 for the change logs that the project starts from, E1 to E50 for other
@@ -23,10 +24,10 @@ from __future__ import annotations
 import difflib
 
 from shared.errata import amaps, loans, locks, maps, objects, pageout, pmap, swap
-from shared.errata.erratum import Erratum
+from shared.errata.erratum import Erratum, Status
 from shared.errors import UserMistake
 
-__all__ = ["ERRATA", "Erratum", "lookup"]
+__all__ = ["ERRATA", "Erratum", "Status", "counts", "lookup"]
 
 
 def _place(one: Erratum) -> tuple[bool, int, str]:
@@ -45,6 +46,11 @@ CATALOGUE: tuple[Erratum, ...] = (
 )
 #: every erratum by its id, in the order of rows
 ERRATA: dict[str, Erratum] = {one.id: one for one in sorted(CATALOGUE, key=_place)}
+
+
+def counts() -> dict[Status, int]:
+    """How many errata have each status."""
+    return {status: sum(one.status is status for one in ERRATA.values()) for status in Status}
 
 
 def lookup(name: str) -> Erratum:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.errata import ERRATA, Erratum, lookup
+from shared.errata import ERRATA, Erratum, Status, counts, lookup
 from shared.errors import DETECTORS, FINDINGS, UserMistake
 from shared.scenario import Scenario
 from shared.scenario_file import load_scenario
@@ -49,6 +49,24 @@ def test_an_entry_can_be_read_by_itself(one: Erratum) -> None:
     assert one.source and all("uvm_" in source and re.search(r"(19|20)\d\d", source) for source in one.source)
     assert one.story.count(". ") >= 3 and one.story.endswith(".")
     assert not re.search(r"/work|shared/|https?:|git\.", " ".join((one.story, *one.source)))
+
+
+#: a file of the kernel, and in the same reference its revision, the date of its change log or a problem report's number
+PLACE = re.compile(
+    r"\w+\.[ch]\b.*?(\b\d\.\d+\b|\b(19|20)\d\d-\d\d-\d\d\b|\b(January|May|June) (19|20)\d\d\b|\bPR (\w+/)?\d{4,})"
+)
+
+
+@CATALOGUE
+def test_a_defect_that_uvm_really_had_says_where(one: Erratum) -> None:
+    """Otherwise nobody could look it up, and the claim would be ours alone."""
+    if one.status.real:
+        assert any(PLACE.search(source) for source in one.source), one.source
+
+
+def test_every_status_is_used_and_has_a_meaning() -> None:
+    assert all(counts().values()) and sum(counts().values()) == len(ERRATA)
+    assert len({status.meaning for status in Status}) == len(Status)
 
 
 @CATALOGUE
