@@ -265,11 +265,11 @@ class _Loader(Reading):
     def lose_names(self, value: Value) -> bool:
         """Returns False if a step has not even the form of a step."""
         if isinstance(value.data, list):
-            return all([self.lose_names(one) for one in value.data])
+            return all(self.lose_names(one) for one in value.data)
         if not isinstance(value.data, dict):
             return False
         for key, one in value.data.items():
-            if isinstance(one.data, str) and (key in MAKES or key not in STEP_KEYS and close_to(key, MAKES)):
+            if isinstance(one.data, str) and (key in MAKES or (key not in STEP_KEYS and close_to(key, MAKES))):
                 self.lost.add(one.data)
             elif isinstance(one.data, (dict, list)):
                 self.lose_names(one)
