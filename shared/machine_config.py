@@ -12,6 +12,7 @@ from shared.strict_yaml import Value, parse, show
 MAX_CPUS, MAX_FRAMES, MAX_SWAP, MAX_SWAP_DEVICES = 16, 4096, 8192, 20
 #: interrupt levels of devices, by name
 LEVELS = {"bio": SPL_BIO, "imp": SPL_IMP, "clock": SPL_CLOCK}
+KERNEL_LOCKS = ("fine", "big")
 SWAP_KEYS = ("errors", "delays", "devices")
 DEVICE_NAME = re.compile(r"(?!cpu|intr)[a-z]{2,8}[0-9]")
 
@@ -85,6 +86,8 @@ class MachineConfig:
         swap_faults: what the swap device does wrong.
         disk_faults: what the disk does wrong with I/O to files.
         kernel: the kernel's maps; None: there are none.
+        kernel_lock: "fine" - UVM's own locks alone; "big" - as in the MP kernels of 2000 to 2007, LWPs take the
+            kernel's big lock at trap and system call, and give it up while they sleep; interrupts run beside it.
         devices: name of a device that interrupts -> the level of its interrupt, as "imp".
         lock_manager_shards, memory_shards: nodes of that kind.
         colocate: which nodes share an actor, for the live engine. True: all that
@@ -108,6 +111,7 @@ class MachineConfig:
     swap_faults: tuple[DeviceFault, ...] = ()
     disk_faults: tuple[DeviceFault, ...] = ()
     kernel: KernelMaps | None = None
+    kernel_lock: str = "fine"
     devices: tuple[tuple[str, str], ...] = ()
     lock_manager_shards: int = 1
     memory_shards: int = 1
@@ -187,7 +191,7 @@ def load_machine(text: str, file: str) -> MachineConfig:
 
 def machine_of(value: Value, described: bool = False) -> MachineConfig:
     optional = ["page_size", "anons", "reserve_pagedaemon", "reserve_kernel", "freemin", "freetarg"]
-    optional += ["disk", "disk_errors", "mmu", "swap", "kernel", "devices", "shards", "colocate"]
+    optional += ["disk", "disk_errors", "mmu", "swap", "kernel", "kernel_lock", "devices", "shards", "colocate"]
     optional += ["story"] if described else []
     devices = _swap_devices(value)
     required = ("cpus", "frames") if devices else ("cpus", "frames", "swap_slots")
@@ -239,6 +243,8 @@ def machine_of(value: Value, described: bool = False) -> MachineConfig:
             keys["kernel"].fail("expected the pages of map, kmem, mb or exec")
         pages = {name: size.integer(1, MAX_FRAMES) for name, size in sizes.items()}
         config = replace(config, kernel=KernelMaps(**pages))
+    if "kernel_lock" in keys:
+        config = replace(config, kernel_lock=keys["kernel_lock"].choice(KERNEL_LOCKS, "kernel_lock"))
     if "devices" in keys:
         config = replace(config, devices=_devices(keys["devices"]))
     if "shards" in keys:

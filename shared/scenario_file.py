@@ -218,6 +218,7 @@ class _Loader:
             segments=tuple(self.segments),
             own_errata=errata,
             own_detect=detect,
+            own_kernel_lock=self.machine.kernel_lock,
         )
 
     # -- the parts -------------------------------------------------------------

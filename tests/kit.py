@@ -106,7 +106,7 @@ class Toy:
         bodies: context -> (its CPU, what it runs).
         detect: levels that differ from `stop`.
         shards: of lock_manager and memory.
-        mmu: of the machine, as YAML.
+        mmu, kernel_lock: of the machine, as YAML.
 
     Attributes:
         sim: as the last run left it.
@@ -119,8 +119,9 @@ class Toy:
         detect: dict[str, str] | None = None,
         shards: int = 1,
         mmu: str = "{}",
+        kernel_lock: str = "fine",
     ):
-        machine = f"mmu: {mmu}, shards: {{lock_manager: {shards}, memory: {shards}}}}}\n"
+        machine = f"mmu: {mmu}, kernel_lock: {kernel_lock}, shards: {{lock_manager: {shards}, memory: {shards}}}}}\n"
         scene = load_scenario(EMPTY.replace("swap_slots: 0}\n", "swap_slots: 0, " + machine), "toy.yaml")
         self.scenario = scene.with_detect({"invariant": "off", **(detect or {})})
         booter = Thread("boot", "cpu0", setup)

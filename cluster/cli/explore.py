@@ -60,6 +60,7 @@ def command(
     fixed: bool,
     errata: tuple[str, ...],
     detect: tuple[str, ...],
+    kernel_lock: str | None,
     granularity: str,
     out: str | None,
     expect: bool,
@@ -71,7 +72,7 @@ def command(
     line to paste, which repeats it exactly.
     """
     output = Output(as_json)
-    chosen = choose(scenario, fixed, errata, detect)
+    chosen = choose(scenario, fixed, errata, detect, kernel_lock)
     what = chosen.scenario
     if expect:
         must_expect_something(what)

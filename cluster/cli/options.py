@@ -13,6 +13,7 @@ import click
 
 from cluster import configs
 from shared.errors import UserMistake
+from shared.machine_config import KERNEL_LOCKS
 from shared.scenario import LEVELS, Scenario
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -27,8 +28,14 @@ def common(command: Command) -> Command:
 
 
 def kernel_options(command: Command) -> Command:
-    """Which defects and detectors are on: --fixed, --errata, --detect."""
+    """Which defects and detectors are on, and which locks: --fixed, --errata, --detect, --kernel-lock."""
     for option in (
+        click.option(
+            "--kernel-lock",
+            type=click.Choice(KERNEL_LOCKS),
+            help="big: the kernel's big lock, as in the MP kernels of 2000; fine: without it. Default: as the scenario "
+            "has it.",
+        ),
         click.option(
             "--detect",
             multiple=True,
@@ -74,20 +81,27 @@ class Chosen:
         return shlex.join(["uvmp", "replay", str(token), *self.options])
 
 
-def choose(name: str, fixed: bool, errata: Iterable[str], detect: Iterable[str]) -> Chosen:
-    """Load a scenario and apply --fixed, --errata and --detect.
+def choose(
+    name: str, fixed: bool, errata: Iterable[str], detect: Iterable[str], kernel_lock: str | None = None
+) -> Chosen:
+    """Load a scenario and apply --fixed, --errata, --detect and --kernel-lock.
 
     Raises: UserMistake.
     """
     source = configs.scenario(name)
     options = [] if source.path is None else ["--scenario", source.path]
-    return apply(source.scenario, options, fixed, errata, detect)
+    return apply(source.scenario, options, fixed, errata, detect, kernel_lock)
 
 
 def apply(
-    scenario: Scenario, options: Iterable[str], fixed: bool, errata: Iterable[str], detect: Iterable[str]
+    scenario: Scenario,
+    options: Iterable[str],
+    fixed: bool,
+    errata: Iterable[str],
+    detect: Iterable[str],
+    kernel_lock: str | None = None,
 ) -> Chosen:
-    """Apply --fixed, --errata and --detect to a scenario.
+    """Apply --fixed, --errata, --detect and --kernel-lock to a scenario.
 
     Args:
         options: with which `uvmp replay` finds the scenario itself.
@@ -106,6 +120,9 @@ def apply(
         needed += ["--fixed"] * fixed  # alone, it is in the token
         for one in errata:
             needed += ["--errata", one]
+    if kernel_lock is not None and kernel_lock != scenario.machine.kernel_lock:
+        scenario = scenario.with_kernel_lock(kernel_lock)
+        needed += ["--kernel-lock", kernel_lock]
     for detector, level in levels.items():
         needed += ["--detect", f"{detector}={level}"]
     return Chosen(scenario, tuple(needed))

@@ -92,6 +92,7 @@ def command(
     fixed: bool,
     errata: tuple[str, ...],
     detect: tuple[str, ...],
+    kernel_lock: str | None,
     strategy: str | None,
     seed: int,
     repeat: int | None,
@@ -108,7 +109,7 @@ def command(
     of every program in order, `finding`, `sites` and `token`; with --repeat it has these for each of `runs`.
     """
     output = Output(as_json)
-    chosen = choose(scenario, fixed, errata, detect)
+    chosen = choose(scenario, fixed, errata, detect, kernel_lock)
     what = chosen.scenario
     if expect:
         must_expect_something(what)

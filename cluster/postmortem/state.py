@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from cluster.postmortem.words import KIND, handle, idles, is_array, names_of, place, spins, text_of
-from shared.journal import Record
+from shared.journal import Record, goes_to_sleep
 
 #: the function in which a thread ends
 LAST_FUNCTION = "exit1"
@@ -170,7 +170,7 @@ class Machine:
     def _resume(self, ctx: ContextState, record: Record) -> None:
         """The context performs an operation, so what it waited for has come."""
         wait = ctx.wait
-        if wait is None or (record["event"] == "unlock" and ctx.last == "sleep"):
+        if wait is None or goes_to_sleep(record, ctx.last):
             return
         self._granted(ctx)
 

@@ -6,6 +6,8 @@ on: release a lock, finish with a busy page, exit, acknowledge a shootdown.
 
 from __future__ import annotations
 
+import re
+
 from cluster.postmortem.state import ContextState, Hold, Machine, Step, Wait
 from cluster.postmortem.words import handle, idles, kind_of, place, spins
 from shared.uvm.param import PG_BUSY
@@ -13,6 +15,7 @@ from shared.uvm.structs import uvm, uvmexp
 
 DAEMON, DAEMON_SLEEPS = "pagedaemon", f"{uvm}.pagedaemon"
 FREE_MEMORY = f"{uvmexp}.free"
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 class Graph:
@@ -87,7 +90,7 @@ class Graph:
         """The process for whose end the sleepers of a channel wait, or ""."""
         owner, _, name = chan.partition(".")
         number = owner.removeprefix("proc:")
-        if name != "p_stat" or not number.isdigit() or int(number) >= len(self.procs):
+        if name != "p_stat" or not _NUMBER.fullmatch(number) or int(number) >= len(self.procs):
             return ""
         return list(self.procs)[int(number)]
 

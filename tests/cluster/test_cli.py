@@ -192,6 +192,7 @@ def test_without_a_command_the_help_is_shown_and_the_exit_code_is_usage() -> Non
         (["run", RACE, "--address", "127.0.0.1:1"], "--address: is for --engine live"),
         (["run", RACE, "--repeat", "0"], "0 is not in the range"),
         (["run", RACE, "--engine", "live", "--address", "nowhere"], "--address: expected HOST:PORT"),
+        (["run", RACE, "--engine", "live", "--address", "host:²"], "--address: expected HOST:PORT"),
         (["run", RACE, "--engine", "live", "--address", "ray://127.0.0.1:1"], "--address: expected HOST:PORT"),
         (["run", RACE, "--expect", "--detect", "lockdebug=stop"], "--expect: "),
         (["replay", "uvmp1.S3a"], "TOKEN: not a schedule token"),

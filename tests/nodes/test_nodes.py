@@ -75,7 +75,7 @@ def test_an_address_is_made_a_handle_of_what_lives_there() -> None:
     node = memory()
     old = node.admit("A", "alloc", 0, (Thing.kind, 0))
     assert node.admit("A", "identify", old.id, (Thing(old.id, ANY_GEN),)) == 0
-    gen = node.admit("A", "renew", old.id, (old,))
+    gen = node.admit("A", "renew", old.id, (old, "f < g", 3))
     assert node.admit("A", "identify", old.id, (Thing(old.id, ANY_GEN),)) == gen == 1
 
 
@@ -84,11 +84,16 @@ def test_a_renewed_struct_is_empty_and_its_old_handles_are_stale() -> None:
     old = node.admit("A", "alloc", 0, (Thing.kind, 0))
     slot = Thing.v.slot
     node.admit("A", "store", old.id, (old, "v", slot, 7))
-    gen = node.admit("A", "renew", old.id, (old,))
+    gen = node.admit("A", "renew", old.id, (old, "f < g", 3))
     assert gen == 1
-    with pytest.raises(KernelFinding, match=r"recycled \(generation 1, handle of 0\)"):
+    node.admit("B", "renew", old.id, (Thing.at(0, 1), "h < g", 5))
+    with pytest.raises(
+        KernelFinding, match=r"recycled \(generation 2, handle of 0\): A freed it in f < g, its operation 3"
+    ):
         node.admit("A", "load", old.id, (old, "v", slot))
-    assert node.admit("A", "load", old.id, (Thing.at(0, 1), "v", slot)) is None
+    with pytest.raises(KernelFinding, match=r"handle of 1\): B freed it in h < g, its operation 5"):
+        node.admit("A", "load", old.id, (Thing.at(0, 1), "v", slot))
+    assert node.admit("A", "load", old.id, (Thing.at(0, 2), "v", slot)) is None
     assert node.admit("A", "load", old.id, (Thing.at(0, ANY_GEN), "v", slot)) is None
 
 
@@ -96,10 +101,10 @@ def test_a_renewed_struct_is_empty_and_its_old_handles_are_stale() -> None:
 def test_a_freed_struct_cannot_be_used_in_any_way(code: str) -> None:
     node = memory()
     obj = node.admit("A", "alloc", 0, (Thing.kind, 0))
-    node.admit("A", "free", obj.id, (obj,))
-    args = {"load": (obj, "v", 2), "store": (obj, "v", 2, 1)}.get(code, (obj,))
-    with pytest.raises(KernelFinding, match="freed") as caught:
-        node.admit("A", code, obj.id, args)
+    node.admit("A", "free", obj.id, (obj, "f < g", 3))
+    args = {"load": (obj, "v", 2), "store": (obj, "v", 2, 1)}.get(code, (obj, "h", 9))
+    with pytest.raises(KernelFinding, match="freed: A freed it in f < g, its operation 3") as caught:
+        node.admit("B", code, obj.id, args)
     assert (caught.value.kind, caught.value.subject) == ("use-after-free", "thing:0")
 
 
