@@ -173,7 +173,11 @@ def test_narrowing_waits_until_every_other_cpu_has_flushed() -> None:
         node.admit("A", "pmap_walk", pmap, (2, 1, cpu))
     assert node.admit("A", "pmap_page_protect", 5, (VM_PROT_READ, "cpu0")) is WAIT
     sent = out(node)
-    assert [one.ctx for one in sent] == ["cpu0.ipi", "cpu1.ipi", "cpu2.ipi"]  # an interrupt may use cpu0's TLB meanwhile
+    assert [one.ctx for one in sent] == [
+        "cpu0.ipi",
+        "cpu1.ipi",
+        "cpu2.ipi",
+    ]  # an interrupt may use cpu0's TLB meanwhile
     number, pages = sent[0].message
     assert pages == [[pmap, 2]]
     for cpu in ("cpu0", "cpu1"):
@@ -210,7 +214,7 @@ def test_a_request_waits_for_a_cpu_that_an_earlier_one_has_interrupted(first: st
     if first == second:
         enter(node, pmap, 2, 5, flags=RW)  # or there is no bit to clear
     target, args = NARROWING[second]
-    assert node.admit("C", second.split(",")[0], target, (*args[:-1], "cpu2")) is WAIT
+    assert node.admit("C", second.split(",", maxsplit=1)[0], target, (*args[:-1], "cpu2")) is WAIT
     (again,) = out(node)
     assert again.ctx == "cpu1.ipi" and again.message[0] != number
     node.admit("cpu1.ipi", "pmap_ack", number, ("cpu1",))
