@@ -26,8 +26,9 @@ A page that an anon has borrowed is its object's, until that lets go of it; then
 anon adopts it. So it may be paged out twice, first to the object and then to swap.
 
 Left out: swapping out idle threads, draining pools, retuning when memory is added.
-Source: uvm_pdaemon.c of March 2001; where versions differ, the queues of 1.19 and
-the scan as changed in January 2001.
+Source: uvm_pdaemon.c 1.19 (February 2000), with the scan as changed in January 2001 and `paging` counted as in 1.39
+(D-001). aiodoned, the thread that reaps finished I/O since the unified buffer cache, is left out: the pagedaemon
+reaps, as in 1.19.
 """
 
 from __future__ import annotations
