@@ -176,10 +176,10 @@ def _told(finding: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Expect:
-    """What must happen with the scenario's own errata, and with none."""
+    """What must happen with the scenario's own errata, and with none; None: the file does not say."""
 
-    with_errata: Outcome
-    fixed: Outcome
+    with_errata: Outcome | None
+    fixed: Outcome | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,14 +46,16 @@ def scenario(name: str, **changes: str) -> Scenario:
         changes: key of the machine -> what stands there instead, as YAML; as `shards="{memory: 2}"`.
     """
     path = CONFIGS / "scenarios" / f"{name}.yaml"
-    text = path.read_text(encoding="utf-8")
-    if changes:
-        head, machine, rest = _around_machine(text)
-        kept = [part for part in machine if part.split(":")[0].strip() not in changes]
-        text = (
-            f"{head}machine: {{{', '.join([*kept, *(f'{key}: {value}' for key, value in changes.items())])}}}\n{rest}"
-        )
-    return load_scenario(text, str(path))
+    return load_scenario(with_machine(path.read_text(encoding="utf-8"), **changes), str(path))
+
+
+def with_machine(text: str, **changes: str) -> str:
+    """A scenario's text with other keys of its machine; see scenario()."""
+    if not changes:
+        return text
+    head, machine, rest = _around_machine(text)
+    kept = [part for part in machine if part.split(":")[0].strip() not in changes]
+    return f"{head}machine: {{{', '.join([*kept, *(f'{key}: {value}' for key, value in changes.items())])}}}\n{rest}"
 
 
 def _around_machine(text: str) -> tuple[str, list[str], str]:

@@ -173,13 +173,77 @@ def test_narrowing_waits_until_every_other_cpu_has_flushed() -> None:
         node.admit("A", "pmap_walk", pmap, (2, 1, cpu))
     assert node.admit("A", "pmap_page_protect", 5, (VM_PROT_READ, "cpu0")) is WAIT
     sent = out(node)
-    assert [one.ctx for one in sent] == ["cpu1.ipi", "cpu2.ipi"] and all(isinstance(one, Interrupt) for one in sent)
+    assert [one.ctx for one in sent] == [
+        "cpu0.ipi",
+        "cpu1.ipi",
+        "cpu2.ipi",
+    ]  # an interrupt may use cpu0's TLB meanwhile
     number, pages = sent[0].message
     assert pages == [[pmap, 2]]
-    node.admit("cpu1.ipi", "pmap_ack", number, ("cpu1",))
-    assert out(node) == []
+    for cpu in ("cpu0", "cpu1"):
+        node.admit(f"{cpu}.ipi", "pmap_ack", number, (cpu,))
+        assert out(node) == []
     node.admit("cpu2.ipi", "pmap_ack", number, ("cpu2",))
-    assert out(node) == [Grant("A", [None, [[pmap, 2]]])]
+    assert out(node) == [Grant("A", [None, []])]
+
+
+#: each request that takes away, narrows, or clears a bit that a TLB may have; of page 2 of the pmap, frame 5
+NARROWING = {
+    "pmap_page_protect": (5, (VM_PROT_READ, "cpu0")),
+    "pmap_page_protect, all": (5, (VM_PROT_NONE, "cpu0")),
+    "pmap_page_remove_unwired": (5, ("cpu0",)),
+    "pmap_protect": (1, (2 * SIZE, 3 * SIZE, VM_PROT_READ, "cpu0")),
+    "pmap_protect, all": (1, (2 * SIZE, 3 * SIZE, VM_PROT_NONE, "cpu0")),
+    "pmap_remove": (1, (2 * SIZE, 3 * SIZE, "cpu0")),
+    "pmap_clear_modify": (5, ("cpu0",)),
+    "pmap_clear_reference": (5, ("cpu0",)),
+    "pmap_enter": (1, (2 * SIZE, 6, RW, RW, "cpu0")),
+}
+
+
+@pytest.mark.parametrize("second", NARROWING)
+@pytest.mark.parametrize("first", ["pmap_clear_reference", "pmap_clear_modify"])
+def test_a_request_waits_for_a_cpu_that_an_earlier_one_has_interrupted(first: str, second: str) -> None:
+    """The CPU has not flushed yet: until it does, it goes on using what it has cached."""
+    node, pmap = mmu()
+    enter(node, pmap, 2, 5, flags=RW)
+    node.admit("B", "pmap_walk", pmap, (2, 1, "cpu1"))
+    target, args = NARROWING[first]
+    assert node.admit("A", first, target, args) is WAIT
+    number = out(node)[0].message[0]
+    if first == second:
+        enter(node, pmap, 2, 5, flags=RW)  # or there is no bit to clear
+    target, args = NARROWING[second]
+    assert node.admit("C", second.split(",", maxsplit=1)[0], target, (*args[:-1], "cpu2")) is WAIT
+    (again,) = out(node)
+    assert again.ctx == "cpu1.ipi" and again.message[0] != number
+    node.admit("cpu1.ipi", "pmap_ack", number, ("cpu1",))
+    assert [one.ctx for one in out(node)] == ["A"]
+    node.admit("cpu1.ipi", "pmap_ack", again.message[0], ("cpu1",))
+    assert [one.ctx for one in out(node)] == ["C"]
+
+
+def test_a_cpu_that_waits_for_others_has_not_flushed_itself() -> None:
+    """A device's interrupt on it may use the page all the time."""
+    node, pmap = mmu()
+    enter(node, pmap, 2, 5)
+    for cpu in ("cpu0", "cpu1"):
+        node.admit("A", "pmap_walk", pmap, (2, 1, cpu))
+    assert node.admit("A", "pmap_page_protect", 5, (VM_PROT_READ, "cpu0")) is WAIT
+    out(node)
+    assert node.admit("B", "pmap_page_protect", 5, (VM_PROT_NONE, "cpu1")) is WAIT
+    assert [one.ctx for one in out(node)] == ["cpu0.ipi", "cpu1.ipi"]
+
+
+def test_what_was_walked_again_after_the_interrupt_was_sent_is_flushed_with_it() -> None:
+    node, pmap = mmu()
+    enter(node, pmap, 2, 5)
+    node.admit("B", "pmap_walk", pmap, (2, 0, "cpu1"))
+    assert node.admit("A", "pmap_clear_reference", 5, ("cpu0",)) is WAIT
+    number = out(node)[0].message[0]
+    node.admit("B", "pmap_walk", pmap, (2, 0, "cpu1"))
+    node.admit("cpu1.ipi", "pmap_ack", number, ("cpu1",))
+    assert node.admit("A", "pmap_page_protect", 5, (VM_PROT_NONE, "cpu0")) == [None, []]
 
 
 def test_a_page_that_only_the_asking_cpu_has_cached_needs_no_interrupt() -> None:
