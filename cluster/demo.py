@@ -137,7 +137,7 @@ class Demo:
             describe.finding(self.output, result.finding)
         else:
             rate = rate_of(result.schedules, result.seconds)
-            self.output.say(f"not seen in {result.schedules:,} schedules ({rate} per second)", bold=True)
+            self.output.say(f"not seen in {describe.schedules(result.schedules)} ({rate} per second)", bold=True)
         for one in self.scenario.own_errata:
             self.output.say(f"the repaired place, {one}, was reached {describe.times(result.sites.get(one, 0))}")
             self.expect(None if result.sites.get(one) else f"the site of {one} was never reached")

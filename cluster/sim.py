@@ -25,7 +25,7 @@ from greenlet import getcurrent, greenlet
 from cluster.machine import SITES, Machine
 from cluster.strategies import Stay, Strategy, default
 from cluster.verdict import endless, final_state, judge, refused, sort_out
-from nodes.build import alloc_shard
+from nodes.build import alloc_shard, big_lock
 from nodes.cpu import FINISHED, Processor, Thread, Tlb
 from nodes.node import Node
 from shared.errors import Finding, PortDead
@@ -63,7 +63,9 @@ class Sim(Port):
     ):
         scenario = machine.scenario
         config = scenario.machine
-        super().__init__(frozenset(scenario.errata), dict(scenario.detect), config.page_size, config.memory_shards)
+        super().__init__(
+            frozenset(scenario.errata), dict(scenario.detect), config.page_size, config.memory_shards, big_lock(config)
+        )
         self.machine, self.image_ = machine, image
         self.racy: set[str] = set() if racy is None else racy
         self.every_access = granularity == "access"
@@ -160,7 +162,7 @@ class Sim(Port):
                 memory.frames = frames
         self.heap = heap
         self.dead = False
-        self.finding = self.stale = None
+        self.finding = self.stale = self.passed = None
         self.notes, self.counters, self.cpu_stats = [], {}, {}
         self.sites = dict(self.image_.get(SITES, {})) if self.image_ is not None else {}
         self.cur = None
@@ -342,14 +344,13 @@ class Sim(Port):
         if self.race is not None:
             self.race.operation(ctx.cpu, code, target, result, [self.cpu_of[one.ctx] for one in out])
         if result is WAIT:
-            ctx.ready = False
+            ctx.ready = ctx.woken = False
         if out:
             self._deliver(out)
         if result is WAIT:
-            park = OPERATIONS[code].sleeps or (OPERATIONS[code].target == "lock" and lock_sleeps(target))
-            if park:
-                self.check_sleep(code)
-            return self._wait(ctx, code, target, park)
+            if OPERATIONS[code].sleeps or (OPERATIONS[code].target == "lock" and lock_sleeps(target)):
+                return self.wait_asleep(code, target)
+            return self._wait(ctx, code, target, park=False)
         return result
 
     def _deliver(self, out: list[Any]) -> None:
@@ -357,7 +358,7 @@ class Sim(Port):
         for delivery in out:
             one = threads[delivery.ctx]
             if isinstance(delivery, Grant):
-                one.value, one.ready = delivery.value, True
+                one.grant(delivery.value)
             elif isinstance(delivery, Wake):
                 one.wake()
             else:
@@ -434,7 +435,7 @@ class Sim(Port):
         ctx: Thread = self.cur
         if self.fast:
             rec = self.heap.get(obj.id)
-            if rec is not None and self._plain(ctx, obj, field, rec):
+            if rec is not None and slot < len(rec) and self._plain(ctx, obj, field, rec):
                 ctx.n += 1
                 return rec[slot]
         self._access_point(ctx, obj, field, slot, False)
@@ -443,7 +444,7 @@ class Sim(Port):
         if self.dead:
             raise PortDead
         rec = self.heap.get(obj.id)
-        if rec is None or (rec[0] != obj.gen and obj.gen != ANY_GEN):
+        if rec is None or (rec[0] != obj.gen and obj.gen != ANY_GEN) or slot >= len(rec):
             return self.perform("load", obj.id, (obj, field.name, slot))  # the node will refuse it
         ctx.n += 1
         return rec[slot]
@@ -452,7 +453,7 @@ class Sim(Port):
         ctx: Thread = self.cur
         if self.fast:
             rec = self.heap.get(obj.id)
-            if rec is not None and self._plain(ctx, obj, field, rec):
+            if rec is not None and slot < len(rec) and self._plain(ctx, obj, field, rec):
                 ctx.n += 1
                 rec[slot] = value
                 if rec[1] is None and isinstance(value, Struct):
@@ -462,7 +463,8 @@ class Sim(Port):
         if self.dead:
             raise PortDead
         rec = self.heap.get(obj.id)
-        if self.journals is not None or rec is None or (rec[0] != obj.gen and obj.gen != ANY_GEN):
+        refused = rec is None or (rec[0] != obj.gen and obj.gen != ANY_GEN) or slot >= len(rec)
+        if self.journals is not None or rec is None or refused:
             self.perform("store", obj.id, (obj, field.name, slot, value))
             rec = self.heap.get(obj.id)
         else:
@@ -473,12 +475,12 @@ class Sim(Port):
 
     def _publish(self, obj: Struct) -> None:
         """A handle was stored where others can find it: what it leads to is not private any more."""
-        rec = self.heap.get(obj.id)
-        if rec is not None and rec[1] is not None:
-            rec[1] = None
-            for value in rec[HEADER:]:
-                if isinstance(value, Struct):
-                    self._publish(value)
+        found = [obj]
+        while found:
+            rec = self.heap.get(found.pop().id)
+            if rec is not None and rec[1] is not None:
+                rec[1] = None
+                found += [value for value in rec[HEADER:] if isinstance(value, Struct)]
 
     def _plain(self, ctx: Thread, obj: Struct, field: FieldBase, rec: list[Any]) -> bool:
         """The commonest accesses in short: private, const, or under the struct's own simple lock; no point, no race."""

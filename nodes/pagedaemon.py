@@ -18,6 +18,12 @@ from shared.uvm.structs import uvm
 NAME = "pagedaemon"
 
 
+def pageout() -> None:
+    """What the daemon runs: kernel threads have the big lock, if there is any."""
+    here.port.kernel_proc_lock("kthread")
+    uvm_pageout()
+
+
 def biodone() -> None:
     """What `pagedaemon.bio` runs for each finished pageout."""
     buf, error = here.port.cur.value
@@ -26,7 +32,7 @@ def biodone() -> None:
 
 def pagedaemon_threads() -> list[Thread]:
     """The daemon and its interrupt."""
-    daemon = Thread(NAME, NAME, uvm_pageout)
+    daemon = Thread(NAME, NAME, pageout)
     daemon.starts_on = uvm.addressof("pagedaemon")
     daemon.reset()
     return [daemon, Thread(COMPLETION, NAME, biodone, SPL_BIO, interrupt=True)]

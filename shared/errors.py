@@ -16,9 +16,10 @@ processes as a message.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class Exit(IntEnum):
@@ -41,14 +42,28 @@ class UserMistake(Exception):
         file: the file's name as the user gave it, or None for an option.
         line: line in that file, from 1.
         field: the path of the field, as `programs.A[2].mlock.pages`.
+
+    Attributes:
+        others: further mistakes in the same file; see `together`.
     """
 
     exit = Exit.USAGE
+    others: tuple[UserMistake, ...] = ()
 
     def __init__(self, message: str, *, file: str | None = None, line: int | None = None, field: str | None = None):
         self.message, self.file, self.line, self.field = message, file, line, field
         place = ":".join(str(part) for part in (file, line) if part is not None)
         super().__init__(": ".join(part for part in (place, field or "", message) if part))
+
+
+def together(mistakes: Iterable[UserMistake]) -> UserMistake:
+    """One exception for all mistakes of a file (at least one), in the order of its lines: the first has the others."""
+    flat = dict.fromkeys(one for mistake in mistakes for one in (mistake, *mistake.others))
+    first, *others = sorted(flat, key=lambda one: (one.file or "", one.line or 0))
+    for one in others:
+        one.others = ()
+    first.others = tuple(others)
+    return first
 
 
 class ProjectBug(Exception):
@@ -120,27 +135,49 @@ class Finding:
         return self.kind, self.function, self.subject.split(":")[0]
 
 
-#: kind of finding -> the detector that reports it
+class Kind(NamedTuple):
+    """A kind of finding.
+
+    Attributes:
+        detector: which detector reports it; the key of `detect:` in a scenario.
+        meaning: a sentence for a reader who has not met it before.
+    """
+
+    detector: str
+    meaning: str
+
+
+#: every kind of finding there is; what is said of a kind anywhere comes from here
 FINDINGS = {
-    "panic": "kassert",
-    "kassert": "kassert",
-    "lock-assert": "lockdebug",
-    "locking-against-myself": "lockdebug",
-    "lock-not-held": "lockdebug",
-    "locked-anon-freed": "lockdebug",
-    "freed-while-held": "lockdebug",
-    "held-across-sleep": "lockdebug",
-    "held-at-exit": "lockdebug",
-    "lock-order-reversal": "lockorder",
-    "deadlock": "deadlock",
-    "spin-forever": "deadlock",
-    "lost-wakeup": "deadlock",
-    "no-progress": "progress",
-    "data-race": "race",
-    "use-after-free": "heap",
-    "invariant": "invariant",
-    "oracle": "oracle",
-    "table-mismatch": "tables",
+    "panic": Kind("kassert", "the kernel found itself in a state that it cannot handle, and gave up"),
+    "kassert": Kind("kassert", "an assertion in the kernel does not hold"),
+    "lock-assert": Kind(
+        "lockdebug", "the kernel asserts which locks are held at this place; LOCKDEBUG saw that it is not so"
+    ),
+    "locking-against-myself": Kind(
+        "lockdebug", "a context asked for a lock that it holds already: it would wait for itself, and never go on"
+    ),
+    "lock-not-held": Kind("lockdebug", "a context released a lock that it does not hold, maybe somebody else's"),
+    "locked-anon-freed": Kind(
+        "lockdebug", "an anon went back to the free list with its lock held: the next context to get it spins on it"
+    ),
+    "freed-while-held": Kind("lockdebug", "memory was freed with a held lock in it"),
+    "held-across-sleep": Kind(
+        "lockdebug", "a context gave up its CPU with a simple lock held: a CPU that spins for it may never go on"
+    ),
+    "held-at-exit": Kind("lockdebug", "a function returned with a lock that it should have released"),
+    "lock-order-reversal": Kind(
+        "lockorder", "two locks were taken in both orders: two CPUs can deadlock on them, if not in this run"
+    ),
+    "deadlock": Kind("deadlock", "contexts wait for each other, or for what nobody will provide"),
+    "spin-forever": Kind("deadlock", "a CPU spins for a simple lock that nobody is going to release"),
+    "lost-wakeup": Kind("deadlock", "a context sleeps, and nobody is left who would wake it"),
+    "no-progress": Kind("progress", "contexts keep running and get nowhere"),
+    "data-race": Kind("race", "two CPUs accessed one field, one of them to write, and nothing ordered the two"),
+    "use-after-free": Kind("heap", "a handle was used whose struct had been freed or recycled"),
+    "invariant": Kind("invariant", "the kernel's data contradict each other"),
+    "oracle": Kind("oracle", "a program read something else than what its memory must contain"),
+    "table-mismatch": Kind("tables", "a node was built with another table of constants or layouts than the kernel"),
 }
 
-DETECTORS = tuple(sorted(set(FINDINGS.values())))
+DETECTORS = tuple(sorted({one.detector for one in FINDINGS.values()}))

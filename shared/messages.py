@@ -22,6 +22,7 @@ class Op(NamedTuple):
         posted: needs no answer, so it may ride with the next request to the same actor.
         sleeps: a context that has to wait for it gives up its CPU meanwhile.
         result: name of its result in the journal ("": not recorded).
+        idle: a context that waits for its answer waits for work, and is at rest.
     """
 
     node: str
@@ -30,14 +31,20 @@ class Op(NamedTuple):
     posted: bool = False
     sleeps: bool = False
     result: str = ""
+    idle: bool = False
+
+    @property
+    def frames(self) -> tuple[str, ...]:
+        """The names, among its target and arguments, of the frames that it is about."""
+        return tuple(name for name in (self.target, *self.args) if name in ("frame", "frames", "source"))
 
 
 OPERATIONS: dict[str, Op] = {
     "load": Op("memory", "", ("obj", "field", "slot"), result="value"),
     "store": Op("memory", "", ("obj", "field", "slot", "value"), posted=True),
     "alloc": Op("memory", "", ("kind", "length"), result="obj"),
-    "free": Op("memory", "", ("obj",), posted=True),
-    "renew": Op("memory", "", ("obj",), result="gen"),
+    "free": Op("memory", "", ("obj", "by", "-"), posted=True),
+    "renew": Op("memory", "", ("obj", "by", "-"), result="gen"),
     "identify": Op("memory", "", ("obj",), result="gen"),
     "word_read": Op("memory", "frame", ("offset", "va", "proc"), result="value"),
     "word_write": Op("memory", "frame", ("offset", "value", "va", "proc"), posted=True),
@@ -76,13 +83,13 @@ OPERATIONS: dict[str, Op] = {
     "swap_attach": Op("swap_pager", "", ("old",), posted=True),
     "swap_put": Op("swap_pager", "slot", ("buf", "frames"), sleeps=True, result="error"),
     "swap_get": Op("swap_pager", "slot", ("frame",), sleeps=True, result="error"),
-    "io_next": Op("swap_pager", "", (), sleeps=True, result="request"),
+    "io_next": Op("swap_pager", "", (), sleeps=True, result="request", idle=True),
     "io_done": Op("swap_pager", "io", ("error", "-"), posted=True),
     "disk_start": Op("disk", "block", ("frames", "write", "buf", "cpu"), posted=True),
     "disk_get": Op("disk", "block", ("frames",), sleeps=True, result="error"),
     "disk_put": Op("disk", "block", ("buf", "frames"), sleeps=True, result="error"),
     "disk_format": Op("disk", "block", ("words",), posted=True),
-    "disk_next": Op("disk", "", (), sleeps=True, result="request"),
+    "disk_next": Op("disk", "", (), sleeps=True, result="request", idle=True),
     "disk_done": Op("disk", "io", ("error", "-"), posted=True),
     "dev_send": Op("devices", "device", (), posted=True),
     "run": Op("cpu"),

@@ -170,10 +170,10 @@ def _told(finding: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Expect:
-    """What must happen with the scenario's own errata, and with none."""
+    """What must happen with the scenario's own errata, and with none; None: the file does not say."""
 
-    with_errata: Outcome
-    fixed: Outcome
+    with_errata: Outcome | None
+    fixed: Outcome | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +197,7 @@ class Scenario:
     Attributes:
         errata: switched on in this run; `own_errata`: those its file names.
         detect: detector -> stop, note or off, for every detector; `own_detect`: as its file has it.
+        own_kernel_lock: the machine's kernel_lock, as the file has it.
         lwps: in fixed context order: programs as in the file, then children as
             they appear in it.
         procs: names of all processes: those of the setup, then children as they appear.
@@ -230,6 +231,7 @@ class Scenario:
     segments: tuple[str, ...]
     own_errata: tuple[str, ...]
     own_detect: dict[str, str]
+    own_kernel_lock: str
 
     def digest(self, **more: Any) -> str:
         """8 hex digits over all that decides what an execution does; not over words, lines or `expect`.
@@ -276,13 +278,16 @@ class Scenario:
                 unknown(f"level for detector {detector}", level, LEVELS)
         return replace(self, detect={**self.detect, **levels})
 
+    def with_kernel_lock(self, kind: str) -> Scenario:
+        """The same on a machine of that `kernel_lock`, "fine" or "big"."""
+        return replace(self, machine=replace(self.machine, kernel_lock=kind))
+
     def outcome(self) -> Outcome | None:
         """What must happen as this run is set up, or None if the file says nothing of it."""
         if not self.errata:
             return self.expect.fixed
-        if set(self.errata) == set(self.own_errata) and self.detect == self.own_detect:
-            return self.expect.with_errata
-        return None
+        as_told = self.detect == self.own_detect and self.machine.kernel_lock == self.own_kernel_lock
+        return self.expect.with_errata if as_told and set(self.errata) == set(self.own_errata) else None
 
     def lwp(self, name: str) -> Lwp:
         """The thread of that name."""

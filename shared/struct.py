@@ -85,6 +85,8 @@ class FieldBase:
         hint: read without its guard on purpose.
         peek: only this access is (see `unlocked`); where the guard is held after all, it is one like any other.
         number: declared as a Field[int].
+        link: it chains structs into a list, and says nothing about the struct itself.
+        type: what it is declared to hold, as "int" or "Page | None".
         own_lock, simple_lock: number of the lone lock of the same struct that guards it, or -1; and if that is
             a simple lock and no hint.
     """
@@ -92,6 +94,7 @@ class FieldBase:
     __slots__ = (
         "hint",
         "key",
+        "link",
         "marking",
         "mode",
         "name",
@@ -102,12 +105,13 @@ class FieldBase:
         "read",
         "simple_lock",
         "slot",
+        "type",
         "union_of",
         "write",
     )
 
-    def __init__(self, marking: str, hint: bool = False, union_of: str | None = None):
-        self.marking, self.hint, self.union_of = marking, hint, union_of
+    def __init__(self, marking: str, hint: bool = False, union_of: str | None = None, link: bool = False):
+        self.marking, self.hint, self.union_of, self.link = marking, hint, union_of, link
         self.peek = False
         self.mode = marking if marking in ("const", "stat") else "guarded"
         self.read: list[tuple[Guard, ...]] = []
@@ -118,7 +122,10 @@ class FieldBase:
     def bind(self, owner: type[Struct], name: str, slot: int) -> None:
         self.name, self.slot = name, slot
         self.key = f"{owner.kind_name}.{name}"
-        self.number = any(vars(one).get("__annotations__", {}).get(name) == "Field[int]" for one in owner.__mro__)
+        marks = [vars(one).get("__annotations__", {}) for one in owner.__mro__]
+        declared: str = next((one[name] for one in marks if name in one), "")
+        self.type = declared.removeprefix("Field[").removesuffix("]")
+        self.number = self.type == "int"
         if self.mode == "guarded":
             parts = dict.fromkeys(("read", "write"), self.marking)
             if "," in self.marking:
@@ -174,14 +181,19 @@ def field(marking: str, *, hint: bool = False) -> Any:
     return Field[Any](marking, hint)
 
 
+def link(marking: str) -> Any:
+    """A field that chains structs into a list: TAILQ_ENTRY, LIST_ENTRY, or the two ends of a TAILQ_HEAD."""
+    return Field[Any](marking, link=True)
+
+
 def stat() -> Any:
     """An unlocked event counter."""
     return Stat("stat")
 
 
-def union(other: str, marking: str) -> Any:
+def union(other: str, marking: str, link: bool = False) -> Any:
     """A second name, with a guard of its own, for the storage of field `other`."""
-    return Field[Any](marking, union_of=other)
+    return Field[Any](marking, union_of=other, link=link)
 
 
 class Lock:
@@ -300,8 +312,12 @@ class Struct:
         return self.id << 8
 
 
+#: an index below 0 is one beyond every array, as an unsigned number is
+FAR = 1 << 32
+
+
 class Array(Struct, kind=0, name="array"):
-    """Base of structs with elements: `a[i]` is one operation."""
+    """Base of structs with elements: `a[i]` is one operation. Memory refuses one that is not there, as a trap."""
 
     __slots__ = ()
 
@@ -311,12 +327,12 @@ class Array(Struct, kind=0, name="array"):
     def __getitem__(self, i: int) -> Any:
         element = type(self).element
         assert element is not None
-        return here.port.load(self, element, element.slot + i)
+        return here.port.load(self, element, element.slot + (i if i >= 0 else FAR + i))
 
     def __setitem__(self, i: int, value: Any) -> None:
         element = type(self).element
         assert element is not None
-        here.port.store(self, element, element.slot + i, value)
+        here.port.store(self, element, element.slot + (i if i >= 0 else FAR + i), value)
 
 
 _PEEKS: dict[str, FieldBase] = {}

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from cluster.cli import cli
+from shared.errata import ERRATA, Status, counts
 from shared.invariants import INVARIANTS
 from shared.steps import INTERRUPT_STEPS, PROGRAM_STEPS, SETUP_STEPS
 
@@ -44,6 +45,15 @@ def test_readme_shows_the_commands_a_newcomer_needs() -> None:
 
 def test_readme_counts_the_invariants() -> None:
     assert re.findall(r"(\d+) invariants", README) == [str(len(INVARIANTS))]
+
+
+def test_readme_counts_the_errata_by_status() -> None:
+    """In the sentence that says how many of them NetBSD's UVM really had."""
+    said = {status: re.findall(rf"(\d+) are \*{status}\*", README) for status in Status}
+    assert said == {status: [str(many)] for status, many in counts().items()}
+    assert re.findall(r"(\d+) of the (\d+) errata", README) == [
+        (str(sum(one.status.real for one in ERRATA.values())), str(len(ERRATA)))
+    ]
 
 
 @pytest.mark.parametrize("table", [SETUP_STEPS, PROGRAM_STEPS, INTERRUPT_STEPS], ids=["setup", "program", "interrupt"])

@@ -29,7 +29,7 @@ COMMANDS = {
     "postmortem": "Explain a run from its logs.",
     "scenarios": "List the scenarios, or show one.",
     "measure": "Measure speeds, and how soon defects are found.",
-    "errata": "List the historical defects, or tell one's story.",
+    "errata": "List the defects that can be switched on, or tell the story of one.",
     "doctor": "Check the installation and this machine.",
 }
 EPILOG = """\b
@@ -108,6 +108,9 @@ class Commands(click.Group):
             _reraise_if_debugging(args, error)
             where = f"{error.filename}: " if error.filename else ""
             complain(args, f"{where}{error.strerror or error}", Exit.INFRASTRUCTURE, error)
+            return Exit.INFRASTRUCTURE
+        except MemoryError:
+            complain(args, "there is not enough memory for this", Exit.INFRASTRUCTURE)
             return Exit.INFRASTRUCTURE
         except SystemExit as leaving:  # click: nobody reads our output any more
             return leaving.code if isinstance(leaving.code, int) and leaving.code != 1 else SIGPIPE_EXIT

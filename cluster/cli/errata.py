@@ -1,4 +1,4 @@
-"""`uvmp errata`: the catalogue of historical defects."""
+"""`uvmp errata`: the catalogue of defects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 from cluster.cli.describe import WIDTH, labelled
 from cluster.cli.options import SETTINGS, common
 from cluster.cli.output import Output
-from shared.errata import ERRATA, Erratum, lookup
+from shared.errata import ERRATA, Erratum, Status, counts, lookup
 from shared.errors import UserMistake
 
 
@@ -27,17 +27,21 @@ Examples:
 @common
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> int | None:
-    """List the historical defects that a run can switch on; `show` tells the story of one."""
+    """List the defects that a run can switch on, and how each is known; `show` tells the story of one."""
     if ctx.invoked_subcommand is not None:
         ctx.obj = as_json
         return None
     output = Output(as_json)
+    status_width = max(map(len, Status))
+    output.say(f"{'name':4}  {'status'.ljust(status_width)}  erratum", bold=True)
     for one in ERRATA.values():
-        output.say(f"{one.name.ljust(4)} {one.id}", bold=True)
-        for line in textwrap.wrap(one.sentence, WIDTH - 5):
-            output.say(f"     {line}")
+        output.say(f"{one.name:4}  {one.status.ljust(status_width)}  {one.id}", bold=True)
+        for line in textwrap.wrap(one.sentence, WIDTH - 6):
+            output.say(f"      {line}")
         rows = [("row", one.row), ("source", "; ".join(one.source)), ("scenarios", ", ".join(one.scenarios))]
-        labelled(output, rows, indent="     ")
+        labelled(output, rows, indent="      ")
+    output.say()
+    labelled(output, [(status, f"{counts()[status]}: {status.meaning}") for status in Status], indent="")
     output.note("uvmp errata show ID tells its story; uvmp run SCENARIO --errata ID switches it on")
     output.result({"errata": [_document(one) for one in ERRATA.values()]})
     return 0
@@ -50,19 +54,18 @@ def command(ctx: click.Context, as_json: bool) -> int | None:
 def show(outer_json: bool | None, erratum: str, as_json: bool) -> int:
     """Tell the story of ERRATUM: an id, or its short name in the catalogue, as E1."""
     output = Output(as_json or bool(outer_json))
-    found = next((one for one in ERRATA.values() if one.name.lower() == erratum.lower()), None)
-    if found is None:
-        try:
-            found = lookup(erratum)
-        except UserMistake as mistake:
-            raise UserMistake(mistake.message, field="ERRATUM") from None
+    try:
+        found = lookup(erratum)
+    except UserMistake as mistake:
+        raise UserMistake(mistake.message, field="ERRATUM") from None
     output.say(found.id, bold=True)
     output.say(found.sentence)
     output.say()
     for line in textwrap.wrap(found.story, WIDTH):
         output.say(line)
     output.say()
-    rows = [("catalogue", f"{found.name}, of row {found.row}"), *(("source", one) for one in found.source)]
+    rows = [("catalogue", f"{found.name}, of row {found.row}"), ("status", f"{found.status}: {found.status.meaning}")]
+    rows += [("source", one) for one in found.source]
     rows += [("shows as", ", ".join(found.findings) or "cost"), ("seen by", ", ".join(found.detectors) or "results")]
     rows += [("scenarios", ", ".join(found.scenarios))]
     labelled(output, rows, indent="")

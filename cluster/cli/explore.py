@@ -60,6 +60,7 @@ def command(
     fixed: bool,
     errata: tuple[str, ...],
     detect: tuple[str, ...],
+    kernel_lock: str | None,
     granularity: str,
     out: str | None,
     expect: bool,
@@ -71,7 +72,7 @@ def command(
     line to paste, which repeats it exactly.
     """
     output = Output(as_json)
-    chosen = choose(scenario, fixed, errata, detect)
+    chosen = choose(scenario, fixed, errata, detect, kernel_lock)
     what = chosen.scenario
     if expect:
         must_expect_something(what)
@@ -83,8 +84,8 @@ def command(
     limit = what.bound.schedules if schedules is None else schedules
     how = f"{strategy}, depth {depth}, seed {seed}" if strategy == "pct" else f"{strategy}, seed {seed}"
 
-    output.note(describe.heading(what))
-    output.note(f"exploring up to {limit:,} schedules ({how})")
+    describe.introduce(output, what)
+    output.note(f"exploring up to {describe.schedules(limit)} ({how})")
     with Progress(output, limit) as progress:
         result = explore(
             what,
@@ -115,7 +116,7 @@ def command(
 def _say(output: Output, chosen: Chosen, result: Result, limit: int, how: str) -> None:
     rate = rate_of(result.schedules, result.seconds)
     if result.finding is None:
-        seen = f"not seen in {result.schedules:,} schedules" + (
+        seen = f"not seen in {describe.schedules(result.schedules)}" + (
             f" of {limit:,}, interrupted" if result.interrupted else ""
         )
         output.say(f"{seen} ({how}; {rate} per second)", bold=True)

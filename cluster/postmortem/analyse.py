@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from cluster.postmortem.history import (
-    LINKS,
     Line,
     ObjectReport,
     by_object,
@@ -26,7 +25,7 @@ from cluster.postmortem.load import RUN, Run, load
 from cluster.postmortem.order import Sequence, in_order
 from cluster.postmortem.state import ContextState, Machine, Step
 from cluster.postmortem.waits import Graph
-from cluster.postmortem.words import clean, handle, kind_of, names_of, owner_of, place, said, spins
+from cluster.postmortem.words import clean, handle, is_layout, kind_of, names_of, owner_of, place, said, spins, text_of
 from shared.errata import ERRATA
 from shared.errors import LogIncomplete
 from shared.journal import Journals, causal_past, digest, holes, linearize
@@ -401,11 +400,7 @@ def _steps(pm: Postmortem, machine: Machine, about: list[str]) -> None:
     actors = {step.record["ctx"] for step in chosen.values()}
     first, end = min(chosen, default=0), max(chosen, default=0)
     if not focus or len(chosen) < 2:
-        dull = ("load", "enter", "exit")
-        last = [
-            one for one in machine.steps if one.record["event"] not in dull and one.record.get("field") not in LINKS
-        ]
-        found = lines(last[-LAST_STEPS:], machine)
+        found = lines([one for one in machine.steps if _telling(one)][-LAST_STEPS:], machine)
     else:
         pm.steps_about = about
         for step in machine.steps[first:end]:
@@ -419,7 +414,9 @@ def _steps(pm: Postmortem, machine: Machine, about: list[str]) -> None:
 
 def _telling(step: Step) -> bool:
     """Is it worth a row where nothing says what the rows should be about?"""
-    return step.record["event"] not in ("load", "enter", "exit") and step.record.get("field") not in LINKS
+    record = step.record
+    dull = record["event"] in ("load", "enter", "exit")
+    return not dull and not is_layout(kind_of(text_of(record, "obj")), text_of(record, "field"))
 
 
 def _uvmexp(pm: Postmortem, run: Run, machine: Machine) -> None:

@@ -12,28 +12,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.postmortem.state import Known, Machine, Step, cpu_of
-from cluster.postmortem.words import KIND, ddb, element, handle, kind_of, owner_of, place, said, shown, text_of
+from cluster.postmortem.words import (
+    KIND,
+    ddb,
+    element,
+    handle,
+    is_layout,
+    kind_of,
+    owner_of,
+    place,
+    said,
+    shown,
+    text_of,
+)
 from shared.journal import Record
+from shared.messages import OPERATIONS, Op
 
-LINKS = frozenset(
-    ("pageq_next", "pageq_prev", "tqh_first", "tqh_last", "next", "prev", "aio_done_first", "aio_done_last")
-)
 LOCKING = frozenset(("lock", "try", "unlock", "upgrade", "downgrade"))
-#: what touches a frame and matters to its page; not every word a program reads or writes
-FRAME = frozenset(
-    (
-        "frame_zero",
-        "frame_copy",
-        "swap_get",
-        "swap_put",
-        "pmap_enter",
-        "pmap_page_protect",
-        "pmap_clear_modify",
-        "pmap_is_modified",
-    )
-)
-#: pointers between an amap and its arrays: how the model lays out an amap, nothing that happens to it
-ARRAYS = frozenset(("am_slots", "am_bckptr", "am_anon", "amap"))
 MAX_LINES = 400
 
 
@@ -87,11 +82,11 @@ def concerns(step: Step, machine: Machine) -> set[str]:
     found: set[str] = set()
     if event == "store":
         target, value = handle(record.get("obj")), handle(record.get("value"))
-        if text_of(record, "field") in LINKS or text_of(record, "field") in ARRAYS:
+        if is_layout(kind_of(text_of(record, "obj")), text_of(record, "field")):
             return found
         if target is not None:
             found.add(machine.arrays[target[0]][0] if target[0] in machine.arrays else target[0])
-        if value is not None and text_of(record, "field") != "an_nxt":
+        if value is not None:
             found.add(value[0])
     elif event in ("alloc", "free", "renew"):
         target = handle(record.get("obj"))
@@ -101,15 +96,18 @@ def concerns(step: Step, machine: Machine) -> set[str]:
         found.add(owner_of(text_of(record, "lock")))
     elif event in ("sleep", "wakeup"):
         found.add(owner_of(text_of(record, "chan")))
-    elif event in FRAME:
-        found.update(f"page:{one}" for one in _frames(record))
+    elif event in OPERATIONS:
+        found.update(f"page:{one}" for one in _frames(record, OPERATIONS[event]))
     return found
 
 
-def _frames(record: Record) -> list[int]:
-    many = record.get("frames")
-    numbers = [record.get("frame"), record.get("source"), *(many if isinstance(many, list) else ())]
-    return [one for one in numbers if type(one) is int]
+def _frames(record: Record, op: Op) -> list[int]:
+    """The frames that an operation is about."""
+    found: list[int] = []
+    for name in op.frames:
+        value = record.get(name)
+        found += [one for one in (value if isinstance(value, list) else [value]) if type(one) is int]
+    return found
 
 
 def item(step: Step, machine: Machine) -> str:
@@ -119,10 +117,11 @@ def item(step: Step, machine: Machine) -> str:
         return said(record)
     found = handle(record.get("obj"))
     if found is not None and found[0] in machine.arrays:
-        amap, name = machine.arrays[found[0]]
-        index = element("amaparray", record.get("slot"))
+        owner, name = machine.arrays[found[0]]
+        kind = kind_of(found[0])
+        index = element(kind, record.get("slot"))
         if index is not None and index >= 0:
-            return f"{amap}.{name}[{index}] = {shown('amaparray', '[]', record.get('value'))}"
+            return f"{owner}.{name}[{index}] = {shown(kind, '[]', record.get('value'))}"
     return said(record) + _was(step)
 
 
@@ -172,8 +171,8 @@ def report(name: str, steps: list[Step], machine: Machine) -> ObjectReport:
             known = machine.fields.get((name, about.slot))
             if known is not None and (known.field == key or about.slot not in _shared_slots(kind)):
                 one.fields[key] = ddb(kind, key, known.value)
-    for array, (amap, key) in machine.arrays.items():
-        if amap == name:
+    for array, (owner, key) in machine.arrays.items():
+        if owner == name:
             one.elements.update(_elements(array, key, machine))
     history = lines(steps, machine, within=name)
     one.history, one.earlier = history[-MAX_LINES:], max(0, len(history) - MAX_LINES)
@@ -189,9 +188,9 @@ def _shared_slots(kind: str) -> set[int]:
 def _elements(array: str, key: str, machine: Machine) -> dict[str, str]:
     found: dict[str, str] = {}
     for (name, slot), known in sorted(machine.fields.items()):
-        index = element("amaparray", slot) if name == array and known.field == "[]" else None
+        index = element(kind_of(array), slot) if name == array and known.field == "[]" else None
         if index is not None and index >= 0:
-            found[f"{key}[{index}]"] = shown("amaparray", "[]", known.value)
+            found[f"{key}[{index}]"] = shown(kind_of(array), "[]", known.value)
     return found
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from cluster.postmortem.analyse import ContextReport, Postmortem
 from cluster.postmortem.history import Line, ObjectReport
-from cluster.postmortem.words import GLOBALS, clean
+from cluster.postmortem.words import GLOBALS, clean, is_layout
+from shared.errors import FINDINGS
 
 WIDTH = 100
 LONGEST = 4000
@@ -31,8 +32,6 @@ LAYOUT = {
     "anon": (("an_ref", "an_page", "an_swslot"),),
     "amap": (("am_ref", "am_flags", "am_maxslot", "am_nslot", "am_nused"),),
 }
-#: not worth a line in a dump
-DULL = frozenset(("pageq_next", "pageq_prev", "version", "am_slots", "am_bckptr", "am_anon", "an_nxt"))
 UVMEXP = (
     ("pages", ("npages", "free", "active", "inactive", "wired", "paging")),
     ("limits", ("freemin", "freetarg", "inactarg", "reserve_pagedaemon", "reserve_kernel")),
@@ -54,29 +53,6 @@ UVMEXP = (
     ("cases", ("flt_anon", "flt_acow", "flt_obj", "flt_prcopy", "flt_przero", "fltamcopy", "fltnamap", "fltnomap")),
     ("daemon", ("pdwoke", "pdrevs", "pdscans", "pdbusy", "pdfreed", "pdreact", "pddeact", "pdpageouts", "pdpending")),
 )
-
-
-#: each kind of finding in a sentence, for who has not met it before
-MEANING = {
-    "panic": "the kernel found itself in a state that it cannot handle, and gave up",
-    "kassert": "an assertion in the kernel does not hold",
-    "lock-assert": "the kernel asserts which locks are held at this place; LOCKDEBUG saw that it is not so",
-    "locking-against-myself": "a context asked for a simple lock that it holds: it would spin for ever",
-    "lock-not-held": "a context released a lock that it does not hold, maybe somebody else's",
-    "locked-anon-freed": "an anon went back to the free list with its lock held: who gets it next spins on it",
-    "freed-while-held": "memory was freed with a held lock in it",
-    "held-across-sleep": "a context gave up its CPU with a simple lock held: who spins for it may spin for ever",
-    "held-at-exit": "a function returned with a lock that it should have released",
-    "lock-order-reversal": "two locks were taken in both orders: two CPUs can deadlock on them, if not in this run",
-    "deadlock": "contexts wait for each other, or for what nobody will provide",
-    "spin-forever": "a CPU spins for a simple lock that nobody is going to release",
-    "lost-wakeup": "a context sleeps, and nobody is left who would wake it",
-    "no-progress": "contexts keep running and get nowhere",
-    "data-race": "two CPUs accessed one field, one of them to write, and nothing ordered the two",
-    "use-after-free": "a handle was used whose struct had been freed or recycled",
-    "invariant": "the kernel's data contradict each other",
-    "oracle": "a program read something else than what its memory must contain",
-}
 
 
 def render(pm: Postmortem, width: int = WIDTH) -> str:
@@ -123,8 +99,8 @@ def _head(pm: Postmortem, width: int) -> Iterator[str]:
     found = pm.finding
     if found is not None:
         yield from _wrap(found["text"], width)
-        if found["kind"] in MEANING:
-            yield from _wrap(f"({MEANING[found['kind']]})", width)
+        if found["kind"] in FINDINGS:
+            yield from _wrap(f"({FINDINGS[found['kind']].meaning})", width)
         for sentence in found["story"] if found["detector"] != "deadlock" or not pm.waits else ():
             yield from _wrap("- " + sentence, width, hang="  ")
     yield ""
@@ -317,7 +293,9 @@ def _dump(one: ObjectReport, width: int) -> Iterator[str]:
     told = {name for line in layout for name in line}
     for names in layout:
         yield from _wrap(", ".join(f"{name}={one.fields.get(name, UNKNOWN)}" for name in names), width, hang="  ")
-    rest = [f"{name}={value}" for name, value in one.fields.items() if name not in told and name not in DULL]
+    rest = [
+        f"{name}={value}" for name, value in one.fields.items() if name not in told and not is_layout(one.kind, name)
+    ]
     yield from _wrap(", ".join(rest), width, hang="  ")
     yield from _wrap(
         ", ".join(f"{name}={value}" for name, value in one.elements.items() if name.startswith("am_anon")),

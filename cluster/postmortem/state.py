@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from cluster.postmortem.words import KIND, handle, names_of, place, spins, text_of
-from shared.journal import Record
+from cluster.postmortem.words import KIND, handle, idles, is_array, names_of, place, spins, text_of
+from shared.journal import Record, goes_to_sleep
+from shared.waits import Hold, Wait
 
 #: the function in which a thread ends
 LAST_FUNCTION = "exit1"
@@ -22,31 +23,6 @@ class Frame(NamedTuple):
     """A kernel function that a context is in, and its operation number when it entered it."""
 
     fn: str
-    n: int
-
-
-class Hold(NamedTuple):
-    """A lock that is held. `n`: the context's operation that acquired it."""
-
-    ctx: str
-    mode: str
-    since: str
-    n: int
-
-
-class Wait(NamedTuple):
-    """What a context waits for.
-
-    Attributes:
-        kind: lock, upgrade, sleep, or the operation that was not answered.
-        what: the lock, the channel, or the interrupts whose acknowledgement it waits for.
-    """
-
-    kind: str
-    what: str
-    fn: str
-    wmesg: str
-    mode: str
     n: int
 
 
@@ -122,7 +98,7 @@ class Machine:
         self.locks: dict[str, LockState] = {}
         self.fields: dict[tuple[str, int], Known] = {}
         self.lives: dict[str, int] = {}
-        self.arrays: dict[str, tuple[str, str]] = {}  # array -> (amap, its field)
+        self.arrays: dict[str, tuple[str, str]] = {}  # array -> (the struct whose array it is, its field)
         self.cpus: dict[str, list[str]] = {}  # contexts on it, the innermost interrupt last
         self.steps: list[Step] = []
         self._frames = 0
@@ -170,7 +146,7 @@ class Machine:
     def _resume(self, ctx: ContextState, record: Record) -> None:
         """The context performs an operation, so what it waited for has come."""
         wait = ctx.wait
-        if wait is None or (record["event"] == "unlock" and ctx.last == "sleep"):
+        if wait is None or goes_to_sleep(record, ctx.last):
             return
         self._granted(ctx)
 
@@ -217,12 +193,12 @@ class Machine:
         name, generation = found
         self.lives[name] = generation
         old = self.fields.get((name, slot))
-        value, kind = record.get("value"), name.split(":")[0]
+        value = record.get("value")
         self.fields[name, slot] = Known(text_of(record, "field"), value, ctx.name, record["n"], ctx.function)
         other = handle(value)
         if other is not None:
             self.lives.setdefault(*other)
-            if kind == "amap" and other[0].startswith("amaparray:"):
+            if is_array(other[0]) and not is_array(name):
                 self.arrays[other[0]] = (name, text_of(record, "field"))
         return old
 
@@ -301,4 +277,4 @@ class Machine:
             return f"{'spins' if spins(wait.what) else 'sleeps'} for {place(wait.what)}"
         if wait.kind == "sleep":
             return f'sleeps on {place(wait.what)} "{wait.wmesg}"'
-        return "idle" if wait.kind == "io_next" else f"waits for {wait.kind}"
+        return "idle" if idles(wait.kind) else f"waits for {wait.kind}"

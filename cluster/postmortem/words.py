@@ -9,7 +9,8 @@ import re
 from typing import Any
 
 from shared.journal import Record
-from shared.struct import KINDS, Struct
+from shared.messages import OPERATIONS
+from shared.struct import KINDS, Array, FieldBase, Struct
 from shared.uvm import structs
 from shared.uvm.param import AMAP_SHARED, PG_NAMES, PQ_NAMES, SIDL, SRUN, SZOMB
 
@@ -19,6 +20,8 @@ _HANDLE = re.compile(r"([a-z]\w*):(\d{1,9})(?:#(\d{1,9}))?")
 LONGEST = 400
 
 KIND: dict[str, type[Struct]] = {one.kind_name: one for one in KINDS.values()}
+#: the structs that have elements, by the names of their classes
+ARRAYS = {one.__name__ for one in KIND.values() if issubclass(one, Array)}
 #: the globals are called by their C names
 GLOBALS = {
     f"{structs.uvm}": "uvm", f"{structs.uvmexp}": "uvmexp", f"{structs.page_active}": "page_active",
@@ -30,11 +33,6 @@ FLAGS: dict[tuple[str, str], tuple[str, dict[int, str]]] = {
     ("page", "pqflags"): ("PQ_", PQ_NAMES),
     ("amap", "am_flags"): ("AMAP_", {AMAP_SHARED: "SHARED"}),
 }
-#: numbers, which a new life has not set yet; of the other fields None is NULL
-NUMBERS = frozenset((
-    "flags", "pqflags", "wire_count", "loan_count", "offset", "version", "an_ref", "an_swslot",
-    "am_ref", "am_flags", "am_maxslot", "am_nslot", "am_nused",
-))  # fmt: skip
 PROTECTION = {0: "none", 1: "r", 2: "w", 3: "rw", 5: "rx", 7: "rwx"}
 STATES = {SIDL: "SIDL", SRUN: "SRUN", SZOMB: "SZOMB"}
 
@@ -77,6 +75,11 @@ def owner_of(lock: str) -> str:
     return lock.split(".", 1)[0]
 
 
+def idles(event: str) -> bool:
+    """Does a context that waits for this operation's answer wait for work?"""
+    return event in OPERATIONS and OPERATIONS[event].idle
+
+
 def spins(lock: str) -> bool:
     """Is it a simple lock, for which one spins, rather than a lockmgr lock?"""
     kind = KIND.get(kind_of(lock))
@@ -88,6 +91,36 @@ def place(name: str) -> str:
     """A struct, lock or channel by the name a reader knows: `uvm.afreelock`, `anon:5.an_lock`."""
     owner, dot, rest = name.partition(".")
     return GLOBALS.get(owner, owner) + dot + rest
+
+
+def declared(kind: str, field: str) -> FieldBase | None:
+    """How a struct's field (`[]`: an array's element) is declared; None if there is no such field."""
+    one = KIND.get(kind)
+    return None if one is None else one.element if field == "[]" else one.fields.get(field)
+
+
+def is_number(kind: str, field: str) -> bool:
+    """Is it a number, which a new life has not set yet? Of the other fields None is NULL."""
+    one = declared(kind, field)
+    return one is not None and one.number
+
+
+def is_layout(kind: str, field: str) -> bool:
+    """Does the field only say where structs lie: links of a list, pointers to arrays, the array's way back?
+
+    Such a field tells nothing that happens to its struct.
+    """
+    one = declared(kind, field)
+    if one is None or field == "[]":
+        return False
+    to_array = one.type.split(" ")[0] in ARRAYS
+    return one.link or to_array or (issubclass(KIND[kind], Array) and one.mode == "const")
+
+
+def is_array(name: str) -> bool:
+    """Is it a struct with elements?"""
+    one = KIND.get(kind_of(name))
+    return one is not None and issubclass(one, Array)
 
 
 def element(kind: str, slot: object) -> int | None:
@@ -107,7 +140,7 @@ def bits(value: int, names: dict[int, str]) -> list[str]:
 def shown(kind: str, field: str, value: object) -> str:
     """A field's value as C source would have it: `PG_CLEAN|PG_BUSY`, NULL, anon:5#2."""
     if value is None:
-        return "unset" if field in NUMBERS else "NULL"
+        return "unset" if is_number(kind, field) else "NULL"
     flags = FLAGS.get((kind, field))
     if flags is not None and isinstance(value, int):
         prefix, names = flags
@@ -173,7 +206,7 @@ def said(record: Record) -> str:
         found_here = record.get("finding")
         finding: dict[str, Any] = found_here if isinstance(found_here, dict) else {}
         return f"*** {event}: {clean(finding.get('text', '?'), LONGEST)}"
-    return _other_said(record, event) + (waits if event != "io_next" else "")
+    return _other_said(record, event) + (waits if not idles(event) else "")
 
 
 def _step_said(record: Record, event: str) -> str:
@@ -202,10 +235,11 @@ def _other_said(record: Record, event: str) -> str:
         "run": "gets the CPU",
         "userret": "returns to user mode",
         "iret": "returns from interrupt",
-        "io_next": "waits for a request" if record.get("wait") else "takes a request",
     }
     if event in known:
         return known[event]
+    if idles(event):
+        return "waits for a request" if record.get("wait") else "takes a request"
     if event == "intr":
         under = text_of(record, "interrupted")
         return f"interrupts {under}" if under else "interrupts the idle CPU"

@@ -1,7 +1,6 @@
-"""The catalogue of historical defects that a scenario can switch on.
+"""The catalogue of defects that a scenario can switch on.
 
-An *erratum* is a defect that NetBSD's UVM really had, kept in the kernel beside
-the code that repaired it:
+An *erratum* is a defect kept in the kernel beside the code that repaired it:
 
     if erratum("amap_cow_now.nanon-freed-locked"):
         ...the lines as they were
@@ -10,8 +9,10 @@ the code that repaired it:
 
 Off unless named. Its id is where it sits and what it does, in the kernel's
 words. Each entry can be read by itself: what the code did, which interleaving
-that allowed, what a user saw, and what the repair was. Where the history gives
-only the repair and not the mechanism, the story says that the mechanism is ours.
+that allowed, what a user saw, and what the repair was. Each has a `Status`: a
+defect that NetBSD's UVM really had is *logged* or *in the source*; any other is
+*inferred*, or *hypothetical* and ours. Where the history gives only the repair and
+not the mechanism, the story says that the mechanism is ours.
 
 The entries are in modules by subject; each has its `name` from the row it belongs
 to: S1 to S12 for the change logs that the project starts from, E1 to E50 for other
@@ -23,10 +24,10 @@ from __future__ import annotations
 import difflib
 
 from shared.errata import amaps, loans, locks, maps, objects, pageout, pmap, swap
-from shared.errata.erratum import Erratum
+from shared.errata.erratum import Erratum, Status
 from shared.errors import UserMistake
 
-__all__ = ["ERRATA", "Erratum", "lookup"]
+__all__ = ["ERRATA", "Erratum", "Status", "counts", "lookup"]
 
 
 def _place(one: Erratum) -> tuple[bool, int, str]:
@@ -47,18 +48,32 @@ CATALOGUE: tuple[Erratum, ...] = (
 ERRATA: dict[str, Erratum] = {one.id: one for one in sorted(CATALOGUE, key=_place)}
 
 
-def lookup(name: str) -> Erratum:
-    """The erratum with this id.
+def counts() -> dict[Status, int]:
+    """How many errata have each status."""
+    return {status: sum(one.status is status for one in ERRATA.values()) for status in Status}
 
-    Raises: UserMistake - there is none; names those that look like it.
+
+def lookup(name: str) -> Erratum:
+    """The erratum with this id, or with this short name, as E1; the row's if it has just one.
+
+    Raises: UserMistake - there is none, or several: names those that are meant, or look like it.
     """
-    found = ERRATA.get(name)
-    if found is not None:
-        return found
-    by_name = {one.name.lower(): one.id for one in ERRATA.values()}
-    close = difflib.get_close_matches(name, ERRATA, n=3, cutoff=0.5)
-    if name.lower() in by_name:
-        close = [by_name[name.lower()]]
+    if name in ERRATA:
+        return ERRATA[name]
+    short = name.lower()
+    found = [one for one in ERRATA.values() if one.name.lower() == short]
+    found = found or [one for one in ERRATA.values() if one.row.lower() == short]
+    if len(found) == 1:
+        return found[0]
     shown = name if len(name) <= 60 else name[:56] + " ..."
-    hint = f"; did you mean {' or '.join(close)}?" if close else "; `uvmp errata` lists them"
+    if found:
+        raise UserMistake(
+            f"{shown!r} is a row with several errata: {', '.join(f'{one.name} ({one.id})' for one in found)}"
+        )
+    close = [one.id for one in ERRATA.values() if short in map(str.lower, one.scenarios)]
+    close = close or [one for one in ERRATA if short and one.startswith(f"{short}.")][:3]
+    close = close or difflib.get_close_matches(name, ERRATA, n=3, cutoff=0.5)
+    hint = "; `uvmp errata` lists them"
+    if close:
+        hint = f"; did you mean {' or '.join(f'{one} ({ERRATA[one].name})' for one in close)}?"
     raise UserMistake(f"there is no erratum {shown!r}{hint}")

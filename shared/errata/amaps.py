@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from shared.errata.erratum import Erratum, story
+from shared.errata.erratum import Erratum, Status, story
 
 CATALOGUE = (
     Erratum(
         id="amap_wiperange.stop-is-no-slot",
         name="E4",
         sentence="When part of an amap is given up, anons in its upper slots are kept though nobody refers to them.",
+        status=Status.IN_SOURCE,
         source=(
             "NetBSD uvm_amap.c: in 1.22 (February 2000) and 1.28 (2001-01-23); repaired in OpenBSD's copy of 1.27 and "
             "in 1.107 (2012)",
@@ -32,6 +33,7 @@ CATALOGUE = (
         id="amap_ref.whole-taken-for-part",
         name="E5",
         sentence="amap_ref() takes every reference for one to part of the amap, and counts it twice.",
+        status=Status.IN_SOURCE,
         source=("NetBSD uvm_amap_i.h 1.14 (February 2000); not in OpenBSD's copy of 1.27",),
         story=story("""
             An amap counts references slot by slot only once somebody refers to part of it. amap_ref() wants to know

@@ -3,18 +3,46 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from shared.errors import FINDINGS
 
 
+class Status(StrEnum):
+    """How it is known that NetBSD's UVM had a defect; the best evidence first.
+
+    The status is about the defect. Its consequences may be inferred even where the defect
+    itself is logged; then the story says so.
+    """
+
+    meaning: str
+
+    LOGGED = "logged", "a change log or a problem report names the defect"
+    IN_SOURCE = "in the source", "source code of the period has the lines that are wrong"
+    INFERRED = "inferred", "a log or later source has the repair or the rule; that UVM broke it so is our inference"
+    HYPOTHETICAL = "hypothetical", "ours: it breaks a rule that a log states, and no code is known that did"
+
+    def __new__(cls, value: str, meaning: str) -> Status:
+        """A member that is its word, with its meaning beside it."""
+        member = str.__new__(cls, value)
+        member._value_, member.meaning = value, meaning
+        return member
+
+    @property
+    def real(self) -> bool:
+        """Is this a defect that NetBSD's UVM really had?"""
+        return self in (Status.LOGGED, Status.IN_SOURCE)
+
+
 @dataclass(frozen=True, slots=True)
 class Erratum:
-    """One historical defect.
+    """One defect: of NetBSD's UVM, or one that UVM's rules forbid (see `Status`).
 
     Attributes:
         id: as given to `erratum()` in the kernel, in `errata:` and on the command line.
         name: its short name in this catalogue, as "S3a"; scenarios are called after it.
         sentence: the defect in one sentence.
+        status: how it is known.
         source: file, revision and date from which it is known.
         story: what the code did, the interleaving, the symptom, the repair.
         findings: kinds of finding by which it shows; none: it only costs something, and shows in results.
@@ -24,6 +52,7 @@ class Erratum:
     id: str
     name: str
     sentence: str
+    status: Status
     source: tuple[str, ...]
     story: str
     findings: tuple[str, ...]
@@ -37,7 +66,7 @@ class Erratum:
     @property
     def detectors(self) -> tuple[str, ...]:
         """The detectors that report those findings."""
-        return tuple(dict.fromkeys(FINDINGS[kind] for kind in self.findings))
+        return tuple(dict.fromkeys(FINDINGS[kind].detector for kind in self.findings))
 
 
 def story(text: str) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from shared.errata.erratum import Erratum, story
+from shared.errata.erratum import Erratum, Status, story
 
 CATALOGUE = (
     Erratum(
         id="uvm_anon_lockloanpg.anon-unlocked",
         name="S3l",
         sentence="uvm_anfree() has the owner of a loaned page locked without having locked the anon.",
+        status=Status.IN_SOURCE,
         source=("NetBSD CVS log, uvm_anon.c, 2001-01-23 (committed with uvm_amap.c 1.28)",),
         story=story("""
             Before an anon with a page on loan is freed, uvm_anon_lockloanpg() finds and locks who owns the page. It
@@ -27,6 +28,7 @@ CATALOGUE = (
         id="uvm_loanzero.anon-unlocked",
         name="S3m",
         sentence="uvm_loanzero() allocates a page for an anon that it has not locked.",
+        status=Status.IN_SOURCE,
         source=(
             "NetBSD CVS log, uvm_page.c, 2001-01-23 (committed with uvm_amap.c 1.28): the assertion; uvm_loan.c 1.22 "
             "(June 2000) allocates without the lock",
@@ -45,6 +47,7 @@ CATALOGUE = (
         id="uvm_fault.loan-broken-page-clean",
         name="E56",
         sentence="When a write breaks the loan of an object's clean page, the anon that adopts it gets it clean.",
+        status=Status.IN_SOURCE,
         source=(
             "NetBSD uvm_fault.c 1.47 (February 2000); uvm_page.c 1.30 clears the mark when an object frees a page that "
             "is on loan",
@@ -65,6 +68,7 @@ CATALOGUE = (
         id="uvm_unloanpage.loaned-left-off-queues",
         name="E26",
         sentence="A page that the kernel gives back is on no queue if it is still on loan to an anon.",
+        status=Status.LOGGED,
         source=("NetBSD CVS log, uvm_loan.c 1.39, 2002-07-14",),
         story=story("""
             A page can be on loan to an anon and to the kernel at once. While the kernel has it, it must stay in memory
@@ -81,6 +85,7 @@ CATALOGUE = (
         id="uvm_unloanpage.owner-unlocked",
         name="E26b",
         sentence="The kernel gives a borrowed page back without locking the page's owner.",
+        status=Status.IN_SOURCE,
         source=(
             "NetBSD uvm_loan.c: only the page queues are locked in 1.22 (June 2000); the owner's lock is tried first "
             "in 1.39 (2002-07-14)",
@@ -102,6 +107,7 @@ CATALOGUE = (
         id="uvm_fault.loaned-neighbour-writable",
         name="E51",
         sentence="A fault maps an object's page in the neighbourhood writable although it is on loan.",
+        status=Status.IN_SOURCE,
         source=(
             "NetBSD uvm_fault.c 1.47 (February 2000): anons' neighbours on loan are passed over, objects' are mapped "
             "as the mapping allows",
@@ -121,6 +127,7 @@ CATALOGUE = (
         id="uvm_loanuobj.offset-forgotten",
         name="E52",
         sentence="A loan of an object's page forgets where in the object the map entry begins.",
+        status=Status.IN_SOURCE,
         source=("NetBSD uvm_loan.c 1.22 (June 2000): va - ufi->entry->start; later versions add ufi->entry->offset",),
         story=story("""
             uvm_loanuobj() asks an object for the page at an address of a map entry. It computed the page's offset from
@@ -136,6 +143,7 @@ CATALOGUE = (
         id="uvm_loanentry.object-locked-too-early",
         name="E53",
         sentence="A loan of an anon's page may sleep with the object behind it locked, and leave it locked.",
+        status=Status.IN_SOURCE,
         source=(
             "NetBSD uvm_loan.c 1.22 (June 2000): uvm_loanentry() locks the object at its beginning; later versions "
             "lock it for a page of its own only",
@@ -155,6 +163,7 @@ CATALOGUE = (
         id="uvm_loanuobj.dying-anon-revived",
         name="E54",
         sentence="A loan to an anon takes a reference to an anon that is just being freed.",
+        status=Status.IN_SOURCE,
         source=(
             "NetBSD uvm_loan.c 1.22 (June 2000): the anon at a page gets one more reference without a look at those "
             "that it has",
@@ -174,6 +183,7 @@ CATALOGUE = (
         id="uvm_fault.loan-broken-wiring-stays",
         name="E55",
         sentence="When a write breaks the loan of a wired page, the wiring stays with the page that is given up.",
+        status=Status.IN_SOURCE,
         source=(
             "NetBSD uvm_fault.c 1.47 (February 2000); a comment in uvm_loan.c 1.22 (June 2000) warns that "
             "write-protecting loaned pages could have an unexpected effect on wired ones",

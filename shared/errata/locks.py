@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from shared.errata.erratum import Erratum, story
+from shared.errata.erratum import Erratum, Status, story
 
 CATALOGUE = (
     Erratum(
         id="amap_cow_now.nanon-freed-locked",
         name="S3a",
         sentence="amap_cow_now() locks its new anon, instead of unlocking it, before it frees it for want of a page.",
+        status=Status.LOGGED,
         source=("NetBSD CVS log, uvm_amap.c 1.28, 2001-01-23",),
         story=story("""
             When a process with wired memory forks, amap_cow_now() copies each wired page for the child at once. For
@@ -29,6 +30,7 @@ CATALOGUE = (
         id="uvm_fault.case1b-anon-unlocked",
         name="S3b",
         sentence="Case 1B of uvm_fault() fills a new anon without holding its lock.",
+        status=Status.LOGGED,
         source=("NetBSD CVS log, uvm_fault.c, 2001-01-23 (committed with uvm_amap.c 1.28)",),
         story=story("""
             Writing to a page that is shared copy-on-write, uvm_fault() allocates a new anon and a page, copies, and
@@ -48,6 +50,7 @@ CATALOGUE = (
         id="uvm_fault.case2-anon-unlocked",
         name="S3c",
         sentence="Case 2 of uvm_fault() fills the anon of a zero-filled or promoted page without holding its lock.",
+        status=Status.LOGGED,
         source=("NetBSD CVS log, uvm_fault.c, 2001-01-23 (committed with uvm_amap.c 1.28)",),
         story=story("""
             The first write to anonymous memory, and a write to a private mapping of an object, take a new anon too.
@@ -66,6 +69,7 @@ CATALOGUE = (
         id="uvm_fault.anon-freed-with-ref",
         name="S3d",
         sentence="uvm_fault() frees a new anon, for want of a page, while its reference count is still 1.",
+        status=Status.IN_SOURCE,
         source=("NetBSD CVS log, uvm_anon.c and uvm_fault.c, 2001-01-23 (committed with uvm_amap.c 1.28)",),
         story=story("""
             uvm_analloc() returns an anon with one reference. If then no page can be had, cases 1B and 2B of
@@ -81,6 +85,7 @@ CATALOGUE = (
         id="amap_copy.unused-amap-unlocked",
         name="S3f",
         sentence="amap_copy() frees an amap that it does not need after all without locking it.",
+        status=Status.IN_SOURCE,
         source=(
             "NetBSD CVS log, uvm_amap.c 1.28, 2001-01-23 (the assertion in amap_free()); amap_copy() in 1.22 "
             "(February 2000) takes no lock there",
@@ -101,6 +106,7 @@ CATALOGUE = (
         id="uvmspace_fork.shared-amap-unlocked",
         name="S3g",
         sentence="A fork write-protects the pages of a shared amap without holding the amap's lock.",
+        status=Status.HYPOTHETICAL,
         source=("NetBSD CVS log, uvm_amap.c 1.28, 2001-01-23 (the assertion in amap_share_protect())",),
         story=story("""
             When a process forks and the child is to get a copy of memory that the parent shares with others, all
@@ -118,6 +124,7 @@ CATALOGUE = (
         id="amap_unref.amap-unlocked",
         name="S3h",
         sentence="amap_unref() counts down, and wipes the amap out, without holding the amap's lock.",
+        status=Status.HYPOTHETICAL,
         source=("NetBSD CVS log, uvm_amap.c 1.28, 2001-01-23 (the assertion in amap_wipeout())",),
         story=story("""
             amap_unref() locks the amap, and if the reference is the last one hands it over, locked, to amap_wipeout(),
@@ -134,6 +141,7 @@ CATALOGUE = (
         id="uvm_fault.case1-old-anon-unlocked",
         name="S3i",
         sentence="Case 1 of uvm_fault() brings an anon's page in without holding the anon's lock.",
+        status=Status.HYPOTHETICAL,
         source=("NetBSD CVS log, uvm_fault.c, 2001-01-23 (the assertion in uvmfault_anonget())",),
         story=story("""
             uvmfault_anonget() is handed a locked anon, and since January 2001 asserts so. It looks whether there is a
@@ -151,6 +159,7 @@ CATALOGUE = (
         id="amap_cow_now.returns-amap-locked",
         name="E1",
         sentence="amap_cow_now() returns with the child's amap locked.",
+        status=Status.IN_SOURCE,
         source=("NetBSD uvm_amap.c: no unlock after the loop in 1.22 (February 2000), one in 1.28 (2001-01-23)",),
         story=story("""
             amap_cow_now() locks the amap of the child's entry and walks its slots. When it had copied them all it
@@ -165,6 +174,7 @@ CATALOGUE = (
         id="amap_cow_now.restart-own-copy",
         name="E2",
         sentence="After waiting for memory amap_cow_now() takes its own, paged-out copy for a lost wired page.",
+        status=Status.IN_SOURCE,
         source=(
             "NetBSD uvm_amap.c: panics on any non-resident page in 1.22 (February 2000) and 1.28 (2001-01-23); "
             "a comment and a check against it in 1.107 (2012)",
@@ -184,6 +194,7 @@ CATALOGUE = (
         id="uvmfault_anonget.caller-unlocks-again",
         name="E3",
         sentence="When uvmfault_anonget() fails its caller unlocks an anon that it has already unlocked.",
+        status=Status.IN_SOURCE,
         source=("NetBSD uvm_fault.c: unlocked twice in 1.47 (February 2000), once in 1.51 (2000-08-06)",),
         story=story("""
             uvmfault_anonget() brings an anon's page in from swap, with everything unlocked meanwhile. If the map has

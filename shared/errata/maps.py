@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from shared.errata.erratum import Erratum, story
+from shared.errata.erratum import Erratum, Status, story
 
 CATALOGUE = (
     Erratum(
         id="uvm_fault_unwire.map-unlocked",
         name="S7",
         sentence="uvm_fault_unwire() walks the map without its lock.",
+        status=Status.INFERRED,
         source=("NetBSD CVS log, uvm_fault.c, June 1999: uvm_fault_unwire_locked()",),
         story=story("""
             When a raw transfer is over, uvm_vsunlock() unwires the buffer with uvm_fault_unwire(), which looked at
@@ -25,6 +26,7 @@ CATALOGUE = (
         id="uvm_swap_init.device-with-old-codes",
         name="S4",
         sentence="A swap device built with an old table of result codes works beside a kernel with the new one.",
+        status=Status.HYPOTHETICAL,
         source=(
             "NetBSD CVS log, uvm_fault.h 1.14, uvm_pager.h and others, 26 and 27 June 2000: headers cleaned up",
             "NetBSD CVS log, uvm_pager.h 1.21, 2001-03-10: the codes",
@@ -46,6 +48,7 @@ CATALOGUE = (
         id="uvm_fault.intrsafe-looked-up",
         name="S8a",
         sentence="A fault on an interrupt-safe map's memory looks the map up and takes its lock, even in an interrupt.",
+        status=Status.LOGGED,
         source=("NetBSD CVS log, uvm_fault_i.h 1.9, 1999-06-04",),
         story=story("""
             The memory that malloc() and the network code allocate lies in maps that interrupts use as well:
@@ -66,6 +69,7 @@ CATALOGUE = (
         id="uvm_fault.intrsafe-list-unused",
         name="S8b",
         sentence="A fault on memory of an interrupt-safe map asks for a read lock, which such a map has not got.",
+        status=Status.HYPOTHETICAL,
         source=("NetBSD CVS log, uvm_fault_i.h 1.9, 1999-06-04", "NetBSD uvm_map.h of 2000: the assertion"),
         story=story("""
             The same missing look at the list as S8a, without any interrupt: the kernel reads memory that it has
@@ -82,6 +86,7 @@ CATALOGUE = (
         id="uvmfault_relock.checks-parent-version",
         name="S12a",
         sentence="After a sleep a fault compares the version of the parent map, while it was a submap that changed.",
+        status=Status.HYPOTHETICAL,
         source=("NetBSD CVS log, uvm_fault.c 1.19, uvm_map.c 1.34 and others, 1999-01-24: share maps are gone",),
         story=story("""
             A fault that has slept may go on with the map entry it had only if the map has not changed meanwhile.
@@ -101,6 +106,7 @@ CATALOGUE = (
         id="uvmfault_anonget.slot-from-translated-address",
         name="S12b",
         sentence="The amap slot of a fault is computed from an address translated as if for a share map.",
+        status=Status.HYPOTHETICAL,
         source=("NetBSD CVS log, uvm_fault.c 1.19, 1999-01-24: rvaddr is now orig_rvaddr",),
         story=story("""
             Below a share map memory had addresses of its own, so a fault carried two: the one that the program

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from shared.errata.erratum import Erratum, story
+from shared.errata.erratum import Erratum, Status, story
 
 CATALOGUE = (
     Erratum(
         id="uvn_io.always-synchronous",
         name="S1e",
         sentence="A pageout to a file is done while the pagedaemon waits, and answered as if it had been started.",
+        status=Status.HYPOTHETICAL,
         source=(
             "NetBSD CVS log, uvm_pager.h 1.21, 2001-03-10",
             "NetBSD uvm_vnode.c of early 2000: all I/O of uvn_io() is synchronous, whatever it was asked for",
@@ -28,6 +29,7 @@ CATALOGUE = (
         id="uvm_fault.wired-anon-stays-clean",
         name="S9a",
         sentence="Wiring an anon's page frees its swap slot and leaves the page marked clean.",
+        status=Status.LOGGED,
         source=("NetBSD CVS log, uvm_fault.c, May 1999 (PR 7578)",),
         story=story("""
             A page that has been read in from swap is clean: its swap slot holds the same. When the page is wired, by
@@ -45,6 +47,7 @@ CATALOGUE = (
         id="uvm_fault.wired-aobj-stays-clean",
         name="S9b",
         sentence="Wiring a page of shared memory frees its swap slot and leaves the page marked clean.",
+        status=Status.LOGGED,
         source=("NetBSD CVS log, uvm_fault.c, May 1999 (PR 7578)",),
         story=story("""
             The same as for an anon, for an aobj, of which System V shared memory is made: its swap slots are in the
@@ -61,6 +64,7 @@ CATALOGUE = (
         id="uvm_map_clean.free-without-clean",
         name="E49",
         sentence="madvise(MADV_FREE) of a mapped file throws away pages that have not been written to the file yet.",
+        status=Status.IN_SOURCE,
         source=(
             "NetBSD uvm_map.c: uvm_map_clean() hands PGO_FREE alone to pgo_flush in 1.69 (February 2000); later it "
             "says that object pages must always be cleaned before they are freed",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from shared.errata.erratum import Erratum, story
+from shared.errata.erratum import Erratum, Status, story
 
 CATALOGUE = (
     Erratum(
         id="uvm_swap_put.sync-answers-pending",
         name="S1a",
         sentence="A pageout that was done synchronously is answered as if it had only been started.",
+        status=Status.INFERRED,
         source=("NetBSD CVS log, uvm_pager.h 1.21, 2001-03-10",),
         story=story("""
             The pagedaemon asks for asynchronous pageouts: it hands over a cluster of BUSY pages and goes on. Until
@@ -26,6 +27,7 @@ CATALOGUE = (
         id="uvm_pager_put.started-is-done",
         name="S1b",
         sentence="An answer that means that a pageout was started is taken to mean that it is done.",
+        status=Status.HYPOTHETICAL,
         source=("NetBSD CVS log, uvm_pager.h 1.21, 2001-03-10",),
         story=story("""
             In the old codes 0 was VM_PAGER_OK: done, the caller cleans up. In the new ones 0 from an asynchronous
@@ -41,6 +43,7 @@ CATALOGUE = (
         id="uvm_aio_aiodone.old-result-codes",
         name="S1c",
         sentence="A pager's errno is compared with a code of the old namespace, in which 5 is not EIO but AGAIN.",
+        status=Status.HYPOTHETICAL,
         source=("NetBSD CVS log, uvm_pager.h 1.21, 2001-03-10",),
         story=story("""
             Pagers used to answer VM_PAGER_ERROR (4) for a hard error and VM_PAGER_AGAIN (5) for a shortage that will
@@ -58,6 +61,7 @@ CATALOGUE = (
         id="uvmfault_anonget.released-hides-error",
         name="S1d",
         sentence="If a page is released while it is read from swap, an error of that read is forgotten.",
+        status=Status.IN_SOURCE,
         source=(
             "NetBSD uvm_fault.c: a released page is looked for before an error in 1.47 (February 2000) "
             "and for years after",
@@ -79,6 +83,7 @@ CATALOGUE = (
         id="uvmpd_scan_inactive.modified-before-unmap",
         name="S2a",
         sentence="The pagedaemon asks whether a page was modified before it removes the page's mappings.",
+        status=Status.HYPOTHETICAL,
         source=("NetBSD CVS log, uvm_pdaemon.c, January 2001 (the change that follows 1.28)",),
         story=story("""
             Since January 2001 an inactive page keeps its mappings, so a program may write to it while the pagedaemon
@@ -95,6 +100,7 @@ CATALOGUE = (
         id="uvm_pagedeactivate.unmaps",
         name="S2b",
         sentence="Making a page inactive removes all its mappings.",
+        status=Status.LOGGED,
         source=("NetBSD CVS log, uvm_pdaemon.c, January 2001 (the change that follows 1.28)",),
         story=story("""
             Until January 2001 uvm_pagedeactivate() took a page out of every page table, so that a page that was still
@@ -111,6 +117,7 @@ CATALOGUE = (
         id="uvmpd_scan.reference-kept",
         name="S2c",
         sentence="The pagedaemon makes active pages inactive without clearing their reference attribute.",
+        status=Status.HYPOTHETICAL,
         source=("NetBSD CVS log, uvm_pdaemon.c, January 2001 (the change that follows 1.28)",),
         story=story("""
             Since January 2001 an inactive page that is found referenced goes back to the active queue, and to clear the
@@ -127,6 +134,7 @@ CATALOGUE = (
         id="uvm_pageout.paging-after-start",
         name="E13",
         sentence="Pages in flight to swap are counted only after their I/O was started.",
+        status=Status.IN_SOURCE,
         source=("NetBSD uvm_pdaemon.c: counted after the start in 1.19 (February 2000), before in 1.39 (2001-09-30)",),
         story=story("""
             The pagedaemon hands a cluster to the pager and then adds its pages to uvmexp.paging. The completion
@@ -144,6 +152,7 @@ CATALOGUE = (
         id="uvmpd_tune.freemin-in-reserve",
         name="E45",
         sentence="On a small machine the pagedaemon is content with free pages that only the kernel may take.",
+        status=Status.IN_SOURCE,
         source=(
             "NetBSD uvm_pdaemon.c: freemin has no lower bound but 16 KB in 1.19 (February 2000); it is above "
             "reserve_kernel in 1.39 (2001-09-30)",

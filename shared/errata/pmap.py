@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from shared.errata.erratum import Erratum, story
+from shared.errata.erratum import Erratum, Status, story
 
 CATALOGUE = (
     Erratum(
         id="pmap_get_ptp.waits-for-memory",
         name="S5a",
         sentence="pmap_enter() waits for a page-table page with the map, the amap and the anons locked.",
+        status=Status.IN_SOURCE,
         source=("NetBSD CVS log, uvm_fault.c (and vm/pmap.h 1.36, uvm_glue.c 1.30), 1999-11-13",),
         story=story("""
             pmap_enter() had no result, so it could not fail. To enter a translation it may need a page for the page
@@ -27,6 +28,7 @@ CATALOGUE = (
         id="pmap_enter.no-canfail",
         name="S5b",
         sentence="pmap_enter() cannot fail, so a shortage of page-table pages is a panic.",
+        status=Status.LOGGED,
         source=("NetBSD CVS log, uvm_fault.c (and vm/pmap.h 1.36, uvm_device.c 1.18), 1999-11-13",),
         story=story("""
             Before pmap_enter() could fail, a pmap module that found no page for a page table had no way to say so,
@@ -42,6 +44,7 @@ CATALOGUE = (
         id="pmap_get_ptp.no-use-reserve",
         name="S10",
         sentence="A page-table page may not be taken from the memory that is kept for the kernel.",
+        status=Status.LOGGED,
         source=("NetBSD CVS log, uvm_page.c and uvm_extern.h (uvm_amap.c 1.20 has the same stamp), 1999-04-11",),
         story=story("""
             The last few free pages (reserve_kernel) are not for programs. Whether an allocation is the kernel's was
@@ -58,6 +61,7 @@ CATALOGUE = (
         id="uvm_fault.no-access-type",
         name="S11a",
         sentence="pmap_enter() is not told of the access, so an MMU without R and M bits traps once more.",
+        status=Status.LOGGED,
         source=("NetBSD CVS log, uvm_fault.c and the ports' pmap_enter(), 1999-03-26",),
         story=story("""
             Some MMUs (alpha, pmax, and others) do not note that a page was used or modified. There the pmap module
@@ -75,6 +79,7 @@ CATALOGUE = (
         id="uvm_fault.protection-for-access-type",
         name="S11b",
         sentence="pmap_enter() is told of the protection, not of the access, so what is only read counts as modified.",
+        status=Status.HYPOTHETICAL,
         source=("NetBSD CVS log, uvm_fault.c and the ports' pmap_enter(), 1999-03-26: 0 if the access is unknown",),
         story=story("""
             The log that gave pmap_enter() the access type says that it must be the access that is made, and 0 where
@@ -91,6 +96,7 @@ CATALOGUE = (
         id="uvm_fault_wire.no-access-type",
         name="S11c",
         sentence="A page wired for a device's DMA is not marked as modified, and what the device wrote is lost.",
+        status=Status.IN_SOURCE,
         source=("NetBSD CVS log, uvm_fault.c and the ports' pmap_enter(), 1999-03-26: 0 if the access is unknown",),
         story=story("""
             When a device writes to memory by DMA no MMU sees it, whether it keeps an M bit or not. So whoever wires a
@@ -108,6 +114,7 @@ CATALOGUE = (
         id="uvm_fault.promoted-page-unqueued",
         name="E25",
         sentence="A fault that has made a page and cannot map it leaves the page on no queue.",
+        status=Status.IN_SOURCE,
         source=(
             "NetBSD uvm_fault.c 1.47 (February 2000) puts it on one only after pmap_enter() has succeeded",
             "NetBSD uvm_fault.c 1.194 (2012): a comment on the case that pmap_enter() fails",
@@ -128,6 +135,7 @@ CATALOGUE = (
         id="uvm_fault.cow-entered-before-flush",
         name="E31",
         sentence="A copy-on-write fault enters the copy before the old page is out of every CPU's TLB.",
+        status=Status.LOGGED,
         source=(
             "OpenBSD uvm_fault.c, 2022-02-01: the old mapping is removed before the copy is entered; FreeBSD review "
             "D14347 (2018) tells the same of its own fault handler, Go issue 34988 (2019) a symptom",
@@ -148,6 +156,7 @@ CATALOGUE = (
         id="uvm_fault_unwire.unconditional-pmap-unwire",
         name="S6",
         sentence="The end of a raw device transfer takes the wiring of the buffer's translations away from mlock().",
+        status=Status.LOGGED,
         source=("NetBSD CVS log, uvm_fault.c, June 1999 (reported by mail on 16 June)",),
         story=story("""
             A program has locked a buffer with mlock() and does raw I/O to it. physio() wires the buffer once more for
@@ -165,6 +174,7 @@ CATALOGUE = (
         id="uvm_fault_unwire.munlock-during-io",
         name="E44",
         sentence="munlock() takes the wiring of a buffer's translations away from a raw device transfer.",
+        status=Status.IN_SOURCE,
         source=("NetBSD uvm_fault.c 1.47 (February 2000): uvm_fault_unwire_locked() asks only the map entry",),
         story=story("""
             The mirror image of S6, and our reading of the code, not a report. physio() has wired a buffer for a

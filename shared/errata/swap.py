@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from shared.errata.erratum import Erratum, story
+from shared.errata.erratum import Erratum, Status, story
 
 CATALOGUE = (
     Erratum(
         id="anon_swap_off.anon-unlocked",
         name="S3j",
         sentence="When a swap device goes, anons are looked at and brought in without being locked.",
+        status=Status.HYPOTHETICAL,
         source=("NetBSD CVS log, uvm_anon.c, 2001-01-23 (committed with uvm_amap.c 1.28)",),
         story=story("""
             When swapctl(2) removes a swap device, anon_swap_off() goes through all anons there are, whoever has them,
@@ -26,6 +27,7 @@ CATALOGUE = (
         id="uvmfault_anonget.swapoff-trusts-anon",
         name="E23a",
         sentence="After a sleep swapoff goes on with an anon that may have been freed meanwhile.",
+        status=Status.IN_SOURCE,
         source=(
             "NetBSD uvm_anon.c and uvm_fault.c of 2000 and 2001; uvm_amap.c 1.107 (2012) has AMAP_SWAPOFF, which makes "
             "whoever frees an amap leave that to the swapoff that is at it",
@@ -49,6 +51,7 @@ CATALOGUE = (
         id="swap_off.slots-in-transit",
         name="E23b",
         sentence="swapoff panics if a swap slot is in use that no anon has, though the pagedaemon is about to use it.",
+        status=Status.IN_SOURCE,
         source=("NetBSD uvm_swap.c 1.34 (February 2000): swap_off()",),
         story=story("""
             When all anons have been brought in from a swap device, the only slots of it that are in use should be bad
@@ -66,6 +69,7 @@ CATALOGUE = (
         id="uvm_anfree.wanted-not-woken",
         name="E23c",
         sentence="Whoever has begun to wait for a released page is not woken when the page is freed.",
+        status=Status.IN_SOURCE,
         source=("NetBSD uvm_anon.c 1.5 (February 2000): uvm_anfree()",),
         story=story("""
             A busy page whose anon is given up is marked RELEASED, and is freed by whoever has it busy. That one clears
@@ -83,6 +87,7 @@ CATALOGUE = (
         id="uvm_anfree.waits-for-busy-page",
         name="E10a",
         sentence="uvm_anfree() sleeps until a page is no longer busy, while its caller holds an amap locked.",
+        status=Status.LOGGED,
         source=("NetBSD CVS log, uvm_anon.c, on PG_RELEASED for anon pages (PR 23171, 2003)",),
         story=story("""
             A page that is on its way to swap is busy, and cannot be freed before the I/O is done. UVM of 2000 only
@@ -100,6 +105,7 @@ CATALOGUE = (
         id="uvm_anfree.busy-page-freed",
         name="E10b",
         sentence="uvm_anfree() frees a page that is being written to swap.",
+        status=Status.HYPOTHETICAL,
         source=("NetBSD CVS log, uvm_anon.c, on PG_RELEASED for anon pages (PR 23171, 2003)",),
         story=story("""
             uvm_anfree() can be called for a page that the pagedaemon has busy and is writing to swap. If it just frees
@@ -115,6 +121,7 @@ CATALOGUE = (
         id="uvm_pager_dropcluster.anon-not-released",
         name="E10c",
         sentence="When a pageout is done, a page that was released meanwhile is only made no longer busy.",
+        status=Status.INFERRED,
         source=("NetBSD CVS log, uvm_anon.c and uvm_pager.c, on PG_RELEASED for anon pages (PR 23171, 2003)",),
         story=story("""
             uvm_anfree() marks a busy page as RELEASED and leaves page and anon to whoever has it busy. The completion
@@ -130,6 +137,7 @@ CATALOGUE = (
         id="anon_pagein.wired-page-deactivated",
         name="E27",
         sentence="When a swap device goes, pages that come back from it are deactivated even if they are wired.",
+        status=Status.IN_SOURCE,
         source=("NetBSD uvm_anon.c: no check in 1.5 (February 2000), one in later versions of the same function",),
         story=story("""
             anon_pagein() brings an anon's page in from a swap device that is about to go, frees its slot, and

@@ -21,7 +21,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from shared.struct import Array, Field, Guard, Struct, TailQueue, field, lockmgr, own, simplelock, stat, union, via
+from shared.struct import (
+    Array,
+    Field,
+    Guard,
+    Struct,
+    TailQueue,
+    field,
+    link,
+    lockmgr,
+    own,
+    simplelock,
+    stat,
+    union,
+    via,
+)
 
 
 class UvmLock(Guard):
@@ -67,12 +81,12 @@ class Page(Struct, kind=1):
     """
 
     guards = {"o": PageOwner(""), "p": P, "f": F, "h": H}
-    pageq_next: Field[Page | None] = field("p|f")
-    pageq_prev: Field[Page | None] = field("p|f")
-    hashq_next: Field[Page | None] = field("h")
-    hashq_prev: Field[Page | None] = field("h")
-    listq_next: Field[Page | None] = field("o")
-    listq_prev: Field[Page | None] = field("o")
+    pageq_next: Field[Page | None] = link("p|f")
+    pageq_prev: Field[Page | None] = link("p|f")
+    hashq_next: Field[Page | None] = link("h")
+    hashq_prev: Field[Page | None] = link("h")
+    listq_next: Field[Page | None] = link("o")
+    listq_prev: Field[Page | None] = link("o")
     flags: Field[int] = field("o")
     uobject: Field[UvmObject | None] = field("o|p read, o&p write")
     uanon: Field[Anon | None] = field("o|p read, o&p write")
@@ -93,16 +107,16 @@ class PageQueue(Struct, kind=2):
     """A pglist under pageqlock: page_active, page_inactive_swp, page_inactive_obj."""
 
     guards = {"p": P}
-    tqh_first: Field[Page | None] = field("p")
-    tqh_last: Field[Page | None] = field("p")
+    tqh_first: Field[Page | None] = link("p")
+    tqh_last: Field[Page | None] = link("p")
 
 
 class FreeQueue(Struct, kind=3):
     """The free list, under fpageqlock."""
 
     guards = {"f": F}
-    tqh_first: Field[Page | None] = field("f")
-    tqh_last: Field[Page | None] = field("f")
+    tqh_first: Field[Page | None] = link("f")
+    tqh_last: Field[Page | None] = link("f")
 
 
 class UvmObject(Struct, kind=17, name="uobj"):
@@ -111,8 +125,8 @@ class UvmObject(Struct, kind=17, name="uobj"):
     guards = {"o": own("vmobjlock")}
     vmobjlock = simplelock("uobj")
     pgops: Field[int] = field("const")  # which pager: one of the numbers UVM_PGOPS_* in param.py
-    memq_first: Field[Page | None] = field("o")
-    memq_last: Field[Page | None] = field("o")
+    memq_first: Field[Page | None] = link("o")
+    memq_last: Field[Page | None] = link("o")
     uo_npages: Field[int] = field("o")
     uo_refs: Field[int] = field("o")  # or UVM_OBJ_KERN
     pager: Field[Any] = field("const")  # (model) the Vnode or Aobj; in UVM the object is the first thing in it
@@ -138,8 +152,8 @@ class Aobj(Struct, kind=41):
     u_pages: Field[int] = field("const")
     u_flags: Field[int] = field("o")
     u_swslots: Field[AobjSlots] = field("const")
-    u_list_next: Field[Aobj | None] = field("l")
-    u_list_prev: Field[Aobj | None] = field("l")
+    u_list_next: Field[Aobj | None] = link("l")
+    u_list_prev: Field[Aobj | None] = link("l")
 
 
 class AobjSlots(Array, kind=42, element="o"):
@@ -166,8 +180,8 @@ class Pmap(UvmObject, kind=48, name="pm_obj"):
     guards = {"o": own("vmobjlock")}
     vmobjlock = simplelock("pmap")
     pgops: Field[int] = field("const")
-    memq_first: Field[Page | None] = field("o")
-    memq_last: Field[Page | None] = field("o")
+    memq_first: Field[Page | None] = link("o")
+    memq_last: Field[Page | None] = link("o")
     uo_npages: Field[int] = field("o")
     uo_refs: Field[int] = field("o")  # 1; 0 when the pmap has been destroyed
 
@@ -185,7 +199,7 @@ class Anon(Struct, kind=4):
     an_lock = simplelock("anon")
     an_ref: Field[int] = field("o")
     an_page: Field[Page | None] = field("o")
-    an_nxt: Field[Anon | None] = union("an_page", "a")
+    an_nxt: Field[Anon | None] = union("an_page", "a", link=True)
     an_swslot: Field[int] = field("o")
 
 
@@ -236,7 +250,7 @@ class VmMapIntrsafe(VmMap, kind=57, name="vmmap_intrsafe"):
 
     guards = {**VmMap.guards, "v": VMI_LIST}
     lock = simplelock("map.intrsafe")
-    vmi_list_next: Field[VmMapIntrsafe | None] = field("v")
+    vmi_list_next: Field[VmMapIntrsafe | None] = link("v")
 
 
 class VmMapEntry(Struct, kind=8, name="entry"):
@@ -244,9 +258,9 @@ class VmMapEntry(Struct, kind=8, name="entry"):
 
     guards = {"m": via("map", "lock"), "k": KENTRY}
     map: Field[VmMap] = field("const")  # (model) so that fields know their guard
-    prev: Field[VmMapEntry] = field("m")
-    next: Field[VmMapEntry] = field("m")
-    free_next: Field[VmMapEntry | None] = union("next", "k")  # on uvm.kentry_free
+    prev: Field[VmMapEntry] = link("m")
+    next: Field[VmMapEntry] = link("m")
+    free_next: Field[VmMapEntry | None] = union("next", "k", link=True)  # on uvm.kentry_free
     start: Field[int] = field("m")
     end: Field[int] = field("m")
     object: Field[UvmObject | None] = field("m")
@@ -283,9 +297,9 @@ class SwapPri(Struct, kind=52):
 
     guards = {"s": S}
     spi_priority: Field[int] = field("s")
-    spi_first: Field[SwapDev | None] = field("s")
-    spi_last: Field[SwapDev | None] = field("s")
-    spi_next: Field[SwapPri | None] = field("s")
+    spi_first: Field[SwapDev | None] = link("s")
+    spi_last: Field[SwapDev | None] = link("s")
+    spi_next: Field[SwapPri | None] = link("s")
 
 
 class SwapDev(Struct, kind=11):
@@ -298,8 +312,8 @@ class SwapDev(Struct, kind=11):
     swd_npginuse: Field[int] = field("s")
     swd_npgbad: Field[int] = field("s")
     swd_drumoffset: Field[int] = field("const")
-    swd_next: Field[SwapDev | None] = field("s")
-    swd_prev: Field[SwapDev | None] = field("s")
+    swd_next: Field[SwapDev | None] = link("s")
+    swd_prev: Field[SwapDev | None] = link("s")
     swd_slots: Field[SlotArray] = field("const")  # the extent map
 
 
@@ -313,8 +327,8 @@ class Buf(Struct, kind=13):
     """struct buf of a pageout: in flight, then on uvm.aio_done until the pagedaemon reaps it."""
 
     guards = {"d": D}
-    next: Field[Buf | None] = field("d")
-    prev: Field[Buf | None] = field("d")
+    next: Field[Buf | None] = link("d")
+    prev: Field[Buf | None] = link("d")
     error: Field[int] = field("d")
     npages: Field[int] = field("const")
     pages: Field[PageArray] = field("const")
@@ -336,7 +350,7 @@ class PhysBuf(Struct, kind=28):
     b_start: Field[int] = field("const")  # user addresses
     b_end: Field[int] = field("const")
     b_status: Field[int] = field("const")  # user address of a word for the status, or 0
-    b_next: Field[PhysBuf | None] = field("g")
+    b_next: Field[PhysBuf | None] = link("g")
     b_done: Field[int] = field("o")
 
 
@@ -352,6 +366,16 @@ class Loan(Struct, kind=63):
 
 class LoanArray(Array, kind=64, element="const"):
     """What uvm_loan() answered: pages, or anons."""
+
+
+class Kernel(Struct, kind=65):
+    """The kernel as a whole: the big lock of kern_lock.c, under which multiprocessor kernels ran from 2000 to 2007.
+
+    In C a spinning lockmgr lock; nothing else is in the struct, and it is never allocated.
+    """
+
+    guards = {}
+    kernel_lock = simplelock("kernel_lock")
 
 
 class Uvm(Struct, kind=15):
@@ -370,8 +394,8 @@ class Uvm(Struct, kind=15):
     uao_list_lock = simplelock("uao_list")
     pagedaemon: Field[int] = field("d")  # sleep channel
     pagedaemon_waiters: Field[int] = field("d")  # uvm_wait callers that the daemon has not served
-    aio_done_first: Field[Buf | None] = field("d")
-    aio_done_last: Field[Buf | None] = field("d")
+    aio_done_first: Field[Buf | None] = link("d")
+    aio_done_last: Field[Buf | None] = link("d")
     afree: Field[Anon | None] = field("a")
     nswapdev: Field[int] = field("s", hint=True)
     swap_priority: Field[SwapPri | None] = field("s")  # the first of the list
@@ -386,8 +410,8 @@ class Uvm(Struct, kind=15):
     mb_object: Field[UvmObject] = field("const")
     vmi_list: Field[VmMapIntrsafe | None] = field("v")
     kentry_free: Field[VmMapEntry | None] = field("k")  # map entries for interrupt-safe maps
-    uao_list_first: Field[Aobj | None] = field("l")
-    uao_list_last: Field[Aobj | None] = field("l")
+    uao_list_first: Field[Aobj | None] = link("l")
+    uao_list_last: Field[Aobj | None] = link("l")
 
 
 class Uvmexp(Struct, kind=16):
@@ -453,6 +477,7 @@ class Uvmexp(Struct, kind=16):
 
 
 #: the globals: one of each, at fixed addresses
+kernel: Kernel = Kernel.at(0)
 uvm: Uvm = Uvm.at(0)
 uvmexp: Uvmexp = Uvmexp.at(0)
 page_active: PageQueue = PageQueue.at(0)

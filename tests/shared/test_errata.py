@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.errata import ERRATA, Erratum, lookup
+from shared.errata import ERRATA, Erratum, Status, counts, lookup
 from shared.errors import DETECTORS, FINDINGS, UserMistake
 from shared.scenario import Scenario
 from shared.scenario_file import load_scenario
@@ -49,6 +49,24 @@ def test_an_entry_can_be_read_by_itself(one: Erratum) -> None:
     assert one.source and all("uvm_" in source and re.search(r"(19|20)\d\d", source) for source in one.source)
     assert one.story.count(". ") >= 3 and one.story.endswith(".")
     assert not re.search(r"/work|shared/|https?:|git\.", " ".join((one.story, *one.source)))
+
+
+#: a file of the kernel, and in the same reference its revision, the date of its change log or a problem report's number
+PLACE = re.compile(
+    r"\w+\.[ch]\b.*?(\b\d\.\d+\b|\b(19|20)\d\d-\d\d-\d\d\b|\b(January|May|June) (19|20)\d\d\b|\bPR (\w+/)?\d{4,})"
+)
+
+
+@CATALOGUE
+def test_a_defect_that_uvm_really_had_says_where(one: Erratum) -> None:
+    """Otherwise nobody could look it up, and the claim would be ours alone."""
+    if one.status.real:
+        assert any(PLACE.search(source) for source in one.source), one.source
+
+
+def test_every_status_is_used_and_has_a_meaning() -> None:
+    assert all(counts().values()) and sum(counts().values()) == len(ERRATA)
+    assert len({status.meaning for status in Status}) == len(Status)
 
 
 @CATALOGUE
@@ -108,15 +126,29 @@ def test_an_expectation_is_exact(one: Scenario) -> None:
         assert wanted.texts
 
 
+def test_lookup_takes_short_names() -> None:
+    """In any case; a row's, if it has just one erratum."""
+    for one in ERRATA.values():
+        for name in (one.id, one.name, one.name.lower()):
+            assert lookup(name) is one
+        row = [other for other in ERRATA.values() if other.row == one.row]
+        if len(row) == 1:
+            assert lookup(one.row) is one
+        elif one.row not in [other.name for other in row]:
+            with pytest.raises(UserMistake, match="is a row with several errata: ") as caught:
+                lookup(one.row)
+            assert all(f"{other.name} ({other.id})" in caught.value.message for other in row)
+
+
 def test_lookup_names_what_was_probably_meant() -> None:
-    assert lookup("amap_cow_now.restart-own-copy").name == "E2"
     for wrong, meant in {
-        "amap_cow_now.restart-own-copies": "amap_cow_now.restart-own-copy",
-        "s3b": "uvm_fault.case1b-anon-unlocked",
-        "E13": "uvm_pageout.paging-after-start",
+        "amap_cow_now.restart-own-copies": "amap_cow_now.restart-own-copy (E2)",
+        "amap_cow_now": "amap_cow_now.nanon-freed-locked (S3a)",
+        "S3a-shipped": "did you mean amap_cow_now.nanon-freed-locked (S3a)?",
     }.items():
         with pytest.raises(UserMistake, match=re.escape(meant)):
             lookup(wrong)
-    with pytest.raises(UserMistake, match="`uvmp errata` lists them") as caught:
-        lookup("q" * 1000)
-    assert len(str(caught.value)) < 200
+    for wrong in ("q" * 1000, ""):
+        with pytest.raises(UserMistake, match="`uvmp errata` lists them") as caught:
+            lookup(wrong)
+        assert len(str(caught.value)) < 200

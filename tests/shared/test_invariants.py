@@ -1270,7 +1270,7 @@ def test_a_finding_says_id_sentence_and_what_is_wrong(world: World) -> None:
     sentence = "an_ref counts the amap slots and loans that hold an anon"
     expected = f"ANON-1: {sentence}: anon:2 is in 1 amap slots and has an_ref 2"
     assert [(one.kind, one.detector, one.text, one.subject) for one in found] == [
-        ("invariant", FINDINGS["invariant"], expected, "anon:2")
+        ("invariant", FINDINGS["invariant"].detector, expected, "anon:2")
     ]
 
 
