@@ -123,6 +123,7 @@ CATALOGUE = (
     Erratum(
         id="vm_map_lock.flags-unlocked-before-sleep",
         name="E57",
+        status=Status.IN_SOURCE,
         sentence="vm_map_lock() lets go of the flags of a busy map before it sleeps, and misses the wakeup.",
         source=(
             "NetBSD vm_map.h 1.34, 1999-07-07, for uvm_map.c: vm_map_lock() with tsleep()",

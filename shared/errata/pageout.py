@@ -172,6 +172,7 @@ CATALOGUE = (
     Erratum(
         id="uvm_pageout.waiters-not-looked-for",
         name="E38",
+        status=Status.IN_SOURCE,
         sentence="The pagedaemon goes to sleep without a look for who has come to wait for memory meanwhile.",
         source=(
             "NetBSD uvm_pdaemon.c 1.19, 1999-11-04, and 1.39, 2001-09-30: uvm_wait(), uvm_pageout()",
