@@ -40,13 +40,19 @@ def final_state(machine: Machine) -> dict[str, Any]:
     }
 
 
-def judge(state: dict[str, Any], detect: dict[str, str], oracle: Finding | None = None) -> list[Finding]:
+def judge(
+    state: dict[str, Any],
+    detect: dict[str, str],
+    oracle: Finding | None = None,
+    unexpected: Finding | None = None,
+) -> list[Finding]:
     """Findings about a machine at rest; the one that explains the others first.
 
     Of those that are only noted all are given up to the first one to stop for: none of them explains it away.
 
     Args:
         oracle: what the memory oracle says of the run.
+        unexpected: what the scenario says of its results; everything else explains more.
     """
     snapshot = snapshot_of(state)
     found = _wanted(_stuck(state, snapshot), detect)
@@ -54,6 +60,8 @@ def judge(state: dict[str, Any], detect: dict[str, str], oracle: Finding | None 
         found += _wanted([oracle], detect)
     if not _stops(found, detect) and detect.get("invariant", "stop") != "off":
         found += _wanted(check(snapshot), detect)
+    if not _stops(found, detect) and unexpected is not None:
+        found += _wanted([unexpected], detect)
     return found
 
 
