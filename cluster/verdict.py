@@ -367,7 +367,11 @@ def _asleep(one: dict[str, Any], chan: int, graph: WaitGraph, snapshot: Snapshot
         if free > reserve:
             text = f"{one['name']} sleeps in {fn} for free memory for ever, with {free} pages free"
             return _finding(one, "lost-wakeup", text, fn, name)
-        text = f"{one['name']} sleeps in {fn} for free memory; {free} pages are free and nothing more can be freed"
+        paging = snapshot.num(uvmexp, "paging")
+        if paging <= 0:  # the pagedaemon should have tried, and woken whoever waits
+            text = f"{one['name']} sleeps in {fn} for free memory; {free} pages are free, and nobody goes to free more"
+            return _finding(one, "lost-wakeup", text, fn, name)
+        text = f"{one['name']} sleeps in {fn} for free memory; {free} pages are free, {paging} are in flight for ever"
         return _finding(one, "deadlock", text, fn, name)
     page = _busy_page(one, snapshot)
     if page is not None:

@@ -13,7 +13,7 @@ fails. Only the pagedaemon changes `paging`, and under pageqlock.
 How it sleeps. A waiter counts itself in pagedaemon_waiters under
 pagedaemon_lock before it wakes the pagedaemon; the pagedaemon, under the same
 lock, sleeps only if there are no waiters to serve and no I/O to be reaped. So
-no wakeup is lost, as NetBSD later saw to with the same count. As in UVM the
+no wakeup is lost, as NetBSD later saw to with the same count (before: erratum E38). As in UVM the
 waiters are woken when there is memory to be had, and also when nothing is in
 flight: they try again, and so does the pagedaemon. A machine whose memory can
 never be freed therefore goes round for ever, which ends as "no progress".
@@ -95,13 +95,15 @@ def uvm_wait(wmsg: str) -> None:
     Locks:   no simple lock held; never called by the pagedaemon.
     Sleeps:  until there is memory, or a reason to see that there will be none.
     Source:  uvm_pdaemon.c.
-    Differs: counts the waiters.
+    Differs: counts the waiters. The pagedaemon itself panics here, as in a kernel with DEBUG; others print "pagedaemon:
+             deadlock detected!" and let it pause for an eighth of a second (since 1.39 only if nothing is in flight).
     """
     if curproc_is_pagedaemon():
         panic("pagedaemon deadlock", "pagedaemon")
     s = here.port.splraise(SPL_BIO)
     uvm.pagedaemon_lock.lock()
-    uvm.pagedaemon_waiters += 1
+    if not erratum("uvm_pageout.waiters-not-looked-for"):
+        uvm.pagedaemon_waiters += 1
     here.port.wakeup(uvm.addressof("pagedaemon"))
     here.port.sleep(uvmexp.addressof("free"), wmsg, uvm.pagedaemon_lock)
     here.port.spl(s)
@@ -204,9 +206,12 @@ def uvm_pageout() -> None:
         uvm_unlock_pageq()
 
         # wake the waiters, and sleep unless there is more to do
+        blind = erratum("uvm_pageout.waiters-not-looked-for")
+        if blind and (sweep.paging == 0 or uvmexp.free > uvmexp.reserve_kernel):
+            port.wakeup(uvmexp.addressof("free"))  # who comes to wait from here on is not seen
         s = port.splraise(SPL_BIO)
         uvm.pagedaemon_lock.lock()
-        waiters = uvm.pagedaemon_waiters
+        waiters = 0 if blind else uvm.pagedaemon_waiters
         if waiters and (sweep.paging == 0 or uvmexp.free > uvmexp.reserve_kernel):
             uvm.pagedaemon_waiters = waiters = 0
             port.wakeup(uvmexp.addressof("free"))
