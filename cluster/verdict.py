@@ -40,13 +40,19 @@ def final_state(machine: Machine) -> dict[str, Any]:
     }
 
 
-def judge(state: dict[str, Any], detect: dict[str, str], oracle: Finding | None = None) -> list[Finding]:
+def judge(
+    state: dict[str, Any],
+    detect: dict[str, str],
+    oracle: Finding | None = None,
+    unexpected: Finding | None = None,
+) -> list[Finding]:
     """Findings about a machine at rest; the one that explains the others first.
 
     Of those that are only noted all are given up to the first one to stop for: none of them explains it away.
 
     Args:
         oracle: what the memory oracle says of the run.
+        unexpected: what the scenario says of its results; everything else explains more.
     """
     snapshot = snapshot_of(state)
     found = _wanted(_stuck(state, snapshot), detect)
@@ -54,6 +60,8 @@ def judge(state: dict[str, Any], detect: dict[str, str], oracle: Finding | None 
         found += _wanted([oracle], detect)
     if not _stops(found, detect) and detect.get("invariant", "stop") != "off":
         found += _wanted(check(snapshot), detect)
+    if not _stops(found, detect) and unexpected is not None:
+        found += _wanted([unexpected], detect)
     return found
 
 
@@ -360,7 +368,11 @@ def _asleep(one: dict[str, Any], chan: int, graph: WaitGraph, snapshot: Snapshot
         if free > reserve:
             text = f"{one['name']} sleeps in {fn} for free memory for ever, with {free} pages free"
             return _finding(one, "lost-wakeup", text, fn, name)
-        text = f"{one['name']} sleeps in {fn} for free memory; {free} pages are free and nothing more can be freed"
+        paging = snapshot.num(uvmexp, "paging")
+        if paging <= 0:  # the pagedaemon should have tried, and woken whoever waits
+            text = f"{one['name']} sleeps in {fn} for free memory; {free} pages are free, and nobody goes to free more"
+            return _finding(one, "lost-wakeup", text, fn, name)
+        text = f"{one['name']} sleeps in {fn} for free memory; {free} pages are free, {paging} are in flight for ever"
         return _finding(one, "deadlock", text, fn, name)
     page = _busy_page(one, snapshot)
     if page is not None:
