@@ -122,21 +122,20 @@ CATALOGUE = (
     Erratum(
         id="vm_map_lock.flags-unlocked-before-sleep",
         name="E57",
+        sentence="vm_map_lock() unlocks the flags of a busy map before it sleeps, and misses the wakeup.",
         status=Status.IN_SOURCE,
-        sentence="vm_map_lock() lets go of the flags of a busy map before it sleeps, and misses the wakeup.",
         source=(
             "NetBSD vm_map.h 1.34, 1999-07-07, for uvm_map.c: vm_map_lock() with tsleep()",
             "NetBSD uvm_map.h 1.53.2.1, 2006-06-19: vm_map_lock() with ltsleep(), flags_lock is its interlock",
         ),
         story=story("""
-            uvm_map_pageable(), which is mlock(2), marks the map VM_MAP_BUSY and downgrades its lock to a read lock,
-            so that it can fault pages in and still go back. A writer must not queue for the lock meanwhile. So
-            vm_map_lock() looks at the flags under flags_lock; if the map is busy it sets VM_MAP_WANTLOCK, unlocks
-            flags_lock, and calls tsleep(&map->flags, "vmmapbsy"). Between the two, vm_map_unbusy() on another CPU
-            clears both flags and calls wakeup(): nobody sleeps there yet. The writer then sleeps with nobody left to
-            wake it, until another thread of the process happens to call mlock(2) again and somebody waits for that.
-            ps shows "vmmapbsy". In later versions flags_lock is the interlock of the sleep. NetBSD of the time had
-            hardly any processes with threads; the interleaving is ours.
+            uvm_map_pageable(), which serves mlock(2), marks the map VM_MAP_BUSY and downgrades its lock to a read
+            lock. So it can fault pages in and return to a write lock, and no writer may queue for the lock meanwhile.
+            vm_map_lock() reads the flags under flags_lock. If the map is busy it sets VM_MAP_WANTLOCK, unlocks
+            flags_lock, and calls tsleep(), with "vmmapbsy". Between these two steps vm_map_unbusy(), on another CPU,
+            clears both flags and calls wakeup(): nobody sleeps yet. The writer then sleeps, and only a further
+            mlock(2) of the process can wake it. In later versions flags_lock is the interlock of the sleep. NetBSD of
+            2000 had hardly any processes with threads; the interleaving is our inference.
         """),
         findings=("lost-wakeup",),
         scenarios=("E57",),

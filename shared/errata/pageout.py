@@ -172,22 +172,21 @@ CATALOGUE = (
     Erratum(
         id="uvm_pageout.waiters-not-looked-for",
         name="E38",
+        sentence="uvm_pageout() goes to sleep without looking for threads that have begun to wait for memory.",
         status=Status.IN_SOURCE,
-        sentence="The pagedaemon goes to sleep without a look for who has come to wait for memory meanwhile.",
         source=(
             "NetBSD uvm_pdaemon.c 1.19, 1999-11-04, and 1.39, 2001-09-30: uvm_wait(), uvm_pageout()",
             "NetBSD uvm_pdaemon.c 1.107 (2012): uvm_pagedaemon_waiters",
         ),
         story=story("""
-            Who finds no free page calls uvm_wait(): under pagedaemon_lock it wakes the pagedaemon and sleeps on
-            &uvmexp.free. The pagedaemon, uvm_pageout(), scans, wakes whoever sleeps on &uvmexp.free if there is
-            memory, and then takes pagedaemon_lock to go to sleep, unless there is I/O to be reaped. A fault that
-            comes to uvm_wait() between that wakeup and that sleep wakes a pagedaemon that is awake, and is too late
-            to be woken itself. Both sleep, with pages free, until somebody else runs short of memory; ps shows
-            "flt_noram5" and "daemon_slp". The comment in uvm_pageout() promises to go to sleep "without losing
-            wakeups", and looks only at the list of I/O. The repair counts waiters under the lock, and the pagedaemon
-            does not sleep while there are some that it could serve. FreeBSD repaired a lost wakeup of its page daemon
-            much later (r327168). The interleaving is ours.
+            A thread that gets no page calls uvm_wait(): under pagedaemon_lock it wakes the pagedaemon, and sleeps on
+            uvmexp.free. The pagedaemon, uvm_pageout(), scans, wakes those who sleep on uvmexp.free if there is
+            memory, and then takes pagedaemon_lock to sleep itself, unless finished I/O waits for it. A thread that
+            calls uvm_wait() between this wakeup and this sleep wakes a pagedaemon that is awake, and comes too late
+            to be woken itself. Both sleep, with pages free, until another thread runs short of memory. The comment in
+            uvm_pageout() promises to sleep "without losing wakeups", and the code looks only at the list of I/O. The
+            repair counts waiters under the lock, and the pagedaemon does not sleep while it could serve one. FreeBSD
+            repaired a lost wakeup of its page daemon much later (r327168). The interleaving is our inference.
         """),
         findings=("lost-wakeup",),
         scenarios=("E38",),

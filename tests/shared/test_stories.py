@@ -27,7 +27,7 @@ BANNED = re.compile(
 )
 FUNCTION = re.compile(r"\b([a-z_][a-z0-9_]*)\(\)")
 #: functions of NetBSD that stories name and the model has under no name of their own
-NOT_MODELLED = {"comintr", "exec", "malloc", "pmap_steal_ptp", "pmap_try_steal_pv"}
+NOT_MODELLED = {"comintr", "exec", "malloc", "pmap_steal_ptp", "pmap_try_steal_pv", "tsleep", "wakeup"}
 #: what the last line of a story must have, by the kind of finding that the scenario expects
 SHOWN = {
     "panic": "panic: ",
