@@ -141,8 +141,14 @@ class LiveMachine:
         if told["finding"]:
             run.finding, more = came_before(watched, told["finding"][0], detect)
         else:
-            wrong = None if detect.get("oracle") == "off" else oracle.judge_journals(self.scenario, run.journals)
-            run.finding, more = sort_out(judge(run.state, detect, wrong, watched), detect)
+            wrong = (
+                None
+                if detect.get("oracle") == "off"
+                else oracle.judge_journals(self.scenario, run.journals, self.image)
+            )
+            run.finding, more = sort_out(
+                judge(run.state, detect, wrong, self.scenario.unexpected(run.results), watched), detect
+            )
         run.notes = told["note"] + more
 
     def _load(self, name: str, follow: Journals | None, seed: int) -> Finding | None:

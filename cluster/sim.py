@@ -30,7 +30,7 @@ from greenlet import getcurrent, greenlet
 from cluster.machine import SITES, Machine
 from cluster.strategies import Stay, Strategy, default
 from cluster.verdict import came_before, endless, final_state, judge, no_end, refused, sort_out
-from nodes.build import alloc_shard
+from nodes.build import alloc_shard, big_lock
 from nodes.cpu import FINISHED, Processor, Thread, Tlb
 from nodes.node import Node
 from shared.errors import Finding, PortDead
@@ -40,6 +40,7 @@ from shared.locks.order import LockOrder
 from shared.messages import OPERATIONS, WAIT, Grant, Interrupt, KernelFinding, Wake
 from shared.oracle import Oracle
 from shared.port import Port, here
+from shared.provenance import MOVES
 from shared.race import RaceDetector, Watch
 from shared.struct import ANY_GEN, LOCK_SHIFT, FieldBase, Struct, lock_sleeps
 
@@ -73,7 +74,9 @@ class Sim(Port):
     ):
         scenario = machine.scenario
         config = scenario.machine
-        super().__init__(frozenset(scenario.errata), dict(scenario.detect), config.page_size, config.memory_shards)
+        super().__init__(
+            frozenset(scenario.errata), dict(scenario.detect), config.page_size, config.memory_shards, big_lock(config)
+        )
         self.machine, self.image_ = machine, image
         self.racy: set[str] = set() if racy is None else racy
         self.every_access = granularity == "access"
@@ -112,7 +115,7 @@ class Sim(Port):
         self.race = RaceDetector() if races and not record and not self.booting else None
         self.watch = Watch(self.image_) if (races or order) and record and self.image_ is not None else None
         self.order, self.learns_order = LockOrder(), not record
-        self.oracle = Oracle(self.machine.scenario) if self._asks_oracle else None
+        self.oracle = Oracle(self.machine.scenario, self.image_) if self._asks_oracle else None
         self.fast = not record and not self.every_access
         self.total = 0  # operations so far, if recorded
         self.look = min(LOOK_EVERY, self.limit)  # the point at which to count them, if not
@@ -164,7 +167,10 @@ class Sim(Port):
             found, notes = sort_out(self._endless(watched), self.detect)
         else:
             oracle = self.oracle.finding if self.oracle is not None else None
-            found, notes = sort_out(judge(final_state(self.machine), self.detect, oracle, watched), self.detect)
+            results = {name: one.results for name, one in self.machine.threads.items() if one.results}
+            unexpected = self.machine.scenario.unexpected(results)
+            state = final_state(self.machine)
+            found, notes = sort_out(judge(state, self.detect, oracle, unexpected, watched), self.detect)
         self.finding = found
         self.notes += notes
 
@@ -195,7 +201,7 @@ class Sim(Port):
                 memory.frames = frames
         self.heap = self.guards.heap = heap
         self.dead = self.ended = False
-        self.finding = self.stale = None
+        self.finding = self.stale = self.passed = None
         self.notes, self.counters, self.cpu_stats = [], {}, {}
         self.sites = dict(self.image_.get(SITES, {})) if self.image_ is not None else {}
         self.cur = None
@@ -397,21 +403,22 @@ class Sim(Port):
         out, node.out = node.out, []
         if self.journals is not None:
             self._record(node.name, ctx, operation_record(code, target, args, result, out))
+        if self.oracle is not None and code in MOVES:
+            self.oracle.trail.add(ctx.name, ctx.n, ctx.stack, code, target, args, None if result is WAIT else result)
         if self.race is not None:
             raised = [one.ctx for one in out if isinstance(one, Interrupt)]
             self.race.operation(
                 ctx.cpu, code, target, result, [one.ctx for one in out if not isinstance(one, Interrupt)], raised
             )
         if result is WAIT:
-            ctx.ready = False
+            ctx.ready = ctx.woken = False
             ctx.waits_since = node.admitted
         if out:
             self._deliver(out)
         if result is WAIT:
-            park = OPERATIONS[code].sleeps or (OPERATIONS[code].target == "lock" and lock_sleeps(target))
-            if park:
-                self.check_sleep(code)
-            return self._wait(ctx, code, target, park)
+            if OPERATIONS[code].sleeps or (OPERATIONS[code].target == "lock" and lock_sleeps(target)):
+                return self.wait_asleep(code, target)
+            return self._wait(ctx, code, target, park=False)
         return result
 
     def _deliver(self, out: list[Any]) -> None:
@@ -419,7 +426,7 @@ class Sim(Port):
         for delivery in out:
             one = threads[delivery.ctx]
             if isinstance(delivery, Grant):
-                one.value, one.ready = delivery.value, True
+                one.grant(delivery.value)
             elif isinstance(delivery, Wake):
                 one.wake()
             else:
@@ -510,7 +517,7 @@ class Sim(Port):
         ctx: Thread = self.cur
         if self.fast:
             rec = self.heap.get(obj.id)
-            if rec is not None and self._plain(ctx, obj, field, rec):
+            if rec is not None and slot < len(rec) and self._plain(ctx, obj, field, rec):
                 ctx.n += 1
                 return rec[slot]
         self._access_point(ctx, obj, field, slot, False)
@@ -519,7 +526,7 @@ class Sim(Port):
         if self.dead:
             raise PortDead
         rec = self.heap.get(obj.id)
-        if rec is None or (rec[0] != obj.gen and obj.gen != ANY_GEN):
+        if rec is None or (rec[0] != obj.gen and obj.gen != ANY_GEN) or slot >= len(rec):
             return self.perform("load", obj.id, (obj, field.name, slot, field.peek))  # the node will refuse it
         ctx.n += 1
         return rec[slot]
@@ -528,7 +535,7 @@ class Sim(Port):
         ctx: Thread = self.cur
         if self.fast:
             rec = self.heap.get(obj.id)
-            if rec is not None and self._plain(ctx, obj, field, rec):
+            if rec is not None and slot < len(rec) and self._plain(ctx, obj, field, rec):
                 ctx.n += 1
                 rec[slot] = value
                 if rec[1] is None and isinstance(value, Struct):
@@ -538,7 +545,8 @@ class Sim(Port):
         if self.dead:
             raise PortDead
         rec = self.heap.get(obj.id)
-        if self.journals is not None or rec is None or (rec[0] != obj.gen and obj.gen != ANY_GEN):
+        refused = rec is None or (rec[0] != obj.gen and obj.gen != ANY_GEN) or slot >= len(rec)
+        if self.journals is not None or rec is None or refused:
             self.perform("store", obj.id, (obj, field.name, slot, value))
             rec = self.heap.get(obj.id)
         else:
@@ -603,8 +611,6 @@ class Sim(Port):
     def renew(self, obj: S) -> S:
         fresh = super().renew(obj)
         self.guards.claim(self.cur, fresh)
-        if self.oracle is not None:
-            self.oracle.renewed(str(obj), self.cur.stack)
         return fresh
 
     def claim(self, obj: Struct) -> None:

@@ -16,12 +16,13 @@ from nodes.node import Node
 from nodes.pagedaemon import pagedaemon_threads
 from nodes.swap_pager import CONTEXT, SwapPager, swap_io
 from nodes.swap_pager import PROCESSOR as SWAP_IO
+from shared.locks.ref import LockRef
 from shared.machine_config import MachineConfig
 from shared.messages import OPERATIONS
 from shared.program import run_program
 from shared.scenario import Scenario
 from shared.struct import INDEX_MASK, LOCK_SHIFT
-from shared.uvm.structs import Proc
+from shared.uvm.structs import Proc, kernel
 
 Route = Callable[[int], str]
 
@@ -99,6 +100,11 @@ def routes(config: MachineConfig) -> dict[str, Route]:
         for code, op in OPERATIONS.items()
         if op.node != "cpu"
     }
+
+
+def big_lock(config: MachineConfig) -> LockRef | None:
+    """The kernel's big lock, on a machine that has one."""
+    return kernel.kernel_lock if config.kernel_lock == "big" else None
 
 
 def alloc_shard(ctx: str, n: int, shards: int) -> int:

@@ -35,7 +35,7 @@ class Thread(Context):
         parked: has given up its CPU and needs `run` before it can go on.
         waits: what it waits for, as (code, target), or None.
         waits_since: how many operations its node had admitted when that wait began, if the engine counts them.
-        woken: its channel was woken since it queued on it, maybe before it gave up its CPU.
+        woken: its channel was woken, or its request granted, since it queued, maybe before it gave up its CPU.
         value: what the grant it waited for brought.
         glet: the greenlet it runs on, while it has one.
         processor: the node it runs on, once that is built.
@@ -84,7 +84,12 @@ class Thread(Context):
         return {
             "name": self.name, "n": self.n, "finished": self.state == FINISHED, "waits": self.waits,
             "ready": self.ready, "stack": list(self.stack), "held": self.held_as_text(), "interrupt": self.interrupt,
+            "cpu": self.cpu, "proc": None if self.home is None else self.home.index,
         }  # fmt: skip
+
+    def grant(self, value: Any) -> None:
+        """What it waits for, or is about to, was granted."""
+        self.value, self.ready, self.woken = value, True, True
 
     def wake(self) -> None:
         """The channel it sleeps on, or is about to, was woken."""

@@ -3,7 +3,7 @@
 A heap record is [generation, private owner, field 0, field 1, ...]; the second
 place belongs to the sim engine's thinning rule and is not part of the state.
 Generations make a use after free visible: a handle is only good for the life of
-the struct in which it was made. If nobody stops for that, the operation is
+the struct in which it was made, and who ended that life is kept. If nobody stops for that, the operation is
 repeated with the address alone: it meets the struct that lives there now, as
 memory itself would have it. Frames are tuples of 64-bit words.
 """
@@ -34,20 +34,42 @@ class Memory(Node):
         self.heap: dict[int, list[Any]] = {}
         self.next_index: dict[int, int] = {}
         self.frames: list[tuple[int, ...]] = [(0,) * self.words] * frames
+        self.ended: dict[int, dict[int, str]] = {}  # struct -> generation -> who ended that life, in words
 
     def record(self, obj: Struct) -> list[Any]:
         """The struct's heap record, if the handle is still good."""
         rec = self.heap.get(obj.id)
         if rec is None or (rec[0] != obj.gen and obj.gen != ANY_GEN):
             what = "freed" if rec is None else f"recycled (generation {rec[0]}, handle of {obj.gen})"
-            raise KernelFinding("use-after-free", f"{obj} is used after it was {what}", str(obj), fatal=rec is None)
+            text = f"{obj} is used after it was {what}: {self._who_ended(obj)}"
+            raise KernelFinding("use-after-free", text, str(obj), fatal=rec is None)
         return rec
 
+    def inside(self, obj: Struct, slot: int) -> list[Any]:
+        """The struct's heap record, if it has such a field or element: what lies behind it is mapped nowhere."""
+        rec = self.record(obj)
+        if slot >= len(rec):
+            element = type(obj).element
+            at = slot - (element.slot if element is not None else HEADER)
+            text = f"panic: trap: {obj} has {len(rec) - slot + at} elements; number {at} is not mapped"
+            raise KernelFinding("panic", text, str(obj), fatal=True)
+        return rec
+
+    def _who_ended(self, obj: Struct) -> str:
+        """Who ended the life in which the handle was made; of one that is good for any life, the last one."""
+        lives = self.ended.get(obj.id, {})
+        last = next(reversed(lives.values()), "") if obj.gen == ANY_GEN else lives.get(obj.gen, "")
+        return last or "that was before the run began"
+
+    def _end(self, ctx: str, obj: Struct, by: str, n: int) -> None:
+        lives = self.ended.setdefault(obj.id, {})
+        lives[self.heap[obj.id][0]] = f"{ctx} freed it in {by or 'user mode'}, its operation {n}"
+
     def op_load(self, ctx: str, target: int, obj: Struct, field: str, slot: int, peek: bool = False) -> Any:
-        return self.record(obj)[slot]
+        return self.inside(obj, slot)[slot]
 
     def op_store(self, ctx: str, target: int, obj: Struct, field: str, slot: int, value: Any) -> None:
-        self.record(obj)[slot] = value
+        self.inside(obj, slot)[slot] = value
 
     def op_alloc(self, ctx: str, target: int, kind: int, length: int) -> Struct:
         index = self.next_index.get(kind, self.shard)
@@ -56,12 +78,14 @@ class Memory(Node):
         self.heap[obj.id] = [0, None, *KINDS[kind].defaults, *([None] * length)]
         return obj
 
-    def op_free(self, ctx: str, target: int, obj: Struct) -> None:
+    def op_free(self, ctx: str, target: int, obj: Struct, by: str, n: int) -> None:
         self.record(obj)
+        self._end(ctx, obj, by, n)
         del self.heap[obj.id]
 
-    def op_renew(self, ctx: str, target: int, obj: Struct) -> int:
+    def op_renew(self, ctx: str, target: int, obj: Struct, by: str, n: int) -> int:
         rec = self.record(obj)
+        self._end(ctx, obj, by, n)
         gen: int = rec[0] + 1
         self.heap[obj.id] = [gen, None, *type(obj).defaults]
         return gen
@@ -114,6 +138,7 @@ class Memory(Node):
         super().load_image(image)
         self.heap = {key: [gen, None, *fields] for key, gen, *fields in image["heap"]}
         self.next_index = dict(image["next"])
+        self.ended = {}
         self.frames = [tuple(words) for words in image["frames"]]
 
     @staticmethod

@@ -2,10 +2,13 @@
 
 An operation that takes away or narrows a translation, or clears a bit that a
 TLB may have cached, names in its answer the pages that the asking CPU has to
-flush, sends an IPI to every other CPU that may have cached one of them, and
-is answered WAIT until the last of these has acknowledged.
+flush. If other CPUs may have cached one of them it sends an IPI to each that may, the
+asking one included (an interrupt may use that one's TLB meanwhile), and is answered WAIT
+until the last of them has acknowledged.
 
-Which CPUs may have cached a page is known exactly: only a walk fills a TLB.
+Which CPUs may have cached a page is known exactly: only a walk fills a TLB, and only what
+has been acknowledged is flushed. So a request that narrows a translation waits for a CPU
+that an earlier request has interrupted, and that has not flushed yet.
 A mapping that replaces another one is there before the old one is gone from
 every TLB (`replaced`). Until then nobody must write through it, or threads of one
 process see two pages at one address: a finding.
@@ -75,7 +78,7 @@ class Mmu(Node):
         self.active: dict[str, int] = {}
         self.cached: dict[tuple[int, int], dict[str, None]] = {}
         self.next_shootdown = 1
-        self.shootdowns: dict[int, tuple[str, set[str], Any]] = {}
+        self.shootdowns: dict[int, tuple[str, dict[str, list[list[int]]], Any]] = {}
         self.replaced: dict[tuple[int, int], tuple[int, int]] = {}
 
     # -- life of a pmap ------------------------------------------------------
@@ -217,9 +220,10 @@ class Mmu(Node):
         return self._clear(ctx, frame, REF, cpu)
 
     def op_pmap_ack(self, ctx: str, shootdown: int, cpu: str) -> None:
-        """A CPU has flushed; the last one lets the asking context go on."""
+        """A CPU has flushed what its IPI named; the last one lets the asking context go on."""
         initiator, waiting, reply = self.shootdowns[shootdown]
-        waiting.discard(cpu)
+        for pmap, vpn in waiting.pop(cpu):
+            self._flushed((pmap, vpn), cpu)
         if not waiting:
             del self.shootdowns[shootdown]
             self.replaced = {page: one for page, one in self.replaced.items() if one[0] != shootdown}
@@ -233,7 +237,7 @@ class Mmu(Node):
         Said once: if nobody wants to know, the CPU walks again.
         """
         number, old = self.replaced.pop((pmap, vpn))
-        late = sorted(self.shootdowns[number][1] - {cpu})
+        late = sorted(self.shootdowns[number][1].keys() - {cpu})
         if late:
             text = (
                 f"TLB-2: no page is written while a CPU may have another one cached at its address: {cpu} writes to "
@@ -299,19 +303,29 @@ class Mmu(Node):
         return self._shoot(ctx, cpu, stale, was)
 
     def _shoot(self, ctx: str, cpu: str, stale: list[tuple[int, int]], result: Any) -> Any:
-        """Answer [result, pages for the asking CPU to flush], once all others have flushed."""
-        mine: list[list[int]] = []
-        others: dict[str, list[list[int]]] = {}
+        """Answer [result, pages for the asking CPU to flush], or WAIT: then by an IPI, and when all have flushed."""
+        cpus: dict[str, list[list[int]]] = {}
         for page in stale:
-            for other in self.cached.pop(page, ()):
-                (mine if other == cpu else others.setdefault(other, [])).append(list(page))
-        if not others:
+            for one in self.cached.get(page, ()):
+                cpus.setdefault(one, []).append(list(page))
+        if cpus.keys() <= {cpu}:
+            mine = cpus.get(cpu, [])
+            for pmap, vpn in mine:
+                self._flushed((pmap, vpn), cpu)
             return [result, mine]
         number = self.next_shootdown
         self.next_shootdown += 1
-        self.shootdowns[number] = (ctx, set(others), [result, mine])
-        self.out += [Interrupt(f"{other}.ipi", [number, others[other]]) for other in sorted(others)]
+        self.shootdowns[number] = (ctx, cpus, [result, []])
+        self.out += [Interrupt(f"{one}.ipi", [number, cpus[one]]) for one in sorted(cpus)]
         return WAIT
+
+    def _flushed(self, page: tuple[int, int], cpu: str) -> None:
+        """A CPU has this page cached no more."""
+        cpus = self.cached.get(page)
+        if cpus is not None:
+            cpus.pop(cpu, None)
+            if not cpus:
+                del self.cached[page]
 
     def image(self) -> Any:
         return {

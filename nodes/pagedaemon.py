@@ -18,6 +18,12 @@ from shared.uvm.structs import uvm
 NAME = "pagedaemon"
 
 
+def pageout() -> None:
+    """What the daemon runs: kernel threads have the big lock, if there is any."""
+    here.port.kernel_proc_lock("kthread")
+    uvm_pageout()
+
+
 def biodone() -> None:
     """What `pagedaemon.bio` and `pagedaemon.disk` run for each finished pageout."""
     buf, error = here.port.cur.value
@@ -26,7 +32,7 @@ def biodone() -> None:
 
 def pagedaemon_threads(disk: bool) -> list[Thread]:
     """The daemon and its interrupts; that of the disk if the machine has one."""
-    daemon = Thread(NAME, NAME, uvm_pageout)
+    daemon = Thread(NAME, NAME, pageout)
     daemon.starts_on = uvm.addressof("pagedaemon")
     daemon.reset()
     interrupts = (COMPLETION, DISK_COMPLETION) if disk else (COMPLETION,)

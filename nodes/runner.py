@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from greenlet import getcurrent, greenlet
 
 from nodes.admit import FINDING, HELD, WAITS
-from nodes.build import Route, alloc_shard
+from nodes.build import Route, alloc_shard, big_lock
 from nodes.cpu import FINISHED, Processor, Thread, Tlb
 from shared.errors import Infrastructure, PortDead
 from shared.journal import Journal, operation_record
@@ -58,7 +58,9 @@ class Runner(Port):
         seed: int,
     ):
         config = scenario.machine
-        super().__init__(frozenset(scenario.errata), dict(scenario.detect), config.page_size, config.memory_shards)
+        super().__init__(
+            frozenset(scenario.errata), dict(scenario.detect), config.page_size, config.memory_shards, big_lock(config)
+        )
         self.processor, self.route, self.actor_of, self.journal, self.ask = processor, route, actor_of, journal, ask
         self.follow: list[str] | None = None if follow is None else follow[0]
         self.events: list[int] = [] if follow is None else follow[1]
@@ -152,7 +154,7 @@ class Runner(Port):
             return
         one = self.threads[mail[1]]
         if word == "grant":
-            one.value, one.ready = mail[2], True
+            one.grant(mail[2])
         elif word == "wake":
             one.wake()
         else:
@@ -241,11 +243,10 @@ class Runner(Port):
             return None
         waits, value = self._send()
         if waits:
-            ctx.ready = False
-            park = op.sleeps or (op.target == "lock" and lock_sleeps(target))
-            if park:
-                self.check_sleep(code)
-            return self._wait(ctx, code, target, park)
+            ctx.ready = ctx.woken = False
+            if op.sleeps or (op.target == "lock" and lock_sleeps(target)):
+                return self.wait_asleep(code, target)
+            return self._wait(ctx, code, target, park=False)
         return value
 
     def _flush(self) -> None:

@@ -40,8 +40,22 @@ SCHEMA = "uvmp-log/1"
 VOLATILE = frozenset(("wall_ns", "pid", "host", "engine", "run", "nseq"))
 MAX_LINE = 1 << 20
 
+#: name of the big lock, which an LWP gives up when it goes to sleep
+KERNEL_LOCK = "kernel:0.kernel_lock"
+
 Record = dict[str, Any]
 Journals = dict[str, list[Record]]
+
+
+def goes_to_sleep(record: Record, before: str) -> bool:
+    """Whether an operation of a context that waits is part of its going to sleep.
+
+    It is the release of the interlock right after `sleep`, or of the big lock, which the context takes again later.
+
+    Args:
+        before: the event of the context's operation before this one.
+    """
+    return record["event"] == "unlock" and (before == "sleep" or record.get("lock") == KERNEL_LOCK)
 
 
 def plain(value: Any) -> Any:
@@ -216,8 +230,8 @@ def linearize(journals: Journals) -> list[Record]:
                         break
                     if event == "intr" and not raised[ctx]:
                         break
-                    if ctx in waiting and not (event == "unlock" and before[ctx] == "sleep"):
-                        break  # (an unlock after `sleep` is the interlock: part of going to sleep)
+                    if ctx in waiting and not goes_to_sleep(record, before.get(ctx, "")):
+                        break
                     queue.popleft()
                     by_node[record["node"]].popleft()
                     order.append(record)
@@ -417,7 +431,7 @@ def _causes(operations: Journals, by_cpu: dict[str, dict[int, Record]]) -> dict[
             ctx, event = one["ctx"], one["event"]
             if event == "intr" and raised.get(ctx):
                 causes[id(one)] = raised[ctx].popleft()
-            if ctx in waits and not (event == "unlock" and before.get(ctx) == "sleep"):
+            if ctx in waits and not goes_to_sleep(one, before.get(ctx, "")):
                 end = ends.get(waits.pop(ctx))
                 if end is not None:
                     causes[id(one)] = end

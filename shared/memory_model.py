@@ -35,17 +35,19 @@ class Cell:
         words: number of a word -> what it may hold; a word that is not there is zero.
         followers: cells that may hold whatever is written here.
         source: the cell that this one follows until it is written to itself, or None.
-        below: the file's cell of which this is a private copy; a file's and a segment's own cell has itself there.
+        below: the file's or segment's cell of which this is a private copy; their own cells have themselves there.
+        beyond: it is a page beyond the end of its file: what is written there may be gone at any moment.
         stores: stores to this cell that are going on.
     """
 
-    __slots__ = ("below", "followers", "source", "stores", "words")
+    __slots__ = ("below", "beyond", "followers", "source", "stores", "words")
 
     def __init__(self, words: dict[int, Values] | None = None):
         self.words: dict[int, Values] = {} if words is None else words
         self.followers: list[Cell] = []
         self.source: Cell | None = None
         self.below: Cell | None = None
+        self.beyond = False
         self.stores: list[Store] = []
 
     def get(self, word: int) -> Values:
@@ -60,45 +62,80 @@ class Cell:
         return values
 
     def write(self, word: int, value: Value) -> None:
-        """The word now holds this value."""
+        """The word now holds this value; the page is a copy of its own, if it was a file's."""
+        self.leave()
+        values = union((value,), ZERO) if self.beyond else (value,)
+        self.words[word] = values
+        for one in self.followers:
+            one.add(word, values)
+        self.disturb((word,))
+
+    def disturb(self, words: Iterable[int]) -> None:
+        """Stores that are going on may come before what has just been done to these words."""
+        for store in self.stores:
+            store.touched.update((self, word) for word in words)
+
+    def join(self, source: Cell) -> None:
+        """Follow a file's or segment's cell until it is written to."""
+        if self.source is None:
+            self.source = source
+            follow(source, self)
+
+    def leave(self) -> None:
+        """Follow none any more."""
         if self.source is not None:
             self.source.followers.remove(self)
             self.source = None
-        self.words[word] = (value,)
-        for one in self.followers:
-            one.add(word, (value,))
-        for store in self.stores:
-            store.touched.add((self, word))
 
     def add(self, word: int, values: Values) -> None:
-        """The word may hold one of these values too."""
-        self.words[word] = union(self.get(word), values)
-        for one in self.followers:
-            one.add(word, values)
+        """The word may hold one of these values too, and so may it in all who follow, directly or not."""
+        reached = [self]
+        for cell in reached:  # grows; a page of a file may follow its own block, which follows the page
+            cell.words[word] = union(cell.get(word), values)
+            reached += [one for one in cell.followers if one not in reached]
 
     def add_all(self, other: Cell) -> None:
         """Every word may hold what `other` may hold there too."""
         for word in {*self.words, *other.words}:
             self.add(word, other.possible(word))
 
-    def copy(self) -> Cell:
-        """A cell of its own that holds the same, and follows the same source."""
+    def snapshot(self) -> Cell:
+        """A cell of its own that holds what this one may hold just now."""
         one = Cell(dict(self.words))
-        one.below = self.below
         for store in self.stores:
             one.add_all(store.pairs[self])
-        if self.source is not None:
-            one.source = self.source
-            follow(self.source, one)
         return one
+
+    def copy(self) -> Cell:
+        """A cell of its own that holds the same, and follows the same source."""
+        one = self.snapshot()
+        one.below = self.below
+        for source in (self.source, *(store.pairs[self].source for store in self.stores)):
+            if source is not None:
+                one.join(source)
+        return one
+
+    def become(self, other: Cell) -> None:
+        """Hold what `other` may hold just now, and nothing else."""
+        self.words = other.snapshot().words
+        for one in self.followers:
+            one.add_all(self)
 
 
 def private(cell: Cell) -> Cell:
     """A private copy of a file's cell, of which it sees what is written to the file until it is written to itself."""
     one = cell.copy()
-    one.source = cell
-    follow(cell, one)
+    one.join(cell)
     return one
+
+
+class Patch(Cell):
+    """Some words of a page; of the others it says nothing."""
+
+    __slots__ = ()
+
+    def get(self, word: int) -> Values:
+        return self.words.get(word, ())
 
 
 def follow(cell: Cell, other: Cell) -> None:
@@ -180,12 +217,15 @@ class Access:
 class Store:
     """Words stored over a range by a call that is going on.
 
+    Args:
+        make: for a page and its cell, the cell whose words are stored; None: nothing is.
+
     Attributes:
         pairs: cell stored to -> cell whose words are stored.
         touched: words that somebody wrote meanwhile.
     """
 
-    def __init__(self, vpns: range, make: Callable[[int, Cell], Cell]):
+    def __init__(self, vpns: range, make: Callable[[int, Cell], Cell | None]):
         self.vpns, self.make = vpns, make
         self.pairs: dict[Cell, Cell] = {}
         self.touched: set[tuple[Cell, int]] = set()
@@ -193,20 +233,68 @@ class Store:
     def look(self, vpn: int, views: Iterable[View | None]) -> None:
         """These may be what is there."""
         for view in views:
-            if view is not None and view.cell not in self.pairs:
-                stored = self.pairs[view.cell] = self.make(vpn, view.cell)
-                view.cell.stores.append(self)
-                for one in view.cell.followers:
-                    for word in {*view.cell.words, *stored.words}:
-                        one.add(word, stored.get(word))
+            stored = None if view is None or view.cell in self.pairs else self.make(vpn, view.cell)
+            if view is not None and stored is not None:
+                self.begin(view.cell, stored)
+
+    def begin(self, cell: Cell, stored: Cell) -> None:
+        """Any word of `cell` may be that of `stored` from now on."""
+        self.pairs[cell] = stored
+        cell.stores.append(self)
+        follow(stored, cell)
+        for one in cell.followers:
+            one.add_all(stored)
+            if stored.source is not None and one.below is stored.source:  # a child's, whose fork is going on
+                one.join(stored.source)
 
     def end(self, must: bool, done: bool) -> None:
+        """The words of `stored` are there (not `must`: maybe), unless somebody has written to them meanwhile."""
         for cell, stored in self.pairs.items():
             cell.stores.remove(self)
-            for word in {*cell.words, *stored.words} if done else ():
+            stored.followers.remove(cell)
+            words = set(stored.words) if isinstance(stored, Patch) else {*cell.words, *stored.words}
+            for word in words if done else ():
                 values = stored.get(word)
-                sure = must and (cell, word) not in self.touched
-                cell.words[word] = values if sure else union(cell.get(word), values)
+                if must and not cell.beyond and (cell, word) not in self.touched:
+                    cell.words[word] = values
+                cell.add(word, values)
+            if done:
+                cell.disturb(words)
+                if stored.source is not None:
+                    cell.join(stored.source)
+            stored.leave()
+
+
+class Take:
+    """Pages that a call which is going on copies, each word as it is at some moment.
+
+    Attributes:
+        into: page -> the cell that gets it.
+        sources: (page, cell that may be what is there), in the order in which they came up.
+    """
+
+    def __init__(self, into: dict[int, Cell]):
+        self.into = into
+        self.sources: list[tuple[int, Cell]] = []
+
+    def look(self, vpn: int, views: Iterable[View | None]) -> None:
+        """These may be what is there."""
+        if vpn not in self.into:
+            return
+        into = self.into[vpn]
+        for view in views:
+            if view is None or (vpn, view.cell) in self.sources:
+                continue
+            if any(known == vpn for known, _ in self.sources):
+                into.add_all(view.cell)
+            else:
+                into.become(view.cell)
+            self.sources.append((vpn, view.cell))
+            follow(view.cell, into)
+
+    def end(self) -> None:
+        for vpn, cell in self.sources:
+            cell.followers.remove(self.into[vpn])
 
 
 class Fork:
@@ -257,6 +345,7 @@ class Space:
         self.pages: dict[int, Page] = {}
         self.forks: list[Fork] = []
         self.stores: list[Store] = []
+        self.takes: list[Take] = []
         self.accesses: list[Access] = []
 
 
@@ -264,12 +353,13 @@ class Block(Cell):
     """A block of the disk.
 
     Attributes:
-        writers: calls that write to it now; `mixed`: there were several at once.
+        writers: calls that write to it now; `mixed`: there were several at once, or it is a file's, which the kernel
+            writes to whenever it likes.
     """
 
     __slots__ = ("mixed", "writers")
 
-    def __init__(self) -> None:
+    def __init__(self, mixed: bool = False) -> None:
         super().__init__()
-        self.writers = 0
-        self.mixed = False
+        self.writers = int(mixed)
+        self.mixed = mixed

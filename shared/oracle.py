@@ -21,8 +21,10 @@ name behind an underscore, in three words:
 
     self._change(proc, vpns, f)      views: f(vpn, view) is what becomes of one (mmap, munmap, mprotect, minherit)
     self._store(proc, vpns, f, must) words: f(vpn, cell) is a cell whose words are stored over those of `cell`, all
-                                     of them, or (not `must`) maybe (physio, madvise FREE)
-    follow(cell, other)              whatever is written to `cell` may be in `other` too (fork, device writes, loans)
+                                     of them, or (not `must`) maybe (physio from the device, madvise FREE)
+    self._take(proc, into)           words: each cell of `into` gets what its page holds at some moment (physio to the
+                                     device, loans)
+    follow(cell, other)              whatever is written to `cell` may be in `other` too (fork, files' blocks)
 
 Each returns what has to be called with the call's result at its end. Steps that leave
 memory as it is are listed in NO_EFFECT.
@@ -32,8 +34,11 @@ on, and anybody who has journals afterwards (`judge_journals`); both give one an
 stays silent about a run that the model allows, and says nothing after its first finding.
 
 A page of a file or of a shared memory segment is one cell as well, found by (object, page).
-A private mapping of a file has a cell of its own that follows the file's until it is
-written to: whether what others write to the file before that is seen is not specified.
+A private mapping of a file or segment has a cell of its own that follows the file's until it is
+written to, and again when what was written has been thrown away (madvise FREE): whether what others
+write to the file meanwhile is seen is not specified. What is lent is a copy, of which only itself is
+left: freed where it is mapped, it is zero. Beyond the end of its file a locked page stays, and what is written
+there may be gone at any moment.
 
 Left out: blocks of files that are read and written raw; what files hold on a disk that
 errs; results of steps other than read, write, fread and kpeek; physio that fails half-way.
@@ -45,7 +50,7 @@ device or the disk errs, or if a file is mapped beyond its end or truncated.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from shared.errors import Finding
@@ -58,8 +63,10 @@ from shared.memory_model import (
     Change,
     Fork,
     Page,
+    Patch,
     Space,
     Store,
+    Take,
     Value,
     Values,
     View,
@@ -69,6 +76,7 @@ from shared.memory_model import (
     union,
 )
 from shared.port import NOBODY
+from shared.provenance import MOVES, Place, Provenance, Trail
 from shared.scenario import KERNEL_STEPS, Scenario, Step
 from shared.uvm.param import (
     MADV_FREE,
@@ -105,11 +113,15 @@ End = Callable[[int | str], None]
 class Oracle:
     """Watches one execution of a scenario, from the state that its setup leaves.
 
+    Args:
+        image: that state, by node; only the stories of what was there before need it.
+
     Attributes:
         finding: the first thing that must not be, or None.
+        trail: the operations on memory so far (shared/provenance.py), from which its story is told.
     """
 
-    def __init__(self, scenario: Scenario):
+    def __init__(self, scenario: Scenario, image: Mapping[str, Any] | None = None):
         config = scenario.machine
         self.scenario, self.page_size = scenario, config.page_size
         self.procs = scenario.procs
@@ -119,13 +131,17 @@ class Oracle:
         self.spaces: dict[str, Space] = {}
         self.blocks: dict[int, Block] = {}
         self.objects: dict[tuple[str, int], dict[int, Cell]] = {}  # ("file" or "shm", number) -> page -> cell
-        self.truncated = {step.args["file"] for step in steps if step.op == "ftruncate"}
+        self.ends: dict[int, set[int]] = {}  # file -> sizes in bytes that it may have
+        self.resizing: Counter[int] = Counter()  # file -> calls of ftruncate that are going on
+        self.disputed: set[int] = set()  # files of which several were going on at once
         self.births: dict[str, tuple[Space, Fork]] = {}
-        self.loans: dict[str, list[Cell]] = {}
+        self.loans = {
+            step.args["loan"]: [Cell() for _ in self._range(step.args)] for step in steps if step.op == "loan"
+        }
         self.calls: dict[str, End | None] = {}
         self.ctx = ""  # whose step ends just now
-        self.freed_by: dict[int, tuple[int, str]] = {}  # frame -> when and by which function it was last freed
         self.now = 0
+        self.trail = Trail(image or {})
         self.mapped = 0  # pages, in all address spaces, ever
         self.enough = 0 if config.swap_faults or config.disk_faults else min(config.swap_slots, config.anons)
         self.finding: Finding | None = None
@@ -154,12 +170,6 @@ class Oracle:
         wrong = end(result)
         if wrong is not None:
             self._refused(ctx, *wrong)
-
-    def renewed(self, name: str, stack: list[str]) -> None:
-        """A struct began a new life. If it is a page, the function that called uvm_pagefree() has freed it."""
-        if name.startswith("page:"):
-            self.now += 1
-            self.freed_by[int(name.removeprefix("page:"))] = (self.now, stack[-2] if len(stack) > 1 else "user")
 
     def access(self, ctx: str, n: int, proc: int, va: int, write: bool, value: int, frame: int) -> None:
         """A word of a frame was read or written, as operation `n` of its context."""
@@ -211,7 +221,8 @@ class Oracle:
                     cell.write(word, value)
                 else:
                     cell.add(word, (value,))
-        elif len(cells) == 1 and not cells[0].stores and cells[0].source is None and not page.left:
+                    cell.disturb((word,))
+        elif len(cells) == 1 and not (cells[0].stores or cells[0].source or cells[0].beyond or page.left):
             known = tuple(one for one in cells[0].get(word) if one[0] == value[0])
             cells[0].words[word] = known or ((value[0], None),)
 
@@ -226,25 +237,36 @@ class Oracle:
         for view in page.views:
             if view is not None and view.prot & VM_PROT_READ:
                 possible = union(possible, view.cell.possible(word))
-        function, _, story = self._blame(possible)
+        told = self.trail.replay()
+        function, _, story = self._blame(possible, word, told)
         text = f"{ctx} reads {found} at {place}, which must be {either(possible)}"
-        self._found(text, ctx, function, f"page:{frame}", [f"it is operation {n} of {ctx}, on page:{frame}", *story])
+        where = f"it is operation {n} of {ctx}, on page:{frame}"
+        came = told.came_from(told.of(Place("page", frame)).item(word), found, self.scenario.place)
+        self._found(text, ctx, function, f"page:{frame}", [where, came, *story])
 
-    def _blame(self, possible: Values) -> tuple[str, str, list[str]]:
-        """Which function has freed the page that one of these values was written to, and which page; and the story."""
+    def _blame(self, possible: Values, word: int, told: Provenance) -> tuple[str, str, list[str]]:
+        """Which function has freed the page that one of these values was written to, and which page; and the story.
+
+        Of each value: who wrote it, and where it is now, or which operation destroyed its last copy.
+        """
         function, page, story = "user", "", []
         for value, who in possible:
-            if who is None:
-                story.append(f"{value} was there from the beginning, or is what a page begins with")
+            origins = told.origins(word, value) if who is None else [told.store(who, word, value)]
+            if not origins:
+                begin = "0 is what a page begins with" if value == 0 else f"{value} was there when the run began"
+                story.append(begin)
                 continue
-            writer, operation, there, when = who
-            line = f"{value} was written by {writer}, its operation {operation}, to page:{there}"
-            gone = self.freed_by.get(there)
-            if gone is not None and gone[0] > when:
-                function, page = gone[1], f"page:{there}"
-                line += f", which {function} has freed since"
-            story.append(line)
+            born, fate = told.born(origins[0], self.scenario.place), told.fate(origins[0])
+            story.append(f"the {value} that is missing: {born}" + (f"; {fate}" if fate else ""))
+            freed = None if who is None else told.freed_since(origins[0])
+            if who is not None and freed is not None:
+                function, page = freed, f"page:{who[2]}"
         return function, page, story
+
+    def _taken(self, told: Provenance, word: int, value: int) -> list[str]:
+        """Where a value came from that the kernel has read for the step that ends just now."""
+        taken = told.taken.get(self.ctx, [])
+        return [told.came_from(taken[-1][1].item(word), value, self.scenario.place)] if taken else []
 
     def _refused(self, ctx: str, signal: str, place: str, proc: str) -> None:
         why = (
@@ -280,6 +302,8 @@ class Oracle:
             for store in space.stores:
                 if vpn in store.vpns:
                     store.look(vpn, page.views)
+            for take in space.takes:
+                take.look(vpn, page.views)
             for access in space.accesses:
                 if access.vpn == vpn:
                     access.look(page.views)
@@ -296,8 +320,11 @@ class Oracle:
 
         return end
 
-    def _store(self, proc: str, vpns: range, make: Callable[[int, Cell], Cell], must: bool) -> End:
-        """Words of these pages become those of the cells that `make` gives, if the call succeeds."""
+    def _store(self, proc: str, vpns: range, make: Callable[[int, Cell], Cell | None], must: bool) -> End:
+        """Words of these pages become those of the cells that `make` gives, if the call succeeds.
+
+        What is stored maybe may also have been, for some pages, by a call that could not write others (EIO).
+        """
         space = self.spaces[proc]
         store = Store(vpns, make)
         for vpn in vpns:
@@ -307,7 +334,21 @@ class Oracle:
 
         def end(result: int | str) -> None:
             space.stores.remove(store)
-            store.end(must, result == 0)
+            store.end(must, result == 0 or (result == "EIO" and not must))
+
+        return end
+
+    def _take(self, proc: str, into: dict[int, Cell]) -> Callable[[], None]:
+        """Cells get what their pages hold, each word as it is at some moment during the call."""
+        space, take = self.spaces[proc], Take(into)
+        for vpn in into:
+            page = space.pages.get(vpn)
+            take.look(vpn, page.views if page is not None else ())
+        space.takes.append(take)
+
+        def end() -> None:
+            space.takes.remove(take)
+            take.end()
 
         return end
 
@@ -333,6 +374,7 @@ class Oracle:
         if cell is None:
             cell = pages[page] = Cell()
             cell.below = cell
+            cell.beyond = what == "file" and number in self.ends and page * self.page_size >= min(self.ends[number])
         return cell
 
     def _beyond_its_end(self, step: Step) -> bool:
@@ -345,9 +387,10 @@ class Oracle:
         return bool(step.args["offset"] + step.args["length"] > file.args["pages"] * self.page_size)
 
     def _file(self, proc: str, args: dict[str, Any]) -> None:
+        self.ends[args["file"]] = {args["pages"] * self.page_size}
         for page in range(args["pages"]):
             cell = self._object("file", args["file"], page)
-            block = self.blocks.setdefault(args["block"] + page, Block())
+            block = self.blocks.setdefault(args["block"] + page, Block(mixed=True))
             if page < len(args["words"]):
                 for one in (cell, block):
                     one.write(0, (args["words"][page], None))
@@ -357,20 +400,11 @@ class Oracle:
         """The word may hold the value from now on; at the end it does, if nobody else has written to it meanwhile."""
         page, byte = divmod(args["at"], self.page_size)
         cell, word, value = self._object("file", args["file"], page), byte >> 3, (args["value"], None)
-        store = Store(range(0), lambda vpn, cell: cell)
-        store.pairs[cell] = Cell({word: (value,)})
-        cell.stores.append(store)
-        for one in cell.followers:
-            one.add(word, (value,))
+        store = Store(range(0), lambda vpn, cell: None)
+        store.begin(cell, Patch({word: (value,)}))
 
         def end(result: int | str) -> None:
-            cell.stores.remove(store)
-            if result != 0:
-                return
-            if (cell, word) in store.touched or args["file"] in self.truncated:
-                cell.add(word, (value,))
-            else:
-                cell.write(word, value)
+            store.end(must=True, done=result == 0)
 
         return end
 
@@ -378,14 +412,16 @@ class Oracle:
         """Answers what the word held at some moment during the call."""
         page, byte = divmod(args["at"], self.page_size)
         cell, word = self._object("file", args["file"], page), byte >> 3
-        seen = cell.copy()
+        seen = cell.snapshot()
         follow(cell, seen)
 
         def end(result: int | str) -> None:
             cell.followers.remove(seen)
             possible = union(seen.get(word), cell.possible(word))
             if isinstance(result, int) and not self.lossy and all(result != value for value, _ in possible):
-                function, where, story = self._blame(possible)
+                told = self.trail.replay()
+                function, where, story = self._blame(possible, word, told)
+                story = [*self._taken(told, word, result), *story]
                 place = f"byte {args['at']} of vnode:{args['file']}"
                 text = f"{self.ctx} reads {result} from {place}, which must be {either(possible)}"
                 self._found(text, self.ctx, function, where or f"vnode:{args['file']}", story)
@@ -393,14 +429,34 @@ class Oracle:
         return end
 
     def _ftruncate(self, proc: str, args: dict[str, Any]) -> End:
-        pages = self.objects.get(("file", args["file"]), {})
-        gone = [cell for page, cell in pages.items() if page * self.page_size >= args["size"]]
+        """What is beyond the new end may be zero from now on, and what is written there until it is done goes too."""
+        file, size = args["file"], args["size"]
+        pages = self.objects.get(("file", file), {})
+        gone = [cell for page, cell in pages.items() if page * self.page_size >= size]
 
-        def end(result: int | str) -> None:
+        def cut() -> None:
             for cell in gone:
                 cell.add_all(Cell())
+                cell.disturb({*cell.words, *(word for store in cell.stores for word in store.pairs[cell].words)})
 
-        end(0)  # from now on; and what is written there until it is done goes as well
+        def ends_at(sizes: set[int]) -> None:
+            self.ends[file] = sizes
+            for page, cell in pages.items():
+                cell.beyond = page * self.page_size >= min(sizes)
+
+        def end(result: int | str) -> None:
+            cut()
+            self.resizing[file] -= 1
+            if result == 0 and file not in self.disputed:
+                ends_at({size})
+            if not self.resizing[file]:
+                self.disputed.discard(file)
+
+        if self.resizing[file]:
+            self.disputed.add(file)
+        self.resizing[file] += 1
+        ends_at({*self.ends[file], size})
+        cut()
         return end
 
     def _shm_remove(self, proc: str, args: dict[str, Any]) -> End:
@@ -427,10 +483,10 @@ class Oracle:
         if args["advice"] != MADV_FREE:
             return None
 
-        def thrown_away(vpn: int, cell: Cell) -> Cell:
+        def thrown_away(vpn: int, cell: Cell) -> Cell | None:
             if cell.below is None:
                 return Cell()
-            return cell if cell.below is cell else private(cell.below)  # what is a file's stays
+            return None if cell.below is cell else private(cell.below)  # what is a file's stays
 
         return self._store(proc, self._range(args), thrown_away, must=False)
 
@@ -438,9 +494,8 @@ class Oracle:
         vpns, first = self._range(args), args["block"]
         blocks = {vpn: self.blocks.setdefault(first + at, Block()) for at, vpn in enumerate(vpns)}
         if not args["write"]:
-            images = {}
+            images = {vpn: block.snapshot() for vpn, block in blocks.items()}
             for vpn, block in blocks.items():
-                images[vpn] = block.copy()
                 follow(block, images[vpn])
             end = self._store(proc, vpns, lambda vpn, cell: images[vpn], must=True)
 
@@ -450,73 +505,57 @@ class Oracle:
                     block.followers.remove(images[vpn])
 
             return read
-        return self._write_blocks(self.spaces[proc], blocks)
+        return self._write_blocks(proc, blocks)
 
-    def _write_blocks(self, space: Space, blocks: dict[int, Block]) -> End:
+    def _write_blocks(self, proc: str, blocks: dict[int, Block]) -> End:
         """Blocks become what the pages hold at some moment during the call."""
-        taken: list[tuple[Block, Cell, list[Cell]]] = []
+        taken = {vpn: Cell() for vpn in blocks}
         for vpn, block in blocks.items():
-            page = space.pages.get(vpn)
-            cells = [view.cell for view in page.views if view is not None] if page is not None else []
-            now = cells[0].copy() if cells else Cell()
-            for cell in cells[1:]:
-                now.add_all(cell)
             block.writers += 1
             block.mixed = block.mixed or block.writers > 1
-            block.add_all(now)
-            for cell in cells:
-                follow(cell, now)
-                follow(cell, block)
-            taken.append((block, now, cells))
+            follow(taken[vpn], block)
+        end = self._take(proc, taken)
 
         def written(result: int | str) -> None:
-            for block, now, cells in taken:
-                for cell in cells:
-                    cell.followers.remove(now)
-                    cell.followers.remove(block)
+            end()
+            for vpn, block in blocks.items():
                 block.writers -= 1
                 if result == 0 and not block.mixed:
-                    block.words = now.words
+                    block.words = taken[vpn].words
                 block.mixed = block.mixed and block.writers > 0
 
         return written
 
     def _loan(self, proc: str, args: dict[str, Any]) -> End:
-        """Whoever borrows has what the pages held at some moment during the call, as a child has."""
-        space, lent = self.spaces[proc], []
-        sources: list[tuple[Cell, Cell]] = []
-        for vpn in self._range(args):
-            page = space.pages.get(vpn)
-            cells = [view.cell for view in page.views if view is not None] if page is not None else []
-            now = cells[0].copy() if cells else Cell()
-            for at, cell in enumerate(cells):
-                if at:
-                    now.add_all(cell)
-                follow(cell, now)
-                sources.append((cell, now))
-            lent.append(now)
-        self.loans[args["loan"]] = lent
+        """Whoever borrows has what the pages held at some moment during the call."""
+        end = self._take(proc, dict(zip(self._range(args), self.loans[args["loan"]], strict=True)))
 
-        def end(result: int | str) -> None:
-            for cell, now in sources:
-                cell.followers.remove(now)
+        def lent(result: int | str) -> None:
+            end()
 
-        return end
+        return lent
 
     def _map_loan(self, proc: str, args: dict[str, Any]) -> End:
+        """What is lent is mapped as private memory: a copy, and nothing below it."""
         vpns = self._range(args)
-        lent = self.loans.get(args["loan"], [])
-        cells = [lent[at].copy() if at < len(lent) else Cell() for at in range(len(vpns))]
+        lent = self.loans[args["loan"]][: len(vpns)]
+        cells = [one.snapshot() for one in lent]
+        for one, cell in zip(lent, cells, strict=True):
+            follow(one, cell)  # the loan may be going on, or may only begin
         prot = VM_PROT_READ | VM_PROT_WRITE
         fresh = {vpn: View(cell, prot, MAP_INHERIT_COPY) for vpn, cell in zip(vpns, cells, strict=True)}
         self.mapped += len(vpns)
-        return self._change(proc, vpns, lambda vpn, view: fresh[vpn] if view is None else view)
+        change = self._change(proc, vpns, lambda vpn, view: fresh[vpn] if view is None else view)
 
-    def _kpeek(self, proc: str, args: dict[str, Any]) -> End | None:
-        lent = self.loans.get(args["loan"])
-        if lent is None:
-            return None
-        now = lent[args["page"]]
+        def end(result: int | str) -> None:
+            for one, cell in zip(lent, cells, strict=True):
+                one.followers.remove(cell)
+            change(result)
+
+        return end
+
+    def _kpeek(self, proc: str, args: dict[str, Any]) -> End:
+        now = self.loans[args["loan"]][args["page"]]
 
         def end(result: int | str) -> None:
             possible = now.possible(0)
@@ -524,7 +563,10 @@ class Oracle:
                 loan = self.scenario.loans.index(args["loan"])
                 where = f"page {args['page']} of loan {args['loan']}"
                 text = f"{self.ctx} finds {result} in {where}, which must be {either(possible)}"
-                self._found(text, self.ctx, "loan_peek", f"loan:{loan}", [])
+                told = self.trail.replay()
+                _, _, story = self._blame(possible, 0, told)
+                story = [*self._taken(told, 0, result), *story]
+                self._found(text, self.ctx, "loan_peek", f"loan:{loan}", story)
 
         return end
 
@@ -606,15 +648,20 @@ class Oracle:
                 view.cell.write(byte >> 3, (value, None))
 
 
-def judge_journals(scenario: Scenario, journals: Journals) -> Finding | None:
+def judge_journals(scenario: Scenario, journals: Journals, image: Mapping[str, Any] | None = None) -> Finding | None:
     """What the oracle says of a run, from its journals.
+
+    Args:
+        image: the state from which the run began, by node; None: its story does not tell what was there then.
 
     Raises: LogIncomplete - there is no order of the operations that all of them allow.
     """
-    oracle = Oracle(scenario)
+    oracle = Oracle(scenario, image)
     stacks: dict[str, list[str]] = {}
     for record in in_order(journals):
         event, ctx = record["event"], record["ctx"]
+        if event in MOVES and "refused" not in record:
+            oracle.trail.add_record(record, stacks.get(ctx, []))
         if event == "enter":
             stacks.setdefault(ctx, []).append(record["fn"])
         elif event == "exit":
@@ -628,6 +675,4 @@ def judge_journals(scenario: Scenario, journals: Journals) -> Finding | None:
             if record["proc"] == NOBODY:
                 continue
             oracle.access(ctx, record["n"], record["proc"], record["va"], event == "word_write", value, record["frame"])
-        elif event == "renew":
-            oracle.renewed(record["obj"].split("#")[0], stacks.get(ctx, []))
     return oracle.finding

@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from shared.errors import FINDINGS, Finding, PortDead
+from shared.errors import FINDINGS, Finding, PortDead, ProjectBug, UserMistake
 from shared.locks.order import LockOrder
 from shared.uvm.param import PMAP_KERNEL
 
@@ -58,10 +58,11 @@ class Context:
         held: lock key -> (LockRef, mode, function that took it); mode r or w.
         stack: kernel functions entered, outermost first.
         spl: interrupt priority level; interrupts at or below it stay pending.
+        biglock: it holds the kernel's big lock (P_BIGLOCK), which is not among `held`.
         proc: handle of its Proc, or None for kernel contexts.
     """
 
-    __slots__ = ("chan", "cpu", "held", "level", "n", "name", "proc", "results", "spl", "stack")
+    __slots__ = ("biglock", "chan", "cpu", "held", "level", "n", "name", "proc", "results", "spl", "stack")
 
     def __init__(self, name: str, cpu: str, level: int = SPL_NONE):
         self.name = name
@@ -77,6 +78,7 @@ class Context:
         self.held: dict[int, tuple[LockRef, str, str]] = {}
         self.stack: list[str] = []
         self.spl = self.level
+        self.biglock = False
         self.results: list[dict[str, Any]] = []
 
     @property
@@ -85,6 +87,7 @@ class Context:
         return self.stack[-1] if self.stack else "user"
 
     def held_as_text(self) -> list[dict[str, str]]:
+        """The locks it holds, each with its mode and the function that took it; the big lock is not among them."""
         return [{"lock": str(ref), "mode": mode, "since": since} for ref, mode, since in self.held.values()]
 
     def __repr__(self) -> str:
@@ -99,16 +102,25 @@ class Port(ABC):
         detect: detector -> "stop", "note" or "off".
         page_size: bytes.
         memory_shards: number of memory nodes.
+        kernel_lock: the big lock, on a machine that has one.
     """
 
-    def __init__(self, errata: frozenset[str], detect: dict[str, str], page_size: int, memory_shards: int = 1):
-        self.page_size, self.memory_shards = page_size, memory_shards
+    def __init__(
+        self,
+        errata: frozenset[str],
+        detect: dict[str, str],
+        page_size: int,
+        memory_shards: int = 1,
+        kernel_lock: LockRef | None = None,
+    ):
+        self.page_size, self.memory_shards, self.kernel_lock = page_size, memory_shards, kernel_lock
         self.errata = errata
         self.detect = detect
         self.dead = False
         self.cur: Any = None
         self.finding: Finding | None = None
         self.stale: Finding | None = None  # the first use after free that nobody stopped for
+        self.passed: str | None = None  # the first finding that a detector made and nobody stopped for, in words
         self.notes: list[Finding] = []
         self.sites: dict[str, int] = {}
         self.counters: dict[str, int] = {}
@@ -158,6 +170,10 @@ class Port(ABC):
         """Return to user mode: any runnable LWP of this CPU may be next."""
 
     @abstractmethod
+    def _wait(self, ctx: Any, code: str, target: int, park: bool) -> Any:
+        """Wait until `ctx` is ready, keeping the CPU or (park) giving it up; returns the grant's value."""
+
+    @abstractmethod
     def spin(self) -> None:
         """A try for a lock has failed and will be repeated: others may go first, or they might never."""
 
@@ -188,12 +204,19 @@ class Port(ABC):
         for ref in obj.locks():
             if ref.key in self.cur.held:
                 self.report("freed-while-held", f"freeing {obj} with {ref} held", subject=str(obj))
-        self.op("free", obj.id, (obj,))
+        self.op("free", obj.id, (obj, *self._by()))
 
     def renew(self, obj: S) -> S:
         """Begin a new life of a type-stable struct (a page, an anon); older handles are stale."""
-        gen = self.op("renew", obj.id, (obj,))
+        gen = self.op("renew", obj.id, (obj, *self._by()))
         return type(obj)(obj.id, gen)
+
+    def _by(self) -> tuple[str, int]:
+        """Who ends a struct's life: the function and its caller, and the number of this operation.
+
+        The memory keeps it, and says so to a context that uses the struct afterwards.
+        """
+        return " < ".join(reversed(self.cur.stack[-2:])), self.cur.n + 1
 
     def identify(self, obj: S) -> S:
         """A handle of the struct that is at an address now, given one that is good for any (ANY_GEN).
@@ -262,7 +285,55 @@ class Port(ABC):
         if interlock is not None:
             self.unlock(interlock)
         self.check_sleep(wmesg)
+        big = self._release_kernel_lock()
         self.wait_for_wakeup()
+        if big:
+            self.kernel_proc_lock("mi_switch")
+
+    # -- the big lock ----------------------------------------------------------
+
+    def kernel_proc_lock(self, function: str) -> None:
+        """KERNEL_PROC_LOCK: on a machine with the big lock, the current LWP takes it, spinning.
+
+        LOCKDEBUG's lists do not have it, as those of NetBSD did not: no check of held locks concerns it.
+
+        Args:
+            function: that takes it: "trap", "syscall", "kthread", "mi_switch".
+        """
+        if self.kernel_lock is not None:
+            self.op("lock", self.kernel_lock.key, ("w", function))
+            self.cur.biglock = True
+
+    def kernel_proc_unlock(self) -> None:
+        """KERNEL_PROC_UNLOCK: the current LWP leaves the kernel."""
+        self._release_kernel_lock()
+
+    def _release_kernel_lock(self) -> bool:
+        """Release the big lock, if the current context holds it; returns whether it did."""
+        ctx = self.cur
+        if not ctx.biglock:
+            return False
+        assert self.kernel_lock is not None
+        self.op("unlock", self.kernel_lock.key, ())
+        ctx.biglock = False
+        return True
+
+    def wait_asleep(self, code: str, target: int) -> Any:
+        """Give up the CPU until a request is granted that could not be granted at once; returns the grant's value.
+
+        mi_switch() gives up the big lock meanwhile, after the request has been queued: what is granted before
+        the context sleeps is not lost.
+        """
+        ctx = self.cur
+        self.check_sleep(code)
+        if not ctx.biglock:
+            return self._wait(ctx, code, target, park=True)
+        ctx.ready = True  # it goes on until it has given up the lock
+        self._release_kernel_lock()
+        ctx.ready = ctx.woken
+        value = self._wait(ctx, code, target, park=True)
+        self.kernel_proc_lock("mi_switch")
+        return value
 
     def check_sleep(self, why: str) -> None:
         """LOCKDEBUG: a context that gives up its CPU holds no simple lock; and an interrupt has no CPU to give up."""
@@ -373,7 +444,11 @@ class Port(ABC):
         """A detector has seen something: stop, note or ignore it as `detect` says."""
         detector = FINDINGS[kind].detector
         level = self.detect.get(detector, "stop")
-        if level != "off" and not self.dead:
+        if self.dead:
+            return
+        if level != "stop" and self.passed is None:
+            self.passed = text
+        if level != "off":
             self.take(self._seen(kind, text, subject, function, story), level)
 
     def _seen(
@@ -414,14 +489,19 @@ class Port(ABC):
         return 0 if unset and args[1] in type(obj).fields and type(obj).fields[args[1]].number else result
 
     def went_wild(self, error: BaseException) -> bool:
-        """Has a context failed, as no kernel code can, after a use after free? Then that ends the run after all.
+        """Has a context failed as kernel code of a sound machine cannot? Then that is a trap, and ends the run.
 
-        A kernel that went on with the wrong struct's fields would have crashed here, or worse.
+        A kernel that goes on with the wrong struct's fields, past an assertion that does not hold, or with a defect
+        switched on, meets what it cannot handle. On a repaired kernel with nothing passed over, it is a bug of ours.
         """
-        if self.stale is None or self.dead or not isinstance(error, Exception):
+        ours = isinstance(error, (ProjectBug, UserMistake, MemoryError)) or not isinstance(error, Exception)
+        if self.dead or ours or not (self.stale or self.passed or self.errata):
             return False
+        after = f'after "{self.passed}", for which nobody stopped' if self.passed else f"with {', '.join(self.errata)}"
+        text = f"panic: trap: {self.cur.function or 'user mode'} cannot go on {after}"
+        trap = self._seen("panic", text, story=(f"{type(error).__name__}: {error}",))
         with suppress(PortDead):
-            self.take(self.stale, "stop")
+            self.take(self.stale or trap, "stop")
         return True
 
     def take(self, found: Finding, level: str) -> None:

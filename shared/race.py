@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.errors import FINDINGS, Finding
 from shared.guards import Guards
-from shared.journal import Journals, Record, in_order
+from shared.journal import KERNEL_LOCK, Journals, Record, goes_to_sleep, in_order
 from shared.locks.order import LockOrder
 from shared.locks.ref import LockRef
 from shared.messages import OPERATIONS, WAIT
@@ -252,8 +252,8 @@ class Watch:
             elif event == "claim":
                 self.guards.claim(ctx, parse_handle(one["obj"]))
             return
-        before, self.before[name] = self.before.get(name), event
-        if event != "unlock" or before != "sleep":  # (the interlock is released while going to sleep)
+        before, self.before[name] = self.before.get(name, ""), event
+        if not goes_to_sleep(one, before):
             self.detector.goes_on(name, ctx.cpu)
             if name in self.asked:
                 entry = self.asked.pop(name)
@@ -274,13 +274,14 @@ class Watch:
         if "lock" in one:
             ref = _lock(one["lock"])
             target = ref.key
-            if event == "lock" and ctx.held and target not in ctx.held:
+            if event == "lock" and ctx.held and target not in ctx.held and one["lock"] != KERNEL_LOCK:
                 self._takes(ctx, one, ref)
         self.detector.operation(
             ctx.cpu, event, target, result, (*one.get("granted", ()), *one.get("woke", ())), one.get("raised", ())
         )
         if "lock" in one:
-            self._lock(ctx, one, ref, result)
+            if one["lock"] != KERNEL_LOCK:  # (which is not in LOCKDEBUG's lists)
+                self._lock(ctx, one, ref, result)
         elif event == "alloc":
             obj = parse_handle(one["obj"])
             self.guards.heap[obj.id] = [obj.gen, None, *type(obj).defaults, *([None] * one["length"])]

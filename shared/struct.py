@@ -315,8 +315,12 @@ class Struct:
         return self.id << 8
 
 
+#: an index below 0 is one beyond every array, as an unsigned number is
+FAR = 1 << 32
+
+
 class Array(Struct, kind=0, name="array"):
-    """Base of structs with elements: `a[i]` is one operation."""
+    """Base of structs with elements: `a[i]` is one operation. Memory refuses one that is not there, as a trap."""
 
     __slots__ = ()
 
@@ -326,12 +330,12 @@ class Array(Struct, kind=0, name="array"):
     def __getitem__(self, i: int) -> Any:
         element = type(self).element
         assert element is not None
-        return here.port.load(self, element, element.slot + i)
+        return here.port.load(self, element, element.slot + (i if i >= 0 else FAR + i))
 
     def __setitem__(self, i: int, value: Any) -> None:
         element = type(self).element
         assert element is not None
-        here.port.store(self, element, element.slot + i, value)
+        here.port.store(self, element, element.slot + (i if i >= 0 else FAR + i), value)
 
 
 _PEEKS: dict[str, FieldBase] = {}

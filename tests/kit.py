@@ -46,14 +46,16 @@ def scenario(name: str, **changes: str) -> Scenario:
         changes: key of the machine -> what stands there instead, as YAML; as `shards="{memory: 2}"`.
     """
     path = CONFIGS / "scenarios" / f"{name}.yaml"
-    text = path.read_text(encoding="utf-8")
-    if changes:
-        head, machine, rest = _around_machine(text)
-        kept = [part for part in machine if part.split(":")[0].strip() not in changes]
-        text = (
-            f"{head}machine: {{{', '.join([*kept, *(f'{key}: {value}' for key, value in changes.items())])}}}\n{rest}"
-        )
-    return load_scenario(text, str(path))
+    return load_scenario(with_machine(path.read_text(encoding="utf-8"), **changes), str(path))
+
+
+def with_machine(text: str, **changes: str) -> str:
+    """A scenario's text with other keys of its machine; see scenario()."""
+    if not changes:
+        return text
+    head, machine, rest = _around_machine(text)
+    kept = [part for part in machine if part.split(":")[0].strip() not in changes]
+    return f"{head}machine: {{{', '.join([*kept, *(f'{key}: {value}' for key, value in changes.items())])}}}\n{rest}"
 
 
 def _around_machine(text: str) -> tuple[str, list[str], str]:
@@ -104,7 +106,7 @@ class Toy:
         bodies: context -> (its CPU, what it runs).
         detect: levels that differ from `stop`.
         shards: of lock_manager and memory.
-        mmu: of the machine, as YAML.
+        mmu, kernel_lock: of the machine, as YAML.
 
     Attributes:
         sim: as the last run left it.
@@ -117,8 +119,9 @@ class Toy:
         detect: dict[str, str] | None = None,
         shards: int = 1,
         mmu: str = "{}",
+        kernel_lock: str = "fine",
     ):
-        machine = f"mmu: {mmu}, shards: {{lock_manager: {shards}, memory: {shards}}}}}\n"
+        machine = f"mmu: {mmu}, kernel_lock: {kernel_lock}, shards: {{lock_manager: {shards}, memory: {shards}}}}}\n"
         scene = load_scenario(EMPTY.replace("swap_slots: 0}\n", "swap_slots: 0, " + machine), "toy.yaml")
         self.scenario = scene.with_detect({"invariant": "off", **(detect or {})})
         booter = Thread("boot", "cpu0", setup)

@@ -109,6 +109,9 @@ class Commands(click.Group):
             where = f"{error.filename}: " if error.filename else ""
             complain(args, f"{where}{error.strerror or error}", Exit.INFRASTRUCTURE, error)
             return Exit.INFRASTRUCTURE
+        except MemoryError:
+            complain(args, "there is not enough memory for this", Exit.INFRASTRUCTURE)
+            return Exit.INFRASTRUCTURE
         except SystemExit as leaving:  # click: nobody reads our output any more
             return leaving.code if isinstance(leaving.code, int) and leaving.code != 1 else SIGPIPE_EXIT
         except Exception as error:

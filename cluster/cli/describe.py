@@ -14,7 +14,7 @@ from shared.scenario import Scenario, named_results
 if TYPE_CHECKING:
     from cluster.sim import Deviation
 
-WIDTH = 100
+WIDTH = 80
 
 
 def finding(output: Output, found: Finding) -> None:
@@ -45,14 +45,30 @@ def labelled(output: Output, rows: list[tuple[str, str]], indent: str = "  ") ->
                 output.say(line)
 
 
+def prose(output: Output, text: str) -> None:
+    """Text of a few sentences, wrapped; each line of it is a paragraph."""
+    for number, paragraph in enumerate(text.splitlines()):
+        if number:
+            output.say()
+        for line in textwrap.wrap(paragraph, WIDTH, break_on_hyphens=False):
+            output.say(line)
+
+
 def _mode(mode: str) -> str:
     return {"w": "exclusive", "r": "shared"}.get(mode, mode)
+
+
+def introduce(output: Output, scenario: Scenario) -> None:
+    """What is about to run, and what of it is perhaps not meant."""
+    output.note(heading(scenario))
+    for doubt in scenario.machine.doubts:
+        output.note(f"warning: {scenario.file}: {doubt}")
 
 
 def heading(scenario: Scenario) -> str:
     """The scenario and its kernel in one line."""
     kernel = f"with {', '.join(scenario.errata)}" if scenario.errata else "the repaired kernel, no errata"
-    return f"{scenario.id}: {scenario.title} ({kernel})"
+    return f"{scenario.id}: {scenario.title} ({kernel})" if scenario.title else f"{scenario.id} ({kernel})"
 
 
 def results(output: Output, scenario: Scenario, found: Mapping[str, list[dict[str, Any]]]) -> None:
@@ -99,6 +115,11 @@ def deviation(one: Deviation) -> str:
         return f"first of all, {to} runs"
     able = "could have gone on" if kind == "point" else "has to wait"
     return f"after operation {n} of {ran}, which {able}, {to} goes on"
+
+
+def schedules(count: int) -> str:
+    """`1 schedule`, `2,000 schedules`."""
+    return f"{count:,} schedule" if count == 1 else f"{count:,} schedules"
 
 
 def times(count: int) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -29,6 +30,7 @@ from shared.errors import Diverged, Infrastructure, LogIncomplete, UserMistake
 from shared.scenario import Scenario
 
 CONNECT_S = 5.0
+_PORT = re.compile(r"[1-9][0-9]{0,4}")
 #: executions that the token of a live run may cost
 TOKEN_BUDGET = 400
 
@@ -103,7 +105,7 @@ def check_address(address: str | None) -> None:
     if address is None or address == "auto":
         return
     host, colon, port = address.rpartition(":")
-    if "://" in address or not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if "://" in address or not colon or not host or not _PORT.fullmatch(port) or int(port) > 65535:
         raise UserMistake(
             f"expected HOST:PORT of a Ray cluster's head, as `ray start` prints it, or auto; found {address!r}",
             field="--address",

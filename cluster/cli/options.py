@@ -13,6 +13,7 @@ import click
 
 from cluster import configs
 from shared.errors import UserMistake
+from shared.machine_config import KERNEL_LOCKS
 from shared.scenario import LEVELS, Scenario
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -27,8 +28,14 @@ def common(command: Command) -> Command:
 
 
 def kernel_options(command: Command) -> Command:
-    """Which defects and detectors are on: --fixed, --errata, --detect."""
+    """Which defects and detectors are on, and which locks: --fixed, --errata, --detect, --kernel-lock."""
     for option in (
+        click.option(
+            "--kernel-lock",
+            type=click.Choice(KERNEL_LOCKS),
+            help="big: the kernel's big lock, as in the MP kernels of 2000; fine: without it. Default: as the scenario "
+            "has it.",
+        ),
         click.option(
             "--detect",
             multiple=True,
@@ -36,7 +43,12 @@ def kernel_options(command: Command) -> Command:
             help=f"Set detector D to {', '.join(LEVELS)}. Repeatable. A run without end is ended, and noted, all the "
             "same if progress is not stop.",
         ),
-        click.option("--errata", multiple=True, metavar="ID", help="Switch on this erratum too. Repeatable."),
+        click.option(
+            "--errata",
+            multiple=True,
+            metavar="ID",
+            help="Switch on this erratum too, by its id or short name. Repeatable.",
+        ),
         click.option("--fixed", is_flag=True, help="Without the scenario's own errata: the repaired kernel."),
     ):
         command = option(command)
@@ -74,20 +86,27 @@ class Chosen:
         return shlex.join(["uvmp", "replay", str(token), *self.options])
 
 
-def choose(name: str, fixed: bool, errata: Iterable[str], detect: Iterable[str]) -> Chosen:
-    """Load a scenario and apply --fixed, --errata and --detect.
+def choose(
+    name: str, fixed: bool, errata: Iterable[str], detect: Iterable[str], kernel_lock: str | None = None
+) -> Chosen:
+    """Load a scenario and apply --fixed, --errata, --detect and --kernel-lock.
 
     Raises: UserMistake.
     """
     source = configs.scenario(name)
     options = [] if source.path is None else ["--scenario", source.path]
-    return apply(source.scenario, options, fixed, errata, detect)
+    return apply(source.scenario, options, fixed, errata, detect, kernel_lock)
 
 
 def apply(
-    scenario: Scenario, options: Iterable[str], fixed: bool, errata: Iterable[str], detect: Iterable[str]
+    scenario: Scenario,
+    options: Iterable[str],
+    fixed: bool,
+    errata: Iterable[str],
+    detect: Iterable[str],
+    kernel_lock: str | None = None,
 ) -> Chosen:
-    """Apply --fixed, --errata and --detect to a scenario.
+    """Apply --fixed, --errata, --detect and --kernel-lock to a scenario.
 
     Args:
         options: with which `uvmp replay` finds the scenario itself.
@@ -95,17 +114,22 @@ def apply(
     errata, levels, needed = list(errata), _levels(detect), list(options)
     if fixed:
         scenario = scenario.without_errata()
+    field = "--errata"
     try:
         if errata:
             scenario = scenario.with_errata([*scenario.errata, *errata])
+        field = "--detect"
         if levels:
             scenario = scenario.with_detect(levels)
     except UserMistake as mistake:
-        raise UserMistake(mistake.message, field="--errata" if "erratum" in mistake.message else "--detect") from None
+        raise UserMistake(mistake.message, field=field) from None
     if errata:
         needed += ["--fixed"] * fixed  # alone, it is in the token
         for one in errata:
             needed += ["--errata", one]
+    if kernel_lock is not None and kernel_lock != scenario.machine.kernel_lock:
+        scenario = scenario.with_kernel_lock(kernel_lock)
+        needed += ["--kernel-lock", kernel_lock]
     for detector, level in levels.items():
         needed += ["--detect", f"{detector}={level}"]
     return Chosen(scenario, tuple(needed))
@@ -126,10 +150,12 @@ def _levels(detect: Iterable[str]) -> dict[str, str]:
 def must_expect_something(scenario: Scenario) -> None:
     """--expect needs a scenario file that says what happens with just these errata and detectors."""
     if scenario.outcome() is None:
-        raise UserMistake(
-            f"{scenario.file} says what happens with its own errata and detectors, and with no errata; not with these",
-            field="--expect",
-        )
+        said = scenario.expect
+        why = "says what happens with its own errata and detectors, and with no errata; not with these"
+        if said.with_errata is None or said.fixed is None:
+            part = "expect" if said.with_errata is said.fixed else "fixed" if said.fixed is None else "with_errata"
+            why = f"does not say what must happen: the key {part} is missing"
+        raise UserMistake(f"{scenario.file} {why}", field="--expect")
 
 
 def new_folder(out: str | None) -> Path | None:

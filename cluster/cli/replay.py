@@ -76,6 +76,7 @@ def command(
     fixed: bool,
     errata: tuple[str, ...],
     detect: tuple[str, ...],
+    kernel_lock: str | None,
     address: str | None,
     out: str | None,
     expect: bool,
@@ -87,8 +88,8 @@ def command(
     the real processes' journals are not, record by record, those of sim.
     """
     output = Output(as_json)
-    given = any((scenario is not None, fixed, errata, detect))
-    schedule = _schedule(output, what, scenario, fixed, errata, detect, lenient, given)
+    given = any((scenario is not None, fixed, errata, detect, kernel_lock))
+    schedule = _schedule(output, what, scenario, fixed, errata, detect, kernel_lock, lenient, given)
     chosen = schedule.chosen
     if expect:
         must_expect_something(chosen.scenario)
@@ -100,7 +101,7 @@ def command(
 
         check_address(address)
 
-    output.note(describe.heading(chosen.scenario))
+    describe.introduce(output, chosen.scenario)
     if schedule.token is not None:
         done = replay(chosen.scenario, list(schedule.token.deviations), strict=not lenient)
     else:
@@ -140,6 +141,7 @@ def _schedule(
     fixed: bool,
     errata: Sequence[str],
     detect: Sequence[str],
+    kernel_lock: str | None,
     lenient: bool,
     given: bool,
 ) -> Schedule:
@@ -156,7 +158,7 @@ def _schedule(
         scenario if scenario is not None else token.scenario, "--scenario" if scenario is not None else "TOKEN"
     )
     own = source.scenario.without_errata() if token.fixed else source.scenario
-    chosen = apply(own, () if source.path is None else ("--scenario", source.path), fixed, errata, detect)
+    chosen = apply(own, () if source.path is None else ("--scenario", source.path), fixed, errata, detect, kernel_lock)
     if token.scenario != chosen.scenario.id:
         raise UserMistake(
             f"the token is one of scenario {token.scenario}, this is {chosen.scenario.id}", field="--scenario"

@@ -92,6 +92,7 @@ def command(
     fixed: bool,
     errata: tuple[str, ...],
     detect: tuple[str, ...],
+    kernel_lock: str | None,
     strategy: str | None,
     seed: int,
     repeat: int | None,
@@ -108,7 +109,7 @@ def command(
     of every program in order, `finding`, `sites` and `token`; with --repeat it has these for each of `runs`.
     """
     output = Output(as_json)
-    chosen = choose(scenario, fixed, errata, detect)
+    chosen = choose(scenario, fixed, errata, detect, kernel_lock)
     what = chosen.scenario
     if expect:
         must_expect_something(what)
@@ -119,7 +120,7 @@ def command(
         raise UserMistake("is for --engine live", field="--address" if address is not None else "--no-check")
 
     total = repeat or 1
-    output.note(describe.heading(what))
+    describe.introduce(output, what)
     if engine == "live":
         from cluster.cli.live import check_address
 

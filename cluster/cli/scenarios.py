@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 import click
 
 from cluster import configs
-from cluster.cli.describe import WIDTH, labelled
+from cluster.cli.describe import WIDTH, labelled, prose, schedules
 from cluster.cli.options import SETTINGS, common
 from cluster.cli.output import Output
 from shared.errata import ERRATA, Status
 from shared.machine_config import MachineConfig
-from shared.scenario import Outcome, Scenario
+from shared.scenario import Outcome, Scenario, Step
 
 
 @click.group(
@@ -35,9 +36,10 @@ def command(ctx: click.Context, as_json: bool) -> int | None:
         return None
     output = Output(as_json)
     found = [configs.shipped(one) for one in configs.names("scenarios")]
-    output.table(
-        ("id", "errata are", "what it shows"), [(one.id, ", ".join(statuses(one)) or "-", one.title) for one in found]
-    )
+    cells = [("id", "errata are"), *((one.id, ", ".join(statuses(one)) or "-") for one in found)]
+    width = max(len(name) for name, _ in cells)
+    heads = [f"{name.ljust(width)}  {status}" for name, status in cells]
+    labelled(output, list(zip(heads, ["what it shows", *(one.title for one in found)], strict=True)), indent="")
     output.note("uvmp scenarios show ID tells more; uvmp explore ID searches it")
     output.result({"scenarios": [_short(one) for one in found]})
     return 0
@@ -53,11 +55,12 @@ def show(outer_json: bool | None, scenario: str, as_json: bool) -> int:
     source = configs.scenario(scenario)
     found = source.scenario
     output.say(f"{found.id} ({found.name})", bold=True)
-    output.say(found.title)
+    if found.title:
+        output.say(found.title)
     output.say()
-    for line in textwrap.wrap(" ".join(found.story.split()), WIDTH):
-        output.say(line)
-    output.say()
+    if found.story:
+        prose(output, found.story)
+        output.say()
     machine = found.machine
     levels = [f"{detector} {level}" for detector, level in found.detect.items() if level != "stop"]
     labelled(
@@ -65,33 +68,35 @@ def show(outer_json: bool | None, scenario: str, as_json: bool) -> int:
         [
             *(("source", one) for one in found.source),
             ("machine", machine_words(machine)),
+            *(("warning", one) for one in machine.doubts),
             *(("erratum", f"{one} ({ERRATA[one].status}: {ERRATA[one].status.meaning})") for one in found.errata),
             ("detectors", ", ".join(levels) + "; the others stop" if levels else "all stop"),
-            ("with errata", outcome_words(found.expect.with_errata) if found.errata else ""),
-            ("fixed", outcome_words(found.expect.fixed)),
-            ("bound", f"{found.bound.schedules:,} schedules of {found.bound.strategy}, depth {found.bound.depth}"),
+            *(("with errata", one) for one in outcome_words(found.expect.with_errata) if found.errata),
+            *(("fixed", one) for one in outcome_words(found.expect.fixed)),
+            ("bound", f"{schedules(found.bound.schedules)} of {found.bound.strategy}, depth {found.bound.depth}"),
             ("file", found.file),
         ],
         indent="",
     )
     output.say()
-    output.say("setup")
-    for step in found.setup:
-        output.say(f"  {step.text}")
+    _steps(output, "setup", found.setup)
     for lwp in found.lwps:
-        output.say(f"{lwp.name} on cpu{lwp.cpu}" + (", from its fork on" if lwp.forked else ""))
-        for step in lwp.program:
-            output.say(f"  {step.text}")
-        if not lwp.program:
-            output.say("  nothing")
+        _steps(output, f"{lwp.name} on cpu{lwp.cpu}" + (", from its fork on" if lwp.forked else ""), lwp.program)
     for handler in found.handlers:
-        output.say(f"interrupt of {handler.name} on cpu{handler.cpu}")
-        for step in handler.steps:
-            output.say(f"  {step.text}")
+        _steps(output, f"interrupt of {handler.name} on cpu{handler.cpu}", handler.steps)
     output.say()
     output.say(f"to search it: uvmp explore {source.path or found.id}")
     output.result({"scenario": _whole(found)})
     return 0
+
+
+def _steps(output: Output, head: str, steps: Sequence[Step]) -> None:
+    output.say(head)
+    for step in steps:
+        for line in textwrap.wrap(step.text, WIDTH, initial_indent="  ", subsequent_indent="      "):
+            output.say(line)
+    if not steps:
+        output.say("  nothing")
 
 
 def statuses(scenario: Scenario) -> list[str]:
@@ -123,8 +128,10 @@ def _plain(value: Any) -> str:
     return "yes" if value is True else "no" if value is False else str(value)
 
 
-def outcome_words(outcome: Outcome) -> str:
-    """What must happen, in words."""
+def outcome_words(outcome: Outcome | None) -> list[str]:
+    """What must happen, in words, and in lines of their own what must never happen."""
+    if outcome is None:
+        return ["the file says nothing of it"]
     words = " or ".join(outcome.findings) if outcome.findings else "no finding"
     if outcome.functions:
         words += f" in {' or '.join(outcome.functions)}"
@@ -135,7 +142,8 @@ def outcome_words(outcome: Outcome) -> str:
     if outcome.texts:
         words += f", that says {' or '.join(map(repr, outcome.texts))}"
     values = [f"{name} = {' or '.join(map(str, allowed))}" for name, allowed in outcome.results.items()]
-    return words + (f"; {', '.join(values)}" if values else "")
+    never = [f"never {' and '.join(f'{name} = {value}' for name, value in one.items())}" for one in outcome.never]
+    return [words + (f"; {', '.join(values)}" if values else ""), *never]
 
 
 def _short(scenario: Scenario) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from cluster.postmortem.words import names_of
-from shared.journal import Journals, Record, causal_past
+from shared.journal import Journals, Record, causal_past, goes_to_sleep
 
 
 @dataclass
@@ -83,11 +83,7 @@ class _Merge:
         ctx, event = record["ctx"], record["event"]
         if event == "intr":
             return self.raised[ctx] > 0
-        return ctx not in self.waiting or self._interlock(ctx, event)
-
-    def _interlock(self, ctx: str, event: str) -> bool:
-        """An unlock right after `sleep` is part of going to sleep."""
-        return event == "unlock" and self.before.get(ctx) == "sleep"
+        return ctx not in self.waiting or goes_to_sleep(record, self.before.get(ctx, ""))
 
     def _emit(self, record: Record, only: set[int] | None) -> None:
         cpu, ctx, event = record["cpu"], record["ctx"], record["event"]

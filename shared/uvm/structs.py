@@ -368,6 +368,16 @@ class LoanArray(Array, kind=64, element="const"):
     """What uvm_loan() answered: pages, or anons."""
 
 
+class Kernel(Struct, kind=65):
+    """The kernel as a whole: the big lock of kern_lock.c, under which multiprocessor kernels ran from 2000 to 2007.
+
+    In C a spinning lockmgr lock; nothing else is in the struct, and it is never allocated.
+    """
+
+    guards = {}
+    kernel_lock = simplelock("kernel_lock")
+
+
 class Uvm(Struct, kind=15):
     """struct uvm: the globals. Locks of the queues, and what they guard."""
 
@@ -467,6 +477,7 @@ class Uvmexp(Struct, kind=16):
 
 
 #: the globals: one of each, at fixed addresses
+kernel: Kernel = Kernel.at(0)
 uvm: Uvm = Uvm.at(0)
 uvmexp: Uvmexp = Uvmexp.at(0)
 page_active: PageQueue = PageQueue.at(0)

@@ -36,7 +36,9 @@ def _access(va: int, write: bool, value: int) -> tuple[str, int | None]:
         done, result = port.access(pmap, va, write, value)
         if done:
             return "ok", result
+        port.kernel_proc_lock("trap")
         signal = trap(map, va, result, VM_PROT_WRITE if write else VM_PROT_READ)
+        port.kernel_proc_unlock()
         if signal is not None:
             return signal, None
 

@@ -32,6 +32,7 @@ from cluster import configs
 from cluster.cli import COMMANDS, cli
 from cluster.cli.options import choose
 from cluster.token import Token, parse
+from shared.errata import ERRATA
 from shared.errors import Exit, UserMistake
 from shared.port import panic
 from tests.kit import CONFIGS, SHIPPED
@@ -192,6 +193,7 @@ def test_without_a_command_the_help_is_shown_and_the_exit_code_is_usage() -> Non
         (["run", RACE, "--address", "127.0.0.1:1"], "--address: is for --engine live"),
         (["run", RACE, "--repeat", "0"], "0 is not in the range"),
         (["run", RACE, "--engine", "live", "--address", "nowhere"], "--address: expected HOST:PORT"),
+        (["run", RACE, "--engine", "live", "--address", "host:²"], "--address: expected HOST:PORT"),
         (["run", RACE, "--engine", "live", "--address", "ray://127.0.0.1:1"], "--address: expected HOST:PORT"),
         (["run", RACE, "--expect", "--detect", "lockdebug=stop"], "--expect: "),
         (["replay", "uvmp1.S3a"], "TOKEN: not a schedule token"),
@@ -234,6 +236,82 @@ def test_a_bad_scenario_is_refused_with_file_line_and_field(tiny: Path, old: str
         assert result.exit_code == Exit.USAGE, result.output
         assert message in error_of(result).replace(str(tiny.parent) + "/", "")
         assert result.stdout == ""
+
+
+def test_all_mistakes_of_a_file_are_told_each_in_a_line(tiny: Path) -> None:
+    """In the order of its lines; of very many, the first ones."""
+    text = TINY.replace("cpus: 2", "cpus: 99").replace('read: {at: "buf[0]"', 'reed: {at: "buf[0]"', 1)
+    tiny.write_text(text.replace("strategy: random", "strategy: randum"), encoding="utf-8")
+    result = uvmp("run", tiny)
+    lines = [line for line in result.stderr.splitlines() if line.startswith(f"uvmp: error: {tiny}:")]
+    assert [re.sub(r".*tiny.yaml:(\d+): (\S+):.*", r"\1 \2", line) for line in lines] == [
+        "6 machine.cpus",
+        "13 programs.A[0].reed",
+        "18 bound.strategy",
+    ]
+    told = document("run", tiny)
+    assert [told["error"]["line"], *(one["line"] for one in told["others"])] == [6, 13, 18]
+    steps = "".join(f"    - reed{number}: {{}}\n" for number in range(50))
+    tiny.write_text(TINY.replace("expect:", steps + "expect:"), encoding="utf-8")
+    assert uvmp("run", tiny).stderr.splitlines()[-1] == "uvmp: error: and 30 more like these"
+    assert len(uvmp("run", tiny).stderr.splitlines()) == 21
+
+
+def test_a_scenario_of_ones_own_needs_no_expectation(tiny: Path) -> None:
+    """Then nothing is promised: --expect is refused with a word on the missing key."""
+    own = TINY[: TINY.index("expect:")]
+    own = "\n".join(line for line in own.splitlines() if line.split(":")[0] not in ("name", "title", "story", "source"))
+    own += "\n"
+    tiny.write_text(own, encoding="utf-8")
+    for command in (["run"], ["explore", "--schedules", "3"]):
+        assert uvmp(*command, tiny).exit_code == 0
+        refused = error_of(uvmp(*command, tiny, "--expect"))
+        assert refused == f"--expect: {tiny} does not say what must happen: the key expect is missing"
+    shown = uvmp("scenarios", "show", tiny).stdout
+    assert "fixed      the file says nothing of it" in shown and "2,000 schedules of pct" in shown
+    tiny.write_text(own + "errata: [E1]\nexpect: {fixed: {finding: none}}\n", encoding="utf-8")
+    assert "the key with_errata is missing" in error_of(uvmp("run", tiny, "--expect"))
+    assert uvmp("run", tiny, "--fixed", "--expect").exit_code == 0
+
+
+def test_a_swap_device_that_will_be_passed_over_is_warned_of(tiny: Path) -> None:
+    swap = "swap: {devices: [{slots: 8}, {slots: 32, priority: 1}]}"
+    tiny.write_text(TINY.replace("swap_slots: 32", swap), encoding="utf-8")
+    for command in (["run"], ["explore", "--schedules", "3"], ["scenarios", "show"]):
+        told = uvmp(*command, tiny).output
+        assert "warning" in told and "swap device 0 has 8 slots: the pagedaemon asks for 16" in " ".join(told.split())
+    assert "warning" not in uvmp("run", "S3a").stderr
+
+
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
+    """Opening a FIFO that nobody writes to would not end, nor would reading /dev/zero."""
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for path in (tmp_path / "pipe.yaml", Path("/dev/zero")):
+        done = started("run", path)
+        assert done.returncode == Exit.USAGE and f"{path}: a FIFO or device, not a file" in done.stderr
+
+
+@pytest.mark.parametrize("text", ["S3", "S3x", "s3a_shipped", "e1O", "nonsense", "-", "", " "])
+def test_an_unknown_scenario_is_told_in_one_short_line(text: str) -> None:
+    """Ninety ids on one line help nobody: those alike are named, and where the others are listed."""
+    for command in ("run", "explore", "measure"):
+        told = error_of(uvmp(command, "--", text))
+        assert len(told) < 200 and "`uvmp scenarios` lists them" in told
+    if text.strip(" -") and text != "nonsense":
+        assert "did you mean " in told
+
+
+def test_an_erratum_is_known_by_its_short_name_everywhere(tiny: Path) -> None:
+    wanted = ["uvm_fault.case2-anon-unlocked"]
+    assert document("run", tiny, "--errata", "s3c")["errata"] == wanted
+    assert document("explore", tiny, "--errata", "S3c")["errata"] == wanted
+    assert document("errata", "show", "S3c")["erratum"]["id"] == wanted[0]
+    tiny.write_text(TINY.replace("setup:", "errata: [S3c]\nsetup:"), encoding="utf-8")
+    told = document("run", tiny)
+    assert told["errata"] == wanted and told["finding"]["kind"] == "lock-assert"
+    assert uvmp(*shlex.split(told["replay"])[1:]).exit_code == Exit.FINDING
+    assert "is a row with several errata: S3a (amap_cow" in error_of(uvmp("errata", "show", "S3"))
+    assert "--errata: 'S3' is a row with several errata" in error_of(uvmp("run", "S3a", "--errata", "S3"))
 
 
 def test_a_setup_that_cannot_be_done_is_the_scenarios_mistake(tiny: Path) -> None:
@@ -406,7 +484,7 @@ def test_explore_with_expect_exits_0_if_the_expected_was_found() -> None:
 def test_explore_with_expect_exits_1_if_it_was_not() -> None:
     result = uvmp("explore", RACE, "--expect", "--schedules", "1")
     assert result.exit_code == Exit.FINDING
-    assert "not seen in 1 schedules" in result.stdout
+    assert "not seen in 1 schedule (" in result.stdout
     assert "not as expected: expected spin-forever, found nothing" in result.stdout
 
 
@@ -688,6 +766,10 @@ def test_scenarios_show_tells_all_of_it(name: str) -> None:
     said = " ".join(result.stdout.split())
     assert " ".join(scenario.story.split()) in said
     assert all(one in said for one in (*scenario.errata, *scenario.source))
+    outcomes = (scenario.expect.with_errata, scenario.expect.fixed)
+    never = [together for outcome in outcomes if outcome is not None for together in outcome.never]
+    for together in never:
+        assert f"never {' and '.join(f'{name} = {value}' for name, value in together.items())}" in said
     steps = [step for lwp in scenario.lwps for step in lwp.program] + list(scenario.setup)
     assert steps and all(step.text and " ".join(step.text.split()) in said for step in steps)
     assert document("scenarios", "show", name)["scenario"]["id"] == name
@@ -697,7 +779,7 @@ def test_scenarios_show_tells_all_of_it(name: str) -> None:
 def test_errata_show_tells_the_story_by_id_or_short_name() -> None:
     by_id, by_row = uvmp("errata", "show", "amap_cow_now.returns-amap-locked"), uvmp("errata", "show", "e1")
     assert by_id.stdout == by_row.stdout
-    assert "The repair is one line: unlock after the loop." in " ".join(by_id.stdout.split())
+    assert "The repair is one line, an unlock after the loop." in " ".join(by_id.stdout.split())
     assert document("errata", "show", "E1")["erratum"]["detectors"] == ["lockdebug", "deadlock"]
     assert ERRATUM in [one["id"] for one in document("errata")["errata"]]
 
@@ -922,13 +1004,14 @@ def test_measure_refuses_what_does_not_exist_before_it_starts() -> None:
 
 
 def test_scenarios_show_tells_what_is_unusual_about_the_machine() -> None:
-    shown = uvmp("scenarios", "show", "S6").stdout
+    shown = " ".join(uvmp("scenarios", "show", "S6").stdout.split())
     assert "1 CPU, 24 pages of 64 bytes, 16 swap slots; disk: 4; unwired mappings: 2" in shown
 
 
 def test_errata_lists_row_source_and_scenarios() -> None:
     text = " ".join(uvmp("errata").stdout.split())
-    assert "row S3 source NetBSD CVS log, uvm_amap.c 1.28, 2001-01-23 scenarios S3a, S3a-shipped" in text
+    one = ERRATA["amap_cow_now.nanon-freed-locked"]
+    assert f"{one.sentence} row S3 source {'; '.join(one.source)} scenarios S3a, S3a-shipped" in text
 
 
 def test_what_an_interrupt_does_and_answers_is_shown() -> None:

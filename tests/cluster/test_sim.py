@@ -9,6 +9,7 @@ import sys
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ from shared.errors import Finding
 from shared.journal import digest, holes, linearize
 from shared.port import KASSERT, here, kernel, panic
 from shared.struct import channel_name, unlocked
+from shared.uvm.structs import LoanArray
 from tests.kit import BIG, OTHER, THING, THING1, Exhaust, Script, Thing, Toy, scenario, things
 
 ROOT = Path(__file__).parents[2]
@@ -203,8 +205,8 @@ def test_two_cpus_that_take_two_locks_crosswise_deadlock_and_the_cycle_is_told()
     found = toy.run(Script("A", "A", "B", "B"))
     assert found is not None and found.kind == "deadlock"
     assert found.text == (
-        "deadlock: A waits in user mode for other:0.lk, held by B since user, "
-        "B waits in user mode for thing:0.lk, held by A since user"
+        "deadlock: A spins in user mode for other:0.lk, held by B since user; "
+        "B spins in user mode for thing:0.lk, held by A since user"
     )
     assert any(one is None for one in toy.every()), "and some orders are harmless"
 
@@ -421,14 +423,67 @@ def test_a_wakeup_orders_what_came_before_it() -> None:
 # -- the heap -----------------------------------------------------------------------------
 
 
-def test_a_handle_of_a_freed_struct_is_a_use_after_free() -> None:
+def test_a_long_chain_of_structs_is_published_at_once() -> None:
+    """A machine of thousands of anons, which hang on each other, is no deeper for us than one of ten."""
+
     def body() -> None:
+        first = made = here.port.alloc(Thing)
+        for _ in range(5000):
+            made.next = here.port.alloc(Thing)
+            made = made.next
+        with_lock(THING, lambda: setattr(THING, "next", first))
+        chain.extend((first, made))
+
+    def with_lock(thing: Thing, do: Any) -> None:
+        thing.lk.lock()
+        do()
+        thing.lk.unlock()
+
+    def look() -> None:
+        with_lock(THING, lambda: THING.v)
+
+    chain: list[Thing] = []
+    toy = Toy(things, {"A": (0, look), "B": (1, body)})
+    assert toy.run() is None
+    assert all(toy.sim.heap[one.id][1] is None for one in chain), "nobody's own any more"
+
+
+@pytest.mark.parametrize("at", [2, 7, -1, -3])
+@pytest.mark.parametrize("record", [False, True])
+def test_an_element_that_is_not_there_is_a_trap(at: int, record: bool) -> None:
+    """Whatever the detectors' levels; and in a shard's memory, so that live refuses it too."""
+    for write in (False, True):
+
+        def body(write: bool = write) -> None:
+            array = here.port.alloc(LoanArray, 2)
+            array[1] = array[0]
+            if write:
+                array[at] = 3
+            else:
+                array[at]
+
+        found = Toy(things, {"A": (0, body)}, {"kassert": "off"}).run(record=record)
+        assert found is not None and found.kind == "panic" and "has 2 elements" in found.text
+
+
+def test_a_handle_of_a_freed_struct_is_a_use_after_free() -> None:
+    @kernel()
+    def destroy() -> None:
         here.port.free(THING)
+
+    @kernel()
+    def release() -> None:
+        destroy()
+
+    def body() -> None:
+        THING.lk.lock()
+        THING.lk.unlock()
+        release()
         THING.v = 1
 
     found = found_by(body)
     assert (found.kind, found.subject) == ("use-after-free", "thing:0")
-    assert found.text == "thing:0 is used after it was freed"
+    assert found.text == "thing:0 is used after it was freed: A freed it in destroy < release, its operation 4"
 
 
 def test_a_handle_of_a_former_life_is_a_use_after_free() -> None:
@@ -440,7 +495,9 @@ def test_a_handle_of_a_former_life_is_a_use_after_free() -> None:
         THING.v = 2
 
     found = found_by(body)
-    assert found.text == "thing:0 is used after it was recycled (generation 1, handle of 0)"
+    assert found.text == (
+        "thing:0 is used after it was recycled (generation 1, handle of 0): A freed it in user mode, its operation 2"
+    )
 
 
 def test_what_only_its_creator_knows_makes_no_scheduling_points() -> None:

@@ -115,7 +115,8 @@ def test_the_rest_of_a_frame_with_a_finding_is_not_performed() -> None:
     reply = rig.admission.frame(
         "cpu0", [["A", 1, 1, "store", gone.id, [gone, "v", 2, 1]], ["A", 2, 2, "store", gone.id, [gone, "v", 2, 2]]]
     )
-    assert reply[0] == FINDING and reply[1][:3] == ["use-after-free", "thing:0 is used after it was freed", "thing:0"]
+    assert reply[0] == FINDING and reply[1][0] == "use-after-free" and reply[1][2] == "thing:0"
+    assert reply[1][1] == "thing:0 is used after it was freed: that was before the run began"
     assert [(one["n"], one["refused"]) for one in rig.journal.records] == [(1, "use-after-free")]
 
 

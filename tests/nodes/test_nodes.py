@@ -75,7 +75,7 @@ def test_an_address_is_made_a_handle_of_what_lives_there() -> None:
     node = memory()
     old = node.admit("A", "alloc", 0, (Thing.kind, 0))
     assert node.admit("A", "identify", old.id, (Thing(old.id, ANY_GEN),)) == 0
-    gen = node.admit("A", "renew", old.id, (old,))
+    gen = node.admit("A", "renew", old.id, (old, "f < g", 3))
     assert node.admit("A", "identify", old.id, (Thing(old.id, ANY_GEN),)) == gen == 1
 
 
@@ -84,11 +84,16 @@ def test_a_renewed_struct_is_empty_and_its_old_handles_are_stale() -> None:
     old = node.admit("A", "alloc", 0, (Thing.kind, 0))
     slot = Thing.v.slot
     node.admit("A", "store", old.id, (old, "v", slot, 7))
-    gen = node.admit("A", "renew", old.id, (old,))
+    gen = node.admit("A", "renew", old.id, (old, "f < g", 3))
     assert gen == 1
-    with pytest.raises(KernelFinding, match=r"recycled \(generation 1, handle of 0\)"):
+    node.admit("B", "renew", old.id, (Thing.at(0, 1), "h < g", 5))
+    with pytest.raises(
+        KernelFinding, match=r"recycled \(generation 2, handle of 0\): A freed it in f < g, its operation 3"
+    ):
         node.admit("A", "load", old.id, (old, "v", slot))
-    assert node.admit("A", "load", old.id, (Thing.at(0, 1), "v", slot)) is None
+    with pytest.raises(KernelFinding, match=r"handle of 1\): B freed it in h < g, its operation 5"):
+        node.admit("A", "load", old.id, (Thing.at(0, 1), "v", slot))
+    assert node.admit("A", "load", old.id, (Thing.at(0, 2), "v", slot)) is None
     assert node.admit("A", "load", old.id, (Thing.at(0, ANY_GEN), "v", slot)) is None
 
 
@@ -96,10 +101,10 @@ def test_a_renewed_struct_is_empty_and_its_old_handles_are_stale() -> None:
 def test_a_freed_struct_cannot_be_used_in_any_way(code: str) -> None:
     node = memory()
     obj = node.admit("A", "alloc", 0, (Thing.kind, 0))
-    node.admit("A", "free", obj.id, (obj,))
-    args = {"load": (obj, "v", 2), "store": (obj, "v", 2, 1)}.get(code, (obj,))
-    with pytest.raises(KernelFinding, match="freed") as caught:
-        node.admit("A", code, obj.id, args)
+    node.admit("A", "free", obj.id, (obj, "f < g", 3))
+    args = {"load": (obj, "v", 2), "store": (obj, "v", 2, 1)}.get(code, (obj, "h", 9))
+    with pytest.raises(KernelFinding, match="freed: A freed it in f < g, its operation 3") as caught:
+        node.admit("B", code, obj.id, args)
     assert (caught.value.kind, caught.value.subject) == ("use-after-free", "thing:0")
 
 
@@ -168,13 +173,77 @@ def test_narrowing_waits_until_every_other_cpu_has_flushed() -> None:
         node.admit("A", "pmap_walk", pmap, (2, 1, cpu))
     assert node.admit("A", "pmap_page_protect", 5, (VM_PROT_READ, "cpu0")) is WAIT
     sent = out(node)
-    assert [one.ctx for one in sent] == ["cpu1.ipi", "cpu2.ipi"] and all(isinstance(one, Interrupt) for one in sent)
+    assert [one.ctx for one in sent] == [
+        "cpu0.ipi",
+        "cpu1.ipi",
+        "cpu2.ipi",
+    ]  # an interrupt may use cpu0's TLB meanwhile
     number, pages = sent[0].message
     assert pages == [[pmap, 2]]
-    node.admit("cpu1.ipi", "pmap_ack", number, ("cpu1",))
-    assert out(node) == []
+    for cpu in ("cpu0", "cpu1"):
+        node.admit(f"{cpu}.ipi", "pmap_ack", number, (cpu,))
+        assert out(node) == []
     node.admit("cpu2.ipi", "pmap_ack", number, ("cpu2",))
-    assert out(node) == [Grant("A", [None, [[pmap, 2]]])]
+    assert out(node) == [Grant("A", [None, []])]
+
+
+#: each request that takes away, narrows, or clears a bit that a TLB may have; of page 2 of the pmap, frame 5
+NARROWING = {
+    "pmap_page_protect": (5, (VM_PROT_READ, "cpu0")),
+    "pmap_page_protect, all": (5, (VM_PROT_NONE, "cpu0")),
+    "pmap_page_remove_unwired": (5, ("cpu0",)),
+    "pmap_protect": (1, (2 * SIZE, 3 * SIZE, VM_PROT_READ, "cpu0")),
+    "pmap_protect, all": (1, (2 * SIZE, 3 * SIZE, VM_PROT_NONE, "cpu0")),
+    "pmap_remove": (1, (2 * SIZE, 3 * SIZE, "cpu0")),
+    "pmap_clear_modify": (5, ("cpu0",)),
+    "pmap_clear_reference": (5, ("cpu0",)),
+    "pmap_enter": (1, (2 * SIZE, 6, RW, RW, "cpu0")),
+}
+
+
+@pytest.mark.parametrize("second", NARROWING)
+@pytest.mark.parametrize("first", ["pmap_clear_reference", "pmap_clear_modify"])
+def test_a_request_waits_for_a_cpu_that_an_earlier_one_has_interrupted(first: str, second: str) -> None:
+    """The CPU has not flushed yet: until it does, it goes on using what it has cached."""
+    node, pmap = mmu()
+    enter(node, pmap, 2, 5, flags=RW)
+    node.admit("B", "pmap_walk", pmap, (2, 1, "cpu1"))
+    target, args = NARROWING[first]
+    assert node.admit("A", first, target, args) is WAIT
+    number = out(node)[0].message[0]
+    if first == second:
+        enter(node, pmap, 2, 5, flags=RW)  # or there is no bit to clear
+    target, args = NARROWING[second]
+    assert node.admit("C", second.split(",", maxsplit=1)[0], target, (*args[:-1], "cpu2")) is WAIT
+    (again,) = out(node)
+    assert again.ctx == "cpu1.ipi" and again.message[0] != number
+    node.admit("cpu1.ipi", "pmap_ack", number, ("cpu1",))
+    assert [one.ctx for one in out(node)] == ["A"]
+    node.admit("cpu1.ipi", "pmap_ack", again.message[0], ("cpu1",))
+    assert [one.ctx for one in out(node)] == ["C"]
+
+
+def test_a_cpu_that_waits_for_others_has_not_flushed_itself() -> None:
+    """A device's interrupt on it may use the page all the time."""
+    node, pmap = mmu()
+    enter(node, pmap, 2, 5)
+    for cpu in ("cpu0", "cpu1"):
+        node.admit("A", "pmap_walk", pmap, (2, 1, cpu))
+    assert node.admit("A", "pmap_page_protect", 5, (VM_PROT_READ, "cpu0")) is WAIT
+    out(node)
+    assert node.admit("B", "pmap_page_protect", 5, (VM_PROT_NONE, "cpu1")) is WAIT
+    assert [one.ctx for one in out(node)] == ["cpu0.ipi", "cpu1.ipi"]
+
+
+def test_what_was_walked_again_after_the_interrupt_was_sent_is_flushed_with_it() -> None:
+    node, pmap = mmu()
+    enter(node, pmap, 2, 5)
+    node.admit("B", "pmap_walk", pmap, (2, 0, "cpu1"))
+    assert node.admit("A", "pmap_clear_reference", 5, ("cpu0",)) is WAIT
+    number = out(node)[0].message[0]
+    node.admit("B", "pmap_walk", pmap, (2, 0, "cpu1"))
+    node.admit("cpu1.ipi", "pmap_ack", number, ("cpu1",))
+    assert node.admit("A", "pmap_page_protect", 5, (VM_PROT_NONE, "cpu0")) == [None, []]
 
 
 def test_a_page_that_only_the_asking_cpu_has_cached_needs_no_interrupt() -> None:

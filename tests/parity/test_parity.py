@@ -55,6 +55,9 @@ CASES: dict[str, tuple[Callable[[], Scenario], int]] = {
     "file": (lambda: scenario("S1e").without_errata(), 2),
     "file-every-node-alone": (lambda: scenario("S1e", shards=TWO, colocate="false").without_errata(), 1),
     "shared-memory": (lambda: scenario("S9-aobj").without_errata(), 1),
+    "big-lock": (lambda: scenario("S3a").without_errata().with_kernel_lock("big"), 2),
+    "big-lock-spinning": (lambda: scenario("S3a-shipped").with_kernel_lock("big"), 2),
+    "big-lock-disk": (lambda: scenario("S7-shipped", shards=TWO).without_errata().with_kernel_lock("big"), 1),
     "three-groups": (
         lambda: scenario("E1", colocate=GROUPS),
         2,

@@ -71,6 +71,9 @@ class Told:
     def access(self, ctx: str, place: str, write: bool, value: int, frame: int) -> Finding | None:
         self.n += 1
         proc = self.scene.procs.index(self.oracle.proc_of[ctx])
+        if write:
+            args = (self.at(place) % SIZE, value, self.at(place), proc)
+            self.oracle.trail.add(ctx, self.n, [], "word_write", frame, args, None)
         self.oracle.access(ctx, self.n, proc, self.at(place), write, value, frame)
         return self.oracle.finding
 
@@ -79,6 +82,10 @@ class Told:
 
     def write(self, ctx: str, place: str, value: int, frame: int = 1) -> Finding | None:
         return self.access(ctx, place, True, value, frame)
+
+    def freed(self, name: str, stack: list[str]) -> None:
+        self.n += 1
+        self.oracle.trail.add("pagedaemon", self.n, stack, "renew", 0, (f"{name}#1", "", 0), 2)
 
     def begin(self, ctx: str, op: str, place: str = "", pages: int = 1, **args: Any) -> None:
         if place:
@@ -113,18 +120,25 @@ def test_a_read_sees_the_last_write() -> None:
     assert (found.kind, found.detector, found.context, found.subject) == ("oracle", "oracle", "A", "page:4")
     assert found.text == "memory oracle: A reads 7 at buf[0], which must be 8"
     assert found.function == "user"
-    assert "8 was written by T, its operation 3, to page:3" in found.story
+    assert found.story == [
+        "it is operation 5 of A, on page:4",
+        "the 7 that was read: it was in page:4 when the run began",
+        "the 8 that is missing: T stored it at buf[0] (its operation 3), in page:3; it is in page:3 now",
+    ]
 
 
 def test_a_finding_names_the_function_that_freed_the_page_written_to() -> None:
     told = Told()
-    told.oracle.renewed("page:3", ["uvm_pageout", "uvm_anfree", "uvm_pagefree"])  # before the write: no affair of it
+    told.freed("page:3", ["uvm_pageout", "uvm_anfree", "uvm_pagefree"])  # before the write: no affair of it
     told.write("A", "buf[0]", 7, frame=3)
-    told.oracle.renewed("anon:3", ["uvm_fault", "uvm_anfree"])
-    told.oracle.renewed("page:3", ["uvm_pageout", "uvmpd_scan", "uvmpd_scan_inactive", "uvm_pagefree"])
+    told.freed("anon:3", ["uvm_fault", "uvm_anfree"])
+    told.freed("page:3", ["uvm_pageout", "uvmpd_scan", "uvmpd_scan_inactive", "uvm_pagefree"])
     found = told.read("A", "buf[0]", 1)
     assert found is not None and found.function == "uvmpd_scan_inactive"
-    assert "which uvmpd_scan_inactive has freed since" in found.story[1]
+    assert found.story[2] == (
+        "the 7 that is missing: A stored it at buf[0] (its operation 2), in page:3; page:3 was freed by pagedaemon in"
+        " uvm_pagefree < uvmpd_scan_inactive (its operation 4), and nothing had written it anywhere else"
+    )
 
 
 def test_it_says_nothing_after_its_first_finding() -> None:
@@ -562,6 +576,190 @@ def test_a_child_with_a_copy_of_a_shared_file_has_a_private_mapping() -> None:
     assert told.read("C", "new[0]", 8) is None
     assert told.write("C", "new[0]+8", 1) is None and told.write("A", "new[0]", 9) is None
     assert told.read("C", "new[0]", 9) is not None
+
+
+# -- thrown away, lent, cut off --------------------------------------------------------
+
+
+def kinds(told: Told) -> dict[str, str]:
+    """Kind of mapping -> a page of it whose first word is 3; all are A's. A segment is mapped at new[1] as well."""
+    told.oracle.called("A", "file", {"file": 0, "block": 0, "pages": 2, "words": [7, 7]})
+    told.call("A", "munmap", "buf[1]", 3)
+    mapping = {"prot": RW, "file": 0}
+    told.call("A", "mmap", "buf[1]", 1, shared=True, offset=0, **mapping)
+    told.call("A", "mmap", "buf[2]", 1, shared=False, offset=SIZE, **mapping)
+    told.call("A", "mmap", "buf[3]", 1, shared=True, prot=RW, shm=0, offset=0)
+    told.call("A", "mmap", "new[1]", 1, shared=True, prot=RW, shm=0, offset=0)
+    places = {"anon": "buf[0]", "shared": "both[0]", "file": "buf[1]", "private": "buf[2]", "shm": "buf[3]"}
+    for place in places.values():
+        assert told.write("A", place, 3) is None
+    return places
+
+
+KINDS = ["anon", "shared", "file", "private", "shm"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_freed_memory_may_hold(kind: str) -> None:
+    """Nothing is lost of what is an object's; the others may show what is below them: zeros, or the file."""
+    below = {"anon": 0, "shared": 0, "file": 3, "private": 7, "shm": 3}[kind]
+    for value in (0, 3, 7):
+        told = Told()
+        place = kinds(told)[kind]
+        told.call("A", "madvise", place, 1, advice=MADV_FREE)
+        assert (told.read("T", place, value) is None) == (value in (3, below))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_borrowed_memory_that_is_freed_is_zero_whatever_it_was_borrowed_from(kind: str) -> None:
+    """It is a copy, mapped as private memory; what is written to where it was lent is not seen there."""
+    for value, fine in ((0, True), (3, True), (5, False), (7, False)):
+        told = Told()
+        place = kinds(told)[kind]
+        told.call("A", "loan", place, 1, loan="L")
+        told.write("T", place, 5)
+        told.call("T", "map_loan", "new[0]", 1, loan="L", page=0)
+        told.call("A", "madvise", "new[0]", 1, advice=MADV_FREE)
+        assert (told.read("T", "new[0]", value) is None) == fine
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_raw_io_from_memory_that_another_thread_maps_while_it_begins(kind: str) -> None:
+    for value, fine in ((3, True), (0, False), (5, False)):
+        told = Told()
+        place = kinds(told)[kind]
+        told.call("A", "loan", place, 1, loan="L")
+        told.begin("A", "physio", "new[0]", 1, block=3, write=True, status=0)
+        told.begin("T", "map_loan", "new[0]", 1, loan="L", page=0)
+        told.end("T", "map_loan")
+        told.end("A", "physio")
+        told.write("A", "new[0]", 5)
+        told.call("A", "physio", "both[1]", 1, block=3, write=False, status=0)
+        assert (told.read("A", "both[1]", value) is None) == fine
+
+
+def test_borrowed_memory_may_be_mapped_while_it_is_only_being_lent() -> None:
+    for value, fine in ((3, True), (6, True), (1, False)):
+        told = Told()
+        place = kinds(told)["shm"]
+        told.begin("T", "map_loan", "new[0]", 1, loan="L", page=0)
+        told.begin("A", "loan", place, 1, loan="L")
+        told.write("A", "new[1]", 6)
+        told.end("A", "loan")
+        told.end("T", "map_loan")
+        assert (told.read("T", "new[0]", value) is None) == fine
+
+
+def test_a_private_page_that_was_freed_shows_the_file_until_it_is_written_to_again() -> None:
+    for child in (False, True):
+        for value, fine in ((3, True), (7, True), (9, True), (8, False)):
+            told = Told()
+            place = kinds(told)["private"]
+            told.call("A", "madvise", place, 1, advice=MADV_FREE)
+            if child:
+                told.call("A", "fork", **{"as": "C"})
+            told.call("T", "fwrite", file=0, at=SIZE, value=9)
+            assert (told.read("C" if child else "A", place, value) is None) == fine
+    told = Told()
+    place = kinds(told)["private"]
+    told.call("A", "madvise", place, 1, advice=MADV_FREE)
+    told.write("A", place, 4)
+    told.call("T", "fwrite", file=0, at=SIZE, value=9)
+    assert told.read("A", place, 9) is not None
+
+
+@pytest.mark.parametrize("first", ["fork", "madvise"])
+def test_a_child_whose_fork_overlaps_with_a_free_may_show_the_file(first: str) -> None:
+    told = Told()
+    place = kinds(told)["private"]
+    free = {"place": place, "pages": 1, "advice": MADV_FREE}
+    calls = [("A", "fork", {"as": "C"}), ("T", "madvise", free)]
+    for ctx, op, args in calls if first == "fork" else reversed(calls):
+        told.begin(ctx, op, **args)
+    told.end("A", "fork")
+    told.end("T", "madvise")
+    told.call("T", "fwrite", file=0, at=SIZE, value=9)
+    assert told.read("C", place, 9) is None
+    assert told.read("C", place, 8) is not None
+
+
+def test_a_private_copy_of_a_segment_shows_it_again() -> None:
+    told = Told()
+    place = kinds(told)["shm"]
+    told.call("A", "minherit", place, 1, inherit=MAP_INHERIT_COPY)
+    told.call("A", "fork", **{"as": "C"})
+    told.write("C", place, 4)
+    told.write("A", "new[1]", 5)
+    assert told.read("C", place, 4) is None
+    told.call("C", "madvise", place, 1, advice=MADV_FREE)
+    told.write("A", "new[1]", 6)
+    assert told.read("C", place, 6) is None
+    assert told.read("C", place, 3) is not None
+
+
+def test_memory_freed_before_the_disk_erred_is_gone() -> None:
+    for result, fine in (("EIO", True), ("ENOMEM", False)):
+        told = Told()
+        told.call("A", "madvise", "buf[0]", 1, advice=MADV_FREE, result=result)
+        assert (told.read("A", "buf[0]", 0) is None) == fine
+
+
+@pytest.mark.parametrize("last", ["madvise", "physio"])
+def test_memory_that_is_freed_while_a_device_writes_to_it(last: str) -> None:
+    for value, fine in ((0, True), (4, True), (9, False)):
+        told = Told()
+        told.write("A", "buf[1]", 4)
+        told.call("A", "physio", "buf[1]", 1, block=2, write=True, status=0)
+        told.begin("A", "physio", "buf[0]", 1, block=2, write=False, status=0)
+        told.begin("T", "madvise", "buf[0]", 1, advice=MADV_FREE)
+        for op, ctx in sorted([("madvise", "T"), ("physio", "A")], key=lambda one: one[0] == last):
+            told.end(ctx, op)
+        assert (told.read("A", "buf[0]", value) is None) == fine
+
+
+def test_a_write_to_one_word_of_a_file_leaves_the_others_alone() -> None:
+    for value, fine in ((7, True), (0, False)):
+        told = with_a_file()
+        told.begin("T", "fwrite", file=0, at=8, value=9)
+        told.call("A", "munmap", "buf[2]", 1)
+        told.call("A", "mmap", "buf[2]", 1, shared=False, prot=RW, file=0, offset=0)
+        told.end("T", "fwrite")
+        assert (told.read("A", "buf[2]", value) is None) == fine
+
+
+def test_a_files_own_block_read_into_its_page() -> None:
+    """The page follows what is read, that the block, and that the page."""
+    for value, fine in ((7, True), (5, True), (0, False)):
+        told = with_a_file()
+        told.begin("A", "physio", "new[0]", 1, block=0, write=False, status=0)
+        told.write("T", "new[0]", 5)
+        told.call("T", "fwrite", file=0, at=8, value=9)
+        told.end("A", "physio")
+        assert (told.read("A", "new[0]", value) is None) == fine
+
+
+def test_what_is_written_beyond_the_end_of_a_file_may_be_gone_at_any_moment() -> None:
+    for value, fine in ((5, True), (0, True), (7, False)):
+        told = with_a_file()
+        told.call("T", "ftruncate", file=0, size=0)
+        told.write("A", "new[0]", 5)
+        assert told.read("A", "new[0]", 5) is None
+        told.call("T", "ftruncate", file=0, size=SIZE)
+        assert (told.read("A", "new[0]", value) is None) == fine
+        told.write("A", "new[0]", 6)
+        assert told.read("A", "new[0]", 0 if fine else 6) is not None
+
+
+def test_of_two_truncations_at_once_either_is_the_last() -> None:
+    told = with_a_file()
+    told.begin("A", "ftruncate", file=0, size=0)
+    told.call("T", "ftruncate", file=0, size=2 * SIZE)
+    told.end("A", "ftruncate")
+    told.write("A", "new[0]", 5)
+    assert told.read("A", "new[0]", 0) is None
+    told.call("A", "ftruncate", file=0, size=2 * SIZE)
+    told.write("A", "new[0]", 5)
+    assert told.read("A", "new[0]", 0) is not None
 
 
 # -- the whole ---------------------------------------------------------------------------

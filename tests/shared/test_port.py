@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shared.errors import FINDINGS, Finding
+from shared.errors import FINDINGS, Diverged, Finding
 from shared.messages import WAIT
 from shared.port import (
     KASSERT,
@@ -232,9 +232,22 @@ def test_kernel_code_that_chokes_on_what_is_there_ends_the_run() -> None:
     def body() -> None:
         THING.next.v = 1
 
+    def past_an_assertion() -> None:
+        KASSERT(THING.v == 1, "v == 1", THING)
+        body()
+
+    def diverges() -> None:
+        KASSERT(THING.v == 1, "v == 1", THING)
+        raise Diverged("this", "that")
+
     toy = Toy(recycled, {"A": (0, body)}, {"heap": "off", "race": "off"})
     found = toy.run()
     assert found is not None and (found.kind, found.subject) == ("use-after-free", "thing:0")
+    for level in ("note", "off"):
+        trap = Toy(things, {"A": (0, past_an_assertion)}, {"kassert": level, "race": "off"}).run()
+        assert trap is not None and trap.kind == "panic" and 'after "kernel diagnostic assertion' in trap.text
+        with pytest.raises(Diverged):
+            Toy(things, {"A": (0, diverges)}, {"kassert": level, "race": "off"}).run()
     sound = Toy(things, {"A": (0, body)}, {"heap": "off", "race": "off"})
     with pytest.raises(AttributeError):
         sound.run()

@@ -83,9 +83,11 @@ def test_crlf_and_byte_order_mark_are_read() -> None:
         ("[" * 100_000, 1, None, "nested more than"),
         ("- " * 100_000, 1, None, "nested more than"),
         ("a: 'x\n\n", 3, None, "not YAML"),
+        ('a: "\\U00110000"\n', None, None, "out of range"),
+        (f"%YAML {'9' * 5000}.1\n---\na: 1\n", None, None, "out of range"),
     ],
 )
-def test_what_is_refused_and_where(text: str, line: int, field: str | None, message: str) -> None:
+def test_what_is_refused_and_where(text: str, line: int | None, field: str | None, message: str) -> None:
     with pytest.raises(UserMistake) as caught:
         parse(text, "f.yaml")
     assert (caught.value.file, caught.value.line, caught.value.field) == ("f.yaml", line, field)
