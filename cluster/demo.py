@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 from time import monotonic
 
-from cluster import configs
+from cluster import configs, signals
 from cluster.cli import describe
 from cluster.cli.live import Parity, booted, kept, parity, write_end
 from cluster.cli.options import Chosen
@@ -176,6 +176,7 @@ def free_name() -> Path:
 
 def main() -> int:
     """Tell the story; the exit code says whether it came out."""
+    signals.listen()
     output = Output()
     began = monotonic()
     demo = Demo(output, configs.shipped(SCENARIO))

@@ -104,6 +104,9 @@ class Commands(click.Group):
             _reraise_if_debugging(args, error)
             complain(args, str(error), error.exit, error)
             return error.exit
+        except KeyboardInterrupt:  # outside of what click watches
+            complain(args, "interrupted", Exit.INTERRUPTED)
+            return Exit.INTERRUPTED
         except OSError as error:
             _reraise_if_debugging(args, error)
             where = f"{error.filename}: " if error.filename else ""
@@ -161,5 +164,8 @@ def cli() -> None:
 
 
 def main() -> NoReturn:
-    """What the script `uvmp` calls."""
+    """What the script `uvmp` calls, when it has seen that this package is ours (uvmp.py)."""
+    from cluster.signals import listen
+
+    listen()
     sys.exit(cli.main(standalone_mode=False))

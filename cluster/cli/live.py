@@ -1,6 +1,6 @@
 """What the commands that run live share: a booted machine that is always ended, parity, kept logs.
 
-Ctrl-C ends a run; what then ends Ray and the actors is not interrupted again.
+Ctrl-C ends a run, and so do SIGTERM and SIGHUP; what then ends Ray and the actors is not interrupted again.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ import contextlib
 import os
 import re
 import shutil
-import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cluster import signals
 from cluster.boot import boot, prepare
 from cluster.cli.output import Output, coloured
 from cluster.launch import ray_session
@@ -51,46 +51,18 @@ def booted(output: Output, scenario: Scenario, address: str | None, introduce: b
     output.note(f"connecting to Ray at {address} ..." if address else "starting a Ray of our own ...")
     if not coloured(output.err):
         os.environ.setdefault("RAY_COLOR_PREFIX", "0")
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        with contextlib.ExitStack() as stack:
-            # of a Ray that is half started, processes would stay behind
-            with deferred(lambda: output.note("interrupted; Ray ends as soon as it is up (Ctrl-C once more: at once)")):
-                ray = stack.enter_context(ray_session(address))
-            stack.callback(signal.signal, signal.SIGINT, signal.SIG_IGN)  # comes last but for the end of Ray
-            machine = LiveMachine(ray, scenario)
-            stack.callback(machine.close)
-            stack.callback(signal.signal, signal.SIGINT, signal.SIG_IGN)
-            if introduce:
-                output.note(f"booted {len(machine.actors.pids)} actors: {actors(machine)}")
-            yield machine
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextlib.contextmanager
-def deferred(told: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Ctrl-C comes into effect when this is over; a second one at once.
-
-    Args:
-        told: called at the first.
-    """
-    asked = False
-
-    def wait(*_: object) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-        told()
-
-    before = signal.signal(signal.SIGINT, wait)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if asked:
-        raise KeyboardInterrupt
+    with signals.restored(), contextlib.ExitStack() as stack:
+        # of a Ray that is half started, processes would stay behind
+        told = "interrupted; Ray ends as soon as it is up (Ctrl-C once more: at once)"
+        with signals.deferred(lambda: output.note(told)):
+            ray = stack.enter_context(ray_session(address, output.note))
+        stack.callback(signals.ignore)  # comes last but for the end of Ray
+        machine = LiveMachine(ray, scenario)
+        stack.callback(machine.close)
+        stack.callback(signals.ignore)
+        if introduce:
+            output.note(f"booted {len(machine.actors.pids)} actors: {actors(machine)}")
+        yield machine
 
 
 def actors(machine: LiveMachine) -> str:
@@ -177,14 +149,14 @@ def kept(machine: LiveMachine, folder: Path | None) -> Iterator[None]:
     if folder is None:
         yield
         return
-    with deferred():
+    with signals.deferred():
         write_scenario(create(folder), machine.scenario)
     try:
         yield
     except BaseException:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        salvage(machine, folder)
-        signal.signal(signal.SIGINT, before)
+        with signals.restored():
+            signals.ignore()
+            salvage(machine, folder)
         raise
 
 
