@@ -118,8 +118,9 @@ class LiveMachine:
             no_end = Finding("no-progress", text, detector="progress")
             finding, judged = sort_out(endless(state, detect, no_end), detect)
         elif finding is None:
-            wrong = None if detect.get("oracle") == "off" else judge_journals(self.scenario, journals)
-            finding, judged = sort_out(judge(state, detect, wrong), detect)
+            wrong = None if detect.get("oracle") == "off" else judge_journals(self.scenario, journals, self.image)
+            unexpected = self.scenario.unexpected(state["results"])
+            finding, judged = sort_out(judge(state, detect, wrong, unexpected), detect)
         elif follow is None:
             journals = causal_past(journals)
         notes = [Finding(**one) for one in state["notes"]] + judged

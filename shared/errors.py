@@ -177,7 +177,12 @@ FINDINGS = {
     "use-after-free": Kind("heap", "a handle was used whose struct had been freed or recycled"),
     "invariant": Kind("invariant", "the kernel's data contradict each other"),
     "oracle": Kind("oracle", "a program read something else than what its memory must contain"),
+    "unexpected-result": Kind(
+        "results", "the programs' results are not what the scenario expects, and no other detector has seen why"
+    ),
     "table-mismatch": Kind("tables", "a node was built with another table of constants or layouts than the kernel"),
 }
 
+#: the kind that is about the scenario's own expectation, which no scenario can expect
+UNEXPECTED = "unexpected-result"
 DETECTORS = tuple(sorted({one.detector for one in FINDINGS.values()}))

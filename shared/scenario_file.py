@@ -37,7 +37,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from shared.errata import lookup
-from shared.errors import DETECTORS, FINDINGS, UserMistake, together
+from shared.errors import DETECTORS, FINDINGS, UNEXPECTED, UserMistake, together
 from shared.invariants import INVARIANTS, NODE_INVARIANTS
 from shared.machine_config import LEVELS as INTERRUPT_LEVELS
 from shared.machine_config import (
@@ -96,6 +96,7 @@ RESERVED = (
     "boot", "clock", "devices", "disk", "disk_io", "io", "lock_manager", "memory", "mmu", "pagedaemon", "swap",
     "swap_io", "swap_pager", "user",
 )  # fmt: skip
+EXPECTABLE = tuple(kind for kind in FINDINGS if kind != UNEXPECTED)
 #: invariants that an expectation may name
 INVARIANT_IDS = (*INVARIANTS, *NODE_INVARIANTS)
 #: what a finding can be about: structs, as `anon`, in the words of their handles, and nodes that serve
@@ -508,7 +509,7 @@ class _Loader(Reading):
         finding = keys["finding"]
         kinds: tuple[str, ...] = ()
         if finding.data != "none":
-            kinds = tuple(one.choice(FINDINGS, "kind of finding") for one in self.any_of(finding))
+            kinds = tuple(one.choice(EXPECTABLE, "kind of finding") for one in self.any_of(finding))
         for key in ("function", "subject", "invariant", "text"):
             if key in keys and not kinds:
                 value.fail("with `finding: none` there is nothing to name", key=key)

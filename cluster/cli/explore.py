@@ -24,7 +24,7 @@ from cluster.cli.output import Output, Progress, rate_of
 from cluster.explore import Result, explore
 from cluster.replay import replay
 from cluster.runfolder import create, write_sim
-from shared.errors import Exit, UserMistake
+from shared.errors import UNEXPECTED, Exit, UserMistake
 
 
 @click.command(
@@ -98,7 +98,6 @@ def command(
         )
 
     why_not = describe.unmet(what, result.finding, result.results) if expect else None
-    why_not = why_not or (result.unlike if expect and result.finding is None else None)
     if expect and not what.errata and not why_not:
         never = [one for one in what.own_errata if not result.sites.get(one)]
         why_not = f"the site of {never[0]} was never reached" if never else None
@@ -131,9 +130,10 @@ def _say(output: Output, chosen: Chosen, result: Result, limit: int, how: str) -
                 output.say(f"  {describe.deviation(one)}")
     describe.say_sites(output, chosen.scenario, result.sites)
     for note, count in sorted(result.notes.items()):
-        output.say(f"noted, not stopped at: {note} ({describe.times(count)})")
-    if result.finding is None and result.unlike:
-        output.say(f"but in one schedule: {result.unlike}", fg="red")
+        if note.startswith(UNEXPECTED):
+            output.say(f"{note}: in {count:,} of {result.schedules:,} schedules")
+        else:
+            output.say(f"noted, not stopped at: {note} ({describe.times(count)})")
     if result.token is not None:
         output.replay_line(chosen.replay_line(result.token))
 
@@ -177,7 +177,6 @@ def _document(
         "found_at": result.found_at or None,
         "finding": result.finding.as_dict() if result.finding is not None else None,
         "results": describe.in_order(what, result.results),
-        "unlike": result.unlike,
         "sites": describe.sites(what, result.sites),
         "notes": result.notes,
         "racy": sorted(result.racy),

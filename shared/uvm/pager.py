@@ -17,7 +17,7 @@ A cluster that goes to swap may have pages of anons and of aobjs; one of a file 
 that file's pages only, in a row (uvm_mk_pcluster).
 
 Left out: pager_map.
-Source: uvm_pager.c of March 2001.
+Source: uvm_pager.c 1.25 (February 2000), with the result codes of 2001-03-10 (D-001).
 """
 
 from __future__ import annotations
@@ -25,7 +25,14 @@ from __future__ import annotations
 from shared.port import KASSERT, erratum, here, kernel
 from shared.uvm.anon import uvm_anfree
 from shared.uvm.aobj import uao_find_swslot, uao_set_swslot
-from shared.uvm.page import uvm_lock_pageq, uvm_page_unbusy, uvm_pageactivate, uvm_pagelookup, uvm_unlock_pageq
+from shared.uvm.page import (
+    uvm_lock_pageq,
+    uvm_page_own,
+    uvm_page_unbusy,
+    uvm_pageactivate,
+    uvm_pagelookup,
+    uvm_unlock_pageq,
+)
 from shared.uvm.param import (
     EAGAIN,
     PG_BUSY,
@@ -97,7 +104,7 @@ def uvm_mk_pcluster(uobj: UvmObject, center: Page, flags: int, mlo: int = 0, mhi
             if pgflags & PG_BUSY or (pgflags & PG_CLEAN and not pmap_is_modified(pclust)):
                 break
             pclust.flags = (pgflags | PG_BUSY | PG_CLEANCHK) & ~PG_CLEAN
-            pclust.owner_tag = "uvm_mk_pcluster"
+            uvm_page_own(pclust, "uvm_mk_pcluster")
             pmap_page_protect(pclust, VM_PROT_READ)
             enrolled.append(pclust)
     return [*reversed(around[0]), center, *around[1]]

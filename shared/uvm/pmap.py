@@ -24,7 +24,7 @@ from typing import Any
 
 from shared.port import erratum, here, kernel, panic
 from shared.struct import ANY_GEN
-from shared.uvm.page import uvm_lock_pageq, uvm_pagealloc, uvm_pagefree, uvm_unlock_pageq
+from shared.uvm.page import uvm_lock_pageq, uvm_page_own, uvm_pagealloc, uvm_pagefree, uvm_unlock_pageq
 from shared.uvm.param import (
     ENOMEM,
     PG_BUSY,
@@ -64,7 +64,7 @@ def pmap_get_ptp(pm_obj: Pmap, pmap: int, va: int) -> bool:
 
         uvm_wait("ptalloc")
     ptp.flags &= ~(PG_BUSY | PG_FAKE)
-    ptp.owner_tag = None
+    uvm_page_own(ptp, None)
     ptp.wire_count = 1
     if not here.port.op("pmap_ptp_enter", pmap, (va, ptp.frame)):  # another thread of the process was faster
         ptp.wire_count = 0
@@ -157,13 +157,16 @@ def pmap_enter(pmap: int, va: int, pg: Page, prot: int, flags: int) -> int:
 
     Returns: 0, or ENOMEM if the pmap is short of memory: nothing has changed then. Without PMAP_CANFAIL it panics.
     Locks:   the page's owner is held by the caller, the page queues are not.
+    Source:  i386 pmap.c; its panic in 1.83 (February 2000) is pmap_steal_ptp()'s, the other one is later.
     """
     while True:
         lacking: Pmap | int = here.port.pmap("pmap_enter", pmap, (va, pg.frame, prot, flags))
         if isinstance(lacking, int):
             return lacking
         if not pmap_get_ptp(lacking, pmap, va):
-            if not flags & PMAP_CANFAIL or erratum("pmap_enter.no-canfail"):
+            if erratum("pmap_enter.no-canfail"):
+                panic("pmap_steal_ptp: failed to steal a PTP!", pg)
+            if not flags & PMAP_CANFAIL:
                 panic("pmap_enter: get ptp failed", pg)
             return ENOMEM
 

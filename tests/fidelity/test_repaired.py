@@ -33,4 +33,3 @@ def test_a_program_that_once_went_wrong_goes_right(case: str, machine: str) -> N
     few = None if machine == "its own" else max(1, scene.bound.schedules // 3)
     result = explore(scene, schedules=few, shorten=False)
     assert result.finding is None, result.finding
-    assert result.unlike is None
