@@ -32,8 +32,8 @@ from shared.machine_config import MachineConfig
 OBJECT_STORE_BYTES = 80 << 20
 LIMIT_S = 60.0
 RETRY_AFTER_S = 5.0
-#: a socket's path has 107 bytes at most; Ray adds about 80 to the name of its folder
-MAX_FOLDER = 27
+#: a socket's path has 107 bytes at most; Ray adds 64 to the name of its folder, or some more
+MAX_FOLDER = 40
 
 
 @contextlib.contextmanager

@@ -13,7 +13,8 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,23 @@ from cluster.postmortem.words import clean
 from cluster.replay import Replay
 from cluster.sim import Deviation
 from cluster.token import Token, kernel_version
-from shared.errors import Finding, Infrastructure, UserMistake
+from shared.errors import Finding, Infrastructure, ProjectBug, UserMistake
 from shared.journal import SCHEMA, Journal
 from shared.pack import pack_scenario
 from shared.scenario import Scenario
 
-__all__ = ["RUN_SCHEMA", "Run", "create", "finish", "load", "versions", "write_scenario", "write_sim"]
+__all__ = [
+    "RUN_SCHEMA",
+    "Run",
+    "cannot_write",
+    "create",
+    "finish",
+    "keep",
+    "load",
+    "versions",
+    "write_scenario",
+    "write_sim",
+]
 
 
 def create(path: str | Path) -> Path:
@@ -46,6 +58,18 @@ def create(path: str | Path) -> Path:
     except (OSError, ValueError) as wrong:
         raise UserMistake(f"cannot be made ({clean(wrong, 200)})", file=clean(path, 200), field="--out") from None
     return folder
+
+
+def keep(path: Path, write: Callable[[Path], None]) -> ProjectBug | None:
+    """Make the folder and write into it; returns why that could not be done, if so: what was found is told first."""
+    try:
+        write(create(path))
+    except ProjectBug as wrong:
+        shutil.rmtree(path, ignore_errors=True)  # half a run is none
+        return wrong
+    except UserMistake as wrong:  # it was possible when the command began
+        return Infrastructure(str(wrong))
+    return None
 
 
 def versions() -> dict[str, str]:
@@ -68,7 +92,10 @@ def write_scenario(path: Path, scenario: Scenario) -> None:
 
 
 def write_sim(path: Path, scenario: Scenario, replay: Replay, token: Token | None) -> None:
-    """Write all of a run of `sim` into a folder that `create` has made; its journals are as live ones are."""
+    """Write all of a run of `sim` into a folder that `create` has made; its journals are as live ones are.
+
+    Raises: Infrastructure - there is no room for it, or the like.
+    """
     write_scenario(path, scenario)
     header: dict[str, Any] = {
         "run": path.name,
@@ -77,11 +104,15 @@ def write_sim(path: Path, scenario: Scenario, replay: Replay, token: Token | Non
         "errata": list(scenario.errata),
     }
     for node, records in replay.journals.items():
-        with open(path / f"{node}{SUFFIX}", "xb") as stream:
-            journal = Journal(node, stream, keep=False)
-            journal.header(**header, replay=replay_line(path, token), versions=versions())
-            for record in records:
-                journal.add(dict(record))
+        file = path / f"{node}{SUFFIX}"
+        try:
+            with open(file, "xb") as stream:
+                journal = Journal(node, stream, keep=False)
+                journal.header(**header, replay=replay_line(path, token), versions=versions())
+                for record in records:
+                    journal.add(dict(record))
+        except OSError as wrong:
+            raise cannot_write(file, wrong) from None
     finish(
         path, scenario, engine="sim", finding=replay.finding, notes=replay.notes, token=token, digest=replay.digest,
         admitted={node: len(records) for node, records in replay.journals.items()}, results=replay.results,
@@ -146,4 +177,9 @@ def _write(path: Path, body: dict[str, Any]) -> None:
             os.fsync(stream.fileno())
         os.replace(unfinished, path)
     except OSError as wrong:
-        raise Infrastructure(f"{clean(path, 200)} cannot be written ({clean(wrong, 120)})") from None
+        raise cannot_write(path, wrong) from None
+
+
+def cannot_write(path: Path, wrong: OSError) -> Infrastructure:
+    """The error that names the file."""
+    return Infrastructure(f"{clean(path, 200)} cannot be written ({clean(wrong.strerror or wrong, 120)})")

@@ -68,7 +68,11 @@ def parse(text: str) -> Token:
     if match is None:
         if text.startswith("uvmp") and not text.startswith(VERSION + "."):
             raise UserMistake(f"a token of version {text.split('.')[0]}; this uvmp reads {VERSION}", field="TOKEN")
-        raise UserMistake("not a schedule token (uvmp1.SCENARIO.DIGEST.KERNEL.BODY.CHECK)", field="TOKEN")
+        raise UserMistake(
+            "not a schedule token (uvmp1.SCENARIO.DIGEST.KERNEL.BODY.CHECK, as `uvmp explore` prints it),"
+            " and no folder",
+            field="TOKEN",
+        )
     scenario, digest, kernel, body, check = match.groups()
     if _check(text.rsplit(".", 1)[0]) != check:
         raise UserMistake("the token's checksum is wrong: a character is missing or changed", field="TOKEN")

@@ -34,10 +34,13 @@ COMMANDS = {
 }
 EPILOG = """\b
 Examples:
-  uvmp explore S3a-shipped                   find the race; prints a replay line
-  uvmp replay uvmp1.S3a-shipped...           that very schedule again
-  uvmp replay uvmp1.S3a-shipped... --live    the same on real processes
-\b
+  uvmp explore S3a-shipped
+      finds the race, and prints a line that repeats it
+  uvmp replay TOKEN
+      that very schedule again
+  uvmp replay TOKEN --live
+      the same on real processes
+
 Exit codes: 0 no finding, 1 finding (with --expect: 0 if what the scenario
 expects happened, else 1), 2 usage, 3 diverged, 4 log incomplete,
 5 infrastructure, 130 interrupted."""

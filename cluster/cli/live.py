@@ -22,12 +22,12 @@ from cluster.launch import ray_session
 from cluster.live import LiveMachine, LiveRun
 from cluster.minimize import minimize
 from cluster.replay import replay, replay_journals
-from cluster.runfolder import create, finish, write_scenario
+from cluster.runfolder import cannot_write, create, finish, write_scenario
 from cluster.sim import Sim
 from cluster.strategies.follow import Order
 from cluster.token import MAX_TOKEN, Token, token_of
 from shared.codec import decode
-from shared.errors import Diverged, Infrastructure, LogIncomplete, UserMistake
+from shared.errors import Diverged, Infrastructure, LogIncomplete, ProjectBug, UserMistake
 from shared.journal import linearize
 from shared.scenario import Scenario
 
@@ -180,13 +180,23 @@ def _fetch(machine: LiveMachine, actor: str, node: str, target: Path) -> None:
             stream.write(piece)
 
 
-def write_end(folder: Path, scenario: Scenario, run: LiveRun, token: Token | None, replay_line: str | None) -> None:
-    """Write what a live run came to; its journals are there already."""
-    finish(
-        folder, scenario, engine="live", finding=run.finding, notes=run.notes, token=token, digest=run.digest,
-        admitted={node: written(folder, node) for node in run.journals}, results=run.results, sites=run.sites,
-        counters=run.counters, replay=replay_line,
-    )  # fmt: skip
+def write_end(
+    folder: Path, scenario: Scenario, run: LiveRun, token: Token | None, replay_line: str | None
+) -> ProjectBug | None:
+    """Write what a live run came to; its journals are there already. Returns why that could not be done, if so."""
+    try:
+        if run.unkept is not None:
+            raise run.unkept
+        finish(
+            folder, scenario, engine="live", finding=run.finding, notes=run.notes, token=token, digest=run.digest,
+            admitted={node: written(folder, node) for node in run.journals}, results=run.results, sites=run.sites,
+            counters=run.counters, replay=replay_line,
+        )  # fmt: skip
+    except OSError as wrong:
+        return cannot_write(Path(wrong.filename or folder), wrong)
+    except Infrastructure as wrong:
+        return wrong
+    return None
 
 
 def written(folder: Path, node: str) -> int:

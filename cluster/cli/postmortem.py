@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from cluster.cli.options import SETTINGS, common
+from cluster.cli.options import SETTINGS, common, examples
 from cluster.cli.output import Output
 from cluster.postmortem import analyse, render
 from shared.errors import Exit
@@ -13,10 +13,10 @@ from shared.errors import Exit
 @click.command(
     "postmortem",
     context_settings=SETTINGS,
-    epilog="""\b
-Examples:
-  uvmp postmortem runs/mine
-  uvmp postmortem runs/mine --json | jq .finding""",
+    epilog=examples(
+        ("uvmp postmortem runs/live", ""),
+        ("uvmp postmortem runs/live --json", ""),
+    ),
 )
 @click.argument("run")
 @common

@@ -18,6 +18,7 @@ from cluster.cli.options import (
     address_option,
     apply,
     common,
+    examples,
     expect_option,
     kernel_options,
     must_expect_something,
@@ -26,12 +27,13 @@ from cluster.cli.options import (
 )
 from cluster.cli.output import Output
 from cluster.replay import Replay, replay, replay_journals
-from cluster.runfolder import Run, create, load, write_sim
+from cluster.runfolder import Run, keep, load, write_sim
 from cluster.sim import Deviation
 from cluster.token import Token, kernel_version, parse, refuse_mismatch
-from shared.errors import Exit, Finding, LogIncomplete, UserMistake
+from shared.errors import Exit, Finding, LogIncomplete, ProjectBug, UserMistake
 from shared.journal import Journals, causal_past, digest, holes
 from shared.pack import unpack_scenario
+from shared.strict_yaml import show
 
 
 @dataclass
@@ -51,11 +53,11 @@ class Schedule:
 @click.command(
     "replay",
     context_settings=SETTINGS,
-    epilog="""\b
-Examples:
-  uvmp replay uvmp1.S3a-shipped.76566cdf.ae2d2158.bZIAow.8a6e8d
-  uvmp replay uvmp1.S3a-shipped... --live --out runs/mine
-  uvmp replay runs/mine""",
+    epilog=examples(
+        ("uvmp replay TOKEN", "as `uvmp explore` printed it: uvmp1.SCENARIO. ..."),
+        ("uvmp replay TOKEN --live --out runs/live", "the same on real processes"),
+        ("uvmp replay runs/live", "a folder's journals are a schedule too"),
+    ),
 )
 @click.argument("what", metavar="TOKEN|RUN")
 @click.option("--live", is_flag=True, help="Then make real processes follow it, and compare the digests.")
@@ -112,10 +114,11 @@ def command(
     finding, results, digests = done.finding, done.results, {"sim": done.digest}
     if schedule.digest is not None:
         digests = {"kept": schedule.digest, **digests}
+    unkept: ProjectBug | None = None
     if live:
-        finding, results, digests["live"] = _follow(output, chosen, done, address, folder, schedule.token)
+        finding, results, digests["live"], unkept = _follow(output, chosen, done, address, folder, schedule.token)
     elif folder is not None:
-        write_sim(create(folder), chosen.scenario, done, schedule.token)
+        unkept = keep(folder, lambda folder: write_sim(folder, chosen.scenario, done, schedule.token))
 
     describe.results(output, chosen.scenario, results)
     if finding is not None:
@@ -125,13 +128,14 @@ def command(
     describe.say_sites(output, chosen.scenario, done.sites)
     output.say(f"{done.operations:,} operations")
     equal = _say_digests(output, digests)
-    if folder is not None:
-        output.note(f"kept in {folder}; to read it: uvmp postmortem {folder}")
+    if unkept is not None:
+        folder = None
+    output.kept(folder)
     why_not = describe.unmet(chosen.scenario, finding, results) if expect else None
     code = describe.verdict(output, expect, why_not, finding is not None)
     code = code if equal else Exit.DIVERGED
-    output.result(_document(schedule, done, finding, results, digests, equal, folder, live, expect, why_not, code))
-    return code
+    document = _document(schedule, done, finding, results, digests, equal, folder, live, expect, why_not, code)
+    return output.end(document, code, unkept)
 
 
 def _schedule(
@@ -154,9 +158,12 @@ def _schedule(
             raise UserMistake("a run folder has its own scenario, errata and detectors", field="RUN")
         return _folder(output, what, lenient)
     token = parse(what)
-    source = configs.scenario(
-        scenario if scenario is not None else token.scenario, "--scenario" if scenario is not None else "TOKEN"
-    )
+    if scenario is None and token.scenario not in configs.names("scenarios"):
+        raise UserMistake(
+            f"it is a token of {show(token.scenario)}, which does not come with uvmp; name its file: --scenario FILE",
+            field="TOKEN",
+        )
+    source = configs.scenario(token.scenario if scenario is None else scenario, "--scenario")
     own = source.scenario.without_errata() if token.fixed else source.scenario
     chosen = apply(own, () if source.path is None else ("--scenario", source.path), fixed, errata, detect, kernel_lock)
     if token.scenario != chosen.scenario.id:
@@ -223,17 +230,19 @@ def _first_divergence(skipped: list[Deviation], token: Token | None) -> str:
 
 def _follow(
     output: Output, chosen: Chosen, done: Replay, address: str | None, folder: Path | None, token: Token | None
-) -> tuple[Finding | None, dict[str, list[dict[str, Any]]], str]:
-    """Make a live machine follow what sim did; returns its finding, results and digest."""
+) -> tuple[Finding | None, dict[str, list[dict[str, Any]]], str, ProjectBug | None]:
+    """Make a live machine follow what sim did; returns its finding, results and digest, and why it was not kept."""
     from cluster.cli.live import booted, kept, write_end
 
     with booted(output, chosen.scenario, address) as machine:
         with kept(machine, folder):
             run = machine.run(follow=done.journals, out=folder)
         output.note(f"followed {run.operations:,} operations in {run.seconds:.2f} s")
+        unkept = None
         if folder is not None:
-            write_end(folder, chosen.scenario, run, token, chosen.replay_line(token) if token is not None else None)
-    return run.finding, run.results, run.digest
+            line = chosen.replay_line(token) if token is not None else None
+            unkept = write_end(folder, chosen.scenario, run, token, line)
+    return run.finding, run.results, run.digest, unkept
 
 
 def _say_digests(output: Output, digests: dict[str, str]) -> bool:

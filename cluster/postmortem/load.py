@@ -29,6 +29,7 @@ MAX_JSON = 32 << 20
 MAX_RECORDS = 2_000_000
 MAX_NUMBER = 4 * MAX_RECORDS
 MAX_FILES = 256
+MAX_SHOWN = 8
 MAX_BYTES = 1 << 30
 _NODE = re.compile(r"[a-z][a-z_]{0,30}[0-9]{0,4}")
 
@@ -65,8 +66,14 @@ def load(path: str | Path) -> Run:
             raise UserMistake(why, file=shown)
         files = sorted(folder.glob("*" + SUFFIX)) or sorted(folder.glob("*/*" + SUFFIX))
         have = {name: (folder / name).is_file() for name in (SCENARIO, RUN)}
+        runs_below = [] if any(have.values()) or any(file.parent == folder for file in files) else _runs_below(folder)
     except (OSError, ValueError) as wrong:
         raise UserMistake(f"cannot be read ({clean(wrong, 200)})", file=shown) from None
+    if runs_below:
+        some = ", ".join(clean(one, 200) for one in runs_below[:MAX_SHOWN])
+        more = f" and {len(runs_below) - MAX_SHOWN} more" if len(runs_below) > MAX_SHOWN else ""
+        count = "1 run" if len(runs_below) == 1 else f"{len(runs_below)} runs"
+        raise UserMistake(f"holds {count}, each in a folder of its own: {some}{more}; name one of them", file=shown)
     if not files and not any(have.values()):
         raise UserMistake(f"not a run folder: it has no *{SUFFIX}, no {SCENARIO} and no {RUN}", file=shown)
     run = Run(shown)
@@ -94,6 +101,12 @@ def load(path: str | Path) -> Run:
     if len(runs) > 1:
         run.torn.append(f"the journals are of different runs: {', '.join(sorted(runs))}")
     return run
+
+
+def _runs_below(folder: Path) -> list[Path]:
+    """Folders of runs in this one, as `run --repeat --out` makes them, in the order of their numbers."""
+    found = {one.parent for name in (SCENARIO, RUN) for one in folder.glob(f"*/{name}")}
+    return sorted(found, key=lambda one: (len(one.name), one.name))
 
 
 def _json(path: Path, torn: list[str]) -> dict[str, Any] | None:
