@@ -7,6 +7,7 @@ A scenario's file is called after its id, a machine's after its name.
 from __future__ import annotations
 
 import difflib
+import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from shared.scenario_file import load_scenario
 from shared.strict_yaml import MAX_BYTES, meant, show
 
 SUFFIXES = (".yaml", ".yml")
+MAX_NEAR, FILE_EXAMPLE = 4, "my.yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +79,17 @@ def scenario(text: str, field: str = "SCENARIO") -> Source:
             return Source(found, None)
     if Path(text).is_file():
         return Source(_load(Path(text), text), text)
-    close = difflib.get_close_matches(text.lower(), {one.lower(): one for one in known}, n=3, cutoff=0.5)
-    hint = f" (did you mean {' or '.join(one for one in known if one.lower() in close)}?)" if close else ""
-    raise UserMistake(
-        f"there is no scenario {show(text)}{hint}; known: {', '.join(known)}; or give a file's path", field=field
-    )
+    raise UserMistake(f"there is no scenario {show(text)}{_like(text, known)}", field=field)
+
+
+def _like(text: str, known: list[str]) -> str:
+    """What to try instead of an id that is not known."""
+    short = text.lower()
+    close = [one for one in known if short and one.lower().startswith(short)]
+    close += difflib.get_close_matches(short, [one.lower() for one in known], n=3, cutoff=0.5)
+    near = [one for one in known if one in close or one.lower() in close][:MAX_NEAR]
+    hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+    return f"{hint}; `uvmp scenarios` lists them; a file is given with its path, as ./{FILE_EXAMPLE}"
 
 
 def shipped(ident: str) -> Scenario:
@@ -118,12 +126,16 @@ def read(path: Path, name: str) -> str:
     Raises: UserMistake - it is not there, is no file, is too long or not UTF-8.
     """
     try:
-        if stat.S_ISDIR(path.stat().st_mode):
-            raise UserMistake("a folder, not a file", file=name)
-        with open(path, "rb") as stream:
+        # O_NONBLOCK: of a FIFO that nobody writes to, opening would not end
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
+            mode = os.fstat(stream.fileno()).st_mode
+            if not stat.S_ISREG(mode):
+                raise UserMistake(f"{'a folder' if stat.S_ISDIR(mode) else 'a FIFO or device'}, not a file", file=name)
             data = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise UserMistake((error.strerror or str(error)).lower(), file=name) from None
+    except IsADirectoryError:
+        raise UserMistake("a folder, not a file", file=name) from None
+    except (OSError, ValueError) as error:  # ValueError: a path with a null character
+        raise UserMistake((getattr(error, "strerror", None) or str(error)).lower(), file=name) from None
     if len(data) > MAX_BYTES:
         raise UserMistake(f"longer than {MAX_BYTES // 1024} KiB", file=name)
     try:

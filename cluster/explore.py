@@ -16,8 +16,8 @@ from cluster.minimize import minimize
 from cluster.sim import Deviation, Sim
 from cluster.strategies import Stay, make
 from cluster.token import Token, token_of
-from shared.errors import Finding
-from shared.scenario import Scenario, named_results
+from shared.errors import UNEXPECTED, Finding
+from shared.scenario import Scenario
 
 
 @dataclass
@@ -29,8 +29,8 @@ class Result:
         found_at: number of the execution that had the finding, from 1.
         sites: erratum -> how often its site was reached, over all executions.
         racy: fields that became scheduling points on the way.
-        unlike: how the results of an execution without a finding differ from what the scenario expects.
-        notes: signatures of findings that `detect` only notes, with their number.
+        notes: signatures of findings that do not end the search, with their number: those that `detect` only
+            notes, and results that the scenario does not expect.
     """
 
     scenario: Scenario
@@ -44,7 +44,6 @@ class Result:
     deviations: list[Deviation] = field(default_factory=list)
     raw_deviations: int = 0
     results: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    unlike: str | None = None
     sites: dict[str, int] = field(default_factory=dict)
     racy: set[str] = field(default_factory=set)
     notes: dict[str, int] = field(default_factory=dict)
@@ -66,7 +65,10 @@ def explore(
     progress: Progress | None = None,
     shorten: bool = True,
 ) -> Result:
-    """Run `scenario` under many schedules; stops at the first finding, or at results that must not be.
+    """Run `scenario` under many schedules; stops at the first finding.
+
+    Results that the scenario does not expect are a finding too, but the search goes on to its bound: a finding of the
+    kernel's, which a later schedule may have, says more. Without one, the first such results are what was found.
 
     Args:
         strategy, schedules, depth: default to the scenario's bound.
@@ -77,23 +79,21 @@ def explore(
     name = strategy or scenario.bound.strategy
     limit = scenario.bound.schedules if schedules is None else schedules
     chooser = make(name, seed, scenario.bound.depth if depth is None else depth)
-    outcome = scenario.outcome()
     machine, image = prepare(scenario)
     result = Result(scenario, name, seed)
     sim = Sim(machine, image, result.racy, granularity)
+    raw: list[Deviation] = []
     began = last = monotonic()
     try:
         while result.schedules < limit:
             finding = sim.execute(Stay() if result.schedules == 0 else chooser)
             result.schedules += 1
             collect(result, sim)
-            if finding is not None:
-                result.finding, result.found_at = finding, result.schedules
+            if finding is not None and (result.finding is None or finding.kind != UNEXPECTED):
+                result.finding, result.found_at, raw = finding, result.schedules, sim.deviations
+                result.results = results_of(sim)
+            if finding is not None and finding.kind != UNEXPECTED:
                 break
-            if outcome is not None and not outcome.findings:
-                result.unlike = outcome.check(None, named_results(result.results))
-                if result.unlike is not None:
-                    break
             now = monotonic()
             if progress is not None and now - last > 0.1:
                 last = now
@@ -103,11 +103,11 @@ def explore(
         result.interrupted = True
     result.seconds = monotonic() - began
     if result.finding is not None:
-        result.deviations = sim.deviations
-        result.raw_deviations = len(sim.deviations)
+        result.deviations = raw
+        result.raw_deviations = len(raw)
         if shorten:
             try:
-                result.deviations = minimize(sim, result.finding, sim.deviations)
+                result.deviations = minimize(sim, result.finding, raw)
                 result.finding = sim.finding or result.finding
             except KeyboardInterrupt:  # what was found is not lost: the schedule is only longer
                 result.interrupted = True
@@ -119,9 +119,15 @@ def collect(result: Result, sim: Sim) -> None:
     """Add one execution to the totals."""
     for site, count in sim.sites.items():
         result.sites[site] = result.sites.get(site, 0) + count
-    for note in sim.notes:
+    for note in [*sim.notes, *([sim.finding] if sim.finding is not None and sim.finding.kind == UNEXPECTED else [])]:
         key = " ".join(part for part in note.signature if part)
         result.notes[key] = result.notes.get(key, 0) + 1
     result.points = max(result.points, sim.points)
     result.operations += sim.steps
-    result.results = {name: one.results for name, one in sim.machine.threads.items() if one.results}
+    if result.finding is None:
+        result.results = results_of(sim)
+
+
+def results_of(sim: Sim) -> dict[str, list[dict[str, Any]]]:
+    """Context -> its steps' results, of the last execution."""
+    return {name: one.results for name, one in sim.machine.threads.items() if one.results}

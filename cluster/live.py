@@ -119,7 +119,8 @@ class LiveMachine:
             finding, judged = sort_out(endless(state, detect, no_end), detect)
         elif finding is None:
             wrong = None if detect.get("oracle") == "off" else judge_journals(self.scenario, journals)
-            finding, judged = sort_out(judge(state, detect, wrong), detect)
+            unexpected = self.scenario.unexpected(state["results"])
+            finding, judged = sort_out(judge(state, detect, wrong, unexpected), detect)
         elif follow is None:
             journals = causal_past(journals)
         notes = [Finding(**one) for one in state["notes"]] + judged

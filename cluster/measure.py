@@ -65,7 +65,8 @@ def measure(
     progress("speed")
     operations, executions, took = _speed(scenario.without_errata(), seconds)
     found = Measured(scenario, operations / took, executions / took, operations / executions, most)
-    if scenario.expect.with_errata.findings:
+    wanted = scenario.expect.with_errata
+    if wanted is None or wanted.findings:
         for strategy in STRATEGIES:
             counts = found.found_at[strategy] = []
             for seed in seeds:

@@ -142,7 +142,9 @@ class Sim(Port):
     def _verdicts(self) -> None:
         """Nobody can go on: what does the whole machine look like?"""
         oracle = self.oracle.finding if self.oracle is not None else None
-        self.finding, notes = sort_out(judge(final_state(self.machine), self.detect, oracle), self.detect)
+        results = {name: one.results for name, one in self.machine.threads.items() if one.results}
+        unexpected = self.machine.scenario.unexpected(results)
+        self.finding, notes = sort_out(judge(final_state(self.machine), self.detect, oracle, unexpected), self.detect)
         self.notes += notes
 
     def _restore(self) -> None:

@@ -15,11 +15,12 @@ from cluster.machine import Machine
 from shared.errors import FINDINGS, Finding
 from shared.invariants import Snapshot, check
 from shared.messages import OPERATIONS
-from shared.struct import KIND_SHIFT, channel_name, lock_name
+from shared.struct import INDEX_MASK, KIND_SHIFT, Struct, channel_name, lock_name, lock_sleeps
 from shared.tables import differing, tables
 from shared.uvm.param import PG_BUSY
 from shared.uvm.proc import PAUSE
 from shared.uvm.structs import Page, Proc, uvm, uvmexp
+from shared.waits import Busy, Facts, Hold, Wait, WaitGraph, owner_of_tag
 
 DAEMON = "pagedaemon"
 #: functions in which a context may be while it goes round for memory
@@ -39,13 +40,19 @@ def final_state(machine: Machine) -> dict[str, Any]:
     }
 
 
-def judge(state: dict[str, Any], detect: dict[str, str], oracle: Finding | None = None) -> list[Finding]:
+def judge(
+    state: dict[str, Any],
+    detect: dict[str, str],
+    oracle: Finding | None = None,
+    unexpected: Finding | None = None,
+) -> list[Finding]:
     """Findings about a machine at rest; the one that explains the others first.
 
     Of those that are only noted all are given up to the first one to stop for: none of them explains it away.
 
     Args:
         oracle: what the memory oracle says of the run.
+        unexpected: what the scenario says of its results; everything else explains more.
     """
     snapshot = snapshot_of(state)
     found = _wanted(_stuck(state, snapshot), detect)
@@ -53,6 +60,8 @@ def judge(state: dict[str, Any], detect: dict[str, str], oracle: Finding | None 
         found += _wanted([oracle], detect)
     if not _stops(found, detect) and detect.get("invariant", "stop") != "off":
         found += _wanted(check(snapshot), detect)
+    if not _stops(found, detect) and unexpected is not None:
+        found += _wanted([unexpected], detect)
     return found
 
 
@@ -69,7 +78,9 @@ def endless(
         old: contexts that have waited for long; None: any may have.
     """
     for_memory = starved(state)
-    waits = [one for one in stuck(state) if one.kind == "spin-forever" and (old is None or one.context in old)]
+    on_locks = {one["name"] for one in state["contexts"] if one["waits"] and one["waits"][0] in ("lock", "upgrade")}
+    never = [one for one in stuck(state) if one.kind != "lost-wakeup" and one.context in on_locks]
+    waits = [one for one in never if old is None or one.context in old]
     ranked = [
         [one for one in for_memory if one.kind == "deadlock"],
         waits[:1],
@@ -142,25 +153,85 @@ def snapshot_of(state: dict[str, Any]) -> Snapshot:
 
 
 def _stuck(state: dict[str, Any], snapshot: Snapshot) -> list[Finding]:
-    """Waits that will never end."""
-    contexts = {one["name"]: one for one in state["contexts"]}
-    holders = {key: held for key, held, _ in state["locks"]}
+    """Waits that will never end; the one that explains the others first."""
     blocked = [one for one in state["contexts"] if _is_stuck(one)]
+    graph = WaitGraph(_facts(state, blocked, snapshot))
     found = []
     for one in blocked:
         code, target = one["waits"]
         if code in ("lock", "upgrade"):
-            found.append(_on_lock(one, target, holders.get(target, []), contexts, snapshot))
+            finding = _on_lock(one, target, {each["name"]: each for each in state["contexts"]}, graph)
         elif code == "sleep":
-            found.append(_asleep(one, target, snapshot))
+            finding = _asleep(one, target, graph, snapshot)
         else:
-            found.append(_finding(one, "deadlock", f"{one['name']} waits for ever for {code}({target})", "", ""))
-    story = [_words(one, holders, snapshot) for one in blocked]
-    rank = {"deadlock": 0, "spin-forever": 1, "lost-wakeup": 2}
-    found.sort(key=lambda one: rank[one.kind])
-    for finding in found:
-        finding.story = story
-    return found
+            finding = _finding(one, "deadlock", f"{one['name']} waits for ever for {code}({target})", "", "")
+        found.append((_rank(finding, graph), finding))
+    found.sort(key=lambda one: one[0])
+    story = [graph.words(one["name"]) for one in blocked]
+    for _, finding in found:
+        finding.story = list(story)
+    return [finding for _, finding in found]
+
+
+def _rank(found: Finding, graph: WaitGraph) -> int:
+    """What explains the others comes first: a cycle, a CPU that spins, a sleeper; last, sleeps behind other waits.
+
+    A CPU that spins is told before the sleeper who has the lock: that is what one would see of the machine.
+    """
+    if found.kind == "spin-forever":
+        return 1
+    if graph.waits_for_waiter(found.context) and not graph.cycle(found.context):
+        return 3
+    return 0 if found.kind == "deadlock" else 2
+
+
+def _facts(state: dict[str, Any], blocked: list[dict[str, Any]], snapshot: Snapshot) -> Facts:
+    """What the nodes know of waits, in the words of shared/waits.py."""
+    wanted = {(ctx, key): mode for key, _, queue in state["locks"] for ctx, mode, _ in queue}
+    waits, busy, procs = {}, {}, {}
+    for one in blocked:
+        code, target = one["waits"]
+        fn = _fn(one)
+        if code in ("lock", "upgrade"):
+            mode = "w" if code == "upgrade" else wanted.get((one["name"], target), "w")
+            waits[one["name"]] = Wait(code, lock_name(target), fn, mode=mode)
+        elif code == "sleep":
+            waits[one["name"]] = Wait(code, channel_name(target), fn)
+        else:
+            waits[one["name"]] = Wait(code, "", fn)
+        page = _busy_page(one, snapshot)
+        if page is not None:
+            tag = snapshot.get(page, "owner_tag") or ""
+            busy[channel_name(target)] = Busy(owner_of_tag(tag), tag=tag)
+        if code == "sleep" and _is_field(target, Proc, "p_stat"):
+            name = f"proc:{target >> 8 & INDEX_MASK}"
+            threads = [who["name"] for who in state["contexts"] if who["proc"] == target >> 8 & INDEX_MASK]
+            procs[channel_name(target)] = (name, threads)
+    return Facts(
+        waits=waits,
+        ended=frozenset(one["name"] for one in state["contexts"] if one["finished"]),
+        holders={lock_name(key): [Hold(*one) for one in held] for key, held, _ in state["locks"]},
+        queues={lock_name(key): [ctx for ctx, *_ in queue] for key, _, queue in state["locks"]},
+        busy=busy,
+        procs=procs,
+        supplies={channel_name(uvmexp.addressof("free")): (DAEMON, "free memory")},
+        sleepable={lock_name(key): lock_sleeps(key) for key, *_ in state["locks"]}.__getitem__,
+    )
+
+
+def _is_field(chan: int, kind: type[Struct], name: str) -> bool:
+    """Is this sleep channel the address of that field of some struct of the kind?"""
+    return chan >> 8 >> KIND_SHIFT == kind.kind and chan & 0xFF == kind.fields[name].slot
+
+
+def _busy_page(one: dict[str, Any], snapshot: Snapshot) -> Page | None:
+    """The page on which a context sleeps, if it is BUSY."""
+    code, target = one["waits"]
+    if code != "sleep" or target >> 8 >> KIND_SHIFT != Page.kind or target & 0xFF:
+        return None
+    page: Page = Page.at(target >> 8 & INDEX_MASK)
+    flags = snapshot.get(page, "flags")
+    return page if flags is not None and flags & PG_BUSY else None
 
 
 def stuck(state: dict[str, Any]) -> list[Finding]:
@@ -241,61 +312,56 @@ def _is_stuck(one: dict[str, Any]) -> bool:
     code, target = one["waits"]
     if one["name"] == DAEMON and (code, target) == ("sleep", uvm.addressof("pagedaemon")):
         return False
-    if code == "sleep" and target >> 8 >> KIND_SHIFT == Proc.kind and target & 0xFF == Proc.fields[PAUSE].slot:
+    if code == "sleep" and _is_field(target, Proc, PAUSE):
         return False
     return code not in OPERATIONS or not OPERATIONS[code].idle
 
 
-def _on_lock(
-    one: dict[str, Any], key: int, held: list[list[str]], contexts: dict[str, dict[str, Any]], snapshot: Snapshot
-) -> Finding:
-    cycle = _cycle(one["name"], contexts, snapshot)
-    name = lock_name(key)
-    if not held:
-        return _finding(one, "lost-wakeup", f"{one['name']} waits for {name}, which is free", "", name)
-    holder, _, since = held[0]
-    if cycle:
-        return _finding(one, "deadlock", "deadlock: " + ", ".join(cycle), since, name)
-    other = contexts[holder]
-    doing = "has ended" if other["finished"] else "never releases it"
-    if holder == one["name"]:
-        text = f"{holder} spins for ever in {_fn(one)} on {name}, which it has held itself since {since}"
-    else:
-        text = f"{one['name']} spins for ever in {_fn(one)} on {name}, held by {holder} since {since}; {holder} {doing}"
-    return _finding(one, "spin-forever", text, since, name)
+def _on_lock(one: dict[str, Any], key: int, contexts: dict[str, dict[str, Any]], graph: WaitGraph) -> Finding:
+    who, lock = one["name"], lock_name(key)
+    wait = graph.facts.waits[who]
+    holders, ahead = graph.in_the_way(who, wait), graph.ahead_of(who, wait)
+    if not holders and not ahead:
+        return _finding(one, "lost-wakeup", f"{who} waits for {lock}, which is free", "", lock)
+    since = holders[0].since if holders else ""
+    ring = graph.cycle(who)
+    if len(ring) > 1:
+        text = "deadlock: " + "; ".join(graph.step(name, edge) for name, edge in ring)
+        return _finding(one, "deadlock", text, since, lock)
+    kind = "deadlock" if lock_sleeps(key) else "spin-forever"
+    head = f"{who} {graph.verb(wait)} for ever in {_fn(one)} on {lock}"
+    if ring:
+        return _finding(one, kind, f"{head}, which it has held itself since {since}", since, lock)
+    if not holders:
+        return _finding(one, kind, f"{head}, behind {ahead[0]}, which never gets it", "", lock)
+    held = ", and ".join(f"held by {hold.ctx} since {hold.since}" for hold in holders)
+    doing = _why_held(holders, contexts, graph)
+    return _finding(one, kind, f"{head}, {held}; {doing}", since, lock)
 
 
-def _cycle(start: str, contexts: dict[str, dict[str, Any]], snapshot: Snapshot) -> list[str]:
-    """The wait-for cycle through `start` in words; [] if there is none."""
-    holders = {key: held for key, held, _ in snapshot.locks}
-    path: list[str] = []
-    name = start
-    while name not in path:
-        one = contexts[name]
-        waits = one["waits"]
-        if one["finished"] or waits is None:
-            return []
-        if waits[0] in ("lock", "upgrade"):
-            held = [who for who, *_ in holders.get(waits[1], []) if who != name]
-            if not held:
-                return []
-            path.append(name)
-            name = held[0]
-        else:
-            return []
-    if name != start or len(path) < 2:
-        return []
-    words = []
-    for who in path:
-        key = contexts[who]["waits"][1]
-        holder, _, since = holders[key][0]
-        words.append(f"{who} waits in {_fn(contexts[who])} for {lock_name(key)}, held by {holder} since {since}")
-    return words
+def _why_held(holders: list[Hold], contexts: dict[str, dict[str, Any]], graph: WaitGraph) -> str:
+    """Why a lock's holders do not release it: one has ended, or cannot go on for lack of its CPU."""
+    for hold in holders:
+        one = contexts[hold.ctx]
+        if one["finished"]:
+            return f"{hold.ctx} has ended"
+        spinning = [
+            name
+            for name, wait in graph.facts.waits.items()
+            if contexts[name]["cpu"] == one["cpu"] and graph.verb(wait) == "spins"
+        ]
+        if one["ready"] and spinning:
+            return f"{hold.ctx} waits for its CPU, on which {spinning[0]} spins"
+    return f"{holders[0].ctx} never releases it"
 
 
-def _asleep(one: dict[str, Any], chan: int, snapshot: Snapshot) -> Finding:
+def _asleep(one: dict[str, Any], chan: int, graph: WaitGraph, snapshot: Snapshot) -> Finding:
     name = channel_name(chan)
     fn = _fn(one)
+    ring = graph.cycle(one["name"])
+    if len(ring) > 1:
+        text = "deadlock: " + "; ".join(graph.step(who, edge) for who, edge in ring)
+        return _finding(one, "deadlock", text, fn, name)
     if chan == uvmexp.addressof("free"):
         free, reserve = snapshot.get(uvmexp, "free"), snapshot.get(uvmexp, "reserve_kernel")
         if free > reserve:
@@ -303,27 +369,17 @@ def _asleep(one: dict[str, Any], chan: int, snapshot: Snapshot) -> Finding:
             return _finding(one, "lost-wakeup", text, fn, name)
         text = f"{one['name']} sleeps in {fn} for free memory; {free} pages are free and nothing more can be freed"
         return _finding(one, "deadlock", text, fn, name)
-    if name.startswith("page:") and "." not in name:
-        page = Page.at(chan >> 8 & 0xFFFFF)
-        flags = snapshot.get(page, "flags")
-        if flags is not None and flags & PG_BUSY:
-            tag = snapshot.get(page, "owner_tag")
-            return _finding(one, "deadlock", f"{one['name']} sleeps in {fn} on {name}, busy for ever ({tag})", fn, name)
+    page = _busy_page(one, snapshot)
+    if page is not None:
+        tag = snapshot.get(page, "owner_tag")
+        return _finding(one, "deadlock", f"{one['name']} sleeps in {fn} on {name}, busy for ever ({tag})", fn, name)
+    if chan >> 8 >> KIND_SHIFT == Proc.kind and graph.waits_for_waiter(one["name"]):
+        return _finding(one, "deadlock", graph.words(one["name"]), fn, name)
     return _finding(one, "lost-wakeup", f"{one['name']} sleeps in {fn} on {name}; nobody is going to wake it", fn, name)
 
 
 def _fn(one: dict[str, Any]) -> str:
     return one["stack"][-1] if one["stack"] else "user mode"
-
-
-def _words(one: dict[str, Any], holders: dict[int, list[list[str]]], snapshot: Snapshot) -> str:
-    code, target = one["waits"]
-    if code in ("lock", "upgrade"):
-        held = "; ".join(f"held by {who} since {since}" for who, _, since in holders.get(target, [])) or "free"
-        return f"{one['name']} waits in {_fn(one)} for {lock_name(target)}, {held}"
-    if code == "sleep":
-        return f"{one['name']} sleeps in {_fn(one)} on {channel_name(target)}"
-    return f"{one['name']} waits in {_fn(one)} for {code}({target})"
 
 
 def _finding(one: dict[str, Any], kind: str, text: str, function: str, subject: str) -> Finding:

@@ -84,6 +84,7 @@ class Thread(Context):
         return {
             "name": self.name, "n": self.n, "finished": self.state == FINISHED, "waits": self.waits,
             "ready": self.ready, "stack": list(self.stack), "held": self.held_as_text(), "interrupt": self.interrupt,
+            "cpu": self.cpu, "proc": None if self.home is None else self.home.index,
         }  # fmt: skip
 
     def grant(self, value: Any) -> None:

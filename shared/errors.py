@@ -16,6 +16,7 @@ processes as a message.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -41,14 +42,28 @@ class UserMistake(Exception):
         file: the file's name as the user gave it, or None for an option.
         line: line in that file, from 1.
         field: the path of the field, as `programs.A[2].mlock.pages`.
+
+    Attributes:
+        others: further mistakes in the same file; see `together`.
     """
 
     exit = Exit.USAGE
+    others: tuple[UserMistake, ...] = ()
 
     def __init__(self, message: str, *, file: str | None = None, line: int | None = None, field: str | None = None):
         self.message, self.file, self.line, self.field = message, file, line, field
         place = ":".join(str(part) for part in (file, line) if part is not None)
         super().__init__(": ".join(part for part in (place, field or "", message) if part))
+
+
+def together(mistakes: Iterable[UserMistake]) -> UserMistake:
+    """One exception for all mistakes of a file (at least one), in the order of its lines: the first has the others."""
+    flat = dict.fromkeys(one for mistake in mistakes for one in (mistake, *mistake.others))
+    first, *others = sorted(flat, key=lambda one: (one.file or "", one.line or 0))
+    for one in others:
+        one.others = ()
+    first.others = tuple(others)
+    return first
 
 
 class ProjectBug(Exception):
@@ -162,7 +177,12 @@ FINDINGS = {
     "use-after-free": Kind("heap", "a handle was used whose struct had been freed or recycled"),
     "invariant": Kind("invariant", "the kernel's data contradict each other"),
     "oracle": Kind("oracle", "a program read something else than what its memory must contain"),
+    "unexpected-result": Kind(
+        "results", "the programs' results are not what the scenario expects, and no other detector has seen why"
+    ),
     "table-mismatch": Kind("tables", "a node was built with another table of constants or layouts than the kernel"),
 }
 
+#: the kind that is about the scenario's own expectation, which no scenario can expect
+UNEXPECTED = "unexpected-result"
 DETECTORS = tuple(sorted({one.detector for one in FINDINGS.values()}))

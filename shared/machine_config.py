@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from shared.port import SPL_BIO, SPL_CLOCK, SPL_IMP
-from shared.strict_yaml import Value, parse, show
+from shared.strict_yaml import Reading, Value, parse, show
+from shared.uvm.param import MAXBSIZE_PAGES
 
 MAX_CPUS, MAX_FRAMES, MAX_SWAP, MAX_SWAP_DEVICES = 16, 4096, 8192, 20
 #: interrupt levels of devices, by name
@@ -168,6 +169,18 @@ class MachineConfig:
         grouped = {node for group in groups for node in group}
         return (*((node,) for node in self.nodes if node not in grouped), *groups)
 
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What is allowed, and perhaps not meant, in sentences."""
+        if len(self.swap_devices) < 2:
+            return ()
+        return tuple(
+            f"swap device {number} has {one.slots} slots: the pagedaemon asks for {MAXBSIZE_PAGES} in a row, so it is "
+            "passed over as long as another device has these, whatever the priorities"
+            for number, one in enumerate(self.swap_devices)
+            if one.slots < MAXBSIZE_PAGES
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """As plain data, for journals."""
         return asdict(self)
@@ -190,73 +203,79 @@ def load_machine(text: str, file: str) -> MachineConfig:
 
 
 def machine_of(value: Value, described: bool = False) -> MachineConfig:
+    """A machine; all that is wrong with it is told at once."""
     optional = ["page_size", "anons", "reserve_pagedaemon", "reserve_kernel", "freemin", "freetarg"]
     optional += ["disk", "disk_errors", "mmu", "swap", "kernel", "kernel_lock", "devices", "shards", "colocate"]
+    optional += ["swap_slots"]
     optional += ["story"] if described else []
-    devices = _swap_devices(value)
-    required = ("cpus", "frames") if devices else ("cpus", "frames", "swap_slots")
-    keys = value.mapping(required, [*optional, "swap_slots"])
-    if devices and "swap_slots" in keys:
-        value.fail("swap_slots are those of one device; leave them out, the devices have theirs", key="swap_slots")
-    if "story" in keys:
-        keys["story"].text()
-    cpus = keys["cpus"].integer(1, MAX_CPUS)
-    frames = keys["frames"].integer(8, MAX_FRAMES)
-    swap_slots = sum(one.slots for one in devices) if devices else keys["swap_slots"].integer(0, MAX_SWAP)
-    page_size = keys["page_size"].integer(64, 4096) if "page_size" in keys else 64
+    keys = value.items()
+    reading = Reading()
+
+    def number(key: str, low: int, high: int, otherwise: int) -> int:
+        return reading.section(keys, key, lambda one: one.integer(low, high), otherwise)
+
+    devices = reading.section(keys, "swap", _swap_devices, ())
+    by_device = isinstance(keys["swap"].data, dict) and "devices" in keys["swap"].data if "swap" in keys else False
+    swap_is_wrong = bool(reading.mistakes)
+    required = ("cpus", "frames") if by_device or swap_is_wrong else ("cpus", "frames", "swap_slots")
+    reading.mistakes += value.wrong_keys(required, optional)
+    if by_device and "swap_slots" in keys:
+        wrong = "swap_slots are those of one device; leave them out, the devices have theirs"
+        reading.mistakes.append(value.mistake(wrong, "swap_slots"))
+    reading.section(keys, "story", Value.text, "")
+    cpus = number("cpus", 1, MAX_CPUS, MAX_CPUS)
+    frames = number("frames", 8, MAX_FRAMES, MAX_FRAMES)
+    swap_slots = sum(one.slots for one in devices) if by_device else number("swap_slots", 0, MAX_SWAP, MAX_SWAP)
+    page_size = number("page_size", 64, 4096, 64)
     if page_size & (page_size - 1):
-        keys["page_size"].fail(f"{page_size} is not a power of two")
-    reserve_pagedaemon = keys["reserve_pagedaemon"].integer(0, frames - 3) if "reserve_pagedaemon" in keys else 1
-    reserve_kernel = 5
-    if "reserve_kernel" in keys:
-        reserve_kernel = keys["reserve_kernel"].integer(reserve_pagedaemon, frames - 3)
-    elif reserve_kernel < reserve_pagedaemon:
-        keys["reserve_pagedaemon"].fail(f"more than reserve_kernel, which is {reserve_kernel}")
-    freemin = keys["freemin"].integer(reserve_kernel + 1, frames - 2) if "freemin" in keys else None
-    freetarg = None
-    if "freetarg" in keys:
-        freetarg = keys["freetarg"].integer((freemin or reserve_kernel + 1) + 1, frames - 1)
+        reading.mistakes.append(keys["page_size"].mistake(f"{page_size} is not a power of two"))
+    reserve_pagedaemon = number("reserve_pagedaemon", 0, frames - 3, 1)
+    reserve_kernel = number("reserve_kernel", reserve_pagedaemon, frames - 3, 5)
+    if reserve_kernel < reserve_pagedaemon:
+        wrong = f"more than reserve_kernel, which is {reserve_kernel}"
+        reading.mistakes.append(keys["reserve_pagedaemon"].mistake(wrong))
+    freemin = number("freemin", reserve_kernel + 1, frames - 2, 0) or None
     config = MachineConfig(
         cpus=cpus,
         frames=frames,
         swap_slots=swap_slots,
         page_size=page_size,
-        anons=keys["anons"].integer(1, MAX_FRAMES + MAX_SWAP) if "anons" in keys else 0,
+        anons=number("anons", 1, MAX_FRAMES + MAX_SWAP, 0),
         reserve_pagedaemon=reserve_pagedaemon,
         reserve_kernel=reserve_kernel,
         freemin=freemin,
-        freetarg=freetarg,
+        freetarg=number("freetarg", (freemin or reserve_kernel + 1) + 1, frames - 1, 0) or None,
         swap_devices=devices,
-        disk=keys["disk"].integer(0, MAX_SWAP) if "disk" in keys else 0,
+        disk=number("disk", 0, MAX_SWAP, MAX_SWAP if "disk" in keys else 0),
+        kernel=reading.section(keys, "kernel", _kernel_maps, None),
+        kernel_lock=reading.section(keys, "kernel_lock", lambda one: one.choice(KERNEL_LOCKS, "kernel_lock"), "fine"),
+        devices=reading.section(keys, "devices", _devices, ()),
+        **reading.section(keys, "mmu", _mmu, {}),
+        **reading.section(keys, "shards", _shards, {}),
     )
-    if "mmu" in keys:
-        config = replace(config, **_mmu(keys["mmu"]))
-    if "disk_errors" in keys:
-        if not config.disk:
-            keys["disk_errors"].fail("the machine has no disk")
-        config = replace(config, disk_faults=_disk_faults(keys["disk_errors"], config.disk))
-    if "swap" in keys:
-        config = replace(config, swap_faults=_swap_faults(keys["swap"], swap_slots))
-    if "kernel" in keys:
-        sizes = keys["kernel"].mapping((), ("map", "kmem", "mb", "exec"))
-        if not sizes:
-            keys["kernel"].fail("expected the pages of map, kmem, mb or exec")
-        pages = {name: size.integer(1, MAX_FRAMES) for name, size in sizes.items()}
-        config = replace(config, kernel=KernelMaps(**pages))
-    if "kernel_lock" in keys:
-        config = replace(config, kernel_lock=keys["kernel_lock"].choice(KERNEL_LOCKS, "kernel_lock"))
-    if "devices" in keys:
-        config = replace(config, devices=_devices(keys["devices"]))
-    if "shards" in keys:
-        shards = keys["shards"].mapping((), ("lock_manager", "memory"))
-        config = replace(
-            config,
-            lock_manager_shards=shards["lock_manager"].integer(1, MAX_CPUS) if "lock_manager" in shards else 1,
-            memory_shards=shards["memory"].integer(1, MAX_CPUS) if "memory" in shards else 1,
-        )
-    if "colocate" in keys:
-        config = replace(config, colocate=_groups(keys["colocate"], config))
+    config = replace(
+        config,
+        disk_faults=reading.section(keys, "disk_errors", lambda one: _disk_faults(one, config.disk), ()),
+        swap_faults=()
+        if swap_is_wrong
+        else reading.section(keys, "swap", lambda one: _swap_faults(one, swap_slots), ()),
+        colocate=reading.section(keys, "colocate", lambda one: _groups(one, config), True),
+    )
+    reading.complain()
     return config
+
+
+def _kernel_maps(value: Value) -> KernelMaps:
+    sizes = value.mapping((), ("map", "kmem", "mb", "exec"))
+    if not sizes:
+        value.fail("expected the pages of map, kmem, mb or exec")
+    return KernelMaps(**{name: size.integer(1, MAX_FRAMES) for name, size in sizes.items()})
+
+
+def _shards(value: Value) -> dict[str, Any]:
+    """How many nodes of a kind there are."""
+    shards = value.mapping((), ("lock_manager", "memory"))
+    return {f"{kind}_shards": one.integer(1, MAX_CPUS) for kind, one in shards.items()}
 
 
 def _mmu(value: Value) -> dict[str, Any]:
@@ -274,11 +293,9 @@ def _mmu(value: Value) -> dict[str, Any]:
     return found
 
 
-def _swap_devices(machine: Value) -> tuple[SwapDevice, ...]:
-    """`devices` of the key `swap`, if there are any; the machine's other keys are left alone."""
-    if "swap" not in machine.items():
-        return ()
-    swap = machine.items()["swap"].mapping((), SWAP_KEYS)
+def _swap_devices(value: Value) -> tuple[SwapDevice, ...]:
+    """`devices` of the key `swap`, if there are any."""
+    swap = value.mapping((), SWAP_KEYS)
     if "devices" not in swap:
         return ()
     devices = []
@@ -295,7 +312,7 @@ def _swap_devices(machine: Value) -> tuple[SwapDevice, ...]:
 
 def _swap_faults(value: Value, swap_slots: int) -> tuple[DeviceFault, ...]:
     """`errors` and `delays` of the swap devices; slots are numbered over all of them."""
-    lists = value.mapping((), SWAP_KEYS)
+    lists = value.items()  # whose keys have been looked at
     faults = []
     for name, required, optional in (("errors", ("op", "error"), ("at",)), ("delays", ("op", "by"), ())):
         for one in lists[name].elements(at_least=1) if name in lists else ():
@@ -308,6 +325,8 @@ def _swap_faults(value: Value, swap_slots: int) -> tuple[DeviceFault, ...]:
 
 def _disk_faults(value: Value, blocks: int) -> tuple[DeviceFault, ...]:
     """`disk_errors`: what fails of the I/O to files."""
+    if not blocks:
+        value.fail("the machine has no disk")
     faults = []
     for one in value.elements(at_least=1):
         keys = one.mapping(("op", "error"), ("at", "block", "first", "count"))

@@ -25,7 +25,7 @@ def unpack_scenario(data: dict[str, Any]) -> Scenario:
     machine["devices"] = tuple(tuple(one) for one in machine["devices"])
     if machine["kernel"] is not None:
         machine["kernel"] = KernelMaps(**machine["kernel"])
-    expect = {key: _outcome(one) for key, one in data["expect"].items()}
+    expect = {key: None if one is None else _outcome(one) for key, one in data["expect"].items()}
     names = ("source", "errata", "procs", "barriers", "words", "kvars", "segments", "loans", "own_errata")
     tuples = {key: tuple(data[key]) for key in names}
     made = {

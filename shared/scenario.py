@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 from shared.errata import lookup
-from shared.errors import DETECTORS, UserMistake
+from shared.errors import DETECTORS, FINDINGS, UNEXPECTED, Finding, UserMistake
 from shared.machine_config import MachineConfig
 from shared.strict_yaml import meant, show
 
@@ -144,14 +144,20 @@ class Outcome:
             return f"expected invariant {_or(self.invariants)}, found {finding['text']}"
         elif self.texts and not any(text in finding["text"] for text in self.texts):
             return f"expected {finding['kind']} that says {_or(map(repr, self.texts))}, found {_told(finding)}"
+        wrong = self.wrong(results)
+        return None if wrong is None else wrong[0]
+
+    def wrong(self, results: Mapping[str, int | str]) -> tuple[str, tuple[str, ...]] | None:
+        """Say in words which results are not as expected, and name them; None if all are."""
         for name, allowed in self.results.items():
             if name not in results:
-                return f"expected {name} to be {_or(allowed)}; its step was not reached"
+                return f"expected {name} to be {_or(allowed)}; its step was not reached", (name,)
             if results[name] not in allowed:
-                return f"expected {name} to be {_or(allowed)}, found {results[name]}"
+                return f"expected {name} to be {_or(allowed)}, found {results[name]}", (name,)
         for together in self.never:
             if all(name in results and results[name] == value for name, value in together.items()):
-                return "expected never to see " + " and ".join(f"{name} = {value}" for name, value in together.items())
+                told = " and ".join(f"{name} = {value}" for name, value in together.items())
+                return f"expected never to see {told}", tuple(together)
         return None
 
 
@@ -170,10 +176,10 @@ def _told(finding: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Expect:
-    """What must happen with the scenario's own errata, and with none."""
+    """What must happen with the scenario's own errata, and with none; None: the file does not say."""
 
-    with_errata: Outcome
-    fixed: Outcome
+    with_errata: Outcome | None
+    fixed: Outcome | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +294,23 @@ class Scenario:
             return self.expect.fixed
         as_told = self.detect == self.own_detect and self.machine.kernel_lock == self.own_kernel_lock
         return self.expect.with_errata if as_told and set(self.errata) == set(self.own_errata) else None
+
+    def unexpected(self, results: Mapping[str, Iterable[Mapping[str, Any]]]) -> Finding | None:
+        """The finding that a run at rest is if its results are not those that this scenario expects, or None.
+
+        A scenario that expects a finding says nothing of the results of a run without one.
+
+        Args:
+            results: of each context, as `run_program` leaves them.
+        """
+        outcome = self.outcome()
+        wrong = None if outcome is None or outcome.findings else outcome.wrong(named_results(results))
+        if wrong is None:
+            return None
+        text, names = wrong
+        owners = [ctx for ctx, steps in results.items() for one in steps if one.get("into") in names]
+        detector = FINDINGS[UNEXPECTED].detector
+        return Finding(UNEXPECTED, text, owners[-1] if owners else "", subject="+".join(names), detector=detector)
 
     def lwp(self, name: str) -> Lwp:
         """The thread of that name."""

@@ -20,23 +20,37 @@ What must be found is said in `expect`, once for the scenario's errata and once 
 object); `invariant` is the id of the one that does not hold, as shared/invariants has it;
 `text` is a part of what the finding says, as a panic's phrase. Each of them may be {any_of: [...]}.
 
+A file of one's own needs `id`, `machine`, `setup` and `programs`. Without `expect` nothing
+is promised, and `--expect` is refused; without `bound` a search has DEFAULT_BOUND.
+
 Rules for this file: nothing is guessed and nothing ignored. Whatever is wrong
-raises UserMistake with file, line and field before anything starts. Only text
-comes in; who calls opens the files.
+raises UserMistake with file, line and field before anything starts: all mistakes
+of a file at once, without those that another one causes. Only text comes in; who
+calls opens the files.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from shared.errata import lookup
-from shared.errors import DETECTORS, FINDINGS, UserMistake
+from shared.errors import DETECTORS, FINDINGS, UNEXPECTED, UserMistake, together
 from shared.invariants import INVARIANTS, NODE_INVARIANTS
 from shared.machine_config import LEVELS as INTERRUPT_LEVELS
-from shared.machine_config import MAX_SWAP, MachineConfig, load_machine, machine_of
+from shared.machine_config import (
+    MAX_CPUS,
+    MAX_FRAMES,
+    MAX_SWAP,
+    MAX_SWAP_DEVICES,
+    KernelMaps,
+    MachineConfig,
+    SwapDevice,
+    load_machine,
+    machine_of,
+)
 from shared.messages import OPERATIONS
 from shared.scenario import (
     KERNEL_STEPS,
@@ -64,7 +78,7 @@ from shared.steps import (
     SETUP_STEPS,
     SYNCING,
 )
-from shared.strict_yaml import Value, meant, parse, show
+from shared.strict_yaml import Reading, Unresolved, Value, close_to, meant, parse, show
 from shared.struct import KINDS
 from shared.uvm import structs
 from shared.uvm.param import (
@@ -75,11 +89,14 @@ FIRST_ADDRESS = 0x10000
 REGION_ALIGN = 0x1000
 WORD = 8
 MAX_LWPS, MAX_REGION_PAGES = 64, 4096
+#: how far a scenario is searched that says nothing of it
+DEFAULT_BOUND = Bound("pct", 3, 2000)
 SIGNALS = ("SIGSEGV", "SIGBUS")
 RESERVED = (
     "boot", "clock", "devices", "disk", "disk_io", "io", "lock_manager", "memory", "mmu", "pagedaemon", "swap",
     "swap_io", "swap_pager", "user",
 )  # fmt: skip
+EXPECTABLE = tuple(kind for kind in FINDINGS if kind != UNEXPECTED)
 #: invariants that an expectation may name
 INVARIANT_IDS = (*INVARIANTS, *NODE_INVARIANTS)
 #: what a finding can be about: structs, as `anon`, in the words of their handles, and nodes that serve
@@ -95,6 +112,14 @@ _FUNCTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _ADDRESS = re.compile(r"(?P<region>[A-Za-z][A-Za-z0-9_]*)\[(?P<page>[0-9]{1,6})\](?:\+(?P<byte>[0-9]{1,6}))?")
 
 FindMachine = Callable[[str], tuple[str, str]]
+#: stands in for a machine that is wrong, so that the rest of the file can be read: as large as one can be
+ANY_MACHINE = MachineConfig(
+    cpus=MAX_CPUS, frames=MAX_FRAMES, swap_slots=MAX_SWAP, page_size=4096, disk=MAX_SWAP,
+    swap_devices=(SwapDevice(1),) * MAX_SWAP_DEVICES, kernel=KernelMaps(*[MAX_FRAMES] * 4),
+)  # fmt: skip
+#: keys whose values are names that a step makes
+MAKES, ANY_NAME = ("as", "into", "name"), "*"
+STEP_KEYS = {key for steps in (SETUP_STEPS, PROGRAM_STEPS) for keys in steps.values() for part in keys for key in part}
 
 
 def load_scenario(
@@ -107,7 +132,7 @@ def load_scenario(
         find_machine: gives text and file name of a machine called by its name.
         machine: to be used instead of the scenario's own.
 
-    Raises: UserMistake - something is wrong with it; says where.
+    Raises: UserMistake - something is wrong with it; says where, of all that is wrong (`others`).
     """
     return _Loader(parse(text, file), file, find_machine, machine).load()
 
@@ -150,10 +175,11 @@ class _Raw:
     child: _Thread | None = None
 
 
-class _Loader:
+class _Loader(Reading):
     """Two passes over the programs: the first declares names, the second resolves them."""
 
     def __init__(self, root: Value, file: str, find_machine: FindMachine | None, machine: MachineConfig | None):
+        super().__init__()
         self.root, self.file, self.find_machine, self.given = root, file, find_machine, machine
         self.procs: dict[str, _Proc] = {}
         self.threads: dict[str, _Thread] = {}
@@ -167,47 +193,53 @@ class _Loader:
         self.files: dict[str, Region] = {}  # in order of their numbers; from offset 0
         self.segments: dict[str, Region] = {}  # likewise
         self.children: list[_Thread] = []
+        self.lost: set[str] = set()  # names that a step with a mistake would have made
 
     def load(self) -> Scenario:
-        required = ("id", "name", "title", "story", "source", "machine", "setup", "programs", "expect", "bound")
-        keys = self.root.mapping(required, ("errata", "detect", "interrupts"))
-        ident = keys["id"].text("an id")
-        if not _ID.fullmatch(ident):
-            keys["id"].fail(f"{show(ident)} is no id: up to 32 letters, digits and hyphens")
-        name = keys["name"].text("a name")
-        if not _ID.fullmatch(name):
-            keys["name"].fail(f"{show(name)} is no name: up to 32 letters, digits and hyphens")
-        self.machine = self.given or self.load_machine(keys["machine"])
-        errata = self.errata(keys["errata"]) if "errata" in keys else ()
-        detect = self.detect(keys["detect"]) if "detect" in keys else dict.fromkeys(DETECTORS, "stop")
-        setup = self.setup(keys["setup"])
-        interrupts = keys["interrupts"].items() if "interrupts" in keys else {}
+        required = ("id", "machine", "setup", "programs")
+        optional = ("name", "title", "story", "source", "errata", "detect", "interrupts", "expect", "bound")
+        keys = self.root.items()
+        self.mistakes += self.root.wrong_keys(required, optional)
+        ident = self.section(keys, "id", self.ident, "")
+        name = self.section(keys, "name", self.ident, ident)
+        title = self.section(keys, "title", lambda one: one.text("a title"), "")
+        story = self.section(keys, "story", lambda one: one.text("a story").strip(), "")
+        source = self.section(keys, "source", self.sources, ())
+        interrupts = self.section(keys, "interrupts", lambda one: one.items(), {})
+        self.machine = self.given or self.section(keys, "machine", self.load_machine, self.any_machine(interrupts))
+        errata = self.section(keys, "errata", self.errata, ())
+        detect = self.section(keys, "detect", self.detect, dict.fromkeys(DETECTORS, "stop"))
+        setup = self.section(keys, "setup", self.setup, ())
         self.handled = set(interrupts)
-        raws = {name: self.interrupt(keys["interrupts"], name, one) for name, one in interrupts.items()}
-        starters = self.programs(keys["programs"])
+        read = self.each(interrupts, lambda name: (name, self.interrupt(keys["interrupts"], name, interrupts[name])))
+        raws = dict(read)
+        starters = self.section(keys, "programs", self.programs, [])
         for thread in (*starters, *self.children):
-            thread.program = tuple(self.resolve(thread))
+            thread.program = self.resolve(thread)
         handlers = [
-            Handler(name, raws[name][0], INTERRUPT_LEVELS[level], tuple(map(self.kernel_step, raws[name][1])))
+            Handler(name, raws[name][0], INTERRUPT_LEVELS[level], self.each(raws[name][1], self.kernel_step))
             for name, level in self.machine.devices
             if name in raws
         ]
         self.check_barriers()
         lwps = [Lwp(one.name, one.proc.name, one.cpu, one.program, one.forked) for one in (*starters, *self.children)]
+        expect = self.section(keys, "expect", lambda one: self.expect(one, "errata" in keys), Expect(None, None))
+        bound = self.section(keys, "bound", self.bound, DEFAULT_BOUND)
+        self.complain()
         return Scenario(
             id=ident,
             name=name,
-            title=keys["title"].text("a title"),
-            story=keys["story"].text("a story").strip(),
-            source=tuple(one.text("a source") for one in keys["source"].elements(at_least=1)),
+            title=title,
+            story=story,
+            source=source,
             machine=self.machine,
             errata=errata,
             detect=detect,
             setup=setup,
             lwps=tuple(lwps),
             handlers=tuple(handlers),
-            expect=self.expect(keys["expect"], bool(errata)),
-            bound=self.bound(keys["bound"]),
+            expect=expect,
+            bound=bound,
             file=self.file,
             procs=tuple(self.procs),
             barriers=tuple(self.barriers),
@@ -221,7 +253,63 @@ class _Loader:
             own_kernel_lock=self.machine.kernel_lock,
         )
 
+    # -- mistakes ----------------------------------------------------------------
+
+    def lose(self, value: Value, mistake: UserMistake) -> None:
+        """Whatever name is made in there: that it is missing elsewhere is no mistake of its own."""
+        if value.field.split(".")[0].split("[")[0] not in ("setup", "programs", "interrupts"):
+            return
+        made = mistake.field and mistake.field.rpartition(".")[2] in MAKES
+        if made or not (isinstance(value.data, (dict, list)) and self.lose_names(value)):
+            self.lost.add(ANY_NAME)
+
+    def lose_names(self, value: Value) -> bool:
+        """Returns False if a step has not even the form of a step."""
+        if isinstance(value.data, list):
+            return all(self.lose_names(one) for one in value.data)
+        if not isinstance(value.data, dict):
+            return False
+        for key, one in value.data.items():
+            if isinstance(one.data, str) and (key in MAKES or (key not in STEP_KEYS and close_to(key, MAKES))):
+                self.lost.add(one.data)
+            elif isinstance(one.data, (dict, list)):
+                self.lose_names(one)
+            elif key in SETUP_STEPS or key in PROGRAM_STEPS:
+                return False
+            if close_to(key, ("fill",)):
+                self.lost.add("fill")
+        return True
+
+    def complain(self) -> None:
+        """Raise what was taken note of, if anything was, but for what another mistake has caused."""
+        whole = {"setup", "programs"} <= self.root.items().keys() and ANY_NAME not in self.lost
+        told = [
+            one
+            for mistake in self.mistakes
+            for one in (mistake, *mistake.others)
+            if not (isinstance(one, Unresolved) and (one.name in self.lost or not whole))
+        ]
+        if self.mistakes:
+            raise together(told or self.mistakes)
+
     # -- the parts -------------------------------------------------------------
+
+    @staticmethod
+    def ident(value: Value) -> str:
+        what = value.field
+        ident = value.text(f"{'an' if what == 'id' else 'a'} {what}")
+        if not _ID.fullmatch(ident):
+            value.fail(f"{show(ident)} is no {what}: up to 32 letters, digits and hyphens")
+        return ident
+
+    @staticmethod
+    def sources(value: Value) -> tuple[str, ...]:
+        return tuple(one.text("a source") for one in value.elements(at_least=1))
+
+    @staticmethod
+    def any_machine(interrupts: Iterable[str]) -> MachineConfig:
+        """Instead of a machine that is wrong."""
+        return replace(ANY_MACHINE, devices=tuple((name, "imp") for name in interrupts))
 
     def load_machine(self, value: Value) -> MachineConfig:
         if not isinstance(value.data, str):
@@ -240,93 +328,106 @@ class _Loader:
 
     def errata(self, value: Value) -> tuple[str, ...]:
         ids: list[str] = []
-        for one in value.elements():
-            ident = one.text("the id of an erratum")
+
+        def read(one: Value) -> None:
             try:
-                lookup(ident)
+                ident = lookup(one.text("the id of an erratum, or its short name")).id
             except UserMistake as mistake:
+                if mistake.file is not None:
+                    raise
                 one.fail(mistake.message)
             if ident in ids:
                 one.fail(f"{ident} is named twice")
             ids.append(ident)
+
+        self.each(value.elements(), read)
         return tuple(ids)
 
     def detect(self, value: Value) -> dict[str, str]:
         levels = dict.fromkeys(DETECTORS, "stop")
-        for detector, level in value.items().items():
+
+        def read(one: tuple[str, Value]) -> None:
+            detector, level = one
             if detector not in levels:
                 hint = meant(detector, DETECTORS)
                 value.fail(f"unknown detector {show(detector)}{hint}; known: {_list(DETECTORS)}", key=detector)
             levels[detector] = level.choice(LEVELS, "level")
+
+        self.each(value.items().items(), read)
         return levels
 
     def setup(self, value: Value) -> tuple[Step, ...]:
-        steps: list[Step] = []
-        for one in value.elements(at_least=1):
-            op, args = self.step(one, SETUP_STEPS, "setup", PROGRAM_STEPS, "programs")
-            required, optional = SETUP_STEPS[op]
-            keys = args.mapping(required, optional)
-            if op in KERNEL_STEPS:
-                raw = _Raw(op, one.line, keys, None, _text(op, args))
-                self.declare_kvar(raw)
-                steps.append(self.kernel_step(raw))
-                continue
-            if op == "process":
-                name = self.context_name(keys["as"])
-                self.procs[name] = proc = _Proc(name, self.cpu(keys["cpu"]), one.line)
-                self.add_thread(_Thread(name, proc, proc.cpu, forked=False), keys["as"])
-                steps.append(Step(op, {"as": name, "cpu": proc.cpu}, None, one.line, _text(op, args)))
-                continue
-            if "in" not in keys:
-                if op in ("file", "shm"):
-                    self.name_object(op, keys)
-                steps.append(Step(op, self.object_arguments(op, keys), None, one.line, _text(op, args)))
-                continue
-            proc = self.process(keys["in"])
-            if op == "thread":
-                name = self.context_name(keys["as"])
-                thread = _Thread(name, proc, self.cpu(keys["cpu"]), forked=False)
-                self.add_thread(thread, keys["as"])
-                about = {"in": proc.name, "as": name, "cpu": thread.cpu}
-                steps.append(Step(op, about, None, one.line, _text(op, args)))
-                continue
-            region = None
-            if op == "mmap":
-                region = self.region(keys, proc.name, proc.regions)
-            elif op == "fill":
-                if "fill" in proc.regions:
-                    args.fail(f"{proc.name} has been filled already")
-                region = self.allocate("fill", proc.name, self.machine.frames, args)
-            if region is not None:
-                proc.regions[region.name] = region
-            resolved = {"in": proc.name, **self.arguments(op, keys, proc.regions, region)}
-            if op == "loan":
-                resolved |= self.lend(keys)
-            steps.append(Step(op, resolved, None, one.line, _text(op, args)))
-        return tuple(steps)
+        return self.each(value.elements(at_least=1), self.setup_step)
+
+    def setup_step(self, one: Value) -> Step:
+        op, args = self.step(one, SETUP_STEPS, "setup", PROGRAM_STEPS, "programs")
+        required, optional = SETUP_STEPS[op]
+        keys = args.mapping(required, optional)
+        text = _text(op, args)
+        if op in KERNEL_STEPS:
+            raw = _Raw(op, one.line, keys, None, text)
+            self.declare_kvar(raw)
+            return self.kernel_step(raw)
+        if op == "process":
+            name = self.context_name(keys["as"])
+            self.procs[name] = proc = _Proc(name, self.cpu(keys["cpu"]), one.line)
+            self.add_thread(_Thread(name, proc, proc.cpu, forked=False), keys["as"])
+            return Step(op, {"as": name, "cpu": proc.cpu}, None, one.line, text)
+        if "in" not in keys:
+            if op in ("file", "shm"):
+                self.name_object(op, keys)
+            return Step(op, self.object_arguments(op, keys), None, one.line, text)
+        proc = self.process(keys["in"])
+        if op == "thread":
+            name = self.context_name(keys["as"])
+            thread = _Thread(name, proc, self.cpu(keys["cpu"]), forked=False)
+            self.add_thread(thread, keys["as"])
+            return Step(op, {"in": proc.name, "as": name, "cpu": thread.cpu}, None, one.line, text)
+        region = None
+        if op == "mmap":
+            region = self.region(keys, proc.name, proc.regions)
+        elif op == "fill":
+            if "fill" in proc.regions:
+                args.fail(f"{proc.name} has been filled already")
+            region = self.allocate("fill", proc.name, self.machine.frames, args)
+        if region is not None:
+            proc.regions[region.name] = region
+        resolved = {"in": proc.name, **self.arguments(op, keys, proc.regions, region)}
+        if op == "loan":
+            resolved |= self.lend(keys)
+        return Step(op, resolved, None, one.line, text)
 
     def programs(self, value: Value) -> list[_Thread]:
         """The first pass: declare every region, child and into-name of every program."""
         if not value.items():
             value.fail("expected at least one program")
-        starters = []
-        for name in value.items():
+        programs = list(value.items().items())
+
+        def starter(one: tuple[str, Value]) -> _Thread:
+            name, program = one
             thread = self.threads.get(name)
             if thread is None:
+                self.lose_names(program)
                 hint = f"{meant(name, self.threads)}; the setup has: {_list(self.threads) or 'none'}"
-                value.fail(f"unknown process or thread {show(name)}{hint}", key=name)
-            starters.append(thread)
+                value.unresolved(name, f"unknown process or thread {show(name)}{hint}", key=name)
+            return thread
+
+        starters = list(self.each(programs, starter))
         for name, thread in self.threads.items():
-            if thread not in starters and name != thread.proc.name:
-                value.fail(f"thread {name} has no program")
-        for thread, program in zip(starters, value.items().values()):
-            self.declare(thread, program)
+            if len(starters) == len(programs) and thread not in starters and name != thread.proc.name:
+                self.mistakes.append(value.mistake(f"thread {name} has no program"))
+        for thread in starters:
+            self.declare(thread, value.items()[thread.name])
         return starters
 
     def declare(self, thread: _Thread, program: Value) -> None:
-        thread.steps = []
+        """Declare what the steps of a program make; mistakes are taken note of, step by step."""
         ended, how = 0, ""
-        for one in program.elements():
+        steps: list[_Raw] = []
+        thread.steps = steps
+
+        def declare(one: Value) -> None:
+            nonlocal ended, how
             op, args = self.step(one, PROGRAM_STEPS, "programs", SETUP_STEPS, "setup")
             if ended:
                 one.fail(f"never reached: {thread.name} {how} on line {ended}")
@@ -352,7 +453,7 @@ class _Loader:
                 self.name_object(op, keys)
             elif op == "loan":
                 self.lend(keys)
-            thread.steps.append(raw)
+            steps.append(raw)
             if op == "fork":
                 name = self.context_name(keys["as"])
                 cpu = self.cpu(keys["cpu"]) if "cpu" in keys else thread.cpu
@@ -363,7 +464,9 @@ class _Loader:
                 self.children.append(child)
                 self.declare(child, keys["program"])
 
-    def resolve(self, thread: _Thread) -> Iterator[Step]:
+        self.each((program,), lambda one: self.each(one.elements(), declare))
+
+    def resolve(self, thread: _Thread) -> tuple[Step, ...]:
         """The second pass: every name to what it stands for."""
         proc = thread.proc
         scope = dict(proc.regions)
@@ -371,10 +474,10 @@ class _Loader:
             if sibling is not thread:
                 scope.update(sibling.mapped())
         forked: set[str] = set()
-        for raw in thread.steps or ():
+
+        def resolve(raw: _Raw) -> Step:
             if raw.op in KERNEL_STEPS:
-                yield self.kernel_step(raw)
-                continue
+                return self.kernel_step(raw)
             if raw.region is not None:
                 scope[raw.region.name] = raw.region
             args = self.arguments(raw.op, raw.keys, scope, raw.region)
@@ -388,21 +491,25 @@ class _Loader:
                 args = {"name": name, "number": list(self.barriers).index(name)}
             elif raw.op in ("loan", "unloan", "kpeek", "map_loan"):
                 args |= self.lent(raw.keys)
-            yield Step(raw.op, args, raw.into, raw.line, raw.text)
+            return Step(raw.op, args, raw.into, raw.line, raw.text)
+
+        return self.each(thread.steps or (), resolve)
 
     def expect(self, value: Value, errata: bool) -> Expect:
-        keys = value.mapping(("with_errata", "fixed") if errata else ("fixed",), () if errata else ("with_errata",))
+        """Either half can be left out."""
+        keys = value.items()
+        self.mistakes += value.wrong_keys((), ("with_errata", "fixed"))
         if not errata and "with_errata" in keys:
-            value.fail("the scenario names no errata", key="with_errata")
-        fixed = self.outcome(keys["fixed"])
-        return Expect(self.outcome(keys["with_errata"]) if errata else fixed, fixed)
+            self.mistakes.append(value.mistake("the scenario names no errata", "with_errata"))
+        fixed = self.section(keys, "fixed", self.outcome, None)
+        return Expect(self.section(keys, "with_errata", self.outcome, None) if errata else fixed, fixed)
 
     def outcome(self, value: Value) -> Outcome:
         keys = value.mapping(("finding",), ("function", "subject", "invariant", "text", "results", "never"))
         finding = keys["finding"]
         kinds: tuple[str, ...] = ()
         if finding.data != "none":
-            kinds = tuple(one.choice(FINDINGS, "kind of finding") for one in self.any_of(finding))
+            kinds = tuple(one.choice(EXPECTABLE, "kind of finding") for one in self.any_of(finding))
         for key in ("function", "subject", "invariant", "text"):
             if key in keys and not kinds:
                 value.fail("with `finding: none` there is nothing to name", key=key)
@@ -420,13 +527,14 @@ class _Loader:
         if "results" in keys:
             for name, allowed in keys["results"].items().items():
                 if name not in self.intos:
-                    keys["results"].fail(f"no step has `into: {name}`{meant(name, self.intos)}", key=name)
+                    hint = meant(name, self.intos)
+                    keys["results"].unresolved(name, f"no step has `into: {name}`{hint}", key=name)
                 results[name] = tuple(self.result(one) for one in self.any_of(allowed))
         never = []
         for one in keys["never"].elements(at_least=1) if "never" in keys else ():
             for name in one.items():
                 if name not in self.intos:
-                    one.fail(f"no step has `into: {name}`{meant(name, self.intos)}", key=name)
+                    one.unresolved(name, f"no step has `into: {name}`{meant(name, self.intos)}", key=name)
             if not one.items():
                 one.fail("expected at least one result")
             never.append({name: self.result(value) for name, value in one.items().items()})
@@ -610,7 +718,7 @@ class _Loader:
         """The number of a file or a segment."""
         name = value.text("a name")
         if name not in known:
-            value.fail(f"there is no {show(name)}{meant(name, known)}; there are: {_list(known) or 'none'}")
+            value.unresolved(name, f"there is no {show(name)}{meant(name, known)}; there are: {_none(known)}")
         return list(known).index(name)
 
     def address(self, value: Value, scope: dict[str, Region], pages: int, file: bool = False) -> int:
@@ -621,12 +729,13 @@ class _Loader:
             value.fail(f'{show(text)} is no address: expected "buf[3]", or "buf[3]+8" for a word of that page')
         region = scope.get(parts["region"])
         if region is None and file:
-            hint = f"{meant(parts['region'], scope)}; files so far: {_list(scope) or 'none'}"
-            value.fail(f"there is no file {parts['region']}{hint}")
+            hint = f"{meant(parts['region'], scope)}; files so far: {_none(scope)}"
+            value.unresolved(parts["region"], f"there is no file {parts['region']}{hint}")
         if region is None:
+            why = f"is never mapped{meant(parts['region'], scope)}"
             if any(one.name == parts["region"] for one in self.regions):
-                value.fail(f"region {parts['region']} is not mapped here; mapped so far: {_list(scope) or 'none'}")
-            value.fail(f"region {parts['region']} is never mapped{meant(parts['region'], scope)}")
+                why = f"is not mapped here; mapped so far: {_none(scope)}"
+            value.unresolved(parts["region"], f"region {parts['region']} {why}")
         page, byte, size = int(parts["page"]), int(parts["byte"] or 0), self.machine.page_size
         last = page + max(pages, 1) - 1
         if last >= region.pages:
@@ -662,21 +771,24 @@ class _Loader:
 
     # -- the kernel's own ----------------------------------------------------------
 
-    def interrupt(self, section: Value, name: str, value: Value) -> tuple[int, list[_Raw]]:
+    def interrupt(self, section: Value, name: str, value: Value) -> tuple[int, tuple[_Raw, ...]]:
         """The CPU and the steps of a device's interrupt; declares its variables."""
         devices = [device for device, _ in self.machine.devices]
         if name not in devices:
             hint = f"{meant(name, devices)}; it has: {_none(devices)}"
             section.fail(f"the machine has no device {show(name)}{hint}", key=name)
         keys = value.mapping(("cpu", "steps"))
-        raws = []
-        for one in keys["steps"].elements(at_least=1):
+
+        def declare(one: Value) -> _Raw:
             op, args = self.step(one, INTERRUPT_STEPS, "interrupts", PROGRAM_STEPS, "programs")
             required, optional = INTERRUPT_STEPS[op]
             step = args.mapping(required, (*optional, "into"))
             into = self.into(step["into"]) if "into" in step else None
-            raws.append(_Raw(op, one.line, step, into, _text(op, args)))
-            self.declare_kvar(raws[-1])
+            raw = _Raw(op, one.line, step, into, _text(op, args))
+            self.declare_kvar(raw)
+            return raw
+
+        raws = self.each(keys["steps"].elements(at_least=1), declare)
         return self.cpu(keys["cpu"]), raws
 
     def device(self, value: Value) -> int:
@@ -727,7 +839,7 @@ class _Loader:
         parts = _ADDRESS.fullmatch(value.text('an address as "k[3]"'))
         if parts is not None and parts["region"] not in scope:
             name = parts["region"]
-            value.fail(f"no step km_alloc has `as: {name}`{meant(name, scope)}; there are: {_none(scope)}")
+            value.unresolved(name, f"no step km_alloc has `as: {name}`{meant(name, scope)}; there are: {_none(scope)}")
         pages = keys["pages"].integer(1, MAX_REGION_PAGES) if "pages" in keys else 0
         offset = self.address(value, scope, pages)
         assert parts is not None
@@ -768,8 +880,8 @@ class _Loader:
     def process(self, value: Value) -> _Proc:
         name = value.text("the name of a process")
         if name not in self.procs:
-            hint = meant(name, self.procs)
-            value.fail(f"unknown process {show(name)}{hint}; so far there are: {_list(self.procs) or 'none'}")
+            hint = f"{meant(name, self.procs)}; so far there are: {_none(self.procs)}"
+            value.unresolved(name, f"unknown process {show(name)}{hint}")
         return self.procs[name]
 
     def into(self, value: Value) -> str:
@@ -784,10 +896,10 @@ class _Loader:
         proc = self.procs.get(name)
         children = [one.name for one in self.procs.values() if one.parent is thread.proc]
         if proc is None:
-            hint = f"{meant(name, children)}; children of {thread.proc.name}: {_list(children) or 'none'}"
-            value.fail(f"unknown process {show(name)}{hint}")
+            hint = f"{meant(name, children)}; children of {thread.proc.name}: {_none(children)}"
+            value.unresolved(name, f"unknown process {show(name)}{hint}")
         if proc.parent is not thread.proc:
-            value.fail(f"{name} is no child of {thread.proc.name}; its children: {_list(children) or 'none'}")
+            value.fail(f"{name} is no child of {thread.proc.name}; its children: {_none(children)}")
         if proc.forker == thread.name and name not in forked:
             value.fail(f"{name} is forked only later, on line {proc.line}")
         return name
@@ -813,7 +925,7 @@ class _Loader:
         value = keys["of"] if "of" in keys else keys["as"]
         name = self.name(value, "loan")
         if name not in self.loans:
-            value.fail(f"no step has `loan: {{as: {name}}}`{meant(name, self.loans)}")
+            value.unresolved(name, f"no step has `loan: {{as: {name}}}`{meant(name, self.loans)}")
         pages, _ = self.loans[name]
         page = keys["page"].integer(0, MAX_REGION_PAGES) if "page" in keys else 0
         if page >= pages:
@@ -823,9 +935,12 @@ class _Loader:
         return {"loan": name, "number": list(self.loans).index(name), "page": page}
 
     def check_barriers(self) -> None:
-        for name, users in self.barriers.items():
-            if len(users) == 1:
-                users[0][1].fail(f"nobody but {users[0][0]} comes to barrier {name}")
+        def check(name: str) -> None:
+            (one, value), *others = self.barriers[name]
+            if not others:
+                value.unresolved(name, f"nobody but {one} comes to barrier {name}")
+
+        self.each(self.barriers, check)
 
 
 def _none(words: Iterable[str]) -> str:

@@ -19,15 +19,17 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterable
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NoReturn, TypeVar
 
 import yaml
 
-from shared.errors import UserMistake
+from shared.errors import UserMistake, together
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 24
+T = TypeVar("T")
+V = TypeVar("V")
 
 _INT = re.compile(r"-?(?:0|[1-9][0-9]*)|0x[0-9a-fA-F]+")
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]{1,60}")
@@ -45,12 +47,27 @@ def show(value: object) -> str:
     return text if len(text) <= 60 else text[:56] + " ..."
 
 
-def meant(word: str, known: Iterable[str]) -> str:
-    """ " (did you mean x?)", if something among `known` looks like `word`; else ""."""
+def close_to(word: str, known: Iterable[str]) -> list[str]:
+    """Up to two of `known` that look like `word`, or begin with it."""
     known = list(known)
     close = difflib.get_close_matches(word, known, n=2, cutoff=0.7)
-    close = close or [one for one in known if one.startswith(word)][:2]
+    return close or [one for one in known if one.startswith(word)][:2]
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """ " (did you mean x?)", if something among `known` looks like `word`; else ""."""
+    close = close_to(word, known)
     return f" (did you mean {' or '.join(close)}?)" if close else ""
+
+
+class Unresolved(UserMistake):
+    """A name stands for nothing. Not told if what should have made it has a mistake of its own.
+
+    Attributes:
+        name: as it was written.
+    """
+
+    name = ""
 
 
 class Value:
@@ -71,10 +88,21 @@ class Value:
 
     def fail(self, message: str, *, key: str | None = None) -> NoReturn:
         """Complain about this value, or about one key of this mapping."""
+        raise self.mistake(message, key)
+
+    def unresolved(self, name: str, message: str, *, key: str | None = None) -> NoReturn:
+        """Complain that `name`, which this value has, stands for nothing."""
+        wrong = self.mistake(message, key, Unresolved)
+        assert isinstance(wrong, Unresolved)
+        wrong.name = name
+        raise wrong
+
+    def mistake(self, message: str, key: str | None = None, kind: type[UserMistake] = UserMistake) -> UserMistake:
+        """A complaint about this value, or about one key of this mapping."""
         line, field = self.line, self.field
         if key is not None:
             line, field = self.key_lines.get(key, line), _join(field, key)
-        raise UserMistake(message, file=self.file, line=line, field=field)
+        return kind(message, file=self.file, line=line, field=field)
 
     def wanted(self, what: str, hint: str = "") -> NoReturn:
         """Complain that this value is of the wrong type."""
@@ -100,16 +128,23 @@ class Value:
 
     def mapping(self, required: Iterable[str] = (), optional: Iterable[str] = ()) -> dict[str, Value]:
         """A mapping with these keys and no others."""
+        if wrong := self.wrong_keys(required, optional):
+            raise together(wrong)
+        return self.items()
+
+    def wrong_keys(self, required: Iterable[str], optional: Iterable[str]) -> list[UserMistake]:
+        """A mistake for each key that this mapping must not have or lacks; of a misspelled one, once."""
+        required = list(required)
         known = [*required, *optional]
         items = self.items()
-        for key in items:
-            if key not in known:
-                here = ", ".join(known) or "none"
-                self.fail(f"unknown key {show(key)}{meant(key, known)}; known here: {here}", key=key)
-        for key in required:
-            if key not in items:
-                self.fail(f"missing key {show(key)}")
-        return items
+        here = ", ".join(known) or "none"
+        strange = [key for key in items if key not in known]
+        wrong = [
+            self.mistake(f"unknown key {show(key)}{meant(key, known)}; known here: {here}", key) for key in strange
+        ]
+        misspelled = {one for key in strange for one in close_to(key, known)}
+        missing = [key for key in required if key not in items and key not in misspelled]
+        return wrong + [self.mistake(f"missing key {show(key)}") for key in missing]
 
     def items(self) -> dict[str, Value]:
         """A mapping with any keys."""
@@ -160,6 +195,40 @@ class Value:
         return word
 
 
+class Reading:
+    """What has been found wrong with a document so far; reading goes on behind a mistake."""
+
+    def __init__(self) -> None:
+        self.mistakes: list[UserMistake] = []
+
+    def section(self, keys: Mapping[str, Value], key: str, read: Callable[[Value], T], otherwise: V) -> T | V:
+        """What one key says; `otherwise` if it is not there, or has a mistake, which is taken note of."""
+        if key not in keys:
+            return otherwise
+        found = self.each((keys[key],), read)
+        return found[0] if found else otherwise
+
+    def each(self, values: Iterable[V], read: Callable[[V], T]) -> tuple[T, ...]:
+        """What each of these says; those that have a mistake are left out, and it is taken note of."""
+        found: list[T] = []
+        for one in values:
+            try:
+                found.append(read(one))
+            except UserMistake as mistake:
+                self.mistakes.append(mistake)
+                if isinstance(one, Value):
+                    self.lose(one, mistake)
+        return tuple(found)
+
+    def lose(self, value: Value, mistake: UserMistake) -> None:
+        """Called for each value that is left out."""
+
+    def complain(self) -> None:
+        """Raise what was taken note of, if anything was."""
+        if self.mistakes:
+            raise together(self.mistakes)
+
+
 def _join(field: str, key: str) -> str:
     key = key if _PLAIN_KEY.fullmatch(key) else show(key)
     return f"{field}.{key}" if field else key
@@ -171,12 +240,13 @@ def parse(text: str, file: str) -> Value:
     Args:
         file: its name, for messages.
 
-    Raises: UserMistake - it is no document of this dialect; says where.
+    Raises: UserMistake - it is no document of this dialect; says where, of each mistake unless it is not even YAML.
     """
     if len(text) > MAX_BYTES or len(text.encode("utf-8", "replace")) > MAX_BYTES:
         raise UserMistake(f"longer than {MAX_BYTES // 1024} KiB", file=file)
     try:
-        return _Builder(text, file).document()
+        builder = _Builder(text, file)
+        value = builder.document()
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise UserMistake(f"character {show(chr(error.character))} is not allowed", file=file, line=line) from None
@@ -186,13 +256,21 @@ def parse(text: str, file: str) -> Value:
         raise UserMistake(f"not YAML: {message}", file=file, line=mark.line + 1 if mark else None) from None
     except (ValueError, OverflowError):  # what the scanner makes of \U00110000, and of a version with 5,000 digits
         raise UserMistake("not YAML: a number in an escape or a directive is out of range", file=file) from None
+    if builder.mistakes:
+        raise together(builder.mistakes)
+    return value
 
 
 class _Builder:
-    """Builds Values from the parser's events."""
+    """Builds Values from the parser's events.
+
+    Attributes:
+        mistakes: those that do not keep the rest from being read.
+    """
 
     def __init__(self, text: str, file: str):
         self.file = file
+        self.mistakes: list[UserMistake] = []
         self.events = yaml.parse(text, Loader=yaml.SafeLoader)
 
     def document(self) -> Value:
@@ -211,18 +289,23 @@ class _Builder:
         return next(self.events)
 
     def refuse(self, event: Any, field: str, message: str) -> NoReturn:
-        raise UserMistake(message, file=self.file, line=event.start_mark.line + 1, field=field or None)
+        self.note(event, field, message)
+        raise together(self.mistakes)
+
+    def note(self, event: Any, field: str, message: str) -> None:
+        self.mistakes.append(UserMistake(message, file=self.file, line=event.start_mark.line + 1, field=field or None))
 
     def value(self, event: Any, field: str, depth: int) -> Value:
         if depth > MAX_DEPTH:
             self.refuse(event, "", f"nested more than {MAX_DEPTH} deep")
-        if isinstance(event, yaml.AliasEvent):
-            self.refuse(event, field, f"an alias (*{event.anchor}); write the value out")
-        if event.anchor is not None:
-            self.refuse(event, field, f"an anchor (&{event.anchor}); write values out")
-        if event.tag is not None:
-            self.refuse(event, field, f"a tag ({show(event.tag)}); write the plain value")
         line = event.start_mark.line + 1
+        if isinstance(event, yaml.AliasEvent):
+            self.note(event, field, f"an alias (*{event.anchor}); write the value out")
+            return Value(None, self.file, line, field)
+        if event.anchor is not None:
+            self.note(event, field, f"an anchor (&{event.anchor}); write values out")
+        if event.tag is not None:
+            self.note(event, field, f"a tag ({show(event.tag)}); write the plain value")
         if isinstance(event, yaml.ScalarEvent):
             return self.scalar(event, line, field)
         if isinstance(event, yaml.SequenceStartEvent):
@@ -236,7 +319,7 @@ class _Builder:
             key = self.key(event, field)
             if key in mapping:
                 first = result.key_lines[key]
-                self.refuse(event, _join(field, key), f"duplicate key {show(key)} (first on line {first})")
+                self.note(event, _join(field, key), f"duplicate key {show(key)} (first on line {first})")
             result.key_lines[key] = event.start_mark.line + 1
             mapping[key] = self.value(self.next(), _join(field, key), depth + 1)
         return result
@@ -252,13 +335,14 @@ class _Builder:
     def scalar(self, event: Any, line: int, field: str) -> Value:
         word: str = event.value
         if strange := next((char for char in word if not (char.isprintable() or char in "\n\t ")), None):
-            self.refuse(event, field, f"character {show(strange)} is not allowed")
+            self.note(event, field, f"character {show(strange)} is not allowed")
         plain = event.style is None
         data: Any = word
         if plain:
             if _INT.fullmatch(word):
                 if len(word) > 20:
-                    self.refuse(event, field, f"{show(word)} is out of range: no number here has more than 64 bits")
+                    self.note(event, field, f"{show(word)} is out of range: no number here has more than 64 bits")
+                    word = "0"
                 data = int(word, 0)
             elif word in ("true", "false"):
                 data = word == "true"

@@ -49,10 +49,17 @@ def _mode(mode: str) -> str:
     return {"w": "exclusive", "r": "shared"}.get(mode, mode)
 
 
+def introduce(output: Output, scenario: Scenario) -> None:
+    """What is about to run, and what of it is perhaps not meant."""
+    output.note(heading(scenario))
+    for doubt in scenario.machine.doubts:
+        output.note(f"warning: {scenario.file}: {doubt}")
+
+
 def heading(scenario: Scenario) -> str:
     """The scenario and its kernel in one line."""
     kernel = f"with {', '.join(scenario.errata)}" if scenario.errata else "the repaired kernel, no errata"
-    return f"{scenario.id}: {scenario.title} ({kernel})"
+    return f"{scenario.id}: {scenario.title} ({kernel})" if scenario.title else f"{scenario.id} ({kernel})"
 
 
 def results(output: Output, scenario: Scenario, found: Mapping[str, list[dict[str, Any]]]) -> None:
@@ -99,6 +106,11 @@ def deviation(one: Deviation) -> str:
         return f"first of all, {to} runs"
     able = "could have gone on" if kind == "point" else "has to wait"
     return f"after operation {n} of {ran}, which {able}, {to} goes on"
+
+
+def schedules(count: int) -> str:
+    """`1 schedule`, `2,000 schedules`."""
+    return f"{count:,} schedule" if count == 1 else f"{count:,} schedules"
 
 
 def times(count: int) -> str:

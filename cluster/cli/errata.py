@@ -54,12 +54,10 @@ def command(ctx: click.Context, as_json: bool) -> int | None:
 def show(outer_json: bool | None, erratum: str, as_json: bool) -> int:
     """Tell the story of ERRATUM: an id, or its short name in the catalogue, as E1."""
     output = Output(as_json or bool(outer_json))
-    found = next((one for one in ERRATA.values() if one.name.lower() == erratum.lower()), None)
-    if found is None:
-        try:
-            found = lookup(erratum)
-        except UserMistake as mistake:
-            raise UserMistake(mistake.message, field="ERRATUM") from None
+    try:
+        found = lookup(erratum)
+    except UserMistake as mistake:
+        raise UserMistake(mistake.message, field="ERRATUM") from None
     output.say(found.id, bold=True)
     output.say(found.sentence)
     output.say()

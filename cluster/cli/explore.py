@@ -24,7 +24,7 @@ from cluster.cli.output import Output, Progress, rate_of
 from cluster.explore import Result, explore
 from cluster.replay import replay
 from cluster.runfolder import create, write_sim
-from shared.errors import Exit, UserMistake
+from shared.errors import UNEXPECTED, Exit, UserMistake
 
 
 @click.command(
@@ -84,8 +84,8 @@ def command(
     limit = what.bound.schedules if schedules is None else schedules
     how = f"{strategy}, depth {depth}, seed {seed}" if strategy == "pct" else f"{strategy}, seed {seed}"
 
-    output.note(describe.heading(what))
-    output.note(f"exploring up to {limit:,} schedules ({how})")
+    describe.introduce(output, what)
+    output.note(f"exploring up to {describe.schedules(limit)} ({how})")
     with Progress(output, limit) as progress:
         result = explore(
             what,
@@ -98,7 +98,6 @@ def command(
         )
 
     why_not = describe.unmet(what, result.finding, result.results) if expect else None
-    why_not = why_not or (result.unlike if expect and result.finding is None else None)
     if expect and not what.errata and not why_not:
         never = [one for one in what.own_errata if not result.sites.get(one)]
         why_not = f"the site of {never[0]} was never reached" if never else None
@@ -116,7 +115,7 @@ def command(
 def _say(output: Output, chosen: Chosen, result: Result, limit: int, how: str) -> None:
     rate = rate_of(result.schedules, result.seconds)
     if result.finding is None:
-        seen = f"not seen in {result.schedules:,} schedules" + (
+        seen = f"not seen in {describe.schedules(result.schedules)}" + (
             f" of {limit:,}, interrupted" if result.interrupted else ""
         )
         output.say(f"{seen} ({how}; {rate} per second)", bold=True)
@@ -131,9 +130,10 @@ def _say(output: Output, chosen: Chosen, result: Result, limit: int, how: str) -
                 output.say(f"  {describe.deviation(one)}")
     describe.say_sites(output, chosen.scenario, result.sites)
     for note, count in sorted(result.notes.items()):
-        output.say(f"noted, not stopped at: {note} ({describe.times(count)})")
-    if result.finding is None and result.unlike:
-        output.say(f"but in one schedule: {result.unlike}", fg="red")
+        if note.startswith(UNEXPECTED):
+            output.say(f"{note}: in {count:,} of {result.schedules:,} schedules")
+        else:
+            output.say(f"noted, not stopped at: {note} ({describe.times(count)})")
     if result.token is not None:
         output.replay_line(chosen.replay_line(result.token))
 
@@ -177,7 +177,6 @@ def _document(
         "found_at": result.found_at or None,
         "finding": result.finding.as_dict() if result.finding is not None else None,
         "results": describe.in_order(what, result.results),
-        "unlike": result.unlike,
         "sites": describe.sites(what, result.sites),
         "notes": result.notes,
         "racy": sorted(result.racy),

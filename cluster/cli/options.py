@@ -43,7 +43,12 @@ def kernel_options(command: Command) -> Command:
             help=f"Set detector D to {', '.join(LEVELS)}. Repeatable. A run without end is ended, and noted, all the "
             "same if progress is not stop.",
         ),
-        click.option("--errata", multiple=True, metavar="ID", help="Switch on this erratum too. Repeatable."),
+        click.option(
+            "--errata",
+            multiple=True,
+            metavar="ID",
+            help="Switch on this erratum too, by its id or short name. Repeatable.",
+        ),
         click.option("--fixed", is_flag=True, help="Without the scenario's own errata: the repaired kernel."),
     ):
         command = option(command)
@@ -109,13 +114,15 @@ def apply(
     errata, levels, needed = list(errata), _levels(detect), list(options)
     if fixed:
         scenario = scenario.without_errata()
+    field = "--errata"
     try:
         if errata:
             scenario = scenario.with_errata([*scenario.errata, *errata])
+        field = "--detect"
         if levels:
             scenario = scenario.with_detect(levels)
     except UserMistake as mistake:
-        raise UserMistake(mistake.message, field="--errata" if "erratum" in mistake.message else "--detect") from None
+        raise UserMistake(mistake.message, field=field) from None
     if errata:
         needed += ["--fixed"] * fixed  # alone, it is in the token
         for one in errata:
@@ -143,10 +150,12 @@ def _levels(detect: Iterable[str]) -> dict[str, str]:
 def must_expect_something(scenario: Scenario) -> None:
     """--expect needs a scenario file that says what happens with just these errata and detectors."""
     if scenario.outcome() is None:
-        raise UserMistake(
-            f"{scenario.file} says what happens with its own errata and detectors, and with no errata; not with these",
-            field="--expect",
-        )
+        said = scenario.expect
+        why = "says what happens with its own errata and detectors, and with no errata; not with these"
+        if said.with_errata is None or said.fixed is None:
+            part = "expect" if said.with_errata is said.fixed else "fixed" if said.fixed is None else "with_errata"
+            why = f"does not say what must happen: the key {part} is missing"
+        raise UserMistake(f"{scenario.file} {why}", field="--expect")
 
 
 def new_folder(out: str | None) -> Path | None:

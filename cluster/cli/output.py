@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -11,8 +12,12 @@ from typing import Any, TextIO
 
 import click
 
+from shared.errors import UserMistake
+
 #: seconds between two lines about how something long is going
 STEP_EVERY_S = 2.0
+#: how many mistakes of a file are told
+MAX_MISTAKES = 20
 
 
 def coloured(stream: TextIO) -> bool:
@@ -43,7 +48,8 @@ class Output:
 
     def note(self, text: str) -> None:
         """A line about how it is going."""
-        click.echo(click.style(text, dim=True), file=self.err, color=coloured(self.err))
+        with contextlib.suppress(OSError):  # nobody is listening, or there is no room for it: no reason to stop
+            click.echo(click.style(text, dim=True), file=self.err, color=coloured(self.err))
 
     def step(self, text: str) -> None:
         """The same, of something that is said often: a line now and then."""
@@ -72,13 +78,21 @@ class Output:
 
 
 def complain(args: list[str], message: str, code: int, error: BaseException | None = None, hint: str = "") -> None:
-    """An error, in one line on stderr; and for --json, as a document on stdout."""
+    """An error, in one line on stderr, and of a file each mistake in one; for --json, as a document on stdout."""
+    others = error.others if isinstance(error, UserMistake) else ()
     try:
         say_error(message)
+        for one in others[: MAX_MISTAKES - 1]:
+            say_error(str(one))
+        if len(others) >= MAX_MISTAKES:
+            say_error(f"and {len(others) - MAX_MISTAKES + 1} more like these")
         if hint:
             click.echo(f"see: {hint}", file=sys.stderr)
         if "--json" in args:
-            click.echo(json.dumps({"error": error_document(message, code, error)}, indent=2))
+            document: dict[str, Any] = {"error": error_document(message, code, error)}
+            if others:
+                document["others"] = [error_document(str(one), code, one) for one in others]
+            click.echo(json.dumps(document, indent=2))
     except OSError:
         pass  # nobody is listening
 

@@ -101,7 +101,7 @@ def command(
 
         check_address(address)
 
-    output.note(describe.heading(chosen.scenario))
+    describe.introduce(output, chosen.scenario)
     if schedule.token is not None:
         done = replay(chosen.scenario, list(schedule.token.deviations), strict=not lenient)
     else:

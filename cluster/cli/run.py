@@ -120,7 +120,7 @@ def command(
         raise UserMistake("is for --engine live", field="--address" if address is not None else "--no-check")
 
     total = repeat or 1
-    output.note(describe.heading(what))
+    describe.introduce(output, what)
     if engine == "live":
         from cluster.cli.live import check_address
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from cluster import configs
-from cluster.cli.describe import WIDTH, labelled
+from cluster.cli.describe import WIDTH, labelled, schedules
 from cluster.cli.options import SETTINGS, common
 from cluster.cli.output import Output
 from shared.errata import ERRATA, Status
@@ -53,11 +53,13 @@ def show(outer_json: bool | None, scenario: str, as_json: bool) -> int:
     source = configs.scenario(scenario)
     found = source.scenario
     output.say(f"{found.id} ({found.name})", bold=True)
-    output.say(found.title)
+    if found.title:
+        output.say(found.title)
     output.say()
-    for line in textwrap.wrap(" ".join(found.story.split()), WIDTH):
-        output.say(line)
-    output.say()
+    if found.story:
+        for line in textwrap.wrap(" ".join(found.story.split()), WIDTH):
+            output.say(line)
+        output.say()
     machine = found.machine
     levels = [f"{detector} {level}" for detector, level in found.detect.items() if level != "stop"]
     labelled(
@@ -65,11 +67,12 @@ def show(outer_json: bool | None, scenario: str, as_json: bool) -> int:
         [
             *(("source", one) for one in found.source),
             ("machine", machine_words(machine)),
+            *(("warning", one) for one in machine.doubts),
             *(("erratum", f"{one} ({ERRATA[one].status}: {ERRATA[one].status.meaning})") for one in found.errata),
             ("detectors", ", ".join(levels) + "; the others stop" if levels else "all stop"),
-            ("with errata", outcome_words(found.expect.with_errata) if found.errata else ""),
-            ("fixed", outcome_words(found.expect.fixed)),
-            ("bound", f"{found.bound.schedules:,} schedules of {found.bound.strategy}, depth {found.bound.depth}"),
+            *(("with errata", one) for one in outcome_words(found.expect.with_errata) if found.errata),
+            *(("fixed", one) for one in outcome_words(found.expect.fixed)),
+            ("bound", f"{schedules(found.bound.schedules)} of {found.bound.strategy}, depth {found.bound.depth}"),
             ("file", found.file),
         ],
         indent="",
@@ -123,8 +126,10 @@ def _plain(value: Any) -> str:
     return "yes" if value is True else "no" if value is False else str(value)
 
 
-def outcome_words(outcome: Outcome) -> str:
-    """What must happen, in words."""
+def outcome_words(outcome: Outcome | None) -> list[str]:
+    """What must happen, in words, and in lines of their own what must never happen."""
+    if outcome is None:
+        return ["the file says nothing of it"]
     words = " or ".join(outcome.findings) if outcome.findings else "no finding"
     if outcome.functions:
         words += f" in {' or '.join(outcome.functions)}"
@@ -135,7 +140,8 @@ def outcome_words(outcome: Outcome) -> str:
     if outcome.texts:
         words += f", that says {' or '.join(map(repr, outcome.texts))}"
     values = [f"{name} = {' or '.join(map(str, allowed))}" for name, allowed in outcome.results.items()]
-    return words + (f"; {', '.join(values)}" if values else "")
+    never = [f"never {' and '.join(f'{name} = {value}' for name, value in one.items())}" for one in outcome.never]
+    return [words + (f"; {', '.join(values)}" if values else ""), *never]
 
 
 def _short(scenario: Scenario) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from cluster.postmortem.words import KIND, handle, idles, is_array, names_of, place, spins, text_of
 from shared.journal import Record, goes_to_sleep
+from shared.waits import Hold, Wait
 
 #: the function in which a thread ends
 LAST_FUNCTION = "exit1"
@@ -22,31 +23,6 @@ class Frame(NamedTuple):
     """A kernel function that a context is in, and its operation number when it entered it."""
 
     fn: str
-    n: int
-
-
-class Hold(NamedTuple):
-    """A lock that is held. `n`: the context's operation that acquired it."""
-
-    ctx: str
-    mode: str
-    since: str
-    n: int
-
-
-class Wait(NamedTuple):
-    """What a context waits for.
-
-    Attributes:
-        kind: lock, upgrade, sleep, or the operation that was not answered.
-        what: the lock, the channel, or the interrupts whose acknowledgement it waits for.
-    """
-
-    kind: str
-    what: str
-    fn: str
-    wmesg: str
-    mode: str
     n: int
 
 

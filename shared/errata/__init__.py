@@ -54,17 +54,26 @@ def counts() -> dict[Status, int]:
 
 
 def lookup(name: str) -> Erratum:
-    """The erratum with this id.
+    """The erratum with this id, or with this short name, as E1; the row's if it has just one.
 
-    Raises: UserMistake - there is none; names those that look like it.
+    Raises: UserMistake - there is none, or several: names those that are meant, or look like it.
     """
-    found = ERRATA.get(name)
-    if found is not None:
-        return found
-    by_name = {one.name.lower(): one.id for one in ERRATA.values()}
-    close = difflib.get_close_matches(name, ERRATA, n=3, cutoff=0.5)
-    if name.lower() in by_name:
-        close = [by_name[name.lower()]]
+    if name in ERRATA:
+        return ERRATA[name]
+    short = name.lower()
+    found = [one for one in ERRATA.values() if one.name.lower() == short]
+    found = found or [one for one in ERRATA.values() if one.row.lower() == short]
+    if len(found) == 1:
+        return found[0]
     shown = name if len(name) <= 60 else name[:56] + " ..."
-    hint = f"; did you mean {' or '.join(close)}?" if close else "; `uvmp errata` lists them"
+    if found:
+        raise UserMistake(
+            f"{shown!r} is a row with several errata: {', '.join(f'{one.name} ({one.id})' for one in found)}"
+        )
+    close = [one.id for one in ERRATA.values() if short in map(str.lower, one.scenarios)]
+    close = close or [one for one in ERRATA if short and one.startswith(f"{short}.")][:3]
+    close = close or difflib.get_close_matches(name, ERRATA, n=3, cutoff=0.5)
+    hint = "; `uvmp errata` lists them"
+    if close:
+        hint = f"; did you mean {' or '.join(f'{one} ({ERRATA[one].name})' for one in close)}?"
     raise UserMistake(f"there is no erratum {shown!r}{hint}")

@@ -43,7 +43,7 @@ from shared.uvm.map import (
     vm_map_lock,
     vm_map_unlock,
 )
-from shared.uvm.page import uvm_lock_pageq, uvm_pagealloc, uvm_pagefree, uvm_pagelookup, uvm_unlock_pageq
+from shared.uvm.page import uvm_lock_pageq, uvm_page_own, uvm_pagealloc, uvm_pagefree, uvm_pagelookup, uvm_unlock_pageq
 from shared.uvm.param import (
     MADV_RANDOM,
     MAP_INHERIT_NONE,
@@ -247,7 +247,7 @@ def uvm_km_kmemalloc(map: VmMap, uobj: UvmObject, size: int, flags: int) -> int:
         pg = uvm_pagealloc(uobj, _offset(va), None)
         if pg is not None:
             pg.flags &= ~(PG_BUSY | PG_FAKE)
-            pg.owner_tag = None
+            uvm_page_own(pg, None)
         uobj.vmobjlock.unlock()
         if pg is None:
             if flags & UVM_KMF_NOWAIT:

@@ -240,7 +240,7 @@ def uvm_pagealloc_strat(uobj: UvmObject | None, off: int, anon: Anon | None, fla
         page.pqflags = PQ_ANON
     else:
         page.pqflags = PQ_AOBJ if uobj is not None and uobj.pgops == UVM_PGOPS_AOBJ else 0
-    page.owner_tag = "new alloc"
+    uvm_page_own(page, "new alloc")
     if uobj is not None:
         page.uobject = uobj
         uvm_pageinsert(page, uobj, off)
@@ -483,6 +483,16 @@ def uvm_pagecopy(src: Page, dst: Page) -> None:
     pmap_copy_page(src, dst)
 
 
+def uvm_page_own(pg: Page, tag: str | None) -> None:
+    """UVM_PAGE_TRKOWN: note who has a page in transit, and why; tag None: it is released.
+
+    Locks:   the page's owner, unless nobody else can find the page.
+    Source:  uvm_page.c.
+    Differs: the owner is a context, which UVM knows by its process, and stands in the tag.
+    """
+    pg.owner_tag = None if tag is None else f"{tag} by {here.port.cur.name}"
+
+
 def uvm_page_unbusy(pg: Page, flags: int) -> None:
     """Clear BUSY and WANTED, waking who wants the page.
 
@@ -494,7 +504,7 @@ def uvm_page_unbusy(pg: Page, flags: int) -> None:
     if flags & PG_WANTED:
         here.port.wakeup(pg.address)
     pg.flags = flags & ~(PG_BUSY | PG_WANTED)
-    pg.owner_tag = None
+    uvm_page_own(pg, None)
 
 
 def uvm_page_putback(pg: Page) -> None:

@@ -25,7 +25,14 @@ from __future__ import annotations
 from shared.port import KASSERT, erratum, here, kernel
 from shared.uvm.anon import uvm_anfree
 from shared.uvm.aobj import uao_find_swslot, uao_set_swslot
-from shared.uvm.page import uvm_lock_pageq, uvm_page_unbusy, uvm_pageactivate, uvm_pagelookup, uvm_unlock_pageq
+from shared.uvm.page import (
+    uvm_lock_pageq,
+    uvm_page_own,
+    uvm_page_unbusy,
+    uvm_pageactivate,
+    uvm_pagelookup,
+    uvm_unlock_pageq,
+)
 from shared.uvm.param import (
     EAGAIN,
     PG_BUSY,
@@ -111,7 +118,7 @@ def uvm_mk_pcluster(uobj: UvmObject, center: Page, flags: int, mlo: int = 0, mhi
             if pgflags & PG_BUSY or (pgflags & PG_CLEAN and not pmap_is_modified(pclust)):
                 break
             pclust.flags = (pgflags | PG_BUSY | PG_CLEANCHK) & ~PG_CLEAN
-            pclust.owner_tag = "uvm_mk_pcluster"
+            uvm_page_own(pclust, "uvm_mk_pcluster")
             uvm_pager_cleaning(pclust)
             enrolled.append(pclust)
     return [*reversed(around[0]), center, *around[1]]

@@ -37,6 +37,7 @@ from shared.port import KASSERT, SPL_BIO, erratum, here, kernel, panic
 from shared.uvm.page import (
     curproc_is_pagedaemon,
     uvm_lock_pageq,
+    uvm_page_own,
     uvm_page_unbusy,
     uvm_pageactivate,
     uvm_pageadopt,
@@ -390,7 +391,7 @@ def uvmpd_scan_inactive(pglst: PageQueue, sweep: Sweep) -> bool:
 
             # it is ours, and nobody writes to it, until its I/O is done
             p.flags = flags | PG_BUSY
-            p.owner_tag = "scan_inactive"
+            uvm_page_own(p, "scan_inactive")
             if not swap_backed:
                 uvm_pager_cleaning(p)
             elif not unmapped:

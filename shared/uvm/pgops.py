@@ -29,7 +29,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from shared.port import here
-from shared.uvm.page import uvm_page_wait, uvm_pagealloc, uvm_pagelookup
+from shared.uvm.page import uvm_page_own, uvm_page_wait, uvm_pagealloc, uvm_pagelookup
 from shared.uvm.param import EBUSY, PG_BUSY, PG_RELEASED, PGO_SWAPOFF
 from shared.uvm.structs import Buf, Page, PageArray, UvmObject, Vnode
 
@@ -89,7 +89,7 @@ def get_resident(
         elif make is not None:
             pg = make(uobj, at)
         if pg is not None:
-            pg.owner_tag = tag
+            uvm_page_own(pg, tag)
             pages[lcv] = pg
     return (0 if not wanted[center] or pages[center] is not None else EBUSY), pages
 
@@ -121,7 +121,7 @@ def get_busy(uobj: UvmObject, at: int, name: str, flags: int) -> tuple[Page | No
             pgflags = pg.flags
             if not pgflags & (PG_BUSY | PG_RELEASED):
                 pg.flags = pgflags | PG_BUSY
-                pg.owner_tag = name + "2"
+                uvm_page_own(pg, name + "2")
                 return pg, False
             uvm_page_wait(pg, pgflags, name, uobj.vmobjlock)
         uobj.vmobjlock.lock()

@@ -24,7 +24,7 @@ from typing import Any
 
 from shared.port import erratum, here, kernel, panic
 from shared.struct import ANY_GEN
-from shared.uvm.page import uvm_lock_pageq, uvm_pagealloc, uvm_pagefree, uvm_unlock_pageq
+from shared.uvm.page import uvm_lock_pageq, uvm_page_own, uvm_pagealloc, uvm_pagefree, uvm_unlock_pageq
 from shared.uvm.param import (
     ENOMEM,
     PG_BUSY,
@@ -64,7 +64,7 @@ def pmap_get_ptp(pm_obj: Pmap, pmap: int, va: int) -> bool:
 
         uvm_wait("ptalloc")
     ptp.flags &= ~(PG_BUSY | PG_FAKE)
-    ptp.owner_tag = None
+    uvm_page_own(ptp, None)
     ptp.wire_count = 1
     if not here.port.op("pmap_ptp_enter", pmap, (va, ptp.frame)):  # another thread of the process was faster
         ptp.wire_count = 0

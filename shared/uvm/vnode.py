@@ -31,6 +31,7 @@ from collections.abc import Sequence
 from shared.port import KASSERT, erratum, here, kernel, panic
 from shared.uvm.page import (
     uvm_lock_pageq,
+    uvm_page_own,
     uvm_page_putback,
     uvm_page_unbusy,
     uvm_pagedeactivate,
@@ -420,7 +421,7 @@ def _flush(vp: Vnode, offsets: Sequence[int], limits: tuple[int, int], flags: in
                 busy_ones.append(off)
             elif clean and _is_dirty(pp, pgflags, bool(flags & PGO_FREE)):
                 pp.flags = (pgflags | PG_BUSY | PG_CLEANCHK) & ~PG_CLEAN
-                pp.owner_tag = "uvn_flush"
+                uvm_page_own(pp, "uvn_flush")
                 uvm_pager_cleaning(pp)
                 uvm_lock_pageq()
                 ppsp = uvm_mk_pcluster(uobj, pp, PGO_DOACTCLUST, *limits)

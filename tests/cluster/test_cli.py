@@ -237,6 +237,82 @@ def test_a_bad_scenario_is_refused_with_file_line_and_field(tiny: Path, old: str
         assert result.stdout == ""
 
 
+def test_all_mistakes_of_a_file_are_told_each_in_a_line(tiny: Path) -> None:
+    """In the order of its lines; of very many, the first ones."""
+    text = TINY.replace("cpus: 2", "cpus: 99").replace('read: {at: "buf[0]"', 'reed: {at: "buf[0]"', 1)
+    tiny.write_text(text.replace("strategy: random", "strategy: randum"), encoding="utf-8")
+    result = uvmp("run", tiny)
+    lines = [line for line in result.stderr.splitlines() if line.startswith(f"uvmp: error: {tiny}:")]
+    assert [re.sub(r".*tiny.yaml:(\d+): (\S+):.*", r"\1 \2", line) for line in lines] == [
+        "6 machine.cpus",
+        "13 programs.A[0].reed",
+        "18 bound.strategy",
+    ]
+    told = document("run", tiny)
+    assert [told["error"]["line"], *(one["line"] for one in told["others"])] == [6, 13, 18]
+    steps = "".join(f"    - reed{number}: {{}}\n" for number in range(50))
+    tiny.write_text(TINY.replace("expect:", steps + "expect:"), encoding="utf-8")
+    assert uvmp("run", tiny).stderr.splitlines()[-1] == "uvmp: error: and 30 more like these"
+    assert len(uvmp("run", tiny).stderr.splitlines()) == 21
+
+
+def test_a_scenario_of_ones_own_needs_no_expectation(tiny: Path) -> None:
+    """Then nothing is promised: --expect is refused with a word on the missing key."""
+    own = TINY[: TINY.index("expect:")]
+    own = "\n".join(line for line in own.splitlines() if line.split(":")[0] not in ("name", "title", "story", "source"))
+    own += "\n"
+    tiny.write_text(own, encoding="utf-8")
+    for command in (["run"], ["explore", "--schedules", "3"]):
+        assert uvmp(*command, tiny).exit_code == 0
+        refused = error_of(uvmp(*command, tiny, "--expect"))
+        assert refused == f"--expect: {tiny} does not say what must happen: the key expect is missing"
+    shown = uvmp("scenarios", "show", tiny).stdout
+    assert "fixed      the file says nothing of it" in shown and "2,000 schedules of pct" in shown
+    tiny.write_text(own + "errata: [E1]\nexpect: {fixed: {finding: none}}\n", encoding="utf-8")
+    assert "the key with_errata is missing" in error_of(uvmp("run", tiny, "--expect"))
+    assert uvmp("run", tiny, "--fixed", "--expect").exit_code == 0
+
+
+def test_a_swap_device_that_will_be_passed_over_is_warned_of(tiny: Path) -> None:
+    swap = "swap: {devices: [{slots: 8}, {slots: 32, priority: 1}]}"
+    tiny.write_text(TINY.replace("swap_slots: 32", swap), encoding="utf-8")
+    for command in (["run"], ["explore", "--schedules", "3"], ["scenarios", "show"]):
+        told = uvmp(*command, tiny).output
+        assert "warning" in told and "swap device 0 has 8 slots: the pagedaemon asks for 16" in " ".join(told.split())
+    assert "warning" not in uvmp("run", "S3a").stderr
+
+
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
+    """Opening a FIFO that nobody writes to would not end, nor would reading /dev/zero."""
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for path in (tmp_path / "pipe.yaml", Path("/dev/zero")):
+        done = started("run", path)
+        assert done.returncode == Exit.USAGE and f"{path}: a FIFO or device, not a file" in done.stderr
+
+
+@pytest.mark.parametrize("text", ["S3", "S3x", "s3a_shipped", "e1O", "nonsense", "-", "", " "])
+def test_an_unknown_scenario_is_told_in_one_short_line(text: str) -> None:
+    """Ninety ids on one line help nobody: those alike are named, and where the others are listed."""
+    for command in ("run", "explore", "measure"):
+        told = error_of(uvmp(command, "--", text))
+        assert len(told) < 200 and "`uvmp scenarios` lists them" in told
+    if text.strip(" -") and text != "nonsense":
+        assert "did you mean " in told
+
+
+def test_an_erratum_is_known_by_its_short_name_everywhere(tiny: Path) -> None:
+    wanted = ["uvm_fault.case2-anon-unlocked"]
+    assert document("run", tiny, "--errata", "s3c")["errata"] == wanted
+    assert document("explore", tiny, "--errata", "S3c")["errata"] == wanted
+    assert document("errata", "show", "S3c")["erratum"]["id"] == wanted[0]
+    tiny.write_text(TINY.replace("setup:", "errata: [S3c]\nsetup:"), encoding="utf-8")
+    told = document("run", tiny)
+    assert told["errata"] == wanted and told["finding"]["kind"] == "lock-assert"
+    assert uvmp(*shlex.split(told["replay"])[1:]).exit_code == Exit.FINDING
+    assert "is a row with several errata: S3a (amap_cow" in error_of(uvmp("errata", "show", "S3"))
+    assert "--errata: 'S3' is a row with several errata" in error_of(uvmp("run", "S3a", "--errata", "S3"))
+
+
 def test_a_setup_that_cannot_be_done_is_the_scenarios_mistake(tiny: Path) -> None:
     writes = "".join(f'  - write: {{in: A, at: "buf[{page}]", value: 1}}\n' for page in range(2, 9))
     text = (
@@ -407,7 +483,7 @@ def test_explore_with_expect_exits_0_if_the_expected_was_found() -> None:
 def test_explore_with_expect_exits_1_if_it_was_not() -> None:
     result = uvmp("explore", RACE, "--expect", "--schedules", "1")
     assert result.exit_code == Exit.FINDING
-    assert "not seen in 1 schedules" in result.stdout
+    assert "not seen in 1 schedule (" in result.stdout
     assert "not as expected: expected spin-forever, found nothing" in result.stdout
 
 
@@ -689,6 +765,10 @@ def test_scenarios_show_tells_all_of_it(name: str) -> None:
     said = " ".join(result.stdout.split())
     assert " ".join(scenario.story.split()) in said
     assert all(one in said for one in (*scenario.errata, *scenario.source))
+    outcomes = (scenario.expect.with_errata, scenario.expect.fixed)
+    never = [together for outcome in outcomes if outcome is not None for together in outcome.never]
+    for together in never:
+        assert f"never {' and '.join(f'{name} = {value}' for name, value in together.items())}" in said
     steps = [step for lwp in scenario.lwps for step in lwp.program] + list(scenario.setup)
     assert steps and all(step.text and " ".join(step.text.split()) in said for step in steps)
     assert document("scenarios", "show", name)["scenario"]["id"] == name

@@ -82,7 +82,7 @@ def test_a_link_or_an_array_s_address_tells_nothing_and_a_pointer_does() -> None
 def test_every_field_that_is_called_like_a_link_is_declared_as_one() -> None:
     """So that whoever adds a list to a struct of the kernel cannot forget it."""
     ends = ("next", "prev", "first", "last", "nxt")
-    for kind in KIND.values():
+    for kind in (one for one in KIND.values() if one.__module__.startswith("shared.")):
         for name, one in kind.fields.items():
             if name.rsplit("_", maxsplit=1)[-1] in ends:
                 assert one.link and is_layout(kind.kind_name, name), f"{kind.kind_name}.{name}"

@@ -205,8 +205,8 @@ def test_two_cpus_that_take_two_locks_crosswise_deadlock_and_the_cycle_is_told()
     found = toy.run(Script("A", "A", "B", "B"))
     assert found is not None and found.kind == "deadlock"
     assert found.text == (
-        "deadlock: A waits in user mode for other:0.lk, held by B since user, "
-        "B waits in user mode for thing:0.lk, held by A since user"
+        "deadlock: A spins in user mode for other:0.lk, held by B since user; "
+        "B spins in user mode for thing:0.lk, held by A since user"
     )
     assert any(one is None for one in toy.every()), "and some orders are harmless"
 

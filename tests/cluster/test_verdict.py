@@ -6,10 +6,13 @@ from collections.abc import Callable
 
 import pytest
 
+from cluster.explore import explore
 from cluster.verdict import endless, final_state, judge, sort_out
 from shared.errors import Finding
 from shared.port import here, kernel
-from tests.kit import BIG, OTHER, THING, THING1, Script, Toy, things
+from shared.uvm.param import PG_BUSY
+from shared.uvm.structs import Page, Proc
+from tests.kit import BIG, OTHER, THING, THING1, Script, Toy, scenario, things
 
 OFF = {"lockorder": "off", "lockdebug": "off"}
 Body = Callable[[], None]
@@ -53,8 +56,8 @@ def test_a_cycle_of_three_is_told_from_end_to_end() -> None:
     )
     assert found[0].kind == "deadlock" and found[0].detector == "deadlock"
     assert found[0].text == (
-        "deadlock: A waits in taker for other:0.lk, held by B since taker, "
-        "B waits in taker for thing:1.lk, held by C since taker, C waits in taker for thing:0.lk, held by A since taker"
+        "deadlock: A spins in taker for other:0.lk, held by B since taker; "
+        "B spins in taker for thing:1.lk, held by C since taker; C spins in taker for thing:0.lk, held by A since taker"
     )
 
 
@@ -69,13 +72,15 @@ def test_who_waits_behind_a_cycle_does_not_hide_it() -> None:
     assert found[0].kind == "deadlock"
 
 
-@pytest.mark.parametrize(("lock", "name"), [(THING.lk, "thing:0.lk"), (BIG.lk, "big:0.lk")])
-def test_a_lock_whose_holder_has_ended_is_held_for_ever(lock: object, name: str) -> None:
+@pytest.mark.parametrize(
+    ("lock", "name", "kind", "verb"),
+    [(THING.lk, "thing:0.lk", "spin-forever", "spins"), (BIG.lk, "big:0.lk", "deadlock", "sleeps")],
+)
+def test_a_lock_whose_holder_has_ended_is_held_for_ever(lock: object, name: str, kind: str, verb: str) -> None:
+    """One spins for a simple lock and sleeps for a map's; nobody is waited for who has ended."""
     [found] = verdict(taking(lock), taking(lock), script=("A", "A", "A"))
-    assert (
-        found.kind == "spin-forever" and found.function == "taker" and found.subject == name.split(".", maxsplit=1)[0]
-    )
-    assert found.text == f"B spins for ever in taker on {name}, held by A since taker; A has ended"
+    assert found.kind == kind and found.function == "taker" and found.subject == name.split(".", maxsplit=1)[0]
+    assert found.text == f"B {verb} for ever in taker on {name}, held by A since taker; A has ended"
 
 
 def test_a_lock_held_by_a_sleeper_names_both() -> None:
@@ -86,7 +91,7 @@ def test_a_lock_held_by_a_sleeper_names_both() -> None:
     found = verdict(sleeps_with_it, taking(THING.lk), script=("A", "A", "A"))
     assert [one.kind for one in found] == ["spin-forever", "lost-wakeup"]
     assert found[0].text.endswith("held by A since user; A never releases it")
-    assert found[0].story == ["A sleeps in sleeper on thing:0", "B waits in taker for thing:0.lk, held by A since user"]
+    assert found[0].story == ["A sleeps in sleeper on thing:0", "B spins in taker for thing:0.lk, held by A since user"]
 
 
 def test_a_sleeper_whom_nobody_will_wake_is_told_with_its_channel() -> None:
@@ -108,7 +113,6 @@ def test_the_daemon_asleep_on_its_channel_is_at_rest() -> None:
     from cluster.boot import prepare
     from cluster.sim import Sim
     from cluster.strategies import Stay
-    from tests.kit import scenario
 
     machine, image = prepare(scenario("S3d").without_errata())
     sim = Sim(machine, image)
@@ -182,3 +186,117 @@ def test_a_machine_that_goes_on_and_on_is_judged_by_the_levels(
     toy.run(Script("A", "A", "A"))
     found, noted = sort_out(endless(final_state(toy.machine), levels, NO_END, old), levels)
     assert (found.kind if found else None) == finding and [one.kind for one in noted] == notes
+
+
+def readers_and_a_writer(*then: Body) -> tuple[Body, ...]:
+    """A has BIG shared and does `then[0]`; B has it shared too and does `then[1]`; C wants it exclusively."""
+
+    def reading(body: Body) -> Body:
+        @kernel()
+        def reader() -> None:
+            BIG.lk.lock_shared()
+            body()
+
+        return reader
+
+    return (*(reading(body) for body in then), taking(BIG.lk))
+
+
+def test_a_reader_that_reads_again_waits_behind_the_writer_that_waits_for_it() -> None:
+    """As the map's lock of mlock: no holder is in the way of the second shared request, but a writer queued before."""
+    found = verdict(*readers_and_a_writer(BIG.lk.lock_shared, lambda: None), script=("A", "A", "B", "B", "C", "C"))
+    assert found[0].kind == "deadlock" and found[0].subject == "big:0"
+    assert found[0].text == (
+        "deadlock: A sleeps in reader for big:0.lk behind C, which wants it exclusively; "
+        "C sleeps in taker for big:0.lk, held by A shared since reader"
+    )
+    assert found[0].story[-1].endswith("held by A shared since reader, and held by B shared since reader; B has ended")
+
+
+def test_a_cycle_through_the_second_of_two_readers_is_a_cycle() -> None:
+    """C waits for A, which will go on, and for B, which waits for C."""
+
+    def pausing() -> None:
+        here.port.sleep(OTHER.address, "nap", None)
+
+    def wants_thing() -> None:
+        THING.lk.lock()
+
+    def writer() -> None:
+        THING.lk.lock()
+        BIG.lk.lock()
+
+    bodies = readers_and_a_writer(pausing, wants_thing)
+    found = verdict(bodies[0], bodies[1], kernel()(writer), script=("C", "A", "B", "A", "C", "B"))
+    assert [one.kind for one in found] == ["deadlock", "deadlock", "lost-wakeup"]
+    assert found[0].text.startswith("deadlock: ") and "held by B shared since reader" in found[0].text
+    assert "held by A" not in found[0].text
+
+
+def busy_page() -> None:
+    """The things, and a page that A has in transit."""
+    things()
+    page = here.port.alloc(Page)
+    page.flags, page.owner_tag = PG_BUSY, "new alloc by A"
+
+
+@pytest.mark.parametrize("blocked", [True, False])
+def test_a_cycle_through_a_busy_page_is_a_deadlock(blocked: bool) -> None:
+    """A has the page in transit and wants B's lock; B waits for the page."""
+
+    def waits_for_page() -> None:
+        BIG.lk.lock()
+        here.port.sleep(Page.at(0).address, "uvn_get", None)
+
+    bodies = {"A": (0, taking(BIG.lk) if blocked else lambda: None), "B": (1, kernel()(waits_for_page))}
+    toy = Toy(busy_page, bodies, OFF)
+    toy.run(Script("B", "B"))
+    found = judge(final_state(toy.machine), toy.scenario.detect)
+    assert [one.kind for one in found] == ["deadlock"] * (1 + blocked)
+    texts = {one.context: one.text for one in found}
+    if blocked:
+        a, b = (
+            "A sleeps in taker for big:0.lk, held by B since waits_for_page",
+            'B sleeps in waits_for_page on page:0, which is BUSY ("new alloc by A") since A made it so',
+        )
+        assert texts == {"A": f"deadlock: {a}; {b}", "B": f"deadlock: {b}; {a}"}
+    else:
+        assert texts == {"B": "B sleeps in waits_for_page on page:0, busy for ever (new alloc by A)"}
+
+
+def test_the_sleep_that_explains_the_others_comes_first() -> None:
+    """B and C sleep for locks behind A, which nobody wakes; neither explains anything."""
+
+    def sleeps_with_it() -> None:
+        BIG.lk.lock()
+        sleeping()
+
+    found = verdict(sleeps_with_it, taking(BIG.lk), taking(BIG.lk), script=("A", "A", "A", "B"))
+    assert [(one.context, one.kind) for one in found] == [("A", "lost-wakeup"), ("B", "deadlock"), ("C", "deadlock")]
+
+
+def test_a_sleep_until_a_process_exits_is_explained_by_the_thread_of_it_that_is_stuck() -> None:
+    """A waits for process `child`, whose thread sleeps for a lock that nobody releases."""
+
+    def gone() -> None:
+        BIG.lk.lock()
+
+    def waits() -> None:
+        here.port.sleep(Proc.at(0).addressof("p_stat"), "wait", None)
+
+    def setup() -> None:
+        things()
+        here.port.alloc(Proc)
+
+    toy = Toy(setup, {"A": (0, kernel()(waits)), "child": (1, taking(BIG.lk)), "C": (2, gone)}, OFF)
+    toy.machine.threads["child"].home = Proc.at(0)
+    toy.run(Script("C", "C"))
+    found = judge(final_state(toy.machine), toy.scenario.detect)
+    assert [(one.context, one.kind) for one in found] == [("child", "deadlock"), ("A", "deadlock")]
+    assert found[1].text == "A sleeps in waits on proc:0.p_stat until process proc:0 exits, whose thread child has not"
+
+
+def test_a_holder_that_waits_for_its_cpu_is_told_with_whoever_spins_there() -> None:
+    found = explore(scenario("E10-shipped")).finding
+    assert found is not None and found.kind == "spin-forever"
+    assert found.text.endswith("held by A since amap_unref; A waits for its CPU, on which T spins")

@@ -126,15 +126,29 @@ def test_an_expectation_is_exact(one: Scenario) -> None:
         assert wanted.texts
 
 
+def test_lookup_takes_short_names() -> None:
+    """In any case; a row's, if it has just one erratum."""
+    for one in ERRATA.values():
+        for name in (one.id, one.name, one.name.lower()):
+            assert lookup(name) is one
+        row = [other for other in ERRATA.values() if other.row == one.row]
+        if len(row) == 1:
+            assert lookup(one.row) is one
+        elif one.row not in [other.name for other in row]:
+            with pytest.raises(UserMistake, match="is a row with several errata: ") as caught:
+                lookup(one.row)
+            assert all(f"{other.name} ({other.id})" in caught.value.message for other in row)
+
+
 def test_lookup_names_what_was_probably_meant() -> None:
-    assert lookup("amap_cow_now.restart-own-copy").name == "E2"
     for wrong, meant in {
-        "amap_cow_now.restart-own-copies": "amap_cow_now.restart-own-copy",
-        "s3b": "uvm_fault.case1b-anon-unlocked",
-        "E13": "uvm_pageout.paging-after-start",
+        "amap_cow_now.restart-own-copies": "amap_cow_now.restart-own-copy (E2)",
+        "amap_cow_now": "amap_cow_now.nanon-freed-locked (S3a)",
+        "S3a-shipped": "did you mean amap_cow_now.nanon-freed-locked (S3a)?",
     }.items():
         with pytest.raises(UserMistake, match=re.escape(meant)):
             lookup(wrong)
-    with pytest.raises(UserMistake, match="`uvmp errata` lists them") as caught:
-        lookup("q" * 1000)
-    assert len(str(caught.value)) < 200
+    for wrong in ("q" * 1000, ""):
+        with pytest.raises(UserMistake, match="`uvmp errata` lists them") as caught:
+            lookup(wrong)
+        assert len(str(caught.value)) < 200

@@ -12,7 +12,8 @@ import pytest
 from shared.errors import DETECTORS, Finding, UserMistake
 from shared.machine_config import MachineConfig, load_machine
 from shared.scenario import Outcome, Scenario, named_results
-from shared.scenario_file import load_scenario
+from shared.scenario_file import DEFAULT_BOUND, load_scenario
+from shared.strict_yaml import parse
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -251,7 +252,8 @@ A0 = "programs.A[0].mlock"
 BAD = [
     # the document
     ("title: A test\n", "titel: A test\n", "titel", "titel", "unknown key 'titel' (did you mean title?)"),
-    ("title: A test\n", "", "id:", None, "missing key 'title'"),
+    ("id: T1\n", "", "name:", None, "missing key 'id'"),
+    ("id: T1\n", "idd: T1\n", "idd:", "idd", "unknown key 'idd' (did you mean id?)"),
     ("title: A test\n", "title: A test\ntitle: B\n", "title: B", "title", "duplicate key 'title' (first on line 3)"),
     ("title: A test\n", "title: 12\n", "title: 12", "title", "expected a title, found 12 (put it in quotes)"),
     ("title: A test\n", "title: ''\n", "title: ''", "title", "nothing but blanks"),
@@ -279,7 +281,7 @@ BAD = [
     ("swap_slots: 32", "swap: {devices: [{slots: 8192}, {slots: 1}]}", "swap", "machine.swap.devices", "more than 8192 slots on all devices together"),
     ("swap_slots: 32", "swap: [1]", "swap", "machine.swap", "expected a mapping, found a list"),
     ("swap_slots: 32", "swap: {device: []}", "swap", "machine.swap.device", "did you mean devices?"),
-    ("swap_slots: 32", "swap: {errors: []}", "machine", "machine", "missing key 'swap_slots'"),
+    ("swap_slots: 32", "swap: {errors: [{op: put, error: EIO}]}", "machine", "machine", "missing key 'swap_slots'"),
     ("    - wait: {for: C}", "    - swapctl: {do: off, device: 1}", "swapctl", "programs.A[2].swapctl.device", "there is no swap device 1: the machine has 1"),
     ("    - wait: {for: C}", "    - swapctl: {do: stop, device: 0}", "swapctl", "programs.A[2].swapctl.do", "unknown command 'stop'"),
     ("    - wait: {for: C}", "    - swapctl: {device: 0}", "swapctl", "programs.A[2].swapctl", "missing key 'do'"),
@@ -300,9 +302,10 @@ BAD = [
     ("page_size: 64}", "colocate: [[mmu], [mmu]]}", "colocate", "machine.colocate[1][0]", "mmu is in two groups"),
     # errata, detectors
     ("nanon-freed-locked]", "nanon-freed]", "errata", "errata[0]", "did you mean amap_cow_now.nanon-freed-locked"),
-    ("nanon-freed-locked]", "x, y]", "errata", "errata[0]", "there is no erratum"),
-    ("errata: [", "errata: [S3d, ", "errata", "errata[0]", "did you mean uvm_fault.anon-freed-with-ref?"),
+    ("amap_cow_now.nanon-freed-locked]", "x]", "errata", "errata[0]", "there is no erratum"),
+    ("errata: [", "errata: [S3, ", "errata", "errata[0]", "'S3' is a row with several errata: S3a (amap_cow_now.nanon-freed-locked), S3b"),
     ("errata: [", "errata: [amap_cow_now.nanon-freed-locked, ", "errata", "errata[1]", "named twice"),
+    ("errata: [", "errata: [s3a, ", "errata", "errata[1]", "amap_cow_now.nanon-freed-locked is named twice"),
     ("race: off", "races: off", "races", "detect.races", "unknown detector 'races' (did you mean race"),
     ("race: off", "race: false", "race: false", "detect.race", "expected level, found false"),
     ("race: off", "race: maybe", "race: maybe", "detect.race", "unknown level 'maybe'; known: stop, note, off"),
@@ -393,6 +396,84 @@ def test_bad_input_names_file_line_and_field(old: str, new: str, needle: str, fi
     mistake = caught.value
     assert message in mistake.message
     assert (mistake.file, mistake.line, mistake.field or None) == ("t.yaml", line_of(text, needle), field)
+    assert mistake.others == (), "one mistake is told once, and not what it causes elsewhere"
+
+
+def test_all_mistakes_of_a_file_are_told_at_once() -> None:
+    """One mistake of each section, and several of the long ones; every one with its line, in their order."""
+    text = GOOD
+    for old, new in [
+        ("id: T1", "id: T.1"),
+        ("title: A test\n", "titel: A test\n"),
+        ("{cpus: 2, frames: 24,", "{cpus: 99, frames: 1,"),
+        ("errata: [", "errata: [nonsense, S3, "),
+        ("race: off, lockdebug: note", "race: of, lockdebog: note"),
+        ("as: buf, pages: 4", "as: buf, page: 4"),  # with it, buf is lost, and nobody else is told so
+        ("fill: {in: B", "fil: {in: B"),
+        ("mlock: {at", "mlok: {at"),
+        ("as: own, pages: 1", "as: own, pages: no"),
+        ("wait: {for: C}", "wait: {for: D}"),
+        ("  B2:\n", "    - reed: {}\n    - write: {at: 'nowhere[0]', value: 1}\n  B2:\n"),
+        ("d0: {any_of: [1, SIGSEGV]}", "d0: ENOSUCH, e0: 1"),
+        ("strategy: pct, depth: 3", "strategy: pkt, depth: 99"),
+    ]:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    with pytest.raises(UserMistake) as caught:
+        load_scenario(text, "t.yaml")
+    told = [(one.line, one.field) for one in (caught.value, *caught.value.others)]
+    assert told == [
+        (1, "id"),
+        (3, "titel"),
+        (6, "machine.cpus"),
+        (6, "machine.frames"),
+        (7, "errata[0]"),
+        (7, "errata[1]"),
+        (8, "detect.race"),
+        (8, "detect.lockdebog"),
+        (11, "setup[1].mmap.page"),
+        (15, "setup[5].fil"),
+        (18, "programs.A[0].mlok"),
+        (22, "programs.A[1].fork.program[0].mmap.pages"),
+        (26, "programs.A[2].wait.for"),
+        (32, "programs.B[3].reed"),
+        (33, "programs.B[4].write.at"),
+        (38, "expect.fixed.results.d0"),
+        (39, "bound.strategy"),
+    ]
+    assert all(one.file == "t.yaml" and one.others == () for one in caught.value.others)
+
+
+def test_a_scenario_of_ones_own_needs_four_keys() -> None:
+    text = """\
+id: own
+machine: {cpus: 1, frames: 16, swap_slots: 4}
+setup: [{process: {as: A, cpu: 0}}]
+programs: {A: [{mmap: {as: a, pages: 1}}, {write: {at: "a[0]", value: 1}}]}
+"""
+    scene = load_scenario(text, "t.yaml")
+    assert (scene.id, scene.name, scene.title, scene.story, scene.source) == ("own", "own", "", "", ())
+    assert scene.bound == DEFAULT_BOUND and scene.outcome() is None
+    defective = load_scenario(text + "errata: [s3a]\n", "t.yaml")
+    assert defective.errata == ("amap_cow_now.nanon-freed-locked",) and defective.outcome() is None
+    promised = load_scenario(text + "errata: [s3a]\nexpect: {fixed: {finding: none}}\n", "t.yaml")
+    assert promised.outcome() is None and promised.without_errata().outcome() is not None
+
+
+def test_what_is_shipped_says_all_of_it() -> None:
+    """What may be left out of a file of one's own is in every file that comes with uvmp."""
+    for path in sorted((CONFIGS / "scenarios").glob("*.yaml")):
+        keys = parse(path.read_text(encoding="utf-8"), path.name).items().keys()
+        assert {"name", "title", "story", "source", "expect", "bound"} <= keys, path.name
+
+
+def test_a_small_swap_device_beside_others_is_doubted() -> None:
+    """UVM asks for a cluster first, which the small one never has."""
+    text = "cpus: 1\nframes: 24\nswap: {devices: [{slots: 15, priority: 0}, {slots: 16, priority: 1}]}\n"
+    [doubt] = load_machine(text, "m.yaml").doubts
+    assert doubt.startswith("swap device 0 has 15 slots: ")
+    assert load_machine(text.replace("15", "16"), "m.yaml").doubts == ()
+    assert load_machine("cpus: 1\nframes: 24\nswap_slots: 4\n", "m.yaml").doubts == ()
 
 
 def test_a_machine_that_does_not_exist_is_told_at_its_name() -> None:
@@ -411,7 +492,8 @@ def test_a_mistake_in_a_machine_file_names_that_file() -> None:
     text = change("machine: {cpus: 2, frames: 24, swap_slots: 32, page_size: 64}", "machine: small")
     with pytest.raises(UserMistake) as caught:
         load_scenario(text, "t.yaml", lambda name: ("cpus: 1\nframes: 24\nswop: 3\n", "machines/small.yaml"))
-    assert (caught.value.file, caught.value.line, caught.value.field) == ("machines/small.yaml", 3, "swop")
+    told = [(one.file, one.line, one.field) for one in (caught.value, *caught.value.others)]
+    assert told == [("machines/small.yaml", 1, ""), ("machines/small.yaml", 3, "swop")]
 
 
 def test_a_message_never_carries_more_than_a_glimpse_of_the_input() -> None:
