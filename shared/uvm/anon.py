@@ -62,7 +62,7 @@ def uvm_anfree(anon: Anon) -> None:
     """Free an anon, its page and its swap slot.
 
     If the page is BUSY it is marked RELEASED instead and nothing is freed:
-    whoever made it busy calls us again when done with it.
+    whoever made it busy calls us again when done with it. It is unmapped at once.
 
     The caller has dropped the last reference and *unlocked* the anon. We ask
     about the lock first, and only then about the reference count: the defect
@@ -75,7 +75,8 @@ def uvm_anfree(anon: Anon) -> None:
     Locks:   the anon is not locked, and in no amap any more; the amap it was in may be.
     Source:  uvm_anon.c; the assertions of 2001-01-23.
     Differs: holds the anon's lock while it disposes of the page, as uvm_anon.c later did: the pagedaemon comes by way
-             of the page and tries that lock, and both could free the page.
+             of the page and tries that lock, and both could free the page. UVM left a busy page mapped: after
+             madvise(MADV_FREE) a program went on using it until its I/O was done.
     """
     an_lock = anon.an_lock
     locked = an_lock.held()
@@ -107,6 +108,7 @@ def uvm_anfree(anon: Anon) -> None:
             uvm_anfree(anon)
             return
         if flags & PG_BUSY and not erratum("uvm_anfree.busy-page-freed"):
+            pmap_page_protect(pg, VM_PROT_NONE)  # whoever had the anon has it no more
             pg.flags = flags | PG_RELEASED
             if not locked:
                 an_lock.unlock()
