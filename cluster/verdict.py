@@ -173,16 +173,17 @@ def _stuck(state: dict[str, Any], snapshot: Snapshot) -> list[Finding]:
     return [finding for _, finding in found]
 
 
-def _rank(found: Finding, graph: WaitGraph) -> int:
+def _rank(found: Finding, graph: WaitGraph) -> tuple[int, bool]:
     """What explains the others comes first: a cycle, a CPU that spins, a sleeper; last, sleeps behind other waits.
 
     A CPU that spins is told before the sleeper who has the lock: that is what one would see of the machine.
     """
+    behind = graph.waits_for_waiter(found.context) and not graph.cycle(found.context)
     if found.kind == "spin-forever":
-        return 1
-    if graph.waits_for_waiter(found.context) and not graph.cycle(found.context):
-        return 3
-    return 0 if found.kind == "deadlock" else 2
+        return 1, behind
+    if behind:
+        return 3, behind
+    return (0 if found.kind == "deadlock" else 2), behind
 
 
 def _facts(state: dict[str, Any], blocked: list[dict[str, Any]], snapshot: Snapshot) -> Facts:

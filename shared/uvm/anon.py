@@ -10,7 +10,7 @@ it is on loan, and if so uvm_anon_lockloanpg() for the owner's lock.
 
 Left out: blocks of anons, adding anons with swap space. anon_swap_off and
 anon_pagein are in swapctl.py.
-Source: uvm_anon.c of March 2001.
+Source: uvm_anon.c 1.5 (January 2000), with the logged changes up to 2001-03 (D-001).
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def uvm_anfree(anon: Anon) -> None:
     """Free an anon, its page and its swap slot.
 
     If the page is BUSY it is marked RELEASED instead and nothing is freed:
-    whoever made it busy calls us again when done with it.
+    whoever made it busy calls us again when done with it. It is unmapped at once.
 
     The caller has dropped the last reference and *unlocked* the anon. We ask
     about the lock first, and only then about the reference count: the defect
@@ -75,7 +75,8 @@ def uvm_anfree(anon: Anon) -> None:
     Locks:   the anon is not locked, and in no amap any more; the amap it was in may be.
     Source:  uvm_anon.c; the assertions of 2001-01-23.
     Differs: holds the anon's lock while it disposes of the page, as uvm_anon.c later did: the pagedaemon comes by way
-             of the page and tries that lock, and both could free the page (erratum E58).
+             of the page and tries that lock, and both could free the page (erratum E58). UVM left a busy page mapped:
+             after madvise(MADV_FREE) a program went on using it until its I/O was done.
     """
     an_lock = anon.an_lock
     locked = an_lock.held()
@@ -108,6 +109,7 @@ def uvm_anfree(anon: Anon) -> None:
             uvm_anfree(anon)
             return
         if flags & PG_BUSY and not erratum("uvm_anfree.busy-page-freed"):
+            pmap_page_protect(pg, VM_PROT_NONE)  # whoever had the anon has it no more
             pg.flags = flags | PG_RELEASED
             if locking:
                 an_lock.unlock()

@@ -94,7 +94,7 @@ from shared.uvm.pmap import (
     pmap_clear_reference,
     pmap_enter,
     pmap_extract,
-    pmap_page_remove_unwired,
+    pmap_page_protect_unwired,
     pmap_remove,
 )
 from shared.uvm.structs import Amap, Anon, Page, UvmObject, VmMap, uvm, uvmexp
@@ -636,7 +636,7 @@ def _case2(ufi: UvmFaultinfo, flt: Fault, uobjpage: Page | None) -> int:
             if amap_flags(amap) & AMAP_SHARED:
                 # All who share the amap are to see the new page. None of them has the old one wired, or it would have
                 # been promoted then; who has wired it, has it by another mapping of the object, and must keep it.
-                pmap_page_remove_unwired(uobjpage)
+                pmap_page_protect_unwired(uobjpage, VM_PROT_NONE)
             elif not erratum("uvm_fault.cow-entered-before-flush"):  # as in case 1B
                 pmap_remove(flt.pmap, flt.rvaddr, flt.rvaddr + here.port.page_size)
             uvm_page_putback(uobjpage)

@@ -26,8 +26,9 @@ A page that an anon has borrowed is its object's, until that lets go of it; then
 anon adopts it. So it may be paged out twice, first to the object and then to swap.
 
 Left out: swapping out idle threads, draining pools, retuning when memory is added.
-Source: uvm_pdaemon.c of March 2001; where versions differ, the queues of 1.19 and
-the scan as changed in January 2001.
+Source: uvm_pdaemon.c 1.19 (February 2000), with the scan as changed in January 2001 and `paging` counted as in 1.39
+(D-001). aiodoned, the thread that reaps finished I/O since the unified buffer cache, is left out: the pagedaemon
+reaps, as in 1.19.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ from shared.uvm.pager import (
     uvm_mk_pcluster,
     uvm_page_set_swslot,
     uvm_page_swslot,
+    uvm_pager_cleaning,
     uvm_pager_put,
 )
 from shared.uvm.param import (
@@ -396,7 +398,9 @@ def uvmpd_scan_inactive(pglst: PageQueue, sweep: Sweep) -> bool:
             # it is ours, and nobody writes to it, until its I/O is done
             p.flags = flags | PG_BUSY
             uvm_page_own(p, "scan_inactive")
-            if not unmapped:
+            if not swap_backed:
+                uvm_pager_cleaning(p)
+            elif not unmapped:
                 pmap_page_protect(p, VM_PROT_READ)
             if swap_backed:
                 old = uvm_page_swslot(p, uobj, anon)

@@ -157,13 +157,16 @@ def pmap_enter(pmap: int, va: int, pg: Page, prot: int, flags: int) -> int:
 
     Returns: 0, or ENOMEM if the pmap is short of memory: nothing has changed then. Without PMAP_CANFAIL it panics.
     Locks:   the page's owner is held by the caller, the page queues are not.
+    Source:  i386 pmap.c; its panic in 1.83 (February 2000) is pmap_steal_ptp()'s, the other one is later.
     """
     while True:
         lacking: Pmap | int = here.port.pmap("pmap_enter", pmap, (va, pg.frame, prot, flags))
         if isinstance(lacking, int):
             return lacking
         if not pmap_get_ptp(lacking, pmap, va):
-            if not flags & PMAP_CANFAIL or erratum("pmap_enter.no-canfail"):
+            if erratum("pmap_enter.no-canfail"):
+                panic("pmap_steal_ptp: failed to steal a PTP!", pg)
+            if not flags & PMAP_CANFAIL:
                 panic("pmap_enter: get ptp failed", pg)
             return ENOMEM
 
@@ -199,12 +202,12 @@ def pmap_page_protect(pg: Page, prot: int) -> None:
     _free_ptps(here.port.pmap("pmap_page_protect", pg.frame, (prot,)))
 
 
-def pmap_page_remove_unwired(pg: Page) -> None:
-    """Remove every mapping of `pg` that is not wired.
+def pmap_page_protect_unwired(pg: Page, prot: int) -> None:
+    """Narrow every mapping of `pg` that is not wired, as pmap_page_protect() does: locked memory takes no fault.
 
-    Source:  none; the model's. UVM removed all of them, see uvm_fault()'s case 2B.
+    Source:  none; the model's. UVM narrowed all of them, see uvm_fault()'s case 2B and uvn_flush().
     """
-    _free_ptps(here.port.pmap("pmap_page_remove_unwired", pg.frame, ()))
+    _free_ptps(here.port.pmap("pmap_page_protect_unwired", pg.frame, (prot,)))
 
 
 def pmap_is_modified(pg: Page) -> bool:
