@@ -502,8 +502,9 @@ def _case1(ufi: UvmFaultinfo, flt: Fault, anon: Anon) -> int:
         # A page of its own that map entries have wired: those have our amap, others were only lent it, or are about to
         # be given a copy (amap_cow_now()); till then it cannot be replaced if a device is at work on it.
         wired = uobj is None and unlocked(pg, "wire_count")
-        if wired and uvmfault_waitio(ufi, amap, None, oanon if oanon.an_lock.held() else None, pg):
-            return ERESTART
+        if wired and not erratum("uvmspace_fork.ignores-device-io"):
+            if uvmfault_waitio(ufi, amap, None, oanon if oanon.an_lock.held() else None, pg):
+                return ERESTART
         uvmexp.flt_acow += 1
         opg = pg
         new = uvm_analloc()
@@ -525,7 +526,7 @@ def _case1(ufi: UvmFaultinfo, flt: Fault, anon: Anon) -> int:
             pmap_remove(flt.pmap, flt.rvaddr, flt.rvaddr + here.port.page_size)
         amap_add(aref, flt.anon_offset, anon, True)
         oanon.an_ref -= 1  # cannot drop to zero here
-        if wired:
+        if wired and not erratum("uvmspace_fork.ignores-device-io"):
             uvm_lock_pageq()
             uvm_pagemovewire(opg, pg)
             uvm_unlock_pageq()
