@@ -57,7 +57,7 @@ def show(outer_json: bool | None, scenario: str, as_json: bool) -> int:
     found = source.scenario
     output.say(f"{found.id} ({found.name})", bold=True)
     if found.title:
-        output.say(found.title)
+        prose(output, found.title)
     output.say()
     if found.story:
         prose(output, found.story)
