@@ -24,7 +24,7 @@ MAX_STEPS = 40
 MAX_HISTORY = 16
 MAX_ITEMS = 12
 MAX_COLUMNS = 3
-NARROWEST = 26
+NARROWEST = 36
 #: columns from which on a history has columns of its own
 ROOMY = 80
 UNKNOWN = "?"
@@ -282,7 +282,8 @@ def _trace(one: ContextReport, width: int) -> Iterator[str]:
     yield f"  trace {one.name} ({one.doing})"
     for at, frame in enumerate(reversed(one.stack)):
         here = "   <- here" if at == 0 else ""
-        yield f"    {frame['fn'] + '()':<26} since operation {frame['n']}{here}"
+        room = 26 if width >= ROOMY else 0
+        yield f"    {frame['fn'] + '()':<{room}} since operation {frame['n']}{here}"
     for hold in one.held:
         yield from wrap(
             f"holds {hold['lock']} since {hold['since'] or 'user mode'}, operation {hold['n']}", width, "      "
