@@ -71,7 +71,7 @@ class Done:
     epilog=examples(
         ("uvmp run S3a --json", ""),
         ("uvmp run S3a-shipped --engine live --repeat 20", "how often on a machine that runs freely?"),
-        ("uvmp run my.yaml --strategy random --seed 7 --out runs/mine", "a scenario of your own, kept in a folder"),
+        ("uvmp run my.yaml --strategy random --out runs/mine", "a scenario of your own, kept in a folder"),
     ),
 )
 @click.argument("scenario")

@@ -12,6 +12,7 @@ import click
 
 from cluster import configs
 from cluster.cli.describe import labelled, prose, schedules
+from cluster.cli.glossary import say_words
 from cluster.cli.options import SETTINGS, common, examples
 from cluster.cli.output import Output, program, width
 from shared.errata import ERRATA, Status
@@ -55,7 +56,7 @@ def show(outer_json: bool | None, scenario: str, as_json: bool) -> int:
     found = source.scenario
     output.say(f"{found.id} ({found.name})", bold=True)
     if found.title:
-        output.say(found.title)
+        prose(output, found.title)
     output.say()
     if found.story:
         prose(output, found.story)
@@ -83,6 +84,7 @@ def show(outer_json: bool | None, scenario: str, as_json: bool) -> int:
         _steps(output, f"{lwp.name} on cpu{lwp.cpu}" + (", from its fork on" if lwp.forked else ""), lwp.program)
     for handler in found.handlers:
         _steps(output, f"interrupt of {handler.name} on cpu{handler.cpu}", handler.steps)
+    say_words(output, f"{found.title} {found.story}")
     output.say()
     output.say("to search it:")
     output.command(shlex.join(["uvmp", "explore", source.path or found.id]), bold=True)
