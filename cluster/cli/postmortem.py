@@ -19,7 +19,7 @@ from shared.errors import Exit
     epilog=examples(
         ("uvmp postmortem runs/live", ""),
         ("uvmp postmortem runs/live --full", ""),
-        ("uvmp postmortem runs/live --object page:3", "its whole history; also a lock, as anon:5.an_lock, or slot:2"),
+        ("uvmp postmortem runs/live --object page:3", "its whole history; or of a lock, as anon:5.an_lock"),
         ("uvmp postmortem runs/live --json", "for tools"),
     ),
 )
