@@ -64,7 +64,7 @@ def hunt(
     seconds: float = float("inf"),
     first: int = 0,
     features: frozenset[str] | None = None,
-    size: int = 22,
+    size: int = 16,
     schedules: dict[str, int] | None = None,
     errata: tuple[str, ...] = (),
     out: Path | None = None,
