@@ -112,6 +112,8 @@ def _write(
     enough = {"stay": 1, strategy: max(1, 4 * result.failure.number if strategy != "stay" else 1)}
 
     def fails(program: Program) -> Failure | None:
+        if not program.sound():
+            return None
         try:
             scenario = program.load().with_errata(errata)
         except UserMistake:

@@ -303,3 +303,28 @@ def test_a_private_page_of_a_file_that_is_freed_shows_the_file_again() -> None:
     - read: {at: "owns[0]+8", into: own}""",
     )
     assert got == {"file": 71, "later": 2, "own": 2}
+
+
+def test_a_file_does_not_grow_while_it_is_being_cut_off() -> None:
+    """The truncation waits for a read of the page; a fault after the growth would read the old data from the disk."""
+    text = (
+        FRAME.format(cpus=2, frames=32, mmu="{rm: hardware}")
+        + """\
+setup:
+  - file: {as: F, pages: 1, words: [70]}
+  - process: {as: A, cpu: 0}
+  - thread: {in: A, as: T, cpu: 0}
+  - thread: {in: A, as: U, cpu: 1}
+  - mmap: {in: A, as: sees, pages: 1, file: F, flags: [shared]}
+programs:
+  A: [{read: {at: "sees[0]"}}, {ftruncate: {file: F, pages: 1}}, {read: {at: "sees[0]"}}]
+  T: [{ftruncate: {file: F, pages: 0}}]
+  U: [{read: {at: "sees[0]"}}]
+expect:
+  fixed: {finding: none}
+bound: {strategy: random, schedules: 1}
+"""
+    )
+    for strategy in ("random", "pct"):
+        result = explore(load_scenario(text, text), strategy=strategy, seed=1, schedules=60)
+        assert result.finding is None, result.finding
