@@ -507,7 +507,11 @@ def _case1(ufi: UvmFaultinfo, flt: Fault, anon: Anon) -> int:
 
     # What is wired is our amap's alone. If there is another reference it is that of a fork by somebody who shares the
     # amap, and who is about to copy the page for the child (amap_cow_now()): it must not be replaced before.
-    shared = oanon.an_ref > 1 and ("uvm_fault.loan-broken-wiring-stays" in here.port.errata or not amap_wired(pg))
+    shared = oanon.an_ref > 1 and (
+        erratum("uvmspace_fork.ignores-device-io")
+        or "uvm_fault.loan-broken-wiring-stays" in here.port.errata
+        or not amap_wired(pg)
+    )
     if flt.writing and shared:
         # Case 1B: copy on write. While we hold oanon's lock nobody can busy or release its page.
         uvmexp.flt_acow += 1

@@ -131,7 +131,7 @@ def test_a_sharer_forks_and_writes_to_locked_memory() -> None:
 
 @BORROWERS
 def test_what_is_on_loan_is_replaced_when_it_is_locked(to: str) -> None:
-    """A child does not take the wiring along; the parent's write goes neither into the child's page nor the borrower's."""
+    """A child does not take the wiring along; what the parent writes goes to neither the child nor the borrower."""
     seen = outcomes(
         BUFFER,
         A=f"""loan: {{at: "buf[0]", pages: 1, to: {to}, as: L}}
