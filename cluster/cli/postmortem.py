@@ -28,7 +28,7 @@ def command(run: str, as_json: bool) -> int:
     """
     output = Output(as_json)
     found = analyse(run)
-    output.say(render(found).rstrip("\n"))
+    output.say_lines(render(found).rstrip("\n"))
     code = Exit.NO_FINDING if found.complete else Exit.LOG_INCOMPLETE
     output.result({**found.as_dict(), "exit": int(code)})
     if not found.complete:

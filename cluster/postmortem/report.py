@@ -14,8 +14,9 @@ from typing import Any
 
 from cluster.postmortem.analyse import ContextReport, Postmortem
 from cluster.postmortem.history import Line, ObjectReport
-from cluster.postmortem.words import GLOBALS, clean, is_layout
+from cluster.postmortem.words import GLOBALS, is_layout
 from shared.errors import FINDINGS
+from shared.text import clean
 
 WIDTH = 100
 LONGEST = 4000
@@ -122,6 +123,9 @@ def _head(pm: Postmortem, width: int) -> Iterator[str]:
     for step in pm.schedule:
         yield from _labelled("schedule", step, width)
     yield f"  {'replay':<10}{clean(pm.replay)}" if pm.replay else f"  {'replay':<10}not known: no run.json"
+    if pm.shortened:
+        yield from _labelled("shortened", "another, shorter schedule with the same finding:", width)
+        yield f"  {'':<10}{clean(pm.shortened)}"
     if not pm.complete:
         yield from _labelled("log", f"INCOMPLETE: {(pm.warnings + pm.holes)[0]}", width)
 
