@@ -49,7 +49,7 @@ class Demo:
         say = self.output.say
         say(f"{self.scenario.id}: {self.scenario.title}", bold=True)
         say()
-        self.prose(self.scenario.story)
+        describe.prose(self.output, self.scenario.story)
         self.part("The kernel's nodes as processes of their own", f"uvmp run {SCENARIO} --engine live")
         with booted(self.output, self.scenario, None, introduce=False) as machine:
             self.show_actors(machine)

@@ -124,7 +124,7 @@ class LiveMachine:
             no_end = Finding("no-progress", text, detector="progress")
             finding, judged = sort_out(endless(state, detect, no_end), detect)
         elif finding is None:
-            wrong = None if detect.get("oracle") == "off" else judge_journals(self.scenario, journals)
+            wrong = None if detect.get("oracle") == "off" else judge_journals(self.scenario, journals, self.image)
             unexpected = self.scenario.unexpected(state["results"])
             finding, judged = sort_out(judge(state, detect, wrong, unexpected), detect)
         elif follow is None:

@@ -33,6 +33,7 @@ from shared.journal import Journal, operation_record
 from shared.messages import OPERATIONS, WAIT, Grant, KernelFinding, Wake
 from shared.oracle import Oracle
 from shared.port import Port, here
+from shared.provenance import MOVES
 from shared.race import RaceDetector
 from shared.struct import ANY_GEN, HEADER, LOCK_SHIFT, FieldBase, Struct, lock_sleeps
 
@@ -100,7 +101,7 @@ class Sim(Port):
         strategy.new_execution()
         self.journals = {name: Journal(name) for name in self.machine.nodes} if record else None
         self.race = RaceDetector() if self.detect.get("race", "stop") != "off" and not self.booting else None
-        self.oracle = Oracle(self.machine.scenario) if self._asks_oracle else None
+        self.oracle = Oracle(self.machine.scenario, self.image_) if self._asks_oracle else None
         self.track_all = record
         self.fast = not record and not self.every_access
         self.deviations: list[Deviation] = []
@@ -343,6 +344,8 @@ class Sim(Port):
         out, node.out = node.out, []
         if self.journals is not None:
             self._record(node.name, ctx, operation_record(code, target, args, result, out))
+        if self.oracle is not None and code in MOVES:
+            self.oracle.trail.add(ctx.name, ctx.n, ctx.stack, code, target, args, None if result is WAIT else result)
         if self.race is not None:
             self.race.operation(ctx.cpu, code, target, result, [self.cpu_of[one.ctx] for one in out])
         if result is WAIT:
@@ -557,8 +560,6 @@ class Sim(Port):
     def renew(self, obj: S) -> S:
         fresh = super().renew(obj)
         self.claim(fresh)
-        if self.oracle is not None:
-            self.oracle.renewed(str(obj), self.cur.stack)
         return fresh
 
     def claim(self, obj: Struct) -> None:

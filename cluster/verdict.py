@@ -173,16 +173,17 @@ def _stuck(state: dict[str, Any], snapshot: Snapshot) -> list[Finding]:
     return [finding for _, finding in found]
 
 
-def _rank(found: Finding, graph: WaitGraph) -> int:
+def _rank(found: Finding, graph: WaitGraph) -> tuple[int, bool]:
     """What explains the others comes first: a cycle, a CPU that spins, a sleeper; last, sleeps behind other waits.
 
     A CPU that spins is told before the sleeper who has the lock: that is what one would see of the machine.
     """
+    behind = graph.waits_for_waiter(found.context) and not graph.cycle(found.context)
     if found.kind == "spin-forever":
-        return 1
-    if graph.waits_for_waiter(found.context) and not graph.cycle(found.context):
-        return 3
-    return 0 if found.kind == "deadlock" else 2
+        return 1, behind
+    if behind:
+        return 3, behind
+    return (0 if found.kind == "deadlock" else 2), behind
 
 
 def _facts(state: dict[str, Any], blocked: list[dict[str, Any]], snapshot: Snapshot) -> Facts:
@@ -367,7 +368,11 @@ def _asleep(one: dict[str, Any], chan: int, graph: WaitGraph, snapshot: Snapshot
         if free > reserve:
             text = f"{one['name']} sleeps in {fn} for free memory for ever, with {free} pages free"
             return _finding(one, "lost-wakeup", text, fn, name)
-        text = f"{one['name']} sleeps in {fn} for free memory; {free} pages are free and nothing more can be freed"
+        paging = snapshot.num(uvmexp, "paging")
+        if paging <= 0:  # the pagedaemon should have tried, and woken whoever waits
+            text = f"{one['name']} sleeps in {fn} for free memory; {free} pages are free, and nobody goes to free more"
+            return _finding(one, "lost-wakeup", text, fn, name)
+        text = f"{one['name']} sleeps in {fn} for free memory; {free} pages are free, {paging} are in flight for ever"
         return _finding(one, "deadlock", text, fn, name)
     page = _busy_page(one, snapshot)
     if page is not None:

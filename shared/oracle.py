@@ -50,7 +50,7 @@ device or the disk errs, or if a file is mapped beyond its end or truncated.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from shared.errors import Finding
@@ -76,6 +76,7 @@ from shared.memory_model import (
     union,
 )
 from shared.port import NOBODY
+from shared.provenance import MOVES, Place, Provenance, Trail
 from shared.scenario import KERNEL_STEPS, Scenario, Step
 from shared.uvm.param import (
     MADV_FREE,
@@ -112,11 +113,15 @@ End = Callable[[int | str], None]
 class Oracle:
     """Watches one execution of a scenario, from the state that its setup leaves.
 
+    Args:
+        image: that state, by node; only the stories of what was there before need it.
+
     Attributes:
         finding: the first thing that must not be, or None.
+        trail: the operations on memory so far (shared/provenance.py), from which its story is told.
     """
 
-    def __init__(self, scenario: Scenario):
+    def __init__(self, scenario: Scenario, image: Mapping[str, Any] | None = None):
         config = scenario.machine
         self.scenario, self.page_size = scenario, config.page_size
         self.procs = scenario.procs
@@ -135,8 +140,8 @@ class Oracle:
         }
         self.calls: dict[str, End | None] = {}
         self.ctx = ""  # whose step ends just now
-        self.freed_by: dict[int, tuple[int, str]] = {}  # frame -> when and by which function it was last freed
         self.now = 0
+        self.trail = Trail(image or {})
         self.mapped = 0  # pages, in all address spaces, ever
         self.enough = 0 if config.swap_faults or config.disk_faults else min(config.swap_slots, config.anons)
         self.finding: Finding | None = None
@@ -165,12 +170,6 @@ class Oracle:
         wrong = end(result)
         if wrong is not None:
             self._refused(ctx, *wrong)
-
-    def renewed(self, name: str, stack: list[str]) -> None:
-        """A struct began a new life. If it is a page, the function that called uvm_pagefree() has freed it."""
-        if name.startswith("page:"):
-            self.now += 1
-            self.freed_by[int(name.removeprefix("page:"))] = (self.now, stack[-2] if len(stack) > 1 else "user")
 
     def access(self, ctx: str, n: int, proc: int, va: int, write: bool, value: int, frame: int) -> None:
         """A word of a frame was read or written, as operation `n` of its context."""
@@ -238,25 +237,36 @@ class Oracle:
         for view in page.views:
             if view is not None and view.prot & VM_PROT_READ:
                 possible = union(possible, view.cell.possible(word))
-        function, _, story = self._blame(possible)
+        told = self.trail.replay()
+        function, _, story = self._blame(possible, word, told)
         text = f"{ctx} reads {found} at {place}, which must be {either(possible)}"
-        self._found(text, ctx, function, f"page:{frame}", [f"it is operation {n} of {ctx}, on page:{frame}", *story])
+        where = f"it is operation {n} of {ctx}, on page:{frame}"
+        came = told.came_from(told.of(Place("page", frame)).item(word), found, self.scenario.place)
+        self._found(text, ctx, function, f"page:{frame}", [where, came, *story])
 
-    def _blame(self, possible: Values) -> tuple[str, str, list[str]]:
-        """Which function has freed the page that one of these values was written to, and which page; and the story."""
+    def _blame(self, possible: Values, word: int, told: Provenance) -> tuple[str, str, list[str]]:
+        """Which function has freed the page that one of these values was written to, and which page; and the story.
+
+        Of each value: who wrote it, and where it is now, or which operation destroyed its last copy.
+        """
         function, page, story = "user", "", []
         for value, who in possible:
-            if who is None:
-                story.append(f"{value} was there from the beginning, or is what a page begins with")
+            origins = told.origins(word, value) if who is None else [told.store(who, word, value)]
+            if not origins:
+                begin = "0 is what a page begins with" if value == 0 else f"{value} was there when the run began"
+                story.append(begin)
                 continue
-            writer, operation, there, when = who
-            line = f"{value} was written by {writer}, its operation {operation}, to page:{there}"
-            gone = self.freed_by.get(there)
-            if gone is not None and gone[0] > when:
-                function, page = gone[1], f"page:{there}"
-                line += f", which {function} has freed since"
-            story.append(line)
+            born, fate = told.born(origins[0], self.scenario.place), told.fate(origins[0])
+            story.append(f"the {value} that is missing: {born}" + (f"; {fate}" if fate else ""))
+            freed = None if who is None else told.freed_since(origins[0])
+            if who is not None and freed is not None:
+                function, page = freed, f"page:{who[2]}"
         return function, page, story
+
+    def _taken(self, told: Provenance, word: int, value: int) -> list[str]:
+        """Where a value came from that the kernel has read for the step that ends just now."""
+        taken = told.taken.get(self.ctx, [])
+        return [told.came_from(taken[-1][1].item(word), value, self.scenario.place)] if taken else []
 
     def _refused(self, ctx: str, signal: str, place: str, proc: str) -> None:
         why = (
@@ -409,7 +419,9 @@ class Oracle:
             cell.followers.remove(seen)
             possible = union(seen.get(word), cell.possible(word))
             if isinstance(result, int) and not self.lossy and all(result != value for value, _ in possible):
-                function, where, story = self._blame(possible)
+                told = self.trail.replay()
+                function, where, story = self._blame(possible, word, told)
+                story = [*self._taken(told, word, result), *story]
                 place = f"byte {args['at']} of vnode:{args['file']}"
                 text = f"{self.ctx} reads {result} from {place}, which must be {either(possible)}"
                 self._found(text, self.ctx, function, where or f"vnode:{args['file']}", story)
@@ -551,7 +563,10 @@ class Oracle:
                 loan = self.scenario.loans.index(args["loan"])
                 where = f"page {args['page']} of loan {args['loan']}"
                 text = f"{self.ctx} finds {result} in {where}, which must be {either(possible)}"
-                self._found(text, self.ctx, "loan_peek", f"loan:{loan}", [])
+                told = self.trail.replay()
+                _, _, story = self._blame(possible, 0, told)
+                story = [*self._taken(told, 0, result), *story]
+                self._found(text, self.ctx, "loan_peek", f"loan:{loan}", story)
 
         return end
 
@@ -633,15 +648,20 @@ class Oracle:
                 view.cell.write(byte >> 3, (value, None))
 
 
-def judge_journals(scenario: Scenario, journals: Journals) -> Finding | None:
+def judge_journals(scenario: Scenario, journals: Journals, image: Mapping[str, Any] | None = None) -> Finding | None:
     """What the oracle says of a run, from its journals.
+
+    Args:
+        image: the state from which the run began, by node; None: its story does not tell what was there then.
 
     Raises: LogIncomplete - there is no order of the operations that all of them allow.
     """
-    oracle = Oracle(scenario)
+    oracle = Oracle(scenario, image)
     stacks: dict[str, list[str]] = {}
     for record in in_order(journals):
         event, ctx = record["event"], record["ctx"]
+        if event in MOVES and "refused" not in record:
+            oracle.trail.add_record(record, stacks.get(ctx, []))
         if event == "enter":
             stacks.setdefault(ctx, []).append(record["fn"])
         elif event == "exit":
@@ -655,6 +675,4 @@ def judge_journals(scenario: Scenario, journals: Journals) -> Finding | None:
             if record["proc"] == NOBODY:
                 continue
             oracle.access(ctx, record["n"], record["proc"], record["va"], event == "word_write", value, record["frame"])
-        elif event == "renew":
-            oracle.renewed(record["obj"].split("#")[0], stacks.get(ctx, []))
     return oracle.finding

@@ -14,7 +14,7 @@ from shared.scenario import Scenario, named_results
 if TYPE_CHECKING:
     from cluster.sim import Deviation
 
-WIDTH = 100
+WIDTH = 80
 
 
 def finding(output: Output, found: Finding) -> None:
@@ -43,6 +43,15 @@ def labelled(output: Output, rows: list[tuple[str, str]], indent: str = "  ") ->
                 text, WIDTH, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False
             ):
                 output.say(line)
+
+
+def prose(output: Output, text: str) -> None:
+    """Text of a few sentences, wrapped; each line of it is a paragraph."""
+    for number, paragraph in enumerate(text.splitlines()):
+        if number:
+            output.say()
+        for line in textwrap.wrap(paragraph, WIDTH, break_on_hyphens=False):
+            output.say(line)
 
 
 def _mode(mode: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cluster.cli.describe import WIDTH, labelled
+from cluster.cli.describe import WIDTH, labelled, prose
 from cluster.cli.options import SETTINGS, common
 from cluster.cli.output import Output
 from shared.errata import ERRATA, Erratum, Status, counts, lookup
@@ -59,10 +59,9 @@ def show(outer_json: bool | None, erratum: str, as_json: bool) -> int:
     except UserMistake as mistake:
         raise UserMistake(mistake.message, field="ERRATUM") from None
     output.say(found.id, bold=True)
-    output.say(found.sentence)
+    prose(output, found.sentence)
     output.say()
-    for line in textwrap.wrap(found.story, WIDTH):
-        output.say(line)
+    prose(output, found.story)
     output.say()
     rows = [("catalogue", f"{found.name}, of row {found.row}"), ("status", f"{found.status}: {found.status.meaning}")]
     rows += [("source", one) for one in found.source]

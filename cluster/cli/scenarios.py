@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 import click
 
 from cluster import configs
-from cluster.cli.describe import WIDTH, labelled, schedules
+from cluster.cli.describe import WIDTH, labelled, prose, schedules
 from cluster.cli.options import SETTINGS, common
 from cluster.cli.output import Output
 from shared.errata import ERRATA, Status
 from shared.machine_config import MachineConfig
-from shared.scenario import Outcome, Scenario
+from shared.scenario import Outcome, Scenario, Step
 
 
 @click.group(
@@ -35,9 +36,10 @@ def command(ctx: click.Context, as_json: bool) -> int | None:
         return None
     output = Output(as_json)
     found = [configs.shipped(one) for one in configs.names("scenarios")]
-    output.table(
-        ("id", "errata are", "what it shows"), [(one.id, ", ".join(statuses(one)) or "-", one.title) for one in found]
-    )
+    cells = [("id", "errata are"), *((one.id, ", ".join(statuses(one)) or "-") for one in found)]
+    width = max(len(name) for name, _ in cells)
+    heads = [f"{name.ljust(width)}  {status}" for name, status in cells]
+    labelled(output, list(zip(heads, ["what it shows", *(one.title for one in found)], strict=True)), indent="")
     output.note("uvmp scenarios show ID tells more; uvmp explore ID searches it")
     output.result({"scenarios": [_short(one) for one in found]})
     return 0
@@ -57,8 +59,7 @@ def show(outer_json: bool | None, scenario: str, as_json: bool) -> int:
         output.say(found.title)
     output.say()
     if found.story:
-        for line in textwrap.wrap(" ".join(found.story.split()), WIDTH):
-            output.say(line)
+        prose(output, found.story)
         output.say()
     machine = found.machine
     levels = [f"{detector} {level}" for detector, level in found.detect.items() if level != "stop"]
@@ -78,23 +79,24 @@ def show(outer_json: bool | None, scenario: str, as_json: bool) -> int:
         indent="",
     )
     output.say()
-    output.say("setup")
-    for step in found.setup:
-        output.say(f"  {step.text}")
+    _steps(output, "setup", found.setup)
     for lwp in found.lwps:
-        output.say(f"{lwp.name} on cpu{lwp.cpu}" + (", from its fork on" if lwp.forked else ""))
-        for step in lwp.program:
-            output.say(f"  {step.text}")
-        if not lwp.program:
-            output.say("  nothing")
+        _steps(output, f"{lwp.name} on cpu{lwp.cpu}" + (", from its fork on" if lwp.forked else ""), lwp.program)
     for handler in found.handlers:
-        output.say(f"interrupt of {handler.name} on cpu{handler.cpu}")
-        for step in handler.steps:
-            output.say(f"  {step.text}")
+        _steps(output, f"interrupt of {handler.name} on cpu{handler.cpu}", handler.steps)
     output.say()
     output.say(f"to search it: uvmp explore {source.path or found.id}")
     output.result({"scenario": _whole(found)})
     return 0
+
+
+def _steps(output: Output, head: str, steps: Sequence[Step]) -> None:
+    output.say(head)
+    for step in steps:
+        for line in textwrap.wrap(step.text, WIDTH, initial_indent="  ", subsequent_indent="      "):
+            output.say(line)
+    if not steps:
+        output.say("  nothing")
 
 
 def statuses(scenario: Scenario) -> list[str]:

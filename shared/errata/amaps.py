@@ -8,23 +8,21 @@ CATALOGUE = (
     Erratum(
         id="amap_wiperange.stop-is-no-slot",
         name="E4",
-        sentence="When part of an amap is given up, anons in its upper slots are kept though nobody refers to them.",
+        sentence="amap_wiperange() keeps anons in the upper slots of a range that nobody refers to any more.",
         status=Status.IN_SOURCE,
         source=(
             "NetBSD uvm_amap.c: in 1.22 (February 2000) and 1.28 (2001-01-23); repaired in OpenBSD's copy of 1.27 and "
             "in 1.107 (2012)",
         ),
         story=story("""
-            When a range of an amap loses its last reference, amap_wiperange() frees the anons in it. It goes through
-            the slots of the range, or, if the whole amap has no more slots in use than that, through the list of
-            those in use; then it ends with the number of slots in use, in a variable that is otherwise the last slot
-            of the range. To see whether a slot from the list is within the range it compared with that variable, a
-            number of slots where it meant a slot. So in a sparse amap a used slot with a number above that was held
-            for one outside the range, and stayed. Nobody can reach its anon any more, but its memory, or its swap
-            slot, is free only when the whole amap dies; a program that unmaps parts of large regions grows and grows.
-            The later code has a variable of its own for the end of the range. It also stopped going on to the next
-            place of the list when the last element had just been moved into this one; as far as we can see that
-            alone did no harm, since what was moved stayed in its old place too, and was found there.
+            When the last reference to a range of an amap is gone, amap_wiperange() frees the anons in it. It walks
+            over the slots of the range; or, if the amap has fewer slots in use than the range has, over the list of
+            the slots in use. In the second case its variable "stop", which is the end of the range in the first case,
+            holds the number of slots in use. To see whether a slot of the list lies in the range, amap_wiperange()
+            compared the slot with "stop". So in a sparse amap a slot with a higher number seemed to lie outside, and
+            kept its anon. Nobody can reach this anon any more, but its memory or swap slot is free only when the
+            whole amap is: a program that unmaps parts of large regions grows and grows. The later code has a variable
+            of its own for the end of the range.
         """),
         findings=("invariant",),
         scenarios=("E4",),
@@ -36,14 +34,14 @@ CATALOGUE = (
         status=Status.IN_SOURCE,
         source=("NetBSD uvm_amap_i.h 1.14 (February 2000); not in OpenBSD's copy of 1.27",),
         story=story("""
-            An amap counts references slot by slot only once somebody refers to part of it. amap_ref() wants to know
-            whether that is so now, and compares the number of pages of the map entry with that of the amap. It computed
-            the former as start minus end, which is never a number of pages, so that the answer was always yes: with the
-            first fork every amap had such counts. They begin with the number of references, in which the new one is
-            included by then; and then the new one is added for the range that it is to. So each slot's count is one too
-            high for ever and does not come down to zero. Memory that parent and child have both unmapped is kept until
-            nobody has any part of the amap. That the counts are made too often is in the source; that they are wrong as
-            well is our reading of the order of the lines.
+            An amap counts its references slot by slot only after somebody has referred to a part of it. amap_ref()
+            compares the length of the map entry with that of the amap, to see whether the new reference is to a part.
+            It computed the former as start minus end, which is never the length of an amap, so that the answer was
+            always yes: the first fork gave every amap such counts. amap_pp_establish() begins the counts with the
+            number of references, the new one included, and then the new one was added once more. Each count is one
+            too high and never comes down to 0: memory that parent and child have both unmapped is kept until the
+            whole amap dies. That the counts begin too often is in the source; that they are also wrong follows from
+            the order of its lines.
         """),
         findings=("invariant",),
         scenarios=("E5",),

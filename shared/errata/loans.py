@@ -8,18 +8,20 @@ CATALOGUE = (
     Erratum(
         id="uvm_anon_lockloanpg.anon-unlocked",
         name="S3l",
-        sentence="uvm_anfree() has the owner of a loaned page locked without having locked the anon.",
+        sentence="uvm_anfree() looks up the owner of a page on loan without having locked the anon.",
         status=Status.IN_SOURCE,
-        source=("NetBSD CVS log, uvm_anon.c, 2001-01-23 (committed with uvm_amap.c 1.28)",),
+        source=(
+            "NetBSD uvm_anon.c 1.5 (2000-01-11): uvm_anfree() calls uvm_anon_lockloanpg() with the anon unlocked",
+            "NetBSD CVS log, uvm_anon.c, 2001-01-23 (committed with uvm_amap.c 1.28): the assertion",
+        ),
         story=story("""
-            Before an anon with a page on loan is freed, uvm_anon_lockloanpg() finds and locks who owns the page. It
-            wants the anon locked; when it fails to get an object's lock it unlocks the anon for a moment and locks it
-            again. uvm_anfree() called it without: nobody else could know an anon that has no reference left. The change
-            of January 2001 asserts the anon's lock in uvm_anon_lockloanpg(); the log does not say where it was missing.
-            That it was in uvm_anfree() is our reading: in the sources of early 2000 it is, and in later ones it is not.
-            What came of it is our inference too: the anon can be reached from its page, so that the lock may be
-            another's; and when the object's lock cannot be had at once, uvm_anfree() unlocks what it had not locked,
-            and goes on with a lock that it does not know of.
+            Before an anon with a page on loan is freed, uvm_anon_lockloanpg() finds and locks the page's owner. It
+            wants the anon locked: when it cannot have an object's lock, it unlocks the anon for a moment and locks it
+            again. uvm_anfree() called it with the anon unlocked, since nobody refers to the anon any more. But the
+            anon can be reached from its page. And when the object's lock is held, uvm_anon_lockloanpg() unlocks a
+            lock that it does not hold, locks it, and uvm_anfree() puts the anon on the free list locked. The change
+            of January 2001 asserts the lock in uvm_anon_lockloanpg(). The log does not name the caller; the source of
+            early 2000 shows it. What followed from it is our inference.
         """),
         findings=("lock-assert", "spin-forever"),
         scenarios=("S3l", "S3l-shipped"),
@@ -34,11 +36,11 @@ CATALOGUE = (
             "(June 2000) allocates without the lock",
         ),
         story=story("""
-            Memory that nobody has touched yet can be lent as well: uvm_loanzero() makes a zeroed page, or for a loan to
-            an anon a new anon with such a page. In June 2000 it did not lock the anon meanwhile. The assertions of
-            January 2001 want the owner of a page locked when it is given the page. The log names the page allocator,
-            the anons and the fault handler; that the loans needed the same is our reading of both. One CPU is enough to
-            see it.
+            A program can also lend memory that nobody has touched yet. uvm_loanzero() makes a page of zeros for this,
+            and for a loan to an anon a new anon with such a page. It did not lock the new anon. The assertions of
+            January 2001 want the owner of a page locked while uvm_pagealloc_strat() gives it the page. The log names
+            the page allocator, the anons and the fault handler; that the loans needed the same repair follows from
+            both sources. One CPU is enough to see it.
         """),
         findings=("lock-assert",),
         scenarios=("S3m",),
@@ -53,13 +55,13 @@ CATALOGUE = (
             "is on loan",
         ),
         story=story("""
-            A page of a file is clean if the file on disk has the same. If it is on loan to an anon, and the file lets
-            go of it, the anon adopts it; and an anon's page may be clean only if the anon's swap slot has the same. A
-            comment in uvm_pagefree() says so, and the mark is cleared there. But when the loan is broken by a write,
-            uvm_fault() puts a copy in the file in the page's place, and leaves the old page as it is. An anon adopts
-            it, it is clean, and there is no slot. The pagedaemon panics, or without that check frees the page, and what
-            the borrower had is lost. That uvm_fault() forgets what uvm_pagefree() sees to is a fact of the sources;
-            what comes of it is our inference. Here the mark is cleared in both places.
+            A page of a file is clean if the file on disk holds the same data. If the page is on loan to an anon, and
+            the file gives it up, the anon adopts it. An anon's page may be clean only if the anon's swap slot holds
+            the same data. A comment in uvm_pagefree() says so, and uvm_pagefree() clears the mark. But when a write
+            breaks the loan, uvm_fault() puts a copy into the file, and leaves the old page as it is. The anon adopts
+            a page that is clean, without a swap slot. The pagedaemon panics; without that check it frees the page,
+            and the borrower's data is gone. The omission in uvm_fault() is in the source; what follows from it is our
+            inference. The repaired kernel clears the mark in both places.
         """),
         findings=("panic",),
         scenarios=("E56",),
@@ -67,16 +69,17 @@ CATALOGUE = (
     Erratum(
         id="uvm_unloanpage.loaned-left-off-queues",
         name="E26",
-        sentence="A page that the kernel gives back is on no queue if it is still on loan to an anon.",
+        sentence="uvm_unloanpage() leaves a page on no queue if it is still on loan to an anon.",
         status=Status.LOGGED,
         source=("NetBSD CVS log, uvm_loan.c 1.39, 2002-07-14",),
         story=story("""
-            A page can be on loan to an anon and to the kernel at once. While the kernel has it, it must stay in memory
-            and is on no queue. When the last loan to the kernel was dropped it was put on a queue if it was not on loan
-            at all any more; if an anon still had it, it was forgotten, and could never be paged out or reclaimed before
-            that anon gave it back too. The log says that pages on loan to anons can be paged out just fine: first to
-            the object, and then once more to swap. In the kernel of 2002 a loan took the page off its queue; in that of
-            2001, as here, it wires the page, and the erratum leaves it off when the wiring ends.
+            A page can be on loan to an anon and to the kernel at once. While the kernel borrows it, the page must
+            stay in memory, and is on no queue. When the last loan to the kernel ended, uvm_unloanpage() put the page
+            on a queue only if it was not on loan at all any more. A page that an anon still borrowed stayed off the
+            queues: it could not be paged out before the anon gave it back too. The log says that pages on loan to
+            anons can be paged out, first to the object and then to swap. In the kernel of 2002 a loan took the page
+            off its queue. In this one, as in 2001, a loan wires the page, and the erratum leaves the page off the
+            queues when the wiring ends.
         """),
         findings=("invariant",),
         scenarios=("E26",),
@@ -84,21 +87,21 @@ CATALOGUE = (
     Erratum(
         id="uvm_unloanpage.owner-unlocked",
         name="E26b",
-        sentence="The kernel gives a borrowed page back without locking the page's owner.",
+        sentence="uvm_unloanpage() returns a borrowed page without locking the page's owner.",
         status=Status.IN_SOURCE,
         source=(
             "NetBSD uvm_loan.c: only the page queues are locked in 1.22 (June 2000); the owner's lock is tried first "
             "in 1.39 (2002-07-14)",
         ),
         story=story("""
-            The rule in the source is that a page's loan count is read with the owner or the page queues locked, and
-            changed with both. uvm_unloanpage() locked the page queues only, since the borrower does not know the owner.
-            A process writes to its page while it is on loan: uvm_fault(), with the anon locked, sees the loan and makes
-            a copy to write to. Meanwhile the kernel, on another CPU, gives the page back, and being the last borrower
-            finds that the page has an owner, who will see to it. Now uvm_fault() disowns the page, for the kernel to
-            free when it is done with it. Nobody does; it stays on a queue, without an owner, until the pagedaemon meets
-            it. The repair tries the owner's lock, and starts over if it cannot be had. The rule and the missing lock
-            are in the sources, the interleaving is our inference.
+            The rule in the source: loan_count is read with the page's owner or the page queues locked, and written
+            with both. uvm_unloanpage() locked only the page queues, since a borrower does not know the owner. A
+            process writes to its page while the page is on loan. uvm_fault(), with the anon locked, sees the loan and
+            makes a copy. Meanwhile the kernel, on another CPU, returns the page. As the last borrower it finds that
+            the page has an owner, and leaves the page to it. Now uvm_fault() disowns the page, and leaves it to the
+            borrower. Neither frees it: it stays on a queue, without an owner. The repair tries the owner's lock, and
+            starts over if the lock is held. The rule and the missing lock are in the sources, the interleaving is our
+            inference.
         """),
         findings=("data-race", "invariant"),
         scenarios=("E26b", "E26b-shipped"),
@@ -106,19 +109,19 @@ CATALOGUE = (
     Erratum(
         id="uvm_fault.loaned-neighbour-writable",
         name="E51",
-        sentence="A fault maps an object's page in the neighbourhood writable although it is on loan.",
+        sentence="uvm_fault() maps a neighbouring page of an object writable although the page is on loan.",
         status=Status.IN_SOURCE,
         source=(
             "NetBSD uvm_fault.c 1.47 (February 2000): anons' neighbours on loan are passed over, objects' are mapped "
             "as the mapping allows",
         ),
         story=story("""
-            To prevent further faults uvm_fault() maps what is resident next to the faulting page. Pages of anons that
-            are on loan are passed over there; pages of objects are mapped with the protection of the mapping, whether
-            they are on loan or not. So a program that has a file mapped writable gets a writable translation of a page
-            that the kernel has borrowed, only by touching the page beside it. What it then writes takes no fault, and
-            breaks no loan: the borrower, who was promised the page as it was, sees the new contents. The missing look
-            is in the source, and in later versions such a page is mapped read-only; what came of it is our inference.
+            uvm_fault() also maps the resident pages next to the faulting one. It skips pages of anons that are on
+            loan. Pages of objects it maps with the protection of the mapping, whether they are on loan or not. A
+            program that has mapped a file writable touches a page, and gets a writable mapping of the page next to
+            it, which the kernel has borrowed. Its next store there takes no fault and breaks no loan. The borrower
+            was promised the page as it was, and sees the new contents. The missing test is in the source; later
+            versions map such a page read-only. What followed from it is our inference.
         """),
         findings=("oracle",),
         scenarios=("E51",),
@@ -126,15 +129,15 @@ CATALOGUE = (
     Erratum(
         id="uvm_loanuobj.offset-forgotten",
         name="E52",
-        sentence="A loan of an object's page forgets where in the object the map entry begins.",
+        sentence="uvm_loanuobj() forgets where in the object the map entry begins.",
         status=Status.IN_SOURCE,
         source=("NetBSD uvm_loan.c 1.22 (June 2000): va - ufi->entry->start; later versions add ufi->entry->offset",),
         story=story("""
-            uvm_loanuobj() asks an object for the page at an address of a map entry. It computed the page's offset from
-            the beginning of the entry, and did not add the offset in the object at which the entry begins. For a
-            mapping from the beginning of a file that comes to the same. For any other one the kernel borrows a page
-            from nearer to the beginning of the file: what a program writes to a pipe would come out as something else.
-            Later versions add the offset. One CPU is enough to see it.
+            uvm_loanuobj() asks an object for the page at an address of a map entry. It computed the page's offset
+            from the start of the entry, and did not add the offset in the object at which the entry starts. For a
+            mapping from the start of a file the result is the same. For any other mapping the kernel borrows a page
+            from nearer to the start of the file: what a program writes to a pipe comes out as other data. Later
+            versions add the offset. One CPU is enough to see it.
         """),
         findings=("oracle",),
         scenarios=("E52",),
@@ -142,19 +145,19 @@ CATALOGUE = (
     Erratum(
         id="uvm_loanentry.object-locked-too-early",
         name="E53",
-        sentence="A loan of an anon's page may sleep with the object behind it locked, and leave it locked.",
+        sentence="uvm_loanentry() sleeps for an anon's page with the object behind it locked, and may leave it locked.",
         status=Status.IN_SOURCE,
         source=(
             "NetBSD uvm_loan.c 1.22 (June 2000): uvm_loanentry() locks the object at its beginning; later versions "
             "lock it for a page of its own only",
         ),
         story=story("""
-            uvm_loanentry() lends the pages of one map entry. Each may be an anon's or the object's, and so it locked
-            both layers first. For an anon's page that is in swap uvmfault_anonget() unlocks the map, the amap and the
-            anon, and sleeps until the page has been read; it has no way to know of the object, which stays locked.
-            Whoever wants the object spins meanwhile. If the read fails, or the map has changed by then, everything is
-            said to be unlocked: uvm_loan() looks the entry up again, and locks the object that it has locked. That the
-            object was locked is in the source, the interleavings are our inference.
+            uvm_loanentry() lends the pages of one map entry. Each of them is an anon's or the object's, so
+            uvm_loanentry() locked the amap and the object first. For an anon's page that is in swap,
+            uvmfault_anonget() unlocks the map, the amap and the anon, and sleeps until the page has been read. It has
+            no way to know of the object, which stays locked. Meanwhile everybody who needs the object spins. If the
+            read fails, or if the map has changed, uvm_loan() takes everything for unlocked, looks the entry up again,
+            and locks the object a second time. The early lock is in the source; the interleavings are our inference.
         """),
         findings=("held-across-sleep", "spin-forever"),
         scenarios=("E53", "E53-shipped"),
@@ -162,19 +165,19 @@ CATALOGUE = (
     Erratum(
         id="uvm_loanuobj.dying-anon-revived",
         name="E54",
-        sentence="A loan to an anon takes a reference to an anon that is just being freed.",
+        sentence="uvm_loanuobj() takes a reference to an anon that is just being freed.",
         status=Status.IN_SOURCE,
         source=(
             "NetBSD uvm_loan.c 1.22 (June 2000): the anon at a page gets one more reference without a look at those "
             "that it has",
         ),
         story=story("""
-            If a page of an object is on loan to an anon already, a second loan is only a second reference to that anon.
-            uvm_loanuobj() finds the anon at the page, with the object locked. But an anon's last reference is dropped
-            with only the anon locked: uvm_unloananon() unlocks it again, and then calls uvm_anfree(), which has to wait
-            for the object to give the page back. In between uvm_loanuobj() takes its reference, and hands out an anon
-            that is on the free list a moment later. The window is in the source; that anybody fell into it is our
-            inference. Here such an anon is left alone until it is gone.
+            If a page of an object is on loan to an anon already, a second loan only takes a second reference to this
+            anon. uvm_loanuobj() finds the anon at the page, with the object locked. But the last reference to the
+            anon is dropped with only the anon locked: uvm_unloananon() unlocks the anon and calls uvm_anfree(), which
+            has to wait for the object's lock to give the page back. In between uvm_loanuobj() takes its reference,
+            and hands out an anon that is on the free list a moment later. The window is in the source; that anybody
+            fell into it is our inference. The repaired kernel leaves such an anon alone until it is gone.
         """),
         findings=("kassert", "invariant"),
         scenarios=("E54", "E54-shipped"),
@@ -189,12 +192,12 @@ CATALOGUE = (
             "write-protecting loaned pages could have an unexpected effect on wired ones",
         ),
         story=story("""
-            Memory that a program has locked takes no fault, or so it is meant to be. But lending a page write-protects
-            it, and a write to it then is a fault: uvm_fault() puts a new page in its place, a copy, and leaves the old
-            one to the borrower. What mlock() had counted in the old page stayed there, so that it was wired for ever;
-            and munlock() finds the new one, whose wirings it takes one from. There is none: in a 16-bit counter that
-            makes 65535 of them, and this page is never paged out again either. The old source warns of unexpected
-            effects on wired pages; which ones is our inference. Here the wiring moves to the new page.
+            Memory that a program has locked must not fault. But lending a page write-protects it, and the next write
+            to it faults. uvm_fault() puts a new page in its place, and leaves the old page to the borrower. What
+            mlock(2) had counted in the old page's wire_count stayed there, so the old page stays wired. munlock(2)
+            finds the new page and takes a wiring from it that it has not got: in a 16-bit counter that leaves 65535,
+            and this page is not paged out any more either. A comment in the old source warns of unexpected effects on
+            wired pages; which ones is our inference. In the repaired kernel the wiring moves to the new page.
         """),
         findings=("kassert", "invariant"),
         scenarios=("E55", "E55-shipped"),

@@ -10,18 +10,21 @@ CATALOGUE = (
         name="S3a",
         sentence="amap_cow_now() locks its new anon, instead of unlocking it, before it frees it for want of a page.",
         status=Status.LOGGED,
-        source=("NetBSD CVS log, uvm_amap.c 1.28, 2001-01-23",),
+        source=(
+            "NetBSD CVS log, uvm_amap.c 1.28, 2001-01-23",
+            "OpenBSD's copy of uvm_amap.c 1.27 has the lines; 1.22 (February 2000) does not have the lock yet",
+        ),
         story=story("""
             When a process with wired memory forks, amap_cow_now() copies each wired page for the child at once. For
-            each it takes a new anon from the free list and then a page for it. If there is no page, the anon goes back
-            and the fork waits for memory. The code never locked the new anon while it filled it; and on that error
-            path it took the anon's lock, where it meant to let go of it, and called uvm_anfree() with the lock held
-            and the reference count still 1. The free list now has a locked anon at its head. The next CPU whose fault
-            needs an anon gets this one, locks it, and spins for ever, with its map and amap locked; whoever wants
-            those follows. Dan Carosone saw an i386 MP kernel hang while running cdrecord; that the hang came about in
-            just this way is our reading. On a uniprocessor kernel these locks do not exist, so nothing happens. The
-            repair locks the new anon as soon as it is allocated, and on failure drops the reference and unlocks
-            before freeing. The assertions in uvm_anfree() that found it came with the same change.
+            each page it takes a new anon from the free list, and then a page. If there is no page, it gives the anon
+            back, and the fork waits for memory. The code never locked the new anon while it filled it. On the error
+            path it locked the anon where it meant to unlock it, and called uvm_anfree() with the lock held and one
+            reference left. The free list is last in, first out: the next uvm_analloc(), on any CPU, returns this
+            anon. The fault that locks it spins, with its map and amap locked, and others queue up for those. No
+            second CPU in the kernel is needed; mlockall(2) and a fork while memory is short are. Dan Carosone
+            reported a hang of an i386 MP kernel that ran cdrecord; that it came about in this way is our inference. A
+            uniprocessor kernel has no such locks. The repair locks the new anon at once, and unlocks it before
+            uvm_anfree(). The assertion in uvm_anfree() that found the defect came with the same change.
         """),
         findings=("locked-anon-freed", "spin-forever"),
         scenarios=("S3a", "S3a-shipped"),
@@ -33,15 +36,14 @@ CATALOGUE = (
         status=Status.LOGGED,
         source=("NetBSD CVS log, uvm_fault.c, 2001-01-23 (committed with uvm_amap.c 1.28)",),
         story=story("""
-            Writing to a page that is shared copy-on-write, uvm_fault() allocates a new anon and a page, copies, and
-            puts the anon into the amap. It did all this without the new anon's lock, on the ground that nobody can
-            reach the anon except through the amap, which is locked. But there are other ways: from a page on a paging
-            queue to its anon, as the pagedaemon comes, and along the list of all anons, as swapoff does. The assertion
-            that the same change put into uvm_pagealloc_strat(), that the owner is locked, fails at once, on one CPU.
-            This case is done with the page's flags before the page is on a queue, and swapoff passes over an anon that
-            has no swap slot, as a new one: we know of no order in which it does harm. A search over 4000 schedules,
-            with swapctl at work on another CPU, found none. Its twin, case 2, is a data race at least. The repair
-            locks the new anon right after allocating it and unlocks it together with the old one.
+            A process writes to a page that is shared copy on write. uvm_fault(), in case 1B, allocates an anon and a
+            page, copies, and puts the anon into the amap. It did not lock the new anon, in the belief that only the
+            locked amap leads to it. There are other ways: the pagedaemon comes from a page on a queue to its anon,
+            and swapctl(8) walks over all anons. The same change put the assertion into uvm_pagealloc_strat() that the
+            owner of a new page is locked; it fails at once, on one CPU. We know of no order in which this case does
+            harm: it is done with the page's flags before the page is on a queue, and anon_swap_off() skips an anon
+            without a swap slot. A search over 4,000 schedules with swapctl(8) on another CPU found none. The repair
+            locks the new anon at once and unlocks it together with the old one.
         """),
         findings=("lock-assert",),
         scenarios=("S3b",),
@@ -53,14 +55,13 @@ CATALOGUE = (
         status=Status.LOGGED,
         source=("NetBSD CVS log, uvm_fault.c, 2001-01-23 (committed with uvm_amap.c 1.28)",),
         story=story("""
-            The first write to anonymous memory, and a write to a private mapping of an object, take a new anon too.
-            Here as in case 1B its lock was not held. The fault activates the page, then clears BUSY, FAKE and WANTED
-            by reading the flags word, masking it and writing it back. Between the read and the write the pagedaemon on
-            another CPU may take the anon's free lock and look at the word, and if it changed it one of the two changes
-            would be lost. That is a data race, and all that we can show: the daemon leaves BUSY pages alone, and
-            swapoff passes over an anon that has no swap slot yet, as a new one. In thousands of schedules without the
-            race detector nobody came to harm. The repair locks the new anon, and hands it to uvmfault_unlockall() to
-            unlock (NULL if the fault was no promotion).
+            The first write to anonymous memory, and a write to a private mapping of a file, take a new anon too. As
+            in case 1B, uvm_fault() did not lock it. In this case it activates the page first, and then clears BUSY,
+            FAKE and WANTED: it reads the page's flags, masks them, and writes them back. Between the read and the
+            write the pagedaemon may lock the anon, on another CPU, and read the flags in uvmpd_scan(). This is a data
+            race, and we can show no more: the pagedaemon leaves BUSY pages alone, and anon_swap_off() skips an anon
+            without a swap slot. The repair locks the new anon, and passes it to uvmfault_unlockall(), which unlocks
+            it.
         """),
         findings=("lock-assert", "data-race"),
         scenarios=("S3c", "S3c-race"),
@@ -70,13 +71,16 @@ CATALOGUE = (
         name="S3d",
         sentence="uvm_fault() frees a new anon, for want of a page, while its reference count is still 1.",
         status=Status.IN_SOURCE,
-        source=("NetBSD CVS log, uvm_anon.c and uvm_fault.c, 2001-01-23 (committed with uvm_amap.c 1.28)",),
+        source=(
+            "NetBSD uvm_fault.c 1.47 (February 2000): uvm_anfree() right after uvm_analloc()",
+            "NetBSD CVS log, uvm_anon.c and uvm_fault.c, 2001-01-23 (committed with uvm_amap.c 1.28): the assertion",
+        ),
         story=story("""
-            uvm_analloc() returns an anon with one reference. If then no page can be had, cases 1B and 2B of
-            uvm_fault() gave the anon back as it was, with that reference. By itself this does no harm, since the
-            next allocation sets the count anew; but no check can then tell such an anon from one that is freed while
-            somebody still refers to it. Since 2001-01-23 uvm_anfree() asserts that the count is 0, and its callers
-            drop the reference first.
+            uvm_analloc() returns an anon with one reference. If there is no page for it, cases 1B and 2B of
+            uvm_fault() passed the anon to uvm_anfree() as it was, with this reference. By itself that does no harm,
+            since the next uvm_analloc() sets the count anew. But no check can tell such an anon from an anon that is
+            freed while somebody still refers to it. Since January 2001 uvm_anfree() asserts that the count is 0, and
+            its callers drop the reference first.
         """),
         findings=("kassert",),
         scenarios=("S3d",),
@@ -87,17 +91,17 @@ CATALOGUE = (
         sentence="amap_copy() frees an amap that it does not need after all without locking it.",
         status=Status.IN_SOURCE,
         source=(
-            "NetBSD CVS log, uvm_amap.c 1.28, 2001-01-23 (the assertion in amap_free()); amap_copy() in 1.22 "
-            "(February 2000) takes no lock there",
+            "NetBSD uvm_amap.c 1.22 (February 2000) and 1.28 (2001-01-23): amap_copy() calls amap_free() unlocked",
+            "NetBSD CVS log, uvm_amap.c 1.28, 2001-01-23: the assertion in amap_free()",
         ),
         story=story("""
-            amap_copy() looks at the reference count of the amap to be copied without its lock. If it is more than one
-            it allocates a new amap, locks the old one, and looks again: the others may have gone meanwhile. If so it
-            takes over the old amap, and frees the new one, which nobody else has ever seen. amap_free() ends by
-            unlocking the amap that it frees; without a lock taken before, that is the release of a lock that is not
-            held. The change of January 2001 asserts in amap_free() that the amap is locked. On a kernel without
-            LOCKDEBUG this harms nothing: the lock is gone with its amap in the same moment. That a caller was found
-            by this assertion is our inference.
+            amap_copy() reads the reference count of the amap to be copied without its lock. If the count is more than
+            one, it allocates a new amap, locks the old one, and reads again: the other references may be gone by now.
+            Then it keeps the old amap, and frees the new one, which nobody else has ever seen. amap_free() ends by
+            unlocking the amap. Nobody had locked it, so this releases a lock that is not held. The change of January
+            2001 added an assertion to amap_free() that the amap is locked, and missed this caller in the same file:
+            revision 1.28 fails its own assertion. On a kernel without LOCKDEBUG the defect harms nothing, since the
+            lock is gone together with its amap.
         """),
         findings=("lock-assert",),
         scenarios=("S3f",),
@@ -105,17 +109,20 @@ CATALOGUE = (
     Erratum(
         id="uvmspace_fork.shared-amap-unlocked",
         name="S3g",
-        sentence="A fork write-protects the pages of a shared amap without holding the amap's lock.",
+        sentence="uvmspace_fork() write-protects the pages of a shared amap without holding the amap's lock.",
         status=Status.HYPOTHETICAL,
-        source=("NetBSD CVS log, uvm_amap.c 1.28, 2001-01-23 (the assertion in amap_share_protect())",),
+        source=(
+            "NetBSD CVS log, uvm_amap.c 1.28, 2001-01-23: the assertion in amap_share_protect()",
+            "NetBSD uvm_amap.c 1.22 (February 2000): amap_share_protect() is defined, and nothing calls it",
+        ),
         story=story("""
-            When a process forks and the child is to get a copy of memory that the parent shares with others, all
-            mappings of its pages, in whatever process, are write-protected with amap_share_protect(). It walks the
-            amap's slots, for which map and amap must be locked, and since January 2001 it asserts the latter. The
-            map's lock alone keeps out the threads of the parent only. With the amap unlocked another process that
-            shares it can fault in a new page at the same time: the walk reads the number of slots in use, the list of
-            them and the slots while they are being written. The assertion is from the change log; a caller without
-            the lock is our assumption, as is what comes of it.
+            A hypothetical defect: amap_share_protect() had no caller in the UVM of 2000 and was removed later. Here
+            uvmspace_fork() is one. When a process forks, and the child is to get a copy of memory that the parent
+            shares with others, amap_share_protect() write-protects the pages in every process that maps them. It
+            walks over the amap's slots, for which map and amap must be locked; since January 2001 it asserts the
+            latter. The map's lock keeps out only threads of the parent. With the amap unlocked, another process that
+            shares it can fault in a new page: the walk reads the list of used slots and its length while amap_add()
+            writes them.
         """),
         findings=("lock-assert", "data-race"),
         scenarios=("S3g", "S3g-shipped"),
@@ -125,14 +132,17 @@ CATALOGUE = (
         name="S3h",
         sentence="amap_unref() counts down, and wipes the amap out, without holding the amap's lock.",
         status=Status.HYPOTHETICAL,
-        source=("NetBSD CVS log, uvm_amap.c 1.28, 2001-01-23 (the assertion in amap_wipeout())",),
+        source=(
+            "NetBSD CVS log, uvm_amap.c 1.28, 2001-01-23: the assertion in amap_wipeout()",
+            "NetBSD uvm_amap_i.h 1.14 (February 2000): amap_unref() locks the amap first",
+        ),
         story=story("""
-            amap_unref() locks the amap, and if the reference is the last one hands it over, locked, to amap_wipeout(),
-            which frees it; since January 2001 that asserts the lock. The lock is what makes the look at the count and
-            the change of it one step. Without it two children that exit at once, each on its own CPU, read a count of
-            three, and both store two. When the parent exits it believes that one of them is still there, and the amap
-            and all the memory in it are nobody's. Or one frees the amap while the other is still at work on it. The
-            assertion is from the change log; the defect, a caller that does not take the lock, is our assumption.
+            A hypothetical defect: amap_unref() did lock the amap (uvm_amap_i.h 1.14, February 2000). If the reference
+            is the last one, it passes the locked amap to amap_wipeout(), which since January 2001 asserts the lock.
+            The lock makes reading and writing the count one step. Without it two children that exit at once, each on
+            its own CPU, both read three and both store two. When the parent exits, it believes that one of them is
+            still there, and nobody frees the amap and its memory. Or one process frees the amap while another one
+            still uses it.
         """),
         findings=("lock-assert", "invariant", "use-after-free"),
         scenarios=("S3h", "S3h-shipped", "S3h-freed"),
@@ -142,15 +152,18 @@ CATALOGUE = (
         name="S3i",
         sentence="Case 1 of uvm_fault() brings an anon's page in without holding the anon's lock.",
         status=Status.HYPOTHETICAL,
-        source=("NetBSD CVS log, uvm_fault.c, 2001-01-23 (the assertion in uvmfault_anonget())",),
+        source=(
+            "NetBSD CVS log, uvm_fault.c, 2001-01-23: the assertion in uvmfault_anonget()",
+            "NetBSD uvm_fault.c 1.47 (February 2000): uvm_fault() locks the anon before uvmfault_anonget()",
+        ),
         story=story("""
-            uvmfault_anonget() is handed a locked anon, and since January 2001 asserts so. It looks whether there is a
-            page, and if not allocates one and reads it from swap. The amap is locked too; but after a fork two amaps
-            have the same anon. Without the anon's lock two processes that touch such a page on two CPUs both find none,
-            both allocate one, and each stores its own in the anon: one of the two pages belongs to an anon that does
-            not know of it, and who waits for that page may wait for ever. It also releases the lock it was not given
-            before it sleeps, and that may be the lock of somebody else. The assertion is from the change log; a caller
-            without the lock, and what comes of it, are our assumption.
+            A hypothetical defect: uvm_fault() did lock the anon (uvm_fault.c 1.47, February 2000). uvmfault_anonget()
+            is passed a locked anon, and since January 2001 asserts so. It looks for the anon's page; if there is
+            none, it allocates one and reads it from swap. The amap is locked too, but after a fork two amaps have the
+            same anon. Without the anon's lock two processes on two CPUs both find no page, both allocate one, and
+            each stores its own in the anon. One of the pages belongs to an anon that does not know of it, and a
+            process that waits for this page may wait without end. uvmfault_anonget() also releases the anon's lock
+            before it sleeps, which may be another process's.
         """),
         findings=("lock-assert", "invariant", "lost-wakeup", "deadlock"),
         scenarios=("S3i", "S3i-shipped", "S3i-sleeper"),
@@ -162,10 +175,10 @@ CATALOGUE = (
         status=Status.IN_SOURCE,
         source=("NetBSD uvm_amap.c: no unlock after the loop in 1.22 (February 2000), one in 1.28 (2001-01-23)",),
         story=story("""
-            amap_cow_now() locks the amap of the child's entry and walks its slots. When it had copied them all it
-            returned without unlocking. The fork goes on and the child is made runnable. The child's first fault wants
-            the amap's lock, which the parent's CPU took and nobody will ever release, and spins for ever. With one CPU
-            the lock does not exist and all is well. The repair is one line: unlock after the loop.
+            amap_cow_now() locks the amap of the child's map entry and walks over its slots. When all wired pages were
+            copied, it returned without unlocking the amap. The fork goes on, and the child runs. The child's first
+            fault asks for the amap's lock, which nobody is going to release, and spins. A uniprocessor kernel has no
+            such locks, and works. The repair is one line, an unlock after the loop.
         """),
         findings=("held-at-exit", "spin-forever"),
         scenarios=("E1", "E1-shipped"),
@@ -173,19 +186,19 @@ CATALOGUE = (
     Erratum(
         id="amap_cow_now.restart-own-copy",
         name="E2",
-        sentence="After waiting for memory amap_cow_now() takes its own, paged-out copy for a lost wired page.",
+        sentence="After a wait for memory amap_cow_now() takes its own paged-out copy for a lost wired page.",
         status=Status.IN_SOURCE,
         source=(
             "NetBSD uvm_amap.c: panics on any non-resident page in 1.22 (February 2000) and 1.28 (2001-01-23); "
             "a comment and a check against it in 1.107 (2012)",
         ),
         story=story("""
-            If there is no page for a copy, amap_cow_now() unlocks the amap, waits for memory and starts over at the
-            first slot. The copies it has already made are ordinary pages of the child, which has nothing wired yet, so
-            while it waits the pagedaemon may write them to swap and free them. Starting over, it met such a copy
-            without a page, held it for a wired page that had vanished, and panicked. Only anons with more than one
-            reference are the parent's wired ones and must be resident; a copy has one reference and needs nothing more.
-            The repair looks at the count before it insists on a page.
+            If there is no page for a copy, amap_cow_now() unlocks the amap, waits for memory, and starts over at the
+            first slot. The copies that it has made are ordinary pages of the child, which has nothing wired yet.
+            While amap_cow_now() waits, the pagedaemon may write them to swap and free them. Starting over, it met
+            such an anon without a page, took it for a wired page that was lost, and panicked. Only anons with more
+            than one reference belong to the parent and must be resident; a copy has one reference. The repair looks
+            at the count before it insists on a page.
         """),
         findings=("panic",),
         scenarios=("E2",),
@@ -193,17 +206,17 @@ CATALOGUE = (
     Erratum(
         id="uvmfault_anonget.caller-unlocks-again",
         name="E3",
-        sentence="When uvmfault_anonget() fails its caller unlocks an anon that it has already unlocked.",
+        sentence="When uvmfault_anonget() fails, its caller unlocks an anon that is unlocked already.",
         status=Status.IN_SOURCE,
         source=("NetBSD uvm_fault.c: unlocked twice in 1.47 (February 2000), once in 1.51 (2000-08-06)",),
         story=story("""
-            uvmfault_anonget() brings an anon's page in from swap, with everything unlocked meanwhile. If the map has
-            changed by then it unlocks the anon and tells uvm_fault() to start over. uvm_fault() unlocked the anon
-            once more before it did. If another CPU took the lock between the two, it is that CPU's lock that is
-            released, and two CPUs are inside; if not, the kernel has unlocked a lock that nobody holds. The repair
-            states a contract, on failure everything is unlocked by uvmfault_anonget(), and keeps to it. What came of
-            it on a kernel without LOCKDEBUG is our inference: two processes copy one page on write at the same time,
-            and the original is left without a reference and without an owner.
+            uvmfault_anonget() reads an anon's page from swap, and unlocks everything meanwhile. If the map has
+            changed by then, it unlocks the anon and tells uvm_fault() to start over. uvm_fault() unlocked the anon
+            once more before it did. If another CPU locked the anon between the two, uvm_fault() releases that CPU's
+            lock, and two CPUs use the anon; if not, the kernel unlocks a lock that nobody holds. The repair is a
+            contract: on failure uvmfault_anonget() has unlocked everything. What followed on a kernel without
+            LOCKDEBUG is our inference: two processes copy one page at the same time, and the original is left with no
+            reference and no owner.
         """),
         findings=("lock-not-held", "invariant"),
         scenarios=("E3", "E3-shipped"),

@@ -8,16 +8,17 @@ CATALOGUE = (
     Erratum(
         id="uvm_fault_unwire.map-unlocked",
         name="S7",
-        sentence="uvm_fault_unwire() walks the map without its lock.",
+        sentence="uvm_fault_unwire() unwires a buffer without the map's lock.",
         status=Status.INFERRED,
         source=("NetBSD CVS log, uvm_fault.c, June 1999: uvm_fault_unwire_locked()",),
         story=story("""
-            When a raw transfer is over, uvm_vsunlock() unwires the buffer with uvm_fault_unwire(), which looked at
-            the map without locking it. While it is at a map entry, another thread of the process unmaps what lies
-            next to the buffer in that same entry: the entry is clipped and, being the part that goes, freed.
-            uvm_fault_unwire() reads on in it. The change made uvm_fault_unwire_locked() out of the body, for
-            callers that have the map locked, and a wrapper that read-locks it. That the entry lookup, which the
-            repair of S6 needs, is why the lock was needed is our inference, as is the interleaving.
+            After a raw transfer uvm_vsunlock() unwires the buffer with uvm_fault_unwire(), which did not lock the
+            map. The change of June 1999 made uvm_fault_unwire_locked() out of its body, for callers that have the map
+            locked, and a wrapper that read-locks it. The log says that a later change needs the lock. We infer that
+            this is the look at the map entries that repaired S6. Without the lock another thread can unmap what lies
+            next to the buffer, in the same map entry: the entry is cut in two, and the part that goes is freed.
+            uvm_fault_unwire_locked() reads on in it. In the order of the logs the lock came before that look: a
+            kernel with the look and without the lock is our combination, as is the interleaving.
         """),
         findings=("lock-assert", "use-after-free", "panic"),
         scenarios=("S7", "S7-shipped"),
@@ -32,14 +33,14 @@ CATALOGUE = (
             "NetBSD CVS log, uvm_pager.h 1.21, 2001-03-10: the codes",
         ),
         story=story("""
-            In two days of June 2000 the headers of the VM system were put in order: definitions moved from one to
-            another, some headers went. Nothing was to change at run time, and nothing did, as long as everything
-            was compiled again. What was not would go on with the constants and layouts that it knew. Nine months
-            later the pagers' result codes became errnos, and of these 5, which had meant "try again", means EIO. A
-            swap device with the old table answers a shortage that will pass with 5; the kernel takes it for a hard
-            error and marks good slots bad. A hard error it answers with 4, which is EINTR now. That an object file
-            was left over is our assumption; the logs only tell of the changes. The repair is ours too: each node of
-            the machine reports a digest of its tables at start, and with a mismatch the machine does not boot.
+            A hypothetical defect. In two days of June 2000 the headers of the VM system were put in order:
+            definitions moved, and some headers went. Nothing changed at run time, as long as everything was compiled
+            again. An object file that was left over would use the constants and layouts that it knew. Nine months
+            later the pagers' result codes became errnos, and 5, which had meant "try again", is EIO. A swap device
+            with the old codes answers a shortage that will pass with 5. The kernel takes it for a hard error, and
+            uvm_swap_markbad() marks good slots bad. That an object file was left over is ours; the logs tell only of
+            the changes. So is the repair: each node of the machine reports a digest of its tables at start, and a
+            machine with a mismatch does not boot.
         """),
         findings=("table-mismatch", "invariant"),
         scenarios=("S4", "S4-shipped"),
@@ -47,20 +48,19 @@ CATALOGUE = (
     Erratum(
         id="uvm_fault.intrsafe-looked-up",
         name="S8a",
-        sentence="A fault on an interrupt-safe map's memory looks the map up and takes its lock, even in an interrupt.",
+        sentence="uvm_fault() looks up an interrupt-safe map and takes its lock, even in an interrupt.",
         status=Status.LOGGED,
         source=("NetBSD CVS log, uvm_fault_i.h 1.9, 1999-06-04",),
         story=story("""
-            The memory that malloc() and the network code allocate lies in maps that interrupts use as well:
-            kmem_map and mb_map. Their lock spins, and whoever holds it has raised the interrupt priority level, so
-            that no interrupt that allocates can come in between. A fault is another matter. An interrupt of a
-            higher level that touches a bad kmem address takes a fault wherever it comes; uvm_fault() looked the
-            address up, descended from kernel_map into kmem_map and asked for the lock that the interrupted CPU
-            holds in malloc(). That CPU waits for itself: "locking against myself" under LOCKDEBUG, a hang
-            otherwise, where the kernel should have panicked with the bad address, or told whoever was prepared for
-            it. Since nothing in such a map may fault, the repair keeps a list of these maps, under a lock of its
-            own at splhigh, and refuses a fault on one of them before any other lock is taken. The log tells of
-            locking problems without the interleaving, which is ours.
+            The memory that malloc() and the network code allocate lies in kmem_map and mb_map, which interrupts use
+            as well. The lock of such a map spins, and its holder raises the interrupt priority level, so that no
+            interrupt that allocates can come in between. An interrupt of a higher level that touches a bad address of
+            the map still takes a fault. uvm_fault() looked the address up, went down from kernel_map to kmem_map, and
+            asked for the lock that the interrupted CPU holds in malloc(). That CPU waits for itself: "locking against
+            myself" with LOCKDEBUG, and a hang without. The kernel should have panicked with the bad address, or
+            returned to code that was prepared for the fault. The repair keeps a list of these maps, and refuses a
+            fault on one of them before it takes any other lock. The log tells of a locking problem; the interleaving
+            is ours.
         """),
         findings=("locking-against-myself", "spin-forever"),
         scenarios=("S8a", "S8a-shipped"),
@@ -68,16 +68,16 @@ CATALOGUE = (
     Erratum(
         id="uvm_fault.intrsafe-list-unused",
         name="S8b",
-        sentence="A fault on memory of an interrupt-safe map asks for a read lock, which such a map has not got.",
+        sentence="uvm_fault() asks for a read lock of an interrupt-safe map, which has no read lock.",
         status=Status.HYPOTHETICAL,
         source=("NetBSD CVS log, uvm_fault_i.h 1.9, 1999-06-04", "NetBSD uvm_map.h of 2000: the assertion"),
         story=story("""
-            The same missing look at the list as S8a, without any interrupt: the kernel reads memory that it has
-            freed. uvm_fault() finds the submap in kernel_map and read-locks it. But an interrupt-safe map has only
-            its interlock, which spins and is exclusive; with DIAGNOSTIC vm_map_lock_read() panics, "intrsafe map".
-            So the message is about the map's lock, and the address that somebody should not have used is not in it.
-            With the list the fault fails at once, and the trap says where. That the assertion alone was there for a
-            while is our assumption.
+            A hypothetical defect. It is S8a without an interrupt: the kernel reads memory of kmem_map that it has
+            freed. uvmfault_lookup() finds kmem_map below kernel_map and asks for a read lock. But an interrupt-safe
+            map has only a lock that spins and is exclusive; with DIAGNOSTIC vm_map_lock_read() panics. The panic is
+            about the lock, and does not name the bad address. With the list of interrupt-safe maps uvm_fault() fails
+            at once, and the trap reports the address. We do not know that there was a kernel that had the assertion
+            and not the list.
         """),
         findings=("panic",),
         scenarios=("S8b",),
@@ -85,19 +85,19 @@ CATALOGUE = (
     Erratum(
         id="uvmfault_relock.checks-parent-version",
         name="S12a",
-        sentence="After a sleep a fault compares the version of the parent map, while it was a submap that changed.",
+        sentence="uvmfault_relock() compares the version of the upper map, while the submap below it has changed.",
         status=Status.HYPOTHETICAL,
         source=("NetBSD CVS log, uvm_fault.c 1.19, uvm_map.c 1.34 and others, 1999-01-24: share maps are gone",),
         story=story("""
-            A fault that has slept may go on with the map entry it had only if the map has not changed meanwhile.
-            While there were share maps two maps were involved, the process's and the one below it, each with a
-            version, and both had to be compared. A fault that compares only the parent's misses what happened in
-            the other. Share maps went in January 1999; kernel_map with its submaps is the one place where there
-            still are two levels. Here a kernel thread faults on the arguments of an exec(), which are in swap;
-            another gives back the part of the same allocation that it does not need, and the map entry is clipped
-            and freed. The submap's version has changed, kernel_map's has not: the fault goes on with the freed
-            entry. That this mistake was ever made with a submap is our assumption; the log tells that the helpers
-            became simpler. The repair compares the version of the map in which the entry was found.
+            A hypothetical defect. A fault that has slept may use its map entry only if the map has not changed
+            meanwhile. While there were share maps, two maps were involved, the process's and the share map below, and
+            uvmfault_relock() had to compare two versions. A fault that compares only the upper map's version misses
+            what happened in the lower one. Share maps went in January 1999; kernel_map with its submaps is what is
+            left with two levels. Here a kernel thread faults on the arguments of an exec(), which are in swap.
+            Another thread gives back a part of the same allocation, so the map entry is cut and freed. The submap's
+            version has changed, kernel_map's has not, and uvmfault_anonget() goes on with the freed entry. The log
+            tells only that the helpers became simpler. The repaired kernel compares the version of the map that has
+            the entry.
         """),
         findings=("use-after-free",),
         scenarios=("S12a",),
@@ -105,19 +105,39 @@ CATALOGUE = (
     Erratum(
         id="uvmfault_anonget.slot-from-translated-address",
         name="S12b",
-        sentence="The amap slot of a fault is computed from an address translated as if for a share map.",
+        sentence="uvmfault_anonget() computes the amap slot from an address translated as if for a share map.",
         status=Status.HYPOTHETICAL,
         source=("NetBSD CVS log, uvm_fault.c 1.19, 1999-01-24: rvaddr is now orig_rvaddr",),
         story=story("""
-            Below a share map memory had addresses of its own, so a fault carried two: the one that the program
-            used, orig_rvaddr, and rvaddr, translated. Which of them a slot is computed from depends on the map that
-            the entry is in. A submap has the same addresses as the map above it, and no translation may be made.
-            Made all the same, after a swap read, when the fault wants to know whether its anon is still in its
-            slot, it gives a slot that the amap has not got: panic, "amap_lookup: offset out of range". With fewer
-            slots between the two it would be another page's slot. The change of January 1999 left one address. That
-            a submap was the victim is our assumption.
+            A hypothetical defect. Below a share map memory had addresses of its own, so a fault carried two:
+            orig_rvaddr, which the program used, and rvaddr, which was translated. A submap has the same addresses as
+            the map above it and needs no translation. Here uvmfault_anonget() uses the translated address
+            nevertheless, after a swap read, to check whether the anon is still in its slot. The amap has no such
+            slot: panic. With other sizes it would be another page's slot. The change of January 1999 left one
+            address. We do not know that a submap was ever translated.
         """),
         findings=("panic",),
         scenarios=("S12b",),
+    ),
+    Erratum(
+        id="vm_map_lock.flags-unlocked-before-sleep",
+        name="E57",
+        sentence="vm_map_lock() unlocks the flags of a busy map before it sleeps, and misses the wakeup.",
+        status=Status.IN_SOURCE,
+        source=(
+            "NetBSD vm_map.h 1.34, 1999-07-07, for uvm_map.c: vm_map_lock() with tsleep()",
+            "NetBSD uvm_map.h 1.53.2.1, 2006-06-19: vm_map_lock() with ltsleep(), flags_lock is its interlock",
+        ),
+        story=story("""
+            uvm_map_pageable(), which serves mlock(2), marks the map VM_MAP_BUSY and downgrades its lock to a read
+            lock. So it can fault pages in and return to a write lock, and no writer may queue for the lock meanwhile.
+            vm_map_lock() reads the flags under flags_lock. If the map is busy it sets VM_MAP_WANTLOCK, unlocks
+            flags_lock, and calls tsleep(), with "vmmapbsy". Between these two steps vm_map_unbusy(), on another CPU,
+            clears both flags and calls wakeup(): nobody sleeps yet. The writer then sleeps, and only a further
+            mlock(2) of the process can wake it. In later versions flags_lock is the interlock of the sleep. NetBSD of
+            2000 had hardly any processes with threads; the interleaving is our inference.
+        """),
+        findings=("lost-wakeup",),
+        scenarios=("E57",),
     ),
 )

@@ -8,19 +8,20 @@ CATALOGUE = (
     Erratum(
         id="uvn_io.always-synchronous",
         name="S1e",
-        sentence="A pageout to a file is done while the pagedaemon waits, and answered as if it had been started.",
+        sentence="uvn_io() does a pageout at once, and answers as if it had been started.",
         status=Status.HYPOTHETICAL,
         source=(
-            "NetBSD CVS log, uvm_pager.h 1.21, 2001-03-10",
-            "NetBSD uvm_vnode.c of early 2000: all I/O of uvn_io() is synchronous, whatever it was asked for",
+            "NetBSD CVS log, uvm_pager.h 1.21, 2001-03-10: the contract",
+            "NetBSD uvm_vnode.c of early 2000: uvn_io() does all I/O at once; the UBC replaced it, 2000-11-27",
         ),
         story=story("""
-            The pager of files did all its I/O synchronously: when uvn_put() returned, the pages were on the disk, and
-            it answered VM_PAGER_OK, which was 0 and meant "done, clean up". Since March 2001 a pager answers an
-            errno, and 0 to an asynchronous request means that the I/O was started, and that its completion is going to
-            clean up; no request may be turned into a synchronous one any more. A pager that still does so answers 0
-            as before; and there is no completion. The file's pages stay BUSY and the next program that touches
-            one sleeps for ever in "uvn_get". That a pager was left so is our assumption: the log tells of the rule.
+            A hypothetical defect. Until March 2001 a pager answered an asynchronous request with VM_PAGER_OK, which
+            is 0, if the I/O was done and the caller was to clean up. Since then 0 means that the I/O was started, and
+            that its completion will clean up; a pager may not do the request at once any more. In early 2000 uvn_io()
+            did all I/O of files at once, whatever uvn_put() asked for. Left as it was, it would answer 0, and no
+            completion would follow: the file's pages stay BUSY, and the next program that touches one sleeps in
+            "uvn_get". But the unified buffer cache had replaced uvn_io() in November 2000, before the contract
+            changed.
         """),
         findings=("deadlock",),
         scenarios=("S1e",),
@@ -28,17 +29,17 @@ CATALOGUE = (
     Erratum(
         id="uvm_fault.wired-anon-stays-clean",
         name="S9a",
-        sentence="Wiring an anon's page frees its swap slot and leaves the page marked clean.",
+        sentence="uvm_fault() wires an anon's page, frees its swap slot, and leaves the page marked clean.",
         status=Status.LOGGED,
         source=("NetBSD CVS log, uvm_fault.c, May 1999 (PR 7578)",),
         story=story("""
-            A page that has been read in from swap is clean: its swap slot holds the same. When the page is wired, by
-            mlock() or for a raw transfer, it cannot be paged out, so uvm_fault() frees the slot for others to use;
-            and it left the page marked clean. When the page is unwired, and memory is short, the pagedaemon finds a
-            clean page, which can be freed without being written, since its contents are in swap; but they are not. A
-            kernel with DIAGNOSTIC panics here. One without frees the page, and the program's data is gone: what it
-            gets instead is slot 0, "no slot", which cannot be read. The repair clears the mark before it frees the
-            slot. One process on one CPU is enough. What happens at slot 0 is our reading of the code.
+            A page that has been read from swap is clean: its swap slot holds the same data. When uvm_fault() wires
+            such a page, for mlock(2) or a raw transfer, it frees the slot, since a wired page cannot be paged out. It
+            left the page marked clean. Later the page is unwired, and memory gets short. uvmpd_scan_inactive() finds
+            a clean page, which may be freed without being written. A kernel with DIAGNOSTIC panics. One without frees
+            the page: the next read goes to slot 0, which means "no slot", and the data is gone. The repair clears the
+            mark before it frees the slot. One process on one CPU is enough. What happens at slot 0 is our reading of
+            the code.
         """),
         findings=("panic", "oracle"),
         scenarios=("S9", "S9-shipped"),
@@ -46,16 +47,16 @@ CATALOGUE = (
     Erratum(
         id="uvm_fault.wired-aobj-stays-clean",
         name="S9b",
-        sentence="Wiring a page of shared memory frees its swap slot and leaves the page marked clean.",
+        sentence="uvm_fault() wires a page of shared memory, frees its swap slot, and leaves the page marked clean.",
         status=Status.LOGGED,
         source=("NetBSD CVS log, uvm_fault.c, May 1999 (PR 7578)",),
         story=story("""
-            The same as for an anon, for an aobj, of which System V shared memory is made: its swap slots are in the
-            object. Here not even a DIAGNOSTIC kernel notices when the pagedaemon frees the page. A page of an aobj
-            that is neither in RAM nor in swap has never been written, so the next who asks for it gets a page of
-            zeros. Two processes that share memory, of which one has locked it for a while, find it empty. And the page
-            is counted as one whose data is nowhere but in swap: uvmexp.swpgonly stays one too high. The repair
-            clears the mark before it frees the slot.
+            The same as S9a for an aobj, the object behind shared memory, which keeps its swap slots itself. No check
+            notices when uvmpd_scan_inactive() frees the page. A page of an aobj that is neither in memory nor in swap
+            has never been written, so uao_get() makes a page of zeros for the next reader. Two processes share
+            memory, one of them locks it for a while, and both find it empty. The freed page is also counted as one
+            whose data is only in swap: uvmexp.swpgonly stays one too high. The repair clears the mark before it frees
+            the slot.
         """),
         findings=("oracle",),
         scenarios=("S9-aobj",),
@@ -63,19 +64,19 @@ CATALOGUE = (
     Erratum(
         id="uvm_map_clean.free-without-clean",
         name="E49",
-        sentence="madvise(MADV_FREE) of a mapped file throws away pages that have not been written to the file yet.",
+        sentence="madvise(MADV_FREE) of a mapped file throws away pages that have not been written to the file.",
         status=Status.IN_SOURCE,
         source=(
             "NetBSD uvm_map.c: uvm_map_clean() hands PGO_FREE alone to pgo_flush in 1.69 (February 2000); later it "
             "says that object pages must always be cleaned before they are freed",
         ),
         story=story("""
-            MADV_FREE says that a program does not need the contents of a range any more. For anonymous memory that is
-            simple. uvm_map_clean() passed it on to the pager of a mapped file as well, as "free these pages",
-            without "clean them first". Pages that had been written to by way of the mapping, and not been written to
-            the disk yet, were thrown away. Whoever reads the file next gets what the blocks held before: if they
-            had been another file's, somebody's deleted data. The repair always cleans a file's pages before it frees
-            them. That the old contents are a matter of security is what the later comment says; there is no report.
+            With MADV_FREE a program says that it does not need the contents of a range any more. For anonymous memory
+            uvm_map_clean() frees the pages. For a mapped file it passed PGO_FREE to the pager, without PGO_CLEANIT.
+            uvn_flush() threw away pages that had been written through the mapping and not yet to the disk. The next
+            reader of the file gets what the disk blocks held before: if they had been another file's, data that
+            somebody has deleted. The repair always cleans a file's pages before it frees them. A later comment in
+            uvm_map_clean() calls the old contents a matter of security; no report is known.
         """),
         findings=("oracle",),
         scenarios=("E49",),

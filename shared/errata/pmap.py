@@ -10,16 +10,19 @@ CATALOGUE = (
         name="S5a",
         sentence="pmap_enter() waits for a page-table page with the map, the amap and the anons locked.",
         status=Status.IN_SOURCE,
-        source=("NetBSD CVS log, uvm_fault.c (and vm/pmap.h 1.36, uvm_glue.c 1.30), 1999-11-13",),
+        source=(
+            "NetBSD CVS log, uvm_fault.c (and vm/pmap.h 1.36, uvm_glue.c 1.30), 1999-11-13: pmap_enter() can fail",
+            'NetBSD pmap.c of mips, arm32, sparc64 and vax, February 2000: uvm_wait("pmap_enter")',
+        ),
         story=story("""
-            pmap_enter() had no result, so it could not fail. To enter a translation it may need a page for the page
-            table, and when there was none to be had, a pmap module could only panic (S5b) or wait; the fault handler's
-            source remarked on it with a question. It is called with the map, the amap, the object and the anons locked.
-            The pagedaemon, which is to free the memory, passes over every page whose owner it cannot lock at once:
-            all that it could free may be what the sleeper has locked. Nobody ever wakes it with success, and whoever
-            wants one of those locks spins for ever. The repair gave pmap_enter() a result and the flag PMAP_CANFAIL;
-            the fault handler unlocks everything, waits, and starts over. The log tells of the new interface; which
-            pmap slept, and this interleaving, are our reading.
+            pmap_enter() had no result, so it could not fail. To enter a mapping it may need a page for the page
+            table. If there was none, a pmap could panic (S5b) or wait: those of mips, arm32, sparc64 and vax called
+            uvm_wait(), mips with a comment that asks whether this can deadlock. But uvm_fault() calls pmap_enter()
+            with the map, the amap, the object and the anons locked. The pagedaemon skips every page whose owner it
+            cannot lock at once, and all that it could free may belong to what the sleeper has locked. Then nobody
+            frees memory, and everybody who needs one of those locks spins. The repair gave pmap_enter() a result and
+            the flag PMAP_CANFAIL: uvm_fault() unlocks everything, waits, and starts over. The wait stayed in those
+            four pmaps even after the repair. The interleaving is our inference.
         """),
         findings=("held-across-sleep", "deadlock"),
         scenarios=("S5a", "S5a-object", "S5a-shipped"),
@@ -29,13 +32,17 @@ CATALOGUE = (
         name="S5b",
         sentence="pmap_enter() cannot fail, so a shortage of page-table pages is a panic.",
         status=Status.LOGGED,
-        source=("NetBSD CVS log, uvm_fault.c (and vm/pmap.h 1.36, uvm_device.c 1.18), 1999-11-13",),
+        source=(
+            "NetBSD CVS log, uvm_fault.c (and vm/pmap.h 1.36, uvm_device.c 1.18), 1999-11-13: pmap_enter() can fail",
+            'NetBSD i386 pmap.c 1.83 (February 2000): "pmap_steal_ptp: failed to steal a PTP!"',
+        ),
         story=story("""
-            Before pmap_enter() could fail, a pmap module that found no page for a page table had no way to say so,
-            and the i386's panicked: "pmap_enter: get ptp failed". With the new interface this is what a caller gets
-            who does not give PMAP_CANFAIL: it says that it cannot do without the translation. A fault can: it has
-            changed nothing that cannot be found again, so it unlocks everything, waits for memory, and starts over. A
-            machine with a few pages less than its programs want at one moment must not go down for it.
+            Before pmap_enter() could fail, a pmap that found no page for a page table had no way to say so. The
+            i386's tried to steal a page table from another process, and panicked if there was none to steal. With the
+            new interface a caller that does not pass PMAP_CANFAIL still gets a panic: it says that it cannot do
+            without the mapping. uvm_fault() can: it unlocks everything, waits for memory, and starts over. A machine
+            that is a few pages short for a moment must not go down for it. This model's pmap steals nothing: it
+            panics at once.
         """),
         findings=("panic",),
         scenarios=("S5b",),
@@ -43,16 +50,16 @@ CATALOGUE = (
     Erratum(
         id="pmap_get_ptp.no-use-reserve",
         name="S10",
-        sentence="A page-table page may not be taken from the memory that is kept for the kernel.",
+        sentence="pmap_get_ptp() may not use the pages that are reserved for the kernel.",
         status=Status.LOGGED,
         source=("NetBSD CVS log, uvm_page.c and uvm_extern.h (uvm_amap.c 1.20 has the same stamp), 1999-04-11",),
         story=story("""
-            The last few free pages (reserve_kernel) are not for programs. Whether an allocation is the kernel's was
-            told by the object that the page was for: the kernel's own object. But page-table pages belong to an
-            object of the pmap's. So a fault took a page for its data, which left the reserve, and then the pmap asked
-            for a page to map it by, and was refused, with the reserve untouched. If nothing else can be paged out the
-            fault never ends: it waits for memory that is there. Since April 1999 a caller says that it may use the
-            reserve (UVM_PGA_USERESERVE), and the pmap modules do.
+            The last free pages, reserve_kernel, are not for programs. uvm_pagealloc_strat() knew an allocation of the
+            kernel's by the object that the page was for, kernel_object. But page-table pages belong to an object of
+            the pmap's. So a fault took a page for its data, which left the reserve, and then pmap_get_ptp() asked for
+            a page to map it with, and was refused, with the reserve unused. If nothing else can be paged out, the
+            fault never ends. Since April 1999 a caller passes UVM_PGA_USERESERVE to use the reserve, and the pmaps
+            do.
         """),
         findings=("no-progress",),
         scenarios=("S10",),
@@ -60,17 +67,17 @@ CATALOGUE = (
     Erratum(
         id="uvm_fault.no-access-type",
         name="S11a",
-        sentence="pmap_enter() is not told of the access, so an MMU without R and M bits traps once more.",
+        sentence="uvm_fault() does not tell pmap_enter() of the access, so an MMU without R and M bits traps twice.",
         status=Status.LOGGED,
         source=("NetBSD CVS log, uvm_fault.c and the ports' pmap_enter(), 1999-03-26",),
         story=story("""
-            Some MMUs (alpha, pmax, and others) do not note that a page was used or modified. There the pmap module
-            makes the first use of a page, and the first write to it, trap, and sets the bit itself. A page that has
-            just been faulted in is about to be used: that is why it was faulted in. But pmap_enter() did not know for
-            what, so it entered a translation that traps; the access was made again, and trapped again, only to set a
-            bit. Every first touch of a page cost two traps. In memory that is locked for the sake of an interrupt it
-            may be the interrupt that takes the second one, which it cannot. Since March 1999 pmap_enter() is told of
-            the access, and presets the bits; 0 means that it is not known, as for the neighbours of a faulting page.
+            Some MMUs, as the alpha's, have no bits for "referenced" and "modified". There the pmap makes the first
+            use of a page, and the first write to it, trap, and sets the bits itself. A page that uvm_fault() has just
+            mapped is about to be used. But pmap_enter() did not know how, so it entered a mapping that traps; the
+            access was repeated, and trapped again, only to set a bit. Every first touch of a page cost two traps. In
+            memory that is locked for an interrupt's sake the second trap may be the interrupt's, which must not
+            fault. Since March 1999 pmap_enter() is told of the access, and sets the bits at once. 0 means "unknown",
+            as for the neighbours of a faulting page.
         """),
         findings=("panic",),
         scenarios=("S11a", "S11a-interrupt"),
@@ -78,16 +85,15 @@ CATALOGUE = (
     Erratum(
         id="uvm_fault.protection-for-access-type",
         name="S11b",
-        sentence="pmap_enter() is told of the protection, not of the access, so what is only read counts as modified.",
+        sentence="uvm_fault() passes pmap_enter() the protection as the access, so what is read counts as modified.",
         status=Status.HYPOTHETICAL,
         source=("NetBSD CVS log, uvm_fault.c and the ports' pmap_enter(), 1999-03-26: 0 if the access is unknown",),
         story=story("""
-            The log that gave pmap_enter() the access type says that it must be the access that is made, and 0 where
-            that is not known. The danger is on either side. If a read is called a write, which it is if the
-            protection of the mapping is passed in its place, then the page counts as modified from the start. It is
-            the same as its copy in swap, and could be freed for nothing; but the pagedaemon cannot know, and writes
-            it out once more. No test fails by it: the machine is only slower, and most when it is short of memory.
-            That somebody made this mistake is our assumption; the log only warns of it.
+            A hypothetical defect. The log that gave pmap_enter() the access type wants the access that is made, and 0
+            where it is not known. Here uvm_fault() passes the protection of the mapping. So a page that is only read
+            counts as modified from the start. It holds the same data as its swap slot, and could be freed at once;
+            but the pagedaemon cannot know this, and writes it out once more. No test fails by it: the machine is
+            slower, and most so when memory is short. No kernel is known that passed the protection.
         """),
         findings=(),
         scenarios=("S11b",),
@@ -95,17 +101,20 @@ CATALOGUE = (
     Erratum(
         id="uvm_fault_wire.no-access-type",
         name="S11c",
-        sentence="A page wired for a device's DMA is not marked as modified, and what the device wrote is lost.",
+        sentence="A page wired for a device's DMA is not marked modified, and what the device wrote is lost.",
         status=Status.IN_SOURCE,
-        source=("NetBSD CVS log, uvm_fault.c and the ports' pmap_enter(), 1999-03-26: 0 if the access is unknown",),
+        source=(
+            "NetBSD i386 pmap.c 1.83 (February 2000): pmap_enter() uses of its flags only PMAP_WIRED",
+            "NetBSD CVS log, uvm_fault.c and the ports' pmap_enter(), 1999-03-26: the access type",
+        ),
         story=story("""
-            When a device writes to memory by DMA no MMU sees it, whether it keeps an M bit or not. So whoever wires a
-            page for such a transfer has to see to it that the page counts as modified: uvm_vslock() faults for
-            writing, and the access type makes pmap_enter() preset M. If the wiring fault passes 0, "unknown", nothing
-            is preset. An anonymous page does not suffer, since wiring takes its CLEAN away. But a page of a mapped
-            file stays CLEAN: it leaves memory without being written, and the file has its old contents. On an MMU
-            that traps for R and M it may also be an interrupt that traps. The log gave the flag its meaning; a later
-            one warns of memory for DMA and of interrupts. The mechanism is our reading of both.
+            When a device writes to memory by DMA, no MMU sees it. So the code that wires a page for such a transfer
+            has to make the page count as modified. uvm_vslock() faults for writing, and with the access type
+            pmap_enter() can set M at once. If it does not, an anonymous page does not suffer, since wiring takes its
+            clean mark away. A page of a mapped file stays clean: it leaves memory without being written, and the file
+            keeps its old contents. The erratum has uvm_fault_wire() pass no access type. The i386 came to the same:
+            its pmap_enter() used only PMAP_WIRED of its flags, even after March 1999. A later log warns of memory for
+            DMA; what was lost on an i386 is our inference.
         """),
         findings=("oracle",),
         scenarios=("S11c",),
@@ -113,20 +122,19 @@ CATALOGUE = (
     Erratum(
         id="uvm_fault.promoted-page-unqueued",
         name="E25",
-        sentence="A fault that has made a page and cannot map it leaves the page on no queue.",
+        sentence="uvm_fault() leaves a new page on no queue if pmap_enter() fails.",
         status=Status.IN_SOURCE,
         source=(
-            "NetBSD uvm_fault.c 1.47 (February 2000) puts it on one only after pmap_enter() has succeeded",
+            "NetBSD uvm_fault.c 1.47 (February 2000): the page is put on a queue only after pmap_enter() has succeeded",
             "NetBSD uvm_fault.c 1.194 (2012): a comment on the case that pmap_enter() fails",
         ),
         story=story("""
-            uvm_fault() promotes: it makes a new anon with a new page, filled with zeros or copied, and puts it into
-            the amap; then it enters the translation, and at last puts the page on the active queue. If there is no
-            memory for the page table, it gives up after the second step, and the page is on no queue. When the thread
-            faults again and succeeds, that is made good. But it may have been told that there is neither memory nor
-            swap, or have no reason to touch the page again. Then the pagedaemon can never see the page, and its
-            memory is lost until the process unmaps it. In a machine that waits for memory this can be just the page
-            that was to be freed.
+            uvm_fault() makes a new anon with a new page, of zeros or of a copy, and puts it into the amap. Then it
+            calls pmap_enter(), and puts the page on the active queue at last. If pmap_enter() finds no memory for a
+            page table, uvm_fault() gives up in between, and the page is on no queue. The thread's next fault on the
+            page repairs this. But the thread may be told that memory and swap are full, or not touch the page again.
+            Then the pagedaemon never finds the page, and its memory is lost until the process unmaps it. The breaking
+            of a loan, in uvm_loanbreak_anon(), had the same order.
         """),
         findings=("invariant",),
         scenarios=("E25", "E25-cow"),
@@ -134,20 +142,20 @@ CATALOGUE = (
     Erratum(
         id="uvm_fault.cow-entered-before-flush",
         name="E31",
-        sentence="A copy-on-write fault enters the copy before the old page is out of every CPU's TLB.",
+        sentence="uvm_fault() enters a writable copy before every CPU has flushed the old page from its TLB.",
         status=Status.LOGGED,
         source=(
-            "OpenBSD uvm_fault.c, 2022-02-01: the old mapping is removed before the copy is entered; FreeBSD review "
-            "D14347 (2018) tells the same of its own fault handler, Go issue 34988 (2019) a symptom",
+            "NetBSD CVS log, uvm_fault.c 1.234, 2023-08-13 (PR kern/56535): TLB invalidation races in copy on write",
+            "OpenBSD uvm_fault.c, 2022-02-01; FreeBSD review D14347 (2018); Go issue 34988 (2019)",
         ),
         story=story("""
-            A thread writes to a page that is shared copy on write. uvm_fault() makes a copy and enters it in place of
-            the original, writable, with one pmap_enter(). That replaces the translation and then tells the other CPUs
-            to flush theirs; in between two pages are visible at one address. A second thread, whose CPU has nothing
-            cached, already gets the copy and writes to it. A third one still reads the original, by its TLB, and
-            misses a store that its fellow has completed, maybe under a lock that both of them keep to. The repair
-            removes the old translation, everywhere, before it enters the new one; a thread that comes too early takes
-            a fault.
+            A thread writes to a page that is shared copy on write. uvm_fault() makes a copy, and one pmap_enter()
+            puts it in the place of the original, writable. pmap_enter() replaces the page table entry and then tells
+            the other CPUs to flush their TLBs. In between two pages are visible at one address. A second thread,
+            whose CPU has nothing cached, stores in the copy. A third thread's CPU still has the original cached, and
+            misses a store that is complete, perhaps made under a lock that both threads take. The repair removes the
+            old mapping, on every CPU, before it enters the new one; a thread that comes too early takes a fault.
+            NetBSD made this repair in 2023, and found it described for OpenBSD, FreeBSD and Go as well.
         """),
         findings=("invariant", "oracle"),
         scenarios=("E31", "E31-shipped"),
@@ -155,17 +163,20 @@ CATALOGUE = (
     Erratum(
         id="uvm_fault_unwire.unconditional-pmap-unwire",
         name="S6",
-        sentence="The end of a raw device transfer takes the wiring of the buffer's translations away from mlock().",
+        sentence="uvm_vsunlock() clears the wired bit of mappings that mlock(2) still needs wired.",
         status=Status.LOGGED,
-        source=("NetBSD CVS log, uvm_fault.c, June 1999 (reported by mail on 16 June)",),
+        source=(
+            "NetBSD CVS log, uvm_fault.c, June 1999 (after a mail to tech-kern of 1999-06-16)",
+            "NetBSD i386 pmap.c 1.83 (February 2000): pmap_steal_ptp(), pmap_try_steal_pv()",
+        ),
         story=story("""
-            A program has locked a buffer with mlock() and does raw I/O to it. physio() wires the buffer once more for
-            the time of the transfer, with uvm_vslock(), which counts in the pages but in no map entry. At the end
-            uvm_vsunlock() undoes that: it drops one wiring of each page, of which mlock()'s remains; but it also told
-            the pmap that the translation was no longer wired, without asking whether the map entry was. A pmap may
-            recycle what is not wired. The page is still there, and locked, but not mapped: a touch that must not
-            fault, as from an interrupt, does; and munlock() looks for the page in the pmap, finds nothing, and
-            panics. The repair asks the entry, and leaves its translations alone while it is wired.
+            A program has locked a buffer with mlock(2), and does raw I/O to it. physio(9) wires the buffer once more,
+            with uvm_vslock(), which counts in the pages and in no map entry. After the transfer uvm_vsunlock() takes
+            this wiring back, and the one of mlock(2) remains. But it also told the pmap that the mapping was not
+            wired any more, without a look at the map entry. A pmap may take such a mapping back: the i386's
+            pmap_steal_ptp() steals page tables, and skips wired mappings by their bit, PG_W. The page is still there,
+            and locked, but not mapped. An access that must not fault, as an interrupt's, faults; and munlock(2) finds
+            no mapping, and panics. The repair leaves the mapping wired while the map entry is.
         """),
         findings=("panic",),
         scenarios=("S6", "S6-interrupt"),
@@ -173,16 +184,16 @@ CATALOGUE = (
     Erratum(
         id="uvm_fault_unwire.munlock-during-io",
         name="E44",
-        sentence="munlock() takes the wiring of a buffer's translations away from a raw device transfer.",
+        sentence="munlock(2) clears the wired bit of mappings that a raw transfer still needs wired.",
         status=Status.IN_SOURCE,
         source=("NetBSD uvm_fault.c 1.47 (February 2000): uvm_fault_unwire_locked() asks only the map entry",),
         story=story("""
-            The mirror image of S6, and our reading of the code, not a report. physio() has wired a buffer for a
-            transfer, and that wiring counts in the pages only. While the transfer lasts another thread calls
-            munlock() on the buffer, which it had locked before. The map entry is not wired any more, so the pmap is
-            told that the translations are not either, although one wiring of each page is still the transfer's. A
-            pmap that recycles what is not wired lets them go, and the device's interrupt, which relies on them,
-            faults. Here a translation stays wired for as long as a device of this process is at work on it.
+            The mirror image of S6. physio(9) has wired a buffer for a transfer, and this wiring counts only in the
+            pages. During the transfer another thread calls munlock(2) for the buffer. The map entry is not wired any
+            more, so uvm_fault_unwire_locked() tells the pmap that the mappings are not either, although one wiring of
+            each page is still the transfer's. A pmap that takes unwired mappings back may take these, and the
+            device's interrupt, which relies on them, faults. The lines are in the source; nobody is known to have
+            reported it. In the repaired kernel a mapping stays wired while a device of its process uses the page.
         """),
         findings=("panic",),
         scenarios=("E44",),

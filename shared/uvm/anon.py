@@ -10,7 +10,7 @@ it is on loan, and if so uvm_anon_lockloanpg() for the owner's lock.
 
 Left out: blocks of anons, adding anons with swap space. anon_swap_off and
 anon_pagein are in swapctl.py.
-Source: uvm_anon.c of March 2001.
+Source: uvm_anon.c 1.5 (January 2000), with the logged changes up to 2001-03 (D-001).
 """
 
 from __future__ import annotations

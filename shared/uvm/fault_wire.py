@@ -8,7 +8,7 @@ move (uvm_pagemovewire), and so it is that page which is unwired in the end. It 
 its translation, or, where there is none, by the entry: who replaces a page takes away all
 translations of the old one, those of other processes too.
 
-Source: uvm_fault.c of March 2001.
+Source: uvm_fault.c 1.47 (February 2000), with the logged changes up to 2001-03 (D-001).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Starting UVM: the globals, the pages, the anons and the swap devices.
 
-Source: uvm_init.c, and the initialization functions it calls, of March 2001.
+Source: uvm_init.c, and the initialization functions that it calls, of 2000.
 """
 
 from __future__ import annotations

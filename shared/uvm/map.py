@@ -89,9 +89,9 @@ def vm_map_lock(map: VmMap) -> None:
     """Write-lock a map. Of an interrupt-safe one (whose VM_MAP_INTRSAFE never changes) that is the interlock alone.
 
     Sleeps:  while the map is BUSY ("vmmapbsy"), and for the lock.
-    Source:  vm_map.h.   Differs: flags_lock is the interlock of the sleep, as later; in 2000 it was
-             released before the sleep, and a wakeup in between was lost. LK_SLEEPFAIL (whoever had to wait for
-             the lock looks at BUSY again) is the lock manager's: after a downgrade readers pass queued writers.
+    Source:  vm_map.h.   Differs: flags_lock is the interlock of the sleep, as later; in 2000 it was released before the
+             sleep, and a wakeup in between was lost (erratum E57). LK_SLEEPFAIL (whoever had to wait for the lock
+             looks at BUSY again) is the lock manager's: after a downgrade readers pass queued writers.
     """
     if isinstance(map, VmMapIntrsafe):
         map.lock.lock()
@@ -103,7 +103,11 @@ def vm_map_lock(map: VmMap) -> None:
             break
         if not flags & VM_MAP_WANTLOCK:
             map.flags = flags | VM_MAP_WANTLOCK
-        here.port.sleep(map.addressof("flags"), "vmmapbsy", map.flags_lock)
+        if erratum("vm_map_lock.flags-unlocked-before-sleep"):
+            map.flags_lock.unlock()
+            here.port.sleep(map.addressof("flags"), "vmmapbsy", None)
+        else:
+            here.port.sleep(map.addressof("flags"), "vmmapbsy", map.flags_lock)
     map.flags_lock.unlock()
     map.lock.lock()
     map.timestamp += 1

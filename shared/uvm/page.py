@@ -17,7 +17,7 @@ uvm_pagealloc need not set them.
 Left out: free lists by kind of memory and by zeroed pages (the strategies of
 uvm_pagealloc_strat), page colours. `version` is not kept:
 the generation of a page's handle says the same.
-Source: uvm_page.c, uvm_page_i.h of March 2001.
+Source: uvm_page.c 1.30, uvm_page_i.h 1.11 (February 2000), with the logged changes up to 2001-03 (D-001).
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ A cluster that goes to swap may have pages of anons and of aobjs; one of a file 
 that file's pages only, in a row (uvm_mk_pcluster).
 
 Left out: pager_map.
-Source: uvm_pager.c of March 2001.
+Source: uvm_pager.c 1.25 (February 2000), with the result codes of 2001-03-10 (D-001).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ fails. Only the pagedaemon changes `paging`, and under pageqlock.
 How it sleeps. A waiter counts itself in pagedaemon_waiters under
 pagedaemon_lock before it wakes the pagedaemon; the pagedaemon, under the same
 lock, sleeps only if there are no waiters to serve and no I/O to be reaped. So
-no wakeup is lost, as NetBSD later saw to with the same count. As in UVM the
+no wakeup is lost, as NetBSD later saw to with the same count (before: erratum E38). As in UVM the
 waiters are woken when there is memory to be had, and also when nothing is in
 flight: they try again, and so does the pagedaemon. A machine whose memory can
 never be freed therefore goes round for ever, which ends as "no progress".
@@ -26,8 +26,9 @@ A page that an anon has borrowed is its object's, until that lets go of it; then
 anon adopts it. So it may be paged out twice, first to the object and then to swap.
 
 Left out: swapping out idle threads, draining pools, retuning when memory is added.
-Source: uvm_pdaemon.c of March 2001; where versions differ, the queues of 1.19 and
-the scan as changed in January 2001.
+Source: uvm_pdaemon.c 1.19 (February 2000), with the scan as changed in January 2001 and `paging` counted as in 1.39
+(D-001). aiodoned, the thread that reaps finished I/O since the unified buffer cache, is left out: the pagedaemon
+reaps, as in 1.19.
 """
 
 from __future__ import annotations
@@ -94,13 +95,15 @@ def uvm_wait(wmsg: str) -> None:
     Locks:   no simple lock held; never called by the pagedaemon.
     Sleeps:  until there is memory, or a reason to see that there will be none.
     Source:  uvm_pdaemon.c.
-    Differs: counts the waiters.
+    Differs: counts the waiters. The pagedaemon itself panics here, as in a kernel with DEBUG; others print "pagedaemon:
+             deadlock detected!" and let it pause for an eighth of a second (since 1.39 only if nothing is in flight).
     """
     if curproc_is_pagedaemon():
         panic("pagedaemon deadlock", "pagedaemon")
     s = here.port.splraise(SPL_BIO)
     uvm.pagedaemon_lock.lock()
-    uvm.pagedaemon_waiters += 1
+    if not erratum("uvm_pageout.waiters-not-looked-for"):
+        uvm.pagedaemon_waiters += 1
     here.port.wakeup(uvm.addressof("pagedaemon"))
     here.port.sleep(uvmexp.addressof("free"), wmsg, uvm.pagedaemon_lock)
     here.port.spl(s)
@@ -203,9 +206,12 @@ def uvm_pageout() -> None:
         uvm_unlock_pageq()
 
         # wake the waiters, and sleep unless there is more to do
+        blind = erratum("uvm_pageout.waiters-not-looked-for")
+        if blind and (sweep.paging == 0 or uvmexp.free > uvmexp.reserve_kernel):
+            port.wakeup(uvmexp.addressof("free"))  # who comes to wait from here on is not seen
         s = port.splraise(SPL_BIO)
         uvm.pagedaemon_lock.lock()
-        waiters = uvm.pagedaemon_waiters
+        waiters = 0 if blind else uvm.pagedaemon_waiters
         if waiters and (sweep.paging == 0 or uvmexp.free > uvmexp.reserve_kernel):
             uvm.pagedaemon_waiters = waiters = 0
             port.wakeup(uvmexp.addressof("free"))

@@ -157,13 +157,16 @@ def pmap_enter(pmap: int, va: int, pg: Page, prot: int, flags: int) -> int:
 
     Returns: 0, or ENOMEM if the pmap is short of memory: nothing has changed then. Without PMAP_CANFAIL it panics.
     Locks:   the page's owner is held by the caller, the page queues are not.
+    Source:  i386 pmap.c; its panic in 1.83 (February 2000) is pmap_steal_ptp()'s, the other one is later.
     """
     while True:
         lacking: Pmap | int = here.port.pmap("pmap_enter", pmap, (va, pg.frame, prot, flags))
         if isinstance(lacking, int):
             return lacking
         if not pmap_get_ptp(lacking, pmap, va):
-            if not flags & PMAP_CANFAIL or erratum("pmap_enter.no-canfail"):
+            if erratum("pmap_enter.no-canfail"):
+                panic("pmap_steal_ptp: failed to steal a PTP!", pg)
+            if not flags & PMAP_CANFAIL:
                 panic("pmap_enter: get ptp failed", pg)
             return ENOMEM
 

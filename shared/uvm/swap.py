@@ -21,7 +21,7 @@ Left out: swap to files, the kernel's mapping of the pages (pager_map),
 synchronous writes. A read that fails
 for a transient reason (EAGAIN), which a pager that may sleep has none of, is an
 answer that the machine's configuration can ask for.
-Source: uvm_swap.c of March 2001.
+Source: uvm_swap.c 1.34 (February 2000), with the result codes of 2001-03-10 (D-001).
 """
 
 from __future__ import annotations

@@ -300,3 +300,15 @@ def test_a_holder_that_waits_for_its_cpu_is_told_with_whoever_spins_there() -> N
     found = explore(scenario("E10-shipped")).finding
     assert found is not None and found.kind == "spin-forever"
     assert found.text.endswith("held by A since amap_unref; A waits for its CPU, on which T spins")
+
+
+def test_of_two_cpus_that_spin_the_one_behind_the_other_comes_later() -> None:
+    """As with the big lock: B spins for what A holds, and A for a lock whose holder has ended."""
+    found = verdict(
+        taking(OTHER.lk, THING.lk), taking(OTHER.lk), taking(THING.lk), script=("C", "C", "B", "A", "A", "B")
+    )
+    assert [(one.context, one.subject) for one in found] == [("A", "thing:0"), ("B", "other:0")]
+    found = verdict(
+        taking(OTHER.lk), taking(OTHER.lk, THING.lk), taking(THING.lk), script=("C", "C", "B", "B", "A", "A")
+    )
+    assert [(one.context, one.subject) for one in found] == [("B", "thing:0"), ("A", "other:0")]

@@ -46,14 +46,17 @@ def test_every_site_names_its_erratum_as_a_literal() -> None:
 def test_an_entry_can_be_read_by_itself(one: Erratum) -> None:
     assert re.fullmatch(r"[a-z0-9_]+\.[a-z0-9-]+", one.id)
     assert one.sentence.endswith(".") and "\n" not in one.sentence
-    assert one.source and all("uvm_" in source and re.search(r"(19|20)\d\d", source) for source in one.source)
+    assert one.source and all(
+        re.search("uvm_|pmap", source) and re.search(r"(19|20)\d\d", source) for source in one.source
+    )
     assert one.story.count(". ") >= 3 and one.story.endswith(".")
     assert not re.search(r"/work|shared/|https?:|git\.", " ".join((one.story, *one.source)))
 
 
 #: a file of the kernel, and in the same reference its revision, the date of its change log or a problem report's number
 PLACE = re.compile(
-    r"\w+\.[ch]\b.*?(\b\d\.\d+\b|\b(19|20)\d\d-\d\d-\d\d\b|\b(January|May|June) (19|20)\d\d\b|\bPR (\w+/)?\d{4,})"
+    r"\w+\.[ch]\b.*?(\b\d\.\d+\b|\b(19|20)\d\d-\d\d-\d\d\b|\b(January|February|May|June) (19|20)\d\d\b"
+    r"|\bPR (\w+/)?\d{4,})"
 )
 
 

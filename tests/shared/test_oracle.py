@@ -71,6 +71,9 @@ class Told:
     def access(self, ctx: str, place: str, write: bool, value: int, frame: int) -> Finding | None:
         self.n += 1
         proc = self.scene.procs.index(self.oracle.proc_of[ctx])
+        if write:
+            args = (self.at(place) % SIZE, value, self.at(place), proc)
+            self.oracle.trail.add(ctx, self.n, [], "word_write", frame, args, None)
         self.oracle.access(ctx, self.n, proc, self.at(place), write, value, frame)
         return self.oracle.finding
 
@@ -79,6 +82,10 @@ class Told:
 
     def write(self, ctx: str, place: str, value: int, frame: int = 1) -> Finding | None:
         return self.access(ctx, place, True, value, frame)
+
+    def freed(self, name: str, stack: list[str]) -> None:
+        self.n += 1
+        self.oracle.trail.add("pagedaemon", self.n, stack, "renew", 0, (f"{name}#1", "", 0), 2)
 
     def begin(self, ctx: str, op: str, place: str = "", pages: int = 1, **args: Any) -> None:
         if place:
@@ -113,18 +120,25 @@ def test_a_read_sees_the_last_write() -> None:
     assert (found.kind, found.detector, found.context, found.subject) == ("oracle", "oracle", "A", "page:4")
     assert found.text == "memory oracle: A reads 7 at buf[0], which must be 8"
     assert found.function == "user"
-    assert "8 was written by T, its operation 3, to page:3" in found.story
+    assert found.story == [
+        "it is operation 5 of A, on page:4",
+        "the 7 that was read: it was in page:4 when the run began",
+        "the 8 that is missing: T stored it at buf[0] (its operation 3), in page:3; it is in page:3 now",
+    ]
 
 
 def test_a_finding_names_the_function_that_freed_the_page_written_to() -> None:
     told = Told()
-    told.oracle.renewed("page:3", ["uvm_pageout", "uvm_anfree", "uvm_pagefree"])  # before the write: no affair of it
+    told.freed("page:3", ["uvm_pageout", "uvm_anfree", "uvm_pagefree"])  # before the write: no affair of it
     told.write("A", "buf[0]", 7, frame=3)
-    told.oracle.renewed("anon:3", ["uvm_fault", "uvm_anfree"])
-    told.oracle.renewed("page:3", ["uvm_pageout", "uvmpd_scan", "uvmpd_scan_inactive", "uvm_pagefree"])
+    told.freed("anon:3", ["uvm_fault", "uvm_anfree"])
+    told.freed("page:3", ["uvm_pageout", "uvmpd_scan", "uvmpd_scan_inactive", "uvm_pagefree"])
     found = told.read("A", "buf[0]", 1)
     assert found is not None and found.function == "uvmpd_scan_inactive"
-    assert "which uvmpd_scan_inactive has freed since" in found.story[1]
+    assert found.story[2] == (
+        "the 7 that is missing: A stored it at buf[0] (its operation 2), in page:3; page:3 was freed by pagedaemon in"
+        " uvm_pagefree < uvmpd_scan_inactive (its operation 4), and nothing had written it anywhere else"
+    )
 
 
 def test_it_says_nothing_after_its_first_finding() -> None:

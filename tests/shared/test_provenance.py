@@ -1,0 +1,151 @@
+"""Where words of memory came from: held against what was read, in every scenario; and told for each sort of way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cluster.boot import boot
+from cluster.explore import explore
+from cluster.replay import replay
+from cluster.strategies import RandomWalk
+from shared.journal import in_order
+from shared.messages import OPERATIONS
+from shared.oracle import judge_journals
+from shared.provenance import MOVES, Move, Place, Provenance, Trail
+from shared.scenario import Scenario
+from tests.kit import SHIPPED, run_recorded, scenario
+
+
+def test_it_is_told_of_every_operation_that_moves_words() -> None:
+    """All that name frames, but for those about translations, and what tells that I/O is done or a page was freed."""
+    moving = {code for code, op in OPERATIONS.items() if op.frames and op.node != "mmu"} - {"word_read"}
+    assert moving | {"io_done", "disk_done", "disk_format", "renew"} == MOVES
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_what_it_says_of_a_word_is_what_was_read_there(name: str) -> None:
+    """At each read of a run the origin has the value that was read: no store, copy or transfer was forgotten."""
+    scene = scenario(name).without_errata()
+    image, reads = boot(scene), 0
+    run = run_recorded(scene, RandomWalk(1))
+    told, trail = Provenance(image), Trail({})
+    for record in in_order(run.journals):
+        if record["event"] in MOVES:
+            trail.add_record(record, [])
+            told.move(trail.moves[-1])
+        elif record["event"] == "word_read":
+            word = record["offset"] >> 3
+            origin = told.of(Place("page", record["frame"])).item(word).origin
+            assert (origin.value, origin.word) == (record["value"], word), record
+            reads += 1
+    reading = any(step.op in ("read", "kread") for lwp in scene.lwps for step in lwp.program)
+    assert (reads > 0) == (reading and name != "S1d")  # (there the only read is refused)
+
+
+def found(scene: Scenario) -> list[str]:
+    """The oracle's story, online and from the journals alike."""
+    result = explore(scene)
+    assert result.finding is not None and result.finding.kind == "oracle"
+    once = replay(scene, result.deviations)
+    assert once.finding is not None
+    assert judge_journals(scene, once.journals, boot(scene)) == once.finding == result.finding
+    return result.finding.story
+
+
+def test_of_a_lost_write_the_page_and_who_freed_it_are_told() -> None:
+    story = found(scenario("S2a"))
+    assert "it was in swap slot 1 when the run began; read from swap slot 1 to page:" in story[1]
+    assert story[2].startswith("the 2 that is missing: T stored it at buf[0] (its operation ")
+    assert "was freed by pagedaemon in uvm_pagefree < uvmpd_scan_inactive (its operation " in story[2]
+    assert story[2].endswith("and nothing had written it anywhere else")
+
+
+def test_of_what_a_device_wrote_the_transfer_and_the_page_are_told() -> None:
+    """9 was not there "from the beginning": it came by DMA to a page that was then freed unwritten."""
+    story = found(scenario("S11c"))
+    assert story[0].startswith("the 7 that was read: it was in disk block 0 when the run began; read from disk block 0")
+    assert (
+        "it is in disk block 2 and in page:0 now; page:1, into which it was read by DMA from disk block 2" in story[1]
+    )
+    assert "for A in sys_physio (its operation " in story[1] and "freed by A in uvm_pagefree < uvn_flush" in story[1]
+
+
+# -- each operation ------------------------------------------------------------------------
+
+
+class Told:
+    """A history told by hand; every operation is one of A's, in function f, called by g."""
+
+    def __init__(self, **image: Any) -> None:
+        self.told, self.n = Provenance(image), 0
+
+    def op(self, code: str, target: int, *args: Any, result: Any = None, ctx: str = "A") -> Told:
+        self.n += 1
+        self.told.move(Move(ctx, self.n, ("g", "f"), code, target, args, result))
+        return self
+
+    def write(self, frame: int, value: int, ctx: str = "A") -> Told:
+        return self.op("word_write", frame, 0, value, 0x1000, 0, ctx=ctx)
+
+    def came(self, frame: int, value: int) -> str:
+        item = self.told.of(Place("page", frame)).item(0)
+        assert item.origin.value == value
+        return self.told.came_from(item, value, lambda va: f"[{va:x}]").removeprefix(f"the {value} that was read: ")
+
+    def fate(self, value: int) -> str:
+        return self.told.fate(self.told.origins(0, value)[0])
+
+
+def test_a_store_a_copy_and_zero() -> None:
+    story = Told().write(3, 6, ctx="B").op("frame_copy", 4, 3).op("frame_zero", 3)
+    assert story.came(4, 6) == (
+        "B stored it at [1000] (its operation 1), in page:3;"
+        " copied from page:3 to page:4 by A in f < g (its operation 2)"
+    )
+    assert story.came(3, 0) == "page:3 was zeroed by A in f < g (its operation 3)"
+    assert story.fate(6) == "it is in page:4 now; a copy, in page:3, was zeroed by A in f < g (its operation 3)"
+
+
+def test_a_copy_between_two_shards_is_one_copy() -> None:
+    story = Told().write(3, 6).op("frame_read", 3).op("frame_write", 4, None)
+    assert story.came(4, 6).endswith("copied from page:3 to page:4 by A in f < g (its operation 3)")
+
+
+def test_what_went_out_to_swap_and_came_back_and_the_slot_that_was_overwritten() -> None:
+    story = Told().write(3, 6).op("swap_put", 7, "buf", [2, 3], result=0)
+    story.op("frame_read", 2, ctx="swap").op("frame_read", 3, ctx="swap").op("io_done", 1, 0, None, ctx="swap")
+    story.op("renew", 0, "page:3#1", "", 0).op("swap_get", 8, 5).op("frame_write", 5, None, ctx="swap")
+    story.op("io_done", 2, 0, None, ctx="swap")
+    assert story.came(5, 6) == (
+        "A stored it at [1000] (its operation 1), in page:3; written from page:3 to swap slot 8 for A in f < g"
+        " (its operation 2); read from swap slot 8 to page:5 for A in f < g (its operation 7)"
+    )
+    assert story.fate(6) == "it is in page:5 and in swap slot 8 now; page:3 was freed by A in f < g (its operation 6)"
+    story.op("swap_put", 8, "buf", [4], result=0).op("frame_read", 4, ctx="swap").op("io_done", 3, 0, None, ctx="swap")
+    story.write(5, 7)
+    assert story.fate(6).startswith("page:3 was freed by A")
+    story.op("frame_zero", 3)
+    assert story.fate(6) == "its last copy, in page:3, was zeroed by A in f < g (its operation 14)"
+
+
+def test_what_a_device_refuses_or_fails_to_write_moved_nothing() -> None:
+    story = Told().write(3, 6).op("swap_put", 7, "buf", [3], result=35)
+    story.op("swap_put", 9, "buf", [3]).op("io_done", 1, 5, None, ctx="swap")
+    assert story.fate(6) == "it is in page:3 now"
+
+
+def test_raw_io_and_the_kernels_own_stores_are_told_as_such() -> None:
+    story = Told(disk=[[0], [9]]).op("disk_start", 1, [4], 0, "bp", "cpu0").op("frame_write", 4, None, ctx="disk")
+    story.op("disk_done", 1, 0, None, ctx="disk").op("frame_store", 5, 0, 8)
+    assert story.came(4, 9) == (
+        "it was in disk block 1 when the run began; read by DMA from disk block 1 to page:4 for A in f < g"
+        " (its operation 1)"
+    )
+    assert story.came(5, 8) == "it was stored in page:5 by A in f < g (its operation 4)"
+
+
+def test_a_value_that_was_overwritten_everywhere_names_the_last_store() -> None:
+    story = Told().write(3, 6).write(3, 7, ctx="B")
+    assert story.fate(6) == "its last copy, in page:3, was overwritten by B in f < g (its operation 2)"
