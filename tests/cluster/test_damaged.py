@@ -1,4 +1,4 @@
-"""Damaged and hostile run folders and tokens: what says that it is whole is whole, and nothing that is read can do harm.
+"""Damaged and hostile run folders and tokens: what is called whole is whole, and nothing that is read can do harm.
 
 A folder is damaged in one place, in every way that a table or a seeded generator names. Then the postmortem and the
 replay must either tell the same as of the folder that is whole, or say clearly what is wrong, with the right exit code.
@@ -6,14 +6,22 @@ replay must either tell the same as of the folder that is whole, or say clearly 
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import hashlib
 import json
+import os
 import random
+import shlex
 import shutil
+import subprocess
+import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 from click.testing import CliRunner
 
@@ -22,11 +30,10 @@ from cluster.cli import cli
 from cluster.explore import explore
 from cluster.postmortem import analyse, render
 from cluster.postmortem.analyse import Postmortem
-from cluster.postmortem.load import load
 from cluster.replay import replay
 from cluster.token import Token, kernel_version, parse
-from shared.errors import Exit, UserMistake
-from shared.runfile import sealed
+from shared.errors import Exit, Infrastructure, UserMistake
+from shared.runfile import sealed, token_check
 from tests.kit import CONFIGS, scenario
 
 #: one whose finding is in a journal, one that is judged at the end, one without a finding
@@ -92,33 +99,45 @@ def first_line(path: Path) -> bytes:
     return path.read_bytes().split(b"\n", 1)[0] + b"\n"
 
 
-DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
-    "a byte of a key of run.json": (lambda run: change(run / "run.json", b'"finding"', b'"findinh"'), "its check"),
-    "a byte of a value of run.json": (lambda run: change(run / "run.json", b'"digest": "', b'"digest": "0'), "its check"),
-    "run.json without its keys": (lambda run: change(run / "run.json", None, b'{"schema": "uvmp-run/2"}'), "its check"),
-    "another finding": (lambda run: edit(run / "run.json", "finding", OTHER), "its check"),
-    "no finding": (lambda run: edit(run / "run.json", "finding", None), "its check"),
-    "another finding, sealed": (lambda run: edit(run / "run.json", "finding", OTHER, True), "finding"),
-    "another digest": (lambda run: edit(run / "run.json", "digest", "0" * 64, True), "not as they were written"),
-    "another token": (lambda run: edit(run / "run.json", "token", str(Token("E1", "0" * 8, "0" * 8, ())), True), "token"),
-    "a token that is none": (lambda run: edit(run / "run.json", "token", "uvmp1.\x1b[2J", True), "token"),
-    "other errata": (lambda run: edit(run / "run.json", "errata", ["nothing"], True), "different errata"),
-    "run.begin deleted": (lambda run: change(run / "mmu.uvmp.jsonl", first_line(run / "mmu.uvmp.jsonl"), b""), "mmu"),
-    "run.begin doubled": (
-        lambda run: change(run / "mmu.uvmp.jsonl", None, first_line(run / "mmu.uvmp.jsonl") + (run / "mmu.uvmp.jsonl").read_bytes()),
-        "mmu.uvmp.jsonl:2: a second header",
+def doubled(file: Path) -> None:
+    change(file, None, first_line(file) + file.read_bytes())
+
+
+#: what was done to a file, which, and what is said of it; run.json is sealed anew where its check is not the point
+DAMAGES: dict[str, tuple[str, Callable[[Path], None], str]] = {
+    "a byte of a key": ("run.json", lambda one: change(one, b'"finding"', b'"findinh"'), "its check"),
+    "a byte of a value": ("run.json", lambda one: change(one, b'"digest": "', b'"digest": "0'), "its check"),
+    "no keys": ("run.json", lambda one: change(one, None, b'{"schema": "uvmp-run/2"}'), "its check"),
+    "another finding": ("run.json", lambda one: edit(one, "finding", OTHER), "its check"),
+    "no finding": ("run.json", lambda one: edit(one, "finding", None), "its check"),
+    "another finding, sealed": ("run.json", lambda one: edit(one, "finding", OTHER, True), "finding"),
+    "another digest": ("run.json", lambda one: edit(one, "digest", "0" * 64, True), "not as they were written"),
+    "another token": (
+        "run.json",
+        lambda one: edit(one, "token", str(Token("E1", "0" * 8, "0" * 8, ())), True),
+        "token",
     ),
-    "another header": (lambda run: change(run / "mmu.uvmp.jsonl", b'"engine":"sim"', b'"engine":"sin"'), "mmu.uvmp.jsonl: not as"),
-    "scenario.json missing": (lambda run: (run / "scenario.json").unlink(), "there is no scenario.json"),
-    "scenario.json changed": (lambda run: change(run / "scenario.json", b"frames: ", b"frames: 1"), "scenario.json"),
-    "a title changed": (lambda run: change(run / "scenario.json", b"title: ", b"title: X"), "scenario.json: not as"),
-    "a record changed": (lambda run: change(run / "memory.uvmp.jsonl", b'"value":', b'"value":1'), "memory.uvmp.jsonl"),
-    "nseq changed": (lambda run: change(run / "memory.uvmp.jsonl", b'"nseq":7', b'"nseq":8'), "memory.uvmp.jsonl: not as"),
-    "a journal more": (
-        lambda run: (run / "swap_io2.uvmp.jsonl").write_bytes(b""), "swap_io2.uvmp.jsonl: not read: this machine has no such node"
+    "a token that is none": ("run.json", lambda one: edit(one, "token", "uvmp1.\x1b[2J", True), "token"),
+    "other errata": ("run.json", lambda one: edit(one, "errata", ["nothing"], True), "different errata"),
+    "no header": ("mmu.uvmp.jsonl", lambda one: change(one, first_line(one), b""), "mmu"),
+    "two headers": ("mmu.uvmp.jsonl", doubled, "mmu.uvmp.jsonl:2: a second header"),
+    "another header": (
+        "mmu.uvmp.jsonl",
+        lambda one: change(one, b'"engine":"sim"', b'"engine":"sin"'),
+        "not as it was",
     ),
-    "a journal less": (lambda run: (run / "mmu.uvmp.jsonl").unlink(), "mmu.uvmp.jsonl: it is missing"),
-}  # fmt: skip
+    "a record changed": ("memory.uvmp.jsonl", lambda one: change(one, b'"value":', b'"value":1'), "memory.uvmp.jsonl"),
+    "nseq changed": ("memory.uvmp.jsonl", lambda one: change(one, b'"nseq":7', b'"nseq":8'), "not as it was"),
+    "a journal less": ("mmu.uvmp.jsonl", Path.unlink, "mmu.uvmp.jsonl: it is missing"),
+    "a journal more": ("swap_io2.uvmp.jsonl", lambda one: edit_none(one), "this machine has no such node"),
+    "no scenario": ("scenario.json", Path.unlink, "there is no scenario.json"),
+    "another machine": ("scenario.json", lambda one: change(one, b"frames: ", b"frames: 1"), "scenario.json"),
+    "another title": ("scenario.json", lambda one: change(one, b"title: ", b"title: X"), "scenario.json: not as"),
+}
+
+
+def edit_none(file: Path) -> None:
+    file.write_bytes(b"")
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -128,8 +147,8 @@ def test_what_was_changed_is_told_and_not_replayed(damage: str, runs: dict[str, 
             continue
         run = copied(whole, tmp_path / name)
         assert analyse(run).complete
-        act, says = DAMAGES[damage]
-        act(run)
+        file, act, says = DAMAGES[damage]
+        act(run / file)
         pm = analyse(run)
         assert not pm.complete and any(says in one for one in pm.warnings + pm.holes), (name, pm.warnings, pm.holes)
         assert "The log is whole" not in render(pm)
@@ -179,12 +198,8 @@ def test_the_same_run_gives_the_same_folder(tmp_path: Path) -> None:
 
 
 def test_a_scenario_that_is_not_what_its_text_says_is_not_kept(tmp_path: Path) -> None:
-    from dataclasses import replace
-
-    from shared.errors import Infrastructure
-
     scene = scenario("E1")
-    other = replace(scene, machine=replace(scene.machine, frames=scene.machine.frames + 1))
+    other = dataclasses.replace(scene, machine=dataclasses.replace(scene.machine, frames=scene.machine.frames + 1))
     with pytest.raises(Infrastructure, match="not what its text says"):
         runfolder.write_scenario(tmp_path, other, "x")
 
@@ -208,8 +223,6 @@ def test_the_line_in_a_report_is_the_one_to_paste(options: list[str], tmp_path: 
     first = json.loads(uvmp("run", mine, "--json", "--out", tmp_path / "run", *options).stdout)
     pm = analyse(tmp_path / "run")
     assert pm.complete and pm.replay == first["replay"] and str(mine) in pm.replay
-    import shlex
-
     again = json.loads(uvmp(*shlex.split(pm.replay)[1:], "--json").stdout)
     assert (again["digest"]["sim"], again["finding"]) == (first["digest"], first["finding"])
 
@@ -229,10 +242,6 @@ def test_no_text_of_a_file_is_in_the_line(runs: dict[str, Path], tmp_path: Path)
 
 def token_of(data: bytes) -> str:
     """A token with this body and valid checks."""
-    import base64
-
-    from shared.runfile import token_check
-
     scene = scenario("S3a")
     body = base64.urlsafe_b64encode(data).decode().rstrip("=")
     head = f"uvmp1.{scene.id}.{scene.digest()}.{kernel_version()}.{body}"
@@ -240,25 +249,35 @@ def token_of(data: bytes) -> str:
 
 
 def absurd() -> dict[str, bytes]:
-    import zlib
-
-    import msgpack
-
     def packed(value: Any) -> bytes:
         return b"m" + msgpack.packb(value)
 
+    whole = [0, "A/B", 0, 1, 1, 1]
     return {
-"no kind": b"x", "no body": b"m", "half a body": b"m\x95\x00", "no zip": b"z123",
-        "a bomb": b"z" + zlib.compress(b"\xc0" * (1 << 20)), "zip cut": b"z" + zlib.compress(packed([0, "A", 0, 1, 1, 0])[1:])[:-3],
-        "more behind it": b"z" + zlib.compress(packed([0, "", 0])[1:]) + b"more",
-        "a number": packed(7), "a map": packed({0: "A"}), "nested": b"m" + b"\x91" * 3000,
-        "no names": packed([0, 5]), "names of the terminal": packed([0, "\x1b]0;owned\x07/B", 0, 1, 1, 1]),
-        "right to left": packed([0, "A\u202eB/B", 0, 1, 1, 1]), "lines": packed([0, "A\nB/B", 0, 1, 1, 1]),
-        "a name too far": packed([0, "A/B", 0, 1, 1, 9]), "below zero": packed([0, "A/B", -1, 1, 1, 1]),
-        "too large": packed([0, "A/B", 0, 1 << 60, 1, 1]), "three of four": packed([0, "A/B", 0, 1, 1]),
-        "a fraction": packed([0, "A/B", 0, 1.5, 1, 1]), "a flag": packed([0, "A/B", 0, 1, 7, 1]), "fixed?": packed([5, "A/B", 0, 1, 1, 1]),
-        "truth": packed([True, "A/B", True, 1, 1, 1]), "bytes": packed([0, b"A/B", 0, 1, 1, 1]),
-    }  # fmt: skip
+        "no kind": b"x",
+        "no body": b"m",
+        "half a body": b"m\x95\x00",
+        "no zip": b"z123",
+        "a bomb": b"z" + zlib.compress(b"\xc0" * (1 << 20)),
+        "zip cut": b"z" + zlib.compress(msgpack.packb(whole))[:-3],
+        "more behind it": b"z" + zlib.compress(msgpack.packb(whole)) + b"more",
+        "a number": packed(7),
+        "a map": packed({0: "A"}),
+        "nested": b"m" + b"\x91" * 3000,
+        "no names": packed([0, 5]),
+        "names of the terminal": packed([0, "\x1b]0;owned\x07/B", *whole[2:]]),
+        "right to left": packed([0, "A\u202eB/B", *whole[2:]]),
+        "lines": packed([0, "A\nB/B", *whole[2:]]),
+        "a name too far": packed([0, "A/B", 0, 1, 1, 9]),
+        "below zero": packed([0, "A/B", -1, 1, 1, 1]),
+        "too large": packed([0, "A/B", 0, 1 << 60, 1, 1]),
+        "three of four": packed([0, "A/B", 0, 1, 1]),
+        "a fraction": packed([0, "A/B", 0, 1.5, 1, 1]),
+        "a flag": packed([0, "A/B", 0, 1, 7, 1]),
+        "fixed?": packed([5, *whole[1:]]),
+        "truth": packed([0, "A/B", True, 1, 1, 1]),
+        "bytes": packed([0, b"A/B", *whole[2:]]),
+    }
 
 
 @pytest.mark.parametrize("name", absurd())
@@ -343,10 +362,6 @@ def test_what_a_sealed_folder_says_is_shown_as_text(runs: dict[str, Path], tmp_p
 
 
 def test_a_terminal_that_has_only_ascii_gets_ascii(tmp_path: Path) -> None:
-    import os
-    import subprocess
-    import sys
-
     text = (CONFIGS / "scenarios" / "E1.yaml").read_text(encoding="utf-8")
     mine = tmp_path / "é.yaml"
     mine.write_text(text.replace("title: ", "title: é中 "), encoding="utf-8")
