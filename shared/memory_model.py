@@ -88,10 +88,11 @@ class Cell:
             self.source = None
 
     def add(self, word: int, values: Values) -> None:
-        """The word may hold one of these values too."""
-        self.words[word] = union(self.get(word), values)
-        for one in self.followers:
-            one.add(word, values)
+        """The word may hold one of these values too, and so may it in all who follow, directly or not."""
+        reached = [self]
+        for cell in reached:  # grows; a page of a file may follow its own block, which follows the page
+            cell.words[word] = union(cell.get(word), values)
+            reached += [one for one in cell.followers if one not in reached]
 
     def add_all(self, other: Cell) -> None:
         """Every word may hold what `other` may hold there too."""

@@ -7,6 +7,8 @@ a run that was killed, all that the records say is said, and what is missing is 
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from cluster.postmortem.history import (
     concerns,
     lines,
     lock_words,
+    partners,
     related,
     report,
 )
@@ -34,8 +37,10 @@ from shared.text import clean
 from shared.uvm.structs import uvmexp
 
 MODEL = ("page", "anon", "amap")
+MAX_ABOUT = 6
 MAX_ROWS = 400
 MAX_OBJECTS = 8
+_NAME = re.compile(r"\b([a-z]\w{1,15}):(\d{1,9})\b|\bswap slot (\d{1,9})\b")
 LAST_EVENTS = 5
 LAST_STEPS = 60
 
@@ -154,7 +159,7 @@ def analyse(path: str | Path) -> Postmortem:
 def of(run: Run) -> Postmortem:
     """The postmortem of a folder that has been read."""
     sequence = in_order(run.journals)
-    machine = Machine().apply_all(sequence.records)
+    machine = Machine(*_places(run)).apply_all(sequence.records)
     pm = Postmortem(run.path, ended=run.run is not None, warnings=list(run.torn))
     _identity(pm, run)
     _integrity(pm, run, sequence)
@@ -268,6 +273,15 @@ def _digest(journals: Journals) -> str:
         return ""
 
 
+def _places(run: Run) -> tuple[int, Callable[[int], str]]:
+    """The page size, and an address in the scenario's own words."""
+    try:
+        scenario = unpack_scenario(run.scenario or {})
+        return scenario.machine.page_size, scenario.place
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return 0, hex
+
+
 def _nodes_wanted(run: Run) -> tuple[str, ...]:
     return () if run.loaded is None else tuple(run.loaded.machine.nodes)
 
@@ -359,16 +373,26 @@ def _locks(pm: Postmortem, machine: Machine, about: list[str]) -> None:
 
 
 def _involved(pm: Postmortem, graph: Graph, history: dict[str, list[Step]]) -> tuple[list[str], list[str]]:
-    """The structs that the finding is about, and those whose history is told besides."""
+    """The structs that the finding is about, and those whose history is told besides.
+
+    It is about its subject, about those that its text names or, if that says where values were, its story; and about
+    what an anon or a page of them pointed to during the run.
+    """
     machine = graph.machine
-    context = machine.contexts.get(pm.finding["context"]) if pm.finding is not None else None
-    subject = owner_of(pm.finding["subject"]) if pm.finding is not None else ""
-    about = [subject] if subject in history else []
+    found = pm.finding
+    context = machine.contexts.get(found["context"]) if found is not None else None
+    named = [owner_of(found["subject"]), *_named([found["text"]])] if found is not None else []
+    if found is not None and found["detector"] == "oracle":
+        named += _named(found["story"])
+    about = [one for one in dict.fromkeys(named) if one in history]
     in_ring = [one for one in graph.blocked() if one.name in pm.cycle]
     for one in in_ring if about or in_ring else graph.blocked():
         if one.wait is not None and (not about or one.wait.kind in ("lock", "upgrade")):
             about.append(owner_of(one.wait.what))
     about = [one for one in dict.fromkeys(about) if one in history]
+    for name in list(about):
+        about += [one for one in partners(name, machine, history) if one in history]
+    about = list(dict.fromkeys(about))[:MAX_ABOUT]
     objects = list(about)
     for name in about:
         objects += related(name, machine, history)
@@ -378,6 +402,15 @@ def _involved(pm: Postmortem, graph: Graph, history: dict[str, list[Step]]) -> t
         for name in owners:
             objects += related(name, machine, history)
     return about, list(dict.fromkeys(objects))[:MAX_OBJECTS]
+
+
+def _named(texts: list[str]) -> list[str]:
+    """The structs and swap slots that sentences name."""
+    found: list[str] = []
+    for text in texts:
+        for match in _NAME.finditer(text):
+            found.append(f"slot:{match[3]}" if match[3] else f"{match[1]}:{match[2]}")
+    return found
 
 
 def _steps(pm: Postmortem, machine: Machine, about: list[str]) -> None:

@@ -14,9 +14,11 @@ from typing import Any
 from cluster.postmortem.state import Known, Machine, Step, cpu_of
 from cluster.postmortem.words import (
     KIND,
+    by_address,
     ddb,
     element,
     handle,
+    is_array,
     is_layout,
     kind_of,
     owner_of,
@@ -30,6 +32,9 @@ from shared.messages import OPERATIONS, Op
 
 LOCKING = frozenset(("lock", "try", "unlock", "upgrade", "downgrade"))
 MAX_LINES = 400
+MAX_FRAMES = 1024
+#: fields that hold the numbers of swap slots, an_swslot and the u_swslots of an aobj
+SLOT_FIELDS = ("swslot", "swslots")
 
 
 @dataclass
@@ -97,8 +102,26 @@ def concerns(step: Step, machine: Machine) -> set[str]:
     elif event in ("sleep", "wakeup"):
         found.add(owner_of(text_of(record, "chan")))
     elif event in OPERATIONS:
-        found.update(f"page:{one}" for one in _frames(record, OPERATIONS[event]))
+        found.update(f"page:{one}" for one in (*_frames(record, OPERATIONS[event]), *step.frames))
+    found.update(f"slot:{one}" for one in _slots(step, machine))
     return found
+
+
+def _slots(step: Step, machine: Machine) -> list[int]:
+    """The swap slots that a step writes, reads, gives to somebody or takes away."""
+    record = step.record
+    if record["event"] in ("swap_put", "swap_get"):
+        first, frames = record.get("slot"), record.get("frames")
+        many = len(frames) if isinstance(frames, list) else 1
+        return list(range(first, first + min(many, MAX_FRAMES))) if type(first) is int else []
+    target = handle(record.get("obj"))
+    if record["event"] != "store" or target is None:
+        return []
+    owner, name = machine.arrays.get(target[0], (target[0], text_of(record, "field")))
+    if not name.endswith(SLOT_FIELDS) or (owner == target[0] and is_array(owner)):
+        return []
+    values = [record.get("value"), step.old.value if step.old is not None else None]
+    return [one for one in values if type(one) is int and one > 0]
 
 
 def _frames(record: Record, op: Op) -> list[int]:
@@ -114,7 +137,7 @@ def item(step: Step, machine: Machine) -> str:
     """A step in words; a store with the value before, an amap's array by its field."""
     record = step.record
     if record["event"] != "store":
-        return said(record)
+        return by_address(record, machine.where) or said(record)
     found = handle(record.get("obj"))
     if found is not None and found[0] in machine.arrays:
         owner, name = machine.arrays[found[0]]
@@ -195,48 +218,52 @@ def _elements(array: str, key: str, machine: Machine) -> dict[str, str]:
 
 
 def related(name: str, machine: Machine, history: dict[str, list[Step]]) -> list[str]:
-    """The page, anon and amap that belong to one of them, as the records last had it."""
+    """The pages, anons and amaps that belonged to one of them at any time of the run, the last ones first."""
     kind = kind_of(name)
     found: list[str] = []
     if kind == "anon":
-        found += _last_handle(machine.value(name, "an_page"), "page")
-        if not found:
-            found += [
-                page for page in history if kind_of(page) == "page" and _names(machine.value(page, "uanon"), name)
-            ]
-        if not found:
-            found += _stored(history.get(name, []), "an_page", "page")
+        found += partners(name, machine, history)
         found += [
             machine.arrays[array][0]
             for (array, _), known in sorted(machine.fields.items())
             if array in machine.arrays and machine.arrays[array][1] == "am_anon" and _names(known, name)
         ]
     elif kind == "page":
-        anon = _last_handle(machine.value(name, "uanon"), "anon") or _stored(history.get(name, []), "uanon", "anon")
-        found += anon
-        for one in anon:
+        found += partners(name, machine, history)
+        for one in list(found):
             found += [other for other in related(one, machine, history) if kind_of(other) == "amap"]
     return list(dict.fromkeys(one for one in found if one != name))
+
+
+def partners(name: str, machine: Machine, history: dict[str, list[Step]]) -> list[str]:
+    """Of an anon its pages, and of a page its anons: what either pointed to during the run, the last ones first."""
+    pointer = {"anon": "an_page", "page": "uanon"}.get(kind_of(name))
+    back = {"anon": "uanon", "page": "an_page"}.get(kind_of(name), "")
+    other = "page" if pointer == "an_page" else "anon"
+    if pointer is None:
+        return []
+    found = _handles([machine.value(name, pointer)], other)
+    for step in reversed(history.get(name, [])):
+        record = step.record
+        target = handle(record.get("obj"))
+        if record["event"] == "store" and target is not None:
+            if target[0] == name and record.get("field") == pointer:
+                found += _handles([record.get("value"), step.old], other)
+            elif kind_of(target[0]) == other and record.get("field") == back:
+                found.append(target[0])
+    found += [one for one in history if kind_of(one) == other and _names(machine.value(one, back), name)]
+    return list(dict.fromkeys(found))
+
+
+def _handles(values: list[Any], kind: str) -> list[str]:
+    """Those of these values, or of what is known of fields, that are handles of structs of a kind."""
+    found = [handle(one.value if isinstance(one, Known) else one) for one in values]
+    return [one[0] for one in found if one is not None and kind_of(one[0]) == kind]
 
 
 def _names(known: Known | None, name: str) -> bool:
     found = handle(known.value) if known is not None else None
     return found is not None and found[0] == name
-
-
-def _last_handle(known: Known | None, kind: str) -> list[str]:
-    found = handle(known.value) if known is not None else None
-    return [found[0]] if found is not None and kind_of(found[0]) == kind else []
-
-
-def _stored(steps: list[Step], field_name: str, kind: str) -> list[str]:
-    """The struct last stored in a field, by a history."""
-    for step in reversed(steps):
-        if step.record["event"] == "store" and step.record.get("field") == field_name:
-            found = handle(step.record.get("value"))
-            if found is not None and kind_of(found[0]) == kind:
-                return [found[0]]
-    return []
 
 
 def by_object(machine: Machine) -> dict[str, list[Step]]:

@@ -7,10 +7,11 @@ have been granted what it waited for, even if the record of that is lost.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from cluster.postmortem.translations import Translations
 from cluster.postmortem.words import KIND, handle, idles, is_array, names_of, place, spins, text_of
 from shared.journal import Record, goes_to_sleep
 from shared.waits import Hold, Wait
@@ -45,6 +46,7 @@ class Step(NamedTuple):
         caller: the function that had called that one.
         frame: number of that call; the same for all that one call did.
         old: for a store, the value before, if known.
+        frames: those that it touched by way of addresses.
     """
 
     at: int
@@ -53,6 +55,7 @@ class Step(NamedTuple):
     caller: str
     frame: int
     old: Known | None
+    frames: frozenset[int] = frozenset()
 
 
 @dataclass
@@ -91,9 +94,16 @@ def cpu_of(record: Record) -> str:
 
 
 class Machine:
-    """Everything that the records say, step by step."""
+    """Everything that the records say, step by step.
 
-    def __init__(self) -> None:
+    Args:
+        page_size: bytes; 0: not known.
+        where: an address in the scenario's own words.
+    """
+
+    def __init__(self, page_size: int = 0, where: Callable[[int], str] = hex) -> None:
+        self.where = where
+        self.translations = Translations(page_size)
         self.contexts: dict[str, ContextState] = {}
         self.locks: dict[str, LockState] = {}
         self.fields: dict[tuple[str, int], Known] = {}
@@ -103,7 +113,8 @@ class Machine:
         self.steps: list[Step] = []
         self._frames = 0
 
-    def apply_all(self, records: Iterable[Record]) -> Machine:
+    def apply_all(self, records: Sequence[Record]) -> Machine:
+        self.translations.begin(records)
         for record in records:
             self.apply(record)
         return self
@@ -141,7 +152,9 @@ class Machine:
     def _step(self, record: Record, ctx: ContextState, old: Known | None) -> None:
         caller = ctx.stack[-2].fn if len(ctx.stack) > 1 else ""
         frame = ctx.calls[-1] if ctx.calls else 0
-        self.steps.append(Step(len(self.steps), record, ctx.function, caller, frame, old))
+        self.steps.append(
+            Step(len(self.steps), record, ctx.function, caller, frame, old, self.translations.apply(record))
+        )
 
     def _resume(self, ctx: ContextState, record: Record) -> None:
         """The context performs an operation, so what it waited for has come."""

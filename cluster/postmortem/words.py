@@ -6,6 +6,7 @@ Rule: nothing from a file reaches a terminal but through `clean`.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from shared.journal import Record
@@ -32,6 +33,8 @@ FLAGS: dict[tuple[str, str], tuple[str, dict[int, str]]] = {
     ("page", "pqflags"): ("PQ_", PQ_NAMES),
     ("amap", "am_flags"): ("AMAP_", {AMAP_SHARED: "SHARED"}),
 }
+#: keys of an operation's record that are not its arguments or its result
+ABOUT_RECORD = frozenset(("event", "node", "nseq", "ctx", "n", "cpu", "k", "wait", "granted", "woke", "raised"))
 PROTECTION = {0: "none", 1: "r", 2: "w", 3: "rw", 5: "rx", 7: "rwx"}
 STATES = {SIDL: "SIDL", SRUN: "SRUN", SZOMB: "SZOMB"}
 
@@ -232,10 +235,54 @@ def _other_said(record: Record, event: str) -> str:
     if event == "intr":
         under = text_of(record, "interrupted")
         return f"interrupts {under}" if under else "interrupts the idle CPU"
-    skip = ("event", "node", "nseq", "ctx", "n", "cpu", "k", "wait", "granted", "woke", "raised")
-    args = ", ".join(f"{key}={_argument(key, value)}" for key, value in record.items() if key not in skip)
+    args = ", ".join(f"{key}={_argument(key, value)}" for key, value in record.items() if key not in ABOUT_RECORD)
     then = "".join(f"; {word} {', '.join(who)}" for word in ("granted", "raised") if (who := names_of(record, word)))
     return f"{event}({args}){then}"
+
+
+def by_address(record: Record, where: Callable[[int], str]) -> str:
+    """A load or store of a program, or a request about its translations, in words; "" if it is none."""
+    event = text_of(record, "event")
+    va, frame, value = record.get("va"), record.get("frame"), record.get("value")
+    if event in ("word_read", "word_write") and type(va) is int and "refused" not in record:
+        what = f"reads {clean(value, 40)} at" if event == "word_read" else f"stores {clean(value, 40)} at"
+        return f"{what} {where(va)}, in page:{clean(frame, 20)}"
+    if not event.startswith("pmap_") or not {"va", "vpn", "start", "frame"} & record.keys():
+        return ""
+    parts: list[str] = []
+    for key, one in record.items():
+        if key in (
+            "event",
+            "node",
+            "nseq",
+            "ctx",
+            "n",
+            "cpu",
+            "k",
+            "wait",
+            "granted",
+            "woke",
+            "raised",
+            "pmap",
+            "vpn",
+            "end",
+        ):
+            continue
+        if key in ("va", "start") and type(one) is int:
+            end = record.get("end")
+            last = f" to {where(end - 1)}" if key == "start" and type(end) is int and end > one + 1 else ""
+            parts.insert(0, where(one) + last)
+        elif key == "frame" and type(one) is int:
+            parts.append(f"page:{one}")
+        elif key in ("flags", "cpu", "error") and one in (0, None):
+            continue
+        elif key == "pte":
+            found = isinstance(one, list) and bool(one)
+            parts.append(f"finds page:{clean(one[0], 20)}" if found else f"fault {clean(one, 20)}")
+        else:
+            parts.append(f"{key}={_argument(key, one)}")
+    then = "".join(f"; {word} {', '.join(who)}" for word in ("granted", "raised") if (who := names_of(record, word)))
+    return f"{event}({', '.join(parts)}){then}" + (": waits" if record.get("wait") else "")
 
 
 def _argument(key: str, value: object) -> str:

@@ -198,4 +198,51 @@ CATALOGUE = (
         findings=("panic",),
         scenarios=("E44",),
     ),
+    Erratum(
+        id="uvm_unmap.ignores-device-io",
+        name="E61a",
+        sentence="munmap() frees memory that a device is writing to.",
+        status=Status.IN_SOURCE,
+        source=(
+            "NetBSD uvm_map.c 1.69 (2000): uvm_unmap_remove()",
+            "NetBSD uvm_page.c 1.30 (2000): uvm_pagefree() of a wired page",
+            "NetBSD uvm_glue.c (2000): uvm_vslock()",
+        ),
+        story=story("""
+            For a raw transfer physio() wires the pages of the user's buffer, uvm_vslock(), but does not count that in
+            a map entry's wired_count. So nothing tells munmap() by another thread of the same process that the memory
+            is in use: it takes the entry out, drops the amap's reference, and uvm_pagefree() frees the page; that it
+            is wired makes it only set wire_count to 0. The next fault, of whichever process, gets the page, and the
+            device writes into it. When the transfer is over, uvm_vsunlock() looks for the entry, and panics:
+            "uvm_fault_unwire_locked: address not in map". NetBSD had hardly any processes with threads at the time,
+            and the memory of a process that waits in physio() cannot be unmapped by itself. The source has the lines;
+            the interleaving is ours. Here munmap waits until the device is done.
+        """),
+        findings=("panic",),
+        scenarios=("E61a",),
+    ),
+    Erratum(
+        id="uvmspace_fork.ignores-device-io",
+        name="E61b",
+        sentence="fork() makes memory copy-on-write that a device is writing to; the data goes to the child.",
+        status=Status.IN_SOURCE,
+        source=(
+            "NetBSD uvm_map.c 1.69 (2000): uvmspace_fork()",
+            "NetBSD uvm_fault.c 1.47 (2000): case 1B",
+            "NetBSD uvm_glue.c (2000): uvm_vslock()",
+        ),
+        story=story("""
+            uvmspace_fork() copies at once what map entries have wired, so that the parent keeps its pages. What
+            uvm_vslock() has wired for a raw transfer no map entry counts: it becomes copy-on-write like all the rest.
+            A thread of the parent writes to another word of the buffer while the disk still fills it; the fault
+            copies the page, and gives the copy to the parent. The device goes on with the old page, which is the
+            child's alone now, and the parent never sees what the device wrote after the copy. uvm_vsunlock() then
+            unwires the parent's new page, which nobody has wired: its wire_count goes from 0 to 65535, and the old
+            page stays wired. The same trap was discussed for Linux as fork() with O_DIRECT. The source has the lines;
+            the interleaving is ours, and needs threads, of which NetBSD had hardly any at the time. Here fork waits
+            for the device.
+        """),
+        findings=("kassert", "oracle"),
+        scenarios=("E61b", "E61b-shipped"),
+    ),
 )

@@ -94,7 +94,7 @@ from shared.uvm.pmap import (
     pmap_clear_reference,
     pmap_enter,
     pmap_extract,
-    pmap_page_remove_unwired,
+    pmap_page_protect_unwired,
     pmap_remove,
 )
 from shared.uvm.structs import Amap, Anon, Page, UvmObject, VmMap, uvm, uvmexp
@@ -502,8 +502,9 @@ def _case1(ufi: UvmFaultinfo, flt: Fault, anon: Anon) -> int:
         # A page of its own that map entries have wired: those have our amap, others were only lent it, or are about to
         # be given a copy (amap_cow_now()); till then it cannot be replaced if a device is at work on it.
         wired = uobj is None and unlocked(pg, "wire_count")
-        if wired and uvmfault_waitio(ufi, amap, None, oanon if oanon.an_lock.held() else None, pg):
-            return ERESTART
+        if wired and not erratum("uvmspace_fork.ignores-device-io"):
+            if uvmfault_waitio(ufi, amap, None, oanon if oanon.an_lock.held() else None, pg):
+                return ERESTART
         uvmexp.flt_acow += 1
         opg = pg
         new = uvm_analloc()
@@ -525,7 +526,7 @@ def _case1(ufi: UvmFaultinfo, flt: Fault, anon: Anon) -> int:
             pmap_remove(flt.pmap, flt.rvaddr, flt.rvaddr + here.port.page_size)
         amap_add(aref, flt.anon_offset, anon, True)
         oanon.an_ref -= 1  # cannot drop to zero here
-        if wired:
+        if wired and not erratum("uvmspace_fork.ignores-device-io"):
             uvm_lock_pageq()
             uvm_pagemovewire(opg, pg)
             uvm_unlock_pageq()
@@ -635,7 +636,7 @@ def _case2(ufi: UvmFaultinfo, flt: Fault, uobjpage: Page | None) -> int:
             if amap_flags(amap) & AMAP_SHARED:
                 # All who share the amap are to see the new page. None of them has the old one wired, or it would have
                 # been promoted then; who has wired it, has it by another mapping of the object, and must keep it.
-                pmap_page_remove_unwired(uobjpage)
+                pmap_page_protect_unwired(uobjpage, VM_PROT_NONE)
             elif not erratum("uvm_fault.cow-entered-before-flush"):  # as in case 1B
                 pmap_remove(flt.pmap, flt.rvaddr, flt.rvaddr + here.port.page_size)
             uvm_page_putback(uobjpage)

@@ -119,7 +119,7 @@ def vm_map_lock_still(map: VmMap, start: int, end: int) -> None:
     I/O that begins now waits for the lock before it looks at the map, so that no I/O need be excluded further.
 
     Sleeps:  for the I/O ("physmap"), and as vm_map_lock().
-    Source:  none; the model's.
+    Source:  none; the model's. UVM's munmap and fork did not wait (errata E61a, E61b).
     """
     while True:
         vm_map_lock(map)
@@ -635,7 +635,7 @@ def uvm_map_clean(map: VmMap, start: int, end: int, flags: int) -> int:
              EIO - something could not be written.
     Source:  uvm_map.c.   Differs: deactivated pages keep their mappings, as of the scanner's change of January 2001;
              busy ones are left alone. A page that is only given up, because others have it too, is unmapped here: UVM
-             left it mapped, and showed what the others went on to write.
+             left it mapped, and showed what the others went on to write (erratum E50).
     """
     vm_map_lock_read(map)
     if not uvm_map_checkprot(map, start, end, VM_PROT_NONE):
@@ -701,7 +701,7 @@ def _clean_amap(map: VmMap, aref: Aref, entry_start: int, start: int, end: int, 
                 amap_unadd(aref, va - entry_start)
                 refs = anon.an_ref - 1
                 anon.an_ref = refs
-                if refs != 0:
+                if refs != 0 and not erratum("uvm_map_clean.given-up-page-stays-mapped"):
                     pmap_remove(map.pmap, va, va + page_size)  # the page is others' from now on
                 anon.an_lock.unlock()
                 if refs == 0:
@@ -882,11 +882,14 @@ def uvmspace_fork(vm1: Vmspace) -> Vmspace:
     Locks:   entry parent's map unlocked. Returns: same. The child's map needs no lock: nobody knows it yet.
     Sleeps:  for the map, and for device I/O to it; in amap_cow_now(), with the map locked.
     Source:  uvm_map.c.   Differs: no pmap_copy, the child starts without translations. A parent that shares its
-             amap is not marked "needs copy": UVM did so, and with its next write it left the sharing. Instead
-             all who share it are write-protected, which is what amap_share_protect() is for.
+             amap is not marked "needs copy": UVM did so, and with its next write it left the sharing (erratum E60).
+             Instead all who share it are write-protected, which is what amap_share_protect() is for.
     """
     old_map = vm1.vm_map
-    vm_map_lock_still(old_map, old_map.min_offset, old_map.max_offset)
+    if erratum("uvmspace_fork.ignores-device-io"):
+        vm_map_lock(old_map)
+    else:
+        vm_map_lock_still(old_map, old_map.min_offset, old_map.max_offset)
     vm2 = uvmspace_alloc(old_map.min_offset, old_map.max_offset)
     new_map = vm2.vm_map
     old_header, last = old_map.header, new_map.header
@@ -938,13 +941,15 @@ def _fork_copy(old_map: VmMap, old_entry: VmMapEntry, etype: int, new_map: VmMap
         return new_entry
     amap = aref.amap
     amap_ref(aref, new_entry.end - new_entry.start, 0)
-    shared = bool(amap_flags(amap) & AMAP_SHARED) or not etype & UVM_ET_COPYONWRITE
+    putting_off = erratum("uvmspace_fork.sharing-parent-needs-copy")
+    shared = bool(amap_flags(amap) & AMAP_SHARED) or not (putting_off or etype & UVM_ET_COPYONWRITE)
     if shared or wired:
         amap_copy(new_map, new_entry)
-        amap_cow_now(new_map, new_entry, wired)
+        if wired or not putting_off:
+            amap_cow_now(new_map, new_entry, wired)
     if wired:
         return new_entry  # nothing changes for the parent
-    if shared:
+    if shared and not putting_off:
         locking = not erratum("uvmspace_fork.shared-amap-unlocked")
         if locking:
             amap_lock(amap)

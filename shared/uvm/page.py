@@ -327,10 +327,13 @@ def uvm_pageadopt(pg: Page) -> None:
 
     Locks:   the page queues and the anon.
     Source:  uvm_anon.c, uvm_pdaemon.c, where these lines are.
-    Differs: UVM left an inactive page on the queue it was on, which is not that of anons' pages.
+    Differs: UVM left an inactive page on the queue it was on, which is not that of anons' pages (erratum E59).
     """
     pg.loan_count -= 1
-    _requeue(pg, pg.pqflags | PQ_ANON)
+    if erratum("uvm_pageadopt.queue-kept"):
+        pg.pqflags |= PQ_ANON
+    else:
+        _requeue(pg, pg.pqflags | PQ_ANON)
 
 
 def _requeue(pg: Page, pqflags: int) -> None:

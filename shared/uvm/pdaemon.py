@@ -51,6 +51,7 @@ from shared.uvm.pager import (
     uvm_mk_pcluster,
     uvm_page_set_swslot,
     uvm_page_swslot,
+    uvm_pager_cleaning,
     uvm_pager_put,
 )
 from shared.uvm.param import (
@@ -397,7 +398,9 @@ def uvmpd_scan_inactive(pglst: PageQueue, sweep: Sweep) -> bool:
             # it is ours, and nobody writes to it, until its I/O is done
             p.flags = flags | PG_BUSY
             uvm_page_own(p, "scan_inactive")
-            if not unmapped:
+            if not swap_backed:
+                uvm_pager_cleaning(p)
+            elif not unmapped:
                 pmap_page_protect(p, VM_PROT_READ)
             if swap_backed:
                 old = uvm_page_swslot(p, uobj, anon)

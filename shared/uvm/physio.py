@@ -10,7 +10,7 @@ I/O), so that the DMA goes where it should, and each page stays where it is:
   (amap_cow_now), so that nobody has to replace it later;
 - who wants to borrow the page waits (shared/uvm/loan.py).
 
-UVM saw to none of that; NetBSD had hardly any processes whose threads share a map.
+UVM saw to none of that (errata E61a and E61b); NetBSD had hardly any processes whose threads share a map.
 mlock, munlock, mprotect and madvise may come between; and the translation may go, so
 that the pages are looked up in the map, where the pmap has none.
 

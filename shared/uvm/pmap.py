@@ -202,12 +202,12 @@ def pmap_page_protect(pg: Page, prot: int) -> None:
     _free_ptps(here.port.pmap("pmap_page_protect", pg.frame, (prot,)))
 
 
-def pmap_page_remove_unwired(pg: Page) -> None:
-    """Remove every mapping of `pg` that is not wired.
+def pmap_page_protect_unwired(pg: Page, prot: int) -> None:
+    """Narrow every mapping of `pg` that is not wired, as pmap_page_protect() does: locked memory takes no fault.
 
-    Source:  none; the model's. UVM removed all of them, see uvm_fault()'s case 2B.
+    Source:  none; the model's. UVM narrowed all of them, see uvm_fault()'s case 2B and uvn_flush().
     """
-    _free_ptps(here.port.pmap("pmap_page_remove_unwired", pg.frame, ()))
+    _free_ptps(here.port.pmap("pmap_page_protect_unwired", pg.frame, (prot,)))
 
 
 def pmap_is_modified(pg: Page) -> bool:

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from cluster.postmortem import analyse, render
-from cluster.postmortem.history import by_object, report
+from cluster.postmortem.history import by_object, item, partners, report
+from cluster.postmortem.order import in_order
+from cluster.postmortem.state import Machine
 from cluster.postmortem.words import KIND, idles, is_layout, is_number, shown
 from shared.errors import DETECTORS, FINDINGS
 from shared.messages import OPERATIONS
@@ -104,3 +106,66 @@ def test_whatever_names_a_frame_touches_its_page() -> None:
             story.op("0A", code, "memory", **args)
             want.add(f"page:{number}")
     assert len(want) > 15 and set(by_object(machine_of(story))) == want
+
+
+# -- the data: who touched a page, a slot, and what pointed where ------------------------------
+
+
+def touched(story: Story, name: str, page_size: int = 64) -> list[str]:
+    machine = Machine(page_size, lambda va: f"<{va}>").apply_all(
+        in_order({node: one.records for node, one in story.journals.items()}).records
+    )
+    return [item(step, machine) for step in by_object(machine).get(name, [])]
+
+
+def test_loads_and_stores_of_programs_are_steps_of_their_page() -> None:
+    story = Story().run("0A").op("0A", "word_write", "memory", frame=3, offset=8, value=6, va=136, proc=0)
+    story.op("1B", "word_read", "memory", frame=3, offset=8, va=136, proc=1, value=6)
+    assert touched(story, "page:3") == ["stores 6 at <136>, in page:3", "reads 6 at <136>, in page:3"]
+
+
+def test_a_request_by_range_touches_what_was_mapped_there() -> None:
+    """Whether it was entered in this run, or by the setup, and found by a walk only later."""
+    story = Story().run("0A")
+    story.op("0A", "pmap_protect", "mmu", pmap=1, start=64, end=256, prot=1)
+    story.op("0A", "pmap_enter", "mmu", pmap=1, va=128, frame=4, prot=3, flags=0)
+    story.op("0A", "pmap_walk", "mmu", pmap=1, vpn=1, write=0, pte=[3, 0, 0])
+    story.op("0A", "pmap_protect", "mmu", pmap=2, start=64, end=256, prot=1)
+    story.op("0A", "pmap_remove", "mmu", pmap=1, start=64, end=128)
+    story.op("0A", "pmap_remove", "mmu", pmap=1, start=64, end=192)
+    story.op("0A", "pmap_unwire", "mmu", pmap=1, va=128)
+    first, walk = "pmap_protect(<64> to <255>, prot=r)", "pmap_walk(write=0, finds page:3)"
+    assert touched(story, "page:3") == [first, walk, "pmap_remove(<64> to <127>)"]
+    assert touched(story, "page:4") == [
+        "pmap_enter(<128>, page:4, prot=rw)",
+        "pmap_remove(<64> to <191>)",
+    ]
+    assert touched(story, "page:4", page_size=0) == ["pmap_enter(<128>, page:4, prot=rw)"]  # not known: no guess
+
+
+def test_a_page_that_takes_another_s_place_is_a_step_of_both() -> None:
+    story = Story().run("0A")
+    for frame in (3, 4):
+        story.op("0A", "pmap_enter", "mmu", pmap=1, va=128, frame=frame, prot=3, flags=0)
+    assert len(touched(story, "page:3")) == 2 and len(touched(story, "page:4")) == 1
+
+
+def test_a_swap_slot_has_a_history() -> None:
+    story = Story().run("0A").store("0A", "anon:5#0", "an_swslot", 7)
+    story.op("0A", "swap_put", "memory", slot=6, frames=[3, 4], error=0).op("0A", "swap_get", "memory", slot=8, frame=3)
+    story.store("0A", "anon:5#0", "an_swslot", 0)
+    assert [text.split("(")[0].strip() for text in touched(story, "slot:7")] == [
+        "anon:5.an_swslot = 7",
+        "swap_put",
+        "anon:5.an_swslot = 0",
+    ]
+    assert len(touched(story, "slot:6")) == len(touched(story, "slot:8")) == 1 and not touched(story, "slot:0")
+
+
+def test_an_anon_s_pages_are_all_those_that_it_had_during_the_run() -> None:
+    story = Story().run("0A").store("0A", "anon:5#0", "an_page", "page:3#0").store("0A", "anon:5#0", "an_page", None)
+    story.store("0A", "page:4#0", "uanon", "anon:5#0").store("0A", "page:4#0", "uanon", None)
+    machine = machine_of(story)
+    history = by_object(machine)
+    assert partners("anon:5", machine, history) == ["page:4", "page:3"]
+    assert partners("page:3", machine, history) == partners("page:4", machine, history) == ["anon:5"]

@@ -727,6 +727,17 @@ def test_a_write_to_one_word_of_a_file_leaves_the_others_alone() -> None:
         assert (told.read("A", "buf[2]", value) is None) == fine
 
 
+def test_a_files_own_block_read_into_its_page() -> None:
+    """The page follows what is read, that the block, and that the page."""
+    for value, fine in ((7, True), (5, True), (0, False)):
+        told = with_a_file()
+        told.begin("A", "physio", "new[0]", 1, block=0, write=False, status=0)
+        told.write("T", "new[0]", 5)
+        told.call("T", "fwrite", file=0, at=8, value=9)
+        told.end("A", "physio")
+        assert (told.read("A", "new[0]", value) is None) == fine
+
+
 def test_what_is_written_beyond_the_end_of_a_file_may_be_gone_at_any_moment() -> None:
     for value, fine in ((5, True), (0, True), (7, False)):
         told = with_a_file()

@@ -1,0 +1,34 @@
+"""`python -m cluster.fuzz`: run random programs until one fails."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+import click
+
+from cluster.fuzz.generate import FEATURES
+from cluster.fuzz.hunt import Hunt, hunt
+
+
+@click.command()
+@click.option("--seed", default="", help="Of the programs; default: a fresh one, printed.")
+@click.option("--first", default=0, help="Number of the first program of the seed.")
+@click.option("--programs", default=1_000_000, show_default=True, help="At most this many.")
+@click.option("--seconds", default=60.0, show_default=True, help="No new program after this time.")
+@click.option("--features", default="", help=f"Of every program, separated by commas: {', '.join(FEATURES)}.")
+@click.option("--errata", multiple=True, help="Switched on.")
+@click.option("--out", default="runs/fuzz", show_default=True, help="Folder for what fails.")
+def main(
+    seed: str, first: int, programs: int, seconds: float, features: str, errata: tuple[str, ...], out: str
+) -> None:
+    """Run random programs under several strategies until one fails; exit code 1 if one does."""
+    seed = seed or secrets.token_hex(4)
+    chosen = frozenset(features.split(",")) if features else None
+    result: Hunt = hunt(seed, programs, seconds, first, chosen, errata=errata, out=Path(out))
+    click.echo(str(result))
+    raise SystemExit(result.failure is not None)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Runs random programs, one after another, until one fails or enough have been run."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+
+from cluster.fuzz.generate import generate
+from cluster.fuzz.judge import Failure, judge, token
+from cluster.fuzz.program import Program
+from cluster.fuzz.shrink import shrink
+from shared.errors import UserMistake
+
+#: every so many programs, one execution of each strategy is replayed
+REPLAYED = 15
+
+
+@dataclass
+class Hunt:
+    """What came of it.
+
+    Attributes:
+        tally: executions by strategy, and "replay".
+        at: number of the program that failed, or of the next one.
+        failure: how, after it was cut down; with `program` and the file it was written to.
+    """
+
+    seed: str
+    programs: int = 0
+    tally: Counter[str] = field(default_factory=Counter)
+    at: int = 0
+    program: Program | None = None
+    failure: Failure | None = None
+    file: Path | None = None
+    token: str = ""
+
+    @property
+    def executions(self) -> int:
+        """Under all strategies; replays not counted."""
+        return sum(self.tally.values()) - self.tally["replay"]
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{name} {count:,}" for name, count in self.tally.items())
+        text = f"seed {self.seed}: {self.programs:,} programs, {self.executions:,} executions ({counts})"
+        if self.failure is None:
+            return f"{text}, no finding"
+        text += f"\nprogram {self.at} fails: {self.failure}"
+        if self.file is not None:
+            file = shlex.quote(str(self.file))
+            text += f"\ncut down to {self.file}; to see it:\n"
+            text += (
+                f"  uvmp run {file}" if not self.failure.deviations else f"  uvmp replay {self.token} --scenario {file}"
+            )
+        return text
+
+
+def hunt(
+    seed: str,
+    programs: int,
+    seconds: float = float("inf"),
+    first: int = 0,
+    features: frozenset[str] | None = None,
+    size: int = 22,
+    schedules: dict[str, int] | None = None,
+    errata: tuple[str, ...] = (),
+    out: Path | None = None,
+    progress: Callable[[Hunt], None] | None = None,
+) -> Hunt:
+    """Run programs `first`, `first` + 1 ... of a seed until one fails.
+
+    Args:
+        programs: at most so many.
+        seconds: no new one after this time.
+        features, size: of the programs, see generate.Maker.
+        errata: switched on.
+        out: folder for the file of the program that fails, cut down; None: it is not cut down, nor written.
+        progress: called after each program.
+    """
+    began = monotonic()
+    result = Hunt(seed)
+    for number in range(first, first + programs):
+        if monotonic() - began > seconds:
+            break
+        result.at = number
+        program = generate(f"{seed}/{number}", features, size)
+        replayed = tuple(schedules or ("stay", "random", "pct")) if number % REPLAYED == 0 and not errata else ()
+        scenario = program.load().with_errata(errata)
+        failure = judge(scenario, number, schedules, replayed, result.tally)
+        result.programs += 1
+        if progress is not None:
+            progress(result)
+        if failure is not None:
+            result.program, result.failure = program, failure
+            if out is not None:
+                _write(result, number, schedules, errata, replayed, out)
+            break
+    return result
+
+
+def _write(
+    result: Hunt, number: int, schedules: dict[str, int] | None, errata: tuple[str, ...], replayed: tuple[str, ...],
+    out: Path,
+) -> None:  # fmt: skip
+    """Cut the program down and write it to a file."""
+    assert result.program is not None and result.failure is not None
+    replays = replayed if result.failure.kind == "diverged" else ()
+    strategy = result.failure.strategy
+    enough = {"stay": 1, strategy: max(1, 4 * result.failure.number if strategy != "stay" else 1)}
+
+    def fails(program: Program) -> Failure | None:
+        try:
+            scenario = program.load().with_errata(errata)
+        except UserMistake:
+            return None
+        return judge(scenario, number, enough, replays)
+
+    program, failure = result.program, result.failure
+    program, failure = shrink(program, failure, fails)
+    if failure.wrong is not None and failure.wrong.into and failure.wrong.right:
+        program = program.with_(results={failure.wrong.into: list(failure.wrong.right)})
+    program = program.with_(note=f"Made at random: program {number} of seed {result.seed}.")
+    result.program, result.failure = program, failure
+    result.file = out / f"random-{result.seed}-{number}.yaml"
+    out.mkdir(parents=True, exist_ok=True)
+    result.file.write_text(program.text(), encoding="utf-8")
+    result.token = str(token(program.load().with_errata(errata), failure))

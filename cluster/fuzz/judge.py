@@ -1,0 +1,159 @@
+"""Runs a program under several strategies, and says what must not be.
+
+A run must not end in a finding (all detectors stop), in a result that the plain model excludes, or in an error of
+uvmp's own. Replayed, recorded, its schedule must come to the same: no finding, the same results, each time the same
+digest; and the oracle and the race detector must have nothing to say of the journals either.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cluster.boot import prepare
+from cluster.fuzz.plain import Wrong, unlike
+from cluster.minimize import minimize
+from cluster.replay import replay
+from cluster.sim import Deviation, Sim
+from cluster.strategies import make
+from cluster.token import Token, token_of
+from shared.errors import Diverged, Finding, UserMistake
+from shared.oracle import judge_journals
+from shared.scenario import Scenario
+
+#: strategy -> executions
+SCHEDULES = {"stay": 1, "random": 3, "pct": 3}
+DEPTH = 3
+
+
+@dataclass
+class Failure:
+    """What must not be.
+
+    Attributes:
+        kind: of the finding; or "result", "error" (of uvmp's own), "setup", "diverged".
+        what: the finding's function and kind of object; the step.
+        strategy, number: which execution it was, of those under this strategy, from 1.
+        deviations: its schedule.
+        wrong: the result, if it is one.
+    """
+
+    kind: str
+    what: str
+    text: str
+    strategy: str = "stay"
+    number: int = 1
+    deviations: list[Deviation] = field(default_factory=list)
+    finding: Finding | None = None
+    wrong: Wrong | None = None
+
+    @property
+    def signature(self) -> tuple[str, str]:
+        """What makes two failures the same."""
+        return self.kind, self.what
+
+    def __str__(self) -> str:
+        return f"{self.kind} ({self.strategy}, execution {self.number}): {self.text}"
+
+
+def judge(
+    scenario: Scenario,
+    seed: int,
+    schedules: dict[str, int] | None = None,
+    replayed: Sequence[str] = (),
+    tally: Counter[str] | None = None,
+) -> Failure | None:
+    """Run a scenario until something must not be; None: all is well.
+
+    Args:
+        seed: of the strategies.
+        schedules: strategy -> executions; None: SCHEDULES.
+        replayed: strategies of which the last execution is replayed as well.
+        tally: counts the executions by strategy, and "replay".
+    """
+    tally = Counter() if tally is None else tally
+    try:
+        machine, image = prepare(scenario)
+    except UserMistake as mistake:
+        return Failure("setup", mistake.field or "", str(mistake))
+    except Exception as error:
+        return _crash(error)
+    sim = Sim(machine, image)
+    for name, times in (SCHEDULES if schedules is None else schedules).items():
+        strategy = make(name, seed, DEPTH)
+        for number in range(1, times + 1):
+            tally[name] += 1
+            failure = _execute(sim, strategy)
+            if failure is None and number == times and name in replayed:
+                tally["replay"] += 1
+                failure = _replay(scenario, sim)
+            if failure is not None:
+                failure.strategy, failure.number, failure.deviations = name, number, list(sim.deviations)
+                return failure
+    return None
+
+
+def _execute(sim: Sim, strategy: Any) -> Failure | None:
+    """One execution."""
+    try:
+        finding = sim.execute(strategy)
+    except Exception as error:
+        return _crash(error)
+    if finding is not None:
+        return _found(finding)
+    wrong = unlike(sim.machine.scenario, _results(sim))
+    return None if wrong is None else Failure("result", wrong.text.split(":")[0].split()[1], wrong.text, wrong=wrong)
+
+
+def _replay(scenario: Scenario, sim: Sim) -> Failure | None:
+    """The execution that `sim` has just run, twice again."""
+    results = _results(sim)
+    try:
+        once, again = (replay(scenario, list(sim.deviations)) for _ in range(2))
+    except Diverged as error:
+        return Failure("diverged", "replay", str(error))
+    except Exception as error:
+        return _crash(error)
+    if once.finding is not None:
+        return _found(once.finding)
+    if once.results != results:
+        return Failure("diverged", "results", "the replay's results are others")
+    if once.digest != again.digest:
+        return Failure("diverged", "digest", f"replayed twice: digests {once.digest} and {again.digest}")
+    finding = judge_journals(scenario, once.journals)
+    return None if finding is None else _found(finding)
+
+
+def _results(sim: Sim) -> dict[str, list[dict[str, Any]]]:
+    return {name: one.results for name, one in sim.machine.threads.items() if one.results}
+
+
+def _found(finding: Finding) -> Failure:
+    kind, function, subject = finding.signature
+    return Failure(kind, f"{function} {subject}", finding.text, finding=finding)
+
+
+def _crash(error: Exception) -> Failure:
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return Failure("error", f"{type(error).__name__} in {place.name}", "".join(traceback.format_exception(error)))
+
+
+def token(scenario: Scenario, failure: Failure) -> Token:
+    """The failure's schedule, shortened if it has a finding."""
+    deviations = failure.deviations
+    if failure.finding is not None:
+        machine, image = prepare(scenario)
+        sim = Sim(machine, image)
+        deviations = minimize(sim, failure.finding, deviations, budget=300) if sim_again(sim, failure) else deviations
+    return token_of(scenario, deviations)
+
+
+def sim_again(sim: Sim, failure: Failure) -> bool:
+    """Does the failure's schedule have its finding again?"""
+    from cluster.strategies.follow import Deviate
+
+    found = sim.execute(Deviate(sim, failure.deviations, strict=False))
+    return found is not None and failure.finding is not None and found.signature == failure.finding.signature
