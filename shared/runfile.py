@@ -14,7 +14,7 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, ValuesView
 from typing import Any
 
 from shared.errors import UserMistake
@@ -135,5 +135,5 @@ def _text(document: Mapping[str, Any], key: str) -> str:
     return value
 
 
-def _texts(values: Iterable[object] | None) -> bool:
-    return values is not None and not isinstance(values, str) and all(isinstance(one, str) for one in values)
+def _texts(values: object) -> bool:
+    return isinstance(values, (list, ValuesView)) and all(isinstance(one, str) for one in values)

@@ -275,11 +275,7 @@ def _digest(journals: Journals) -> str:
 
 def _places(run: Run) -> tuple[int, Callable[[int], str]]:
     """The page size, and an address in the scenario's own words."""
-    try:
-        scenario = unpack_scenario(run.scenario or {})
-        return scenario.machine.page_size, scenario.place
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return 0, hex
+    return (0, hex) if run.loaded is None else (run.loaded.machine.page_size, run.loaded.place)
 
 
 def _nodes_wanted(run: Run) -> tuple[str, ...]:

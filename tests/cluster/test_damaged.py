@@ -33,7 +33,8 @@ from cluster.postmortem.analyse import Postmortem
 from cluster.replay import replay
 from cluster.token import Token, kernel_version, parse
 from shared.errors import Exit, Infrastructure, UserMistake
-from shared.runfile import sealed, token_check
+from shared.runfile import scenario_of, sealed, token_check
+from shared.text import clean
 from tests.kit import CONFIGS, scenario
 
 #: one whose finding is in a journal, one that is judged at the end, one without a finding
@@ -516,3 +517,29 @@ def test_two_thousand_damaged_folders(runs: dict[str, Path], tmp_path: Path) -> 
     for seed in range(first, first + 2000):
         damaged_at_random(runs, tmp_path / str(seed), seed)
         shutil.rmtree(tmp_path / str(seed))
+
+
+def test_what_is_no_scenario_is_told_by_field(runs: dict[str, Path]) -> None:
+    """Every key of scenario.json with every absurd value: read as a scenario, or told as a mistake of the file's."""
+    sound = json.loads((runs["S3a"] / "scenario.json").read_text())
+    assert scenario_of(sound).digest() == scenario("S3a").digest()
+    for key in sound:
+        for value in [
+            *ABSURD,
+            {"race": 3},
+            {"race": "loud"},
+            ["no such"],
+            [["a", "b"]],
+            [["a", "b", 3]],
+            "a: b",
+            "\x00",
+        ]:
+            try:
+                scenario_of({**sound, key: value})
+            except UserMistake as wrong:
+                assert not UNSAFE & set(clean(wrong))
+            else:
+                assert key in ("schema", "run", "file", "errata", "machines", "detect"), (key, value)
+    for frames in ("1000000000", "-1", "x"):
+        with pytest.raises(UserMistake):
+            scenario_of({**sound, "text": sound["text"].replace("frames: 24", f"frames: {frames}")})
