@@ -21,7 +21,7 @@ from cluster.cli.options import Chosen
 from cluster.cli.output import Output, Progress, complain, rate_of
 from cluster.explore import Result, explore
 from cluster.live import LiveMachine, LiveRun
-from cluster.postmortem import analyse, render
+from cluster.postmortem import analyse, render_screen
 from cluster.replay import replay
 from shared.errors import Exit, ProjectBug, UserMistake
 from shared.scenario import Scenario
@@ -126,7 +126,7 @@ class Demo:
     def explain(self, folder: Path) -> None:
         self.part("What happened, from the logs of the live replay alone", f"uvmp postmortem {folder}")
         found = analyse(folder)
-        self.output.say_lines(render(found).rstrip("\n"))
+        self.output.say_lines(render_screen(found).rstrip("\n"))
         self.expect(None if found.complete else "the log of the live replay is incomplete")
 
     def search_repaired(self, first: Result) -> None:
