@@ -160,7 +160,7 @@ def _keep(output: Output, chosen: Chosen, result: Result, folder: Path | None) -
         output.note("no finding, so there is no run to keep; --out was not used")
         return None, None
     again = replay(chosen.scenario, result.deviations)
-    unkept = keep(folder, lambda folder: write_sim(folder, chosen.scenario, again, result.token))
+    unkept = keep(folder, lambda folder: write_sim(folder, chosen.scenario, again, result.token, chosen.options))
     if unkept is not None:
         return None, unkept
     output.kept(folder)

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,14 @@ from cluster.launch import ray_session
 from cluster.live import LiveMachine, LiveRun
 from cluster.minimize import minimize
 from cluster.replay import replay, replay_journals
-from cluster.runfolder import cannot_write, create, finish, write_scenario
+from cluster.runfolder import cannot_write, create, finish, identity, write_scenario
 from cluster.sim import Sim
 from cluster.strategies.follow import Order
-from cluster.token import MAX_TOKEN, Token, token_of
+from cluster.token import Token, token_of
 from shared.codec import decode
 from shared.errors import Diverged, Infrastructure, LogIncomplete, ProjectBug, UserMistake
 from shared.journal import linearize
+from shared.runfile import MAX_TOKEN
 from shared.scenario import Scenario
 
 CONNECT_S = 5.0
@@ -144,15 +145,19 @@ def token_of_live(scenario: Scenario, run: LiveRun) -> Token | None:
 
 
 @contextlib.contextmanager
-def kept(machine: LiveMachine, folder: Path | None) -> Iterator[None]:
-    """Make the folder of a run, if it is to have one, and keep the logs also if the run does not end as it should."""
+def kept(machine: LiveMachine, folder: Path | None) -> Iterator[str]:
+    """Make the folder of a run, if it is to have one, and keep the logs also if the run does not end as it should.
+
+    Gives the run's identity.
+    """
+    run = identity()
     if folder is None:
-        yield
+        yield run
         return
     with signals.deferred():
-        write_scenario(create(folder), machine.scenario)
+        write_scenario(create(folder), machine.scenario, run)
     try:
-        yield
+        yield run
     except BaseException:
         with signals.restored():
             signals.ignore()
@@ -181,16 +186,30 @@ def _fetch(machine: LiveMachine, actor: str, node: str, target: Path) -> None:
 
 
 def write_end(
-    folder: Path, scenario: Scenario, run: LiveRun, token: Token | None, replay_line: str | None
+    folder: Path,
+    name: str,
+    scenario: Scenario,
+    run: LiveRun,
+    token: Token | None = None,
+    shortened: Token | None = None,
+    options: Sequence[str] = (),
 ) -> ProjectBug | None:
-    """Write what a live run came to; its journals are there already. Returns why that could not be done, if so."""
+    """Write what a live run came to; its journals are there already. Returns why that could not be done, if so.
+
+    Args:
+        name: the run's identity.
+        token: of the schedule that it followed.
+        shortened: of another schedule with the same finding.
+        options: what `uvmp replay` needs beside a token.
+    """
     try:
         if run.unkept is not None:
             raise run.unkept
         finish(
-            folder, scenario, engine="live", finding=run.finding, notes=run.notes, token=token, digest=run.digest,
-            admitted={node: written(folder, node) for node in run.journals}, results=run.results, sites=run.sites,
-            counters=run.counters, replay=replay_line,
+            folder, scenario, name, engine="live", finding=run.finding, notes=run.notes, token=token,
+            shortened=shortened, options=options, digest=run.digest,
+            admitted={node: written(folder, node) for node in run.journals},
+            results=run.results, sites=run.sites, counters=run.counters,
         )  # fmt: skip
     except OSError as wrong:
         return cannot_write(Path(wrong.filename or folder), wrong)

@@ -17,6 +17,8 @@ from typing import Any, TextIO
 import click
 
 from shared.errors import Exit, ProjectBug, UserMistake
+from shared.text import clean
+from shared.text import fit as encodable
 
 #: seconds between two lines about how something long is going
 STEP_EVERY_S = 2.0
@@ -24,6 +26,8 @@ STEP_EVERY_S = 2.0
 WIDTH, MIN_WIDTH = 80, 40
 #: how many mistakes of a file are told
 MAX_MISTAKES = 20
+#: characters of a line, and of an error
+LONGEST, LONGEST_ERROR = 20_000, 2_000
 
 
 def coloured(stream: TextIO) -> bool:
@@ -82,6 +86,11 @@ def pasteable(line: str) -> str:
     return f"{program()}{line.removeprefix('uvmp')}" if line.startswith("uvmp ") else line
 
 
+def shown(text: str, stream: TextIO) -> str:
+    """Text as one line of this stream: nothing in it commands a terminal, and it has every character that is left."""
+    return encodable(clean(text, LONGEST), stream.encoding)
+
+
 class Output:
     """The two streams of one command.
 
@@ -98,9 +107,9 @@ class Output:
         self.next_step_s = monotonic() + STEP_EVERY_S
 
     def say(self, text: str = "", **style: Any) -> None:
-        """A line of what the user asked for."""
+        """A line of what the user asked for; whatever is in it, it is one line."""
         if not self.json:
-            self._echo(fit(text, self.out), style)
+            self._echo(fit(shown(text, self.out), self.out), style)
 
     def _echo(self, text: str, style: Mapping[str, Any]) -> None:
         click.echo(click.style(text, **style) if style else text, file=self.out, color=coloured(self.out))
@@ -109,12 +118,19 @@ class Output:
     def command(self, line: str, **style: Any) -> None:
         """A command line to paste, which is never broken."""
         if not self.json:
-            self._echo(pasteable(line), style)
+            self._echo(shown(pasteable(line), self.out), style)
+
+    def say_lines(self, text: str) -> None:
+        """Several lines, of which each is fit to be shown."""
+        for line in text.split("\n"):
+            self.say(line)
 
     def note(self, text: str) -> None:
         """A line about how it is going."""
         with contextlib.suppress(OSError):  # nobody is listening, or there is no room for it: no reason to stop
-            click.echo(click.style(fit(text, self.err), dim=True), file=self.err, color=coloured(self.err))
+            click.echo(
+                click.style(fit(shown(text, self.err), self.err), dim=True), file=self.err, color=coloured(self.err)
+            )
 
     def step(self, text: str) -> None:
         """The same, of something that is said often: a line now and then."""
@@ -154,12 +170,12 @@ class Output:
             head = "".join(cell.ljust(width) + "  " for cell, width in zip(row, widths[:-1]))
             for line in [head + last[0], *(" " * before + one for one in last[1:])]:
                 if not self.json:
-                    self._echo(line.rstrip(), {"bold": True} if number == 0 else {})
+                    self._echo(shown(line.rstrip(), self.out), {"bold": True} if number == 0 else {})
 
-    def replay_line(self, line: str) -> None:
+    def replay_line(self, line: str, label: str = "to see it again:") -> None:
         """The line to paste; alone on its own, so that a triple click takes it and nothing else."""
         self.say()
-        self.say("to see it again:")
+        self.say(label)
         self.command(line, bold=True)
 
 
@@ -173,7 +189,7 @@ def complain(args: list[str], message: str, code: int, error: BaseException | No
         if len(others) >= MAX_MISTAKES:
             say_error(f"and {len(others) - MAX_MISTAKES + 1} more like these")
         if hint:
-            click.echo(f"see: {hint}", file=sys.stderr)
+            click.echo(shown(f"see: {hint}", sys.stderr), file=sys.stderr)
         if "--json" in args:
             document: dict[str, Any] = {"error": error_document(message, code, error)}
             if others:
@@ -185,17 +201,18 @@ def complain(args: list[str], message: str, code: int, error: BaseException | No
 
 def say_error(message: str) -> None:
     """An error's line; of a longer text, as Ray's, the first one."""
-    first = message.strip().split("\n")[0]
+    first = clean(message.strip().split("\n")[0], LONGEST_ERROR)
     text = "uvmp: interrupted" if message == "interrupted" else f"uvmp: error: {first}"
-    click.echo(click.style(text, fg="red"), file=sys.stderr, color=coloured(sys.stderr))
+    click.echo(click.style(shown(text, sys.stderr), fg="red"), file=sys.stderr, color=coloured(sys.stderr))
 
 
 def error_document(message: str, code: int, error: BaseException | None) -> dict[str, Any]:
     """An error for tools, with its place if it has one."""
-    wrong: dict[str, Any] = {"message": message, "exit": int(code)}
+    wrong: dict[str, Any] = {"message": clean(message, LONGEST_ERROR), "exit": int(code)}
     for key in ("file", "line", "field", "expected", "found"):
-        if getattr(error, key, None) is not None:
-            wrong[key] = getattr(error, key)
+        value = getattr(error, key, None)
+        if value is not None:
+            wrong[key] = clean(value, LONGEST_ERROR) if isinstance(value, str) else value
     return wrong
 
 
