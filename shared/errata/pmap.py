@@ -134,10 +134,10 @@ CATALOGUE = (
             page table, uvm_fault() gives up in between, and the page is on no queue. The thread's next fault on the
             page repairs this. But the thread may be told that memory and swap are full, or not touch the page again.
             Then the pagedaemon never finds the page, and its memory is lost until the process unmaps it. The breaking
-            of a loan, in uvm_loanbreak_anon(), had the same order.
+            of a loan in case 1 had the same order, and that in case 2 too.
         """),
         findings=("invariant",),
-        scenarios=("E25", "E25-cow"),
+        scenarios=("E25", "E25-cow", "E25-loan"),
     ),
     Erratum(
         id="uvm_fault.cow-entered-before-flush",
@@ -244,5 +244,44 @@ CATALOGUE = (
         """),
         findings=("kassert", "oracle"),
         scenarios=("E61b", "E61b-shipped"),
+    ),
+    Erratum(
+        id="uvm_fault_unwire.by-translation",
+        name="E40a",
+        sentence="munlock() of memory that mprotect() has made inaccessible panics: no translation is left.",
+        status=Status.IN_SOURCE,
+        source=(
+            "NetBSD uvm_fault.c 1.47 (2000): uvm_fault_unwire_locked()",
+            "NetBSD uvm_map.c 1.69 (2000): uvm_map_protect() calls pmap_protect() for wired entries too",
+        ),
+        story=story("""
+            mlock() wires the pages of a map entry and their translations. uvm_map_protect() does not care whether an
+            entry is wired: for PROT_NONE it calls pmap_protect() without VM_PROT_READ, which on the i386 and the
+            alpha is pmap_remove(). The pages are still wired, and no translation is left. munlock(), or munmap(),
+            calls uvm_fault_unwire_locked(), which finds the pages by pmap_extract() alone, and panics:
+            "uvm_fault_unwire_locked: unwiring non-wired memory". Three system calls of any user who may lock memory.
+            That the one comes of the other is our inference; FreeBSD had the same mistake, and counted wirings that
+            were never undone. Here a wired translation stays, without access, and a page that has none is looked up
+            by the map entry.
+        """),
+        findings=("panic",),
+        scenarios=("E40a", "E62b-munlock"),
+    ),
+    Erratum(
+        id="uvm_fault_unwire.unmapped-passed-over",
+        name="E40b",
+        sentence="munlock() passes over pages that have no translation, and leaves them wired for ever.",
+        status=Status.IN_SOURCE,
+        source=("NetBSD uvm_fault.c 1.194, 2012-02-19: uvm_fault_unwire_locked()",),
+        story=story("""
+            Later versions of uvm_fault_unwire_locked() do not panic over a page that pmap_extract() does not find:
+            they go on with the next one. After mlock(), mprotect(PROT_NONE) and munlock() the page's wire_count stays
+            as it is. The page is on no queue; when the process ends, uvm_pagefree() makes the count 0. Until then, or
+            as long as somebody else has the page, it is memory that nobody can page out, and for which nobody has
+            asked: enough of it and the machine has none left, within limits meant for locked memory. That a page
+            stays wired is our inference from the lines. Here it is looked up by the map entry.
+        """),
+        findings=("invariant",),
+        scenarios=("E40b",),
     ),
 )
