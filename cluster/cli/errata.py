@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from cluster.cli.describe import WIDTH, labelled, prose
+from cluster.cli.glossary import say_words
 from cluster.cli.options import SETTINGS, common
 from cluster.cli.output import Output
 from shared.errata import ERRATA, Erratum, Status, counts, lookup
@@ -68,6 +69,7 @@ def show(outer_json: bool | None, erratum: str, as_json: bool) -> int:
     rows += [("shows as", ", ".join(found.findings) or "cost"), ("seen by", ", ".join(found.detectors) or "results")]
     rows += [("scenarios", ", ".join(found.scenarios))]
     labelled(output, rows, indent="")
+    say_words(output, f"{found.sentence} {found.story}")
     if found.scenarios:
         output.say()
         output.say(f"to see it: uvmp explore {found.scenarios[0]}")

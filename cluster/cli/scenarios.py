@@ -11,11 +11,13 @@ import click
 
 from cluster import configs
 from cluster.cli.describe import WIDTH, labelled, prose, schedules
+from cluster.cli.glossary import say_words
 from cluster.cli.options import SETTINGS, common
 from cluster.cli.output import Output
 from shared.errata import ERRATA, Status
 from shared.machine_config import MachineConfig
 from shared.scenario import Outcome, Scenario, Step
+from shared.text import clean
 
 
 @click.group(
@@ -56,7 +58,7 @@ def show(outer_json: bool | None, scenario: str, as_json: bool) -> int:
     found = source.scenario
     output.say(f"{found.id} ({found.name})", bold=True)
     if found.title:
-        output.say(found.title)
+        prose(output, clean(found.title))
     output.say()
     if found.story:
         prose(output, found.story)
@@ -84,6 +86,7 @@ def show(outer_json: bool | None, scenario: str, as_json: bool) -> int:
         _steps(output, f"{lwp.name} on cpu{lwp.cpu}" + (", from its fork on" if lwp.forked else ""), lwp.program)
     for handler in found.handlers:
         _steps(output, f"interrupt of {handler.name} on cpu{handler.cpu}", handler.steps)
+    say_words(output, f"{found.title} {found.story}")
     output.say()
     output.say(f"to search it: uvmp explore {source.path or found.id}")
     output.result({"scenario": _whole(found)})

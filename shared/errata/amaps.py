@@ -56,15 +56,14 @@ CATALOGUE = (
             "NetBSD uvm_pdaemon.c 1.19, 1999-11-04: uvmpd_scan_inactive()",
         ),
         story=story("""
-            An anon that is in no amap any more was thought to be out of everybody's reach, so uvm_anfree() wants it
-            unlocked and takes no lock but that of the page queues, and that only around uvm_pagefree(). But the
-            pagedaemon comes the other way: it has a page from a queue, takes the anon's lock by simple_lock_try(),
-            which succeeds, and goes on with the page. uvm_anfree() has looked at the page before, found it not busy,
-            and waits for the page queues. The pagedaemon frees the page as clean, or makes it busy and starts to
-            write it; then uvm_anfree() frees it, for the second time, or under the I/O. What is seen depends on who
-            takes the page from the free list next; DEBUG kernels put 0xdeadbeef into the fields of a free page and
-            trap. Later versions of uvm_anfree() hold the lock. Code of the period has the lines; the interleaving is
-            ours.
+            An anon in no amap was thought to be out of everybody's reach. So uvm_anfree() wants it unlocked, and
+            takes only the lock of the page queues, and that only around uvm_pagefree(). But the pagedaemon comes from
+            the other side: it has a page from a queue, tries the anon's lock, gets it, and goes on with the page.
+            uvm_anfree() has looked at the page before, found it not BUSY, and waits for the page queues. The
+            pagedaemon frees the page as clean, or makes it BUSY and starts to write it. Then uvm_anfree() frees it, a
+            second time or during the I/O. The symptom depends on the next user of the page; a DEBUG kernel puts
+            0xdeadbeef into the fields of a free page, and traps. Later versions of uvm_anfree() hold the lock. The
+            lines are in the source; the interleaving is our inference.
         """),
         findings=("data-race", "use-after-free"),
         scenarios=("E58", "E58-shipped"),

@@ -197,7 +197,8 @@ CATALOGUE = (
             mlock(2) had counted in the old page's wire_count stayed there, so the old page stays wired. munlock(2)
             finds the new page and takes a wiring from it that it has not got: in a 16-bit counter that leaves 65535,
             and this page is not paged out any more either. A comment in the old source warns of unexpected effects on
-            wired pages; which ones is our inference. In the repaired kernel the wiring moves to the new page.
+            wired pages; which ones is our inference. In the repaired kernel wired memory is not lent, as NetBSD decided
+            later for loans to the kernel, and mlock(2) breaks the loans of what it wires.
         """),
         findings=("kassert", "invariant"),
         scenarios=("E55", "E55-shipped"),
@@ -205,22 +206,22 @@ CATALOGUE = (
     Erratum(
         id="uvm_pageadopt.queue-kept",
         name="E59",
-        sentence="An inactive page that an anon adopts from an object stays on the inactive queue of objects' pages.",
+        sentence="uvm_pageadopt() leaves an adopted page on the inactive queue for pages of objects.",
         status=Status.IN_SOURCE,
         source=(
             "NetBSD uvm_anon.c 1.5, 2000-01-11: uvm_anon_lockloanpg()",
             "NetBSD uvm_pdaemon.c 1.19, 1999-11-04: the page_inactive_obj and page_inactive_swp loops",
         ),
         story=story("""
-            Until 2001 there were two inactive queues: page_inactive_swp for pages that go to swap, page_inactive_obj
-            for those of files. uvm_pageactivate(), uvm_pagewire() and uvm_pagefree() ask the page's PQ_SWAPBACKED
-            bits which of the two it is on. A page of a file that is on loan to an anon can lose its file, when that
-            is truncated or forgotten; then the anon adopts it: uvm_anon_lockloanpg() and the pagedaemon's loops set
-            PQ_ANON, and leave the page where it is. If it is inactive it is on page_inactive_obj, and says
-            page_inactive_swp of itself. The next to take it off removes it from the wrong queue: TAILQ_REMOVE of its
-            last element sets the tail pointer of the other queue's head, and what is inserted next is lost from the
-            queue that it was meant for. One inactive queue, as of 2001, ends it. The source has the lines; that
-            nobody saw it happen is likely, as loans to anons had no users in NetBSD.
+            Until 2001 there were two inactive queues: page_inactive_swp for pages that go to swap, and
+            page_inactive_obj for those of files. uvm_pageactivate(), uvm_pagewire() and uvm_pagefree() read from the
+            page's PQ_SWAPBACKED bits which of the two it is on. A page of a file that is on loan to an anon can lose
+            its file, when the file is truncated or forgotten. Then the anon adopts it: uvm_anon_lockloanpg() and the
+            pagedaemon set PQ_ANON, and leave the page where it is. An inactive page is on page_inactive_obj then, and
+            its bits say page_inactive_swp. The next function that takes it off removes it from the wrong queue. If it
+            is the last one there, the tail pointer of the other queue is set, and the next page inserted is lost. The
+            single inactive queue of 2001 ended this. The lines are in the source; probably nobody saw it, since loans
+            to anons had no users in NetBSD.
         """),
         findings=("invariant",),
         scenarios=("E59",),

@@ -201,7 +201,7 @@ CATALOGUE = (
     Erratum(
         id="uvm_unmap.ignores-device-io",
         name="E61a",
-        sentence="munmap() frees memory that a device is writing to.",
+        sentence="uvm_unmap_remove() frees memory that a device is writing to.",
         status=Status.IN_SOURCE,
         source=(
             "NetBSD uvm_map.c 1.69 (2000): uvm_unmap_remove()",
@@ -209,14 +209,14 @@ CATALOGUE = (
             "NetBSD uvm_glue.c (2000): uvm_vslock()",
         ),
         story=story("""
-            For a raw transfer physio() wires the pages of the user's buffer, uvm_vslock(), but does not count that in
-            a map entry's wired_count. So nothing tells munmap() by another thread of the same process that the memory
-            is in use: it takes the entry out, drops the amap's reference, and uvm_pagefree() frees the page; that it
-            is wired makes it only set wire_count to 0. The next fault, of whichever process, gets the page, and the
-            device writes into it. When the transfer is over, uvm_vsunlock() looks for the entry, and panics:
-            "uvm_fault_unwire_locked: address not in map". NetBSD had hardly any processes with threads at the time,
-            and the memory of a process that waits in physio() cannot be unmapped by itself. The source has the lines;
-            the interleaving is ours. Here munmap waits until the device is done.
+            For a raw transfer uvm_vslock() wires the pages of the user's buffer, and does not count this in a map
+            entry's wired_count. Nothing tells munmap(2), called by another thread, that the memory is in use.
+            uvm_unmap_remove() takes the entry out, the amap's reference is dropped, and uvm_pagefree() frees the
+            page: for a wired page it only sets wire_count to 0. The next fault, of any process, gets the page, and
+            the device writes into it. After the transfer uvm_vsunlock() looks for the entry, and panics. NetBSD had
+            hardly any processes with threads at the time, and a process that waits for its own transfer cannot unmap.
+            The lines are in the source; the interleaving is our inference. In the repaired kernel munmap(2) waits
+            until the device is done.
         """),
         findings=("panic",),
         scenarios=("E61a",),
@@ -224,7 +224,7 @@ CATALOGUE = (
     Erratum(
         id="uvmspace_fork.ignores-device-io",
         name="E61b",
-        sentence="fork() makes memory copy-on-write that a device is writing to; the data goes to the child.",
+        sentence="uvmspace_fork() makes memory copy on write that a device is writing to.",
         status=Status.IN_SOURCE,
         source=(
             "NetBSD uvm_map.c 1.69 (2000): uvmspace_fork()",
@@ -232,15 +232,14 @@ CATALOGUE = (
             "NetBSD uvm_glue.c (2000): uvm_vslock()",
         ),
         story=story("""
-            uvmspace_fork() copies at once what map entries have wired, so that the parent keeps its pages. What
-            uvm_vslock() has wired for a raw transfer no map entry counts: it becomes copy-on-write like all the rest.
-            A thread of the parent writes to another word of the buffer while the disk still fills it; the fault
-            copies the page, and gives the copy to the parent. The device goes on with the old page, which is the
-            child's alone now, and the parent never sees what the device wrote after the copy. uvm_vsunlock() then
-            unwires the parent's new page, which nobody has wired: its wire_count goes from 0 to 65535, and the old
-            page stays wired. The same trap was discussed for Linux as fork() with O_DIRECT. The source has the lines;
-            the interleaving is ours, and needs threads, of which NetBSD had hardly any at the time. Here fork waits
-            for the device.
+            uvmspace_fork() copies at once what map entries have wired, so that the parent keeps its pages. No map
+            entry counts what uvm_vslock() has wired for a raw transfer, so this becomes copy on write like any other
+            memory. A thread of the parent writes to another word of the buffer while the disk still fills it.
+            uvm_fault() copies the page, and gives the copy to the parent. The device goes on with the old page, which
+            is the child's now, and the parent never sees what the device writes after the copy. uvm_vsunlock() then
+            unwires the parent's new page, which is not wired: its wire_count goes from 0 to 65535, and the old page
+            stays wired. The same problem is known from Linux, of fork(2) and O_DIRECT. The lines are in the source;
+            the interleaving is our inference, and needs threads. In the repaired kernel fork(2) waits for the device.
         """),
         findings=("kassert", "oracle"),
         scenarios=("E61b", "E61b-shipped"),

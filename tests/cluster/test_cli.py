@@ -744,7 +744,7 @@ def test_a_folder_has_its_own_scenario(folder: Folder) -> None:
 def test_postmortem_tells_it_from_the_folder_alone(folder: Folder, found: Any) -> None:
     result = uvmp("postmortem", folder.path)
     assert result.exit_code == 0
-    assert found["finding"]["text"] in result.stdout
+    assert found["finding"]["text"] in " ".join(result.stdout.split())
     assert f"uvmp replay {found['token']}" in result.stdout
     told = document("postmortem", folder.path)
     assert told["schema"] == "uvmp-postmortem/1"
