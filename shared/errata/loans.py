@@ -235,10 +235,9 @@ CATALOGUE = (
         story=story("""
             A page's wire_count has 16 bits, and uvm_pageunwire() counts it down without a look. If somebody unwires a
             page that is not wired, 0 becomes 65535: the page is on a queue, and says that it is wired.
-            uvm_pageactivate() and the pagedaemon take it for wired and pass it by, so that it is never paged out
-            again; or uvm_pagedeactivate() panics, "caller did not check wire count". The defect by itself does
-            nothing. It is what hides other defects, as E62a and E61b here, until long after. The repair is an
-            assertion of later versions.
+            uvm_pageactivate() takes it for wired, so that it is never paged out again; uvm_pagedeactivate() panics,
+            "caller did not check wire count". The defect alone does nothing. It hides other defects, here E62a, until
+            long after. The repair is an assertion of later versions.
         """),
         findings=("invariant",),
         scenarios=("E46",),
@@ -246,21 +245,21 @@ CATALOGUE = (
     Erratum(
         id="amap_add.wired-elsewhere",
         name="E62a",
-        sentence="A copy-on-write fault in a shared amap replaces a page that another process has wired.",
+        sentence="amap_add() replaces a page that another process, which shares the amap, has wired.",
         status=Status.IN_SOURCE,
         source=(
             "NetBSD uvm_amap_i.h 1.14, 1999-09-12: amap_add(), 'XXX: suppose page is supposed to be wired somewhere?'",
             "NetBSD uvm_map.c 1.69 (2000): uvmspace_fork() copies at once what the parent's own entry has wired",
         ),
         story=story("""
-            Two processes share an amap, and one has locked the memory with mlock(). The other forks. uvmspace_fork()
-            would copy wired pages for the child at once, but looks at the parent's entry only, which is not wired: so
-            the child's copy of the amap refers to the same anons. Then the parent writes: case 1B of uvm_fault()
-            copies the page to a new anon, and amap_add() puts that in the place of the old one, removing all mappings
-            of the old page, the wired one too. In its comment amap_add() asks what if the page was wired somewhere.
-            Then locked memory faults once more; the new page is not wired, and can be paged out; and munlock()
-            unwires a page that nobody has wired, while the old one, the child's, stays wired for ever. Here fork
-            copies what anybody has wired, and wirings move to the page that takes another's place.
+            Two processes share an amap, and one has locked the memory. The other forks. uvmspace_fork() copies wired
+            pages for the child at once, but looks only at the parent's own map entry, which is not wired. So the
+            child's copy of the amap refers to the same anons. Then the parent writes: case 1B of uvm_fault() copies
+            the page to a new anon, and amap_add() puts this anon in the place of the old one, and removes all
+            mappings of the old page, the wired one too. Its comment asks what happens if the page was wired
+            somewhere. Locked memory faults once more; the new page is not wired; munlock(2) unwires a page that
+            nobody has wired, and the old page stays wired. The repaired kernel copies at the fork what anybody has
+            wired.
         """),
         findings=("kassert", "invariant"),
         scenarios=("E62a", "E46"),
@@ -268,20 +267,20 @@ CATALOGUE = (
     Erratum(
         id="uvm_fault.promotion-unmaps-wired",
         name="E62b",
-        sentence="A write to shared private memory unmaps a file's page that another process has locked.",
+        sentence="uvm_fault() promotes a file's page in a shared amap, and removes mappings that others have wired.",
         status=Status.IN_SOURCE,
         source=(
             "NetBSD uvm_fault.c 1.47 (2000): case 2B",
             "NetBSD uvm_fault.c 1.194, 2012-02-19: the same lines, with 'XXX: PAGE MIGHT BE WIRED!'",
         ),
         story=story("""
-            Two processes share a private mapping of a file, by minherit(). One of them writes to a page for the first
-            time, and gets a copy: case 2B. So that the other sees the copy too, uvm_fault() removes all mappings of
-            the file's page, wherever they are. One of these may belong to a process that has locked the file's
-            memory. Its next access faults, which for locked memory must not be; in an interrupt that is a panic, and
-            for a munlock() before that access it is one too, "unwiring non-wired memory" (see E40a). The comment came
-            years later: "XXX: PAGE MIGHT BE WIRED!". Here wired mappings stay: whoever shares the amap has none of
-            them.
+            Two processes share a private mapping of a file, by minherit(2). One of them writes to a page for the
+            first time, and gets a copy: case 2B of uvm_fault(). So that the other process sees the copy too,
+            uvm_fault() removes all mappings of the file's page, in all processes. One of these may have locked the
+            file's memory. Its next access faults; in an interrupt this is a panic. If it unlocks the memory first,
+            uvm_fault_unwire_locked() finds no page and panics. A comment was added years later: "XXX: PAGE MIGHT BE
+            WIRED!". In the repaired kernel wired mappings of the file's page stay: the processes that share the amap
+            have none.
         """),
         findings=("panic",),
         scenarios=("E62b", "E62b-munlock"),

@@ -245,40 +245,40 @@ CATALOGUE = (
         scenarios=("E61b", "E61b-shipped"),
     ),
     Erratum(
-        id="uvm_fault_unwire.by-translation",
+        id="pmap_protect.wired-removed",
         name="E40a",
-        sentence="munlock() of memory that mprotect() has made inaccessible panics: no translation is left.",
+        sentence="pmap_protect() removes the wired mappings of memory that mprotect(2) makes inaccessible.",
         status=Status.IN_SOURCE,
         source=(
             "NetBSD uvm_fault.c 1.47 (2000): uvm_fault_unwire_locked()",
             "NetBSD uvm_map.c 1.69 (2000): uvm_map_protect() calls pmap_protect() for wired entries too",
         ),
         story=story("""
-            mlock() wires the pages of a map entry and their translations. uvm_map_protect() does not care whether an
+            mlock(2) wires the pages of a map entry and their mappings. uvm_map_protect() does not ask whether an
             entry is wired: for PROT_NONE it calls pmap_protect() without VM_PROT_READ, which on the i386 and the
-            alpha is pmap_remove(). The pages are still wired, and no translation is left. munlock(), or munmap(),
-            calls uvm_fault_unwire_locked(), which finds the pages by pmap_extract() alone, and panics:
-            "uvm_fault_unwire_locked: unwiring non-wired memory". Three system calls of any user who may lock memory.
-            That the one comes of the other is our inference; FreeBSD had the same mistake, and counted wirings that
-            were never undone. Here a wired translation stays, without access, and a page that has none is looked up
-            by the map entry.
+            alpha removes the mappings. The pages are still wired, and no mapping is left. munlock(2), or munmap(2),
+            calls uvm_fault_unwire_locked(), which finds pages by pmap_extract() alone, and panics:
+            "uvm_fault_unwire_locked: unwiring non-wired memory". Three system calls of any user who may lock memory
+            are enough. What follows from these lines is our inference; FreeBSD had the same mistake. The repaired
+            kernel keeps a wired mapping, without access.
         """),
         findings=("panic",),
-        scenarios=("E40a", "E62b-munlock"),
+        scenarios=("E40a",),
     ),
     Erratum(
         id="uvm_fault_unwire.unmapped-passed-over",
         name="E40b",
-        sentence="munlock() passes over pages that have no translation, and leaves them wired for ever.",
+        sentence="uvm_fault_unwire_locked() passes over pages without a mapping, and leaves them wired.",
         status=Status.IN_SOURCE,
         source=("NetBSD uvm_fault.c 1.194, 2012-02-19: uvm_fault_unwire_locked()",),
         story=story("""
             Later versions of uvm_fault_unwire_locked() do not panic over a page that pmap_extract() does not find:
-            they go on with the next one. After mlock(), mprotect(PROT_NONE) and munlock() the page's wire_count stays
-            as it is. The page is on no queue; when the process ends, uvm_pagefree() makes the count 0. Until then, or
-            as long as somebody else has the page, it is memory that nobody can page out, and for which nobody has
-            asked: enough of it and the machine has none left, within limits meant for locked memory. That a page
-            stays wired is our inference from the lines. Here it is looked up by the map entry.
+            they go on with the next page. After mlock(2), mprotect(2) to PROT_NONE and munlock(2) the page's
+            wire_count stays as it was. The page is on no queue, until uvm_pagefree() sets the count to 0 at the end
+            of the process. Until then nobody can page it out, and nobody counts it as locked. With enough of such
+            pages the machine runs out of memory in spite of the limits for locked memory. That the pages stay wired
+            is our inference from the lines. The repaired kernel keeps the mappings, without access, so that
+            munlock(2) finds the pages.
         """),
         findings=("invariant",),
         scenarios=("E40b",),

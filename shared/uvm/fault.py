@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shared.port import KASSERT, LOCK_ASSERT, erratum, here, kernel
+from shared.port import KASSERT, LOCK_ASSERT, erratum, here, kernel, unrepaired
 from shared.struct import unlocked
 from shared.uvm.amap import (
     Aref,
@@ -158,9 +158,9 @@ def uvmfault_anonget(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon) ->
              a swapoff: there is no page, the pagedaemon has not freed one, and has nowhere to write to.
     Source:  uvm_fault.c, with the contract of 1.51 (2000-08).   Differs: a slot that is bad already is not
              marked bad again, as later; the slot is read before the anon is unlocked; a transient error starts
-             the fault over; an error is dealt with also if the page was released during the read. Whether the anon is
-             still the one in its slot is told by its generation too; UVM compared the pointer, and an anon that had been
-             freed and come back passed for the same. That did no harm, as the loop reads everything again.
+             the fault over; an error is dealt with also if the page was released during the read. The anon's
+             generation is compared too; UVM compared the pointer, to which a freed anon that has come back looks the
+             same. That did no harm, since the loop reads everything again.
     """
     LOCK_ASSERT(anon.an_lock.held(), "simple_lock_held(&anon->an_lock)", anon)
     uvmexp.fltanget += 1
@@ -512,7 +512,8 @@ def _case1(ufi: UvmFaultinfo, flt: Fault, anon: Anon) -> int:
     # amap, and who is about to copy the page for the child (amap_cow_now()): it must not be replaced before.
     shared = oanon.an_ref > 1 and (
         erratum("uvmspace_fork.ignores-device-io")
-        or "uvm_fault.loan-broken-wiring-stays" in here.port.errata
+        or erratum("amap_add.wired-elsewhere")
+        or unrepaired("uvm_fault.loan-broken-wiring-stays")
         or not amap_wired(pg)
     )
     if flt.writing and shared:
@@ -538,13 +539,6 @@ def _case1(ufi: UvmFaultinfo, flt: Fault, anon: Anon) -> int:
             pmap_remove(flt.pmap, flt.rvaddr, flt.rvaddr + here.port.page_size)
         amap_add(aref, flt.anon_offset, anon, True)
         oanon.an_ref -= 1  # cannot drop to zero here
-<<<<<<< HEAD
-        if wired and not (erratum("uvmspace_fork.ignores-device-io") or erratum("amap_add.wired-elsewhere")):
-            uvm_lock_pageq()
-            uvm_pagemovewire(opg, pg)
-            uvm_unlock_pageq()
-=======
->>>>>>> main
     else:
         # Case 1A: use the anon as it is, but do not write to it if there are other references.
         uvmexp.flt_anon += 1

@@ -474,13 +474,9 @@ def uvm_loanbreak_anon(anon: Anon, pg: Page) -> Page | None:
 
     Locks:   entry anon, and the page's object if it has one. Returns: same.
     Returns: the new page, active; None - there is no memory, and nothing has changed.
-<<<<<<< HEAD
-    Source:  uvm_fault.c 1.47, where these lines were.   Differs: wirings move along; UVM forgot them. The new page is
-             activated here; in UVM after pmap_enter(), which may fail, and then it was on no queue (erratum E25).
+    Source:  uvm_fault.c 1.47, where these lines were.   Differs: the new page is activated
+             here; in UVM after pmap_enter(), which may fail, and then it was on no queue (erratum E25).
              All of it is done with the page queues locked, in UVM the new page was given to the anon after that.
-=======
-    Source:  uvm_fault.c 1.47, where these lines were.
->>>>>>> main
     """
     npg = uvm_pagealloc(None, 0, None)
     if npg is None:

@@ -185,7 +185,7 @@ def pmap_protect(pmap: int, start: int, end: int, prot: int) -> None:
     Differs: without VM_PROT_READ a wired mapping stays, and allows nothing: munlock will find the page by it. The pmaps
              of the i386 and the alpha removed it, as they did any other (errata E40a, E40b).
     """
-    removing = erratum("uvm_fault_unwire.by-translation") or erratum("uvm_fault_unwire.unmapped-passed-over")
+    removing = erratum("pmap_protect.wired-removed") or erratum("uvm_fault_unwire.unmapped-passed-over")
     if removing and not prot & VM_PROT_READ:
         pmap_remove(pmap, start, end)
     else:
