@@ -19,7 +19,7 @@ it. Every write of a flush is synchronous, as all I/O of vnodes was in early 200
 
 Left out: the unified buffer cache of November 2000 (getpages, putpages, ubc_uiomove);
 a file system (a file has consecutive blocks of the disk, from its beginning to its
-largest size) and with it the vnode's own lock and uvn_attach's wait for attributes;
+largest size) and with it uvn_attach's wait for attributes, and the vnode's lock but for changes of size;
 vnodes that are recycled (uvm_vnp_terminate) and synced (uvm_vnp_sync).
 Source: uvm_vnode.c of early 2000; vn_rdwr() of vfs_vnops.c.
 """
@@ -568,10 +568,14 @@ def vn_rdwr(vp: Vnode, offset: int, write: bool, value: int = 0) -> tuple[int, i
 def sys_ftruncate(vp: Vnode, size: int) -> int:
     """Change the size of a file.
 
+    Locks:   takes the vnode's lock, so that a file does not grow again while what was beyond its end is still thrown
+             away: a fault would read the old data from the disk.
     Returns: 0; EINVAL - it has not so many blocks.
     Source:  vfs_syscalls.c.
     """
     if not 0 <= size <= vp.v_nblocks * here.port.page_size:
         return EINVAL
+    vp.v_lock.lock()
     uvm_vnp_setsize(vp, size)
+    vp.v_lock.unlock()
     return 0
