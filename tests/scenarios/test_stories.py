@@ -75,7 +75,7 @@ def test_the_first_screen_names_the_function_or_the_object_that_is_to_blame(name
     named = [one for one in causes if one != "user" and one in text.replace(pm.errata[0]["id"], "")]
     assert named or (subject and subject in text), causes
     if outcome.subjects and subject:
-        assert subject.split(":")[0] in outcome.subjects and subject in text
+        assert pm.finding["subject"].split(":")[0] in outcome.subjects and subject in text
 
 
 @pytest.mark.parametrize("name", TESTED)
