@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.cli.output import Output, width
 from shared.errata import ERRATA
-from shared.errors import Exit, Finding
+from shared.errors import UNEXPECTED, Exit, Finding
 from shared.scenario import Scenario, named_results
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def finding(output: Output, found: Finding) -> None:
         rows.append(("stack", " > ".join(found.stack)))
     for held in found.held:
         rows.append((f"{found.context} holds", f"{held['lock']} ({_mode(held['mode'])}) since {held['since']}"))
-    if found.context and not found.held:
+    if found.context and not found.held and found.kind != UNEXPECTED:
         rows.append((f"{found.context} holds", "no lock"))
     rows += [("waiting" if found.detector == "deadlock" else "also", line) for line in found.story]
     labelled(output, rows)

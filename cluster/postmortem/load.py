@@ -42,8 +42,9 @@ from shared.text import clean
 #: bytes of run.json or scenario.json, and how many values may be in it
 MAX_JSON, MAX_VALUES = 8 << 20, 400_000
 MAX_RECORDS = 2_000_000
-#: lists and objects inside of all records of a run together; 40 times what the largest run has
+#: lists, objects and (for eight) other values in all records of a run, beyond what a record is made of
 MAX_NESTED = 1_000_000
+USUAL_NESTED, USUAL_VALUES = 3, 40
 MAX_NUMBER = 4 * MAX_RECORDS
 MAX_FILES = 256
 MAX_SHOWN = 8
@@ -308,13 +309,13 @@ def _journal(file: Path, node: str, run: Run, room: _Room) -> str:
     try:
         with open(file, "rb") as stream:
             for last, line in enumerate(_lines(stream, total), 1):
-                nested = max(0, _nested(line) - 3)
+                nested = max(0, _nested(line) - USUAL_NESTED) + max(0, line.count(b",") - USUAL_VALUES) // 8
                 if room.records <= 0 or stream.tell() > MAX_BYTES:
                     limit = f"more than {MAX_RECORDS} records in all, or {MAX_BYTES} bytes in one file"
                     run.torn.append(f"{file.name}:{last}: {limit}; the rest is not read")
                     break
                 if nested > room.nested:
-                    limit = f"more than {MAX_NESTED} lists and objects in the records"
+                    limit = "more values in lists than any run has"
                     run.torn.append(f"{file.name}:{last}: {limit}; the rest is not read")
                     break
                 try:
