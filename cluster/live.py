@@ -19,7 +19,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, BinaryIO
 
 from cluster.boot import boot
 from cluster.launch import Actors
@@ -48,6 +48,7 @@ class LiveRun:
         journals: of every node; of a free run that was stopped, only what it is judged by.
         operations: in these journals.
         folder: where the collected journal files are.
+        unkept: why they are not where they should be, as for want of room there.
     """
 
     finding: Finding | None
@@ -61,6 +62,7 @@ class LiveRun:
     seconds: float
     folder: Path
     state: dict[str, Any] = field(default_factory=dict)
+    unkept: OSError | None = None
 
 
 class LiveMachine:
@@ -83,7 +85,12 @@ class LiveMachine:
     # -- one run -----------------------------------------------------------------
 
     def run(
-        self, follow: Journals | None = None, out: Path | None = None, seed: int = 0, run_limit_s: float = RUN_LIMIT_S
+        self,
+        follow: Journals | None = None,
+        out: Path | None = None,
+        seed: int = 0,
+        run_limit_s: float = RUN_LIMIT_S,
+        identity: str | None = None,
     ) -> LiveRun:
         """Run once.
 
@@ -91,13 +98,14 @@ class LiveMachine:
             follow: journals whose admission orders to follow; None: free-running.
             out: folder for the collected journal files (default: a temporary one).
             seed: of the processors' choices among runnable LWPs.
+            identity: of the run, for the journals' headers; None: its number on this machine.
 
         Raises: Diverged - the schedule cannot be followed, or sim cannot follow a run that was ended; Infrastructure.
         """
         self.runs += 1
         name = f"run{self.runs}"
         began = monotonic()
-        refusal = self._load(name, follow, seed)
+        refusal = self._load(name, identity or name, follow, seed)
         level = self.scenario.detect.get(refusal.detector, "stop") if refusal is not None else "off"
         last: list[dict[str, Any]] | None = []
         if level != "stop":
@@ -108,11 +116,19 @@ class LiveMachine:
             self._halt()
         state = self._state()
         folder = out if out is not None else self.scratch / name / "collected"
-        journals = self._collect(folder)
+        unkept = None
+        try:
+            journals = self._collect(folder)
+        except OSError as full:
+            if out is None:
+                raise Infrastructure(f"{full.filename or folder}: {full.strerror or full}") from None
+            unkept, folder = full, self.scratch / name / "collected"  # what was found must not be lost with it
+            journals = self._collect(folder)
         self.actors.call("finish")
         run = LiveRun(
-            None, journals, "", state["results"], state["sites"], state["counters"], [], 0, seconds, folder, state
-        )
+            None, journals, "", state["results"], state["sites"], state["counters"], [], 0, seconds, folder, state,
+            unkept,
+        )  # fmt: skip
         if level == "stop":
             run.finding = refusal
         else:
@@ -151,7 +167,7 @@ class LiveMachine:
             )
         run.notes = told["note"] + more
 
-    def _load(self, name: str, follow: Journals | None, seed: int) -> Finding | None:
+    def _load(self, name: str, identity: str, follow: Journals | None, seed: int) -> Finding | None:
         """Give every actor its part of the image; returns why the machine does not boot, if so.
 
         Raises: Infrastructure - an actor runs other source than ours.
@@ -160,7 +176,7 @@ class LiveMachine:
         orders = None if follow is None else schedule_of(follow, self.scenario)
         for group in self.actors.groups:
             body = {
-                "run": name,
+                "run": identity,
                 "folder": str(self.scratch / name / group[0]),
                 "scenario": pack_scenario(self.scenario),
                 "images": {node: self.image.get(node) for node in group},
@@ -262,11 +278,22 @@ class LiveMachine:
                     piece = decode("chunk", self.actors.gather([handle.chunk.remote(node, offset)])[0])
                     if not piece:
                         break
-                    stream.write(piece)
+                    _write(stream, piece)
                     offset += len(piece)
             with open(path, "rb") as lines:
                 journals[node] = read(lines, path.name)[1]
         return journals
+
+
+def _write(stream: BinaryIO, piece: bytes) -> None:
+    """Write and flush; an error names the file."""
+    try:
+        stream.write(piece)
+        stream.flush()
+    except OSError as wrong:
+        with contextlib.suppress(OSError):
+            stream.close()
+        raise OSError(wrong.errno, wrong.strerror, stream.name) from None
 
 
 def schedule_of(journals: Journals, scenario: Scenario) -> dict[str, Any]:

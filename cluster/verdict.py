@@ -248,6 +248,7 @@ def _facts(state: dict[str, Any], blocked: list[dict[str, Any]], snapshot: Snaps
     return Facts(
         waits=waits,
         ended=frozenset(one["name"] for one in state["contexts"] if one["finished"]),
+        stacks={one["name"]: one["stack"] for one in state["contexts"]},
         holders={lock_name(key): [Hold(*one) for one in held] for key, held, _ in state["locks"]},
         queues={lock_name(key): [ctx for ctx, *_ in queue] for key, _, queue in state["locks"]},
         busy=busy,

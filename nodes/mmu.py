@@ -198,14 +198,11 @@ class Mmu(Node):
         return None if pte is None else pte[FRAME]
 
     def op_pmap_page_protect(self, ctx: str, frame: int, prot: int, cpu: str) -> Any:
-        mappings = list(self.pv.get(frame, ()))
-        if prot == VM_PROT_NONE:
-            return self._shoot(ctx, cpu, mappings, self._drop(mappings))
-        return self._shoot(ctx, cpu, self._narrow(mappings, prot), None)
+        return self._protect(ctx, list(self.pv.get(frame, ())), prot, cpu)
 
-    def op_pmap_page_remove_unwired(self, ctx: str, frame: int, cpu: str) -> Any:
+    def op_pmap_page_protect_unwired(self, ctx: str, frame: int, prot: int, cpu: str) -> Any:
         loose = [(pmap, vpn) for pmap, vpn in self.pv.get(frame, ()) if not self.pmaps[pmap][vpn][WIRED]]
-        return self._shoot(ctx, cpu, loose, self._drop(loose))
+        return self._protect(ctx, loose, prot, cpu)
 
     def op_pmap_is_modified(self, ctx: str, frame: int) -> int:
         return self._bit(frame, MOD)
@@ -244,6 +241,11 @@ class Mmu(Node):
                 f"page:{frame} at {vpn * self.page_size:#x} of pmap {pmap}, {late[0]} may still read page:{old} there"
             )
             raise KernelFinding("invariant", text, f"page:{old}")
+
+    def _protect(self, ctx: str, mappings: list[tuple[int, int]], prot: int, cpu: str) -> Any:
+        if prot == VM_PROT_NONE:
+            return self._shoot(ctx, cpu, mappings, self._drop(mappings))
+        return self._shoot(ctx, cpu, self._narrow(mappings, prot), None)
 
     def _drop(self, pages: list[tuple[int, int]]) -> list[list[Any]] | None:
         """Remove mappings; returns [object, frame] of each page-table page that is left without any, or None."""

@@ -74,7 +74,7 @@ OPERATIONS: dict[str, Op] = {
     "pmap_unwire": Op("mmu", "pmap", ("va",), posted=True),
     "pmap_extract": Op("mmu", "pmap", ("va",), result="frame"),
     "pmap_page_protect": Op("mmu", "frame", ("prot", "cpu")),
-    "pmap_page_remove_unwired": Op("mmu", "frame", ("cpu",)),
+    "pmap_page_protect_unwired": Op("mmu", "frame", ("prot", "cpu")),
     "pmap_is_modified": Op("mmu", "frame", (), result="bit"),
     "pmap_is_referenced": Op("mmu", "frame", (), result="bit"),
     "pmap_clear_modify": Op("mmu", "frame", ("cpu",), result="bit"),

@@ -15,7 +15,9 @@ An edge leads from a context that waits to one that must do something before it 
 
 A context waits for all of its edges at once, so any cycle is a deadlock.
 
-Rule: nobody is waited for who has ended. Such a lock is held for ever, and is told so.
+Rules: nobody is waited for who has ended. Such a lock is held for ever, and is told so. A simple lock whose
+holder sleeps outside of the function that took it was forgotten: it will not be released when the sleep ends, so
+that edge is part of no cycle.
 """
 
 from __future__ import annotations
@@ -87,6 +89,7 @@ class Facts:
     Attributes:
         waits: context -> what it waits for that should have come. Contexts that wait for work are not among them.
         ended: contexts that will do nothing any more.
+        stacks: context -> the kernel functions that it is in.
         holders: lock -> who holds it.
         queues: lock -> who waits for it, in order.
         busy: channel of a page -> who has it in transit.
@@ -99,6 +102,7 @@ class Facts:
 
     waits: Mapping[str, Wait] = field(default_factory=dict)
     ended: frozenset[str] = frozenset()
+    stacks: Mapping[str, Sequence[str]] = field(default_factory=dict)
     holders: Mapping[str, Sequence[Hold]] = field(default_factory=dict)
     queues: Mapping[str, Sequence[str]] = field(default_factory=dict)
     busy: Mapping[str, Busy] = field(default_factory=dict)
@@ -175,6 +179,8 @@ class WaitGraph:
         while work:
             now = work.popleft()
             for edge in self.edges(now):
+                if self._forgotten(now, edge):
+                    continue
                 if edge.to == start:
                     path = [(now, edge)]
                     while path[0][0] != start:
@@ -184,6 +190,14 @@ class WaitGraph:
                     came[edge.to] = (now, edge)
                     work.append(edge.to)
         return []
+
+    def _forgotten(self, name: str, edge: Edge) -> bool:
+        """Does the holder of a simple lock sleep outside of the function that took the lock?"""
+        wait, other = self.facts.waits[name], self.facts.waits.get(edge.to)
+        if edge.why != "holder" or other is None or self.verb(wait) != "spins" or self.verb(other) != "sleeps":
+            return False
+        since = [one.since for one in self.facts.holders[wait.what] if one.ctx == edge.to]
+        return not set(since) & set(self.facts.stacks.get(edge.to, ()))
 
     def waits_for_waiter(self, name: str) -> bool:
         """Does this context wait for one that waits itself, so that the other's wait explains this one?"""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from cluster.boot import prepare
+from cluster.explore import Result, explore
 from cluster.machine import Machine
 from cluster.replay import Replay, recorded
 from cluster.sim import Sim
@@ -70,6 +72,12 @@ def _around_machine(text: str) -> tuple[str, list[str], str]:
         else:
             parts[-1] += letter
     return text[:start], [part.strip() for part in parts], text[end + 1 :]
+
+
+@cache
+def searched(name: str) -> Result:
+    """What the search of a shipped scenario finds, with its errata and from seed 0; several tests look at it."""
+    return explore(scenario(name))
 
 
 def run_recorded(scene: Scenario, strategy: Strategy, granularity: str = "guarded") -> Replay:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Generator
@@ -19,6 +21,7 @@ from cluster.cli.options import (
     address_option,
     choose,
     common,
+    examples,
     expect_option,
     kernel_options,
     must_expect_something,
@@ -28,16 +31,18 @@ from cluster.cli.options import (
 )
 from cluster.cli.output import Output, error_document, say_error
 from cluster.replay import recorded
-from cluster.runfolder import create, write_sim
+from cluster.runfolder import keep, write_sim
 from cluster.sim import Sim
 from cluster.strategies import make
-from cluster.token import MAX_TOKEN, Token, token_of
+from cluster.token import Token, token_of
 from shared.errors import Exit, Finding, ProjectBug, UserMistake
+from shared.runfile import MAX_TOKEN
 
 if TYPE_CHECKING:
     from cluster.cli.live import Parity
 
 MAX_REPEAT = 1_000_000
+DEFAULT = click.core.ParameterSource.DEFAULT
 
 
 @dataclass
@@ -45,8 +50,11 @@ class Done:
     """One run, whichever engine it was on.
 
     Attributes:
+        token: of this very schedule, if it has one.
         parity: a live run against sim; None: not compared.
         out: its folder, if it was kept.
+        unkept: why it was not, though it should be.
+        shortened: token of another, shorter schedule with the same finding; of a live run.
     """
 
     finding: Finding | None
@@ -59,16 +67,18 @@ class Done:
     seconds: float | None = None
     parity: Parity | None = None
     out: Path | None = None
+    shortened: Token | None = None
+    unkept: ProjectBug | None = None
 
 
 @click.command(
     "run",
     context_settings=SETTINGS,
-    epilog="""\b
-Examples:
-  uvmp run S3a --json
-  uvmp run S3a-shipped --engine live --repeat 20     how often on a free-running machine?
-  uvmp run my.yaml --strategy random --seed 7 --out runs/mine""",
+    epilog=examples(
+        ("uvmp run S3a --json", ""),
+        ("uvmp run S3a-shipped --engine live --repeat 20", "how often on a machine that runs freely?"),
+        ("uvmp run my.yaml --strategy random --out runs/mine", "a scenario of your own, kept in a folder"),
+    ),
 )
 @click.argument("scenario")
 @click.option("--engine", type=click.Choice(["sim", "live"]), default="sim", show_default=True,
@@ -86,7 +96,9 @@ Examples:
 @out_option
 @expect_option
 @common
+@click.pass_context
 def command(
+    context: click.Context,
     scenario: str,
     engine: str,
     fixed: bool,
@@ -116,11 +128,15 @@ def command(
     folder = new_folder(out)
     if engine == "live" and strategy is not None:
         raise UserMistake("is for sim: a live machine runs freely", field="--strategy")
+    if engine == "sim" and strategy in (None, "stay") and context.get_parameter_source("seed") is not DEFAULT:
+        raise UserMistake("stay makes no choices; give --strategy random or pct, or --engine live", field="--seed")
     if engine == "sim" and (address is not None or no_check):
         raise UserMistake("is for --engine live", field="--address" if address is not None else "--no-check")
 
     total = repeat or 1
     describe.introduce(output, what)
+    if engine == "sim" and total > 1 and strategy in (None, "stay"):
+        output.note("warning: strategy stay makes no choices, so that all runs are the same; try --strategy random")
     if engine == "live":
         from cluster.cli.live import check_address
 
@@ -133,6 +149,8 @@ def command(
     try:
         for one in runs:
             done.append(one)
+            if one.unkept is not None:
+                raise one.unkept
             if repeat is not None and (engine == "live" or total <= 20):
                 output.note(f"run {len(done)} of {total}: {_short(one)}")
     except KeyboardInterrupt:
@@ -167,18 +185,19 @@ def _sim(
     machine, image = prepare(scenario)
     sim = Sim(machine, image)
     chooser = make(strategy, seed, scenario.bound.depth)
-    home = create(folder) if folder is not None else None
     for number in range(1, total + 1):
         sim.execute(chooser, record=True)
         run = recorded(sim, [])
         token: Token | None = token_of(scenario, list(sim.deviations))
         if len(str(token)) > MAX_TOKEN:
             token = None
-        out = None
-        if home is not None:
-            out = create(home / str(number)) if many else home
-            write_sim(out, scenario, run, token)
-        yield Done(run.finding, run.notes, run.results, run.sites, run.operations, run.digest, token, out=out)
+        done = Done(run.finding, run.notes, run.results, run.sites, run.operations, run.digest, token)
+        if folder is not None:
+            out = folder / str(number) if many else folder
+            write = functools.partial(write_sim, scenario=scenario, replay=run, token=token, options=chosen.options)
+            done.unkept = keep(out, write)
+            done.out = out if done.unkept is None else None
+        yield done
 
 
 def _live(
@@ -197,12 +216,13 @@ def _live(
     with booted(output, scenario, address) as machine:
         for number in range(1, total + 1):
             out = folder / str(number) if folder is not None and many else folder
-            with kept(machine, out):
-                run = machine.run(out=out, seed=seed + number - 1)
+            with kept(machine, out) as name:
+                run = machine.run(out=out, seed=seed + number - 1, identity=name)
             compared = parity(scenario, run) if check else None
-            token = token_of_live(scenario, run) if compared is None or compared.equal else None
+            shortened = token_of_live(scenario, run) if compared is None or compared.equal else None
+            unkept = None
             if out is not None:
-                write_end(out, scenario, run, token, chosen.replay_line(token) if token is not None else None)
+                unkept = write_end(out, name, scenario, run, shortened=shortened, options=chosen.options)
             yield Done(
                 run.finding,
                 run.notes,
@@ -210,10 +230,12 @@ def _live(
                 run.sites,
                 run.operations,
                 run.digest,
-                token,
+                None,
                 run.seconds,
                 compared,
-                out,
+                out if unkept is None else None,
+                shortened,
+                unkept,
             )
 
 
@@ -275,9 +297,11 @@ def _say(output: Output, chosen: Chosen, done: list[Done], repeat: int | None, e
             )
             for wrong in [one for one in compared if not one.equal][:1]:
                 output.say(f"  {wrong}", fg="red")
-        first = next((one for one in found if one.token is not None), None)
+        first = next((one for one in found if _again(chosen, one)), None) or next(
+            (one for one in found if one.shortened is not None), None
+        )
         if first is not None:
-            output.replay_line(chosen.replay_line(first.token))
+            _say_again(output, chosen, first)
     return describe.verdict(output, expect, _unmet(chosen, done) if expect else None, bool(found))
 
 
@@ -295,12 +319,25 @@ def _say_one(output: Output, chosen: Chosen, one: Done) -> None:
     output.say(f"digest {one.digest}")
     if one.parity is not None:
         output.say(f"       {one.parity}", **({} if one.parity.equal else {"fg": "red"}))
+    _say_again(output, chosen, one)
+    output.kept(one.out)
+
+
+def _again(chosen: Chosen, one: Done) -> str | None:
+    """The line that repeats this very run: its token's, or its folder's."""
     if one.token is not None:
-        output.replay_line(chosen.replay_line(one.token))
+        return chosen.replay_line(one.token)
+    return shlex.join(["uvmp", "replay", str(one.out)]) if one.out is not None else None
+
+
+def _say_again(output: Output, chosen: Chosen, one: Done) -> None:
+    again = _again(chosen, one)
+    if again is not None:
+        output.replay_line(again)
     elif one.finding is not None:
-        output.say("its schedule is no token; keep the run with --out and replay the folder")
-    if one.out is not None:
-        output.note(f"kept in {one.out}; to read it: uvmp postmortem {one.out}")
+        output.say("this very run is no token: to repeat it, keep it with --out and replay the folder")
+    if one.shortened is not None:
+        output.replay_line(chosen.replay_line(one.shortened), "the same finding, shortened:")
 
 
 def _document(
@@ -357,7 +394,9 @@ def _one(chosen: Chosen, one: Done) -> dict[str, Any]:
         "operations": one.operations,
         "digest": one.digest,
         "token": str(one.token) if one.token is not None else None,
-        "replay": chosen.replay_line(one.token) if one.token is not None else None,
+        "replay": _again(chosen, one),
+        "shortened": str(one.shortened) if one.shortened is not None else None,
+        "replay_shortened": chosen.replay_line(one.shortened) if one.shortened is not None else None,
         "out": str(one.out) if one.out is not None else None,
     }
     if one.seconds is not None:

@@ -86,7 +86,7 @@ class Maker:
         size: steps of a program of the setup's processes, at most.
     """
 
-    def __init__(self, random: Random, features: frozenset[str] | None = None, size: int = 22):
+    def __init__(self, random: Random, features: frozenset[str] | None = None, size: int = 16):
         self.random, self.size = random, size
         if features is None:
             features = frozenset(one for one in FEATURES if random.random() < 0.4)
@@ -123,7 +123,7 @@ class Maker:
     def make(self) -> Program:
         random = self.random
         cpus = self.cpus = random.choice((1, 2, 2, 2, 3, 4))
-        tight = self.has("memory") or random.random() < 0.5
+        tight = random.random() < (0.7 if self.has("memory") else 0.25)
         machine = self.machine(cpus, tight)
         setup: list[Step] = []
         if self.has("file", "cut"):
@@ -193,9 +193,12 @@ class Maker:
         return machine
 
     def sickness(self) -> dict[str, Any]:
-        """A swap device that is slow, or cannot write: nothing is lost by either."""
+        """A swap device that is slow, or cannot write: nothing is lost by either; or one that cannot read."""
         random = self.random
         found: dict[str, Any] = {}
+        if random.random() < 0.3:
+            error = random.choice(("EIO", "EAGAIN"))
+            return {"errors": [{"op": "get", "error": error, "first": random.randint(1, 6), "count": 1}]}
         if random.random() < 0.6:
             slow = {
                 "op": "put",
@@ -240,7 +243,7 @@ class Maker:
         setup += [Step("write", {"in": "B", "at": f"hog[{at}]", "value": 800 + at}) for at in range(pages)]
         body = []
         first = random.randrange(pages)
-        for at in range(first, first + random.randint(0, 2 * pages)):
+        for at in range(first, first + random.randint(0, 10)):
             word = {"at": f"hog[{at % pages}]"}
             body.append(
                 Step("read", {**word, "into": self.name("h")}) if at % 3 else Step("write", {**word, "value": at})
@@ -516,6 +519,6 @@ class Maker:
         return [Step(op, {**at, **value, **self.into()})]
 
 
-def generate(seed: int | str, features: frozenset[str] | None = None, size: int = 22) -> Program:
+def generate(seed: int | str, features: frozenset[str] | None = None, size: int = 16) -> Program:
     """The program of a seed; see Maker."""
     return Maker(Random(seed), features, size).make()

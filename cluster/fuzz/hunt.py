@@ -64,7 +64,7 @@ def hunt(
     seconds: float = float("inf"),
     first: int = 0,
     features: frozenset[str] | None = None,
-    size: int = 22,
+    size: int = 16,
     schedules: dict[str, int] | None = None,
     errata: tuple[str, ...] = (),
     out: Path | None = None,
@@ -112,6 +112,8 @@ def _write(
     enough = {"stay": 1, strategy: max(1, 4 * result.failure.number if strategy != "stay" else 1)}
 
     def fails(program: Program) -> Failure | None:
+        if not program.sound():
+            return None
         try:
             scenario = program.load().with_errata(errata)
         except UserMistake:

@@ -414,6 +414,8 @@ def unlike(scene: Scenario, results: Mapping[str, Sequence[Mapping[str, Any]]]) 
     Args:
         results: thread -> what its steps answered.
     """
+    if any(fault.op == "get" and fault.error for fault in scene.machine.swap_faults):
+        return None
     world = world_of(scene)
     threads = Counter(lwp.proc for lwp in scene.lwps)
     known: dict[str, Process] = {}

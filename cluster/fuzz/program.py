@@ -71,6 +71,16 @@ class Program:
         """The scenario. Raises: UserMistake - it is none (what a part of a program may be)."""
         return load_scenario(self.text(), file)
 
+    def sound(self) -> bool:
+        """Does it keep what a kernel may rely on? A device stores its status in memory that the setup has locked."""
+        locked = {step.args["at"] for step in self.setup if step.op == "mlock"}
+        return all(
+            step.args["status"].partition("+")[0] in locked
+            for steps in self.threads.values()
+            for step in steps
+            if "status" in step.args
+        )
+
     def with_(self, **parts: Any) -> Program:
         """The same with other parts."""
         return replace(self, **parts)

@@ -5,7 +5,9 @@
     state     that sequence, performed again -> stacks, locks, waits, fields
     history   one page, anon or amap: its fields now, and all that was done to it
     analyse   all of it -> a Postmortem
-    report    a Postmortem -> text
+    rows      which of many steps are shown
+    screen    a Postmortem -> its first screen
+    report    a Postmortem -> text, all of it
 
 Imports package shared only: a journal outlives the machine that wrote it.
 """
@@ -13,6 +15,7 @@ Imports package shared only: a journal outlives the machine that wrote it.
 from __future__ import annotations
 
 from cluster.postmortem.analyse import Postmortem, analyse
-from cluster.postmortem.report import render
+from cluster.postmortem.report import render, render_object
+from cluster.postmortem.screen import render_screen
 
-__all__ = ["Postmortem", "analyse", "render"]
+__all__ = ["Postmortem", "analyse", "render", "render_object", "render_screen"]

@@ -24,15 +24,28 @@ from cluster.postmortem.history import (
     related,
     report,
 )
-from cluster.postmortem.load import RUN, Run, load
+from cluster.postmortem.load import Run, load
 from cluster.postmortem.order import Sequence, in_order
+from cluster.postmortem.rows import Operation, choose, fold, mark, named_operations
 from cluster.postmortem.state import ContextState, Machine, Step
 from cluster.postmortem.waits import Graph
-from cluster.postmortem.words import clean, handle, is_layout, kind_of, names_of, owner_of, place, said, spins, text_of
+from cluster.postmortem.words import (
+    GLOBALS,
+    handle,
+    is_layout,
+    kind_of,
+    names_of,
+    owner_of,
+    place,
+    said,
+    spins,
+    text_of,
+)
 from shared.errata import ERRATA
-from shared.errors import LogIncomplete
+from shared.errors import LogIncomplete, UserMistake
 from shared.journal import Journals, digest, holes, judged, linearize
-from shared.pack import unpack_scenario
+from shared.runfile import RUN
+from shared.text import clean
 from shared.uvm.structs import uvmexp
 
 MODEL = ("page", "anon", "amap")
@@ -40,6 +53,7 @@ MAX_ABOUT = 6
 MAX_ROWS = 400
 MAX_OBJECTS = 8
 _NAME = re.compile(r"\b([a-z]\w{1,15}):(\d{1,9})\b|\bswap slot (\d{1,9})\b")
+_GLOBAL_FIELD = re.compile(r"\b(?:uvmexp|uvm)(?::0)?\.(\w+)")
 LAST_EVENTS = 5
 LAST_STEPS = 60
 
@@ -86,9 +100,12 @@ class Postmortem:
         source: where the finding is from: "run.json", "journal", or "".
         complete: the logs are whole; if not, `holes` (records that are not there)
             or `warnings` (lines and files that cannot be read) say why.
-        schedule: the deviations of the token, in words.
+        replay: the line that repeats this very run.
+        shortened: the line that replays another, shorter schedule with the same finding, as the token of a live run.
+        schedule: the run's deviations from the default schedule, in words, if its token has them.
         steps: the interleaving: what was done to what the finding is about.
         steps_about: what that is; [] if they are simply the last steps.
+        about: the one object that was asked for, with its whole history, if one was.
         waits: the wait-for graph, a sentence an edge, in the order of the chain.
         cycle: contexts that wait for each other in a ring.
         locks: those held or wanted at the end, and that of the finding's object.
@@ -106,11 +123,12 @@ class Postmortem:
     source: str = ""
     headline: str = ""
     replay: str = ""
+    shortened: str = ""
     schedule: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     steps: list[Line] = field(default_factory=list)
     steps_about: list[str] = field(default_factory=list)
-    steps_earlier: int = 0
+    about: ObjectReport | None = None
     waits: list[str] = field(default_factory=list)
     cycle: list[str] = field(default_factory=list)
     locks: list[dict[str, Any]] = field(default_factory=list)
@@ -144,29 +162,38 @@ def _clean(value: Any) -> Any:
     return value
 
 
-def analyse(path: str | Path) -> Postmortem:
+def analyse(path: str | Path, name: str = "") -> Postmortem:
     """Read a run folder and say what happened.
 
-    Raises: UserMistake - it is no run folder.
+    Args:
+        name: an object whose whole history is wanted, as `page:3`, `anon:5.an_lock` or `slot:2`.
+
+    Raises: UserMistake - it is no run folder, or there is no such object in it.
     """
-    return of(load(path))
+    return of(load(path), name)
 
 
-def of(run: Run) -> Postmortem:
+def of(run: Run, name: str = "") -> Postmortem:
     """The postmortem of a folder that has been read."""
     sequence = in_order(run.journals)
     machine = Machine(*_places(run)).apply_all(sequence.records)
     pm = Postmortem(run.path, ended=run.run is not None, warnings=list(run.torn))
     _identity(pm, run)
     _integrity(pm, run, sequence)
-    _finding(pm, run, machine)
+    _finding(pm, run)
     graph = Graph(machine, _procs(run.scenario))
     _contexts(pm, run, graph)
     _waits(pm, graph)
     history = by_object(machine)
     about, objects = _involved(pm, graph, history)
-    _steps(pm, machine, about)
+    telling = _telling_operations(pm, graph, run)
+    _steps(pm, machine, about, telling)
     pm.objects = [report(one, history.get(one, []), machine) for one in objects]
+    for one in pm.objects:
+        mark(one.history, telling)
+        one.history = choose(fold(one.history), MAX_ROWS)
+    if name:
+        pm.about = _asked_for(name, machine, history)
     _locks(pm, machine, about)
     _uvmexp(pm, run, machine)
     _nodes(pm, run)
@@ -194,7 +221,7 @@ def _identity(pm: Postmortem, run: Run) -> None:
         if isinstance(value, str):
             pm.scenario[key] = value
     pm.engine = str(about.get("engine", header.get("engine", "")))
-    pm.replay = str(about.get("replay") or header.get("replay") or "")
+    pm.replay, pm.shortened = run.replay_lines()
     pm.versions = {str(key): str(value) for key, value in _dict(about.get("versions", header.get("versions"))).items()}
     for name in _list(about.get("errata", scenario.get("errata", header.get("errata")))):
         one = ERRATA.get(name) if isinstance(name, str) else None
@@ -255,8 +282,7 @@ def _integrity(pm: Postmortem, run: Run, sequence: Sequence) -> None:
 def _past(run: Run) -> Journals | None:
     """What a run that was stopped is judged by; None if that cannot be told, or records that it takes are missing."""
     try:
-        limit = 1 << 62 if run.scenario is None else unpack_scenario(run.scenario).limit
-        return judged(run.journals, limit)
+        return judged(run.journals, 1 << 62 if run.loaded is None else run.loaded.limit)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, LogIncomplete):
         return None
 
@@ -270,34 +296,19 @@ def _digest(journals: Journals) -> str:
 
 def _places(run: Run) -> tuple[int, Callable[[int], str]]:
     """The page size, and an address in the scenario's own words."""
-    try:
-        scenario = unpack_scenario(run.scenario or {})
-        return scenario.machine.page_size, scenario.place
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return 0, hex
+    return (0, hex) if run.loaded is None else (run.loaded.machine.page_size, run.loaded.place)
 
 
 def _nodes_wanted(run: Run) -> tuple[str, ...]:
-    if run.scenario is None:
-        return ()
-    try:
-        return tuple(unpack_scenario(run.scenario).machine.nodes)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return ()
+    return () if run.loaded is None else tuple(run.loaded.machine.nodes)
 
 
 # -- the finding ------------------------------------------------------------------------
 
 
-def _finding(pm: Postmortem, run: Run, machine: Machine) -> None:
-    found = _dict(run.run).get("finding")
-    if isinstance(found, dict):
-        pm.finding, pm.source = _as_finding(found), RUN
-        return
-    for step in machine.steps:
-        if step.record["event"] == "finding":
-            pm.finding, pm.source = _as_finding(_dict(step.record.get("finding"))), "journal"
-            return
+def _finding(pm: Postmortem, run: Run) -> None:
+    found, pm.source = run.finding()
+    pm.finding = None if found is None else _as_finding(found)
 
 
 def _as_finding(data: dict[str, Any]) -> dict[str, Any]:
@@ -410,6 +421,44 @@ def _involved(pm: Postmortem, graph: Graph, history: dict[str, list[Step]]) -> t
     return about, list(dict.fromkeys(objects))[:MAX_OBJECTS]
 
 
+def _asked_for(name: str, machine: Machine, history: dict[str, list[Step]]) -> ObjectReport:
+    """One struct, swap slot or lock, with its whole history.
+
+    Raises: UserMistake - the records have no such thing.
+    """
+    globals_ = {word: owner for owner, word in GLOBALS.items()}
+    owner, dot, rest = name.partition(".")
+    owner = globals_.get(owner, owner)
+    if dot and owner + dot + rest in machine.locks:
+        lock = owner + dot + rest
+        found = report(lock, [step for step in machine.steps if step.record.get("lock") == lock], machine)
+        found.fields = {}
+    elif not dot and (owner in history or owner in machine.lives):
+        found = report(owner, history.get(owner, []), machine)
+    else:
+        there: dict[str, list[int]] = {}
+        for one in {*history, *machine.lives}:
+            kind, _, number = one.partition(":")
+            if number.isdecimal():
+                there.setdefault(kind, []).append(int(number))
+        told = [f"{kind}:{_span(numbers)}" for kind, numbers in sorted(there.items())]
+        raise UserMistake(
+            f"there is no object {clean(name, 60)!r} in this log; there are {', '.join(told) or 'none'};"
+            " and locks, as anon:0.an_lock or uvm.pageqlock",
+            field="--object",
+        )
+    found.history = fold(found.history)
+    return found
+
+
+def _span(numbers: list[int]) -> str:
+    """Numbers in short: 0 to 5; if some are missing, how many there are."""
+    low, high = min(numbers), max(numbers)
+    if low == high:
+        return f"{low}"
+    return f"{low} to {high}" + ("" if len(numbers) == high - low + 1 else f" ({len(numbers)} of them)")
+
+
 def _named(texts: list[str]) -> list[str]:
     """The structs and swap slots that sentences name."""
     found: list[str] = []
@@ -419,16 +468,29 @@ def _named(texts: list[str]) -> list[str]:
     return found
 
 
-def _steps(pm: Postmortem, machine: Machine, about: list[str]) -> None:
+def _steps(pm: Postmortem, machine: Machine, about: list[str], telling: list[Operation]) -> None:
     """The interleaving: what was done to those structs, and when who of those who did it slept, woke and waited."""
     focus = set(about)
     race = pm.finding is not None and pm.finding["kind"] == "data-race"
+    fields = _global_fields(pm)
     chosen: dict[int, Step] = {}
     for step in machine.steps:
         event = step.record["event"]
         loaded = handle(step.record.get("obj")) if race and event == "load" else None
-        if event == "finding" or concerns(step, machine) & focus or (loaded is not None and loaded[0] in focus):
+        about_it = concerns(step, machine) & focus
+        if (
+            event != "finding"
+            and about_it
+            and about_it <= set(GLOBALS)
+            and not (_fields_of(step) & fields or not fields)
+        ):
+            continue
+        if event == "finding" or about_it or (loaded is not None and loaded[0] in focus):
             chosen[step.at] = step
+    if pm.finding is not None and pm.finding["detector"] == "oracle":  # told of at the end, and seen before
+        named = {one for one in telling if one in named_operations(pm.finding["story"], machine.contexts)}
+        last = max((at for at, step in chosen.items() if (step.record["ctx"], step.record["n"]) in named), default=None)
+        chosen = {at: step for at, step in chosen.items() if last is None or at <= last}
     actors = {step.record["ctx"] for step in chosen.values()}
     first, end = min(chosen, default=0), max(chosen, default=0)
     if not focus or len(chosen) < 2:
@@ -441,7 +503,38 @@ def _steps(pm: Postmortem, machine: Machine, about: list[str]) -> None:
             if record["ctx"] in actors and (paused or actors & {*names_of(record, "woke")}):
                 chosen[step.at] = step
         found = lines([chosen[at] for at in sorted(chosen)], machine)
-    pm.steps, pm.steps_earlier = found[-MAX_ROWS:], max(0, len(found) - MAX_ROWS)
+    mark(found, telling)
+    pm.steps = choose(fold(found), MAX_ROWS)
+
+
+def _global_fields(pm: Postmortem) -> set[str]:
+    """Which fields of the globals the finding and the waits speak of; of a struct of so many the others are noise."""
+    texts = [*pm.waits, *([pm.finding["text"], *pm.finding["story"]] if pm.finding is not None else [])]
+    found = {match[1] for text in texts for match in _GLOBAL_FIELD.finditer(text)}
+    return found | ({"free"} if any("free memory" in text for text in texts) else set())
+
+
+def _fields_of(step: Step) -> set[str]:
+    """The field that a step stores, or on which it sleeps or wakes."""
+    record = step.record
+    return {text_of(record, "field"), text_of(record, "chan").partition(".")[2]}
+
+
+def _telling_operations(pm: Postmortem, graph: Graph, run: Run) -> list[Operation]:
+    """The operations that explain what was found, the most telling first: those that the finding's text and story speak
+    of, those by which the locks and pages were taken that are waited for, and those after which the schedule left the
+    default one."""
+    facts = graph.graph.facts
+    texts = [pm.finding["text"], *pm.finding["story"]] if pm.finding is not None else []
+    found = named_operations(texts, graph.machine.contexts)
+    for name, wait in facts.waits.items():
+        found += [(hold.ctx, hold.n) for hold in facts.holders.get(wait.what, ())]
+        found += [(facts.busy[wait.what].ctx, facts.busy[wait.what].n)] if wait.what in facts.busy else []
+        found.append((name, wait.n))
+    for step in map(_dict, _list(_dict(run.run).get("schedule"))):
+        if isinstance(step.get("ctx"), str) and type(step.get("n")) is int:
+            found.append((step["ctx"], step["n"]))
+    return list(dict.fromkeys(found))
 
 
 def _telling(step: Step) -> bool:

@@ -31,7 +31,6 @@ from shared.journal import Record
 from shared.messages import OPERATIONS, Op
 
 LOCKING = frozenset(("lock", "try", "unlock", "upgrade", "downgrade"))
-MAX_LINES = 400
 MAX_FRAMES = 1024
 #: fields that hold the numbers of swap slots, an_swslot and the u_swslots of an aobj
 SLOT_FIELDS = ("swslot", "swslots")
@@ -43,6 +42,10 @@ class Line:
 
     Attributes:
         first, last: the context's own operation numbers.
+        ns: those of each item.
+        key: how telling it is, 0 most; -1: it explains nothing (cluster/postmortem/rows.py).
+        telling: which of the items explain something.
+        gap, times: it stands for so many rows that are left out, or for a round of so many that comes so often.
     """
 
     ctx: str
@@ -53,11 +56,21 @@ class Line:
     caller: str
     items: list[str] = field(default_factory=list)
     finding: bool = False
+    ns: list[int] = field(default_factory=list)
+    key: int = -1
+    telling: list[int] = field(default_factory=list)
+    gap: int = 0
+    times: int = 0
 
     @property
     def where(self) -> str:
         """The function, and who called it."""
-        return " < ".join(one for one in (self.fn, self.caller) if one) or "user mode"
+        return " < ".join(one for one in (self.fn, self.caller) if one) or self.outside
+
+    @property
+    def outside(self) -> str:
+        """Where a context is that is in no function of the kernel."""
+        return "user mode" if self.cpu.startswith("cpu") else "the device"
 
 
 @dataclass
@@ -68,7 +81,6 @@ class ObjectReport:
         name: without its generation; `life`: its generation at the end.
         fields: name -> value as ddb would print it; only what the records showed.
         elements: for an amap, the same of its arrays' elements.
-        earlier: lines of `history` left out at its beginning.
     """
 
     name: str
@@ -77,7 +89,6 @@ class ObjectReport:
     fields: dict[str, str] = field(default_factory=dict)
     elements: dict[str, str] = field(default_factory=dict)
     history: list[Line] = field(default_factory=list)
-    earlier: int = 0
 
 
 def concerns(step: Step, machine: Machine) -> set[str]:
@@ -176,6 +187,7 @@ def lines(steps: list[Step], machine: Machine, within: str = "") -> list[Line]:
         elif within:
             text = text.replace(f"{within}.", "").replace(f" on {within} ", " ")
         found[-1].items.append(text)
+        found[-1].ns.append(record["n"])
         found[-1].last = record["n"]
     return found
 
@@ -197,8 +209,7 @@ def report(name: str, steps: list[Step], machine: Machine) -> ObjectReport:
     for array, (owner, key) in machine.arrays.items():
         if owner == name:
             one.elements.update(_elements(array, key, machine))
-    history = lines(steps, machine, within=name)
-    one.history, one.earlier = history[-MAX_LINES:], max(0, len(history) - MAX_LINES)
+    one.history = lines(steps, machine, within=name)
     return one
 
 

@@ -14,16 +14,20 @@ from typing import Any
 
 from cluster.postmortem.analyse import ContextReport, Postmortem
 from cluster.postmortem.history import Line, ObjectReport
-from cluster.postmortem.words import GLOBALS, clean, is_layout
+from cluster.postmortem.rows import choose
+from cluster.postmortem.words import GLOBALS, is_layout, place
 from shared.errors import FINDINGS
+from shared.text import clean
 
-WIDTH = 100
+WIDTH = 80
 LONGEST = 4000
 MAX_STEPS = 40
 MAX_HISTORY = 16
 MAX_ITEMS = 12
 MAX_COLUMNS = 3
-NARROWEST = 26
+NARROWEST = 36
+#: columns from which on a history has columns of its own
+ROOMY = 80
 UNKNOWN = "?"
 
 #: what `show page` and its like print, line by line; the rest of the fields follows
@@ -70,12 +74,23 @@ def render(pm: Postmortem, width: int = WIDTH) -> str:
     return "\n".join(out) + "\n"
 
 
-def _wrap(text: str, width: int, indent: str = "  ", hang: str = "") -> list[str]:
+def render_object(pm: Postmortem, width: int = WIDTH) -> str:
+    """All that is known of the object that was asked for, ending in a newline."""
+    if pm.about is None:
+        return ""
+    rows = len(pm.about.history) + 1
+    lines = [*_object(pm.about, width, rows)]
+    if not pm.about.history:
+        lines.append("  nothing was done to it in this run")
+    return "\n".join(clean(line).rstrip() for line in lines) + "\n"
+
+
+def wrap(text: str, width: int, indent: str = "  ", hang: str = "") -> list[str]:
     """Text in lines no longer than `width`; no word is broken, so that names can be searched for."""
-    return _fold(text, width, indent, indent + hang)
+    return fold_text(text, width, indent, indent + hang)
 
 
-def _fold(text: str, width: int, first: str, others: str) -> list[str]:
+def fold_text(text: str, width: int, first: str, others: str) -> list[str]:
     return textwrap.wrap(
         clean(text, LONGEST),
         width,
@@ -87,7 +102,7 @@ def _fold(text: str, width: int, first: str, others: str) -> list[str]:
 
 
 def _labelled(label: str, text: str, width: int) -> list[str]:
-    return _fold(text, width, f"  {label:<10}", " " * 12)
+    return fold_text(text, width, f"  {label:<10}", " " * 12)
 
 
 # -- what was found -------------------------------------------------------------------
@@ -95,14 +110,14 @@ def _labelled(label: str, text: str, width: int) -> list[str]:
 
 def _head(pm: Postmortem, width: int) -> Iterator[str]:
     name = pm.scenario.get("id") or PurePath(pm.path).name
-    yield from _wrap(f"{name}: {pm.headline}", width, "", "  ")
+    yield from wrap(f"{name}: {pm.headline}", width, "", "  ")
     found = pm.finding
     if found is not None:
-        yield from _wrap(found["text"], width)
+        yield from wrap(found["text"], width)
         if found["kind"] in FINDINGS:
-            yield from _wrap(f"({FINDINGS[found['kind']].meaning})", width)
+            yield from wrap(f"({FINDINGS[found['kind']].meaning})", width)
         for sentence in found["story"] if found["detector"] != "deadlock" or not pm.waits else ():
-            yield from _wrap("- " + sentence, width, hang="  ")
+            yield from wrap("- " + sentence, width, hang="  ")
     yield ""
     if "title" in pm.scenario:
         yield from _labelled("scenario", f"{pm.scenario.get('id', '')}: {pm.scenario['title']}", width)
@@ -122,6 +137,9 @@ def _head(pm: Postmortem, width: int) -> Iterator[str]:
     for step in pm.schedule:
         yield from _labelled("schedule", step, width)
     yield f"  {'replay':<10}{clean(pm.replay)}" if pm.replay else f"  {'replay':<10}not known: no run.json"
+    if pm.shortened:
+        yield from _labelled("shortened", "another, shorter schedule with the same finding:", width)
+        yield f"  {'':<10}{clean(pm.shortened)}"
     if not pm.complete:
         yield from _labelled("log", f"INCOMPLETE: {(pm.warnings + pm.holes)[0]}", width)
 
@@ -130,19 +148,16 @@ def _head(pm: Postmortem, width: int) -> Iterator[str]:
 
 
 def _interleaving(pm: Postmortem, width: int) -> Iterator[str]:
-    rows = pm.steps[-MAX_STEPS:]
+    rows = choose(pm.steps, MAX_STEPS)
     if not rows:
         return
     about = ", ".join(GLOBALS.get(one, one) for one in pm.steps_about)
     what = f"every step that touched {about}" if about else "the last steps"
-    yield from _wrap(f"How it came about: {what}", width, "", "  ")
-    earlier = pm.steps_earlier + len(pm.steps) - len(rows)
-    if earlier:
-        yield f"  ({earlier} earlier rows are in --json)"
+    yield from wrap(f"How it came about: {what}", width, "", "  ")
     rank = {one.name: at for at, one in enumerate(pm.contexts)}
-    columns = sorted({(row.ctx, row.cpu) for row in rows}, key=lambda one: rank.get(one[0], len(rank)))
+    columns = sorted({(row.ctx, row.cpu) for row in rows if not row.gap}, key=lambda one: rank.get(one[0], len(rank)))
     room = (width - 2) // max(1, len(columns)) - 1
-    yield from _wrap("The number is the context's own operation number; `f < g`: in f, called by g.", width)
+    yield from wrap("The number is the context's own operation number; `f < g`: in f, called by g.", width)
     yield ""
     if about and len(columns) <= MAX_COLUMNS and room >= NARROWEST:
         yield from _table(rows, columns, room)
@@ -157,10 +172,13 @@ def _table(rows: list[Line], columns: list[tuple[str, str]], room: int) -> Itera
     yield "  " + " ".join("-" * room for _ in columns)
     last: tuple[str, str, str] | None = None
     for row in rows:
+        if row.gap:
+            yield f"  {gap_words(row)}"
+            continue
         at = columns.index((row.ctx, row.cpu))
         lines = []
         if (row.ctx, row.fn, row.caller) != last:
-            lines += _fold(row.where, room, " " * 7, " " * 9)
+            lines += fold_text(row.where, room, " " * 7, " " * 9)
         last = (row.ctx, row.fn, row.caller)
         lines += _cell(row, room)
         for line in lines:
@@ -174,7 +192,7 @@ def _cell(row: Line, room: int) -> list[str]:
         items = [*items[: MAX_ITEMS // 2], f"({len(items) - MAX_ITEMS} more)", *items[-MAX_ITEMS // 2 :]]
     for at, text in enumerate(items):
         number = f"{row.first:>5}  " if at == 0 else " " * 7
-        found += _fold(text, room, number + "  ", " " * 11)
+        found += fold_text(text, room, number + "  ", " " * 11)
     return found
 
 
@@ -184,10 +202,23 @@ def _listing(rows: list[Line], width: int) -> Iterator[str]:
         yield from _history_line(row, width)
 
 
+def gap_words(row: Line) -> str:
+    """What stands in place of rows that are left out."""
+    if row.times:
+        rows = "this row" if row.gap == 1 else f"these {row.gap} rows"
+        return f"({rows}, {row.times:,} times; the last time:)"
+    return f"({row.gap:,} row{'s' if row.gap > 1 else ''})"
+
+
 def _history_line(row: Line, width: int) -> list[str]:
+    if row.gap:
+        return [f"  {gap_words(row)}"]
     number = str(row.first) if row.first == row.last else f"{row.first}-{row.last}"
-    head = f"  {row.ctx:<11}{number:>11}  {row.fn or 'user mode'}: "
-    return _fold("; ".join(row.items), width, head, " " * 28)
+    if width < ROOMY:
+        text = f"{row.fn or row.outside}: {'; '.join(row.items)}"
+        return fold_text(text, width, f"  {row.ctx} {number}  ", " " * 6)
+    head = f"  {row.ctx:<11}{number:>11}  {row.fn or row.outside}: "
+    return fold_text("; ".join(row.items), width, head, " " * 28)
 
 
 # -- locks and waits ----------------------------------------------------------------------
@@ -198,10 +229,10 @@ def _waits(pm: Postmortem, width: int) -> Iterator[str]:
         return
     yield "Who waits for whom"
     for sentence in pm.waits:
-        yield from _wrap(sentence + ".", width, hang="  ")
+        yield from wrap(sentence + ".", width, hang="  ")
     if len(pm.cycle) > 1:
         ring = " -> ".join([*pm.cycle, pm.cycle[0]])
-        yield from _wrap(f"{ring}: a cycle, so none of them can go on.", width, hang="  ")
+        yield from wrap(f"{ring}: a cycle, so none of them can go on.", width, hang="  ")
 
 
 def _locks(pm: Postmortem, width: int) -> Iterator[str]:
@@ -216,11 +247,11 @@ def _lock(one: dict[str, Any], width: int) -> Iterator[str]:
     yield f"  {one['lock']}  ({kind})"
     for hold in one["holders"]:
         mode = {"r": "shared", "w": "exclusive"}.get(hold["mode"], hold["mode"]) if one["kind"] == "lockmgr" else "held"
-        yield from _wrap(f"{mode} by {_by(hold)}", width, "    ")
+        yield from wrap(f"{mode} by {_by(hold)}", width, "    ")
     if not one["holders"]:
         yield "    not held"
     for want in one["waiters"]:
-        yield from _wrap(
+        yield from wrap(
             f"wanted by {want['ctx']} in {want['fn'] or 'user mode'}, its operation {want['n']}", width, "    "
         )
     locked, unlocked = one["last_locked"], one["last_unlocked"]
@@ -228,7 +259,7 @@ def _lock(one: dict[str, Any], width: int) -> Iterator[str]:
         f"last locked: {_by(locked, ' in ')}" if locked else "",
         f"last unlocked: {_by(unlocked, ' in ') if unlocked else 'never in this run'}",
     ]
-    yield from _wrap("; ".join(word for word in words if word), width, "    ", "  ")
+    yield from wrap("; ".join(word for word in words if word), width, "    ", "  ")
 
 
 def _by(hold: dict[str, Any], since: str = " since ") -> str:
@@ -243,7 +274,7 @@ def _contexts(pm: Postmortem, width: int) -> Iterator[str]:
     yield f"    {'CONTEXT':<15}{'CPU':<11}{'OPS':>6}  STATE"
     for one in pm.contexts:
         mark = "*" if one.on_cpu else " "
-        yield from _fold(one.doing, width, f"  {mark} {one.name:<15}{one.cpu:<11}{one.n:>6}  ", " " * 38)
+        yield from fold_text(one.doing, width, f"  {mark} {one.name:<15}{one.cpu:<11}{one.n:>6}  ", " " * 38)
     for one in pm.contexts:
         if one.stack:
             yield ""
@@ -255,9 +286,10 @@ def _trace(one: ContextReport, width: int) -> Iterator[str]:
     yield f"  trace {one.name} ({one.doing})"
     for at, frame in enumerate(reversed(one.stack)):
         here = "   <- here" if at == 0 else ""
-        yield f"    {frame['fn'] + '()':<26} since operation {frame['n']}{here}"
+        room = 26 if width >= ROOMY else 0
+        yield f"    {frame['fn'] + '()':<{room}} since operation {frame['n']}{here}"
     for hold in one.held:
-        yield from _wrap(
+        yield from wrap(
             f"holds {hold['lock']} since {hold['since'] or 'user mode'}, operation {hold['n']}", width, "      "
         )
 
@@ -275,13 +307,13 @@ def _objects(pm: Postmortem, width: int) -> Iterator[str]:
         yield f"  {UNKNOWN}: set before the run began, and not looked at since"
 
 
-def _object(one: ObjectReport, width: int) -> Iterator[str]:
-    yield f"{one.kind.upper()} {GLOBALS.get(one.name, one.name)}" + (f"#{one.life}" if one.life else "")
+def _object(one: ObjectReport, width: int, limit: int = MAX_HISTORY) -> Iterator[str]:
+    kind = "LOCK" if "." in one.name else one.kind.upper()
+    yield f"{kind} {place(one.name)}" + (f"#{one.life}" if one.life else "")
     yield from _dump(one, width)
-    rows = one.history[-MAX_HISTORY:]
-    earlier = one.earlier + len(one.history) - len(rows)
+    rows = choose(one.history, limit)
     if rows:
-        yield "  history" + (f" ({earlier} earlier lines are in --json)" if earlier else "")
+        yield "  history"
     for row in rows:
         yield from _history_line(row, width)
 
@@ -292,12 +324,12 @@ def _dump(one: ObjectReport, width: int) -> Iterator[str]:
     layout = LAYOUT.get(one.kind, ())
     told = {name for line in layout for name in line}
     for names in layout:
-        yield from _wrap(", ".join(f"{name}={one.fields.get(name, UNKNOWN)}" for name in names), width, hang="  ")
+        yield from wrap(", ".join(f"{name}={one.fields.get(name, UNKNOWN)}" for name in names), width, hang="  ")
     rest = [
         f"{name}={value}" for name, value in one.fields.items() if name not in told and not is_layout(one.kind, name)
     ]
-    yield from _wrap(", ".join(rest), width, hang="  ")
-    yield from _wrap(
+    yield from wrap(", ".join(rest), width, hang="  ")
+    yield from wrap(
         ", ".join(f"{name}={value}" for name, value in one.elements.items() if name.startswith("am_anon")),
         width,
         hang="  ",
@@ -308,10 +340,11 @@ def _uvmexp(pm: Postmortem, width: int) -> Iterator[str]:
     if not pm.uvmexp:
         return
     yield "show uvmexp (what the run looked at)"
-    for label, names in UVMEXP:
+    told = {name for _, names in UVMEXP for name in names}
+    for label, names in (*UVMEXP, ("others", tuple(name for name in pm.uvmexp if name not in told))):
         text = ", ".join(f"{name}={pm.uvmexp[name]}" for name in names if name in pm.uvmexp)
         if text:
-            yield from _fold(text, width, f"  {label:<12}", " " * 14)
+            yield from fold_text(text, width, f"  {label:<12}", " " * 14)
 
 
 # -- the log itself -------------------------------------------------------------------------
@@ -324,7 +357,7 @@ def _nodes(pm: Postmortem, width: int) -> Iterator[str]:
         process = f", {node.process}" if node.process else ""
         yield f"  {node.name}: {node.records}{of} records{process}"
         for line in node.last:
-            yield from _fold(line, width, "  ", " " * 34)[:3]
+            yield from fold_text(line, width, "  ", " " * (34 if width >= ROOMY else 10))[:3]
 
 
 def _log(pm: Postmortem, width: int) -> Iterator[str]:
@@ -333,12 +366,12 @@ def _log(pm: Postmortem, width: int) -> Iterator[str]:
         whole = f"digest {pm.digest[:16]}" + (", as run.json has it" if pm.digest_checked else "")
         upto = f" up to the finding ({pm.past} of them)" if pm.past else ""
         many = f"{pm.records} records of {len(pm.nodes)} nodes"
-        yield from _wrap(f"The log is whole{upto}: {many}, {whole}; nothing is missing", width, "", "  ")
+        yield from wrap(f"The log is whole{upto}: {many}, {whole}; nothing is missing", width, "", "  ")
         for text in pm.after:
-            yield from _wrap(f"- after the finding, while other CPUs went on: {text}", width, hang="  ")
+            yield from wrap(f"- after the finding, while other CPUs went on: {text}", width, hang="  ")
     else:
         yield f"The log is INCOMPLETE: {pm.records} records of {len(pm.nodes)} nodes"
         for text in (*pm.warnings, *pm.holes):
-            yield from _wrap("- " + text, width, hang="  ")
+            yield from wrap("- " + text, width, hang="  ")
     about = [pm.path, f"engine {pm.engine}" if pm.engine else "", made]
-    yield from _wrap("; ".join(one for one in about if one), width, hang="  ")
+    yield from wrap("; ".join(one for one in about if one), width, hang="  ")

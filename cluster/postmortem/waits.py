@@ -36,6 +36,7 @@ class Graph:
         return Facts(
             waits=blocked,
             ended=frozenset(one.name for one in known.values() if one.ended),
+            stacks={one.name: [frame.fn for frame in one.stack] for one in known.values()},
             holders={name: lock.holders for name, lock in machine.locks.items()},
             queues={name: lock.waiters for name, lock in machine.locks.items()},
             busy={chan: one for chan, one in busy.items() if one is not None},

@@ -46,4 +46,26 @@ CATALOGUE = (
         findings=("invariant",),
         scenarios=("E5",),
     ),
+    Erratum(
+        id="uvm_anfree.page-freed-unlocked",
+        name="E58",
+        sentence="uvm_anfree() looks at its anon's page, and frees it, without the anon's lock.",
+        status=Status.IN_SOURCE,
+        source=(
+            "NetBSD uvm_anon.c 1.5, 2000-01-11: uvm_anfree()",
+            "NetBSD uvm_pdaemon.c 1.19, 1999-11-04: uvmpd_scan_inactive()",
+        ),
+        story=story("""
+            An anon in no amap was thought to be out of everybody's reach. So uvm_anfree() wants it unlocked, and
+            takes only the lock of the page queues, and that only around uvm_pagefree(). But the pagedaemon comes from
+            the other side: it has a page from a queue, tries the anon's lock, gets it, and goes on with the page.
+            uvm_anfree() has looked at the page before, found it not BUSY, and waits for the page queues. The
+            pagedaemon frees the page as clean, or makes it BUSY and starts to write it. Then uvm_anfree() frees it, a
+            second time or during the I/O. The symptom depends on the next user of the page; a DEBUG kernel puts
+            0xdeadbeef into the fields of a free page, and traps. Later versions of uvm_anfree() hold the lock. The
+            lines are in the source; the interleaving is our inference.
+        """),
+        findings=("data-race", "use-after-free"),
+        scenarios=("E58", "E58-shipped"),
+    ),
 )

@@ -140,4 +140,46 @@ CATALOGUE = (
         findings=("lost-wakeup",),
         scenarios=("E57",),
     ),
+    Erratum(
+        id="uvm_map_clean.given-up-page-stays-mapped",
+        name="E50",
+        sentence="uvm_map_clean() leaves a page mapped that the process has given up and others still have.",
+        status=Status.IN_SOURCE,
+        source=("NetBSD uvm_map.c 1.69 (2000): uvm_map_clean()",),
+        story=story("""
+            uvm_map_clean() serves madvise(MADV_FREE). For each anon of an amap that only this map entry refers to, it
+            takes the anon out with amap_unadd(), drops its reference, and frees it if that was the last reference.
+            uvm_anfree() removes all mappings of the page. But if another amap refers to the anon, as a parent's does
+            after a fork, nothing removes the mapping of the process that gave the page up: it goes on reading a page
+            that belongs to another process. This process now has the only reference to the anon, so its next write is
+            case 1A of uvm_fault(), without a copy. So a child reads what its parent writes after the fork. Nothing
+            panics. The old code has these lines; what follows from them is our inference. The repaired kernel removes
+            the mapping together with the reference.
+        """),
+        findings=("oracle",),
+        scenarios=("E50",),
+    ),
+    Erratum(
+        id="uvmspace_fork.sharing-parent-needs-copy",
+        name="E60",
+        sentence='uvmspace_fork() marks the parent\'s entry "needs copy" although its amap is shared.',
+        status=Status.IN_SOURCE,
+        source=(
+            "NetBSD uvm_map.c 1.69 (2000): uvmspace_fork()",
+            "NetBSD uvm_map.c, later: the same lines in NetBSD 6 (2012)",
+        ),
+        story=story("""
+            A process shares anonymous memory with another by minherit(2) and fork(2), sets the inheritance back to
+            MAP_INHERIT_COPY, and forks again. uvmspace_fork() copies the shared amap for the child at once. Its
+            comment says why: if parent and child both had the amap with "needs copy", the parent's next write would
+            give it an amap of its own, and end the sharing. But a few lines below it marks the same parent "needs
+            copy". So the parent's next write ends the sharing. Only the parent's own mappings are write-protected, so
+            the child sees what the other process writes after the fork. And a shared mapping that is not copy on
+            write gets the mark too, at which the next fork panics. One process at a time is enough. The repaired
+            kernel leaves the parent's entry alone, and write-protects the pages in all maps that share the amap.
+            amap_share_protect() was made for this, and had no caller.
+        """),
+        findings=("oracle", "panic"),
+        scenarios=("E60", "E60-child", "E60-panic"),
+    ),
 )

@@ -143,7 +143,7 @@ CATALOGUE = (
             pagedaemon whether to wake those who wait for memory. The repair counts first and starts the I/O
             afterwards. The assertion is one of later versions; here uvm_aio_biodone() makes it. In this kernel, as in
             uvm_pdaemon.c 1.19, the pagedaemon itself reaps what is done, so it cannot decide by the wrong number in
-            between. From 1.39 on aiodoned, a thread of its own, reaps.
+            between. In 1.39 aiodoned, a thread of its own, reaps.
         """),
         findings=("kassert",),
         scenarios=("E13",),

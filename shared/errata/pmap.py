@@ -134,10 +134,10 @@ CATALOGUE = (
             page table, uvm_fault() gives up in between, and the page is on no queue. The thread's next fault on the
             page repairs this. But the thread may be told that memory and swap are full, or not touch the page again.
             Then the pagedaemon never finds the page, and its memory is lost until the process unmaps it. The breaking
-            of a loan, in uvm_loanbreak_anon(), had the same order.
+            of a loan in case 1 had the same order, and that in case 2 too.
         """),
         findings=("invariant",),
-        scenarios=("E25", "E25-cow"),
+        scenarios=("E25", "E25-cow", "E25-loan"),
     ),
     Erratum(
         id="uvm_fault.cow-entered-before-flush",
@@ -197,5 +197,90 @@ CATALOGUE = (
         """),
         findings=("panic",),
         scenarios=("E44",),
+    ),
+    Erratum(
+        id="uvm_unmap.ignores-device-io",
+        name="E61a",
+        sentence="uvm_unmap_remove() frees memory that a device is writing to.",
+        status=Status.IN_SOURCE,
+        source=(
+            "NetBSD uvm_map.c 1.69 (2000): uvm_unmap_remove()",
+            "NetBSD uvm_page.c 1.30 (2000): uvm_pagefree() of a wired page",
+            "NetBSD uvm_glue.c (2000): uvm_vslock()",
+        ),
+        story=story("""
+            For a raw transfer uvm_vslock() wires the pages of the user's buffer, and does not count this in a map
+            entry's wired_count. Nothing tells munmap(2), called by another thread, that the memory is in use.
+            uvm_unmap_remove() takes the entry out, the amap's reference is dropped, and uvm_pagefree() frees the
+            page: for a wired page it only sets wire_count to 0. The next fault, of any process, gets the page, and
+            the device writes into it. After the transfer uvm_vsunlock() looks for the entry, and panics. NetBSD had
+            hardly any processes with threads at the time, and a process that waits for its own transfer cannot unmap.
+            The lines are in the source; the interleaving is our inference. In the repaired kernel munmap(2) waits
+            until the device is done.
+        """),
+        findings=("panic",),
+        scenarios=("E61a",),
+    ),
+    Erratum(
+        id="uvmspace_fork.ignores-device-io",
+        name="E61b",
+        sentence="uvmspace_fork() makes memory copy on write that a device is writing to.",
+        status=Status.IN_SOURCE,
+        source=(
+            "NetBSD uvm_map.c 1.69 (2000): uvmspace_fork()",
+            "NetBSD uvm_fault.c 1.47 (2000): case 1B",
+            "NetBSD uvm_glue.c (2000): uvm_vslock()",
+        ),
+        story=story("""
+            uvmspace_fork() copies at once what map entries have wired, so that the parent keeps its pages. No map
+            entry counts what uvm_vslock() has wired for a raw transfer, so this becomes copy on write like any other
+            memory. A thread of the parent writes to another word of the buffer while the disk still fills it.
+            uvm_fault() copies the page, and gives the copy to the parent. The device goes on with the old page, which
+            is the child's now, and the parent never sees what the device writes after the copy. uvm_vsunlock() then
+            unwires the parent's new page, which is not wired: its wire_count goes from 0 to 65535, and the old page
+            stays wired. The same problem is known from Linux, of fork(2) and O_DIRECT. The lines are in the source;
+            the interleaving is our inference, and needs threads. In the repaired kernel fork(2) waits for the device.
+        """),
+        findings=("kassert", "oracle"),
+        scenarios=("E61b", "E61b-shipped"),
+    ),
+    Erratum(
+        id="pmap_protect.wired-removed",
+        name="E40a",
+        sentence="pmap_protect() removes the wired mappings of memory that mprotect(2) makes inaccessible.",
+        status=Status.IN_SOURCE,
+        source=(
+            "NetBSD uvm_fault.c 1.47 (2000): uvm_fault_unwire_locked()",
+            "NetBSD uvm_map.c 1.69 (2000): uvm_map_protect() calls pmap_protect() for wired entries too",
+        ),
+        story=story("""
+            mlock(2) wires the pages of a map entry and their mappings. uvm_map_protect() does not ask whether an
+            entry is wired: for PROT_NONE it calls pmap_protect() without VM_PROT_READ, which on the i386 and the
+            alpha removes the mappings. The pages are still wired, and no mapping is left. munlock(2), or munmap(2),
+            calls uvm_fault_unwire_locked(), which finds pages by pmap_extract() alone, and panics:
+            "uvm_fault_unwire_locked: unwiring non-wired memory". Three system calls of any user who may lock memory
+            are enough. What follows from these lines is our inference; FreeBSD had the same mistake. The repaired
+            kernel keeps a wired mapping, without access.
+        """),
+        findings=("panic",),
+        scenarios=("E40a",),
+    ),
+    Erratum(
+        id="uvm_fault_unwire.unmapped-passed-over",
+        name="E40b",
+        sentence="uvm_fault_unwire_locked() passes over pages without a mapping, and leaves them wired.",
+        status=Status.IN_SOURCE,
+        source=("NetBSD uvm_fault.c 1.194, 2012-02-19: uvm_fault_unwire_locked()",),
+        story=story("""
+            Later versions of uvm_fault_unwire_locked() do not panic over a page that pmap_extract() does not find:
+            they go on with the next page. After mlock(2), mprotect(2) to PROT_NONE and munlock(2) the page's
+            wire_count stays as it was. The page is on no queue, until uvm_pagefree() sets the count to 0 at the end
+            of the process. Until then nobody can page it out, and nobody counts it as locked. With enough of such
+            pages the machine runs out of memory in spite of the limits for locked memory. That the pages stay wired
+            is our inference from the lines. The repaired kernel keeps the mappings, without access, so that
+            munlock(2) finds the pages.
+        """),
+        findings=("invariant",),
+        scenarios=("E40b",),
     ),
 )

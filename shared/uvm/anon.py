@@ -62,7 +62,7 @@ def uvm_anfree(anon: Anon) -> None:
     """Free an anon, its page and its swap slot.
 
     If the page is BUSY it is marked RELEASED instead and nothing is freed:
-    whoever made it busy calls us again when done with it.
+    whoever made it busy calls us again when done with it. It is unmapped at once.
 
     The caller has dropped the last reference and *unlocked* the anon. We ask
     about the lock first, and only then about the reference count: the defect
@@ -75,20 +75,22 @@ def uvm_anfree(anon: Anon) -> None:
     Locks:   the anon is not locked, and in no amap any more; the amap it was in may be.
     Source:  uvm_anon.c; the assertions of 2001-01-23.
     Differs: holds the anon's lock while it disposes of the page, as uvm_anon.c later did: the pagedaemon comes by way
-             of the page and tries that lock, and both could free the page.
+             of the page and tries that lock, and both could free the page (erratum E58). UVM left a busy page mapped:
+             after madvise(MADV_FREE) a program went on using it until its I/O was done.
     """
     an_lock = anon.an_lock
     locked = an_lock.held()
     LOCK_ASSERT(not locked, "!simple_lock_held(&anon->an_lock)", anon, kind="locked-anon-freed")
-    if not locked:
+    locking = not locked and not erratum("uvm_anfree.page-freed-unlocked")
+    if locking:
         an_lock.lock()
     KASSERT(anon.an_ref == 0, "anon->an_ref == 0", anon)
 
     pg = anon.an_page
     if pg is not None and unlocked(pg, "loan_count"):
-        if erratum("uvm_anon_lockloanpg.anon-unlocked") and not locked:
+        if erratum("uvm_anon_lockloanpg.anon-unlocked") and locking:
             an_lock.unlock()
-            locked = True  # as far as we know it is not, and so it stays
+            locking = False
         pg = uvm_anon_lockloanpg(anon)
     uobj = pg.uobject if pg is not None else None
     if pg is not None and uobj is not None:
@@ -107,8 +109,9 @@ def uvm_anfree(anon: Anon) -> None:
             uvm_anfree(anon)
             return
         if flags & PG_BUSY and not erratum("uvm_anfree.busy-page-freed"):
+            pmap_page_protect(pg, VM_PROT_NONE)  # whoever had the anon has it no more
             pg.flags = flags | PG_RELEASED
-            if not locked:
+            if locking:
                 an_lock.unlock()
             return
         # (between un-busying a released page and freeing its anon the anon is unlocked, and swapoff may come by)
@@ -123,7 +126,7 @@ def uvm_anfree(anon: Anon) -> None:
     fresh = here.port.renew(anon)
     fresh.an_ref = 0
     fresh.an_swslot = SWSLOT_NONE
-    if not locked:
+    if locking:
         an_lock.unlock()  # not before, since swapoff looks at every anon
     uvm.afreelock.lock()
     fresh.an_nxt = uvm.afree

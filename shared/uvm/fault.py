@@ -29,9 +29,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shared.port import KASSERT, LOCK_ASSERT, erratum, here, kernel
+from shared.port import KASSERT, LOCK_ASSERT, erratum, here, kernel, unrepaired
 from shared.struct import unlocked
-from shared.uvm.amap import Aref, amap_add, amap_copy, amap_flags, amap_lock, amap_lookup, amap_lookups, aref_of
+from shared.uvm.amap import (
+    Aref,
+    amap_add,
+    amap_copy,
+    amap_flags,
+    amap_lock,
+    amap_lookup,
+    amap_lookups,
+    amap_wired,
+    aref_of,
+)
 from shared.uvm.anon import uvm_analloc, uvm_anfree, uvm_anon_dropswap, uvm_anon_lockloanpg
 from shared.uvm.aobj import uao_dropswap
 from shared.uvm.fault_i import (
@@ -40,7 +50,6 @@ from shared.uvm.fault_i import (
     uvmfault_relock,
     uvmfault_unlockall,
     uvmfault_unlockmaps,
-    uvmfault_waitio,
 )
 from shared.uvm.km import uvmfault_check_intrsafe
 from shared.uvm.loan import uvm_loanbreak, uvm_loanbreak_anon
@@ -54,7 +63,6 @@ from shared.uvm.page import (
     uvm_pagecopy,
     uvm_pagedeactivate,
     uvm_pagefree,
-    uvm_pagemovewire,
     uvm_pagewire,
     uvm_pagezero,
     uvm_unlock_pageq,
@@ -94,7 +102,8 @@ from shared.uvm.pmap import (
     pmap_clear_reference,
     pmap_enter,
     pmap_extract,
-    pmap_page_remove_unwired,
+    pmap_page_protect,
+    pmap_page_protect_unwired,
     pmap_remove,
 )
 from shared.uvm.structs import Amap, Anon, Page, UvmObject, VmMap, uvm, uvmexp
@@ -149,7 +158,9 @@ def uvmfault_anonget(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon) ->
              a swapoff: there is no page, the pagedaemon has not freed one, and has nowhere to write to.
     Source:  uvm_fault.c, with the contract of 1.51 (2000-08).   Differs: a slot that is bad already is not
              marked bad again, as later; the slot is read before the anon is unlocked; a transient error starts
-             the fault over; an error is dealt with also if the page was released during the read.
+             the fault over; an error is dealt with also if the page was released during the read. The anon's
+             generation is compared too; UVM compared the pointer, to which a freed anon that has come back looks the
+             same. That did no harm, since the loop reads everything again.
     """
     LOCK_ASSERT(anon.an_lock.held(), "simple_lock_held(&anon->an_lock)", anon)
     uvmexp.fltanget += 1
@@ -497,13 +508,16 @@ def _case1(ufi: UvmFaultinfo, flt: Fault, anon: Anon) -> int:
     uobj = pg.uobject
     oanon = anon
 
-    if flt.writing and oanon.an_ref > 1:
+    # What is wired is our amap's alone. If there is another reference it is that of a fork by somebody who shares the
+    # amap, and who is about to copy the page for the child (amap_cow_now()): it must not be replaced before.
+    shared = oanon.an_ref > 1 and (
+        erratum("uvmspace_fork.ignores-device-io")
+        or erratum("amap_add.wired-elsewhere")
+        or unrepaired("uvm_fault.loan-broken-wiring-stays")
+        or not amap_wired(pg)
+    )
+    if flt.writing and shared:
         # Case 1B: copy on write. While we hold oanon's lock nobody can busy or release its page.
-        # A page of its own that map entries have wired: those have our amap, others were only lent it, or are about to
-        # be given a copy (amap_cow_now()); till then it cannot be replaced if a device is at work on it.
-        wired = uobj is None and unlocked(pg, "wire_count")
-        if wired and uvmfault_waitio(ufi, amap, None, oanon if oanon.an_lock.held() else None, pg):
-            return ERESTART
         uvmexp.flt_acow += 1
         opg = pg
         new = uvm_analloc()
@@ -525,14 +539,10 @@ def _case1(ufi: UvmFaultinfo, flt: Fault, anon: Anon) -> int:
             pmap_remove(flt.pmap, flt.rvaddr, flt.rvaddr + here.port.page_size)
         amap_add(aref, flt.anon_offset, anon, True)
         oanon.an_ref -= 1  # cannot drop to zero here
-        if wired:
-            uvm_lock_pageq()
-            uvm_pagemovewire(opg, pg)
-            uvm_unlock_pageq()
     else:
         # Case 1A: use the anon as it is, but do not write to it if there are other references.
         uvmexp.flt_anon += 1
-        if oanon.an_ref > 1:
+        if shared:
             enter_prot &= ~VM_PROT_WRITE
         elif pg.loan_count:
             if not flt.writing:
@@ -594,6 +604,7 @@ def _case2(ufi: UvmFaultinfo, flt: Fault, uobjpage: Page | None) -> int:
     # locked: map(r), amap, object; uobjpage is BUSY, and stays: it can be released only with the object locked
 
     anon = None
+    broken = False  # the object has another page now
     if uobjpage is not None and not (flt.writing and flt.cow):
         # Case 2A: use the object's page as it is, but do not write to it if a write is to copy it.
         uvmexp.flt_obj += 1
@@ -611,7 +622,7 @@ def _case2(ufi: UvmFaultinfo, flt: Fault, uobjpage: Page | None) -> int:
                     uvmexp.fltnoram += 1
                     uvm_wait("flt_noram4")
                     return ERESTART
-                pg = new
+                pg, broken = new, True
     else:
         # Case 2B: promote.
         assert flt.aref is not None and amap is not None
@@ -635,7 +646,10 @@ def _case2(ufi: UvmFaultinfo, flt: Fault, uobjpage: Page | None) -> int:
             if amap_flags(amap) & AMAP_SHARED:
                 # All who share the amap are to see the new page. None of them has the old one wired, or it would have
                 # been promoted then; who has wired it, has it by another mapping of the object, and must keep it.
-                pmap_page_remove_unwired(uobjpage)
+                if erratum("uvm_fault.promotion-unmaps-wired"):
+                    pmap_page_protect(uobjpage, VM_PROT_NONE)
+                else:
+                    pmap_page_protect_unwired(uobjpage, VM_PROT_NONE)
             elif not erratum("uvm_fault.cow-entered-before-flush"):  # as in case 1B
                 pmap_remove(flt.pmap, flt.rvaddr, flt.rvaddr + here.port.page_size)
             uvm_page_putback(uobjpage)
@@ -657,7 +671,7 @@ def _case2(ufi: UvmFaultinfo, flt: Fault, uobjpage: Page | None) -> int:
             if flags & PG_CLEAN and not erratum("uvm_fault.wired-aobj-stays-clean"):
                 pg.flags = flags & ~PG_CLEAN
             uao_dropswap(uobj, pg.offset // here.port.page_size)
-    elif not (failed and anon is not None and erratum("uvm_fault.promoted-page-unqueued")):
+    elif not (failed and (broken or anon is not None) and erratum("uvm_fault.promoted-page-unqueued")):
         uvm_pageactivate(pg)
     uvm_unlock_pageq()
     uvm_page_unbusy(pg, pg.flags & ~PG_FAKE)  # its owner's lock is still held

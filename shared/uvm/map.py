@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from shared.port import SPL_IMP, erratum, here, kernel, panic
+from shared.port import SPL_IMP, erratum, here, kernel, panic, unrepaired
 from shared.uvm.amap import (
     Aref,
     amap_alloc,
@@ -119,7 +119,7 @@ def vm_map_lock_still(map: VmMap, start: int, end: int) -> None:
     I/O that begins now waits for the lock before it looks at the map, so that no I/O need be excluded further.
 
     Sleeps:  for the I/O ("physmap"), and as vm_map_lock().
-    Source:  none; the model's.
+    Source:  none; the model's. UVM's munmap and fork did not wait (errata E61a, E61b).
     """
     while True:
         vm_map_lock(map)
@@ -143,7 +143,7 @@ def vm_map_unlock(map: VmMap) -> None:
 def vm_map_lock_read(map: VmMap) -> None:
     """Read-lock a map, which an interrupt-safe one cannot be. Source: vm_map.h, with DIAGNOSTIC."""
     if isinstance(map, VmMapIntrsafe):
-        if "uvm_fault.intrsafe-looked-up" not in here.port.errata:
+        if not unrepaired("uvm_fault.intrsafe-looked-up"):
             panic("vm_map_lock_read: intrsafe map", map)
         map.lock.lock()
         return
@@ -560,13 +560,16 @@ def uvm_map_inherit(map: VmMap, start: int, end: int, new_inheritance: int) -> i
 def uvm_map_protect(map: VmMap, start: int, end: int, new_prot: int) -> int:
     """Change the protection of a range; holes in it are passed over.
 
-    Translations are only ever narrowed here: what is allowed from now on, the next fault enters.
+    Translations are only ever narrowed here: what is allowed from now on, the next fault enters. But for wired entries:
+    locked memory takes no fault.
 
     Locks:   entry map unlocked. Returns: same.
     Sleeps:  for the map.
     Returns: 0; EACCES - the mapping's max_protection forbids it, and nothing has changed.
     Source:  uvm_map.c.   Differs: no set_max.
     """
+    from shared.uvm.fault_wire import uvm_fault_rewire
+
     vm_map_lock(map)
     header = map.header
     found, first = uvm_map_lookup_entry(map, start)
@@ -585,10 +588,13 @@ def uvm_map_protect(map: VmMap, start: int, end: int, new_prot: int) -> int:
     entry = first
     while entry != header and entry.start < end:
         UVM_MAP_CLIP_END(map, entry, end)
-        if entry.protection != new_prot:
+        old_prot = entry.protection
+        if old_prot != new_prot:
             entry.protection = new_prot
             mask = ~VM_PROT_WRITE if entry.etype & UVM_ET_COPYONWRITE else VM_PROT_ALL
             pmap_protect(map.pmap, entry.start, entry.end, new_prot & mask)
+            if new_prot & ~old_prot and entry.wired_count != 0:
+                uvm_fault_rewire(map, entry)
         entry = entry.next
     vm_map_unlock(map)
     return 0
@@ -635,7 +641,7 @@ def uvm_map_clean(map: VmMap, start: int, end: int, flags: int) -> int:
              EIO - something could not be written.
     Source:  uvm_map.c.   Differs: deactivated pages keep their mappings, as of the scanner's change of January 2001;
              busy ones are left alone. A page that is only given up, because others have it too, is unmapped here: UVM
-             left it mapped, and showed what the others went on to write.
+             left it mapped, and showed what the others went on to write (erratum E50).
     """
     vm_map_lock_read(map)
     if not uvm_map_checkprot(map, start, end, VM_PROT_NONE):
@@ -701,7 +707,7 @@ def _clean_amap(map: VmMap, aref: Aref, entry_start: int, start: int, end: int, 
                 amap_unadd(aref, va - entry_start)
                 refs = anon.an_ref - 1
                 anon.an_ref = refs
-                if refs != 0:
+                if refs != 0 and not erratum("uvm_map_clean.given-up-page-stays-mapped"):
                     pmap_remove(map.pmap, va, va + page_size)  # the page is others' from now on
                 anon.an_lock.unlock()
                 if refs == 0:
@@ -738,7 +744,8 @@ def uvm_map_pageable(map: VmMap, start: int, end: int, new_pageable: bool) -> in
     Sleeps:  for the map, and as uvm_fault() does.
     Returns: 0; EFAULT - nothing is mapped at `start`; EINVAL - a hole, inaccessible, or (unwiring) not wired;
              or as uvm_fault().
-    Source:  uvm_map.c.   Differs: no lockflags.
+    Source:  uvm_map.c.   Differs: no lockflags. An entry that needs a copy gets it if it may ever be written to, as
+             later; UVM of 2000 asked whether it can be now, see uvm_fault().
     """
     from shared.uvm.fault_wire import uvm_fault_unwire_locked, uvm_fault_wire
 
@@ -768,7 +775,8 @@ def uvm_map_pageable(map: VmMap, start: int, end: int, new_pageable: bool) -> in
     # Pass 1.
     while entry != header and entry.start < end:
         if entry.wired_count == 0 and entry.etype & UVM_ET_NEEDSCOPY:
-            amap_copy(map, entry)
+            if entry.max_protection & VM_PROT_WRITE or entry.object is None:
+                amap_copy(map, entry)
         UVM_MAP_CLIP_START(map, entry, start)
         UVM_MAP_CLIP_END(map, entry, end)
         entry.wired_count += 1
@@ -882,11 +890,14 @@ def uvmspace_fork(vm1: Vmspace) -> Vmspace:
     Locks:   entry parent's map unlocked. Returns: same. The child's map needs no lock: nobody knows it yet.
     Sleeps:  for the map, and for device I/O to it; in amap_cow_now(), with the map locked.
     Source:  uvm_map.c.   Differs: no pmap_copy, the child starts without translations. A parent that shares its
-             amap is not marked "needs copy": UVM did so, and with its next write it left the sharing. Instead
-             all who share it are write-protected, which is what amap_share_protect() is for.
+             amap is not marked "needs copy": UVM did so, and with its next write it left the sharing (erratum E60).
+             Instead all who share it are write-protected, which is what amap_share_protect() is for.
     """
     old_map = vm1.vm_map
-    vm_map_lock_still(old_map, old_map.min_offset, old_map.max_offset)
+    if erratum("uvmspace_fork.ignores-device-io"):
+        vm_map_lock(old_map)
+    else:
+        vm_map_lock_still(old_map, old_map.min_offset, old_map.max_offset)
     vm2 = uvmspace_alloc(old_map.min_offset, old_map.max_offset)
     new_map = vm2.vm_map
     old_header, last = old_map.header, new_map.header
@@ -938,13 +949,15 @@ def _fork_copy(old_map: VmMap, old_entry: VmMapEntry, etype: int, new_map: VmMap
         return new_entry
     amap = aref.amap
     amap_ref(aref, new_entry.end - new_entry.start, 0)
-    shared = bool(amap_flags(amap) & AMAP_SHARED) or not etype & UVM_ET_COPYONWRITE
+    putting_off = erratum("uvmspace_fork.sharing-parent-needs-copy")
+    shared = bool(amap_flags(amap) & AMAP_SHARED) or not (putting_off or etype & UVM_ET_COPYONWRITE)
     if shared or wired:
         amap_copy(new_map, new_entry)
-        amap_cow_now(new_map, new_entry, wired)
+        if wired or not (putting_off or erratum("amap_add.wired-elsewhere")):
+            amap_cow_now(new_map, new_entry, wired)
     if wired:
         return new_entry  # nothing changes for the parent
-    if shared:
+    if shared and not putting_off:
         locking = not erratum("uvmspace_fork.shared-amap-unlocked")
         if locking:
             amap_lock(amap)

@@ -10,7 +10,7 @@ Source: uvm_mmap.c of 2000; sysv_shm.c.
 
 from __future__ import annotations
 
-from shared.port import here, kernel
+from shared.port import erratum, here, kernel
 from shared.uvm.amap import amap_lock, amap_lookups, amap_unlock, aref_of
 from shared.uvm.aobj import uao_create, uao_detach, uao_reference
 from shared.uvm.map import (
@@ -24,6 +24,7 @@ from shared.uvm.map import (
     uvm_map_protect,
     uvm_unmap_detach,
     uvm_unmap_remove,
+    vm_map_lock,
     vm_map_lock_read,
     vm_map_lock_still,
     vm_map_unlock,
@@ -161,7 +162,10 @@ def sys_munmap(p: Proc, va: int, npages: int) -> int:
     """
     map = curmap_of(p)
     end = va + npages * here.port.page_size
-    vm_map_lock_still(map, va, end)
+    if erratum("uvm_unmap.ignores-device-io"):
+        vm_map_lock(map)
+    else:
+        vm_map_lock_still(map, va, end)
     if not uvm_map_checkprot(map, va, end, VM_PROT_NONE):
         vm_map_unlock(map)
         return EINVAL

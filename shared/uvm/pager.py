@@ -50,7 +50,7 @@ from shared.uvm.param import (
     VM_PROT_READ,
 )
 from shared.uvm.pgops import pgops_of, uvm_putbuf
-from shared.uvm.pmap import pmap_clear_modify, pmap_clear_reference, pmap_is_modified, pmap_page_protect
+from shared.uvm.pmap import pmap_clear_modify, pmap_clear_reference, pmap_is_modified, pmap_page_protect_unwired
 from shared.uvm.structs import AIO_DONE, Anon, Buf, Page, UvmObject, uvm, uvmexp
 from shared.uvm.swap import uvm_swap_free, uvm_swap_markbad, uvm_swap_put
 from shared.uvm.vnode import uvn_iodone
@@ -71,17 +71,31 @@ def _dispose_of_slots(slot: int, npages: int, transient: bool) -> None:
         uvm_swap_markbad(slot, npages)
 
 
+def uvm_pager_cleaning(pg: Page) -> None:
+    """Get a page of a file, which is BUSY, ready to be written: it is modified again if it is written to from now on.
+
+    Nobody writes to it by a mapping that is not wired until the I/O is done. One that is wired stays as it is, since
+    locked memory takes no fault; if it is written through, that has set the modified attribute when the I/O is over.
+
+    Locks:   the page's owner.
+    Source:  genfs_putpages() of 2001-09, which clears the attribute before the I/O, and write-protects nothing.
+             uvn_flush() write-protected the page in every address space, and cleared the attribute after the I/O.
+    """
+    pmap_page_protect_unwired(pg, VM_PROT_READ)
+    pmap_clear_modify(pg)
+
+
 @kernel(exit="same")
 def uvm_mk_pcluster(uobj: UvmObject, center: Page, flags: int, mlo: int = 0, mhi: int = 0) -> list[Page]:
     """Gather what may be written to a file together with a page: its dirty neighbours.
 
     Args:
-        center: BUSY and write-protected.
+        center: BUSY, and ready to be written (uvm_pager_cleaning).
         flags: PGO_DOACTCLUST: active pages as well, not only inactive ones.
         mlo, mhi: offsets between which they must be, if `mhi` is not 0.
 
     Locks:   entry the object and the page queues. Returns: same.
-    Returns: the pages in order, now BUSY, write-protected and not CLEAN.
+    Returns: the pages in order, now BUSY, ready to be written and not CLEAN.
     Source:  uvm_pager.c.   Differs: called by whoever calls uvm_pager_put(), to know how many there are; asks the
              pmap of inactive pages too, since they keep their mappings.
     """
@@ -105,7 +119,7 @@ def uvm_mk_pcluster(uobj: UvmObject, center: Page, flags: int, mlo: int = 0, mhi
                 break
             pclust.flags = (pgflags | PG_BUSY | PG_CLEANCHK) & ~PG_CLEAN
             uvm_page_own(pclust, "uvm_mk_pcluster")
-            pmap_page_protect(pclust, VM_PROT_READ)
+            uvm_pager_cleaning(pclust)
             enrolled.append(pclust)
     return [*reversed(around[0]), center, *around[1]]
 
@@ -203,7 +217,8 @@ def uvm_pager_dropcluster(ppsp: list[Page], flags: int, reactivate: bool = False
             continue
         if flags & PGO_PDFREECLUST:
             pmap_clear_reference(pg)
-            pmap_clear_modify(pg)
+            if uobj is None or uobj.pgops == UVM_PGOPS_AOBJ:
+                pmap_clear_modify(pg)  # of a file's page: uvm_pager_cleaning()
             pgflags |= PG_CLEAN
         uvm_page_unbusy(pg, pgflags)
         if reactivate:

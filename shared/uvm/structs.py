@@ -136,6 +136,7 @@ class Vnode(Struct, kind=40):
     """struct vnode with its struct uvm_vnode: a file, and its object."""
 
     guards = {"o": via("u_obj", "vmobjlock")}
+    v_lock = lockmgr("vnode")  # of the file's size
     u_obj: Field[UvmObject] = field("const")
     v_block: Field[int] = field("const")  # (model) the first of its blocks on the disk
     v_nblocks: Field[int] = field("const")  # (model) how many it has

@@ -19,7 +19,7 @@ it. Every write of a flush is synchronous, as all I/O of vnodes was in early 200
 
 Left out: the unified buffer cache of November 2000 (getpages, putpages, ubc_uiomove);
 a file system (a file has consecutive blocks of the disk, from its beginning to its
-largest size) and with it the vnode's own lock and uvn_attach's wait for attributes;
+largest size) and with it uvn_attach's wait for attributes, and the vnode's lock but for changes of size;
 vnodes that are recycled (uvm_vnp_terminate) and synced (uvm_vnp_sync).
 Source: uvm_vnode.c of early 2000; vn_rdwr() of vfs_vnops.c.
 """
@@ -65,7 +65,6 @@ from shared.uvm.param import (
     UVM_VNODE_VALID,
     UVM_VNODE_WANTED,
     VM_PROT_NONE,
-    VM_PROT_READ,
 )
 from shared.uvm.pgops import PGOPS, PagerOps, get_busy, get_resident, uvm_getbuf, uvm_putbuf
 from shared.uvm.pmap import (
@@ -73,7 +72,7 @@ from shared.uvm.pmap import (
     pmap_clear_reference,
     pmap_is_modified,
     pmap_page_protect,
-    pmap_page_remove_unwired,
+    pmap_page_protect_unwired,
 )
 from shared.uvm.structs import MEMQ, Page, UvmObject, Vnode
 
@@ -227,11 +226,13 @@ def _zero_wired(pg: Page) -> None:
     """
     uvm_lock_pageq()
     wired = pg.wire_count != 0 and pg.loan_count == 0
+    device = pg.io_count != 0
     uvm_unlock_pageq()
     if wired:
         pmap_clear_modify(pg)  # first: what is written to the page after it was zeroed is a change
         uvm_pagezero(pg)
-        pg.flags |= PG_CLEAN
+        if not device:
+            pg.flags |= PG_CLEAN
 
 
 @kernel()
@@ -266,18 +267,20 @@ def uvn_releasepg(pg: Page) -> bool:
 def uvn_io(vp: Vnode, pps: list[Page], flags: int, write: bool) -> int:
     """Read one page, or write several in a row.
 
-    Locks:   entry the object; the pages are BUSY, and write-protected if they are written. Returns: nothing.
+    Locks:   entry the object; the pages are BUSY. Returns: nothing.
     Sleeps:  until it is done, unless it is a write without PGO_SYNCIO.
-    Returns: 0: it is done, or (a write without PGO_SYNCIO) started; EINVAL: beyond the end of the file; EIO; EAGAIN.
-    Source:  uvm_vnode.c.   Differs: a page that lies beyond the end of the file, since it was truncated, need not be
-             written.
+    Returns: 0: it is done, or (a write without PGO_SYNCIO) started; EINVAL: a read beyond the end of the file; EIO;
+             EAGAIN.
+    Source:  uvm_vnode.c.   Differs: a page beyond the end of the file, which was wired when the file was truncated and
+             so has stayed, is written to its block; otherwise it would be dirty for ever, and could never be given up.
+             UVM freed wired pages as well.
     """
     port = here.port
     uobj = vp.u_obj
     offset = pps[0].offset
-    if offset >= vp.u_size:
+    if offset >= vp.u_size and not write:
         uobj.vmobjlock.unlock()
-        return 0 if write and flags & PGO_SYNCIO else EINVAL
+        return EINVAL
     vp.u_nio += 1
     uobj.vmobjlock.unlock()
     block = vp.v_block + offset // port.page_size
@@ -383,7 +386,9 @@ def uvn_flush(uobj: UvmObject, start: int, stop: int, flags: int) -> bool:
     Source:  uvm_vnode.c.   Differs: goes by offsets; what can not be written is not thrown away; deactivated pages keep
              their mappings, as of January 2001; leaves busy pages where they are, and does not free wired ones; looks
              again at pages that were busy, when it has waited, since others' I/O may have failed; a busy page that has
-             to be written before it is freed stays (UVM had it freed by who has it; what was written to it was lost).
+             to be written before it is freed stays (UVM had it freed by who has it; what was written to it was lost),
+             as does a page that a device, or somebody who had it wired, has written to during the I/O; a page that is
+             to be freed by who has it busy is unmapped at once.
     """
     vp: Vnode = uobj.pager
     offsets: Sequence[int] = range(start, stop, here.port.page_size)
@@ -400,12 +405,12 @@ def uvn_flush(uobj: UvmObject, start: int, stop: int, flags: int) -> bool:
 
 def _flush(vp: Vnode, offsets: Sequence[int], limits: tuple[int, int], flags: int) -> tuple[bool, list[int]]:
     """uvn_flush(), without waiting for others' I/O. Returns: what it returns, and the offsets of busy pages."""
-    from shared.uvm.pager import uvm_mk_pcluster, uvm_pager_put
+    from shared.uvm.pager import uvm_mk_pcluster, uvm_pager_cleaning, uvm_pager_put
 
     uobj = vp.u_obj
     retval, busy_ones = True, []
     for off in offsets:
-        clean = bool(flags & PGO_CLEANIT)
+        clean, written = bool(flags & PGO_CLEANIT), False
         while True:
             pp = uvm_pagelookup(uobj, off)
             if pp is None:
@@ -417,9 +422,10 @@ def _flush(vp: Vnode, offsets: Sequence[int], limits: tuple[int, int], flags: in
             elif clean and _is_dirty(pp, pgflags, bool(flags & PGO_FREE)):
                 pp.flags = (pgflags | PG_BUSY | PG_CLEANCHK) & ~PG_CLEAN
                 uvm_page_own(pp, "uvn_flush")
-                pmap_page_protect(pp, VM_PROT_READ)
+                uvm_pager_cleaning(pp)
                 uvm_lock_pageq()
                 ppsp = uvm_mk_pcluster(uobj, pp, PGO_DOACTCLUST, *limits)
+                device = [ptmp for ptmp in ppsp if ptmp.io_count]
                 error, _ = uvm_pager_put(uobj, pp, ppsp, 0, PGO_SYNCIO)
                 uobj.vmobjlock.lock()
                 if error:
@@ -429,8 +435,8 @@ def _flush(vp: Vnode, offsets: Sequence[int], limits: tuple[int, int], flags: in
                     clean = False  # then its changes are lost
                     continue
                 for ptmp in ppsp:
-                    _written(vp, ptmp)
-                clean = False  # nobody can have written to it since
+                    _written(vp, ptmp, ptmp in device)
+                clean, written = False, True
                 continue
             uvm_lock_pageq()
             wire_count = pp.wire_count
@@ -441,8 +447,9 @@ def _flush(vp: Vnode, offsets: Sequence[int], limits: tuple[int, int], flags: in
             elif flags & PGO_FREE and busy:
                 # To be freed by who has it; but if it has to be written first, and the file lives, it stays.
                 if not wired and (not flags & PGO_CLEANIT or vp.u_flags & UVM_VNODE_DYING):
+                    pmap_page_protect(pp, VM_PROT_NONE)
                     pp.flags |= PG_RELEASED
-            elif flags & PGO_FREE and not wired:
+            elif flags & PGO_FREE and not wired and not (written and _is_dirty(pp, pgflags, True)):
                 pmap_page_protect(pp, VM_PROT_NONE)
                 uvm_pagefree(pp)
             uvm_unlock_pageq()
@@ -469,12 +476,21 @@ def _is_dirty(pg: Page, pgflags: int, unmap: bool) -> bool:
     if not pgflags & PG_CLEAN:
         return True
     if unmap:
-        pmap_page_remove_unwired(pg)  # wired ones stay, and so will the page
+        pmap_page_protect_unwired(pg, VM_PROT_NONE)  # wired ones stay, and so will the page
     return pmap_is_modified(pg)
 
 
-def _written(vp: Vnode, pg: Page) -> None:
-    """A BUSY page has been written, synchronously. Locks: its object."""
+def _written(vp: Vnode, pg: Page, device: bool) -> None:
+    """A BUSY page has been written, synchronously.
+
+    It is clean, unless it was written to meanwhile: by way of a wired mapping, which has set the modified attribute; or
+    by a device, of whose writes the pmap does not know.
+
+    Args:
+        device: one was at work on the page when the write began (none can have begun since, as the page was BUSY).
+
+    Locks:   its object.
+    """
     flags = pg.flags
     if flags & PG_RELEASED:
         # who flushes has a reference, or is about to end the object: it does not end here
@@ -482,8 +498,7 @@ def _written(vp: Vnode, pg: Page) -> None:
         uvm_page_unbusy(pg, flags)
         uvn_releasepg(pg)
         return
-    pmap_clear_modify(pg)
-    uvm_page_unbusy(pg, flags | PG_CLEAN | PG_CLEANCHK)
+    uvm_page_unbusy(pg, flags | PG_CLEANCHK if device else flags | PG_CLEAN | PG_CLEANCHK)
 
 
 PGOPS[UVM_PGOPS_VNODE] = PagerOps(uvn_reference, uvn_detach, uvn_get, uvn_put, uvn_flush, uvn_cluster, uvn_releasepg)
@@ -509,6 +524,10 @@ def vn_rdwr(vp: Vnode, offset: int, write: bool, value: int = 0) -> tuple[int, i
     at = offset % port.page_size
     while True:
         uobj.vmobjlock.lock()
+        if offset >= vp.u_size:  # also if there is a page there, because it was wired when the file was truncated
+            uobj.vmobjlock.unlock()
+            error = EINVAL
+            break
         error, pages = uvn_get(uobj, offset - at, [True], 0, 0)
         if error != 0:
             break
@@ -519,6 +538,10 @@ def vn_rdwr(vp: Vnode, offset: int, write: bool, value: int = 0) -> tuple[int, i
         if flags & PG_RELEASED:  # the file was truncated meanwhile, or the page thrown out
             uvm_page_unbusy(pg, flags)
             uvn_releasepg(pg)  # the object stays: we have a reference
+            uobj.vmobjlock.unlock()
+            continue
+        if offset >= vp.u_size:  # truncated meanwhile, and wired
+            uvm_page_putback(pg)
             uobj.vmobjlock.unlock()
             continue
         if write:
@@ -545,10 +568,14 @@ def vn_rdwr(vp: Vnode, offset: int, write: bool, value: int = 0) -> tuple[int, i
 def sys_ftruncate(vp: Vnode, size: int) -> int:
     """Change the size of a file.
 
+    Locks:   takes the vnode's lock, so that a file does not grow again while what was beyond its end is still thrown
+             away: a fault would read the old data from the disk.
     Returns: 0; EINVAL - it has not so many blocks.
     Source:  vfs_syscalls.c.
     """
     if not 0 <= size <= vp.v_nblocks * here.port.page_size:
         return EINVAL
+    vp.v_lock.lock()
     uvm_vnp_setsize(vp, size)
+    vp.v_lock.unlock()
     return 0

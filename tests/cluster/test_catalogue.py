@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 from cluster import configs
 from cluster.cli import cli
+from cluster.cli.glossary import WORDS, used
 from shared.errata import ERRATA
 
 COLUMNS = 80
@@ -24,6 +25,17 @@ def test_every_shipped_text_fits_80_columns(command: tuple[str, ...]) -> None:
     assert result.exit_code == 0
     assert len(result.stdout.splitlines()) >= 10
     assert [line for line in result.stdout.splitlines() if len(line) > COLUMNS] == []
+
+
+def test_a_story_is_shown_with_the_words_that_it_uses() -> None:
+    shown = " ".join(CliRunner().invoke(cli, ["scenarios", "show", "E23"]).stdout.split())
+    assert f"anon {WORDS['anon']}" in shown and "DIAGNOSTIC" not in shown
+
+
+def test_every_word_of_the_glossary_is_used_by_a_story() -> None:
+    told = [f"{one.title} {one.story}" for one in map(configs.shipped, configs.names("scenarios"))]
+    told += [f"{one.sentence} {one.story}" for one in ERRATA.values()]
+    assert set(WORDS) == {word for text in told for word in used(text)}
 
 
 def test_the_list_of_errata_says_how_each_is_known() -> None:

@@ -1,43 +1,35 @@
-"""Random programs against a plain model of what each address space may hold.
+"""Random programs (cluster/fuzz), held against the oracle, the plain model, and every detector.
 
-A program is generated as the text of a scenario, so whatever fails can be written to
-a file and run. Memory is tiny, and a process that only uses it up runs beside: the
-pagedaemon and swap are always at work. Two models judge each execution:
-
-    Model           below: of each process by itself, in the order of its program, with the errno or signal that
-                    NetBSD's manual pages have for each step, and every byte of memory that is the process's own
-    shared/oracle   of all processes and threads, in the order of their accesses: every byte, shared memory too
-
-and when the run has ended the invariants recount what the kernel holds.
+`make test` runs some of fixed seeds; `make long` fresh ones, whose seed is printed, and a program that fails is cut
+down to a scenario file. That they can fail is shown with errata on, one after another.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import os
+import secrets
+from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis import strategies as st
 
 from cluster.boot import prepare
 from cluster.explore import explore
+from cluster.fuzz.generate import generate
+from cluster.fuzz.hunt import hunt
+from cluster.fuzz.judge import Failure
+from cluster.fuzz.plain import unlike
+from cluster.fuzz.program import Program, Step
+from cluster.fuzz.shrink import shrink
+from cluster.replay import replay
 from cluster.sim import Sim
-from cluster.strategies import Pct, RandomWalk, Stay, Strategy
-from shared.scenario import Scenario, Step, named_results
+from cluster.strategies import Stay
+from cluster.token import parse
+from shared.errors import UserMistake
+from shared.scenario import named_results
 from shared.scenario_file import load_scenario
-from shared.uvm.param import (
-    MADV_DONTNEED,
-    MADV_FREE,
-    MADV_SPACEAVAIL,
-    MAP_INHERIT_COPY,
-    MAP_INHERIT_NONE,
-    MAP_INHERIT_SHARE,
-    MS_INVALIDATE,
-    VM_PROT_NONE,
-    VM_PROT_READ,
-    VM_PROT_WRITE,
-)
+from shared.steps import PROGRAM_STEPS
 
 FRAME = """\
 id: random
@@ -46,446 +38,142 @@ title: A random program
 story: None of its own.
 source: ["a test"]
 machine: {{cpus: {cpus}, frames: {frames}, swap_slots: 96, disk: 8, mmu: {mmu}}}
-setup:
-  - file: {{as: F, pages: 4, words: [71, 72, 73, 74]}}
-  - process: {{as: A, cpu: 0}}
-{threads}
-  - mmap: {{in: A, as: buf, pages: 6}}
-  - mmap: {{in: A, as: both, pages: 3, flags: [shared, anon]}}
-{maps}{before}
-  - process: {{as: B, cpu: {last}}}
-  - mmap: {{in: B, as: hog, pages: {hog}}}
-{fill}
-programs:
-{programs}
-expect:
-  fixed: {{finding: none}}
-bound: {{strategy: random, schedules: 1}}
 """
-HOG, PRESS = 13, 6
 
 
-# -- generating ------------------------------------------------------------------------
+# -- the generator -----------------------------------------------------------------------
 
 
-@dataclass
-class Names:
-    """What has been named so far, in all programs."""
-
-    children: int = 0
-    regions: int = 0
-    results: int = 0
-    value: int = 0
-
-    def into(self) -> str:
-        self.results += 1
-        return f"r{self.results}"
+def ops(steps: tuple[Step, ...]) -> set[str]:
+    return {step.op for step in steps}.union(*(ops(step.program) for step in steps if step.program is not None))
 
 
-OPS = (
-    ["write"] * 6 + ["read"] * 6 + ["munmap"] * 2 + ["mprotect"] * 2 + ["madvise"] * 2 + ["minherit"] + ["mincore"]
-    + ["mlock"] * 2 + ["munlock"] + ["relock"] * 2 + ["fork"] * 2 + ["mmap", "press", "part"]
-    + ["msync", "fread", "fwrite"]
-)  # fmt: skip
+def test_a_seed_is_a_program() -> None:
+    assert generate("one").text() == generate("one").text() != generate("two").text()
 
 
-@st.composite
-def programs(
-    draw: Any,
-    names: Names,
-    regions: dict[str, int],
-    depth: int,
-    cpus: int,
-    least: int = 8,
-    most: int = 24,
-    last: bool = True,
-) -> list[str]:
-    """The steps of one thread; its children's are in them.
-
-    Args:
-        regions: name -> pages, of the process that runs it.
-        depth: generations that may still come.
-        last: nobody waits for it.
-    """
-    steps: list[str] = []
-    locked = ""
-    waiting: list[str] = []
-    regions = dict(regions)
-    for op in draw(st.lists(st.sampled_from(OPS), min_size=least, max_size=most)):
-        region = draw(st.sampled_from(sorted(regions)))
-        page = draw(st.integers(0, regions[region] - 1))
-        pages = draw(st.integers(1, regions[region] - page))
-        into = f"into: {names.into()}"
-        there = f'at: "{region}[{page}]", pages: {pages}'
-        word = f'at: "{region}[{page}]{draw(st.sampled_from(["", "+8"]))}"'
-        if op == "write":
-            names.value += 1
-            steps.append(f"write: {{{word}, value: {names.value}, {into}}}")
-        elif op == "read":
-            steps.append(f"read: {{{word}, {into}}}")
-        elif op == "mprotect":
-            steps.append(f"mprotect: {{{there}, prot: {draw(st.sampled_from(['none', 'r', 'rw', 'rw']))}, {into}}}")
-        elif op == "minherit":
-            how = draw(st.sampled_from(["none", "copy", "share"]))
-            steps.append(f"minherit: {{{there}, inherit: {how}, {into}}}")
-        elif op == "madvise":
-            advice = draw(st.sampled_from(["free", "dontneed", "random", "sequential", "normal", "spaceavail"]))
-            steps.append(f"madvise: {{{there}, advice: {advice}, {into}}}")
-        elif op == "msync":
-            how = draw(st.sampled_from(["sync", "async", "sync, invalidate"]))
-            steps.append(f"msync: {{{there}, flags: [{how}], {into}}}")
-        elif op in ("fread", "fwrite"):
-            names.value += 1
-            value = f", value: {names.value}" if op == "fwrite" else ""
-            if "sees" in regions:
-                steps.append(f'{op}: {{at: "F[{page % 4}]"{value}, {into}}}')
-        elif op == "mmap":
-            names.regions += 1
-            regions[f"m{names.regions}"] = pages
-            shared = ", flags: [shared, anon]" if draw(st.booleans()) else ""
-            steps.append(f"mmap: {{as: m{names.regions}, pages: {pages}{shared}, {into}}}")
-        elif op == "relock":  # what was in swap is not there any more
-            rest = f'at: "{region}[{page}]", pages: {regions[region] - page}'
-            steps += [f"mlock: {{{rest}, {into}}}", f"munlock: {{{rest}, into: {names.into()}}}"]
-        elif op == "part":  # of a region that was used here and there
-            names.regions += 1
-            name = f"m{names.regions}"
-            regions[name] = PRESS
-            steps.append(f"mmap: {{as: {name}, pages: {PRESS}, {into}}}")
-            for at in sorted(draw(st.sets(st.integers(1, PRESS - 1), min_size=1, max_size=3))):
-                names.value += 1
-                steps.append(f'write: {{at: "{name}[{at}]", value: {names.value}, into: {names.into()}}}')
-            at = draw(st.integers(1, PRESS - 1))
-            steps.append(f'munmap: {{at: "{name}[{at}]", pages: {PRESS - at}, into: {names.into()}}}')
-        elif op == "press":  # others' pages go to swap, or its own
-            names.regions += 1
-            name = f"m{names.regions}"
-            regions[name] = PRESS
-            steps.append(f"mmap: {{as: {name}, pages: {PRESS}, {into}}}")
-            for at in range(PRESS):
-                names.value += 1
-                steps.append(f'write: {{at: "{name}[{at}]", value: {names.value}, into: {names.into()}}}')
-        elif op == "fork":
-            if not depth or names.children == 3:
-                continue
-            names.children += 1
-            child = f"C{names.children}"
-            cpu = draw(st.integers(0, cpus - 1))
-            awaited = draw(st.sampled_from(["now", "later", "never"]))
-            body = draw(programs(names, regions, depth - 1, cpus, least=2, most=10, last=awaited == "never"))
-            inside = ", ".join(f"{{{step}}}" for step in body)
-            steps.append(f"fork: {{as: {child}, cpu: {cpu}, {into}, program: [{inside}]}}")
-            if awaited == "now":
-                steps.append(f"wait: {{for: {child}}}")
-            elif awaited == "later":
-                waiting.append(child)
-        else:
-            if op == "munlock" and locked and draw(st.booleans()):
-                there = locked
-            locked = there if op == "mlock" else locked
-            steps.append(f"{op}: {{{there}, {into}}}")
-    steps += [f"wait: {{for: {child}}}" for child in waiting]
-    if last and draw(st.integers(0, 3)):
-        steps.append("pause: {}")  # the recounts at the end see what it has
-    return steps
+def test_programs_do_everything_and_each_is_a_scenario() -> None:
+    """Every step that a program can have, and every kind of machine; but devices, and words and barriers of tests."""
+    made = [generate(f"everything/{number}") for number in range(250)]
+    for program in made:
+        program.load()
+    done = set().union(*(ops(steps) for program in made for steps in program.threads.values()))
+    left_out = {"kload", "kstore", "klock", "kunlock", "kwait", "kwakeup", "send", "barrier"}
+    assert done == set(PROGRAM_STEPS) - left_out
+    machines = [program.machine for program in made]
+    assert {machine["cpus"] for machine in machines} == {1, 2, 3, 4}
+    keys = set().union(*machines)
+    assert {"mmu", "disk", "kernel", "shards", "swap", "swap_slots"} <= keys
+    mmus = [str(machine.get("mmu")) for machine in machines]
+    assert all(any(kind in mmu for mmu in mmus) for kind in ("emulated", "page_tables"))
+    swaps = [str(machine.get("swap")) for machine in machines]
+    assert all(any(kind in swap for swap in swaps) for kind in ("devices", "delays", "put", "get"))
 
 
-@st.composite
-def scenarios(draw: Any, threads: bool = False, files: bool = False) -> Scenario:
-    """A machine of one or two CPUs, process B that uses up memory, and random process A (with two threads).
-
-    Args:
-        files: A has a file mapped, shared and private, and reads and writes it besides.
-    """
-    cpus = draw(st.integers(1, 2))
-    frames = draw(st.integers(14, 18))
-    names, regions = Names(), {"buf": 6, "both": 3}
-    maps = ""
-    if files:
-        regions |= {"sees": 3, "owns": 3}
-        maps = "  - mmap: {in: A, as: sees, pages: 3, file: F, flags: [shared], offset: 1}\n"
-        maps += "  - mmap: {in: A, as: owns, pages: 3, file: F, flags: [private]}\n"
-    body = {"A": draw(programs(names, regions, 2, cpus))}
-    if threads:
-        body["T"] = draw(programs(names, regions, 1, cpus))
-    mmu = draw(st.sampled_from(["{rm: hardware}", "{rm: emulated}", "{page_tables: 512}"]))
-    before = draw(st.sets(st.integers(0, 8), min_size=2))  # pages of buf and both that are in swap at the beginning
-    first = draw(st.integers(0, HOG - 1))
-    body["B"] = [
-        f'read: {{at: "hog[{at % HOG}]", into: h{at}}}' if at % 3 else f'write: {{at: "hog[{at % HOG}]", value: {at}}}'
-        for at in range(first, first + 2 * HOG)
-    ]
-    text = FRAME.format(
-        cpus=cpus, last=cpus - 1, frames=frames + 12 * ("page" in mmu), hog=HOG, mmu=mmu,
-        fill="\n".join(f'  - write: {{in: B, at: "hog[{page}]", value: {800 + page}}}' for page in range(HOG)),
-        threads=f"  - thread: {{in: A, as: T, cpu: {cpus - 1}}}" if threads else "",
-        maps=maps,
-        before="\n".join(
-            f'  - write: {{in: A, at: "{f"buf[{page}]" if page < 6 else f"both[{page - 6}]"}", value: {900 + page}}}'
-            for page in sorted(before)
-        ),
-        programs="\n".join(
-            f"  {name}:\n" + "\n".join(f"    - {step}" for step in steps) for name, steps in body.items()
-        ),
-    )  # fmt: skip
-    return load_scenario(text, text)
+# -- they do not fail ----------------------------------------------------------------------
 
 
-# -- the model -------------------------------------------------------------------------
+@pytest.mark.parametrize("seed", ["test-1", "test-2", "test-3"])
+def test_random_programs(seed: str, tmp_path: Path) -> None:
+    result = hunt(seed, 10, schedules={"stay": 1, "random": 1, "pct": 1}, out=tmp_path)
+    assert result.failure is None, f"{result}\n{result.program and result.program.text()}"
+    assert result.programs == 10 and result.executions == 30 and result.tally["replay"] == 3
 
 
-@dataclass
-class Page:
-    """A mapped page of one process.
-
-    Attributes:
-        words: number of a word -> what it may hold; a word that is not there is 0. None: others may write to it too.
-        locked: by mlock.
-        touched: it may be in memory.
-    """
-
-    prot: int
-    inherit: int
-    words: dict[int, set[int]] | None = field(default_factory=dict)
-    locked: bool = False
-    touched: bool = False
-
-    def copy(self) -> Page:
-        words = None if self.words is None else {word: set(values) for word, values in self.words.items()}
-        return Page(self.prot, self.inherit, words, touched=self.touched)
+@pytest.mark.long
+def test_many_random_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    """UVMP_FUZZ_SEED repeats a seed, UVMP_FUZZ_SECONDS says how long."""
+    seed = os.environ.get("UVMP_FUZZ_SEED") or secrets.token_hex(4)
+    seconds = float(os.environ.get("UVMP_FUZZ_SECONDS", "600"))
+    result = hunt(seed, 1_000_000, seconds, out=Path("runs/fuzz"))
+    with capsys.disabled():
+        print(f"\n{result}")
+    assert result.failure is None, str(result)
 
 
-class Model:
-    """One process: its pages, and what each of its steps may answer."""
+# -- they can fail ---------------------------------------------------------------------------
 
-    def __init__(self, size: int):
-        self.size = size
-        self.pages: dict[int, Page] = {}
-
-    def fork(self) -> Model:
-        child = Model(self.size)
-        for vpn, page in self.pages.items():
-            if page.inherit == MAP_INHERIT_SHARE:
-                page.words = None
-            if page.inherit != MAP_INHERIT_NONE:
-                child.pages[vpn] = page.copy()
-        return child
-
-    def step(self, step: Step, result: Any) -> str | None:
-        """Take a step with its result; says what is wrong with that, or None."""
-        args = step.args
-        if step.op in ("read", "write"):
-            return self.access(step.op == "write", args["at"], args.get("value", 0), result)
-        if step.op == "fread":
-            return None if isinstance(result, int) else f"expected a value, got {result}"
-        if step.op not in ("mmap", "munmap", "mprotect", "minherit", "madvise", "mlock", "munlock", "mincore", "msync"):
-            return None if result == 0 else f"expected 0, got {result}"
-        vpns = range(args["at"] // self.size, (args["at"] + args["length"]) // self.size)
-        there = [self.pages[vpn] for vpn in vpns if vpn in self.pages]
-        right = getattr(self, step.op)(args, vpns, there, len(there) == len(vpns), result)
-        return None if result in right else f"expected {' or '.join(map(str, right))}, got {result}"
-
-    def access(self, write: bool, at: int, value: int, result: Any) -> str | None:
-        vpn, byte = divmod(at, self.size)
-        page = self.pages.get(vpn)
-        if page is None or not page.prot & (VM_PROT_WRITE if write else VM_PROT_READ):
-            return None if result == "SIGSEGV" else f"expected SIGSEGV, got {result}"
-        page.touched = True
-        if write:
-            if page.words is not None:
-                page.words[byte // 8] = {value}
-            return None if result == 0 else f"expected 0, got {result}"
-        if page.words is None:
-            return None if isinstance(result, int) else f"expected a value, got {result}"
-        possible = page.words.get(byte // 8, {0})
-        if result not in possible:
-            return f"expected {' or '.join(map(str, sorted(possible)))}, got {result}"
-        page.words[byte // 8] = {result}
-        return None
-
-    def mmap(self, args: dict[str, Any], vpns: range, there: list[Page], whole: bool, result: Any) -> list[Any]:
-        inherit = MAP_INHERIT_SHARE if args["shared"] else MAP_INHERIT_COPY
-        for vpn in vpns:
-            self.pages[vpn] = Page(args["prot"], inherit, None if "file" in args else {})
-        return [0]
-
-    def munmap(self, args: dict[str, Any], vpns: range, there: list[Page], whole: bool, result: Any) -> list[Any]:
-        for vpn in vpns if whole else ():
-            del self.pages[vpn]
-        return [0] if whole else ["EINVAL"]
-
-    def mprotect(self, args: dict[str, Any], vpns: range, there: list[Page], whole: bool, result: Any) -> list[Any]:
-        for page in there:
-            page.prot = args["prot"]
-        return [0]
-
-    def minherit(self, args: dict[str, Any], vpns: range, there: list[Page], whole: bool, result: Any) -> list[Any]:
-        for page in there:
-            page.inherit = args["inherit"]
-        return [0]
-
-    def madvise(self, args: dict[str, Any], vpns: range, there: list[Page], whole: bool, result: Any) -> list[Any]:
-        advice = args["advice"]
-        if advice == MADV_SPACEAVAIL:
-            return ["EINVAL"]
-        if advice in (MADV_FREE, MADV_DONTNEED) and not whole:
-            return ["ENOMEM"]
-        for page in there if advice == MADV_FREE else ():
-            for values in (page.words or {}).values():
-                values.add(0)
-        return [0]
-
-    def mlock(self, args: dict[str, Any], vpns: range, there: list[Page], whole: bool, result: Any) -> list[Any]:
-        good = whole and all(page.prot != VM_PROT_NONE for page in there)
-        for page in there if result == 0 else ():
-            page.locked = page.touched = True
-        for page in there:
-            page.touched = page.touched or good
-        return [0 if good else "ENOMEM", "EAGAIN"]
-
-    def munlock(self, args: dict[str, Any], vpns: range, there: list[Page], whole: bool, result: Any) -> list[Any]:
-        good = whole and all(page.locked for page in there)
-        for page in there if good else ():
-            page.locked = False
-        return [0 if good else "ENOMEM"]
-
-    def msync(self, args: dict[str, Any], vpns: range, there: list[Page], whole: bool, result: Any) -> list[Any]:
-        if not whole:
-            return ["ENOMEM"]
-        return ["EBUSY" if args["flags"] & MS_INVALIDATE and any(page.locked for page in there) else 0]
-
-    def mincore(self, args: dict[str, Any], vpns: range, there: list[Page], whole: bool, result: Any) -> list[Any]:
-        if not whole:
-            return ["ENOMEM"]
-        must = sum(page.locked << at for at, page in enumerate(there))
-        may = sum((page.touched or page.words is None or page.inherit != MAP_INHERIT_COPY) << at
-                  for at, page in enumerate(there))  # fmt: skip
-        fine = isinstance(result, int) and result & must == must and not result & ~may
-        return [result if fine else f"a number with {must:b} and within {may:b}"]
+#: erratum -> what the programs have, and how many of them are run at most
+SHOWN: dict[str, tuple[str, int]] = {}
+QUICK: tuple[str, ...] = ()
 
 
-def model_says(scene: Scenario, results: dict[str, list[dict[str, Any]]]) -> str | None:
-    """What is wrong with the results of an execution; None: nothing. Of processes with one thread each."""
-    models: dict[str, Model] = {}
-    for step in scene.setup:
-        if step.op == "file":
-            continue
-        if step.op == "process":
-            models[step.args["as"]] = Model(scene.machine.page_size)
-        else:
-            wrong = models[step.args["in"]].step(step, 0)
-            assert wrong is None, wrong
-    for lwp in scene.lwps:  # parents come before their children
-        done = [step for step in lwp.program if step.op != "pause"]  # which has no result: it does not end
-        for step, answer in zip(done, results.get(lwp.name, []), strict=True):
-            if step.op == "fork":
-                models[step.args["as"]] = models[lwp.name].fork()
-            wrong = models[lwp.name].step(step, answer["result"])
-            if wrong is not None:
-                return f"{lwp.name} {step.op} {step.args} ({step.into}): {wrong}"
-    return None
+def shows(erratum: str) -> None:
+    features, programs = SHOWN[erratum]
+    result = hunt("shown", programs, features=frozenset(features.split()), schedules={"stay": 1, "random": 2},
+                  errata=(erratum,))  # fmt: skip
+    assert result.failure is not None and result.failure.kind not in ("error", "setup", "diverged"), result
 
 
-# -- tests ---------------------------------------------------------------------------------
+@pytest.mark.parametrize("erratum", QUICK)
+def test_a_defective_kernel_fails(erratum: str) -> None:
+    """With this erratum on, one of so many programs fails."""
+    shows(erratum)
 
 
-def check(scene: Scenario, strategies: list[tuple[Strategy, int]], model: bool = True) -> None:
-    """Run a scenario under each strategy so many times; nothing may be found."""
-    machine, image = prepare(scene)
-    sim = Sim(machine, image)
-    for strategy, times in strategies:
-        for number in range(times):
-            found = sim.execute(strategy)
-            where = f"{type(strategy).__name__}, execution {number + 1}, of\n{scene.file}"
-            assert found is None, f"{found}\nin {where}"
-            results = {name: one.results for name, one in machine.threads.items() if one.results}
-            wrong = model_says(scene, results) if model else None
-            assert wrong is None, f"{wrong}\nin {where}"
+@pytest.mark.long
+@pytest.mark.parametrize("erratum", sorted(set(SHOWN) - set(QUICK)))
+def test_each_of_many_defective_kernels_fails(erratum: str) -> None:
+    shows(erratum)
 
 
-QUICK = settings(max_examples=25, suppress_health_check=list(HealthCheck))
-LONG = settings(
-    max_examples=4000, derandomize=False, suppress_health_check=list(HealthCheck), phases=(Phase.generate, Phase.shrink)
-)
+@pytest.mark.parametrize("features", ["map lock memory", "file cut raw", "loan free swapctl kernel"])
+def test_the_plain_model_knows_a_wrong_result(features: str) -> None:
+    """Each answer of a finished run is changed; the model tells most of the changes that matter."""
+    noticed: dict[str, int] = {}
+    for number in range(6):
+        scene = generate(f"wrong/{number}", frozenset(features.split())).load()
+        machine, image = prepare(scene)
+        sim = Sim(machine, image)
+        assert sim.execute(Stay()) is None
+        results = {name: one.results for name, one in machine.threads.items() if one.results}
+        assert unlike(scene, results) is None
+        for name, answers in results.items():
+            for at, answer in enumerate(answers):
+                wrong = deepcopy(results)
+                wrong[name][at]["result"] = "ENXIO" if answer["result"] != "ENXIO" else 0
+                said = unlike(scene, wrong)
+                if said is not None:
+                    assert said.text.startswith(f"{name} ") and f"got {wrong[name][at]['result']}" in said.text
+                    noticed[answer["op"]] = noticed.get(answer["op"], 0) + 1
+                else:
+                    assert answer["op"] in ("swapctl",), answer
+    assert {"read", "write"} <= set(noticed)
 
 
-@QUICK
-@given(scenarios())
-def test_random_programs(scene: Scenario) -> None:
-    check(scene, [(Stay(), 1)])
+def test_what_fails_is_cut_down_to_a_file_that_fails_alike(tmp_path: Path) -> None:
+    erratum = "uvm_fault.anon-freed-with-ref"
+    result = hunt("cut", 60, features=frozenset(("memory", "map", "fork")), errata=(erratum,), out=tmp_path,
+                  schedules={"stay": 1, "random": 1})  # fmt: skip
+    assert result.failure is not None and result.file is not None and result.program is not None
+    assert str(result.file) in str(result) and "seed cut" in str(result)
+    scene = load_scenario(result.file.read_text(), str(result.file)).with_errata([erratum])
+    again = replay(scene, list(parse(result.token).deviations))
+    assert again.finding is not None and again.finding.kind == result.failure.kind
+    assert sum(map(len, result.program.threads.values())) <= 14
 
 
-@QUICK
-@given(scenarios(), st.integers(0, 2**16))
-def test_random_programs_under_random_schedules(scene: Scenario, seed: int) -> None:
-    check(scene, [(RandomWalk(seed), 3), (Pct(seed, 3), 3)])
+def test_cutting_down_leaves_what_matters() -> None:
+    """A program fails if A reads and a child of it writes; all else goes, but what makes it a scenario."""
 
-
-@QUICK
-@given(scenarios(threads=True), st.integers(0, 2**16))
-def test_random_programs_of_two_threads(scene: Scenario, seed: int) -> None:
-    """Which of two calls of one process comes first is the schedule's affair: only the oracle can tell."""
-    check(scene, [(RandomWalk(seed), 3), (Pct(seed, 3), 3)], model=False)
-
-
-@QUICK
-@given(scenarios(files=True), st.integers(0, 2**16))
-def test_random_programs_with_a_file(scene: Scenario, seed: int) -> None:
-    check(scene, [(Stay(), 1), (RandomWalk(seed), 2), (Pct(seed, 3), 2)])
-
-
-#: errata that programs and the lack of memory bring out, and in programs of what kind
-SHOWN = [
-    ("uvm_fault.case2-anon-unlocked", {}),
-    ("uvm_fault.anon-freed-with-ref", {"files": True}),
-    ("uvm_pageout.paging-after-start", {}),
-    ("amap_wiperange.stop-is-no-slot", {}),
-    ("amap_ref.whole-taken-for-part", {}),
-    ("uvm_fault.wired-anon-stays-clean", {}),
-    ("uvmpd_scan.reference-kept", {"threads": True}),
-]
-
-
-@pytest.mark.parametrize(("erratum", "shape"), SHOWN)
-def test_a_defective_kernel_fails(erratum: str, shape: dict[str, bool]) -> None:
-    """The tests of this module can fail: with this erratum on, one of as many programs does."""
-    failed: list[str] = []
-
-    @seed(1)
-    @settings(QUICK, phases=(Phase.generate,), database=None)
-    @given(scenarios(**shape), st.integers(0, 2**16))
-    def check_defective(scene: Scenario, number: int) -> None:
-        if failed:
-            return
-        scene = scene.with_errata([erratum])
+    def fails(program: Program) -> Failure | None:
         try:
-            check(scene, [(Stay(), 1), (RandomWalk(number), 2)], model=not shape.get("threads"))
-        except AssertionError as error:
-            failed.append(str(error))
+            program.load()
+        except UserMistake:
+            return None
+        steps = program.threads.get("A", ())
+        children = [one for step in steps for one in step.program or ()]
+        wrong = any(step.op == "read" for step in steps) and any(step.op == "write" for step in children)
+        return Failure("result", "", "") if wrong else None
 
-    check_defective()
-    assert failed
-
-
-@pytest.mark.long
-@LONG
-@given(scenarios(files=True), st.integers(0, 2**16))
-def test_many_random_programs_with_a_file(scene: Scenario, seed: int) -> None:
-    check(scene, [(Stay(), 1), (RandomWalk(seed), 4), (Pct(seed, 3), 4)])
-
-
-@pytest.mark.long
-@LONG
-@given(scenarios(), st.integers(0, 2**16))
-def test_many_random_programs(scene: Scenario, seed: int) -> None:
-    check(scene, [(Stay(), 1), (RandomWalk(seed), 4), (Pct(seed, 3), 4)])
-
-
-@pytest.mark.long
-@LONG
-@given(scenarios(threads=True), st.integers(0, 2**16))
-def test_many_random_programs_of_two_threads(scene: Scenario, seed: int) -> None:
-    check(scene, [(Stay(), 1), (RandomWalk(seed), 4), (Pct(seed, 3), 4)], model=False)
+    made = (generate(f"cutting/{number}", frozenset(("fork", "memory", "file", "threads"))) for number in range(50))
+    program, failure = next((one, found) for one in made if (found := fails(one)) is not None)
+    small, _ = shrink(program, failure, fails)
+    (steps,) = small.threads.values()
+    assert sorted(step.op for step in steps) == ["fork", "read"]
+    assert [step.op for step in steps[0].program or steps[1].program or ()][-2:] in (["write"], ["mmap", "write"])
+    assert sorted({step.op for step in small.setup}) == ["mmap", "process"] and len(small.setup) <= 3
+    assert small.machine == {"cpus": 1, "frames": 32, "swap_slots": 160}
 
 
 # -- what they have found ------------------------------------------------------------------
@@ -615,3 +303,28 @@ def test_a_private_page_of_a_file_that_is_freed_shows_the_file_again() -> None:
     - read: {at: "owns[0]+8", into: own}""",
     )
     assert got == {"file": 71, "later": 2, "own": 2}
+
+
+def test_a_file_does_not_grow_while_it_is_being_cut_off() -> None:
+    """The truncation waits for a read of the page; a fault after the growth would read the old data from the disk."""
+    text = (
+        FRAME.format(cpus=2, frames=32, mmu="{rm: hardware}")
+        + """\
+setup:
+  - file: {as: F, pages: 1, words: [70]}
+  - process: {as: A, cpu: 0}
+  - thread: {in: A, as: T, cpu: 0}
+  - thread: {in: A, as: U, cpu: 1}
+  - mmap: {in: A, as: sees, pages: 1, file: F, flags: [shared]}
+programs:
+  A: [{read: {at: "sees[0]"}}, {ftruncate: {file: F, pages: 1}}, {read: {at: "sees[0]"}}]
+  T: [{ftruncate: {file: F, pages: 0}}]
+  U: [{read: {at: "sees[0]"}}]
+expect:
+  fixed: {finding: none}
+bound: {strategy: random, schedules: 1}
+"""
+    )
+    for strategy in ("random", "pct"):
+        result = explore(load_scenario(text, text), strategy=strategy, seed=1, schedules=60)
+        assert result.finding is None, result.finding

@@ -30,6 +30,6 @@ def test_a_program_that_once_went_wrong_goes_right(case: str, machine: str) -> N
     if "frames" in MACHINES[machine] and "memory is short" in text:
         pytest.skip("with more frames the memory would not be short")
     scene = load_scenario(with_machine(text, **MACHINES[machine]), f"{case}.yaml")
-    few = None if machine == "its own" else max(1, scene.bound.schedules // 3)
+    few = None if machine == "its own" else max(1, scene.bound.schedules // 8)
     result = explore(scene, schedules=few, shorten=False)
     assert result.finding is None, result.finding

@@ -191,7 +191,7 @@ def test_narrowing_waits_until_every_other_cpu_has_flushed() -> None:
 NARROWING = {
     "pmap_page_protect": (5, (VM_PROT_READ, "cpu0")),
     "pmap_page_protect, all": (5, (VM_PROT_NONE, "cpu0")),
-    "pmap_page_remove_unwired": (5, ("cpu0",)),
+    "pmap_page_protect_unwired": (5, (VM_PROT_NONE, "cpu0")),
     "pmap_protect": (1, (2 * SIZE, 3 * SIZE, VM_PROT_READ, "cpu0")),
     "pmap_protect, all": (1, (2 * SIZE, 3 * SIZE, VM_PROT_NONE, "cpu0")),
     "pmap_remove": (1, (2 * SIZE, 3 * SIZE, "cpu0")),

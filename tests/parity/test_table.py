@@ -30,7 +30,7 @@ from cluster.cli.live import write_end
 from cluster.explore import explore
 from cluster.live import LiveMachine, LiveRun
 from cluster.replay import Replay, replay, replay_journals
-from cluster.runfolder import write_scenario, write_sim
+from cluster.runfolder import identity, write_scenario, write_sim
 from cluster.strategies import make
 from cluster.token import parse
 from shared.errors import FINDINGS, Finding
@@ -127,10 +127,11 @@ def live(table: Table, scene: Scenario, machine: LiveMachine, strategies: tuple[
     for seed in seeds:
         folder = tmp_path / f"live{seed}"
         folder.mkdir()
-        write_scenario(folder, scene)
-        free = machine.run(seed=seed, out=folder)
+        run_id = identity()
+        write_scenario(folder, scene, run_id)
+        free = machine.run(seed=seed, out=folder, identity=run_id)
         hold(table, "free live", replay_journals(scene, free.journals), free)
-        write_end(folder, scene, free, None, None)
+        write_end(folder, run_id, scene, free)
         hold_folder(table, "kept live", folder, free.finding)
 
 

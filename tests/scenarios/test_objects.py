@@ -12,7 +12,7 @@ from cluster.strategies import make
 from shared.scenario import named_results
 from shared.scenario_file import load_scenario
 
-SCHEDULES = 40
+SCHEDULES = 80
 
 FRAME = """\
 id: ends

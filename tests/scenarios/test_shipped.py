@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from itertools import islice
 
@@ -9,11 +11,12 @@ import pytest
 
 from cluster.boot import prepare
 from cluster.explore import Result, explore
+from cluster.replay import replay
 from cluster.sim import Sim
 from cluster.strategies import Stay, make
 from shared.machine_config import DeviceFault
 from shared.scenario import Scenario, named_results
-from tests.kit import SHIPPED, scenario
+from tests.kit import SHIPPED, scenario, searched
 
 DEFECTIVE = [name for name in SHIPPED if scenario(name).errata]
 #: those whose defect is found; that of the others only costs something, and shows in results
@@ -25,6 +28,19 @@ def unlike(scene: Scenario, result: Result) -> str | None:
     outcome = scene.outcome()
     assert outcome is not None
     return outcome.check(result.finding.as_dict() if result.finding else None, named_results(result.results))
+
+
+def assert_as_ddb_would_have_shown(scene: Scenario, result: Result) -> None:
+    """What the last line of the story names is in the finding: functions, or the channels that its sleepers wait on."""
+    line = scene.story.splitlines()[-1]
+    functions = set(re.findall(r"(\w+)\(\)", line))
+    assert result.finding is not None
+    said = functions & set(re.findall(r"\w+", json.dumps(result.finding.as_dict())))
+    assert said == functions or (said and " or " in line), f"{functions - said} not in {result.finding}"
+    channels = set(re.findall(r'(?:sleeps?|and the pagedaemon) in "(\w+)"', line))
+    if channels:
+        journals = replay(scene, result.deviations).journals
+        assert channels <= {one.get("wmesg") for records in journals.values() for one in records}
 
 
 def faulty(name: str) -> list[DeviceFault]:
@@ -47,9 +63,12 @@ def repaired(name: str) -> Iterator[Sim]:
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", DEFECTIVE)
 def test_with_its_errata_a_scenario_finds_what_it_promises(name: str, seed: int) -> None:
-    """Within its own bound, and the very finding: kind, function and object."""
+    """Within its own bound, and the very finding: kind, function and object; and as its story's last line has it."""
     scene = scenario(name)
-    assert unlike(scene, explore(scene, seed=seed)) is None
+    result = explore(scene, seed=seed) if seed else searched(name)
+    assert unlike(scene, result) is None
+    if result.finding is not None:
+        assert_as_ddb_would_have_shown(scene, result)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -130,8 +149,7 @@ def test_its_token_replays_it(name: str) -> None:
     from cluster.replay import replay
     from cluster.token import parse, refuse_mismatch
 
-    scene = scenario(name)
-    found = explore(scene)
+    scene, found = scenario(name), searched(name)
     assert found.finding is not None and found.token is not None
     token = parse(str(found.token))
     refuse_mismatch(token, scene)

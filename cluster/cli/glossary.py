@@ -1,0 +1,46 @@
+"""Words of UVM that the stories of scenarios and errata use, each in one sentence.
+
+A story is told below with those of them that it uses, so that it can be read
+without having seen UVM.
+"""
+
+from __future__ import annotations
+
+import re
+
+from cluster.cli.describe import labelled
+from cluster.cli.output import Output
+
+WORDS = {
+    "active": "of a page: on the queue of pages in use; the pagedaemon makes those inactive that are used no more",
+    "amap": "the table of the anons of a mapping; processes that share memory copy on write may share it",
+    "anon": "the record of one page of anonymous memory: in RAM, in swap, or both",
+    "aobj": "the object behind shared memory; it keeps its swap slots itself",
+    "BUSY": "of a page: in transit, mostly to or from a disk; a thread that needs it sets WANTED and sleeps",
+    "clean": "of a page: the same as its copy in swap or in its file, so it can be freed without being written",
+    "copy on write": "two processes have one page until one of them writes to it and gets a copy",
+    "DIAGNOSTIC": "a kernel compiled with assertions",
+    "inactive": "of a page: on the queue of pages that the pagedaemon frees, or writes to swap first",
+    "LOCKDEBUG": "a kernel that checks simple locks: who holds them, and that nobody sleeps or returns with them",
+    "map entry": "one range of an address space: what is mapped there, and how",
+    "on loan": "of a page: lent to the kernel or to an anon without a copy; it must not change meanwhile",
+    "pagedaemon": "the kernel thread that frees pages when memory is short",
+    "pmap": "the machine-dependent module that fills page tables and tells CPUs to flush their TLBs",
+    "RELEASED": "of a BUSY page: its owner has given it up; the thread that has made it BUSY frees it",
+    "submap": "a part of kernel_map with a lock of its own, as kmem_map is for malloc()",
+    "wired": "of a page: locked in memory, never paged out; wire_count says how many times",
+}
+
+
+def used(text: str) -> list[str]:
+    """The words that a text uses, in its own spelling or in the plural."""
+    return [word for word in WORDS if re.search(rf"\b{re.escape(word)}s?\b", text)]
+
+
+def say_words(output: Output, text: str) -> None:
+    """What the words of a text mean; nothing if it uses none."""
+    rows = [(word, WORDS[word]) for word in used(text)]
+    if rows:
+        output.say()
+        output.say("words")
+        labelled(output, rows)

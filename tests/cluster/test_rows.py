@@ -1,0 +1,158 @@
+"""Which rows of a history are shown: rounds fold, and what explains the finding stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from cluster.cli import cli
+from cluster.postmortem import analyse, render, render_screen
+from cluster.postmortem.history import Line
+from cluster.postmortem.report import gap_words
+from cluster.postmortem.rows import choose, fold, mark, named_operations
+from shared.errors import Exit, UserMistake
+from tests.cluster.test_postmortem import SPINS, Story, locked_anon
+
+
+def row(ctx: str, n: int, *items: str, fn: str = "f") -> Line:
+    return Line(ctx, "cpu0", n, n + len(items) - 1, fn, "g", list(items), ns=[n + at for at in range(len(items))])
+
+
+def told(rows: list[Line]) -> list[str]:
+    return [gap_words(one) if one.gap else f"{one.ctx}{one.first}" for one in rows]
+
+
+def loop(times: int) -> list[Line]:
+    """A row, a round of two rows so often, and a row."""
+    rounds = [row("A", 10 * at, text) for at in range(1, times + 1) for text in ("locks x:1.l", "x:1#7.v = 3")]
+    for at, one in enumerate(rounds):
+        one.first = at
+        one.items = [one.items[0].replace("#7", f"#{at}")]  # (each time it is another life of x:1)
+    return [row("A", 900, "begins"), *rounds, row("B", 901, "ends")]
+
+
+# -- folding ----------------------------------------------------------------------------
+
+
+def test_a_round_that_repeats_is_told_by_its_first_and_its_last_time() -> None:
+    rows = loop(2110)
+    assert told(fold(rows)) == [
+        "A900",
+        "A0",
+        "A1",
+        "(these 2 rows, 2,110 times; the last time:)",
+        "A4218",
+        "A4219",
+        "B901",
+    ]
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_few_rounds_are_not_worth_it(times: int) -> None:
+    assert fold(loop(times)) == loop(times)
+
+
+def test_what_differs_is_no_round_and_a_row_that_explains_is_never_folded() -> None:
+    other = [row("A", at, f"x:{at}.v = 3") for at in range(9)]
+    assert fold(other) == other
+    rows = loop(50)
+    mark(rows, [("A", rows[41].ns[0])])
+    assert rows[41].key == 0 and rows[41] in fold(rows) and len(fold(rows)) == 14
+
+
+def test_an_endless_loop_in_a_log_is_folded_in_every_history(tmp_path: Path) -> None:
+    story = locked_anon()
+    for _ in range(200):
+        story.enter("2C", "uvm_fault").lock("2C", "anon:5.an_lock", "uvm_fault").unlock("2C", "anon:5.an_lock")
+        story.leave("2C", "uvm_fault").enter("2C", "uvm_wait").op("2C", "wakeup", "lock_manager", chan="anon:5")
+        story.leave("2C", "uvm_wait")
+    path = story.write(tmp_path / "run", {"finding": SPINS})
+    pm = analyse(path)
+    assert [(one.gap, one.times) for one in pm.steps if one.gap] == [(2, 200)] and len(pm.steps) < 20
+    (anon,) = (one for one in pm.objects if one.name == "anon:5")
+    assert [(one.gap, one.times) for one in anon.history if one.gap] == [(2, 200)]
+    for text in (render(pm, 100), render_screen(pm, 80)):
+        assert "(these 2 rows, 200 times; the last time:)" in text
+
+
+# -- choosing ---------------------------------------------------------------------------
+
+
+def test_the_rows_that_explain_are_kept_then_the_last_ones() -> None:
+    rows = [row("A", at, "x") for at in range(100)]
+    mark(rows, [("A", 50), ("A", 7), ("B", 8)])
+    assert told(choose(rows, 4)) == ["(7 rows)", "A7", "(42 rows)", "A50", "(47 rows)", "A98", "A99"]
+    assert told(choose(rows, 1)) == ["(50 rows)", "A50", "(49 rows)"]
+    assert choose(rows[:4], 4) == rows[:4]
+
+
+def test_operations_are_found_in_sentences_by_the_context_before_them() -> None:
+    texts = (
+        "it is operation 241 of T, on page:10",
+        "A stored it at m[0] (its operation 168), in page:0; page:3 was freed by pagedaemon in f < g (its operation 9)",
+        "store to page:16.flags by cpu0.ipi on cpu0, operation 342, in uvm_fault",
+        "nobody did it, operation 4",
+    )
+    contexts = {"A", "T", "pagedaemon", "cpu0.ipi"}
+    assert named_operations(texts, contexts) == [("T", 241), ("A", 168), ("pagedaemon", 9), ("cpu0.ipi", 342)]
+
+
+def test_the_operation_that_took_the_lock_that_is_waited_for_is_on_the_first_screen(tmp_path: Path) -> None:
+    """However much was done with the lock before and after."""
+    story = Story().run("1B")
+    for at in range(300):
+        story.enter("1B", f"f{at}").lock("1B", "anon:5.an_lock", f"f{at}").unlock("1B", "anon:5.an_lock")
+        story.leave("1B", f"f{at}")
+    story.run("0A").lock("0A", "anon:5.an_lock", "amap_cow_now")
+    for at in range(300):
+        story.store("1B", "anon:5#0", "an_ref", at)
+        story.enter("1B", f"g{at}").leave("1B", f"g{at}")
+    story.lock("1B", "anon:5.an_lock", "uvm_fault", wait=True)
+    pm = analyse(story.write(tmp_path / "run", {"finding": SPINS}))
+    for text in (render_screen(pm, 80), render(pm, 80)):
+        assert "locks anon:5.an_lock" in text and "wants anon:5.an_lock: waits" in " ".join(text.split())
+
+
+# -- the command ------------------------------------------------------------------------
+
+
+def run(*args: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(cli, ["postmortem", *map(str, args)])
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return locked_anon().write(tmp_path / "run", {"finding": SPINS})
+
+
+def test_first_the_screen_then_with_full_the_rest(folder: Path) -> None:
+    code, screen, _ = run(folder)
+    assert code == Exit.NO_FINDING and screen.startswith("run: spin-forever in amap_cow_now, anon:5\n")
+    assert len(screen.splitlines()) <= 40 and f"postmortem {folder} --full" in " ".join(screen.split())
+    _, full, _ = run(folder, "--full")
+    assert "show uvmexp" not in screen and "Last events of each node" in full and "Last events" not in screen
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "says"),
+    [
+        ("anon:5", "ANON anon:5#1", "begins a new life of anon:5: #1"),
+        ("anon:5.an_lock", "LOCK anon:5.an_lock", "uvm_fault: wants anon:5.an_lock: waits"),
+        ("amap:2.am_l", "LOCK amap:2.am_l", "locks amap:2.am_l"),
+    ],
+)
+def test_another_object_is_told_with_its_whole_history(folder: Path, name: str, head: str, says: str) -> None:
+    code, text, _ = run(folder, "--object", name)
+    assert code == Exit.NO_FINDING and text.startswith(head + "\n") and says in " ".join(text.split())
+
+
+@pytest.mark.parametrize("name", ["page:3", "anon:55", "anon:5.lock", "nonsense", "slot:1", "\x1b[31m"])
+def test_an_object_that_is_not_there_is_an_error_that_says_what_is(folder: Path, name: str) -> None:
+    code, text, error = run(folder, "--object", name)
+    assert code == Exit.USAGE and not text and "\x1b" not in error
+    assert "--object" in error and "there are" in error and "anon:5" in error and len(error.splitlines()) <= 2
+    with pytest.raises(UserMistake, match="there is no object"):
+        analyse(folder, name)
