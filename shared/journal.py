@@ -115,12 +115,18 @@ class Journal:
         if self.keep:
             self.records.append(record)
         if self._log is not None:
-            self._log._proxy_to_logger("msg", **record)
+            self._write(**record)
 
     def header(self, **fields: Any) -> None:
         """Write line 1, `run.begin`: which run this is, on which host. It is number 0, and not in the digest."""
         if self._log is not None:
-            self._log._proxy_to_logger("msg", "run.begin", schema=SCHEMA, node=self.node, nseq=0, **fields)
+            self._write("run.begin", schema=SCHEMA, node=self.node, nseq=0, **fields)
+
+    def _write(self, *event: str, **fields: Any) -> None:
+        try:
+            self._log._proxy_to_logger("msg", *event, **fields)
+        except OSError as wrong:  # a write does not say of which file
+            raise OSError(wrong.errno, wrong.strerror, getattr(self.stream, "name", self.node)) from None
 
 
 def _to_bytes(record: Record, **_: Any) -> bytes:
