@@ -43,7 +43,7 @@ from cluster.postmortem.words import (
 )
 from shared.errata import ERRATA
 from shared.errors import LogIncomplete, UserMistake
-from shared.journal import Journals, causal_past, digest, holes, linearize
+from shared.journal import Journals, digest, holes, judged, linearize
 from shared.runfile import RUN
 from shared.text import clean
 from shared.uvm.structs import uvmexp
@@ -246,7 +246,7 @@ def _deviation(step: dict[str, Any]) -> str:
 
 
 def _integrity(pm: Postmortem, run: Run, sequence: Sequence) -> None:
-    """Is anything missing? After a finding other CPUs go on for a moment; what they did then may be."""
+    """Is anything missing? When a run is stopped other CPUs go on for a moment; what they did then may be."""
     pm.records = sum(len(records) for records in run.journals.values())
     admitted = _dict(_dict(run.run).get("admitted"))
     for node in admitted or _nodes_wanted(run):
@@ -265,7 +265,7 @@ def _integrity(pm: Postmortem, run: Run, sequence: Sequence) -> None:
     pm.digest = _digest(run.journals)
     wanted = _dict(run.run).get("digest")
     if isinstance(wanted, str) and wanted and not pm.holes and not run.torn:
-        past = _past(run.journals)
+        past = _past(run) if wanted != pm.digest else None
         if wanted == pm.digest:
             pm.digest_checked = True
         elif past is not None and wanted == _digest(past) and not holes(past):
@@ -280,13 +280,11 @@ def _integrity(pm: Postmortem, run: Run, sequence: Sequence) -> None:
     pm.complete = not pm.holes and not pm.warnings
 
 
-def _past(journals: Journals) -> Journals | None:
-    """What happened before the recorded finding; None if there is none, or records that it takes are missing."""
-    if not any(one["event"] == "finding" for records in journals.values() for one in records):
-        return None
+def _past(run: Run) -> Journals | None:
+    """What a run that was stopped is judged by; None if that cannot be told, or records that it takes are missing."""
     try:
-        return causal_past(journals)
-    except (KeyError, IndexError):
+        return judged(run.journals, 1 << 62 if run.loaded is None else run.loaded.limit)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, LogIncomplete):
         return None
 
 
