@@ -23,10 +23,10 @@ class Watch(RaceDetector):
     def touch(self, name: str, write: bool, guarded: bool = False, field: FieldBase = V, obj: Thing = THING) -> bool:
         ctx = self.ctx[name]
         ctx.n += 1
-        return self.access(ctx, obj, field, field.slot, write, guarded) is not None
+        return self.access(ctx, ctx.n, obj, field, field.slot, write, guarded, field.hint) is not None
 
     def do(self, name: str, code: str, target: int = LOCK, result: object = None, to: tuple[str, ...] = ()) -> None:
-        self.operation(self.ctx[name].cpu, code, target, result, list(to))
+        self.operation(self.ctx[name].cpu, code, target, result, to)
 
 
 def test_two_accesses_race_if_one_writes() -> None:
@@ -91,17 +91,18 @@ def test_a_request_that_waits_is_ordered_by_its_grant_not_by_asking() -> None:
     watch.touch("A", True)
     watch.do("B", "lock", result=WAIT)
     assert "cpu1" not in watch.clock or watch.clock["cpu1"].get("cpu0", 0) == 0
-    watch.do("A", "unlock", to=("cpu1",))
-    watch.resumed("cpu1")
+    watch.do("A", "unlock", to=("B",))
+    watch.goes_on("B", "cpu1")
     assert not watch.touch("B", True)
 
 
 def test_a_wakeup_and_an_interrupt_order_once_the_cpu_goes_on() -> None:
-    for code in ("wakeup", "pmap_protect"):
+    for code, raised in (("wakeup", False), ("pmap_protect", True)):
         watch = Watch()
         watch.touch("A", True)
-        watch.do("A", code, 99, to=("cpu1",))
-        watch.resumed("cpu1")
+        watch.operation("cpu0", code, 99, None, *((), ("B",)) if raised else (("B",), ()))
+        assert raised == bool(watch.raised) and raised != bool(watch.granted)
+        (watch.interrupts if raised else watch.goes_on)("B", "cpu1")
         assert not watch.touch("B", True)
 
 
@@ -145,11 +146,11 @@ def test_both_sides_are_told_with_cpu_operation_function_and_locks() -> None:
     watch.ctx["B"].held = {LOCK: (None, "w", "f")}  # type: ignore[dict-item]
     watch.touch("A", True)
     ctx = watch.ctx["B"]
-    found = watch.access(ctx, THING, V, V.slot, False, True)
-    assert found is not None
-    first, (text, second, last) = found
-    assert text == "data race in uvm_pageout on v of thing:0"
-    assert first == "store to thing:0.v by A on cpu0, operation 2, in uvm_fault, holding no lock, without its guard (o)"
+    found = watch.access(ctx, 1, THING, V, V.slot, False, True, False)
+    assert found is not None and (found.kind, found.context, found.function) == ("data-race", "B", "uvm_pageout")
+    first, second, last = found.story
+    assert found.text == "data race in uvm_pageout on v of thing:0"
+    assert first == "store to thing:0.v by A on cpu0, operation 1, in uvm_fault, holding no lock, without its guard (o)"
     assert second == "load of thing:0.v by B on cpu1, operation 1, in uvm_pageout, holding thing:0.lk"
     assert last == "neither happens before the other"
 
@@ -162,8 +163,8 @@ def test_what_a_device_performs_comes_after_the_request_for_it() -> None:
         watch.touch("A", True)
         watch.do("A", request, 7)
         watch.do("D", take, 0)
-        watch.do("D", done, 3, to=("cpu1",))
-        watch.resumed("cpu1")
+        watch.do("D", done, 3, to=("B",))
+        watch.goes_on("B", "cpu1")
         assert not watch.touch("B", True)
 
 
