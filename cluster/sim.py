@@ -589,7 +589,8 @@ class Sim(Port):
             self.point()
         if self.race is not None and racy:
             hint = field.hint and not (field.peek and guarded)
-            found = self.race.access(ctx, ctx.n + 1, obj, field, slot, write, guarded, hint)
+            missing = None if guarded else "" if hint and not write else self.guards.missing(ctx, obj, field, write)
+            found = self.race.access(ctx, ctx.n + 1, obj, field, slot, write, missing, hint)
             if found is not None:
                 level = self.detect.get("race", "stop")
                 if level == "stop":

@@ -433,7 +433,7 @@ def _asked_for(name: str, machine: Machine, history: dict[str, list[Step]]) -> O
     if dot and owner + dot + rest in machine.locks:
         lock = owner + dot + rest
         found = report(lock, [step for step in machine.steps if step.record.get("lock") == lock], machine)
-        found.fields = {}
+        found.fields, found.lock = {}, lock_words(lock, machine)
     elif not dot and (owner in history or owner in machine.lives):
         found = report(owner, history.get(owner, []), machine)
     else:

@@ -81,6 +81,7 @@ class ObjectReport:
         name: without its generation; `life`: its generation at the end.
         fields: name -> value as ddb would print it; only what the records showed.
         elements: for an amap, the same of its arrays' elements.
+        lock: if it is one, who holds it and who wants it.
     """
 
     name: str
@@ -89,6 +90,7 @@ class ObjectReport:
     fields: dict[str, str] = field(default_factory=dict)
     elements: dict[str, str] = field(default_factory=dict)
     history: list[Line] = field(default_factory=list)
+    lock: dict[str, Any] | None = None
 
 
 def concerns(step: Step, machine: Machine) -> set[str]:

@@ -141,6 +141,11 @@ def test_first_the_screen_then_with_full_the_rest(folder: Path) -> None:
     [
         ("anon:5", "ANON anon:5#1", "begins a new life of anon:5: #1"),
         ("anon:5.an_lock", "LOCK anon:5.an_lock", "uvm_fault: wants anon:5.an_lock: waits"),
+        (
+            "anon:5.an_lock",
+            "LOCK anon:5.an_lock",
+            "held by 0A since amap_cow_now, operation 3 wanted by 1B in uvm_fault",
+        ),
         ("amap:2.am_l", "LOCK amap:2.am_l", "locks amap:2.am_l"),
     ],
 )

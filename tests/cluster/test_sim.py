@@ -316,7 +316,7 @@ def test_two_cpus_without_the_guard_race() -> None:
     found = toy.search()
     assert found is not None and (found.kind, found.subject) == ("data-race", "thing:0")
     assert "neither happens before the other" in found.story
-    assert any("without its guard (o)" in line for line in found.story)
+    assert any("without its guard (thing:0.lk, not held)" in line for line in found.story)
 
 
 def test_a_race_is_seen_even_if_one_cpu_has_long_finished() -> None:
