@@ -42,7 +42,7 @@ from cluster.postmortem.words import (
     text_of,
 )
 from shared.errata import ERRATA
-from shared.errors import LogIncomplete, UserMistake
+from shared.errors import UNEXPECTED, LogIncomplete, UserMistake
 from shared.journal import Journals, digest, holes, judged, linearize
 from shared.runfile import RUN
 from shared.text import clean
@@ -496,7 +496,9 @@ def _steps(pm: Postmortem, machine: Machine, about: list[str], telling: list[Ope
     actors = {step.record["ctx"] for step in chosen.values()}
     first, end = min(chosen, default=0), max(chosen, default=0)
     if not focus or len(chosen) < 2:
-        found = lines([one for one in machine.steps if _telling(one)][-LAST_STEPS:], machine)
+        results = pm.finding is not None and pm.finding["kind"] == UNEXPECTED
+        wanted = _of_programs if results else _telling
+        found = lines([one for one in machine.steps if wanted(one)][-LAST_STEPS:], machine)
     else:
         pm.steps_about = about
         for step in machine.steps[first:end]:
@@ -543,6 +545,11 @@ def _telling_operations(pm: Postmortem, graph: Graph, run: Run) -> list[Operatio
         if isinstance(step.get("ctx"), str) and type(step.get("n")) is int:
             found.append((step["ctx"], step["n"]))
     return list(dict.fromkeys(found))
+
+
+def _of_programs(step: Step) -> bool:
+    """Is it a step of a program, its result, or what it loaded or stored?"""
+    return step.record["event"] in ("call", "return", "word_read", "word_write")
 
 
 def _telling(step: Step) -> bool:
