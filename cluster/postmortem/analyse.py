@@ -555,7 +555,7 @@ def _of_programs(step: Step) -> bool:
 def _telling(step: Step) -> bool:
     """Is it worth a row where nothing says what the rows should be about?"""
     record = step.record
-    dull = record["event"] in ("load", "enter", "exit")
+    dull = record["event"] in ("load", "enter", "exit", "claim")
     return not dull and not is_layout(kind_of(text_of(record, "obj")), text_of(record, "field"))
 
 
