@@ -851,7 +851,7 @@ def interrupted_at(line: str, *args: object, by: int = signal.SIGINT) -> tuple[i
     command = [sys.executable, "-m", "cluster.cli", *map(str, args)]
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell ignores it in the background
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - a shell ignores it in the background
     )  # fmt: skip
     assert process.stderr is not None
     seen = ""
