@@ -16,7 +16,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, BinaryIO
 
 from cluster.boot import boot
 from cluster.launch import Actors
@@ -45,6 +45,7 @@ class LiveRun:
     Attributes:
         journals: of every node; after a finding, its causal past only.
         folder: where the collected journal files are.
+        unkept: why they are not where they should be, as for want of room there.
     """
 
     finding: Finding | None
@@ -58,6 +59,7 @@ class LiveRun:
     seconds: float
     folder: Path
     state: dict[str, Any] = field(default_factory=dict)
+    unkept: OSError | None = None
 
 
 class LiveMachine:
@@ -115,7 +117,14 @@ class LiveMachine:
         reported = [one["finding"] for one in last if one["finding"] is not None]
         finding = Finding(**reported[0]) if reported else None
         folder = out if out is not None else self.scratch / name / "collected"
-        journals = self._collect(folder)
+        unkept = None
+        try:
+            journals = self._collect(folder)
+        except OSError as full:
+            if out is None:
+                raise Infrastructure(f"{full.filename or folder}: {full.strerror or full}") from None
+            unkept, folder = full, self.scratch / name / "collected"  # what was found must not be lost with it
+            journals = self._collect(folder)
         self.actors.call("finish")
         if level == "stop":
             finding = refusal
@@ -134,7 +143,7 @@ class LiveMachine:
             notes.insert(0, refusal)
         return LiveRun(
             finding, journals, digest(journals), state["results"], state["sites"], state["counters"], notes,
-            state["operations"], seconds, folder, state,
+            state["operations"], seconds, folder, state, unkept,
         )  # fmt: skip
 
     def _load(self, name: str, identity: str, follow: Journals | None, seed: int) -> Finding | None:
@@ -249,11 +258,22 @@ class LiveMachine:
                     piece = decode("chunk", self.actors.gather([handle.chunk.remote(node, offset)])[0])
                     if not piece:
                         break
-                    stream.write(piece)
+                    _write(stream, piece)
                     offset += len(piece)
             with open(path, "rb") as lines:
                 journals[node] = read(lines, path.name)[1]
         return journals
+
+
+def _write(stream: BinaryIO, piece: bytes) -> None:
+    """Write and flush; an error names the file."""
+    try:
+        stream.write(piece)
+        stream.flush()
+    except OSError as wrong:
+        with contextlib.suppress(OSError):
+            stream.close()
+        raise OSError(wrong.errno, wrong.strerror, stream.name) from None
 
 
 def schedule_of(journals: Journals, scenario: Scenario) -> dict[str, Any]:

@@ -73,7 +73,11 @@ def parse(text: str) -> Token:
             raise UserMistake(
                 f"a token of version {clean(text.split('.')[0], 20)}; this uvmp reads {VERSION}", field="TOKEN"
             )
-        raise UserMistake("not a schedule token (uvmp1.SCENARIO.DIGEST.KERNEL.BODY.CHECK)", field="TOKEN")
+        raise UserMistake(
+            "not a schedule token (uvmp1.SCENARIO.DIGEST.KERNEL.BODY.CHECK, as `uvmp explore` prints it),"
+            " and no folder",
+            field="TOKEN",
+        )
     scenario, digest, kernel, body, check = match.groups()
     if token_check(text.rsplit(".", 1)[0]) != check:
         raise UserMistake("the token's checksum is wrong: a character is missing or changed", field="TOKEN")

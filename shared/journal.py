@@ -115,12 +115,18 @@ class Journal:
         if self.keep:
             self.records.append(record)
         if self._log is not None:
-            self._log._proxy_to_logger("msg", **record)
+            self._write(**record)
 
     def header(self, **fields: Any) -> None:
         """Write line 1, `run.begin`: which run this is, on which host. It is number 0, and not in the digest."""
         if self._log is not None:
-            self._log._proxy_to_logger("msg", "run.begin", schema=SCHEMA, node=self.node, nseq=0, **fields)
+            self._write("run.begin", schema=SCHEMA, node=self.node, nseq=0, **fields)
+
+    def _write(self, *event: str, **fields: Any) -> None:
+        try:
+            self._log._proxy_to_logger("msg", *event, **fields)
+        except OSError as wrong:  # a write does not say of which file
+            raise OSError(wrong.errno, wrong.strerror, getattr(self.stream, "name", self.node)) from None
 
 
 def _to_bytes(record: Record, **_: Any) -> bytes:
@@ -189,10 +195,11 @@ def holes(journals: Journals) -> list[str]:
             if "k" in record:
                 by_cpu.setdefault(record["cpu"], []).append(record["k"])
     for cpu, numbers in sorted(by_cpu.items()):
-        have = set(numbers)
-        missing = [k for k in range(1, max(have) + 1) if k not in have]
+        have = sorted(set(numbers))  # (a record may claim any number: what is missing is counted, not listed)
+        missing = have[-1] - len(have)
         if missing:
-            found.append(f"{cpu}: its operation {missing[0]} is in no node's journal ({len(missing)} missing in all)")
+            first = next((want for want, k in enumerate(have, 1) if k != want))
+            found.append(f"{cpu}: its operation {first} is in no node's journal ({missing} missing in all)")
         if len(have) != len(numbers):
             found.append(f"{cpu}: an operation was admitted twice")
     return found

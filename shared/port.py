@@ -596,6 +596,14 @@ def panic(text: str, subject: object = "") -> None:
     here.port.report("panic", f"panic: {text}", subject=str(subject))
 
 
+def unrepaired(name: str) -> bool:
+    """True if the defect `name` is switched on; at a place that its repair changed too, but where it does not sit.
+
+    Counts no site: a scenario that comes by here has not been near the defect.
+    """
+    return name in here.port.errata
+
+
 def erratum(name: str) -> bool:
     """True if the defect `name` (see shared/errata) is switched on in this run."""
     return here.port.erratum(name)

@@ -21,6 +21,15 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 MAX_SEED = 2**32 - 1
 
 
+def examples(*lines: tuple[str, str]) -> str:
+    """The end of a --help: command lines that can be pasted as they are, each with a remark below it.
+
+    TOKEN, RUN and my.yaml stand for what the user has.
+    """
+    told = [f"  {line}\n      {remark}" if remark else f"  {line}" for line, remark in lines]
+    return "\n".join(["\b", "Examples:", *told])
+
+
 def common(command: Command) -> Command:
     """--json and --debug, which every command has."""
     command = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")(command)

@@ -54,6 +54,7 @@ MAX_ROWS = 400
 MAX_OBJECTS = 8
 _NAME = re.compile(r"\b([a-z]\w{1,15}):(\d{1,9})\b|\bswap slot (\d{1,9})\b")
 _GLOBAL_FIELD = re.compile(r"\b(?:uvmexp|uvm)(?::0)?\.(\w+)")
+_RACED = re.compile(r" on (\w+|an element) of ")
 LAST_EVENTS = 5
 LAST_STEPS = 60
 
@@ -473,12 +474,13 @@ def _named(texts: list[str]) -> list[str]:
 def _steps(pm: Postmortem, machine: Machine, about: list[str], telling: list[Operation]) -> None:
     """The interleaving: what was done to those structs, and when who of those who did it slept, woke and waited."""
     focus = set(about)
-    race = pm.finding is not None and pm.finding["kind"] == "data-race"
+    raced = _raced(pm)
     fields = _global_fields(pm)
     chosen: dict[int, Step] = {}
     for step in machine.steps:
         event = step.record["event"]
-        loaded = handle(step.record.get("obj")) if race and event == "load" else None
+        loads = event == "load" and raced and raced == text_of(step.record, "field")
+        loaded = handle(step.record.get("obj")) if loads else None
         about_it = concerns(step, machine) & focus
         if (
             event != "finding"
@@ -507,6 +509,12 @@ def _steps(pm: Postmortem, machine: Machine, about: list[str], telling: list[Ope
         found = lines([chosen[at] for at in sorted(chosen)], machine)
     mark(found, telling)
     pm.steps = choose(fold(found), MAX_ROWS)
+
+
+def _raced(pm: Postmortem) -> str:
+    """The field that a data race is about, whose loads are half of the story; "" if the finding is another one."""
+    match = _RACED.search(pm.finding["text"]) if pm.finding is not None and pm.finding["kind"] == "data-race" else None
+    return "" if match is None else "[]" if match[1] == "an element" else match[1]
 
 
 def _global_fields(pm: Postmortem) -> set[str]:

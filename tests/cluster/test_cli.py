@@ -846,7 +846,7 @@ def test_an_installed_wheel_has_its_configs_inside(tmp_path: Path, monkeypatch: 
 # -- Ctrl-C --------------------------------------------------------------------------------------------
 
 
-def interrupted_at(line: str, *args: object) -> tuple[int, str, str]:
+def interrupted_at(line: str, *args: object, by: int = signal.SIGINT) -> tuple[int, str, str]:
     """Start the command, press Ctrl-C when stderr says `line`; returns exit code, stdout, stderr."""
     command = [sys.executable, "-m", "cluster.cli", *map(str, args)]
     process = subprocess.Popen(
@@ -858,7 +858,7 @@ def interrupted_at(line: str, *args: object) -> tuple[int, str, str]:
         seen += one
         if line in one:
             break
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, by)
     out, err = process.communicate(timeout=60)
     return process.returncode, out, seen + err
 
