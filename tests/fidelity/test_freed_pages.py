@@ -16,11 +16,16 @@ from cluster.strategies import Stay
 from nodes.memory import Memory
 from nodes.mmu import Mmu
 from shared.errors import Finding
+from shared.journal import digest
 from shared.messages import KernelFinding
 from shared.scenario_file import load_scenario
 from shared.struct import ANY_GEN
 from shared.uvm.param import PQ_FREE
 from shared.uvm.structs import Page
+from tests.kit import run_recorded
+from tests.nodes.in_threads import Threads, own_ports
+
+__all__ = ["own_ports"]
 
 TEXT = """\
 id: freed
@@ -130,3 +135,17 @@ def test_who_does_not_mind_goes_on_as_the_machine_would() -> None:
     made, image = prepare(load_scenario(text.replace('DO: {at: "buf[0]"}', STEPS["read"]), "freed.yaml"))
     sim = Sim(made, image)
     assert sim.execute(Stay()) is None and [one.kind for one in sim.notes] == ["freed-page-access"]
+
+
+@DO
+@pytest.mark.parametrize("detect", ["invariant: off", "invariant: stop"])
+@pytest.mark.usefixtures("still_mapped", "own_ports")
+def test_a_machine_of_real_processors_says_the_same(do: str, detect: str) -> None:
+    """The memory and the kernel have seen it, wherever they run: the same finding, the same journals."""
+    text = TEXT.replace("DETECT", f"detect: {{{detect}}}").replace('DO: {at: "buf[0]"}', STEPS[do])
+    scene = load_scenario(text, "freed.yaml")
+    wanted = run_recorded(scene, Stay())
+    machine = Threads(scene, follow=wanted.journals)
+    found = machine.run()
+    assert found is not None and wanted.finding is not None and found.as_dict() == wanted.finding.as_dict()
+    assert digest(machine.records()) == digest(wanted.journals)
