@@ -68,7 +68,7 @@ class Memory(Node):
         lives = self.ended.setdefault(obj.id, {})
         lives[self.heap[obj.id][0]] = f"{ctx} freed it in {by or 'user mode'}, its operation {n}"
 
-    def op_load(self, ctx: str, target: int, obj: Struct, field: str, slot: int) -> Any:
+    def op_load(self, ctx: str, target: int, obj: Struct, field: str, slot: int, peek: bool = False) -> Any:
         return self.inside(obj, slot)[slot]
 
     def op_store(self, ctx: str, target: int, obj: Struct, field: str, slot: int, value: Any) -> None:

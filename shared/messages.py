@@ -18,7 +18,7 @@ class Op(NamedTuple):
     Attributes:
         node: kind of node that admits it.
         target: what its target number is, for the journal ("": none).
-        args: names of its arguments, for the journal ("-": not recorded).
+        args: names of its arguments, for the journal ("-": not recorded; "peek?": recorded if it is true).
         posted: needs no answer, so it may ride with the next request to the same actor.
         sleeps: a context that has to wait for it gives up its CPU meanwhile.
         result: name of its result in the journal ("": not recorded).
@@ -40,7 +40,7 @@ class Op(NamedTuple):
 
 
 OPERATIONS: dict[str, Op] = {
-    "load": Op("memory", "", ("obj", "field", "slot"), result="value"),
+    "load": Op("memory", "", ("obj", "field", "slot", "peek?"), result="value"),
     "store": Op("memory", "", ("obj", "field", "slot", "value"), posted=True),
     "alloc": Op("memory", "", ("kind", "length"), result="obj"),
     "free": Op("memory", "", ("obj", "by", "-"), posted=True),

@@ -125,6 +125,7 @@ class Port(ABC):
         self.sites: dict[str, int] = {}
         self.counters: dict[str, int] = {}
         self.order = LockOrder()
+        self.learns_order = False  # from what is seen, besides what is stated; else shared/race.py does, afterwards
 
     # -- to be supplied by the engine ---------------------------------------
 
@@ -148,12 +149,13 @@ class Port(ABC):
         self.point()
         return self.perform(code, target, args)
 
-    def claim(self, obj: Struct) -> None:  # noqa: B027 - an engine without thinning has nothing to do
+    def claim(self, obj: Struct) -> None:
         """A struct just taken off a free list is this context's own until another touches it.
 
         Not an operation: it only tells the thinning rule and the race detector
         what allocation tells them for structs that are not type-stable.
         """
+        self.record_event("claim", obj=repr(obj))
 
     def interrupted_holds(self, key: int) -> bool:
         """Does a context that this one, an interrupt, has interrupted hold the lock? LOCKDEBUG asks by CPU."""
@@ -187,7 +189,7 @@ class Port(ABC):
 
     def load(self, obj: Struct, field: FieldBase, slot: int) -> Any:
         """One load of a struct's field (or array element `slot`)."""
-        return self.op("load", obj.id, (obj, field.name, slot))
+        return self.op("load", obj.id, (obj, field.name, slot, field.peek))
 
     def store(self, obj: Struct, field: FieldBase, slot: int, value: Any) -> None:
         """One store to a struct's field (or array element `slot`)."""
@@ -238,7 +240,8 @@ class Port(ABC):
         if ref.key in ctx.held or (ctx.level and not ref.sleepable and self.interrupted_holds(ref.key)):
             self.report("locking-against-myself", f"{ref.phrase}: locking against myself", subject=ref.owner)
         elif ctx.held and self.detect.get("lockorder", "stop") != "off":
-            against = self.order.check([one.cls for one, _, _ in ctx.held.values()], ref.cls, ctx.function)
+            classes = [one.cls for one, _, _ in ctx.held.values()]
+            against = (self.order.check if self.learns_order else self.order.against)(classes, ref.cls, ctx.function)
             if against is not None:
                 self.report("lock-order-reversal", f"lock order reversal: {against}", subject=ref.owner)
         self.op("lock", ref.key, (mode, ctx.function))
@@ -473,6 +476,8 @@ class Port(ABC):
     def refused(self, found: KernelFinding, code: str, target: int, args: tuple[Any, ...]) -> Any:
         """A node has refused an operation: report it; if nobody stops for that, what comes of it all the same.
 
+        It is repeated, as an operation with a scheduling point of its own: others may come in between.
+
         A stale handle's address is that of a later struct, or of nothing: then no kernel could go on, and the run
         ends whatever the level. What that struct has not set yet is zero.
         """
@@ -488,7 +493,7 @@ class Port(ABC):
             return None
         self.stale = self.stale or seen
         obj = args[0]
-        result = self.perform(code, target, (obj.anything(), *args[1:]))
+        result = self.op(code, target, (obj.anything(), *args[1:]))
         unset = code == "load" and result is None
         return 0 if unset and args[1] in type(obj).fields and type(obj).fields[args[1]].number else result
 
