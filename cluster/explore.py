@@ -13,6 +13,7 @@ from typing import Any
 
 from cluster.boot import prepare
 from cluster.minimize import minimize
+from cluster.replay import replay
 from cluster.sim import Deviation, Sim
 from cluster.strategies import Stay, make
 from cluster.token import Token, token_of
@@ -108,10 +109,11 @@ def explore(
         if shorten:
             try:
                 result.deviations = minimize(sim, result.finding, raw)
-                result.finding = sim.finding or result.finding
             except KeyboardInterrupt:  # what was found is not lost: the schedule is only longer
                 result.interrupted = True
             result.token = token_of(scenario, result.deviations)
+            again = replay(scenario, result.deviations)  # what is told is what a recorded run of it tells
+            result.finding, result.results = again.finding, again.results
     return result
 
 

@@ -50,7 +50,7 @@ def command(run: str, full: bool, name: str, as_json: bool) -> int:
     code = Exit.NO_FINDING if found.complete else Exit.LOG_INCOMPLETE
     output.result({**found.as_dict(), "exit": int(code)})
     if not found.complete:
-        output.note("the log is incomplete; see the report's last part")
+        output.note("the log is incomplete; --full says what is missing")
     return code
 
 

@@ -98,13 +98,14 @@ class Run:
         """The finding, and where it is from: "journal", run.json, or "".
 
         What a context has recorded is believed, whatever run.json says. A finding about the whole run, as a deadlock,
-        is in no journal.
+        is in no journal; nor is one that shared/race.py tells afterwards, which comes before whatever stopped the run.
         """
         told = self.run.get("finding") if self.run is not None else None
         recorded = _recorded(self.journals)
         if not recorded:
             return (told, RUN) if isinstance(told, dict) else (None, "")
-        return (told, RUN) if told in recorded else (recorded[0], "journal")
+        before = isinstance(told, dict) and told.get("detector") in ("race", "lockorder")
+        return (told, RUN) if before or told in recorded else (recorded[0], "journal")
 
 
 def _recorded(journals: Journals) -> list[dict[str, Any]]:

@@ -192,6 +192,8 @@ def said(record: Record) -> str:
     if event == "renew":
         found = handle(record.get("obj"))
         return f"begins a new life of {found[0] if found else '?'}: #{record.get('gen')}"
+    if event == "claim":
+        return f"has {text_of(record, 'obj')} for itself"
     if event in ("enter", "exit"):
         return f"{'enters' if event == 'enter' else 'leaves'} {text_of(record, 'fn')}"
     if event in ("call", "return"):

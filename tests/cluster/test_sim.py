@@ -279,8 +279,10 @@ def test_endless_operations_are_no_progress() -> None:
             pass
 
     toy = Toy(things, {"A": (0, body)})
-    found = toy.run(max_points=500)
-    assert found is not None and found.kind == "no-progress" and found.context == "A"
+    for record in (False, True):
+        found = toy.run(record=record, limit=500)
+        assert found is not None and (found.kind, found.context) == ("no-progress", "A")
+        assert found.text.startswith("no end after 500 operations, which is all that a run of this scenario is given")
 
 
 @pytest.mark.parametrize("level", ["note", "off"])
@@ -291,8 +293,9 @@ def test_a_run_without_end_is_ended_and_noted_once_whatever_the_level(level: str
 
     toy = Toy(things, {"A": (0, body), "B": (1, lambda: None)}, {"progress": level})
     for record in (False, True):
-        assert toy.run(record=record, max_points=500) is None
-        assert [one.kind for one in toy.sim.notes] == ["no-progress"] and toy.sim.points == 501
+        assert toy.run(record=record, limit=500) is None
+        assert [one.kind for one in toy.sim.notes] == ["no-progress"]
+        assert toy.sim.steps == 500 if record else 500 <= toy.sim.steps < 600
 
 
 # -- data races -------------------------------------------------------------------------
@@ -313,7 +316,7 @@ def test_two_cpus_without_the_guard_race() -> None:
     found = toy.search()
     assert found is not None and (found.kind, found.subject) == ("data-race", "thing:0")
     assert "neither happens before the other" in found.story
-    assert any("without its guard (o)" in line for line in found.story)
+    assert any("without its guard (thing:0.lk, not held)" in line for line in found.story)
 
 
 def test_a_race_is_seen_even_if_one_cpu_has_long_finished() -> None:
@@ -375,7 +378,7 @@ def test_who_tries_again_and_again_lets_others_go_first() -> None:
         THING.lk.unlock()
 
     toy = Toy(things, {"A": (0, holds), "B": (1, tries)})
-    assert toy.run(Script("A", "A", "B", "B", "B"), max_points=200) is None
+    assert toy.run(Script("A", "A", "B", "B", "B"), limit=600) is None
 
 
 def test_a_hint_is_read_unguarded_but_not_written_so() -> None:
