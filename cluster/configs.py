@@ -79,6 +79,9 @@ def scenario(text: str, field: str = "SCENARIO") -> Source:
             return Source(found, None)
     if Path(text).is_file():
         return Source(_load(Path(text), text), text)
+    for suffix in SUFFIXES:
+        if text and os.path.exists(f"{text}{suffix}"):
+            raise UserMistake(f"there is no scenario {show(text)}; did you mean the file {text}{suffix}?", field=field)
     raise UserMistake(f"there is no scenario {show(text)}{_like(text, known)}", field=field)
 
 

@@ -130,7 +130,7 @@ def pmap_kenter_pa(va: int, pg: Page, prot: int) -> None:
 
     Differs: the mapping is on the page's pv list, as others are.
     """
-    here.port.pmap("pmap_enter", PMAP_KERNEL, (va, pg.frame, prot, prot | PMAP_WIRED))
+    here.port.pmap("pmap_enter", PMAP_KERNEL, (va, pg.frame, prot, prot | PMAP_WIRED), pg.gen)
 
 
 def pmap_kremove(va: int, size: int) -> None:
@@ -163,7 +163,7 @@ def pmap_enter(pmap: int, va: int, pg: Page, prot: int, flags: int) -> int:
     Source:  i386 pmap.c; its panic in 1.83 (February 2000) is pmap_steal_ptp()'s, the other one is later.
     """
     while True:
-        lacking: Pmap | int = here.port.pmap("pmap_enter", pmap, (va, pg.frame, prot, flags))
+        lacking: Pmap | int = here.port.pmap("pmap_enter", pmap, (va, pg.frame, prot, flags), pg.gen)
         if isinstance(lacking, int):
             return lacking
         if not pmap_get_ptp(lacking, pmap, va):

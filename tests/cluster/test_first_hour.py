@@ -375,6 +375,40 @@ def test_a_site_that_nobody_comes_to_is_told_soon(tiny: Path) -> None:
     assert "nobody came" not in uvmp("explore", "E1", "--fixed", "--schedules", "250").stderr
 
 
+def test_a_listing_is_told_from_what_it_lists() -> None:
+    for group, word in (("errata", "S3a"), ("scenarios", "S3a-shipped"), ("scenarios", "no such")):
+        told = error_of(uvmp(group, word))
+        line = shlex.join(["uvmp", group, "show", word])
+        assert told == f"there is no command {word!r} here; did you mean: {line}"
+
+
+def test_a_file_beside_us_is_meant_by_its_name_without_the_end(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tiny.parent)
+    assert error_of(uvmp("run", "my")) == "SCENARIO: there is no scenario 'my'; did you mean the file my.yaml?"
+
+
+def test_what_is_wrong_with_a_file_is_told_where_it_is_named(tiny: Path) -> None:
+    tiny.write_text(re.sub("machine: .*", "machine: ./none.yaml", TINY), encoding="utf-8")
+    told = error_of(uvmp("run", tiny))
+    assert told == f"{tiny}:6: machine: {tiny.parent}/none.yaml: no such file or directory"
+    tiny.write_text("id: x\n\tmachine: 1\n", encoding="utf-8")
+    assert "YAML is indented with spaces" in error_of(uvmp("run", tiny))
+
+
+def test_doctor_is_in_colour_on_a_terminal_alone() -> None:
+    """A mark alone has colour, and what it says is never escaped."""
+    assert not re.search(r"\x1b|\\x1b", uvmp("doctor").stdout)
+    assert "\x1b[32mok  \x1b[0m  python: " in on_a_terminal("doctor")
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_stream_that_is_full_is_named(more: list[str]) -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = script("run", "S3a", *more, stdout=full, stderr=subprocess.PIPE, capture_output=False)
+    assert done.returncode == Exit.INFRASTRUCTURE
+    assert done.stderr.splitlines()[-1] == "uvmp: error: stdout: No space left on device"
+
+
 def test_one_schedule_is_not_some_schedules() -> None:
     result = uvmp("explore", "E1", "--fixed", "--schedules", "1")
     assert "not seen in 1 schedule (" in result.stdout and "exploring up to 1 schedule (" in result.stderr
