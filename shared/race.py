@@ -239,7 +239,7 @@ class Watch:
                 continue  # the port has said so
             against = seen.against([held], wanted, finding.function)
             if against is None:
-                seen.learn(held, wanted, finding.function)
+                seen.learn([held], wanted, finding.function)
             else:
                 finding.text = f"lock order reversal: {against}"
                 found.append((moment, finding))

@@ -26,7 +26,7 @@ from cluster.postmortem.history import (
 )
 from cluster.postmortem.load import Run, load
 from cluster.postmortem.order import Sequence, in_order
-from cluster.postmortem.rows import Operation, choose, fold, mark, named_operations
+from cluster.postmortem.rows import LONGEST_TEXT, MAX_TEXTS, Operation, choose, fold, mark, named_operations
 from cluster.postmortem.state import ContextState, Machine, Step
 from cluster.postmortem.waits import Graph
 from cluster.postmortem.words import (
@@ -463,8 +463,8 @@ def _span(numbers: list[int]) -> str:
 def _named(texts: list[str]) -> list[str]:
     """The structs and swap slots that sentences name."""
     found: list[str] = []
-    for text in texts:
-        for match in _NAME.finditer(text):
+    for text in texts[:MAX_TEXTS]:
+        for match in _NAME.finditer(text[:LONGEST_TEXT]):
             found.append(f"slot:{match[3]}" if match[3] else f"{match[1]}:{match[2]}")
     return found
 
@@ -520,7 +520,7 @@ def _raced(pm: Postmortem) -> str:
 def _global_fields(pm: Postmortem) -> set[str]:
     """Which fields of the globals the finding and the waits speak of; of a struct of so many the others are noise."""
     texts = [*pm.waits, *([pm.finding["text"], *pm.finding["story"]] if pm.finding is not None else [])]
-    found = {match[1] for text in texts for match in _GLOBAL_FIELD.finditer(text)}
+    found = {match[1] for text in texts[:MAX_TEXTS] for match in _GLOBAL_FIELD.finditer(text[:LONGEST_TEXT])}
     return found | ({"free"} if any("free memory" in text for text in texts) else set())
 
 

@@ -11,7 +11,7 @@ from cluster.cli import cli
 from cluster.postmortem import analyse, render, render_screen
 from cluster.postmortem.history import Line
 from cluster.postmortem.report import gap_words
-from cluster.postmortem.rows import choose, fold, mark, named_operations
+from cluster.postmortem.rows import LONGEST_TEXT, MAX_TEXTS, choose, fold, mark, named_operations
 from shared.errors import Exit, UserMistake
 from tests.cluster.test_postmortem import SPINS, Story, locked_anon
 
@@ -178,3 +178,10 @@ def test_of_results_that_nobody_expected_the_programs_steps_are_told(tmp_path: P
         ["begins write at 0x80", "stores 5 at 0x80, in page:3", "write answers 0"],
         ["begins read at 0x80", "reads 6 at 0x80, in page:3", "read answers 6"],
     ]
+
+
+def test_of_a_story_from_a_file_only_so_much_is_looked_at() -> None:
+    """It may have as many sentences, and as long, as it likes: to look at all would take hours."""
+    far = "x " * LONGEST_TEXT + "operation 2 of A"
+    assert named_operations(["operation 1 of A", far], {"A"}) == [("A", 1)]
+    assert named_operations([""] * MAX_TEXTS + ["operation 3 of A"], {"A"}) == []
