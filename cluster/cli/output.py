@@ -215,7 +215,8 @@ def say_error(message: str) -> None:
     """An error's line; of a longer text, as Ray's, the first one."""
     first = clean(message.strip().split("\n")[0], LONGEST_ERROR)
     text = "uvmp: interrupted" if message == "interrupted" else f"uvmp: error: {first}"
-    click.echo(click.style(shown(text, sys.stderr), fg="red"), file=sys.stderr, color=coloured(sys.stderr))
+    line = fit(shown(text, sys.stderr), sys.stderr)
+    click.echo(click.style(line, fg="red"), file=sys.stderr, color=coloured(sys.stderr))
 
 
 def error_document(message: str, code: int, error: BaseException | None) -> dict[str, Any]:
