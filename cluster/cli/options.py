@@ -192,7 +192,11 @@ def new_folder(out: str | None) -> Path | None:
         raise UserMistake("expected the name of a folder", field="--out")
     if os.path.lexists(path):
         raise UserMistake("exists already; a run gets a folder of its own", file=out, field="--out")
-    above = next(one for one in path.absolute().parents if os.path.lexists(one))
+    try:
+        above = next(one for one in path.absolute().parents if os.path.lexists(one))
+    except OSError as wrong:  # the current folder is gone
+        why = (wrong.strerror or str(wrong)).lower()
+        raise UserMistake(f"cannot be made in the current folder: {why}", file=out, field="--out") from None
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise UserMistake(f"cannot be made: {above} is no folder to write in", file=out, field="--out")
     return path

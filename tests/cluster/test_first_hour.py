@@ -409,6 +409,31 @@ def test_a_stream_that_is_full_is_named(more: list[str]) -> None:
     assert done.stderr.splitlines()[-1] == "uvmp: error: stdout: No space left on device"
 
 
+@pytest.mark.parametrize("args", ["run S3a", "doctor", "scenarios", "run S3a --out x"])
+def test_a_current_folder_that_is_gone_is_told_in_words(args: str, tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    line = f"cd {tmp_path}/gone && rmdir ../gone && {shlex.join(SCRIPT)} {args}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, check=False)
+    if args == "doctor":
+        assert done.returncode == 0 and "current folder: .: no such file or directory" in done.stdout
+    elif args.endswith("x"):
+        assert done.returncode == Exit.USAGE
+        assert "x: --out: cannot be made in the current folder: no such file or directory" in done.stderr
+    else:
+        assert done.returncode in (0, 1) and "error" not in done.stderr
+
+
+def test_names_without_a_letter_or_with_very_many_are_refused() -> None:
+    assert error_of(uvmp("postmortem", "")) == "RUN: expected the name of a folder"
+    for command in ("run", "explore", "replay", "postmortem"):
+        result = uvmp(command, "x" * 5000)
+        assert result.exit_code == Exit.USAGE and len(error_of(result)) < 500
+
+
+def test_a_site_that_was_not_reached_is_never_reached(tiny: Path) -> None:
+    assert "site of amap_cow_now.nanon-freed-locked: never reached" in uvmp("run", tiny, "--errata", "S3a").stdout
+
+
 def test_one_schedule_is_not_some_schedules() -> None:
     result = uvmp("explore", "E1", "--fixed", "--schedules", "1")
     assert "not seen in 1 schedule (" in result.stdout and "exploring up to 1 schedule (" in result.stderr

@@ -45,10 +45,10 @@ __all__ = ["own_ports"]
 STRATEGIES = ("pct", "random")
 #: schedules of a search that is about replay, not about finding
 FEW = 8
-#: one scenario for each kind of finding that a shipped scenario has, and those that were not replayed exactly
+#: those that were not replayed exactly once, and one scenario for each other kind of finding that a shipped one has
 QUICK = (
-    "E2", "S3a", "S3a-shipped", "S8a", "E1", "E27", "S7", "E10", "E3", "S1a", "E23-sleeper", "E45", "S3g-shipped",
-    "E26b", "E23", "S3j-shipped", "S11c", "E25", "S4", "S1d", "E56", "litmus-sb", "S1b",
+    "S3g-shipped", "S3j-shipped", "E26b", "E56", "E45", "S3a", "S3a-shipped", "S8a", "E1", "S7", "E10", "E3", "S1a",
+    "E23", "S11c", "E25", "S4", "S1b",
 )  # fmt: skip
 
 Table = Counter[tuple[str, bool]]
