@@ -203,6 +203,10 @@ class Mmu(Node):
         pte = self.pmaps[pmap].get(va // self.page_size)
         return None if pte is None else pte[FRAME]
 
+    def op_pmap_allows(self, ctx: str, pmap: int, va: int, prot: int) -> int:
+        pte = self.pmaps[pmap].get(va // self.page_size)
+        return int(pte is not None and not prot & ~pte[PROT])
+
     def op_pmap_page_protect(self, ctx: str, frame: int, prot: int, cpu: str) -> Any:
         return self._protect(ctx, list(self.pv.get(frame, ())), prot, cpu)
 

@@ -335,11 +335,11 @@ class Watch:
         field = kind.fields[one["field"]] if one["field"] != "[]" else kind.element
         assert field is not None
         private = rec[1] is ctx
+        if not private:
+            rec[1] = None
         slot = one["slot"]
         if field.mode != "const":
             guarded = private or self.guards.guarded(ctx, obj, field, write)
-            if not private:
-                rec[1] = None
             hint = field.hint or ("peek" in one and not guarded)
             missing = None if guarded else "" if hint and not write else self.guards.missing(ctx, obj, field, write)
             race = self.detector.access(ctx, one["n"], obj, field, slot, write, missing, hint)
