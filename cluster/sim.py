@@ -573,23 +573,23 @@ class Sim(Port):
         """A scheduling point, unless the thinning rule says that none is needed."""
         rec = self.heap.get(obj.id)
         private = rec is not None and rec[1] is ctx
+        if rec is not None and not private:
+            rec[1] = None
         if field.mode == "const":
             if self.every_access:
                 self.point()
             return
         guarded = private or self.guards.guarded(ctx, obj, field, write)
         racy = (field.hint and not (field.peek and guarded)) or field.key in self.racy
-        if not private:
-            if rec is not None:
-                rec[1] = None
-            if not guarded and not racy:
-                self.racy.add(field.key)
-                racy = True
+        if not private and not guarded and not racy:
+            self.racy.add(field.key)
+            racy = True
         if self.every_access or not (guarded and (private or not racy)):
             self.point()
         if self.race is not None and racy:
             hint = field.hint and not (field.peek and guarded)
-            found = self.race.access(ctx, ctx.n + 1, obj, field, slot, write, guarded, hint)
+            missing = None if guarded else "" if hint and not write else self.guards.missing(ctx, obj, field, write)
+            found = self.race.access(ctx, ctx.n + 1, obj, field, slot, write, missing, hint)
             if found is not None:
                 level = self.detect.get("race", "stop")
                 if level == "stop":

@@ -99,7 +99,7 @@ class Thread(Context):
 
 
 class Tlb:
-    """A CPU's translations: virtual page number -> [frame, writable, modified] of one pmap."""
+    """A CPU's translations: virtual page number -> [frame, writable, modified, generation] of one pmap."""
 
     __slots__ = ("entries", "pmap")
 

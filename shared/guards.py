@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shared.struct import HEADER, LOCK_SHIFT, Struct
+from shared.struct import HEADER, LOCK_SHIFT, Struct, lock_name
 
 if TYPE_CHECKING:
     from shared.port import Context
@@ -45,6 +45,27 @@ class Guards:
             else:
                 return True
         return False
+
+    def missing(self, ctx: Context, obj: Struct, field: FieldBase, write: bool) -> str:
+        """Which locks guard the field just now and are not held as the access needs, in words.
+
+        As `anon:16.an_lock, not held`; of several alternatives each is told, of locks that are needed together those
+        that are missing.
+        """
+        told = []
+        for alternative in field.write if write else field.read:
+            words = []
+            for guard in alternative:
+                key = guard.key(self._peek, obj)
+                entry = None if key is None else ctx.held.get(key)
+                if key is None:
+                    words.append(f"the lock of its owner, and {obj} has none")
+                elif entry is None:
+                    words.append(f"{lock_name(key)}, not held")
+                elif write and entry[1] != "w":
+                    words.append(f"{lock_name(key)}, held shared")
+            told.append(" and ".join(words))
+        return " or ".join(told)
 
     def _peek(self, obj: Struct, name: str) -> Any:
         rec = self.heap.get(obj.id)

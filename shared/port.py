@@ -371,9 +371,13 @@ class Port(ABC):
     def tlb(self) -> Any:
         """The TLB of the current context's CPU."""
 
-    def pmap(self, code: str, target: int, args: tuple[Any, ...]) -> Any:
-        """A pmap operation that may shoot down TLB entries; flushes this CPU's own."""
-        result, flush = self.op(code, target, (*args, self.cur.cpu))
+    def pmap(self, code: str, target: int, args: tuple[Any, ...], *more: Any) -> Any:
+        """A pmap operation that may shoot down TLB entries; flushes this CPU's own.
+
+        Args:
+            more: what comes behind the CPU in the operation's arguments.
+        """
+        result, flush = self.op(code, target, (*args, self.cur.cpu, *more))
         if flush:
             self.tlb().flush(flush)
         return result
@@ -397,10 +401,11 @@ class Port(ABC):
             frame = tlb.lookup(vpn, write)
             if frame is not None:
                 proc = NOBODY if pmap == PMAP_KERNEL else self.cur.proc.index
+                gen = tlb.entries[vpn][3]
                 if write:
-                    self.perform("word_write", frame, (offset, value, va, proc))
+                    self.perform("word_write", frame, (offset, value, va, proc, gen))
                 else:
-                    value = self.perform("word_read", frame, (offset, va, proc))
+                    value = self.perform("word_read", frame, (offset, va, proc, gen))
                 if proc != NOBODY:
                     self.accessed(proc, va, write, value, frame)
                 return True, value
@@ -480,6 +485,10 @@ class Port(ABC):
         if found.fatal:
             self.take(seen, "stop")
         self.report(found.kind, found.text, subject=found.subject)
+        if found.kind == "freed-page-access":
+            from shared.struct import ANY_GEN  # it is above us
+
+            return self.perform(code, target, (*args[:-1], ANY_GEN))
         if found.kind != "use-after-free":
             return None
         self.stale = self.stale or seen

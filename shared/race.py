@@ -137,17 +137,26 @@ class RaceDetector:
             _join(self._of(cpu), raised.popleft())
 
     def access(
-        self, ctx: Context, n: int, obj: Struct, field: FieldBase, slot: int, write: bool, guarded: bool, hint: bool
+        self,
+        ctx: Context,
+        n: int,
+        obj: Struct,
+        field: FieldBase,
+        slot: int,
+        write: bool,
+        missing: str | None,
+        hint: bool,
     ) -> Finding | None:
         """An access to a field, operation `n` of its context; returns the race, if it is the second half of one.
 
         Args:
+            missing: the locks that guard the field and are not held, in words; None: it is guarded.
             hint: it reads without the guard on purpose.
         """
         if hint and not write:
             return None
         cpu, mine, place = ctx.cpu, self._of(ctx.cpu), (obj.id, slot)
-        found = None
+        found, guarded = None, missing is None
         last = self.writes.get(place)
         if last is not None and last[0] != cpu:
             found = _clash(mine, last[0], last[1], guarded)
@@ -155,7 +164,7 @@ class RaceDetector:
             for who, seen in self.reads.get(place, {}).items():
                 if who != cpu and found is None:
                     found = _clash(mine, who, seen, guarded)
-        now = (ctx.name, cpu, n, ctx.stack[-1] if ctx.stack else "user", tuple(ctx.held), write, guarded, field)
+        now = (ctx.name, cpu, n, ctx.stack[-1] if ctx.stack else "user", tuple(ctx.held), write, missing, field)
         if write:
             self.writes[place] = (cpu, (mine[cpu], guarded, now))
             self.reads.pop(place, None)
@@ -176,9 +185,9 @@ def _clash(mine: Clock, who: str, seen: Seen, guarded: bool) -> tuple[Any, ...] 
 
 
 def _words(access: tuple[Any, ...], obj: Struct) -> str:
-    name, cpu, n, fn, held, write, guarded, field = access
+    name, cpu, n, fn, held, write, missing, field = access
     locks = ", ".join(lock_name(key) for key in held) or "no lock"
-    rule = "" if guarded else f", without its guard ({field.marking})"
+    rule = "" if missing is None else f", without its guard ({missing})"
     what = "store to" if write else "load of"
     return f"{what} {obj}.{field.name} by {name} on {cpu}, operation {n}, in {fn}, holding {locks}{rule}"
 
@@ -230,7 +239,7 @@ class Watch:
                 continue  # the port has said so
             against = seen.against([held], wanted, finding.function)
             if against is None:
-                seen.learn(held, wanted, finding.function)
+                seen.learn([held], wanted, finding.function)
             else:
                 finding.text = f"lock order reversal: {against}"
                 found.append((moment, finding))
@@ -326,13 +335,14 @@ class Watch:
         field = kind.fields[one["field"]] if one["field"] != "[]" else kind.element
         assert field is not None
         private = rec[1] is ctx
+        if not private:
+            rec[1] = None
         slot = one["slot"]
         if field.mode != "const":
             guarded = private or self.guards.guarded(ctx, obj, field, write)
-            if not private:
-                rec[1] = None
             hint = field.hint or ("peek" in one and not guarded)
-            race = self.detector.access(ctx, one["n"], obj, field, slot, write, guarded, hint)
+            missing = None if guarded else "" if hint and not write else self.guards.missing(ctx, obj, field, write)
+            race = self.detector.access(ctx, one["n"], obj, field, slot, write, missing, hint)
             if race is not None:
                 moment = self.detector.moment(ctx.cpu, one["k"])
                 known = self.races.get(race.signature)

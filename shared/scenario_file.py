@@ -330,8 +330,8 @@ class _Loader(Reading):
         try:
             text, file = self.find_machine(value.data)
         except UserMistake as mistake:
-            if mistake.file is None:
-                value.fail(mistake.message)
+            if mistake.line is None:  # nothing in it is wrong: it is not there, or no machine
+                value.fail(str(mistake))
             raise
         return load_machine(text, file)
 

@@ -103,7 +103,8 @@ def say_sites(output: Output, scenario: Scenario, reached: Mapping[str, int]) ->
     """How often the scenario's errata were met, switched on or not."""
     for one in dict.fromkeys((*scenario.own_errata, *scenario.errata)):
         state = "" if one in scenario.errata else ", repaired"
-        output.say(f"site of {one}{state}: reached {times(reached.get(one, 0))}")
+        count = reached.get(one, 0)
+        output.say(f"site of {one}{state}: " + (f"reached {times(count)}" if count else "never reached"))
 
 
 def deviation(one: Deviation) -> str:

@@ -111,9 +111,21 @@ class Output:
         if not self.json:
             self._echo(fit(shown(text, self.out), self.out), style)
 
-    def _echo(self, text: str, style: Mapping[str, Any]) -> None:
-        click.echo(click.style(text, **style) if style else text, file=self.out, color=coloured(self.out))
-        self.out.flush()
+    def marked(self, mark: str, text: str, **style: Any) -> None:
+        """The same, of which only the mark that it begins with has the style."""
+        if not self.json:
+            self._echo(fit(shown(f"{mark}{text}", self.out), self.out), style, len(mark))
+
+    def _echo(self, text: str, style: Mapping[str, Any], head: int | None = None) -> None:
+        end = len(text) if head is None else head
+        try:
+            click.echo((click.style(text[:end], **style) if style else text[:end]) + text[end:], file=self.out,
+                       color=coloured(self.out))  # fmt: skip
+            self.out.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as wrong:  # a write does not say of which file
+            raise OSError(wrong.errno, wrong.strerror, "stdout") from None
 
     def command(self, line: str, **style: Any) -> None:
         """A command line to paste, which is never broken."""
@@ -141,7 +153,7 @@ class Output:
     def result(self, document: dict[str, Any]) -> None:
         """The document that --json asks for."""
         if self.json:
-            click.echo(json.dumps(document, indent=2), file=self.out)
+            self._echo(json.dumps(document, indent=2), {})
 
     def kept(self, folder: Path | None) -> None:
         """Where a run is, and how to read it."""
@@ -203,7 +215,8 @@ def say_error(message: str) -> None:
     """An error's line; of a longer text, as Ray's, the first one."""
     first = clean(message.strip().split("\n")[0], LONGEST_ERROR)
     text = "uvmp: interrupted" if message == "interrupted" else f"uvmp: error: {first}"
-    click.echo(click.style(shown(text, sys.stderr), fg="red"), file=sys.stderr, color=coloured(sys.stderr))
+    line = fit(shown(text, sys.stderr), sys.stderr)
+    click.echo(click.style(line, fg="red"), file=sys.stderr, color=coloured(sys.stderr))
 
 
 def error_document(message: str, code: int, error: BaseException | None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import click
 from cluster import configs
 from cluster.cli.describe import labelled, prose, schedules
 from cluster.cli.glossary import say_words
-from cluster.cli.options import SETTINGS, common, examples
+from cluster.cli.options import SETTINGS, ShowGroup, common, examples
 from cluster.cli.output import Output, program, width
 from shared.errata import ERRATA, Status
 from shared.machine_config import MachineConfig
@@ -23,6 +23,7 @@ from shared.text import clean
 
 @click.group(
     "scenarios",
+    cls=ShowGroup,
     invoke_without_command=True,
     context_settings=SETTINGS,
     epilog=examples(
@@ -55,7 +56,7 @@ def show(outer_json: bool | None, scenario: str, as_json: bool) -> int:
     output = Output(as_json or bool(outer_json))
     source = configs.scenario(scenario)
     found = source.scenario
-    output.say(f"{found.id} ({found.name})", bold=True)
+    output.say(f"{found.id} ({found.name})" if found.name != found.id else found.id, bold=True)
     if found.title:
         prose(output, clean(found.title))
     output.say()

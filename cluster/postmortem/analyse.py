@@ -26,7 +26,7 @@ from cluster.postmortem.history import (
 )
 from cluster.postmortem.load import Run, load
 from cluster.postmortem.order import Sequence, in_order
-from cluster.postmortem.rows import Operation, choose, fold, mark, named_operations
+from cluster.postmortem.rows import LONGEST_TEXT, MAX_TEXTS, Operation, choose, fold, mark, named_operations
 from cluster.postmortem.state import ContextState, Machine, Step
 from cluster.postmortem.waits import Graph
 from cluster.postmortem.words import (
@@ -42,7 +42,7 @@ from cluster.postmortem.words import (
     text_of,
 )
 from shared.errata import ERRATA
-from shared.errors import LogIncomplete, UserMistake
+from shared.errors import UNEXPECTED, LogIncomplete, UserMistake
 from shared.journal import Journals, digest, holes, judged, linearize
 from shared.runfile import RUN
 from shared.text import clean
@@ -463,8 +463,8 @@ def _span(numbers: list[int]) -> str:
 def _named(texts: list[str]) -> list[str]:
     """The structs and swap slots that sentences name."""
     found: list[str] = []
-    for text in texts:
-        for match in _NAME.finditer(text):
+    for text in texts[:MAX_TEXTS]:
+        for match in _NAME.finditer(text[:LONGEST_TEXT]):
             found.append(f"slot:{match[3]}" if match[3] else f"{match[1]}:{match[2]}")
     return found
 
@@ -496,7 +496,9 @@ def _steps(pm: Postmortem, machine: Machine, about: list[str], telling: list[Ope
     actors = {step.record["ctx"] for step in chosen.values()}
     first, end = min(chosen, default=0), max(chosen, default=0)
     if not focus or len(chosen) < 2:
-        found = lines([one for one in machine.steps if _telling(one)][-LAST_STEPS:], machine)
+        results = pm.finding is not None and pm.finding["kind"] == UNEXPECTED
+        wanted = _of_programs if results else _telling
+        found = lines([one for one in machine.steps if wanted(one)][-LAST_STEPS:], machine)
     else:
         pm.steps_about = about
         for step in machine.steps[first:end]:
@@ -518,7 +520,7 @@ def _raced(pm: Postmortem) -> str:
 def _global_fields(pm: Postmortem) -> set[str]:
     """Which fields of the globals the finding and the waits speak of; of a struct of so many the others are noise."""
     texts = [*pm.waits, *([pm.finding["text"], *pm.finding["story"]] if pm.finding is not None else [])]
-    found = {match[1] for text in texts for match in _GLOBAL_FIELD.finditer(text)}
+    found = {match[1] for text in texts[:MAX_TEXTS] for match in _GLOBAL_FIELD.finditer(text[:LONGEST_TEXT])}
     return found | ({"free"} if any("free memory" in text for text in texts) else set())
 
 
@@ -545,10 +547,15 @@ def _telling_operations(pm: Postmortem, graph: Graph, run: Run) -> list[Operatio
     return list(dict.fromkeys(found))
 
 
+def _of_programs(step: Step) -> bool:
+    """Is it a step of a program, its result, or what it loaded or stored?"""
+    return step.record["event"] in ("call", "return", "word_read", "word_write")
+
+
 def _telling(step: Step) -> bool:
     """Is it worth a row where nothing says what the rows should be about?"""
     record = step.record
-    dull = record["event"] in ("load", "enter", "exit")
+    dull = record["event"] in ("load", "enter", "exit", "claim")
     return not dull and not is_layout(kind_of(text_of(record, "obj")), text_of(record, "field"))
 
 

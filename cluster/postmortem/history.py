@@ -149,6 +149,9 @@ def _frames(record: Record, op: Op) -> list[int]:
 def item(step: Step, machine: Machine) -> str:
     """A step in words; a store with the value before, an amap's array by its field."""
     record = step.record
+    args = record.get("args")
+    if record["event"] == "call" and isinstance(args, dict) and type(args.get("at")) is int and "file" not in args:
+        return said({**record, "args": {**args, "at": machine.where(args["at"])}})
     if record["event"] != "store":
         return by_address(record, machine.where) or said(record)
     found = handle(record.get("obj"))
@@ -180,7 +183,8 @@ def lines(steps: list[Step], machine: Machine, within: str = "") -> list[Line]:
         record = step.record
         ctx = record["ctx"]
         is_finding = record["event"] == "finding"
-        if not found or found[-1].ctx != ctx or frame != step.frame or is_finding:
+        fresh = is_finding or record["event"] == "call"
+        if not found or found[-1].ctx != ctx or frame != step.frame or fresh:
             found.append(Line(ctx, cpu_of(record), record["n"], record["n"], step.fn, step.caller, finding=is_finding))
             frame = step.frame
         text = item(step, machine)
