@@ -245,6 +245,13 @@ def _told_of(run: Run, wanted: str, limit: int) -> Journals:
     Raises: LogIncomplete - it is neither.
     """
     gaps = holes(run.journals)
+    admitted = (run.run or {}).get("admitted")
+    for node, count in admitted.items() if isinstance(admitted, dict) else ():
+        have = max((one["nseq"] for one in run.journals.get(node, ())), default=0)
+        if have != count:
+            raise LogIncomplete(
+                f"{run.path}: the journal of {clean(node, 60)} ends with record {have}, not {clean(count, 20)}"
+            )
     if not gaps and digest(run.journals) == wanted:
         return run.journals
     try:
