@@ -77,8 +77,11 @@ def scenario(text: str, field: str = "SCENARIO") -> Source:
         found = shipped(one)
         if same or found.name == text:
             return Source(found, None)
-    if Path(text).is_file():
+    if os.path.isfile(text):
         return Source(_load(Path(text), text), text)
+    for suffix in SUFFIXES:
+        if text and os.path.exists(f"{text}{suffix}"):
+            raise UserMistake(f"there is no scenario {show(text)}; did you mean the file {text}{suffix}?", field=field)
     raise UserMistake(f"there is no scenario {show(text)}{_like(text, known)}", field=field)
 
 

@@ -49,7 +49,8 @@ def create(path: str | Path) -> Path:
             "exists already; a run gets a folder of its own", file=clean(path, 200), field="--out"
         ) from None
     except (OSError, ValueError) as wrong:
-        raise UserMistake(f"cannot be made ({clean(wrong, 200)})", file=clean(path, 200), field="--out") from None
+        why = (getattr(wrong, "strerror", None) or str(wrong)).lower()
+        raise UserMistake(f"cannot be made: {clean(why, 200)}", file=clean(path, 200), field="--out") from None
     return folder
 
 

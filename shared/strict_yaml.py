@@ -260,7 +260,8 @@ def parse(text: str, file: str) -> Value:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         message = ", ".join(part for part in (error.context, error.problem) if part)
-        raise UserMistake(f"not YAML: {message}", file=file, line=mark.line + 1 if mark else None) from None
+        hint = " (YAML is indented with spaces)" if "'\\t'" in message else ""
+        raise UserMistake(f"not YAML: {message}{hint}", file=file, line=mark.line + 1 if mark else None) from None
     except (ValueError, OverflowError):  # what the scanner makes of \U00110000, and of a version with 5,000 digits
         raise UserMistake("not YAML: a number in an escape or a directive is out of range", file=file) from None
     if builder.mistakes:

@@ -103,7 +103,8 @@ def say_sites(output: Output, scenario: Scenario, reached: Mapping[str, int]) ->
     """How often the scenario's errata were met, switched on or not."""
     for one in dict.fromkeys((*scenario.own_errata, *scenario.errata)):
         state = "" if one in scenario.errata else ", repaired"
-        output.say(f"site of {one}{state}: reached {times(reached.get(one, 0))}")
+        count = reached.get(one, 0)
+        output.say(f"site of {one}{state}: " + (f"reached {times(count)}" if count else "never reached"))
 
 
 def deviation(one: Deviation) -> str:
@@ -113,11 +114,6 @@ def deviation(one: Deviation) -> str:
         return f"first of all, {to} runs"
     able = "could have gone on" if kind == "point" else "has to wait"
     return f"after operation {n} of {ran}, which {able}, {to} goes on"
-
-
-def schedules(count: int) -> str:
-    """`1 schedule`, `2,000 schedules`."""
-    return f"{count:,} schedule" if count == 1 else f"{count:,} schedules"
 
 
 def times(count: int) -> str:

@@ -29,7 +29,7 @@ def command(ray: bool, as_json: bool) -> int:
     for check in examine(with_ray=ray):
         checks.append(check)
         mark, colour = MARKS[check.state]
-        output.say(f"{click.style(mark, fg=colour)}  {check.name}: {check.found}")
+        output.marked(mark, f"  {check.name}: {check.found}", fg=colour)
         if check.advice:
             output.say(f"      {check.advice}")
     bad = sum(check.state == "bad" for check in checks)

@@ -10,7 +10,7 @@ import click
 
 from cluster.cli.describe import labelled, prose
 from cluster.cli.glossary import say_words
-from cluster.cli.options import SETTINGS, common, examples
+from cluster.cli.options import SETTINGS, ShowGroup, common, examples
 from cluster.cli.output import Output, program, width
 from shared.errata import ERRATA, Erratum, Status, counts, lookup
 from shared.errors import UserMistake
@@ -18,6 +18,7 @@ from shared.errors import UserMistake
 
 @click.group(
     "errata",
+    cls=ShowGroup,
     invoke_without_command=True,
     context_settings=SETTINGS,
     epilog=examples(

@@ -24,11 +24,9 @@ from cluster.minimize import minimize
 from cluster.replay import replay, replay_journals
 from cluster.runfolder import cannot_write, create, finish, identity, write_scenario
 from cluster.sim import Sim
-from cluster.strategies.follow import Order
 from cluster.token import Token, token_of
 from shared.codec import decode
 from shared.errors import Diverged, Infrastructure, LogIncomplete, ProjectBug, UserMistake
-from shared.journal import linearize
 from shared.runfile import MAX_TOKEN
 from shared.scenario import Scenario
 
@@ -127,17 +125,16 @@ def token_of_live(scenario: Scenario, run: LiveRun) -> Token | None:
     """
     if run.finding is None:
         return None
-    machine, image = prepare(scenario)
-    sim = Sim(machine, image, granularity="access")
     try:
-        found = sim.execute(Order(sim, linearize(run.journals)))
-        if found is None:
+        once = replay_journals(scenario, run.journals)
+        if once.finding is None:
             return None
-        token = token_of(scenario, minimize(sim, found, sim.deviations, TOKEN_BUDGET))
+        sim = Sim(*prepare(scenario), granularity="access")
+        token = token_of(scenario, minimize(sim, once.finding, once.deviations, TOKEN_BUDGET))
         again = replay(scenario, list(token.deviations)).finding
     except (Diverged, LogIncomplete):
         return None
-    fits = len(str(token)) <= MAX_TOKEN and again is not None and again.signature == found.signature
+    fits = len(str(token)) <= MAX_TOKEN and again is not None and again.signature == once.finding.signature
     return token if fits else None
 
 

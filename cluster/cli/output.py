@@ -37,13 +37,16 @@ def coloured(stream: TextIO) -> bool:
 
 def columns(stream: TextIO) -> int | None:
     """How wide a terminal this stream is, at least MIN_WIDTH; None: no terminal, lines are as long as they like."""
+    if not stream.isatty():
+        return None
     told = os.environ.get("COLUMNS", "")
-    if told.isascii() and told.isdigit() and int(told) > 0:
+    if told.isascii() and told.isdigit() and len(told) < 6 and int(told) > 0:
         return max(MIN_WIDTH, int(told))
     try:
-        return max(MIN_WIDTH, os.get_terminal_size(stream.fileno()).columns) if stream.isatty() else None
+        found = os.get_terminal_size(stream.fileno()).columns
     except (OSError, ValueError):
         return None
+    return max(MIN_WIDTH, found) if found else None
 
 
 def width() -> int:
@@ -111,9 +114,21 @@ class Output:
         if not self.json:
             self._echo(fit(shown(text, self.out), self.out), style)
 
-    def _echo(self, text: str, style: Mapping[str, Any]) -> None:
-        click.echo(click.style(text, **style) if style else text, file=self.out, color=coloured(self.out))
-        self.out.flush()
+    def marked(self, mark: str, text: str, **style: Any) -> None:
+        """The same, of which only the mark that it begins with has the style."""
+        if not self.json:
+            self._echo(fit(shown(f"{mark}{text}", self.out), self.out), style, len(mark))
+
+    def _echo(self, text: str, style: Mapping[str, Any], head: int | None = None) -> None:
+        end = len(text) if head is None else head
+        try:
+            click.echo((click.style(text[:end], **style) if style else text[:end]) + text[end:], file=self.out,
+                       color=coloured(self.out))  # fmt: skip
+            self.out.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as wrong:  # a write does not say of which file
+            raise OSError(wrong.errno, wrong.strerror, "stdout") from None
 
     def command(self, line: str, **style: Any) -> None:
         """A command line to paste, which is never broken."""
@@ -141,7 +156,7 @@ class Output:
     def result(self, document: dict[str, Any]) -> None:
         """The document that --json asks for."""
         if self.json:
-            click.echo(json.dumps(document, indent=2), file=self.out)
+            self._echo(json.dumps(document, indent=2), {})
 
     def kept(self, folder: Path | None) -> None:
         """Where a run is, and how to read it."""
@@ -203,7 +218,8 @@ def say_error(message: str) -> None:
     """An error's line; of a longer text, as Ray's, the first one."""
     first = clean(message.strip().split("\n")[0], LONGEST_ERROR)
     text = "uvmp: interrupted" if message == "interrupted" else f"uvmp: error: {first}"
-    click.echo(click.style(shown(text, sys.stderr), fg="red"), file=sys.stderr, color=coloured(sys.stderr))
+    line = fit(shown(text, sys.stderr), sys.stderr)
+    click.echo(click.style(line, fg="red"), file=sys.stderr, color=coloured(sys.stderr))
 
 
 def error_document(message: str, code: int, error: BaseException | None) -> dict[str, Any]:

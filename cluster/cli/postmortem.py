@@ -10,7 +10,7 @@ import click
 from cluster.cli.options import SETTINGS, common, examples
 from cluster.cli.output import Output, columns, pasteable
 from cluster.postmortem import analyse, render, render_object, render_screen
-from shared.errors import Exit
+from shared.errors import Exit, UserMistake
 from shared.text import fit
 
 
@@ -35,6 +35,8 @@ def command(run: str, full: bool, name: str, as_json: bool) -> int:
     the report is printed all the same and says what. On a terminal, what is longer than that goes through $PAGER.
     """
     output = Output(as_json)
+    if not run:
+        raise UserMistake("expected the name of a folder", field="RUN")
     found = analyse(run, name)
     width, lines = columns(output.out) or 80, _lines(output)
     if name:
@@ -50,7 +52,7 @@ def command(run: str, full: bool, name: str, as_json: bool) -> int:
     code = Exit.NO_FINDING if found.complete else Exit.LOG_INCOMPLETE
     output.result({**found.as_dict(), "exit": int(code)})
     if not found.complete:
-        output.note("the log is incomplete; see the report's last part")
+        output.note("the log is incomplete; --full says what is missing")
     return code
 
 

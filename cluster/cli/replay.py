@@ -32,10 +32,10 @@ from cluster.sim import Deviation
 from cluster.token import Token, kernel_version, parse, refuse_mismatch
 from nodes.build import build_threads
 from shared.errors import Exit, Finding, LogIncomplete, ProjectBug, UserMistake
-from shared.journal import Journals, causal_past, digest, holes
+from shared.journal import Journals, digest, holes, judged
 from shared.runfile import is_sealed, token_line
 from shared.strict_yaml import show
-from shared.text import clean
+from shared.text import clean, counted
 
 #: what must be the same of a finding, recorded and replayed
 SAME = ("kind", "text", "context", "function", "subject")
@@ -234,21 +234,28 @@ def _folder(output: Output, what: str, lenient: bool) -> Schedule:
             if one["ctx"] not in contexts:
                 raise LogIncomplete(f"{run.path}: a record of {one['ctx']}, which this machine has not")
     wanted = str(about.get("digest"))
-    return Schedule(chosen, None, _told_of(run, wanted), wanted, run.finding()[0], recorded=True)
+    return Schedule(chosen, None, _told_of(run, wanted, scenario.limit), wanted, run.finding()[0], recorded=True)
 
 
-def _told_of(run: Run, wanted: str) -> Journals:
-    """The part of a folder's journals that its digest is of: all, or what led to the finding.
+def _told_of(run: Run, wanted: str, limit: int) -> Journals:
+    """The part of a folder's journals that its digest is of: all, or what the run was judged by.
 
     Live nodes run on for a moment after a finding; of that, records may be missing.
 
     Raises: LogIncomplete - it is neither.
     """
     gaps = holes(run.journals)
+    admitted = (run.run or {}).get("admitted")
+    for node, count in admitted.items() if isinstance(admitted, dict) else ():
+        have = max((one["nseq"] for one in run.journals.get(node, ())), default=0)
+        if have != count:
+            raise LogIncomplete(
+                f"{run.path}: the journal of {clean(node, 60)} ends with record {have}, not {clean(count, 20)}"
+            )
     if not gaps and digest(run.journals) == wanted:
         return run.journals
     try:
-        past = causal_past(run.journals)
+        past = judged(run.journals, limit)
         if not holes(past) and digest(past) == wanted:
             return past
     except LookupError:
@@ -259,7 +266,7 @@ def _told_of(run: Run, wanted: str) -> Journals:
 
 def _first_divergence(skipped: list[Deviation], token: Token | None) -> str:
     total = len(token.deviations) if token is not None else len(skipped)
-    return f"skipped {len(skipped)} of {total} deviations; the first: {describe.deviation(skipped[0])}"
+    return f"skipped {len(skipped)} of {counted(total, 'deviation')}; the first: {describe.deviation(skipped[0])}"
 
 
 def _follow(

@@ -75,11 +75,11 @@ CATALOGUE = (
             use of a page, and the first write to it, trap, and sets the bits itself. A page that uvm_fault() has just
             mapped is about to be used. But pmap_enter() did not know how, so it entered a mapping that traps; the
             access was repeated, and trapped again, only to set a bit. Every first touch of a page cost two traps. In
-            memory that is locked for an interrupt's sake the second trap may be the interrupt's, which must not
-            fault. Since March 1999 pmap_enter() is told of the access, and sets the bits at once. 0 means "unknown",
-            as for the neighbours of a faulting page.
+            memory that is locked for an interrupt's sake the second trap is the interrupt's. Since March 1999
+            pmap_enter() is told of the access, and sets the bits at once. 0 means "unknown", as for the neighbours of
+            a faulting page.
         """),
-        findings=("panic",),
+        findings=(),
         scenarios=("S11a", "S11a-interrupt"),
     ),
     Erratum(

@@ -44,7 +44,7 @@ from shared.uvm.param import (
     UVM_PGOPS_AOBJ,
     VM_PROT_NONE,
 )
-from shared.uvm.pmap_page import pmap_copy_page, pmap_zero_page
+from shared.uvm.pmap_page import pmap_copy_page, pmap_is_mapped, pmap_zero_page
 from shared.uvm.structs import (
     MEMQ,
     PAGEQ,
@@ -286,6 +286,7 @@ def uvm_pagefree(pg: Page) -> None:
     elif loans:
         panic("uvm_pagefree: loan count", pg)
     _dequeue(pg, pg.pqflags)
+    _pagefree_check(pg)
     if pg.wire_count != 0:
         uvmexp.wired -= 1
 
@@ -298,6 +299,28 @@ def uvm_pagefree(pg: Page) -> None:
     fresh.pqflags = PQ_FREE
     uvmexp.free += 1
     uvm_unlock_fpageq(s)
+
+
+def _pagefree_check(pg: Page) -> None:
+    """What a DEBUG kernel asks about a page that is freed: at rest nothing may be left to show it.
+
+    Locks:   as uvm_pagefree().
+    Source:  none; the model's. UVM's own (DEBUG) asks whether the page is free already.
+    """
+    wrong = []
+    if pmap_is_mapped(pg):
+        wrong.append("still mapped")
+    if pg.flags & PG_BUSY:
+        wrong.append("BUSY")
+    if pg.wire_count != 0:
+        wrong.append("wired")
+    if pg.io_count != 0:
+        wrong.append("written to or read by a device")
+    if wrong:
+        stack = here.port.cur.stack
+        text = f"PAGE-7: a page that is freed is mapped nowhere, nor busy, wired or used by a device: {pg} is"
+        caller = stack[-2] if len(stack) > 1 else ""
+        here.port.report("invariant", f"{text} {', '.join(wrong)}", subject=str(pg), function=caller)
 
 
 @kernel(exit="same")

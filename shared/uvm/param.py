@@ -19,6 +19,12 @@ ERRNO_NAMES = {
     ERESTART: "ERESTART",
 }  # fmt: skip
 
+
+def errno_name(error: int) -> str:
+    """An errno as a message tells it: `ENOENT (2)`."""
+    return f"{ERRNO_NAMES[error]} ({error})" if error in ERRNO_NAMES else str(error)
+
+
 # what a pager answered before it answered an errno, 2001-03-10; of use to errata alone
 VM_PAGER_OK, VM_PAGER_ERROR, VM_PAGER_AGAIN = 0, 4, 5
 

@@ -130,7 +130,7 @@ def pmap_kenter_pa(va: int, pg: Page, prot: int) -> None:
 
     Differs: the mapping is on the page's pv list, as others are.
     """
-    here.port.pmap("pmap_enter", PMAP_KERNEL, (va, pg.frame, prot, prot | PMAP_WIRED))
+    here.port.pmap("pmap_enter", PMAP_KERNEL, (va, pg.frame, prot, prot | PMAP_WIRED), pg.gen)
 
 
 def pmap_kremove(va: int, size: int) -> None:
@@ -163,7 +163,7 @@ def pmap_enter(pmap: int, va: int, pg: Page, prot: int, flags: int) -> int:
     Source:  i386 pmap.c; its panic in 1.83 (February 2000) is pmap_steal_ptp()'s, the other one is later.
     """
     while True:
-        lacking: Pmap | int = here.port.pmap("pmap_enter", pmap, (va, pg.frame, prot, flags))
+        lacking: Pmap | int = here.port.pmap("pmap_enter", pmap, (va, pg.frame, prot, flags), pg.gen)
         if isinstance(lacking, int):
             return lacking
         if not pmap_get_ptp(lacking, pmap, va):
@@ -206,6 +206,11 @@ def pmap_extract(pmap: int, va: int) -> Page | None:
     """The page mapped at `va`, or None (UVM's returns a physical address)."""
     frame: int | None = here.port.op("pmap_extract", pmap, (va,))
     return None if frame is None else Page.at(frame, ANY_GEN)
+
+
+def pmap_allows(pmap: int, va: int, prot: int) -> bool:
+    """Does the mapping at `va` allow all of `prot`? For checks only; UVM has no such function."""
+    return bool(here.port.op("pmap_allows", pmap, (va, prot)))
 
 
 def pmap_page_protect(pg: Page, prot: int) -> None:

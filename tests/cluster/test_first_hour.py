@@ -5,6 +5,7 @@ Other tests of the command are in test_cli.py.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -17,17 +18,22 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
 import pytest
 from click.testing import CliRunner
 
+import cluster.launch
+import uvmp as uvmp_module
 from cluster import signals
 from cluster.cli import COMMANDS, cli
 from cluster.cli.output import MIN_WIDTH, Output, fit, program
 from cluster.demo import Demo
-from shared.errors import Exit
+from cluster.launch import ray_session
+from shared.errors import Exit, Infrastructure
+from shared.text import counted
 from tests.cluster.test_cli import ROOT, TINY, document, error_of, interrupted_at, on_a_terminal, our_children, uvmp
 
 #: the script as an installation has it, whether there is one here or not
@@ -158,12 +164,14 @@ def test_in_a_pipe_lines_are_whole() -> None:
 def test_a_broken_line_goes_on_indented(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     text = "  site of amap_cow_now.nanon-freed-locked, repaired: reached 3 times"
+    assert fit(text, sys.stdout) == text, "no terminal"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert fit(text, sys.stdout).split("\n") == [
         "  site of",
         "    amap_cow_now.nanon-freed-locked,",
         "    repaired: reached 3 times",
     ]
-    for odd in ("0", "-3", "many", "²", ""):
+    for odd in ("0", "-3", "many", "²", "9" * 5000, ""):
         monkeypatch.setenv("COLUMNS", odd)
         assert fit(text, sys.stdout) == text
     monkeypatch.setenv("COLUMNS", "3")
@@ -295,6 +303,16 @@ def test_another_package_of_our_name_is_told_in_words(name: str, args: list[str]
         assert json.loads(done.stdout)["error"]["exit"] == Exit.INFRASTRUCTURE
 
 
+def test_the_exit_codes_are_those_of_the_command() -> None:
+    assert (uvmp_module.INFRASTRUCTURE, uvmp_module.INTERRUPTED) == (Exit.INFRASTRUCTURE, Exit.INTERRUPTED)
+
+
+def test_ctrl_c_while_the_command_is_still_being_imported(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt\n", encoding="utf-8")
+    done = script("scenarios", env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert done.returncode == Exit.INTERRUPTED and done.stderr == "uvmp: interrupted\n"
+
+
 def test_packages_that_are_mixed_with_anothers_are_told_in_words(tmp_path: Path) -> None:
     """Two wheels with the same package lie in one folder: a module of ours has another's content."""
     for name in ("cluster", "nodes", "shared"):
@@ -335,7 +353,7 @@ def test_a_full_disk_is_named_and_the_finding_is_not_lost(command: list[str], to
 
 def test_repeated_runs_on_a_full_disk_tell_what_they_found(tmp_path: Path) -> None:
     done = script("run", "S3a", "--repeat", 3, "--out", tmp_path / "run", preexec_fn=small_files)
-    assert done.returncode == Exit.INFRASTRUCTURE and "a finding in 1 of 1 runs" in done.stdout
+    assert done.returncode == Exit.INFRASTRUCTURE and "a finding in 1 of 1 run\n" in done.stdout
 
 
 # -- what is asked for, and cannot be ------------------------------------------------------------------
@@ -375,10 +393,71 @@ def test_a_site_that_nobody_comes_to_is_told_soon(tiny: Path) -> None:
     assert "nobody came" not in uvmp("explore", "E1", "--fixed", "--schedules", "250").stderr
 
 
+def test_a_listing_is_told_from_what_it_lists() -> None:
+    for group, word in (("errata", "S3a"), ("scenarios", "S3a-shipped"), ("scenarios", "no such")):
+        told = error_of(uvmp(group, word))
+        line = shlex.join(["uvmp", group, "show", word])
+        assert told == f"there is no command {word!r} here; did you mean: {line}"
+
+
+def test_a_file_beside_us_is_meant_by_its_name_without_the_end(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tiny.parent)
+    assert error_of(uvmp("run", "my")) == "SCENARIO: there is no scenario 'my'; did you mean the file my.yaml?"
+
+
+def test_what_is_wrong_with_a_file_is_told_where_it_is_named(tiny: Path) -> None:
+    tiny.write_text(re.sub("machine: .*", "machine: ./none.yaml", TINY), encoding="utf-8")
+    told = error_of(uvmp("run", tiny))
+    assert told == f"{tiny}:6: machine: {tiny.parent}/none.yaml: no such file or directory"
+    tiny.write_text("id: x\n\tmachine: 1\n", encoding="utf-8")
+    assert "YAML is indented with spaces" in error_of(uvmp("run", tiny))
+
+
+def test_doctor_is_in_colour_on_a_terminal_alone() -> None:
+    """A mark alone has colour, and what it says is never escaped."""
+    assert not re.search(r"\x1b|\\x1b", uvmp("doctor").stdout)
+    assert "\x1b[32mok  \x1b[0m  python: " in on_a_terminal("doctor")
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_stream_that_is_full_is_named(more: list[str]) -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = script("run", "S3a", *more, stdout=full, stderr=subprocess.PIPE, capture_output=False)
+    assert done.returncode == Exit.INFRASTRUCTURE
+    assert done.stderr.splitlines()[-1] == "uvmp: error: stdout: No space left on device"
+
+
+@pytest.mark.parametrize("args", ["run S3a", "doctor", "scenarios", "run S3a --out x"])
+def test_a_current_folder_that_is_gone_is_told_in_words(args: str, tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    line = f"cd {tmp_path}/gone && rmdir ../gone && {shlex.join(SCRIPT)} {args}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, check=False)
+    if args == "doctor":
+        assert done.returncode == 0 and "current folder: .: no such file or directory" in done.stdout
+    elif args.endswith("x"):
+        assert done.returncode == Exit.USAGE
+        assert "x: --out: cannot be made in the current folder: no such file or directory" in done.stderr
+    else:
+        assert done.returncode in (0, 1) and "error" not in done.stderr
+
+
+def test_names_without_a_letter_or_with_very_many_are_refused() -> None:
+    assert error_of(uvmp("postmortem", "")) == "RUN: expected the name of a folder"
+    for command in ("run", "explore", "replay", "postmortem"):
+        result = uvmp(command, "x" * 5000)
+        assert result.exit_code == Exit.USAGE and len(error_of(result)) < 500
+
+
+def test_a_site_that_was_not_reached_is_never_reached(tiny: Path) -> None:
+    assert "site of amap_cow_now.nanon-freed-locked: never reached" in uvmp("run", tiny, "--errata", "S3a").stdout
+
+
 def test_one_schedule_is_not_some_schedules() -> None:
     result = uvmp("explore", "E1", "--fixed", "--schedules", "1")
     assert "not seen in 1 schedule (" in result.stdout and "exploring up to 1 schedule (" in result.stderr
     assert "1 schedules" not in result.output
+    assert "a finding in 1 of 1 run\n" in uvmp("run", "S3a", "--repeat", "1").stdout
+    assert [counted(number, "run") for number in (0, 1, 2, 1000)] == ["0 runs", "1 run", "2 runs", "1,000 runs"]
 
 
 # -- signals ---------------------------------------------------------------------------------------------
@@ -434,3 +513,61 @@ def test_signals_end_a_live_machine_as_ctrl_c_does(
     assert "Traceback" not in err and "Fatal" not in err and "*** " not in err
     assert our_children(str(tmp_path)) == []
     assert list(place.iterdir()) == []
+
+
+class FakeRay:
+    """Of Ray, what starting and stopping it needs; the first `failures` starts fail."""
+
+    def __init__(self, failures: int):
+        self.failures, self.started, self.shutdowns = failures, list[dict[str, Any]](), 0
+        services = SimpleNamespace(ConsolePopen=subprocess.Popen)
+        utils = SimpleNamespace(set_sigterm_handler=lambda handler: signal.signal(signal.SIGTERM, handler))
+        self._private = SimpleNamespace(services=services, utils=utils)
+
+    def is_initialized(self) -> bool:
+        return False
+
+    def init(self, **options: Any) -> None:
+        self.started.append(options)
+        self._private.utils.set_sigterm_handler(signal.SIG_DFL)
+        assert self._private.services.ConsolePopen.keywords == {"process_group": 0}
+        if len(self.started) <= self.failures:
+            raise TimeoutError("the node has not\nregistered")
+
+    def shutdown(self) -> None:
+        self.shutdowns += 1
+
+
+@pytest.mark.parametrize(("failures", "address", "starts"), [(0, None, 1), (1, None, 2), (2, None, 2), (1, "h:1", 1)])
+def test_a_ray_that_does_not_start_is_started_once_more(
+    failures: int, address: str | None, starts: int, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a machine where another live run begins; whatever comes of it, no folder and no patch of Ray's stays."""
+    ray, told = FakeRay(failures), list[str]()
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setattr("cluster.launch.RETRY_AFTER_S", 0.0)
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    for name in ("RAY_USAGE_STATS_ENABLED", "RAY_DEDUP_LOGS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+        monkeypatch.setenv(name, "x")
+    handler = signal.getsignal(signal.SIGTERM)
+    with contextlib.ExitStack() as stack:
+        session = ray_session(address, told.append)
+        if failures < starts:
+            assert stack.enter_context(session) is ray
+        else:
+            with pytest.raises(Infrastructure, match=r"cannot be reached or started .*: the node has not$"):
+                stack.enter_context(session)
+        assert len(ray.started) == starts
+        assert [("_temp_dir" in options) for options in ray.started] == [address is None] * starts
+    assert len(told) == (starts - 1) and all("; once more in 0 s" in one for one in told)
+    assert ray.shutdowns == starts and list(place.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) == handler
+    assert ray._private.services.ConsolePopen is subprocess.Popen
+
+
+def test_a_folder_for_sockets_has_a_short_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp/" + "x" * 60)
+    folder = cluster.launch._folder()
+    assert folder is not None and len(folder) < cluster.launch.MAX_FOLDER
+    cluster.launch._remove(folder)
+    assert not Path(folder).exists()

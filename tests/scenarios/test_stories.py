@@ -105,6 +105,10 @@ def test_whatever_explains_a_wait_is_among_the_rows(name: str) -> None:
         assert re.search(rf"  {re.escape(ctx)} +{row.first}(-{row.last})?  ", screen), (ctx, n)
 
 
+def test_a_holder_that_waits_for_its_cpu_is_told_so() -> None:
+    assert postmortem("E10-shipped").waits[-1] == "A waits for its CPU, which T has"
+
+
 def test_there_are_scenarios_of_each_sort() -> None:
     """Else the tests above would pass for nothing."""
     assert any(lock["waiters"] for name in ("S3a-shipped", "E1-shipped") for lock in postmortem(name).locks)
