@@ -37,13 +37,16 @@ def coloured(stream: TextIO) -> bool:
 
 def columns(stream: TextIO) -> int | None:
     """How wide a terminal this stream is, at least MIN_WIDTH; None: no terminal, lines are as long as they like."""
+    if not stream.isatty():
+        return None
     told = os.environ.get("COLUMNS", "")
-    if told.isascii() and told.isdigit() and int(told) > 0:
+    if told.isascii() and told.isdigit() and len(told) < 6 and int(told) > 0:
         return max(MIN_WIDTH, int(told))
     try:
-        return max(MIN_WIDTH, os.get_terminal_size(stream.fileno()).columns) if stream.isatty() else None
+        found = os.get_terminal_size(stream.fileno()).columns
     except (OSError, ValueError):
         return None
+    return max(MIN_WIDTH, found) if found else None
 
 
 def width() -> int:

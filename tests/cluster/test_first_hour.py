@@ -33,6 +33,7 @@ from cluster.cli.output import MIN_WIDTH, Output, fit, program
 from cluster.demo import Demo
 from cluster.launch import ray_session
 from shared.errors import Exit, Infrastructure
+from shared.text import counted
 from tests.cluster.test_cli import ROOT, TINY, document, error_of, interrupted_at, on_a_terminal, our_children, uvmp
 
 #: the script as an installation has it, whether there is one here or not
@@ -163,12 +164,14 @@ def test_in_a_pipe_lines_are_whole() -> None:
 def test_a_broken_line_goes_on_indented(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     text = "  site of amap_cow_now.nanon-freed-locked, repaired: reached 3 times"
+    assert fit(text, sys.stdout) == text, "no terminal"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert fit(text, sys.stdout).split("\n") == [
         "  site of",
         "    amap_cow_now.nanon-freed-locked,",
         "    repaired: reached 3 times",
     ]
-    for odd in ("0", "-3", "many", "²", ""):
+    for odd in ("0", "-3", "many", "²", "9" * 5000, ""):
         monkeypatch.setenv("COLUMNS", odd)
         assert fit(text, sys.stdout) == text
     monkeypatch.setenv("COLUMNS", "3")
@@ -350,7 +353,7 @@ def test_a_full_disk_is_named_and_the_finding_is_not_lost(command: list[str], to
 
 def test_repeated_runs_on_a_full_disk_tell_what_they_found(tmp_path: Path) -> None:
     done = script("run", "S3a", "--repeat", 3, "--out", tmp_path / "run", preexec_fn=small_files)
-    assert done.returncode == Exit.INFRASTRUCTURE and "a finding in 1 of 1 runs" in done.stdout
+    assert done.returncode == Exit.INFRASTRUCTURE and "a finding in 1 of 1 run\n" in done.stdout
 
 
 # -- what is asked for, and cannot be ------------------------------------------------------------------
@@ -453,6 +456,8 @@ def test_one_schedule_is_not_some_schedules() -> None:
     result = uvmp("explore", "E1", "--fixed", "--schedules", "1")
     assert "not seen in 1 schedule (" in result.stdout and "exploring up to 1 schedule (" in result.stderr
     assert "1 schedules" not in result.output
+    assert "a finding in 1 of 1 run\n" in uvmp("run", "S3a", "--repeat", "1").stdout
+    assert [counted(number, "run") for number in (0, 1, 2, 1000)] == ["0 runs", "1 run", "2 runs", "1,000 runs"]
 
 
 # -- signals ---------------------------------------------------------------------------------------------
