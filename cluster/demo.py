@@ -93,9 +93,9 @@ class Demo:
         token = str(result.token)
         self.part("The same schedule on the real processes", f"uvmp replay {token} --live --out {folder}")
         there = replay(self.scenario, result.deviations)
-        with kept(machine, folder):
-            run = machine.run(follow=there.journals, out=folder)
-        write_end(folder, self.scenario, run, result.token, self.chosen.replay_line(result.token))
+        with kept(machine, folder) as name:
+            run = machine.run(follow=there.journals, out=folder, identity=name)
+        write_end(folder, name, self.scenario, run, result.token, options=self.chosen.options)
         self.output.say(f"{run.operations:,} operations in {run.seconds:.1f} s, in the order given.")
         self.output.say("What the nodes wrote down, as a digest:")
         self.output.say(f"  in one process   {there.digest}")
@@ -126,7 +126,7 @@ class Demo:
     def explain(self, folder: Path) -> None:
         self.part("What happened, from the logs of the live replay alone", f"uvmp postmortem {folder}")
         found = analyse(folder)
-        self.output.say(render_screen(found).rstrip("\n"))
+        self.output.say_lines(render_screen(found).rstrip("\n"))
         self.expect(None if found.complete else "the log of the live replay is incomplete")
 
     def search_repaired(self, first: Result) -> None:

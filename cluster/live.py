@@ -80,7 +80,12 @@ class LiveMachine:
     # -- one run -----------------------------------------------------------------
 
     def run(
-        self, follow: Journals | None = None, out: Path | None = None, seed: int = 0, run_limit_s: float = RUN_LIMIT_S
+        self,
+        follow: Journals | None = None,
+        out: Path | None = None,
+        seed: int = 0,
+        run_limit_s: float = RUN_LIMIT_S,
+        identity: str | None = None,
     ) -> LiveRun:
         """Run once.
 
@@ -88,13 +93,14 @@ class LiveMachine:
             follow: journals whose admission orders to follow; None: free-running.
             out: folder for the collected journal files (default: a temporary one).
             seed: of the processors' choices among runnable LWPs.
+            identity: of the run, for the journals' headers; None: its number on this machine.
 
         Raises: Diverged - the schedule cannot be followed; Infrastructure.
         """
         self.runs += 1
         name = f"run{self.runs}"
         began = monotonic()
-        refusal = self._load(name, follow, seed)
+        refusal = self._load(name, identity or name, follow, seed)
         detect, judged = self.scenario.detect, list[Finding]()
         level = detect.get(refusal.detector, "stop") if refusal is not None else "off"
         last: list[dict[str, Any]] | None = []
@@ -131,7 +137,7 @@ class LiveMachine:
             state["operations"], seconds, folder, state,
         )  # fmt: skip
 
-    def _load(self, name: str, follow: Journals | None, seed: int) -> Finding | None:
+    def _load(self, name: str, identity: str, follow: Journals | None, seed: int) -> Finding | None:
         """Give every actor its part of the image; returns why the machine does not boot, if so.
 
         Raises: Infrastructure - an actor runs other source than ours.
@@ -140,7 +146,7 @@ class LiveMachine:
         orders = None if follow is None else schedule_of(follow, self.scenario)
         for group in self.actors.groups:
             body = {
-                "run": name,
+                "run": identity,
                 "folder": str(self.scratch / name / group[0]),
                 "scenario": pack_scenario(self.scenario),
                 "images": {node: self.image.get(node) for node in group},

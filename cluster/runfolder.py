@@ -1,34 +1,35 @@
 """Run folders: what a run leaves on disk, and what a postmortem and a replay need of it.
 
     DIR/<node>.uvmp.jsonl   one journal a node, `uvmp-log/1`, written as the run goes
-    DIR/scenario.json       the scenario as it was run (shared/pack.py)
-    DIR/run.json            `uvmp-run/1`: verdict, token, counts, digest; written last and at once
+    DIR/scenario.json       the scenario as it was run: its file's text, errata, detectors
+    DIR/run.json            verdict, token, counts, digest, and the SHA-256 of every other file; written last
 
-A folder without run.json is that of a run that was killed; cluster/postmortem
-reads it all the same.
+What is in the two JSON files, and the check that they are under, is in
+shared/runfile.py. A folder without run.json is that of a run that was killed;
+cluster/postmortem reads it all the same.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import shlex
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from cluster.postmortem.load import RUN, RUN_SCHEMA, SCENARIO, SUFFIX, Run, load
-from cluster.postmortem.words import clean
+from cluster.postmortem.load import Run, load
 from cluster.replay import Replay
-from cluster.sim import Deviation
 from cluster.token import Token, kernel_version
 from shared.errors import Finding, Infrastructure, UserMistake
 from shared.journal import SCHEMA, Journal
-from shared.pack import pack_scenario
+from shared.runfile import RUN, RUN_SCHEMA, SCENARIO, SUFFIX, scenario_document, scenario_of, sealed
 from shared.scenario import Scenario
+from shared.text import clean
 
-__all__ = ["RUN_SCHEMA", "Run", "create", "finish", "load", "versions", "write_scenario", "write_sim"]
+__all__ = ["RUN_SCHEMA", "Run", "create", "finish", "identity", "load", "versions", "write_scenario", "write_sim"]
 
 
 def create(path: str | Path) -> Path:
@@ -57,65 +58,81 @@ def versions() -> dict[str, str]:
     return {"uvmp": own, "kernel": kernel_version(), "log": SCHEMA}
 
 
-def replay_line(path: Path, token: Token | None) -> str:
-    """What a user pastes to see the run again: its token, or the folder, whose journals are a schedule too."""
-    return f"uvmp replay {token}" if token is not None else f"uvmp replay {shlex.quote(str(path))}"
+def identity() -> str:
+    """A name for a run that no other run has."""
+    return secrets.token_hex(8)
 
 
-def write_scenario(path: Path, scenario: Scenario) -> None:
-    """Write scenario.json, before the run starts."""
-    _write(path / SCENARIO, pack_scenario(scenario))
+def write_scenario(path: Path, scenario: Scenario, run: str) -> None:
+    """Write scenario.json, before the run starts.
+
+    Args:
+        run: the run's identity.
+
+    Raises: Infrastructure - a scenario that was changed after it was loaded is not what its text says.
+    """
+    document = scenario_document(scenario, run)
+    if not scenario.text or scenario_of(document).digest() != scenario.digest():
+        raise Infrastructure(f"{scenario.id} is not what its text says, so that its run cannot be kept")
+    _write(path / SCENARIO, document)
 
 
-def write_sim(path: Path, scenario: Scenario, replay: Replay, token: Token | None) -> None:
-    """Write all of a run of `sim` into a folder that `create` has made; its journals are as live ones are."""
-    write_scenario(path, scenario)
-    header: dict[str, Any] = {
-        "run": path.name,
-        "engine": "sim",
-        "scenario": scenario.id,
-        "errata": list(scenario.errata),
-    }
+def write_sim(path: Path, scenario: Scenario, replay: Replay, token: Token | None, options: Sequence[str] = ()) -> None:
+    """Write all of a run of `sim` into a folder that `create` has made; its journals are as live ones are.
+
+    The same run has the same identity, so that the same run gives the same folder.
+
+    Args:
+        token: of this very schedule, if there is one.
+        options: what `uvmp replay` needs beside the token.
+    """
+    run = hashlib.sha256(f"{scenario.digest()} {replay.digest}".encode()).hexdigest()[:16]
+    write_scenario(path, scenario, run)
+    header = {"run": run, "engine": "sim", "scenario": scenario.id, "errata": list(scenario.errata)}
     for node, records in replay.journals.items():
         with open(path / f"{node}{SUFFIX}", "xb") as stream:
             journal = Journal(node, stream, keep=False)
-            journal.header(**header, replay=replay_line(path, token), versions=versions())
+            journal.header(**header, versions=versions())
             for record in records:
                 journal.add(dict(record))
     finish(
-        path, scenario, engine="sim", finding=replay.finding, notes=replay.notes, token=token, digest=replay.digest,
-        admitted={node: len(records) for node, records in replay.journals.items()}, results=replay.results,
-        sites=replay.sites, counters=replay.counters,
+        path, scenario, run, engine="sim", finding=replay.finding, notes=replay.notes, token=token, options=options,
+        digest=replay.digest, admitted={node: len(records) for node, records in replay.journals.items()},
+        results=replay.results, sites=replay.sites, counters=replay.counters,
     )  # fmt: skip
 
 
 def finish(
     path: Path,
     scenario: Scenario,
+    run: str,
     *,
     engine: str,
     finding: Finding | None,
     digest: str,
     admitted: Mapping[str, int] | None = None,
     token: Token | None = None,
-    schedule: Sequence[Deviation] | None = None,
+    shortened: Token | None = None,
+    options: Sequence[str] = (),
     notes: Iterable[Finding] = (),
     results: Mapping[str, Any] | None = None,
     sites: Mapping[str, int] | None = None,
     counters: Mapping[str, int] | None = None,
-    replay: str | None = None,
 ) -> None:
     """Write run.json, at once and last: with it the run has ended.
 
     Args:
+        run: the run's identity.
         admitted: node -> number of records that it wrote, if it is known for certain.
         digest: of the journals, or of their part before the finding.
-        schedule: deviations, if there is no token.
-        replay: the replay line; default: from the token, or the folder itself.
+        token: of this very schedule; its deviations are told as the run's.
+        shortened: of another, shorter schedule that has the same finding.
+        options: what `uvmp replay` needs beside a token.
     """
-    deviations = token.deviations if token is not None else schedule or ()
+    deviations = token.deviations if token is not None else ()
     body = {
         "schema": RUN_SCHEMA,
+        "run": run,
         "engine": engine,
         "scenario": {"id": scenario.id, "name": scenario.name, "title": scenario.title, "file": scenario.file},
         "errata": list(scenario.errata),
@@ -123,16 +140,24 @@ def finish(
         "finding": None if finding is None else finding.as_dict(),
         "notes": [one.as_dict() for one in notes],
         "token": None if token is None else str(token),
+        "shortened": None if shortened is None else str(shortened),
+        "options": list(options),
         "schedule": [{"ctx": ran, "n": n, "kind": kind, "next": to} for ran, n, kind, to in deviations],
         "digest": digest,
         "admitted": dict(admitted or {}),
+        "files": {file.name: _sum(file) for file in sorted(path.iterdir()) if file.name.endswith(SUFFIX)},
+        "scenario_sum": _sum(path / SCENARIO),
         "results": dict(results or {}),
         "sites": dict(sites or {}),
         "counters": dict(counters or {}),
         "versions": versions(),
-        "replay": replay_line(path, token) if replay is None else replay,
     }
-    _write(path / RUN, body)
+    _write(path / RUN, sealed(json.loads(json.dumps(body))))
+
+
+def _sum(path: Path) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _write(path: Path, body: dict[str, Any]) -> None:
@@ -140,7 +165,7 @@ def _write(path: Path, body: dict[str, Any]) -> None:
     unfinished = path.with_name(path.name + ".tmp")
     try:
         with open(unfinished, "w", encoding="utf-8") as stream:
-            json.dump(body, stream, indent=1, default=str)
+            json.dump(body, stream, indent=1)
             stream.write("\n")
             stream.flush()
             os.fsync(stream.fileno())

@@ -32,11 +32,14 @@ import nodes
 import shared
 from cluster.sim import Deviation
 from shared.errors import UserMistake
+from shared.runfile import MAX_TOKEN, TOKEN, token_check
 from shared.scenario import Scenario
+from shared.text import clean
 
 VERSION = "uvmp1"
-MAX_TOKEN = 4096
-_FORM = re.compile(r"uvmp1\.([A-Za-z0-9_-]{1,64})\.([0-9a-f]{8})\.([0-9a-f]{8})\.([A-Za-z0-9_-]*)\.([0-9a-f]{6})")
+#: of a body: bytes unpacked, deviations, and how large a number may be
+MAX_BODY, MAX_DEVIATIONS, MAX_NUMBER = 1 << 18, 1 << 14, 1 << 31
+_CONTEXT = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,40}")
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Token:
 
     def __str__(self) -> str:
         head = f"{VERSION}.{self.scenario}.{self.digest}.{self.kernel}.{_pack(self.deviations, self.fixed)}"
-        return f"{head}.{_check(head)}"
+        return f"{head}.{token_check(head)}"
 
 
 def token_of(scenario: Scenario, deviations: list[Deviation]) -> Token:
@@ -64,13 +67,15 @@ def parse(text: str) -> Token:
     text = text.strip()
     if len(text) > MAX_TOKEN:
         raise UserMistake(f"this token has {len(text)} characters; the longest possible has {MAX_TOKEN}", field="TOKEN")
-    match = _FORM.fullmatch(text)
+    match = TOKEN.fullmatch(text)
     if match is None:
         if text.startswith("uvmp") and not text.startswith(VERSION + "."):
-            raise UserMistake(f"a token of version {text.split('.')[0]}; this uvmp reads {VERSION}", field="TOKEN")
+            raise UserMistake(
+                f"a token of version {clean(text.split('.')[0], 20)}; this uvmp reads {VERSION}", field="TOKEN"
+            )
         raise UserMistake("not a schedule token (uvmp1.SCENARIO.DIGEST.KERNEL.BODY.CHECK)", field="TOKEN")
     scenario, digest, kernel, body, check = match.groups()
-    if _check(text.rsplit(".", 1)[0]) != check:
+    if token_check(text.rsplit(".", 1)[0]) != check:
         raise UserMistake("the token's checksum is wrong: a character is missing or changed", field="TOKEN")
     deviations, fixed = _unpack(body)
     return Token(scenario, digest, kernel, deviations, fixed)
@@ -114,21 +119,26 @@ def _unpack(body: str) -> tuple[tuple[Deviation, ...], bool]:
     try:
         raw = base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
         unzip = zlib.decompressobj()
-        data = unzip.decompress(raw[1:], 1 << 20) if raw[:1] == b"z" else raw[1:]
-        fixed, joined, *flat = msgpack.unpackb(data, max_array_len=1 << 16, max_str_len=1 << 12)
-        names = joined.split("/")
-        if len(flat) % 4 or not all(type(one) is int and one >= 0 for one in flat):
+        data = unzip.decompress(raw[1:], MAX_BODY) if raw[:1] == b"z" else raw[1:]
+        if raw[:1] not in (b"z", b"m") or (raw[:1] == b"z" and (not unzip.eof or unzip.unused_data)):
+            raise ValueError("not packed as a token is")
+        unpacked = msgpack.unpackb(data, max_array_len=4 * MAX_DEVIATIONS + 2, max_str_len=1 << 12, max_map_len=0)
+        if not isinstance(unpacked, list):
             raise ValueError("not a list of deviations")
+        fixed, joined, *flat = unpacked
+        names = joined.split("/")
+        if len(flat) % 4 or not all(type(one) is int and 0 <= one <= MAX_NUMBER for one in flat):
+            raise ValueError("not a list of deviations")
+        if fixed not in (0, 1) or not all(flag in (0, 1) for flag in flat[2::4]):
+            raise ValueError("a flag that is neither 0 nor 1")
+        if not all(name == "" or _CONTEXT.fullmatch(name) for name in names):
+            raise ValueError("that is no name of a context")
         return tuple(
             (names[flat[at]], flat[at + 1], "point" if flat[at + 2] else "wait", names[flat[at + 3]])
             for at in range(0, len(flat), 4)
         ), bool(fixed)
     except (ValueError, TypeError, IndexError, AttributeError, zlib.error, msgpack.UnpackException) as wrong:
-        raise UserMistake(f"the token's body cannot be read ({wrong})", field="TOKEN") from None
-
-
-def _check(head: str) -> str:
-    return hashlib.sha256(head.encode()).hexdigest()[:6]
+        raise UserMistake(f"the token's body cannot be read ({clean(wrong, 80)})", field="TOKEN") from None
 
 
 @cache

@@ -204,7 +204,8 @@ class Oracle:
             what = f"{'writes to' if writing else 'reads'} {place}, and is let, where"
             nothing = page is None or page.views == (None,)
             why = "nothing is mapped" if nothing else "the protection forbids it"
-            self._found(f"{ctx} {what} {why}", ctx, "user", f"page:{frame}", [f"it is operation {n} of {ctx}"])
+            let = self.trail.replay().let(frame, va - va % self.page_size)
+            self._found(f"{ctx} {what} {why}", ctx, "user", f"page:{frame}", [f"it is operation {n} of {ctx}", *let])
             return
         if not writing:
             able = [view for view in able if self._may_be(value[0], word, view.cell)]

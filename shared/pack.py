@@ -28,7 +28,8 @@ def unpack_scenario(data: dict[str, Any]) -> Scenario:
     expect = {key: None if one is None else _outcome(one) for key, one in data["expect"].items()}
     names = ("source", "errata", "procs", "barriers", "words", "kvars", "segments", "loans", "own_errata")
     tuples = {key: tuple(data[key]) for key in names}
-    made = {
+    made: dict[str, Any] = {
+        "machine_texts": tuple((name, file, text) for name, file, text in data["machine_texts"]),
         "machine": MachineConfig(**machine),
         "setup": tuple(Step(**one) for one in data["setup"]),
         "lwps": tuple(

@@ -134,6 +134,7 @@ class Provenance:
         self.stores: dict[tuple[str, int], Origin] = {}  # (context, operation) -> what it stored
         self.freed: dict[int, Move] = {}  # frame -> who freed its page, since anything was written to it
         self.frees: dict[int, tuple[int, Move]] = {}  # frame -> when its page was last freed, and by whom
+        self.entered: list[Move] = []  # translations, and the requests that take away or narrow some, as they came
         self.requests: list[Request] = []
         self.taken: dict[str, list[tuple[int, Contents]]] = {}  # context -> the frames it has read since its last I/O
         self.begin: list[Origin] = []  # words that were not zero when the run began
@@ -245,6 +246,11 @@ class Provenance:
         place = Place("block", move.target)
         self._replace(place, Contents(place, move), move, "formatted")
 
+    def op_pmap_enter(self, move: Move) -> None:
+        self.entered.append(move)
+
+    op_pmap_remove = op_pmap_protect = op_pmap_enter
+
     def op_renew(self, move: Move) -> None:
         name = str(move.args[0]).split("#", maxsplit=1)[0]
         if name.startswith("page:"):
@@ -299,6 +305,33 @@ class Provenance:
         return [one for one in every if one.word == word and one.value == value]
 
     # -- words -----------------------------------------------------------------------
+
+    def let(self, frame: int, va: int) -> list[str]:
+        """Why an access to an address was let: who entered the translation, and who has asked to take it away.
+
+        Args:
+            va: of the page.
+        """
+        enters = [
+            (at, one) for at, one in enumerate(self.entered) if one.code == "pmap_enter" and one.args[:2] == (va, frame)
+        ]
+        at, enter = enters[-1] if enters else (-1, None)
+        told = [
+            f"its translation to page:{frame} "
+            + ("was there when the run began" if enter is None else f"was entered by {enter.by}")
+        ]
+        asked = [
+            one
+            for one in self.entered[at + 1 :]
+            if one.code != "pmap_enter"
+            and one.args[0] <= va < one.args[1]
+            and (enter is None or one.target == enter.target)
+        ]
+        if asked:
+            told.append(f"{asked[-1].code} of it was asked for by {asked[-1].by}")
+        else:
+            told.append("nobody has asked to take it away or to narrow it since")
+        return told
 
     def came_from(self, item: Item, value: int, where: Callable[[int], str]) -> str:
         """Where a value is from that was read, in a sentence.

@@ -204,6 +204,8 @@ class Scenario:
         errata: switched on in this run; `own_errata`: those its file names.
         detect: detector -> stop, note or off, for every detector; `own_detect`: as its file has it.
         own_kernel_lock: the machine's kernel_lock, as the file has it.
+        text: the file's; empty if it was loaded with another machine than it says.
+        machine_texts: of each machine that the file calls by its name: name, file, text.
         lwps: in fixed context order: programs as in the file, then children as
             they appear in it.
         procs: names of all processes: those of the setup, then children as they appear.
@@ -238,6 +240,8 @@ class Scenario:
     own_errata: tuple[str, ...]
     own_detect: dict[str, str]
     own_kernel_lock: str
+    text: str = ""
+    machine_texts: tuple[tuple[str, str, str], ...] = ()
 
     def digest(self, **more: Any) -> str:
         """8 hex digits over all that decides what an execution does; not over words, lines or `expect`.

@@ -134,7 +134,16 @@ def load_scenario(
 
     Raises: UserMistake - something is wrong with it; says where, of all that is wrong (`others`).
     """
-    return _Loader(parse(text, file), file, find_machine, machine).load()
+    texts: dict[str, tuple[str, str, str]] = {}
+
+    def find(name: str) -> tuple[str, str]:
+        assert find_machine is not None
+        found = find_machine(name)
+        texts[name] = name, found[1], found[0]
+        return found
+
+    loaded = _Loader(parse(text, file), file, find if find_machine is not None else None, machine).load()
+    return loaded if machine is not None else replace(loaded, text=text, machine_texts=tuple(texts.values()))
 
 
 @dataclass(slots=True)

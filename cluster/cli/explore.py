@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -145,8 +146,8 @@ def _keep(output: Output, chosen: Chosen, result: Result, folder: Path | None) -
     if result.finding is None or result.token is None:
         output.note("no finding, so there is no run to keep; --out was not used")
         return None
-    write_sim(create(folder), chosen.scenario, replay(chosen.scenario, result.deviations), result.token)
-    output.note(f"kept in {folder}; to read it: uvmp postmortem {folder}")
+    write_sim(create(folder), chosen.scenario, replay(chosen.scenario, result.deviations), result.token, chosen.options)
+    output.note(f"kept in {folder}; to read it: {shlex.join(['uvmp', 'postmortem', str(folder)])}")
     return str(folder)
 
 

@@ -11,7 +11,7 @@ import re
 import shutil
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,14 @@ from cluster.launch import ray_session
 from cluster.live import LiveMachine, LiveRun
 from cluster.minimize import minimize
 from cluster.replay import replay, replay_journals
-from cluster.runfolder import create, finish, write_scenario
+from cluster.runfolder import create, finish, identity, write_scenario
 from cluster.sim import Sim
 from cluster.strategies.follow import Order
-from cluster.token import MAX_TOKEN, Token, token_of
+from cluster.token import Token, token_of
 from shared.codec import decode
 from shared.errors import Diverged, Infrastructure, LogIncomplete, UserMistake
 from shared.journal import linearize
+from shared.runfile import MAX_TOKEN
 from shared.scenario import Scenario
 
 CONNECT_S = 5.0
@@ -172,15 +173,19 @@ def token_of_live(scenario: Scenario, run: LiveRun) -> Token | None:
 
 
 @contextlib.contextmanager
-def kept(machine: LiveMachine, folder: Path | None) -> Iterator[None]:
-    """Make the folder of a run, if it is to have one, and keep the logs also if the run does not end as it should."""
+def kept(machine: LiveMachine, folder: Path | None) -> Iterator[str]:
+    """Make the folder of a run, if it is to have one, and keep the logs also if the run does not end as it should.
+
+    Gives the run's identity.
+    """
+    run = identity()
     if folder is None:
-        yield
+        yield run
         return
     with deferred():
-        write_scenario(create(folder), machine.scenario)
+        write_scenario(create(folder), machine.scenario, run)
     try:
-        yield
+        yield run
     except BaseException:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         salvage(machine, folder)
@@ -208,12 +213,27 @@ def _fetch(machine: LiveMachine, actor: str, node: str, target: Path) -> None:
             stream.write(piece)
 
 
-def write_end(folder: Path, scenario: Scenario, run: LiveRun, token: Token | None, replay_line: str | None) -> None:
-    """Write what a live run came to; its journals are there already."""
+def write_end(
+    folder: Path,
+    name: str,
+    scenario: Scenario,
+    run: LiveRun,
+    token: Token | None = None,
+    shortened: Token | None = None,
+    options: Sequence[str] = (),
+) -> None:
+    """Write what a live run came to; its journals are there already.
+
+    Args:
+        name: the run's identity.
+        token: of the schedule that it followed.
+        shortened: of another schedule with the same finding.
+        options: what `uvmp replay` needs beside a token.
+    """
     finish(
-        folder, scenario, engine="live", finding=run.finding, notes=run.notes, token=token, digest=run.digest,
-        admitted={node: written(folder, node) for node in run.journals}, results=run.results, sites=run.sites,
-        counters=run.counters, replay=replay_line,
+        folder, scenario, name, engine="live", finding=run.finding, notes=run.notes, token=token, shortened=shortened,
+        options=options, digest=run.digest, admitted={node: written(folder, node) for node in run.journals},
+        results=run.results, sites=run.sites, counters=run.counters,
     )  # fmt: skip
 
 

@@ -13,16 +13,24 @@ from typing import Any, TextIO
 import click
 
 from shared.errors import UserMistake
+from shared.text import clean, fit
 
 #: seconds between two lines about how something long is going
 STEP_EVERY_S = 2.0
 #: how many mistakes of a file are told
 MAX_MISTAKES = 20
+#: characters of a line, and of an error
+LONGEST, LONGEST_ERROR = 20_000, 2_000
 
 
 def coloured(stream: TextIO) -> bool:
     """May this stream have colours?"""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def shown(text: str, stream: TextIO) -> str:
+    """Text as one line of this stream: nothing in it commands a terminal, and it has every character that is left."""
+    return fit(clean(text, LONGEST), stream.encoding)
 
 
 class Output:
@@ -41,15 +49,21 @@ class Output:
         self.next_step_s = monotonic() + STEP_EVERY_S
 
     def say(self, text: str = "", **style: Any) -> None:
-        """A line of what the user asked for."""
+        """A line of what the user asked for; whatever is in it, it is one line."""
         if not self.json:
-            click.echo(click.style(text, **style) if style else text, file=self.out, color=coloured(self.out))
+            line = shown(text, self.out)
+            click.echo(click.style(line, **style) if style else line, file=self.out, color=coloured(self.out))
             self.out.flush()
+
+    def say_lines(self, text: str) -> None:
+        """Several lines, of which each is fit to be shown."""
+        for line in text.split("\n"):
+            self.say(line)
 
     def note(self, text: str) -> None:
         """A line about how it is going."""
         with contextlib.suppress(OSError):  # nobody is listening, or there is no room for it: no reason to stop
-            click.echo(click.style(text, dim=True), file=self.err, color=coloured(self.err))
+            click.echo(click.style(shown(text, self.err), dim=True), file=self.err, color=coloured(self.err))
 
     def step(self, text: str) -> None:
         """The same, of something that is said often: a line now and then."""
@@ -70,10 +84,10 @@ class Output:
             line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             self.say(line, **({"bold": True} if number == 0 else {}))
 
-    def replay_line(self, line: str) -> None:
+    def replay_line(self, line: str, label: str = "to see it again:") -> None:
         """The line to paste; alone on its own, so that a triple click takes it and nothing else."""
         self.say()
-        self.say("to see it again:")
+        self.say(label)
         self.say(line, bold=True)
 
 
@@ -87,7 +101,7 @@ def complain(args: list[str], message: str, code: int, error: BaseException | No
         if len(others) >= MAX_MISTAKES:
             say_error(f"and {len(others) - MAX_MISTAKES + 1} more like these")
         if hint:
-            click.echo(f"see: {hint}", file=sys.stderr)
+            click.echo(shown(f"see: {hint}", sys.stderr), file=sys.stderr)
         if "--json" in args:
             document: dict[str, Any] = {"error": error_document(message, code, error)}
             if others:
@@ -99,17 +113,18 @@ def complain(args: list[str], message: str, code: int, error: BaseException | No
 
 def say_error(message: str) -> None:
     """An error's line; of a longer text, as Ray's, the first one."""
-    first = message.strip().split("\n")[0]
+    first = clean(message.strip().split("\n")[0], LONGEST_ERROR)
     text = "uvmp: interrupted" if message == "interrupted" else f"uvmp: error: {first}"
-    click.echo(click.style(text, fg="red"), file=sys.stderr, color=coloured(sys.stderr))
+    click.echo(click.style(shown(text, sys.stderr), fg="red"), file=sys.stderr, color=coloured(sys.stderr))
 
 
 def error_document(message: str, code: int, error: BaseException | None) -> dict[str, Any]:
     """An error for tools, with its place if it has one."""
-    wrong: dict[str, Any] = {"message": message, "exit": int(code)}
+    wrong: dict[str, Any] = {"message": clean(message, LONGEST_ERROR), "exit": int(code)}
     for key in ("file", "line", "field", "expected", "found"):
-        if getattr(error, key, None) is not None:
-            wrong[key] = getattr(error, key)
+        value = getattr(error, key, None)
+        if value is not None:
+            wrong[key] = clean(value, LONGEST_ERROR) if isinstance(value, str) else value
     return wrong
 
 

@@ -11,6 +11,7 @@ from cluster.cli.options import SETTINGS, common
 from cluster.cli.output import Output
 from cluster.postmortem import analyse, render, render_object, render_screen
 from shared.errors import Exit
+from shared.text import fit
 
 
 @click.command(
@@ -43,9 +44,9 @@ def command(run: str, full: bool, name: str, as_json: bool) -> int:
     else:
         text = render_screen(found, columns, shlex.join(["uvmp", "postmortem", run, "--full"]))
     if lines and not as_json and text.count("\n") >= lines:
-        click.echo_via_pager(text)
+        click.echo_via_pager(fit(text, output.out.encoding))
     else:
-        output.say(text.rstrip("\n"))
+        output.say_lines(text.rstrip("\n"))
     code = Exit.NO_FINDING if found.complete else Exit.LOG_INCOMPLETE
     output.result({**found.as_dict(), "exit": int(code)})
     if not found.complete:

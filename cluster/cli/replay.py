@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,9 +30,14 @@ from cluster.replay import Replay, replay, replay_journals
 from cluster.runfolder import Run, create, load, write_sim
 from cluster.sim import Deviation
 from cluster.token import Token, kernel_version, parse, refuse_mismatch
+from nodes.build import build_threads
 from shared.errors import Exit, Finding, LogIncomplete, UserMistake
 from shared.journal import Journals, causal_past, digest, holes
-from shared.pack import unpack_scenario
+from shared.runfile import is_sealed, token_line
+from shared.text import clean
+
+#: what must be the same of a finding, recorded and replayed
+SAME = ("kind", "text", "context", "function", "subject")
 
 
 @dataclass
@@ -40,12 +46,27 @@ class Schedule:
 
     Attributes:
         digest: of the run in the folder; None for a token.
+        finding: as the folder has it, if it is `recorded`.
     """
 
     chosen: Chosen
     token: Token | None = None
     journals: Journals | None = None
     digest: str | None = None
+    finding: dict[str, Any] | None = None
+    recorded: bool = False
+
+    def unlike(self, found: Finding | None) -> str | None:
+        """How the finding of the replay differs from the one that the folder has, in words; None if it does not."""
+        if not self.recorded:
+            return None
+        here, there = (None if found is None else found.as_dict()), self.finding
+        if (None if here is None else [here[key] for key in SAME]) == (
+            None if there is None else [there.get(key) for key in SAME]
+        ):
+            return None
+        told = [one if one is None else f"{one.get('kind')} ({clean(one.get('text'), 200)})" for one in (there, here)]
+        return f"the run was recorded with {told[0] or 'no finding'}, its replay has {told[1] or 'no finding'}"
 
 
 @click.command(
@@ -113,9 +134,10 @@ def command(
     if schedule.digest is not None:
         digests = {"kept": schedule.digest, **digests}
     if live:
-        finding, results, digests["live"] = _follow(output, chosen, done, address, folder, schedule.token)
+        token = None if done.skipped else schedule.token
+        finding, results, digests["live"] = _follow(output, chosen, done, address, folder, token)
     elif folder is not None:
-        write_sim(create(folder), chosen.scenario, done, schedule.token)
+        write_sim(create(folder), chosen.scenario, done, None if done.skipped else schedule.token, chosen.options)
 
     describe.results(output, chosen.scenario, results)
     if finding is not None:
@@ -125,12 +147,18 @@ def command(
     describe.say_sites(output, chosen.scenario, done.sites)
     output.say(f"{done.operations:,} operations")
     equal = _say_digests(output, digests)
+    unlike = schedule.unlike(done.finding)
+    if unlike is not None:
+        output.say(unlike, fg="red")
+        equal = False
     if folder is not None:
-        output.note(f"kept in {folder}; to read it: uvmp postmortem {folder}")
+        output.note(f"kept in {folder}; to read it: {shlex.join(['uvmp', 'postmortem', str(folder)])}")
     why_not = describe.unmet(chosen.scenario, finding, results) if expect else None
     code = describe.verdict(output, expect, why_not, finding is not None)
     code = code if equal else Exit.DIVERGED
-    output.result(_document(schedule, done, finding, results, digests, equal, folder, live, expect, why_not, code))
+    output.result(
+        _document(schedule, done, finding, results, digests, equal, unlike, folder, live, expect, why_not, code)
+    )
     return code
 
 
@@ -174,26 +202,34 @@ def _schedule(
 
 def _folder(output: Output, what: str, lenient: bool) -> Schedule:
     run = load(what)
-    if run.torn:
+    about, scenario = run.run or {}, run.loaded
+    versions = about.get("versions")
+    made_on = clean(versions.get("kernel"), 40) if isinstance(versions, dict) else "?"
+    same = made_on == kernel_version()
+    if run.torn and (same or not is_sealed(about)):
         raise LogIncomplete(f"{run.path}: {run.torn[0]}")
-    if run.scenario is None or run.run is None:
-        missing = "scenario.json" if run.scenario is None else "run.json"
+    if scenario is None or run.run is None:
+        if run.run is not None and not same:
+            raise UserMistake(f"made on kernel {made_on}, whose scenarios this uvmp cannot read", file=run.path)
+        missing = "scenario.json" if scenario is None else "run.json"
         raise LogIncomplete(f"{run.path}: there is no {missing}: the run was cut short and is no whole schedule")
-    try:
-        scenario = unpack_scenario(run.scenario)
-        made_on, wanted = run.run["versions"]["kernel"], run.run["digest"]
-        token = parse(run.run["token"]) if run.run.get("token") else None
-    except (KeyError, TypeError, AttributeError, ValueError) as wrong:
-        raise UserMistake(f"cannot be read as a run ({type(wrong).__name__}: {wrong})", file=run.path) from None
-    if made_on != kernel_version():
+    if not same:
         told = f"the run was made on kernel {made_on}, this is kernel {kernel_version()}"
         if not lenient:
             raise UserMistake(f"{told}; --lenient replays it anyway", file=run.path)
         output.note(f"{told}; replaying it all the same")
-    chosen = Chosen(scenario)
-    if lenient and token is not None and made_on != kernel_version():
-        return Schedule(chosen, token)
-    return Schedule(chosen, None, _told_of(run, wanted), wanted)
+    options = about.get("options")
+    token = next((one for one in (about.get("token"), about.get("shortened")) if one is not None), None)
+    chosen = Chosen(scenario, tuple(options or ()) if token_line(token, options) is not None else ())
+    if lenient and not same and token is not None:
+        return Schedule(chosen, parse(token))
+    contexts = build_threads(scenario)
+    for records in run.journals.values():
+        for one in records:
+            if one["ctx"] not in contexts:
+                raise LogIncomplete(f"{run.path}: a record of {one['ctx']}, which this machine has not")
+    wanted = str(about.get("digest"))
+    return Schedule(chosen, None, _told_of(run, wanted), wanted, run.finding()[0], recorded=True)
 
 
 def _told_of(run: Run, wanted: str) -> Journals:
@@ -203,15 +239,15 @@ def _told_of(run: Run, wanted: str) -> Journals:
 
     Raises: LogIncomplete - it is neither.
     """
-    if digest(run.journals) == wanted:
+    gaps = holes(run.journals)
+    if not gaps and digest(run.journals) == wanted:
         return run.journals
     try:
         past = causal_past(run.journals)
-        if digest(past) == wanted and not holes(past):
+        if not holes(past) and digest(past) == wanted:
             return past
     except LookupError:
         pass  # a record that is referred to is missing
-    gaps = holes(run.journals)
     told = gaps[0] if gaps else f"the journals have digest {digest(run.journals)}, run.json tells of {wanted}"
     raise LogIncomplete(f"{run.path}: {told}")
 
@@ -228,11 +264,11 @@ def _follow(
     from cluster.cli.live import booted, kept, write_end
 
     with booted(output, chosen.scenario, address) as machine:
-        with kept(machine, folder):
-            run = machine.run(follow=done.journals, out=folder)
+        with kept(machine, folder) as name:
+            run = machine.run(follow=done.journals, out=folder, identity=name)
         output.note(f"followed {run.operations:,} operations in {run.seconds:.2f} s")
         if folder is not None:
-            write_end(folder, chosen.scenario, run, token, chosen.replay_line(token) if token is not None else None)
+            write_end(folder, name, chosen.scenario, run, token, options=chosen.options)
     return run.finding, run.results, run.digest
 
 
@@ -252,6 +288,7 @@ def _document(
     results: dict[str, list[dict[str, Any]]],
     digests: dict[str, str],
     equal: bool,
+    unlike: str | None,
     folder: Path | None,
     live: bool,
     expect: bool,
@@ -272,6 +309,7 @@ def _document(
         "operations": done.operations,
         "digest": digests,
         "equal": equal,
+        "unlike": unlike,
         "skipped": [{"ctx": ran, "n": n, "kind": kind, "next": to} for ran, n, kind, to in done.skipped],
         "token": str(token) if token is not None else None,
         "replay": schedule.chosen.replay_line(token) if token is not None else None,

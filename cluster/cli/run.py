@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Generator
@@ -31,8 +32,9 @@ from cluster.replay import recorded
 from cluster.runfolder import create, write_sim
 from cluster.sim import Sim
 from cluster.strategies import make
-from cluster.token import MAX_TOKEN, Token, token_of
+from cluster.token import Token, token_of
 from shared.errors import Exit, Finding, ProjectBug, UserMistake
+from shared.runfile import MAX_TOKEN
 
 if TYPE_CHECKING:
     from cluster.cli.live import Parity
@@ -45,8 +47,10 @@ class Done:
     """One run, whichever engine it was on.
 
     Attributes:
+        token: of this very schedule, if it has one.
         parity: a live run against sim; None: not compared.
         out: its folder, if it was kept.
+        shortened: token of another, shorter schedule with the same finding; of a live run.
     """
 
     finding: Finding | None
@@ -59,6 +63,7 @@ class Done:
     seconds: float | None = None
     parity: Parity | None = None
     out: Path | None = None
+    shortened: Token | None = None
 
 
 @click.command(
@@ -177,7 +182,7 @@ def _sim(
         out = None
         if home is not None:
             out = create(home / str(number)) if many else home
-            write_sim(out, scenario, run, token)
+            write_sim(out, scenario, run, token, chosen.options)
         yield Done(run.finding, run.notes, run.results, run.sites, run.operations, run.digest, token, out=out)
 
 
@@ -197,12 +202,12 @@ def _live(
     with booted(output, scenario, address) as machine:
         for number in range(1, total + 1):
             out = folder / str(number) if folder is not None and many else folder
-            with kept(machine, out):
-                run = machine.run(out=out, seed=seed + number - 1)
+            with kept(machine, out) as name:
+                run = machine.run(out=out, seed=seed + number - 1, identity=name)
             compared = parity(scenario, run) if check else None
-            token = token_of_live(scenario, run) if compared is None or compared.equal else None
+            shortened = token_of_live(scenario, run) if compared is None or compared.equal else None
             if out is not None:
-                write_end(out, scenario, run, token, chosen.replay_line(token) if token is not None else None)
+                write_end(out, name, scenario, run, shortened=shortened, options=chosen.options)
             yield Done(
                 run.finding,
                 run.notes,
@@ -210,10 +215,11 @@ def _live(
                 run.sites,
                 run.operations,
                 run.digest,
-                token,
+                None,
                 run.seconds,
                 compared,
                 out,
+                shortened,
             )
 
 
@@ -275,9 +281,11 @@ def _say(output: Output, chosen: Chosen, done: list[Done], repeat: int | None, e
             )
             for wrong in [one for one in compared if not one.equal][:1]:
                 output.say(f"  {wrong}", fg="red")
-        first = next((one for one in found if one.token is not None), None)
+        first = next((one for one in found if _again(chosen, one)), None) or next(
+            (one for one in found if one.shortened is not None), None
+        )
         if first is not None:
-            output.replay_line(chosen.replay_line(first.token))
+            _say_again(output, chosen, first)
     return describe.verdict(output, expect, _unmet(chosen, done) if expect else None, bool(found))
 
 
@@ -295,12 +303,26 @@ def _say_one(output: Output, chosen: Chosen, one: Done) -> None:
     output.say(f"digest {one.digest}")
     if one.parity is not None:
         output.say(f"       {one.parity}", **({} if one.parity.equal else {"fg": "red"}))
-    if one.token is not None:
-        output.replay_line(chosen.replay_line(one.token))
-    elif one.finding is not None:
-        output.say("its schedule is no token; keep the run with --out and replay the folder")
+    _say_again(output, chosen, one)
     if one.out is not None:
-        output.note(f"kept in {one.out}; to read it: uvmp postmortem {one.out}")
+        output.note(f"kept in {one.out}; to read it: {shlex.join(['uvmp', 'postmortem', str(one.out)])}")
+
+
+def _again(chosen: Chosen, one: Done) -> str | None:
+    """The line that repeats this very run: its token's, or its folder's."""
+    if one.token is not None:
+        return chosen.replay_line(one.token)
+    return shlex.join(["uvmp", "replay", str(one.out)]) if one.out is not None else None
+
+
+def _say_again(output: Output, chosen: Chosen, one: Done) -> None:
+    again = _again(chosen, one)
+    if again is not None:
+        output.replay_line(again)
+    elif one.finding is not None:
+        output.say("this very run is no token: to repeat it, keep it with --out and replay the folder")
+    if one.shortened is not None:
+        output.replay_line(chosen.replay_line(one.shortened), "the same finding, shortened:")
 
 
 def _document(
@@ -357,7 +379,9 @@ def _one(chosen: Chosen, one: Done) -> dict[str, Any]:
         "operations": one.operations,
         "digest": one.digest,
         "token": str(one.token) if one.token is not None else None,
-        "replay": chosen.replay_line(one.token) if one.token is not None else None,
+        "replay": _again(chosen, one),
+        "shortened": str(one.shortened) if one.shortened is not None else None,
+        "replay_shortened": chosen.replay_line(one.shortened) if one.shortened is not None else None,
         "out": str(one.out) if one.out is not None else None,
     }
     if one.seconds is not None:

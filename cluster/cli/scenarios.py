@@ -17,6 +17,7 @@ from cluster.cli.output import Output
 from shared.errata import ERRATA, Status
 from shared.machine_config import MachineConfig
 from shared.scenario import Outcome, Scenario, Step
+from shared.text import clean
 
 
 @click.group(
@@ -57,7 +58,7 @@ def show(outer_json: bool | None, scenario: str, as_json: bool) -> int:
     found = source.scenario
     output.say(f"{found.id} ({found.name})", bold=True)
     if found.title:
-        prose(output, found.title)
+        prose(output, clean(found.title))
     output.say()
     if found.story:
         prose(output, found.story)

@@ -24,14 +24,13 @@ from cluster.postmortem.history import (
     related,
     report,
 )
-from cluster.postmortem.load import RUN, Run, load
+from cluster.postmortem.load import Run, load
 from cluster.postmortem.order import Sequence, in_order
 from cluster.postmortem.rows import Operation, choose, fold, mark, named_operations
 from cluster.postmortem.state import ContextState, Machine, Step
 from cluster.postmortem.waits import Graph
 from cluster.postmortem.words import (
     GLOBALS,
-    clean,
     handle,
     is_layout,
     kind_of,
@@ -45,7 +44,8 @@ from cluster.postmortem.words import (
 from shared.errata import ERRATA
 from shared.errors import LogIncomplete, UserMistake
 from shared.journal import Journals, causal_past, digest, holes, linearize
-from shared.pack import unpack_scenario
+from shared.runfile import RUN
+from shared.text import clean
 from shared.uvm.structs import uvmexp
 
 MODEL = ("page", "anon", "amap")
@@ -100,7 +100,9 @@ class Postmortem:
         source: where the finding is from: "run.json", "journal", or "".
         complete: the logs are whole; if not, `holes` (records that are not there)
             or `warnings` (lines and files that cannot be read) say why.
-        schedule: the deviations of the token, in words.
+        replay: the line that repeats this very run.
+        shortened: the line that replays another, shorter schedule with the same finding, as the token of a live run.
+        schedule: the run's deviations from the default schedule, in words, if its token has them.
         steps: the interleaving: what was done to what the finding is about.
         steps_about: what that is; [] if they are simply the last steps.
         about: the one object that was asked for, with its whole history, if one was.
@@ -121,6 +123,7 @@ class Postmortem:
     source: str = ""
     headline: str = ""
     replay: str = ""
+    shortened: str = ""
     schedule: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     steps: list[Line] = field(default_factory=list)
@@ -177,7 +180,7 @@ def of(run: Run, name: str = "") -> Postmortem:
     pm = Postmortem(run.path, ended=run.run is not None, warnings=list(run.torn))
     _identity(pm, run)
     _integrity(pm, run, sequence)
-    _finding(pm, run, machine)
+    _finding(pm, run)
     graph = Graph(machine, _procs(run.scenario))
     _contexts(pm, run, graph)
     _waits(pm, graph)
@@ -218,7 +221,7 @@ def _identity(pm: Postmortem, run: Run) -> None:
         if isinstance(value, str):
             pm.scenario[key] = value
     pm.engine = str(about.get("engine", header.get("engine", "")))
-    pm.replay = str(about.get("replay") or header.get("replay") or "")
+    pm.replay, pm.shortened = run.replay_lines()
     pm.versions = {str(key): str(value) for key, value in _dict(about.get("versions", header.get("versions"))).items()}
     for name in _list(about.get("errata", scenario.get("errata", header.get("errata")))):
         one = ERRATA.get(name) if isinstance(name, str) else None
@@ -295,34 +298,19 @@ def _digest(journals: Journals) -> str:
 
 def _places(run: Run) -> tuple[int, Callable[[int], str]]:
     """The page size, and an address in the scenario's own words."""
-    try:
-        scenario = unpack_scenario(run.scenario or {})
-        return scenario.machine.page_size, scenario.place
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return 0, hex
+    return (0, hex) if run.loaded is None else (run.loaded.machine.page_size, run.loaded.place)
 
 
 def _nodes_wanted(run: Run) -> tuple[str, ...]:
-    if run.scenario is None:
-        return ()
-    try:
-        return tuple(unpack_scenario(run.scenario).machine.nodes)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return ()
+    return () if run.loaded is None else tuple(run.loaded.machine.nodes)
 
 
 # -- the finding ------------------------------------------------------------------------
 
 
-def _finding(pm: Postmortem, run: Run, machine: Machine) -> None:
-    found = _dict(run.run).get("finding")
-    if isinstance(found, dict):
-        pm.finding, pm.source = _as_finding(found), RUN
-        return
-    for step in machine.steps:
-        if step.record["event"] == "finding":
-            pm.finding, pm.source = _as_finding(_dict(step.record.get("finding"))), "journal"
-            return
+def _finding(pm: Postmortem, run: Run) -> None:
+    found, pm.source = run.finding()
+    pm.finding = None if found is None else _as_finding(found)
 
 
 def _as_finding(data: dict[str, Any]) -> dict[str, Any]:

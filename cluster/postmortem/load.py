@@ -1,36 +1,60 @@
-"""Reads a run folder, whatever state it is in.
+"""Reads a run folder, whatever state it is in, and says whether it is as it was written.
 
 A folder holds one `<node>.uvmp.jsonl` a node, `scenario.json`, and `run.json`,
 which is written last. Of a killed run there is no run.json, lines may be torn,
 files missing. Nothing of that stops the reading: what can be read is, and what
-cannot is said in `torn`, by file and line.
+cannot is said in `torn`, by file and line. So is whatever run.json shows not to
+be as it was when the run ended, and files that are of another run.
 
-Rules: every size is bounded; a record is only believed if its numbers are numbers.
+Rules: every size is bounded before there is work to do; a record is only
+believed if its numbers are numbers and its names are text.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from sys import intern
 from typing import Any, BinaryIO
 
-from cluster.postmortem.words import clean
-from shared.errors import UserMistake
-from shared.journal import MAX_LINE, SCHEMA, Journals, Record
+from shared.errors import Finding, UserMistake
+from shared.journal import MAX_LINE, SCHEMA, VOLATILE, Journals, Record
 from shared.messages import OPERATIONS
+from shared.runfile import (
+    RUN,
+    RUN_SCHEMA,
+    SCENARIO,
+    SCENARIO_SCHEMA,
+    SUFFIX,
+    folder_line,
+    is_sealed,
+    is_token,
+    scenario_of,
+    token_line,
+)
+from shared.scenario import Scenario
+from shared.text import clean
 
-RUN_SCHEMA = "uvmp-run/1"
-SUFFIX = ".uvmp.jsonl"
-SCENARIO, RUN = "scenario.json", "run.json"
-MAX_JSON = 32 << 20
+#: bytes of run.json or scenario.json, and how many values may be in it
+MAX_JSON, MAX_VALUES = 8 << 20, 400_000
 MAX_RECORDS = 2_000_000
+#: lists and objects inside of all records of a run together; 40 times what the largest run has
+MAX_NESTED = 1_000_000
 MAX_NUMBER = 4 * MAX_RECORDS
 MAX_FILES = 256
 MAX_BYTES = 1 << 30
+MAX_SCHEDULE = 1 << 14
 _NODE = re.compile(r"[a-z][a-z_]{0,30}[0-9]{0,4}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]{0,40}")
+#: what must be text, if a record has it, and what must be a whole number
+_TEXTS = ("obj", "field", "lock", "chan", "fn", "wmesg", "mode", "op", "refused", "interrupted")
+_NUMBERS = ("slot", "gen", "frame", "source")
+#: detectors whose findings are met by a context, which records them; the others judge a whole run
+_RECORDED = ("kassert", "lockdebug", "lockorder")
 
 
 @dataclass
@@ -38,18 +62,52 @@ class Run:
     """A run folder in memory.
 
     Attributes:
-        scenario: as shared/pack.py packs it; None: no such file, or not to be read.
+        path: as it can be shown; `folder`: as it was given.
+        scenario: as plain data; None: there is none, or it cannot be read.
+        loaded: the same as the scenario that it is.
         run: what run.json says; None likewise.
         headers: line 1 of each node's file; {} if it has none.
         torn: what is wrong with the files, in words.
+        sealed: everything that run.json has a check of is as it was written.
     """
 
     path: str
+    folder: str = ""
     scenario: dict[str, Any] | None = None
+    loaded: Scenario | None = None
     run: dict[str, Any] | None = None
     headers: dict[str, Record] = field(default_factory=dict)
     journals: Journals = field(default_factory=dict)
     torn: list[str] = field(default_factory=list)
+    sealed: bool = False
+
+    def replay_lines(self) -> tuple[str, str]:
+        """The line that repeats this very run, and that of a shorter schedule with the same finding; "" if unknown.
+
+        Both are made here, from parts that are checked; none is text of a file.
+        """
+        if self.run is None:
+            return "", ""
+        options = self.run.get("options")
+        exact = token_line(self.run.get("token"), options) or folder_line(self.folder) or ""
+        return exact, token_line(self.run.get("shortened"), options) or ""
+
+    def finding(self) -> tuple[dict[str, Any] | None, str]:
+        """The finding, and where it is from: "journal", run.json, or "".
+
+        What a context has recorded is believed, whatever run.json says. A finding about the whole run, as a deadlock,
+        is in no journal.
+        """
+        told = self.run.get("finding") if self.run is not None else None
+        recorded = _recorded(self.journals)
+        if not recorded:
+            return (told, RUN) if isinstance(told, dict) else (None, "")
+        return (told, RUN) if told in recorded else (recorded[0], "journal")
+
+
+def _recorded(journals: Journals) -> list[dict[str, Any]]:
+    found = [one.get("finding") for records in journals.values() for one in records if one["event"] == "finding"]
+    return [one for one in found if isinstance(one, dict)]
 
 
 def load(path: str | Path) -> Run:
@@ -69,99 +127,233 @@ def load(path: str | Path) -> Run:
         raise UserMistake(f"cannot be read ({clean(wrong, 200)})", file=shown) from None
     if not files and not any(have.values()):
         raise UserMistake(f"not a run folder: it has no *{SUFFIX}, no {SCENARIO} and no {RUN}", file=shown)
-    run = Run(shown)
-    if have[SCENARIO]:
-        run.scenario = _json(folder / SCENARIO, run.torn)
+    run = Run(shown, str(path))
+    sums: dict[str, str] = {}
+    identities: dict[str, set[str]] = {}
     if have[RUN]:
-        run.run = _json(folder / RUN, run.torn)
-        if run.run is not None and run.run.get("schema") != RUN_SCHEMA:
-            run.torn.append(f"{RUN}: schema {clean(run.run.get('schema'), 40)!r}; this uvmp reads {RUN_SCHEMA}")
-            run.run = None
+        run.run = _json(folder / RUN, RUN_SCHEMA, run.torn)[0]
+    if have[SCENARIO]:
+        document, sums[SCENARIO] = _json(folder / SCENARIO, SCENARIO_SCHEMA, run.torn)
+        _scenario(run, document)
+        if document is not None:
+            identities.setdefault(clean(document.get("run"), 60), set()).add(SCENARIO)
+    elif run.run is not None:
+        run.torn.append(f"there is no {SCENARIO}")
     if len(files) > MAX_FILES:
         run.torn.append(f"{len(files)} journals; only {MAX_FILES} are read")
-    total = 0
+    room = _Room()
     for file in files[:MAX_FILES]:
         node = file.name.removesuffix(SUFFIX)
         if not _NODE.fullmatch(node) or node in run.journals:
             why = "a second journal of that node" if node in run.journals else "that is no node's name"
             run.torn.append(f"{clean(file.name, 100)}: not read: {why}")
             continue
+        if run.loaded is not None and node not in run.loaded.machine.nodes:
+            run.torn.append(f"{file.name}: not read: this machine has no such node")
+            continue
         if not file.is_file():
             run.torn.append(f"{file.name}: not read: it is no file")
             continue
-        total += _journal(file, node, run, MAX_RECORDS - total)
-    runs = {clean(one["run"], 60) for one in run.headers.values() if "run" in one}
-    if len(runs) > 1:
-        run.torn.append(f"the journals are of different runs: {', '.join(sorted(runs))}")
+        sums[file.name] = _journal(file, node, run, room)
+        if run.headers[node]:
+            identities.setdefault(clean(run.headers[node].get("run"), 60), set()).add(file.name)
+    if run.run is not None:
+        identities.setdefault(clean(run.run.get("run"), 60), set()).add(RUN)
+    _verify(run, sums)
+    if len(identities) > 1:
+        told = "; ".join(f"{_some(of)} of run {one}" for one, of in sorted(identities.items()))
+        run.torn.insert(0, f"the files are of different runs: {clean(told, 300)}")
     return run
 
 
-def _json(path: Path, torn: list[str]) -> dict[str, Any] | None:
+def _some(names: set[str]) -> str:
+    first = ", ".join(sorted(names)[:3])
+    return first if len(names) <= 3 else f"{first} and {len(names) - 3} more"
+
+
+@dataclass
+class _Room:
+    """How much may still be read, over all journals."""
+
+    records: int = MAX_RECORDS
+    nested: int = MAX_NESTED
+
+
+def _verify(run: Run, sums: dict[str, str]) -> None:
+    """Is everything that run.json has a check of as it was written, and does it fit together?"""
+    about = run.run
+    if about is None:
+        return
+    before = len(run.torn)
+    if not is_sealed(about):
+        run.torn.append(f"{RUN}: its check does not hold: it is not as it was written")
+    else:
+        wanted = about.get("files")
+        wanted = dict(wanted) if isinstance(wanted, dict) else {}
+        for name in sorted({*wanted, *sums} - {SCENARIO}):
+            if name not in sums:
+                run.torn.append(f"{clean(name, 60)}: it is missing")
+            elif name not in wanted:
+                run.torn.append(f"{clean(name, 60)}: it was not there when the run ended")
+            elif sums[name] != wanted[name] and not any(one.startswith(f"{name}:") for one in run.torn):
+                run.torn.append(f"{clean(name, 60)}: not as it was written (its SHA-256 is another than in {RUN})")
+        if SCENARIO in sums and sums[SCENARIO] != about.get("scenario_sum"):
+            run.torn.append(f"{SCENARIO}: not as it was written (its SHA-256 is another than in {RUN})")
+    told, recorded = about.get("finding"), _recorded(run.journals)
+    if recorded and told not in recorded:
+        run.torn.append(f"{RUN} tells of another finding than the journals; the journals' is told")
+    elif not recorded and isinstance(told, dict) and told.get("detector") in _RECORDED and run.journals:
+        run.torn.append(
+            f"{RUN} tells of a finding that is in no journal, where {clean(told.get('context'), 60)} has to be"
+        )
+    _fits(run)
+    run.sealed = len(run.torn) == before
+
+
+def _fits(run: Run) -> None:
+    """Do the parts of run.json have their form, and are they of the scenario that was run?"""
+    about, scenario = run.run or {}, run.loaded
+    finding = about.get("finding")
+    if finding is not None:
+        try:
+            Finding(**finding)
+        except TypeError:
+            run.torn.append(f"{RUN}: finding: not what a finding consists of")
+    if not isinstance(about.get("schedule", []), list) or len(about.get("schedule", [])) > MAX_SCHEDULE:
+        run.torn.append(f"{RUN}: schedule: expected a list of at most {MAX_SCHEDULE} deviations")
+        about["schedule"] = []
+    for key in ("token", "shortened"):
+        token = about.get(key)
+        if token is None:
+            continue
+        if not is_token(token):
+            run.torn.append(f"{RUN}: {key}: it is no token, or not in one piece")
+            about[key] = None
+        elif scenario is not None and token.split(".")[1:3] != [scenario.id, scenario.digest()]:
+            run.torn.append(f"{RUN}: {key}: it is one of another scenario than the one in {SCENARIO}")
+            about[key] = None
+    detect = about.get("detect")
+    same = isinstance(detect, dict) and scenario is not None and detect.items() <= scenario.detect.items()
+    if scenario is not None and not (same and about.get("errata") == list(scenario.errata)):
+        run.torn.append(f"{RUN} and {SCENARIO} tell of different errata or detectors")
+
+
+def _scenario(run: Run, document: dict[str, Any] | None) -> None:
+    if document is None:
+        return
+    try:
+        run.loaded = scenario_of(document)
+        run.scenario = asdict(run.loaded)
+    except UserMistake as wrong:
+        run.torn.append(f"{SCENARIO}: {clean(wrong, 300)}")
+
+
+def _json(path: Path, schema: str, torn: list[str]) -> tuple[dict[str, Any] | None, str]:
+    """A file's object, if it has one of that schema, and the file's SHA-256."""
+    total = ""
     try:
         with open(path, "rb") as stream:
             data = stream.read(MAX_JSON + 1)
         if len(data) > MAX_JSON:
             raise ValueError(f"more than {MAX_JSON} bytes")
+        total = hashlib.sha256(data).hexdigest()
+        if _values(data) > MAX_VALUES:
+            raise ValueError(f"more than {MAX_VALUES} values")
         value = json.loads(data, parse_constant=_no_constant)
         if not isinstance(value, dict):
             raise ValueError("not an object")
-        return value
+        if value.get("schema") != schema:
+            raise ValueError(f"schema {clean(value.get('schema'), 40)!r}; this uvmp reads {schema}")
+        return value, total
     except (OSError, ValueError, RecursionError) as wrong:
         torn.append(f"{path.name}: cannot be read ({clean(wrong, 120)})")
-        return None
+        return None, total
+
+
+def _values(data: bytes) -> int:
+    """At most so many values are in this JSON text; quick, and before any of them is made."""
+    return data.count(b",") + _nested(data)
+
+
+def _nested(data: bytes) -> int:
+    return data.count(b"{") + data.count(b"[")
 
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _journal(file: Path, node: str, run: Run, room: int) -> int:
-    """Read one node's file into `run`; returns the number of records."""
+def _journal(file: Path, node: str, run: Run, room: _Room) -> str:
+    """Read one node's file into `run`; returns the file's SHA-256."""
     records: list[Record] = []
     run.headers[node], run.journals[node] = {}, records
     bad: list[str] = []
     last = 0
+    findings = 0
+    cpus = None if run.loaded is None else tuple(run.loaded.machine.processors)
+    total = hashlib.sha256()
     try:
         with open(file, "rb") as stream:
-            for last, line in enumerate(_lines(stream), 1):
-                if len(records) >= room or stream.tell() > MAX_BYTES:
+            for last, line in enumerate(_lines(stream, total), 1):
+                nested = max(0, _nested(line) - 3)
+                if room.records <= 0 or stream.tell() > MAX_BYTES:
                     limit = f"more than {MAX_RECORDS} records in all, or {MAX_BYTES} bytes in one file"
                     run.torn.append(f"{file.name}:{last}: {limit}; the rest is not read")
                     break
+                if nested > room.nested:
+                    limit = f"more than {MAX_NESTED} lists and objects in the records"
+                    run.torn.append(f"{file.name}:{last}: {limit}; the rest is not read")
+                    break
                 try:
-                    record = _record(line, node)
+                    record = _record(line, node, cpus)
                 except (ValueError, RecursionError) as wrong:
                     bad.append(f"{file.name}:{last}: torn or corrupt line ({clean(wrong, 120)})")
                     continue
+                room.records -= 1
+                room.nested -= nested
                 if record["nseq"]:
+                    findings += record["event"] == "finding"
+                    if findings > 1:
+                        bad.append(f"{file.name}:{last}: a second finding; a processor stops at its first")
+                        continue
                     records.append(record)
-                elif record.get("schema") == SCHEMA:
-                    run.headers[node] = record
-                else:
+                elif record.get("schema") != SCHEMA:
                     schema = clean(record.get("schema"), 40)
                     run.torn.append(f"{file.name}:{last}: a log of schema {schema!r}; this uvmp reads {SCHEMA}")
                     break
+                elif last > 1:
+                    bad.append(f"{file.name}:{last}: a second header, or one that is not in line 1")
+                else:
+                    run.headers[node] = record
     except OSError as wrong:
         run.torn.append(f"{file.name}: cannot be read ({clean(wrong, 120)})")
     if bad:
-        if len(bad) == 1 and bad[0].startswith(f"{file.name}:{last}:"):
+        if len(bad) == 1 and bad[0].startswith(f"{file.name}:{last}: torn"):
             bad[0] += "; it is the last one: the node was stopped while it wrote"
         run.torn += bad[:3]
         if len(bad) > 3:
             run.torn.append(f"{file.name}: {len(bad) - 3} more lines cannot be read")
-    return len(records)
+    elif not run.headers[node] and not any(one.startswith(f"{file.name}:") for one in run.torn):
+        run.torn.append(f"{file.name}: it has no header, so that nobody knows of which run it is")
+    return total.hexdigest()
 
 
-def _lines(stream: BinaryIO) -> Iterator[bytes]:
-    """Lines, each of at most MAX_LINE + 1 bytes; the rest of a longer one is skipped."""
+def _lines(stream: BinaryIO, total: Any) -> Iterator[bytes]:
+    """Lines, each of at most MAX_LINE + 1 bytes; the rest of a longer one is skipped. All are added to the sum."""
     while line := stream.readline(MAX_LINE + 1):
+        total.update(line)
         yield line
         while len(line) > MAX_LINE and not line.endswith(b"\n"):
             line = stream.readline(MAX_LINE + 1)
+            total.update(line)
 
 
-def _record(line: bytes, node: str) -> Record:
-    """One line, if it is a record of this node; ValueError says why not."""
+def _record(line: bytes, node: str, cpus: tuple[str, ...] | None) -> Record:
+    """One line, if it is a record of this node; ValueError says why not.
+
+    Args:
+        cpus: the machine's nodes that run contexts; None: not known.
+    """
     if len(line) > MAX_LINE:
         raise ValueError(f"more than {MAX_LINE} bytes")
     if not line.endswith(b"\n"):
@@ -174,21 +366,35 @@ def _record(line: bytes, node: str) -> Record:
     _number(record, "nseq", 0)
     if record["nseq"] == 0:
         return record
-    if not isinstance(record.get("ctx"), str):
+    ctx = record.get("ctx")
+    if not isinstance(ctx, str) or not _NAME.fullmatch(ctx):
         raise ValueError("no context")
     _number(record, "n", 0)
     for key in ("granted", "woke", "raised"):
         names = record.get(key, [])
-        if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
+        if not isinstance(names, list) or not all(isinstance(one, str) and _NAME.fullmatch(one) for one in names):
             raise ValueError(f"{key} is no list of names")
+    for key in _TEXTS:
+        if not isinstance(record.get(key, ""), str):
+            raise ValueError(f"{key} is no text")
+    for key in _NUMBERS:
+        if type(record.get(key, 0)) is not int:
+            raise ValueError(f"{key} is no whole number")
     if record["event"] in OPERATIONS:
-        if not isinstance(record.get("cpu"), str) or not _NODE.fullmatch(record["cpu"]):
+        cpu = record.get("cpu")
+        if not isinstance(cpu, str) or not _NODE.fullmatch(cpu):
             raise ValueError("an operation without a CPU")
+        if cpus is not None and cpu not in cpus:
+            raise ValueError(f"an operation of {cpu}, which this machine has not")
         _number(record, "k", 1)
     else:
         record.pop("k", None)
         _number(record, "at", 0)
-    return record
+    return {
+        intern(key): intern(value) if type(value) is str and len(value) < 40 else value
+        for key, value in record.items()
+        if key == "nseq" or key not in VOLATILE
+    }
 
 
 def _number(record: Record, key: str, least: int) -> None:

@@ -15,8 +15,9 @@ from typing import Any
 from cluster.postmortem.analyse import ContextReport, Postmortem
 from cluster.postmortem.history import Line, ObjectReport
 from cluster.postmortem.rows import choose
-from cluster.postmortem.words import GLOBALS, clean, is_layout, place
+from cluster.postmortem.words import GLOBALS, is_layout, place
 from shared.errors import FINDINGS
+from shared.text import clean
 
 WIDTH = 80
 LONGEST = 4000
@@ -136,6 +137,9 @@ def _head(pm: Postmortem, width: int) -> Iterator[str]:
     for step in pm.schedule:
         yield from _labelled("schedule", step, width)
     yield f"  {'replay':<10}{clean(pm.replay)}" if pm.replay else f"  {'replay':<10}not known: no run.json"
+    if pm.shortened:
+        yield from _labelled("shortened", "another, shorter schedule with the same finding:", width)
+        yield f"  {'':<10}{clean(pm.shortened)}"
     if not pm.complete:
         yield from _labelled("log", f"INCOMPLETE: {(pm.warnings + pm.holes)[0]}", width)
 

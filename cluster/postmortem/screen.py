@@ -13,8 +13,9 @@ from cluster.postmortem.analyse import Postmortem
 from cluster.postmortem.history import Line
 from cluster.postmortem.report import WIDTH, fold_text, gap_words, wrap
 from cluster.postmortem.rows import choose
-from cluster.postmortem.words import GLOBALS, clean
+from cluster.postmortem.words import GLOBALS
 from shared.errors import FINDINGS
+from shared.text import clean
 
 HEIGHT = 40
 MAX_ROWS = 10
@@ -124,6 +125,9 @@ def _waits(pm: Postmortem, width: int) -> Iterator[str]:
 def _again(pm: Postmortem, width: int, full: str) -> Iterator[str]:
     yield "To see it again"
     yield f"  {clean(pm.replay)}" if pm.replay else "  not known: there is no run.json"
+    if pm.shortened:
+        yield "The same finding, shortened (another schedule)"
+        yield f"  {clean(pm.shortened)}"
     if not pm.complete:
         yield from _short(wrap(f"The log is INCOMPLETE: {(pm.warnings + pm.holes)[0]}", width, "", "  "), 2, width)
     if full:

@@ -12,11 +12,10 @@ from typing import Any
 from shared.journal import Record
 from shared.messages import OPERATIONS
 from shared.struct import KINDS, Array, FieldBase, Struct
+from shared.text import clean
 from shared.uvm import structs
 from shared.uvm.param import AMAP_SHARED, PG_NAMES, PQ_NAMES, SIDL, SRUN, SZOMB
 
-#: control characters, and those that reorder or break lines on a terminal
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 _HANDLE = re.compile(r"([a-z]\w*):(\d{1,9})(?:#(\d{1,9}))?")
 LONGEST = 400
 
@@ -38,16 +37,6 @@ FLAGS: dict[tuple[str, str], tuple[str, dict[int, str]]] = {
 ABOUT_RECORD = frozenset(("event", "node", "nseq", "ctx", "n", "cpu", "k", "wait", "granted", "woke", "raised"))
 PROTECTION = {0: "none", 1: "r", 2: "w", 3: "rw", 5: "rx", 7: "rwx"}
 STATES = {SIDL: "SIDL", SRUN: "SRUN", SZOMB: "SZOMB"}
-
-
-def clean(text: object, longest: int = 0) -> str:
-    """A string that a terminal shows and does not obey; cut if longer than `longest` (0: any length)."""
-    word = str(text)
-    if longest and len(word) > longest:
-        word = word[: longest - 4] + " ..."
-    return _UNSAFE.sub(
-        lambda found: f"\\x{ord(found[0]):02x}" if ord(found[0]) < 256 else f"\\u{ord(found[0]):04x}", word
-    )
 
 
 def text_of(record: Record, key: str) -> str:

@@ -197,7 +197,8 @@ CATALOGUE = (
             mlock(2) had counted in the old page's wire_count stayed there, so the old page stays wired. munlock(2)
             finds the new page and takes a wiring from it that it has not got: in a 16-bit counter that leaves 65535,
             and this page is not paged out any more either. A comment in the old source warns of unexpected effects on
-            wired pages; which ones is our inference. In the repaired kernel the wiring moves to the new page.
+            wired pages; which ones is our inference. In the repaired kernel wired memory is not lent, as NetBSD decided
+            later for loans to the kernel, and mlock(2) breaks the loans of what it wires.
         """),
         findings=("kassert", "invariant"),
         scenarios=("E55", "E55-shipped"),

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from shared.invariants.register import flag_names, invariant
-from shared.invariants.snapshot import AMAP_ARRAYS, WIRED, Snapshot, Violation
+from shared.invariants.snapshot import AMAP_ARRAYS, PROT, WIRED, Snapshot, Violation
 from shared.struct import LOCK_SHIFT, Array
 from shared.uvm.param import (
     PG_BUSY,
@@ -441,33 +441,23 @@ def _(s: Snapshot) -> Iterator[Violation]:
             yield f"{page} is in {wirings[page.id]} wired map entries{lent} and has wire_count {count}", page
 
 
-def _replaceable(s: Snapshot, entry: VmMapEntry, va: int) -> bool:
-    """Can another process, or another mapping, have given a resident page of this entry for another one?"""
-    anon, page = s.behind(entry, va)
-    if page is None:
-        return False
-    amap = s.follow(entry, "aref_amap", Amap)
-    return anon is None or (amap is not None and s.num(amap, "am_ref") > 1)
-
-
-@invariant(
-    "WIRE-2",
-    "every page of a wired, accessible map entry is mapped wired there; or resident, if another mapping can replace it",
-    source="uvm_map.c; fault_wire.py",
-)
-def _(s: Snapshot) -> Iterator[Violation]:
+def _locked(s: Snapshot) -> Iterator[tuple[VmMapEntry, int, list[int] | None, str]]:
+    """Each page of a wired, accessible map entry: the entry, its protection, the PTE, and where it is."""
     for map, ring in s.entries.items():
         table = s.pmaps.get(s.num(map, "pmap"), {})
         for entry in ring.items:
-            if not s.num(entry, "wired_count") or s.num(entry, "protection") == VM_PROT_NONE:
-                continue
-            for va in s.addresses(entry):
-                pte = table.get(va // s.page_size)
-                if pte is None and _replaceable(s, entry, va):
-                    continue
-                if pte is None or not pte[WIRED]:
-                    what = "not mapped" if pte is None else "mapped unwired"
-                    yield f"{entry} of {map} is wired, {va:#x} in it is {what}", entry
+            protection = s.num(entry, "protection")
+            if s.num(entry, "wired_count") and protection != VM_PROT_NONE:
+                for va in s.addresses(entry):
+                    where = f"{entry} of {map} is wired, {va:#x} in it"
+                    yield entry, protection, table.get(va // s.page_size), where
+
+
+@invariant("WIRE-2", "every page of a wired, accessible map entry is mapped wired there", source="uvm_map.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for entry, _, pte, where in _locked(s):
+        if pte is None or not pte[WIRED]:
+            yield f"{where} is {'not mapped' if pte is None else 'mapped unwired'}", entry
 
 
 @invariant("WIRE-3", "no device is at work on any page", source="(model) physio.py: io_count")
@@ -476,3 +466,12 @@ def _(s: Snapshot) -> Iterator[Violation]:
         count = s.num(page, "io_count")
         if count:
             yield f"{page} has io_count {count}, and all device I/O is over", page
+
+
+@invariant(
+    "WIRE-4", "a wired mapping allows what its map entry allows: locked memory takes no fault", source="mlock(2)"
+)
+def _(s: Snapshot) -> Iterator[Violation]:
+    for entry, protection, pte, where in _locked(s):
+        if pte is not None and pte[WIRED] and protection & ~pte[PROT]:
+            yield f"{where} is mapped with protection {pte[PROT]}, {entry} has {protection}", entry

@@ -357,7 +357,7 @@ def amap_cow_now(map: VmMap, entry: VmMapEntry, whole: bool) -> None:
     gets its copies now. An anon with one reference is the child's already: a copy
     made before a restart, which is not wired and need not be resident any more.
 
-    So what map entries have wired belongs to one amap: it may be lent, but is in no other amap.
+    So what map entries have wired belongs to one amap, and is in no other; nor is it on loan (shared/uvm/loan.py).
 
     Args:
         whole: the parent's entry is wired. Else only pages are copied that are wired: by another process that
@@ -367,8 +367,7 @@ def amap_cow_now(map: VmMap, entry: VmMapEntry, whole: bool) -> None:
     Sleeps:  busy page ("cownow"), uvm_wait ("cownowpage"), both *with the maps locked*; then it starts over,
              since the amap was unlocked.
     Source:  uvm_amap.c 1.28; the check of an_ref before that of the page is 1.107's.
-    Differs: UVM looked at wired entries only, and left a page on loan shared (it is mapped read-only already): the
-             wiring of a page that somebody else went on to replace was lost.
+    Differs: UVM looked at wired entries only: the wiring of a page that somebody else went on to replace was lost.
     """
     amap = entry.aref_amap
     assert amap is not None
@@ -386,7 +385,7 @@ def amap_cow_now(map: VmMap, entry: VmMapEntry, whole: bool) -> None:
             if pg is None:
                 if whole and (refs > 1 or erratum("amap_cow_now.restart-own-copy")):
                     panic("amap_cow_now: non-resident wired page in anon", anon)
-            elif refs > 1 and ((whole and not unlocked(pg, "loan_count")) or amap_wired(pg)):
+            elif refs > 1 and (whole or amap_wired(pg)):
                 flags = pg.flags
                 if flags & PG_BUSY:
                     amap_unlock(amap)

@@ -31,7 +31,17 @@ from dataclasses import dataclass
 
 from shared.port import KASSERT, LOCK_ASSERT, erratum, here, kernel
 from shared.struct import unlocked
-from shared.uvm.amap import Aref, amap_add, amap_copy, amap_flags, amap_lock, amap_lookup, amap_lookups, aref_of
+from shared.uvm.amap import (
+    Aref,
+    amap_add,
+    amap_copy,
+    amap_flags,
+    amap_lock,
+    amap_lookup,
+    amap_lookups,
+    amap_wired,
+    aref_of,
+)
 from shared.uvm.anon import uvm_analloc, uvm_anfree, uvm_anon_dropswap, uvm_anon_lockloanpg
 from shared.uvm.aobj import uao_dropswap
 from shared.uvm.fault_i import (
@@ -40,7 +50,6 @@ from shared.uvm.fault_i import (
     uvmfault_relock,
     uvmfault_unlockall,
     uvmfault_unlockmaps,
-    uvmfault_waitio,
 )
 from shared.uvm.km import uvmfault_check_intrsafe
 from shared.uvm.loan import uvm_loanbreak, uvm_loanbreak_anon
@@ -54,7 +63,6 @@ from shared.uvm.page import (
     uvm_pagecopy,
     uvm_pagedeactivate,
     uvm_pagefree,
-    uvm_pagemovewire,
     uvm_pagewire,
     uvm_pagezero,
     uvm_unlock_pageq,
@@ -497,14 +505,15 @@ def _case1(ufi: UvmFaultinfo, flt: Fault, anon: Anon) -> int:
     uobj = pg.uobject
     oanon = anon
 
-    if flt.writing and oanon.an_ref > 1:
+    # What is wired is our amap's alone. If there is another reference it is that of a fork by somebody who shares the
+    # amap, and who is about to copy the page for the child (amap_cow_now()): it must not be replaced before.
+    shared = oanon.an_ref > 1 and (
+        erratum("uvmspace_fork.ignores-device-io")
+        or "uvm_fault.loan-broken-wiring-stays" in here.port.errata
+        or not amap_wired(pg)
+    )
+    if flt.writing and shared:
         # Case 1B: copy on write. While we hold oanon's lock nobody can busy or release its page.
-        # A page of its own that map entries have wired: those have our amap, others were only lent it, or are about to
-        # be given a copy (amap_cow_now()); till then it cannot be replaced if a device is at work on it.
-        wired = uobj is None and unlocked(pg, "wire_count")
-        if wired and not erratum("uvmspace_fork.ignores-device-io"):
-            if uvmfault_waitio(ufi, amap, None, oanon if oanon.an_lock.held() else None, pg):
-                return ERESTART
         uvmexp.flt_acow += 1
         opg = pg
         new = uvm_analloc()
@@ -526,14 +535,10 @@ def _case1(ufi: UvmFaultinfo, flt: Fault, anon: Anon) -> int:
             pmap_remove(flt.pmap, flt.rvaddr, flt.rvaddr + here.port.page_size)
         amap_add(aref, flt.anon_offset, anon, True)
         oanon.an_ref -= 1  # cannot drop to zero here
-        if wired and not erratum("uvmspace_fork.ignores-device-io"):
-            uvm_lock_pageq()
-            uvm_pagemovewire(opg, pg)
-            uvm_unlock_pageq()
     else:
         # Case 1A: use the anon as it is, but do not write to it if there are other references.
         uvmexp.flt_anon += 1
-        if oanon.an_ref > 1:
+        if shared:
             enter_prot &= ~VM_PROT_WRITE
         elif pg.loan_count:
             if not flt.writing:

@@ -3,24 +3,35 @@
 A page counts its wirings (wire_count): those of map entries (mlock), those of device
 I/O to user memory (vslock), which no map entry counts, and those of loans to the kernel.
 
-A wiring is of whatever page the entry has there: when a page is replaced its wirings
-move (uvm_pagemovewire), and so it is that page which is unwired in the end. It is found by
-its translation, or, where there is none, by the entry: who replaces a page takes away all
-translations of the old one, those of other processes too.
+Locked memory takes no fault: as long as an entry is wired its pages are mapped there, with
+all that the entry allows. Nobody replaces them, or takes their translations away, whoever
+cleans, copies or gives up the page: it is not on loan, only our amap has it, and a child
+gets a copy at once. So munlock finds the page by its translation. Memory that is wired for
+a device alone may lose its translation, and is found by the map entry then.
 
 Source: uvm_fault.c 1.47 (February 2000), with the logged changes up to 2001-03 (D-001).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from shared.port import LOCK_ASSERT, erratum, here, kernel, panic
 from shared.uvm.amap import amap_lock, amap_lookup, amap_unlock, aref_of
 from shared.uvm.fault import uvm_fault
 from shared.uvm.map import uvm_map_lookup_entry, vm_map_lock_read, vm_map_unlock_read
 from shared.uvm.page import uvm_lock_pageq, uvm_pagelookup, uvm_pageunwire, uvm_unlock_pageq
-from shared.uvm.param import VM_FAULT_WIRE, VM_FAULT_WIREIO
-from shared.uvm.pmap import pmap_extract, pmap_unwire
-from shared.uvm.structs import Page, PhysBuf, VmMap, VmMapEntry
+from shared.uvm.param import (
+    PMAP_CANFAIL,
+    PMAP_WIRED,
+    UVM_ET_COPYONWRITE,
+    VM_FAULT_WIRE,
+    VM_FAULT_WIREIO,
+    VM_PROT_WRITE,
+)
+from shared.uvm.pmap import pmap_enter, pmap_extract, pmap_unwire
+from shared.uvm.structs import Anon, Page, PhysBuf, VmMap, VmMapEntry
 
 
 @kernel(exit="same")
@@ -61,34 +72,59 @@ def uvm_fault_unwire(map: VmMap, start: int, end: int, bp: PhysBuf | None = None
         vm_map_unlock_read(map)
 
 
+@contextmanager
+def _page_of(entry: VmMapEntry, va: int) -> Iterator[tuple[Page | None, Anon | None]]:
+    """The page that a map entry has at an address, and the anon whose it is, if it is one's; the owner is locked.
+
+    Locks:   entry map(r). Inside: same, the entry's amap, and the anon or the object.
+    """
+    aref, uobj = aref_of(entry), entry.object
+    skip = va - entry.start
+    anon = None
+    if aref is not None:
+        amap_lock(aref.amap)
+        anon = amap_lookup(aref, skip)
+    if anon is not None:
+        anon.an_lock.lock()
+        yield anon.an_page, anon
+        anon.an_lock.unlock()
+    elif uobj is not None:
+        uobj.vmobjlock.lock()
+        yield uvm_pagelookup(uobj, entry.offset + skip), None
+        uobj.vmobjlock.unlock()
+    else:
+        yield None, None
+    if aref is not None:
+        amap_unlock(aref.amap)
+
+
 def uvm_wired_page(entry: VmMapEntry, va: int) -> Page | None:
     """The page that a map entry has at an address: its amap's, or its object's.
 
     Locks:   entry map(r). Returns: same, and the page queues.
     Source:  none; the model's. UVM asked the pmap alone.
     """
-    aref, uobj = aref_of(entry), entry.object
-    skip = va - entry.start
-    if aref is not None:
-        amap_lock(aref.amap)
-        anon = amap_lookup(aref, skip)
-        if anon is not None:
-            anon.an_lock.lock()
-            pg = anon.an_page
-            uvm_lock_pageq()
-            anon.an_lock.unlock()
-            amap_unlock(aref.amap)
-            return pg
-        amap_unlock(aref.amap)
-    pg = None
-    if uobj is None:
+    with _page_of(entry, va) as (pg, _):
         uvm_lock_pageq()
-    else:
-        uobj.vmobjlock.lock()
-        pg = uvm_pagelookup(uobj, entry.offset + skip)
-        uvm_lock_pageq()
-        uobj.vmobjlock.unlock()
     return pg
+
+
+@kernel(exit="same")
+def uvm_fault_rewire(map: VmMap, entry: VmMapEntry) -> None:
+    """Enter the pages of a wired entry again, since it allows more than before: locked memory takes no fault.
+
+    Locks:   entry map(w). Returns: same.
+    Source:  none; the model's. UVM left it to the next fault, which an interrupt must not take.
+    """
+    for va in range(entry.start, entry.end, here.port.page_size):
+        with _page_of(entry, va) as (pg, anon):
+            if pg is None:
+                continue
+            prot = entry.protection
+            others = bool(entry.etype & UVM_ET_COPYONWRITE) if anon is None else anon.an_ref > 1
+            if others or pg.loan_count:  # not in a kernel without errata
+                prot &= ~VM_PROT_WRITE
+            pmap_enter(map.pmap, va, pg, prot, PMAP_CANFAIL | PMAP_WIRED)
 
 
 def _other_io(map: VmMap, bp: PhysBuf | None) -> list[tuple[int, int]]:
@@ -115,7 +151,7 @@ def uvm_fault_unwire_locked(map: VmMap, start: int, end: int, bp: PhysBuf | None
 
     Locks:   entry map(r) at least. Returns: same.
     Source:  uvm_fault.c.   Differs: a translation stays wired while a device is at work on it, so that munlock during
-             the I/O does not take it away; where there is none the page is looked up in the entry, UVM panicked.
+             the I/O does not take it away; where there is none, after device I/O, the page is looked up in the entry.
     """
     LOCK_ASSERT(map.lock.held(), "map read-locked", map)
     pmap, header = map.pmap, map.header
@@ -133,7 +169,7 @@ def uvm_fault_unwire_locked(map: VmMap, start: int, end: int, bp: PhysBuf | None
                 panic("uvm_fault_unwire_locked: hole 2", map)
             entry = following
             stop, unwired = entry.end, entry.wired_count == 0
-        if pg is None and not erratum("uvm_fault_unwire.unconditional-pmap-unwire"):
+        if pg is None and bp is not None and not erratum("uvm_fault_unwire.unconditional-pmap-unwire"):
             uvm_unlock_pageq()
             pg = uvm_wired_page(entry, va)
         if pg is None:

@@ -24,10 +24,9 @@ Rules:
 - While a device moves data from or to a page it is not lent: who wants to borrow it waits
   ("pageio"), and raw I/O breaks the loans of the pages that it wires. So a page that a DMA
   goes to is not replaced. UVM did not see to that.
-- Memory that map entries have wired may be lent, and those wirings move to the page that
-  takes the place of a lent one. The translations do not: a break takes them all away, and
-  who has locked the page faults once more, softly. An anon that is wired is not mapped into
-  another process (loan_map).
+- Memory that map entries have wired is not lent, as NetBSD decided later for loans to the
+  kernel: it takes no fault, so it is neither write-protected nor replaced. A page that is
+  on loan and is to be wired is replaced first, as for a write. So what is wired is not on loan.
 
 Left out: the mappings through which the kernel uses borrowed pages; the panic when an
 interrupt-safe map is to be lent from (only programs lend here).
@@ -48,7 +47,6 @@ from shared.uvm.amap import (
     amap_lookup,
     amap_unlock,
     amap_unref,
-    amap_wired,
     aref_of,
 )
 from shared.uvm.anon import uvm_analloc, uvm_anfree
@@ -62,10 +60,10 @@ from shared.uvm.page import (
     uvm_pagealloc,
     uvm_pagecopy,
     uvm_pagefree,
-    uvm_pagemovewire,
     uvm_pagerealloc,
     uvm_pageunwire,
     uvm_pagewire,
+    uvm_pagewirings,
     uvm_unlock_pageq,
 )
 from shared.uvm.param import (
@@ -118,7 +116,7 @@ def uvm_loan(map: VmMap, start: int, length: int, result: list[Anon | Page], fla
 
     Locks:   entry map unlocked. Returns: same.
     Sleeps:  as uvm_fault() does for a page that is not resident.
-    Returns: 0; EFAULT - not all of it can be lent, and nothing is.
+    Returns: 0; EFAULT - not all of it can be lent, as it is not mapped, or locked, and nothing is.
     Source:  uvm_loan.c.
     """
     from shared.uvm.fault_i import UvmFaultinfo, uvmfault_lookup
@@ -188,11 +186,11 @@ def uvm_loananon(ufi: UvmFaultinfo, anon: Anon, result: list[Anon | Page], flags
 
     Locks:   entry map(r), amap. Returns: same if GOT_IT, else nothing is held.
     Sleeps:  as uvmfault_anonget(), and while a device uses the page ("pageio").
-    Returns: GOT_IT, RETRY or FAILED.
-    Source:  uvm_loan.c.
+    Returns: GOT_IT; RETRY; FAILED - it cannot be had, or is wired.
+    Source:  uvm_loan.c.   Differs: a wired page is not lent; to the kernel, as later; to another anon it always was.
     """
     from shared.uvm.fault import uvmfault_anonget
-    from shared.uvm.fault_i import uvmfault_waitio
+    from shared.uvm.fault_i import uvmfault_unlockall, uvmfault_waitio
 
     aref = aref_of(ufi.entry)
     assert aref is not None
@@ -201,6 +199,9 @@ def uvm_loananon(ufi: UvmFaultinfo, anon: Anon, result: list[Anon | Page], flags
         pg = anon.an_page
         if pg is not None and uvmfault_waitio(ufi, aref.amap, None, anon, pg):
             return RETRY
+        if pg is not None and _is_wired(pg):
+            uvmfault_unlockall(ufi, aref.amap, None, anon)
+            return FAILED
         refs = anon.an_ref
         # one that it has only borrowed is read-only already
         if refs == 1 and pg is not None and unlocked(pg, "pqflags") & PQ_ANON:
@@ -218,6 +219,9 @@ def uvm_loananon(ufi: UvmFaultinfo, anon: Anon, result: list[Anon | Page], flags
     uobj = pg.uobject
     if uvmfault_waitio(ufi, aref.amap, uobj, anon, pg):
         return RETRY
+    if _is_wired(pg):
+        uvmfault_unlockall(ufi, aref.amap, uobj, anon)
+        return FAILED
     _lend_to_kernel(pg)
     result.append(pg)
     if uobj is not None:
@@ -232,9 +236,9 @@ def uvm_loanuobj(ufi: UvmFaultinfo, uobj: UvmObject, result: list[Anon | Page], 
 
     Locks:   entry map(r), the entry's amap if it has one, object. Returns: same if GOT_IT, else nothing is held.
     Sleeps:  as the pager does for a page that is not resident, or busy; while a device uses it ("pageio").
-    Returns: GOT_IT; RETRY; FAILED - it cannot be had, or there is no anon.
+    Returns: GOT_IT; RETRY; FAILED - it cannot be had, is wired, or there is no anon.
     Source:  uvm_loan.c.   Differs: an anon that has no reference any more is not given another; UVM did not look, and
-             brought it back to life under uvm_anfree().
+             brought it back to life under uvm_anfree(). A wired page is not lent.
     """
     from shared.uvm.fault_i import uvmfault_relock, uvmfault_unlockall, uvmfault_waitio
 
@@ -284,6 +288,10 @@ def uvm_loanuobj(ufi: UvmFaultinfo, uobj: UvmObject, result: list[Anon | Page], 
         if not uvmfault_waitio(ufi, amap, uobj, None, pg):
             uvmfault_unlockall(ufi, amap, uobj, None)
         return RETRY
+    if _is_wired(pg):
+        uvm_page_putback(pg)
+        uvmfault_unlockall(ufi, amap, uobj, None)
+        return FAILED
     if flags & UVM_LOAN_TOPAGE:
         _lend_to_kernel(pg)
         uvm_page_unbusy(pg, pg.flags)
@@ -320,6 +328,16 @@ def uvm_loanuobj(ufi: UvmFaultinfo, uobj: UvmObject, result: list[Anon | Page], 
     uvm_page_putback(pg)
     result.append(anon)
     return GOT_IT
+
+
+def _is_wired(pg: Page) -> bool:
+    """Have map entries wired this page? (Loans to the kernel do not count.) Locks: its owner, so that it stays so."""
+    if not unlocked(pg, "wire_count"):
+        return False
+    uvm_lock_pageq()
+    wired = uvm_pagewirings(pg) != 0
+    uvm_unlock_pageq()
+    return wired and not erratum("uvm_fault.loan-broken-wiring-stays")
 
 
 def _lend_to_kernel(pg: Page) -> None:
@@ -454,11 +472,9 @@ def uvm_unloanpage(ploans: list[Page]) -> None:
 def uvm_loanbreak_anon(anon: Anon, pg: Page) -> Page | None:
     """Give an anon that has a page on loan, or a borrowed one, a page of its own, to be written to.
 
-    Map entries that wire the anon wire the new page from now on.
-
     Locks:   entry anon, and the page's object if it has one. Returns: same.
     Returns: the new page, active; None - there is no memory, and nothing has changed.
-    Source:  uvm_fault.c 1.47, where these lines were.   Differs: wirings move along; UVM forgot them.
+    Source:  uvm_fault.c 1.47, where these lines were.
     """
     npg = uvm_pagealloc(None, 0, None)
     if npg is None:
@@ -468,8 +484,6 @@ def uvm_loanbreak_anon(anon: Anon, pg: Page) -> Page | None:
     uvm_lock_pageq()
     if pg.uobject is not None:
         pg.loan_count -= 1  # we had borrowed it
-    else:
-        uvm_pagemovewire(pg, npg)
     pg.uanon = None
     pg.pqflags &= ~PQ_ANON  # we may have lent it
     npg.uanon = anon
@@ -485,14 +499,11 @@ def uvm_loanbreak_anon(anon: Anon, pg: Page) -> Page | None:
 def uvm_loanbreak(uobjpage: Page) -> Page | None:
     """Put another page in an object in the place of one that is on loan, to be written to.
 
-    Map entries that wire that part of the object wire the new page from now on.
-
     Locks:   entry the object; the page is BUSY. Returns: same; the new page is BUSY instead, and on no queue, and who
              waited for the old one is woken.
     Returns: the new page; None - there is no memory, and nothing has changed.
     Source:  uvm_fault.c 1.47, where these lines were, and uvm_loan.c, where they are now.
-    Differs: as uvm_loanbreak_anon(). The old page is not CLEAN any more: an anon that adopts it must know that its swap
-             has no copy of it.
+    Differs: the old page is not CLEAN any more: an anon that adopts it must know that its swap has no copy of it.
     """
     uobj = uobjpage.uobject
     assert uobj is not None
@@ -507,7 +518,6 @@ def uvm_loanbreak(uobjpage: Page) -> Page | None:
     uvm_page_unbusy(uobjpage, flags)
     uvm_lock_pageq()
     offset = uobjpage.offset
-    uvm_pagemovewire(uobjpage, pg)
     uvm_pagerealloc(uobjpage, None, 0)
     uvm_pagerealloc(pg, uobj, offset)
     uvm_unlock_pageq()
@@ -590,8 +600,7 @@ def loan_peek(loan: Loan, number: int) -> tuple[int, int]:
 def loan_map(loan: Loan, map: VmMap, va: int, npages: int) -> int:
     """Give a process the anons borrowed, as private memory at `va`.
 
-    Returns: 0; EINVAL - nothing is on loan, or no anons, or not so many; EBUSY - one of them is wired where it was
-             lent, and so must not be in another amap too; or as uvm_map().
+    Returns: 0; EINVAL - nothing is on loan, or no anons, or not so many; or as uvm_map().
     Source:  none; the model's. It is what loans to anons were made for ("page transfer").
     """
     loan.l_lock.lock()
@@ -605,13 +614,6 @@ def loan_map(loan: Loan, map: VmMap, va: int, npages: int) -> int:
     for at in range(npages):
         anon: Anon = array[at]
         anon.an_lock.lock()
-        pg = anon.an_page
-        if pg is not None and amap_wired(pg):
-            anon.an_lock.unlock()
-            amap_unlock(amap)
-            loan.l_lock.unlock()
-            amap_unref(Aref(amap, 0), size)
-            return EBUSY
         anon.an_ref += 1
         anon.an_lock.unlock()
         amap_add(Aref(amap, 0), at * here.port.page_size, anon, False)

@@ -560,13 +560,16 @@ def uvm_map_inherit(map: VmMap, start: int, end: int, new_inheritance: int) -> i
 def uvm_map_protect(map: VmMap, start: int, end: int, new_prot: int) -> int:
     """Change the protection of a range; holes in it are passed over.
 
-    Translations are only ever narrowed here: what is allowed from now on, the next fault enters.
+    Translations are only ever narrowed here: what is allowed from now on, the next fault enters. But for wired entries:
+    locked memory takes no fault.
 
     Locks:   entry map unlocked. Returns: same.
     Sleeps:  for the map.
     Returns: 0; EACCES - the mapping's max_protection forbids it, and nothing has changed.
     Source:  uvm_map.c.   Differs: no set_max.
     """
+    from shared.uvm.fault_wire import uvm_fault_rewire
+
     vm_map_lock(map)
     header = map.header
     found, first = uvm_map_lookup_entry(map, start)
@@ -585,10 +588,13 @@ def uvm_map_protect(map: VmMap, start: int, end: int, new_prot: int) -> int:
     entry = first
     while entry != header and entry.start < end:
         UVM_MAP_CLIP_END(map, entry, end)
-        if entry.protection != new_prot:
+        old_prot = entry.protection
+        if old_prot != new_prot:
             entry.protection = new_prot
             mask = ~VM_PROT_WRITE if entry.etype & UVM_ET_COPYONWRITE else VM_PROT_ALL
             pmap_protect(map.pmap, entry.start, entry.end, new_prot & mask)
+            if new_prot & ~old_prot and entry.wired_count != 0:
+                uvm_fault_rewire(map, entry)
         entry = entry.next
     vm_map_unlock(map)
     return 0

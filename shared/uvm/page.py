@@ -449,21 +449,6 @@ def uvm_pagewirings(pg: Page) -> int:
     return pg.wire_count - uvm_pagekloans(pg)
 
 
-def uvm_pagemovewire(pg: Page, npg: Page) -> None:
-    """Wire `npg`, which takes the place of `pg`, as often as map entries have wired that.
-
-    (Pages with device I/O are not replaced: see physio.py.)
-
-    Locks:   the page queues, and the owner of both.
-    Source:  none; UVM forgot it.
-    """
-    if erratum("uvm_fault.loan-broken-wiring-stays"):
-        return
-    for _ in range(uvm_pagewirings(pg)):
-        uvm_pagewire(npg)
-        uvm_pageunwire(pg)
-
-
 @kernel(exit="same")
 def uvm_pagezero(pg: Page) -> None:
     """Fill a page with zeros.

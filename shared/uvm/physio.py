@@ -32,10 +32,10 @@ from shared.port import SPL_BIO, here, kernel, panic
 from shared.uvm.fault_wire import uvm_fault_unwire, uvm_fault_wire, uvm_wired_page
 from shared.uvm.map import uvm_map_lookup_entry, vm_map_lock_read, vm_map_unlock_read
 from shared.uvm.page import uvm_unlock_pageq
-from shared.uvm.param import EFAULT, VM_PROT_READ, VM_PROT_WRITE
-from shared.uvm.pmap import pmap_extract
+from shared.uvm.param import EFAULT, VM_FAULT_REFERENCE, VM_PROT_READ, VM_PROT_WRITE
+from shared.uvm.pmap import pmap_emulate_reference, pmap_extract
 from shared.uvm.proc import curmap_of
-from shared.uvm.structs import PhysBuf, Proc, VmMap
+from shared.uvm.structs import PhysBuf, Proc, VmMap, uvmexp
 
 
 @kernel(exit="same")
@@ -141,7 +141,12 @@ def physio_intr(bp: PhysBuf) -> None:
     if status != 0:
         npages = (bp.b_end - bp.b_start) // port.page_size
         port.cur.proc = bp.b_proc  # whose memory it is
-        done, _ = port.access(bp.b_map.pmap, status, True, npages)
+        while True:
+            done, fault_type = port.access(bp.b_map.pmap, status, True, npages)
+            if done or fault_type != VM_FAULT_REFERENCE:
+                break
+            uvmexp.traps += 1  # the pmap's own, which an interrupt may take
+            pmap_emulate_reference(bp.b_map.pmap, status, True)
         port.cur.proc = None
         if not done:
             panic(f"trap: page fault in an interrupt, va {status:#x}", bp.b_map)

@@ -6,6 +6,7 @@ it takes for the report to say a thing; the last tests take theirs from `sim`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -20,13 +21,16 @@ from cluster.postmortem.history import by_object, related
 from cluster.postmortem.load import MAX_NUMBER, load
 from cluster.postmortem.order import in_order
 from cluster.postmortem.state import Machine
-from cluster.postmortem.words import clean, ddb, said, shown, spins
+from cluster.postmortem.words import ddb, said, shown, spins
 from cluster.replay import replay
 from shared.errors import UserMistake
 from shared.journal import MAX_LINE, Journal, digest
+from shared.runfile import folder_line, scenario_document, sealed
 from shared.scenario_file import load_scenario
+from shared.text import clean
 from shared.uvm.param import PG_BUSY, PG_CLEAN, PG_FAKE
 from shared.uvm.structs import Anon, Page, Uvm
+from tests.kit import EMPTY
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "scenarios"
 NODES = ("cpu0", "cpu1", "cpu2", "lock_manager", "memory", "mmu")
@@ -85,14 +89,27 @@ class Story:
         if run is not None:
             records = {node: journal.records for node, journal in self.journals.items()}
             about = {
-                "schema": "uvmp-run/1",
+                "schema": "uvmp-run/2",
+                "run": "story",
                 "engine": "sim",
                 "digest": digest(records),
                 "admitted": {node: len(one) for node, one in records.items()},
-                "replay": "uvmp replay uvmp1.X.0.0..0",
             }
-            (path / "run.json").write_text(json.dumps({**about, **run}))
+            seal(path, {**about, **run})
         return path
+
+
+SCENE = scenario_document(load_scenario(EMPTY, "toy.yaml"), "story")
+
+
+def seal(path: Path, about: dict[str, Any]) -> None:
+    """Write run.json, over the folder as it is; and scenario.json, if it is not there."""
+    if not (path / "scenario.json").exists():
+        (path / "scenario.json").write_text(json.dumps(SCENE))
+    sums = {one.name: hashlib.sha256(one.read_bytes()).hexdigest() for one in path.glob("*.jsonl")}
+    scene = hashlib.sha256((path / "scenario.json").read_bytes()).hexdigest()
+    body = {"errata": SCENE["errata"], "detect": SCENE["detect"], **about, "files": sums, "scenario_sum": scene}
+    (path / "run.json").write_text(json.dumps(sealed(body)))
 
 
 def locked_anon() -> Story:
@@ -157,12 +174,14 @@ def test_the_report_of_a_freed_locked_anon_tells_who_holds_it_since_where_and_wh
     text = told(path)
     assert "held by 0A since amap_cow_now, operation 3" in text
     assert "The log is whole" in text
-    assert "uvmp replay uvmp1.X.0.0..0" in text
+    assert folder_line(str(path)) in text
 
 
 def test_the_replay_line_is_never_broken(tmp_path: Path) -> None:
-    line = "uvmp replay uvmp1.S3a." + "x" * 300
-    path = locked_anon().write(tmp_path / "run", {"finding": SPINS, "replay": line})
+    (tmp_path / ("long " * 30)).mkdir()
+    path = locked_anon().write(tmp_path / ("long " * 30) / "run", {"finding": SPINS})
+    line = folder_line(str(path))
+    assert line is not None and len(line) > 160
     assert line in render(analyse(path), 60)
 
 
@@ -317,7 +336,9 @@ def test_a_changed_record_is_found_by_the_digest(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace('"value":1', '"value":2'))
     pm = analyse(path)
     assert not pm.complete
-    assert "not as they were written" in pm.holes[0]
+    assert "memory.uvmp.jsonl: not as it was written" in pm.warnings[0]
+    seal(path, json.loads((path / "run.json").read_text()))
+    assert "not as they were written" in analyse(path).holes[0], "nor by who wrote run.json anew"
 
 
 def test_what_is_missing_after_the_finding_does_not_make_the_log_incomplete(tmp_path: Path) -> None:
@@ -327,7 +348,7 @@ def test_what_is_missing_after_the_finding_does_not_make_the_log_incomplete(tmp_
     before = {node: list(one.records) for node, one in story.journals.items()}
     story.k["cpu0"] += 1  # an operation that never reached its node
     story.store("0A", "anon:9#0", "an_ref", 3)
-    path = story.write(tmp_path / "run", {"finding": SPINS, "digest": digest(before), "admitted": {}})
+    path = story.write(tmp_path / "run", {"finding": SPINS, "digest": digest(before)})
     pm = analyse(path)
     assert pm.complete
     assert pm.digest_checked
@@ -402,7 +423,7 @@ def test_what_comes_from_a_file_cannot_command_the_terminal(tmp_path: Path) -> N
     story = locked_anon().op("0A", "sleep", "lock_manager", chan=f"page:3{evil}", wmesg=evil, fn=evil)
     story.enter("0A", f"f{evil}").event("0A", "finding", finding={**SPINS, "text": evil})
     path = story.write(
-        tmp_path / "run", {"finding": {**SPINS, "text": f"x{evil}"}, "replay": f"uvmp {evil}", "engine": evil}
+        tmp_path / "run", {"finding": {**SPINS, "text": f"x{evil}"}, "token": f"uvmp {evil}", "engine": evil}
     )
     pm = analyse(path)
     for text in (render(pm), json.dumps(pm.as_dict(), ensure_ascii=False)):
@@ -525,7 +546,7 @@ def test_a_node_killed_in_mid_run_leaves_a_log_that_is_still_told(recorded: Path
         assert any(one.startswith(f"{node}.uvmp.jsonl:") for one in pm.warnings), node
         text = render(pm)
         assert "INCOMPLETE" in text
-        assert "uvmp replay uvmp1." in text  # the headers of the journals have it too
+        assert "uvmp replay" not in text, "what is not whole cannot be replayed"
 
 
 def test_journals_of_write_sim_are_read_back_as_they_were(recorded: Path) -> None:

@@ -130,13 +130,14 @@ def test_a_sharer_forks_and_writes_to_locked_memory() -> None:
 
 
 @BORROWERS
-def test_a_child_of_locked_memory_on_loan_writes(to: str) -> None:
-    """It does not take the parent's wiring along, nor does the parent's write go into the child's page."""
+def test_what_is_on_loan_is_replaced_when_it_is_locked(to: str) -> None:
+    """A child does not take the wiring along; what the parent writes goes to neither the child nor the borrower."""
     seen = outcomes(
         BUFFER,
-        A=f"""mlock: {{at: "buf[0]", pages: 1}}
-              loan: {{at: "buf[0]", pages: 1, to: {to}, as: L}}
+        A=f"""loan: {{at: "buf[0]", pages: 1, to: {to}, as: L}}
+              mlock: {{at: "buf[0]", pages: 1}}
               {child("C", 'write: {at: "buf[0]", value: 5}', 'read: {at: "buf[0]", into: c}')}
+              count: {{of: faults, into: before}}
               write: {{at: "buf[0]", value: 2}}
               wait: {{for: C}}
               munlock: {{at: "buf[0]", pages: 1, into: unlocked}}
@@ -148,67 +149,40 @@ def test_a_child_of_locked_memory_on_loan_writes(to: str) -> None:
 
 
 @BORROWERS
-def test_another_process_breaks_the_loan_of_a_locked_page(to: str) -> None:
-    """Which takes the first one's translation away, and not its wiring."""
-    seen = outcomes(
-        TWO_MAP_A_FILE,
-        A="""mlock: {at: "map[1]", pages: 1}
-             barrier: {name: locked}
-             barrier: {name: written}
-             munlock: {at: "map[1]", pages: 1, into: unlocked}
-             read: {at: "map[1]", into: r}""",
-        B=f"""barrier: {{name: locked}}
-              {LEND_AND_WRITE.format("map[1]", to)}
-              barrier: {{name: written}}""",
-    )
-    assert {(got["unlocked"], got["r"]) for got in seen} == {(0, 3)}
-
-
-@BORROWERS
-def test_what_is_locked_may_have_to_be_found_again(to: str) -> None:
-    """The translation comes back with the next use, wired as it was; if there is none, it stays away."""
-    b = f"""barrier: {{name: locked}}
-            {LEND_AND_WRITE.format("map[1]", to)}
-            barrier: {{name: written}}"""
-    a = """mlock: {at: "map[1]", pages: 1}
+@pytest.mark.parametrize("whose", ["file", "sharer"])
+def test_nobody_lends_what_another_process_has_locked(to: str, whose: str) -> None:
+    """Whoever writes to it writes to the page that is locked, whose owner takes no fault."""
+    lend = LEND_AND_WRITE.format("map[0]", to)
+    a = """mlock: {at: "map[0]", pages: 1}
            barrier: {name: locked}
-           barrier: {name: written}"""
-    outcomes(TWO_MAP_A_FILE, A=f"{a}\npause: {{}}", B=b)
-    seen = outcomes(TWO_MAP_A_FILE, A=f"""{a}\nread: {{at: "map[1]", into: r}}\npause: {{}}""", B=b)
-    assert {got["r"] for got in seen} == {3}
+           barrier: {name: written}
+           count: {of: faults, into: before}
+           read: {at: "map[0]", into: r}
+           count: {of: faults, into: after}
+           munlock: {at: "map[0]", pages: 1, into: unlocked}"""
+    if whose == "file":
+        seen = outcomes(TWO_MAP_A_FILE, A=a, B=f"barrier: {{name: locked}}\n{lend}\nbarrier: {{name: written}}")
+    else:
+        steps = [step.strip() for step in lend.splitlines()]
+        forks = child("C", "barrier: {name: locked}", *steps, "barrier: {name: written}")
+        seen = outcomes(SHARED_ANON.replace("buf", "map"), A=f"{forks}\n{a}")
+    assert {(got["lent"], got["unlocked"], got["r"]) for got in seen} == {("EFAULT", 0, 3)}
+    assert all(got["before"] == got["after"] for got in seen)
 
 
-@BORROWERS
-def test_a_sharer_breaks_the_loan_of_a_locked_page(to: str) -> None:
-    seen = outcomes(
-        SHARED_ANON,
-        A=f"""{child(
-            "C", "barrier: {name: locked}", f'loan: {{at: "buf[0]", pages: 1, to: {to}, as: L}}',
-            'write: {at: "buf[0]", value: 2}', "barrier: {name: written}", "unloan: {of: L}",
-        )}
-              mlock: {{at: "buf[0]", pages: 1}}
-              barrier: {{name: locked}}
-              barrier: {{name: written}}
-              munlock: {{at: "buf[0]", pages: 1, into: unlocked}}
-              read: {{at: "buf[0]", into: r}}""",
-    )  # fmt: skip
-    assert {(got["unlocked"], got["r"]) for got in seen} == {(0, 2)}
-
-
-def test_locked_memory_that_was_borrowed_is_not_mapped_elsewhere() -> None:
-    """Its wiring would have two places to be in. When it is not locked any more, it can be mapped."""
+def test_what_was_borrowed_may_be_mapped_elsewhere_though_it_is_locked_since() -> None:
+    """It was replaced then, so the wiring is not in two places."""
     seen = outcomes(
         BUFFER,
-        A="""mlock: {at: "buf[0]", pages: 1}
-             loan: {at: "buf[0]", pages: 1, to: anon, as: L}
-             map_loan: {of: L, as: new, pages: 1, into: locked}
-             munlock: {at: "buf[0]", pages: 1}
-             map_loan: {of: L, as: again, pages: 1, into: unlocked}
-             write: {at: "again[0]", value: 7}
+        A="""loan: {at: "buf[0]", pages: 1, to: anon, as: L}
+             mlock: {at: "buf[0]", pages: 1}
+             map_loan: {of: L, as: new, pages: 1, into: mapped}
+             write: {at: "new[0]", value: 7}
              read: {at: "buf[0]", into: r}
+             munlock: {at: "buf[0]", pages: 1, into: unlocked}
              unloan: {of: L}""",
     )
-    assert {(got["locked"], got["unlocked"], got["r"]) for got in seen} == {("EBUSY", 0, 1)}
+    assert {(got["mapped"], got["unlocked"], got["r"]) for got in seen} == {(0, 0, 1)}
 
 
 def test_a_page_that_others_have_locked_too_is_unwired_in_the_pmap() -> None:
@@ -261,7 +235,8 @@ def test_a_page_of_a_file_is_not_lent_while_a_device_is_at_work_on_it(to: str) -
              munlock: {at: "map[1]", pages: 1, into: unlocked}""",
         B=LEND_AND_WRITE.format("map[1]", to),
     )
-    assert {(got["p"], got["unlocked"], got["lent"]) for got in seen} == {(0, 0, 0)}
+    assert {(got["p"], got["unlocked"]) for got in seen} == {(0, 0)}
+    assert {got["lent"] for got in seen} == {0, "EFAULT"}, "not while the page is locked either"
 
 
 @BORROWERS

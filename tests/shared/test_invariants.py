@@ -604,6 +604,12 @@ def wired_and_not_mapped(w: World) -> object:
     return w.parent[3]
 
 
+@breaks("WIRE-4")
+def wired_and_write_protected(w: World) -> object:
+    w.pmaps[1][10][PROT] = VM_PROT_READ
+    return w.parent[3]
+
+
 @breaks("COUNT-1")
 def free_miscounted(w: World) -> object:
     w.set(uvmexp, free=5)
@@ -894,6 +900,7 @@ def loan_not_counted(w: World) -> object:
 @breaks("LOAN-1")
 def given_back_and_still_counted(w: World) -> object:
     w.pmaps[1][10][PROT] = VM_PROT_READ
+    w.set(w.parent[3], protection=VM_PROT_READ)
     w.set(w.pages[4], loan_count=1)
     return w.pages[4]
 
@@ -1339,7 +1346,7 @@ def test_wired_entry_without_access_need_not_be_mapped(world: World) -> None:
 
 def test_page_wired_by_two_processes_counts_twice(world: World) -> None:
     for entry, pmap in ((world.parent[2], 1), (world.child[1], 2)):
-        world.set(entry, wired_count=3)
+        world.set(entry, wired_count=3, protection=VM_PROT_READ)
         world.pmaps[pmap][9] = [3, VM_PROT_READ, 1, 1, 0]
     world.set(world.pages[3], wire_count=2, pqflags=PQ_ANON)
     world.queue(page_active, world.pages[0], world.pages[2])
@@ -1354,6 +1361,7 @@ def test_loans_to_the_kernel_and_to_an_anon_are_counted(world: World) -> None:
     w.lend(w.pages[4])
     w.set(w.pages[4], loan_count=2, wire_count=3)
     w.pmaps[1][10][PROT] = VM_PROT_READ
+    w.set(w.parent[3], protection=VM_PROT_READ)
     w.set(w.anons[2], an_ref=2)
     w.set(w.anons[6], an_ref=1, an_page=w.pages[5])
     w.set(w.pages[5], uanon=w.anons[6], loan_count=1)

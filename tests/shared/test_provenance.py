@@ -21,7 +21,8 @@ from tests.kit import SHIPPED, run_recorded, scenario
 def test_it_is_told_of_every_operation_that_moves_words() -> None:
     """All that name frames, but for those about translations, and what tells that I/O is done or a page was freed."""
     moving = {code for code, op in OPERATIONS.items() if op.frames and op.node != "mmu"} - {"word_read"}
-    assert moving | {"io_done", "disk_done", "disk_format", "renew"} == MOVES
+    about = {"pmap_enter", "pmap_protect", "pmap_remove"}  # why an access was let
+    assert moving | {"io_done", "disk_done", "disk_format", "renew"} | about == MOVES
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -149,3 +150,16 @@ def test_raw_io_and_the_kernels_own_stores_are_told_as_such() -> None:
 def test_a_value_that_was_overwritten_everywhere_names_the_last_store() -> None:
     story = Told().write(3, 6).write(3, 7, ctx="B")
     assert story.fate(6) == "its last copy, in page:3, was overwritten by B in f < g (its operation 2)"
+
+
+def test_an_access_that_was_let_names_who_entered_the_translation_and_who_wanted_it_away() -> None:
+    story = Told()
+    there = "its translation to page:3 was there when the run began"
+    assert story.told.let(3, 128) == [there, "nobody has asked to take it away or to narrow it since"]
+    story.op("pmap_protect", 1, 64, 256, 1, "cpu0").op("pmap_protect", 1, 256, 512, 1, "cpu0")
+    assert story.told.let(3, 128) == [there, "pmap_protect of it was asked for by A in f < g (its operation 1)"]
+    story.op("pmap_enter", 1, 128, 3, 3, 0, "cpu0", result=0).op("pmap_remove", 2, 64, 256, "cpu0")
+    entered = "its translation to page:3 was entered by A in f < g (its operation 3)"
+    assert story.told.let(3, 128) == [entered, "nobody has asked to take it away or to narrow it since"]
+    story.op("pmap_remove", 1, 64, 256, "cpu0")
+    assert story.told.let(3, 128) == [entered, "pmap_remove of it was asked for by A in f < g (its operation 5)"]

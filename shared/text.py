@@ -1,0 +1,27 @@
+"""Text that others wrote, made fit to be shown: the one function through which names, titles and messages go.
+
+Others are whoever wrote a file, a token, a command's argument or a message of another library's.
+"""
+
+from __future__ import annotations
+
+import re
+
+#: control characters, and those that reorder or break lines on a terminal
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+
+
+def clean(text: object, longest: int = 0) -> str:
+    """A string that a terminal shows and does not obey; cut if longer than `longest` (0: any length)."""
+    word = str(text)
+    if longest and len(word) > longest:
+        word = word[: longest - 4] + " ..."
+    return _UNSAFE.sub(
+        lambda found: f"\\x{ord(found[0]):02x}" if ord(found[0]) < 256 else f"\\u{ord(found[0]):04x}", word
+    )
+
+
+def fit(text: str, encoding: str | None) -> str:
+    """`text` as a stream of this encoding can have it; what it has no character for is written `\\u2026`."""
+    encoding = encoding or "ascii"
+    return text.encode(encoding, "backslashreplace").decode(encoding)

@@ -1,0 +1,545 @@
+"""Damaged and hostile run folders and tokens: what is called whole is whole, and nothing that is read can do harm.
+
+A folder is damaged in one place, in every way that a table or a seeded generator names. Then the postmortem and the
+replay must either tell the same as of the folder that is whole, or say clearly what is wrong, with the right exit code.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import json
+import os
+import random
+import shlex
+import shutil
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+from click.testing import CliRunner
+
+from cluster import runfolder
+from cluster.cli import cli
+from cluster.explore import explore
+from cluster.postmortem import analyse, render
+from cluster.postmortem.analyse import Postmortem
+from cluster.replay import replay
+from cluster.token import Token, kernel_version, parse
+from shared.errors import Exit, Infrastructure, UserMistake
+from shared.runfile import scenario_of, sealed, token_check
+from shared.text import clean
+from tests.kit import CONFIGS, scenario
+
+#: one whose finding is in a journal, one that is judged at the end, one without a finding
+RUNS = {"S3a": "locked-anon-freed", "S3a-shipped": "spin-forever", "S2b": None}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of `sim`, whole."""
+    found = {}
+    for name, kind in RUNS.items():
+        scene = scenario(name)
+        result = explore(scene, schedules=None if kind else 1)
+        assert (result.finding and result.finding.kind) == kind
+        path = runfolder.create(tmp_path_factory.mktemp("runs") / name)
+        once = replay(scene, result.deviations)
+        token = result.token or Token(scene.id, scene.digest(), kernel_version(), ())
+        runfolder.write_sim(path, scene, once, token)
+        found[name] = path
+    return found
+
+
+def copied(path: Path, to: Path) -> Path:
+    shutil.copytree(path, to / "run")
+    return to / "run"
+
+
+def truth(pm: Postmortem) -> dict[str, Any]:
+    """What a postmortem tells, but for where it was read."""
+    told = pm.as_dict()
+    for key in ("path", "replay"):
+        del told[key]
+    return told
+
+
+def change(path: Path, old: bytes | None, new: bytes) -> None:
+    """Change the first such bytes of a file; None: the whole file."""
+    data = path.read_bytes()
+    assert old is None or old in data, (path, old)
+    path.write_bytes(new if old is None else data.replace(old, new, 1))
+
+
+def edit(path: Path, key: str, value: Any, reseal: bool = False) -> None:
+    """Set a key of run.json; `reseal`: as somebody would who makes its check anew."""
+    body = json.loads(path.read_bytes())
+    body[key] = value
+    path.write_text(json.dumps(sealed(body) if reseal else body))
+
+
+def uvmp(*args: Any) -> Any:
+    result = CliRunner().invoke(cli, [str(one) for one in args], prog_name="uvmp")
+    assert "Traceback" not in result.output and "a bug of uvmp's" not in result.output, result.output
+    return result
+
+
+# -- what says it is whole is whole --------------------------------------------------------
+
+OTHER = {"kind": "panic", "text": "panic: forged", "detector": "kassert", "context": "A", "function": "uvm_fault",
+         "subject": "", "stack": [], "held": [], "story": []}  # fmt: skip
+
+
+def first_line(path: Path) -> bytes:
+    return path.read_bytes().split(b"\n", 1)[0] + b"\n"
+
+
+def doubled(file: Path) -> None:
+    change(file, None, first_line(file) + file.read_bytes())
+
+
+#: what was done to a file, which, and what is said of it; run.json is sealed anew where its check is not the point
+DAMAGES: dict[str, tuple[str, Callable[[Path], None], str]] = {
+    "a byte of a key": ("run.json", lambda one: change(one, b'"finding"', b'"findinh"'), "its check"),
+    "a byte of a value": ("run.json", lambda one: change(one, b'"digest": "', b'"digest": "0'), "its check"),
+    "no keys": ("run.json", lambda one: change(one, None, b'{"schema": "uvmp-run/2"}'), "its check"),
+    "another finding": ("run.json", lambda one: edit(one, "finding", OTHER), "its check"),
+    "no finding": ("run.json", lambda one: edit(one, "finding", None), "its check"),
+    "another finding, sealed": ("run.json", lambda one: edit(one, "finding", OTHER, True), "finding"),
+    "another digest": ("run.json", lambda one: edit(one, "digest", "0" * 64, True), "not as they were written"),
+    "another token": (
+        "run.json",
+        lambda one: edit(one, "token", str(Token("E1", "0" * 8, "0" * 8, ())), True),
+        "token",
+    ),
+    "a token that is none": ("run.json", lambda one: edit(one, "token", "uvmp1.\x1b[2J", True), "token"),
+    "other errata": ("run.json", lambda one: edit(one, "errata", ["nothing"], True), "different errata"),
+    "no header": ("mmu.uvmp.jsonl", lambda one: change(one, first_line(one), b""), "mmu"),
+    "two headers": ("mmu.uvmp.jsonl", doubled, "mmu.uvmp.jsonl:2: a second header"),
+    "another header": (
+        "mmu.uvmp.jsonl",
+        lambda one: change(one, b'"engine":"sim"', b'"engine":"sin"'),
+        "not as it was",
+    ),
+    "a record changed": ("memory.uvmp.jsonl", lambda one: change(one, b'"value":', b'"value":1'), "memory.uvmp.jsonl"),
+    "nseq changed": ("memory.uvmp.jsonl", lambda one: change(one, b'"nseq":7', b'"nseq":8'), "not as it was"),
+    "a journal less": ("mmu.uvmp.jsonl", Path.unlink, "mmu.uvmp.jsonl: it is missing"),
+    "a journal more": ("swap_io2.uvmp.jsonl", lambda one: edit_none(one), "this machine has no such node"),
+    "no scenario": ("scenario.json", Path.unlink, "there is no scenario.json"),
+    "another machine": ("scenario.json", lambda one: change(one, b"frames: ", b"frames: 1"), "scenario.json"),
+    "another title": ("scenario.json", lambda one: change(one, b"title: ", b"title: X"), "scenario.json: not as"),
+}
+
+
+def edit_none(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_was_changed_is_told_and_not_replayed(damage: str, runs: dict[str, Path], tmp_path: Path) -> None:
+    for name, whole in runs.items():
+        if damage == "no finding" and RUNS[name] is None:
+            continue
+        run = copied(whole, tmp_path / name)
+        assert analyse(run).complete
+        file, act, says = DAMAGES[damage]
+        act(run / file)
+        pm = analyse(run)
+        assert not pm.complete and any(says in one for one in pm.warnings + pm.holes), (name, pm.warnings, pm.holes)
+        assert "The log is whole" not in render(pm)
+        result = uvmp("replay", run)
+        assert result.exit_code == Exit.LOG_INCOMPLETE, (name, result.output)
+
+
+def test_the_finding_that_is_told_is_the_one_that_the_journals_have(runs: dict[str, Path], tmp_path: Path) -> None:
+    run = copied(runs["S3a"], tmp_path)
+    edit(run / "run.json", "finding", OTHER, reseal=True)
+    pm = analyse(run)
+    assert pm.finding is not None and (pm.finding["kind"], pm.source) == ("locked-anon-freed", "journal")
+
+
+def test_a_replay_compares_its_finding_with_the_one_that_is_recorded(runs: dict[str, Path], tmp_path: Path) -> None:
+    """A finding about the whole run is in no journal: who changes it and seals the file anew is found by a replay."""
+    run = copied(runs["S3a-shipped"], tmp_path)
+    forged = {**json.loads((run / "run.json").read_text())["finding"], "text": "somebody else did it"}
+    edit(run / "run.json", "finding", forged, reseal=True)
+    assert analyse(run).complete
+    result = uvmp("replay", run)
+    assert result.exit_code == Exit.DIVERGED and "recorded with spin-forever (somebody else did it)" in result.output
+    document = json.loads(uvmp("replay", run, "--json").stdout)
+    assert document["equal"] is False and "somebody else" in document["unlike"]
+    edit(run / "run.json", "finding", None, reseal=True)
+    assert "recorded with no finding" in uvmp("replay", run).output
+
+
+def test_journals_of_another_run_are_told_as_mixed(runs: dict[str, Path], tmp_path: Path) -> None:
+    """Of the same scenario, too."""
+    other = tmp_path / "other"
+    scene = scenario("S3a-shipped")
+    runfolder.write_sim(runfolder.create(other), scene, replay(scene, []), None)
+    for file in ("memory.uvmp.jsonl", "scenario.json", "run.json"):
+        run = copied(runs["S3a-shipped"], tmp_path / file)
+        shutil.copy(other / file, run / file)
+        pm = analyse(run)
+        assert not pm.complete and pm.warnings[0].startswith("the files are of different runs"), (file, pm.warnings)
+
+
+def test_the_same_run_gives_the_same_folder(tmp_path: Path) -> None:
+    scene = scenario("E1")
+    for name in "ab":
+        runfolder.write_sim(runfolder.create(tmp_path / name), scene, replay(scene, []), None)
+    for file in (tmp_path / "a").iterdir():
+        assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
+
+
+def test_a_scenario_that_is_not_what_its_text_says_is_not_kept(tmp_path: Path) -> None:
+    scene = scenario("E1")
+    other = dataclasses.replace(scene, machine=dataclasses.replace(scene.machine, frames=scene.machine.frames + 1))
+    with pytest.raises(Infrastructure, match="not what its text says"):
+        runfolder.write_scenario(tmp_path, other, "x")
+
+
+# -- the replay line replays -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--errata", "S3b"],
+        ["--fixed", "--errata", "amap_cow_now.nanon-freed-locked"],
+        ["--detect", "lockdebug=off", "--detect", "race=note"],
+        ["--fixed"],
+    ],
+)
+def test_the_line_in_a_report_is_the_one_to_paste(options: list[str], tmp_path: Path) -> None:
+    """Of a file of the user's own, with a name that a shell would split, and with other errata and detectors."""
+    mine = tmp_path / "my own.yaml"
+    mine.write_text((CONFIGS / "scenarios" / "S3a.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    first = json.loads(uvmp("run", mine, "--json", "--out", tmp_path / "run", *options).stdout)
+    pm = analyse(tmp_path / "run")
+    assert pm.complete and pm.replay == first["replay"] and str(mine) in pm.replay
+    again = json.loads(uvmp(*shlex.split(pm.replay)[1:], "--json").stdout)
+    assert (again["digest"]["sim"], again["finding"]) == (first["digest"], first["finding"])
+
+
+def test_no_text_of_a_file_is_in_the_line(runs: dict[str, Path], tmp_path: Path) -> None:
+    for number, options in enumerate(
+        (["; rm -rf /"], ["--scenario"], ["--scenario", "a\nb"], ["--out", "x"], [3], "x")
+    ):
+        run = copied(runs["S3a"], tmp_path / str(number))
+        edit(run / "run.json", "options", options, reseal=True)
+        edit(run / "run.json", "replay", "rm -rf /", reseal=True)
+        assert analyse(run).replay == f"uvmp replay {run}"
+
+
+# -- tokens ------------------------------------------------------------------------------------
+
+
+def token_of(data: bytes) -> str:
+    """A token with this body and valid checks."""
+    scene = scenario("S3a")
+    body = base64.urlsafe_b64encode(data).decode().rstrip("=")
+    head = f"uvmp1.{scene.id}.{scene.digest()}.{kernel_version()}.{body}"
+    return f"{head}.{token_check(head)}"
+
+
+def absurd() -> dict[str, bytes]:
+    def packed(value: Any) -> bytes:
+        return b"m" + msgpack.packb(value)
+
+    whole = [0, "A/B", 0, 1, 1, 1]
+    return {
+        "no kind": b"x",
+        "no body": b"m",
+        "half a body": b"m\x95\x00",
+        "no zip": b"z123",
+        "a bomb": b"z" + zlib.compress(b"\xc0" * (1 << 20)),
+        "zip cut": b"z" + zlib.compress(msgpack.packb(whole))[:-3],
+        "more behind it": b"z" + zlib.compress(msgpack.packb(whole)) + b"more",
+        "a number": packed(7),
+        "a map": packed({0: "A"}),
+        "nested": b"m" + b"\x91" * 3000,
+        "no names": packed([0, 5]),
+        "names of the terminal": packed([0, "\x1b]0;owned\x07/B", *whole[2:]]),
+        "right to left": packed([0, "A\u202eB/B", *whole[2:]]),
+        "lines": packed([0, "A\nB/B", *whole[2:]]),
+        "a name too far": packed([0, "A/B", 0, 1, 1, 9]),
+        "below zero": packed([0, "A/B", -1, 1, 1, 1]),
+        "too large": packed([0, "A/B", 0, 1 << 60, 1, 1]),
+        "three of four": packed([0, "A/B", 0, 1, 1]),
+        "a fraction": packed([0, "A/B", 0, 1.5, 1, 1]),
+        "a flag": packed([0, "A/B", 0, 1, 7, 1]),
+        "fixed?": packed([5, *whole[1:]]),
+        "truth": packed([0, "A/B", True, 1, 1, 1]),
+        "bytes": packed([0, b"A/B", *whole[2:]]),
+    }
+
+
+@pytest.mark.parametrize("name", absurd())
+def test_a_token_with_a_valid_check_and_an_absurd_body_is_refused_in_one_line(name: str) -> None:
+    token = token_of(absurd()[name])
+    with pytest.raises(UserMistake, match="body cannot be read"):
+        parse(token)
+    result = uvmp("replay", token)
+    assert (
+        result.exit_code == Exit.USAGE and len(result.output.splitlines()) == 1 and result.output.isprintable() is False
+    )
+    assert not {"\x1b", "\u202e", "\x07"} & set(result.output)
+
+
+@pytest.mark.parametrize(
+    "deviations",
+    [
+        [("A", 1 << 30, "point", "B")], [("nobody", 1, "wait", "B")],
+        [("A", 5, "point", "nobody")], [("", 0, "wait", "B")] * 3, [("A", 1, "point", "B"), ("A", 1, "point", "B")],
+    ],
+)  # fmt: skip
+def test_a_token_that_cannot_be_followed_diverges(deviations: list[Any]) -> None:
+    scene = scenario("S3a")
+    token = Token(scene.id, scene.digest(), kernel_version(), tuple(deviations))
+    assert uvmp("replay", token).exit_code == Exit.DIVERGED
+
+
+# -- text of others is escaped wherever it is shown -------------------------------------------
+
+EVIL = "a\x1b]0;t\x07\x1b[2Jb\n\r\u202e\u2066c\x9b\u2028é中\ud800"
+UNSAFE = set("\x1b\x07\r\u202e\u2066\x9b\u2028\ud800")
+
+
+def tame(result: Any) -> None:
+    """Nothing reached the terminal raw, and no line is one that the text forged."""
+    assert not UNSAFE & set(result.output), result.output
+    assert "\nb" not in result.output and not any(one.startswith("c\\x9b") for one in result.output.splitlines())
+
+
+def test_a_title_of_a_file_cannot_command_the_terminal_nor_forge_lines(tmp_path: Path) -> None:
+    text = (CONFIGS / "scenarios" / "E1.yaml").read_text(encoding="utf-8")
+    title = "title: " + json.dumps("first\nfinding: panic\nto see it again:\nrm -rf /") + "\n"
+    mine = tmp_path / "e.yaml"
+    mine.write_text(text.replace(next(one for one in text.splitlines(True) if one.startswith("title:")), title))
+    for command in (["run", mine, "--out", tmp_path / "run"], ["explore", mine], ["scenarios", "show", mine]):
+        result = uvmp(*command)
+        assert "first\\x0afinding: panic" in result.output and "\nrm -rf" not in result.output
+    for command in (["replay", tmp_path / "run"], ["postmortem", tmp_path / "run"]):
+        assert "\nrm -rf" not in uvmp(*command).output
+
+
+@pytest.mark.parametrize("command", ["run", "explore", "replay", "scenarios", "errata", "postmortem", EVIL])
+def test_an_argument_is_shown_as_text(command: str) -> None:
+    show = ["show"] if command in ("scenarios", "errata") else []
+    result = uvmp(command, *show, EVIL)
+    tame(result)
+    assert result.exit_code == Exit.USAGE and "uvmp: error: " in result.output
+
+
+def test_what_a_sealed_folder_says_is_shown_as_text(runs: dict[str, Path], tmp_path: Path) -> None:
+    """Whatever is in it and whoever has sealed it."""
+    run = copied(runs["S3a-shipped"], tmp_path)
+    body = json.loads((run / "run.json").read_text())
+
+    def evil(value: Any) -> Any:
+        if isinstance(value, str):
+            return EVIL
+        if isinstance(value, dict):
+            return {**{key: evil(one) for key, one in value.items()}, EVIL: EVIL}
+        return [evil(one) for one in value] + [EVIL] if isinstance(value, list) else value
+
+    for key in body:
+        if key in ("schema", "check"):
+            continue
+        edit(run / "run.json", key, evil(body[key]), reseal=True)
+        for command in ("postmortem", "replay"):
+            tame(uvmp(command, run))
+        text = uvmp("postmortem", run, "--json").stdout
+        assert not UNSAFE & set(json.dumps(json.loads(text), ensure_ascii=False)), key
+        edit(run / "run.json", key, body[key], reseal=True)
+    assert analyse(run).complete
+
+
+def test_a_terminal_that_has_only_ascii_gets_ascii(tmp_path: Path) -> None:
+    text = (CONFIGS / "scenarios" / "E1.yaml").read_text(encoding="utf-8")
+    mine = tmp_path / "é.yaml"
+    mine.write_text(text.replace("title: ", "title: é中 "), encoding="utf-8")
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [sys.executable, "-m", "cluster.cli", "run", str(mine)], env=env, capture_output=True, check=False, timeout=120
+    )
+    assert done.returncode == Exit.FINDING, done.stderr
+    assert rb"\xe9\u4e2d" in done.stderr and (done.stdout + done.stderr).isascii()
+
+
+# -- damage by the hundred ---------------------------------------------------------------------
+
+
+def one_byte(dice: random.Random, data: bytes) -> bytes:
+    at = dice.randrange(len(data))
+    return data[:at] + bytes([dice.randrange(256)]) + data[at + 1 :]
+
+
+def cut(dice: random.Random, data: bytes) -> bytes:
+    return data[: dice.randrange(len(data))]
+
+
+def lines_moved(dice: random.Random, data: bytes) -> bytes:
+    lines = data.splitlines(keepends=True)
+    a, b = dice.randrange(len(lines)), dice.randrange(len(lines))
+    how = dice.randrange(3)
+    if how == 0:
+        del lines[a]
+    elif how == 1:
+        lines.insert(b, lines[a])
+    else:
+        lines[a], lines[b] = lines[b], lines[a]
+    return b"".join(lines)
+
+
+ABSURD: list[Any] = [
+    None,
+    [],
+    {},
+    "",
+    "x",
+    "²",
+    EVIL,
+    -1,
+    0,
+    1,
+    2.5,
+    8_000_000,
+    1 << 70,
+    True,
+    [[]],
+    {"a": []},
+    "anon:5#1",
+    "A",
+]
+
+
+def one_value(dice: random.Random, data: bytes) -> bytes:
+    """One value, somewhere in one object of the file, is another one; keys are renamed, left out, added."""
+    lines = [data] if data.startswith(b"{\n") else data.splitlines(keepends=True)
+    at = dice.randrange(len(lines))
+    body = json.loads(lines[at])
+    place: Any = body
+    while True:
+        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+        if not keys:
+            return data
+        key = dice.choice(keys)
+        if isinstance(place[key], (dict, list)) and place[key] and dice.random() < 0.8:
+            place = place[key]
+            continue
+        break
+    how = dice.randrange(8)
+    if how == 0:
+        del place[key]
+    elif how == 1 and isinstance(place, dict):
+        place[dice.choice(["", "k", "ctx", "granted", "finding", EVIL])] = place.pop(key)
+    else:
+        place[key] = dice.choice(ABSURD)
+    lines[at] = json.dumps(body).encode() + (b"\n" if len(lines) > 1 or data.endswith(b"\n") else b"")
+    return b"".join(lines)
+
+
+KINDS = (one_byte, cut, lines_moved, one_value, one_value, one_value)
+
+
+def reseal(run: Path) -> None:
+    """As somebody would who damages a folder and makes every check anew."""
+    try:
+        body = json.loads((run / "run.json").read_bytes())
+    except ValueError:
+        return
+    if isinstance(body, dict):
+        if isinstance(body.get("files"), dict):
+            for file in run.glob("*.jsonl"):
+                body["files"][file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+        body["scenario_sum"] = hashlib.sha256((run / "scenario.json").read_bytes()).hexdigest()
+        (run / "run.json").write_text(json.dumps(sealed(body)))
+
+
+def damaged_at_random(runs: dict[str, Path], tmp_path: Path, seed: int) -> None:
+    """One folder, damaged once; half of the time every check is made anew."""
+    dice = random.Random(seed)
+    name = dice.choice(list(runs))
+    run = copied(runs[name], tmp_path)
+    file = dice.choice([run / "run.json", run / "scenario.json", *sorted(run.iterdir())])
+    before = file.read_bytes()
+    damage = dice.choice(KINDS)
+    after = damage(dice, before)
+    file.write_bytes(after)
+    anew = dice.random() < 0.5
+    if anew:
+        reseal(run)
+    where = f"seed {seed}: {name}, {file.name}, {damage.__name__}, {'sealed anew' if anew else 'not sealed'}"
+    pm = analyse(run)
+    text = render(pm)
+    assert not UNSAFE & set(text), where
+    result = uvmp("replay", run)
+    tame(result)
+    if not anew:
+        same = file.read_bytes() == before or (file.name == "run.json" and json_of(after) == json_of(before))
+        assert pm.complete == same, where
+        assert not pm.complete or truth(pm) == truth(analyse(runs[name])), where
+    allowed = {Exit.NO_FINDING, Exit.FINDING} if pm.complete else set()
+    refused = {Exit.LOG_INCOMPLETE, Exit.DIVERGED, Exit.USAGE}
+    assert result.exit_code in allowed | refused, (where, result.output)
+    if result.exit_code not in refused:  # replayed: then what is told is true, whatever was damaged
+        told = pm.finding and (pm.finding["kind"], pm.finding["text"], pm.finding["context"])
+        there = analyse(runs[name]).finding
+        assert told == (there and (there["kind"], there["text"], there["context"])), where
+
+
+def json_of(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError:
+        return data
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_a_folder_damaged_anywhere_tells_the_same_or_what_is_wrong(
+    seed: int, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    damaged_at_random(runs, tmp_path, seed)
+
+
+@pytest.mark.long
+def test_two_thousand_damaged_folders(runs: dict[str, Path], tmp_path: Path) -> None:
+    """With other seeds each time; a failure names its own."""
+    first = random.SystemRandom().randrange(1 << 30)
+    for seed in range(first, first + 2000):
+        damaged_at_random(runs, tmp_path / str(seed), seed)
+        shutil.rmtree(tmp_path / str(seed))
+
+
+def test_what_is_no_scenario_is_told_by_field(runs: dict[str, Path]) -> None:
+    """Every key of scenario.json with every absurd value: read as a scenario, or told as a mistake of the file's."""
+    sound = json.loads((runs["S3a"] / "scenario.json").read_text())
+    assert scenario_of(sound).digest() == scenario("S3a").digest()
+    for key in sound:
+        for value in [
+            *ABSURD,
+            {"race": 3},
+            {"race": "loud"},
+            ["no such"],
+            [["a", "b"]],
+            [["a", "b", 3]],
+            "a: b",
+            "\x00",
+        ]:
+            try:
+                scenario_of({**sound, key: value})
+            except UserMistake as wrong:
+                assert not UNSAFE & set(clean(wrong))
+            else:
+                assert key in ("schema", "run", "file", "errata", "machines", "detect"), (key, value)
+    for frames in ("1000000000", "-1", "x"):
+        with pytest.raises(UserMistake):
+            scenario_of({**sound, "text": sound["text"].replace("frames: 24", f"frames: {frames}")})
