@@ -18,10 +18,11 @@ help:
 	@echo "make long    the tests that are too slow for 'make test'"
 	@echo "make bench   measure"
 	@echo "make tokens  after a change of the kernel: find the shipped schedules again"
-	@echo "make setup   only build .venv (the others do that by themselves)"
+	@echo "make setup   only build .venv (the others do that by themselves); says how to call uvmp"
 	@echo "make clean   remove .venv, caches and builds; runs/ stays"
 
 setup: $(STAMP)
+	@echo "uvmp is $(BIN)/uvmp in this folder; to call it uvmp, as the README does: . $(BIN)/activate"
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

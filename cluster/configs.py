@@ -77,8 +77,11 @@ def scenario(text: str, field: str = "SCENARIO") -> Source:
         found = shipped(one)
         if same or found.name == text:
             return Source(found, None)
-    if Path(text).is_file():
+    if os.path.isfile(text):
         return Source(_load(Path(text), text), text)
+    for suffix in SUFFIXES:
+        if text and os.path.exists(f"{text}{suffix}"):
+            raise UserMistake(f"there is no scenario {show(text)}; did you mean the file {text}{suffix}?", field=field)
     raise UserMistake(f"there is no scenario {show(text)}{_like(text, known)}", field=field)
 
 
@@ -147,6 +150,23 @@ def read(path: Path, name: str) -> str:
 
 def _load(path: Path, name: str) -> Scenario:
     def beside(wanted: str) -> tuple[str, str]:
-        return machine(str(path.parent / wanted) if is_path(wanted) else wanted)
+        return _machine_file(path, wanted) if is_path(wanted) else machine(wanted)
 
     return load_scenario(read(path, name), name, beside)
+
+
+def _machine_file(scenario: Path, wanted: str) -> tuple[str, str]:
+    """A machine's file that a scenario names by its path: below its own folder, wherever a link leads.
+
+    Whoever runs the scenario of somebody else does not show that one what is elsewhere.
+
+    Raises: UserMistake - it lies elsewhere, or cannot be read.
+    """
+    try:
+        file = (scenario.parent / wanted).resolve()
+        inside = any(file.is_relative_to(one) for one in (scenario.parent.resolve(), root().resolve()))
+    except (OSError, ValueError, RuntimeError):  # a link to itself, a null character
+        raise UserMistake(f"{show(wanted)} cannot be found") from None
+    if not inside:
+        raise UserMistake(f"{show(wanted)} lies outside of the folder of the scenario's file")
+    return read(file, str(scenario.parent / wanted)), str(scenario.parent / wanted)

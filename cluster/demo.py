@@ -14,11 +14,11 @@ from collections import Counter
 from pathlib import Path
 from time import monotonic
 
-from cluster import configs
+from cluster import configs, signals
 from cluster.cli import describe
 from cluster.cli.live import Parity, booted, kept, parity, write_end
 from cluster.cli.options import Chosen
-from cluster.cli.output import Output, Progress, complain, rate_of
+from cluster.cli.output import Output, Progress, complain, pasteable, rate_of, width
 from cluster.explore import Result, explore
 from cluster.live import LiveMachine, LiveRun
 from cluster.postmortem import analyse, render_screen
@@ -82,7 +82,7 @@ class Demo:
         how = f"{bound.strategy}, depth {bound.depth}, seed {result.seed}"
         self.output.say(f"found in schedule {result.found_at:,} of at most {bound.schedules:,} ({how}).")
         self.output.say("The whole interleaving is in this line:")
-        self.output.say(self.chosen.replay_line(result.token), bold=True)
+        self.output.command(self.chosen.replay_line(result.token), bold=True)
         self.output.say("It says where to leave the default schedule, in which nobody is interrupted:")
         for one in result.deviations:
             self.output.say(f"  {describe.deviation(one)}")
@@ -95,7 +95,8 @@ class Demo:
         there = replay(self.scenario, result.deviations)
         with kept(machine, folder) as name:
             run = machine.run(follow=there.journals, out=folder, identity=name)
-        write_end(folder, name, self.scenario, run, result.token, options=self.chosen.options)
+        unkept = write_end(folder, name, self.scenario, run, result.token, options=self.chosen.options)
+        self.expect(None if unkept is None else str(unkept))
         self.output.say(f"{run.operations:,} operations in {run.seconds:.1f} s, in the order given.")
         self.output.say("What the nodes wrote down, as a digest:")
         self.output.say(f"  in one process   {there.digest}")
@@ -126,7 +127,7 @@ class Demo:
     def explain(self, folder: Path) -> None:
         self.part("What happened, from the logs of the live replay alone", f"uvmp postmortem {folder}")
         found = analyse(folder)
-        self.output.say_lines(render_screen(found).rstrip("\n"))
+        self.output.say_lines(render_screen(found, full=f"uvmp postmortem {folder} --full").rstrip("\n"))
         self.expect(None if found.complete else "the log of the live replay is incomplete")
 
     def search_repaired(self, first: Result) -> None:
@@ -153,11 +154,11 @@ class Demo:
         self.parts += 1
         self.output.say()
         self.output.say(f"== {self.parts}. {title}", bold=True)
-        self.output.say(f"$ {command}", fg="cyan")
+        self.output.command(f"$ {pasteable(command)}", fg="cyan")
         self.output.say()
 
     def prose(self, text: str) -> None:
-        for line in textwrap.wrap(" ".join(text.split()), describe.WIDTH):
+        for line in textwrap.wrap(" ".join(text.split()), width()):
             self.output.say(line)
 
     def expect(self, why_not: str | None) -> None:
@@ -176,6 +177,7 @@ def free_name() -> Path:
 
 def main() -> int:
     """Tell the story; the exit code says whether it came out."""
+    signals.listen()
     output = Output()
     began = monotonic()
     demo = Demo(output, configs.shipped(SCENARIO))
@@ -188,7 +190,8 @@ def main() -> int:
         complain([], str(error), error.exit, error)
         return error.exit
     output.say()
-    output.say(f"That took {monotonic() - began:.0f} s. Others to try: uvmp scenarios")
+    output.say(f"That took {monotonic() - began:.0f} s. Others to try:")
+    output.command("uvmp scenarios", bold=True)
     return Exit.FINDING if demo.failed else Exit.NO_FINDING
 
 

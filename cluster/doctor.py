@@ -70,7 +70,7 @@ def examine(with_ray: bool = False) -> Iterator[Check]:
     yield from _shared_memory()
     yield _open_files()
     yield _writable("temporary folder", Path(tempfile.gettempdir()))
-    yield _writable("current folder", Path.cwd())
+    yield _writable("current folder", Path())
     if with_ray:
         yield _ray()
 
@@ -205,7 +205,7 @@ def _open_files() -> Check:
 def _writable(name: str, folder: Path) -> Check:
     try:
         with tempfile.TemporaryFile(dir=folder):
-            return Check(name, "ok", str(folder))
+            return Check(name, "ok", str(folder.absolute()))
     except OSError as wrong:
         state = "warning" if name == "current folder" else "bad"
         return Check(name, state, f"{folder}: {(wrong.strerror or str(wrong)).lower()}", "no run can be kept there")

@@ -13,6 +13,7 @@ from typing import Any
 
 from cluster.boot import prepare
 from cluster.minimize import minimize
+from cluster.replay import replay
 from cluster.sim import Deviation, Sim
 from cluster.strategies import Stay, make
 from cluster.token import Token, token_of
@@ -83,14 +84,19 @@ def explore(
     result = Result(scenario, name, seed)
     sim = Sim(machine, image, result.racy, granularity)
     raw: list[Deviation] = []
+    seen: Finding | None = None  # what the unrecorded run said
     began = last = monotonic()
     try:
         while result.schedules < limit:
             finding = sim.execute(Stay() if result.schedules == 0 else chooser)
             result.schedules += 1
             collect(result, sim)
-            if finding is not None and (result.finding is None or finding.kind != UNEXPECTED):
+            adopted = finding is not None and (result.finding is None or finding.kind != UNEXPECTED)
+            if adopted:  # an unrecorded run is approximate: what a recorded one of the same schedule tells is so
+                approximate, finding = finding, replay(scenario, sim.deviations).finding
+            if adopted and finding is not None:
                 result.finding, result.found_at, raw = finding, result.schedules, sim.deviations
+                seen = approximate
                 result.results = results_of(sim)
             if finding is not None and finding.kind != UNEXPECTED:
                 break
@@ -107,11 +113,15 @@ def explore(
         result.raw_deviations = len(raw)
         if shorten:
             try:
-                result.deviations = minimize(sim, result.finding, raw)
-                result.finding = sim.finding or result.finding
+                result.deviations = minimize(sim, seen or result.finding, raw)
             except KeyboardInterrupt:  # what was found is not lost: the schedule is only longer
                 result.interrupted = True
             result.token = token_of(scenario, result.deviations)
+            again = replay(scenario, result.deviations)
+            if again.finding is None:
+                result.deviations, again = raw, replay(scenario, raw)
+                result.token = token_of(scenario, raw)
+            result.finding, result.results = again.finding, again.results
     return result
 
 

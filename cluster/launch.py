@@ -3,30 +3,48 @@
 Ray is used only where the user said: a private local one, or the cluster at an
 address given; never whichever happens to be running. Its token authentication
 is on, its usage reports are off, nothing listens beyond loopback. Nothing of it
-is left behind, also after an error or Ctrl-C.
+is left behind, no process and no file, also after an error or Ctrl-C.
+
+Two things of Ray's are changed while it starts. It would answer SIGTERM by
+leaving at once: the command's own handler stays. And its processes would be in
+our process group, where a signal to all of it, as Ctrl-C and timeout(1) send,
+ends them before they are told to: they get a group of their own. If we are
+killed, they still end by themselves.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
+import shutil
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
+from time import sleep
 from typing import Any
 
+from cluster import signals
 from shared.errors import Infrastructure
 from shared.machine_config import MachineConfig
 
 OBJECT_STORE_BYTES = 80 << 20
 LIMIT_S = 60.0
+RETRY_AFTER_S = 5.0
+#: a socket's path has 107 bytes at most; Ray adds 64 to the name of its folder, or some more
+MAX_FOLDER = 40
 
 
 @contextlib.contextmanager
-def ray_session(address: str | None = None) -> Iterator[Any]:
+def ray_session(address: str | None = None, told: Callable[[str], None] = lambda text: None) -> Iterator[Any]:
     """The ray module, connected: to a private local Ray, or to the cluster at `address`.
 
-    Ray's own lines go to stderr, so that stdout stays ours.
+    Ray's own lines go to stderr, so that stdout stays ours. A private Ray that does not start, as on a machine that is
+    busy with starting another, is started once more.
+
+    Args:
+        told: called with what takes long.
 
     Raises: Infrastructure - it cannot be reached or started.
     """
@@ -49,18 +67,77 @@ def ray_session(address: str | None = None) -> Iterator[Any]:
                 }  # fmt: skip
             else:
                 options["address"] = address
-            try:
-                ray.init(**options)
-            except Exception as error:
-                where = f"at {address}" if address else "on this machine"
-                raise Infrastructure(
-                    f"Ray cannot be reached or started {where}: {str(error).splitlines()[0]}"
-                ) from None
-        try:
-            yield ray
-        finally:
+        with contextlib.ExitStack() as stack:
             if mine:
-                ray.shutdown()
+                stack.callback(ray.shutdown)
+                try:
+                    _start(ray, options, stack)
+                except Infrastructure as error:
+                    if address is not None:
+                        raise
+                    told(f"{error}; once more in {RETRY_AFTER_S:.0f} s")
+                    ray.shutdown()
+                    sleep(RETRY_AFTER_S)
+                    _start(ray, options, stack)
+            yield ray
+
+
+def _start(ray: Any, options: dict[str, Any], stack: contextlib.ExitStack) -> None:
+    """ray.init; `stack` gets what removes its folder afterwards."""
+    local = options["address"] == "local"
+    folder = _folder() if local else None
+    if folder is not None:
+        options = {**options, "_temp_dir": folder}
+        end = stack.pop_all()  # Ray's processes end before their folder goes
+        stack.callback(_remove, folder)
+        stack.push(end)
+    try:
+        with _tamed(ray):
+            ray.init(**options)
+    except Exception as error:
+        where = "on this machine" if local else f"at {options['address']}"
+        raise Infrastructure(f"Ray cannot be reached or started {where}: {_first_line(error)}") from None
+
+
+def _folder() -> str | None:
+    """A new folder with a short name, for sockets and logs of a private Ray; None: there is no place for it."""
+    for place in (tempfile.gettempdir(), "/tmp"):
+        if len(os.fsencode(place)) <= MAX_FOLDER - len("/ray-XXXXXXXX"):
+            with contextlib.suppress(OSError):
+                return tempfile.mkdtemp(prefix="ray-", dir=place)
+    return None
+
+
+def _remove(folder: str) -> None:
+    """Remove a folder that a process which is about to end may still write to."""
+    for _ in range(20):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.exists(folder):
+            return
+        sleep(0.1)
+
+
+@contextlib.contextmanager
+def _tamed(ray: Any) -> Iterator[None]:
+    """Ray starts without a handler of its own for SIGTERM, its processes in a group of their own."""
+    services, utils = ray._private.services, ray._private.utils
+    popen, handle = getattr(services, "ConsolePopen", None), getattr(utils, "set_sigterm_handler", None)
+    try:
+        if handle is not None:
+            utils.set_sigterm_handler = lambda handler: None
+        if popen is not None:
+            services.ConsolePopen = functools.partial(popen, process_group=0)
+        with signals.restored():
+            yield
+    finally:
+        if handle is not None:
+            utils.set_sigterm_handler = handle
+        if popen is not None:
+            services.ConsolePopen = popen
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 class Actors:
@@ -96,9 +173,19 @@ class Actors:
         except self.ray.exceptions.GetTimeoutError:
             raise Infrastructure(f"an actor has not answered for {limit_s:.0f} s") from None
         except self.ray.exceptions.RayActorError as error:
-            raise Infrastructure(f"an actor died: {error}") from None
+            raise Infrastructure(f"{self._name(error)} died: {_first_line(error)}") from None
         except self.ray.exceptions.RayTaskError as error:
             raise Infrastructure(f"an actor failed: {str(error).strip().splitlines()[-1]}") from None
+
+    def _name(self, error: Any) -> str:
+        """The actor that an error of Ray's is about."""
+        ident = getattr(error, "actor_id", None)
+        for first, handle in self.handles.items():
+            if ident is not None and handle._actor_id.hex() == ident:
+                group = next(group for group in self.groups if group[0] == first)
+                pid = self.pids.get(first) if hasattr(self, "pids") else None
+                return f"the actor of {', '.join(group)}" + (f" (pid {pid})" if pid is not None else "")
+        return "an actor"
 
     def kill(self) -> None:
         """End every actor process."""

@@ -1,10 +1,13 @@
 """The live engine: the machine's nodes in Ray actors, running freely or following a schedule.
 
-A run starts from the image that setup left in `sim`, ends at a finding or when
-nothing is going on any more, and is judged from what the nodes report and from
-their journals. Nothing is declared by a time-out alone: a machine is at rest
+A run starts from the image that setup left in `sim`, ends at a finding, when
+nothing is going on any more, or when it has had all operations that it may have, and is judged from what the
+nodes report and from their journals. Nothing is declared by a time-out alone: a machine is at rest
 when two successive polls show the same counts, every processor waits with an
 empty inbox, and every delivery sent has arrived.
+
+Nodes are not in step, so they have gone on for a moment when a free run is stopped. Its journals are cut: to what
+happened before the finding, or to exactly the operations that it may have; and it is judged as cut.
 """
 
 from __future__ import annotations
@@ -16,25 +19,24 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, BinaryIO
 
 from cluster.boot import boot
 from cluster.launch import Actors
 from cluster.machine import SITES
-from cluster.verdict import endless, judge, refused, sort_out
+from cluster.replay import replay_journals
+from cluster.verdict import came_before, judge, refused, sort_out
 from nodes.build import build_threads
+from shared import oracle, race
 from shared.codec import decode, encode
 from shared.errors import Diverged, Finding, Infrastructure
-from shared.journal import Journals, causal_past, digest, events_after, read
-from shared.oracle import judge_journals
+from shared.journal import Journals, digest, events_after, judged, operations, read
 from shared.pack import pack_scenario
 from shared.scenario import Scenario
 from shared.tables import differing, tables
 
 POLL_S = 0.1  # each poll costs every actor a call, and takes that from the run
 RUN_LIMIT_S = 300.0
-#: records of all nodes before a free run counts as making no progress
-MAX_OPERATIONS = 50_000
 STALL_S = 20.0
 
 
@@ -43,8 +45,10 @@ class LiveRun:
     """What one live run left behind.
 
     Attributes:
-        journals: of every node; after a finding, its causal past only.
+        journals: of every node; of a free run that was stopped, only what it is judged by.
+        operations: in these journals.
         folder: where the collected journal files are.
+        unkept: why they are not where they should be, as for want of room there.
     """
 
     finding: Finding | None
@@ -58,6 +62,7 @@ class LiveRun:
     seconds: float
     folder: Path
     state: dict[str, Any] = field(default_factory=dict)
+    unkept: OSError | None = None
 
 
 class LiveMachine:
@@ -95,47 +100,72 @@ class LiveMachine:
             seed: of the processors' choices among runnable LWPs.
             identity: of the run, for the journals' headers; None: its number on this machine.
 
-        Raises: Diverged - the schedule cannot be followed; Infrastructure.
+        Raises: Diverged - the schedule cannot be followed, or sim cannot follow a run that was ended; Infrastructure.
         """
         self.runs += 1
         name = f"run{self.runs}"
         began = monotonic()
         refusal = self._load(name, identity or name, follow, seed)
-        detect, judged = self.scenario.detect, list[Finding]()
-        level = detect.get(refusal.detector, "stop") if refusal is not None else "off"
+        level = self.scenario.detect.get(refusal.detector, "stop") if refusal is not None else "off"
         last: list[dict[str, Any]] | None = []
         if level != "stop":
             self.actors.call("start")
             last = self._until_quiet(follow is not None, run_limit_s)
         seconds = monotonic() - began
-        stopped = last is None
         if last is None or any(one["finding"] is not None for one in last):
-            last = self._halt()
+            self._halt()
         state = self._state()
-        reported = [one["finding"] for one in last if one["finding"] is not None]
-        finding = Finding(**reported[0]) if reported else None
         folder = out if out is not None else self.scratch / name / "collected"
-        journals = self._collect(folder)
+        unkept = None
+        try:
+            journals = self._collect(folder)
+        except OSError as full:
+            if out is None:
+                raise Infrastructure(f"{full.filename or folder}: {full.strerror or full}") from None
+            unkept, folder = full, self.scratch / name / "collected"  # what was found must not be lost with it
+            journals = self._collect(folder)
         self.actors.call("finish")
-        if level == "stop":
-            finding = refusal
-        elif finding is None and stopped:
-            text = f"no end after {state['operations']} operations"
-            no_end = Finding("no-progress", text, detector="progress")
-            finding, judged = sort_out(endless(state, detect, no_end), detect)
-        elif finding is None:
-            wrong = None if detect.get("oracle") == "off" else judge_journals(self.scenario, journals, self.image)
-            unexpected = self.scenario.unexpected(state["results"])
-            finding, judged = sort_out(judge(state, detect, wrong, unexpected), detect)
-        elif follow is None:
-            journals = causal_past(journals)
-        notes = [Finding(**one) for one in state["notes"]] + judged
-        if refusal is not None and level == "note":
-            notes.insert(0, refusal)
-        return LiveRun(
-            finding, journals, digest(journals), state["results"], state["sites"], state["counters"], notes,
-            state["operations"], seconds, folder, state,
+        run = LiveRun(
+            None, journals, "", state["results"], state["sites"], state["counters"], [], 0, seconds, folder, state,
+            unkept,
         )  # fmt: skip
+        if level == "stop":
+            run.finding = refusal
+        else:
+            self._judge(run, follow is None)
+            if refusal is not None and level == "note":
+                run.notes.insert(0, refusal)
+        run.operations, run.digest = operations(run.journals), digest(run.journals)
+        return run
+
+    def _judge(self, run: LiveRun, free: bool) -> None:
+        """What the run came to; cuts its journals if need be.
+
+        Raises: Diverged - it was ended, and sim cannot perform what it has performed.
+        """
+        detect, limit = self.scenario.detect, self.scenario.limit
+        if free:
+            run.journals = judged(run.journals, limit)
+        told = {word: [Finding(**one["finding"]) for records in run.journals.values() for one in records
+                       if one["event"] == word] for word in ("finding", "note")}  # fmt: skip
+        if not told["finding"] and operations(run.journals) >= limit:  # (the nodes' state is that of a moment later)
+            again = replay_journals(self.scenario, run.journals)
+            run.finding, run.notes, run.results = again.finding, again.notes, again.results
+            run.sites, run.counters = again.sites, again.counters
+            return
+        watched = race.judge_journals(self.image, run.journals)
+        if told["finding"]:
+            run.finding, more = came_before(watched, told["finding"][0], detect)
+        else:
+            wrong = (
+                None
+                if detect.get("oracle") == "off"
+                else oracle.judge_journals(self.scenario, run.journals, self.image)
+            )
+            run.finding, more = sort_out(
+                judge(run.state, detect, wrong, self.scenario.unexpected(run.results), watched), detect
+            )
+        run.notes = told["note"] + more
 
     def _load(self, name: str, identity: str, follow: Journals | None, seed: int) -> Finding | None:
         """Give every actor its part of the image; returns why the machine does not boot, if so.
@@ -193,7 +223,7 @@ class LiveMachine:
                 raise Diverged(*diverged[0].removeprefix("diverged: expected ").split("; found ", 1))
             if any(one["finding"] is not None for one in polls) and not following:
                 return polls
-            if not following and sum(sum(one["admitted"].values()) for one in polls) > MAX_OPERATIONS:
+            if not following and sum(one["operations"] for one in polls) > self.scenario.limit:
                 return None
             counts = [(one["admitted"], one["sent"], one["received"]) for one in polls]
             at_rest = all(one["idle"] for one in polls) and sum(one["sent"] for one in polls) == sum(
@@ -220,18 +250,17 @@ class LiveMachine:
         whole: dict[str, Any] = {
             "contexts": [], "locks": [], "images": {}, "tlbs": {}, "results": {}, "counters": {},
             "sites": dict(self.image[SITES]),
-            "notes": [], "operations": 0, "page_size": self.scenario.machine.page_size,
+            "page_size": self.scenario.machine.page_size,
         }  # fmt: skip
         for data in self.actors.call("state"):
             part = decode("state", data)
-            for key in ("contexts", "locks", "notes"):
+            for key in ("contexts", "locks"):
                 whole[key] += part[key]
             for key in ("images", "tlbs", "results"):
                 whole[key] |= part[key]
             for key in ("sites", "counters"):
                 for name, count in part[key].items():
                     whole[key][name] = whole[key].get(name, 0) + count
-            whole["operations"] += part.get("operations", 0)
         order = {name: at for at, name in enumerate(build_threads(self.scenario))}
         whole["contexts"].sort(key=lambda one: order[one["name"]])
         return whole
@@ -249,11 +278,22 @@ class LiveMachine:
                     piece = decode("chunk", self.actors.gather([handle.chunk.remote(node, offset)])[0])
                     if not piece:
                         break
-                    stream.write(piece)
+                    _write(stream, piece)
                     offset += len(piece)
             with open(path, "rb") as lines:
                 journals[node] = read(lines, path.name)[1]
         return journals
+
+
+def _write(stream: BinaryIO, piece: bytes) -> None:
+    """Write and flush; an error names the file."""
+    try:
+        stream.write(piece)
+        stream.flush()
+    except OSError as wrong:
+        with contextlib.suppress(OSError):
+            stream.close()
+        raise OSError(wrong.errno, wrong.strerror, stream.name) from None
 
 
 def schedule_of(journals: Journals, scenario: Scenario) -> dict[str, Any]:

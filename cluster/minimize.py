@@ -1,6 +1,6 @@
 """Shorten a schedule: fewer deviations from the default one, the same finding.
 
-Blocks of deviations are left out, halves first and single ones last, again and
+First all of them are left out, then blocks, halves first and single ones last, again and
 again until nothing more can go; then two that make a detour are made one. A
 shorter schedule is accepted only if it ends in a finding of the same signature. What cannot be taken in a shortened
 schedule is skipped, so what is kept is what was really taken.
@@ -25,6 +25,10 @@ def minimize(sim: Sim, finding: Finding, deviations: list[Deviation], budget: in
         return list(sim.deviations) if found is not None and found.signature == finding.signature else None
 
     best = deviations
+    if best:
+        budget -= 1
+        none = attempt([])
+        best = best if none is None else none
     size = max(1, len(best) // 2)
     while budget > 0 and best:
         at, shrunk = 0, False

@@ -16,7 +16,12 @@ from shared.scenario import Scenario
 
 @dataclass
 class Replay:
-    """One recorded execution."""
+    """One recorded execution.
+
+    Attributes:
+        skipped: deviations that were asked for and could not be taken.
+        deviations: those from the default schedule that were taken.
+    """
 
     finding: Finding | None
     journals: Journals
@@ -27,6 +32,7 @@ class Replay:
     operations: int
     skipped: list[Deviation]
     counters: dict[str, int]
+    deviations: list[Deviation]
 
 
 def replay(scenario: Scenario, deviations: list[Deviation], strict: bool = True) -> Replay:
@@ -91,4 +97,5 @@ def recorded(sim: Sim, skipped: list[Deviation]) -> Replay:
         sim.steps,
         skipped,
         dict(sim.counters),
+        list(sim.deviations),
     )

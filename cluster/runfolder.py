@@ -15,7 +15,8 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,16 @@ from typing import Any
 from cluster.postmortem.load import Run, load
 from cluster.replay import Replay
 from cluster.token import Token, kernel_version
-from shared.errors import Finding, Infrastructure, UserMistake
+from shared.errors import Finding, Infrastructure, ProjectBug, UserMistake
 from shared.journal import SCHEMA, Journal
 from shared.runfile import RUN, RUN_SCHEMA, SCENARIO, SUFFIX, scenario_document, scenario_of, sealed
 from shared.scenario import Scenario
 from shared.text import clean
 
-__all__ = ["RUN_SCHEMA", "Run", "create", "finish", "identity", "load", "versions", "write_scenario", "write_sim"]
+__all__ = [
+    "RUN_SCHEMA", "Run", "cannot_write", "create", "finish", "identity", "keep", "load", "versions", "write_scenario",
+    "write_sim",
+]  # fmt: skip
 
 
 def create(path: str | Path) -> Path:
@@ -45,8 +49,26 @@ def create(path: str | Path) -> Path:
             "exists already; a run gets a folder of its own", file=clean(path, 200), field="--out"
         ) from None
     except (OSError, ValueError) as wrong:
-        raise UserMistake(f"cannot be made ({clean(wrong, 200)})", file=clean(path, 200), field="--out") from None
+        why = (getattr(wrong, "strerror", None) or str(wrong)).lower()
+        raise UserMistake(f"cannot be made: {clean(why, 200)}", file=clean(path, 200), field="--out") from None
     return folder
+
+
+def keep(path: Path, write: Callable[[Path], None]) -> ProjectBug | None:
+    """Make the folder and write into it; returns why that could not be done, if so: what was found is told first."""
+    try:
+        write(create(path))
+    except ProjectBug as wrong:
+        shutil.rmtree(path, ignore_errors=True)  # half a run is none
+        return wrong
+    except UserMistake as wrong:  # it was possible when the command began
+        return Infrastructure(str(wrong))
+    return None
+
+
+def cannot_write(path: Path, wrong: OSError) -> Infrastructure:
+    """The error that names the file."""
+    return Infrastructure(f"{clean(path, 200)} cannot be written ({clean(wrong.strerror or wrong, 120)})")
 
 
 def versions() -> dict[str, str]:
@@ -85,16 +107,22 @@ def write_sim(path: Path, scenario: Scenario, replay: Replay, token: Token | Non
     Args:
         token: of this very schedule, if there is one.
         options: what `uvmp replay` needs beside the token.
+
+    Raises: Infrastructure - there is no room for it, or the like.
     """
     run = hashlib.sha256(f"{scenario.digest()} {replay.digest}".encode()).hexdigest()[:16]
     write_scenario(path, scenario, run)
     header = {"run": run, "engine": "sim", "scenario": scenario.id, "errata": list(scenario.errata)}
     for node, records in replay.journals.items():
-        with open(path / f"{node}{SUFFIX}", "xb") as stream:
-            journal = Journal(node, stream, keep=False)
-            journal.header(**header, versions=versions())
-            for record in records:
-                journal.add(dict(record))
+        file = path / f"{node}{SUFFIX}"
+        try:
+            with open(file, "xb") as stream:
+                journal = Journal(node, stream, keep=False)
+                journal.header(**header, versions=versions())
+                for record in records:
+                    journal.add(dict(record))
+        except OSError as wrong:
+            raise cannot_write(file, wrong) from None
     finish(
         path, scenario, run, engine="sim", finding=replay.finding, notes=replay.notes, token=token, options=options,
         digest=replay.digest, admitted={node: len(records) for node, records in replay.journals.items()},
@@ -171,4 +199,4 @@ def _write(path: Path, body: dict[str, Any]) -> None:
             os.fsync(stream.fileno())
         os.replace(unfinished, path)
     except OSError as wrong:
-        raise Infrastructure(f"{clean(path, 200)} cannot be written ({clean(wrong, 120)})") from None
+        raise cannot_write(path, wrong) from None

@@ -12,33 +12,43 @@ touches it; accesses to it are no points either. Every access is an operation
 with a number all the same.
 
 Spl: an interrupt is offered at the next scheduling point after the level drops.
+
+Recorded, a run is judged by its records (shared/race.py), and ends after exactly as many operations as it may have.
+Unrecorded, both are only approximate, for speed: races of fields that are not yet racy are missed, the first race
+ends the run, and so does the first point behind the last operation. So what an unrecorded run
+says is only worth a recorded run of the same schedule.
 """
 
 from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from greenlet import getcurrent, greenlet
 
 from cluster.machine import SITES, Machine
 from cluster.strategies import Stay, Strategy, default
-from cluster.verdict import endless, final_state, judge, refused, sort_out
+from cluster.verdict import came_before, endless, final_state, judge, no_end, refused, sort_out
 from nodes.build import alloc_shard, big_lock
 from nodes.cpu import FINISHED, Processor, Thread, Tlb
 from nodes.node import Node
 from shared.errors import Finding, PortDead
+from shared.guards import Guards
 from shared.journal import Journal, operation_record
-from shared.messages import OPERATIONS, WAIT, Grant, KernelFinding, Wake
+from shared.locks.order import LockOrder
+from shared.messages import OPERATIONS, WAIT, Grant, Interrupt, KernelFinding, Wake
 from shared.oracle import Oracle
 from shared.port import Port, here
 from shared.provenance import MOVES
-from shared.race import RaceDetector
-from shared.struct import ANY_GEN, HEADER, LOCK_SHIFT, FieldBase, Struct, lock_sleeps
+from shared.race import RaceDetector, Watch
+from shared.struct import ANY_GEN, LOCK_SHIFT, FieldBase, Struct, lock_sleeps
 
 #: (context that ran, its operation number, "point" or "wait", context that goes on instead of the default one)
 Deviation = tuple[str, int, str, str]
+
+#: points of an unrecorded run between two looks at how many operations it has had
+LOOK_EVERY = 256
 
 S = TypeVar("S", bound=Struct)
 
@@ -51,7 +61,7 @@ class Sim(Port):
         image: what `boot` gave; None while booting.
         racy: keys of fields that are scheduling points although guarded; grows.
         granularity: "guarded" (the thinning rule) or "access" (every access is a point).
-        max_points: scheduling points after which a run counts as making no progress.
+        limit: operations that a run may have; None: as many as the scenario says.
     """
 
     def __init__(
@@ -60,7 +70,7 @@ class Sim(Port):
         image: dict[str, Any] | None,
         racy: set[str] | None = None,
         granularity: str = "guarded",
-        max_points: int = 100_000,
+        limit: int | None = None,
     ):
         scenario = machine.scenario
         config = scenario.machine
@@ -70,15 +80,16 @@ class Sim(Port):
         self.machine, self.image_ = machine, image
         self.racy: set[str] = set() if racy is None else racy
         self.every_access = granularity == "access"
-        self.max_points = max_points
+        self.limit = scenario.limit if limit is None else limit
         self.route = {code: self._router(code) for code in OPERATIONS if OPERATIONS[code].node != "cpu"}
-        self.cpu_of = {name: one.cpu for name, one in machine.threads.items()}
         self.journals: dict[str, Journal] | None = None
         self.strategy: Strategy = Stay()
         self.hub: Any = None
         self.pool: list[Any] = []
-        self.race: RaceDetector | None = None
+        self.race: RaceDetector | None = None  # unrecorded
+        self.watch: Watch | None = None  # recorded
         self.heap: dict[int, list[Any]] = {}
+        self.guards = Guards(self.heap)
         self.cpu_stats: dict[str, dict[str, int]] = {}
         self.booting = image is None
         self.oracle: Oracle | None = None
@@ -94,16 +105,20 @@ class Sim(Port):
         """Run the machine once, from its image to the end; returns the finding, if any.
 
         Args:
-            record: keep journals (`self.journals`), and let the race detector see every access.
+            record: keep journals (`self.journals`), and judge the run by them.
         """
         self._restore()
         self.strategy = strategy
         strategy.new_execution()
         self.journals = {name: Journal(name) for name in self.machine.nodes} if record else None
-        self.race = RaceDetector() if self.detect.get("race", "stop") != "off" and not self.booting else None
+        races, order = (self.detect.get(one, "stop") != "off" for one in ("race", "lockorder"))
+        self.race = RaceDetector() if races and not record and not self.booting else None
+        self.watch = Watch(self.image_) if (races or order) and record and self.image_ is not None else None
+        self.order, self.learns_order = LockOrder(), not record
         self.oracle = Oracle(self.machine.scenario, self.image_) if self._asks_oracle else None
-        self.track_all = record
         self.fast = not record and not self.every_access
+        self.total = 0  # operations so far, if recorded
+        self.look = min(LOOK_EVERY, self.limit)  # the point at which to count them, if not
         self.deviations: list[Deviation] = []
         self.points = 0
         self.last = -1
@@ -117,8 +132,10 @@ class Sim(Port):
             first = self._pick(None)
             if first is not None:
                 self._go(first)
-        if self.crash is None and self.finding is None and not self.dead and not self.booting:
+        if self.crash is None and not self.booting:
             self._verdicts()
+        elif self.ended:
+            self.finding = no_end(final_state(self.machine), self.limit)
         self.dead = True
         for one in self.machine.threads.values():
             if one.glet is not None:
@@ -141,12 +158,31 @@ class Sim(Port):
         return level == "stop"
 
     def _verdicts(self) -> None:
-        """Nobody can go on: what does the whole machine look like?"""
-        oracle = self.oracle.finding if self.oracle is not None else None
-        results = {name: one.results for name, one in self.machine.threads.items() if one.results}
-        unexpected = self.machine.scenario.unexpected(results)
-        self.finding, notes = sort_out(judge(final_state(self.machine), self.detect, oracle, unexpected), self.detect)
+        """The run is over: what is wrong with it, and with the machine as it is now?"""
+        watched = self.watch.findings() if self.watch is not None else []
+        found: Finding | None
+        if self.finding is not None:
+            found, notes = came_before(watched, self.finding, self.detect)
+        elif self.ended:
+            found, notes = sort_out(self._endless(watched), self.detect)
+        else:
+            oracle = self.oracle.finding if self.oracle is not None else None
+            results = {name: one.results for name, one in self.machine.threads.items() if one.results}
+            unexpected = self.machine.scenario.unexpected(results)
+            state = final_state(self.machine)
+            found, notes = sort_out(judge(state, self.detect, oracle, unexpected, watched), self.detect)
+        self.finding = found
         self.notes += notes
+
+    def _endless(self, watched: list[Finding]) -> list[Finding]:
+        """What is wrong with a run that has had all operations that it may have."""
+        old = set()
+        for one in self.machine.threads.values():
+            if one.waits is not None and one.waits[0] in self.route:
+                code, target = one.waits
+                if one.waits_since * 2 < self.route[code](target).admitted:
+                    old.add(one.name)
+        return endless(final_state(self.machine), self.detect, self.limit, old, watched)
 
     def _restore(self) -> None:
         self.machine.reset()
@@ -163,8 +199,8 @@ class Sim(Port):
                 for number in range(memory.shard, len(frames), memory.shards):
                     frames[number] = memory.frames[number]
                 memory.frames = frames
-        self.heap = heap
-        self.dead = False
+        self.heap = self.guards.heap = heap
+        self.dead = self.ended = False
         self.finding = self.stale = self.passed = None
         self.notes, self.counters, self.cpu_stats = [], {}, {}
         self.sites = dict(self.image_.get(SITES, {})) if self.image_ is not None else {}
@@ -181,8 +217,10 @@ class Sim(Port):
         if not enabled:
             return None
         self.points += 1
-        if self.points > self.max_points:
-            self._too_long()
+        if self.points >= self.look:
+            self._count()
+        if self.total >= self.limit:
+            return self._last(enabled)
         if current is not None and current not in enabled:
             current = None
         self.at_point = current is not None
@@ -192,6 +230,34 @@ class Sim(Port):
                 self.deviations.append((*self.key(), one.name))
             self.last = one.order
         return one
+
+    def _count(self) -> None:
+        """Look how many operations an unrecorded run has had, and when to look again."""
+        if self.journals is None:
+            left = self.limit - self.steps
+            if left <= 0:
+                self._end()
+            self.look = self.points + max(1, min(LOOK_EVERY, left // 4))
+
+    def _last(self, enabled: list[Thread]) -> Thread:
+        """There may be no more operations: whoever has waited, and can go on now, goes on as far as its next one.
+
+        So it does not matter in which order the operations came.
+        """
+        for one in enabled:
+            if one.waits is not None and not one.parked:
+                return one
+        self._end()
+
+    def _no_more(self) -> NoReturn:
+        """An operation is asked for that the run may not have any more."""
+        self._go(self._last(self._who_can() if self.dirty else self.enabled))
+        raise PortDead
+
+    def _end(self) -> NoReturn:
+        """The run has had all operations that it may have."""
+        self.ended = self.dead = True
+        raise PortDead
 
     def _who_can(self) -> list[Thread]:
         """The contexts that may go on, in fixed order; asks only the processors where something has changed."""
@@ -218,8 +284,8 @@ class Sim(Port):
         current = self.cur
         if not self.dirty and len(self.enabled) == 1 and self.enabled[0] is current:
             self.points += 1
-            if self.points > self.max_points:
-                self._too_long()
+            if self.points >= self.look:
+                self._count()
             return
         one = self._pick(current)
         if one is not current:
@@ -279,18 +345,21 @@ class Sim(Port):
     def _ended(self, thread: Thread) -> None:
         """A context's body has returned."""
         processor = thread.processor
-        self.dirty.add(processor)
         if thread.interrupt:
+            if self.every_access:
+                self.point()
+            self.dirty.add(processor)
             self._local(thread, processor, "iret")
             processor.iret(thread)
             return
+        self.dirty.add(processor)
         self.check_end()
         thread.state, thread.ready = FINISHED, False
         processor.park(thread)
 
     def _wait(self, ctx: Thread, code: str, target: int, park: bool) -> Any:
         """Wait until granted or woken, keeping the CPU or (park) giving it up; returns the grant's value."""
-        ctx.waits, ctx.waits_since = (code, target), self.points
+        ctx.waits = (code, target)
         if park:
             ctx.processor.park(ctx)
         self.dirty.add(ctx.processor)
@@ -301,7 +370,7 @@ class Sim(Port):
             self._go(following)
         ctx.waits = None
         if self.race is not None:
-            self.race.resumed(ctx.cpu)
+            self.race.goes_on(ctx.name, ctx.cpu)
         return ctx.value
 
     # -- operations ------------------------------------------------------------
@@ -311,29 +380,19 @@ class Sim(Port):
         """Operations performed in this execution."""
         return sum(one.n for one in self.machine.threads.values())
 
-    def _too_long(self) -> None:
-        """Stop a run that goes on and on; whatever the level, it is over."""
-        half = self.max_points // 2
-        old = {one.name for one in self.machine.threads.values() if one.waits is not None and one.waits_since < half}
-        ctx: Thread = self.cur
-        no_end = self._seen("no-progress", f"no end after {self.steps} operations; {ctx.name} is in {ctx.function}")
-        finding, notes = sort_out(endless(final_state(self.machine), self.detect, no_end, old), self.detect)
-        for one in notes:
-            self.take(one, "note")
-        if finding is not None:
-            self.take(finding, "stop")
-        self.dead = True
-        raise PortDead
-
     def perform(self, code: str, target: int, args: tuple[Any, ...]) -> Any:
         if self.dead:
             raise PortDead
+        if self.total >= self.limit:
+            self._no_more()
         ctx: Thread = self.cur
         ctx.n += 1
         ctx.processor.k += 1
         node = self.route[code](target)
+        node.admitted += 1
         if code == "sleep":
             ctx.woken = False
+            ctx.waits_since = node.admitted
         try:
             result = node.admit(ctx.name, code, target, args)
         except KernelFinding as found:
@@ -347,9 +406,13 @@ class Sim(Port):
         if self.oracle is not None and code in MOVES:
             self.oracle.trail.add(ctx.name, ctx.n, ctx.stack, code, target, args, None if result is WAIT else result)
         if self.race is not None:
-            self.race.operation(ctx.cpu, code, target, result, [self.cpu_of[one.ctx] for one in out])
+            raised = [one.ctx for one in out if isinstance(one, Interrupt)]
+            self.race.operation(
+                ctx.cpu, code, target, result, [one.ctx for one in out if not isinstance(one, Interrupt)], raised
+            )
         if result is WAIT:
             ctx.ready = ctx.woken = False
+            ctx.waits_since = node.admitted
         if out:
             self._deliver(out)
         if result is WAIT:
@@ -373,22 +436,34 @@ class Sim(Port):
     def _record(self, node: str, ctx: Thread, record: dict[str, Any]) -> None:
         assert self.journals is not None
         record["ctx"], record["n"], record["cpu"], record["k"] = ctx.name, ctx.n, ctx.cpu, ctx.processor.k
+        self.total += 1
+        self._write(node, record)
+
+    def _write(self, node: str, record: dict[str, Any]) -> None:
+        assert self.journals is not None
         self.journals[node].add(record)
+        if self.watch is not None:
+            self.watch.record(record)
 
     def _local(self, ctx: Thread, processor: Processor, code: str, *args: Any) -> None:
         """An operation that the context's own CPU admits."""
+        if self.total >= self.limit:
+            self._no_more()
         ctx.n += 1
         processor.k += 1
         if self.journals is not None:
             self._record(processor.name, ctx, operation_record(code, 0, args, None, []))
-        if self.race is not None and code in ("run", "intr"):
-            self.race.resumed(processor.name)
+        if self.race is not None:
+            if code == "run":
+                self.race.goes_on(ctx.name, processor.name)
+            elif code == "intr":
+                self.race.interrupts(ctx.name, processor.name)
 
     def record_event(self, event: str, **fields: Any) -> None:
         if self.journals is not None:
             ctx: Thread = self.cur
             at = ctx.processor.k
-            self.journals[ctx.cpu].add({"event": event, "ctx": ctx.name, "n": ctx.n, "at": at, **fields})
+            self._write(ctx.cpu, {"event": event, "ctx": ctx.name, "n": ctx.n, "at": at, **fields})
 
     def wait_for_wakeup(self) -> None:
         ctx: Thread = self.cur
@@ -400,6 +475,8 @@ class Sim(Port):
         return found
 
     def userret(self) -> None:
+        if self.every_access:
+            self.point()
         ctx: Thread = self.cur
         self._local(ctx, ctx.processor, "userret")
         self._wait(ctx, "userret", 0, park=True)
@@ -445,12 +522,12 @@ class Sim(Port):
                 return rec[slot]
         self._access_point(ctx, obj, field, slot, False)
         if self.journals is not None:
-            return self.perform("load", obj.id, (obj, field.name, slot))
+            return self.perform("load", obj.id, (obj, field.name, slot, field.peek))
         if self.dead:
             raise PortDead
         rec = self.heap.get(obj.id)
         if rec is None or (rec[0] != obj.gen and obj.gen != ANY_GEN) or slot >= len(rec):
-            return self.perform("load", obj.id, (obj, field.name, slot))  # the node will refuse it
+            return self.perform("load", obj.id, (obj, field.name, slot, field.peek))  # the node will refuse it
         ctx.n += 1
         return rec[slot]
 
@@ -462,7 +539,7 @@ class Sim(Port):
                 ctx.n += 1
                 rec[slot] = value
                 if rec[1] is None and isinstance(value, Struct):
-                    self._publish(value)
+                    self.guards.publish(value)
                 return
         self._access_point(ctx, obj, field, slot, True)
         if self.dead:
@@ -476,16 +553,7 @@ class Sim(Port):
             ctx.n += 1
             rec[slot] = value
         if rec is not None and rec[1] is None and isinstance(value, Struct):
-            self._publish(value)
-
-    def _publish(self, obj: Struct) -> None:
-        """A handle was stored where others can find it: what it leads to is not private any more."""
-        found = [obj]
-        while found:
-            rec = self.heap.get(found.pop().id)
-            if rec is not None and rec[1] is not None:
-                rec[1] = None
-                found += [value for value in rec[HEADER:] if isinstance(value, Struct)]
+            self.guards.publish(value)
 
     def _plain(self, ctx: Thread, obj: Struct, field: FieldBase, rec: list[Any]) -> bool:
         """The commonest accesses in short: private, const, or under the struct's own simple lock; no point, no race."""
@@ -505,51 +573,34 @@ class Sim(Port):
         """A scheduling point, unless the thinning rule says that none is needed."""
         rec = self.heap.get(obj.id)
         private = rec is not None and rec[1] is ctx
+        if rec is not None and not private:
+            rec[1] = None
         if field.mode == "const":
             if self.every_access:
                 self.point()
             return
-        guarded = private or self._guarded(ctx, obj, field, write)
+        guarded = private or self.guards.guarded(ctx, obj, field, write)
         racy = (field.hint and not (field.peek and guarded)) or field.key in self.racy
-        if not private:
-            if rec is not None:
-                rec[1] = None
-            if not guarded and not racy:
-                self.racy.add(field.key)
-                racy = True
+        if not private and not guarded and not racy:
+            self.racy.add(field.key)
+            racy = True
         if self.every_access or not (guarded and (private or not racy)):
             self.point()
-        if self.race is not None and (racy or self.track_all):
-            clash = self.race.access(ctx, obj, field, slot, write, guarded)
-            if clash is not None:
-                first, second = clash
-                self.report("data-race", second[0], subject=str(obj), story=(first, *second[1:]))
-
-    def _guarded(self, ctx: Thread, obj: Struct, field: FieldBase, write: bool) -> bool:
-        """Does the context hold what guards the field, in the mode that the access needs?"""
-        held = ctx.held
-        if field.own_lock >= 0:
-            entry = held.get(obj.id << LOCK_SHIFT | field.own_lock)
-            return entry is not None and (not write or entry[1] == "w")
-        for alternative in field.write if write else field.read:
-            for guard in alternative:
-                key = guard.key(self._peek, obj)
-                entry = None if key is None else held.get(key)
-                if entry is None or (write and entry[1] != "w"):
-                    break
-            else:
-                return True
-        return False
-
-    def _peek(self, obj: Struct, name: str) -> Any:
-        rec = self.heap.get(obj.id)
-        return None if rec is None else rec[type(obj).fields[name].slot]
+        if self.race is not None and racy:
+            hint = field.hint and not (field.peek and guarded)
+            missing = None if guarded else "" if hint and not write else self.guards.missing(ctx, obj, field, write)
+            found = self.race.access(ctx, ctx.n + 1, obj, field, slot, write, missing, hint)
+            if found is not None:
+                level = self.detect.get("race", "stop")
+                if level == "stop":
+                    self.stop(found)
+                self.notes.append(found)
 
     def alloc(self, kind: type[S], length: int = 0) -> S:
         ctx: Thread = self.cur
         shard = self._boot_shard(kind) if self.booting else alloc_shard(ctx.name, ctx.n, self.memory_shards)
         obj: S = self.op("alloc", shard, (kind.kind, length))
-        self.claim(obj)
+        self.guards.claim(self.cur, obj)
         return obj
 
     def _boot_shard(self, kind: type[Struct]) -> int:
@@ -559,13 +610,12 @@ class Sim(Port):
 
     def renew(self, obj: S) -> S:
         fresh = super().renew(obj)
-        self.claim(fresh)
+        self.guards.claim(self.cur, fresh)
         return fresh
 
     def claim(self, obj: Struct) -> None:
-        rec = self.heap.get(obj.id)
-        if rec is not None:
-            rec[1] = self.cur
+        super().claim(obj)
+        self.guards.claim(self.cur, obj)
 
 
 class _Pooled(greenlet):

@@ -22,13 +22,13 @@ import io
 import re
 import tokenize
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import msgpack
 
-import nodes
 import shared
 from cluster.sim import Deviation
 from shared.errors import UserMistake
@@ -73,7 +73,11 @@ def parse(text: str) -> Token:
             raise UserMistake(
                 f"a token of version {clean(text.split('.')[0], 20)}; this uvmp reads {VERSION}", field="TOKEN"
             )
-        raise UserMistake("not a schedule token (uvmp1.SCENARIO.DIGEST.KERNEL.BODY.CHECK)", field="TOKEN")
+        raise UserMistake(
+            "not a schedule token (uvmp1.SCENARIO.DIGEST.KERNEL.BODY.CHECK, as `uvmp explore` prints it),"
+            " and no folder",
+            field="TOKEN",
+        )
     scenario, digest, kernel, body, check = match.groups()
     if token_check(text.rsplit(".", 1)[0]) != check:
         raise UserMistake("the token's checksum is wrong: a character is missing or changed", field="TOKEN")
@@ -141,25 +145,40 @@ def _unpack(body: str) -> tuple[tuple[Deviation, ...], bool]:
         raise UserMistake(f"the token's body cannot be read ({clean(wrong, 80)})", field="TOKEN") from None
 
 
+#: what decides which operation a number means, beside the scenario: the kernel, the nodes, and the engine that boots
+#: them and goes on by default. Not: what judges a run, texts, and what real processes need besides
+DECIDES = (
+    "shared/uvm", "shared/locks", "shared/program.py", "shared/port.py", "shared/struct.py", "shared/messages.py",
+    "shared/scenario.py", "shared/machine_config.py", "shared/tables.py", "nodes",
+    "cluster/sim.py", "cluster/machine.py", "cluster/boot.py", "cluster/strategies",
+)  # fmt: skip
+APART = ("nodes/actor.py", "nodes/admit.py", "nodes/runner.py")
+
+
+def kernel_files() -> list[Path]:
+    """The files that `kernel_version` covers."""
+    root = Path(shared.__file__).parents[1]
+    found = [
+        one for name in DECIDES for one in ((root / name).rglob("*.py") if (root / name).is_dir() else [root / name])
+    ]
+    return sorted(one for one in found if one not in [root / name for name in APART])
+
+
 @cache
 def kernel_version() -> str:
     """8 hex digits over the code (not the comments) of everything that decides what an operation number means."""
+    return version_of(kernel_files())
+
+
+def version_of(files: Iterable[Path]) -> str:
+    """8 hex digits over the code of these files."""
     total = hashlib.sha256()
-    root = Path(shared.__file__).parent
-    files = [
-        *sorted((root / "uvm").glob("*.py")),
-        *sorted((root / "locks").glob("*.py")),
-        root / "program.py",
-        root / "port.py",
-        root / "struct.py",
-    ]
-    files += sorted(Path(nodes.__file__).parent.glob("*.py"))
     for path in files:
-        if path.name != "actor.py":
-            total.update(_code(path.read_text(encoding="utf-8")).encode())
+        total.update(_code(path.read_text(encoding="utf-8")).encode())
     return total.hexdigest()[:8]
 
 
+@cache
 def _code(source: str) -> str:
     """A module's lines without comments, docstrings and blank lines; the same under every version of Python."""
     lines = source.splitlines()

@@ -8,7 +8,7 @@ sleeper whom nobody is going to wake.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cluster.machine import Machine
@@ -45,6 +45,7 @@ def judge(
     detect: dict[str, str],
     oracle: Finding | None = None,
     unexpected: Finding | None = None,
+    watched: Sequence[Finding] = (),
 ) -> list[Finding]:
     """Findings about a machine at rest; the one that explains the others first.
 
@@ -53,9 +54,13 @@ def judge(
     Args:
         oracle: what the memory oracle says of the run.
         unexpected: what the scenario says of its results; everything else explains more.
+        watched: what shared/race.py says of it.
     """
+    found = _wanted(watched, detect)
+    if _stops(found, detect):
+        return found
     snapshot = snapshot_of(state)
-    found = _wanted(_stuck(state, snapshot), detect)
+    found += _wanted(_stuck(state, snapshot), detect)
     if not _stops(found, detect) and oracle is not None:
         found += _wanted([oracle], detect)
     if not _stops(found, detect) and detect.get("invariant", "stop") != "off":
@@ -65,8 +70,23 @@ def judge(
     return found
 
 
+def came_before(watched: Sequence[Finding], finding: Finding, detect: dict[str, str]) -> tuple[Finding, list[Finding]]:
+    """The finding of a run that was stopped, and notes: a race is told first, for it had happened by then.
+
+    Args:
+        watched: what shared/race.py says of the run.
+        finding: what it was stopped for.
+    """
+    first, notes = sort_out(_wanted(watched, detect), detect)
+    return (finding, notes) if first is None else (first, [*notes, finding])
+
+
 def endless(
-    state: dict[str, Any], detect: dict[str, str], otherwise: Finding, old: set[str] | None = None
+    state: dict[str, Any],
+    detect: dict[str, str],
+    limit: int,
+    old: set[str] | None = None,
+    watched: Sequence[Finding] = (),
 ) -> list[Finding]:
     """Findings about a machine that was stopped because it went on and on, as judge()'s about one at rest.
 
@@ -74,14 +94,17 @@ def endless(
     no progress. There is always one: a run that was stopped has not shown what its end would have been.
 
     Args:
-        otherwise: says that there was no end, if nothing else is known.
+        limit: operations that it was given.
         old: contexts that have waited for long; None: any may have.
+        watched: what shared/race.py says of the run.
     """
     for_memory = starved(state)
     on_locks = {one["name"] for one in state["contexts"] if one["waits"] and one["waits"][0] in ("lock", "upgrade")}
     never = [one for one in stuck(state) if one.kind != "lost-wakeup" and one.context in on_locks]
     waits = [one for one in never if old is None or one.context in old]
+    otherwise = no_end(state, limit)
     ranked = [
+        watched,
         [one for one in for_memory if one.kind == "deadlock"],
         waits[:1],
         [one for one in for_memory if one.kind != "deadlock"] or [otherwise],
@@ -93,7 +116,21 @@ def endless(
     return found or [otherwise]
 
 
-def _wanted(found: list[Finding], detect: dict[str, str]) -> list[Finding]:
+def no_end(state: dict[str, Any], limit: int) -> Finding:
+    """The run was given so many operations, and has not come to its end."""
+    going = [one for one in state["contexts"] if not one["finished"] and one["n"]]
+    busiest = max(going, key=lambda one: one["n"], default=None)
+    text = f"no end after {limit:,} operations, which is all that a run of this scenario is given (bound: operations)"
+    story = [f"{one['name']} has performed {one['n']:,} of them, and is in {_fn(one)}" for one in going]
+    if busiest is None:
+        return Finding("no-progress", text, detector="progress", story=story)
+    return Finding(
+        "no-progress", text, busiest["name"], busiest["stack"][0] if busiest["stack"] else "user", "", "progress",
+        list(busiest["stack"]), list(busiest["held"]), story,
+    )  # fmt: skip
+
+
+def _wanted(found: Sequence[Finding], detect: dict[str, str]) -> list[Finding]:
     return [one for one in found if detect.get(one.detector, "stop") != "off"]
 
 

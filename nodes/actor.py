@@ -206,12 +206,13 @@ class NodeActor:
         body: dict[str, Any] = {
             "admitted": {name: one.journal.nseq for name, one in self.admissions.items()},
             "sent": self.sent, "held": sum(len(one.held) for one in self.admissions.values()),
-            "errors": errors, "diverged": diverged, "idle": True, "received": 0, "finding": None,
+            "errors": errors, "diverged": diverged, "idle": True, "received": 0, "operations": 0, "finding": None,
             "stopped": self.thread is None or not self.thread.is_alive(),
         }  # fmt: skip
         if runner is not None:
             body["idle"] = runner.idle and runner.inbox.empty()
             body["received"] = runner.received
+            body["operations"] = runner.processor.k
             body["finding"] = runner.finding.as_dict() if runner.finding is not None else None
             body["behind"] = runner.behind()
         return encode("status", body)
@@ -226,7 +227,6 @@ class NodeActor:
             "results": {},
             "sites": {},
             "counters": {},
-            "notes": [],
         }
         for name, admission in self.admissions.items():
             node = admission.node
@@ -241,8 +241,6 @@ class NodeActor:
             }
             body["results"] = {name: one.results for name, one in runner.threads.items() if one.results}
             body["sites"], body["counters"] = runner.sites, runner.counters
-            body["notes"] = [one.as_dict() for one in runner.notes]
-            body["operations"] = runner.processor.k
         return encode("state", body)
 
     def chunk(self, node: str, offset: int) -> bytes:

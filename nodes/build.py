@@ -42,7 +42,7 @@ def build_threads(scenario: Scenario) -> dict[str, Thread]:
         thread.home = procs[lwp.proc]
         thread.starts_on = procs[lwp.proc].address if lwp.forked else None
         found.append(thread)
-    found += pagedaemon_threads()
+    found += pagedaemon_threads(bool(scenario.machine.disk))
     found += [ipi_thread(f"cpu{number}") for number in range(scenario.machine.cpus)]
     found.append(Thread(CONTEXT, SWAP_IO, swap_io))
     if scenario.machine.disk:

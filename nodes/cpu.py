@@ -34,7 +34,7 @@ class Thread(Context):
         ready: not waiting for a grant or wakeup.
         parked: has given up its CPU and needs `run` before it can go on.
         waits: what it waits for, as (code, target), or None.
-        waits_since: when that wait began, in the engine's own count.
+        waits_since: how many operations its node had admitted when that wait began, if the engine counts them.
         woken: its channel was woken, or its request granted, since it queued, maybe before it gave up its CPU.
         value: what the grant it waited for brought.
         glet: the greenlet it runs on, while it has one.
@@ -99,7 +99,7 @@ class Thread(Context):
 
 
 class Tlb:
-    """A CPU's translations: virtual page number -> [frame, writable, modified] of one pmap."""
+    """A CPU's translations: virtual page number -> [frame, writable, modified, generation] of one pmap."""
 
     __slots__ = ("entries", "pmap")
 

@@ -5,8 +5,8 @@ A machine has one if its config says `disk:`. Its context is `disk`, on processo
 
 Who asked for I/O is told as the kind of request wants it. Raw I/O (physio): an
 interrupt, `cpuN.disk`, on the CPU that asked. Synchronous I/O to a file: its caller
-sleeps until then. A pageout to a file: the interrupt that pageouts to swap have too,
-on the pagedaemon's processor.
+sleeps until then. A pageout to a file: the interrupt `pagedaemon.disk` on the
+pagedaemon's processor, which does what that of the swap pager does.
 
 The machine's configuration may have some I/O to files refused or failed; raw I/O is spared.
 """
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nodes.cpu import Thread
-from nodes.io import IoNode, Request
+from nodes.io import DISK_COMPLETION, IoNode, Request
 from shared.machine_config import DeviceFault
 from shared.messages import WAIT, Interrupt
 from shared.port import SPL_BIO, here
@@ -41,6 +41,7 @@ class Disk(IoNode):
 
     kind = "disk"
     context = CONTEXT
+    completion = DISK_COMPLETION
 
     def __init__(self, name: str, blocks: int, page_size: int, faults: Sequence[DeviceFault] = ()):
         super().__init__(name, faults)

@@ -24,8 +24,9 @@ from shared.machine_config import DeviceFault
 from shared.messages import WAIT, Grant, Interrupt
 from shared.struct import Struct
 
-#: the interrupt by which a pageout is finished, on the pagedaemon's processor
-COMPLETION = "pagedaemon.bio"
+#: the interrupts by which a pageout is finished, on the pagedaemon's processor. Each kind of node raises one of its
+#: own, as a controller has a line of its own: so they come in the order in which that node raised them
+COMPLETION, DISK_COMPLETION = "pagedaemon.bio", "pagedaemon.disk"
 
 
 @dataclass(slots=True)
@@ -58,9 +59,11 @@ class IoNode(Node, ABC):
 
     Attributes:
         context: performs the requests.
+        completion: the interrupt that finishes a pageout.
     """
 
     context = ""
+    completion = COMPLETION
 
     def __init__(self, name: str, faults: Sequence[DeviceFault] = ()):
         super().__init__(name)
@@ -107,4 +110,4 @@ class IoNode(Node, ABC):
         if isinstance(request.who, str):
             self.out.append(Grant(request.who, error))
         else:
-            self.out.append(Interrupt(COMPLETION, [request.who, error]))
+            self.out.append(Interrupt(self.completion, [request.who, error]))

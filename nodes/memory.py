@@ -5,7 +5,8 @@ place belongs to the sim engine's thinning rule and is not part of the state.
 Generations make a use after free visible: a handle is only good for the life of
 the struct in which it was made, and who ended that life is kept. If nobody stops for that, the operation is
 repeated with the address alone: it meets the struct that lives there now, as
-memory itself would have it. Frames are tuples of 64-bit words.
+memory itself would have it. Frames are tuples of 64-bit words; a frame's page is the
+struct with its number, and a word is accessed by a translation to a page of one generation.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 from nodes.node import Node
 from shared.messages import KernelFinding
 from shared.struct import ANY_GEN, HEADER, INDEX_MASK, KIND_SHIFT, KINDS, Struct
+from shared.uvm.param import PQ_FREE
+from shared.uvm.structs import Page
 
 
 class Memory(Node):
@@ -65,7 +68,7 @@ class Memory(Node):
         lives = self.ended.setdefault(obj.id, {})
         lives[self.heap[obj.id][0]] = f"{ctx} freed it in {by or 'user mode'}, its operation {n}"
 
-    def op_load(self, ctx: str, target: int, obj: Struct, field: str, slot: int) -> Any:
+    def op_load(self, ctx: str, target: int, obj: Struct, field: str, slot: int, peek: bool = False) -> Any:
         return self.inside(obj, slot)[slot]
 
     def op_store(self, ctx: str, target: int, obj: Struct, field: str, slot: int, value: Any) -> None:
@@ -90,16 +93,30 @@ class Memory(Node):
         self.heap[obj.id] = [gen, None, *type(obj).defaults]
         return gen
 
-    # (the address and the process are for the record: the memory oracle asks for them)
-
     def op_identify(self, ctx: str, target: int, obj: Struct) -> int:
         gen: int = self.record(obj)[0]
         return gen
 
-    def op_word_read(self, ctx: str, frame: int, offset: int, va: int, proc: int) -> int:
+    # (the process is for the record: the memory oracle asks for it)
+
+    def _translated(self, what: str, frame: int, gen: int) -> None:
+        """Is the frame's page still the one that the translation was made for?"""
+        page = Page(Page.at(frame).id, gen)
+        rec = self.heap.get(page.id)
+        if rec is None or gen in (rec[0], ANY_GEN):
+            return
+        now = "it is free" if rec[Page.fields["pqflags"].slot] & PQ_FREE else "it is in use again"
+        text = f"{what} by way of a translation to {page}, which was freed since: {self._who_ended(page)}; {now}"
+        raise KernelFinding("freed-page-access", text, str(page))
+
+    def op_word_read(self, ctx: str, frame: int, offset: int, va: int, proc: int, gen: int = ANY_GEN) -> int:
+        self._translated(f"{ctx} reads {va:#x}", frame, gen)
         return self.frames[frame][offset >> 3]
 
-    def op_word_write(self, ctx: str, frame: int, offset: int, value: int, va: int, proc: int) -> None:
+    def op_word_write(
+        self, ctx: str, frame: int, offset: int, value: int, va: int, proc: int, gen: int = ANY_GEN
+    ) -> None:
+        self._translated(f"{ctx} writes to {va:#x}", frame, gen)
         words = self.frames[frame]
         at = offset >> 3
         self.frames[frame] = (*words[:at], value, *words[at + 1 :])

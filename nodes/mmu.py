@@ -18,6 +18,9 @@ the pv head). An MMU that does not keep these bits (`emulated`: alpha, pmax) tra
 where one of them would be set, and is told so by pmap_emulate_reference(); as on
 the alpha a page that is marked by way of one mapping traps in none.
 
+A translation has the generation of the page that it was made for: the memory tells by it an
+access to a page that has been freed since.
+
 Page tables can be real pages (`per_table`). A node cannot allocate: an enter that
 lacks one is answered with the pmap's object, the kernel allocates a page of it,
 gives it (pmap_ptp_enter) and asks again. A table whose last translation goes is
@@ -34,6 +37,7 @@ from typing import Any
 
 from nodes.node import Node
 from shared.messages import WAIT, Grant, Interrupt, KernelFinding
+from shared.struct import ANY_GEN
 from shared.uvm.param import (
     PMAP_KERNEL,
     PMAP_WIRED,
@@ -46,7 +50,7 @@ from shared.uvm.param import (
 )
 
 #: of a PTE; and of a page-table page, which has LIVE of them
-FRAME, PROT, WIRED, REF, MOD = range(5)
+FRAME, PROT, WIRED, REF, MOD, GEN = range(6)
 LIVE = 1
 
 
@@ -111,7 +115,7 @@ class Mmu(Node):
     # -- the hardware's walk -------------------------------------------------
 
     def op_pmap_walk(self, ctx: str, pmap: int, vpn: int, write: int, cpu: str) -> list[int] | int:
-        """TLB refill: [frame, writable, modified], setting R (and M on a write), or the type of the fault."""
+        """TLB refill: [frame, writable, modified, generation], setting R, and M on a write; or the type of fault."""
         pte = self.pmaps[pmap].get(vpn)
         if pte is None:
             return VM_FAULT_INVALID
@@ -125,7 +129,7 @@ class Mmu(Node):
                 self._written_too_early(pmap, vpn, pte[FRAME], cpu)
             pte[MOD] = 1
         self.cached.setdefault((pmap, vpn), {})[cpu] = None
-        return [pte[FRAME], pte[PROT] & VM_PROT_WRITE, pte[MOD]]
+        return [pte[FRAME], pte[PROT] & VM_PROT_WRITE, pte[MOD], pte[GEN]]
 
     def op_pmap_emulate_reference(self, ctx: str, pmap: int, vpn: int, write: int) -> None:
         """Mark the page as used, or modified; nothing if it is not mapped any more."""
@@ -144,7 +148,9 @@ class Mmu(Node):
         self.ptps[key] = [frame, 0]
         return 1
 
-    def op_pmap_enter(self, ctx: str, pmap: int, va: int, frame: int, prot: int, flags: int, cpu: str) -> Any:
+    def op_pmap_enter(
+        self, ctx: str, pmap: int, va: int, frame: int, prot: int, flags: int, cpu: str, gen: int = ANY_GEN
+    ) -> Any:
         table, vpn = self.pmaps[pmap], va // self.page_size
         old = table.get(vpn)
         if pmap in self.objects and old is None:
@@ -163,7 +169,7 @@ class Mmu(Node):
                 old = None
         ref = int(bool(flags & (VM_PROT_READ | VM_PROT_WRITE))) | (old[REF] if old else 0)
         mod = int(bool(flags & VM_PROT_WRITE)) | (old[MOD] if old else 0)
-        table[vpn] = [frame, prot, int(bool(flags & PMAP_WIRED)), ref, mod]
+        table[vpn] = [frame, prot, int(bool(flags & PMAP_WIRED)), ref, mod, gen]
         self.pv.setdefault(frame, {})[(pmap, vpn)] = None
         if self.unwired is not None:
             stale += self._make_room(pmap, vpn, self.unwired)
@@ -203,6 +209,9 @@ class Mmu(Node):
     def op_pmap_page_protect_unwired(self, ctx: str, frame: int, prot: int, cpu: str) -> Any:
         loose = [(pmap, vpn) for pmap, vpn in self.pv.get(frame, ()) if not self.pmaps[pmap][vpn][WIRED]]
         return self._protect(ctx, loose, prot, cpu)
+
+    def op_pmap_is_mapped(self, ctx: str, frame: int) -> int:
+        return int(bool(self.pv.get(frame)))
 
     def op_pmap_is_modified(self, ctx: str, frame: int) -> int:
         return self._bit(frame, MOD)

@@ -19,6 +19,10 @@ class Node:
 
     Args:
         name: `memory`, or `memory1` for a shard.
+
+    Attributes:
+        out: what the last operation causes elsewhere.
+        admitted: operations so far, if the engine counts them.
     """
 
     kind = ""
@@ -26,6 +30,7 @@ class Node:
     def __init__(self, name: str):
         self.name = name
         self.out: list[Delivery] = []
+        self.admitted = 0
 
     def admit(self, ctx: str, code: str, target: int, args: tuple[Any, ...]) -> Any:
         """Perform one operation and return its result, or WAIT.
@@ -44,4 +49,4 @@ class Node:
 
     def load_image(self, image: Any) -> None:
         """Start from a state that `image` gave."""
-        self.out = []
+        self.out, self.admitted = [], 0

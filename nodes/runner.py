@@ -65,7 +65,7 @@ class Runner(Port):
         self.follow: list[str] | None = None if follow is None else follow[0]
         self.events: list[int] = [] if follow is None else follow[1]
         self.said = 0  # kernel events since the last operation
-        self.stacks: dict[int, list[str]] = {}  # operation number of a request in the outbox -> kernel stack
+        self.asked: dict[int, tuple[list[str], dict[int, Any]]] = {}  # number of a request in the outbox: stack, locks
         self.random = Random(seed)
         self.threads = {one.name: one for one in processor.threads}
         self.inbox: SimpleQueue[list[Any]] = SimpleQueue()
@@ -174,6 +174,7 @@ class Runner(Port):
         try:
             thread.body()
             if thread.interrupt:
+                self.point()
                 self._local(thread, "iret")
                 self.processor.iret(thread)
             else:
@@ -238,7 +239,7 @@ class Runner(Port):
         self.outbox.append([ctx.name, ctx.n, self.processor.k, code, target, list(args)])
         self.said = 0
         if op.posted and self.posts and (self.follow is None or self.processor.k < len(self.follow)):
-            self.stacks[ctx.n] = list(ctx.stack)
+            self.asked[ctx.n] = list(ctx.stack), dict(ctx.held)
             return None
         waits, value = self._send()
         if waits:
@@ -255,7 +256,7 @@ class Runner(Port):
 
     def _send(self) -> tuple[bool, Any]:
         requests, self.outbox = self.outbox, []
-        stacks, self.stacks = self.stacks, {}
+        asked, self.asked = self.asked, {}
         status, value = self.ask(self.outbox_node, self.processor.name, requests)
         while status == HELD:
             while self.answer is None:
@@ -272,7 +273,7 @@ class Runner(Port):
             self.answer = None
         if status == FINDING:
             *found, self.cur.n, self.processor.k = value  # what was sent after it has not been performed
-            self.cur.stack = stacks.get(self.cur.n, self.cur.stack)
+            self.cur.stack, self.cur.held = asked.get(self.cur.n, (self.cur.stack, self.cur.held))
             last = requests[-1]
             return False, self.refused(KernelFinding(*found), last[3], last[4], tuple(last[5]))
         return status == WAITS, value
@@ -300,6 +301,7 @@ class Runner(Port):
         return self.processor.interrupted()
 
     def userret(self) -> None:
+        self.point()
         ctx: Thread = self.cur
         self._local(ctx, "userret")
         self._wait(ctx, "userret", 0, park=True)

@@ -175,6 +175,7 @@ FINDINGS = {
     "no-progress": Kind("progress", "contexts keep running and get nowhere"),
     "data-race": Kind("race", "two CPUs accessed one field, one of them to write, and nothing ordered the two"),
     "use-after-free": Kind("heap", "a handle was used whose struct had been freed or recycled"),
+    "freed-page-access": Kind("heap", "memory was accessed by way of a translation to a page that was freed since"),
     "invariant": Kind("invariant", "the kernel's data contradict each other"),
     "oracle": Kind("oracle", "a program read something else than what its memory must contain"),
     "unexpected-result": Kind(

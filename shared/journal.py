@@ -5,7 +5,8 @@ admitted or a kernel event of a context that it runs, numbered 1, 2, 3 ... per
 node (`nseq`); that number is the only order. One JSON object a line:
 
     event   kind of operation (shared/messages.py), or enter exit (a kernel function)
-                    call return (a program's step) finding note and, as line 1, run.begin
+                    call return (a program's step) claim (a struct is the context's own)
+                    finding note and, as line 1, run.begin
     node, nseq
     ctx, n  the context, and the number of this among its operations
     cpu, k  the context's processor, and the number of this among its operations
@@ -74,7 +75,10 @@ def operation_record(code: str, target: int, args: tuple[Any, ...], result: Any,
         name = op.target
         record[name] = lock_name(target) if name == "lock" else channel_name(target) if name == "chan" else target
     for name, value in zip(op.args, args, strict=True):
-        if name != "-":
+        if name[-1] == "?":
+            if value:
+                record[name[:-1]] = plain(value)
+        elif name != "-":
             record[name] = plain(value)
     if result is WAIT:
         record["wait"] = True
@@ -115,12 +119,18 @@ class Journal:
         if self.keep:
             self.records.append(record)
         if self._log is not None:
-            self._log._proxy_to_logger("msg", **record)
+            self._write(**record)
 
     def header(self, **fields: Any) -> None:
         """Write line 1, `run.begin`: which run this is, on which host. It is number 0, and not in the digest."""
         if self._log is not None:
-            self._log._proxy_to_logger("msg", "run.begin", schema=SCHEMA, node=self.node, nseq=0, **fields)
+            self._write("run.begin", schema=SCHEMA, node=self.node, nseq=0, **fields)
+
+    def _write(self, *event: str, **fields: Any) -> None:
+        try:
+            self._log._proxy_to_logger("msg", *event, **fields)
+        except OSError as wrong:  # a write does not say of which file
+            raise OSError(wrong.errno, wrong.strerror, getattr(self.stream, "name", self.node)) from None
 
 
 def _to_bytes(record: Record, **_: Any) -> bytes:
@@ -189,10 +199,11 @@ def holes(journals: Journals) -> list[str]:
             if "k" in record:
                 by_cpu.setdefault(record["cpu"], []).append(record["k"])
     for cpu, numbers in sorted(by_cpu.items()):
-        have = set(numbers)
-        missing = [k for k in range(1, max(have) + 1) if k not in have]
+        have = sorted(set(numbers))  # (a record may claim any number: what is missing is counted, not listed)
+        missing = have[-1] - len(have)
         if missing:
-            found.append(f"{cpu}: its operation {missing[0]} is in no node's journal ({len(missing)} missing in all)")
+            first = next((want for want, k in enumerate(have, 1) if k != want))
+            found.append(f"{cpu}: its operation {first} is in no node's journal ({missing} missing in all)")
         if len(have) != len(numbers):
             found.append(f"{cpu}: an operation was admitted twice")
     return found
@@ -283,6 +294,53 @@ def events_after(journals: Journals) -> dict[str, list[int]]:
             if "k" not in one and one["at"] < len(found.setdefault(node, [0])):
                 found[node][one["at"]] += 1
     return found
+
+
+def operations(journals: Journals) -> int:
+    """How many operations there are in the journals."""
+    return sum("k" in one for records in journals.values() for one in records)
+
+
+def cut(journals: Journals, count: int) -> Journals:
+    """The first `count` operations, in one of the orders that the journals allow, and the kernel events that belong to
+    them: contexts go on as far as their next operation, if they can.
+
+    Raises: LogIncomplete - the orders contradict each other.
+    """
+    order = linearize(journals)
+    kept = {id(one) for one in order[:count]}
+    last: dict[str, Record] = {}
+    ended = set[str]()  # contexts whose last wait has ended
+    for one in order[:count]:
+        last[one["cpu"]] = one
+        ended.discard(one["ctx"])
+        ended.update(one.get("granted", ()))
+    found: Journals = {}
+    for node, records in journals.items():
+        end = last.get(node)
+        upto = 0 if end is None else end["k"]
+        blocked = end is not None and "wait" in end and end["ctx"] not in ended
+        found[node] = [
+            one
+            for one in records
+            if (id(one) in kept if "k" in one else one["at"] < upto or (one["at"] == upto and not blocked))
+        ]
+    return found
+
+
+def judged(journals: Journals, limit: int) -> Journals:
+    """The part of a free run's journals that the run is judged by: nodes that are not in step go on for a moment.
+
+    What happened before the finding; or, of a run that was ended, exactly the operations that it may have; or all.
+
+    Args:
+        limit: operations that it may have.
+
+    Raises: LogIncomplete - the orders contradict each other; LookupError - a record that is referred to is missing.
+    """
+    past = causal_past(journals)
+    stopped = any(one["event"] == "finding" for records in journals.values() for one in records)
+    return cut(journals, limit) if operations(past) > limit - (not stopped) else past
 
 
 def _asleep_at_start(journals: Journals) -> set[str]:

@@ -18,7 +18,7 @@ class Op(NamedTuple):
     Attributes:
         node: kind of node that admits it.
         target: what its target number is, for the journal ("": none).
-        args: names of its arguments, for the journal ("-": not recorded).
+        args: names of its arguments, for the journal ("-": not recorded; "peek?": recorded if it is true).
         posted: needs no answer, so it may ride with the next request to the same actor.
         sleeps: a context that has to wait for it gives up its CPU meanwhile.
         result: name of its result in the journal ("": not recorded).
@@ -40,14 +40,14 @@ class Op(NamedTuple):
 
 
 OPERATIONS: dict[str, Op] = {
-    "load": Op("memory", "", ("obj", "field", "slot"), result="value"),
+    "load": Op("memory", "", ("obj", "field", "slot", "peek?"), result="value"),
     "store": Op("memory", "", ("obj", "field", "slot", "value"), posted=True),
     "alloc": Op("memory", "", ("kind", "length"), result="obj"),
     "free": Op("memory", "", ("obj", "by", "-"), posted=True),
     "renew": Op("memory", "", ("obj", "by", "-"), result="gen"),
     "identify": Op("memory", "", ("obj",), result="gen"),
-    "word_read": Op("memory", "frame", ("offset", "va", "proc"), result="value"),
-    "word_write": Op("memory", "frame", ("offset", "value", "va", "proc"), posted=True),
+    "word_read": Op("memory", "frame", ("offset", "va", "proc", "gen"), result="value"),
+    "word_write": Op("memory", "frame", ("offset", "value", "va", "proc", "gen"), posted=True),
     "frame_zero": Op("memory", "frame", (), posted=True),
     "frame_copy": Op("memory", "frame", ("source",), posted=True),
     "frame_read": Op("memory", "frame", ()),
@@ -67,7 +67,7 @@ OPERATIONS: dict[str, Op] = {
     "pmap_destroy": Op("mmu", "pmap", (), result="obj"),
     "pmap_activate": Op("mmu", "pmap", ("cpu",), posted=True),
     "pmap_walk": Op("mmu", "pmap", ("vpn", "write", "cpu"), result="pte"),
-    "pmap_enter": Op("mmu", "pmap", ("va", "frame", "prot", "flags", "cpu"), result="error"),
+    "pmap_enter": Op("mmu", "pmap", ("va", "frame", "prot", "flags", "cpu", "gen"), result="error"),
     "pmap_remove": Op("mmu", "pmap", ("start", "end", "cpu")),
     "pmap_protect": Op("mmu", "pmap", ("start", "end", "prot", "cpu")),
     "pmap_emulate_reference": Op("mmu", "pmap", ("vpn", "write"), posted=True),
@@ -75,6 +75,7 @@ OPERATIONS: dict[str, Op] = {
     "pmap_extract": Op("mmu", "pmap", ("va",), result="frame"),
     "pmap_page_protect": Op("mmu", "frame", ("prot", "cpu")),
     "pmap_page_protect_unwired": Op("mmu", "frame", ("prot", "cpu")),
+    "pmap_is_mapped": Op("mmu", "frame", (), result="bit"),
     "pmap_is_modified": Op("mmu", "frame", (), result="bit"),
     "pmap_is_referenced": Op("mmu", "frame", (), result="bit"),
     "pmap_clear_modify": Op("mmu", "frame", ("cpu",), result="bit"),

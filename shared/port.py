@@ -125,6 +125,7 @@ class Port(ABC):
         self.sites: dict[str, int] = {}
         self.counters: dict[str, int] = {}
         self.order = LockOrder()
+        self.learns_order = False  # from what is seen, besides what is stated; else shared/race.py does, afterwards
 
     # -- to be supplied by the engine ---------------------------------------
 
@@ -148,12 +149,13 @@ class Port(ABC):
         self.point()
         return self.perform(code, target, args)
 
-    def claim(self, obj: Struct) -> None:  # noqa: B027 - an engine without thinning has nothing to do
+    def claim(self, obj: Struct) -> None:
         """A struct just taken off a free list is this context's own until another touches it.
 
         Not an operation: it only tells the thinning rule and the race detector
         what allocation tells them for structs that are not type-stable.
         """
+        self.record_event("claim", obj=repr(obj))
 
     def interrupted_holds(self, key: int) -> bool:
         """Does a context that this one, an interrupt, has interrupted hold the lock? LOCKDEBUG asks by CPU."""
@@ -187,7 +189,7 @@ class Port(ABC):
 
     def load(self, obj: Struct, field: FieldBase, slot: int) -> Any:
         """One load of a struct's field (or array element `slot`)."""
-        return self.op("load", obj.id, (obj, field.name, slot))
+        return self.op("load", obj.id, (obj, field.name, slot, field.peek))
 
     def store(self, obj: Struct, field: FieldBase, slot: int, value: Any) -> None:
         """One store to a struct's field (or array element `slot`)."""
@@ -238,7 +240,8 @@ class Port(ABC):
         if ref.key in ctx.held or (ctx.level and not ref.sleepable and self.interrupted_holds(ref.key)):
             self.report("locking-against-myself", f"{ref.phrase}: locking against myself", subject=ref.owner)
         elif ctx.held and self.detect.get("lockorder", "stop") != "off":
-            against = self.order.check([one.cls for one, _, _ in ctx.held.values()], ref.cls, ctx.function)
+            classes = [one.cls for one, _, _ in ctx.held.values()]
+            against = (self.order.check if self.learns_order else self.order.against)(classes, ref.cls, ctx.function)
             if against is not None:
                 self.report("lock-order-reversal", f"lock order reversal: {against}", subject=ref.owner)
         self.op("lock", ref.key, (mode, ctx.function))
@@ -368,9 +371,13 @@ class Port(ABC):
     def tlb(self) -> Any:
         """The TLB of the current context's CPU."""
 
-    def pmap(self, code: str, target: int, args: tuple[Any, ...]) -> Any:
-        """A pmap operation that may shoot down TLB entries; flushes this CPU's own."""
-        result, flush = self.op(code, target, (*args, self.cur.cpu))
+    def pmap(self, code: str, target: int, args: tuple[Any, ...], *more: Any) -> Any:
+        """A pmap operation that may shoot down TLB entries; flushes this CPU's own.
+
+        Args:
+            more: what comes behind the CPU in the operation's arguments.
+        """
+        result, flush = self.op(code, target, (*args, self.cur.cpu, *more))
         if flush:
             self.tlb().flush(flush)
         return result
@@ -394,10 +401,11 @@ class Port(ABC):
             frame = tlb.lookup(vpn, write)
             if frame is not None:
                 proc = NOBODY if pmap == PMAP_KERNEL else self.cur.proc.index
+                gen = tlb.entries[vpn][3]
                 if write:
-                    self.perform("word_write", frame, (offset, value, va, proc))
+                    self.perform("word_write", frame, (offset, value, va, proc, gen))
                 else:
-                    value = self.perform("word_read", frame, (offset, va, proc))
+                    value = self.perform("word_read", frame, (offset, va, proc, gen))
                 if proc != NOBODY:
                     self.accessed(proc, va, write, value, frame)
                 return True, value
@@ -468,6 +476,8 @@ class Port(ABC):
     def refused(self, found: KernelFinding, code: str, target: int, args: tuple[Any, ...]) -> Any:
         """A node has refused an operation: report it; if nobody stops for that, what comes of it all the same.
 
+        It is repeated, as an operation with a scheduling point of its own: others may come in between.
+
         A stale handle's address is that of a later struct, or of nothing: then no kernel could go on, and the run
         ends whatever the level. What that struct has not set yet is zero.
         """
@@ -475,11 +485,15 @@ class Port(ABC):
         if found.fatal:
             self.take(seen, "stop")
         self.report(found.kind, found.text, subject=found.subject)
+        if found.kind == "freed-page-access":
+            from shared.struct import ANY_GEN  # it is above us
+
+            return self.perform(code, target, (*args[:-1], ANY_GEN))
         if found.kind != "use-after-free":
             return None
         self.stale = self.stale or seen
         obj = args[0]
-        result = self.perform(code, target, (obj.anything(), *args[1:]))
+        result = self.op(code, target, (obj.anything(), *args[1:]))
         unset = code == "load" and result is None
         return 0 if unset and args[1] in type(obj).fields and type(obj).fields[args[1]].number else result
 
@@ -585,6 +599,14 @@ def LOCK_ASSERT(condition: bool, text: str, subject: object = "", kind: str = "l
 def panic(text: str, subject: object = "") -> None:
     """The kernel gives up; `text` is UVM's phrase."""
     here.port.report("panic", f"panic: {text}", subject=str(subject))
+
+
+def unrepaired(name: str) -> bool:
+    """True if the defect `name` is switched on; at a place that its repair changed too, but where it does not sit.
+
+    Counts no site: a scenario that comes by here has not been near the defect.
+    """
+    return name in here.port.errata
 
 
 def erratum(name: str) -> bool:

@@ -182,6 +182,10 @@ class Expect:
     fixed: Outcome | None
 
 
+#: operations that an execution may have: so many, and for each step so many, and for each page that it may concern
+LIMIT, LIMIT_STEP, LIMIT_PAGE = 20_000, 200, 100
+
+
 @dataclass(frozen=True, slots=True)
 class Bound:
     """How far a scenario is searched.
@@ -189,11 +193,13 @@ class Bound:
     Attributes:
         depth: of a bug, as PCT has it (number of ordering constraints).
         schedules: executions.
+        operations: after which an execution is ended, if the file says so.
     """
 
     strategy: str
     depth: int
     schedules: int
+    operations: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +257,8 @@ class Scenario:
         """
         machine = self.machine.as_dict()
         del machine["colocate"]
+        if self.bound.operations is not None:
+            more = {**more, "operations": self.bound.operations}
         content = {
             "id": self.id,
             "machine": machine,
@@ -264,6 +272,20 @@ class Scenario:
         }
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+    @property
+    def limit(self) -> int:
+        """Operations after which an execution is ended as one without end.
+
+        A function of the scenario alone, so that every engine ends it there. One that makes sense comes nowhere near:
+        a step costs some hundred operations, and under memory pressure some dozen for each frame and page besides.
+        """
+        if self.bound.operations is not None:
+            return self.bound.operations
+        size = self.machine.page_size
+        steps = (*self.setup, *(step for lwp in self.lwps for step in lwp.program))
+        pages: list[int] = [step.args.get("length", 0) // size + self.machine.frames for step in steps]
+        return LIMIT + sum(LIMIT_STEP + LIMIT_PAGE * each for each in pages)
 
     def without_errata(self) -> Scenario:
         """The same on the repaired kernel."""

@@ -330,8 +330,8 @@ class _Loader(Reading):
         try:
             text, file = self.find_machine(value.data)
         except UserMistake as mistake:
-            if mistake.file is None:
-                value.fail(mistake.message)
+            if mistake.line is None:  # nothing in it is wrong: it is not there, or no machine
+                value.fail(str(mistake))
             raise
         return load_machine(text, file)
 
@@ -573,10 +573,11 @@ class _Loader(Reading):
         return value.integer(0, 2**64 - 1)
 
     def bound(self, value: Value) -> Bound:
-        keys = value.mapping(("strategy", "schedules"), ("depth",))
+        keys = value.mapping(("strategy", "schedules"), ("depth", "operations"))
         strategy = keys["strategy"].choice(STRATEGIES, "strategy")
         depth = keys["depth"].integer(1, 16) if "depth" in keys else 3
-        return Bound(strategy, depth, keys["schedules"].integer(1, 10_000_000))
+        operations = keys["operations"].integer(1, 1_000_000_000) if "operations" in keys else None
+        return Bound(strategy, depth, keys["schedules"].integer(1, 10_000_000), operations)
 
     # -- steps -------------------------------------------------------------------
 

@@ -107,6 +107,8 @@ class Value:
     def wanted(self, what: str, hint: str = "") -> NoReturn:
         """Complain that this value is of the wrong type."""
         found = {list: "a list", dict: "a mapping", type(None): "nothing"}.get(type(self.data)) or self._scalar()
+        if not self.field:
+            found = "text"  # of a file that is none of ours: it is not quoted
         self.fail(f"expected {what}, found {found}{hint}")
 
     def flow(self, without: Iterable[str] = ()) -> str:
@@ -140,7 +142,7 @@ class Value:
         here = ", ".join(known) or "none"
         strange = [key for key in items if key not in known]
         wrong = [
-            self.mistake(f"unknown key {show(key)}{meant(key, known)}; known here: {here}", key) for key in strange
+            self.mistake(f"unknown key{_quoted(key)}{meant(key, known)}; known here: {here}", key) for key in strange
         ]
         misspelled = {one for key in strange for one in close_to(key, known)}
         missing = [key for key in required if key not in items and key not in misspelled]
@@ -229,8 +231,13 @@ class Reading:
             raise together(self.mistakes)
 
 
+def _quoted(key: str) -> str:
+    """ " 'frames'", if that is how a key looks: else the file may be none of ours, and is not quoted."""
+    return f" {show(key)}" if _PLAIN_KEY.fullmatch(key) else ", which is no word"
+
+
 def _join(field: str, key: str) -> str:
-    key = key if _PLAIN_KEY.fullmatch(key) else show(key)
+    key = key if _PLAIN_KEY.fullmatch(key) else "?"
     return f"{field}.{key}" if field else key
 
 
@@ -253,7 +260,8 @@ def parse(text: str, file: str) -> Value:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         message = ", ".join(part for part in (error.context, error.problem) if part)
-        raise UserMistake(f"not YAML: {message}", file=file, line=mark.line + 1 if mark else None) from None
+        hint = " (YAML is indented with spaces)" if "'\\t'" in message else ""
+        raise UserMistake(f"not YAML: {message}{hint}", file=file, line=mark.line + 1 if mark else None) from None
     except (ValueError, OverflowError):  # what the scanner makes of \U00110000, and of a version with 5,000 digits
         raise UserMistake("not YAML: a number in an escape or a directive is out of range", file=file) from None
     if builder.mistakes:

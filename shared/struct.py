@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from copy import copy
+from functools import lru_cache
 from typing import Any, ClassVar, Generic, TypeVar, overload
 
 from shared.locks.ref import LockRef
@@ -45,6 +46,7 @@ HEADER = 2
 
 T = TypeVar("T")
 KINDS: dict[int, type[Struct]] = {}
+KIND_NAMES: dict[str, type[Struct]] = {}
 
 
 class Guard:
@@ -83,7 +85,8 @@ class FieldBase:
         read, write: alternatives, each a tuple of guards that must all be held.
         mode: "guarded", "const" or "stat".
         hint: read without its guard on purpose.
-        peek: only this access is (see `unlocked`); where the guard is held after all, it is one like any other.
+        peek: only this access is (see `unlocked`), which its record says; where the guard is held after all, it is one
+            like any other.
         number: declared as a Field[int].
         link: it chains structs into a list, and says nothing about the struct itself.
         type: what it is declared to hold, as "int" or "Page | None".
@@ -241,7 +244,7 @@ class Struct:
         cls.kind, cls.kind_name = kind, name or cls.__name__.lower()
         cls.fields, cls.lock_fields = {}, {}
         assert kind not in KINDS, f"two structs of kind {kind}"
-        KINDS[kind] = cls
+        KINDS[kind] = KIND_NAMES[cls.kind_name] = cls
         slot = HEADER
         for base in cls.__mro__[1:]:  # a struct that begins as another does has its fields and locks, by these names
             for key, value in {**getattr(base, "lock_fields", {}), **getattr(base, "fields", {})}.items():
@@ -347,6 +350,16 @@ def unlocked(obj: Struct, name: str) -> Any:
         peek.hint = peek.peek = True
         peek.simple_lock = -1
     return here.port.load(obj, peek, peek.slot)
+
+
+@lru_cache(1 << 15)
+def parse_handle(text: str) -> Any:
+    """The handle that a record calls `anon:5#2`; None if that is no handle."""
+    kind, _, rest = text.partition(":")
+    index, _, gen = rest.partition("#")
+    if kind not in KIND_NAMES or not index.isdecimal() or not (gen.isdecimal() or gen == "*"):
+        return None
+    return KIND_NAMES[kind].at(int(index), ANY_GEN if gen == "*" else int(gen))
 
 
 def lock_name(key: int) -> str:

@@ -19,7 +19,7 @@ from shared.journal import Journals, events_after
 from shared.port import here
 from shared.scenario import Scenario
 from shared.scenario_file import load_scenario
-from shared.struct import Field, Struct, field, lockmgr, own, simplelock, stat
+from shared.struct import Field, Struct, field, link, lockmgr, own, simplelock, stat
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SHIPPED = sorted(path.stem for path in (CONFIGS / "scenarios").glob("*.yaml"))
@@ -240,7 +240,7 @@ class Thing(Struct, kind=200):
     v: Field[int] = field("o")
     w: Field[int] = field("o")
     h: Field[int] = field("o", hint=True)
-    next: Field[Any] = field("o")
+    next: Field[Any] = link("o")
     c: Field[int] = field("const")
     count = stat()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,22 @@ def test_readme_names_every_step(table: dict[str, object]) -> None:
     start = README.index("| steps | |\n")
     named = set(re.findall(r"\w+", README[start : README.index("\n\n", start)]))
     assert [step for step in table if step not in named] == []
+
+
+def test_the_scenario_of_ones_own_runs_as_it_stands(tmp_path: Path) -> None:
+    """Pasted into an empty file; and each of its lines is needed for what the README says."""
+    start = README.index("    id: mine\n")
+    text = textwrap.dedent(README[start : README.index("\n\n", start)])
+    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
+    words = ["explore", str(tmp_path / "mine.yaml"), "--schedules", "50"]
+    result = CliRunner().invoke(cli, [*words, "--expect"])
+    assert result.exit_code == 0 and "as expected" in result.output, result.output
+    (tmp_path / "mine.yaml").write_text(text[: text.index("expect:")], encoding="utf-8")
+    assert CliRunner().invoke(cli, words).exit_code == 0
+
+
+def test_readme_says_how_the_command_is_called_after_set_up() -> None:
+    assert "`.venv/bin/uvmp`" in README and "`. .venv/bin/activate`" in README
 
 
 def needs_live(command: str) -> bool:

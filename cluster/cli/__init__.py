@@ -34,10 +34,13 @@ COMMANDS = {
 }
 EPILOG = """\b
 Examples:
-  uvmp explore S3a-shipped                   find the race; prints a replay line
-  uvmp replay uvmp1.S3a-shipped...           that very schedule again
-  uvmp replay uvmp1.S3a-shipped... --live    the same on real processes
-\b
+  uvmp explore S3a-shipped
+      finds the race, and prints a line that repeats it
+  uvmp replay TOKEN
+      that very schedule again
+  uvmp replay TOKEN --live
+      the same on real processes
+
 Exit codes: 0 no finding, 1 finding (with --expect: 0 if what the scenario
 expects happened, else 1), 2 usage, 3 diverged, 4 log incomplete,
 5 infrastructure, 130 interrupted."""
@@ -104,6 +107,9 @@ class Commands(click.Group):
             _reraise_if_debugging(args, error)
             complain(args, str(error), error.exit, error)
             return error.exit
+        except KeyboardInterrupt:  # outside of what click watches
+            complain(args, "interrupted", Exit.INTERRUPTED)
+            return Exit.INTERRUPTED
         except OSError as error:
             _reraise_if_debugging(args, error)
             where = f"{error.filename}: " if error.filename else ""
@@ -161,5 +167,8 @@ def cli() -> None:
 
 
 def main() -> NoReturn:
-    """What the script `uvmp` calls."""
+    """What the script `uvmp` calls, when it has seen that this package is ours (uvmp.py)."""
+    from cluster.signals import listen
+
+    listen()
     sys.exit(cli.main(standalone_mode=False))

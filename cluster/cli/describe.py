@@ -6,28 +6,26 @@ import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from cluster.cli.output import Output
+from cluster.cli.output import Output, width
 from shared.errata import ERRATA
-from shared.errors import Exit, Finding
+from shared.errors import UNEXPECTED, Exit, Finding
 from shared.scenario import Scenario, named_results
 
 if TYPE_CHECKING:
     from cluster.sim import Deviation
 
-WIDTH = 80
-
 
 def finding(output: Output, found: Finding) -> None:
     """A finding: what it is, whom and what it names, and who holds what."""
     output.say(f"finding: {found.kind}", fg="red", bold=True)
-    for line in textwrap.wrap(found.text, WIDTH, initial_indent="  ", subsequent_indent="  "):
+    for line in textwrap.wrap(found.text, width(), initial_indent="  ", subsequent_indent="  "):
         output.say(line)
     rows = [("function", found.function), ("object", found.subject), ("context", found.context)]
     if found.stack:
         rows.append(("stack", " > ".join(found.stack)))
     for held in found.held:
         rows.append((f"{found.context} holds", f"{held['lock']} ({_mode(held['mode'])}) since {held['since']}"))
-    if found.context and not found.held:
+    if found.context and not found.held and found.kind != UNEXPECTED:
         rows.append((f"{found.context} holds", "no lock"))
     rows += [("waiting" if found.detector == "deadlock" else "also", line) for line in found.story]
     labelled(output, rows)
@@ -35,12 +33,12 @@ def finding(output: Output, found: Finding) -> None:
 
 def labelled(output: Output, rows: list[tuple[str, str]], indent: str = "  ") -> None:
     """Lines `label  text`, aligned and wrapped; rows without text are left out."""
-    width = max((len(label) for label, _ in rows), default=0) + 2
+    space = max((len(label) for label, _ in rows), default=0) + 2
     for label, text in rows:
         if text:
-            head = indent + label.ljust(width)
+            head = indent + label.ljust(space)
             for line in textwrap.wrap(
-                text, WIDTH, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False
+                text, width(), initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False
             ):
                 output.say(line)
 
@@ -50,7 +48,7 @@ def prose(output: Output, text: str) -> None:
     for number, paragraph in enumerate(text.splitlines()):
         if number:
             output.say()
-        for line in textwrap.wrap(paragraph, WIDTH, break_on_hyphens=False):
+        for line in textwrap.wrap(paragraph, width(), break_on_hyphens=False):
             output.say(line)
 
 
@@ -105,7 +103,8 @@ def say_sites(output: Output, scenario: Scenario, reached: Mapping[str, int]) ->
     """How often the scenario's errata were met, switched on or not."""
     for one in dict.fromkeys((*scenario.own_errata, *scenario.errata)):
         state = "" if one in scenario.errata else ", repaired"
-        output.say(f"site of {one}{state}: reached {times(reached.get(one, 0))}")
+        count = reached.get(one, 0)
+        output.say(f"site of {one}{state}: " + (f"reached {times(count)}" if count else "never reached"))
 
 
 def deviation(one: Deviation) -> str:

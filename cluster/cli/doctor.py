@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from cluster.cli.options import SETTINGS, common
+from cluster.cli.options import SETTINGS, common, examples
 from cluster.cli.output import Output
 from cluster.doctor import examine
 from shared.errors import Exit
@@ -15,10 +15,10 @@ MARKS = {"ok": ("ok  ", "green"), "warning": ("warn", "yellow"), "bad": ("BAD ",
 @click.command(
     "doctor",
     context_settings=SETTINGS,
-    epilog="""\b
-Examples:
-  uvmp doctor
-  uvmp doctor --ray        also start and end a Ray on this machine""",
+    epilog=examples(
+        ("uvmp doctor", ""),
+        ("uvmp doctor --ray", "also start and end a Ray on this machine"),
+    ),
 )
 @click.option("--ray", is_flag=True, help="Also start and end a private Ray; takes some seconds.")
 @common
@@ -29,7 +29,7 @@ def command(ray: bool, as_json: bool) -> int:
     for check in examine(with_ray=ray):
         checks.append(check)
         mark, colour = MARKS[check.state]
-        output.say(f"{click.style(mark, fg=colour)}  {check.name}: {check.found}")
+        output.marked(mark, f"  {check.name}: {check.found}", fg=colour)
         if check.advice:
             output.say(f"      {check.advice}")
     bad = sum(check.state == "bad" for check in checks)

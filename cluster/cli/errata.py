@@ -8,22 +8,23 @@ from typing import Any
 
 import click
 
-from cluster.cli.describe import WIDTH, labelled, prose
+from cluster.cli.describe import labelled, prose
 from cluster.cli.glossary import say_words
-from cluster.cli.options import SETTINGS, common
-from cluster.cli.output import Output
+from cluster.cli.options import SETTINGS, ShowGroup, common, examples
+from cluster.cli.output import Output, program, width
 from shared.errata import ERRATA, Erratum, Status, counts, lookup
 from shared.errors import UserMistake
 
 
 @click.group(
     "errata",
+    cls=ShowGroup,
     invoke_without_command=True,
     context_settings=SETTINGS,
-    epilog="""\b
-Examples:
-  uvmp errata
-  uvmp errata show amap_cow_now.nanon-freed-locked""",
+    epilog=examples(
+        ("uvmp errata", ""),
+        ("uvmp errata show S3a", ""),
+    ),
 )
 @common
 @click.pass_context
@@ -37,18 +38,18 @@ def command(ctx: click.Context, as_json: bool) -> int | None:
     output.say(f"{'name':4}  {'status'.ljust(status_width)}  erratum", bold=True)
     for one in ERRATA.values():
         output.say(f"{one.name:4}  {one.status.ljust(status_width)}  {one.id}", bold=True)
-        for line in textwrap.wrap(one.sentence, WIDTH - 6):
+        for line in textwrap.wrap(one.sentence, width() - 6):
             output.say(f"      {line}")
         rows = [("row", one.row), ("source", "; ".join(one.source)), ("scenarios", ", ".join(one.scenarios))]
         labelled(output, rows, indent="      ")
     output.say()
     labelled(output, [(status, f"{counts()[status]}: {status.meaning}") for status in Status], indent="")
-    output.note("uvmp errata show ID tells its story; uvmp run SCENARIO --errata ID switches it on")
+    output.note(f"{program()} errata show ID tells its story; {program()} run SCENARIO --errata ID switches it on")
     output.result({"errata": [_document(one) for one in ERRATA.values()]})
     return 0
 
 
-@command.command("show", context_settings=SETTINGS, epilog="Example: uvmp errata show amap_cow_now.nanon-freed-locked")
+@command.command("show", context_settings=SETTINGS, epilog=examples(("uvmp errata show S3a", "")))
 @click.argument("erratum")
 @common
 @click.pass_obj
@@ -72,7 +73,8 @@ def show(outer_json: bool | None, erratum: str, as_json: bool) -> int:
     say_words(output, f"{found.sentence} {found.story}")
     if found.scenarios:
         output.say()
-        output.say(f"to see it: uvmp explore {found.scenarios[0]}")
+        output.say("to see it:")
+        output.command(f"uvmp explore {found.scenarios[0]}", bold=True)
     output.result({"erratum": _document(found)})
     return 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from cluster.cli.options import (
     Chosen,
     choose,
     common,
+    examples,
     expect_option,
     kernel_options,
     must_expect_something,
@@ -24,18 +24,21 @@ from cluster.cli.options import (
 from cluster.cli.output import Output, Progress, rate_of
 from cluster.explore import Result, explore
 from cluster.replay import replay
-from cluster.runfolder import create, write_sim
-from shared.errors import UNEXPECTED, Exit, UserMistake
+from cluster.runfolder import keep, write_sim
+from shared.errors import UNEXPECTED, Exit, ProjectBug, UserMistake
+
+#: after so many, a site that nobody has come to is worth a word
+FIRST_SCHEDULES = 200
 
 
 @click.command(
     "explore",
     context_settings=SETTINGS,
-    epilog="""\b
-Examples:
-  uvmp explore S3a-shipped
-  uvmp explore S3a-shipped --fixed --expect        not found on the repaired kernel?
-  uvmp explore my.yaml --strategy random --schedules 50000 --out runs/mine""",
+    epilog=examples(
+        ("uvmp explore S3a-shipped", "finds the race, and prints a line that repeats it"),
+        ("uvmp explore S3a-shipped --fixed --schedules 400", "not found on the repaired kernel?"),
+        ("uvmp explore my.yaml --schedules 500 --out runs/found", "a scenario of your own; the finding's run is kept"),
+    ),
 )
 @click.argument("scenario")
 @click.option("--strategy", type=click.Choice(["pct", "random"]), help="How to choose; default: the scenario's.")
@@ -87,6 +90,16 @@ def command(
 
     describe.introduce(output, what)
     output.note(f"exploring up to {describe.schedules(limit)} ({how})")
+    missed = list(what.own_errata)
+
+    def watch(so_far: Result) -> None:
+        progress(so_far.schedules, so_far.seconds)
+        if so_far.schedules >= FIRST_SCHEDULES and missed:
+            for one in [one for one in missed if not so_far.sites.get(one)]:
+                never = f"in {so_far.schedules:,} schedules nobody came to the site of {one}"
+                progress.note(f"warning: {never}: perhaps the programs never do (Ctrl-C ends the search)")
+            missed.clear()
+
     with Progress(output, limit) as progress:
         result = explore(
             what,
@@ -95,7 +108,7 @@ def command(
             limit,
             depth,
             granularity,
-            progress=lambda so_far: progress(so_far.schedules, so_far.seconds),
+            progress=watch,
         )
 
     why_not = describe.unmet(what, result.finding, result.results) if expect else None
@@ -103,14 +116,14 @@ def command(
         never = [one for one in what.own_errata if not result.sites.get(one)]
         why_not = f"the site of {never[0]} was never reached" if never else None
     _say(output, chosen, result, limit, how)
-    kept = _keep(output, chosen, result, folder)
+    kept, unkept = _keep(output, chosen, result, folder)
     if result.interrupted and result.finding is None:
         code = Exit.INTERRUPTED
     else:
         code = describe.verdict(output, expect, why_not, result.finding is not None)
         code = Exit.INTERRUPTED if result.interrupted else code
-    output.result(_document(chosen, result, limit, depth, granularity, kept, expect, why_not, code))
-    return code
+    document = _document(chosen, result, limit, depth, granularity, kept, expect, why_not, code)
+    return output.end(document, code, unkept)
 
 
 def _say(output: Output, chosen: Chosen, result: Result, limit: int, how: str) -> None:
@@ -139,16 +152,19 @@ def _say(output: Output, chosen: Chosen, result: Result, limit: int, how: str) -
         output.replay_line(chosen.replay_line(result.token))
 
 
-def _keep(output: Output, chosen: Chosen, result: Result, folder: Path | None) -> str | None:
-    """Record the finding's run once more, in the folder."""
+def _keep(output: Output, chosen: Chosen, result: Result, folder: Path | None) -> tuple[str | None, ProjectBug | None]:
+    """Record the finding's run once more, in the folder; returns the folder, or why it could not be kept."""
     if folder is None:
-        return None
+        return None, None
     if result.finding is None or result.token is None:
         output.note("no finding, so there is no run to keep; --out was not used")
-        return None
-    write_sim(create(folder), chosen.scenario, replay(chosen.scenario, result.deviations), result.token, chosen.options)
-    output.note(f"kept in {folder}; to read it: {shlex.join(['uvmp', 'postmortem', str(folder)])}")
-    return str(folder)
+        return None, None
+    again = replay(chosen.scenario, result.deviations)
+    unkept = keep(folder, lambda folder: write_sim(folder, chosen.scenario, again, result.token, chosen.options))
+    if unkept is not None:
+        return None, unkept
+    output.kept(folder)
+    return str(folder), None
 
 
 def _document(

@@ -1,6 +1,6 @@
 """What the commands that run live share: a booted machine that is always ended, parity, kept logs.
 
-Ctrl-C ends a run; what then ends Ray and the actors is not interrupted again.
+Ctrl-C ends a run, and so do SIGTERM and SIGHUP; what then ends Ray and the actors is not interrupted again.
 """
 
 from __future__ import annotations
@@ -9,26 +9,24 @@ import contextlib
 import os
 import re
 import shutil
-import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cluster import signals
 from cluster.boot import boot, prepare
 from cluster.cli.output import Output, coloured
 from cluster.launch import ray_session
 from cluster.live import LiveMachine, LiveRun
 from cluster.minimize import minimize
 from cluster.replay import replay, replay_journals
-from cluster.runfolder import create, finish, identity, write_scenario
+from cluster.runfolder import cannot_write, create, finish, identity, write_scenario
 from cluster.sim import Sim
-from cluster.strategies.follow import Order
 from cluster.token import Token, token_of
 from shared.codec import decode
-from shared.errors import Diverged, Infrastructure, LogIncomplete, UserMistake
-from shared.journal import linearize
+from shared.errors import Diverged, Infrastructure, LogIncomplete, ProjectBug, UserMistake
 from shared.runfile import MAX_TOKEN
 from shared.scenario import Scenario
 
@@ -52,46 +50,18 @@ def booted(output: Output, scenario: Scenario, address: str | None, introduce: b
     output.note(f"connecting to Ray at {address} ..." if address else "starting a Ray of our own ...")
     if not coloured(output.err):
         os.environ.setdefault("RAY_COLOR_PREFIX", "0")
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        with contextlib.ExitStack() as stack:
-            # of a Ray that is half started, processes would stay behind
-            with deferred(lambda: output.note("interrupted; Ray ends as soon as it is up (Ctrl-C once more: at once)")):
-                ray = stack.enter_context(ray_session(address))
-            stack.callback(signal.signal, signal.SIGINT, signal.SIG_IGN)  # comes last but for the end of Ray
-            machine = LiveMachine(ray, scenario)
-            stack.callback(machine.close)
-            stack.callback(signal.signal, signal.SIGINT, signal.SIG_IGN)
-            if introduce:
-                output.note(f"booted {len(machine.actors.pids)} actors: {actors(machine)}")
-            yield machine
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextlib.contextmanager
-def deferred(told: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Ctrl-C comes into effect when this is over; a second one at once.
-
-    Args:
-        told: called at the first.
-    """
-    asked = False
-
-    def wait(*_: object) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-        told()
-
-    before = signal.signal(signal.SIGINT, wait)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if asked:
-        raise KeyboardInterrupt
+    with signals.restored(), contextlib.ExitStack() as stack:
+        # of a Ray that is half started, processes would stay behind
+        told = "interrupted; Ray ends as soon as it is up (Ctrl-C once more: at once)"
+        with signals.deferred(lambda: output.note(told)):
+            ray = stack.enter_context(ray_session(address, output.note))
+        stack.callback(signals.ignore)  # comes last but for the end of Ray
+        machine = LiveMachine(ray, scenario)
+        stack.callback(machine.close)
+        stack.callback(signals.ignore)
+        if introduce:
+            output.note(f"booted {len(machine.actors.pids)} actors: {actors(machine)}")
+        yield machine
 
 
 def actors(machine: LiveMachine) -> str:
@@ -155,17 +125,16 @@ def token_of_live(scenario: Scenario, run: LiveRun) -> Token | None:
     """
     if run.finding is None:
         return None
-    machine, image = prepare(scenario)
-    sim = Sim(machine, image, granularity="access")
     try:
-        found = sim.execute(Order(sim, linearize(run.journals)))
-        if found is None:
+        once = replay_journals(scenario, run.journals)
+        if once.finding is None:
             return None
-        token = token_of(scenario, minimize(sim, found, sim.deviations, TOKEN_BUDGET))
+        sim = Sim(*prepare(scenario), granularity="access")
+        token = token_of(scenario, minimize(sim, once.finding, once.deviations, TOKEN_BUDGET))
         again = replay(scenario, list(token.deviations)).finding
     except (Diverged, LogIncomplete):
         return None
-    fits = len(str(token)) <= MAX_TOKEN and again is not None and again.signature == found.signature
+    fits = len(str(token)) <= MAX_TOKEN and again is not None and again.signature == once.finding.signature
     return token if fits else None
 
 
@@ -182,14 +151,14 @@ def kept(machine: LiveMachine, folder: Path | None) -> Iterator[str]:
     if folder is None:
         yield run
         return
-    with deferred():
+    with signals.deferred():
         write_scenario(create(folder), machine.scenario, run)
     try:
         yield run
     except BaseException:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        salvage(machine, folder)
-        signal.signal(signal.SIGINT, before)
+        with signals.restored():
+            signals.ignore()
+            salvage(machine, folder)
         raise
 
 
@@ -221,8 +190,8 @@ def write_end(
     token: Token | None = None,
     shortened: Token | None = None,
     options: Sequence[str] = (),
-) -> None:
-    """Write what a live run came to; its journals are there already.
+) -> ProjectBug | None:
+    """Write what a live run came to; its journals are there already. Returns why that could not be done, if so.
 
     Args:
         name: the run's identity.
@@ -230,11 +199,20 @@ def write_end(
         shortened: of another schedule with the same finding.
         options: what `uvmp replay` needs beside a token.
     """
-    finish(
-        folder, scenario, name, engine="live", finding=run.finding, notes=run.notes, token=token, shortened=shortened,
-        options=options, digest=run.digest, admitted={node: written(folder, node) for node in run.journals},
-        results=run.results, sites=run.sites, counters=run.counters,
-    )  # fmt: skip
+    try:
+        if run.unkept is not None:
+            raise run.unkept
+        finish(
+            folder, scenario, name, engine="live", finding=run.finding, notes=run.notes, token=token,
+            shortened=shortened, options=options, digest=run.digest,
+            admitted={node: written(folder, node) for node in run.journals},
+            results=run.results, sites=run.sites, counters=run.counters,
+        )  # fmt: skip
+    except OSError as wrong:
+        return cannot_write(Path(wrong.filename or folder), wrong)
+    except Infrastructure as wrong:
+        return wrong
+    return None
 
 
 def written(folder: Path, node: str) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from cluster import configs
-from cluster.cli.options import SETTINGS, common
+from cluster.cli.options import SETTINGS, common, examples
 from cluster.cli.output import Output
 from cluster.measure import Measured, measure
 from shared.errors import Exit
@@ -19,10 +19,10 @@ HEADS = ("scenario", "operations/s", "schedules/s", *(f"found by {one}" for one 
 @click.command(
     "measure",
     context_settings=SETTINGS,
-    epilog="""\b
-Examples:
-  uvmp measure S3a-shipped E31
-  uvmp measure --seeds 3 --schedules 2000          all that come with uvmp; takes a while""",
+    epilog=examples(
+        ("uvmp measure S3a-shipped E31 --seeds 2", ""),
+        ("uvmp measure --seeds 1 --schedules 20 --seconds 0", "all that come with uvmp; takes minutes"),
+    ),
 )
 @click.argument("scenarios", nargs=-1, metavar="[SCENARIO]...")
 @click.option(

@@ -15,10 +15,32 @@ from cluster import configs
 from shared.errors import UserMistake
 from shared.machine_config import KERNEL_LOCKS
 from shared.scenario import LEVELS, Scenario
+from shared.strict_yaml import show
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 MAX_SEED = 2**32 - 1
+
+
+class ShowGroup(click.Group):
+    """A command that lists, with `show` for one of what it lists."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            line = shlex.join(["uvmp", str(self.name), "show", args[0]])
+            ctx.fail(f"there is no command {show(args[0])} here; did you mean: {line}")
+        return super().resolve_command(ctx, args)
+
+
+def examples(*lines: tuple[str, str]) -> str:
+    """The end of a --help: command lines that can be pasted as they are, each with a remark below it.
+
+    TOKEN, RUN and my.yaml stand for what the user has.
+    """
+    told = [f"  {line}\n      {remark}" if remark else f"  {line}" for line, remark in lines]
+    return "\n".join(["\b", "Examples:", *told])
 
 
 def common(command: Command) -> Command:
@@ -170,7 +192,11 @@ def new_folder(out: str | None) -> Path | None:
         raise UserMistake("expected the name of a folder", field="--out")
     if os.path.lexists(path):
         raise UserMistake("exists already; a run gets a folder of its own", file=out, field="--out")
-    above = next(one for one in path.absolute().parents if os.path.lexists(one))
+    try:
+        above = next(one for one in path.absolute().parents if os.path.lexists(one))
+    except OSError as wrong:  # the current folder is gone
+        why = (wrong.strerror or str(wrong)).lower()
+        raise UserMistake(f"cannot be made in the current folder: {why}", file=out, field="--out") from None
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise UserMistake(f"cannot be made: {above} is no folder to write in", file=out, field="--out")
     return path

@@ -5,18 +5,25 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
+import shutil
 import sys
-from collections.abc import Iterable, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from time import monotonic
 from typing import Any, TextIO
 
 import click
 
-from shared.errors import UserMistake
-from shared.text import clean, fit
+from shared.errors import Exit, ProjectBug, UserMistake
+from shared.text import clean
+from shared.text import fit as encodable
 
 #: seconds between two lines about how something long is going
 STEP_EVERY_S = 2.0
+#: columns of text: at most, and at least
+WIDTH, MIN_WIDTH = 80, 40
 #: how many mistakes of a file are told
 MAX_MISTAKES = 20
 #: characters of a line, and of an error
@@ -28,9 +35,60 @@ def coloured(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
+def columns(stream: TextIO) -> int | None:
+    """How wide a terminal this stream is, at least MIN_WIDTH; None: no terminal, lines are as long as they like."""
+    told = os.environ.get("COLUMNS", "")
+    if told.isascii() and told.isdigit() and int(told) > 0:
+        return max(MIN_WIDTH, int(told))
+    try:
+        return max(MIN_WIDTH, os.get_terminal_size(stream.fileno()).columns) if stream.isatty() else None
+    except (OSError, ValueError):
+        return None
+
+
+def width() -> int:
+    """How wide text is that we wrap in any case."""
+    return min(WIDTH, columns(sys.stdout) or WIDTH)
+
+
+def fit(text: str, stream: TextIO) -> str:
+    """A line, broken at its blanks if the terminal has no room for it; what goes on is indented."""
+    room = columns(stream)
+    if room is None or len(text) <= room or "\n" in text:
+        return text
+    indent = " " * (len(text) - len(text.lstrip()) + 2)
+    lines = textwrap.wrap(
+        text.lstrip(), room, initial_indent=indent[2:], subsequent_indent=indent, break_long_words=False,
+        break_on_hyphens=False,
+    )  # fmt: skip
+    return "\n".join(lines)
+
+
+def program() -> str:
+    """How the user can call this command again: as it was called, or by its name if that finds it."""
+    called = Path(sys.argv[0])
+    if called.name == "demo.py":  # the script lies beside the interpreter
+        called = Path(sys.executable).parent / "uvmp"
+    elif called.name != "uvmp":
+        return "uvmp"
+    on_path = shutil.which("uvmp")
+    try:
+        if not called.is_file() or (on_path is not None and os.path.samefile(on_path, called)):
+            return "uvmp"
+        here = Path(os.path.relpath(called))
+    except (OSError, ValueError):
+        return "uvmp"
+    return shlex.quote(str(called if here.parts[0] == ".." or len(here.parts) == 1 else here))
+
+
+def pasteable(line: str) -> str:
+    """A command line, `uvmp ...`, as it can be pasted here."""
+    return f"{program()}{line.removeprefix('uvmp')}" if line.startswith("uvmp ") else line
+
+
 def shown(text: str, stream: TextIO) -> str:
     """Text as one line of this stream: nothing in it commands a terminal, and it has every character that is left."""
-    return fit(clean(text, LONGEST), stream.encoding)
+    return encodable(clean(text, LONGEST), stream.encoding)
 
 
 class Output:
@@ -51,9 +109,28 @@ class Output:
     def say(self, text: str = "", **style: Any) -> None:
         """A line of what the user asked for; whatever is in it, it is one line."""
         if not self.json:
-            line = shown(text, self.out)
-            click.echo(click.style(line, **style) if style else line, file=self.out, color=coloured(self.out))
+            self._echo(fit(shown(text, self.out), self.out), style)
+
+    def marked(self, mark: str, text: str, **style: Any) -> None:
+        """The same, of which only the mark that it begins with has the style."""
+        if not self.json:
+            self._echo(fit(shown(f"{mark}{text}", self.out), self.out), style, len(mark))
+
+    def _echo(self, text: str, style: Mapping[str, Any], head: int | None = None) -> None:
+        end = len(text) if head is None else head
+        try:
+            click.echo((click.style(text[:end], **style) if style else text[:end]) + text[end:], file=self.out,
+                       color=coloured(self.out))  # fmt: skip
             self.out.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as wrong:  # a write does not say of which file
+            raise OSError(wrong.errno, wrong.strerror, "stdout") from None
+
+    def command(self, line: str, **style: Any) -> None:
+        """A command line to paste, which is never broken."""
+        if not self.json:
+            self._echo(shown(pasteable(line), self.out), style)
 
     def say_lines(self, text: str) -> None:
         """Several lines, of which each is fit to be shown."""
@@ -63,7 +140,9 @@ class Output:
     def note(self, text: str) -> None:
         """A line about how it is going."""
         with contextlib.suppress(OSError):  # nobody is listening, or there is no room for it: no reason to stop
-            click.echo(click.style(shown(text, self.err), dim=True), file=self.err, color=coloured(self.err))
+            click.echo(
+                click.style(fit(shown(text, self.err), self.err), dim=True), file=self.err, color=coloured(self.err)
+            )
 
     def step(self, text: str) -> None:
         """The same, of something that is said often: a line now and then."""
@@ -74,21 +153,42 @@ class Output:
     def result(self, document: dict[str, Any]) -> None:
         """The document that --json asks for."""
         if self.json:
-            click.echo(json.dumps(document, indent=2), file=self.out)
+            self._echo(json.dumps(document, indent=2), {})
+
+    def kept(self, folder: Path | None) -> None:
+        """Where a run is, and how to read it."""
+        if folder is not None:
+            self.note(f"kept in {folder}; to read it: {pasteable(shlex.join(['uvmp', 'postmortem', str(folder)]))}")
+
+    def end(self, document: dict[str, Any], code: Exit, unkept: ProjectBug | None = None) -> Exit:
+        """The document, and the exit code: that of `unkept`, if there is a reason why a run could not be kept."""
+        if unkept is not None:
+            code = unkept.exit
+            say_error(str(unkept))
+            document |= {"exit": int(code), "error": error_document(str(unkept), code, unkept)}
+        self.result(document)
+        return code
 
     def table(self, heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """Aligned columns, the last one as long as it likes."""
+        """Aligned columns, the last one as long as it likes; on a terminal it is broken to fit."""
         cells = [list(heads), *([str(cell) for cell in row] for row in rows)]
         widths = [max(len(row[at]) for row in cells) for at in range(len(heads))]
+        before = sum(widths[:-1]) + 2 * (len(heads) - 1)
+        room = columns(self.out)
         for number, row in enumerate(cells):
-            line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            self.say(line, **({"bold": True} if number == 0 else {}))
+            last = [row[-1]]
+            if room is not None and room - before >= MIN_WIDTH // 2:
+                last = textwrap.wrap(row[-1], room - before) or [""]
+            head = "".join(cell.ljust(width) + "  " for cell, width in zip(row, widths[:-1]))
+            for line in [head + last[0], *(" " * before + one for one in last[1:])]:
+                if not self.json:
+                    self._echo(shown(line.rstrip(), self.out), {"bold": True} if number == 0 else {})
 
     def replay_line(self, line: str, label: str = "to see it again:") -> None:
         """The line to paste; alone on its own, so that a triple click takes it and nothing else."""
         self.say()
         self.say(label)
-        self.say(line, bold=True)
+        self.command(line, bold=True)
 
 
 def complain(args: list[str], message: str, code: int, error: BaseException | None = None, hint: str = "") -> None:
@@ -169,6 +269,13 @@ class Progress:
         elif seconds >= self.next_s:
             self.next_s = seconds + STEP_EVERY_S
             self.output.note(f"explored {done} of {self.total} schedules, {rate} per second")
+
+    def note(self, text: str) -> None:
+        """A line about how it is going, above the bar."""
+        if self.bar is not None:
+            self.bar.console.print(text, style="dim", markup=False, highlight=False)
+        else:
+            self.output.note(text)
 
     def __exit__(self, *_: object) -> None:
         if self.bar is not None:

@@ -7,22 +7,22 @@ import shlex
 
 import click
 
-from cluster.cli.options import SETTINGS, common
-from cluster.cli.output import Output
+from cluster.cli.options import SETTINGS, common, examples
+from cluster.cli.output import Output, columns, pasteable
 from cluster.postmortem import analyse, render, render_object, render_screen
-from shared.errors import Exit
+from shared.errors import Exit, UserMistake
 from shared.text import fit
 
 
 @click.command(
     "postmortem",
     context_settings=SETTINGS,
-    epilog="""\b
-Examples:
-  uvmp postmortem runs/mine
-  uvmp postmortem runs/mine --full
-  uvmp postmortem runs/mine --object page:3     its whole history; also a lock, as anon:5.an_lock, or slot:2
-  uvmp postmortem runs/mine --json | jq .finding""",
+    epilog=examples(
+        ("uvmp postmortem runs/live", ""),
+        ("uvmp postmortem runs/live --full", ""),
+        ("uvmp postmortem runs/live --object page:3", "its whole history; or of a lock, as anon:5.an_lock"),
+        ("uvmp postmortem runs/live --json", "for tools"),
+    ),
 )
 @click.argument("run")
 @click.option("--full", is_flag=True, help="All of it: stacks, locks, objects with their histories, the logs' ends.")
@@ -35,14 +35,16 @@ def command(run: str, full: bool, name: str, as_json: bool) -> int:
     the report is printed all the same and says what. On a terminal, what is longer than that goes through $PAGER.
     """
     output = Output(as_json)
+    if not run:
+        raise UserMistake("expected the name of a folder", field="RUN")
     found = analyse(run, name)
-    columns, lines = _terminal(output)
+    width, lines = columns(output.out) or 80, _lines(output)
     if name:
-        text = render_object(found, columns)
+        text = render_object(found, width)
     elif full:
-        text = render(found, columns)
+        text = render(found, width)
     else:
-        text = render_screen(found, columns, shlex.join(["uvmp", "postmortem", run, "--full"]))
+        text = render_screen(found, width, pasteable(shlex.join(["uvmp", "postmortem", run, "--full"])))
     if lines and not as_json and text.count("\n") >= lines:
         click.echo_via_pager(fit(text, output.out.encoding))
     else:
@@ -50,14 +52,13 @@ def command(run: str, full: bool, name: str, as_json: bool) -> int:
     code = Exit.NO_FINDING if found.complete else Exit.LOG_INCOMPLETE
     output.result({**found.as_dict(), "exit": int(code)})
     if not found.complete:
-        output.note("the log is incomplete; see the report's last part")
+        output.note("the log is incomplete; --full says what is missing")
     return code
 
 
-def _terminal(output: Output) -> tuple[int, int]:
-    """Columns and lines of the terminal that is written to; 80 and 0 if it is none."""
+def _lines(output: Output) -> int:
+    """Lines of the terminal that is written to; 0 if it is none."""
     try:
-        size = os.get_terminal_size(output.out.fileno()) if output.out.isatty() else os.terminal_size((80, 0))
+        return os.get_terminal_size(output.out.fileno()).lines if output.out.isatty() else 0
     except (OSError, ValueError):
-        return 80, 0
-    return size.columns, size.lines
+        return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from cluster.cli.options import (
     address_option,
     apply,
     common,
+    examples,
     expect_option,
     kernel_options,
     must_expect_something,
@@ -27,13 +27,14 @@ from cluster.cli.options import (
 )
 from cluster.cli.output import Output
 from cluster.replay import Replay, replay, replay_journals
-from cluster.runfolder import Run, create, load, write_sim
+from cluster.runfolder import Run, keep, load, write_sim
 from cluster.sim import Deviation
 from cluster.token import Token, kernel_version, parse, refuse_mismatch
 from nodes.build import build_threads
-from shared.errors import Exit, Finding, LogIncomplete, UserMistake
-from shared.journal import Journals, causal_past, digest, holes
+from shared.errors import Exit, Finding, LogIncomplete, ProjectBug, UserMistake
+from shared.journal import Journals, digest, holes, judged
 from shared.runfile import is_sealed, token_line
+from shared.strict_yaml import show
 from shared.text import clean
 
 #: what must be the same of a finding, recorded and replayed
@@ -72,11 +73,11 @@ class Schedule:
 @click.command(
     "replay",
     context_settings=SETTINGS,
-    epilog="""\b
-Examples:
-  uvmp replay uvmp1.S3a-shipped.76566cdf.ae2d2158.bZIAow.8a6e8d
-  uvmp replay uvmp1.S3a-shipped... --live --out runs/mine
-  uvmp replay runs/mine""",
+    epilog=examples(
+        ("uvmp replay TOKEN", "as `uvmp explore` printed it: uvmp1.SCENARIO. ..."),
+        ("uvmp replay TOKEN --live --out runs/live", "the same on real processes"),
+        ("uvmp replay runs/live", "a folder's journals are a schedule too"),
+    ),
 )
 @click.argument("what", metavar="TOKEN|RUN")
 @click.option("--live", is_flag=True, help="Then make real processes follow it, and compare the digests.")
@@ -133,11 +134,13 @@ def command(
     finding, results, digests = done.finding, done.results, {"sim": done.digest}
     if schedule.digest is not None:
         digests = {"kept": schedule.digest, **digests}
+    unkept: ProjectBug | None = None
     if live:
         token = None if done.skipped else schedule.token
-        finding, results, digests["live"] = _follow(output, chosen, done, address, folder, token)
+        finding, results, digests["live"], unkept = _follow(output, chosen, done, address, folder, token)
     elif folder is not None:
-        write_sim(create(folder), chosen.scenario, done, None if done.skipped else schedule.token, chosen.options)
+        token = None if done.skipped else schedule.token
+        unkept = keep(folder, lambda folder: write_sim(folder, chosen.scenario, done, token, chosen.options))
 
     describe.results(output, chosen.scenario, results)
     if finding is not None:
@@ -151,15 +154,14 @@ def command(
     if unlike is not None:
         output.say(unlike, fg="red")
         equal = False
-    if folder is not None:
-        output.note(f"kept in {folder}; to read it: {shlex.join(['uvmp', 'postmortem', str(folder)])}")
+    if unkept is not None:
+        folder = None
+    output.kept(folder)
     why_not = describe.unmet(chosen.scenario, finding, results) if expect else None
     code = describe.verdict(output, expect, why_not, finding is not None)
     code = code if equal else Exit.DIVERGED
-    output.result(
-        _document(schedule, done, finding, results, digests, equal, unlike, folder, live, expect, why_not, code)
-    )
-    return code
+    document = _document(schedule, done, finding, results, digests, equal, unlike, folder, live, expect, why_not, code)
+    return output.end(document, code, unkept)
 
 
 def _schedule(
@@ -182,9 +184,12 @@ def _schedule(
             raise UserMistake("a run folder has its own scenario, errata and detectors", field="RUN")
         return _folder(output, what, lenient)
     token = parse(what)
-    source = configs.scenario(
-        scenario if scenario is not None else token.scenario, "--scenario" if scenario is not None else "TOKEN"
-    )
+    if scenario is None and token.scenario not in configs.names("scenarios"):
+        raise UserMistake(
+            f"it is a token of {show(token.scenario)}, which does not come with uvmp; name its file: --scenario FILE",
+            field="TOKEN",
+        )
+    source = configs.scenario(token.scenario if scenario is None else scenario, "--scenario")
     own = source.scenario.without_errata() if token.fixed else source.scenario
     chosen = apply(own, () if source.path is None else ("--scenario", source.path), fixed, errata, detect, kernel_lock)
     if token.scenario != chosen.scenario.id:
@@ -229,11 +234,11 @@ def _folder(output: Output, what: str, lenient: bool) -> Schedule:
             if one["ctx"] not in contexts:
                 raise LogIncomplete(f"{run.path}: a record of {one['ctx']}, which this machine has not")
     wanted = str(about.get("digest"))
-    return Schedule(chosen, None, _told_of(run, wanted), wanted, run.finding()[0], recorded=True)
+    return Schedule(chosen, None, _told_of(run, wanted, scenario.limit), wanted, run.finding()[0], recorded=True)
 
 
-def _told_of(run: Run, wanted: str) -> Journals:
-    """The part of a folder's journals that its digest is of: all, or what led to the finding.
+def _told_of(run: Run, wanted: str, limit: int) -> Journals:
+    """The part of a folder's journals that its digest is of: all, or what the run was judged by.
 
     Live nodes run on for a moment after a finding; of that, records may be missing.
 
@@ -243,7 +248,7 @@ def _told_of(run: Run, wanted: str) -> Journals:
     if not gaps and digest(run.journals) == wanted:
         return run.journals
     try:
-        past = causal_past(run.journals)
+        past = judged(run.journals, limit)
         if not holes(past) and digest(past) == wanted:
             return past
     except LookupError:
@@ -259,17 +264,18 @@ def _first_divergence(skipped: list[Deviation], token: Token | None) -> str:
 
 def _follow(
     output: Output, chosen: Chosen, done: Replay, address: str | None, folder: Path | None, token: Token | None
-) -> tuple[Finding | None, dict[str, list[dict[str, Any]]], str]:
-    """Make a live machine follow what sim did; returns its finding, results and digest."""
+) -> tuple[Finding | None, dict[str, list[dict[str, Any]]], str, ProjectBug | None]:
+    """Make a live machine follow what sim did; returns its finding, results and digest, and why it was not kept."""
     from cluster.cli.live import booted, kept, write_end
 
     with booted(output, chosen.scenario, address) as machine:
         with kept(machine, folder) as name:
             run = machine.run(follow=done.journals, out=folder, identity=name)
         output.note(f"followed {run.operations:,} operations in {run.seconds:.2f} s")
+        unkept = None
         if folder is not None:
-            write_end(folder, name, chosen.scenario, run, token, options=chosen.options)
-    return run.finding, run.results, run.digest
+            unkept = write_end(folder, name, chosen.scenario, run, token, options=chosen.options)
+    return run.finding, run.results, run.digest, unkept
 
 
 def _say_digests(output: Output, digests: dict[str, str]) -> bool:

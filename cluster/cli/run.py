@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 import sys
 from collections import Counter
@@ -20,6 +21,7 @@ from cluster.cli.options import (
     address_option,
     choose,
     common,
+    examples,
     expect_option,
     kernel_options,
     must_expect_something,
@@ -29,7 +31,7 @@ from cluster.cli.options import (
 )
 from cluster.cli.output import Output, error_document, say_error
 from cluster.replay import recorded
-from cluster.runfolder import create, write_sim
+from cluster.runfolder import keep, write_sim
 from cluster.sim import Sim
 from cluster.strategies import make
 from cluster.token import Token, token_of
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from cluster.cli.live import Parity
 
 MAX_REPEAT = 1_000_000
+DEFAULT = click.core.ParameterSource.DEFAULT
 
 
 @dataclass
@@ -50,6 +53,7 @@ class Done:
         token: of this very schedule, if it has one.
         parity: a live run against sim; None: not compared.
         out: its folder, if it was kept.
+        unkept: why it was not, though it should be.
         shortened: token of another, shorter schedule with the same finding; of a live run.
     """
 
@@ -64,16 +68,17 @@ class Done:
     parity: Parity | None = None
     out: Path | None = None
     shortened: Token | None = None
+    unkept: ProjectBug | None = None
 
 
 @click.command(
     "run",
     context_settings=SETTINGS,
-    epilog="""\b
-Examples:
-  uvmp run S3a --json
-  uvmp run S3a-shipped --engine live --repeat 20     how often on a free-running machine?
-  uvmp run my.yaml --strategy random --seed 7 --out runs/mine""",
+    epilog=examples(
+        ("uvmp run S3a --json", ""),
+        ("uvmp run S3a-shipped --engine live --repeat 20", "how often on a machine that runs freely?"),
+        ("uvmp run my.yaml --strategy random --out runs/mine", "a scenario of your own, kept in a folder"),
+    ),
 )
 @click.argument("scenario")
 @click.option("--engine", type=click.Choice(["sim", "live"]), default="sim", show_default=True,
@@ -91,7 +96,9 @@ Examples:
 @out_option
 @expect_option
 @common
+@click.pass_context
 def command(
+    context: click.Context,
     scenario: str,
     engine: str,
     fixed: bool,
@@ -121,11 +128,15 @@ def command(
     folder = new_folder(out)
     if engine == "live" and strategy is not None:
         raise UserMistake("is for sim: a live machine runs freely", field="--strategy")
+    if engine == "sim" and strategy in (None, "stay") and context.get_parameter_source("seed") is not DEFAULT:
+        raise UserMistake("stay makes no choices; give --strategy random or pct, or --engine live", field="--seed")
     if engine == "sim" and (address is not None or no_check):
         raise UserMistake("is for --engine live", field="--address" if address is not None else "--no-check")
 
     total = repeat or 1
     describe.introduce(output, what)
+    if engine == "sim" and total > 1 and strategy in (None, "stay"):
+        output.note("warning: strategy stay makes no choices, so that all runs are the same; try --strategy random")
     if engine == "live":
         from cluster.cli.live import check_address
 
@@ -138,6 +149,8 @@ def command(
     try:
         for one in runs:
             done.append(one)
+            if one.unkept is not None:
+                raise one.unkept
             if repeat is not None and (engine == "live" or total <= 20):
                 output.note(f"run {len(done)} of {total}: {_short(one)}")
     except KeyboardInterrupt:
@@ -172,18 +185,19 @@ def _sim(
     machine, image = prepare(scenario)
     sim = Sim(machine, image)
     chooser = make(strategy, seed, scenario.bound.depth)
-    home = create(folder) if folder is not None else None
     for number in range(1, total + 1):
         sim.execute(chooser, record=True)
         run = recorded(sim, [])
         token: Token | None = token_of(scenario, list(sim.deviations))
         if len(str(token)) > MAX_TOKEN:
             token = None
-        out = None
-        if home is not None:
-            out = create(home / str(number)) if many else home
-            write_sim(out, scenario, run, token, chosen.options)
-        yield Done(run.finding, run.notes, run.results, run.sites, run.operations, run.digest, token, out=out)
+        done = Done(run.finding, run.notes, run.results, run.sites, run.operations, run.digest, token)
+        if folder is not None:
+            out = folder / str(number) if many else folder
+            write = functools.partial(write_sim, scenario=scenario, replay=run, token=token, options=chosen.options)
+            done.unkept = keep(out, write)
+            done.out = out if done.unkept is None else None
+        yield done
 
 
 def _live(
@@ -206,8 +220,9 @@ def _live(
                 run = machine.run(out=out, seed=seed + number - 1, identity=name)
             compared = parity(scenario, run) if check else None
             shortened = token_of_live(scenario, run) if compared is None or compared.equal else None
+            unkept = None
             if out is not None:
-                write_end(out, name, scenario, run, shortened=shortened, options=chosen.options)
+                unkept = write_end(out, name, scenario, run, shortened=shortened, options=chosen.options)
             yield Done(
                 run.finding,
                 run.notes,
@@ -218,8 +233,9 @@ def _live(
                 None,
                 run.seconds,
                 compared,
-                out,
+                out if unkept is None else None,
                 shortened,
+                unkept,
             )
 
 
@@ -304,8 +320,7 @@ def _say_one(output: Output, chosen: Chosen, one: Done) -> None:
     if one.parity is not None:
         output.say(f"       {one.parity}", **({} if one.parity.equal else {"fg": "red"}))
     _say_again(output, chosen, one)
-    if one.out is not None:
-        output.note(f"kept in {one.out}; to read it: {shlex.join(['uvmp', 'postmortem', str(one.out)])}")
+    output.kept(one.out)
 
 
 def _again(chosen: Chosen, one: Done) -> str | None:

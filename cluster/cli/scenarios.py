@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
@@ -10,10 +11,10 @@ from typing import Any
 import click
 
 from cluster import configs
-from cluster.cli.describe import WIDTH, labelled, prose, schedules
+from cluster.cli.describe import labelled, prose, schedules
 from cluster.cli.glossary import say_words
-from cluster.cli.options import SETTINGS, common
-from cluster.cli.output import Output
+from cluster.cli.options import SETTINGS, ShowGroup, common, examples
+from cluster.cli.output import Output, program, width
 from shared.errata import ERRATA, Status
 from shared.machine_config import MachineConfig
 from shared.scenario import Outcome, Scenario, Step
@@ -22,12 +23,13 @@ from shared.text import clean
 
 @click.group(
     "scenarios",
+    cls=ShowGroup,
     invoke_without_command=True,
     context_settings=SETTINGS,
-    epilog="""\b
-Examples:
-  uvmp scenarios
-  uvmp scenarios show S3a-shipped""",
+    epilog=examples(
+        ("uvmp scenarios", ""),
+        ("uvmp scenarios show S3a-shipped", ""),
+    ),
 )
 @common
 @click.pass_context
@@ -38,16 +40,14 @@ def command(ctx: click.Context, as_json: bool) -> int | None:
         return None
     output = Output(as_json)
     found = [configs.shipped(one) for one in configs.names("scenarios")]
-    cells = [("id", "errata are"), *((one.id, ", ".join(statuses(one)) or "-") for one in found)]
-    width = max(len(name) for name, _ in cells)
-    heads = [f"{name.ljust(width)}  {status}" for name, status in cells]
-    labelled(output, list(zip(heads, ["what it shows", *(one.title for one in found)], strict=True)), indent="")
-    output.note("uvmp scenarios show ID tells more; uvmp explore ID searches it")
+    rows = [(one.id, ", ".join(statuses(one)) or "-", one.title) for one in found]
+    output.table(("id", "errata are", "what it shows"), rows)
+    output.note(f"{program()} scenarios show ID tells more; {program()} explore ID searches it")
     output.result({"scenarios": [_short(one) for one in found]})
     return 0
 
 
-@command.command("show", context_settings=SETTINGS, epilog="Example: uvmp scenarios show S3a-shipped")
+@command.command("show", context_settings=SETTINGS, epilog=examples(("uvmp scenarios show S3a-shipped", "")))
 @click.argument("scenario")
 @common
 @click.pass_obj
@@ -56,7 +56,7 @@ def show(outer_json: bool | None, scenario: str, as_json: bool) -> int:
     output = Output(as_json or bool(outer_json))
     source = configs.scenario(scenario)
     found = source.scenario
-    output.say(f"{found.id} ({found.name})", bold=True)
+    output.say(f"{found.id} ({found.name})" if found.name != found.id else found.id, bold=True)
     if found.title:
         prose(output, clean(found.title))
     output.say()
@@ -88,7 +88,8 @@ def show(outer_json: bool | None, scenario: str, as_json: bool) -> int:
         _steps(output, f"interrupt of {handler.name} on cpu{handler.cpu}", handler.steps)
     say_words(output, f"{found.title} {found.story}")
     output.say()
-    output.say(f"to search it: uvmp explore {source.path or found.id}")
+    output.say("to search it:")
+    output.command(shlex.join(["uvmp", "explore", source.path or found.id]), bold=True)
     output.result({"scenario": _whole(found)})
     return 0
 
@@ -96,7 +97,7 @@ def show(outer_json: bool | None, scenario: str, as_json: bool) -> int:
 def _steps(output: Output, head: str, steps: Sequence[Step]) -> None:
     output.say(head)
     for step in steps:
-        for line in textwrap.wrap(step.text, WIDTH, initial_indent="  ", subsequent_indent="      "):
+        for line in textwrap.wrap(step.text, width(), initial_indent="  ", subsequent_indent="      "):
             output.say(line)
     if not steps:
         output.say("  nothing")

@@ -26,7 +26,7 @@ from cluster.postmortem.history import (
 )
 from cluster.postmortem.load import Run, load
 from cluster.postmortem.order import Sequence, in_order
-from cluster.postmortem.rows import Operation, choose, fold, mark, named_operations
+from cluster.postmortem.rows import LONGEST_TEXT, MAX_TEXTS, Operation, choose, fold, mark, named_operations
 from cluster.postmortem.state import ContextState, Machine, Step
 from cluster.postmortem.waits import Graph
 from cluster.postmortem.words import (
@@ -42,8 +42,8 @@ from cluster.postmortem.words import (
     text_of,
 )
 from shared.errata import ERRATA
-from shared.errors import LogIncomplete, UserMistake
-from shared.journal import Journals, causal_past, digest, holes, linearize
+from shared.errors import UNEXPECTED, LogIncomplete, UserMistake
+from shared.journal import Journals, digest, holes, judged, linearize
 from shared.runfile import RUN
 from shared.text import clean
 from shared.uvm.structs import uvmexp
@@ -54,6 +54,7 @@ MAX_ROWS = 400
 MAX_OBJECTS = 8
 _NAME = re.compile(r"\b([a-z]\w{1,15}):(\d{1,9})\b|\bswap slot (\d{1,9})\b")
 _GLOBAL_FIELD = re.compile(r"\b(?:uvmexp|uvm)(?::0)?\.(\w+)")
+_RACED = re.compile(r" on (\w+|an element) of ")
 LAST_EVENTS = 5
 LAST_STEPS = 60
 
@@ -245,7 +246,7 @@ def _deviation(step: dict[str, Any]) -> str:
 
 
 def _integrity(pm: Postmortem, run: Run, sequence: Sequence) -> None:
-    """Is anything missing? After a finding other CPUs go on for a moment; what they did then may be."""
+    """Is anything missing? When a run is stopped other CPUs go on for a moment; what they did then may be."""
     pm.records = sum(len(records) for records in run.journals.values())
     admitted = _dict(_dict(run.run).get("admitted"))
     for node in admitted or _nodes_wanted(run):
@@ -264,7 +265,7 @@ def _integrity(pm: Postmortem, run: Run, sequence: Sequence) -> None:
     pm.digest = _digest(run.journals)
     wanted = _dict(run.run).get("digest")
     if isinstance(wanted, str) and wanted and not pm.holes and not run.torn:
-        past = _past(run.journals)
+        past = _past(run) if wanted != pm.digest else None
         if wanted == pm.digest:
             pm.digest_checked = True
         elif past is not None and wanted == _digest(past) and not holes(past):
@@ -279,13 +280,11 @@ def _integrity(pm: Postmortem, run: Run, sequence: Sequence) -> None:
     pm.complete = not pm.holes and not pm.warnings
 
 
-def _past(journals: Journals) -> Journals | None:
-    """What happened before the recorded finding; None if there is none, or records that it takes are missing."""
-    if not any(one["event"] == "finding" for records in journals.values() for one in records):
-        return None
+def _past(run: Run) -> Journals | None:
+    """What a run that was stopped is judged by; None if that cannot be told, or records that it takes are missing."""
     try:
-        return causal_past(journals)
-    except (KeyError, IndexError):
+        return judged(run.journals, 1 << 62 if run.loaded is None else run.loaded.limit)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, LogIncomplete):
         return None
 
 
@@ -434,7 +433,7 @@ def _asked_for(name: str, machine: Machine, history: dict[str, list[Step]]) -> O
     if dot and owner + dot + rest in machine.locks:
         lock = owner + dot + rest
         found = report(lock, [step for step in machine.steps if step.record.get("lock") == lock], machine)
-        found.fields = {}
+        found.fields, found.lock = {}, lock_words(lock, machine)
     elif not dot and (owner in history or owner in machine.lives):
         found = report(owner, history.get(owner, []), machine)
     else:
@@ -464,8 +463,8 @@ def _span(numbers: list[int]) -> str:
 def _named(texts: list[str]) -> list[str]:
     """The structs and swap slots that sentences name."""
     found: list[str] = []
-    for text in texts:
-        for match in _NAME.finditer(text):
+    for text in texts[:MAX_TEXTS]:
+        for match in _NAME.finditer(text[:LONGEST_TEXT]):
             found.append(f"slot:{match[3]}" if match[3] else f"{match[1]}:{match[2]}")
     return found
 
@@ -473,12 +472,13 @@ def _named(texts: list[str]) -> list[str]:
 def _steps(pm: Postmortem, machine: Machine, about: list[str], telling: list[Operation]) -> None:
     """The interleaving: what was done to those structs, and when who of those who did it slept, woke and waited."""
     focus = set(about)
-    race = pm.finding is not None and pm.finding["kind"] == "data-race"
+    raced = _raced(pm)
     fields = _global_fields(pm)
     chosen: dict[int, Step] = {}
     for step in machine.steps:
         event = step.record["event"]
-        loaded = handle(step.record.get("obj")) if race and event == "load" else None
+        loads = event == "load" and raced and raced == text_of(step.record, "field")
+        loaded = handle(step.record.get("obj")) if loads else None
         about_it = concerns(step, machine) & focus
         if (
             event != "finding"
@@ -496,7 +496,9 @@ def _steps(pm: Postmortem, machine: Machine, about: list[str], telling: list[Ope
     actors = {step.record["ctx"] for step in chosen.values()}
     first, end = min(chosen, default=0), max(chosen, default=0)
     if not focus or len(chosen) < 2:
-        found = lines([one for one in machine.steps if _telling(one)][-LAST_STEPS:], machine)
+        results = pm.finding is not None and pm.finding["kind"] == UNEXPECTED
+        wanted = _of_programs if results else _telling
+        found = lines([one for one in machine.steps if wanted(one)][-LAST_STEPS:], machine)
     else:
         pm.steps_about = about
         for step in machine.steps[first:end]:
@@ -509,10 +511,16 @@ def _steps(pm: Postmortem, machine: Machine, about: list[str], telling: list[Ope
     pm.steps = choose(fold(found), MAX_ROWS)
 
 
+def _raced(pm: Postmortem) -> str:
+    """The field that a data race is about, whose loads are half of the story; "" if the finding is another one."""
+    match = _RACED.search(pm.finding["text"]) if pm.finding is not None and pm.finding["kind"] == "data-race" else None
+    return "" if match is None else "[]" if match[1] == "an element" else match[1]
+
+
 def _global_fields(pm: Postmortem) -> set[str]:
     """Which fields of the globals the finding and the waits speak of; of a struct of so many the others are noise."""
     texts = [*pm.waits, *([pm.finding["text"], *pm.finding["story"]] if pm.finding is not None else [])]
-    found = {match[1] for text in texts for match in _GLOBAL_FIELD.finditer(text)}
+    found = {match[1] for text in texts[:MAX_TEXTS] for match in _GLOBAL_FIELD.finditer(text[:LONGEST_TEXT])}
     return found | ({"free"} if any("free memory" in text for text in texts) else set())
 
 
@@ -539,10 +547,15 @@ def _telling_operations(pm: Postmortem, graph: Graph, run: Run) -> list[Operatio
     return list(dict.fromkeys(found))
 
 
+def _of_programs(step: Step) -> bool:
+    """Is it a step of a program, its result, or what it loaded or stored?"""
+    return step.record["event"] in ("call", "return", "word_read", "word_write")
+
+
 def _telling(step: Step) -> bool:
     """Is it worth a row where nothing says what the rows should be about?"""
     record = step.record
-    dull = record["event"] in ("load", "enter", "exit")
+    dull = record["event"] in ("load", "enter", "exit", "claim")
     return not dull and not is_layout(kind_of(text_of(record, "obj")), text_of(record, "field"))
 
 

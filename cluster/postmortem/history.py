@@ -81,6 +81,7 @@ class ObjectReport:
         name: without its generation; `life`: its generation at the end.
         fields: name -> value as ddb would print it; only what the records showed.
         elements: for an amap, the same of its arrays' elements.
+        lock: if it is one, who holds it and who wants it.
     """
 
     name: str
@@ -89,6 +90,7 @@ class ObjectReport:
     fields: dict[str, str] = field(default_factory=dict)
     elements: dict[str, str] = field(default_factory=dict)
     history: list[Line] = field(default_factory=list)
+    lock: dict[str, Any] | None = None
 
 
 def concerns(step: Step, machine: Machine) -> set[str]:
@@ -147,6 +149,9 @@ def _frames(record: Record, op: Op) -> list[int]:
 def item(step: Step, machine: Machine) -> str:
     """A step in words; a store with the value before, an amap's array by its field."""
     record = step.record
+    args = record.get("args")
+    if record["event"] == "call" and isinstance(args, dict) and type(args.get("at")) is int and "file" not in args:
+        return said({**record, "args": {**args, "at": machine.where(args["at"])}})
     if record["event"] != "store":
         return by_address(record, machine.where) or said(record)
     found = handle(record.get("obj"))
@@ -178,7 +183,8 @@ def lines(steps: list[Step], machine: Machine, within: str = "") -> list[Line]:
         record = step.record
         ctx = record["ctx"]
         is_finding = record["event"] == "finding"
-        if not found or found[-1].ctx != ctx or frame != step.frame or is_finding:
+        fresh = is_finding or record["event"] == "call"
+        if not found or found[-1].ctx != ctx or frame != step.frame or fresh:
             found.append(Line(ctx, cpu_of(record), record["n"], record["n"], step.fn, step.caller, finding=is_finding))
             frame = step.frame
         text = item(step, machine)

@@ -42,10 +42,12 @@ from shared.text import clean
 #: bytes of run.json or scenario.json, and how many values may be in it
 MAX_JSON, MAX_VALUES = 8 << 20, 400_000
 MAX_RECORDS = 2_000_000
-#: lists and objects inside of all records of a run together; 40 times what the largest run has
+#: lists, objects and (for eight) other values in all records of a run, beyond what a record is made of
 MAX_NESTED = 1_000_000
+USUAL_NESTED, USUAL_VALUES = 3, 40
 MAX_NUMBER = 4 * MAX_RECORDS
 MAX_FILES = 256
+MAX_SHOWN = 8
 MAX_BYTES = 1 << 30
 MAX_SCHEDULE = 1 << 14
 _NODE = re.compile(r"[a-z][a-z_]{0,30}[0-9]{0,4}")
@@ -96,13 +98,14 @@ class Run:
         """The finding, and where it is from: "journal", run.json, or "".
 
         What a context has recorded is believed, whatever run.json says. A finding about the whole run, as a deadlock,
-        is in no journal.
+        is in no journal; nor is one that shared/race.py tells afterwards, which comes before whatever stopped the run.
         """
         told = self.run.get("finding") if self.run is not None else None
         recorded = _recorded(self.journals)
         if not recorded:
             return (told, RUN) if isinstance(told, dict) else (None, "")
-        return (told, RUN) if told in recorded else (recorded[0], "journal")
+        before = isinstance(told, dict) and told.get("detector") in ("race", "lockorder")
+        return (told, RUN) if before or told in recorded else (recorded[0], "journal")
 
 
 def _recorded(journals: Journals) -> list[dict[str, Any]]:
@@ -123,8 +126,14 @@ def load(path: str | Path) -> Run:
             raise UserMistake(why, file=shown)
         files = sorted(folder.glob("*" + SUFFIX)) or sorted(folder.glob("*/*" + SUFFIX))
         have = {name: (folder / name).is_file() for name in (SCENARIO, RUN)}
+        runs_below = [] if any(have.values()) or any(file.parent == folder for file in files) else _runs_below(folder)
     except (OSError, ValueError) as wrong:
         raise UserMistake(f"cannot be read ({clean(wrong, 200)})", file=shown) from None
+    if runs_below:
+        some = ", ".join(clean(one, 200) for one in runs_below[:MAX_SHOWN])
+        more = f" and {len(runs_below) - MAX_SHOWN} more" if len(runs_below) > MAX_SHOWN else ""
+        count = "1 run" if len(runs_below) == 1 else f"{len(runs_below)} runs"
+        raise UserMistake(f"holds {count}, each in a folder of its own: {some}{more}; name one of them", file=shown)
     if not files and not any(have.values()):
         raise UserMistake(f"not a run folder: it has no *{SUFFIX}, no {SCENARIO} and no {RUN}", file=shown)
     run = Run(shown, str(path))
@@ -164,6 +173,12 @@ def load(path: str | Path) -> Run:
         told = "; ".join(f"{_some(of)} of run {one}" for one, of in sorted(identities.items()))
         run.torn.insert(0, f"the files are of different runs: {clean(told, 300)}")
     return run
+
+
+def _runs_below(folder: Path) -> list[Path]:
+    """Folders of runs in this one, as `run --repeat --out` makes them, in the order of their numbers."""
+    found = {one.parent for name in (SCENARIO, RUN) for one in folder.glob(f"*/{name}")}
+    return sorted(found, key=lambda one: (len(one.name), one.name))
 
 
 def _some(names: set[str]) -> str:
@@ -295,13 +310,13 @@ def _journal(file: Path, node: str, run: Run, room: _Room) -> str:
     try:
         with open(file, "rb") as stream:
             for last, line in enumerate(_lines(stream, total), 1):
-                nested = max(0, _nested(line) - 3)
+                nested = max(0, _nested(line) - USUAL_NESTED) + max(0, line.count(b",") - USUAL_VALUES) // 8
                 if room.records <= 0 or stream.tell() > MAX_BYTES:
                     limit = f"more than {MAX_RECORDS} records in all, or {MAX_BYTES} bytes in one file"
                     run.torn.append(f"{file.name}:{last}: {limit}; the rest is not read")
                     break
                 if nested > room.nested:
-                    limit = f"more than {MAX_NESTED} lists and objects in the records"
+                    limit = "more values in lists than any run has"
                     run.torn.append(f"{file.name}:{last}: {limit}; the rest is not read")
                     break
                 try:

@@ -80,6 +80,8 @@ def render_object(pm: Postmortem, width: int = WIDTH) -> str:
         return ""
     rows = len(pm.about.history) + 1
     lines = [*_object(pm.about, width, rows)]
+    if pm.about.lock is not None:
+        lines[1:1] = [*_lock(pm.about.lock, width)][1:]
     if not pm.about.history:
         lines.append("  nothing was done to it in this run")
     return "\n".join(clean(line).rstrip() for line in lines) + "\n"

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
 
 from cluster.postmortem.history import Line
 
 #: longest round that is looked for, and how many rows must be saved to fold it
 LONGEST_ROUND, FEWEST_SAVED = 24, 3
+#: sentences, and characters of each, in which operations are looked for: texts may come from anybody's file
+MAX_TEXTS, LONGEST_TEXT = 100, 2000
 _OPERATION = re.compile(r"\boperation (\d{1,9})(?: of ([A-Za-z][\w.]*))?")
 _WORD = re.compile(r"[A-Za-z][\w.]*")
 _LIFE = re.compile(r"#\d+")
@@ -23,8 +26,8 @@ Operation = tuple[str, int]
 def named_operations(texts: Iterable[str], contexts: Collection[str]) -> list[Operation]:
     """The operations that sentences speak of: `operation 7 of A`, or the number behind a context's name."""
     found: list[Operation] = []
-    for text in texts:
-        for match in _OPERATION.finditer(text):
+    for text in islice(texts, MAX_TEXTS):
+        for match in _OPERATION.finditer(text[:LONGEST_TEXT]):
             before = reversed([word[0].rstrip(".") for word in _WORD.finditer(text[: match.start()])])
             names = [match[2] or "", *before]
             who = next((name for name in names if name in contexts), "")

@@ -20,7 +20,7 @@ from shared.text import clean
 HEIGHT = 40
 MAX_ROWS = 10
 #: lines for the text, for each sentence of the story and each wait, and how many of those there are at most
-TEXT_LINES, STORY_LINES, WAIT_LINES = 3, 3, 2
+TEXT_LINES, STORY_LINES, WAIT_LINES = 3, 3, 3
 MAX_STORY, MAX_WAITS = 4, 3
 #: lines that a row has at most, and all rows at least
 ROW_LINES, FEWEST = 2, 8

@@ -118,6 +118,9 @@ class Graph:
 
     def _last(self, one: ContextState, for_ever: bool) -> str:
         """Why the end of a chain does not let the others go on."""
+        current = self.machine.cpus.get(one.cpu, [])
+        if not one.ended and current and one.name not in current:
+            return f"waits for its CPU, which {current[-1]} has"
         doing = self.machine.doing(one)
         return f"is {doing}, and lets nobody go on" if for_ever else f"was {doing} when its log ends"
 

@@ -14,7 +14,7 @@ from shared.messages import OPERATIONS
 from shared.struct import KINDS, Array, FieldBase, Struct
 from shared.text import clean
 from shared.uvm import structs
-from shared.uvm.param import AMAP_SHARED, PG_NAMES, PQ_NAMES, SIDL, SRUN, SZOMB
+from shared.uvm.param import AMAP_SHARED, PG_NAMES, PQ_NAMES, SIDL, SRUN, SZOMB, errno_name
 
 _HANDLE = re.compile(r"([a-z]\w*):(\d{1,9})(?:#(\d{1,9}))?")
 LONGEST = 400
@@ -137,6 +137,8 @@ def shown(kind: str, field: str, value: object) -> str:
     if flags is not None and isinstance(value, int):
         prefix, names = flags
         return "|".join(one if one.startswith("0x") else prefix + one for one in bits(value, names)) or "0"
+    if (kind, field) == ("buf", "error") and type(value) is int and value:
+        return errno_name(value)
     if field == "p_stat" and isinstance(value, int):
         return STATES.get(value, str(value))
     if isinstance(value, str) and handle(value) is None:
@@ -190,6 +192,8 @@ def said(record: Record) -> str:
     if event == "renew":
         found = handle(record.get("obj"))
         return f"begins a new life of {found[0] if found else '?'}: #{record.get('gen')}"
+    if event == "claim":
+        return f"has {text_of(record, 'obj')} for itself"
     if event in ("enter", "exit"):
         return f"{'enters' if event == 'enter' else 'leaves'} {text_of(record, 'fn')}"
     if event in ("call", "return"):
@@ -290,4 +294,6 @@ def _argument(key: str, value: object) -> str:
         return f"{clean(value[0], 60)}" + (f" flushing {len(value[1])}" if value[1] else "")
     if key == "prot" and type(value) is int:
         return PROTECTION.get(value, str(value))
+    if key == "error" and type(value) is int and value:
+        return errno_name(value)
     return clean(value, 60)

@@ -226,4 +226,63 @@ CATALOGUE = (
         findings=("invariant",),
         scenarios=("E59",),
     ),
+    Erratum(
+        id="uvm_pageunwire.count-underflows",
+        name="E46",
+        sentence="uvm_pageunwire() makes 65535 wirings of none.",
+        status=Status.IN_SOURCE,
+        source=("NetBSD uvm_page_i.h 1.11, 1999-09-12: uvm_pageunwire()",),
+        story=story("""
+            A page's wire_count has 16 bits, and uvm_pageunwire() counts it down without a look. If somebody unwires a
+            page that is not wired, 0 becomes 65535: the page is on a queue, and says that it is wired.
+            uvm_pageactivate() takes it for wired, so that it is never paged out again; uvm_pagedeactivate() panics,
+            "caller did not check wire count". The defect alone does nothing. It hides other defects, here E62a, until
+            long after. The repair is an assertion of later versions.
+        """),
+        findings=("invariant",),
+        scenarios=("E46",),
+    ),
+    Erratum(
+        id="amap_add.wired-elsewhere",
+        name="E62a",
+        sentence="amap_add() replaces a page that another process, which shares the amap, has wired.",
+        status=Status.IN_SOURCE,
+        source=(
+            "NetBSD uvm_amap_i.h 1.14, 1999-09-12: amap_add(), 'XXX: suppose page is supposed to be wired somewhere?'",
+            "NetBSD uvm_map.c 1.69 (2000): uvmspace_fork() copies at once what the parent's own entry has wired",
+        ),
+        story=story("""
+            Two processes share an amap, and one has locked the memory. The other forks. uvmspace_fork() copies wired
+            pages for the child at once, but looks only at the parent's own map entry, which is not wired. So the
+            child's copy of the amap refers to the same anons. Then the parent writes: case 1B of uvm_fault() copies
+            the page to a new anon, and amap_add() puts this anon in the place of the old one, and removes all
+            mappings of the old page, the wired one too. Its comment asks what happens if the page was wired
+            somewhere. Locked memory faults once more; the new page is not wired; munlock(2) unwires a page that
+            nobody has wired, and the old page stays wired. The repaired kernel copies at the fork what anybody has
+            wired.
+        """),
+        findings=("kassert", "invariant"),
+        scenarios=("E62a", "E46"),
+    ),
+    Erratum(
+        id="uvm_fault.promotion-unmaps-wired",
+        name="E62b",
+        sentence="uvm_fault() promotes a file's page in a shared amap, and removes mappings that others have wired.",
+        status=Status.IN_SOURCE,
+        source=(
+            "NetBSD uvm_fault.c 1.47 (2000): case 2B",
+            "NetBSD uvm_fault.c 1.194, 2012-02-19: the same lines, with 'XXX: PAGE MIGHT BE WIRED!'",
+        ),
+        story=story("""
+            Two processes share a private mapping of a file, by minherit(2). One of them writes to a page for the
+            first time, and gets a copy: case 2B of uvm_fault(). So that the other process sees the copy too,
+            uvm_fault() removes all mappings of the file's page, in all processes. One of these may have locked the
+            file's memory. Its next access faults; in an interrupt this is a panic. If it unlocks the memory first,
+            uvm_fault_unwire_locked() finds no page and panics. A comment was added years later: "XXX: PAGE MIGHT BE
+            WIRED!". In the repaired kernel wired mappings of the file's page stay: the processes that share the amap
+            have none.
+        """),
+        findings=("panic",),
+        scenarios=("E62b", "E62b-munlock"),
+    ),
 )

@@ -75,11 +75,11 @@ CATALOGUE = (
             use of a page, and the first write to it, trap, and sets the bits itself. A page that uvm_fault() has just
             mapped is about to be used. But pmap_enter() did not know how, so it entered a mapping that traps; the
             access was repeated, and trapped again, only to set a bit. Every first touch of a page cost two traps. In
-            memory that is locked for an interrupt's sake the second trap may be the interrupt's, which must not
-            fault. Since March 1999 pmap_enter() is told of the access, and sets the bits at once. 0 means "unknown",
-            as for the neighbours of a faulting page.
+            memory that is locked for an interrupt's sake the second trap is the interrupt's. Since March 1999
+            pmap_enter() is told of the access, and sets the bits at once. 0 means "unknown", as for the neighbours of
+            a faulting page.
         """),
-        findings=("panic",),
+        findings=(),
         scenarios=("S11a", "S11a-interrupt"),
     ),
     Erratum(
@@ -134,10 +134,10 @@ CATALOGUE = (
             page table, uvm_fault() gives up in between, and the page is on no queue. The thread's next fault on the
             page repairs this. But the thread may be told that memory and swap are full, or not touch the page again.
             Then the pagedaemon never finds the page, and its memory is lost until the process unmaps it. The breaking
-            of a loan, in uvm_loanbreak_anon(), had the same order.
+            of a loan in case 1 had the same order, and that in case 2 too.
         """),
         findings=("invariant",),
-        scenarios=("E25", "E25-cow"),
+        scenarios=("E25", "E25-cow", "E25-loan"),
     ),
     Erratum(
         id="uvm_fault.cow-entered-before-flush",
@@ -243,5 +243,44 @@ CATALOGUE = (
         """),
         findings=("kassert", "oracle"),
         scenarios=("E61b", "E61b-shipped"),
+    ),
+    Erratum(
+        id="pmap_protect.wired-removed",
+        name="E40a",
+        sentence="pmap_protect() removes the wired mappings of memory that mprotect(2) makes inaccessible.",
+        status=Status.IN_SOURCE,
+        source=(
+            "NetBSD uvm_fault.c 1.47 (2000): uvm_fault_unwire_locked()",
+            "NetBSD uvm_map.c 1.69 (2000): uvm_map_protect() calls pmap_protect() for wired entries too",
+        ),
+        story=story("""
+            mlock(2) wires the pages of a map entry and their mappings. uvm_map_protect() does not ask whether an
+            entry is wired: for PROT_NONE it calls pmap_protect() without VM_PROT_READ, which on the i386 and the
+            alpha removes the mappings. The pages are still wired, and no mapping is left. munlock(2), or munmap(2),
+            calls uvm_fault_unwire_locked(), which finds pages by pmap_extract() alone, and panics:
+            "uvm_fault_unwire_locked: unwiring non-wired memory". Three system calls of any user who may lock memory
+            are enough. What follows from these lines is our inference; FreeBSD had the same mistake. The repaired
+            kernel keeps a wired mapping, without access.
+        """),
+        findings=("panic",),
+        scenarios=("E40a",),
+    ),
+    Erratum(
+        id="uvm_fault_unwire.unmapped-passed-over",
+        name="E40b",
+        sentence="uvm_fault_unwire_locked() passes over pages without a mapping, and leaves them wired.",
+        status=Status.IN_SOURCE,
+        source=("NetBSD uvm_fault.c 1.194, 2012-02-19: uvm_fault_unwire_locked()",),
+        story=story("""
+            Later versions of uvm_fault_unwire_locked() do not panic over a page that pmap_extract() does not find:
+            they go on with the next page. After mlock(2), mprotect(2) to PROT_NONE and munlock(2) the page's
+            wire_count stays as it was. The page is on no queue, until uvm_pagefree() sets the count to 0 at the end
+            of the process. Until then nobody can page it out, and nobody counts it as locked. With enough of such
+            pages the machine runs out of memory in spite of the limits for locked memory. That the pages stay wired
+            is our inference from the lines. The repaired kernel keeps the mappings, without access, so that
+            munlock(2) finds the pages.
+        """),
+        findings=("invariant",),
+        scenarios=("E40b",),
     ),
 )

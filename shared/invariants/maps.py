@@ -241,7 +241,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 def _(s: Snapshot) -> Iterator[Violation]:
     for cpu, (pmap, cached) in s.tlbs.items():
         table = s.pmaps.get(pmap, {})
-        for vpn, (frame, writable, modified) in sorted(cached.items()):
+        for vpn, (frame, writable, modified, *_) in sorted(cached.items()):
             pte = table.get(vpn)
             what = f"{cpu} has {vpn * s.page_size:#x} of pmap {pmap} cached"
             if pte is None:

@@ -2,14 +2,15 @@
 
 The order stated in UVM's sources is the text below. It is between lock
 *classes*; two locks of one class (parent and child map, old and new anon) have
-no order here. Taking a lock against the order is allowed with a try only. The
-checker also learns: every pair it sees becomes part of the graph, so a
-reversal is found even among classes the text does not mention, and even if the
-two halves happened at different times.
+no order here. Taking a lock against the order is allowed with a try only. What was seen
+becomes part of the graph too, so that a reversal is found even among classes the text does not mention, and
+even if the two halves happened at different times, on different CPUs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from functools import cache
 from itertools import pairwise
 
 ORDER = """
@@ -33,26 +34,27 @@ map.intrsafe < kentry
 """
 
 
-def parse(text: str) -> set[tuple[str, str]]:
+@cache
+def parse(text: str) -> frozenset[tuple[str, str]]:
     """Pairs (before, after) of a text such as ORDER."""
     pairs: set[tuple[str, str]] = set()
     for line in text.splitlines():
         names = [name.strip() for name in line.split("<") if name.strip()]
         pairs.update(pairwise(names))
-    return pairs
+    return frozenset(pairs)
 
 
 class LockOrder:
-    """The order graph of one run: what the text says, and what was seen."""
+    """The order graph: what the text says, and what has been learnt since."""
 
     def __init__(self, text: str = ORDER) -> None:
         self.edges: dict[str, dict[str, str]] = {}
         for before, after in parse(text):
             self.edges.setdefault(before, {})[after] = "the stated order"
-        self.known: set[tuple[str, str]] = set()
+        self.known: set[tuple[str, str]] = set()  # pairs that contradict nothing
 
-    def check(self, held: list[str], wanted: str, where: str) -> str | None:
-        """A blocking acquisition of class `wanted` while holding classes `held`.
+    def against(self, held: Iterable[str], wanted: str, where: str) -> str | None:
+        """A blocking acquisition of class `wanted` in function `where`, while classes `held` are held.
 
         Returns: None, or in words the path that says the opposite.
         """
@@ -66,8 +68,20 @@ class LockOrder:
                     f"{wanted} is taken while {cls} is held (in {where}), but {steps} ({self.edges[path[0]][path[1]]})"
                 )
             self.known.add((cls, wanted))
-            self.edges.setdefault(cls, {}).setdefault(wanted, f"seen in {where}")
         return None
+
+    def learn(self, held: Iterable[str], wanted: str, where: str) -> None:
+        """This has been seen, and is part of the order from now on."""
+        for cls in held:
+            if cls != wanted:
+                self.edges.setdefault(cls, {}).setdefault(wanted, f"seen in {where}")
+
+    def check(self, held: Sequence[str], wanted: str, where: str) -> str | None:
+        """As against(); learns what contradicts nothing."""
+        wrong = self.against(held, wanted, where)
+        if wrong is None:
+            self.learn(held, wanted, where)
+        return wrong
 
     def _path(self, start: str, goal: str) -> list[str] | None:
         queue, seen = [[start]], {start}

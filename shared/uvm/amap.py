@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from shared.port import LOCK_ASSERT, erratum, here, kernel, panic
+from shared.port import LOCK_ASSERT, erratum, here, kernel, panic, unrepaired
 from shared.struct import unlocked
 from shared.uvm.amap_pp import amap_pp_adjref, amap_pp_establish, amap_takeout
 from shared.uvm.anon import uvm_analloc, uvm_anfree
@@ -372,7 +372,7 @@ def amap_cow_now(map: VmMap, entry: VmMapEntry, whole: bool) -> None:
     amap = entry.aref_amap
     assert amap is not None
     am_slots, am_anon = amap.am_slots, amap.am_anon
-    late = "amap_cow_now.nanon-freed-locked" in here.port.errata  # the new anon is locked on the error path only
+    late = unrepaired("amap_cow_now.nanon-freed-locked")  # the new anon is locked on the error path only
 
     while True:  # ReStart
         amap_lock(amap)

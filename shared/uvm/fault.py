@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shared.port import KASSERT, LOCK_ASSERT, erratum, here, kernel
+from shared.port import KASSERT, LOCK_ASSERT, erratum, here, kernel, unrepaired
 from shared.struct import unlocked
 from shared.uvm.amap import (
     Aref,
@@ -102,6 +102,7 @@ from shared.uvm.pmap import (
     pmap_clear_reference,
     pmap_enter,
     pmap_extract,
+    pmap_page_protect,
     pmap_page_protect_unwired,
     pmap_remove,
 )
@@ -157,7 +158,9 @@ def uvmfault_anonget(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon) ->
              a swapoff: there is no page, the pagedaemon has not freed one, and has nowhere to write to.
     Source:  uvm_fault.c, with the contract of 1.51 (2000-08).   Differs: a slot that is bad already is not
              marked bad again, as later; the slot is read before the anon is unlocked; a transient error starts
-             the fault over; an error is dealt with also if the page was released during the read.
+             the fault over; an error is dealt with also if the page was released during the read. The anon's
+             generation is compared too; UVM compared the pointer, to which a freed anon that has come back looks the
+             same. That did no harm, since the loop reads everything again.
     """
     LOCK_ASSERT(anon.an_lock.held(), "simple_lock_held(&anon->an_lock)", anon)
     uvmexp.fltanget += 1
@@ -509,7 +512,8 @@ def _case1(ufi: UvmFaultinfo, flt: Fault, anon: Anon) -> int:
     # amap, and who is about to copy the page for the child (amap_cow_now()): it must not be replaced before.
     shared = oanon.an_ref > 1 and (
         erratum("uvmspace_fork.ignores-device-io")
-        or "uvm_fault.loan-broken-wiring-stays" in here.port.errata
+        or erratum("amap_add.wired-elsewhere")
+        or unrepaired("uvm_fault.loan-broken-wiring-stays")
         or not amap_wired(pg)
     )
     if flt.writing and shared:
@@ -600,6 +604,7 @@ def _case2(ufi: UvmFaultinfo, flt: Fault, uobjpage: Page | None) -> int:
     # locked: map(r), amap, object; uobjpage is BUSY, and stays: it can be released only with the object locked
 
     anon = None
+    broken = False  # the object has another page now
     if uobjpage is not None and not (flt.writing and flt.cow):
         # Case 2A: use the object's page as it is, but do not write to it if a write is to copy it.
         uvmexp.flt_obj += 1
@@ -617,7 +622,7 @@ def _case2(ufi: UvmFaultinfo, flt: Fault, uobjpage: Page | None) -> int:
                     uvmexp.fltnoram += 1
                     uvm_wait("flt_noram4")
                     return ERESTART
-                pg = new
+                pg, broken = new, True
     else:
         # Case 2B: promote.
         assert flt.aref is not None and amap is not None
@@ -641,7 +646,10 @@ def _case2(ufi: UvmFaultinfo, flt: Fault, uobjpage: Page | None) -> int:
             if amap_flags(amap) & AMAP_SHARED:
                 # All who share the amap are to see the new page. None of them has the old one wired, or it would have
                 # been promoted then; who has wired it, has it by another mapping of the object, and must keep it.
-                pmap_page_protect_unwired(uobjpage, VM_PROT_NONE)
+                if erratum("uvm_fault.promotion-unmaps-wired"):
+                    pmap_page_protect(uobjpage, VM_PROT_NONE)
+                else:
+                    pmap_page_protect_unwired(uobjpage, VM_PROT_NONE)
             elif not erratum("uvm_fault.cow-entered-before-flush"):  # as in case 1B
                 pmap_remove(flt.pmap, flt.rvaddr, flt.rvaddr + here.port.page_size)
             uvm_page_putback(uobjpage)
@@ -663,7 +671,7 @@ def _case2(ufi: UvmFaultinfo, flt: Fault, uobjpage: Page | None) -> int:
             if flags & PG_CLEAN and not erratum("uvm_fault.wired-aobj-stays-clean"):
                 pg.flags = flags & ~PG_CLEAN
             uao_dropswap(uobj, pg.offset // here.port.page_size)
-    elif not (failed and anon is not None and erratum("uvm_fault.promoted-page-unqueued")):
+    elif not (failed and (broken or anon is not None) and erratum("uvm_fault.promoted-page-unqueued")):
         uvm_pageactivate(pg)
     uvm_unlock_pageq()
     uvm_page_unbusy(pg, pg.flags & ~PG_FAKE)  # its owner's lock is still held

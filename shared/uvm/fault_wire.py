@@ -152,9 +152,11 @@ def uvm_fault_unwire_locked(map: VmMap, start: int, end: int, bp: PhysBuf | None
     Locks:   entry map(r) at least. Returns: same.
     Source:  uvm_fault.c.   Differs: a translation stays wired while a device is at work on it, so that munlock during
              the I/O does not take it away; where there is none, after device I/O, the page is looked up in the entry.
+             UVM panicked there as well. Later versions pass over it (erratum E40b).
     """
     LOCK_ASSERT(map.lock.held(), "map read-locked", map)
     pmap, header = map.pmap, map.header
+    passing_over = erratum("uvm_fault_unwire.unmapped-passed-over")
     ranges = _other_io(map, bp)
     uvm_lock_pageq()  # the page daemon is locked out too
     found, entry = uvm_map_lookup_entry(map, start)
@@ -169,6 +171,8 @@ def uvm_fault_unwire_locked(map: VmMap, start: int, end: int, bp: PhysBuf | None
                 panic("uvm_fault_unwire_locked: hole 2", map)
             entry = following
             stop, unwired = entry.end, entry.wired_count == 0
+        if pg is None and passing_over:
+            continue
         if pg is None and bp is not None and not erratum("uvm_fault_unwire.unconditional-pmap-unwire"):
             uvm_unlock_pageq()
             pg = uvm_wired_page(entry, va)

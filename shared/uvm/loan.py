@@ -474,7 +474,9 @@ def uvm_loanbreak_anon(anon: Anon, pg: Page) -> Page | None:
 
     Locks:   entry anon, and the page's object if it has one. Returns: same.
     Returns: the new page, active; None - there is no memory, and nothing has changed.
-    Source:  uvm_fault.c 1.47, where these lines were.
+    Source:  uvm_fault.c 1.47, where these lines were.   Differs: the new page is activated
+             here; in UVM after pmap_enter(), which may fail, and then it was on no queue (erratum E25).
+             All of it is done with the page queues locked, in UVM the new page was given to the anon after that.
     """
     npg = uvm_pagealloc(None, 0, None)
     if npg is None:
@@ -489,7 +491,8 @@ def uvm_loanbreak_anon(anon: Anon, pg: Page) -> Page | None:
     npg.uanon = anon
     npg.pqflags = PQ_ANON
     anon.an_page = npg
-    uvm_pageactivate(npg)
+    if not erratum("uvm_fault.promoted-page-unqueued"):  # the third place of E25
+        uvm_pageactivate(npg)
     uvm_unlock_pageq()
     uvm_page_unbusy(npg, npg.flags & ~PG_FAKE)
     return npg

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from shared.port import SPL_IMP, erratum, here, kernel, panic
+from shared.port import SPL_IMP, erratum, here, kernel, panic, unrepaired
 from shared.uvm.amap import (
     Aref,
     amap_alloc,
@@ -143,7 +143,7 @@ def vm_map_unlock(map: VmMap) -> None:
 def vm_map_lock_read(map: VmMap) -> None:
     """Read-lock a map, which an interrupt-safe one cannot be. Source: vm_map.h, with DIAGNOSTIC."""
     if isinstance(map, VmMapIntrsafe):
-        if "uvm_fault.intrsafe-looked-up" not in here.port.errata:
+        if not unrepaired("uvm_fault.intrsafe-looked-up"):
             panic("vm_map_lock_read: intrsafe map", map)
         map.lock.lock()
         return
@@ -744,7 +744,8 @@ def uvm_map_pageable(map: VmMap, start: int, end: int, new_pageable: bool) -> in
     Sleeps:  for the map, and as uvm_fault() does.
     Returns: 0; EFAULT - nothing is mapped at `start`; EINVAL - a hole, inaccessible, or (unwiring) not wired;
              or as uvm_fault().
-    Source:  uvm_map.c.   Differs: no lockflags.
+    Source:  uvm_map.c.   Differs: no lockflags. An entry that needs a copy gets it if it may ever be written to, as
+             later; UVM of 2000 asked whether it can be now, see uvm_fault().
     """
     from shared.uvm.fault_wire import uvm_fault_unwire_locked, uvm_fault_wire
 
@@ -774,7 +775,8 @@ def uvm_map_pageable(map: VmMap, start: int, end: int, new_pageable: bool) -> in
     # Pass 1.
     while entry != header and entry.start < end:
         if entry.wired_count == 0 and entry.etype & UVM_ET_NEEDSCOPY:
-            amap_copy(map, entry)
+            if entry.max_protection & VM_PROT_WRITE or entry.object is None:
+                amap_copy(map, entry)
         UVM_MAP_CLIP_START(map, entry, start)
         UVM_MAP_CLIP_END(map, entry, end)
         entry.wired_count += 1
@@ -951,7 +953,7 @@ def _fork_copy(old_map: VmMap, old_entry: VmMapEntry, etype: int, new_map: VmMap
     shared = bool(amap_flags(amap) & AMAP_SHARED) or not (putting_off or etype & UVM_ET_COPYONWRITE)
     if shared or wired:
         amap_copy(new_map, new_entry)
-        if wired or not putting_off:
+        if wired or not (putting_off or erratum("amap_add.wired-elsewhere")):
             amap_cow_now(new_map, new_entry, wired)
     if wired:
         return new_entry  # nothing changes for the parent

@@ -23,7 +23,7 @@ Source: uvm_page.c 1.30, uvm_page_i.h 1.11 (February 2000), with the logged chan
 from __future__ import annotations
 
 from shared.locks.ref import LockRef
-from shared.port import KASSERT, LOCK_ASSERT, SPL_IMP, erratum, here, kernel, panic
+from shared.port import KASSERT, LOCK_ASSERT, SPL_IMP, erratum, here, kernel, panic, unrepaired
 from shared.uvm.param import (
     PG_BUSY,
     PG_CLEAN,
@@ -44,7 +44,7 @@ from shared.uvm.param import (
     UVM_PGOPS_AOBJ,
     VM_PROT_NONE,
 )
-from shared.uvm.pmap_page import pmap_copy_page, pmap_zero_page
+from shared.uvm.pmap_page import pmap_copy_page, pmap_is_mapped, pmap_zero_page
 from shared.uvm.structs import (
     MEMQ,
     PAGEQ,
@@ -204,12 +204,12 @@ def uvm_pagealloc_strat(uobj: UvmObject | None, off: int, anon: Anon | None, fla
 
     Locks:   uobj or anon, whichever is given, held by the caller.
     Returns: a page BUSY|CLEAN|FAKE on no queue, installed as an_page of its anon; None if there is none to be had.
-    Source:  uvm_page.c; the strategy is always NORMAL.
+    Source:  uvm_page.c; the strategy is always NORMAL.   Differs: sets PQ_AOBJ, which in UVM uao_get() does.
     """
     KASSERT(uobj is None or anon is None, "obj == NULL || anon == NULL", uobj)
     LOCK_ASSERT(uobj is None or uobj.vmobjlock.held(), "obj == NULL || simple_lock_held(&obj->vmobjlock)", uobj)
     # (this assertion came with the repair of amap_cow_now, so the kernel before it has not got it)
-    older = "amap_cow_now.nanon-freed-locked" in here.port.errata
+    older = unrepaired("amap_cow_now.nanon-freed-locked")
     LOCK_ASSERT(anon is None or older or anon.an_lock.held(), "anon == NULL || simple_lock_held(&anon->an_lock)", anon)
 
     s = uvm_lock_fpageq()
@@ -286,6 +286,7 @@ def uvm_pagefree(pg: Page) -> None:
     elif loans:
         panic("uvm_pagefree: loan count", pg)
     _dequeue(pg, pg.pqflags)
+    _pagefree_check(pg)
     if pg.wire_count != 0:
         uvmexp.wired -= 1
 
@@ -298,6 +299,28 @@ def uvm_pagefree(pg: Page) -> None:
     fresh.pqflags = PQ_FREE
     uvmexp.free += 1
     uvm_unlock_fpageq(s)
+
+
+def _pagefree_check(pg: Page) -> None:
+    """What a DEBUG kernel asks about a page that is freed: at rest nothing may be left to show it.
+
+    Locks:   as uvm_pagefree().
+    Source:  none; the model's. UVM's own (DEBUG) asks whether the page is free already.
+    """
+    wrong = []
+    if pmap_is_mapped(pg):
+        wrong.append("still mapped")
+    if pg.flags & PG_BUSY:
+        wrong.append("BUSY")
+    if pg.wire_count != 0:
+        wrong.append("wired")
+    if pg.io_count != 0:
+        wrong.append("written to or read by a device")
+    if wrong:
+        stack = here.port.cur.stack
+        text = f"PAGE-7: a page that is freed is mapped nowhere, nor busy, wired or used by a device: {pg} is"
+        caller = stack[-2] if len(stack) > 1 else ""
+        here.port.report("invariant", f"{text} {', '.join(wrong)}", subject=str(pg), function=caller)
 
 
 @kernel(exit="same")
@@ -423,9 +446,12 @@ def uvm_pageunwire(pg: Page) -> int:
 
     Locks:   the page queues.
     Returns: how many there still are.
-    Source:  uvm_page_i.h; the assertion is later (a count that underflows wires the page for ever).
+    Source:  uvm_page_i.h; the assertion is later (a count that underflows wires the page for ever, erratum E46).
     """
     wire_count = pg.wire_count
+    if erratum("uvm_pageunwire.count-underflows") and wire_count == 0:
+        pg.wire_count = 0xFFFF  # of 16 bits
+        return 0xFFFF
     KASSERT(wire_count != 0, "pg->wire_count != 0", pg)
     pg.wire_count = wire_count - 1
     if wire_count == 1:

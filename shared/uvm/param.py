@@ -1,4 +1,4 @@
-"""Every constant that nodes share, with the source's names and values.
+"""Every constant that nodes share, with the source's names and values; what is the model's own says so.
 
 One definition of each: a node that was started with another table must not
 join the machine (NetBSD's header clean-up of June 2000 made that mistake
@@ -18,6 +18,12 @@ ERRNO_NAMES = {
     EFAULT: "EFAULT", EBUSY: "EBUSY", EINVAL: "EINVAL", ENXIO: "ENXIO", EEXIST: "EEXIST", ENOSPC: "ENOSPC",
     ERESTART: "ERESTART",
 }  # fmt: skip
+
+
+def errno_name(error: int) -> str:
+    """An errno as a message tells it: `ENOENT (2)`."""
+    return f"{ERRNO_NAMES[error]} ({error})" if error in ERRNO_NAMES else str(error)
+
 
 # what a pager answered before it answered an errno, 2001-03-10; of use to errata alone
 VM_PAGER_OK, VM_PAGER_ERROR, VM_PAGER_AGAIN = 0, 4, 5
@@ -106,7 +112,7 @@ PGO_DOACTCLUST = 0x020  # put: active pages may be in the cluster
 PGO_LOCKED = 0x040  # get: the fault's data structures are locked, so do not sleep
 PGO_PDFREECLUST = 0x080  # pageout was a success: un-busy the cluster's pages
 PGO_REALLOCSWAP = 0x100  # pageout was none: drop the swap slots allocated for it
-PGO_SWAPOFF = 0x200  # get: fail if there is no memory to be had (the model's)
+PGO_SWAPOFF = 0x10000  # get: fail if there is no memory to be had (the model's; no value of UVM's)
 MAXBSIZE_PAGES = 16
 
 # vnode objects (uvm_vnode.u_flags)
@@ -115,10 +121,10 @@ UVM_VNODE_CANPERSIST = 0x002  # its pages may stay when the last reference is go
 UVM_VNODE_DYING = 0x008  # its pages are being thrown away
 UVM_VNODE_RELKILL = 0x010  # the release of its last page is its end
 UVM_VNODE_WANTED = 0x020  # someone sleeps until it is dead
-UVM_VNODE_IOSYNC = 0x100  # someone sleeps until u_nio is 0
+UVM_VNODE_IOSYNC = 0x080  # someone sleeps until u_nio is 0
 
 # anonymous objects (uvm_aobj.u_flags)
-UAO_FLAG_KILLME = 0x8  # the release of its last page is its end
+UAO_FLAG_KILLME = 0x4  # the release of its last page is its end
 
 # swap
 SWSLOT_NONE = 0

@@ -166,7 +166,7 @@ def uvm_pageout() -> None:
     Locks:   none held on entry; does not return.
     Sleeps:  on &uvm.pagedaemon.
     Source:  uvm_pdaemon.c.
-    Differs: see the header.
+    Differs: see the header. `paging` goes down with the page queues locked; in 1.19 without any lock.
     """
     port = here.port
     pdrevs = 0
@@ -306,7 +306,9 @@ def uvmpd_scan_inactive(pglst: PageQueue, sweep: Sweep) -> bool:
     Locks:   the page queues; dropped and retaken for I/O.
     Returns: True if the free target is met.
     Source:  uvm_pdaemon.c; order of unmapping and of the question for modification as of January 2001.
-    Differs: reads `free` without its lock, as later versions did; ends if the I/O could not be started.
+    Differs: reads `free` without its lock, as later versions did; ends if the I/O could not be started. A page's old
+             swap slot is freed, and stays in its anon or aobj until the new one takes its place; UVM sets it to 0 at
+             once. Nobody can see that, as the page's owner is locked.
     """
     met = False
     dirtyreacts = 0

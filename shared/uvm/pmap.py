@@ -35,6 +35,7 @@ from shared.uvm.param import (
     UVM_PGA_USERESERVE,
     UVM_PGA_ZERO,
     UVM_PGOPS_NONE,
+    VM_PROT_READ,
 )
 from shared.uvm.structs import Page, Pmap, uvm
 
@@ -47,7 +48,9 @@ def pmap_get_ptp(pm_obj: Pmap, pmap: int, va: int) -> bool:
 
     Locks:   the owner of a page held by the caller; takes the page queues and pm_lock. Returns: same.
     Returns: False if there is no memory for it.
-    Source:  i386 pmap.c.   Differs: takes no page away from another pmap instead.
+    Source:  i386 pmap.c.   Differs: takes no page away from another pmap instead. Takes the page queues' lock, as
+             _free_ptps() does, since it guards fields of every page; the i386 port takes none for such pages, which are
+             on no queue. The erratum's wait message is that of the mips, arm32 and sparc64 ports.
     """
     reserve = 0 if erratum("pmap_get_ptp.no-use-reserve") else UVM_PGA_USERESERVE
     while True:
@@ -62,7 +65,7 @@ def pmap_get_ptp(pm_obj: Pmap, pmap: int, va: int) -> bool:
             return False
         from shared.uvm.pdaemon import uvm_wait  # it is above us
 
-        uvm_wait("ptalloc")
+        uvm_wait("pmap_enter")
     ptp.flags &= ~(PG_BUSY | PG_FAKE)
     uvm_page_own(ptp, None)
     ptp.wire_count = 1
@@ -127,7 +130,7 @@ def pmap_kenter_pa(va: int, pg: Page, prot: int) -> None:
 
     Differs: the mapping is on the page's pv list, as others are.
     """
-    here.port.pmap("pmap_enter", PMAP_KERNEL, (va, pg.frame, prot, prot | PMAP_WIRED))
+    here.port.pmap("pmap_enter", PMAP_KERNEL, (va, pg.frame, prot, prot | PMAP_WIRED), pg.gen)
 
 
 def pmap_kremove(va: int, size: int) -> None:
@@ -160,7 +163,7 @@ def pmap_enter(pmap: int, va: int, pg: Page, prot: int, flags: int) -> int:
     Source:  i386 pmap.c; its panic in 1.83 (February 2000) is pmap_steal_ptp()'s, the other one is later.
     """
     while True:
-        lacking: Pmap | int = here.port.pmap("pmap_enter", pmap, (va, pg.frame, prot, flags))
+        lacking: Pmap | int = here.port.pmap("pmap_enter", pmap, (va, pg.frame, prot, flags), pg.gen)
         if isinstance(lacking, int):
             return lacking
         if not pmap_get_ptp(lacking, pmap, va):
@@ -177,8 +180,16 @@ def pmap_remove(pmap: int, start: int, end: int) -> None:
 
 
 def pmap_protect(pmap: int, start: int, end: int, prot: int) -> None:
-    """Narrow the protection of every mapping in [start, end) to `prot`."""
-    _free_ptps(here.port.pmap("pmap_protect", pmap, (start, end, prot)))
+    """Narrow the protection of every mapping in [start, end) to `prot`.
+
+    Differs: without VM_PROT_READ a wired mapping stays, and allows nothing: munlock will find the page by it. The pmaps
+             of the i386 and the alpha removed it, as they did any other (errata E40a, E40b).
+    """
+    removing = erratum("pmap_protect.wired-removed") or erratum("uvm_fault_unwire.unmapped-passed-over")
+    if removing and not prot & VM_PROT_READ:
+        pmap_remove(pmap, start, end)
+    else:
+        _free_ptps(here.port.pmap("pmap_protect", pmap, (start, end, prot)))
 
 
 def pmap_emulate_reference(pmap: int, va: int, write: bool) -> None:

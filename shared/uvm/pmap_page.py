@@ -1,4 +1,4 @@
-"""pmap(9): filling and copying whole pages, which need no translation. Below page.py, as the rest is above it."""
+"""pmap(9): what concerns a page and no translation: filling, copying. Below page.py, as the rest is above it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from shared.uvm.structs import Page
 def pmap_zero_page(pg: Page) -> None:
     """Fill the page's frame with zeros."""
     here.port.op("frame_zero", pg.frame)
+
+
+def pmap_is_mapped(pg: Page) -> bool:
+    """Is `pg` mapped anywhere?"""
+    return bool(here.port.op("pmap_is_mapped", pg.frame))
 
 
 def pmap_copy_page(src: Page, dst: Page) -> None:

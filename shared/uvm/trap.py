@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from shared.port import here, kernel, panic
 from shared.uvm.fault import uvm_fault
-from shared.uvm.param import EACCES, EFAULT, PMAP_KERNEL, VM_FAULT_REFERENCE, VM_PROT_READ, VM_PROT_WRITE
+from shared.uvm.param import (
+    EACCES,
+    EFAULT,
+    PMAP_KERNEL,
+    VM_FAULT_REFERENCE,
+    VM_PROT_READ,
+    VM_PROT_WRITE,
+    errno_name,
+)
 from shared.uvm.pmap import pmap_emulate_reference
 from shared.uvm.proc import curmap_of
 from shared.uvm.structs import VmMap, uvm, uvmexp
@@ -75,7 +83,7 @@ def trap_kernel(va: int, fault_type: int, access_type: int, onfault: bool) -> bo
     assert map is not None
     error = uvm_fault(map, va - va % here.port.page_size, fault_type, access_type)
     if error != 0 and not onfault:
-        panic(f"trap: uvm_fault(kernel_map, {va:#x}, {fault_type}, {access_type}) -> {error}", map)
+        panic(f"trap: uvm_fault(kernel_map, {va:#x}, {fault_type}, {access_type}) -> {errno_name(error)}", map)
     return error == 0
 
 

@@ -410,7 +410,7 @@ def _flush(vp: Vnode, offsets: Sequence[int], limits: tuple[int, int], flags: in
     uobj = vp.u_obj
     retval, busy_ones = True, []
     for off in offsets:
-        clean, written = bool(flags & PGO_CLEANIT), False
+        clean = bool(flags & PGO_CLEANIT)
         while True:
             pp = uvm_pagelookup(uobj, off)
             if pp is None:
@@ -436,7 +436,7 @@ def _flush(vp: Vnode, offsets: Sequence[int], limits: tuple[int, int], flags: in
                     continue
                 for ptmp in ppsp:
                     _written(vp, ptmp, ptmp in device)
-                clean, written = False, True
+                clean = False
                 continue
             uvm_lock_pageq()
             wire_count = pp.wire_count
@@ -449,9 +449,12 @@ def _flush(vp: Vnode, offsets: Sequence[int], limits: tuple[int, int], flags: in
                 if not wired and (not flags & PGO_CLEANIT or vp.u_flags & UVM_VNODE_DYING):
                     pmap_page_protect(pp, VM_PROT_NONE)
                     pp.flags |= PG_RELEASED
-            elif flags & PGO_FREE and not wired and not (written and _is_dirty(pp, pgflags, True)):
-                pmap_page_protect(pp, VM_PROT_NONE)
-                uvm_pagefree(pp)
+            elif flags & PGO_FREE and not wired:
+                # Who had it wired until now, or a device, may have written to it since we have asked, or written it.
+                lost = not flags & PGO_CLEANIT or vp.u_flags & UVM_VNODE_DYING
+                if lost or not _is_dirty(pp, pgflags, True):
+                    pmap_page_protect(pp, VM_PROT_NONE)
+                    uvm_pagefree(pp)
             uvm_unlock_pageq()
             break
     return retval, busy_ones

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shlex
 import shutil
 import subprocess
@@ -27,15 +28,18 @@ from click.testing import CliRunner
 
 from cluster import runfolder
 from cluster.cli import cli
+from cluster.cli.live import kept, token_of_live, write_end
 from cluster.explore import explore
-from cluster.postmortem import analyse, render
+from cluster.postmortem import analyse, render, render_screen
 from cluster.postmortem.analyse import Postmortem
 from cluster.replay import replay
 from cluster.token import Token, kernel_version, parse
 from shared.errors import Exit, Infrastructure, UserMistake
 from shared.runfile import scenario_of, sealed, token_check
+from shared.scenario_file import load_scenario
 from shared.text import clean
-from tests.kit import CONFIGS, scenario
+from tests.cluster.test_explore import RACE
+from tests.kit import CONFIGS, SHIPPED, scenario
 
 #: one whose finding is in a journal, one that is judged at the end, one without a finding
 RUNS = {"S3a": "locked-anon-freed", "S3a-shipped": "spin-forever", "S2b": None}
@@ -543,3 +547,225 @@ def test_what_is_no_scenario_is_told_by_field(runs: dict[str, Path]) -> None:
     for frames in ("1000000000", "-1", "x"):
         with pytest.raises(UserMistake):
             scenario_of({**sound, "text": sound["text"].replace("frames: 24", f"frames: {frames}")})
+
+
+# -- sizes are bounded before there is work to do ------------------------------------------------
+
+
+def hand_made(path: Path, records: list[dict[str, Any]], node: str = "memory") -> Path:
+    """A folder with one journal, as big as a test wants it."""
+    path.mkdir()
+    header = {"event": "run.begin", "schema": "uvmp-log/1", "node": node, "nseq": 0, "run": "x"}
+    (path / f"{node}.uvmp.jsonl").write_text("".join(json.dumps(one) + "\n" for one in [header, *records]))
+    return path
+
+
+def stored(number: int, **more: Any) -> dict[str, Any]:
+    key = {"event": "store", "node": "memory", "nseq": number, "ctx": "A", "n": number, "cpu": "cpu0", "k": number}
+    return {**key, "obj": "anon:1#0", "field": "an_ref", "slot": 3, "value": number, **more}
+
+
+def found(number: int) -> dict[str, Any]:
+    finding = {"kind": "panic", "text": f"panic: {number}", "detector": "kassert"}
+    return {"event": "finding", "node": "cpu0", "nseq": number, "ctx": "A", "n": 1, "at": 0, "finding": finding}
+
+
+def costs(path: Path) -> tuple[int, float, str]:
+    """MiB and CPU seconds that a postmortem takes beyond an empty one's, and what it says."""
+    code = (
+        "import resource as r, sys; from cluster.postmortem import analyse, render\n"
+        "before = r.getrusage(r.RUSAGE_SELF)\n"
+        "pm = analyse(sys.argv[1]); print(len(render(pm)), (pm.warnings + pm.holes)[0])\n"
+        "after = r.getrusage(r.RUSAGE_SELF)\n"
+        "print((after.ru_maxrss - before.ru_maxrss) >> 10, after.ru_utime - before.ru_utime)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    said, cost = done.stdout.rsplit("\n", 2)[:2]
+    return int(cost.split()[0]), float(cost.split()[1]), said
+
+
+BIG: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a k of 8,000,000": (lambda to: hand_made(to, [stored(1, k=8_000_000)]), "7999999 missing in all"),
+    "an n of 8,000,000": (lambda to: hand_made(to, [stored(1, n=8_000_000)]), "no run.json"),
+    "2,000 findings": (lambda to: hand_made(to, [found(one) for one in range(1, 2001)], "cpu0"), "a second finding"),
+    "empty objects": (
+        lambda to: hand_made(to, [stored(one, x=[{}] * 6000) for one in range(1, 400)]),
+        "more values in lists than any run has",
+    ),
+    "numbers": (
+        lambda to: hand_made(to, [stored(one, x=[1] * 100_000) for one in range(1, 120)]),
+        "more values in lists than any run has",
+    ),
+    "a long schedule": (
+        lambda to: (hand_made(to, [stored(1)]) / "run.json").write_text('{"schedule":[' + "{}," * 3_000_000 + "0]}"),
+        "run.json: cannot be read (more than 8388608 bytes)",
+    ),
+    "many values": (
+        lambda to: (hand_made(to, [stored(1)]) / "run.json").write_text('{"x":[' + "[]," * 2_000_000 + "0]}"),
+        "run.json: cannot be read (more than 400000 values)",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BIG)
+def test_what_claims_to_be_large_costs_little(what: str, tmp_path: Path) -> None:
+    """Where a few MB of a file once took GB, or half a minute."""
+    make, says = BIG[what]
+    make(tmp_path / "run")
+    memory, seconds, said = costs(tmp_path / "run")
+    assert says in said and memory < 150 and seconds < 10, (what, memory, seconds, said)
+
+
+def test_a_sound_log_takes_what_it_has(tmp_path: Path) -> None:
+    """The bounds are none for real runs: 20,000 records are all read, at about a kilobyte each."""
+    memory, _, said = costs(hand_made(tmp_path / "run", [stored(one) for one in range(1, 20_001)]))
+    assert "no run.json" in said and memory < 60, (memory, said)
+    assert analyse(tmp_path / "run").records == 20_000
+
+
+def test_a_fifo_in_a_folder_is_no_file(tmp_path: Path) -> None:
+    """Whoever opens one to read it waits for ever."""
+    run = hand_made(tmp_path / "run", [stored(1)])
+    for name in ("run.json", "scenario.json", "mmu.uvmp.jsonl"):
+        os.mkfifo(run / name)
+    assert "mmu.uvmp.jsonl: not read: it is no file" in analyse(run).warnings
+    assert uvmp("replay", run).exit_code == Exit.LOG_INCOMPLETE
+
+
+# -- files that a scenario names -------------------------------------------------------------------
+
+
+def test_a_scenario_cannot_show_what_is_elsewhere(tmp_path: Path) -> None:
+    """Of whoever sends somebody a scenario to run; nor is a file quoted that is no mapping."""
+    secret = tmp_path / "secret.yaml"
+    secret.write_text("root:x:0:0:hunter2\n", encoding="utf-8")
+    home = tmp_path / "home"
+    (home / "sub").mkdir(parents=True)
+    (home / "link.yaml").symlink_to(secret)
+    (home / "loop.yaml").symlink_to("loop.yaml")
+    (home / "sub" / "own.yaml").write_text("{cpus: 2, frames: 24, swap_slots: 32}\n", encoding="utf-8")
+    text = (CONFIGS / "scenarios" / "S3a.yaml").read_text(encoding="utf-8")
+    line = next(one for one in text.splitlines() if one.startswith("machine:"))
+    for machine, says in {
+        str(secret): "lies outside", "../secret.yaml": "lies outside", "./link.yaml": "lies outside",
+        "./loop.yaml": "", "./none.yaml": "no such file", "/dev/zero": "lies outside", "./sub": "a folder",
+    }.items():  # fmt: skip
+        (home / "s.yaml").write_text(text.replace(line, f"machine: {machine}"), encoding="utf-8")
+        result = uvmp("run", home / "s.yaml")
+        assert result.exit_code == Exit.USAGE and says in result.output and "hunter2" not in result.output
+    (home / "s.yaml").write_text(text.replace(line, "machine: ./sub/own.yaml"), encoding="utf-8")
+    assert uvmp("run", home / "s.yaml").exit_code == Exit.FINDING
+    shutil.copy(secret, home / "copy.yaml")
+    (home / "s.yaml").write_text(text.replace(line, "machine: ./copy.yaml"), encoding="utf-8")
+    for args in (["run", home / "s.yaml"], ["run", secret]):
+        result = uvmp(*args)
+        assert result.exit_code == Exit.USAGE and "hunter2" not in result.output
+
+
+# -- scenarios, mutated -------------------------------------------------------------------------------
+
+WORDS = [
+    *("[]", "{}", "-1", "1000000000", '"\\u202e"', "null", "²", "A", "{as: A}", "fork", "*x", "&x", "!!int 3"),
+    *('"', "]", "99999999999999999999", "true", "[A, A]", "\t", "\x1b[2J"),
+]
+
+
+def mutated(dice: random.Random, text: str) -> str:
+    """One scenario's text, changed in one place as somebody who writes or attacks would."""
+    lines = text.splitlines(keepends=True)
+    at = dice.randrange(len(lines))
+    how = dice.randrange(7)
+    if how == 0:
+        del lines[at]
+    elif how == 1:
+        lines.insert(dice.randrange(len(lines)), lines[at])
+    elif how == 2:
+        lines[at] = " " * dice.randrange(4) + lines[at]
+    elif how == 3:
+        lines[at] = lines[at][: dice.randrange(len(lines[at]))] + "\n"
+    else:
+        numbers = list(re.finditer(r"[A-Za-z0-9_.]+", lines[at]))
+        if numbers:
+            one = dice.choice(numbers)
+            lines[at] = lines[at][: one.start()] + dice.choice(WORDS) + lines[at][one.end() :]
+    return "".join(lines)
+
+
+def mutated_at_random(tmp_path: Path, seed: int) -> None:
+    """Whatever it has become: it runs, or it is refused in lines that name the file; nothing else."""
+    dice = random.Random(seed)
+    name = dice.choice(SHIPPED)
+    text = mutated(dice, (CONFIGS / "scenarios" / f"{name}.yaml").read_text(encoding="utf-8"))
+    file = tmp_path / "m.yaml"
+    file.write_text(text, encoding="utf-8")
+    result = uvmp("run", file)
+    tame(result)
+    allowed = (Exit.NO_FINDING, Exit.FINDING, Exit.USAGE)
+    assert result.exit_code in allowed, (seed, name, result.output)
+    if result.exit_code == Exit.USAGE:
+        assert str(file) in result.output.splitlines()[0], (seed, name, result.output)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_scenario_changed_anywhere_runs_or_is_refused(seed: int, tmp_path: Path) -> None:
+    mutated_at_random(tmp_path, seed)
+
+
+@pytest.mark.long
+def test_two_thousand_changed_scenarios(tmp_path: Path) -> None:
+    first = random.SystemRandom().randrange(1 << 30)
+    for seed in range(first, first + 2000):
+        mutated_at_random(tmp_path, seed)
+
+
+# -- a run that is told by its folder, and results that are not expected ------------------------------
+
+
+def mine(expect: str) -> str:
+    """A scenario whose reader may come first, or not."""
+    return RACE.replace("EXPECT", f"{{finding: none, results: {{r: {expect}}}}}")
+
+
+def test_unexpected_results_have_a_token_a_folder_and_a_postmortem(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(mine("1"), encoding="utf-8")
+    result = uvmp("explore", file, "--out", tmp_path / "run")
+    assert result.exit_code == Exit.FINDING
+    assert "finding: unexpected-result" in result.output and "expected r to be 1, found 0" in result.output
+    pm = analyse(tmp_path / "run")
+    assert pm.complete and pm.finding is not None and pm.finding["kind"] == "unexpected-result"
+    assert "expected r to be 1, found 0" in render(pm)
+    again = uvmp(*shlex.split(pm.replay)[1:])
+    assert again.exit_code == Exit.FINDING and "unexpected-result" in again.output
+    assert uvmp("replay", tmp_path / "run").exit_code == Exit.FINDING
+    assert uvmp("run", file).exit_code == Exit.NO_FINDING, "the default schedule has what is expected"
+    assert uvmp("explore", file, "--expect", "--schedules", 10).exit_code == Exit.FINDING
+    assert uvmp("explore", file, "--detect", "results=off", "--schedules", 10).exit_code == Exit.NO_FINDING
+
+
+@pytest.mark.live
+def test_a_free_live_run_is_repeated_exactly_and_its_token_is_told_as_another_schedule(
+    live_machine: Callable[..., Any], tmp_path: Path
+) -> None:
+    scene, out = load_scenario(mine("5"), "mine.yaml"), tmp_path / "run"
+    machine = live_machine(scene)
+    with kept(machine, out) as name:
+        run = machine.run(out=out, identity=name)
+    assert run.finding is not None and run.finding.kind == "unexpected-result"
+    shortened = token_of_live(scene, run)
+    write_end(out, name, scene, run, shortened=shortened)
+    pm = analyse(out)
+    assert pm.complete and pm.replay == f"uvmp replay {out}" and f"uvmp replay {shortened}" == pm.shortened
+    assert pm.schedule == [], "the deviations of the token are not those of this run"
+    text, screen = render(pm), render_screen(pm)
+    for one in (text, screen):
+        assert one.index(pm.replay + "\n") < one.index(pm.shortened), "the exact one comes first"
+        assert "shorte" in one[: one.index(pm.shortened)].splitlines()[-2]
+    told = json.loads(uvmp("replay", out, "--json").stdout)
+    assert told["equal"] and told["digest"]["kept"] == told["digest"]["sim"] == run.digest
+    assert {json.loads(first_line(file))["run"] for file in out.glob("*.jsonl")} == {name}
+    other = tmp_path / "other"
+    with kept(machine, other) as second:
+        write_end(other, second, scene, machine.run(out=other, identity=second))
+    shutil.copy(other / "cpu0.uvmp.jsonl", out / "cpu0.uvmp.jsonl")
+    assert analyse(out).warnings[0].startswith("the files are of different runs")

@@ -28,7 +28,7 @@ from shared.journal import MAX_LINE, Journal, digest
 from shared.runfile import folder_line, scenario_document, sealed
 from shared.scenario_file import load_scenario
 from shared.text import clean
-from shared.uvm.param import PG_BUSY, PG_CLEAN, PG_FAKE
+from shared.uvm.param import PG_BUSY, PG_CLEAN, PG_FAKE, errno_name
 from shared.uvm.structs import Anon, Page, Uvm
 from tests.kit import EMPTY
 
@@ -459,6 +459,13 @@ def test_flags_are_said_by_name() -> None:
     slot = Uvm.fields["afree"].slot
     store = {"event": "store", "obj": "uvm:0#0", "field": "afree", "slot": slot, "value": "anon:5#1"}
     assert said(store) == "uvm.afree = anon:5#1"
+
+
+def test_errors_are_said_by_name() -> None:
+    assert shown("buf", "error", 5) == "EIO (5)" and shown("buf", "error", 0) == "0"
+    told = said({"event": "swap_get", "slot": 3, "error": 35})
+    assert told == "swap_get(slot=3, error=EAGAIN (35))"
+    assert errno_name(2) == "ENOENT (2)" and errno_name(999) == "999"
 
 
 def test_a_map_lock_sleeps_and_an_anon_lock_spins() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 
@@ -10,11 +11,12 @@ from cluster.boot import prepare
 from cluster.explore import explore
 from cluster.replay import recorded, replay, replay_journals
 from cluster.sim import Sim
-from cluster.strategies import RandomWalk
+from cluster.strategies import RandomWalk, Stay
 from cluster.strategies.follow import Deviate
 from cluster.token import parse
 from shared.errors import Diverged, LogIncomplete
-from shared.journal import Journals, holes, linearize
+from shared.journal import Journals, cut, holes, linearize, operations
+from shared.scenario_file import load_scenario
 from tests.kit import run_recorded, scenario, went_on_before_an_interrupt
 
 SHIPPED = scenario("S3a-shipped")
@@ -133,3 +135,51 @@ def test_a_journal_that_ends_early_diverges_at_its_end(length: int) -> None:
         cut[record["node"]].append(record)
     with pytest.raises(Diverged, match="the run to end here, as the journal does"):
         replay_journals(scene, cut)
+
+
+def test_a_long_sound_run_comes_to_its_end_and_is_replayed_to_its_end() -> None:
+    """What makes sense comes nowhere near the limit, which grows with the program; 100,000 operations are not much."""
+    step = """\
+    - mprotect: {at: "buf[0]", pages: 2, prot: r}
+    - mprotect: {at: "buf[0]", pages: 2, prot: rw}
+    - write: {at: "buf[0]", value: 1}
+"""
+    scene = load_scenario(
+        f"""\
+id: long
+name: long
+title: A long program
+story: It makes a page read-only and writable again, and writes to it.
+source: ["a test"]
+machine: {{cpus: 1, frames: 16, swap_slots: 0}}
+setup:
+  - process: {{as: A, cpu: 0}}
+  - mmap: {{in: A, as: buf, pages: 2}}
+programs:
+  A:
+{step * 800}expect: {{fixed: {{finding: none}}}}
+bound: {{strategy: random, schedules: 1}}
+""",
+        "long.yaml",
+    )
+    run = run_recorded(scene, Stay())
+    assert run.finding is None and 100_000 < run.operations < scene.limit / 20
+    again = replay_journals(scene, run.journals)
+    assert again.finding is None and again.digest == run.digest
+
+
+@pytest.mark.parametrize("name", ["E45", "S5a-object"])
+def test_a_run_without_end_ends_after_the_same_operations_however_it_is_run(name: str) -> None:
+    """Thinned or not, in another order of the same operations, cut out of a longer run."""
+    scene = scenario(name)
+    seen = []
+    for granularity in ("guarded", "access"):
+        run = run_recorded(scene, RandomWalk(3), granularity)
+        assert run.operations == operations(run.journals) == scene.limit and run.finding is not None
+        assert replay_journals(scene, run.journals).finding == run.finding
+        seen.append(run.finding.signature)
+    assert len(set(seen)) == 1
+    longer = replace(scene, bound=replace(scene.bound, operations=scene.limit + 700))
+    part = cut(run_recorded(longer, RandomWalk(3), "access").journals, scene.limit)
+    again = replay_journals(scene, part)
+    assert again.finding == run.finding and operations(part) == scene.limit

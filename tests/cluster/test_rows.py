@@ -11,7 +11,7 @@ from cluster.cli import cli
 from cluster.postmortem import analyse, render, render_screen
 from cluster.postmortem.history import Line
 from cluster.postmortem.report import gap_words
-from cluster.postmortem.rows import choose, fold, mark, named_operations
+from cluster.postmortem.rows import LONGEST_TEXT, MAX_TEXTS, choose, fold, mark, named_operations
 from shared.errors import Exit, UserMistake
 from tests.cluster.test_postmortem import SPINS, Story, locked_anon
 
@@ -130,7 +130,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_first_the_screen_then_with_full_the_rest(folder: Path) -> None:
     code, screen, _ = run(folder)
-    assert code == Exit.NO_FINDING and screen.startswith("run: spin-forever in amap_cow_now, anon:5\n")
+    assert code == Exit.NO_FINDING and screen.splitlines()[0].endswith(": spin-forever in amap_cow_now, anon:5")
     assert len(screen.splitlines()) <= 40 and f"postmortem {folder} --full" in " ".join(screen.split())
     _, full, _ = run(folder, "--full")
     assert "show uvmexp" not in screen and "Last events of each node" in full and "Last events" not in screen
@@ -141,6 +141,11 @@ def test_first_the_screen_then_with_full_the_rest(folder: Path) -> None:
     [
         ("anon:5", "ANON anon:5#1", "begins a new life of anon:5: #1"),
         ("anon:5.an_lock", "LOCK anon:5.an_lock", "uvm_fault: wants anon:5.an_lock: waits"),
+        (
+            "anon:5.an_lock",
+            "LOCK anon:5.an_lock",
+            "held by 0A since amap_cow_now, operation 3 wanted by 1B in uvm_fault",
+        ),
         ("amap:2.am_l", "LOCK amap:2.am_l", "locks amap:2.am_l"),
     ],
 )
@@ -156,3 +161,27 @@ def test_an_object_that_is_not_there_is_an_error_that_says_what_is(folder: Path,
     assert "--object" in error and "there are" in error and "anon:5" in error and len(error.splitlines()) <= 2
     with pytest.raises(UserMistake, match="there is no object"):
         analyse(folder, name)
+
+
+def test_of_results_that_nobody_expected_the_programs_steps_are_told(tmp_path: Path) -> None:
+    """No struct is to blame: what matters is what was done, and what was read and stored meanwhile."""
+    story = Story().run("0A")
+    for op, event, value, result in (("write", "word_write", 5, 0), ("read", "word_read", 6, 6)):
+        story.event("0A", "call", op=op, args={"at": 128}).op(
+            "0A", "store", "memory", obj="anon:5#0", field="x", slot=2
+        )
+        story.op("0A", event, "memory", frame=3, offset=0, va=128, proc=0, value=value)
+        story.event("0A", "return", op=op, result=result)
+    found = {**SPINS, "kind": "unexpected-result", "detector": "results", "subject": "r", "context": "0A"}
+    pm = analyse(story.write(tmp_path / "run", {"finding": {**found, "text": "expected r to be 5, found 6"}}))
+    assert [one.items for one in pm.steps] == [
+        ["begins write at 0x80", "stores 5 at 0x80, in page:3", "write answers 0"],
+        ["begins read at 0x80", "reads 6 at 0x80, in page:3", "read answers 6"],
+    ]
+
+
+def test_of_a_story_from_a_file_only_so_much_is_looked_at() -> None:
+    """It may have as many sentences, and as long, as it likes: to look at all would take hours."""
+    far = "x " * LONGEST_TEXT + "operation 2 of A"
+    assert named_operations(["operation 1 of A", far], {"A"}) == [("A", 1)]
+    assert named_operations([""] * MAX_TEXTS + ["operation 3 of A"], {"A"}) == []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,7 +12,15 @@ from hypothesis import strategies as st
 
 from cluster import token as token_module
 from cluster.explore import explore
-from cluster.token import Token, kernel_version, parse, refuse_mismatch, token_of
+from cluster.token import (
+    Token,
+    kernel_files,
+    kernel_version,
+    parse,
+    refuse_mismatch,
+    token_of,
+    version_of,
+)
 from shared.errors import UserMistake
 from shared.runfile import MAX_TOKEN, token_check
 from tests.kit import scenario
@@ -134,3 +144,69 @@ def test_comments_do_not_make_another_kernel_but_code_does() -> None:
     assert code('"""A."""\nx = 1  # one\n') == code('"""B."""\n\nx = 1\n# two\n')
     assert code("x = 1\n") != code("x = 2\n")
     assert code('def f():\n    """A."""\n    return 1\n') == code("def f():\n    return 1\n")
+
+
+#: imported by the engine, and of no say in what an operation number means: they judge a run or write it down, are
+#: texts, or say what a racing exploration may leave out
+NO_SAY = {
+    "cluster.verdict", "shared.codec", "shared.errors", "shared.guards", "shared.journal", "shared.memory_model",
+    "shared.oracle", "shared.provenance", "shared.race", "shared.strict_yaml", "shared.waits",
+}  # fmt: skip
+NO_SAY_PACKAGES = ("shared.errata", "shared.invariants")
+
+
+def imports_of(modules: tuple[str, ...]) -> dict[str, Path]:
+    """The modules of ours that these import when they run, directly or not."""
+    root = Path(__file__).parents[2]
+    found: dict[str, Path] = {}
+
+    def look(node: ast.AST) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
+                continue
+            if isinstance(child, ast.Import):
+                for one in child.names:
+                    visit(one.name)
+            elif isinstance(child, ast.ImportFrom) and child.module:
+                visit(child.module)
+                for one in child.names:
+                    visit(f"{child.module}.{one.name}")
+            look(child)
+
+    def visit(name: str) -> None:
+        path = root / name.replace(".", "/")
+        file = path.with_suffix(".py") if path.with_suffix(".py").is_file() else path / "__init__.py"
+        if name not in found and file.is_file():
+            found[name] = file
+            look(ast.parse(file.read_text(encoding="utf-8")))
+
+    for one in modules:
+        visit(one)
+    return found
+
+
+def test_the_kernel_s_version_covers_all_that_the_engine_runs_but_for_what_has_no_say() -> None:
+    """So nobody can add a module that decides about schedules, or drop it from the list, unnoticed."""
+    used = imports_of(("cluster.sim", "cluster.boot", "cluster.strategies.follow"))
+    left_out = {
+        name for name, file in used.items() if file not in kernel_files() and token_module._code(file.read_text())
+    }
+    packages = {name for name in left_out if name.startswith(NO_SAY_PACKAGES)}
+    assert left_out - packages == NO_SAY
+    for engine in (
+        "cluster.sim",
+        "cluster.boot",
+        "cluster.strategies",
+        "nodes.io",
+        "shared.messages",
+        "shared.uvm.map",
+    ):
+        assert used[engine] in kernel_files()
+
+
+def test_every_file_that_the_kernel_s_version_covers_is_in_it() -> None:
+    files = kernel_files()
+    assert len(files) > 50 and version_of(files) == kernel_version()
+    for one in files:
+        if token_module._code(one.read_text()):
+            assert version_of(other for other in files if other != one) != kernel_version(), one

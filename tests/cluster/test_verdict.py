@@ -12,6 +12,7 @@ from shared.errors import Finding
 from shared.port import here, kernel
 from shared.uvm.param import PG_BUSY
 from shared.uvm.structs import Page, Proc
+from shared.waits import Facts, Hold, Wait, WaitGraph
 from tests.kit import BIG, OTHER, THING, THING1, Script, Toy, scenario, things
 
 OFF = {"lockorder": "off", "lockdebug": "off"}
@@ -164,9 +165,6 @@ def test_what_is_only_noted_hides_nothing(
     assert finding is (stops[0] if stops else None) and notes == [one for one in found if one not in stops]
 
 
-NO_END = Finding("no-progress", "no end", detector="progress")
-
-
 @pytest.mark.parametrize(
     ("levels", "old", "finding", "notes"),
     [
@@ -184,7 +182,7 @@ def test_a_machine_that_goes_on_and_on_is_judged_by_the_levels(
     """B waits for a lock for ever; at least that there was no end is always told."""
     toy = Toy(things, {"A": (0, taking(THING.lk)), "B": (1, taking(THING.lk))}, OFF)
     toy.run(Script("A", "A", "A"))
-    found, noted = sort_out(endless(final_state(toy.machine), levels, NO_END, old), levels)
+    found, noted = sort_out(endless(final_state(toy.machine), levels, 500, old), levels)
     assert (found.kind if found else None) == finding and [one.kind for one in noted] == notes
 
 
@@ -312,3 +310,48 @@ def test_of_two_cpus_that_spin_the_one_behind_the_other_comes_later() -> None:
         taking(OTHER.lk), taking(OTHER.lk, THING.lk), taking(THING.lk), script=("C", "C", "B", "B", "A", "A")
     )
     assert [(one.context, one.subject) for one in found] == [("B", "thing:0"), ("A", "other:0")]
+
+
+def test_a_simple_lock_that_was_forgotten_is_no_part_of_a_cycle() -> None:
+    """A function has returned with it (as E1); that A sleeps now, for the very context that spins, is no reason."""
+
+    @kernel()
+    def forgets() -> None:
+        THING.lk.lock()
+
+    @kernel()
+    def waits() -> None:
+        here.port.sleep(Proc.at(0).addressof("p_stat"), "wait", None)
+
+    def parent() -> None:
+        forgets()
+        waits()
+
+    def in_use() -> None:
+        THING.lk.lock()
+        waits()
+
+    def setup() -> None:
+        things()
+        here.port.alloc(Proc)
+
+    for body, kinds in ((parent, ["spin-forever", "deadlock"]), (kernel()(in_use), ["deadlock", "deadlock"])):
+        toy = Toy(setup, {"A": (0, body), "child": (1, taking(THING.lk))}, OFF)
+        toy.machine.threads["child"].home = Proc.at(0)
+        toy.run(Script("A", "A"))
+        found = judge(final_state(toy.machine), toy.scenario.detect)
+        assert [one.kind for one in found] == kinds
+        assert found[0].text.startswith("deadlock: ") == (kinds[0] == "deadlock")
+    assert len({one.text for one in found}) == 2
+
+
+def test_the_graph_has_no_edge_to_who_has_ended() -> None:
+    facts = Facts(
+        waits={"B": Wait("lock", "big:0.lk", "f")},
+        ended=frozenset("A"),
+        holders={"big:0.lk": [Hold("A", "r", "g"), Hold("C", "r", "h")]},
+    )
+    assert [edge.to for edge in WaitGraph(facts).edges("B")] == ["C"]
+    assert WaitGraph(facts).words("B") == (
+        "B spins in f for big:0.lk, held by A since g; A has ended, and held by C since h"
+    )

@@ -112,6 +112,7 @@ SHOWN: dict[str, tuple[str, int]] = {
     # files and shared memory
     "uvn_io.always-synchronous": ("file cut free memory", 8),
     "uvm_map_clean.given-up-page-stays-mapped": ("memory fork map free", 15),
+    "uvm_map_clean.free-without-clean": ("file free", 150),
     "uvm_fault.wired-anon-stays-clean": ("memory lock fork protect", 15),
     "uvm_fault.wired-aobj-stays-clean": ("lock shm memory", 40),
     # loans
@@ -133,7 +134,6 @@ SHOWN: dict[str, tuple[str, int]] = {
     # pageout
     "uvmpd_scan.reference-kept": ("threads memory map free", 8),
     "uvm_pageout.paging-after-start": ("memory fork map free", 8),
-    "uvmpd_tune.freemin-in-reserve": ("memory fork map free", 10),
     "uvm_anfree.waits-for-busy-page": ("threads memory map free", 8),
     "uvm_anfree.busy-page-freed": ("threads memory map free", 8),
     "uvm_anfree.page-freed-unlocked": ("memory fork map free", 15),

@@ -124,6 +124,8 @@ class Threads:
                 return
             if any(one.diverged for one in self.admissions.values()):
                 return
+            if not behind and sum(one.processor.k for one in runners) > self.scene.limit:
+                return
             before = counts
             time.sleep(0.005)
 

@@ -9,6 +9,7 @@ import pytest
 from nodes.mmu import Mmu
 from shared.codec import decode, encode
 from shared.messages import WAIT, Grant
+from shared.struct import ANY_GEN
 from shared.uvm.param import (
     VM_FAULT_INVALID,
     VM_FAULT_PROTECT,
@@ -121,27 +122,27 @@ def test_the_first_use_traps_and_the_first_write_once_more(soft: Mmu) -> None:
     enter(soft, 2, 5)
     assert walk(soft, 2, False) == VM_FAULT_REFERENCE and bits(soft, 5) == (0, 0)
     ask(soft, "pmap_emulate_reference", 1, 2, 0)
-    assert walk(soft, 2, False) == [5, VM_PROT_WRITE, 0] and bits(soft, 5) == (1, 0)
+    assert walk(soft, 2, False) == [5, VM_PROT_WRITE, 0, ANY_GEN] and bits(soft, 5) == (1, 0)
     assert walk(soft, 2, True) == VM_FAULT_REFERENCE
     ask(soft, "pmap_emulate_reference", 1, 2, 1)
-    assert walk(soft, 2, True) == [5, VM_PROT_WRITE, 1] and bits(soft, 5) == (1, 1)
+    assert walk(soft, 2, True) == [5, VM_PROT_WRITE, 1, ANY_GEN] and bits(soft, 5) == (1, 1)
 
 
 def test_what_the_enter_presets_does_not_trap(soft: Mmu) -> None:
     enter(soft, 2, 5, flags=VM_PROT_READ)
     enter(soft, 3, 6, flags=VM_PROT_WRITE)
-    assert walk(soft, 2, False) == [5, VM_PROT_WRITE, 0] and walk(soft, 2, True) == VM_FAULT_REFERENCE
-    assert walk(soft, 3, True) == [6, VM_PROT_WRITE, 1]
+    assert walk(soft, 2, False) == [5, VM_PROT_WRITE, 0, ANY_GEN] and walk(soft, 2, True) == VM_FAULT_REFERENCE
+    assert walk(soft, 3, True) == [6, VM_PROT_WRITE, 1, ANY_GEN]
 
 
 def test_a_page_marked_by_one_mapping_traps_in_none(soft: Mmu) -> None:
     """The bits are the page's; a removed mapping leaves them."""
     enter(soft, 2, 5, flags=VM_PROT_WRITE)
     enter(soft, 7, 5, pmap=2)
-    assert walk(soft, 7, True, pmap=2) == [5, VM_PROT_WRITE, 1]
+    assert walk(soft, 7, True, pmap=2) == [5, VM_PROT_WRITE, 1, ANY_GEN]
     ask(soft, "pmap_page_protect", 5, VM_PROT_NONE, "cpu0")
     enter(soft, 3, 5)
-    assert bits(soft, 5) == (1, 1) and walk(soft, 3, True) == [5, VM_PROT_WRITE, 1]
+    assert bits(soft, 5) == (1, 1) and walk(soft, 3, True) == [5, VM_PROT_WRITE, 1, ANY_GEN]
 
 
 def test_a_cleared_bit_traps_again_on_every_cpu(soft: Mmu) -> None:
@@ -151,7 +152,7 @@ def test_a_cleared_bit_traps_again_on_every_cpu(soft: Mmu) -> None:
     assert ask(soft, "pmap_clear_modify", 5, "cpu0") is WAIT
     assert [one.ctx for one in soft.out] == ["cpu1.ipi"]
     assert walk(soft, 2, True, "cpu1") == VM_FAULT_REFERENCE
-    assert walk(soft, 2, False, "cpu1") == [5, VM_PROT_WRITE, 0]
+    assert walk(soft, 2, False, "cpu1") == [5, VM_PROT_WRITE, 0, ANY_GEN]
 
 
 def test_a_protection_fault_comes_before_the_bits(soft: Mmu) -> None:

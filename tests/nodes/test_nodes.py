@@ -144,9 +144,9 @@ def test_a_walk_sets_r_and_on_a_write_m() -> None:
     node, pmap = mmu()
     enter(node, pmap, 2, 5)
     assert node.admit("A", "pmap_is_referenced", 5, ()) == 0
-    assert node.admit("A", "pmap_walk", pmap, (2, 0, "cpu0")) == [5, VM_PROT_WRITE, 0]
+    assert node.admit("A", "pmap_walk", pmap, (2, 0, "cpu0")) == [5, VM_PROT_WRITE, 0, ANY_GEN]
     assert (node.admit("A", "pmap_is_referenced", 5, ()), node.admit("A", "pmap_is_modified", 5, ())) == (1, 0)
-    assert node.admit("A", "pmap_walk", pmap, (2, 1, "cpu0")) == [5, VM_PROT_WRITE, 1]
+    assert node.admit("A", "pmap_walk", pmap, (2, 1, "cpu0")) == [5, VM_PROT_WRITE, 1, ANY_GEN]
     assert node.admit("A", "pmap_is_modified", 5, ()) == 1
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from functools import cache
+from typing import Any
 
 import pytest
 
@@ -40,15 +41,10 @@ def postmortem(name: str) -> Postmortem:
         "replay": f"uvmp replay {result.token}",
         "errata": list(scene.errata),
     }
-    return of(
-        Run(
-            f"runs/{name}",
-            json.loads(json.dumps(pack_scenario(scene))),
-            about,
-            {node: {} for node in once.journals},
-            once.journals,
-        )
-    )
+    packed = json.loads(json.dumps(pack_scenario(scene)))
+    headers: dict[str, dict[str, Any]] = {node: {} for node in once.journals}
+    path = f"runs/{name}"
+    return of(Run(path, path, packed, scene, about, headers, once.journals, sealed=True))
 
 
 @pytest.mark.parametrize("name", TESTED)
@@ -79,7 +75,7 @@ def test_the_first_screen_names_the_function_or_the_object_that_is_to_blame(name
     named = [one for one in causes if one != "user" and one in text.replace(pm.errata[0]["id"], "")]
     assert named or (subject and subject in text), causes
     if outcome.subjects and subject:
-        assert subject.split(":")[0] in outcome.subjects and subject in text
+        assert pm.finding["subject"].split(":")[0] in outcome.subjects and subject in text
 
 
 @pytest.mark.parametrize("name", TESTED)
@@ -107,6 +103,10 @@ def test_whatever_explains_a_wait_is_among_the_rows(name: str) -> None:
     for ctx, n in wanted:
         row = next(row for row in pm.steps if row.ctx == ctx and n in row.ns)
         assert re.search(rf"  {re.escape(ctx)} +{row.first}(-{row.last})?  ", screen), (ctx, n)
+
+
+def test_a_holder_that_waits_for_its_cpu_is_told_so() -> None:
+    assert postmortem("E10-shipped").waits[-1] == "A waits for its CPU, which T has"
 
 
 def test_there_are_scenarios_of_each_sort() -> None:

@@ -42,6 +42,14 @@ def test_every_site_names_its_erratum_as_a_literal() -> None:
         assert len(re.findall(r"\berratum\(", text)) == len(re.findall(r'\berratum\(\s*"[^"]+"\s*\)', text)), path.name
 
 
+def test_the_kernel_asks_for_an_erratum_by_a_function() -> None:
+    """At the defect erratum(), which counts the site; where its repair changed something else, unrepaired()."""
+    for path in (ROOT / "shared" / "uvm").glob("*.py"):
+        text = path.read_text("utf-8")
+        assert ".errata" not in text, path.name
+        assert set(re.findall(r'\bunrepaired\(\s*"([^"]+)"\s*\)', text)) <= ERRATA.keys(), path.name
+
+
 @CATALOGUE
 def test_an_entry_can_be_read_by_itself(one: Erratum) -> None:
     assert re.fullmatch(r"[a-z0-9_]+\.[a-z0-9-]+", one.id)

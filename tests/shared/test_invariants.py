@@ -1461,13 +1461,13 @@ def test_the_kernel_keeps_every_invariant_from_boot_to_the_end() -> None:
     assert [one.text for one in check(snapshot_of(final_state(machine)))] == []
 
 
-def test_the_invariants_that_nodes_check_are_named() -> None:
+def test_the_invariants_that_are_checked_on_the_way_are_named() -> None:
     """A scenario may expect them; nobody registers them."""
     root = Path(__file__).parents[2]
     said = re.compile(r'"([A-Z]+-[0-9]+): ')
     found = {
         id: str(path.relative_to(root))
-        for path in (root / "nodes").glob("*.py")
+        for path in (*(root / "nodes").glob("*.py"), *(root / "shared/uvm").glob("*.py"))
         for id in said.findall(path.read_text("utf-8"))
     }
     assert found == NODE_INVARIANTS and not found.keys() & INVARIANTS.keys()

@@ -123,7 +123,9 @@ def test_a_record_says_what_was_asked_answered_and_caused() -> None:
     assert operation_record("lock", key, ("w", "f"), WAIT, []) == {
         "event": "lock", "lock": "thing:0.lk", "mode": "w", "fn": "f", "wait": True,
     }  # fmt: skip
-    assert operation_record("load", THING.id, (THING, "v", 2), 7, [])["value"] == 7
+    assert operation_record("load", THING.id, (THING, "v", 2, False), 7, [])["value"] == 7
+    assert "peek" not in operation_record("load", THING.id, (THING, "v", 2, False), 7, [])
+    assert operation_record("load", THING.id, (THING, "v", 2, True), 7, [])["peek"] is True
     assert "-" not in operation_record("frame_write", 3, ((1, 2),), None, [])
 
 

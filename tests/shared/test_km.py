@@ -88,7 +88,7 @@ def test_a_kernel_fault_that_nobody_expects_is_a_panic() -> None:
     steps = "{km_alloc: {map: exec, pages: 1, as: k}}", '{km_free: {at: "k[0]", pages: 1}}', '{kread: {at: "k[0]"}}'
     once = run_recorded(kernel(*steps), Stay())
     assert once.finding is not None and once.finding.function == "trap_kernel"
-    assert once.finding.text == "panic: trap: uvm_fault(kernel_map, 0xc0000180, 0, 1) -> 14"
+    assert once.finding.text == "panic: trap: uvm_fault(kernel_map, 0xc0000180, 0, 1) -> EFAULT (14)"
 
 
 def test_wired_memory_of_kernel_map_does_not_fault_either() -> None:

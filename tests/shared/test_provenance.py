@@ -163,3 +163,14 @@ def test_an_access_that_was_let_names_who_entered_the_translation_and_who_wanted
     assert story.told.let(3, 128) == [entered, "nobody has asked to take it away or to narrow it since"]
     story.op("pmap_remove", 1, 64, 256, "cpu0")
     assert story.told.let(3, 128) == [entered, "pmap_remove of it was asked for by A in f < g (its operation 5)"]
+
+
+def test_a_refused_request_is_not_taken_for_the_one_that_is_done() -> None:
+    story = Told().write(3, 6).op("swap_put", 7, "buf", [3], result=35).op("swap_put", 9, "buf", [3], result=0)
+    story.op("frame_read", 3, ctx="swap").op("io_done", 1, 0, None, ctx="swap")
+    assert story.fate(6) == "it is in page:3 and in swap slot 9 now"
+
+
+def test_a_frame_that_was_freed_and_is_filled_again_is_not_free() -> None:
+    story = Told().write(3, 6).op("renew", 0, "page:4#1", "", 0).op("frame_copy", 4, 3)
+    assert story.fate(6) == "it is in page:3 and in page:4 now"

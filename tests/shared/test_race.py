@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
+from shared.guards import Guards
 from shared.messages import WAIT
 from shared.port import Context
 from shared.race import RaceDetector
 from shared.struct import FieldBase
+from shared.uvm.structs import Anon, Page, VmMap, uvm
 from tests.kit import THING, THING1, Thing
 
 V: FieldBase = Thing.fields["v"]
@@ -23,10 +27,13 @@ class Watch(RaceDetector):
     def touch(self, name: str, write: bool, guarded: bool = False, field: FieldBase = V, obj: Thing = THING) -> bool:
         ctx = self.ctx[name]
         ctx.n += 1
-        return self.access(ctx, obj, field, field.slot, write, guarded) is not None
+        return (
+            self.access(ctx, ctx.n, obj, field, field.slot, write, None if guarded else "l, not held", field.hint)
+            is not None
+        )
 
     def do(self, name: str, code: str, target: int = LOCK, result: object = None, to: tuple[str, ...] = ()) -> None:
-        self.operation(self.ctx[name].cpu, code, target, result, list(to))
+        self.operation(self.ctx[name].cpu, code, target, result, to)
 
 
 def test_two_accesses_race_if_one_writes() -> None:
@@ -91,17 +98,18 @@ def test_a_request_that_waits_is_ordered_by_its_grant_not_by_asking() -> None:
     watch.touch("A", True)
     watch.do("B", "lock", result=WAIT)
     assert "cpu1" not in watch.clock or watch.clock["cpu1"].get("cpu0", 0) == 0
-    watch.do("A", "unlock", to=("cpu1",))
-    watch.resumed("cpu1")
+    watch.do("A", "unlock", to=("B",))
+    watch.goes_on("B", "cpu1")
     assert not watch.touch("B", True)
 
 
 def test_a_wakeup_and_an_interrupt_order_once_the_cpu_goes_on() -> None:
-    for code in ("wakeup", "pmap_protect"):
+    for code, raised in (("wakeup", False), ("pmap_protect", True)):
         watch = Watch()
         watch.touch("A", True)
-        watch.do("A", code, 99, to=("cpu1",))
-        watch.resumed("cpu1")
+        watch.operation("cpu0", code, 99, None, *((), ("B",)) if raised else (("B",), ()))
+        assert raised == bool(watch.raised) and raised != bool(watch.granted)
+        (watch.interrupts if raised else watch.goes_on)("B", "cpu1")
         assert not watch.touch("B", True)
 
 
@@ -145,11 +153,13 @@ def test_both_sides_are_told_with_cpu_operation_function_and_locks() -> None:
     watch.ctx["B"].held = {LOCK: (None, "w", "f")}  # type: ignore[dict-item]
     watch.touch("A", True)
     ctx = watch.ctx["B"]
-    found = watch.access(ctx, THING, V, V.slot, False, True)
-    assert found is not None
-    first, (text, second, last) = found
-    assert text == "data race in uvm_pageout on v of thing:0"
-    assert first == "store to thing:0.v by A on cpu0, operation 2, in uvm_fault, holding no lock, without its guard (o)"
+    found = watch.access(ctx, 1, THING, V, V.slot, False, None, False)
+    assert found is not None and (found.kind, found.context, found.function) == ("data-race", "B", "uvm_pageout")
+    first, second, last = found.story
+    assert found.text == "data race in uvm_pageout on v of thing:0"
+    assert first == (
+        "store to thing:0.v by A on cpu0, operation 1, in uvm_fault, holding no lock, without its guard (l, not held)"
+    )
     assert second == "load of thing:0.v by B on cpu1, operation 1, in uvm_pageout, holding thing:0.lk"
     assert last == "neither happens before the other"
 
@@ -162,8 +172,8 @@ def test_what_a_device_performs_comes_after_the_request_for_it() -> None:
         watch.touch("A", True)
         watch.do("A", request, 7)
         watch.do("D", take, 0)
-        watch.do("D", done, 3, to=("cpu1",))
-        watch.resumed("cpu1")
+        watch.do("D", done, 3, to=("B",))
+        watch.goes_on("B", "cpu1")
         assert not watch.touch("B", True)
 
 
@@ -174,3 +184,35 @@ def test_two_requests_to_a_device_do_not_order_who_made_them() -> None:
         watch.do("A", first, 7)
         watch.do("B", second, 7)
         assert watch.touch("B", True)
+
+
+@pytest.mark.parametrize(
+    ("marking", "write", "owner", "held", "says"),
+    [
+        ("o", True, "anon", {}, "anon:16.an_lock, not held"),
+        ("o", True, None, {}, "the lock of its owner, and page:3 has none"),
+        ("p|f", False, None, {}, "uvm:0.pageqlock, not held or uvm:0.fpageqlock, not held"),
+        ("o&p", True, "anon", {}, "anon:16.an_lock, not held and uvm:0.pageqlock, not held"),
+        ("o&p", True, "anon", {"pageqlock": "w"}, "anon:16.an_lock, not held"),
+    ],
+)
+def test_a_guard_is_named_with_the_lock_that_it_is(
+    marking: str, write: bool, owner: str | None, held: dict[str, str], says: str
+) -> None:
+    """A page's owner is known from the heap; of locks that are needed together only those are told that are missing."""
+    page, anon = Page.at(3), Anon.at(16)
+    record = [0, None, *Page.defaults]
+    record[Page.fields["uanon"].slot] = anon if owner else None
+    field = FieldBase(marking)
+    field.bind(Page, "flags", Page.fields["flags"].slot)
+    ctx = Context("A", "cpu0")
+    ctx.held = {uvm.lock_key(name): (None, mode, "f") for name, mode in held.items()}  # type: ignore[misc]
+    assert Guards({page.id: record}).missing(ctx, page, field, write) == says
+
+
+def test_a_map_s_lock_that_is_held_shared_is_told_so() -> None:
+    map = VmMap.at(2)
+    ctx = Context("A", "cpu0")
+    ctx.held = {map.lock_key("lock"): (None, "r", "f")}  # type: ignore[dict-item]
+    guards = Guards({map.id: [0, None, *VmMap.defaults]})
+    assert guards.missing(ctx, map, VmMap.fields["size"], True) == "vmmap:2.lock, held shared"

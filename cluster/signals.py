@@ -1,0 +1,79 @@
+"""The signals that end a command: Ctrl-C, kill(1), and a terminal that is closed all mean the same.
+
+Whoever starts us may have some of them ignored, as nohup(1) does; those stay ignored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+Handler = Callable[[int, Any], Any]
+
+
+def listen() -> None:
+    """From now on each of them is a KeyboardInterrupt.
+
+    timeout(1) sends its signal twice, so that only a second Ctrl-C, which is somebody at a keyboard, counts.
+    """
+    asked = False
+
+    def interrupt(number: int, _: Any) -> None:
+        nonlocal asked
+        if number == signal.SIGINT or not asked:
+            asked = True
+            raise KeyboardInterrupt
+
+    for one in ENDING:
+        if signal.getsignal(one) != signal.SIG_IGN:
+            signal.signal(one, interrupt)
+
+
+def ignore() -> None:
+    """What now comes is not interrupted again."""
+    for one in ENDING:
+        signal.signal(one, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def restored(handler: Handler | None = None) -> Iterator[None]:
+    """Handlers are afterwards as they were before.
+
+    Args:
+        handler: until then, of those that are not ignored.
+    """
+    before = {one: signal.getsignal(one) for one in ENDING}
+    try:
+        for one, was in before.items():
+            if handler is not None and was != signal.SIG_IGN:
+                signal.signal(one, handler)
+        yield
+    finally:
+        for one, was in before.items():
+            signal.signal(one, was if was is not None else signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def deferred(told: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """A signal comes into effect when this is over; a second Ctrl-C at once.
+
+    Args:
+        told: called at the first.
+    """
+    asked = False
+
+    def wait(number: int, _: Any) -> None:
+        nonlocal asked
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if not asked:
+            asked = True
+            told()
+
+    with restored(wait):
+        yield
+    if asked:
+        raise KeyboardInterrupt

@@ -1,0 +1,151 @@
+"""Pages that are freed while they are in use: told when they are freed (PAGE-7), and at the access (freed-page-access).
+
+Neither needs a machine at rest, nor a process that has not exited. Each is shown with a defect patched in, and silent
+without it.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+import shared.uvm.anon as anon_module
+from cluster.boot import prepare
+from cluster.explore import explore
+from cluster.sim import Sim
+from cluster.strategies import Stay
+from nodes.memory import Memory
+from nodes.mmu import Mmu
+from shared.errors import Finding
+from shared.journal import digest
+from shared.messages import KernelFinding
+from shared.scenario_file import load_scenario
+from shared.struct import ANY_GEN
+from shared.uvm.param import PQ_FREE
+from shared.uvm.structs import Page
+from tests.kit import run_recorded
+from tests.nodes.in_threads import Threads, own_ports
+
+__all__ = ["own_ports"]
+
+TEXT = """\
+id: freed
+name: freed
+title: A page is freed
+story: None of its own.
+source: ["a test"]
+machine: {cpus: 2, frames: 24, swap_slots: 16, page_size: 64, disk: 4}
+DETECT
+setup:
+  - process: {as: A, cpu: 0}
+  - thread: {in: A, as: A2, cpu: 1}
+  - mmap: {in: A, as: buf, pages: 1}
+  - write: {in: A, at: "buf[0]", value: 7}
+programs:
+  A:
+    - read: {at: "buf[0]", into: before}
+    - barrier: {name: go}
+    - barrier: {name: freed}
+    - DO: {at: "buf[0]"}
+  A2:
+    - barrier: {name: go}
+    - madvise: {at: "buf[0]", pages: 1, advice: free}
+    - barrier: {name: freed}
+expect:
+  fixed: {finding: none}
+bound: {strategy: random, schedules: 40}
+"""
+
+
+def run(do: str = "read", detect: str = "") -> Finding | None:
+    """The first finding of some schedules."""
+    line = f"detect: {{{detect}}}" if detect else ""
+    text = TEXT.replace("DETECT", line).replace('DO: {at: "buf[0]"}', STEPS[do])
+    return explore(load_scenario(text, "freed.yaml"), shorten=False).finding
+
+
+STEPS = {"read": 'read: {at: "buf[0]"}', "write": 'write: {at: "buf[0]", value: 3}'}
+DO = pytest.mark.parametrize("do", STEPS)
+
+
+@pytest.fixture
+def still_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """uvm_anfree() forgets to unmap the page."""
+    monkeypatch.setattr(anon_module, "pmap_page_protect", lambda pg, prot: None)
+
+
+@pytest.fixture
+def stale_tlb(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody flushes a TLB when a page is unmapped."""
+    monkeypatch.setattr(Mmu, "_shoot", lambda self, ctx, cpu, stale, result: [result, []])
+
+
+@DO
+def test_a_sound_kernel_frees_what_nobody_uses(do: str) -> None:
+    assert run(do) is None
+
+
+@pytest.mark.usefixtures("still_mapped")
+def test_a_page_that_is_freed_though_it_is_mapped_is_told_of_when_it_is_freed() -> None:
+    found = run()
+    assert found is not None and found.kind == "invariant" and "PAGE-7" in found.text
+    assert (found.function, found.subject.split(":")[0]) == ("uvm_anfree", "page") and "still mapped" in found.text
+    assert found.stack[-2:] == ["uvm_anfree", "uvm_pagefree"]
+
+
+@DO
+@pytest.mark.usefixtures("still_mapped")
+def test_an_access_by_a_translation_to_a_freed_page_is_told_of_at_the_access(do: str) -> None:
+    """Who freed it, in which function, as which operation."""
+    found = run(do, "invariant: off")
+    assert found is not None and (found.kind, found.detector, found.context) == ("freed-page-access", "heap", "A")
+    verb = "reads" if do == "read" else "writes to"
+    assert f"A {verb} 0x10000 by way of a translation to {found.subject}, which was freed since" in found.text
+    assert "A2 freed it in uvm_pagefree < uvm_anfree, its operation" in found.text and "it is free" in found.text
+
+
+@pytest.mark.usefixtures("stale_tlb")
+def test_so_is_one_by_what_only_a_tlb_still_has() -> None:
+    """The page table is right, so that PAGE-7 has nothing to say."""
+    found = run()
+    assert found is not None and found.kind == "freed-page-access" and "uvm_anfree" in found.text
+
+
+def test_a_page_that_is_in_use_again_is_not_taken_for_the_old_one() -> None:
+    """What the new owner has is not what the access was for."""
+    memory = Memory("memory", 4, 64)
+    for _ in range(4):
+        page = memory.admit("boot", "alloc", 0, (Page.kind, 0))
+    memory.admit("boot", "word_write", 3, (0, 5, 0x40, 0, page.gen))
+    memory.admit("A", "renew", page.id, (page, "uvm_pagefree < uvm_anfree", 12))
+    for flags, now in ((PQ_FREE, "it is free"), (0, "it is in use again")):
+        memory.admit("A", "store", page.id, (page.anything(), "pqflags", Page.fields["pqflags"].slot, flags))
+        said = f"B reads 0x40 .* A freed it in uvm_pagefree < uvm_anfree, its operation 12; {now}"
+        with pytest.raises(KernelFinding, match=said):
+            memory.admit("B", "word_read", 3, (0, 0x40, 0, page.gen))
+    assert memory.admit("B", "word_read", 3, (0, 0x40, 0, page.gen + 1)) == 5
+    assert memory.admit("B", "word_read", 3, (0, 0x40, 0, ANY_GEN)) == 5
+
+
+@pytest.mark.usefixtures("still_mapped")
+def test_who_does_not_mind_goes_on_as_the_machine_would() -> None:
+    """The access meets whatever is in the frame; the memory oracle says what that did to the program."""
+    found = run("read", "invariant: off, heap: off")
+    assert found is None or found.kind != "freed-page-access"
+    text = TEXT.replace("DETECT", "detect: {invariant: off, heap: note, oracle: off}")
+    made, image = prepare(load_scenario(text.replace('DO: {at: "buf[0]"}', STEPS["read"]), "freed.yaml"))
+    sim = Sim(made, image)
+    assert sim.execute(Stay()) is None and [one.kind for one in sim.notes] == ["freed-page-access"]
+
+
+@DO
+@pytest.mark.parametrize("detect", ["invariant: off", "invariant: stop"])
+@pytest.mark.usefixtures("still_mapped", "own_ports")
+def test_a_machine_of_real_processors_says_the_same(do: str, detect: str) -> None:
+    """The memory and the kernel have seen it, wherever they run: the same finding, the same journals."""
+    text = TEXT.replace("DETECT", f"detect: {{{detect}}}").replace('DO: {at: "buf[0]"}', STEPS[do])
+    scene = load_scenario(text, "freed.yaml")
+    wanted = run_recorded(scene, Stay())
+    machine = Threads(scene, follow=wanted.journals)
+    found = machine.run()
+    assert found is not None and wanted.finding is not None and found.as_dict() == wanted.finding.as_dict()
+    assert digest(machine.records()) == digest(wanted.journals)

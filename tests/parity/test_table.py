@@ -1,0 +1,241 @@
+"""The table: whatever a run found, every way to see it again shows it, for every scenario and both strategies.
+
+    explored    the token that `explore` prints tells, replayed in sim, the finding that `explore` told
+    run         the folder that `run --out` kept tells, replayed in sim, the same, with the same digest
+    token live  real processes that follow the token's schedule: the same, with the same digest
+    folder live real processes that follow the folder's: the same, with the same digest
+    free live   real processes on their own, replayed in sim from what they wrote: the same, with the same digest
+    kept live   the folder of that run, replayed by the command
+
+"The same" is every word of the finding: its text, stack, locks and story. The first two columns are for every
+scenario in the default suite; live, there is one scenario for each kind of finding, and all of them in `make long`.
+Each column's count is printed at the end.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from cluster.boot import boot
+from cluster.cli import cli
+from cluster.cli.live import write_end
+from cluster.explore import explore
+from cluster.live import LiveMachine, LiveRun
+from cluster.replay import Replay, replay, replay_journals
+from cluster.runfolder import identity, write_scenario, write_sim
+from cluster.strategies import make
+from cluster.token import parse
+from shared.errors import FINDINGS, Finding
+from shared.journal import Journals, Record, digest, goes_to_sleep, judged
+from shared.race import Watch, judge_journals
+from shared.scenario import Scenario
+from tests.kit import SHIPPED, run_recorded, scenario
+from tests.nodes.in_threads import Threads, own_ports
+
+__all__ = ["own_ports"]
+
+STRATEGIES = ("pct", "random")
+#: schedules of a search that is about replay, not about finding
+FEW = 8
+#: those that were not replayed exactly once, and one scenario for each other kind of finding that a shipped one has
+QUICK = (
+    "S3g-shipped", "S3j-shipped", "E26b", "E56", "E45", "S3a", "S3a-shipped", "S8a", "E1", "S7", "E10", "E3", "S1a",
+    "E23", "S11c", "E25", "S4", "S1b",
+)  # fmt: skip
+
+Table = Counter[tuple[str, bool]]
+
+
+@pytest.fixture(scope="module")
+def table(request: pytest.FixtureRequest) -> Iterator[Table]:
+    """(column, did it hold) -> how often; told when all is over."""
+    counts: Table = Counter()
+    yield counts
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    assert capture is not None
+    with capture.global_and_fixture_disabled():
+        print()
+        for column in dict.fromkeys(name for name, _ in counts):
+            held, failed = counts[column, True], counts[column, False]
+            print(f"table: {column.ljust(12)} {held} of {held + failed}")
+
+
+def said(found: Finding | None) -> dict[str, Any] | None:
+    return found.as_dict() if found is not None else None
+
+
+def hold(table: Table, column: str, one: Replay | LiveRun, other: Replay | LiveRun) -> None:
+    """Count, and complain, whether two runs are one."""
+    same = one.digest == other.digest and said(one.finding) == said(other.finding)
+    table[column, same] += 1
+    assert said(one.finding) == said(other.finding), column
+    assert one.digest == other.digest, column
+
+
+def hold_folder(table: Table, column: str, folder: Path, finding: Finding | None) -> None:
+    """Count, and complain, whether the command replays a folder as the run was."""
+    result = CliRunner().invoke(cli, ["replay", str(folder), "--json"])
+    told = json.loads(result.stdout) if result.stdout else {}
+    same = bool(told.get("equal")) and told.get("finding") == said(finding)
+    table[column, same] += 1
+    assert same, f"{column}: {result.output[:2000]}"
+    assert result.exit_code == (0 if finding is None else 1)
+
+
+def explored(table: Table, scene: Scenario, strategy: str) -> Replay:
+    """A search, and what its token tells; without a finding, the default schedule."""
+    found = explore(scene, strategy, schedules=FEW)
+    if found.token is None:
+        return replay(scene, [])
+    once = replay(scene, list(parse(str(found.token)).deviations))
+    same = said(found.finding) == said(once.finding) and found.results == once.results
+    table["explored", same] += 1
+    assert same, (said(found.finding), said(once.finding))
+    return once
+
+
+def kept(table: Table, scene: Scenario, strategy: str, seed: int, folder: Path) -> Replay:
+    """One run as `uvmp run --strategy S --seed N --out` makes it, and its folder replayed."""
+    run = run_recorded(scene, make(strategy, seed, scene.bound.depth))
+    folder.mkdir()
+    write_sim(folder, scene, run, None)
+    hold_folder(table, "run", folder, run.finding)
+    return run
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_in_sim(name: str, table: Table, tmp_path: Path) -> None:
+    scene = scenario(name)
+    for strategy in STRATEGIES:
+        explored(table, scene, strategy)
+        kept(table, scene, strategy, 1, tmp_path / strategy)
+
+
+def live(table: Table, scene: Scenario, machine: LiveMachine, strategies: tuple[str, ...], seeds: range,
+         tmp_path: Path) -> None:  # fmt: skip
+    """The other columns of a scenario's row."""
+    for strategy in strategies:
+        once = explored(table, scene, strategy)
+        hold(table, "token live", machine.run(follow=once.journals), once)
+        run = kept(table, scene, strategy, 1, tmp_path / strategy)
+        hold(table, "folder live", machine.run(follow=run.journals), run)
+    for seed in seeds:
+        folder = tmp_path / f"live{seed}"
+        folder.mkdir()
+        run_id = identity()
+        write_scenario(folder, scene, run_id)
+        free = machine.run(seed=seed, out=folder, identity=run_id)
+        hold(table, "free live", replay_journals(scene, free.journals), free)
+        write_end(folder, run_id, scene, free)
+        hold_folder(table, "kept live", folder, free.finding)
+
+
+Boot = Callable[..., LiveMachine]
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("name", QUICK)
+def test_a_scenario_of_each_kind_on_real_processes(name: str, table: Table, live_machine: Boot, tmp_path: Path) -> None:
+    scene = scenario(name)
+    strategy = scene.bound.strategy
+    live(table, scene, live_machine(scene), (strategy,), range(1), tmp_path)
+
+
+@pytest.mark.live
+@pytest.mark.long
+@pytest.mark.parametrize("name", SHIPPED)
+def test_on_real_processes(name: str, table: Table, live_machine: Boot, tmp_path: Path) -> None:
+    scene = scenario(name)
+    live(table, scene, live_machine(scene), STRATEGIES, range(2), tmp_path)
+
+
+@pytest.mark.parametrize("name", [name for name in QUICK if name != "S4"])  # S4 does not boot
+@pytest.mark.usefixtures("own_ports")
+def test_free_processors_in_threads_are_replayed(name: str) -> None:
+    """As "free live", with the actors' own parts in threads; so that it costs little."""
+    scene = scenario(name)
+    machine = Threads(scene, seed=3)
+    machine.run()
+    part = judged(machine.records(), scene.limit)
+    again = replay_journals(scene, part)
+    assert again.digest == digest(part)
+    stopped = [one["finding"] for records in part.values() for one in records if one["event"] == "finding"]
+    assert not stopped or said(again.finding) in stopped or again.finding in judge_journals(boot(scene), part)
+
+
+def test_every_kind_of_finding_is_among_the_quick_ones() -> None:
+    """As far as a shipped scenario has it."""
+    outcomes = {name: scenario(name).expect.with_errata for name in SHIPPED}
+    kinds = {name: set() if one is None else set(one.findings) for name, one in outcomes.items()}
+    assert set().union(*(kinds[name] for name in QUICK)) == set().union(*kinds.values()) <= set(FINDINGS)
+
+
+def any_order(journals: Journals, dice: Random) -> Iterator[Record]:
+    """The records in some order that the journals allow."""
+    nodes = {node: [one for one in records if "k" in one] for node, records in journals.items()}
+    events: dict[tuple[str, int], list[Record]] = {}
+    for node, records in journals.items():
+        for one in records:
+            if "k" not in one:
+                events.setdefault((node, one["at"]), []).append(one)
+    cpus: dict[str, list[Record]] = {}
+    for one in sorted((one for queue in nodes.values() for one in queue), key=lambda one: -one["k"]):
+        cpus.setdefault(one["cpu"], []).append(one)
+    heads = dict.fromkeys(nodes, 0)
+    waiting = {ctx for ctx, n in woken_first(journals).items() if n}
+    raised: Counter[str] = Counter()
+    before: dict[str, str] = {}
+    yield from (one for (_, at), found in events.items() if at == 0 for one in found)
+    while any(cpus.values()):
+        able = []
+        for queue in cpus.values():
+            if queue and nodes[queue[-1]["node"]][heads[queue[-1]["node"]]] is queue[-1]:
+                one = queue[-1]
+                asleep = one["ctx"] in waiting and not goes_to_sleep(one, before.get(one["ctx"], ""))
+                if not asleep and (one["event"] != "intr" or raised[one["ctx"]]):
+                    able.append(queue)
+        one = dice.choice(able).pop()
+        heads[one["node"]] += 1
+        before[one["ctx"]] = one["event"]
+        if "wait" in one or one["event"] == "sleep":
+            waiting.add(one["ctx"])
+        raised[one["ctx"]] -= one["event"] == "intr"
+        raised.update(one.get("raised", ()))
+        waiting.difference_update(one.get("granted", ()), one.get("woke", ()))
+        yield one
+        yield from events.get((one["cpu"], one["k"]), ())
+
+
+def woken_first(journals: Journals) -> Counter[str]:
+    """Contexts that are woken before they ever slept: they start asleep."""
+    found: Counter[str] = Counter()
+    for records in journals.values():
+        slept: set[str] = set()
+        for one in records:
+            slept.update([one["ctx"]] if one["event"] == "sleep" else [])
+            found.update(ctx for ctx in one.get("woke", ()) if ctx not in slept)
+    return found
+
+
+@pytest.mark.parametrize("name", ["E26b", "S3g-shipped", "S3c-race", "S1a", "E56"])
+def test_what_races_does_not_depend_on_the_order_of_the_records(name: str) -> None:
+    """Nor on whether it is told as the run goes or afterwards."""
+    scene = scenario(name)
+    image = boot(scene)
+    for seed in range(4):
+        run = run_recorded(scene, make("random", seed, 3))
+        told = judge_journals(image, run.journals)
+        assert (told[0] if told else None) == (run.finding if run.finding and run.finding.kind == "data-race" else None)
+        for order in range(4):
+            watch = Watch(image)
+            for one in any_order(run.journals, Random(order)):
+                watch.record(one)
+            assert watch.findings() == told
