@@ -303,7 +303,7 @@ class Process:
             page.touched = True
         anons = bool(args["flags"] & UVM_LOAN_TOANON)
         self.loans[args["loan"]] = Loan(anons, [page.copy() for page in there] if result == 0 else None)
-        if not whole:
+        if not whole or any(page.locked for page in there):  # what is locked is not lent
             return ["EFAULT"]
         refused = self._short(there) or self.world.locks or any(page.hollow for page in there)
         return [0, "EFAULT"] if refused else [0]
