@@ -337,8 +337,8 @@ class Process:
             if loan is not None and loan.pages is not None and loan.pages[at].own:
                 page.words, page.rest = dict(loan.pages[at].words), loan.pages[at].rest
         if loan is None:
-            return [0, "EINVAL", "EBUSY"]
-        return ["EINVAL"] if loan.pages is None or not loan.anons else [0, "EBUSY"]
+            return [0, "EINVAL"]
+        return ["EINVAL"] if loan.pages is None or not loan.anons else [0]
 
     def _swapctl(self, args: dict[str, Any], result: Any) -> Collection[Any]:
         if not self.world.alone("swapctl", args["device"]):
