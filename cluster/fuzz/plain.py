@@ -301,9 +301,10 @@ class Process:
             page.touched = True
         anons = bool(args["flags"] & UVM_LOAN_TOANON)
         self.loans[args["loan"]] = Loan(anons, [page.copy() for page in there] if result == 0 else None)
-        if not whole:
+        if not whole or any(page.locked for page in there):  # what is locked is not lent
             return ["EFAULT"]
-        return [0, *(["EFAULT"] if self._short(there) or any(page.hollow for page in there) else [])]
+        others = any(not page.own or page.inherit != MAP_INHERIT_COPY for page in there)  # who may have it locked
+        return [0, *(["EFAULT"] if others or self._short(there) or any(page.hollow for page in there) else [])]
 
     def _lent(self, args: dict[str, Any]) -> Loan | None:
         """A loan of this program's, of which nobody else knows; None: who knows."""
