@@ -212,7 +212,7 @@ def _folder(output: Output, what: str, lenient: bool) -> Schedule:
     made_on = clean(versions.get("kernel"), 40) if isinstance(versions, dict) else "?"
     same = made_on == kernel_version()
     if run.torn and (same or not is_sealed(about)):
-        raise LogIncomplete(f"{run.path}: {run.torn[0]}")
+        raise LogIncomplete("; ".join([f"{run.path}: {run.torn[0]}", *holes(run.journals)[:1]]))
     if scenario is None or run.run is None:
         if run.run is not None and not same:
             raise UserMistake(f"made on kernel {made_on}, whose scenarios this uvmp cannot read", file=run.path)

@@ -65,7 +65,7 @@ CATALOGUE = (
             0xdeadbeef into the fields of a free page, and traps. Later versions of uvm_anfree() hold the lock. The
             lines are in the source; the interleaving is our inference.
         """),
-        findings=("data-race", "use-after-free"),
+        findings=("data-race", "use-after-free", "invariant"),
         scenarios=("E58", "E58-shipped"),
     ),
     Erratum(
