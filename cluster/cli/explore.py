@@ -38,7 +38,7 @@ FIRST_SCHEDULES = 200
     epilog=examples(
         ("uvmp explore S3a-shipped", "finds the race, and prints a line that repeats it"),
         ("uvmp explore S3a-shipped --fixed --schedules 400", "not found on the repaired kernel?"),
-        ("uvmp explore my.yaml --schedules 500 --out runs/found", "a scenario of your own; the finding's run is kept"),
+        ("uvmp explore my.yaml --seed 7 --out runs/found", "a scenario of your own; the finding's run is kept"),
     ),
 )
 @click.argument("scenario")

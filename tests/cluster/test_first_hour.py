@@ -385,12 +385,13 @@ def test_a_seed_without_a_choice_is_refused() -> None:
     assert "all runs are the same" in uvmp("run", "S3a", "--repeat", "2").stderr
 
 
-def test_a_site_that_nobody_comes_to_is_told_soon(tiny: Path) -> None:
+def test_a_site_that_nobody_comes_to_is_told_soon(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And not only when the whole bound has been searched."""
+    monkeypatch.setattr("cluster.cli.explore.FIRST_SCHEDULES", 5)
     tiny.write_text(TINY.replace("setup:", "errata: [S3a]\nsetup:").replace("fixed:", "with_errata:"), encoding="utf-8")
-    told = uvmp("explore", tiny, "--schedules", "1000").stderr
+    told = uvmp("explore", tiny, "--schedules", "300").stderr
     assert re.search(r"warning: in \d+ schedules nobody came to the site of amap_cow_now.nanon-freed-locked", told)
-    assert "nobody came" not in uvmp("explore", "E1", "--fixed", "--schedules", "250").stderr
+    assert "nobody came" not in uvmp("explore", "E1", "--fixed", "--schedules", "60").stderr
 
 
 def test_a_listing_is_told_from_what_it_lists() -> None:
