@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 PACKAGES = ("cluster", "nodes", "shared")
-INFRASTRUCTURE = 5  # as shared.errors.Exit has it
+INFRASTRUCTURE, INTERRUPTED = 5, 130  # as shared.errors.Exit has them
 
 
 def main() -> NoReturn:
@@ -27,6 +27,9 @@ def main() -> NoReturn:
     if wrong is None:
         try:
             from cluster.cli import main as command
+        except KeyboardInterrupt:
+            print("uvmp: interrupted", file=sys.stderr)
+            sys.exit(INTERRUPTED)
         except ImportError as error:
             wrong = f"uvmp's packages are not whole, or mixed with another distribution's: {error}"
             if error.name and error.name.split(".")[0] not in PACKAGES:
@@ -53,15 +56,19 @@ def _owner(name: str) -> str:
     from importlib.metadata import packages_distributions
 
     owners = sorted(set(packages_distributions().get(name, ())) - {"uvmp"})
-    return f"installed by {', '.join(owners)}" if owners else "from PYTHONPATH or the current folder"
+    return f"installed by {', '.join(owners)}" if owners else "which no installed distribution has"
 
 
 def complain(wrong: str) -> NoReturn:
     """The error, and what to do."""
     advice = "install uvmp into an environment of its own (python3 -m venv), and see that PYTHONPATH is empty"
-    if "--json" in sys.argv:
-        print(json.dumps({"error": {"message": f"{wrong}; {advice}", "exit": INFRASTRUCTURE}}, indent=2))
-    print(f"uvmp: error: {wrong}\n{advice}", file=sys.stderr)
+    try:
+        print(f"uvmp: error: {wrong}\n{advice}", file=sys.stderr, flush=True)
+        if "--json" in sys.argv:
+            document = {"error": {"message": f"{wrong}; {advice}", "exit": INFRASTRUCTURE}}
+            print(json.dumps(document, indent=2), flush=True)
+    except OSError:
+        os._exit(INFRASTRUCTURE)  # nobody is listening: Python would complain of that when it ends
     sys.exit(INFRASTRUCTURE)
 
 

@@ -25,6 +25,7 @@ from cluster.postmortem import analyse, render_screen
 from cluster.replay import replay
 from shared.errors import Exit, ProjectBug, UserMistake
 from shared.scenario import Scenario
+from shared.text import counted
 
 SCENARIO = "S3a-shipped"
 FREE_RUNS = 5
@@ -138,7 +139,7 @@ class Demo:
             describe.finding(self.output, result.finding)
         else:
             rate = rate_of(result.schedules, result.seconds)
-            self.output.say(f"not seen in {describe.schedules(result.schedules)} ({rate} per second)", bold=True)
+            self.output.say(f"not seen in {counted(result.schedules, 'schedule')} ({rate} per second)", bold=True)
         for one in self.scenario.own_errata:
             self.output.say(f"the repaired place, {one}, was reached {describe.times(result.sites.get(one, 0))}")
             self.expect(None if result.sites.get(one) else f"the site of {one} was never reached")

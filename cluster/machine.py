@@ -35,7 +35,7 @@ class Machine:
         self.scenario = scenario
         config = scenario.machine
         self.threads = build_threads(scenario) if threads is None else threads
-        self.nodes = {name: build_node(name, config, self.threads) for name in config.nodes}
+        self.nodes = {name: build_node(name, config, self.threads, scenario.errata) for name in config.nodes}
         nodes = self.nodes.values()
         self.processors = [one for one in nodes if isinstance(one, Processor)]
         self.memories = [one for one in nodes if isinstance(one, Memory)]

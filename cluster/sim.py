@@ -204,6 +204,8 @@ class Sim(Port):
         self.finding = self.stale = self.passed = None
         self.notes, self.counters, self.cpu_stats = [], {}, {}
         self.sites = dict(self.image_.get(SITES, {})) if self.image_ is not None else {}
+        for node in self.machine.nodes.values():
+            node.sites = self.sites
         self.cur = None
 
     # -- scheduling ------------------------------------------------------------

@@ -95,7 +95,7 @@ class NodeActor:
             journal = self.journals[name] = Journal(name, stream, keep=False)
             about = {"scenario": scenario.id, "errata": list(scenario.errata), "engine": "live"}
             journal.header(run=order["run"], **about, pid=os.getpid(), host=os.uname().nodename)
-            node = build_node(name, config, threads)
+            node = build_node(name, config, threads, scenario.errata)
             node.load_image(order["images"].get(name))
             follow = order["follow"]
             self.admissions[name] = Admission(
@@ -231,6 +231,8 @@ class NodeActor:
         for name, admission in self.admissions.items():
             node = admission.node
             body["images"][name] = node.image()
+            for site, count in node.sites.items():
+                body["sites"][site] = body["sites"].get(site, 0) + count
             if hasattr(node, "table"):
                 body["locks"] += node.table.state()["locks"]
         runner = self.runner
@@ -240,7 +242,8 @@ class NodeActor:
                 runner.processor.name: [runner.processor.tlb.pmap, list(runner.processor.tlb.entries.items())]
             }
             body["results"] = {name: one.results for name, one in runner.threads.items() if one.results}
-            body["sites"], body["counters"] = runner.sites, runner.counters
+            body["sites"] |= runner.sites  # which are of the kernel: a node's own are of other errata
+            body["counters"] = runner.counters
         return encode("state", body)
 
     def chunk(self, node: str, offset: int) -> bytes:

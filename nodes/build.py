@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from zlib import crc32
 
@@ -54,8 +54,14 @@ def build_threads(scenario: Scenario) -> dict[str, Thread]:
     return {thread.name: thread for thread in found}
 
 
-def build_node(name: str, config: MachineConfig, threads: dict[str, Thread]) -> Node:
-    """One node of a machine."""
+def build_node(name: str, config: MachineConfig, threads: dict[str, Thread], errata: Iterable[str] = ()) -> Node:
+    """One node of a machine, with these errata switched on."""
+    node = _sound_node(name, config, threads)
+    node.errata = frozenset(errata)
+    return node
+
+
+def _sound_node(name: str, config: MachineConfig, threads: dict[str, Thread]) -> Node:
     kind = name.rstrip("0123456789")
     if name in config.memories:
         shard = int(name[len(kind) :] or 0)

@@ -192,7 +192,10 @@ class Mmu(Node):
             stale = [page for page in inside if not table[page[1]][WIRED]]
             ptps = self._drop(stale)
             inside = [page for page in inside if page[1] in table]
-        return self._shoot(ctx, cpu, stale + self._narrow(inside, prot), ptps)
+        stale += self._narrow(inside, prot)
+        if self.erratum("pmap_protect.no-shootdown"):
+            return self._flush_own(cpu, stale, ptps)
+        return self._shoot(ctx, cpu, stale, ptps)
 
     def op_pmap_unwire(self, ctx: str, pmap: int, va: int) -> None:
         pte = self.pmaps[pmap].get(va // self.page_size)
@@ -202,6 +205,10 @@ class Mmu(Node):
     def op_pmap_extract(self, ctx: str, pmap: int, va: int) -> int | None:
         pte = self.pmaps[pmap].get(va // self.page_size)
         return None if pte is None else pte[FRAME]
+
+    def op_pmap_allows(self, ctx: str, pmap: int, va: int, prot: int) -> int:
+        pte = self.pmaps[pmap].get(va // self.page_size)
+        return int(pte is not None and not prot & ~pte[PROT])
 
     def op_pmap_page_protect(self, ctx: str, frame: int, prot: int, cpu: str) -> Any:
         return self._protect(ctx, list(self.pv.get(frame, ())), prot, cpu)
@@ -329,6 +336,13 @@ class Mmu(Node):
         self.shootdowns[number] = (ctx, cpus, [result, []])
         self.out += [Interrupt(f"{one}.ipi", [number, cpus[one]]) for one in sorted(cpus)]
         return WAIT
+
+    def _flush_own(self, cpu: str, stale: list[tuple[int, int]], result: Any) -> list[Any]:
+        """Answer [result, pages for the asking CPU to flush]; what others may have cached stays there."""
+        mine = [page for page in stale if cpu in self.cached.get(page, ())]
+        for page in mine:
+            self._flushed(page, cpu)
+        return [result, [list(page) for page in mine]]
 
     def _flushed(self, page: tuple[int, int], cpu: str) -> None:
         """A CPU has this page cached no more."""

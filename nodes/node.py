@@ -30,6 +30,8 @@ class Node:
     def __init__(self, name: str):
         self.name = name
         self.out: list[Delivery] = []
+        self.errata: frozenset[str] = frozenset()
+        self.sites: dict[str, int] = {}
         self.admitted = 0
 
     def admit(self, ctx: str, code: str, target: int, args: tuple[Any, ...]) -> Any:
@@ -38,6 +40,14 @@ class Node:
         Raises: KernelFinding - the operation shows the simulated kernel to be wrong.
         """
         return getattr(self, "op_" + code)(ctx, target, *args)
+
+    def erratum(self, name: str) -> bool:
+        """Is this defect of the hardware, or of what the node does for the kernel, switched on? As in the port.
+
+        Counts that its site was reached, either way; an engine puts nodes' sites and processors' together.
+        """
+        self.sites[name] = self.sites.get(name, 0) + 1
+        return name in self.errata
 
     def tables(self) -> Mapping[str, str]:
         """Which tables of constants and layouts this node was built with (shared/tables.py)."""

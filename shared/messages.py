@@ -75,6 +75,7 @@ OPERATIONS: dict[str, Op] = {
     "pmap_extract": Op("mmu", "pmap", ("va",), result="frame"),
     "pmap_page_protect": Op("mmu", "frame", ("prot", "cpu")),
     "pmap_page_protect_unwired": Op("mmu", "frame", ("prot", "cpu")),
+    "pmap_allows": Op("mmu", "pmap", ("va", "prot"), result="bit"),
     "pmap_is_mapped": Op("mmu", "frame", (), result="bit"),
     "pmap_is_modified": Op("mmu", "frame", (), result="bit"),
     "pmap_is_referenced": Op("mmu", "frame", (), result="bit"),

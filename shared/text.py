@@ -25,3 +25,8 @@ def fit(text: str, encoding: str | None) -> str:
     """`text` as a stream of this encoding can have it; what it has no character for is written `\\u2026`."""
     encoding = encoding or "ascii"
     return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 run`, `2,000 runs`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -116,11 +116,6 @@ def deviation(one: Deviation) -> str:
     return f"after operation {n} of {ran}, which {able}, {to} goes on"
 
 
-def schedules(count: int) -> str:
-    """`1 schedule`, `2,000 schedules`."""
-    return f"{count:,} schedule" if count == 1 else f"{count:,} schedules"
-
-
 def times(count: int) -> str:
     return {0: "never", 1: "once", 2: "twice"}.get(count, f"{count:,} times")
 

@@ -26,6 +26,7 @@ from cluster.explore import Result, explore
 from cluster.replay import replay
 from cluster.runfolder import keep, write_sim
 from shared.errors import UNEXPECTED, Exit, ProjectBug, UserMistake
+from shared.text import counted
 
 #: after so many, a site that nobody has come to is worth a word
 FIRST_SCHEDULES = 200
@@ -37,7 +38,7 @@ FIRST_SCHEDULES = 200
     epilog=examples(
         ("uvmp explore S3a-shipped", "finds the race, and prints a line that repeats it"),
         ("uvmp explore S3a-shipped --fixed --schedules 400", "not found on the repaired kernel?"),
-        ("uvmp explore my.yaml --schedules 500 --out runs/found", "a scenario of your own; the finding's run is kept"),
+        ("uvmp explore my.yaml --seed 7 --out runs/found", "a scenario of your own; the finding's run is kept"),
     ),
 )
 @click.argument("scenario")
@@ -89,7 +90,7 @@ def command(
     how = f"{strategy}, depth {depth}, seed {seed}" if strategy == "pct" else f"{strategy}, seed {seed}"
 
     describe.introduce(output, what)
-    output.note(f"exploring up to {describe.schedules(limit)} ({how})")
+    output.note(f"exploring up to {counted(limit, 'schedule')} ({how})")
     missed = list(what.own_errata)
 
     def watch(so_far: Result) -> None:
@@ -129,7 +130,7 @@ def command(
 def _say(output: Output, chosen: Chosen, result: Result, limit: int, how: str) -> None:
     rate = rate_of(result.schedules, result.seconds)
     if result.finding is None:
-        seen = f"not seen in {describe.schedules(result.schedules)}" + (
+        seen = f"not seen in {counted(result.schedules, 'schedule')}" + (
             f" of {limit:,}, interrupted" if result.interrupted else ""
         )
         output.say(f"{seen} ({how}; {rate} per second)", bold=True)
@@ -145,7 +146,7 @@ def _say(output: Output, chosen: Chosen, result: Result, limit: int, how: str) -
     describe.say_sites(output, chosen.scenario, result.sites)
     for note, count in sorted(result.notes.items()):
         if note.startswith(UNEXPECTED):
-            output.say(f"{note}: in {count:,} of {result.schedules:,} schedules")
+            output.say(f"{note}: in {count:,} of {counted(result.schedules, 'schedule')}")
         else:
             output.say(f"noted, not stopped at: {note} ({describe.times(count)})")
     if result.token is not None:

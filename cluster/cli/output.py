@@ -37,13 +37,16 @@ def coloured(stream: TextIO) -> bool:
 
 def columns(stream: TextIO) -> int | None:
     """How wide a terminal this stream is, at least MIN_WIDTH; None: no terminal, lines are as long as they like."""
+    if not stream.isatty():
+        return None
     told = os.environ.get("COLUMNS", "")
-    if told.isascii() and told.isdigit() and int(told) > 0:
+    if told.isascii() and told.isdigit() and len(told) < 6 and int(told) > 0:
         return max(MIN_WIDTH, int(told))
     try:
-        return max(MIN_WIDTH, os.get_terminal_size(stream.fileno()).columns) if stream.isatty() else None
+        found = os.get_terminal_size(stream.fileno()).columns
     except (OSError, ValueError):
         return None
+    return max(MIN_WIDTH, found) if found else None
 
 
 def width() -> int:
@@ -215,7 +218,8 @@ def say_error(message: str) -> None:
     """An error's line; of a longer text, as Ray's, the first one."""
     first = clean(message.strip().split("\n")[0], LONGEST_ERROR)
     text = "uvmp: interrupted" if message == "interrupted" else f"uvmp: error: {first}"
-    click.echo(click.style(shown(text, sys.stderr), fg="red"), file=sys.stderr, color=coloured(sys.stderr))
+    line = fit(shown(text, sys.stderr), sys.stderr)
+    click.echo(click.style(line, fg="red"), file=sys.stderr, color=coloured(sys.stderr))
 
 
 def error_document(message: str, code: int, error: BaseException | None) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from shared.errors import Exit, Finding, LogIncomplete, ProjectBug, UserMistake
 from shared.journal import Journals, digest, holes, judged
 from shared.runfile import is_sealed, token_line
 from shared.strict_yaml import show
-from shared.text import clean
+from shared.text import clean, counted
 
 #: what must be the same of a finding, recorded and replayed
 SAME = ("kind", "text", "context", "function", "subject")
@@ -212,7 +212,7 @@ def _folder(output: Output, what: str, lenient: bool) -> Schedule:
     made_on = clean(versions.get("kernel"), 40) if isinstance(versions, dict) else "?"
     same = made_on == kernel_version()
     if run.torn and (same or not is_sealed(about)):
-        raise LogIncomplete(f"{run.path}: {run.torn[0]}")
+        raise LogIncomplete("; ".join([f"{run.path}: {run.torn[0]}", *holes(run.journals)[:1]]))
     if scenario is None or run.run is None:
         if run.run is not None and not same:
             raise UserMistake(f"made on kernel {made_on}, whose scenarios this uvmp cannot read", file=run.path)
@@ -245,6 +245,13 @@ def _told_of(run: Run, wanted: str, limit: int) -> Journals:
     Raises: LogIncomplete - it is neither.
     """
     gaps = holes(run.journals)
+    admitted = (run.run or {}).get("admitted")
+    for node, count in admitted.items() if isinstance(admitted, dict) else ():
+        have = max((one["nseq"] for one in run.journals.get(node, ())), default=0)
+        if have != count:
+            raise LogIncomplete(
+                f"{run.path}: the journal of {clean(node, 60)} ends with record {have}, not {clean(count, 20)}"
+            )
     if not gaps and digest(run.journals) == wanted:
         return run.journals
     try:
@@ -259,7 +266,7 @@ def _told_of(run: Run, wanted: str, limit: int) -> Journals:
 
 def _first_divergence(skipped: list[Deviation], token: Token | None) -> str:
     total = len(token.deviations) if token is not None else len(skipped)
-    return f"skipped {len(skipped)} of {total} deviations; the first: {describe.deviation(skipped[0])}"
+    return f"skipped {len(skipped)} of {counted(total, 'deviation')}; the first: {describe.deviation(skipped[0])}"
 
 
 def _follow(

@@ -37,6 +37,7 @@ from cluster.strategies import make
 from cluster.token import Token, token_of
 from shared.errors import Exit, Finding, ProjectBug, UserMistake
 from shared.runfile import MAX_TOKEN
+from shared.text import counted
 
 if TYPE_CHECKING:
     from cluster.cli.live import Parity
@@ -279,7 +280,7 @@ def _say(output: Output, chosen: Chosen, done: list[Done], repeat: int | None, e
         for one in done:
             _say_one(output, chosen, one)
     elif done:
-        output.say(f"a finding in {len(found)} of {len(done)} runs", bold=True)
+        output.say(f"a finding in {len(found):,} of {counted(len(done), 'run')}", bold=True)
         tally = Counter(one.finding.signature if one.finding is not None else ("no finding", "", "") for one in done)
         output.table(
             ("runs", "finding", "function", "object"), [(count, *signature) for signature, count in tally.most_common()]
@@ -292,7 +293,7 @@ def _say(output: Output, chosen: Chosen, done: list[Done], repeat: int | None, e
         if compared:
             equal = sum(one.equal for one in compared)
             output.say(
-                f"digest equal in sim: {equal} of {len(compared)} runs",
+                f"digest equal in sim: {equal:,} of {counted(len(compared), 'run')}",
                 **({} if equal == len(compared) else {"fg": "red"}),
             )
             for wrong in [one for one in compared if not one.equal][:1]:

@@ -11,14 +11,14 @@ from typing import Any
 import click
 
 from cluster import configs
-from cluster.cli.describe import labelled, prose, schedules
+from cluster.cli.describe import labelled, prose
 from cluster.cli.glossary import say_words
 from cluster.cli.options import SETTINGS, ShowGroup, common, examples
 from cluster.cli.output import Output, program, width
 from shared.errata import ERRATA, Status
 from shared.machine_config import MachineConfig
 from shared.scenario import Outcome, Scenario, Step
-from shared.text import clean
+from shared.text import clean, counted
 
 
 @click.group(
@@ -75,7 +75,10 @@ def show(outer_json: bool | None, scenario: str, as_json: bool) -> int:
             ("detectors", ", ".join(levels) + "; the others stop" if levels else "all stop"),
             *(("with errata", one) for one in outcome_words(found.expect.with_errata) if found.errata),
             *(("fixed", one) for one in outcome_words(found.expect.fixed)),
-            ("bound", f"{schedules(found.bound.schedules)} of {found.bound.strategy}, depth {found.bound.depth}"),
+            (
+                "bound",
+                f"{counted(found.bound.schedules, 'schedule')} of {found.bound.strategy}, depth {found.bound.depth}",
+            ),
             ("file", found.file),
         ],
         indent="",
@@ -112,7 +115,7 @@ def statuses(scenario: Scenario) -> list[str]:
 def machine_words(machine: MachineConfig) -> str:
     """A machine in words: its sizes, and whatever is not as usual."""
     cpus = "1 CPU" if machine.cpus == 1 else f"{machine.cpus} CPUs"
-    words = f"{cpus}, {machine.frames} pages of {machine.page_size} bytes, {machine.swap_slots} swap slots"
+    words = f"{cpus}, {machine.frames} pages of {machine.page_size} bytes, {counted(machine.swap_slots, 'swap slot')}"
     usual = MachineConfig(machine.cpus, machine.frames, machine.swap_slots, machine.page_size)
     for one in fields(machine):
         value = getattr(machine, one.name)

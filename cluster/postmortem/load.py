@@ -37,7 +37,7 @@ from shared.runfile import (
     token_line,
 )
 from shared.scenario import Scenario
-from shared.text import clean
+from shared.text import clean, counted
 
 #: bytes of run.json or scenario.json, and how many values may be in it
 MAX_JSON, MAX_VALUES = 8 << 20, 400_000
@@ -132,7 +132,7 @@ def load(path: str | Path) -> Run:
     if runs_below:
         some = ", ".join(clean(one, 200) for one in runs_below[:MAX_SHOWN])
         more = f" and {len(runs_below) - MAX_SHOWN} more" if len(runs_below) > MAX_SHOWN else ""
-        count = "1 run" if len(runs_below) == 1 else f"{len(runs_below)} runs"
+        count = counted(len(runs_below), "run")
         raise UserMistake(f"holds {count}, each in a folder of its own: {some}{more}; name one of them", file=shown)
     if not files and not any(have.values()):
         raise UserMistake(f"not a run folder: it has no *{SUFFIX}, no {SCENARIO} and no {RUN}", file=shown)

@@ -17,7 +17,7 @@ from cluster.postmortem.history import Line, ObjectReport
 from cluster.postmortem.rows import choose
 from cluster.postmortem.words import GLOBALS, is_layout, place
 from shared.errors import FINDINGS
-from shared.text import clean
+from shared.text import clean, counted
 
 WIDTH = 80
 LONGEST = 4000
@@ -357,7 +357,8 @@ def _nodes(pm: Postmortem, width: int) -> Iterator[str]:
     for node in pm.nodes:
         of = f" of {node.expected}" if node.expected not in (None, node.records) else ""
         process = f", {node.process}" if node.process else ""
-        yield f"  {node.name}: {node.records}{of} records{process}"
+        count = f"{node.records}{of} records" if of else counted(node.records, "record")
+        yield f"  {node.name}: {count}{process}"
         for line in node.last:
             yield from fold_text(line, width, "  ", " " * (34 if width >= ROOMY else 10))[:3]
 

@@ -65,7 +65,28 @@ CATALOGUE = (
             0xdeadbeef into the fields of a free page, and traps. Later versions of uvm_anfree() hold the lock. The
             lines are in the source; the interleaving is our inference.
         """),
-        findings=("data-race", "use-after-free"),
+        findings=("data-race", "use-after-free", "invariant"),
         scenarios=("E58", "E58-shipped"),
+    ),
+    Erratum(
+        id="uvm_anfree.busy-page-mapped",
+        name="E66",
+        sentence="uvm_anfree() leaves a busy page mapped that its process has given up.",
+        status=Status.IN_SOURCE,
+        source=(
+            "NetBSD uvm_anon.c 1.5, 2000-01-11: uvm_anfree() of a busy page",
+            "NetBSD uvm_map.c 1.69 (2000): uvm_map_clean() removes no mapping",
+        ),
+        story=story("""
+            uvm_anfree() removes all mappings of a page before it frees it. If the page is BUSY it only marks it
+            RELEASED and returns: whoever made it busy will call uvm_anfree() again. After munmap(2) no mapping is
+            left. But after madvise(MADV_FREE) uvm_map_clean() has removed none, so the program goes on reading the
+            page until the I/O is done. Then uvm_anfree() frees it, and the next read finds zeros. MADV_FREE allows
+            old data or zeros, but not old data first and zeros later, without a store in between. The pagedaemon has
+            write-protected the page, so a store takes a fault and is safe. The source has the lines; the interleaving
+            is ours. The repaired kernel unmaps the page at once.
+        """),
+        findings=("oracle",),
+        scenarios=("E66",),
     ),
 )

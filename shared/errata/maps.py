@@ -182,4 +182,22 @@ CATALOGUE = (
         findings=("oracle", "panic"),
         scenarios=("E60", "E60-child", "E60-panic"),
     ),
+    Erratum(
+        id="uvm_unmap_remove.stale-hint",
+        name="E63",
+        sentence="uvm_unmap_remove() unwires an entry, and so makes it the map's hint, before it frees it.",
+        status=Status.IN_SOURCE,
+        source=("NetBSD uvm_map.c 1.69 (2000): uvm_unmap_remove(), uvm_map_entry_unwire()",),
+        story=story("""
+            A map remembers where its last lookup ended, in its hint. uvm_unmap_remove() moves the hint away from the
+            entries that it is going to free, and its comment calls that critical. But if such an entry is wired it
+            then calls uvm_map_entry_unwire(), which calls uvm_fault_unwire_locked(), which looks the entry up:
+            uvm_map_lookup_entry() makes it the hint again. The entry is taken out of the map, and freed by
+            uvm_unmap_detach(). The next lookup in this map begins at freed memory. Most often it still looks like an
+            entry, so that a fault finds what was unmapped. The old source has the lines; the consequence is our
+            inference. Later versions move the hint once more after the unwiring, as the repaired kernel does.
+        """),
+        findings=("use-after-free",),
+        scenarios=("E63",),
+    ),
 )

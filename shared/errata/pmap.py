@@ -283,4 +283,25 @@ CATALOGUE = (
         findings=("invariant",),
         scenarios=("E40b",),
     ),
+    Erratum(
+        id="pmap_protect.no-shootdown",
+        name="E65",
+        sentence="pmap_protect() changes the page table, and leaves other CPUs with what they have cached of it.",
+        status=Status.HYPOTHETICAL,
+        source=(
+            "pmap(9) of 2001: pmap_protect() lowers the permissions of mappings",
+            "Go issue 15658 (2016 to 2018): programs that fork are corrupted on several CPUs; no pmap is named",
+        ),
+        story=story("""
+            This defect is hypothetical. A CPU keeps translations in its TLB. When pmap_protect() takes away the right
+            to write, every CPU that may have cached the old translation must flush it before the caller goes on.
+            uvmspace_fork() depends on it: it write-protects the parent, so that the next store takes a fault and
+            copies the page. If another thread of the parent runs on another CPU meanwhile, and this CPU is not told,
+            the thread goes on writing to the page that the child has now. The child sees its parent's later stores.
+            Only programs with threads can meet it. The defect sits in the node that plays the MMUs, where pmap
+            operations are served, and shows that an erratum can be written there too.
+        """),
+        findings=("oracle",),
+        scenarios=("E65",),
+    ),
 )

@@ -30,7 +30,7 @@ ORDER = (
     "AMAP", "ANON", "PAGE", "LOAN", "OBJ", "WIRE", "COUNT", "SWAP", "MAP", "KM", "PTE", "TLB", "LOCK", "PROC", "LEAK",
 )  # fmt: skip
 #: those that are checked on the way, by a node or the kernel, since no final state would show them: id -> module
-NODE_INVARIANTS = {"TLB-2": "nodes/mmu.py", "PAGE-7": "shared/uvm/page.py"}
+NODE_INVARIANTS = {"TLB-2": "nodes/mmu.py", "PAGE-7": "shared/uvm/page.py", "WIRE-5": "shared/uvm/fault_wire.py"}
 
 
 def invariant(id: str, sentence: str, *, source: str) -> Callable[[Check], Check]:

@@ -76,7 +76,7 @@ def uvm_anfree(anon: Anon) -> None:
     Source:  uvm_anon.c; the assertions of 2001-01-23.
     Differs: holds the anon's lock while it disposes of the page, as uvm_anon.c later did: the pagedaemon comes by way
              of the page and tries that lock, and both could free the page (erratum E58). UVM left a busy page mapped:
-             after madvise(MADV_FREE) a program went on using it until its I/O was done.
+             after madvise(MADV_FREE) a program went on using it until its I/O was done (erratum E66).
     """
     an_lock = anon.an_lock
     locked = an_lock.held()
@@ -109,7 +109,8 @@ def uvm_anfree(anon: Anon) -> None:
             uvm_anfree(anon)
             return
         if flags & PG_BUSY and not erratum("uvm_anfree.busy-page-freed"):
-            pmap_page_protect(pg, VM_PROT_NONE)  # whoever had the anon has it no more
+            if not erratum("uvm_anfree.busy-page-mapped"):
+                pmap_page_protect(pg, VM_PROT_NONE)  # whoever had the anon has it no more
             pg.flags = flags | PG_RELEASED
             if locking:
                 an_lock.unlock()

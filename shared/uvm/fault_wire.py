@@ -30,7 +30,7 @@ from shared.uvm.param import (
     VM_FAULT_WIREIO,
     VM_PROT_WRITE,
 )
-from shared.uvm.pmap import pmap_enter, pmap_extract, pmap_unwire
+from shared.uvm.pmap import pmap_allows, pmap_enter, pmap_extract, pmap_unwire
 from shared.uvm.structs import Anon, Page, PhysBuf, VmMap, VmMapEntry
 
 
@@ -152,7 +152,8 @@ def uvm_fault_unwire_locked(map: VmMap, start: int, end: int, bp: PhysBuf | None
     Locks:   entry map(r) at least. Returns: same.
     Source:  uvm_fault.c.   Differs: a translation stays wired while a device is at work on it, so that munlock during
              the I/O does not take it away; where there is none, after device I/O, the page is looked up in the entry.
-             UVM panicked there as well. Later versions pass over it (erratum E40b).
+             UVM panicked there as well. Later versions pass over it (erratum E40b). The check (WIRE-5) is the model's:
+             after an exit nothing would show that locked memory could have taken a fault.
     """
     LOCK_ASSERT(map.lock.held(), "map read-locked", map)
     pmap, header = map.pmap, map.header
@@ -179,6 +180,10 @@ def uvm_fault_unwire_locked(map: VmMap, start: int, end: int, bp: PhysBuf | None
         if pg is None:
             panic("uvm_fault_unwire_locked: unwiring non-wired memory", map)
             continue
+        if bp is None and not pmap_allows(pmap, va, entry.protection):
+            text = "WIRE-5: when memory is unlocked its mapping allows what its map entry allows"
+            text = f"{text}: {pg} at {va:#x} of {map} is mapped with less than {entry} has"
+            here.port.report("invariant", text, subject=str(pg))
         uvm_pageunwire(pg)
         if bp is not None:
             io = pg.io_count - 1

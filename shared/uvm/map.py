@@ -458,7 +458,7 @@ def uvm_unmap_remove(map: VmMap, start: int, end: int) -> list[DeadEntry]:
 
     Locks:   entry map(w). Returns: same.
     Source:  uvm_map.c.   Differs: the hint is saved again after an entry was unwired, as later: looking up the
-             doomed entry has made it the hint.
+             doomed entry has made it the hint (erratum E63).
     """
     from shared.uvm.km import uvm_km_unmap_object
 
@@ -477,7 +477,8 @@ def uvm_unmap_remove(map: VmMap, start: int, end: int) -> list[DeadEntry]:
         following = entry.next
         if entry.wired_count != 0:  # before the translations go, by which the pages are found
             uvm_map_entry_unwire(map, entry)
-            SAVE_HINT(map, entry.prev)
+            if not erratum("uvm_unmap_remove.stale-hint"):
+                SAVE_HINT(map, entry.prev)
         first, stop = entry.start, entry.end
         if pmap == PMAP_KERNEL and entry.object is not None:
             uvm_km_unmap_object(entry)

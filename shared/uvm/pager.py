@@ -50,7 +50,13 @@ from shared.uvm.param import (
     VM_PROT_READ,
 )
 from shared.uvm.pgops import pgops_of, uvm_putbuf
-from shared.uvm.pmap import pmap_clear_modify, pmap_clear_reference, pmap_is_modified, pmap_page_protect_unwired
+from shared.uvm.pmap import (
+    pmap_clear_modify,
+    pmap_clear_reference,
+    pmap_is_modified,
+    pmap_page_protect,
+    pmap_page_protect_unwired,
+)
 from shared.uvm.structs import AIO_DONE, Anon, Buf, Page, UvmObject, uvm, uvmexp
 from shared.uvm.swap import uvm_swap_free, uvm_swap_markbad, uvm_swap_put
 from shared.uvm.vnode import uvn_iodone
@@ -79,9 +85,13 @@ def uvm_pager_cleaning(pg: Page) -> None:
 
     Locks:   the page's owner.
     Source:  genfs_putpages() of 2001-09, which clears the attribute before the I/O, and write-protects nothing.
-             uvn_flush() write-protected the page in every address space, and cleared the attribute after the I/O.
+             uvn_flush() write-protected the page in every address space (erratum E64), and cleared the attribute after
+             the I/O.
     """
-    pmap_page_protect_unwired(pg, VM_PROT_READ)
+    if erratum("uvn_flush.wired-write-protected"):
+        pmap_page_protect(pg, VM_PROT_READ)
+    else:
+        pmap_page_protect_unwired(pg, VM_PROT_READ)
     pmap_clear_modify(pg)
 
 

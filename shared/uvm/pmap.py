@@ -208,6 +208,11 @@ def pmap_extract(pmap: int, va: int) -> Page | None:
     return None if frame is None else Page.at(frame, ANY_GEN)
 
 
+def pmap_allows(pmap: int, va: int, prot: int) -> bool:
+    """Does the mapping at `va` allow all of `prot`? For checks only; UVM has no such function."""
+    return bool(here.port.op("pmap_allows", pmap, (va, prot)))
+
+
 def pmap_page_protect(pg: Page, prot: int) -> None:
     """Narrow every mapping of `pg`: VM_PROT_READ write-protects, VM_PROT_NONE removes."""
     _free_ptps(here.port.pmap("pmap_page_protect", pg.frame, (prot,)))

@@ -34,7 +34,7 @@ from cluster.postmortem import analyse, render, render_screen
 from cluster.postmortem.analyse import Postmortem
 from cluster.replay import replay
 from cluster.token import Token, kernel_version, parse
-from shared.errors import Exit, Infrastructure, UserMistake
+from shared.errors import DETECTORS, Exit, Infrastructure, UserMistake
 from shared.runfile import scenario_of, sealed, token_check
 from shared.scenario_file import load_scenario
 from shared.text import clean
@@ -769,3 +769,46 @@ def test_a_free_live_run_is_repeated_exactly_and_its_token_is_told_as_another_sc
         write_end(other, second, scene, machine.run(out=other, identity=second))
     shutil.copy(other / "cpu0.uvmp.jsonl", out / "cpu0.uvmp.jsonl")
     assert analyse(out).warnings[0].startswith("the files are of different runs")
+
+
+# -- what nobody stops for, and what is too much ---------------------------------------------------------
+
+OFF = [f"--detect={one}=off" for one in DETECTORS]
+
+
+@pytest.mark.parametrize(
+    ("args", "function"),
+    [
+        (["run", "S12b", "--detect", "kassert=off"], "uvmfault_anonget"),
+        (["explore", "S12b", *OFF], "uvmfault_anonget"),
+        (["explore", "E5", "--errata", "amap_unref.amap-unlocked", "--seed", 1, *OFF], "amap_pp_adjref"),
+    ],
+)
+def test_a_trap_after_what_nobody_stops_for_is_the_kernels(args: list[str], function: str, tmp_path: Path) -> None:
+    """It was told as a bug of the command's; now it is a panic, which replays."""
+    result = uvmp(*args, "--out", tmp_path / "run")
+    assert result.exit_code == Exit.FINDING and "panic: trap: " in result.output and function in result.output
+    assert uvmp("replay", tmp_path / "run").exit_code == Exit.FINDING
+    pm = analyse(tmp_path / "run")
+    assert pm.complete and pm.finding is not None and pm.finding["kind"] == "panic"
+
+
+def test_too_little_memory_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("cluster.cli.run.prepare", none_left)
+    result = uvmp("run", "E1")
+    assert result.exit_code == Exit.INFRASTRUCTURE and "there is not enough memory for this" in result.output
+
+
+def test_our_own_limits_are_told_as_limits(tmp_path: Path) -> None:
+    """A machine of 4,096 frames is filled; what takes longer than it may is told with the number that it may take."""
+    text = (CONFIGS / "scenarios" / "S3a.yaml").read_text(encoding="utf-8")
+    text = text.replace("frames: 24", "frames: 4096").replace("until_free: 7", "until_free: 40")
+    (tmp_path / "s.yaml").write_text(text, encoding="utf-8")
+    assert uvmp("run", tmp_path / "s.yaml", "--fixed").exit_code == Exit.NO_FINDING
+    (tmp_path / "s.yaml").write_text(re.sub(r"schedules: \d+}", "schedules: 5, operations: 1000}", text))
+    result = uvmp("run", tmp_path / "s.yaml")
+    assert result.exit_code == Exit.USAGE and "no end after 1,000 operations" in result.output
+    assert "which is all that a run of this scenario is given (bound: operations)" in " ".join(result.output.split())

@@ -5,6 +5,7 @@ Other tests of the command are in test_cli.py.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -17,17 +18,22 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
 import pytest
 from click.testing import CliRunner
 
+import cluster.launch
+import uvmp as uvmp_module
 from cluster import signals
 from cluster.cli import COMMANDS, cli
 from cluster.cli.output import MIN_WIDTH, Output, fit, program
 from cluster.demo import Demo
-from shared.errors import Exit
+from cluster.launch import ray_session
+from shared.errors import Exit, Infrastructure
+from shared.text import counted
 from tests.cluster.test_cli import ROOT, TINY, document, error_of, interrupted_at, on_a_terminal, our_children, uvmp
 
 #: the script as an installation has it, whether there is one here or not
@@ -158,12 +164,14 @@ def test_in_a_pipe_lines_are_whole() -> None:
 def test_a_broken_line_goes_on_indented(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     text = "  site of amap_cow_now.nanon-freed-locked, repaired: reached 3 times"
+    assert fit(text, sys.stdout) == text, "no terminal"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert fit(text, sys.stdout).split("\n") == [
         "  site of",
         "    amap_cow_now.nanon-freed-locked,",
         "    repaired: reached 3 times",
     ]
-    for odd in ("0", "-3", "many", "²", ""):
+    for odd in ("0", "-3", "many", "²", "9" * 5000, ""):
         monkeypatch.setenv("COLUMNS", odd)
         assert fit(text, sys.stdout) == text
     monkeypatch.setenv("COLUMNS", "3")
@@ -295,6 +303,16 @@ def test_another_package_of_our_name_is_told_in_words(name: str, args: list[str]
         assert json.loads(done.stdout)["error"]["exit"] == Exit.INFRASTRUCTURE
 
 
+def test_the_exit_codes_are_those_of_the_command() -> None:
+    assert (uvmp_module.INFRASTRUCTURE, uvmp_module.INTERRUPTED) == (Exit.INFRASTRUCTURE, Exit.INTERRUPTED)
+
+
+def test_ctrl_c_while_the_command_is_still_being_imported(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt\n", encoding="utf-8")
+    done = script("scenarios", env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert done.returncode == Exit.INTERRUPTED and done.stderr == "uvmp: interrupted\n"
+
+
 def test_packages_that_are_mixed_with_anothers_are_told_in_words(tmp_path: Path) -> None:
     """Two wheels with the same package lie in one folder: a module of ours has another's content."""
     for name in ("cluster", "nodes", "shared"):
@@ -335,7 +353,7 @@ def test_a_full_disk_is_named_and_the_finding_is_not_lost(command: list[str], to
 
 def test_repeated_runs_on_a_full_disk_tell_what_they_found(tmp_path: Path) -> None:
     done = script("run", "S3a", "--repeat", 3, "--out", tmp_path / "run", preexec_fn=small_files)
-    assert done.returncode == Exit.INFRASTRUCTURE and "a finding in 1 of 1 runs" in done.stdout
+    assert done.returncode == Exit.INFRASTRUCTURE and "a finding in 1 of 1 run\n" in done.stdout
 
 
 # -- what is asked for, and cannot be ------------------------------------------------------------------
@@ -367,12 +385,13 @@ def test_a_seed_without_a_choice_is_refused() -> None:
     assert "all runs are the same" in uvmp("run", "S3a", "--repeat", "2").stderr
 
 
-def test_a_site_that_nobody_comes_to_is_told_soon(tiny: Path) -> None:
+def test_a_site_that_nobody_comes_to_is_told_soon(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And not only when the whole bound has been searched."""
+    monkeypatch.setattr("cluster.cli.explore.FIRST_SCHEDULES", 5)
     tiny.write_text(TINY.replace("setup:", "errata: [S3a]\nsetup:").replace("fixed:", "with_errata:"), encoding="utf-8")
-    told = uvmp("explore", tiny, "--schedules", "1000").stderr
+    told = uvmp("explore", tiny, "--schedules", "300").stderr
     assert re.search(r"warning: in \d+ schedules nobody came to the site of amap_cow_now.nanon-freed-locked", told)
-    assert "nobody came" not in uvmp("explore", "E1", "--fixed", "--schedules", "250").stderr
+    assert "nobody came" not in uvmp("explore", "E1", "--fixed", "--schedules", "60").stderr
 
 
 def test_a_listing_is_told_from_what_it_lists() -> None:
@@ -438,6 +457,8 @@ def test_one_schedule_is_not_some_schedules() -> None:
     result = uvmp("explore", "E1", "--fixed", "--schedules", "1")
     assert "not seen in 1 schedule (" in result.stdout and "exploring up to 1 schedule (" in result.stderr
     assert "1 schedules" not in result.output
+    assert "a finding in 1 of 1 run\n" in uvmp("run", "S3a", "--repeat", "1").stdout
+    assert [counted(number, "run") for number in (0, 1, 2, 1000)] == ["0 runs", "1 run", "2 runs", "1,000 runs"]
 
 
 # -- signals ---------------------------------------------------------------------------------------------
@@ -493,3 +514,61 @@ def test_signals_end_a_live_machine_as_ctrl_c_does(
     assert "Traceback" not in err and "Fatal" not in err and "*** " not in err
     assert our_children(str(tmp_path)) == []
     assert list(place.iterdir()) == []
+
+
+class FakeRay:
+    """Of Ray, what starting and stopping it needs; the first `failures` starts fail."""
+
+    def __init__(self, failures: int):
+        self.failures, self.started, self.shutdowns = failures, list[dict[str, Any]](), 0
+        services = SimpleNamespace(ConsolePopen=subprocess.Popen)
+        utils = SimpleNamespace(set_sigterm_handler=lambda handler: signal.signal(signal.SIGTERM, handler))
+        self._private = SimpleNamespace(services=services, utils=utils)
+
+    def is_initialized(self) -> bool:
+        return False
+
+    def init(self, **options: Any) -> None:
+        self.started.append(options)
+        self._private.utils.set_sigterm_handler(signal.SIG_DFL)
+        assert self._private.services.ConsolePopen.keywords == {"process_group": 0}
+        if len(self.started) <= self.failures:
+            raise TimeoutError("the node has not\nregistered")
+
+    def shutdown(self) -> None:
+        self.shutdowns += 1
+
+
+@pytest.mark.parametrize(("failures", "address", "starts"), [(0, None, 1), (1, None, 2), (2, None, 2), (1, "h:1", 1)])
+def test_a_ray_that_does_not_start_is_started_once_more(
+    failures: int, address: str | None, starts: int, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a machine where another live run begins; whatever comes of it, no folder and no patch of Ray's stays."""
+    ray, told = FakeRay(failures), list[str]()
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setattr("cluster.launch.RETRY_AFTER_S", 0.0)
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    for name in ("RAY_USAGE_STATS_ENABLED", "RAY_DEDUP_LOGS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+        monkeypatch.setenv(name, "x")
+    handler = signal.getsignal(signal.SIGTERM)
+    with contextlib.ExitStack() as stack:
+        session = ray_session(address, told.append)
+        if failures < starts:
+            assert stack.enter_context(session) is ray
+        else:
+            with pytest.raises(Infrastructure, match=r"cannot be reached or started .*: the node has not$"):
+                stack.enter_context(session)
+        assert len(ray.started) == starts
+        assert [("_temp_dir" in options) for options in ray.started] == [address is None] * starts
+    assert len(told) == (starts - 1) and all("; once more in 0 s" in one for one in told)
+    assert ray.shutdowns == starts and list(place.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) == handler
+    assert ray._private.services.ConsolePopen is subprocess.Popen
+
+
+def test_a_folder_for_sockets_has_a_short_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp/" + "x" * 60)
+    folder = cluster.launch._folder()
+    assert folder is not None and len(folder) < cluster.launch.MAX_FOLDER
+    cluster.launch._remove(folder)
+    assert not Path(folder).exists()

@@ -69,7 +69,7 @@ class Threads:
         for number, name in enumerate(config.nodes):
             made = threads() if threads is not None else build_threads(scene)
             cpu_of = {each.name: each.cpu for each in made.values()}
-            node = build_node(name, config, made)
+            node = build_node(name, config, made, scene.errata)
             node.load_image(image.get(name))
             wanted = None if order is None else order["nodes"][name]
             self.admissions[name] = Admission(node, self.journals[name], cpu_of, wanted, self._send)

@@ -167,3 +167,16 @@ def test_a_mapping_that_is_gone_is_not_marked(soft: Mmu) -> None:
     ask(soft, "pmap_remove", 1, 0, 10 * SIZE, "cpu0")
     ask(soft, "pmap_emulate_reference", 1, 2, 1)
     assert bits(soft, 5) == (0, 0) and walk(soft, 2, True) == VM_FAULT_INVALID
+
+
+def test_a_nodes_erratum_is_counted_and_leaves_other_cpus_alone() -> None:
+    """A defect of the hardware is written where the hardware is, by the same question that the kernel asks."""
+    for errata in ((), ("pmap_protect.no-shootdown",)):
+        mmu = Mmu("mmu", 64)
+        mmu.errata = frozenset(errata)
+        mmu.admit("A", "pmap_create", 0, ())
+        mmu.admit("A", "pmap_enter", 1, (0, 3, 3, 3, "cpu0"))
+        assert isinstance(mmu.admit("B", "pmap_walk", 1, (0, 1, "cpu1")), list)
+        answer = mmu.admit("A", "pmap_protect", 1, (0, 64, 1, "cpu0"))
+        assert mmu.sites == {"pmap_protect.no-shootdown": 1}
+        assert (answer is WAIT) is not bool(errata) and bool(mmu.out) is not bool(errata)

@@ -22,7 +22,8 @@ CATALOGUE = pytest.mark.parametrize("one", ERRATA.values(), ids=list(ERRATA))
 def sites() -> set[str]:
     """Ids at which the kernel asks whether an erratum is on."""
     asked = re.compile(r'\berratum\(\s*"([^"]+)"\s*\)')
-    return {name for path in (ROOT / "shared" / "uvm").glob("*.py") for name in asked.findall(path.read_text("utf-8"))}
+    asking = [*(ROOT / "shared" / "uvm").glob("*.py"), *(ROOT / "nodes").glob("*.py")]
+    return {name for path in asking for name in asked.findall(path.read_text("utf-8"))}
 
 
 def test_every_erratum_has_a_site_in_the_kernel() -> None:

@@ -1,0 +1,62 @@
+"""WIRE-4 and WIRE-5: what a wired mapping must allow, asked at rest and when memory is unlocked."""
+
+from __future__ import annotations
+
+import pytest
+
+import shared.uvm.pager as pager_module
+from cluster.explore import explore
+from shared.errors import Finding
+from shared.scenario_file import load_scenario
+from shared.uvm.param import VM_PROT_READ
+from shared.uvm.pmap import pmap_page_protect
+
+TEXT = """\
+id: locked
+name: locked
+title: Locked memory is flushed
+story: None of its own.
+source: ["a test"]
+machine: {cpus: 1, frames: 24, swap_slots: 16, disk: 4}
+setup:
+  - file: {as: F, pages: 1, words: [1]}
+  - process: {as: A, cpu: 0}
+  - mmap: {in: A, as: map, pages: 1, file: F, flags: [shared]}
+  - mlock: {in: A, at: "map[0]", pages: 1}
+programs:
+  A:
+    - write: {at: "map[0]", value: 2}
+    - msync: {at: "map[0]", pages: 1, flags: [sync]}
+    - LAST
+expect:
+  fixed: {finding: none}
+bound: {strategy: random, schedules: 1}
+"""
+LASTS = {
+    "pause": "pause: {}",
+    "munlock": 'munlock: {at: "map[0]", pages: 1}',
+    "munmap": 'munmap: {at: "map[0]", pages: 1}',
+    "exit": "exit: {}",
+}
+
+
+def run(last: str) -> Finding | None:
+    return explore(load_scenario(TEXT.replace("LAST", LASTS[last]), "locked.yaml"), shorten=False).finding
+
+
+@pytest.mark.parametrize("last", LASTS)
+def test_a_sound_kernel_leaves_locked_memory_as_it_is(last: str) -> None:
+    assert run(last) is None
+
+
+@pytest.mark.parametrize("last", LASTS)
+def test_a_flush_that_write_protects_locked_memory_is_told_of(last: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As UVM's did. At rest; or, if the process has unlocked it, or has gone, when that happened."""
+    monkeypatch.setattr(pager_module, "pmap_page_protect_unwired", lambda pg, prot: pmap_page_protect(pg, VM_PROT_READ))
+    found = run(last)
+    assert found is not None and found.kind == "invariant"
+    if last == "pause":
+        assert "WIRE-4" in found.text and found.subject.startswith("entry:")
+    else:
+        assert "WIRE-5" in found.text and found.subject.startswith("page:")
+        assert found.function == "uvm_fault_unwire_locked" and found.context == "A"
