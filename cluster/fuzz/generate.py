@@ -42,6 +42,7 @@ FEATURES: dict[str, dict[str, int]] = {
     "threads": {},
     "others": {},
     "sick": {},
+    "tables": {},
 }
 ALWAYS = {"read": 7, "write": 7}
 #: pages lent to the kernel at once, at most; generations; children
@@ -89,7 +90,7 @@ class Maker:
     def __init__(self, random: Random, features: frozenset[str] | None = None, size: int = 16):
         self.random, self.size = random, size
         if features is None:
-            features = frozenset(one for one in FEATURES if random.random() < 0.4)
+            features = frozenset(one for one in FEATURES if random.random() < 0.4 and one != "tables")
         self.features = features
         self.weights = dict(ALWAYS)
         for one in sorted(features):
@@ -167,7 +168,15 @@ class Maker:
         frames = random.randint(14, 18) if tight else random.randint(26, 36)
         if self.has("loan", "raw"):
             frames += LENT + 1
-        mmu = random.choice(({}, {}, {"rm": "emulated"}, {"page_tables": 512}, {"page_tables": 8}))
+        kinds: list[dict[str, Any]] = [
+            {},
+            {},
+            {"rm": "emulated"},
+            {"page_tables": 512},
+            {"page_tables": 8},
+            {"unwired_mappings": 6},
+        ]
+        mmu = {"page_tables": 8} if self.has("tables") else random.choice(kinds)
         if "page_tables" in mmu:
             frames += 12 if mmu["page_tables"] == 512 else 24
         machine: dict[str, Any] = {"cpus": cpus, "frames": frames}

@@ -93,11 +93,13 @@ class World:
 
     Attributes:
         cut: numbers of the files that are truncated at some time.
+        locks: somebody locks memory; what is locked is not lent, and who shares a page with him has it locked too.
         users: (what, name) -> how many programs use this loan, segment or swap device.
     """
 
     scenario: Scenario
     cut: set[int]
+    locks: bool
     users: Counter[tuple[str, Any]]
 
     def alone(self, what: str, name: Any) -> bool:
@@ -303,8 +305,8 @@ class Process:
         self.loans[args["loan"]] = Loan(anons, [page.copy() for page in there] if result == 0 else None)
         if not whole or any(page.locked for page in there):  # what is locked is not lent
             return ["EFAULT"]
-        others = any(not page.own or page.inherit != MAP_INHERIT_COPY for page in there)  # who may have it locked
-        return [0, *(["EFAULT"] if others or self._short(there) or any(page.hollow for page in there) else [])]
+        refused = self._short(there) or self.world.locks or any(page.hollow for page in there)
+        return [0, "EFAULT"] if refused else [0]
 
     def _lent(self, args: dict[str, Any]) -> Loan | None:
         """A loan of this program's, of which nobody else knows; None: who knows."""
@@ -337,8 +339,8 @@ class Process:
             if loan is not None and loan.pages is not None and loan.pages[at].own:
                 page.words, page.rest = dict(loan.pages[at].words), loan.pages[at].rest
         if loan is None:
-            return [0, "EINVAL", "EBUSY"]
-        return ["EINVAL"] if loan.pages is None or not loan.anons else [0, "EBUSY"]
+            return [0, "EINVAL"]
+        return ["EINVAL"] if loan.pages is None or not loan.anons else [0]
 
     def _swapctl(self, args: dict[str, Any], result: Any) -> Collection[Any]:
         if not self.world.alone("swapctl", args["device"]):
@@ -392,7 +394,10 @@ def world_of(scene: Scenario) -> World:
                 if key in step.args and (what != "swapctl" or step.op == what):
                     used.add((what, step.args[key]))
         users.update(used)
-    return World(scene, cut, users)
+    locks = any(
+        step.op == "mlock" for program in (scene.setup, *(lwp.program for lwp in scene.lwps)) for step in program
+    )
+    return World(scene, cut, locks, users)
 
 
 @dataclass(frozen=True)

@@ -84,9 +84,23 @@ def _plainer_machine(program: Program) -> Iterator[Program]:
             yield program.with_(machine=rest)
             yield program.with_(machine={"swap_slots": 160, **rest})
     for cpus in range(1, machine["cpus"]):
-        yield program.with_(machine={**machine, "cpus": cpus})
+        yield program.with_(
+            machine={**machine, "cpus": cpus},
+            setup=_on_cpus(program.setup, cpus),
+            threads={name: _on_cpus(steps, cpus) for name, steps in program.threads.items()},
+        )
     if machine["frames"] < 32:
         yield program.with_(machine={**machine, "frames": 32})
+
+
+def _on_cpus(steps: tuple[Step, ...], cpus: int) -> tuple[Step, ...]:
+    """The same on fewer CPUs."""
+    found = []
+    for step in steps:
+        args = {**step.args, "cpu": min(step.args["cpu"], cpus - 1)} if "cpu" in step.args else step.args
+        program = None if step.program is None else _on_cpus(step.program, cpus)
+        found.append(Step(step.op, args, program))
+    return tuple(found)
 
 
 def _shorter_ranges(program: Program) -> Iterator[Program]:

@@ -124,7 +124,7 @@ ONE_STRATEGY = {
     "E31-shipped": "random: not seen in 3 x 5000 schedules; pct: 15 to 96 (eight seeds)",
     "E38": "random: not seen in 5 x 2000 schedules, as the fault has to be held back for a whole scan; pct: 2 to 7",
     "E66": "random: not seen in 3 x 2000 schedules; pct: 13 to 72",
-    "E57": "random: not seen in 5 x 2000 schedules; pct: 429 to 1233",
+    "E57": "random: not seen in 3 x 2000 schedules; pct: 49 to 793 (seven seeds)",
     "E23-panic": "pct, depth 3 to 6: not seen in 6 x 2500 schedules; random: 2 to 269 (seven seeds)",
     "S3h-freed": "random: not seen in 1500 schedules; pct: 46 to 135",
     "S3h-shipped": "random: in half of the runs with a finding the amap is freed under somebody before it can leak",
