@@ -128,7 +128,7 @@ class Demo:
     def explain(self, folder: Path) -> None:
         self.part("What happened, from the logs of the live replay alone", f"uvmp postmortem {folder}")
         found = analyse(folder)
-        self.output.say_lines(render_screen(found, full=f"uvmp postmortem {folder} --full").rstrip("\n"))
+        self.output.say_lines(render_screen(found, full=pasteable(f"uvmp postmortem {folder} --full")).rstrip("\n"))
         self.expect(None if found.complete else "the log of the live replay is incomplete")
 
     def search_repaired(self, first: Result) -> None:

@@ -138,7 +138,11 @@ class Output:
     def say_lines(self, text: str) -> None:
         """Several lines, of which each is fit to be shown."""
         for line in text.split("\n"):
-            self.say(line)
+            command = line.lstrip()
+            if command.startswith("uvmp ") and not self.json:
+                self._echo(shown(line[: -len(command)] + pasteable(command), self.out), {})
+            else:
+                self.say(line)
 
     def note(self, text: str) -> None:
         """A line about how it is going."""

@@ -224,6 +224,8 @@ def test_the_demos_commands_can_be_pasted(venv: Path, monkeypatch: pytest.Monkey
     assert program() == ".venv/bin/uvmp"
     Demo(Output(), None).part("A part", f"uvmp explore {RACE}")  # type: ignore[arg-type]
     assert f"$ .venv/bin/uvmp explore {RACE}\n" in capsys.readouterr().out
+    Output().say_lines("To see it again\n  uvmp replay runs/x\nSo uvmp is called")
+    assert capsys.readouterr().out == "To see it again\n  .venv/bin/uvmp replay runs/x\nSo uvmp is called\n"
 
 
 def test_make_setup_says_how_to_call_it() -> None:
