@@ -43,7 +43,7 @@ def postmortem(name: str) -> Postmortem:
     packed = json.loads(json.dumps(pack_scenario(scene)))
     headers: dict[str, dict[str, Any]] = {node: {} for node in once.journals}
     path = f"runs/{name}"
-    return of(Run(path, path, packed, scene, about, headers, once.journals, sealed=True))
+    return of(Run(path, path, packed, scene, about, headers, once.journals))
 
 
 @pytest.mark.parametrize("name", TESTED)
