@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from shared.errors import FINDINGS, Finding, PortDead, ProjectBug, UserMistake
+from shared.errors import FINDINGS, Finding, PortDead
 from shared.locks.order import LockOrder
 from shared.uvm.param import PMAP_KERNEL
 
@@ -44,6 +44,9 @@ SPL_NONE, SPL_BIO, SPL_IMP, SPL_VM, SPL_CLOCK, SPL_IPI, SPL_HIGH = 0, 3, 4, 5, 6
 
 #: in place of a process's number: an access of the kernel to memory of its own
 NOBODY = -1
+
+#: errors of Python that stand for what a kernel in C meets at a wild pointer, index or number
+WILD = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 
 S = TypeVar("S", bound="Struct")
 
@@ -501,10 +504,10 @@ class Port(ABC):
         """Has a context failed as kernel code of a sound machine cannot? Then that is a trap, and ends the run.
 
         A kernel that goes on with the wrong struct's fields, past an assertion that does not hold, or with a defect
-        switched on, meets what it cannot handle. On a repaired kernel with nothing passed over, it is a bug of ours.
+        switched on, meets what it cannot handle (`WILD`). On a repaired kernel with nothing passed over, it is a bug of
+        ours, as any other error is.
         """
-        ours = isinstance(error, (ProjectBug, UserMistake, MemoryError)) or not isinstance(error, Exception)
-        if self.dead or ours or not (self.stale or self.passed or self.errata):
+        if self.dead or not isinstance(error, WILD) or not (self.stale or self.passed or self.errata):
             return False
         after = f'after "{self.passed}", for which nobody stopped' if self.passed else f"with {', '.join(self.errata)}"
         text = f"panic: trap: {self.cur.function or 'user mode'} cannot go on {after}"
