@@ -31,7 +31,7 @@ def run(command: str, token: str) -> tuple[int, str]:
 @pytest.fixture(scope="module")
 def token() -> str:
     """The token that the first command of the README finds."""
-    output = run("uvmp explore S3a-shipped", "")[1]
+    output = run(SHOWN[0][0], "")[1]
     found = re.search(r"uvmp1\.\S+", output)
     assert found is not None, output
     return found.group()
