@@ -42,7 +42,7 @@ def test_every_word_of_the_glossary_is_used_by_a_story() -> None:
 def test_the_list_of_errata_says_how_each_is_known() -> None:
     lines = CliRunner().invoke(cli, ["errata"]).stdout.splitlines()
     for one in ERRATA.values():
-        assert f"{one.name:4}  {one.status:13}  {one.id}" in lines
+        assert f"{one.name:4}  {one.status:13}  {one.big_lock:8}  {one.id}" in lines
 
 
 def test_the_list_of_scenarios_says_how_their_errata_are_known() -> None:
