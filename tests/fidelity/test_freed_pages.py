@@ -128,9 +128,8 @@ def test_a_page_that_is_in_use_again_is_not_taken_for_the_old_one() -> None:
 
 @pytest.mark.usefixtures("still_mapped")
 def test_who_does_not_mind_goes_on_as_the_machine_would() -> None:
-    """The access meets whatever is in the frame; the memory oracle says what that did to the program."""
-    found = run("read", "invariant: off, heap: off")
-    assert found is None or found.kind != "freed-page-access"
+    """The access meets whatever is in the frame: here what was there before, as MADV_FREE allows."""
+    assert run("read", "invariant: off, heap: off") is None
     text = TEXT.replace("DETECT", "detect: {invariant: off, heap: note, oracle: off}")
     made, image = prepare(load_scenario(text.replace('DO: {at: "buf[0]"}', STEPS["read"]), "freed.yaml"))
     sim = Sim(made, image)
