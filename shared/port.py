@@ -44,6 +44,8 @@ SPL_NONE, SPL_BIO, SPL_IMP, SPL_VM, SPL_CLOCK, SPL_IPI, SPL_HIGH = 0, 3, 4, 5, 6
 
 #: in place of a process's number: an access of the kernel to memory of its own
 NOBODY = -1
+#: in place of an access's result: it was refused, and nobody stops for that
+AGAIN = object()
 
 #: errors of Python that stand for what a kernel in C meets at a wild pointer, index or number
 WILD = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
@@ -406,9 +408,14 @@ class Port(ABC):
                 proc = NOBODY if pmap == PMAP_KERNEL else self.cur.proc.index
                 gen = tlb.entries[vpn][3]
                 if write:
-                    self.perform("word_write", frame, (offset, value, va, proc, gen))
+                    result = self.perform("word_write", frame, (offset, value, va, proc, gen))
                 else:
-                    value = self.perform("word_read", frame, (offset, va, proc, gen))
+                    result = value = self.perform("word_read", frame, (offset, va, proc, gen))
+                if result is AGAIN:  # by what is left of this translation, whoever has the frame now
+                    from shared.struct import ANY_GEN  # it is above us
+
+                    tlb.entries[vpn][3] = ANY_GEN
+                    continue
                 if proc != NOBODY:
                     self.accessed(proc, va, write, value, frame)
                 return True, value
@@ -477,9 +484,10 @@ class Port(ABC):
         )
 
     def refused(self, found: KernelFinding, code: str, target: int, args: tuple[Any, ...]) -> Any:
-        """A node has refused an operation: report it; if nobody stops for that, what comes of it all the same.
+        """Report an operation that a node has refused. If nobody stops for that, return what the hardware would have.
 
-        It is repeated, as an operation with a scheduling point of its own: others may come in between.
+        The operation is repeated with a scheduling point of its own, since others may come in between; an access by way
+        of a translation by who makes it (AGAIN), since an interrupt may have flushed the translation by then.
 
         A stale handle's address is that of a later struct, or of nothing: then no kernel could go on, and the run
         ends whatever the level. What that struct has not set yet is zero.
@@ -489,9 +497,7 @@ class Port(ABC):
             self.take(seen, "stop")
         self.report(found.kind, found.text, subject=found.subject)
         if found.kind == "freed-page-access":
-            from shared.struct import ANY_GEN  # it is above us
-
-            return self.perform(code, target, (*args[:-1], ANY_GEN))
+            return AGAIN
         if found.kind != "use-after-free":
             return None
         self.stale = self.stale or seen

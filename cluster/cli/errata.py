@@ -72,6 +72,8 @@ def show(outer_json: bool | None, erratum: str, as_json: bool) -> int:
     output.say()
     rows = [("catalogue", f"{found.name}, of row {found.row}"), ("status", f"{found.status}: {found.status.meaning}")]
     rows += [("big lock", f"{found.big_lock}: {found.big_lock.meaning}")]
+    if found.big_lock is BigLock.LATENT:
+        rows += [("", f"not seen in {found.big_lock_schedules:,} schedules")]
     rows += [("source", one) for one in found.source]
     rows += [("shows as", ", ".join(found.findings) or "cost"), ("seen by", ", ".join(found.detectors) or "results")]
     rows += [("scenarios", ", ".join(found.scenarios))]

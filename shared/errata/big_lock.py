@@ -36,7 +36,7 @@ class BigLock(StrEnum):
 
     SEEN = "seen", "its harm is seen with the big lock too: sleeps, interrupts and TLBs are enough for it"
     ASSERTED = "asserted", "with the big lock only LOCKDEBUG's checks see it; its harm needs two CPUs in the kernel"
-    LATENT = "latent", "not seen with the big lock: it was latent until that lock went"
+    LATENT = "latent", "not seen with the big lock, within the bound of its scenarios: latent until that lock went"
 
     def __new__(cls, value: str, meaning: str) -> BigLock:
         """A member that is its word, with its meaning beside it."""

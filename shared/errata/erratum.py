@@ -71,6 +71,11 @@ class Erratum:
         return verdict(tuple(SEARCHES[name] for name in self.scenarios if name in SEARCHES))
 
     @property
+    def big_lock_schedules(self) -> int:
+        """In how many schedules with the big lock nothing was seen of it, over its scenarios."""
+        return sum(SEARCHES[name].schedule for name in self.scenarios if name in SEARCHES and not SEARCHES[name].kind)
+
+    @property
     def detectors(self) -> tuple[str, ...]:
         """The detectors that report those findings."""
         return tuple(dict.fromkeys(FINDINGS[kind].detector for kind in self.findings))

@@ -11,6 +11,7 @@ import pytest
 import shared.uvm.anon as anon_module
 from cluster.boot import prepare
 from cluster.explore import explore
+from cluster.replay import replay_journals
 from cluster.sim import Sim
 from cluster.strategies import Stay
 from nodes.memory import Memory
@@ -148,3 +149,21 @@ def test_a_machine_of_real_processors_says_the_same(do: str, detect: str) -> Non
     found = machine.run()
     assert found is not None and wanted.finding is not None and found.as_dict() == wanted.finding.as_dict()
     assert digest(machine.records()) == digest(wanted.journals)
+
+
+@DO
+@pytest.mark.usefixtures("still_mapped", "own_ports")
+def test_who_does_not_mind_is_replayed_too(do: str) -> None:
+    """The refused access is made again as an operation of its own: on a free machine others come in between."""
+    levels = "detect: {invariant: off, heap: note, oracle: off, race: off}"
+    others = "".join(f'    - write: {{at: "other[{page % 4}]", value: {page}}}\n' for page in range(60))
+    text = TEXT.replace("DETECT", levels).replace('    - DO: {at: "buf[0]"}\n', f"    - {STEPS[do]}\n" * 20)
+    text = text.replace("  - write: {in: A", "  - mmap: {in: A, as: other, pages: 4}\n  - write: {in: A", 1)
+    scene = load_scenario(text.replace("expect:", f"{others}expect:"), "freed.yaml")
+    for seed in range(3):
+        machine = Threads(scene, seed=seed)
+        assert machine.run() is None
+        records = machine.records()
+        assert any(one["event"] == "note" for each in records.values() for one in each)
+        again = replay_journals(scene, records)
+        assert again.digest == digest(records) and [one.kind for one in again.notes] == ["freed-page-access"]
