@@ -42,8 +42,10 @@ check: $(STAMP)
 	@out=$$($(BIN)/lint-imports 2>&1) || { echo "$$out"; exit 1; }
 
 test: check
-	@echo "== pytest"
-	@$(BIN)/python -m pytest -q
+	@echo "== pytest, in sim"
+	@$(BIN)/python -m pytest -q -n auto -m "not live and not long"
+	@echo "== pytest, on real processes"
+	@$(BIN)/python -m pytest -q -m "live and not long"
 
 long: $(STAMP)
 	@echo "== pytest, the long tests"

@@ -934,7 +934,7 @@ def test_ctrl_c_ends_a_live_machine_and_leaves_readable_logs(
     assert "Traceback" not in err
     assert our_children(str(tmp_path)) == []
     if when == "run 1 of":
-        assert re.search(r"a finding in \d of \d runs", out)
+        assert re.search(r"a finding in \d of \d runs?\b", out)
         assert document("postmortem", tmp_path / "runs" / "1")["complete"]
     for run in (tmp_path / "runs").glob("*"):
         assert uvmp("postmortem", run).exit_code in (Exit.NO_FINDING, Exit.LOG_INCOMPLETE)
