@@ -13,7 +13,7 @@ from typing import Any
 
 from cluster.boot import prepare
 from cluster.minimize import minimize
-from cluster.replay import replay
+from cluster.replay import replay, results_of
 from cluster.sim import Deviation, Sim
 from cluster.strategies import Stay, make
 from cluster.token import Token, token_of
@@ -136,8 +136,3 @@ def collect(result: Result, sim: Sim) -> None:
     result.operations += sim.steps
     if result.finding is None:
         result.results = results_of(sim)
-
-
-def results_of(sim: Sim) -> dict[str, list[dict[str, Any]]]:
-    """Context -> its steps' results, of the last execution."""
-    return {name: one.results for name, one in sim.machine.threads.items() if one.results}

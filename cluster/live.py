@@ -13,7 +13,6 @@ happened before the finding, or to exactly the operations that it may have; and 
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import tempfile
 from dataclasses import dataclass, field
@@ -312,8 +311,3 @@ def schedule_of(journals: Journals, scenario: Scenario) -> dict[str, Any]:
         },
         "cpus": {name: [[ctx for _, ctx in sorted(order)], events.get(name, [0])] for name, order in cpus.items()},
     }
-
-
-def dump(value: Any) -> str:
-    """JSON for tools."""
-    return json.dumps(value, indent=2, sort_keys=True, default=str)

@@ -83,16 +83,20 @@ def _told(node: str, number: int, record: Record | None) -> str:
     return f"record {number} of {node}: {words[:300]}"
 
 
+def results_of(sim: Sim) -> dict[str, list[dict[str, Any]]]:
+    """Context -> its steps' results, of the last execution."""
+    return {name: one.results for name, one in sim.machine.threads.items() if one.results}
+
+
 def recorded(sim: Sim, skipped: list[Deviation]) -> Replay:
     """What a recorded execution left behind."""
     assert sim.journals is not None
     journals = {name: journal.records for name, journal in sim.journals.items()}
-    results = {name: one.results for name, one in sim.machine.threads.items() if one.results}
     return Replay(
         sim.finding,
         journals,
         digest(journals),
-        results,
+        results_of(sim),
         dict(sim.sites),
         list(sim.notes),
         sim.steps,

@@ -15,8 +15,8 @@ Spl: an interrupt is offered at the next scheduling point after the level drops.
 
 Recorded, a run is judged by its records (shared/race.py), and ends after exactly as many operations as it may have.
 Unrecorded, both are only approximate, for speed: races of fields that are not yet racy are missed, the first race
-ends the run, and so does the first point behind the last operation. So what an unrecorded run
-says is only worth a recorded run of the same schedule.
+ends the run, and so does the first point behind the last operation. So the finding of an unrecorded run must
+be confirmed by a recorded run of the same schedule.
 """
 
 from __future__ import annotations

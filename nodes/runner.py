@@ -70,7 +70,8 @@ class Runner(Port):
         self.threads = {one.name: one for one in processor.threads}
         self.inbox: SimpleQueue[list[Any]] = SimpleQueue()
         self.received = 0
-        self.posts = self.detect.get("heap", "stop") == "stop"  # else a refusal is not the end of what rides behind it
+        # a refused operation ends the run then, so that those behind it in the frame are void
+        self.may_batch = self.detect.get("heap", "stop") == "stop"
         self.outbox: list[list[Any]] = []
         self.outbox_node = ""
         self.answer: list[Any] | None = None
@@ -238,7 +239,7 @@ class Runner(Port):
         self.outbox_node = node
         self.outbox.append([ctx.name, ctx.n, self.processor.k, code, target, list(args)])
         self.said = 0
-        if op.posted and self.posts and (self.follow is None or self.processor.k < len(self.follow)):
+        if op.posted and self.may_batch and (self.follow is None or self.processor.k < len(self.follow)):
             self.asked[ctx.n] = list(ctx.stack), dict(ctx.held)
             return None
         waits, value = self._send()

@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from shared.errors import FINDINGS, Finding, PortDead, ProjectBug, UserMistake
+from shared.errors import FINDINGS, Finding, PortDead
 from shared.locks.order import LockOrder
 from shared.uvm.param import PMAP_KERNEL
 
@@ -44,6 +44,11 @@ SPL_NONE, SPL_BIO, SPL_IMP, SPL_VM, SPL_CLOCK, SPL_IPI, SPL_HIGH = 0, 3, 4, 5, 6
 
 #: in place of a process's number: an access of the kernel to memory of its own
 NOBODY = -1
+#: in place of an access's result: it was refused, and nobody stops for that
+AGAIN = object()
+
+#: errors of Python that stand for what a kernel in C meets at a wild pointer, index or number
+WILD = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 
 S = TypeVar("S", bound="Struct")
 
@@ -403,9 +408,14 @@ class Port(ABC):
                 proc = NOBODY if pmap == PMAP_KERNEL else self.cur.proc.index
                 gen = tlb.entries[vpn][3]
                 if write:
-                    self.perform("word_write", frame, (offset, value, va, proc, gen))
+                    result = self.perform("word_write", frame, (offset, value, va, proc, gen))
                 else:
-                    value = self.perform("word_read", frame, (offset, va, proc, gen))
+                    result = value = self.perform("word_read", frame, (offset, va, proc, gen))
+                if result is AGAIN:  # by what is left of this translation, whoever has the frame now
+                    from shared.struct import ANY_GEN  # it is above us
+
+                    tlb.entries[vpn][3] = ANY_GEN
+                    continue
                 if proc != NOBODY:
                     self.accessed(proc, va, write, value, frame)
                 return True, value
@@ -474,9 +484,10 @@ class Port(ABC):
         )
 
     def refused(self, found: KernelFinding, code: str, target: int, args: tuple[Any, ...]) -> Any:
-        """A node has refused an operation: report it; if nobody stops for that, what comes of it all the same.
+        """Report an operation that a node has refused. If nobody stops for that, return what the hardware would have.
 
-        It is repeated, as an operation with a scheduling point of its own: others may come in between.
+        The operation is repeated with a scheduling point of its own, since others may come in between; an access by way
+        of a translation by who makes it (AGAIN), since an interrupt may have flushed the translation by then.
 
         A stale handle's address is that of a later struct, or of nothing: then no kernel could go on, and the run
         ends whatever the level. What that struct has not set yet is zero.
@@ -486,9 +497,7 @@ class Port(ABC):
             self.take(seen, "stop")
         self.report(found.kind, found.text, subject=found.subject)
         if found.kind == "freed-page-access":
-            from shared.struct import ANY_GEN  # it is above us
-
-            return self.perform(code, target, (*args[:-1], ANY_GEN))
+            return AGAIN
         if found.kind != "use-after-free":
             return None
         self.stale = self.stale or seen
@@ -501,10 +510,10 @@ class Port(ABC):
         """Has a context failed as kernel code of a sound machine cannot? Then that is a trap, and ends the run.
 
         A kernel that goes on with the wrong struct's fields, past an assertion that does not hold, or with a defect
-        switched on, meets what it cannot handle. On a repaired kernel with nothing passed over, it is a bug of ours.
+        switched on, meets what it cannot handle (`WILD`). On a repaired kernel with nothing passed over, it is a bug of
+        ours, as any other error is.
         """
-        ours = isinstance(error, (ProjectBug, UserMistake, MemoryError)) or not isinstance(error, Exception)
-        if self.dead or ours or not (self.stale or self.passed or self.errata):
+        if self.dead or not isinstance(error, WILD) or not (self.stale or self.passed or self.errata):
             return False
         after = f'after "{self.passed}", for which nobody stopped' if self.passed else f"with {', '.join(self.errata)}"
         text = f"panic: trap: {self.cur.function or 'user mode'} cannot go on {after}"

@@ -273,7 +273,7 @@ class Watch:
             self._access(ctx, one, event == "store")
         elif event == "intr":
             self.detector.interrupts(name, ctx.cpu)
-        elif event in _BEYOND:
+        elif event in _TRACKED:
             self._operation(ctx, one)
 
     def _operation(self, ctx: Context, one: Record) -> None:
@@ -355,8 +355,8 @@ class Watch:
                 self.guards.publish(value)
 
 
-#: operations that order something, or say who holds what or has what for itself; but for accesses
-_BEYOND = frozenset(
+#: operations, other than accesses, that order others or change who holds a lock or owns a struct
+_TRACKED = frozenset(
     code for code, op in OPERATIONS.items() if op.node in (*ORDERED, "lock_manager", "devices")
 ) | {"alloc", "renew", "free"}  # fmt: skip
 

@@ -1,4 +1,5 @@
-"""run.json and scenario.json of a run folder, as data: what is in them, and the checks that they are under.
+"""run.json and scenario.json of a run folder, as data: what is in them, the checks that they are under, and lines that
+replay a token or a folder.
 
 run.json is written last. It says what the run came to, and of every other file
 of the folder the SHA-256 that it had then; its own `check` is over all of it.
@@ -18,6 +19,7 @@ from collections.abc import Mapping, ValuesView
 from typing import Any
 
 from shared.errors import UserMistake
+from shared.machine_config import KERNEL_LOCKS
 from shared.scenario import Scenario
 from shared.scenario_file import load_scenario
 from shared.text import clean
@@ -123,8 +125,8 @@ def scenario_of(document: Mapping[str, Any]) -> Scenario:
         return known[name]
 
     scenario = load_scenario(texts["text"], clean(texts["file"], 200), find)
-    if texts["kernel_lock"] not in ("fine", "big"):
-        raise UserMistake("expected fine or big", field="kernel_lock")
+    if texts["kernel_lock"] not in KERNEL_LOCKS:
+        raise UserMistake(f"expected {' or '.join(KERNEL_LOCKS)}", field="kernel_lock")
     return scenario.with_errata(errata or ()).with_detect(detect).with_kernel_lock(texts["kernel_lock"])
 
 

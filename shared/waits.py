@@ -61,7 +61,7 @@ class Wait(NamedTuple):
 
 
 class Busy(NamedTuple):
-    """A page in transit: who made it so (""; not known), in which function, as which operation, and its owner_tag."""
+    """A page in transit: who made it so ("": not known), in which function, as which operation, and its owner_tag."""
 
     ctx: str
     fn: str = ""

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from cluster.cli import cli
-from shared.errata import ERRATA, Status, counts
+from shared.errata import ERRATA, Status, counts, with_big_lock
 from shared.invariants import INVARIANTS
 from shared.steps import INTERRUPT_STEPS, PROGRAM_STEPS, SETUP_STEPS
 
@@ -31,7 +31,7 @@ def run(command: str, token: str) -> tuple[int, str]:
 @pytest.fixture(scope="module")
 def token() -> str:
     """The token that the first command of the README finds."""
-    output = run("uvmp explore S3a-shipped", "")[1]
+    output = run(SHOWN[0][0], "")[1]
     found = re.search(r"uvmp1\.\S+", output)
     assert found is not None, output
     return found.group()
@@ -48,10 +48,12 @@ def test_readme_counts_the_invariants() -> None:
     assert re.findall(r"(\d+) invariants", README) == [str(len(INVARIANTS))]
 
 
-def test_readme_counts_the_errata_by_status() -> None:
-    """In the sentence that says how many of them NetBSD's UVM really had."""
+def test_readme_counts_the_errata() -> None:
+    """How many NetBSD's UVM really had, and how many show with the big lock."""
     said = {status: re.findall(rf"(\d+) are \*{status}\*", README) for status in Status}
     assert said == {status: [str(many)] for status, many in counts().items()}
+    seen = re.findall(r"the \d+ errata (\d+) are \*seen\*.* (\d+)\nare \*asserted\*.* (\d+) are \*latent\*", README)
+    assert seen == [tuple(str(many) for many in with_big_lock().values())]
     assert re.findall(r"(\d+) of the (\d+) errata", README) == [
         (str(sum(one.status.real for one in ERRATA.values())), str(len(ERRATA)))
     ]

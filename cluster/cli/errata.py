@@ -12,7 +12,8 @@ from cluster.cli.describe import labelled, prose
 from cluster.cli.glossary import say_words
 from cluster.cli.options import SETTINGS, ShowGroup, common, examples
 from cluster.cli.output import Output, program, width
-from shared.errata import ERRATA, Erratum, Status, counts, lookup
+from shared.errata import ERRATA, Erratum, Status, counts, lookup, with_big_lock
+from shared.errata.big_lock import BigLock
 from shared.errors import UserMistake
 
 
@@ -34,16 +35,20 @@ def command(ctx: click.Context, as_json: bool) -> int | None:
         ctx.obj = as_json
         return None
     output = Output(as_json)
-    status_width = max(map(len, Status))
-    output.say(f"{'name':4}  {'status'.ljust(status_width)}  erratum", bold=True)
+    status_width, lock_width = max(map(len, Status)), max(map(len, BigLock))
+    output.say(f"{'name':4}  {'status'.ljust(status_width)}  {'big lock'.ljust(lock_width)}  erratum", bold=True)
     for one in ERRATA.values():
-        output.say(f"{one.name:4}  {one.status.ljust(status_width)}  {one.id}", bold=True)
+        known, seen = one.status.ljust(status_width), one.big_lock.ljust(lock_width)
+        output.say(f"{one.name:4}  {known}  {seen}  {one.id}", bold=True)
         for line in textwrap.wrap(one.sentence, width() - 6):
             output.say(f"      {line}")
         rows = [("row", one.row), ("source", "; ".join(one.source)), ("scenarios", ", ".join(one.scenarios))]
         labelled(output, rows, indent="      ")
     output.say()
     labelled(output, [(status, f"{counts()[status]}: {status.meaning}") for status in Status], indent="")
+    output.say()
+    output.say("with the big lock of the MP kernels of 2000 to 2007 (--kernel-lock big):")
+    labelled(output, [(seen, f"{count}: {seen.meaning}") for seen, count in with_big_lock().items()], indent="")
     output.note(f"{program()} errata show ID tells its story; {program()} run SCENARIO --errata ID switches it on")
     output.result({"errata": [_document(one) for one in ERRATA.values()]})
     return 0
@@ -66,6 +71,9 @@ def show(outer_json: bool | None, erratum: str, as_json: bool) -> int:
     prose(output, found.story)
     output.say()
     rows = [("catalogue", f"{found.name}, of row {found.row}"), ("status", f"{found.status}: {found.status.meaning}")]
+    rows += [("big lock", f"{found.big_lock}: {found.big_lock.meaning}")]
+    if found.big_lock is BigLock.LATENT:
+        rows += [("", f"not seen in {found.big_lock_schedules:,} schedules")]
     rows += [("source", one) for one in found.source]
     rows += [("shows as", ", ".join(found.findings) or "cost"), ("seen by", ", ".join(found.detectors) or "results")]
     rows += [("scenarios", ", ".join(found.scenarios))]
@@ -80,4 +88,4 @@ def show(outer_json: bool | None, erratum: str, as_json: bool) -> int:
 
 
 def _document(erratum: Erratum) -> dict[str, Any]:
-    return {**asdict(erratum), "row": erratum.row, "detectors": list(erratum.detectors)}
+    return {**asdict(erratum), "row": erratum.row, "big_lock": erratum.big_lock, "detectors": list(erratum.detectors)}

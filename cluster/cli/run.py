@@ -336,7 +336,7 @@ def _say_again(output: Output, chosen: Chosen, one: Done) -> None:
     if again is not None:
         output.replay_line(again)
     elif one.finding is not None:
-        output.say("this very run is no token: to repeat it, keep it with --out and replay the folder")
+        output.say("this run has no token: to repeat it exactly, keep it with --out and replay the folder")
     if one.shortened is not None:
         output.replay_line(chosen.replay_line(one.shortened), "the same finding, shortened:")
 

@@ -77,7 +77,8 @@ def show(outer_json: bool | None, scenario: str, as_json: bool) -> int:
             *(("fixed", one) for one in outcome_words(found.expect.fixed)),
             (
                 "bound",
-                f"{counted(found.bound.schedules, 'schedule')} of {found.bound.strategy}, depth {found.bound.depth}",
+                f"{counted(found.bound.schedules, 'schedule')} of {found.bound.strategy}, depth {found.bound.depth}; "
+                f"each ends after {found.limit:,} operations",
             ),
             ("file", found.file),
         ],

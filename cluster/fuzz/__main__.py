@@ -9,6 +9,8 @@ import click
 
 from cluster.fuzz.generate import FEATURES
 from cluster.fuzz.hunt import Hunt, hunt
+from shared.errata import lookup
+from shared.errors import UserMistake
 
 
 @click.command()
@@ -17,7 +19,7 @@ from cluster.fuzz.hunt import Hunt, hunt
 @click.option("--programs", default=1_000_000, show_default=True, help="At most this many.")
 @click.option("--seconds", default=60.0, show_default=True, help="No new program after this time.")
 @click.option("--features", default="", help=f"Of every program, separated by commas: {', '.join(FEATURES)}.")
-@click.option("--errata", multiple=True, help="Switched on.")
+@click.option("--errata", multiple=True, help="Switched on, by its id or short name. Repeatable.")
 @click.option("--out", default="runs/fuzz", show_default=True, help="Folder for what fails.")
 def main(
     seed: str, first: int, programs: int, seconds: float, features: str, errata: tuple[str, ...], out: str
@@ -25,7 +27,13 @@ def main(
     """Run random programs under several strategies until one fails; exit code 1 if one does."""
     seed = seed or secrets.token_hex(4)
     chosen = frozenset(features.split(",")) if features else None
-    result: Hunt = hunt(seed, programs, seconds, first, chosen, errata=errata, out=Path(out))
+    for one in sorted((chosen or frozenset()) - set(FEATURES)):
+        raise click.UsageError(f"there is no feature {one!r}; known: {', '.join(FEATURES)}")
+    try:
+        ids = tuple(lookup(one).id for one in errata)
+    except UserMistake as mistake:
+        raise click.UsageError(mistake.message) from None
+    result: Hunt = hunt(seed, programs, seconds, first, chosen, errata=ids, out=Path(out))
     click.echo(str(result))
     raise SystemExit(result.failure is not None)
 

@@ -27,6 +27,7 @@ class Hunt:
         tally: executions by strategy, and "replay".
         at: number of the program that failed, or of the next one.
         failure: how, after it was cut down; with `program` and the file it was written to.
+        errata: switched on.
     """
 
     seed: str
@@ -37,6 +38,7 @@ class Hunt:
     failure: Failure | None = None
     file: Path | None = None
     token: str = ""
+    errata: tuple[str, ...] = ()
 
     @property
     def executions(self) -> int:
@@ -50,11 +52,10 @@ class Hunt:
             return f"{text}, no finding"
         text += f"\nprogram {self.at} fails: {self.failure}"
         if self.file is not None:
-            file = shlex.quote(str(self.file))
-            text += f"\ncut down to {self.file}; to see it:\n"
-            text += (
-                f"  uvmp run {file}" if not self.failure.deviations else f"  uvmp replay {self.token} --scenario {file}"
-            )
+            file = str(self.file)
+            again = ["replay", self.token, "--scenario", file] if self.failure.deviations else ["run", file]
+            options = [word for one in self.errata for word in ("--errata", one)]
+            text += f"\ncut down to {file}; to see it:\n  {shlex.join(['uvmp', *again, *options])}"
         return text
 
 
@@ -81,7 +82,7 @@ def hunt(
         progress: called after each program.
     """
     began = monotonic()
-    result = Hunt(seed)
+    result = Hunt(seed, errata=errata)
     for number in range(first, first + programs):
         if monotonic() - began > seconds:
             break

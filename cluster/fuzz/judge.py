@@ -16,9 +16,10 @@ from typing import Any
 from cluster.boot import prepare
 from cluster.fuzz.plain import Wrong, unlike
 from cluster.minimize import minimize
-from cluster.replay import replay
+from cluster.replay import replay, results_of
 from cluster.sim import Deviation, Sim
 from cluster.strategies import make
+from cluster.strategies.follow import Deviate
 from cluster.token import Token, token_of
 from shared.errors import Diverged, Finding, UserMistake
 from shared.oracle import judge_journals
@@ -104,13 +105,13 @@ def _execute(sim: Sim, strategy: Any) -> Failure | None:
         return _crash(error)
     if finding is not None:
         return _found(finding)
-    wrong = unlike(sim.machine.scenario, _results(sim))
+    wrong = unlike(sim.machine.scenario, results_of(sim))
     return None if wrong is None else Failure("result", wrong.text.split(":")[0].split()[1], wrong.text, wrong=wrong)
 
 
 def _replay(scenario: Scenario, sim: Sim) -> Failure | None:
     """The execution that `sim` has just run, twice again."""
-    results = _results(sim)
+    results = results_of(sim)
     try:
         once, again = (replay(scenario, list(sim.deviations)) for _ in range(2))
     except Diverged as error:
@@ -125,10 +126,6 @@ def _replay(scenario: Scenario, sim: Sim) -> Failure | None:
         return Failure("diverged", "digest", f"replayed twice: digests {once.digest} and {again.digest}")
     finding = judge_journals(scenario, once.journals)
     return None if finding is None else _found(finding)
-
-
-def _results(sim: Sim) -> dict[str, list[dict[str, Any]]]:
-    return {name: one.results for name, one in sim.machine.threads.items() if one.results}
 
 
 def _found(finding: Finding) -> Failure:
@@ -147,13 +144,12 @@ def token(scenario: Scenario, failure: Failure) -> Token:
     if failure.finding is not None:
         machine, image = prepare(scenario)
         sim = Sim(machine, image)
-        deviations = minimize(sim, failure.finding, deviations, budget=300) if sim_again(sim, failure) else deviations
+        if _again(sim, failure):
+            deviations = minimize(sim, failure.finding, deviations, budget=300)
     return token_of(scenario, deviations)
 
 
-def sim_again(sim: Sim, failure: Failure) -> bool:
+def _again(sim: Sim, failure: Failure) -> bool:
     """Does the failure's schedule have its finding again?"""
-    from cluster.strategies.follow import Deviate
-
     found = sim.execute(Deviate(sim, failure.deviations, strict=False))
     return found is not None and failure.finding is not None and found.signature == failure.finding.signature

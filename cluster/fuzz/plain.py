@@ -19,7 +19,6 @@ from shared.uvm.param import (
     MADV_DONTNEED,
     MADV_FREE,
     MADV_SPACEAVAIL,
-    MADV_WILLNEED,
     MAP_INHERIT_COPY,
     MAP_INHERIT_NONE,
     MAP_INHERIT_SHARE,
@@ -149,8 +148,7 @@ class Process:
 
     def _access(self, at: int, need: int) -> tuple[Page | None, list[Any]]:
         """The page, or what an access to it must answer instead; and what it may answer."""
-        vpn, _ = divmod(at, self.size)
-        page = self.pages.get(vpn)
+        page = self.pages.get(at // self.size)
         if page is None or not page.prot & need:
             return None, ["SIGSEGV"]
         page.touched = True
@@ -231,7 +229,7 @@ class Process:
         advice = args["advice"]
         if advice == MADV_SPACEAVAIL:
             return ["EINVAL"]
-        if advice != MADV_WILLNEED and advice in (MADV_FREE, MADV_DONTNEED) and not whole:
+        if advice in (MADV_FREE, MADV_DONTNEED) and not whole:
             return ["ENOMEM"]
         for page in there if advice == MADV_FREE else ():
             for word, values in page.words.items():

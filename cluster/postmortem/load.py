@@ -70,7 +70,6 @@ class Run:
         run: what run.json says; None likewise.
         headers: line 1 of each node's file; {} if it has none.
         torn: what is wrong with the files, in words.
-        sealed: everything that run.json has a check of is as it was written.
     """
 
     path: str
@@ -81,7 +80,6 @@ class Run:
     headers: dict[str, Record] = field(default_factory=dict)
     journals: Journals = field(default_factory=dict)
     torn: list[str] = field(default_factory=list)
-    sealed: bool = False
 
     def replay_lines(self) -> tuple[str, str]:
         """The line that repeats this very run, and that of a shorter schedule with the same finding; "" if unknown.
@@ -206,7 +204,6 @@ def _verify(run: Run, sums: dict[str, str]) -> None:
     about = run.run
     if about is None:
         return
-    before = len(run.torn)
     if not is_sealed(about):
         run.torn.append(f"{RUN}: its check does not hold: it is not as it was written")
     else:
@@ -229,7 +226,6 @@ def _verify(run: Run, sums: dict[str, str]) -> None:
             f"{RUN} tells of a finding that is in no journal, where {clean(told.get('context'), 60)} has to be"
         )
     _fits(run)
-    run.sealed = len(run.torn) == before
 
 
 def _fits(run: Run) -> None:
@@ -407,7 +403,7 @@ def _record(line: bytes, node: str, cpus: tuple[str, ...] | None, room: _Room) -
         if not isinstance(cpu, str) or not _NODE.fullmatch(cpu):
             raise ValueError("an operation without a CPU")
         if cpus is not None and cpu not in cpus:
-            raise ValueError(f"an operation of {cpu}, which this machine has not")
+            raise ValueError(f"an operation of {cpu}, which this machine does not have")
         _number(record, "k", 1)
     else:
         record.pop("k", None)

@@ -314,11 +314,6 @@ class Machine:
         one = None if kind is None else kind.fields.get(field_name)
         return None if one is None else self.fields.get((name, one.slot))
 
-    def holders(self, wait: Wait) -> list[Hold]:
-        """Who holds the lock that is waited for."""
-        lock = self.locks.get(wait.what) if wait.kind in ("lock", "upgrade") else None
-        return [] if lock is None else lock.holders
-
     def doing(self, ctx: ContextState) -> str:
         """What a context does at the end, in a few words."""
         wait = ctx.wait

@@ -255,22 +255,7 @@ def by_address(record: Record, where: Callable[[int], str]) -> str:
         return ""
     parts: list[str] = []
     for key, one in record.items():
-        if key in (
-            "event",
-            "node",
-            "nseq",
-            "ctx",
-            "n",
-            "cpu",
-            "k",
-            "wait",
-            "granted",
-            "woke",
-            "raised",
-            "pmap",
-            "vpn",
-            "end",
-        ):
+        if key in ABOUT_RECORD or key in ("pmap", "vpn", "end"):
             continue
         if key in ("va", "start") and type(one) is int:
             end = record.get("end")
@@ -278,7 +263,7 @@ def by_address(record: Record, where: Callable[[int], str]) -> str:
             parts.insert(0, where(one) + last)
         elif key == "frame" and type(one) is int:
             parts.append(f"page:{one}")
-        elif key in ("flags", "cpu", "error") and one in (0, None):
+        elif key in ("flags", "error") and one in (0, None):
             continue
         elif key == "pte":
             found = isinstance(one, list) and bool(one)

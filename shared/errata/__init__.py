@@ -24,10 +24,11 @@ from __future__ import annotations
 import difflib
 
 from shared.errata import amaps, loans, locks, maps, objects, pageout, pmap, swap
+from shared.errata.big_lock import BigLock
 from shared.errata.erratum import Erratum, Status
 from shared.errors import UserMistake
 
-__all__ = ["ERRATA", "Erratum", "Status", "counts", "lookup"]
+__all__ = ["ERRATA", "Erratum", "Status", "counts", "lookup", "with_big_lock"]
 
 
 def _place(one: Erratum) -> tuple[bool, int, str]:
@@ -51,6 +52,11 @@ ERRATA: dict[str, Erratum] = {one.id: one for one in sorted(CATALOGUE, key=_plac
 def counts() -> dict[Status, int]:
     """How many errata have each status."""
     return {status: sum(one.status is status for one in ERRATA.values()) for status in Status}
+
+
+def with_big_lock() -> dict[BigLock, int]:
+    """How many errata show how on a machine with the big lock."""
+    return {seen: sum(one.big_lock is seen for one in ERRATA.values()) for seen in BigLock}
 
 
 def lookup(name: str) -> Erratum:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from shared.errata.big_lock import BigLock, verdict
+from shared.errata.big_lock_table import SEARCHES
 from shared.errors import FINDINGS
 
 
@@ -62,6 +64,16 @@ class Erratum:
     def row(self) -> str:
         """The entry of NetBSD's logs (S) or the other source (E) that it belongs to, as "S3"."""
         return self.name.rstrip("abcdefghijklmnopqrstuvwxyz")
+
+    @property
+    def big_lock(self) -> BigLock:
+        """How it shows on a machine with the big lock, as the searches of its scenarios came out."""
+        return verdict(tuple(SEARCHES[name] for name in self.scenarios if name in SEARCHES))
+
+    @property
+    def big_lock_schedules(self) -> int:
+        """In how many schedules with the big lock nothing was seen of it, over its scenarios."""
+        return sum(SEARCHES[name].schedule for name in self.scenarios if name in SEARCHES and not SEARCHES[name].kind)
 
     @property
     def detectors(self) -> tuple[str, ...]:

@@ -186,7 +186,6 @@ def venv(tmp_path: Path) -> Path:
     """An installation that is not on PATH, as `make setup` leaves it: a script, and the interpreter beside it."""
     bin = tmp_path / "check out" / ".venv" / "bin"
     bin.mkdir(parents=True)
-    (bin / "uvmp").write_text(f'#!/bin/sh\nexec -a "$0" {shlex.quote(sys.executable)} -c \'\n', encoding="utf-8")
     text = f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom uvmp import main\nmain()\n"
     (bin / "uvmp").write_text(text, encoding="utf-8")
     (bin / "uvmp").chmod(0o755)

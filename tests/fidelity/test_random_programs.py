@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from cluster.boot import prepare
+from cluster.cli import cli
 from cluster.explore import explore
+from cluster.fuzz.__main__ import main
 from cluster.fuzz.generate import generate
 from cluster.fuzz.hunt import hunt
 from cluster.fuzz.judge import Failure
@@ -26,7 +30,7 @@ from cluster.replay import replay
 from cluster.sim import Sim
 from cluster.strategies import Stay
 from cluster.token import parse
-from shared.errors import UserMistake
+from shared.errors import Exit, UserMistake
 from shared.scenario import named_results
 from shared.scenario_file import load_scenario
 from shared.steps import PROGRAM_STEPS
@@ -208,6 +212,14 @@ def test_what_fails_is_cut_down_to_a_file_that_fails_alike(tmp_path: Path) -> No
     again = replay(scene, list(parse(result.token).deviations))
     assert again.finding is not None and again.finding.kind == result.failure.kind
     assert sum(map(len, result.program.threads.values())) <= 14
+    words = shlex.split(str(result).splitlines()[-1])  # the line to paste
+    assert words[0] == "uvmp" and CliRunner().invoke(cli, words[1:]).exit_code == Exit.FINDING
+
+
+@pytest.mark.parametrize("args", [["--features", "map,nonsense"], ["--errata", "nonsense"]])
+def test_what_the_command_does_not_know_is_told_in_words(args: list[str]) -> None:
+    result = CliRunner().invoke(main, args)
+    assert result.exit_code == Exit.USAGE and "nonsense" in result.output and "Traceback" not in result.output
 
 
 def test_cutting_down_leaves_what_matters() -> None:

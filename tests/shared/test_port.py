@@ -236,9 +236,12 @@ def test_kernel_code_that_chokes_on_what_is_there_ends_the_run() -> None:
         KASSERT(THING.v == 1, "v == 1", THING)
         body()
 
-    def diverges() -> None:
-        KASSERT(THING.v == 1, "v == 1", THING)
-        raise Diverged("this", "that")
+    def fails(error: Exception) -> Callable[[], None]:
+        def past_it() -> None:
+            KASSERT(THING.v == 1, "v == 1", THING)
+            raise error
+
+        return past_it
 
     toy = Toy(recycled, {"A": (0, body)}, {"heap": "off", "race": "off"})
     found = toy.run()
@@ -246,8 +249,9 @@ def test_kernel_code_that_chokes_on_what_is_there_ends_the_run() -> None:
     for level in ("note", "off"):
         trap = Toy(things, {"A": (0, past_an_assertion)}, {"kassert": level, "race": "off"}).run()
         assert trap is not None and trap.kind == "panic" and 'after "kernel diagnostic assertion' in trap.text
-        with pytest.raises(Diverged):
-            Toy(things, {"A": (0, diverges)}, {"kassert": level, "race": "off"}).run()
+        for ours in (Diverged("this", "that"), NameError("sys_munmap"), ImportError("map"), RecursionError("deep")):
+            with pytest.raises(type(ours)):
+                Toy(things, {"A": (0, fails(ours))}, {"kassert": level, "race": "off"}).run()
     sound = Toy(things, {"A": (0, body)}, {"heap": "off", "race": "off"})
     with pytest.raises(AttributeError):
         sound.run()

@@ -1,0 +1,57 @@
+"""Which defects show with the big lock of the MP kernels of 2000, and which were latent until it went.
+
+The answer is measured: shared/errata/big_lock_table.py has what a search of every scenario with
+`machine: {kernel_lock: big}` came to, and `make big-lock` writes it anew.
+
+Left out: why. A defect shows with the big lock if sleeps, interrupts, TLBs and the user's own accesses are enough
+for it; it is latent if it needs two CPUs in the kernel.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+from shared.errors import FINDINGS
+
+
+class Search(NamedTuple):
+    """What a search of one scenario, with its errata and the big lock, came to.
+
+    Attributes:
+        kind: of the finding; "results" if the scenario expects results and these came; "" if nothing was seen.
+        strategy: by which it was found; "" if nothing was seen.
+        schedule: number of the schedule that showed it; if nothing was seen, of all schedules searched.
+    """
+
+    kind: str
+    strategy: str
+    schedule: int
+
+
+class BigLock(StrEnum):
+    """How a defect shows on a machine with the big lock."""
+
+    meaning: str
+
+    SEEN = "seen", "its harm is seen with the big lock too: sleeps, interrupts and TLBs are enough for it"
+    ASSERTED = "asserted", "with the big lock only LOCKDEBUG's checks see it; its harm needs two CPUs in the kernel"
+    LATENT = "latent", "not seen with the big lock, within the bound of its scenarios: latent until that lock went"
+
+    def __new__(cls, value: str, meaning: str) -> BigLock:
+        """A member that is its word, with its meaning beside it."""
+        member = str.__new__(cls, value)
+        member._value_, member.meaning = value, meaning
+        return member
+
+
+#: detectors that check a discipline, and see no harm
+CHECKS = ("lockdebug", "lockorder", "race")
+
+
+def verdict(searches: tuple[Search, ...]) -> BigLock:
+    """What the searches of all its scenarios say of a defect; at least one."""
+    kinds = [search.kind for search in searches if search.kind]
+    if any(kind == "results" or FINDINGS[kind].detector not in CHECKS for kind in kinds):
+        return BigLock.SEEN
+    return BigLock.ASSERTED if kinds else BigLock.LATENT
