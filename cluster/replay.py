@@ -55,7 +55,8 @@ def replay_journals(scenario: Scenario, journals: Journals) -> Replay:
     """
     machine, image = prepare(scenario)
     sim = Sim(machine, image, granularity="access")
-    sim.execute(Order(sim, linearize(journals), events_after(journals)), record=True)
+    order = [dict(one) for one in linearize(journals)]
+    sim.execute(Order(sim, order, events_after(journals)), record=True)
     once = recorded(sim, [])
     _compare(journals, once.journals)
     return once

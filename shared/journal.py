@@ -26,7 +26,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, BinaryIO
 
 import structlog
@@ -43,7 +45,7 @@ MAX_LINE = 1 << 20
 #: name of the big lock, which an LWP gives up when it goes to sleep
 KERNEL_LOCK = "kernel:0.kernel_lock"
 
-Record = dict[str, Any]
+Record = Mapping[str, Any]
 Journals = dict[str, list[Record]]
 
 
@@ -67,10 +69,10 @@ def plain(value: Any) -> Any:
     return value
 
 
-def operation_record(code: str, target: int, args: tuple[Any, ...], result: Any, out: list[Delivery]) -> Record:
+def operation_record(code: str, target: int, args: tuple[Any, ...], result: Any, out: list[Delivery]) -> dict[str, Any]:
     """The part of a record that says what was asked, answered, and caused elsewhere."""
     op = OPERATIONS[code]
-    record: Record = {"event": code}
+    record: dict[str, Any] = {"event": code}
     if op.target:
         name = op.target
         record[name] = lock_name(target) if name == "lock" else channel_name(target) if name == "chan" else target
@@ -112,7 +114,7 @@ class Journal:
                 cache_logger_on_first_use=True,
             ).bind()
 
-    def add(self, record: Record) -> None:
+    def add(self, record: dict[str, Any]) -> None:
         """Number a record and write it; the line is in the stream when this returns."""
         self.nseq += 1
         record["node"], record["nseq"] = self.node, self.nseq
@@ -199,14 +201,24 @@ def holes(journals: Journals) -> list[str]:
             if "k" in record:
                 by_cpu.setdefault(record["cpu"], []).append(record["k"])
     for cpu, numbers in sorted(by_cpu.items()):
-        have = sorted(set(numbers))  # (a record may claim any number: what is missing is counted, not listed)
-        missing = have[-1] - len(have)
+        numbers.sort()  # (a record may claim any number: what is missing is counted, not listed)
+        have = sum(1 for _ in groupby(numbers))
+        missing = numbers[-1] - have
         if missing:
-            first = next((want for want, k in enumerate(have, 1) if k != want))
+            first = next(want for want, (k, _) in enumerate(groupby(numbers), 1) if k != want)
             found.append(f"{cpu}: its operation {first} is in no node's journal ({missing} missing in all)")
-        if len(have) != len(numbers):
+        if have != len(numbers):
             found.append(f"{cpu}: an operation was admitted twice")
     return found
+
+
+def by_processor(nodes: Iterable[Iterable[Record]]) -> dict[str, deque[Record]]:
+    """Processor -> its operations in program order, from the operations of all nodes."""
+    found: dict[str, list[Record]] = {}
+    for records in nodes:
+        for one in records:
+            found.setdefault(one["cpu"], []).append(one)
+    return {cpu: deque(sorted(found.pop(cpu), key=itemgetter("k"))) for cpu in sorted(found)}
 
 
 def linearize(journals: Journals) -> list[Record]:
@@ -217,9 +229,7 @@ def linearize(journals: Journals) -> list[Record]:
     Raises: LogIncomplete - there is none: the orders contradict each other.
     """
     by_node = {node: deque(one for one in records if "k" in one) for node, records in sorted(journals.items())}
-    by_cpu: dict[str, deque[Record]] = {}
-    for record in sorted((one for queue in by_node.values() for one in queue), key=lambda one: (one["cpu"], one["k"])):
-        by_cpu.setdefault(record["cpu"], deque()).append(record)
+    by_cpu = by_processor(by_node.values())
     waiting = _asleep_at_start(journals)
     raised: Counter[str] = Counter()
     before: dict[str, str] = {}

@@ -416,7 +416,7 @@ class Trail:
         """One operation, of a kind in MOVES."""
         self.moves.append(Move(ctx, n, tuple(stack[-2:]), code, target, args, result))
 
-    def add_record(self, record: dict[str, Any], stack: list[str]) -> None:
+    def add_record(self, record: Mapping[str, Any], stack: list[str]) -> None:
         """The same from its record."""
         op = OPERATIONS[record["event"]]
         args = tuple(record.get(name) for name in op.args)

@@ -1,6 +1,7 @@
 """The postmortem: what a run folder's journals tell about a run, after the machine is gone.
 
     load      DIR/*.uvmp.jsonl, scenario.json, run.json -> records, and what is wrong with the files
+    row       a record in little room
     order     records of all nodes -> one sequence in which they can have happened
     state     that sequence, performed again -> stacks, locks, waits, fields
     history   one page, anon or amap: its fields now, and all that was done to it

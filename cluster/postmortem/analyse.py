@@ -8,12 +8,14 @@ a run that was killed, all that the records say is said, and what is missing is 
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cluster.postmortem.history import (
+    History,
     Line,
     ObjectReport,
     by_object,
@@ -43,7 +45,7 @@ from cluster.postmortem.words import (
 )
 from shared.errata import ERRATA
 from shared.errors import UNEXPECTED, LogIncomplete, UserMistake
-from shared.journal import Journals, digest, holes, judged, linearize
+from shared.journal import Journals, Record, digest, holes, judged, linearize
 from shared.runfile import RUN
 from shared.text import clean
 from shared.uvm.structs import uvmexp
@@ -189,7 +191,7 @@ def of(run: Run, name: str = "") -> Postmortem:
     about, objects = _involved(pm, graph, history)
     telling = _telling_operations(pm, graph, run)
     _steps(pm, machine, about, telling)
-    pm.objects = [report(one, history.get(one, []), machine) for one in objects]
+    pm.objects = [report(one, machine.steps.some(history.get(one, ())), machine) for one in objects]
     for one in pm.objects:
         mark(one.history, telling)
         one.history = choose(fold(one.history), MAX_ROWS)
@@ -215,7 +217,7 @@ def _list(value: object) -> list[Any]:
 
 def _identity(pm: Postmortem, run: Run) -> None:
     about, scenario = _dict(run.run), _dict(run.scenario)
-    header: dict[str, Any] = next((one for one in run.headers.values() if one), {})
+    header: Record = next((one for one in run.headers.values() if one), {})
     named = _dict(about.get("scenario"))
     for key in ("id", "name", "title", "file"):
         value = named.get(key, scenario.get(key, header.get("scenario") if key == "id" else None))
@@ -390,7 +392,7 @@ def _locks(pm: Postmortem, machine: Machine, about: list[str]) -> None:
 # -- what it is about -------------------------------------------------------------------------
 
 
-def _involved(pm: Postmortem, graph: Graph, history: dict[str, list[Step]]) -> tuple[list[str], list[str]]:
+def _involved(pm: Postmortem, graph: Graph, history: History) -> tuple[list[str], list[str]]:
     """The structs that the finding is about, and those whose history is told besides.
 
     It is about its subject, about those that its text names or, if that says where values were, its story; and about
@@ -422,7 +424,7 @@ def _involved(pm: Postmortem, graph: Graph, history: dict[str, list[Step]]) -> t
     return about, list(dict.fromkeys(objects))[:MAX_OBJECTS]
 
 
-def _asked_for(name: str, machine: Machine, history: dict[str, list[Step]]) -> ObjectReport:
+def _asked_for(name: str, machine: Machine, history: History) -> ObjectReport:
     """One struct, swap slot or lock, with its whole history.
 
     Raises: UserMistake - the records have no such thing.
@@ -432,10 +434,10 @@ def _asked_for(name: str, machine: Machine, history: dict[str, list[Step]]) -> O
     owner = globals_.get(owner, owner)
     if dot and owner + dot + rest in machine.locks:
         lock = owner + dot + rest
-        found = report(lock, [step for step in machine.steps if step.record.get("lock") == lock], machine)
+        found = report(lock, (step for step in machine.steps if step.record.get("lock") == lock), machine)
         found.fields, found.lock = {}, lock_words(lock, machine)
     elif not dot and (owner in history or owner in machine.lives):
-        found = report(owner, history.get(owner, []), machine)
+        found = report(owner, machine.steps.some(history.get(owner, ())), machine)
     else:
         there: dict[str, list[int]] = {}
         for one in {*history, *machine.lives}:
@@ -474,7 +476,7 @@ def _steps(pm: Postmortem, machine: Machine, about: list[str], telling: list[Ope
     focus = set(about)
     raced = _raced(pm)
     fields = _global_fields(pm)
-    chosen: dict[int, Step] = {}
+    chosen: set[int] = set()
     for step in machine.steps:
         event = step.record["event"]
         loads = event == "load" and raced and raced == text_of(step.record, "field")
@@ -488,25 +490,26 @@ def _steps(pm: Postmortem, machine: Machine, about: list[str], telling: list[Ope
         ):
             continue
         if event == "finding" or about_it or (loaded is not None and loaded[0] in focus):
-            chosen[step.at] = step
+            chosen.add(step.at)
     if pm.finding is not None and pm.finding["detector"] == "oracle":  # told of at the end, and seen before
         named = {one for one in telling if one in named_operations(pm.finding["story"], machine.contexts)}
-        last = max((at for at, step in chosen.items() if (step.record["ctx"], step.record["n"]) in named), default=None)
-        chosen = {at: step for at, step in chosen.items() if last is None or at <= last}
-    actors = {step.record["ctx"] for step in chosen.values()}
+        there = (step for step in machine.steps.some(chosen) if (step.record["ctx"], step.record["n"]) in named)
+        last = max((step.at for step in there), default=None)
+        chosen = {at for at in chosen if last is None or at <= last}
+    actors = {step.record["ctx"] for step in machine.steps.some(chosen)}
     first, end = min(chosen, default=0), max(chosen, default=0)
     if not focus or len(chosen) < 2:
         results = pm.finding is not None and pm.finding["kind"] == UNEXPECTED
         wanted = _of_programs if results else _telling
-        found = lines([one for one in machine.steps if wanted(one)][-LAST_STEPS:], machine)
+        found = lines(deque(filter(wanted, machine.steps), LAST_STEPS), machine)
     else:
         pm.steps_about = about
-        for step in machine.steps[first:end]:
+        for step in machine.steps.some(range(first, end)):
             record = step.record
             paused = record["event"] in ("sleep", "note")
             if record["ctx"] in actors and (paused or actors & {*names_of(record, "woke")}):
-                chosen[step.at] = step
-        found = lines([chosen[at] for at in sorted(chosen)], machine)
+                chosen.add(step.at)
+        found = lines(machine.steps.some(sorted(chosen)), machine)
     mark(found, telling)
     pm.steps = choose(fold(found), MAX_ROWS)
 

@@ -8,7 +8,10 @@ and for a page what is done to its frame. Queue links are left out.
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from sys import intern
 from typing import Any
 
 from cluster.postmortem.state import Known, Machine, Step, cpu_of
@@ -30,13 +33,15 @@ from cluster.postmortem.words import (
 from shared.journal import Record
 from shared.messages import OPERATIONS, Op
 
+#: struct -> the places in the sequence of the steps that concern it
+History = Mapping[str, Sequence[int]]
 LOCKING = frozenset(("lock", "try", "unlock", "upgrade", "downgrade"))
 MAX_FRAMES = 1024
 #: fields that hold the numbers of swap slots, an_swslot and the u_swslots of an aobj
 SLOT_FIELDS = ("swslot", "swslots")
 
 
-@dataclass
+@dataclass(slots=True)
 class Line:
     """What one call of one function did, without anybody else's steps between.
 
@@ -171,7 +176,7 @@ def _was(step: Step) -> str:
     return f" (was {shown(kind_of(text_of(record, 'obj')), old.field, old.value)})"
 
 
-def lines(steps: list[Step], machine: Machine, within: str = "") -> list[Line]:
+def lines(steps: Iterable[Step], machine: Machine, within: str = "") -> list[Line]:
     """Steps, put together where one call did several in a row.
 
     Args:
@@ -192,13 +197,13 @@ def lines(steps: list[Step], machine: Machine, within: str = "") -> list[Line]:
             text = text[len(within) :].removeprefix(".")
         elif within:
             text = text.replace(f"{within}.", "").replace(f" on {within} ", " ")
-        found[-1].items.append(text)
+        found[-1].items.append(intern(text))  # (whoever goes round and round does the same again)
         found[-1].ns.append(record["n"])
         found[-1].last = record["n"]
     return found
 
 
-def report(name: str, steps: list[Step], machine: Machine) -> ObjectReport:
+def report(name: str, steps: Iterable[Step], machine: Machine) -> ObjectReport:
     """What is known of one struct.
 
     Args:
@@ -212,9 +217,9 @@ def report(name: str, steps: list[Step], machine: Machine) -> ObjectReport:
             known = machine.fields.get((name, about.slot))
             if known is not None and (known.field == key or about.slot not in _shared_slots(kind)):
                 one.fields[key] = ddb(kind, key, known.value)
-    for array, (owner, key) in machine.arrays.items():
+    for elements, (owner, key) in machine.arrays.items():
         if owner == name:
-            one.elements.update(_elements(array, key, machine))
+            one.elements.update(_elements(elements, key, machine))
     one.history = lines(steps, machine, within=name)
     return one
 
@@ -234,7 +239,7 @@ def _elements(array: str, key: str, machine: Machine) -> dict[str, str]:
     return found
 
 
-def related(name: str, machine: Machine, history: dict[str, list[Step]]) -> list[str]:
+def related(name: str, machine: Machine, history: History) -> list[str]:
     """The pages, anons and amaps that belonged to one of them at any time of the run, the last ones first."""
     kind = kind_of(name)
     found: list[str] = []
@@ -252,7 +257,7 @@ def related(name: str, machine: Machine, history: dict[str, list[Step]]) -> list
     return list(dict.fromkeys(one for one in found if one != name))
 
 
-def partners(name: str, machine: Machine, history: dict[str, list[Step]]) -> list[str]:
+def partners(name: str, machine: Machine, history: History) -> list[str]:
     """Of an anon its pages, and of a page its anons: what either pointed to during the run, the last ones first."""
     pointer = {"anon": "an_page", "page": "uanon"}.get(kind_of(name))
     back = {"anon": "uanon", "page": "an_page"}.get(kind_of(name), "")
@@ -260,7 +265,7 @@ def partners(name: str, machine: Machine, history: dict[str, list[Step]]) -> lis
     if pointer is None:
         return []
     found = _handles([machine.value(name, pointer)], other)
-    for step in reversed(history.get(name, [])):
+    for step in machine.steps.some(reversed(history.get(name, ()))):
         record = step.record
         target = handle(record.get("obj"))
         if record["event"] == "store" and target is not None:
@@ -283,12 +288,12 @@ def _names(known: Known | None, name: str) -> bool:
     return found is not None and found[0] == name
 
 
-def by_object(machine: Machine) -> dict[str, list[Step]]:
-    """Struct -> the steps that concern it."""
-    found: dict[str, list[Step]] = {}
+def by_object(machine: Machine) -> History:
+    """Struct -> the places of the steps that concern it."""
+    found: dict[str, array[int]] = {}
     for step in machine.steps:
         for name in concerns(step, machine):
-            found.setdefault(name, []).append(step)
+            found.setdefault(name, array("I")).append(step.at)
     return found
 
 

@@ -18,9 +18,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from sys import intern
 from typing import Any, BinaryIO
 
+from cluster.postmortem.row import Row, Shapes
 from shared.errors import Finding, UserMistake
 from shared.journal import MAX_LINE, SCHEMA, VOLATILE, Journals, Record
 from shared.messages import OPERATIONS
@@ -44,7 +44,7 @@ MAX_JSON, MAX_VALUES = 8 << 20, 400_000
 MAX_RECORDS = 2_000_000
 #: lists, objects and (for eight) other values in all records of a run, beyond what a record is made of
 MAX_NESTED = 1_000_000
-USUAL_NESTED, USUAL_VALUES = 3, 40
+USUAL_NESTED, USUAL_VALUES, USUAL_TEXT = 3, 40, 40
 MAX_NUMBER = 4 * MAX_RECORDS
 MAX_FILES = 256
 MAX_SHOWN = 8
@@ -186,10 +186,17 @@ def _some(names: set[str]) -> str:
 
 @dataclass
 class _Room:
-    """How much may still be read, over all journals."""
+    """How much may still be read, over all journals, and what records have in common."""
 
     records: int = MAX_RECORDS
     nested: int = MAX_NESTED
+    shapes: Shapes = field(default_factory=dict)
+    same: dict[int | str, Any] = field(default_factory=dict)
+
+    def one(self, value: Any) -> Any:
+        """The same value; of short texts and of numbers in order that are equal, always the same object."""
+        usual = len(value) < USUAL_TEXT if type(value) is str else type(value) is int and 0 <= value <= MAX_NUMBER
+        return self.same.setdefault(value, value) if usual else value
 
 
 def _verify(run: Run, sums: dict[str, str]) -> None:
@@ -316,7 +323,7 @@ def _journal(file: Path, node: str, run: Run, room: _Room) -> str:
                     run.torn.append(f"{file.name}:{last}: {limit}; the rest is not read")
                     break
                 try:
-                    record = _record(line, node, cpus)
+                    record = _record(line, node, cpus, room)
                 except (ValueError, RecursionError) as wrong:
                     bad.append(f"{file.name}:{last}: torn or corrupt line ({clean(wrong, 120)})")
                     continue
@@ -327,7 +334,7 @@ def _journal(file: Path, node: str, run: Run, room: _Room) -> str:
                     if findings > 1:
                         bad.append(f"{file.name}:{last}: a second finding; a processor stops at its first")
                         continue
-                    records.append(record)
+                    records.append(Row(record, room.shapes))
                 elif record.get("schema") != SCHEMA:
                     schema = clean(record.get("schema"), 40)
                     run.torn.append(f"{file.name}:{last}: a log of schema {schema!r}; this uvmp reads {SCHEMA}")
@@ -359,7 +366,7 @@ def _lines(stream: BinaryIO, total: Any) -> Iterator[bytes]:
             total.update(line)
 
 
-def _record(line: bytes, node: str, cpus: tuple[str, ...] | None) -> Record:
+def _record(line: bytes, node: str, cpus: tuple[str, ...] | None, room: _Room) -> dict[str, Any]:
     """One line, if it is a record of this node; ValueError says why not.
 
     Args:
@@ -401,11 +408,7 @@ def _record(line: bytes, node: str, cpus: tuple[str, ...] | None) -> Record:
     else:
         record.pop("k", None)
         _number(record, "at", 0)
-    return {
-        intern(key): intern(value) if type(value) is str and len(value) < 40 else value
-        for key, value in record.items()
-        if key == "nseq" or key not in VOLATILE
-    }
+    return {key: room.one(value) for key, value in record.items() if key == "nseq" or key not in VOLATILE}
 
 
 def _number(record: Record, key: str, least: int) -> None:

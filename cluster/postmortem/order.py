@@ -16,7 +16,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from cluster.postmortem.words import names_of
-from shared.journal import Journals, Record, causal_past, goes_to_sleep
+from shared.journal import Journals, Record, by_processor, causal_past, goes_to_sleep
 
 
 @dataclass
@@ -46,10 +46,7 @@ class _Merge:
     def __init__(self, journals: Journals):
         self.by_node = {node: deque(one for one in journals[node] if "k" in one) for node in sorted(journals)}
         self.events = {node: deque(one for one in journals[node] if "k" not in one) for node in sorted(journals)}
-        self.by_cpu: dict[str, deque[Record]] = {}
-        operations = [one for queue in self.by_node.values() for one in queue]
-        for one in sorted(operations, key=lambda one: (one["cpu"], one["k"])):
-            self.by_cpu.setdefault(one["cpu"], deque()).append(one)
+        self.by_cpu = by_processor(self.by_node.values())
         self.waiting = _asleep_at_start(journals)
         self.raised: Counter[str] = Counter()
         self.before: dict[str, str] = {}

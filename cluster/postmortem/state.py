@@ -7,7 +7,8 @@ have been granted what it waited for, even if the record of that is lost.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -56,6 +57,54 @@ class Step(NamedTuple):
     frame: int
     old: Known | None
     frames: frozenset[int] = frozenset()
+
+
+class Steps:
+    """The steps so far. Each is put together when somebody looks at it: there are hundreds of thousands.
+
+    Attributes:
+        records: what is known of each step, by its place; `calls`: the call that it was part of.
+        functions, callers: of each call; call 0 is user mode.
+        olds, frames: of the steps that have some.
+    """
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.calls = array("I")
+        self.functions, self.callers = [""], [""]
+        self.olds: dict[int, Known] = {}
+        self.frames: dict[int, frozenset[int]] = {}
+        self._same: dict[frozenset[int], frozenset[int]] = {}
+
+    def enter(self, function: str, caller: str) -> int:
+        """The number of a call that begins."""
+        self.functions.append(function)
+        self.callers.append(caller)
+        return len(self.functions) - 1
+
+    def add(self, record: Record, call: int, old: Known | None, frames: frozenset[int]) -> None:
+        at = len(self.records)
+        self.records.append(record)
+        self.calls.append(call)
+        if old is not None:
+            self.olds[at] = old
+        if frames:
+            self.frames[at] = self._same.setdefault(frames, frames)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, at: int) -> Step:
+        record, call = self.records[at], self.calls[at]
+        fn, caller = self.functions[call], self.callers[call]
+        return Step(at, record, fn, caller, call, self.olds.get(at), self.frames.get(at, frozenset()))
+
+    def __iter__(self) -> Iterator[Step]:
+        return self.some(range(len(self)))
+
+    def some(self, places: Iterable[int]) -> Iterator[Step]:
+        """Those at these places."""
+        return map(self.__getitem__, places)
 
 
 @dataclass
@@ -110,8 +159,7 @@ class Machine:
         self.lives: dict[str, int] = {}
         self.arrays: dict[str, tuple[str, str]] = {}  # array -> (the struct whose array it is, its field)
         self.cpus: dict[str, list[str]] = {}  # contexts on it, the innermost interrupt last
-        self.steps: list[Step] = []
-        self._frames = 0
+        self.steps = Steps()
 
     def apply_all(self, records: Sequence[Record]) -> Machine:
         self.translations.begin(records)
@@ -137,9 +185,9 @@ class Machine:
             ctx.n, ctx.last = record["n"], event
             return
         if event == "enter":
-            self._frames += 1
-            ctx.stack.append(Frame(text_of(record, "fn"), record["n"]))
-            ctx.calls.append(self._frames)
+            caller, fn = ctx.function, text_of(record, "fn")
+            ctx.stack.append(Frame(fn, record["n"]))
+            ctx.calls.append(self.steps.enter(fn, caller))
         elif "k" in record:
             self._resume(ctx, record)
             ctx.ended = False
@@ -150,11 +198,7 @@ class Machine:
             ctx.wait = None
 
     def _step(self, record: Record, ctx: ContextState, old: Known | None) -> None:
-        caller = ctx.stack[-2].fn if len(ctx.stack) > 1 else ""
-        frame = ctx.calls[-1] if ctx.calls else 0
-        self.steps.append(
-            Step(len(self.steps), record, ctx.function, caller, frame, old, self.translations.apply(record))
-        )
+        self.steps.add(record, ctx.calls[-1] if ctx.calls else 0, old, self.translations.apply(record))
 
     def _resume(self, ctx: ContextState, record: Record) -> None:
         """The context performs an operation, so what it waited for has come."""
@@ -213,7 +257,7 @@ class Machine:
             self.lives.setdefault(*other)
             if is_array(other[0]) and not is_array(name):
                 self.arrays[other[0]] = (name, text_of(record, "field"))
-        return old
+        return old if record["event"] == "store" else None
 
     def _lock(self, ctx: ContextState, record: Record, event: str, name: str) -> None:
         lock = self.locks.setdefault(name, LockState())

@@ -72,7 +72,7 @@ def test_a_link_or_an_array_s_address_tells_nothing_and_a_pointer_does() -> None
     machine = machine_of(story)
     found = by_object(machine)
     assert set(found) == {"fact:1", "fact:3"}
-    told = report("fact:1", found["fact:1"], machine)
+    told = report("fact:1", machine.steps.some(found["fact:1"]), machine)
     assert [text for line in told.history for text in line.items] == [
         "f_peer = fact:3#0",
         "f_size = 4",
@@ -115,7 +115,7 @@ def touched(story: Story, name: str, page_size: int = 64) -> list[str]:
     machine = Machine(page_size, lambda va: f"<{va}>").apply_all(
         in_order({node: one.records for node, one in story.journals.items()}).records
     )
-    return [item(step, machine) for step in by_object(machine).get(name, [])]
+    return [item(step, machine) for step in machine.steps.some(by_object(machine).get(name, ()))]
 
 
 def test_loads_and_stores_of_programs_are_steps_of_their_page() -> None:
