@@ -13,7 +13,7 @@ from typing import Any
 
 from cluster.boot import prepare
 from cluster.minimize import minimize
-from cluster.replay import replay, results_of
+from cluster.replay import replay
 from cluster.sim import Deviation, Sim
 from cluster.strategies import Stay, make
 from cluster.token import Token, token_of
@@ -97,7 +97,7 @@ def explore(
             if adopted and finding is not None:
                 result.finding, result.found_at, raw = finding, result.schedules, sim.deviations
                 seen = approximate
-                result.results = results_of(sim)
+                result.results = sim.results
             if finding is not None and finding.kind != UNEXPECTED:
                 break
             now = monotonic()
@@ -135,4 +135,4 @@ def collect(result: Result, sim: Sim) -> None:
     result.points = max(result.points, sim.points)
     result.operations += sim.steps
     if result.finding is None:
-        result.results = results_of(sim)
+        result.results = sim.results

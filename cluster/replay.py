@@ -83,11 +83,6 @@ def _told(node: str, number: int, record: Record | None) -> str:
     return f"record {number} of {node}: {words[:300]}"
 
 
-def results_of(sim: Sim) -> dict[str, list[dict[str, Any]]]:
-    """Context -> its steps' results, of the last execution."""
-    return {name: one.results for name, one in sim.machine.threads.items() if one.results}
-
-
 def recorded(sim: Sim, skipped: list[Deviation]) -> Replay:
     """What a recorded execution left behind."""
     assert sim.journals is not None
@@ -96,7 +91,7 @@ def recorded(sim: Sim, skipped: list[Deviation]) -> Replay:
         sim.finding,
         journals,
         digest(journals),
-        results_of(sim),
+        sim.results,
         dict(sim.sites),
         list(sim.notes),
         sim.steps,

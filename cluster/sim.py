@@ -167,8 +167,7 @@ class Sim(Port):
             found, notes = sort_out(self._endless(watched), self.detect)
         else:
             oracle = self.oracle.finding if self.oracle is not None else None
-            results = {name: one.results for name, one in self.machine.threads.items() if one.results}
-            unexpected = self.machine.scenario.unexpected(results)
+            unexpected = self.machine.scenario.unexpected(self.results)
             state = final_state(self.machine)
             found, notes = sort_out(judge(state, self.detect, oracle, unexpected, watched), self.detect)
         self.finding = found
@@ -381,6 +380,11 @@ class Sim(Port):
     def steps(self) -> int:
         """Operations performed in this execution."""
         return sum(one.n for one in self.machine.threads.values())
+
+    @property
+    def results(self) -> dict[str, list[dict[str, Any]]]:
+        """Context -> its steps' results, of this execution."""
+        return {name: one.results for name, one in self.machine.threads.items() if one.results}
 
     def perform(self, code: str, target: int, args: tuple[Any, ...]) -> Any:
         if self.dead:

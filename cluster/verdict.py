@@ -20,9 +20,8 @@ from shared.tables import differing, tables
 from shared.uvm.param import PG_BUSY
 from shared.uvm.proc import PAUSE
 from shared.uvm.structs import Page, Proc, uvm, uvmexp
-from shared.waits import Busy, Facts, Hold, Wait, WaitGraph, owner_of_tag
+from shared.waits import DAEMON, Busy, Facts, Hold, Wait, WaitGraph, owner_of_tag
 
-DAEMON = "pagedaemon"
 #: functions in which a context may be while it goes round for memory
 ALLOCATING = ("uvm_wait", "uvm_pagealloc_strat")
 

@@ -230,7 +230,7 @@ def linearize(journals: Journals) -> list[Record]:
     """
     by_node = {node: deque(one for one in records if "k" in one) for node, records in sorted(journals.items())}
     by_cpu = by_processor(by_node.values())
-    waiting = _asleep_at_start(journals)
+    waiting = asleep_at_start(journals)
     raised: Counter[str] = Counter()
     before: dict[str, str] = {}
     order: list[Record] = []
@@ -353,8 +353,8 @@ def judged(journals: Journals, limit: int) -> Journals:
     return cut(journals, limit) if operations(past) > limit - (not stopped) else past
 
 
-def _asleep_at_start(journals: Journals) -> set[str]:
-    """Contexts that are woken before they ever slept: they start asleep."""
+def asleep_at_start(journals: Journals) -> set[str]:
+    """Contexts that are woken before they ever slept: children before their fork, and the pagedaemon start asleep."""
     found: set[str] = set()
     for records in journals.values():
         slept: set[str] = set()

@@ -290,7 +290,7 @@ class Port(ABC):
         if interlock is not None:
             self.unlock(interlock)
         self.check_sleep(wmesg)
-        big = self._release_kernel_lock()
+        big = self.kernel_proc_unlock()
         self.wait_for_wakeup()
         if big:
             self.kernel_proc_lock("mi_switch")
@@ -309,12 +309,8 @@ class Port(ABC):
             self.op("lock", self.kernel_lock.key, ("w", function))
             self.cur.biglock = True
 
-    def kernel_proc_unlock(self) -> None:
-        """KERNEL_PROC_UNLOCK: the current LWP leaves the kernel."""
-        self._release_kernel_lock()
-
-    def _release_kernel_lock(self) -> bool:
-        """Release the big lock, if the current context holds it; returns whether it did."""
+    def kernel_proc_unlock(self) -> bool:
+        """KERNEL_PROC_UNLOCK: the current LWP leaves the kernel, or goes to sleep. Returns: it had the big lock."""
         ctx = self.cur
         if not ctx.biglock:
             return False
@@ -334,7 +330,7 @@ class Port(ABC):
         if not ctx.biglock:
             return self._wait(ctx, code, target, park=True)
         ctx.ready = True  # it goes on until it has given up the lock
-        self._release_kernel_lock()
+        self.kernel_proc_unlock()
         ctx.ready = ctx.woken
         value = self._wait(ctx, code, target, park=True)
         self.kernel_proc_lock("mi_switch")

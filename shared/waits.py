@@ -27,6 +27,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+#: the context that provides free memory
+DAEMON = "pagedaemon"
 #: how the holder of a lock, or who wants it, has it
 MODES = {"r": "shared", "w": "exclusively"}
 

@@ -16,7 +16,7 @@ from typing import Any
 from cluster.boot import prepare
 from cluster.fuzz.plain import Wrong, unlike
 from cluster.minimize import minimize
-from cluster.replay import replay, results_of
+from cluster.replay import replay
 from cluster.sim import Deviation, Sim
 from cluster.strategies import make
 from cluster.strategies.follow import Deviate
@@ -105,13 +105,13 @@ def _execute(sim: Sim, strategy: Any) -> Failure | None:
         return _crash(error)
     if finding is not None:
         return _found(finding)
-    wrong = unlike(sim.machine.scenario, results_of(sim))
+    wrong = unlike(sim.machine.scenario, sim.results)
     return None if wrong is None else Failure("result", wrong.text.split(":")[0].split()[1], wrong.text, wrong=wrong)
 
 
 def _replay(scenario: Scenario, sim: Sim) -> Failure | None:
     """The execution that `sim` has just run, twice again."""
-    results = results_of(sim)
+    results = sim.results
     try:
         once, again = (replay(scenario, list(sim.deviations)) for _ in range(2))
     except Diverged as error:

@@ -16,7 +16,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from cluster.postmortem.words import names_of
-from shared.journal import Journals, Record, by_processor, causal_past, goes_to_sleep
+from shared.journal import Journals, Record, asleep_at_start, by_processor, causal_past, goes_to_sleep
 
 
 @dataclass
@@ -47,7 +47,7 @@ class _Merge:
         self.by_node = {node: deque(one for one in journals[node] if "k" in one) for node in sorted(journals)}
         self.events = {node: deque(one for one in journals[node] if "k" not in one) for node in sorted(journals)}
         self.by_cpu = by_processor(self.by_node.values())
-        self.waiting = _asleep_at_start(journals)
+        self.waiting = asleep_at_start(journals)
         self.raised: Counter[str] = Counter()
         self.before: dict[str, str] = {}
         self.out = Sequence()
@@ -110,15 +110,3 @@ class _Merge:
         record = queue.popleft()
         self.waiting.discard(record["ctx"])
         self._emit(record, None)
-
-
-def _asleep_at_start(journals: Journals) -> set[str]:
-    """Contexts that are woken before they ever slept: children before their fork, and the pagedaemon."""
-    found: set[str] = set()
-    for records in journals.values():
-        slept: set[str] = set()
-        for record in records:
-            if record["event"] == "sleep":
-                slept.add(record["ctx"])
-            found.update(ctx for ctx in names_of(record, "woke") if ctx not in slept)
-    return found

@@ -8,9 +8,9 @@ from cluster.postmortem.state import ContextState, Machine, Step
 from cluster.postmortem.words import handle, idles, kind_of, place, spins
 from shared.uvm.param import PG_BUSY
 from shared.uvm.structs import uvm, uvmexp
-from shared.waits import Busy, Facts, WaitGraph
+from shared.waits import DAEMON, Busy, Facts, WaitGraph
 
-DAEMON, DAEMON_SLEEPS = "pagedaemon", f"{uvm}.pagedaemon"
+DAEMON_SLEEPS = f"{uvm}.pagedaemon"
 FREE_MEMORY = f"{uvmexp}.free"
 _NUMBER = re.compile(r"[0-9]{1,9}")
 

@@ -9,9 +9,9 @@ for it; it is latent if it needs two CPUs in the kernel.
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import NamedTuple
 
+from shared.errata.explained import Explained
 from shared.errors import FINDINGS
 
 
@@ -29,20 +29,12 @@ class Search(NamedTuple):
     schedule: int
 
 
-class BigLock(StrEnum):
+class BigLock(Explained):
     """How a defect shows on a machine with the big lock."""
-
-    meaning: str
 
     SEEN = "seen", "its harm is seen with the big lock too: sleeps, interrupts and TLBs are enough for it"
     ASSERTED = "asserted", "with the big lock only LOCKDEBUG's checks see it; its harm needs two CPUs in the kernel"
     LATENT = "latent", "not seen with the big lock, within the bound of its scenarios: latent until that lock went"
-
-    def __new__(cls, value: str, meaning: str) -> BigLock:
-        """A member that is its word, with its meaning beside it."""
-        member = str.__new__(cls, value)
-        member._value_, member.meaning = value, meaning
-        return member
 
 
 #: detectors that check a discipline, and see no harm

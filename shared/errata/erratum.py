@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from shared.errata.big_lock import BigLock, verdict
 from shared.errata.big_lock_table import SEARCHES
+from shared.errata.explained import Explained
 from shared.errors import FINDINGS
 
 
-class Status(StrEnum):
+class Status(Explained):
     """How it is known that NetBSD's UVM had a defect; the best evidence first.
 
     The status is about the defect. Its consequences may be inferred even where the defect
     itself is logged; then the story says so.
     """
 
-    meaning: str
-
     LOGGED = "logged", "a change log or a problem report names the defect"
     IN_SOURCE = "in the source", "source code of the period has the lines that are wrong"
     INFERRED = "inferred", "a log or later source has the repair or the rule; that UVM broke it so is our inference"
     HYPOTHETICAL = "hypothetical", "ours: it breaks a rule that a log states, and no code is known that did"
-
-    def __new__(cls, value: str, meaning: str) -> Status:
-        """A member that is its word, with its meaning beside it."""
-        member = str.__new__(cls, value)
-        member._value_, member.meaning = value, meaning
-        return member
 
     @property
     def real(self) -> bool:

@@ -35,7 +35,7 @@ from cluster.runfolder import identity, write_scenario, write_sim
 from cluster.strategies import make
 from cluster.token import parse
 from shared.errors import FINDINGS, Finding
-from shared.journal import Journals, Record, digest, goes_to_sleep, judged
+from shared.journal import Journals, Record, asleep_at_start, digest, goes_to_sleep, judged
 from shared.race import Watch, judge_journals
 from shared.scenario import Scenario
 from tests.kit import SHIPPED, run_recorded, scenario
@@ -193,7 +193,7 @@ def any_order(journals: Journals, dice: Random) -> Iterator[Record]:
     for one in sorted((one for queue in nodes.values() for one in queue), key=lambda one: -one["k"]):
         cpus.setdefault(one["cpu"], []).append(one)
     heads = dict.fromkeys(nodes, 0)
-    waiting = {ctx for ctx, n in woken_first(journals).items() if n}
+    waiting = asleep_at_start(journals)
     raised: Counter[str] = Counter()
     before: dict[str, str] = {}
     yield from (one for (_, at), found in events.items() if at == 0 for one in found)
@@ -215,17 +215,6 @@ def any_order(journals: Journals, dice: Random) -> Iterator[Record]:
         waiting.difference_update(one.get("granted", ()), one.get("woke", ()))
         yield one
         yield from events.get((one["cpu"], one["k"]), ())
-
-
-def woken_first(journals: Journals) -> Counter[str]:
-    """Contexts that are woken before they ever slept: they start asleep."""
-    found: Counter[str] = Counter()
-    for records in journals.values():
-        slept: set[str] = set()
-        for one in records:
-            slept.update([one["ctx"]] if one["event"] == "sleep" else [])
-            found.update(ctx for ctx in one.get("woke", ()) if ctx not in slept)
-    return found
 
 
 @pytest.mark.parametrize("name", ["E26b", "S3g-shipped", "S3c-race", "S1a", "E56"])
