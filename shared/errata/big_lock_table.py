@@ -64,6 +64,8 @@ SEARCHES: dict[str, Search] = {
     "E64": Search("panic", "pct", 1),
     "E65": Search("oracle", "pct", 1),
     "E66": Search("oracle", "pct", 66),
+    "E67": Search("use-after-free", "pct", 3),
+    "E67-vnode": Search("invariant", "pct", 3),
     "S10": Search("no-progress", "pct", 1),
     "S11a": Search("results", "pct", 1),
     "S11a-interrupt": Search("results", "pct", 1),

@@ -81,4 +81,27 @@ CATALOGUE = (
         findings=("oracle",),
         scenarios=("E49",),
     ),
+    Erratum(
+        id="pgo_get.object-unreferenced",
+        name="E67",
+        sentence="uvm_fault() sleeps in the pager, with the map unlocked and without a reference to the object.",
+        status=Status.IN_SOURCE,
+        source=(
+            "NetBSD uvm_fault.c 1.51 (August 2000): case 2 unlocks the maps, and calls pgo_get with no reference",
+            "NetBSD uvm_aobj.c and uvm_vnode.c of 2000: uao_get() and uvn_get() unlock the object to sleep, and lock "
+            "it again; uvm_loanuobj() calls them in the same way",
+        ),
+        story=story("""
+            When an object's page is not resident, uvm_fault() unlocks the map and calls pgo_get. The page that pgo_get
+            reads is BUSY, and a BUSY page keeps its object. But before it has that page, pgo_get may have to sleep:
+            for a page that somebody else has BUSY, or for memory. It unlocks the object, sleeps, and locks it again.
+            Meanwhile another thread of the process may unmap the object. If that was the last reference,
+            uao_detach() frees a segment of shared memory, and the sleeper locks freed memory. A file's object is part
+            of its vnode and stays, but its life is over: the sleeper reads a page into an object without references,
+            which nobody will write or free. Random programs found it. The repair holds a reference during the sleep,
+            and if that was the last one, drops it and looks at the map again. No report is known.
+        """),
+        findings=("use-after-free", "invariant"),
+        scenarios=("E67", "E67-vnode"),
+    ),
 )

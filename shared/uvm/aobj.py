@@ -30,7 +30,6 @@ from shared.uvm.page import (
 )
 from shared.uvm.param import (
     EIO,
-    ENOMEM,
     PG_BUSY,
     PG_CLEAN,
     PG_FAKE,
@@ -222,19 +221,19 @@ def uao_get(
 
     Locks:   entry the object. Returns: same with PGO_LOCKED, else nothing.
     Sleeps:  without PGO_LOCKED: busy page ("uao_get"), swap read, uvm_wait ("uao_getpage").
-    Returns: (0, pages); (EBUSY, pages): PGO_LOCKED, and `center` is not among them; (EIO, EAGAIN, or with
-             PGO_SWAPOFF ENOMEM; []).
+    Returns: (0, pages); (EBUSY, pages): PGO_LOCKED, and `center` is not among them; (EIO of the read; EAGAIN of the
+             read, or nobody else refers to the object any more; with PGO_SWAPOFF ENOMEM; []).
     Source:  uvm_aobj.c.   Differs: a page that was released during a failed read goes by way of uao_releasepg();
-             after a transient error the slot is kept.
+             after a transient error the slot is kept. Refers to the object while it sleeps, see get_busy().
     """
     page_size = here.port.page_size
     if flags & PGO_LOCKED:
         return get_resident(uobj, offset, wanted, center, "uao_get1", _make)
     pages: list[Page | None] = [None] * len(wanted)
     at = offset + center * page_size
-    pg, fresh = get_busy(uobj, at, "uao_get", flags)
+    error, pg, fresh = get_busy(uobj, at, "uao_get", flags)
     if pg is None:
-        return ENOMEM, []
+        return error, []
     pages[center] = pg
     if not fresh:
         uobj.vmobjlock.unlock()

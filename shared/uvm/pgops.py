@@ -28,9 +28,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from shared.port import here
+from shared.port import erratum, here
 from shared.uvm.page import uvm_page_own, uvm_page_wait, uvm_pagealloc, uvm_pagelookup
-from shared.uvm.param import EBUSY, PG_BUSY, PG_RELEASED, PGO_SWAPOFF
+from shared.uvm.param import EAGAIN, EBUSY, ENOMEM, PG_BUSY, PG_RELEASED, PGO_SWAPOFF
 from shared.uvm.structs import Buf, Page, PageArray, UvmObject, Vnode
 
 
@@ -94,37 +94,60 @@ def get_resident(
     return (0 if not wanted[center] or pages[center] is not None else EBUSY), pages
 
 
-def get_busy(uobj: UvmObject, at: int, name: str, flags: int) -> tuple[Page | None, bool]:
+def get_busy(uobj: UvmObject, at: int, name: str, flags: int) -> tuple[int, Page | None, bool]:
     """pgo_get without PGO_LOCKED: the page at an offset, BUSY, and whether it is new and has to be filled.
+
+    Who asks has unlocked the map, so that another thread may unmap the object while this one sleeps. A BUSY page of
+    ours would keep the object; until we have that page, a reference does.
 
     Args:
         name: "uvn_get" or "uao_get": of what is slept on, the page, or (with "page" at its end) memory.
         flags: PGO_SWAPOFF or 0.
 
-    Locks:   the object, which is unlocked meanwhile. If there is no page, it is unlocked.
-    Sleeps:  busy page, uvm_wait.
-    Returns: (None, False): PGO_SWAPOFF, and waiting for memory is of no use.
+    Locks:   the object, which is unlocked meanwhile. If there is no page, it is unlocked, and may be gone.
+    Sleeps:  busy page, uvm_wait; as pgo_detach, if ours was the last reference.
+    Returns: (0, the page, is it new?), (EAGAIN, None, False): nobody else refers to the object any more; look at the
+             map again; (ENOMEM, None, False): PGO_SWAPOFF, and waiting for memory is of no use.
+    Differs: UVM held no reference.
     """
     from shared.uvm.pdaemon import uvm_wait, uvm_wait_vain
 
     while True:
         pg = uvm_pagelookup(uobj, at)
+        pgflags = 0
         if pg is None:
             pg = uvm_pagealloc(uobj, at, None)
             if pg is not None:
-                return pg, True
-            uobj.vmobjlock.unlock()
-            uvm_wait(name + "page")
-            if flags & PGO_SWAPOFF and uvm_wait_vain():
-                return None, False
+                return 0, pg, True
         else:
             pgflags = pg.flags
             if not pgflags & (PG_BUSY | PG_RELEASED):
                 pg.flags = pgflags | PG_BUSY
                 uvm_page_own(pg, name + "2")
-                return pg, False
+                return 0, pg, False
+
+        pinned = not erratum("pgo_get.object-unreferenced")
+        if pinned:
+            uobj.uo_refs += 1
+        error = 0
+        if pg is None:
+            uobj.vmobjlock.unlock()
+            uvm_wait(name + "page")
+            if flags & PGO_SWAPOFF and uvm_wait_vain():
+                error = ENOMEM
+        else:
             uvm_page_wait(pg, pgflags, name, uobj.vmobjlock)
         uobj.vmobjlock.lock()
+        if pinned:
+            refs = uobj.uo_refs - 1
+            if refs == 0:
+                uobj.vmobjlock.unlock()
+                pgops_of(uobj).pgo_detach(uobj)
+                return EAGAIN, None, False
+            uobj.uo_refs = refs
+        if error:
+            uobj.vmobjlock.unlock()
+            return error, None, False
 
 
 def uvm_getbuf(ppsp: Sequence[Page], slot: int, vp: Vnode | None) -> Buf:

@@ -341,8 +341,9 @@ def uvn_get(
     if flags & PGO_LOCKED:
         return get_resident(uobj, offset, wanted, center, "uvn_get1")
     pages: list[Page | None] = [None] * len(wanted)
-    pg, fresh = get_busy(uobj, offset + center * here.port.page_size, "uvn_get", 0)
-    assert pg is not None
+    error, pg, fresh = get_busy(uobj, offset + center * here.port.page_size, "uvn_get", 0)
+    if pg is None:
+        return error, []
     pages[center] = pg
     if not fresh:
         uobj.vmobjlock.unlock()
