@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup test check long bench tokens big-lock demo clean
+.PHONY: help setup test check long bench tokens digests big-lock demo clean
 
 help:
 	@echo "make demo    see a race found, replayed and explained"
@@ -18,6 +18,7 @@ help:
 	@echo "make long    the tests that are too slow for 'make test'"
 	@echo "make bench   measure"
 	@echo "make tokens  after a change of the kernel: find the shipped schedules again"
+	@echo "make digests  after a change of what journals say: write their digests anew"
 	@echo "make big-lock  after a change of the kernel: search every scenario again with the big lock"
 	@echo "make setup   only build .venv (the others do that by themselves); says how to call uvmp"
 	@echo "make clean   remove .venv, caches and builds; runs/ stays"
@@ -56,6 +57,9 @@ bench: $(STAMP)
 
 tokens: $(STAMP)
 	@$(BIN)/python -m tests.scenarios.tokens
+
+digests: $(STAMP)
+	@$(BIN)/python -m tests.parity.digests
 
 big-lock: $(STAMP)
 	@$(BIN)/python -m tests.scenarios.big_lock
