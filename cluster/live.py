@@ -28,8 +28,10 @@ from cluster.verdict import came_before, judge, refused, sort_out
 from nodes.build import build_threads
 from shared import oracle, race
 from shared.codec import decode, encode
-from shared.errors import Diverged, Finding, Infrastructure
+from shared.errors import Diverged, Infrastructure
+from shared.findings import Finding
 from shared.journal import Journals, digest, events_after, judged, operations, read
+from shared.messages import OPERATIONS
 from shared.pack import pack_scenario
 from shared.scenario import Scenario
 from shared.tables import differing, tables
@@ -105,7 +107,7 @@ class LiveMachine:
         name = f"run{self.runs}"
         began = monotonic()
         refusal = self._load(name, identity or name, follow, seed)
-        level = self.scenario.detect.get(refusal.detector, "stop") if refusal is not None else "off"
+        level = refusal.level(self.scenario.detect) if refusal is not None else "off"
         last: list[dict[str, Any]] | None = []
         if level != "stop":
             self.actors.call("start")
@@ -302,7 +304,7 @@ def schedule_of(journals: Journals, scenario: Scenario) -> dict[str, Any]:
         for record in records:
             if "k" in record:
                 cpus[record["cpu"]].append((record["k"], record["ctx"]))
-    local = ("run", "userret", "intr", "iret")
+    local = {code for code, op in OPERATIONS.items() if op.local}
     events = events_after(journals)
     return {
         "nodes": {

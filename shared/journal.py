@@ -14,7 +14,7 @@ node (`nseq`); that number is the only order. One JSON object a line:
 
 Not in a record: vector clocks. They follow from the rest: `k` gives every
 processor's program order, `nseq` every node's admission order, and `granted`,
-`woke` and `raised` what each caused elsewhere (`clocks` computes them).
+`woke` and `raised` what each caused elsewhere (shared/race.py computes them).
 
 Integrity: `nseq` counts without a gap in every node, `k` in every processor
 over all nodes' journals together; and the two orders together are acyclic,
@@ -456,22 +456,3 @@ def _causes(operations: Journals, by_cpu: dict[str, dict[int, Record]]) -> dict[
                 waits[ctx] = id(one)
             before[ctx] = event
     return causes
-
-
-def clocks(order: list[Record]) -> list[dict[str, int]]:
-    """Vector clocks of the operations in `order`, each node's counter being its `nseq`."""
-    node_clock: dict[str, dict[str, int]] = {}
-    cpu_clock: dict[str, dict[str, int]] = {}
-    found = []
-    for record in order:
-        mine = cpu_clock.setdefault(record["cpu"], {})
-        there = node_clock.setdefault(record["node"], {})
-        for other in (mine, there):
-            for key, value in other.items():
-                if value > there.get(key, 0):
-                    there[key] = value
-        there[record["node"]] = record["nseq"]
-        node_clock[record["node"]] = there
-        cpu_clock[record["cpu"]] = dict(there)
-        found.append(dict(there))
-    return found

@@ -30,7 +30,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from shared.errors import FINDINGS, Finding
+from shared.findings import Finding
 from shared.guards import Guards
 from shared.journal import KERNEL_LOCK, Journals, Record, goes_to_sleep, in_order
 from shared.locks.order import LockOrder
@@ -194,10 +194,8 @@ def _words(access: tuple[Any, ...], obj: Struct) -> str:
 
 def _finding(kind: str, text: str, ctx: Context, subject: str, story: Sequence[str] = ()) -> Finding:
     """A finding of a context, as of now."""
-    return Finding(
-        kind, text, ctx.name, ctx.function, subject, FINDINGS[kind].detector, list(ctx.stack), ctx.held_as_text(),
-        list(story),
-    )  # fmt: skip
+    stack, held = list(ctx.stack), ctx.held_as_text()
+    return Finding(kind, text, ctx.name, ctx.function, subject, stack=stack, held=held, story=list(story))
 
 
 def _join(into: Clock, other: Clock | None) -> None:

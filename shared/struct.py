@@ -415,17 +415,6 @@ class TailQueue:
         else:
             setattr(last, self.next_, elm)
 
-    def insert_head(self, head: Struct, elm: Struct) -> None:
-        """TAILQ_INSERT_HEAD"""
-        first = getattr(head, self.first_)
-        setattr(elm, self.prev_, None)
-        setattr(elm, self.next_, first)
-        setattr(head, self.first_, elm)
-        if first is None:
-            setattr(head, self.last_, elm)
-        else:
-            setattr(first, self.prev_, elm)
-
     def remove(self, head: Struct, elm: Struct) -> None:
         """TAILQ_REMOVE"""
         before, after = getattr(elm, self.prev_), getattr(elm, self.next_)

@@ -28,10 +28,11 @@ from cluster.cli.options import (
 from cluster.cli.output import Output
 from cluster.replay import Replay, replay, replay_journals
 from cluster.runfolder import Run, keep, load, write_sim
-from cluster.sim import Deviation
 from cluster.token import Token, kernel_version, parse, refuse_mismatch
 from nodes.build import build_threads
-from shared.errors import Exit, Finding, LogIncomplete, ProjectBug, UserMistake
+from shared.deviation import Deviation
+from shared.errors import Exit, LogIncomplete, ProjectBug, UserMistake
+from shared.findings import Finding
 from shared.journal import Journals, digest, holes, judged
 from shared.runfile import is_sealed, token_line
 from shared.strict_yaml import show
@@ -158,7 +159,7 @@ def command(
         folder = None
     output.kept(folder)
     why_not = describe.unmet(chosen.scenario, finding, results) if expect else None
-    code = describe.verdict(output, expect, why_not, finding is not None)
+    code = describe.verdict(output, expect, why_not, finding)
     code = code if equal else Exit.DIVERGED
     document = _document(schedule, done, finding, results, digests, equal, unlike, folder, live, expect, why_not, code)
     return output.end(document, code, unkept)
@@ -266,7 +267,7 @@ def _told_of(run: Run, wanted: str, limit: int) -> Journals:
 
 def _first_divergence(skipped: list[Deviation], token: Token | None) -> str:
     total = len(token.deviations) if token is not None else len(skipped)
-    return f"skipped {len(skipped)} of {counted(total, 'deviation')}; the first: {describe.deviation(skipped[0])}"
+    return f"skipped {len(skipped)} of {counted(total, 'deviation')}; the first: {skipped[0]}"
 
 
 def _follow(
@@ -323,7 +324,7 @@ def _document(
         "digest": digests,
         "equal": equal,
         "unlike": unlike,
-        "skipped": [{"ctx": ran, "n": n, "kind": kind, "next": to} for ran, n, kind, to in done.skipped],
+        "skipped": [deviation._asdict() for deviation in done.skipped],
         "token": str(token) if token is not None else None,
         "replay": schedule.chosen.replay_line(token) if token is not None else None,
         "out": str(folder) if folder is not None else None,

@@ -43,8 +43,10 @@ from cluster.postmortem.words import (
     spins,
     text_of,
 )
+from shared.deviation import Deviation
 from shared.errata import ERRATA
-from shared.errors import UNEXPECTED, LogIncomplete, UserMistake
+from shared.errors import LogIncomplete, UserMistake
+from shared.findings import UNEXPECTED
 from shared.journal import Journals, Record, digest, holes, judged, linearize
 from shared.runfile import RUN
 from shared.text import clean
@@ -99,7 +101,7 @@ class Postmortem:
     """What a run's logs tell.
 
     Attributes:
-        finding: as shared.errors.Finding, or None.
+        finding: as shared.findings.Finding, or None.
         source: where the finding is from: "run.json", "journal", or "".
         complete: the logs are whole; if not, `holes` (records that are not there)
             or `warnings` (lines and files that cannot be read) say why.
@@ -233,18 +235,10 @@ def _identity(pm: Postmortem, run: Run) -> None:
         else:
             pm.errata.append({"id": str(name), "row": "", "sentence": "", "source": ""})
     for number, step in enumerate(_list(about.get("schedule")), 1):
-        pm.schedule.append(f"{number}. {_deviation(_dict(step))}")
+        parts = _dict(step)
+        deviation = Deviation(*(parts.get(key, "?") for key in Deviation._fields))
+        pm.schedule.append(f"{number}. {deviation}")
     pm.notes = [str(_dict(one).get("text", "")) for one in _list(about.get("notes"))]
-
-
-def _deviation(step: dict[str, Any]) -> str:
-    """A deviation from the default schedule, in words."""
-    ran, n, to = step.get("ctx"), step.get("n"), step.get("next")
-    if not ran:
-        return f"{to} goes first"
-    if step.get("kind") == "point":
-        return f"after operation {n} of {ran}, which could have gone on, {to} goes on"
-    return f"when {ran} cannot go on after its operation {n}, {to} is next"
 
 
 def _integrity(pm: Postmortem, run: Run, sequence: Sequence) -> None:

@@ -18,7 +18,7 @@ from cluster.replay import recorded
 from cluster.sim import Sim
 from cluster.strategies import Pct, RandomWalk, Stay
 from cluster.strategies.follow import Deviate
-from shared.errors import Finding
+from shared.findings import Finding
 from shared.journal import digest, holes, linearize
 from shared.port import KASSERT, here, kernel, panic
 from shared.struct import channel_name, unlocked
