@@ -34,7 +34,7 @@ PG_WANTED = 0x0020  # someone is waiting for page
 PG_TABLED = 0x0040  # page is in VP table (object hash)
 PG_FAKE = 0x0200  # page is not yet initialized
 PG_RELEASED = 0x1000  # page to be freed when unbusied
-PG_CLEANCHK = 0x4000  # clean bit has been checked (set and never read, as in UVM)
+PG_CLEANCHK = 0x4000  # clean bit has been checked; set and never read
 PG_NAMES = {
     PG_CLEAN: "CLEAN", PG_BUSY: "BUSY", PG_WANTED: "WANTED", PG_TABLED: "TABLED", PG_FAKE: "FAKE",
     PG_RELEASED: "RELEASED", PG_CLEANCHK: "CLEANCHK",
