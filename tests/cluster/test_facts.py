@@ -109,7 +109,8 @@ def test_a_new_struct_needs_no_second_place() -> None:
     told = report("fact:0", machine.steps.some(history["fact:0"]), machine)
     assert told.fields["f_size"] in ("4", "5")
     assert {text.split(" (")[0] for line in told.history for text in line.items} >= {"locks lk", "f_size = 5"}
-    assert Graph(machine, {}).graph.words("B") == "B spins in user for fact:0.lk, held by A since user (its operation 2)"
+    words = Graph(machine, {}).graph.words("B")
+    assert words == "B spins in user for fact:0.lk, held by A since user (its operation 2)"
 
 
 @pytest.fixture
