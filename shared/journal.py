@@ -353,6 +353,41 @@ def judged(journals: Journals, limit: int) -> Journals:
     return cut(journals, limit) if operations(past) > limit - (not stopped) else past
 
 
+def cut_short(journals: Journals, admitted: Mapping[str, object]) -> list[str]:
+    """Every journal that ends before, or after, the record that its node numbered last, in words.
+
+    Args:
+        admitted: node -> the number of its last record, as a run folder has it.
+    """
+    found = []
+    for node, count in admitted.items():
+        have = max((record["nseq"] for record in journals.get(node, ())), default=0)
+        if node in journals and have != count:
+            found.append(f"{node}: its journal ends with record {have}; it had written {count}")
+    return found
+
+
+def digested(journals: Journals, wanted: str, limit: int) -> Journals | None:
+    """The part of a run's journals that its digest is of: all of them, or what a run that was stopped is judged by.
+
+    Live nodes run on for a moment after a finding; of that, records may be missing.
+
+    Args:
+        wanted: the run's digest.
+        limit: operations that it may have.
+
+    Returns: None - the digest is of neither, or of records that are not there.
+    Raises: LogIncomplete - the orders contradict each other.
+    """
+    try:
+        if not holes(journals) and digest(journals) == wanted:
+            return journals
+        past = judged(journals, limit)
+        return past if not holes(past) and digest(past) == wanted else None
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError):  # a file may have anything in it
+        return None
+
+
 def asleep_at_start(journals: Journals) -> set[str]:
     """Contexts that are woken before they ever slept: children before their fork, and the pagedaemon start asleep."""
     found: set[str] = set()

@@ -37,7 +37,7 @@ from shared.locks.order import LockOrder
 from shared.locks.ref import LockRef
 from shared.messages import OPERATIONS, WAIT
 from shared.port import Context
-from shared.struct import LOCK_SHIFT, Struct, lock_name, parse_handle
+from shared.struct import LOCK_SHIFT, Struct, lock_name, parse_handle, peek_of
 
 if TYPE_CHECKING:
     from shared.struct import FieldBase
@@ -332,13 +332,14 @@ class Watch:
         kind = type(obj)
         field = kind.fields[one["field"]] if one["field"] != "[]" else kind.element
         assert field is not None
+        field = peek_of(field) if "peek" in one else field
         private = rec[1] is ctx
         if not private:
             rec[1] = None
         slot = one["slot"]
         if field.mode != "const":
             guarded = private or self.guards.guarded(ctx, obj, field, write)
-            hint = field.hint or ("peek" in one and not guarded)
+            hint = field.is_hint(guarded)
             missing = None if guarded else "" if hint and not write else self.guards.missing(ctx, obj, field, write)
             race = self.detector.access(ctx, one["n"], obj, field, slot, write, missing, hint)
             if race is not None:

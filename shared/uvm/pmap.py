@@ -209,18 +209,36 @@ def pmap_extract(pmap: int, va: int) -> Page | None:
 
 
 def pmap_allows(pmap: int, va: int, prot: int) -> bool:
-    """Does the mapping at `va` allow all of `prot`? For checks only; UVM has no such function."""
+    """Does the mapping at `va` allow all of `prot`? For assertions.
+
+    Args:
+        va: a byte address inside the page; prot: VM_PROT_* bits.
+
+    Locks:   none; the answer may be out of date unless the page's owner is locked.
+    Source:  none; the model's.
+    """
     return bool(here.port.op("pmap_allows", pmap, (va, prot)))
 
 
 def pmap_page_protect(pg: Page, prot: int) -> None:
-    """Narrow every mapping of `pg`: VM_PROT_READ write-protects, VM_PROT_NONE removes."""
+    """Narrow every mapping of `pg`.
+
+    Args:
+        prot: VM_PROT_READ: write-protect; VM_PROT_NONE: remove.
+
+    Locks:   the page's owner is held by the caller. Returns: same, when every CPU has flushed.
+    Source:  pmap(9); i386 pmap.c.
+    """
     _free_ptps(here.port.pmap("pmap_page_protect", pg.frame, (prot,)))
 
 
 def pmap_page_protect_unwired(pg: Page, prot: int) -> None:
     """Narrow every mapping of `pg` that is not wired, as pmap_page_protect() does: locked memory takes no fault.
 
+    Args:
+        prot: VM_PROT_READ: write-protect; VM_PROT_NONE: remove.
+
+    Locks:   the page's owner is held by the caller. Returns: same, when every CPU has flushed.
     Source:  none; the model's. UVM narrowed all of them, see uvm_fault()'s case 2B and uvn_flush().
     """
     _free_ptps(here.port.pmap("pmap_page_protect_unwired", pg.frame, (prot,)))
