@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from inspect import signature
 from typing import Any
 
-from shared.messages import OPERATIONS, Delivery
+from shared.messages import OPERATIONS, Effect
 from shared.tables import tables
 
 
@@ -30,7 +30,7 @@ class Node:
 
     def __init__(self, name: str):
         self.name = name
-        self.out: list[Delivery] = []
+        self.out: list[Effect] = []
         self.errata: frozenset[str] = frozenset()
         self.sites: dict[str, int] = {}
         self.admitted = 0
