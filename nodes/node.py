@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from shared.messages import Delivery
+from shared.messages import Effect
 from shared.tables import tables
 
 
@@ -29,7 +29,7 @@ class Node:
 
     def __init__(self, name: str):
         self.name = name
-        self.out: list[Delivery] = []
+        self.out: list[Effect] = []
         self.errata: frozenset[str] = frozenset()
         self.sites: dict[str, int] = {}
         self.admitted = 0
