@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from shared.messages import Delivery
+from shared.messages import Effect
 from shared.patch import SEAMS
 from shared.tables import tables
 
@@ -45,7 +45,7 @@ class Node:
 
     def __init__(self, name: str):
         self.name = name
-        self.out: list[Delivery] = []
+        self.out: list[Effect] = []
         self.errata: frozenset[str] = frozenset()
         self.sites: dict[str, int] = {}
         self.admitted = 0

@@ -34,7 +34,7 @@ from typing import Any, BinaryIO
 import structlog
 
 from shared.errors import LogIncomplete
-from shared.messages import OPERATIONS, WAIT, Delivery, Grant, Wake
+from shared.messages import OPERATIONS, WAIT, Effect, Grant, Wake
 from shared.struct import Struct, channel_name, lock_name
 
 SCHEMA = "uvmp-log/1"
@@ -69,7 +69,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def operation_record(code: str, target: int, args: tuple[Any, ...], result: Any, out: list[Delivery]) -> dict[str, Any]:
+def operation_record(code: str, target: int, args: tuple[Any, ...], result: Any, out: list[Effect]) -> dict[str, Any]:
     """The part of a record that says what was asked, answered, and caused elsewhere."""
     op = OPERATIONS[code]
     record: dict[str, Any] = {"event": code}
@@ -86,9 +86,9 @@ def operation_record(code: str, target: int, args: tuple[Any, ...], result: Any,
         record["wait"] = True
     elif op.result and result is not None:
         record[op.result] = plain(result)
-    for delivery in out:
-        word = "granted" if isinstance(delivery, Grant) else "woke" if isinstance(delivery, Wake) else "raised"
-        record.setdefault(word, []).append(delivery.ctx)
+    for effect in out:
+        word = "granted" if isinstance(effect, Grant) else "woke" if isinstance(effect, Wake) else "raised"
+        record.setdefault(word, []).append(effect.ctx)
     return record
 
 

@@ -56,7 +56,7 @@ def tables() -> Mapping[str, str]:
         "constants": digest_of([constants, spl]),
         "structs": digest_of([_layout(kind) for kind in kinds]),
         "operations": digest_of({code: list(op) for code, op in OPERATIONS.items()}),
-        "wire": digest_of([codec.VERSION, codec.BOUNDS, wire]),
+        "wire": digest_of([codec.VERSION, {form.kind: form.bound for form in codec.FORMS}, wire]),
         RESULT_CODES: digest_of(ERRNO),
     }
 
