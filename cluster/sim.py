@@ -337,9 +337,8 @@ class Sim(Port):
             following = self._pick(None)
         except PortDead:
             pass
-        except BaseException as error:  # a bug of ours: let the caller of execute() see it
-            if not self.went_wild(error):
-                self.crash = error
+        except BaseException as error:  # a bug of ours, or of a patch: let the caller of execute() see it
+            self.crash = self.failed(error)
         thread.glet = None
         return following
 

@@ -7,11 +7,23 @@ cannot grant it answers with WAIT; what a request causes elsewhere it leaves in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from shared.messages import Effect
+from shared.patch import SEAMS
 from shared.tables import tables
+
+
+def _seam(node: type[Node], name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Puts another method in place of a node's own."""
+
+    def put(other: Callable[..., Any]) -> Callable[..., Any]:
+        before: Callable[..., Any] = vars(node)[name]
+        setattr(node, name, other)
+        return before
+
+    return put
 
 
 class Node:
@@ -26,6 +38,10 @@ class Node:
     """
 
     kind = ""
+
+    def __init_subclass__(cls) -> None:
+        """A patch can replace what a node does (shared/patch.py)."""
+        SEAMS.update({f"{cls.__name__}.{name}": _seam(cls, name) for name in vars(cls) if name.startswith("op_")})
 
     def __init__(self, name: str):
         self.name = name
