@@ -41,10 +41,10 @@ from shared.journal import Journal, operation_record
 from shared.locks.order import LockOrder
 from shared.messages import OPERATIONS, WAIT, Grant, Interrupt, KernelFinding, Wake
 from shared.oracle import Oracle
-from shared.port import Port, here
+from shared.port import ANY_GEN, Port, here
 from shared.provenance import MOVES
 from shared.race import RaceDetector, Watch
-from shared.struct import ANY_GEN, LOCK_SHIFT, FieldBase, Struct, lock_sleeps
+from shared.struct import LOCK_SHIFT, FieldBase, Struct, lock_sleeps
 
 #: points of an unrecorded run between two looks at how many operations it has had
 LOOK_EVERY = 256
@@ -336,9 +336,8 @@ class Sim(Port):
             following = self._pick(None)
         except PortDead:
             pass
-        except BaseException as error:  # a bug of ours: let the caller of execute() see it
-            if not self.went_wild(error):
-                self.crash = error
+        except BaseException as error:  # a bug of ours, or of a patch: let the caller of execute() see it
+            self.crash = self.failed(error)
         thread.glet = None
         return following
 

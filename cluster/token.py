@@ -32,6 +32,7 @@ import msgpack
 import shared
 from shared.deviation import Deviation
 from shared.errors import UserMistake
+from shared.patch import current
 from shared.runfile import MAX_TOKEN, TOKEN, token_check
 from shared.scenario import Scenario
 from shared.text import clean
@@ -164,9 +165,16 @@ def kernel_files() -> list[Path]:
     return sorted(one for one in found if one not in [root / name for name in APART])
 
 
-@cache
 def kernel_version() -> str:
     """8 hex digits over the code (not the comments) of everything that decides what an operation number means."""
+    patch = current()
+    if patch is None:
+        return _own_version()
+    return hashlib.sha256((_own_version() + _code(patch.source)).encode()).hexdigest()[:8]
+
+
+@cache
+def _own_version() -> str:
     return version_of(kernel_files())
 
 

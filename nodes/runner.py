@@ -205,8 +205,8 @@ class Runner(Port):
         except PortDead:
             pass
         except BaseException as error:
-            if not self.went_wild(error):
-                self.error, self.dead = error, True
+            self.error = self.failed(error)
+            self.dead = True
         thread.glet = None
 
     def point(self) -> None:
