@@ -29,10 +29,10 @@ from greenlet import getcurrent, greenlet
 
 from cluster.machine import SITES, Machine
 from cluster.strategies import Stay, Strategy, default
-from cluster.verdict import came_before, endless, final_state, judge, no_end, refused, sort_out
 from nodes.build import alloc_shard, big_lock
 from nodes.cpu import FINISHED, Processor, Thread, Tlb
 from nodes.node import Node
+from shared.detectors.verdict import came_before, endless, judge, no_end, refused, sort_out
 from shared.deviation import Deviation
 from shared.errors import PortDead
 from shared.findings import Finding
@@ -134,7 +134,7 @@ class Sim(Port):
         if self.crash is None and not self.booting:
             self._verdicts()
         elif self.ended:
-            self.finding = no_end(final_state(self.machine), self.limit)
+            self.finding = no_end(self.machine.state(), self.limit)
         self.dead = True
         for one in self.machine.threads.values():
             if one.glet is not None:
@@ -167,7 +167,7 @@ class Sim(Port):
         else:
             oracle = self.oracle.finding if self.oracle is not None else None
             unexpected = self.machine.scenario.unexpected(self.results)
-            state = final_state(self.machine)
+            state = self.machine.state()
             found, notes = sort_out(judge(state, self.detect, oracle, unexpected, watched), self.detect)
         self.finding = found
         self.notes += notes
@@ -180,7 +180,7 @@ class Sim(Port):
                 code, target = one.waits
                 if one.waits_since * 2 < self.route[code](target).admitted:
                     old.add(one.name)
-        return endless(final_state(self.machine), self.detect, self.limit, old, watched)
+        return endless(self.machine.state(), self.detect, self.limit, old, watched)
 
     def _restore(self) -> None:
         self.machine.reset()

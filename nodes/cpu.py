@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nodes.node import Node
+from shared.detectors.machine_state import ContextState, TlbState
 from shared.port import SPL_IPI, Context, here
 
 RUNNING, FINISHED = "running", "finished"
@@ -79,13 +80,12 @@ class Thread(Context):
         self.woken = False
         self.glet: Any = None
 
-    def state_as_data(self) -> dict[str, Any]:
+    def at_rest(self) -> ContextState:
         """What a verdict over the whole machine needs to know of this context."""
-        return {
-            "name": self.name, "n": self.n, "finished": self.state == FINISHED, "waits": self.waits,
-            "ready": self.ready, "stack": list(self.stack), "held": self.held_as_text(), "interrupt": self.interrupt,
-            "cpu": self.cpu, "proc": None if self.home is None else self.home.index,
-        }  # fmt: skip
+        return ContextState(
+            self.name, self.cpu, self.n, self.waits, self.state == FINISHED, self.ready, self.interrupt,
+            list(self.stack), self.held_as_text(), None if self.home is None else self.home.index,
+        )  # fmt: skip
 
     def grant(self, value: Any) -> None:
         """What it waits for, or is about to, was granted."""
@@ -106,6 +106,10 @@ class Tlb:
     def __init__(self) -> None:
         self.pmap = 0
         self.entries: dict[int, list[int]] = {}
+
+    def state(self) -> TlbState:
+        """What is cached."""
+        return TlbState(self.pmap, list(self.entries.items()))
 
     def switch(self, pmap: int) -> None:
         """Load another pmap: everything cached is flushed."""

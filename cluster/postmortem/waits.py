@@ -1,4 +1,4 @@
-"""Who waits for whom at the end: what the records say of it, for the wait-for graph of shared/waits.py."""
+"""Who waits for whom at the end: what the records say of it, for the wait-for graph of shared/detectors/waits.py."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 
 from cluster.postmortem.state import ContextState, Machine, Step
 from cluster.postmortem.words import handle, idles, kind_of, place, spins
+from shared.detectors.waits import DAEMON, Busy, Facts, WaitGraph
 from shared.uvm.param import PG_BUSY
 from shared.uvm.structs import uvm, uvmexp
-from shared.waits import DAEMON, Busy, Facts, WaitGraph
 
 DAEMON_SLEEPS = f"{uvm}.pagedaemon"
 FREE_MEMORY = f"{uvmexp}.free"
