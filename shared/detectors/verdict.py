@@ -17,16 +17,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shared.detectors.machine_state import ContextState, MachineState
-from shared.detectors.waits import DAEMON, Busy, Facts, Hold, Wait, WaitGraph, owner_of_tag
+from shared.detectors.waits import DAEMON, Busy, Facts, Hold, Wait, WaitGraph, owner_of_tag, rests
 from shared.findings import Finding
 from shared.invariants import Snapshot, check
 from shared.locks.table import Want
-from shared.messages import OPERATIONS
 from shared.struct import INDEX_MASK, KIND_SHIFT, Struct, channel_name, lock_name, lock_sleeps
 from shared.tables import differing, tables
 from shared.uvm.param import PG_BUSY
-from shared.uvm.proc import PAUSE
-from shared.uvm.structs import Page, Proc, uvm, uvmexp
+from shared.uvm.structs import Page, Proc, uvmexp
 
 #: a context that waits, for which kind of operation, with which target
 Blocked = tuple[ContextState, str, int]
@@ -337,11 +335,7 @@ def _is_stuck(context: ContextState) -> bool:
     if context.finished or context.ready or context.waits is None or context.n == 0:
         return False  # (a context that is ready has lost its CPU to another, which is stuck)
     code, target = context.waits
-    if context.name == DAEMON and (code, target) == ("sleep", uvm.addressof("pagedaemon")):
-        return False
-    if code == "sleep" and _is_field(target, Proc, PAUSE):
-        return False
-    return code not in OPERATIONS or not OPERATIONS[code].idle
+    return not rests(context.name, code, channel_name(target) if code == "sleep" else "")
 
 
 def _on_lock(context: ContextState, key: int, contexts: dict[str, ContextState], graph: WaitGraph) -> Finding:
