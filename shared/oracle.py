@@ -40,7 +40,10 @@ write to the file meanwhile is seen is not specified. What is lent is a copy, of
 left: freed where it is mapped, it is zero. Beyond the end of its file a locked page stays, and what is written
 there may be gone at any moment.
 
-Left out: blocks of files that are read and written raw; what files hold on a disk that
+Sees: a word that a read, an fread or a kpeek returned and that memory cannot hold there; an access that was refused
+without a reason. What is lost and never read again goes unseen.
+
+Does not see: blocks of files that are read and written raw; what files hold on a disk that
 errs; results of steps other than read, write, fread and kpeek; physio that fails half-way.
 SIGBUS is taken to be right if there may have been no memory (as many pages mapped as
 there is swap, counting all that were ever mapped), if there is a swapctl, if the swap

@@ -181,7 +181,7 @@ def snapshot_of(state: MachineState) -> Snapshot:
 def _stuck(state: MachineState, snapshot: Snapshot) -> list[Finding]:
     """Waits that will never end; the one that explains the others first."""
     contexts = {context.name: context for context in state.contexts}
-    blocked = [(context, *context.waits) for context in state.contexts if context.waits and _is_stuck(context)]
+    blocked = _blocked(state)
     graph = WaitGraph(_facts(state, blocked, snapshot))
     found = []
     for context, code, target in blocked:
@@ -210,6 +210,16 @@ def _rank(found: Finding, graph: WaitGraph) -> tuple[int, bool]:
     if behind:
         return 3, behind
     return (0 if found.kind == "deadlock" else 2), behind
+
+
+def _blocked(state: MachineState) -> list[Blocked]:
+    """The contexts that wait for something that should have come."""
+    return [(context, *context.waits) for context in state.contexts if context.waits and _is_stuck(context)]
+
+
+def waits_of(state: MachineState) -> Facts:
+    """Who waits for what, and who holds it."""
+    return _facts(state, _blocked(state), snapshot_of(state))
 
 
 def _facts(state: MachineState, blocked: list[Blocked], snapshot: Snapshot) -> Facts:

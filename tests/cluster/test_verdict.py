@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 
 import pytest
 
 from cluster.explore import explore
+from shared.codec import STATE, decode, encode
+from shared.detectors.machine_state import ContextState, HostState, MachineState, TlbState
 from shared.detectors.verdict import endless, judge, sort_out
 from shared.detectors.waits import Facts, Hold, Wait, WaitGraph
 from shared.findings import Finding
+from shared.locks.table import LockState
 from shared.port import here, kernel
 from shared.uvm.param import PG_BUSY
 from shared.uvm.structs import Page, Proc
@@ -355,3 +359,42 @@ def test_the_graph_has_no_edge_to_who_has_ended() -> None:
     assert WaitGraph(facts).words("B") == (
         "B spins in f for big:0.lk, held by A since g; A has ended, and held by C since h"
     )
+
+
+# -- what it looks at ----------------------------------------------------------------------------
+
+
+def test_a_state_that_has_travelled_is_judged_as_the_engine_s_own() -> None:
+    """The live engine puts its machine together from messages; every part must arrive as what it was."""
+    bodies = {"A": (0, taking(THING.lk, BIG.lk)), "B": (1, taking(BIG.lk, THING.lk)), "C": (2, sleeping)}
+    toy = Toy(things, bodies, OFF)
+    toy.run(Script("A", "A", "B", "B"))
+    state = toy.machine.state()
+    host = HostState(state.contexts, state.locks, state.images, state.tlbs, {"A": []}, {"E1": 2}, {"faults": 3})
+    there = decode(STATE, encode(STATE, host))
+    assert (there.contexts, there.locks) == (state.contexts, state.locks) and there[4:] == host[4:]
+    assert [type(part) for part in (there.contexts[0], there.locks[0], there.tlbs["cpu0"])] == [
+        ContextState,
+        LockState,
+        TlbState,
+    ]
+    again = MachineState(there.contexts, there.locks, there.images, there.tlbs, state.page_size)
+    found = judge(state, toy.scenario.detect)
+    assert [finding.kind for finding in found] == ["deadlock", "deadlock", "lost-wakeup"]
+    assert judge(again, toy.scenario.detect) == found
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "shared.detectors.verdict",
+        "shared.invariants",
+        "shared.invariants.leftovers",
+        "shared.locks.order",
+        "shared.oracle",
+        "shared.race",
+    ],
+)
+def test_a_detector_s_header_says_what_it_does_not_see(module: str) -> None:
+    header = importlib.import_module(module).__doc__ or ""
+    assert "Sees: " in header and "Does not see: " in header
