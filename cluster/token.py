@@ -150,9 +150,15 @@ def _unpack(body: str) -> tuple[tuple[Deviation, ...], bool]:
 DECIDES = (
     "shared/uvm", "shared/locks", "shared/program.py", "shared/port.py", "shared/struct.py", "shared/messages.py",
     "shared/scenario.py", "shared/machine_config.py", "shared/tables.py", "nodes",
-    "cluster/sim.py", "cluster/machine.py", "cluster/boot.py", "cluster/strategies",
+    "cluster/sim.py", "cluster/sim_heap.py", "cluster/machine.py", "cluster/boot.py", "cluster/strategies",
 )  # fmt: skip
-APART = ("nodes/actor.py", "nodes/admit.py", "nodes/runner.py")
+APART = (
+    "nodes/host/admit.py",
+    "nodes/host/host.py",
+    "nodes/host/ray.py",
+    "nodes/host/runner.py",
+    "nodes/host/transport.py",
+)
 
 
 def kernel_files() -> list[Path]:
