@@ -39,10 +39,10 @@ from shared.journal import Journal, operation_record
 from shared.locks.order import LockOrder
 from shared.messages import OPERATIONS, WAIT, Grant, Interrupt, KernelFinding, Wake
 from shared.oracle import Oracle
-from shared.port import Port, here
+from shared.port import ANY_GEN, Port, here
 from shared.provenance import MOVES
 from shared.race import RaceDetector, Watch
-from shared.struct import ANY_GEN, LOCK_SHIFT, FieldBase, Struct, lock_sleeps
+from shared.struct import LOCK_SHIFT, FieldBase, Struct, lock_sleeps
 
 #: (context that ran, its operation number, "point" or "wait", context that goes on instead of the default one)
 Deviation = tuple[str, int, str, str]

@@ -15,7 +15,8 @@ from typing import Any
 
 from nodes.node import Node
 from shared.messages import KernelFinding
-from shared.struct import ANY_GEN, HEADER, INDEX_MASK, KIND_SHIFT, KINDS, Struct
+from shared.port import ANY_GEN
+from shared.struct import HEADER, INDEX_MASK, KIND_SHIFT, KINDS, Struct
 from shared.uvm.param import PQ_FREE
 from shared.uvm.structs import Page
 

@@ -45,6 +45,8 @@ SPL_NONE, SPL_BIO, SPL_IMP, SPL_VM, SPL_CLOCK, SPL_IPI, SPL_HIGH = 0, 3, 4, 5, 6
 
 #: in place of a process's number: an access of the kernel to memory of its own
 NOBODY = -1
+#: generation of a handle made from an address alone (PHYS_TO_VM_PAGE): good for whatever lives there now
+ANY_GEN = 0xFFFFFFFF
 #: in place of an access's result: it was refused, and nobody stops for that
 AGAIN = object()
 
@@ -409,8 +411,6 @@ class Port(ABC):
                 else:
                     result = value = self.perform("word_read", frame, (offset, va, proc, gen))
                 if result is AGAIN:  # by what is left of this translation, whoever has the frame now
-                    from shared.struct import ANY_GEN  # it is above us
-
                     tlb.entries[vpn][3] = ANY_GEN
                     continue
                 if proc != NOBODY:

@@ -235,10 +235,13 @@ class Provenance:
         kind = "slot" if move.code == "io_done" else "block"
         for request in self.requests:
             written = [self.contents.get(Place("page", frame)) for frame in request.frames]
-            if not request.write and request.places[0].kind == kind:
-                if all(one is not None and one.way is not None and one.way[0].move is request.move for one in written):
-                    self.requests.remove(request)
-                    return
+            reading = not request.write and request.places[0].kind == kind
+            if reading and all(
+                content is not None and content.way is not None and content.way[0].move is request.move
+                for content in written
+            ):
+                self.requests.remove(request)
+                return
 
     op_disk_done = op_io_done
 

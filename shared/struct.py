@@ -34,13 +34,11 @@ from functools import lru_cache
 from typing import Any, ClassVar, Generic, TypeVar, overload
 
 from shared.locks.ref import LockRef
-from shared.port import here
+from shared.port import ANY_GEN, here
 
 KIND_SHIFT = 20
 INDEX_MASK = (1 << KIND_SHIFT) - 1
 LOCK_SHIFT = 4
-#: generation of a handle made from an address alone (PHYS_TO_VM_PAGE): good for whatever lives there now
-ANY_GEN = 0xFFFFFFFF
 #: a heap record is [generation, private owner, field 0, field 1, ...]
 HEADER = 2
 
@@ -136,11 +134,11 @@ class FieldBase:
             self.read = _parse(parts["read"], owner)
             self.write = _parse(parts["write"], owner)
             lone = self.read[0][0]
-            if self.read == self.write and len(self.read) == len(self.read[0]) == 1 and type(lone) is Guard:
-                if lone.pointer is None:  # the commonest case is checked without a call
-                    self.own_lock = owner.lock_fields[lone.lock].index
-                    if not self.hint and not owner.lock_fields[lone.lock].sleepable:
-                        self.simple_lock = self.own_lock
+            alone = self.read == self.write and len(self.read) == len(self.read[0]) == 1
+            if alone and type(lone) is Guard and lone.pointer is None:  # the commonest case is checked without a call
+                self.own_lock = owner.lock_fields[lone.lock].index
+                if not self.hint and not owner.lock_fields[lone.lock].sleepable:
+                    self.simple_lock = self.own_lock
 
 
 def _parse(expr: str, owner: type[Struct]) -> list[tuple[Guard, ...]]:

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from shared.port import LOCK_ASSERT, erratum, here, kernel, panic
 from shared.uvm.amap import amap_lock, amap_lookup, amap_unlock, aref_of
 from shared.uvm.fault import uvm_fault
-from shared.uvm.map import uvm_map_lookup_entry, vm_map_lock_read, vm_map_unlock_read
+from shared.uvm.map_entry import uvm_map_lookup_entry, vm_map_lock_read, vm_map_unlock_read
 from shared.uvm.page import uvm_lock_pageq, uvm_pagelookup, uvm_pageunwire, uvm_unlock_pageq
 from shared.uvm.param import (
     PMAP_CANFAIL,

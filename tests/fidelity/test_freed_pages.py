@@ -19,8 +19,8 @@ from nodes.mmu import Mmu
 from shared.errors import Finding
 from shared.journal import digest
 from shared.messages import KernelFinding
+from shared.port import ANY_GEN
 from shared.scenario_file import load_scenario
-from shared.struct import ANY_GEN
 from shared.uvm.param import PQ_FREE
 from shared.uvm.structs import Page
 from tests.kit import run_recorded

@@ -9,7 +9,7 @@ from cluster.explore import explore
 from shared.errors import Finding
 from shared.scenario_file import load_scenario
 from shared.uvm.param import VM_PROT_READ
-from shared.uvm.pmap import pmap_page_protect
+from shared.uvm.pmap_page import pmap_page_protect
 
 TEXT = """\
 id: locked

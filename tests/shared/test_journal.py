@@ -29,7 +29,7 @@ from shared.journal import (
     read,
 )
 from shared.messages import OPERATIONS, WAIT, Grant, Interrupt, Wake
-from shared.struct import ANY_GEN
+from shared.port import ANY_GEN
 from shared.uvm.structs import Anon
 from tests.kit import THING, run_recorded, scenario
 
