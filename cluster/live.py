@@ -28,9 +28,10 @@ from cluster.verdict import came_before, judge, refused, sort_out
 from nodes.build import build_threads
 from shared import oracle, race
 from shared.codec import CHUNK, LOAD, LOADED, POLL, STATE, decode, encode
-from shared.errors import Diverged, Finding, Infrastructure, UserMistake
+from shared.errors import Diverged, Infrastructure, UserMistake
+from shared.findings import Finding
 from shared.journal import Journals, digest, events_after, judged, operations, read
-from shared.messages import Load, Poll, ProgramOrder, Schedule, Turn
+from shared.messages import OPERATIONS, Load, Poll, ProgramOrder, Schedule, Turn
 from shared.pack import pack_scenario
 from shared.patch import current
 from shared.scenario import Scenario
@@ -107,7 +108,7 @@ class LiveMachine:
         name = f"run{self.runs}"
         began = monotonic()
         refusal = self._load(name, identity or name, follow, seed)
-        level = self.scenario.detect.get(refusal.detector, "stop") if refusal is not None else "off"
+        level = refusal.level(self.scenario.detect) if refusal is not None else "off"
         last: list[Poll] | None = []
         if level != "stop":
             self.actors.call("start")
@@ -311,7 +312,7 @@ def schedule_of(journals: Journals, scenario: Scenario) -> Schedule:
         for record in records:
             if "k" in record:
                 performed[record["cpu"]].append((record["k"], record["ctx"]))
-    local = ("run", "userret", "intr", "iret")
+    local = {code for code, op in OPERATIONS.items() if op.local}
     events = events_after(journals)
     return Schedule(
         {

@@ -40,6 +40,11 @@ class Op(NamedTuple):
     idle: bool = False
 
     @property
+    def local(self) -> bool:
+        """The context's own processor performs it: no message travels."""
+        return self.node == "cpu"
+
+    @property
     def frames(self) -> tuple[str, ...]:
         """The names, among its target and arguments, of the frames that it is about."""
         return tuple(name for name in (self.target, *self.args) if name in ("frame", "frames", "source"))

@@ -31,7 +31,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from shared.errors import FINDINGS, Finding, PortDead
+from shared.errors import PortDead
+from shared.findings import FINDINGS, Finding
 from shared.locks.order import LockOrder
 from shared.patch import SEAMS, blamed, current
 from shared.uvm.param import PMAP_KERNEL
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from shared.messages import KernelFinding
     from shared.struct import FieldBase, Struct
 
-SPL_NONE, SPL_BIO, SPL_IMP, SPL_VM, SPL_CLOCK, SPL_IPI, SPL_HIGH = 0, 3, 4, 5, 6, 7, 8
+SPL_NONE, SPL_BIO, SPL_IMP, SPL_CLOCK, SPL_IPI, SPL_HIGH = 0, 3, 4, 6, 7, 8
 
 #: in place of a process's number: an access of the kernel to memory of its own
 NOBODY = -1
@@ -474,10 +475,9 @@ class Port(ABC):
             ctx.name,
             function or ctx.function,
             subject,
-            FINDINGS[kind].detector,
-            list(ctx.stack),
-            ctx.held_as_text(),
-            list(story),
+            stack=list(ctx.stack),
+            held=ctx.held_as_text(),
+            story=list(story),
         )
 
     def refused(self, found: KernelFinding, code: str, target: int, args: tuple[Any, ...]) -> Any:

@@ -16,7 +16,7 @@ from cluster.sim import Sim
 from cluster.strategies import Stay
 from nodes.memory import Memory
 from nodes.mmu import Mmu
-from shared.errors import Finding
+from shared.findings import Finding
 from shared.journal import digest
 from shared.messages import KernelFinding
 from shared.port import ANY_GEN

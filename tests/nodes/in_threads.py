@@ -21,7 +21,7 @@ from nodes.build import build_node, build_threads, routes
 from nodes.cpu import Processor, Thread
 from nodes.runner import Runner
 from shared.codec import DELIVERY, FRAME, REPLY, decode, encode
-from shared.errors import Finding
+from shared.findings import Finding
 from shared.journal import Journal, Journals
 from shared.messages import Delivery, Frame, Reply
 from shared.port import _Here
