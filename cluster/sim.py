@@ -27,7 +27,9 @@ from cluster.strategies import Stay, Strategy, default
 from cluster.verdict import came_before, endless, final_state, judge, no_end, refused, sort_out
 from nodes.cpu import Processor, Thread
 from nodes.node import Node
-from shared.errors import Finding, PortDead
+from shared.deviation import Deviation
+from shared.errors import PortDead
+from shared.findings import Finding
 from shared.journal import Journal, operation_record
 from shared.locks.order import LockOrder
 from shared.messages import OPERATIONS, WAIT, Interrupt, KernelFinding
@@ -35,9 +37,6 @@ from shared.oracle import Oracle
 from shared.port import here
 from shared.provenance import MOVES
 from shared.race import RaceDetector, Watch
-
-#: (context that ran, its operation number, "point" or "wait", context that goes on instead of the default one)
-Deviation = tuple[str, int, str, str]
 
 #: points of an unrecorded run between two counts of its operations
 COUNT_EVERY = 256
@@ -101,7 +100,7 @@ class Sim(ThinnedHeap):
         super().__init__(machine, image is None, set() if racy is None else racy, granularity == "access")
         self.image_ = image
         self.limit = machine.scenario.limit if limit is None else limit
-        self.route = {code: self._router(code) for code in OPERATIONS if OPERATIONS[code].node != "cpu"}
+        self.route = {code: self._router(code) for code, op in OPERATIONS.items() if not op.local}
         self.pool: list[_Pooled] = []
         self.execution = self._new_execution(Stay(), False)
 
@@ -160,7 +159,7 @@ class Sim(ThinnedHeap):
     def _refuses(self) -> bool:
         """Do the nodes' tables differ, so that nothing may be performed?"""
         found = None if self.booting else refused({name: node.tables() for name, node in self.machine.nodes.items()})
-        level = "off" if found is None else self.detect.get(found.detector, "stop")
+        level = "off" if found is None else found.level(self.detect)
         if found is not None and level == "note":
             self.notes.append(found)
         elif found is not None and level == "stop":
@@ -240,7 +239,7 @@ class Sim(ThinnedHeap):
         thread = execution.strategy.pick(enabled, current)
         if thread is not current:
             if thread is not default(enabled, current, execution.last):
-                execution.deviations.append((*self.key(), thread.name))
+                execution.deviations.append(Deviation(*self.key(), thread.name))
             execution.last = thread.order
         return thread
 

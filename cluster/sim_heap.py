@@ -22,8 +22,9 @@ from nodes.cpu import Thread
 from nodes.host.half import ProcessorPort
 from shared.errors import PortDead
 from shared.guards import Guards
+from shared.port import ANY_GEN
 from shared.race import RaceDetector
-from shared.struct import ANY_GEN, LOCK_SHIFT, FieldBase, Struct
+from shared.struct import LOCK_SHIFT, FieldBase, Struct
 
 S = TypeVar("S", bound=Struct)
 
@@ -132,14 +133,14 @@ class ThinnedHeap(ProcessorPort):
                 self.point()
             return
         guarded = private or self.guards.guarded(ctx, obj, field, write)
-        racy = (field.hint and not (field.peek and guarded)) or field.key in self.racy
+        hint = field.is_hint(guarded)
+        racy = hint or field.key in self.racy
         if not private and not guarded and not racy:
             self.racy.add(field.key)
             racy = True
         if self.every_access or not (guarded and (private or not racy)):
             self.point()
         if self.race is not None and racy:
-            hint = field.hint and not (field.peek and guarded)
             missing = None if guarded else "" if hint and not write else self.guards.missing(ctx, obj, field, write)
             found = self.race.access(ctx, ctx.n + 1, obj, field, slot, write, missing, hint)
             if found is not None:

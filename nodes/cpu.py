@@ -22,7 +22,7 @@ from nodes.node import Node
 from shared.messages import Effect, Grant, Wake
 from shared.port import SPL_IPI, Context, here
 
-RUNNING, BLOCKED, FINISHED = "running", "blocked", "finished"
+RUNNING, FINISHED = "running", "finished"
 
 
 class Thread(Context):

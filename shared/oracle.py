@@ -53,7 +53,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from shared.errors import Finding
+from shared.findings import Finding
 from shared.journal import Journals, in_order
 from shared.memory_model import (
     ZERO,
@@ -279,7 +279,7 @@ class Oracle:
         self._found(f"{ctx} gets {signal} at {place}, where {why}", ctx, "uvm_fault", subject, [])
 
     def _found(self, text: str, ctx: str, function: str, subject: str, story: list[str]) -> None:
-        self.finding = Finding("oracle", f"memory oracle: {text}", ctx, function, subject, "oracle", story=story)
+        self.finding = Finding("oracle", f"memory oracle: {text}", ctx, function, subject, story=story)
 
     # -- what steps do ---------------------------------------------------------------
 

@@ -37,7 +37,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from shared.errata import lookup
-from shared.errors import DETECTORS, FINDINGS, UNEXPECTED, UserMistake, together
+from shared.errors import UserMistake, together
+from shared.findings import DETECTORS, FINDINGS, UNEXPECTED
 from shared.invariants import INVARIANTS, NODE_INVARIANTS
 from shared.machine_config import LEVELS as INTERRUPT_LEVELS
 from shared.machine_config import (

@@ -28,7 +28,7 @@ class ProcessorPort(Port):
         journals: node -> its journal, the processors' among them; None: nothing is recorded.
 
     Attributes:
-        crash: a bug of ours that ended a context, for whoever runs the engine to raise.
+        crash: a bug of ours, or of a patch, that ended a context; whoever runs the engine raises it.
     """
 
     def __init__(self, scenario: Scenario, threads: dict[str, Thread], journals: dict[str, Journal] | None = None):
@@ -82,8 +82,7 @@ class ProcessorPort(Port):
         except PortDead:
             pass
         except BaseException as error:
-            if not self.went_wild(error):
-                self.crash = error
+            self.crash = self.failed(error)
         thread.glet = None
         return successor
 

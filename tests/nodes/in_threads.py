@@ -19,7 +19,7 @@ from nodes.cpu import Processor, Thread
 from nodes.host.admit import Admission
 from nodes.host.runner import Runner
 from shared.codec import DELIVERY, FRAME, REPLY, decode, encode
-from shared.errors import Finding
+from shared.findings import Finding
 from shared.journal import Journal, Journals
 from shared.messages import Delivery, Frame, Reply
 from shared.scenario import Scenario

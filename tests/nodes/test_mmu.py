@@ -9,7 +9,7 @@ import pytest
 from nodes.mmu import Mmu
 from shared.codec import STATE, decode, encode
 from shared.messages import WAIT, Grant
-from shared.struct import ANY_GEN
+from shared.port import ANY_GEN
 from shared.uvm.param import (
     VM_FAULT_INVALID,
     VM_FAULT_PROTECT,

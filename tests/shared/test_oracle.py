@@ -11,7 +11,7 @@ from cluster.explore import explore
 from cluster.replay import replay
 from cluster.sim import Sim
 from cluster.strategies import RandomWalk, Stay
-from shared.errors import Finding
+from shared.findings import Finding
 from shared.oracle import NO_EFFECT, Oracle, judge_journals
 from shared.scenario import Scenario
 from shared.scenario_file import PROGRAM_STEPS, SETUP_STEPS, load_scenario

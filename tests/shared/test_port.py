@@ -10,7 +10,8 @@ import pytest
 
 from cluster.strategies import Stay
 from nodes.cpu import Thread
-from shared.errors import FINDINGS, Diverged, Finding
+from shared.errors import Diverged
+from shared.findings import FINDINGS, Finding
 from shared.messages import WAIT
 from shared.port import (
     KASSERT,
