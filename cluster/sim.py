@@ -42,6 +42,7 @@ from shared.oracle import Oracle
 from shared.port import Port, here
 from shared.provenance import MOVES
 from shared.race import RaceDetector, Watch
+from shared.steps.step import Args
 from shared.struct import ANY_GEN, LOCK_SHIFT, FieldBase, Struct, lock_sleeps
 
 #: (context that ran, its operation number, "point" or "wait", context that goes on instead of the default one)
@@ -499,15 +500,15 @@ class Sim(Port):
             ctx: Thread = self.cur
             self.oracle.access(ctx.name, ctx.n, proc, va, write, value, frame)
 
-    def called(self, op: str, args: dict[str, Any]) -> None:
-        super().called(op, args)
+    def called(self, step: Args) -> None:
+        super().called(step)
         if self.oracle is not None:
-            self.oracle.called(self.cur.name, op, args)
+            self.oracle.called(self.cur.name, step)
 
     def returned(self, op: str, result: int | str) -> None:
         super().returned(op, result)
         if self.oracle is not None:
-            self.oracle.returned(self.cur.name, op, result)
+            self.oracle.returned(self.cur.name, result)
 
     def tlb(self) -> Tlb:
         tlb: Tlb = self.cur.processor.tlb
