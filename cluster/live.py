@@ -27,9 +27,11 @@ from cluster.replay import replay_journals
 from cluster.verdict import came_before, judge, refused, sort_out
 from nodes.build import build_threads
 from shared import oracle, race
-from shared.codec import decode, encode
-from shared.errors import Diverged, Finding, Infrastructure
+from shared.codec import CHUNK, LOAD, LOADED, POLL, STATE, decode, encode
+from shared.errors import Diverged, Infrastructure
+from shared.findings import Finding
 from shared.journal import Journals, digest, events_after, judged, operations, read
+from shared.messages import OPERATIONS, Load, Poll, ProgramOrder, Schedule, Turn
 from shared.pack import pack_scenario
 from shared.scenario import Scenario
 from shared.tables import differing, tables
@@ -105,13 +107,13 @@ class LiveMachine:
         name = f"run{self.runs}"
         began = monotonic()
         refusal = self._load(name, identity or name, follow, seed)
-        level = self.scenario.detect.get(refusal.detector, "stop") if refusal is not None else "off"
-        last: list[dict[str, Any]] | None = []
+        level = refusal.level(self.scenario.detect) if refusal is not None else "off"
+        last: list[Poll] | None = []
         if level != "stop":
             self.actors.call("start")
             last = self._until_quiet(follow is not None, run_limit_s)
         seconds = monotonic() - began
-        if last is None or any(one["finding"] is not None for one in last):
+        if last is None or any(poll.found for poll in last):
             self._halt()
         state = self._state()
         folder = out if out is not None else self.scratch / name / "collected"
@@ -172,73 +174,72 @@ class LiveMachine:
         Raises: Infrastructure - an actor runs other source than ours.
         """
         refs: list[Any] = []
-        orders = None if follow is None else schedule_of(follow, self.scenario)
+        schedule = None if follow is None else schedule_of(follow, self.scenario)
         for group in self.actors.groups:
-            body = {
-                "run": identity,
-                "folder": str(self.scratch / name / group[0]),
-                "scenario": pack_scenario(self.scenario),
-                "images": {node: self.image.get(node) for node in group},
-                "follow": orders,
-                "seed": seed * 1009 + len(refs),
-            }
-            refs.append(self.actors.handles[group[0]].load.remote(encode("load", body)))
+            load = Load(
+                run=identity,
+                folder=str(self.scratch / name / group[0]),
+                scenario=pack_scenario(self.scenario),
+                images={node: self.image.get(node) for node in group},
+                follow=schedule,
+                seed=seed * 1009 + len(refs),
+            )
+            refs.append(self.actors.handles[group[0]].load.remote(encode(LOAD, load)))
         nodes: dict[str, dict[str, str]] = {}
         for group, data in zip(self.actors.groups, self.actors.gather(refs), strict=True):
-            answer = decode("status", data)
-            wrong = differing(answer["source"], tables())
+            loaded = decode(LOADED, data)
+            wrong = differing(loaded.source, tables())
             if wrong:
                 raise Infrastructure(f"actor {group[0]} runs other source: its {' and '.join(wrong)} are not ours")
-            nodes |= answer["nodes"]
+            nodes |= loaded.nodes
         return refused({node: nodes[node] for node in self.scenario.machine.nodes})
 
-    def _poll(self) -> list[dict[str, Any]]:
+    def _poll(self) -> list[Poll]:
         """Every actor's counts."""
-        return [decode("status", data) for data in self.actors.call("poll")]
+        return [decode(POLL, data) for data in self.actors.call("poll")]
 
-    def _halt(self) -> list[dict[str, Any]]:
+    def _halt(self) -> list[Poll]:
         """Stop every processor at its next operation; returns the last poll."""
         self.actors.call("halt")
         began = monotonic()
         while True:
             polls = self._poll()
-            if all(one["stopped"] for one in polls):
+            if all(poll.stopped for poll in polls):
                 return polls
             if monotonic() - began > STALL_S:
                 raise Infrastructure(f"a processor has not stopped after {STALL_S:.0f} s")
             sleep(POLL_S)
 
-    def _until_quiet(self, following: bool, run_limit_s: float) -> list[dict[str, Any]] | None:
+    def _until_quiet(self, following: bool, run_limit_s: float) -> list[Poll] | None:
         """Poll until the run has ended; returns the last poll, or None if it goes on and on."""
         began = changed = monotonic()
         before: Any = None
         while True:
             polls = self._poll()
-            errors = [error for one in polls for error in one["errors"]]
+            errors = [error for poll in polls for error in poll.errors]
             if errors:
                 raise Infrastructure(errors[0])
-            diverged = [text for one in polls for text in one["diverged"]]
+            diverged = [divergence for poll in polls for divergence in poll.diverged]
             if diverged:
-                raise Diverged(*diverged[0].removeprefix("diverged: expected ").split("; found ", 1))
-            if any(one["finding"] is not None for one in polls) and not following:
+                raise Diverged(*diverged[0])
+            found = any(poll.found for poll in polls)
+            if found and not following:
                 return polls
-            if not following and sum(one["operations"] for one in polls) > self.scenario.limit:
+            if not following and sum(poll.operations for poll in polls) > self.scenario.limit:
                 return None
-            counts = [(one["admitted"], one["sent"], one["received"]) for one in polls]
-            at_rest = all(one["idle"] for one in polls) and sum(one["sent"] for one in polls) == sum(
-                one["received"] for one in polls
-            )
+            counts = [(poll.admitted, poll.sent, poll.received) for poll in polls]
+            at_rest = all(poll.idle for poll in polls) and sum(poll.sent - poll.received for poll in polls) == 0
             if counts != before:
                 changed = monotonic()
-            behind = [one["behind"] for one in polls if one.get("behind")]
-            held = sum(one["held"] for one in polls)
-            if counts == before and at_rest and not (following and (behind or held)):
+            behind = [poll.behind for poll in polls if poll.behind is not None]
+            still_to_follow = following and (behind or any(poll.held for poll in polls))
+            if counts == before and at_rest and not still_to_follow:
                 return polls
-            if following and any(one["finding"] is not None for one in polls) and not (behind or held):
+            if following and found and not still_to_follow:
                 return polls
             if following and counts == before and monotonic() - changed > STALL_S:
-                cpu, k, wanted = behind[0] if behind else ("a node", 0, "?")
-                raise Diverged(f"{wanted} to perform operation {k + 1} of {cpu}", "nothing is going on")
+                cpu, k, ctx = behind[0] if behind else ("a node", 0, "?")
+                raise Diverged(f"{ctx} to perform operation {k + 1} of {cpu}", "nothing is going on")
             if monotonic() - began > run_limit_s:
                 raise Infrastructure(f"the run has not ended after {run_limit_s:.0f} s")
             before = counts
@@ -252,7 +253,7 @@ class LiveMachine:
             "page_size": self.scenario.machine.page_size,
         }  # fmt: skip
         for data in self.actors.call("state"):
-            part = decode("state", data)
+            part = decode(STATE, data)
             for key in ("contexts", "locks"):
                 whole[key] += part[key]
             for key in ("images", "tlbs", "results"):
@@ -274,7 +275,7 @@ class LiveMachine:
             offset = 0
             with open(path, "wb") as stream:
                 while True:
-                    piece = decode("chunk", self.actors.gather([handle.chunk.remote(node, offset)])[0])
+                    piece = decode(CHUNK, self.actors.gather([handle.chunk.remote(node, offset)])[0])
                     if not piece:
                         break
                     _write(stream, piece)
@@ -295,19 +296,26 @@ def _write(stream: BinaryIO, piece: bytes) -> None:
         raise OSError(wrong.errno, wrong.strerror, stream.name) from None
 
 
-def schedule_of(journals: Journals, scenario: Scenario) -> dict[str, Any]:
+def schedule_of(journals: Journals, scenario: Scenario) -> Schedule:
     """What every node and processor has to follow: admission orders, program orders and where kernel events came."""
-    cpus: dict[str, list[tuple[int, str]]] = {name: [] for name in scenario.machine.processors}
+    performed: dict[str, list[tuple[int, str]]] = {name: [] for name in scenario.machine.processors}
     for records in journals.values():
         for record in records:
             if "k" in record:
-                cpus[record["cpu"]].append((record["k"], record["ctx"]))
-    local = ("run", "userret", "intr", "iret")
+                performed[record["cpu"]].append((record["k"], record["ctx"]))
+    local = {code for code, op in OPERATIONS.items() if op.local}
     events = events_after(journals)
-    return {
-        "nodes": {
-            node: [[one["ctx"], one["n"], one["event"]] for one in records if "k" in one and one["event"] not in local]
+    return Schedule(
+        {
+            node: [
+                Turn(record["ctx"], record["n"], record["event"])
+                for record in records
+                if "k" in record and record["event"] not in local
+            ]
             for node, records in journals.items()
         },
-        "cpus": {name: [[ctx for _, ctx in sorted(order)], events.get(name, [0])] for name, order in cpus.items()},
-    }
+        {
+            name: ProgramOrder([ctx for _, ctx in sorted(order)], events.get(name, [0]))
+            for name, order in performed.items()
+        },
+    )

@@ -7,9 +7,11 @@ from itertools import zip_longest
 from typing import Any
 
 from cluster.boot import prepare
-from cluster.sim import Deviation, Sim
+from cluster.sim import Sim
 from cluster.strategies.follow import Deviate, Order
-from shared.errors import Diverged, Finding
+from shared.deviation import Deviation
+from shared.errors import Diverged
+from shared.findings import Finding
 from shared.journal import VOLATILE, Journals, Record, digest, events_after, linearize
 from shared.scenario import Scenario
 

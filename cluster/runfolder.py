@@ -24,7 +24,8 @@ from typing import Any
 from cluster.postmortem.load import Run, load
 from cluster.replay import Replay
 from cluster.token import Token, kernel_version
-from shared.errors import Finding, Infrastructure, ProjectBug, UserMistake
+from shared.errors import Infrastructure, ProjectBug, UserMistake
+from shared.findings import Finding
 from shared.journal import SCHEMA, Journal
 from shared.runfile import RUN, RUN_SCHEMA, SCENARIO, SUFFIX, scenario_document, scenario_of, sealed
 from shared.scenario import Scenario
@@ -170,7 +171,7 @@ def finish(
         "token": None if token is None else str(token),
         "shortened": None if shortened is None else str(shortened),
         "options": list(options),
-        "schedule": [{"ctx": ran, "n": n, "kind": kind, "next": to} for ran, n, kind, to in deviations],
+        "schedule": [deviation._asdict() for deviation in deviations],
         "digest": digest,
         "admitted": dict(admitted or {}),
         "files": {file.name: _sum(file) for file in sorted(path.iterdir()) if file.name.endswith(SUFFIX)},

@@ -33,20 +33,19 @@ from cluster.verdict import came_before, endless, final_state, judge, no_end, re
 from nodes.build import alloc_shard, big_lock
 from nodes.cpu import FINISHED, Processor, Thread, Tlb
 from nodes.node import Node
-from shared.errors import Finding, PortDead
+from shared.deviation import Deviation
+from shared.errors import PortDead
+from shared.findings import Finding
 from shared.guards import Guards
 from shared.journal import Journal, operation_record
 from shared.locks.order import LockOrder
 from shared.messages import OPERATIONS, WAIT, Grant, Interrupt, KernelFinding, Wake
 from shared.oracle import Oracle
-from shared.port import Port, here
+from shared.port import ANY_GEN, Port, here
 from shared.provenance import MOVES
 from shared.race import RaceDetector, Watch
 from shared.steps.step import Args
-from shared.struct import ANY_GEN, LOCK_SHIFT, FieldBase, Struct, lock_sleeps
-
-#: (context that ran, its operation number, "point" or "wait", context that goes on instead of the default one)
-Deviation = tuple[str, int, str, str]
+from shared.struct import LOCK_SHIFT, FieldBase, Struct, lock_sleeps
 
 #: points of an unrecorded run between two looks at how many operations it has had
 LOOK_EVERY = 256
@@ -82,7 +81,7 @@ class Sim(Port):
         self.racy: set[str] = set() if racy is None else racy
         self.every_access = granularity == "access"
         self.limit = scenario.limit if limit is None else limit
-        self.route = {code: self._router(code) for code in OPERATIONS if OPERATIONS[code].node != "cpu"}
+        self.route = {code: self._router(code) for code, op in OPERATIONS.items() if not op.local}
         self.journals: dict[str, Journal] | None = None
         self.strategy: Strategy = Stay()
         self.hub: Any = None
@@ -151,7 +150,7 @@ class Sim(Port):
     def _refuses(self) -> bool:
         """Do the nodes' tables differ, so that nothing may be performed?"""
         found = None if self.booting else refused({name: node.tables() for name, node in self.machine.nodes.items()})
-        level = "off" if found is None else self.detect.get(found.detector, "stop")
+        level = "off" if found is None else found.level(self.detect)
         if found is not None and level == "note":
             self.notes.append(found)
         elif found is not None and level == "stop":
@@ -229,7 +228,7 @@ class Sim(Port):
         one = self.strategy.pick(enabled, current)
         if one is not current:
             if one is not default(enabled, current, self.last):
-                self.deviations.append((*self.key(), one.name))
+                self.deviations.append(Deviation(*self.key(), one.name))
             self.last = one.order
         return one
 
@@ -338,9 +337,8 @@ class Sim(Port):
             following = self._pick(None)
         except PortDead:
             pass
-        except BaseException as error:  # a bug of ours: let the caller of execute() see it
-            if not self.went_wild(error):
-                self.crash = error
+        except BaseException as error:  # a bug of ours, or of a patch: let the caller of execute() see it
+            self.crash = self.failed(error)
         thread.glet = None
         return following
 
@@ -587,14 +585,14 @@ class Sim(Port):
                 self.point()
             return
         guarded = private or self.guards.guarded(ctx, obj, field, write)
-        racy = (field.hint and not (field.peek and guarded)) or field.key in self.racy
+        hint = field.is_hint(guarded)
+        racy = hint or field.key in self.racy
         if not private and not guarded and not racy:
             self.racy.add(field.key)
             racy = True
         if self.every_access or not (guarded and (private or not racy)):
             self.point()
         if self.race is not None and racy:
-            hint = field.hint and not (field.peek and guarded)
             missing = None if guarded else "" if hint and not write else self.guards.missing(ctx, obj, field, write)
             found = self.race.access(ctx, ctx.n + 1, obj, field, slot, write, missing, hint)
             if found is not None:

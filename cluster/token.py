@@ -30,8 +30,9 @@ from pathlib import Path
 import msgpack
 
 import shared
-from cluster.sim import Deviation
+from shared.deviation import Deviation
 from shared.errors import UserMistake
+from shared.patch import current
 from shared.runfile import MAX_TOKEN, TOKEN, token_check
 from shared.scenario import Scenario
 from shared.text import clean
@@ -138,7 +139,7 @@ def _unpack(body: str) -> tuple[tuple[Deviation, ...], bool]:
         if not all(name == "" or _CONTEXT.fullmatch(name) for name in names):
             raise ValueError("that is no name of a context")
         return tuple(
-            (names[flat[at]], flat[at + 1], "point" if flat[at + 2] else "wait", names[flat[at + 3]])
+            Deviation(names[flat[at]], flat[at + 1], "point" if flat[at + 2] else "wait", names[flat[at + 3]])
             for at in range(0, len(flat), 4)
         ), bool(fixed)
     except (ValueError, TypeError, IndexError, AttributeError, zlib.error, msgpack.UnpackException) as wrong:
@@ -164,9 +165,16 @@ def kernel_files() -> list[Path]:
     return sorted(one for one in found if one not in [root / name for name in APART])
 
 
-@cache
 def kernel_version() -> str:
     """8 hex digits over the code (not the comments) of everything that decides what an operation number means."""
+    patch = current()
+    if patch is None:
+        return _own_version()
+    return hashlib.sha256((_own_version() + _code(patch.source)).encode()).hexdigest()[:8]
+
+
+@cache
+def _own_version() -> str:
     return version_of(kernel_files())
 
 

@@ -26,15 +26,16 @@ from nodes.admit import Admission
 from nodes.build import build_node, build_threads, routes
 from nodes.cpu import Processor
 from nodes.runner import LIMIT_S, Runner
-from shared.codec import decode, encode
+from shared.codec import CHUNK, DELIVERY, FRAME, LOAD, LOADED, POLL, REPLY, STATE, decode, encode
 from shared.errors import Infrastructure
 from shared.journal import Journal
+from shared.messages import Delivery, Frame, Loaded, Poll, Reply
 from shared.pack import unpack_scenario
 from shared.port import here
 from shared.tables import tables
 
 REAP_EVERY = 64
-CHUNK = 90_000
+CHUNK_BYTES = 90_000
 
 
 class NodeActor:
@@ -80,12 +81,12 @@ class NodeActor:
         Returns: which tables this actor's source has, and which its nodes were built with.
         """
         self.clean()
-        order = decode("load", data)
-        scenario = unpack_scenario(order["scenario"])
+        load = decode(LOAD, data)
+        scenario = unpack_scenario(load.scenario)
         config = scenario.machine
         threads = build_threads(scenario)
-        cpu_of = {name: one.cpu for name, one in threads.items()}
-        folder = self.folder = Path(order["folder"])
+        cpu_of = {name: thread.cpu for name, thread in threads.items()}
+        folder = self.folder = Path(load.folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.errors, self.sent, self.refs = [], 0, []
         self.admissions, self.journals, self.files = {}, {}, []
@@ -94,20 +95,16 @@ class NodeActor:
             self.files.append(stream)
             journal = self.journals[name] = Journal(name, stream, keep=False)
             about = {"scenario": scenario.id, "errata": list(scenario.errata), "engine": "live"}
-            journal.header(run=order["run"], **about, pid=os.getpid(), host=os.uname().nodename)
+            journal.header(run=load.run, **about, pid=os.getpid(), host=os.uname().nodename)
             node = build_node(name, config, threads, scenario.errata)
-            node.load_image(order["images"].get(name))
-            follow = order["follow"]
-            self.admissions[name] = Admission(
-                node, journal, cpu_of, None if follow is None else follow["nodes"][name], self._send
-            )
+            node.load_image(load.images.get(name))
+            turns = None if load.follow is None else load.follow.nodes[name]
+            self.admissions[name] = Admission(node, journal, cpu_of, turns, self._send)
             if isinstance(node, Processor):
-                cpus = None if follow is None else follow["cpus"][name]
-                self.runner = Runner(
-                    node, scenario, routes(config), self.actor_of, journal, self._ask, cpus, order["seed"]
-                )
-        nodes = {name: dict(one.node.tables()) for name, one in self.admissions.items()}
-        return encode("status", {"source": dict(tables()), "nodes": nodes})
+                order = None if load.follow is None else load.follow.processors[name]
+                self.runner = Runner(node, scenario, routes(config), journal, self._ask, order, load.seed)
+        nodes = {name: dict(admission.node.tables()) for name, admission in self.admissions.items()}
+        return encode(LOADED, Loaded(dict(tables()), nodes))
 
     def start(self) -> None:
         """Let the processor's contexts run."""
@@ -119,7 +116,7 @@ class NodeActor:
     def halt(self) -> None:
         """Let the processor stop at its next operation; its contexts and nodes can still be asked about."""
         if self.runner is not None:
-            self.runner.inbox.put(["stop"])
+            self.runner.halt()
 
     def finish(self) -> None:
         """End the run: the contexts unwind, journals are closed."""
@@ -140,24 +137,23 @@ class NodeActor:
 
     def admit(self, data: bytes) -> bytes:
         """A frame of requests from a CPU; returns the reply to the last."""
-        node, cpu, requests = decode("frame", data)
-        return encode("reply", self.admissions[node].frame(cpu, requests))
+        frame = decode(FRAME, data)
+        return encode(REPLY, self.admissions[frame.node].frame(frame))
 
     def deliver(self, data: bytes) -> None:
         """Something for this actor's processor."""
-        mail = decode("deliver", data)
+        delivery = decode(DELIVERY, data)
         if self.runner is not None:
-            self.runner.inbox.put(mail)
+            self.runner.inbox.put(delivery)
 
-    def _send(self, cpu: str, mail: list[Any]) -> None:
+    def _send(self, cpu: str, delivery: Delivery) -> None:
         """Deliver to the actor that carries `cpu`, one-way."""
         self.sent += 1
-        actor = self.actor_of[cpu]
+        actor, data = self.actor_of[cpu], encode(DELIVERY, delivery)
         if actor == self.name:
-            assert self.runner is not None
-            self.runner.inbox.put(decode("deliver", encode("deliver", mail)))
+            self.deliver(data)
             return
-        ref = self.peers[actor].deliver.remote(encode("deliver", mail))
+        ref = self.peers[actor].deliver.remote(data)
         with self.refs_lock:
             self.refs.append(ref)
             many = len(self.refs) >= REAP_EVERY
@@ -177,21 +173,19 @@ class NodeActor:
             except Exception as error:
                 self.errors.append(f"{self.name}: a delivery failed: {error}")
 
-    def _ask(self, node: str, cpu: str, requests: list[list[Any]]) -> list[Any]:
-        """Send a frame to the actor of `node` and wait for the reply."""
-        actor = self.actor_of[node]
-        data = encode("frame", [node, cpu, requests])
+    def _ask(self, frame: Frame) -> Reply:
+        """Send a frame to the actor of its node and wait for the reply."""
+        actor, data = self.actor_of[frame.node], encode(FRAME, frame)
         if actor == self.name:
             reply = self.admit(data)
         else:
             try:
                 reply = ray.get(self.peers[actor].admit.remote(data), timeout=LIMIT_S)
             except ray.exceptions.GetTimeoutError:
-                raise Infrastructure(f"{node} has not answered {cpu} for {LIMIT_S:.0f} s") from None
+                raise Infrastructure(f"{frame.node} has not answered {frame.cpu} for {LIMIT_S:.0f} s") from None
             except ray.exceptions.RayActorError as error:
-                raise Infrastructure(f"{node} died: {error}") from None
-        answer: list[Any] = decode("reply", reply)
-        return answer
+                raise Infrastructure(f"{frame.node} died: {error}") from None
+        return decode(REPLY, reply)
 
     # -- what the driver asks --------------------------------------------------------
 
@@ -199,23 +193,24 @@ class NodeActor:
         """Counts, and whether anything is going on; cheap."""
         runner = self.runner
         self._reap(0)
-        diverged = [one.diverged for one in self.admissions.values() if one.diverged]
         errors = list(self.errors)
         if runner is not None and runner.error is not None:
             errors.append(f"{type(runner.error).__name__}: {runner.error}")
-        body: dict[str, Any] = {
-            "admitted": {name: one.journal.nseq for name, one in self.admissions.items()},
-            "sent": self.sent, "held": sum(len(one.held) for one in self.admissions.values()),
-            "errors": errors, "diverged": diverged, "idle": True, "received": 0, "operations": 0, "finding": None,
-            "stopped": self.thread is None or not self.thread.is_alive(),
-        }  # fmt: skip
-        if runner is not None:
-            body["idle"] = runner.idle and runner.inbox.empty()
-            body["received"] = runner.received
-            body["operations"] = runner.processor.k
-            body["finding"] = runner.finding.as_dict() if runner.finding is not None else None
-            body["behind"] = runner.behind()
-        return encode("status", body)
+        admissions = self.admissions.values()
+        poll = Poll(
+            admitted={name: admission.journal.nseq for name, admission in self.admissions.items()},
+            sent=self.sent,
+            received=0 if runner is None else runner.received,
+            held=sum(len(admission.held) for admission in admissions),
+            errors=errors,
+            diverged=[admission.diverged for admission in admissions if admission.diverged],
+            idle=runner is None or (runner.idle and runner.inbox.empty()),
+            operations=0 if runner is None else runner.processor.k,
+            found=runner is not None and runner.finding is not None,
+            stopped=self.thread is None or not self.thread.is_alive(),
+            behind=None if runner is None else runner.behind(),
+        )
+        return encode(POLL, poll)
 
     def state(self) -> bytes:
         """Nodes and contexts as plain data; asked when nothing is going on."""
@@ -244,7 +239,7 @@ class NodeActor:
             body["results"] = {name: one.results for name, one in runner.threads.items() if one.results}
             body["sites"] |= runner.sites  # which are of the kernel: a node's own are of other errata
             body["counters"] = runner.counters
-        return encode("state", body)
+        return encode(STATE, body)
 
     def chunk(self, node: str, offset: int) -> bytes:
         """A piece of a node's journal file, from `offset` bytes on; empty at its end."""
@@ -252,5 +247,5 @@ class NodeActor:
             if Path(stream.name).name == f"{node}.uvmp.jsonl":
                 with open(stream.name, "rb") as again:
                     again.seek(offset)
-                    return encode("chunk", again.read(CHUNK))
+                    return encode(CHUNK, again.read(CHUNK_BYTES))
         raise Infrastructure(f"{self.name} has no journal of {node}")

@@ -21,7 +21,7 @@ from typing import Any
 from nodes.node import Node
 from shared.port import SPL_IPI, Context, here
 
-RUNNING, BLOCKED, FINISHED = "running", "blocked", "finished"
+RUNNING, FINISHED = "running", "finished"
 
 
 class Thread(Context):

@@ -37,7 +37,7 @@ from typing import Any
 
 from nodes.node import Node
 from shared.messages import WAIT, Grant, Interrupt, KernelFinding
-from shared.struct import ANY_GEN
+from shared.port import ANY_GEN
 from shared.uvm.param import (
     PMAP_KERNEL,
     PMAP_WIRED,

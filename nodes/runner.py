@@ -19,30 +19,46 @@ from typing import Any, TypeVar
 
 from greenlet import getcurrent, greenlet
 
-from nodes.admit import FINDING, HELD, WAITS
 from nodes.build import Route, alloc_shard, big_lock
 from nodes.cpu import FINISHED, Processor, Thread, Tlb
 from shared.errors import Infrastructure, PortDead
 from shared.journal import Journal, operation_record
-from shared.messages import OPERATIONS, KernelFinding
+from shared.locks.ref import LockRef
+from shared.messages import (
+    OPERATIONS,
+    Behind,
+    Delivery,
+    Frame,
+    Grant,
+    KernelFinding,
+    LateReply,
+    ProgramOrder,
+    Refusal,
+    Reply,
+    Request,
+    Status,
+    Wake,
+)
 from shared.port import Port
 from shared.scenario import Scenario
 from shared.struct import Struct, lock_sleeps
 
 LIMIT_S = 60.0
 S = TypeVar("S", bound=Struct)
-#: (name of the node, requests) -> reply
-Ask = Callable[[str, str, list[list[Any]]], list[Any]]
+#: has a frame admitted by its node, and waits for the reply
+Ask = Callable[[Frame], Reply]
+
+
+class Halt:
+    """In an inbox, no message: the processor is to stop at its next operation."""
 
 
 class Runner(Port):
     """The port of one processor in an actor.
 
     Args:
-        ask: sends a frame to the actor of a node and returns its reply.
-        actor_of: node -> actor.
-        follow: names of the contexts that perform this processor's operations, in order, and how many kernel
-            events come after operation 0, 1, 2 ...; None: free-running.
+        ask: sends a frame to the actor of its node and returns the reply.
+        follow: None: free-running.
         seed: of the choice among runnable LWPs.
     """
 
@@ -51,32 +67,32 @@ class Runner(Port):
         processor: Processor,
         scenario: Scenario,
         route: dict[str, Route],
-        actor_of: dict[str, str],
         journal: Journal,
         ask: Ask,
-        follow: tuple[list[str], list[int]] | None,
+        follow: ProgramOrder | None,
         seed: int,
     ):
         config = scenario.machine
         super().__init__(
             frozenset(scenario.errata), dict(scenario.detect), config.page_size, config.memory_shards, big_lock(config)
         )
-        self.processor, self.route, self.actor_of, self.journal, self.ask = processor, route, actor_of, journal, ask
-        self.follow: list[str] | None = None if follow is None else follow[0]
-        self.events: list[int] = [] if follow is None else follow[1]
-        self.said = 0  # kernel events since the last operation
-        self.asked: dict[int, tuple[list[str], dict[int, Any]]] = {}  # number of a request in the outbox: stack, locks
+        self.processor, self.route, self.journal, self.ask = processor, route, journal, ask
+        self.follow: list[str] | None = None if follow is None else follow.contexts
+        self.events: list[int] = [] if follow is None else follow.events
+        self.events_since_op = 0
+        #: number of a request in the outbox -> its context's stack and locks when it was made
+        self.made_by: dict[int, tuple[list[str], dict[int, tuple[LockRef, str, str]]]] = {}
         self.random = Random(seed)
-        self.threads = {one.name: one for one in processor.threads}
-        self.inbox: SimpleQueue[list[Any]] = SimpleQueue()
+        self.threads = {thread.name: thread for thread in processor.threads}
+        self.inbox: SimpleQueue[Delivery | Halt] = SimpleQueue()
         self.received = 0
         # a refused operation ends the run then, so that those behind it in the frame are void
         self.may_batch = self.detect.get("heap", "stop") == "stop"
-        self.outbox: list[list[Any]] = []
+        self.outbox: list[Request] = []
         self.outbox_node = ""
-        self.answer: list[Any] | None = None
+        self.late_reply: Reply | None = None
         self.idle = False
-        self.look = False  # the interrupt priority level was set: an interrupt that waits may be taken now
+        self.spl_changed = False  # a pending interrupt may now be deliverable
         self.stopping = False
         self.error: BaseException | None = None
 
@@ -87,26 +103,30 @@ class Runner(Port):
         self.hub = getcurrent()
         try:
             while not self.stopping and not self.dead:
-                one = self._next()
-                if one is None:
-                    self._wait_for_mail()
+                thread = self._next()
+                if thread is None:
+                    self._wait_for_delivery()
                     continue
-                self._begin(one)
-                if one.glet is None:
-                    one.glet = greenlet(self._work)
-                    one.glet.switch(one)
+                self._begin(thread)
+                if thread.glet is None:
+                    thread.glet = greenlet(self._work)
+                    thread.glet.switch(thread)
                 else:
-                    one.glet.switch()
+                    thread.glet.switch()
                 self._flush()
         except PortDead:
             pass
         except BaseException as error:
             self.error = error
         self.dead = True
-        for one in self.threads.values():
-            if one.glet is not None and not one.glet.dead:
-                one.glet.throw(PortDead)
+        for thread in self.threads.values():
+            if thread.glet is not None and not thread.glet.dead:
+                thread.glet.throw(PortDead)
         self.idle = True
+
+    def halt(self) -> None:
+        """Stop at the next operation; its contexts can still be asked about."""
+        self.inbox.put(Halt())
 
     def _next(self) -> Thread | None:
         """The context to go on with, or None: wait."""
@@ -114,24 +134,26 @@ class Runner(Port):
         choices = self.processor.choices()
         if self.follow is not None:
             k = self.processor.k
-            if self.said < self.events[k]:  # a context that has waited goes on, as far as its next operation
-                return next((one for one in choices if one.waits is not None and not one.parked), None)
-            return next((one for one in choices if one.name == self.follow[k]), None) if k < len(self.follow) else None
+            if self.events_since_op < self.events[k]:  # a context that has waited goes on, up to its next operation
+                return next((thread for thread in choices if thread.waits is not None and not thread.parked), None)
+            if k >= len(self.follow):
+                return None
+            return next((thread for thread in choices if thread.name == self.follow[k]), None)
         if not choices:
             return None
-        interrupts = [one for one in choices if one.interrupt]
+        interrupts = [thread for thread in choices if thread.interrupt]
         if interrupts:
             return interrupts[-1]
         return choices[0] if len(choices) == 1 else self.random.choice(choices)
 
-    def behind(self) -> tuple[str, int, str] | None:
-        """What is still to come of the schedule followed: (processor, operations so far, context that is next)."""
+    def behind(self) -> Behind | None:
+        """What is still to come of the program order that it follows."""
         k = self.processor.k
-        if self.follow is None or (k >= len(self.follow) and self.said >= self.events[k]):
+        if self.follow is None or (k >= len(self.follow) and self.events_since_op >= self.events[k]):
             return None
-        return self.processor.name, k, self.follow[k] if k < len(self.follow) else "the last context"
+        return Behind(self.processor.name, k, self.follow[k] if k < len(self.follow) else "the last context")
 
-    def _wait_for_mail(self) -> None:
+    def _wait_for_delivery(self) -> None:
         self.idle = True
         try:
             self._take(self.inbox.get(timeout=0.2))
@@ -143,33 +165,31 @@ class Runner(Port):
         while not self.inbox.empty():
             self._take(self.inbox.get())
 
-    def _take(self, mail: list[Any]) -> None:
-        """One delivery, or the word to stop."""
-        word = mail[0]
-        if word == "stop":
+    def _take(self, delivery: Delivery | Halt) -> None:
+        if isinstance(delivery, Halt):
             self.stopping = True
             return
         self.received += 1
-        if word == "answer":
-            self.answer = mail
+        if isinstance(delivery, LateReply):
+            self.late_reply = delivery.reply
             return
-        one = self.threads[mail[1]]
-        if word == "grant":
-            one.grant(mail[2])
-        elif word == "wake":
-            one.wake()
+        thread = self.threads[delivery.ctx]
+        if isinstance(delivery, Grant):
+            thread.grant(delivery.value)
+        elif isinstance(delivery, Wake):
+            thread.wake()
         else:
-            self.processor.pending[one.name].append(mail[2])
+            self.processor.pending[thread.name].append(delivery.message)
 
-    def _begin(self, one: Thread) -> None:
-        takes = self.processor.takes(one)
-        self.cur = one
+    def _begin(self, thread: Thread) -> None:
+        takes = self.processor.takes(thread)
+        self.cur = thread
         if takes == "run":
-            self.processor.run(one)
-            self._local(one, "run")
+            self.processor.run(thread)
+            self._local(thread, "run")
         elif takes == "intr":
-            message, under, at = self.processor.intr(one)
-            self._local(one, "intr", message, under, at)
+            message, under, at = self.processor.intr(thread)
+            self._local(thread, "intr", message, under, at)
 
     def _work(self, thread: Thread) -> None:
         try:
@@ -185,8 +205,8 @@ class Runner(Port):
         except PortDead:
             pass
         except BaseException as error:
-            if not self.went_wild(error):
-                self.error, self.dead = error, True
+            self.error = self.failed(error)
+            self.dead = True
         thread.glet = None
 
     def point(self) -> None:
@@ -195,8 +215,8 @@ class Runner(Port):
         if self.follow is not None:
             if self.processor.k >= len(self.follow) or self.follow[self.processor.k] != self.cur.name:
                 self._to_hub()
-        elif self.stopping or self.look or not self.inbox.empty():
-            self.look = False
+        elif self.stopping or self.spl_changed or not self.inbox.empty():
+            self.spl_changed = False
             self._drain()
             if self.stopping or len(self.processor.choices()) > 1:
                 self._to_hub()
@@ -205,7 +225,7 @@ class Runner(Port):
         self.point()
 
     def spl(self, level: int) -> int:
-        self.look = True
+        self.spl_changed = True
         return super().spl(level)
 
     def _to_hub(self) -> None:
@@ -237,59 +257,68 @@ class Runner(Port):
         if code == "sleep":
             ctx.woken = False
         self.outbox_node = node
-        self.outbox.append([ctx.name, ctx.n, self.processor.k, code, target, list(args)])
-        self.said = 0
+        self.outbox.append(Request(ctx.name, ctx.n, self.processor.k, code, target, args))
+        self.events_since_op = 0
         if op.posted and self.may_batch and (self.follow is None or self.processor.k < len(self.follow)):
-            self.asked[ctx.n] = list(ctx.stack), dict(ctx.held)
+            self.made_by[ctx.n] = list(ctx.stack), dict(ctx.held)
             return None
-        waits, value = self._send()
-        if waits:
+        reply = self._send()
+        if reply.status == Status.WAITS:
             ctx.ready = ctx.woken = False
             if op.sleeps or (op.target == "lock" and lock_sleeps(target)):
                 return self.wait_asleep(code, target)
             return self._wait(ctx, code, target, park=False)
-        return value
+        return reply.value
 
     def _flush(self) -> None:
         """Everything sent so far has been applied when this returns."""
         if self.outbox:
             self._send()
 
-    def _send(self) -> tuple[bool, Any]:
+    def _send(self) -> Reply:
+        """Have all of the outbox admitted; the last request's reply, which waits or is done."""
         requests, self.outbox = self.outbox, []
-        asked, self.asked = self.asked, {}
-        status, value = self.ask(self.outbox_node, self.processor.name, requests)
-        while status == HELD:
-            while self.answer is None:
-                if self.stopping:
-                    self.dead = True
-                    raise PortDead
-                try:
-                    self._take(self.inbox.get(timeout=LIMIT_S))
-                except Empty:
-                    raise Infrastructure(
-                        f"{self.outbox_node} held back {requests[0][:4]} for {LIMIT_S:.0f} s"
-                    ) from None
-            status, value = self.answer[3]
-            self.answer = None
-        if status == FINDING:
-            *found, self.cur.n, self.processor.k = value  # what was sent after it has not been performed
-            self.cur.stack, self.cur.held = asked.get(self.cur.n, (self.cur.stack, self.cur.held))
-            last = requests[-1]
-            return False, self.refused(KernelFinding(*found), last[3], last[4], tuple(last[5]))
-        return status == WAITS, value
+        made_by, self.made_by = self.made_by, {}
+        reply = self.ask(Frame(self.outbox_node, self.processor.name, requests))
+        while reply.status == Status.HELD:
+            reply = self._late_reply(requests[0])
+        if reply.status == Status.REFUSED:
+            refusal: Refusal = reply.value
+            self.cur.n, self.processor.k = refusal.n, refusal.k  # what was sent after it has not been performed
+            self.cur.stack, self.cur.held = made_by.get(self.cur.n, (self.cur.stack, self.cur.held))
+            last, found = requests[-1], KernelFinding(refusal.kind, refusal.text, refusal.subject, refusal.fatal)
+            return Reply(Status.DONE, self.refused(found, last.code, last.target, last.args))
+        return reply
+
+    def _late_reply(self, first: Request) -> Reply:
+        """Wait for the answer to a frame that is held back.
+
+        Raises: Infrastructure - it does not come.
+        """
+        while self.late_reply is None:
+            if self.stopping:
+                self.dead = True
+                raise PortDead
+            try:
+                self._take(self.inbox.get(timeout=LIMIT_S))
+            except Empty:
+                raise Infrastructure(
+                    f"{self.outbox_node} held back {first.code}, {first.ctx} {first.n}, for {LIMIT_S:.0f} s"
+                ) from None
+        reply, self.late_reply = self.late_reply, None
+        return reply
 
     def _local(self, ctx: Thread, code: str, *args: Any) -> None:
         ctx.n += 1
         self.processor.k += 1
-        self.said = 0
+        self.events_since_op = 0
         record = operation_record(code, 0, args, None, [])
         record["ctx"], record["n"], record["cpu"], record["k"] = ctx.name, ctx.n, ctx.cpu, self.processor.k
         self.journal.add(record)
 
     def record_event(self, event: str, **fields: Any) -> None:
         ctx = self.cur
-        self.said += 1
+        self.events_since_op += 1
         self.journal.add({"event": event, "ctx": ctx.name, "n": ctx.n, "at": self.processor.k, **fields})
 
     def wait_for_wakeup(self) -> None:

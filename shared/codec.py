@@ -8,24 +8,50 @@ its kind, is of another version or has trailing bytes is refused.
 from __future__ import annotations
 
 import struct as _struct
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import msgpack
 
 from shared.errors import Infrastructure
+from shared.messages import Delivery, Frame, Load, Loaded, Poll, Reply, parse_delivery, plain_delivery
 from shared.struct import KIND_SHIFT, KINDS, Struct
 
-VERSION = 1
-#: kind of message -> largest size in bytes
-BOUNDS = {
-    "frame": 1 << 20,  # requests of one CPU, to the actor of their node
-    "reply": 1 << 20,  # answer to the last request of a frame
-    "deliver": 1 << 20,  # grants, wakeups, interrupts and late answers, to a CPU
-    "load": 1 << 26,  # scenario and image, to every actor, before a run
-    "status": 1 << 24,  # an actor's counts, contexts and results
-    "state": 1 << 26,  # an actor's nodes as plain data, at the end
-    "chunk": 1 << 17,  # a piece of a journal
-}
+VERSION = 2
+M = TypeVar("M")
+
+
+def _as_is(body: Any) -> Any:
+    return body
+
+
+@dataclass(frozen=True, slots=True)
+class Form(Generic[M]):
+    """How a kind of message travels.
+
+    Attributes:
+        kind: its name on the wire.
+        bound: largest size in bytes.
+        parse: from the arrays and maps that arrive; may raise what Python raises for data of another shape.
+        plain: to what msgpack knows; a NamedTuple is an array.
+    """
+
+    kind: str
+    bound: int
+    parse: Callable[[Any], M] = _as_is
+    plain: Callable[[M], Any] = _as_is
+
+
+FRAME: Form[Frame] = Form("frame", 1 << 20, Frame.parse)
+REPLY: Form[Reply] = Form("reply", 1 << 20, Reply.parse)
+DELIVERY: Form[Delivery] = Form("deliver", 1 << 20, parse_delivery, plain_delivery)
+LOAD: Form[Load] = Form("load", 1 << 26, Load.parse)
+LOADED: Form[Loaded] = Form("loaded", 1 << 20, Loaded.parse)
+POLL: Form[Poll] = Form("poll", 1 << 24, Poll.parse)
+STATE: Form[Any] = Form("state", 1 << 26)  # a host's nodes as plain data, at the end
+CHUNK: Form[bytes] = Form("chunk", 1 << 17)  # a piece of a journal
+FORMS = (FRAME, REPLY, DELIVERY, LOAD, LOADED, POLL, STATE, CHUNK)
 _HANDLE = 1
 _FORM = _struct.Struct("<II")
 
@@ -46,30 +72,30 @@ def _unpack(code: int, data: bytes) -> Any:
     return kind(number, gen)
 
 
-def encode(kind: str, body: Any) -> bytes:
+def encode(form: Form[M], message: M) -> bytes:
     """A message as bytes.
 
     Raises: Infrastructure - it is larger than its kind may be.
     """
-    data: bytes = msgpack.packb([VERSION, kind, body], default=_pack)
-    if len(data) > BOUNDS[kind]:
-        raise Infrastructure(f"a {kind} message of {len(data)} bytes; at most {BOUNDS[kind]} are allowed")
+    data: bytes = msgpack.packb([VERSION, form.kind, form.plain(message)], default=_pack)
+    if len(data) > form.bound:
+        raise Infrastructure(f"a {form.kind} message of {len(data)} bytes; at most {form.bound} are allowed")
     return data
 
 
-def decode(kind: str, data: bytes) -> Any:
-    """The body of a message of the kind expected.
+def decode(form: Form[M], data: bytes) -> M:
+    """The message, of the kind expected.
 
     Raises: Infrastructure - it is of another kind or version, too large, or not a message.
     """
-    if len(data) > BOUNDS[kind]:
-        raise Infrastructure(f"a {kind} message of {len(data)} bytes; at most {BOUNDS[kind]} are allowed")
+    if len(data) > form.bound:
+        raise Infrastructure(f"a {form.kind} message of {len(data)} bytes; at most {form.bound} are allowed")
     try:
         version, actual, body = msgpack.unpackb(data, ext_hook=_unpack, strict_map_key=False)
-    except (ValueError, TypeError, msgpack.UnpackException) as wrong:
+        if version == VERSION and actual == form.kind:
+            return form.parse(body)
+    except (ValueError, TypeError, LookupError, AttributeError, msgpack.UnpackException) as wrong:
         raise Infrastructure(f"not a message: {wrong}") from None
-    if version != VERSION or actual != kind:
-        raise Infrastructure(
-            f"a {kind} message of version {VERSION} was expected, not {actual!r} of version {version!r}"
-        )
-    return body
+    raise Infrastructure(
+        f"a {form.kind} message of version {VERSION} was expected, not {actual!r} of version {version!r}"
+    )

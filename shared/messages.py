@@ -1,14 +1,20 @@
-"""Every message between nodes, and every kind of operation, once.
+"""Every message of the machine, and every kind of operation, once.
 
-A context's operations travel as `Request`s, several to a `Frame`; the admitting
-node answers each with a `Reply`, and what one request causes elsewhere (a lock
-granted to a waiter, a sleeper woken, an interrupt) travels as a *delivery*.
-All are encoded by shared/codec.py; handles of structs are part of its alphabet.
+    Frame      a processor's host -> a node's host: perform these `Request`s, in this order; answered by one
+               Reply, to the last of them
+    Delivery   a node's host -> a processor's host, one-way: what a request caused elsewhere (Grant, Wake,
+               Interrupt), or the answer to a frame that was held back (LateReply)
+    Load       the driver -> every host: a scenario, an image and perhaps a schedule; answered by Loaded
+    Poll       every host -> the driver: counts, and whether anything is going on
+
+A *host* is what carries nodes, an actor for instance. All of these are encoded by shared/codec.py; handles of
+structs are part of its alphabet. What a host's nodes hold at the end, and pieces of journals, travel as plain data.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 
@@ -32,6 +38,11 @@ class Op(NamedTuple):
     sleeps: bool = False
     result: str = ""
     idle: bool = False
+
+    @property
+    def local(self) -> bool:
+        """The context's own processor performs it: no message travels."""
+        return self.node == "cpu"
 
     @property
     def frames(self) -> tuple[str, ...]:
@@ -104,6 +115,75 @@ OPERATIONS: dict[str, Op] = {
 WAIT = "\x00wait"
 
 
+class Request(NamedTuple):
+    """From a context to the node that admits it: perform this operation.
+
+    Attributes:
+        ctx, n: who, and the number of this among its operations; the pair is the
+            key under which a repeated request is recognized.
+        k: number of this among the operations of the context's processor.
+        code, target, args: what, as `OPERATIONS` lists it.
+    """
+
+    ctx: str
+    n: int
+    k: int
+    code: str
+    target: int
+    args: tuple[Any, ...]
+
+
+class Frame(NamedTuple):
+    """Requests of one processor to one node; only the last one is waited for.
+
+    Attributes:
+        cpu: the processor, where deliveries for its contexts go.
+    """
+
+    node: str
+    cpu: str
+    requests: Sequence[Request]
+
+    @classmethod
+    def parse(cls, body: Any) -> Frame:
+        node, cpu, requests = body
+        return cls(
+            node, cpu, [Request(ctx, n, k, code, target, tuple(args)) for ctx, n, k, code, target, args in requests]
+        )
+
+
+class Status(IntEnum):
+    """What became of a frame."""
+
+    DONE = 0  # the last request's result is the reply's value
+    WAITS = 1  # the last request cannot be granted yet: a Grant will come
+    REFUSED = 2  # a request, and all behind it, have not been performed: the value is a Refusal
+    HELD = 3  # it is not its turn in the schedule that the node follows: a LateReply will come
+
+
+class Reply(NamedTuple):
+    """The answer to a frame."""
+
+    status: Status
+    value: Any = None
+
+    @classmethod
+    def parse(cls, body: Any) -> Reply:
+        status, value = body
+        return cls(Status(status), Refusal(*value) if status == Status.REFUSED else value)
+
+
+class Refusal(NamedTuple):
+    """A node's KernelFinding, and which request of the frame it is about (`n` and `k` of Request)."""
+
+    kind: str
+    text: str
+    subject: str
+    fatal: bool
+    n: int
+    k: int
+
+
 class Grant(NamedTuple):
     """To the CPU of `ctx`: the request it waits for is granted, with this result."""
 
@@ -124,27 +204,155 @@ class Interrupt(NamedTuple):
     message: Any
 
 
-Delivery = Grant | Wake | Interrupt
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """From a context to the admitting node: perform this operation.
-
-    Attributes:
-        ctx, n: who, and the number of this among its operations; the pair is the
-            key under which a repeated request is recognized.
-        k: number of this among the operations of the context's CPU.
-        cpu: the node that runs the context, where deliveries for it go.
-    """
+class LateReply(NamedTuple):
+    """To the CPU of `ctx`: the answer to the frame that was held back, whose last request is this context's `n`."""
 
     ctx: str
     n: int
-    k: int
-    cpu: str
+    reply: Reply
+
+
+#: what one operation causes elsewhere
+Effect = Grant | Wake | Interrupt
+Delivery = Effect | LateReply
+_DELIVERIES: dict[str, type[Delivery]] = {"grant": Grant, "wake": Wake, "intr": Interrupt, "answer": LateReply}
+_WORDS = {kind: word for word, kind in _DELIVERIES.items()}
+
+
+def plain_delivery(delivery: Delivery) -> list[Any]:
+    """A delivery as it travels: the word for its kind, and its fields."""
+    return [_WORDS[type(delivery)], *delivery]
+
+
+def parse_delivery(body: Any) -> Delivery:
+    """The delivery that `plain_delivery` was given."""
+    word, *fields = body
+    if word == "answer":
+        ctx, n, reply = fields
+        return LateReply(ctx, n, Reply.parse(reply))
+    return _DELIVERIES[word](*fields)
+
+
+class Turn(NamedTuple):
+    """One place in a node's order of admission: operation `n` of `ctx`, of this kind."""
+
+    ctx: str
+    n: int
     code: str
-    target: int
-    args: tuple[Any, ...]
+
+
+class ProgramOrder(NamedTuple):
+    """What one processor has to follow.
+
+    Attributes:
+        contexts: names of those that perform its operations, in order.
+        events: how many kernel events come after operation 0, 1, 2 ...
+    """
+
+    contexts: list[str]
+    events: list[int]
+
+
+class Schedule(NamedTuple):
+    """Orders to follow: of every node and of every processor, by name."""
+
+    nodes: dict[str, list[Turn]]
+    processors: dict[str, ProgramOrder]
+
+    @classmethod
+    def parse(cls, body: Any) -> Schedule:
+        nodes, processors = body
+        return cls(
+            {name: [Turn(*turn) for turn in turns] for name, turns in nodes.items()},
+            {name: ProgramOrder(*order) for name, order in processors.items()},
+        )
+
+
+class Load(NamedTuple):
+    """Everything back to the image of a scenario.
+
+    Attributes:
+        run: its identity, for the journals' headers.
+        folder: where the host keeps its journals.
+        scenario: as shared/pack.py has it.
+        images: of the host's nodes.
+        follow: None: free-running.
+        seed: of the choices among runnable LWPs.
+    """
+
+    run: str
+    folder: str
+    scenario: dict[str, Any]
+    images: dict[str, Any]
+    follow: Schedule | None
+    seed: int
+
+    @classmethod
+    def parse(cls, body: Any) -> Load:
+        run, folder, scenario, images, follow, seed = body
+        return cls(run, folder, scenario, images, None if follow is None else Schedule.parse(follow), seed)
+
+
+class Loaded(NamedTuple):
+    """Which tables (shared/tables.py) a host's source has, and which each of its nodes was built with."""
+
+    source: dict[str, str]
+    nodes: dict[str, dict[str, str]]
+
+    @classmethod
+    def parse(cls, body: Any) -> Loaded:
+        return cls(*body)
+
+
+class Divergence(NamedTuple):
+    """What a schedule wants of a node, and what came instead, in words."""
+
+    expected: str
+    found: str
+
+
+class Behind(NamedTuple):
+    """A processor has not reached the end of its program order: `ctx` is to perform the operation after the `k`th."""
+
+    processor: str
+    k: int
+    ctx: str
+
+
+class Poll(NamedTuple):
+    """What a host says when it is asked how far it is.
+
+    Attributes:
+        admitted: records of each node's journal.
+        sent, received: deliveries.
+        held: frames held back.
+        errors: of ours, in words.
+        diverged: what its nodes cannot follow.
+        idle: its processor, if any, waits, and nothing is in the inbox.
+        operations: of its processor.
+        found: its processor has ended the run with a finding.
+        stopped: its processor performs nothing any more.
+    """
+
+    admitted: dict[str, int]
+    sent: int
+    received: int
+    held: int
+    errors: list[str]
+    diverged: list[Divergence]
+    idle: bool
+    operations: int
+    found: bool
+    stopped: bool
+    behind: Behind | None
+
+    @classmethod
+    def parse(cls, body: Any) -> Poll:
+        poll = cls(*body)
+        return poll._replace(
+            diverged=[Divergence(*words) for words in poll.diverged],
+            behind=None if poll.behind is None else Behind(*poll.behind),
+        )
 
 
 class KernelFinding(Exception):

@@ -36,7 +36,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from shared.errors import Finding
+from shared.findings import Finding
 from shared.journal import Journals, in_order
 from shared.memory_model import ZERO, Cell, Page, Value, Values, either, union
 from shared.oracle_effects import End, Memory, Refusal, Unlike
@@ -214,7 +214,7 @@ class Oracle:
         self._found(text, self.ctx, wrong.function or function, subject, story)
 
     def _found(self, text: str, ctx: str, function: str, subject: str, story: list[str]) -> None:
-        self.finding = Finding("oracle", f"memory oracle: {text}", ctx, function, subject, "oracle", story=story)
+        self.finding = Finding("oracle", f"memory oracle: {text}", ctx, function, subject, story=story)
 
 
 def judge_journals(scenario: Scenario, journals: Journals, image: Mapping[str, Any] | None = None) -> Finding | None:

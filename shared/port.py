@@ -31,8 +31,10 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from shared.errors import FINDINGS, Finding, PortDead
+from shared.errors import PortDead
+from shared.findings import FINDINGS, Finding
 from shared.locks.order import LockOrder
+from shared.patch import SEAMS, blamed, current
 from shared.uvm.param import PMAP_KERNEL
 
 if TYPE_CHECKING:
@@ -41,10 +43,12 @@ if TYPE_CHECKING:
     from shared.steps.step import Args
     from shared.struct import FieldBase, Struct
 
-SPL_NONE, SPL_BIO, SPL_IMP, SPL_VM, SPL_CLOCK, SPL_IPI, SPL_HIGH = 0, 3, 4, 5, 6, 7, 8
+SPL_NONE, SPL_BIO, SPL_IMP, SPL_CLOCK, SPL_IPI, SPL_HIGH = 0, 3, 4, 6, 7, 8
 
 #: in place of a process's number: an access of the kernel to memory of its own
 NOBODY = -1
+#: generation of a handle made from an address alone (PHYS_TO_VM_PAGE): good for whatever lives there now
+ANY_GEN = 0xFFFFFFFF
 #: in place of an access's result: it was refused, and nobody stops for that
 AGAIN = object()
 
@@ -409,8 +413,6 @@ class Port(ABC):
                 else:
                     result = value = self.perform("word_read", frame, (offset, va, proc, gen))
                 if result is AGAIN:  # by what is left of this translation, whoever has the frame now
-                    from shared.struct import ANY_GEN  # it is above us
-
                     tlb.entries[vpn][3] = ANY_GEN
                     continue
                 if proc != NOBODY:
@@ -474,10 +476,9 @@ class Port(ABC):
             ctx.name,
             function or ctx.function,
             subject,
-            FINDINGS[kind].detector,
-            list(ctx.stack),
-            ctx.held_as_text(),
-            list(story),
+            stack=list(ctx.stack),
+            held=ctx.held_as_text(),
+            story=list(story),
         )
 
     def refused(self, found: KernelFinding, code: str, target: int, args: tuple[Any, ...]) -> Any:
@@ -503,21 +504,27 @@ class Port(ABC):
         unset = code == "load" and result is None
         return 0 if unset and args[1] in type(obj).fields and type(obj).fields[args[1]].number else result
 
-    def went_wild(self, error: BaseException) -> bool:
-        """Has a context failed as kernel code of a sound machine cannot? Then that is a trap, and ends the run.
+    def failed(self, error: BaseException) -> BaseException | None:
+        """What an error of a context comes to: None if it ends the run with a finding, else what to tell the user.
 
         A kernel that goes on with the wrong struct's fields, past an assertion that does not hold, or with a defect
-        switched on, meets what it cannot handle (`WILD`). On a repaired kernel with nothing passed over, it is a bug of
-        ours, as any other error is.
+        switched on, meets what it cannot handle (`WILD`): a trap. On a repaired kernel with nothing passed over, it is
+        a bug of ours, as any other error is; or the patch's, if it came through the patch's file.
         """
-        if self.dead or not isinstance(error, WILD) or not (self.stale or self.passed or self.errata):
-            return False
+        told = blamed(error)
+        patch = current()
+        if told is not error or self.dead or not isinstance(error, WILD):
+            return told
+        if not (self.stale or self.passed or self.errata or patch):
+            return error
         after = f'after "{self.passed}", for which nobody stopped' if self.passed else f"with {', '.join(self.errata)}"
+        if patch is not None and not self.passed and not self.errata:
+            after = f"with {patch.file}"
         text = f"panic: trap: {self.cur.function or 'user mode'} cannot go on {after}"
         trap = self._seen("panic", text, story=(f"{type(error).__name__}: {error}",))
         with suppress(PortDead):
             self.take(self.stale or trap, "stop")
-        return True
+        return None
 
     def take(self, found: Finding, level: str) -> None:
         """End the run with this finding, or only note it."""
@@ -552,7 +559,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def kernel(*, exit: str | None = None) -> Callable[[F], F]:
-    """Mark a kernel function: its entry and exit go to the journal.
+    """Mark a kernel function: its entry and exit go to the journal, and a patch can replace it (shared/patch.py).
 
     Args:
         exit: what LOCKDEBUG checks when it returns. "same": the locks held on
@@ -562,13 +569,22 @@ def kernel(*, exit: str | None = None) -> Callable[[F], F]:
 
     def mark(function: F) -> F:
         name = function.__name__
+        stands: Callable[..., Any] = function
+
+        def put(other: Callable[..., Any]) -> Callable[..., Any]:
+            nonlocal stands
+            before, stands = stands, other
+            return before
+
+        if function.__module__.startswith("shared.uvm."):
+            SEAMS[name] = put
 
         def call(*args: Any, **kwargs: Any) -> Any:
             port = here.port
             ctx = port.cur
             before = tuple(ctx.held) if exit == "same" else ()
             port.enter(name)
-            result = function(*args, **kwargs)
+            result = stands(*args, **kwargs)
             if exit is not None and ctx.held.keys() != set(before):
                 left = [ref for key, (ref, _, _) in ctx.held.items() if key not in before]
                 text = (

@@ -235,10 +235,13 @@ class Provenance:
         kind = "slot" if move.code == "io_done" else "block"
         for request in self.requests:
             written = [self.contents.get(Place("page", frame)) for frame in request.frames]
-            if not request.write and request.places[0].kind == kind:
-                if all(one is not None and one.way is not None and one.way[0].move is request.move for one in written):
-                    self.requests.remove(request)
-                    return
+            reading = not request.write and request.places[0].kind == kind
+            if reading and all(
+                content is not None and content.way is not None and content.way[0].move is request.move
+                for content in written
+            ):
+                self.requests.remove(request)
+                return
 
     op_disk_done = op_io_done
 
@@ -400,7 +403,8 @@ def _at_start(image: Mapping[str, Any]) -> Iterator[tuple[Place, Sequence[int]]]
 
 
 #: the kinds of operation that it has to be told of
-MOVES = frozenset(code for code in OPERATIONS if hasattr(Provenance, f"op_{code}"))
+MOVES = frozenset(name.removeprefix("op_") for name in vars(Provenance) if name.startswith("op_"))
+assert OPERATIONS.keys() >= MOVES, f"no such operations: {sorted(MOVES - OPERATIONS.keys())}"
 
 
 class Trail:
@@ -419,7 +423,7 @@ class Trail:
     def add_record(self, record: Mapping[str, Any], stack: list[str]) -> None:
         """The same from its record."""
         op = OPERATIONS[record["event"]]
-        args = tuple(record.get(name) for name in op.args)
+        args = tuple(record.get(name.rstrip("?")) for name in op.args)
         result = record.get(op.result) if op.result else None
         self.add(record["ctx"], record["n"], stack, record["event"], record.get(op.target, 0), args, result)
 

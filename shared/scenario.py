@@ -23,7 +23,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 from shared.errata import lookup
-from shared.errors import DETECTORS, FINDINGS, UNEXPECTED, Finding, UserMistake
+from shared.errors import UserMistake
+from shared.findings import DETECTORS, UNEXPECTED, Finding
 from shared.machine_config import MachineConfig
 from shared.steps.step import Args
 from shared.strict_yaml import meant, show
@@ -339,8 +340,7 @@ class Scenario:
             return None
         text, names = wrong
         owners = [ctx for ctx, steps in results.items() for one in steps if one.get("into") in names]
-        detector = FINDINGS[UNEXPECTED].detector
-        return Finding(UNEXPECTED, text, owners[-1] if owners else "", subject="+".join(names), detector=detector)
+        return Finding(UNEXPECTED, text, owners[-1] if owners else "", subject="+".join(names))
 
     def lwp(self, name: str) -> Lwp:
         """The thread of that name."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from shared.errors import FINDINGS, UNEXPECTED
+from shared.findings import FINDINGS, UNEXPECTED
 from shared.invariants import INVARIANTS, NODE_INVARIANTS
 from shared.messages import OPERATIONS
 from shared.scenario import Expect, Outcome

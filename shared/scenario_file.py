@@ -24,7 +24,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from shared.errata import lookup
-from shared.errors import DETECTORS, UserMistake, together
+from shared.errors import UserMistake, together
+from shared.findings import DETECTORS
 from shared.machine_config import LEVELS as INTERRUPT_LEVELS
 from shared.machine_config import (
     MAX_CPUS,

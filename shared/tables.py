@@ -31,8 +31,6 @@ from shared import codec, port, struct
 from shared.messages import OPERATIONS
 from shared.uvm import param
 
-#: name of a table -> digest
-Tables = dict[str, str]
 RESULT_CODES = "result codes"
 #: what a pager answers: 0, a hard error, a shortage that will pass; as of 2001-03-10, and before
 ERRNO = {"": 0, "EIO": param.EIO, "EAGAIN": param.EAGAIN}
@@ -56,7 +54,7 @@ def tables() -> Mapping[str, str]:
         "constants": digest_of([constants, spl]),
         "structs": digest_of([_layout(kind) for kind in kinds]),
         "operations": digest_of({code: list(op) for code, op in OPERATIONS.items()}),
-        "wire": digest_of([codec.VERSION, codec.BOUNDS, wire]),
+        "wire": digest_of([codec.VERSION, {form.kind: form.bound for form in codec.FORMS}, wire]),
         RESULT_CODES: digest_of(ERRNO),
     }
 

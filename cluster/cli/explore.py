@@ -25,7 +25,8 @@ from cluster.cli.output import Output, Progress, rate_of
 from cluster.explore import Result, explore
 from cluster.replay import replay
 from cluster.runfolder import keep, write_sim
-from shared.errors import UNEXPECTED, Exit, ProjectBug, UserMistake
+from shared.errors import Exit, ProjectBug, UserMistake
+from shared.findings import UNEXPECTED
 from shared.text import counted
 
 #: after so many, a site that nobody has come to is worth a word
@@ -121,7 +122,7 @@ def command(
     if result.interrupted and result.finding is None:
         code = Exit.INTERRUPTED
     else:
-        code = describe.verdict(output, expect, why_not, result.finding is not None)
+        code = describe.verdict(output, expect, why_not, result.finding)
         code = Exit.INTERRUPTED if result.interrupted else code
     document = _document(chosen, result, limit, depth, granularity, kept, expect, why_not, code)
     return output.end(document, code, unkept)
@@ -141,8 +142,8 @@ def _say(output: Output, chosen: Chosen, result: Result, limit: int, how: str) -
         if result.token is not None:
             long, short = describe.times(result.raw_deviations), describe.times(len(result.deviations))
             output.say(f"its schedule deviates from the default {long}; shortened: {short}")
-            for one in result.deviations[:4]:
-                output.say(f"  {describe.deviation(one)}")
+            for deviation in result.deviations[:4]:
+                output.say(f"  {deviation}")
     describe.say_sites(output, chosen.scenario, result.sites)
     for note, count in sorted(result.notes.items()):
         if note.startswith(UNEXPECTED):
@@ -200,7 +201,7 @@ def _document(
         "racy": sorted(result.racy),
         "operations": result.operations,
         "token": str(result.token) if result.token is not None else None,
-        "deviations": [{"ctx": ran, "n": n, "kind": kind, "next": to} for ran, n, kind, to in result.deviations],
+        "deviations": [deviation._asdict() for deviation in result.deviations],
         "replay": chosen.replay_line(result.token) if result.token is not None else None,
         "out": kept,
         "interrupted": result.interrupted,

@@ -25,7 +25,7 @@ from cluster.replay import replay, replay_journals
 from cluster.runfolder import cannot_write, create, finish, identity, write_scenario
 from cluster.sim import Sim
 from cluster.token import Token, token_of
-from shared.codec import decode
+from shared.codec import CHUNK, decode
 from shared.errors import Diverged, Infrastructure, LogIncomplete, ProjectBug, UserMistake
 from shared.runfile import MAX_TOKEN
 from shared.scenario import Scenario
@@ -178,7 +178,7 @@ def salvage(machine: LiveMachine, folder: Path) -> None:
 def _fetch(machine: LiveMachine, actor: str, node: str, target: Path) -> None:
     handle: Any = machine.actors.handles[actor]
     with open(target, "wb") as stream:
-        while piece := decode("chunk", machine.actors.gather([handle.chunk.remote(node, stream.tell())], CONNECT_S)[0]):
+        while piece := decode(CHUNK, machine.actors.gather([handle.chunk.remote(node, stream.tell())], CONNECT_S)[0]):
             stream.write(piece)
 
 

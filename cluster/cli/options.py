@@ -14,6 +14,7 @@ import click
 from cluster import configs
 from shared.errors import UserMistake
 from shared.machine_config import KERNEL_LOCKS
+from shared.patch import current
 from shared.scenario import LEVELS, Scenario
 from shared.strict_yaml import show
 
@@ -52,6 +53,7 @@ def common(command: Command) -> Command:
 def kernel_options(command: Command) -> Command:
     """Which defects and detectors are on, and which locks: --fixed, --errata, --detect, --kernel-lock."""
     for option in (
+        patch_option,
         click.option(
             "--kernel-lock",
             type=click.Choice(KERNEL_LOCKS),
@@ -77,6 +79,26 @@ def kernel_options(command: Command) -> Command:
     return command
 
 
+def _patch(context: click.Context, _: click.Parameter, path: str | None) -> None:
+    """Apply the patch until the command ends. What it replaces must have been imported."""
+    if path is None:
+        return
+    import nodes.build  # noqa: F401
+    import shared.program  # noqa: F401
+    from shared.patch import applied, read
+
+    context.with_resource(applied(read(configs.read(Path(path), path), path)))
+
+
+patch_option = click.option(
+    "--patch",
+    metavar="FILE.py",
+    is_eager=True,  # before --errata, which may name an erratum that the patch declares
+    expose_value=False,
+    callback=_patch,
+    help="Replace functions of the kernel by those in FILE.py, a program that runs with your rights; shared/patch.py "
+    "says how.",
+)
 expect_option = click.option("--expect", is_flag=True, help="Exit 0 if what the scenario expects happened, else 1.")
 seed_option = click.option(
     "--seed",
@@ -149,6 +171,9 @@ def apply(
         needed += ["--fixed"] * fixed  # alone, it is in the token
         for one in errata:
             needed += ["--errata", one]
+    patch = current()
+    if patch is not None:
+        needed += ["--patch", patch.file]
     if kernel_lock is not None and kernel_lock != scenario.machine.kernel_lock:
         scenario = scenario.with_kernel_lock(kernel_lock)
         needed += ["--kernel-lock", kernel_lock]

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.strategies import default
 from nodes.cpu import Thread
+from shared.deviation import Deviation
 from shared.errors import Diverged
 
 if TYPE_CHECKING:
-    from cluster.sim import Deviation, Sim
+    from cluster.sim import Sim
 
 
 class Deviate:

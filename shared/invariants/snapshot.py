@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, TypeGuard, TypeVar
 
-from shared.struct import ANY_GEN, KIND_SHIFT, KINDS, Array, Struct
+from shared.port import ANY_GEN
+from shared.struct import KIND_SHIFT, KINDS, Array, Struct
 from shared.uvm.param import (
     PQ_FREE,
     SWSLOT_NONE,

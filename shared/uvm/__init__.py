@@ -1,1 +1,1 @@
-"""The kernel: one module per uvm_*.c, with UVM's names. See README, "The map"."""
+"""The kernel: a module or a few per uvm_*.c, with UVM's names; in pyproject.toml, contract "uvm", in reading order."""

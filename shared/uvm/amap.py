@@ -35,9 +35,9 @@ from shared.uvm.page import (
     uvm_unlock_pageq,
 )
 from shared.uvm.param import AMAP_SHARED, PG_BUSY, PG_FAKE, PQ_ANON, UVM_ET_NEEDSCOPY, VM_PROT_NONE
-from shared.uvm.pdaemon import uvm_wait
-from shared.uvm.pmap import pmap_page_protect
+from shared.uvm.pmap_page import pmap_page_protect
 from shared.uvm.structs import Amap, AmapArray, Anon, Page, VmMap, VmMapEntry
+from shared.uvm.wait import uvm_wait
 
 
 class Aref(NamedTuple):

@@ -19,7 +19,7 @@ from shared.port import KASSERT, LOCK_ASSERT, erratum, here, kernel
 from shared.struct import unlocked
 from shared.uvm.page import uvm_lock_pageq, uvm_pageadopt, uvm_pagefree, uvm_unlock_pageq
 from shared.uvm.param import PG_BUSY, PG_RELEASED, PG_WANTED, PQ_ANON, SWSLOT_NONE, VM_PROT_NONE
-from shared.uvm.pmap import pmap_page_protect
+from shared.uvm.pmap_page import pmap_page_protect
 from shared.uvm.structs import Anon, Page, uvm, uvmexp
 from shared.uvm.swap import uvm_swap_free
 

@@ -45,8 +45,9 @@ from shared.uvm.param import (
     UVM_PGOPS_AOBJ,
     VM_PROT_NONE,
 )
-from shared.uvm.pgops import PGOPS, PagerOps, get_busy, get_resident
-from shared.uvm.pmap import pmap_clear_modify, pmap_clear_reference, pmap_page_protect
+from shared.uvm.pgops import PGOPS, PagerOps, get_busy, get_resident, reference
+from shared.uvm.pmap import pmap_clear_modify, pmap_clear_reference
+from shared.uvm.pmap_page import pmap_page_protect
 from shared.uvm.structs import MEMQ, UAO_LIST_Q, Aobj, AobjSlots, Page, UvmObject, uvm, uvmexp
 from shared.uvm.swap import uvm_swap_free, uvm_swap_get, uvm_swap_markbad
 
@@ -134,10 +135,8 @@ def uao_free(uobj: UvmObject) -> None:
 
 @kernel(exit="same")
 def uao_reference(uobj: UvmObject) -> None:
-    """Gain a reference. Locks: entry the object unlocked; same."""
-    uobj.vmobjlock.lock()
-    uobj.uo_refs += 1
-    uobj.vmobjlock.unlock()
+    """Gain a reference. Locks: entry the object unlocked; same. Source: uvm_aobj.c."""
+    reference(uobj)
 
 
 @kernel(exit="same")

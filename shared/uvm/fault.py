@@ -51,8 +51,8 @@ from shared.uvm.fault_i import (
     uvmfault_unlockall,
     uvmfault_unlockmaps,
 )
-from shared.uvm.km import uvmfault_check_intrsafe
-from shared.uvm.loan import uvm_loanbreak, uvm_loanbreak_anon
+from shared.uvm.km_object import uvmfault_check_intrsafe
+from shared.uvm.loan_break import uvm_loanbreak, uvm_loanbreak_anon
 from shared.uvm.page import (
     uvm_lock_pageq,
     uvm_page_putback,
@@ -95,19 +95,12 @@ from shared.uvm.param import (
     VM_PROT_NONE,
     VM_PROT_WRITE,
 )
-from shared.uvm.pdaemon import uvm_wait, uvm_wait_vain
 from shared.uvm.pgops import pgops_of
-from shared.uvm.pmap import (
-    pmap_clear_modify,
-    pmap_clear_reference,
-    pmap_enter,
-    pmap_extract,
-    pmap_page_protect,
-    pmap_page_protect_unwired,
-    pmap_remove,
-)
+from shared.uvm.pmap import pmap_clear_modify, pmap_clear_reference, pmap_enter, pmap_extract, pmap_remove
+from shared.uvm.pmap_page import pmap_page_protect, pmap_page_protect_unwired
 from shared.uvm.structs import Amap, Anon, Page, UvmObject, VmMap, uvm, uvmexp
 from shared.uvm.swap import uvm_swap_get, uvm_swap_markbad
+from shared.uvm.wait import uvm_wait, uvm_wait_vain
 
 #: advice -> how many pages to look at before and after the faulting one
 UVMADVICE = {MADV_NORMAL: (3, 4), MADV_RANDOM: (0, 0), MADV_SEQUENTIAL: (8, 7)}

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from shared.port import LOCK_ASSERT, erratum, here, kernel, panic
 from shared.uvm.amap import amap_lock, amap_lookup, amap_unlock, aref_of
 from shared.uvm.fault import uvm_fault
-from shared.uvm.map import uvm_map_lookup_entry, vm_map_lock_read, vm_map_unlock_read
+from shared.uvm.map_entry import uvm_map_lookup_entry, vm_map_lock_read, vm_map_unlock_read
 from shared.uvm.page import uvm_lock_pageq, uvm_pagelookup, uvm_pageunwire, uvm_unlock_pageq
 from shared.uvm.param import (
     PMAP_CANFAIL,
@@ -74,9 +74,11 @@ def uvm_fault_unwire(map: VmMap, start: int, end: int, bp: PhysBuf | None = None
 
 @contextmanager
 def _page_of(entry: VmMapEntry, va: int) -> Iterator[tuple[Page | None, Anon | None]]:
-    """The page that a map entry has at an address, and the anon whose it is, if it is one's; the owner is locked.
+    """The page that a map entry has at a byte address, or None, and the anon that owns it, or None.
 
-    Locks:   entry map(r). Inside: same, the entry's amap, and the anon or the object.
+    Locks:   entry map(r). Inside: same, the entry's amap, and the anon or else the object. After: as on entry.
+             A finding that ends the run inside leaves them locked.
+    Source:  none; uvm_fault_unwire_locked() of uvm_fault.c asks the pmap for the page and locks no owner.
     """
     aref, uobj = aref_of(entry), entry.object
     skip = va - entry.start

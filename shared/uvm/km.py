@@ -33,17 +33,11 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from shared.port import KASSERT, SPL_HIGH, here, kernel, panic
-from shared.uvm.map import (
-    uvm_map_create,
-    uvm_map_entry_link,
-    uvm_mapent_alloc,
-    uvm_unmap_detach,
-    uvm_unmap_remove,
-    vm_map_lock,
-    vm_map_unlock,
-)
-from shared.uvm.page import uvm_lock_pageq, uvm_page_own, uvm_pagealloc, uvm_pagefree, uvm_pagelookup, uvm_unlock_pageq
+from shared.port import here, kernel, panic
+from shared.uvm.km_object import km_offset, vmi_list_lock, vmi_list_unlock
+from shared.uvm.map import uvm_map_create, uvm_unmap_detach, uvm_unmap_remove
+from shared.uvm.map_entry import uvm_map_entry_link, uvm_mapent_alloc, vm_map_lock, vm_map_unlock
+from shared.uvm.page import uvm_page_own, uvm_pagealloc
 from shared.uvm.param import (
     MADV_RANDOM,
     MAP_INHERIT_NONE,
@@ -63,10 +57,10 @@ from shared.uvm.param import (
     VM_MIN_KERNEL_ADDRESS,
     VM_PROT_ALL,
 )
-from shared.uvm.pdaemon import uvm_wait
 from shared.uvm.pgops import PGOPS, PagerOps
-from shared.uvm.pmap import pmap_bootstrap, pmap_kenter_pa, pmap_kremove, pmap_remove
+from shared.uvm.pmap import pmap_bootstrap, pmap_kenter_pa
 from shared.uvm.structs import UvmObject, VmMap, VmMapEntry, VmMapIntrsafe, uvm
+from shared.uvm.wait import uvm_wait
 
 # -- the pager of kernel objects -------------------------------------------------------------
 
@@ -177,42 +171,7 @@ def _new_entry(map: VmMap, size: int) -> VmMapEntry | None:
     return me
 
 
-# -- interrupt-safe maps -------------------------------------------------------------------
-
-
-def vmi_list_lock() -> int:
-    """Lock the list of interrupt-safe maps; returns the interrupt level to go back to."""
-    s = here.port.splraise(SPL_HIGH)
-    uvm.vmi_list_slock.lock()
-    return s
-
-
-def vmi_list_unlock(s: int) -> None:
-    uvm.vmi_list_slock.unlock()
-    here.port.spl(s)
-
-
-@kernel(exit="same")
-def uvmfault_check_intrsafe(va: int) -> bool:
-    """Is this the address of an interrupt-safe map?
-
-    Locks:   takes vmi_list_slock, at splhigh, and no other.
-    Source:  uvm_fault_i.h 1.9, 1999-06-04.
-    """
-    s = vmi_list_lock()
-    vmi = uvm.vmi_list
-    while vmi is not None and not vmi.min_offset <= va < vmi.max_offset:
-        vmi = vmi.vmi_list_next
-    vmi_list_unlock(s)
-    return vmi is not None
-
-
 # -- allocation ----------------------------------------------------------------------------
-
-
-def _offset(kva: int) -> int:
-    """Offset in a kernel object of an address."""
-    return kva - VM_MIN_KERNEL_ADDRESS
 
 
 @kernel(exit="same")
@@ -237,14 +196,14 @@ def uvm_km_kmemalloc(map: VmMap, uobj: UvmObject, size: int, flags: int) -> int:
     entry.etype = UVM_ET_OBJ
     entry.object = uobj
     kva = entry.start
-    entry.offset = _offset(kva)
+    entry.offset = km_offset(kva)
     vm_map_unlock(map)
 
     # Nobody but us knows of these addresses yet.
     va = kva
     while va < kva + size:
         uobj.vmobjlock.lock()
-        pg = uvm_pagealloc(uobj, _offset(va), None)
+        pg = uvm_pagealloc(uobj, km_offset(va), None)
         if pg is not None:
             pg.flags &= ~(PG_BUSY | PG_FAKE)
             uvm_page_own(pg, None)
@@ -290,53 +249,3 @@ def uvm_km_free(map: VmMap, addr: int, size: int) -> None:
     dead = uvm_unmap_remove(map, addr, addr + size)
     vm_map_unlock(map)
     uvm_unmap_detach(dead)
-
-
-def uvm_km_unmap_object(entry: VmMapEntry) -> None:
-    """Unmap what a kernel object has behind an entry, and free its pages. Locks: entry map(w); same.
-
-    Source:  uvm_map.c, uvm_unmap_remove.
-    """
-    uobj, start, end = entry.object, entry.start, entry.end
-    assert uobj is not None
-    if uobj.uo_refs == UVM_OBJ_INTRSAFE_KERN:
-        pmap_kremove(start, end - start)
-        uvm_km_pgremove_intrsafe(uobj, _offset(start), _offset(end))
-    else:
-        pmap_remove(PMAP_KERNEL, start, end)
-        uvm_km_pgremove(uobj, _offset(start), _offset(end))
-    entry.etype &= ~UVM_ET_OBJ
-    entry.object = None
-
-
-@kernel(exit="same")
-def uvm_km_pgremove(uobj: UvmObject, start: int, end: int) -> None:
-    """Free the pages of a kernel object in [start, end); none of them is busy or mapped.
-
-    Locks:   takes the object, and the page queues.
-    Source:  uvm_km.c.   Differs: always by hash.
-    """
-    uobj.vmobjlock.lock()
-    for off in range(start, end, here.port.page_size):
-        pg = uvm_pagelookup(uobj, off)
-        if pg is not None:
-            uvm_lock_pageq()
-            uvm_pagefree(pg)
-            uvm_unlock_pageq()
-    uobj.vmobjlock.unlock()
-
-
-@kernel(exit="same")
-def uvm_km_pgremove_intrsafe(uobj: UvmObject, start: int, end: int) -> None:
-    """The same for an interrupt-safe object. Its pages are on no queue, and we may be in an interrupt: no page queues.
-
-    Locks:   takes the object; at splimp.
-    Source:  uvm_km.c.   Differs: always by hash.
-    """
-    uobj.vmobjlock.lock()
-    for off in range(start, end, here.port.page_size):
-        pg = uvm_pagelookup(uobj, off)
-        if pg is not None:
-            KASSERT(pg.flags & PG_BUSY == 0, "(pg->flags & PG_BUSY) == 0", pg)
-            uvm_pagefree(pg)
-    uobj.vmobjlock.unlock()

@@ -35,8 +35,6 @@ Source: uvm_loan.c 1.22 (June 2000), its uvm_unloanpage() as of 1.39 (July 2002)
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from shared.port import KASSERT, erratum, here, kernel, panic
 from shared.struct import unlocked
 from shared.uvm.amap import (
@@ -50,6 +48,8 @@ from shared.uvm.amap import (
     aref_of,
 )
 from shared.uvm.anon import uvm_analloc, uvm_anfree
+from shared.uvm.fault import uvmfault_anonget
+from shared.uvm.fault_i import UvmFaultinfo, uvmfault_lookup, uvmfault_relock, uvmfault_unlockall, uvmfault_waitio
 from shared.uvm.map import uvm_map
 from shared.uvm.page import (
     uvm_lock_pageq,
@@ -58,9 +58,7 @@ from shared.uvm.page import (
     uvm_pageactivate,
     uvm_pageadopt,
     uvm_pagealloc,
-    uvm_pagecopy,
     uvm_pagefree,
-    uvm_pagerealloc,
     uvm_pageunwire,
     uvm_pagewire,
     uvm_pagewirings,
@@ -75,7 +73,6 @@ from shared.uvm.param import (
     MADV_NORMAL,
     MAP_INHERIT_COPY,
     PG_BUSY,
-    PG_CLEAN,
     PG_FAKE,
     PG_RELEASED,
     PGO_LOCKED,
@@ -91,13 +88,10 @@ from shared.uvm.param import (
     VM_PROT_READ,
     VM_PROT_WRITE,
 )
-from shared.uvm.pdaemon import uvm_wait
 from shared.uvm.pgops import pgops_of
-from shared.uvm.pmap import pmap_page_protect
+from shared.uvm.pmap_page import pmap_page_protect
 from shared.uvm.structs import Anon, Loan, LoanArray, Page, UvmObject, VmMap, uvmexp
-
-if TYPE_CHECKING:
-    from shared.uvm.fault_i import UvmFaultinfo
+from shared.uvm.wait import uvm_wait
 
 #: what a function that lends one page answers
 GOT_IT, RETRY, FAILED = 1, 0, -1
@@ -119,8 +113,6 @@ def uvm_loan(map: VmMap, start: int, length: int, result: list[Anon | Page], fla
     Returns: 0; EFAULT - not all of it can be lent, as it is not mapped, or locked, and nothing is.
     Source:  uvm_loan.c.
     """
-    from shared.uvm.fault_i import UvmFaultinfo, uvmfault_lookup
-
     page_size = here.port.page_size
     while len(result) * page_size < length:
         ufi = UvmFaultinfo(map, start + len(result) * page_size)
@@ -145,8 +137,6 @@ def uvm_loanentry(ufi: UvmFaultinfo, end: int, result: list[Anon | Page], flags:
              names the page in question; in UVM it stays with the first one, so that uvmfault_anonget() looks at the
              wrong slot when it has slept, and starts over for nothing.
     """
-    from shared.uvm.fault_i import uvmfault_unlockall
-
     entry = ufi.entry
     aref = aref_of(entry)
     amap = None if aref is None else aref.amap
@@ -189,9 +179,6 @@ def uvm_loananon(ufi: UvmFaultinfo, anon: Anon, result: list[Anon | Page], flags
     Returns: GOT_IT; RETRY; FAILED - it cannot be had, or is wired.
     Source:  uvm_loan.c.   Differs: a wired page is not lent; to the kernel, as later; to another anon it always was.
     """
-    from shared.uvm.fault import uvmfault_anonget
-    from shared.uvm.fault_i import uvmfault_unlockall, uvmfault_waitio
-
     aref = aref_of(ufi.entry)
     assert aref is not None
     anon.an_lock.lock()
@@ -240,8 +227,6 @@ def uvm_loanuobj(ufi: UvmFaultinfo, uobj: UvmObject, result: list[Anon | Page], 
     Source:  uvm_loan.c.   Differs: an anon that has no reference any more is not given another; UVM did not look, and
              brought it back to life under uvm_anfree(). A wired page is not lent.
     """
-    from shared.uvm.fault_i import uvmfault_relock, uvmfault_unlockall, uvmfault_waitio
-
     entry = ufi.entry
     aref = aref_of(entry)
     amap = None if aref is None else aref.amap
@@ -361,8 +346,6 @@ def uvm_loanzero(ufi: UvmFaultinfo, result: list[Anon | Page], flags: int) -> in
     Source:  uvm_loan.c.   Differs: the new anon is locked, and freed without a reference, as the assertions of
              2001-01-23 want it; starts over when it has slept.
     """
-    from shared.uvm.fault_i import uvmfault_unlockall
-
     aref = aref_of(ufi.entry)
     amap = None if aref is None else aref.amap
     anon = None
@@ -465,69 +448,6 @@ def uvm_unloanpage(ploans: list[Page]) -> None:
     uvm_unlock_pageq()
 
 
-# -- breaking a loan -------------------------------------------------------------------------
-
-
-@kernel(exit="same")
-def uvm_loanbreak_anon(anon: Anon, pg: Page) -> Page | None:
-    """Give an anon that has a page on loan, or a borrowed one, a page of its own, to be written to.
-
-    Locks:   entry anon, and the page's object if it has one. Returns: same.
-    Returns: the new page, active; None - there is no memory, and nothing has changed.
-    Source:  uvm_fault.c 1.47, where these lines were.   Differs: the new page is activated
-             here; in UVM after pmap_enter(), which may fail, and then it was on no queue (erratum E25).
-             All of it is done with the page queues locked, in UVM the new page was given to the anon after that.
-    """
-    npg = uvm_pagealloc(None, 0, None)
-    if npg is None:
-        return None
-    uvm_pagecopy(pg, npg)  # clears PG_CLEAN
-    pmap_page_protect(pg, VM_PROT_NONE)  # whoever has it mapped takes a fault, and finds the new one
-    uvm_lock_pageq()
-    if pg.uobject is not None:
-        pg.loan_count -= 1  # we had borrowed it
-    pg.uanon = None
-    pg.pqflags &= ~PQ_ANON  # we may have lent it
-    npg.uanon = anon
-    npg.pqflags = PQ_ANON
-    anon.an_page = npg
-    if not erratum("uvm_fault.promoted-page-unqueued"):  # the third place of E25
-        uvm_pageactivate(npg)
-    uvm_unlock_pageq()
-    uvm_page_unbusy(npg, npg.flags & ~PG_FAKE)
-    return npg
-
-
-@kernel(exit="same")
-def uvm_loanbreak(uobjpage: Page) -> Page | None:
-    """Put another page in an object in the place of one that is on loan, to be written to.
-
-    Locks:   entry the object; the page is BUSY. Returns: same; the new page is BUSY instead, and on no queue, and who
-             waited for the old one is woken.
-    Returns: the new page; None - there is no memory, and nothing has changed.
-    Source:  uvm_fault.c 1.47, where these lines were, and uvm_loan.c, where they are now.
-    Differs: the old page is not CLEAN any more: an anon that adopts it must know that its swap has no copy of it.
-    """
-    uobj = uobjpage.uobject
-    assert uobj is not None
-    pg = uvm_pagealloc(None, 0, None)
-    if pg is None:
-        return None
-    uvm_pagecopy(uobjpage, pg)  # clears PG_CLEAN
-    pmap_page_protect(uobjpage, VM_PROT_NONE)
-    flags = uobjpage.flags
-    if not erratum("uvm_fault.loan-broken-page-clean"):
-        flags &= ~PG_CLEAN
-    uvm_page_unbusy(uobjpage, flags)
-    uvm_lock_pageq()
-    offset = uobjpage.offset
-    uvm_pagerealloc(uobjpage, None, 0)
-    uvm_pagerealloc(pg, uobj, offset)
-    uvm_unlock_pageq()
-    pg.flags &= ~PG_FAKE
-    return pg
-
-
 # -- a part of the kernel that borrows ---------------------------------------------------------
 
 
@@ -567,8 +487,6 @@ def loan_peek(loan: Loan, number: int) -> tuple[int, int]:
     Returns: (0, the word); (EINVAL, 0) - nothing is on loan; (EIO, 0) - the data is lost; (ENOMEM, 0) - it is in swap,
              and there is no page for it.
     """
-    from shared.uvm.fault import uvmfault_anonget
-
     loan.l_lock.lock()
     array = loan.l_result
     if array is None:

@@ -19,11 +19,13 @@ from shared.uvm.map import (
     uvm_map_checkprot,
     uvm_map_clean,
     uvm_map_inherit,
-    uvm_map_lookup_entry,
     uvm_map_pageable,
     uvm_map_protect,
     uvm_unmap_detach,
     uvm_unmap_remove,
+)
+from shared.uvm.map_entry import (
+    uvm_map_lookup_entry,
     vm_map_lock,
     vm_map_lock_read,
     vm_map_lock_still,

@@ -44,7 +44,7 @@ from shared.uvm.param import (
     UVM_PGOPS_AOBJ,
     VM_PROT_NONE,
 )
-from shared.uvm.pmap_page import pmap_copy_page, pmap_is_mapped, pmap_zero_page
+from shared.uvm.pmap_page import pmap_copy_page, pmap_is_mapped, pmap_page_protect, pmap_zero_page
 from shared.uvm.structs import (
     MEMQ,
     PAGEQ,
@@ -59,11 +59,7 @@ from shared.uvm.structs import (
     uvm,
     uvmexp,
 )
-
-
-def curproc_is_pagedaemon() -> bool:
-    """curproc == uvm.pagedaemon_proc"""
-    return bool(here.port.cur.name == "pagedaemon")
+from shared.uvm.wait import curproc_is_pagedaemon
 
 
 def uvm_lock_pageq() -> None:
@@ -416,8 +412,6 @@ def uvm_pagedeactivate(pg: Page) -> None:
     if pg.wire_count != 0:
         panic("uvm_pagedeactivate: caller did not check wire count", pg)
     if erratum("uvm_pagedeactivate.unmaps"):
-        from shared.uvm.pmap import pmap_page_protect
-
         pmap_page_protect(pg, VM_PROT_NONE)
     pg.pqflags = _dequeue(pg, pqflags) | PQ_INACTIVE
     PAGEQ.insert_tail(page_inactive_swp if pqflags & PQ_SWAPBACKED else page_inactive_obj, pg)

@@ -49,27 +49,21 @@ from shared.uvm.param import (
     VM_PAGER_AGAIN,
     VM_PROT_READ,
 )
-from shared.uvm.pgops import pgops_of, uvm_putbuf
-from shared.uvm.pmap import (
-    pmap_clear_modify,
-    pmap_clear_reference,
-    pmap_is_modified,
-    pmap_page_protect,
-    pmap_page_protect_unwired,
-)
-from shared.uvm.structs import AIO_DONE, Anon, Buf, Page, UvmObject, uvm, uvmexp
+from shared.uvm.pgops import pgops_of
+from shared.uvm.pmap import pmap_clear_modify, pmap_clear_reference, pmap_is_modified
+from shared.uvm.pmap_page import pmap_page_protect, pmap_page_protect_unwired
+from shared.uvm.structs import Anon, Page, UvmObject
 from shared.uvm.swap import uvm_swap_free, uvm_swap_markbad, uvm_swap_put
-from shared.uvm.vnode import uvn_iodone
 
 
-def _transient(error: int) -> bool:
+def transient_error(error: int) -> bool:
     """Will what went wrong pass? The slots are good then; otherwise nobody may get them again."""
     if erratum("uvm_aio_aiodone.old-result-codes"):
         return error == VM_PAGER_AGAIN  # 5, which is EIO
     return error == EAGAIN
 
 
-def _dispose_of_slots(slot: int, npages: int, transient: bool) -> None:
+def dispose_of_slots(slot: int, npages: int, transient: bool) -> None:
     """A pageout to these slots has failed, and its pages have let go of them."""
     if transient:
         uvm_swap_free(slot, npages)
@@ -160,7 +154,7 @@ def uvm_pager_put(uobj: UvmObject | None, pg: Page | None, ppsp: list[Page], slo
         if not flags & PGO_SYNCIO and erratum("uvm_pager_put.started-is-done"):
             uvm_pager_dropcluster(ppsp, PGO_PDFREECLUST)
         return 0, len(ppsp)
-    transient = _transient(error)
+    transient = transient_error(error)
     if transient and pg is not None and len(ppsp) > 1:
         uvm_pager_dropcluster([one for one in ppsp if one != pg], PGO_REALLOCSWAP)
         if uobj is None:
@@ -172,10 +166,10 @@ def uvm_pager_put(uobj: UvmObject | None, pg: Page | None, ppsp: list[Page], slo
         error = _put(uobj, slot, ppsp, flags)
         if error == 0:
             return 0, 1
-        transient = _transient(error)
+        transient = transient_error(error)
     uvm_pager_dropcluster(ppsp, PGO_REALLOCSWAP, reactivate=not transient)
     if uobj is None:
-        _dispose_of_slots(slot, len(ppsp), transient)
+        dispose_of_slots(slot, len(ppsp), transient)
     return error, 0
 
 
@@ -253,49 +247,3 @@ def uvm_page_set_swslot(pg: Page, uobj: UvmObject | None, anon: Anon | None, slo
         anon.an_swslot = slot
     elif uobj.pgops == UVM_PGOPS_AOBJ:
         uao_set_swslot(uobj, pg.offset // here.port.page_size, slot)
-
-
-@kernel(exit="same")
-def uvm_aio_biodone(bp: Buf, error: int) -> None:
-    """A pageout's I/O is done: hand it to the pagedaemon.
-
-    Runs in the completion interrupt, at splbio.
-
-    Locks:   takes pagedaemon_lock; the interrupted context holds it only at splbio.
-    Source:  uvm_pager.c; the assertion is that of the later uvm_pageout_done().
-    """
-    KASSERT(uvmexp.paging >= bp.npages, "uvmexp.paging >= npages", uvmexp)
-    uvm.pagedaemon_lock.lock()
-    if error:
-        bp.error = error
-    AIO_DONE.insert_tail(uvm, bp)
-    here.port.wakeup(uvm.addressof("pagedaemon"))
-    uvm.pagedaemon_lock.unlock()
-
-
-@kernel(exit="same")
-def uvm_aio_aiodone(bp: Buf, error: int) -> None:
-    """Finish a pageout: the pages are clean, or still dirty.
-
-    After a transient error the slots are free again and the pages stay
-    inactive, to be tried anew. After a hard one the slots are bad, and the
-    pages are reactivated to get them out of the way.
-
-    Args:
-        error: of the Buf, read when it was taken off the queue.
-
-    Locks:   none held; run by the pagedaemon.
-    Source:  uvm_pager.c.
-    """
-    npages, slot, pages, vp = bp.npages, bp.slot, bp.pages, bp.vp
-    ppsp = [pages[at] for at in range(npages)]
-    uvm_putbuf(bp)
-    if error == 0:
-        uvm_pager_dropcluster(ppsp, PGO_PDFREECLUST)
-    else:
-        transient = _transient(error)
-        uvm_pager_dropcluster(ppsp, PGO_REALLOCSWAP, reactivate=not transient)
-        if vp is None:
-            _dispose_of_slots(slot, npages, transient)
-    if vp is not None:
-        uvn_iodone(vp)  # the pages are not BUSY any more: whoever waits for the I/O can see what came of it

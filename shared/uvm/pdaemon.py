@@ -35,8 +35,8 @@ from __future__ import annotations
 
 from shared.locks.ref import LockRef
 from shared.port import KASSERT, SPL_BIO, erratum, here, kernel, panic
+from shared.uvm.aio import uvm_aio_aiodone
 from shared.uvm.page import (
-    curproc_is_pagedaemon,
     uvm_lock_pageq,
     uvm_page_own,
     uvm_page_unbusy,
@@ -46,14 +46,7 @@ from shared.uvm.page import (
     uvm_pagefree,
     uvm_unlock_pageq,
 )
-from shared.uvm.pager import (
-    uvm_aio_aiodone,
-    uvm_mk_pcluster,
-    uvm_page_set_swslot,
-    uvm_page_swslot,
-    uvm_pager_cleaning,
-    uvm_pager_put,
-)
+from shared.uvm.pager import uvm_mk_pcluster, uvm_page_set_swslot, uvm_page_swslot, uvm_pager_cleaning, uvm_pager_put
 from shared.uvm.param import (
     MAXBSIZE_PAGES,
     PG_BUSY,
@@ -65,7 +58,8 @@ from shared.uvm.param import (
     VM_PROT_NONE,
     VM_PROT_READ,
 )
-from shared.uvm.pmap import pmap_clear_reference, pmap_is_modified, pmap_is_referenced, pmap_page_protect
+from shared.uvm.pmap import pmap_clear_reference, pmap_is_modified, pmap_is_referenced
+from shared.uvm.pmap_page import pmap_page_protect
 from shared.uvm.structs import (
     PAGEQ,
     Anon,
@@ -78,47 +72,12 @@ from shared.uvm.structs import (
     uvm,
     uvmexp,
 )
-from shared.uvm.swap import uvm_swap_alloc, uvm_swap_free, uvm_swap_room
+from shared.uvm.swap import uvm_swap_alloc, uvm_swap_free
 
 #: dirty pages that one scan of an inactive queue reactivates when swap is full
 UVMPD_NUMDIRTYREACTS = 16
 #: bounds of freemin: 16 KB and 256 KB on a machine with pages of 4 KB
 FREEMIN_LOW, FREEMIN_HIGH = 4, 64
-
-
-@kernel()
-def uvm_wait(wmsg: str) -> None:
-    """Wait for the pagedaemon to free some pages.
-
-    Args:
-        wmsg: what `ps` shows, and a deadlock's verdict.
-
-    Locks:   no simple lock held; never called by the pagedaemon.
-    Sleeps:  until there is memory, or a reason to see that there will be none.
-    Source:  uvm_pdaemon.c.
-    Differs: counts the waiters. The pagedaemon itself panics here, as in a kernel with DEBUG; others print "pagedaemon:
-             deadlock detected!" and let it pause for an eighth of a second (since 1.39 only if nothing is in flight).
-    """
-    if curproc_is_pagedaemon():
-        panic("pagedaemon deadlock", "pagedaemon")
-    s = here.port.splraise(SPL_BIO)
-    uvm.pagedaemon_lock.lock()
-    if not erratum("uvm_pageout.waiters-not-looked-for"):
-        uvm.pagedaemon_waiters += 1
-    here.port.wakeup(uvm.addressof("pagedaemon"))
-    here.port.sleep(uvmexp.addressof("free"), wmsg, uvm.pagedaemon_lock)
-    here.port.spl(s)
-
-
-def uvm_wait_vain() -> bool:
-    """After uvm_wait(): could the pagedaemon free nothing, with nothing in flight, and nowhere to write to?
-
-    Then waiting again is of no use, unless somebody frees memory of his own accord. The answer is a hint.
-
-    Locks:   takes swap_data_lock.
-    Source:  none; the model's.
-    """
-    return uvmexp.free <= uvmexp.reserve_kernel and not uvmexp.paging and not uvm_swap_room()
 
 
 def uvmpd_tune(npages: int, reserve_kernel: int, freemin: int | None = None, freetarg: int | None = None) -> None:

@@ -31,7 +31,8 @@ from typing import NamedTuple
 from shared.port import erratum, here
 from shared.uvm.page import uvm_page_own, uvm_page_wait, uvm_pagealloc, uvm_pagelookup
 from shared.uvm.param import EAGAIN, EBUSY, ENOMEM, PG_BUSY, PG_RELEASED, PGO_SWAPOFF
-from shared.uvm.structs import Buf, Page, PageArray, UvmObject, Vnode
+from shared.uvm.structs import Page, UvmObject
+from shared.uvm.wait import uvm_wait, uvm_wait_vain
 
 
 class PagerOps(NamedTuple):
@@ -56,6 +57,13 @@ def pgops_of(uobj: UvmObject) -> PagerOps:
 
 
 # -- what pagers have in common ----------------------------------------------------------------
+
+
+def reference(uobj: UvmObject) -> None:
+    """pgo_reference: gain a reference. Locks: entry the object unlocked; same."""
+    uobj.vmobjlock.lock()
+    uobj.uo_refs += 1
+    uobj.vmobjlock.unlock()
 
 
 def get_resident(
@@ -110,8 +118,6 @@ def get_busy(uobj: UvmObject, at: int, name: str, flags: int) -> tuple[int, Page
              map again; (ENOMEM, None, False): PGO_SWAPOFF, and waiting for memory is of no use.
     Differs: UVM held no reference.
     """
-    from shared.uvm.pdaemon import uvm_wait, uvm_wait_vain
-
     while True:
         pg = uvm_pagelookup(uobj, at)
         pgflags = 0
@@ -148,23 +154,3 @@ def get_busy(uobj: UvmObject, at: int, name: str, flags: int) -> tuple[int, Page
         if error:
             uobj.vmobjlock.unlock()
             return error, None, False
-
-
-def uvm_getbuf(ppsp: Sequence[Page], slot: int, vp: Vnode | None) -> Buf:
-    """The buf of a pageout: these pages go to swap slots `slot` ..., or to a file."""
-    pages = here.port.alloc(PageArray, len(ppsp))
-    for at, pg in enumerate(ppsp):
-        pages[at] = pg
-    bp = here.port.alloc(Buf)
-    bp.error = 0
-    bp.npages = len(ppsp)
-    bp.pages = pages
-    bp.slot = slot
-    bp.vp = vp
-    return bp
-
-
-def uvm_putbuf(bp: Buf) -> None:
-    """Free the buf of a pageout that is over, or was not started."""
-    here.port.free(bp.pages)
-    here.port.free(bp)

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from shared.port import SPL_BIO, here, kernel, panic
 from shared.uvm.fault_wire import uvm_fault_unwire, uvm_fault_wire, uvm_wired_page
-from shared.uvm.map import uvm_map_lookup_entry, vm_map_lock_read, vm_map_unlock_read
+from shared.uvm.map_entry import uvm_map_lookup_entry, vm_map_lock_read, vm_map_unlock_read
 from shared.uvm.page import uvm_unlock_pageq
 from shared.uvm.param import EFAULT, VM_FAULT_REFERENCE, VM_PROT_READ, VM_PROT_WRITE
 from shared.uvm.pmap import pmap_emulate_reference, pmap_extract

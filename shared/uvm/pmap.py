@@ -20,10 +20,7 @@ Source: pmap(9) of 2001; page-table pages: pmap.c of the i386 port, 2000.
 
 from __future__ import annotations
 
-from typing import Any
-
-from shared.port import erratum, here, kernel, panic
-from shared.struct import ANY_GEN
+from shared.port import ANY_GEN, erratum, here, kernel, panic
 from shared.uvm.page import uvm_lock_pageq, uvm_page_own, uvm_pagealloc, uvm_pagefree, uvm_unlock_pageq
 from shared.uvm.param import (
     ENOMEM,
@@ -37,7 +34,9 @@ from shared.uvm.param import (
     UVM_PGOPS_NONE,
     VM_PROT_READ,
 )
+from shared.uvm.pmap_page import FREE_PTPS, Ptps
 from shared.uvm.structs import Page, Pmap, uvm
+from shared.uvm.wait import uvm_wait
 
 # -- page-table pages ----------------------------------------------------------------------
 
@@ -49,8 +48,8 @@ def pmap_get_ptp(pm_obj: Pmap, pmap: int, va: int) -> bool:
     Locks:   the owner of a page held by the caller; takes the page queues and pm_lock. Returns: same.
     Returns: False if there is no memory for it.
     Source:  i386 pmap.c.   Differs: takes no page away from another pmap instead. Takes the page queues' lock, as
-             _free_ptps() does, since it guards fields of every page; the i386 port takes none for such pages, which are
-             on no queue. The erratum's wait message is that of the mips, arm32 and sparc64 ports.
+             pmap_free_ptps() does, since it guards fields of every page; the i386 port takes none for such pages,
+             which are on no queue. The erratum's wait message is that of the mips, arm32 and sparc64 ports.
     """
     reserve = 0 if erratum("pmap_get_ptp.no-use-reserve") else UVM_PGA_USERESERVE
     while True:
@@ -63,8 +62,6 @@ def pmap_get_ptp(pm_obj: Pmap, pmap: int, va: int) -> bool:
         uvm_unlock_pageq()
         if not erratum("pmap_get_ptp.waits-for-memory"):
             return False
-        from shared.uvm.pdaemon import uvm_wait  # it is above us
-
         uvm_wait("pmap_enter")
     ptp.flags &= ~(PG_BUSY | PG_FAKE)
     uvm_page_own(ptp, None)
@@ -77,11 +74,11 @@ def pmap_get_ptp(pm_obj: Pmap, pmap: int, va: int) -> bool:
     return True
 
 
-def _free_ptps(ptps: list[list[Any]] | None) -> None:
+def pmap_free_ptps(ptps: Ptps | None) -> None:
     """Free page-table pages that have no translation left.
 
     Args:
-        ptps: [object, frame] each, as the mmu answers them.
+        ptps: as the mmu answers them; None: there are none.
 
     Locks:   takes the page queues, unless they are held, and pm_lock.
     """
@@ -102,6 +99,8 @@ def _free_ptps(ptps: list[list[Any]] | None) -> None:
     if not nested:
         uvm_unlock_pageq()
 
+
+FREE_PTPS.append(pmap_free_ptps)
 
 # -- the interface -------------------------------------------------------------------------
 
@@ -176,7 +175,7 @@ def pmap_enter(pmap: int, va: int, pg: Page, prot: int, flags: int) -> int:
 
 def pmap_remove(pmap: int, start: int, end: int) -> None:
     """Remove every mapping in [start, end)."""
-    _free_ptps(here.port.pmap("pmap_remove", pmap, (start, end)))
+    pmap_free_ptps(here.port.pmap("pmap_remove", pmap, (start, end)))
 
 
 def pmap_protect(pmap: int, start: int, end: int, prot: int) -> None:
@@ -189,7 +188,7 @@ def pmap_protect(pmap: int, start: int, end: int, prot: int) -> None:
     if removing and not prot & VM_PROT_READ:
         pmap_remove(pmap, start, end)
     else:
-        _free_ptps(here.port.pmap("pmap_protect", pmap, (start, end, prot)))
+        pmap_free_ptps(here.port.pmap("pmap_protect", pmap, (start, end, prot)))
 
 
 def pmap_emulate_reference(pmap: int, va: int, write: bool) -> None:
@@ -209,21 +208,15 @@ def pmap_extract(pmap: int, va: int) -> Page | None:
 
 
 def pmap_allows(pmap: int, va: int, prot: int) -> bool:
-    """Does the mapping at `va` allow all of `prot`? For checks only; UVM has no such function."""
-    return bool(here.port.op("pmap_allows", pmap, (va, prot)))
+    """Does the mapping at `va` allow all of `prot`? For assertions.
 
+    Args:
+        va: a byte address inside the page; prot: VM_PROT_* bits.
 
-def pmap_page_protect(pg: Page, prot: int) -> None:
-    """Narrow every mapping of `pg`: VM_PROT_READ write-protects, VM_PROT_NONE removes."""
-    _free_ptps(here.port.pmap("pmap_page_protect", pg.frame, (prot,)))
-
-
-def pmap_page_protect_unwired(pg: Page, prot: int) -> None:
-    """Narrow every mapping of `pg` that is not wired, as pmap_page_protect() does: locked memory takes no fault.
-
-    Source:  none; the model's. UVM narrowed all of them, see uvm_fault()'s case 2B and uvn_flush().
+    Locks:   none; the answer may be out of date unless the page's owner is locked.
+    Source:  none; the model's.
     """
-    _free_ptps(here.port.pmap("pmap_page_protect_unwired", pg.frame, (prot,)))
+    return bool(here.port.op("pmap_allows", pmap, (va, prot)))
 
 
 def pmap_is_modified(pg: Page) -> bool:

@@ -1,9 +1,21 @@
-"""pmap(9): what concerns a page and no translation: filling, copying. Below page.py, as the rest is above it."""
+"""pmap(9): what concerns a page and all its mappings, but no single translation: filling, copying, narrowing.
+
+Below page.py, while the rest of pmap is above it: when the last translation of a page table goes, its page is freed.
+What frees it pmap.py therefore enters here, as a pager enters its operations in pgops.py.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from shared.port import here
-from shared.uvm.structs import Page
+from shared.uvm.structs import Page, Pmap
+
+#: page tables that have no translation left: the pmap's object and the frame of each, as the mmu answers them
+Ptps = list[tuple[Pmap, int]]
+
+#: pmap_free_ptps(), entered by pmap.py when it is loaded
+FREE_PTPS: list[Callable[[Ptps], None]] = []
 
 
 def pmap_zero_page(pg: Page) -> None:
@@ -12,10 +24,44 @@ def pmap_zero_page(pg: Page) -> None:
 
 
 def pmap_is_mapped(pg: Page) -> bool:
-    """Is `pg` mapped anywhere?"""
+    """Is `pg` mapped anywhere? Whoever frees it asks.
+
+    Locks:   the page's owner is held by the caller, if the page has one: else the answer may be out of date.
+    Source:  none; the model's. A pmap of the period finds out when it removes the page's mappings.
+    """
     return bool(here.port.op("pmap_is_mapped", pg.frame))
 
 
 def pmap_copy_page(src: Page, dst: Page) -> None:
     """Copy a frame's bytes."""
     here.port.copy_frame(src.frame, dst.frame)
+
+
+def pmap_page_protect(pg: Page, prot: int) -> None:
+    """Narrow every mapping of `pg`.
+
+    Args:
+        prot: VM_PROT_READ: write-protect; VM_PROT_NONE: remove.
+
+    Locks:   the page's owner is held by the caller. Returns: same, when every CPU has flushed.
+    Source:  pmap(9); i386 pmap.c.
+    """
+    _narrow("pmap_page_protect", pg, prot)
+
+
+def pmap_page_protect_unwired(pg: Page, prot: int) -> None:
+    """Narrow every mapping of `pg` that is not wired, as pmap_page_protect() does: locked memory takes no fault.
+
+    Args:
+        prot: VM_PROT_READ: write-protect; VM_PROT_NONE: remove.
+
+    Locks:   the page's owner is held by the caller. Returns: same, when every CPU has flushed.
+    Source:  none; the model's. UVM narrowed all of them, see uvm_fault()'s case 2B and uvn_flush().
+    """
+    _narrow("pmap_page_protect_unwired", pg, prot)
+
+
+def _narrow(code: str, pg: Page, prot: int) -> None:
+    ptps: Ptps | None = here.port.pmap(code, pg.frame, (prot,))
+    if ptps:
+        FREE_PTPS[0](ptps)

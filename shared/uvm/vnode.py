@@ -29,6 +29,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shared.port import KASSERT, erratum, here, kernel, panic
+from shared.uvm.buf import uvm_getbuf, uvm_putbuf
+from shared.uvm.loan_break import uvm_loanbreak
 from shared.uvm.page import (
     uvm_lock_pageq,
     uvm_page_own,
@@ -41,6 +43,7 @@ from shared.uvm.page import (
     uvm_pagezero,
     uvm_unlock_pageq,
 )
+from shared.uvm.pager import uvm_mk_pcluster, uvm_pager_cleaning, uvm_pager_put
 from shared.uvm.param import (
     EINVAL,
     MAXBSIZE_PAGES,
@@ -66,15 +69,11 @@ from shared.uvm.param import (
     UVM_VNODE_WANTED,
     VM_PROT_NONE,
 )
-from shared.uvm.pgops import PGOPS, PagerOps, get_busy, get_resident, uvm_getbuf, uvm_putbuf
-from shared.uvm.pmap import (
-    pmap_clear_modify,
-    pmap_clear_reference,
-    pmap_is_modified,
-    pmap_page_protect,
-    pmap_page_protect_unwired,
-)
+from shared.uvm.pgops import PGOPS, PagerOps, get_busy, get_resident, reference
+from shared.uvm.pmap import pmap_clear_modify, pmap_clear_reference, pmap_is_modified
+from shared.uvm.pmap_page import pmap_page_protect, pmap_page_protect_unwired
 from shared.uvm.structs import MEMQ, Page, UvmObject, Vnode
+from shared.uvm.wait import uvm_wait
 
 
 def vnode_make(block: int, npages: int) -> Vnode:
@@ -125,9 +124,7 @@ def uvn_attach(vp: Vnode) -> UvmObject:
 @kernel(exit="same")
 def uvn_reference(uobj: UvmObject) -> None:
     """Gain one more reference. Locks: entry the object unlocked; same. Source: uvm_vnode.c."""
-    uobj.vmobjlock.lock()
-    uobj.uo_refs += 1
-    uobj.vmobjlock.unlock()
+    reference(uobj)
 
 
 @kernel(exit="same")
@@ -406,8 +403,6 @@ def uvn_flush(uobj: UvmObject, start: int, stop: int, flags: int) -> bool:
 
 def _flush(vp: Vnode, offsets: Sequence[int], limits: tuple[int, int], flags: int) -> tuple[bool, list[int]]:
     """uvn_flush(), without waiting for others' I/O. Returns: what it returns, and the offsets of busy pages."""
-    from shared.uvm.pager import uvm_mk_pcluster, uvm_pager_cleaning, uvm_pager_put
-
     uobj = vp.u_obj
     retval, busy_ones = True, []
     for off in offsets:
@@ -520,9 +515,6 @@ def vn_rdwr(vp: Vnode, offset: int, write: bool, value: int = 0) -> tuple[int, i
     Returns: (0, what was read or written), or (EINVAL: beyond the end of the file; EIO or EAGAIN: the disk erred; 0).
     Source:  vfs_vnops.c.   Differs: one word; a file does not grow by being written to.
     """
-    from shared.uvm.loan import uvm_loanbreak
-    from shared.uvm.pdaemon import uvm_wait
-
     port = here.port
     uobj = uvn_attach(vp)
     at = offset % port.page_size

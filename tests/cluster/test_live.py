@@ -29,19 +29,19 @@ def test_a_schedule_is_every_nodes_order_and_every_processors() -> None:
     """No global step numbers: what the nodes admit and what each processor performs is all there is to follow."""
     scene = scenario("E1").without_errata()
     recorded = run_recorded(scene, RandomWalk(0))
-    orders = schedule_of(recorded.journals, scene)
-    assert sum(len(names) for names, _ in orders["cpus"].values()) == recorded.operations
+    schedule = schedule_of(recorded.journals, scene)
+    assert sum(len(names) for names, _ in schedule.processors.values()) == recorded.operations
     local = [
         one
         for records in recorded.journals.values()
         for one in records
         if one["event"] in ("run", "userret", "intr", "iret")
     ]
-    assert sum(map(len, orders["nodes"].values())) + len(local) == recorded.operations
-    assert orders["cpus"]["cpu0"][0][0] == "A" and orders["nodes"]["memory"][0][1] >= 1
-    for names, events in orders["cpus"].values():
+    assert sum(map(len, schedule.nodes.values())) + len(local) == recorded.operations
+    assert schedule.processors["cpu0"].contexts[0] == "A" and schedule.nodes["memory"][0].n >= 1
+    for names, events in schedule.processors.values():
         assert len(events) == len(names) + 1
-    events = sum(sum(events) for _, events in orders["cpus"].values())
+    events = sum(sum(events) for _, events in schedule.processors.values())
     assert events == sum("k" not in one for records in recorded.journals.values() for one in records)
 
 

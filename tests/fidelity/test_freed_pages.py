@@ -16,11 +16,11 @@ from cluster.sim import Sim
 from cluster.strategies import Stay
 from nodes.memory import Memory
 from nodes.mmu import Mmu
-from shared.errors import Finding
+from shared.findings import Finding
 from shared.journal import digest
 from shared.messages import KernelFinding
+from shared.port import ANY_GEN
 from shared.scenario_file import load_scenario
-from shared.struct import ANY_GEN
 from shared.uvm.param import PQ_FREE
 from shared.uvm.structs import Page
 from tests.kit import run_recorded

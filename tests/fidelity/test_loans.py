@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from shared.uvm import fault
+from shared.uvm import loan
 from shared.uvm.param import ENOMEM
 from shared.uvm.structs import Anon
 from tests.fidelity.test_manual_pages import HOG, answers
@@ -194,8 +194,8 @@ def test_what_cannot_be_peeked_at_says_why(monkeypatch: pytest.MonkeyPatch) -> N
         anon.an_lock.unlock()
         return ENOMEM
 
-    uvmfault_anonget = fault.uvmfault_anonget
-    monkeypatch.setattr(fault, "uvmfault_anonget", no_memory)
+    uvmfault_anonget = loan.uvmfault_anonget
+    monkeypatch.setattr(loan, "uvmfault_anonget", no_memory)
     got = answers(f"""{TWO}
                       loan: {{at: "buf[0]", pages: 1, to: anon, as: L}}
                       kpeek: {{of: L, into: k}}

@@ -6,10 +6,10 @@ import pytest
 
 import shared.uvm.pager as pager_module
 from cluster.explore import explore
-from shared.errors import Finding
+from shared.findings import Finding
 from shared.scenario_file import load_scenario
 from shared.uvm.param import VM_PROT_READ
-from shared.uvm.pmap import pmap_page_protect
+from shared.uvm.pmap_page import pmap_page_protect
 
 TEXT = """\
 id: locked

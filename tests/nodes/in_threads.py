@@ -20,9 +20,10 @@ from nodes.admit import Admission
 from nodes.build import build_node, build_threads, routes
 from nodes.cpu import Processor, Thread
 from nodes.runner import Runner
-from shared.codec import decode, encode
-from shared.errors import Finding
+from shared.codec import DELIVERY, FRAME, REPLY, decode, encode
+from shared.findings import Finding
 from shared.journal import Journal, Journals
+from shared.messages import Delivery, Frame, Reply
 from shared.port import _Here
 from shared.scenario import Scenario
 
@@ -43,7 +44,7 @@ class Threads:
     Args:
         bodies: contexts that run instead of the scenario's; then `image` is what they start from.
         follow: journals to follow.
-        delay_s: how long a frame of requests takes, given the node, the CPU and the requests.
+        delay_s: how long a frame takes.
         runner: another class of processors.
     """
 
@@ -53,7 +54,7 @@ class Threads:
         threads: Callable[[], dict[str, Thread]] | None = None,
         image: dict[str, Any] | None = None,
         follow: Journals | None = None,
-        delay_s: Callable[[str, str, list[list[Any]]], float] = lambda node, cpu, requests: 0.0,
+        delay_s: Callable[[Frame], float] = lambda frame: 0.0,
         runner: type[Runner] = Runner,
         seed: int = 0,
     ):
@@ -61,7 +62,6 @@ class Threads:
         config = scene.machine
         image = boot(scene) if image is None else image
         order = None if follow is None else schedule_of(follow, scene)
-        actor_of = {node: node for node in config.nodes}
         self.journals = {node: Journal(node) for node in config.nodes}
         self.admissions: dict[str, Admission] = {}
         self.runners: dict[str, Runner] = {}
@@ -71,22 +71,22 @@ class Threads:
             cpu_of = {each.name: each.cpu for each in made.values()}
             node = build_node(name, config, made, scene.errata)
             node.load_image(image.get(name))
-            wanted = None if order is None else order["nodes"][name]
+            wanted = None if order is None else order.nodes[name]
             self.admissions[name] = Admission(node, self.journals[name], cpu_of, wanted, self._send)
             if isinstance(node, Processor):
-                own = None if order is None else order["cpus"][name]
+                own = None if order is None else order.processors[name]
                 self.runners[name] = runner(
-                    node, scene, routes(config), actor_of, self.journals[name], self.ask, own, seed + number
+                    node, scene, routes(config), self.journals[name], self.ask, own, seed + number
                 )
 
-    def ask(self, node: str, cpu: str, requests: list[list[Any]]) -> Any:
-        node, cpu, requests = decode("frame", encode("frame", [node, cpu, requests]))
-        time.sleep(self.delay_s(node, cpu, requests))
-        return decode("reply", encode("reply", self.admissions[node].frame(cpu, requests)))
+    def ask(self, frame: Frame) -> Reply:
+        frame = decode(FRAME, encode(FRAME, frame))
+        time.sleep(self.delay_s(frame))
+        return decode(REPLY, encode(REPLY, self.admissions[frame.node].frame(frame)))
 
-    def _send(self, cpu: str, mail: list[Any]) -> None:
+    def _send(self, cpu: str, delivery: Delivery) -> None:
         self.sent += 1
-        self.runners[cpu].inbox.put(decode("deliver", encode("deliver", mail)))
+        self.runners[cpu].inbox.put(decode(DELIVERY, encode(DELIVERY, delivery)))
 
     def run(self, limit_s: float = 20.0) -> Finding | None:
         """Run to the end; returns the finding that a processor reported, if one did."""
@@ -95,7 +95,7 @@ class Threads:
             thread.start()
         self._until_quiet(limit_s)
         for one in self.runners.values():
-            one.inbox.put(["stop"])
+            one.halt()
         for thread in threads:
             thread.join(timeout=5.0)
             assert not thread.is_alive()

@@ -12,7 +12,7 @@ from nodes.memory import Memory
 from nodes.mmu import Mmu
 from nodes.swap_pager import CONTEXT, SwapPager
 from shared.messages import WAIT, Grant, Interrupt, KernelFinding, Wake
-from shared.struct import ANY_GEN
+from shared.port import ANY_GEN
 from shared.uvm.param import (
     PMAP_WIRED,
     VM_FAULT_INVALID,

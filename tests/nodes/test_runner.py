@@ -10,13 +10,12 @@ import pytest
 
 from cluster.replay import replay, replay_journals
 from cluster.strategies import RandomWalk
-from nodes.admit import OK
 from nodes.build import routes
 from nodes.cpu import Processor, Thread
 from nodes.runner import Runner
 from shared.errors import Infrastructure, LogIncomplete
 from shared.journal import Journal, causal_past, digest, holes, linearize
-from shared.messages import OPERATIONS
+from shared.messages import OPERATIONS, Frame, Interrupt, Reply, Status
 from shared.port import SPL_BIO, SPL_HIGH, SPL_NONE, here
 from shared.scenario import named_results
 from tests.kit import OTHER, THING, Toy, run_recorded, scenario, things, went_on_before_an_interrupt
@@ -31,12 +30,13 @@ UNLUCKY = {
 }
 
 
-def late(delays: dict[tuple[str, str], float]) -> Callable[[str, str, list[list[Any]]], float]:
+def late(delays: dict[tuple[str, str], float]) -> Callable[[Frame], float]:
     """Delays of (CPU, node) for frames that begin with an access to a named word."""
 
-    def delay_s(node: str, cpu: str, requests: list[list[Any]]) -> float:
-        word = requests[0][3] in ("load", "store") and requests[0][5][0].kind_name == "litmus"
-        return delays.get((cpu, node), 0.0) if word else 0.0
+    def delay_s(frame: Frame) -> float:
+        first = frame.requests[0]
+        word = first.code in ("load", "store") and first.args[0].kind_name == "litmus"
+        return delays.get((frame.cpu, frame.node), 0.0) if word else 0.0
 
     return delay_s
 
@@ -47,9 +47,9 @@ class Hasty(Runner):
     under_way: list[threading.Thread] = []
 
     def _flush(self) -> None:
-        if self.outbox and self.outbox[0][3] == "store" and self.outbox[0][5][0].kind_name == "litmus":
+        if self.outbox and self.outbox[0].code == "store" and self.outbox[0].args[0].kind_name == "litmus":
             requests, self.outbox = self.outbox, []
-            late = threading.Thread(target=self.ask, args=(self.outbox_node, self.processor.name, requests))
+            late = threading.Thread(target=self.ask, args=(Frame(self.outbox_node, self.processor.name, requests),))
             late.start()
             self.under_way.append(late)
         super()._flush()
@@ -113,7 +113,7 @@ def test_a_schedule_is_followed_although_a_shard_is_slow() -> None:
     slow = {"memory1": 0.01, "lock_manager0": 0.005}
     for seed in range(4):
         wanted = run_recorded(scene, RandomWalk(seed))
-        machine = Threads(scene, follow=wanted.journals, delay_s=lambda node, cpu, requests: slow.get(node, 0.0))
+        machine = Threads(scene, follow=wanted.journals, delay_s=lambda frame: slow.get(frame.node, 0.0))
         machine.run()
         assert digest(machine.records()) == wanted.digest
 
@@ -186,7 +186,7 @@ def test_an_operation_of_another_kind_is_told_as_diverged() -> None:
     machine = Threads(scene, follow=journals)
     machine.run(limit_s=3.0)
     told = [one.diverged for one in machine.admissions.values() if one.diverged]
-    assert told == [f"diverged: expected wakeup as operation {changed['n']} of A on lock_manager; found unlock"]
+    assert told == [(f"wakeup as operation {changed['n']} of A on lock_manager", "unlock")]
 
 
 def test_a_processor_says_what_it_still_has_to_do() -> None:
@@ -224,11 +224,11 @@ def test_what_is_posted_rides_with_the_next_request_to_the_same_node() -> None:
     frames = 0
     ask = machine.ask
 
-    def counted(node: str, cpu: str, requests: list[list[Any]]) -> Any:
+    def counted(frame: Frame) -> Reply:
         nonlocal frames
         frames += 1
-        assert all(OPERATIONS[one[3]].posted for one in requests[:-1])
-        return ask(node, cpu, requests)
+        assert all(OPERATIONS[request.code].posted for request in frame.requests[:-1])
+        return ask(frame)
 
     for one in machine.runners.values():
         one.ask = counted
@@ -256,25 +256,25 @@ def test_an_interrupt_that_was_masked_is_taken_when_the_level_drops() -> None:
     def body() -> None:
         port = here.port
         port.spl(SPL_HIGH)
-        runner.inbox.put(["intr", "bell", 5])
+        runner.inbox.put(Interrupt("bell", 5))
         for chan in (1, 2):
             port.wakeup(chan)
         port.spl(SPL_BIO)
         port.wakeup(3)
         port.spl(SPL_NONE)
         port.wakeup(4)
-        runner.inbox.put(["stop"])
+        runner.halt()
 
     def bell() -> None:
         here.port.wakeup(100 + here.port.cur.value)
 
-    def ask(node: str, cpu: str, requests: list[list[Any]]) -> list[Any]:
-        did.extend((ctx, target) for ctx, _, _, _, target, _ in requests)
-        return [OK, None]
+    def ask(frame: Frame) -> Reply:
+        did.extend((request.ctx, request.target) for request in frame.requests)
+        return Reply(Status.DONE)
 
     threads = [Thread("A", "cpu0", body), Thread("bell", "cpu0", bell, SPL_BIO, interrupt=True)]
     route, journal = routes(scene.machine), Journal("cpu0")
-    runner = Runner(Processor("cpu0", threads), scene, route, {"lock_manager": "one"}, journal, ask, None, 0)
+    runner = Runner(Processor("cpu0", threads), scene, route, journal, ask, None, 0)
     here.port = runner
     runner.loop()
     assert runner.error is None

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from nodes.actor import NodeActor
-from shared.codec import decode, encode
+from shared.codec import FRAME, LOAD, decode, encode
 from shared.tables import tables
 from shared.uvm import param
 
@@ -18,9 +18,9 @@ class Slow(NodeActor):
     """Whoever wants a named word from `memory0` waits for it."""
 
     def admit(self, data: bytes) -> bytes:
-        node, _, requests = decode("frame", data)
-        if node == "memory0" and any(
-            code in ("load", "store") and args[0].kind_name == "litmus" for *_, code, _, args in requests
+        frame = decode(FRAME, data)
+        if frame.node == "memory0" and any(
+            request.code in ("load", "store") and request.args[0].kind_name == "litmus" for request in frame.requests
         ):
             time.sleep(DELAY_S)
         return super().admit(data)
@@ -30,9 +30,8 @@ class Elsewhere(NodeActor):
     """Keeps its logs below $UVMP_TEST_ROOT, a folder that stands for the disk of another host."""
 
     def load(self, data: bytes) -> bytes:
-        order = decode("load", data)
-        order["folder"] = os.environ["UVMP_TEST_ROOT"] + order["folder"]
-        answer = super().load(encode("load", order))
+        load = decode(LOAD, data)
+        answer = super().load(encode(LOAD, load._replace(folder=os.environ["UVMP_TEST_ROOT"] + load.folder)))
         self.latest = [stream.name for stream in self.files]
         return answer
 

@@ -6,7 +6,7 @@ import pytest
 
 from cluster.boot import prepare
 from cluster.sim import Sim
-from shared.errors import Finding
+from shared.findings import Finding
 from shared.scenario import Scenario, named_results
 from shared.scenario_file import load_scenario
 from tests.kit import CONFIGS, Exhaust, scenario

@@ -12,7 +12,7 @@ from shared.scenario_file import load_scenario
 from shared.uvm.init import uvm_init
 from shared.uvm.page import uvm_pagealloc
 from shared.uvm.param import UVM_PGA_USERESERVE, VM_PROT_NONE, VM_PROT_READ
-from shared.uvm.pmap import _free_ptps, pmap_create, pmap_destroy, pmap_enter
+from shared.uvm.pmap import pmap_create, pmap_destroy, pmap_enter, pmap_free_ptps
 from shared.uvm.structs import uvmexp
 from tests.kit import Toy, run_recorded
 
@@ -96,7 +96,7 @@ def test_the_object_of_a_dead_pmap_stays_until_its_last_table_is_freed() -> None
         pm_obj = emptied[0][0]
         pmap_destroy(pmap)
         assert pm_obj.uo_npages == 1  # it is still there
-        _free_ptps(emptied)
+        pmap_free_ptps(emptied)
         assert uvmexp.free == free - 1
         done.append(1)
         assert pm_obj.uo_npages == 0  # and now it is not

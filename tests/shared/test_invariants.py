@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from shared.errors import FINDINGS
+from shared.findings import FINDINGS
 from shared.invariants import INVARIANTS, NODE_INVARIANTS, Snapshot, check
 from shared.invariants.snapshot import MOD, PROT, WIRED
+from shared.port import ANY_GEN
 from shared.scenario_file import load_scenario
-from shared.struct import ANY_GEN, HEADER, KIND_SHIFT, KINDS, Array, Struct
+from shared.struct import HEADER, KIND_SHIFT, KINDS, Array, Struct
 from shared.uvm.param import (
     AMAP_SHARED,
     PG_BUSY,

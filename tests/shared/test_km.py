@@ -10,7 +10,7 @@ import pytest
 
 from cluster.explore import explore
 from cluster.strategies import RandomWalk, Stay
-from shared.codec import decode, encode
+from shared.codec import STATE, decode, encode
 from shared.errors import UserMistake
 from shared.pack import pack_scenario, unpack_scenario
 from shared.scenario import Scenario, named_results
@@ -272,4 +272,4 @@ def test_memory_and_devices_decide_what_a_token_is_good_for() -> None:
     ]
     assert len({one.digest() for one in scenes}) == len(scenes)
     for one in scenes:
-        assert unpack_scenario(decode("load", encode("load", pack_scenario(one)))) == one
+        assert unpack_scenario(decode(STATE, encode(STATE, pack_scenario(one)))) == one

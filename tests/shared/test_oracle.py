@@ -12,7 +12,7 @@ from cluster.explore import explore
 from cluster.replay import replay
 from cluster.sim import Sim
 from cluster.strategies import RandomWalk, Stay
-from shared.errors import Finding
+from shared.findings import Finding
 from shared.oracle import Oracle, judge_journals
 from shared.scenario import Scenario
 from shared.scenario_file import load_scenario

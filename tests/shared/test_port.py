@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from shared.errors import FINDINGS, Diverged, Finding
+from shared.errors import Diverged
+from shared.findings import FINDINGS, Finding
 from shared.messages import WAIT
 from shared.port import (
     KASSERT,

@@ -9,7 +9,8 @@ import pytest
 from cluster.boot import prepare
 from cluster.sim import Sim
 from cluster.strategies import RandomWalk, Stay
-from shared.errors import Finding, UserMistake
+from shared.errors import UserMistake
+from shared.findings import Finding
 from shared.pack import pack_scenario, unpack_scenario
 from shared.scenario import Outcome, Scenario, named_results
 from shared.scenario_file import load_scenario

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.errors import DETECTORS, Finding, UserMistake
+from shared.errors import UserMistake
+from shared.findings import DETECTORS, Finding
 from shared.machine_config import MachineConfig, load_machine
 from shared.scenario import Outcome, Scenario, named_results
 from shared.scenario_file import DEFAULT_BOUND, load_scenario
@@ -203,10 +204,10 @@ def test_options_are_checked_as_strictly_as_files(good: Scenario) -> None:
 
 # -- judging a run -----------------------------------------------------------------
 
-FOUND = Finding("locked-anon-freed", "freeing locked anon", "A", "amap_cow_now", "anon:5", "lockdebug").as_dict()
+FOUND = Finding("locked-anon-freed", "freeing locked anon", "A", "amap_cow_now", "anon:5").as_dict()
 WANTED = Outcome(("locked-anon-freed", "spin-forever"), ("amap_cow_now",), ("anon",))
 SHORT = Outcome(("invariant",), subjects=("page",), invariants=("PAGE-2", "PAGE-3"))
-UNQUEUED = Finding("invariant", "PAGE-2: a page is on no queue", subject="page:3", detector="invariant").as_dict()
+UNQUEUED = Finding("invariant", "PAGE-2: a page is on no queue", subject="page:3").as_dict()
 
 
 @pytest.mark.parametrize(
