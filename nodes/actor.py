@@ -31,6 +31,7 @@ from shared.errors import Infrastructure
 from shared.journal import Journal
 from shared.messages import Delivery, Frame, Loaded, Poll, Reply
 from shared.pack import unpack_scenario
+from shared.patch import switch
 from shared.port import here
 from shared.tables import tables
 
@@ -82,6 +83,7 @@ class NodeActor:
         """
         self.clean()
         load = decode(LOAD, data)
+        switch(load.patch)
         scenario = unpack_scenario(load.scenario)
         config = scenario.machine
         threads = build_threads(scenario)

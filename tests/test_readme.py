@@ -86,6 +86,14 @@ def test_the_scenario_of_ones_own_runs_as_it_stands(tmp_path: Path) -> None:
     assert CliRunner().invoke(cli, words).exit_code == 0
 
 
+def test_the_patch_of_ones_own_does_what_is_said(tmp_path: Path) -> None:
+    start = README.index("    from shared.patch import")
+    text = textwrap.dedent(README[start : README.index("\n\n`uvmp explore S3a", start)])
+    (tmp_path / "fix.py").write_text(text, encoding="utf-8")
+    result = CliRunner().invoke(cli, ["explore", "S3a", "--fixed", "--patch", str(tmp_path / "fix.py")])
+    assert result.exit_code == 1 and "C reads 0 at buf[0], which must be 1" in result.output, result.output
+
+
 def test_readme_says_how_the_command_is_called_after_set_up() -> None:
     assert "`.venv/bin/uvmp`" in README and "`. .venv/bin/activate`" in README
 
