@@ -37,6 +37,7 @@ from shared.oracle import Oracle
 from shared.port import here
 from shared.provenance import MOVES
 from shared.race import RaceDetector, Watch
+from shared.steps.step import Args
 
 #: points of an unrecorded run between two counts of its operations
 COUNT_EVERY = 256
@@ -425,15 +426,15 @@ class Sim(ThinnedHeap):
             thread: Thread = self.cur
             self.execution.oracle.access(thread.name, thread.n, proc, va, write, value, frame)
 
-    def called(self, op: str, args: dict[str, Any]) -> None:
-        super().called(op, args)
+    def called(self, step: Args) -> None:
+        super().called(step)
         if self.execution.oracle is not None:
-            self.execution.oracle.called(self.cur.name, op, args)
+            self.execution.oracle.called(self.cur.name, step)
 
     def returned(self, op: str, result: int | str) -> None:
         super().returned(op, result)
         if self.execution.oracle is not None:
-            self.execution.oracle.returned(self.cur.name, op, result)
+            self.execution.oracle.returned(self.cur.name, result)
 
 
 class _Pooled(greenlet):

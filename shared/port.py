@@ -41,6 +41,7 @@ from shared.uvm.param import PMAP_KERNEL
 if TYPE_CHECKING:
     from shared.locks.ref import LockRef
     from shared.messages import KernelFinding
+    from shared.steps.step import Args
     from shared.struct import FieldBase, Struct
 
 SPL_NONE, SPL_BIO, SPL_IMP, SPL_CLOCK, SPL_IPI, SPL_HIGH = 0, 3, 4, 6, 7, 8
@@ -444,9 +445,9 @@ class Port(ABC):
         if not self.dead:
             self.record_event("exit", fn=self.cur.stack.pop())
 
-    def called(self, op: str, args: dict[str, Any]) -> None:
-        """A program begins a step, a system call or an access; `args` are plain data."""
-        self.record_event("call", op=op, args=args)
+    def called(self, step: Args) -> None:
+        """A program begins a step, a system call or an access."""
+        self.record_event("call", op=step.op, args=step.plain())
 
     def returned(self, op: str, result: int | str) -> None:
         """The step has ended, with this result."""
