@@ -30,11 +30,12 @@ from shared import oracle, race
 from shared.codec import CHUNK, LOAD, LOADED, POLL, STATE, decode, encode
 from shared.detectors.machine_state import HostState, MachineState
 from shared.detectors.verdict import came_before, judge, refused, sort_out
-from shared.errors import Diverged, Infrastructure
+from shared.errors import Diverged, Infrastructure, UserMistake
 from shared.findings import Finding
 from shared.journal import Journals, digest, events_after, judged, operations, read
 from shared.messages import OPERATIONS, Load, Poll, ProgramOrder, Schedule, Turn
 from shared.pack import pack_scenario
+from shared.patch import current
 from shared.scenario import Scenario
 from shared.tables import differing, tables
 
@@ -178,6 +179,7 @@ class LiveMachine:
         """
         refs: list[Any] = []
         schedule = None if follow is None else schedule_of(follow, self.scenario)
+        patch = current()
         for group in self.actors.groups:
             load = Load(
                 run=identity,
@@ -186,6 +188,7 @@ class LiveMachine:
                 images={node: self.image.get(node) for node in group},
                 follow=schedule,
                 seed=seed * 1009 + len(refs),
+                patch=None if patch is None else (patch.file, patch.source),
             )
             refs.append(self.actors.handles[group[0]].load.remote(encode(LOAD, load)))
         nodes: dict[str, dict[str, str]] = {}
@@ -221,7 +224,7 @@ class LiveMachine:
             polls = self._poll()
             errors = [error for poll in polls for error in poll.errors]
             if errors:
-                raise Infrastructure(errors[0])
+                raise _error(errors[0])
             diverged = [divergence for poll in polls for divergence in poll.diverged]
             if diverged:
                 raise Diverged(*diverged[0])
@@ -281,6 +284,12 @@ class LiveMachine:
             with open(path, "rb") as lines:
                 journals[node] = read(lines, path.name)[1]
         return journals
+
+
+def _error(text: str) -> Exception:
+    """An actor's error as ours: the user's, if a patch has made it."""
+    kind, _, message = text.partition(": ")
+    return UserMistake(message) if kind == UserMistake.__name__ else Infrastructure(text)
 
 
 def _write(stream: BinaryIO, piece: bytes) -> None:

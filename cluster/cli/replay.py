@@ -34,6 +34,7 @@ from shared.deviation import Deviation
 from shared.errors import Exit, LogIncomplete, ProjectBug, UserMistake
 from shared.findings import Finding
 from shared.journal import Journals, cut_short, digest, digested, holes
+from shared.patch import current
 from shared.runfile import is_sealed, token_line
 from shared.strict_yaml import show
 from shared.text import clean, counted
@@ -212,6 +213,9 @@ def _folder(output: Output, what: str, lenient: bool) -> Schedule:
     versions = about.get("versions")
     made_on = clean(versions.get("kernel"), 40) if isinstance(versions, dict) else "?"
     same = made_on == kernel_version()
+    wanted_patch = _patch_of(about.get("options"))
+    if wanted_patch is not None and current() is None:
+        raise UserMistake(f"the run was made with the patch {wanted_patch}; give --patch FILE.py", file=run.path)
     if run.torn and (same or not is_sealed(about)):
         raise LogIncomplete("; ".join([f"{run.path}: {run.torn[0]}", *holes(run.journals)[:1]]))
     if scenario is None or run.run is None:
@@ -236,6 +240,13 @@ def _folder(output: Output, what: str, lenient: bool) -> Schedule:
                 raise LogIncomplete(f"{run.path}: a record of {one['ctx']}, which this machine does not have")
     wanted = str(about.get("digest"))
     return Schedule(chosen, None, _told_of(run, wanted, scenario.limit), wanted, run.finding()[0], recorded=True)
+
+
+def _patch_of(options: object) -> str | None:
+    """The patch that a run was made with, as its folder has the options."""
+    if not isinstance(options, list) or "--patch" not in options[:-1]:
+        return None
+    return clean(options[options.index("--patch") + 1], 200)
 
 
 def _told_of(run: Run, wanted: str, limit: int) -> Journals:
