@@ -181,8 +181,7 @@ def snapshot_of(state: MachineState) -> Snapshot:
 def _stuck(state: MachineState, snapshot: Snapshot) -> list[Finding]:
     """Waits that will never end; the one that explains the others first."""
     contexts = {context.name: context for context in state.contexts}
-    blocked = _blocked(state)
-    graph = WaitGraph(_facts(state, blocked, snapshot))
+    blocked, graph = _blocked(state), WaitGraph(waits_of(state, snapshot))
     found = []
     for context, code, target in blocked:
         if context.on_lock:
@@ -217,16 +216,11 @@ def _blocked(state: MachineState) -> list[Blocked]:
     return [(context, *context.waits) for context in state.contexts if context.waits and _is_stuck(context)]
 
 
-def waits_of(state: MachineState) -> Facts:
-    """Who waits for what, and who holds it."""
-    return _facts(state, _blocked(state), snapshot_of(state))
-
-
-def _facts(state: MachineState, blocked: list[Blocked], snapshot: Snapshot) -> Facts:
+def waits_of(state: MachineState, snapshot: Snapshot) -> Facts:
     """What the nodes know of waits, in the words of shared/detectors/waits.py."""
     wanted = {(want.ctx, lock.key): want.mode for lock in state.locks for want in lock.waiters}
     waits, busy, procs = {}, {}, {}
-    for context, code, target in blocked:
+    for context, code, target in _blocked(state):
         fn = context.function
         if context.on_lock:
             mode = "w" if code == "upgrade" else wanted.get((context.name, target), "w")

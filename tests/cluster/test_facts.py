@@ -18,7 +18,7 @@ from cluster.strategies.follow import Deviate
 from nodes.build import routes
 from nodes.memory import Memory
 from nodes.node import Node
-from shared.detectors.verdict import waits_of
+from shared.detectors.verdict import snapshot_of, waits_of
 from shared.findings import DETECTORS, FINDINGS
 from shared.journal import operation_record
 from shared.messages import OPERATIONS, WAIT, Op
@@ -185,7 +185,7 @@ def test_verdict_and_postmortem_know_the_same_waits(name: str) -> None:
     sim.execute(Deviate(sim, searched(name).deviations), record=True)
     assert sim.journals is not None
     told = Graph(Machine().apply_all(in_order({node: one.records for node, one in sim.journals.items()}).records), {})
-    facts, waiting = told.graph.facts, waits_of(machine.state())
+    facts, waiting = told.graph.facts, waits_of(machine.state(), snapshot_of(machine.state()))
     assert {ctx: (wait.kind, wait.what) for ctx, wait in facts.waits.items()} == {
         ctx: (wait.kind, wait.what) for ctx, wait in waiting.waits.items()
     }
