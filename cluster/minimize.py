@@ -8,8 +8,9 @@ schedule is skipped, so what is kept is what was really taken.
 
 from __future__ import annotations
 
-from cluster.sim import Deviation, Sim
-from cluster.strategies.follow import Deviate
+from cluster.search.follow import Deviate
+from cluster.search.strategy import Deviation
+from cluster.sim import Sim
 from shared.errors import Finding
 
 
@@ -21,7 +22,7 @@ def minimize(sim: Sim, finding: Finding, deviations: list[Deviation], budget: in
     """
 
     def attempt(candidate: list[Deviation]) -> list[Deviation] | None:
-        found = sim.execute(Deviate(sim, candidate, strict=False))
+        found = sim.execute(Deviate(candidate, strict=False))
         return list(sim.deviations) if found is not None and found.signature == finding.signature else None
 
     best = deviations
@@ -45,7 +46,7 @@ def minimize(sim: Sim, finding: Finding, deviations: list[Deviation], budget: in
     at = 0
     while budget > 0 and at + 1 < len(best):  # a detour: to X, and at once on to Y
         budget -= 1
-        taken = attempt([*best[:at], (*best[at][:3], best[at + 1][3]), *best[at + 2 :]])
+        taken = attempt([*best[:at], best[at]._replace(next=best[at + 1].next), *best[at + 2 :]])
         if taken is not None and len(taken) < len(best):
             best = taken
         else:

@@ -7,8 +7,9 @@ from itertools import zip_longest
 from typing import Any
 
 from cluster.boot import prepare
-from cluster.sim import Deviation, Sim
-from cluster.strategies.follow import Deviate, Order
+from cluster.search.follow import Deviate, Order
+from cluster.search.strategy import Deviation
+from cluster.sim import Sim
 from shared.errors import Diverged, Finding
 from shared.journal import VOLATILE, Journals, Record, digest, events_after, linearize
 from shared.scenario import Scenario
@@ -42,7 +43,7 @@ def replay(scenario: Scenario, deviations: list[Deviation], strict: bool = True)
     """
     machine, image = prepare(scenario)
     sim = Sim(machine, image, granularity="access")  # a deviation may be at any operation
-    strategy = Deviate(sim, deviations, strict)
+    strategy = Deviate(deviations, strict)
     sim.execute(strategy, record=True)
     strategy.finish()
     return recorded(sim, strategy.skipped + list(reversed(strategy.left)))
@@ -55,8 +56,7 @@ def replay_journals(scenario: Scenario, journals: Journals) -> Replay:
     """
     machine, image = prepare(scenario)
     sim = Sim(machine, image, granularity="access")
-    order = [dict(one) for one in linearize(journals)]
-    sim.execute(Order(sim, order, events_after(journals)), record=True)
+    sim.execute(Order(machine.threads, linearize(journals), events_after(journals)), record=True)
     once = recorded(sim, [])
     _compare(journals, once.journals)
     return once

@@ -170,7 +170,7 @@ def finish(
         "token": None if token is None else str(token),
         "shortened": None if shortened is None else str(shortened),
         "options": list(options),
-        "schedule": [{"ctx": ran, "n": n, "kind": kind, "next": to} for ran, n, kind, to in deviations],
+        "schedule": [deviation._asdict() for deviation in deviations],
         "digest": digest,
         "admitted": dict(admitted or {}),
         "files": {file.name: _sum(file) for file in sorted(path.iterdir()) if file.name.endswith(SUFFIX)},

@@ -23,12 +23,13 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NoReturn, TypeVar
 
 from greenlet import getcurrent, greenlet
 
 from cluster.machine import SITES, Machine
-from cluster.strategies import Stay, Strategy, default
+from cluster.search.strategy import Deviation, Pick, SearchOver, Stay, Strategy, default
 from cluster.verdict import came_before, endless, final_state, judge, no_end, refused, sort_out
 from nodes.build import alloc_shard, big_lock
 from nodes.cpu import FINISHED, Processor, Thread, Tlb
@@ -43,9 +44,6 @@ from shared.port import ANY_GEN, Port, here
 from shared.provenance import MOVES
 from shared.race import RaceDetector, Watch
 from shared.struct import LOCK_SHIFT, FieldBase, Struct, lock_sleeps
-
-#: (context that ran, its operation number, "point" or "wait", context that goes on instead of the default one)
-Deviation = tuple[str, int, str, str]
 
 #: points of an unrecorded run between two looks at how many operations it has had
 LOOK_EVERY = 256
@@ -83,7 +81,7 @@ class Sim(Port):
         self.limit = scenario.limit if limit is None else limit
         self.route = {code: self._router(code) for code in OPERATIONS if OPERATIONS[code].node != "cpu"}
         self.journals: dict[str, Journal] | None = None
-        self.strategy: Strategy = Stay()
+        self.ask_strategy: Pick = Stay().pick
         self.hub: Any = None
         self.pool: list[Any] = []
         self.race: RaceDetector | None = None  # unrecorded
@@ -106,10 +104,13 @@ class Sim(Port):
 
         Args:
             record: keep journals (`self.journals`), and judge the run by them.
+
+        Raises: SearchOver - the strategy has no execution left to try; the engine is as the last one left it.
         """
+        if not strategy.new_execution():
+            raise SearchOver
         self._restore()
-        self.strategy = strategy
-        strategy.new_execution()
+        self.ask_strategy = strategy.pick
         self.journals = {name: Journal(name) for name in self.machine.nodes} if record else None
         races, order = (self.detect.get(one, "stop") != "off" for one in ("race", "lockorder"))
         self.race = RaceDetector() if races and not record and not self.booting else None
@@ -129,9 +130,10 @@ class Sim(Port):
         here.port = self
         self.hub = getcurrent()
         if not self._refuses():
-            first = self._pick(None)
-            if first is not None:
-                self._go(first)
+            with suppress(PortDead):
+                first = self._pick(None)
+                if first is not None:
+                    self._go(first)
         if self.crash is None and not self.booting:
             self._verdicts()
         elif self.ended:
@@ -165,6 +167,8 @@ class Sim(Port):
             found, notes = came_before(watched, self.finding, self.detect)
         elif self.ended:
             found, notes = sort_out(self._endless(watched), self.detect)
+        elif self.abandoned:
+            found, notes = sort_out(watched, self.detect)
         else:
             oracle = self.oracle.finding if self.oracle is not None else None
             unexpected = self.machine.scenario.unexpected(self.results)
@@ -199,7 +203,7 @@ class Sim(Port):
                     frames[number] = memory.frames[number]
                 memory.frames = frames
         self.heap = self.guards.heap = heap
-        self.dead = self.ended = False
+        self.dead = self.ended = self.abandoned = False
         self.finding = self.stale = self.passed = None
         self.notes, self.counters, self.cpu_stats = [], {}, {}
         self.sites = dict(self.image_.get(SITES, {})) if self.image_ is not None else {}
@@ -224,13 +228,17 @@ class Sim(Port):
             return self._last(enabled)
         if current is not None and current not in enabled:
             current = None
-        self.at_point = current is not None
-        one = self.strategy.pick(enabled, current)
-        if one is not current:
-            if one is not default(enabled, current, self.last):
-                self.deviations.append((*self.key(), one.name))
-            self.last = one.order
-        return one
+        picked = self.ask_strategy(enabled, current)
+        if picked is None:
+            self.abandoned = self.dead = True
+            raise PortDead
+        if picked is not current:
+            if picked is not default(enabled, current, self.last):
+                ran = self.cur
+                ctx, n = ("", 0) if ran is None else (ran.name, ran.n)
+                self.deviations.append(Deviation(ctx, n, "wait" if current is None else "point", picked.name))
+            self.last = picked.order
+        return picked
 
     def _count(self) -> None:
         """Look how many operations an unrecorded run has had, and when to look again."""
@@ -274,12 +282,7 @@ class Sim(Port):
         self.dirty.clear()
         return enabled
 
-    def key(self) -> tuple[str, int, str]:
-        """Where the schedule is: the context that ran, its operation number, and whether it could go on."""
-        ran = self.cur
-        return (ran.name, ran.n, "point" if self.at_point else "wait") if ran is not None else ("", 0, "wait")
-
-    def point(self) -> None:
+    def point(self, code: str, target: int, args: tuple[Any, ...] = ()) -> None:
         if self.dead:
             raise PortDead
         current = self.cur
@@ -288,16 +291,18 @@ class Sim(Port):
             if self.points >= self.look:
                 self._count()
             return
-        one = self._pick(current)
-        if one is not current:
-            self._go(one)
+        current.asks = code, target, args
+        picked = self._pick(current)
+        if picked is not current:
+            self._go(picked)
 
     def spin(self) -> None:
         if self.dead:
             raise PortDead
-        one = self._pick(None)
-        if one is not self.cur:
-            self._go(one)
+        self.cur.asks = None
+        picked = self._pick(None)
+        if picked is not self.cur:
+            self._go(picked)
 
     def _begin(self, one: Thread) -> None:
         """Give `one` its CPU, if it has not got it."""
@@ -347,7 +352,7 @@ class Sim(Port):
         processor = thread.processor
         if thread.interrupt:
             if self.every_access:
-                self.point()
+                self.point("iret", 0)
             self.dirty.add(processor)
             self._local(thread, processor, "iret")
             processor.iret(thread)
@@ -359,7 +364,7 @@ class Sim(Port):
 
     def _wait(self, ctx: Thread, code: str, target: int, park: bool) -> Any:
         """Wait until granted or woken, keeping the CPU or (park) giving it up; returns the grant's value."""
-        ctx.waits = (code, target)
+        ctx.waits, ctx.asks = (code, target), None
         if park:
             ctx.processor.park(ctx)
         self.dirty.add(ctx.processor)
@@ -468,6 +473,7 @@ class Sim(Port):
         if self.journals is not None:
             ctx: Thread = self.cur
             at = ctx.processor.k
+            ctx.processor.note_event()
             self._write(ctx.cpu, {"event": event, "ctx": ctx.name, "n": ctx.n, "at": at, **fields})
 
     def wait_for_wakeup(self) -> None:
@@ -481,7 +487,7 @@ class Sim(Port):
 
     def userret(self) -> None:
         if self.every_access:
-            self.point()
+            self.point("userret", 0)
         ctx: Thread = self.cur
         self._local(ctx, ctx.processor, "userret")
         self._wait(ctx, "userret", 0, park=True)
@@ -525,7 +531,7 @@ class Sim(Port):
             if rec is not None and slot < len(rec) and self._plain(ctx, obj, field, rec):
                 ctx.n += 1
                 return rec[slot]
-        self._access_point(ctx, obj, field, slot, False)
+        self._access_point(ctx, obj, field, slot, "load", field.peek)
         if self.journals is not None:
             return self.perform("load", obj.id, (obj, field.name, slot, field.peek))
         if self.dead:
@@ -546,7 +552,7 @@ class Sim(Port):
                 if rec[1] is None and isinstance(value, Struct):
                     self.guards.publish(value)
                 return
-        self._access_point(ctx, obj, field, slot, True)
+        self._access_point(ctx, obj, field, slot, "store", value)
         if self.dead:
             raise PortDead
         rec = self.heap.get(obj.id)
@@ -574,15 +580,20 @@ class Sim(Port):
         rec[1] = None
         return True
 
-    def _access_point(self, ctx: Thread, obj: Struct, field: FieldBase, slot: int, write: bool) -> None:
-        """A scheduling point, unless the thinning rule says that none is needed."""
+    def _access_point(self, ctx: Thread, obj: Struct, field: FieldBase, slot: int, code: str, last: Any) -> None:
+        """A scheduling point before a load or store, unless the thinning rule says that none is needed.
+
+        Args:
+            last: of the operation's arguments.
+        """
+        write = code == "store"
         rec = self.heap.get(obj.id)
         private = rec is not None and rec[1] is ctx
         if rec is not None and not private:
             rec[1] = None
         if field.mode == "const":
             if self.every_access:
-                self.point()
+                self.point(code, obj.id, (obj, field.name, slot, last))
             return
         guarded = private or self.guards.guarded(ctx, obj, field, write)
         racy = (field.hint and not (field.peek and guarded)) or field.key in self.racy
@@ -590,7 +601,7 @@ class Sim(Port):
             self.racy.add(field.key)
             racy = True
         if self.every_access or not (guarded and (private or not racy)):
-            self.point()
+            self.point(code, obj.id, (obj, field.name, slot, last))
         if self.race is not None and racy:
             hint = field.hint and not (field.peek and guarded)
             missing = None if guarded else "" if hint and not write else self.guards.missing(ctx, obj, field, write)

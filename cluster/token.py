@@ -5,9 +5,8 @@
 `digest` covers what the schedule is a schedule of (scenario, errata, machine,
 detectors), `kernel` the kernel's own source, so that a token is never replayed
 on something else unnoticed; `check` catches a slip of the clipboard. The body
-is the list of deviations from the default schedule (see cluster/strategies),
-each consumed once: (context that ran, its operation number, whether it could
-have gone on, context that went on instead).
+is the list of deviations from the default schedule (`Deviation`, in
+cluster/search/strategy.py), each consumed once.
 
 The set of racy fields is not covered: operation numbers count every access, so
 a token replays at any granularity.
@@ -30,7 +29,7 @@ from pathlib import Path
 import msgpack
 
 import shared
-from cluster.sim import Deviation
+from cluster.search.strategy import Deviation
 from shared.errors import UserMistake
 from shared.patch import current
 from shared.runfile import MAX_TOKEN, TOKEN, token_check
@@ -105,11 +104,11 @@ def refuse_mismatch(token: Token, scenario: Scenario) -> None:
 def _pack(deviations: tuple[Deviation, ...], fixed: bool) -> str:
     names: list[str] = []
     flat: list[int] = []
-    for ran, n, kind, to in deviations:
-        for name in (ran, to):
+    for ctx, n, kind, following in deviations:
+        for name in (ctx, following):
             if name not in names:
                 names.append(name)
-        flat += [names.index(ran), n, int(kind == "point"), names.index(to)]
+        flat += [names.index(ctx), n, int(kind == "point"), names.index(following)]
     if not flat and not fixed:
         return ""
     data: bytes = msgpack.packb([int(fixed), "/".join(names), *flat])
@@ -139,7 +138,7 @@ def _unpack(body: str) -> tuple[tuple[Deviation, ...], bool]:
         if not all(name == "" or _CONTEXT.fullmatch(name) for name in names):
             raise ValueError("that is no name of a context")
         return tuple(
-            (names[flat[at]], flat[at + 1], "point" if flat[at + 2] else "wait", names[flat[at + 3]])
+            Deviation(names[flat[at]], flat[at + 1], "point" if flat[at + 2] else "wait", names[flat[at + 3]])
             for at in range(0, len(flat), 4)
         ), bool(fixed)
     except (ValueError, TypeError, IndexError, AttributeError, zlib.error, msgpack.UnpackException) as wrong:
@@ -151,7 +150,7 @@ def _unpack(body: str) -> tuple[tuple[Deviation, ...], bool]:
 DECIDES = (
     "shared/uvm", "shared/locks", "shared/program.py", "shared/port.py", "shared/struct.py", "shared/messages.py",
     "shared/scenario.py", "shared/machine_config.py", "shared/tables.py", "nodes",
-    "cluster/sim.py", "cluster/machine.py", "cluster/boot.py", "cluster/strategies",
+    "cluster/sim.py", "cluster/machine.py", "cluster/boot.py", "cluster/search/strategy.py", "cluster/search/follow.py",
 )  # fmt: skip
 APART = ("nodes/actor.py", "nodes/admit.py", "nodes/runner.py")
 

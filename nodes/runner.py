@@ -209,7 +209,7 @@ class Runner(Port):
             self.dead = True
         thread.glet = None
 
-    def point(self) -> None:
+    def point(self, code: str = "", target: int = 0, args: tuple[Any, ...] = ()) -> None:
         if self.dead:
             raise PortDead
         if self.follow is not None:

@@ -12,7 +12,7 @@ from shared.errors import UNEXPECTED, Exit, Finding
 from shared.scenario import Scenario, named_results
 
 if TYPE_CHECKING:
-    from cluster.sim import Deviation
+    from cluster.search.strategy import Deviation
 
 
 def finding(output: Output, found: Finding) -> None:
@@ -107,13 +107,13 @@ def say_sites(output: Output, scenario: Scenario, reached: Mapping[str, int]) ->
         output.say(f"site of {one}{state}: " + (f"reached {times(count)}" if count else "never reached"))
 
 
-def deviation(one: Deviation) -> str:
+def deviation(taken: Deviation) -> str:
     """Where a schedule leaves the default one."""
-    ran, n, kind, to = one
-    if not ran:
-        return f"first of all, {to} runs"
+    ctx, n, kind, following = taken
+    if not ctx:
+        return f"first of all, {following} runs"
     able = "could have gone on" if kind == "point" else "has to wait"
-    return f"after operation {n} of {ran}, which {able}, {to} goes on"
+    return f"after operation {n} of {ctx}, which {able}, {following} goes on"
 
 
 def times(count: int) -> str:

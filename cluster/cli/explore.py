@@ -200,7 +200,7 @@ def _document(
         "racy": sorted(result.racy),
         "operations": result.operations,
         "token": str(result.token) if result.token is not None else None,
-        "deviations": [{"ctx": ran, "n": n, "kind": kind, "next": to} for ran, n, kind, to in result.deviations],
+        "deviations": [deviation._asdict() for deviation in result.deviations],
         "replay": chosen.replay_line(result.token) if result.token is not None else None,
         "out": kept,
         "interrupted": result.interrupted,

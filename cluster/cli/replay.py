@@ -28,7 +28,7 @@ from cluster.cli.options import (
 from cluster.cli.output import Output
 from cluster.replay import Replay, replay, replay_journals
 from cluster.runfolder import Run, keep, load, write_sim
-from cluster.sim import Deviation
+from cluster.search.strategy import Deviation
 from cluster.token import Token, kernel_version, parse, refuse_mismatch
 from nodes.build import build_threads
 from shared.errors import Exit, Finding, LogIncomplete, ProjectBug, UserMistake

@@ -17,9 +17,10 @@ from cluster.boot import prepare
 from cluster.fuzz.plain import Wrong, unlike
 from cluster.minimize import minimize
 from cluster.replay import replay
-from cluster.sim import Deviation, Sim
-from cluster.strategies import make
-from cluster.strategies.follow import Deviate
+from cluster.search import make
+from cluster.search.follow import Deviate
+from cluster.search.strategy import Deviation
+from cluster.sim import Sim
 from cluster.token import Token, token_of
 from shared.errors import Diverged, Finding, UserMistake
 from shared.oracle import judge_journals
@@ -151,5 +152,5 @@ def token(scenario: Scenario, failure: Failure) -> Token:
 
 def _again(sim: Sim, failure: Failure) -> bool:
     """Does the failure's schedule have its finding again?"""
-    found = sim.execute(Deviate(sim, failure.deviations, strict=False))
+    found = sim.execute(Deviate(failure.deviations, strict=False))
     return found is not None and failure.finding is not None and found.signature == failure.finding.signature
