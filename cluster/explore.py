@@ -15,10 +15,11 @@ from cluster.boot import prepare
 from cluster.minimize import minimize
 from cluster.replay import replay
 from cluster.search import make
-from cluster.search.strategy import DefaultFirst, Deviation, SearchOver
+from cluster.search.strategy import DefaultFirst, SearchOver
 from cluster.sim import Sim
 from cluster.token import Token, token_of
-from shared.errors import UNEXPECTED, Finding
+from shared.deviation import Deviation
+from shared.findings import UNEXPECTED, Finding
 from shared.scenario import Scenario
 
 

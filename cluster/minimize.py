@@ -9,9 +9,9 @@ schedule is skipped, so what is kept is what was really taken.
 from __future__ import annotations
 
 from cluster.search.follow import Deviate
-from cluster.search.strategy import Deviation
 from cluster.sim import Sim
-from shared.errors import Finding
+from shared.deviation import Deviation
+from shared.findings import Finding
 
 
 def minimize(sim: Sim, finding: Finding, deviations: list[Deviation], budget: int = 2000) -> list[Deviation]:

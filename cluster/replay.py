@@ -8,9 +8,10 @@ from typing import Any
 
 from cluster.boot import prepare
 from cluster.search.follow import Deviate, Order
-from cluster.search.strategy import Deviation
 from cluster.sim import Sim
-from shared.errors import Diverged, Finding
+from shared.deviation import Deviation
+from shared.errors import Diverged
+from shared.findings import Finding
 from shared.journal import VOLATILE, Journals, Record, digest, events_after, linearize
 from shared.scenario import Scenario
 

@@ -24,7 +24,8 @@ from typing import Any
 from cluster.postmortem.load import Run, load
 from cluster.replay import Replay
 from cluster.token import Token, kernel_version
-from shared.errors import Finding, Infrastructure, ProjectBug, UserMistake
+from shared.errors import Infrastructure, ProjectBug, UserMistake
+from shared.findings import Finding
 from shared.journal import SCHEMA, Journal
 from shared.runfile import RUN, RUN_SCHEMA, SCENARIO, SUFFIX, scenario_document, scenario_of, sealed
 from shared.scenario import Scenario

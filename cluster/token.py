@@ -5,8 +5,8 @@
 `digest` covers what the schedule is a schedule of (scenario, errata, machine,
 detectors), `kernel` the kernel's own source, so that a token is never replayed
 on something else unnoticed; `check` catches a slip of the clipboard. The body
-is the list of deviations from the default schedule (`Deviation`, in
-cluster/search/strategy.py), each consumed once.
+is the list of deviations from the default schedule (shared/deviation.py), each
+consumed once.
 
 The set of racy fields is not covered: operation numbers count every access, so
 a token replays at any granularity.
@@ -29,7 +29,7 @@ from pathlib import Path
 import msgpack
 
 import shared
-from cluster.search.strategy import Deviation
+from shared.deviation import Deviation
 from shared.errors import UserMistake
 from shared.patch import current
 from shared.runfile import MAX_TOKEN, TOKEN, token_check
@@ -104,11 +104,11 @@ def refuse_mismatch(token: Token, scenario: Scenario) -> None:
 def _pack(deviations: tuple[Deviation, ...], fixed: bool) -> str:
     names: list[str] = []
     flat: list[int] = []
-    for ctx, n, kind, following in deviations:
-        for name in (ctx, following):
+    for ran, n, kind, to in deviations:
+        for name in (ran, to):
             if name not in names:
                 names.append(name)
-        flat += [names.index(ctx), n, int(kind == "point"), names.index(following)]
+        flat += [names.index(ran), n, int(kind == "point"), names.index(to)]
     if not flat and not fixed:
         return ""
     data: bytes = msgpack.packb([int(fixed), "/".join(names), *flat])
@@ -149,10 +149,17 @@ def _unpack(body: str) -> tuple[tuple[Deviation, ...], bool]:
 #: them and goes on by default. Not: what judges a run, texts, and what real processes need besides
 DECIDES = (
     "shared/uvm", "shared/locks", "shared/program.py", "shared/port.py", "shared/struct.py", "shared/messages.py",
-    "shared/scenario.py", "shared/machine_config.py", "shared/tables.py", "nodes",
-    "cluster/sim.py", "cluster/machine.py", "cluster/boot.py", "cluster/search/strategy.py", "cluster/search/follow.py",
+    "shared/scenario.py", "shared/steps", "shared/machine_config.py", "shared/tables.py", "nodes",
+    "cluster/sim.py", "cluster/sim_heap.py", "cluster/machine.py", "cluster/boot.py", "cluster/search/strategy.py",
+    "cluster/search/follow.py", "shared/deviation.py",
 )  # fmt: skip
-APART = ("nodes/actor.py", "nodes/admit.py", "nodes/runner.py")
+APART = (
+    "nodes/host/admit.py",
+    "nodes/host/host.py",
+    "nodes/host/ray.py",
+    "nodes/host/runner.py",
+    "nodes/host/transport.py",
+)
 
 
 def kernel_files() -> list[Path]:

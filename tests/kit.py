@@ -16,7 +16,7 @@ from cluster.search.strategy import SearchOver, Stay, Strategy, default
 from cluster.search.walk import RandomWalk
 from cluster.sim import Sim
 from nodes.cpu import Thread
-from shared.errors import Finding
+from shared.findings import Finding
 from shared.journal import Journals, events_after
 from shared.port import here
 from shared.scenario import Scenario

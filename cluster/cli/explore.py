@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from cluster.cli import describe
+from cluster.cli.explore_all import explore_all
 from cluster.cli.options import (
     SETTINGS,
     Chosen,
@@ -25,7 +26,8 @@ from cluster.cli.output import Output, Progress, rate_of
 from cluster.explore import Result, explore
 from cluster.replay import replay
 from cluster.runfolder import keep, write_sim
-from shared.errors import UNEXPECTED, Exit, ProjectBug, UserMistake
+from shared.errors import Exit, ProjectBug, UserMistake
+from shared.findings import UNEXPECTED
 from shared.text import counted
 
 #: after so many, a site that nobody has come to is worth a word
@@ -38,10 +40,12 @@ FIRST_SCHEDULES = 200
     epilog=examples(
         ("uvmp explore S3a-shipped", "finds the race, and prints a line that repeats it"),
         ("uvmp explore S3a-shipped --fixed --schedules 400", "not found on the repaired kernel?"),
+        ("uvmp explore --all --patch fix.py", "what a repair of your own changes, over all scenarios; takes minutes"),
         ("uvmp explore my.yaml --seed 7 --out runs/found", "a scenario of your own; the finding's run is kept"),
     ),
 )
-@click.argument("scenario")
+@click.argument("scenario", required=False)
+@click.option("--all", "everything", is_flag=True, help="With --patch: what does it change, over all scenarios?")
 @click.option("--strategy", type=click.Choice(["pct", "random"]), help="How to choose; default: the scenario's.")
 @click.option(
     "--depth", type=click.IntRange(1, 16), help="Ordering constraints that pct assumes; default: the scenario's."
@@ -57,7 +61,8 @@ FIRST_SCHEDULES = 200
 @expect_option
 @common
 def command(
-    scenario: str,
+    scenario: str | None,
+    everything: bool,
     strategy: str | None,
     depth: int | None,
     schedules: int | None,
@@ -76,6 +81,11 @@ def command(
     SCENARIO is an id, as `uvmp scenarios` lists them, or a file. The finding's schedule is shortened and printed as one
     line to paste, which repeats it exactly.
     """
+    if everything:
+        _refuse_with_all(SCENARIO=scenario, strategy=strategy, depth=depth, out=out, expect=expect, fixed=fixed)
+        return explore_all(as_json, seed, schedules)
+    if scenario is None:
+        raise click.UsageError("missing argument 'SCENARIO'")
     output = Output(as_json)
     chosen = choose(scenario, fixed, errata, detect, kernel_lock)
     what = chosen.scenario
@@ -121,10 +131,17 @@ def command(
     if result.interrupted and result.finding is None:
         code = Exit.INTERRUPTED
     else:
-        code = describe.verdict(output, expect, why_not, result.finding is not None)
+        code = describe.verdict(output, expect, why_not, result.finding)
         code = Exit.INTERRUPTED if result.interrupted else code
     document = _document(chosen, result, limit, depth, granularity, kept, expect, why_not, code)
     return output.end(document, code, unkept)
+
+
+def _refuse_with_all(**given: object) -> None:
+    """UserMistake, if there is an option that says nothing together with --all."""
+    for name, value in given.items():
+        if value:
+            raise UserMistake("cannot be given with --all", field=name if name.isupper() else f"--{name}")
 
 
 def _say(output: Output, chosen: Chosen, result: Result, limit: int, how: str) -> None:
@@ -141,8 +158,8 @@ def _say(output: Output, chosen: Chosen, result: Result, limit: int, how: str) -
         if result.token is not None:
             long, short = describe.times(result.raw_deviations), describe.times(len(result.deviations))
             output.say(f"its schedule deviates from the default {long}; shortened: {short}")
-            for one in result.deviations[:4]:
-                output.say(f"  {describe.deviation(one)}")
+            for deviation in result.deviations[:4]:
+                output.say(f"  {deviation}")
     describe.say_sites(output, chosen.scenario, result.sites)
     for note, count in sorted(result.notes.items()):
         if note.startswith(UNEXPECTED):

@@ -35,7 +35,8 @@ from cluster.runfolder import keep, write_sim
 from cluster.search import make
 from cluster.sim import Sim
 from cluster.token import Token, token_of
-from shared.errors import Exit, Finding, ProjectBug, UserMistake
+from shared.errors import Exit, ProjectBug, UserMistake
+from shared.findings import Finding
 from shared.runfile import MAX_TOKEN
 from shared.text import counted
 
@@ -276,6 +277,7 @@ def _unmet(chosen: Chosen, done: list[Done]) -> str | None:
 def _say(output: Output, chosen: Chosen, done: list[Done], repeat: int | None, expect: bool) -> Exit:
     scenario = chosen.scenario
     found = [one for one in done if one.finding is not None]
+    finding = found[0].finding if found else None
     if repeat is None:
         for one in done:
             _say_one(output, chosen, one)
@@ -303,7 +305,7 @@ def _say(output: Output, chosen: Chosen, done: list[Done], repeat: int | None, e
         )
         if first is not None:
             _say_again(output, chosen, first)
-    return describe.verdict(output, expect, _unmet(chosen, done) if expect else None, bool(found))
+    return describe.verdict(output, expect, _unmet(chosen, done) if expect else None, finding)
 
 
 def _say_one(output: Output, chosen: Chosen, one: Done) -> None:

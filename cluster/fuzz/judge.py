@@ -19,10 +19,11 @@ from cluster.minimize import minimize
 from cluster.replay import replay
 from cluster.search import make
 from cluster.search.follow import Deviate
-from cluster.search.strategy import Deviation
 from cluster.sim import Sim
 from cluster.token import Token, token_of
-from shared.errors import Diverged, Finding, UserMistake
+from shared.deviation import Deviation
+from shared.errors import Diverged, UserMistake
+from shared.findings import Finding
 from shared.oracle import judge_journals
 from shared.scenario import Scenario
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from cluster.search.strategy import Deviation, default
+from cluster.search.strategy import default
 from nodes.cpu import Thread
+from shared.deviation import Deviation
 from shared.errors import Diverged
 from shared.journal import Record
 

@@ -6,8 +6,8 @@ every choice of an execution; the engine owns everything else, and a strategy se
 operation that it performs if it is picked). So a strategy is a file of its own here, of about a page, and a new one
 needs no change elsewhere but a name in `make` (search/__init__.py).
 
-A *schedule* is written down as its deviations from the default one, each with the operation number at which it is
-taken. What a strategy chooses the engine notes that way, whichever strategy it was.
+A *schedule* is written down as its deviations from the default one (shared/deviation.py). The engine notes what any
+strategy chooses in that way.
 
 Left out: choices of data. The kernel makes none: what it reads from a device is in the scenario.
 """
@@ -15,7 +15,7 @@ Left out: choices of data. The kernel makes none: what it reads from a device is
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Protocol
 
 from nodes.cpu import Thread
 
@@ -41,22 +41,6 @@ class Strategy(Protocol):
 
 class SearchOver(Exception):
     """A strategy has no execution left to try."""
-
-
-class Deviation(NamedTuple):
-    """Where a schedule departs from the default one. Its fields are the keys of a run folder's `schedule`.
-
-    Attributes:
-        ctx: the context that ran ("": none yet).
-        n: its operation number.
-        kind: "point": it could have gone on; "wait": it could not, or gave way.
-        next: the context that goes on, in place of the default one.
-    """
-
-    ctx: str
-    n: int
-    kind: Literal["point", "wait"]
-    next: str
 
 
 def default(enabled: Sequence[Thread], current: Thread | None, last: int) -> Thread:

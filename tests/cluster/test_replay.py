@@ -11,10 +11,11 @@ from cluster.boot import prepare
 from cluster.explore import explore
 from cluster.replay import recorded, replay, replay_journals
 from cluster.search.follow import Deviate
-from cluster.search.strategy import Deviation, Stay
+from cluster.search.strategy import Stay
 from cluster.search.walk import RandomWalk
 from cluster.sim import Sim
 from cluster.token import parse
+from shared.deviation import Deviation
 from shared.errors import Diverged, LogIncomplete
 from shared.journal import Journals, cut, holes, linearize, operations
 from shared.scenario_file import load_scenario

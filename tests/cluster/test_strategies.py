@@ -12,10 +12,11 @@ from cluster.explore import explore
 from cluster.search import STRATEGIES, make
 from cluster.search.follow import Deviate, Order
 from cluster.search.pct import FAIR_AFTER, Pct
-from cluster.search.strategy import DefaultFirst, Deviation, SearchOver, Stay, Strategy, default
+from cluster.search.strategy import DefaultFirst, SearchOver, Stay, Strategy, default
 from cluster.search.walk import RandomWalk
 from cluster.sim import Sim
 from nodes.cpu import Pending, Thread
+from shared.deviation import Deviation
 from shared.errors import Finding, UserMistake
 from shared.journal import Record, linearize, operation_record
 from shared.locks.ref import LockRef
@@ -206,10 +207,10 @@ class GivesUp(Stay):
 def test_an_abandoned_execution_is_not_judged_and_the_next_one_is_whole(record: bool) -> None:
     """Both contexts stand in the middle of the kernel: to judge that as an end would be a finding about nothing."""
     toy = crosswise()
-    assert toy.run(GivesUp(), record=record) is None and toy.sim.abandoned
+    assert toy.run(GivesUp(), record=record) is None and toy.sim.execution.abandoned
     assert toy.sim.finding is None and toy.sim.notes == []
     done = toy.sim.steps
-    assert toy.run(record=record) is None and not toy.sim.abandoned
+    assert toy.run(record=record) is None and not toy.sim.execution.abandoned
     assert toy.sim.steps > done
 
 
@@ -217,7 +218,7 @@ def test_an_execution_can_be_abandoned_before_it_has_begun() -> None:
     toy = crosswise()
     quits = GivesUp()
     quits.new_execution = lambda: not setattr(quits, "choices", 2)  # type: ignore[method-assign, func-returns-value]
-    assert toy.run(quits) is None and toy.sim.abandoned and toy.sim.steps == 0
+    assert toy.run(quits) is None and toy.sim.execution.abandoned and toy.sim.steps == 0
 
 
 # -- the operation to come ---------------------------------------------------------------------

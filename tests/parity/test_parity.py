@@ -11,7 +11,7 @@ from cluster.explore import explore
 from cluster.live import LiveMachine, LiveRun
 from cluster.replay import Replay, replay, replay_journals
 from cluster.search.walk import RandomWalk
-from shared.errors import Finding
+from shared.findings import Finding
 from shared.journal import Journals, holes, linearize
 from shared.scenario import Scenario, named_results
 from shared.scenario_file import load_scenario
