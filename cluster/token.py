@@ -151,7 +151,7 @@ DECIDES = (
     "shared/uvm", "shared/locks", "shared/program.py", "shared/port.py", "shared/struct.py", "shared/messages.py",
     "shared/scenario.py", "shared/steps", "shared/machine_config.py", "shared/tables.py", "nodes",
     "cluster/sim.py", "cluster/sim_heap.py", "cluster/machine.py", "cluster/boot.py", "cluster/search/strategy.py",
-    "cluster/search/follow.py", "shared/deviation.py",
+    "cluster/search/follow.py",
 )  # fmt: skip
 APART = (
     "nodes/host/admit.py",

@@ -128,7 +128,7 @@ class Runner(ProcessorPort):
         choices = self.processor.choices()
         if self.follow is not None:
             k = self.processor.k
-            if self.processor.events_since() < self.events[k]:  # a context that has waited goes on, up to its next operation
+            if self.processor.events_since() < self.events[k]:  # who has waited goes on to the next operation
                 return next((thread for thread in choices if thread.waits is not None and not thread.parked), None)
             if k >= len(self.follow):
                 return None

@@ -17,7 +17,8 @@ from cluster.search.walk import RandomWalk
 from cluster.sim import Sim
 from nodes.cpu import Pending, Thread
 from shared.deviation import Deviation
-from shared.errors import Finding, UserMistake
+from shared.errors import UserMistake
+from shared.findings import Finding
 from shared.journal import Record, linearize, operation_record
 from shared.locks.ref import LockRef
 from shared.messages import OPERATIONS
