@@ -13,8 +13,8 @@ from cluster.postmortem.order import in_order
 from cluster.postmortem.state import Machine
 from cluster.postmortem.waits import Graph
 from cluster.postmortem.words import idles, is_layout, is_number, said, shown
+from cluster.search.follow import Deviate
 from cluster.sim import Sim
-from cluster.strategies.follow import Deviate
 from nodes.build import routes
 from nodes.memory import Memory
 from nodes.node import Node
