@@ -182,7 +182,7 @@ def test_verdict_and_postmortem_know_the_same_waits(name: str) -> None:
     scene = scenario(name).with_detect({"deadlock": "note"})
     machine, image = prepare(scene)
     sim = Sim(machine, image)
-    sim.execute(Deviate(sim, searched(name).deviations), record=True)
+    sim.execute(Deviate(searched(name).deviations), record=True)
     assert sim.journals is not None
     told = Graph(Machine().apply_all(in_order({node: one.records for node, one in sim.journals.items()}).records), {})
     facts, waiting = told.graph.facts, waits_of(machine.state(), snapshot_of(machine.state()))
