@@ -94,9 +94,7 @@ class Expectation:
             if not together.items():
                 together.fail("expected at least one result")
             never.append({name: result(answer) for name, answer in together.items().items()})
-        return Outcome(
-            kinds, tuple(functions), tuple(subjects), tuple(invariants), tuple(texts), results, tuple(never)
-        )
+        return Outcome(kinds, tuple(functions), tuple(subjects), tuple(invariants), tuple(texts), results, tuple(never))
 
     def _known(self, name: str, value: Value) -> None:
         if name not in self.intos:
