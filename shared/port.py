@@ -26,10 +26,11 @@ sites and event counters. An engine supplies `op` and may override `load` and
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from shared.errors import PortDead
 from shared.findings import FINDINGS, Finding
@@ -140,8 +141,13 @@ class Port(ABC):
     # -- to be supplied by the engine ---------------------------------------
 
     @abstractmethod
-    def point(self) -> None:
-        """A scheduling point: other contexts and interrupts may run before this returns."""
+    def point(self, code: str, target: int, args: tuple[Any, ...] = ()) -> None:
+        """A scheduling point before an operation: other contexts and interrupts may run before this returns.
+
+        Args:
+            code, target, args: of the operation, as perform() has them. Or "access", a pmap, and (virtual address,
+                is it written to?): which operations that takes the TLB will say.
+        """
 
     @abstractmethod
     def perform(self, code: str, target: int, args: tuple[Any, ...]) -> Any:
@@ -156,7 +162,7 @@ class Port(ABC):
 
     def op(self, code: str, target: int, args: tuple[Any, ...] = ()) -> Any:
         """A scheduling point, then one operation."""
-        self.point()
+        self.point(code, target, args)
         return self.perform(code, target, args)
 
     def claim(self, obj: Struct) -> None:
@@ -399,7 +405,7 @@ class Port(ABC):
         tlb = self.tlb()
         vpn, offset = divmod(va, self.page_size)
         while True:
-            self.point()
+            self.point("access", pmap, (va, write))
             if tlb.pmap != pmap:  # also if an interrupt has just made an access of its own
                 self.perform("pmap_activate", pmap, (self.cur.cpu,))
                 tlb.switch(pmap)
@@ -547,10 +553,56 @@ class Port(ABC):
 
 
 class _Here:
-    """Holds the port of this process."""
+    """Where kernel code finds its port: `here.port`, while a port is installed.
 
-    __slots__ = ("port",)
+    Installations nest, and each thread has its own. The attribute is a plain one all the same, since every access of
+    the kernel reads it: while several threads have ports, it holds an object that stands for all of these.
+    """
+
+    __slots__ = ("_installed", "_lock", "port")
     port: Port
+
+    def __init__(self) -> None:
+        self._installed: dict[int, list[Port]] = {}  # thread -> its ports, innermost last
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def installed(self, port: Port) -> Iterator[None]:
+        """`here.port` is this port, for the calling thread; afterwards it is what it was before, or nothing."""
+        with self._lock:
+            ports = self._installed.setdefault(threading.get_ident(), [])
+            ports.append(port)
+            self._choose()
+        try:
+            yield
+        finally:
+            with self._lock:
+                ports.pop()
+                if not ports:
+                    del self._installed[threading.get_ident()]
+                self._choose()
+
+    def of_thread(self) -> Port:
+        """The port of the calling thread."""
+        return self._installed[threading.get_ident()][-1]
+
+    def _choose(self) -> None:
+        if len(self._installed) > 1:
+            self.port = cast(Port, _PortOfThread())
+        elif self._installed:
+            self.port = next(iter(self._installed.values()))[-1]
+        else:
+            del self.port
+
+
+class _PortOfThread:
+    """Stands for the ports of several threads: each thread sees its own."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(here.of_thread(), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(here.of_thread(), name, value)
 
 
 here = _Here()

@@ -10,8 +10,9 @@ import pytest
 from cluster.boot import prepare
 from cluster.explore import explore
 from cluster.replay import replay
+from cluster.search.strategy import Stay
+from cluster.search.walk import RandomWalk
 from cluster.sim import Sim
-from cluster.strategies import RandomWalk, Stay
 from shared.findings import Finding
 from shared.oracle import Oracle, judge_journals
 from shared.scenario import Scenario
@@ -780,11 +781,11 @@ def test_the_default_is_to_ask_it_and_off_is_off() -> None:
     machine, image = prepare(scene)
     sim = Sim(machine, image)
     sim.execute(Stay())
-    assert sim.oracle is not None and sim.oracle.now > 0
+    assert sim.execution.oracle is not None and sim.execution.oracle.now > 0
     machine, image = prepare(scene.with_detect({"oracle": "off"}))
     sim = Sim(machine, image)
     sim.execute(Stay())
-    assert sim.oracle is None
+    assert sim.execution.oracle is None
 
 
 def test_noted_it_ends_nothing() -> None:

@@ -109,8 +109,22 @@ def test_addresses_are_resolved_to_bytes(good: Scenario) -> None:
     ]
     assert good.lwp("A").program[0].args.plain() == {"at": 0x10000, "length": 256}
     assert good.lwp("B").program[0].args.plain() == {"at": 0x11000 + 23 * 64, "value": 2**64 - 1}
-    assert good.setup[1].args.plain() == {"in": "A", "as": "buf", "at": 0x10000, "length": 256, "prot": 3, "shared": False}
-    assert good.setup[5].args.plain() == {"in": "B", "as": "fill", "at": 0x11000, "length": 24 * 64, "prot": 3, "until_free": 7}
+    assert good.setup[1].args.plain() == {
+        "in": "A",
+        "as": "buf",
+        "at": 0x10000,
+        "length": 256,
+        "prot": 3,
+        "shared": False,
+    }
+    assert good.setup[5].args.plain() == {
+        "in": "B",
+        "as": "fill",
+        "at": 0x11000,
+        "length": 24 * 64,
+        "prot": 3,
+        "until_free": 7,
+    }
 
 
 def test_an_address_can_be_told_in_the_scenarios_words(good: Scenario) -> None:
