@@ -24,19 +24,21 @@ def _lines(head: str, value: object, depth: int) -> list[str]:
     line = f"{' ' * depth}{head}{json.dumps(value)}"
     if len(line) <= WIDTH or not isinstance(value, (dict, list)):
         return [line]
-    named = isinstance(value, dict)
-    parts = [(f"{json.dumps(key)}: ", part) for key, part in value.items()] if named else [("", part) for part in value]
+    if isinstance(value, dict):
+        parts = [(f"{json.dumps(key)}: ", part) for key, part in value.items()]
+    else:
+        parts = [("", part) for part in value]
     inside = [_lines(key, part, depth + 1) for key, part in parts]
     for part in inside[:-1]:
         part[-1] += ","
-    first, last = "{}" if named else "[]"
+    first, last = "{}" if isinstance(value, dict) else "[]"
     return [f"{' ' * depth}{head}{first}", *(text for part in inside for text in part), f"{' ' * depth}{last}"]
 
 
 @click.command(
     "schema",
     context_settings=SETTINGS,
-    epilog=examples(("uvmp schema", "save it, and name it in the first line: # yaml-language-server: $schema=FILE")),
+    epilog=examples(("uvmp schema", "save it where your editor finds it")),
 )
 @common
 def command(as_json: bool) -> int:
