@@ -35,7 +35,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shared.findings import Finding
 from shared.guards import Guards
@@ -57,8 +57,29 @@ Clock = dict[str, int]
 #: of a lock: the CPU that released it last, that CPU's own time then, its whole clock. Whoever knows of that moment
 #: knows all that was known then, so that mostly no clocks need be compared. No CPU ("") if several shared it.
 Release = tuple[str, int, Clock]
-#: clock, guarded, and what describes the access (put into words only if it races)
-Seen = tuple[int, bool, tuple[Any, ...]]
+
+
+class Access(NamedTuple):
+    """An access to a field, as it is described if it races.
+
+    Attributes:
+        n: number of the operation.
+        fn: the kernel function; held: keys of the locks.
+        missing: as in RaceDetector.access().
+    """
+
+    ctx: str
+    cpu: str
+    n: int
+    fn: str
+    held: tuple[int, ...]
+    write: bool
+    missing: str | None
+    field: FieldBase
+
+
+#: clock, guarded, and the access
+Seen = tuple[int, bool, Access]
 #: how much had happened before something: a number of events, and then the place, for there may be a tie
 Moment = tuple[int, str, int]
 
@@ -171,7 +192,7 @@ class RaceDetector:
             for who, seen in self.reads.get(place, {}).items():
                 if who != cpu and found is None:
                     found = _clash(mine, who, seen, guarded)
-        now = (ctx.name, cpu, n, ctx.stack[-1] if ctx.stack else "user", tuple(ctx.held), write, missing, field)
+        now = Access(ctx.name, cpu, n, ctx.stack[-1] if ctx.stack else "user", tuple(ctx.held), write, missing, field)
         if write:
             self.writes[place] = (cpu, (mine[cpu], guarded, now))
             self.reads.pop(place, None)
@@ -185,18 +206,18 @@ class RaceDetector:
         return _finding("data-race", text, ctx, str(obj), story)
 
 
-def _clash(mine: Clock, who: str, seen: Seen, guarded: bool) -> tuple[Any, ...] | None:
+def _clash(mine: Clock, who: str, seen: Seen, guarded: bool) -> Access | None:
     """What describes the earlier access, if a later one with clock `mine` races with it."""
     clock, other_guarded, about = seen
     return about if clock > mine.get(who, 0) and not (guarded and other_guarded) else None
 
 
-def _words(access: tuple[Any, ...], obj: Struct) -> str:
-    name, cpu, n, fn, held, write, missing, field = access
-    locks = ", ".join(lock_name(key) for key in held) or "no lock"
-    rule = "" if missing is None else f", without its guard ({missing})"
-    what = "store to" if write else "load of"
-    return f"{what} {obj}.{field.name} by {name} on {cpu}, operation {n}, in {fn}, holding {locks}{rule}"
+def _words(access: Access, obj: Struct) -> str:
+    locks = ", ".join(lock_name(key) for key in access.held) or "no lock"
+    rule = "" if access.missing is None else f", without its guard ({access.missing})"
+    what = f"{'store to' if access.write else 'load of'} {obj}.{access.field.name}"
+    who = f"{access.ctx} on {access.cpu}, operation {access.n}, in {access.fn}"
+    return f"{what} by {who}, holding {locks}{rule}"
 
 
 def _finding(kind: str, text: str, ctx: Context, subject: str, story: Sequence[str] = ()) -> Finding:

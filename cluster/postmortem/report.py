@@ -10,13 +10,13 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 from pathlib import PurePath
-from typing import Any
 
 from cluster.postmortem.analyse import ContextReport, Postmortem
-from cluster.postmortem.history import Line, ObjectReport
+from cluster.postmortem.history import HoldReport, Line, LockReport, ObjectReport
 from cluster.postmortem.rows import choose
 from cluster.postmortem.words import GLOBALS, is_layout, place
 from shared.findings import FINDINGS
+from shared.locks.table import LOCK_MODES
 from shared.text import clean, counted
 
 WIDTH = 80
@@ -115,10 +115,10 @@ def _head(pm: Postmortem, width: int) -> Iterator[str]:
     yield from wrap(f"{name}: {pm.headline}", width, "", "  ")
     found = pm.finding
     if found is not None:
-        yield from wrap(found["text"], width)
-        if found["kind"] in FINDINGS:
-            yield from wrap(f"({FINDINGS[found['kind']].meaning})", width)
-        for sentence in found["story"] if found["detector"] != "deadlock" or not pm.waits else ():
+        yield from wrap(found.text, width)
+        if found.kind in FINDINGS:
+            yield from wrap(f"({FINDINGS[found.kind].meaning})", width)
+        for sentence in found.story if found.detector != "deadlock" or not pm.waits else ():
             yield from wrap("- " + sentence, width, hang="  ")
     yield ""
     if "title" in pm.scenario:
@@ -131,9 +131,9 @@ def _head(pm: Postmortem, width: int) -> Iterator[str]:
     if not pm.errata:
         yield from _labelled("errata", "none: the repaired kernel", width)
     if found is not None:
-        who = f", seen by {found['context']}" if found["context"] else ""
+        who = f", seen by {found.context}" if found.context else ""
         source = "" if pm.ended else f", taken from its {pm.source}"
-        yield from _labelled("detector", f"{found['detector']}{who}{source}", width)
+        yield from _labelled("detector", f"{found.detector}{who}{source}", width)
     for note in pm.notes:
         yield from _labelled("noted", note, width)
     for step in pm.schedule:
@@ -244,11 +244,11 @@ def _locks(pm: Postmortem, width: int) -> Iterator[str]:
         yield from _lock(one, width)
 
 
-def _lock(one: dict[str, Any], width: int) -> Iterator[str]:
+def _lock(one: LockReport, width: int) -> Iterator[str]:
     kind = f"{one['kind']}, class {one['class']}" if one["class"] else one["kind"]
     yield f"  {one['lock']}  ({kind})"
     for hold in one["holders"]:
-        mode = {"r": "shared", "w": "exclusive"}.get(hold["mode"], hold["mode"]) if one["kind"] == "lockmgr" else "held"
+        mode = LOCK_MODES.get(hold["mode"], hold["mode"]) if one["kind"] == "lockmgr" else "held"
         yield from wrap(f"{mode} by {_by(hold)}", width, "    ")
     if not one["holders"]:
         yield "    not held"
@@ -264,7 +264,7 @@ def _lock(one: dict[str, Any], width: int) -> Iterator[str]:
     yield from wrap("; ".join(word for word in words if word), width, "    ", "  ")
 
 
-def _by(hold: dict[str, Any], since: str = " since ") -> str:
+def _by(hold: HoldReport, since: str = " since ") -> str:
     return f"{hold['ctx']}{since}{hold['since'] or 'user mode'}, operation {hold['n']}"
 
 

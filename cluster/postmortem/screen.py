@@ -61,10 +61,10 @@ def _what(pm: Postmortem, width: int) -> Iterator[str]:
     yield from _short(wrap(f"{name}: {pm.headline}", width, "", "  "), 2, width)
     found = pm.finding
     if found is not None:
-        yield from _short(wrap(found["text"], width), TEXT_LINES, width)
-        if found["kind"] in FINDINGS:
-            yield from _short(wrap(f"({FINDINGS[found['kind']].meaning})", width), 2, width)
-        story = found["story"] if found["detector"] != "deadlock" or not pm.waits else []
+        yield from _short(wrap(found.text, width), TEXT_LINES, width)
+        if found.kind in FINDINGS:
+            yield from _short(wrap(f"({FINDINGS[found.kind].meaning})", width), 2, width)
+        story = found.story if found.detector != "deadlock" or not pm.waits else []
         for sentence in story[:MAX_STORY]:
             yield from _short(wrap("- " + sentence, width, hang="  "), STORY_LINES, width)
     errata = ", ".join(one["id"] + (f" ({one['row']})" if one["row"] else "") for one in pm.errata)

@@ -57,7 +57,7 @@ def test_the_first_screen_fits_and_says_who_did_what_and_how_to_see_it_again(nam
     high = sum(-(-len(line) // width) or 1 for line in lines)
     assert width < 80 or high <= HEIGHT, f"{high} lines"
     assert pm.finding is not None
-    assert " ".join(pm.finding["text"].split())[:50] in " ".join(text.split())
+    assert " ".join(pm.finding.text.split())[:50] in " ".join(text.split())
     assert f"  {pm.replay}" in lines and f"uvmp postmortem runs/{name} --full" in " ".join(text.split())
     rows = [line for line in lines if re.match(r"  \S+ +\d+(-\d+)?  \S", line)]
     assert 3 <= len(rows) <= 10 or len(pm.steps) < 3, rows
@@ -70,11 +70,11 @@ def test_the_first_screen_names_the_function_or_the_object_that_is_to_blame(name
     text = render_screen(pm, 80)
     causes = [*outcome.functions, *(one.split(".")[0] for one in scenario(name).own_errata)]
     assert pm.finding is not None
-    subject = place(pm.finding["subject"])
+    subject = place(pm.finding.subject)
     named = [one for one in causes if one != "user" and one in text.replace(pm.errata[0]["id"], "")]
     assert named or (subject and subject in text), causes
     if outcome.subjects and subject:
-        assert pm.finding["subject"].split(":")[0] in outcome.subjects and subject in text
+        assert pm.finding.subject.split(":")[0] in outcome.subjects and subject in text
 
 
 @pytest.mark.parametrize("name", TESTED)
