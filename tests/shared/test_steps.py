@@ -12,8 +12,8 @@ from jsonschema import Draft7Validator
 
 from cluster.boot import prepare
 from cluster.cli import cli
+from cluster.search.strategy import Stay
 from cluster.sim import Sim
-from cluster.strategies import Stay
 from shared.errors import UserMistake
 from shared.findings import Finding
 from shared.oracle_effects import End, Memory
