@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, BinaryIO
@@ -24,6 +23,8 @@ from cluster.boot import boot
 from cluster.launch import Actors
 from cluster.machine import SITES
 from cluster.replay import replay_journals
+from cluster.runfolder import cannot_write
+from cluster.runs.outcome import Outcome
 from cluster.verdict import came_before, judge, refused, sort_out
 from nodes.build import build_threads
 from shared import oracle, race
@@ -32,37 +33,13 @@ from shared.errors import Diverged, Finding, Infrastructure
 from shared.journal import Journals, digest, events_after, judged, operations, read
 from shared.messages import Load, Poll, ProgramOrder, Schedule, Turn
 from shared.pack import pack_scenario
+from shared.runfile import SUFFIX
 from shared.scenario import Scenario
 from shared.tables import differing, tables
 
 POLL_S = 0.1  # each poll costs every actor a call, and takes that from the run
 RUN_LIMIT_S = 300.0
 STALL_S = 20.0
-
-
-@dataclass
-class LiveRun:
-    """What one live run left behind.
-
-    Attributes:
-        journals: of every node; of a free run that was stopped, only what it is judged by.
-        operations: in these journals.
-        folder: where the collected journal files are.
-        unkept: why they are not where they should be, as for want of room there.
-    """
-
-    finding: Finding | None
-    journals: Journals
-    digest: str
-    results: dict[str, list[dict[str, Any]]]
-    sites: dict[str, int]
-    counters: dict[str, int]
-    notes: list[Finding]
-    operations: int
-    seconds: float
-    folder: Path
-    state: dict[str, Any] = field(default_factory=dict)
-    unkept: OSError | None = None
 
 
 class LiveMachine:
@@ -91,7 +68,7 @@ class LiveMachine:
         seed: int = 0,
         run_limit_s: float = RUN_LIMIT_S,
         identity: str | None = None,
-    ) -> LiveRun:
+    ) -> Outcome:
         """Run once.
 
         Args:
@@ -122,23 +99,24 @@ class LiveMachine:
         except OSError as full:
             if out is None:
                 raise Infrastructure(f"{full.filename or folder}: {full.strerror or full}") from None
-            unkept, folder = full, self.scratch / name / "collected"  # what was found must not be lost with it
+            unkept = cannot_write(Path(full.filename or out), full)
+            folder = self.scratch / name / "collected"  # what was found must not be lost with it
             journals = self._collect(folder)
         self.actors.call("finish")
-        run = LiveRun(
-            None, journals, "", state["results"], state["sites"], state["counters"], [], 0, seconds, folder, state,
-            unkept,
+        run = Outcome(
+            finding=None, journals=journals, digest="", results=state["results"], notes=[], sites=state["sites"],
+            counters=state["counters"], operations=0, seconds=seconds, folder=folder, unkept=unkept,
         )  # fmt: skip
         if level == "stop":
             run.finding = refusal
         else:
-            self._judge(run, follow is None)
+            self._judge(run, state, follow is None)
             if refusal is not None and level == "note":
                 run.notes.insert(0, refusal)
         run.operations, run.digest = operations(run.journals), digest(run.journals)
         return run
 
-    def _judge(self, run: LiveRun, free: bool) -> None:
+    def _judge(self, run: Outcome, state: dict[str, Any], free: bool) -> None:
         """What the run came to; cuts its journals if need be.
 
         Raises: Diverged - it was ended, and sim cannot perform what it has performed.
@@ -163,7 +141,7 @@ class LiveMachine:
                 else oracle.judge_journals(self.scenario, run.journals, self.image)
             )
             run.finding, more = sort_out(
-                judge(run.state, detect, wrong, self.scenario.unexpected(run.results), watched), detect
+                judge(state, detect, wrong, self.scenario.unexpected(run.results), watched), detect
             )
         run.notes = told["note"] + more
 
@@ -270,7 +248,7 @@ class LiveMachine:
         journals: Journals = {}
         for node in self.scenario.machine.nodes:
             handle = self.actors.handles[self.actors.actor_of[node]]
-            path = folder / f"{node}.uvmp.jsonl"
+            path = folder / f"{node}{SUFFIX}"
             offset = 0
             with open(path, "wb") as stream:
                 while True:

@@ -42,6 +42,7 @@ from shared.oracle import Oracle
 from shared.port import ANY_GEN, Port, here
 from shared.provenance import MOVES
 from shared.race import RaceDetector, Watch
+from shared.scenario import Results
 from shared.struct import LOCK_SHIFT, FieldBase, Struct, lock_sleeps
 
 #: (context that ran, its operation number, "point" or "wait", context that goes on instead of the default one)
@@ -381,7 +382,7 @@ class Sim(Port):
         return sum(one.n for one in self.machine.threads.values())
 
     @property
-    def results(self) -> dict[str, list[dict[str, Any]]]:
+    def results(self) -> Results:
         """Context -> its steps' results, of this execution."""
         return {name: one.results for name, one in self.machine.threads.items() if one.results}
 

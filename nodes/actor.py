@@ -32,6 +32,7 @@ from shared.journal import Journal
 from shared.messages import Delivery, Frame, Loaded, Poll, Reply
 from shared.pack import unpack_scenario
 from shared.port import here
+from shared.runfile import SUFFIX
 from shared.tables import tables
 
 REAP_EVERY = 64
@@ -91,7 +92,7 @@ class NodeActor:
         self.errors, self.sent, self.refs = [], 0, []
         self.admissions, self.journals, self.files = {}, {}, []
         for name in self.names:
-            stream = (folder / f"{name}.uvmp.jsonl").open("xb")
+            stream = (folder / f"{name}{SUFFIX}").open("xb")
             self.files.append(stream)
             journal = self.journals[name] = Journal(name, stream, keep=False)
             about = {"scenario": scenario.id, "errata": list(scenario.errata), "engine": "live"}
@@ -244,7 +245,7 @@ class NodeActor:
     def chunk(self, node: str, offset: int) -> bytes:
         """A piece of a node's journal file, from `offset` bytes on; empty at its end."""
         for stream in self.files:
-            if Path(stream.name).name == f"{node}.uvmp.jsonl":
+            if Path(stream.name).name == f"{node}{SUFFIX}":
                 with open(stream.name, "rb") as again:
                     again.seek(offset)
                     return encode(CHUNK, again.read(CHUNK_BYTES))

@@ -39,6 +39,7 @@ from shared.uvm.param import PMAP_KERNEL
 if TYPE_CHECKING:
     from shared.locks.ref import LockRef
     from shared.messages import KernelFinding
+    from shared.scenario import StepResult
     from shared.struct import FieldBase, Struct
 
 SPL_NONE, SPL_BIO, SPL_IMP, SPL_VM, SPL_CLOCK, SPL_IPI, SPL_HIGH = 0, 3, 4, 5, 6, 7, 8
@@ -87,7 +88,7 @@ class Context:
         self.stack: list[str] = []
         self.spl = self.level
         self.biglock = False
-        self.results: list[dict[str, Any]] = []
+        self.results: list[StepResult] = []
 
     @property
     def function(self) -> str:
