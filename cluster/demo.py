@@ -89,8 +89,8 @@ class Demo:
         self.output.say("The whole interleaving is in this line:")
         self.output.command(self.chosen.replay_line(result.token), bold=True)
         self.output.say("It says where to leave the default schedule, in which nobody is interrupted:")
-        for one in result.deviations:
-            self.output.say(f"  {describe.deviation(one)}")
+        for deviation in result.deviations:
+            self.output.say(f"  {deviation}")
         return result
 
     def follow(self, machine: LiveMachine, result: Exploration) -> Path:

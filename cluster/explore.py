@@ -14,10 +14,11 @@ from cluster.boot import prepare
 from cluster.minimize import minimize
 from cluster.replay import replay
 from cluster.runs.outcome import Outcome
-from cluster.sim import Deviation, Sim
+from cluster.sim import Sim
 from cluster.strategies import Stay, Strategy, make
 from cluster.token import Token, token_of
-from shared.errors import UNEXPECTED, Finding
+from shared.deviation import Deviation
+from shared.findings import UNEXPECTED, Finding
 from shared.scenario import Results, Scenario
 
 

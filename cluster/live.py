@@ -29,10 +29,12 @@ from cluster.verdict import came_before, judge, refused, sort_out
 from nodes.build import build_threads
 from shared import oracle, race
 from shared.codec import CHUNK, LOAD, LOADED, POLL, STATE, decode, encode
-from shared.errors import Diverged, Finding, Infrastructure
+from shared.errors import Diverged, Infrastructure, UserMistake
+from shared.findings import Finding
 from shared.journal import Journals, digest, events_after, judged, operations, read
-from shared.messages import Load, Poll, ProgramOrder, Schedule, Turn
+from shared.messages import OPERATIONS, Load, Poll, ProgramOrder, Schedule, Turn
 from shared.pack import pack_scenario
+from shared.patch import current
 from shared.runfile import SUFFIX
 from shared.scenario import Scenario
 from shared.tables import differing, tables
@@ -83,7 +85,7 @@ class LiveMachine:
         name = f"run{self.runs}"
         began = monotonic()
         refusal = self._load(name, identity or name, follow, seed)
-        level = self.scenario.detect.get(refusal.detector, "stop") if refusal is not None else "off"
+        level = refusal.level(self.scenario.detect) if refusal is not None else "off"
         last: list[Poll] | None = []
         if level != "stop":
             self.actors.call("start")
@@ -152,6 +154,7 @@ class LiveMachine:
         """
         refs: list[Any] = []
         schedule = None if follow is None else schedule_of(follow, self.scenario)
+        patch = current()
         for group in self.actors.groups:
             load = Load(
                 run=identity,
@@ -160,6 +163,7 @@ class LiveMachine:
                 images={node: self.image.get(node) for node in group},
                 follow=schedule,
                 seed=seed * 1009 + len(refs),
+                patch=None if patch is None else (patch.file, patch.source),
             )
             refs.append(self.actors.handles[group[0]].load.remote(encode(LOAD, load)))
         nodes: dict[str, dict[str, str]] = {}
@@ -195,7 +199,7 @@ class LiveMachine:
             polls = self._poll()
             errors = [error for poll in polls for error in poll.errors]
             if errors:
-                raise Infrastructure(errors[0])
+                raise _error(errors[0])
             diverged = [divergence for poll in polls for divergence in poll.diverged]
             if diverged:
                 raise Diverged(*diverged[0])
@@ -262,6 +266,12 @@ class LiveMachine:
         return journals
 
 
+def _error(text: str) -> Exception:
+    """An actor's error as ours: the user's, if a patch has made it."""
+    kind, _, message = text.partition(": ")
+    return UserMistake(message) if kind == UserMistake.__name__ else Infrastructure(text)
+
+
 def _write(stream: BinaryIO, piece: bytes) -> None:
     """Write and flush; an error names the file."""
     try:
@@ -280,7 +290,7 @@ def schedule_of(journals: Journals, scenario: Scenario) -> Schedule:
         for record in records:
             if "k" in record:
                 performed[record["cpu"]].append((record["k"], record["ctx"]))
-    local = ("run", "userret", "intr", "iret")
+    local = {code for code, op in OPERATIONS.items() if op.local}
     events = events_after(journals)
     return Schedule(
         {

@@ -8,9 +8,10 @@ schedule is skipped, so what is kept is what was really taken.
 
 from __future__ import annotations
 
-from cluster.sim import Deviation, Sim
+from cluster.sim import Sim
 from cluster.strategies.follow import Deviate
-from shared.errors import Finding
+from shared.deviation import Deviation
+from shared.findings import Finding
 
 
 def minimize(sim: Sim, finding: Finding, deviations: list[Deviation], budget: int = 2000) -> list[Deviation]:
@@ -45,7 +46,7 @@ def minimize(sim: Sim, finding: Finding, deviations: list[Deviation], budget: in
     at = 0
     while budget > 0 and at + 1 < len(best):  # a detour: to X, and at once on to Y
         budget -= 1
-        taken = attempt([*best[:at], (*best[at][:3], best[at + 1][3]), *best[at + 2 :]])
+        taken = attempt([*best[:at], best[at]._replace(next=best[at + 1].next), *best[at + 2 :]])
         if taken is not None and len(taken) < len(best):
             best = taken
         else:

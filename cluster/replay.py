@@ -7,8 +7,9 @@ from itertools import zip_longest
 
 from cluster.boot import prepare
 from cluster.runs.outcome import Outcome
-from cluster.sim import Deviation, Sim
+from cluster.sim import Sim
 from cluster.strategies.follow import Deviate, Order
+from shared.deviation import Deviation
 from shared.errors import Diverged
 from shared.journal import VOLATILE, Journals, Record, digest, events_after, linearize
 from shared.scenario import Scenario

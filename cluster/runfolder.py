@@ -162,9 +162,7 @@ def _finish(path: Path, scenario: Scenario, run: str, outcome: Outcome, options:
         "token": None if token is None else str(token),
         "shortened": None if shortened is None else str(shortened),
         "options": list(options),
-        "schedule": [
-            {"ctx": ran, "n": n, "kind": kind, "next": to} for ran, n, kind, to in (token.deviations if token else ())
-        ],
+        "schedule": [deviation._asdict() for deviation in (token.deviations if token is not None else ())],
         "digest": outcome.digest,
         "admitted": {node: _records(path / f"{node}{SUFFIX}") for node in outcome.journals},
         "files": {file.name: _sum(file) for file in sorted(path.iterdir()) if file.name.endswith(SUFFIX)},

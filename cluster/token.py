@@ -30,7 +30,7 @@ from pathlib import Path
 import msgpack
 
 import shared
-from cluster.sim import Deviation
+from shared.deviation import Deviation
 from shared.errors import UserMistake
 from shared.patch import current
 from shared.runfile import MAX_TOKEN, TOKEN, token_check
@@ -139,7 +139,7 @@ def _unpack(body: str) -> tuple[tuple[Deviation, ...], bool]:
         if not all(name == "" or _CONTEXT.fullmatch(name) for name in names):
             raise ValueError("that is no name of a context")
         return tuple(
-            (names[flat[at]], flat[at + 1], "point" if flat[at + 2] else "wait", names[flat[at + 3]])
+            Deviation(names[flat[at]], flat[at + 1], "point" if flat[at + 2] else "wait", names[flat[at + 3]])
             for at in range(0, len(flat), 4)
         ), bool(fixed)
     except (ValueError, TypeError, IndexError, AttributeError, zlib.error, msgpack.UnpackException) as wrong:
@@ -150,10 +150,16 @@ def _unpack(body: str) -> tuple[tuple[Deviation, ...], bool]:
 #: them and goes on by default. Not: what judges a run, texts, and what real processes need besides
 DECIDES = (
     "shared/uvm", "shared/locks", "shared/program.py", "shared/port.py", "shared/struct.py", "shared/messages.py",
-    "shared/scenario.py", "shared/machine_config.py", "shared/tables.py", "nodes",
-    "cluster/sim.py", "cluster/machine.py", "cluster/boot.py", "cluster/strategies",
+    "shared/scenario.py", "shared/steps", "shared/machine_config.py", "shared/tables.py", "nodes",
+    "cluster/sim.py", "cluster/sim_heap.py", "cluster/machine.py", "cluster/boot.py", "cluster/strategies",
 )  # fmt: skip
-APART = ("nodes/actor.py", "nodes/admit.py", "nodes/runner.py")
+APART = (
+    "nodes/host/admit.py",
+    "nodes/host/host.py",
+    "nodes/host/ray.py",
+    "nodes/host/runner.py",
+    "nodes/host/transport.py",
+)
 
 
 def kernel_files() -> list[Path]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cluster.machine import Machine
-from shared.errors import FINDINGS, Finding
+from shared.findings import Finding
 from shared.invariants import Snapshot, check
 from shared.messages import OPERATIONS
 from shared.struct import INDEX_MASK, KIND_SHIFT, Struct, channel_name, lock_name, lock_sleeps
@@ -122,25 +122,24 @@ def no_end(state: dict[str, Any], limit: int) -> Finding:
     text = f"no end after {limit:,} operations, which is all that a run of this scenario is given (bound: operations)"
     story = [f"{one['name']} has performed {one['n']:,} of them, and is in {_fn(one)}" for one in going]
     if busiest is None:
-        return Finding("no-progress", text, detector="progress", story=story)
-    return Finding(
-        "no-progress", text, busiest["name"], busiest["stack"][0] if busiest["stack"] else "user", "", "progress",
-        list(busiest["stack"]), list(busiest["held"]), story,
-    )  # fmt: skip
+        return Finding("no-progress", text, story=story)
+    stack, held = list(busiest["stack"]), list(busiest["held"])
+    function = stack[0] if stack else "user"
+    return Finding("no-progress", text, busiest["name"], function, stack=stack, held=held, story=story)
 
 
 def _wanted(found: Sequence[Finding], detect: dict[str, str]) -> list[Finding]:
-    return [one for one in found if detect.get(one.detector, "stop") != "off"]
+    return [finding for finding in found if finding.level(detect) != "off"]
 
 
 def _stops(found: list[Finding], detect: dict[str, str]) -> bool:
-    return any(detect.get(one.detector, "stop") == "stop" for one in found)
+    return any(finding.level(detect) == "stop" for finding in found)
 
 
 def sort_out(found: list[Finding], detect: dict[str, str]) -> tuple[Finding | None, list[Finding]]:
     """What judge() or endless() said: the finding, and the notes."""
-    stopping = [one for one in found if detect.get(one.detector, "stop") == "stop"]
-    return stopping[0] if stopping else None, [one for one in found if one not in stopping]
+    stopping = [finding for finding in found if finding.level(detect) == "stop"]
+    return stopping[0] if stopping else None, [finding for finding in found if finding not in stopping]
 
 
 def refused(nodes: Mapping[str, Mapping[str, str]]) -> Finding | None:
@@ -149,9 +148,7 @@ def refused(nodes: Mapping[str, Mapping[str, str]]) -> Finding | None:
         wrong = differing(theirs, tables())
         if wrong:
             text = f"{name} was built with another table of {' and of '.join(wrong)} than the kernel; it does not boot"
-            return Finding(
-                "table-mismatch", text, function="main", subject=name, detector=FINDINGS["table-mismatch"].detector
-            )
+            return Finding("table-mismatch", text, function="main", subject=name)
     return None
 
 
@@ -304,11 +301,11 @@ def starved(state: dict[str, Any]) -> list[Finding]:
         # (when the machine was stopped is chance, so nothing is said of what it was doing inside of fn)
         held = [lock for lock in one["held"] if lock["since"] not in (fn, *ALLOCATING)]
         stack = one["stack"][: one["stack"].index(fn) + 1]
-        return [Finding("deadlock", text, one["name"], fn, subject, "deadlock", stack, held, story)]
+        return [Finding("deadlock", text, one["name"], fn, subject, stack=stack, held=held, story=story)]
     text = f"{asking[0]['name']} asks for memory for ever: {free} pages are free, the last {reserve} are reserved"
     if free >= target:
         text += f", and the pagedaemon is content with {target}"
-    return [Finding("no-progress", text, asking[0]["name"], "uvm_wait", str(uvmexp), "progress")]
+    return [Finding("no-progress", text, asking[0]["name"], "uvm_wait", str(uvmexp))]
 
 
 def _locked_by(
@@ -431,7 +428,6 @@ def _finding(one: dict[str, Any], kind: str, text: str, function: str, subject: 
         one["name"],
         function or _fn(one),
         subject.split(".", maxsplit=1)[0],
-        "deadlock",
-        list(one["stack"]),
-        list(one["held"]),
+        stack=list(one["stack"]),
+        held=list(one["held"]),
     )

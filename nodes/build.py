@@ -104,7 +104,7 @@ def routes(config: MachineConfig) -> dict[str, Route]:
     return {
         code: by_target[op.target if op.node == "lock_manager" else op.node]
         for code, op in OPERATIONS.items()
-        if op.node != "cpu"
+        if not op.local
     }
 
 

@@ -48,9 +48,9 @@ class Disk(IoNode):
         self.blank = (0,) * (page_size // 8)
         self.blocks: list[tuple[int, ...]] = [self.blank] * blocks
 
-    def op_disk_start(self, ctx: str, block: int, frames: list[int], write: int, bp: Struct, cpu: str) -> None:
+    def op_disk_start(self, ctx: str, block: int, frames: list[int], write: int, buf: Struct, cpu: str) -> None:
         """Start moving `frames` to (`write`) or from `block`, block+1 ..., raw."""
-        self._queue(Request(bool(write), block, list(frames), bp, cpu=cpu))
+        self._queue(Request(bool(write), block, list(frames), buf, cpu=cpu))
 
     def op_disk_get(self, ctx: str, block: int, frames: list[int]) -> Any:
         """Read blocks into `frames`; the caller sleeps until it is done."""

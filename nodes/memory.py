@@ -16,7 +16,7 @@ from typing import Any
 from nodes.node import Node
 from shared.messages import KernelFinding
 from shared.port import ANY_GEN
-from shared.struct import HEADER, INDEX_MASK, KIND_SHIFT, KINDS, Struct
+from shared.struct import HEADER, INDEX_MASK, KINDS, Struct
 from shared.uvm.param import PQ_FREE
 from shared.uvm.structs import Page
 
@@ -158,7 +158,3 @@ class Memory(Node):
         self.next_index = dict(image["next"])
         self.ended = {}
         self.frames = [tuple(words) for words in image["frames"]]
-
-    @staticmethod
-    def kind_of(key: int) -> type[Struct]:
-        return KINDS[key >> KIND_SHIFT]

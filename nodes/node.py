@@ -8,9 +8,10 @@ cannot grant it answers with WAIT; what a request causes elsewhere it leaves in
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from inspect import signature
 from typing import Any
 
-from shared.messages import Effect
+from shared.messages import OPERATIONS, Effect
 from shared.patch import SEAMS
 from shared.tables import tables
 
@@ -39,16 +40,27 @@ class Node:
 
     kind = ""
 
-    def __init_subclass__(cls) -> None:
-        """A patch can replace what a node does (shared/patch.py)."""
-        SEAMS.update({f"{cls.__name__}.{name}": _seam(cls, name) for name in vars(cls) if name.startswith("op_")})
-
     def __init__(self, name: str):
         self.name = name
         self.out: list[Effect] = []
         self.errata: frozenset[str] = frozenset()
         self.sites: dict[str, int] = {}
         self.admitted = 0
+
+    def __init_subclass__(cls) -> None:
+        """Check a kind of node against OPERATIONS: it has a method for each of its operations, with these arguments,
+        and no other. A patch can replace each of them (shared/patch.py).
+
+        Raises: AssertionError - a method is missing, nobody declares it, or its arguments are others.
+        """
+        wanted = {code: op for code, op in OPERATIONS.items() if op.node == cls.kind and not op.local}
+        methods = {name.removeprefix("op_") for name in dir(cls) if name.startswith("op_")}
+        assert methods == wanted.keys(), f"{cls.__name__} and OPERATIONS differ: {sorted(methods ^ wanted.keys())}"
+        for code, op in wanted.items():
+            _, _, _, *names = signature(getattr(cls, "op_" + code)).parameters  # self, ctx, target
+            same = [name if declared == "-" else declared.rstrip("?") for name, declared in zip(names, op.args)]
+            assert len(names) == len(op.args) and names == same, f"{cls.__name__}.op_{code}: {names}, not {op.args}"
+        SEAMS.update({f"{cls.__name__}.{name}": _seam(cls, name) for name in vars(cls) if name.startswith("op_")})
 
     def admit(self, ctx: str, code: str, target: int, args: tuple[Any, ...]) -> Any:
         """Perform one operation and return its result, or WAIT.

@@ -14,7 +14,7 @@ node (`nseq`); that number is the only order. One JSON object a line:
 
 Not in a record: vector clocks. They follow from the rest: `k` gives every
 processor's program order, `nseq` every node's admission order, and `granted`,
-`woke` and `raised` what each caused elsewhere (`clocks` computes them).
+`woke` and `raised` what each caused elsewhere (shared/race.py computes them).
 
 Integrity: `nseq` counts without a gap in every node, `k` in every processor
 over all nodes' journals together; and the two orders together are acyclic,
@@ -353,6 +353,41 @@ def judged(journals: Journals, limit: int) -> Journals:
     return cut(journals, limit) if operations(past) > limit - (not stopped) else past
 
 
+def cut_short(journals: Journals, admitted: Mapping[str, object]) -> list[str]:
+    """Every journal that ends before, or after, the record that its node numbered last, in words.
+
+    Args:
+        admitted: node -> the number of its last record, as a run folder has it.
+    """
+    found = []
+    for node, count in admitted.items():
+        have = max((record["nseq"] for record in journals.get(node, ())), default=0)
+        if node in journals and have != count:
+            found.append(f"{node}: its journal ends with record {have}; it had written {count}")
+    return found
+
+
+def digested(journals: Journals, wanted: str, limit: int) -> Journals | None:
+    """The part of a run's journals that its digest is of: all of them, or what a run that was stopped is judged by.
+
+    Live nodes run on for a moment after a finding; of that, records may be missing.
+
+    Args:
+        wanted: the run's digest.
+        limit: operations that it may have.
+
+    Returns: None - the digest is of neither, or of records that are not there.
+    Raises: LogIncomplete - the orders contradict each other.
+    """
+    try:
+        if not holes(journals) and digest(journals) == wanted:
+            return journals
+        past = judged(journals, limit)
+        return past if not holes(past) and digest(past) == wanted else None
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError):  # a file may have anything in it
+        return None
+
+
 def asleep_at_start(journals: Journals) -> set[str]:
     """Contexts that are woken before they ever slept: children before their fork, and the pagedaemon start asleep."""
     found: set[str] = set()
@@ -456,22 +491,3 @@ def _causes(operations: Journals, by_cpu: dict[str, dict[int, Record]]) -> dict[
                 waits[ctx] = id(one)
             before[ctx] = event
     return causes
-
-
-def clocks(order: list[Record]) -> list[dict[str, int]]:
-    """Vector clocks of the operations in `order`, each node's counter being its `nseq`."""
-    node_clock: dict[str, dict[str, int]] = {}
-    cpu_clock: dict[str, dict[str, int]] = {}
-    found = []
-    for record in order:
-        mine = cpu_clock.setdefault(record["cpu"], {})
-        there = node_clock.setdefault(record["node"], {})
-        for other in (mine, there):
-            for key, value in other.items():
-                if value > there.get(key, 0):
-                    there[key] = value
-        there[record["node"]] = record["nseq"]
-        node_clock[record["node"]] = there
-        cpu_clock[record["cpu"]] = dict(there)
-        found.append(dict(there))
-    return found

@@ -40,6 +40,11 @@ class Op(NamedTuple):
     idle: bool = False
 
     @property
+    def local(self) -> bool:
+        """The context's own processor performs it: no message travels."""
+        return self.node == "cpu"
+
+    @property
     def frames(self) -> tuple[str, ...]:
         """The names, among its target and arguments, of the frames that it is about."""
         return tuple(name for name in (self.target, *self.args) if name in ("frame", "frames", "source"))
@@ -273,6 +278,7 @@ class Load(NamedTuple):
         images: of the host's nodes.
         follow: None: free-running.
         seed: of the choices among runnable LWPs.
+        patch: file name and source of the patch that the driver has applied.
     """
 
     run: str
@@ -281,11 +287,13 @@ class Load(NamedTuple):
     images: dict[str, Any]
     follow: Schedule | None
     seed: int
+    patch: tuple[str, str] | None
 
     @classmethod
     def parse(cls, body: Any) -> Load:
-        run, folder, scenario, images, follow, seed = body
-        return cls(run, folder, scenario, images, None if follow is None else Schedule.parse(follow), seed)
+        run, folder, scenario, images, follow, seed, patch = body
+        schedule = None if follow is None else Schedule.parse(follow)
+        return cls(run, folder, scenario, images, schedule, seed, None if patch is None else tuple(patch))
 
 
 class Loaded(NamedTuple):

@@ -7,11 +7,17 @@ from typing import Any
 
 from shared.machine_config import DeviceFault, KernelMaps, MachineConfig, SwapDevice
 from shared.scenario import Bound, Expect, Handler, Lwp, Outcome, Region, Scenario, Step
+from shared.steps.table import make
 
 
 def pack_scenario(scenario: Scenario) -> dict[str, Any]:
     """The scenario as plain data."""
-    return asdict(scenario)
+    return {
+        **asdict(scenario),
+        "setup": tuple(step.plain() for step in scenario.setup),
+        "lwps": tuple({**asdict(lwp), "program": tuple(map(Step.plain, lwp.program))} for lwp in scenario.lwps),
+        "handlers": tuple({**asdict(one), "steps": tuple(map(Step.plain, one.steps))} for one in scenario.handlers),
+    }
 
 
 def unpack_scenario(data: dict[str, Any]) -> Scenario:
@@ -31,18 +37,18 @@ def unpack_scenario(data: dict[str, Any]) -> Scenario:
     made: dict[str, Any] = {
         "machine_texts": tuple((name, file, text) for name, file, text in data["machine_texts"]),
         "machine": MachineConfig(**machine),
-        "setup": tuple(Step(**one) for one in data["setup"]),
-        "lwps": tuple(
-            Lwp(**{**one, "program": tuple(Step(**step) for step in one["program"])}) for one in data["lwps"]
-        ),
-        "handlers": tuple(
-            Handler(**{**one, "steps": tuple(Step(**step) for step in one["steps"])}) for one in data["handlers"]
-        ),
+        "setup": tuple(map(_step, data["setup"])),
+        "lwps": tuple(Lwp(**{**one, "program": tuple(map(_step, one["program"]))}) for one in data["lwps"]),
+        "handlers": tuple(Handler(**{**one, "steps": tuple(map(_step, one["steps"]))}) for one in data["handlers"]),
         "expect": Expect(**expect),
         "bound": Bound(**data["bound"]),
         "regions": tuple(Region(**one) for one in data["regions"]),
     }
     return Scenario(**{**data, **tuples, **made})
+
+
+def _step(data: dict[str, Any]) -> Step:
+    return Step(make(data["op"], data["args"]), data["into"], data["line"], data["text"])
 
 
 def _outcome(data: dict[str, Any]) -> Outcome:

@@ -226,6 +226,21 @@ def install(patch: Patch) -> None:
     _here.applied = patch
 
 
+def switch(sent: tuple[str, str] | None) -> None:
+    """From now on this process has this patch, or none.
+
+    Args:
+        sent: its file's name and text.
+    """
+    now = _here.applied
+    if now is not None and (now.file, now.source) == sent:
+        return
+    if now is not None:
+        remove()
+    if sent is not None:
+        install(read(sent[1], sent[0]))
+
+
 def remove() -> None:
     """Take the patch out again."""
     from shared.errata import ERRATA

@@ -403,7 +403,8 @@ def _at_start(image: Mapping[str, Any]) -> Iterator[tuple[Place, Sequence[int]]]
 
 
 #: the kinds of operation that it has to be told of
-MOVES = frozenset(code for code in OPERATIONS if hasattr(Provenance, f"op_{code}"))
+MOVES = frozenset(name.removeprefix("op_") for name in vars(Provenance) if name.startswith("op_"))
+assert OPERATIONS.keys() >= MOVES, f"no such operations: {sorted(MOVES - OPERATIONS.keys())}"
 
 
 class Trail:
@@ -422,7 +423,7 @@ class Trail:
     def add_record(self, record: Mapping[str, Any], stack: list[str]) -> None:
         """The same from its record."""
         op = OPERATIONS[record["event"]]
-        args = tuple(record.get(name) for name in op.args)
+        args = tuple(record.get(name.rstrip("?")) for name in op.args)
         result = record.get(op.result) if op.result else None
         self.add(record["ctx"], record["n"], stack, record["event"], record.get(op.target, 0), args, result)
 

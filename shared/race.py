@@ -30,14 +30,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from shared.errors import FINDINGS, Finding
+from shared.findings import Finding
 from shared.guards import Guards
 from shared.journal import KERNEL_LOCK, Journals, Record, goes_to_sleep, in_order
 from shared.locks.order import LockOrder
 from shared.locks.ref import LockRef
 from shared.messages import OPERATIONS, WAIT
 from shared.port import Context
-from shared.struct import LOCK_SHIFT, Struct, lock_name, parse_handle
+from shared.struct import LOCK_SHIFT, Struct, lock_name, parse_handle, peek_of
 
 if TYPE_CHECKING:
     from shared.struct import FieldBase
@@ -194,10 +194,8 @@ def _words(access: tuple[Any, ...], obj: Struct) -> str:
 
 def _finding(kind: str, text: str, ctx: Context, subject: str, story: Sequence[str] = ()) -> Finding:
     """A finding of a context, as of now."""
-    return Finding(
-        kind, text, ctx.name, ctx.function, subject, FINDINGS[kind].detector, list(ctx.stack), ctx.held_as_text(),
-        list(story),
-    )  # fmt: skip
+    stack, held = list(ctx.stack), ctx.held_as_text()
+    return Finding(kind, text, ctx.name, ctx.function, subject, stack=stack, held=held, story=list(story))
 
 
 def _join(into: Clock, other: Clock | None) -> None:
@@ -334,13 +332,14 @@ class Watch:
         kind = type(obj)
         field = kind.fields[one["field"]] if one["field"] != "[]" else kind.element
         assert field is not None
+        field = peek_of(field) if "peek" in one else field
         private = rec[1] is ctx
         if not private:
             rec[1] = None
         slot = one["slot"]
         if field.mode != "const":
             guarded = private or self.guards.guarded(ctx, obj, field, write)
-            hint = field.hint or ("peek" in one and not guarded)
+            hint = field.is_hint(guarded)
             missing = None if guarded else "" if hint and not write else self.guards.missing(ctx, obj, field, write)
             race = self.detector.access(ctx, one["n"], obj, field, slot, write, missing, hint)
             if race is not None:

@@ -29,7 +29,9 @@ RUN, SCENARIO, SUFFIX = "run.json", "scenario.json", ".uvmp.jsonl"
 MAX_OPTIONS, MAX_OPTION = 64, 500
 MAX_TOKEN = 4096
 #: options of `uvmp replay` that can stand beside a token, and whether they take a value
-OPTIONS = {"--scenario": True, "--fixed": False, "--errata": True, "--detect": True, "--kernel-lock": True}
+OPTIONS = {
+    "--scenario": True, "--fixed": False, "--errata": True, "--detect": True, "--kernel-lock": True, "--patch": True,
+}  # fmt: skip
 TOKEN = re.compile(r"uvmp1\.([A-Za-z0-9_-]{1,64})\.([0-9a-f]{8})\.([0-9a-f]{8})\.([A-Za-z0-9_-]*)\.([0-9a-f]{6})")
 
 

@@ -83,8 +83,7 @@ class FieldBase:
         read, write: alternatives, each a tuple of guards that must all be held.
         mode: "guarded", "const" or "stat".
         hint: read without its guard on purpose.
-        peek: only this access is (see `unlocked`), which its record says; where the guard is held after all, it is one
-            like any other.
+        peek: this one access skips its guard on purpose (see `unlocked`), which its record says.
         number: declared as a Field[int].
         link: it chains structs into a list, and says nothing about the struct itself.
         type: what it is declared to hold, as "int" or "Page | None".
@@ -119,6 +118,15 @@ class FieldBase:
         self.write: list[tuple[Guard, ...]] = []
         self.own_lock = -1
         self.simple_lock = -1
+
+    def is_hint(self, guarded: bool) -> bool:
+        """Is this an access that needs no guard? Of such accesses only two writes can race.
+
+        Args:
+            guarded: the context holds the guard. Then a peek counts as a guarded access; a field that is declared a
+                hint stays one.
+        """
+        return self.hint or (self.peek and not guarded)
 
     def bind(self, owner: type[Struct], name: str, slot: int) -> None:
         self.name, self.slot = name, slot
@@ -342,12 +350,17 @@ _PEEKS: dict[str, FieldBase] = {}
 def unlocked(obj: Struct, name: str) -> Any:
     """Read a field without its guard, on purpose: never a race, and the answer may be out of date at once."""
     field = type(obj).fields[name]
+    return here.port.load(obj, peek_of(field), field.slot)
+
+
+def peek_of(field: FieldBase) -> FieldBase:
+    """The field, as one access sees it that skips its guard on purpose."""
     peek = _PEEKS.get(field.key)
     if peek is None:
         peek = _PEEKS[field.key] = copy(field)
-        peek.hint = peek.peek = True
+        peek.peek = True
         peek.simple_lock = -1
-    return here.port.load(obj, peek, peek.slot)
+    return peek
 
 
 @lru_cache(1 << 15)
@@ -412,17 +425,6 @@ class TailQueue:
             setattr(head, self.first_, elm)
         else:
             setattr(last, self.next_, elm)
-
-    def insert_head(self, head: Struct, elm: Struct) -> None:
-        """TAILQ_INSERT_HEAD"""
-        first = getattr(head, self.first_)
-        setattr(elm, self.prev_, None)
-        setattr(elm, self.next_, first)
-        setattr(head, self.first_, elm)
-        if first is None:
-            setattr(head, self.last_, elm)
-        else:
-            setattr(first, self.prev_, elm)
 
     def remove(self, head: Struct, elm: Struct) -> None:
         """TAILQ_REMOVE"""

@@ -26,13 +26,11 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-import shared.program  # noqa: F401 - so that every kind of struct is there
+import shared.steps.table  # noqa: F401 - so that every kind of struct is there
 from shared import codec, port, struct
 from shared.messages import OPERATIONS
 from shared.uvm import param
 
-#: name of a table -> digest
-Tables = dict[str, str]
 RESULT_CODES = "result codes"
 #: what a pager answers: 0, a hard error, a shortage that will pass; as of 2001-03-10, and before
 ERRNO = {"": 0, "EIO": param.EIO, "EAGAIN": param.EAGAIN}

@@ -15,7 +15,7 @@ from cluster.runs.outcome import Outcome
 from cluster.sim import Sim
 from cluster.strategies import RandomWalk, Stay, Strategy, default
 from nodes.cpu import Thread
-from shared.errors import Finding
+from shared.findings import Finding
 from shared.journal import Journals, events_after
 from shared.port import here
 from shared.scenario import Scenario

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from cluster.cli.output import Output, width
 from shared.errata import ERRATA
-from shared.errors import UNEXPECTED, Exit, Finding
+from shared.errors import Exit
+from shared.findings import UNEXPECTED, Finding
 from shared.scenario import Results, Scenario, StepResult, named_results
-
-if TYPE_CHECKING:
-    from cluster.sim import Deviation
 
 
 def finding(output: Output, found: Finding) -> None:
@@ -115,15 +112,6 @@ def say_sites(output: Output, scenario: Scenario, reached: Mapping[str, int]) ->
         output.say(f"site of {one}{state}: " + (f"reached {times(count)}" if count else "never reached"))
 
 
-def deviation(one: Deviation) -> str:
-    """Where a schedule leaves the default one."""
-    ran, n, kind, to = one
-    if not ran:
-        return f"first of all, {to} runs"
-    able = "could have gone on" if kind == "point" else "has to wait"
-    return f"after operation {n} of {ran}, which {able}, {to} goes on"
-
-
 def times(count: int) -> str:
     return {0: "never", 1: "once", 2: "twice"}.get(count, f"{count:,} times")
 
@@ -135,10 +123,10 @@ def unmet(scenario: Scenario, found: Finding | None, outcome_of: Results) -> str
     return outcome.check(found.as_dict() if found is not None else None, named_results(outcome_of))
 
 
-def verdict(output: Output, expecting: bool, why_not: str | None, found: bool) -> Exit:
+def verdict(output: Output, expecting: bool, why_not: str | None, found: Finding | None) -> Exit:
     """The exit code; with --expect also a line that says whether the expectation held."""
     if not expecting:
-        return Exit.FINDING if found else Exit.NO_FINDING
+        return Exit.NO_FINDING if found is None else found.exit
     output.say()
     if why_not is None:
         output.say("as expected", fg="green")

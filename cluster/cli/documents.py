@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cluster.cli import describe
 from cluster.cli.options import Chosen
 from cluster.cli.output import error_document
 from cluster.runs.outcome import Outcome
+from shared.deviation import Deviation
 from shared.errors import Exit, ProjectBug
 from shared.scenario import Scenario
-
-if TYPE_CHECKING:
-    from cluster.sim import Deviation
 
 Facts = dict[str, Any]
 
@@ -115,4 +113,4 @@ def of_end(end: End) -> Facts:
 
 def deviations(some: Iterable[Deviation]) -> list[Facts]:
     """Where a schedule leaves the default one."""
-    return [{"ctx": ran, "n": n, "kind": kind, "next": to} for ran, n, kind, to in some]
+    return [deviation._asdict() for deviation in some]

@@ -9,6 +9,7 @@ import click
 
 from cluster.cli import describe
 from cluster.cli.documents import End, Facts, deviations, document, of_end, of_outcome, of_scenario
+from cluster.cli.explore_all import explore_all
 from cluster.cli.options import (
     SETTINGS,
     Chosen,
@@ -25,7 +26,8 @@ from cluster.cli.output import Output, Progress, rate_of
 from cluster.explore import Exploration, explore
 from cluster.runfolder import keep
 from cluster.strategies import make
-from shared.errors import UNEXPECTED, Exit, ProjectBug, UserMistake
+from shared.errors import Exit, ProjectBug, UserMistake
+from shared.findings import UNEXPECTED
 from shared.text import counted
 
 #: after so many, a site that nobody has come to is worth a word
@@ -36,7 +38,8 @@ FIRST_SCHEDULES = 200
 class ExploreOptions(Options):
     """What `uvmp explore` is asked for; None is the scenario's own."""
 
-    scenario: str
+    scenario: str | None
+    everything: bool
     strategy: str | None
     depth: int | None
     schedules: int | None
@@ -66,10 +69,12 @@ class Plan:
     epilog=examples(
         ("uvmp explore S3a-shipped", "finds the race, and prints a line that repeats it"),
         ("uvmp explore S3a-shipped --fixed --schedules 400", "not found on the repaired kernel?"),
+        ("uvmp explore --all --patch fix.py", "what a repair of your own changes, over all scenarios; takes minutes"),
         ("uvmp explore my.yaml --seed 7 --out runs/found", "a scenario of your own; the finding's run is kept"),
     ),
 )
-@click.argument("scenario")
+@click.argument("scenario", required=False)
+@click.option("--all", "everything", is_flag=True, help="With --patch: what does it change, over all scenarios?")
 @click.option("--strategy", type=click.Choice(["pct", "random"]), help="How to choose; default: the scenario's.")
 @click.option(
     "--depth", type=click.IntRange(1, 16), help="Ordering constraints that pct assumes; default: the scenario's."
@@ -89,6 +94,11 @@ def command(asked: ExploreOptions) -> int:
     SCENARIO is an id, as `uvmp scenarios` lists them, or a file. The finding's schedule is shortened and printed as one
     line to paste, which repeats it exactly.
     """
+    if asked.everything:
+        _refuse_with_all(asked)
+        return explore_all(asked.as_json, asked.seed, asked.schedules)
+    if asked.scenario is None:
+        raise click.UsageError("missing argument 'SCENARIO'")
     output = Output(asked.as_json)
     chosen = choose(asked.scenario, asked)
     folder = new_folder(asked.out)
@@ -103,7 +113,7 @@ def command(asked: ExploreOptions) -> int:
     if search.interrupted and search.finding is None:
         code = Exit.INTERRUPTED
     else:
-        code = describe.verdict(output, asked.expect, why_not, search.finding is not None)
+        code = describe.verdict(output, asked.expect, why_not, search.finding)
         code = Exit.INTERRUPTED if search.interrupted else code
     end = End(code, asked.expect, why_not, search.interrupted, unkept)
     told = document("explore", of_scenario(chosen.scenario), _facts(plan, search), of_end(end))
@@ -152,6 +162,15 @@ def _unmet(chosen: Chosen, search: Exploration) -> str | None:
     return why_not
 
 
+def _refuse_with_all(asked: ExploreOptions) -> None:
+    """UserMistake, if there is an option that says nothing together with --all."""
+    if asked.scenario:
+        raise UserMistake("cannot be given with --all", field="SCENARIO")
+    for name in ("strategy", "depth", "out", "expect", "fixed"):
+        if getattr(asked, name):
+            raise UserMistake("cannot be given with --all", field=f"--{name}")
+
+
 def _say(output: Output, plan: Plan, search: Exploration) -> None:
     rate = rate_of(search.schedules, search.seconds)
     if search.finding is None:
@@ -167,7 +186,7 @@ def _say(output: Output, plan: Plan, search: Exploration) -> None:
             long, short = describe.times(search.raw_deviations), describe.times(len(search.deviations))
             output.say(f"its schedule deviates from the default {long}; shortened: {short}")
             for deviation in search.deviations[:4]:
-                output.say(f"  {describe.deviation(deviation)}")
+                output.say(f"  {deviation}")
     describe.say_sites(output, plan.chosen.scenario, search.sites)
     for note, count in sorted(search.notes.items()):
         if note.startswith(UNEXPECTED):

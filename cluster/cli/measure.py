@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from cluster import configs
-from cluster.cli.options import SETTINGS, common, examples
+from cluster.cli.options import SETTINGS, common, examples, patch_option
 from cluster.cli.output import Output
 from cluster.measure import Measured, measure
 from shared.errors import Exit
@@ -34,6 +34,7 @@ HEADS = ("scenario", "operations/s", "schedules/s", *(f"found by {one}" for one 
 @click.option(
     "--seconds", type=click.FloatRange(0.0, 3600.0), default=0.5, show_default=True, help="For each speed, at least."
 )
+@patch_option
 @common
 def command(scenarios: tuple[str, ...], seeds: int, schedules: int | None, seconds: float, as_json: bool) -> int:
     """Measure each SCENARIO (default: all that come with uvmp) in process.

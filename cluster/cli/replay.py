@@ -32,8 +32,10 @@ from cluster.runfolder import keep, write_live
 from cluster.runs.outcome import Outcome
 from cluster.token import Token, kernel_version, parse, refuse_mismatch
 from nodes.build import build_threads
-from shared.errors import Exit, Finding, LogIncomplete, UserMistake
-from shared.journal import Journals, digest, holes, judged
+from shared.errors import Exit, LogIncomplete, UserMistake
+from shared.findings import Finding
+from shared.journal import Journals, cut_short, digest, digested, holes
+from shared.patch import current
 from shared.runfile import is_sealed, token_line
 from shared.strict_yaml import show
 from shared.text import clean, counted
@@ -159,7 +161,7 @@ def command(asked: ReplayOptions) -> int:
         equal = False
     output.kept(last.folder)
     why_not = describe.unmet(chosen.scenario, last.finding, last.results) if asked.expect else None
-    code = describe.verdict(output, asked.expect, why_not, last.finding is not None)
+    code = describe.verdict(output, asked.expect, why_not, last.finding)
     end = End(code if equal else Exit.DIVERGED, asked.expect, why_not, failed=last.unkept)
     token = None if schedule.token is None else str(schedule.token)
     line = None if schedule.token is None else chosen.replay_line(schedule.token)
@@ -207,6 +209,9 @@ def _folder(output: Output, what: str, lenient: bool) -> Schedule:
     versions = about.get("versions")
     made_on = clean(versions.get("kernel"), 40) if isinstance(versions, dict) else "?"
     same = made_on == kernel_version()
+    wanted_patch = _patch_of(about.get("options"))
+    if wanted_patch is not None and current() is None:
+        raise UserMistake(f"the run was made with the patch {wanted_patch}; give --patch FILE.py", file=run.path)
     if run.torn and (same or not is_sealed(about)):
         raise LogIncomplete("; ".join([f"{run.path}: {run.torn[0]}", *holes(run.journals)[:1]]))
     if scenario is None or run.run is None:
@@ -233,37 +238,30 @@ def _folder(output: Output, what: str, lenient: bool) -> Schedule:
     return Schedule(chosen, None, _told_of(run, wanted, scenario.limit), wanted, run.finding()[0], recorded=True)
 
 
+def _patch_of(options: object) -> str | None:
+    """The patch that a run was made with, as its folder has the options."""
+    if not isinstance(options, list) or "--patch" not in options[:-1]:
+        return None
+    return clean(options[options.index("--patch") + 1], 200)
+
+
 def _told_of(run: Run, wanted: str, limit: int) -> Journals:
-    """The part of a folder's journals that its digest is of: all, or what the run was judged by.
+    """The part of a folder's journals that its digest is of.
 
-    Live nodes run on for a moment after a finding; of that, records may be missing.
-
-    Raises: LogIncomplete - it is neither.
+    Raises: LogIncomplete - it is of none.
     """
-    gaps = holes(run.journals)
     admitted = (run.run or {}).get("admitted")
-    for node, count in admitted.items() if isinstance(admitted, dict) else ():
-        have = max((one["nseq"] for one in run.journals.get(node, ())), default=0)
-        if have != count:
-            raise LogIncomplete(
-                f"{run.path}: the journal of {clean(node, 60)} ends with record {have}, not {clean(count, 20)}"
-            )
-    if not gaps and digest(run.journals) == wanted:
-        return run.journals
-    try:
-        past = judged(run.journals, limit)
-        if not holes(past) and digest(past) == wanted:
-            return past
-    except LookupError:
-        pass  # a record that is referred to is missing
-    told = gaps[0] if gaps else f"the journals have digest {digest(run.journals)}, run.json tells of {wanted}"
-    raise LogIncomplete(f"{run.path}: {told}")
+    short = cut_short(run.journals, admitted) if isinstance(admitted, dict) else []
+    part = None if short else digested(run.journals, wanted, limit)
+    if part is not None:
+        return part
+    other = f"the journals have digest {digest(run.journals)}, run.json tells of {wanted}"
+    raise LogIncomplete(f"{run.path}: {clean([*short, *holes(run.journals), other][0], 200)}")
 
 
 def _first_divergence(run: Outcome, token: Token | None) -> str:
     total = len(token.deviations) if token is not None else len(run.skipped)
-    first = describe.deviation(run.skipped[0])
-    return f"skipped {len(run.skipped)} of {counted(total, 'deviation')}; the first: {first}"
+    return f"skipped {len(run.skipped)} of {counted(total, 'deviation')}; the first: {run.skipped[0]}"
 
 
 def _follow(output: Output, chosen: Chosen, sim: Outcome, address: str | None, folder: Path | None) -> Outcome:

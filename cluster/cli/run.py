@@ -249,7 +249,8 @@ def _say(output: Output, runs: Runs, why_not: str | None) -> Exit:
             _say_run(output, runs.chosen, run)
     elif runs.outcomes:
         _say_runs(output, runs)
-    return describe.verdict(output, runs.asked.expect, why_not, bool(runs.findings))
+    first = runs.findings[0].finding if runs.findings else None
+    return describe.verdict(output, runs.asked.expect, why_not, first)
 
 
 def _say_runs(output: Output, runs: Runs) -> None:

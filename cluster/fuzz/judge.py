@@ -17,11 +17,13 @@ from cluster.boot import prepare
 from cluster.fuzz.plain import Wrong, unlike
 from cluster.minimize import minimize
 from cluster.replay import replay
-from cluster.sim import Deviation, Sim
+from cluster.sim import Sim
 from cluster.strategies import make
 from cluster.strategies.follow import Deviate
 from cluster.token import Token, token_of
-from shared.errors import Diverged, Finding, UserMistake
+from shared.deviation import Deviation
+from shared.errors import Diverged, UserMistake
+from shared.findings import Finding
 from shared.oracle import judge_journals
 from shared.scenario import Scenario
 

@@ -43,9 +43,11 @@ from cluster.postmortem.words import (
     spins,
     text_of,
 )
+from shared.deviation import Deviation
 from shared.errata import ERRATA
-from shared.errors import UNEXPECTED, LogIncomplete, UserMistake
-from shared.journal import Journals, Record, digest, holes, judged, linearize
+from shared.errors import LogIncomplete, UserMistake
+from shared.findings import UNEXPECTED
+from shared.journal import Journals, Record, cut_short, digest, digested, holes, linearize
 from shared.runfile import RUN
 from shared.text import clean
 from shared.uvm.structs import uvmexp
@@ -99,7 +101,7 @@ class Postmortem:
     """What a run's logs tell.
 
     Attributes:
-        finding: as shared.errors.Finding, or None.
+        finding: as shared.findings.Finding, or None.
         source: where the finding is from: "run.json", "journal", or "".
         complete: the logs are whole; if not, `holes` (records that are not there)
             or `warnings` (lines and files that cannot be read) say why.
@@ -233,18 +235,10 @@ def _identity(pm: Postmortem, run: Run) -> None:
         else:
             pm.errata.append({"id": str(name), "row": "", "sentence": "", "source": ""})
     for number, step in enumerate(_list(about.get("schedule")), 1):
-        pm.schedule.append(f"{number}. {_deviation(_dict(step))}")
+        parts = _dict(step)
+        deviation = Deviation(*(parts.get(key, "?") for key in Deviation._fields))
+        pm.schedule.append(f"{number}. {deviation}")
     pm.notes = [str(_dict(one).get("text", "")) for one in _list(about.get("notes"))]
-
-
-def _deviation(step: dict[str, Any]) -> str:
-    """A deviation from the default schedule, in words."""
-    ran, n, to = step.get("ctx"), step.get("n"), step.get("next")
-    if not ran:
-        return f"{to} goes first"
-    if step.get("kind") == "point":
-        return f"after operation {n} of {ran}, which could have gone on, {to} goes on"
-    return f"when {ran} cannot go on after its operation {n}, {to} is next"
 
 
 def _integrity(pm: Postmortem, run: Run, sequence: Sequence) -> None:
@@ -255,10 +249,7 @@ def _integrity(pm: Postmortem, run: Run, sequence: Sequence) -> None:
         if node not in run.journals:
             pm.holes.append(f"{node}: its journal is missing")
     gaps = holes(run.journals)
-    for node, count in admitted.items():
-        have = max((one["nseq"] for one in run.journals.get(node, ())), default=0)
-        if node in run.journals and have != count:
-            gaps.append(f"{node}: its journal ends with record {have}; it had written {count}")
+    gaps += cut_short(run.journals, admitted)
     if sequence.forced and not gaps:
         try:
             linearize(run.journals)
@@ -267,10 +258,10 @@ def _integrity(pm: Postmortem, run: Run, sequence: Sequence) -> None:
     pm.digest = _digest(run.journals)
     wanted = _dict(run.run).get("digest")
     if isinstance(wanted, str) and wanted and not pm.holes and not run.torn:
-        past = _past(run) if wanted != pm.digest else None
+        past = _past(run, wanted) if wanted != pm.digest else None
         if wanted == pm.digest:
             pm.digest_checked = True
-        elif past is not None and wanted == _digest(past) and not holes(past):
+        elif past is not None:
             pm.digest, pm.digest_checked, pm.past = wanted, True, sum(len(records) for records in past.values())
             pm.after, gaps = gaps, []
         elif not gaps:
@@ -282,11 +273,11 @@ def _integrity(pm: Postmortem, run: Run, sequence: Sequence) -> None:
     pm.complete = not pm.holes and not pm.warnings
 
 
-def _past(run: Run) -> Journals | None:
-    """What a run that was stopped is judged by; None if that cannot be told, or records that it takes are missing."""
+def _past(run: Run, wanted: str) -> Journals | None:
+    """The part of the journals that has this digest; None if there is none."""
     try:
-        return judged(run.journals, 1 << 62 if run.loaded is None else run.loaded.limit)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, LogIncomplete):
+        return digested(run.journals, wanted, 1 << 62 if run.loaded is None else run.loaded.limit)
+    except LogIncomplete:
         return None
 
 

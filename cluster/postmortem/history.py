@@ -16,7 +16,6 @@ from typing import Any
 
 from cluster.postmortem.state import Known, Machine, Step, cpu_of
 from cluster.postmortem.words import (
-    KIND,
     by_address,
     ddb,
     element,
@@ -32,6 +31,7 @@ from cluster.postmortem.words import (
 )
 from shared.journal import Record
 from shared.messages import OPERATIONS, Op
+from shared.struct import KIND_NAMES
 
 #: struct -> the places in the sequence of the steps that concern it
 History = Mapping[str, Sequence[int]]
@@ -211,7 +211,7 @@ def report(name: str, steps: Iterable[Step], machine: Machine) -> ObjectReport:
     """
     kind = kind_of(name)
     one = ObjectReport(name, kind, machine.lives.get(name, 0))
-    decl = KIND.get(kind)
+    decl = KIND_NAMES.get(kind)
     if decl is not None:
         for key, about in decl.fields.items():
             known = machine.fields.get((name, about.slot))
@@ -226,7 +226,7 @@ def report(name: str, steps: Iterable[Step], machine: Machine) -> ObjectReport:
 
 def _shared_slots(kind: str) -> set[int]:
     """Slots with two names (an_page and an_nxt)."""
-    slots = [one.slot for one in KIND[kind].fields.values() if one.slot >= 0]
+    slots = [one.slot for one in KIND_NAMES[kind].fields.values() if one.slot >= 0]
     return {slot for slot in slots if slots.count(slot) > 1}
 
 
@@ -300,7 +300,7 @@ def by_object(machine: Machine) -> History:
 def lock_words(name: str, machine: Machine) -> dict[str, Any]:
     """A lock as LOCKDEBUG prints it, as plain data."""
     lock = machine.locks[name]
-    decl = KIND.get(kind_of(name))
+    decl = KIND_NAMES.get(kind_of(name))
     about = None if decl is None else decl.lock_fields.get(name.split(".", 1)[-1])
     waiters = [
         {"ctx": one, "fn": wait.fn, "mode": wait.mode, "n": wait.n}

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from cluster.postmortem.row import Row, Shapes
-from shared.errors import Finding, UserMistake
+from shared.errors import UserMistake
+from shared.findings import Finding
 from shared.journal import MAX_LINE, SCHEMA, VOLATILE, Journals, Record
 from shared.messages import OPERATIONS
 from shared.runfile import (
@@ -235,7 +236,7 @@ def _fits(run: Run) -> None:
     if finding is not None:
         try:
             Finding(**finding)
-        except TypeError:
+        except (TypeError, KeyError):
             run.torn.append(f"{RUN}: finding: not what a finding consists of")
     if not isinstance(about.get("schedule", []), list) or len(about.get("schedule", [])) > MAX_SCHEDULE:
         run.torn.append(f"{RUN}: schedule: expected a list of at most {MAX_SCHEDULE} deviations")

@@ -16,7 +16,7 @@ from cluster.postmortem.analyse import ContextReport, Postmortem
 from cluster.postmortem.history import Line, ObjectReport
 from cluster.postmortem.rows import choose
 from cluster.postmortem.words import GLOBALS, is_layout, place
-from shared.errors import FINDINGS
+from shared.findings import FINDINGS
 from shared.text import clean, counted
 
 WIDTH = 80

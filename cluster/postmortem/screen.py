@@ -14,7 +14,7 @@ from cluster.postmortem.history import Line
 from cluster.postmortem.report import WIDTH, fold_text, gap_words, wrap
 from cluster.postmortem.rows import choose
 from cluster.postmortem.words import GLOBALS
-from shared.errors import FINDINGS
+from shared.findings import FINDINGS
 from shared.text import clean
 
 HEIGHT = 40

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from cluster.postmortem.translations import Translations
-from cluster.postmortem.words import KIND, handle, idles, is_array, names_of, place, spins, text_of
+from cluster.postmortem.words import handle, idles, is_array, names_of, place, spins, text_of
 from shared.journal import Record, goes_to_sleep
+from shared.messages import OPERATIONS
+from shared.struct import KIND_NAMES
 from shared.waits import Hold, Wait
 
 #: the function in which a thread ends
@@ -235,7 +237,7 @@ class Machine:
             self._life(ctx, record, event)
         elif record.get("wait"):
             ctx.wait = Wait(event, " ".join(names_of(record, "raised")), ctx.function, event, "", record["n"])
-        elif event in ("run", "userret", "intr", "iret"):
+        elif event in OPERATIONS and OPERATIONS[event].local:
             self._switch(ctx, event)
         for name in (*names_of(record, "granted"), *names_of(record, "woke")):
             other = self.contexts.get(name)
@@ -288,7 +290,7 @@ class Machine:
         if event == "renew" and type(record.get("gen")) is int:
             generation = record["gen"]
         self.lives[name] = generation
-        kind = KIND.get(name.split(":")[0])
+        kind = KIND_NAMES.get(name.split(":")[0])
         for key in [key for key in self.fields if key[0] == name]:
             del self.fields[key]
         if kind is None or event == "free":
@@ -310,7 +312,7 @@ class Machine:
 
     def value(self, name: str, field_name: str) -> Known | None:
         """A field of a struct, if the records ever showed it."""
-        kind = KIND.get(name.split(":", maxsplit=1)[0])
+        kind = KIND_NAMES.get(name.split(":", maxsplit=1)[0])
         one = None if kind is None else kind.fields.get(field_name)
         return None if one is None else self.fields.get((name, one.slot))
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from shared.journal import Record
 from shared.messages import OPERATIONS
-from shared.struct import KINDS, Array, FieldBase, Struct
+from shared.struct import KIND_NAMES, Array, FieldBase, Struct
 from shared.text import clean
 from shared.uvm import structs
 from shared.uvm.param import AMAP_SHARED, PG_NAMES, PQ_NAMES, SIDL, SRUN, SZOMB, errno_name
@@ -19,15 +20,8 @@ from shared.uvm.param import AMAP_SHARED, PG_NAMES, PQ_NAMES, SIDL, SRUN, SZOMB,
 _HANDLE = re.compile(r"([a-z]\w*):(\d{1,9})(?:#(\d{1,9}))?")
 LONGEST = 400
 
-KIND: dict[str, type[Struct]] = {one.kind_name: one for one in KINDS.values()}
-#: the structs that have elements, by the names of their classes
-ARRAYS = {one.__name__ for one in KIND.values() if issubclass(one, Array)}
-#: the globals are called by their C names
-GLOBALS = {
-    f"{structs.uvm}": "uvm", f"{structs.uvmexp}": "uvmexp", f"{structs.page_active}": "page_active",
-    f"{structs.page_inactive_swp}": "page_inactive_swp", f"{structs.page_inactive_obj}": "page_inactive_obj",
-    f"{structs.page_free}": "page_free",
-}  # fmt: skip
+#: the globals are called by their C names (UVM has no struct `kernel`)
+GLOBALS = {f"{one}": name for name, one in vars(structs).items() if isinstance(one, Struct) and one != structs.kernel}
 FLAGS: dict[tuple[str, str], tuple[str, dict[int, str]]] = {
     ("page", "flags"): ("PG_", PG_NAMES),
     ("page", "pqflags"): ("PQ_", PQ_NAMES),
@@ -74,7 +68,7 @@ def idles(event: str) -> bool:
 
 def spins(lock: str) -> bool:
     """Is it a simple lock, for which one spins, rather than a lockmgr lock?"""
-    kind = KIND.get(kind_of(lock))
+    kind = KIND_NAMES.get(kind_of(lock))
     decl = None if kind is None else kind.lock_fields.get(lock.split(".", 1)[-1])
     return decl is None or not decl.sleepable
 
@@ -87,7 +81,7 @@ def place(name: str) -> str:
 
 def declared(kind: str, field: str) -> FieldBase | None:
     """How a struct's field (`[]`: an array's element) is declared; None if there is no such field."""
-    one = KIND.get(kind)
+    one = KIND_NAMES.get(kind)
     return None if one is None else one.element if field == "[]" else one.fields.get(field)
 
 
@@ -105,19 +99,25 @@ def is_layout(kind: str, field: str) -> bool:
     one = declared(kind, field)
     if one is None or field == "[]":
         return False
-    to_array = one.type.split(" ")[0] in ARRAYS
-    return one.link or to_array or (issubclass(KIND[kind], Array) and one.mode == "const")
+    return one.link or _names_array(one.type) or (issubclass(KIND_NAMES[kind], Array) and one.mode == "const")
+
+
+@cache
+def _names_array(type: str) -> bool:
+    """Does a field's declared type, as "AnonArray | None", name a struct with elements?"""
+    name = type.split(" ", maxsplit=1)[0]
+    return any(kind.__name__ == name and issubclass(kind, Array) for kind in KIND_NAMES.values())
 
 
 def is_array(name: str) -> bool:
     """Is it a struct with elements?"""
-    one = KIND.get(kind_of(name))
+    one = KIND_NAMES.get(kind_of(name))
     return one is not None and issubclass(one, Array)
 
 
 def element(kind: str, slot: object) -> int | None:
     """Index in an array struct of the element at heap slot `slot`."""
-    one = KIND.get(kind)
+    one = KIND_NAMES.get(kind)
     if one is None or one.element is None or not isinstance(slot, int):
         return None
     return slot - one.element.slot

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shared.errors import Finding, ProjectBug
+from shared.deviation import Deviation
+from shared.errors import ProjectBug
+from shared.findings import Finding
 from shared.journal import Journals
 from shared.scenario import Results
 
 if TYPE_CHECKING:
     from cluster.runs.parity import Parity
-    from cluster.sim import Deviation
     from cluster.token import Token
 
 

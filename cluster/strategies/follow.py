@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.strategies import default
 from nodes.cpu import Thread
+from shared.deviation import Deviation
 from shared.errors import Diverged
 
 if TYPE_CHECKING:
-    from cluster.sim import Deviation, Sim
+    from cluster.sim import Sim
 
 
 class Deviate:
@@ -42,7 +43,7 @@ class Deviate:
                     able = ", ".join(one.name for one in enabled)
                     raise Diverged(f"{to} to go on after operation {n} of {ran}", f"only {able} can")
                 self.skipped.append(deviation)
-        return default(enabled, current, self.sim.last)
+        return default(enabled, current, self.sim.execution.last)
 
     def finish(self) -> None:
         """After the run: every deviation must have been met."""

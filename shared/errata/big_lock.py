@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from shared.errata.explained import Explained
-from shared.errors import FINDINGS
+from shared.findings import FINDINGS
 
 
 class Search(NamedTuple):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from shared.errata.big_lock import BigLock, verdict
 from shared.errata.big_lock_table import SEARCHES
 from shared.errata.explained import Explained
-from shared.errors import FINDINGS
+from shared.findings import FINDINGS
 
 
 class Status(Explained):

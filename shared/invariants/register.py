@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
-from shared.errors import Finding
+from shared.findings import Finding
 from shared.invariants.snapshot import Check, Snapshot
 
 
@@ -61,7 +61,7 @@ def check(snapshot: Snapshot) -> list[Finding]:
             text, subject = wrong[0]
             story = [more for more, _ in wrong[1:]]
             text = f"{one.id}: {one.sentence}: {text}"
-            found.append(Finding("invariant", text, subject=str(subject), detector="invariant", story=story))
+            found.append(Finding("invariant", text, subject=str(subject), story=story))
     return found
 
 

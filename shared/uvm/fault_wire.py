@@ -74,9 +74,11 @@ def uvm_fault_unwire(map: VmMap, start: int, end: int, bp: PhysBuf | None = None
 
 @contextmanager
 def _page_of(entry: VmMapEntry, va: int) -> Iterator[tuple[Page | None, Anon | None]]:
-    """The page that a map entry has at an address, and the anon whose it is, if it is one's; the owner is locked.
+    """The page that a map entry has at a byte address, or None, and the anon that owns it, or None.
 
-    Locks:   entry map(r). Inside: same, the entry's amap, and the anon or the object.
+    Locks:   entry map(r). Inside: same, the entry's amap, and the anon or else the object. After: as on entry.
+             A finding that ends the run inside leaves them locked.
+    Source:  none; uvm_fault_unwire_locked() of uvm_fault.c asks the pmap for the page and locks no owner.
     """
     aref, uobj = aref_of(entry), entry.object
     skip = va - entry.start

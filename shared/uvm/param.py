@@ -11,17 +11,16 @@ and pmap.h of early 2001; errno(2).
 from __future__ import annotations
 
 # errno(2); pagers and the fault handler answer 0 or one of these
-EPERM, ENOENT, EINTR, EIO, EAGAIN, ENOMEM, EACCES, EFAULT, EBUSY, EINVAL = 1, 2, 4, 5, 35, 12, 13, 14, 16, 22
-ENXIO, EEXIST, ENOSPC, ERESTART = 6, 17, 28, -3
+EPERM, EIO, ENXIO, ENOMEM, EACCES, EFAULT, EBUSY, EEXIST, EINVAL, EAGAIN = 1, 5, 6, 12, 13, 14, 16, 17, 22, 35
+ERESTART = -3
 ERRNO_NAMES = {
-    EPERM: "EPERM", ENOENT: "ENOENT", EINTR: "EINTR", EIO: "EIO", EAGAIN: "EAGAIN", ENOMEM: "ENOMEM", EACCES: "EACCES",
-    EFAULT: "EFAULT", EBUSY: "EBUSY", EINVAL: "EINVAL", ENXIO: "ENXIO", EEXIST: "EEXIST", ENOSPC: "ENOSPC",
-    ERESTART: "ERESTART",
+    EPERM: "EPERM", EIO: "EIO", ENXIO: "ENXIO", ENOMEM: "ENOMEM", EACCES: "EACCES", EFAULT: "EFAULT", EBUSY: "EBUSY",
+    EEXIST: "EEXIST", EINVAL: "EINVAL", EAGAIN: "EAGAIN", ERESTART: "ERESTART",
 }  # fmt: skip
 
 
 def errno_name(error: int) -> str:
-    """An errno as a message tells it: `ENOENT (2)`."""
+    """An errno as a message tells it: `EIO (5)`."""
     return f"{ERRNO_NAMES[error]} ({error})" if error in ERRNO_NAMES else str(error)
 
 
@@ -35,7 +34,7 @@ PG_WANTED = 0x0020  # someone is waiting for page
 PG_TABLED = 0x0040  # page is in VP table (object hash)
 PG_FAKE = 0x0200  # page is not yet initialized
 PG_RELEASED = 0x1000  # page to be freed when unbusied
-PG_CLEANCHK = 0x4000  # clean bit has been checked
+PG_CLEANCHK = 0x4000  # clean bit has been checked; set and never read
 PG_NAMES = {
     PG_CLEAN: "CLEAN", PG_BUSY: "BUSY", PG_WANTED: "WANTED", PG_TABLED: "TABLED", PG_FAKE: "FAKE",
     PG_RELEASED: "RELEASED", PG_CLEANCHK: "CLEANCHK",

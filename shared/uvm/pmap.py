@@ -208,7 +208,14 @@ def pmap_extract(pmap: int, va: int) -> Page | None:
 
 
 def pmap_allows(pmap: int, va: int, prot: int) -> bool:
-    """Does the mapping at `va` allow all of `prot`? For checks only; UVM has no such function."""
+    """Does the mapping at `va` allow all of `prot`? For assertions.
+
+    Args:
+        va: a byte address inside the page; prot: VM_PROT_* bits.
+
+    Locks:   none; the answer may be out of date unless the page's owner is locked.
+    Source:  none; the model's.
+    """
     return bool(here.port.op("pmap_allows", pmap, (va, prot)))
 
 

@@ -24,7 +24,11 @@ def pmap_zero_page(pg: Page) -> None:
 
 
 def pmap_is_mapped(pg: Page) -> bool:
-    """Is `pg` mapped anywhere?"""
+    """Is `pg` mapped anywhere? Whoever frees it asks.
+
+    Locks:   the page's owner is held by the caller, if the page has one: else the answer may be out of date.
+    Source:  none; the model's. A pmap of the period finds out when it removes the page's mappings.
+    """
     return bool(here.port.op("pmap_is_mapped", pg.frame))
 
 
@@ -34,13 +38,24 @@ def pmap_copy_page(src: Page, dst: Page) -> None:
 
 
 def pmap_page_protect(pg: Page, prot: int) -> None:
-    """Narrow every mapping of `pg`: VM_PROT_READ write-protects, VM_PROT_NONE removes."""
+    """Narrow every mapping of `pg`.
+
+    Args:
+        prot: VM_PROT_READ: write-protect; VM_PROT_NONE: remove.
+
+    Locks:   the page's owner is held by the caller. Returns: same, when every CPU has flushed.
+    Source:  pmap(9); i386 pmap.c.
+    """
     _narrow("pmap_page_protect", pg, prot)
 
 
 def pmap_page_protect_unwired(pg: Page, prot: int) -> None:
     """Narrow every mapping of `pg` that is not wired, as pmap_page_protect() does: locked memory takes no fault.
 
+    Args:
+        prot: VM_PROT_READ: write-protect; VM_PROT_NONE: remove.
+
+    Locks:   the page's owner is held by the caller. Returns: same, when every CPU has flushed.
     Source:  none; the model's. UVM narrowed all of them, see uvm_fault()'s case 2B and uvn_flush().
     """
     _narrow("pmap_page_protect_unwired", pg, prot)

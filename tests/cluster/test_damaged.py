@@ -35,7 +35,8 @@ from cluster.postmortem.analyse import Postmortem
 from cluster.replay import replay
 from cluster.runs.parity import token_of_live
 from cluster.token import Token, kernel_version, parse
-from shared.errors import DETECTORS, Exit, Infrastructure, UserMistake
+from shared.errors import Exit, Infrastructure, UserMistake
+from shared.findings import DETECTORS
 from shared.runfile import scenario_of, sealed, token_check
 from shared.scenario_file import load_scenario
 from shared.text import clean

@@ -1,4 +1,4 @@
-"""The postmortem knows kernel and nodes from their own declarations: no list beside them that could lag behind."""
+"""A fact is declared once: no list beside the structs and the operations that could lag behind them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,19 @@ from cluster.postmortem import analyse, render
 from cluster.postmortem.history import by_object, item, partners, report
 from cluster.postmortem.order import in_order
 from cluster.postmortem.state import Machine
-from cluster.postmortem.words import KIND, idles, is_layout, is_number, shown
-from shared.errors import DETECTORS, FINDINGS
-from shared.messages import OPERATIONS
-from shared.struct import Array, Field, Struct, field, link, own, simplelock
+from cluster.postmortem.waits import Graph
+from cluster.postmortem.words import idles, is_layout, is_number, said, shown
+from nodes.build import routes
+from nodes.memory import Memory
+from nodes.node import Node
+from shared.findings import DETECTORS, FINDINGS
+from shared.journal import operation_record
+from shared.messages import OPERATIONS, WAIT, Op
+from shared.port import here
+from shared.provenance import MOVES, Trail
+from shared.struct import KIND_NAMES, Array, Field, Struct, field, link, own, simplelock
 from tests.cluster.test_postmortem import SPINS, Story, locked_anon, machine_of
+from tests.kit import Script, Toy, scenario
 
 
 class FactArray(Array, kind=250, element="o"):
@@ -25,7 +33,7 @@ class FactArray(Array, kind=250, element="o"):
 
 
 class Fact(Struct, kind=251):
-    """A struct that the postmortem's source does not name."""
+    """A struct that no source but this one names."""
 
     guards = {"o": own("lk")}
     lk = simplelock("fact")
@@ -33,14 +41,6 @@ class Fact(Struct, kind=251):
     f_peer: Field[Fact | None] = field("o")
     f_list: Field[Fact | None] = link("o")
     f_array: Field[FactArray | None] = field("o")
-
-
-@pytest.fixture(autouse=True)
-def _known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if the kernel had these structs."""
-    monkeypatch.setitem(KIND, "fact", Fact)
-    monkeypatch.setitem(KIND, "factarray", FactArray)
-    monkeypatch.setattr("cluster.postmortem.words.ARRAYS", {"FactArray"})
 
 
 @pytest.mark.parametrize("kind", FINDINGS)
@@ -55,7 +55,7 @@ def test_every_kind_of_finding_has_a_detector_and_is_explained_in_the_report(kin
 def test_a_field_that_was_not_set_is_told_by_its_declared_type() -> None:
     assert is_number("fact", "f_size") and shown("fact", "f_size", None) == "unset"
     assert not is_number("fact", "f_peer") and shown("fact", "f_peer", None) == "NULL"
-    for kind in KIND.values():
+    for kind in KIND_NAMES.values():
         for name, one in kind.fields.items():
             said = shown(kind.kind_name, name, None)
             assert said == ("unset" if one.type == "int" else "NULL"), f"{kind.kind_name}.{name}"
@@ -81,10 +81,106 @@ def test_a_link_or_an_array_s_address_tells_nothing_and_a_pointer_does() -> None
     assert told.elements == {"f_array[5]": "fact:3#0"}
 
 
+def test_a_new_struct_needs_no_second_place() -> None:
+    """Allocated, filled, raced for and held for ever in the engine: journals, detectors and postmortem all know it."""
+
+    def filling() -> None:
+        fact = here.port.alloc(Fact)
+        fact.f_size, fact.f_list, fact.f_peer, fact.f_array = 3, None, fact, here.port.alloc(FactArray, 2)
+        fact.f_array[1] = fact
+
+    def holding() -> None:
+        Fact.at(0).lk.lock()
+        Fact.at(0).f_size = 4
+
+    def racing() -> None:
+        Fact.at(0).f_size = 5
+        Fact.at(0).lk.lock()
+
+    toy = Toy(filling, {"A": (0, holding), "B": (1, racing)}, {"lockdebug": "off"})
+    found = toy.run(Script("A", "A", "B", "B"), record=True)
+    assert found is not None and (found.kind, found.subject) == ("data-race", "fact:0")
+    assert [note.kind for note in toy.sim.notes] == [] and toy.sim.journals is not None
+    toy = Toy(filling, {"A": (0, holding), "B": (1, racing)}, {"lockdebug": "off", "race": "off"})
+    found = toy.run(Script("A", "A", "B", "B"), record=True)
+    assert found is not None and (found.kind, found.subject) == ("spin-forever", "fact:0")
+    machine = Machine().apply_all(in_order({name: one.records for name, one in toy.sim.journals.items()}).records)
+    history = by_object(machine)
+    told = report("fact:0", machine.steps.some(history["fact:0"]), machine)
+    assert told.fields["f_size"] in ("4", "5")
+    assert {text.split(" (")[0] for line in told.history for text in line.items} >= {"locks lk", "f_size = 5"}
+    words = Graph(machine, {}).graph.words("B")
+    assert words == "B spins in user for fact:0.lk, held by A since user (its operation 2)"
+
+
+@pytest.fixture
+def touch(monkeypatch: pytest.MonkeyPatch) -> Op:
+    """A new operation: it is about two frames and a struct, and its answer is a number."""
+    monkeypatch.setitem(OPERATIONS, "fact_rest", Op("memory", "", (), sleeps=True, result="work", idle=True))
+    op = Op("memory", "frame", ("source", "obj", "peek?", "-"), result="answer")
+    monkeypatch.setitem(OPERATIONS, "fact_touch", op)
+    return op
+
+
+def test_a_new_operation_needs_no_second_place(touch: Op) -> None:
+    record = operation_record("fact_touch", 3, (4, Fact.at(1), True, "not recorded"), 7, [])
+    want = {"event": "fact_touch", "frame": 3, "source": 4, "obj": "fact:1#0", "peek": True, "answer": 7}
+    assert record == want
+    assert said(record) == "fact_touch(frame=3, source=4, obj=fact:1#0, peek=True, answer=7)"
+    story = Story().run("0A").run("1B").run("2C")
+    story.op("0A", "fact_touch", "memory", **{key: value for key, value in record.items() if key != "event"})
+    story.op("1B", "fact_touch", "memory", frame=5, source=6, obj="fact:1#0", wait=True)
+    story.op("2C", "fact_rest", "memory", wait=True)
+    machine = machine_of(story)
+    assert set(by_object(machine)) == {"page:3", "page:4", "page:5", "page:6"}
+    graph = Graph(machine, {})
+    assert graph.graph.facts.waits.keys() == {"1B"} and machine.doing(machine.contexts["2C"]) == "idle"
+    assert graph.graph.words("1B") == "1B waits for the answer to fact_touch"
+    trail = Trail({})
+    trail.add_record({**record, "ctx": "A", "n": 1}, ["uvm_fault"])
+    (move,) = trail
+    assert (move.code, move.target, move.args, move.result) == ("fact_touch", 3, (4, "fact:1#0", True, None), 7)
+    assert routes(scenario("S3a").machine)["fact_touch"](3) == "memory"
+
+
+def test_a_kind_of_node_performs_its_operations_and_no_others(touch: Op) -> None:
+    """Else a request would fail in the middle of a run, or a method that is never called would be taken for one."""
+    with pytest.raises(AssertionError, match=r"Lacking and OPERATIONS differ: \['fact_rest', 'fact_touch'\]"):
+
+        class Lacking(Memory):
+            kind = "memory"
+
+    with pytest.raises(AssertionError, match=r"Other\.op_fact_touch: \['source', 'obj', 'look', 'n'\]"):
+
+        class Other(Memory):
+            def op_fact_rest(self, ctx: str, target: int) -> object:
+                return WAIT
+
+            def op_fact_touch(self, ctx: str, frame: int, source: int, obj: Struct, look: bool, n: int) -> int:
+                return n
+
+    with pytest.raises(AssertionError, match=r"Surplus and OPERATIONS differ: \['fact_gone'\]"):
+
+        class Surplus(Node):
+            def op_fact_gone(self, ctx: str, target: int) -> None: ...
+
+    class Good(Memory):
+        def op_fact_rest(self, ctx: str, target: int) -> object:
+            return WAIT
+
+        def op_fact_touch(self, ctx: str, frame: int, source: int, obj: Struct, peek: bool = False, n: int = 0) -> int:
+            return n
+
+
+def test_provenance_follows_whatever_brings_words_into_a_frame_or_out_of_it() -> None:
+    about = {code for code, op in OPERATIONS.items() if op.frames and op.node != "mmu"}
+    assert about - MOVES == {"word_read"}  # which leaves its word where it was
+
+
 def test_every_field_that_is_called_like_a_link_is_declared_as_one() -> None:
     """So that whoever adds a list to a struct of the kernel cannot forget it."""
     ends = ("next", "prev", "first", "last", "nxt")
-    for kind in (one for one in KIND.values() if one.__module__.startswith("shared.")):
+    for kind in (one for one in KIND_NAMES.values() if one.__module__.startswith("shared.")):
         for name, one in kind.fields.items():
             if name.rsplit("_", maxsplit=1)[-1] in ends:
                 assert one.link and is_layout(kind.kind_name, name), f"{kind.kind_name}.{name}"

@@ -13,8 +13,10 @@ import pytest
 from cluster.live import schedule_of
 from cluster.replay import replay
 from cluster.strategies import RandomWalk
-from shared.errors import Diverged, Infrastructure
+from shared.errors import Diverged, Infrastructure, UserMistake
 from shared.journal import SCHEMA, holes, read
+from shared.patch import applied
+from shared.patch import read as read_patch
 from shared.scenario import named_results
 from tests.kit import run_recorded, scenario
 
@@ -61,6 +63,32 @@ def test_a_booted_machine_is_as_new_for_every_run(live_machine: Boot) -> None:
         free = machine.run()
         assert free.finding is None and scene.expect.fixed.check(None, named_results(free.results)) is None
     assert machine.actors.call("wire", machine.actors.handles, machine.actors.actor_of) == list(pids.values())
+
+
+BROKEN = """from shared.patch import replaces
+from shared.uvm.param import PG_CLEAN
+
+@replaces("uvm_pagecopy")
+def uvm_pagecopy(src, dst):
+    dst.flags &= ~PG_CLEAN
+"""
+
+
+@live
+def test_a_patch_travels_to_the_actors_and_does_not_stay_there(live_machine: Boot) -> None:
+    """The same digests with it as in sim; an error of its own is the user's, with the line; then all is as it was."""
+    scene = scenario("S3a").without_errata()
+    machine = live_machine(scene)
+    with applied(read_patch(BROKEN, "broken.py")):
+        wanted = replay(scene, [])
+        run = machine.run(follow=wanted.journals)
+        assert wanted.finding is not None and wanted.finding.kind == "oracle"
+        assert run.digest == wanted.digest and run.finding == wanted.finding
+    wrong = read_patch(BROKEN.replace("dst.flags", "1 / 0; dst.flags"), "error.py")
+    with applied(wrong), pytest.raises(UserMistake, match=r"error\.py:6: ZeroDivisionError"):
+        machine.run()
+    sound = replay(scene, [])
+    assert machine.run(follow=sound.journals).digest == sound.digest != wanted.digest
 
 
 @live

@@ -264,7 +264,7 @@ def test_the_schedule_of_a_token_is_said_in_words(tmp_path: Path) -> None:
     ]
     pm = analyse(locked_anon().write(tmp_path / "run", {"finding": SPINS, "schedule": steps}))
     assert pm.schedule[0] == "1. after operation 206 of 1B, which could have gone on, 0A goes on"
-    assert pm.schedule[1] == "2. when 0A cannot go on after its operation 9, 1B is next"
+    assert pm.schedule[1] == "2. after operation 9 of 0A, which has to wait, 1B goes on"
 
 
 # -- logs of runs that were killed, and broken logs -----------------------------------------
@@ -465,7 +465,7 @@ def test_errors_are_said_by_name() -> None:
     assert shown("buf", "error", 5) == "EIO (5)" and shown("buf", "error", 0) == "0"
     told = said({"event": "swap_get", "slot": 3, "error": 35})
     assert told == "swap_get(slot=3, error=EAGAIN (35))"
-    assert errno_name(2) == "ENOENT (2)" and errno_name(999) == "999"
+    assert errno_name(5) == "EIO (5)" and errno_name(999) == "999"
 
 
 def test_a_map_lock_sleeps_and_an_anon_lock_spins() -> None:

@@ -18,7 +18,7 @@ from cluster.replay import recorded
 from cluster.sim import Sim
 from cluster.strategies import Pct, RandomWalk, Stay
 from cluster.strategies.follow import Deviate
-from shared.errors import Finding
+from shared.findings import Finding
 from shared.journal import digest, holes, linearize
 from shared.port import KASSERT, here, kernel, panic
 from shared.struct import channel_name, unlocked
@@ -415,6 +415,23 @@ def test_a_deliberate_look_without_the_guard_is_no_race() -> None:
     assert seen == {0, 1} and toy.racy == set()
 
 
+@pytest.mark.parametrize("record", [False, True])
+def test_a_peek_at_a_hint_under_its_guard_is_a_hint(record: bool) -> None:
+    """The field's declaration decides, in the engine as in the detector that reads the records."""
+
+    def writes() -> None:
+        THING.h = 1
+
+    def looks() -> None:
+        THING.lk.lock()
+        unlocked(THING, "h")
+        THING.lk.unlock()
+
+    toy = Toy(things, {"A": (0, writes), "B": (1, looks)})
+    toy.racy.add(Thing.fields["h"].key)  # else the engine does not look
+    assert toy.run(Stay(), record=record) is None and toy.sim.notes == []
+
+
 def test_who_tries_again_and_again_lets_others_go_first() -> None:
     """Or the default schedule would never come to whoever holds the lock."""
 
@@ -730,6 +747,5 @@ def test_an_engine_that_nobody_has_any_more_is_gone() -> None:
     assert toy.sim.pool
     engine = weakref.ref(toy.sim)
     del toy
-    here.port = Toy(things, {}).sim  # the process's port was the last one to have it
     gc.collect()
     assert engine() is None

@@ -8,7 +8,7 @@ import pytest
 
 from cluster.explore import explore
 from cluster.verdict import endless, final_state, judge, sort_out
-from shared.errors import Finding
+from shared.findings import Finding
 from shared.port import here, kernel
 from shared.uvm.param import PG_BUSY
 from shared.uvm.structs import Page, Proc
@@ -136,8 +136,8 @@ def test_a_noted_verdict_is_a_note() -> None:
     assert toy.run() is None and [one.kind for one in toy.sim.notes] == ["lost-wakeup"]
 
 
-ORACLE = Finding("oracle", "memory oracle: two values", detector="oracle")
-INVARIANT = Finding("invariant", "FREE-1: a count is wrong", detector="invariant")
+ORACLE = Finding("oracle", "memory oracle: two values")
+INVARIANT = Finding("invariant", "FREE-1: a count is wrong")
 
 
 @pytest.mark.parametrize(

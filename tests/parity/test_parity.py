@@ -12,7 +12,7 @@ from cluster.live import LiveMachine
 from cluster.replay import replay, replay_journals
 from cluster.runs.outcome import Outcome
 from cluster.strategies import RandomWalk
-from shared.errors import Finding
+from shared.findings import Finding
 from shared.journal import Journals, holes, linearize
 from shared.scenario import Scenario, named_results
 from shared.scenario_file import load_scenario

@@ -32,7 +32,7 @@ def postmortem(name: str) -> Postmortem:
     assert result.finding is not None and result.token is not None
     once = replay(scene, result.deviations)
     assert once.finding is not None
-    schedule = [{"ctx": ctx, "n": n, "kind": kind, "next": to} for ctx, n, kind, to in result.deviations]
+    schedule = [deviation._asdict() for deviation in result.deviations]
     about = {
         "finding": once.finding.as_dict(),
         "digest": once.digest,

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from shared.errata import ERRATA, Erratum, Status, counts, lookup
-from shared.errors import DETECTORS, FINDINGS, UserMistake
+from shared.errors import UserMistake
+from shared.findings import DETECTORS, FINDINGS
 from shared.scenario import Scenario
 from shared.scenario_file import load_scenario
 from tests.kit import scenario

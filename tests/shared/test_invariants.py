@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from shared.errors import FINDINGS
+from shared.findings import FINDINGS
 from shared.invariants import INVARIANTS, NODE_INVARIANTS, Snapshot, check
 from shared.invariants.snapshot import MOD, PROT, WIRED
 from shared.port import ANY_GEN

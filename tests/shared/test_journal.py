@@ -19,7 +19,6 @@ from shared.journal import (
     Journals,
     Record,
     causal_past,
-    clocks,
     digest,
     events_after,
     holes,
@@ -277,14 +276,6 @@ def test_the_operation_that_led_to_the_finding_comes_last() -> None:
         "cpuA": [event("A", 1, 1, "finding")],
     }
     assert names(linearize(journals)) == ["B1", "B2", "A1"]
-
-
-def test_vector_clocks_follow_from_the_records() -> None:
-    order = linearize(sound())
-    found = dict(zip(names(order), clocks(order), strict=True))
-    assert found["A1"] == {"memory": 1}
-    assert found["A2"] == {"memory": 1, "lock_manager": 2}
-    assert found["B2"] == {"memory": 2, "lock_manager": 1}
 
 
 def test_kernel_events_are_counted_between_operations() -> None:
