@@ -14,8 +14,9 @@ from cluster.boot import prepare
 from cluster.minimize import minimize
 from cluster.replay import replay
 from cluster.runs.outcome import Outcome
+from cluster.search import make
+from cluster.search.strategy import DefaultFirst, SearchOver, Strategy
 from cluster.sim import Sim
-from cluster.strategies import Stay, Strategy, make
 from cluster.token import Token, token_of
 from shared.deviation import Deviation
 from shared.findings import UNEXPECTED, Finding
@@ -113,7 +114,7 @@ def search(
 ) -> Exploration:
     """The same as explore(), without shortening the schedule: there is no token."""
     strategy = strategy or scenario.bound.strategy
-    chooser = make(strategy, seed, scenario.bound.depth) if isinstance(strategy, str) else strategy
+    chooser = DefaultFirst(make(strategy, seed, scenario.bound.depth) if isinstance(strategy, str) else strategy)
     limit = scenario.bound.schedules if schedules is None else schedules
     racy: set[str] = set()
     sim = Sim(*prepare(scenario), racy, granularity)
@@ -122,7 +123,10 @@ def search(
     began = last = monotonic()
     try:
         while result.schedules < limit:
-            finding = sim.execute(Stay() if result.schedules == 0 else chooser)
+            try:
+                finding = sim.execute(chooser)
+            except SearchOver:
+                break
             result.schedules += 1
             collect(result, sim)
             if finding is not None and (result.finding is None or finding.kind != UNEXPECTED):

@@ -25,7 +25,7 @@ from cluster.cli.options import (
 from cluster.cli.output import Output, Progress, rate_of
 from cluster.explore import Exploration, explore
 from cluster.runfolder import keep
-from cluster.strategies import make
+from cluster.search import make
 from shared.errors import Exit, ProjectBug, UserMistake
 from shared.findings import UNEXPECTED
 from shared.text import counted

@@ -31,8 +31,8 @@ from cluster.cli.output import Output
 from cluster.replay import recorded
 from cluster.runfolder import keep, write_live
 from cluster.runs.outcome import Outcome
+from cluster.search import make
 from cluster.sim import Sim
-from cluster.strategies import make
 from cluster.token import token_of
 from shared.errors import Exit, ProjectBug, UserMistake
 from shared.runfile import MAX_TOKEN

@@ -11,7 +11,7 @@ from cluster.explore import explore
 from cluster.live import LiveMachine
 from cluster.replay import replay, replay_journals
 from cluster.runs.outcome import Outcome
-from cluster.strategies import RandomWalk
+from cluster.search.walk import RandomWalk
 from shared.findings import Finding
 from shared.journal import Journals, holes, linearize
 from shared.scenario import Scenario, named_results

@@ -32,7 +32,7 @@ from cluster.live import LiveMachine
 from cluster.replay import replay, replay_journals
 from cluster.runfolder import identity, write_live, write_scenario, write_sim
 from cluster.runs.outcome import Outcome
-from cluster.strategies import make
+from cluster.search import make
 from cluster.token import parse
 from shared.findings import FINDINGS, Finding
 from shared.journal import Journals, Record, asleep_at_start, digest, goes_to_sleep, judged
