@@ -22,6 +22,7 @@ from greenlet import getcurrent, greenlet
 from nodes.build import Route, alloc_shard
 from nodes.cpu import Processor, Thread
 from nodes.host.half import ProcessorPort
+from nodes.host.transport import LIMIT_S
 from shared.errors import Infrastructure, PortDead
 from shared.journal import Journal
 from shared.locks.ref import LockRef
@@ -42,7 +43,6 @@ from shared.port import here
 from shared.scenario import Scenario
 from shared.struct import Struct
 
-LIMIT_S = 60.0
 S = TypeVar("S", bound=Struct)
 #: has a frame admitted by its node, and waits for the reply
 Ask = Callable[[Frame], Reply]
