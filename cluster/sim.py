@@ -78,6 +78,19 @@ class Execution:
     deviations: list[Deviation] = field(default_factory=list)
     cpu_stats: dict[str, dict[str, int]] = field(default_factory=dict)
 
+    def who_can(self) -> list[Thread]:
+        """The contexts that may go on, in fixed order; asks only the processors where something has changed."""
+        for processor in self.changed:
+            before, now = self.choices[processor.name], processor.choices()
+            if before != now:
+                for thread in before:
+                    self.enabled.remove(thread)
+                for thread in now:
+                    insort(self.enabled, thread, key=_order)
+                self.choices[processor.name] = now
+        self.changed.clear()
+        return self.enabled
+
 
 class Sim(ThinnedHeap):
     """One machine, run as often as wanted, each time from the same image.
@@ -226,7 +239,7 @@ class Sim(ThinnedHeap):
         Returns: None if nobody can.
         """
         execution = self.execution
-        enabled = self._who_can() if execution.changed else execution.enabled
+        enabled = execution.who_can() if execution.changed else execution.enabled
         if not enabled:
             return None
         execution.points += 1
@@ -264,7 +277,7 @@ class Sim(ThinnedHeap):
 
     def _no_more(self) -> NoReturn:
         """An operation is asked for that the run may not have any more."""
-        self._go(self._last(self._who_can()))
+        self._go(self._last(self.execution.who_can()))
         raise PortDead
 
     def _end(self) -> NoReturn:
@@ -274,21 +287,6 @@ class Sim(ThinnedHeap):
 
     def _changed(self, processor: Processor) -> None:
         self.execution.changed.add(processor)
-
-    def _who_can(self) -> list[Thread]:
-        """The contexts that may go on, in fixed order; asks only the processors where something has changed."""
-        execution = self.execution
-        enabled, choices = execution.enabled, execution.choices
-        for processor in execution.changed:
-            before, now = choices[processor.name], processor.choices()
-            if before != now:
-                for thread in before:
-                    enabled.remove(thread)
-                for thread in now:
-                    insort(enabled, thread, key=_order)
-                choices[processor.name] = now
-        execution.changed.clear()
-        return enabled
 
     def key(self) -> tuple[str, int, str]:
         """Where the schedule is: the context that ran, its operation number, and whether it could go on."""
