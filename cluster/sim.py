@@ -200,13 +200,13 @@ class Sim(ThinnedHeap):
 
     def _endless(self, watched: list[Finding]) -> list[Finding]:
         """What is wrong with a run that has had all operations that it may have."""
-        old = set()
+        long_waiting = set()
         for thread in self.threads.values():
             if thread.waits is not None and thread.waits[0] in self.route:
                 code, target = thread.waits
                 if thread.waits_since * 2 < self.route[code](target).admitted:
-                    old.add(thread.name)
-        return endless(final_state(self.machine), self.detect, self.limit, old, watched)
+                    long_waiting.add(thread.name)
+        return endless(final_state(self.machine), self.detect, self.limit, long_waiting, watched)
 
     def _restore(self) -> None:
         self.machine.reset()

@@ -190,11 +190,11 @@ class Host:
                 body["locks"] += node.table.state()["locks"]
         runner = self.runner
         if runner is not None:
-            body["contexts"] = [one.state_as_data() for one in runner.threads.values()]
+            body["contexts"] = [thread.state_as_data() for thread in runner.threads.values()]
             body["tlbs"] = {
                 runner.processor.name: [runner.processor.tlb.pmap, list(runner.processor.tlb.entries.items())]
             }
-            body["results"] = {name: one.results for name, one in runner.threads.items() if one.results}
+            body["results"] = runner.results
             body["sites"] |= runner.sites  # which are of the kernel: a node's own are of other errata
             body["counters"] = runner.counters
         return encode(STATE, body)

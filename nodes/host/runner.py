@@ -1,7 +1,7 @@
 """Runs the contexts of one processor in an actor: the live engine's port.
 
-A thread of its own, in which every context is a greenlet and the scheduler (the
-hub) another. What arrives for the processor lies in `inbox` until the next
+A thread of its own, in which every context is a greenlet and the scheduler
+another. What arrives for the processor lies in `inbox` until the next
 operation boundary, or until everybody waits. What needs no answer rides in the
 next frame to the same actor; before anything else is addressed, before a wait,
 an interrupt or the end, all of it has been acknowledged as applied.
@@ -90,11 +90,11 @@ class Runner(ProcessorPort):
         self.choices_changed = False  # another context than the current one may have become able to go on
         self.stopping = False
 
-    # -- the hub ---------------------------------------------------------------
+    # -- the scheduler ---------------------------------------------------------
 
     def loop(self) -> None:
         """Run the processor's contexts until told to stop."""
-        self.hub = getcurrent()
+        self.scheduler = getcurrent()
         with here.installed(self):
             try:
                 while not self.stopping and not self.dead and self.crash is None:
@@ -175,12 +175,12 @@ class Runner(ProcessorPort):
             raise PortDead
         if self.follow is not None:
             if self.processor.k >= len(self.follow) or self.follow[self.processor.k] != self.cur.name:
-                self._to_hub()
+                self._to_scheduler()
         elif self.stopping or self.choices_changed or not self.inbox.empty():
             self.choices_changed = False
             self._drain()
             if self.stopping or len(self.processor.choices()) > 1:
-                self._to_hub()
+                self._to_scheduler()
 
     def spin(self) -> None:
         self.point()
@@ -189,11 +189,11 @@ class Runner(ProcessorPort):
         self.choices_changed = True
 
     def _give_way(self, thread: Thread) -> None:
-        self._to_hub()
+        self._to_scheduler()
 
-    def _to_hub(self) -> None:
+    def _to_scheduler(self) -> None:
         self._flush()
-        self.hub.switch()
+        self.scheduler.switch()
         if self.dead:
             raise PortDead
 
