@@ -5,9 +5,8 @@
 `digest` covers what the schedule is a schedule of (scenario, errata, machine,
 detectors), `kernel` the kernel's own source, so that a token is never replayed
 on something else unnoticed; `check` catches a slip of the clipboard. The body
-is the list of deviations from the default schedule (see cluster/strategies),
-each consumed once: (context that ran, its operation number, whether it could
-have gone on, context that went on instead).
+is the list of deviations from the default schedule (shared/deviation.py), each
+consumed once.
 
 The set of racy fields is not covered: operation numbers count every access, so
 a token replays at any granularity.
@@ -152,7 +151,8 @@ DECIDES = (
     "shared/uvm", "shared/locks", "shared/program.py", "shared/struct.py", "shared/messages.py",
     "shared/port.py", "shared/port_lockdebug.py", "shared/port_reports.py",
     "shared/scenario.py", "shared/steps", "shared/machine_config.py", "shared/tables.py", "nodes",
-    "cluster/sim.py", "cluster/sim_heap.py", "cluster/machine.py", "cluster/boot.py", "cluster/strategies",
+    "cluster/sim.py", "cluster/sim_heap.py", "cluster/machine.py", "cluster/boot.py", "cluster/search/strategy.py",
+    "cluster/search/follow.py",
 )  # fmt: skip
 APART = (
     "nodes/host/admit.py",

@@ -16,13 +16,26 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from nodes.node import Node
 from shared.messages import Effect, Grant, Wake
 from shared.port import SPL_IPI, Context, here
 
 RUNNING, FINISHED = "running", "finished"
+
+
+class Pending(NamedTuple):
+    """An operation that has been asked for, and not been performed yet.
+
+    Attributes:
+        code, target, args: as `shared.messages.OPERATIONS` lists them. A user's load or store, which may take a walk
+            first, is "access", with its pmap and (virtual address, is it written to?).
+    """
+
+    code: str
+    target: int
+    args: tuple[Any, ...]
 
 
 class Thread(Context):
@@ -39,11 +52,14 @@ class Thread(Context):
         woken: its channel was woken, or its request granted, since it queued, maybe before it gave up its CPU.
         value: what the grant it waited for brought.
         glet: the greenlet it runs on, while it has one.
+        asks: the operation that it has asked for at the point it stopped at, as `Pending` has it; None: it has waited
+            or given way, and goes on without one.
         processor: the node it runs on, once that is built.
         home: handle of the process it is a thread of, or None.
     """
 
     __slots__ = (
+        "asks",
         "body",
         "glet",
         "home",
@@ -75,10 +91,19 @@ class Thread(Context):
         self.parked = not self.interrupt
         self.waits: tuple[str, int] | None = None if self.starts_on is None else ("sleep", self.starts_on)
         self.waits_since = 0
+        self.asks: tuple[str, int, tuple[Any, ...]] | None = None
         self.value: Any = None
         self.state = RUNNING
         self.woken = False
         self.glet: Any = None
+
+    @property
+    def pending(self) -> Pending | None:
+        """The operation that it performs when it goes on; None: none that is known, it goes on behind a wait."""
+        takes = self.processor.takes(self)
+        if takes is not None:
+            return Pending(takes, 0, ())
+        return None if self.asks is None else Pending(*self.asks)
 
     def state_as_data(self) -> dict[str, Any]:
         """What a verdict over the whole machine needs to know of this context."""
@@ -136,6 +161,7 @@ class Processor(Node):
         nested: interrupts being served, innermost last.
         pending: interrupts raised and not yet taken, with their messages.
         k: number of operations performed on this CPU.
+        events: how many kernel events were recorded here after operation `events_at`, if the engine counts them.
     """
 
     kind = "cpu"
@@ -155,8 +181,18 @@ class Processor(Node):
         self.current: Thread | None = None
         self.nested: list[Thread] = []
         self.pending: dict[str, deque[Any]] = {thread.name: deque() for thread in self.interrupts}
-        self.k = 0
+        self.k = self.events_at = self.events = 0
         self.tlb.switch(0)
+
+    def note_event(self) -> None:
+        """A kernel event is recorded, which is no operation."""
+        if self.events_at != self.k:
+            self.events_at, self.events = self.k, 0
+        self.events += 1
+
+    def events_since(self) -> int:
+        """How many kernel events were recorded since the last operation."""
+        return self.events if self.events_at == self.k else 0
 
     def choices(self) -> list[Thread]:
         """The contexts of which one may perform the next operation on this CPU."""

@@ -123,8 +123,13 @@ class Port(Lockdebug):
     # -- to be supplied by the engine ---------------------------------------
 
     @abstractmethod
-    def point(self) -> None:
-        """A scheduling point: other contexts and interrupts may run before this returns."""
+    def point(self, code: str, target: int, args: tuple[Any, ...] = ()) -> None:
+        """A scheduling point before an operation: other contexts and interrupts may run before this returns.
+
+        Args:
+            code, target, args: of the operation, as perform() has them. Or "access", a pmap, and (virtual address,
+                is it written to?): which operations that takes the TLB will say.
+        """
 
     @abstractmethod
     def perform(self, code: str, target: int, args: tuple[Any, ...]) -> Any:
@@ -139,7 +144,7 @@ class Port(Lockdebug):
 
     def op(self, code: str, target: int, args: tuple[Any, ...] = ()) -> Any:
         """A scheduling point, then one operation."""
-        self.point()
+        self.point(code, target, args)
         return self.perform(code, target, args)
 
     def claim(self, obj: Struct) -> None:
@@ -347,7 +352,7 @@ class Port(Lockdebug):
         tlb = self.tlb()
         vpn, offset = divmod(va, self.page_size)
         while True:
-            self.point()
+            self.point("access", pmap, (va, write))
             if tlb.pmap != pmap:  # also if an interrupt has just made an access of its own
                 self.perform("pmap_activate", pmap, (self.cur.cpu,))
                 tlb.switch(pmap)

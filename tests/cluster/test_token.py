@@ -189,7 +189,7 @@ def imports_of(modules: tuple[str, ...]) -> dict[str, Path]:
 
 def test_the_kernel_s_version_covers_all_that_the_engine_runs_but_for_what_has_no_say() -> None:
     """So nobody can add a module that decides about schedules, or drop it from the list, unnoticed."""
-    used = imports_of(("cluster.sim", "cluster.boot", "cluster.strategies.follow"))
+    used = imports_of(("cluster.sim", "cluster.boot", "cluster.search.follow"))
     left_out = {
         name for name, file in used.items() if file not in kernel_files() and token_module._code(file.read_text())
     }
@@ -198,7 +198,7 @@ def test_the_kernel_s_version_covers_all_that_the_engine_runs_but_for_what_has_n
     for engine in (
         "cluster.sim",
         "cluster.boot",
-        "cluster.strategies",
+        "cluster.search.strategy",
         "nodes.io",
         "shared.messages",
         "shared.uvm.map",

@@ -112,8 +112,8 @@ def test_a_context_that_never_started_is_not_stuck() -> None:
 def test_the_daemon_asleep_on_its_channel_is_at_rest() -> None:
     """So is the swap pager's I/O; else no run could ever end."""
     from cluster.boot import prepare
+    from cluster.search.strategy import Stay
     from cluster.sim import Sim
-    from cluster.strategies import Stay
 
     machine, image = prepare(scenario("S3d").without_errata())
     sim = Sim(machine, image)

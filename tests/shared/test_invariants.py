@@ -1448,8 +1448,8 @@ bound: {strategy: pct, depth: 3, schedules: 20}
 def test_the_kernel_keeps_every_invariant_from_boot_to_the_end() -> None:
     """In the state that setup leaves, with everything in use, and when all programs have ended."""
     from cluster.boot import prepare
+    from cluster.search.strategy import Stay
     from cluster.sim import Sim
-    from cluster.strategies import Stay
     from cluster.verdict import final_state, snapshot_of
 
     machine, image = prepare(load_scenario(RICH, "rich.yaml").without_errata())
