@@ -25,9 +25,9 @@ from greenlet import getcurrent, greenlet
 from cluster.machine import SITES, Machine
 from cluster.search.strategy import Pick, SearchOver, Stay, Strategy, default
 from cluster.sim_heap import ThinnedHeap
-from cluster.verdict import came_before, endless, final_state, judge, no_end, refused, sort_out
 from nodes.cpu import Processor, Thread
 from nodes.node import Node
+from shared.detectors.verdict import came_before, endless, judge, no_end, refused, sort_out
 from shared.deviation import Deviation
 from shared.errors import PortDead
 from shared.findings import Finding
@@ -148,7 +148,7 @@ class Sim(ThinnedHeap):
             if self.crash is None and not self.booting:
                 self._verdicts()
             elif execution.ended:
-                self.finding = no_end(final_state(self.machine), self.limit)
+                self.finding = no_end(self.machine.state(), self.limit)
             self.dead = True
             for thread in self.threads.values():
                 if thread.glet is not None:
@@ -200,9 +200,7 @@ class Sim(ThinnedHeap):
         else:
             unexpected = self.machine.scenario.unexpected(self.results)
             wrong = oracle.finding if oracle is not None else None
-            found, notes = sort_out(
-                judge(final_state(self.machine), self.detect, wrong, unexpected, watched), self.detect
-            )
+            found, notes = sort_out(judge(self.machine.state(), self.detect, wrong, unexpected, watched), self.detect)
         self.finding = found
         self.notes += notes
 
@@ -214,7 +212,7 @@ class Sim(ThinnedHeap):
                 code, target = thread.waits
                 if thread.waits_since * 2 < self.route[code](target).admitted:
                     long_waiting.add(thread.name)
-        return endless(final_state(self.machine), self.detect, self.limit, long_waiting, watched)
+        return endless(self.machine.state(), self.detect, self.limit, long_waiting, watched)
 
     def _restore(self) -> None:
         self.machine.reset()

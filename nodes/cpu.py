@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from nodes.node import Node
+from shared.detectors.machine_state import ContextState, TlbState
 from shared.messages import Effect, Grant, Wake
 from shared.port import SPL_IPI, Context, here
 
@@ -105,13 +106,12 @@ class Thread(Context):
             return Pending(takes, 0, ())
         return None if self.asks is None else Pending(*self.asks)
 
-    def state_as_data(self) -> dict[str, Any]:
+    def at_rest(self) -> ContextState:
         """What a verdict over the whole machine needs to know of this context."""
-        return {
-            "name": self.name, "n": self.n, "finished": self.state == FINISHED, "waits": self.waits,
-            "ready": self.ready, "stack": list(self.stack), "held": self.held_as_text(), "interrupt": self.interrupt,
-            "cpu": self.cpu, "proc": None if self.home is None else self.home.index,
-        }  # fmt: skip
+        return ContextState(
+            self.name, self.cpu, self.n, self.waits, self.state == FINISHED, self.ready, self.interrupt,
+            list(self.stack), self.held_as_text(), None if self.home is None else self.home.index,
+        )  # fmt: skip
 
     def receive(self, effect: Effect) -> None:
         """What it waits for, or is about to, was granted; the channel it sleeps on was woken; or it is to be taken."""
@@ -133,6 +133,10 @@ class Tlb:
     def __init__(self) -> None:
         self.pmap = 0
         self.entries: dict[int, list[int]] = {}
+
+    def state(self) -> TlbState:
+        """What is cached."""
+        return TlbState(self.pmap, list(self.entries.items()))
 
     def switch(self, pmap: int) -> None:
         """Load another pmap: everything cached is flushed."""

@@ -7,21 +7,11 @@ interrupt, the pagedaemon, the swap pager's I/O. Its operations are numbered
 1, 2, 3 ... whether or not a strategy was asked about them, so a schedule keyed
 by (context, operation number) holds at any granularity.
 
-Kinds of operation, by the node that admits them:
+The kinds of operation are OPERATIONS (shared/messages.py).
 
-    memory        load store alloc free renew identify word_read word_write
-                  frame_copy frame_zero frame_read frame_write frame_store
-    lock_manager  lock try unlock downgrade upgrade sleep wakeup
-    mmu           pmap_*                      (see nodes/mmu.py)
-    swap_pager    swap_attach swap_put swap_get io_next io_done
-    disk          disk_start disk_get disk_put disk_format disk_next disk_done
-    devices       dev_send
-    cpu           run userret intr iret       (see nodes/cpu.py)
-
-`Port` below holds what does not depend on the engine: contexts, held locks,
-kernel stacks, spl, LOCKDEBUG's checks that a CPU can make by itself, errata
-sites and event counters. An engine supplies `op` and may override `load` and
-`store` for speed.
+`Port` below holds what does not depend on the engine: contexts, held locks, kernel stacks, spl and event counters;
+LOCKDEBUG's checks are in port_lockdebug.py, findings, errata sites and kernel events in port_reports.py. An engine
+supplies `perform` and `point`, and may override `load` and `store` for speed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,10 @@
-"""LOCKDEBUG: what a CPU can check by itself of the locks that its contexts take and release."""
+"""LOCKDEBUG: what a CPU can check by itself of the locks that its contexts take and release.
+
+It sees, as it happens, a context that asks for a lock which it holds, or which the context holds that it has
+interrupted; that releases a lock which it does not hold; that sleeps or ends with a simple lock; that frees memory with
+a held lock in it; and (port.py: kernel()) that leaves a function with other locks than its contract says. It does not
+see a lock that was never taken (race.py does), a release that another context owes, or the big lock.
+"""
 
 from __future__ import annotations
 
