@@ -29,6 +29,7 @@ from shared.uvm.param import PMAP_KERNEL
 
 if TYPE_CHECKING:
     from shared.locks.ref import LockRef
+    from shared.scenario import StepResult
     from shared.struct import FieldBase, Struct
 
 SPL_NONE, SPL_BIO, SPL_IMP, SPL_CLOCK, SPL_IPI, SPL_HIGH = 0, 3, 4, 6, 7, 8
@@ -72,7 +73,7 @@ class Context:
         self.stack: list[str] = []
         self.spl = self.level
         self.biglock = False
-        self.results: list[dict[str, Any]] = []
+        self.results: list[StepResult] = []
 
     @property
     def function(self) -> str:

@@ -11,7 +11,6 @@ from shared.codec import decode, encode
 from shared.messages import WAIT, Grant
 from shared.port import ANY_GEN
 from shared.uvm.param import (
-from tests.kit import PLAIN
     VM_FAULT_INVALID,
     VM_FAULT_PROTECT,
     VM_FAULT_REFERENCE,
@@ -20,6 +19,7 @@ from tests.kit import PLAIN
     VM_PROT_WRITE,
 )
 from shared.uvm.structs import Pmap
+from tests.kit import PLAIN
 
 RW = VM_PROT_READ | VM_PROT_WRITE
 SIZE, PER_TABLE = 64, 4
