@@ -24,7 +24,7 @@ from cluster.boot import boot
 from cluster.launch import Actors
 from cluster.machine import SITES
 from cluster.replay import replay_journals
-from cluster.verdict import came_before, judge, refused, sort_out
+from cluster.verdict import came_before, judge, promise, refused, sort_out
 from nodes.build import build_threads
 from shared import oracle, race
 from shared.codec import CHUNK, LOAD, LOADED, POLL, STATE, decode, encode
@@ -165,7 +165,7 @@ class LiveMachine:
                 else oracle.judge_journals(self.scenario, run.journals, self.image)
             )
             run.finding, more = sort_out(
-                judge(run.state, detect, wrong, self.scenario.unexpected(run.results), watched), detect
+                judge(run.state, detect, wrong, promise(self.scenario, run.results, run.state), watched), detect
             )
         run.notes = told["note"] + more
 

@@ -29,7 +29,7 @@ from greenlet import getcurrent, greenlet
 
 from cluster.machine import SITES, Machine
 from cluster.strategies import Stay, Strategy, default
-from cluster.verdict import came_before, endless, final_state, judge, no_end, refused, sort_out
+from cluster.verdict import came_before, endless, final_state, judge, no_end, promise, refused, sort_out
 from nodes.build import alloc_shard, big_lock
 from nodes.cpu import FINISHED, Processor, Thread, Tlb
 from nodes.node import Node
@@ -166,8 +166,8 @@ class Sim(Port):
             found, notes = sort_out(self._endless(watched), self.detect)
         else:
             oracle = self.oracle.finding if self.oracle is not None else None
-            unexpected = self.machine.scenario.unexpected(self.results)
             state = final_state(self.machine)
+            unexpected = promise(self.machine.scenario, self.results, state)
             found, notes = sort_out(judge(state, self.detect, oracle, unexpected, watched), self.detect)
         self.finding = found
         self.notes += notes

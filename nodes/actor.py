@@ -28,6 +28,7 @@ from nodes.cpu import Processor
 from nodes.runner import LIMIT_S, Runner
 from shared.codec import CHUNK, DELIVERY, FRAME, LOAD, LOADED, POLL, REPLY, STATE, decode, encode
 from shared.errors import Infrastructure
+from shared.functions import import_all
 from shared.journal import Journal
 from shared.messages import Delivery, Frame, Loaded, Poll, Reply
 from shared.pack import unpack_scenario
@@ -85,6 +86,8 @@ class NodeActor:
         load = decode(LOAD, data)
         switch(load.patch)
         scenario = unpack_scenario(load.scenario)
+        if scenario.functions is not None:
+            import_all(scenario.functions)
         config = scenario.machine
         threads = build_threads(scenario)
         cpu_of = {name: thread.cpu for name, thread in threads.items()}
