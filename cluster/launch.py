@@ -144,7 +144,7 @@ class Actors:
     """The actors of one machine, wired; reused from run to run."""
 
     def __init__(self, ray: Any, config: MachineConfig, resources: dict[str, dict[str, float]] | None = None):
-        from nodes.actor import NodeActor
+        from nodes.host.ray import NodeActor
 
         self.ray = ray
         remote = ray.remote(NodeActor)

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nodes.node import Node
+from shared.messages import Effect, Grant, Wake
 from shared.port import SPL_IPI, Context, here
 
 RUNNING, FINISHED = "running", "finished"
@@ -63,7 +64,7 @@ class Thread(Context):
         self.body, self.interrupt = body, interrupt
         self.starts_on: int | None = None
         self.home: Any = None
-        self.processor: Any = None
+        self.processor: Processor
         self.order = 0
         super().__init__(name, cpu, level)
 
@@ -87,15 +88,16 @@ class Thread(Context):
             "cpu": self.cpu, "proc": None if self.home is None else self.home.index,
         }  # fmt: skip
 
-    def grant(self, value: Any) -> None:
-        """What it waits for, or is about to, was granted."""
-        self.value, self.ready, self.woken = value, True, True
-
-    def wake(self) -> None:
-        """The channel it sleeps on, or is about to, was woken."""
-        self.woken = True
-        if self.parked:
-            self.ready = True
+    def receive(self, effect: Effect) -> None:
+        """What it waits for, or is about to, was granted; the channel it sleeps on was woken; or it is to be taken."""
+        if isinstance(effect, Grant):
+            self.value, self.ready, self.woken = effect.value, True, True
+        elif isinstance(effect, Wake):
+            self.woken = True
+            if self.parked:
+                self.ready = True
+        else:
+            self.processor.pending[self.name].append(effect.message)
 
 
 class Tlb:

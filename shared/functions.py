@@ -113,14 +113,11 @@ def run_check(reference: str, heap: dict[int, list[Any]]) -> Finding | None:
         heap: struct id -> [generation, private owner, field 0, ...].
     """
     function = resolve(reference)
-    port = getattr(here, "port", None)
-    here.port = _AtRest(heap)  # type: ignore[assignment]
     try:
-        function()
+        with here.installed(_AtRest(heap)):  # type: ignore[arg-type]
+            function()
     except AssertionError as wrong:
         return Finding(KIND, _said(function, wrong), function=function.__name__)
-    finally:
-        here.port = port  # type: ignore[assignment]
     return None
 
 

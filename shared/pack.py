@@ -8,11 +8,17 @@ from typing import Any
 from shared.functions import Functions
 from shared.machine_config import DeviceFault, KernelMaps, MachineConfig, SwapDevice
 from shared.scenario import Bound, Expect, Handler, Lwp, Outcome, Region, Scenario, Step
+from shared.steps.table import make
 
 
 def pack_scenario(scenario: Scenario) -> dict[str, Any]:
     """The scenario as plain data."""
-    return asdict(scenario)
+    return {
+        **asdict(scenario),
+        "setup": tuple(step.plain() for step in scenario.setup),
+        "lwps": tuple({**asdict(lwp), "program": tuple(map(Step.plain, lwp.program))} for lwp in scenario.lwps),
+        "handlers": tuple({**asdict(one), "steps": tuple(map(Step.plain, one.steps))} for one in scenario.handlers),
+    }
 
 
 def unpack_scenario(data: dict[str, Any]) -> Scenario:
@@ -33,13 +39,9 @@ def unpack_scenario(data: dict[str, Any]) -> Scenario:
         "machine_texts": tuple((name, file, text) for name, file, text in data["machine_texts"]),
         "machine": MachineConfig(**machine),
         "functions": None if data["functions"] is None else functions_of(data["functions"]),
-        "setup": tuple(Step(**one) for one in data["setup"]),
-        "lwps": tuple(
-            Lwp(**{**one, "program": tuple(Step(**step) for step in one["program"])}) for one in data["lwps"]
-        ),
-        "handlers": tuple(
-            Handler(**{**one, "steps": tuple(Step(**step) for step in one["steps"])}) for one in data["handlers"]
-        ),
+        "setup": tuple(map(_step, data["setup"])),
+        "lwps": tuple(Lwp(**{**one, "program": tuple(map(_step, one["program"]))}) for one in data["lwps"]),
+        "handlers": tuple(Handler(**{**one, "steps": tuple(map(_step, one["steps"]))}) for one in data["handlers"]),
         "expect": Expect(**expect),
         "bound": Bound(**data["bound"]),
         "regions": tuple(Region(**one) for one in data["regions"]),
@@ -50,6 +52,10 @@ def unpack_scenario(data: dict[str, Any]) -> Scenario:
 def functions_of(data: dict[str, Any]) -> Functions:
     """The functions that `asdict` was given."""
     return Functions(**{**data, "threads": tuple((name, reference) for name, reference in data["threads"])})
+
+
+def _step(data: dict[str, Any]) -> Step:
+    return Step(make(data["op"], data["args"]), data["into"], data["line"], data["text"])
 
 
 def _outcome(data: dict[str, Any]) -> Outcome:

@@ -26,10 +26,11 @@ sites and event counters. An engine supplies `op` and may override `load` and
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from shared.errors import PortDead
 from shared.findings import FINDINGS, Finding
@@ -40,6 +41,7 @@ from shared.uvm.param import PMAP_KERNEL
 if TYPE_CHECKING:
     from shared.locks.ref import LockRef
     from shared.messages import KernelFinding
+    from shared.steps.step import Args
     from shared.struct import FieldBase, Struct
 
 SPL_NONE, SPL_BIO, SPL_IMP, SPL_CLOCK, SPL_IPI, SPL_HIGH = 0, 3, 4, 6, 7, 8
@@ -443,9 +445,9 @@ class Port(ABC):
         if not self.dead:
             self.record_event("exit", fn=self.cur.stack.pop())
 
-    def called(self, op: str, args: dict[str, Any]) -> None:
-        """A program begins a step, a system call or an access; `args` are plain data."""
-        self.record_event("call", op=op, args=args)
+    def called(self, step: Args) -> None:
+        """A program begins a step, a system call or an access."""
+        self.record_event("call", op=step.op, args=step.plain())
 
     def returned(self, op: str, result: int | str) -> None:
         """The step has ended, with this result."""
@@ -546,10 +548,56 @@ class Port(ABC):
 
 
 class _Here:
-    """Holds the port of this process."""
+    """Where kernel code finds its port: `here.port`, while a port is installed.
 
-    __slots__ = ("port",)
+    Installations nest, and each thread has its own. The attribute is a plain one all the same, since every access of
+    the kernel reads it: while several threads have ports, it holds an object that stands for all of these.
+    """
+
+    __slots__ = ("_installed", "_lock", "port")
     port: Port
+
+    def __init__(self) -> None:
+        self._installed: dict[int, list[Port]] = {}  # thread -> its ports, innermost last
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def installed(self, port: Port) -> Iterator[None]:
+        """`here.port` is this port, for the calling thread; afterwards it is what it was before, or nothing."""
+        with self._lock:
+            ports = self._installed.setdefault(threading.get_ident(), [])
+            ports.append(port)
+            self._choose()
+        try:
+            yield
+        finally:
+            with self._lock:
+                ports.pop()
+                if not ports:
+                    del self._installed[threading.get_ident()]
+                self._choose()
+
+    def of_thread(self) -> Port:
+        """The port of the calling thread."""
+        return self._installed[threading.get_ident()][-1]
+
+    def _choose(self) -> None:
+        if len(self._installed) > 1:
+            self.port = cast(Port, _PortOfThread())
+        elif self._installed:
+            self.port = next(iter(self._installed.values()))[-1]
+        else:
+            del self.port
+
+
+class _PortOfThread:
+    """Stands for the ports of several threads: each thread sees its own."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(here.of_thread(), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(here.of_thread(), name, value)
 
 
 here = _Here()

@@ -27,15 +27,12 @@ from shared.errors import UserMistake
 from shared.findings import DETECTORS, UNEXPECTED, Finding
 from shared.functions import Functions
 from shared.machine_config import MachineConfig
+from shared.steps.step import Args
 from shared.strict_yaml import meant, show
 
 #: every process's address space
 VM_MIN_ADDRESS, VM_MAX_ADDRESS = 0x1000, 0x8000_0000
 LEVELS = ("stop", "note", "off")
-#: steps of the kernel's own, of which no process's memory knows
-KERNEL_STEPS = (
-    "kload", "kstore", "klock", "kunlock", "kwait", "kwakeup", "send", "km_alloc", "km_free", "kread", "kwrite",
-)  # fmt: skip
 STRATEGIES = ("pct", "random")
 
 
@@ -44,18 +41,25 @@ class Step:
     """One step of a setup or program.
 
     Attributes:
-        op: as `mmap`.
-        args: what it needs, resolved: `at` is a byte address and `length` bytes.
+        args: what it does, with all that it needs, resolved: see shared/steps.
         into: name under which its result is reported, or None.
         line: in the scenario's file.
         text: as it stands there; a fork without its child's program.
     """
 
-    op: str
-    args: dict[str, Any]
+    args: Args
     into: str | None
     line: int
     text: str = ""
+
+    @property
+    def op(self) -> str:
+        """Its name, as `mmap`."""
+        return self.args.op
+
+    def plain(self) -> dict[str, Any]:
+        """As plain data."""
+        return {"op": self.op, "args": self.args.plain(), "into": self.into, "line": self.line, "text": self.text}
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +294,7 @@ class Scenario:
             return self.bound.operations
         size = self.machine.page_size
         steps = (*self.setup, *(step for lwp in self.lwps for step in lwp.program))
-        pages: list[int] = [step.args.get("length", 0) // size + self.machine.frames for step in steps]
+        pages: list[int] = [getattr(step.args, "length", 0) // size + self.machine.frames for step in steps]
         return LIMIT + sum(LIMIT_STEP + LIMIT_PAGE * each for each in pages)
 
     def without_errata(self) -> Scenario:
@@ -358,7 +362,7 @@ class Scenario:
 
 
 def _essence(step: Step) -> list[Any]:
-    return [step.op, step.args]
+    return [step.op, step.args.plain()]
 
 
 def named_results(results: Mapping[str, Iterable[Mapping[str, Any]]]) -> dict[str, int | str]:

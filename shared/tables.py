@@ -26,7 +26,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-import shared.program  # noqa: F401 - so that every kind of struct is there
+import shared.steps.table  # noqa: F401 - so that every kind of struct is there
 from shared import codec, port, struct
 from shared.messages import OPERATIONS
 from shared.uvm import param

@@ -15,6 +15,28 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from shared.scenario import Scenario, Step
+from shared.steps.files import Fread, Ftruncate, Fwrite, MakeSegment, RemoveSegment
+from shared.steps.kernel import KmAlloc, KmFree, Kread, Kwrite
+from shared.steps.loans import Kpeek, Lend, MapLoan, OfLoan, Unloan
+from shared.steps.memory import (
+    Madvise,
+    Mincore,
+    Minherit,
+    Mlock,
+    Mmap,
+    Mprotect,
+    Msync,
+    Munlock,
+    Munmap,
+    OfProcess,
+    OfRange,
+    OfRegion,
+    Physio,
+    Read,
+    Write,
+)
+from shared.steps.process import Count, Fork, MakeProcess, MakeThread, Swapctl
+from shared.steps.step import Args
 from shared.uvm.param import (
     MADV_DONTNEED,
     MADV_FREE,
@@ -31,6 +53,12 @@ from shared.uvm.param import (
     VM_PROT_WRITE,
 )
 
+#: what a step may answer: a value, the name of an errno or signal, or in words
+Answer = int | str
+Answers = Collection[Answer]
+#: a loan, segment or swap device: which of these, and its name or number
+Used = tuple[str, str | int]
+Ranged = OfRange | OfRegion | MapLoan
 #: what a word may hold; None: anything
 Values = frozenset[int] | None
 ZERO: Values = frozenset((0,))
@@ -99,9 +127,9 @@ class World:
     scenario: Scenario
     cut: set[int]
     locks: bool
-    users: Counter[tuple[str, Any]]
+    users: Counter[Used]
 
-    def alone(self, what: str, name: Any) -> bool:
+    def alone(self, what: str, name: str | int) -> bool:
         """Does one program use this, and so know what it is?"""
         return self.users[what, name] == 1
 
@@ -126,15 +154,15 @@ class Process:
                 child.pages[vpn] = page.copy()
         return child
 
-    def step(self, step: Step, result: Any) -> list[Any] | None:
+    def step(self, step: Step, result: Answer) -> list[Answer] | None:
         """Take a step with its result; says what would have been right instead, or None."""
         right = getattr(self, "_" + step.op)(step.args, result)
         return None if result in right else list(right)
 
-    def _vpns(self, args: Mapping[str, Any]) -> range:
-        return range(args["at"] // self.size, (args["at"] + args["length"]) // self.size)
+    def _vpns(self, args: Ranged) -> range:
+        return range(args.at // self.size, (args.at + args.length) // self.size)
 
-    def _there(self, args: Mapping[str, Any]) -> tuple[list[Page], bool]:
+    def _there(self, args: Ranged) -> tuple[list[Page], bool]:
         """The mapped pages of a range, and whether they are all."""
         vpns = self._vpns(args)
         there = [self.pages[vpn] for vpn in vpns if vpn in self.pages]
@@ -146,7 +174,7 @@ class Process:
 
     # -- accesses --------------------------------------------------------------
 
-    def _access(self, at: int, need: int) -> tuple[Page | None, list[Any]]:
+    def _access(self, at: int, need: int) -> tuple[Page | None, list[Answer]]:
         """The page, or what an access to it must answer instead; and what it may answer."""
         page = self.pages.get(at // self.size)
         if page is None or not page.prot & need:
@@ -154,11 +182,11 @@ class Process:
         page.touched = True
         return page, ["SIGBUS"] if self._short([page]) else []
 
-    def _read(self, args: dict[str, Any], result: Any) -> Collection[Any]:
-        page, right = self._access(args["at"], VM_PROT_READ)
+    def _read(self, args: Read, result: Answer) -> Answers:
+        page, right = self._access(args.at, VM_PROT_READ)
         if page is None or result in right:
             return right
-        word = args["at"] % self.size // 8
+        word = args.at % self.size // 8
         possible = page.get(word)
         if possible is None:
             possible = frozenset((result,)) if isinstance(result, int) else frozenset()
@@ -166,67 +194,67 @@ class Process:
             page.words[word] = frozenset((result,))
         return [*right, *sorted(possible)] or ["a value"]
 
-    def _write(self, args: dict[str, Any], result: Any) -> Collection[Any]:
-        page, right = self._access(args["at"], VM_PROT_WRITE)
+    def _write(self, args: Write, result: Answer) -> Answers:
+        page, right = self._access(args.at, VM_PROT_WRITE)
         if page is None or result in right:
             return right
         if page.file is not None and not page.shared:  # a private page of a file is a copy from now on
             page.file = None
             page.forget()
-        page.words[args["at"] % self.size // 8] = frozenset((args["value"],))
+        page.words[args.at % self.size // 8] = frozenset((args.value,))
         return [*right, 0]
 
-    def _physio(self, args: dict[str, Any], result: Any) -> Collection[Any]:
+    def _physio(self, args: Physio, result: Answer) -> Answers:
         there, whole = self._there(args)
-        need = VM_PROT_READ if args["write"] else VM_PROT_READ | VM_PROT_WRITE
+        need = VM_PROT_READ if args.write else VM_PROT_READ | VM_PROT_WRITE
         if not whole or any(page.prot & need != need for page in there):
             return ["EFAULT"]
-        right = [0, *(["EFAULT"] if self._short(there) else [])]
+        right: list[Answer] = [0, *(["EFAULT"] if self._short(there) else [])]
         for page in there:
             page.touched = True
-            if not args["write"]:
+            if not args.write:
                 page.file = page.file if page.shared else None
                 page.forget()
-        if args["status"] and result == 0:
-            page = self.pages[args["status"] // self.size]
-            page.words[args["status"] % self.size // 8] = frozenset((len(there),))
+        if args.status and result == 0:
+            page = self.pages[args.status // self.size]
+            page.words[args.status % self.size // 8] = frozenset((len(there),))
         return right
 
     # -- mappings ----------------------------------------------------------------
 
-    def _mmap(self, args: dict[str, Any], result: Any) -> Collection[Any]:
-        inherit = MAP_INHERIT_SHARE if args["shared"] else MAP_INHERIT_COPY
-        right: list[Any] = [0]
-        if "shm" in args:
-            known = self.segments.get(args["shm"]) if self.world.alone("shm", args["shm"]) else None
+    def _mmap(self, args: Mmap, result: Answer) -> Answers:
+        inherit = MAP_INHERIT_SHARE if args.shared else MAP_INHERIT_COPY
+        right: list[Answer] = [0]
+        if args.shm is not None:
+            known = self.segments.get(args.shm) if self.world.alone("shm", args.shm) else None
             right = [0, "EINVAL"] if known is None else [0] if known else ["EINVAL"]
         for vpn in self._vpns(args) if result == 0 else ():
-            page = self.pages[vpn] = Page(args["prot"], inherit, file=args.get("file"), shared="shm" in args)
+            page = self.pages[vpn] = Page(args.prot, inherit, file=args.file, shared=args.shm is not None)
             if page.file is not None:
-                page.shared = args["shared"]
+                page.shared = args.shared
                 page.below = None if page.shared else page.file
-            page.hollow = args["shared"] and "file" not in args and "shm" not in args
+            page.hollow = args.shared and args.file is None and args.shm is None
         return right
 
-    def _munmap(self, args: dict[str, Any], result: Any) -> Collection[Any]:
+    def _munmap(self, args: Munmap, result: Answer) -> Answers:
         _, whole = self._there(args)
         for vpn in self._vpns(args) if whole else ():
             del self.pages[vpn]
         return [0] if whole else ["EINVAL"]
 
-    def _mprotect(self, args: dict[str, Any], result: Any) -> Collection[Any]:
+    def _mprotect(self, args: Mprotect, result: Answer) -> Answers:
         for page in self._there(args)[0]:
-            page.prot = args["prot"]
+            page.prot = args.prot
         return [0]
 
-    def _minherit(self, args: dict[str, Any], result: Any) -> Collection[Any]:
+    def _minherit(self, args: Minherit, result: Answer) -> Answers:
         for page in self._there(args)[0]:
-            page.inherit = args["inherit"]
+            page.inherit = args.inherit
         return [0]
 
-    def _madvise(self, args: dict[str, Any], result: Any) -> Collection[Any]:
+    def _madvise(self, args: Madvise, result: Answer) -> Answers:
         there, whole = self._there(args)
-        advice = args["advice"]
+        advice = args.advice
         if advice == MADV_SPACEAVAIL:
             return ["EINVAL"]
         if advice in (MADV_FREE, MADV_DONTNEED) and not whole:
@@ -240,16 +268,16 @@ class Process:
                 page.forget()
         return [0]
 
-    def _msync(self, args: dict[str, Any], result: Any) -> Collection[Any]:
+    def _msync(self, args: Msync, result: Answer) -> Answers:
         there, whole = self._there(args)
-        flags = args["flags"]
+        flags = args.flags
         if flags & MS_ASYNC and flags & MS_SYNC:
             return ["EINVAL"]
         if not whole:
             return ["ENOMEM"]
         return ["EBUSY" if flags & MS_INVALIDATE and any(page.locked for page in there) else 0]
 
-    def _mlock(self, args: dict[str, Any], result: Any) -> Collection[Any]:
+    def _mlock(self, args: Mlock, result: Answer) -> Answers:
         there, whole = self._there(args)
         good = whole and all(page.prot != VM_PROT_NONE for page in there)
         for page in there if result == 0 else ():
@@ -258,14 +286,14 @@ class Process:
             page.touched = page.touched or good
         return [0 if good else "ENOMEM", "EAGAIN", *(["ENOMEM"] if self._short(there) else [])]
 
-    def _munlock(self, args: dict[str, Any], result: Any) -> Collection[Any]:
+    def _munlock(self, args: Munlock, result: Answer) -> Answers:
         there, whole = self._there(args)
         good = whole and all(page.locked for page in there)
         for page in there if good else ():
             page.locked = False
         return [0 if good else "ENOMEM"]
 
-    def _mincore(self, args: dict[str, Any], result: Any) -> Collection[Any]:
+    def _mincore(self, args: Mincore, result: Answer) -> Answers:
         there, whole = self._there(args)
         if not whole:
             return ["ENOMEM"]
@@ -277,51 +305,51 @@ class Process:
 
     # -- files, segments, loans, swap ------------------------------------------------
 
-    def _fread(self, args: dict[str, Any], result: Any) -> Collection[Any]:
+    def _fread(self, args: Fread, result: Answer) -> Answers:
         return [result if isinstance(result, int) else "a value", *self._if_cut(args)]
 
-    def _fwrite(self, args: dict[str, Any], result: Any) -> Collection[Any]:
+    def _fwrite(self, args: Fwrite, result: Answer) -> Answers:
         return [0, *self._if_cut(args)]
 
-    def _if_cut(self, args: dict[str, Any]) -> list[Any]:
-        return ["EINVAL"] if args["file"] in self.world.cut else []
+    def _if_cut(self, args: Fread | Fwrite) -> list[Answer]:
+        return ["EINVAL"] if args.file in self.world.cut else []
 
-    def _shm(self, args: dict[str, Any], result: Any) -> Collection[Any]:
-        self.segments[args["shm"]] = True
+    def _shm(self, args: MakeSegment, result: Answer) -> Answers:
+        self.segments[args.shm] = True
         return [0]
 
-    def _shm_remove(self, args: dict[str, Any], result: Any) -> Collection[Any]:
-        known = self.segments.get(args["shm"]) if self.world.alone("shm", args["shm"]) else None
-        self.segments[args["shm"]] = False
+    def _shm_remove(self, args: RemoveSegment, result: Answer) -> Answers:
+        known = self.segments.get(args.shm) if self.world.alone("shm", args.shm) else None
+        self.segments[args.shm] = False
         return [0, "EINVAL"] if known is None else [0] if known else ["EINVAL"]
 
-    def _loan(self, args: dict[str, Any], result: Any) -> Collection[Any]:
+    def _loan(self, args: Lend, result: Answer) -> Answers:
         there, whole = self._there(args)
         for page in there:
             page.touched = True
-        anons = bool(args["flags"] & UVM_LOAN_TOANON)
-        self.loans[args["loan"]] = Loan(anons, [page.copy() for page in there] if result == 0 else None)
+        anons = bool(args.flags & UVM_LOAN_TOANON)
+        self.loans[args.loan] = Loan(anons, [page.copy() for page in there] if result == 0 else None)
         if not whole or any(page.locked for page in there):  # what is locked is not lent
             return ["EFAULT"]
         refused = self._short(there) or self.world.locks or any(page.hollow for page in there)
         return [0, "EFAULT"] if refused else [0]
 
-    def _lent(self, args: dict[str, Any]) -> Loan | None:
+    def _lent(self, args: OfLoan | MapLoan) -> Loan | None:
         """A loan of this program's, of which nobody else knows; None: who knows."""
-        if not self.world.alone("loan", args["loan"]):
+        if not self.world.alone("loan", args.loan):
             return None
-        return self.loans.get(args["loan"], Loan(False, None))
+        return self.loans.get(args.loan, Loan(False, None))
 
-    def _kpeek(self, args: dict[str, Any], result: Any) -> Collection[Any]:
+    def _kpeek(self, args: Kpeek, result: Answer) -> Answers:
         loan = self._lent(args)
         if loan is not None and loan.pages is None:
             return ["EINVAL"]
-        possible = None if loan is None or loan.pages is None else loan.pages[args["page"]].get(0)
+        possible = None if loan is None or loan.pages is None else loan.pages[args.page].get(0)
         if possible is not None:
             return sorted(possible)
         return [result if isinstance(result, int) or loan is None else "a value"]
 
-    def _unloan(self, args: dict[str, Any], result: Any) -> Collection[Any]:
+    def _unloan(self, args: Unloan, result: Answer) -> Answers:
         loan = self._lent(args)
         if loan is None:
             return [0, "EINVAL"]
@@ -330,7 +358,7 @@ class Process:
         loan.pages = None
         return [0]
 
-    def _map_loan(self, args: dict[str, Any], result: Any) -> Collection[Any]:
+    def _map_loan(self, args: MapLoan, result: Answer) -> Answers:
         loan = self._lent(args)
         for at, vpn in enumerate(self._vpns(args) if result == 0 else ()):
             page = self.pages[vpn] = Page(VM_PROT_READ | VM_PROT_WRITE, MAP_INHERIT_COPY, rest=None, touched=True)
@@ -340,62 +368,65 @@ class Process:
             return [0, "EINVAL"]
         return ["EINVAL"] if loan.pages is None or not loan.anons else [0]
 
-    def _swapctl(self, args: dict[str, Any], result: Any) -> Collection[Any]:
-        if not self.world.alone("swapctl", args["device"]):
+    def _swapctl(self, args: Swapctl, result: Answer) -> Answers:
+        if not self.world.alone("swapctl", args.device):
             return [0, "EBUSY", "ENXIO", "ENOMEM"]
-        on = self.swap.get(args["device"], True)
-        self.swap[args["device"]] = args["on"] if result == 0 else on
-        if args["on"]:
+        on = self.swap.get(args.device, True)
+        self.swap[args.device] = args.on if result == 0 else on
+        if args.on:
             return ["EBUSY" if on else 0]
         return [0, "ENOMEM"] if on else ["ENXIO"]
 
     # -- others ------------------------------------------------------------------------
 
-    def _nothing(self, args: dict[str, Any], result: Any) -> Collection[Any]:
+    def _nothing(self, args: Args, result: Answer) -> Answers:
         return [0]
 
     _fork = _wait = _exit = _barrier = _ftruncate = _uncache = _nothing
 
-    def _count(self, args: dict[str, Any], result: Any) -> Collection[Any]:
+    def _count(self, args: Count, result: Answer) -> Answers:
         return [result if isinstance(result, int) else "a number"]
 
-    def _km_alloc(self, args: dict[str, Any], result: Any) -> Collection[Any]:
-        self.kernel[args["number"]] = {} if result == 0 else None
+    def _km_alloc(self, args: KmAlloc, result: Answer) -> Answers:
+        self.kernel[args.number] = {} if result == 0 else None
         return [0, "ENOMEM"]
 
-    def _km_free(self, args: dict[str, Any], result: Any) -> Collection[Any]:
-        return [0 if self.kernel.pop(args["number"], None) is not None else "EFAULT"]
+    def _km_free(self, args: KmFree, result: Answer) -> Answers:
+        return [0 if self.kernel.pop(args.number, None) is not None else "EFAULT"]
 
-    def _kread(self, args: dict[str, Any], result: Any) -> Collection[Any]:
-        words = self.kernel.get(args["number"])
+    def _kread(self, args: Kread, result: Answer) -> Answers:
+        words = self.kernel.get(args.number)
         if words is None:
             return ["EFAULT"]
-        known = words.get(args["byte"])
+        known = words.get(args.byte)
         return [result if isinstance(result, int) else "a value"] if known is None else sorted(known)
 
-    def _kwrite(self, args: dict[str, Any], result: Any) -> Collection[Any]:
-        words = self.kernel.get(args["number"])
+    def _kwrite(self, args: Kwrite, result: Answer) -> Answers:
+        words = self.kernel.get(args.number)
         if words is None:
             return ["EFAULT"]
-        words[args["byte"]] = frozenset((args["value"],))
+        words[args.byte] = frozenset((args.value,))
         return [0]
 
 
 def world_of(scene: Scenario) -> World:
     """What the processes of a scenario have in common."""
-    cut = {step.args["file"] for lwp in scene.lwps for step in lwp.program if step.op == "ftruncate"}
-    users: Counter[tuple[str, Any]] = Counter()
-    for lwp in scene.lwps:
-        used = set()
-        for step in lwp.program:
-            for what, key in (("loan", "loan"), ("shm", "shm"), ("swapctl", "device")):
-                if key in step.args and (what != "swapctl" or step.op == what):
-                    used.add((what, step.args[key]))
-        users.update(used)
-    locks = any(
-        step.op == "mlock" for program in (scene.setup, *(lwp.program for lwp in scene.lwps)) for step in program
-    )
-    return World(scene, cut, locks, users)
+    programs = [[step.args for step in lwp.program] for lwp in scene.lwps]
+    cut = {args.file for program in programs for args in program if isinstance(args, Ftruncate)}
+    users: Counter[Used] = Counter()
+    for program in programs:
+        users.update({used for args in program if (used := _uses(args)) is not None})
+    steps = [step.args for step in scene.setup] + [args for program in programs for args in program]
+    return World(scene, cut, any(isinstance(args, Mlock) for args in steps), users)
+
+
+def _uses(args: Args) -> Used | None:
+    """The loan, segment or swap device that a step concerns."""
+    if isinstance(args, (Lend, OfLoan, MapLoan)):
+        return "loan", args.loan
+    if isinstance(args, (Mmap, MakeSegment, RemoveSegment)):
+        return None if args.shm is None else ("shm", args.shm)
+    return ("swapctl", args.device) if isinstance(args, Swapctl) else None
 
 
 @dataclass(frozen=True)
@@ -424,21 +455,22 @@ def unlike(scene: Scenario, results: Mapping[str, Sequence[Mapping[str, Any]]]) 
     threads = Counter(lwp.proc for lwp in scene.lwps)
     known: dict[str, Process] = {}
     for step in scene.setup:
-        if step.op == "process" and threads[step.args["as"]] == 1:
-            known[step.args["as"]] = Process(world)
-        elif step.args.get("in") in known and step.op != "thread":
-            refused = known[step.args["in"]].step(step, 0)
+        args = step.args
+        if isinstance(args, MakeProcess) and threads[args.as_] == 1:
+            known[args.as_] = Process(world)
+        elif isinstance(args, OfProcess) and args.process in known and not isinstance(args, MakeThread):
+            refused = known[args.process].step(step, 0)
             assert refused is None, step.text
     for process in known.values():
-        process.segments = {step.args["shm"]: True for step in scene.setup if step.op == "shm"}
+        process.segments = {step.args.shm: True for step in scene.setup if isinstance(step.args, MakeSegment)}
     for lwp in scene.lwps:  # parents come before their children
         if lwp.proc not in known:
             continue
         process = known[lwp.proc]
         done = [step for step in lwp.program if step.op != "pause"]  # which has no result: it does not end
         for step, answer in zip(done, results.get(lwp.name, []), strict=True):
-            if step.op == "fork":
-                known[step.args["as"]] = process.fork()
+            if isinstance(step.args, Fork):
+                known[step.args.as_] = process.fork()
             right = process.step(step, answer["result"])
             if right is not None:
                 text = f"{lwp.name} {step.text}: expected {' or '.join(map(str, right))}, got {answer['result']}"

@@ -43,7 +43,7 @@ class Deviate:
                     able = ", ".join(one.name for one in enabled)
                     raise Diverged(f"{to} to go on after operation {n} of {ran}", f"only {able} can")
                 self.skipped.append(deviation)
-        return default(enabled, current, self.sim.last)
+        return default(enabled, current, self.sim.execution.last)
 
     def finish(self) -> None:
         """After the run: every deviation must have been met."""

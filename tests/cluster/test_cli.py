@@ -329,7 +329,7 @@ def test_a_setup_that_cannot_be_done_is_the_scenarios_mistake(tiny: Path) -> Non
 
 def test_what_the_kernel_finds_during_setup_names_the_step(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A panic, or a wait that never ends, as of a step's refusal."""
-    monkeypatch.setattr("shared.program.user_write", lambda va, value: panic("uvm: no"))
+    monkeypatch.setattr("shared.steps.memory.user_write", lambda va, value: panic("uvm: no"))
     text = "setup cannot be done on this machine: panic: uvm: no"
     assert error_of(uvmp("run", tiny)) == f"{tiny}:10: setup[2].write: {text}"
     monkeypatch.setattr("cluster.boot.run_init", lambda scenario: panic("uvm: no"))

@@ -146,13 +146,13 @@ def test_comments_do_not_make_another_kernel_but_code_does() -> None:
     assert code('def f():\n    """A."""\n    return 1\n') == code("def f():\n    return 1\n")
 
 
-#: imported by the engine, and of no say in what an operation number means: they judge a run or write it down, are
-#: texts, or say what a racing exploration may leave out
+#: imported by the engine, and of no say in what an operation number means: they judge a run or write it down, read a
+#: file, are texts, or say what a racing exploration may leave out
 NO_SAY = {
     "shared.patch",  # what it brings in is in the version
     "cluster.verdict", "shared.codec", "shared.deviation", "shared.errors", "shared.findings", "shared.guards",
-    "shared.journal", "shared.memory_model", "shared.oracle", "shared.provenance", "shared.race",
-    "shared.strict_yaml", "shared.waits",
+    "shared.journal", "shared.memory_model", "shared.oracle", "shared.oracle_effects", "shared.provenance",
+    "shared.race", "shared.scenario_keys", "shared.scenario_names", "shared.strict_yaml", "shared.waits",
 }  # fmt: skip
 NO_SAY_PACKAGES = ("shared.errata", "shared.invariants")
 

@@ -24,9 +24,7 @@ from shared.scenario_file import load_scenario
 from shared.uvm.param import PQ_FREE
 from shared.uvm.structs import Page
 from tests.kit import run_recorded
-from tests.nodes.in_threads import Threads, own_ports
-
-__all__ = ["own_ports"]
+from tests.nodes.in_threads import Threads
 
 TEXT = """\
 id: freed
@@ -139,7 +137,7 @@ def test_who_does_not_mind_goes_on_as_the_machine_would() -> None:
 
 @DO
 @pytest.mark.parametrize("detect", ["invariant: off", "invariant: stop"])
-@pytest.mark.usefixtures("still_mapped", "own_ports")
+@pytest.mark.usefixtures("still_mapped")
 def test_a_machine_of_real_processors_says_the_same(do: str, detect: str) -> None:
     """The memory and the kernel have seen it, wherever they run: the same finding, the same journals."""
     text = TEXT.replace("DETECT", f"detect: {{{detect}}}").replace('DO: {at: "buf[0]"}', STEPS[do])
@@ -152,7 +150,7 @@ def test_a_machine_of_real_processors_says_the_same(do: str, detect: str) -> Non
 
 
 @DO
-@pytest.mark.usefixtures("still_mapped", "own_ports")
+@pytest.mark.usefixtures("still_mapped")
 def test_who_does_not_mind_is_replayed_too(do: str) -> None:
     """The refused access is made again as an operation of its own: on a free machine others come in between."""
     levels = "detect: {invariant: off, heap: note, oracle: off, race: off}"

@@ -16,8 +16,8 @@ from cluster.strategies import RandomWalk
 from nodes.build import build_threads
 from shared.journal import KERNEL_LOCK, Record, in_order
 from shared.port import here
-from shared.program import UNLOCKED
 from shared.scenario import Scenario
+from shared.steps.table import STEPS
 from shared.struct import lock_name
 from shared.uvm.structs import kernel
 from tests.kit import BIG, EMPTY, SHIPPED, Toy, run_recorded, scenario, things
@@ -56,7 +56,7 @@ def with_holder(run: Replay) -> Iterator[tuple[Record, str]]:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_only_the_lock_s_holder_performs_operations_of_the_kernel(name: str) -> None:
-    """All of them, but for interrupts', devices', and what UNLOCKED lists."""
+    """All of them, but for interrupts', devices', and steps that are no system calls."""
     threads = build_threads(scenario(name))
     beside = {each for each, thread in threads.items() if thread.interrupt or thread.cpu.endswith("_io")}
     step: dict[str, str] = {}
@@ -70,7 +70,7 @@ def test_only_the_lock_s_holder_performs_operations_of_the_kernel(name: str) -> 
         traps = step.get(ctx) in ("read", "write") and depth[ctx] > 0
         if "k" not in record or ctx in beside or event in OUTSIDE or record.get("lock") == LOCK:
             continue
-        if step.get(ctx) in UNLOCKED and not traps:
+        if ctx in step and not STEPS[step[ctx]].system_call and not traps:
             continue
         assert holder == ctx, record
         inside += 1

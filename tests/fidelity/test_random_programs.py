@@ -33,7 +33,8 @@ from cluster.token import parse
 from shared.errors import Exit, UserMistake
 from shared.scenario import named_results
 from shared.scenario_file import load_scenario
-from shared.steps import PROGRAM_STEPS
+from shared.steps.step import Where
+from shared.steps.table import steps_of
 
 FRAME = """\
 id: random
@@ -63,7 +64,7 @@ def test_programs_do_everything_and_each_is_a_scenario() -> None:
         program.load()
     done = set().union(*(ops(steps) for program in made for steps in program.threads.values()))
     left_out = {"kload", "kstore", "klock", "kunlock", "kwait", "kwakeup", "send", "barrier"}
-    assert done == set(PROGRAM_STEPS) - left_out
+    assert done == set(steps_of(Where.PROGRAM)) - left_out
     machines = [program.machine for program in made]
     assert {machine["cpus"] for machine in machines} == {1, 2, 3, 4}
     keys = set().union(*machines)

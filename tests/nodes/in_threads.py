@@ -1,6 +1,6 @@
 """The live engine's own parts without Ray: every processor in a thread, every node behind a call.
 
-What nodes/actor.py does with Ray's calls is done here with Python's, through
+What nodes/host/ray.py does with Ray's calls is done here with Python's, through
 the same codec; so the promises of the runner and of admission can be tested in
 milliseconds, and *broken on purpose*, which no test against real actors can.
 """
@@ -12,34 +12,21 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
 from cluster.boot import boot
 from cluster.live import schedule_of
-from nodes.admit import Admission
 from nodes.build import build_node, build_threads, routes
 from nodes.cpu import Processor, Thread
-from nodes.runner import Runner
+from nodes.host.admit import Admission
+from nodes.host.runner import Runner
 from shared.codec import DELIVERY, FRAME, REPLY, decode, encode
 from shared.findings import Finding
 from shared.journal import Journal, Journals
 from shared.messages import Delivery, Frame, Reply
-from shared.port import _Here
 from shared.scenario import Scenario
-
-local = threading.local()
-
-
-@pytest.fixture
-def own_ports(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gives every thread a `here.port` of its own, as every process has."""
-    monkeypatch.setattr(
-        _Here, "port", property(lambda self: local.port, lambda self, port: setattr(local, "port", port))
-    )
 
 
 class Threads:
-    """A machine of threads; wants the fixture `own_ports`.
+    """A machine of threads.
 
     Args:
         bodies: contexts that run instead of the scenario's; then `image` is what they start from.
@@ -90,7 +77,7 @@ class Threads:
 
     def run(self, limit_s: float = 20.0) -> Finding | None:
         """Run to the end; returns the finding that a processor reported, if one did."""
-        threads = [threading.Thread(target=self._loop, args=(one,), daemon=True) for one in self.runners.values()]
+        threads = [threading.Thread(target=one.loop, daemon=True) for one in self.runners.values()]
         for thread in threads:
             thread.start()
         self._until_quiet(limit_s)
@@ -100,13 +87,9 @@ class Threads:
             thread.join(timeout=5.0)
             assert not thread.is_alive()
         for one in self.runners.values():
-            if one.error is not None:
-                raise one.error
+            if one.crash is not None:
+                raise one.crash
         return next((one.finding for one in self.runners.values() if one.finding is not None), None)
-
-    def _loop(self, runner: Runner) -> None:
-        local.port = runner
-        runner.loop()
 
     def _until_quiet(self, limit_s: float) -> None:
         end = time.monotonic() + limit_s

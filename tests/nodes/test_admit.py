@@ -5,7 +5,7 @@ from __future__ import annotations
 from io import BytesIO
 from typing import Any
 
-from nodes.admit import Admission
+from nodes.host.admit import Admission
 from nodes.lock_manager import LockManager
 from nodes.memory import Memory
 from shared.journal import Journal, read

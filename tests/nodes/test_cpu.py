@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nodes.cpu import Processor, Thread, Tlb, ipi_thread
+from shared.messages import Wake
 from shared.port import SPL_BIO, SPL_HIGH, SPL_IPI, SPL_NONE
 
 
@@ -87,10 +88,10 @@ def test_a_wakeup_before_the_cpu_is_given_up_is_not_lost() -> None:
     """ltsleep queues first, unlocks then, and gives up the CPU last."""
     _, a, *_ = cpu()
     a.parked, a.ready, a.woken = False, True, False
-    a.wake()
+    a.receive(Wake("A"))
     assert a.woken and a.ready
     a.parked, a.ready, a.woken = True, False, False
-    a.wake()
+    a.receive(Wake("A"))
     assert a.ready
 
 

@@ -12,17 +12,15 @@ from cluster.replay import replay, replay_journals
 from cluster.strategies import RandomWalk
 from nodes.build import routes
 from nodes.cpu import Processor, Thread
-from nodes.runner import Runner
+from nodes.host.runner import Runner
 from shared.errors import Infrastructure, LogIncomplete
 from shared.journal import Journal, causal_past, digest, holes, linearize
 from shared.messages import OPERATIONS, Frame, Interrupt, Reply, Status
 from shared.port import SPL_BIO, SPL_HIGH, SPL_NONE, here
 from shared.scenario import named_results
 from tests.kit import OTHER, THING, Toy, run_recorded, scenario, things, went_on_before_an_interrupt
-from tests.nodes.in_threads import Threads, own_ports
+from tests.nodes.in_threads import Threads
 
-__all__ = ["own_ports"]
-pytestmark = pytest.mark.usefixtures("own_ports")
 #: which accesses to the named words are late: a CPU that did not wait for its first store would be caught
 UNLUCKY = {
     "litmus-mp": {("cpu0", "memory0"): 0.1, ("cpu1", "memory1"): 0.03},
@@ -201,7 +199,7 @@ def test_a_processor_says_what_it_still_has_to_do() -> None:
 
 def test_an_answer_that_never_comes_is_an_error_and_no_finding() -> None:
     """Every wait has a limit."""
-    from nodes import runner
+    from nodes.host import runner
 
     scene = scenario("E1").without_errata()
     wanted = run_recorded(scene, RandomWalk(0))
@@ -275,9 +273,8 @@ def test_an_interrupt_that_was_masked_is_taken_when_the_level_drops() -> None:
     threads = [Thread("A", "cpu0", body), Thread("bell", "cpu0", bell, SPL_BIO, interrupt=True)]
     route, journal = routes(scene.machine), Journal("cpu0")
     runner = Runner(Processor("cpu0", threads), scene, route, journal, ask, None, 0)
-    here.port = runner
     runner.loop()
-    assert runner.error is None
+    assert runner.crash is None
     assert did == [("A", 1), ("A", 2), ("A", 3), ("bell", 105), ("A", 4)]
 
 

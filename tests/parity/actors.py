@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from nodes.actor import NodeActor
+from nodes.host.ray import NodeActor
 from shared.codec import FRAME, LOAD, decode, encode
 from shared.tables import tables
 from shared.uvm import param

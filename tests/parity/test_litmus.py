@@ -20,10 +20,10 @@ RUNS = 8
 @pytest.fixture
 def slow(ray_session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Actors of which one shard's is slow. (They import Ray, which may only be done once its environment is set.)"""
-    import nodes.actor
+    import nodes.host.ray
     from tests.parity.actors import Slow
 
-    monkeypatch.setattr(nodes.actor, "NodeActor", Slow)
+    monkeypatch.setattr(nodes.host.ray, "NodeActor", Slow)
 
 
 @pytest.mark.usefixtures("slow")

@@ -39,9 +39,7 @@ from shared.journal import Journals, Record, asleep_at_start, digest, goes_to_sl
 from shared.race import Watch, judge_journals
 from shared.scenario import Scenario
 from tests.kit import SHIPPED, run_recorded, scenario
-from tests.nodes.in_threads import Threads, own_ports
-
-__all__ = ["own_ports"]
+from tests.nodes.in_threads import Threads
 
 STRATEGIES = ("pct", "random")
 #: schedules of a search that is about replay, not about finding
@@ -161,7 +159,6 @@ def test_on_real_processes(name: str, table: Table, live_machine: Boot, tmp_path
 
 
 @pytest.mark.parametrize("name", [name for name in QUICK if name != "S4"])  # S4 does not boot
-@pytest.mark.usefixtures("own_ports")
 def test_free_processors_in_threads_are_replayed(name: str) -> None:
     """As "free live", with the actors' own parts in threads; so that it costs little."""
     scene = scenario(name)

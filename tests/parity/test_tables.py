@@ -19,10 +19,10 @@ def test_an_actor_that_was_started_with_other_source_is_refused(
     live_machine: Callable[..., LiveMachine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One sentence names the actor, and the table that is another."""
-    import nodes.actor  # (not before Ray has been started)
+    import nodes.host.ray  # (not before Ray has been started)
     from tests.parity.actors import OtherSource
 
-    monkeypatch.setattr(nodes.actor, "NodeActor", OtherSource)
+    monkeypatch.setattr(nodes.host.ray, "NodeActor", OtherSource)
     machine = live_machine(scenario("S4").without_errata())
     with pytest.raises(Infrastructure, match=r"actor cpu0 runs other source: its constants are not ours"):
         machine.run()

@@ -28,7 +28,7 @@ def main(folder: Path) -> dict[str, Any]:
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
     from ray.cluster_utils import Cluster
 
-    import nodes.actor
+    import nodes.host.ray
     from cluster.launch import ray_session
     from cluster.live import LiveMachine
     from cluster.replay import replay_journals
@@ -37,7 +37,7 @@ def main(folder: Path) -> dict[str, Any]:
     from tests.kit import run_recorded, scenario
     from tests.parity.actors import Elsewhere
 
-    nodes.actor.NodeActor = Elsewhere  # type: ignore[misc]
+    nodes.host.ray.NodeActor = Elsewhere  # type: ignore[misc]
     apart = {"shards": "{lock_manager: 2, memory: 2}", "colocate": "false"}
     scenes = {"E2": scenario("E2", **apart).without_errata(), "S3a-shipped": scenario("S3a-shipped", **apart)}
     resources = {node: {side: 1.0} for side, names in SIDES.items() for node in names}

@@ -49,7 +49,7 @@ def test_the_words_of_a_litmus_test_are_on_different_shards() -> None:
     """On one shard there would be nothing to overtake."""
     for name in ("litmus-mp", "litmus-sb"):
         machine, _ = prepare(scenario(name))
-        from shared.program import Litmus
+        from shared.steps.kernel import Litmus
 
         route = machine.route["store"]
         assert {route(Litmus.at(0).id), route(Litmus.at(1).id)} == {"memory0", "memory1"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import shared.program
+import shared.steps.table
 from cluster.explore import explore
 from cluster.strategies import Stay
 from cluster.survey import survey
@@ -18,7 +18,7 @@ from shared.errors import UserMistake
 from shared.patch import SEAMS, applied, current, original, read
 from tests.kit import run_recorded, scenario
 
-UVM = Path(shared.program.__file__).parent / "uvm"
+UVM = Path(shared.steps.table.__file__).parents[1] / "uvm"
 HEAD = "from shared.patch import declares, original, replaces\nfrom shared.port import erratum\n"
 COPY = (
     HEAD

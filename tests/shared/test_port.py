@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
+from cluster.strategies import Stay
+from nodes.cpu import Thread
 from shared.errors import Diverged
 from shared.findings import FINDINGS, Finding
 from shared.messages import WAIT
@@ -276,3 +279,74 @@ def test_a_walk_that_is_refused_and_not_minded_is_repeated() -> None:
     toy = Toy(things, {"A": (0, body)}, {"oracle": "off"})
     assert toy.run() is None
     assert answers == [(True, 7)] and toy.machine.memories[0].frames[2][0] == 7
+
+
+# -- which port is installed ---------------------------------------------------------
+
+
+class Gives(Stay):
+    """Gives up at the first choice, as a strategy does that cannot follow its schedule."""
+
+    def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:
+        raise Diverged("this", "that")
+
+
+@pytest.mark.parametrize("abandoned", [False, True])
+def test_a_run_inside_another_run_gives_the_outer_ones_port_back(abandoned: bool) -> None:
+    """A check, a fuzzer or a notebook may run a machine while another one waits; the inner one may also fail."""
+    seen: list[Any] = []
+
+    def adds() -> None:
+        seen.append(here.port)
+        THING.lk.lock()
+        THING.v += 1
+        THING.lk.unlock()
+
+    inner = Toy(things, {"A": (0, adds), "B": (1, adds)})
+
+    def body() -> None:
+        adds()
+        if abandoned:
+            with pytest.raises(Diverged):
+                inner.run(Gives())
+        else:
+            assert inner.run(record=True) is None
+        adds()
+
+    outer = Toy(things, {"A": (0, body), "B": (1, adds)})
+    assert outer.run(record=True) is None
+    assert [port is outer.sim for port in seen] == [True, *(() if abandoned else (False, False)), True, True]
+    assert value(outer) == 3 and (abandoned or value(inner) == 2)
+    assert not hasattr(here, "port")
+
+
+def test_runs_in_several_threads_have_a_port_each() -> None:
+    """One goes on in the middle of the other."""
+    toys: dict[str, Toy] = {}
+    both = threading.Barrier(2)
+
+    def adds() -> None:
+        THING.lk.lock()
+        THING.v += 1
+        both.wait(timeout=10.0)
+        assert here.port.cur is toys[threading.current_thread().name].sim.cur
+        THING.v += 1
+        both.wait(timeout=10.0)
+        THING.lk.unlock()
+
+    def runs() -> None:
+        assert toys[threading.current_thread().name].run(record=True) is None
+
+    toys |= {name: Toy(things, {"A": (0, adds)}) for name in ("left", "right")}
+    threads = [threading.Thread(target=runs, name=name) for name in toys]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=20.0)
+    assert [value(toy) for toy in toys.values()] == [2, 2]
+    assert not hasattr(here, "port")
+
+
+def value(toy: Toy) -> Any:
+    """What THING.v is at the end."""
+    return toy.sim.heap[THING.id][type(THING).fields["v"].slot]

@@ -70,10 +70,10 @@ def test_words_are_numbered_as_they_appear() -> None:
     """The number decides the shard."""
     scene = load()
     assert scene.words == ("x", "y")
-    assert [step.args for step in scene.lwp("A").program] == [
+    assert [step.args.plain() for step in scene.lwp("A").program] == [
         {"word": "x", "number": 0}, {"word": "x", "number": 0, "value": 7}, {"word": "x", "number": 0},
     ]  # fmt: skip
-    assert scene.lwp("B").program[3].args == {"word": "y", "number": 1}
+    assert scene.lwp("B").program[3].args.plain() == {"word": "y", "number": 1}
 
 
 def test_words_travel_to_the_actors() -> None:

@@ -101,16 +101,30 @@ def test_regions_have_addresses_of_their_own_with_a_gap_between(good: Scenario) 
 
 
 def test_addresses_are_resolved_to_bytes(good: Scenario) -> None:
-    assert [(one.op, one.args, one.into) for one in good.lwp("C").program] == [
+    assert [(one.op, one.args.plain(), one.into) for one in good.lwp("C").program] == [
         ("mmap", {"as": "own", "at": 0x12000, "length": 64, "prot": 1, "shared": False}, None),
         ("read", {"at": 0x10000 + 3 * 64 + 8}, "r0"),
         ("fork", {"as": "E", "cpu": 1}, None),
         ("exit", {}, None),
     ]
-    assert good.lwp("A").program[0].args == {"at": 0x10000, "length": 256}
-    assert good.lwp("B").program[0].args == {"at": 0x11000 + 23 * 64, "value": 2**64 - 1}
-    assert good.setup[1].args == {"in": "A", "as": "buf", "at": 0x10000, "length": 256, "prot": 3, "shared": False}
-    assert good.setup[5].args == {"in": "B", "as": "fill", "at": 0x11000, "length": 24 * 64, "prot": 3, "until_free": 7}
+    assert good.lwp("A").program[0].args.plain() == {"at": 0x10000, "length": 256}
+    assert good.lwp("B").program[0].args.plain() == {"at": 0x11000 + 23 * 64, "value": 2**64 - 1}
+    assert good.setup[1].args.plain() == {
+        "in": "A",
+        "as": "buf",
+        "at": 0x10000,
+        "length": 256,
+        "prot": 3,
+        "shared": False,
+    }
+    assert good.setup[5].args.plain() == {
+        "in": "B",
+        "as": "fill",
+        "at": 0x11000,
+        "length": 24 * 64,
+        "prot": 3,
+        "until_free": 7,
+    }
 
 
 def test_an_address_can_be_told_in_the_scenarios_words(good: Scenario) -> None:
@@ -146,7 +160,7 @@ def test_a_machine_given_by_the_caller_wins() -> None:
     scenario = load_scenario(GOOD, "t.yaml", machine=machine)
     assert scenario.machine == machine
     assert scenario.regions[1].pages == 32
-    assert scenario.lwp("A").program[0].args["length"] == 4 * 128
+    assert scenario.lwp("A").program[0].args.plain()["length"] == 4 * 128
 
 
 def test_actors_group_the_nodes() -> None:
@@ -540,12 +554,10 @@ bound: {strategy: random, schedules: 1}
 
 def test_files_have_the_first_blocks_of_the_disk_in_order() -> None:
     scene = load_scenario(FILES, "t.yaml")
-    assert [(one.args["as"], one.args["block"], one.args["words"]) for one in scene.setup[:2]] == [
-        ("F", 0, [7]),
-        ("G", 2, []),
-    ]
-    assert scene.setup[3].args | {"file": 1, "offset": 64, "shared": False} == scene.setup[3].args
-    steps = {one.op: one.args for one in scene.lwps[0].program}
+    setup = [step.args.plain() for step in scene.setup]
+    assert [(args["as"], args["block"], args["words"]) for args in setup[:2]] == [("F", 0, [7]), ("G", 2, [])]
+    assert setup[3] | {"file": 1, "offset": 64, "shared": False} == setup[3]
+    steps = {step.op: step.args.plain() for step in scene.lwps[0].program}
     assert steps["mmap"]["shm"] == 0 and steps["mmap"]["shared"]
     assert steps["fwrite"] == {"at": 72, "file": 0, "value": 3}
     assert steps["ftruncate"] == {"file": 0, "size": 64}

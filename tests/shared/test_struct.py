@@ -63,11 +63,9 @@ class Log:
 
 @pytest.fixture
 def log() -> Iterator[Log]:
-    before = getattr(here, "port", None)
     made = Log()
-    here.port = made  # type: ignore[assignment]
-    yield made
-    here.port = before  # type: ignore[assignment]
+    with here.installed(made):  # type: ignore[arg-type]
+        yield made
 
 
 def test_an_increment_is_a_load_and_a_store(log: Log) -> None:

@@ -19,17 +19,17 @@ from typing import Any, TypeVar
 
 from greenlet import getcurrent, greenlet
 
-from nodes.build import Route, alloc_shard, big_lock
-from nodes.cpu import FINISHED, Processor, Thread, Tlb
+from nodes.build import Route, alloc_shard
+from nodes.cpu import Processor, Thread
+from nodes.host.half import ProcessorPort
 from shared.errors import Infrastructure, PortDead
-from shared.journal import Journal, operation_record
+from shared.journal import Journal
 from shared.locks.ref import LockRef
 from shared.messages import (
     OPERATIONS,
     Behind,
     Delivery,
     Frame,
-    Grant,
     KernelFinding,
     LateReply,
     ProgramOrder,
@@ -37,11 +37,10 @@ from shared.messages import (
     Reply,
     Request,
     Status,
-    Wake,
 )
-from shared.port import Port
+from shared.port import here
 from shared.scenario import Scenario
-from shared.struct import Struct, lock_sleeps
+from shared.struct import Struct
 
 LIMIT_S = 60.0
 S = TypeVar("S", bound=Struct)
@@ -53,7 +52,7 @@ class Halt:
     """In an inbox, no message: the processor is to stop at its next operation."""
 
 
-class Runner(Port):
+class Runner(ProcessorPort):
     """The port of one processor in an actor.
 
     Args:
@@ -72,18 +71,14 @@ class Runner(Port):
         follow: ProgramOrder | None,
         seed: int,
     ):
-        config = scenario.machine
-        super().__init__(
-            frozenset(scenario.errata), dict(scenario.detect), config.page_size, config.memory_shards, big_lock(config)
-        )
-        self.processor, self.route, self.journal, self.ask = processor, route, journal, ask
+        super().__init__(scenario, {thread.name: thread for thread in processor.threads}, {processor.name: journal})
+        self.processor, self.route, self.ask = processor, route, ask
         self.follow: list[str] | None = None if follow is None else follow.contexts
         self.events: list[int] = [] if follow is None else follow.events
         self.events_since_op = 0
         #: number of a request in the outbox -> its context's stack and locks when it was made
         self.made_by: dict[int, tuple[list[str], dict[int, tuple[LockRef, str, str]]]] = {}
         self.random = Random(seed)
-        self.threads = {thread.name: thread for thread in processor.threads}
         self.inbox: SimpleQueue[Delivery | Halt] = SimpleQueue()
         self.received = 0
         # a refused operation ends the run then, so that those behind it in the frame are void
@@ -92,37 +87,37 @@ class Runner(Port):
         self.outbox_node = ""
         self.late_reply: Reply | None = None
         self.idle = False
-        self.spl_changed = False  # a pending interrupt may now be deliverable
+        self.choices_changed = False  # another context than the current one may have become able to go on
         self.stopping = False
-        self.error: BaseException | None = None
 
     # -- the hub ---------------------------------------------------------------
 
     def loop(self) -> None:
         """Run the processor's contexts until told to stop."""
         self.hub = getcurrent()
-        try:
-            while not self.stopping and not self.dead:
-                thread = self._next()
-                if thread is None:
-                    self._wait_for_delivery()
-                    continue
-                self._begin(thread)
-                if thread.glet is None:
-                    thread.glet = greenlet(self._work)
-                    thread.glet.switch(thread)
-                else:
-                    thread.glet.switch()
-                self._flush()
-        except PortDead:
-            pass
-        except BaseException as error:
-            self.error = error
-        self.dead = True
-        for thread in self.threads.values():
-            if thread.glet is not None and not thread.glet.dead:
-                thread.glet.throw(PortDead)
-        self.idle = True
+        with here.installed(self):
+            try:
+                while not self.stopping and not self.dead and self.crash is None:
+                    thread = self._next()
+                    if thread is None:
+                        self._wait_for_delivery()
+                        continue
+                    self._begin(thread)
+                    if thread.glet is None:
+                        thread.glet = greenlet(self._body)
+                        thread.glet.switch(thread)
+                    else:
+                        thread.glet.switch()
+                    self._flush()
+            except PortDead:
+                pass
+            except BaseException as error:
+                self.crash = error
+            self.dead = True
+            for thread in self.threads.values():
+                if thread.glet is not None and not thread.glet.dead:
+                    thread.glet.throw(PortDead)
+            self.idle = True
 
     def halt(self) -> None:
         """Stop at the next operation; its contexts can still be asked about."""
@@ -173,41 +168,7 @@ class Runner(Port):
         if isinstance(delivery, LateReply):
             self.late_reply = delivery.reply
             return
-        thread = self.threads[delivery.ctx]
-        if isinstance(delivery, Grant):
-            thread.grant(delivery.value)
-        elif isinstance(delivery, Wake):
-            thread.wake()
-        else:
-            self.processor.pending[thread.name].append(delivery.message)
-
-    def _begin(self, thread: Thread) -> None:
-        takes = self.processor.takes(thread)
-        self.cur = thread
-        if takes == "run":
-            self.processor.run(thread)
-            self._local(thread, "run")
-        elif takes == "intr":
-            message, under, at = self.processor.intr(thread)
-            self._local(thread, "intr", message, under, at)
-
-    def _work(self, thread: Thread) -> None:
-        try:
-            thread.body()
-            if thread.interrupt:
-                self.point()
-                self._local(thread, "iret")
-                self.processor.iret(thread)
-            else:
-                self.check_end()
-                thread.state, thread.ready = FINISHED, False
-                self.processor.park(thread)
-        except PortDead:
-            pass
-        except BaseException as error:
-            self.error = self.failed(error)
-            self.dead = True
-        thread.glet = None
+        self._deliver(delivery)
 
     def point(self) -> None:
         if self.dead:
@@ -215,8 +176,8 @@ class Runner(Port):
         if self.follow is not None:
             if self.processor.k >= len(self.follow) or self.follow[self.processor.k] != self.cur.name:
                 self._to_hub()
-        elif self.stopping or self.spl_changed or not self.inbox.empty():
-            self.spl_changed = False
+        elif self.stopping or self.choices_changed or not self.inbox.empty():
+            self.choices_changed = False
             self._drain()
             if self.stopping or len(self.processor.choices()) > 1:
                 self._to_hub()
@@ -224,9 +185,11 @@ class Runner(Port):
     def spin(self) -> None:
         self.point()
 
-    def spl(self, level: int) -> int:
-        self.spl_changed = True
-        return super().spl(level)
+    def _changed(self, processor: Processor) -> None:
+        self.choices_changed = True
+
+    def _give_way(self, thread: Thread) -> None:
+        self._to_hub()
 
     def _to_hub(self) -> None:
         self._flush()
@@ -234,13 +197,9 @@ class Runner(Port):
         if self.dead:
             raise PortDead
 
-    def _wait(self, ctx: Thread, code: str, target: int, park: bool) -> Any:
-        ctx.waits = (code, target)
-        if park:
-            self.processor.park(ctx)
-        self._to_hub()
-        ctx.waits = None
-        return ctx.value
+    def wait_for_wakeup(self) -> None:
+        self._flush()
+        super().wait_for_wakeup()
 
     # -- operations ------------------------------------------------------------
 
@@ -265,9 +224,7 @@ class Runner(Port):
         reply = self._send()
         if reply.status == Status.WAITS:
             ctx.ready = ctx.woken = False
-            if op.sleeps or (op.target == "lock" and lock_sleeps(target)):
-                return self.wait_asleep(code, target)
-            return self._wait(ctx, code, target, park=False)
+            return self._wait_for_grant(ctx, code, target)
         return reply.value
 
     def _flush(self) -> None:
@@ -308,36 +265,9 @@ class Runner(Port):
         reply, self.late_reply = self.late_reply, None
         return reply
 
-    def _local(self, ctx: Thread, code: str, *args: Any) -> None:
-        ctx.n += 1
-        self.processor.k += 1
-        self.events_since_op = 0
-        record = operation_record(code, 0, args, None, [])
-        record["ctx"], record["n"], record["cpu"], record["k"] = ctx.name, ctx.n, ctx.cpu, self.processor.k
-        self.journal.add(record)
-
-    def record_event(self, event: str, **fields: Any) -> None:
-        ctx = self.cur
-        self.events_since_op += 1
-        self.journal.add({"event": event, "ctx": ctx.name, "n": ctx.n, "at": self.processor.k, **fields})
-
-    def wait_for_wakeup(self) -> None:
-        ctx: Thread = self.cur
-        self._flush()
-        ctx.ready = ctx.woken
-        self._wait(ctx, "sleep", ctx.chan, park=True)
-
-    def interrupted(self) -> list[Thread]:
-        return self.processor.interrupted()
-
-    def userret(self) -> None:
-        self.point()
-        ctx: Thread = self.cur
-        self._local(ctx, "userret")
-        self._wait(ctx, "userret", 0, park=True)
-
-    def tlb(self) -> Tlb:
-        return self.processor.tlb
+    def _write(self, node: str, record: dict[str, Any]) -> None:
+        self.events_since_op = 0 if "k" in record else self.events_since_op + 1
+        super()._write(node, record)
 
     def alloc(self, kind: type[S], length: int = 0) -> S:
         obj: S = self.op("alloc", alloc_shard(self.cur.name, self.cur.n, self.memory_shards), (kind.kind, length))

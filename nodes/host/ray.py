@@ -1,7 +1,7 @@
 """The one generic Ray actor: carries one node or several, at most one of them a processor.
 
 Its methods are short and never wait, so that deliveries always get in; the
-processor's contexts run in a thread of their own (nodes/runner.py). Calls carry
+processor's contexts run in a thread of their own (nodes/host/runner.py). Calls carry
 one `bytes` each way (shared/codec.py). Handles of other actors are passed once,
 at wiring. One-way calls are kept and their errors collected.
 
@@ -22,10 +22,10 @@ from typing import Any
 
 import ray
 
-from nodes.admit import Admission
 from nodes.build import build_node, build_threads, routes
 from nodes.cpu import Processor
-from nodes.runner import LIMIT_S, Runner
+from nodes.host.admit import Admission
+from nodes.host.runner import LIMIT_S, Runner
 from shared.codec import CHUNK, DELIVERY, FRAME, LOAD, LOADED, POLL, REPLY, STATE, decode, encode
 from shared.errors import Infrastructure
 from shared.functions import import_all
@@ -33,7 +33,6 @@ from shared.journal import Journal
 from shared.messages import Delivery, Frame, Loaded, Poll, Reply
 from shared.pack import unpack_scenario
 from shared.patch import switch
-from shared.port import here
 from shared.tables import tables
 
 REAP_EVERY = 64
@@ -114,7 +113,6 @@ class NodeActor:
     def start(self) -> None:
         """Let the processor's contexts run."""
         if self.runner is not None:
-            here.port = self.runner
             self.thread = threading.Thread(target=self.runner.loop, name=self.name, daemon=True)
             self.thread.start()
 
@@ -199,8 +197,8 @@ class NodeActor:
         runner = self.runner
         self._reap(0)
         errors = list(self.errors)
-        if runner is not None and runner.error is not None:
-            errors.append(f"{type(runner.error).__name__}: {runner.error}")
+        if runner is not None and runner.crash is not None:
+            errors.append(f"{type(runner.crash).__name__}: {runner.crash}")
         admissions = self.admissions.values()
         poll = Poll(
             admitted={name: admission.journal.nseq for name, admission in self.admissions.items()},

@@ -1,0 +1,175 @@
+"""What the simulator and the runner of a live processor share: contexts on their processors.
+
+A context is given its processor, interrupts another one, waits, and ends; its processor admits a few
+operations by itself; kernel events go to that processor's journal. Left to the engine: which context
+goes on (`_give_way`, `_successor`), and how all other operations reach their nodes (`perform`).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+from nodes.build import big_lock
+from nodes.cpu import FINISHED, Processor, Thread, Tlb
+from shared.errors import PortDead
+from shared.journal import Journal, operation_record
+from shared.messages import OPERATIONS, Effect
+from shared.port import Port
+from shared.scenario import Scenario
+from shared.struct import lock_sleeps
+
+
+class ProcessorPort(Port):
+    """The port of one or several processors.
+
+    Args:
+        threads: the contexts that run on them, by name.
+        journals: node -> its journal, the processors' among them; None: nothing is recorded.
+
+    Attributes:
+        crash: a bug of ours, or of a patch, that ended a context; whoever runs the engine raises it.
+    """
+
+    def __init__(self, scenario: Scenario, threads: dict[str, Thread], journals: dict[str, Journal] | None = None):
+        config = scenario.machine
+        super().__init__(
+            frozenset(scenario.errata), dict(scenario.detect), config.page_size, config.memory_shards, big_lock(config)
+        )
+        self.threads, self.journals = threads, journals
+        self.crash: BaseException | None = None
+
+    # -- to be supplied by the engine ------------------------------------------
+
+    @abstractmethod
+    def _give_way(self, thread: Thread) -> None:
+        """Returns when the current context, `thread`, may go on: at once if it is ready and chosen."""
+
+    def _successor(self) -> Thread | None:
+        """Who goes on when a context has ended, if that is decided on the spot."""
+        return None
+
+    def _changed(self, processor: Processor) -> None:
+        """Something has changed that decides who may go on on this processor."""
+
+    def _own_point(self) -> None:
+        """A scheduling point before an operation that the context's own processor admits."""
+        self.point()
+
+    # -- contexts ----------------------------------------------------------------
+
+    def _begin(self, thread: Thread) -> None:
+        """Give a context its processor, if it has not got it."""
+        processor = thread.processor
+        takes = processor.takes(thread)
+        self.cur = thread
+        if takes is None:
+            return
+        if takes == "run":
+            processor.run(thread)
+            self._local(thread, "run")
+        else:
+            self._local(thread, "intr", *processor.intr(thread))
+        self._changed(processor)
+
+    def _body(self, thread: Thread) -> Thread | None:
+        """Run a context to its end; returns its successor."""
+        successor = None
+        try:
+            thread.body()
+            self._ended(thread)
+            successor = self._successor()
+        except PortDead:
+            pass
+        except BaseException as error:
+            self.crash = self.failed(error)
+        thread.glet = None
+        return successor
+
+    def _ended(self, thread: Thread) -> None:
+        """A context's body has returned."""
+        processor = thread.processor
+        if thread.interrupt:
+            self._own_point()
+            self._changed(processor)
+            self._local(thread, "iret")
+            processor.iret(thread)
+            return
+        self._changed(processor)
+        self.check_end()
+        thread.state, thread.ready = FINISHED, False
+        processor.park(thread)
+
+    def _wait(self, ctx: Thread, code: str, target: int, park: bool) -> Any:
+        ctx.waits = (code, target)
+        if park:
+            ctx.processor.park(ctx)
+        self._changed(ctx.processor)
+        self._give_way(ctx)
+        ctx.waits = None
+        return ctx.value
+
+    def _wait_for_grant(self, thread: Thread, code: str, target: int) -> Any:
+        """Wait for the grant of a request that could not be granted at once, asleep or spinning; returns its value."""
+        op = OPERATIONS[code]
+        if op.sleeps or (op.target == "lock" and lock_sleeps(target)):
+            return self.wait_asleep(code, target)
+        return self._wait(thread, code, target, park=False)
+
+    def wait_for_wakeup(self) -> None:
+        thread: Thread = self.cur
+        thread.ready = thread.woken
+        self._wait(thread, "sleep", thread.chan, park=True)
+
+    def userret(self) -> None:
+        self._own_point()
+        thread: Thread = self.cur
+        self._local(thread, "userret")
+        self._wait(thread, "userret", 0, park=True)
+
+    def interrupted(self) -> list[Thread]:
+        thread: Thread = self.cur
+        return thread.processor.interrupted()
+
+    def tlb(self) -> Tlb:
+        thread: Thread = self.cur
+        return thread.processor.tlb
+
+    def spl(self, level: int) -> int:
+        self._changed(self.cur.processor)
+        return super().spl(level)
+
+    def _deliver(self, effect: Effect) -> None:
+        """What an operation has caused for one of the contexts."""
+        thread = self.threads[effect.ctx]
+        thread.receive(effect)
+        self._changed(thread.processor)
+
+    @property
+    def results(self) -> dict[str, list[dict[str, Any]]]:
+        """Context -> its steps' results."""
+        return {name: thread.results for name, thread in self.threads.items() if thread.results}
+
+    # -- records -----------------------------------------------------------------
+
+    def _local(self, thread: Thread, code: str, *args: Any) -> None:
+        """One operation that the context's own processor admits."""
+        thread.n += 1
+        thread.processor.k += 1
+        if self.journals is not None:
+            self._record(thread.cpu, thread, operation_record(code, 0, args, None, []))
+
+    def _record(self, node: str, thread: Thread, record: dict[str, Any]) -> None:
+        """Write what a node has admitted, with the numbers of the operation."""
+        record["ctx"], record["n"], record["cpu"], record["k"] = thread.name, thread.n, thread.cpu, thread.processor.k
+        self._write(node, record)
+
+    def record_event(self, event: str, **fields: Any) -> None:
+        if self.journals is not None:
+            thread: Thread = self.cur
+            at = thread.processor.k
+            self._write(thread.cpu, {"event": event, "ctx": thread.name, "n": thread.n, "at": at, **fields})
+
+    def _write(self, node: str, record: dict[str, Any]) -> None:
+        assert self.journals is not None
+        self.journals[node].add(record)
