@@ -149,8 +149,8 @@ def _unpack(body: str) -> tuple[tuple[Deviation, ...], bool]:
 #: what decides which operation a number means, beside the scenario: the kernel, the nodes, and the engine that boots
 #: them and goes on by default. Not: what judges a run, texts, and what real processes need besides
 DECIDES = (
-    "shared/uvm", "shared/locks", "shared/program.py", "shared/functions.py", "shared/port.py", "shared/struct.py", "shared/messages.py",
-    "shared/scenario.py", "shared/steps", "shared/machine_config.py", "shared/tables.py", "nodes",
+    "shared/uvm", "shared/locks", "shared/program.py", "shared/port.py", "shared/struct.py", "shared/messages.py",
+    "shared/scenario.py", "shared/steps", "shared/machine_config.py", "shared/tables.py", "shared/functions.py", "nodes",
     "cluster/sim.py", "cluster/sim_heap.py", "cluster/machine.py", "cluster/boot.py", "cluster/strategies",
 )  # fmt: skip
 APART = (
