@@ -150,8 +150,8 @@ def _unpack(body: str) -> tuple[tuple[Deviation, ...], bool]:
 #: them and goes on by default. Not: what judges a run, texts, and what real processes need besides
 DECIDES = (
     "shared/uvm", "shared/locks", "shared/program.py", "shared/port.py", "shared/struct.py", "shared/messages.py",
-    "shared/scenario.py", "shared/steps", "shared/machine_config.py", "shared/tables.py", "shared/functions.py", "nodes",
-    "cluster/sim.py", "cluster/sim_heap.py", "cluster/machine.py", "cluster/boot.py", "cluster/strategies",
+    "shared/scenario.py", "shared/steps", "shared/machine_config.py", "shared/tables.py", "shared/functions.py",
+    "nodes", "cluster/sim.py", "cluster/sim_heap.py", "cluster/machine.py", "cluster/boot.py", "cluster/strategies",
 )  # fmt: skip
 APART = (
     "nodes/host/admit.py",
