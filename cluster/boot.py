@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import Any
 
 from cluster.machine import SITES, Machine
+from cluster.search.strategy import Stay
 from cluster.sim import Sim
-from cluster.strategies import Stay
 from nodes.build import build_threads, process_table
 from nodes.cpu import Thread
 from shared.errors import UserMistake

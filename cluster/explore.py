@@ -14,8 +14,9 @@ from typing import Any
 from cluster.boot import prepare
 from cluster.minimize import minimize
 from cluster.replay import replay
+from cluster.search import make
+from cluster.search.strategy import DefaultFirst, SearchOver
 from cluster.sim import Sim
-from cluster.strategies import Stay, make
 from cluster.token import Token, token_of
 from shared.deviation import Deviation
 from shared.findings import UNEXPECTED, Finding
@@ -80,7 +81,7 @@ def explore(
     """
     name = strategy or scenario.bound.strategy
     limit = scenario.bound.schedules if schedules is None else schedules
-    chooser = make(name, seed, scenario.bound.depth if depth is None else depth)
+    search = DefaultFirst(make(name, seed, scenario.bound.depth if depth is None else depth))
     machine, image = prepare(scenario)
     result = Result(scenario, name, seed)
     sim = Sim(machine, image, result.racy, granularity)
@@ -89,7 +90,10 @@ def explore(
     began = last = monotonic()
     try:
         while result.schedules < limit:
-            finding = sim.execute(Stay() if result.schedules == 0 else chooser)
+            try:
+                finding = sim.execute(search)
+            except SearchOver:
+                break
             result.schedules += 1
             collect(result, sim)
             adopted = finding is not None and (result.finding is None or finding.kind != UNEXPECTED)

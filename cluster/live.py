@@ -15,7 +15,8 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, BinaryIO
@@ -24,10 +25,11 @@ from cluster.boot import boot
 from cluster.launch import Actors
 from cluster.machine import SITES
 from cluster.replay import replay_journals
-from cluster.verdict import came_before, judge, promise, refused, sort_out
 from nodes.build import build_threads
 from shared import oracle, race
 from shared.codec import CHUNK, LOAD, LOADED, POLL, STATE, decode, encode
+from shared.detectors.machine_state import HostState, MachineState
+from shared.detectors.verdict import came_before, judge, promise, refused, sort_out
 from shared.errors import Diverged, Infrastructure, UserMistake
 from shared.findings import Finding
 from shared.journal import Journals, digest, events_after, judged, operations, read
@@ -63,7 +65,6 @@ class LiveRun:
     operations: int
     seconds: float
     folder: Path
-    state: dict[str, Any] = field(default_factory=dict)
     unkept: OSError | None = None
 
 
@@ -116,7 +117,7 @@ class LiveMachine:
         seconds = monotonic() - began
         if last is None or any(poll.found for poll in last):
             self._halt()
-        state = self._state()
+        hosts = self._states()
         folder = out if out is not None else self.scratch / name / "collected"
         unkept = None
         try:
@@ -127,20 +128,22 @@ class LiveMachine:
             unkept, folder = full, self.scratch / name / "collected"  # what was found must not be lost with it
             journals = self._collect(folder)
         self.actors.call("finish")
-        run = LiveRun(
-            None, journals, "", state["results"], state["sites"], state["counters"], [], 0, seconds, folder, state,
-            unkept,
-        )  # fmt: skip
+        results = {ctx: steps for host in hosts for ctx, steps in host.results.items()}
+        sites, counters = Counter(self.image[SITES]), Counter[str]()
+        for host in hosts:
+            sites.update(host.sites)
+            counters.update(host.counters)
+        run = LiveRun(None, journals, "", results, dict(sites), dict(counters), [], 0, seconds, folder, unkept)
         if level == "stop":
             run.finding = refusal
         else:
-            self._judge(run, follow is None)
+            self._judge(run, self._whole(hosts), follow is None)
             if refusal is not None and level == "note":
                 run.notes.insert(0, refusal)
         run.operations, run.digest = operations(run.journals), digest(run.journals)
         return run
 
-    def _judge(self, run: LiveRun, free: bool) -> None:
+    def _judge(self, run: LiveRun, state: MachineState, free: bool) -> None:
         """What the run came to; cuts its journals if need be.
 
         Raises: Diverged - it was ended, and sim cannot perform what it has performed.
@@ -165,7 +168,7 @@ class LiveMachine:
                 else oracle.judge_journals(self.scenario, run.journals, self.image)
             )
             run.finding, more = sort_out(
-                judge(run.state, detect, wrong, promise(self.scenario, run.results, run.state), watched), detect
+                judge(state, detect, wrong, promise(self.scenario, run.results, state), watched), detect
             )
         run.notes = told["note"] + more
 
@@ -248,25 +251,20 @@ class LiveMachine:
             before = counts
             sleep(POLL_S)
 
-    def _state(self) -> dict[str, Any]:
-        """Contexts, locks and images of all nodes, put together."""
-        whole: dict[str, Any] = {
-            "contexts": [], "locks": [], "images": {}, "tlbs": {}, "results": {}, "counters": {},
-            "sites": dict(self.image[SITES]),
-            "page_size": self.scenario.machine.page_size,
-        }  # fmt: skip
-        for data in self.actors.call("state"):
-            part = decode(STATE, data)
-            for key in ("contexts", "locks"):
-                whole[key] += part[key]
-            for key in ("images", "tlbs", "results"):
-                whole[key] |= part[key]
-            for key in ("sites", "counters"):
-                for name, count in part[key].items():
-                    whole[key][name] = whole[key].get(name, 0) + count
+    def _states(self) -> list[HostState]:
+        """What every host has at the end."""
+        return [decode(STATE, data) for data in self.actors.call("state")]
+
+    def _whole(self, hosts: list[HostState]) -> MachineState:
+        """The hosts' states, put together."""
         order = {name: at for at, name in enumerate(build_threads(self.scenario))}
-        whole["contexts"].sort(key=lambda one: order[one["name"]])
-        return whole
+        return MachineState(
+            sorted((context for host in hosts for context in host.contexts), key=lambda context: order[context.name]),
+            [lock for host in hosts for lock in host.locks],
+            {name: image for host in hosts for name, image in host.images.items()},
+            {name: tlb for host in hosts for name, tlb in host.tlbs.items()},
+            self.scenario.machine.page_size,
+        )
 
     def _collect(self, folder: Path) -> Journals:
         """Every node's journal, fetched in pieces by messages, written into `folder`."""

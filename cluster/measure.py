@@ -14,8 +14,8 @@ from time import perf_counter
 
 from cluster.boot import prepare
 from cluster.explore import explore
+from cluster.search import make
 from cluster.sim import Sim
-from cluster.strategies import make
 from shared.scenario import STRATEGIES, Scenario
 
 LEAST_EXECUTIONS = 10

@@ -8,8 +8,8 @@ schedule is skipped, so what is kept is what was really taken.
 
 from __future__ import annotations
 
+from cluster.search.follow import Deviate
 from cluster.sim import Sim
-from cluster.strategies.follow import Deviate
 from shared.deviation import Deviation
 from shared.findings import Finding
 
@@ -22,7 +22,7 @@ def minimize(sim: Sim, finding: Finding, deviations: list[Deviation], budget: in
     """
 
     def attempt(candidate: list[Deviation]) -> list[Deviation] | None:
-        found = sim.execute(Deviate(sim, candidate, strict=False))
+        found = sim.execute(Deviate(candidate, strict=False))
         return list(sim.deviations) if found is not None and found.signature == finding.signature else None
 
     best = deviations

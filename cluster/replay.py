@@ -7,8 +7,8 @@ from itertools import zip_longest
 from typing import Any
 
 from cluster.boot import prepare
+from cluster.search.follow import Deviate, Order
 from cluster.sim import Sim
-from cluster.strategies.follow import Deviate, Order
 from shared.deviation import Deviation
 from shared.errors import Diverged
 from shared.findings import Finding
@@ -44,7 +44,7 @@ def replay(scenario: Scenario, deviations: list[Deviation], strict: bool = True)
     """
     machine, image = prepare(scenario)
     sim = Sim(machine, image, granularity="access")  # a deviation may be at any operation
-    strategy = Deviate(sim, deviations, strict)
+    strategy = Deviate(deviations, strict)
     sim.execute(strategy, record=True)
     strategy.finish()
     return recorded(sim, strategy.skipped + list(reversed(strategy.left)))
@@ -57,8 +57,7 @@ def replay_journals(scenario: Scenario, journals: Journals) -> Replay:
     """
     machine, image = prepare(scenario)
     sim = Sim(machine, image, granularity="access")
-    order = [dict(one) for one in linearize(journals)]
-    sim.execute(Order(sim, order, events_after(journals)), record=True)
+    sim.execute(Order(machine.threads, linearize(journals), events_after(journals)), record=True)
     once = recorded(sim, [])
     _compare(journals, once.journals)
     return once

@@ -16,17 +16,18 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from greenlet import getcurrent, greenlet
 
 from cluster.machine import SITES, Machine
+from cluster.search.strategy import Pick, SearchOver, Stay, Strategy, default
 from cluster.sim_heap import ThinnedHeap
-from cluster.strategies import Stay, Strategy, default
-from cluster.verdict import came_before, endless, final_state, judge, no_end, promise, refused, sort_out
 from nodes.cpu import Processor, Thread
 from nodes.node import Node
+from shared.detectors.verdict import came_before, endless, judge, no_end, promise, refused, sort_out
 from shared.deviation import Deviation
 from shared.errors import PortDead
 from shared.findings import Finding
@@ -48,6 +49,7 @@ class Execution:
     """What belongs to one execution.
 
     Attributes:
+        pick: the strategy's.
         hub: the greenlet that runs it, to return to at its end.
         changed: processors of which something has changed that decides who may go on.
         count_at: the point at which to count the operations, if they are not recorded.
@@ -55,14 +57,14 @@ class Execution:
         operations: so far, if recorded.
         points: so far.
         last: place, in fixed order, of the context that the strategy chose last instead of the current one.
-        at_point: at the last choice the current context could go on.
         ended: it has had all operations that it may have.
+        abandoned: its strategy has given it up.
         enabled: contexts that may go on, in fixed order; choices: of them, by processor.
         deviations: from the default schedule.
         cpu_stats: event counters of each CPU.
     """
 
-    strategy: Strategy
+    pick: Pick
     hub: greenlet
     changed: set[Processor]
     count_at: int
@@ -71,8 +73,8 @@ class Execution:
     operations: int = 0
     points: int = 0
     last: int = -1
-    at_point: bool = False
     ended: bool = False
+    abandoned: bool = False
     enabled: list[Thread] = field(default_factory=list)
     choices: dict[str, list[Thread]] = field(default_factory=dict)
     deviations: list[Deviation] = field(default_factory=list)
@@ -103,7 +105,7 @@ class Sim(ThinnedHeap):
         self.limit = machine.scenario.limit if limit is None else limit
         self.route = {code: self._router(code) for code, op in OPERATIONS.items() if not op.local}
         self.pool: list[_Pooled] = []
-        self.execution = self._new_execution(Stay(), False)
+        self.execution = self._new_execution(Stay().pick, False)
 
     def _router(self, code: str) -> Callable[[int], Node]:
         route, nodes = self.machine.route[code], self.machine.nodes
@@ -116,20 +118,24 @@ class Sim(ThinnedHeap):
 
         Args:
             record: keep journals (`self.journals`), and judge the run by them.
+
+        Raises: SearchOver - the strategy has no execution left to try; the engine is as the last one left it.
         """
+        if not strategy.new_execution():
+            raise SearchOver
         self._restore()
         self.journals = {name: Journal(name) for name in self.machine.nodes} if record else None
-        strategy.new_execution()
-        execution = self.execution = self._new_execution(strategy, record)
+        execution = self.execution = self._new_execution(strategy.pick, record)
         with here.installed(self):
             if not self._refuses():
-                first = self._pick(None)
-                if first is not None:
-                    self._go(first)
+                with suppress(PortDead):
+                    first = self._pick(None)
+                    if first is not None:
+                        self._go(first)
             if self.crash is None and not self.booting:
                 self._verdicts()
             elif execution.ended:
-                self.finding = no_end(final_state(self.machine), self.limit)
+                self.finding = no_end(self.machine.state(), self.limit)
             self.dead = True
             for thread in self.threads.values():
                 if thread.glet is not None:
@@ -141,14 +147,14 @@ class Sim(ThinnedHeap):
             raise self.crash
         return self.finding
 
-    def _new_execution(self, strategy: Strategy, record: bool) -> Execution:
+    def _new_execution(self, pick: Pick, record: bool) -> Execution:
         """Everything that an execution starts with, its detectors among it."""
         races, order, oracle = (self.detect.get(name, "stop") != "off" for name in ("race", "lockorder", "oracle"))
         self.race = RaceDetector() if races and not record and not self.booting else None
         self.order, self.learns_order = LockOrder(), not record
         self.fast = not record and not self.every_access
         return Execution(
-            strategy,
+            pick,
             getcurrent(),
             set(self.machine.processors),
             min(COUNT_EVERY, self.limit),
@@ -176,8 +182,10 @@ class Sim(ThinnedHeap):
             found, notes = came_before(watched, self.finding, self.detect)
         elif self.execution.ended:
             found, notes = sort_out(self._endless(watched), self.detect)
+        elif self.execution.abandoned:
+            found, notes = sort_out(watched, self.detect)
         else:
-            state = final_state(self.machine)
+            state = self.machine.state()
             unexpected = promise(self.machine.scenario, self.results, state)
             wrong = oracle.finding if oracle is not None else None
             found, notes = sort_out(judge(state, self.detect, wrong, unexpected, watched), self.detect)
@@ -192,7 +200,7 @@ class Sim(ThinnedHeap):
                 code, target = thread.waits
                 if thread.waits_since * 2 < self.route[code](target).admitted:
                     old.add(thread.name)
-        return endless(final_state(self.machine), self.detect, self.limit, old, watched)
+        return endless(self.machine.state(), self.detect, self.limit, old, watched)
 
     def _restore(self) -> None:
         self.machine.reset()
@@ -235,11 +243,15 @@ class Sim(ThinnedHeap):
             return self._last(enabled)
         if current is not None and current not in enabled:
             current = None
-        execution.at_point = current is not None
-        thread = execution.strategy.pick(enabled, current)
+        thread = execution.pick(enabled, current)
+        if thread is None:
+            execution.abandoned = self.dead = True
+            raise PortDead
         if thread is not current:
             if thread is not default(enabled, current, execution.last):
-                execution.deviations.append(Deviation(*self.key(), thread.name))
+                ran, kind = self.cur, "wait" if current is None else "point"
+                ctx, n = ("", 0) if ran is None else (ran.name, ran.n)
+                execution.deviations.append(Deviation(ctx, n, kind, thread.name))
             execution.last = thread.order
         return thread
 
@@ -289,12 +301,7 @@ class Sim(ThinnedHeap):
         execution.changed.clear()
         return enabled
 
-    def key(self) -> tuple[str, int, str]:
-        """Where the schedule is: the context that ran, its operation number, and whether it could go on."""
-        ran = self.cur
-        return (ran.name, ran.n, "point" if self.execution.at_point else "wait") if ran is not None else ("", 0, "wait")
-
-    def point(self) -> None:
+    def point(self, code: str, target: int, args: tuple[Any, ...] = ()) -> None:
         if self.dead:
             raise PortDead
         current, execution = self.cur, self.execution
@@ -303,6 +310,7 @@ class Sim(ThinnedHeap):
             if execution.points >= execution.count_at:
                 self._count()
             return
+        current.asks = code, target, args
         thread = self._pick(current)
         if thread is not current:
             self._go(thread)
@@ -310,13 +318,14 @@ class Sim(ThinnedHeap):
     def spin(self) -> None:
         if self.dead:
             raise PortDead
+        self.cur.asks = None
         thread = self._pick(None)
         if thread is not self.cur:
             self._go(thread)
 
-    def _own_point(self) -> None:
+    def _own_point(self, code: str) -> None:
         if self.every_access:
-            self.point()
+            self.point(code, 0)
 
     def _successor(self) -> Thread | None:
         return self._pick(None)

@@ -73,7 +73,7 @@ class ThinnedHeap(ProcessorPort):
             if rec is not None and slot < len(rec) and self._plain(ctx, obj, field, rec):
                 ctx.n += 1
                 return rec[slot]
-        self._access_point(ctx, obj, field, slot, False)
+        self._access_point(ctx, obj, field, slot, "load", field.peek)
         if self.journals is not None:
             return self.perform("load", obj.id, (obj, field.name, slot, field.peek))
         if self.dead:
@@ -94,7 +94,7 @@ class ThinnedHeap(ProcessorPort):
                 if rec[1] is None and isinstance(value, Struct):
                     self.guards.publish(value)
                 return
-        self._access_point(ctx, obj, field, slot, True)
+        self._access_point(ctx, obj, field, slot, "store", value)
         if self.dead:
             raise PortDead
         rec = self.heap.get(obj.id)
@@ -122,15 +122,20 @@ class ThinnedHeap(ProcessorPort):
         rec[1] = None
         return True
 
-    def _access_point(self, ctx: Thread, obj: Struct, field: FieldBase, slot: int, write: bool) -> None:
-        """A scheduling point, unless the thinning rule says that none is needed."""
+    def _access_point(self, ctx: Thread, obj: Struct, field: FieldBase, slot: int, code: str, last: Any) -> None:
+        """A scheduling point before a load or store, unless the thinning rule says that none is needed.
+
+        Args:
+            last: of the operation's arguments.
+        """
+        write = code == "store"
         rec = self.heap.get(obj.id)
         private = rec is not None and rec[1] is ctx
         if rec is not None and not private:
             rec[1] = None
         if field.mode == "const":
             if self.every_access:
-                self.point()
+                self.point(code, obj.id, (obj, field.name, slot, last))
             return
         guarded = private or self.guards.guarded(ctx, obj, field, write)
         hint = field.is_hint(guarded)
@@ -139,7 +144,7 @@ class ThinnedHeap(ProcessorPort):
             self.racy.add(field.key)
             racy = True
         if self.every_access or not (guarded and (private or not racy)):
-            self.point()
+            self.point(code, obj.id, (obj, field.name, slot, last))
         if self.race is not None and racy:
             missing = None if guarded else "" if hint and not write else self.guards.missing(ctx, obj, field, write)
             found = self.race.access(ctx, ctx.n + 1, obj, field, slot, write, missing, hint)

@@ -5,9 +5,8 @@
 `digest` covers what the schedule is a schedule of (scenario, errata, machine,
 detectors), `kernel` the kernel's own source, so that a token is never replayed
 on something else unnoticed; `check` catches a slip of the clipboard. The body
-is the list of deviations from the default schedule (see cluster/strategies),
-each consumed once: (context that ran, its operation number, whether it could
-have gone on, context that went on instead).
+is the list of deviations from the default schedule (shared/deviation.py), each
+consumed once.
 
 The set of racy fields is not covered: operation numbers count every access, so
 a token replays at any granularity.
@@ -150,8 +149,10 @@ def _unpack(body: str) -> tuple[tuple[Deviation, ...], bool]:
 #: them and goes on by default. Not: what judges a run, texts, and what real processes need besides
 DECIDES = (
     "shared/uvm", "shared/locks", "shared/program.py", "shared/port.py", "shared/struct.py", "shared/messages.py",
-    "shared/scenario.py", "shared/steps", "shared/machine_config.py", "shared/tables.py", "shared/functions.py",
-    "nodes", "cluster/sim.py", "cluster/sim_heap.py", "cluster/machine.py", "cluster/boot.py", "cluster/strategies",
+    "shared/scenario.py", "shared/steps", "shared/machine_config.py", "shared/tables.py", "nodes",
+    "shared/functions.py",
+    "cluster/sim.py", "cluster/sim_heap.py", "cluster/machine.py", "cluster/boot.py", "cluster/search/strategy.py",
+    "cluster/search/follow.py",
 )  # fmt: skip
 APART = (
     "nodes/host/admit.py",

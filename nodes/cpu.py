@@ -16,13 +16,27 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from nodes.node import Node
+from shared.detectors.machine_state import ContextState, TlbState
 from shared.messages import Effect, Grant, Wake
 from shared.port import SPL_IPI, Context, here
 
 RUNNING, FINISHED = "running", "finished"
+
+
+class Pending(NamedTuple):
+    """An operation that has been asked for, and not been performed yet.
+
+    Attributes:
+        code, target, args: as `shared.messages.OPERATIONS` lists them. A user's load or store, which may take a walk
+            first, is "access", with its pmap and (virtual address, is it written to?).
+    """
+
+    code: str
+    target: int
+    args: tuple[Any, ...]
 
 
 class Thread(Context):
@@ -39,11 +53,14 @@ class Thread(Context):
         woken: its channel was woken, or its request granted, since it queued, maybe before it gave up its CPU.
         value: what the grant it waited for brought.
         glet: the greenlet it runs on, while it has one.
+        asks: the operation that it has asked for at the point it stopped at, as `Pending` has it; None: it has waited
+            or given way, and goes on without one.
         processor: the node it runs on, once that is built.
         home: handle of the process it is a thread of, or None.
     """
 
     __slots__ = (
+        "asks",
         "body",
         "glet",
         "home",
@@ -75,18 +92,26 @@ class Thread(Context):
         self.parked = not self.interrupt
         self.waits: tuple[str, int] | None = None if self.starts_on is None else ("sleep", self.starts_on)
         self.waits_since = 0
+        self.asks: tuple[str, int, tuple[Any, ...]] | None = None
         self.value: Any = None
         self.state = RUNNING
         self.woken = False
         self.glet: Any = None
 
-    def state_as_data(self) -> dict[str, Any]:
+    @property
+    def pending(self) -> Pending | None:
+        """The operation that it performs when it goes on; None: none that is known, it goes on behind a wait."""
+        takes = self.processor.takes(self)
+        if takes is not None:
+            return Pending(takes, 0, ())
+        return None if self.asks is None else Pending(*self.asks)
+
+    def at_rest(self) -> ContextState:
         """What a verdict over the whole machine needs to know of this context."""
-        return {
-            "name": self.name, "n": self.n, "finished": self.state == FINISHED, "waits": self.waits,
-            "ready": self.ready, "stack": list(self.stack), "held": self.held_as_text(), "interrupt": self.interrupt,
-            "cpu": self.cpu, "proc": None if self.home is None else self.home.index,
-        }  # fmt: skip
+        return ContextState(
+            self.name, self.cpu, self.n, self.waits, self.state == FINISHED, self.ready, self.interrupt,
+            list(self.stack), self.held_as_text(), None if self.home is None else self.home.index,
+        )  # fmt: skip
 
     def receive(self, effect: Effect) -> None:
         """What it waits for, or is about to, was granted; the channel it sleeps on was woken; or it is to be taken."""
@@ -108,6 +133,10 @@ class Tlb:
     def __init__(self) -> None:
         self.pmap = 0
         self.entries: dict[int, list[int]] = {}
+
+    def state(self) -> TlbState:
+        """What is cached."""
+        return TlbState(self.pmap, list(self.entries.items()))
 
     def switch(self, pmap: int) -> None:
         """Load another pmap: everything cached is flushed."""
@@ -136,6 +165,7 @@ class Processor(Node):
         nested: interrupts being served, innermost last.
         pending: interrupts raised and not yet taken, with their messages.
         k: number of operations performed on this CPU.
+        events: how many kernel events were recorded here after operation `events_at`, if the engine counts them.
     """
 
     kind = "cpu"
@@ -155,8 +185,18 @@ class Processor(Node):
         self.current: Thread | None = None
         self.nested: list[Thread] = []
         self.pending: dict[str, deque[Any]] = {one.name: deque() for one in self.interrupts}
-        self.k = 0
+        self.k = self.events_at = self.events = 0
         self.tlb.switch(0)
+
+    def note_event(self) -> None:
+        """A kernel event is recorded, which is no operation."""
+        if self.events_at != self.k:
+            self.events_at, self.events = self.k, 0
+        self.events += 1
+
+    def events_since(self) -> int:
+        """How many kernel events were recorded since the last operation."""
+        return self.events if self.events_at == self.k else 0
 
     def choices(self) -> list[Thread]:
         """The contexts of which one may perform the next operation on this CPU."""

@@ -41,11 +41,11 @@ class LockManager(Node):
 
     def image(self) -> Any:
         """Who sleeps where at the start; no lock is held then."""
-        return self.table.state()["sleepers"]
+        return self.table.asleep()
 
     def load_image(self, image: Any) -> None:
         super().load_image(image)
         self.table = LockTable()
         for chan, queue in image:
-            for ctx, wmesg, _ in queue:
+            for ctx, wmesg in queue:
                 self.table.sleep(ctx, chan, wmesg)

@@ -24,7 +24,10 @@ Rules: a pure function of what it is told, so that `sim` can ask it while a run 
 on, and anybody who has journals afterwards (`judge_journals`); both give one answer. It
 stays silent about a run that the model allows, and says nothing after its first finding.
 
-Left out: what oracle_effects.py leaves out; results of steps other than read, write, fread and kpeek.
+Sees: a word that a read, an fread or a kpeek returned and that memory cannot hold there; an access that was refused
+without a reason. What is lost and never read again goes unseen.
+
+Does not see: what oracle_effects.py leaves out; results of steps other than read, write, fread and kpeek.
 SIGBUS is taken to be right if there may have been no memory (as many pages mapped as
 there is swap, counting all that were ever mapped), if there is a swapctl, if the swap
 device or the disk errs, or if a file is mapped beyond its end or truncated.

@@ -7,20 +7,18 @@ interrupt, the pagedaemon, the swap pager's I/O. Its operations are numbered
 1, 2, 3 ... whether or not a strategy was asked about them, so a schedule keyed
 by (context, operation number) holds at any granularity.
 
-Kinds of operation, by the node that admits them:
-
-    memory        load store alloc free renew identify word_read word_write
-                  frame_copy frame_zero frame_read frame_write frame_store
-    lock_manager  lock try unlock downgrade upgrade sleep wakeup
-    mmu           pmap_*                      (see nodes/mmu.py)
-    swap_pager    swap_attach swap_put swap_get io_next io_done
-    disk          disk_start disk_get disk_put disk_format disk_next disk_done
-    devices       dev_send
-    cpu           run userret intr iret       (see nodes/cpu.py)
+The kinds of operation are OPERATIONS (shared/messages.py).
 
 `Port` below holds what does not depend on the engine: contexts, held locks,
 kernel stacks, spl, LOCKDEBUG's checks that a CPU can make by itself, errata
-sites and event counters. An engine supplies `op` and may override `load` and
+sites and event counters.
+
+LOCKDEBUG sees, as it happens, a context that asks for a lock which it holds, or which the context holds that it has
+interrupted; that releases a lock which it does not hold; that sleeps or ends with a simple lock; that leaves a function
+with other locks than its contract says; that frees memory with a held lock in it. It does not see a lock that was never
+taken (race.py does), a release that another context owes, or the big lock.
+
+An engine supplies `op` and may override `load` and
 `store` for speed.
 """
 
@@ -141,8 +139,13 @@ class Port(ABC):
     # -- to be supplied by the engine ---------------------------------------
 
     @abstractmethod
-    def point(self) -> None:
-        """A scheduling point: other contexts and interrupts may run before this returns."""
+    def point(self, code: str, target: int, args: tuple[Any, ...] = ()) -> None:
+        """A scheduling point before an operation: other contexts and interrupts may run before this returns.
+
+        Args:
+            code, target, args: of the operation, as perform() has them. Or "access", a pmap, and (virtual address,
+                is it written to?): which operations that takes the TLB will say.
+        """
 
     @abstractmethod
     def perform(self, code: str, target: int, args: tuple[Any, ...]) -> Any:
@@ -157,7 +160,7 @@ class Port(ABC):
 
     def op(self, code: str, target: int, args: tuple[Any, ...] = ()) -> Any:
         """A scheduling point, then one operation."""
-        self.point()
+        self.point(code, target, args)
         return self.perform(code, target, args)
 
     def claim(self, obj: Struct) -> None:
@@ -400,7 +403,7 @@ class Port(ABC):
         tlb = self.tlb()
         vpn, offset = divmod(va, self.page_size)
         while True:
-            self.point()
+            self.point("access", pmap, (va, write))
             if tlb.pmap != pmap:  # also if an interrupt has just made an access of its own
                 self.perform("pmap_activate", pmap, (self.cur.cpu,))
                 tlb.switch(pmap)

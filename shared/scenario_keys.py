@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from shared.machine_config import MAX_CPUS, MAX_FRAMES, MAX_SWAP, MAX_SWAP_DEVICES
-from shared.scenario_names import ADDRESS_FORM, FILL, MAX_REGION_PAGES, NAME_FORM, Names, Place
-from shared.steps.step import Kind, Plain, Schema
+from shared.scenario_names import FILL, MAX_REGION_PAGES, Names, Place
+from shared.steps.step import ADDRESS_FORM, NAME_FORM, Kind, Plain, Schema
 from shared.strict_yaml import Value
 
 MAX_WORD = 2**64 - 1
@@ -28,7 +28,7 @@ class Whole(Kind):
     """
 
     def __init__(self, low: int, high: int, means: str = ""):
-        self.low, self.high, self.means = low, high, means
+        self.low, self.high, self.means, self.example = low, high, means, str(max(low, 1))
         self.type = f"a whole number, {low} to {'2**64 - 1' if high == MAX_WORD else high}"
 
     def schema(self) -> Schema:
@@ -41,6 +41,7 @@ class Whole(Kind):
 class Truth(Kind):
     """true or false."""
 
+    example = "true"
     type = "true or false"
 
     def schema(self) -> Schema:
@@ -62,7 +63,7 @@ class Choice(Kind):
     def __init__(self, what: str, words: Mapping[str, Plain] | Iterable[str], field: str = ""):
         self.what, self.field = what, field
         self.words: dict[str, Plain] = dict(words) if isinstance(words, Mapping) else {word: word for word in words}
-        self.type = f"a word: {', '.join(self.words)}"
+        self.type, self.example = f"a word: {', '.join(self.words)}", next(iter(self.words))
 
     def schema(self) -> Schema:
         return {"enum": list(self.words)}
@@ -76,7 +77,7 @@ class Flags(Kind):
 
     def __init__(self, words: Mapping[str, int]):
         self.words = words
-        self.type = f"a list of words: {', '.join(words)}"
+        self.type, self.example = f"a list of words: {', '.join(words)}", f"[{next(iter(words))}]"
 
     def schema(self) -> Schema:
         return {"type": "array", "items": {"enum": list(self.words)}, "minItems": 1}
@@ -103,6 +104,7 @@ class _Name(Kind):
 class InProcess(_Name):
     """The process on whose behalf a setup step is performed."""
 
+    example = "A"
     means = "the process that does it"
 
     def declare(self, value: Value, place: Place) -> None:
@@ -117,6 +119,7 @@ class InProcess(_Name):
 class NewProcess(_Name):
     """The name of a process that the setup makes."""
 
+    example = "P"
     means = "its name, and that of its first thread"
 
     def declare(self, value: Value, place: Place) -> None:
@@ -129,6 +132,7 @@ class NewProcess(_Name):
 class NewThread(NewProcess):
     """The name of a thread that the setup makes."""
 
+    example = "T2"
     means = "its name"
 
     def declare(self, value: Value, place: Place) -> None:
@@ -139,6 +143,7 @@ class NewThread(NewProcess):
 class NewChild(_Name):
     """The name of a process that a fork makes."""
 
+    example = "D"
     means = "the child's name"
 
     def declare(self, value: Value, place: Place) -> None:
@@ -154,11 +159,12 @@ class NewChild(_Name):
 class ChildProgram(Kind):
     """What a forked child runs; the loader goes on there."""
 
+    example = '[{read: {at: "buf[0]"}}]'
     type = "a list of steps"
     means = "what the child runs"
 
     def schema(self) -> Schema:
-        return {"$ref": "#/$defs/program"}
+        return {"$ref": "#/definitions/program"}
 
     def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
         return {}
@@ -167,6 +173,7 @@ class ChildProgram(Kind):
 class Child(_Name):
     """A child of the process."""
 
+    example = "C"
     means = "the child's name"
 
     def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
@@ -177,6 +184,7 @@ class Child(_Name):
 class Cpu(Kind):
     """The number of a CPU of the machine."""
 
+    example = "0"
     type = "a whole number, less than the machine has CPUs"
     means = "the CPU that it runs on"
 
@@ -193,6 +201,7 @@ class Cpu(Kind):
 class NewRegion(_Name):
     """The name of a region that the step maps; `pages` says how large it is."""
 
+    example = "new"
     means = "the region's name"
 
     def declare(self, value: Value, place: Place) -> None:
@@ -211,6 +220,7 @@ class NewRegion(_Name):
 class UntilFree(Kind):
     """Free pages that are left when the region `fill` has been written."""
 
+    example = "8"
     type = "a whole number, from the machine's reserve_kernel to less than its frames"
     means = "it stops when no more pages than this are free"
 
@@ -239,6 +249,7 @@ def region_fields(place: Place) -> dict[str, object]:
 class Pages(Kind):
     """How many pages, beside an `at` or `as` that reads it."""
 
+    example = "1"
     means = "how many pages"
 
     def __init__(self, most: int = MAX_REGION_PAGES):
@@ -259,6 +270,7 @@ class Address(Kind):
     Its heirs' words may lie anywhere in the page.
     """
 
+    example = '"buf[0]"'
     type = 'an address as "buf[1]"'
     means = "the first page"
 
@@ -281,6 +293,8 @@ class _Word(Address):
 class WordAddress(_Word):
     """The address of a 64-bit word."""
 
+    example = '"buf[0]+8"'
+
     def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
         return {name: place.names.address(value, place.scope, 0)}
 
@@ -288,6 +302,7 @@ class WordAddress(_Word):
 class MapFlags(Kind):
     """How memory is mapped: one of private and shared; anon unless there is a file."""
 
+    example = "[shared, anon]"
     type = "a list of words: one of private and shared, and anon if there is no file"
     means = "private: written pages are copies of its own; shared: a child gets the same memory; default private"
 
@@ -315,6 +330,7 @@ class MapFlags(Kind):
 class Offset(Kind):
     """Where in its file or segment a mapping begins, in pages."""
 
+    example = "1"
     type = f"a whole number, 0 to {MAX_REGION_PAGES}"
     means = "the first page of the file or segment that is mapped; default 0"
 
@@ -333,6 +349,7 @@ class Offset(Kind):
 class Block(Kind):
     """A block of the disk, from which as many follow as the step moves pages."""
 
+    example = "4"
     type = f"a whole number, 0 to {MAX_SWAP}"
 
     def schema(self) -> Schema:
@@ -352,6 +369,7 @@ class Block(Kind):
 class NewFile(_Name):
     """The name of a file that the setup makes, as long as `pages` says."""
 
+    example = "G"
     means = "the file's name"
 
     def declare(self, value: Value, place: Place) -> None:
@@ -365,6 +383,7 @@ class NewFile(_Name):
 class FileWords(Kind):
     """The first word of each page of a file; of the pages behind them it is 0."""
 
+    example = "[7]"
     type = "a list of whole numbers, 0 to 2**64 - 1, at most as many as pages"
     means = "the first word of each of its first pages; of the others it is 0"
 
@@ -381,6 +400,7 @@ class FileWords(Kind):
 class File(_Name):
     """A file of the setup."""
 
+    example = "F"
     means = "the file's name"
 
     def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
@@ -390,6 +410,7 @@ class File(_Name):
 class FileWord(_Word):
     """The place of a 64-bit word in a file."""
 
+    example = '"F[1]+8"'
     type = 'a word of a file, as "F[1]" or "F[1]+8"'
 
     def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
@@ -400,6 +421,7 @@ class FileWord(_Word):
 class FileSize(Kind):
     """How long a file is to be, in pages: at most as long as it was made."""
 
+    example = "1"
     type = "a whole number, 0 to as many pages as the file was made with"
     means = "how many pages are left"
 
@@ -414,6 +436,7 @@ class FileSize(Kind):
 class NewSegment(_Name):
     """The name of a shared memory segment that the step makes."""
 
+    example = "T"
     means = "the segment's name"
 
     def declare(self, value: Value, place: Place) -> None:
@@ -426,6 +449,7 @@ class NewSegment(_Name):
 class Segment(_Name):
     """A shared memory segment."""
 
+    example = "S"
     means = "the segment's name"
 
     def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
@@ -435,6 +459,7 @@ class Segment(_Name):
 class Loan(_Name):
     """A loan, which some step makes."""
 
+    example = "L"
     means = "the loan's name"
 
     def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
@@ -445,6 +470,7 @@ class Loan(_Name):
 class NewLoan(Loan):
     """The name of a loan that the step makes."""
 
+    example = "M"
     means = "the loan's name"
 
     def declare(self, value: Value, place: Place) -> None:
@@ -454,6 +480,7 @@ class NewLoan(Loan):
 class LoanPage(Kind):
     """A page of the loan."""
 
+    example = "0"
     type = f"a whole number, 0 to {MAX_REGION_PAGES}, less than the loan has pages"
     means = "which page of the loan; default 0, the first"
 
@@ -486,6 +513,7 @@ def _lent(place: Place) -> tuple[str, int]:
 class SwapDevice(Kind):
     """The number of a swap device of the machine."""
 
+    example = "0"
     type = "a whole number, less than the machine has swap devices"
     means = "the device; they are numbered from 0 in the order of `swap: {devices: [...]}`"
 
@@ -505,6 +533,7 @@ class SwapDevice(Kind):
 class Word(_Name):
     """A word of the kernel; it comes into being by being named."""
 
+    example = "w"
     means = "the word's name"
 
     def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
@@ -522,6 +551,7 @@ class KernelMap(Choice):
 class NewVariable(_Name):
     """A variable of the kernel that gets an address; it comes into being with this step."""
 
+    example = "n"
     means = "the variable that gets its address"
 
     def declare(self, value: Value, place: Place) -> None:
@@ -534,6 +564,7 @@ class NewVariable(_Name):
 class KernelAddress(_Word):
     """A word of kernel memory whose address a variable has: `k[1]+8`."""
 
+    example = '"k[0]+8"'
     type = 'an address as "k[1]" or "k[1]+8", k being a variable'
 
     def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
@@ -548,6 +579,7 @@ class KernelAddress(_Word):
 class KernelPage(KernelAddress):
     """A page of kernel memory whose address a variable has: `k[1]`; as many follow as `pages` says."""
 
+    example = '"k[0]"'
     type = 'an address as "k[1]", k being a variable'
     means = "the first page"
 
@@ -567,6 +599,7 @@ def variable_fields(names: Names, variable: str) -> dict[str, object]:
 class Device(Kind):
     """A device whose interrupt the file describes."""
 
+    example = "net0"
     type = "a name of a device, as net0"
     means = "the device; section `interrupts` says what its interrupt does"
 
@@ -581,6 +614,7 @@ class Device(Kind):
 class BarrierName(_Name):
     """A barrier; it comes into being by being named."""
 
+    example = "met"
     means = "the barrier's name"
 
     def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 
 from shared.machine_config import MachineConfig
 from shared.scenario import VM_MAX_ADDRESS, Region, Step
-from shared.steps.step import Args
+from shared.steps.step import ADDRESS_FORM, NAME_FORM, Args
 from shared.strict_yaml import Value, meant, show
 
 FIRST_ADDRESS = 0x10000
@@ -26,9 +26,6 @@ RESERVED = (
     "boot", "clock", "devices", "disk", "disk_io", "io", "lock_manager", "memory", "mmu", "pagedaemon", "swap",
     "swap_io", "swap_pager", "user",
 )  # fmt: skip
-#: the forms of a name, and of an address
-NAME_FORM = r"[A-Za-z][A-Za-z0-9_]{0,15}"
-ADDRESS_FORM = r"(?P<region>[A-Za-z][A-Za-z0-9_]*)\[(?P<page>[0-9]{1,6})\](?:\+(?P<byte>[0-9]{1,6}))?"
 #: the name of the region that the step `fill` makes
 FILL = "fill"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from cluster.boot import prepare
 from cluster.explore import Result, explore
 from cluster.machine import Machine
 from cluster.replay import Replay, recorded
+from cluster.search.strategy import SearchOver, Stay, Strategy, default
+from cluster.search.walk import RandomWalk
 from cluster.sim import Sim
-from cluster.strategies import RandomWalk, Stay, Strategy, default
 from nodes.cpu import Thread
 from shared.findings import Finding
 from shared.journal import Journals, events_after
@@ -158,12 +160,17 @@ class Toy:
     def every(self) -> Iterator[Finding | None]:
         """The findings of all executions there are."""
         self.run()  # so that the racy fields are known, and every execution has the same scheduling points
-        tree = Exhaust()
-        while tree.more:
-            yield self.run(tree)
+        yield from executions(self.sim, Exhaust())
 
 
 # -- strategies ----------------------------------------------------------------------
+
+
+def executions(sim: Sim, strategy: Strategy, record: bool = False) -> Iterator[Finding | None]:
+    """The findings of one execution after another, until the strategy has none left to try."""
+    with suppress(SearchOver):
+        while True:
+            yield sim.execute(strategy, record)
 
 
 class Script:
@@ -172,61 +179,68 @@ class Script:
     def __init__(self, *names: str):
         self.names = names
 
-    def new_execution(self) -> None:
+    def new_execution(self) -> bool:
         self.left = list(self.names)
         self.last = -1
+        return True
 
     def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:
-        one = default(enabled, current, self.last)
+        picked = default(enabled, current, self.last)
         if self.left and len(enabled) > 1:
             wanted = self.left.pop(0)
-            one = next(each for each in enabled if each.name == wanted)
-        self.last = one.order
-        return one
+            picked = next(thread for thread in enabled if thread.name == wanted)
+        self.last = picked.order
+        return picked
 
 
 class Exhaust:
-    """Depth-first through every schedule there is.
+    """Depth-first through every schedule there is; then the search is over.
 
     Args:
         matters: does it make a difference when this context goes on? Those of which it does are tried in every order,
             before the others.
 
     Attributes:
-        more: there are schedules not yet run.
+        path: at each choice of this execution the number taken, and how many there are. Invariant: from one execution
+            to the next it grows in lexical order, so that none comes twice.
+        at: choices taken so far.
     """
 
-    def __init__(self, matters: Callable[[Thread], bool] = lambda one: True):
+    def __init__(self, matters: Callable[[Thread], bool] = lambda thread: True):
         self.matters = matters
-        self.path: list[list[int]] = []  # at each choice: [taken, how many there are]
-        self.more = True
+        self.path: list[tuple[int, int]] = []
         self.executions = 0
 
-    def new_execution(self) -> None:
-        if self.executions:
-            self._advance()
+    def new_execution(self) -> bool:
+        if self.executions and not self._advance():
+            return False
         self.executions += 1
         self.at = 0
         self.last = -1
+        return True
 
     def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:
-        able = [one for one in enabled if self.matters(one)]
+        able = [thread for thread in enabled if self.matters(thread)]
         if len(able) < 2:
-            one = able[0] if able else default(enabled, current, self.last)
+            picked = able[0] if able else default(enabled, current, self.last)
         else:
             if self.at == len(self.path):
-                self.path.append([0, len(able)])
+                self.path.append((0, len(able)))
             assert self.path[self.at][1] == len(able), "the same choices lead to the same choices"
-            one = able[self.path[self.at][0]]
+            picked = able[self.path[self.at][0]]
             self.at += 1
-        self.more = any(taken + 1 < width for taken, width in self.path)
-        self.last = one.order
-        return one
+        self.last = picked.order
+        return picked
 
-    def _advance(self) -> None:
-        while self.path[-1][0] + 1 == self.path[-1][1]:
+    def _advance(self) -> bool:
+        """On to the next path; False: there is none."""
+        while self.path and self.path[-1][0] + 1 == self.path[-1][1]:
             self.path.pop()
-        self.path[-1][0] += 1
+        if not self.path:
+            return False
+        taken, width = self.path.pop()
+        self.path.append((taken + 1, width))
+        return True
 
 
 # -- structs for tiny kernels -----------------------------------------------------------

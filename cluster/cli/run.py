@@ -32,8 +32,8 @@ from cluster.cli.options import (
 from cluster.cli.output import Output, error_document, say_error
 from cluster.replay import recorded
 from cluster.runfolder import keep, write_sim
+from cluster.search import make
 from cluster.sim import Sim
-from cluster.strategies import make
 from cluster.token import Token, token_of
 from shared.errors import Exit, ProjectBug, UserMistake
 from shared.findings import Finding

@@ -17,9 +17,9 @@ from cluster.boot import prepare
 from cluster.fuzz.plain import Wrong, unlike
 from cluster.minimize import minimize
 from cluster.replay import replay
+from cluster.search import make
+from cluster.search.follow import Deviate
 from cluster.sim import Sim
-from cluster.strategies import make
-from cluster.strategies.follow import Deviate
 from cluster.token import Token, token_of
 from shared.deviation import Deviation
 from shared.errors import Diverged, UserMistake
@@ -153,5 +153,5 @@ def token(scenario: Scenario, failure: Failure) -> Token:
 
 def _again(sim: Sim, failure: Failure) -> bool:
     """Does the failure's schedule have its finding again?"""
-    found = sim.execute(Deviate(sim, failure.deviations, strict=False))
+    found = sim.execute(Deviate(failure.deviations, strict=False))
     return found is not None and failure.finding is not None and found.signature == failure.finding.signature

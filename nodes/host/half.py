@@ -52,9 +52,9 @@ class ProcessorPort(Port):
     def _changed(self, processor: Processor) -> None:
         """Something has changed that decides who may go on on this processor."""
 
-    def _own_point(self) -> None:
+    def _own_point(self, code: str) -> None:
         """A scheduling point before an operation that the context's own processor admits."""
-        self.point()
+        self.point(code, 0)
 
     # -- contexts ----------------------------------------------------------------
 
@@ -90,7 +90,7 @@ class ProcessorPort(Port):
         """A context's body has returned."""
         processor = thread.processor
         if thread.interrupt:
-            self._own_point()
+            self._own_point("iret")
             self._changed(processor)
             self._local(thread, "iret")
             processor.iret(thread)
@@ -101,7 +101,7 @@ class ProcessorPort(Port):
         processor.park(thread)
 
     def _wait(self, ctx: Thread, code: str, target: int, park: bool) -> Any:
-        ctx.waits = (code, target)
+        ctx.waits, ctx.asks = (code, target), None
         if park:
             ctx.processor.park(ctx)
         self._changed(ctx.processor)
@@ -122,7 +122,7 @@ class ProcessorPort(Port):
         self._wait(thread, "sleep", thread.chan, park=True)
 
     def userret(self) -> None:
-        self._own_point()
+        self._own_point("userret")
         thread: Thread = self.cur
         self._local(thread, "userret")
         self._wait(thread, "userret", 0, park=True)
@@ -168,6 +168,7 @@ class ProcessorPort(Port):
         if self.journals is not None:
             thread: Thread = self.cur
             at = thread.processor.k
+            thread.processor.note_event()
             self._write(thread.cpu, {"event": event, "ctx": thread.name, "n": thread.n, "at": at, **fields})
 
     def _write(self, node: str, record: dict[str, Any]) -> None:

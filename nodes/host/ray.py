@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ from nodes.build import build_node, build_threads, routes
 from nodes.cpu import Processor
 from nodes.host.admit import Admission
 from nodes.host.runner import LIMIT_S, Runner
+from nodes.lock_manager import LockManager
 from shared.codec import CHUNK, DELIVERY, FRAME, LOAD, LOADED, POLL, REPLY, STATE, decode, encode
+from shared.detectors.machine_state import HostState
 from shared.errors import Infrastructure
 from shared.functions import import_all
 from shared.journal import Journal
@@ -216,33 +219,26 @@ class NodeActor:
         return encode(POLL, poll)
 
     def state(self) -> bytes:
-        """Nodes and contexts as plain data; asked when nothing is going on."""
-        body: dict[str, Any] = {
-            "images": {},
-            "locks": [],
-            "contexts": [],
-            "tlbs": {},
-            "results": {},
-            "sites": {},
-            "counters": {},
-        }
-        for name, admission in self.admissions.items():
-            node = admission.node
-            body["images"][name] = node.image()
-            for site, count in node.sites.items():
-                body["sites"][site] = body["sites"].get(site, 0) + count
-            if hasattr(node, "table"):
-                body["locks"] += node.table.state()["locks"]
-        runner = self.runner
-        if runner is not None:
-            body["contexts"] = [one.state_as_data() for one in runner.threads.values()]
-            body["tlbs"] = {
-                runner.processor.name: [runner.processor.tlb.pmap, list(runner.processor.tlb.entries.items())]
-            }
-            body["results"] = {name: one.results for name, one in runner.threads.items() if one.results}
-            body["sites"] |= runner.sites  # which are of the kernel: a node's own are of other errata
-            body["counters"] = runner.counters
-        return encode(STATE, body)
+        """What this host's nodes and contexts are at the end; asked when nothing is going on."""
+        nodes, runner = [admission.node for admission in self.admissions.values()], self.runner
+        sites: Counter[str] = Counter()
+        for node in nodes:
+            sites.update(node.sites)
+        locks = [lock for node in nodes if isinstance(node, LockManager) for lock in node.table.locked()]
+        images = {node.name: node.image() for node in nodes}
+        if runner is None:
+            return encode(STATE, HostState([], locks, images, {}, {}, sites, {}))
+        threads, processor = runner.threads, runner.processor
+        state = HostState(
+            [thread.at_rest() for thread in threads.values()],
+            locks,
+            images,
+            {processor.name: processor.tlb.state()},
+            {name: thread.results for name, thread in threads.items() if thread.results},
+            {**sites, **runner.sites},  # the latter of the kernel: a node's own are of other errata
+            runner.counters,
+        )
+        return encode(STATE, state)
 
     def chunk(self, node: str, offset: int) -> bytes:
         """A piece of a node's journal file, from `offset` bytes on; empty at its end."""

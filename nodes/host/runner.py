@@ -75,7 +75,6 @@ class Runner(ProcessorPort):
         self.processor, self.route, self.ask = processor, route, ask
         self.follow: list[str] | None = None if follow is None else follow.contexts
         self.events: list[int] = [] if follow is None else follow.events
-        self.events_since_op = 0
         #: number of a request in the outbox -> its context's stack and locks when it was made
         self.made_by: dict[int, tuple[list[str], dict[int, tuple[LockRef, str, str]]]] = {}
         self.random = Random(seed)
@@ -129,7 +128,7 @@ class Runner(ProcessorPort):
         choices = self.processor.choices()
         if self.follow is not None:
             k = self.processor.k
-            if self.events_since_op < self.events[k]:  # a context that has waited goes on, up to its next operation
+            if self.processor.events_since() < self.events[k]:  # who has waited goes on to the next operation
                 return next((thread for thread in choices if thread.waits is not None and not thread.parked), None)
             if k >= len(self.follow):
                 return None
@@ -144,7 +143,7 @@ class Runner(ProcessorPort):
     def behind(self) -> Behind | None:
         """What is still to come of the program order that it follows."""
         k = self.processor.k
-        if self.follow is None or (k >= len(self.follow) and self.events_since_op >= self.events[k]):
+        if self.follow is None or (k >= len(self.follow) and self.processor.events_since() >= self.events[k]):
             return None
         return Behind(self.processor.name, k, self.follow[k] if k < len(self.follow) else "the last context")
 
@@ -170,7 +169,7 @@ class Runner(ProcessorPort):
             return
         self._deliver(delivery)
 
-    def point(self) -> None:
+    def point(self, code: str = "", target: int = 0, args: tuple[Any, ...] = ()) -> None:
         if self.dead:
             raise PortDead
         if self.follow is not None:
@@ -217,7 +216,6 @@ class Runner(ProcessorPort):
             ctx.woken = False
         self.outbox_node = node
         self.outbox.append(Request(ctx.name, ctx.n, self.processor.k, code, target, args))
-        self.events_since_op = 0
         if op.posted and self.may_batch and (self.follow is None or self.processor.k < len(self.follow)):
             self.made_by[ctx.n] = list(ctx.stack), dict(ctx.held)
             return None
@@ -264,10 +262,6 @@ class Runner(ProcessorPort):
                 ) from None
         reply, self.late_reply = self.late_reply, None
         return reply
-
-    def _write(self, node: str, record: dict[str, Any]) -> None:
-        self.events_since_op = 0 if "k" in record else self.events_since_op + 1
-        super()._write(node, record)
 
     def alloc(self, kind: type[S], length: int = 0) -> S:
         obj: S = self.op("alloc", alloc_shard(self.cur.name, self.cur.n, self.memory_shards), (kind.kind, length))

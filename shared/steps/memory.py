@@ -75,13 +75,13 @@ PROTECTIONS: dict[str, Plain] = {
 }
 #: madvise(2), in lower case
 ADVICE: dict[str, Plain] = {
-    "normal": MADV_NORMAL,
+    "free": MADV_FREE,
+    "dontneed": MADV_DONTNEED,
     "random": MADV_RANDOM,
     "sequential": MADV_SEQUENTIAL,
+    "normal": MADV_NORMAL,
     "willneed": MADV_WILLNEED,
-    "dontneed": MADV_DONTNEED,
     "spaceavail": MADV_SPACEAVAIL,
-    "free": MADV_FREE,
 }
 #: msync(2), in lower case
 SYNCING = {"async": MS_ASYNC, "sync": MS_SYNC, "invalidate": MS_INVALIDATE}

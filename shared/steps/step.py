@@ -53,6 +53,13 @@ class Where(Flag):
         return {Where.SETUP: "setup", Where.PROGRAM: "programs", Where.INTERRUPT: "interrupts"}[self]
 
 
+#: the forms of a name, and of an address
+NAME_FORM = r"[A-Za-z][A-Za-z0-9_]{0,15}"
+ADDRESS_FORM = r"(?P<region>[A-Za-z][A-Za-z0-9_]*)\[(?P<page>[0-9]{1,6})\](?:\+(?P<byte>[0-9]{1,6}))?"
+#: the key that gives a step's result a name, where the step has a result that matters
+INTO: Schema = {"type": "string", "pattern": f"^{NAME_FORM}$", "description": "the name of its result"}
+#: of steps, in the order of lists
+FAMILIES = ("of tests", "system calls", "accesses", "files, shared memory", "page loans", "kernel steps")
 EVERYWHERE = Where.SETUP | Where.PROGRAM | Where.INTERRUPT
 BOTH = Where.SETUP | Where.PROGRAM
 
@@ -63,10 +70,12 @@ class Kind(ABC):
     Attributes:
         type: in words.
         means: what a value means, for steps whose docstring does not say it.
+        example: a value, as it can stand in a file.
     """
 
     type: str = ""
     means: str = ""
+    example: str = ""
 
     @abstractmethod
     def schema(self) -> Schema:
@@ -215,8 +224,27 @@ class Args:
 
     @classmethod
     def says(cls) -> str:
-        """What it does: the docstring without the meanings of the keys."""
-        return _documented(cls)[0]
+        """What it does: the docstring without the meanings of the keys; each paragraph a line."""
+        return "\n".join(" ".join(paragraph.split()) for paragraph in _documented(cls)[0].split("\n\n"))
+
+    @classmethod
+    def example(cls) -> str:
+        """The step as it can stand in a file, in a program if it can, with the keys that it needs."""
+        where = Where.PROGRAM if Where.PROGRAM in cls.where else Where.SETUP
+        required, _ = cls.takes(where)
+        keys = [f"{key.name}: {key.kind.example}" for key in cls.keys if key.name in required]
+        return f"{cls.op}: {{{', '.join(keys)}}}"
+
+    @classmethod
+    def schema(cls, where: Where) -> Schema:
+        """Its mapping of keys as JSON Schema."""
+        required, optional = cls.takes(where)
+        known = {key.name: {**key.kind.schema(), "description": cls.meaning(key)} for key in cls.keys}
+        properties = {name: known[name] for name in (*required, *optional)}
+        if cls.answers(where):
+            properties["into"] = INTO
+        schema: Schema = {"description": cls.says(), "type": "object", "properties": properties}
+        return {**schema, "required": required, "additionalProperties": False}
 
     @classmethod
     def meaning(cls, key: Key) -> str:
@@ -244,15 +272,17 @@ def step(
     """
 
     def register(plain: type[C]) -> type[C]:
-        made = dataclass(frozen=True, slots=True, kw_only=True)(plain)
+        says, meanings = _documented(plain)
+        made = dataclass(frozen=True, slots=True, kw_only=True)(plain)  # has a docstring in any case
         made.op, made.family, made.where, made.keys = op, family, where, keys
         made.system_call, made.ends = system_call, ends
         if op in STEPS:
             raise TypeError(f"there is a step {op} already")
+        if family not in FAMILIES:
+            raise TypeError(f"step {op}: there is no family {family}")
         for method in ("perform", "effect"):
             if getattr(made, method) is getattr(Args, method):
                 raise TypeError(f"step {op} has no {method}()")
-        says, meanings = _documented(made)
         silent = [key.name for key in keys if not (meanings.get(key.name) or key.kind.means)]
         strange = [name for name in meanings if name not in [key.name for key in keys]]
         if not says or silent or strange:
@@ -264,8 +294,8 @@ def step(
 
 
 def steps_of(where: Where) -> list[str]:
-    """Names of the steps that are allowed in one part of the file."""
-    return [op for op, kind in STEPS.items() if where in kind.where]
+    """Names of the steps that are allowed in one part of the file, family by family."""
+    return [op for family in FAMILIES for op, kind in STEPS.items() if kind.family == family and where in kind.where]
 
 
 def _documented(kind: type[Args]) -> tuple[str, dict[str, str]]:

@@ -16,8 +16,9 @@ from typing import Any
 from cluster.boot import prepare
 from cluster.configs import shipped
 from cluster.explore import explore
+from cluster.search import make
+from cluster.search.strategy import Stay, Strategy
 from cluster.sim import Sim
-from cluster.strategies import Stay, Strategy, make
 from tests.bench.forks import FRAMES_PER_CPU, engine
 
 SECONDS = 3.0

@@ -8,9 +8,7 @@ import pytest
 
 from cluster.explore import Result, explore
 from cluster.replay import replay
-from cluster.strategies import Pct, RandomWalk, Stay, make
 from cluster.token import parse
-from nodes.cpu import Thread
 from shared.errors import UserMistake
 from shared.scenario import Bound, Scenario
 from shared.scenario_file import load_scenario
@@ -84,84 +82,6 @@ def test_progress_is_told_as_it_goes() -> None:
     told: list[int] = []
     explore(SHIPPED.without_errata(), schedules=60, progress=lambda result: told.append(result.schedules))
     assert told and told == sorted(told) and told[-1] <= 60
-
-
-# -- strategies ------------------------------------------------------------------------
-
-
-def threads(count: int) -> list[Thread]:
-    found = [Thread(f"T{number}", "cpu0", lambda: None) for number in range(count)]
-    for order, one in enumerate(found):
-        one.order = order
-    return found
-
-
-def test_stay_stays_and_then_goes_round() -> None:
-    """A token is a list of deviations from this; it may never change."""
-    able = threads(3)
-    stay = Stay()
-    stay.new_execution()
-    assert stay.pick(able, able[1]) is able[1]
-    assert stay.pick(able, None) is able[2]
-    assert stay.pick(able, None) is able[0]
-    assert stay.pick(able[1:], None) is able[1]
-
-
-def test_random_walk_gives_each_context_its_chance() -> None:
-    able, walk = threads(4), RandomWalk(0)
-    picked = [walk.pick(able, able[0]).name for _ in range(400)]
-    assert all(60 < picked.count(one.name) < 140 for one in able)
-
-
-def test_pct_changes_priorities_at_depth_minus_one_points() -> None:
-    """With all enabled all the time the running context changes at those points and nowhere else."""
-    for depth in (1, 2, 4):
-        able, pct = threads(5), Pct(1, depth)
-        for _ in range(20):
-            pct.new_execution()
-            current = pct.pick(able, None)
-            changes = 0
-            for _ in range(99):
-                after = pct.pick(able, current)
-                changes += after is not current
-                current = after
-            assert changes <= depth - 1
-
-
-def test_pct_learns_how_long_executions_are() -> None:
-    able, pct = threads(2), Pct(1, 2)
-    pct.new_execution()
-    for _ in range(250):
-        pct.pick(able, able[0])
-    pct.new_execution()
-    assert pct.longest == 250
-
-
-def test_pct_becomes_fair_where_an_execution_never_ends() -> None:
-    """By priorities alone a context that waits in a loop for another would keep that one out for ever."""
-    able, pct = threads(2), Pct(1, 1)
-    pct.new_execution()
-    one, picked = None, []
-    for _ in range(5000):
-        one = pct.pick(able, one)
-        picked.append(one.name)
-    assert len(set(picked[:100])) == 1 and set(picked[-100:]) == {"T0", "T1"}
-
-
-def test_who_gives_way_goes_behind_all_others() -> None:
-    """As who tries for a lock again and again does (Port.spin); by its priority it would go on trying."""
-    able, pct = threads(3), Pct(1, 1)
-    pct.new_execution()
-    first = pct.pick(able, None)
-    second = pct.pick(able, None)
-    third = pct.pick(able, None)
-    assert len({first.name, second.name, third.name}) == 3
-    assert pct.pick(able, third) is third
-
-
-def test_an_unknown_strategy_is_the_users_mistake() -> None:
-    with pytest.raises(UserMistake, match="no strategy 'dfs'"):
-        make("dfs", 0, 3)
 
 
 # -- results that the scenario does not expect -------------------------------------------

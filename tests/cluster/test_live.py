@@ -12,7 +12,7 @@ import pytest
 
 from cluster.live import schedule_of
 from cluster.replay import replay
-from cluster.strategies import RandomWalk
+from cluster.search.walk import RandomWalk
 from shared.errors import Diverged, Infrastructure, UserMistake
 from shared.journal import SCHEMA, holes, read
 from shared.patch import applied

@@ -7,8 +7,9 @@ from time import process_time
 
 from cluster.boot import prepare
 from cluster.measure import LEAST_EXECUTIONS, measure
+from cluster.search import make
+from cluster.search.strategy import Stay
 from cluster.sim import Sim
-from cluster.strategies import Stay, make
 from tests.bench.forks import engine
 from tests.kit import scenario
 

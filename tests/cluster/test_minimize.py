@@ -6,9 +6,9 @@ import pytest
 
 from cluster.boot import prepare
 from cluster.minimize import minimize
+from cluster.search.follow import Deviate
+from cluster.search.walk import RandomWalk
 from cluster.sim import Sim
-from cluster.strategies import RandomWalk
-from cluster.strategies.follow import Deviate
 from shared.port import here, panic
 from tests.kit import OTHER, THING, Toy, scenario, things
 
@@ -49,7 +49,7 @@ def test_what_is_left_of_a_real_race_still_finds_it(seed: int) -> None:
     short = minimize(sim, found, before)
     assert len(short) <= 3 < len(before)
     assert sim.deviations == short
-    strict = Deviate(sim, short)
+    strict = Deviate(short)
     again = sim.execute(strict)
     strict.finish()
     assert again is not None and again.signature == found.signature
@@ -99,7 +99,7 @@ def test_the_budget_bounds_the_executions() -> None:
 def test_the_empty_schedule_stays_empty() -> None:
     machine, image = prepare(scenario("S3a"))
     sim = Sim(machine, image)
-    from cluster.strategies import Stay
+    from cluster.search.strategy import Stay
 
     found = sim.execute(Stay())
     assert found is not None and minimize(sim, found, []) == []

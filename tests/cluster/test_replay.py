@@ -10,10 +10,12 @@ import pytest
 from cluster.boot import prepare
 from cluster.explore import explore
 from cluster.replay import recorded, replay, replay_journals
+from cluster.search.follow import Deviate
+from cluster.search.strategy import Stay
+from cluster.search.walk import RandomWalk
 from cluster.sim import Sim
-from cluster.strategies import RandomWalk, Stay
-from cluster.strategies.follow import Deviate
 from cluster.token import parse
+from shared.deviation import Deviation
 from shared.errors import Diverged, LogIncomplete
 from shared.journal import Journals, cut, holes, linearize, operations
 from shared.scenario_file import load_scenario
@@ -47,7 +49,7 @@ def test_a_finding_replays_at_any_granularity(name: str) -> None:
         for fineness in ("guarded", "access") if granularity == "guarded" else ("access",):
             machine, image = prepare(scene)
             sim = Sim(machine, image, granularity=fineness)
-            strategy = Deviate(sim, found.deviations)
+            strategy = Deviate(found.deviations)
             sim.execute(strategy, record=True)
             strategy.finish()
             once = recorded(sim, [])
@@ -97,7 +99,7 @@ def test_an_operation_that_never_comes_is_told() -> None:
 
 
 def test_lenient_takes_what_it_can_and_names_the_rest() -> None:
-    deviations = [("", 0, "wait", "B"), ("A", 10**6, "point", "B")]
+    deviations = [Deviation("", 0, "wait", "B"), Deviation("A", 10**6, "point", "B")]
     once = replay(SHIPPED, deviations, strict=False)
     assert once.skipped == [("A", 10**6, "point", "B")]
 

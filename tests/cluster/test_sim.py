@@ -15,15 +15,17 @@ import pytest
 
 from cluster.boot import prepare
 from cluster.replay import recorded
+from cluster.search.follow import Deviate
+from cluster.search.pct import Pct
+from cluster.search.strategy import Stay
+from cluster.search.walk import RandomWalk
 from cluster.sim import Sim
-from cluster.strategies import Pct, RandomWalk, Stay
-from cluster.strategies.follow import Deviate
 from shared.findings import Finding
 from shared.journal import digest, holes, linearize
 from shared.port import KASSERT, here, kernel, panic
 from shared.struct import channel_name, unlocked
 from shared.uvm.structs import LoanArray
-from tests.kit import BIG, OTHER, THING, THING1, Exhaust, Script, Thing, Toy, scenario, things
+from tests.kit import BIG, OTHER, THING, THING1, Exhaust, Script, Thing, Toy, executions, scenario, things
 
 ROOT = Path(__file__).parents[2]
 CHAN = THING.address
@@ -672,7 +674,7 @@ def test_operation_numbers_do_not_depend_on_the_granularity() -> None:
         sim.execute(RandomWalk(seed), record=True)
         here_, deviations = recorded(sim, []), sim.deviations
         fine = Sim(machine, image, granularity="access")
-        strategy = Deviate(fine, deviations)
+        strategy = Deviate(deviations)
         fine.execute(strategy, record=True)
         strategy.finish()
         assert recorded(fine, []).digest == here_.digest, name
@@ -685,11 +687,10 @@ def test_exhaustion_meets_every_order_once() -> None:
         THING.h, THING.h = 1, 1
 
     toy = Toy(things, {"A": (0, body), "B": (1, body)}, {"race": "off"})
-    tree, seen = Exhaust(), set()
-    while tree.more:
-        toy.run(tree, record=True, granularity="access")
-        assert toy.sim.journals is not None
-        seen.add(tuple(one["ctx"] for one in toy.sim.journals["memory"].records))
+    sim, seen = Sim(toy.machine, toy.image, granularity="access"), set()
+    for _ in executions(sim, Exhaust(), record=True):
+        assert sim.journals is not None
+        seen.add(tuple(record["ctx"] for record in sim.journals["memory"].records))
     assert len(seen) == 6
 
 
@@ -701,7 +702,9 @@ import weakref
 from cluster.boot import prepare
 from cluster.replay import recorded
 from cluster.sim import Sim
-from cluster.strategies import Pct, RandomWalk, Stay
+from cluster.search.pct import Pct
+from cluster.search.walk import RandomWalk
+from cluster.search.strategy import Stay
 from tests.kit import scenario
 for name in ("S3a", "S3a-shipped", "E2", "S3c-race", "E1"):
     sharded = scenario(name, shards="{lock_manager: 2, memory: 2}")

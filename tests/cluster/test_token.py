@@ -150,11 +150,11 @@ def test_comments_do_not_make_another_kernel_but_code_does() -> None:
 #: file, are texts, or say what a racing exploration may leave out
 NO_SAY = {
     "shared.patch",  # what it brings in is in the version
-    "cluster.verdict", "shared.codec", "shared.deviation", "shared.errors", "shared.findings", "shared.guards",
-    "shared.journal", "shared.memory_model", "shared.oracle", "shared.oracle_effects", "shared.provenance",
-    "shared.race", "shared.scenario_keys", "shared.scenario_names", "shared.strict_yaml", "shared.waits",
+    "shared.codec", "shared.deviation", "shared.errors", "shared.findings", "shared.guards", "shared.journal",
+    "shared.memory_model", "shared.oracle", "shared.oracle_effects", "shared.provenance", "shared.race",
+    "shared.scenario_keys", "shared.scenario_names", "shared.strict_yaml",
 }  # fmt: skip
-NO_SAY_PACKAGES = ("shared.errata", "shared.invariants")
+NO_SAY_PACKAGES = ("shared.detectors", "shared.errata", "shared.invariants")
 
 
 def imports_of(modules: tuple[str, ...]) -> dict[str, Path]:
@@ -189,7 +189,7 @@ def imports_of(modules: tuple[str, ...]) -> dict[str, Path]:
 
 def test_the_kernel_s_version_covers_all_that_the_engine_runs_but_for_what_has_no_say() -> None:
     """So nobody can add a module that decides about schedules, or drop it from the list, unnoticed."""
-    used = imports_of(("cluster.sim", "cluster.boot", "cluster.strategies.follow"))
+    used = imports_of(("cluster.sim", "cluster.boot", "cluster.search.follow"))
     left_out = {
         name for name, file in used.items() if file not in kernel_files() and token_module._code(file.read_text())
     }
@@ -198,7 +198,7 @@ def test_the_kernel_s_version_covers_all_that_the_engine_runs_but_for_what_has_n
     for engine in (
         "cluster.sim",
         "cluster.boot",
-        "cluster.strategies",
+        "cluster.search.strategy",
         "nodes.io",
         "shared.messages",
         "shared.uvm.map",

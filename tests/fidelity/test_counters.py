@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from cluster.boot import prepare
+from cluster.search.strategy import Stay
+from cluster.search.walk import RandomWalk
 from cluster.sim import Sim
-from cluster.strategies import RandomWalk, Stay
 from shared.scenario_file import load_scenario
 
 FRAME = """\

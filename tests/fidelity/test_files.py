@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from cluster.boot import prepare
+from cluster.search import make
 from cluster.sim import Sim
-from cluster.strategies import make
 from shared.scenario import named_results
 from shared.scenario_file import load_scenario
 

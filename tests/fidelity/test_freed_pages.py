@@ -12,8 +12,8 @@ import shared.uvm.anon as anon_module
 from cluster.boot import prepare
 from cluster.explore import explore
 from cluster.replay import replay_journals
+from cluster.search.strategy import Stay
 from cluster.sim import Sim
-from cluster.strategies import Stay
 from nodes.memory import Memory
 from nodes.mmu import Mmu
 from shared.findings import Finding

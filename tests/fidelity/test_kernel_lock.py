@@ -11,8 +11,8 @@ import pytest
 from cluster.boot import prepare
 from cluster.explore import explore
 from cluster.replay import Replay
+from cluster.search.walk import RandomWalk
 from cluster.sim import Sim
-from cluster.strategies import RandomWalk
 from nodes.build import build_threads
 from shared.journal import KERNEL_LOCK, Record, in_order
 from shared.port import here

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from cluster.boot import prepare
+from cluster.search.strategy import Stay
+from cluster.search.walk import RandomWalk
 from cluster.sim import Sim
-from cluster.strategies import RandomWalk, Stay
 from shared.scenario import Scenario
 from shared.scenario_file import load_scenario
 

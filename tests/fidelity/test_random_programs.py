@@ -27,8 +27,8 @@ from cluster.fuzz.plain import unlike
 from cluster.fuzz.program import Program, Step
 from cluster.fuzz.shrink import shrink
 from cluster.replay import replay
+from cluster.search.strategy import Stay
 from cluster.sim import Sim
-from cluster.strategies import Stay
 from cluster.token import parse
 from shared.errors import Exit, UserMistake
 from shared.scenario import named_results

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from cluster.boot import prepare
+from cluster.search import make
 from cluster.sim import Sim
-from cluster.strategies import make
 from shared.scenario import named_results
 from shared.scenario_file import load_scenario
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from cluster.boot import prepare
+from cluster.search.walk import RandomWalk
 from cluster.sim import Sim
-from cluster.strategies import RandomWalk
 from nodes.disk import Disk
 from nodes.mmu import Mmu
 from shared.errors import UserMistake

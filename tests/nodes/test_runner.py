@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cluster.replay import replay, replay_journals
-from cluster.strategies import RandomWalk
+from cluster.search.walk import RandomWalk
 from nodes.build import routes
 from nodes.cpu import Processor, Thread
 from nodes.host.runner import Runner

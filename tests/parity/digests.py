@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from cluster.strategies import RandomWalk, Stay
+from cluster.search.strategy import Stay
+from cluster.search.walk import RandomWalk
 from tests.kit import SHIPPED, run_recorded, scenario
 
 FILE = Path(__file__).with_suffix(".txt")

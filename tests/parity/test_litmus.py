@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cluster.replay import replay_journals
-from cluster.strategies import RandomWalk
+from cluster.search.walk import RandomWalk
 from shared.journal import holes, linearize
 from shared.scenario import named_results
 from tests.kit import run_recorded, scenario

@@ -10,7 +10,7 @@ import pytest
 from cluster.explore import explore
 from cluster.live import LiveMachine, LiveRun
 from cluster.replay import Replay, replay, replay_journals
-from cluster.strategies import RandomWalk
+from cluster.search.walk import RandomWalk
 from shared.findings import Finding
 from shared.journal import Journals, holes, linearize
 from shared.scenario import Scenario, named_results

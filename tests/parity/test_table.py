@@ -32,7 +32,7 @@ from cluster.explore import explore
 from cluster.live import LiveMachine, LiveRun
 from cluster.replay import Replay, replay, replay_journals
 from cluster.runfolder import identity, write_scenario, write_sim
-from cluster.strategies import make
+from cluster.search import make
 from cluster.token import parse
 from shared.findings import FINDINGS, Finding
 from shared.journal import Journals, Record, asleep_at_start, digest, goes_to_sleep, judged

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cluster.live import LiveMachine
-from cluster.strategies import Stay
+from cluster.search.strategy import Stay
 from shared.errors import Infrastructure
 from tests.kit import run_recorded, scenario
 

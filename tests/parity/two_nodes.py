@@ -32,7 +32,7 @@ def main(folder: Path) -> dict[str, Any]:
     from cluster.launch import ray_session
     from cluster.live import LiveMachine
     from cluster.replay import replay_journals
-    from cluster.strategies import RandomWalk
+    from cluster.search.walk import RandomWalk
     from shared.journal import holes
     from tests.kit import run_recorded, scenario
     from tests.parity.actors import Elsewhere

@@ -9,7 +9,7 @@ from cluster.sim import Sim
 from shared.findings import Finding
 from shared.scenario import Scenario, named_results
 from shared.scenario_file import load_scenario
-from tests.kit import CONFIGS, Exhaust, scenario
+from tests.kit import CONFIGS, Exhaust, executions, scenario
 
 
 def outcomes(scene: Scenario) -> tuple[set[tuple[tuple[str, int | str], ...]], int, list[Finding]]:
@@ -19,8 +19,7 @@ def outcomes(scene: Scenario) -> tuple[set[tuple[tuple[str, int | str], ...]], i
     length = {lwp.name: len(lwp.program) for lwp in scene.lwps}
     tree = Exhaust(lambda one: len(one.results) < length.get(one.name, 0))
     seen, found = set(), []
-    while tree.more:
-        finding = sim.execute(tree)
+    for finding in executions(sim, tree):
         if finding is not None:
             found.append(finding)
         results = named_results({name: one.results for name, one in machine.threads.items()})

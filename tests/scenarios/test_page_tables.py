@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cluster.explore import explore
-from cluster.strategies import RandomWalk
+from cluster.search.walk import RandomWalk
 from shared.port import here
 from shared.scenario import named_results
 from shared.scenario_file import load_scenario

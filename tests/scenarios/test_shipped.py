@@ -12,8 +12,9 @@ import pytest
 from cluster.boot import prepare
 from cluster.explore import Result, explore
 from cluster.replay import replay
+from cluster.search import make
+from cluster.search.strategy import Stay
 from cluster.sim import Sim
-from cluster.strategies import Stay, make
 from shared.machine_config import DeviceFault
 from shared.scenario import Scenario, named_results
 from tests.kit import SHIPPED, scenario, searched

@@ -6,8 +6,8 @@ import pytest
 
 from cluster.boot import prepare
 from cluster.explore import explore
+from cluster.search import make
 from cluster.sim import Sim
-from cluster.strategies import make
 from shared.scenario import named_results
 from shared.scenario_file import load_scenario
 from tests.kit import scenario

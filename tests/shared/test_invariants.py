@@ -1448,18 +1448,18 @@ bound: {strategy: pct, depth: 3, schedules: 20}
 def test_the_kernel_keeps_every_invariant_from_boot_to_the_end() -> None:
     """In the state that setup leaves, with everything in use, and when all programs have ended."""
     from cluster.boot import prepare
+    from cluster.search.strategy import Stay
     from cluster.sim import Sim
-    from cluster.strategies import Stay
-    from cluster.verdict import final_state, snapshot_of
+    from shared.detectors.verdict import snapshot_of
 
     machine, image = prepare(load_scenario(RICH, "rich.yaml").without_errata())
     for node in machine.nodes.values():
         node.load_image(image[node.name])
-    booted = snapshot_of(final_state(machine))
+    booted = snapshot_of(machine.state())
     assert any(booted.num(page, "wire_count") for page in booted.pages)
     assert [one.text for one in check(booted)] == []
     Sim(machine, image).execute(Stay())
-    assert [one.text for one in check(snapshot_of(final_state(machine)))] == []
+    assert [one.text for one in check(snapshot_of(machine.state()))] == []
 
 
 def test_the_invariants_that_are_checked_on_the_way_are_named() -> None:

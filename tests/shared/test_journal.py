@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cluster.strategies import RandomWalk
+from cluster.search.walk import RandomWalk
 from shared.errors import LogIncomplete
 from shared.journal import (
     MAX_LINE,

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from cluster.explore import explore
-from cluster.strategies import RandomWalk, Stay
+from cluster.search.strategy import Stay
+from cluster.search.walk import RandomWalk
 from shared.codec import STATE, decode, encode
 from shared.errors import UserMistake
 from shared.pack import pack_scenario, unpack_scenario

@@ -10,8 +10,9 @@ import pytest
 from cluster.boot import prepare
 from cluster.explore import explore
 from cluster.replay import replay
+from cluster.search.strategy import Stay
+from cluster.search.walk import RandomWalk
 from cluster.sim import Sim
-from cluster.strategies import RandomWalk, Stay
 from shared.findings import Finding
 from shared.oracle import Oracle, judge_journals
 from shared.scenario import Scenario

@@ -9,7 +9,7 @@ import pytest
 
 import shared.steps.table
 from cluster.explore import explore
-from cluster.strategies import Stay
+from cluster.search.strategy import Stay
 from cluster.survey import survey
 from cluster.token import kernel_version, parse, refuse_mismatch
 from nodes.mmu import Mmu

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cluster.strategies import Stay
+from cluster.search.strategy import Stay
 from nodes.cpu import Thread
 from shared.errors import Diverged
 from shared.findings import FINDINGS, Finding

@@ -7,8 +7,9 @@ from __future__ import annotations
 import pytest
 
 from cluster.boot import prepare
+from cluster.search.strategy import Stay
+from cluster.search.walk import RandomWalk
 from cluster.sim import Sim
-from cluster.strategies import RandomWalk, Stay
 from shared.errors import UserMistake
 from shared.findings import Finding
 from shared.pack import pack_scenario, unpack_scenario

@@ -9,7 +9,7 @@ import pytest
 from cluster.boot import boot
 from cluster.explore import explore
 from cluster.replay import replay
-from cluster.strategies import RandomWalk
+from cluster.search.walk import RandomWalk
 from shared.journal import in_order
 from shared.messages import OPERATIONS
 from shared.oracle import judge_journals

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from cluster.boot import prepare
+from cluster.search.strategy import Stay
 from cluster.sim import Sim
-from cluster.strategies import Stay
 from nodes.swap_pager import SwapPager
 from shared import codec, messages, tables
 from shared.struct import FieldBase

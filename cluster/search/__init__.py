@@ -1,0 +1,30 @@
+"""Search: which schedules are tried. A file each:
+
+strategy    the protocol; a deviation; the default schedule, which a token's deviations are from
+walk        random walk
+pct         probabilistic concurrency testing
+follow      a given schedule: a token's deviations, or a journal's order
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cluster.search.pct import Pct
+from cluster.search.strategy import Stay, Strategy
+from cluster.search.walk import RandomWalk
+from shared.errors import UserMistake
+
+#: name of a strategy -> makes it, given a seed and a depth
+STRATEGIES: dict[str, Callable[[int, int], Strategy]] = {
+    "pct": Pct,
+    "random": lambda seed, depth: RandomWalk(seed),
+    "stay": lambda seed, depth: Stay(),
+}
+
+
+def make(name: str, seed: int, depth: int) -> Strategy:
+    """A strategy by name; UserMistake if there is none of that name."""
+    if name not in STRATEGIES:
+        raise UserMistake(f"no strategy {name!r}; there are: {', '.join(STRATEGIES)}")
+    return STRATEGIES[name](seed, depth)

@@ -1,0 +1,118 @@
+"""A given schedule, followed: a token's deviations from the default one, or the order of a journal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from cluster.search.strategy import default
+from nodes.cpu import Thread
+from shared.deviation import Deviation
+from shared.errors import Diverged
+from shared.journal import Record
+
+
+class Deviate:
+    """The default schedule with deviations.
+
+    Args:
+        strict: a deviation that cannot be taken is an error, not skipped.
+
+    Attributes:
+        left: deviations still to come, the next one last. Invariant: with those taken and those skipped, all of them.
+        taken: how many were taken.
+        skipped: those reached, but with a context that could not go on there.
+        ran: the context picked last, whose operations are counted; None: none yet.
+    """
+
+    def __init__(self, deviations: Sequence[Deviation], strict: bool = True):
+        self.deviations, self.strict = list(deviations), strict
+
+    def new_execution(self) -> bool:
+        self.left = list(reversed(self.deviations))
+        self.taken = 0
+        self.skipped: list[Deviation] = []
+        self.ran: Thread | None = None
+        return True
+
+    def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:
+        last = -1 if self.ran is None else self.ran.order
+        self.ran = self._deviating(enabled, current) or default(enabled, current, last)
+        return self.ran
+
+    def _deviating(self, enabled: Sequence[Thread], current: Thread | None) -> Thread | None:
+        """The context that a deviation at this place asks for; None: there is none, or it was skipped."""
+        if not self.left:
+            return None
+        ctx, n, kind, wanted = self.left[-1]
+        ran = self.ran
+        if n != (0 if ran is None else ran.n) or ctx != ("" if ran is None else ran.name):
+            return None
+        if kind != ("wait" if current is None else "point"):
+            return None
+        deviation = self.left.pop()
+        for thread in enabled:
+            if thread.name == wanted:
+                self.taken += 1
+                return thread
+        if self.strict:
+            able = ", ".join(thread.name for thread in enabled)
+            raise Diverged(f"{wanted} to go on after operation {n} of {ctx}", f"only {able} can")
+        self.skipped.append(deviation)
+        return None
+
+    def finish(self) -> None:
+        """After the run: every deviation must have been met."""
+        if self.left and self.strict:
+            ctx, n, _, wanted = self.left[-1]
+            raise Diverged(f"{ctx} to reach operation {n}, there to go on with {wanted}", "the run ended before that")
+
+
+class Order:
+    """A total order of operations, as `shared.journal.linearize` gives it.
+
+    Wants granularity "access": then every operation that another node admits is preceded by a scheduling point.
+
+    Args:
+        threads: the machine's contexts, by name.
+        order: records of the operations.
+        events: what `shared.journal.events_after` gives, if the execution is recorded: then a context that has
+            waited goes on before an interrupt is taken, or afterwards, as it did.
+
+    Attributes:
+        at: Invariant: all operations of `order` before this place have been performed.
+    """
+
+    def __init__(
+        self, threads: Mapping[str, Thread], order: Sequence[Record], events: Mapping[str, list[int]] | None = None
+    ):
+        self.threads, self.order, self.events = threads, order, events or {}
+        self.at = 0
+
+    def new_execution(self) -> bool:
+        self.at = 0
+        return True
+
+    def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:
+        order, threads = self.order, self.threads
+        while self.at < len(order) and order[self.at]["n"] <= threads[order[self.at]["ctx"]].n:
+            self.at += 1
+        if self.events and (self.at == len(order) or order[self.at]["event"] == "intr"):
+            for thread in enabled:
+                if thread.waits is not None and not thread.parked and self._has_events_to_come(thread):
+                    return thread
+        if self.at == len(order):
+            raise Diverged("the run to end here, as the journal does", f"{enabled[0].name} can go on")
+        wanted = order[self.at]
+        for thread in enabled:
+            if thread.name == wanted["ctx"]:
+                return thread
+        able = ", ".join(thread.name for thread in enabled)
+        raise Diverged(
+            f"{wanted['ctx']} to perform operation {wanted['n']} ({wanted['event']})", f"only {able} can go on"
+        )
+
+    def _has_events_to_come(self, thread: Thread) -> bool:
+        """Did its processor record more kernel events before the next operation than it has recorded now?"""
+        k: int = thread.processor.k
+        events = self.events.get(thread.cpu, [])
+        return k < len(events) and thread.processor.events_since() < events[k]

@@ -1,0 +1,82 @@
+"""Probabilistic concurrency testing: random priorities, lowered at d - 1 random points.
+
+Burckhardt, Kothari, Musuvathi, Nagarakatte: A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs,
+ASPLOS 2010. A bug of depth d among n contexts and k points is found with a chance of at least 1 / (n * k^(d-1)).
+
+Departures from the paper:
+
+- k, which the paper takes as known, is the number of points of the longest execution so far (100 before the first).
+- A context that gives way, as one that spins for a lock does, goes behind all others, as in later implementations.
+- PCT is unfair: two contexts of high priority that wait for a third go round for ever. After FAIR_AFTER times k points
+  an execution becomes a random walk.
+- A context gets its priority when it is first compared with another, not when it is created.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from nodes.cpu import Thread
+
+#: after so many times the points of the longest execution that ended, an execution is walked at random
+FAIR_AFTER = 3
+
+
+class Pct:
+    """PCT of depth d.
+
+    Args:
+        depth: d, the number of ordering constraints a bug may need (>= 1).
+
+    Attributes:
+        longest: k. Invariant: never falls, and grows by FAIR_AFTER times at most from one execution to the next.
+        points: of this execution, so far.
+        changes: point -> the priority that the context running there gets. Invariant: d - 1 different points from 1
+            to k (k of them if there are no more); their priorities are the different numbers 0, -1 ... -(d - 2).
+        priority: of each context that has been compared, by name. Invariant: all are different. Above 1: as drawn at
+            first; from 0 to -(d - 2): lowered at a change; below: given way.
+        floor: Invariant: no priority is lower, and it is below those of all changes.
+        ran: name of the context picked last; "": none.
+    """
+
+    def __init__(self, seed: int, depth: int):
+        self.random = random.Random(seed)
+        self.depth = depth
+        self.longest = 100
+        self.points = 0
+        self.changes: dict[int, int] = {}
+        self.priority: dict[str, float] = {}
+        self.floor = -depth
+        self.ran = ""
+
+    def new_execution(self) -> bool:
+        self.longest = max(self.longest, min(self.points, FAIR_AFTER * self.longest))
+        self.points = 0
+        places = self.random.sample(range(1, self.longest + 1), min(self.depth - 1, self.longest))
+        self.changes = {place: -number for number, place in enumerate(places)}
+        self.priority, self.floor, self.ran = {}, -self.depth, ""
+        return True
+
+    def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:
+        self.points += 1
+        if self.points > FAIR_AFTER * self.longest:
+            return enabled[int(self.random.random() * len(enabled))]
+        lowered = self.changes.get(self.points)
+        if lowered is not None and current is not None:
+            self.priority[current.name] = lowered
+        if len(enabled) == 1:
+            self.ran = enabled[0].name
+            return enabled[0]
+        if current is None and any(thread.name == self.ran for thread in enabled):
+            self.floor -= 1
+            self.priority[self.ran] = self.floor
+        best, top = enabled[0], -1e9
+        for thread in enabled:
+            priority = self.priority.get(thread.name)
+            if priority is None:
+                priority = self.priority[thread.name] = 1.0 + self.random.random()
+            if priority > top:
+                best, top = thread, priority
+        self.ran = best.name
+        return best

@@ -1,0 +1,90 @@
+"""What chooses which context performs the next operation: the protocol, and the default.
+
+The engine (cluster/sim.py) asks at every scheduling point, and when the context that ran has blocked. A strategy owns
+every choice of an execution; the engine owns everything else, and a strategy sees nothing of it but the contexts
+(`Thread`: its name, its number of operations `n`, its place `order` in the fixed context order, and `pending`, the
+operation that it performs if it is picked). So a strategy is a file of its own here, of about a page, and a new one
+needs no change elsewhere but a name in `make` (search/__init__.py).
+
+A *schedule* is written down as its deviations from the default one (shared/deviation.py). The engine notes what any
+strategy chooses in that way.
+
+Left out: choices of data. The kernel makes none: what it reads from a device is in the scenario.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from nodes.cpu import Thread
+
+Pick = Callable[[Sequence[Thread], Thread | None], Thread | None]
+
+
+class Strategy(Protocol):
+    """Chooses; see the module's header."""
+
+    def new_execution(self) -> bool:
+        """Another execution is about to begin. False: there is none left to try, and the search is over."""
+
+    def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread | None:
+        """Which of `enabled` goes on. None: abandon this execution, which then has no end to be judged.
+
+        Args:
+            enabled: in fixed context order, never empty.
+            current: the one that ran last, if it is among them; else None. None too if it gives way to the others
+                (Port.spin), although it could go on. Where nobody but the current context can go on, the engine
+                does not ask.
+        """
+
+
+class SearchOver(Exception):
+    """A strategy has no execution left to try."""
+
+
+def default(enabled: Sequence[Thread], current: Thread | None, last: int) -> Thread:
+    """What `Stay` picks: the current context, else the next one in fixed order after number `last`, and so round."""
+    if current is not None:
+        return current
+    for thread in enabled:
+        if thread.order > last:
+            return thread
+    return enabled[0]
+
+
+class Stay:
+    """The default schedule: stay with the current context as long as it can go on.
+
+    Attributes:
+        last: `order` of the context picked last; -1: none.
+    """
+
+    def __init__(self) -> None:
+        self.last = -1
+
+    def new_execution(self) -> bool:
+        self.last = -1
+        return True
+
+    def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:
+        thread = default(enabled, current, self.last)
+        self.last = thread.order
+        return thread
+
+
+class DefaultFirst:
+    """The default schedule once, then what another strategy chooses: a defect that needs no luck is found at once."""
+
+    def __init__(self, then: Strategy):
+        self.then = then
+        self.now: Strategy | None = None
+
+    def new_execution(self) -> bool:
+        self.now = Stay() if self.now is None else self.then
+        return self.now.new_execution()
+
+    @property
+    def pick(self) -> Pick:
+        assert self.now is not None, "an execution has begun"
+        return self.now.pick

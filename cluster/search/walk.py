@@ -1,0 +1,25 @@
+"""The random walk: each enabled context with equal chances at every point."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from nodes.cpu import Thread
+
+
+class RandomWalk:
+    """Remembers nothing of an execution; only the dice go on from one to the next.
+
+    Args:
+        seed: the same seed gives the same walks, in the same order.
+    """
+
+    def __init__(self, seed: int):
+        self.random = random.Random(seed)
+
+    def new_execution(self) -> bool:
+        return True
+
+    def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:
+        return enabled[int(self.random.random() * len(enabled))] if len(enabled) > 1 else enabled[0]

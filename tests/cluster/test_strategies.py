@@ -1,0 +1,383 @@
+"""Strategies: each finds the same small deadlock; what each is made of; what the engine tells them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+
+import pytest
+
+from cluster.boot import prepare
+from cluster.explore import explore
+from cluster.search import STRATEGIES, make
+from cluster.search.follow import Deviate, Order
+from cluster.search.pct import FAIR_AFTER, Pct
+from cluster.search.strategy import DefaultFirst, SearchOver, Stay, Strategy, default
+from cluster.search.walk import RandomWalk
+from cluster.sim import Sim
+from nodes.cpu import Pending, Thread
+from shared.deviation import Deviation
+from shared.errors import UserMistake
+from shared.findings import Finding
+from shared.journal import Record, linearize, operation_record
+from shared.locks.ref import LockRef
+from shared.messages import OPERATIONS
+from tests.kit import OTHER, SHIPPED, THING, Exhaust, Script, Toy, executions, scenario, things
+
+
+def both(first: LockRef, second: LockRef) -> None:
+    first.lock()
+    second.lock()
+    second.unlock()
+    first.unlock()
+
+
+def crosswise() -> Toy:
+    """A takes one lock and then the other, B the other way round."""
+    bodies = {"A": (0, lambda: both(THING.lk, OTHER.lk)), "B": (1, lambda: both(OTHER.lk, THING.lk))}
+    return Toy(things, bodies, {"lockorder": "off"})
+
+
+class HoldersWait:
+    """A context that holds a lock and asks for another one lets the others go first.
+
+    What POS or DPOR will look at, it looks at: the operation that each context is about to perform.
+    """
+
+    def new_execution(self) -> bool:
+        return True
+
+    def asks(self, thread: Thread) -> Pending | None:
+        return thread.pending
+
+    def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:
+        for thread in enabled:
+            pending = self.asks(thread)
+            if not (thread.held and pending is not None and pending.code == "lock"):
+                return thread
+        return enabled[0]
+
+
+def order_of_a_deadlock(toy: Toy) -> list[Record]:
+    toy.run(HoldersWait(), record=True, granularity="access")
+    assert toy.sim.journals is not None
+    return linearize({name: journal.records for name, journal in toy.sim.journals.items()})
+
+
+WHOLE: dict[str, Callable[[Toy], Strategy]] = {
+    "random": lambda toy: RandomWalk(0),
+    "pct": lambda toy: Pct(0, 2),
+    "a token's deviations": lambda toy: Deviate([Deviation("A", 2, "point", "B")]),
+    "a journal's order": lambda toy: Order(toy.machine.threads, order_of_a_deadlock(toy)),
+    "every schedule": lambda toy: Exhaust(),
+    "pending operations": lambda toy: HoldersWait(),
+}
+
+
+def found_by(make: Callable[[Toy], Strategy]) -> Finding | None:
+    """The first finding in at most 200 executions."""
+    toy = crosswise()
+    strategy = make(toy)
+    return next((finding for finding in islice(executions(toy.sim, strategy), 200) if finding is not None), None)
+
+
+@pytest.mark.parametrize("strategy", WHOLE)
+def test_every_strategy_finds_the_same_deadlock(strategy: str) -> None:
+    finding = found_by(WHOLE[strategy])
+    assert finding is not None and finding.kind == "deadlock"
+
+
+# -- the same without its heart ----------------------------------------------------------
+
+
+class NoDice(RandomWalk):
+    """The dice always show the same, whenever they are thrown."""
+
+    def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:
+        self.random.seed(0)
+        return super().pick(enabled, current)
+
+
+class NoChanges(Pct):
+    """No priority is ever lowered."""
+
+    def new_execution(self) -> bool:
+        super().new_execution()
+        self.changes = {}
+        return True
+
+
+class NoDeviations(Deviate):
+    def new_execution(self) -> bool:
+        super().new_execution()
+        self.left = []
+        return True
+
+
+class NoOrder(Order):
+    def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:
+        return default(enabled, current, -1)
+
+
+class NoBacktracking(Exhaust):
+    """The same path again and again."""
+
+    def _advance(self) -> bool:
+        return True
+
+
+class NothingPending(HoldersWait):
+    """As it was before the engine told of the operation to come."""
+
+    def asks(self, thread: Thread) -> Pending | None:
+        return None
+
+
+HEARTLESS: dict[str, Callable[[Toy], Strategy]] = {
+    "random": lambda toy: NoDice(0),
+    "pct": lambda toy: NoChanges(0, 2),
+    "a token's deviations": lambda toy: NoDeviations([Deviation("A", 2, "point", "B")]),
+    "a journal's order": lambda toy: NoOrder(toy.machine.threads, order_of_a_deadlock(toy)),
+    "every schedule": lambda toy: NoBacktracking(),
+    "pending operations": lambda toy: NothingPending(),
+}
+
+
+@pytest.mark.parametrize("strategy", HEARTLESS)
+def test_without_its_heart_a_strategy_does_not_find_it(strategy: str) -> None:
+    assert found_by(HEARTLESS[strategy]) is None
+
+
+def test_the_default_schedule_has_no_deadlock() -> None:
+    """What the others find, they find by leaving it."""
+    assert found_by(lambda toy: Stay()) is None
+
+
+def test_every_strategy_is_among_them() -> None:
+    assert HEARTLESS.keys() == WHOLE.keys() >= STRATEGIES.keys() - {"stay"}
+
+
+def test_an_unknown_strategy_is_the_users_mistake() -> None:
+    with pytest.raises(UserMistake, match="no strategy 'dfs'; there are: pct, random, stay"):
+        make("dfs", 0, 3)
+
+
+# -- the end of a search, and of an execution that is not worth going on with ----------------
+
+
+class Never(Stay):
+    def new_execution(self) -> bool:
+        return False
+
+
+def test_a_search_is_over_when_its_strategy_has_nothing_left_to_try() -> None:
+    """The engine is as the last execution left it; a search by every schedule counts what there is."""
+    toy = crosswise()
+    toy.run(Script("A", "A", "B", "B"))
+    with pytest.raises(SearchOver):
+        toy.sim.execute(Never())
+    assert toy.sim.finding is not None and toy.sim.finding.kind == "deadlock"
+
+
+def test_a_bounded_search_ends_before_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default schedule comes first; then there is nothing left."""
+    monkeypatch.setitem(STRATEGIES, "random", lambda seed, depth: Never())
+    found = explore(scenario("S3a-shipped").without_errata(), strategy="random", schedules=50)
+    assert (found.schedules, found.finding, found.interrupted) == (1, None, False)
+
+
+def test_the_default_schedule_comes_first_and_once() -> None:
+    toy = crosswise()
+    search = DefaultFirst(HoldersWait())
+    assert [finding is None for finding in islice(executions(toy.sim, search), 3)] == [True, False, False]
+
+
+class GivesUp(Stay):
+    """Abandons an execution at its third choice."""
+
+    def new_execution(self) -> bool:
+        self.choices = 0
+        return super().new_execution()
+
+    def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread | None:  # type: ignore[override]
+        self.choices += 1
+        return None if self.choices == 3 else super().pick(enabled, current)
+
+
+@pytest.mark.parametrize("record", [False, True])
+def test_an_abandoned_execution_is_not_judged_and_the_next_one_is_whole(record: bool) -> None:
+    """Both contexts stand in the middle of the kernel: to judge that as an end would be a finding about nothing."""
+    toy = crosswise()
+    assert toy.run(GivesUp(), record=record) is None and toy.sim.execution.abandoned
+    assert toy.sim.finding is None and toy.sim.notes == []
+    done = toy.sim.steps
+    assert toy.run(record=record) is None and not toy.sim.execution.abandoned
+    assert toy.sim.steps > done
+
+
+def test_an_execution_can_be_abandoned_before_it_has_begun() -> None:
+    toy = crosswise()
+    quits = GivesUp()
+    quits.new_execution = lambda: not setattr(quits, "choices", 2)  # type: ignore[method-assign, func-returns-value]
+    assert toy.run(quits) is None and toy.sim.execution.abandoned and toy.sim.steps == 0
+
+
+# -- the operation to come ---------------------------------------------------------------------
+
+#: what a user's load or store may come to
+ACCESS = {"pmap_activate", "pmap_walk", "word_read", "word_write"}
+
+
+class Watching:
+    """Another strategy's choices; notes what every context that can go on is said to be about to do.
+
+    Attributes:
+        pending: (context, operation number) -> the operation that was announced.
+        silent: choices at a point before which the current context announced nothing.
+    """
+
+    def __init__(self, chooser: Strategy):
+        self.chooser = chooser
+
+    def new_execution(self) -> bool:
+        self.pending: dict[tuple[str, int], Pending] = {}
+        self.silent = 0
+        return self.chooser.new_execution()
+
+    def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread | None:
+        self.silent += current is not None and current.pending is None
+        for thread in enabled:
+            pending = thread.pending
+            if pending is not None:
+                self.pending[thread.name, thread.n + 1] = pending
+        return self.chooser.pick(enabled, current)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_what_a_context_is_about_to_do_is_known_before_the_choice(name: str) -> None:
+    """Every operation that was announced is performed, with its target and its arguments, whoever was picked first."""
+    machine, image = prepare(scenario(name))
+    sim = Sim(machine, image, granularity="access", limit=2000)
+    watching = Watching(RandomWalk(1))
+    sim.execute(watching, record=True)
+    assert sim.journals is not None
+    checked = 0
+    for journal in sim.journals.values():
+        for record in journal.records:
+            pending = watching.pending.get((record["ctx"], record["n"])) if "k" in record else None
+            if pending is None:
+                continue
+            checked += 1
+            if pending.code == "access":
+                assert record["event"] in ACCESS
+            elif OPERATIONS[pending.code].node == "cpu":
+                assert record["event"] == pending.code
+            else:
+                asked = operation_record(pending.code, pending.target, pending.args, None, [])
+                assert asked.items() <= record.items()
+    assert watching.silent == 0
+    assert checked > 0 or sim.steps == 0, "S4's machine does not start"
+
+
+# -- what each is made of ----------------------------------------------------------------------
+
+
+def threads(count: int) -> list[Thread]:
+    made = [Thread(f"T{number}", "cpu0", lambda: None) for number in range(count)]
+    for order, thread in enumerate(made):
+        thread.order = order
+    return made
+
+
+def test_stay_stays_and_then_goes_round() -> None:
+    """A token is a list of deviations from this; it may never change."""
+    able = threads(3)
+    stay = Stay()
+    stay.new_execution()
+    assert stay.pick(able, able[1]) is able[1]
+    assert stay.pick(able, None) is able[2]
+    assert stay.pick(able, None) is able[0]
+    assert stay.pick(able[1:], None) is able[1]
+
+
+def test_random_walk_gives_each_context_its_chance() -> None:
+    able, walk = threads(4), RandomWalk(0)
+    picked = [walk.pick(able, able[0]).name for _ in range(400)]
+    assert all(60 < picked.count(thread.name) < 140 for thread in able)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_pct_changes_priorities_at_depth_minus_one_points(depth: int) -> None:
+    """With all enabled all the time the running context changes at those points and nowhere else.
+
+    At the first point nobody has run yet, so that a change there comes to nothing.
+    """
+    able, pct = threads(5), Pct(1, depth)
+    for _ in range(20):
+        pct.new_execution()
+        assert len(pct.changes) == depth - 1 and sorted(pct.changes.values()) == list(range(2 - depth, 1))
+        current, switched = pct.pick(able, None), []
+        for point in range(2, pct.longest + 1):
+            picked = pct.pick(able, current)
+            if picked is not current:
+                switched.append(point)
+            current = picked
+        assert switched == sorted(pct.changes.keys() - {1})
+
+
+def test_pct_draws_other_points_and_priorities_for_each_execution() -> None:
+    able, pct = threads(5), Pct(1, 3)
+    places, first = set(), set()
+    for _ in range(20):
+        pct.new_execution()
+        places.add(tuple(pct.changes))
+        first.add(pct.pick(able, None).name)
+    assert len(places) == 20 and first == {thread.name for thread in able}
+
+
+def test_pct_learns_how_long_executions_are() -> None:
+    """And does not believe one that went on for ever: it was no execution that ended."""
+    able, pct = threads(2), Pct(1, 2)
+    lengths = []
+    for points in (250, 20, 10_000):
+        pct.new_execution()
+        for _ in range(points):
+            pct.pick(able, able[0])
+    pct.new_execution()
+    lengths.append(pct.longest)
+    assert lengths == [FAIR_AFTER * 250]
+
+
+def test_pct_becomes_fair_where_an_execution_never_ends() -> None:
+    """By priorities alone a context that waits in a loop for another would keep that one out for ever."""
+    able, pct = threads(2), Pct(1, 1)
+    pct.new_execution()
+    current, picked = None, []
+    for _ in range(10 * pct.longest):
+        current = pct.pick(able, current)
+        picked.append(current.name)
+    fair = FAIR_AFTER * pct.longest
+    assert len(set(picked[:fair])) == 1 and set(picked[fair : fair + 20]) == {"T0", "T1"}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_who_gives_way_goes_behind_all_others(seed: int) -> None:
+    """As who tries for a lock again and again does (Port.spin): those who give way take turns."""
+    able, pct = threads(3), Pct(seed, 2)
+    pct.new_execution()
+    pct.changes = {}
+    picked = [pct.pick(able, None).name for _ in range(9)]
+    assert set(picked[:3]) == {"T0", "T1", "T2"}
+    assert picked[3:] == picked[:3] * 2
+    last = next(thread for thread in able if thread.name == picked[-1])
+    assert pct.pick(able, last) is last
+
+
+def test_who_gives_way_goes_behind_those_whose_priority_was_lowered() -> None:
+    able, pct = threads(2), Pct(1, 3)
+    pct.new_execution()
+    pct.changes = {2: 0, 3: -1}
+    first = pct.pick(able, None)
+    second = pct.pick(able, first)
+    assert second is not first and pct.pick(able, second) is first, "both lowered now"
+    assert pct.pick(able, None) is second
