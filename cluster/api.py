@@ -49,8 +49,11 @@ from typing import Any, TypeVar
 
 from cluster import explore as search
 from cluster import replay as engine
-from cluster.replay import Replay
 from cluster.runfolder import create, write_sim
+from cluster.runs.outcome import Outcome
+from cluster.search.pct import Pct
+from cluster.search.strategy import Strategy
+from cluster.search.walk import RandomWalk
 from cluster.token import parse, refuse_mismatch
 from shared.errors import UserMistake
 from shared.findings import Finding
@@ -199,27 +202,6 @@ def _path(function: Function) -> str:
     return str(Path(file).resolve().parents[function.__module__.count(".")])
 
 
-# -- strategies -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Pct:
-    """Probabilistic concurrency testing: finds a bug of this depth with a guaranteed probability."""
-
-    depth: int = 3
-    seed: int = 0
-    name = "pct"
-
-
-@dataclass(frozen=True)
-class RandomWalk:
-    """Any thread that can go on, each as likely as the others, at every scheduling point."""
-
-    seed: int = 0
-    depth = None
-    name = "random"
-
-
 # -- what is done with a program ----------------------------------------------------------------
 
 
@@ -229,18 +211,24 @@ class Report:
 
     Attributes:
         executions: how many were run.
-        finding: the first, or None.
-        found_at: number of the execution that had it, from 1.
-        token: repeats it, with `replay`.
-        run: the finding's execution, recorded; without a finding the default one.
+        found_at: number of the execution that had the finding, from 1; 0: none had.
+        outcome: that execution, recorded; without a finding the default one.
     """
 
     program: Program
     executions: int
-    finding: Finding | None
     found_at: int
-    token: str | None
-    run: Replay
+    outcome: Outcome
+
+    @property
+    def finding(self) -> Finding | None:
+        """The first finding."""
+        return self.outcome.finding
+
+    @property
+    def token(self) -> str | None:
+        """Repeats the finding's execution, with `replay`."""
+        return None if self.outcome.token is None else str(self.outcome.token)
 
     def save(self, folder: str | Path) -> Path:
         """Keep the recorded execution, for `uvmp postmortem FOLDER`.
@@ -248,7 +236,7 @@ class Report:
         Raises: UserMistake - the folder exists, or cannot be made.
         """
         path = create(folder)
-        write_sim(path, self.program.scenario(), self.run, None if self.token is None else parse(self.token))
+        write_sim(path, self.program.scenario(), self.outcome)
         return path
 
     def __str__(self) -> str:
@@ -269,19 +257,19 @@ class Report:
         ]
 
 
-def explore(program: Program, strategy: Pct | RandomWalk = Pct(), executions: int = 1000) -> Report:
+def explore(program: Program, strategy: Strategy | None = None, executions: int = 1000) -> Report:
     """Run a program under one schedule after another, until one has a finding. The first is the default one.
 
     Args:
+        strategy: what chooses the schedules: any of cluster/search; default: Pct().
         executions: at most.
 
     Raises: UserMistake - a function fails otherwise than by an assertion; names its file and line.
     """
     scenario = program.scenario()
-    found = search.explore(scenario, strategy.name, strategy.seed, executions, strategy.depth)
-    run = engine.replay(scenario, found.deviations)
-    token = None if found.token is None else str(found.token)
-    return Report(program, found.schedules, found.finding, found.found_at, token, run)
+    found = search.explore(scenario, strategy or Pct(), schedules=executions)
+    outcome = engine.replay(scenario, []) if found.outcome is None else found.outcome
+    return Report(program, found.schedules, found.found_at, outcome)
 
 
 def replay(program: Program, token: str) -> Report:
@@ -291,8 +279,9 @@ def replay(program: Program, token: str) -> Report:
     """
     scenario, schedule = program.scenario(), parse(token)
     refuse_mismatch(schedule, scenario)
-    run = engine.replay(scenario, list(schedule.deviations))
-    return Report(program, 1, run.finding, 1 if run.finding is not None else 0, token, run)
+    outcome = engine.replay(scenario, list(schedule.deviations))
+    outcome.token = schedule
+    return Report(program, 1, int(outcome.finding is not None), outcome)
 
 
 def live(program: Program, token: str | None = None, seed: int = 0) -> Report:
@@ -314,5 +303,4 @@ def live(program: Program, token: str | None = None, seed: int = 0) -> Report:
             run = machine.run(follow=None if wanted is None else wanted.journals, seed=seed)
         finally:
             machine.close()
-    again = engine.replay_journals(scenario, run.journals)
-    return Report(program, 1, run.finding, 1 if run.finding is not None else 0, token, again)
+    return Report(program, 1, int(run.finding is not None), run)

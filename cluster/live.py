@@ -16,7 +16,6 @@ import contextlib
 import shutil
 import tempfile
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, BinaryIO
@@ -25,6 +24,8 @@ from cluster.boot import boot
 from cluster.launch import Actors
 from cluster.machine import SITES
 from cluster.replay import replay_journals
+from cluster.runfolder import cannot_write
+from cluster.runs.outcome import Outcome
 from nodes.build import build_threads
 from shared import oracle, race
 from shared.codec import CHUNK, LOAD, LOADED, POLL, STATE, decode, encode
@@ -36,36 +37,13 @@ from shared.journal import Journals, digest, events_after, judged, operations, r
 from shared.messages import OPERATIONS, Load, Poll, ProgramOrder, Schedule, Turn
 from shared.pack import pack_scenario
 from shared.patch import current
+from shared.runfile import SUFFIX
 from shared.scenario import Scenario
 from shared.tables import differing, tables
 
 POLL_S = 0.1  # each poll costs every actor a call, and takes that from the run
 RUN_LIMIT_S = 300.0
 STALL_S = 20.0
-
-
-@dataclass
-class LiveRun:
-    """What one live run left behind.
-
-    Attributes:
-        journals: of every node; of a free run that was stopped, only what it is judged by.
-        operations: in these journals.
-        folder: where the collected journal files are.
-        unkept: why they are not where they should be, as for want of room there.
-    """
-
-    finding: Finding | None
-    journals: Journals
-    digest: str
-    results: dict[str, list[dict[str, Any]]]
-    sites: dict[str, int]
-    counters: dict[str, int]
-    notes: list[Finding]
-    operations: int
-    seconds: float
-    folder: Path
-    unkept: OSError | None = None
 
 
 class LiveMachine:
@@ -94,7 +72,7 @@ class LiveMachine:
         seed: int = 0,
         run_limit_s: float = RUN_LIMIT_S,
         identity: str | None = None,
-    ) -> LiveRun:
+    ) -> Outcome:
         """Run once.
 
         Args:
@@ -125,7 +103,8 @@ class LiveMachine:
         except OSError as full:
             if out is None:
                 raise Infrastructure(f"{full.filename or folder}: {full.strerror or full}") from None
-            unkept, folder = full, self.scratch / name / "collected"  # what was found must not be lost with it
+            unkept = cannot_write(Path(full.filename or out), full)
+            folder = self.scratch / name / "collected"  # what was found must not be lost with it
             journals = self._collect(folder)
         self.actors.call("finish")
         results = {ctx: steps for host in hosts for ctx, steps in host.results.items()}
@@ -133,7 +112,10 @@ class LiveMachine:
         for host in hosts:
             sites.update(host.sites)
             counters.update(host.counters)
-        run = LiveRun(None, journals, "", results, dict(sites), dict(counters), [], 0, seconds, folder, unkept)
+        run = Outcome(
+            finding=None, journals=journals, digest="", results=results, notes=[], sites=dict(sites),
+            counters=dict(counters), operations=0, seconds=seconds, folder=folder, unkept=unkept,
+        )  # fmt: skip
         if level == "stop":
             run.finding = refusal
         else:
@@ -143,7 +125,7 @@ class LiveMachine:
         run.operations, run.digest = operations(run.journals), digest(run.journals)
         return run
 
-    def _judge(self, run: LiveRun, state: MachineState, free: bool) -> None:
+    def _judge(self, run: Outcome, state: MachineState, free: bool) -> None:
         """What the run came to; cuts its journals if need be.
 
         Raises: Diverged - it was ended, and sim cannot perform what it has performed.
@@ -272,7 +254,7 @@ class LiveMachine:
         journals: Journals = {}
         for node in self.scenario.machine.nodes:
             handle = self.actors.handles[self.actors.actor_of[node]]
-            path = folder / f"{node}.uvmp.jsonl"
+            path = folder / f"{node}{SUFFIX}"
             offset = 0
             with open(path, "wb") as stream:
                 while True:

@@ -39,6 +39,7 @@ from shared.uvm.param import PMAP_KERNEL
 if TYPE_CHECKING:
     from shared.locks.ref import LockRef
     from shared.messages import KernelFinding
+    from shared.scenario import StepResult
     from shared.steps.step import Args
     from shared.struct import FieldBase, Struct
 
@@ -88,7 +89,7 @@ class Context:
         self.stack: list[str] = []
         self.spl = self.level
         self.biglock = False
-        self.results: list[dict[str, Any]] = []
+        self.results: list[StepResult] = []
 
     @property
     def function(self) -> str:

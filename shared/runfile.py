@@ -18,13 +18,13 @@ import shlex
 from collections.abc import Mapping, ValuesView
 from dataclasses import asdict, replace
 from types import NoneType
-from typing import Any
+from typing import Any, TypedDict
 
 from shared.errors import UserMistake
 from shared.functions import Functions
 from shared.machine_config import KERNEL_LOCKS
 from shared.pack import functions_of
-from shared.scenario import Scenario
+from shared.scenario import Results, Scenario
 from shared.scenario_file import load_scenario
 from shared.text import clean
 
@@ -37,6 +37,43 @@ OPTIONS = {
     "--scenario": True, "--fixed": False, "--errata": True, "--detect": True, "--kernel-lock": True, "--patch": True,
 }  # fmt: skip
 TOKEN = re.compile(r"uvmp1\.([A-Za-z0-9_-]{1,64})\.([0-9a-f]{8})\.([0-9a-f]{8})\.([A-Za-z0-9_-]*)\.([0-9a-f]{6})")
+
+
+class RunDocument(TypedDict):
+    """What run.json says, without its `check`.
+
+    Attributes:
+        run: the run's identity.
+        token: of this very schedule.
+        shortened: of another, shorter schedule that has the same finding.
+        options: what `uvmp replay` needs beside a token.
+        schedule: the token's deviations from the default schedule.
+        digest: of the journals, or of their part before the finding.
+        admitted: node -> number of records that it wrote.
+        files: name -> SHA-256; `scenario_sum`: of scenario.json.
+        versions: what has to be the same for a run to be the same.
+    """
+
+    schema: str
+    run: str
+    engine: str
+    scenario: dict[str, str]
+    errata: list[str]
+    detect: dict[str, str]
+    finding: dict[str, Any] | None
+    notes: list[dict[str, Any]]
+    token: str | None
+    shortened: str | None
+    options: list[str]
+    schedule: list[dict[str, str | int]]
+    digest: str
+    admitted: dict[str, int]
+    files: dict[str, str]
+    scenario_sum: str
+    results: Results
+    sites: dict[str, int]
+    counters: dict[str, int]
+    versions: dict[str, str]
 
 
 def sealed(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,32 +11,33 @@ from click.testing import CliRunner
 from cluster import api
 from cluster.api import Pct, Program, RandomWalk, explore, replay
 from cluster.cli import cli
+from cluster.search.strategy import Strategy
 from shared.errors import UserMistake
 from tests.cluster import programs
 from tests.cluster.programs import DEFECTS, FIRST, add_locked, both_count, expects_to_be_first, setup
 
-STRATEGIES = (Pct(depth=2), RandomWalk(seed=1))
+STRATEGIES = (lambda: Pct(depth=2), lambda: RandomWalk(seed=1))
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=["pct", "random"])
 @pytest.mark.parametrize("kind", DEFECTS)
-def test_a_defect_is_found_replayed_and_explained(kind: str, strategy: Pct | RandomWalk, tmp_path: Path) -> None:
+def test_a_defect_is_found_replayed_and_explained(kind: str, strategy: Callable[[], Strategy], tmp_path: Path) -> None:
     broken, _ = DEFECTS[kind]
-    report = explore(broken, strategy)
+    report = explore(broken, strategy())
     assert report.finding is not None and report.finding.kind == kind, str(report)
     assert report.token is not None and report.token in str(report) and kind in str(report)
     again = replay(broken, report.token)
-    assert again.finding == report.finding and again.run.digest == report.run.digest
+    assert again.finding == report.finding and again.outcome.digest == report.outcome.digest
     folder = report.save(tmp_path / "run")
     told = CliRunner().invoke(cli, ["postmortem", str(folder)])
     assert told.exit_code == 0 and report.finding.text[:40] in " ".join(told.output.split()), told.output
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=["pct", "random"])
 @pytest.mark.parametrize("kind", DEFECTS)
-def test_nothing_is_found_where_nothing_is_wrong(kind: str, strategy: Pct | RandomWalk) -> None:
+def test_nothing_is_found_where_nothing_is_wrong(kind: str, strategy: Callable[[], Strategy]) -> None:
     _, sound = DEFECTS[kind]
-    report = explore(sound, strategy, executions=200)
+    report = explore(sound, strategy(), executions=200)
     assert report.finding is None and report.executions == 200
     assert str(report) == "no finding in 200 executions"
 
@@ -107,7 +109,7 @@ def test_a_program_runs_on_real_processes() -> None:
     report = explore(broken)
     assert report.token is not None
     followed = api.live(broken, report.token)
-    assert followed.finding == report.finding and followed.run.digest == report.run.digest
+    assert followed.finding == report.finding and followed.outcome.digest == report.outcome.digest
     assert api.live(sound).finding is None
 
 
