@@ -30,7 +30,7 @@ from nodes.build import build_threads
 from shared import oracle, race
 from shared.codec import CHUNK, LOAD, LOADED, POLL, STATE, decode, encode
 from shared.detectors.machine_state import HostState, MachineState
-from shared.detectors.verdict import came_before, judge, refused, sort_out
+from shared.detectors.verdict import came_before, judge, promise, refused, sort_out
 from shared.errors import Diverged, Infrastructure, UserMistake
 from shared.findings import Finding
 from shared.journal import Journals, digest, events_after, judged, operations, read
@@ -198,7 +198,7 @@ class LiveMachine:
                 else oracle.judge_journals(self.scenario, run.journals, self.image)
             )
             run.finding, more = sort_out(
-                judge(state, detect, wrong, self.scenario.unexpected(run.results), watched), detect
+                judge(state, detect, wrong, promise(self.scenario, run.results, state), watched), detect
             )
         run.notes = told["note"] + more
 

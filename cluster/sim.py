@@ -27,7 +27,7 @@ from cluster.search.strategy import Pick, SearchOver, Stay, Strategy, default
 from cluster.sim_heap import ThinnedHeap
 from nodes.cpu import Processor, Thread
 from nodes.node import Node
-from shared.detectors.verdict import came_before, endless, judge, no_end, refused, sort_out
+from shared.detectors.verdict import came_before, endless, judge, no_end, promise, refused, sort_out
 from shared.deviation import Deviation
 from shared.errors import PortDead
 from shared.findings import Finding
@@ -198,9 +198,10 @@ class Sim(ThinnedHeap):
         elif self.execution.abandoned:
             found, notes = sort_out(watched, self.detect)
         else:
-            unexpected = self.machine.scenario.unexpected(self.results)
+            state = self.machine.state()
+            unexpected = promise(self.machine.scenario, self.results, state)
             wrong = oracle.finding if oracle is not None else None
-            found, notes = sort_out(judge(self.machine.state(), self.detect, wrong, unexpected, watched), self.detect)
+            found, notes = sort_out(judge(state, self.detect, wrong, unexpected, watched), self.detect)
         self.finding = found
         self.notes += notes
 

@@ -151,6 +151,7 @@ DECIDES = (
     "shared/uvm", "shared/locks", "shared/program.py", "shared/struct.py", "shared/messages.py",
     "shared/port.py", "shared/port_lockdebug.py", "shared/port_reports.py",
     "shared/scenario.py", "shared/steps", "shared/machine_config.py", "shared/tables.py", "nodes",
+    "shared/functions.py",
     "cluster/sim.py", "cluster/sim_heap.py", "cluster/machine.py", "cluster/boot.py", "cluster/search/strategy.py",
     "cluster/search/follow.py",
 )  # fmt: skip

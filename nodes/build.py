@@ -16,6 +16,7 @@ from nodes.node import Node
 from nodes.pagedaemon import pagedaemon_threads
 from nodes.swap_pager import CONTEXT, SwapPager, swap_io
 from nodes.swap_pager import PROCESSOR as SWAP_IO
+from shared.functions import run_function
 from shared.locks.ref import LockRef
 from shared.machine_config import MachineConfig
 from shared.messages import OPERATIONS
@@ -37,6 +38,10 @@ def build_threads(scenario: Scenario) -> dict[str, Thread]:
     them, the pagedaemon, interrupts, the swap pager's I/O."""
     procs = process_table(scenario)
     contexts: list[Thread] = []
+    if scenario.functions is not None:
+        bodies = dict(scenario.functions.threads)
+        lwps = scenario.lwps
+        return _in_order([Thread(lwp.name, f"cpu{lwp.cpu}", partial(run_function, bodies[lwp.name])) for lwp in lwps])
     for lwp in scenario.lwps:
         thread = Thread(lwp.name, f"cpu{lwp.cpu}", partial(run_program, lwp, procs))
         thread.home = procs[lwp.proc]
@@ -48,10 +53,14 @@ def build_threads(scenario: Scenario) -> dict[str, Thread]:
     if scenario.machine.disk:
         contexts += disk_threads(scenario.machine.cpus)
     contexts += device_threads(scenario.handlers)
-    for order, thread in enumerate(contexts):
+    return _in_order(contexts)
+
+
+def _in_order(threads: list[Thread]) -> dict[str, Thread]:
+    for order, thread in enumerate(threads):
         thread.order = order
         thread.reset()
-    return {thread.name: thread for thread in contexts}
+    return {thread.name: thread for thread in threads}
 
 
 def build_node(name: str, config: MachineConfig, threads: dict[str, Thread], errata: Iterable[str] = ()) -> Node:

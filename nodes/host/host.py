@@ -24,6 +24,7 @@ from nodes.lock_manager import LockManager
 from shared.codec import CHUNK, DELIVERY, FRAME, LOAD, LOADED, POLL, REPLY, STATE, decode, encode
 from shared.detectors.machine_state import HostState
 from shared.errors import Infrastructure
+from shared.functions import import_all
 from shared.journal import Journal
 from shared.messages import Delivery, Frame, Loaded, Poll, Reply
 from shared.pack import unpack_scenario
@@ -68,6 +69,8 @@ class Host:
         load = decode(LOAD, data)
         switch(load.patch)
         scenario = unpack_scenario(load.scenario)
+        if scenario.functions is not None:
+            import_all(scenario.functions)
         threads = self._contexts(scenario)
         cpu_of = {name: thread.cpu for name, thread in threads.items()}
         self.folder = Path(load.folder)
