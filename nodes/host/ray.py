@@ -23,7 +23,7 @@ from typing import Any
 
 import ray
 
-from nodes.build import build_node, build_threads, routes
+from nodes.build import build_node, build_threads
 from nodes.cpu import Processor
 from nodes.host.admit import Admission
 from nodes.host.runner import LIMIT_S, Runner
@@ -106,7 +106,7 @@ class NodeActor:
             self.admissions[name] = Admission(node, journal, cpu_of, turns, self._send)
             if isinstance(node, Processor):
                 order = None if load.follow is None else load.follow.processors[name]
-                self.runner = Runner(node, scenario, routes(config), journal, self._ask, order, load.seed)
+                self.runner = Runner(node, scenario, journal, self._ask, order, load.seed)
         nodes = {name: dict(admission.node.tables()) for name, admission in self.admissions.items()}
         return encode(LOADED, Loaded(dict(tables()), nodes))
 

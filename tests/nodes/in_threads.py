@@ -14,7 +14,7 @@ from typing import Any
 
 from cluster.boot import boot
 from cluster.live import schedule_of
-from nodes.build import build_node, build_threads, routes
+from nodes.build import build_node, build_threads
 from nodes.cpu import Processor, Thread
 from nodes.host.admit import Admission
 from nodes.host.runner import Runner
@@ -29,7 +29,7 @@ class Threads:
     """A machine of threads.
 
     Args:
-        bodies: contexts that run instead of the scenario's; then `image` is what they start from.
+        instead: contexts that run instead of the scenario's, and the image that they start from.
         follow: journals to follow.
         delay_s: how long a frame takes.
         runner: another class of processors.
@@ -38,8 +38,7 @@ class Threads:
     def __init__(
         self,
         scene: Scenario,
-        threads: Callable[[], dict[str, Thread]] | None = None,
-        image: dict[str, Any] | None = None,
+        instead: tuple[Callable[[], dict[str, Thread]], dict[str, Any]] | None = None,
         follow: Journals | None = None,
         delay_s: Callable[[Frame], float] = lambda frame: 0.0,
         runner: type[Runner] = Runner,
@@ -47,14 +46,14 @@ class Threads:
     ):
         self.scene, self.delay_s = scene, delay_s
         config = scene.machine
-        image = boot(scene) if image is None else image
+        threads, image = instead or (lambda: build_threads(scene), boot(scene))
         order = None if follow is None else schedule_of(follow, scene)
         self.journals = {node: Journal(node) for node in config.nodes}
         self.admissions: dict[str, Admission] = {}
         self.runners: dict[str, Runner] = {}
         self.sent = 0
         for number, name in enumerate(config.nodes):
-            made = threads() if threads is not None else build_threads(scene)
+            made = threads()
             cpu_of = {each.name: each.cpu for each in made.values()}
             node = build_node(name, config, made, scene.errata)
             node.load_image(image.get(name))
@@ -62,9 +61,7 @@ class Threads:
             self.admissions[name] = Admission(node, self.journals[name], cpu_of, wanted, self._send)
             if isinstance(node, Processor):
                 own = None if order is None else order.processors[name]
-                self.runners[name] = runner(
-                    node, scene, routes(config), self.journals[name], self.ask, own, seed + number
-                )
+                self.runners[name] = runner(node, scene, self.journals[name], self.ask, own, seed + number)
 
     def ask(self, frame: Frame) -> Reply:
         frame = decode(FRAME, encode(FRAME, frame))

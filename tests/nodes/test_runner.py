@@ -152,7 +152,7 @@ def live_toy(toy: Toy, **options: Any) -> Threads:
         made = Toy(things, {"A": (0, freed_too_early)}, {"race": "off"}).machine.threads
         return made
 
-    return Threads(toy.scenario, threads=fresh, image=toy.image, **options)
+    return Threads(toy.scenario, (fresh, toy.image), **options)
 
 
 def test_a_posted_store_that_fails_is_told_as_of_where_it_was_made() -> None:
@@ -306,7 +306,7 @@ def test_a_stale_handle_that_nobody_minds_gives_the_same_in_both_engines() -> No
 
     journals = {name: one.records for name, one in toy.sim.journals.items()}  # type: ignore[union-attr]
     for follow in (journals, None):
-        machine = Threads(toy.scenario, threads=fresh, image=toy.image, follow=follow)
+        machine = Threads(toy.scenario, (fresh, toy.image), follow=follow)
         assert machine.run() is None
         assert digest(machine.records()) == digest(journals)
         notes = [one for runner in machine.runners.values() for one in runner.notes]
