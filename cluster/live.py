@@ -30,7 +30,7 @@ from nodes.build import build_threads
 from shared import oracle, race
 from shared.codec import CHUNK, LOAD, LOADED, POLL, STATE, decode, encode
 from shared.detectors.machine_state import HostState, MachineState
-from shared.detectors.verdict import came_before, judge, refused, sort_out
+from shared.detectors.verdict import came_before, judge, promise, refused, sort_out
 from shared.errors import Diverged, Infrastructure, UserMistake
 from shared.findings import Finding
 from shared.journal import Journals, digest, events_after, judged, operations, read
@@ -44,6 +44,54 @@ from shared.tables import differing, tables
 POLL_S = 0.1  # each poll costs every actor a call, and takes that from the run
 RUN_LIMIT_S = 300.0
 STALL_S = 20.0
+
+
+class Progress:
+    """Tells from one poll of all hosts after another whether a run has ended.
+
+    Args:
+        limit: operations that a run may have which follows no schedule.
+        run_limit_s: seconds that it may take.
+
+    Attributes:
+        endless: it has ended because it went on and on.
+    """
+
+    def __init__(self, limit: int, following: bool, run_limit_s: float):
+        self.limit, self.following, self.run_limit_s = limit, following, run_limit_s
+        self.endless = False
+        self.began = self.changed = monotonic()
+        self.counts: list[tuple[dict[str, int], int, int]] = []
+
+    def has_ended(self, polls: list[Poll]) -> bool:
+        """Is the machine at rest, at a finding, or beyond its limit?
+
+        Raises: Diverged - the schedule cannot be followed; UserMistake - a patch has failed; Infrastructure.
+        """
+        for error in (error for poll in polls for error in poll.errors):
+            raise _error(error)
+        for divergence in (divergence for poll in polls for divergence in poll.diverged):
+            raise Diverged(*divergence)
+        found = any(poll.found for poll in polls)
+        counts = [(poll.admitted, poll.sent, poll.received) for poll in polls]
+        same, self.counts = counts == self.counts, counts
+        at_rest = same and all(poll.idle for poll in polls) and sum(poll.sent - poll.received for poll in polls) == 0
+        if not self.following:
+            self.endless = not found and sum(poll.operations for poll in polls) > self.limit
+            if found or self.endless or at_rest:
+                return True
+        else:
+            behind = [poll.behind for poll in polls if poll.behind is not None]
+            if (found or at_rest) and not behind and not any(poll.held for poll in polls):
+                return True
+            if not same:
+                self.changed = monotonic()
+            elif monotonic() - self.changed > STALL_S:
+                cpu, k, ctx = behind[0] if behind else ("a node", 0, "?")
+                raise Diverged(f"{ctx} to perform operation {k + 1} of {cpu}", "nothing is going on")
+        if monotonic() - self.began > self.run_limit_s:
+            raise Infrastructure(f"the run has not ended after {self.run_limit_s:.0f} s")
+        return False
 
 
 class LiveMachine:
@@ -150,7 +198,7 @@ class LiveMachine:
                 else oracle.judge_journals(self.scenario, run.journals, self.image)
             )
             run.finding, more = sort_out(
-                judge(state, detect, wrong, self.scenario.unexpected(run.results), watched), detect
+                judge(state, detect, wrong, promise(self.scenario, run.results, state), watched), detect
             )
         run.notes = told["note"] + more
 
@@ -200,38 +248,10 @@ class LiveMachine:
 
     def _until_quiet(self, following: bool, run_limit_s: float) -> list[Poll] | None:
         """Poll until the run has ended; returns the last poll, or None if it goes on and on."""
-        began = changed = monotonic()
-        before: Any = None
-        while True:
-            polls = self._poll()
-            errors = [error for poll in polls for error in poll.errors]
-            if errors:
-                raise _error(errors[0])
-            diverged = [divergence for poll in polls for divergence in poll.diverged]
-            if diverged:
-                raise Diverged(*diverged[0])
-            found = any(poll.found for poll in polls)
-            if found and not following:
-                return polls
-            if not following and sum(poll.operations for poll in polls) > self.scenario.limit:
-                return None
-            counts = [(poll.admitted, poll.sent, poll.received) for poll in polls]
-            at_rest = all(poll.idle for poll in polls) and sum(poll.sent - poll.received for poll in polls) == 0
-            if counts != before:
-                changed = monotonic()
-            behind = [poll.behind for poll in polls if poll.behind is not None]
-            still_to_follow = following and (behind or any(poll.held for poll in polls))
-            if counts == before and at_rest and not still_to_follow:
-                return polls
-            if following and found and not still_to_follow:
-                return polls
-            if following and counts == before and monotonic() - changed > STALL_S:
-                cpu, k, ctx = behind[0] if behind else ("a node", 0, "?")
-                raise Diverged(f"{ctx} to perform operation {k + 1} of {cpu}", "nothing is going on")
-            if monotonic() - began > run_limit_s:
-                raise Infrastructure(f"the run has not ended after {run_limit_s:.0f} s")
-            before = counts
+        progress = Progress(self.scenario.limit, following, run_limit_s)
+        while not progress.has_ended(polls := self._poll()):
             sleep(POLL_S)
+        return None if progress.endless else polls
 
     def _states(self) -> list[HostState]:
         """What every host has at the end."""

@@ -25,6 +25,7 @@ from typing import Any, NoReturn, TypedDict
 from shared.errata import lookup
 from shared.errors import UserMistake
 from shared.findings import DETECTORS, UNEXPECTED, Finding
+from shared.functions import Functions
 from shared.machine_config import MachineConfig
 from shared.steps.step import Args
 from shared.strict_yaml import meant, show
@@ -244,6 +245,7 @@ class Scenario:
         regions: every named range.
         segments: names of shared memory segments, as they appear.
         file: its name, for messages.
+        functions: what runs in place of setup and programs, of a program of one's own (cluster/api.py).
     """
 
     id: str
@@ -272,6 +274,7 @@ class Scenario:
     own_kernel_lock: str
     text: str = ""
     machine_texts: tuple[tuple[str, str, str], ...] = ()
+    functions: Functions | None = None
 
     def digest(self, **more: Any) -> str:
         """8 hex digits over all that decides what an execution does; not over words, lines or `expect`.
@@ -283,6 +286,8 @@ class Scenario:
         del machine["colocate"]
         if self.bound.operations is not None:
             more = {**more, "operations": self.bound.operations}
+        if self.functions is not None:
+            more = {**more, "functions": [*self.functions.references(), self.functions.sum]}
         content = {
             "id": self.id,
             "machine": machine,

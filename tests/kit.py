@@ -17,6 +17,7 @@ from cluster.search.strategy import SearchOver, Stay, Strategy, default
 from cluster.search.walk import RandomWalk
 from cluster.sim import Sim
 from nodes.cpu import Thread
+from shared.codec import Form
 from shared.findings import Finding
 from shared.journal import Journals, events_after
 from shared.port import here
@@ -24,6 +25,8 @@ from shared.scenario import Scenario
 from shared.scenario_file import load_scenario
 from shared.struct import Field, Struct, field, link, lockmgr, own, simplelock, stat
 
+#: plain data as a message
+PLAIN: Form[Any] = Form("plain", 1 << 26)
 CONFIGS = Path(__file__).parents[1] / "configs"
 SHIPPED = sorted(path.stem for path in (CONFIGS / "scenarios").glob("*.yaml"))
 
