@@ -37,18 +37,37 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from shared.findings import Finding
 from shared.journal import Journals, in_order
 from shared.memory_model import ZERO, Cell, Page, Value, Values, either, union
-from shared.oracle_effects import End, Memory, Refusal, Unlike
+from shared.oracle_effects import End, Files, Memory, Refusal, Unlike
 from shared.port import NOBODY
 from shared.provenance import MOVES, Place, Provenance, Trail
 from shared.scenario import Scenario
 from shared.steps.step import Args
 from shared.steps.table import make
 from shared.uvm.param import VM_PROT_READ, VM_PROT_WRITE
+
+
+class WordAccess(NamedTuple):
+    """A word of a frame is read or written through a translation.
+
+    Attributes:
+        n: the context's number of the operation.
+        proc: index of the process whose address space it is in.
+        va: virtual address.
+        value: that was read or written.
+    """
+
+    ctx: str
+    n: int
+    proc: int
+    va: int
+    write: bool
+    value: int
+    frame: int
 
 
 class Oracle:
@@ -68,7 +87,8 @@ class Oracle:
         self.procs = scenario.procs
         self.proc_of = {lwp.name: lwp.proc for lwp in scenario.lwps}
         faults, enough = bool(config.swap_faults), min(config.swap_slots, config.anons)
-        self.memory = Memory(config.page_size, Counter(self.proc_of.values()), enough, lossy=bool(config.disk_faults))
+        files = Files(config.page_size, lossy=bool(config.disk_faults))
+        self.memory = Memory(Counter(self.proc_of.values()), enough, files)
         self.memory.may_lack_pages |= faults
         self.calls: dict[str, End | None] = {}
         self.ctx = ""  # whose step ends just now
@@ -100,35 +120,36 @@ class Oracle:
         elif wrong is not None:
             self._unlike(wrong)
 
-    def access(self, ctx: str, n: int, proc: int, va: int, write: bool, value: int, frame: int) -> None:
-        """A word of a frame was read or written, as operation `n` of its context."""
+    def access(self, access: WordAccess) -> None:
+        """A word of a frame was read or written."""
         if self.finding is not None:
             return
         self.now += 1
-        vpn, byte = divmod(va, self.page_size)
+        vpn, byte = divmod(access.va, self.page_size)
         word = byte >> 3
-        page = self.memory.spaces[self.procs[proc]].pages.get(vpn)
-        need = VM_PROT_WRITE if write else VM_PROT_READ
+        page = self.memory.spaces[self.procs[access.proc]].pages.get(vpn)
+        need = VM_PROT_WRITE if access.write else VM_PROT_READ
         views = () if page is None else page.views
         if len(views) == 1:
             view = views[0]
             if view is not None and view.prot & need:
                 cell = view.cell
-                if write:
-                    cell.write(word, (value, (ctx, n, frame, self.now)))
+                if access.write:
+                    cell.write(word, (access.value, (access.ctx, access.n, access.frame, self.now)))
                     return
                 have = cell.words.get(word, ZERO)
-                if len(have) == 1 and have[0][0] == value:
+                if len(have) == 1 and have[0][0] == access.value:
                     return
-        self._weigh(ctx, n, page, need, word, (value, (ctx, n, frame, self.now)), va)
+        self._weigh(access, page, word)
 
     # -- an access that takes more thought -----------------------------------------
 
-    def _weigh(self, ctx: str, n: int, page: Page | None, need: int, word: int, value: Value, va: int) -> None:
-        writing, place = need == VM_PROT_WRITE, self.scenario.place(va)
+    def _weigh(self, access: WordAccess, page: Page | None, word: int) -> None:
+        ctx, n, _, va, writing, number, frame = access
+        need = VM_PROT_WRITE if writing else VM_PROT_READ
+        place = self.scenario.place(va)
         able = [view for view in page.views if view is not None and view.prot & need] if page is not None else []
-        assert value[1] is not None
-        frame = value[1][2]
+        value: Value = (number, (ctx, n, frame, self.now))
         if not able:
             what = f"{'writes to' if writing else 'reads'} {place}, and is let, where"
             nothing = page is None or page.views == (None,)
@@ -139,7 +160,7 @@ class Oracle:
         if not writing:
             able = [view for view in able if self._may_be(value[0], word, view.cell)]
             if not able:
-                self._lost(ctx, n, page, word, value[0], frame, place)
+                self._lost(access, page, word)
                 return
         assert page is not None
         if not page.left:
@@ -153,15 +174,18 @@ class Oracle:
                     cell.add(word, (value,))
                     cell.disturb((word,))
         elif len(cells) == 1 and not (cells[0].stores or cells[0].source or cells[0].beyond or page.left):
-            known = tuple(one for one in cells[0].get(word) if one[0] == value[0])
-            cells[0].words[word] = known or ((value[0], None),)
+            same = tuple(known for known in cells[0].get(word) if known[0] == value[0])
+            cells[0].words[word] = same or ((value[0], None),)
 
     def _may_be(self, value: int, word: int, cell: Cell) -> bool:
         """May a read find this?"""
-        return any(value == one for one, _ in cell.possible(word)) or (self.memory.lossy and cell.below is not None)
+        lossy = self.memory.files.lossy and cell.below is not None
+        return lossy or any(value == known for known, _ in cell.possible(word))
 
-    def _lost(self, ctx: str, n: int, page: Page | None, word: int, found: int, frame: int, place: str) -> None:
+    def _lost(self, access: WordAccess, page: Page | None, word: int) -> None:
         """A read has found what nobody can have left there."""
+        ctx, n, _, va, _, read, frame = access
+        place = self.scenario.place(va)
         assert page is not None
         possible: Values = ()
         for view in page.views:
@@ -169,9 +193,9 @@ class Oracle:
                 possible = union(possible, view.cell.possible(word))
         told = self.trail.replay()
         function, _, story = self._blame(possible, word, told)
-        text = f"{ctx} reads {found} at {place}, which must be {either(possible)}"
+        text = f"{ctx} reads {read} at {place}, which must be {either(possible)}"
         where = f"it is operation {n} of {ctx}, on page:{frame}"
-        came = told.came_from(told.of(Place("page", frame)).item(word), found, self.scenario.place)
+        came = told.came_from(told.of(Place("page", frame)).item(word), read, self.scenario.place)
         self._found(text, ctx, function, f"page:{frame}", [where, came, *story])
 
     def _blame(self, possible: Values, word: int, told: Provenance) -> tuple[str, str, list[str]]:
@@ -246,5 +270,6 @@ def judge_journals(scenario: Scenario, journals: Journals, image: Mapping[str, A
             value = record.get("value", 0)
             if record["proc"] == NOBODY:
                 continue
-            oracle.access(ctx, record["n"], record["proc"], record["va"], event == "word_write", value, record["frame"])
+            writes = event == "word_write"
+            oracle.access(WordAccess(ctx, record["n"], record["proc"], record["va"], writes, value, record["frame"]))
     return oracle.finding
