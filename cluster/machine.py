@@ -15,6 +15,7 @@ from nodes.lock_manager import LockManager
 from nodes.memory import Memory
 from nodes.mmu import Mmu
 from nodes.swap_pager import SwapPager
+from shared.detectors.machine_state import MachineState
 from shared.scenario import Scenario
 
 #: key of an image under which it says how often booting reached each erratum's site; the others are names of nodes
@@ -54,3 +55,15 @@ class Machine:
     def image(self) -> dict[str, Any]:
         """State of every node, as plain data."""
         return {name: node.image() for name, node in self.nodes.items()}
+
+    def state(self) -> MachineState:
+        """What verdicts look at."""
+        disk = [self.nodes["disk"]] if "disk" in self.nodes else []
+        servers = (*self.memories, self.mmu, self.swap_pager, *disk)
+        return MachineState(
+            [thread.at_rest() for thread in self.threads.values()],
+            [lock for manager in self.lock_managers for lock in manager.table.locked()],
+            {node.name: node.image() for node in servers},
+            {processor.name: processor.tlb.state() for processor in self.processors},
+            self.scenario.machine.page_size,
+        )

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from nodes.node import Node
+from shared.detectors.machine_state import ContextState, TlbState
 from shared.messages import Effect, Grant, Wake
 from shared.port import SPL_IPI, Context, here
 
@@ -105,13 +106,12 @@ class Thread(Context):
             return Pending(takes, 0, ())
         return None if self.asks is None else Pending(*self.asks)
 
-    def state_as_data(self) -> dict[str, Any]:
+    def at_rest(self) -> ContextState:
         """What a verdict over the whole machine needs to know of this context."""
-        return {
-            "name": self.name, "n": self.n, "finished": self.state == FINISHED, "waits": self.waits,
-            "ready": self.ready, "stack": list(self.stack), "held": self.held_as_text(), "interrupt": self.interrupt,
-            "cpu": self.cpu, "proc": None if self.home is None else self.home.index,
-        }  # fmt: skip
+        return ContextState(
+            self.name, self.cpu, self.n, self.waits, self.state == FINISHED, self.ready, self.interrupt,
+            list(self.stack), self.held_as_text(), None if self.home is None else self.home.index,
+        )  # fmt: skip
 
     def receive(self, effect: Effect) -> None:
         """What it waits for, or is about to, was granted; the channel it sleeps on was woken; or it is to be taken."""
@@ -133,6 +133,10 @@ class Tlb:
     def __init__(self) -> None:
         self.pmap = 0
         self.entries: dict[int, list[int]] = {}
+
+    def state(self) -> TlbState:
+        """What is cached."""
+        return TlbState(self.pmap, list(self.entries.items()))
 
     def switch(self, pmap: int) -> None:
         """Load another pmap: everything cached is flushed."""
@@ -169,10 +173,10 @@ class Processor(Node):
     def __init__(self, name: str, threads: list[Thread]):
         super().__init__(name)
         self.threads = threads
-        for one in threads:
-            one.processor = self
-        self.lwps = [one for one in threads if not one.interrupt]
-        self.interrupts = [one for one in threads if one.interrupt]
+        for thread in threads:
+            thread.processor = self
+        self.lwps = [thread for thread in threads if not thread.interrupt]
+        self.interrupts = [thread for thread in threads if thread.interrupt]
         self.tlb = Tlb()
         self.reset()
 
@@ -180,7 +184,7 @@ class Processor(Node):
         """Back to the state before the first operation."""
         self.current: Thread | None = None
         self.nested: list[Thread] = []
-        self.pending: dict[str, deque[Any]] = {one.name: deque() for one in self.interrupts}
+        self.pending: dict[str, deque[Any]] = {thread.name: deque() for thread in self.interrupts}
         self.k = self.events_at = self.events = 0
         self.tlb.switch(0)
 
@@ -198,46 +202,46 @@ class Processor(Node):
         """The contexts of which one may perform the next operation on this CPU."""
         if self.nested:
             top = self.nested[-1]
-            level, able = top.spl, [top] if top.ready else []
+            level, choices = top.spl, [top] if top.ready else []
         elif self.current is not None:
-            level, able = self.current.spl, [self.current] if self.current.ready else []
+            level, choices = self.current.spl, [self.current] if self.current.ready else []
         else:
-            level, able = 0, [one for one in self.lwps if one.ready]
-        for one in self.interrupts:
-            if self.pending[one.name] and one.level > level:
-                able.append(one)
-        return able
+            level, choices = 0, [thread for thread in self.lwps if thread.ready]
+        for thread in self.interrupts:
+            if self.pending[thread.name] and thread.level > level:
+                choices.append(thread)
+        return choices
 
-    def takes(self, one: Thread) -> str | None:
-        """What must be recorded before `one` performs its next operation: run, intr or None."""
-        if one.interrupt:
-            return None if self.nested and self.nested[-1] is one else "intr"
-        return "run" if one.parked else None
+    def takes(self, thread: Thread) -> str | None:
+        """What must be recorded before a context performs its next operation: run, intr or None."""
+        if thread.interrupt:
+            return None if self.nested and self.nested[-1] is thread else "intr"
+        return "run" if thread.parked else None
 
-    def run(self, one: Thread) -> None:
+    def run(self, thread: Thread) -> None:
         """The CPU is given to an LWP."""
-        self.current, one.parked = one, False
+        self.current, thread.parked = thread, False
 
-    def park(self, one: Thread) -> None:
+    def park(self, thread: Thread) -> None:
         """The LWP gives up the CPU."""
-        self.current, one.parked = None, True
+        self.current, thread.parked = None, True
 
-    def intr(self, one: Thread) -> tuple[Any, str, int]:
+    def intr(self, thread: Thread) -> tuple[Any, str, int]:
         """Take a pending interrupt: (message, interrupted context, its operation number)."""
         under = self.nested[-1] if self.nested else self.current
-        self.nested.append(one)
-        one.value, one.ready = self.pending[one.name].popleft(), True
-        return one.value, under.name if under else "", under.n if under else 0
+        self.nested.append(thread)
+        thread.value, thread.ready = self.pending[thread.name].popleft(), True
+        return thread.value, under.name if under else "", under.n if under else 0
 
     def interrupted(self) -> list[Thread]:
         """Those under the innermost interrupt."""
         under = self.nested[:-1]
         return under if self.current is None else [self.current, *under]
 
-    def iret(self, one: Thread) -> None:
+    def iret(self, thread: Thread) -> None:
         """The innermost interrupt is over."""
         self.nested.pop()
-        one.ready = False
+        thread.ready = False
 
 
 def shootdown_ipi() -> None:

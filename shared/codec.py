@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 import msgpack
 
+from shared.detectors.machine_state import HostState
 from shared.errors import Infrastructure
 from shared.messages import Delivery, Frame, Load, Loaded, Poll, Reply, parse_delivery, plain_delivery
 from shared.struct import KIND_SHIFT, KINDS, Struct
@@ -49,7 +50,7 @@ DELIVERY: Form[Delivery] = Form("deliver", 1 << 20, parse_delivery, plain_delive
 LOAD: Form[Load] = Form("load", 1 << 26, Load.parse)
 LOADED: Form[Loaded] = Form("loaded", 1 << 20, Loaded.parse)
 POLL: Form[Poll] = Form("poll", 1 << 24, Poll.parse)
-STATE: Form[Any] = Form("state", 1 << 26)  # a host's nodes as plain data, at the end
+STATE: Form[HostState] = Form("state", 1 << 26, HostState.parse)
 CHUNK: Form[bytes] = Form("chunk", 1 << 17)  # a piece of a journal
 FORMS = (FRAME, REPLY, DELIVERY, LOAD, LOADED, POLL, STATE, CHUNK)
 _HANDLE = 1

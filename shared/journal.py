@@ -26,7 +26,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, BinaryIO
@@ -212,79 +212,128 @@ def holes(journals: Journals) -> list[str]:
     return found
 
 
-def by_processor(nodes: Iterable[Iterable[Record]]) -> dict[str, deque[Record]]:
-    """Processor -> its operations in program order, from the operations of all nodes."""
-    found: dict[str, list[Record]] = {}
-    for records in nodes:
-        for one in records:
-            found.setdefault(one["cpu"], []).append(one)
-    return {cpu: deque(sorted(found.pop(cpu), key=itemgetter("k"))) for cpu in sorted(found)}
+def names_of(record: Record, key: str) -> list[str]:
+    """The contexts that a record names under a key: granted, woke or raised. (A file may have anything there.)"""
+    value = record.get(key)
+    return [ctx for ctx in value if isinstance(ctx, str)] if isinstance(value, list) else []
 
 
-def linearize(journals: Journals) -> list[Record]:
-    """All operations in one total order that respects every node's and every processor's order.
+class Linearizer:
+    """Puts the records of all nodes into one sequence, in which they can have happened.
+
+    It respects every node's order of admission, every processor's program order, and what ended each wait. Where that
+    leaves a choice a processor goes on as long as it can, so the sequence has few switches. A kernel event comes
+    right after the last operation that its processor performed before it.
+
+    Attributes:
+        records: the sequence so far.
+        by_cpu: processor -> its operations that are still to come.
+    """
+
+    def __init__(self, journals: Journals):
+        self.records: list[Record] = []
+        self.by_node = {node: deque(one for one in journals[node] if "k" in one) for node in sorted(journals)}
+        self.events = {node: deque(one for one in journals[node] if "k" not in one) for node in sorted(journals)}
+        by_cpu: dict[str, list[Record]] = {}
+        for operations in self.by_node.values():
+            for record in operations:
+                by_cpu.setdefault(record["cpu"], []).append(record)
+        self.by_cpu = {cpu: deque(sorted(by_cpu.pop(cpu), key=itemgetter("k"))) for cpu in sorted(by_cpu)}
+        self.waiting = asleep_at_start(journals)
+        self.raised: Counter[str] = Counter()
+        self.before: dict[str, str] = {}
+
+    def go_on(self, may: Callable[[Record], bool] = lambda record: True) -> None:
+        """As far as the records let anybody go on.
+
+        Args:
+            may: is it this record's turn?
+        """
+        progress = True
+        while progress:
+            progress = False
+            for queue in self.by_cpu.values():
+                while queue and may(queue[0]) and self._can(queue[0]):
+                    self._take(queue.popleft(), may)
+                    progress = True
+
+    def force(self) -> bool:
+        """Go on with one operation against the records, the least wrong one; False: all have come."""
+        heads = [queue[0] for queue in self.by_cpu.values() if queue]
+        if not heads:
+            return False
+        record = next((head for head in heads if self.by_node[head["node"]][0] is head), heads[0])
+        self.waiting.discard(record["ctx"])
+        self._take(self.by_cpu[record["cpu"]].popleft(), lambda record: True)
+        return True
+
+    def rest(self, may: Callable[[Record], bool] = lambda record: True) -> None:
+        """The kernel events behind operations that are not there."""
+        for node in self.events:
+            self._events(node, None, may)
+
+    def _can(self, record: Record) -> bool:
+        if self.by_node[record["node"]][0] is not record:
+            return False
+        ctx, event = record["ctx"], record["event"]
+        if event == "intr":
+            return self.raised[ctx] > 0
+        return ctx not in self.waiting or goes_to_sleep(record, self.before.get(ctx, ""))
+
+    def _take(self, record: Record, may: Callable[[Record], bool]) -> None:
+        cpu, ctx, event, operations = record["cpu"], record["ctx"], record["event"], self.by_node[record["node"]]
+        self._events(cpu, record["k"] - 1, may)
+        if operations[0] is record:
+            operations.popleft()
+        else:
+            operations.remove(record)
+        self.records.append(record)
+        self.before[ctx] = event
+        if record.get("wait") or event == "sleep":
+            self.waiting.add(ctx)
+        if event == "intr":
+            self.raised[ctx] -= 1
+        if "raised" in record:
+            self.raised.update(names_of(record, "raised"))
+        if "granted" in record or "woke" in record:
+            self.waiting.difference_update(names_of(record, "granted"), names_of(record, "woke"))
+        self._events(cpu, record["k"], may)
+
+    def _events(self, cpu: str, upto: int | None, may: Callable[[Record], bool]) -> None:
+        """The kernel events that came no later than operation `upto` of the processor."""
+        queue = self.events.get(cpu)
+        while queue and (upto is None or queue[0]["at"] <= upto) and may(queue[0]):
+            self.records.append(queue.popleft())
+
+
+def in_order(journals: Journals) -> list[Record]:
+    """All records in one sequence, see `Linearizer`.
 
     The operation that led to a finding comes as late as it can: nothing is performed after it.
 
     Raises: LogIncomplete - there is none: the orders contradict each other.
     """
-    by_node = {node: deque(one for one in records if "k" in one) for node, records in sorted(journals.items())}
-    by_cpu = by_processor(by_node.values())
-    waiting = asleep_at_start(journals)
-    raised: Counter[str] = Counter()
-    before: dict[str, str] = {}
-    order: list[Record] = []
     ends = {(one["node"], one["at"]) for records in journals.values() for one in records if one["event"] == "finding"}
-    for wait_for_end in (True, False):
-        progress = True
-        while progress:
-            progress = False
-            for queue in by_cpu.values():
-                while queue and by_node[queue[0]["node"]][0] is queue[0]:
-                    record = queue[0]
-                    ctx, event = record["ctx"], record["event"]
-                    if wait_for_end and (record["cpu"], record["k"]) in ends:
-                        break
-                    if event == "intr" and not raised[ctx]:
-                        break
-                    if ctx in waiting and not goes_to_sleep(record, before.get(ctx, "")):
-                        break
-                    queue.popleft()
-                    by_node[record["node"]].popleft()
-                    order.append(record)
-                    progress = True
-                    before[ctx] = event
-                    if record.get("wait") or event == "sleep":
-                        waiting.add(ctx)
-                    raised[ctx] -= event == "intr"
-                    raised.update(record.get("raised", ()))
-                    waiting.difference_update(record.get("granted", ()), record.get("woke", ()))
-    left = next((queue[0] for queue in by_cpu.values() if queue), None)
+    merge = Linearizer(journals)
+    if ends:
+        merge.go_on(lambda record: "k" not in record or (record["cpu"], record["k"]) not in ends)
+    merge.go_on()
+    left = next((queue[0] for queue in merge.by_cpu.values() if queue), None)
     if left is not None:
         raise LogIncomplete(
             "program order and admission order contradict each other"
             f" at {left['ctx']} operation {left['n']} on {left['node']}"
         )
-    return order
+    merge.rest()
+    return merge.records
 
 
-def in_order(journals: Journals) -> Iterator[Record]:
-    """All records in one total order: operations as `linearize` has them, kernel events right after the last operation
-    that their processor performed before them.
+def linearize(journals: Journals) -> list[Record]:
+    """The operations of `in_order`.
 
     Raises: LogIncomplete - the orders contradict each other.
     """
-    events: dict[tuple[str, int], list[Record]] = {}
-    for node, records in journals.items():
-        for one in records:
-            if "k" not in one:
-                events.setdefault((node, one["at"]), []).append(one)
-    for (_, at), found in sorted(events.items()):
-        if at == 0:
-            yield from found
-    for record in linearize(journals):
-        yield record
-        yield from events.get((record["cpu"], record["k"]), ())
+    return [record for record in in_order(journals) if "k" in record]
 
 
 def events_after(journals: Journals) -> dict[str, list[int]]:

@@ -19,6 +19,13 @@ that one is told first before whose second access the least had happened.
 Lock order is of the same kind where two CPUs have one half of a reversal each: what the two have seen is put
 together here (what contradicts the order in UVM's sources alone, the port sees at once).
 
+Sees: two accesses to a field of a struct that nothing ordered in this run, however far apart they were.
+
+Does not see: a race that a lock or a wakeup happened to order in this run; bytes of page frames (the memory oracle
+does); fields marked `const` or `stat`, and reads of hints; two accesses that are guarded each, between which another
+CPU changed what the first had found; all but the last access of each CPU, and all but the last store, to a field. An
+unrecorded run of `sim` looks at racy fields alone (cluster/sim.py).
+
 Source of the method: Flanagan and Freund, "FastTrack" (2009); the guards are
 UVM's own field markings (shared/struct.py).
 """

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
@@ -84,6 +86,15 @@ def test_the_scenario_of_ones_own_runs_as_it_stands(tmp_path: Path) -> None:
     assert result.exit_code == 0 and "as expected" in result.output, result.output
     (tmp_path / "mine.yaml").write_text(text[: text.index("expect:")], encoding="utf-8")
     assert CliRunner().invoke(cli, words).exit_code == 0
+
+
+def test_the_program_of_ones_own_does_what_is_said(tmp_path: Path) -> None:
+    start = README.index("    from cluster.api import")
+    text = textwrap.dedent(README[start : README.index("\n\n`replay(program", start)])
+    file = tmp_path / "deposit.py"
+    file.write_text(text, encoding="utf-8")
+    result = subprocess.run([sys.executable, file], capture_output=True, text=True, check=True)
+    assert result.stdout.startswith("assertion: check: a deposit is lost"), result.stdout
 
 
 def test_the_patch_of_ones_own_does_what_is_said(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ COMMANDS = {
     "replay": "Run a schedule again, exactly.",
     "postmortem": "Explain a run from its logs.",
     "scenarios": "List the scenarios, or show one.",
+    "steps": "List the steps of a scenario, or tell about one.",
+    "schema": "Print the JSON Schema of scenario files, for editors.",
     "measure": "Measure speeds, and how soon defects are found.",
     "errata": "List the defects that can be switched on, or tell the story of one.",
     "doctor": "Check the installation and this machine.",

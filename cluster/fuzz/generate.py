@@ -20,6 +20,7 @@ from random import Random
 from typing import Any
 
 from cluster.fuzz.program import Program, Step
+from shared.steps.memory import ADVICE
 
 #: feature -> its steps with their weights; a machine's features have none
 FEATURES: dict[str, dict[str, int]] = {
@@ -49,7 +50,6 @@ ALWAYS = {"read": 7, "write": 7}
 LENT, DEPTH, CHILDREN = 3, 2, 3
 PRESS = 6
 SWAP, SMALL_SWAP = 160, 16
-ADVICE = ("free", "dontneed", "random", "sequential", "normal", "willneed", "spaceavail")
 SYNCING = (["sync"], ["async"], ["invalidate"], ["sync", "invalidate"], ["async", "invalidate"], ["sync", "async"])
 
 
@@ -327,7 +327,7 @@ class Maker:
         return self._ranged("minherit", there, inherit=self.random.choice(("none", "copy", "share", "share")))
 
     def madvise(self, there: tuple[Region, int, int]) -> list[Step]:
-        return self._ranged("madvise", there, advice=self.random.choice(ADVICE))
+        return self._ranged("madvise", there, advice=self.random.choice(list(ADVICE)))
 
     def free(self, there: tuple[Region, int, int]) -> list[Step]:
         return self._ranged("madvise", there, advice="free")

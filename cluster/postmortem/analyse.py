@@ -36,7 +36,6 @@ from cluster.postmortem.words import (
     handle,
     is_layout,
     kind_of,
-    names_of,
     owner_of,
     place,
     said,
@@ -47,7 +46,7 @@ from shared.deviation import Deviation
 from shared.errata import ERRATA
 from shared.errors import LogIncomplete, UserMistake
 from shared.findings import UNEXPECTED
-from shared.journal import Journals, Record, cut_short, digest, digested, holes, linearize
+from shared.journal import Journals, Record, cut_short, digest, digested, holes, linearize, names_of
 from shared.runfile import RUN
 from shared.text import clean
 from shared.uvm.structs import uvmexp

@@ -35,7 +35,6 @@ from shared.struct import KIND_NAMES
 
 #: struct -> the places in the sequence of the steps that concern it
 History = Mapping[str, Sequence[int]]
-LOCKING = frozenset(("lock", "try", "unlock", "upgrade", "downgrade"))
 MAX_FRAMES = 1024
 #: fields that hold the numbers of swap slots, an_swslot and the u_swslots of an aobj
 SLOT_FIELDS = ("swslot", "swslots")
@@ -115,12 +114,11 @@ def concerns(step: Step, machine: Machine) -> set[str]:
         target = handle(record.get("obj"))
         if target is not None:
             found.add(target[0])
-    elif event in LOCKING:
-        found.add(owner_of(text_of(record, "lock")))
-    elif event in ("sleep", "wakeup"):
-        found.add(owner_of(text_of(record, "chan")))
     elif event in OPERATIONS:
-        found.update(f"page:{one}" for one in (*_frames(record, OPERATIONS[event]), *step.frames))
+        op = OPERATIONS[event]
+        if op.target in ("lock", "chan"):
+            found.add(owner_of(text_of(record, op.target)))
+        found.update(f"page:{frame}" for frame in (*_frames(record, op), *step.frames))
     found.update(f"slot:{one}" for one in _slots(step, machine))
     return found
 
@@ -128,7 +126,7 @@ def concerns(step: Step, machine: Machine) -> set[str]:
 def _slots(step: Step, machine: Machine) -> list[int]:
     """The swap slots that a step writes, reads, gives to somebody or takes away."""
     record = step.record
-    if record["event"] in ("swap_put", "swap_get"):
+    if record["event"] in OPERATIONS and OPERATIONS[record["event"]].target == "slot":
         first, frames = record.get("slot"), record.get("frames")
         many = len(frames) if isinstance(frames, list) else 1
         return list(range(first, first + min(many, MAX_FRAMES))) if type(first) is int else []

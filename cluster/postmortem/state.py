@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from cluster.postmortem.translations import Translations
-from cluster.postmortem.words import handle, idles, is_array, names_of, place, spins, text_of
-from shared.journal import Record, goes_to_sleep
+from cluster.postmortem.words import handle, idles, is_array, place, spins, text_of
+from shared.detectors.waits import Hold, Wait
+from shared.journal import Record, goes_to_sleep, names_of
 from shared.messages import OPERATIONS
 from shared.struct import KIND_NAMES
-from shared.waits import Hold, Wait
 
 #: the function in which a thread ends
 LAST_FUNCTION = "exit1"

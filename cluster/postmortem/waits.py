@@ -1,16 +1,15 @@
-"""Who waits for whom at the end: what the records say of it, for the wait-for graph of shared/waits.py."""
+"""Who waits for whom at the end: what the records say of it, for the wait-for graph of shared/detectors/waits.py."""
 
 from __future__ import annotations
 
 import re
 
 from cluster.postmortem.state import ContextState, Machine, Step
-from cluster.postmortem.words import handle, idles, kind_of, place, spins
+from cluster.postmortem.words import handle, kind_of, place, spins
+from shared.detectors.waits import DAEMON, Busy, Facts, WaitGraph, rests
 from shared.uvm.param import PG_BUSY
-from shared.uvm.structs import uvm, uvmexp
-from shared.waits import DAEMON, Busy, Facts, WaitGraph
+from shared.uvm.structs import uvmexp
 
-DAEMON_SLEEPS = f"{uvm}.pagedaemon"
 FREE_MEMORY = f"{uvmexp}.free"
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
@@ -128,7 +127,7 @@ class Graph:
 def is_idle(one: ContextState) -> bool:
     """Does it wait for work, as it should?"""
     wait = one.wait
-    return wait is not None and (idles(wait.kind) or (one.name == DAEMON and wait.what == DAEMON_SLEEPS))
+    return wait is not None and rests(one.name, wait.kind, wait.what)
 
 
 def _is_busy(flags: object) -> bool:

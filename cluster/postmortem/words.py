@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from shared.journal import Record
+from shared.journal import Record, names_of
 from shared.messages import OPERATIONS
 from shared.struct import KIND_NAMES, Array, FieldBase, Struct
 from shared.text import clean
@@ -37,12 +37,6 @@ def text_of(record: Record, key: str) -> str:
     """A string in a record, or "" if it is missing or no string."""
     value = record.get(key)
     return value if isinstance(value, str) else ""
-
-
-def names_of(record: Record, key: str) -> list[str]:
-    """The context names in a list of a record."""
-    value = record.get(key)
-    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
 
 
 def handle(value: object) -> tuple[str, int] | None:

@@ -1,9 +1,9 @@
 """Search: which schedules are tried. A file each:
 
-    strategy    the protocol; a deviation; the default schedule, which a token's deviations are from
-    walk        random walk
-    pct         probabilistic concurrency testing
-    follow      a given schedule: a token's deviations, or a journal's order
+strategy    the protocol; a deviation; the default schedule, which a token's deviations are from
+walk        random walk
+pct         probabilistic concurrency testing
+follow      a given schedule: a token's deviations, or a journal's order
 """
 
 from __future__ import annotations

@@ -13,6 +13,12 @@ them are broken and restored all the time.
     KM     kernel maps, memory of kernel objects
     COUNT  uvmexp recounted                          LEAK   whatever is allocated is in use; PROC: by whom
 
+Sees: what is wrong with the kernel's structs, page tables, TLBs and swap slots, whoever did it and when.
+
+Does not see: what was wrong on the way and is so no more, or went with its struct (but for NODE_INVARIANTS, which are
+checked as it happens); a run that never came to rest, or has a finding already; which bytes a page holds, but that a
+clean page is as its slot or block (the memory oracle does).
+
 Rules for this file: a wrong state is what these functions are for, so they
 trust nothing: pointers are followed only to live structs of the right kind, and
 walks end. One mistake should show under one id, that of the nearest cause: what

@@ -1,4 +1,8 @@
-"""Invariants of locks, and of what nobody has any more."""
+"""Invariants of locks, and of what nobody has any more.
+
+Sees: a lock that is held when all is over; a struct, page, anon or slot that is allocated and that nothing refers to.
+Does not see: what a live process keeps and does not need, or memory that was lost and found again before the end.
+"""
 
 from __future__ import annotations
 

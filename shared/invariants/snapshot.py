@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, TypeGuard, TypeVar
 
+from shared.locks.table import LockState
 from shared.port import ANY_GEN
 from shared.struct import KIND_SHIFT, KINDS, Array, Struct
 from shared.uvm.param import (
@@ -116,7 +117,7 @@ class Snapshot:
         slots: swap slot -> contents.
         frames: contents by frame number.
         tlbs: CPU -> (pmap, {virtual page number: [frame, writable, modified]}).
-        locks: as `LockTable.state()["locks"]`.
+        locks: those that are held or wanted.
         page_size: bytes.
         bad_slots: swap slots of requests that the device has failed for good.
         tables: [pmap, number of the table, translations that it has room for, frame, translations in it] of each page
@@ -133,7 +134,7 @@ class Snapshot:
         slots: dict[int, tuple[int, ...]],
         frames: list[tuple[int, ...]],
         tlbs: dict[str, tuple[int, dict[int, list[int]]]],
-        locks: list[Any],
+        locks: Sequence[LockState],
         page_size: int,
         bad_slots: Iterable[int] = (),
         tables: Iterable[list[int]] = (),

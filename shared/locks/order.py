@@ -5,6 +5,12 @@ The order stated in UVM's sources is the text below. It is between lock
 no order here. Taking a lock against the order is allowed with a try only. What was seen
 becomes part of the graph too, so that a reversal is found even among classes the text does not mention, and
 even if the two halves happened at different times, on different CPUs.
+
+Sees: that a deadlock is possible, in a run without one.
+
+Does not see: two locks of one class; locks taken with a try; waits for anything but a lock, as for a BUSY page or
+memory (the verdict sees those that never end); the big lock; whether a third lock, held both times, keeps the two
+orders apart.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ ever, and unlocking somebody else's lock simply frees it, as on the machine.
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 
 class Want(NamedTuple):
@@ -25,6 +26,14 @@ class Want(NamedTuple):
     ctx: str
     mode: str
     fn: str
+
+
+class LockState(NamedTuple):
+    """A lock that is held or wanted; the waiters in the order in which they will get it."""
+
+    key: int
+    holders: Sequence[Want]
+    waiters: Sequence[Want]
 
 
 class Lock:
@@ -123,13 +132,14 @@ class LockTable:
             names.append(want.ctx)
         return names
 
-    def state(self) -> dict[str, Any]:
-        """Holders, waiters and sleepers as plain data: what a wait-for graph is made of."""
-        return {
-            "locks": [
-                [key, [list(one) for one in lock.holders], [list(one) for one in lock.waiters]]
-                for key, lock in self.locks.items()
-                if lock.holders or lock.waiters
-            ],
-            "sleepers": [[chan, [list(one) for one in queue]] for chan, queue in self.sleepers.items()],
-        }
+    def locked(self) -> list[LockState]:
+        """The locks that are held or wanted: what a wait-for graph is made of."""
+        return [
+            LockState(key, list(lock.holders), list(lock.waiters))
+            for key, lock in self.locks.items()
+            if lock.holders or lock.waiters
+        ]
+
+    def asleep(self) -> list[tuple[int, list[tuple[str, str]]]]:
+        """Of each channel with sleepers, who they are: context and wmesg."""
+        return [(chan, [(one.ctx, one.mode) for one in queue]) for chan, queue in self.sleepers.items()]

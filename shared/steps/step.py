@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import inspect
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Flag, auto
@@ -53,35 +52,42 @@ class Where(Flag):
         return {Where.SETUP: "setup", Where.PROGRAM: "programs", Where.INTERRUPT: "interrupts"}[self]
 
 
+#: the forms of a name, and of an address
+NAME_FORM = r"[A-Za-z][A-Za-z0-9_]{0,15}"
+ADDRESS_FORM = r"(?P<region>[A-Za-z][A-Za-z0-9_]*)\[(?P<page>[0-9]{1,6})\](?:\+(?P<byte>[0-9]{1,6}))?"
+#: the key that gives a step's result a name, where the step has a result that matters
+INTO: Schema = {"type": "string", "pattern": f"^{NAME_FORM}$", "description": "the name of its result"}
+#: of steps, in the order of lists
+FAMILIES = ("of tests", "system calls", "accesses", "files, shared memory", "page loans", "kernel steps")
 EVERYWHERE = Where.SETUP | Where.PROGRAM | Where.INTERRUPT
 BOTH = Where.SETUP | Where.PROGRAM
 
 
-class Kind(ABC):
+#: fields of a step, as its constructor wants them
+Fields = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
     """What the value of a key can be, and what it comes to.
 
     Attributes:
         type: in words.
+        schema: as JSON Schema.
+        read: second pass: the fields that the value of this key comes to. It raises UserMistake if that is wrong.
         means: what a value means, for steps whose docstring does not say it.
+        example: a value, as it can stand in a file.
+        declare: first pass: take note of the name that this value makes.
+        absent: the fields that come of a key which is not there.
     """
 
-    type: str = ""
+    type: str
+    schema: Schema
+    read: Callable[[str, Value, Place], Fields]
     means: str = ""
-
-    @abstractmethod
-    def schema(self) -> Schema:
-        """As JSON Schema."""
-
-    def declare(self, value: Value, place: Place) -> None:  # noqa: B027 - most make none
-        """First pass: take note of the name that this value makes."""
-
-    @abstractmethod
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        """Second pass: the fields that the value of key `name` comes to. Raises: UserMistake - it is wrong."""
-
-    def absent(self, place: Place) -> Mapping[str, object]:
-        """The fields that come of a key which is not there."""
-        return {}
+    example: str = ""
+    declare: Callable[[Value, Place], None] | None = None
+    absent: Callable[[Place], Fields] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +186,7 @@ class Args:
 
     def plain(self) -> dict[str, Plain]:
         """The fields as plain data, without those that are not there."""
-        named = ((one.name, getattr(self, one.name)) for one in fields(self))
+        named = ((argument.name, getattr(self, argument.name)) for argument in fields(self))
         return {
             name.rstrip("_"): list(value) if isinstance(value, tuple) else value
             for name, value in named
@@ -215,8 +221,27 @@ class Args:
 
     @classmethod
     def says(cls) -> str:
-        """What it does: the docstring without the meanings of the keys."""
-        return _documented(cls)[0]
+        """What it does: the docstring without the meanings of the keys; each paragraph a line."""
+        return "\n".join(" ".join(paragraph.split()) for paragraph in _documented(cls)[0].split("\n\n"))
+
+    @classmethod
+    def example(cls) -> str:
+        """The step as it can stand in a file, in a program if it can, with the keys that it needs."""
+        where = Where.PROGRAM if Where.PROGRAM in cls.where else Where.SETUP
+        required, _ = cls.takes(where)
+        keys = [f"{key.name}: {key.kind.example}" for key in cls.keys if key.name in required]
+        return f"{cls.op}: {{{', '.join(keys)}}}"
+
+    @classmethod
+    def schema(cls, where: Where) -> Schema:
+        """Its mapping of keys as JSON Schema."""
+        required, optional = cls.takes(where)
+        known = {key.name: {**key.kind.schema, "description": cls.meaning(key)} for key in cls.keys}
+        properties = {name: known[name] for name in (*required, *optional)}
+        if cls.answers(where):
+            properties["into"] = INTO
+        schema: Schema = {"description": cls.says(), "type": "object", "properties": properties}
+        return {**schema, "required": required, "additionalProperties": False}
 
     @classmethod
     def meaning(cls, key: Key) -> str:
@@ -244,15 +269,17 @@ def step(
     """
 
     def register(plain: type[C]) -> type[C]:
-        made = dataclass(frozen=True, slots=True, kw_only=True)(plain)
+        says, meanings = _documented(plain)
+        made = dataclass(frozen=True, slots=True, kw_only=True)(plain)  # has a docstring in any case
         made.op, made.family, made.where, made.keys = op, family, where, keys
         made.system_call, made.ends = system_call, ends
         if op in STEPS:
             raise TypeError(f"there is a step {op} already")
+        if family not in FAMILIES:
+            raise TypeError(f"step {op}: there is no family {family}")
         for method in ("perform", "effect"):
             if getattr(made, method) is getattr(Args, method):
                 raise TypeError(f"step {op} has no {method}()")
-        says, meanings = _documented(made)
         silent = [key.name for key in keys if not (meanings.get(key.name) or key.kind.means)]
         strange = [name for name in meanings if name not in [key.name for key in keys]]
         if not says or silent or strange:
@@ -264,12 +291,12 @@ def step(
 
 
 def steps_of(where: Where) -> list[str]:
-    """Names of the steps that are allowed in one part of the file."""
-    return [op for op, kind in STEPS.items() if where in kind.where]
+    """Names of the steps that are allowed in one part of the file, family by family."""
+    return [op for family in FAMILIES for op, kind in STEPS.items() if kind.family == family and where in kind.where]
 
 
 def _documented(kind: type[Args]) -> tuple[str, dict[str, str]]:
     """What a step's docstring says of it, and of its keys."""
     text, _, section = inspect.cleandoc(kind.__doc__ or "").partition("\nKeys:\n")
-    found = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", section, re.MULTILINE)
-    return text.strip(), {name: " ".join(meaning.split()) for name, meaning in found}
+    meanings = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", section, re.MULTILINE)
+    return text.strip(), {name: " ".join(meaning.split()) for name, meaning in meanings}

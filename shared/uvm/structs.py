@@ -473,7 +473,6 @@ class Uvmexp(Struct, kind=16):
     pdbusy = stat()
     pdpending = stat()
     pddeact = stat()
-    pdreanon = stat()
     forks = stat()
 
 

@@ -6,15 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from cluster.boot import prepare
 from cluster.postmortem import analyse, render
 from cluster.postmortem.history import by_object, item, partners, report
 from cluster.postmortem.order import in_order
 from cluster.postmortem.state import Machine
 from cluster.postmortem.waits import Graph
 from cluster.postmortem.words import idles, is_layout, is_number, said, shown
+from cluster.search.follow import Deviate
+from cluster.sim import Sim
 from nodes.build import routes
 from nodes.memory import Memory
 from nodes.node import Node
+from shared.detectors.verdict import snapshot_of, waits_of
 from shared.findings import DETECTORS, FINDINGS
 from shared.journal import operation_record
 from shared.messages import OPERATIONS, WAIT, Op
@@ -22,7 +26,7 @@ from shared.port import here
 from shared.provenance import MOVES, Trail
 from shared.struct import KIND_NAMES, Array, Field, Struct, field, link, own, simplelock
 from tests.cluster.test_postmortem import SPINS, Story, locked_anon, machine_of
-from tests.kit import Script, Toy, scenario
+from tests.kit import Script, Toy, scenario, searched
 
 
 class FactArray(Array, kind=250, element="o"):
@@ -170,6 +174,26 @@ def test_a_kind_of_node_performs_its_operations_and_no_others(touch: Op) -> None
 
         def op_fact_touch(self, ctx: str, frame: int, source: int, obj: Struct, peek: bool = False, n: int = 0) -> int:
             return n
+
+
+@pytest.mark.parametrize("name", ["E1-shipped", "E46", "E53-shipped", "S3a-shipped"])
+def test_verdict_and_postmortem_know_the_same_waits(name: str) -> None:
+    """The verdict from the nodes' state, the postmortem from the records alone; in E46 a thread pauses."""
+    scene = scenario(name).with_detect({"deadlock": "note"})
+    machine, image = prepare(scene)
+    sim = Sim(machine, image)
+    sim.execute(Deviate(searched(name).deviations), record=True)
+    assert sim.journals is not None
+    told = Graph(Machine().apply_all(in_order({node: one.records for node, one in sim.journals.items()}).records), {})
+    facts, waiting = told.graph.facts, waits_of(machine.state(), snapshot_of(machine.state()))
+    assert {ctx: (wait.kind, wait.what) for ctx, wait in facts.waits.items()} == {
+        ctx: (wait.kind, wait.what) for ctx, wait in waiting.waits.items()
+    }
+    assert bool(waiting.waits) is not (name == "E46")
+    for wait in waiting.waits.values():
+        assert [hold[:3] for hold in facts.holders.get(wait.what, ())] == [
+            hold[:3] for hold in waiting.holders.get(wait.what, ())
+        ]
 
 
 def test_provenance_follows_whatever_brings_words_into_a_frame_or_out_of_it() -> None:

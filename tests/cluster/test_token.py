@@ -150,11 +150,11 @@ def test_comments_do_not_make_another_kernel_but_code_does() -> None:
 #: file, are texts, or say what a racing exploration may leave out
 NO_SAY = {
     "shared.patch",  # what it brings in is in the version
-    "cluster.verdict", "shared.codec", "shared.deviation", "shared.errors", "shared.findings", "shared.guards",
-    "shared.journal", "shared.memory_model", "shared.oracle", "shared.oracle_effects", "shared.provenance",
-    "shared.race", "shared.scenario_keys", "shared.scenario_names", "shared.strict_yaml", "shared.waits",
+    "shared.codec", "shared.deviation", "shared.errors", "shared.findings", "shared.guards", "shared.journal",
+    "shared.memory_model", "shared.oracle", "shared.oracle_effects", "shared.provenance", "shared.race",
+    "shared.scenario_keys", "shared.scenario_names", "shared.strict_yaml",
 }  # fmt: skip
-NO_SAY_PACKAGES = ("shared.errata", "shared.invariants")
+NO_SAY_PACKAGES = ("shared.detectors", "shared.errata", "shared.invariants")
 
 
 def imports_of(modules: tuple[str, ...]) -> dict[str, Path]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 
 import pytest
 
 from cluster.explore import explore
-from cluster.verdict import endless, final_state, judge, sort_out
+from shared.codec import STATE, decode, encode
+from shared.detectors.machine_state import ContextState, HostState, MachineState, TlbState
+from shared.detectors.verdict import endless, judge, sort_out
+from shared.detectors.waits import Facts, Hold, Wait, WaitGraph
 from shared.findings import Finding
+from shared.locks.table import LockState
 from shared.port import here, kernel
 from shared.uvm.param import PG_BUSY
 from shared.uvm.structs import Page, Proc
-from shared.waits import Facts, Hold, Wait, WaitGraph
 from tests.kit import BIG, OTHER, THING, THING1, Script, Toy, scenario, things
 
 OFF = {"lockorder": "off", "lockdebug": "off"}
@@ -24,7 +28,7 @@ def verdict(*bodies: Body, script: tuple[str, ...] = ()) -> list[Finding]:
     names = "ABC"[: len(bodies)]
     toy = Toy(things, {name: (cpu, body) for cpu, (name, body) in enumerate(zip(names, bodies, strict=True))}, OFF)
     toy.run(Script(*script))
-    return judge(final_state(toy.machine), toy.scenario.detect)
+    return judge(toy.machine.state(), toy.scenario.detect)
 
 
 def taking(*locks: object) -> Body:
@@ -119,9 +123,9 @@ def test_the_daemon_asleep_on_its_channel_is_at_rest() -> None:
     sim = Sim(machine, image)
     assert sim.execute(Stay()) is None
     waits = {
-        one["name"]: one["waits"]
-        for one in final_state(machine)["contexts"]
-        if not one["finished"] and not one["interrupt"]
+        context.name: context.waits
+        for context in machine.state().contexts
+        if not context.finished and not context.interrupt
     }
     assert set(waits) == {"pagedaemon", "swap"} and waits["swap"] == ("io_next", 0)
 
@@ -157,8 +161,8 @@ def test_what_is_only_noted_hides_nothing(
     """Of the findings to stop for only the first is wanted: it explains the others. A note explains nothing away."""
     toy = Toy(things, {"A": (0, sleeping)}, OFF)
     toy.run()
-    monkeypatch.setattr("cluster.verdict.check", lambda snapshot: [INVARIANT])
-    found = judge(final_state(toy.machine), levels, ORACLE)
+    monkeypatch.setattr("shared.detectors.verdict.check", lambda snapshot: [INVARIANT])
+    found = judge(toy.machine.state(), levels, ORACLE)
     assert [one.kind for one in found] == kinds
     finding, notes = sort_out(found, levels)
     stops = [one for one in found if levels.get(one.detector, "stop") == "stop"]
@@ -182,7 +186,7 @@ def test_a_machine_that_goes_on_and_on_is_judged_by_the_levels(
     """B waits for a lock for ever; at least that there was no end is always told."""
     toy = Toy(things, {"A": (0, taking(THING.lk)), "B": (1, taking(THING.lk))}, OFF)
     toy.run(Script("A", "A", "A"))
-    found, noted = sort_out(endless(final_state(toy.machine), levels, 500, old), levels)
+    found, noted = sort_out(endless(toy.machine.state(), levels, 500, old), levels)
     assert (found.kind if found else None) == finding and [one.kind for one in noted] == notes
 
 
@@ -249,7 +253,7 @@ def test_a_cycle_through_a_busy_page_is_a_deadlock(blocked: bool) -> None:
     bodies = {"A": (0, taking(BIG.lk) if blocked else lambda: None), "B": (1, kernel()(waits_for_page))}
     toy = Toy(busy_page, bodies, OFF)
     toy.run(Script("B", "B"))
-    found = judge(final_state(toy.machine), toy.scenario.detect)
+    found = judge(toy.machine.state(), toy.scenario.detect)
     assert [one.kind for one in found] == ["deadlock"] * (1 + blocked)
     texts = {one.context: one.text for one in found}
     if blocked:
@@ -289,7 +293,7 @@ def test_a_sleep_until_a_process_exits_is_explained_by_the_thread_of_it_that_is_
     toy = Toy(setup, {"A": (0, kernel()(waits)), "child": (1, taking(BIG.lk)), "C": (2, gone)}, OFF)
     toy.machine.threads["child"].home = Proc.at(0)
     toy.run(Script("C", "C"))
-    found = judge(final_state(toy.machine), toy.scenario.detect)
+    found = judge(toy.machine.state(), toy.scenario.detect)
     assert [(one.context, one.kind) for one in found] == [("child", "deadlock"), ("A", "deadlock")]
     assert found[1].text == "A sleeps in waits on proc:0.p_stat until process proc:0 exits, whose thread child has not"
 
@@ -339,7 +343,7 @@ def test_a_simple_lock_that_was_forgotten_is_no_part_of_a_cycle() -> None:
         toy = Toy(setup, {"A": (0, body), "child": (1, taking(THING.lk))}, OFF)
         toy.machine.threads["child"].home = Proc.at(0)
         toy.run(Script("A", "A"))
-        found = judge(final_state(toy.machine), toy.scenario.detect)
+        found = judge(toy.machine.state(), toy.scenario.detect)
         assert [one.kind for one in found] == kinds
         assert found[0].text.startswith("deadlock: ") == (kinds[0] == "deadlock")
     assert len({one.text for one in found}) == 2
@@ -355,3 +359,42 @@ def test_the_graph_has_no_edge_to_who_has_ended() -> None:
     assert WaitGraph(facts).words("B") == (
         "B spins in f for big:0.lk, held by A since g; A has ended, and held by C since h"
     )
+
+
+# -- what it looks at ----------------------------------------------------------------------------
+
+
+def test_a_state_that_has_travelled_is_judged_as_the_engine_s_own() -> None:
+    """The live engine puts its machine together from messages; every part must arrive as what it was."""
+    bodies = {"A": (0, taking(THING.lk, BIG.lk)), "B": (1, taking(BIG.lk, THING.lk)), "C": (2, sleeping)}
+    toy = Toy(things, bodies, OFF)
+    toy.run(Script("A", "A", "B", "B"))
+    state = toy.machine.state()
+    host = HostState(state.contexts, state.locks, state.images, state.tlbs, {"A": []}, {"E1": 2}, {"faults": 3})
+    there = decode(STATE, encode(STATE, host))
+    assert (there.contexts, there.locks) == (state.contexts, state.locks) and there[4:] == host[4:]
+    assert [type(part) for part in (there.contexts[0], there.locks[0], there.tlbs["cpu0"])] == [
+        ContextState,
+        LockState,
+        TlbState,
+    ]
+    again = MachineState(there.contexts, there.locks, there.images, there.tlbs, state.page_size)
+    found = judge(state, toy.scenario.detect)
+    assert [finding.kind for finding in found] == ["deadlock", "deadlock", "lost-wakeup"]
+    assert judge(again, toy.scenario.detect) == found
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "shared.detectors.verdict",
+        "shared.invariants",
+        "shared.invariants.leftovers",
+        "shared.locks.order",
+        "shared.oracle",
+        "shared.race",
+    ],
+)
+def test_a_detector_s_header_says_what_it_does_not_see(module: str) -> None:
+    header = importlib.import_module(module).__doc__ or ""
+    assert "Sees: " in header and "Does not see: " in header

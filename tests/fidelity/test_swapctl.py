@@ -9,7 +9,7 @@ import pytest
 from cluster.boot import prepare
 from cluster.search import make
 from cluster.sim import Sim
-from cluster.verdict import final_state, snapshot_of
+from shared.detectors.verdict import snapshot_of
 from shared.invariants import Snapshot
 from shared.scenario import named_results
 from shared.scenario_file import load_scenario
@@ -58,7 +58,7 @@ def run(program: str, setup: str = ROOM, swap: str = TWO, frame: str = FRAME) ->
             found = sim.execute(strategy)
             assert found is None, found
             answers.append(named_results({name: one.results for name, one in machine.threads.items()}))
-    return answers, snapshot_of(final_state(machine))
+    return answers, snapshot_of(machine.state())
 
 
 READ = '\nread: {at: "buf[0]", into: r0}\nread: {at: "buf[1]", into: r1}\nread: {at: "buf[2]", into: r2}\npause: {}'

@@ -1450,16 +1450,16 @@ def test_the_kernel_keeps_every_invariant_from_boot_to_the_end() -> None:
     from cluster.boot import prepare
     from cluster.search.strategy import Stay
     from cluster.sim import Sim
-    from cluster.verdict import final_state, snapshot_of
+    from shared.detectors.verdict import snapshot_of
 
     machine, image = prepare(load_scenario(RICH, "rich.yaml").without_errata())
     for node in machine.nodes.values():
         node.load_image(image[node.name])
-    booted = snapshot_of(final_state(machine))
+    booted = snapshot_of(machine.state())
     assert any(booted.num(page, "wire_count") for page in booted.pages)
     assert [one.text for one in check(booted)] == []
     Sim(machine, image).execute(Stay())
-    assert [one.text for one in check(snapshot_of(final_state(machine)))] == []
+    assert [one.text for one in check(snapshot_of(machine.state()))] == []
 
 
 def test_the_invariants_that_are_checked_on_the_way_are_named() -> None:

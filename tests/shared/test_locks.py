@@ -26,7 +26,7 @@ def test_waiters_are_granted_in_order_of_arrival() -> None:
     assert made.unlock("A", KEY) == ["B"]
     assert made.unlock("B", KEY) == ["C"]
     assert made.unlock("C", KEY) == []
-    assert made.state()["locks"] == []
+    assert made.locked() == []
 
 
 def test_readers_share_and_a_writer_waits_for_all_of_them() -> None:
@@ -61,7 +61,7 @@ def test_a_try_never_waits_and_never_jumps_the_queue() -> None:
     assert not made.trylock("C", KEY, "w", "g")
     made.lock("D", KEY, "w", "g")
     assert not made.trylock("E", KEY, "r", "g")
-    assert [name for name, *_ in made.state()["locks"][0][2]] == ["D"]
+    assert [name for name, *_ in made.locked()[0][2]] == ["D"]
 
 
 def test_after_a_downgrade_readers_pass_queued_writers() -> None:
@@ -106,7 +106,7 @@ def test_a_cpu_that_locks_against_itself_queues_behind_itself() -> None:
     """As on the machine: it spins for ever, and so does everybody after it."""
     made, granted = table(("A", "w"), ("A", "w"), ("B", "w"))
     assert granted == [True, False, False]
-    assert made.state()["locks"] == [[KEY, [["A", "w", "f"]], [["A", "w", "f"], ["B", "w", "f"]]]]
+    assert made.locked() == [(KEY, [("A", "w", "f")], [("A", "w", "f"), ("B", "w", "f")])]
 
 
 def test_unlocking_somebody_elses_lock_frees_it() -> None:
@@ -130,7 +130,7 @@ def test_a_wakeup_wakes_all_who_sleep_on_the_channel_and_nobody_else() -> None:
         made.sleep(ctx, chan, "nap")
     assert made.wakeup(CHAN) == ["A", "C"]
     assert made.wakeup(CHAN) == []
-    assert made.state()["sleepers"] == [[CHAN + 1, [["B", "nap", ""]]]]
+    assert made.asleep() == [(CHAN + 1, [("B", "nap")])]
 
 
 # -- any sequence of requests -------------------------------------------------------------------
@@ -173,9 +173,9 @@ def test_holders_never_conflict_and_nobody_is_forgotten(acts: list[tuple[str, st
             del waiting[one]
         modes = sorted(holding.values())
         assert modes == ["w"] or set(modes) <= {"r"}
-        holders = {name: mode for _, held, _ in made.state()["locks"] for name, mode, _ in held}
+        holders = {name: mode for _, held, _ in made.locked() for name, mode, _ in held}
         assert holders == holding
-        assert {name for _, _, queue in made.state()["locks"] for name, *_ in queue} == set(waiting)
+        assert {name for _, _, queue in made.locked() for name, *_ in queue} == set(waiting)
     for ctx in list(holding):
         del holding[ctx]
         for one in made.unlock(ctx, KEY):

@@ -15,9 +15,9 @@ An edge leads from a context that waits to one that must do something before it 
 
 A context waits for all of its edges at once, so any cycle is a deadlock.
 
-Rules: nobody is waited for who has ended. Such a lock is held for ever, and is told so. A simple lock whose
-holder sleeps outside of the function that took it was forgotten: it will not be released when the sleep ends, so
-that edge is part of no cycle.
+Rules: a context that `rests` waits for nobody. Nobody is waited for who has ended. Such a lock is held for ever, and
+is told so. A simple lock whose holder sleeps outside of the function that took it was forgotten: it will not be
+released when the sleep ends, so that edge is part of no cycle.
 """
 
 from __future__ import annotations
@@ -27,8 +27,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-#: the context that provides free memory
-DAEMON = "pagedaemon"
+from shared.messages import OPERATIONS
+from shared.uvm.proc import PAUSE
+from shared.uvm.structs import uvm
+
+#: the context that provides free memory, and where it sleeps until somebody wants some
+DAEMON, DAEMON_SLEEPS = "pagedaemon", f"{uvm}.pagedaemon"
 #: how the holder of a lock, or who wants it, has it
 MODES = {"r": "shared", "w": "exclusively"}
 
@@ -77,6 +81,18 @@ class Edge(NamedTuple):
     to: str
     why: str
     words: str
+
+
+def rests(context: str, kind: str, what: str) -> bool:
+    """Does a context that waits so wait for work, or because its program says so? Then nothing need ever come.
+
+    Args:
+        kind, what: as in Wait.
+    """
+    if kind == "sleep":
+        owner, _, field = what.partition(".")
+        return (context == DAEMON and what == DAEMON_SLEEPS) or (field == PAUSE and owner.startswith("proc:"))
+    return kind in OPERATIONS and OPERATIONS[kind].idle
 
 
 def owner_of_tag(tag: str) -> str:

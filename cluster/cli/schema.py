@@ -1,0 +1,53 @@
+"""`uvmp schema`: the JSON Schema of scenario files."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from cluster.cli.options import SETTINGS, common, examples
+from cluster.cli.output import Output, program
+from shared.scenario_schema import schema
+
+#: columns of a line
+WIDTH = 120
+
+
+def text() -> str:
+    """The schema as configs/schema.json has it."""
+    return "\n".join(_lines("", schema(), 0))
+
+
+def _lines(head: str, value: object, depth: int) -> list[str]:
+    """A value as JSON: on one line if that is short, else each of its parts on lines of their own."""
+    line = f"{' ' * depth}{head}{json.dumps(value)}"
+    if len(line) <= WIDTH or not isinstance(value, (dict, list)):
+        return [line]
+    if isinstance(value, dict):
+        parts = [(f"{json.dumps(key)}: ", part) for key, part in value.items()]
+    else:
+        parts = [("", part) for part in value]
+    inside = [_lines(key, part, depth + 1) for key, part in parts]
+    for part in inside[:-1]:
+        part[-1] += ","
+    first, last = "{}" if isinstance(value, dict) else "[]"
+    return [f"{' ' * depth}{head}{first}", *(text for part in inside for text in part), f"{' ' * depth}{last}"]
+
+
+@click.command(
+    "schema",
+    context_settings=SETTINGS,
+    epilog=examples(("uvmp schema", "save it where your editor finds it")),
+)
+@common
+def command(as_json: bool) -> int:
+    """Print the JSON Schema of scenario files, with which an editor completes and checks them.
+
+    It sees the form of a file; whether what it names is there, `uvmp run` sees.
+    """
+    output = Output()  # with --json and without, it is one JSON document
+    output.say_lines(text())
+    if not as_json:
+        output.note(f"{program()} steps NAME tells about a step")
+    return 0
