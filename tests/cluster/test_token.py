@@ -209,6 +209,9 @@ def test_the_kernel_s_version_covers_all_that_the_engine_runs_but_for_what_has_n
 def test_every_file_that_the_kernel_s_version_covers_is_in_it() -> None:
     files = kernel_files()
     assert len(files) > 50 and version_of(files) == kernel_version()
+    root = Path(__file__).parents[2]
+    assert all((root / name).exists() for name in (*token_module.DECIDES, *token_module.APART))
+    assert root / "nodes/host/half.py" in files and root / "nodes/host/runner.py" not in files
     for one in files:
         if token_module._code(one.read_text()):
             assert version_of(other for other in files if other != one) != kernel_version(), one
