@@ -213,7 +213,7 @@ class Process:
         for page in there:
             page.touched = True
             if not args.write:
-                page.file = page.file if page.shared else None
+                page.file = page.file if page.shared or result != 0 else None  # else a copy from now on
                 page.forget()
         if args.status and result == 0:
             page = self.pages[args.status // self.size]
