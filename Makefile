@@ -65,7 +65,7 @@ big-lock: $(STAMP)
 	@$(BIN)/python -m tests.scenarios.big_lock
 
 demo: $(STAMP)
-	@$(BIN)/python -m cluster.demo
+	@$(BIN)/python -m cluster.cli.demo
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

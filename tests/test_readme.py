@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from cluster.cli import cli
+from shared.detectors.invariants import INVARIANTS
 from shared.errata import ERRATA, Status, counts, with_big_lock
-from shared.invariants import INVARIANTS
-from shared.steps.table import STEPS
+from shared.scenario.steps.table import STEPS
 
 README = Path(__file__).parent.parent.joinpath("README.md").read_text(encoding="utf-8")
 #: a command of the README, without the remark behind it, and the lines shown below it

@@ -10,7 +10,7 @@ from shared.errata import ERRATA
 from shared.errors import Exit
 from shared.findings import UNEXPECTED, Finding
 from shared.locks.table import LOCK_MODES
-from shared.scenario import Results, Scenario, StepResult, named_results
+from shared.scenario.model import Results, Scenario, StepResult, named_results
 
 
 def finding(output: Output, found: Finding) -> None:

@@ -45,12 +45,13 @@ from cluster.postmortem.words import (
     spins,
     text_of,
 )
-from shared.deviation import Deviation
 from shared.errata import ERRATA
 from shared.errors import LogIncomplete, UserMistake
 from shared.findings import UNEXPECTED, Finding
-from shared.journal import Journals, Record, cut_short, digest, digested, holes, linearize, names_of
-from shared.runfile import RUN
+from shared.journal.deviation import Deviation
+from shared.journal.order import cut_short, digested, linearize
+from shared.journal.record import Journals, Record, digest, holes, names_of
+from shared.journal.runfile import RUN
 from shared.text import clean
 from shared.uvm.structs import uvmexp
 

@@ -30,9 +30,9 @@ from cluster.postmortem.words import (
     text_of,
 )
 from shared.detectors.waits import Hold
-from shared.journal import Record
-from shared.messages import OPERATIONS, Op
-from shared.struct import KIND_NAMES
+from shared.journal.record import Record
+from shared.port.struct import KIND_NAMES
+from shared.wire.messages import OPERATIONS, Op
 
 #: struct -> the places in the sequence of the steps that concern it
 History = Mapping[str, Sequence[int]]

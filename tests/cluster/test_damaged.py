@@ -26,19 +26,19 @@ import msgpack
 import pytest
 from click.testing import CliRunner
 
-from cluster import runfolder
 from cluster.cli import cli
-from cluster.explore import explore
-from cluster.live_salvage import kept
+from cluster.live.salvage import kept
 from cluster.postmortem import analyse, render, render_screen
 from cluster.postmortem.analyse import Postmortem
-from cluster.replay import replay
+from cluster.runs import folder as runfolder
 from cluster.runs.parity import token_of_live
-from cluster.token import Token, kernel_version, parse
+from cluster.runs.replay import replay
+from cluster.runs.token import Token, kernel_version, parse
+from cluster.search.explore import explore
 from shared.errors import Exit, Infrastructure, UserMistake
 from shared.findings import DETECTORS
-from shared.runfile import scenario_of, sealed, token_check
-from shared.scenario_file import load_scenario
+from shared.journal.runfile import scenario_of, sealed, token_check
+from shared.scenario.load import load_scenario
 from shared.text import clean
 from tests.cluster.test_explore import RACE
 from tests.kit import CONFIGS, SHIPPED, scenario

@@ -16,18 +16,18 @@ from cluster.postmortem.state import Machine
 from cluster.postmortem.waits import Graph
 from cluster.postmortem.words import idles, is_layout, is_number, said, shown
 from cluster.search.follow import Deviate
-from cluster.sim import Sim
+from cluster.sim.engine import Sim
 from nodes.build import routes
 from nodes.memory import Memory
 from nodes.node import Node
+from shared.detectors.provenance import MOVES, Trail
 from shared.detectors.verdict import snapshot_of, waits_of
 from shared.errors import Exit
 from shared.findings import DETECTORS, FINDINGS, Finding
-from shared.journal import operation_record
-from shared.messages import OPERATIONS, WAIT, Op
-from shared.port import here
-from shared.provenance import MOVES, Trail
-from shared.struct import KIND_NAMES, Array, Field, Struct, field, link, own, simplelock
+from shared.journal.record import operation_record
+from shared.port.port import here
+from shared.port.struct import KIND_NAMES, Array, Field, Struct, field, link, own, simplelock
+from shared.wire.messages import OPERATIONS, WAIT, Op
 from tests.cluster.test_postmortem import SPINS, Story, locked_anon, machine_of
 from tests.kit import Script, Toy, scenario, searched
 

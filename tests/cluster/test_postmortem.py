@@ -14,19 +14,19 @@ from typing import Any
 
 import pytest
 
-from cluster import runfolder
-from cluster.explore import explore
 from cluster.postmortem import analyse, render
 from cluster.postmortem.history import by_object, related
 from cluster.postmortem.load import MAX_NUMBER, load
 from cluster.postmortem.order import in_order
 from cluster.postmortem.state import Machine
 from cluster.postmortem.words import ddb, said, shown, spins
-from cluster.replay import replay
+from cluster.runs import folder as runfolder
+from cluster.runs.replay import replay
+from cluster.search.explore import explore
 from shared.errors import UserMistake
-from shared.journal import MAX_LINE, Journal, digest
-from shared.runfile import folder_line, scenario_document, sealed
-from shared.scenario_file import load_scenario
+from shared.journal.record import MAX_LINE, Journal, digest
+from shared.journal.runfile import folder_line, scenario_document, sealed
+from shared.scenario.load import load_scenario
 from shared.text import clean
 from shared.uvm.param import PG_BUSY, PG_CLEAN, PG_FAKE, errno_name
 from shared.uvm.structs import Anon, Page, Uvm

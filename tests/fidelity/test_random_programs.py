@@ -18,7 +18,6 @@ from click.testing import CliRunner
 
 from cluster.boot import prepare
 from cluster.cli import cli
-from cluster.explore import explore
 from cluster.fuzz.__main__ import main
 from cluster.fuzz.generate import generate
 from cluster.fuzz.hunt import Order, hunt
@@ -26,15 +25,16 @@ from cluster.fuzz.judge import Failure, judge
 from cluster.fuzz.plain import unlike
 from cluster.fuzz.program import Program, Step
 from cluster.fuzz.shrink import shrink
-from cluster.replay import replay
+from cluster.runs.replay import replay
+from cluster.runs.token import parse
+from cluster.search.explore import explore
 from cluster.search.strategy import Stay
-from cluster.sim import Sim
-from cluster.token import parse
+from cluster.sim.engine import Sim
 from shared.errors import Exit, UserMistake
-from shared.scenario import named_results
-from shared.scenario_file import load_scenario
-from shared.steps.step import Where
-from shared.steps.table import steps_of
+from shared.scenario.load import load_scenario
+from shared.scenario.model import named_results
+from shared.scenario.steps.step import Where
+from shared.scenario.steps.table import steps_of
 
 FRAME = """\
 id: random

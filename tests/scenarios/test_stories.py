@@ -12,10 +12,10 @@ import pytest
 from cluster.postmortem import Postmortem, render, render_screen
 from cluster.postmortem.analyse import of
 from cluster.postmortem.load import Run
-from cluster.postmortem.screen import HEIGHT
+from cluster.postmortem.views.screen import HEIGHT
 from cluster.postmortem.words import place
-from cluster.replay import replay
-from shared.pack import pack_scenario
+from cluster.runs.replay import replay
+from shared.scenario.pack import pack_scenario
 from tests.kit import SHIPPED, scenario, searched
 
 FOUND = [name for name in SHIPPED if scenario(name).expect.with_errata.findings]
