@@ -21,7 +21,7 @@ def listen() -> None:
     """
     asked = False
 
-    def interrupt(number: int, _: Any) -> None:
+    def interrupt(number: int, _: object) -> None:
         nonlocal asked
         if number == signal.SIGINT or not asked:
             asked = True
@@ -65,7 +65,7 @@ def deferred(told: Callable[[], None] = lambda: None) -> Iterator[None]:
     """
     asked = False
 
-    def wait(number: int, _: Any) -> None:
+    def wait(number: int, _: object) -> None:
         nonlocal asked
         if asked and number == signal.SIGINT:
             raise KeyboardInterrupt

@@ -36,7 +36,7 @@ class Pending(NamedTuple):
 
     code: str
     target: int
-    args: tuple[Any, ...]
+    args: tuple[object, ...]
 
 
 class Thread(Context):
@@ -92,7 +92,7 @@ class Thread(Context):
         self.parked = not self.interrupt
         self.waits: tuple[str, int] | None = None if self.starts_on is None else ("sleep", self.starts_on)
         self.waits_since = 0
-        self.asks: tuple[str, int, tuple[Any, ...]] | None = None
+        self.asks: tuple[str, int, tuple[object, ...]] | None = None
         self.value: Any = None
         self.state = RUNNING
         self.woken = False

@@ -62,7 +62,7 @@ class Node:
             assert len(names) == len(op.args) and names == same, f"{cls.__name__}.op_{code}: {names}, not {op.args}"
         SEAMS.update({f"{cls.__name__}.{name}": _seam(cls, name) for name in vars(cls) if name.startswith("op_")})
 
-    def admit(self, ctx: str, code: str, target: int, args: tuple[Any, ...]) -> Any:
+    def admit(self, ctx: str, code: str, target: int, args: tuple[object, ...]) -> Any:
         """Perform one operation and return its result, or WAIT.
 
         Raises: KernelFinding - the operation shows the simulated kernel to be wrong.
@@ -81,7 +81,7 @@ class Node:
         """Which tables of constants and layouts this node was built with (shared/wire/tables.py)."""
         return tables()
 
-    def image(self) -> Any:
+    def image(self) -> object:
         """The node's state as plain data."""
         return None
 

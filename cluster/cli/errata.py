@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import asdict
-from typing import Any
 
 import click
 
@@ -87,5 +86,5 @@ def show(outer_json: bool | None, erratum: str, as_json: bool) -> int:
     return 0
 
 
-def _document(erratum: Erratum) -> dict[str, Any]:
+def _document(erratum: Erratum) -> dict[str, object]:
     return {**asdict(erratum), "row": erratum.row, "big_lock": erratum.big_lock, "detectors": list(erratum.detectors)}

@@ -54,7 +54,7 @@ def asks(kind: type[Asked]) -> Callable[[Callable[[Asked], int]], Callable[..., 
 
     def wrap(command: Callable[[Asked], int]) -> Callable[..., int]:
         @functools.wraps(command)
-        def called(**given: Any) -> int:
+        def called(**given: object) -> int:
             return command(kind(**given))
 
         return called

@@ -17,7 +17,7 @@ from cluster.cli.options import SETTINGS, ShowGroup, common, examples
 from cluster.cli.output import Output, program, width
 from shared.errata import ERRATA, Status
 from shared.scenario.machine import MachineConfig
-from shared.scenario.model import Outcome, Scenario, Step
+from shared.scenario.model import Expected, Scenario, Step
 from shared.text import clean, counted
 
 
@@ -136,7 +136,7 @@ def _plain(value: Any) -> str:
     return "yes" if value is True else "no" if value is False else str(value)
 
 
-def outcome_words(outcome: Outcome | None) -> list[str]:
+def outcome_words(outcome: Expected | None) -> list[str]:
     """What must happen, in words, and in lines of their own what must never happen."""
     if outcome is None:
         return ["the file says nothing of it"]
@@ -154,7 +154,7 @@ def outcome_words(outcome: Outcome | None) -> list[str]:
     return [words + (f"; {', '.join(values)}" if values else ""), *never]
 
 
-def _short(scenario: Scenario) -> dict[str, Any]:
+def _short(scenario: Scenario) -> dict[str, object]:
     return {
         "id": scenario.id,
         "name": scenario.name,
@@ -165,7 +165,7 @@ def _short(scenario: Scenario) -> dict[str, Any]:
     }
 
 
-def _whole(scenario: Scenario) -> dict[str, Any]:
+def _whole(scenario: Scenario) -> dict[str, object]:
     from shared.scenario.pack import pack_scenario
 
     return {**pack_scenario(scenario), "statuses": statuses(scenario)}

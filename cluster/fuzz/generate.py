@@ -17,9 +17,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
 
-from cluster.fuzz.program import Program, Step
+from cluster.fuzz.program import Keys, Program, Step
 from shared.scenario.steps.memory import ADVICE
 
 #: feature -> its steps with their weights; a machine's features have none
@@ -163,12 +162,12 @@ class Maker:
             programs["B"] = body
         return Program(machine, tuple(setup), programs)
 
-    def machine(self, cpus: int, tight: bool) -> dict[str, Any]:
+    def machine(self, cpus: int, tight: bool) -> Keys:
         random = self.random
         frames = random.randint(14, 18) if tight else random.randint(26, 36)
         if self.has("loan", "raw"):
             frames += LENT + 1
-        kinds: list[dict[str, Any]] = [
+        kinds: list[Keys] = [
             {},
             {},
             {"rm": "emulated"},
@@ -179,10 +178,10 @@ class Maker:
         mmu = {"page_tables": 8} if self.has("tables") else random.choice(kinds)
         if "page_tables" in mmu:
             frames += 12 if mmu["page_tables"] == 512 else 24
-        machine: dict[str, Any] = {"cpus": cpus, "frames": frames}
+        machine: Keys = {"cpus": cpus, "frames": frames}
         if mmu:
             machine["mmu"] = mmu
-        swap: dict[str, Any] = {}
+        swap: Keys = {}
         if self.has("swapctl"):
             self.devices = random.randint(2, 3)
             small = [{"slots": SMALL_SWAP, "priority": random.randint(0, 1)} for _ in range(1, self.devices)]
@@ -201,10 +200,10 @@ class Maker:
             machine["shards"] = {"lock_manager": 2, "memory": random.randint(1, 2)}
         return machine
 
-    def sickness(self) -> dict[str, Any]:
+    def sickness(self) -> Keys:
         """A swap device that is slow, or cannot write: nothing is lost by either; or one that cannot read."""
         random = self.random
-        found: dict[str, Any] = {}
+        found: Keys = {}
         if random.random() < 0.3:
             error = random.choice(("EIO", "EAGAIN"))
             return {"errors": [{"op": "get", "error": error, "first": random.randint(1, 6), "count": 1}]}
@@ -300,7 +299,7 @@ class Maker:
         return {"into": self.name("r")}
 
     @staticmethod
-    def range(region: Region, page: int, pages: int) -> dict[str, Any]:
+    def range(region: Region, page: int, pages: int) -> Keys:
         return {"at": f"{region.name}[{page}]", "pages": pages}
 
     def word(self, there: tuple[Region, int, int]) -> str:
@@ -312,7 +311,7 @@ class Maker:
     def write(self, there: tuple[Region, int, int]) -> list[Step]:
         return [Step("write", {"at": self.word(there), "value": self.value(), **self.into()})]
 
-    def _ranged(self, op: str, there: tuple[Region, int, int], **more: Any) -> list[Step]:
+    def _ranged(self, op: str, there: tuple[Region, int, int], **more: object) -> list[Step]:
         return [Step(op, {**self.range(*there), **more, **self.into()})]
 
     def munmap(self, there: tuple[Region, int, int]) -> list[Step]:
@@ -360,7 +359,7 @@ class Maker:
         kinds += ["shm"] if self.segments else []
         kind = kind or random.choice(kinds)
         region = Region(self.name("m"), random.randint(1, most))
-        more: dict[str, Any] = {}
+        more: Keys = {}
         if kind == "anon":
             more = {"flags": ["shared", "anon"]}
         elif kind in ("file", "own"):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shared.port.struct import HEADER, LOCK_SHIFT, Struct, lock_name
+from shared.port.struct import HEADER, LOCK_SHIFT, Heap, Struct, lock_name
 
 if TYPE_CHECKING:
     from shared.port.port import Context
@@ -27,7 +27,7 @@ class Guards:
 
     __slots__ = ("heap",)
 
-    def __init__(self, heap: dict[int, list[Any]]):
+    def __init__(self, heap: Heap):
         self.heap = heap
 
     def guarded(self, ctx: Context, obj: Struct, field: FieldBase, write: bool) -> bool:

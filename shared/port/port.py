@@ -114,7 +114,7 @@ class Port(Lockdebug):
     # -- to be supplied by the engine ---------------------------------------
 
     @abstractmethod
-    def point(self, code: str, target: int, args: tuple[Any, ...] = ()) -> None:
+    def point(self, code: str, target: int, args: tuple[object, ...] = ()) -> None:
         """A scheduling point before an operation: other contexts and interrupts may run before this returns.
 
         Args:
@@ -123,7 +123,7 @@ class Port(Lockdebug):
         """
 
     @abstractmethod
-    def perform(self, code: str, target: int, args: tuple[Any, ...]) -> Any:
+    def perform(self, code: str, target: int, args: tuple[object, ...]) -> Any:
         """Perform one operation of the current context, now, and return its result.
 
         Args:
@@ -133,7 +133,7 @@ class Port(Lockdebug):
             args: further arguments, as `OPERATIONS` lists them.
         """
 
-    def op(self, code: str, target: int, args: tuple[Any, ...] = ()) -> Any:
+    def op(self, code: str, target: int, args: tuple[object, ...] = ()) -> Any:
         """A scheduling point, then one operation."""
         self.point(code, target, args)
         return self.perform(code, target, args)
@@ -321,7 +321,7 @@ class Port(Lockdebug):
     def tlb(self) -> Any:
         """The TLB of the current context's CPU."""
 
-    def pmap(self, code: str, target: int, args: tuple[Any, ...], *more: Any) -> Any:
+    def pmap(self, code: str, target: int, args: tuple[object, ...], *more: object) -> Any:
         """A pmap operation that may shoot down TLB entries; flushes this CPU's own.
 
         Args:
@@ -456,7 +456,7 @@ def kernel(*, exit: str | None = None) -> Callable[[F], F]:
         if function.__module__.startswith("shared.uvm."):
             SEAMS[name] = put
 
-        def call(*args: Any, **kwargs: Any) -> Any:
+        def call(*args: object, **kwargs: object) -> Any:
             port = here.port
             ctx = port.cur
             before = tuple(ctx.held) if exit == "same" else ()

@@ -39,10 +39,14 @@ from shared.port.port import ANY_GEN, here
 KIND_SHIFT = 20
 INDEX_MASK = (1 << KIND_SHIFT) - 1
 LOCK_SHIFT = 4
-#: a heap record is [generation, private owner, field 0, field 1, ...]
+#: slots of a heap record before field 0
 HEADER = 2
 
 T = TypeVar("T")
+#: [generation, private owner, field 0, field 1, ...]; a field holds what its struct declares
+HeapRecord = list[Any]
+#: id of a struct -> its record
+Heap = dict[int, HeapRecord]
 KINDS: dict[int, type[Struct]] = {}
 KIND_NAMES: dict[str, type[Struct]] = {}
 
@@ -159,10 +163,10 @@ class Field(FieldBase, Generic[T]):
     __slots__ = ()
 
     @overload
-    def __get__(self, obj: None, owner: Any) -> Field[T]: ...
+    def __get__(self, obj: None, owner: object) -> Field[T]: ...
     @overload
-    def __get__(self, obj: Struct, owner: Any) -> T: ...
-    def __get__(self, obj: Struct | None, owner: Any) -> Any:
+    def __get__(self, obj: Struct, owner: object) -> T: ...
+    def __get__(self, obj: Struct | None, owner: object) -> Any:
         if obj is None:
             return self
         return here.port.load(obj, self, self.slot)
@@ -176,7 +180,7 @@ class Stat(FieldBase):
 
     __slots__ = ()
 
-    def __get__(self, obj: Struct | None, owner: Any) -> Any:
+    def __get__(self, obj: Struct | None, owner: object) -> Any:
         if obj is None:
             return self
         return here.port.stats().get(self.name, 0)
@@ -215,7 +219,7 @@ class Lock:
     def __init__(self, cls: str, sleepable: bool):
         self.cls, self.sleepable = cls, sleepable
 
-    def __get__(self, obj: Struct | None, owner: Any) -> Any:
+    def __get__(self, obj: Struct | None, owner: object) -> Any:
         if obj is None:
             return self
         return LockRef(obj.id << LOCK_SHIFT | self.index, self, str(obj))

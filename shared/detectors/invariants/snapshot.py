@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 from shared.locks.table import LockState
 from shared.port.port import ANY_GEN
-from shared.port.struct import KIND_SHIFT, KINDS, Array, Struct
+from shared.port.struct import KIND_SHIFT, KINDS, Array, Heap, Struct
 from shared.uvm.param import (
     PQ_FREE,
     SWSLOT_NONE,
@@ -128,7 +128,7 @@ class Snapshot:
         blocks: contents of the disk, by block.
     """
 
-    heap: dict[int, list[Any]]
+    heap: Heap
     pmaps: dict[int, dict[int, list[int]]]
     attrs: dict[int, list[int]]
     slots: dict[int, tuple[int, ...]]
@@ -138,7 +138,7 @@ class Snapshot:
     page_size: int
     bad_slots: frozenset[int] = frozenset()
     tables: Sequence[list[int]] = ()
-    pm_objs: dict[int, Any] = field(default_factory=dict)
+    pm_objs: dict[int, Struct] = field(default_factory=dict)
     blocks: Sequence[Sequence[int]] = ()
 
     # -- raw reads -------------------------------------------------------------
