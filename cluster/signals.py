@@ -8,10 +8,10 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Callable, Iterator
-from typing import Any
+from types import FrameType
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-Handler = Callable[[int, Any], Any]
+Handler = Callable[[int, FrameType | None], object]
 
 
 def listen() -> None:

@@ -14,7 +14,6 @@ The machine's configuration may have some I/O to files refused or failed; raw I/
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from nodes.cpu import Thread
 from nodes.io import DISK_COMPLETION, IoNode, Request
@@ -104,7 +103,7 @@ def disk_io() -> None:
     port = here.port
     while True:
         number, frames, contents, error = port.op("disk_next", 0)
-        read: list[Any] = []
+        read: list[Words] = []
         if error:
             pass
         elif contents is None:

@@ -11,16 +11,16 @@ from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import Any
 
-from shared.patch import SEAMS
+from shared.patch import SEAMS, Function
 from shared.wire.messages import OPERATIONS, Effect
 from shared.wire.tables import tables
 
 
-def _seam(node: type[Node], name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _seam(node: type[Node], name: str) -> Callable[[Function], Function]:
     """Puts another method in place of a node's own."""
 
-    def put(other: Callable[..., Any]) -> Callable[..., Any]:
-        before: Callable[..., Any] = vars(node)[name]
+    def put(other: Function) -> Function:
+        before: Function = vars(node)[name]
         setattr(node, name, other)
         return before
 

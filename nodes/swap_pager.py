@@ -8,7 +8,6 @@ interrupt on the pagedaemon's processor.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from nodes.io import IoNode, Request
 from shared.port.port import here
@@ -107,7 +106,7 @@ def swap_io() -> None:
     port = here.port
     while True:
         number, kind, frames, contents, error = port.op("io_next", 0)
-        written: list[Any] = []
+        written: list[Words] = []
         if kind == "get" and not error:
             port.op("frame_write", frames[0], (contents[0],))
         elif not error:

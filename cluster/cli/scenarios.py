@@ -6,7 +6,6 @@ import shlex
 import textwrap
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any
 
 import click
 
@@ -125,7 +124,7 @@ def machine_words(machine: MachineConfig) -> str:
     return words
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     """A setting of a machine, however it is nested."""
     if isinstance(value, (tuple, list)):
         return ", ".join(_plain(one) for one in value)

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from cluster.postmortem.history import (
     History,
@@ -168,11 +168,10 @@ class Postmortem:
 
     def as_dict(self) -> dict[str, object]:
         """As plain data for tools; no string in it has control characters."""
-        plain: dict[str, object] = _clean({"schema": "uvmp-postmortem/1", **asdict(self)})
-        return plain
+        return {key: _clean(value) for key, value in {"schema": "uvmp-postmortem/1", **asdict(self)}.items()}
 
 
-def _clean(value: Any) -> Any:
+def _clean(value: object) -> object:
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, dict):

@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from cluster.postmortem.row import Row, Shapes
 from shared.errors import UserMistake
@@ -194,9 +194,9 @@ class _Room:
     records: int = MAX_RECORDS
     nested: int = MAX_NESTED
     shapes: Shapes = field(default_factory=dict)
-    same: dict[int | str, Any] = field(default_factory=dict)
+    same: dict[object, object] = field(default_factory=dict)
 
-    def one(self, value: Any) -> Any:
+    def one(self, value: object) -> object:
         """The same value; of short texts and of numbers in order that are equal, always the same object."""
         usual = len(value) < USUAL_TEXT if type(value) is str else type(value) is int and 0 <= value <= MAX_NUMBER
         return self.same.setdefault(value, value) if usual else value
@@ -360,7 +360,7 @@ def _journal(file: Path, node: str, run: Run, room: _Room) -> str:
     return total.hexdigest()
 
 
-def _lines(stream: BinaryIO, total: Any) -> Iterator[bytes]:
+def _lines(stream: BinaryIO, total: hashlib._Hash) -> Iterator[bytes]:
     """Lines, each of at most MAX_LINE + 1 bytes; the rest of a longer one is skipped. All are added to the sum."""
     while line := stream.readline(MAX_LINE + 1):
         total.update(line)

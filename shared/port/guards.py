@@ -9,7 +9,7 @@ handle is stored where others can find it, or another context touches it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shared.port.struct import HEADER, LOCK_SHIFT, Heap, Struct, lock_name
 
@@ -67,7 +67,7 @@ class Guards:
             told.append(" and ".join(words))
         return " or ".join(told)
 
-    def _peek(self, obj: Struct, name: str) -> Any:
+    def _peek(self, obj: Struct, name: str) -> Struct | None:
         rec = self.heap.get(obj.id)
         return None if rec is None else rec[type(obj).fields[name].slot]
 

@@ -378,12 +378,15 @@ def _groups(value: Value, config: MachineConfig) -> bool | tuple[tuple[str, ...]
     seen: set[str] = set()
     groups = []
     for group in value.elements():
-        for one in group.elements(at_least=1):
-            if one.choice(config.nodes, "node") in seen:
-                one.fail(f"{one.data} is in two groups")
-            seen.add(one.data)
-        groups.append(tuple(one.data for one in group.elements()))
-        running = [one for one in groups[-1] if one in config.processors]
+        nodes = []
+        for element in group.elements(at_least=1):
+            node = element.choice(config.nodes, "node")
+            if node in seen:
+                element.fail(f"{node} is in two groups")
+            seen.add(node)
+            nodes.append(node)
+        groups.append(tuple(nodes))
+        running = [node for node in nodes if node in config.processors]
         if len(running) > 1:
             group.fail(f"{running[0]} and {running[1]} both run contexts, so they cannot share an actor")
     return tuple(groups)
