@@ -18,6 +18,7 @@ from cluster.sim import Sim
 from nodes.build import build_threads, process_table
 from nodes.cpu import Thread
 from shared.errors import UserMistake
+from shared.functions import resolve
 from shared.port import here
 from shared.program import run_init, run_setup
 from shared.scenario import Scenario
@@ -46,6 +47,9 @@ def boot(scenario: Scenario) -> dict[str, Any]:
         run_setup(scenario, procs, begun)
 
     booter = Thread(BOOT, "cpu0", body)
+    if scenario.functions is not None:  # no kernel is booted, and no other context is needed for the setup
+        booter = Thread(BOOT, "cpu0", resolve(scenario.functions.setup))
+        programs = threads
     machine = Machine(
         sound,
         {BOOT: booter, **{name: one for name, one in threads.items() if name not in programs}},

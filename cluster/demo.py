@@ -16,13 +16,17 @@ from time import monotonic
 
 from cluster import configs, signals
 from cluster.cli import describe
-from cluster.cli.live import Parity, booted, kept, parity, write_end
+from cluster.cli.live import booted
 from cluster.cli.options import Chosen
 from cluster.cli.output import Output, Progress, complain, pasteable, rate_of, width
-from cluster.explore import Result, explore
-from cluster.live import LiveMachine, LiveRun
+from cluster.explore import Exploration, explore
+from cluster.live import LiveMachine
+from cluster.live_salvage import kept
 from cluster.postmortem import analyse, render_screen
 from cluster.replay import replay
+from cluster.runfolder import write_live
+from cluster.runs.outcome import Outcome
+from cluster.runs.parity import Parity, parity
 from shared.errors import Exit, ProjectBug, UserMistake
 from shared.scenario import Scenario
 from shared.text import counted
@@ -71,7 +75,7 @@ class Demo:
             "Each is a Ray actor; they have only messages in common. They wait now, set up as the scenario has it."
         )
 
-    def search(self) -> Result:
+    def search(self) -> Exploration:
         bound = self.scenario.bound
         self.part("Search: one schedule after another, in one process, without Ray", f"uvmp explore {SCENARIO}")
         result = self.explored(self.scenario)
@@ -89,15 +93,16 @@ class Demo:
             self.output.say(f"  {deviation}")
         return result
 
-    def follow(self, machine: LiveMachine, result: Result) -> Path:
+    def follow(self, machine: LiveMachine, result: Exploration) -> Path:
         folder = free_name()
         token = str(result.token)
         self.part("The same schedule on the real processes", f"uvmp replay {token} --live --out {folder}")
         there = replay(self.scenario, result.deviations)
         with kept(machine, folder) as name:
             run = machine.run(follow=there.journals, out=folder, identity=name)
-        unkept = write_end(folder, name, self.scenario, run, result.token, options=self.chosen.options)
-        self.expect(None if unkept is None else str(unkept))
+        run.token = result.token
+        write_live(folder, self.scenario, name, run, self.chosen.options)
+        self.expect(None if run.unkept is None else str(run.unkept))
         self.output.say(f"{run.operations:,} operations in {run.seconds:.1f} s, in the order given.")
         self.output.say("What the nodes wrote down, as a digest:")
         self.output.say(f"  in one process   {there.digest}")
@@ -112,7 +117,7 @@ class Demo:
 
     def run_freely(self, machine: LiveMachine) -> None:
         self.part("The real processes left to themselves", f"uvmp run {SCENARIO} --engine live --repeat {FREE_RUNS}")
-        done: list[tuple[LiveRun, Parity]] = []
+        done: list[tuple[Outcome, Parity]] = []
         for number in range(1, FREE_RUNS + 1):
             run = machine.run(seed=number)
             done.append((run, parity(self.scenario, run)))
@@ -131,7 +136,7 @@ class Demo:
         self.output.say_lines(render_screen(found, full=pasteable(f"uvmp postmortem {folder} --full")).rstrip("\n"))
         self.expect(None if found.complete else "the log of the live replay is incomplete")
 
-    def search_repaired(self, first: Result) -> None:
+    def search_repaired(self, first: Exploration) -> None:
         self.part("The repaired kernel, under the same search", f"uvmp explore {SCENARIO} --fixed --expect")
         fixed = self.scenario.without_errata()
         result = self.explored(fixed, first.seed)
@@ -147,7 +152,7 @@ class Demo:
 
     # -- helpers -------------------------------------------------------------------------
 
-    def explored(self, scenario: Scenario, seed: int = 0) -> Result:
+    def explored(self, scenario: Scenario, seed: int = 0) -> Exploration:
         with Progress(self.output, scenario.bound.schedules) as progress:
             return explore(scenario, seed=seed, progress=lambda so_far: progress(so_far.schedules, so_far.seconds))
 

@@ -9,100 +9,128 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
 
 from cluster.boot import prepare
 from cluster.minimize import minimize
 from cluster.replay import replay
+from cluster.runs.outcome import Outcome
 from cluster.search import make
-from cluster.search.strategy import DefaultFirst, SearchOver
+from cluster.search.strategy import DefaultFirst, SearchOver, Strategy
 from cluster.sim import Sim
 from cluster.token import Token, token_of
 from shared.deviation import Deviation
 from shared.findings import UNEXPECTED, Finding
-from shared.scenario import Scenario
+from shared.scenario import Results, Scenario
 
 
 @dataclass
-class Result:
+class Exploration:
     """What an exploration came to.
 
     Attributes:
+        sim: as the last execution left it.
+        racy: fields that became scheduling points on the way.
+        outcome: of the execution with the finding, recorded, its schedule shortened; None: there was none.
+        seen: its finding as the unrecorded execution had it.
+        results: of the programs in that execution, or in the last one.
         schedules: executions performed, minimization not counted.
         found_at: number of the execution that had the finding, from 1.
+        raw_deviations: how many the finding's schedule had before it was shortened.
         sites: erratum -> how often its site was reached, over all executions.
-        racy: fields that became scheduling points on the way.
         notes: signatures of findings that do not end the search, with their number: those that `detect` only
             notes, and results that the scenario does not expect.
+        points: scheduling points of the longest execution.
+        operations: of all executions.
     """
 
     scenario: Scenario
     strategy: str
     seed: int
+    sim: Sim = field(repr=False)
+    racy: set[str]
     schedules: int = 0
     seconds: float = 0.0
-    finding: Finding | None = None
+    outcome: Outcome | None = None
+    seen: Finding | None = None
     found_at: int = 0
-    token: Token | None = None
-    deviations: list[Deviation] = field(default_factory=list)
     raw_deviations: int = 0
-    results: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    results: Results = field(default_factory=dict)
     sites: dict[str, int] = field(default_factory=dict)
-    racy: set[str] = field(default_factory=set)
     notes: dict[str, int] = field(default_factory=dict)
     points: int = 0
     operations: int = 0
     interrupted: bool = False
 
+    @property
+    def finding(self) -> Finding | None:
+        return None if self.outcome is None else self.outcome.finding
 
-Progress = Callable[[Result], None]
+    @property
+    def token(self) -> Token | None:
+        """Of the finding's schedule, if it was shortened."""
+        return None if self.outcome is None else self.outcome.token
+
+    @property
+    def deviations(self) -> list[Deviation]:
+        """Those of the finding's schedule from the default one."""
+        return [] if self.outcome is None else self.outcome.deviations
+
+
+Progress = Callable[[Exploration], None]
 
 
 def explore(
     scenario: Scenario,
-    strategy: str | None = None,
+    strategy: str | Strategy | None = None,
     seed: int = 0,
     schedules: int | None = None,
-    depth: int | None = None,
     granularity: str = "guarded",
     progress: Progress | None = None,
-    shorten: bool = True,
-) -> Result:
-    """Run `scenario` under many schedules; stops at the first finding.
+) -> Exploration:
+    """Run `scenario` under many schedules, up to the first finding, whose schedule is shortened and gets a token.
 
     Results that the scenario does not expect are a finding too, but the search goes on to its bound: a finding of the
     kernel's, which a later schedule may have, says more. Without one, the first such results are what was found.
 
     Args:
-        strategy, schedules, depth: default to the scenario's bound.
-        seed: of the strategy; the same seed gives the same search.
+        strategy: by its name, or one that was made; default: that of the scenario's bound.
+        seed: of a strategy that is named; the same seed gives the same search.
+        schedules: at most this many; default: the scenario's bound.
         progress: called about ten times a second.
-        shorten: minimize the finding's schedule and make its token.
     """
-    name = strategy or scenario.bound.strategy
+    result = search(scenario, strategy, seed, schedules, granularity, progress)
+    if result.outcome is not None:
+        _shorten(result)
+    return result
+
+
+def search(
+    scenario: Scenario,
+    strategy: str | Strategy | None = None,
+    seed: int = 0,
+    schedules: int | None = None,
+    granularity: str = "guarded",
+    progress: Progress | None = None,
+) -> Exploration:
+    """The same as explore(), without shortening the schedule: there is no token."""
+    strategy = strategy or scenario.bound.strategy
+    chooser = DefaultFirst(make(strategy, seed, scenario.bound.depth) if isinstance(strategy, str) else strategy)
     limit = scenario.bound.schedules if schedules is None else schedules
-    search = DefaultFirst(make(name, seed, scenario.bound.depth if depth is None else depth))
-    machine, image = prepare(scenario)
-    result = Result(scenario, name, seed)
-    sim = Sim(machine, image, result.racy, granularity)
-    raw: list[Deviation] = []
-    seen: Finding | None = None  # what the unrecorded run said
+    racy: set[str] = set()
+    sim = Sim(*prepare(scenario), racy, granularity)
+    name = strategy if isinstance(strategy, str) else type(strategy).__name__
+    result = Exploration(scenario, name, seed, sim, racy)
     began = last = monotonic()
     try:
         while result.schedules < limit:
             try:
-                finding = sim.execute(search)
+                finding = sim.execute(chooser)
             except SearchOver:
                 break
             result.schedules += 1
             collect(result, sim)
-            adopted = finding is not None and (result.finding is None or finding.kind != UNEXPECTED)
-            if adopted:  # an unrecorded run is approximate: what a recorded one of the same schedule tells is so
-                approximate, finding = finding, replay(scenario, sim.deviations).finding
-            if adopted and finding is not None:
-                result.finding, result.found_at, raw = finding, result.schedules, sim.deviations
-                seen = approximate
-                result.results = sim.results
+            if finding is not None and (result.finding is None or finding.kind != UNEXPECTED):
+                finding = _adopt(result, finding)
             if finding is not None and finding.kind != UNEXPECTED:
                 break
             now = monotonic()
@@ -113,24 +141,39 @@ def explore(
     except KeyboardInterrupt:
         result.interrupted = True
     result.seconds = monotonic() - began
-    if result.finding is not None:
-        result.deviations = raw
-        result.raw_deviations = len(raw)
-        if shorten:
-            try:
-                result.deviations = minimize(sim, seen or result.finding, raw)
-            except KeyboardInterrupt:  # what was found is not lost: the schedule is only longer
-                result.interrupted = True
-            result.token = token_of(scenario, result.deviations)
-            again = replay(scenario, result.deviations)
-            if again.finding is None:
-                result.deviations, again = raw, replay(scenario, raw)
-                result.token = token_of(scenario, raw)
-            result.finding, result.results = again.finding, again.results
     return result
 
 
-def collect(result: Result, sim: Sim) -> None:
+def _adopt(result: Exploration, approximate: Finding) -> Finding | None:
+    """The finding of the last execution, as that execution has it when it is recorded.
+
+    An unrecorded execution is approximate; what a recorded one of the same schedule tells is so.
+    """
+    sim = result.sim
+    recorded = replay(result.scenario, sim.deviations)
+    if recorded.finding is not None:
+        recorded.deviations = sim.deviations
+        result.outcome, result.seen, result.found_at = recorded, approximate, result.schedules
+        result.raw_deviations, result.results = len(sim.deviations), sim.results
+    return recorded.finding
+
+
+def _shorten(result: Exploration) -> None:
+    """Replace the finding's schedule by a shorter one that has a finding of the same signature, and make its token."""
+    assert result.outcome is not None and result.seen is not None
+    raw = shortened = result.outcome.deviations
+    try:
+        shortened = minimize(result.sim, result.seen, raw)
+    except KeyboardInterrupt:  # what was found is not lost: the schedule is only longer
+        result.interrupted = True
+    again = replay(result.scenario, shortened)
+    if again.finding is None:
+        shortened, again = raw, replay(result.scenario, raw)
+    again.deviations, again.token = shortened, token_of(result.scenario, shortened)
+    result.outcome, result.results = again, again.results
+
+
+def collect(result: Exploration, sim: Sim) -> None:
     """Add one execution to the totals."""
     for site, count in sim.sites.items():
         result.sites[site] = result.sites.get(site, 0) + count

@@ -16,7 +16,6 @@ import contextlib
 import shutil
 import tempfile
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, BinaryIO
@@ -25,17 +24,20 @@ from cluster.boot import boot
 from cluster.launch import Actors
 from cluster.machine import SITES
 from cluster.replay import replay_journals
+from cluster.runfolder import cannot_write
+from cluster.runs.outcome import Outcome
 from nodes.build import build_threads
 from shared import oracle, race
 from shared.codec import CHUNK, LOAD, LOADED, POLL, STATE, decode, encode
 from shared.detectors.machine_state import HostState, MachineState
-from shared.detectors.verdict import came_before, judge, refused, sort_out
+from shared.detectors.verdict import came_before, judge, promise, refused, sort_out
 from shared.errors import Diverged, Infrastructure, UserMistake
 from shared.findings import Finding
 from shared.journal import Journals, digest, events_after, judged, operations, read
 from shared.messages import OPERATIONS, Load, Poll, ProgramOrder, Schedule, Turn
 from shared.pack import pack_scenario
 from shared.patch import current
+from shared.runfile import SUFFIX
 from shared.scenario import Scenario
 from shared.tables import differing, tables
 
@@ -44,28 +46,52 @@ RUN_LIMIT_S = 300.0
 STALL_S = 20.0
 
 
-@dataclass
-class LiveRun:
-    """What one live run left behind.
+class Progress:
+    """Tells from one poll of all hosts after another whether a run has ended.
+
+    Args:
+        limit: operations that a run may have which follows no schedule.
+        run_limit_s: seconds that it may take.
 
     Attributes:
-        journals: of every node; of a free run that was stopped, only what it is judged by.
-        operations: in these journals.
-        folder: where the collected journal files are.
-        unkept: why they are not where they should be, as for want of room there.
+        endless: it has ended because it went on and on.
     """
 
-    finding: Finding | None
-    journals: Journals
-    digest: str
-    results: dict[str, list[dict[str, Any]]]
-    sites: dict[str, int]
-    counters: dict[str, int]
-    notes: list[Finding]
-    operations: int
-    seconds: float
-    folder: Path
-    unkept: OSError | None = None
+    def __init__(self, limit: int, following: bool, run_limit_s: float):
+        self.limit, self.following, self.run_limit_s = limit, following, run_limit_s
+        self.endless = False
+        self.began = self.changed = monotonic()
+        self.counts: list[tuple[dict[str, int], int, int]] = []
+
+    def has_ended(self, polls: list[Poll]) -> bool:
+        """Is the machine at rest, at a finding, or beyond its limit?
+
+        Raises: Diverged - the schedule cannot be followed; UserMistake - a patch has failed; Infrastructure.
+        """
+        for error in (error for poll in polls for error in poll.errors):
+            raise _error(error)
+        for divergence in (divergence for poll in polls for divergence in poll.diverged):
+            raise Diverged(*divergence)
+        found = any(poll.found for poll in polls)
+        counts = [(poll.admitted, poll.sent, poll.received) for poll in polls]
+        same, self.counts = counts == self.counts, counts
+        at_rest = same and all(poll.idle for poll in polls) and sum(poll.sent - poll.received for poll in polls) == 0
+        if not self.following:
+            self.endless = not found and sum(poll.operations for poll in polls) > self.limit
+            if found or self.endless or at_rest:
+                return True
+        else:
+            behind = [poll.behind for poll in polls if poll.behind is not None]
+            if (found or at_rest) and not behind and not any(poll.held for poll in polls):
+                return True
+            if not same:
+                self.changed = monotonic()
+            elif monotonic() - self.changed > STALL_S:
+                cpu, k, ctx = behind[0] if behind else ("a node", 0, "?")
+                raise Diverged(f"{ctx} to perform operation {k + 1} of {cpu}", "nothing is going on")
+        if monotonic() - self.began > self.run_limit_s:
+            raise Infrastructure(f"the run has not ended after {self.run_limit_s:.0f} s")
+        return False
 
 
 class LiveMachine:
@@ -94,7 +120,7 @@ class LiveMachine:
         seed: int = 0,
         run_limit_s: float = RUN_LIMIT_S,
         identity: str | None = None,
-    ) -> LiveRun:
+    ) -> Outcome:
         """Run once.
 
         Args:
@@ -125,7 +151,8 @@ class LiveMachine:
         except OSError as full:
             if out is None:
                 raise Infrastructure(f"{full.filename or folder}: {full.strerror or full}") from None
-            unkept, folder = full, self.scratch / name / "collected"  # what was found must not be lost with it
+            unkept = cannot_write(Path(full.filename or out), full)
+            folder = self.scratch / name / "collected"  # what was found must not be lost with it
             journals = self._collect(folder)
         self.actors.call("finish")
         results = {ctx: steps for host in hosts for ctx, steps in host.results.items()}
@@ -133,7 +160,10 @@ class LiveMachine:
         for host in hosts:
             sites.update(host.sites)
             counters.update(host.counters)
-        run = LiveRun(None, journals, "", results, dict(sites), dict(counters), [], 0, seconds, folder, unkept)
+        run = Outcome(
+            finding=None, journals=journals, digest="", results=results, notes=[], sites=dict(sites),
+            counters=dict(counters), operations=0, seconds=seconds, folder=folder, unkept=unkept,
+        )  # fmt: skip
         if level == "stop":
             run.finding = refusal
         else:
@@ -143,7 +173,7 @@ class LiveMachine:
         run.operations, run.digest = operations(run.journals), digest(run.journals)
         return run
 
-    def _judge(self, run: LiveRun, state: MachineState, free: bool) -> None:
+    def _judge(self, run: Outcome, state: MachineState, free: bool) -> None:
         """What the run came to; cuts its journals if need be.
 
         Raises: Diverged - it was ended, and sim cannot perform what it has performed.
@@ -168,7 +198,7 @@ class LiveMachine:
                 else oracle.judge_journals(self.scenario, run.journals, self.image)
             )
             run.finding, more = sort_out(
-                judge(state, detect, wrong, self.scenario.unexpected(run.results), watched), detect
+                judge(state, detect, wrong, promise(self.scenario, run.results, state), watched), detect
             )
         run.notes = told["note"] + more
 
@@ -218,38 +248,10 @@ class LiveMachine:
 
     def _until_quiet(self, following: bool, run_limit_s: float) -> list[Poll] | None:
         """Poll until the run has ended; returns the last poll, or None if it goes on and on."""
-        began = changed = monotonic()
-        before: Any = None
-        while True:
-            polls = self._poll()
-            errors = [error for poll in polls for error in poll.errors]
-            if errors:
-                raise _error(errors[0])
-            diverged = [divergence for poll in polls for divergence in poll.diverged]
-            if diverged:
-                raise Diverged(*diverged[0])
-            found = any(poll.found for poll in polls)
-            if found and not following:
-                return polls
-            if not following and sum(poll.operations for poll in polls) > self.scenario.limit:
-                return None
-            counts = [(poll.admitted, poll.sent, poll.received) for poll in polls]
-            at_rest = all(poll.idle for poll in polls) and sum(poll.sent - poll.received for poll in polls) == 0
-            if counts != before:
-                changed = monotonic()
-            behind = [poll.behind for poll in polls if poll.behind is not None]
-            still_to_follow = following and (behind or any(poll.held for poll in polls))
-            if counts == before and at_rest and not still_to_follow:
-                return polls
-            if following and found and not still_to_follow:
-                return polls
-            if following and counts == before and monotonic() - changed > STALL_S:
-                cpu, k, ctx = behind[0] if behind else ("a node", 0, "?")
-                raise Diverged(f"{ctx} to perform operation {k + 1} of {cpu}", "nothing is going on")
-            if monotonic() - began > run_limit_s:
-                raise Infrastructure(f"the run has not ended after {run_limit_s:.0f} s")
-            before = counts
+        progress = Progress(self.scenario.limit, following, run_limit_s)
+        while not progress.has_ended(polls := self._poll()):
             sleep(POLL_S)
+        return None if progress.endless else polls
 
     def _states(self) -> list[HostState]:
         """What every host has at the end."""
@@ -272,7 +274,7 @@ class LiveMachine:
         journals: Journals = {}
         for node in self.scenario.machine.nodes:
             handle = self.actors.handles[self.actors.actor_of[node]]
-            path = folder / f"{node}.uvmp.jsonl"
+            path = folder / f"{node}{SUFFIX}"
             offset = 0
             with open(path, "wb") as stream:
                 while True:

@@ -13,7 +13,7 @@ from statistics import median_low
 from time import perf_counter
 
 from cluster.boot import prepare
-from cluster.explore import explore
+from cluster.explore import search
 from cluster.search import make
 from cluster.sim import Sim
 from shared.scenario import STRATEGIES, Scenario
@@ -71,7 +71,7 @@ def measure(
             counts = found.found_at[strategy] = []
             for seed in seeds:
                 progress(f"{strategy}, seed {seed}")
-                result = explore(scenario, strategy, seed, most, shorten=False)
+                result = search(scenario, strategy, seed, most)
                 if result.interrupted:
                     raise KeyboardInterrupt
                 counts.append(result.found_at if result.finding is not None else None)

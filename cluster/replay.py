@@ -2,42 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import zip_longest
-from typing import Any
 
 from cluster.boot import prepare
+from cluster.runs.outcome import Outcome
 from cluster.search.follow import Deviate, Order
 from cluster.sim import Sim
 from shared.deviation import Deviation
 from shared.errors import Diverged
-from shared.findings import Finding
 from shared.journal import VOLATILE, Journals, Record, digest, events_after, linearize
 from shared.scenario import Scenario
 
 
-@dataclass
-class Replay:
-    """One recorded execution.
-
-    Attributes:
-        skipped: deviations that were asked for and could not be taken.
-        deviations: those from the default schedule that were taken.
-    """
-
-    finding: Finding | None
-    journals: Journals
-    digest: str
-    results: dict[str, list[dict[str, Any]]]
-    sites: dict[str, int]
-    notes: list[Finding]
-    operations: int
-    skipped: list[Deviation]
-    counters: dict[str, int]
-    deviations: list[Deviation]
-
-
-def replay(scenario: Scenario, deviations: list[Deviation], strict: bool = True) -> Replay:
+def replay(scenario: Scenario, deviations: list[Deviation], strict: bool = True) -> Outcome:
     """Run a token's schedule once, recorded.
 
     Raises: Diverged - a deviation cannot be taken (unless not `strict`).
@@ -50,7 +28,7 @@ def replay(scenario: Scenario, deviations: list[Deviation], strict: bool = True)
     return recorded(sim, strategy.skipped + list(reversed(strategy.left)))
 
 
-def replay_journals(scenario: Scenario, journals: Journals) -> Replay:
+def replay_journals(scenario: Scenario, journals: Journals) -> Outcome:
     """Run the operations of a live run's journals in an order they allow, recorded.
 
     Raises: Diverged, LogIncomplete.
@@ -58,7 +36,7 @@ def replay_journals(scenario: Scenario, journals: Journals) -> Replay:
     machine, image = prepare(scenario)
     sim = Sim(machine, image, granularity="access")
     sim.execute(Order(machine.threads, linearize(journals), events_after(journals)), record=True)
-    once = recorded(sim, [])
+    once = recorded(sim)
     _compare(journals, once.journals)
     return once
 
@@ -84,19 +62,19 @@ def _told(node: str, number: int, record: Record | None) -> str:
     return f"record {number} of {node}: {words[:300]}"
 
 
-def recorded(sim: Sim, skipped: list[Deviation]) -> Replay:
+def recorded(sim: Sim, skipped: Sequence[Deviation] = ()) -> Outcome:
     """What a recorded execution left behind."""
     assert sim.journals is not None
     journals = {name: journal.records for name, journal in sim.journals.items()}
-    return Replay(
-        sim.finding,
-        journals,
-        digest(journals),
-        sim.results,
-        dict(sim.sites),
-        list(sim.notes),
-        sim.steps,
-        skipped,
-        dict(sim.counters),
-        list(sim.deviations),
+    return Outcome(
+        finding=sim.finding,
+        journals=journals,
+        digest=digest(journals),
+        results=sim.results,
+        notes=list(sim.notes),
+        sites=dict(sim.sites),
+        counters=dict(sim.counters),
+        operations=sim.steps,
+        deviations=list(sim.deviations),
+        skipped=list(skipped),
     )

@@ -16,25 +16,17 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
-from cluster.postmortem.load import Run, load
-from cluster.replay import Replay
-from cluster.token import Token, kernel_version
+from cluster.runs.outcome import Outcome
+from cluster.token import kernel_version
 from shared.errors import Infrastructure, ProjectBug, UserMistake
-from shared.findings import Finding
 from shared.journal import SCHEMA, Journal
-from shared.runfile import RUN, RUN_SCHEMA, SCENARIO, SUFFIX, scenario_document, scenario_of, sealed
+from shared.runfile import RUN, RUN_SCHEMA, SCENARIO, SUFFIX, RunDocument, scenario_document, scenario_of, sealed
 from shared.scenario import Scenario
 from shared.text import clean
-
-__all__ = [
-    "RUN_SCHEMA", "Run", "cannot_write", "create", "finish", "identity", "keep", "load", "versions", "write_scenario",
-    "write_sim",
-]  # fmt: skip
 
 
 def create(path: str | Path) -> Path:
@@ -55,16 +47,24 @@ def create(path: str | Path) -> Path:
     return folder
 
 
-def keep(path: Path, write: Callable[[Path], None]) -> ProjectBug | None:
-    """Make the folder and write into it; returns why that could not be done, if so: what was found is told first."""
+def keep(path: Path | None, scenario: Scenario, outcome: Outcome, options: Sequence[str] = ()) -> None:
+    """Make the folder of a run of `sim`, if it is to have one, and write all of the run into it.
+
+    `outcome` then says where the run is, or why it could not be kept: what was found is told first.
+
+    Args:
+        options: what `uvmp replay` needs beside the token.
+    """
+    if path is None:
+        return
     try:
-        write(create(path))
+        write_sim(create(path), scenario, outcome, options)
+        outcome.folder = path
     except ProjectBug as wrong:
         shutil.rmtree(path, ignore_errors=True)  # half a run is none
-        return wrong
+        outcome.unkept = wrong
     except UserMistake as wrong:  # it was possible when the command began
-        return Infrastructure(str(wrong))
-    return None
+        outcome.unkept = Infrastructure(str(wrong))
 
 
 def cannot_write(path: Path, wrong: OSError) -> Infrastructure:
@@ -100,21 +100,20 @@ def write_scenario(path: Path, scenario: Scenario, run: str) -> None:
     _write(path / SCENARIO, document)
 
 
-def write_sim(path: Path, scenario: Scenario, replay: Replay, token: Token | None, options: Sequence[str] = ()) -> None:
+def write_sim(path: Path, scenario: Scenario, outcome: Outcome, options: Sequence[str] = ()) -> None:
     """Write all of a run of `sim` into a folder that `create` has made; its journals are as live ones are.
 
     The same run has the same identity, so that the same run gives the same folder.
 
     Args:
-        token: of this very schedule, if there is one.
         options: what `uvmp replay` needs beside the token.
 
     Raises: Infrastructure - there is no room for it, or the like.
     """
-    run = hashlib.sha256(f"{scenario.digest()} {replay.digest}".encode()).hexdigest()[:16]
+    run = hashlib.sha256(f"{scenario.digest()} {outcome.digest}".encode()).hexdigest()[:16]
     write_scenario(path, scenario, run)
     header = {"run": run, "engine": "sim", "scenario": scenario.id, "errata": list(scenario.errata)}
-    for node, records in replay.journals.items():
+    for node, records in outcome.journals.items():
         file = path / f"{node}{SUFFIX}"
         try:
             with open(file, "xb") as stream:
@@ -124,64 +123,62 @@ def write_sim(path: Path, scenario: Scenario, replay: Replay, token: Token | Non
                     journal.add(dict(record))
         except OSError as wrong:
             raise cannot_write(file, wrong) from None
-    finish(
-        path, scenario, run, engine="sim", finding=replay.finding, notes=replay.notes, token=token, options=options,
-        digest=replay.digest, admitted={node: len(records) for node, records in replay.journals.items()},
-        results=replay.results, sites=replay.sites, counters=replay.counters,
-    )  # fmt: skip
+    _finish(path, scenario, run, outcome, options)
 
 
-def finish(
-    path: Path,
-    scenario: Scenario,
-    run: str,
-    *,
-    engine: str,
-    finding: Finding | None,
-    digest: str,
-    admitted: Mapping[str, int] | None = None,
-    token: Token | None = None,
-    shortened: Token | None = None,
-    options: Sequence[str] = (),
-    notes: Iterable[Finding] = (),
-    results: Mapping[str, Any] | None = None,
-    sites: Mapping[str, int] | None = None,
-    counters: Mapping[str, int] | None = None,
-) -> None:
-    """Write run.json, at once and last: with it the run has ended.
+def write_live(path: Path | None, scenario: Scenario, run: str, outcome: Outcome, options: Sequence[str] = ()) -> None:
+    """Write what a live run came to into its folder, if it has one; its journals are there already.
+
+    `outcome` then says where the run is, or why it could not be kept.
 
     Args:
         run: the run's identity.
-        admitted: node -> number of records that it wrote, if it is known for certain.
-        digest: of the journals, or of their part before the finding.
-        token: of this very schedule; its deviations are told as the run's.
-        shortened: of another, shorter schedule that has the same finding.
         options: what `uvmp replay` needs beside a token.
     """
-    deviations = token.deviations if token is not None else ()
-    body = {
+    outcome.folder = None
+    if path is None or outcome.unkept is not None:
+        return
+    try:
+        _finish(path, scenario, run, outcome, options)
+        outcome.folder = path
+    except OSError as wrong:
+        outcome.unkept = cannot_write(Path(wrong.filename or path), wrong)
+    except Infrastructure as wrong:
+        outcome.unkept = wrong
+
+
+def _finish(path: Path, scenario: Scenario, run: str, outcome: Outcome, options: Sequence[str]) -> None:
+    """Write run.json, at once and last: with it the run has ended."""
+    token, shortened, finding = outcome.token, outcome.shortened, outcome.finding
+    body: RunDocument = {
         "schema": RUN_SCHEMA,
         "run": run,
-        "engine": engine,
+        "engine": outcome.engine,
         "scenario": {"id": scenario.id, "name": scenario.name, "title": scenario.title, "file": scenario.file},
         "errata": list(scenario.errata),
         "detect": dict(scenario.detect),
         "finding": None if finding is None else finding.as_dict(),
-        "notes": [one.as_dict() for one in notes],
+        "notes": [note.as_dict() for note in outcome.notes],
         "token": None if token is None else str(token),
         "shortened": None if shortened is None else str(shortened),
         "options": list(options),
-        "schedule": [deviation._asdict() for deviation in deviations],
-        "digest": digest,
-        "admitted": dict(admitted or {}),
+        "schedule": [deviation._asdict() for deviation in (token.deviations if token is not None else ())],
+        "digest": outcome.digest,
+        "admitted": {node: _records(path / f"{node}{SUFFIX}") for node in outcome.journals},
         "files": {file.name: _sum(file) for file in sorted(path.iterdir()) if file.name.endswith(SUFFIX)},
         "scenario_sum": _sum(path / SCENARIO),
-        "results": dict(results or {}),
-        "sites": dict(sites or {}),
-        "counters": dict(counters or {}),
+        "results": dict(outcome.results),
+        "sites": outcome.sites,
+        "counters": outcome.counters,
         "versions": versions(),
     }
     _write(path / RUN, sealed(json.loads(json.dumps(body))))
+
+
+def _records(path: Path) -> int:
+    """How many records a node's file has; its header is not one."""
+    with open(path, "rb") as stream:
+        return max(0, sum(1 for _ in stream) - 1)
 
 
 def _sum(path: Path) -> str:
@@ -189,7 +186,7 @@ def _sum(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _write(path: Path, body: dict[str, Any]) -> None:
+def _write(path: Path, body: Mapping[str, object]) -> None:
     """A JSON file that is either there as a whole or not at all."""
     unfinished = path.with_name(path.name + ".tmp")
     try:

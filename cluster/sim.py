@@ -27,7 +27,7 @@ from cluster.search.strategy import Pick, SearchOver, Stay, Strategy, default
 from cluster.sim_heap import ThinnedHeap
 from nodes.cpu import Processor, Thread
 from nodes.node import Node
-from shared.detectors.verdict import came_before, endless, judge, no_end, refused, sort_out
+from shared.detectors.verdict import came_before, endless, judge, no_end, promise, refused, sort_out
 from shared.deviation import Deviation
 from shared.errors import PortDead
 from shared.findings import Finding
@@ -79,6 +79,19 @@ class Execution:
     choices: dict[str, list[Thread]] = field(default_factory=dict)
     deviations: list[Deviation] = field(default_factory=list)
     cpu_stats: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def who_can(self) -> list[Thread]:
+        """The contexts that may go on, in fixed order; asks only the processors where something has changed."""
+        for processor in self.changed:
+            before, now = self.choices[processor.name], processor.choices()
+            if before != now:
+                for thread in before:
+                    self.enabled.remove(thread)
+                for thread in now:
+                    insort(self.enabled, thread, key=_order)
+                self.choices[processor.name] = now
+        self.changed.clear()
+        return self.enabled
 
 
 class Sim(ThinnedHeap):
@@ -185,21 +198,22 @@ class Sim(ThinnedHeap):
         elif self.execution.abandoned:
             found, notes = sort_out(watched, self.detect)
         else:
-            unexpected = self.machine.scenario.unexpected(self.results)
+            state = self.machine.state()
+            unexpected = promise(self.machine.scenario, self.results, state)
             wrong = oracle.finding if oracle is not None else None
-            found, notes = sort_out(judge(self.machine.state(), self.detect, wrong, unexpected, watched), self.detect)
+            found, notes = sort_out(judge(state, self.detect, wrong, unexpected, watched), self.detect)
         self.finding = found
         self.notes += notes
 
     def _endless(self, watched: list[Finding]) -> list[Finding]:
         """What is wrong with a run that has had all operations that it may have."""
-        old = set()
+        long_waiting = set()
         for thread in self.threads.values():
             if thread.waits is not None and thread.waits[0] in self.route:
                 code, target = thread.waits
                 if thread.waits_since * 2 < self.route[code](target).admitted:
-                    old.add(thread.name)
-        return endless(self.machine.state(), self.detect, self.limit, old, watched)
+                    long_waiting.add(thread.name)
+        return endless(self.machine.state(), self.detect, self.limit, long_waiting, watched)
 
     def _restore(self) -> None:
         self.machine.reset()
@@ -232,7 +246,7 @@ class Sim(ThinnedHeap):
         Returns: None if nobody can.
         """
         execution = self.execution
-        enabled = self._who_can() if execution.changed else execution.enabled
+        enabled = execution.who_can() if execution.changed else execution.enabled
         if not enabled:
             return None
         execution.points += 1
@@ -274,7 +288,7 @@ class Sim(ThinnedHeap):
 
     def _no_more(self) -> NoReturn:
         """An operation is asked for that the run may not have any more."""
-        self._go(self._last(self._who_can()))
+        self._go(self._last(self.execution.who_can()))
         raise PortDead
 
     def _end(self) -> NoReturn:
@@ -284,21 +298,6 @@ class Sim(ThinnedHeap):
 
     def _changed(self, processor: Processor) -> None:
         self.execution.changed.add(processor)
-
-    def _who_can(self) -> list[Thread]:
-        """The contexts that may go on, in fixed order; asks only the processors where something has changed."""
-        execution = self.execution
-        enabled, choices = execution.enabled, execution.choices
-        for processor in execution.changed:
-            before, now = choices[processor.name], processor.choices()
-            if before != now:
-                for thread in before:
-                    enabled.remove(thread)
-                for thread in now:
-                    insort(enabled, thread, key=_order)
-                choices[processor.name] = now
-        execution.changed.clear()
-        return enabled
 
     def point(self, code: str, target: int, args: tuple[Any, ...] = ()) -> None:
         if self.dead:

@@ -109,7 +109,7 @@ class ThinnedHeap(ProcessorPort):
             self.guards.publish(value)
 
     def _plain(self, ctx: Thread, obj: Struct, field: FieldBase, rec: list[Any]) -> bool:
-        """The commonest accesses in short: private, const, or under the struct's own simple lock; no point, no race."""
+        """Fast path: the access needs no scheduling point and no race check (private, const, own simple lock held)."""
         if rec[0] != obj.gen or field.key in self.racy:
             return False
         if rec[1] is ctx:

@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 from cluster import configs
-from cluster.explore import explore
+from cluster.explore import search
 from shared.patch import Patch, current, install, read, remove
 
 
@@ -109,7 +109,7 @@ def _searches(name: str, order: Order) -> dict[str, Search]:
     searches = {}
     for kernel, scene in kernels.items():
         limit = min(order.schedules, scene.bound.schedules)
-        result = explore(scene, seed=order.seed, schedules=limit, shorten=False)
+        result = search(scene, seed=order.seed, schedules=limit)
         if result.interrupted:
             raise KeyboardInterrupt
         signature = () if result.finding is None else result.finding.signature

@@ -148,8 +148,10 @@ def _unpack(body: str) -> tuple[tuple[Deviation, ...], bool]:
 #: what decides which operation a number means, beside the scenario: the kernel, the nodes, and the engine that boots
 #: them and goes on by default. Not: what judges a run, texts, and what real processes need besides
 DECIDES = (
-    "shared/uvm", "shared/locks", "shared/program.py", "shared/port.py", "shared/struct.py", "shared/messages.py",
+    "shared/uvm", "shared/locks", "shared/program.py", "shared/struct.py", "shared/messages.py",
+    "shared/port.py", "shared/port_lockdebug.py", "shared/port_reports.py",
     "shared/scenario.py", "shared/steps", "shared/machine_config.py", "shared/tables.py", "nodes",
+    "shared/functions.py",
     "cluster/sim.py", "cluster/sim_heap.py", "cluster/machine.py", "cluster/boot.py", "cluster/search/strategy.py",
     "cluster/search/follow.py",
 )  # fmt: skip

@@ -16,6 +16,7 @@ from nodes.node import Node
 from nodes.pagedaemon import pagedaemon_threads
 from nodes.swap_pager import CONTEXT, SwapPager, swap_io
 from nodes.swap_pager import PROCESSOR as SWAP_IO
+from shared.functions import run_function
 from shared.locks.ref import LockRef
 from shared.machine_config import MachineConfig
 from shared.messages import OPERATIONS
@@ -36,22 +37,30 @@ def build_threads(scenario: Scenario) -> dict[str, Thread]:
     """Every context by name, in fixed context order: LWPs as the scenario has
     them, the pagedaemon, interrupts, the swap pager's I/O."""
     procs = process_table(scenario)
-    found = []
+    contexts: list[Thread] = []
+    if scenario.functions is not None:
+        bodies = dict(scenario.functions.threads)
+        lwps = scenario.lwps
+        return _in_order([Thread(lwp.name, f"cpu{lwp.cpu}", partial(run_function, bodies[lwp.name])) for lwp in lwps])
     for lwp in scenario.lwps:
         thread = Thread(lwp.name, f"cpu{lwp.cpu}", partial(run_program, lwp, procs))
         thread.home = procs[lwp.proc]
         thread.starts_on = procs[lwp.proc].address if lwp.forked else None
-        found.append(thread)
-    found += pagedaemon_threads(bool(scenario.machine.disk))
-    found += [ipi_thread(f"cpu{number}") for number in range(scenario.machine.cpus)]
-    found.append(Thread(CONTEXT, SWAP_IO, swap_io))
+        contexts.append(thread)
+    contexts += pagedaemon_threads(bool(scenario.machine.disk))
+    contexts += [ipi_thread(f"cpu{number}") for number in range(scenario.machine.cpus)]
+    contexts.append(Thread(CONTEXT, SWAP_IO, swap_io))
     if scenario.machine.disk:
-        found += disk_threads(scenario.machine.cpus)
-    found += device_threads(scenario.handlers)
-    for order, thread in enumerate(found):
+        contexts += disk_threads(scenario.machine.cpus)
+    contexts += device_threads(scenario.handlers)
+    return _in_order(contexts)
+
+
+def _in_order(threads: list[Thread]) -> dict[str, Thread]:
+    for order, thread in enumerate(threads):
         thread.order = order
         thread.reset()
-    return {thread.name: thread for thread in found}
+    return {thread.name: thread for thread in threads}
 
 
 def build_node(name: str, config: MachineConfig, threads: dict[str, Thread], errata: Iterable[str] = ()) -> Node:
@@ -76,7 +85,7 @@ def _sound_node(name: str, config: MachineConfig, threads: dict[str, Thread]) ->
         return Devices(name, [device for device, _ in config.devices])
     if kind == "swap_pager":
         return SwapPager(name, config.page_size, config.swap_faults)
-    return Processor(name, [one for one in threads.values() if one.cpu == name])
+    return Processor(name, [thread for thread in threads.values() if thread.cpu == name])
 
 
 def routes(config: MachineConfig) -> dict[str, Route]:

@@ -173,10 +173,10 @@ class Processor(Node):
     def __init__(self, name: str, threads: list[Thread]):
         super().__init__(name)
         self.threads = threads
-        for one in threads:
-            one.processor = self
-        self.lwps = [one for one in threads if not one.interrupt]
-        self.interrupts = [one for one in threads if one.interrupt]
+        for thread in threads:
+            thread.processor = self
+        self.lwps = [thread for thread in threads if not thread.interrupt]
+        self.interrupts = [thread for thread in threads if thread.interrupt]
         self.tlb = Tlb()
         self.reset()
 
@@ -184,7 +184,7 @@ class Processor(Node):
         """Back to the state before the first operation."""
         self.current: Thread | None = None
         self.nested: list[Thread] = []
-        self.pending: dict[str, deque[Any]] = {one.name: deque() for one in self.interrupts}
+        self.pending: dict[str, deque[Any]] = {thread.name: deque() for thread in self.interrupts}
         self.k = self.events_at = self.events = 0
         self.tlb.switch(0)
 
@@ -202,46 +202,46 @@ class Processor(Node):
         """The contexts of which one may perform the next operation on this CPU."""
         if self.nested:
             top = self.nested[-1]
-            level, able = top.spl, [top] if top.ready else []
+            level, choices = top.spl, [top] if top.ready else []
         elif self.current is not None:
-            level, able = self.current.spl, [self.current] if self.current.ready else []
+            level, choices = self.current.spl, [self.current] if self.current.ready else []
         else:
-            level, able = 0, [one for one in self.lwps if one.ready]
-        for one in self.interrupts:
-            if self.pending[one.name] and one.level > level:
-                able.append(one)
-        return able
+            level, choices = 0, [thread for thread in self.lwps if thread.ready]
+        for thread in self.interrupts:
+            if self.pending[thread.name] and thread.level > level:
+                choices.append(thread)
+        return choices
 
-    def takes(self, one: Thread) -> str | None:
-        """What must be recorded before `one` performs its next operation: run, intr or None."""
-        if one.interrupt:
-            return None if self.nested and self.nested[-1] is one else "intr"
-        return "run" if one.parked else None
+    def takes(self, thread: Thread) -> str | None:
+        """What must be recorded before a context performs its next operation: run, intr or None."""
+        if thread.interrupt:
+            return None if self.nested and self.nested[-1] is thread else "intr"
+        return "run" if thread.parked else None
 
-    def run(self, one: Thread) -> None:
+    def run(self, thread: Thread) -> None:
         """The CPU is given to an LWP."""
-        self.current, one.parked = one, False
+        self.current, thread.parked = thread, False
 
-    def park(self, one: Thread) -> None:
+    def park(self, thread: Thread) -> None:
         """The LWP gives up the CPU."""
-        self.current, one.parked = None, True
+        self.current, thread.parked = None, True
 
-    def intr(self, one: Thread) -> tuple[Any, str, int]:
+    def intr(self, thread: Thread) -> tuple[Any, str, int]:
         """Take a pending interrupt: (message, interrupted context, its operation number)."""
         under = self.nested[-1] if self.nested else self.current
-        self.nested.append(one)
-        one.value, one.ready = self.pending[one.name].popleft(), True
-        return one.value, under.name if under else "", under.n if under else 0
+        self.nested.append(thread)
+        thread.value, thread.ready = self.pending[thread.name].popleft(), True
+        return thread.value, under.name if under else "", under.n if under else 0
 
     def interrupted(self) -> list[Thread]:
         """Those under the innermost interrupt."""
         under = self.nested[:-1]
         return under if self.current is None else [self.current, *under]
 
-    def iret(self, one: Thread) -> None:
+    def iret(self, thread: Thread) -> None:
         """The innermost interrupt is over."""
         self.nested.pop()
-        one.ready = False
+        thread.ready = False
 
 
 def shootdown_ipi() -> None:

@@ -50,4 +50,7 @@ class Devices(Node):
 
 def device_threads(handlers: tuple[Handler, ...]) -> list[Thread]:
     """The interrupt context of every device that has a handler."""
-    return [Thread(one.name, f"cpu{one.cpu}", partial(run_handler, one), one.level, interrupt=True) for one in handlers]
+    return [
+        Thread(handler.name, f"cpu{handler.cpu}", partial(run_handler, handler), handler.level, interrupt=True)
+        for handler in handlers
+    ]

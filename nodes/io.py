@@ -95,7 +95,7 @@ class IoNode(Node, ABC):
         return self._start()
 
     def _start(self) -> list[Any]:
-        at = next((at for at, one in enumerate(self.queue) if not one.delay), 0)
+        at = next((at for at, request in enumerate(self.queue) if not request.delay), 0)
         for overtaken in list(self.queue)[:at]:
             overtaken.delay -= 1
         request = self.queue[at]

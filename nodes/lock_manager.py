@@ -25,10 +25,10 @@ class LockManager(Node):
         return self.table.trylock(ctx, key, mode, fn)
 
     def op_unlock(self, ctx: str, key: int) -> None:
-        self.out += [Grant(one, None) for one in self.table.unlock(ctx, key)]
+        self.out += [Grant(waiter, None) for waiter in self.table.unlock(ctx, key)]
 
     def op_downgrade(self, ctx: str, key: int) -> None:
-        self.out += [Grant(one, None) for one in self.table.downgrade(ctx, key)]
+        self.out += [Grant(waiter, None) for waiter in self.table.downgrade(ctx, key)]
 
     def op_upgrade(self, ctx: str, key: int) -> Any:
         return None if self.table.upgrade(ctx, key) else WAIT
@@ -37,7 +37,7 @@ class LockManager(Node):
         self.table.sleep(ctx, chan, wmesg)
 
     def op_wakeup(self, ctx: str, chan: int) -> None:
-        self.out += [Wake(one) for one in self.table.wakeup(chan)]
+        self.out += [Wake(sleeper) for sleeper in self.table.wakeup(chan)]
 
     def image(self) -> Any:
         """Who sleeps where at the start; no lock is held then."""

@@ -239,7 +239,7 @@ class Mmu(Node):
             self._flushed((pmap, vpn), cpu)
         if not waiting:
             del self.shootdowns[shootdown]
-            self.replaced = {page: one for page, one in self.replaced.items() if one[0] != shootdown}
+            self.replaced = {page: entry for page, entry in self.replaced.items() if entry[0] != shootdown}
             self.out.append(Grant(initiator, reply))
 
     # -- inside --------------------------------------------------------------
@@ -324,8 +324,8 @@ class Mmu(Node):
         """Answer [result, pages for the asking CPU to flush], or WAIT: then by an IPI, and when all have flushed."""
         cpus: dict[str, list[list[int]]] = {}
         for page in stale:
-            for one in self.cached.get(page, ()):
-                cpus.setdefault(one, []).append(list(page))
+            for sharer in self.cached.get(page, ()):
+                cpus.setdefault(sharer, []).append(list(page))
         if cpus.keys() <= {cpu}:
             mine = cpus.get(cpu, [])
             for pmap, vpn in mine:
@@ -334,7 +334,7 @@ class Mmu(Node):
         number = self.next_shootdown
         self.next_shootdown += 1
         self.shootdowns[number] = (ctx, cpus, [result, []])
-        self.out += [Interrupt(f"{one}.ipi", [number, cpus[one]]) for one in sorted(cpus)]
+        self.out += [Interrupt(f"{sharer}.ipi", [number, pages]) for sharer, pages in sorted(cpus.items())]
         return WAIT
 
     def _flush_own(self, cpu: str, stale: list[tuple[int, int]], result: Any) -> list[Any]:

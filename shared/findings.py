@@ -64,6 +64,7 @@ FINDINGS = {
     "unexpected-result": Kind(
         "results", "the programs' results are not what the scenario expects, and no other detector has seen why"
     ),
+    "assertion": Kind("assertion", "an assertion of a program of one's own does not hold"),
     "table-mismatch": Kind("tables", "a node was built with another table of constants or layouts than the kernel"),
 }
 

@@ -42,7 +42,7 @@ from typing import Any
 from shared.findings import Finding
 from shared.journal import Journals, in_order
 from shared.memory_model import ZERO, Cell, Page, Value, Values, either, union
-from shared.oracle_effects import End, Memory, Refusal, Unlike
+from shared.oracle_effects import End, Files, Memory, Refusal, Unlike
 from shared.port import NOBODY
 from shared.provenance import MOVES, Place, Provenance, Trail
 from shared.scenario import Scenario
@@ -68,7 +68,8 @@ class Oracle:
         self.procs = scenario.procs
         self.proc_of = {lwp.name: lwp.proc for lwp in scenario.lwps}
         faults, enough = bool(config.swap_faults), min(config.swap_slots, config.anons)
-        self.memory = Memory(config.page_size, Counter(self.proc_of.values()), enough, lossy=bool(config.disk_faults))
+        files = Files(config.page_size, lossy=bool(config.disk_faults))
+        self.memory = Memory(Counter(self.proc_of.values()), enough, files)
         self.memory.may_lack_pages |= faults
         self.calls: dict[str, End | None] = {}
         self.ctx = ""  # whose step ends just now
@@ -153,14 +154,15 @@ class Oracle:
                     cell.add(word, (value,))
                     cell.disturb((word,))
         elif len(cells) == 1 and not (cells[0].stores or cells[0].source or cells[0].beyond or page.left):
-            known = tuple(one for one in cells[0].get(word) if one[0] == value[0])
-            cells[0].words[word] = known or ((value[0], None),)
+            same = tuple(known for known in cells[0].get(word) if known[0] == value[0])
+            cells[0].words[word] = same or ((value[0], None),)
 
     def _may_be(self, value: int, word: int, cell: Cell) -> bool:
         """May a read find this?"""
-        return any(value == one for one, _ in cell.possible(word)) or (self.memory.lossy and cell.below is not None)
+        lossy = self.memory.files.lossy and cell.below is not None
+        return lossy or any(value == known for known, _ in cell.possible(word))
 
-    def _lost(self, ctx: str, n: int, page: Page | None, word: int, found: int, frame: int, place: str) -> None:
+    def _lost(self, ctx: str, n: int, page: Page | None, word: int, read: int, frame: int, place: str) -> None:
         """A read has found what nobody can have left there."""
         assert page is not None
         possible: Values = ()
@@ -169,9 +171,9 @@ class Oracle:
                 possible = union(possible, view.cell.possible(word))
         told = self.trail.replay()
         function, _, story = self._blame(possible, word, told)
-        text = f"{ctx} reads {found} at {place}, which must be {either(possible)}"
+        text = f"{ctx} reads {read} at {place}, which must be {either(possible)}"
         where = f"it is operation {n} of {ctx}, on page:{frame}"
-        came = told.came_from(told.of(Place("page", frame)).item(word), found, self.scenario.place)
+        came = told.came_from(told.of(Place("page", frame)).item(word), read, self.scenario.place)
         self._found(text, ctx, function, f"page:{frame}", [where, came, *story])
 
     def _blame(self, possible: Values, word: int, told: Provenance) -> tuple[str, str, list[str]]:

@@ -82,37 +82,146 @@ Wrong = Refusal | Unlike
 End = Callable[[int | str], Wrong | None]
 
 
-class Memory:
-    """All that address spaces, files, segments, loans and the disk hold.
+class Files:
+    """What files and shared memory segments hold, and the disk's blocks.
 
     Args:
         page_size: bytes.
-        threads: process -> how many threads it has.
-        enough: pages that can be mapped, in all address spaces together, before memory may be short.
         lossy: the disk errs, so what a file holds is not specified.
 
     Attributes:
         objects: ("file" or "shm", number) -> page -> cell.
         sizes: file -> bytes that it is made with; ends: sizes in bytes that it may have now.
         resizing: file -> calls of ftruncate that are going on; disputed: files of which several were at once.
+    """
+
+    def __init__(self, page_size: int, lossy: bool):
+        self.page_size, self.lossy = page_size, lossy
+        self.objects: dict[tuple[str, int], dict[int, Cell]] = {}
+        self.blocks: dict[int, Block] = {}
+        self.sizes: dict[int, int] = {}
+        self.ends: dict[int, set[int]] = {}
+        self.resizing: Counter[int] = Counter()
+        self.disputed: set[int] = set()
+
+    def cell(self, what: str, number: int, page: int) -> Cell:
+        """A page of a file or a segment."""
+        pages = self.objects.setdefault((what, number), {})
+        cell = pages.get(page)
+        if cell is None:
+            cell = pages[page] = Cell()
+            cell.below = cell
+            cell.beyond = what == "file" and number in self.ends and page * self.page_size >= min(self.ends[number])
+        return cell
+
+    def word(self, file: int, at: int) -> tuple[Cell, int]:
+        """A word of a file: a page, and the number of the word in it."""
+        page, byte = divmod(at, self.page_size)
+        return self.cell("file", file, page), byte >> 3
+
+    def make(self, file: int, npages: int, first: int, words: tuple[int, ...]) -> None:
+        """A file lies on the disk, from block `first` on."""
+        self.ends[file] = {npages * self.page_size}
+        for page in range(npages):
+            cell = self.cell("file", file, page)
+            block = self.blocks.setdefault(first + page, Block(mixed=True))
+            if page < len(words):
+                for copy in (cell, block):
+                    copy.write(0, (words[page], None))
+            follow(cell, block)  # whenever the kernel likes
+
+    def write(self, file: int, at: int, value: int) -> End:
+        """The word may hold the value from now on; at the end it does, if nobody else has written to it meanwhile."""
+        cell, word = self.word(file, at)
+        store = Store(range(0), lambda vpn, cell: None)
+        store.begin(cell, Patch({word: ((value, None),)}))
+
+        def end(result: int | str) -> None:
+            store.end(must=True, done=result == 0)
+
+        return end
+
+    def read(self, file: int, at: int) -> End:
+        """Answers what the word held at some moment during the call."""
+        cell, word = self.word(file, at)
+        seen = cell.snapshot()
+        follow(cell, seen)
+
+        def end(result: int | str) -> Wrong | None:
+            cell.followers.remove(seen)
+            possible = union(seen.get(word), cell.possible(word))
+            if isinstance(result, str) or self.lossy or any(result == value for value, _ in possible):
+                return None
+            does = f"reads {result} from byte {at} of vnode:{file}"
+            return Unlike(does, result, word, possible, "", f"vnode:{file}")
+
+        return end
+
+    def truncate(self, file: int, size: int) -> End:
+        """What is beyond the new end may be zero from now on, and what is written there until it is done goes too."""
+        pages = self.objects.get(("file", file), {})
+        gone = [cell for page, cell in pages.items() if page * self.page_size >= size]
+
+        def cut() -> None:
+            for cell in gone:
+                cell.add_all(Cell())
+                cell.disturb({*cell.words, *(word for store in cell.stores for word in store.pairs[cell].words)})
+
+        def ends_at(sizes: set[int]) -> None:
+            self.ends[file] = sizes
+            for page, cell in pages.items():
+                cell.beyond = page * self.page_size >= min(sizes)
+
+        def end(result: int | str) -> None:
+            cut()
+            self.resizing[file] -= 1
+            if result == 0 and file not in self.disputed:
+                ends_at({size})
+            if not self.resizing[file]:
+                self.disputed.discard(file)
+
+        if self.resizing[file]:
+            self.disputed.add(file)
+        self.resizing[file] += 1
+        ends_at({*self.ends[file], size})
+        cut()
+        return end
+
+    def remove_segment(self, segment: int) -> End:
+        """A segment's number stands for a new one from then on."""
+
+        def end(result: int | str) -> None:
+            if result == 0:
+                self.objects.pop(("shm", segment), None)
+
+        return end
+
+    def from_block(self, vpns: range, first: int) -> dict[int, Block]:
+        """The blocks of the disk that pages are moved from or to, from block `first` on."""
+        return {vpn: self.blocks.setdefault(first + at, Block()) for at, vpn in enumerate(vpns)}
+
+
+class Memory:
+    """What address spaces and loans hold.
+
+    Args:
+        threads: process -> how many threads it has.
+        enough: pages that can be mapped, in all address spaces together, before memory may be short.
+        files: what they share.
+
+    Attributes:
         births: child -> the fork that makes it, until that has done what matters.
         mapped: pages, in all address spaces, ever.
         may_lack_pages: SIGBUS may be right, whatever is mapped.
     """
 
-    def __init__(self, page_size: int, threads: Counter[str], enough: int, lossy: bool):
-        self.page_size, self.threads, self.enough, self.lossy = page_size, threads, enough, lossy
+    def __init__(self, threads: Counter[str], enough: int, files: Files):
+        self.page_size, self.threads, self.enough, self.files = files.page_size, threads, enough, files
         self.spaces: dict[str, Space] = {}
-        self.blocks: dict[int, Block] = {}
-        self.objects: dict[tuple[str, int], dict[int, Cell]] = {}
-        self.sizes: dict[int, int] = {}
-        self.ends: dict[int, set[int]] = {}
-        self.resizing: Counter[int] = Counter()
-        self.disputed: set[int] = set()
         self.births: dict[str, tuple[Space, Fork]] = {}
         self.loans: dict[str, list[Cell]] = {}
         self.mapped = 0
-        self.may_lack_pages = lossy
+        self.may_lack_pages = files.lossy
 
     def pages(self, at: int, length: int) -> range:
         """Numbers of the pages of a range of addresses."""
@@ -199,7 +308,7 @@ class Memory:
             offset: in it, in bytes.
         """
         first = offset // self.page_size
-        cells = [Cell() if what is None else self.cell(*what, first + at) for at in range(len(vpns))]
+        cells = [Cell() if what is None else self.files.cell(*what, first + at) for at in range(len(vpns))]
         if what is not None and not shared:
             cells = [private(cell) for cell in cells]
         return self._map_cells(proc, vpns, cells, prot, MAP_INHERIT_SHARE if shared else MAP_INHERIT_COPY)
@@ -286,110 +395,11 @@ class Memory:
 
         return end
 
-    # -- files, segments -------------------------------------------------------------------
-
-    def cell(self, what: str, number: int, page: int) -> Cell:
-        """A page of a file or a segment."""
-        pages = self.objects.setdefault((what, number), {})
-        cell = pages.get(page)
-        if cell is None:
-            cell = pages[page] = Cell()
-            cell.below = cell
-            cell.beyond = what == "file" and number in self.ends and page * self.page_size >= min(self.ends[number])
-        return cell
-
-    def file_word(self, file: int, at: int) -> tuple[Cell, int]:
-        """A word of a file: a page, and the number of the word in it."""
-        page, byte = divmod(at, self.page_size)
-        return self.cell("file", file, page), byte >> 3
-
-    def make_file(self, file: int, npages: int, first: int, words: tuple[int, ...]) -> None:
-        """A file lies on the disk, from block `first` on."""
-        self.ends[file] = {npages * self.page_size}
-        for page in range(npages):
-            cell = self.cell("file", file, page)
-            block = self.blocks.setdefault(first + page, Block(mixed=True))
-            if page < len(words):
-                for copy in (cell, block):
-                    copy.write(0, (words[page], None))
-            follow(cell, block)  # whenever the kernel likes
-
-    def may_map_beyond(self, file: int, end: int) -> None:
-        """A mapping of a file ends there: pages beyond the file's end are not there."""
-        if end > self.sizes[file]:
-            self.may_lack_pages = True
-
-    def fwrite(self, file: int, at: int, value: int) -> End:
-        """The word may hold the value from now on; at the end it does, if nobody else has written to it meanwhile."""
-        cell, word = self.file_word(file, at)
-        store = Store(range(0), lambda vpn, cell: None)
-        store.begin(cell, Patch({word: ((value, None),)}))
-
-        def end(result: int | str) -> None:
-            store.end(must=True, done=result == 0)
-
-        return end
-
-    def fread(self, file: int, at: int) -> End:
-        """Answers what the word held at some moment during the call."""
-        cell, word = self.file_word(file, at)
-        seen = cell.snapshot()
-        follow(cell, seen)
-
-        def end(result: int | str) -> Wrong | None:
-            cell.followers.remove(seen)
-            possible = union(seen.get(word), cell.possible(word))
-            if isinstance(result, str) or self.lossy or any(result == value for value, _ in possible):
-                return None
-            does = f"reads {result} from byte {at} of vnode:{file}"
-            return Unlike(does, result, word, possible, "", f"vnode:{file}")
-
-        return end
-
-    def truncate(self, file: int, size: int) -> End:
-        """What is beyond the new end may be zero from now on, and what is written there until it is done goes too."""
-        pages = self.objects.get(("file", file), {})
-        gone = [cell for page, cell in pages.items() if page * self.page_size >= size]
-
-        def cut() -> None:
-            for cell in gone:
-                cell.add_all(Cell())
-                cell.disturb({*cell.words, *(word for store in cell.stores for word in store.pairs[cell].words)})
-
-        def ends_at(sizes: set[int]) -> None:
-            self.ends[file] = sizes
-            for page, cell in pages.items():
-                cell.beyond = page * self.page_size >= min(sizes)
-
-        def end(result: int | str) -> None:
-            cut()
-            self.resizing[file] -= 1
-            if result == 0 and file not in self.disputed:
-                ends_at({size})
-            if not self.resizing[file]:
-                self.disputed.discard(file)
-
-        if self.resizing[file]:
-            self.disputed.add(file)
-        self.resizing[file] += 1
-        ends_at({*self.ends[file], size})
-        cut()
-        return end
-
-    def remove_segment(self, segment: int) -> End:
-        """A segment's number stands for a new one from then on."""
-
-        def end(result: int | str) -> None:
-            if result == 0:
-                self.objects.pop(("shm", segment), None)
-
-        return end
-
     # -- blocks of the disk ------------------------------------------------------------------
 
     def read_blocks(self, proc: str, vpns: range, first: int) -> End:
         """Pages become what the blocks held when the call began."""
-        blocks = self._blocks(vpns, first)
+        blocks = self.files.from_block(vpns, first)
         images = {vpn: block.snapshot() for vpn, block in blocks.items()}
         for vpn, block in blocks.items():
             follow(block, images[vpn])
@@ -404,7 +414,7 @@ class Memory:
 
     def write_blocks(self, proc: str, vpns: range, first: int) -> End:
         """Blocks become what the pages hold at some moment during the call."""
-        blocks = self._blocks(vpns, first)
+        blocks = self.files.from_block(vpns, first)
         taken = {vpn: Cell() for vpn in blocks}
         for vpn, block in blocks.items():
             block.writers += 1
@@ -421,9 +431,6 @@ class Memory:
                 block.mixed = block.mixed and block.writers > 0
 
         return written
-
-    def _blocks(self, vpns: range, first: int) -> dict[int, Block]:
-        return {vpn: self.blocks.setdefault(first + at, Block()) for at, vpn in enumerate(vpns)}
 
     # -- loans ---------------------------------------------------------------------------------
 

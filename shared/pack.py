@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from shared.functions import Functions
 from shared.machine_config import DeviceFault, KernelMaps, MachineConfig, SwapDevice
 from shared.scenario import Bound, Expect, Handler, Lwp, Outcome, Region, Scenario, Step
 from shared.steps.table import make
@@ -37,6 +38,7 @@ def unpack_scenario(data: dict[str, Any]) -> Scenario:
     made: dict[str, Any] = {
         "machine_texts": tuple((name, file, text) for name, file, text in data["machine_texts"]),
         "machine": MachineConfig(**machine),
+        "functions": None if data["functions"] is None else functions_of(data["functions"]),
         "setup": tuple(map(_step, data["setup"])),
         "lwps": tuple(Lwp(**{**one, "program": tuple(map(_step, one["program"]))}) for one in data["lwps"]),
         "handlers": tuple(Handler(**{**one, "steps": tuple(map(_step, one["steps"]))}) for one in data["handlers"]),
@@ -45,6 +47,11 @@ def unpack_scenario(data: dict[str, Any]) -> Scenario:
         "regions": tuple(Region(**one) for one in data["regions"]),
     }
     return Scenario(**{**data, **tuples, **made})
+
+
+def functions_of(data: dict[str, Any]) -> Functions:
+    """The functions that `asdict` was given."""
+    return Functions(**{**data, "threads": tuple((name, reference) for name, reference in data["threads"])})
 
 
 def _step(data: dict[str, Any]) -> Step:

@@ -9,37 +9,27 @@ by (context, operation number) holds at any granularity.
 
 The kinds of operation are OPERATIONS (shared/messages.py).
 
-`Port` below holds what does not depend on the engine: contexts, held locks,
-kernel stacks, spl, LOCKDEBUG's checks that a CPU can make by itself, errata
-sites and event counters.
-
-LOCKDEBUG sees, as it happens, a context that asks for a lock which it holds, or which the context holds that it has
-interrupted; that releases a lock which it does not hold; that sleeps or ends with a simple lock; that leaves a function
-with other locks than its contract says; that frees memory with a held lock in it. It does not see a lock that was never
-taken (race.py does), a release that another context owes, or the big lock.
-
-An engine supplies `op` and may override `load` and
-`store` for speed.
+`Port` below holds what does not depend on the engine: contexts, held locks, kernel stacks, spl and event counters;
+LOCKDEBUG's checks are in port_lockdebug.py, findings, errata sites and kernel events in port_reports.py. An engine
+supplies `perform` and `point`, and may override `load` and `store` for speed.
 """
 
 from __future__ import annotations
 
 import threading
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from shared.errors import PortDead
-from shared.findings import FINDINGS, Finding
-from shared.locks.order import LockOrder
-from shared.patch import SEAMS, blamed, current
+from shared.patch import SEAMS
+from shared.port_lockdebug import Lockdebug
+from shared.port_reports import AGAIN
 from shared.uvm.param import PMAP_KERNEL
 
 if TYPE_CHECKING:
     from shared.locks.ref import LockRef
-    from shared.messages import KernelFinding
-    from shared.steps.step import Args
+    from shared.scenario import StepResult
     from shared.struct import FieldBase, Struct
 
 SPL_NONE, SPL_BIO, SPL_IMP, SPL_CLOCK, SPL_IPI, SPL_HIGH = 0, 3, 4, 6, 7, 8
@@ -48,11 +38,6 @@ SPL_NONE, SPL_BIO, SPL_IMP, SPL_CLOCK, SPL_IPI, SPL_HIGH = 0, 3, 4, 6, 7, 8
 NOBODY = -1
 #: generation of a handle made from an address alone (PHYS_TO_VM_PAGE): good for whatever lives there now
 ANY_GEN = 0xFFFFFFFF
-#: in place of an access's result: it was refused, and nobody stops for that
-AGAIN = object()
-
-#: errors of Python that stand for what a kernel in C meets at a wild pointer, index or number
-WILD = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 
 S = TypeVar("S", bound="Struct")
 
@@ -88,7 +73,7 @@ class Context:
         self.stack: list[str] = []
         self.spl = self.level
         self.biglock = False
-        self.results: list[dict[str, Any]] = []
+        self.results: list[StepResult] = []
 
     @property
     def function(self) -> str:
@@ -103,7 +88,7 @@ class Context:
         return f"<{self.name} on {self.cpu} op {self.n}>"
 
 
-class Port(ABC):
+class Port(Lockdebug):
     """The engine-independent half of a port.
 
     Args:
@@ -122,19 +107,9 @@ class Port(ABC):
         memory_shards: int = 1,
         kernel_lock: LockRef | None = None,
     ):
+        super().__init__(errata, detect)
         self.page_size, self.memory_shards, self.kernel_lock = page_size, memory_shards, kernel_lock
-        self.errata = errata
-        self.detect = detect
-        self.dead = False
-        self.cur: Any = None
-        self.finding: Finding | None = None
-        self.stale: Finding | None = None  # the first use after free that nobody stopped for
-        self.passed: str | None = None  # the first finding that a detector made and nobody stopped for, in words
-        self.notes: list[Finding] = []
-        self.sites: dict[str, int] = {}
         self.counters: dict[str, int] = {}
-        self.order = LockOrder()
-        self.learns_order = False  # from what is seen, besides what is stated; else shared/race.py does, afterwards
 
     # -- to be supplied by the engine ---------------------------------------
 
@@ -171,14 +146,6 @@ class Port(ABC):
         """
         self.record_event("claim", obj=repr(obj))
 
-    def interrupted_holds(self, key: int) -> bool:
-        """Does a context that this one, an interrupt, has interrupted hold the lock? LOCKDEBUG asks by CPU."""
-        return any(key in one.held for one in self.interrupted())
-
-    @abstractmethod
-    def interrupted(self) -> Iterable[Context]:
-        """The contexts that have been interrupted on the current context's CPU."""
-
     @abstractmethod
     def userret(self) -> None:
         """Return to user mode: any runnable LWP of this CPU may be next."""
@@ -194,10 +161,6 @@ class Port(ABC):
     @abstractmethod
     def wait_for_wakeup(self) -> None:
         """Give up the CPU until the channel slept on has been woken."""
-
-    @abstractmethod
-    def record_event(self, event: str, **fields: Any) -> None:
-        """Put a kernel event (not an operation) into this context's CPU's journal."""
 
     # -- heap ----------------------------------------------------------------
 
@@ -215,9 +178,7 @@ class Port(ABC):
 
     def free(self, obj: Struct) -> None:
         """Free a struct. LOCKDEBUG complains if it contains a lock that is held."""
-        for ref in obj.locks():
-            if ref.key in self.cur.held:
-                self.report("freed-while-held", f"freeing {obj} with {ref} held", subject=str(obj))
+        self.check_free(obj)
         self.op("free", obj.id, (obj, *self._by()))
 
     def renew(self, obj: S) -> S:
@@ -251,13 +212,8 @@ class Port(ABC):
     def lock(self, ref: LockRef, mode: str) -> None:
         """Acquire; a simple lock spins, a map lock sleeps, until it is granted."""
         ctx = self.cur
-        if ref.key in ctx.held or (ctx.level and not ref.sleepable and self.interrupted_holds(ref.key)):
-            self.report("locking-against-myself", f"{ref.phrase}: locking against myself", subject=ref.owner)
-        elif ctx.held and self.detect.get("lockorder", "stop") != "off":
-            classes = [one.cls for one, _, _ in ctx.held.values()]
-            against = (self.order.check if self.learns_order else self.order.against)(classes, ref.cls, ctx.function)
-            if against is not None:
-                self.report("lock-order-reversal", f"lock order reversal: {against}", subject=ref.owner)
+        if ctx.held or ctx.level:
+            self.check_lock(ref)
         self.op("lock", ref.key, (mode, ctx.function))
         ctx.held[ref.key] = (ref, mode, ctx.function)
 
@@ -273,8 +229,7 @@ class Port(ABC):
         """Release; LOCKDEBUG complains if this context does not hold it."""
         ctx = self.cur
         if ref.key not in ctx.held:
-            text = "lockmgr: release of unlocked lock!" if ref.sleepable else "simple_unlock: lock not held"
-            self.report("lock-not-held", text, subject=ref.owner)
+            self.release_of_unlocked(ref)
         self.op("unlock", ref.key, ())
         ctx.held.pop(ref.key, None)  # not before: an interrupt may come in between
 
@@ -345,21 +300,6 @@ class Port(ABC):
         self.kernel_proc_lock("mi_switch")
         return value
 
-    def check_sleep(self, why: str) -> None:
-        """LOCKDEBUG: a context that gives up its CPU holds no simple lock; and an interrupt has no CPU to give up."""
-        if self.cur.level != SPL_NONE:
-            self.take(self._seen("panic", f"panic: ltsleep: an interrupt cannot sleep ({why})"), "stop")
-        spinning = [ref for ref, _, _ in self.cur.held.values() if not ref.sleepable]
-        if spinning:
-            self.report("held-across-sleep", f"switching with {spinning[0]} held ({why})", subject=spinning[0].owner)
-
-    def check_end(self) -> None:
-        """LOCKDEBUG: a context that ends holds no lock."""
-        for ref, _, since in self.cur.held.values():
-            self.report(
-                "held-at-exit", f"{self.cur.name} ends with {ref} held since {since}", subject=ref.owner, function=since
-            )
-
     def wakeup(self, chan: int) -> None:
         """Wake every context that sleeps on the channel."""
         self.op("wakeup", chan, ())
@@ -429,125 +369,12 @@ class Port(ABC):
                 return False, entry
             tlb.entries[vpn] = entry
 
-    def accessed(self, proc: int, va: int, write: bool, value: int, frame: int) -> None:  # noqa: B027
+    def accessed(self, proc: int, va: int, write: bool, value: int, frame: int) -> None:
         """A user's access has just been performed. An engine that asks the memory oracle as it goes tells it here."""
 
     def stats(self) -> dict[str, int]:
         """The event counters of the current context's CPU. An engine that runs several CPUs keeps some for each."""
         return self.counters
-
-    # -- kernel events, findings, errata ---------------------------------------
-
-    def enter(self, name: str) -> None:
-        """A kernel function is entered."""
-        self.cur.stack.append(name)
-        self.record_event("enter", fn=name)
-
-    def exit(self) -> None:
-        """The innermost kernel function returns."""
-        if not self.dead:
-            self.record_event("exit", fn=self.cur.stack.pop())
-
-    def called(self, step: Args) -> None:
-        """A program begins a step, a system call or an access."""
-        self.record_event("call", op=step.op, args=step.plain())
-
-    def returned(self, op: str, result: int | str) -> None:
-        """The step has ended, with this result."""
-        self.record_event("return", op=op, result=result)
-
-    def report(
-        self, kind: str, text: str, *, subject: str = "", function: str = "", story: tuple[str, ...] = ()
-    ) -> None:
-        """A detector has seen something: stop, note or ignore it as `detect` says."""
-        detector = FINDINGS[kind].detector
-        level = self.detect.get(detector, "stop")
-        if self.dead:
-            return
-        if level != "stop" and self.passed is None:
-            self.passed = text
-        if level != "off":
-            self.take(self._seen(kind, text, subject, function, story), level)
-
-    def _seen(
-        self, kind: str, text: str, subject: str = "", function: str = "", story: tuple[str, ...] = ()
-    ) -> Finding:
-        """A finding of the current context, as of now."""
-        ctx = self.cur
-        return Finding(
-            kind,
-            text,
-            ctx.name,
-            function or ctx.function,
-            subject,
-            stack=list(ctx.stack),
-            held=ctx.held_as_text(),
-            story=list(story),
-        )
-
-    def refused(self, found: KernelFinding, code: str, target: int, args: tuple[Any, ...]) -> Any:
-        """Report an operation that a node has refused. If nobody stops for that, return what the hardware would have.
-
-        The operation is repeated with a scheduling point of its own, since others may come in between; an access by way
-        of a translation by who makes it (AGAIN), since an interrupt may have flushed the translation by then.
-
-        A stale handle's address is that of a later struct, or of nothing: then no kernel could go on, and the run
-        ends whatever the level. What that struct has not set yet is zero.
-        """
-        seen = self._seen(found.kind, found.text, found.subject)
-        if found.fatal:
-            self.take(seen, "stop")
-        self.report(found.kind, found.text, subject=found.subject)
-        if found.kind == "freed-page-access":
-            return AGAIN
-        if found.kind != "use-after-free":
-            return None
-        self.stale = self.stale or seen
-        obj = args[0]
-        result = self.op(code, target, (obj.anything(), *args[1:]))
-        unset = code == "load" and result is None
-        return 0 if unset and args[1] in type(obj).fields and type(obj).fields[args[1]].number else result
-
-    def failed(self, error: BaseException) -> BaseException | None:
-        """What an error of a context comes to: None if it ends the run with a finding, else what to tell the user.
-
-        A kernel that goes on with the wrong struct's fields, past an assertion that does not hold, or with a defect
-        switched on, meets what it cannot handle (`WILD`): a trap. On a repaired kernel with nothing passed over, it is
-        a bug of ours, as any other error is; or the patch's, if it came through the patch's file.
-        """
-        told = blamed(error)
-        patch = current()
-        if told is not error or self.dead or not isinstance(error, WILD):
-            return told
-        if not (self.stale or self.passed or self.errata or patch):
-            return error
-        after = f'after "{self.passed}", for which nobody stopped' if self.passed else f"with {', '.join(self.errata)}"
-        if patch is not None and not self.passed and not self.errata:
-            after = f"with {patch.file}"
-        text = f"panic: trap: {self.cur.function or 'user mode'} cannot go on {after}"
-        trap = self._seen("panic", text, story=(f"{type(error).__name__}: {error}",))
-        with suppress(PortDead):
-            self.take(self.stale or trap, "stop")
-        return None
-
-    def take(self, found: Finding, level: str) -> None:
-        """End the run with this finding, or only note it."""
-        self.record_event("finding" if level == "stop" else "note", finding=found.as_dict())
-        if level == "note":
-            self.notes.append(found)
-            return
-        self.stop(found)
-
-    def stop(self, found: Finding) -> None:
-        """End the run with this finding; nothing is performed after it."""
-        self.finding = found
-        self.dead = True
-        raise PortDead
-
-    def erratum(self, name: str) -> bool:
-        """Is this defect switched on? Counts that its site was reached, either way."""
-        self.sites[name] = self.sites.get(name, 0) + 1
-        return name in self.errata
 
 
 class _Here:

@@ -16,11 +16,15 @@ import json
 import re
 import shlex
 from collections.abc import Mapping, ValuesView
-from typing import Any
+from dataclasses import asdict, replace
+from types import NoneType
+from typing import Any, TypedDict
 
 from shared.errors import UserMistake
+from shared.functions import Functions
 from shared.machine_config import KERNEL_LOCKS
-from shared.scenario import Scenario
+from shared.pack import functions_of
+from shared.scenario import Results, Scenario
 from shared.scenario_file import load_scenario
 from shared.text import clean
 
@@ -33,6 +37,43 @@ OPTIONS = {
     "--scenario": True, "--fixed": False, "--errata": True, "--detect": True, "--kernel-lock": True, "--patch": True,
 }  # fmt: skip
 TOKEN = re.compile(r"uvmp1\.([A-Za-z0-9_-]{1,64})\.([0-9a-f]{8})\.([0-9a-f]{8})\.([A-Za-z0-9_-]*)\.([0-9a-f]{6})")
+
+
+class RunDocument(TypedDict):
+    """What run.json says, without its `check`.
+
+    Attributes:
+        run: the run's identity.
+        token: of this very schedule.
+        shortened: of another, shorter schedule that has the same finding.
+        options: what `uvmp replay` needs beside a token.
+        schedule: the token's deviations from the default schedule.
+        digest: of the journals, or of their part before the finding.
+        admitted: node -> number of records that it wrote.
+        files: name -> SHA-256; `scenario_sum`: of scenario.json.
+        versions: what has to be the same for a run to be the same.
+    """
+
+    schema: str
+    run: str
+    engine: str
+    scenario: dict[str, str]
+    errata: list[str]
+    detect: dict[str, str]
+    finding: dict[str, Any] | None
+    notes: list[dict[str, Any]]
+    token: str | None
+    shortened: str | None
+    options: list[str]
+    schedule: list[dict[str, str | int]]
+    digest: str
+    admitted: dict[str, int]
+    files: dict[str, str]
+    scenario_sum: str
+    results: Results
+    sites: dict[str, int]
+    counters: dict[str, int]
+    versions: dict[str, str]
 
 
 def sealed(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,7 +133,8 @@ def scenario_document(scenario: Scenario, run: str) -> dict[str, Any]:
     Args:
         run: the run's identity.
     """
-    return {
+    about = {} if scenario.functions is None else {"functions": json.loads(json.dumps(asdict(scenario.functions)))}
+    return about | {
         "schema": SCENARIO_SCHEMA,
         "run": run,
         "file": scenario.file,
@@ -129,7 +171,25 @@ def scenario_of(document: Mapping[str, Any]) -> Scenario:
     scenario = load_scenario(texts["text"], clean(texts["file"], 200), find)
     if texts["kernel_lock"] not in KERNEL_LOCKS:
         raise UserMistake(f"expected {' or '.join(KERNEL_LOCKS)}", field="kernel_lock")
-    return scenario.with_errata(errata or ()).with_detect(detect).with_kernel_lock(texts["kernel_lock"])
+    scenario = scenario.with_errata(errata or ()).with_detect(detect).with_kernel_lock(texts["kernel_lock"])
+    if "functions" not in document:
+        return scenario
+    return replace(scenario, functions=_functions(document["functions"]))
+
+
+def _functions(data: object) -> Functions:
+    """The functions of a program of one's own: names, which nothing here imports."""
+    words = ("setup", "sum", "path")
+    if not isinstance(data, dict) or set(data) != {*words, "threads", "check"}:
+        raise UserMistake("expected the functions of a program", field="functions")
+    threads, check = data["threads"], data["check"]
+    if not all(isinstance(data[word], str) for word in words) or not isinstance(check, (str, NoneType)):
+        raise UserMistake("expected names", field="functions")
+    if not isinstance(threads, list) or not all(
+        isinstance(pair, list) and len(pair) == 2 and _texts(pair) for pair in threads
+    ):
+        raise UserMistake("expected a list of [thread, function]", field="functions")
+    return functions_of(data)
 
 
 def _text(document: Mapping[str, Any], key: str) -> str:

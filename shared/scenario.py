@@ -20,11 +20,12 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypedDict
 
 from shared.errata import lookup
 from shared.errors import UserMistake
 from shared.findings import DETECTORS, UNEXPECTED, Finding
+from shared.functions import Functions
 from shared.machine_config import MachineConfig
 from shared.steps.step import Args
 from shared.strict_yaml import meant, show
@@ -33,6 +34,25 @@ from shared.strict_yaml import meant, show
 VM_MIN_ADDRESS, VM_MAX_ADDRESS = 0x1000, 0x8000_0000
 LEVELS = ("stop", "note", "off")
 STRATEGIES = ("pct", "random")
+
+
+class StepResult(TypedDict):
+    """What a step of a program or of an interrupt has answered.
+
+    Attributes:
+        step: its place in the program, from 0.
+        result: an errno, what was read, or how many there are; text of what has more than one part.
+        into: the name that the scenario gives to the result.
+    """
+
+    step: int
+    op: str
+    result: int | str
+    into: str | None
+
+
+#: context -> the results of its steps, as far as it came
+Results = Mapping[str, list[StepResult]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +245,7 @@ class Scenario:
         regions: every named range.
         segments: names of shared memory segments, as they appear.
         file: its name, for messages.
+        functions: what runs in place of setup and programs, of a program of one's own (cluster/api.py).
     """
 
     id: str
@@ -253,6 +274,7 @@ class Scenario:
     own_kernel_lock: str
     text: str = ""
     machine_texts: tuple[tuple[str, str, str], ...] = ()
+    functions: Functions | None = None
 
     def digest(self, **more: Any) -> str:
         """8 hex digits over all that decides what an execution does; not over words, lines or `expect`.
@@ -264,6 +286,8 @@ class Scenario:
         del machine["colocate"]
         if self.bound.operations is not None:
             more = {**more, "operations": self.bound.operations}
+        if self.functions is not None:
+            more = {**more, "functions": [*self.functions.references(), self.functions.sum]}
         content = {
             "id": self.id,
             "machine": machine,
@@ -326,7 +350,7 @@ class Scenario:
         as_told = self.detect == self.own_detect and self.machine.kernel_lock == self.own_kernel_lock
         return self.expect.with_errata if as_told and set(self.errata) == set(self.own_errata) else None
 
-    def unexpected(self, results: Mapping[str, Iterable[Mapping[str, Any]]]) -> Finding | None:
+    def unexpected(self, results: Results) -> Finding | None:
         """The finding that a run at rest is if its results are not those that this scenario expects, or None.
 
         A scenario that expects a finding says nothing of the results of a run without one.
@@ -339,7 +363,7 @@ class Scenario:
         if wrong is None:
             return None
         text, names = wrong
-        owners = [ctx for ctx, steps in results.items() for one in steps if one.get("into") in names]
+        owners = [ctx for ctx, steps in results.items() for step in steps if step["into"] in names]
         return Finding(UNEXPECTED, text, owners[-1] if owners else "", subject="+".join(names))
 
     def lwp(self, name: str) -> Lwp:
@@ -360,9 +384,9 @@ def _essence(step: Step) -> list[Any]:
     return [step.op, step.args.plain()]
 
 
-def named_results(results: Mapping[str, Iterable[Mapping[str, Any]]]) -> dict[str, int | str]:
+def named_results(results: Mapping[str, Iterable[StepResult]]) -> dict[str, int | str]:
     """Results by into-name, from those of each context as `run_program` leaves them."""
-    return {one["into"]: one["result"] for steps in results.values() for one in steps if one.get("into")}
+    return {into: step["result"] for steps in results.values() for step in steps if (into := step["into"])}
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> NoReturn:

@@ -79,9 +79,9 @@ def load_scenario(
 
     def find(name: str) -> tuple[str, str]:
         assert find_machine is not None
-        found = find_machine(name)
-        texts[name] = name, found[1], found[0]
-        return found
+        machine_text, path = find_machine(name)
+        texts[name] = name, path, machine_text
+        return machine_text, path
 
     loaded = _Loader(parse(text, file), file, find if find_machine is not None else None, machine).load()
     return loaded if machine is not None else replace(loaded, text=text, machine_texts=tuple(texts.values()))
@@ -139,7 +139,7 @@ class _Loader(Reading):
             errata=errata,
             detect=detect,
             setup=setup,
-            lwps=tuple(Lwp(one.name, one.proc.name, one.cpu, one.program, one.forked) for one in threads),
+            lwps=tuple(Lwp(own.name, own.proc.name, own.cpu, own.program, own.forked) for own in threads),
             handlers=tuple(handlers),
             expect=expect,
             bound=bound,
@@ -169,15 +169,15 @@ class _Loader(Reading):
     def lose_names(self, value: Value) -> bool:
         """Returns False if a step has not even the form of a step."""
         if isinstance(value.data, list):
-            return all(self.lose_names(one) for one in value.data)
+            return all(self.lose_names(step) for step in value.data)
         if not isinstance(value.data, dict):
             return False
         known = {key.name for kind in STEPS.values() for key in kind.keys}
-        for key, one in value.data.items():
-            if isinstance(one.data, str) and (key in MAKES or (key not in known and close_to(key, MAKES))):
-                self.lost.add(one.data)
-            elif isinstance(one.data, (dict, list)):
-                self.lose_names(one)
+        for key, inner in value.data.items():
+            if isinstance(inner.data, str) and (key in MAKES or (key not in known and close_to(key, MAKES))):
+                self.lost.add(inner.data)
+            elif isinstance(inner.data, (dict, list)):
+                self.lose_names(inner)
             elif key in STEPS:
                 return False
             if close_to(key, (FILL,)):
@@ -188,10 +188,10 @@ class _Loader(Reading):
         """Raise what was taken note of, if anything was, but for what another mistake has caused."""
         whole = {"setup", "programs"} <= self.root.items().keys() and ANY_NAME not in self.lost
         told = [
-            one
+            wrong
             for mistake in self.mistakes
-            for one in (mistake, *mistake.others)
-            if not (isinstance(one, Unresolved) and (one.name in self.lost or not whole))
+            for wrong in (mistake, *mistake.others)
+            if not (isinstance(wrong, Unresolved) and (wrong.name in self.lost or not whole))
         ]
         if self.mistakes:
             raise together(told or self.mistakes)
@@ -208,7 +208,7 @@ class _Loader(Reading):
 
     @staticmethod
     def sources(value: Value) -> tuple[str, ...]:
-        return tuple(one.text("a source") for one in value.elements(at_least=1))
+        return tuple(source.text("a source") for source in value.elements(at_least=1))
 
     @staticmethod
     def any_machine(interrupts: Iterable[str]) -> MachineConfig:
@@ -233,15 +233,15 @@ class _Loader(Reading):
     def errata(self, value: Value) -> tuple[str, ...]:
         ids: list[str] = []
 
-        def read(one: Value) -> None:
+        def read(name: Value) -> None:
             try:
-                ident = lookup(one.text("the id of an erratum, or its short name")).id
+                ident = lookup(name.text("the id of an erratum, or its short name")).id
             except UserMistake as mistake:
                 if mistake.file is not None:
                     raise
-                one.fail(mistake.message)
+                name.fail(mistake.message)
             if ident in ids:
-                one.fail(f"{ident} is named twice")
+                name.fail(f"{ident} is named twice")
             ids.append(ident)
 
         self.each(value.elements(), read)
@@ -250,8 +250,8 @@ class _Loader(Reading):
     def detect(self, value: Value) -> dict[str, str]:
         levels = dict.fromkeys(DETECTORS, "stop")
 
-        def read(one: tuple[str, Value]) -> None:
-            detector, level = one
+        def read(setting: tuple[str, Value]) -> None:
+            detector, level = setting
             if detector not in levels:
                 hint = meant(detector, DETECTORS)
                 value.fail(f"unknown detector {show(detector)}{hint}; known: {', '.join(DETECTORS)}", key=detector)
@@ -356,8 +356,8 @@ class _Loader(Reading):
         if not isinstance(step.data, dict):
             step.wanted('a step, as `- munmap: {at: "buf[0]", pages: 1}`')
         if len(step.data) != 1:
-            found = ", ".join(map(show, step.data))
-            step.fail(f"expected one step in each list entry, found {len(step.data)}: {found}")
+            steps = ", ".join(map(show, step.data))
+            step.fail(f"expected one step in each list entry, found {len(step.data)}: {steps}")
         op, args = next(iter(step.data.items()))
         if op not in STEPS or where not in STEPS[op].where:
             known = steps_of(where)
@@ -377,17 +377,18 @@ class _Loader(Reading):
         if "into" in place.keys:
             place.into = self.names.make_into(place.keys["into"])
         for key in place.kind.keys:
-            if key.name in place.keys:
+            if key.name in place.keys and key.kind.declare is not None:
                 key.kind.declare(place.keys[key.name], place)
 
     def step_of(self, place: Place) -> Step:
         """The second pass over a step: every key to what it stands for."""
         place.kind.check(place)
+        made: dict[str, object] = {}
         for key in place.kind.keys:
             if key.name in place.keys:
-                place.fields.update(key.kind.read(key.name, place.keys[key.name], place))
+                made.update(key.kind.read(key.name, place.keys[key.name], place))
             elif key.default is not None:
-                place.fields[key.name] = key.default
-            else:
-                place.fields.update(key.kind.absent(place))
-        return Step(place.kind.make(place.fields), place.into, place.line, place.text)
+                made[key.name] = key.default
+            elif key.kind.absent is not None:
+                made.update(key.kind.absent(place))
+        return Step(place.kind.make(made), place.into, place.line, place.text)

@@ -1,57 +1,42 @@
 """Kinds of keys: what the value of a step's key can be, how it is read, and how a JSON Schema says so.
 
-A kind reads one value. What it may look at besides: the other keys of its step (`place.keys`), what the keys before it
-came to (`place.fields`), and every name of the file (`place.names`).
+A kind reads one value. What it may look at besides: the other keys of its step (`place.keys`), whose step it is, and
+every name of the file (`place.names`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from shared.machine_config import MAX_CPUS, MAX_FRAMES, MAX_SWAP, MAX_SWAP_DEVICES
-from shared.scenario_names import FILL, MAX_REGION_PAGES, Names, Place
-from shared.steps.step import ADDRESS_FORM, NAME_FORM, Kind, Plain, Schema
+from shared.scenario_names import FILL, MAX_REGION_PAGES, Names, Place, Process, Thread
+from shared.steps.step import ADDRESS_FORM, NAME_FORM, Fields, Kind, Plain, Schema
 from shared.strict_yaml import Value
 
 MAX_WORD = 2**64 - 1
 #: regular expressions of a JSON Schema are not Python's
-_NAME_PATTERN = f"^{NAME_FORM}$"
 _ADDRESS_PATTERN = f"^{ADDRESS_FORM}$".replace("?P<region>", "").replace("?P<page>", "").replace("?P<byte>", "")
-_PAGE_PATTERN = _ADDRESS_PATTERN.replace(r"(?:\+([0-9]{1,6}))?", "")
+_NAME: Schema = {"type": "string", "pattern": f"^{NAME_FORM}$"}
+_WORD: Schema = {"type": "string", "pattern": _ADDRESS_PATTERN}
+_PAGE: Schema = {"type": "string", "pattern": _ADDRESS_PATTERN.replace(r"(?:\+([0-9]{1,6}))?", "")}
+_MAPPED = {"file", "shm"}
+
+Read = Callable[[str, Value, Place], Fields]
 
 
-class Whole(Kind):
-    """A whole number.
-
-    Args:
-        field: where it goes, if not to the field of the key's name.
-    """
-
-    def __init__(self, low: int, high: int, means: str = ""):
-        self.low, self.high, self.means, self.example = low, high, means, str(max(low, 1))
-        self.type = f"a whole number, {low} to {'2**64 - 1' if high == MAX_WORD else high}"
-
-    def schema(self) -> Schema:
-        return {"type": "integer", "minimum": self.low, "maximum": self.high}
-
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        return {name: value.integer(self.low, self.high)}
+# -- of any step ------------------------------------------------------------------------
 
 
-class Truth(Kind):
-    """true or false."""
-
-    example = "true"
-    type = "true or false"
-
-    def schema(self) -> Schema:
-        return {"type": "boolean"}
-
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        return {name: value.boolean()}
+def whole(low: int, high: int, means: str = "", field: str = "") -> Kind:
+    """A whole number; it goes to `field`, or to the field of the key's name."""
+    words = f"a whole number, {low} to {'2**64 - 1' if high == MAX_WORD else high}"
+    return Kind(
+        words, _range(low, high), lambda name, value, _: {field or name: value.integer(low, high)}, means,
+        str(max(low, 1)),
+    )  # fmt: skip
 
 
-class Choice(Kind):
+def choice(what: str, words: Mapping[str, Plain] | Iterable[str], field: str = "", means: str = "") -> Kind:
     """One of a few words.
 
     Args:
@@ -59,186 +44,109 @@ class Choice(Kind):
         words: word -> what it comes to; or words that come to themselves.
         field: where that goes, if not to the field of the key's name.
     """
+    known: dict[str, Plain] = dict(words) if isinstance(words, Mapping) else {word: word for word in words}
 
-    def __init__(self, what: str, words: Mapping[str, Plain] | Iterable[str], field: str = ""):
-        self.what, self.field = what, field
-        self.words: dict[str, Plain] = dict(words) if isinstance(words, Mapping) else {word: word for word in words}
-        self.type, self.example = f"a word: {', '.join(self.words)}", next(iter(self.words))
+    def read(name: str, value: Value, place: Place) -> Fields:
+        return {field or name: known[value.choice(known, what)]}
 
-    def schema(self) -> Schema:
-        return {"enum": list(self.words)}
-
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        return {self.field or name: self.words[value.choice(self.words, self.what)]}
+    return Kind(f"a word: {', '.join(known)}", {"enum": list(known)}, read, means, next(iter(known)))
 
 
-class Flags(Kind):
+def flags(words: Mapping[str, int]) -> Kind:
     """A list of words, whose flags are added up."""
 
-    def __init__(self, words: Mapping[str, int]):
-        self.words = words
-        self.type, self.example = f"a list of words: {', '.join(words)}", f"[{next(iter(words))}]"
-
-    def schema(self) -> Schema:
-        return {"type": "array", "items": {"enum": list(self.words)}, "minItems": 1}
-
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        flags = 0
+    def read(name: str, value: Value, place: Place) -> Fields:
+        total = 0
         for flag in value.elements(at_least=1):
-            flags |= self.words[flag.choice(self.words, "flag")]
-        return {name: flags}
+            total |= words[flag.choice(words, "flag")]
+        return {name: total}
+
+    schema: Schema = {"type": "array", "items": {"enum": list(words)}, "minItems": 1}
+    return Kind(f"a list of words: {', '.join(words)}", schema, read, "", f"[{next(iter(words))}]")
 
 
-class _Name(Kind):
-    """A name; what it stands for, its heirs say."""
+TRUTH = Kind("true or false", {"type": "boolean"}, lambda name, value, _: {name: value.boolean()}, "", "true")
 
-    type = "a name"
 
-    def schema(self) -> Schema:
-        return {"type": "string", "pattern": _NAME_PATTERN}
+def _range(low: int, high: int) -> Schema:
+    return {"type": "integer", "minimum": low, "maximum": high}
+
+
+def _name(read: Read, means: str, example: str, declare: Callable[[Value, Place], None] | None = None) -> Kind:
+    return Kind("a name", _NAME, read, means, example, declare)
+
+
+def _pages(place: Place) -> int:
+    """How many pages the step says."""
+    return place.keys["pages"].integer(1, MAX_REGION_PAGES)
 
 
 # -- processes and threads -----------------------------------------------------------
 
 
-class InProcess(_Name):
-    """The process on whose behalf a setup step is performed."""
-
-    example = "A"
-    means = "the process that does it"
-
-    def declare(self, value: Value, place: Place) -> None:
-        place.proc = place.names.process(value)
-        place.scope = place.proc.regions
-
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        assert place.proc is not None
-        return {"in_": place.proc.name}
+def _proc(place: Place) -> Process:
+    assert place.proc is not None
+    return place.proc
 
 
-class NewProcess(_Name):
-    """The name of a process that the setup makes."""
-
-    example = "P"
-    means = "its name, and that of its first thread"
-
-    def declare(self, value: Value, place: Place) -> None:
-        place.names.make_process(value, place.keys["cpu"], place.line)
-
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        return {"as_": value.text()}
+def _thread(place: Place) -> Thread:
+    assert place.thread is not None
+    return place.thread
 
 
-class NewThread(NewProcess):
-    """The name of a thread that the setup makes."""
-
-    example = "T2"
-    means = "its name"
-
-    def declare(self, value: Value, place: Place) -> None:
-        assert place.proc is not None
-        place.names.make_thread(value, place.keys["cpu"], place.proc)
+def _enter(value: Value, place: Place) -> None:
+    place.proc = place.names.process(value)
+    place.scope = place.proc.regions
 
 
-class NewChild(_Name):
-    """The name of a process that a fork makes."""
-
-    example = "D"
-    means = "the child's name"
-
-    def declare(self, value: Value, place: Place) -> None:
-        assert place.thread is not None
-        place.child = place.names.make_child(value, place.keys.get("cpu"), place.thread, place.line)
-
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        assert place.child is not None
-        place.forked.add(place.child.name)
-        return {"as_": place.child.name, "cpu": place.child.cpu}
+def _make_child(value: Value, place: Place) -> None:
+    place.child = place.names.make_child(value, place.keys.get("cpu"), _thread(place), place.line)
 
 
-class ChildProgram(Kind):
-    """What a forked child runs; the loader goes on there."""
-
-    example = '[{read: {at: "buf[0]"}}]'
-    type = "a list of steps"
-    means = "what the child runs"
-
-    def schema(self) -> Schema:
-        return {"$ref": "#/definitions/program"}
-
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        return {}
+def _child(name: str, value: Value, place: Place) -> Fields:
+    assert place.child is not None
+    place.forked.add(place.child.name)
+    return {"as_": place.child.name, "cpu": place.child.cpu}
 
 
-class Child(_Name):
-    """A child of the process."""
-
-    example = "C"
-    means = "the child's name"
-
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        assert place.thread is not None
-        return {"for_": place.names.child(value, place.thread, place.forked)}
-
-
-class Cpu(Kind):
-    """The number of a CPU of the machine."""
-
-    example = "0"
-    type = "a whole number, less than the machine has CPUs"
-    means = "the CPU that it runs on"
-
-    def schema(self) -> Schema:
-        return {"type": "integer", "minimum": 0, "maximum": MAX_CPUS - 1}
-
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        return {name: place.names.cpu(value)}
+IN_PROCESS = _name(lambda name, value, place: {"in_": _proc(place).name}, "the process that does it", "A", _enter)
+NEW_PROCESS = _name(
+    lambda name, value, _: {"as_": value.text()}, "its name, and that of its first thread", "P",
+    lambda value, place: place.names.make_process(value, place.keys["cpu"], place.line),
+)  # fmt: skip
+NEW_THREAD = _name(
+    lambda name, value, _: {"as_": value.text()}, "its name", "T2",
+    lambda value, place: place.names.make_thread(value, place.keys["cpu"], _proc(place)),
+)  # fmt: skip
+NEW_CHILD = _name(_child, "the child's name", "D", _make_child)
+CHILD = _name(
+    lambda name, value, place: {"for_": place.names.child(value, _thread(place), place.forked)}, "the child's name", "C"
+)
+#: the loader goes on there
+CHILD_PROGRAM = Kind(
+    "a list of steps", {"$ref": "#/definitions/program"}, lambda name, value, place: {}, "what the child runs",
+    '[{read: {at: "buf[0]"}}]',
+)  # fmt: skip
+CPU = Kind(
+    "a whole number, less than the machine has CPUs", _range(0, MAX_CPUS - 1),
+    lambda name, value, place: {name: place.names.cpu(value)}, "the CPU that it runs on", "0",
+)  # fmt: skip
 
 
 # -- memory of a process --------------------------------------------------------------
 
 
-class NewRegion(_Name):
-    """The name of a region that the step maps; `pages` says how large it is."""
-
-    example = "new"
-    means = "the region's name"
-
-    def declare(self, value: Value, place: Place) -> None:
-        assert place.proc is not None
-        known = dict(place.proc.regions)
-        for sibling in place.proc.threads if place.thread is not None else ():
-            known.update(sibling.mapped())
-        place.region = region = place.names.make_region(value, place.keys["pages"], place.proc, known)
-        if place.thread is None:
-            place.proc.regions[region.name] = region
-
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        return region_fields(place)
+def _make_region(value: Value, place: Place) -> None:
+    proc = _proc(place)
+    known = dict(proc.regions)
+    for sibling in proc.threads if place.thread is not None else ():
+        known.update(sibling.mapped())
+    place.region = place.names.make_region(value, place.keys["pages"], proc, known)
+    if place.thread is None:
+        proc.regions[place.region.name] = place.region
 
 
-class UntilFree(Kind):
-    """Free pages that are left when the region `fill` has been written."""
-
-    example = "8"
-    type = "a whole number, from the machine's reserve_kernel to less than its frames"
-    means = "it stops when no more pages than this are free"
-
-    def schema(self) -> Schema:
-        return {"type": "integer", "minimum": 0, "maximum": MAX_FRAMES - 1}
-
-    def declare(self, value: Value, place: Place) -> None:
-        assert place.proc is not None
-        if FILL in place.proc.regions:
-            place.step.fail(f"{place.proc.name} has been filled already")
-        place.region = place.names.allocate(FILL, place.proc, place.machine.frames, place.step)
-        place.proc.regions[FILL] = place.region
-
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        return {**region_fields(place), name: value.integer(place.machine.reserve_kernel, place.machine.frames - 1)}
-
-
-def region_fields(place: Place) -> dict[str, object]:
+def _region(place: Place) -> Fields:
     """The fields of a step that maps a region; from here on it is mapped."""
     region = place.region
     assert region is not None
@@ -246,262 +154,114 @@ def region_fields(place: Place) -> dict[str, object]:
     return {"as_": region.name, "at": region.start, "length": region.pages * place.machine.page_size}
 
 
-class Pages(Kind):
+def _make_fill(value: Value, place: Place) -> None:
+    proc = _proc(place)
+    if FILL in proc.regions:
+        place.step.fail(f"{proc.name} has been filled already")
+    place.region = proc.regions[FILL] = place.names.allocate(FILL, proc, place.machine.frames, place.step)
+
+
+def _until_free(name: str, value: Value, place: Place) -> Fields:
+    return {**_region(place), name: value.integer(place.machine.reserve_kernel, place.machine.frames - 1)}
+
+
+def _address(name: str, value: Value, place: Place) -> Fields:
+    pages = _pages(place)
+    return {name: place.names.address(value, place.scope, pages), "length": pages * place.machine.page_size}
+
+
+def _shared(name: str, value: Value, place: Place) -> Fields:
+    if "shm" in place.keys:
+        value.fail("a segment is always shared: leave out the flags")
+    words = [flag.choice(("private", "shared", "anon"), "flag") for flag in value.elements(at_least=1)]
+    if len(set(words)) != len(words):
+        value.fail("a flag is named twice")
+    if "file" in place.keys and "anon" in words:
+        value.fail("what has a file is not anon")
+    if "file" not in place.keys and "anon" not in words:
+        value.fail("missing flag anon: there is no file to map")
+    if ("private" in words) == ("shared" in words):
+        value.fail("expected one of private and shared")
+    return {"shared": "shared" in words}
+
+
+def _offset(name: str, value: Value, place: Place) -> Fields:
+    if not _MAPPED & place.keys.keys():
+        value.fail("only a file or a segment has an offset")
+    return {name: value.integer(0, MAX_REGION_PAGES) * place.machine.page_size}
+
+
+def _block(name: str, value: Value, place: Place) -> Fields:
+    block = value.integer(0, MAX_SWAP)
+    if block + _pages(place) > place.machine.disk:
+        value.fail(f"the machine's disk has {place.machine.disk or 'no'} blocks")
+    return {name: block}
+
+
+def pages_up_to(most: int) -> Kind:
     """How many pages, beside an `at` or `as` that reads it."""
 
-    example = "1"
-    means = "how many pages"
-
-    def __init__(self, most: int = MAX_REGION_PAGES):
-        self.most = most
-        self.type = f"a whole number, 1 to {most}"
-
-    def schema(self) -> Schema:
-        return {"type": "integer", "minimum": 1, "maximum": self.most}
-
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        value.integer(1, self.most)
+    def read(name: str, value: Value, place: Place) -> Fields:
+        value.integer(1, most)
         return {}
 
-
-class Address(Kind):
-    """An address in memory that is mapped: `buf[1]`, the first byte of a page of a region.
-
-    Its heirs' words may lie anywhere in the page.
-    """
-
-    example = '"buf[0]"'
-    type = 'an address as "buf[1]"'
-    means = "the first page"
-
-    def schema(self) -> Schema:
-        return {"type": "string", "pattern": _PAGE_PATTERN}
-
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        pages = place.keys["pages"].integer(1, MAX_REGION_PAGES)
-        return {name: place.names.address(value, place.scope, pages), "length": pages * place.machine.page_size}
+    return Kind(f"a whole number, 1 to {most}", _range(1, most), read, "how many pages", "1")
 
 
-class _Word(Address):
-    type = 'an address as "buf[1]" or "buf[1]+8"'
-    means = "the word"
-
-    def schema(self) -> Schema:
-        return {"type": "string", "pattern": _ADDRESS_PATTERN}
-
-
-class WordAddress(_Word):
-    """The address of a 64-bit word."""
-
-    example = '"buf[0]+8"'
-
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        return {name: place.names.address(value, place.scope, 0)}
-
-
-class MapFlags(Kind):
-    """How memory is mapped: one of private and shared; anon unless there is a file."""
-
-    example = "[shared, anon]"
-    type = "a list of words: one of private and shared, and anon if there is no file"
-    means = "private: written pages are copies of its own; shared: a child gets the same memory; default private"
-
-    def schema(self) -> Schema:
-        return {"type": "array", "items": {"enum": ["private", "shared", "anon"]}, "minItems": 1, "uniqueItems": True}
-
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        if "shm" in place.keys:
-            value.fail("a segment is always shared: leave out the flags")
-        flags = [flag.choice(("private", "shared", "anon"), "flag") for flag in value.elements(at_least=1)]
-        if len(set(flags)) != len(flags):
-            value.fail("a flag is named twice")
-        if "file" in place.keys and "anon" in flags:
-            value.fail("what has a file is not anon")
-        if "file" not in place.keys and "anon" not in flags:
-            value.fail("missing flag anon: there is no file to map")
-        if ("private" in flags) == ("shared" in flags):
-            value.fail("expected one of private and shared")
-        return {"shared": "shared" in flags}
-
-    def absent(self, place: Place) -> Mapping[str, object]:
-        return {"shared": "shm" in place.keys}
-
-
-class Offset(Kind):
-    """Where in its file or segment a mapping begins, in pages."""
-
-    example = "1"
-    type = f"a whole number, 0 to {MAX_REGION_PAGES}"
-    means = "the first page of the file or segment that is mapped; default 0"
-
-    def schema(self) -> Schema:
-        return {"type": "integer", "minimum": 0, "maximum": MAX_REGION_PAGES}
-
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        if not {"file", "shm"} & place.keys.keys():
-            value.fail("only a file or a segment has an offset")
-        return {name: value.integer(0, MAX_REGION_PAGES) * place.machine.page_size}
-
-    def absent(self, place: Place) -> Mapping[str, object]:
-        return {"offset": 0} if {"file", "shm"} & place.keys.keys() else {}
-
-
-class Block(Kind):
-    """A block of the disk, from which as many follow as the step moves pages."""
-
-    example = "4"
-    type = f"a whole number, 0 to {MAX_SWAP}"
-
-    def schema(self) -> Schema:
-        return {"type": "integer", "minimum": 0, "maximum": MAX_SWAP}
-
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        block = value.integer(0, MAX_SWAP)
-        pages = place.keys["pages"].integer(1, MAX_REGION_PAGES)
-        if block + pages > place.machine.disk:
-            value.fail(f"the machine's disk has {place.machine.disk or 'no'} blocks")
-        return {name: block}
+PAGES = pages_up_to(MAX_REGION_PAGES)
+NEW_REGION = _name(lambda name, value, place: _region(place), "the region's name", "new", _make_region)
+UNTIL_FREE = Kind(
+    "a whole number, from the machine's reserve_kernel to less than its frames", _range(0, MAX_FRAMES - 1), _until_free,
+    "it stops when no more pages than this are free", "8", _make_fill,
+)  # fmt: skip
+#: the first page of a range
+ADDRESS = Kind('an address as "buf[1]"', _PAGE, _address, "the first page", '"buf[0]"')
+WORD_ADDRESS = Kind(
+    'an address as "buf[1]" or "buf[1]+8"', _WORD,
+    lambda name, value, place: {name: place.names.address(value, place.scope, 0)}, "the word", '"buf[0]+8"',
+)  # fmt: skip
+MAP_FLAGS = Kind(
+    "a list of words: one of private and shared, and anon if there is no file",
+    {"type": "array", "items": {"enum": ["private", "shared", "anon"]}, "minItems": 1, "uniqueItems": True}, _shared,
+    "private: written pages are copies of its own; shared: a child gets the same memory; default private",
+    "[shared, anon]", absent=lambda place: {"shared": "shm" in place.keys},
+)  # fmt: skip
+OFFSET = Kind(
+    f"a whole number, 0 to {MAX_REGION_PAGES}", _range(0, MAX_REGION_PAGES), _offset,
+    "the first page of the file or segment that is mapped; default 0", "1",
+    absent=lambda place: {"offset": 0} if _MAPPED & place.keys.keys() else {},
+)  # fmt: skip
+BLOCK = Kind(f"a whole number, 0 to {MAX_SWAP}", _range(0, MAX_SWAP), _block, "", "4")
 
 
 # -- files, segments, loans ------------------------------------------------------------
 
 
-class NewFile(_Name):
-    """The name of a file that the setup makes, as long as `pages` says."""
-
-    example = "G"
-    means = "the file's name"
-
-    def declare(self, value: Value, place: Place) -> None:
-        place.names.make_file(value, place.keys["pages"])
-
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        number = place.names.number(value, place.names.files)
-        return {"as_": value.text(), "file": number, "block": place.names.block(number)}
+def _new_file(name: str, value: Value, place: Place) -> Fields:
+    number = place.names.number(value, place.names.files)
+    return {"as_": value.text(), "file": number, "block": place.names.block(number)}
 
 
-class FileWords(Kind):
-    """The first word of each page of a file; of the pages behind them it is 0."""
-
-    example = "[7]"
-    type = "a list of whole numbers, 0 to 2**64 - 1, at most as many as pages"
-    means = "the first word of each of its first pages; of the others it is 0"
-
-    def schema(self) -> Schema:
-        return {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": MAX_WORD}, "minItems": 1}
-
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        words, pages = value.elements(at_least=1), place.keys["pages"].data
-        if len(words) > pages:
-            value.fail(f"{len(words)} words, one for each page, and {pages} pages")
-        return {name: tuple(word.integer(0, MAX_WORD) for word in words)}
+def _file_words(name: str, value: Value, place: Place) -> Fields:
+    words, pages = value.elements(at_least=1), _pages(place)
+    if len(words) > pages:
+        value.fail(f"{len(words)} words, one for each page, and {pages} pages")
+    return {name: tuple(word.integer(0, MAX_WORD) for word in words)}
 
 
-class File(_Name):
-    """A file of the setup."""
-
-    example = "F"
-    means = "the file's name"
-
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        return {name: place.names.number(value, place.names.files)}
+def _file_word(name: str, value: Value, place: Place) -> Fields:
+    file, at = place.names.file_address(value)
+    return {name: at, "file": file}
 
 
-class FileWord(_Word):
-    """The place of a 64-bit word in a file."""
-
-    example = '"F[1]+8"'
-    type = 'a word of a file, as "F[1]" or "F[1]+8"'
-
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        file, at = place.names.file_address(value)
-        return {name: at, "file": file}
+def _file_size(name: str, value: Value, place: Place) -> Fields:
+    made = place.names.files[place.keys["file"].text()].pages
+    return {"size": value.integer(0, made) * place.machine.page_size}
 
 
-class FileSize(Kind):
-    """How long a file is to be, in pages: at most as long as it was made."""
-
-    example = "1"
-    type = "a whole number, 0 to as many pages as the file was made with"
-    means = "how many pages are left"
-
-    def schema(self) -> Schema:
-        return {"type": "integer", "minimum": 0, "maximum": MAX_REGION_PAGES}
-
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        made = place.names.files[place.keys["file"].text()].pages
-        return {"size": value.integer(0, made) * place.machine.page_size}
-
-
-class NewSegment(_Name):
-    """The name of a shared memory segment that the step makes."""
-
-    example = "T"
-    means = "the segment's name"
-
-    def declare(self, value: Value, place: Place) -> None:
-        place.names.make_segment(value, place.keys["pages"])
-
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        return {"shm": place.names.number(value, place.names.segments)}
-
-
-class Segment(_Name):
-    """A shared memory segment."""
-
-    example = "S"
-    means = "the segment's name"
-
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        return {name: place.names.number(value, place.names.segments)}
-
-
-class Loan(_Name):
-    """A loan, which some step makes."""
-
-    example = "L"
-    means = "the loan's name"
-
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        loan = place.names.loan(value)
-        return {"loan": loan, "number": list(place.names.loans).index(loan)}
-
-
-class NewLoan(Loan):
-    """The name of a loan that the step makes."""
-
-    example = "M"
-    means = "the loan's name"
-
-    def declare(self, value: Value, place: Place) -> None:
-        place.names.make_loan(value, place.keys["pages"])
-
-
-class LoanPage(Kind):
-    """A page of the loan."""
-
-    example = "0"
-    type = f"a whole number, 0 to {MAX_REGION_PAGES}, less than the loan has pages"
-    means = "which page of the loan; default 0, the first"
-
-    def schema(self) -> Schema:
-        return {"type": "integer", "minimum": 0, "maximum": MAX_REGION_PAGES}
-
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        page, (loan, pages) = value.integer(0, MAX_REGION_PAGES), _lent(place)
-        if page >= pages:
-            value.fail(f"{loan} has {pages} pages, the first is 0")
-        return {name: page}
-
-
-class LoanPages(Pages):
-    """How many pages of the loan."""
-
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        loan, pages = _lent(place)
-        if value.integer(1, MAX_REGION_PAGES) > pages:
-            value.fail(f"{loan} has {pages} pages")
-        return {}
+def _loan(name: str, value: Value, place: Place) -> Fields:
+    loan = place.names.loan(value)
+    return {"loan": loan, "number": list(place.names.loans).index(loan)}
 
 
 def _lent(place: Place) -> tuple[str, int]:
@@ -510,114 +270,115 @@ def _lent(place: Place) -> tuple[str, int]:
     return loan, place.names.loans[loan][0]
 
 
-class SwapDevice(Kind):
-    """The number of a swap device of the machine."""
+def _loan_page(name: str, value: Value, place: Place) -> Fields:
+    page, (loan, pages) = value.integer(0, MAX_REGION_PAGES), _lent(place)
+    if page >= pages:
+        value.fail(f"{loan} has {pages} pages, the first is 0")
+    return {name: page}
 
-    example = "0"
-    type = "a whole number, less than the machine has swap devices"
-    means = "the device; they are numbered from 0 in the order of `swap: {devices: [...]}`"
 
-    def schema(self) -> Schema:
-        return {"type": "integer", "minimum": 0, "maximum": MAX_SWAP_DEVICES - 1}
+def _loan_pages(name: str, value: Value, place: Place) -> Fields:
+    loan, pages = _lent(place)
+    if value.integer(1, MAX_REGION_PAGES) > pages:
+        value.fail(f"{loan} has {pages} pages")
+    return {}
 
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        devices, number = place.machine.swap_devices, value.integer(0, MAX_SWAP)
-        if number >= len(devices):
-            value.fail(f"there is no swap device {number}: the machine has {len(devices) or 'none'}")
-        return {name: number, "priority": devices[number].priority}
+
+def _swap_device(name: str, value: Value, place: Place) -> Fields:
+    devices, number = place.machine.swap_devices, value.integer(0, MAX_SWAP)
+    if number >= len(devices):
+        value.fail(f"there is no swap device {number}: the machine has {len(devices) or 'none'}")
+    return {name: number, "priority": devices[number].priority}
+
+
+NEW_FILE = _name(
+    _new_file, "the file's name", "G", lambda value, place: place.names.make_file(value, place.keys["pages"])
+)
+FILE = _name(
+    lambda name, value, place: {name: place.names.number(value, place.names.files)}, "the file's name", "F"
+)
+FILE_WORDS = Kind(
+    "a list of whole numbers, 0 to 2**64 - 1, at most as many as pages",
+    {"type": "array", "items": _range(0, MAX_WORD), "minItems": 1}, _file_words,
+    "the first word of each of its first pages; of the others it is 0", "[7]",
+)  # fmt: skip
+FILE_WORD = Kind('a word of a file, as "F[1]" or "F[1]+8"', _WORD, _file_word, "the word", '"F[1]+8"')
+FILE_SIZE = Kind(
+    "a whole number, 0 to as many pages as the file was made with", _range(0, MAX_REGION_PAGES), _file_size,
+    "how many pages are left", "1",
+)  # fmt: skip
+NEW_SEGMENT = _name(
+    lambda name, value, place: {"shm": place.names.number(value, place.names.segments)}, "the segment's name", "T",
+    lambda value, place: place.names.make_segment(value, place.keys["pages"]),
+)  # fmt: skip
+SEGMENT = _name(
+    lambda name, value, place: {name: place.names.number(value, place.names.segments)}, "the segment's name", "S"
+)
+LOAN = _name(_loan, "the loan's name", "L")
+NEW_LOAN = _name(
+    _loan, "the loan's name", "M", lambda value, place: place.names.make_loan(value, place.keys["pages"])
+)
+LOAN_PAGE = Kind(
+    f"a whole number, 0 to {MAX_REGION_PAGES}, less than the loan has pages", _range(0, MAX_REGION_PAGES), _loan_page,
+    "which page of the loan; default 0, the first", "0",
+)  # fmt: skip
+LOAN_PAGES = Kind(PAGES.type, PAGES.schema, _loan_pages, PAGES.means, PAGES.example)
+SWAP_DEVICE = Kind(
+    "a whole number, less than the machine has swap devices", _range(0, MAX_SWAP_DEVICES - 1), _swap_device,
+    "the device; they are numbered from 0 in the order of `swap: {devices: [...]}`", "0",
+)  # fmt: skip
 
 
 # -- the kernel's own -------------------------------------------------------------------
 
 
-class Word(_Name):
-    """A word of the kernel; it comes into being by being named."""
-
-    example = "w"
-    means = "the word's name"
-
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        word, number = place.names.word(value)
-        return {name: word, "number": number}
-
-
-class KernelMap(Choice):
-    """One of the kernel's maps."""
-
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        return {name: value.text()}  # what NewVariable has looked at
-
-
-class NewVariable(_Name):
-    """A variable of the kernel that gets an address; it comes into being with this step."""
-
-    example = "n"
-    means = "the variable that gets its address"
-
-    def declare(self, value: Value, place: Place) -> None:
-        place.names.make_variable(value, place.keys["map"], place.keys["pages"])
-
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        return {"name": value.text(), **variable_fields(place.names, value.text())}
-
-
-class KernelAddress(_Word):
-    """A word of kernel memory whose address a variable has: `k[1]+8`."""
-
-    example = '"k[0]+8"'
-    type = 'an address as "k[1]" or "k[1]+8", k being a variable'
-
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        return self._fields(value, place, 0)
-
-    @staticmethod
-    def _fields(value: Value, place: Place, pages: int) -> Mapping[str, object]:
-        variable, byte = place.names.variable(value, pages)
-        return {"name": value.text(), **variable_fields(place.names, variable), "byte": byte}
-
-
-class KernelPage(KernelAddress):
-    """A page of kernel memory whose address a variable has: `k[1]`; as many follow as `pages` says."""
-
-    example = '"k[0]"'
-    type = 'an address as "k[1]", k being a variable'
-    means = "the first page"
-
-    def schema(self) -> Schema:
-        return {"type": "string", "pattern": _PAGE_PATTERN}
-
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        pages = place.keys["pages"].integer(1, MAX_REGION_PAGES)
-        return {**self._fields(value, place, pages), "pages": pages}
-
-
-def variable_fields(names: Names, variable: str) -> dict[str, object]:
+def _variable(names: Names, variable: str) -> Fields:
     """The number of a variable of the kernel, and the map that its memory is from."""
     return {"number": list(names.kvars).index(variable), "map": names.kvars[variable][0]}
 
 
-class Device(Kind):
-    """A device whose interrupt the file describes."""
-
-    example = "net0"
-    type = "a name of a device, as net0"
-    means = "the device; section `interrupts` says what its interrupt does"
-
-    def schema(self) -> Schema:
-        return {"type": "string"}
-
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        number = place.names.device(value)
-        return {"name": value.text(), "number": number}
+def _kernel_address(value: Value, place: Place, pages: int) -> Fields:
+    variable, byte = place.names.variable(value, pages)
+    return {"name": value.text(), **_variable(place.names, variable), "byte": byte}
 
 
-class BarrierName(_Name):
-    """A barrier; it comes into being by being named."""
+def _kernel_page(name: str, value: Value, place: Place) -> Fields:
+    pages = _pages(place)
+    return {**_kernel_address(value, place, pages), "pages": pages}
 
-    example = "met"
-    means = "the barrier's name"
 
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        assert place.thread is not None
-        barrier, number = place.names.barrier(value, place.thread)
-        return {name: barrier, "number": number}
+def _word(name: str, value: Value, place: Place) -> Fields:
+    word, number = place.names.word(value)
+    return {name: word, "number": number}
+
+
+def _device(name: str, value: Value, place: Place) -> Fields:
+    number = place.names.device(value)
+    return {"name": value.text(), "number": number}
+
+
+def _barrier(name: str, value: Value, place: Place) -> Fields:
+    barrier, number = place.names.barrier(value, _thread(place))
+    return {name: barrier, "number": number}
+
+
+WORD = _name(_word, "the word's name", "w")
+KERNEL_MAP = choice(
+    "kernel map", ("map", "kmem", "mb", "exec"),
+    means="one that the machine has (`kernel: {map: 4, ...}`); kmem, mb and map are wired, exec is pageable",
+)  # fmt: skip
+NEW_VARIABLE = _name(
+    lambda name, value, place: {"name": value.text(), **_variable(place.names, value.text())},
+    "the variable that gets its address", "n",
+    lambda value, place: place.names.make_variable(value, place.keys["map"], place.keys["pages"]),
+)  # fmt: skip
+KERNEL_WORD = Kind(
+    'an address as "k[1]" or "k[1]+8", k being a variable', _WORD,
+    lambda name, value, place: _kernel_address(value, place, 0), "the word", '"k[0]+8"',
+)  # fmt: skip
+KERNEL_PAGE = Kind('an address as "k[1]", k being a variable', _PAGE, _kernel_page, "the first page", '"k[0]"')
+DEVICE = Kind(
+    "a name of a device, as net0", {"type": "string"}, _device,
+    "the device; section `interrupts` says what its interrupt does", "net0",
+)  # fmt: skip
+BARRIER = _name(_barrier, "the barrier's name", "met")

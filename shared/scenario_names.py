@@ -87,7 +87,6 @@ class Place:
         forked: names of the children that the thread has forked so far.
         region: that this step makes.
         child: the thread that this step forks.
-        fields: what its keys have come to so far.
     """
 
     names: Names
@@ -103,7 +102,6 @@ class Place:
     forked: set[str] = field(default_factory=set)
     region: Region | None = None
     child: Thread | None = None
-    fields: dict[str, object] = field(default_factory=dict)
 
     @property
     def machine(self) -> MachineConfig:
@@ -204,7 +202,7 @@ class Names:
         """A child of the thread's process, that is there by now."""
         name = value.text("the name of a child")
         proc = self.procs.get(name)
-        children = [one.name for one in self.procs.values() if one.parent is thread.proc]
+        children = [child.name for child in self.procs.values() if child.parent is thread.proc]
         if proc is None:
             hint = f"{meant(name, children)}; children of {thread.proc.name}: {none(children)}"
             value.unresolved(name, f"unknown process {show(name)}{hint}")
@@ -255,7 +253,7 @@ class Names:
             value.unresolved(parts["region"], f"there is no file {parts['region']}{hint}")
         if region is None:
             why = f"is never mapped{meant(parts['region'], scope)}"
-            if any(one.name == parts["region"] for one in self.regions):
+            if any(known.name == parts["region"] for known in self.regions):
                 why = f"is not mapped here; mapped so far: {none(scope)}"
             value.unresolved(parts["region"], f"region {parts['region']} {why}")
         page, byte, size = int(parts["page"]), int(parts["byte"] or 0), self.machine.page_size
@@ -280,7 +278,7 @@ class Names:
     def make_file(self, value: Value, pages: Value) -> None:
         """A file, in the first blocks of the disk that are no other's."""
         name = self._new(value, "file", self.files)
-        many, taken = pages.integer(1, MAX_REGION_PAGES), sum(one.pages for one in self.files.values())
+        many, taken = pages.integer(1, MAX_REGION_PAGES), sum(file.pages for file in self.files.values())
         if taken + many > self.machine.disk:
             disk = self.machine.disk or "no"
             pages.fail(f"the machine's disk has {disk} blocks, of which files have {taken} already")
@@ -307,7 +305,7 @@ class Names:
 
     def block(self, number: int) -> int:
         """The first block of a file."""
-        return sum(one.pages for one in list(self.files.values())[:number])
+        return sum(file.pages for file in list(self.files.values())[:number])
 
     def make_loan(self, value: Value, pages: Value) -> None:
         """A loan of so many pages."""
@@ -331,7 +329,7 @@ class Names:
         if name in self.kvars:
             value.fail(f"the variable {name} is named twice")
         sizes = self.machine.kernel
-        maps = {} if sizes is None else {one: size for one, size in asdict(sizes).items() if size}
+        maps = {} if sizes is None else {known: size for known, size in asdict(sizes).items() if size}
         if not maps:
             map.fail("the machine has no kernel maps")
         wanted = map.choice(maps, "kernel map")
@@ -375,7 +373,7 @@ class Names:
         """A barrier, which comes into being by being named, and its number."""
         name = self.name(value, "barrier")
         users = self.barriers.setdefault(name, [])
-        if any(one == thread.name for one, _ in users):
+        if any(user == thread.name for user, _ in users):
             value.fail(f"{thread.name} meets barrier {name} twice; give the second another name")
         users.append((thread.name, value))
         return name, list(self.barriers).index(name)

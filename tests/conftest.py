@@ -15,6 +15,10 @@ settings.register_profile("uvmp", deadline=None, derandomize=True)
 settings.load_profile("uvmp")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rewrite", action="store_true", help="Write tests/transcripts/*.txt anew.")
+
+
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[Any]:
     """The ray module, connected to a private Ray that is started for the first test that wants it."""

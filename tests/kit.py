@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from cluster.boot import prepare
-from cluster.explore import Result, explore
+from cluster.explore import Exploration, explore
 from cluster.machine import Machine
-from cluster.replay import Replay, recorded
+from cluster.replay import recorded
+from cluster.runs.outcome import Outcome
 from cluster.search.strategy import SearchOver, Stay, Strategy, default
 from cluster.search.walk import RandomWalk
 from cluster.sim import Sim
 from nodes.cpu import Thread
+from shared.codec import Form
 from shared.findings import Finding
 from shared.journal import Journals, events_after
 from shared.port import here
@@ -23,6 +25,8 @@ from shared.scenario import Scenario
 from shared.scenario_file import load_scenario
 from shared.struct import Field, Struct, field, link, lockmgr, own, simplelock, stat
 
+#: plain data as a message
+PLAIN: Form[Any] = Form("plain", 1 << 26)
 CONFIGS = Path(__file__).parents[1] / "configs"
 SHIPPED = sorted(path.stem for path in (CONFIGS / "scenarios").glob("*.yaml"))
 
@@ -77,12 +81,12 @@ def _around_machine(text: str) -> tuple[str, list[str], str]:
 
 
 @cache
-def searched(name: str) -> Result:
+def searched(name: str) -> Exploration:
     """What the search of a shipped scenario finds, with its errata and from seed 0; several tests look at it."""
     return explore(scenario(name))
 
 
-def run_recorded(scene: Scenario, strategy: Strategy, granularity: str = "guarded") -> Replay:
+def run_recorded(scene: Scenario, strategy: Strategy, granularity: str = "guarded") -> Outcome:
     """One execution from boot, with journals."""
     machine, image = prepare(scene)
     sim = Sim(machine, image, granularity=granularity)

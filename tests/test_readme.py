@@ -263,7 +263,7 @@ def test_the_page_on_uvm_has_the_lock_order_as_it_is_checked() -> None:
 
 def test_every_decision_has_a_number_and_an_alternative() -> None:
     text = TEXTS["ARCHITECTURE.md"]
-    decisions = {number: words for number, words in re.findall(r"^\*\*(D-\d{3}) (.*?)\n\n", text, re.MULTILINE | re.DOTALL)}
+    decisions = dict(re.findall(r"^\*\*(D-\d{3}) (.*?)\n\n", text, re.MULTILINE | re.DOTALL))
     assert list(decisions) == [f"D-{number:03}" for number, _ in zip(count(1), decisions)]
     assert [number for number, words in decisions.items() if "*Alternative" not in words] == []
     named = {number for path in files() if path.endswith((".py", ".md")) for number in re.findall(
@@ -275,7 +275,10 @@ def test_every_decision_has_a_number_and_an_alternative() -> None:
 
 #: names of files that a reader makes, or a run
 THEIRS = {"mine.yaml", "fix.py", "FILE.py", "ID.yaml", "NAME.yaml", "run.json", "scenario.json"}
-PATH = re.compile(r"(?<![\w./*<-])(?:[\w-]+/)*[\w-]+\.(?:py|md|yaml|txt|json|toml)\b(?!\w)|(?<![\w./-])(?:shared|nodes|cluster|tests|configs)/[\w/]*\w/?")
+PATH = re.compile(
+    r"(?<![\w./*<-])(?:[\w-]+/)*[\w-]+\.(?:py|md|yaml|txt|json|toml)\b(?!\w)"
+    r"|(?<![\w./-])(?:shared|nodes|cluster|tests|configs)/[\w/]*\w/?"
+)
 
 
 @cache

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
-from typing import Any
 
 from cluster.cli.output import Output, width
 from shared.errata import ERRATA
 from shared.errors import Exit
 from shared.findings import UNEXPECTED, Finding
-from shared.scenario import Scenario, named_results
+from shared.scenario import Results, Scenario, StepResult, named_results
 
 
 def finding(output: Output, found: Finding) -> None:
@@ -27,6 +26,14 @@ def finding(output: Output, found: Finding) -> None:
         rows.append((f"{found.context} holds", "no lock"))
     rows += [("waiting" if found.detector == "deadlock" else "also", line) for line in found.story]
     labelled(output, rows)
+
+
+def finding_or_none(output: Output, found: Finding | None) -> None:
+    """The finding, or that there is none."""
+    if found is not None:
+        finding(output, found)
+    else:
+        output.say("no finding", bold=True)
 
 
 def labelled(output: Output, rows: list[tuple[str, str]], indent: str = "  ") -> None:
@@ -67,7 +74,7 @@ def heading(scenario: Scenario) -> str:
     return f"{scenario.id}: {scenario.title} ({kernel})" if scenario.title else f"{scenario.id} ({kernel})"
 
 
-def results(output: Output, scenario: Scenario, found: Mapping[str, list[dict[str, Any]]]) -> None:
+def results(output: Output, scenario: Scenario, found: Results) -> None:
     """Every program's results, in the order of its steps, and every interrupt's."""
     rows = []
     for lwp in scenario.lwps:
@@ -81,11 +88,11 @@ def results(output: Output, scenario: Scenario, found: Mapping[str, list[dict[st
     labelled(output, rows)
 
 
-def _into(step: Mapping[str, Any]) -> str:
+def _into(step: StepResult) -> str:
     return f" {step['into']} =" if step.get("into") else " ="
 
 
-def in_order(scenario: Scenario, found: Mapping[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+def in_order(scenario: Scenario, found: Results) -> Results:
     """Results of every program and interrupt of the scenario, also of those that came to nothing."""
     names = [*(lwp.name for lwp in scenario.lwps), *(handler.name for handler in scenario.handlers)]
     return {name: list(found.get(name, [])) for name in names}
@@ -109,7 +116,7 @@ def times(count: int) -> str:
     return {0: "never", 1: "once", 2: "twice"}.get(count, f"{count:,} times")
 
 
-def unmet(scenario: Scenario, found: Finding | None, outcome_of: Mapping[str, list[dict[str, Any]]]) -> str | None:
+def unmet(scenario: Scenario, found: Finding | None, outcome_of: Results) -> str | None:
     """Why the scenario's expectation does not hold for one run, or None if it does."""
     outcome = scenario.outcome()
     assert outcome is not None, "must_expect_something() was asked first"

@@ -2,36 +2,65 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 
 from cluster.cli import describe
+from cluster.cli.documents import End, Facts, deviations, document, of_end, of_outcome, of_scenario
 from cluster.cli.explore_all import explore_all
 from cluster.cli.options import (
     SETTINGS,
     Chosen,
+    Options,
+    asks,
     choose,
-    common,
     examples,
-    expect_option,
     kernel_options,
-    must_expect_something,
     new_folder,
-    out_option,
+    run_options,
     seed_option,
 )
 from cluster.cli.output import Output, Progress, rate_of
-from cluster.explore import Result, explore
-from cluster.replay import replay
-from cluster.runfolder import keep, write_sim
+from cluster.explore import Exploration, explore
+from cluster.runfolder import keep
+from cluster.search import make
 from shared.errors import Exit, ProjectBug, UserMistake
 from shared.findings import UNEXPECTED
 from shared.text import counted
 
 #: after so many, a site that nobody has come to is worth a word
 FIRST_SCHEDULES = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExploreOptions(Options):
+    """What `uvmp explore` is asked for; None is the scenario's own."""
+
+    scenario: str | None
+    everything: bool
+    strategy: str | None
+    depth: int | None
+    schedules: int | None
+    seed: int
+    granularity: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a scenario is searched, and up to where."""
+
+    chosen: Chosen
+    strategy: str
+    depth: int
+    limit: int
+    seed: int
+    granularity: str
+
+    def __str__(self) -> str:
+        depth = f"depth {self.depth}, " if self.strategy == "pct" else ""
+        return f"{self.strategy}, {depth}seed {self.seed}"
 
 
 @click.command(
@@ -57,172 +86,147 @@ FIRST_SCHEDULES = 200
 @kernel_options
 @click.option("--granularity", type=click.Choice(["guarded", "access"]), default="guarded", show_default=True,
               help="Where contexts may be switched: unguarded accesses only, or every access.")  # fmt: skip
-@out_option
-@expect_option
-@common
-def command(
-    scenario: str | None,
-    everything: bool,
-    strategy: str | None,
-    depth: int | None,
-    schedules: int | None,
-    seed: int,
-    fixed: bool,
-    errata: tuple[str, ...],
-    detect: tuple[str, ...],
-    kernel_lock: str | None,
-    granularity: str,
-    out: str | None,
-    expect: bool,
-    as_json: bool,
-) -> int:
+@run_options
+@asks(ExploreOptions)
+def command(asked: ExploreOptions) -> int:
     """Run SCENARIO under one schedule after another, until one has a finding.
 
     SCENARIO is an id, as `uvmp scenarios` lists them, or a file. The finding's schedule is shortened and printed as one
     line to paste, which repeats it exactly.
     """
-    if everything:
-        _refuse_with_all(SCENARIO=scenario, strategy=strategy, depth=depth, out=out, expect=expect, fixed=fixed)
-        return explore_all(as_json, seed, schedules)
-    if scenario is None:
+    if asked.everything:
+        _refuse_with_all(asked)
+        return explore_all(asked.as_json, asked.seed, asked.schedules)
+    if asked.scenario is None:
         raise click.UsageError("missing argument 'SCENARIO'")
-    output = Output(as_json)
-    chosen = choose(scenario, fixed, errata, detect, kernel_lock)
-    what = chosen.scenario
-    if expect:
-        must_expect_something(what)
-    folder = new_folder(out)
-    strategy = strategy or what.bound.strategy
-    if depth is not None and strategy != "pct":
+    output = Output(asked.as_json)
+    chosen = choose(asked.scenario, asked)
+    folder = new_folder(asked.out)
+    plan = _plan(chosen, asked)
+    describe.introduce(output, chosen.scenario)
+    output.note(f"exploring up to {counted(plan.limit, 'schedule')} ({plan})")
+    search = _search(output, plan)
+
+    why_not = _unmet(chosen, search) if asked.expect else None
+    _say(output, plan, search)
+    unkept = _keep(output, chosen, search, folder)
+    if search.interrupted and search.finding is None:
+        code = Exit.INTERRUPTED
+    else:
+        code = describe.verdict(output, asked.expect, why_not, search.finding)
+        code = Exit.INTERRUPTED if search.interrupted else code
+    end = End(code, asked.expect, why_not, search.interrupted, unkept)
+    told = document("explore", of_scenario(chosen.scenario), _facts(plan, search), of_end(end))
+    return output.end(told, code, unkept)
+
+
+def _plan(chosen: Chosen, asked: ExploreOptions) -> Plan:
+    """What is asked for, and the scenario's bound for all else.
+
+    Raises: UserMistake - a depth for a strategy that has none.
+    """
+    bound = chosen.scenario.bound
+    strategy = asked.strategy or bound.strategy
+    if asked.depth is not None and strategy != "pct":
         raise UserMistake(f"is for strategy pct; this is {strategy}", field="--depth")
-    depth = what.bound.depth if depth is None else depth
-    limit = what.bound.schedules if schedules is None else schedules
-    how = f"{strategy}, depth {depth}, seed {seed}" if strategy == "pct" else f"{strategy}, seed {seed}"
+    depth = bound.depth if asked.depth is None else asked.depth
+    limit = bound.schedules if asked.schedules is None else asked.schedules
+    return Plan(chosen, strategy, depth, limit, asked.seed, asked.granularity)
 
-    describe.introduce(output, what)
-    output.note(f"exploring up to {counted(limit, 'schedule')} ({how})")
-    missed = list(what.own_errata)
 
-    def watch(so_far: Result) -> None:
+def _search(output: Output, plan: Plan) -> Exploration:
+    """Search, and say how it is going."""
+    scenario = plan.chosen.scenario
+    missed = list(scenario.own_errata)
+
+    def watch(so_far: Exploration) -> None:
         progress(so_far.schedules, so_far.seconds)
         if so_far.schedules >= FIRST_SCHEDULES and missed:
-            for one in [one for one in missed if not so_far.sites.get(one)]:
-                never = f"in {so_far.schedules:,} schedules nobody came to the site of {one}"
+            for erratum in [erratum for erratum in missed if not so_far.sites.get(erratum)]:
+                never = f"in {so_far.schedules:,} schedules nobody came to the site of {erratum}"
                 progress.note(f"warning: {never}: perhaps the programs never do (Ctrl-C ends the search)")
             missed.clear()
 
-    with Progress(output, limit) as progress:
-        result = explore(
-            what,
-            strategy,
-            seed,
-            limit,
-            depth,
-            granularity,
-            progress=watch,
-        )
+    strategy = make(plan.strategy, plan.seed, plan.depth)
+    with Progress(output, plan.limit) as progress:
+        return explore(scenario, strategy, plan.seed, plan.limit, plan.granularity, watch)
 
-    why_not = describe.unmet(what, result.finding, result.results) if expect else None
-    if expect and not what.errata and not why_not:
-        never = [one for one in what.own_errata if not result.sites.get(one)]
+
+def _unmet(chosen: Chosen, search: Exploration) -> str | None:
+    """Why the scenario's expectation does not hold: the repaired kernel must have come to the sites, too."""
+    scenario = chosen.scenario
+    why_not = describe.unmet(scenario, search.finding, search.results)
+    if not scenario.errata and not why_not:
+        never = [erratum for erratum in scenario.own_errata if not search.sites.get(erratum)]
         why_not = f"the site of {never[0]} was never reached" if never else None
-    _say(output, chosen, result, limit, how)
-    kept, unkept = _keep(output, chosen, result, folder)
-    if result.interrupted and result.finding is None:
-        code = Exit.INTERRUPTED
-    else:
-        code = describe.verdict(output, expect, why_not, result.finding)
-        code = Exit.INTERRUPTED if result.interrupted else code
-    document = _document(chosen, result, limit, depth, granularity, kept, expect, why_not, code)
-    return output.end(document, code, unkept)
+    return why_not
 
 
-def _refuse_with_all(**given: object) -> None:
+def _refuse_with_all(asked: ExploreOptions) -> None:
     """UserMistake, if there is an option that says nothing together with --all."""
-    for name, value in given.items():
-        if value:
-            raise UserMistake("cannot be given with --all", field=name if name.isupper() else f"--{name}")
+    if asked.scenario:
+        raise UserMistake("cannot be given with --all", field="SCENARIO")
+    for name in ("strategy", "depth", "out", "expect", "fixed"):
+        if getattr(asked, name):
+            raise UserMistake("cannot be given with --all", field=f"--{name}")
 
 
-def _say(output: Output, chosen: Chosen, result: Result, limit: int, how: str) -> None:
-    rate = rate_of(result.schedules, result.seconds)
-    if result.finding is None:
-        seen = f"not seen in {counted(result.schedules, 'schedule')}" + (
-            f" of {limit:,}, interrupted" if result.interrupted else ""
+def _say(output: Output, plan: Plan, search: Exploration) -> None:
+    rate = rate_of(search.schedules, search.seconds)
+    if search.finding is None:
+        seen = f"not seen in {counted(search.schedules, 'schedule')}" + (
+            f" of {plan.limit:,}, interrupted" if search.interrupted else ""
         )
-        output.say(f"{seen} ({how}; {rate} per second)", bold=True)
+        output.say(f"{seen} ({plan}; {rate} per second)", bold=True)
     else:
-        describe.finding(output, result.finding)
+        describe.finding(output, search.finding)
         output.say()
-        output.say(f"found in schedule {result.found_at:,} of {limit:,} ({how}; {rate} per second)")
-        if result.token is not None:
-            long, short = describe.times(result.raw_deviations), describe.times(len(result.deviations))
+        output.say(f"found in schedule {search.found_at:,} of {plan.limit:,} ({plan}; {rate} per second)")
+        if search.token is not None:
+            long, short = describe.times(search.raw_deviations), describe.times(len(search.deviations))
             output.say(f"its schedule deviates from the default {long}; shortened: {short}")
-            for deviation in result.deviations[:4]:
+            for deviation in search.deviations[:4]:
                 output.say(f"  {deviation}")
-    describe.say_sites(output, chosen.scenario, result.sites)
-    for note, count in sorted(result.notes.items()):
+    describe.say_sites(output, plan.chosen.scenario, search.sites)
+    for note, count in sorted(search.notes.items()):
         if note.startswith(UNEXPECTED):
-            output.say(f"{note}: in {count:,} of {counted(result.schedules, 'schedule')}")
+            output.say(f"{note}: in {count:,} of {counted(search.schedules, 'schedule')}")
         else:
             output.say(f"noted, not stopped at: {note} ({describe.times(count)})")
-    if result.token is not None:
-        output.replay_line(chosen.replay_line(result.token))
+    if search.token is not None:
+        output.replay_line(plan.chosen.replay_line(search.token))
 
 
-def _keep(output: Output, chosen: Chosen, result: Result, folder: Path | None) -> tuple[str | None, ProjectBug | None]:
-    """Record the finding's run once more, in the folder; returns the folder, or why it could not be kept."""
+def _keep(output: Output, chosen: Chosen, search: Exploration, folder: Path | None) -> ProjectBug | None:
+    """Write the finding's run into the folder; returns why it could not be kept, if so."""
     if folder is None:
-        return None, None
-    if result.finding is None or result.token is None:
+        return None
+    if search.outcome is None or search.outcome.token is None:
         output.note("no finding, so there is no run to keep; --out was not used")
-        return None, None
-    again = replay(chosen.scenario, result.deviations)
-    unkept = keep(folder, lambda folder: write_sim(folder, chosen.scenario, again, result.token, chosen.options))
-    if unkept is not None:
-        return None, unkept
-    output.kept(folder)
-    return str(folder), None
+        return None
+    keep(folder, chosen.scenario, search.outcome, chosen.options)
+    output.kept(search.outcome.folder)
+    return search.outcome.unkept
 
 
-def _document(
-    chosen: Chosen,
-    result: Result,
-    limit: int,
-    depth: int,
-    granularity: str,
-    kept: str | None,
-    expect: bool,
-    why_not: str | None,
-    code: Exit,
-) -> dict[str, Any]:
-    what = chosen.scenario
-    document: dict[str, Any] = {
-        "command": "explore",
-        "scenario": what.id,
-        "errata": list(what.errata),
-        "detect": what.detect,
-        "strategy": result.strategy,
-        "depth": depth if result.strategy == "pct" else None,
-        "seed": result.seed,
-        "granularity": granularity,
-        "bound": limit,
-        "schedules": result.schedules,
-        "seconds": round(result.seconds, 3),
-        "found_at": result.found_at or None,
-        "finding": result.finding.as_dict() if result.finding is not None else None,
-        "results": describe.in_order(what, result.results),
-        "sites": describe.sites(what, result.sites),
-        "notes": result.notes,
-        "racy": sorted(result.racy),
-        "operations": result.operations,
-        "token": str(result.token) if result.token is not None else None,
-        "deviations": [deviation._asdict() for deviation in result.deviations],
-        "replay": chosen.replay_line(result.token) if result.token is not None else None,
-        "out": kept,
-        "interrupted": result.interrupted,
-        "exit": int(code),
+def _facts(plan: Plan, search: Exploration) -> Facts:
+    """What the document says of the search, over what it says of the finding's run."""
+    found = {} if search.outcome is None else of_outcome(plan.chosen, search.outcome)
+    return {
+        **dict.fromkeys(("finding", "token", "replay", "out")),
+        **found,
+        "strategy": plan.strategy,
+        "depth": plan.depth if plan.strategy == "pct" else None,
+        "seed": plan.seed,
+        "granularity": plan.granularity,
+        "bound": plan.limit,
+        "schedules": search.schedules,
+        "seconds": round(search.seconds, 3),
+        "found_at": search.found_at or None,
+        "results": describe.in_order(plan.chosen.scenario, search.results),
+        "sites": describe.sites(plan.chosen.scenario, search.sites),
+        "notes": search.notes,
+        "racy": sorted(search.racy),
+        "operations": search.operations,
+        "deviations": deviations(search.deviations),
     }
-    if expect:
-        document["expected"] = {"held": why_not is None, "why": why_not}
-    return document

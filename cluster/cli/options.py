@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 from collections.abc import Callable, Iterable
@@ -19,8 +20,46 @@ from shared.scenario import LEVELS, Scenario
 from shared.strict_yaml import show
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Asked = TypeVar("Asked")
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 MAX_SEED = 2**32 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What run, explore and replay can all be asked for; each has a class of its own with its options beside these.
+
+    Attributes:
+        fixed, errata, detect, kernel_lock: of `kernel_options`.
+        out: where to keep the run.
+        expect: is the exit code to say whether the scenario's expectation held?
+        as_json: one document on stdout.
+    """
+
+    fixed: bool = False
+    errata: tuple[str, ...] = ()
+    detect: tuple[str, ...] = ()
+    kernel_lock: str | None = None
+    out: str | None = None
+    expect: bool = False
+    as_json: bool = False
+
+    @property
+    def changes_the_kernel(self) -> bool:
+        return bool(self.fixed or self.errata or self.detect or self.kernel_lock)
+
+
+def asks(kind: type[Asked]) -> Callable[[Callable[[Asked], int]], Callable[..., int]]:
+    """Let click call a command with one object of this kind, in place of an argument for each option."""
+
+    def wrap(command: Callable[[Asked], int]) -> Callable[..., int]:
+        @functools.wraps(command)
+        def called(**given: Any) -> int:
+            return command(kind(**given))
+
+        return called
+
+    return wrap
 
 
 class ShowGroup(click.Group):
@@ -99,7 +138,6 @@ patch_option = click.option(
     help="Replace functions of the kernel by those in FILE.py, a program that runs with your rights; shared/patch.py "
     "says how.",
 )
-expect_option = click.option("--expect", is_flag=True, help="Exit 0 if what the scenario expects happened, else 1.")
 seed_option = click.option(
     "--seed",
     type=click.IntRange(0, MAX_SEED),
@@ -107,10 +145,18 @@ seed_option = click.option(
     show_default=True,
     help="Of the choices; the same seed makes the same ones.",
 )
-out_option = click.option("--out", metavar="DIR", help="Keep the run's folder; DIR must not exist yet.")
 address_option = click.option(
     "--address", metavar="HOST:PORT", help="Of a Ray cluster; default: a private Ray on this machine."
 )
+
+
+def run_options(command: Command) -> Command:
+    """What is to come of a run: --out, --expect, and the `common` ones."""
+    command = common(command)
+    command = click.option("--expect", is_flag=True, help="Exit 0 if what the scenario expects happened, else 1.")(
+        command
+    )
+    return click.option("--out", metavar="DIR", help="Keep the run's folder; DIR must not exist yet.")(command)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,32 +176,26 @@ class Chosen:
         return shlex.join(["uvmp", "replay", str(token), *self.options])
 
 
-def choose(
-    name: str, fixed: bool, errata: Iterable[str], detect: Iterable[str], kernel_lock: str | None = None
-) -> Chosen:
-    """Load a scenario and apply --fixed, --errata, --detect and --kernel-lock.
+def choose(name: str, asked: Options) -> Chosen:
+    """Load a scenario and apply --fixed, --errata, --detect and --kernel-lock; see to it that --expect can be answered.
 
     Raises: UserMistake.
     """
     source = configs.scenario(name)
-    options = [] if source.path is None else ["--scenario", source.path]
-    return apply(source.scenario, options, fixed, errata, detect, kernel_lock)
+    chosen = apply(source.scenario, [] if source.path is None else ["--scenario", source.path], asked)
+    if asked.expect:
+        must_expect_something(chosen.scenario)
+    return chosen
 
 
-def apply(
-    scenario: Scenario,
-    options: Iterable[str],
-    fixed: bool,
-    errata: Iterable[str],
-    detect: Iterable[str],
-    kernel_lock: str | None = None,
-) -> Chosen:
+def apply(scenario: Scenario, options: Iterable[str], asked: Options) -> Chosen:
     """Apply --fixed, --errata, --detect and --kernel-lock to a scenario.
 
     Args:
         options: with which `uvmp replay` finds the scenario itself.
     """
-    errata, levels, needed = list(errata), _levels(detect), list(options)
+    fixed, kernel_lock = asked.fixed, asked.kernel_lock
+    errata, levels, needed = asked.errata, _levels(asked.detect), list(options)
     if fixed:
         scenario = scenario.without_errata()
     field = "--errata"

@@ -157,7 +157,7 @@ class Output:
             self.next_step_s = monotonic() + STEP_EVERY_S
             self.note(text)
 
-    def result(self, document: dict[str, Any]) -> None:
+    def result(self, document: Mapping[str, Any]) -> None:
         """The document that --json asks for."""
         if self.json:
             self._echo(json.dumps(document, indent=2), {})
@@ -167,12 +167,11 @@ class Output:
         if folder is not None:
             self.note(f"kept in {folder}; to read it: {pasteable(shlex.join(['uvmp', 'postmortem', str(folder)]))}")
 
-    def end(self, document: dict[str, Any], code: Exit, unkept: ProjectBug | None = None) -> Exit:
-        """The document, and the exit code: that of `unkept`, if there is a reason why a run could not be kept."""
-        if unkept is not None:
-            code = unkept.exit
-            say_error(str(unkept))
-            document |= {"exit": int(code), "error": error_document(str(unkept), code, unkept)}
+    def end(self, document: Mapping[str, Any], code: Exit, failed: ProjectBug | None = None) -> Exit:
+        """The document, and the exit code: that of `failed`, if there is a reason why not all could be done."""
+        if failed is not None:
+            code = failed.exit
+            say_error(str(failed))
         self.result(document)
         return code
 

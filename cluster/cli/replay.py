@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,26 +11,28 @@ import click
 
 from cluster import configs
 from cluster.cli import describe
+from cluster.cli.documents import End, document, of_end, of_outcome, of_scenario
 from cluster.cli.options import (
     SETTINGS,
     Chosen,
+    Options,
     address_option,
     apply,
-    common,
+    asks,
     examples,
-    expect_option,
     kernel_options,
     must_expect_something,
     new_folder,
-    out_option,
+    run_options,
 )
 from cluster.cli.output import Output
-from cluster.replay import Replay, replay, replay_journals
-from cluster.runfolder import Run, keep, load, write_sim
+from cluster.postmortem.load import Run, load
+from cluster.replay import replay, replay_journals
+from cluster.runfolder import keep, write_live
+from cluster.runs.outcome import Outcome
 from cluster.token import Token, kernel_version, parse, refuse_mismatch
 from nodes.build import build_threads
-from shared.deviation import Deviation
-from shared.errors import Exit, LogIncomplete, ProjectBug, UserMistake
+from shared.errors import Exit, LogIncomplete, UserMistake
 from shared.findings import Finding
 from shared.journal import Journals, cut_short, digest, digested, holes
 from shared.patch import current
@@ -59,6 +60,16 @@ class Schedule:
     finding: dict[str, Any] | None = None
     recorded: bool = False
 
+    def replay(self, strict: bool) -> Outcome:
+        """Run the schedule in sim.
+
+        Raises: Diverged - a step of it cannot happen; of a token, only if it is `strict`. LogIncomplete.
+        """
+        if self.token is not None:
+            return replay(self.chosen.scenario, list(self.token.deviations), strict)
+        assert self.journals is not None
+        return replay_journals(self.chosen.scenario, self.journals)
+
     def unlike(self, found: Finding | None) -> str | None:
         """How the finding of the replay differs from the one that the folder has, in words; None if it does not."""
         if not self.recorded:
@@ -70,6 +81,22 @@ class Schedule:
             return None
         told = [one if one is None else f"{one.get('kind')} ({clean(one.get('text'), 200)})" for one in (there, here)]
         return f"the run was recorded with {told[0] or 'no finding'}, its replay has {told[1] or 'no finding'}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayOptions(Options):
+    """What `uvmp replay` is asked for.
+
+    Attributes:
+        what: a token or a folder.
+        scenario: the file of a token's scenario.
+    """
+
+    what: str
+    live: bool
+    lenient: bool
+    scenario: str | None
+    address: str | None
 
 
 @click.command(
@@ -89,102 +116,71 @@ class Schedule:
 @click.option("--scenario", metavar="FILE", help="The token's scenario, if it does not come with uvmp.")
 @kernel_options
 @address_option
-@out_option
-@expect_option
-@common
-def command(
-    what: str,
-    live: bool,
-    lenient: bool,
-    scenario: str | None,
-    fixed: bool,
-    errata: tuple[str, ...],
-    detect: tuple[str, ...],
-    kernel_lock: str | None,
-    address: str | None,
-    out: str | None,
-    expect: bool,
-    as_json: bool,
-) -> int:
+@run_options
+@asks(ReplayOptions)
+def command(asked: ReplayOptions) -> int:
     """Repeat exactly the schedule of TOKEN, or of the folder RUN that --out kept.
 
     A step that cannot happen ends it with exit code 3, saying what was expected and what was there. So does --live if
     the real processes' journals are not, record by record, those of sim.
     """
-    output = Output(as_json)
-    given = any((scenario is not None, fixed, errata, detect, kernel_lock))
-    schedule = _schedule(output, what, scenario, fixed, errata, detect, kernel_lock, lenient, given)
+    output = Output(asked.as_json)
+    schedule = _schedule(output, asked)
     chosen = schedule.chosen
-    if expect:
+    if asked.expect:
         must_expect_something(chosen.scenario)
-    folder = new_folder(out)
-    if address is not None and not live:
+    folder = new_folder(asked.out)
+    if asked.address is not None and not asked.live:
         raise UserMistake("is for --live", field="--address")
-    if live:
+    if asked.live:
         from cluster.cli.live import check_address
 
-        check_address(address)
+        check_address(asked.address)
 
     describe.introduce(output, chosen.scenario)
-    if schedule.token is not None:
-        done = replay(chosen.scenario, list(schedule.token.deviations), strict=not lenient)
+    sim = schedule.replay(strict=not asked.lenient)
+    if sim.skipped:
+        output.say(_first_divergence(sim, schedule.token), fg="yellow")
+    sim.token = None if sim.skipped else schedule.token
+    if asked.live:
+        last = _follow(output, chosen, sim, asked.address, folder)
     else:
-        assert schedule.journals is not None
-        done = replay_journals(chosen.scenario, schedule.journals)
-    if done.skipped:
-        output.say(_first_divergence(done.skipped, schedule.token), fg="yellow")
-    finding, results, digests = done.finding, done.results, {"sim": done.digest}
-    if schedule.digest is not None:
-        digests = {"kept": schedule.digest, **digests}
-    unkept: ProjectBug | None = None
-    if live:
-        token = None if done.skipped else schedule.token
-        finding, results, digests["live"], unkept = _follow(output, chosen, done, address, folder, token)
-    elif folder is not None:
-        token = None if done.skipped else schedule.token
-        unkept = keep(folder, lambda folder: write_sim(folder, chosen.scenario, done, token, chosen.options))
+        last = sim
+        keep(folder, chosen.scenario, sim, chosen.options)
 
-    describe.results(output, chosen.scenario, results)
-    if finding is not None:
-        describe.finding(output, finding)
-    else:
-        output.say("no finding", bold=True)
-    describe.say_sites(output, chosen.scenario, done.sites)
-    output.say(f"{done.operations:,} operations")
+    digests = {} if schedule.digest is None else {"kept": schedule.digest}
+    digests |= {"sim": sim.digest, last.engine: last.digest}
+    describe.results(output, chosen.scenario, last.results)
+    describe.finding_or_none(output, last.finding)
+    describe.say_sites(output, chosen.scenario, sim.sites)
+    output.say(f"{sim.operations:,} operations")
     equal = _say_digests(output, digests)
-    unlike = schedule.unlike(done.finding)
+    unlike = schedule.unlike(sim.finding)
     if unlike is not None:
         output.say(unlike, fg="red")
         equal = False
-    if unkept is not None:
-        folder = None
-    output.kept(folder)
-    why_not = describe.unmet(chosen.scenario, finding, results) if expect else None
-    code = describe.verdict(output, expect, why_not, finding)
-    code = code if equal else Exit.DIVERGED
-    document = _document(schedule, done, finding, results, digests, equal, unlike, folder, live, expect, why_not, code)
-    return output.end(document, code, unkept)
+    output.kept(last.folder)
+    why_not = describe.unmet(chosen.scenario, last.finding, last.results) if asked.expect else None
+    code = describe.verdict(output, asked.expect, why_not, last.finding)
+    end = End(code if equal else Exit.DIVERGED, asked.expect, why_not, failed=last.unkept)
+    token = None if schedule.token is None else str(schedule.token)
+    line = None if schedule.token is None else chosen.replay_line(schedule.token)
+    there = of_outcome(chosen, last)
+    facts = {**of_outcome(chosen, sim), **{key: there[key] for key in ("engine", "results", "finding", "out")}}
+    facts |= {"digest": digests, "equal": equal, "unlike": unlike, "token": token, "replay": line}
+    return output.end(document("replay", of_scenario(chosen.scenario), facts, of_end(end)), end.code, end.failed)
 
 
-def _schedule(
-    output: Output,
-    what: str,
-    scenario: str | None,
-    fixed: bool,
-    errata: Sequence[str],
-    detect: Sequence[str],
-    kernel_lock: str | None,
-    lenient: bool,
-    given: bool,
-) -> Schedule:
+def _schedule(output: Output, asked: ReplayOptions) -> Schedule:
     """What the user wants replayed.
 
     Raises: UserMistake - no token, a token of something else, no run folder; LogIncomplete.
     """
+    what, scenario = asked.what, asked.scenario
     if os.path.lexists(what) or "/" in what:
-        if given:
+        if scenario is not None or asked.changes_the_kernel:
             raise UserMistake("a run folder has its own scenario, errata and detectors", field="RUN")
-        return _folder(output, what, lenient)
+        return _folder(output, what, asked.lenient)
     token = parse(what)
     if scenario is None and token.scenario not in configs.names("scenarios"):
         raise UserMistake(
@@ -193,7 +189,7 @@ def _schedule(
         )
     source = configs.scenario(token.scenario if scenario is None else scenario, "--scenario")
     own = source.scenario.without_errata() if token.fixed else source.scenario
-    chosen = apply(own, () if source.path is None else ("--scenario", source.path), fixed, errata, detect, kernel_lock)
+    chosen = apply(own, () if source.path is None else ("--scenario", source.path), asked)
     if token.scenario != chosen.scenario.id:
         raise UserMistake(
             f"the token is one of scenario {token.scenario}, this is {chosen.scenario.id}", field="--scenario"
@@ -201,7 +197,7 @@ def _schedule(
     try:
         refuse_mismatch(token, chosen.scenario)
     except UserMistake as mistake:
-        if not lenient:
+        if not asked.lenient:
             raise
         output.note(f"{mistake.message.split(';')[0]}; replaying it all the same")
     return Schedule(chosen, token)
@@ -263,25 +259,23 @@ def _told_of(run: Run, wanted: str, limit: int) -> Journals:
     raise LogIncomplete(f"{run.path}: {clean([*short, *holes(run.journals), other][0], 200)}")
 
 
-def _first_divergence(skipped: list[Deviation], token: Token | None) -> str:
-    total = len(token.deviations) if token is not None else len(skipped)
-    return f"skipped {len(skipped)} of {counted(total, 'deviation')}; the first: {skipped[0]}"
+def _first_divergence(run: Outcome, token: Token | None) -> str:
+    total = len(token.deviations) if token is not None else len(run.skipped)
+    return f"skipped {len(run.skipped)} of {counted(total, 'deviation')}; the first: {run.skipped[0]}"
 
 
-def _follow(
-    output: Output, chosen: Chosen, done: Replay, address: str | None, folder: Path | None, token: Token | None
-) -> tuple[Finding | None, dict[str, list[dict[str, Any]]], str, ProjectBug | None]:
-    """Make a live machine follow what sim did; returns its finding, results and digest, and why it was not kept."""
-    from cluster.cli.live import booted, kept, write_end
+def _follow(output: Output, chosen: Chosen, sim: Outcome, address: str | None, folder: Path | None) -> Outcome:
+    """Make a live machine follow what sim did."""
+    from cluster.cli.live import booted
+    from cluster.live_salvage import kept
 
     with booted(output, chosen.scenario, address) as machine:
         with kept(machine, folder) as name:
-            run = machine.run(follow=done.journals, out=folder, identity=name)
+            run = machine.run(follow=sim.journals, out=folder, identity=name)
         output.note(f"followed {run.operations:,} operations in {run.seconds:.2f} s")
-        unkept = None
-        if folder is not None:
-            unkept = write_end(folder, name, chosen.scenario, run, token, options=chosen.options)
-    return run.finding, run.results, run.digest, unkept
+        run.token = sim.token
+        write_live(folder, chosen.scenario, name, run, chosen.options)
+    return run
 
 
 def _say_digests(output: Output, digests: dict[str, str]) -> bool:
@@ -291,43 +285,3 @@ def _say_digests(output: Output, digests: dict[str, str]) -> bool:
     if len(digests) > 1:
         output.say("             equal" if equal else "             NOT equal", fg="green" if equal else "red")
     return equal
-
-
-def _document(
-    schedule: Schedule,
-    done: Replay,
-    finding: Finding | None,
-    results: dict[str, list[dict[str, Any]]],
-    digests: dict[str, str],
-    equal: bool,
-    unlike: str | None,
-    folder: Path | None,
-    live: bool,
-    expect: bool,
-    why_not: str | None,
-    code: Exit,
-) -> dict[str, Any]:
-    scenario, token = schedule.chosen.scenario, schedule.token
-    document: dict[str, Any] = {
-        "command": "replay",
-        "scenario": scenario.id,
-        "engine": "live" if live else "sim",
-        "errata": list(scenario.errata),
-        "detect": scenario.detect,
-        "results": describe.in_order(scenario, results),
-        "finding": finding.as_dict() if finding is not None else None,
-        "notes": [note.as_dict() for note in done.notes],
-        "sites": describe.sites(scenario, done.sites),
-        "operations": done.operations,
-        "digest": digests,
-        "equal": equal,
-        "unlike": unlike,
-        "skipped": [deviation._asdict() for deviation in done.skipped],
-        "token": str(token) if token is not None else None,
-        "replay": schedule.chosen.replay_line(token) if token is not None else None,
-        "out": str(folder) if folder is not None else None,
-        "exit": int(code),
-    }
-    if expect:
-        document["expected"] = {"held": why_not is None, "why": why_not}
-    return document

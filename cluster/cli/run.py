@@ -2,75 +2,85 @@
 
 from __future__ import annotations
 
-import functools
 import shlex
 import sys
 from collections import Counter
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from cluster.boot import prepare
 from cluster.cli import describe
+from cluster.cli.documents import End, Facts, document, of_end, of_outcome, of_scenario
 from cluster.cli.options import (
     SETTINGS,
     Chosen,
+    Options,
     address_option,
+    asks,
     choose,
-    common,
     examples,
-    expect_option,
     kernel_options,
-    must_expect_something,
     new_folder,
-    out_option,
+    run_options,
     seed_option,
 )
-from cluster.cli.output import Output, error_document, say_error
+from cluster.cli.output import Output
 from cluster.replay import recorded
-from cluster.runfolder import keep, write_sim
+from cluster.runfolder import keep, write_live
+from cluster.runs.outcome import Outcome
 from cluster.search import make
 from cluster.sim import Sim
-from cluster.token import Token, token_of
+from cluster.token import token_of
 from shared.errors import Exit, ProjectBug, UserMistake
-from shared.findings import Finding
 from shared.runfile import MAX_TOKEN
 from shared.text import counted
-
-if TYPE_CHECKING:
-    from cluster.cli.live import Parity
 
 MAX_REPEAT = 1_000_000
 DEFAULT = click.core.ParameterSource.DEFAULT
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions(Options):
+    """What `uvmp run` is asked for."""
+
+    scenario: str
+    engine: str
+    strategy: str | None
+    seed: int
+    repeat: int | None
+    address: str | None
+    no_check: bool
+
+    @property
+    def stays(self) -> bool:
+        """Does every run take the default schedule?"""
+        return self.engine == "sim" and self.strategy in (None, "stay")
+
+
 @dataclass
-class Done:
-    """One run, whichever engine it was on.
+class Runs:
+    """The runs of one command, as far as it came.
 
     Attributes:
-        token: of this very schedule, if it has one.
-        parity: a live run against sim; None: not compared.
-        out: its folder, if it was kept.
-        unkept: why it was not, though it should be.
-        shortened: token of another, shorter schedule with the same finding; of a live run.
+        failed: why there are no more.
     """
 
-    finding: Finding | None
-    notes: list[Finding]
-    results: dict[str, list[dict[str, Any]]]
-    sites: dict[str, int]
-    operations: int
-    digest: str
-    token: Token | None
-    seconds: float | None = None
-    parity: Parity | None = None
-    out: Path | None = None
-    shortened: Token | None = None
-    unkept: ProjectBug | None = None
+    asked: RunOptions
+    chosen: Chosen
+    outcomes: list[Outcome] = field(default_factory=list)
+    interrupted: bool = False
+    failed: ProjectBug | None = None
+
+    @property
+    def findings(self) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes if outcome.finding is not None]
+
+    def folder(self, out: Path | None, number: int) -> Path | None:
+        """Where run `number` is kept, from 1."""
+        return out / str(number) if out is not None and self.asked.repeat is not None else out
 
 
 @click.command(
@@ -95,315 +105,227 @@ class Done:
 )
 @address_option
 @click.option("--no-check", is_flag=True, help="Live: do not replay each run in sim to compare the digests.")
-@out_option
-@expect_option
-@common
-@click.pass_context
-def command(
-    context: click.Context,
-    scenario: str,
-    engine: str,
-    fixed: bool,
-    errata: tuple[str, ...],
-    detect: tuple[str, ...],
-    kernel_lock: str | None,
-    strategy: str | None,
-    seed: int,
-    repeat: int | None,
-    address: str | None,
-    no_check: bool,
-    out: str | None,
-    expect: bool,
-    as_json: bool,
-) -> int:
+@run_options
+@asks(RunOptions)
+def command(asked: RunOptions) -> int:
     """Run SCENARIO once, or --repeat it.
 
     SCENARIO is an id, as `uvmp scenarios` lists them, or a file. In sim a run is one execution; search with `uvmp
     explore`. A live machine is booted once for all runs. With --json and without --repeat, the document has `results`
     of every program in order, `finding`, `sites` and `token`; with --repeat it has these for each of `runs`.
     """
-    output = Output(as_json)
-    chosen = choose(scenario, fixed, errata, detect, kernel_lock)
-    what = chosen.scenario
-    if expect:
-        must_expect_something(what)
-    folder = new_folder(out)
-    if engine == "live" and strategy is not None:
-        raise UserMistake("is for sim: a live machine runs freely", field="--strategy")
-    if engine == "sim" and strategy in (None, "stay") and context.get_parameter_source("seed") is not DEFAULT:
-        raise UserMistake("stay makes no choices; give --strategy random or pct, or --engine live", field="--seed")
-    if engine == "sim" and (address is not None or no_check):
-        raise UserMistake("is for --engine live", field="--address" if address is not None else "--no-check")
-
-    total = repeat or 1
-    describe.introduce(output, what)
-    if engine == "sim" and total > 1 and strategy in (None, "stay"):
+    output = Output(asked.as_json)
+    runs = Runs(asked, choose(asked.scenario, asked))
+    out = new_folder(asked.out)
+    _refuse(asked)
+    describe.introduce(output, runs.chosen.scenario)
+    if asked.stays and (asked.repeat or 1) > 1:
         output.note("warning: strategy stay makes no choices, so that all runs are the same; try --strategy random")
-    if engine == "live":
+    if asked.engine == "live":
         from cluster.cli.live import check_address
 
-        check_address(address)
-        runs = _live(output, chosen, address, seed, total, folder, repeat is not None, not no_check)
-    else:
-        runs = _sim(chosen, strategy or "stay", seed, total, folder, repeat is not None)
-    done: list[Done] = []
-    interrupted, failed = False, None
+        check_address(asked.address)
+    _perform(output, runs, _live(output, runs, out) if asked.engine == "live" else _sim(runs, out))
+
+    why_not = _unmet(runs) if asked.expect else None
+    code = _say(output, runs, why_not)
+    if any(outcome.parity is not None and not outcome.parity.equal for outcome in runs.outcomes):
+        code = Exit.DIVERGED
+    if runs.interrupted:
+        code = Exit.INTERRUPTED
+    end = End(code, asked.expect, why_not, runs.interrupted, runs.failed)
+    told = document("run", of_scenario(runs.chosen.scenario), _facts(runs), of_end(end))
+    return output.end(told, code, runs.failed)
+
+
+def _refuse(asked: RunOptions) -> None:
+    """Options that have no meaning together.
+
+    Raises: UserMistake.
+    """
+    if asked.engine == "live" and asked.strategy is not None:
+        raise UserMistake("is for sim: a live machine runs freely", field="--strategy")
+    if asked.stays and click.get_current_context().get_parameter_source("seed") is not DEFAULT:
+        raise UserMistake("stay makes no choices; give --strategy random or pct, or --engine live", field="--seed")
+    if asked.engine == "sim" and (asked.address is not None or asked.no_check):
+        field = "--address" if asked.address is not None else "--no-check"
+        raise UserMistake("is for --engine live", field=field)
+
+
+def _perform(output: Output, runs: Runs, engine: Generator[Outcome, None, None]) -> None:
+    """Collect the runs of an engine; it is ended whatever happens."""
+    asked, total = runs.asked, runs.asked.repeat or 1
     try:
-        for one in runs:
-            done.append(one)
-            if one.unkept is not None:
-                raise one.unkept
-            if repeat is not None and (engine == "live" or total <= 20):
-                output.note(f"run {len(done)} of {total}: {_short(one)}")
+        for outcome in engine:
+            outcome.journals = {}  # of a million runs, they have no room
+            runs.outcomes.append(outcome)
+            if outcome.unkept is not None:
+                raise outcome.unkept
+            if asked.repeat is not None and (asked.engine == "live" or total <= 20):
+                output.note(f"run {len(runs.outcomes)} of {total}: {_short(outcome)}")
     except KeyboardInterrupt:
-        interrupted = True
+        runs.interrupted = True
         output.note("interrupted")
     except ProjectBug as error:
-        if not done or "--debug" in sys.argv:
+        if not runs.outcomes or "--debug" in sys.argv:
             raise
-        failed = error  # what was found so far is told first
+        runs.failed = error  # what was found so far is told first
     finally:
-        runs.close()
-
-    code = _say(output, chosen, done, repeat, expect)
-    if any(one.parity is not None and not one.parity.equal for one in done):
-        code = Exit.DIVERGED
-    if interrupted:
-        code = Exit.INTERRUPTED
-    if failed is not None:
-        code = failed.exit
-        say_error(str(failed))
-    output.result(_document(chosen, engine, strategy, seed, done, repeat, expect, interrupted, failed, code))
-    return code
+        engine.close()
 
 
 # -- the two engines -----------------------------------------------------------------------
 
 
-def _sim(
-    chosen: Chosen, strategy: str, seed: int, total: int, folder: Path | None, many: bool
-) -> Generator[Done, None, None]:
+def _sim(runs: Runs, out: Path | None) -> Generator[Outcome, None, None]:
+    asked, chosen = runs.asked, runs.chosen
     scenario = chosen.scenario
-    machine, image = prepare(scenario)
-    sim = Sim(machine, image)
-    chooser = make(strategy, seed, scenario.bound.depth)
-    for number in range(1, total + 1):
+    sim = Sim(*prepare(scenario))
+    chooser = make(asked.strategy or "stay", asked.seed, scenario.bound.depth)
+    for number in range(1, (asked.repeat or 1) + 1):
         sim.execute(chooser, record=True)
-        run = recorded(sim, [])
-        token: Token | None = token_of(scenario, list(sim.deviations))
-        if len(str(token)) > MAX_TOKEN:
-            token = None
-        done = Done(run.finding, run.notes, run.results, run.sites, run.operations, run.digest, token)
-        if folder is not None:
-            out = folder / str(number) if many else folder
-            write = functools.partial(write_sim, scenario=scenario, replay=run, token=token, options=chosen.options)
-            done.unkept = keep(out, write)
-            done.out = out if done.unkept is None else None
-        yield done
+        outcome = recorded(sim)
+        token = token_of(scenario, outcome.deviations)
+        outcome.token = token if len(str(token)) <= MAX_TOKEN else None
+        keep(runs.folder(out, number), scenario, outcome, chosen.options)
+        yield outcome
 
 
-def _live(
-    output: Output,
-    chosen: Chosen,
-    address: str | None,
-    seed: int,
-    total: int,
-    folder: Path | None,
-    many: bool,
-    check: bool,
-) -> Generator[Done, None, None]:
-    from cluster.cli.live import booted, kept, parity, token_of_live, write_end
+def _live(output: Output, runs: Runs, out: Path | None) -> Generator[Outcome, None, None]:
+    from cluster.cli.live import booted
+    from cluster.live_salvage import kept
+    from cluster.runs.parity import parity, token_of_live
 
-    scenario = chosen.scenario
-    with booted(output, scenario, address) as machine:
-        for number in range(1, total + 1):
-            out = folder / str(number) if folder is not None and many else folder
-            with kept(machine, out) as name:
-                run = machine.run(out=out, seed=seed + number - 1, identity=name)
-            compared = parity(scenario, run) if check else None
-            shortened = token_of_live(scenario, run) if compared is None or compared.equal else None
-            unkept = None
-            if out is not None:
-                unkept = write_end(out, name, scenario, run, shortened=shortened, options=chosen.options)
-            yield Done(
-                run.finding,
-                run.notes,
-                run.results,
-                run.sites,
-                run.operations,
-                run.digest,
-                None,
-                run.seconds,
-                compared,
-                out if unkept is None else None,
-                shortened,
-                unkept,
-            )
+    asked, scenario = runs.asked, runs.chosen.scenario
+    with booted(output, scenario, asked.address) as machine:
+        for number in range(1, (asked.repeat or 1) + 1):
+            folder = runs.folder(out, number)
+            with kept(machine, folder) as name:
+                outcome = machine.run(out=folder, seed=asked.seed + number - 1, identity=name)
+            if not asked.no_check:
+                outcome.parity = parity(scenario, outcome)
+            if outcome.parity is None or outcome.parity.equal:
+                outcome.shortened = token_of_live(scenario, outcome)
+            write_live(folder, scenario, name, outcome, runs.chosen.options)
+            yield outcome
 
 
 # -- what they came to -----------------------------------------------------------------------
 
 
-def _short(one: Done) -> str:
+def _short(run: Outcome) -> str:
     words = "no finding"
-    if one.finding is not None:
-        words = " ".join(
-            part for part in (one.finding.kind, _of("in", one.finding.function), _of("of", one.finding.subject)) if part
-        )
-    words += f"; {one.operations:,} operations"
-    if one.seconds:
-        words += f" in {one.seconds:.2f} s"
-    return words + (f"; digest {one.digest[:8]} {one.parity}" if one.parity is not None else "")
+    if run.finding is not None:
+        found = run.finding
+        words = " ".join(part for part in (found.kind, _of("in", found.function), _of("of", found.subject)) if part)
+    words += f"; {run.operations:,} operations"
+    if run.seconds:
+        words += f" in {run.seconds:.2f} s"
+    return words + (f"; digest {run.digest[:8]} {run.parity}" if run.parity is not None else "")
 
 
 def _of(word: str, name: str) -> str:
     return f"{word} {name}" if name else ""
 
 
-def _unmet(chosen: Chosen, done: list[Done]) -> str | None:
+def _unmet(runs: Runs) -> str | None:
     """Why the expectation does not hold over all runs: a finding must come in one of them, and no other in any."""
-    outcome = chosen.scenario.outcome()
-    reasons = [describe.unmet(chosen.scenario, one.finding, one.results) for one in done]
+    scenario = runs.chosen.scenario
+    outcome = scenario.outcome()
+    reasons = [describe.unmet(scenario, run.finding, run.results) for run in runs.outcomes]
     if outcome is not None and outcome.findings:
-        wrong = [why for one, why in zip(done, reasons, strict=True) if one.finding is not None and why]
+        wrong = [why for run, why in zip(runs.outcomes, reasons, strict=True) if run.finding is not None and why]
         if wrong:
             return wrong[0]
         if any(why is None for why in reasons):
             return None
         return reasons[0] if reasons else "there was no run"
-    return next((why for why in reasons if why), None if done else "there was no run")
+    return next((why for why in reasons if why), None if reasons else "there was no run")
 
 
-def _say(output: Output, chosen: Chosen, done: list[Done], repeat: int | None, expect: bool) -> Exit:
+def _say(output: Output, runs: Runs, why_not: str | None) -> Exit:
+    if runs.asked.repeat is None:
+        for run in runs.outcomes:
+            _say_run(output, runs.chosen, run)
+    elif runs.outcomes:
+        _say_runs(output, runs)
+    first = runs.findings[0].finding if runs.findings else None
+    return describe.verdict(output, runs.asked.expect, why_not, first)
+
+
+def _say_runs(output: Output, runs: Runs) -> None:
+    """How often what was found, and the line that repeats the first of these runs."""
+    chosen, all_runs = runs.chosen, runs.outcomes
+    output.say(f"a finding in {len(runs.findings):,} of {counted(len(all_runs), 'run')}", bold=True)
+    tally = Counter(run.finding.signature if run.finding is not None else ("no finding", "", "") for run in all_runs)
+    output.table(
+        ("runs", "finding", "function", "object"), [(count, *signature) for signature, count in tally.most_common()]
+    )
+    sites: Counter[str] = Counter()
+    for run in all_runs:
+        sites.update(run.sites)
+    describe.say_sites(output, chosen.scenario, sites)
+    compared = [run.parity for run in all_runs if run.parity is not None]
+    if compared:
+        equal = sum(parity.equal for parity in compared)
+        style = {} if equal == len(compared) else {"fg": "red"}
+        output.say(f"digest equal in sim: {equal:,} of {counted(len(compared), 'run')}", **style)
+        for wrong in [parity for parity in compared if not parity.equal][:1]:
+            output.say(f"  {wrong}", fg="red")
+    first = next((run for run in runs.findings if _again(chosen, run)), None) or next(
+        (run for run in runs.findings if run.shortened is not None), None
+    )
+    if first is not None:
+        _say_again(output, chosen, first)
+
+
+def _say_run(output: Output, chosen: Chosen, run: Outcome) -> None:
     scenario = chosen.scenario
-    found = [one for one in done if one.finding is not None]
-    finding = found[0].finding if found else None
-    if repeat is None:
-        for one in done:
-            _say_one(output, chosen, one)
-    elif done:
-        output.say(f"a finding in {len(found):,} of {counted(len(done), 'run')}", bold=True)
-        tally = Counter(one.finding.signature if one.finding is not None else ("no finding", "", "") for one in done)
-        output.table(
-            ("runs", "finding", "function", "object"), [(count, *signature) for signature, count in tally.most_common()]
-        )
-        total: Counter[str] = Counter()
-        for one in done:
-            total.update(one.sites)
-        describe.say_sites(output, scenario, total)
-        compared = [one.parity for one in done if one.parity is not None]
-        if compared:
-            equal = sum(one.equal for one in compared)
-            output.say(
-                f"digest equal in sim: {equal:,} of {counted(len(compared), 'run')}",
-                **({} if equal == len(compared) else {"fg": "red"}),
-            )
-            for wrong in [one for one in compared if not one.equal][:1]:
-                output.say(f"  {wrong}", fg="red")
-        first = next((one for one in found if _again(chosen, one)), None) or next(
-            (one for one in found if one.shortened is not None), None
-        )
-        if first is not None:
-            _say_again(output, chosen, first)
-    return describe.verdict(output, expect, _unmet(chosen, done) if expect else None, finding)
-
-
-def _say_one(output: Output, chosen: Chosen, one: Done) -> None:
-    scenario = chosen.scenario
-    describe.results(output, scenario, one.results)
-    if one.finding is not None:
-        describe.finding(output, one.finding)
-    else:
-        output.say("no finding", bold=True)
-    for note in one.notes:
+    describe.results(output, scenario, run.results)
+    describe.finding_or_none(output, run.finding)
+    for note in run.notes:
         output.say(f"noted, not stopped at: {' '.join(part for part in note.signature if part)}: {note.text}")
-    describe.say_sites(output, scenario, one.sites)
-    output.say(f"{one.operations:,} operations" + (f" in {one.seconds:.2f} s" if one.seconds else ""))
-    output.say(f"digest {one.digest}")
-    if one.parity is not None:
-        output.say(f"       {one.parity}", **({} if one.parity.equal else {"fg": "red"}))
-    _say_again(output, chosen, one)
-    output.kept(one.out)
+    describe.say_sites(output, scenario, run.sites)
+    output.say(f"{run.operations:,} operations" + (f" in {run.seconds:.2f} s" if run.seconds else ""))
+    output.say(f"digest {run.digest}")
+    if run.parity is not None:
+        output.say(f"       {run.parity}", **({} if run.parity.equal else {"fg": "red"}))
+    _say_again(output, chosen, run)
+    output.kept(run.folder)
 
 
-def _again(chosen: Chosen, one: Done) -> str | None:
+def _again(chosen: Chosen, run: Outcome) -> str | None:
     """The line that repeats this very run: its token's, or its folder's."""
-    if one.token is not None:
-        return chosen.replay_line(one.token)
-    return shlex.join(["uvmp", "replay", str(one.out)]) if one.out is not None else None
+    if run.token is not None:
+        return chosen.replay_line(run.token)
+    return shlex.join(["uvmp", "replay", str(run.folder)]) if run.folder is not None else None
 
 
-def _say_again(output: Output, chosen: Chosen, one: Done) -> None:
-    again = _again(chosen, one)
+def _say_again(output: Output, chosen: Chosen, run: Outcome) -> None:
+    again = _again(chosen, run)
     if again is not None:
         output.replay_line(again)
-    elif one.finding is not None:
+    elif run.finding is not None:
         output.say("this run has no token: to repeat it exactly, keep it with --out and replay the folder")
-    if one.shortened is not None:
-        output.replay_line(chosen.replay_line(one.shortened), "the same finding, shortened:")
+    if run.shortened is not None:
+        output.replay_line(chosen.replay_line(run.shortened), "the same finding, shortened:")
 
 
-def _document(
-    chosen: Chosen,
-    engine: str,
-    strategy: str | None,
-    seed: int,
-    done: list[Done],
-    repeat: int | None,
-    expect: bool,
-    interrupted: bool,
-    failed: ProjectBug | None,
-    code: Exit,
-) -> dict[str, Any]:
-    scenario = chosen.scenario
-    document: dict[str, Any] = {
-        "command": "run",
-        "scenario": scenario.id,
-        "engine": engine,
-        "errata": list(scenario.errata),
-        "detect": scenario.detect,
-        "strategy": (strategy or "stay") if engine == "sim" else None,
-        "seed": seed,
-        "interrupted": interrupted,
-        "exit": int(code),
-    }
-    if repeat is None:
-        for one in done:
-            document |= _one(chosen, one)
+def _facts(runs: Runs) -> Facts:
+    """What the document says of the runs: of the only one, or with --repeat of each."""
+    asked, chosen = runs.asked, runs.chosen
+    each = [{**of_outcome(chosen, run), "replay": _again(chosen, run)} for run in runs.outcomes]
+    facts: Facts = {"strategy": (asked.strategy or "stay") if asked.engine == "sim" else None, "seed": asked.seed}
+    if asked.repeat is None:
+        for run in each:
+            facts |= run
     else:
-        tally = Counter(one.finding.signature for one in done if one.finding is not None)
-        document["repeat"] = repeat
-        document["found"] = sum(tally.values())
-        document["findings"] = [
+        tally = Counter(run.finding.signature for run in runs.findings if run.finding is not None)
+        facts["repeat"] = asked.repeat
+        facts["found"] = sum(tally.values())
+        facts["findings"] = [
             {"kind": kind, "function": function, "object": subject, "runs": count}
             for (kind, function, subject), count in tally.most_common()
         ]
-        document["runs"] = [_one(chosen, one) for one in done]
-    if failed is not None:
-        document["error"] = error_document(str(failed), code, failed)
-    if expect:
-        why = _unmet(chosen, done)
-        document["expected"] = {"held": why is None, "why": why}
-    return document
-
-
-def _one(chosen: Chosen, one: Done) -> dict[str, Any]:
-    scenario = chosen.scenario
-    document: dict[str, Any] = {
-        "results": describe.in_order(scenario, one.results),
-        "finding": one.finding.as_dict() if one.finding is not None else None,
-        "notes": [note.as_dict() for note in one.notes],
-        "sites": describe.sites(scenario, one.sites),
-        "operations": one.operations,
-        "digest": one.digest,
-        "token": str(one.token) if one.token is not None else None,
-        "replay": _again(chosen, one),
-        "shortened": str(one.shortened) if one.shortened is not None else None,
-        "replay_shortened": chosen.replay_line(one.shortened) if one.shortened is not None else None,
-        "out": str(one.out) if one.out is not None else None,
-    }
-    if one.seconds is not None:
-        document["seconds"] = round(one.seconds, 3)
-    if one.parity is not None:
-        document["parity"] = {"equal": one.parity.equal, "digest_sim": one.parity.digest, "why": one.parity.why or None}
-    return document
+        facts["runs"] = [document("one of the runs", run) for run in each]
+    return facts | {"engine": asked.engine}

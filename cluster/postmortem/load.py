@@ -56,8 +56,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]{0,40}")
 #: what must be text, if a record has it, and what must be a whole number
 _TEXTS = ("obj", "field", "lock", "chan", "fn", "wmesg", "mode", "op", "refused", "interrupted")
 _NUMBERS = ("slot", "gen", "frame", "source")
-#: detectors whose findings are met by a context, which records them; the others judge a whole run
-_RECORDED = ("kassert", "lockdebug", "lockorder")
+#: detectors whose findings are met by a context, which records them; the others judge a whole run (lockorder both: a
+#: context meets a reversal of the stated order, and one that two CPUs make between them is seen afterwards)
+_RECORDED = ("kassert", "lockdebug")
 
 
 @dataclass

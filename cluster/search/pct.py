@@ -40,7 +40,7 @@ class Pct:
         ran: name of the context picked last; "": none.
     """
 
-    def __init__(self, seed: int, depth: int):
+    def __init__(self, seed: int = 0, depth: int = 3):
         self.random = random.Random(seed)
         self.depth = depth
         self.longest = 100

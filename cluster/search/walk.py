@@ -15,7 +15,7 @@ class RandomWalk:
         seed: the same seed gives the same walks, in the same order.
     """
 
-    def __init__(self, seed: int):
+    def __init__(self, seed: int = 0):
         self.random = random.Random(seed)
 
     def new_execution(self) -> bool:

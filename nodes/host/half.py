@@ -16,7 +16,7 @@ from shared.errors import PortDead
 from shared.journal import Journal, operation_record
 from shared.messages import OPERATIONS, Effect
 from shared.port import Port
-from shared.scenario import Scenario
+from shared.scenario import Results, Scenario
 from shared.struct import lock_sleeps
 
 
@@ -146,7 +146,7 @@ class ProcessorPort(Port):
         self._changed(thread.processor)
 
     @property
-    def results(self) -> dict[str, list[dict[str, Any]]]:
+    def results(self) -> Results:
         """Context -> its steps' results."""
         return {name: thread.results for name, thread in self.threads.items() if thread.results}
 

@@ -1,7 +1,7 @@
 """Runs the contexts of one processor in an actor: the live engine's port.
 
-A thread of its own, in which every context is a greenlet and the scheduler (the
-hub) another. What arrives for the processor lies in `inbox` until the next
+A thread of its own, in which every context is a greenlet and the scheduler
+another. What arrives for the processor lies in `inbox` until the next
 operation boundary, or until everybody waits. What needs no answer rides in the
 next frame to the same actor; before anything else is addressed, before a wait,
 an interrupt or the end, all of it has been acknowledged as applied.
@@ -22,6 +22,7 @@ from greenlet import getcurrent, greenlet
 from nodes.build import Route, alloc_shard
 from nodes.cpu import Processor, Thread
 from nodes.host.half import ProcessorPort
+from nodes.host.transport import LIMIT_S
 from shared.errors import Infrastructure, PortDead
 from shared.journal import Journal
 from shared.locks.ref import LockRef
@@ -42,7 +43,6 @@ from shared.port import here
 from shared.scenario import Scenario
 from shared.struct import Struct
 
-LIMIT_S = 60.0
 S = TypeVar("S", bound=Struct)
 #: has a frame admitted by its node, and waits for the reply
 Ask = Callable[[Frame], Reply]
@@ -89,11 +89,11 @@ class Runner(ProcessorPort):
         self.choices_changed = False  # another context than the current one may have become able to go on
         self.stopping = False
 
-    # -- the hub ---------------------------------------------------------------
+    # -- the scheduler ---------------------------------------------------------
 
     def loop(self) -> None:
         """Run the processor's contexts until told to stop."""
-        self.hub = getcurrent()
+        self.scheduler = getcurrent()
         with here.installed(self):
             try:
                 while not self.stopping and not self.dead and self.crash is None:
@@ -174,12 +174,12 @@ class Runner(ProcessorPort):
             raise PortDead
         if self.follow is not None:
             if self.processor.k >= len(self.follow) or self.follow[self.processor.k] != self.cur.name:
-                self._to_hub()
+                self._to_scheduler()
         elif self.stopping or self.choices_changed or not self.inbox.empty():
             self.choices_changed = False
             self._drain()
             if self.stopping or len(self.processor.choices()) > 1:
-                self._to_hub()
+                self._to_scheduler()
 
     def spin(self) -> None:
         self.point()
@@ -188,11 +188,11 @@ class Runner(ProcessorPort):
         self.choices_changed = True
 
     def _give_way(self, thread: Thread) -> None:
-        self._to_hub()
+        self._to_scheduler()
 
-    def _to_hub(self) -> None:
+    def _to_scheduler(self) -> None:
         self._flush()
-        self.hub.switch()
+        self.scheduler.switch()
         if self.dead:
             raise PortDead
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from shared.locks.table import LockState, Want
+from shared.scenario import Results
 
 
 class ContextState(NamedTuple):
@@ -86,7 +87,7 @@ class HostState(NamedTuple):
     locks: Sequence[LockState]
     images: Mapping[str, Any]
     tlbs: Mapping[str, TlbState]
-    results: dict[str, list[dict[str, Any]]]
+    results: Results
     sites: dict[str, int]
     counters: dict[str, int]
 

@@ -19,8 +19,10 @@ from typing import Any
 from shared.detectors.machine_state import ContextState, MachineState
 from shared.detectors.waits import DAEMON, Busy, Facts, Hold, Wait, WaitGraph, owner_of_tag, rests
 from shared.findings import Finding
+from shared.functions import run_check
 from shared.invariants import Snapshot, check
 from shared.locks.table import Want
+from shared.scenario import Scenario
 from shared.struct import INDEX_MASK, KIND_SHIFT, Struct, channel_name, lock_name, lock_sleeps
 from shared.tables import differing, tables
 from shared.uvm.param import PG_BUSY
@@ -119,6 +121,14 @@ def no_end(state: MachineState, limit: int) -> Finding:
     stack, held = list(busiest.stack), list(busiest.held)
     function = stack[0] if stack else "user"
     return Finding("no-progress", text, busiest.name, function, stack=stack, held=held, story=story)
+
+
+def promise(scenario: Scenario, results: Mapping[str, Any], state: MachineState) -> Finding | None:
+    """The finding that what the scenario promises does not hold: of its results, or by its program's own check."""
+    functions = scenario.functions
+    if functions is not None and functions.check is not None:
+        return run_check(functions.check, snapshot_of(state).heap)
+    return scenario.unexpected(results)
 
 
 def _wanted(found: Sequence[Finding], detect: dict[str, str]) -> list[Finding]:

@@ -5,19 +5,9 @@ A segment may be made by one program and mapped by another.
 
 from __future__ import annotations
 
+from shared import scenario_keys as keys
 from shared.oracle_effects import End, Memory
 from shared.port import here
-from shared.scenario_keys import (
-    MAX_WORD,
-    File,
-    FileSize,
-    FileWord,
-    FileWords,
-    NewFile,
-    NewSegment,
-    Segment,
-    Whole,
-)
 from shared.scenario_names import MAX_REGION_PAGES
 from shared.steps.errnos import errno
 from shared.steps.step import BOTH, Args, Call, Key, Where, leaves_memory_alone, step
@@ -26,13 +16,13 @@ from shared.uvm.structs import Shm, Vnode
 from shared.uvm.vnode import sys_ftruncate, uvm_vnp_uncache, vn_rdwr, vnode_make
 
 FAMILY = "files, shared memory"
-PAGES = Key("pages", Whole(1, MAX_REGION_PAGES, "how many pages it has"))
-AT = Key("at", FileWord())
-VALUE = Key("value", Whole(0, MAX_WORD, "the value"))
-FILE = Key("file", File())
+PAGES = Key("pages", keys.whole(1, MAX_REGION_PAGES, "how many pages it has"))
+AT = Key("at", keys.FILE_WORD)
+VALUE = Key("value", keys.whole(0, keys.MAX_WORD, "the value"))
+FILE = Key("file", keys.FILE)
 
 
-@step("file", FAMILY, Where.SETUP, (Key("as", NewFile()), PAGES, Key("words", FileWords(), optional=True)))
+@step("file", FAMILY, Where.SETUP, (Key("as", keys.NEW_FILE), PAGES, Key("words", keys.FILE_WORDS, optional=True)))
 class MakeFile(Args):
     """Make a file, in the first blocks of the disk that are no other file's."""
 
@@ -51,10 +41,10 @@ class MakeFile(Args):
         return 0
 
     def effect(self, memory: Memory, proc: str) -> None:
-        memory.make_file(self.file, self.pages, self.block, self.words)
+        memory.files.make(self.file, self.pages, self.block, self.words)
 
     def foresee(self, memory: Memory) -> None:
-        memory.sizes[self.file] = self.pages * memory.page_size
+        memory.files.sizes[self.file] = self.pages * memory.page_size
 
 
 @step("fread", FAMILY, Where.PROGRAM, (AT,))
@@ -69,7 +59,7 @@ class Fread(Args):
         return errno(error) or word
 
     def effect(self, memory: Memory, proc: str) -> End | None:
-        return memory.fread(self.file, self.at)
+        return memory.files.read(self.file, self.at)
 
 
 @step("fwrite", FAMILY, BOTH, (AT, VALUE))
@@ -85,14 +75,14 @@ class Fwrite(Args):
         return errno(error)
 
     def effect(self, memory: Memory, proc: str) -> End | None:
-        return memory.fwrite(self.file, self.at, self.value)
+        return memory.files.write(self.file, self.at, self.value)
 
     def setup_effect(self, memory: Memory) -> None:
-        cell, word = memory.file_word(self.file, self.at)
+        cell, word = memory.files.word(self.file, self.at)
         cell.write(word, (self.value, None))
 
 
-@step("ftruncate", FAMILY, Where.PROGRAM, (FILE, Key("pages", FileSize())))
+@step("ftruncate", FAMILY, Where.PROGRAM, (FILE, Key("pages", keys.FILE_SIZE)))
 class Ftruncate(Args):
     """Make a file shorter, or as long again as it was made, as ftruncate(2)."""
 
@@ -103,7 +93,7 @@ class Ftruncate(Args):
         return errno(sys_ftruncate(Vnode.at(self.file), self.size))
 
     def effect(self, memory: Memory, proc: str) -> End | None:
-        return memory.truncate(self.file, self.size)
+        return memory.files.truncate(self.file, self.size)
 
     def foresee(self, memory: Memory) -> None:
         memory.may_lack_pages = True
@@ -122,7 +112,7 @@ class Uncache(Args):
         return 0
 
 
-@step("shm", FAMILY, BOTH, (Key("as", NewSegment()), PAGES))
+@step("shm", FAMILY, BOTH, (Key("as", keys.NEW_SEGMENT), PAGES))
 class MakeSegment(Args):
     """Make a shared memory segment, as shmget(2); mmap maps it with `shm: NAME`."""
 
@@ -135,7 +125,7 @@ class MakeSegment(Args):
         return errno(sys_shmget(Shm.at(self.shm), self.pages))
 
 
-@step("shm_remove", FAMILY, Where.PROGRAM, (Key("shm", Segment()),))
+@step("shm_remove", FAMILY, Where.PROGRAM, (Key("shm", keys.SEGMENT),))
 class RemoveSegment(Args):
     """Remove a shared memory segment, as shmctl(2) with IPC_RMID: who has mapped it keeps it."""
 
@@ -145,4 +135,4 @@ class RemoveSegment(Args):
         return errno(sys_shmrm(Shm.at(self.shm)))
 
     def effect(self, memory: Memory, proc: str) -> End | None:
-        return memory.remove_segment(self.shm)
+        return memory.files.remove_segment(self.shm)

@@ -11,21 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shared import scenario_keys as keys
 from shared.machine_config import MAX_FRAMES
 from shared.port import SPL_CLOCK, SPL_IMP, SPL_NONE, here, kernel
-from shared.scenario_keys import (
-    MAX_WORD,
-    BarrierName,
-    Device,
-    KernelAddress,
-    KernelMap,
-    KernelPage,
-    NewVariable,
-    Pages,
-    Truth,
-    Whole,
-    Word,
-)
 from shared.steps.errnos import errno
 from shared.steps.step import EVERYWHERE, Args, Call, Key, Where, leaves_memory_alone, step
 from shared.struct import Field, Struct, field, own, simplelock
@@ -36,9 +24,9 @@ from shared.uvm.trap import kernel_access
 
 FAMILY, TESTS = "kernel steps", "of tests"
 NOT_SETUP = Where.PROGRAM | Where.INTERRUPT
-WORD = Key("word", Word())
-VALUE = Key("value", Whole(0, MAX_WORD, "the value"))
-ONFAULT = Key("onfault", Truth(), optional=True, default=False, where=NOT_SETUP)
+WORD = Key("word", keys.WORD)
+VALUE = Key("value", keys.whole(0, keys.MAX_WORD, "the value"))
+ONFAULT = Key("onfault", keys.TRUTH, optional=True, default=False, where=NOT_SETUP)
 
 
 class Barrier(Struct, kind=32):
@@ -257,7 +245,7 @@ class Kwakeup(OfWord):
         return 0
 
 
-@step("send", FAMILY, Where.PROGRAM, (Key("to", Device()),), system_call=False)
+@step("send", FAMILY, Where.PROGRAM, (Key("to", keys.DEVICE),), system_call=False)
 class Send(Args):
     """Give a device something to do; its interrupt comes."""
 
@@ -287,13 +275,12 @@ class OfKernelMemory(Args):
         return variable
 
 
-MAPS = KernelMap("kernel map", ("map", "kmem", "mb", "exec"))
-MAPS.means = "one that the machine has (`kernel: {map: 4, ...}`); kmem, mb and map are wired, exec is pageable"
-
-
 @step(
     "km_alloc", FAMILY, EVERYWHERE,
-    (Key("map", MAPS), Key("pages", Whole(1, MAX_FRAMES, "how many pages")), Key("as", NewVariable())),
+    (
+        Key("map", keys.KERNEL_MAP), Key("pages", keys.whole(1, MAX_FRAMES, "how many pages")),
+        Key("as", keys.NEW_VARIABLE),
+    ),
 )  # fmt: skip
 class KmAlloc(OfKernelMemory):
     """Allocate memory from one of the kernel's maps, as malloc() does, and keep its address in a variable.
@@ -307,7 +294,7 @@ class KmAlloc(OfKernelMemory):
         return errno(km_alloc(self.variable, self.map, self.pages, call.interrupt))
 
 
-@step("km_free", FAMILY, EVERYWHERE, (Key("at", KernelPage()), Key("pages", Pages())))
+@step("km_free", FAMILY, EVERYWHERE, (Key("at", keys.KERNEL_PAGE), Key("pages", keys.PAGES)))
 class KmFree(OfKernelMemory):
     """Free pages that km_alloc has allocated, all of them or some. The variable keeps the address, which is stale.
 
@@ -333,7 +320,7 @@ class OfKernelWord(OfKernelMemory):
         return "EFAULT" if word is None else 0 if write else word
 
 
-@step("kread", FAMILY, NOT_SETUP, (Key("at", KernelAddress()), ONFAULT))
+@step("kread", FAMILY, NOT_SETUP, (Key("at", keys.KERNEL_WORD), ONFAULT))
 class Kread(OfKernelWord):
     """Load a word of kernel memory. Answers its value; there may be no memory at its address, which is a panic.
 
@@ -345,7 +332,7 @@ class Kread(OfKernelWord):
         return self.access(False, 0)
 
 
-@step("kwrite", FAMILY, EVERYWHERE, (Key("at", KernelAddress()), VALUE, ONFAULT))
+@step("kwrite", FAMILY, EVERYWHERE, (Key("at", keys.KERNEL_WORD), VALUE, ONFAULT))
 class Kwrite(OfKernelWord):
     """Store a word of kernel memory; there may be no memory at its address, which is a panic.
 
@@ -359,7 +346,7 @@ class Kwrite(OfKernelWord):
         return self.access(True, self.value)
 
 
-@step("barrier", TESTS, Where.PROGRAM, (Key("name", BarrierName()),), system_call=False)
+@step("barrier", TESTS, Where.PROGRAM, (Key("name", keys.BARRIER),), system_call=False)
 class Meet(Args):
     """Wait until every thread whose program names this barrier has come."""
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shared import scenario_keys as keys
 from shared.oracle_effects import End, Memory
 from shared.port import here
-from shared.scenario_keys import Choice, LoanPage, LoanPages, NewLoan, NewRegion
-from shared.scenario_keys import Loan as LoanName
 from shared.steps.errnos import errno
 from shared.steps.memory import RANGE, OfRange
 from shared.steps.step import BOTH, Args, Call, Key, Plain, Where, leaves_memory_alone, step
@@ -17,8 +16,9 @@ from shared.uvm.proc import curmap_of
 from shared.uvm.structs import Loan
 
 FAMILY = "page loans"
-OF = Key("of", LoanName())
+OF = Key("of", keys.LOAN)
 LOANS: dict[str, Plain] = {"anon": UVM_LOAN_TOANON, "page": UVM_LOAN_TOPAGE}
+TO = Key("to", keys.choice("borrower", LOANS, field="flags"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class OfLoan(Args):
     page: int = 0
 
 
-@step("loan", FAMILY, BOTH, (*RANGE, Key("to", Choice("borrower", LOANS, field="flags")), Key("as", NewLoan())))
+@step("loan", FAMILY, BOTH, (*RANGE, TO, Key("as", keys.NEW_LOAN)))
 class Lend(OfRange):
     """Lend pages of the process to the kernel.
 
@@ -63,7 +63,7 @@ class Unloan(OfLoan):
         return errno(loan_return(Loan.at(self.number)))
 
 
-@step("map_loan", FAMILY, Where.PROGRAM, (OF, Key("as", NewRegion()), Key("pages", LoanPages())))
+@step("map_loan", FAMILY, Where.PROGRAM, (OF, Key("as", keys.NEW_REGION), Key("pages", keys.LOAN_PAGES)))
 class MapLoan(Args):
     """Map borrowed anons in the process, as private memory."""
 
@@ -82,7 +82,7 @@ class MapLoan(Args):
         return memory.map_loan(proc, memory.pages(self.at, self.length), self.loan)
 
 
-@step("kpeek", FAMILY, Where.PROGRAM, (OF, Key("page", LoanPage(), optional=True, default=0)))
+@step("kpeek", FAMILY, Where.PROGRAM, (OF, Key("page", keys.LOAN_PAGE, optional=True, default=0)))
 class Kpeek(OfLoan):
     """Look, in the kernel, at the first word of a page that was lent. Answers its value."""
 

@@ -4,25 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shared import scenario_keys as keys
 from shared.oracle_effects import End, Memory
 from shared.port import here
-from shared.scenario_keys import (
-    MAX_WORD,
-    Address,
-    Block,
-    Choice,
-    File,
-    Flags,
-    InProcess,
-    MapFlags,
-    NewRegion,
-    Offset,
-    Pages,
-    Segment,
-    UntilFree,
-    Whole,
-    WordAddress,
-)
 from shared.scenario_names import Place
 from shared.steps.errnos import errno
 from shared.steps.step import BOTH, Args, Call, Key, Plain, Refused, Where, leaves_memory_alone, step
@@ -87,10 +71,10 @@ ADVICE: dict[str, Plain] = {
 SYNCING = {"async": MS_ASYNC, "sync": MS_SYNC, "invalidate": MS_INVALIDATE}
 INHERITANCES: dict[str, Plain] = {"none": MAP_INHERIT_NONE, "copy": MAP_INHERIT_COPY, "share": MAP_INHERIT_SHARE}
 
-IN = Key("in", InProcess(), where=Where.SETUP)
-AT, PAGES = Key("at", Address()), Key("pages", Pages())
+IN = Key("in", keys.IN_PROCESS, where=Where.SETUP)
+AT, PAGES = Key("at", keys.ADDRESS), Key("pages", keys.PAGES)
 RANGE = (IN, AT, PAGES)
-VALUE = Key("value", Whole(0, MAX_WORD, "the value"))
+VALUE = Key("value", keys.whole(0, keys.MAX_WORD, "the value"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,9 +116,10 @@ class OfRegion(OfProcess):
 @step(
     "mmap", CALLS, BOTH,
     (
-        IN, Key("as", NewRegion()), PAGES, Key("prot", Choice("protection", PROTECTIONS), optional=True, default=RW),
-        Key("flags", MapFlags(), optional=True), Key("file", File(), optional=True),
-        Key("shm", Segment(), optional=True), Key("offset", Offset(), optional=True),
+        IN, Key("as", keys.NEW_REGION), PAGES,
+        Key("prot", keys.choice("protection", PROTECTIONS), optional=True, default=RW),
+        Key("flags", keys.MAP_FLAGS, optional=True), Key("file", keys.FILE, optional=True),
+        Key("shm", keys.SEGMENT, optional=True), Key("offset", keys.OFFSET, optional=True),
     ),
 )  # fmt: skip
 class Mmap(OfRegion):
@@ -171,8 +156,8 @@ class Mmap(OfRegion):
         return memory.map(proc, memory.pages(self.at, self.length), self.prot, self.shared, what, self.offset or 0)
 
     def foresee(self, memory: Memory) -> None:
-        if self.file is not None:
-            memory.may_map_beyond(self.file, (self.offset or 0) + self.length)
+        if self.file is not None and (self.offset or 0) + self.length > memory.files.sizes[self.file]:
+            memory.may_lack_pages = True  # beyond the end of a file there are none
 
 
 @step("munmap", CALLS, BOTH, RANGE)
@@ -186,7 +171,7 @@ class Munmap(OfRange):
         return memory.change(proc, memory.pages(self.at, self.length), lambda vpn, view: None)
 
 
-@step("minherit", CALLS, BOTH, (*RANGE, Key("inherit", Choice("inheritance", INHERITANCES))))
+@step("minherit", CALLS, BOTH, (*RANGE, Key("inherit", keys.choice("inheritance", INHERITANCES))))
 class Minherit(OfRange):
     """Say what a child gets of pages, as minherit(2).
 
@@ -207,7 +192,7 @@ class Minherit(OfRange):
         )
 
 
-@step("mprotect", CALLS, BOTH, (*RANGE, Key("prot", Choice("protection", PROTECTIONS))))
+@step("mprotect", CALLS, BOTH, (*RANGE, Key("prot", keys.choice("protection", PROTECTIONS))))
 class Mprotect(OfRange):
     """Change the protection of pages, as mprotect(2).
 
@@ -228,7 +213,7 @@ class Mprotect(OfRange):
         )
 
 
-@step("madvise", CALLS, BOTH, (*RANGE, Key("advice", Choice("advice", ADVICE))))
+@step("madvise", CALLS, BOTH, (*RANGE, Key("advice", keys.choice("advice", ADVICE))))
 class Madvise(OfRange):
     """Tell the kernel how pages will be used, as madvise(2).
 
@@ -245,7 +230,7 @@ class Madvise(OfRange):
         return memory.throw_away(proc, memory.pages(self.at, self.length)) if self.advice == MADV_FREE else None
 
 
-@step("msync", CALLS, Where.PROGRAM, (AT, PAGES, Key("flags", Flags(SYNCING))))
+@step("msync", CALLS, Where.PROGRAM, (AT, PAGES, Key("flags", keys.flags(SYNCING))))
 class Msync(OfRange):
     """Write modified pages of files back to the disk, as msync(2).
 
@@ -261,7 +246,7 @@ class Msync(OfRange):
         return errno(sys_msync(call.me, self.at, self.npages, self.flags))
 
 
-@step("mincore", CALLS, Where.PROGRAM, (AT, Key("pages", Pages(64))))
+@step("mincore", CALLS, Where.PROGRAM, (AT, Key("pages", keys.pages_up_to(64))))
 class Mincore(OfRange):
     """Answer which pages are in memory, as mincore(2): a number of which bit i says so of page i."""
 
@@ -295,8 +280,9 @@ class Munlock(OfRange):
 @step(
     "physio", CALLS, Where.PROGRAM,
     (
-        Key("do", Choice("direction", {"read": False, "write": True}, field="write")), AT, PAGES, Key("block", Block()),
-        Key("status", WordAddress(), optional=True, default=0),
+        Key("do", keys.choice("direction", {"read": False, "write": True}, field="write")), AT, PAGES,
+        Key("block", keys.BLOCK),
+        Key("status", keys.WORD_ADDRESS, optional=True, default=0),
     ),
 )  # fmt: skip
 class Physio(OfRange):
@@ -320,7 +306,7 @@ class Physio(OfRange):
         return memory.write_blocks(proc, vpns, self.block) if self.write else memory.read_blocks(proc, vpns, self.block)
 
 
-@step("read", ACCESSES, Where.PROGRAM, (Key("at", WordAddress()),), system_call=False)
+@step("read", ACCESSES, Where.PROGRAM, (Key("at", keys.WORD_ADDRESS),), system_call=False)
 class Read(OfProcess):
     """Load a 64-bit word through the MMU. Answers its value, SIGSEGV or SIGBUS."""
 
@@ -334,7 +320,7 @@ class Read(OfProcess):
         return memory.access(proc, self.at, VM_PROT_READ)
 
 
-@step("write", ACCESSES, BOTH, (IN, Key("at", WordAddress()), VALUE), system_call=False)
+@step("write", ACCESSES, BOTH, (IN, Key("at", keys.WORD_ADDRESS), VALUE), system_call=False)
 class Write(OfProcess):
     """Store a 64-bit word through the MMU. Answers 0, SIGSEGV or SIGBUS."""
 
@@ -352,7 +338,7 @@ class Write(OfProcess):
         memory.put(self.in_ or "", self.at, self.value)
 
 
-@step("fill", "of tests", Where.SETUP, (IN, Key("until_free", UntilFree())))
+@step("fill", "of tests", Where.SETUP, (IN, Key("until_free", keys.UNTIL_FREE)))
 class Fill(OfRegion):
     """Take memory: write pages of a new private region `fill`, as large as memory, until few pages are free.
 

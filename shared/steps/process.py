@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from shared import scenario_keys as keys
 from shared.oracle_effects import End, Memory
 from shared.scenario import VM_MAX_ADDRESS, VM_MIN_ADDRESS
-from shared.scenario_keys import Child, ChildProgram, Choice, Cpu, NewChild, NewProcess, NewThread, SwapDevice
 from shared.steps.errnos import errno
 from shared.steps.memory import IN, OfProcess
 from shared.steps.step import BOTH, Args, Call, Key, Where, leaves_memory_alone, step
@@ -16,10 +16,10 @@ from shared.uvm.swapctl import sys_swapctl
 
 CALLS, TESTS = "system calls", "of tests"
 COUNTERS = tuple(name for name, counter in Uvmexp.fields.items() if isinstance(counter, Stat) or counter.hint)
-CPU = Key("cpu", Cpu())
+CPU = Key("cpu", keys.CPU)
 
 
-@step("process", TESTS, Where.SETUP, (Key("as", NewProcess()), CPU))
+@step("process", TESTS, Where.SETUP, (Key("as", keys.NEW_PROCESS), CPU))
 class MakeProcess(Args):
     """Make a process, with one thread of the same name."""
 
@@ -34,7 +34,7 @@ class MakeProcess(Args):
         memory.make_space(self.as_)
 
 
-@step("thread", TESTS, Where.SETUP, (IN, Key("as", NewThread()), CPU))
+@step("thread", TESTS, Where.SETUP, (IN, Key("as", keys.NEW_THREAD), CPU))
 class MakeThread(OfProcess):
     """Give a process one more thread."""
 
@@ -49,7 +49,7 @@ class MakeThread(OfProcess):
 
 @step(
     "fork", CALLS, Where.PROGRAM,
-    (Key("as", NewChild()), Key("program", ChildProgram()), Key("cpu", Cpu(), optional=True)),
+    (Key("as", keys.NEW_CHILD), Key("program", keys.CHILD_PROGRAM), Key("cpu", keys.CPU, optional=True)),
 )  # fmt: skip
 class Fork(Args):
     """Make a child, as fork(2). It has the names of its parent's regions as of its fork.
@@ -80,7 +80,7 @@ class Exit(Args):
         return memory.exit(proc)
 
 
-@step("wait", CALLS, Where.PROGRAM, (Key("for", Child()),))
+@step("wait", CALLS, Where.PROGRAM, (Key("for", keys.CHILD),))
 class Wait(Args):
     """Wait until a child has ended, as waitpid(2)."""
 
@@ -105,7 +105,7 @@ class Pause(Args):
 
 @step(
     "swapctl", CALLS, BOTH,
-    (IN, Key("do", Choice("command", {"on": True, "off": False}, field="on")), Key("device", SwapDevice())),
+    (IN, Key("do", keys.choice("command", {"on": True, "off": False}, field="on")), Key("device", keys.SWAP_DEVICE)),
 )  # fmt: skip
 class Swapctl(OfProcess):
     """Begin or end swapping to a device of the machine, as swapctl(2). When it boots, all are on.
@@ -127,7 +127,7 @@ class Swapctl(OfProcess):
         memory.may_lack_pages = True
 
 
-@step("count", TESTS, Where.PROGRAM, (Key("of", Choice("counter", COUNTERS)),), system_call=False)
+@step("count", TESTS, Where.PROGRAM, (Key("of", keys.choice("counter", COUNTERS)),), system_call=False)
 class Count(Args):
     """Answer a counter of uvmexp.
 

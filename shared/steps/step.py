@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import inspect
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Flag, auto
@@ -64,33 +63,31 @@ EVERYWHERE = Where.SETUP | Where.PROGRAM | Where.INTERRUPT
 BOTH = Where.SETUP | Where.PROGRAM
 
 
-class Kind(ABC):
+#: fields of a step, as its constructor wants them
+Fields = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
     """What the value of a key can be, and what it comes to.
 
     Attributes:
         type: in words.
+        schema: as JSON Schema.
+        read: second pass: the fields that the value of this key comes to. It raises UserMistake if that is wrong.
         means: what a value means, for steps whose docstring does not say it.
         example: a value, as it can stand in a file.
+        declare: first pass: take note of the name that this value makes.
+        absent: the fields that come of a key which is not there.
     """
 
-    type: str = ""
+    type: str
+    schema: Schema
+    read: Callable[[str, Value, Place], Fields]
     means: str = ""
     example: str = ""
-
-    @abstractmethod
-    def schema(self) -> Schema:
-        """As JSON Schema."""
-
-    def declare(self, value: Value, place: Place) -> None:  # noqa: B027 - most make none
-        """First pass: take note of the name that this value makes."""
-
-    @abstractmethod
-    def read(self, name: str, value: Value, place: Place) -> Mapping[str, object]:
-        """Second pass: the fields that the value of key `name` comes to. Raises: UserMistake - it is wrong."""
-
-    def absent(self, place: Place) -> Mapping[str, object]:
-        """The fields that come of a key which is not there."""
-        return {}
+    declare: Callable[[Value, Place], None] | None = None
+    absent: Callable[[Place], Fields] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +186,7 @@ class Args:
 
     def plain(self) -> dict[str, Plain]:
         """The fields as plain data, without those that are not there."""
-        named = ((one.name, getattr(self, one.name)) for one in fields(self))
+        named = ((argument.name, getattr(self, argument.name)) for argument in fields(self))
         return {
             name.rstrip("_"): list(value) if isinstance(value, tuple) else value
             for name, value in named
@@ -239,7 +236,7 @@ class Args:
     def schema(cls, where: Where) -> Schema:
         """Its mapping of keys as JSON Schema."""
         required, optional = cls.takes(where)
-        known = {key.name: {**key.kind.schema(), "description": cls.meaning(key)} for key in cls.keys}
+        known = {key.name: {**key.kind.schema, "description": cls.meaning(key)} for key in cls.keys}
         properties = {name: known[name] for name in (*required, *optional)}
         if cls.answers(where):
             properties["into"] = INTO
@@ -301,5 +298,5 @@ def steps_of(where: Where) -> list[str]:
 def _documented(kind: type[Args]) -> tuple[str, dict[str, str]]:
     """What a step's docstring says of it, and of its keys."""
     text, _, section = inspect.cleandoc(kind.__doc__ or "").partition("\nKeys:\n")
-    found = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", section, re.MULTILINE)
-    return text.strip(), {name: " ".join(meaning.split()) for name, meaning in found}
+    meanings = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", section, re.MULTILINE)
+    return text.strip(), {name: " ".join(meaning.split()) for name, meaning in meanings}

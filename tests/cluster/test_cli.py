@@ -30,7 +30,7 @@ import cluster.cli.explore
 import cluster.doctor
 from cluster import configs
 from cluster.cli import COMMANDS, cli
-from cluster.cli.options import choose
+from cluster.cli.options import Options, choose
 from cluster.token import Token, parse
 from shared.errata import ERRATA
 from shared.errors import Exit, UserMistake
@@ -519,10 +519,10 @@ def test_a_replay_line_names_what_the_token_does_not_say(tiny: Path) -> None:
 
 
 def test_fixed_with_errata_means_these_alone() -> None:
-    chosen = choose(RACE, True, ["amap_cow_now.returns-amap-locked"], [])
+    chosen = choose(RACE, Options(fixed=True, errata=("amap_cow_now.returns-amap-locked",)))
     assert chosen.scenario.errata == ("amap_cow_now.returns-amap-locked",)
     assert chosen.options == ("--fixed", "--errata", "amap_cow_now.returns-amap-locked")
-    assert choose(RACE, False, ["amap_cow_now.returns-amap-locked"], []).scenario.errata == (
+    assert choose(RACE, Options(errata=("amap_cow_now.returns-amap-locked",))).scenario.errata == (
         ERRATUM,
         "amap_cow_now.returns-amap-locked",
     )

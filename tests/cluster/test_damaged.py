@@ -28,11 +28,12 @@ from click.testing import CliRunner
 
 from cluster import runfolder
 from cluster.cli import cli
-from cluster.cli.live import kept, token_of_live, write_end
 from cluster.explore import explore
+from cluster.live_salvage import kept
 from cluster.postmortem import analyse, render, render_screen
 from cluster.postmortem.analyse import Postmortem
 from cluster.replay import replay
+from cluster.runs.parity import token_of_live
 from cluster.token import Token, kernel_version, parse
 from shared.errors import Exit, Infrastructure, UserMistake
 from shared.findings import DETECTORS
@@ -56,8 +57,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         assert (result.finding and result.finding.kind) == kind
         path = runfolder.create(tmp_path_factory.mktemp("runs") / name)
         once = replay(scene, result.deviations)
-        token = result.token or Token(scene.id, scene.digest(), kernel_version(), ())
-        runfolder.write_sim(path, scene, once, token)
+        once.token = result.token or Token(scene.id, scene.digest(), kernel_version(), ())
+        runfolder.write_sim(path, scene, once)
         found[name] = path
     return found
 
@@ -187,7 +188,7 @@ def test_journals_of_another_run_are_told_as_mixed(runs: dict[str, Path], tmp_pa
     """Of the same scenario, too."""
     other = tmp_path / "other"
     scene = scenario("S3a-shipped")
-    runfolder.write_sim(runfolder.create(other), scene, replay(scene, []), None)
+    runfolder.write_sim(runfolder.create(other), scene, replay(scene, []))
     for file in ("memory.uvmp.jsonl", "scenario.json", "run.json"):
         run = copied(runs["S3a-shipped"], tmp_path / file)
         shutil.copy(other / file, run / file)
@@ -198,7 +199,7 @@ def test_journals_of_another_run_are_told_as_mixed(runs: dict[str, Path], tmp_pa
 def test_the_same_run_gives_the_same_folder(tmp_path: Path) -> None:
     scene = scenario("E1")
     for name in "ab":
-        runfolder.write_sim(runfolder.create(tmp_path / name), scene, replay(scene, []), None)
+        runfolder.write_sim(runfolder.create(tmp_path / name), scene, replay(scene, []))
     for file in (tmp_path / "a").iterdir():
         assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
 
@@ -779,10 +780,10 @@ def test_a_free_live_run_is_repeated_exactly_and_its_token_is_told_as_another_sc
     with kept(machine, out) as name:
         run = machine.run(out=out, identity=name)
     assert run.finding is not None and run.finding.kind == "unexpected-result"
-    shortened = token_of_live(scene, run)
-    write_end(out, name, scene, run, shortened=shortened)
+    run.shortened = token_of_live(scene, run)
+    runfolder.write_live(out, scene, name, run)
     pm = analyse(out)
-    assert pm.complete and pm.replay == f"uvmp replay {out}" and f"uvmp replay {shortened}" == pm.shortened
+    assert pm.complete and pm.replay == f"uvmp replay {out}" and f"uvmp replay {run.shortened}" == pm.shortened
     assert pm.schedule == [], "the deviations of the token are not those of this run"
     text, screen = render(pm), render_screen(pm)
     for one in (text, screen):
@@ -793,7 +794,7 @@ def test_a_free_live_run_is_repeated_exactly_and_its_token_is_told_as_another_sc
     assert {json.loads(first_line(file))["run"] for file in out.glob("*.jsonl")} == {name}
     other = tmp_path / "other"
     with kept(machine, other) as second:
-        write_end(other, second, scene, machine.run(out=other, identity=second))
+        runfolder.write_live(other, scene, second, machine.run(out=other, identity=second))
     shutil.copy(other / "cpu0.uvmp.jsonl", out / "cpu0.uvmp.jsonl")
     assert analyse(out).warnings[0].startswith("the files are of different runs")
 

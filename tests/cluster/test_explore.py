@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.explore import Result, explore
+from cluster.explore import Exploration, explore, search
 from cluster.replay import replay
 from cluster.token import parse
 from shared.errors import UserMistake
@@ -24,7 +24,7 @@ def test_the_same_seed_finds_the_same_schedule() -> None:
 
 
 def test_another_seed_searches_another_way() -> None:
-    raw = {tuple(explore(SHIPPED, seed=seed, shorten=False).deviations) for seed in range(5)}
+    raw = {tuple(search(SHIPPED, seed=seed).deviations) for seed in range(5)}
     assert len(raw) == 5
 
 
@@ -71,7 +71,7 @@ def test_findings_that_are_only_noted_are_counted_by_signature() -> None:
 
 
 def test_ctrl_c_ends_a_search_with_what_it_has() -> None:
-    def impatient(result: Result) -> None:
+    def impatient(result: Exploration) -> None:
         raise KeyboardInterrupt
 
     found = explore(SHIPPED.without_errata(), schedules=1_000_000, progress=impatient)

@@ -494,7 +494,9 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = explore(scenario)
     assert found.token is not None
     path = runfolder.create(tmp_path_factory.mktemp("runs") / "s3a")
-    runfolder.write_sim(path, scenario, replay(scenario, found.deviations), found.token)
+    once = replay(scenario, found.deviations)
+    once.token = found.token
+    runfolder.write_sim(path, scenario, once)
     return path
 
 
@@ -527,7 +529,8 @@ def test_the_stacks_and_locks_from_the_journal_are_those_that_the_finding_captur
         scenario = load_scenario(file.read_text(), str(file))
         found = explore(scenario)
         path = runfolder.create(tmp_path / name)
-        runfolder.write_sim(path, scenario, replay(scenario, found.deviations), found.token)
+        assert found.outcome is not None
+        runfolder.write_sim(path, scenario, found.outcome)
         pm = analyse(path)
         assert pm.complete, (name, pm.holes, pm.warnings)
         assert pm.finding is not None
@@ -557,7 +560,7 @@ def test_a_node_killed_in_mid_run_leaves_a_log_that_is_still_told(recorded: Path
 
 
 def test_journals_of_write_sim_are_read_back_as_they_were(recorded: Path) -> None:
-    run = runfolder.load(recorded)
+    run = load(recorded)
     assert run.torn == []
     assert run.run is not None
     assert digest(run.journals) == run.run["digest"]

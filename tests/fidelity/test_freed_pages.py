@@ -10,7 +10,7 @@ import pytest
 
 import shared.uvm.anon as anon_module
 from cluster.boot import prepare
-from cluster.explore import explore
+from cluster.explore import search
 from cluster.replay import replay_journals
 from cluster.search.strategy import Stay
 from cluster.sim import Sim
@@ -59,7 +59,7 @@ def run(do: str = "read", detect: str = "") -> Finding | None:
     """The first finding of some schedules."""
     line = f"detect: {{{detect}}}" if detect else ""
     text = TEXT.replace("DETECT", line).replace('DO: {at: "buf[0]"}', STEPS[do])
-    return explore(load_scenario(text, "freed.yaml"), shorten=False).finding
+    return search(load_scenario(text, "freed.yaml")).finding
 
 
 STEPS = {"read": 'read: {at: "buf[0]"}', "write": 'write: {at: "buf[0]", value: 3}'}

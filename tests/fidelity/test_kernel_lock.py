@@ -10,7 +10,7 @@ import pytest
 
 from cluster.boot import prepare
 from cluster.explore import explore
-from cluster.replay import Replay
+from cluster.runs.outcome import Outcome
 from cluster.search.walk import RandomWalk
 from cluster.sim import Sim
 from nodes.build import build_threads
@@ -33,12 +33,12 @@ def big(name: str) -> Scenario:
 
 
 @cache
-def walked(name: str) -> Replay:
+def walked(name: str) -> Outcome:
     """One random walk of `big(name)`, recorded."""
     return run_recorded(big(name), RandomWalk(3))
 
 
-def with_holder(run: Replay) -> Iterator[tuple[Record, str]]:
+def with_holder(run: Outcome) -> Iterator[tuple[Record, str]]:
     """Every record in one total order, with the context that holds the big lock when it is performed."""
     holder = ""
     for record in in_order(run.journals):

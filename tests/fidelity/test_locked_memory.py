@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import shared.uvm.pager as pager_module
-from cluster.explore import explore
+from cluster.explore import search
 from shared.findings import Finding
 from shared.scenario_file import load_scenario
 from shared.uvm.param import VM_PROT_READ
@@ -41,7 +41,7 @@ LASTS = {
 
 
 def run(last: str) -> Finding | None:
-    return explore(load_scenario(TEXT.replace("LAST", LASTS[last]), "locked.yaml"), shorten=False).finding
+    return search(load_scenario(TEXT.replace("LAST", LASTS[last]), "locked.yaml")).finding
 
 
 @pytest.mark.parametrize("last", LASTS)

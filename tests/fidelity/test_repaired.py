@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.explore import explore
+from cluster.explore import search
 from shared.scenario_file import load_scenario
 from tests.kit import with_machine
 
@@ -31,5 +31,5 @@ def test_a_program_that_once_went_wrong_goes_right(case: str, machine: str) -> N
         pytest.skip("with more frames the memory would not be short")
     scene = load_scenario(with_machine(text, **MACHINES[machine]), f"{case}.yaml")
     few = None if machine == "its own" else max(1, scene.bound.schedules // 8)
-    result = explore(scene, schedules=few, shorten=False)
+    result = search(scene, schedules=few)
     assert result.finding is None, result.finding

@@ -1,35 +1,49 @@
-"""The live engine's own parts without Ray: every processor in a thread, every node behind a call.
+"""A second transport: every node has a host of its own in this process, and is reached by a call.
 
-What nodes/host/ray.py does with Ray's calls is done here with Python's, through
-the same codec; so the promises of the runner and of admission can be tested in
-milliseconds, and *broken on purpose*, which no test against real actors can.
+The hosts, their runners and their nodes are those that Ray's actors carry, and messages go through the same codec.
+So what these promise can be tested in milliseconds, and *broken on purpose*, which no test against real actors can.
 """
 
 from __future__ import annotations
 
-import threading
+import tempfile
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterable
+from io import BytesIO
 from typing import Any
 
 from cluster.boot import boot
-from cluster.live import schedule_of
-from nodes.build import build_node, build_threads, routes
-from nodes.cpu import Processor, Thread
-from nodes.host.admit import Admission
+from cluster.live import Progress, schedule_of
+from nodes.cpu import Thread
+from nodes.host.host import Host
 from nodes.host.runner import Runner
-from shared.codec import DELIVERY, FRAME, REPLY, decode, encode
+from shared.codec import CHUNK, FRAME, LOAD, POLL, decode, encode
 from shared.findings import Finding
-from shared.journal import Journal, Journals
-from shared.messages import Delivery, Frame, Reply
+from shared.journal import Journals, read
+from shared.messages import Frame, Load
+from shared.pack import pack_scenario
 from shared.scenario import Scenario
+
+Contexts = Callable[[], dict[str, Thread]]
+
+
+class OneNode(Host):
+    """The host of one node, perhaps with other contexts than the scenario's or another class of runners."""
+
+    def __init__(self, node: str, machine: Threads, contexts: Contexts | None, runner: type[Runner]):
+        super().__init__(node, [node], machine)
+        self.contexts, self.runner_class = contexts, runner
+
+    def _contexts(self, scenario: Scenario) -> dict[str, Thread]:
+        return super()._contexts(scenario) if self.contexts is None else self.contexts()
 
 
 class Threads:
-    """A machine of threads.
+    """A machine of hosts in this process, each processor in a thread; and the transport between them.
 
     Args:
-        bodies: contexts that run instead of the scenario's; then `image` is what they start from.
+        contexts: that run instead of the scenario's; then `image` is what they start from.
         follow: journals to follow.
         delay_s: how long a frame takes.
         runner: another class of processors.
@@ -38,7 +52,7 @@ class Threads:
     def __init__(
         self,
         scene: Scenario,
-        threads: Callable[[], dict[str, Thread]] | None = None,
+        contexts: Contexts | None = None,
         image: dict[str, Any] | None = None,
         follow: Journals | None = None,
         delay_s: Callable[[Frame], float] = lambda frame: 0.0,
@@ -46,76 +60,66 @@ class Threads:
         seed: int = 0,
     ):
         self.scene, self.delay_s = scene, delay_s
-        config = scene.machine
+        self.schedule = None if follow is None else schedule_of(follow, scene)
+        self.hosts: dict[str, OneNode] = {}
+        folder = tempfile.TemporaryDirectory(prefix="uvmp-test-")
+        weakref.finalize(self, close, self.hosts.values(), folder)
         image = boot(scene) if image is None else image
-        order = None if follow is None else schedule_of(follow, scene)
-        self.journals = {node: Journal(node) for node in config.nodes}
-        self.admissions: dict[str, Admission] = {}
-        self.runners: dict[str, Runner] = {}
-        self.sent = 0
-        for number, name in enumerate(config.nodes):
-            made = threads() if threads is not None else build_threads(scene)
-            cpu_of = {each.name: each.cpu for each in made.values()}
-            node = build_node(name, config, made, scene.errata)
-            node.load_image(image.get(name))
-            wanted = None if order is None else order.nodes[name]
-            self.admissions[name] = Admission(node, self.journals[name], cpu_of, wanted, self._send)
-            if isinstance(node, Processor):
-                own = None if order is None else order.processors[name]
-                self.runners[name] = runner(
-                    node, scene, routes(config), self.journals[name], self.ask, own, seed + number
-                )
+        for number, name in enumerate(scene.machine.nodes):
+            self.hosts[name] = OneNode(name, self, contexts, runner)
+            images = {name: image.get(name)}
+            load = Load("test", folder.name, pack_scenario(scene), images, self.schedule, seed + number, None)
+            self.hosts[name].load(encode(LOAD, load))
+        self.runners = {name: host.runner for name, host in self.hosts.items() if host.runner is not None}
 
-    def ask(self, frame: Frame) -> Reply:
-        frame = decode(FRAME, encode(FRAME, frame))
-        time.sleep(self.delay_s(frame))
-        return decode(REPLY, encode(REPLY, self.admissions[frame.node].frame(frame)))
+    # -- the transport ---------------------------------------------------------
 
-    def _send(self, cpu: str, delivery: Delivery) -> None:
-        self.sent += 1
-        self.runners[cpu].inbox.put(decode(DELIVERY, encode(DELIVERY, delivery)))
+    def ask(self, node: str, frame: bytes) -> bytes:
+        time.sleep(self.delay_s(decode(FRAME, frame)))
+        return self.hosts[node].admit(frame)
 
-    def run(self, limit_s: float = 20.0) -> Finding | None:
+    def post(self, processor: str, delivery: bytes) -> None:
+        self.hosts[processor].deliver(delivery)
+
+    def failures(self) -> list[str]:
+        return []
+
+    def clear(self) -> None:
+        pass
+
+    # -- a run -----------------------------------------------------------------
+
+    def run(self) -> Finding | None:
         """Run to the end; returns the finding that a processor reported, if one did."""
-        threads = [threading.Thread(target=one.loop, daemon=True) for one in self.runners.values()]
-        for thread in threads:
-            thread.start()
-        self._until_quiet(limit_s)
-        for one in self.runners.values():
-            one.halt()
-        for thread in threads:
-            thread.join(timeout=5.0)
-            assert not thread.is_alive()
-        for one in self.runners.values():
-            if one.crash is not None:
-                raise one.crash
-        return next((one.finding for one in self.runners.values() if one.finding is not None), None)
-
-    def _until_quiet(self, limit_s: float) -> None:
-        end = time.monotonic() + limit_s
-        before: Any = None
-        while time.monotonic() < end:
-            runners = self.runners.values()
-            counts = [one.nseq for one in self.journals.values()], self.sent
-            rest = all(one.idle and one.inbox.empty() for one in runners) and self.sent == sum(
-                one.received for one in runners
-            )
-            behind = any(one.behind() for one in runners)
-            if rest and counts == before and not behind:
-                return
-            if any(one.finding is not None for one in runners) and not behind:
-                return
-            if any(one.diverged for one in self.admissions.values()):
-                return
-            if not behind and sum(one.processor.k for one in runners) > self.scene.limit:
-                return
-            before = counts
-            time.sleep(0.005)
+        progress = Progress(self.scene.limit, self.schedule is not None, 20.0)
+        for host in self.hosts.values():
+            host.start()
+        try:
+            while not progress.has_ended([decode(POLL, host.poll()) for host in self.hosts.values()]):
+                time.sleep(0.005)
+        finally:
+            for host in self.hosts.values():
+                host.halt()
+            for host in self.hosts.values():
+                if host.thread is not None:
+                    host.thread.join(timeout=5.0)
+                    assert not host.thread.is_alive()
+        return next((runner.finding for runner in self.runners.values() if runner.finding is not None), None)
 
     def records(self) -> Journals:
-        return {node: journal.records for node, journal in self.journals.items()}
+        return {node: read(self._lines(node), node)[1] for node in self.hosts}
+
+    def _lines(self, node: str) -> BytesIO:
+        data = b""
+        while piece := decode(CHUNK, self.hosts[node].chunk(node, len(data))):
+            data += piece
+        return BytesIO(data)
 
     def results(self) -> dict[str, list[dict[str, Any]]]:
-        return {
-            name: one.results for runner in self.runners.values() for name, one in runner.threads.items() if one.results
-        }
+        return {name: results for runner in self.runners.values() for name, results in runner.results.items()}
+
+
+def close(hosts: Iterable[Host], folder: tempfile.TemporaryDirectory[str]) -> None:
+    for host in hosts:
+        host.finish()
+    folder.cleanup()

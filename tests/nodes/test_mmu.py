@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nodes.mmu import Mmu
-from shared.codec import STATE, decode, encode
+from shared.codec import decode, encode
 from shared.messages import WAIT, Grant
 from shared.port import ANY_GEN
 from shared.uvm.param import (
@@ -19,6 +19,7 @@ from shared.uvm.param import (
     VM_PROT_WRITE,
 )
 from shared.uvm.structs import Pmap
+from tests.kit import PLAIN
 
 RW = VM_PROT_READ | VM_PROT_WRITE
 SIZE, PER_TABLE = 64, 4
@@ -97,7 +98,7 @@ def test_tables_and_their_counts_come_back_from_the_image(tables: Mmu) -> None:
     enter(tables, 5, 9)
     enter(tables, 6, 10)
     again = Mmu("mmu", SIZE, per_table=PER_TABLE)
-    again.load_image(decode(STATE, encode(STATE, tables.image())))
+    again.load_image(decode(PLAIN, encode(PLAIN, tables.image())))
     assert ask(again, "pmap_remove", 1, 5 * SIZE, 6 * SIZE, "cpu0") == [None, []]
     assert ask(again, "pmap_remove", 1, 6 * SIZE, 7 * SIZE, "cpu0") == [[[OBJ, 20]], []]
     assert ask(again, "pmap_destroy", 1) == OBJ

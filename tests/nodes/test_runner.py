@@ -13,7 +13,8 @@ from cluster.search.walk import RandomWalk
 from nodes.build import routes
 from nodes.cpu import Processor, Thread
 from nodes.host.runner import Runner
-from shared.errors import Infrastructure, LogIncomplete
+from shared.codec import FRAME, decode
+from shared.errors import Diverged, Infrastructure, LogIncomplete
 from shared.journal import Journal, causal_past, digest, holes, linearize
 from shared.messages import OPERATIONS, Frame, Interrupt, Reply, Status
 from shared.port import SPL_BIO, SPL_HIGH, SPL_NONE, here
@@ -152,7 +153,7 @@ def live_toy(toy: Toy, **options: Any) -> Threads:
         made = Toy(things, {"A": (0, freed_too_early)}, {"race": "off"}).machine.threads
         return made
 
-    return Threads(toy.scenario, threads=fresh, image=toy.image, **options)
+    return Threads(toy.scenario, contexts=fresh, image=toy.image, **options)
 
 
 def test_a_posted_store_that_fails_is_told_as_of_where_it_was_made() -> None:
@@ -182,9 +183,8 @@ def test_an_operation_of_another_kind_is_told_as_diverged() -> None:
     changed = next(one for one in journals["lock_manager"] if one["event"] == "unlock" and one["ctx"] == "A")
     changed["event"] = "wakeup"
     machine = Threads(scene, follow=journals)
-    machine.run(limit_s=3.0)
-    told = [one.diverged for one in machine.admissions.values() if one.diverged]
-    assert told == [(f"wakeup as operation {changed['n']} of A on lock_manager", "unlock")]
+    with pytest.raises(Diverged, match=f"wakeup as operation {changed['n']} of A on lock_manager; found unlock"):
+        machine.run()
 
 
 def test_a_processor_says_what_it_still_has_to_do() -> None:
@@ -210,7 +210,7 @@ def test_an_answer_that_never_comes_is_an_error_and_no_finding() -> None:
     limit, runner.LIMIT_S = runner.LIMIT_S, 0.3
     try:
         with pytest.raises(Infrastructure, match="held back"):
-            machine.run(limit_s=2.0)
+            machine.run()
     finally:
         runner.LIMIT_S = limit
 
@@ -222,14 +222,13 @@ def test_what_is_posted_rides_with_the_next_request_to_the_same_node() -> None:
     frames = 0
     ask = machine.ask
 
-    def counted(frame: Frame) -> Reply:
+    def counted(node: str, frame: bytes) -> bytes:
         nonlocal frames
         frames += 1
-        assert all(OPERATIONS[request.code].posted for request in frame.requests[:-1])
-        return ask(frame)
+        assert all(OPERATIONS[request.code].posted for request in decode(FRAME, frame).requests[:-1])
+        return ask(node, frame)
 
-    for one in machine.runners.values():
-        one.ask = counted
+    machine.ask = counted  # type: ignore[method-assign]
     machine.run()
     operations = sum(one.processor.k for one in machine.runners.values())
     assert frames < 0.8 * operations
@@ -306,7 +305,7 @@ def test_a_stale_handle_that_nobody_minds_gives_the_same_in_both_engines() -> No
 
     journals = {name: one.records for name, one in toy.sim.journals.items()}  # type: ignore[union-attr]
     for follow in (journals, None):
-        machine = Threads(toy.scenario, threads=fresh, image=toy.image, follow=follow)
+        machine = Threads(toy.scenario, contexts=fresh, image=toy.image, follow=follow)
         assert machine.run() is None
         assert digest(machine.records()) == digest(journals)
         notes = [one for runner in machine.runners.values() for one in runner.notes]

@@ -32,7 +32,7 @@ class Elsewhere(NodeActor):
     def load(self, data: bytes) -> bytes:
         load = decode(LOAD, data)
         answer = super().load(encode(LOAD, load._replace(folder=os.environ["UVMP_TEST_ROOT"] + load.folder)))
-        self.latest = [stream.name for stream in self.files]
+        self.latest = [stream.name for stream in self.files.values()]
         return answer
 
     def logs(self) -> list[str]:

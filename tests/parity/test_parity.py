@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from cluster.explore import explore
-from cluster.live import LiveMachine, LiveRun
-from cluster.replay import Replay, replay, replay_journals
+from cluster.live import LiveMachine
+from cluster.replay import replay, replay_journals
+from cluster.runs.outcome import Outcome
 from cluster.search.walk import RandomWalk
 from shared.findings import Finding
 from shared.journal import Journals, holes, linearize
@@ -96,12 +97,12 @@ def interrupts(journals: Journals) -> list[str]:
     return [one["ctx"] for records in journals.values() for one in records if one["event"] == "intr"]
 
 
-def came_to_rest(run: LiveRun) -> bool:
+def came_to_rest(run: Outcome) -> bool:
     """Did nothing stop it on its way?"""
     return run.finding is None or run.finding.detector in ("deadlock", "oracle")
 
 
-def same(live: LiveRun, sim: Replay) -> None:
+def same(live: Outcome, sim: Outcome) -> None:
     """The two are one run: every record, every result, the finding word by word."""
     assert what(live.finding) == what(sim.finding)
     if live.digest != sim.digest:  # say where, not only that
@@ -116,14 +117,14 @@ def same(live: LiveRun, sim: Replay) -> None:
         assert live.results == sim.results and live.sites == sim.sites and live.counters == sim.counters
 
 
-def from_sim(machine: LiveMachine, scene: Scenario, seed: int) -> Replay:
+def from_sim(machine: LiveMachine, scene: Scenario, seed: int) -> Outcome:
     """A random schedule of sim, followed by the actors."""
     recorded = run_recorded(scene, RandomWalk(seed))
     same(machine.run(follow=recorded.journals), recorded)
     return recorded
 
 
-def from_live(machine: LiveMachine, scene: Scenario, seed: int) -> LiveRun:
+def from_live(machine: LiveMachine, scene: Scenario, seed: int) -> Outcome:
     """A free run of the actors, replayed in sim."""
     run = machine.run(seed=seed)
     if came_to_rest(run):

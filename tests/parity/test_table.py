@@ -27,11 +27,11 @@ from click.testing import CliRunner
 
 from cluster.boot import boot
 from cluster.cli import cli
-from cluster.cli.live import write_end
 from cluster.explore import explore
-from cluster.live import LiveMachine, LiveRun
-from cluster.replay import Replay, replay, replay_journals
-from cluster.runfolder import identity, write_scenario, write_sim
+from cluster.live import LiveMachine
+from cluster.replay import replay, replay_journals
+from cluster.runfolder import identity, write_live, write_scenario, write_sim
+from cluster.runs.outcome import Outcome
 from cluster.search import make
 from cluster.token import parse
 from shared.findings import FINDINGS, Finding
@@ -73,7 +73,7 @@ def said(found: Finding | None) -> dict[str, Any] | None:
     return found.as_dict() if found is not None else None
 
 
-def hold(table: Table, column: str, one: Replay | LiveRun, other: Replay | LiveRun) -> None:
+def hold(table: Table, column: str, one: Outcome, other: Outcome) -> None:
     """Count, and complain, whether two runs are one."""
     same = one.digest == other.digest and said(one.finding) == said(other.finding)
     table[column, same] += 1
@@ -91,7 +91,7 @@ def hold_folder(table: Table, column: str, folder: Path, finding: Finding | None
     assert result.exit_code == (0 if finding is None else 1)
 
 
-def explored(table: Table, scene: Scenario, strategy: str) -> Replay:
+def explored(table: Table, scene: Scenario, strategy: str) -> Outcome:
     """A search, and what its token tells; without a finding, the default schedule."""
     found = explore(scene, strategy, schedules=FEW)
     if found.token is None:
@@ -103,11 +103,11 @@ def explored(table: Table, scene: Scenario, strategy: str) -> Replay:
     return once
 
 
-def kept(table: Table, scene: Scenario, strategy: str, seed: int, folder: Path) -> Replay:
+def kept(table: Table, scene: Scenario, strategy: str, seed: int, folder: Path) -> Outcome:
     """One run as `uvmp run --strategy S --seed N --out` makes it, and its folder replayed."""
     run = run_recorded(scene, make(strategy, seed, scene.bound.depth))
     folder.mkdir()
-    write_sim(folder, scene, run, None)
+    write_sim(folder, scene, run)
     hold_folder(table, "run", folder, run.finding)
     return run
 
@@ -135,7 +135,7 @@ def live(table: Table, scene: Scenario, machine: LiveMachine, strategies: tuple[
         write_scenario(folder, scene, run_id)
         free = machine.run(seed=seed, out=folder, identity=run_id)
         hold(table, "free live", replay_journals(scene, free.journals), free)
-        write_end(folder, run_id, scene, free)
+        write_live(folder, scene, run_id, free)
         hold_folder(table, "kept live", folder, free.finding)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from cluster.explore import explore
+from cluster import explore
 from shared.errata import big_lock_table
 from shared.errata.big_lock import Search
 from shared.scenario import STRATEGIES, Scenario, named_results
@@ -46,7 +46,7 @@ def search(name: str, schedules: int | None = None, strategies: Iterable[str] = 
     schedules = schedules or min(MOST, scene.bound.schedules)
     ran = 0
     for strategy in strategies:
-        result = explore(scene, strategy, schedules=1 if not promised.findings else schedules, shorten=False)
+        result = explore.search(scene, strategy, schedules=1 if not promised.findings else schedules)
         ran += result.schedules
         if result.finding is not None:
             return Search(result.finding.kind, strategy, result.found_at)

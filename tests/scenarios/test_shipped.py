@@ -10,7 +10,7 @@ from itertools import islice
 import pytest
 
 from cluster.boot import prepare
-from cluster.explore import Result, explore
+from cluster.explore import Exploration, explore
 from cluster.replay import replay
 from cluster.search import make
 from cluster.search.strategy import Stay
@@ -25,13 +25,13 @@ FOUND = [name for name in DEFECTIVE if scenario(name).expect.with_errata.finding
 SEEDS = (0, 1)
 
 
-def unlike(scene: Scenario, result: Result) -> str | None:
+def unlike(scene: Scenario, result: Exploration) -> str | None:
     outcome = scene.outcome()
     assert outcome is not None
     return outcome.check(result.finding.as_dict() if result.finding else None, named_results(result.results))
 
 
-def assert_as_ddb_would_have_shown(scene: Scenario, result: Result) -> None:
+def assert_as_ddb_would_have_shown(scene: Scenario, result: Exploration) -> None:
     """What the last line of the story names is in the finding: functions, or the channels that its sleepers wait on."""
     line = scene.story.splitlines()[-1]
     functions = set(re.findall(r"(\w+)\(\)", line))

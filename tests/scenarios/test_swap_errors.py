@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cluster.boot import prepare
-from cluster.explore import explore
+from cluster.explore import explore, search
 from cluster.search import make
 from cluster.sim import Sim
 from shared.scenario import named_results
@@ -90,7 +90,7 @@ def test_no_schedule_makes_a_device_error_a_kernel_error(faults: str, reads: str
 @pytest.mark.parametrize("name", ["S1a", "S1b", "S1b-shipped", "S1c", "S1c-hard", "S1d"])
 def test_a_defect_is_found_and_its_repair_is_clean(name: str) -> None:
     scene = scenario(name)
-    found = explore(scene, shorten=False)
+    found = search(scene)
     assert found.finding is not None
     assert scene.expect.with_errata.check(found.finding.as_dict(), {}) is None
     clean = explore(scene.without_errata(), schedules=100)

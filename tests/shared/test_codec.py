@@ -18,7 +18,6 @@ from shared.codec import (
     LOADED,
     POLL,
     REPLY,
-    STATE,
     VERSION,
     Form,
     decode,
@@ -45,18 +44,18 @@ from shared.messages import (
     Wake,
 )
 from shared.uvm.structs import Anon, Page
-from tests.kit import Thing
+from tests.kit import PLAIN, Thing
 
-PLAIN = st.recursive(
+ANY_DATA = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
     max_leaves=20,
 )
 
 
-@given(PLAIN)
+@given(ANY_DATA)
 def test_plain_data_survives(body: object) -> None:
-    assert decode(STATE, encode(STATE, body)) == body
+    assert decode(PLAIN, encode(PLAIN, body)) == body
 
 
 MESSAGES: list[tuple[Form[Any], Any]] = [
@@ -102,13 +101,13 @@ def test_messages_travel_as_short_arrays() -> None:
 def test_a_handle_survives_with_its_generation(index: int, gen: int) -> None:
     """A handle without its generation would hide every use after free."""
     handle = Anon.at(index, gen)
-    again = decode(STATE, encode(STATE, ["A", handle]))[1]
+    again = decode(PLAIN, encode(PLAIN, ["A", handle]))[1]
     assert type(again) is Anon and (again.id, again.gen) == (handle.id, gen)
 
 
 def test_equal_messages_are_equal_bytes() -> None:
     body = {"b": [1, Page.at(3, 2)], "a": None}
-    assert encode(STATE, body) == encode(STATE, body)
+    assert encode(PLAIN, body) == encode(PLAIN, body)
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.kind)
@@ -145,7 +144,7 @@ def test_bytes_that_are_no_message_are_an_infrastructure_error(data: bytes) -> N
         decode(FRAME, data)
 
 
-@given(st.sampled_from(FORMS), st.binary(max_size=200) | PLAIN)
+@given(st.sampled_from(FORMS), st.binary(max_size=200) | ANY_DATA)
 def test_nothing_that_arrives_raises_anything_else(form: Form[Any], body: object) -> None:
     """Neither bytes that are no message, nor one whose body has another shape."""
     data = body if isinstance(body, bytes) else msgpack.packb([VERSION, form.kind, body])
@@ -165,8 +164,8 @@ def test_another_version_or_kind_is_refused_with_both_named() -> None:
 def test_what_is_not_in_the_alphabet_is_not_sent(value: object) -> None:
     """No pickle, ever; a slip is found by the sender."""
     with pytest.raises(TypeError):
-        encode(STATE, [value])
+        encode(PLAIN, [value])
 
 
 def test_a_test_struct_is_a_handle_like_any_other() -> None:
-    assert decode(STATE, encode(STATE, Thing.at(4, 2))).gen == 2
+    assert decode(PLAIN, encode(PLAIN, Thing.at(4, 2))).gen == 2

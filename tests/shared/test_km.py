@@ -11,12 +11,12 @@ import pytest
 from cluster.explore import explore
 from cluster.search.strategy import Stay
 from cluster.search.walk import RandomWalk
-from shared.codec import STATE, decode, encode
+from shared.codec import decode, encode
 from shared.errors import UserMistake
 from shared.pack import pack_scenario, unpack_scenario
 from shared.scenario import Scenario, named_results
 from shared.scenario_file import load_scenario
-from tests.kit import run_recorded, scenario
+from tests.kit import PLAIN, run_recorded, scenario
 
 WHOLE = """\
 id: kernel
@@ -273,4 +273,4 @@ def test_memory_and_devices_decide_what_a_token_is_good_for() -> None:
     ]
     assert len({one.digest() for one in scenes}) == len(scenes)
     for one in scenes:
-        assert unpack_scenario(decode(STATE, encode(STATE, pack_scenario(one)))) == one
+        assert unpack_scenario(decode(PLAIN, encode(PLAIN, pack_scenario(one)))) == one

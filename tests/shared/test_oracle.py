@@ -773,6 +773,18 @@ def test_of_two_truncations_at_once_either_is_the_last() -> None:
     assert told.read("A", "new[0]", 0) is not None
 
 
+def test_a_segment_that_was_removed_is_not_what_is_mapped_afterwards() -> None:
+    told = Told()
+    mapping = {"prot": RW, "shared": True, "shm": 0, "offset": 0}
+    told.call("A", "mmap", "new[0]", 1, **mapping)
+    told.write("A", "new[0]", 5)
+    told.call("T", "shm_remove", shm=0)
+    assert told.read("A", "new[0]", 5) is None, "who has mapped it keeps it"
+    told.call("A", "munmap", "new[0]", 1)
+    told.call("A", "mmap", "new[0]", 1, **mapping)
+    assert told.read("A", "new[0]", 5) is not None
+
+
 # -- the whole ---------------------------------------------------------------------------
 
 

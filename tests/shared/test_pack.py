@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from shared.codec import STATE, decode, encode
+from shared.codec import decode, encode
 from shared.pack import pack_scenario, unpack_scenario
-from tests.kit import SHIPPED, scenario
+from tests.kit import PLAIN, SHIPPED, scenario
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -16,7 +16,7 @@ def test_a_scenario_comes_back_equal_through_msgpack_and_json(name: str) -> None
     """An actor that ran another scenario than the driver would be believed."""
     for scene in (scenario(name), scenario(name).without_errata().with_detect({"race": "note"})):
         packed = pack_scenario(scene)
-        assert unpack_scenario(decode(STATE, encode(STATE, packed))) == scene
+        assert unpack_scenario(decode(PLAIN, encode(PLAIN, packed))) == scene
         again = unpack_scenario(json.loads(json.dumps(packed)))
         assert again == scene and again.digest() == scene.digest() and again.outcome() == scene.outcome()
 

@@ -20,7 +20,7 @@ from shared.oracle_effects import End, Memory
 from shared.pack import pack_scenario, unpack_scenario
 from shared.scenario import Scenario, named_results
 from shared.scenario_file import load_scenario
-from shared.scenario_keys import Truth
+from shared.scenario_keys import TRUTH
 from shared.scenario_schema import schema
 from shared.steps.memory import AT, PAGES, OfRange
 from shared.steps.step import BOTH, STEPS, Args, Call, Key, Where, leaves_memory_alone, step, steps_of
@@ -82,7 +82,7 @@ def vanish(knows: bool) -> Iterator[None]:
         knows: whether its effect says what it does.
     """
 
-    @step("vanish", "system calls", BOTH, (AT, PAGES, Key("gently", Truth(), optional=True, default=False)))
+    @step("vanish", "system calls", BOTH, (AT, PAGES, Key("gently", TRUTH, optional=True, default=False)))
     class Vanish(OfRange):
         """Make pages vanish. Nobody else has this.
 
@@ -212,7 +212,7 @@ def test_of_a_key_that_no_text_explains_a_step_is_not_registered() -> None:
     methods = {"perform": lambda self, call: 0, "effect": leaves_memory_alone}
     new = type("New", (Args,), {"__doc__": "Do.", **methods})
     with pytest.raises(TypeError, match=r"what \['how'\] means"):
-        step("new", "system calls", Where.PROGRAM, (Key("how", Truth()),))(new)
+        step("new", "system calls", Where.PROGRAM, (Key("how", TRUTH),))(new)
     assert "new" not in STEPS
 
 

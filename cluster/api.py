@@ -1,0 +1,306 @@
+"""A race of your own, in Python: the kernel's structs, locks, channels and detectors, with your functions as threads.
+
+    from cluster.api import Pct, Program, Struct, explore, field, new, own, simplelock
+
+    class Counter(Struct, kind=128):
+        guards = {"o": own("lock")}
+        lock = simplelock("counter")
+        value = field("o")
+
+    COUNTER = Counter.at(0)
+
+    def setup():
+        new(Counter).value = 0
+
+    def worker():
+        COUNTER.lock.lock()
+        value = COUNTER.value
+        COUNTER.lock.unlock()
+        COUNTER.lock.lock()
+        COUNTER.value = value + 1
+        COUNTER.lock.unlock()
+
+    def check():
+        assert COUNTER.value == 2, "an update is lost"
+
+    print(explore(Program(setup, [worker, worker], check), Pct(depth=2)))
+
+Every access of a struct's field, every lock operation and every sleep is an operation. Between any two of them another
+thread may go on. Deadlocks, lost wakeups, data races, uses after free, broken assertions and wrong lock orders are
+findings, each with a token that `replay` repeats.
+
+Threads must be deterministic: what they do may depend on structs and arguments alone. `live` runs a program on real
+processes, into which its functions are imported by name: they stand at the top of a module other than __main__.
+
+Left out: the kernel itself (no pages, no processes, no interrupts): a program that needs them is a scenario.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from dataclasses import field as attribute
+from dataclasses import replace as with_changes
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cluster import explore as search
+from cluster import replay as engine
+from cluster.runfolder import create, write_sim
+from cluster.runs.outcome import Outcome
+from cluster.search.pct import Pct
+from cluster.search.strategy import Strategy
+from cluster.search.walk import RandomWalk
+from cluster.token import parse, refuse_mismatch
+from shared.errors import UserMistake
+from shared.findings import Finding
+from shared.functions import Functions, register
+from shared.port import here
+from shared.scenario import Scenario
+from shared.scenario_file import load_scenario
+from shared.struct import Array, Field, Struct, field, link, lockmgr, own, simplelock, stat, union, via
+
+__all__ = [
+    "Array", "Field", "Finding", "Pct", "Program", "RandomWalk", "Report", "Struct", "explore", "field", "free", "link",
+    "live", "lockmgr", "new", "own", "replay", "simplelock", "sleep", "stat", "union", "via", "wakeup",
+]  # fmt: skip
+
+S = TypeVar("S", bound=Struct)
+Function = Callable[[], None]
+#: kinds of struct that programs may use
+FIRST_KIND = 128
+MAX_CPUS = 64
+LONGEST_NAME = 16
+
+
+# -- what a program's functions call ------------------------------------------------------
+
+
+def new(kind: type[S], length: int = 0) -> S:
+    """Allocate a struct, whose fields are None; the first of a kind is kind.at(0).
+
+    Args:
+        length: elements, of an array.
+    """
+    return here.port.alloc(kind, length)
+
+
+def free(struct: Struct) -> None:
+    """Free a struct: whoever uses it afterwards is found."""
+    here.port.free(struct)
+
+
+def sleep(struct: Struct, wmesg: str, interlock: Any = None) -> None:
+    """Sleep until somebody calls wakeup(struct).
+
+    Args:
+        wmesg: what is waited for, for the reports.
+        interlock: a lock that is released once the thread is queued, so that no wakeup is lost; it is not taken again.
+    """
+    here.port.sleep(struct.address, wmesg, interlock)
+
+
+def wakeup(struct: Struct) -> None:
+    """Wake every thread that sleeps on the struct."""
+    here.port.wakeup(struct.address)
+
+
+# -- programs -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Program:
+    """Threads over structs.
+
+    Attributes:
+        setup: makes the structs; runs once, alone.
+        threads: what runs concurrently, each on a CPU of its own. A thread is called after its function, the second of
+            that name worker2.
+        check: asserts what must hold when all threads have ended. It may read structs, and no more.
+        detect: detector -> "stop", "note" or "off", where it is not to stop. {"race": "off"} looks for what a race
+            leads to.
+        operations: after so many, an execution counts as one without end.
+    """
+
+    setup: Function
+    threads: Sequence[Function]
+    check: Function | None = None
+    detect: Mapping[str, str] = attribute(default_factory=dict)
+    operations: int = 20_000
+
+    def scenario(self) -> Scenario:
+        """The program as the engines take it.
+
+        Raises: UserMistake - there is no thread, or more than MAX_CPUS; a detector that there is not.
+        """
+        if not 1 <= len(self.threads) <= MAX_CPUS:
+            raise UserMistake(f"expected 1 to {MAX_CPUS} threads; found {len(self.threads)}", field="threads")
+        names = _names(self.threads)
+        lines = [
+            f"id: {_id(self.setup)}",
+            f"machine: {{cpus: {len(names)}, frames: 8, swap_slots: 0}}",
+            "setup:", *(f"  - process: {{as: {name}, cpu: {cpu}}}" for cpu, name in enumerate(names)),
+            "programs:", *(f"  {name}: []" for name in names),
+            f"bound: {{strategy: random, schedules: 1000, operations: {self.operations}}}",
+        ]  # fmt: skip
+        scenario = load_scenario("\n".join(lines) + "\n", f"program {self.setup.__module__}")
+        functions = [self.setup, *self.threads, *([self.check] if self.check else [])]
+        references = {function: register(function) for function in functions}
+        bodies = tuple((name, references[function]) for name, function in zip(names, self.threads, strict=True))
+        check = None if self.check is None else references[self.check]
+        about = Functions(references[self.setup], bodies, check, _sum(functions), _path(self.setup))
+        scenario = with_changes(scenario, functions=about)
+        return scenario.with_detect({"invariant": "off", "results": "off", **self.detect})
+
+
+def _names(threads: Sequence[Function]) -> list[str]:
+    """A name for each thread: its function's, as much of that as a name may have, with a number if it is taken."""
+    names: list[str] = []
+    for function in threads:
+        name = wanted = _identifier(function.__name__)[:LONGEST_NAME]
+        number = 1
+        while name in names:
+            number += 1
+            name = f"{wanted[: LONGEST_NAME - len(str(number))]}{number}"
+        names.append(name)
+    return names
+
+
+def _id(setup: Function) -> str:
+    """What tokens call a program: the file that its setup stands in."""
+    name = Path(inspect.getsourcefile(setup) or "program").stem
+    kept = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in name).strip("-")
+    return kept[:32].rstrip("-") or "program"
+
+
+def _identifier(name: str) -> str:
+    """A name as a scenario's: letters, digits and underscores, a letter first."""
+    kept = "".join(letter if letter.isascii() and (letter.isalnum() or letter == "_") else "_" for letter in name)
+    return kept if kept[:1].isalpha() else f"t{kept}"
+
+
+def _sum(functions: Sequence[Function]) -> str:
+    """16 hex digits over the modules that the functions stand in; over their code, where there is no source."""
+    total = hashlib.sha256()
+    for function in dict.fromkeys(functions):
+        try:
+            total.update(inspect.getsource(inspect.getmodule(function) or function).encode())
+        except (OSError, TypeError):
+            total.update(function.__code__.co_code)
+    return total.hexdigest()[:16]
+
+
+def _path(function: Function) -> str:
+    """The folder from which a function's module can be imported."""
+    module = sys.modules.get(function.__module__)
+    file = getattr(module, "__file__", None)
+    if not file:
+        return ""
+    return str(Path(file).resolve().parents[function.__module__.count(".")])
+
+
+# -- what is done with a program ----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of a program.
+
+    Attributes:
+        executions: how many were run.
+        found_at: number of the execution that had the finding, from 1; 0: none had.
+        outcome: that execution, recorded; without a finding the default one.
+    """
+
+    program: Program
+    executions: int
+    found_at: int
+    outcome: Outcome
+
+    @property
+    def finding(self) -> Finding | None:
+        """The first finding."""
+        return self.outcome.finding
+
+    @property
+    def token(self) -> str | None:
+        """Repeats the finding's execution, with `replay`."""
+        return None if self.outcome.token is None else str(self.outcome.token)
+
+    def save(self, folder: str | Path) -> Path:
+        """Keep the recorded execution, for `uvmp postmortem FOLDER`.
+
+        Raises: UserMistake - the folder exists, or cannot be made.
+        """
+        path = create(folder)
+        write_sim(path, self.program.scenario(), self.outcome)
+        return path
+
+    def __str__(self) -> str:
+        if self.finding is None:
+            return f"no finding in {self.executions:,} executions"
+        lines = [f"{self.finding.kind}: {self.finding.text}"]
+        lines += [f"  {name}  {value}" for name, value in self._details() if value]
+        lines += [f"found in execution {self.found_at:,}; token: {self.token}"]
+        return "\n".join(lines)
+
+    def _details(self) -> list[tuple[str, str]]:
+        assert self.finding is not None
+        return [
+            ("thread  ", self.finding.context),
+            ("function", self.finding.function),
+            ("struct  ", self.finding.subject),
+            *(("also    ", line) for line in self.finding.story),
+        ]
+
+
+def explore(program: Program, strategy: Strategy | None = None, executions: int = 1000) -> Report:
+    """Run a program under one schedule after another, until one has a finding. The first is the default one.
+
+    Args:
+        strategy: what chooses the schedules: any of cluster/search; default: Pct().
+        executions: at most.
+
+    Raises: UserMistake - a function fails otherwise than by an assertion; names its file and line.
+    """
+    scenario = program.scenario()
+    found = search.explore(scenario, strategy or Pct(), schedules=executions)
+    outcome = engine.replay(scenario, []) if found.outcome is None else found.outcome
+    return Report(program, found.schedules, found.found_at, outcome)
+
+
+def replay(program: Program, token: str) -> Report:
+    """Repeat the execution that a token tells of.
+
+    Raises: UserMistake - the token is of another program, or of other source; Diverged.
+    """
+    scenario, schedule = program.scenario(), parse(token)
+    refuse_mismatch(schedule, scenario)
+    outcome = engine.replay(scenario, list(schedule.deviations))
+    outcome.token = schedule
+    return Report(program, 1, int(outcome.finding is not None), outcome)
+
+
+def live(program: Program, token: str | None = None, seed: int = 0) -> Report:
+    """Run a program once on real processes: freely, or following a token's schedule.
+
+    Args:
+        seed: of each processor's choices among its threads.
+
+    Raises: UserMistake - a function cannot be imported in another process; Diverged; Infrastructure.
+    """
+    from cluster.launch import ray_session
+    from cluster.live import LiveMachine
+
+    scenario = program.scenario()
+    wanted = None if token is None else engine.replay(scenario, list(parse(token).deviations))
+    with ray_session() as ray:
+        machine = LiveMachine(ray, scenario)
+        try:
+            run = machine.run(follow=None if wanted is None else wanted.journals, seed=seed)
+        finally:
+            machine.close()
+    return Report(program, 1, int(run.finding is not None), run)

@@ -1,0 +1,116 @@
+"""The JSON documents of the commands: which keys each has, in their order, and what they say.
+
+A document is picked from facts. `of_scenario`, `of_outcome` and `of_end` give the facts that several commands tell; a
+command adds its own. A key of KEYS that has no fact is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.cli import describe
+from cluster.cli.options import Chosen
+from cluster.cli.output import error_document
+from cluster.runs.outcome import Outcome
+from shared.deviation import Deviation
+from shared.errors import Exit, ProjectBug
+from shared.scenario import Scenario
+
+Facts = dict[str, Any]
+
+KEYS = {
+    "run": (
+        "scenario", "engine", "errata", "detect", "strategy", "seed", "interrupted", "exit",
+        "results", "finding", "notes", "sites", "operations", "digest", "token", "replay", "shortened",
+        "replay_shortened", "out", "seconds", "parity",
+        "repeat", "found", "findings", "runs", "error", "expected",
+    ),
+    "one of the runs": (
+        "results", "finding", "notes", "sites", "operations", "digest", "token", "replay", "shortened",
+        "replay_shortened", "out", "seconds", "parity",
+    ),
+    "explore": (
+        "scenario", "errata", "detect", "strategy", "depth", "seed", "granularity", "bound", "schedules", "seconds",
+        "found_at", "finding", "results", "sites", "notes", "racy", "operations", "token", "deviations", "replay",
+        "out", "interrupted", "exit", "expected", "error",
+    ),
+    "replay": (
+        "scenario", "engine", "errata", "detect", "results", "finding", "notes", "sites", "operations", "digest",
+        "equal", "unlike", "skipped", "token", "replay", "out", "exit", "expected", "error",
+    ),
+    "measure": ("seeds", "scenarios", "interrupted", "exit"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a command ends.
+
+    Attributes:
+        expecting: was it asked with --expect?
+        why_not: why the expectation does not hold; None: it does.
+        failed: why the command could not do all of it.
+    """
+
+    code: Exit
+    expecting: bool = False
+    why_not: str | None = None
+    interrupted: bool = False
+    failed: ProjectBug | None = None
+
+
+def document(command: str, *facts: Mapping[str, Any]) -> Facts:
+    """The document of a command; of a fact that is told twice, the last one."""
+    known: Facts = {}
+    for more in facts:
+        known |= more
+    named = {"command": command} if command.isidentifier() else {}
+    return named | {key: known[key] for key in KEYS[command] if key in known}
+
+
+def of_scenario(scenario: Scenario) -> Facts:
+    """What ran."""
+    return {"scenario": scenario.id, "errata": list(scenario.errata), "detect": scenario.detect}
+
+
+def of_outcome(chosen: Chosen, outcome: Outcome) -> Facts:
+    """What one execution came to."""
+    scenario, finding, parity = chosen.scenario, outcome.finding, outcome.parity
+    facts: Facts = {
+        "engine": outcome.engine,
+        "results": describe.in_order(scenario, outcome.results),
+        "finding": finding.as_dict() if finding is not None else None,
+        "notes": [note.as_dict() for note in outcome.notes],
+        "sites": describe.sites(scenario, outcome.sites),
+        "operations": outcome.operations,
+        "digest": outcome.digest,
+        "skipped": deviations(outcome.skipped),
+        "token": str(outcome.token) if outcome.token is not None else None,
+        "replay": chosen.replay_line(outcome.token) if outcome.token is not None else None,
+        "shortened": str(outcome.shortened) if outcome.shortened is not None else None,
+        "replay_shortened": chosen.replay_line(outcome.shortened) if outcome.shortened is not None else None,
+        "out": str(outcome.folder) if outcome.folder is not None else None,
+    }
+    if outcome.seconds is not None:
+        facts["seconds"] = round(outcome.seconds, 3)
+    if parity is not None:
+        facts["parity"] = {"equal": parity.equal, "digest_sim": parity.digest, "why": parity.why or None}
+    return facts
+
+
+def of_end(end: End) -> Facts:
+    """How it ended."""
+    code = end.code if end.failed is None else end.failed.exit
+    facts: Facts = {"interrupted": end.interrupted, "exit": int(code)}
+    if end.failed is not None:
+        facts["error"] = error_document(str(end.failed), code, end.failed)
+    if end.expecting:
+        facts["expected"] = {"held": end.why_not is None, "why": end.why_not}
+    return facts
+
+
+def deviations(some: Iterable[Deviation]) -> list[Facts]:
+    """Where a schedule leaves the default one."""
+    return [deviation._asdict() for deviation in some]

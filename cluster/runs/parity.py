@@ -1,0 +1,67 @@
+"""A live run against `sim`: the same operations in the same order must give the same journals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cluster.boot import prepare
+from cluster.minimize import minimize
+from cluster.replay import replay, replay_journals
+from cluster.runs.outcome import Outcome
+from cluster.sim import Sim
+from cluster.token import Token, token_of
+from shared.errors import Diverged, LogIncomplete
+from shared.runfile import MAX_TOKEN
+from shared.scenario import Scenario
+
+#: executions that the token of a live run may cost
+TOKEN_BUDGET = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """A live run against `sim`, which performed the same operations in the same order.
+
+    Attributes:
+        digest: of the journals in sim; None if it could not follow.
+        why: what went wrong, or "".
+    """
+
+    digest: str | None
+    equal: bool
+    why: str = ""
+
+    def __str__(self) -> str:
+        if self.equal:
+            return "equal in sim"
+        return self.why or f"DIFFERENT in sim: {self.digest}"
+
+
+def parity(scenario: Scenario, run: Outcome) -> Parity:
+    """Replay a live run's journals in sim and compare the digests."""
+    try:
+        again = replay_journals(scenario, run.journals)
+    except (Diverged, LogIncomplete) as error:
+        return Parity(None, False, str(error))
+    return Parity(again.digest, again.digest == run.digest)
+
+
+def token_of_live(scenario: Scenario, run: Outcome) -> Token | None:
+    """A token with the finding of a live run; None if there is no finding, or sim has no such finding.
+
+    The journals' order is run in sim, which notes its deviations from the
+    default schedule; they are shortened, and tried once more as a user would.
+    """
+    if run.finding is None:
+        return None
+    try:
+        once = replay_journals(scenario, run.journals)
+        if once.finding is None:
+            return None
+        sim = Sim(*prepare(scenario), granularity="access")
+        token = token_of(scenario, minimize(sim, once.finding, once.deviations, TOKEN_BUDGET))
+        again = replay(scenario, list(token.deviations)).finding
+    except (Diverged, LogIncomplete):
+        return None
+    fits = len(str(token)) <= MAX_TOKEN and again is not None and again.signature == once.finding.signature
+    return token if fits else None

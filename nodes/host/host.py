@@ -1,0 +1,208 @@
+"""A host: nodes of a machine in one process, with one processor among them at most.
+
+What an actor does without Ray: it builds its nodes from a scenario and an image, has what is asked of them
+admitted, runs its processor's contexts in a thread of their own (nodes/host/runner.py), and answers the driver.
+Other hosts it reaches by a transport. Its methods are short and never wait, so that deliveries always get in; those
+that messages go to take and return one `bytes` (shared/codec.py).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import BinaryIO
+
+from nodes.build import build_node, build_threads, routes
+from nodes.cpu import Processor, Thread
+from nodes.host.admit import Admission
+from nodes.host.runner import Runner
+from nodes.host.transport import Transport
+from nodes.lock_manager import LockManager
+from shared.codec import CHUNK, DELIVERY, FRAME, LOAD, LOADED, POLL, REPLY, STATE, decode, encode
+from shared.detectors.machine_state import HostState
+from shared.errors import Infrastructure
+from shared.functions import import_all
+from shared.journal import Journal
+from shared.messages import Delivery, Frame, Loaded, Poll, Reply
+from shared.pack import unpack_scenario
+from shared.patch import switch
+from shared.scenario import Scenario
+from shared.tables import tables
+
+CHUNK_BYTES = 90_000
+
+
+class Host:
+    """Some nodes, and what they need to be asked by others.
+
+    Args:
+        name: as messages to the user have it.
+        nodes: names of the nodes that it carries.
+
+    Attributes:
+        files: the journals of its nodes, open for writing, by node.
+        runner, thread: of its processor, while it has one.
+    """
+
+    runner_class: type[Runner] = Runner
+
+    def __init__(self, name: str, nodes: list[str], transport: Transport):
+        self.name, self.names, self.transport = name, nodes, transport
+        self.admissions: dict[str, Admission] = {}
+        self.runner: Runner | None = None
+        self.thread: threading.Thread | None = None
+        self.sent = 0
+        self.files: dict[str, BinaryIO] = {}
+        self.folder = Path("no folder yet")
+
+    # -- a run -------------------------------------------------------------------
+
+    def load(self, data: bytes) -> bytes:
+        """Everything back to the image of a scenario; opens new journals.
+
+        Returns: which tables this host's source has, and which its nodes were built with.
+        """
+        self.clean()
+        load = decode(LOAD, data)
+        switch(load.patch)
+        scenario = unpack_scenario(load.scenario)
+        if scenario.functions is not None:
+            import_all(scenario.functions)
+        threads = self._contexts(scenario)
+        cpu_of = {name: thread.cpu for name, thread in threads.items()}
+        self.folder = Path(load.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.transport.clear()
+        self.sent, self.admissions, self.runner = 0, {}, None
+        about = {"scenario": scenario.id, "errata": list(scenario.errata), "engine": "live"}
+        for name in self.names:
+            stream = self.files[name] = (self.folder / f"{name}.uvmp.jsonl").open("xb")
+            journal = Journal(name, stream, keep=False)
+            journal.header(run=load.run, **about, pid=os.getpid(), host=os.uname().nodename)
+            node = build_node(name, scenario.machine, threads, scenario.errata)
+            node.load_image(load.images.get(name))
+            turns = None if load.follow is None else load.follow.nodes[name]
+            self.admissions[name] = Admission(node, journal, cpu_of, turns, self.post)
+            if isinstance(node, Processor):
+                order = None if load.follow is None else load.follow.processors[name]
+                self.runner = self.runner_class(
+                    node, scenario, routes(scenario.machine), journal, self.ask, order, load.seed
+                )
+        nodes = {name: dict(admission.node.tables()) for name, admission in self.admissions.items()}
+        return encode(LOADED, Loaded(dict(tables()), nodes))
+
+    def _contexts(self, scenario: Scenario) -> dict[str, Thread]:
+        """The contexts of the whole machine, by name."""
+        return build_threads(scenario)
+
+    def start(self) -> None:
+        """Let the processor's contexts run."""
+        if self.runner is not None:
+            self.thread = threading.Thread(target=self.runner.loop, name=self.name, daemon=True)
+            self.thread.start()
+
+    def halt(self) -> None:
+        """Let the processor stop at its next operation; its contexts and nodes can still be asked about."""
+        if self.runner is not None:
+            self.runner.halt()
+
+    def finish(self) -> None:
+        """End the run: the contexts unwind, journals are closed."""
+        self.halt()
+        if self.thread is not None:
+            self.thread.join(timeout=5.0)
+        self.runner = self.thread = None
+        for stream in self.files.values():
+            stream.close()
+        self.files = {}
+
+    def clean(self) -> None:
+        """End the run, and remove the journals."""
+        self.finish()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    # -- messages between hosts ------------------------------------------------------
+
+    def admit(self, data: bytes) -> bytes:
+        """A frame of requests; returns the reply to the last."""
+        frame = decode(FRAME, data)
+        return encode(REPLY, self.admissions[frame.node].frame(frame))
+
+    def deliver(self, data: bytes) -> None:
+        """Something for this host's processor."""
+        delivery = decode(DELIVERY, data)
+        if self.runner is not None:
+            self.runner.inbox.put(delivery)
+
+    def ask(self, frame: Frame) -> Reply:
+        """Have the host of its node, which may be this one, admit a frame; returns the reply."""
+        data = encode(FRAME, frame)
+        own = frame.node in self.admissions
+        return decode(REPLY, self.admit(data) if own else self.transport.ask(frame.node, data))
+
+    def post(self, processor: str, delivery: Delivery) -> None:
+        """Give a delivery to the host of a processor, which may be this one."""
+        self.sent += 1
+        data = encode(DELIVERY, delivery)
+        if processor in self.admissions:
+            self.deliver(data)
+        else:
+            self.transport.post(processor, data)
+
+    # -- what the driver asks --------------------------------------------------------
+
+    def poll(self) -> bytes:
+        """Counts, and whether anything is going on; cheap."""
+        runner = self.runner
+        errors = self.transport.failures()
+        if runner is not None and runner.crash is not None:
+            errors.append(f"{type(runner.crash).__name__}: {runner.crash}")
+        admissions = self.admissions.values()
+        poll = Poll(
+            admitted={name: admission.journal.nseq for name, admission in self.admissions.items()},
+            sent=self.sent,
+            received=0 if runner is None else runner.received,
+            held=sum(len(admission.held) for admission in admissions),
+            errors=errors,
+            diverged=[admission.diverged for admission in admissions if admission.diverged],
+            idle=runner is None or (runner.idle and runner.inbox.empty()),
+            operations=0 if runner is None else runner.processor.k,
+            found=runner is not None and runner.finding is not None,
+            stopped=self.thread is None or not self.thread.is_alive(),
+            behind=None if runner is None else runner.behind(),
+        )
+        return encode(POLL, poll)
+
+    def state(self) -> bytes:
+        """What this host's nodes and contexts are at the end; asked when nothing is going on."""
+        nodes, runner = [admission.node for admission in self.admissions.values()], self.runner
+        sites: Counter[str] = Counter()
+        for node in nodes:
+            sites.update(node.sites)
+        locks = [lock for node in nodes if isinstance(node, LockManager) for lock in node.table.locked()]
+        images = {node.name: node.image() for node in nodes}
+        if runner is None:
+            return encode(STATE, HostState([], locks, images, {}, {}, sites, {}))
+        threads, processor = runner.threads, runner.processor
+        state = HostState(
+            [thread.at_rest() for thread in threads.values()],
+            locks,
+            images,
+            {processor.name: processor.tlb.state()},
+            runner.results,
+            {**sites, **runner.sites},  # the latter of the kernel: a node's own are of other errata
+            runner.counters,
+        )
+        return encode(STATE, state)
+
+    def chunk(self, node: str, offset: int) -> bytes:
+        """A piece of a node's journal file, from `offset` bytes on; empty at its end."""
+        stream = self.files.get(node)
+        if stream is None:
+            raise Infrastructure(f"{self.name} has no journal of {node}")
+        with open(stream.name, "rb") as again:
+            again.seek(offset)
+            return encode(CHUNK, again.read(CHUNK_BYTES))

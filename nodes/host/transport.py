@@ -1,0 +1,31 @@
+"""What a host reaches other hosts by."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+#: seconds after which an answer that has not come will not come any more
+LIMIT_S = 60.0
+
+
+class Transport(Protocol):
+    """Carries messages, as the bytes that shared/codec.py makes of them, to the hosts of other nodes.
+
+    It keeps order: what one host posts to another arrives as it was posted. A frame that arrives twice is performed
+    once (nodes/host/admit.py), so a transport may repeat it; a delivery must arrive exactly once.
+    """
+
+    def ask(self, node: str, frame: bytes) -> bytes:
+        """Have the host of `node` admit a frame (Host.admit), and wait for the reply.
+
+        Raises: Infrastructure - it has died, or not answered for LIMIT_S.
+        """
+
+    def post(self, processor: str, delivery: bytes) -> None:
+        """Give a delivery to the host of `processor` (Host.deliver), and do not wait."""
+
+    def failures(self) -> list[str]:
+        """Which deliveries have not arrived since the last `clear`, each in words."""
+
+    def clear(self) -> None:
+        """A new run begins: what was posted in the last one does not matter any more."""
