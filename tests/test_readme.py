@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shlex
 import subprocess
@@ -177,7 +178,7 @@ def test_the_five_steps_lead_from_an_empty_file_to_a_token(tmp_path: Path, monke
 
 def test_a_command_that_a_text_names_exists() -> None:
     for name, text in TEXTS.items():
-        assert {word for word in re.findall(r"`uvmp ([a-z]\w*)", text)} <= COMMANDS.keys(), name
+        assert set(re.findall(r"`uvmp ([a-z]\w*)", text)) <= COMMANDS.keys(), name
 
 
 def test_a_make_target_that_a_text_names_exists() -> None:
@@ -248,9 +249,15 @@ def test_every_step_is_named_in_its_family() -> None:
         assert sorted(named) == sorted(op for op, kind in STEPS.items() if kind.family == family)
 
 
+def test_every_key_of_a_machine_is_in_its_table() -> None:
+    keys = json.loads(run("uvmp schema")[1])["definitions"]["machine"]["properties"]
+    named = {word for cell in table(WALK, "keys of a machine") for word in re.findall(r"\w+", cell)}
+    assert keys.keys() <= named
+
+
 def test_every_scenario_has_a_row_that_says_how_soon_its_defect_is_found() -> None:
-    rows = re.findall(r"^    (\S+) +[\d,]+ +[\d,]+ +(?:[>\d,]+|-) +(?:[>\d,]+|-)$", TEXTS["configs/scenarios/README.md"],
-                      re.MULTILINE)  # fmt: skip
+    text = TEXTS["configs/scenarios/README.md"]
+    rows = re.findall(r"^    (\S+) +[\d,]+ +[\d,]+ +(?:[>\d,]+|-) +(?:[>\d,]+|-)$", text, re.MULTILINE)
     assert sorted(rows) == SHIPPED
 
 
