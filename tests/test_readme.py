@@ -250,7 +250,7 @@ def test_every_step_is_named_in_its_family() -> None:
 
 
 def test_every_key_of_a_machine_is_in_its_table() -> None:
-    keys = json.loads(run("uvmp schema")[1])["definitions"]["machine"]["properties"]
+    keys = json.loads(CliRunner().invoke(cli, ["schema"]).stdout)["definitions"]["machine"]["properties"]
     named = {word for cell in table(WALK, "keys of a machine") for word in re.findall(r"\w+", cell)}
     assert keys.keys() <= named
 
@@ -354,3 +354,12 @@ def test_a_text_fits_120_columns(name: str) -> None:
 def test_every_folder_with_modules_has_a_readme() -> None:
     modules = [path for path in files() if path.endswith(".py") and "/" in path and not path.endswith("__init__.py")]
     assert [path for path in modules if f"{Path(path).parent.as_posix()}/README.md" not in files()] == []
+
+
+@pytest.mark.parametrize("name", [name for name in TEXTS if re.match(r"(shared|nodes|cluster)/(?!uvm/)", name)])
+def test_a_folder_s_readme_names_each_of_its_modules(name: str) -> None:
+    """But for the kernel's, whose reading order is in pyproject.toml, and the commands', which are called as these."""
+    folder = (ROOT / name).parent
+    modules = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("__")}
+    modules -= COMMANDS.keys() if name == "cluster/cli/README.md" else set()
+    assert {module for module in modules if f"{module}.py" not in TEXTS[name]} == set()
