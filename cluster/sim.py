@@ -34,9 +34,9 @@ from shared.findings import Finding
 from shared.journal import Journal, operation_record
 from shared.locks.order import LockOrder
 from shared.messages import OPERATIONS, WAIT, Interrupt, KernelFinding
-from shared.oracle import Oracle
+from shared.oracle import Oracle, WordAccess
 from shared.port import here
-from shared.provenance import MOVES
+from shared.provenance import MOVES, Move, innermost
 from shared.race import RaceDetector, Watch
 from shared.steps.step import Args
 
@@ -386,7 +386,7 @@ class Sim(ThinnedHeap):
             self._record(node.name, thread, operation_record(code, target, args, result, out))
         if execution.oracle is not None and code in MOVES:
             moved = None if result is WAIT else result
-            execution.oracle.trail.add(thread.name, thread.n, thread.stack, code, target, args, moved)
+            execution.oracle.trail.add(Move(thread.name, thread.n, innermost(thread.stack), code, target, args, moved))
         if self.race is not None:
             raised = [effect.ctx for effect in out if isinstance(effect, Interrupt)]
             woken = [effect.ctx for effect in out if not isinstance(effect, Interrupt)]
@@ -430,7 +430,7 @@ class Sim(ThinnedHeap):
     def accessed(self, proc: int, va: int, write: bool, value: int, frame: int) -> None:
         if self.execution.oracle is not None:
             thread: Thread = self.cur
-            self.execution.oracle.access(thread.name, thread.n, proc, va, write, value, frame)
+            self.execution.oracle.access(WordAccess(thread.name, thread.n, proc, va, write, value, frame))
 
     def called(self, step: Args) -> None:
         super().called(step)

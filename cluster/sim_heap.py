@@ -23,7 +23,7 @@ from nodes.host.half import ProcessorPort
 from shared.errors import PortDead
 from shared.guards import Guards
 from shared.port import ANY_GEN
-from shared.race import RaceDetector
+from shared.race import Access, RaceDetector
 from shared.struct import LOCK_SHIFT, FieldBase, Struct
 
 S = TypeVar("S", bound=Struct)
@@ -147,7 +147,7 @@ class ThinnedHeap(ProcessorPort):
             self.point(code, obj.id, (obj, field.name, slot, last))
         if self.race is not None and racy:
             missing = None if guarded else "" if hint and not write else self.guards.missing(ctx, obj, field, write)
-            found = self.race.access(ctx, ctx.n + 1, obj, field, slot, write, missing, hint)
+            found = self.race.access(ctx, Access(ctx.n + 1, obj, field, slot, write, missing, hint))
             if found is not None:
                 level = self.detect.get("race", "stop")
                 if level == "stop":

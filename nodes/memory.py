@@ -115,7 +115,7 @@ class Memory(Node):
         self._translated(f"{ctx} reads {va:#x}", frame, gen)
         return self.frames[frame][offset >> 3]
 
-    def op_word_write(
+    def op_word_write(  # noqa: PLR0913 - as its message has them
         self, ctx: str, frame: int, offset: int, value: int, va: int, proc: int, gen: int = ANY_GEN
     ) -> None:
         self._translated(f"{ctx} writes to {va:#x}", frame, gen)

@@ -148,7 +148,7 @@ class Mmu(Node):
         self.ptps[key] = [frame, 0]
         return 1
 
-    def op_pmap_enter(
+    def op_pmap_enter(  # noqa: PLR0913 - as its message has them
         self, ctx: str, pmap: int, va: int, frame: int, prot: int, flags: int, cpu: str, gen: int = ANY_GEN
     ) -> Any:
         table, vpn = self.pmaps[pmap], va // self.page_size

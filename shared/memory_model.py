@@ -6,7 +6,7 @@ how it is protected, what a child gets), and of each word of that memory, a *cel
 store over a range, a fork, an access) is an object that looks at each view and value that
 comes up until it ends.
 
-Knows neither steps nor scenarios nor UVM; what a step does is told in shared/oracle.py.
+Knows neither steps nor scenarios nor UVM; shared/steps tells what a step does, in the words of oracle_effects.py.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from shared.findings import Finding
 from shared.journal import Journals, in_order
@@ -49,6 +49,25 @@ from shared.scenario import Scenario
 from shared.steps.step import Args
 from shared.steps.table import make
 from shared.uvm.param import VM_PROT_READ, VM_PROT_WRITE
+
+
+class WordAccess(NamedTuple):
+    """A word of a frame is read or written through a translation.
+
+    Attributes:
+        n: the context's number of the operation.
+        proc: index of the process whose address space it is in.
+        va: virtual address.
+        value: that was read or written.
+    """
+
+    ctx: str
+    n: int
+    proc: int
+    va: int
+    write: bool
+    value: int
+    frame: int
 
 
 class Oracle:
@@ -101,35 +120,36 @@ class Oracle:
         elif wrong is not None:
             self._unlike(wrong)
 
-    def access(self, ctx: str, n: int, proc: int, va: int, write: bool, value: int, frame: int) -> None:
-        """A word of a frame was read or written, as operation `n` of its context."""
+    def access(self, access: WordAccess) -> None:
+        """A word of a frame was read or written."""
         if self.finding is not None:
             return
         self.now += 1
-        vpn, byte = divmod(va, self.page_size)
+        vpn, byte = divmod(access.va, self.page_size)
         word = byte >> 3
-        page = self.memory.spaces[self.procs[proc]].pages.get(vpn)
-        need = VM_PROT_WRITE if write else VM_PROT_READ
+        page = self.memory.spaces[self.procs[access.proc]].pages.get(vpn)
+        need = VM_PROT_WRITE if access.write else VM_PROT_READ
         views = () if page is None else page.views
         if len(views) == 1:
             view = views[0]
             if view is not None and view.prot & need:
                 cell = view.cell
-                if write:
-                    cell.write(word, (value, (ctx, n, frame, self.now)))
+                if access.write:
+                    cell.write(word, (access.value, (access.ctx, access.n, access.frame, self.now)))
                     return
                 have = cell.words.get(word, ZERO)
-                if len(have) == 1 and have[0][0] == value:
+                if len(have) == 1 and have[0][0] == access.value:
                     return
-        self._weigh(ctx, n, page, need, word, (value, (ctx, n, frame, self.now)), va)
+        self._weigh(access, page, word)
 
     # -- an access that takes more thought -----------------------------------------
 
-    def _weigh(self, ctx: str, n: int, page: Page | None, need: int, word: int, value: Value, va: int) -> None:
-        writing, place = need == VM_PROT_WRITE, self.scenario.place(va)
+    def _weigh(self, access: WordAccess, page: Page | None, word: int) -> None:
+        ctx, n, _, va, writing, number, frame = access
+        need = VM_PROT_WRITE if writing else VM_PROT_READ
+        place = self.scenario.place(va)
         able = [view for view in page.views if view is not None and view.prot & need] if page is not None else []
-        assert value[1] is not None
-        frame = value[1][2]
+        value: Value = (number, (ctx, n, frame, self.now))
         if not able:
             what = f"{'writes to' if writing else 'reads'} {place}, and is let, where"
             nothing = page is None or page.views == (None,)
@@ -140,7 +160,7 @@ class Oracle:
         if not writing:
             able = [view for view in able if self._may_be(value[0], word, view.cell)]
             if not able:
-                self._lost(ctx, n, page, word, value[0], frame, place)
+                self._lost(access, page, word)
                 return
         assert page is not None
         if not page.left:
@@ -162,8 +182,10 @@ class Oracle:
         lossy = self.memory.files.lossy and cell.below is not None
         return lossy or any(value == known for known, _ in cell.possible(word))
 
-    def _lost(self, ctx: str, n: int, page: Page | None, word: int, read: int, frame: int, place: str) -> None:
+    def _lost(self, access: WordAccess, page: Page | None, word: int) -> None:
         """A read has found what nobody can have left there."""
+        ctx, n, _, va, _, read, frame = access
+        place = self.scenario.place(va)
         assert page is not None
         possible: Values = ()
         for view in page.views:
@@ -248,5 +270,6 @@ def judge_journals(scenario: Scenario, journals: Journals, image: Mapping[str, A
             value = record.get("value", 0)
             if record["proc"] == NOBODY:
                 continue
-            oracle.access(ctx, record["n"], record["proc"], record["va"], event == "word_write", value, record["frame"])
+            writes = event == "word_write"
+            oracle.access(WordAccess(ctx, record["n"], record["proc"], record["va"], writes, value, record["frame"]))
     return oracle.finding

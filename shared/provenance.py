@@ -407,6 +407,11 @@ MOVES = frozenset(name.removeprefix("op_") for name in vars(Provenance) if name.
 assert OPERATIONS.keys() >= MOVES, f"no such operations: {sorted(MOVES - OPERATIONS.keys())}"
 
 
+def innermost(stack: list[str]) -> tuple[str, ...]:
+    """The functions that a move is told with."""
+    return tuple(stack[-2:])
+
+
 class Trail:
     """The operations on memory of a run, as they come; nothing is made of them before it is asked for."""
 
@@ -414,18 +419,17 @@ class Trail:
         self.image = image
         self.moves: list[Move] = []
 
-    def add(
-        self, ctx: str, n: int, stack: list[str], code: str, target: int, args: tuple[Any, ...], result: Any
-    ) -> None:
+    def add(self, move: Move) -> None:
         """One operation, of a kind in MOVES."""
-        self.moves.append(Move(ctx, n, tuple(stack[-2:]), code, target, args, result))
+        self.moves.append(move)
 
     def add_record(self, record: Mapping[str, Any], stack: list[str]) -> None:
         """The same from its record."""
         op = OPERATIONS[record["event"]]
         args = tuple(record.get(name.rstrip("?")) for name in op.args)
         result = record.get(op.result) if op.result else None
-        self.add(record["ctx"], record["n"], stack, record["event"], record.get(op.target, 0), args, result)
+        target = record.get(op.target, 0)
+        self.add(Move(record["ctx"], record["n"], innermost(stack), record["event"], target, args, result))
 
     def __iter__(self) -> Iterator[Move]:
         return iter(self.moves)

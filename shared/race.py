@@ -35,7 +35,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shared.findings import Finding
 from shared.guards import Guards
@@ -57,8 +57,39 @@ Clock = dict[str, int]
 #: of a lock: the CPU that released it last, that CPU's own time then, its whole clock. Whoever knows of that moment
 #: knows all that was known then, so that mostly no clocks need be compared. No CPU ("") if several shared it.
 Release = tuple[str, int, Clock]
-#: clock, guarded, and what describes the access (put into words only if it races)
-Seen = tuple[int, bool, tuple[Any, ...]]
+
+
+class Access(NamedTuple):
+    """A context's access to a field.
+
+    Attributes:
+        n: the context's number of the operation.
+        slot: of the struct's record.
+        missing: the locks that guard the field and are not held, in words; None: it is guarded.
+        hint: it reads without the guard on purpose.
+    """
+
+    n: int
+    obj: Struct
+    field: FieldBase
+    slot: int
+    write: bool
+    missing: str | None
+    hint: bool
+
+
+class Where(NamedTuple):
+    """From where an access was made; put into words only if it races."""
+
+    ctx: str
+    cpu: str
+    function: str
+    held: tuple[int, ...]
+    access: Access
+
+
+#: clock, guarded, and what describes the access
+Seen = tuple[int, bool, Where]
 #: how much had happened before something: a number of events, and then the place, for there may be a tie
 Moment = tuple[int, str, int]
 
@@ -143,23 +174,9 @@ class RaceDetector:
         if raised:
             _join(self._of(cpu), raised.popleft())
 
-    def access(
-        self,
-        ctx: Context,
-        n: int,
-        obj: Struct,
-        field: FieldBase,
-        slot: int,
-        write: bool,
-        missing: str | None,
-        hint: bool,
-    ) -> Finding | None:
-        """An access to a field, operation `n` of its context; returns the race, if it is the second half of one.
-
-        Args:
-            missing: the locks that guard the field and are not held, in words; None: it is guarded.
-            hint: it reads without the guard on purpose.
-        """
+    def access(self, ctx: Context, access: Access) -> Finding | None:
+        """A context performs an access; returns the race, if it is the second half of one."""
+        _, obj, field, slot, write, missing, hint = access
         if hint and not write:
             return None
         cpu, mine, place = ctx.cpu, self._of(ctx.cpu), (obj.id, slot)
@@ -171,7 +188,7 @@ class RaceDetector:
             for who, seen in self.reads.get(place, {}).items():
                 if who != cpu and found is None:
                     found = _clash(mine, who, seen, guarded)
-        now = (ctx.name, cpu, n, ctx.stack[-1] if ctx.stack else "user", tuple(ctx.held), write, missing, field)
+        now = Where(ctx.name, cpu, ctx.stack[-1] if ctx.stack else "user", tuple(ctx.held), access)
         if write:
             self.writes[place] = (cpu, (mine[cpu], guarded, now))
             self.reads.pop(place, None)
@@ -181,22 +198,23 @@ class RaceDetector:
             return None
         where = field.name if field.name != "[]" else "an element"
         text = f"data race in {ctx.function} on {where} of {obj}"
-        story = [_words(found, obj), _words(now, obj), "neither happens before the other"]
+        story = [_words(found), _words(now), "neither happens before the other"]
         return _finding("data-race", text, ctx, str(obj), story)
 
 
-def _clash(mine: Clock, who: str, seen: Seen, guarded: bool) -> tuple[Any, ...] | None:
+def _clash(mine: Clock, who: str, seen: Seen, guarded: bool) -> Where | None:
     """What describes the earlier access, if a later one with clock `mine` races with it."""
     clock, other_guarded, about = seen
     return about if clock > mine.get(who, 0) and not (guarded and other_guarded) else None
 
 
-def _words(access: tuple[Any, ...], obj: Struct) -> str:
-    name, cpu, n, fn, held, write, missing, field = access
-    locks = ", ".join(lock_name(key) for key in held) or "no lock"
-    rule = "" if missing is None else f", without its guard ({missing})"
-    what = "store to" if write else "load of"
-    return f"{what} {obj}.{field.name} by {name} on {cpu}, operation {n}, in {fn}, holding {locks}{rule}"
+def _words(where: Where) -> str:
+    access = where.access
+    locks = ", ".join(lock_name(key) for key in where.held) or "no lock"
+    rule = "" if access.missing is None else f", without its guard ({access.missing})"
+    what = "store to" if access.write else "load of"
+    by = f"{where.ctx} on {where.cpu}, operation {access.n}, in {where.function}"
+    return f"{what} {access.obj}.{access.field.name} by {by}, holding {locks}{rule}"
 
 
 def _finding(kind: str, text: str, ctx: Context, subject: str, story: Sequence[str] = ()) -> Finding:
@@ -348,7 +366,7 @@ class Watch:
             guarded = private or self.guards.guarded(ctx, obj, field, write)
             hint = field.is_hint(guarded)
             missing = None if guarded else "" if hint and not write else self.guards.missing(ctx, obj, field, write)
-            race = self.detector.access(ctx, one["n"], obj, field, slot, write, missing, hint)
+            race = self.detector.access(ctx, Access(one["n"], obj, field, slot, write, missing, hint))
             if race is not None:
                 moment = self.detector.moment(ctx.cpu, one["k"])
                 known = self.races.get(race.signature)

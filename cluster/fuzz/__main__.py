@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
+from cluster.cli.options import asks
 from cluster.fuzz.generate import FEATURES
-from cluster.fuzz.hunt import Hunt, hunt
+from cluster.fuzz.hunt import Order, hunt
 from shared.errata import lookup
 from shared.errors import UserMistake
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command is asked for."""
+
+    seed: str
+    first: int
+    programs: int
+    seconds: float
+    features: str
+    errata: tuple[str, ...]
+    out: str
 
 
 @click.command()
@@ -21,19 +36,19 @@ from shared.errors import UserMistake
 @click.option("--features", default="", help=f"Of every program, separated by commas: {', '.join(FEATURES)}.")
 @click.option("--errata", multiple=True, help="Switched on, by its id or short name. Repeatable.")
 @click.option("--out", default="runs/fuzz", show_default=True, help="Folder for what fails.")
-def main(
-    seed: str, first: int, programs: int, seconds: float, features: str, errata: tuple[str, ...], out: str
-) -> None:
+@asks(Options)
+def main(asked: Options) -> int:
     """Run random programs under several strategies until one fails; exit code 1 if one does."""
-    seed = seed or secrets.token_hex(4)
-    chosen = frozenset(features.split(",")) if features else None
-    for one in sorted((chosen or frozenset()) - set(FEATURES)):
-        raise click.UsageError(f"there is no feature {one!r}; known: {', '.join(FEATURES)}")
+    chosen = frozenset(asked.features.split(",")) if asked.features else None
+    for feature in sorted((chosen or frozenset()) - set(FEATURES)):
+        raise click.UsageError(f"there is no feature {feature!r}; known: {', '.join(FEATURES)}")
     try:
-        ids = tuple(lookup(one).id for one in errata)
+        errata = tuple(lookup(erratum).id for erratum in asked.errata)
     except UserMistake as mistake:
         raise click.UsageError(mistake.message) from None
-    result: Hunt = hunt(seed, programs, seconds, first, chosen, errata=ids, out=Path(out))
+    seed = asked.seed or secrets.token_hex(4)
+    order = Order(seed, asked.programs, asked.seconds, asked.first, chosen, errata=errata, out=Path(asked.out))
+    result = hunt(order)
     click.echo(str(result))
     raise SystemExit(result.failure is not None)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -59,56 +58,60 @@ class Hunt:
         return text
 
 
-def hunt(
-    seed: str,
-    programs: int,
-    seconds: float = float("inf"),
-    first: int = 0,
-    features: frozenset[str] | None = None,
-    size: int = 16,
-    schedules: dict[str, int] | None = None,
-    errata: tuple[str, ...] = (),
-    out: Path | None = None,
-    progress: Callable[[Hunt], None] | None = None,
-) -> Hunt:
-    """Run programs `first`, `first` + 1 ... of a seed until one fails.
+@dataclass(frozen=True)
+class Order:
+    """What to run.
 
-    Args:
+    Attributes:
+        first: number of the first program of the seed.
         programs: at most so many.
         seconds: no new one after this time.
         features, size: of the programs, see generate.Maker.
+        schedules: strategy -> executions of each program; None: as judge() has it.
         errata: switched on.
         out: folder for the file of the program that fails, cut down; None: it is not cut down, nor written.
-        progress: called after each program.
     """
+
+    seed: str
+    programs: int
+    seconds: float = float("inf")
+    first: int = 0
+    features: frozenset[str] | None = None
+    size: int = 16
+    schedules: dict[str, int] | None = None
+    errata: tuple[str, ...] = ()
+    out: Path | None = None
+
+    def replayed(self, number: int) -> tuple[str, ...]:
+        """Strategies of which an execution of this program is replayed."""
+        return tuple(self.schedules or ("stay", "random", "pct")) if number % REPLAYED == 0 and not self.errata else ()
+
+
+def hunt(order: Order) -> Hunt:
+    """Run programs `first`, `first` + 1 ... of a seed until one fails."""
     began = monotonic()
-    result = Hunt(seed, errata=errata)
-    for number in range(first, first + programs):
-        if monotonic() - began > seconds:
+    result = Hunt(order.seed, errata=order.errata)
+    for number in range(order.first, order.first + order.programs):
+        if monotonic() - began > order.seconds:
             break
         result.at = number
-        program = generate(f"{seed}/{number}", features, size)
-        replayed = tuple(schedules or ("stay", "random", "pct")) if number % REPLAYED == 0 and not errata else ()
-        scenario = program.load().with_errata(errata)
-        failure = judge(scenario, number, schedules, replayed, result.tally)
+        program = generate(f"{order.seed}/{number}", order.features, order.size)
+        scenario = program.load().with_errata(order.errata)
+        failure = judge(scenario, number, order.schedules, order.replayed(number), result.tally)
         result.programs += 1
-        if progress is not None:
-            progress(result)
         if failure is not None:
             result.program, result.failure = program, failure
-            if out is not None:
-                _write(result, number, schedules, errata, replayed, out)
+            if order.out is not None:
+                _write(result, order, order.out)
             break
     return result
 
 
-def _write(
-    result: Hunt, number: int, schedules: dict[str, int] | None, errata: tuple[str, ...], replayed: tuple[str, ...],
-    out: Path,
-) -> None:  # fmt: skip
+def _write(result: Hunt, order: Order, out: Path) -> None:
     """Cut the program down and write it to a file."""
     assert result.program is not None and result.failure is not None
-    replays = replayed if result.failure.kind == "diverged" else ()
+    number, errata = result.at, order.errata
+    replays = order.replayed(number) if result.failure.kind == "diverged" else ()
     strategy = result.failure.strategy
     enough = {"stay": 1, strategy: max(1, 4 * result.failure.number if strategy != "stay" else 1)}
 

@@ -56,7 +56,8 @@ class Deviate:
                 return thread
         if self.strict:
             able = ", ".join(thread.name for thread in enabled)
-            raise Diverged(f"{wanted} to go on after operation {n} of {ctx}", f"only {able} can")
+            where = f"after operation {n} of {ctx}" if ctx else "first of all"
+            raise Diverged(f"{wanted} to go on {where}", f"only {able} can")
         self.skipped.append(deviation)
         return None
 

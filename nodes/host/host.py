@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 from typing import BinaryIO
 
-from nodes.build import build_node, build_threads, routes
+from nodes.build import build_node, build_threads
 from nodes.cpu import Processor, Thread
 from nodes.host.admit import Admission
 from nodes.host.runner import Runner
@@ -29,6 +29,7 @@ from shared.journal import Journal
 from shared.messages import Delivery, Frame, Loaded, Poll, Reply
 from shared.pack import unpack_scenario
 from shared.patch import switch
+from shared.runfile import SUFFIX
 from shared.scenario import Scenario
 from shared.tables import tables
 
@@ -79,7 +80,7 @@ class Host:
         self.sent, self.admissions, self.runner = 0, {}, None
         about = {"scenario": scenario.id, "errata": list(scenario.errata), "engine": "live"}
         for name in self.names:
-            stream = self.files[name] = (self.folder / f"{name}.uvmp.jsonl").open("xb")
+            stream = self.files[name] = (self.folder / f"{name}{SUFFIX}").open("xb")
             journal = Journal(name, stream, keep=False)
             journal.header(run=load.run, **about, pid=os.getpid(), host=os.uname().nodename)
             node = build_node(name, scenario.machine, threads, scenario.errata)
@@ -88,9 +89,7 @@ class Host:
             self.admissions[name] = Admission(node, journal, cpu_of, turns, self.post)
             if isinstance(node, Processor):
                 order = None if load.follow is None else load.follow.processors[name]
-                self.runner = self.runner_class(
-                    node, scenario, routes(scenario.machine), journal, self.ask, order, load.seed
-                )
+                self.runner = self.runner_class(node, scenario, journal, self.ask, order, load.seed)
         nodes = {name: dict(admission.node.tables()) for name, admission in self.admissions.items()}
         return encode(LOADED, Loaded(dict(tables()), nodes))
 

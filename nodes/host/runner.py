@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from greenlet import getcurrent, greenlet
 
-from nodes.build import Route, alloc_shard
+from nodes.build import alloc_shard, routes
 from nodes.cpu import Processor, Thread
 from nodes.host.half import ProcessorPort
 from nodes.host.transport import LIMIT_S
@@ -65,14 +65,14 @@ class Runner(ProcessorPort):
         self,
         processor: Processor,
         scenario: Scenario,
-        route: dict[str, Route],
         journal: Journal,
         ask: Ask,
         follow: ProgramOrder | None,
         seed: int,
     ):
         super().__init__(scenario, {thread.name: thread for thread in processor.threads}, {processor.name: journal})
-        self.processor, self.route, self.ask = processor, route, ask
+        self.processor, self.ask = processor, ask
+        self.route = routes(scenario.machine)
         self.follow: list[str] | None = None if follow is None else follow.contexts
         self.events: list[int] = [] if follow is None else follow.events
         #: number of a request in the outbox -> its context's stack and locks when it was made

@@ -184,7 +184,7 @@ def snapshot_of(state: MachineState) -> Snapshot:
         elif name == "disk":
             blocks = image
     tlbs = {cpu: (pmap, dict(entries)) for cpu, (pmap, entries) in state.tlbs.items()}
-    rest = (state.page_size, bad_slots, tables, pm_objs, blocks)
+    rest = (state.page_size, frozenset(bad_slots), sorted(tables), pm_objs, blocks)
     return Snapshot(heap, pmaps, attrs, slots, frames, tlbs, state.locks, *rest)
 
 

@@ -7,7 +7,8 @@ only to live structs of the right kind, and walks end.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, TypeGuard, TypeVar
 
@@ -107,6 +108,7 @@ class Walk(NamedTuple):
     faults: list[Violation]
 
 
+@dataclass(eq=False)
 class Snapshot:
     """The whole machine at rest, and views of it that several invariants need.
 
@@ -126,27 +128,18 @@ class Snapshot:
         blocks: contents of the disk, by block.
     """
 
-    def __init__(
-        self,
-        heap: dict[int, list[Any]],
-        pmaps: dict[int, dict[int, list[int]]],
-        attrs: dict[int, list[int]],
-        slots: dict[int, tuple[int, ...]],
-        frames: list[tuple[int, ...]],
-        tlbs: dict[str, tuple[int, dict[int, list[int]]]],
-        locks: Sequence[LockState],
-        page_size: int,
-        bad_slots: Iterable[int] = (),
-        tables: Iterable[list[int]] = (),
-        pm_objs: dict[int, Any] | None = None,
-        blocks: Sequence[Sequence[int]] = (),
-    ):
-        self.heap, self.pmaps, self.attrs = heap, pmaps, attrs
-        self.slots, self.frames, self.tlbs = slots, frames, tlbs
-        self.locks, self.page_size = locks, page_size
-        self.bad_slots = frozenset(bad_slots)
-        self.tables, self.pm_objs = sorted(tables), pm_objs or {}
-        self.blocks = blocks
+    heap: dict[int, list[Any]]
+    pmaps: dict[int, dict[int, list[int]]]
+    attrs: dict[int, list[int]]
+    slots: dict[int, tuple[int, ...]]
+    frames: list[tuple[int, ...]]
+    tlbs: dict[str, tuple[int, dict[int, list[int]]]]
+    locks: Sequence[LockState]
+    page_size: int
+    bad_slots: frozenset[int] = frozenset()
+    tables: Sequence[list[int]] = ()
+    pm_objs: dict[int, Any] = field(default_factory=dict)
+    blocks: Sequence[Sequence[int]] = ()
 
     # -- raw reads -------------------------------------------------------------
 

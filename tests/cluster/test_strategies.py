@@ -15,9 +15,9 @@ from cluster.search.pct import FAIR_AFTER, Pct
 from cluster.search.strategy import DefaultFirst, SearchOver, Stay, Strategy, default
 from cluster.search.walk import RandomWalk
 from cluster.sim import Sim
-from nodes.cpu import Pending, Thread
+from nodes.cpu import Pending, Processor, Thread
 from shared.deviation import Deviation
-from shared.errors import UserMistake
+from shared.errors import Diverged, UserMistake
 from shared.findings import Finding
 from shared.journal import Record, linearize, operation_record
 from shared.locks.ref import LockRef
@@ -298,6 +298,8 @@ def test_stay_stays_and_then_goes_round() -> None:
     assert stay.pick(able, None) is able[2]
     assert stay.pick(able, None) is able[0]
     assert stay.pick(able[1:], None) is able[1]
+    stay.new_execution()
+    assert stay.pick(able, None) is able[0]
 
 
 def test_random_walk_gives_each_context_its_chance() -> None:
@@ -326,13 +328,15 @@ def test_pct_changes_priorities_at_depth_minus_one_points(depth: int) -> None:
 
 
 def test_pct_draws_other_points_and_priorities_for_each_execution() -> None:
-    able, pct = threads(5), Pct(1, 3)
-    places, first = set(), set()
-    for _ in range(20):
+    """Among the points from the first to the last one of the longest execution so far."""
+    able, pct = threads(5), Pct(1, 30)
+    places, first = [], set()
+    for _ in range(40):
         pct.new_execution()
-        places.add(tuple(pct.changes))
+        places.append(tuple(pct.changes))
         first.add(pct.pick(able, None).name)
-    assert len(places) == 20 and first == {thread.name for thread in able}
+    assert len(set(places)) == 40 and set().union(*places) == set(range(1, pct.longest + 1))
+    assert first == {thread.name for thread in able}
 
 
 def test_pct_learns_how_long_executions_are() -> None:
@@ -350,14 +354,17 @@ def test_pct_learns_how_long_executions_are() -> None:
 
 def test_pct_becomes_fair_where_an_execution_never_ends() -> None:
     """By priorities alone a context that waits in a loop for another would keep that one out for ever."""
-    able, pct = threads(2), Pct(1, 1)
-    pct.new_execution()
-    current, picked = None, []
-    for _ in range(10 * pct.longest):
-        current = pct.pick(able, current)
-        picked.append(current.name)
-    fair = FAIR_AFTER * pct.longest
-    assert len(set(picked[:fair])) == 1 and set(picked[fair : fair + 20]) == {"T0", "T1"}
+    able, walked = threads(2), set()
+    for seed in range(20):
+        pct = Pct(seed, 1)
+        pct.new_execution()
+        current, picked = None, []
+        for _ in range(3 * 100 + 50):
+            current = pct.pick(able, current)
+            picked.append(current.name)
+        assert len(set(picked[:300])) == 1 and set(picked[300:]) == {"T0", "T1"}
+        walked.add(picked[300] == picked[299])
+    assert walked == {True, False}, "from the very next point on"
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -381,3 +388,64 @@ def test_who_gives_way_goes_behind_those_whose_priority_was_lowered() -> None:
     second = pct.pick(able, first)
     assert second is not first and pct.pick(able, second) is first, "both lowered now"
     assert pct.pick(able, None) is second
+
+
+def test_who_gives_way_goes_behind_though_it_was_alone() -> None:
+    """It was picked without a choice; and then, when there is one, it gives way."""
+    for seed in range(10):
+        able, pct = threads(3), Pct(seed, 1)
+        pct.new_execution()
+        assert pct.pick(able[1:2], None) is able[1]
+        assert [pct.pick(able, None) is able[1] for _ in range(3)] == [False, False, True]
+
+
+def test_deviations_are_taken_one_after_another() -> None:
+    """Each at its context's operation number, and only where that could go on, or could not, as it says."""
+    able = threads(3)
+    schedule = [Deviation("", 0, "wait", "T1"), Deviation("T1", 4, "point", "T2"), Deviation("T2", 0, "wait", "T1")]
+    follow = Deviate(schedule)
+    follow.new_execution()
+    assert follow.pick(able, None) is able[1]
+    able[1].n = 4
+    assert follow.pick(able, able[1]) is able[2]
+    assert follow.pick(able, able[2]) is able[2], "it could go on"
+    assert follow.pick(able, None) is able[1]
+    assert follow.pick(able, able[1]) is able[1]
+    assert (follow.taken, follow.left, follow.skipped) == (3, [], [])
+    follow.finish()
+
+
+def test_a_deviation_that_cannot_be_taken_diverges_or_is_skipped() -> None:
+    able = threads(2)
+    strict, lenient = (Deviate([Deviation("", 0, "wait", "T9")], strict) for strict in (True, False))
+    strict.new_execution()
+    with pytest.raises(Diverged, match="T9 to go on first of all; found only T0, T1 can"):
+        strict.pick(able, None)
+    lenient.new_execution()
+    assert lenient.pick(able, None) is able[0]
+    assert (lenient.taken, lenient.left, lenient.skipped) == (0, [], [Deviation("", 0, "wait", "T9")])
+
+
+def test_a_deviation_that_is_not_reached_diverges_in_the_end() -> None:
+    strict, lenient = (Deviate([Deviation("T0", 7, "point", "T1")], strict) for strict in (True, False))
+    for follow in (strict, lenient):
+        follow.new_execution()
+        follow.pick(threads(2), None)
+    with pytest.raises(Diverged, match="T0 to reach operation 7"):
+        strict.finish()
+    lenient.finish()
+
+
+def test_an_order_lets_a_context_record_its_events_before_an_interrupt_comes() -> None:
+    """Who has waited runs on, without an operation, as far as it did; only its kernel events tell how far that was."""
+    waiter = Thread("A", "cpu0", lambda: None)
+    handler = Thread("I", "cpu0", lambda: None, 3, interrupt=True)
+    cpu = Processor("cpu0", [waiter, handler])
+    for thread in (waiter, handler):
+        thread.reset()
+    waiter.waits, waiter.parked = ("lock", 1), False
+    order = Order({"A": waiter, "I": handler}, [{"ctx": "I", "n": 1, "event": "intr"}], {"cpu0": [1]})
+    order.new_execution()
+    assert order.pick([waiter, handler], None) is waiter
+    cpu.note_event()
+    assert order.pick([waiter, handler], None) is handler

@@ -21,7 +21,7 @@ from cluster.cli import cli
 from cluster.explore import explore
 from cluster.fuzz.__main__ import main
 from cluster.fuzz.generate import generate
-from cluster.fuzz.hunt import hunt
+from cluster.fuzz.hunt import Order, hunt
 from cluster.fuzz.judge import Failure
 from cluster.fuzz.plain import unlike
 from cluster.fuzz.program import Program, Step
@@ -80,7 +80,7 @@ def test_programs_do_everything_and_each_is_a_scenario() -> None:
 
 @pytest.mark.parametrize("seed", ["test-1", "test-2", "test-3"])
 def test_random_programs(seed: str, tmp_path: Path) -> None:
-    result = hunt(seed, 10, schedules={"stay": 1, "random": 1, "pct": 1}, out=tmp_path)
+    result = hunt(Order(seed, 10, schedules={"stay": 1, "random": 1, "pct": 1}, out=tmp_path))
     assert result.failure is None, f"{result}\n{result.program and result.program.text()}"
     assert result.programs == 10 and result.executions == 30 and result.tally["replay"] == 3
 
@@ -90,7 +90,7 @@ def test_many_random_programs(capsys: pytest.CaptureFixture[str]) -> None:
     """UVMP_FUZZ_SEED repeats a seed, UVMP_FUZZ_SECONDS says how long."""
     seed = os.environ.get("UVMP_FUZZ_SEED") or secrets.token_hex(4)
     seconds = float(os.environ.get("UVMP_FUZZ_SECONDS", "600"))
-    result = hunt(seed, 1_000_000, seconds, out=Path("runs/fuzz"))
+    result = hunt(Order(seed, 1_000_000, seconds, out=Path("runs/fuzz")))
     with capsys.disabled():
         print(f"\n{result}")
     assert result.failure is None, str(result)
@@ -162,8 +162,9 @@ QUICK = (
 
 def shows(erratum: str) -> None:
     features, programs = SHOWN[erratum]
-    result = hunt("shown", programs, features=frozenset(features.split()), schedules={"stay": 1, "random": 2},
-                  errata=(erratum,))  # fmt: skip
+    schedules = {"stay": 1, "random": 2}
+    order = Order("shown", programs, features=frozenset(features.split()), schedules=schedules, errata=(erratum,))
+    result = hunt(order)
     assert result.failure is not None and result.failure.kind not in ("error", "setup", "diverged"), result
 
 
@@ -205,8 +206,9 @@ def test_the_plain_model_knows_a_wrong_result(features: str) -> None:
 
 def test_what_fails_is_cut_down_to_a_file_that_fails_alike(tmp_path: Path) -> None:
     erratum = "uvm_fault.anon-freed-with-ref"
-    result = hunt("cut", 60, features=frozenset(("memory", "map", "fork")), errata=(erratum,), out=tmp_path,
-                  schedules={"stay": 1, "random": 1})  # fmt: skip
+    features = frozenset(("memory", "map", "fork"))
+    order = Order("cut", 60, features=features, errata=(erratum,), out=tmp_path, schedules={"stay": 1, "random": 1})
+    result = hunt(order)
     assert result.failure is not None and result.file is not None and result.program is not None
     assert str(result.file) in str(result) and "seed cut" in str(result)
     scene = load_scenario(result.file.read_text(), str(result.file)).with_errata([erratum])

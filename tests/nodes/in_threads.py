@@ -43,7 +43,7 @@ class Threads:
     """A machine of hosts in this process, each processor in a thread; and the transport between them.
 
     Args:
-        contexts: that run instead of the scenario's; then `image` is what they start from.
+        instead: contexts that run instead of the scenario's, and the image that they start from.
         follow: journals to follow.
         delay_s: how long a frame takes.
         runner: another class of processors.
@@ -52,8 +52,7 @@ class Threads:
     def __init__(
         self,
         scene: Scenario,
-        contexts: Contexts | None = None,
-        image: dict[str, Any] | None = None,
+        instead: tuple[Contexts, dict[str, Any]] | None = None,
         follow: Journals | None = None,
         delay_s: Callable[[Frame], float] = lambda frame: 0.0,
         runner: type[Runner] = Runner,
@@ -64,7 +63,7 @@ class Threads:
         self.hosts: dict[str, OneNode] = {}
         folder = tempfile.TemporaryDirectory(prefix="uvmp-test-")
         weakref.finalize(self, close, self.hosts.values(), folder)
-        image = boot(scene) if image is None else image
+        contexts, image = instead or (None, boot(scene))
         for number, name in enumerate(scene.machine.nodes):
             self.hosts[name] = OneNode(name, self, contexts, runner)
             images = {name: image.get(name)}

@@ -10,7 +10,6 @@ import pytest
 
 from cluster.replay import replay, replay_journals
 from cluster.search.walk import RandomWalk
-from nodes.build import routes
 from nodes.cpu import Processor, Thread
 from nodes.host.runner import Runner
 from shared.codec import FRAME, decode
@@ -153,7 +152,7 @@ def live_toy(toy: Toy, **options: Any) -> Threads:
         made = Toy(things, {"A": (0, freed_too_early)}, {"race": "off"}).machine.threads
         return made
 
-    return Threads(toy.scenario, contexts=fresh, image=toy.image, **options)
+    return Threads(toy.scenario, (fresh, toy.image), **options)
 
 
 def test_a_posted_store_that_fails_is_told_as_of_where_it_was_made() -> None:
@@ -270,8 +269,8 @@ def test_an_interrupt_that_was_masked_is_taken_when_the_level_drops() -> None:
         return Reply(Status.DONE)
 
     threads = [Thread("A", "cpu0", body), Thread("bell", "cpu0", bell, SPL_BIO, interrupt=True)]
-    route, journal = routes(scene.machine), Journal("cpu0")
-    runner = Runner(Processor("cpu0", threads), scene, route, journal, ask, None, 0)
+    journal = Journal("cpu0")
+    runner = Runner(Processor("cpu0", threads), scene, journal, ask, None, 0)
     runner.loop()
     assert runner.crash is None
     assert did == [("A", 1), ("A", 2), ("A", 3), ("bell", 105), ("A", 4)]
@@ -305,7 +304,7 @@ def test_a_stale_handle_that_nobody_minds_gives_the_same_in_both_engines() -> No
 
     journals = {name: one.records for name, one in toy.sim.journals.items()}  # type: ignore[union-attr]
     for follow in (journals, None):
-        machine = Threads(toy.scenario, contexts=fresh, image=toy.image, follow=follow)
+        machine = Threads(toy.scenario, (fresh, toy.image), follow=follow)
         assert machine.run() is None
         assert digest(machine.records()) == digest(journals)
         notes = [one for runner in machine.runners.values() for one in runner.notes]

@@ -303,7 +303,7 @@ class World:
             [pmap, number, self.room, frame, len(self.pmaps.get(pmap, ())) + self.miscounted]
             for (pmap, number), frame in self.ptps.items()
         ]
-        rest = (PAGE, self.bad_slots, tables, self.pm_objs, self.blocks)
+        rest = (PAGE, frozenset(self.bad_slots), sorted(tables), self.pm_objs, self.blocks)
         return Snapshot(self.heap, self.pmaps, self.attrs, self.slots, self.frames, self.tlbs, self.locks, *rest)
 
     def broken(self) -> list[str]:

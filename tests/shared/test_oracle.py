@@ -14,7 +14,8 @@ from cluster.search.strategy import Stay
 from cluster.search.walk import RandomWalk
 from cluster.sim import Sim
 from shared.findings import Finding
-from shared.oracle import Oracle, judge_journals
+from shared.oracle import Oracle, WordAccess, judge_journals
+from shared.provenance import Move, innermost
 from shared.scenario import Scenario
 from shared.scenario_file import load_scenario
 from shared.steps.table import STEPS, make
@@ -76,8 +77,8 @@ class Told:
         proc = self.scene.procs.index(self.oracle.proc_of[ctx])
         if write:
             args = (self.at(place) % SIZE, value, self.at(place), proc)
-            self.oracle.trail.add(ctx, self.n, [], "word_write", frame, args, None)
-        self.oracle.access(ctx, self.n, proc, self.at(place), write, value, frame)
+            self.oracle.trail.add(Move(ctx, self.n, (), "word_write", frame, args, None))
+        self.oracle.access(WordAccess(ctx, self.n, proc, self.at(place), write, value, frame))
         return self.oracle.finding
 
     def read(self, ctx: str, place: str, value: int, frame: int = 1) -> Finding | None:
@@ -88,7 +89,7 @@ class Told:
 
     def freed(self, name: str, stack: list[str]) -> None:
         self.n += 1
-        self.oracle.trail.add("pagedaemon", self.n, stack, "renew", 0, (f"{name}#1", "", 0), 2)
+        self.oracle.trail.add(Move("pagedaemon", self.n, innermost(stack), "renew", 0, (f"{name}#1", "", 0), 2))
 
     def begin(self, ctx: str, op: str, place: str = "", pages: int = 1, **args: Any) -> None:
         if place:

@@ -7,7 +7,7 @@ import pytest
 from shared.guards import Guards
 from shared.messages import WAIT
 from shared.port import Context
-from shared.race import RaceDetector
+from shared.race import Access, RaceDetector
 from shared.struct import FieldBase
 from shared.uvm.structs import Anon, Page, VmMap, uvm
 from tests.kit import THING, THING1, Thing
@@ -27,10 +27,8 @@ class Watch(RaceDetector):
     def touch(self, name: str, write: bool, guarded: bool = False, field: FieldBase = V, obj: Thing = THING) -> bool:
         ctx = self.ctx[name]
         ctx.n += 1
-        return (
-            self.access(ctx, ctx.n, obj, field, field.slot, write, None if guarded else "l, not held", field.hint)
-            is not None
-        )
+        missing = None if guarded else "l, not held"
+        return self.access(ctx, Access(ctx.n, obj, field, field.slot, write, missing, field.hint)) is not None
 
     def do(self, name: str, code: str, target: int = LOCK, result: object = None, to: tuple[str, ...] = ()) -> None:
         self.operation(self.ctx[name].cpu, code, target, result, to)
@@ -153,7 +151,7 @@ def test_both_sides_are_told_with_cpu_operation_function_and_locks() -> None:
     watch.ctx["B"].held = {LOCK: (None, "w", "f")}  # type: ignore[dict-item]
     watch.touch("A", True)
     ctx = watch.ctx["B"]
-    found = watch.access(ctx, 1, THING, V, V.slot, False, None, False)
+    found = watch.access(ctx, Access(1, THING, V, V.slot, False, None, False))
     assert found is not None and (found.kind, found.context, found.function) == ("data-race", "B", "uvm_pageout")
     first, second, last = found.story
     assert found.text == "data race in uvm_pageout on v of thing:0"

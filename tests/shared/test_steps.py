@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ from shared.uvm.mmap import sys_munmap
 from tests.kit import SHIPPED, scenario
 from tests.shared.test_schema import plain
 
+#: of the steps that there are; a test that adds one makes another
+VALIDATOR = Draft7Validator(schema())
 #: everything that the steps' examples name
 FRAME = """\
 id: T
@@ -153,13 +156,13 @@ def test_every_step_s_example_is_loaded_and_fits_the_schema(op: str) -> None:
     scene = load_scenario(text, "t.yaml")
     steps = scene.lwp("A").program if Where.PROGRAM in kind.where else scene.setup
     assert steps[-1].op == op and steps[-1].text == example.replace('[{read: {at: "buf[0]"}}]', "...")
-    assert list(Draft7Validator(schema()).iter_errors(plain(parse(text, "t.yaml")))) == []
+    assert list(VALIDATOR.iter_errors(plain(parse(text, "t.yaml")))) == []
 
 
 @pytest.mark.parametrize("op", [op for op in STEPS if STEPS[op].keys])
 def test_every_key_of_a_step_is_asked_for_and_no_other_is_taken(op: str) -> None:
     """By the loader, and by the schema."""
-    kind, validator = STEPS[op], Draft7Validator(schema())
+    kind = STEPS[op]
     where = Where.PROGRAM if Where.PROGRAM in kind.where else Where.SETUP
     required, _ = kind.takes(where)
     example = kind.example()
@@ -168,7 +171,7 @@ def test_every_key_of_a_step_is_asked_for_and_no_other_is_taken(op: str) -> None
         wrong = framed(program=text) if where is Where.PROGRAM else framed(setup=text)
         with pytest.raises(UserMistake, match=r"missing key|unknown key"):
             load_scenario(wrong, "t.yaml")
-        assert not validator.is_valid(plain(parse(wrong, "t.yaml")))
+        assert not VALIDATOR.is_valid(plain(parse(wrong, "t.yaml")))
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -229,6 +232,49 @@ def test_uvmp_steps_lists_every_step_once_and_tells_about_each() -> None:
         assert " ".join(kind.says().split()) in flat and kind.example() in flat
         for key in kind.keys:
             assert f"{key.name} {' '.join(kind.meaning(key).split())}" in flat
+
+
+def test_for_tools_there_is_one_document() -> None:
+    listed = json.loads(CliRunner().invoke(cli, ["steps", "--json"]).stdout)["steps"]
+    assert sorted(one["name"] for one in listed) == sorted(STEPS)
+    assert json.loads(CliRunner().invoke(cli, ["steps", "mprotect", "--json"]).stdout)["step"] == {
+        "name": "mprotect",
+        "family": "system calls",
+        "allowed_in": ["setup", "programs"],
+        "says": "Change the protection of pages, as mprotect(2).",
+        "keys": [
+            {
+                "name": "in",
+                "type": "a name",
+                "required": True,
+                "allowed_in": ["setup"],
+                "means": "the process that does it",
+            },
+            {
+                "name": "at",
+                "type": 'an address as "buf[1]"',
+                "required": True,
+                "allowed_in": ["setup", "programs"],
+                "means": "the first page",
+            },
+            {
+                "name": "pages",
+                "type": "a whole number, 1 to 4096",
+                "required": True,
+                "allowed_in": ["setup", "programs"],
+                "means": "how many pages",
+            },
+            {
+                "name": "prot",
+                "type": "a word: none, r, rw, rx, rwx",
+                "required": True,
+                "allowed_in": ["setup", "programs"],
+                "means": "what may be done to them from now on.",
+            },
+        ],
+        "into": ["programs"],
+        "example": 'mprotect: {at: "buf[0]", pages: 1, prot: none}',
+    }
 
 
 def test_an_unknown_step_is_told_in_one_line() -> None:
