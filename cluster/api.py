@@ -47,21 +47,21 @@ from dataclasses import replace as with_changes
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cluster import explore as search
-from cluster import replay as engine
-from cluster.runfolder import create, write_sim
+from cluster.runs import replay as engine
+from cluster.runs.folder import create, write_sim
 from cluster.runs.outcome import Outcome
+from cluster.runs.token import parse, refuse_mismatch
+from cluster.search import explore as search
 from cluster.search.pct import Pct
 from cluster.search.strategy import Strategy
 from cluster.search.walk import RandomWalk
-from cluster.token import parse, refuse_mismatch
 from shared.errors import UserMistake
 from shared.findings import Finding
-from shared.functions import Functions, register
-from shared.port import here
-from shared.scenario import Scenario
-from shared.scenario_file import load_scenario
-from shared.struct import Array, Field, Struct, field, link, lockmgr, own, simplelock, stat, union, via
+from shared.port.port import here
+from shared.port.struct import Array, Field, Struct, field, link, lockmgr, own, simplelock, stat, union, via
+from shared.program.functions import Functions, register
+from shared.scenario.load import load_scenario
+from shared.scenario.model import Scenario
 
 __all__ = [
     "Array", "Field", "Finding", "Pct", "Program", "RandomWalk", "Report", "Struct", "explore", "field", "free", "link",
@@ -292,8 +292,8 @@ def live(program: Program, token: str | None = None, seed: int = 0) -> Report:
 
     Raises: UserMistake - a function cannot be imported in another process; Diverged; Infrastructure.
     """
-    from cluster.launch import ray_session
-    from cluster.live import LiveMachine
+    from cluster.live.actors import ray_session
+    from cluster.live.machine import LiveMachine
 
     scenario = program.scenario()
     wanted = None if token is None else engine.replay(scenario, list(parse(token).deviations))

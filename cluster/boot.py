@@ -14,14 +14,14 @@ from typing import Any
 
 from cluster.machine import SITES, Machine
 from cluster.search.strategy import Stay
-from cluster.sim import Sim
+from cluster.sim.engine import Sim
 from nodes.build import build_threads, process_table
 from nodes.cpu import Thread
 from shared.errors import UserMistake
-from shared.functions import resolve
-from shared.port import here
-from shared.program import run_init, run_setup
-from shared.scenario import Scenario
+from shared.port.port import here
+from shared.program.functions import resolve
+from shared.program.run import run_init, run_setup
+from shared.scenario.model import Scenario
 
 BOOT = "boot"
 

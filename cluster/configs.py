@@ -14,9 +14,9 @@ from pathlib import Path
 
 import shared
 from shared.errors import Infrastructure, UserMistake
-from shared.scenario import Scenario
-from shared.scenario_file import load_scenario
-from shared.strict_yaml import MAX_BYTES, meant, show
+from shared.scenario.load import load_scenario
+from shared.scenario.model import Scenario
+from shared.scenario.yaml import MAX_BYTES, meant, show
 
 SUFFIXES = (".yaml", ".yml")
 MAX_NEAR, FILE_EXAMPLE = 4, "my.yaml"

@@ -134,7 +134,7 @@ def _requirements() -> Iterator[Check]:
 
 
 def _kernel() -> Check:
-    from cluster.token import kernel_version
+    from cluster.runs.token import kernel_version
 
     return Check("kernel", "ok", f"version {kernel_version()}: tokens made on another are refused")
 
@@ -212,7 +212,7 @@ def _writable(name: str, folder: Path) -> Check:
 
 
 def _ray() -> Check:
-    from cluster.launch import ray_session
+    from cluster.live.actors import ray_session
 
     began = monotonic()
     try:

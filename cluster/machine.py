@@ -16,7 +16,7 @@ from nodes.memory import Memory
 from nodes.mmu import Mmu
 from nodes.swap_pager import SwapPager
 from shared.detectors.machine_state import MachineState
-from shared.scenario import Scenario
+from shared.scenario.model import Scenario
 
 #: key of an image under which it says how often booting reached each erratum's site; the others are names of nodes
 SITES = "sites"

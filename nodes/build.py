@@ -16,14 +16,14 @@ from nodes.node import Node
 from nodes.pagedaemon import pagedaemon_threads
 from nodes.swap_pager import CONTEXT, SwapPager, swap_io
 from nodes.swap_pager import PROCESSOR as SWAP_IO
-from shared.functions import run_function
-from shared.locks.ref import LockRef
-from shared.machine_config import MachineConfig
-from shared.messages import OPERATIONS
-from shared.program import run_program
-from shared.scenario import Scenario
-from shared.struct import INDEX_MASK, LOCK_SHIFT
+from shared.port.lockref import LockRef
+from shared.port.struct import INDEX_MASK, LOCK_SHIFT
+from shared.program.functions import run_function
+from shared.program.run import run_program
+from shared.scenario.machine import MachineConfig
+from shared.scenario.model import Scenario
 from shared.uvm.structs import Proc, kernel
+from shared.wire.messages import OPERATIONS
 
 Route = Callable[[int], str]
 

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 from nodes.node import Node
 from shared.detectors.machine_state import ContextState, TlbState
-from shared.messages import Effect, Grant, Wake
-from shared.port import SPL_IPI, Context, here
+from shared.port.port import SPL_IPI, Context, here
+from shared.wire.messages import Effect, Grant, Wake
 
 RUNNING, FINISHED = "running", "finished"
 
@@ -30,8 +30,8 @@ class Pending(NamedTuple):
     """An operation that has been asked for, and not been performed yet.
 
     Attributes:
-        code, target, args: as `shared.messages.OPERATIONS` lists them. A user's load or store, which may take a walk
-            first, is "access", with its pmap and (virtual address, is it written to?).
+        code, target, args: as `shared.wire.messages.OPERATIONS` lists them. A user's load or store, which may take a
+            walk first, is "access", with its pmap and (virtual address, is it written to?).
     """
 
     code: str

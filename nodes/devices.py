@@ -13,9 +13,9 @@ from typing import Any
 
 from nodes.cpu import Thread
 from nodes.node import Node
-from shared.messages import Interrupt
-from shared.program import run_handler
-from shared.scenario import Handler
+from shared.program.run import run_handler
+from shared.scenario.model import Handler
+from shared.wire.messages import Interrupt
 
 
 class Devices(Node):

@@ -18,13 +18,13 @@ from typing import Any
 
 from nodes.cpu import Thread
 from nodes.io import DISK_COMPLETION, IoNode, Request
-from shared.machine_config import DeviceFault
-from shared.messages import WAIT, Interrupt
-from shared.port import SPL_BIO, here
-from shared.struct import Struct
-from shared.tables import ERRNO
+from shared.port.port import SPL_BIO, here
+from shared.port.struct import Struct
+from shared.scenario.machine import DeviceFault
 from shared.uvm.physio import physio_intr
 from shared.uvm.structs import PhysBuf
+from shared.wire.messages import WAIT, Interrupt
+from shared.wire.tables import ERRNO
 
 CONTEXT = "disk"
 PROCESSOR = "disk_io"

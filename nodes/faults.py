@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shared.machine_config import DeviceFault
+from shared.scenario.machine import DeviceFault
 
 
 class Faults:

@@ -20,9 +20,9 @@ from typing import Any
 
 from nodes.faults import Faults
 from nodes.node import Node
-from shared.machine_config import DeviceFault
-from shared.messages import WAIT, Grant, Interrupt
-from shared.struct import Struct
+from shared.port.struct import Struct
+from shared.scenario.machine import DeviceFault
+from shared.wire.messages import WAIT, Grant, Interrupt
 
 #: the interrupts by which a pageout is finished, on the pagedaemon's processor. Each kind of node raises one of its
 #: own, as a controller has a line of its own: so they come in the order in which that node raised them

@@ -6,7 +6,7 @@ from typing import Any
 
 from nodes.node import Node
 from shared.locks.table import LockTable
-from shared.messages import WAIT, Grant, Wake
+from shared.wire.messages import WAIT, Grant, Wake
 
 
 class LockManager(Node):

@@ -15,11 +15,11 @@ from __future__ import annotations
 from typing import Any
 
 from nodes.node import Node
-from shared.messages import KernelFinding
-from shared.port import ANY_GEN
-from shared.struct import HEADER, INDEX_MASK, KINDS, Struct
+from shared.port.port import ANY_GEN
+from shared.port.struct import HEADER, INDEX_MASK, KINDS, Struct
 from shared.uvm.param import PQ_FREE
 from shared.uvm.structs import Page
+from shared.wire.messages import KernelFinding
 
 
 class Memory(Node):

@@ -36,8 +36,7 @@ from __future__ import annotations
 from typing import Any
 
 from nodes.node import Node
-from shared.messages import WAIT, Grant, Interrupt, KernelFinding
-from shared.port import ANY_GEN
+from shared.port.port import ANY_GEN
 from shared.uvm.param import (
     PMAP_KERNEL,
     PMAP_WIRED,
@@ -48,6 +47,7 @@ from shared.uvm.param import (
     VM_PROT_READ,
     VM_PROT_WRITE,
 )
+from shared.wire.messages import WAIT, Grant, Interrupt, KernelFinding
 
 #: of a PTE; and of a page-table page, which has LIVE of them
 FRAME, PROT, WIRED, REF, MOD, GEN = range(6)

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import Any
 
-from shared.messages import OPERATIONS, Effect
 from shared.patch import SEAMS
-from shared.tables import tables
+from shared.wire.messages import OPERATIONS, Effect
+from shared.wire.tables import tables
 
 
 def _seam(node: type[Node], name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -78,7 +78,7 @@ class Node:
         return name in self.errata
 
     def tables(self) -> Mapping[str, str]:
-        """Which tables of constants and layouts this node was built with (shared/tables.py)."""
+        """Which tables of constants and layouts this node was built with (shared/wire/tables.py)."""
         return tables()
 
     def image(self) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from nodes.cpu import Thread
 from nodes.io import COMPLETION, DISK_COMPLETION
-from shared.port import SPL_BIO, here
+from shared.port.port import SPL_BIO, here
 from shared.uvm.aio import uvm_aio_biodone
 from shared.uvm.pdaemon import uvm_pageout
 from shared.uvm.structs import uvm

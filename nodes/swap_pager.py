@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nodes.io import IoNode, Request
-from shared.machine_config import DeviceFault
-from shared.messages import WAIT
-from shared.port import here
-from shared.struct import Struct
-from shared.tables import ERRNO, RESULT_CODES, VM_PAGER, digest_of
+from shared.port.port import here
+from shared.port.struct import Struct
+from shared.scenario.machine import DeviceFault
+from shared.wire.messages import WAIT
+from shared.wire.tables import ERRNO, RESULT_CODES, VM_PAGER, digest_of
 
 CONTEXT = "swap"
 PROCESSOR = "swap_io"

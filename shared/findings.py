@@ -108,6 +108,20 @@ class Finding:
         """The finding as plain data, for messages, journals and `--json`."""
         return asdict(self)
 
+    @classmethod
+    def from_file(cls, data: Mapping[str, Any]) -> Finding:
+        """What a file tells of a finding, every field of its type; a kind may be one of a later version."""
+        texts = {key: str(data.get(key, "")) for key in ("kind", "text", "context", "function", "subject", "detector")}
+        texts["detector"] = texts["detector"] or ("" if texts["kind"] in FINDINGS else "unknown")
+        lists = {key: data[key] if isinstance(data.get(key), list) else [] for key in ("stack", "held", "story")}
+        held = [lock if isinstance(lock, dict) else {} for lock in lists["held"]]
+        return cls(
+            **texts,
+            stack=[str(function) for function in lists["stack"]],
+            held=[{key: str(lock.get(key, "")) for key in ("lock", "mode", "since")} for lock in held],
+            story=[str(sentence) for sentence in lists["story"]],
+        )
+
     def level(self, detect: Mapping[str, str]) -> str:
         """What is to be done about it: "stop", "note" or "off".
 

@@ -1,7 +1,7 @@
 """A patch: a file of the user's own that replaces functions of the kernel or the nodes, or declares errata.
 
     from shared.patch import declares, original, replaces
-    from shared.port import erratum
+    from shared.port.port import erratum
 
     declares("uvm_pageactivate.forgets", "uvm_pageactivate() forgets every page.")
 

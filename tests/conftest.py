@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from shared.scenario import Scenario
+from shared.scenario.model import Scenario
 
 # The same examples every time, and no deadline: how long an example takes says something of the machine, not of ours.
 settings.register_profile("uvmp", deadline=None, derandomize=True)
@@ -22,7 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[Any]:
     """The ray module, connected to a private Ray that is started for the first test that wants it."""
-    from cluster.launch import ray_session as session
+    from cluster.live.actors import ray_session as session
 
     with session() as ray:
         yield ray
@@ -31,7 +31,7 @@ def ray_session() -> Iterator[Any]:
 @pytest.fixture
 def live_machine(ray_session: Any) -> Iterator[Callable[..., Any]]:
     """Boots live machines; their actors are ended after the test."""
-    from cluster.live import LiveMachine
+    from cluster.live.machine import LiveMachine
 
     machines = []
 

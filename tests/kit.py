@@ -9,21 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from cluster.boot import prepare
-from cluster.explore import Exploration, explore
 from cluster.machine import Machine
-from cluster.replay import recorded
 from cluster.runs.outcome import Outcome
+from cluster.runs.replay import recorded
+from cluster.search.explore import Exploration, explore
 from cluster.search.strategy import SearchOver, Stay, Strategy, default
 from cluster.search.walk import RandomWalk
-from cluster.sim import Sim
+from cluster.sim.engine import Sim
 from nodes.cpu import Thread
-from shared.codec import Form
 from shared.findings import Finding
-from shared.journal import Journals, events_after
-from shared.port import here
-from shared.scenario import Scenario
-from shared.scenario_file import load_scenario
-from shared.struct import Field, Struct, field, link, lockmgr, own, simplelock, stat
+from shared.journal.order import events_after
+from shared.journal.record import Journals
+from shared.port.port import here
+from shared.port.struct import Field, Struct, field, link, lockmgr, own, simplelock, stat
+from shared.scenario.load import load_scenario
+from shared.scenario.model import Scenario
+from shared.wire.codec import Form
 
 #: plain data as a message
 PLAIN: Form[Any] = Form("plain", 1 << 26)

@@ -65,7 +65,7 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            from shared.strict_yaml import meant, show
+            from shared.scenario.yaml import meant, show
 
             ctx.fail(f"there is no command {show(args[0])}{meant(args[0], COMMANDS)}; known: {', '.join(COMMANDS)}")
         return super().resolve_command(ctx, args)

@@ -9,7 +9,8 @@ from cluster.cli.output import Output, width
 from shared.errata import ERRATA
 from shared.errors import Exit
 from shared.findings import UNEXPECTED, Finding
-from shared.scenario import Results, Scenario, StepResult, named_results
+from shared.locks.table import LOCK_MODES
+from shared.scenario.model import Results, Scenario, StepResult, named_results
 
 
 def finding(output: Output, found: Finding) -> None:
@@ -21,7 +22,12 @@ def finding(output: Output, found: Finding) -> None:
     if found.stack:
         rows.append(("stack", " > ".join(found.stack)))
     for held in found.held:
-        rows.append((f"{found.context} holds", f"{held['lock']} ({_mode(held['mode'])}) since {held['since']}"))
+        rows.append(
+            (
+                f"{found.context} holds",
+                f"{held['lock']} ({LOCK_MODES.get(held['mode'], held['mode'])}) since {held['since']}",
+            )
+        )
     if found.context and not found.held and found.kind != UNEXPECTED:
         rows.append((f"{found.context} holds", "no lock"))
     rows += [("waiting" if found.detector == "deadlock" else "also", line) for line in found.story]
@@ -55,10 +61,6 @@ def prose(output: Output, text: str) -> None:
             output.say()
         for line in textwrap.wrap(paragraph, width(), break_on_hyphens=False):
             output.say(line)
-
-
-def _mode(mode: str) -> str:
-    return {"w": "exclusive", "r": "shared"}.get(mode, mode)
 
 
 def introduce(output: Output, scenario: Scenario) -> None:

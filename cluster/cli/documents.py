@@ -14,9 +14,9 @@ from cluster.cli import describe
 from cluster.cli.options import Chosen
 from cluster.cli.output import error_document
 from cluster.runs.outcome import Outcome
-from shared.deviation import Deviation
 from shared.errors import Exit, ProjectBug
-from shared.scenario import Scenario
+from shared.journal.deviation import Deviation
+from shared.scenario.model import Scenario
 
 Facts = dict[str, Any]
 

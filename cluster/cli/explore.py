@@ -23,9 +23,9 @@ from cluster.cli.options import (
     seed_option,
 )
 from cluster.cli.output import Output, Progress, rate_of
-from cluster.explore import Exploration, explore
-from cluster.runfolder import keep
+from cluster.runs.folder import keep
 from cluster.search import make
+from cluster.search.explore import Exploration, explore
 from shared.errors import Exit, ProjectBug, UserMistake
 from shared.findings import UNEXPECTED
 from shared.text import counted

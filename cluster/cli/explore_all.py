@@ -8,7 +8,7 @@ from time import monotonic
 
 from cluster import configs
 from cluster.cli.output import Output
-from cluster.survey import Row, survey
+from cluster.search.survey import Row, survey
 from shared.errors import Exit, UserMistake
 from shared.patch import current
 

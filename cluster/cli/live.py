@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from cluster import signals
 from cluster.boot import boot
 from cluster.cli.output import Output, coloured
-from cluster.launch import ray_session
-from cluster.live import LiveMachine
+from cluster.live.actors import ray_session
+from cluster.live.machine import LiveMachine
 from shared.errors import Infrastructure, UserMistake
-from shared.scenario import Scenario
+from shared.scenario.model import Scenario
 
 CONNECT_S = 5.0
 _PORT = re.compile(r"[1-9][0-9]{0,4}")

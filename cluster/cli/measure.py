@@ -9,9 +9,9 @@ import click
 from cluster import configs
 from cluster.cli.options import SETTINGS, common, examples, patch_option
 from cluster.cli.output import Output
-from cluster.measure import Measured, measure
+from cluster.search.measure import Measured, measure
 from shared.errors import Exit
-from shared.scenario import STRATEGIES
+from shared.scenario.model import STRATEGIES
 
 HEADS = ("scenario", "operations/s", "schedules/s", *(f"found by {one}" for one in STRATEGIES))
 

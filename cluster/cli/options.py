@@ -14,10 +14,10 @@ import click
 
 from cluster import configs
 from shared.errors import UserMistake
-from shared.machine_config import KERNEL_LOCKS
 from shared.patch import current
-from shared.scenario import LEVELS, Scenario
-from shared.strict_yaml import show
+from shared.scenario.machine import KERNEL_LOCKS
+from shared.scenario.model import LEVELS, Scenario
+from shared.scenario.yaml import show
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Asked = TypeVar("Asked")
@@ -123,7 +123,7 @@ def _patch(context: click.Context, _: click.Parameter, path: str | None) -> None
     if path is None:
         return
     import nodes.build  # noqa: F401
-    import shared.program  # noqa: F401
+    import shared.program.run  # noqa: F401
     from shared.patch import applied, read
 
     context.with_resource(applied(read(configs.read(Path(path), path), path)))

@@ -27,17 +27,18 @@ from cluster.cli.options import (
 )
 from cluster.cli.output import Output
 from cluster.postmortem.load import Run, load
-from cluster.replay import replay, replay_journals
-from cluster.runfolder import keep, write_live
+from cluster.runs.folder import keep, write_live
 from cluster.runs.outcome import Outcome
-from cluster.token import Token, kernel_version, parse, refuse_mismatch
+from cluster.runs.replay import replay, replay_journals
+from cluster.runs.token import Token, kernel_version, parse, refuse_mismatch
 from nodes.build import build_threads
 from shared.errors import Exit, LogIncomplete, UserMistake
 from shared.findings import Finding
-from shared.journal import Journals, cut_short, digest, digested, holes
+from shared.journal.order import cut_short, digested
+from shared.journal.record import Journals, digest, holes
+from shared.journal.runfile import is_sealed, token_line
 from shared.patch import current
-from shared.runfile import is_sealed, token_line
-from shared.strict_yaml import show
+from shared.scenario.yaml import show
 from shared.text import clean, counted
 
 #: what must be the same of a finding, recorded and replayed
@@ -267,7 +268,7 @@ def _first_divergence(run: Outcome, token: Token | None) -> str:
 def _follow(output: Output, chosen: Chosen, sim: Outcome, address: str | None, folder: Path | None) -> Outcome:
     """Make a live machine follow what sim did."""
     from cluster.cli.live import booted
-    from cluster.live_salvage import kept
+    from cluster.live.salvage import kept
 
     with booted(output, chosen.scenario, address) as machine:
         with kept(machine, folder) as name:

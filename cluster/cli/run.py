@@ -28,14 +28,14 @@ from cluster.cli.options import (
     seed_option,
 )
 from cluster.cli.output import Output
-from cluster.replay import recorded
-from cluster.runfolder import keep, write_live
+from cluster.runs.folder import keep, write_live
 from cluster.runs.outcome import Outcome
+from cluster.runs.replay import recorded
+from cluster.runs.token import token_of
 from cluster.search import make
-from cluster.sim import Sim
-from cluster.token import token_of
+from cluster.sim.engine import Sim
 from shared.errors import Exit, ProjectBug, UserMistake
-from shared.runfile import MAX_TOKEN
+from shared.journal.runfile import MAX_TOKEN
 from shared.text import counted
 
 MAX_REPEAT = 1_000_000
@@ -193,7 +193,7 @@ def _sim(runs: Runs, out: Path | None) -> Generator[Outcome, None, None]:
 
 def _live(output: Output, runs: Runs, out: Path | None) -> Generator[Outcome, None, None]:
     from cluster.cli.live import booted
-    from cluster.live_salvage import kept
+    from cluster.live.salvage import kept
     from cluster.runs.parity import parity, token_of_live
 
     asked, scenario = runs.asked, runs.chosen.scenario

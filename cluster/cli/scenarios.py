@@ -16,8 +16,8 @@ from cluster.cli.glossary import say_words
 from cluster.cli.options import SETTINGS, ShowGroup, common, examples
 from cluster.cli.output import Output, program, width
 from shared.errata import ERRATA, Status
-from shared.machine_config import MachineConfig
-from shared.scenario import Outcome, Scenario, Step
+from shared.scenario.machine import MachineConfig
+from shared.scenario.model import Outcome, Scenario, Step
 from shared.text import clean, counted
 
 
@@ -166,6 +166,6 @@ def _short(scenario: Scenario) -> dict[str, Any]:
 
 
 def _whole(scenario: Scenario) -> dict[str, Any]:
-    from shared.pack import pack_scenario
+    from shared.scenario.pack import pack_scenario
 
     return {**pack_scenario(scenario), "statuses": statuses(scenario)}

@@ -8,7 +8,7 @@ import click
 
 from cluster.cli.options import SETTINGS, common, examples
 from cluster.cli.output import Output, program
-from shared.scenario_schema import schema
+from shared.scenario.schema import schema
 
 #: columns of a line
 WIDTH = 120

@@ -11,9 +11,9 @@ from cluster.cli.describe import labelled, prose
 from cluster.cli.options import SETTINGS, common, examples
 from cluster.cli.output import Output, program
 from shared.errors import UserMistake
-from shared.steps.step import FAMILIES, INTO, Args, Key, Where
-from shared.steps.table import STEPS
-from shared.strict_yaml import meant, show
+from shared.scenario.steps.step import FAMILIES, INTO, Args, Key, Where
+from shared.scenario.steps.table import STEPS
+from shared.scenario.yaml import meant, show
 
 
 @click.command(

@@ -20,7 +20,7 @@ from random import Random
 from typing import Any
 
 from cluster.fuzz.program import Program, Step
-from shared.steps.memory import ADVICE
+from shared.scenario.steps.memory import ADVICE
 
 #: feature -> its steps with their weights; a machine's features have none
 FEATURES: dict[str, dict[str, int]] = {

@@ -15,17 +15,17 @@ from typing import Any
 
 from cluster.boot import prepare
 from cluster.fuzz.plain import Wrong, unlike
-from cluster.minimize import minimize
-from cluster.replay import replay
+from cluster.runs.replay import replay
+from cluster.runs.token import Token, token_of
 from cluster.search import make
 from cluster.search.follow import Deviate
-from cluster.sim import Sim
-from cluster.token import Token, token_of
-from shared.deviation import Deviation
+from cluster.search.minimize import minimize
+from cluster.sim.engine import Sim
+from shared.detectors.oracle import judge_journals
 from shared.errors import Diverged, UserMistake
 from shared.findings import Finding
-from shared.oracle import judge_journals
-from shared.scenario import Scenario
+from shared.journal.deviation import Deviation
+from shared.scenario.model import Scenario
 
 #: strategy -> executions
 SCHEDULES = {"stay": 1, "random": 3, "pct": 3}

@@ -1,8 +1,8 @@
 """What the steps of a process with one thread must answer: a plain model, of errnos and of memory that is its own.
 
 Takes a process's steps in the order of its program, each with the answer it got, with the errno or signal that
-NetBSD's manual pages have for it. What other processes can change is not judged here (shared/oracle.py does), nor is a
-process that has several threads, or had when it was forked.
+NetBSD's manual pages have for it. What other processes can change is not judged here
+(shared/detectors/oracle.py does), nor is a process that has several threads, or had when it was forked.
 
 Where the schedule decides, each possible answer is right, and the model goes on with the one that came.
 """
@@ -14,11 +14,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from shared.scenario import Scenario, Step
-from shared.steps.files import Fread, Ftruncate, Fwrite, MakeSegment, RemoveSegment
-from shared.steps.kernel import KmAlloc, KmFree, Kread, Kwrite
-from shared.steps.loans import Kpeek, Lend, MapLoan, OfLoan, Unloan
-from shared.steps.memory import (
+from shared.scenario.model import Scenario, Step
+from shared.scenario.steps.files import Fread, Ftruncate, Fwrite, MakeSegment, RemoveSegment
+from shared.scenario.steps.kernel import KmAlloc, KmFree, Kread, Kwrite
+from shared.scenario.steps.loans import Kpeek, Lend, MapLoan, OfLoan, Unloan
+from shared.scenario.steps.memory import (
     Madvise,
     Mincore,
     Minherit,
@@ -35,8 +35,8 @@ from shared.steps.memory import (
     Read,
     Write,
 )
-from shared.steps.process import Count, Fork, MakeProcess, MakeThread, Swapctl
-from shared.steps.step import Args
+from shared.scenario.steps.process import Count, Fork, MakeProcess, MakeThread, Swapctl
+from shared.scenario.steps.step import Args
 from shared.uvm.param import (
     MADV_DONTNEED,
     MADV_FREE,
@@ -213,7 +213,7 @@ class Process:
         for page in there:
             page.touched = True
             if not args.write:
-                page.file = page.file if page.shared else None
+                page.file = page.file if page.shared or result != 0 else None  # else a copy from now on
                 page.forget()
         if args.status and result == 0:
             page = self.pages[args.status // self.size]

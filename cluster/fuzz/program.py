@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from shared.scenario import Scenario
-from shared.scenario_file import load_scenario
+from shared.scenario.load import load_scenario
+from shared.scenario.model import Scenario
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,17 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from cluster.postmortem.history import (
     History,
+    HoldReport,
     Line,
+    LockReport,
     ObjectReport,
     by_object,
     concerns,
+    hold_report,
     lines,
     lock_words,
     partners,
@@ -42,12 +45,13 @@ from cluster.postmortem.words import (
     spins,
     text_of,
 )
-from shared.deviation import Deviation
 from shared.errata import ERRATA
 from shared.errors import LogIncomplete, UserMistake
-from shared.findings import UNEXPECTED
-from shared.journal import Journals, Record, cut_short, digest, digested, holes, linearize, names_of
-from shared.runfile import RUN
+from shared.findings import UNEXPECTED, Finding
+from shared.journal.deviation import Deviation
+from shared.journal.order import cut_short, digested, linearize
+from shared.journal.record import Journals, Record, digest, holes, names_of
+from shared.journal.runfile import RUN
 from shared.text import clean
 from shared.uvm.structs import uvmexp
 
@@ -60,6 +64,19 @@ _GLOBAL_FIELD = re.compile(r"\b(?:uvmexp|uvm)(?::0)?\.(\w+)")
 _RACED = re.compile(r" on (\w+|an element) of ")
 LAST_EVENTS = 5
 LAST_STEPS = 60
+
+
+class FrameReport(TypedDict):
+    """A kernel function that a context is in, and its operation number when it entered it."""
+
+    fn: str
+    n: int
+
+
+class HeldReport(HoldReport):
+    """A lock that a context holds."""
+
+    lock: str
 
 
 @dataclass
@@ -80,8 +97,8 @@ class ContextReport:
     doing: str
     wait: str = ""
     on_cpu: bool = False
-    stack: list[dict[str, Any]] = field(default_factory=list)
-    held: list[dict[str, Any]] = field(default_factory=list)
+    stack: list[FrameReport] = field(default_factory=list)
+    held: list[HeldReport] = field(default_factory=list)
 
 
 @dataclass
@@ -100,7 +117,6 @@ class Postmortem:
     """What a run's logs tell.
 
     Attributes:
-        finding: as shared.findings.Finding, or None.
         source: where the finding is from: "run.json", "journal", or "".
         complete: the logs are whole; if not, `holes` (records that are not there)
             or `warnings` (lines and files that cannot be read) say why.
@@ -123,7 +139,7 @@ class Postmortem:
     engine: str = ""
     errata: list[dict[str, str]] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
-    finding: dict[str, Any] | None = None
+    finding: Finding | None = None
     source: str = ""
     headline: str = ""
     replay: str = ""
@@ -135,7 +151,7 @@ class Postmortem:
     about: ObjectReport | None = None
     waits: list[str] = field(default_factory=list)
     cycle: list[str] = field(default_factory=list)
-    locks: list[dict[str, Any]] = field(default_factory=list)
+    locks: list[LockReport] = field(default_factory=list)
     contexts: list[ContextReport] = field(default_factory=list)
     objects: list[ObjectReport] = field(default_factory=list)
     uvmexp: dict[str, int] = field(default_factory=dict)
@@ -301,24 +317,14 @@ def _nodes_wanted(run: Run) -> tuple[str, ...]:
 
 def _finding(pm: Postmortem, run: Run) -> None:
     found, pm.source = run.finding()
-    pm.finding = None if found is None else _as_finding(found)
-
-
-def _as_finding(data: dict[str, Any]) -> dict[str, Any]:
-    """A finding with every field there, and of its type."""
-    texts = {key: str(data.get(key, "")) for key in ("kind", "text", "context", "function", "subject", "detector")}
-    held = [
-        {key: str(one.get(key, "")) for key in ("lock", "mode", "since")} for one in map(_dict, _list(data.get("held")))
-    ]
-    stack, story = ([str(one) for one in _list(data.get(key))] for key in ("stack", "story"))
-    return {**texts, "stack": stack, "held": held, "story": story}
+    pm.finding = None if found is None else Finding.from_file(found)
 
 
 def _headline(pm: Postmortem) -> str:
     found = pm.finding
     if found is not None:
-        where = f" in {found['function']}" if found["function"] else ""
-        return f"{found['kind']}{where}" + (f", {place(found['subject'])}" if found["subject"] else "")
+        where = f" in {found.function}" if found.function else ""
+        return f"{found.kind}{where}" + (f", {place(found.subject)}" if found.subject else "")
     if pm.ended:
         return "no finding"
     if pm.cycle:
@@ -342,11 +348,11 @@ def _contexts(pm: Postmortem, run: Run, graph: Graph) -> None:
             pm.contexts.append(ContextReport(name, cpus.get(name, "?"), 0, "has not run"))
             continue
         doing = machine.doing(one)
-        if pm.finding is not None and pm.finding["context"] == name and pm.source == "journal":
+        if pm.finding is not None and pm.finding.context == name and pm.source == "journal":
             doing = f"stopped by the finding, {doing}"
         on_cpu = name in machine.cpus.get(one.cpu, ()) and not one.ended and not _parked(one)
-        stack = [frame._asdict() for frame in one.stack]
-        held = [{**hold._asdict(), "lock": place(lock)} for lock, hold in one.held.items()]
+        stack: list[FrameReport] = [{"fn": frame.fn, "n": frame.n} for frame in one.stack]
+        held: list[HeldReport] = [{**hold_report(hold), "lock": place(lock)} for lock, hold in one.held.items()]
         pm.contexts.append(ContextReport(name, one.cpu, one.n, doing, graph.words(one), on_cpu, stack, held))
 
 
@@ -367,8 +373,8 @@ def _procs(scenario: dict[str, Any] | None) -> dict[str, list[str]]:
 
 
 def _waits(pm: Postmortem, graph: Graph) -> None:
-    start = pm.finding["context"] if pm.finding is not None else ""
-    for_ever = pm.source == RUN and pm.finding is not None and pm.finding["detector"] == "deadlock"
+    start = pm.finding.context if pm.finding is not None else ""
+    for_ever = pm.source == RUN and pm.finding is not None and pm.finding.detector == "deadlock"
     pm.waits, pm.cycle = graph.chains(start, for_ever)
 
 
@@ -390,10 +396,10 @@ def _involved(pm: Postmortem, graph: Graph, history: History) -> tuple[list[str]
     """
     machine = graph.machine
     found = pm.finding
-    context = machine.contexts.get(found["context"]) if found is not None else None
-    named = [owner_of(found["subject"]), *_named([found["text"]])] if found is not None else []
-    if found is not None and found["detector"] == "oracle":
-        named += _named(found["story"])
+    context = machine.contexts.get(found.context) if found is not None else None
+    named = [owner_of(found.subject), *_named([found.text])] if found is not None else []
+    if found is not None and found.detector == "oracle":
+        named += _named(found.story)
     about = [one for one in dict.fromkeys(named) if one in history]
     in_ring = [one for one in graph.blocked() if one.name in pm.cycle]
     for one in in_ring if about or in_ring else graph.blocked():
@@ -481,15 +487,15 @@ def _steps(pm: Postmortem, machine: Machine, about: list[str], telling: list[Ope
             continue
         if event == "finding" or about_it or (loaded is not None and loaded[0] in focus):
             chosen.add(step.at)
-    if pm.finding is not None and pm.finding["detector"] == "oracle":  # told of at the end, and seen before
-        named = {one for one in telling if one in named_operations(pm.finding["story"], machine.contexts)}
+    if pm.finding is not None and pm.finding.detector == "oracle":  # told of at the end, and seen before
+        named = {one for one in telling if one in named_operations(pm.finding.story, machine.contexts)}
         there = (step for step in machine.steps.some(chosen) if (step.record["ctx"], step.record["n"]) in named)
         last = max((step.at for step in there), default=None)
         chosen = {at for at in chosen if last is None or at <= last}
     actors = {step.record["ctx"] for step in machine.steps.some(chosen)}
     first, end = min(chosen, default=0), max(chosen, default=0)
     if not focus or len(chosen) < 2:
-        results = pm.finding is not None and pm.finding["kind"] == UNEXPECTED
+        results = pm.finding is not None and pm.finding.kind == UNEXPECTED
         wanted = _of_programs if results else _telling
         found = lines(deque(filter(wanted, machine.steps), LAST_STEPS), machine)
     else:
@@ -506,13 +512,13 @@ def _steps(pm: Postmortem, machine: Machine, about: list[str], telling: list[Ope
 
 def _raced(pm: Postmortem) -> str:
     """The field that a data race is about, whose loads are half of the story; "" if the finding is another one."""
-    match = _RACED.search(pm.finding["text"]) if pm.finding is not None and pm.finding["kind"] == "data-race" else None
+    match = _RACED.search(pm.finding.text) if pm.finding is not None and pm.finding.kind == "data-race" else None
     return "" if match is None else "[]" if match[1] == "an element" else match[1]
 
 
 def _global_fields(pm: Postmortem) -> set[str]:
     """Which fields of the globals the finding and the waits speak of; of a struct of so many the others are noise."""
-    texts = [*pm.waits, *([pm.finding["text"], *pm.finding["story"]] if pm.finding is not None else [])]
+    texts = [*pm.waits, *([pm.finding.text, *pm.finding.story] if pm.finding is not None else [])]
     found = {match[1] for text in texts[:MAX_TEXTS] for match in _GLOBAL_FIELD.finditer(text[:LONGEST_TEXT])}
     return found | ({"free"} if any("free memory" in text for text in texts) else set())
 
@@ -528,7 +534,7 @@ def _telling_operations(pm: Postmortem, graph: Graph, run: Run) -> list[Operatio
     of, those by which the locks and pages were taken that are waited for, and those after which the schedule left the
     default one."""
     facts = graph.graph.facts
-    texts = [pm.finding["text"], *pm.finding["story"]] if pm.finding is not None else []
+    texts = [pm.finding.text, *pm.finding.story] if pm.finding is not None else []
     found = named_operations(texts, graph.machine.contexts)
     for name, wait in facts.waits.items():
         found += [(hold.ctx, hold.n) for hold in facts.holders.get(wait.what, ())]

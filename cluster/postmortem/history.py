@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from sys import intern
-from typing import Any
+from typing import TypedDict
 
 from cluster.postmortem.state import Known, Machine, Step, cpu_of
 from cluster.postmortem.words import (
@@ -29,9 +29,10 @@ from cluster.postmortem.words import (
     shown,
     text_of,
 )
-from shared.journal import Record
-from shared.messages import OPERATIONS, Op
-from shared.struct import KIND_NAMES
+from shared.detectors.waits import Hold
+from shared.journal.record import Record
+from shared.port.struct import KIND_NAMES
+from shared.wire.messages import OPERATIONS, Op
 
 #: struct -> the places in the sequence of the steps that concern it
 History = Mapping[str, Sequence[int]]
@@ -77,6 +78,39 @@ class Line:
         return "user mode" if self.cpu.startswith("cpu") else "the device"
 
 
+class HoldReport(TypedDict):
+    """A lock that a context has or had; see Hold."""
+
+    ctx: str
+    mode: str
+    since: str
+    n: int
+
+
+class WantReport(TypedDict):
+    """A context that waits for a lock; see Wait."""
+
+    ctx: str
+    fn: str
+    mode: str
+    n: int
+
+
+#: a lock as LOCKDEBUG prints it; `kind`: lockmgr or simple_lock
+LockReport = TypedDict(
+    "LockReport",
+    {
+        "lock": str,
+        "kind": str,
+        "class": str,
+        "holders": list[HoldReport],
+        "waiters": list[WantReport],
+        "last_locked": HoldReport | None,
+        "last_unlocked": HoldReport | None,
+    },
+)
+
+
 @dataclass
 class ObjectReport:
     """A page, an anon, an amap, or another struct.
@@ -94,7 +128,7 @@ class ObjectReport:
     fields: dict[str, str] = field(default_factory=dict)
     elements: dict[str, str] = field(default_factory=dict)
     history: list[Line] = field(default_factory=list)
-    lock: dict[str, Any] | None = None
+    lock: LockReport | None = None
 
 
 def concerns(step: Step, machine: Machine) -> set[str]:
@@ -275,7 +309,7 @@ def partners(name: str, machine: Machine, history: History) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _handles(values: list[Any], kind: str) -> list[str]:
+def _handles(values: list[object], kind: str) -> list[str]:
     """Those of these values, or of what is known of fields, that are handles of structs of a kind."""
     found = [handle(one.value if isinstance(one, Known) else one) for one in values]
     return [one[0] for one in found if one is not None and kind_of(one[0]) == kind]
@@ -295,19 +329,24 @@ def by_object(machine: Machine) -> History:
     return found
 
 
-def lock_words(name: str, machine: Machine) -> dict[str, Any]:
+def hold_report(hold: Hold) -> HoldReport:
+    """A hold as plain data."""
+    return {"ctx": hold.ctx, "mode": hold.mode, "since": hold.since, "n": hold.n}
+
+
+def lock_words(name: str, machine: Machine) -> LockReport:
     """A lock as LOCKDEBUG prints it, as plain data."""
     lock = machine.locks[name]
     decl = KIND_NAMES.get(kind_of(name))
     about = None if decl is None else decl.lock_fields.get(name.split(".", 1)[-1])
-    waiters = [
+    waiters: list[WantReport] = [
         {"ctx": one, "fn": wait.fn, "mode": wait.mode, "n": wait.n}
         for one in lock.waiters
         if (ctx := machine.contexts.get(one)) is not None and (wait := ctx.wait) is not None
     ]
     return {
         "lock": place(name), "kind": "lockmgr" if about is not None and about.sleepable else "simple_lock",
-        "class": about.cls if about is not None else "", "holders": [one._asdict() for one in lock.holders],
-        "waiters": waiters, "last_locked": lock.last_locked._asdict() if lock.last_locked else None,
-        "last_unlocked": lock.last_unlocked._asdict() if lock.last_unlocked else None,
+        "class": about.cls if about is not None else "", "holders": [hold_report(hold) for hold in lock.holders],
+        "waiters": waiters, "last_locked": hold_report(lock.last_locked) if lock.last_locked else None,
+        "last_unlocked": hold_report(lock.last_unlocked) if lock.last_unlocked else None,
     }  # fmt: skip

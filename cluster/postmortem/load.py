@@ -23,9 +23,8 @@ from typing import Any, BinaryIO
 from cluster.postmortem.row import Row, Shapes
 from shared.errors import UserMistake
 from shared.findings import Finding
-from shared.journal import MAX_LINE, SCHEMA, VOLATILE, Journals, Record
-from shared.messages import OPERATIONS
-from shared.runfile import (
+from shared.journal.record import MAX_LINE, SCHEMA, VOLATILE, Journals, Record
+from shared.journal.runfile import (
     RUN,
     RUN_SCHEMA,
     SCENARIO,
@@ -37,8 +36,9 @@ from shared.runfile import (
     scenario_of,
     token_line,
 )
-from shared.scenario import Scenario
+from shared.scenario.model import Scenario
 from shared.text import clean, counted
+from shared.wire.messages import OPERATIONS
 
 #: bytes of run.json or scenario.json, and how many values may be in it
 MAX_JSON, MAX_VALUES = 8 << 20, 400_000
@@ -98,7 +98,8 @@ class Run:
         """The finding, and where it is from: "journal", run.json, or "".
 
         What a context has recorded is believed, whatever run.json says. A finding about the whole run, as a deadlock,
-        is in no journal; nor is one that shared/race.py tells afterwards, which comes before whatever stopped the run.
+        is in no journal; nor is one that shared/detectors/race.py tells afterwards, which comes before whatever stopped
+        the run.
         """
         told = self.run.get("finding") if self.run is not None else None
         recorded = _recorded(self.journals)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shared.journal import Journals, Linearizer, Record, causal_past
+from shared.journal.order import Linearizer, causal_past
+from shared.journal.record import Journals, Record
 
 
 @dataclass

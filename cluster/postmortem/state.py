@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 from cluster.postmortem.translations import Translations
 from cluster.postmortem.words import handle, idles, is_array, place, spins, text_of
 from shared.detectors.waits import Hold, Wait
-from shared.journal import Record, goes_to_sleep, names_of
-from shared.messages import OPERATIONS
-from shared.struct import KIND_NAMES
+from shared.journal.order import goes_to_sleep
+from shared.journal.record import Record, names_of
+from shared.port.struct import KIND_NAMES
+from shared.wire.messages import OPERATIONS
 
 #: the function in which a thread ends
 LAST_FUNCTION = "exit1"

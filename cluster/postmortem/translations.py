@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from shared.journal import Record
-from shared.messages import OPERATIONS
+from shared.journal.record import Record
 from shared.uvm.param import VM_PROT_NONE, VM_PROT_READ
+from shared.wire.messages import OPERATIONS
 
 Key = tuple[int, int]
 

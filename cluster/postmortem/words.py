@@ -10,12 +10,12 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from shared.journal import Record, names_of
-from shared.messages import OPERATIONS
-from shared.struct import KIND_NAMES, Array, FieldBase, Struct
+from shared.journal.record import Record, names_of
+from shared.port.struct import KIND_NAMES, Array, FieldBase, Struct
 from shared.text import clean
 from shared.uvm import structs
 from shared.uvm.param import AMAP_SHARED, PG_NAMES, PQ_NAMES, SIDL, SRUN, SZOMB, errno_name
+from shared.wire.messages import OPERATIONS
 
 _HANDLE = re.compile(r"([a-z]\w*):(\d{1,9})(?:#(\d{1,9}))?")
 LONGEST = 400

@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shared.deviation import Deviation
 from shared.errors import ProjectBug
 from shared.findings import Finding
-from shared.journal import Journals
-from shared.scenario import Results
+from shared.journal.deviation import Deviation
+from shared.journal.record import Journals
+from shared.scenario.model import Results
 
 if TYPE_CHECKING:
     from cluster.runs.parity import Parity
-    from cluster.token import Token
+    from cluster.runs.token import Token
 
 
 @dataclass

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cluster.boot import prepare
-from cluster.minimize import minimize
-from cluster.replay import replay, replay_journals
 from cluster.runs.outcome import Outcome
-from cluster.sim import Sim
-from cluster.token import Token, token_of
+from cluster.runs.replay import replay, replay_journals
+from cluster.runs.token import Token, token_of
+from cluster.search.minimize import minimize
+from cluster.sim.engine import Sim
 from shared.errors import Diverged, LogIncomplete
-from shared.runfile import MAX_TOKEN
-from shared.scenario import Scenario
+from shared.journal.runfile import MAX_TOKEN
+from shared.scenario.model import Scenario
 
 #: executions that the token of a live run may cost
 TOKEN_BUDGET = 400

@@ -1,13 +1,13 @@
 """What chooses which context performs the next operation: the protocol, and the default.
 
-The engine (cluster/sim.py) asks at every scheduling point, and when the context that ran has blocked. A strategy owns
-every choice of an execution; the engine owns everything else, and a strategy sees nothing of it but the contexts
+The engine (cluster/sim/engine.py) asks at every scheduling point, and when the context that ran has blocked. A strategy
+owns every choice of an execution; the engine owns everything else, and a strategy sees nothing of it but the contexts
 (`Thread`: its name, its number of operations `n`, its place `order` in the fixed context order, and `pending`, the
 operation that it performs if it is picked). So a strategy is a file of its own here, of about a page, and a new one
 needs no change elsewhere but a name in `make` (search/__init__.py).
 
-A *schedule* is written down as its deviations from the default one (shared/deviation.py). The engine notes what any
-strategy chooses in that way.
+A *schedule* is written down as its deviations from the default one (shared/journal/deviation.py). The engine notes what
+any strategy chooses in that way.
 
 Left out: choices of data. The kernel makes none: what it reads from a device is in the scenario.
 """

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 from threading import Lock
 
 from nodes.node import Node
-from shared.journal import Journal, operation_record
-from shared.messages import (
+from shared.journal.record import Journal, operation_record
+from shared.wire.messages import (
     WAIT,
     Delivery,
     Divergence,

@@ -13,11 +13,11 @@ from typing import Any
 from nodes.build import big_lock
 from nodes.cpu import FINISHED, Processor, Thread, Tlb
 from shared.errors import PortDead
-from shared.journal import Journal, operation_record
-from shared.messages import OPERATIONS, Effect
-from shared.port import Port
-from shared.scenario import Results, Scenario
-from shared.struct import lock_sleeps
+from shared.journal.record import Journal, operation_record
+from shared.port.port import Port
+from shared.port.struct import lock_sleeps
+from shared.scenario.model import Results, Scenario
+from shared.wire.messages import OPERATIONS, Effect
 
 
 class ProcessorPort(Port):

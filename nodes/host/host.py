@@ -3,7 +3,7 @@
 What an actor does without Ray: it builds its nodes from a scenario and an image, has what is asked of them
 admitted, runs its processor's contexts in a thread of their own (nodes/host/runner.py), and answers the driver.
 Other hosts it reaches by a transport. Its methods are short and never wait, so that deliveries always get in; those
-that messages go to take and return one `bytes` (shared/codec.py).
+that messages go to take and return one `bytes` (shared/wire/codec.py).
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from nodes.host.admit import Admission
 from nodes.host.runner import Runner
 from nodes.host.transport import Transport
 from nodes.lock_manager import LockManager
-from shared.codec import CHUNK, DELIVERY, FRAME, LOAD, LOADED, POLL, REPLY, STATE, decode, encode
 from shared.detectors.machine_state import HostState
 from shared.errors import Infrastructure
-from shared.functions import import_all
-from shared.journal import Journal
-from shared.messages import Delivery, Frame, Loaded, Poll, Reply
-from shared.pack import unpack_scenario
+from shared.journal.record import Journal
+from shared.journal.runfile import SUFFIX
 from shared.patch import switch
-from shared.runfile import SUFFIX
-from shared.scenario import Scenario
-from shared.tables import tables
+from shared.program.functions import import_all
+from shared.scenario.model import Scenario
+from shared.scenario.pack import unpack_scenario
+from shared.wire.codec import CHUNK, DELIVERY, FRAME, LOAD, LOADED, POLL, REPLY, STATE, decode, encode
+from shared.wire.messages import Delivery, Frame, Loaded, Poll, Reply
+from shared.wire.tables import tables
 
 CHUNK_BYTES = 90_000
 

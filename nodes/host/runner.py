@@ -24,9 +24,12 @@ from nodes.cpu import Processor, Thread
 from nodes.host.half import ProcessorPort
 from nodes.host.transport import LIMIT_S
 from shared.errors import Infrastructure, PortDead
-from shared.journal import Journal
-from shared.locks.ref import LockRef
-from shared.messages import (
+from shared.journal.record import Journal
+from shared.port.lockref import LockRef
+from shared.port.port import here
+from shared.port.struct import Struct
+from shared.scenario.model import Scenario
+from shared.wire.messages import (
     OPERATIONS,
     Behind,
     Delivery,
@@ -39,9 +42,6 @@ from shared.messages import (
     Request,
     Status,
 )
-from shared.port import here
-from shared.scenario import Scenario
-from shared.struct import Struct
 
 S = TypeVar("S", bound=Struct)
 #: has a frame admitted by its node, and waits for the reply

@@ -9,7 +9,7 @@ LIMIT_S = 60.0
 
 
 class Transport(Protocol):
-    """Carries messages, as the bytes that shared/codec.py makes of them, to the hosts of other nodes.
+    """Carries messages, as the bytes that shared/wire/codec.py makes of them, to the hosts of other nodes.
 
     It keeps order: what one host posts to another arrives as it was posted. A frame that arrives twice is performed
     once (nodes/host/admit.py), so a transport may repeat it; a delivery must arrive exactly once.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from shared.locks.table import LockState, Want
-from shared.scenario import Results
+from shared.scenario.model import Results
 
 
 class ContextState(NamedTuple):

@@ -6,9 +6,9 @@ holder will never release it, a cycle, a sleeper whom nobody is going to wake, m
 Sees: what is stuck in the state that it is shown, once nothing goes on any more. Of a run that was ended: a context
 that has waited long for a lock, and memory whose owners are all locked by contexts that wait for memory.
 
-Does not see: a deadlock that did not happen in this run (lock order does, shared/race.py); contexts that are stuck
-while another finding ends the run; a thread that pauses for ever, as its program says; a lock that is held at the end
-and that nobody wants (LOCKDEBUG does, and invariant LOCK-1).
+Does not see: a deadlock that did not happen in this run (lock order does, shared/detectors/race.py); contexts that are
+stuck while another finding ends the run; a thread that pauses for ever, as its program says; a lock that is held at the
+end and that nobody wants (LOCKDEBUG does, and invariant LOCK-1).
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from shared.detectors.invariants import Snapshot, check
 from shared.detectors.machine_state import ContextState, MachineState
 from shared.detectors.waits import DAEMON, Busy, Facts, Hold, Wait, WaitGraph, owner_of_tag, rests
 from shared.findings import Finding
-from shared.functions import run_check
-from shared.invariants import Snapshot, check
 from shared.locks.table import Want
-from shared.scenario import Scenario
-from shared.struct import INDEX_MASK, KIND_SHIFT, Struct, channel_name, lock_name, lock_sleeps
-from shared.tables import differing, tables
+from shared.port.struct import INDEX_MASK, KIND_SHIFT, Struct, channel_name, lock_name, lock_sleeps
+from shared.program.functions import run_check
+from shared.scenario.model import Scenario
 from shared.uvm.param import PG_BUSY
 from shared.uvm.structs import Page, Proc, uvmexp
+from shared.wire.tables import differing, tables
 
 #: a context that waits, for which kind of operation, with which target
 Blocked = tuple[ContextState, str, int]
@@ -48,7 +48,7 @@ def judge(
     Args:
         oracle: what the memory oracle says of the run.
         unexpected: what the scenario says of its results; everything else explains more.
-        watched: what shared/race.py says of it.
+        watched: what shared/detectors/race.py says of it.
     """
     found = _wanted(watched, detect)
     if _stops(found, detect):
@@ -68,7 +68,7 @@ def came_before(watched: Sequence[Finding], finding: Finding, detect: dict[str, 
     """The finding of a run that was stopped, and notes: a race is told first, for it had happened by then.
 
     Args:
-        watched: what shared/race.py says of the run.
+        watched: what shared/detectors/race.py says of the run.
         finding: what it was stopped for.
     """
     first, notes = sort_out(_wanted(watched, detect), detect)
@@ -90,7 +90,7 @@ def endless(
     Args:
         limit: operations that it was given.
         old: contexts that have waited for long; None: any may have.
-        watched: what shared/race.py says of the run.
+        watched: what shared/detectors/race.py says of the run.
     """
     for_memory = starved(state)
     on_locks = {context.name for context in state.contexts if context.on_lock}

@@ -27,9 +27,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from shared.messages import OPERATIONS
 from shared.uvm.proc import PAUSE
 from shared.uvm.structs import uvm
+from shared.wire.messages import OPERATIONS
 
 #: the context that provides free memory, and where it sleeps until somebody wants some
 DAEMON, DAEMON_SLEEPS = "pagedaemon", f"{uvm}.pagedaemon"

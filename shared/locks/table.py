@@ -19,6 +19,9 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
+#: the modes of a lock in words
+LOCK_MODES = {"r": "shared", "w": "exclusive"}
+
 
 class Want(NamedTuple):
     """A holder or a waiter: who, how (r or w), and the function that asked."""

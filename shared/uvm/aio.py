@@ -7,7 +7,7 @@ Source: uvm_pager.c 1.25 (February 2000), with the result codes of 2001-03-10 (D
 
 from __future__ import annotations
 
-from shared.port import KASSERT, here, kernel
+from shared.port.port import KASSERT, here, kernel
 from shared.uvm.buf import uvm_putbuf
 from shared.uvm.pager import dispose_of_slots, transient_error, uvm_pager_dropcluster
 from shared.uvm.param import PGO_PDFREECLUST, PGO_REALLOCSWAP

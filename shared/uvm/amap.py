@@ -20,8 +20,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from shared.port import LOCK_ASSERT, erratum, here, kernel, panic, unrepaired
-from shared.struct import unlocked
+from shared.port.port import LOCK_ASSERT, erratum, here, kernel, panic, unrepaired
+from shared.port.struct import unlocked
 from shared.uvm.amap_pp import amap_pp_adjref, amap_pp_establish, amap_takeout
 from shared.uvm.anon import uvm_analloc, uvm_anfree
 from shared.uvm.page import (

@@ -21,7 +21,7 @@ Source: uvm_amap.c 1.22 to 1.28; amap_wiperange of 1.30.
 
 from __future__ import annotations
 
-from shared.port import erratum, here, kernel, panic
+from shared.port.port import erratum, here, kernel, panic
 from shared.uvm.anon import uvm_anfree
 from shared.uvm.structs import Amap, AmapArray, Anon
 

@@ -15,8 +15,8 @@ Source: uvm_anon.c 1.5 (January 2000), with the logged changes up to 2001-03 (D-
 
 from __future__ import annotations
 
-from shared.port import KASSERT, LOCK_ASSERT, erratum, here, kernel
-from shared.struct import unlocked
+from shared.port.port import KASSERT, LOCK_ASSERT, erratum, here, kernel
+from shared.port.struct import unlocked
 from shared.uvm.page import uvm_lock_pageq, uvm_pageadopt, uvm_pagefree, uvm_unlock_pageq
 from shared.uvm.param import PG_BUSY, PG_RELEASED, PG_WANTED, PQ_ANON, SWSLOT_NONE, VM_PROT_NONE
 from shared.uvm.pmap_page import pmap_page_protect

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shared.port import here, kernel, panic
+from shared.port.port import here, kernel, panic
 from shared.uvm.page import (
     uvm_lock_pageq,
     uvm_page_unbusy,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shared.port import here
+from shared.port.port import here
 from shared.uvm.structs import Buf, Page, PageArray, Vnode
 
 

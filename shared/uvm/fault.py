@@ -29,8 +29,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shared.port import KASSERT, LOCK_ASSERT, erratum, here, kernel, unrepaired
-from shared.struct import unlocked
+from shared.port.port import KASSERT, LOCK_ASSERT, erratum, here, kernel, unrepaired
+from shared.port.struct import unlocked
 from shared.uvm.amap import (
     Aref,
     amap_add,

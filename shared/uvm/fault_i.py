@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from shared.port import erratum, here, kernel
-from shared.struct import unlocked
+from shared.port.port import erratum, here, kernel
+from shared.port.struct import unlocked
 from shared.uvm.amap import amap_unlock
 from shared.uvm.map_entry import uvm_map_lookup_entry, vm_map_lock, vm_map_lock_read, vm_map_unlock, vm_map_unlock_read
 from shared.uvm.page import uvm_lock_pageq, uvm_unlock_pageq

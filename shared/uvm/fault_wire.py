@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from shared.port import LOCK_ASSERT, erratum, here, kernel, panic
+from shared.port.port import LOCK_ASSERT, erratum, here, kernel, panic
 from shared.uvm.amap import amap_lock, amap_lookup, amap_unlock, aref_of
 from shared.uvm.fault import uvm_fault
 from shared.uvm.map_entry import uvm_map_lookup_entry, vm_map_lock_read, vm_map_unlock_read

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shared.machine_config import KernelMaps
-from shared.port import KASSERT, here
+from shared.port.port import KASSERT, here
+from shared.scenario.machine import KernelMaps
 from shared.uvm.anon import uvm_anon_init
 from shared.uvm.km import uvm_km_init
 from shared.uvm.page import uvm_page_init

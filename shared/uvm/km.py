@@ -33,7 +33,7 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from shared.port import here, kernel, panic
+from shared.port.port import here, kernel, panic
 from shared.uvm.km_object import km_offset, vmi_list_lock, vmi_list_unlock
 from shared.uvm.map import uvm_map_create, uvm_unmap_detach, uvm_unmap_remove
 from shared.uvm.map_entry import uvm_map_entry_link, uvm_mapent_alloc, vm_map_lock, vm_map_unlock

@@ -5,7 +5,7 @@ Source: uvm_km.c 1.3x of 2000, uvm_fault_i.h 1.10, uvm_map.c.
 
 from __future__ import annotations
 
-from shared.port import KASSERT, SPL_HIGH, here, kernel
+from shared.port.port import KASSERT, SPL_HIGH, here, kernel
 from shared.uvm.page import uvm_lock_pageq, uvm_pagefree, uvm_pagelookup, uvm_unlock_pageq
 from shared.uvm.param import PG_BUSY, PMAP_KERNEL, UVM_ET_OBJ, UVM_OBJ_INTRSAFE_KERN, VM_MIN_KERNEL_ADDRESS
 from shared.uvm.pmap import pmap_kremove, pmap_remove

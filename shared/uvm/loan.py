@@ -35,8 +35,8 @@ Source: uvm_loan.c 1.22 (June 2000), its uvm_unloanpage() as of 1.39 (July 2002)
 
 from __future__ import annotations
 
-from shared.port import KASSERT, erratum, here, kernel, panic
-from shared.struct import unlocked
+from shared.port.port import KASSERT, erratum, here, kernel, panic
+from shared.port.struct import unlocked
 from shared.uvm.amap import (
     Aref,
     amap_add,

@@ -7,7 +7,7 @@ Source: uvm_fault.c, uvm_loan.c 1.22 (June 2000).
 
 from __future__ import annotations
 
-from shared.port import erratum, kernel
+from shared.port.port import erratum, kernel
 from shared.uvm.page import (
     uvm_lock_pageq,
     uvm_page_unbusy,

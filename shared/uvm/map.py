@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from shared.port import erratum, here, kernel, panic
+from shared.port.port import erratum, here, kernel, panic
 from shared.uvm.amap import (
     Aref,
     amap_alloc,

@@ -11,7 +11,7 @@ Source: uvm_map.c 1.69, uvm_map_i.h 1.16, vm_map.h, of 2000. Left out: see map.p
 
 from __future__ import annotations
 
-from shared.port import SPL_IMP, erratum, here, kernel, panic, unrepaired
+from shared.port.port import SPL_IMP, erratum, here, kernel, panic, unrepaired
 from shared.uvm.amap import amap_splitref, aref_of
 from shared.uvm.param import VM_MAP_BUSY, VM_MAP_WANTLOCK
 from shared.uvm.pgops import pgops_of

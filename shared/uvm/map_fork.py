@@ -5,7 +5,7 @@ Source: uvm_map.c 1.69 of 2000. Left out: reference counts of address spaces, pm
 
 from __future__ import annotations
 
-from shared.port import erratum, here, kernel, panic
+from shared.port.port import erratum, here, kernel, panic
 from shared.uvm.amap import (
     amap_copy,
     amap_cow_now,

@@ -10,7 +10,7 @@ Source: uvm_mmap.c of 2000; sysv_shm.c.
 
 from __future__ import annotations
 
-from shared.port import erratum, here, kernel
+from shared.port.port import erratum, here, kernel
 from shared.uvm.amap import amap_lock, amap_lookups, amap_unlock, aref_of
 from shared.uvm.aobj import uao_create, uao_detach, uao_reference
 from shared.uvm.map import (

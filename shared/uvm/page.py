@@ -22,8 +22,8 @@ Source: uvm_page.c 1.30, uvm_page_i.h 1.11 (February 2000), with the logged chan
 
 from __future__ import annotations
 
-from shared.locks.ref import LockRef
-from shared.port import KASSERT, LOCK_ASSERT, SPL_IMP, erratum, here, kernel, panic, unrepaired
+from shared.port.lockref import LockRef
+from shared.port.port import KASSERT, LOCK_ASSERT, SPL_IMP, erratum, here, kernel, panic, unrepaired
 from shared.uvm.param import (
     PG_BUSY,
     PG_CLEAN,

@@ -22,7 +22,7 @@ Source: uvm_pager.c 1.25 (February 2000), with the result codes of 2001-03-10 (D
 
 from __future__ import annotations
 
-from shared.port import KASSERT, erratum, here, kernel
+from shared.port.port import KASSERT, erratum, here, kernel
 from shared.uvm.anon import uvm_anfree
 from shared.uvm.aobj import uao_find_swslot, uao_set_swslot
 from shared.uvm.page import (

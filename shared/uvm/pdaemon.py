@@ -33,8 +33,8 @@ reaps, as in 1.19.
 
 from __future__ import annotations
 
-from shared.locks.ref import LockRef
-from shared.port import KASSERT, SPL_BIO, erratum, here, kernel, panic
+from shared.port.lockref import LockRef
+from shared.port.port import KASSERT, SPL_BIO, erratum, here, kernel, panic
 from shared.uvm.aio import uvm_aio_aiodone
 from shared.uvm.page import (
     uvm_lock_pageq,

@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from shared.port import erratum, here
+from shared.port.port import erratum, here
 from shared.uvm.page import uvm_page_own, uvm_page_wait, uvm_pagealloc, uvm_pagelookup
 from shared.uvm.param import EAGAIN, EBUSY, ENOMEM, PG_BUSY, PG_RELEASED, PGO_SWAPOFF
 from shared.uvm.structs import Page, UvmObject

@@ -28,7 +28,7 @@ Source: kern_physio.c, uvm_glue.c (uvm_vslock, uvm_vsunlock) of 2001.
 
 from __future__ import annotations
 
-from shared.port import SPL_BIO, here, kernel, panic
+from shared.port.port import SPL_BIO, here, kernel, panic
 from shared.uvm.fault_wire import uvm_fault_unwire, uvm_fault_wire, uvm_wired_page
 from shared.uvm.map_entry import uvm_map_lookup_entry, vm_map_lock_read, vm_map_unlock_read
 from shared.uvm.page import uvm_unlock_pageq

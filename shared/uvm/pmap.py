@@ -20,7 +20,7 @@ Source: pmap(9) of 2001; page-table pages: pmap.c of the i386 port, 2000.
 
 from __future__ import annotations
 
-from shared.port import ANY_GEN, erratum, here, kernel, panic
+from shared.port.port import ANY_GEN, erratum, here, kernel, panic
 from shared.uvm.page import uvm_lock_pageq, uvm_page_own, uvm_pagealloc, uvm_pagefree, uvm_unlock_pageq
 from shared.uvm.param import (
     ENOMEM,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from shared.port import here
+from shared.port.port import here
 from shared.uvm.structs import Page, Pmap
 
 #: page tables that have no translation left: the pmap's object and the frame of each, as the mmu answers them

@@ -11,7 +11,7 @@ Source: kern_fork.c and kern_exit.c of 2001; uvm_glue.c.
 
 from __future__ import annotations
 
-from shared.port import here, kernel
+from shared.port.port import here, kernel
 from shared.uvm.map_fork import uvmspace_alloc, uvmspace_fork, uvmspace_free
 from shared.uvm.param import SRUN, SZOMB
 from shared.uvm.structs import Proc, VmMap, Vmspace, uvmexp

@@ -9,7 +9,7 @@ Legend, as in the headers of uvm (each letter is resolved per struct):
     k   uvm.kentry_lock (splimp)   v   uvm.vmi_list_slock (splhigh)
     l   uvm.uao_list_lock          g   the map's flags_lock
     m   the map's lock: shared to read, exclusive to write; an interrupt-safe map's spins and is only ever exclusive
-    const, stat, hint: see shared/struct.py
+    const, stat, hint: see shared/port/struct.py
 
 Fields that UVM does not have are marked "(model)"; each says why.
 
@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from shared.struct import (
+from shared.port.struct import (
     Array,
     Field,
     Guard,

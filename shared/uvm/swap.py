@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from shared.port import erratum, here, kernel, panic
+from shared.port.port import erratum, here, kernel, panic
 from shared.uvm.buf import uvm_getbuf, uvm_putbuf
 from shared.uvm.param import EAGAIN, EIO, SWF_ENABLE, SWF_INUSE, SWSLOT_BAD, SWSLOT_NONE
 from shared.uvm.structs import SWAPDEVS, Page, SlotArray, SwapDev, SwapPri, uvm, uvmexp

@@ -17,7 +17,7 @@ Source: uvm_swap.c and uvm_anon.c (anon_swap_off, anon_pagein) of 2000 and 2001.
 
 from __future__ import annotations
 
-from shared.port import ANY_GEN, LOCK_ASSERT, erratum, here, kernel, panic
+from shared.port.port import ANY_GEN, LOCK_ASSERT, erratum, here, kernel, panic
 from shared.uvm.aobj import uao_swap_off
 from shared.uvm.fault import uvmfault_anonget
 from shared.uvm.page import uvm_lock_pageq, uvm_pagedeactivate, uvm_unlock_pageq

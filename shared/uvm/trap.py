@@ -7,7 +7,7 @@ Source: trap.c of the i386 port, 2001.
 
 from __future__ import annotations
 
-from shared.port import here, kernel, panic
+from shared.port.port import here, kernel, panic
 from shared.uvm.fault import uvm_fault
 from shared.uvm.param import (
     EACCES,

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shared.port import KASSERT, erratum, here, kernel, panic
+from shared.port.port import KASSERT, erratum, here, kernel, panic
 from shared.uvm.buf import uvm_getbuf, uvm_putbuf
 from shared.uvm.loan_break import uvm_loanbreak
 from shared.uvm.page import (

@@ -7,7 +7,7 @@ Source: uvm_pdaemon.c 1.19 (February 2000).
 
 from __future__ import annotations
 
-from shared.port import SPL_BIO, erratum, here, kernel, panic
+from shared.port.port import SPL_BIO, erratum, here, kernel, panic
 from shared.uvm.structs import uvm, uvmexp
 from shared.uvm.swap import uvm_swap_room
 

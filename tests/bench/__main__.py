@@ -15,10 +15,10 @@ from typing import Any
 
 from cluster.boot import prepare
 from cluster.configs import shipped
-from cluster.explore import explore
 from cluster.search import make
+from cluster.search.explore import explore
 from cluster.search.strategy import Stay, Strategy
-from cluster.sim import Sim
+from cluster.sim.engine import Sim
 from tests.bench.forks import FRAMES_PER_CPU, engine
 
 SECONDS = 3.0
@@ -101,8 +101,8 @@ def many_cpus_rows() -> list[Row]:
 
 def live_rows() -> list[Row]:
     """The live machine beside raw synchronous calls of a Ray actor."""
-    from cluster.launch import ray_session
-    from cluster.live import LiveMachine
+    from cluster.live.actors import ray_session
+    from cluster.live.machine import LiveMachine
 
     rows: list[Row] = []
     scenario = shipped("S3a-shipped").without_errata()

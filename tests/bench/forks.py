@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from cluster.boot import prepare
-from cluster.sim import Sim
-from shared.scenario import Scenario
-from shared.scenario_file import load_scenario
+from cluster.sim.engine import Sim
+from shared.scenario.load import load_scenario
+from shared.scenario.model import Scenario
 
 FRAMES_PER_CPU = 256
 PAGES = 6

@@ -92,7 +92,7 @@ def test_a_folder_does_not_bring_functions_along(tmp_path: Path, monkeypatch: py
     """A process performs what it was given, and imports nothing because a file says so."""
     broken, _ = DEFECTS["deadlock"]
     folder = explore(broken).save(tmp_path / "run")
-    monkeypatch.setattr("shared.functions._KNOWN", {})
+    monkeypatch.setattr("shared.program.functions._KNOWN", {})
     result = CliRunner().invoke(cli, ["replay", str(folder)])
     assert result.exit_code == 2 and "replay it from Python" in result.output
 

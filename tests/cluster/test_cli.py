@@ -31,10 +31,10 @@ import cluster.doctor
 from cluster import configs
 from cluster.cli import COMMANDS, cli
 from cluster.cli.options import Options, choose
-from cluster.token import Token, parse
+from cluster.runs.token import Token, parse
 from shared.errata import ERRATA
 from shared.errors import Exit, UserMistake
-from shared.port import panic
+from shared.port.port import panic
 from tests.kit import CONFIGS, SHIPPED
 
 ROOT = CONFIGS.parent
@@ -329,7 +329,7 @@ def test_a_setup_that_cannot_be_done_is_the_scenarios_mistake(tiny: Path) -> Non
 
 def test_what_the_kernel_finds_during_setup_names_the_step(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A panic, or a wait that never ends, as of a step's refusal."""
-    monkeypatch.setattr("shared.steps.memory.user_write", lambda va, value: panic("uvm: no"))
+    monkeypatch.setattr("shared.scenario.steps.memory.user_write", lambda va, value: panic("uvm: no"))
     text = "setup cannot be done on this machine: panic: uvm: no"
     assert error_of(uvmp("run", tiny)) == f"{tiny}:10: setup[2].write: {text}"
     monkeypatch.setattr("cluster.boot.run_init", lambda scenario: panic("uvm: no"))
@@ -967,7 +967,12 @@ def test_a_killed_node_ends_it_with_what_it_knows_and_readable_logs(tmp_path: Pa
 @pytest.mark.long
 def test_the_demo_comes_out_as_told(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "cluster.demo"], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-m", "cluster.cli.demo"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "equal, record by record" in done.stdout

@@ -26,19 +26,19 @@ import msgpack
 import pytest
 from click.testing import CliRunner
 
-from cluster import runfolder
 from cluster.cli import cli
-from cluster.explore import explore
-from cluster.live_salvage import kept
+from cluster.live.salvage import kept
 from cluster.postmortem import analyse, render, render_screen
 from cluster.postmortem.analyse import Postmortem
-from cluster.replay import replay
+from cluster.runs import folder as runfolder
 from cluster.runs.parity import token_of_live
-from cluster.token import Token, kernel_version, parse
+from cluster.runs.replay import replay
+from cluster.runs.token import Token, kernel_version, parse
+from cluster.search.explore import explore
 from shared.errors import Exit, Infrastructure, UserMistake
 from shared.findings import DETECTORS
-from shared.runfile import scenario_of, sealed, token_check
-from shared.scenario_file import load_scenario
+from shared.journal.runfile import scenario_of, sealed, token_check
+from shared.scenario.load import load_scenario
 from shared.text import clean
 from tests.cluster.test_explore import RACE
 from tests.kit import CONFIGS, SHIPPED, scenario
@@ -167,7 +167,7 @@ def test_the_finding_that_is_told_is_the_one_that_the_journals_have(runs: dict[s
     run = copied(runs["S3a"], tmp_path)
     edit(run / "run.json", "finding", OTHER, reseal=True)
     pm = analyse(run)
-    assert pm.finding is not None and (pm.finding["kind"], pm.source) == ("locked-anon-freed", "journal")
+    assert pm.finding is not None and (pm.finding.kind, pm.source) == ("locked-anon-freed", "journal")
 
 
 def test_a_replay_compares_its_finding_with_the_one_that_is_recorded(runs: dict[str, Path], tmp_path: Path) -> None:
@@ -495,9 +495,9 @@ def damaged_at_random(runs: dict[str, Path], tmp_path: Path, seed: int) -> None:
     refused = {Exit.LOG_INCOMPLETE, Exit.DIVERGED, Exit.USAGE}
     assert result.exit_code in allowed | refused, (where, result.output)
     if result.exit_code not in refused:  # replayed: then what is told is true, whatever was damaged
-        told = pm.finding and (pm.finding["kind"], pm.finding["text"], pm.finding["context"])
+        told = pm.finding and (pm.finding.kind, pm.finding.text, pm.finding.context)
         there = analyse(runs[name]).finding
-        assert told == (there and (there["kind"], there["text"], there["context"])), where
+        assert told == (there and (there.kind, there.text, there.context)), where
 
 
 def json_of(data: bytes) -> Any:
@@ -761,7 +761,7 @@ def test_unexpected_results_have_a_token_a_folder_and_a_postmortem(tmp_path: Pat
     assert result.exit_code == Exit.FINDING
     assert "finding: unexpected-result" in result.output and "expected r to be 1, found 0" in result.output
     pm = analyse(tmp_path / "run")
-    assert pm.complete and pm.finding is not None and pm.finding["kind"] == "unexpected-result"
+    assert pm.complete and pm.finding is not None and pm.finding.kind == "unexpected-result"
     assert "expected r to be 1, found 0" in render(pm)
     again = uvmp(*shlex.split(pm.replay)[1:])
     assert again.exit_code == Exit.FINDING and "unexpected-result" in again.output
@@ -818,7 +818,7 @@ def test_a_trap_after_what_nobody_stops_for_is_the_kernels(args: list[str], func
     assert result.exit_code == Exit.FINDING and "panic: trap: " in result.output and function in result.output
     assert uvmp("replay", tmp_path / "run").exit_code == Exit.FINDING
     pm = analyse(tmp_path / "run")
-    assert pm.complete and pm.finding is not None and pm.finding["kind"] == "panic"
+    assert pm.complete and pm.finding is not None and pm.finding.kind == "panic"
 
 
 def test_too_little_memory_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:

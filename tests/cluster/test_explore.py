@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.explore import Exploration, explore, search
-from cluster.replay import replay
-from cluster.token import parse
+from cluster.runs.replay import replay
+from cluster.runs.token import parse
+from cluster.search.explore import Exploration, explore, search
 from shared.errors import UserMistake
-from shared.scenario import Bound, Scenario
-from shared.scenario_file import load_scenario
+from shared.scenario.load import load_scenario
+from shared.scenario.model import Bound, Scenario
 from tests.kit import CONFIGS, scenario
 
 SHIPPED = scenario("S3a-shipped")

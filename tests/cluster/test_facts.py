@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from cluster.boot import prepare
+from cluster.cli import describe
+from cluster.cli.output import Output
 from cluster.postmortem import analyse, render
 from cluster.postmortem.history import by_object, item, partners, report
 from cluster.postmortem.order import in_order
@@ -14,17 +16,18 @@ from cluster.postmortem.state import Machine
 from cluster.postmortem.waits import Graph
 from cluster.postmortem.words import idles, is_layout, is_number, said, shown
 from cluster.search.follow import Deviate
-from cluster.sim import Sim
+from cluster.sim.engine import Sim
 from nodes.build import routes
 from nodes.memory import Memory
 from nodes.node import Node
+from shared.detectors.provenance import MOVES, Trail
 from shared.detectors.verdict import snapshot_of, waits_of
-from shared.findings import DETECTORS, FINDINGS
-from shared.journal import operation_record
-from shared.messages import OPERATIONS, WAIT, Op
-from shared.port import here
-from shared.provenance import MOVES, Trail
-from shared.struct import KIND_NAMES, Array, Field, Struct, field, link, own, simplelock
+from shared.errors import Exit
+from shared.findings import DETECTORS, FINDINGS, Finding
+from shared.journal.record import operation_record
+from shared.port.port import here
+from shared.port.struct import KIND_NAMES, Array, Field, Struct, field, link, own, simplelock
+from shared.wire.messages import OPERATIONS, WAIT, Op
 from tests.cluster.test_postmortem import SPINS, Story, locked_anon, machine_of
 from tests.kit import Script, Toy, scenario, searched
 
@@ -54,6 +57,23 @@ def test_every_kind_of_finding_has_a_detector_and_is_explained_in_the_report(kin
     found = {**SPINS, "kind": kind, "detector": about.detector}
     pm = analyse(locked_anon().write(tmp_path / "run", {"finding": found}))
     assert f"({about.meaning})" in " ".join(render(pm, 100).split())
+
+
+@pytest.mark.parametrize("kind", FINDINGS)
+def test_a_finding_s_kind_says_who_saw_it_and_how_the_command_ends(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    finding = Finding(kind, "text")
+    assert finding.detector == FINDINGS[kind].detector and finding.level({finding.detector: "note"}) == "note"
+    monkeypatch.setitem(FINDINGS, kind, FINDINGS[kind]._replace(exit=Exit.DIVERGED))
+    assert describe.verdict(Output(True), False, None, finding) == Exit.DIVERGED
+    assert Finding.from_file(finding.as_dict()) == finding
+
+
+def test_a_finding_of_no_kind_is_a_mistake_of_ours_unless_a_file_tells_of_it() -> None:
+    with pytest.raises(KeyError):
+        Finding("no-such-kind", "text")
+    assert Finding.from_file({"kind": "no-such-kind", "held": [1], "stack": 2}) == Finding(
+        "no-such-kind", "", detector="unknown", held=[{"lock": "", "mode": "", "since": ""}]
+    )
 
 
 def test_a_field_that_was_not_set_is_told_by_its_declared_type() -> None:

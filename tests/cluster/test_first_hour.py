@@ -25,13 +25,13 @@ import click
 import pytest
 from click.testing import CliRunner
 
-import cluster.launch
+import cluster.live.actors
 import uvmp as uvmp_module
 from cluster import signals
 from cluster.cli import COMMANDS, cli
+from cluster.cli.demo import Demo
 from cluster.cli.output import MIN_WIDTH, Output, fit, program
-from cluster.demo import Demo
-from cluster.launch import ray_session
+from cluster.live.actors import ray_session
 from shared.errors import Exit, Infrastructure
 from shared.text import counted
 from tests.cluster.test_cli import ROOT, TINY, document, error_of, interrupted_at, on_a_terminal, our_children, uvmp
@@ -548,7 +548,7 @@ def test_a_ray_that_does_not_start_is_started_once_more(
     """As on a machine where another live run begins; whatever comes of it, no folder and no patch of Ray's stays."""
     ray, told = FakeRay(failures), list[str]()
     monkeypatch.setitem(sys.modules, "ray", ray)
-    monkeypatch.setattr("cluster.launch.RETRY_AFTER_S", 0.0)
+    monkeypatch.setattr("cluster.live.actors.RETRY_AFTER_S", 0.0)
     monkeypatch.setattr(tempfile, "tempdir", str(place))
     for name in ("RAY_USAGE_STATS_ENABLED", "RAY_DEDUP_LOGS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
         monkeypatch.setenv(name, "x")
@@ -570,7 +570,7 @@ def test_a_ray_that_does_not_start_is_started_once_more(
 
 def test_a_folder_for_sockets_has_a_short_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", "/tmp/" + "x" * 60)
-    folder = cluster.launch._folder()
-    assert folder is not None and len(folder) < cluster.launch.MAX_FOLDER
-    cluster.launch._remove(folder)
+    folder = cluster.live.actors._folder()
+    assert folder is not None and len(folder) < cluster.live.actors.MAX_FOLDER
+    cluster.live.actors._remove(folder)
     assert not Path(folder).exists()

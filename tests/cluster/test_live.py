@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from cluster.live import schedule_of
-from cluster.replay import replay
+from cluster.live.machine import schedule_of
+from cluster.runs.replay import replay
 from cluster.search.walk import RandomWalk
 from shared.errors import Diverged, Infrastructure, UserMistake
-from shared.journal import SCHEMA, holes, read
+from shared.journal.record import SCHEMA, holes, read
 from shared.patch import applied
 from shared.patch import read as read_patch
-from shared.scenario import named_results
+from shared.scenario.model import named_results
 from tests.kit import run_recorded, scenario
 
 Boot = Callable[..., Any]
@@ -171,7 +171,7 @@ def test_another_operation_than_the_schedule_says_is_diverged(live_machine: Boot
 @live
 def test_a_step_that_never_comes_is_diverged(live_machine: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is going on, though the schedule is not over: told with whose turn it was."""
-    monkeypatch.setattr("cluster.live.STALL_S", 1.0)
+    monkeypatch.setattr("cluster.live.machine.STALL_S", 1.0)
     scene = scenario("E1").without_errata()
 
     def never(records: list[dict[str, Any]]) -> None:

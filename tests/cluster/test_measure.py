@@ -6,10 +6,10 @@ from statistics import fmean
 from time import process_time
 
 from cluster.boot import prepare
-from cluster.measure import LEAST_EXECUTIONS, measure
 from cluster.search import make
+from cluster.search.measure import LEAST_EXECUTIONS, measure
 from cluster.search.strategy import Stay
-from cluster.sim import Sim
+from cluster.sim.engine import Sim
 from tests.bench.forks import engine
 from tests.kit import scenario
 

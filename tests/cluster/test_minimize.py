@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from cluster.boot import prepare
-from cluster.minimize import minimize
 from cluster.search.follow import Deviate
+from cluster.search.minimize import minimize
 from cluster.search.walk import RandomWalk
-from cluster.sim import Sim
-from shared.port import here, panic
+from cluster.sim.engine import Sim
+from shared.port.port import here, panic
 from tests.kit import OTHER, THING, Toy, scenario, things
 
 

@@ -14,19 +14,19 @@ from typing import Any
 
 import pytest
 
-from cluster import runfolder
-from cluster.explore import explore
 from cluster.postmortem import analyse, render
 from cluster.postmortem.history import by_object, related
 from cluster.postmortem.load import MAX_NUMBER, load
 from cluster.postmortem.order import in_order
 from cluster.postmortem.state import Machine
 from cluster.postmortem.words import ddb, said, shown, spins
-from cluster.replay import replay
+from cluster.runs import folder as runfolder
+from cluster.runs.replay import replay
+from cluster.search.explore import explore
 from shared.errors import UserMistake
-from shared.journal import MAX_LINE, Journal, digest
-from shared.runfile import folder_line, scenario_document, sealed
-from shared.scenario_file import load_scenario
+from shared.journal.record import MAX_LINE, Journal, digest
+from shared.journal.runfile import folder_line, scenario_document, sealed
+from shared.scenario.load import load_scenario
 from shared.text import clean
 from shared.uvm.param import PG_BUSY, PG_CLEAN, PG_FAKE, errno_name
 from shared.uvm.structs import Anon, Page, Uvm
@@ -285,7 +285,7 @@ def test_a_finding_record_is_believed_where_run_json_is_missing(tmp_path: Path) 
     story.event("1B", "finding", finding={**SPINS, "kind": "kassert", "detector": "kassert"})
     pm = analyse(story.write(tmp_path / "run"))
     assert pm.finding is not None
-    assert (pm.finding["kind"], pm.source) == ("kassert", "journal")
+    assert (pm.finding.kind, pm.source) == ("kassert", "journal")
 
 
 def test_a_torn_last_line_is_a_warning_and_all_before_it_is_told(tmp_path: Path) -> None:
@@ -505,20 +505,20 @@ def test_a_run_of_sim_is_whole_and_tells_its_story(recorded: Path) -> None:
     assert pm.complete, pm.holes + pm.warnings
     assert pm.digest_checked
     assert pm.finding is not None
-    assert pm.finding["kind"] == "spin-forever"
-    subject = pm.finding["subject"]
+    assert pm.finding.kind == "spin-forever"
+    subject = pm.finding.subject
     assert subject.startswith("anon:")
     lock = next(one for one in pm.locks if one["lock"] == f"{subject}.an_lock")
     assert [hold["since"] for hold in lock["holders"]] == ["amap_cow_now"]
-    assert pm.waits[0].startswith(f"{pm.finding['context']} spins in ")
+    assert pm.waits[0].startswith(f"{pm.finding.context} spins in ")
     history = next(one for one in pm.objects if one.name == subject).history
     assert {"uvm_analloc", "uvm_anfree", "amap_cow_now"} <= {line.fn for line in history}
     assert pm.replay.startswith("uvmp replay uvmp1.S3a-shipped.")
     assert pm.errata[0]["row"] == "S3a"
-    stack = next(one.stack for one in pm.contexts if one.name == pm.finding["context"])
-    assert [frame["fn"] for frame in stack] == pm.finding["stack"]
-    assert [hold["lock"] for one in pm.contexts if one.name == pm.finding["context"] for hold in one.held] == [
-        one["lock"] for one in pm.finding["held"]
+    stack = next(one.stack for one in pm.contexts if one.name == pm.finding.context)
+    assert [frame["fn"] for frame in stack] == pm.finding.stack
+    assert [hold["lock"] for one in pm.contexts if one.name == pm.finding.context for hold in one.held] == [
+        one["lock"] for one in pm.finding.held
     ]
 
 
@@ -534,10 +534,10 @@ def test_the_stacks_and_locks_from_the_journal_are_those_that_the_finding_captur
         pm = analyse(path)
         assert pm.complete, (name, pm.holes, pm.warnings)
         assert pm.finding is not None
-        mine = next(one for one in pm.contexts if one.name == pm.finding["context"])
-        assert [frame["fn"] for frame in mine.stack] == pm.finding["stack"], name
+        mine = next(one for one in pm.contexts if one.name == pm.finding.context)
+        assert [frame["fn"] for frame in mine.stack] == pm.finding.stack, name
         assert {(hold["lock"], hold["since"]) for hold in mine.held} == {
-            (one["lock"].replace("uvm:0.", "uvm."), one["since"]) for one in pm.finding["held"]
+            (one["lock"].replace("uvm:0.", "uvm."), one["since"]) for one in pm.finding.held
         }, name
 
 

@@ -8,17 +8,18 @@ from dataclasses import replace
 import pytest
 
 from cluster.boot import prepare
-from cluster.explore import explore
-from cluster.replay import recorded, replay, replay_journals
+from cluster.runs.replay import recorded, replay, replay_journals
+from cluster.runs.token import parse
+from cluster.search.explore import explore
 from cluster.search.follow import Deviate
 from cluster.search.strategy import Stay
 from cluster.search.walk import RandomWalk
-from cluster.sim import Sim
-from cluster.token import parse
-from shared.deviation import Deviation
+from cluster.sim.engine import Sim
 from shared.errors import Diverged, LogIncomplete
-from shared.journal import Journals, cut, holes, linearize, operations
-from shared.scenario_file import load_scenario
+from shared.journal.deviation import Deviation
+from shared.journal.order import cut, linearize, operations
+from shared.journal.record import Journals, holes
+from shared.scenario.load import load_scenario
 from tests.kit import run_recorded, scenario, went_on_before_an_interrupt
 
 SHIPPED = scenario("S3a-shipped")

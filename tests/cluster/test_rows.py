@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from cluster.cli import cli
 from cluster.postmortem import analyse, render, render_screen
 from cluster.postmortem.history import Line
-from cluster.postmortem.report import gap_words
 from cluster.postmortem.rows import LONGEST_TEXT, MAX_TEXTS, choose, fold, mark, named_operations
+from cluster.postmortem.views.text import gap_words
 from shared.errors import Exit, UserMistake
 from tests.cluster.test_postmortem import SPINS, Story, locked_anon
 

@@ -14,16 +14,17 @@ from typing import Any
 import pytest
 
 from cluster.boot import prepare
-from cluster.replay import recorded
+from cluster.runs.replay import recorded
 from cluster.search.follow import Deviate
 from cluster.search.pct import Pct
 from cluster.search.strategy import Stay
 from cluster.search.walk import RandomWalk
-from cluster.sim import Sim
+from cluster.sim.engine import Sim
 from shared.findings import Finding
-from shared.journal import digest, holes, linearize
-from shared.port import KASSERT, here, kernel, panic
-from shared.struct import channel_name, unlocked
+from shared.journal.order import linearize
+from shared.journal.record import digest, holes
+from shared.port.port import KASSERT, here, kernel, panic
+from shared.port.struct import channel_name, unlocked
 from shared.uvm.structs import LoanArray
 from tests.kit import BIG, OTHER, THING, THING1, Exhaust, Script, Thing, Toy, executions, scenario, things
 
@@ -700,8 +701,8 @@ DIGESTS = """
 import sys
 import weakref
 from cluster.boot import prepare
-from cluster.replay import recorded
-from cluster.sim import Sim
+from cluster.runs.replay import recorded
+from cluster.sim.engine import Sim
 from cluster.search.pct import Pct
 from cluster.search.walk import RandomWalk
 from cluster.search.strategy import Stay

@@ -8,20 +8,21 @@ from itertools import islice
 import pytest
 
 from cluster.boot import prepare
-from cluster.explore import explore
 from cluster.search import STRATEGIES, make
+from cluster.search.explore import explore
 from cluster.search.follow import Deviate, Order
 from cluster.search.pct import FAIR_AFTER, Pct
 from cluster.search.strategy import DefaultFirst, SearchOver, Stay, Strategy, default
 from cluster.search.walk import RandomWalk
-from cluster.sim import Sim
+from cluster.sim.engine import Sim
 from nodes.cpu import Pending, Processor, Thread
-from shared.deviation import Deviation
 from shared.errors import Diverged, UserMistake
 from shared.findings import Finding
-from shared.journal import Record, linearize, operation_record
-from shared.locks.ref import LockRef
-from shared.messages import OPERATIONS
+from shared.journal.deviation import Deviation
+from shared.journal.order import linearize
+from shared.journal.record import Record, operation_record
+from shared.port.lockref import LockRef
+from shared.wire.messages import OPERATIONS
 from tests.kit import OTHER, SHIPPED, THING, Exhaust, Script, Toy, executions, scenario, things
 
 

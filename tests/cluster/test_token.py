@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster import token as token_module
-from cluster.explore import explore
-from cluster.token import (
+from cluster.runs import token as token_module
+from cluster.runs.token import (
     Token,
     kernel_files,
     kernel_version,
@@ -21,8 +20,9 @@ from cluster.token import (
     token_of,
     version_of,
 )
+from cluster.search.explore import explore
 from shared.errors import UserMistake
-from shared.runfile import MAX_TOKEN, token_check
+from shared.journal.runfile import MAX_TOKEN, token_check
 from tests.kit import scenario
 
 S3A = scenario("S3a")
@@ -150,11 +150,10 @@ def test_comments_do_not_make_another_kernel_but_code_does() -> None:
 #: file, are texts, or say what a racing exploration may leave out
 NO_SAY = {
     "shared.patch",  # what it brings in is in the version
-    "shared.codec", "shared.deviation", "shared.errors", "shared.findings", "shared.guards", "shared.journal",
-    "shared.memory_model", "shared.oracle", "shared.oracle_effects", "shared.provenance", "shared.race",
-    "shared.scenario_keys", "shared.scenario_names", "shared.strict_yaml",
+    "shared.errors", "shared.findings", "shared.port.guards", "shared.scenario.keys", "shared.scenario.names",
+    "shared.scenario.yaml", "shared.wire.codec",
 }  # fmt: skip
-NO_SAY_PACKAGES = ("shared.detectors", "shared.errata", "shared.invariants")
+NO_SAY_PACKAGES = ("shared.detectors", "shared.errata", "shared.journal")
 
 
 def imports_of(modules: tuple[str, ...]) -> dict[str, Path]:
@@ -189,18 +188,18 @@ def imports_of(modules: tuple[str, ...]) -> dict[str, Path]:
 
 def test_the_kernel_s_version_covers_all_that_the_engine_runs_but_for_what_has_no_say() -> None:
     """So nobody can add a module that decides about schedules, or drop it from the list, unnoticed."""
-    used = imports_of(("cluster.sim", "cluster.boot", "cluster.search.follow"))
+    used = imports_of(("cluster.sim.engine", "cluster.boot", "cluster.search.follow"))
     left_out = {
         name for name, file in used.items() if file not in kernel_files() and token_module._code(file.read_text())
     }
     packages = {name for name in left_out if name.startswith(NO_SAY_PACKAGES)}
     assert left_out - packages == NO_SAY
     for engine in (
-        "cluster.sim",
+        "cluster.sim.engine",
         "cluster.boot",
         "cluster.search.strategy",
         "nodes.io",
-        "shared.messages",
+        "shared.wire.messages",
         "shared.uvm.map",
     ):
         assert used[engine] in kernel_files()
@@ -209,6 +208,9 @@ def test_the_kernel_s_version_covers_all_that_the_engine_runs_but_for_what_has_n
 def test_every_file_that_the_kernel_s_version_covers_is_in_it() -> None:
     files = kernel_files()
     assert len(files) > 50 and version_of(files) == kernel_version()
+    root = Path(__file__).parents[2]
+    assert all((root / name).exists() for name in (*token_module.DECIDES, *token_module.APART))
+    assert root / "nodes/host/half.py" in files and root / "nodes/host/runner.py" not in files
     for one in files:
         if token_module._code(one.read_text()):
             assert version_of(other for other in files if other != one) != kernel_version(), one

@@ -7,16 +7,16 @@ from collections.abc import Callable
 
 import pytest
 
-from cluster.explore import explore
-from shared.codec import STATE, decode, encode
+from cluster.search.explore import explore
 from shared.detectors.machine_state import ContextState, HostState, MachineState, TlbState
 from shared.detectors.verdict import endless, judge, sort_out
 from shared.detectors.waits import Facts, Hold, Wait, WaitGraph
 from shared.findings import Finding
 from shared.locks.table import LockState
-from shared.port import here, kernel
+from shared.port.port import here, kernel
 from shared.uvm.param import PG_BUSY
 from shared.uvm.structs import Page, Proc
+from shared.wire.codec import STATE, decode, encode
 from tests.kit import BIG, OTHER, THING, THING1, Script, Toy, scenario, things
 
 OFF = {"lockorder": "off", "lockdebug": "off"}
@@ -117,7 +117,7 @@ def test_the_daemon_asleep_on_its_channel_is_at_rest() -> None:
     """So is the swap pager's I/O; else no run could ever end."""
     from cluster.boot import prepare
     from cluster.search.strategy import Stay
-    from cluster.sim import Sim
+    from cluster.sim.engine import Sim
 
     machine, image = prepare(scenario("S3d").without_errata())
     sim = Sim(machine, image)
@@ -388,11 +388,11 @@ def test_a_state_that_has_travelled_is_judged_as_the_engine_s_own() -> None:
     "module",
     [
         "shared.detectors.verdict",
-        "shared.invariants",
-        "shared.invariants.leftovers",
+        "shared.detectors.invariants",
+        "shared.detectors.invariants.leftovers",
         "shared.locks.order",
-        "shared.oracle",
-        "shared.race",
+        "shared.detectors.oracle",
+        "shared.detectors.race",
     ],
 )
 def test_a_detector_s_header_says_what_it_does_not_see(module: str) -> None:

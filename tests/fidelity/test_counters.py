@@ -10,8 +10,8 @@ from typing import Any
 from cluster.boot import prepare
 from cluster.search.strategy import Stay
 from cluster.search.walk import RandomWalk
-from cluster.sim import Sim
-from shared.scenario_file import load_scenario
+from cluster.sim.engine import Sim
+from shared.scenario.load import load_scenario
 
 FRAME = """\
 id: counters

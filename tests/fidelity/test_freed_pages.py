@@ -10,19 +10,19 @@ import pytest
 
 import shared.uvm.anon as anon_module
 from cluster.boot import prepare
-from cluster.explore import search
-from cluster.replay import replay_journals
+from cluster.runs.replay import replay_journals
+from cluster.search.explore import search
 from cluster.search.strategy import Stay
-from cluster.sim import Sim
+from cluster.sim.engine import Sim
 from nodes.memory import Memory
 from nodes.mmu import Mmu
 from shared.findings import Finding
-from shared.journal import digest
-from shared.messages import KernelFinding
-from shared.port import ANY_GEN
-from shared.scenario_file import load_scenario
+from shared.journal.record import digest
+from shared.port.port import ANY_GEN
+from shared.scenario.load import load_scenario
 from shared.uvm.param import PQ_FREE
 from shared.uvm.structs import Page
+from shared.wire.messages import KernelFinding
 from tests.kit import run_recorded
 from tests.nodes.in_threads import Threads
 

@@ -9,16 +9,17 @@ from functools import cache
 import pytest
 
 from cluster.boot import prepare
-from cluster.explore import explore
 from cluster.runs.outcome import Outcome
+from cluster.search.explore import explore
 from cluster.search.walk import RandomWalk
-from cluster.sim import Sim
+from cluster.sim.engine import Sim
 from nodes.build import build_threads
-from shared.journal import KERNEL_LOCK, Record, in_order
-from shared.port import here
-from shared.scenario import Scenario
-from shared.steps.table import STEPS
-from shared.struct import lock_name
+from shared.journal.order import KERNEL_LOCK, in_order
+from shared.journal.record import Record
+from shared.port.port import here
+from shared.port.struct import lock_name
+from shared.scenario.model import Scenario
+from shared.scenario.steps.table import STEPS
 from shared.uvm.structs import kernel
 from tests.kit import BIG, EMPTY, SHIPPED, Toy, run_recorded, scenario, things
 

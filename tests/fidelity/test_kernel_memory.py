@@ -15,9 +15,9 @@ import pytest
 from cluster.boot import prepare
 from cluster.search.strategy import Stay
 from cluster.search.walk import RandomWalk
-from cluster.sim import Sim
-from shared.scenario import Scenario
-from shared.scenario_file import load_scenario
+from cluster.sim.engine import Sim
+from shared.scenario.load import load_scenario
+from shared.scenario.model import Scenario
 
 PAGES = {"map": 2, "kmem": 5, "mb": 3, "exec": 4}
 WHOLE = """\

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 import shared.uvm.pager as pager_module
-from cluster.explore import search
+from cluster.search.explore import search
 from shared.findings import Finding
-from shared.scenario_file import load_scenario
+from shared.scenario.load import load_scenario
 from shared.uvm.param import VM_PROT_READ
 from shared.uvm.pmap_page import pmap_page_protect
 

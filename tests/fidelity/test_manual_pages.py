@@ -13,9 +13,9 @@ import pytest
 from cluster.boot import prepare
 from cluster.search.strategy import Stay
 from cluster.search.walk import RandomWalk
-from cluster.sim import Sim
-from shared.scenario import named_results
-from shared.scenario_file import load_scenario
+from cluster.sim.engine import Sim
+from shared.scenario.load import load_scenario
+from shared.scenario.model import named_results
 
 SCHEDULES = 12
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.explore import search
-from shared.scenario_file import load_scenario
+from cluster.search.explore import search
+from shared.scenario.load import load_scenario
 from tests.kit import with_machine
 
 CASES = {path.stem: path for path in sorted((Path(__file__).parent / "repaired").glob("*.yaml"))}

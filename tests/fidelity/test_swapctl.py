@@ -8,11 +8,11 @@ import pytest
 
 from cluster.boot import prepare
 from cluster.search import make
-from cluster.sim import Sim
+from cluster.sim.engine import Sim
+from shared.detectors.invariants import Snapshot
 from shared.detectors.verdict import snapshot_of
-from shared.invariants import Snapshot
-from shared.scenario import named_results
-from shared.scenario_file import load_scenario
+from shared.scenario.load import load_scenario
+from shared.scenario.model import named_results
 from shared.uvm.structs import uvmexp
 
 FRAME = """\

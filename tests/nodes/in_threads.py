@@ -14,16 +14,16 @@ from io import BytesIO
 from typing import Any
 
 from cluster.boot import boot
-from cluster.live import Progress, schedule_of
+from cluster.live.machine import Progress, schedule_of
 from nodes.cpu import Thread
 from nodes.host.host import Host
 from nodes.host.runner import Runner
-from shared.codec import CHUNK, FRAME, LOAD, POLL, decode, encode
 from shared.findings import Finding
-from shared.journal import Journals, read
-from shared.messages import Frame, Load
-from shared.pack import pack_scenario
-from shared.scenario import Scenario
+from shared.journal.record import Journals, read
+from shared.scenario.model import Scenario
+from shared.scenario.pack import pack_scenario
+from shared.wire.codec import CHUNK, FRAME, LOAD, POLL, decode, encode
+from shared.wire.messages import Frame, Load
 
 Contexts = Callable[[], dict[str, Thread]]
 

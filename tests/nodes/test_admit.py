@@ -8,8 +8,8 @@ from typing import Any
 from nodes.host.admit import Admission
 from nodes.lock_manager import LockManager
 from nodes.memory import Memory
-from shared.journal import Journal, read
-from shared.messages import Delivery, Frame, Grant, LateReply, Reply, Request, Status, Turn, Wake
+from shared.journal.record import Journal, read
+from shared.wire.messages import Delivery, Frame, Grant, LateReply, Reply, Request, Status, Turn, Wake
 from tests.kit import THING
 
 LOCK = THING.lock_key("lk")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from nodes.cpu import Processor, Thread, Tlb, ipi_thread
-from shared.messages import Wake
-from shared.port import SPL_BIO, SPL_HIGH, SPL_IPI, SPL_NONE
+from shared.port.port import SPL_BIO, SPL_HIGH, SPL_IPI, SPL_NONE
+from shared.wire.messages import Wake
 
 
 def cpu() -> tuple[Processor, Thread, Thread, Thread, Thread]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from nodes.devices import Devices, device_threads
-from shared.messages import Interrupt
-from shared.port import SPL_CLOCK, SPL_IMP
-from shared.scenario import Handler
+from shared.port.port import SPL_CLOCK, SPL_IMP
+from shared.scenario.model import Handler
+from shared.wire.messages import Interrupt
 
 
 def test_each_send_raises_one_interrupt_of_the_device_named() -> None:

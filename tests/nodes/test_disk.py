@@ -8,15 +8,15 @@ import pytest
 
 from cluster.boot import prepare
 from cluster.search.walk import RandomWalk
-from cluster.sim import Sim
+from cluster.sim.engine import Sim
 from nodes.disk import Disk
 from nodes.mmu import Mmu
 from shared.errors import UserMistake
-from shared.messages import WAIT, Grant, Interrupt, KernelFinding
-from shared.scenario import named_results
-from shared.scenario_file import load_scenario
+from shared.scenario.load import load_scenario
+from shared.scenario.model import named_results
 from shared.uvm.param import PMAP_WIRED, VM_PROT_READ, VM_PROT_WRITE
 from shared.uvm.structs import PhysBuf
+from shared.wire.messages import WAIT, Grant, Interrupt, KernelFinding
 
 RW = VM_PROT_READ | VM_PROT_WRITE
 SIZE = 64

@@ -7,9 +7,7 @@ from typing import Any
 import pytest
 
 from nodes.mmu import Mmu
-from shared.codec import decode, encode
-from shared.messages import WAIT, Grant
-from shared.port import ANY_GEN
+from shared.port.port import ANY_GEN
 from shared.uvm.param import (
     VM_FAULT_INVALID,
     VM_FAULT_PROTECT,
@@ -19,6 +17,8 @@ from shared.uvm.param import (
     VM_PROT_WRITE,
 )
 from shared.uvm.structs import Pmap
+from shared.wire.codec import decode, encode
+from shared.wire.messages import WAIT, Grant
 from tests.kit import PLAIN
 
 RW = VM_PROT_READ | VM_PROT_WRITE

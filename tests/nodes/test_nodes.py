@@ -11,8 +11,7 @@ from nodes.lock_manager import LockManager
 from nodes.memory import Memory
 from nodes.mmu import Mmu
 from nodes.swap_pager import CONTEXT, SwapPager
-from shared.messages import WAIT, Grant, Interrupt, KernelFinding, Wake
-from shared.port import ANY_GEN
+from shared.port.port import ANY_GEN
 from shared.uvm.param import (
     PMAP_WIRED,
     VM_FAULT_INVALID,
@@ -22,6 +21,7 @@ from shared.uvm.param import (
     VM_PROT_WRITE,
 )
 from shared.uvm.structs import Buf
+from shared.wire.messages import WAIT, Grant, Interrupt, KernelFinding, Wake
 from tests.kit import THING, Thing
 
 RW = VM_PROT_READ | VM_PROT_WRITE

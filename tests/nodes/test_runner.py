@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 
-from cluster.replay import replay, replay_journals
+from cluster.runs.replay import replay, replay_journals
 from cluster.search.walk import RandomWalk
 from nodes.cpu import Processor, Thread
 from nodes.host.runner import Runner
-from shared.codec import FRAME, decode
 from shared.errors import Diverged, Infrastructure, LogIncomplete
-from shared.journal import Journal, causal_past, digest, holes, linearize
-from shared.messages import OPERATIONS, Frame, Interrupt, Reply, Status
-from shared.port import SPL_BIO, SPL_HIGH, SPL_NONE, here
-from shared.scenario import named_results
+from shared.journal.order import causal_past, linearize
+from shared.journal.record import Journal, digest, holes
+from shared.port.port import SPL_BIO, SPL_HIGH, SPL_NONE, here
+from shared.scenario.model import named_results
+from shared.wire.codec import FRAME, decode
+from shared.wire.messages import OPERATIONS, Frame, Interrupt, Reply, Status
 from tests.kit import OTHER, THING, Toy, run_recorded, scenario, things, went_on_before_an_interrupt
 from tests.nodes.in_threads import Threads
 

@@ -9,12 +9,12 @@ import pytest
 from nodes.io import COMPLETION
 from nodes.swap_pager import CONTEXT, SwapPager
 from shared.errors import UserMistake
-from shared.machine_config import DeviceFault, MachineConfig, SwapDevice, load_machine
-from shared.messages import WAIT, Grant, Interrupt
-from shared.pack import pack_scenario, unpack_scenario
-from shared.scenario_file import load_scenario
+from shared.scenario.load import load_scenario
+from shared.scenario.machine import DeviceFault, MachineConfig, SwapDevice, load_machine
+from shared.scenario.pack import pack_scenario, unpack_scenario
 from shared.uvm.param import EAGAIN, EIO
 from shared.uvm.structs import Buf
+from shared.wire.messages import WAIT, Grant, Interrupt
 from tests.kit import EMPTY
 
 BUF = Buf.at(3)

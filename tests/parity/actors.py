@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 
 from nodes.host.ray import NodeActor
-from shared.codec import FRAME, LOAD, decode, encode
-from shared.tables import tables
 from shared.uvm import param
+from shared.wire.codec import FRAME, LOAD, decode, encode
+from shared.wire.tables import tables
 
 DELAY_S = 0.05
 

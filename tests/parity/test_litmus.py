@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from cluster.replay import replay_journals
+from cluster.runs.replay import replay_journals
 from cluster.search.walk import RandomWalk
-from shared.journal import holes, linearize
-from shared.scenario import named_results
+from shared.journal.order import linearize
+from shared.journal.record import holes
+from shared.scenario.model import named_results
 from tests.kit import run_recorded, scenario
 
 pytestmark = pytest.mark.live

@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 
-from cluster.explore import explore
-from cluster.live import LiveMachine
-from cluster.replay import replay, replay_journals
+from cluster.live.machine import LiveMachine
 from cluster.runs.outcome import Outcome
+from cluster.runs.replay import replay, replay_journals
+from cluster.search.explore import explore
 from cluster.search.walk import RandomWalk
 from shared.findings import Finding
-from shared.journal import Journals, holes, linearize
-from shared.scenario import Scenario, named_results
-from shared.scenario_file import load_scenario
+from shared.journal.order import linearize
+from shared.journal.record import Journals, holes
+from shared.scenario.load import load_scenario
+from shared.scenario.model import Scenario, named_results
 from tests.kit import run_recorded, scenario
 
 pytestmark = pytest.mark.live

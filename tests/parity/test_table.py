@@ -27,17 +27,18 @@ from click.testing import CliRunner
 
 from cluster.boot import boot
 from cluster.cli import cli
-from cluster.explore import explore
-from cluster.live import LiveMachine
-from cluster.replay import replay, replay_journals
-from cluster.runfolder import identity, write_live, write_scenario, write_sim
+from cluster.live.machine import LiveMachine
+from cluster.runs.folder import identity, write_live, write_scenario, write_sim
 from cluster.runs.outcome import Outcome
+from cluster.runs.replay import replay, replay_journals
+from cluster.runs.token import parse
 from cluster.search import make
-from cluster.token import parse
+from cluster.search.explore import explore
+from shared.detectors.race import Watch, judge_journals
 from shared.findings import FINDINGS, Finding
-from shared.journal import Journals, Record, asleep_at_start, digest, goes_to_sleep, judged
-from shared.race import Watch, judge_journals
-from shared.scenario import Scenario
+from shared.journal.order import asleep_at_start, goes_to_sleep, judged
+from shared.journal.record import Journals, Record, digest
+from shared.scenario.model import Scenario
 from tests.kit import SHIPPED, run_recorded, scenario
 from tests.nodes.in_threads import Threads
 

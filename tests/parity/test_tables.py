@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cluster.live import LiveMachine
+from cluster.live.machine import LiveMachine
 from cluster.search.strategy import Stay
 from shared.errors import Infrastructure
 from tests.kit import run_recorded, scenario

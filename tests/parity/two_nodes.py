@@ -29,11 +29,11 @@ def main(folder: Path) -> dict[str, Any]:
     from ray.cluster_utils import Cluster
 
     import nodes.host.ray
-    from cluster.launch import ray_session
-    from cluster.live import LiveMachine
-    from cluster.replay import replay_journals
+    from cluster.live.actors import ray_session
+    from cluster.live.machine import LiveMachine
+    from cluster.runs.replay import replay_journals
     from cluster.search.walk import RandomWalk
-    from shared.journal import holes
+    from shared.journal.record import holes
     from tests.kit import run_recorded, scenario
     from tests.parity.actors import Elsewhere
 

@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from cluster import explore
+from cluster.search import explore
 from shared.errata import big_lock_table
 from shared.errata.big_lock import Search
-from shared.scenario import STRATEGIES, Scenario, named_results
+from shared.scenario.model import STRATEGIES, Scenario, named_results
 from tests.kit import SHIPPED, scenario
 
 FILE = Path(big_lock_table.__file__)

@@ -8,9 +8,9 @@ import pytest
 
 from cluster.boot import prepare
 from cluster.search import make
-from cluster.sim import Sim
-from shared.scenario import named_results
-from shared.scenario_file import load_scenario
+from cluster.sim.engine import Sim
+from shared.scenario.load import load_scenario
+from shared.scenario.model import named_results
 
 FILES = """\
 id: files

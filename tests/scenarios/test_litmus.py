@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from cluster.boot import prepare
-from cluster.sim import Sim
+from cluster.sim.engine import Sim
 from shared.findings import Finding
-from shared.scenario import Scenario, named_results
-from shared.scenario_file import load_scenario
+from shared.scenario.load import load_scenario
+from shared.scenario.model import Scenario, named_results
 from tests.kit import CONFIGS, Exhaust, executions, scenario
 
 
@@ -48,7 +48,7 @@ def test_the_words_of_a_litmus_test_are_on_different_shards() -> None:
     """On one shard there would be nothing to overtake."""
     for name in ("litmus-mp", "litmus-sb"):
         machine, _ = prepare(scenario(name))
-        from shared.steps.kernel import Litmus
+        from shared.scenario.steps.kernel import Litmus
 
         route = machine.route["store"]
         assert {route(Litmus.at(0).id), route(Litmus.at(1).id)} == {"memory0", "memory1"}

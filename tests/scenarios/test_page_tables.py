@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.explore import explore
+from cluster.search.explore import explore
 from cluster.search.walk import RandomWalk
-from shared.port import here
-from shared.scenario import named_results
-from shared.scenario_file import load_scenario
+from shared.port.port import here
+from shared.scenario.load import load_scenario
+from shared.scenario.model import named_results
 from shared.uvm.init import uvm_init
 from shared.uvm.page import uvm_pagealloc
 from shared.uvm.param import UVM_PGA_USERESERVE, VM_PROT_NONE, VM_PROT_READ

@@ -10,13 +10,13 @@ from itertools import islice
 import pytest
 
 from cluster.boot import prepare
-from cluster.explore import Exploration, explore
-from cluster.replay import replay
+from cluster.runs.replay import replay
 from cluster.search import make
+from cluster.search.explore import Exploration, explore
 from cluster.search.strategy import Stay
-from cluster.sim import Sim
-from shared.machine_config import DeviceFault
-from shared.scenario import Scenario, named_results
+from cluster.sim.engine import Sim
+from shared.scenario.machine import DeviceFault
+from shared.scenario.model import Scenario, named_results
 from tests.kit import SHIPPED, scenario, searched
 
 DEFECTIVE = [name for name in SHIPPED if scenario(name).errata]
@@ -148,8 +148,8 @@ def test_either_strategy_finds_it(name: str, strategy: str) -> None:
 @pytest.mark.parametrize("name", FOUND)
 def test_its_token_replays_it(name: str) -> None:
     """What the user pastes must show what the search showed."""
-    from cluster.replay import replay
-    from cluster.token import parse, refuse_mismatch
+    from cluster.runs.replay import replay
+    from cluster.runs.token import parse, refuse_mismatch
 
     scene, found = scenario(name), searched(name)
     assert found.finding is not None and found.token is not None

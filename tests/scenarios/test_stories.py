@@ -12,10 +12,10 @@ import pytest
 from cluster.postmortem import Postmortem, render, render_screen
 from cluster.postmortem.analyse import of
 from cluster.postmortem.load import Run
-from cluster.postmortem.screen import HEIGHT
+from cluster.postmortem.views.screen import HEIGHT
 from cluster.postmortem.words import place
-from cluster.replay import replay
-from shared.pack import pack_scenario
+from cluster.runs.replay import replay
+from shared.scenario.pack import pack_scenario
 from tests.kit import SHIPPED, scenario, searched
 
 FOUND = [name for name in SHIPPED if scenario(name).expect.with_errata.findings]
@@ -57,7 +57,7 @@ def test_the_first_screen_fits_and_says_who_did_what_and_how_to_see_it_again(nam
     high = sum(-(-len(line) // width) or 1 for line in lines)
     assert width < 80 or high <= HEIGHT, f"{high} lines"
     assert pm.finding is not None
-    assert " ".join(pm.finding["text"].split())[:50] in " ".join(text.split())
+    assert " ".join(pm.finding.text.split())[:50] in " ".join(text.split())
     assert f"  {pm.replay}" in lines and f"uvmp postmortem runs/{name} --full" in " ".join(text.split())
     rows = [line for line in lines if re.match(r"  \S+ +\d+(-\d+)?  \S", line)]
     assert 3 <= len(rows) <= 10 or len(pm.steps) < 3, rows
@@ -70,11 +70,11 @@ def test_the_first_screen_names_the_function_or_the_object_that_is_to_blame(name
     text = render_screen(pm, 80)
     causes = [*outcome.functions, *(one.split(".")[0] for one in scenario(name).own_errata)]
     assert pm.finding is not None
-    subject = place(pm.finding["subject"])
+    subject = place(pm.finding.subject)
     named = [one for one in causes if one != "user" and one in text.replace(pm.errata[0]["id"], "")]
     assert named or (subject and subject in text), causes
     if outcome.subjects and subject:
-        assert pm.finding["subject"].split(":")[0] in outcome.subjects and subject in text
+        assert pm.finding.subject.split(":")[0] in outcome.subjects and subject in text
 
 
 @pytest.mark.parametrize("name", TESTED)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from cluster.boot import prepare
-from cluster.explore import explore, search
 from cluster.search import make
-from cluster.sim import Sim
-from shared.scenario import named_results
-from shared.scenario_file import load_scenario
+from cluster.search.explore import explore, search
+from cluster.sim.engine import Sim
+from shared.scenario.load import load_scenario
+from shared.scenario.model import named_results
 from tests.kit import scenario
 
 PAGING = """\

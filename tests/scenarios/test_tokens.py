@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.replay import replay
-from cluster.token import kernel_version, parse, refuse_mismatch
-from shared.scenario import named_results
+from cluster.runs.replay import replay
+from cluster.runs.token import kernel_version, parse, refuse_mismatch
+from shared.scenario.model import named_results
 from tests.kit import scenario
 from tests.scenarios.tokens import EXACT, shipped
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cluster.explore import explore
+from cluster.search.explore import explore
 from tests.kit import scenario
 
 FILE = Path(__file__).with_suffix(".txt")

@@ -6,7 +6,6 @@ import random
 
 import pytest
 
-from shared.port import here
 from shared.uvm.amap import amap_alloc1, amap_lock, amap_unlock
 from shared.uvm.amap_pp import amap_pp_adjref, amap_pp_establish, pp_getreflen
 from shared.uvm.structs import Amap
@@ -62,6 +61,7 @@ def test_a_count_below_zero_is_a_panic() -> None:
         amap_pp_adjref(amap, 1, 2, -1)
         amap_pp_adjref(amap, 2, 2, -1)
 
-    found = Toy(lambda: None, {"A": (0, body)}).run()
+    toy = Toy(lambda: None, {"A": (0, body)})
+    found = toy.run()
     assert found is not None and (found.kind, found.function) == ("panic", "amap_pp_adjref")
-    assert here.port.dead
+    assert toy.sim.dead

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.codec import (
+from shared.errors import Infrastructure
+from shared.uvm.structs import Anon, Page
+from shared.wire.codec import (
     DELIVERY,
     FORMS,
     FRAME,
@@ -23,8 +25,7 @@ from shared.codec import (
     decode,
     encode,
 )
-from shared.errors import Infrastructure
-from shared.messages import (
+from shared.wire.messages import (
     Behind,
     Divergence,
     Frame,
@@ -43,7 +44,6 @@ from shared.messages import (
     Turn,
     Wake,
 )
-from shared.uvm.structs import Anon, Page
 from tests.kit import PLAIN, Thing
 
 ANY_DATA = st.recursive(

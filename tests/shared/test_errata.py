@@ -11,8 +11,8 @@ import pytest
 from shared.errata import ERRATA, Erratum, Status, counts, lookup
 from shared.errors import UserMistake
 from shared.findings import DETECTORS, FINDINGS
-from shared.scenario import Scenario
-from shared.scenario_file import load_scenario
+from shared.scenario.load import load_scenario
+from shared.scenario.model import Scenario
 from tests.kit import scenario
 
 ROOT = Path(__file__).parents[2]

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
+from shared.detectors.invariants import INVARIANTS, NODE_INVARIANTS, Snapshot, check
+from shared.detectors.invariants.snapshot import MOD, PROT, WIRED
 from shared.findings import FINDINGS
-from shared.invariants import INVARIANTS, NODE_INVARIANTS, Snapshot, check
-from shared.invariants.snapshot import MOD, PROT, WIRED
-from shared.port import ANY_GEN
-from shared.scenario_file import load_scenario
-from shared.struct import HEADER, KIND_SHIFT, KINDS, Array, Struct
+from shared.port.port import ANY_GEN
+from shared.port.struct import HEADER, KIND_SHIFT, KINDS, Array, Struct
+from shared.scenario.load import load_scenario
 from shared.uvm.param import (
     AMAP_SHARED,
     PG_BUSY,
@@ -1449,7 +1449,7 @@ def test_the_kernel_keeps_every_invariant_from_boot_to_the_end() -> None:
     """In the state that setup leaves, with everything in use, and when all programs have ended."""
     from cluster.boot import prepare
     from cluster.search.strategy import Stay
-    from cluster.sim import Sim
+    from cluster.sim.engine import Sim
     from shared.detectors.verdict import snapshot_of
 
     machine, image = prepare(load_scenario(RICH, "rich.yaml").without_errata())

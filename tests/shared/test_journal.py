@@ -11,25 +11,23 @@ import pytest
 
 from cluster.search.walk import RandomWalk
 from shared.errors import LogIncomplete
-from shared.journal import (
+from shared.journal.order import causal_past, events_after, linearize
+from shared.journal.record import (
     MAX_LINE,
     SCHEMA,
     VOLATILE,
     Journal,
     Journals,
     Record,
-    causal_past,
     digest,
-    events_after,
     holes,
-    linearize,
     operation_record,
     plain,
     read,
 )
-from shared.messages import OPERATIONS, WAIT, Grant, Interrupt, Wake
-from shared.port import ANY_GEN
+from shared.port.port import ANY_GEN
 from shared.uvm.structs import Anon
+from shared.wire.messages import OPERATIONS, WAIT, Grant, Interrupt, Wake
 from tests.kit import THING, run_recorded, scenario
 
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from cluster.explore import explore
+from cluster.search.explore import explore
 from cluster.search.strategy import Stay
 from cluster.search.walk import RandomWalk
-from shared.codec import decode, encode
 from shared.errors import UserMistake
-from shared.pack import pack_scenario, unpack_scenario
-from shared.scenario import Scenario, named_results
-from shared.scenario_file import load_scenario
+from shared.scenario.load import load_scenario
+from shared.scenario.model import Scenario, named_results
+from shared.scenario.pack import pack_scenario, unpack_scenario
+from shared.wire.codec import decode, encode
 from tests.kit import PLAIN, run_recorded, scenario
 
 WHOLE = """\

@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 
 from cluster.boot import prepare
-from cluster.explore import explore
-from cluster.replay import replay
+from cluster.runs.replay import replay
+from cluster.search.explore import explore
 from cluster.search.strategy import Stay
 from cluster.search.walk import RandomWalk
-from cluster.sim import Sim
+from cluster.sim.engine import Sim
+from shared.detectors.oracle import Oracle, WordAccess, judge_journals
+from shared.detectors.provenance import Move, innermost
 from shared.findings import Finding
-from shared.oracle import Oracle, WordAccess, judge_journals
-from shared.provenance import Move, innermost
-from shared.scenario import Scenario
-from shared.scenario_file import load_scenario
-from shared.steps.table import STEPS, make
+from shared.scenario.load import load_scenario
+from shared.scenario.model import Scenario
+from shared.scenario.steps.table import STEPS, make
 from shared.uvm.param import (
     MADV_DONTNEED,
     MADV_FREE,

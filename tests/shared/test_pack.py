@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from shared.codec import decode, encode
-from shared.pack import pack_scenario, unpack_scenario
+from shared.scenario.pack import pack_scenario, unpack_scenario
+from shared.wire.codec import decode, encode
 from tests.kit import PLAIN, SHIPPED, scenario
 
 

@@ -7,19 +7,20 @@ from pathlib import Path
 
 import pytest
 
-import shared.steps.table
-from cluster.explore import explore
+import shared
+import shared.scenario.steps.table
+from cluster.runs.token import kernel_version, parse, refuse_mismatch
+from cluster.search.explore import explore
 from cluster.search.strategy import Stay
-from cluster.survey import survey
-from cluster.token import kernel_version, parse, refuse_mismatch
+from cluster.search.survey import survey
 from nodes.mmu import Mmu
 from shared.errata import ERRATA
 from shared.errors import UserMistake
 from shared.patch import SEAMS, applied, current, original, read
 from tests.kit import run_recorded, scenario
 
-UVM = Path(shared.steps.table.__file__).parents[1] / "uvm"
-HEAD = "from shared.patch import declares, original, replaces\nfrom shared.port import erratum\n"
+UVM = Path(shared.__file__).parent / "uvm"
+HEAD = "from shared.patch import declares, original, replaces\nfrom shared.port.port import erratum\n"
 COPY = (
     HEAD
     + """from shared.uvm.param import PG_CLEAN

@@ -12,8 +12,7 @@ from cluster.search.strategy import Stay
 from nodes.cpu import Thread
 from shared.errors import Diverged
 from shared.findings import FINDINGS, Finding
-from shared.messages import WAIT
-from shared.port import (
+from shared.port.port import (
     KASSERT,
     LOCK_ASSERT,
     SPL_BIO,
@@ -28,6 +27,7 @@ from shared.port import (
 )
 from shared.uvm.param import VM_PROT_READ, VM_PROT_WRITE
 from shared.uvm.structs import Proc
+from shared.wire.messages import WAIT
 from tests.kit import BIG, OTHER, THING, Toy, things
 
 

@@ -9,12 +9,12 @@ import pytest
 from cluster.boot import prepare
 from cluster.search.strategy import Stay
 from cluster.search.walk import RandomWalk
-from cluster.sim import Sim
+from cluster.sim.engine import Sim
 from shared.errors import UserMistake
 from shared.findings import Finding
-from shared.pack import pack_scenario, unpack_scenario
-from shared.scenario import Outcome, Scenario, named_results
-from shared.scenario_file import load_scenario
+from shared.scenario.load import load_scenario
+from shared.scenario.model import Outcome, Scenario, named_results
+from shared.scenario.pack import pack_scenario, unpack_scenario
 
 TEXT = """\
 id: T

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from cluster.boot import boot
-from cluster.explore import explore
-from cluster.replay import replay
+from cluster.runs.replay import replay
+from cluster.search.explore import explore
 from cluster.search.walk import RandomWalk
-from shared.journal import in_order
-from shared.messages import OPERATIONS
-from shared.oracle import judge_journals
-from shared.provenance import MOVES, Move, Place, Provenance, Trail
-from shared.scenario import Scenario
+from shared.detectors.oracle import judge_journals
+from shared.detectors.provenance import MOVES, Move, Place, Provenance, Trail
+from shared.journal.order import in_order
+from shared.scenario.model import Scenario
+from shared.wire.messages import OPERATIONS
 from tests.kit import SHIPPED, run_recorded, scenario
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from shared.guards import Guards
-from shared.messages import WAIT
-from shared.port import Context
-from shared.race import Access, RaceDetector
-from shared.struct import FieldBase
+from shared.detectors.race import Access, RaceDetector
+from shared.port.guards import Guards
+from shared.port.port import Context
+from shared.port.struct import FieldBase
 from shared.uvm.structs import Anon, Page, VmMap, uvm
+from shared.wire.messages import WAIT
 from tests.kit import THING, THING1, Thing
 
 V: FieldBase = Thing.fields["v"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared.port import here
+from shared.port.port import here
 from shared.uvm.init import uvm_init
 from shared.uvm.page import uvm_pagealloc
 from shared.uvm.param import UVM_OBJ_KERN, UVM_PGA_USERESERVE, UVM_PGOPS_NONE

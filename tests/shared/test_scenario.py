@@ -11,10 +11,10 @@ import pytest
 
 from shared.errors import UserMistake
 from shared.findings import DETECTORS, Finding
-from shared.machine_config import MachineConfig, load_machine
-from shared.scenario import Outcome, Scenario, named_results
-from shared.scenario_file import DEFAULT_BOUND, load_scenario
-from shared.strict_yaml import parse
+from shared.scenario.load import DEFAULT_BOUND, load_scenario
+from shared.scenario.machine import MachineConfig, load_machine
+from shared.scenario.model import Outcome, Scenario, named_results
+from shared.scenario.yaml import parse
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

@@ -15,9 +15,9 @@ from jsonschema import Draft7Validator
 from cluster.cli import cli
 from cluster.fuzz.generate import generate
 from shared.errors import UserMistake
-from shared.scenario_file import load_scenario
-from shared.scenario_schema import MODELINE, schema
-from shared.strict_yaml import Value, parse
+from shared.scenario.load import load_scenario
+from shared.scenario.schema import MODELINE, schema
+from shared.scenario.yaml import Value, parse
 from tests.kit import CONFIGS, SHIPPED
 from tests.shared.test_scenario import GOOD
 

@@ -14,19 +14,19 @@ from jsonschema import Draft7Validator
 from cluster.boot import prepare
 from cluster.cli import cli
 from cluster.search.strategy import Stay
-from cluster.sim import Sim
+from cluster.sim.engine import Sim
+from shared.detectors.effects import End, Memory
 from shared.errors import UserMistake
 from shared.findings import Finding
-from shared.oracle_effects import End, Memory
-from shared.pack import pack_scenario, unpack_scenario
-from shared.scenario import Scenario, named_results
-from shared.scenario_file import load_scenario
-from shared.scenario_keys import TRUTH
-from shared.scenario_schema import schema
-from shared.steps.memory import AT, PAGES, OfRange
-from shared.steps.step import BOTH, STEPS, Args, Call, Key, Where, leaves_memory_alone, step, steps_of
-from shared.steps.table import make
-from shared.strict_yaml import parse
+from shared.scenario.keys import TRUTH
+from shared.scenario.load import load_scenario
+from shared.scenario.model import Scenario, named_results
+from shared.scenario.pack import pack_scenario, unpack_scenario
+from shared.scenario.schema import schema
+from shared.scenario.steps.memory import AT, PAGES, OfRange
+from shared.scenario.steps.step import BOTH, STEPS, Args, Call, Key, Where, leaves_memory_alone, step, steps_of
+from shared.scenario.steps.table import make
+from shared.scenario.yaml import parse
 from shared.uvm.mmap import sys_munmap
 from tests.kit import SHIPPED, scenario
 from tests.shared.test_schema import plain

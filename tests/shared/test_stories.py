@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from shared.errata import ERRATA, Erratum, Status
-from shared.scenario import Scenario
-from shared.scenario_file import load_scenario
+from shared.scenario.load import load_scenario
+from shared.scenario.model import Scenario
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shared.errors import UserMistake
-from shared.strict_yaml import MAX_BYTES, parse
+from shared.scenario.yaml import MAX_BYTES, parse
 
 
 def plain(text: str) -> object:

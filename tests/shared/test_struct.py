@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from shared.port import here
-from shared.struct import (
+from shared.port.port import here
+from shared.port.struct import (
     ANY_GEN,
     HEADER,
     KIND_SHIFT,
@@ -164,7 +164,7 @@ def test_a_struct_that_begins_as_another_has_its_fields_and_locks() -> None:
 
 def test_no_kernel_struct_has_a_python_container_for_a_field() -> None:
     """am_anon[] and the queues are structs too, or their races could never show."""
-    from shared.struct import FieldBase, Lock
+    from shared.port.struct import FieldBase, Lock
 
     for kind in KINDS.values():
         for name, value in vars(kind).items():

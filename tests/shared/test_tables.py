@@ -8,12 +8,12 @@ import pytest
 
 from cluster.boot import prepare
 from cluster.search.strategy import Stay
-from cluster.sim import Sim
+from cluster.sim.engine import Sim
 from nodes.swap_pager import SwapPager
-from shared import codec, messages, tables
-from shared.struct import FieldBase
+from shared.port.struct import FieldBase
 from shared.uvm import param
 from shared.uvm.structs import Anon
+from shared.wire import codec, messages, tables
 from tests.kit import scenario
 
 

@@ -29,7 +29,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cluster.cli import cli
-from cluster.token import Token, parse
+from cluster.runs.token import Token, parse
 
 TOKEN = re.compile(r"uvmp1\.([\w-]+)\.[0-9a-f]{8}\.[0-9a-f]{8}\.([\w-]*)\.[0-9a-f]{6}")
 MASKED = (

@@ -1,0 +1,194 @@
+"""Starting and stopping Ray, and the actors of a machine on it.
+
+Ray is used only where the user said: a private local one, or the cluster at an
+address given; never whichever happens to be running. Its token authentication
+is on, its usage reports are off, nothing listens beyond loopback. Nothing of it
+is left behind, no process and no file, also after an error or Ctrl-C.
+
+Two things of Ray's are changed while it starts. It would answer SIGTERM by
+leaving at once: the command's own handler stays. And its processes would be in
+our process group, where a signal to all of it, as Ctrl-C and timeout(1) send,
+ends them before they are told to: they get a group of their own. If we are
+killed, they still end by themselves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from time import sleep
+from typing import Any
+
+from cluster import signals
+from shared.errors import Infrastructure
+from shared.scenario.machine import MachineConfig
+
+OBJECT_STORE_BYTES = 80 << 20
+LIMIT_S = 60.0
+RETRY_AFTER_S = 5.0
+#: a socket's path has 107 bytes at most; Ray adds 64 to the name of its folder, or some more
+MAX_FOLDER = 40
+
+
+@contextlib.contextmanager
+def ray_session(address: str | None = None, told: Callable[[str], None] = lambda text: None) -> Iterator[Any]:
+    """The ray module, connected: to a private local Ray, or to the cluster at `address`.
+
+    Ray's own lines go to stderr, so that stdout stays ours. A private Ray that does not start, as on a machine that is
+    busy with starting another, is started once more.
+
+    Args:
+        told: called with what takes long.
+
+    Raises: Infrastructure - it cannot be reached or started.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    if address is None:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        if os.environ["RAY_AUTH_MODE"] == "token" and not os.environ.get("RAY_AUTH_TOKEN_PATH"):
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    import ray
+
+    with contextlib.redirect_stdout(sys.stderr):
+        mine = not ray.is_initialized()
+        if mine:
+            options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "uvmp"}
+            if address is None:
+                options |= {
+                    "address": "local", "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES,
+                    "num_cpus": os.cpu_count() or 2,
+                }  # fmt: skip
+            else:
+                options["address"] = address
+        with contextlib.ExitStack() as stack:
+            if mine:
+                stack.callback(ray.shutdown)
+                try:
+                    _start(ray, options, stack)
+                except Infrastructure as error:
+                    if address is not None:
+                        raise
+                    told(f"{error}; once more in {RETRY_AFTER_S:.0f} s")
+                    ray.shutdown()
+                    sleep(RETRY_AFTER_S)
+                    _start(ray, options, stack)
+            yield ray
+
+
+def _start(ray: Any, options: dict[str, Any], stack: contextlib.ExitStack) -> None:
+    """ray.init; `stack` gets what removes its folder afterwards."""
+    local = options["address"] == "local"
+    folder = _folder() if local else None
+    if folder is not None:
+        options = {**options, "_temp_dir": folder}
+        end = stack.pop_all()  # Ray's processes end before their folder goes
+        stack.callback(_remove, folder)
+        stack.push(end)
+    try:
+        with _tamed(ray):
+            ray.init(**options)
+    except Exception as error:
+        where = "on this machine" if local else f"at {options['address']}"
+        raise Infrastructure(f"Ray cannot be reached or started {where}: {_first_line(error)}") from None
+
+
+def _folder() -> str | None:
+    """A new folder with a short name, for sockets and logs of a private Ray; None: there is no place for it."""
+    for place in (tempfile.gettempdir(), "/tmp"):
+        if len(os.fsencode(place)) <= MAX_FOLDER - len("/ray-XXXXXXXX"):
+            with contextlib.suppress(OSError):
+                return tempfile.mkdtemp(prefix="ray-", dir=place)
+    return None
+
+
+def _remove(folder: str) -> None:
+    """Remove a folder that a process which is about to end may still write to."""
+    for _ in range(20):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.exists(folder):
+            return
+        sleep(0.1)
+
+
+@contextlib.contextmanager
+def _tamed(ray: Any) -> Iterator[None]:
+    """Ray starts without a handler of its own for SIGTERM, its processes in a group of their own."""
+    services, utils = ray._private.services, ray._private.utils
+    popen, handle = getattr(services, "ConsolePopen", None), getattr(utils, "set_sigterm_handler", None)
+    try:
+        if handle is not None:
+            utils.set_sigterm_handler = lambda handler: None
+        if popen is not None:
+            services.ConsolePopen = functools.partial(popen, process_group=0)
+        with signals.restored():
+            yield
+    finally:
+        if handle is not None:
+            utils.set_sigterm_handler = handle
+        if popen is not None:
+            services.ConsolePopen = popen
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+class Actors:
+    """The actors of one machine, wired; reused from run to run."""
+
+    def __init__(self, ray: Any, config: MachineConfig, resources: dict[str, dict[str, float]] | None = None):
+        from nodes.host.ray import NodeActor
+
+        self.ray = ray
+        remote = ray.remote(NodeActor)
+        self.groups = [list(group) for group in config.actors]
+        self.actor_of = {node: group[0] for group in self.groups for node in group}
+        self.handles: dict[str, Any] = {}
+        for group in self.groups:
+            options: dict[str, Any] = {
+                "num_cpus": 0, "max_concurrency": 1, "max_restarts": 0, "max_task_retries": 0,
+                "enable_task_events": False, "scheduling_strategy": "SPREAD",
+            }  # fmt: skip
+            if resources and group[0] in resources:
+                options["resources"] = resources[group[0]]
+            self.handles[group[0]] = remote.options(**options).remote(group[0], group)
+        self.pids = dict(zip(self.handles, self.call("wire", self.handles, self.actor_of), strict=True))
+
+    def call(self, method: str, *args: Any, limit_s: float = LIMIT_S) -> list[Any]:
+        """Call one method of every actor and return the results in actor order."""
+        return self.gather([getattr(handle, method).remote(*args) for handle in self.handles.values()], limit_s)
+
+    def gather(self, refs: list[Any], limit_s: float = LIMIT_S) -> list[Any]:
+        """Results of calls; an actor that died or is silent is an Infrastructure error."""
+        try:
+            found: list[Any] = self.ray.get(refs, timeout=limit_s)
+            return found
+        except self.ray.exceptions.GetTimeoutError:
+            raise Infrastructure(f"an actor has not answered for {limit_s:.0f} s") from None
+        except self.ray.exceptions.RayActorError as error:
+            raise Infrastructure(f"{self._name(error)} died: {_first_line(error)}") from None
+        except self.ray.exceptions.RayTaskError as error:
+            raise Infrastructure(f"an actor failed: {str(error).strip().splitlines()[-1]}") from None
+
+    def _name(self, error: Any) -> str:
+        """The actor that an error of Ray's is about."""
+        ident = getattr(error, "actor_id", None)
+        for first, handle in self.handles.items():
+            if ident is not None and handle._actor_id.hex() == ident:
+                group = next(group for group in self.groups if group[0] == first)
+                pid = self.pids.get(first) if hasattr(self, "pids") else None
+                return f"the actor of {', '.join(group)}" + (f" (pid {pid})" if pid is not None else "")
+        return "an actor"
+
+    def kill(self) -> None:
+        """End every actor process."""
+        for handle in self.handles.values():
+            with contextlib.suppress(Exception):
+                self.ray.kill(handle)

@@ -1,0 +1,331 @@
+"""The live engine: the machine's nodes in Ray actors, running freely or following a schedule.
+
+A run starts from the image that setup left in `sim`, ends at a finding, when
+nothing is going on any more, or when it has had all operations that it may have, and is judged from what the
+nodes report and from their journals. Nothing is declared by a time-out alone: a machine is at rest
+when two successive polls show the same counts, every processor waits with an
+empty inbox, and every delivery sent has arrived.
+
+Nodes are not in step, so they have gone on for a moment when a free run is stopped. Its journals are cut: to what
+happened before the finding, or to exactly the operations that it may have; and it is judged as cut.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections import Counter
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any, BinaryIO
+
+from cluster.boot import boot
+from cluster.live.actors import Actors
+from cluster.machine import SITES
+from cluster.runs.folder import cannot_write
+from cluster.runs.outcome import Outcome
+from cluster.runs.replay import replay_journals
+from nodes.build import build_threads
+from shared.detectors import oracle, race
+from shared.detectors.machine_state import HostState, MachineState
+from shared.detectors.verdict import came_before, judge, promise, refused, sort_out
+from shared.errors import Diverged, Infrastructure, UserMistake
+from shared.findings import Finding
+from shared.journal.order import events_after, judged, operations
+from shared.journal.record import Journals, digest, read
+from shared.journal.runfile import SUFFIX
+from shared.patch import current
+from shared.scenario.model import Scenario
+from shared.scenario.pack import pack_scenario
+from shared.wire.codec import CHUNK, LOAD, LOADED, POLL, STATE, decode, encode
+from shared.wire.messages import OPERATIONS, Load, Poll, ProgramOrder, Schedule, Turn
+from shared.wire.tables import differing, tables
+
+POLL_S = 0.1  # each poll costs every actor a call, and takes that from the run
+RUN_LIMIT_S = 300.0
+STALL_S = 20.0
+
+
+class Progress:
+    """Tells from one poll of all hosts after another whether a run has ended.
+
+    Args:
+        limit: operations that a run may have which follows no schedule.
+        run_limit_s: seconds that it may take.
+
+    Attributes:
+        endless: it has ended because it went on and on.
+    """
+
+    def __init__(self, limit: int, following: bool, run_limit_s: float):
+        self.limit, self.following, self.run_limit_s = limit, following, run_limit_s
+        self.endless = False
+        self.began = self.changed = monotonic()
+        self.counts: list[tuple[dict[str, int], int, int]] = []
+
+    def has_ended(self, polls: list[Poll]) -> bool:
+        """Is the machine at rest, at a finding, or beyond its limit?
+
+        Raises: Diverged - the schedule cannot be followed; UserMistake - a patch has failed; Infrastructure.
+        """
+        for error in (error for poll in polls for error in poll.errors):
+            raise _error(error)
+        for divergence in (divergence for poll in polls for divergence in poll.diverged):
+            raise Diverged(*divergence)
+        found = any(poll.found for poll in polls)
+        counts = [(poll.admitted, poll.sent, poll.received) for poll in polls]
+        same, self.counts = counts == self.counts, counts
+        at_rest = same and all(poll.idle for poll in polls) and sum(poll.sent - poll.received for poll in polls) == 0
+        if not self.following:
+            self.endless = not found and sum(poll.operations for poll in polls) > self.limit
+            if found or self.endless or at_rest:
+                return True
+        else:
+            behind = [poll.behind for poll in polls if poll.behind is not None]
+            if (found or at_rest) and not behind and not any(poll.held for poll in polls):
+                return True
+            if not same:
+                self.changed = monotonic()
+            elif monotonic() - self.changed > STALL_S:
+                cpu, k, ctx = behind[0] if behind else ("a node", 0, "?")
+                raise Diverged(f"{ctx} to perform operation {k + 1} of {cpu}", "nothing is going on")
+        if monotonic() - self.began > self.run_limit_s:
+            raise Infrastructure(f"the run has not ended after {self.run_limit_s:.0f} s")
+        return False
+
+
+class LiveMachine:
+    """A booted machine: actors that are reused for one run after another."""
+
+    def __init__(self, ray: Any, scenario: Scenario, resources: dict[str, dict[str, float]] | None = None):
+        self.scenario = scenario
+        self.image = boot(scenario)
+        self.actors = Actors(ray, scenario.machine, resources)
+        self.scratch = Path(tempfile.mkdtemp(prefix="uvmp-"))
+        self.runs = 0
+
+    def close(self) -> None:
+        """End the actors and remove what the runs left in temporary folders."""
+        with contextlib.suppress(Infrastructure):  # an actor may be dead; a host of its own then keeps its folder
+            self.actors.call("clean", limit_s=10.0)
+        self.actors.kill()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+    # -- one run -----------------------------------------------------------------
+
+    def run(
+        self,
+        follow: Journals | None = None,
+        out: Path | None = None,
+        seed: int = 0,
+        run_limit_s: float = RUN_LIMIT_S,
+        identity: str | None = None,
+    ) -> Outcome:
+        """Run once.
+
+        Args:
+            follow: journals whose admission orders to follow; None: free-running.
+            out: folder for the collected journal files (default: a temporary one).
+            seed: of the processors' choices among runnable LWPs.
+            identity: of the run, for the journals' headers; None: its number on this machine.
+
+        Raises: Diverged - the schedule cannot be followed, or sim cannot follow a run that was ended; Infrastructure.
+        """
+        self.runs += 1
+        name = f"run{self.runs}"
+        began = monotonic()
+        refusal = self._load(name, identity or name, follow, seed)
+        level = refusal.level(self.scenario.detect) if refusal is not None else "off"
+        last: list[Poll] | None = []
+        if level != "stop":
+            self.actors.call("start")
+            last = self._until_quiet(follow is not None, run_limit_s)
+        seconds = monotonic() - began
+        if last is None or any(poll.found for poll in last):
+            self._halt()
+        hosts = self._states()
+        folder = out if out is not None else self.scratch / name / "collected"
+        unkept = None
+        try:
+            journals = self._collect(folder)
+        except OSError as full:
+            if out is None:
+                raise Infrastructure(f"{full.filename or folder}: {full.strerror or full}") from None
+            unkept = cannot_write(Path(full.filename or out), full)
+            folder = self.scratch / name / "collected"  # what was found must not be lost with it
+            journals = self._collect(folder)
+        self.actors.call("finish")
+        results = {ctx: steps for host in hosts for ctx, steps in host.results.items()}
+        sites, counters = Counter(self.image[SITES]), Counter[str]()
+        for host in hosts:
+            sites.update(host.sites)
+            counters.update(host.counters)
+        run = Outcome(
+            finding=None, journals=journals, digest="", results=results, notes=[], sites=dict(sites),
+            counters=dict(counters), operations=0, seconds=seconds, folder=folder, unkept=unkept,
+        )  # fmt: skip
+        if level == "stop":
+            run.finding = refusal
+        else:
+            self._judge(run, self._whole(hosts), follow is None)
+            if refusal is not None and level == "note":
+                run.notes.insert(0, refusal)
+        run.operations, run.digest = operations(run.journals), digest(run.journals)
+        return run
+
+    def _judge(self, run: Outcome, state: MachineState, free: bool) -> None:
+        """What the run came to; cuts its journals if need be.
+
+        Raises: Diverged - it was ended, and sim cannot perform what it has performed.
+        """
+        detect, limit = self.scenario.detect, self.scenario.limit
+        if free:
+            run.journals = judged(run.journals, limit)
+        told = {word: [Finding(**one["finding"]) for records in run.journals.values() for one in records
+                       if one["event"] == word] for word in ("finding", "note")}  # fmt: skip
+        if not told["finding"] and operations(run.journals) >= limit:  # (the nodes' state is that of a moment later)
+            again = replay_journals(self.scenario, run.journals)
+            run.finding, run.notes, run.results = again.finding, again.notes, again.results
+            run.sites, run.counters = again.sites, again.counters
+            return
+        watched = race.judge_journals(self.image, run.journals)
+        if told["finding"]:
+            run.finding, more = came_before(watched, told["finding"][0], detect)
+        else:
+            wrong = (
+                None
+                if detect.get("oracle") == "off"
+                else oracle.judge_journals(self.scenario, run.journals, self.image)
+            )
+            run.finding, more = sort_out(
+                judge(state, detect, wrong, promise(self.scenario, run.results, state), watched), detect
+            )
+        run.notes = told["note"] + more
+
+    def _load(self, name: str, identity: str, follow: Journals | None, seed: int) -> Finding | None:
+        """Give every actor its part of the image; returns why the machine does not boot, if so.
+
+        Raises: Infrastructure - an actor runs other source than ours.
+        """
+        refs: list[Any] = []
+        schedule = None if follow is None else schedule_of(follow, self.scenario)
+        patch = current()
+        for group in self.actors.groups:
+            load = Load(
+                run=identity,
+                folder=str(self.scratch / name / group[0]),
+                scenario=pack_scenario(self.scenario),
+                images={node: self.image.get(node) for node in group},
+                follow=schedule,
+                seed=seed * 1009 + len(refs),
+                patch=None if patch is None else (patch.file, patch.source),
+            )
+            refs.append(self.actors.handles[group[0]].load.remote(encode(LOAD, load)))
+        nodes: dict[str, dict[str, str]] = {}
+        for group, data in zip(self.actors.groups, self.actors.gather(refs), strict=True):
+            loaded = decode(LOADED, data)
+            wrong = differing(loaded.source, tables())
+            if wrong:
+                raise Infrastructure(f"actor {group[0]} runs other source: its {' and '.join(wrong)} are not ours")
+            nodes |= loaded.nodes
+        return refused({node: nodes[node] for node in self.scenario.machine.nodes})
+
+    def _poll(self) -> list[Poll]:
+        """Every actor's counts."""
+        return [decode(POLL, data) for data in self.actors.call("poll")]
+
+    def _halt(self) -> list[Poll]:
+        """Stop every processor at its next operation; returns the last poll."""
+        self.actors.call("halt")
+        began = monotonic()
+        while True:
+            polls = self._poll()
+            if all(poll.stopped for poll in polls):
+                return polls
+            if monotonic() - began > STALL_S:
+                raise Infrastructure(f"a processor has not stopped after {STALL_S:.0f} s")
+            sleep(POLL_S)
+
+    def _until_quiet(self, following: bool, run_limit_s: float) -> list[Poll] | None:
+        """Poll until the run has ended; returns the last poll, or None if it goes on and on."""
+        progress = Progress(self.scenario.limit, following, run_limit_s)
+        while not progress.has_ended(polls := self._poll()):
+            sleep(POLL_S)
+        return None if progress.endless else polls
+
+    def _states(self) -> list[HostState]:
+        """What every host has at the end."""
+        return [decode(STATE, data) for data in self.actors.call("state")]
+
+    def _whole(self, hosts: list[HostState]) -> MachineState:
+        """The hosts' states, put together."""
+        order = {name: at for at, name in enumerate(build_threads(self.scenario))}
+        return MachineState(
+            sorted((context for host in hosts for context in host.contexts), key=lambda context: order[context.name]),
+            [lock for host in hosts for lock in host.locks],
+            {name: image for host in hosts for name, image in host.images.items()},
+            {name: tlb for host in hosts for name, tlb in host.tlbs.items()},
+            self.scenario.machine.page_size,
+        )
+
+    def _collect(self, folder: Path) -> Journals:
+        """Every node's journal, fetched in pieces by messages, written into `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        journals: Journals = {}
+        for node in self.scenario.machine.nodes:
+            handle = self.actors.handles[self.actors.actor_of[node]]
+            path = folder / f"{node}{SUFFIX}"
+            offset = 0
+            with open(path, "wb") as stream:
+                while True:
+                    piece = decode(CHUNK, self.actors.gather([handle.chunk.remote(node, offset)])[0])
+                    if not piece:
+                        break
+                    _write(stream, piece)
+                    offset += len(piece)
+            with open(path, "rb") as lines:
+                journals[node] = read(lines, path.name)[1]
+        return journals
+
+
+def _error(text: str) -> Exception:
+    """An actor's error as ours: the user's, if a patch has made it."""
+    kind, _, message = text.partition(": ")
+    return UserMistake(message) if kind == UserMistake.__name__ else Infrastructure(text)
+
+
+def _write(stream: BinaryIO, piece: bytes) -> None:
+    """Write and flush; an error names the file."""
+    try:
+        stream.write(piece)
+        stream.flush()
+    except OSError as wrong:
+        with contextlib.suppress(OSError):
+            stream.close()
+        raise OSError(wrong.errno, wrong.strerror, stream.name) from None
+
+
+def schedule_of(journals: Journals, scenario: Scenario) -> Schedule:
+    """What every node and processor has to follow: admission orders, program orders and where kernel events came."""
+    performed: dict[str, list[tuple[int, str]]] = {name: [] for name in scenario.machine.processors}
+    for records in journals.values():
+        for record in records:
+            if "k" in record:
+                performed[record["cpu"]].append((record["k"], record["ctx"]))
+    local = {code for code, op in OPERATIONS.items() if op.local}
+    events = events_after(journals)
+    return Schedule(
+        {
+            node: [
+                Turn(record["ctx"], record["n"], record["event"])
+                for record in records
+                if "k" in record and record["event"] not in local
+            ]
+            for node, records in journals.items()
+        },
+        {
+            name: ProgramOrder([ctx for _, ctx in sorted(order)], events.get(name, [0]))
+            for name, order in performed.items()
+        },
+    )

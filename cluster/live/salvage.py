@@ -1,0 +1,59 @@
+"""The logs of a live run that does not end as it should: what the nodes have written by then is kept."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cluster import signals
+from cluster.live.machine import LiveMachine
+from cluster.runs.folder import create, identity, write_scenario
+from shared.errors import Infrastructure
+from shared.journal.runfile import SUFFIX
+from shared.wire.codec import CHUNK, decode
+
+CALL_S = 5.0
+
+
+@contextlib.contextmanager
+def kept(machine: LiveMachine, folder: Path | None) -> Iterator[str]:
+    """Make the folder of a run, if it is to have one, and keep the logs also if the run does not end as it should.
+
+    Gives the run's identity.
+    """
+    run = identity()
+    if folder is None:
+        yield run
+        return
+    with signals.deferred():
+        write_scenario(create(folder), machine.scenario, run)
+    try:
+        yield run
+    except BaseException:
+        with signals.restored():
+            signals.ignore()
+            salvage(machine, folder)
+        raise
+
+
+def salvage(machine: LiveMachine, folder: Path) -> None:
+    """Copy what the nodes have written so far; from their disk, if that is ours, since a dead node does not answer."""
+    for node in machine.scenario.machine.nodes:
+        target = folder / f"{node}{SUFFIX}"
+        actor = machine.actors.actor_of[node]
+        local = machine.scratch / f"run{machine.runs}" / actor / target.name
+        with contextlib.suppress(OSError, Infrastructure):
+            if local.is_file():
+                shutil.copyfile(local, target)
+            else:
+                _fetch(machine, actor, node, target)
+
+
+def _fetch(machine: LiveMachine, actor: str, node: str, target: Path) -> None:
+    handle: Any = machine.actors.handles[actor]
+    with open(target, "wb") as stream:
+        while piece := decode(CHUNK, machine.actors.gather([handle.chunk.remote(node, stream.tell())], CALL_S)[0]):
+            stream.write(piece)

@@ -1,0 +1,380 @@
+"""A Postmortem as text, in the dialect of LOCKDEBUG and ddb(4).
+
+Headings begin in column 0, all else is indented; that is what cluster/cli.py
+goes by when it colours. Every line passes through `clean` on its way out. The
+replay line is never broken, so that it can be pasted.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from pathlib import PurePath
+
+from cluster.postmortem.analyse import ContextReport, Postmortem
+from cluster.postmortem.history import HoldReport, Line, LockReport, ObjectReport
+from cluster.postmortem.rows import choose
+from cluster.postmortem.words import GLOBALS, is_layout, place
+from shared.findings import FINDINGS
+from shared.locks.table import LOCK_MODES
+from shared.text import clean, counted
+
+WIDTH = 80
+LONGEST = 4000
+MAX_STEPS = 40
+MAX_HISTORY = 16
+MAX_ITEMS = 12
+MAX_COLUMNS = 3
+NARROWEST = 36
+#: columns from which on a history has columns of its own
+ROOMY = 80
+UNKNOWN = "?"
+
+#: what `show page` and its like print, line by line; the rest of the fields follows
+LAYOUT = {
+    "page": (("flags", "pqflags", "wire_count", "loan_count"), ("uobject", "uanon", "offset", "owner_tag")),
+    "anon": (("an_ref", "an_page", "an_swslot"),),
+    "amap": (("am_ref", "am_flags", "am_maxslot", "am_nslot", "am_nused"),),
+}
+UVMEXP = (
+    ("pages", ("npages", "free", "active", "inactive", "wired", "paging")),
+    ("limits", ("freemin", "freetarg", "inactarg", "reserve_pagedaemon", "reserve_kernel")),
+    ("anons, swap", ("nanon", "nfreeanon", "swpages", "swpginuse", "swpgonly", "nswget")),
+    (
+        "faults",
+        (
+            "faults",
+            "fltnoram",
+            "fltnoanon",
+            "fltpgwait",
+            "fltpgrele",
+            "fltrelck",
+            "fltrelckok",
+            "fltanget",
+            "fltanretry",
+        ),
+    ),
+    ("cases", ("flt_anon", "flt_acow", "flt_obj", "flt_prcopy", "flt_przero", "fltamcopy", "fltnamap", "fltnomap")),
+    ("daemon", ("pdwoke", "pdrevs", "pdscans", "pdbusy", "pdfreed", "pdreact", "pddeact", "pdpageouts", "pdpending")),
+)
+
+
+def render(pm: Postmortem, width: int = WIDTH) -> str:
+    """The report, ending in a newline.
+
+    Args:
+        width: of the terminal; at least 60 is used.
+    """
+    width = max(60, min(width, 200))
+    out: list[str] = []
+    for section in (_head, _interleaving, _waits, _locks, _contexts, _objects, _uvmexp, _nodes, _log):
+        lines = [clean(line).rstrip() for line in section(pm, width)]
+        if lines:
+            out += [*([""] if out else []), *lines]
+    return "\n".join(out) + "\n"
+
+
+def render_object(pm: Postmortem, width: int = WIDTH) -> str:
+    """All that is known of the object that was asked for, ending in a newline."""
+    if pm.about is None:
+        return ""
+    rows = len(pm.about.history) + 1
+    lines = [*_object(pm.about, width, rows)]
+    if pm.about.lock is not None:
+        lines[1:1] = [*_lock(pm.about.lock, width)][1:]
+    if not pm.about.history:
+        lines.append("  nothing was done to it in this run")
+    return "\n".join(clean(line).rstrip() for line in lines) + "\n"
+
+
+def wrap(text: str, width: int, indent: str = "  ", hang: str = "") -> list[str]:
+    """Text in lines no longer than `width`; no word is broken, so that names can be searched for."""
+    return fold_text(text, width, indent, indent + hang)
+
+
+def fold_text(text: str, width: int, first: str, others: str) -> list[str]:
+    return textwrap.wrap(
+        clean(text, LONGEST),
+        width,
+        initial_indent=clean(first),
+        subsequent_indent=others,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _labelled(label: str, text: str, width: int) -> list[str]:
+    return fold_text(text, width, f"  {label:<10}", " " * 12)
+
+
+# -- what was found -------------------------------------------------------------------
+
+
+def _head(pm: Postmortem, width: int) -> Iterator[str]:
+    name = pm.scenario.get("id") or PurePath(pm.path).name
+    yield from wrap(f"{name}: {pm.headline}", width, "", "  ")
+    found = pm.finding
+    if found is not None:
+        yield from wrap(found.text, width)
+        if found.kind in FINDINGS:
+            yield from wrap(f"({FINDINGS[found.kind].meaning})", width)
+        for sentence in found.story if found.detector != "deadlock" or not pm.waits else ():
+            yield from wrap("- " + sentence, width, hang="  ")
+    yield ""
+    if "title" in pm.scenario:
+        yield from _labelled("scenario", f"{pm.scenario.get('id', '')}: {pm.scenario['title']}", width)
+    for one in pm.errata:
+        text = f"{one['id']} ({one['row']}): {one['sentence']}" if one["sentence"] else one["id"]
+        yield from _labelled("erratum", text, width)
+        if one["source"]:
+            yield from _labelled("", one["source"], width)
+    if not pm.errata:
+        yield from _labelled("errata", "none: the repaired kernel", width)
+    if found is not None:
+        who = f", seen by {found.context}" if found.context else ""
+        source = "" if pm.ended else f", taken from its {pm.source}"
+        yield from _labelled("detector", f"{found.detector}{who}{source}", width)
+    for note in pm.notes:
+        yield from _labelled("noted", note, width)
+    for step in pm.schedule:
+        yield from _labelled("schedule", step, width)
+    yield f"  {'replay':<10}{clean(pm.replay)}" if pm.replay else f"  {'replay':<10}not known: no run.json"
+    if pm.shortened:
+        yield from _labelled("shortened", "another, shorter schedule with the same finding:", width)
+        yield f"  {'':<10}{clean(pm.shortened)}"
+    if not pm.complete:
+        yield from _labelled("log", f"INCOMPLETE: {(pm.warnings + pm.holes)[0]}", width)
+
+
+# -- the interleaving ------------------------------------------------------------------
+
+
+def _interleaving(pm: Postmortem, width: int) -> Iterator[str]:
+    rows = choose(pm.steps, MAX_STEPS)
+    if not rows:
+        return
+    about = ", ".join(GLOBALS.get(one, one) for one in pm.steps_about)
+    what = f"every step that touched {about}" if about else "the last steps"
+    yield from wrap(f"How it came about: {what}", width, "", "  ")
+    rank = {one.name: at for at, one in enumerate(pm.contexts)}
+    columns = sorted({(row.ctx, row.cpu) for row in rows if not row.gap}, key=lambda one: rank.get(one[0], len(rank)))
+    room = (width - 2) // max(1, len(columns)) - 1
+    yield from wrap("The number is the context's own operation number; `f < g`: in f, called by g.", width)
+    yield ""
+    if about and len(columns) <= MAX_COLUMNS and room >= NARROWEST:
+        yield from _table(rows, columns, room)
+    else:
+        yield from _listing(rows, width)
+
+
+def _table(rows: list[Line], columns: list[tuple[str, str]], room: int) -> Iterator[str]:
+    """One column a context, time going down."""
+    heads = [f"{ctx} on {cpu}" if ctx != cpu else ctx for ctx, cpu in columns]
+    yield "  " + " ".join(f"{head:<{room}.{room}}" for head in heads)
+    yield "  " + " ".join("-" * room for _ in columns)
+    last: tuple[str, str, str] | None = None
+    for row in rows:
+        if row.gap:
+            yield f"  {gap_words(row)}"
+            continue
+        at = columns.index((row.ctx, row.cpu))
+        lines = []
+        if (row.ctx, row.fn, row.caller) != last:
+            lines += fold_text(row.where, room, " " * 7, " " * 9)
+        last = (row.ctx, row.fn, row.caller)
+        lines += _cell(row, room)
+        for line in lines:
+            yield "  " + " " * ((room + 1) * at) + line
+
+
+def _cell(row: Line, room: int) -> list[str]:
+    found: list[str] = []
+    items = row.items
+    if len(items) > MAX_ITEMS:
+        items = [*items[: MAX_ITEMS // 2], f"({len(items) - MAX_ITEMS} more)", *items[-MAX_ITEMS // 2 :]]
+    for at, text in enumerate(items):
+        number = f"{row.first:>5}  " if at == 0 else " " * 7
+        found += fold_text(text, room, number + "  ", " " * 11)
+    return found
+
+
+def _listing(rows: list[Line], width: int) -> Iterator[str]:
+    """One row after another, for many contexts or a narrow terminal."""
+    for row in rows:
+        yield from _history_line(row, width)
+
+
+def gap_words(row: Line) -> str:
+    """What stands in place of rows that are left out."""
+    if row.times:
+        rows = "this row" if row.gap == 1 else f"these {row.gap} rows"
+        return f"({rows}, {row.times:,} times; the last time:)"
+    return f"({row.gap:,} row{'s' if row.gap > 1 else ''})"
+
+
+def _history_line(row: Line, width: int) -> list[str]:
+    if row.gap:
+        return [f"  {gap_words(row)}"]
+    number = str(row.first) if row.first == row.last else f"{row.first}-{row.last}"
+    if width < ROOMY:
+        text = f"{row.fn or row.outside}: {'; '.join(row.items)}"
+        return fold_text(text, width, f"  {row.ctx} {number}  ", " " * 6)
+    head = f"  {row.ctx:<11}{number:>11}  {row.fn or row.outside}: "
+    return fold_text("; ".join(row.items), width, head, " " * 28)
+
+
+# -- locks and waits ----------------------------------------------------------------------
+
+
+def _waits(pm: Postmortem, width: int) -> Iterator[str]:
+    if not pm.waits:
+        return
+    yield "Who waits for whom"
+    for sentence in pm.waits:
+        yield from wrap(sentence + ".", width, hang="  ")
+    if len(pm.cycle) > 1:
+        ring = " -> ".join([*pm.cycle, pm.cycle[0]])
+        yield from wrap(f"{ring}: a cycle, so none of them can go on.", width, hang="  ")
+
+
+def _locks(pm: Postmortem, width: int) -> Iterator[str]:
+    when = "when the run ended" if pm.ended else "when the log ends"
+    yield f"Locks held {when}" + ("" if any(one["holders"] for one in pm.locks) else ": none")
+    for one in pm.locks:
+        yield from _lock(one, width)
+
+
+def _lock(one: LockReport, width: int) -> Iterator[str]:
+    kind = f"{one['kind']}, class {one['class']}" if one["class"] else one["kind"]
+    yield f"  {one['lock']}  ({kind})"
+    for hold in one["holders"]:
+        mode = LOCK_MODES.get(hold["mode"], hold["mode"]) if one["kind"] == "lockmgr" else "held"
+        yield from wrap(f"{mode} by {_by(hold)}", width, "    ")
+    if not one["holders"]:
+        yield "    not held"
+    for want in one["waiters"]:
+        yield from wrap(
+            f"wanted by {want['ctx']} in {want['fn'] or 'user mode'}, its operation {want['n']}", width, "    "
+        )
+    locked, unlocked = one["last_locked"], one["last_unlocked"]
+    words = [
+        f"last locked: {_by(locked, ' in ')}" if locked else "",
+        f"last unlocked: {_by(unlocked, ' in ') if unlocked else 'never in this run'}",
+    ]
+    yield from wrap("; ".join(word for word in words if word), width, "    ", "  ")
+
+
+def _by(hold: HoldReport, since: str = " since ") -> str:
+    return f"{hold['ctx']}{since}{hold['since'] or 'user mode'}, operation {hold['n']}"
+
+
+# -- contexts ---------------------------------------------------------------------------
+
+
+def _contexts(pm: Postmortem, width: int) -> Iterator[str]:
+    yield "Contexts (* has its CPU)"
+    yield f"    {'CONTEXT':<15}{'CPU':<11}{'OPS':>6}  STATE"
+    for one in pm.contexts:
+        mark = "*" if one.on_cpu else " "
+        yield from fold_text(one.doing, width, f"  {mark} {one.name:<15}{one.cpu:<11}{one.n:>6}  ", " " * 38)
+    for one in pm.contexts:
+        if one.stack:
+            yield ""
+            yield from _trace(one, width)
+
+
+def _trace(one: ContextReport, width: int) -> Iterator[str]:
+    """The kernel stack as ddb's `trace` has it, innermost first."""
+    yield f"  trace {one.name} ({one.doing})"
+    for at, frame in enumerate(reversed(one.stack)):
+        here = "   <- here" if at == 0 else ""
+        room = 26 if width >= ROOMY else 0
+        yield f"    {frame['fn'] + '()':<{room}} since operation {frame['n']}{here}"
+    for hold in one.held:
+        yield from wrap(
+            f"holds {hold['lock']} since {hold['since'] or 'user mode'}, operation {hold['n']}", width, "      "
+        )
+
+
+# -- the page, the anon, the amap ----------------------------------------------------------
+
+
+def _objects(pm: Postmortem, width: int) -> Iterator[str]:
+    for at, one in enumerate(pm.objects):
+        if at:
+            yield ""
+        yield from _object(one, width)
+    if any(UNKNOWN in line for one in pm.objects for line in _dump(one, width)):
+        yield ""
+        yield f"  {UNKNOWN}: set before the run began, and not looked at since"
+
+
+def _object(one: ObjectReport, width: int, limit: int = MAX_HISTORY) -> Iterator[str]:
+    kind = "LOCK" if "." in one.name else one.kind.upper()
+    yield f"{kind} {place(one.name)}" + (f"#{one.life}" if one.life else "")
+    yield from _dump(one, width)
+    rows = choose(one.history, limit)
+    if rows:
+        yield "  history"
+    for row in rows:
+        yield from _history_line(row, width)
+
+
+def _dump(one: ObjectReport, width: int) -> Iterator[str]:
+    if not one.fields and not one.elements:
+        return
+    layout = LAYOUT.get(one.kind, ())
+    told = {name for line in layout for name in line}
+    for names in layout:
+        yield from wrap(", ".join(f"{name}={one.fields.get(name, UNKNOWN)}" for name in names), width, hang="  ")
+    rest = [
+        f"{name}={value}" for name, value in one.fields.items() if name not in told and not is_layout(one.kind, name)
+    ]
+    yield from wrap(", ".join(rest), width, hang="  ")
+    yield from wrap(
+        ", ".join(f"{name}={value}" for name, value in one.elements.items() if name.startswith("am_anon")),
+        width,
+        hang="  ",
+    )
+
+
+def _uvmexp(pm: Postmortem, width: int) -> Iterator[str]:
+    if not pm.uvmexp:
+        return
+    yield "show uvmexp (what the run looked at)"
+    told = {name for _, names in UVMEXP for name in names}
+    for label, names in (*UVMEXP, ("others", tuple(name for name in pm.uvmexp if name not in told))):
+        text = ", ".join(f"{name}={pm.uvmexp[name]}" for name in names if name in pm.uvmexp)
+        if text:
+            yield from fold_text(text, width, f"  {label:<12}", " " * 14)
+
+
+# -- the log itself -------------------------------------------------------------------------
+
+
+def _nodes(pm: Postmortem, width: int) -> Iterator[str]:
+    yield "Last events of each node (record, context, its operation)"
+    for node in pm.nodes:
+        of = f" of {node.expected}" if node.expected not in (None, node.records) else ""
+        process = f", {node.process}" if node.process else ""
+        count = f"{node.records}{of} records" if of else counted(node.records, "record")
+        yield f"  {node.name}: {count}{process}"
+        for line in node.last:
+            yield from fold_text(line, width, "  ", " " * (34 if width >= ROOMY else 10))[:3]
+
+
+def _log(pm: Postmortem, width: int) -> Iterator[str]:
+    made = ", ".join(f"{name} {value}" for name, value in pm.versions.items())
+    if pm.complete:
+        whole = f"digest {pm.digest[:16]}" + (", as run.json has it" if pm.digest_checked else "")
+        upto = f" up to the finding ({pm.past} of them)" if pm.past else ""
+        many = f"{pm.records} records of {len(pm.nodes)} nodes"
+        yield from wrap(f"The log is whole{upto}: {many}, {whole}; nothing is missing", width, "", "  ")
+        for text in pm.after:
+            yield from wrap(f"- after the finding, while other CPUs went on: {text}", width, hang="  ")
+    else:
+        yield f"The log is INCOMPLETE: {pm.records} records of {len(pm.nodes)} nodes"
+        for text in (*pm.warnings, *pm.holes):
+            yield from wrap("- " + text, width, hang="  ")
+    about = [pm.path, f"engine {pm.engine}" if pm.engine else "", made]
+    yield from wrap("; ".join(one for one in about if one), width, hang="  ")

@@ -1,0 +1,209 @@
+"""Run folders: what a run leaves on disk, and what a postmortem and a replay need of it.
+
+    DIR/<node>.uvmp.jsonl   one journal a node, `uvmp-log/1`, written as the run goes
+    DIR/scenario.json       the scenario as it was run: its file's text, errata, detectors
+    DIR/run.json            verdict, token, counts, digest, and the SHA-256 of every other file; written last
+
+What is in the two JSON files, and the check that they are under, is in
+shared/journal/runfile.py. A folder without run.json is that of a run that was killed;
+cluster/postmortem reads it all the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from cluster.runs.outcome import Outcome
+from cluster.runs.token import kernel_version
+from shared.errors import Infrastructure, ProjectBug, UserMistake
+from shared.journal.record import SCHEMA, Journal
+from shared.journal.runfile import (
+    RUN,
+    RUN_SCHEMA,
+    SCENARIO,
+    SUFFIX,
+    RunDocument,
+    scenario_document,
+    scenario_of,
+    sealed,
+)
+from shared.scenario.model import Scenario
+from shared.text import clean
+
+
+def create(path: str | Path) -> Path:
+    """Make the folder of a run, and those above it.
+
+    Raises: UserMistake - it exists already, or cannot be made.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise UserMistake(
+            "exists already; a run gets a folder of its own", file=clean(path, 200), field="--out"
+        ) from None
+    except (OSError, ValueError) as wrong:
+        why = (getattr(wrong, "strerror", None) or str(wrong)).lower()
+        raise UserMistake(f"cannot be made: {clean(why, 200)}", file=clean(path, 200), field="--out") from None
+    return folder
+
+
+def keep(path: Path | None, scenario: Scenario, outcome: Outcome, options: Sequence[str] = ()) -> None:
+    """Make the folder of a run of `sim`, if it is to have one, and write all of the run into it.
+
+    `outcome` then says where the run is, or why it could not be kept: what was found is told first.
+
+    Args:
+        options: what `uvmp replay` needs beside the token.
+    """
+    if path is None:
+        return
+    try:
+        write_sim(create(path), scenario, outcome, options)
+        outcome.folder = path
+    except ProjectBug as wrong:
+        shutil.rmtree(path, ignore_errors=True)  # half a run is none
+        outcome.unkept = wrong
+    except UserMistake as wrong:  # it was possible when the command began
+        outcome.unkept = Infrastructure(str(wrong))
+
+
+def cannot_write(path: Path, wrong: OSError) -> Infrastructure:
+    """The error that names the file."""
+    return Infrastructure(f"{clean(path, 200)} cannot be written ({clean(wrong.strerror or wrong, 120)})")
+
+
+def versions() -> dict[str, str]:
+    """What has to be the same for a run to be the same."""
+    try:
+        own = version("uvmp")
+    except PackageNotFoundError:
+        own = "unknown"
+    return {"uvmp": own, "kernel": kernel_version(), "log": SCHEMA}
+
+
+def identity() -> str:
+    """A name for a run that no other run has."""
+    return secrets.token_hex(8)
+
+
+def write_scenario(path: Path, scenario: Scenario, run: str) -> None:
+    """Write scenario.json, before the run starts.
+
+    Args:
+        run: the run's identity.
+
+    Raises: Infrastructure - a scenario that was changed after it was loaded is not what its text says.
+    """
+    document = scenario_document(scenario, run)
+    if not scenario.text or scenario_of(document).digest() != scenario.digest():
+        raise Infrastructure(f"{scenario.id} is not what its text says, so that its run cannot be kept")
+    _write(path / SCENARIO, document)
+
+
+def write_sim(path: Path, scenario: Scenario, outcome: Outcome, options: Sequence[str] = ()) -> None:
+    """Write all of a run of `sim` into a folder that `create` has made; its journals are as live ones are.
+
+    The same run has the same identity, so that the same run gives the same folder.
+
+    Args:
+        options: what `uvmp replay` needs beside the token.
+
+    Raises: Infrastructure - there is no room for it, or the like.
+    """
+    run = hashlib.sha256(f"{scenario.digest()} {outcome.digest}".encode()).hexdigest()[:16]
+    write_scenario(path, scenario, run)
+    header = {"run": run, "engine": "sim", "scenario": scenario.id, "errata": list(scenario.errata)}
+    for node, records in outcome.journals.items():
+        file = path / f"{node}{SUFFIX}"
+        try:
+            with open(file, "xb") as stream:
+                journal = Journal(node, stream, keep=False)
+                journal.header(**header, versions=versions())
+                for record in records:
+                    journal.add(dict(record))
+        except OSError as wrong:
+            raise cannot_write(file, wrong) from None
+    _finish(path, scenario, run, outcome, options)
+
+
+def write_live(path: Path | None, scenario: Scenario, run: str, outcome: Outcome, options: Sequence[str] = ()) -> None:
+    """Write what a live run came to into its folder, if it has one; its journals are there already.
+
+    `outcome` then says where the run is, or why it could not be kept.
+
+    Args:
+        run: the run's identity.
+        options: what `uvmp replay` needs beside a token.
+    """
+    outcome.folder = None
+    if path is None or outcome.unkept is not None:
+        return
+    try:
+        _finish(path, scenario, run, outcome, options)
+        outcome.folder = path
+    except OSError as wrong:
+        outcome.unkept = cannot_write(Path(wrong.filename or path), wrong)
+    except Infrastructure as wrong:
+        outcome.unkept = wrong
+
+
+def _finish(path: Path, scenario: Scenario, run: str, outcome: Outcome, options: Sequence[str]) -> None:
+    """Write run.json, at once and last: with it the run has ended."""
+    token, shortened, finding = outcome.token, outcome.shortened, outcome.finding
+    body: RunDocument = {
+        "schema": RUN_SCHEMA,
+        "run": run,
+        "engine": outcome.engine,
+        "scenario": {"id": scenario.id, "name": scenario.name, "title": scenario.title, "file": scenario.file},
+        "errata": list(scenario.errata),
+        "detect": dict(scenario.detect),
+        "finding": None if finding is None else finding.as_dict(),
+        "notes": [note.as_dict() for note in outcome.notes],
+        "token": None if token is None else str(token),
+        "shortened": None if shortened is None else str(shortened),
+        "options": list(options),
+        "schedule": [deviation._asdict() for deviation in (token.deviations if token is not None else ())],
+        "digest": outcome.digest,
+        "admitted": {node: _records(path / f"{node}{SUFFIX}") for node in outcome.journals},
+        "files": {file.name: _sum(file) for file in sorted(path.iterdir()) if file.name.endswith(SUFFIX)},
+        "scenario_sum": _sum(path / SCENARIO),
+        "results": dict(outcome.results),
+        "sites": outcome.sites,
+        "counters": outcome.counters,
+        "versions": versions(),
+    }
+    _write(path / RUN, sealed(json.loads(json.dumps(body))))
+
+
+def _records(path: Path) -> int:
+    """How many records a node's file has; its header is not one."""
+    with open(path, "rb") as stream:
+        return max(0, sum(1 for _ in stream) - 1)
+
+
+def _sum(path: Path) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _write(path: Path, body: Mapping[str, object]) -> None:
+    """A JSON file that is either there as a whole or not at all."""
+    unfinished = path.with_name(path.name + ".tmp")
+    try:
+        with open(unfinished, "w", encoding="utf-8") as stream:
+            json.dump(body, stream, indent=1)
+            stream.write("\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(unfinished, path)
+    except OSError as wrong:
+        raise cannot_write(path, wrong) from None

@@ -1,0 +1,81 @@
+"""Replay in `sim`: a token's deviations, or the operations of a journal in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import zip_longest
+
+from cluster.boot import prepare
+from cluster.runs.outcome import Outcome
+from cluster.search.follow import Deviate, Order
+from cluster.sim.engine import Sim
+from shared.errors import Diverged
+from shared.journal.deviation import Deviation
+from shared.journal.order import events_after, linearize
+from shared.journal.record import VOLATILE, Journals, Record, digest
+from shared.scenario.model import Scenario
+
+
+def replay(scenario: Scenario, deviations: list[Deviation], strict: bool = True) -> Outcome:
+    """Run a token's schedule once, recorded.
+
+    Raises: Diverged - a deviation cannot be taken (unless not `strict`).
+    """
+    machine, image = prepare(scenario)
+    sim = Sim(machine, image, granularity="access")  # a deviation may be at any operation
+    strategy = Deviate(deviations, strict)
+    sim.execute(strategy, record=True)
+    strategy.finish()
+    return recorded(sim, strategy.skipped + list(reversed(strategy.left)))
+
+
+def replay_journals(scenario: Scenario, journals: Journals) -> Outcome:
+    """Run the operations of a live run's journals in an order they allow, recorded.
+
+    Raises: Diverged, LogIncomplete.
+    """
+    machine, image = prepare(scenario)
+    sim = Sim(machine, image, granularity="access")
+    sim.execute(Order(machine.threads, linearize(journals), events_after(journals)), record=True)
+    once = recorded(sim)
+    _compare(journals, once.journals)
+    return once
+
+
+def _compare(wanted: Journals, found: Journals) -> None:
+    """Diverged, unless both say the same of every node."""
+    for node in sorted(wanted):
+        ours = [_essence(one) for one in found.get(node, [])]
+        theirs = [_essence(one) for one in wanted[node]]
+        for number, (expected, actual) in enumerate(zip_longest(theirs, ours), 1):
+            if expected != actual:
+                raise Diverged(_told(node, number, expected), _told(node, number, actual))
+
+
+def _essence(record: Record) -> Record:
+    return {key: value for key, value in record.items() if key not in VOLATILE}
+
+
+def _told(node: str, number: int, record: Record | None) -> str:
+    if record is None:
+        return f"{node} to have no record {number}"
+    words = ", ".join(f"{key} {value}" for key, value in record.items() if key not in ("node", "nseq"))
+    return f"record {number} of {node}: {words[:300]}"
+
+
+def recorded(sim: Sim, skipped: Sequence[Deviation] = ()) -> Outcome:
+    """What a recorded execution left behind."""
+    assert sim.journals is not None
+    journals = {name: journal.records for name, journal in sim.journals.items()}
+    return Outcome(
+        finding=sim.finding,
+        journals=journals,
+        digest=digest(journals),
+        results=sim.results,
+        notes=list(sim.notes),
+        sites=dict(sim.sites),
+        counters=dict(sim.counters),
+        operations=sim.steps,
+        deviations=list(sim.deviations),
+        skipped=list(skipped),
+    )

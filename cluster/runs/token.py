@@ -1,0 +1,212 @@
+"""Schedule tokens: a found race in one pasteable line.
+
+    uvmp1.<scenario>.<digest>.<kernel>.<body>.<check>
+
+`digest` covers what the schedule is a schedule of (scenario, errata, machine,
+detectors), `kernel` the kernel's own source, so that a token is never replayed
+on something else unnoticed; `check` catches a slip of the clipboard. The body
+is the list of deviations from the default schedule (shared/journal/deviation.py), each
+consumed once.
+
+The set of racy fields is not covered: operation numbers count every access, so
+a token replays at any granularity.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import hashlib
+import io
+import re
+import tokenize
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import msgpack
+
+import shared
+from shared.errors import UserMistake
+from shared.journal.deviation import Deviation
+from shared.journal.runfile import MAX_TOKEN, TOKEN, token_check
+from shared.patch import current
+from shared.scenario.model import Scenario
+from shared.text import clean
+
+VERSION = "uvmp1"
+#: of a body: bytes unpacked, deviations, and how large a number may be
+MAX_BODY, MAX_DEVIATIONS, MAX_NUMBER = 1 << 18, 1 << 14, 1 << 31
+_CONTEXT = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,40}")
+
+
+@dataclass(frozen=True)
+class Token:
+    """A schedule and what it is a schedule of."""
+
+    scenario: str
+    digest: str
+    kernel: str
+    deviations: tuple[Deviation, ...]
+    fixed: bool = False
+
+    def __str__(self) -> str:
+        head = f"{VERSION}.{self.scenario}.{self.digest}.{self.kernel}.{_pack(self.deviations, self.fixed)}"
+        return f"{head}.{token_check(head)}"
+
+
+def token_of(scenario: Scenario, deviations: list[Deviation]) -> Token:
+    """The token of a schedule of `scenario` on this kernel."""
+    return Token(scenario.id, scenario.digest(), kernel_version(), tuple(deviations), not scenario.errata)
+
+
+def parse(text: str) -> Token:
+    """Read a token; UserMistake says what is wrong with it."""
+    text = text.strip()
+    if len(text) > MAX_TOKEN:
+        raise UserMistake(f"this token has {len(text)} characters; the longest possible has {MAX_TOKEN}", field="TOKEN")
+    match = TOKEN.fullmatch(text)
+    if match is None:
+        if text.startswith("uvmp") and not text.startswith(VERSION + "."):
+            raise UserMistake(
+                f"a token of version {clean(text.split('.')[0], 20)}; this uvmp reads {VERSION}", field="TOKEN"
+            )
+        raise UserMistake(
+            "not a schedule token (uvmp1.SCENARIO.DIGEST.KERNEL.BODY.CHECK, as `uvmp explore` prints it),"
+            " and no folder",
+            field="TOKEN",
+        )
+    scenario, digest, kernel, body, check = match.groups()
+    if token_check(text.rsplit(".", 1)[0]) != check:
+        raise UserMistake("the token's checksum is wrong: a character is missing or changed", field="TOKEN")
+    deviations, fixed = _unpack(body)
+    return Token(scenario, digest, kernel, deviations, fixed)
+
+
+def refuse_mismatch(token: Token, scenario: Scenario) -> None:
+    """UserMistake unless the token is one of this scenario on this kernel."""
+    if token.kernel != kernel_version():
+        raise UserMistake(
+            f"the token was made on kernel {token.kernel}, this is kernel {kernel_version()};"
+            " --lenient replays it anyway",
+            field="TOKEN",
+        )
+    if token.digest != scenario.digest():
+        raise UserMistake(
+            f"the token was made for {token.scenario} as {token.digest}, here it is {scenario.digest()}"
+            " (other errata, detectors or machine); --lenient replays it anyway",
+            field="TOKEN",
+        )
+
+
+def _pack(deviations: tuple[Deviation, ...], fixed: bool) -> str:
+    names: list[str] = []
+    flat: list[int] = []
+    for ran, n, kind, to in deviations:
+        for name in (ran, to):
+            if name not in names:
+                names.append(name)
+        flat += [names.index(ran), n, int(kind == "point"), names.index(to)]
+    if not flat and not fixed:
+        return ""
+    data: bytes = msgpack.packb([int(fixed), "/".join(names), *flat])
+    small = zlib.compress(data, 9)
+    raw = b"z" + small if len(small) < len(data) else b"m" + data
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def _unpack(body: str) -> tuple[tuple[Deviation, ...], bool]:
+    if not body:
+        return (), False
+    try:
+        raw = base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
+        unzip = zlib.decompressobj()
+        data = unzip.decompress(raw[1:], MAX_BODY) if raw[:1] == b"z" else raw[1:]
+        if raw[:1] not in (b"z", b"m") or (raw[:1] == b"z" and (not unzip.eof or unzip.unused_data)):
+            raise ValueError("not packed as a token is")
+        unpacked = msgpack.unpackb(data, max_array_len=4 * MAX_DEVIATIONS + 2, max_str_len=1 << 12, max_map_len=0)
+        if not isinstance(unpacked, list):
+            raise ValueError("not a list of deviations")
+        fixed, joined, *flat = unpacked
+        names = joined.split("/")
+        if len(flat) % 4 or not all(type(one) is int and 0 <= one <= MAX_NUMBER for one in flat):
+            raise ValueError("not a list of deviations")
+        if fixed not in (0, 1) or not all(flag in (0, 1) for flag in flat[2::4]):
+            raise ValueError("a flag that is neither 0 nor 1")
+        if not all(name == "" or _CONTEXT.fullmatch(name) for name in names):
+            raise ValueError("that is no name of a context")
+        return tuple(
+            Deviation(names[flat[at]], flat[at + 1], "point" if flat[at + 2] else "wait", names[flat[at + 3]])
+            for at in range(0, len(flat), 4)
+        ), bool(fixed)
+    except (ValueError, TypeError, IndexError, AttributeError, zlib.error, msgpack.UnpackException) as wrong:
+        raise UserMistake(f"the token's body cannot be read ({clean(wrong, 80)})", field="TOKEN") from None
+
+
+#: what decides which operation a number means, beside the scenario: the kernel, the nodes, and the engine that boots
+#: them and goes on by default. Not: what judges a run, texts, and what real processes need besides
+DECIDES = (
+    "shared/uvm", "shared/locks", "shared/program/run.py", "shared/port/struct.py", "shared/wire/messages.py",
+    "shared/port/port.py", "shared/port/lockref.py", "shared/port/lockdebug.py", "shared/port/reports.py",
+    "shared/scenario/model.py", "shared/scenario/steps", "shared/scenario/machine.py", "shared/wire/tables.py",
+    "nodes", "shared/program/functions.py", "cluster/sim/engine.py", "cluster/sim/heap.py", "cluster/machine.py",
+    "cluster/boot.py", "cluster/search/strategy.py", "cluster/search/follow.py",
+)  # fmt: skip
+APART = (
+    "nodes/host/admit.py",
+    "nodes/host/host.py",
+    "nodes/host/ray.py",
+    "nodes/host/runner.py",
+    "nodes/host/transport.py",
+)
+
+
+def kernel_files() -> list[Path]:
+    """The files that `kernel_version` covers."""
+    root = Path(shared.__file__).parents[1]
+    found = [
+        one for name in DECIDES for one in ((root / name).rglob("*.py") if (root / name).is_dir() else [root / name])
+    ]
+    return sorted(one for one in found if one not in [root / name for name in APART])
+
+
+def kernel_version() -> str:
+    """8 hex digits over the code (not the comments) of everything that decides what an operation number means."""
+    patch = current()
+    if patch is None:
+        return _own_version()
+    return hashlib.sha256((_own_version() + _code(patch.source)).encode()).hexdigest()[:8]
+
+
+@cache
+def _own_version() -> str:
+    return version_of(kernel_files())
+
+
+def version_of(files: Iterable[Path]) -> str:
+    """8 hex digits over the code of these files."""
+    total = hashlib.sha256()
+    for path in files:
+        total.update(_code(path.read_text(encoding="utf-8")).encode())
+    return total.hexdigest()[:8]
+
+
+@cache
+def _code(source: str) -> str:
+    """A module's lines without comments, docstrings and blank lines; the same under every version of Python."""
+    lines = source.splitlines()
+    for node in ast.walk(ast.parse(source)):
+        if (
+            isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
+            and ast.get_docstring(node, clean=False) is not None
+        ):
+            first, last = node.body[0].lineno, node.body[0].end_lineno
+            assert last is not None
+            lines[first - 1 : last] = [""] * (last - first + 1)
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            line, column = token.start
+            lines[line - 1] = lines[line - 1][:column]
+    return "\n".join(stripped for line in lines if (stripped := line.rstrip()))

@@ -1,0 +1,186 @@
+"""Search: run a scenario under one schedule after another until a finding.
+
+Everything happens in `sim`, in this process. A finding's schedule is shortened
+before it is shown (cluster/search/minimize.py), so that it fits a token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import monotonic
+
+from cluster.boot import prepare
+from cluster.runs.outcome import Outcome
+from cluster.runs.replay import replay
+from cluster.runs.token import Token, token_of
+from cluster.search import make
+from cluster.search.minimize import minimize
+from cluster.search.strategy import DefaultFirst, SearchOver, Strategy
+from cluster.sim.engine import Sim
+from shared.findings import UNEXPECTED, Finding
+from shared.journal.deviation import Deviation
+from shared.scenario.model import Results, Scenario
+
+
+@dataclass
+class Exploration:
+    """What an exploration came to.
+
+    Attributes:
+        sim: as the last execution left it.
+        racy: fields that became scheduling points on the way.
+        outcome: of the execution with the finding, recorded, its schedule shortened; None: there was none.
+        seen: its finding as the unrecorded execution had it.
+        results: of the programs in that execution, or in the last one.
+        schedules: executions performed, minimization not counted.
+        found_at: number of the execution that had the finding, from 1.
+        raw_deviations: how many the finding's schedule had before it was shortened.
+        sites: erratum -> how often its site was reached, over all executions.
+        notes: signatures of findings that do not end the search, with their number: those that `detect` only
+            notes, and results that the scenario does not expect.
+        points: scheduling points of the longest execution.
+        operations: of all executions.
+    """
+
+    scenario: Scenario
+    strategy: str
+    seed: int
+    sim: Sim = field(repr=False)
+    racy: set[str]
+    schedules: int = 0
+    seconds: float = 0.0
+    outcome: Outcome | None = None
+    seen: Finding | None = None
+    found_at: int = 0
+    raw_deviations: int = 0
+    results: Results = field(default_factory=dict)
+    sites: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, int] = field(default_factory=dict)
+    points: int = 0
+    operations: int = 0
+    interrupted: bool = False
+
+    @property
+    def finding(self) -> Finding | None:
+        return None if self.outcome is None else self.outcome.finding
+
+    @property
+    def token(self) -> Token | None:
+        """Of the finding's schedule, if it was shortened."""
+        return None if self.outcome is None else self.outcome.token
+
+    @property
+    def deviations(self) -> list[Deviation]:
+        """Those of the finding's schedule from the default one."""
+        return [] if self.outcome is None else self.outcome.deviations
+
+
+Progress = Callable[[Exploration], None]
+
+
+def explore(
+    scenario: Scenario,
+    strategy: str | Strategy | None = None,
+    seed: int = 0,
+    schedules: int | None = None,
+    granularity: str = "guarded",
+    progress: Progress | None = None,
+) -> Exploration:
+    """Run `scenario` under many schedules, up to the first finding, whose schedule is shortened and gets a token.
+
+    Results that the scenario does not expect are a finding too, but the search goes on to its bound: a finding of the
+    kernel's, which a later schedule may have, says more. Without one, the first such results are what was found.
+
+    Args:
+        strategy: by its name, or one that was made; default: that of the scenario's bound.
+        seed: of a strategy that is named; the same seed gives the same search.
+        schedules: at most this many; default: the scenario's bound.
+        progress: called about ten times a second.
+    """
+    result = search(scenario, strategy, seed, schedules, granularity, progress)
+    if result.outcome is not None:
+        _shorten(result)
+    return result
+
+
+def search(
+    scenario: Scenario,
+    strategy: str | Strategy | None = None,
+    seed: int = 0,
+    schedules: int | None = None,
+    granularity: str = "guarded",
+    progress: Progress | None = None,
+) -> Exploration:
+    """The same as explore(), without shortening the schedule: there is no token."""
+    strategy = strategy or scenario.bound.strategy
+    chooser = DefaultFirst(make(strategy, seed, scenario.bound.depth) if isinstance(strategy, str) else strategy)
+    limit = scenario.bound.schedules if schedules is None else schedules
+    racy: set[str] = set()
+    sim = Sim(*prepare(scenario), racy, granularity)
+    name = strategy if isinstance(strategy, str) else type(strategy).__name__
+    result = Exploration(scenario, name, seed, sim, racy)
+    began = last = monotonic()
+    try:
+        while result.schedules < limit:
+            try:
+                finding = sim.execute(chooser)
+            except SearchOver:
+                break
+            result.schedules += 1
+            collect(result, sim)
+            if finding is not None and (result.finding is None or finding.kind != UNEXPECTED):
+                finding = _adopt(result, finding)
+            if finding is not None and finding.kind != UNEXPECTED:
+                break
+            now = monotonic()
+            if progress is not None and now - last > 0.1:
+                last = now
+                result.seconds = now - began
+                progress(result)
+    except KeyboardInterrupt:
+        result.interrupted = True
+    result.seconds = monotonic() - began
+    return result
+
+
+def _adopt(result: Exploration, approximate: Finding) -> Finding | None:
+    """The finding of the last execution, as that execution has it when it is recorded.
+
+    An unrecorded execution is approximate; what a recorded one of the same schedule tells is so.
+    """
+    sim = result.sim
+    recorded = replay(result.scenario, sim.deviations)
+    if recorded.finding is not None:
+        recorded.deviations = sim.deviations
+        result.outcome, result.seen, result.found_at = recorded, approximate, result.schedules
+        result.raw_deviations, result.results = len(sim.deviations), sim.results
+    return recorded.finding
+
+
+def _shorten(result: Exploration) -> None:
+    """Replace the finding's schedule by a shorter one that has a finding of the same signature, and make its token."""
+    assert result.outcome is not None and result.seen is not None
+    raw = shortened = result.outcome.deviations
+    try:
+        shortened = minimize(result.sim, result.seen, raw)
+    except KeyboardInterrupt:  # what was found is not lost: the schedule is only longer
+        result.interrupted = True
+    again = replay(result.scenario, shortened)
+    if again.finding is None:
+        shortened, again = raw, replay(result.scenario, raw)
+    again.deviations, again.token = shortened, token_of(result.scenario, shortened)
+    result.outcome, result.results = again, again.results
+
+
+def collect(result: Exploration, sim: Sim) -> None:
+    """Add one execution to the totals."""
+    for site, count in sim.sites.items():
+        result.sites[site] = result.sites.get(site, 0) + count
+    for note in [*sim.notes, *([sim.finding] if sim.finding is not None and sim.finding.kind == UNEXPECTED else [])]:
+        key = " ".join(part for part in note.signature if part)
+        result.notes[key] = result.notes.get(key, 0) + 1
+    result.points = max(result.points, sim.points)
+    result.operations += sim.steps
+    if result.finding is None:
+        result.results = sim.results

@@ -1,0 +1,55 @@
+"""Shorten a schedule: fewer deviations from the default one, the same finding.
+
+First all of them are left out, then blocks, halves first and single ones last, again and
+again until nothing more can go; then two that make a detour are made one. A
+shorter schedule is accepted only if it ends in a finding of the same signature. What cannot be taken in a shortened
+schedule is skipped, so what is kept is what was really taken.
+"""
+
+from __future__ import annotations
+
+from cluster.search.follow import Deviate
+from cluster.sim.engine import Sim
+from shared.findings import Finding
+from shared.journal.deviation import Deviation
+
+
+def minimize(sim: Sim, finding: Finding, deviations: list[Deviation], budget: int = 2000) -> list[Deviation]:
+    """The shortest schedule found with the same finding; leaves `sim` having run it last.
+
+    Args:
+        budget: executions at most.
+    """
+
+    def attempt(candidate: list[Deviation]) -> list[Deviation] | None:
+        found = sim.execute(Deviate(candidate, strict=False))
+        return list(sim.deviations) if found is not None and found.signature == finding.signature else None
+
+    best = deviations
+    if best:
+        budget -= 1
+        none = attempt([])
+        best = best if none is None else none
+    size = max(1, len(best) // 2)
+    while budget > 0 and best:
+        at, shrunk = 0, False
+        while at < len(best) and budget > 0:
+            budget -= 1
+            taken = attempt(best[:at] + best[at + size :])
+            if taken is not None and len(taken) < len(best):
+                best, shrunk = taken, True
+            else:
+                at += size
+        if size == 1 and not shrunk:
+            break
+        size = max(1, min(size // 2, len(best) // 2)) if not shrunk or size > 1 else 1
+    at = 0
+    while budget > 0 and at + 1 < len(best):  # a detour: to X, and at once on to Y
+        budget -= 1
+        taken = attempt([*best[:at], best[at]._replace(next=best[at + 1].next), *best[at + 2 :]])
+        if taken is not None and len(taken) < len(best):
+            best = taken
+        else:
+            at += 1
+    attempt(best)
+    return best

@@ -1,0 +1,480 @@
+"""The deterministic engine: every node in one process, every context a greenlet.
+
+At a scheduling point the strategy picks who performs the next operation; where
+it goes on with the same context there is no switch at all. Nothing here knows
+UVM, and nothing imports Ray. Which accesses are scheduling points, cluster/sim/heap.py says.
+
+Spl: an interrupt is offered at the next scheduling point after the level drops.
+
+Recorded, a run is judged by its records (shared/detectors/race.py), and ends after exactly as many operations as it may
+have. Unrecorded, both are only approximate, for speed: races of fields that are not yet racy are missed, the first race
+ends the run, and so does the first point behind the last operation. So the finding of an unrecorded run must
+be confirmed by a recorded run of the same schedule.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from greenlet import getcurrent, greenlet
+
+from cluster.machine import SITES, Machine
+from cluster.search.strategy import Pick, SearchOver, Stay, Strategy, default
+from cluster.sim.heap import ThinnedHeap
+from nodes.cpu import Processor, Thread
+from nodes.node import Node
+from shared.detectors.oracle import Oracle, WordAccess
+from shared.detectors.provenance import MOVES, Move, innermost
+from shared.detectors.race import RaceDetector, Watch
+from shared.detectors.verdict import came_before, endless, judge, no_end, promise, refused, sort_out
+from shared.errors import PortDead
+from shared.findings import Finding
+from shared.journal.deviation import Deviation
+from shared.journal.record import Journal, operation_record
+from shared.locks.order import LockOrder
+from shared.port.port import here
+from shared.scenario.steps.step import Args
+from shared.wire.messages import OPERATIONS, WAIT, Interrupt, KernelFinding
+
+#: points of an unrecorded run between two counts of its operations
+COUNT_EVERY = 256
+
+
+@dataclass(slots=True)
+class Execution:
+    """What belongs to one execution.
+
+    Attributes:
+        pick: the strategy's.
+        hub: the greenlet that runs it, to return to at its end.
+        changed: processors of which something has changed that decides who may go on.
+        count_at: the point at which to count the operations, if they are not recorded.
+        watch, oracle: detectors, of a recorded execution and of any.
+        operations: so far, if recorded.
+        points: so far.
+        last: place, in fixed order, of the context that the strategy chose last instead of the current one.
+        ended: it has had all operations that it may have.
+        abandoned: its strategy has given it up.
+        enabled: contexts that may go on, in fixed order; choices: of them, by processor.
+        deviations: from the default schedule.
+        cpu_stats: event counters of each CPU.
+    """
+
+    pick: Pick
+    hub: greenlet
+    changed: set[Processor]
+    count_at: int
+    watch: Watch | None = None
+    oracle: Oracle | None = None
+    operations: int = 0
+    points: int = 0
+    last: int = -1
+    ended: bool = False
+    abandoned: bool = False
+    enabled: list[Thread] = field(default_factory=list)
+    choices: dict[str, list[Thread]] = field(default_factory=dict)
+    deviations: list[Deviation] = field(default_factory=list)
+    cpu_stats: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def who_can(self) -> list[Thread]:
+        """The contexts that may go on, in fixed order; asks only the processors where something has changed."""
+        for processor in self.changed:
+            before, now = self.choices[processor.name], processor.choices()
+            if before != now:
+                for thread in before:
+                    self.enabled.remove(thread)
+                for thread in now:
+                    insort(self.enabled, thread, key=_order)
+                self.choices[processor.name] = now
+        self.changed.clear()
+        return self.enabled
+
+
+class Sim(ThinnedHeap):
+    """One machine, run as often as wanted, each time from the same image.
+
+    Args:
+        machine: its nodes' state is replaced at every execution.
+        image: what `boot` gave; None while booting.
+        racy: keys of fields that are scheduling points although guarded; grows.
+        granularity: "guarded" (the thinning rule) or "access" (every access is a point).
+        limit: operations that a run may have; None: as many as the scenario says.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        image: dict[str, Any] | None,
+        racy: set[str] | None = None,
+        granularity: str = "guarded",
+        limit: int | None = None,
+    ):
+        super().__init__(machine, image is None, set() if racy is None else racy, granularity == "access")
+        self.image_ = image
+        self.limit = machine.scenario.limit if limit is None else limit
+        self.route = {code: self._router(code) for code, op in OPERATIONS.items() if not op.local}
+        self.pool: list[_Pooled] = []
+        self.execution = self._new_execution(Stay().pick, False)
+
+    def _router(self, code: str) -> Callable[[int], Node]:
+        route, nodes = self.machine.route[code], self.machine.nodes
+        return lambda target: nodes[route(target)]
+
+    # -- one execution ---------------------------------------------------------
+
+    def execute(self, strategy: Strategy, record: bool = False) -> Finding | None:
+        """Run the machine once, from its image to the end; returns the finding, if any.
+
+        Args:
+            record: keep journals (`self.journals`), and judge the run by them.
+
+        Raises: SearchOver - the strategy has no execution left to try; the engine is as the last one left it.
+        """
+        if not strategy.new_execution():
+            raise SearchOver
+        self._restore()
+        self.journals = {name: Journal(name) for name in self.machine.nodes} if record else None
+        execution = self.execution = self._new_execution(strategy.pick, record)
+        with here.installed(self):
+            if not self._refuses():
+                with suppress(PortDead):
+                    first = self._pick(None)
+                    if first is not None:
+                        self._go(first)
+            if self.crash is None and not self.booting:
+                self._verdicts()
+            elif execution.ended:
+                self.finding = no_end(self.machine.state(), self.limit)
+            self.dead = True
+            for thread in self.threads.values():
+                if thread.glet is not None:
+                    thread.glet.throw(PortDead)
+        for counters in execution.cpu_stats.values():
+            for name, count in counters.items():
+                self.counters[name] = self.counters.get(name, 0) + count
+        if self.crash is not None:
+            raise self.crash
+        return self.finding
+
+    def _new_execution(self, pick: Pick, record: bool) -> Execution:
+        """Everything that an execution starts with, its detectors among it."""
+        races, order, oracle = (self.detect.get(name, "stop") != "off" for name in ("race", "lockorder", "oracle"))
+        self.race = RaceDetector() if races and not record and not self.booting else None
+        self.order, self.learns_order = LockOrder(), not record
+        self.fast = not record and not self.every_access
+        return Execution(
+            pick,
+            getcurrent(),
+            set(self.machine.processors),
+            min(COUNT_EVERY, self.limit),
+            Watch(self.image_) if (races or order) and record and self.image_ is not None else None,
+            Oracle(self.machine.scenario, self.image_) if oracle and self.image_ is not None else None,
+            choices={processor.name: [] for processor in self.machine.processors},
+        )
+
+    def _refuses(self) -> bool:
+        """Do the nodes' tables differ, so that nothing may be performed?"""
+        found = None if self.booting else refused({name: node.tables() for name, node in self.machine.nodes.items()})
+        level = "off" if found is None else found.level(self.detect)
+        if found is not None and level == "note":
+            self.notes.append(found)
+        elif found is not None and level == "stop":
+            self.finding = found
+        return level == "stop"
+
+    def _verdicts(self) -> None:
+        """The run is over: what is wrong with it, and with the machine as it is now?"""
+        watch, oracle = self.execution.watch, self.execution.oracle
+        watched = watch.findings() if watch is not None else []
+        found: Finding | None
+        if self.finding is not None:
+            found, notes = came_before(watched, self.finding, self.detect)
+        elif self.execution.ended:
+            found, notes = sort_out(self._endless(watched), self.detect)
+        elif self.execution.abandoned:
+            found, notes = sort_out(watched, self.detect)
+        else:
+            state = self.machine.state()
+            unexpected = promise(self.machine.scenario, self.results, state)
+            wrong = oracle.finding if oracle is not None else None
+            found, notes = sort_out(judge(state, self.detect, wrong, unexpected, watched), self.detect)
+        self.finding = found
+        self.notes += notes
+
+    def _endless(self, watched: list[Finding]) -> list[Finding]:
+        """What is wrong with a run that has had all operations that it may have."""
+        long_waiting = set()
+        for thread in self.threads.values():
+            if thread.waits is not None and thread.waits[0] in self.route:
+                code, target = thread.waits
+                if thread.waits_since * 2 < self.route[code](target).admitted:
+                    long_waiting.add(thread.name)
+        return endless(self.machine.state(), self.detect, self.limit, long_waiting, watched)
+
+    def _restore(self) -> None:
+        self.machine.reset()
+        if self.image_ is not None:
+            for name, node in self.machine.nodes.items():
+                node.load_image(self.image_[name])
+        self._join_shards()
+        self.dead = False
+        self.finding = self.stale = self.passed = self.crash = self.cur = None
+        self.notes, self.counters = [], {}
+        self.sites = dict(self.image_.get(SITES, {})) if self.image_ is not None else {}
+        for node in self.machine.nodes.values():
+            node.sites = self.sites
+
+    @property
+    def points(self) -> int:
+        """Scheduling points of this execution."""
+        return self.execution.points
+
+    @property
+    def deviations(self) -> list[Deviation]:
+        """Of this execution, from the default schedule."""
+        return self.execution.deviations
+
+    # -- scheduling ------------------------------------------------------------
+
+    def _pick(self, current: Thread | None) -> Thread | None:
+        """Ask the strategy who goes on; `current` is None if the context that ran cannot.
+
+        Returns: None if nobody can.
+        """
+        execution = self.execution
+        enabled = execution.who_can() if execution.changed else execution.enabled
+        if not enabled:
+            return None
+        execution.points += 1
+        if execution.points >= execution.count_at:
+            self._count()
+        if execution.operations >= self.limit:
+            return self._last(enabled)
+        if current is not None and current not in enabled:
+            current = None
+        thread = execution.pick(enabled, current)
+        if thread is None:
+            execution.abandoned = self.dead = True
+            raise PortDead
+        if thread is not current:
+            if thread is not default(enabled, current, execution.last):
+                ran, kind = self.cur, "wait" if current is None else "point"
+                ctx, n = ("", 0) if ran is None else (ran.name, ran.n)
+                execution.deviations.append(Deviation(ctx, n, kind, thread.name))
+            execution.last = thread.order
+        return thread
+
+    def _count(self) -> None:
+        """Count the operations of an unrecorded run, and say when to do so again."""
+        if self.journals is None:
+            left = self.limit - self.steps
+            if left <= 0:
+                self._end()
+            self.execution.count_at = self.execution.points + max(1, min(COUNT_EVERY, left // 4))
+
+    def _last(self, enabled: list[Thread]) -> Thread:
+        """There may be no more operations: whoever has waited, and can go on now, goes on as far as its next one.
+
+        So it does not matter in which order the operations came.
+        """
+        for thread in enabled:
+            if thread.waits is not None and not thread.parked:
+                return thread
+        self._end()
+
+    def _no_more(self) -> NoReturn:
+        """An operation is asked for that the run may not have any more."""
+        self._go(self._last(self.execution.who_can()))
+        raise PortDead
+
+    def _end(self) -> NoReturn:
+        """The run has had all operations that it may have."""
+        self.execution.ended = self.dead = True
+        raise PortDead
+
+    def _changed(self, processor: Processor) -> None:
+        self.execution.changed.add(processor)
+
+    def point(self, code: str, target: int, args: tuple[Any, ...] = ()) -> None:
+        if self.dead:
+            raise PortDead
+        current, execution = self.cur, self.execution
+        if not execution.changed and len(execution.enabled) == 1 and execution.enabled[0] is current:
+            execution.points += 1
+            if execution.points >= execution.count_at:
+                self._count()
+            return
+        current.asks = code, target, args
+        thread = self._pick(current)
+        if thread is not current:
+            self._go(thread)
+
+    def spin(self) -> None:
+        if self.dead:
+            raise PortDead
+        self.cur.asks = None
+        thread = self._pick(None)
+        if thread is not self.cur:
+            self._go(thread)
+
+    def _own_point(self, code: str) -> None:
+        if self.every_access:
+            self.point(code, 0)
+
+    def _successor(self) -> Thread | None:
+        return self._pick(None)
+
+    def _give_way(self, thread: Thread) -> None:
+        following = self._pick(thread if thread.ready else None)
+        if following is thread:
+            self._begin(thread)
+        else:
+            self._go(following)
+        if self.race is not None:
+            self.race.goes_on(thread.name, thread.cpu)
+
+    def _go(self, thread: Thread | None) -> None:
+        """Go on with a context (None: the run is over); returns when the calling context may go on."""
+        hub = self.execution.hub
+        if thread is None:
+            hub.switch()
+        else:
+            self._begin(thread)
+            if thread.glet is None:
+                thread.glet = self.pool.pop() if self.pool else _Pooled(_run_jobs, hub)
+                thread.glet.job = self, thread
+                thread.glet.switch()
+            elif thread.glet is not getcurrent():
+                thread.glet.switch()
+        if self.dead and getcurrent() is not hub:
+            raise PortDead
+
+    # -- operations ------------------------------------------------------------
+
+    @property
+    def steps(self) -> int:
+        """Operations performed in this execution."""
+        return sum(thread.n for thread in self.threads.values())
+
+    def perform(self, code: str, target: int, args: tuple[Any, ...]) -> Any:
+        if self.dead:
+            raise PortDead
+        execution = self.execution
+        if execution.operations >= self.limit:
+            self._no_more()
+        thread: Thread = self.cur
+        thread.n += 1
+        thread.processor.k += 1
+        node = self.route[code](target)
+        node.admitted += 1
+        if code == "sleep":
+            thread.woken = False
+            thread.waits_since = node.admitted
+        try:
+            result = node.admit(thread.name, code, target, args)
+        except KernelFinding as found:
+            if self.journals is not None:
+                refused = operation_record(code, target, args, None, [])
+                self._record(node.name, thread, {**refused, "refused": found.kind})
+            return self.refused(found, code, target, args)
+        out, node.out = node.out, []
+        if self.journals is not None:
+            self._record(node.name, thread, operation_record(code, target, args, result, out))
+        if execution.oracle is not None and code in MOVES:
+            moved = None if result is WAIT else result
+            execution.oracle.trail.add(Move(thread.name, thread.n, innermost(thread.stack), code, target, args, moved))
+        if self.race is not None:
+            raised = [effect.ctx for effect in out if isinstance(effect, Interrupt)]
+            woken = [effect.ctx for effect in out if not isinstance(effect, Interrupt)]
+            self.race.operation(thread.cpu, code, target, result, woken, raised)
+        if result is not WAIT:
+            for effect in out:
+                self._deliver(effect)
+            return result
+        thread.ready = thread.woken = False
+        thread.waits_since = node.admitted
+        for effect in out:
+            self._deliver(effect)
+        return self._wait_for_grant(thread, code, target)
+
+    def _record(self, node: str, thread: Thread, record: dict[str, Any]) -> None:
+        self.execution.operations += 1
+        super()._record(node, thread, record)
+
+    def _write(self, node: str, record: dict[str, Any]) -> None:
+        super()._write(node, record)
+        if self.execution.watch is not None:
+            self.execution.watch.record(record)
+
+    def _local(self, thread: Thread, code: str, *args: Any) -> None:
+        if self.execution.operations >= self.limit:
+            self._no_more()
+        super()._local(thread, code, *args)
+        if self.race is not None:
+            if code == "run":
+                self.race.goes_on(thread.name, thread.cpu)
+            elif code == "intr":
+                self.race.interrupts(thread.name, thread.cpu)
+
+    def stats(self) -> dict[str, int]:
+        cpu: str = self.cur.cpu
+        counters = self.execution.cpu_stats.get(cpu)
+        if counters is None:
+            counters = self.execution.cpu_stats[cpu] = {}
+        return counters
+
+    def accessed(self, proc: int, va: int, write: bool, value: int, frame: int) -> None:
+        if self.execution.oracle is not None:
+            thread: Thread = self.cur
+            self.execution.oracle.access(WordAccess(thread.name, thread.n, proc, va, write, value, frame))
+
+    def called(self, step: Args) -> None:
+        super().called(step)
+        if self.execution.oracle is not None:
+            self.execution.oracle.called(self.cur.name, step)
+
+    def returned(self, op: str, result: int | str) -> None:
+        super().returned(op, result)
+        if self.execution.oracle is not None:
+            self.execution.oracle.returned(self.cur.name, result)
+
+
+class _Pooled(greenlet):
+    """A greenlet that runs the bodies of one context after another.
+
+    While it waits in the pool it has no reference to the engine, nor to itself: a greenlet that has not ended is
+    nothing to the garbage collector, and would keep the engine, and the whole machine, for ever.
+
+    Attributes:
+        job: the engine and the context to begin with, set before it is switched to.
+    """
+
+    job: tuple[Sim, Thread] | None = None
+
+
+def _run_jobs() -> None:
+    """What a _Pooled runs."""
+    while True:
+        me = getcurrent()
+        assert isinstance(me, _Pooled) and me.job is not None
+        sim, thread = me.job
+        me.job = None
+        go, following = sim.execution.hub, sim._body(thread)
+        while following is not None:
+            sim._begin(following)
+            if following.glet is not None:
+                go = following.glet
+                break
+            following.glet = me
+            following = sim._body(following)
+        sim.pool.append(me)
+        del me, sim, thread, following
+        go.switch()
+
+
+def _order(thread: Thread) -> int:
+    return thread.order

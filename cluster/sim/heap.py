@@ -1,0 +1,176 @@
+"""The simulator's heap: loads and stores, by the thinning rule.
+
+Thinning: an access whose guard its context holds is no scheduling point, unless
+the field is *racy*: a hint, or seen unguarded in any execution so far (`racy`
+grows; exploration goes on with the larger set). A struct is private to its
+creator until its handle is stored where others can find it, or another context
+touches it; accesses to it are no points either. Every access is an operation
+with a number all the same.
+
+All shards of memory are one heap here, and an unrecorded access goes to it without the node: `load` and
+`store` repeat what Port does (a point, an operation with a number) and what the memory does (the generation is
+compared, the value fetched or put), and leave to the memory what it refuses.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from cluster.machine import Machine
+from nodes.build import alloc_shard
+from nodes.cpu import Thread
+from nodes.host.half import ProcessorPort
+from shared.detectors.race import Access, RaceDetector
+from shared.errors import PortDead
+from shared.port.guards import Guards
+from shared.port.port import ANY_GEN
+from shared.port.struct import LOCK_SHIFT, FieldBase, Struct
+
+S = TypeVar("S", bound=Struct)
+
+
+class ThinnedHeap(ProcessorPort):
+    """The part of the simulator's port that accesses structs.
+
+    Args:
+        booting: structs of a kind are numbered over all shards.
+        racy: keys of fields that are scheduling points although guarded; grows.
+        every_access: every access is a scheduling point.
+
+    Attributes:
+        heap: id of a struct -> its heap record (nodes/memory.py).
+        fast: the execution is not recorded, and may pass over points.
+        race: the race detector of an execution that is not recorded.
+    """
+
+    def __init__(self, machine: Machine, booting: bool, racy: set[str], every_access: bool):
+        super().__init__(machine.scenario, machine.threads)
+        self.machine, self.booting, self.racy, self.every_access = machine, booting, racy, every_access
+        self.heap: dict[int, list[Any]] = {}
+        self.guards = Guards(self.heap)
+        self.fast = False
+        self.race: RaceDetector | None = None
+
+    def _join_shards(self) -> None:
+        """One address space over all memories; only numbering is per shard."""
+        heap: dict[int, list[Any]] = {}
+        memories = self.machine.memories
+        for memory in memories:
+            heap.update(memory.heap)
+        frames = memories[0].frames
+        for memory in memories:
+            memory.heap = heap
+            if memory is not memories[0]:
+                for number in range(memory.shard, len(frames), memory.shards):
+                    frames[number] = memory.frames[number]
+                memory.frames = frames
+        self.heap = self.guards.heap = heap
+
+    def load(self, obj: Struct, field: FieldBase, slot: int) -> Any:
+        ctx: Thread = self.cur
+        if self.fast:
+            rec = self.heap.get(obj.id)
+            if rec is not None and slot < len(rec) and self._plain(ctx, obj, field, rec):
+                ctx.n += 1
+                return rec[slot]
+        self._access_point(ctx, obj, field, slot, "load", field.peek)
+        if self.journals is not None:
+            return self.perform("load", obj.id, (obj, field.name, slot, field.peek))
+        if self.dead:
+            raise PortDead
+        rec = self.heap.get(obj.id)
+        if rec is None or (rec[0] != obj.gen and obj.gen != ANY_GEN) or slot >= len(rec):
+            return self.perform("load", obj.id, (obj, field.name, slot, field.peek))  # the node will refuse it
+        ctx.n += 1
+        return rec[slot]
+
+    def store(self, obj: Struct, field: FieldBase, slot: int, value: Any) -> None:
+        ctx: Thread = self.cur
+        if self.fast:
+            rec = self.heap.get(obj.id)
+            if rec is not None and slot < len(rec) and self._plain(ctx, obj, field, rec):
+                ctx.n += 1
+                rec[slot] = value
+                if rec[1] is None and isinstance(value, Struct):
+                    self.guards.publish(value)
+                return
+        self._access_point(ctx, obj, field, slot, "store", value)
+        if self.dead:
+            raise PortDead
+        rec = self.heap.get(obj.id)
+        refused = rec is None or (rec[0] != obj.gen and obj.gen != ANY_GEN) or slot >= len(rec)
+        if self.journals is not None or rec is None or refused:
+            self.perform("store", obj.id, (obj, field.name, slot, value))
+            rec = self.heap.get(obj.id)
+        else:
+            ctx.n += 1
+            rec[slot] = value
+        if rec is not None and rec[1] is None and isinstance(value, Struct):
+            self.guards.publish(value)
+
+    def _plain(self, ctx: Thread, obj: Struct, field: FieldBase, rec: list[Any]) -> bool:
+        """Fast path: the access needs no scheduling point and no race check (private, const, own simple lock held)."""
+        if rec[0] != obj.gen or field.key in self.racy:
+            return False
+        if rec[1] is ctx:
+            return True
+        if field.simple_lock >= 0:
+            if (obj.id << LOCK_SHIFT | field.simple_lock) not in ctx.held:
+                return False
+        elif field.mode != "const":
+            return False
+        rec[1] = None
+        return True
+
+    def _access_point(self, ctx: Thread, obj: Struct, field: FieldBase, slot: int, code: str, last: Any) -> None:
+        """A scheduling point before a load or store, unless the thinning rule says that none is needed.
+
+        Args:
+            last: of the operation's arguments.
+        """
+        write = code == "store"
+        rec = self.heap.get(obj.id)
+        private = rec is not None and rec[1] is ctx
+        if rec is not None and not private:
+            rec[1] = None
+        if field.mode == "const":
+            if self.every_access:
+                self.point(code, obj.id, (obj, field.name, slot, last))
+            return
+        guarded = private or self.guards.guarded(ctx, obj, field, write)
+        hint = field.is_hint(guarded)
+        racy = hint or field.key in self.racy
+        if not private and not guarded and not racy:
+            self.racy.add(field.key)
+            racy = True
+        if self.every_access or not (guarded and (private or not racy)):
+            self.point(code, obj.id, (obj, field.name, slot, last))
+        if self.race is not None and racy:
+            missing = None if guarded else "" if hint and not write else self.guards.missing(ctx, obj, field, write)
+            found = self.race.access(ctx, Access(ctx.n + 1, obj, field, slot, write, missing, hint))
+            if found is not None:
+                level = self.detect.get("race", "stop")
+                if level == "stop":
+                    self.stop(found)
+                self.notes.append(found)
+
+    def alloc(self, kind: type[S], length: int = 0) -> S:
+        ctx: Thread = self.cur
+        shard = self._boot_shard(kind) if self.booting else alloc_shard(ctx.name, ctx.n, self.memory_shards)
+        obj: S = self.op("alloc", shard, (kind.kind, length))
+        self.guards.claim(self.cur, obj)
+        return obj
+
+    def _boot_shard(self, kind: type[Struct]) -> int:
+        """While booting, structs of a kind are numbered 0, 1, 2 ... over all shards."""
+        shards = self.machine.memories
+        return min(range(len(shards)), key=lambda at: shards[at].next_index.get(kind.kind, at))
+
+    def renew(self, obj: S) -> S:
+        fresh = super().renew(obj)
+        self.guards.claim(self.cur, fresh)
+        return fresh
+
+    def claim(self, obj: Struct) -> None:
+        super().claim(obj)
+        self.guards.claim(self.cur, obj)

@@ -1,0 +1,124 @@
+"""Invariants of locks, and of what nobody has any more.
+
+Sees: a lock that is held when all is over; a struct, page, anon or slot that is allocated and that nothing refers to.
+Does not see: what a live process keeps and does not need, or memory that was lost and found again before the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from shared.detectors.invariants.register import invariant
+from shared.detectors.invariants.snapshot import AMAP_ARRAYS, Snapshot, Violation
+from shared.port.struct import LOCK_SHIFT, lock_name
+from shared.uvm.param import (
+    SRUN,
+    SZOMB,
+    UVM_PGOPS_AOBJ,
+)
+from shared.uvm.structs import (
+    Amap,
+    AmapArray,
+    Aobj,
+    AobjSlots,
+    Buf,
+    Loan,
+    LoanArray,
+    PageArray,
+    PhysBuf,
+    Pmap,
+    Proc,
+    VmMap,
+    VmMapEntry,
+    Vmspace,
+    Vnode,
+    uvm,
+)
+
+# -- locks, and what nobody has ------------------------------------------------------
+
+
+@invariant("LOCK-1", "no lock is held at rest", source="LOCKDEBUG")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for key, holders, waiters in s.locks:
+        if holders and key >> LOCK_SHIFT in s.free_anons:
+            continue  # ANON-4
+        subject = lock_name(key).split(".", maxsplit=1)[0]
+        for ctx, _, since in holders[:1]:
+            yield f"{lock_name(key)} is held by {ctx} since {since}", subject
+        if waiters and not holders:
+            yield f"{lock_name(key)} is free, and {waiters[0][0]} waits for it", subject
+
+
+@invariant("PROC-1", "a process that runs has an address space, one that has exited has none", source="kern_exit.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    for proc in s.all(Proc):
+        stat, vmspace = s.num(proc, "p_stat"), s.follow(proc, "p_vmspace", Vmspace)
+        if stat == SRUN and (vmspace is None or s.follow(vmspace, "vm_map", VmMap) is None):
+            yield f"{proc} runs, its vmspace {s.get(proc, 'p_vmspace')} has been freed", proc
+        elif stat == SZOMB and vmspace is not None:
+            yield f"{proc} has exited, and {vmspace} is still there", proc
+
+
+@invariant("LEAK-1", "every struct that is allocated is in use", source="uvm_map.c, uvm_amap.c, uvm_pager.c")
+def _(s: Snapshot) -> Iterator[Violation]:
+    spaces = {s.get(proc, "p_vmspace") for proc in s.all(Proc)}
+    maps = {s.get(vmspace, "vm_map") for vmspace in s.all(Vmspace)}
+    entries = {entry for ring in s.entries.values() for entry in ring.items}
+    entries |= {s.get(map, "header") for map in s.entries} | set(s.kentries.items)
+    maps |= {s.get(uvm, "kernel_map"), *s.submaps} if uvm.id in s.heap else set()
+    broken = any(ring.faults for ring in (*s.entries.values(), s.kentries))
+    arrays = {s.get(amap, name) for amap in s.all(Amap) for name in AMAP_ARRAYS}
+    for vmspace in s.all(Vmspace):
+        if vmspace not in spaces:
+            yield f"{vmspace} is leaked: no process has it", vmspace
+    for map in s.entries:
+        if map not in maps:
+            yield f"{map} is leaked: no vmspace has it", map
+    for entry in s.all(VmMapEntry):
+        if entry not in entries and not broken:
+            yield f"{entry} is leaked: it is in no map", entry
+    for amap in s.all(Amap):
+        if not s.amap_entries[amap.id]:
+            yield f"{amap} is leaked: no map entry refers to it (am_ref {s.num(amap, 'am_ref')})", amap
+    for array in s.all(AmapArray):
+        if array not in arrays:
+            yield f"{array} is leaked: no amap has it", array
+    pagers = {s.get(one, "u_obj") for kind in (Vnode, Aobj) for one in s.all(kind)}
+    for uobj in s.objects:
+        aobj = s.num(uobj, "pgops") == UVM_PGOPS_AOBJ
+        if (aobj and not s.object_refs[uobj.id]) or uobj not in pagers:
+            yield f"{uobj} is leaked: nothing refers to it (uo_refs {s.num(uobj, 'uo_refs')})", uobj
+    swslots = {s.get(one, "u_swslots") for one in s.all(Aobj)}
+    for one in s.all(AobjSlots):
+        if one not in swslots:
+            yield f"{one} is leaked: no aobj has it", one
+    results = {s.get(loan, "l_result") for loan in s.all(Loan)}
+    for lent in s.all(LoanArray):
+        if lent not in results:
+            yield f"{lent} is leaked: no loan has it", lent
+    done = {bp.id for bp in s.aio_done.items}
+    pending = {s.get(bp, "pages") for bp in s.aio_done.items}
+    for bp in s.all(Buf):
+        if bp.id not in done:
+            yield f"{bp} is leaked: nothing is in flight, and it is not on aio_done", bp
+    for phys in s.all(PhysBuf):
+        yield f"{phys} is leaked: nothing is in flight", phys
+    for pages in s.all(PageArray):
+        if pages not in pending:
+            yield f"{pages} is leaked: nothing is in flight", pages
+
+
+@invariant("LEAK-2", "every pmap is that of a map, and every map has one", source="pmap(9)")
+def _(s: Snapshot) -> Iterator[Violation]:
+    of = {s.num(map, "pmap"): map for map in s.entries}
+    for pmap in sorted(s.pmaps):
+        if pmap not in of:
+            yield f"pmap {pmap} is leaked: no map has it", f"pmap:{pmap}"
+    for pmap, map in of.items():
+        if pmap not in s.pmaps:
+            yield f"{map} has pmap {pmap}, which is gone", map
+    objects = set(s.pm_objs.values())
+    for obj in s.all(Pmap):
+        if obj not in objects:
+            yield f"{obj} is leaked: no pmap has it", obj

@@ -1,0 +1,276 @@
+"""The memory oracle: does every program read what its address space must contain?
+
+A plain model of memory (shared/detectors/memory_model.py) stands beside the kernel and knows nothing of UVM. Of each
+page of an address space it keeps the *views* that are possible (what is mapped, how it
+is protected, what a child gets) and of each word the *values* that are possible,
+usually one of both. Accesses take effect at their operation on the frame, in the
+order of these operations:
+
+    a write     replaces what the word may hold
+    a read      must find one of the values, which is the only one from then on
+    a refusal   must have been possible at some time between the access's beginning and its end
+
+Between the beginning and the end of a system call either side of it may be seen,
+word by word; afterwards what the call has done, or, of several calls that overlapped
+on a page, what they have done in any order. A fork's child has a copy of each word as
+it was at some moment during the fork. What is shared, by MAP_SHARED or by a `minherit`,
+is one *cell*, a page's words, for all who share it.
+
+What a step does to memory is told once, in its effect() (shared/scenario/steps), in the words of
+shared/detectors/effects.py. Here is in which order that happens, and what is wrong with what
+programs see.
+
+Rules: a pure function of what it is told, so that `sim` can ask it while a run goes
+on, and anybody who has journals afterwards (`judge_journals`); both give one answer. It
+stays silent about a run that the model allows, and says nothing after its first finding.
+
+Sees: a word that a read, an fread or a kpeek returned and that memory cannot hold there; an access that was refused
+without a reason. What is lost and never read again goes unseen.
+
+Does not see: what effects.py leaves out; results of steps other than read, write, fread and kpeek.
+SIGBUS is taken to be right if there may have been no memory (as many pages mapped as
+there is swap, counting all that were ever mapped), if there is a swapctl, if the swap
+device or the disk errs, or if a file is mapped beyond its end or truncated.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from shared.detectors.effects import End, Files, Memory, Refusal, Unlike
+from shared.detectors.memory_model import ZERO, Cell, Page, Value, Values, either, union
+from shared.detectors.provenance import MOVES, Place, Provenance, Trail
+from shared.findings import Finding
+from shared.journal.order import in_order
+from shared.journal.record import Journals
+from shared.port.port import NOBODY
+from shared.scenario.model import Scenario
+from shared.scenario.steps.step import Args
+from shared.scenario.steps.table import make
+from shared.uvm.param import VM_PROT_READ, VM_PROT_WRITE
+
+
+class WordAccess(NamedTuple):
+    """A word of a frame is read or written through a translation.
+
+    Attributes:
+        n: the context's number of the operation.
+        proc: index of the process whose address space it is in.
+        va: virtual address.
+        value: that was read or written.
+    """
+
+    ctx: str
+    n: int
+    proc: int
+    va: int
+    write: bool
+    value: int
+    frame: int
+
+
+class Oracle:
+    """Watches one execution of a scenario, from the state that its setup leaves.
+
+    Args:
+        image: that state, by node; only the stories of what was there before need it.
+
+    Attributes:
+        finding: the first thing that must not be, or None.
+        trail: the operations on memory so far (shared/detectors/provenance.py), from which its story is told.
+    """
+
+    def __init__(self, scenario: Scenario, image: Mapping[str, Any] | None = None):
+        config = scenario.machine
+        self.scenario, self.page_size = scenario, config.page_size
+        self.procs = scenario.procs
+        self.proc_of = {lwp.name: lwp.proc for lwp in scenario.lwps}
+        faults, enough = bool(config.swap_faults), min(config.swap_slots, config.anons)
+        files = Files(config.page_size, lossy=bool(config.disk_faults))
+        self.memory = Memory(Counter(self.proc_of.values()), enough, files)
+        self.memory.may_lack_pages |= faults
+        self.calls: dict[str, End | None] = {}
+        self.ctx = ""  # whose step ends just now
+        self.now = 0
+        self.trail = Trail(image or {})
+        self.finding: Finding | None = None
+        for step in (*scenario.setup, *(step for lwp in scenario.lwps for step in lwp.program)):
+            step.args.foresee(self.memory)
+        for step in scenario.setup:
+            step.args.setup_effect(self.memory)
+
+    # -- what it is told ---------------------------------------------------------
+
+    def called(self, ctx: str, args: Args) -> None:
+        """A step begins."""
+        proc = self.proc_of[ctx]
+        self.memory.born(proc)  # it runs, so its fork has done what matters
+        self.calls[ctx] = None if self.finding is not None else args.effect(self.memory, proc)
+
+    def returned(self, ctx: str, result: int | str) -> None:
+        """A step has ended."""
+        end = self.calls.pop(ctx, None)
+        if end is None or self.finding is not None:
+            return
+        self.ctx = ctx
+        wrong = end(result)
+        if isinstance(wrong, Refusal):
+            self._refused(wrong)
+        elif wrong is not None:
+            self._unlike(wrong)
+
+    def access(self, access: WordAccess) -> None:
+        """A word of a frame was read or written."""
+        if self.finding is not None:
+            return
+        self.now += 1
+        vpn, byte = divmod(access.va, self.page_size)
+        word = byte >> 3
+        page = self.memory.spaces[self.procs[access.proc]].pages.get(vpn)
+        need = VM_PROT_WRITE if access.write else VM_PROT_READ
+        views = () if page is None else page.views
+        if len(views) == 1:
+            view = views[0]
+            if view is not None and view.prot & need:
+                cell = view.cell
+                if access.write:
+                    cell.write(word, (access.value, (access.ctx, access.n, access.frame, self.now)))
+                    return
+                have = cell.words.get(word, ZERO)
+                if len(have) == 1 and have[0][0] == access.value:
+                    return
+        self._weigh(access, page, word)
+
+    # -- an access that takes more thought -----------------------------------------
+
+    def _weigh(self, access: WordAccess, page: Page | None, word: int) -> None:
+        ctx, n, _, va, writing, number, frame = access
+        need = VM_PROT_WRITE if writing else VM_PROT_READ
+        place = self.scenario.place(va)
+        able = [view for view in page.views if view is not None and view.prot & need] if page is not None else []
+        value: Value = (number, (ctx, n, frame, self.now))
+        if not able:
+            what = f"{'writes to' if writing else 'reads'} {place}, and is let, where"
+            nothing = page is None or page.views == (None,)
+            why = "nothing is mapped" if nothing else "the protection forbids it"
+            let = self.trail.replay().let(frame, va - va % self.page_size)
+            self._found(f"{ctx} {what} {why}", ctx, "user", f"page:{frame}", [f"it is operation {n} of {ctx}", *let])
+            return
+        if not writing:
+            able = [view for view in able if self._may_be(value[0], word, view.cell)]
+            if not able:
+                self._lost(access, page, word)
+                return
+        assert page is not None
+        if not page.left:
+            page.views = tuple(able)
+        cells = list(dict.fromkeys(view.cell for view in able))
+        if writing:
+            for cell in cells:
+                if len(cells) == 1:
+                    cell.write(word, value)
+                else:
+                    cell.add(word, (value,))
+                    cell.disturb((word,))
+        elif len(cells) == 1 and not (cells[0].stores or cells[0].source or cells[0].beyond or page.left):
+            same = tuple(known for known in cells[0].get(word) if known[0] == value[0])
+            cells[0].words[word] = same or ((value[0], None),)
+
+    def _may_be(self, value: int, word: int, cell: Cell) -> bool:
+        """May a read find this?"""
+        lossy = self.memory.files.lossy and cell.below is not None
+        return lossy or any(value == known for known, _ in cell.possible(word))
+
+    def _lost(self, access: WordAccess, page: Page | None, word: int) -> None:
+        """A read has found what nobody can have left there."""
+        ctx, n, _, va, _, read, frame = access
+        place = self.scenario.place(va)
+        assert page is not None
+        possible: Values = ()
+        for view in page.views:
+            if view is not None and view.prot & VM_PROT_READ:
+                possible = union(possible, view.cell.possible(word))
+        told = self.trail.replay()
+        function, _, story = self._blame(possible, word, told)
+        text = f"{ctx} reads {read} at {place}, which must be {either(possible)}"
+        where = f"it is operation {n} of {ctx}, on page:{frame}"
+        came = told.came_from(told.of(Place("page", frame)).item(word), read, self.scenario.place)
+        self._found(text, ctx, function, f"page:{frame}", [where, came, *story])
+
+    def _blame(self, possible: Values, word: int, told: Provenance) -> tuple[str, str, list[str]]:
+        """Which function has freed the page that one of these values was written to, and which page; and the story.
+
+        Of each value: who wrote it, and where it is now, or which operation destroyed its last copy.
+        """
+        function, page, story = "user", "", []
+        for value, who in possible:
+            origins = told.origins(word, value) if who is None else [told.store(who, word, value)]
+            if not origins:
+                begin = "0 is what a page begins with" if value == 0 else f"{value} was there when the run began"
+                story.append(begin)
+                continue
+            born, fate = told.born(origins[0], self.scenario.place), told.fate(origins[0])
+            story.append(f"the {value} that is missing: {born}" + (f"; {fate}" if fate else ""))
+            freed = None if who is None else told.freed_since(origins[0])
+            if who is not None and freed is not None:
+                function, page = freed, f"page:{who[2]}"
+        return function, page, story
+
+    def _taken(self, told: Provenance, word: int, value: int) -> list[str]:
+        """Where a value came from that the kernel has read for the step that ends just now."""
+        taken = told.taken.get(self.ctx, [])
+        return [told.came_from(taken[-1][1].item(word), value, self.scenario.place)] if taken else []
+
+    def _refused(self, wrong: Refusal) -> None:
+        why = (
+            "the access was allowed all the time"
+            if wrong.signal == "SIGSEGV"
+            else "there is memory enough for all that was ever mapped, and swap does not err"
+        )
+        subject = f"proc:{self.procs.index(wrong.proc)}"
+        text = f"{self.ctx} gets {wrong.signal} at {self.scenario.place(wrong.va)}, where {why}"
+        self._found(text, self.ctx, "uvm_fault", subject, [])
+
+    def _unlike(self, wrong: Unlike) -> None:
+        told = self.trail.replay()
+        function, page, story = self._blame(wrong.possible, wrong.word, told)
+        story = [*self._taken(told, wrong.word, wrong.value), *story]
+        text = f"{self.ctx} {wrong.does}, which must be {either(wrong.possible)}"
+        subject = wrong.subject if wrong.function else page or wrong.subject
+        self._found(text, self.ctx, wrong.function or function, subject, story)
+
+    def _found(self, text: str, ctx: str, function: str, subject: str, story: list[str]) -> None:
+        self.finding = Finding("oracle", f"memory oracle: {text}", ctx, function, subject, story=story)
+
+
+def judge_journals(scenario: Scenario, journals: Journals, image: Mapping[str, Any] | None = None) -> Finding | None:
+    """What the oracle says of a run, from its journals.
+
+    Args:
+        image: the state from which the run began, by node; None: its story does not tell what was there then.
+
+    Raises: LogIncomplete - there is no order of the operations that all of them allow.
+    """
+    oracle = Oracle(scenario, image)
+    stacks: dict[str, list[str]] = {}
+    for record in in_order(journals):
+        event, ctx = record["event"], record["ctx"]
+        if event in MOVES and "refused" not in record:
+            oracle.trail.add_record(record, stacks.get(ctx, []))
+        if event == "enter":
+            stacks.setdefault(ctx, []).append(record["fn"])
+        elif event == "exit":
+            stacks[ctx].pop()
+        elif event == "call":
+            oracle.called(ctx, make(record["op"], record["args"]))
+        elif event == "return":
+            oracle.returned(ctx, record["result"])
+        elif event in ("word_read", "word_write"):
+            value = record.get("value", 0)
+            if record["proc"] == NOBODY:
+                continue
+            writes = event == "word_write"
+            oracle.access(WordAccess(ctx, record["n"], record["proc"], record["va"], writes, value, record["frame"]))
+    return oracle.finding

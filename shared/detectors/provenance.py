@@ -1,0 +1,442 @@
+"""Where the words of memory came from: what each frame, swap slot and disk block held.
+
+Knows of memory only what operations do to it, in the order in which they were admitted:
+stores, copies, zeroing and I/O. Of each word it knows its *origin*, the operation that gave
+it its value, and each *hop* since then: the copy or the transfer that brought it from one
+place to another. So it can say, of a value that should not be there, where it is from; and
+of one that should, where it is now, or which operation destroyed its last copy.
+
+Rules: a pure function of what it is told. It looks at nothing until it is asked, since it is only asked about a
+run that went wrong (`Trail` is cheap to keep); engine and journals tell it the same.
+
+Left out: which slots and blocks are free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from shared.wire.messages import OPERATIONS
+
+#: longest way of a word that is told in full: the first and the last hops of it
+MAX_HOPS = 6
+
+
+class Move(NamedTuple):
+    """One operation on memory.
+
+    Attributes:
+        stack: the kernel functions that its context was in, the innermost two, outermost first.
+        args: as in OPERATIONS; of what a record leaves out, None.
+        result: what was answered; None: nothing, or the context had to wait.
+    """
+
+    ctx: str
+    n: int
+    stack: tuple[str, ...]
+    code: str
+    target: int
+    args: tuple[Any, ...]
+    result: Any
+
+    @property
+    def by(self) -> str:
+        """Who did it, in which function: `A in uvm_pagecopy < uvm_fault, its operation 7`."""
+        where = f" in {' < '.join(reversed(self.stack))}" if self.stack else ""
+        return f"{self.ctx}{where} (its operation {self.n})"
+
+
+class Place(NamedTuple):
+    """A page of memory: `kind` is page, slot or block."""
+
+    kind: str
+    number: int
+
+    def __str__(self) -> str:
+        return {"page": "page:", "slot": "swap slot ", "block": "disk block "}[self.kind] + str(self.number)
+
+
+class Hop(NamedTuple):
+    """How a page's words came from one place to another, by an operation, for whom."""
+
+    source: Place
+    target: Place
+    move: Move
+    what: str
+
+
+class Origin:
+    """The operation that gave a word its value, the `at`th of all; `move` None: it had it when the run began."""
+
+    __slots__ = ("at", "lost", "move", "place", "value", "word")
+
+    def __init__(self, move: Move | None, place: Place, word: int, value: int | None, at: int = 0):
+        self.move, self.place, self.word, self.value, self.at = move, place, word, value, at
+        self.lost: tuple[Place, Move, str] | None = None  # where the last copy so far was destroyed, by what
+
+
+class Item(NamedTuple):
+    """A word in its place: where its value is from, and by which way it came, the last hop first."""
+
+    origin: Origin
+    way: tuple[Hop, Any] | None = None
+
+    def hops(self) -> list[Hop]:
+        found, way = [], self.way
+        while way is not None:
+            found.append(way[0])
+            way = way[1]
+        return found[::-1]
+
+
+class Contents:
+    """A page's words: those that are known one by one, and `rest`, the operation that set all others."""
+
+    def __init__(self, place: Place, rest: Move | None = None, value: int | None = None):
+        self.words: dict[int, Item] = {}
+        self.place, self.move, self.value = place, rest, value
+        self.way: tuple[Hop, Any] | None = None
+
+    def item(self, word: int) -> Item:
+        one = self.words.get(word)
+        if one is None:
+            one = self.words[word] = Item(Origin(self.move, self.place, word, self.value), self.way)
+        return one
+
+    def moved(self, hop: Hop) -> Contents:
+        """The same words in another place."""
+        other = Contents(self.place, self.move, self.value)
+        other.words = {word: Item(one.origin, (hop, one.way)) for word, one in self.words.items()}
+        other.way = (hop, self.way)
+        return other
+
+
+class Request(NamedTuple):
+    """I/O that was asked for: to or from `places`, one for each frame."""
+
+    write: bool
+    frames: list[int]
+    places: list[Place]
+    move: Move
+
+
+class Provenance:
+    """What the operations so far have left where.
+
+    Args:
+        image: what memory, swap and disk held when the run began, by node, as they keep it; {}: not known.
+    """
+
+    def __init__(self, image: Mapping[str, Any]) -> None:
+        self.at = 0  # number of operations so far
+        self.contents: dict[Place, Contents] = {}
+        self.stores: dict[tuple[str, int], Origin] = {}  # (context, operation) -> what it stored
+        self.freed: dict[int, Move] = {}  # frame -> who freed its page, since anything was written to it
+        self.frees: dict[int, tuple[int, Move]] = {}  # frame -> when its page was last freed, and by whom
+        self.entered: list[Move] = []  # translations, and the requests that take away or narrow some, as they came
+        self.requests: list[Request] = []
+        self.taken: dict[str, list[tuple[int, Contents]]] = {}  # context -> the frames it has read since its last I/O
+        self.begin: list[Origin] = []  # words that were not zero when the run began
+        for place, words in _at_start(image):
+            contents = self.contents[place] = Contents(place, None, 0)
+            for word, value in enumerate(words):
+                if value:
+                    origin = Origin(None, place, word, value)
+                    self.begin.append(origin)
+                    contents.words[word] = Item(origin)
+
+    def of(self, place: Place) -> Contents:
+        one = self.contents.get(place)
+        if one is None:
+            one = self.contents[place] = Contents(place)
+        return one
+
+    def move(self, move: Move) -> None:
+        """One more operation."""
+        self.at += 1
+        getattr(self, f"op_{move.code}")(move)
+
+    # -- operations --------------------------------------------------------------
+
+    def op_word_write(self, move: Move) -> None:
+        offset, value = move.args[0], move.args[1]
+        self._store(move, offset, value)
+
+    def op_frame_store(self, move: Move) -> None:
+        offset, value = move.args
+        self._store(move, offset, value)
+
+    def _store(self, move: Move, offset: int, value: int) -> None:
+        place, word = Place("page", move.target), offset >> 3
+        page = self.of(place)
+        self._lose(page.item(word), place, move, "overwritten")
+        origin = self.stores[move.ctx, move.n] = Origin(move, place, word, value, self.at)
+        page.words[word] = Item(origin)
+        self.freed.pop(move.target, None)
+
+    def op_frame_zero(self, move: Move) -> None:
+        self._replace(Place("page", move.target), Contents(Place("page", move.target), move, 0), move, "zeroed")
+
+    def op_frame_copy(self, move: Move) -> None:
+        self._copy(self.of(Place("page", move.args[0])), Place("page", move.args[0]), move)
+
+    def op_frame_read(self, move: Move) -> None:
+        self.taken.setdefault(move.ctx, []).append((move.target, self.of(Place("page", move.target))))
+
+    def op_frame_write(self, move: Move) -> None:
+        """By a device, into the frame of a request; or the second half of a copy between two shards of memory."""
+        target = Place("page", move.target)
+        request = next((one for one in reversed(self.requests) if not one.write and move.target in one.frames), None)
+        if request is not None:
+            source = request.places[request.frames.index(move.target)]
+            hop = Hop(source, target, request.move, "read")
+            self._replace(target, self.of(source).moved(hop), request.move, f"overwritten from {source}")
+        elif self.taken.get(move.ctx):
+            frame, contents = self.taken.pop(move.ctx)[-1]
+            self._copy(contents, Place("page", frame), move)
+
+    def _copy(self, contents: Contents, source: Place, move: Move) -> None:
+        target = Place("page", move.target)
+        self._replace(target, contents.moved(Hop(source, target, move, "copied")), move, f"overwritten from {source}")
+
+    def op_swap_put(self, move: Move) -> None:
+        if not move.result:  # else the device has refused it
+            self._ask(True, "slot", move, move.args[1])
+
+    def op_swap_get(self, move: Move) -> None:
+        self._ask(False, "slot", move, [move.args[0]])
+
+    def op_disk_start(self, move: Move) -> None:
+        self._ask(bool(move.args[1]), "block", move, move.args[0])
+
+    def op_disk_get(self, move: Move) -> None:
+        self._ask(False, "block", move, move.args[0])
+
+    def op_disk_put(self, move: Move) -> None:
+        if not move.result:
+            self._ask(True, "block", move, move.args[1])
+
+    def _ask(self, write: bool, kind: str, move: Move, frames: list[int]) -> None:
+        places = [Place(kind, move.target + at) for at in range(len(frames))]
+        self.requests.append(Request(write, list(frames), places, move))
+
+    def op_io_done(self, move: Move) -> None:
+        """What the device has read from memory is in its slots or blocks now; a request that failed moved nothing."""
+        taken = self.taken.pop(move.ctx, [])
+        frames = [frame for frame, _ in taken]
+        for request in self.requests:
+            if request.write and taken and request.frames == frames:
+                for place, (frame, contents) in zip(request.places, taken, strict=True):
+                    hop = Hop(Place("page", frame), place, request.move, "written")
+                    self._replace(place, contents.moved(hop), request.move, f"overwritten from page:{frame}")
+                self.requests.remove(request)
+                return
+        kind = "slot" if move.code == "io_done" else "block"
+        for request in self.requests:
+            written = [self.contents.get(Place("page", frame)) for frame in request.frames]
+            reading = not request.write and request.places[0].kind == kind
+            if reading and all(
+                content is not None and content.way is not None and content.way[0].move is request.move
+                for content in written
+            ):
+                self.requests.remove(request)
+                return
+
+    op_disk_done = op_io_done
+
+    def op_disk_format(self, move: Move) -> None:
+        place = Place("block", move.target)
+        self._replace(place, Contents(place, move), move, "formatted")
+
+    def op_pmap_enter(self, move: Move) -> None:
+        self.entered.append(move)
+
+    op_pmap_remove = op_pmap_protect = op_pmap_enter
+
+    def op_renew(self, move: Move) -> None:
+        name = str(move.args[0]).split("#", maxsplit=1)[0]
+        if name.startswith("page:"):
+            self.freed[int(name.removeprefix("page:"))] = move
+            self.frees[int(name.removeprefix("page:"))] = (self.at, move)
+
+    def _replace(self, place: Place, new: Contents, move: Move, how: str) -> None:
+        old = self.of(place)
+        for word in old.words:
+            self._lose(old.words[word], place, move, how)
+        self.contents[place] = new
+        if place.kind == "page":
+            self.freed.pop(place.number, None)
+
+    @staticmethod
+    def _lose(item: Item, place: Place, move: Move, how: str) -> None:
+        item.origin.lost = (place, move, how)
+
+    # -- questions -----------------------------------------------------------------
+
+    def whereabouts(self, origin: Origin) -> list[Place]:
+        """Where a value is now, pages that are not free first."""
+        word = origin.word
+        found = [
+            place
+            for place, contents in self.contents.items()
+            if word in contents.words and contents.words[word].origin is origin
+        ]
+        return sorted(found, key=lambda one: (one.kind, one.kind == "page" and one.number in self.freed, one.number))
+
+    def store(self, who: tuple[str, int, int, int], word: int, value: int) -> Origin:
+        """A program's store, by context, operation and frame."""
+        ctx, n, frame, _ = who
+        known = self.stores.get((ctx, n))
+        if known is not None:
+            return known
+        return Origin(Move(ctx, n, (), "word_write", frame, (), None), Place("page", frame), word, value)
+
+    def freed_since(self, origin: Origin) -> str | None:
+        """The function that has called uvm_pagefree() for the page that a value was stored in, since that."""
+        at, move = self.frees.get(origin.place.number, (0, None))
+        if origin.place.kind != "page" or move is None or at <= origin.at:
+            return None
+        return move.stack[0] if len(move.stack) > 1 else "user"
+
+    def origins(self, word: int, value: int) -> list[Origin]:
+        """From where this value may have come to this word of a page: the kernel's stores, what was there when the run
+        began, the stores of programs; the last one first."""
+        stores = [*reversed(self.stores.values())]
+        kernel = [one for one in stores if one.move is not None and one.move.code != "word_write"]
+        every = [*kernel, *self.begin, *(one for one in stores if one not in kernel)]
+        return [one for one in every if one.word == word and one.value == value]
+
+    # -- words -----------------------------------------------------------------------
+
+    def let(self, frame: int, va: int) -> list[str]:
+        """Why an access to an address was let: who entered the translation, and who has asked to take it away.
+
+        Args:
+            va: of the page.
+        """
+        enters = [
+            (at, one) for at, one in enumerate(self.entered) if one.code == "pmap_enter" and one.args[:2] == (va, frame)
+        ]
+        at, enter = enters[-1] if enters else (-1, None)
+        told = [
+            f"its translation to page:{frame} "
+            + ("was there when the run began" if enter is None else f"was entered by {enter.by}")
+        ]
+        asked = [
+            one
+            for one in self.entered[at + 1 :]
+            if one.code != "pmap_enter"
+            and one.args[0] <= va < one.args[1]
+            and (enter is None or one.target == enter.target)
+        ]
+        if asked:
+            told.append(f"{asked[-1].code} of it was asked for by {asked[-1].by}")
+        else:
+            told.append("nobody has asked to take it away or to narrow it since")
+        return told
+
+    def came_from(self, item: Item, value: int, where: Callable[[int], str]) -> str:
+        """Where a value is from that was read, in a sentence.
+
+        Args:
+            where: an address in the scenario's own words.
+        """
+        hops = item.hops()
+        told = [self.born(item.origin, where), *(self._hop(one) for one in hops)]
+        if len(told) > MAX_HOPS:
+            told = [*told[: MAX_HOPS // 2], f"and so on {len(told) - MAX_HOPS} times", *told[-MAX_HOPS // 2 :]]
+        return f"the {value} that was read: " + "; ".join(told)
+
+    def born(self, origin: Origin, where: Callable[[int], str]) -> str:
+        """How a word got its value."""
+        move, place = origin.move, origin.place
+        if move is None:
+            return f"it was in {place} when the run began"  # the setup has put it there
+        if move.code == "word_write":
+            at = f" at {where(move.args[2])}" if move.args else ""
+            return f"{move.ctx} stored it{at} (its operation {move.n}), in {place}"
+        if move.code == "frame_zero":
+            return f"{place} was zeroed by {move.by}"
+        if move.code == "disk_format":
+            return f"it was in {place} when its file was made"
+        return f"it was stored in {place} by {move.by}"
+
+    @staticmethod
+    def _hop(hop: Hop, to: bool = True) -> str:
+        where = f"from {hop.source}" + (f" to {hop.target}" if to else "")
+        if hop.what == "copied":
+            return f"copied {where} by {hop.move.by}"
+        raw = "by DMA " if hop.move.code == "disk_start" else ""
+        return f"{hop.what} {raw}{where} for {hop.move.by}"
+
+    def fate(self, origin: Origin) -> str:
+        """Where a value is now, or which operation destroyed its last copy."""
+        places = self.whereabouts(origin)
+        gone = [one for one in places if one.kind == "page" and one.number in self.freed]
+        live = [one for one in places if one not in gone]
+        told = [f"it is in {' and in '.join(map(str, live))} now"] if live else []
+        for place in gone:
+            other = "" if live else ", and nothing had written it anywhere else"
+            way = self.contents[place].words[origin.word].way
+            brought = f", into which it was {self._hop(way[0], False)}," if way is not None else ""
+            told.append(f"{place}{brought} was freed by {self.freed[place.number].by}{other}")
+        if origin.lost is not None:
+            place, move, how = origin.lost
+            told.append(f"{'its last copy' if not places else 'a copy'}, in {place}, was {how} by {move.by}")
+        return "; ".join(told)
+
+
+def _at_start(image: Mapping[str, Any]) -> Iterator[tuple[Place, Sequence[int]]]:
+    """What every place held, as the nodes' images have it."""
+    for node, part in image.items():
+        if node.startswith("memory"):
+            shard, shards = part["shard"]
+            for number in range(shard, len(part["frames"]), shards):
+                yield Place("page", number), part["frames"][number]
+        elif node == "swap_pager":
+            for slot, words in part["slots"]:
+                yield Place("slot", slot), words
+        elif node == "disk":
+            for number, words in enumerate(part):
+                yield Place("block", number), words
+
+
+#: the kinds of operation that it has to be told of
+MOVES = frozenset(name.removeprefix("op_") for name in vars(Provenance) if name.startswith("op_"))
+assert OPERATIONS.keys() >= MOVES, f"no such operations: {sorted(MOVES - OPERATIONS.keys())}"
+
+
+def innermost(stack: list[str]) -> tuple[str, ...]:
+    """The functions that a move is told with."""
+    return tuple(stack[-2:])
+
+
+class Trail:
+    """The operations on memory of a run, as they come; nothing is made of them before it is asked for."""
+
+    def __init__(self, image: Mapping[str, Any]) -> None:
+        self.image = image
+        self.moves: list[Move] = []
+
+    def add(self, move: Move) -> None:
+        """One operation, of a kind in MOVES."""
+        self.moves.append(move)
+
+    def add_record(self, record: Mapping[str, Any], stack: list[str]) -> None:
+        """The same from its record."""
+        op = OPERATIONS[record["event"]]
+        args = tuple(record.get(name.rstrip("?")) for name in op.args)
+        result = record.get(op.result) if op.result else None
+        target = record.get(op.target, 0)
+        self.add(Move(record["ctx"], record["n"], innermost(stack), record["event"], target, args, result))
+
+    def __iter__(self) -> Iterator[Move]:
+        return iter(self.moves)
+
+    def replay(self) -> Provenance:
+        """What they have left where."""
+        found = Provenance(self.image)
+        for move in self.moves:
+            found.move(move)
+        return found

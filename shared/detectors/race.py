@@ -1,0 +1,406 @@
+"""The data race detector: vector clocks for happens-before, guards for locksets. And lock order, over a whole run.
+
+Two accesses to one field by different CPUs race if one of them writes, neither
+happens before the other, and at least one was made without the field's guard.
+Happens-before comes from locks, wakeups, grants, interrupts, the mmu's own
+serialization of what is done to one pmap or frame, and the queues of the swap
+pager and the disk: a request comes before the device's taking it, and so before
+its completion. LWPs of one CPU never race, because the kernel is not preemptive.
+A field marked as a hint is read unguarded on purpose, so only two writes of it
+can race.
+
+It never stops a run. `RaceDetector` is the method; `Watch` tells it what a run's
+records say, as they come (a recorded run of `sim`) or when all is over
+(`judge_journals`). Both give one answer, since nothing in it depends on which of the
+orders that the journals allow the records come in: all accesses to a field are admitted by
+one node; what ends a wait is joined by the context that goes on, and nobody else; of several races
+that one is told first before whose second access the least had happened.
+
+Lock order is of the same kind where two CPUs have one half of a reversal each: what the two have seen is put
+together here (what contradicts the order in UVM's sources alone, the port sees at once).
+
+Sees: two accesses to a field of a struct that nothing ordered in this run, however far apart they were.
+
+Does not see: a race that a lock or a wakeup happened to order in this run; bytes of page frames (the memory oracle
+does); fields marked `const` or `stat`, and reads of hints; two accesses that are guarded each, between which another
+CPU changed what the first had found; all but the last access of each CPU, and all but the last store, to a field. An
+unrecorded run of `sim` looks at racy fields alone (cluster/sim/engine.py).
+
+Source of the method: Flanagan and Freund, "FastTrack" (2009); the guards are
+UVM's own field markings (shared/port/struct.py).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from shared.findings import Finding
+from shared.journal.order import KERNEL_LOCK, goes_to_sleep, in_order
+from shared.journal.record import Journals, Record
+from shared.locks.order import LockOrder
+from shared.port.guards import Guards
+from shared.port.lockref import LockRef
+from shared.port.port import Context
+from shared.port.struct import LOCK_SHIFT, Struct, lock_name, parse_handle, peek_of
+from shared.wire.messages import OPERATIONS, WAIT
+
+if TYPE_CHECKING:
+    from shared.port.struct import FieldBase
+
+#: nodes whose operations order what comes before and after them
+ORDERED = ("mmu", "swap_pager", "disk")
+#: targets of the requests to a device; from other requests these learn nothing
+REQUESTED = ("slot", "block")
+Clock = dict[str, int]
+#: of a lock: the CPU that released it last, that CPU's own time then, its whole clock. Whoever knows of that moment
+#: knows all that was known then, so that mostly no clocks need be compared. No CPU ("") if several shared it.
+Release = tuple[str, int, Clock]
+
+
+class Access(NamedTuple):
+    """A context's access to a field.
+
+    Attributes:
+        n: the context's number of the operation.
+        slot: of the struct's record.
+        missing: the locks that guard the field and are not held, in words; None: it is guarded.
+        hint: it reads without the guard on purpose.
+    """
+
+    n: int
+    obj: Struct
+    field: FieldBase
+    slot: int
+    write: bool
+    missing: str | None
+    hint: bool
+
+
+class Where(NamedTuple):
+    """From where an access was made; put into words only if it races."""
+
+    ctx: str
+    cpu: str
+    function: str
+    held: tuple[int, ...]
+    access: Access
+
+
+#: clock, guarded, and what describes the access
+Seen = tuple[int, bool, Where]
+#: how much had happened before something: a number of events, and then the place, for there may be a tie
+Moment = tuple[int, str, int]
+
+
+class RaceDetector:
+    """The method, for one execution."""
+
+    def __init__(self) -> None:
+        self.clock: dict[str, Clock] = {}
+        self.locks: dict[tuple[str, int], Release] = {}
+        self.granted: dict[str, Clock] = {}  # context that waited -> what came before its wait's end
+        self.raised: dict[str, deque[Clock]] = {}  # interrupt -> for each time that it was raised, what came before
+        self.writes: dict[tuple[int, int], tuple[str, Seen]] = {}
+        self.reads: dict[tuple[int, int], dict[str, Seen]] = {}
+
+    def _of(self, cpu: str) -> Clock:
+        clock = self.clock.get(cpu)
+        if clock is None:
+            clock = self.clock[cpu] = {cpu: 1}
+        return clock
+
+    def moment(self, cpu: str, k: int) -> Moment:
+        """How much has happened before operation `k` of a CPU, which is about to be performed."""
+        return sum(self._of(cpu).values()), cpu, k
+
+    def operation(
+        self, cpu: str, code: str, target: int, result: Any, granted: Iterable[str] = (), raised: Iterable[str] = ()
+    ) -> None:
+        """An operation was performed.
+
+        Args:
+            granted: contexts whose wait it ended.
+            raised: interrupts.
+        """
+        if code in ("load", "store", "word_read", "word_write"):
+            return
+        mine = sent = self._of(cpu)
+        if code in ("lock", "upgrade") or (code == "try" and result):
+            if result is not WAIT:
+                self._acquire(mine, ("lock", target))
+        elif code in ("unlock", "downgrade"):
+            sent = self._release(cpu, mine, ("lock", target))
+        elif (op := OPERATIONS[code]).node in ORDERED:
+            place = op.node, target if op.node == "mmu" else 0
+            if op.target not in REQUESTED:
+                self._acquire(mine, place)
+            self._release(cpu, mine, place)
+        if granted or raised:
+            for ctx in granted:
+                self.granted[ctx] = sent.copy()
+            for ctx in raised:
+                self.raised.setdefault(ctx, deque()).append(sent.copy())
+            mine[cpu] += 1
+
+    def _acquire(self, mine: Clock, place: tuple[str, int]) -> None:
+        last = self.locks.get(place)
+        if last is not None and mine.get(last[0], 0) < last[1]:
+            _join(mine, last[2])
+
+    def _release(self, cpu: str, mine: Clock, place: tuple[str, int]) -> Clock:
+        """Returns what whoever comes next to this place will know."""
+        last = self.locks.get(place)
+        if last is None or mine.get(last[0], 0) >= last[1]:
+            known = mine.copy()
+            self.locks[place] = cpu, mine[cpu], known
+        else:  # others have released it since this CPU took it, to share
+            known = mine.copy()
+            _join(known, last[2])
+            self.locks[place] = "", 1, known
+        mine[cpu] += 1
+        return known
+
+    def goes_on(self, ctx: str, cpu: str) -> None:
+        """A context goes on after a wait."""
+        known = self.granted.pop(ctx, None)
+        if known is not None:
+            _join(self._of(cpu), known)
+
+    def interrupts(self, ctx: str, cpu: str) -> None:
+        """An interrupt is taken."""
+        raised = self.raised.get(ctx)
+        if raised:
+            _join(self._of(cpu), raised.popleft())
+
+    def access(self, ctx: Context, access: Access) -> Finding | None:
+        """A context performs an access; returns the race, if it is the second half of one."""
+        _, obj, field, slot, write, missing, hint = access
+        if hint and not write:
+            return None
+        cpu, mine, place = ctx.cpu, self._of(ctx.cpu), (obj.id, slot)
+        found, guarded = None, missing is None
+        last = self.writes.get(place)
+        if last is not None and last[0] != cpu:
+            found = _clash(mine, last[0], last[1], guarded)
+        if write and found is None and not hint:
+            for who, seen in self.reads.get(place, {}).items():
+                if who != cpu and found is None:
+                    found = _clash(mine, who, seen, guarded)
+        now = Where(ctx.name, cpu, ctx.stack[-1] if ctx.stack else "user", tuple(ctx.held), access)
+        if write:
+            self.writes[place] = (cpu, (mine[cpu], guarded, now))
+            self.reads.pop(place, None)
+        else:
+            self.reads.setdefault(place, {})[cpu] = (mine[cpu], guarded, now)
+        if found is None:
+            return None
+        where = field.name if field.name != "[]" else "an element"
+        text = f"data race in {ctx.function} on {where} of {obj}"
+        story = [_words(found), _words(now), "neither happens before the other"]
+        return _finding("data-race", text, ctx, str(obj), story)
+
+
+def _clash(mine: Clock, who: str, seen: Seen, guarded: bool) -> Where | None:
+    """What describes the earlier access, if a later one with clock `mine` races with it."""
+    clock, other_guarded, about = seen
+    return about if clock > mine.get(who, 0) and not (guarded and other_guarded) else None
+
+
+def _words(where: Where) -> str:
+    access = where.access
+    locks = ", ".join(lock_name(key) for key in where.held) or "no lock"
+    rule = "" if access.missing is None else f", without its guard ({access.missing})"
+    what = "store to" if access.write else "load of"
+    by = f"{where.ctx} on {where.cpu}, operation {access.n}, in {where.function}"
+    return f"{what} {access.obj}.{access.field.name} by {by}, holding {locks}{rule}"
+
+
+def _finding(kind: str, text: str, ctx: Context, subject: str, story: Sequence[str] = ()) -> Finding:
+    """A finding of a context, as of now."""
+    stack, held = list(ctx.stack), ctx.held_as_text()
+    return Finding(kind, text, ctx.name, ctx.function, subject, stack=stack, held=held, story=list(story))
+
+
+def _join(into: Clock, other: Clock | None) -> None:
+    if other:
+        for key, value in other.items():
+            if value > into.get(key, 0):
+                into[key] = value
+
+
+class Watch:
+    """Follows one execution by its records, from the heap that setup leaves.
+
+    Args:
+        images: node -> its image; those of the memory nodes are looked at.
+    """
+
+    def __init__(self, images: Mapping[str, Any]):
+        heap: dict[int, list[Any]] = {}
+        for name, image in images.items():
+            if name.startswith("memory"):
+                heap.update((key, [gen, None, *fields]) for key, gen, *fields in image["heap"])
+        self.guards = Guards(heap)
+        self.detector = RaceDetector()
+        self.contexts: dict[str, Context] = {}
+        self.before: dict[str, str] = {}  # context -> its last operation
+        self.asked: dict[str, tuple[LockRef, str, str]] = {}  # context that waits for a lock -> its entry in `held`
+        self.races: dict[tuple[str, str, str], tuple[Moment, Finding]] = {}
+        self.pairs: dict[tuple[str, str], tuple[Moment, Finding]] = {}  # classes of locks: held, and taken
+
+    def findings(self) -> list[Finding]:
+        """What was seen, in an order in which it can have happened; of races that look the same, the first."""
+        found = [*self.races.values(), *self._reversals()]
+        return [finding for _, finding in sorted(found, key=lambda one: one[0])]
+
+    def _reversals(self) -> list[tuple[Moment, Finding]]:
+        stated, seen, found = LockOrder(), LockOrder(), []
+        for (held, wanted), (moment, finding) in sorted(self.pairs.items(), key=lambda one: one[1][0]):
+            if stated.against([held], wanted, finding.function) is not None:
+                continue  # the port has said so
+            against = seen.against([held], wanted, finding.function)
+            if against is None:
+                seen.learn([held], wanted, finding.function)
+            else:
+                finding.text = f"lock order reversal: {against}"
+                found.append((moment, finding))
+        return found
+
+    # -- what it is told -------------------------------------------------------------
+
+    def record(self, one: Record) -> None:
+        """The next record, in an order that the journals allow."""
+        name, event = one["ctx"], one["event"]
+        ctx = self.contexts.get(name)
+        if ctx is None:
+            ctx = self.contexts[name] = Context(name, one["cpu"] if "cpu" in one else one["node"])
+        if "k" not in one:
+            if event == "enter":
+                ctx.stack.append(one["fn"])
+            elif event == "exit":
+                ctx.stack.pop()
+            elif event == "claim":
+                self.guards.claim(ctx, parse_handle(one["obj"]))
+            return
+        before, self.before[name] = self.before.get(name, ""), event
+        if not goes_to_sleep(one, before):
+            self.detector.goes_on(name, ctx.cpu)
+            if name in self.asked:
+                entry = self.asked.pop(name)
+                ctx.held[entry[0].key] = entry
+        if "refused" in one:
+            return
+        if event in ("load", "store"):
+            self._access(ctx, one, event == "store")
+        elif event == "intr":
+            self.detector.interrupts(name, ctx.cpu)
+        elif event in _TRACKED:
+            self._operation(ctx, one)
+
+    def _operation(self, ctx: Context, one: Record) -> None:
+        event = one["event"]
+        target = one.get(OPERATIONS[event].target, 0)
+        result = WAIT if "wait" in one else one.get("got")
+        if "lock" in one:
+            ref = _lock(one["lock"])
+            target = ref.key
+            if event == "lock" and ctx.held and target not in ctx.held and one["lock"] != KERNEL_LOCK:
+                self._takes(ctx, one, ref)
+        self.detector.operation(
+            ctx.cpu, event, target, result, (*one.get("granted", ()), *one.get("woke", ())), one.get("raised", ())
+        )
+        if "lock" in one:
+            if one["lock"] != KERNEL_LOCK:  # (which is not in LOCKDEBUG's lists)
+                self._lock(ctx, one, ref, result)
+        elif event == "alloc":
+            obj = parse_handle(one["obj"])
+            self.guards.heap[obj.id] = [obj.gen, None, *type(obj).defaults, *([None] * one["length"])]
+            self.guards.claim(ctx, obj)
+        elif event == "renew":
+            obj = parse_handle(one["obj"])
+            self.guards.heap[obj.id] = [one["gen"], None, *type(obj).defaults]
+            self.guards.claim(ctx, obj)
+        elif event == "free":
+            self.guards.heap.pop(parse_handle(one["obj"]).id, None)
+
+    def _lock(self, ctx: Context, one: Record, ref: LockRef, result: Any) -> None:
+        event, held = one["event"], ctx.held
+        if event == "unlock":
+            held.pop(ref.key, None)
+        elif event in ("downgrade", "upgrade"):
+            since = held[ref.key][2] if ref.key in held else ctx.function
+            entry = (ref, "r" if event == "downgrade" else "w", since)
+            if result is WAIT:
+                self.asked[ctx.name] = entry
+            else:
+                held[ref.key] = entry
+        elif result is WAIT:
+            self.asked[ctx.name] = (ref, one["mode"], one["fn"])
+        elif event == "lock" or result:
+            held[ref.key] = (ref, one["mode"], one["fn"])
+
+    def _takes(self, ctx: Context, one: Record, ref: LockRef) -> None:
+        """A lock is asked for while others are held."""
+        moment = self.detector.moment(ctx.cpu, one["k"])
+        for held in {held.cls: held for held, _, _ in ctx.held.values()}:
+            known = self.pairs.get((held, ref.cls))
+            if held != ref.cls and (known is None or moment < known[0]):
+                self.pairs[held, ref.cls] = moment, _finding("lock-order-reversal", "", ctx, ref.owner)
+
+    def _access(self, ctx: Context, one: Record, write: bool) -> None:
+        obj = parse_handle(one["obj"])
+        rec = self.guards.heap.get(obj.id)
+        if rec is None:
+            return
+        kind = type(obj)
+        field = kind.fields[one["field"]] if one["field"] != "[]" else kind.element
+        assert field is not None
+        field = peek_of(field) if "peek" in one else field
+        private = rec[1] is ctx
+        if not private:
+            rec[1] = None
+        slot = one["slot"]
+        if field.mode != "const":
+            guarded = private or self.guards.guarded(ctx, obj, field, write)
+            hint = field.is_hint(guarded)
+            missing = None if guarded else "" if hint and not write else self.guards.missing(ctx, obj, field, write)
+            race = self.detector.access(ctx, Access(one["n"], obj, field, slot, write, missing, hint))
+            if race is not None:
+                moment = self.detector.moment(ctx.cpu, one["k"])
+                known = self.races.get(race.signature)
+                if known is None or moment < known[0]:
+                    self.races[race.signature] = moment, race
+        if write:
+            text = one["value"]
+            value = rec[slot] = (parse_handle(text) if isinstance(text, str) else None) or text
+            if rec[1] is None and isinstance(value, Struct):
+                self.guards.publish(value)
+
+
+#: operations, other than accesses, that order others or change who holds a lock or owns a struct
+_TRACKED = frozenset(
+    code for code, op in OPERATIONS.items() if op.node in (*ORDERED, "lock_manager", "devices")
+) | {"alloc", "renew", "free"}  # fmt: skip
+
+
+@cache
+def _lock(name: str) -> LockRef:
+    """The handle of a lock, from its name in a record."""
+    owner, _, field = name.rpartition(".")
+    obj = parse_handle(f"{owner}#0")
+    decl = type(obj).lock_fields[field]
+    return LockRef(obj.id << LOCK_SHIFT | decl.index, decl, owner)
+
+
+def judge_journals(images: Mapping[str, Any], journals: Journals) -> list[Finding]:
+    """The races and lock order reversals of a run, from its journals and the image that it began with.
+
+    Raises: LogIncomplete - there is no order of the operations that all of them allow.
+    """
+    watch = Watch(images)
+    for record in in_order(journals):
+        watch.record(record)
+    return watch.findings()

@@ -1,0 +1,355 @@
+"""The order of operations, from journals: a linearization, what an operation's causes are, what a run is judged by.
+
+Every node numbers what it admits, and every processor what it performs. These orders, and who waited for whom, allow
+several orders of all operations; `linearize` gives one, always the same. What happened before a finding is its causal
+past: of a live run, whose nodes go on for a moment, nothing else is judged.
+
+Left out: the records themselves (record.py).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from operator import itemgetter
+
+from shared.errors import LogIncomplete
+from shared.journal.record import Journals, Record, digest, holes, names_of
+
+#: name of the big lock, which an LWP gives up when it goes to sleep
+KERNEL_LOCK = "kernel:0.kernel_lock"
+
+
+def goes_to_sleep(record: Record, before: str) -> bool:
+    """Whether an operation of a context that waits is part of its going to sleep.
+
+    It is the release of the interlock right after `sleep`, or of the big lock, which the context takes again later.
+
+    Args:
+        before: the event of the context's operation before this one.
+    """
+    return record["event"] == "unlock" and (before == "sleep" or record.get("lock") == KERNEL_LOCK)
+
+
+class Linearizer:
+    """Puts the records of all nodes into one sequence, in which they can have happened.
+
+    It respects every node's order of admission, every processor's program order, and what ended each wait. Where that
+    leaves a choice a processor goes on as long as it can, so the sequence has few switches. A kernel event comes
+    right after the last operation that its processor performed before it.
+
+    Attributes:
+        records: the sequence so far.
+        by_cpu: processor -> its operations that are still to come.
+    """
+
+    def __init__(self, journals: Journals):
+        self.records: list[Record] = []
+        self.by_node = {node: deque(one for one in journals[node] if "k" in one) for node in sorted(journals)}
+        self.events = {node: deque(one for one in journals[node] if "k" not in one) for node in sorted(journals)}
+        by_cpu: dict[str, list[Record]] = {}
+        for operations in self.by_node.values():
+            for record in operations:
+                by_cpu.setdefault(record["cpu"], []).append(record)
+        self.by_cpu = {cpu: deque(sorted(by_cpu.pop(cpu), key=itemgetter("k"))) for cpu in sorted(by_cpu)}
+        self.waiting = asleep_at_start(journals)
+        self.raised: Counter[str] = Counter()
+        self.before: dict[str, str] = {}
+
+    def go_on(self, may: Callable[[Record], bool] = lambda record: True) -> None:
+        """As far as the records let anybody go on.
+
+        Args:
+            may: is it this record's turn?
+        """
+        progress = True
+        while progress:
+            progress = False
+            for queue in self.by_cpu.values():
+                while queue and may(queue[0]) and self._can(queue[0]):
+                    self._take(queue.popleft(), may)
+                    progress = True
+
+    def force(self) -> bool:
+        """Go on with one operation against the records, the least wrong one; False: all have come."""
+        heads = [queue[0] for queue in self.by_cpu.values() if queue]
+        if not heads:
+            return False
+        record = next((head for head in heads if self.by_node[head["node"]][0] is head), heads[0])
+        self.waiting.discard(record["ctx"])
+        self._take(self.by_cpu[record["cpu"]].popleft(), lambda record: True)
+        return True
+
+    def rest(self, may: Callable[[Record], bool] = lambda record: True) -> None:
+        """The kernel events behind operations that are not there."""
+        for node in self.events:
+            self._events(node, None, may)
+
+    def _can(self, record: Record) -> bool:
+        if self.by_node[record["node"]][0] is not record:
+            return False
+        ctx, event = record["ctx"], record["event"]
+        if event == "intr":
+            return self.raised[ctx] > 0
+        return ctx not in self.waiting or goes_to_sleep(record, self.before.get(ctx, ""))
+
+    def _take(self, record: Record, may: Callable[[Record], bool]) -> None:
+        cpu, ctx, event, operations = record["cpu"], record["ctx"], record["event"], self.by_node[record["node"]]
+        self._events(cpu, record["k"] - 1, may)
+        if operations[0] is record:
+            operations.popleft()
+        else:
+            operations.remove(record)
+        self.records.append(record)
+        self.before[ctx] = event
+        if record.get("wait") or event == "sleep":
+            self.waiting.add(ctx)
+        if event == "intr":
+            self.raised[ctx] -= 1
+        if "raised" in record:
+            self.raised.update(names_of(record, "raised"))
+        if "granted" in record or "woke" in record:
+            self.waiting.difference_update(names_of(record, "granted"), names_of(record, "woke"))
+        self._events(cpu, record["k"], may)
+
+    def _events(self, cpu: str, upto: int | None, may: Callable[[Record], bool]) -> None:
+        """The kernel events that came no later than operation `upto` of the processor."""
+        queue = self.events.get(cpu)
+        while queue and (upto is None or queue[0]["at"] <= upto) and may(queue[0]):
+            self.records.append(queue.popleft())
+
+
+def in_order(journals: Journals) -> list[Record]:
+    """All records in one sequence, see `Linearizer`.
+
+    The operation that led to a finding comes as late as it can: nothing is performed after it.
+
+    Raises: LogIncomplete - there is none: the orders contradict each other.
+    """
+    ends = {(one["node"], one["at"]) for records in journals.values() for one in records if one["event"] == "finding"}
+    merge = Linearizer(journals)
+    if ends:
+        merge.go_on(lambda record: "k" not in record or (record["cpu"], record["k"]) not in ends)
+    merge.go_on()
+    left = next((queue[0] for queue in merge.by_cpu.values() if queue), None)
+    if left is not None:
+        raise LogIncomplete(
+            "program order and admission order contradict each other"
+            f" at {left['ctx']} operation {left['n']} on {left['node']}"
+        )
+    merge.rest()
+    return merge.records
+
+
+def linearize(journals: Journals) -> list[Record]:
+    """The operations of `in_order`.
+
+    Raises: LogIncomplete - the orders contradict each other.
+    """
+    return [record for record in in_order(journals) if "k" in record]
+
+
+def events_after(journals: Journals) -> dict[str, list[int]]:
+    """Processor -> how many kernel events it recorded after its operation 0, 1, 2 ... and before the next.
+
+    That says more than the order of operations: whether a context that had waited went on, as far as its next
+    operation, before an interrupt was taken, or only afterwards.
+    """
+    last: Counter[str] = Counter()
+    for records in journals.values():
+        for one in records:
+            if "k" in one:
+                last[one["cpu"]] = max(last[one["cpu"]], one["k"])
+    found = {cpu: [0] * (k + 1) for cpu, k in last.items()}
+    for node, records in journals.items():
+        for one in records:
+            if "k" not in one and one["at"] < len(found.setdefault(node, [0])):
+                found[node][one["at"]] += 1
+    return found
+
+
+def operations(journals: Journals) -> int:
+    """How many operations there are in the journals."""
+    return sum("k" in one for records in journals.values() for one in records)
+
+
+def cut(journals: Journals, count: int) -> Journals:
+    """The first `count` operations, in one of the orders that the journals allow, and the kernel events that belong to
+    them: contexts go on as far as their next operation, if they can.
+
+    Raises: LogIncomplete - the orders contradict each other.
+    """
+    order = linearize(journals)
+    kept = {id(one) for one in order[:count]}
+    last: dict[str, Record] = {}
+    ended = set[str]()  # contexts whose last wait has ended
+    for one in order[:count]:
+        last[one["cpu"]] = one
+        ended.discard(one["ctx"])
+        ended.update(one.get("granted", ()))
+    found: Journals = {}
+    for node, records in journals.items():
+        end = last.get(node)
+        upto = 0 if end is None else end["k"]
+        blocked = end is not None and "wait" in end and end["ctx"] not in ended
+        found[node] = [
+            one
+            for one in records
+            if (id(one) in kept if "k" in one else one["at"] < upto or (one["at"] == upto and not blocked))
+        ]
+    return found
+
+
+def judged(journals: Journals, limit: int) -> Journals:
+    """The part of a free run's journals that the run is judged by: nodes that are not in step go on for a moment.
+
+    What happened before the finding; or, of a run that was ended, exactly the operations that it may have; or all.
+
+    Args:
+        limit: operations that it may have.
+
+    Raises: LogIncomplete - the orders contradict each other; LookupError - a record that is referred to is missing.
+    """
+    past = causal_past(journals)
+    stopped = any(one["event"] == "finding" for records in journals.values() for one in records)
+    return cut(journals, limit) if operations(past) > limit - (not stopped) else past
+
+
+def cut_short(journals: Journals, admitted: Mapping[str, object]) -> list[str]:
+    """Every journal that ends before, or after, the record that its node numbered last, in words.
+
+    Args:
+        admitted: node -> the number of its last record, as a run folder has it.
+    """
+    found = []
+    for node, count in admitted.items():
+        have = max((record["nseq"] for record in journals.get(node, ())), default=0)
+        if node in journals and have != count:
+            found.append(f"{node}: its journal ends with record {have}; it had written {count}")
+    return found
+
+
+def digested(journals: Journals, wanted: str, limit: int) -> Journals | None:
+    """The part of a run's journals that its digest is of: all of them, or what a run that was stopped is judged by.
+
+    Live nodes run on for a moment after a finding; of that, records may be missing.
+
+    Args:
+        wanted: the run's digest.
+        limit: operations that it may have.
+
+    Returns: None - the digest is of neither, or of records that are not there.
+    Raises: LogIncomplete - the orders contradict each other.
+    """
+    try:
+        if not holes(journals) and digest(journals) == wanted:
+            return journals
+        past = judged(journals, limit)
+        return past if not holes(past) and digest(past) == wanted else None
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError):  # a file may have anything in it
+        return None
+
+
+def asleep_at_start(journals: Journals) -> set[str]:
+    """Contexts that are woken before they ever slept: children before their fork, and the pagedaemon start asleep."""
+    found: set[str] = set()
+    for records in journals.values():
+        slept: set[str] = set()
+        for record in records:
+            if record["event"] == "sleep":
+                slept.add(record["ctx"])
+            found.update(ctx for ctx in record.get("woke", ()) if ctx not in slept)
+    return found
+
+
+def causal_past(journals: Journals) -> Journals:
+    """What happened before the finding recorded in the journals, and the finding; nothing concurrent with it.
+
+    The other nodes of a live machine run on for a moment after one CPU has
+    panicked; this is the part that every replay of the schedule has too. With
+    two findings, the past of one that does not contain the other is taken.
+    """
+    found = [one for _, records in sorted(journals.items()) for one in records if one["event"] == "finding"]
+    pasts = [_past(journals, one) for one in found]
+    for past in pasts:
+        if sum(one["event"] == "finding" for records in past.values() for one in records) == 1:
+            return past
+    return pasts[0] if pasts else journals
+
+
+def _past(journals: Journals, finding: Record) -> Journals:
+    operations = {node: [one for one in records if "k" in one] for node, records in journals.items()}
+    by_cpu: dict[str, dict[int, Record]] = {}
+    for records in operations.values():
+        for one in records:
+            by_cpu.setdefault(one["cpu"], {})[one["k"]] = one
+    causes = _causes(operations, by_cpu)
+    upto = dict.fromkeys(by_cpu, 0)
+    reached = dict.fromkeys(operations, 0)
+    work = [by_cpu[finding["node"]][finding["at"]]] if finding["at"] else []
+    position = {id(one): at for records in operations.values() for at, one in enumerate(records)}
+    while work:
+        record = work.pop()
+        cpu, node = record["cpu"], record["node"]
+        new = [by_cpu[cpu][k] for k in range(upto[cpu] + 1, record["k"] + 1) if k in by_cpu[cpu]]
+        upto[cpu] = max(upto[cpu], record["k"])
+        end = position[id(record)] + 1
+        new += operations[node][reached[node] : end]
+        reached[node] = max(reached[node], end)
+        for one in (record, *new):
+            cause = causes.get(id(one))
+            if cause is not None and cause["k"] > upto[cause["cpu"]]:
+                work.append(cause)
+        work += [one for one in new if one is not record]
+    past: Journals = {}
+    for node, records in journals.items():
+        last = by_cpu.get(node, {}).get(upto.get(node, 0), {})
+        blocked = "wait" in last and node != finding["node"]
+        past[node] = [one for one in records if _in_past(one, node, finding, upto, blocked)]
+    if "refused" in by_cpu[finding["node"]].get(finding["at"], {}):  # the CPU learnt of it only with a later answer
+        known = [one for one in past[finding["node"]] if one.get("at") != finding["at"]]
+        past[finding["node"]] = [*known, {**finding, "nseq": len(known) + 1}]
+    return past
+
+
+def _in_past(record: Record, node: str, finding: Record, upto: dict[str, int], blocked: bool) -> bool:
+    if node == finding["node"] and record["nseq"] > finding["nseq"]:
+        return False
+    if "k" in record:
+        return bool(record["k"] <= upto[record["cpu"]])
+    limit = upto.get(node, 0)
+    return bool(record["at"] < limit or (record["at"] == limit and not blocked))
+
+
+def _causes(operations: Journals, by_cpu: dict[str, dict[int, Record]]) -> dict[int, Record]:
+    """id of a record -> the record elsewhere that let its context go on: a grant, a wakeup, an interrupt's raising."""
+    ends: dict[
+        int | str, Record
+    ] = {}  # id of a waiting record, or name of a context that started asleep -> what ended it
+    raised: dict[str, deque[Record]] = {}
+    for records in operations.values():
+        began: dict[str, int] = {}  # a wait begins and ends on one node
+        for one in records:
+            if "wait" in one or one["event"] == "sleep":
+                began[one["ctx"]] = id(one)
+            for ctx in (*one.get("granted", ()), *one.get("woke", ())):
+                ends[began.pop(ctx, ctx)] = one
+            for ctx in one.get("raised", ()):
+                raised.setdefault(ctx, deque()).append(one)
+    causes: dict[int, Record] = {}
+    waits: dict[str, int | str] = {ctx: ctx for ctx in ends if isinstance(ctx, str)}
+    before: dict[str, str] = {}
+    for records_by_k in by_cpu.values():
+        for k in sorted(records_by_k):
+            one = records_by_k[k]
+            ctx, event = one["ctx"], one["event"]
+            if event == "intr" and raised.get(ctx):
+                causes[id(one)] = raised[ctx].popleft()
+            if ctx in waits and not goes_to_sleep(one, before.get(ctx, "")):
+                end = ends.get(waits.pop(ctx))
+                if end is not None:
+                    causes[id(one)] = end
+            if "wait" in one or event == "sleep":
+                waits[ctx] = id(one)
+            before[ctx] = event
+    return causes

@@ -1,0 +1,203 @@
+"""Journals: what each node wrote down, record by record, as JSON Lines `uvmp-log/1`.
+
+Every node has a journal of its own. A record is an operation that the node
+admitted or a kernel event of a context that it runs, numbered 1, 2, 3 ... per
+node (`nseq`); that number is the only order. One JSON object a line:
+
+    event   kind of operation (shared/wire/messages.py), or enter exit (a kernel function)
+                    call return (a program's step) claim (a struct is the context's own)
+                    finding note and, as line 1, run.begin
+    node, nseq
+    ctx, n  the context, and the number of this among its operations
+    cpu, k  the context's processor, and the number of this among its operations
+    ...     arguments and result, by the names in OPERATIONS
+
+Not in a record: vector clocks. They follow from the rest: `k` gives every
+processor's program order, `nseq` every node's admission order, and `granted`,
+`woke` and `raised` what each caused elsewhere (shared/detectors/race.py computes them).
+
+Integrity: `nseq` counts without a gap in every node, `k` in every processor
+over all nodes' journals together; and the two orders together are acyclic,
+which is what sequential consistency means (`check`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from typing import Any, BinaryIO
+
+import structlog
+
+from shared.errors import LogIncomplete
+from shared.port.struct import Struct, channel_name, lock_name
+from shared.wire.messages import OPERATIONS, WAIT, Effect, Grant, Wake
+
+SCHEMA = "uvmp-log/1"
+#: what differs between two runs of one schedule, or is said by the order, and so is not in the digest
+VOLATILE = frozenset(("wall_ns", "pid", "host", "engine", "run", "nseq"))
+MAX_LINE = 1 << 20
+
+
+Record = Mapping[str, Any]
+Journals = dict[str, list[Record]]
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it; a handle becomes `anon:5#2`, address and generation."""
+    if isinstance(value, Struct):
+        return repr(value)
+    if isinstance(value, (list, tuple)):
+        return [plain(one) for one in value]
+    return value
+
+
+def operation_record(code: str, target: int, args: tuple[Any, ...], result: Any, out: list[Effect]) -> dict[str, Any]:
+    """The part of a record that says what was asked, answered, and caused elsewhere."""
+    op = OPERATIONS[code]
+    record: dict[str, Any] = {"event": code}
+    if op.target:
+        name = op.target
+        record[name] = lock_name(target) if name == "lock" else channel_name(target) if name == "chan" else target
+    for name, value in zip(op.args, args, strict=True):
+        if name[-1] == "?":
+            if value:
+                record[name[:-1]] = plain(value)
+        elif name != "-":
+            record[name] = plain(value)
+    if result is WAIT:
+        record["wait"] = True
+    elif op.result and result is not None:
+        record[op.result] = plain(result)
+    for effect in out:
+        word = "granted" if isinstance(effect, Grant) else "woke" if isinstance(effect, Wake) else "raised"
+        record.setdefault(word, []).append(effect.ctx)
+    return record
+
+
+class Journal:
+    """One node's journal.
+
+    Args:
+        node: its name.
+        stream: where lines go, unbuffered or flushed by `flush`; None: memory only.
+        keep: keep the records in memory too.
+    """
+
+    def __init__(self, node: str, stream: BinaryIO | None = None, keep: bool = True):
+        self.node, self.stream, self.keep = node, stream, keep
+        self.nseq = 0
+        self.records: list[Record] = []
+        self._log: Any = None
+        if stream is not None:
+            self._log = structlog.wrap_logger(
+                structlog.BytesLogger(stream),
+                processors=[structlog.processors.JSONRenderer(serializer=_to_bytes)],
+                wrapper_class=structlog.BoundLoggerBase,
+                cache_logger_on_first_use=True,
+            ).bind()
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Number a record and write it; the line is in the stream when this returns."""
+        self.nseq += 1
+        record["node"], record["nseq"] = self.node, self.nseq
+        if self.keep:
+            self.records.append(record)
+        if self._log is not None:
+            self._write(**record)
+
+    def header(self, **fields: Any) -> None:
+        """Write line 1, `run.begin`: which run this is, on which host. It is number 0, and not in the digest."""
+        if self._log is not None:
+            self._write("run.begin", schema=SCHEMA, node=self.node, nseq=0, **fields)
+
+    def _write(self, *event: str, **fields: Any) -> None:
+        try:
+            self._log._proxy_to_logger("msg", *event, **fields)
+        except OSError as wrong:  # a write does not say of which file
+            raise OSError(wrong.errno, wrong.strerror, getattr(self.stream, "name", self.node)) from None
+
+
+def _to_bytes(record: Record, **_: Any) -> bytes:
+    return json.dumps(record, separators=(",", ":")).encode()
+
+
+def digest(journals: Journals) -> str:
+    """SHA-256 over the nodes in name order of each node's records in `nseq` order."""
+    total = hashlib.sha256()
+    for node in sorted(journals):
+        for record in journals[node]:
+            line = {key: value for key, value in record.items() if key not in VOLATILE}
+            total.update(json.dumps(line, sort_keys=True, separators=(",", ":")).encode())
+            total.update(b"\n")
+    return total.hexdigest()
+
+
+def read(lines: Iterable[bytes], name: str) -> tuple[Record, list[Record], str | None]:
+    """One node's file: its header ({} if it has none), its records, and what is wrong with its end, if anything.
+
+    Raises: LogIncomplete - a line that is not the last cannot be read.
+    """
+    header: Record = {}
+    records: list[Record] = []
+    torn: str | None = None
+    for number, line in enumerate(lines, 1):
+        if torn is not None:
+            raise LogIncomplete(torn)
+        if len(line) > MAX_LINE:
+            raise LogIncomplete(f"{name}:{number}: a line of more than {MAX_LINE} bytes")
+        try:
+            if not line.endswith(b"\n"):
+                raise ValueError("the last line has no end")
+            record = json.loads(line)
+            if (
+                not isinstance(record, dict)
+                or not isinstance(record.get("nseq"), int)
+                or not isinstance(record.get("event"), str)
+            ):
+                raise ValueError("not a record")
+        except ValueError as wrong:
+            torn = f"{name}:{number}: torn or corrupt line ({wrong})"
+            continue
+        if record["nseq"] == 0:
+            if record.get("schema") != SCHEMA:
+                raise LogIncomplete(
+                    f"{name}:{number}: a log of schema {record.get('schema')!r}; this uvmp reads {SCHEMA}"
+                )
+            header = record
+        else:
+            records.append(record)
+    return header, records, torn
+
+
+def holes(journals: Journals) -> list[str]:
+    """Every gap in the numbering of nodes and of processors, in words; [] if nothing is missing."""
+    found = []
+    by_cpu: dict[str, list[int]] = {}
+    for node in sorted(journals):
+        want = 1
+        for record in journals[node]:
+            if record["nseq"] != want:
+                found.append(f"{node}: record {want} is missing (next is {record['nseq']})")
+                want = record["nseq"]
+            want += 1
+            if "k" in record:
+                by_cpu.setdefault(record["cpu"], []).append(record["k"])
+    for cpu, numbers in sorted(by_cpu.items()):
+        numbers.sort()  # (a record may claim any number: what is missing is counted, not listed)
+        have = sum(1 for _ in groupby(numbers))
+        missing = numbers[-1] - have
+        if missing:
+            first = next(want for want, (k, _) in enumerate(groupby(numbers), 1) if k != want)
+            found.append(f"{cpu}: its operation {first} is in no node's journal ({missing} missing in all)")
+        if have != len(numbers):
+            found.append(f"{cpu}: an operation was admitted twice")
+    return found
+
+
+def names_of(record: Record, key: str) -> list[str]:
+    """The contexts that a record names under a key: granted, woke or raised. (A file may have anything there.)"""
+    value = record.get(key)
+    return [ctx for ctx in value if isinstance(ctx, str)] if isinstance(value, list) else []

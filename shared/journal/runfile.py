@@ -1,0 +1,203 @@
+"""run.json and scenario.json of a run folder, as data: what is in them, the checks that they are under, and lines that
+replay a token or a folder.
+
+run.json is written last. It says what the run came to, and of every other file
+of the folder the SHA-256 that it had then; its own `check` is over all of it.
+So one value changed anywhere shows. A check is no signature: whoever changes a
+folder on purpose can make a new one, which is why `uvmp replay` compares.
+
+Each run has an identity (`run`), which is in every file of its folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shlex
+from collections.abc import Mapping, ValuesView
+from dataclasses import asdict, replace
+from types import NoneType
+from typing import Any, TypedDict
+
+from shared.errors import UserMistake
+from shared.program.functions import Functions
+from shared.scenario.load import load_scenario
+from shared.scenario.machine import KERNEL_LOCKS
+from shared.scenario.model import Results, Scenario
+from shared.scenario.pack import functions_of
+from shared.text import clean
+
+RUN_SCHEMA, SCENARIO_SCHEMA = "uvmp-run/2", "uvmp-scenario/2"
+RUN, SCENARIO, SUFFIX = "run.json", "scenario.json", ".uvmp.jsonl"
+MAX_OPTIONS, MAX_OPTION = 64, 500
+MAX_TOKEN = 4096
+#: options of `uvmp replay` that can stand beside a token, and whether they take a value
+OPTIONS = {
+    "--scenario": True, "--fixed": False, "--errata": True, "--detect": True, "--kernel-lock": True, "--patch": True,
+}  # fmt: skip
+TOKEN = re.compile(r"uvmp1\.([A-Za-z0-9_-]{1,64})\.([0-9a-f]{8})\.([0-9a-f]{8})\.([A-Za-z0-9_-]*)\.([0-9a-f]{6})")
+
+
+class RunDocument(TypedDict):
+    """What run.json says, without its `check`.
+
+    Attributes:
+        run: the run's identity.
+        token: of this very schedule.
+        shortened: of another, shorter schedule that has the same finding.
+        options: what `uvmp replay` needs beside a token.
+        schedule: the token's deviations from the default schedule.
+        digest: of the journals, or of their part before the finding.
+        admitted: node -> number of records that it wrote.
+        files: name -> SHA-256; `scenario_sum`: of scenario.json.
+        versions: what has to be the same for a run to be the same.
+    """
+
+    schema: str
+    run: str
+    engine: str
+    scenario: dict[str, str]
+    errata: list[str]
+    detect: dict[str, str]
+    finding: dict[str, Any] | None
+    notes: list[dict[str, Any]]
+    token: str | None
+    shortened: str | None
+    options: list[str]
+    schedule: list[dict[str, str | int]]
+    digest: str
+    admitted: dict[str, int]
+    files: dict[str, str]
+    scenario_sum: str
+    results: Results
+    sites: dict[str, int]
+    counters: dict[str, int]
+    versions: dict[str, str]
+
+
+def sealed(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The body with its `check`, in place of one that it may have had."""
+    return {**body, "check": _check(body)}
+
+
+def is_sealed(body: Mapping[str, Any]) -> bool:
+    """Is the body as it was when it was sealed?"""
+    return body.get("check") == _check(body)
+
+
+def _check(body: Mapping[str, Any]) -> str:
+    body = {key: value for key, value in body.items() if key != "check"}
+    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def token_check(head: str) -> str:
+    """The last part of a token, over all before it."""
+    return hashlib.sha256(head.encode()).hexdigest()[:6]
+
+
+def is_token(text: object) -> bool:
+    """Is it a token in one piece? What its body says is not asked."""
+    if not isinstance(text, str) or len(text) > MAX_TOKEN or not TOKEN.fullmatch(text):
+        return False
+    head, _, check = text.rpartition(".")
+    return token_check(head) == check
+
+
+def token_line(token: object, options: object) -> str | None:
+    """The line that replays a token, made from its parts; None if a part is not what it should be.
+
+    Args:
+        options: as `uvmp replay` takes them beside the token.
+    """
+    if not is_token(token) or not isinstance(options, (list, tuple)) or len(options) > MAX_OPTIONS:
+        return None
+    words = iter(options)
+    for word in words:
+        if not isinstance(word, str) or word not in OPTIONS:
+            return None
+        value = next(words, None) if OPTIONS[word] else ""
+        if not isinstance(value, str) or len(value) > MAX_OPTION or clean(value) != value or value.startswith("--"):
+            return None
+    return shlex.join(["uvmp", "replay", str(token), *options])
+
+
+def folder_line(path: str) -> str | None:
+    """The line that replays a folder; None if its name cannot be pasted."""
+    return shlex.join(["uvmp", "replay", path]) if clean(path) == path else None
+
+
+def scenario_document(scenario: Scenario, run: str) -> dict[str, Any]:
+    """What scenario.json says: the file's text, and how the run was set up.
+
+    Args:
+        run: the run's identity.
+    """
+    about = {} if scenario.functions is None else {"functions": json.loads(json.dumps(asdict(scenario.functions)))}
+    return about | {
+        "schema": SCENARIO_SCHEMA,
+        "run": run,
+        "file": scenario.file,
+        "text": scenario.text,
+        "machines": [list(one) for one in scenario.machine_texts],
+        "errata": list(scenario.errata),
+        "detect": dict(scenario.detect),
+        "kernel_lock": scenario.machine.kernel_lock,
+    }
+
+
+def scenario_of(document: Mapping[str, Any]) -> Scenario:
+    """The scenario that scenario.json tells of, read as strictly as the user's own file.
+
+    Raises: UserMistake - it is none; says where.
+    """
+    texts = {key: _text(document, key) for key in ("file", "text", "kernel_lock")}
+    errata, detect, machines = document.get("errata"), document.get("detect"), document.get("machines")
+    if not _texts(errata):
+        raise UserMistake("expected a list of errata", field="errata")
+    if not isinstance(detect, dict) or not _texts(detect.values()):
+        raise UserMistake("expected a level for each detector", field="detect")
+    if not isinstance(machines, list) or not all(
+        isinstance(one, list) and len(one) == 3 and _texts(one) for one in machines
+    ):
+        raise UserMistake("expected a list of [name, file, text]", field="machines")
+    known = {name: (text, file) for name, file, text in machines}
+
+    def find(name: str) -> tuple[str, str]:
+        if name not in known:
+            raise UserMistake(f"there is no machine {clean(name, 60)!r}", field="machines")
+        return known[name]
+
+    scenario = load_scenario(texts["text"], clean(texts["file"], 200), find)
+    if texts["kernel_lock"] not in KERNEL_LOCKS:
+        raise UserMistake(f"expected {' or '.join(KERNEL_LOCKS)}", field="kernel_lock")
+    scenario = scenario.with_errata(errata or ()).with_detect(detect).with_kernel_lock(texts["kernel_lock"])
+    if "functions" not in document:
+        return scenario
+    return replace(scenario, functions=_functions(document["functions"]))
+
+
+def _functions(data: object) -> Functions:
+    """The functions of a program of one's own: names, which nothing here imports."""
+    words = ("setup", "sum", "path")
+    if not isinstance(data, dict) or set(data) != {*words, "threads", "check"}:
+        raise UserMistake("expected the functions of a program", field="functions")
+    threads, check = data["threads"], data["check"]
+    if not all(isinstance(data[word], str) for word in words) or not isinstance(check, (str, NoneType)):
+        raise UserMistake("expected names", field="functions")
+    if not isinstance(threads, list) or not all(
+        isinstance(pair, list) and len(pair) == 2 and _texts(pair) for pair in threads
+    ):
+        raise UserMistake("expected a list of [thread, function]", field="functions")
+    return functions_of(data)
+
+
+def _text(document: Mapping[str, Any], key: str) -> str:
+    value = document.get(key)
+    if not isinstance(value, str):
+        raise UserMistake("expected text", field=key)
+    return value
+
+
+def _texts(values: object) -> bool:
+    return isinstance(values, (list, ValuesView)) and all(isinstance(one, str) for one in values)

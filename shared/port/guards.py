@@ -1,0 +1,87 @@
+"""Who may access a field: locks held, and structs that nobody else can reach yet.
+
+Looks at a heap as the memory nodes keep it (id -> [generation, private owner, fields ...]), the simulator's
+own or one that the race detector builds again from journals, so that both come to the same answer.
+
+A struct is private to the context that has just allocated it, or taken it off a free list, until its
+handle is stored where others can find it, or another context touches it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from shared.port.struct import HEADER, LOCK_SHIFT, Struct, lock_name
+
+if TYPE_CHECKING:
+    from shared.port.port import Context
+    from shared.port.struct import FieldBase
+
+
+class Guards:
+    """The rules, over one heap.
+
+    Attributes:
+        heap: id of a struct -> its heap record.
+    """
+
+    __slots__ = ("heap",)
+
+    def __init__(self, heap: dict[int, list[Any]]):
+        self.heap = heap
+
+    def guarded(self, ctx: Context, obj: Struct, field: FieldBase, write: bool) -> bool:
+        """Does the context hold what guards the field, in the mode that the access needs?"""
+        held = ctx.held
+        if field.own_lock >= 0:
+            entry = held.get(obj.id << LOCK_SHIFT | field.own_lock)
+            return entry is not None and (not write or entry[1] == "w")
+        for alternative in field.write if write else field.read:
+            for guard in alternative:
+                key = guard.key(self._peek, obj)
+                entry = None if key is None else held.get(key)
+                if entry is None or (write and entry[1] != "w"):
+                    break
+            else:
+                return True
+        return False
+
+    def missing(self, ctx: Context, obj: Struct, field: FieldBase, write: bool) -> str:
+        """Which locks guard the field just now and are not held as the access needs, in words.
+
+        As `anon:16.an_lock, not held`; of several alternatives each is told, of locks that are needed together those
+        that are missing.
+        """
+        told = []
+        for alternative in field.write if write else field.read:
+            words = []
+            for guard in alternative:
+                key = guard.key(self._peek, obj)
+                entry = None if key is None else ctx.held.get(key)
+                if key is None:
+                    words.append(f"the lock of its owner, and {obj} has none")
+                elif entry is None:
+                    words.append(f"{lock_name(key)}, not held")
+                elif write and entry[1] != "w":
+                    words.append(f"{lock_name(key)}, held shared")
+            told.append(" and ".join(words))
+        return " or ".join(told)
+
+    def _peek(self, obj: Struct, name: str) -> Any:
+        rec = self.heap.get(obj.id)
+        return None if rec is None else rec[type(obj).fields[name].slot]
+
+    def claim(self, ctx: Context, obj: Struct) -> None:
+        """The struct is this context's own until another touches it."""
+        rec = self.heap.get(obj.id)
+        if rec is not None:
+            rec[1] = ctx
+
+    def publish(self, obj: Struct) -> None:
+        """A handle was stored where others can find it: what it leads to is not private any more."""
+        found = [obj]
+        while found:
+            rec = self.heap.get(found.pop().id)
+            if rec is not None and rec[1] is not None:
+                rec[1] = None
+                found += [value for value in rec[HEADER:] if isinstance(value, Struct)]

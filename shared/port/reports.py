@@ -1,0 +1,167 @@
+"""What detectors and kernel code say of a run as it goes: kernel events, findings, and which errata it reaches."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from shared.errors import PortDead
+from shared.findings import FINDINGS, Finding
+from shared.patch import blamed, current
+
+if TYPE_CHECKING:
+    from shared.scenario.steps.step import Args
+    from shared.wire.messages import KernelFinding
+
+#: in place of an access's result: it was refused, and nobody stops for that
+AGAIN = object()
+
+#: errors of Python that stand for what a kernel in C meets at a wild pointer, index or number
+WILD = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
+
+
+class Reports(ABC):
+    """The part of a port that reports.
+
+    Args:
+        errata: ids switched on.
+        detect: detector -> "stop", "note" or "off".
+
+    Attributes:
+        cur: the current context.
+        dead: the run has ended; nothing is performed or recorded any more.
+        finding: for which it has ended.
+        stale: the first use after free that nobody stopped for.
+        passed: the first finding that a detector made and nobody stopped for, in words.
+        sites: erratum -> how often its place in the code was reached.
+    """
+
+    def __init__(self, errata: frozenset[str], detect: dict[str, str]):
+        self.errata, self.detect = errata, detect
+        self.dead = False
+        self.cur: Any = None
+        self.finding: Finding | None = None
+        self.stale: Finding | None = None
+        self.passed: str | None = None
+        self.notes: list[Finding] = []
+        self.sites: dict[str, int] = {}
+
+    @abstractmethod
+    def op(self, code: str, target: int, args: tuple[Any, ...] = ()) -> Any:
+        """A scheduling point, then one operation."""
+
+    @abstractmethod
+    def record_event(self, event: str, **fields: Any) -> None:
+        """Put a kernel event (not an operation) into this context's CPU's journal."""
+
+    def enter(self, name: str) -> None:
+        """A kernel function is entered."""
+        self.cur.stack.append(name)
+        self.record_event("enter", fn=name)
+
+    def exit(self) -> None:
+        """The innermost kernel function returns."""
+        if not self.dead:
+            self.record_event("exit", fn=self.cur.stack.pop())
+
+    def called(self, step: Args) -> None:
+        """A program begins a step, a system call or an access."""
+        self.record_event("call", op=step.op, args=step.plain())
+
+    def returned(self, op: str, result: int | str) -> None:
+        """The step has ended, with this result."""
+        self.record_event("return", op=op, result=result)
+
+    def report(
+        self, kind: str, text: str, *, subject: str = "", function: str = "", story: tuple[str, ...] = ()
+    ) -> None:
+        """A detector has seen something: stop, note or ignore it as `detect` says."""
+        detector = FINDINGS[kind].detector
+        level = self.detect.get(detector, "stop")
+        if self.dead:
+            return
+        if level != "stop" and self.passed is None:
+            self.passed = text
+        if level != "off":
+            self.take(self._seen(kind, text, subject, function, story), level)
+
+    def _seen(
+        self, kind: str, text: str, subject: str = "", function: str = "", story: tuple[str, ...] = ()
+    ) -> Finding:
+        """A finding of the current context, as of now."""
+        ctx = self.cur
+        return Finding(
+            kind,
+            text,
+            ctx.name,
+            function or ctx.function,
+            subject,
+            stack=list(ctx.stack),
+            held=ctx.held_as_text(),
+            story=list(story),
+        )
+
+    def refused(self, found: KernelFinding, code: str, target: int, args: tuple[Any, ...]) -> Any:
+        """Report an operation that a node has refused. If nobody stops for that, return what the hardware would have.
+
+        The operation is repeated with a scheduling point of its own, since others may come in between; an access by way
+        of a translation by who makes it (AGAIN), since an interrupt may have flushed the translation by then.
+
+        A stale handle's address is that of a later struct, or of nothing: then no kernel could go on, and the run
+        ends whatever the level. What that struct has not set yet is zero.
+        """
+        seen = self._seen(found.kind, found.text, found.subject)
+        if found.fatal:
+            self.take(seen, "stop")
+        self.report(found.kind, found.text, subject=found.subject)
+        if found.kind == "freed-page-access":
+            return AGAIN
+        if found.kind != "use-after-free":
+            return None
+        self.stale = self.stale or seen
+        obj = args[0]
+        result = self.op(code, target, (obj.anything(), *args[1:]))
+        unset = code == "load" and result is None
+        return 0 if unset and args[1] in type(obj).fields and type(obj).fields[args[1]].number else result
+
+    def failed(self, error: BaseException) -> BaseException | None:
+        """What an error of a context comes to: None if it ends the run with a finding, else what to tell the user.
+
+        A kernel that goes on with the wrong struct's fields, past an assertion that does not hold, or with a defect
+        switched on, meets what it cannot handle (`WILD`): a trap. On a repaired kernel with nothing passed over, it is
+        a bug of ours, as any other error is; or the patch's, if it came through the patch's file.
+        """
+        told = blamed(error)
+        patch = current()
+        if told is not error or self.dead or not isinstance(error, WILD):
+            return told
+        if not (self.stale or self.passed or self.errata or patch):
+            return error
+        after = f'after "{self.passed}", for which nobody stopped' if self.passed else f"with {', '.join(self.errata)}"
+        if patch is not None and not self.passed and not self.errata:
+            after = f"with {patch.file}"
+        text = f"panic: trap: {self.cur.function or 'user mode'} cannot go on {after}"
+        trap = self._seen("panic", text, story=(f"{type(error).__name__}: {error}",))
+        with suppress(PortDead):
+            self.take(self.stale or trap, "stop")
+        return None
+
+    def take(self, found: Finding, level: str) -> None:
+        """End the run with this finding, or only note it."""
+        self.record_event("finding" if level == "stop" else "note", finding=found.as_dict())
+        if level == "note":
+            self.notes.append(found)
+            return
+        self.stop(found)
+
+    def stop(self, found: Finding) -> None:
+        """End the run with this finding; nothing is performed after it."""
+        self.finding = found
+        self.dead = True
+        raise PortDead
+
+    def erratum(self, name: str) -> bool:
+        """Is this defect switched on? Counts that its site was reached, either way."""
+        self.sites[name] = self.sites.get(name, 0) + 1
+        return name in self.errata

@@ -1,0 +1,439 @@
+"""Kernel structs whose every field access is an operation, and whose guards run.
+
+A struct is declared as UVM's headers declare it, field markings included:
+
+    class Anon(Struct, kind=3):
+        guards = {"o": own("an_lock"), "a": uvm_lock("afreelock")}
+        an_lock = simplelock("anon")
+        an_ref: Field[int] = field("o")
+        an_page: Field[Page | None] = field("o")
+        an_nxt: Field[Anon | None] = union("an_page", "a")
+
+`anon.an_ref -= 1` is then a load and a store. A marking names the locks that
+guard the field, in UVM's own notation: `o`, `o|p` (either), `o&p` (both), or
+`o|p read, o&p write`. The same string is read by people, by the thinning rule
+and by the race detector. Markings without a lock:
+
+    const   set while the struct is private to its creator, never changed after
+    stat    an unlocked event counter: no operation, no race (kept per CPU)
+    hint    with a guard: deliberately read without it; never a race
+
+A *handle* is an address with a generation: two handles are equal if they name
+the same address; using one whose generation has passed is a use after free.
+No Python container ever sits in a struct.
+
+Handles are (kind, index) packed into one integer; locks are numbered inside
+their struct, and a lock's key is the struct's id and that number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from copy import copy
+from functools import lru_cache
+from typing import Any, ClassVar, Generic, TypeVar, overload
+
+from shared.port.lockref import LockRef
+from shared.port.port import ANY_GEN, here
+
+KIND_SHIFT = 20
+INDEX_MASK = (1 << KIND_SHIFT) - 1
+LOCK_SHIFT = 4
+#: a heap record is [generation, private owner, field 0, field 1, ...]
+HEADER = 2
+
+T = TypeVar("T")
+KINDS: dict[int, type[Struct]] = {}
+KIND_NAMES: dict[str, type[Struct]] = {}
+
+
+class Guard:
+    """Which lock guards a field: lock `lock` of the struct itself, or of the one that `pointer` names."""
+
+    __slots__ = ("lock", "pointer")
+
+    def __init__(self, lock: str, pointer: str | None = None):
+        self.lock, self.pointer = lock, pointer
+
+    def key(self, peek: Callable[[Struct, str], Any], obj: Struct) -> int | None:
+        """Key of the lock, or None if nothing guards the field just now.
+
+        Args:
+            peek: raw read of a field, no operation.
+            obj: the struct whose field is accessed.
+        """
+        target = obj if self.pointer is None else peek(obj, self.pointer)
+        return None if target is None else target.lock_key(self.lock)
+
+
+def own(lock: str) -> Guard:
+    """Guarded by a lock inside the same struct."""
+    return Guard(lock)
+
+
+def via(pointer: str, lock: str) -> Guard:
+    """Guarded by a lock inside the struct that field `pointer` names."""
+    return Guard(lock, pointer)
+
+
+class FieldBase:
+    """A field of a struct: its name, its slot and what guards it.
+
+    Attributes:
+        read, write: alternatives, each a tuple of guards that must all be held.
+        mode: "guarded", "const" or "stat".
+        hint: read without its guard on purpose.
+        peek: this one access skips its guard on purpose (see `unlocked`), which its record says.
+        number: declared as a Field[int].
+        link: it chains structs into a list, and says nothing about the struct itself.
+        type: what it is declared to hold, as "int" or "Page | None".
+        own_lock, simple_lock: number of the lone lock of the same struct that guards it, or -1; and if that is
+            a simple lock and no hint.
+    """
+
+    __slots__ = (
+        "hint",
+        "key",
+        "link",
+        "marking",
+        "mode",
+        "name",
+        "number",
+        "offset",
+        "own_lock",
+        "peek",
+        "read",
+        "simple_lock",
+        "slot",
+        "type",
+        "union_of",
+        "write",
+    )
+
+    def __init__(self, marking: str, hint: bool = False, union_of: str | None = None, link: bool = False):
+        self.marking, self.hint, self.union_of, self.link = marking, hint, union_of, link
+        self.peek = False
+        self.mode = marking if marking in ("const", "stat") else "guarded"
+        self.read: list[tuple[Guard, ...]] = []
+        self.write: list[tuple[Guard, ...]] = []
+        self.own_lock = -1
+        self.simple_lock = -1
+
+    def is_hint(self, guarded: bool) -> bool:
+        """Is this an access that needs no guard? Of such accesses only two writes can race.
+
+        Args:
+            guarded: the context holds the guard. Then a peek counts as a guarded access; a field that is declared a
+                hint stays one.
+        """
+        return self.hint or (self.peek and not guarded)
+
+    def bind(self, owner: type[Struct], name: str, slot: int) -> None:
+        self.name, self.slot = name, slot
+        self.key = f"{owner.kind_name}.{name}"
+        marks = [vars(one).get("__annotations__", {}) for one in owner.__mro__]
+        declared: str = next((one[name] for one in marks if name in one), "")
+        self.type = declared.removeprefix("Field[").removesuffix("]")
+        self.number = self.type == "int"
+        if self.mode == "guarded":
+            parts = dict.fromkeys(("read", "write"), self.marking)
+            if "," in self.marking:
+                parts = {word: expr for expr, word in (part.split() for part in self.marking.split(","))}
+            self.read = _parse(parts["read"], owner)
+            self.write = _parse(parts["write"], owner)
+            lone = self.read[0][0]
+            alone = self.read == self.write and len(self.read) == len(self.read[0]) == 1
+            if alone and type(lone) is Guard and lone.pointer is None:  # the commonest case is checked without a call
+                self.own_lock = owner.lock_fields[lone.lock].index
+                if not self.hint and not owner.lock_fields[lone.lock].sleepable:
+                    self.simple_lock = self.own_lock
+
+
+def _parse(expr: str, owner: type[Struct]) -> list[tuple[Guard, ...]]:
+    return [tuple(owner.guards[letter] for letter in part.split("&")) for part in expr.split("|")]
+
+
+class Field(FieldBase, Generic[T]):
+    """Descriptor: reading or assigning it is one operation."""
+
+    __slots__ = ()
+
+    @overload
+    def __get__(self, obj: None, owner: Any) -> Field[T]: ...
+    @overload
+    def __get__(self, obj: Struct, owner: Any) -> T: ...
+    def __get__(self, obj: Struct | None, owner: Any) -> Any:
+        if obj is None:
+            return self
+        return here.port.load(obj, self, self.slot)
+
+    def __set__(self, obj: Struct, value: T) -> None:
+        here.port.store(obj, self, self.slot, value)
+
+
+class Stat(FieldBase):
+    """An event counter, of this CPU: counters of all CPUs are summed at the end. Neither an operation nor a race."""
+
+    __slots__ = ()
+
+    def __get__(self, obj: Struct | None, owner: Any) -> Any:
+        if obj is None:
+            return self
+        return here.port.stats().get(self.name, 0)
+
+    def __set__(self, obj: Struct, value: int) -> None:
+        here.port.stats()[self.name] = value
+
+
+def field(marking: str, *, hint: bool = False) -> Any:
+    """A field with UVM's marking of the locks that guard it."""
+    return Field[Any](marking, hint)
+
+
+def link(marking: str) -> Any:
+    """A field that chains structs into a list: TAILQ_ENTRY, LIST_ENTRY, or the two ends of a TAILQ_HEAD."""
+    return Field[Any](marking, link=True)
+
+
+def stat() -> Any:
+    """An unlocked event counter."""
+    return Stat("stat")
+
+
+def union(other: str, marking: str, link: bool = False) -> Any:
+    """A second name, with a guard of its own, for the storage of field `other`."""
+    return Field[Any](marking, union_of=other, link=link)
+
+
+class Lock:
+    """Descriptor: `anon.an_lock` is a handle of that lock."""
+
+    __slots__ = ("cls", "index", "name", "sleepable")
+    index: int
+    name: str
+
+    def __init__(self, cls: str, sleepable: bool):
+        self.cls, self.sleepable = cls, sleepable
+
+    def __get__(self, obj: Struct | None, owner: Any) -> Any:
+        if obj is None:
+            return self
+        return LockRef(obj.id << LOCK_SHIFT | self.index, self, str(obj))
+
+
+def simplelock(cls: str) -> Any:
+    """A spin lock of lock class `cls`."""
+    return Lock(cls, sleepable=False)
+
+
+def lockmgr(cls: str) -> Any:
+    """A sleepable shared/exclusive lock of lock class `cls`."""
+    return Lock(cls, sleepable=True)
+
+
+class Struct:
+    """Base of every kernel struct; an instance is a handle (id, generation)."""
+
+    __slots__ = ("gen", "id")
+    guards: ClassVar[dict[str, Guard]] = {}
+    kind: ClassVar[int]
+    kind_name: ClassVar[str]
+    fields: ClassVar[dict[str, FieldBase]]
+    lock_fields: ClassVar[dict[str, Lock]]
+    element: ClassVar[FieldBase | None] = None
+    defaults: ClassVar[list[Any]]
+
+    def __init__(self, id: int, gen: int = 0):
+        self.id, self.gen = id, gen
+
+    def __init_subclass__(cls, kind: int, name: str | None = None, element: str | None = None) -> None:
+        cls.kind, cls.kind_name = kind, name or cls.__name__.lower()
+        cls.fields, cls.lock_fields = {}, {}
+        assert kind not in KINDS, f"two structs of kind {kind}"
+        KINDS[kind] = KIND_NAMES[cls.kind_name] = cls
+        slot = HEADER
+        for base in cls.__mro__[1:]:  # a struct that begins as another does has its fields and locks, by these names
+            for key, value in {**getattr(base, "lock_fields", {}), **getattr(base, "fields", {})}.items():
+                if key not in vars(cls):
+                    setattr(cls, key, copy(value))
+        for key, value in list(vars(cls).items()):
+            if isinstance(value, Lock):
+                value.name, value.index = key, len(cls.lock_fields)
+                cls.lock_fields[key] = value
+        for key, value in list(vars(cls).items()):
+            if isinstance(value, FieldBase):
+                if value.union_of is not None:
+                    value.bind(cls, key, cls.fields[value.union_of].slot)
+                elif isinstance(value, Stat):
+                    value.bind(cls, key, -1)
+                else:
+                    value.bind(cls, key, slot)
+                    slot += 1
+                cls.fields[key] = value
+        cls.defaults = [None] * (slot - HEADER)
+        if element is not None:
+            cls.element = FieldBase(element)
+            cls.element.bind(cls, "[]", slot)
+
+    @classmethod
+    def at(cls, index: int, gen: int = 0) -> Any:
+        """The handle of the struct number `index` of this kind."""
+        return cls(cls.kind << KIND_SHIFT | index, gen)
+
+    @property
+    def index(self) -> int:
+        """Number of this struct among those of its kind."""
+        return self.id & INDEX_MASK
+
+    def anything(self) -> Struct:
+        """A handle of whatever lives at this address."""
+        return type(self)(self.id, ANY_GEN)
+
+    def lock_key(self, name: str) -> int:
+        """Key of the lock field `name` of this struct."""
+        return self.id << LOCK_SHIFT | self.lock_fields[name].index
+
+    def locks(self) -> Iterator[LockRef]:
+        """Every lock inside this struct."""
+        for lock in self.lock_fields.values():
+            yield LockRef(self.id << LOCK_SHIFT | lock.index, lock, str(self))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Struct) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return self.id
+
+    def __str__(self) -> str:
+        return f"{self.kind_name}:{self.id & INDEX_MASK}"
+
+    def __repr__(self) -> str:
+        gen = "*" if self.gen == ANY_GEN else self.gen
+        return f"{self.kind_name}:{self.id & INDEX_MASK}#{gen}"
+
+    def addressof(self, name: str) -> int:
+        """`&obj->field`, for use as a sleep channel."""
+        return self.id << 8 | self.fields[name].slot
+
+    @property
+    def address(self) -> int:
+        """The struct's own address, for use as a sleep channel."""
+        return self.id << 8
+
+
+#: an index below 0 is one beyond every array, as an unsigned number is
+FAR = 1 << 32
+
+
+class Array(Struct, kind=0, name="array"):
+    """Base of structs with elements: `a[i]` is one operation. Memory refuses one that is not there, as a trap."""
+
+    __slots__ = ()
+
+    def __init_subclass__(cls, kind: int, name: str | None = None, element: str | None = None) -> None:
+        super().__init_subclass__(kind, name, element)
+
+    def __getitem__(self, i: int) -> Any:
+        element = type(self).element
+        assert element is not None
+        return here.port.load(self, element, element.slot + (i if i >= 0 else FAR + i))
+
+    def __setitem__(self, i: int, value: Any) -> None:
+        element = type(self).element
+        assert element is not None
+        here.port.store(self, element, element.slot + (i if i >= 0 else FAR + i), value)
+
+
+_PEEKS: dict[str, FieldBase] = {}
+
+
+def unlocked(obj: Struct, name: str) -> Any:
+    """Read a field without its guard, on purpose: never a race, and the answer may be out of date at once."""
+    field = type(obj).fields[name]
+    return here.port.load(obj, peek_of(field), field.slot)
+
+
+def peek_of(field: FieldBase) -> FieldBase:
+    """The field, as one access sees it that skips its guard on purpose."""
+    peek = _PEEKS.get(field.key)
+    if peek is None:
+        peek = _PEEKS[field.key] = copy(field)
+        peek.peek = True
+        peek.simple_lock = -1
+    return peek
+
+
+@lru_cache(1 << 15)
+def parse_handle(text: str) -> Any:
+    """The handle that a record calls `anon:5#2`; None if that is no handle."""
+    kind, _, rest = text.partition(":")
+    index, _, gen = rest.partition("#")
+    if kind not in KIND_NAMES or not index.isdecimal() or not (gen.isdecimal() or gen == "*"):
+        return None
+    return KIND_NAMES[kind].at(int(index), ANY_GEN if gen == "*" else int(gen))
+
+
+def lock_name(key: int) -> str:
+    """A lock's name from its key, as `anon:5.an_lock`."""
+    kind = KINDS[key >> LOCK_SHIFT >> KIND_SHIFT]
+    name = list(kind.lock_fields)[key & ((1 << LOCK_SHIFT) - 1)]
+    return f"{kind.kind_name}:{key >> LOCK_SHIFT & INDEX_MASK}.{name}"
+
+
+def lock_sleeps(key: int) -> bool:
+    """Does a context that waits for this lock sleep (lockmgr) rather than spin?"""
+    kind = KINDS[key >> LOCK_SHIFT >> KIND_SHIFT]
+    return list(kind.lock_fields.values())[key & ((1 << LOCK_SHIFT) - 1)].sleepable
+
+
+def channel_name(chan: int) -> str:
+    """A sleep channel's name from its address, as `page:3` or `uvmexp:0.free`."""
+    kind = KINDS[chan >> 8 >> KIND_SHIFT]
+    base = f"{kind.kind_name}:{chan >> 8 & INDEX_MASK}"
+    names = [name for name, one in kind.fields.items() if one.slot == chan & 0xFF]
+    return f"{base}.{names[0]}" if names else base
+
+
+class TailQueue:
+    """Queue macros of <sys/queue.h> over guarded fields of a head and of its elements.
+
+    Args:
+        first, last: names of the head's fields.
+        next, prev: names of the elements' link fields.
+    """
+
+    __slots__ = ("first_", "last_", "next_", "prev_")
+
+    def __init__(self, first: str, last: str, next: str, prev: str):
+        self.first_, self.last_, self.next_, self.prev_ = first, last, next, prev
+
+    def first(self, head: Struct) -> Any:
+        """TAILQ_FIRST"""
+        return getattr(head, self.first_)
+
+    def next(self, elm: Struct) -> Any:
+        """TAILQ_NEXT"""
+        return getattr(elm, self.next_)
+
+    def insert_tail(self, head: Struct, elm: Struct) -> None:
+        """TAILQ_INSERT_TAIL"""
+        last = getattr(head, self.last_)
+        setattr(elm, self.next_, None)
+        setattr(elm, self.prev_, last)
+        setattr(head, self.last_, elm)
+        if last is None:
+            setattr(head, self.first_, elm)
+        else:
+            setattr(last, self.next_, elm)
+
+    def remove(self, head: Struct, elm: Struct) -> None:
+        """TAILQ_REMOVE"""
+        before, after = getattr(elm, self.prev_), getattr(elm, self.next_)
+        if after is None:
+            setattr(head, self.last_, before)
+        else:
+            setattr(after, self.prev_, before)
+        if before is None:
+            setattr(head, self.first_, after)
+        else:
+            setattr(before, self.next_, after)

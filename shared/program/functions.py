@@ -1,0 +1,142 @@
+"""Programs that are functions of the user's own, in place of a scenario's steps (cluster/api.py).
+
+A function is named by a *reference*, "module:name", so that it can travel to actors. A process performs only functions
+that it was given (`register`), or told to import by the driver that it works for (`import_all`): never because a file
+names one.
+
+    setup     runs once, before anything is numbered
+    threads   thread -> what it runs
+    check     looks at the structs when every thread has ended; an assertion of it that fails is a finding
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from shared.errors import PortDead, UserMistake
+from shared.findings import Finding
+from shared.port.port import here
+
+Function = Callable[[], None]
+
+#: reference -> function, of this process
+_KNOWN: dict[str, Function] = {}
+KIND = "assertion"
+
+
+@dataclass(frozen=True, slots=True)
+class Functions:
+    """The functions of one program, by reference.
+
+    Attributes:
+        threads: (thread, reference) of each thread.
+        sum: of their source; part of the scenario's digest.
+        path: folder from which their modules are imported.
+    """
+
+    setup: str
+    threads: tuple[tuple[str, str], ...]
+    check: str | None
+    sum: str
+    path: str
+
+    def references(self) -> list[str]:
+        """Every reference, each once."""
+        named = [self.setup, *(reference for _, reference in self.threads), *([self.check] if self.check else [])]
+        return list(dict.fromkeys(named))
+
+
+def register(function: Function) -> str:
+    """Let this process perform a function; returns its reference."""
+    reference = f"{function.__module__}:{function.__qualname__}"
+    _KNOWN[reference] = function
+    return reference
+
+
+def resolve(reference: str) -> Function:
+    """The function of a reference.
+
+    Raises: UserMistake - this process was not given it.
+    """
+    if reference not in _KNOWN:
+        raise UserMistake(
+            f"{reference} is a function of a program of yours: replay it from Python (cluster.api.replay)"
+        )
+    return _KNOWN[reference]
+
+
+def import_all(functions: Functions) -> None:
+    """Import what an actor is to perform, from where the driver has it.
+
+    Raises: UserMistake - a function cannot be imported by its name.
+    """
+    if functions.path and functions.path not in sys.path:
+        sys.path.append(functions.path)
+    for reference in functions.references():
+        if reference in _KNOWN:
+            continue
+        module, _, name = reference.partition(":")
+        try:
+            function = getattr(import_module(module), name)
+        except (ImportError, AttributeError) as wrong:
+            raise UserMistake(f"{reference} cannot be imported in another process ({wrong})") from None
+        _KNOWN[reference] = function
+
+
+def run_function(reference: str) -> None:
+    """What a thread runs. An assertion of its own that fails is a finding; any other error is the user's mistake."""
+    function = resolve(reference)
+    here.port.enter(function.__name__)
+    try:
+        function()
+    except PortDead:
+        raise
+    except AssertionError as wrong:
+        here.port.report(KIND, _said(function, wrong))
+    except Exception as wrong:
+        if here.port.stale or here.port.passed:  # what a kernel would meet: a trap
+            raise
+        frame = traceback.extract_tb(wrong.__traceback__)[-1]
+        raise UserMistake(f"{type(wrong).__name__}: {wrong}"[:300], file=frame.filename, line=frame.lineno) from None
+    here.port.exit()
+
+
+def run_check(reference: str, heap: dict[int, list[Any]]) -> Finding | None:
+    """What a program's check says of the structs at rest.
+
+    Args:
+        heap: struct id -> [generation, private owner, field 0, ...].
+    """
+    function = resolve(reference)
+    try:
+        with here.installed(_AtRest(heap)):  # type: ignore[arg-type]
+            function()
+    except AssertionError as wrong:
+        return Finding(KIND, _said(function, wrong), function=function.__name__)
+    return None
+
+
+def _said(function: Function, wrong: AssertionError) -> str:
+    """An assertion's own words, or the line that it stands in."""
+    frame = traceback.extract_tb(wrong.__traceback__)[-1]
+    return f"{function.__name__}: {wrong}" if str(wrong) else f"{function.__name__}: {frame.line}"
+
+
+class _AtRest:
+    """In place of a port: reads of structs, and nothing else."""
+
+    def __init__(self, heap: dict[int, list[Any]]):
+        self.heap = heap
+
+    def load(self, obj: Any, field: Any, slot: int) -> Any:
+        record = self.heap.get(obj.id)
+        assert record is not None, f"{obj} does not exist"
+        return record[slot]
+
+    def __getattr__(self, name: str) -> Any:
+        raise UserMistake(f"a check may read structs, and no more ({name})")

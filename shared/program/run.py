@@ -1,0 +1,146 @@
+"""What a thread of a scenario runs: its steps, one system call or access after another.
+
+Rules:
+
+- Between two steps the thread is in user mode: another thread of its CPU may go first.
+- A step answers a value, 0, or the name of an errno or signal. A refused access
+  is one such answer; the program goes on, as in a litmus test.
+- A program that ends without `exit` ends its thread all the same.
+- Setup steps must succeed: one that does not is the scenario's mistake.
+
+What each step does is in shared/scenario/steps.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import NoReturn
+
+from shared.errors import UserMistake
+from shared.port.port import here
+from shared.scenario.model import Handler, Lwp, Scenario, Step
+from shared.scenario.steps.kernel import Barrier, Kvar, Litmus, Meet
+from shared.scenario.steps.step import Call, Refused
+from shared.uvm.init import uvm_init
+from shared.uvm.param import SIDL
+from shared.uvm.proc import exit1
+from shared.uvm.structs import Loan, Proc, Shm
+
+
+def run_handler(handler: Handler) -> None:
+    """What a device's interrupt runs, each time."""
+    ctx = here.port.cur
+    call = Call(None, interrupt=True)
+    here.port.enter(f"{handler.name.rstrip('0123456789')}intr")
+    for index, step in enumerate(handler.steps):
+        result = step.args.perform(call)
+        ctx.results.append({"step": index, "op": step.op, "result": result, "into": step.into})
+    here.port.exit()
+
+
+def run_program(lwp: Lwp, procs: Mapping[str, Proc]) -> None:
+    """Run a thread's program to its end; results go to the context's `results`.
+
+    Args:
+        procs: every process of the scenario by name.
+    """
+    ctx = here.port.cur
+    me = procs[lwp.proc]
+    call = Call(me, procs)
+    for index, step in enumerate(lwp.program):
+        if index:
+            here.port.userret()
+        here.port.called(step.args)
+        result = _syscall(step, call) if step.args.system_call else step.args.perform(call)
+        here.port.returned(step.op, result)
+        ctx.results.append({"step": index, "op": step.op, "result": result, "into": step.into})
+        if step.args.ends:
+            return
+    here.port.kernel_proc_lock("syscall")
+    exit1(me)
+    here.port.kernel_proc_unlock()
+
+
+def _syscall(step: Step, call: Call) -> int | str:
+    """Perform a step in the kernel: on a machine with the big lock, with that held but for sleeps."""
+    here.port.kernel_proc_lock("syscall")
+    result = step.args.perform(call)
+    here.port.kernel_proc_unlock()
+    return result
+
+
+# -- setup -------------------------------------------------------------------------
+
+
+def run_init(scenario: Scenario) -> None:
+    """Start UVM; the first thing that context `boot` runs."""
+    config = scenario.machine
+    uvm_init(
+        config.frames,
+        config.anons,
+        [(device.slots, device.priority) for device in config.swap_devices],
+        reserve_pagedaemon=config.reserve_pagedaemon,
+        reserve_kernel=config.reserve_kernel,
+        freemin=config.freemin,
+        freetarg=config.freetarg,
+        kernel=config.kernel,
+    )
+
+
+def run_setup(scenario: Scenario, procs: Mapping[str, Proc], begun: list[int]) -> None:
+    """Perform the setup steps; what context `boot` runs when UVM has started.
+
+    Args:
+        begun: takes the index of each step, when that begins.
+
+    Raises: UserMistake - a step cannot be done on this machine.
+    """
+    for proc in procs.values():
+        made = here.port.alloc(Proc)
+        assert made == proc, "procs are numbered in order of names"
+        proc.p_stat = SIDL
+        proc.p_vmspace = None
+        proc.p_lwps = 0
+    for number, name in enumerate(scenario.barriers):
+        meeting = here.port.alloc(Barrier)
+        assert meeting == Barrier.at(number)
+        acts = [step.args for lwp in scenario.lwps for step in lwp.program]
+        meeting.b_missing = sum(isinstance(act, Meet) and act.name == name for act in acts)
+    for number, _ in enumerate(scenario.words):
+        word = here.port.alloc(Litmus)
+        assert word == Litmus.at(number)
+        word.value = 0
+    for number, _ in enumerate(scenario.kvars):
+        variable = here.port.alloc(Kvar)
+        assert variable == Kvar.at(number)
+        variable.address = 0
+    for number, _ in enumerate(scenario.segments):
+        segment = here.port.alloc(Shm)
+        assert segment == Shm.at(number)
+        segment.shm_object = None
+    for number, _ in enumerate(scenario.loans):
+        loan = here.port.alloc(Loan)
+        assert loan == Loan.at(number)
+        loan.l_flags = 0
+        loan.l_npages = 0
+        loan.l_result = None
+    ctx = here.port.cur
+    threads = Counter(lwp.proc for lwp in scenario.lwps)
+    for index, step in enumerate(scenario.setup):
+        begun.append(index)
+        if step.args.process:
+            ctx.proc = procs[step.args.process]
+        try:
+            result = step.args.perform(Call(ctx.proc, procs, threads=threads))
+        except Refused as refused:
+            _refuse(scenario, index, refused.why, refused.key)
+        if result:
+            _refuse(scenario, index, f"gave {result}")
+    ctx.proc = None
+
+
+def _refuse(scenario: Scenario, index: int, why: str, key: str = "") -> NoReturn:
+    step = scenario.setup[index]
+    place = f"setup[{index}].{step.op}" + (f".{key}" if key else "")
+    raise UserMistake(f"this setup step {why}", file=scenario.file, line=step.line, field=place)

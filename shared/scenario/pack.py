@@ -1,0 +1,64 @@
+"""A scenario as plain data, for messages to actors and for run folders, and back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from shared.program.functions import Functions
+from shared.scenario.machine import DeviceFault, KernelMaps, MachineConfig, SwapDevice
+from shared.scenario.model import Bound, Expect, Handler, Lwp, Outcome, Region, Scenario, Step
+from shared.scenario.steps.table import make
+
+
+def pack_scenario(scenario: Scenario) -> dict[str, Any]:
+    """The scenario as plain data."""
+    return {
+        **asdict(scenario),
+        "setup": tuple(step.plain() for step in scenario.setup),
+        "lwps": tuple({**asdict(lwp), "program": tuple(map(Step.plain, lwp.program))} for lwp in scenario.lwps),
+        "handlers": tuple({**asdict(one), "steps": tuple(map(Step.plain, one.steps))} for one in scenario.handlers),
+    }
+
+
+def unpack_scenario(data: dict[str, Any]) -> Scenario:
+    """The scenario that `pack_scenario` was given."""
+    machine = dict(data["machine"])
+    if not isinstance(machine["colocate"], bool):
+        machine["colocate"] = tuple(tuple(group) for group in machine["colocate"])
+    for faults in ("swap_faults", "disk_faults"):
+        machine[faults] = tuple(DeviceFault(**one) for one in machine[faults])
+    machine["swap_devices"] = tuple(SwapDevice(**one) for one in machine["swap_devices"])
+    machine["devices"] = tuple(tuple(one) for one in machine["devices"])
+    if machine["kernel"] is not None:
+        machine["kernel"] = KernelMaps(**machine["kernel"])
+    expect = {key: None if one is None else _outcome(one) for key, one in data["expect"].items()}
+    names = ("source", "errata", "procs", "barriers", "words", "kvars", "segments", "loans", "own_errata")
+    tuples = {key: tuple(data[key]) for key in names}
+    made: dict[str, Any] = {
+        "machine_texts": tuple((name, file, text) for name, file, text in data["machine_texts"]),
+        "machine": MachineConfig(**machine),
+        "functions": None if data["functions"] is None else functions_of(data["functions"]),
+        "setup": tuple(map(_step, data["setup"])),
+        "lwps": tuple(Lwp(**{**one, "program": tuple(map(_step, one["program"]))}) for one in data["lwps"]),
+        "handlers": tuple(Handler(**{**one, "steps": tuple(map(_step, one["steps"]))}) for one in data["handlers"]),
+        "expect": Expect(**expect),
+        "bound": Bound(**data["bound"]),
+        "regions": tuple(Region(**one) for one in data["regions"]),
+    }
+    return Scenario(**{**data, **tuples, **made})
+
+
+def functions_of(data: dict[str, Any]) -> Functions:
+    """The functions that `asdict` was given."""
+    return Functions(**{**data, "threads": tuple((name, reference) for name, reference in data["threads"])})
+
+
+def _step(data: dict[str, Any]) -> Step:
+    return Step(make(data["op"], data["args"]), data["into"], data["line"], data["text"])
+
+
+def _outcome(data: dict[str, Any]) -> Outcome:
+    results = {key: tuple(values) for key, values in data["results"].items()}
+    tuples = {key: tuple(data[key]) for key in ("findings", "functions", "subjects", "invariants", "texts", "never")}
+    return Outcome(**{**data, **tuples, "results": results})

@@ -1,0 +1,234 @@
+"""The JSON Schema of a scenario's file, for editors: generated from the steps and from what the loader allows.
+
+It sees the form of a file, and not whether what it names is there: the loader (shared/scenario/load.py) sees that too.
+Whatever the loader accepts, the schema does.
+"""
+
+from __future__ import annotations
+
+from shared.errata import ERRATA
+from shared.findings import DETECTORS
+from shared.scenario.expect import ANSWERS, EXPECTABLE, FUNCTION_FORM, INVARIANT_IDS, KEYS, MAX_RESULT, OBJECTS
+from shared.scenario.load import ID_FORM, MAX_DEPTH, MAX_OPERATIONS, MAX_SCHEDULES, OPTIONAL, REQUIRED
+from shared.scenario.machine import (
+    DEVICE_NAME,
+    KERNEL_LOCKS,
+    MAX_CPUS,
+    MAX_FRAMES,
+    MAX_SWAP,
+    MAX_SWAP_DEVICES,
+)
+from shared.scenario.machine import LEVELS as INTERRUPT_LEVELS
+from shared.scenario.model import LEVELS, STRATEGIES
+from shared.scenario.steps.step import NAME_FORM, Schema, Where
+from shared.scenario.steps.table import STEPS, steps_of
+
+DIALECT = "http://json-schema.org/draft-07/schema#"
+#: how a scenario beside the shipped ones names the schema in its first line
+MODELINE = "# yaml-language-server: $schema=../schema.json"
+PAGE_SIZES = (64, 128, 256, 512, 1024, 2048, 4096)
+_NAMES: Schema = {"pattern": f"^{NAME_FORM}$"}
+_TEXT: Schema = {"type": "string", "pattern": r"\S"}
+
+
+def schema() -> Schema:
+    """The whole schema."""
+    ident: Schema = {"type": "string", "pattern": f"^{ID_FORM}$"}
+    parts: dict[str, Schema] = {
+        "id": said("the id of the scenario", ident),
+        "machine": said(
+            "the machine that it runs on: its keys, or the name or file of one", {"anyOf": [_TEXT, _ref("machine")]}
+        ),
+        "setup": said(
+            "steps done one after another before anything is numbered", _list({"$ref": "#/definitions/setup"})
+        ),
+        "programs": said(
+            "thread -> its steps",
+            {"type": "object", "propertyNames": _NAMES, "additionalProperties": _ref("program"), "minProperties": 1},
+        ),
+        "name": said("a name in words", ident),
+        "title": said("what it shows, in a line", _TEXT),
+        "story": said("what happens, and why", _TEXT),
+        "source": said("where it is known from", _list(_TEXT)),
+        "errata": said("the defects that are on", {"type": "array", "items": _erratum(), "uniqueItems": True}),
+        "detect": said(
+            "detector -> what it does when it sees something", _map(dict.fromkeys(DETECTORS, _enum(LEVELS)))
+        ),
+        "interrupts": said(
+            "device -> what its interrupt does",
+            {"type": "object", "additionalProperties": _ref("interrupt")},
+        ),
+        "expect": said(
+            "what must happen with the errata, and without",
+            _map({"with_errata": _ref("outcome"), "fixed": _ref("outcome")}),
+        ),
+        "bound": said("how far that was searched", _bound()),
+    }
+    assert tuple(parts) == (*REQUIRED, *OPTIONAL)
+    return {
+        "$schema": DIALECT,
+        "title": "A scenario of uvmp",
+        **_map(parts, REQUIRED),
+        "definitions": {
+            "setup": _step(Where.SETUP),
+            "program": {"type": "array", "items": _step(Where.PROGRAM)},
+            "interrupt": _map(
+                {"cpu": _whole(0, MAX_CPUS - 1), "steps": _list(_step(Where.INTERRUPT))}, ("cpu", "steps")
+            ),
+            "machine": machine(),
+            "outcome": _outcome(),
+        },
+    }
+
+
+def said(description: str, schema: Schema) -> Schema:
+    """A schema with a description."""
+    return {"description": description, **schema}
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/definitions/{name}"}
+
+
+def _whole(low: int, high: int) -> Schema:
+    return {"type": "integer", "minimum": low, "maximum": high}
+
+
+def _enum(words: object) -> Schema:
+    return {"enum": list(words)}  # type: ignore[call-overload]
+
+
+def _list(items: Schema) -> Schema:
+    return {"type": "array", "items": items, "minItems": 1}
+
+
+def _map(properties: dict[str, Schema], required: tuple[str, ...] = ()) -> Schema:
+    """A mapping with these keys and no others."""
+    made: Schema = {"type": "object", "properties": properties, "additionalProperties": False}
+    return {**made, "required": list(required)} if required else made
+
+
+def _erratum() -> Schema:
+    """A known one, for editors to offer, or any other: letters may be small, and a patch may declare its own."""
+    return {"anyOf": [{"enum": [*ERRATA, *sorted({erratum.name for erratum in ERRATA.values()})]}, _TEXT]}
+
+
+def _step(where: Where) -> Schema:
+    """`{op: {...}}`, for each step that is allowed there."""
+    steps = {op: STEPS[op].schema(where) for op in steps_of(where)}
+    for op in steps:
+        if STEPS[op].ends:
+            steps[op] |= {"type": ["object", "null"]}
+    return {**_map(steps), "minProperties": 1, "maxProperties": 1}
+
+
+def _bound() -> Schema:
+    return _map(
+        {
+            "strategy": _enum(STRATEGIES),
+            "schedules": said("executions", _whole(1, MAX_SCHEDULES)),
+            "depth": said("of a bug, as PCT has it; default 3", _whole(1, MAX_DEPTH)),
+            "operations": said("after which an execution is ended as one without end", _whole(1, MAX_OPERATIONS)),
+        },
+        ("strategy", "schedules"),
+    )
+
+
+def _any_of(schema: Schema) -> Schema:
+    """A value, or {any_of: [...]}."""
+    return {"anyOf": [schema, _map({"any_of": _list(schema)}, ("any_of",))]}
+
+
+def _outcome() -> Schema:
+    answer: Schema = {"anyOf": [_whole(0, MAX_RESULT), _enum(ANSWERS)]}
+    result = {"type": "object", "propertyNames": _NAMES, "additionalProperties": answer, "minProperties": 1}
+    results: Schema = {"type": "object", "propertyNames": _NAMES, "additionalProperties": _any_of(answer)}
+    keys: dict[str, Schema] = {
+        "finding": said("its kind, or none", {"anyOf": [{"const": "none"}, _any_of(_enum(EXPECTABLE))]}),
+        "function": said(
+            "the kernel's function that it names", _any_of({"type": "string", "pattern": f"^{FUNCTION_FORM}$"})
+        ),
+        "subject": said("the kind of object that it names", _any_of(_enum(OBJECTS))),
+        "invariant": said("the id of the invariant that does not hold", _any_of(_enum(INVARIANT_IDS))),
+        "text": said("a part of what it says, as a panic's phrase", _any_of(_TEXT)),
+        "results": said("into-name -> the values that it may have", results),
+        "never": said("combinations of results that must not occur together", _list(result)),
+    }
+    assert tuple(keys) == KEYS
+    return _map(keys, KEYS[:1])
+
+
+def machine() -> Schema:
+    """The keys of a machine."""
+    operation, errors = _enum(("put", "get")), _enum(("EIO", "EAGAIN"))
+    which: dict[str, Schema] = {
+        "first": said("the first of these requests, from 1", _whole(1, MAX_SWAP)),
+        "count": said("how many; default all from there on", _whole(1, MAX_SWAP)),
+    }
+    at = said("start: nothing is started; done: it is started, and fails", _enum(("start", "done")))
+    slot = {"slot": said("only requests that touch this slot", _whole(1, MAX_SWAP)), **which}
+    block = {"block": said("only requests that touch this block", _whole(0, MAX_SWAP)), **which}
+    error: dict[str, Schema] = {"op": operation, "error": errors, "at": at}
+    delay: dict[str, Schema] = {
+        "op": operation,
+        "by": said("so many later requests may overtake it", _whole(1, MAX_SWAP)),
+    }
+    device = _map(
+        {
+            "slots": _whole(1, MAX_SWAP),
+            "priority": said("devices with a lower number are used first", _whole(0, MAX_SWAP)),
+        },
+        ("slots",),
+    )
+    swap = _map(
+        {
+            "errors": said("requests that fail", _list(_map({**error, **slot}, ("op", "error")))),
+            "delays": said("requests that are slow", _list(_map({**delay, **slot}, ("op", "by")))),
+            "devices": said("several swap devices", {**_list(device), "maxItems": MAX_SWAP_DEVICES}),
+        }
+    )
+    mmu = _map(
+        {
+            "unwired_mappings": said(
+                "mappings that a page table has room for, locked pages not counted", _whole(1, MAX_FRAMES)
+            ),
+            "page_tables": said("entries of a page-table page, which is a page of memory", _whole(1, MAX_FRAMES)),
+            "rm": said("hardware: the MMU sets R and M; emulated: it traps", _enum(("hardware", "emulated"))),
+        }
+    )
+    kernel = _map({name: _whole(1, MAX_FRAMES) for name in ("map", "kmem", "mb", "exec")})
+    shards = _map({name: _whole(1, MAX_CPUS) for name in ("lock_manager", "memory")})
+    keys: dict[str, Schema] = {
+        "cpus": _whole(1, MAX_CPUS),
+        "frames": said("pages of memory", _whole(8, MAX_FRAMES)),
+        "swap_slots": said("of one page each", _whole(0, MAX_SWAP)),
+        "page_size": said("bytes; default 64", _enum(PAGE_SIZES)),
+        "anons": said("vm_anon structures; default as many as frames and slots", _whole(1, MAX_FRAMES + MAX_SWAP)),
+        "reserve_pagedaemon": said("free pages that only the pagedaemon may take", _whole(0, MAX_FRAMES)),
+        "reserve_kernel": said("free pages that only the kernel may take", _whole(0, MAX_FRAMES)),
+        "freemin": said("in place of UVM's own", _whole(1, MAX_FRAMES)),
+        "freetarg": said("in place of UVM's own", _whole(1, MAX_FRAMES)),
+        "disk": said("blocks of a disk, for files and raw I/O", _whole(0, MAX_SWAP)),
+        "disk_errors": said("I/O to files that fails", _list(_map({**error, **block}, ("op", "error")))),
+        "mmu": mmu,
+        "swap": swap,
+        "kernel": said("the kernel's maps, in pages", {**kernel, "minProperties": 1}),
+        "kernel_lock": said("big: the big lock of the MP kernels of 2000 to 2007", _enum(KERNEL_LOCKS)),
+        "devices": said(
+            "device, as net0 -> the level of its interrupt",
+            {
+                "type": "object",
+                "propertyNames": {"pattern": f"^{DEVICE_NAME.pattern}$"},
+                "additionalProperties": _enum(INTERRUPT_LEVELS),
+                "minProperties": 1,
+            },
+        ),
+        "shards": said("how many nodes of a kind", shards),
+        "colocate": said(
+            "which nodes share a process: true, false, or the groups",
+            {"anyOf": [{"type": "boolean"}, {"type": "array", "items": _list({"type": "string"})}]},
+        ),
+    }
+    by_device: Schema = {"properties": {"swap": {"required": ["devices"]}}, "required": ["swap"]}
+    by_slots: Schema = {"required": ["swap_slots"]}
+    return {**_map(keys, ("cpus", "frames")), "anyOf": [by_slots, by_device]}
