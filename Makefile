@@ -9,10 +9,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup test check long bench tokens digests big-lock demo clean
+.PHONY: help setup quick test check long bench tokens digests big-lock demo clean
 
 help:
 	@echo "make demo    see a race found, replayed and explained"
+	@echo "make quick   the checks, and the tests of modules: no real processes, no random programs, no scenario sweeps"
 	@echo "make test    ruff, mypy, lint-imports, pytest: what CI runs"
 	@echo "make check   the same without pytest"
 	@echo "make long    the tests that are too slow for 'make test'"
@@ -41,6 +42,10 @@ check: $(STAMP)
 	@$(BIN)/mypy
 	@echo "== lint-imports"
 	@out=$$($(BIN)/lint-imports 2>&1) || { echo "$$out"; exit 1; }
+
+quick: check
+	@echo "== pytest, the tests of modules, in sim"
+	@$(BIN)/python -m pytest -q -n auto -m "not live and not long" tests/shared tests/nodes tests/cluster
 
 test: check
 	@echo "== pytest, in sim"
