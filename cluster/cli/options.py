@@ -74,6 +74,14 @@ class ShowGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def listing(name: str, shown: str) -> Callable[[Callable[..., int | None]], click.Group]:
+    """A command of this name that lists; `shown`: an example of what its `show` tells about."""
+    lines = ((f"uvmp {name}", ""), (f"uvmp {name} show {shown}", ""))
+    return click.group(
+        name, cls=ShowGroup, invoke_without_command=True, context_settings=SETTINGS, epilog=examples(*lines)
+    )
+
+
 def examples(*lines: tuple[str, str]) -> str:
     """The end of a --help: command lines that can be pasted as they are, each with a remark below it.
 

@@ -12,7 +12,7 @@ import click
 from cluster import configs
 from cluster.cli.describe import labelled, prose
 from cluster.cli.glossary import say_words
-from cluster.cli.options import SETTINGS, ShowGroup, common, examples
+from cluster.cli.options import SETTINGS, common, examples, listing
 from cluster.cli.output import Output, program, width
 from shared.errata import ERRATA, Status
 from shared.scenario.machine import MachineConfig
@@ -20,16 +20,7 @@ from shared.scenario.model import Expected, Scenario, Step
 from shared.text import clean, counted
 
 
-@click.group(
-    "scenarios",
-    cls=ShowGroup,
-    invoke_without_command=True,
-    context_settings=SETTINGS,
-    epilog=examples(
-        ("uvmp scenarios", ""),
-        ("uvmp scenarios show S3a-shipped", ""),
-    ),
-)
+@listing("scenarios", "S3a-shipped")
 @common
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> int | None:
