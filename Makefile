@@ -9,11 +9,18 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup test check long bench tokens digests big-lock demo clean
+# What each target selects; "-n auto": a worker for each core; loadgroup: all tests of a scenario on one of them.
+SIM    := not live and not long
+QUICK  := $(SIM) and not wide
+LIVE   := live and not long
+SPREAD := -n auto --dist loadgroup
+
+.PHONY: help setup quick test check long bench tokens digests big-lock demo clean
 
 help:
 	@echo "make demo    see a race found, replayed and explained"
 	@echo "make test    ruff, mypy, lint-imports, pytest: what CI runs"
+	@echo "make quick   pytest without Ray, random programs and the tables over all scenarios: a minute and a half"
 	@echo "make check   the same without pytest"
 	@echo "make long    the tests that are too slow for 'make test'"
 	@echo "make bench   measure"
@@ -42,11 +49,14 @@ check: $(STAMP)
 	@echo "== lint-imports"
 	@out=$$($(BIN)/lint-imports 2>&1) || { echo "$$out"; exit 1; }
 
+quick: $(STAMP)
+	@$(BIN)/python -m pytest -q $(SPREAD) -m "$(QUICK)"
+
 test: check
 	@echo "== pytest, in sim"
-	@$(BIN)/python -m pytest -q -n auto -m "not live and not long"
+	@$(BIN)/python -m pytest -q $(SPREAD) -m "$(SIM)"
 	@echo "== pytest, on real processes"
-	@$(BIN)/python -m pytest -q -m "live and not long"
+	@$(BIN)/python -m pytest -q -m "$(LIVE)"
 
 long: $(STAMP)
 	@echo "== pytest, the long tests"

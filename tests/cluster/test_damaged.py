@@ -507,6 +507,7 @@ def json_of(data: bytes) -> Any:
         return data
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("seed", range(200))
 def test_a_folder_damaged_anywhere_tells_the_same_or_what_is_wrong(
     seed: int, runs: dict[str, Path], tmp_path: Path

@@ -501,8 +501,11 @@ def place() -> Iterator[Path]:
 @pytest.mark.live
 @pytest.mark.parametrize(
     ("by", "when"),
-    [(signal.SIGTERM, "run 1 of"), (signal.SIGHUP, "booted"), (signal.SIGTERM, "starting a Ray")],
-    ids=["TERM", "HUP", "TERM-early"],
+    [
+        pytest.param(signal.SIGTERM, "run 1 of", id="TERM"),
+        pytest.param(signal.SIGHUP, "booted", id="HUP"),
+        pytest.param(signal.SIGTERM, "starting a Ray", id="TERM-early", marks=pytest.mark.long),
+    ],
 )
 def test_signals_end_a_live_machine_as_ctrl_c_does(
     by: int, when: str, tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch
