@@ -19,8 +19,8 @@ SPREAD := -n auto --dist loadgroup
 
 help:
 	@echo "make demo    see a race found, replayed and explained"
+	@echo "make quick   the checks, and the tests of modules: no real processes, no random programs, no scenario sweeps"
 	@echo "make test    ruff, mypy, lint-imports, pytest: what CI runs"
-	@echo "make quick   pytest without Ray, random programs and the tables over all scenarios: a minute and a half"
 	@echo "make check   the same without pytest"
 	@echo "make long    the tests that are too slow for 'make test'"
 	@echo "make bench   measure"
@@ -49,8 +49,9 @@ check: $(STAMP)
 	@echo "== lint-imports"
 	@out=$$($(BIN)/lint-imports 2>&1) || { echo "$$out"; exit 1; }
 
-quick: $(STAMP)
-	@$(BIN)/python -m pytest -q $(SPREAD) -m "$(QUICK)"
+quick: check
+	@echo "== pytest, the tests of modules, in sim"
+	@$(BIN)/python -m pytest -q $(SPREAD) -m "$(QUICK)" tests/shared tests/nodes tests/cluster
 
 test: check
 	@echo "== pytest, in sim"

@@ -36,6 +36,9 @@ from shared.errors import Exit, Infrastructure
 from shared.text import counted
 from tests.cluster.test_cli import ROOT, TINY, document, error_of, interrupted_at, on_a_terminal, our_children, uvmp
 
+#: many runs of the command, each in a process or over folders
+pytestmark = pytest.mark.wide
+
 #: the script as an installation has it, whether there is one here or not
 SCRIPT = [sys.executable, str(ROOT / "uvmp.py")]
 RACE = "S3a-shipped"
