@@ -36,6 +36,9 @@ from shared.errors import Exit, Infrastructure
 from shared.text import counted
 from tests.cluster.test_cli import ROOT, TINY, document, error_of, interrupted_at, on_a_terminal, our_children, uvmp
 
+#: many runs of the command, each in a process or over folders
+pytestmark = pytest.mark.wide
+
 #: the script as an installation has it, whether there is one here or not
 SCRIPT = [sys.executable, str(ROOT / "uvmp.py")]
 RACE = "S3a-shipped"
@@ -501,8 +504,11 @@ def place() -> Iterator[Path]:
 @pytest.mark.live
 @pytest.mark.parametrize(
     ("by", "when"),
-    [(signal.SIGTERM, "run 1 of"), (signal.SIGHUP, "booted"), (signal.SIGTERM, "starting a Ray")],
-    ids=["TERM", "HUP", "TERM-early"],
+    [
+        pytest.param(signal.SIGTERM, "run 1 of", id="TERM"),
+        pytest.param(signal.SIGHUP, "booted", id="HUP"),
+        pytest.param(signal.SIGTERM, "starting a Ray", id="TERM-early", marks=pytest.mark.long),
+    ],
 )
 def test_signals_end_a_live_machine_as_ctrl_c_does(
     by: int, when: str, tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch
