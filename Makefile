@@ -9,6 +9,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 export RAY_USAGE_STATS_ENABLED := 0
 
+# What each target selects; "-n auto": a worker for each core; loadgroup: all tests of a scenario on one of them.
+SIM    := not live and not long
+QUICK  := $(SIM) and not wide
+LIVE   := live and not long
+SPREAD := -n auto --dist loadgroup
+
 .PHONY: help setup quick test check long bench tokens digests big-lock demo clean
 
 help:
@@ -45,13 +51,13 @@ check: $(STAMP)
 
 quick: check
 	@echo "== pytest, the tests of modules, in sim"
-	@$(BIN)/python -m pytest -q -n auto -m "not live and not long" tests/shared tests/nodes tests/cluster
+	@$(BIN)/python -m pytest -q $(SPREAD) -m "$(QUICK)" tests/shared tests/nodes tests/cluster
 
 test: check
 	@echo "== pytest, in sim"
-	@$(BIN)/python -m pytest -q -n auto -m "not live and not long"
+	@$(BIN)/python -m pytest -q $(SPREAD) -m "$(SIM)"
 	@echo "== pytest, on real processes"
-	@$(BIN)/python -m pytest -q -m "live and not long"
+	@$(BIN)/python -m pytest -q -m "$(LIVE)"
 
 long: $(STAMP)
 	@echo "== pytest, the long tests"

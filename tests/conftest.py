@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from shared.scenario.model import Scenario
+from tests.kit import SHIPPED
 
 # The same examples every time, and no deadline: how long an example takes says something of the machine, not of ours.
 settings.register_profile("uvmp", deadline=None, derandomize=True)
@@ -17,6 +18,15 @@ settings.load_profile("uvmp")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rewrite", action="store_true", help="Write tests/transcripts/*.txt anew.")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests of a shipped scenario go to one worker of xdist: kit.searched() and other caches serve them there."""
+    for item in items:
+        call = getattr(item, "callspec", None)
+        if call is not None and call.params.get("name") in SHIPPED:
+            item.add_marker(pytest.mark.xdist_group(call.params["name"]))
 
 
 @pytest.fixture(scope="session")

@@ -117,7 +117,7 @@ def test_the_example_of_the_module_is_as_it_says(tmp_path: Path) -> None:
     assert api.__doc__ is not None
     lines = [line[4:] for line in api.__doc__.split("\n") if line.startswith("    ") or not line]
     text = "\n".join(lines).split("print(")[0].strip()
-    text = text[text.index("from cluster.api") :].replace("kind=128", "kind=229") + "\n"
+    text = text[text.index("from cluster.api") :].replace("kind=128", 'kind=229, name="documented"') + "\n"
     space: dict[str, object] = {"__name__": "example"}
     exec(compile(text, str(tmp_path / "example.py"), "exec"), space)
     program = Program(space["setup"], [space["worker"], space["worker"]], space["check"])  # type: ignore[arg-type]

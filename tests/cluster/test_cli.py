@@ -144,11 +144,15 @@ def test_help_of_each_command_shows_an_example(name: str) -> None:
     assert "--json" in result.stdout
 
 
-def test_the_list_of_commands_says_what_the_commands_themselves_do() -> None:
-    for name in COMMANDS:
-        command = cli.get_command(None, name)  # type: ignore[arg-type]
-        assert command is not None
-        assert command.name == name
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_of_commands_says_what_the_commands_themselves_do(name: str) -> None:
+    """It is written apart from their help, to load none of them; a part of its words are of that help."""
+    command = cli.get_command(None, name)  # type: ignore[arg-type]
+    assert command is not None and command.name == name and command.help is not None
+    listed, own = (
+        {word[:5] for word in re.findall(r"[a-z]{4,}", text.lower())} for text in (COMMANDS[name], command.help)
+    )
+    assert listed and len(listed & own) >= len(listed) / 4, listed - own
 
 
 def test_version() -> None:
@@ -922,7 +926,7 @@ def test_replay_live_follows_the_token(found: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.live
-@pytest.mark.parametrize("when", ["starting a Ray", "booted", "run 1 of"])
+@pytest.mark.parametrize("when", ["starting a Ray", pytest.param("booted", marks=pytest.mark.long), "run 1 of"])
 def test_ctrl_c_ends_a_live_machine_and_leaves_readable_logs(
     when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

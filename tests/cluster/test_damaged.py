@@ -43,6 +43,9 @@ from shared.text import clean
 from tests.cluster.test_explore import RACE
 from tests.kit import CONFIGS, SHIPPED, scenario
 
+#: folders and files that are damaged in many ways
+pytestmark = pytest.mark.wide
+
 #: one whose finding is in a journal, one that is judged at the end, one without a finding
 RUNS = {"S3a": "locked-anon-freed", "S3a-shipped": "spin-forever", "S2b": None}
 

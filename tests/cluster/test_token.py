@@ -104,7 +104,9 @@ def test_a_small_token_cannot_unpack_into_a_large_one() -> None:
 
 
 def test_a_token_of_this_scenario_on_this_kernel_is_accepted() -> None:
-    refuse_mismatch(token_of(S3A, []), S3A)
+    token = token_of(S3A, [])
+    assert (token.scenario, token.digest, token.kernel) == (S3A.id, S3A.digest(), kernel_version())
+    refuse_mismatch(token, S3A)
 
 
 @pytest.mark.parametrize(

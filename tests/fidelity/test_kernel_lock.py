@@ -55,6 +55,7 @@ def with_holder(run: Outcome) -> Iterator[tuple[Record, str]]:
             (holder,) = record["granted"]
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", SHIPPED)
 def test_only_the_lock_s_holder_performs_operations_of_the_kernel(name: str) -> None:
     """All of them, but for interrupts', devices', and steps that are no system calls."""
@@ -95,6 +96,7 @@ def test_without_it_nothing_of_it_is_in_the_journals() -> None:
     assert all(record.get("lock") != LOCK for records in run.journals.values() for record in records)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_scenario_of_the_repaired_kernel_is_clean_with_it(name: str) -> None:
     scene = big(name)

@@ -57,6 +57,7 @@ def test_a_seed_is_a_program() -> None:
     assert generate("one").text() == generate("one").text() != generate("two").text()
 
 
+@pytest.mark.wide
 def test_programs_do_everything_and_each_is_a_scenario() -> None:
     """Every step that a program can have, and every kind of machine; but devices, and words and barriers of tests."""
     made = [generate(f"everything/{number}") for number in range(160)]
@@ -78,6 +79,7 @@ def test_programs_do_everything_and_each_is_a_scenario() -> None:
 # -- they do not fail ----------------------------------------------------------------------
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("seed", ["test-1", "test-2", "test-3"])
 def test_random_programs(seed: str, tmp_path: Path) -> None:
     result = hunt(Order(seed, 10, schedules={"stay": 1, "random": 1, "pct": 1}, out=tmp_path))
@@ -173,6 +175,7 @@ def shows(erratum: str) -> None:
     assert result.failure is not None and result.failure.kind not in ("error", "setup", "diverged"), result
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("erratum", QUICK)
 def test_a_defective_kernel_fails(erratum: str) -> None:
     """With this erratum on, one of so many programs fails."""
@@ -185,6 +188,7 @@ def test_each_of_many_defective_kernels_fails(erratum: str) -> None:
     shows(erratum)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("features", ["map lock memory", "file cut raw", "loan free swapctl kernel"])
 def test_the_plain_model_knows_a_wrong_result(features: str) -> None:
     """Each answer of a finished run is changed; the model tells most of the changes that matter."""
@@ -209,6 +213,7 @@ def test_the_plain_model_knows_a_wrong_result(features: str) -> None:
     assert {"read", "write"} <= set(noticed)
 
 
+@pytest.mark.wide
 def test_what_fails_is_cut_down_to_a_file_that_fails_alike(tmp_path: Path) -> None:
     erratum = "uvm_fault.anon-freed-with-ref"
     features = frozenset(("memory", "map", "fork"))

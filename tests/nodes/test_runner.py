@@ -16,7 +16,7 @@ from shared.errors import Diverged, Infrastructure, LogIncomplete
 from shared.journal.order import causal_past, linearize
 from shared.journal.record import Journal, digest, holes
 from shared.port.port import SPL_BIO, SPL_HIGH, SPL_NONE, here
-from shared.scenario.model import named_results
+from shared.scenario.model import Scenario, named_results
 from shared.wire.codec import FRAME, decode
 from shared.wire.messages import OPERATIONS, Frame, Interrupt, Reply, Status
 from tests.kit import OTHER, THING, Toy, run_recorded, scenario, things, went_on_before_an_interrupt
@@ -27,17 +27,50 @@ UNLUCKY = {
     "litmus-mp": {("cpu0", "memory0"): 0.1, ("cpu1", "memory1"): 0.03},
     "litmus-sb": {("cpu0", "memory0"): 0.1, ("cpu1", "memory1"): 0.1},
 }
+#: the same as an order, which only a CPU that does not wait can keep: access -> those that are applied before it is.
+#: An access is (CPU, node): each CPU accesses one named word on each shard.
+FORBIDDEN = {
+    "litmus-mp": {("cpu1", "memory1"): [("cpu0", "memory1")], ("cpu0", "memory0"): [("cpu1", "memory0")]},
+    "litmus-sb": {
+        ("cpu0", "memory0"): [("cpu0", "memory1"), ("cpu1", "memory0")],
+        ("cpu1", "memory1"): [("cpu0", "memory1"), ("cpu1", "memory0")],
+    },
+}
 
 
 def late(delays: dict[tuple[str, str], float]) -> Callable[[Frame], float]:
     """Delays of (CPU, node) for frames that begin with an access to a named word."""
 
-    def delay_s(frame: Frame) -> float:
-        first = frame.requests[0]
-        word = first.code in ("load", "store") and first.args[0].kind_name == "litmus"
-        return delays.get((frame.cpu, frame.node), 0.0) if word else 0.0
+    return lambda frame: delays.get((frame.cpu, frame.node), 0.0) if accesses_a_word(frame) else 0.0
 
-    return delay_s
+
+def accesses_a_word(frame: Frame) -> bool:
+    """Does it begin with an access to a named word?"""
+    first = frame.requests[0]
+    return first.code in ("load", "store") and first.args[0].kind_name == "litmus"
+
+
+class Ordered(Threads):
+    """Applies accesses to named words in an order that it is told; a delay would only make that order likely.
+
+    Args:
+        order: access -> those that must have been applied before.
+    """
+
+    def __init__(self, scene: Scenario, order: dict[tuple[str, str], list[tuple[str, str]]], **options: Any):
+        self.order = order
+        self.applied = {access: threading.Event() for before in order.values() for access in before}
+        super().__init__(scene, **options)
+
+    def ask(self, node: str, frame: bytes) -> bytes:
+        asked = decode(FRAME, frame)
+        access = (asked.cpu, asked.node) if accesses_a_word(asked) else ("", "")
+        for before in self.order.get(access, ()):
+            assert self.applied[before].wait(60), f"{access} waits for {before}, which never comes"
+        reply = super().ask(node, frame)
+        if access in self.applied:
+            self.applied[access].set()
+        return reply
 
 
 class Hasty(Runner):
@@ -77,7 +110,10 @@ def test_stores_to_a_slow_shard_are_never_overtaken(name: str) -> None:
 @pytest.mark.parametrize("name", ["litmus-mp", "litmus-sb"])
 def test_a_cpu_that_does_not_wait_is_caught(name: str) -> None:
     """The same on a machine broken on purpose: without this, the test above might be unable to fail."""
-    wrong, machine = litmus(name, delay_s=late(UNLUCKY[name]), runner=Hasty)
+    scene = scenario(name)
+    machine = Ordered(scene, FORBIDDEN[name], runner=Hasty)
+    assert machine.run() is None
+    wrong = scene.expect.fixed.check(None, named_results(machine.results()))
     assert wrong is not None and wrong.startswith("expected never to see")
     while Hasty.under_way:
         Hasty.under_way.pop().join()

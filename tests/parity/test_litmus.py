@@ -15,7 +15,7 @@ from shared.scenario.model import named_results
 from tests.kit import run_recorded, scenario
 
 pytestmark = pytest.mark.live
-RUNS = 8
+RUNS = 4
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_the_forbidden_outcome_never_occurs(name: str, live_machine: Callable[..
 
 
 @pytest.mark.usefixtures("slow")
-@pytest.mark.parametrize("name", ["litmus-mp", "litmus-sb"])
+@pytest.mark.parametrize("name", ["litmus-mp", pytest.param("litmus-sb", marks=pytest.mark.long)])
 def test_every_order_of_sim_is_followed_with_a_slow_shard(name: str, live_machine: Callable[..., Any]) -> None:
     """What comes too early for the schedule waits at its node; the outcome is the schedule's."""
     scene = scenario(name)

@@ -51,7 +51,7 @@ QUICK = (
     "E23", "S11c", "E25", "S4", "S1b",
 )  # fmt: skip
 #: those of them that run on real processes in the default suite
-LIVE = ("S3a-shipped", "S3g-shipped", "S3j-shipped", "E26b", "E23", "S11c", "E56", "S4")
+LIVE = ("S3a-shipped", "S3g-shipped", "E26b", "E23", "S11c", "E56", "S4")
 
 Table = Counter[tuple[str, bool]]
 
@@ -113,6 +113,7 @@ def kept(table: Table, scene: Scenario, strategy: str, seed: int, folder: Path) 
     return run
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", SHIPPED)
 def test_in_sim(name: str, table: Table, tmp_path: Path) -> None:
     scene = scenario(name)

@@ -23,6 +23,7 @@ def test_every_scenario_with_errata_is_in_the_table_and_no_other() -> None:
     assert list(SEARCHES) == [name for name in SHIPPED if scenario(name).errata], STALE
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", [name for name in SEARCHES if not SEARCHES[name].kind or limit(name) <= QUICK])
 def test_the_search_of_a_scenario_comes_to_the_same(name: str) -> None:
     """A defect that was seen is seen again, in the same schedule; one that was not is not seen in the first few."""

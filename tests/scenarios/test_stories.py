@@ -24,6 +24,8 @@ ENDLESS = {name for name in FOUND if "no-progress" in scenario(name).expect.with
 ENDLESS |= {"S5a-object", "S5a-shipped"}
 TESTED = [pytest.param(name, marks=pytest.mark.long if name in ENDLESS else ()) for name in FOUND]
 
+pytestmark = pytest.mark.wide
+
 
 @cache
 def postmortem(name: str) -> Postmortem:

@@ -819,6 +819,7 @@ def test_online_and_from_journals_it_says_the_same() -> None:
     assert judge_journals(lost(), once.journals) == once.finding
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", SHIPPED)
 def test_of_a_sound_run_it_says_nothing(name: str) -> None:
     """Neither online nor from its journals."""

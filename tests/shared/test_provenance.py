@@ -29,6 +29,7 @@ def test_it_is_told_of_every_operation_that_moves_words() -> None:
 REFUSED = ("S1d", "E67", "E67-vnode")
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", SHIPPED)
 def test_what_it_says_of_a_word_is_what_was_read_there(name: str) -> None:
     """At each read of a run the origin has the value that was read: no store, copy or transfer was forgotten."""

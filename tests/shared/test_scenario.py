@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from shared.errors import UserMistake
 from shared.findings import DETECTORS, Finding
@@ -659,8 +660,10 @@ def find_machine(name: str) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("path", sorted((CONFIGS / "machines").glob("*.yaml")), ids=lambda path: path.stem)
-def test_shipped_machines_load(path: Path) -> None:
-    load_machine(path.read_text(encoding="utf-8"), str(path))
+def test_shipped_machines_load_as_their_files_say(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    machine, says = load_machine(text, str(path)), yaml.safe_load(text)
+    assert (machine.cpus, machine.frames, machine.swap_slots) == (says["cpus"], says["frames"], says["swap_slots"])
 
 
 @pytest.mark.parametrize("path", sorted((CONFIGS / "scenarios").glob("*.yaml")), ids=lambda path: path.stem)
