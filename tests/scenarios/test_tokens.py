@@ -19,7 +19,7 @@ def test_a_shipped_token_shows_its_defect(name: str) -> None:
     refuse_mismatch(token, scene)
     once = replay(scene, list(token.deviations))
     assert once.finding is not None
-    assert scene.expect.with_errata.check(once.finding.as_dict(), named_results(once.results)) is None
+    assert scene.expect.with_errata.check(once.finding, named_results(once.results)) is None
 
 
 def test_every_shipped_token_is_one_that_is_listed() -> None:
