@@ -9,6 +9,7 @@ Left out: the records themselves (record.py).
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from operator import itemgetter
@@ -18,6 +19,7 @@ from shared.journal.record import Journals, Record, digest, holes, names_of
 
 #: name of the big lock, which an LWP gives up when it goes to sleep
 KERNEL_LOCK = "kernel:0.kernel_lock"
+_NUMBER, _PLACE = itemgetter("k"), itemgetter("nseq")
 
 
 def goes_to_sleep(record: Record, before: str) -> bool:
@@ -277,23 +279,44 @@ def causal_past(journals: Journals) -> Journals:
     return pasts[0] if pasts else journals
 
 
+class _Operations:
+    """The operations of one processor, by number; a dictionary would take a hundred bytes more for each."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+
+    def get(self, k: int) -> Record | None:
+        """Operation `k`; None if no journal has it."""
+        at = bisect_right(self.records, k, key=_NUMBER) - 1
+        return self.records[at] if at >= 0 and self.records[at]["k"] == k else None
+
+    def between(self, after: int, upto: int) -> list[Record]:
+        """Those behind operation `after`, `upto` the last of them."""
+        begin = bisect_right(self.records, after, key=_NUMBER)
+        return self.records[begin : bisect_right(self.records, upto, begin, key=_NUMBER)]
+
+
 def _past(journals: Journals, finding: Record) -> Journals:
     operations = {node: [one for one in records if "k" in one] for node, records in journals.items()}
-    by_cpu: dict[str, dict[int, Record]] = {}
+    by_cpu: dict[str, _Operations] = {}
     for records in operations.values():
         for one in records:
-            by_cpu.setdefault(one["cpu"], {})[one["k"]] = one
+            by_cpu.setdefault(one["cpu"], _Operations()).records.append(one)
+    for performed in by_cpu.values():
+        performed.records.sort(key=_NUMBER)
     causes = _causes(operations, by_cpu)
     upto = dict.fromkeys(by_cpu, 0)
     reached = dict.fromkeys(operations, 0)
-    work = [by_cpu[finding["node"]][finding["at"]]] if finding["at"] else []
-    position = {id(one): at for records in operations.values() for at, one in enumerate(records)}
+    last = by_cpu[finding["node"]].get(finding["at"]) if finding["at"] else None
+    if finding["at"] and last is None:
+        raise LookupError(f"operation {finding['at']} of {finding['node']} is in no journal")
+    work = [] if last is None else [last]
     while work:
         record = work.pop()
         cpu, node = record["cpu"], record["node"]
-        new = [by_cpu[cpu][k] for k in range(upto[cpu] + 1, record["k"] + 1) if k in by_cpu[cpu]]
+        new = by_cpu[cpu].between(upto[cpu], record["k"])
         upto[cpu] = max(upto[cpu], record["k"])
-        end = position[id(record)] + 1
+        end = bisect_right(operations[node], record["nseq"], key=_PLACE)
         new += operations[node][reached[node] : end]
         reached[node] = max(reached[node], end)
         for one in (record, *new):
@@ -303,10 +326,11 @@ def _past(journals: Journals, finding: Record) -> Journals:
         work += [one for one in new if one is not record]
     past: Journals = {}
     for node, records in journals.items():
-        last = by_cpu.get(node, {}).get(upto.get(node, 0), {})
-        blocked = "wait" in last and node != finding["node"]
+        end_of = by_cpu[node].get(upto.get(node, 0)) if node in by_cpu else None
+        blocked = end_of is not None and "wait" in end_of and node != finding["node"]
         past[node] = [one for one in records if _in_past(one, node, finding, upto, blocked)]
-    if "refused" in by_cpu[finding["node"]].get(finding["at"], {}):  # the CPU learnt of it only with a later answer
+    ended_by = by_cpu[finding["node"]].get(finding["at"]) if finding["node"] in by_cpu else None
+    if ended_by is not None and "refused" in ended_by:  # the CPU learnt of it only with a later answer
         known = [one for one in past[finding["node"]] if one.get("at") != finding["at"]]
         past[finding["node"]] = [*known, {**finding, "nseq": len(known) + 1}]
     return past
@@ -321,7 +345,7 @@ def _in_past(record: Record, node: str, finding: Record, upto: dict[str, int], b
     return bool(record["at"] < limit or (record["at"] == limit and not blocked))
 
 
-def _causes(operations: Journals, by_cpu: dict[str, dict[int, Record]]) -> dict[int, Record]:
+def _causes(operations: Journals, by_cpu: dict[str, _Operations]) -> dict[int, Record]:
     """id of a record -> the record elsewhere that let its context go on: a grant, a wakeup, an interrupt's raising."""
     ends: dict[
         int | str, Record
@@ -339,9 +363,8 @@ def _causes(operations: Journals, by_cpu: dict[str, dict[int, Record]]) -> dict[
     causes: dict[int, Record] = {}
     waits: dict[str, int | str] = {ctx: ctx for ctx in ends if isinstance(ctx, str)}
     before: dict[str, str] = {}
-    for records_by_k in by_cpu.values():
-        for k in sorted(records_by_k):
-            one = records_by_k[k]
+    for performed in by_cpu.values():
+        for one in performed.records:
             ctx, event = one["ctx"], one["event"]
             if event == "intr" and raised.get(ctx):
                 causes[id(one)] = raised[ctx].popleft()

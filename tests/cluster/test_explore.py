@@ -121,7 +121,7 @@ def test_results_that_the_scenario_does_not_expect_are_a_finding_with_a_token(ex
     assert found.results["B"][0]["result"] == 0 and found.notes["unexpected-result r"] > 1
     again = replay(scene, list(parse(str(found.token)).deviations))
     assert again.finding is not None and again.finding.as_dict() == found.finding.as_dict()
-    assert scene.outcome() is not None and scene.outcome().check(found.finding.as_dict(), {})  # type: ignore[union-attr]
+    assert scene.outcome() is not None and scene.outcome().check(found.finding, {})  # type: ignore[union-attr]
 
 
 def test_every_result_as_expected_is_no_finding() -> None:

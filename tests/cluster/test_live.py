@@ -114,7 +114,7 @@ def test_a_free_run_meets_the_shipped_race(live_machine: Boot) -> None:
         (run.finding for run in (machine.run(seed=seed) for seed in range(20)) if run.finding is not None), None
     )
     assert found is not None, "not once in twenty runs"
-    assert scene.expect.with_errata.check(found.as_dict(), {}) is None
+    assert scene.expect.with_errata.check(found, {}) is None
 
 
 @live

@@ -208,7 +208,7 @@ def test_the_shootdown_scenario_holds_in_sim() -> None:
     """Sound on its own, and IPIs do occur; else the test below would show nothing."""
     scene = shootdowns()
     result = explore(scene, schedules=200)
-    assert scene.expect.fixed.check(what(result.finding), named_results(result.results)) is None
+    assert scene.expect.fixed.check(result.finding, named_results(result.results)) is None
     taken = [interrupts(run_recorded(scene, RandomWalk(seed)).journals) for seed in range(10)]
     assert sum("cpu1.ipi" in one for one in taken) >= 3
 

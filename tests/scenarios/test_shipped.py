@@ -27,7 +27,7 @@ FOUND = [name for name in DEFECTIVE if scenario(name).expect.with_errata.finding
 def unlike(scene: Scenario, result: Exploration) -> str | None:
     outcome = scene.outcome()
     assert outcome is not None
-    return outcome.check(result.finding.as_dict() if result.finding else None, named_results(result.results))
+    return outcome.check(result.finding, named_results(result.results))
 
 
 def assert_as_ddb_would_have_shown(scene: Scenario, result: Exploration) -> None:

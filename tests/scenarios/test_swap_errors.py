@@ -92,7 +92,7 @@ def test_a_defect_is_found_and_its_repair_is_clean(name: str) -> None:
     scene = scenario(name)
     found = search(scene)
     assert found.finding is not None
-    assert scene.expect.with_errata.check(found.finding.as_dict(), {}) is None
+    assert scene.expect.with_errata.check(found.finding, {}) is None
     clean = explore(scene.without_errata(), schedules=100)
     assert clean.finding is None
     assert all(clean.sites.get(one) for one in scene.errata), clean.sites
