@@ -45,7 +45,7 @@ from dataclasses import dataclass
 from dataclasses import field as attribute
 from dataclasses import replace as with_changes
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from cluster.runs import replay as engine
 from cluster.runs.folder import create, write_sim
@@ -57,6 +57,7 @@ from cluster.search.strategy import Strategy
 from cluster.search.walk import RandomWalk
 from shared.errors import UserMistake
 from shared.findings import Finding
+from shared.port.lockref import LockRef
 from shared.port.port import here
 from shared.port.struct import Array, Field, Struct, field, link, lockmgr, own, simplelock, stat, union, via
 from shared.program.functions import Functions, register
@@ -93,7 +94,7 @@ def free(struct: Struct) -> None:
     here.port.free(struct)
 
 
-def sleep(struct: Struct, wmesg: str, interlock: Any = None) -> None:
+def sleep(struct: Struct, wmesg: str, interlock: LockRef | None = None) -> None:
     """Sleep until somebody calls wakeup(struct).
 
     Args:

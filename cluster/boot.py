@@ -10,7 +10,6 @@ rest is the image. The operations of setup have no numbers and no journal.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from cluster.machine import SITES, Machine
 from cluster.search.strategy import Stay
@@ -26,7 +25,7 @@ from shared.scenario.model import Scenario
 BOOT = "boot"
 
 
-def boot(scenario: Scenario) -> dict[str, Any]:
+def boot(scenario: Scenario) -> dict[str, object]:
     """The state of every node when setup is done, by node name, as plain data.
 
     Raises: UserMistake - setup cannot be done (memory too small, a step fails).
@@ -80,6 +79,6 @@ def _put_to_sleep(machine: Machine, threads: dict[str, Thread]) -> None:
             manager.admit(thread.name, "sleep", thread.starts_on, ("start", ""))
 
 
-def prepare(scenario: Scenario) -> tuple[Machine, dict[str, Any]]:
+def prepare(scenario: Scenario) -> tuple[Machine, dict[str, object]]:
     """The machine of a scenario and the image it starts from."""
     return Machine(scenario), boot(scenario)

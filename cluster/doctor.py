@@ -20,7 +20,6 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from time import monotonic
-from typing import Any
 from urllib.parse import unquote, urlparse
 
 import cluster
@@ -49,7 +48,7 @@ class Check:
     found: str
     advice: str = ""
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """As plain data."""
         return asdict(self)
 

@@ -7,7 +7,7 @@ execution and every live run starts.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 from nodes.build import build_node, build_threads, routes
 from nodes.cpu import Processor, Thread
@@ -17,9 +17,15 @@ from nodes.mmu import Mmu
 from nodes.swap_pager import SwapPager
 from shared.detectors.machine_state import MachineState
 from shared.scenario.model import Scenario
+from shared.wire.images import Images
 
 #: key of an image under which it says how often booting reached each erratum's site; the others are names of nodes
 SITES = "sites"
+
+
+def sites_of(image: Images) -> dict[str, int]:
+    """How often booting reached each erratum's site; it is nobody else's."""
+    return dict(cast("dict[str, int]", image.get(SITES, {})))  # no node has this name
 
 
 class Machine:
@@ -52,7 +58,7 @@ class Machine:
         for thread in self.threads.values():
             thread.reset()
 
-    def image(self) -> dict[str, Any]:
+    def image(self) -> dict[str, object]:
         """State of every node, as plain data."""
         return {name: node.image() for name, node in self.nodes.items()}
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Callable, Iterator
-from typing import Any
+from types import FrameType
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-Handler = Callable[[int, Any], Any]
+Handler = Callable[[int, FrameType | None], object]
 
 
 def listen() -> None:
@@ -21,7 +21,7 @@ def listen() -> None:
     """
     asked = False
 
-    def interrupt(number: int, _: Any) -> None:
+    def interrupt(number: int, _: object) -> None:
         nonlocal asked
         if number == signal.SIGINT or not asked:
             asked = True
@@ -65,7 +65,7 @@ def deferred(told: Callable[[], None] = lambda: None) -> Iterator[None]:
     """
     asked = False
 
-    def wait(number: int, _: Any) -> None:
+    def wait(number: int, _: object) -> None:
         nonlocal asked
         if asked and number == signal.SIGINT:
             raise KeyboardInterrupt

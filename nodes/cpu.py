@@ -18,9 +18,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from greenlet import greenlet
+
 from nodes.node import Node
 from shared.detectors.machine_state import ContextState, TlbState
 from shared.port.port import SPL_IPI, Context, here
+from shared.uvm.structs import Proc
 from shared.wire.messages import Effect, Grant, Wake
 
 RUNNING, FINISHED = "running", "finished"
@@ -36,7 +39,7 @@ class Pending(NamedTuple):
 
     code: str
     target: int
-    args: tuple[Any, ...]
+    args: tuple[object, ...]
 
 
 class Thread(Context):
@@ -80,7 +83,7 @@ class Thread(Context):
     def __init__(self, name: str, cpu: str, body: Callable[[], None], level: int = 0, interrupt: bool = False):
         self.body, self.interrupt = body, interrupt
         self.starts_on: int | None = None
-        self.home: Any = None
+        self.home: Proc | None = None
         self.processor: Processor
         self.order = 0
         super().__init__(name, cpu, level)
@@ -92,11 +95,11 @@ class Thread(Context):
         self.parked = not self.interrupt
         self.waits: tuple[str, int] | None = None if self.starts_on is None else ("sleep", self.starts_on)
         self.waits_since = 0
-        self.asks: tuple[str, int, tuple[Any, ...]] | None = None
+        self.asks: tuple[str, int, tuple[object, ...]] | None = None
         self.value: Any = None
         self.state = RUNNING
         self.woken = False
-        self.glet: Any = None
+        self.glet: greenlet | None = None
 
     @property
     def pending(self) -> Pending | None:
@@ -184,7 +187,7 @@ class Processor(Node):
         """Back to the state before the first operation."""
         self.current: Thread | None = None
         self.nested: list[Thread] = []
-        self.pending: dict[str, deque[Any]] = {thread.name: deque() for thread in self.interrupts}
+        self.pending: dict[str, deque[object]] = {thread.name: deque() for thread in self.interrupts}
         self.k = self.events_at = self.events = 0
         self.tlb.switch(0)
 
@@ -226,7 +229,7 @@ class Processor(Node):
         """The LWP gives up the CPU."""
         self.current, thread.parked = None, True
 
-    def intr(self, thread: Thread) -> tuple[Any, str, int]:
+    def intr(self, thread: Thread) -> tuple[object, str, int]:
         """Take a pending interrupt: (message, interrupted context, its operation number)."""
         under = self.nested[-1] if self.nested else self.current
         self.nested.append(thread)

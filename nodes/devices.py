@@ -9,12 +9,12 @@ then does is the scenario's affair (`interrupts:`), in the kernel's own function
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from nodes.cpu import Thread
 from nodes.node import Node
 from shared.program.run import run_handler
 from shared.scenario.model import Handler
+from shared.wire.images import DevicesImage
 from shared.wire.messages import Interrupt
 
 
@@ -40,10 +40,10 @@ class Devices(Node):
         self.sent[device] += 1
         self.out.append(Interrupt(self.names[device], self.sent[device]))
 
-    def image(self) -> Any:
+    def image(self) -> DevicesImage:
         return {"sent": list(self.sent)}
 
-    def load_image(self, image: Any) -> None:
+    def load_image(self, image: DevicesImage) -> None:
         super().load_image(image)
         self.sent = list(image["sent"])
 

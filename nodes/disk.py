@@ -14,7 +14,6 @@ The machine's configuration may have some I/O to files refused or failed; raw I/
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from nodes.cpu import Thread
 from nodes.io import DISK_COMPLETION, IoNode, Request
@@ -23,6 +22,7 @@ from shared.port.struct import Struct
 from shared.scenario.machine import DeviceFault
 from shared.uvm.physio import physio_intr
 from shared.uvm.structs import PhysBuf
+from shared.wire.images import DiskImage, Words
 from shared.wire.messages import WAIT, Interrupt
 from shared.wire.tables import ERRNO
 
@@ -52,13 +52,13 @@ class Disk(IoNode):
         """Start moving `frames` to (`write`) or from `block`, block+1 ..., raw."""
         self._queue(Request(bool(write), block, list(frames), buf, cpu=cpu))
 
-    def op_disk_get(self, ctx: str, block: int, frames: list[int]) -> Any:
+    def op_disk_get(self, ctx: str, block: int, frames: list[int]) -> object:
         """Read blocks into `frames`; the caller sleeps until it is done."""
         _, error, _ = self.faults.verdict("get", block, len(frames))
         self._queue(Request(False, block, list(frames), ctx, ERRNO[error]))
         return WAIT
 
-    def op_disk_put(self, ctx: str, block: int, buf: Struct | None, frames: list[int]) -> Any:
+    def op_disk_put(self, ctx: str, block: int, buf: Struct | None, frames: list[int]) -> object:
         """Write `frames` to blocks; with a Buf, 0 means only that: started; without, the caller sleeps."""
         refused, error, _ = self.faults.verdict("put", block, len(frames))
         if refused and buf is not None:
@@ -71,11 +71,11 @@ class Disk(IoNode):
         """Put a block's contents as they are when its file is made: these words, and zeros."""
         self.blocks[block] = (*words, *self.blank[len(words) :])
 
-    def op_disk_next(self, ctx: str, target: int) -> Any:
+    def op_disk_next(self, ctx: str, target: int) -> object:
         """The next request as [number, frames, contents to write to them, or None: read them, error]."""
         return self._next()
 
-    def op_disk_done(self, ctx: str, io: int, error: int, contents: list[Any]) -> None:
+    def op_disk_done(self, ctx: str, io: int, error: int, contents: list[Words]) -> None:
         """A request is finished; `contents` is what was read from memory. Tell whoever asked."""
         request = self.flight.pop(io)
         for at, words in enumerate(contents):
@@ -85,14 +85,14 @@ class Disk(IoNode):
         else:
             self._finish(request, error)
 
-    def _order(self, request: Request) -> list[Any]:
+    def _order(self, request: Request) -> list[object]:
         contents = None if request.write else self.blocks[request.place : request.place + len(request.frames)]
         return [request.frames, contents, request.error]
 
-    def image(self) -> Any:
+    def image(self) -> DiskImage:
         return [list(words) for words in self.blocks]
 
-    def load_image(self, image: Any) -> None:
+    def load_image(self, image: DiskImage) -> None:
         super().load_image(image)
         self.blocks = [tuple(words) for words in image]
         self._reset()
@@ -103,7 +103,7 @@ def disk_io() -> None:
     port = here.port
     while True:
         number, frames, contents, error = port.op("disk_next", 0)
-        read: list[Any] = []
+        read: list[Words] = []
         if error:
             pass
         elif contents is None:

@@ -16,7 +16,6 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from nodes.faults import Faults
 from nodes.node import Node
@@ -78,7 +77,7 @@ class IoNode(Node, ABC):
         self.faults.reset()
 
     @abstractmethod
-    def _order(self, request: Request) -> list[Any]:
+    def _order(self, request: Request) -> list[object]:
         """What the context is told of a request that it begins, behind its number."""
 
     def _queue(self, request: Request) -> None:
@@ -87,14 +86,14 @@ class IoNode(Node, ABC):
             self.idle = False
             self.out.append(Grant(self.context, self._start()))
 
-    def _next(self) -> Any:
+    def _next(self) -> object:
         """The next request, as [number, *_order()]; the context waits if there is none."""
         if not self.queue:
             self.idle = True
             return WAIT
         return self._start()
 
-    def _start(self) -> list[Any]:
+    def _start(self) -> list[object]:
         at = next((at for at, request in enumerate(self.queue) if not request.delay), 0)
         for overtaken in list(self.queue)[:at]:
             overtaken.delay -= 1

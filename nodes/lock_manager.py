@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from nodes.node import Node
 from shared.locks.table import LockTable
+from shared.wire.images import LocksImage
 from shared.wire.messages import WAIT, Grant, Wake
 
 
@@ -18,7 +17,7 @@ class LockManager(Node):
         super().__init__(name)
         self.table = LockTable()
 
-    def op_lock(self, ctx: str, key: int, mode: str, fn: str) -> Any:
+    def op_lock(self, ctx: str, key: int, mode: str, fn: str) -> object:
         return None if self.table.lock(ctx, key, mode, fn) else WAIT
 
     def op_try(self, ctx: str, key: int, mode: str, fn: str) -> bool:
@@ -30,7 +29,7 @@ class LockManager(Node):
     def op_downgrade(self, ctx: str, key: int) -> None:
         self.out += [Grant(waiter, None) for waiter in self.table.downgrade(ctx, key)]
 
-    def op_upgrade(self, ctx: str, key: int) -> Any:
+    def op_upgrade(self, ctx: str, key: int) -> object:
         return None if self.table.upgrade(ctx, key) else WAIT
 
     def op_sleep(self, ctx: str, chan: int, wmesg: str, fn: str) -> None:
@@ -39,11 +38,11 @@ class LockManager(Node):
     def op_wakeup(self, ctx: str, chan: int) -> None:
         self.out += [Wake(sleeper) for sleeper in self.table.wakeup(chan)]
 
-    def image(self) -> Any:
+    def image(self) -> LocksImage:
         """Who sleeps where at the start; no lock is held then."""
         return self.table.asleep()
 
-    def load_image(self, image: Any) -> None:
+    def load_image(self, image: LocksImage) -> None:
         super().load_image(image)
         self.table = LockTable()
         for chan, queue in image:

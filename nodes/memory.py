@@ -12,13 +12,12 @@ struct with its number, and a word is accessed by a translation to a page of one
 
 from __future__ import annotations
 
-from typing import Any
-
 from nodes.node import Node
 from shared.port.port import ANY_GEN
-from shared.port.struct import HEADER, INDEX_MASK, KINDS, Struct
+from shared.port.struct import HEADER, INDEX_MASK, KINDS, Heap, HeapRecord, Struct
 from shared.uvm.param import PQ_FREE
 from shared.uvm.structs import Page
+from shared.wire.images import MemoryImage
 from shared.wire.messages import KernelFinding
 
 
@@ -36,12 +35,12 @@ class Memory(Node):
         super().__init__(name)
         self.shard, self.shards = shard, shards
         self.words = page_size // 8
-        self.heap: dict[int, list[Any]] = {}
+        self.heap: Heap = {}
         self.next_index: dict[int, int] = {}
         self.frames: list[tuple[int, ...]] = [(0,) * self.words] * frames
         self.ended: dict[int, dict[int, str]] = {}  # struct -> generation -> who ended that life, in words
 
-    def record(self, obj: Struct) -> list[Any]:
+    def record(self, obj: Struct) -> HeapRecord:
         """The struct's heap record, if the handle is still good."""
         rec = self.heap.get(obj.id)
         if rec is None or (rec[0] != obj.gen and obj.gen != ANY_GEN):
@@ -50,7 +49,7 @@ class Memory(Node):
             raise KernelFinding("use-after-free", text, str(obj), fatal=rec is None)
         return rec
 
-    def inside(self, obj: Struct, slot: int) -> list[Any]:
+    def inside(self, obj: Struct, slot: int) -> HeapRecord:
         """The struct's heap record, if it has such a field or element: what lies behind it is mapped nowhere."""
         rec = self.record(obj)
         if slot >= len(rec):
@@ -70,10 +69,10 @@ class Memory(Node):
         lives = self.ended.setdefault(obj.id, {})
         lives[self.heap[obj.id][0]] = f"{ctx} freed it in {by or 'user mode'}, its operation {n}"
 
-    def op_load(self, ctx: str, target: int, obj: Struct, field: str, slot: int, peek: bool = False) -> Any:
+    def op_load(self, ctx: str, target: int, obj: Struct, field: str, slot: int, peek: bool = False) -> object:
         return self.inside(obj, slot)[slot]
 
-    def op_store(self, ctx: str, target: int, obj: Struct, field: str, slot: int, value: Any) -> None:
+    def op_store(self, ctx: str, target: int, obj: Struct, field: str, slot: int, value: object) -> None:
         self.inside(obj, slot)[slot] = value
 
     def op_alloc(self, ctx: str, target: int, kind: int, length: int) -> Struct:
@@ -140,7 +139,7 @@ class Memory(Node):
     def op_frame_write(self, ctx: str, frame: int, words: tuple[int, ...]) -> None:
         self.frames[frame] = tuple(words)
 
-    def image(self) -> Any:
+    def image(self) -> MemoryImage:
         heap = [
             [key, rec[0], *rec[HEADER:]]
             for key, rec in self.heap.items()
@@ -153,7 +152,7 @@ class Memory(Node):
             "shard": [self.shard, self.shards],
         }
 
-    def load_image(self, image: Any) -> None:
+    def load_image(self, image: MemoryImage) -> None:
         super().load_image(image)
         self.heap = {key: [gen, None, *fields] for key, gen, *fields in image["heap"]}
         self.next_index = dict(image["next"])

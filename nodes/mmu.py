@@ -33,10 +33,9 @@ table in its page's frame.
 
 from __future__ import annotations
 
-from typing import Any
-
 from nodes.node import Node
 from shared.port.port import ANY_GEN
+from shared.port.struct import Struct
 from shared.uvm.param import (
     PMAP_KERNEL,
     PMAP_WIRED,
@@ -47,6 +46,7 @@ from shared.uvm.param import (
     VM_PROT_READ,
     VM_PROT_WRITE,
 )
+from shared.wire.images import MmuImage
 from shared.wire.messages import WAIT, Grant, Interrupt, KernelFinding
 
 #: of a PTE; and of a page-table page, which has LIVE of them
@@ -77,12 +77,12 @@ class Mmu(Node):
         self.pmaps: dict[int, dict[int, list[int]]] = {}
         self.pv: dict[int, dict[tuple[int, int], None]] = {}
         self.attrs: dict[int, list[int]] = {}
-        self.objects: dict[int, Any] = {}
+        self.objects: dict[int, Struct] = {}
         self.ptps: dict[tuple[int, int], list[int]] = {}
         self.active: dict[str, int] = {}
         self.cached: dict[tuple[int, int], dict[str, None]] = {}
         self.next_shootdown = 1
-        self.shootdowns: dict[int, tuple[str, dict[str, list[list[int]]], Any]] = {}
+        self.shootdowns: dict[int, tuple[str, dict[str, list[list[int]]], object]] = {}
         self.replaced: dict[tuple[int, int], tuple[int, int]] = {}
 
     # -- life of a pmap ------------------------------------------------------
@@ -98,10 +98,10 @@ class Mmu(Node):
         """Make the kernel's own pmap, which has a number of its own; at boot."""
         self.pmaps[PMAP_KERNEL] = {}
 
-    def op_pmap_object(self, ctx: str, pmap: int, obj: Any) -> None:
+    def op_pmap_object(self, ctx: str, pmap: int, obj: Struct) -> None:
         self.objects[pmap] = obj
 
-    def op_pmap_destroy(self, ctx: str, pmap: int) -> Any:
+    def op_pmap_destroy(self, ctx: str, pmap: int) -> object:
         """The pmap's object, if it has one."""
         del self.pmaps[pmap]
         return self.objects.pop(pmap, None)
@@ -150,7 +150,7 @@ class Mmu(Node):
 
     def op_pmap_enter(  # noqa: PLR0913 - as its message has them
         self, ctx: str, pmap: int, va: int, frame: int, prot: int, flags: int, cpu: str, gen: int = ANY_GEN
-    ) -> Any:
+    ) -> object:
         table, vpn = self.pmaps[pmap], va // self.page_size
         old = table.get(vpn)
         if pmap in self.objects and old is None:
@@ -178,11 +178,11 @@ class Mmu(Node):
             self.replaced[(pmap, vpn)] = (self.next_shootdown - 1, replaced)
         return answer
 
-    def op_pmap_remove(self, ctx: str, pmap: int, start: int, end: int, cpu: str) -> Any:
+    def op_pmap_remove(self, ctx: str, pmap: int, start: int, end: int, cpu: str) -> object:
         stale = [(pmap, vpn) for vpn in sorted(self.pmaps[pmap]) if start <= vpn * self.page_size < end]
         return self._shoot(ctx, cpu, stale, self._drop(stale))
 
-    def op_pmap_protect(self, ctx: str, pmap: int, start: int, end: int, prot: int, cpu: str) -> Any:
+    def op_pmap_protect(self, ctx: str, pmap: int, start: int, end: int, prot: int, cpu: str) -> object:
         table = self.pmaps[pmap]
         inside = [(pmap, vpn) for vpn in sorted(table) if start <= vpn * self.page_size < end]
         stale, ptps = [], None
@@ -210,10 +210,10 @@ class Mmu(Node):
         pte = self.pmaps[pmap].get(va // self.page_size)
         return int(pte is not None and not prot & ~pte[PROT])
 
-    def op_pmap_page_protect(self, ctx: str, frame: int, prot: int, cpu: str) -> Any:
+    def op_pmap_page_protect(self, ctx: str, frame: int, prot: int, cpu: str) -> object:
         return self._protect(ctx, list(self.pv.get(frame, ())), prot, cpu)
 
-    def op_pmap_page_protect_unwired(self, ctx: str, frame: int, prot: int, cpu: str) -> Any:
+    def op_pmap_page_protect_unwired(self, ctx: str, frame: int, prot: int, cpu: str) -> object:
         loose = [(pmap, vpn) for pmap, vpn in self.pv.get(frame, ()) if not self.pmaps[pmap][vpn][WIRED]]
         return self._protect(ctx, loose, prot, cpu)
 
@@ -226,10 +226,10 @@ class Mmu(Node):
     def op_pmap_is_referenced(self, ctx: str, frame: int) -> int:
         return self._bit(frame, REF)
 
-    def op_pmap_clear_modify(self, ctx: str, frame: int, cpu: str) -> Any:
+    def op_pmap_clear_modify(self, ctx: str, frame: int, cpu: str) -> object:
         return self._clear(ctx, frame, MOD, cpu)
 
-    def op_pmap_clear_reference(self, ctx: str, frame: int, cpu: str) -> Any:
+    def op_pmap_clear_reference(self, ctx: str, frame: int, cpu: str) -> object:
         return self._clear(ctx, frame, REF, cpu)
 
     def op_pmap_ack(self, ctx: str, shootdown: int, cpu: str) -> None:
@@ -258,14 +258,14 @@ class Mmu(Node):
             )
             raise KernelFinding("invariant", text, f"page:{old}")
 
-    def _protect(self, ctx: str, mappings: list[tuple[int, int]], prot: int, cpu: str) -> Any:
+    def _protect(self, ctx: str, mappings: list[tuple[int, int]], prot: int, cpu: str) -> object:
         if prot == VM_PROT_NONE:
             return self._shoot(ctx, cpu, mappings, self._drop(mappings))
         return self._shoot(ctx, cpu, self._narrow(mappings, prot), None)
 
-    def _drop(self, pages: list[tuple[int, int]]) -> list[list[Any]] | None:
+    def _drop(self, pages: list[tuple[int, int]]) -> list[list[object]] | None:
         """Remove mappings; returns [object, frame] of each page-table page that is left without any, or None."""
-        ptps: list[list[Any]] = []
+        ptps: list[list[object]] = []
         for pmap, vpn in pages:
             self._unmap(pmap, vpn)
             if pmap in self.objects:
@@ -313,14 +313,14 @@ class Mmu(Node):
     def _bit(self, frame: int, bit: int) -> int:
         return int(any(pte[bit] for pte in self._ptes(frame)))
 
-    def _clear(self, ctx: str, frame: int, bit: int, cpu: str) -> Any:
+    def _clear(self, ctx: str, frame: int, bit: int, cpu: str) -> object:
         was = self._bit(frame, bit)
         stale = [(pmap, vpn) for pmap, vpn in self.pv.get(frame, ()) if self.pmaps[pmap][vpn][bit]]
         for pte in self._ptes(frame):
             pte[bit] = 0
         return self._shoot(ctx, cpu, stale, was)
 
-    def _shoot(self, ctx: str, cpu: str, stale: list[tuple[int, int]], result: Any) -> Any:
+    def _shoot(self, ctx: str, cpu: str, stale: list[tuple[int, int]], result: object) -> object:
         """Answer [result, pages for the asking CPU to flush], or WAIT: then by an IPI, and when all have flushed."""
         cpus: dict[str, list[list[int]]] = {}
         for page in stale:
@@ -337,7 +337,7 @@ class Mmu(Node):
         self.out += [Interrupt(f"{sharer}.ipi", [number, pages]) for sharer, pages in sorted(cpus.items())]
         return WAIT
 
-    def _flush_own(self, cpu: str, stale: list[tuple[int, int]], result: Any) -> list[Any]:
+    def _flush_own(self, cpu: str, stale: list[tuple[int, int]], result: object) -> object:
         """Answer [result, pages for the asking CPU to flush]; what others may have cached stays there."""
         mine = [page for page in stale if cpu in self.cached.get(page, ())]
         for page in mine:
@@ -352,16 +352,16 @@ class Mmu(Node):
             if not cpus:
                 del self.cached[page]
 
-    def image(self) -> Any:
+    def image(self) -> MmuImage:
         return {
             "next": self.next_pmap,
-            "pmaps": [[pmap, [[vpn, *pte] for vpn, pte in table.items()]] for pmap, table in self.pmaps.items()],
+            "pmaps": [(pmap, [[vpn, *pte] for vpn, pte in table.items()]) for pmap, table in self.pmaps.items()],
             "attrs": [[frame, *attr] for frame, attr in self.attrs.items()],
-            "objects": [[pmap, obj] for pmap, obj in self.objects.items()],
+            "objects": list(self.objects.items()),
             "tables": [[pmap, number, self.per_table, *ptp] for (pmap, number), ptp in self.ptps.items()],
         }
 
-    def load_image(self, image: Any) -> None:
+    def load_image(self, image: MmuImage) -> None:
         super().load_image(image)
         self.next_pmap = image["next"]
         self.pmaps = {pmap: {vpn: list(pte) for vpn, *pte in table} for pmap, table in image["pmaps"]}

@@ -11,16 +11,16 @@ from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import Any
 
-from shared.patch import SEAMS
+from shared.patch import SEAMS, Function
 from shared.wire.messages import OPERATIONS, Effect
 from shared.wire.tables import tables
 
 
-def _seam(node: type[Node], name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _seam(node: type[Node], name: str) -> Callable[[Function], Function]:
     """Puts another method in place of a node's own."""
 
-    def put(other: Callable[..., Any]) -> Callable[..., Any]:
-        before: Callable[..., Any] = vars(node)[name]
+    def put(other: Function) -> Function:
+        before: Function = vars(node)[name]
         setattr(node, name, other)
         return before
 
@@ -62,7 +62,7 @@ class Node:
             assert len(names) == len(op.args) and names == same, f"{cls.__name__}.op_{code}: {names}, not {op.args}"
         SEAMS.update({f"{cls.__name__}.{name}": _seam(cls, name) for name in vars(cls) if name.startswith("op_")})
 
-    def admit(self, ctx: str, code: str, target: int, args: tuple[Any, ...]) -> Any:
+    def admit(self, ctx: str, code: str, target: int, args: tuple[object, ...]) -> Any:
         """Perform one operation and return its result, or WAIT.
 
         Raises: KernelFinding - the operation shows the simulated kernel to be wrong.
@@ -81,7 +81,7 @@ class Node:
         """Which tables of constants and layouts this node was built with (shared/wire/tables.py)."""
         return tables()
 
-    def image(self) -> Any:
+    def image(self) -> object:
         """The node's state as plain data."""
         return None
 

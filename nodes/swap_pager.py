@@ -8,12 +8,12 @@ interrupt on the pagedaemon's processor.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from nodes.io import IoNode, Request
 from shared.port.port import here
 from shared.port.struct import Struct
 from shared.scenario.machine import DeviceFault
+from shared.wire.images import SwapImage, Words
 from shared.wire.messages import WAIT
 from shared.wire.tables import ERRNO, RESULT_CODES, VM_PAGER, digest_of
 
@@ -53,7 +53,7 @@ class SwapPager(IoNode):
         super()._reset()
         self.bad: set[int] = set()
 
-    def op_swap_put(self, ctx: str, slot: int, buf: Struct | None, frames: list[int]) -> Any:
+    def op_swap_put(self, ctx: str, slot: int, buf: Struct | None, frames: list[int]) -> object:
         """Write `frames` to `slot`, slot+1 ...; with a Buf, 0 means only that: started; without, the caller sleeps."""
         refused, error, delay = self._verdict("put", slot, len(frames))
         if refused and buf is not None:
@@ -61,17 +61,17 @@ class SwapPager(IoNode):
         self._queue(Request(True, slot, list(frames), ctx if buf is None else buf, refused or error, delay))
         return 0 if buf is not None else WAIT
 
-    def op_swap_get(self, ctx: str, slot: int, frame: int) -> Any:
+    def op_swap_get(self, ctx: str, slot: int, frame: int) -> object:
         """Read a slot into a frame; the caller sleeps until it is done."""
         _, error, delay = self._verdict("get", slot, 1)
         self._queue(Request(False, slot, [frame], ctx, error, delay))
         return WAIT
 
-    def op_io_next(self, ctx: str, target: int) -> Any:
+    def op_io_next(self, ctx: str, target: int) -> object:
         """The next request as [number, kind, frames, contents to write to them, error]."""
         return self._next()
 
-    def op_io_done(self, ctx: str, io: int, error: int, contents: list[Any]) -> None:
+    def op_io_done(self, ctx: str, io: int, error: int, contents: list[Words]) -> None:
         """A request is finished: wake its caller, or interrupt with its completion."""
         request = self.flight.pop(io)
         if request.write and not error:
@@ -86,15 +86,15 @@ class SwapPager(IoNode):
             self.bad |= set(range(slot, slot + npages))
         return self.codes[refused], self.codes[error], delay
 
-    def _order(self, request: Request) -> list[Any]:
+    def _order(self, request: Request) -> list[object]:
         if request.write:
             return ["put", request.frames, [], request.error]
         return ["get", request.frames, [self.slots.get(request.place, (0,) * self.words)], request.error]
 
-    def image(self) -> Any:
+    def image(self) -> SwapImage:
         return {"slots": list(self.slots.items()), "bad": sorted(self.bad), "old": int(self.codes is VM_PAGER)}
 
-    def load_image(self, image: Any) -> None:
+    def load_image(self, image: SwapImage) -> None:
         super().load_image(image)
         self.slots = {slot: tuple(words) for slot, words in image["slots"]}
         self.codes = VM_PAGER if image["old"] else ERRNO
@@ -106,7 +106,7 @@ def swap_io() -> None:
     port = here.port
     while True:
         number, kind, frames, contents, error = port.op("io_next", 0)
-        written: list[Any] = []
+        written: list[Words] = []
         if kind == "get" and not error:
             port.op("frame_write", frames[0], (contents[0],))
         elif not error:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from shared.errors import Exit
 
@@ -104,16 +104,17 @@ class Finding:
         """Raises: KeyError - there is no such kind."""
         self.detector = self.detector or FINDINGS[self.kind].detector
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """The finding as plain data, for messages, journals and `--json`."""
         return asdict(self)
 
     @classmethod
-    def from_file(cls, data: Mapping[str, Any]) -> Finding:
+    def from_file(cls, data: Mapping[str, object]) -> Finding:
         """What a file tells of a finding, every field of its type; a kind may be one of a later version."""
         texts = {key: str(data.get(key, "")) for key in ("kind", "text", "context", "function", "subject", "detector")}
         texts["detector"] = texts["detector"] or ("" if texts["kind"] in FINDINGS else "unknown")
-        lists = {key: data[key] if isinstance(data.get(key), list) else [] for key in ("stack", "held", "story")}
+        values = {key: data.get(key) for key in ("stack", "held", "story")}
+        lists = {key: value if isinstance(value, list) else [] for key, value in values.items()}
         held = [lock if isinstance(lock, dict) else {} for lock in lists["held"]]
         return cls(
             **texts,

@@ -80,7 +80,7 @@ class Commands(click.Group):
         prog_name: str | None = None,
         complete_var: str | None = None,
         standalone_mode: bool = True,
-        **extra: Any,
+        **extra: object,
     ) -> Any:
         given = sys.argv[1:] if args is None else list(args)
         code = self._guarded(given, prog_name or "uvmp", complete_var, extra)
@@ -88,7 +88,7 @@ class Commands(click.Group):
             sys.exit(code)
         return code
 
-    def _guarded(self, args: list[str], prog_name: str, complete_var: str | None, extra: dict[str, Any]) -> int:
+    def _guarded(self, args: list[str], prog_name: str, complete_var: str | None, extra: dict[str, object]) -> int:
         from cluster.cli.output import complain
 
         try:

@@ -122,7 +122,7 @@ def unmet(scenario: Scenario, found: Finding | None, outcome_of: Results) -> str
     """Why the scenario's expectation does not hold for one run, or None if it does."""
     outcome = scenario.outcome()
     assert outcome is not None, "must_expect_something() was asked first"
-    return outcome.check(found.as_dict() if found is not None else None, named_results(outcome_of))
+    return outcome.check(found, named_results(outcome_of))
 
 
 def verdict(output: Output, expecting: bool, why_not: str | None, found: Finding | None) -> Exit:

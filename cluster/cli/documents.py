@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from cluster.cli import describe
 from cluster.cli.options import Chosen
@@ -18,7 +17,7 @@ from shared.errors import Exit, ProjectBug
 from shared.journal.deviation import Deviation
 from shared.scenario.model import Scenario
 
-Facts = dict[str, Any]
+Facts = dict[str, object]
 
 KEYS = {
     "run": (
@@ -61,7 +60,7 @@ class End:
     failed: ProjectBug | None = None
 
 
-def document(command: str, *facts: Mapping[str, Any]) -> Facts:
+def document(command: str, *facts: Mapping[str, object]) -> Facts:
     """The document of a command; of a fact that is told twice, the last one."""
     known: Facts = {}
     for more in facts:

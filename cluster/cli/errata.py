@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import asdict
-from typing import Any
 
 import click
 
 from cluster.cli.describe import labelled, prose
 from cluster.cli.glossary import say_words
-from cluster.cli.options import SETTINGS, ShowGroup, common, examples
+from cluster.cli.options import SETTINGS, common, examples, listing
 from cluster.cli.output import Output, program, width
 from shared.errata import ERRATA, Erratum, Status, counts, lookup, with_big_lock
 from shared.errata.big_lock import BigLock
 from shared.errors import UserMistake
 
 
-@click.group(
-    "errata",
-    cls=ShowGroup,
-    invoke_without_command=True,
-    context_settings=SETTINGS,
-    epilog=examples(
-        ("uvmp errata", ""),
-        ("uvmp errata show S3a", ""),
-    ),
-)
+@listing("errata", "S3a")
 @common
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> int | None:
@@ -87,5 +77,5 @@ def show(outer_json: bool | None, erratum: str, as_json: bool) -> int:
     return 0
 
 
-def _document(erratum: Erratum) -> dict[str, Any]:
+def _document(erratum: Erratum) -> dict[str, object]:
     return {**asdict(erratum), "row": erratum.row, "big_lock": erratum.big_lock, "detectors": list(erratum.detectors)}

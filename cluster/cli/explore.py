@@ -69,7 +69,7 @@ class Plan:
     epilog=examples(
         ("uvmp explore S3a-shipped", "finds the race, and prints a line that repeats it"),
         ("uvmp explore S3a-shipped --fixed --schedules 400", "not found on the repaired kernel?"),
-        ("uvmp explore --all --patch fix.py", "what a repair of your own changes, over all scenarios; takes minutes"),
+        ("uvmp explore --all --patch fix.py", "what a patch changes; takes minutes"),
         ("uvmp explore my.yaml --seed 7 --out runs/found", "a scenario of your own; the finding's run is kept"),
     ),
 )

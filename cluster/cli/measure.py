@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from cluster import configs
@@ -85,7 +83,7 @@ def _cells(one: Measured) -> tuple[str, ...]:
     return one.scenario.id, f"{one.operations_per_second:,.0f}", f"{one.schedules_per_second:,.0f}", *found
 
 
-def _document(one: Measured) -> dict[str, Any]:
+def _document(one: Measured) -> dict[str, object]:
     return {
         "scenario": one.scenario.id,
         "operations_per_second": round(one.operations_per_second, 1),

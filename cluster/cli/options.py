@@ -54,7 +54,7 @@ def asks(kind: type[Asked]) -> Callable[[Callable[[Asked], int]], Callable[..., 
 
     def wrap(command: Callable[[Asked], int]) -> Callable[..., int]:
         @functools.wraps(command)
-        def called(**given: Any) -> int:
+        def called(**given: object) -> int:
             return command(kind(**given))
 
         return called
@@ -72,6 +72,14 @@ class ShowGroup(click.Group):
             line = shlex.join(["uvmp", str(self.name), "show", args[0]])
             ctx.fail(f"there is no command {show(args[0])} here; did you mean: {line}")
         return super().resolve_command(ctx, args)
+
+
+def listing(name: str, shown: str) -> Callable[[Callable[..., int | None]], click.Group]:
+    """A command of this name that lists; `shown`: an example of what its `show` tells about."""
+    lines = ((f"uvmp {name}", ""), (f"uvmp {name} show {shown}", ""))
+    return click.group(
+        name, cls=ShowGroup, invoke_without_command=True, context_settings=SETTINGS, epilog=examples(*lines)
+    )
 
 
 def examples(*lines: tuple[str, str]) -> str:

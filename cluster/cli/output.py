@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
-from typing import Any, TextIO
+from typing import Any, TextIO, TypedDict, Unpack
 
 import click
 
@@ -94,6 +94,14 @@ def shown(text: str, stream: TextIO) -> str:
     return encodable(clean(text, LONGEST), stream.encoding)
 
 
+class Style(TypedDict, total=False):
+    """How a line looks, as click.style() has it."""
+
+    bold: bool
+    dim: bool
+    fg: str
+
+
 class Output:
     """The two streams of one command.
 
@@ -109,17 +117,17 @@ class Output:
         self.out, self.err = sys.stdout, sys.stderr
         self.next_step_s = monotonic() + STEP_EVERY_S
 
-    def say(self, text: str = "", **style: Any) -> None:
+    def say(self, text: str = "", **style: Unpack[Style]) -> None:
         """A line of what the user asked for; whatever is in it, it is one line."""
         if not self.json:
             self._echo(fit(shown(text, self.out), self.out), style)
 
-    def marked(self, mark: str, text: str, **style: Any) -> None:
+    def marked(self, mark: str, text: str, **style: Unpack[Style]) -> None:
         """The same, of which only the mark that it begins with has the style."""
         if not self.json:
             self._echo(fit(shown(f"{mark}{text}", self.out), self.out), style, len(mark))
 
-    def _echo(self, text: str, style: Mapping[str, Any], head: int | None = None) -> None:
+    def _echo(self, text: str, style: Style, head: int | None = None) -> None:
         end = len(text) if head is None else head
         try:
             click.echo((click.style(text[:end], **style) if style else text[:end]) + text[end:], file=self.out,
@@ -130,7 +138,7 @@ class Output:
         except OSError as wrong:  # a write does not say of which file
             raise OSError(wrong.errno, wrong.strerror, "stdout") from None
 
-    def command(self, line: str, **style: Any) -> None:
+    def command(self, line: str, **style: Unpack[Style]) -> None:
         """A command line to paste, which is never broken."""
         if not self.json:
             self._echo(shown(pasteable(line), self.out), style)
@@ -157,7 +165,7 @@ class Output:
             self.next_step_s = monotonic() + STEP_EVERY_S
             self.note(text)
 
-    def result(self, document: Mapping[str, Any]) -> None:
+    def result(self, document: Mapping[str, object]) -> None:
         """The document that --json asks for."""
         if self.json:
             self._echo(json.dumps(document, indent=2), {})
@@ -167,7 +175,7 @@ class Output:
         if folder is not None:
             self.note(f"kept in {folder}; to read it: {pasteable(shlex.join(['uvmp', 'postmortem', str(folder)]))}")
 
-    def end(self, document: Mapping[str, Any], code: Exit, failed: ProjectBug | None = None) -> Exit:
+    def end(self, document: Mapping[str, object], code: Exit, failed: ProjectBug | None = None) -> Exit:
         """The document, and the exit code: that of `failed`, if there is a reason why not all could be done."""
         if failed is not None:
             code = failed.exit
@@ -209,7 +217,7 @@ def complain(args: list[str], message: str, code: int, error: BaseException | No
         if hint:
             click.echo(shown(f"see: {hint}", sys.stderr), file=sys.stderr)
         if "--json" in args:
-            document: dict[str, Any] = {"error": error_document(message, code, error)}
+            document: dict[str, object] = {"error": error_document(message, code, error)}
             if others:
                 document["others"] = [error_document(str(one), code, one) for one in others]
             click.echo(json.dumps(document, indent=2))
@@ -225,9 +233,9 @@ def say_error(message: str) -> None:
     click.echo(click.style(line, fg="red"), file=sys.stderr, color=coloured(sys.stderr))
 
 
-def error_document(message: str, code: int, error: BaseException | None) -> dict[str, Any]:
+def error_document(message: str, code: int, error: BaseException | None) -> dict[str, object]:
     """An error for tools, with its place if it has one."""
-    wrong: dict[str, Any] = {"message": clean(message, LONGEST_ERROR), "exit": int(code)}
+    wrong: dict[str, object] = {"message": clean(message, LONGEST_ERROR), "exit": int(code)}
     for key in ("file", "line", "field", "expected", "found"):
         value = getattr(error, key, None)
         if value is not None:

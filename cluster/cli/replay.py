@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -58,7 +57,7 @@ class Schedule:
     token: Token | None = None
     journals: Journals | None = None
     digest: str | None = None
-    finding: dict[str, Any] | None = None
+    finding: dict[str, object] | None = None
     recorded: bool = False
 
     def replay(self, strict: bool) -> Outcome:
@@ -226,9 +225,10 @@ def _folder(output: Output, what: str, lenient: bool) -> Schedule:
             raise UserMistake(f"{told}; --lenient replays it anyway", file=run.path)
         output.note(f"{told}; replaying it all the same")
     options = about.get("options")
-    token = next((one for one in (about.get("token"), about.get("shortened")) if one is not None), None)
-    chosen = Chosen(scenario, tuple(options or ()) if token_line(token, options) is not None else ())
-    if lenient and not same and token is not None:
+    token = next((token for token in (about.get("token"), about.get("shortened")) if token is not None), None)
+    sound = isinstance(options, list) and token_line(token, options) is not None
+    chosen = Chosen(scenario, tuple(map(str, options)) if isinstance(options, list) and sound else ())
+    if lenient and not same and isinstance(token, str):
         return Schedule(chosen, parse(token))
     contexts = build_threads(scenario)
     for records in run.journals.values():

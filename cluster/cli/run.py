@@ -27,7 +27,7 @@ from cluster.cli.options import (
     run_options,
     seed_option,
 )
-from cluster.cli.output import Output
+from cluster.cli.output import Output, Style
 from cluster.runs.folder import keep, write_live
 from cluster.runs.outcome import Outcome
 from cluster.runs.replay import recorded
@@ -268,7 +268,7 @@ def _say_runs(output: Output, runs: Runs) -> None:
     compared = [run.parity for run in all_runs if run.parity is not None]
     if compared:
         equal = sum(parity.equal for parity in compared)
-        style = {} if equal == len(compared) else {"fg": "red"}
+        style: Style = {} if equal == len(compared) else {"fg": "red"}
         output.say(f"digest equal in sim: {equal:,} of {counted(len(compared), 'run')}", **style)
         for wrong in [parity for parity in compared if not parity.equal][:1]:
             output.say(f"  {wrong}", fg="red")
@@ -289,7 +289,8 @@ def _say_run(output: Output, chosen: Chosen, run: Outcome) -> None:
     output.say(f"{run.operations:,} operations" + (f" in {run.seconds:.2f} s" if run.seconds else ""))
     output.say(f"digest {run.digest}")
     if run.parity is not None:
-        output.say(f"       {run.parity}", **({} if run.parity.equal else {"fg": "red"}))
+        style: Style = {} if run.parity.equal else {"fg": "red"}
+        output.say(f"       {run.parity}", **style)
     _say_again(output, chosen, run)
     output.kept(run.folder)
 

@@ -6,31 +6,21 @@ import shlex
 import textwrap
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any
 
 import click
 
 from cluster import configs
 from cluster.cli.describe import labelled, prose
 from cluster.cli.glossary import say_words
-from cluster.cli.options import SETTINGS, ShowGroup, common, examples
+from cluster.cli.options import SETTINGS, common, examples, listing
 from cluster.cli.output import Output, program, width
 from shared.errata import ERRATA, Status
 from shared.scenario.machine import MachineConfig
-from shared.scenario.model import Outcome, Scenario, Step
+from shared.scenario.model import Expected, Scenario, Step
 from shared.text import clean, counted
 
 
-@click.group(
-    "scenarios",
-    cls=ShowGroup,
-    invoke_without_command=True,
-    context_settings=SETTINGS,
-    epilog=examples(
-        ("uvmp scenarios", ""),
-        ("uvmp scenarios show S3a-shipped", ""),
-    ),
-)
+@listing("scenarios", "S3a-shipped")
 @common
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> int | None:
@@ -125,7 +115,7 @@ def machine_words(machine: MachineConfig) -> str:
     return words
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     """A setting of a machine, however it is nested."""
     if isinstance(value, (tuple, list)):
         return ", ".join(_plain(one) for one in value)
@@ -136,7 +126,7 @@ def _plain(value: Any) -> str:
     return "yes" if value is True else "no" if value is False else str(value)
 
 
-def outcome_words(outcome: Outcome | None) -> list[str]:
+def outcome_words(outcome: Expected | None) -> list[str]:
     """What must happen, in words, and in lines of their own what must never happen."""
     if outcome is None:
         return ["the file says nothing of it"]
@@ -154,7 +144,7 @@ def outcome_words(outcome: Outcome | None) -> list[str]:
     return [words + (f"; {', '.join(values)}" if values else ""), *never]
 
 
-def _short(scenario: Scenario) -> dict[str, Any]:
+def _short(scenario: Scenario) -> dict[str, object]:
     return {
         "id": scenario.id,
         "name": scenario.name,
@@ -165,7 +155,7 @@ def _short(scenario: Scenario) -> dict[str, Any]:
     }
 
 
-def _whole(scenario: Scenario) -> dict[str, Any]:
+def _whole(scenario: Scenario) -> dict[str, object]:
     from shared.scenario.pack import pack_scenario
 
     return {**pack_scenario(scenario), "statuses": statuses(scenario)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import click
 
@@ -77,7 +76,7 @@ def _sentence(text: str) -> str:
     return first.group() if first else text
 
 
-def _document(kind: type[Args]) -> dict[str, Any]:
+def _document(kind: type[Args]) -> dict[str, object]:
     keys = [
         {
             "name": key.name,

@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from cluster.cli.options import asks
-from cluster.fuzz.generate import FEATURES
 from cluster.fuzz.hunt import Order, hunt
+from cluster.fuzz.steps import FEATURES
 from shared.errata import lookup
 from shared.errors import UserMistake
 

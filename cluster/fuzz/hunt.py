@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
 
@@ -127,8 +127,8 @@ def _write(result: Hunt, order: Order, out: Path) -> None:
     program, failure = result.program, result.failure
     program, failure = shrink(program, failure, fails)
     if failure.wrong is not None and failure.wrong.into and failure.wrong.right:
-        program = program.with_(results={failure.wrong.into: list(failure.wrong.right)})
-    program = program.with_(note=f"Made at random: program {number} of seed {result.seed}.")
+        program = replace(program, results={failure.wrong.into: list(failure.wrong.right)})
+    program = replace(program, note=f"Made at random: program {number} of seed {result.seed}.")
     result.program, result.failure = program, failure
     result.file = out / f"random-{result.seed}-{number}.yaml"
     out.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,6 @@ import traceback
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from cluster.boot import prepare
 from cluster.fuzz.plain import Wrong, unlike
@@ -20,6 +19,7 @@ from cluster.runs.token import Token, token_of
 from cluster.search import make
 from cluster.search.follow import Deviate
 from cluster.search.minimize import minimize
+from cluster.search.strategy import Strategy
 from cluster.sim.engine import Sim
 from shared.detectors.oracle import judge_journals
 from shared.errors import Diverged, UserMistake
@@ -99,7 +99,7 @@ def judge(
     return None
 
 
-def _execute(sim: Sim, strategy: Any) -> Failure | None:
+def _execute(sim: Sim, strategy: Strategy) -> Failure | None:
     """One execution."""
     try:
         finding = sim.execute(strategy)

@@ -10,11 +10,10 @@ Where the schedule decides, each possible answer is right, and the model goes on
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from shared.scenario.model import Scenario, Step
+from shared.scenario.model import Results, Scenario, Step
 from shared.scenario.steps.files import Fread, Ftruncate, Fwrite, MakeSegment, RemoveSegment
 from shared.scenario.steps.kernel import KmAlloc, KmFree, Kread, Kwrite
 from shared.scenario.steps.loans import Kpeek, Lend, MapLoan, OfLoan, Unloan
@@ -443,7 +442,7 @@ class Wrong:
     right: tuple[int | str, ...]
 
 
-def unlike(scene: Scenario, results: Mapping[str, Sequence[Mapping[str, Any]]]) -> Wrong | None:
+def unlike(scene: Scenario, results: Results) -> Wrong | None:
     """What is wrong with the results of an execution; None: nothing.
 
     Args:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from shared.scenario.load import load_scenario
 from shared.scenario.model import Scenario
+
+#: what a scenario's file says under its keys: of a step, or of a machine
+Keys = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Step:
     """
 
     op: str
-    args: dict[str, Any]
+    args: Keys
     program: tuple[Step, ...] | None = None
 
     def text(self) -> str:
@@ -40,7 +43,7 @@ class Program:
         note: what the file says of itself.
     """
 
-    machine: dict[str, Any]
+    machine: Keys
     setup: tuple[Step, ...]
     threads: dict[str, tuple[Step, ...]]
     results: dict[str, list[int | str]] = field(default_factory=dict)
@@ -61,7 +64,7 @@ class Program:
         ]
         for name, steps in self.threads.items():
             lines += [f"  {name}:", *(f"    - {step.text()}" for step in steps)] if steps else [f"  {name}: []"]
-        outcome: dict[str, Any] = {"finding": "none"}
+        outcome: dict[str, object] = {"finding": "none"}
         if self.results:
             outcome["results"] = {name: {"any_of": right} for name, right in self.results.items()}
         lines += ["expect:", f"  fixed: {_flow(outcome)}", "bound: {strategy: random, schedules: 1000}"]
@@ -81,17 +84,13 @@ class Program:
             if "status" in step.args
         )
 
-    def with_(self, **parts: Any) -> Program:
-        """The same with other parts."""
-        return replace(self, **parts)
-
 
 def size(steps: tuple[Step, ...]) -> int:
     """Steps, those of children counted."""
     return sum(1 + size(step.program or ()) for step in steps)
 
 
-def _flow(value: Any) -> str:
+def _flow(value: object) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_flow(one)}" for key, one in value.items()) + "}"
     if isinstance(value, list):

@@ -46,7 +46,7 @@ def _fewer_steps(program: Program) -> Iterator[Program]:
     """Without some steps, children's steps too; large blocks first."""
     for name, steps in program.threads.items():
         for fewer in _without(steps):
-            yield program.with_(threads={**program.threads, name: fewer})
+            yield replace(program, threads={**program.threads, name: fewer})
 
 
 def _without(steps: tuple[Step, ...]) -> Iterator[tuple[Step, ...]]:
@@ -66,14 +66,14 @@ def _fewer_threads(program: Program) -> Iterator[Program]:
     for name in program.threads:
         threads = {other: steps for other, steps in program.threads.items() if other != name}
         setup = tuple(step for step in program.setup if name not in (step.args.get("in"), step.args.get("as")))
-        yield program.with_(threads=threads, setup=setup)
+        yield replace(program, threads=threads, setup=setup)
         setup = tuple(step for step in program.setup if step.args.get("as") != name)
-        yield program.with_(threads=threads, setup=setup)
+        yield replace(program, threads=threads, setup=setup)
 
 
 def _less_setup(program: Program) -> Iterator[Program]:
     for fewer in _without(program.setup):
-        yield program.with_(setup=fewer)
+        yield replace(program, setup=fewer)
 
 
 def _plainer_machine(program: Program) -> Iterator[Program]:
@@ -81,16 +81,17 @@ def _plainer_machine(program: Program) -> Iterator[Program]:
     for key in machine:
         if key not in ("cpus", "frames", "swap_slots"):
             rest = {other: value for other, value in machine.items() if other != key}
-            yield program.with_(machine=rest)
-            yield program.with_(machine={"swap_slots": 160, **rest})
+            yield replace(program, machine=rest)
+            yield replace(program, machine={"swap_slots": 160, **rest})
     for cpus in range(1, machine["cpus"]):
-        yield program.with_(
+        yield replace(
+            program,
             machine={**machine, "cpus": cpus},
             setup=_on_cpus(program.setup, cpus),
             threads={name: _on_cpus(steps, cpus) for name, steps in program.threads.items()},
         )
     if machine["frames"] < 32:
-        yield program.with_(machine={**machine, "frames": 32})
+        yield replace(program, machine={**machine, "frames": 32})
 
 
 def _on_cpus(steps: tuple[Step, ...], cpus: int) -> tuple[Step, ...]:
@@ -107,10 +108,10 @@ def _shorter_ranges(program: Program) -> Iterator[Program]:
     """One page in the place of several, in one step."""
     for at, step in enumerate(program.setup):
         for one in _shorter(step):
-            yield program.with_(setup=(*program.setup[:at], one, *program.setup[at + 1 :]))
+            yield replace(program, setup=(*program.setup[:at], one, *program.setup[at + 1 :]))
     for name, steps in program.threads.items():
         for shorter in _shorter_in(steps):
-            yield program.with_(threads={**program.threads, name: shorter})
+            yield replace(program, threads={**program.threads, name: shorter})
 
 
 def _shorter_in(steps: tuple[Step, ...]) -> Iterator[tuple[Step, ...]]:

@@ -23,11 +23,15 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from time import sleep
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from cluster import signals
 from shared.errors import Infrastructure
 from shared.scenario.machine import MachineConfig
+
+if TYPE_CHECKING:
+    from nodes.host.ray import Handle
 
 OBJECT_STORE_BYTES = 80 << 20
 LIMIT_S = 60.0
@@ -37,7 +41,7 @@ MAX_FOLDER = 40
 
 
 @contextlib.contextmanager
-def ray_session(address: str | None = None, told: Callable[[str], None] = lambda text: None) -> Iterator[Any]:
+def ray_session(address: str | None = None, told: Callable[[str], None] = lambda text: None) -> Iterator[ModuleType]:
     """The ray module, connected: to a private local Ray, or to the cluster at `address`.
 
     Ray's own lines go to stderr, so that stdout stays ours. A private Ray that does not start, as on a machine that is
@@ -59,7 +63,7 @@ def ray_session(address: str | None = None, told: Callable[[str], None] = lambda
     with contextlib.redirect_stdout(sys.stderr):
         mine = not ray.is_initialized()
         if mine:
-            options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "uvmp"}
+            options: dict[str, object] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "uvmp"}
             if address is None:
                 options |= {
                     "address": "local", "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES,
@@ -82,7 +86,7 @@ def ray_session(address: str | None = None, told: Callable[[str], None] = lambda
             yield ray
 
 
-def _start(ray: Any, options: dict[str, Any], stack: contextlib.ExitStack) -> None:
+def _start(ray: ModuleType, options: dict[str, object], stack: contextlib.ExitStack) -> None:
     """ray.init; `stack` gets what removes its folder afterwards."""
     local = options["address"] == "local"
     folder = _folder() if local else None
@@ -118,7 +122,7 @@ def _remove(folder: str) -> None:
 
 
 @contextlib.contextmanager
-def _tamed(ray: Any) -> Iterator[None]:
+def _tamed(ray: ModuleType) -> Iterator[None]:
     """Ray starts without a handler of its own for SIGTERM, its processes in a group of their own."""
     services, utils = ray._private.services, ray._private.utils
     popen, handle = getattr(services, "ConsolePopen", None), getattr(utils, "set_sigterm_handler", None)
@@ -143,16 +147,16 @@ def _first_line(error: BaseException) -> str:
 class Actors:
     """The actors of one machine, wired; reused from run to run."""
 
-    def __init__(self, ray: Any, config: MachineConfig, resources: dict[str, dict[str, float]] | None = None):
+    def __init__(self, ray: ModuleType, config: MachineConfig, resources: dict[str, dict[str, float]] | None = None):
         from nodes.host.ray import NodeActor
 
         self.ray = ray
         remote = ray.remote(NodeActor)
         self.groups = [list(group) for group in config.actors]
         self.actor_of = {node: group[0] for group in self.groups for node in group}
-        self.handles: dict[str, Any] = {}
+        self.handles: dict[str, Handle] = {}
         for group in self.groups:
-            options: dict[str, Any] = {
+            options: dict[str, object] = {
                 "num_cpus": 0, "max_concurrency": 1, "max_restarts": 0, "max_task_retries": 0,
                 "enable_task_events": False, "scheduling_strategy": "SPREAD",
             }  # fmt: skip
@@ -161,11 +165,11 @@ class Actors:
             self.handles[group[0]] = remote.options(**options).remote(group[0], group)
         self.pids = dict(zip(self.handles, self.call("wire", self.handles, self.actor_of), strict=True))
 
-    def call(self, method: str, *args: Any, limit_s: float = LIMIT_S) -> list[Any]:
+    def call(self, method: str, *args: object, limit_s: float = LIMIT_S) -> list[Any]:
         """Call one method of every actor and return the results in actor order."""
         return self.gather([getattr(handle, method).remote(*args) for handle in self.handles.values()], limit_s)
 
-    def gather(self, refs: list[Any], limit_s: float = LIMIT_S) -> list[Any]:
+    def gather(self, refs: list[object], limit_s: float = LIMIT_S) -> list[Any]:
         """Results of calls; an actor that died or is silent is an Infrastructure error."""
         try:
             found: list[Any] = self.ray.get(refs, timeout=limit_s)
@@ -177,7 +181,7 @@ class Actors:
         except self.ray.exceptions.RayTaskError as error:
             raise Infrastructure(f"an actor failed: {str(error).strip().splitlines()[-1]}") from None
 
-    def _name(self, error: Any) -> str:
+    def _name(self, error: BaseException) -> str:
         """The actor that an error of Ray's is about."""
         ident = getattr(error, "actor_id", None)
         for first, handle in self.handles.items():

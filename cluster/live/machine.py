@@ -18,11 +18,12 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any, BinaryIO
+from types import ModuleType
+from typing import BinaryIO
 
 from cluster.boot import boot
 from cluster.live.actors import Actors
-from cluster.machine import SITES
+from cluster.machine import sites_of
 from cluster.runs.folder import cannot_write
 from cluster.runs.outcome import Outcome
 from cluster.runs.replay import replay_journals
@@ -98,7 +99,7 @@ class Progress:
 class LiveMachine:
     """A booted machine: actors that are reused for one run after another."""
 
-    def __init__(self, ray: Any, scenario: Scenario, resources: dict[str, dict[str, float]] | None = None):
+    def __init__(self, ray: ModuleType, scenario: Scenario, resources: dict[str, dict[str, float]] | None = None):
         self.scenario = scenario
         self.image = boot(scenario)
         self.actors = Actors(ray, scenario.machine, resources)
@@ -157,7 +158,7 @@ class LiveMachine:
             journals = self._collect(folder)
         self.actors.call("finish")
         results = {ctx: steps for host in hosts for ctx, steps in host.results.items()}
-        sites, counters = Counter(self.image[SITES]), Counter[str]()
+        sites, counters = Counter(sites_of(self.image)), Counter[str]()
         for host in hosts:
             sites.update(host.sites)
             counters.update(host.counters)
@@ -208,7 +209,7 @@ class LiveMachine:
 
         Raises: Infrastructure - an actor runs other source than ours.
         """
-        refs: list[Any] = []
+        refs: list[object] = []
         schedule = None if follow is None else schedule_of(follow, self.scenario)
         patch = current()
         for group in self.actors.groups:

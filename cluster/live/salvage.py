@@ -6,7 +6,6 @@ import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from cluster import signals
 from cluster.live.machine import LiveMachine
@@ -53,7 +52,7 @@ def salvage(machine: LiveMachine, folder: Path) -> None:
 
 
 def _fetch(machine: LiveMachine, actor: str, node: str, target: Path) -> None:
-    handle: Any = machine.actors.handles[actor]
+    handle = machine.actors.handles[actor]
     with open(target, "wb") as stream:
         while piece := decode(CHUNK, machine.actors.gather([handle.chunk.remote(node, stream.tell())], CALL_S)[0]):
             stream.write(piece)

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from cluster.postmortem.history import (
     History,
@@ -166,13 +166,12 @@ class Postmortem:
     warnings: list[str] = field(default_factory=list)
     after: list[str] = field(default_factory=list)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """As plain data for tools; no string in it has control characters."""
-        plain: dict[str, Any] = _clean({"schema": "uvmp-postmortem/1", **asdict(self)})
-        return plain
+        return {key: _clean(value) for key, value in {"schema": "uvmp-postmortem/1", **asdict(self)}.items()}
 
 
-def _clean(value: Any) -> Any:
+def _clean(value: object) -> object:
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, dict):
@@ -224,11 +223,11 @@ def of(run: Run, name: str = "") -> Postmortem:
 # -- whose run this is, and is the log whole -----------------------------------------
 
 
-def _dict(value: object) -> dict[str, Any]:
+def _dict(value: object) -> dict[str, object]:
     return value if isinstance(value, dict) else {}
 
 
-def _list(value: object) -> list[Any]:
+def _list(value: object) -> list[object]:
     return value if isinstance(value, list) else []
 
 
@@ -251,7 +250,7 @@ def _identity(pm: Postmortem, run: Run) -> None:
             pm.errata.append({"id": str(name), "row": "", "sentence": "", "source": ""})
     for number, step in enumerate(_list(about.get("schedule")), 1):
         parts = _dict(step)
-        deviation = Deviation(*(parts.get(key, "?") for key in Deviation._fields))
+        deviation = Deviation._make(parts.get(key, "?") for key in Deviation._fields)
         pm.schedule.append(f"{number}. {deviation}")
     pm.notes = [str(_dict(one).get("text", "")) for one in _list(about.get("notes"))]
 
@@ -364,7 +363,7 @@ def _parked(one: ContextState) -> bool:
     return not (wait.kind in ("lock", "upgrade") and spins(wait.what))
 
 
-def _procs(scenario: dict[str, Any] | None) -> dict[str, list[str]]:
+def _procs(scenario: dict[str, object] | None) -> dict[str, list[str]]:
     """Process -> its threads, in order of process numbers."""
     found: dict[str, list[str]] = {str(one): [] for one in _list(_dict(scenario).get("procs"))}
     for one in map(_dict, _list(_dict(scenario).get("lwps"))):
@@ -541,8 +540,9 @@ def _telling_operations(pm: Postmortem, graph: Graph, run: Run) -> list[Operatio
         found += [(facts.busy[wait.what].ctx, facts.busy[wait.what].n)] if wait.what in facts.busy else []
         found.append((name, wait.n))
     for step in map(_dict, _list(_dict(run.run).get("schedule"))):
-        if isinstance(step.get("ctx"), str) and type(step.get("n")) is int:
-            found.append((step["ctx"], step["n"]))
+        ctx, n = step.get("ctx"), step.get("n")
+        if isinstance(ctx, str) and type(n) is int:
+            found.append((ctx, n))
     return list(dict.fromkeys(found))
 
 

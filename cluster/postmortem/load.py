@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from cluster.postmortem.row import Row, Shapes
 from shared.errors import UserMistake
@@ -76,9 +76,9 @@ class Run:
 
     path: str
     folder: str = ""
-    scenario: dict[str, Any] | None = None
+    scenario: dict[str, object] | None = None
     loaded: Scenario | None = None
-    run: dict[str, Any] | None = None
+    run: dict[str, object] | None = None
     headers: dict[str, Record] = field(default_factory=dict)
     journals: Journals = field(default_factory=dict)
     torn: list[str] = field(default_factory=list)
@@ -94,7 +94,7 @@ class Run:
         exact = token_line(self.run.get("token"), options) or folder_line(self.folder) or ""
         return exact, token_line(self.run.get("shortened"), options) or ""
 
-    def finding(self) -> tuple[dict[str, Any] | None, str]:
+    def finding(self) -> tuple[dict[str, object] | None, str]:
         """The finding, and where it is from: "journal", run.json, or "".
 
         What a context has recorded is believed, whatever run.json says. A finding about the whole run, as a deadlock,
@@ -103,13 +103,13 @@ class Run:
         """
         told = self.run.get("finding") if self.run is not None else None
         recorded = _recorded(self.journals)
-        if not recorded:
-            return (told, RUN) if isinstance(told, dict) else (None, "")
         before = isinstance(told, dict) and told.get("detector") in ("race", "lockorder")
-        return (told, RUN) if before or told in recorded else (recorded[0], "journal")
+        if isinstance(told, dict) and (before or not recorded or told in recorded):
+            return told, RUN
+        return (recorded[0], "journal") if recorded else (None, "")
 
 
-def _recorded(journals: Journals) -> list[dict[str, Any]]:
+def _recorded(journals: Journals) -> list[dict[str, object]]:
     found = [one.get("finding") for records in journals.values() for one in records if one["event"] == "finding"]
     return [one for one in found if isinstance(one, dict)]
 
@@ -194,9 +194,9 @@ class _Room:
     records: int = MAX_RECORDS
     nested: int = MAX_NESTED
     shapes: Shapes = field(default_factory=dict)
-    same: dict[int | str, Any] = field(default_factory=dict)
+    same: dict[object, object] = field(default_factory=dict)
 
-    def one(self, value: Any) -> Any:
+    def one(self, value: object) -> object:
         """The same value; of short texts and of numbers in order that are equal, always the same object."""
         usual = len(value) < USUAL_TEXT if type(value) is str else type(value) is int and 0 <= value <= MAX_NUMBER
         return self.same.setdefault(value, value) if usual else value
@@ -237,10 +237,11 @@ def _fits(run: Run) -> None:
     finding = about.get("finding")
     if finding is not None:
         try:
-            Finding(**finding)
+            Finding(**finding if isinstance(finding, dict) else {})
         except (TypeError, KeyError):
             run.torn.append(f"{RUN}: finding: not what a finding consists of")
-    if not isinstance(about.get("schedule", []), list) or len(about.get("schedule", [])) > MAX_SCHEDULE:
+    schedule = about.get("schedule", [])
+    if not isinstance(schedule, list) or len(schedule) > MAX_SCHEDULE:
         run.torn.append(f"{RUN}: schedule: expected a list of at most {MAX_SCHEDULE} deviations")
         about["schedule"] = []
     for key in ("token", "shortened"):
@@ -259,7 +260,7 @@ def _fits(run: Run) -> None:
         run.torn.append(f"{RUN} and {SCENARIO} tell of different errata or detectors")
 
 
-def _scenario(run: Run, document: dict[str, Any] | None) -> None:
+def _scenario(run: Run, document: dict[str, object] | None) -> None:
     if document is None:
         return
     try:
@@ -269,7 +270,7 @@ def _scenario(run: Run, document: dict[str, Any] | None) -> None:
         run.torn.append(f"{SCENARIO}: {clean(wrong, 300)}")
 
 
-def _json(path: Path, schema: str, torn: list[str]) -> tuple[dict[str, Any] | None, str]:
+def _json(path: Path, schema: str, torn: list[str]) -> tuple[dict[str, object] | None, str]:
     """A file's object, if it has one of that schema, and the file's SHA-256."""
     total = ""
     try:
@@ -359,7 +360,7 @@ def _journal(file: Path, node: str, run: Run, room: _Room) -> str:
     return total.hexdigest()
 
 
-def _lines(stream: BinaryIO, total: Any) -> Iterator[bytes]:
+def _lines(stream: BinaryIO, total: hashlib._Hash) -> Iterator[bytes]:
     """Lines, each of at most MAX_LINE + 1 bytes; the rest of a longer one is skipped. All are added to the sum."""
     while line := stream.readline(MAX_LINE + 1):
         total.update(line)
@@ -369,7 +370,7 @@ def _lines(stream: BinaryIO, total: Any) -> Iterator[bytes]:
             total.update(line)
 
 
-def _record(line: bytes, node: str, cpus: tuple[str, ...] | None, room: _Room) -> dict[str, Any]:
+def _record(line: bytes, node: str, cpus: tuple[str, ...] | None, room: _Room) -> dict[str, object]:
     """One line, if it is a record of this node; ValueError says why not.
 
     Args:

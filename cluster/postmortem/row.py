@@ -13,7 +13,7 @@ Shape = dict[str, int]
 Shapes = dict[tuple[str, ...], Shape]
 
 
-class Row(Mapping[str, Any]):
+class Row(Mapping[str, object]):
     """A record that nobody changes.
 
     Args:
@@ -23,7 +23,7 @@ class Row(Mapping[str, Any]):
 
     __slots__ = ("_shape", "_values")
 
-    def __init__(self, record: dict[str, Any], shapes: Shapes):
+    def __init__(self, record: dict[str, object], shapes: Shapes):
         keys = tuple(record)
         shape = shapes.get(keys)
         if shape is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cluster.postmortem.translations import Translations
 from cluster.postmortem.words import handle, idles, is_array, place, spins, text_of
@@ -35,7 +35,7 @@ class Known(NamedTuple):
     """A field's value, and which operation showed it."""
 
     field: str
-    value: Any
+    value: object
     ctx: str
     n: int
     fn: str

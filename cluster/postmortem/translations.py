@@ -7,7 +7,6 @@ What setup mapped is known from the first walk that finds it, unless something w
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from shared.journal.record import Record
 from shared.uvm.param import VM_PROT_NONE, VM_PROT_READ
@@ -86,9 +85,9 @@ class Translations:
 
 def _walked(record: Record) -> int | None:
     """The frame that a walk has found."""
-    pte: Any = record.get("pte")
-    found = record["event"] == "pmap_walk" and isinstance(pte, list) and bool(pte) and type(pte[0]) is int
-    return pte[0] if found else None
+    pte = record.get("pte")
+    found = record["event"] == "pmap_walk" and isinstance(pte, list) and pte and type(pte[0]) is int
+    return pte[0] if found and pte else None
 
 
 def _number(record: Record, key: str, otherwise: int) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 from shared.journal.record import Record, names_of
 from shared.port.struct import KIND_NAMES, Array, FieldBase, Struct
@@ -194,7 +193,7 @@ def said(record: Record) -> str:
         return _step_said(record, event)
     if event in ("finding", "note"):
         found_here = record.get("finding")
-        finding: dict[str, Any] = found_here if isinstance(found_here, dict) else {}
+        finding: dict[str, object] = found_here if isinstance(found_here, dict) else {}
         return f"*** {event}: {clean(finding.get('text', '?'), LONGEST)}"
     return _other_said(record, event) + (waits if not idles(event) else "")
 

@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 from greenlet import getcurrent, greenlet
 
-from cluster.machine import SITES, Machine
+from cluster.machine import Machine, sites_of
 from cluster.search.strategy import Pick, SearchOver, Stay, Strategy, default
 from cluster.sim.heap import ThinnedHeap
 from nodes.cpu import Processor, Thread
@@ -108,7 +108,7 @@ class Sim(ThinnedHeap):
     def __init__(
         self,
         machine: Machine,
-        image: dict[str, Any] | None,
+        image: dict[str, object] | None,
         racy: set[str] | None = None,
         granularity: str = "guarded",
         limit: int | None = None,
@@ -224,7 +224,7 @@ class Sim(ThinnedHeap):
         self.dead = False
         self.finding = self.stale = self.passed = self.crash = self.cur = None
         self.notes, self.counters = [], {}
-        self.sites = dict(self.image_.get(SITES, {})) if self.image_ is not None else {}
+        self.sites = sites_of(self.image_) if self.image_ is not None else {}
         for node in self.machine.nodes.values():
             node.sites = self.sites
 
@@ -299,7 +299,7 @@ class Sim(ThinnedHeap):
     def _changed(self, processor: Processor) -> None:
         self.execution.changed.add(processor)
 
-    def point(self, code: str, target: int, args: tuple[Any, ...] = ()) -> None:
+    def point(self, code: str, target: int, args: tuple[object, ...] = ()) -> None:
         if self.dead:
             raise PortDead
         current, execution = self.cur, self.execution
@@ -360,7 +360,7 @@ class Sim(ThinnedHeap):
         """Operations performed in this execution."""
         return sum(thread.n for thread in self.threads.values())
 
-    def perform(self, code: str, target: int, args: tuple[Any, ...]) -> Any:
+    def perform(self, code: str, target: int, args: tuple[object, ...]) -> Any:
         if self.dead:
             raise PortDead
         execution = self.execution
@@ -401,16 +401,16 @@ class Sim(ThinnedHeap):
             self._deliver(effect)
         return self._wait_for_grant(thread, code, target)
 
-    def _record(self, node: str, thread: Thread, record: dict[str, Any]) -> None:
+    def _record(self, node: str, thread: Thread, record: dict[str, object]) -> None:
         self.execution.operations += 1
         super()._record(node, thread, record)
 
-    def _write(self, node: str, record: dict[str, Any]) -> None:
+    def _write(self, node: str, record: dict[str, object]) -> None:
         super()._write(node, record)
         if self.execution.watch is not None:
             self.execution.watch.record(record)
 
-    def _local(self, thread: Thread, code: str, *args: Any) -> None:
+    def _local(self, thread: Thread, code: str, *args: object) -> None:
         if self.execution.operations >= self.limit:
             self._no_more()
         super()._local(thread, code, *args)

@@ -24,7 +24,7 @@ from shared.detectors.race import Access, RaceDetector
 from shared.errors import PortDead
 from shared.port.guards import Guards
 from shared.port.port import ANY_GEN
-from shared.port.struct import LOCK_SHIFT, FieldBase, Struct
+from shared.port.struct import LOCK_SHIFT, FieldBase, Heap, HeapRecord, Struct
 
 S = TypeVar("S", bound=Struct)
 
@@ -46,14 +46,14 @@ class ThinnedHeap(ProcessorPort):
     def __init__(self, machine: Machine, booting: bool, racy: set[str], every_access: bool):
         super().__init__(machine.scenario, machine.threads)
         self.machine, self.booting, self.racy, self.every_access = machine, booting, racy, every_access
-        self.heap: dict[int, list[Any]] = {}
+        self.heap: Heap = {}
         self.guards = Guards(self.heap)
         self.fast = False
         self.race: RaceDetector | None = None
 
     def _join_shards(self) -> None:
         """One address space over all memories; only numbering is per shard."""
-        heap: dict[int, list[Any]] = {}
+        heap: Heap = {}
         memories = self.machine.memories
         for memory in memories:
             heap.update(memory.heap)
@@ -84,7 +84,7 @@ class ThinnedHeap(ProcessorPort):
         ctx.n += 1
         return rec[slot]
 
-    def store(self, obj: Struct, field: FieldBase, slot: int, value: Any) -> None:
+    def store(self, obj: Struct, field: FieldBase, slot: int, value: object) -> None:
         ctx: Thread = self.cur
         if self.fast:
             rec = self.heap.get(obj.id)
@@ -108,7 +108,7 @@ class ThinnedHeap(ProcessorPort):
         if rec is not None and rec[1] is None and isinstance(value, Struct):
             self.guards.publish(value)
 
-    def _plain(self, ctx: Thread, obj: Struct, field: FieldBase, rec: list[Any]) -> bool:
+    def _plain(self, ctx: Thread, obj: Struct, field: FieldBase, rec: HeapRecord) -> bool:
         """Fast path: the access needs no scheduling point and no race check (private, const, own simple lock held)."""
         if rec[0] != obj.gen or field.key in self.racy:
             return False
@@ -122,7 +122,7 @@ class ThinnedHeap(ProcessorPort):
         rec[1] = None
         return True
 
-    def _access_point(self, ctx: Thread, obj: Struct, field: FieldBase, slot: int, code: str, last: Any) -> None:
+    def _access_point(self, ctx: Thread, obj: Struct, field: FieldBase, slot: int, code: str, last: object) -> None:
         """A scheduling point before a load or store, unless the thinning rule says that none is needed.
 
         Args:

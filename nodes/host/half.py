@@ -152,25 +152,25 @@ class ProcessorPort(Port):
 
     # -- records -----------------------------------------------------------------
 
-    def _local(self, thread: Thread, code: str, *args: Any) -> None:
+    def _local(self, thread: Thread, code: str, *args: object) -> None:
         """One operation that the context's own processor admits."""
         thread.n += 1
         thread.processor.k += 1
         if self.journals is not None:
             self._record(thread.cpu, thread, operation_record(code, 0, args, None, []))
 
-    def _record(self, node: str, thread: Thread, record: dict[str, Any]) -> None:
+    def _record(self, node: str, thread: Thread, record: dict[str, object]) -> None:
         """Write what a node has admitted, with the numbers of the operation."""
         record["ctx"], record["n"], record["cpu"], record["k"] = thread.name, thread.n, thread.cpu, thread.processor.k
         self._write(node, record)
 
-    def record_event(self, event: str, **fields: Any) -> None:
+    def record_event(self, event: str, **fields: object) -> None:
         if self.journals is not None:
             thread: Thread = self.cur
             at = thread.processor.k
             thread.processor.note_event()
             self._write(thread.cpu, {"event": event, "ctx": thread.name, "n": thread.n, "at": at, **fields})
 
-    def _write(self, node: str, record: dict[str, Any]) -> None:
+    def _write(self, node: str, record: dict[str, object]) -> None:
         assert self.journals is not None
         self.journals[node].add(record)

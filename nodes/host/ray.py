@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Any
+from typing import Protocol
 
 import ray
 
@@ -22,6 +22,22 @@ from nodes.host.transport import LIMIT_S
 from shared.errors import Infrastructure
 
 REAP_EVERY = 64
+
+
+class Method(Protocol):
+    """A method of an actor elsewhere."""
+
+    def remote(self, *args: object) -> ray.ObjectRef: ...
+
+
+class Handle(Protocol):
+    """An actor elsewhere: the methods of NodeActor that are called by name."""
+
+    admit: Method
+    deliver: Method
+    load: Method
+    chunk: Method
+    _actor_id: ray.ActorID
 
 
 class RayTransport:
@@ -37,9 +53,9 @@ class RayTransport:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.peers: dict[str, Any] = {}
+        self.peers: dict[str, Handle] = {}
         self.actor_of: dict[str, str] = {}
-        self.refs: list[Any] = []  # one-way calls; the running thread adds to them, and both threads collect
+        self.refs: list[ray.ObjectRef] = []  # one-way calls; the running thread adds to them, and both threads collect
         self.refs_lock = threading.Lock()
         self.failed: list[str] = []
 
@@ -96,7 +112,7 @@ class NodeActor(Host):
     def __repr__(self) -> str:
         return self.name
 
-    def wire(self, peers: dict[str, Any], actor_of: dict[str, str]) -> int:
+    def wire(self, peers: dict[str, Handle], actor_of: dict[str, str]) -> int:
         """Handles of all actors, and which actor carries which node; returns this process's id."""
         self.ray.peers, self.ray.actor_of = peers, actor_of
         return os.getpid()

@@ -169,7 +169,7 @@ class Runner(ProcessorPort):
             return
         self._deliver(delivery)
 
-    def point(self, code: str = "", target: int = 0, args: tuple[Any, ...] = ()) -> None:
+    def point(self, code: str = "", target: int = 0, args: tuple[object, ...] = ()) -> None:
         if self.dead:
             raise PortDead
         if self.follow is not None:
@@ -202,7 +202,7 @@ class Runner(ProcessorPort):
 
     # -- operations ------------------------------------------------------------
 
-    def perform(self, code: str, target: int, args: tuple[Any, ...]) -> Any:
+    def perform(self, code: str, target: int, args: tuple[object, ...]) -> Any:
         if self.dead:
             raise PortDead
         ctx: Thread = self.cur
@@ -238,7 +238,8 @@ class Runner(ProcessorPort):
         while reply.status == Status.HELD:
             reply = self._late_reply(requests[0])
         if reply.status == Status.REFUSED:
-            refusal: Refusal = reply.value
+            refusal = reply.value
+            assert isinstance(refusal, Refusal)
             self.cur.n, self.processor.k = refusal.n, refusal.k  # what was sent after it has not been performed
             self.cur.stack, self.cur.held = made_by.get(self.cur.n, (self.cur.stack, self.cur.held))
             last, found = requests[-1], KernelFinding(refusal.kind, refusal.text, refusal.subject, refusal.fatal)

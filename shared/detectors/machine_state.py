@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from shared.locks.table import LockState, Want
 from shared.scenario.model import Results
+from shared.wire.images import Images
 
 
 class ContextState(NamedTuple):
@@ -69,7 +70,7 @@ class MachineState:
 
     contexts: Sequence[ContextState]
     locks: Sequence[LockState]
-    images: Mapping[str, Any]
+    images: Images
     tlbs: Mapping[str, TlbState]
     page_size: int
 
@@ -85,7 +86,7 @@ class HostState(NamedTuple):
 
     contexts: Sequence[ContextState]
     locks: Sequence[LockState]
-    images: Mapping[str, Any]
+    images: Images
     tlbs: Mapping[str, TlbState]
     results: Results
     sites: dict[str, int]

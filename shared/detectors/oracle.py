@@ -36,8 +36,7 @@ device or the disk errs, or if a file is mapped beyond its end or truncated.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from shared.detectors.effects import End, Files, Memory, Refusal, Unlike
 from shared.detectors.memory_model import ZERO, Cell, Page, Value, Values, either, union
@@ -50,6 +49,7 @@ from shared.scenario.model import Scenario
 from shared.scenario.steps.step import Args
 from shared.scenario.steps.table import make
 from shared.uvm.param import VM_PROT_READ, VM_PROT_WRITE
+from shared.wire.images import Images
 
 
 class WordAccess(NamedTuple):
@@ -82,7 +82,7 @@ class Oracle:
         trail: the operations on memory so far (shared/detectors/provenance.py), from which its story is told.
     """
 
-    def __init__(self, scenario: Scenario, image: Mapping[str, Any] | None = None):
+    def __init__(self, scenario: Scenario, image: Images | None = None):
         config = scenario.machine
         self.scenario, self.page_size = scenario, config.page_size
         self.procs = scenario.procs
@@ -245,7 +245,7 @@ class Oracle:
         self.finding = Finding("oracle", f"memory oracle: {text}", ctx, function, subject, story=story)
 
 
-def judge_journals(scenario: Scenario, journals: Journals, image: Mapping[str, Any] | None = None) -> Finding | None:
+def judge_journals(scenario: Scenario, journals: Journals, image: Images | None = None) -> Finding | None:
     """What the oracle says of a run, from its journals.
 
     Args:

@@ -14,9 +14,12 @@ Left out: which slots and blocks are free.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from shared.journal.record import Record
+from shared.wire import images
+from shared.wire.images import Images
 from shared.wire.messages import OPERATIONS
 
 #: longest way of a word that is told in full: the first and the last hops of it
@@ -38,7 +41,7 @@ class Move(NamedTuple):
     code: str
     target: int
     args: tuple[Any, ...]
-    result: Any
+    result: object
 
     @property
     def by(self) -> str:
@@ -55,6 +58,10 @@ class Place(NamedTuple):
 
     def __str__(self) -> str:
         return {"page": "page:", "slot": "swap slot ", "block": "disk block "}[self.kind] + str(self.number)
+
+
+#: the hops of a word, the last first: (hop, those before it)
+Way = tuple["Hop", "Way | None"]
 
 
 class Hop(NamedTuple):
@@ -80,7 +87,7 @@ class Item(NamedTuple):
     """A word in its place: where its value is from, and by which way it came, the last hop first."""
 
     origin: Origin
-    way: tuple[Hop, Any] | None = None
+    way: Way | None = None
 
     def hops(self) -> list[Hop]:
         found, way = [], self.way
@@ -96,7 +103,7 @@ class Contents:
     def __init__(self, place: Place, rest: Move | None = None, value: int | None = None):
         self.words: dict[int, Item] = {}
         self.place, self.move, self.value = place, rest, value
-        self.way: tuple[Hop, Any] | None = None
+        self.way: Way | None = None
 
     def item(self, word: int) -> Item:
         one = self.words.get(word)
@@ -128,7 +135,7 @@ class Provenance:
         image: what memory, swap and disk held when the run began, by node, as they keep it; {}: not known.
     """
 
-    def __init__(self, image: Mapping[str, Any]) -> None:
+    def __init__(self, image: Images) -> None:
         self.at = 0  # number of operations so far
         self.contents: dict[Place, Contents] = {}
         self.stores: dict[tuple[str, int], Origin] = {}  # (context, operation) -> what it stored
@@ -387,19 +394,15 @@ class Provenance:
         return "; ".join(told)
 
 
-def _at_start(image: Mapping[str, Any]) -> Iterator[tuple[Place, Sequence[int]]]:
+def _at_start(image: Images) -> Iterator[tuple[Place, Sequence[int]]]:
     """What every place held, as the nodes' images have it."""
-    for node, part in image.items():
-        if node.startswith("memory"):
-            shard, shards = part["shard"]
-            for number in range(shard, len(part["frames"]), shards):
-                yield Place("page", number), part["frames"][number]
-        elif node == "swap_pager":
-            for slot, words in part["slots"]:
-                yield Place("slot", slot), words
-        elif node == "disk":
-            for number, words in enumerate(part):
-                yield Place("block", number), words
+    for number, words in images.frames_of(image):
+        yield Place("page", number), words
+    swapped = images.swap(image)
+    for slot, words in () if swapped is None else swapped["slots"]:
+        yield Place("slot", slot), words
+    for number, words in enumerate(images.disk(image)):
+        yield Place("block", number), words
 
 
 #: the kinds of operation that it has to be told of
@@ -415,7 +418,7 @@ def innermost(stack: list[str]) -> tuple[str, ...]:
 class Trail:
     """The operations on memory of a run, as they come; nothing is made of them before it is asked for."""
 
-    def __init__(self, image: Mapping[str, Any]) -> None:
+    def __init__(self, image: Images) -> None:
         self.image = image
         self.moves: list[Move] = []
 
@@ -423,7 +426,7 @@ class Trail:
         """One operation, of a kind in MOVES."""
         self.moves.append(move)
 
-    def add_record(self, record: Mapping[str, Any], stack: list[str]) -> None:
+    def add_record(self, record: Record, stack: list[str]) -> None:
         """The same from its record."""
         op = OPERATIONS[record["event"]]
         args = tuple(record.get(name.rstrip("?")) for name in op.args)

@@ -33,9 +33,9 @@ UVM's own field markings (shared/port/struct.py).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from shared.findings import Finding
 from shared.journal.order import KERNEL_LOCK, goes_to_sleep, in_order
@@ -45,6 +45,7 @@ from shared.port.guards import Guards
 from shared.port.lockref import LockRef
 from shared.port.port import Context
 from shared.port.struct import LOCK_SHIFT, Struct, lock_name, parse_handle, peek_of
+from shared.wire.images import Images, heap_of
 from shared.wire.messages import OPERATIONS, WAIT
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class RaceDetector:
         return sum(self._of(cpu).values()), cpu, k
 
     def operation(
-        self, cpu: str, code: str, target: int, result: Any, granted: Iterable[str] = (), raised: Iterable[str] = ()
+        self, cpu: str, code: str, target: int, result: object, granted: Iterable[str] = (), raised: Iterable[str] = ()
     ) -> None:
         """An operation was performed.
 
@@ -238,12 +239,8 @@ class Watch:
         images: node -> its image; those of the memory nodes are looked at.
     """
 
-    def __init__(self, images: Mapping[str, Any]):
-        heap: dict[int, list[Any]] = {}
-        for name, image in images.items():
-            if name.startswith("memory"):
-                heap.update((key, [gen, None, *fields]) for key, gen, *fields in image["heap"])
-        self.guards = Guards(heap)
+    def __init__(self, images: Images):
+        self.guards = Guards(heap_of(images))
         self.detector = RaceDetector()
         self.contexts: dict[str, Context] = {}
         self.before: dict[str, str] = {}  # context -> its last operation
@@ -326,7 +323,7 @@ class Watch:
         elif event == "free":
             self.guards.heap.pop(parse_handle(one["obj"]).id, None)
 
-    def _lock(self, ctx: Context, one: Record, ref: LockRef, result: Any) -> None:
+    def _lock(self, ctx: Context, one: Record, ref: LockRef, result: object) -> None:
         event, held = one["event"], ctx.held
         if event == "unlock":
             held.pop(ref.key, None)
@@ -395,7 +392,7 @@ def _lock(name: str) -> LockRef:
     return LockRef(obj.id << LOCK_SHIFT | decl.index, decl, owner)
 
 
-def judge_journals(images: Mapping[str, Any], journals: Journals) -> list[Finding]:
+def judge_journals(images: Images, journals: Journals) -> list[Finding]:
     """The races and lock order reversals of a run, from its journals and the image that it began with.
 
     Raises: LogIncomplete - there is no order of the operations that all of them allow.

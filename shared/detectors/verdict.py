@@ -14,7 +14,6 @@ end and that nobody wants (LOCKDEBUG does, and invariant LOCK-1).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from shared.detectors.invariants import Snapshot, check
 from shared.detectors.machine_state import ContextState, MachineState
@@ -23,9 +22,10 @@ from shared.findings import Finding
 from shared.locks.table import Want
 from shared.port.struct import INDEX_MASK, KIND_SHIFT, Struct, channel_name, lock_name, lock_sleeps
 from shared.program.functions import run_check
-from shared.scenario.model import Scenario
+from shared.scenario.model import Results, Scenario
 from shared.uvm.param import PG_BUSY
 from shared.uvm.structs import Page, Proc, uvmexp
+from shared.wire import images
 from shared.wire.tables import differing, tables
 
 #: a context that waits, for which kind of operation, with which target
@@ -123,7 +123,7 @@ def no_end(state: MachineState, limit: int) -> Finding:
     return Finding("no-progress", text, busiest.name, function, stack=stack, held=held, story=story)
 
 
-def promise(scenario: Scenario, results: Mapping[str, Any], state: MachineState) -> Finding | None:
+def promise(scenario: Scenario, results: Results, state: MachineState) -> Finding | None:
     """The finding that what the scenario promises does not hold: of its results, or by its program's own check."""
     functions = scenario.functions
     if functions is not None and functions.check is not None:
@@ -157,35 +157,23 @@ def refused(nodes: Mapping[str, Mapping[str, str]]) -> Finding | None:
 
 def snapshot_of(state: MachineState) -> Snapshot:
     """The heap, page tables and swap of a final state."""
-    heap: dict[int, list[Any]] = {}
-    frames: list[tuple[int, ...]] = []
-    pmaps: dict[int, dict[int, list[int]]] = {}
-    attrs: dict[int, list[int]] = {}
-    slots: dict[int, tuple[int, ...]] = {}
-    bad_slots: list[int] = []
-    tables: list[list[int]] = []
-    pm_objs: dict[int, Any] = {}
-    blocks: list[list[int]] = []
-    for name, image in state.images.items():
-        if name.startswith("memory"):
-            for key, gen, *fields in image["heap"]:
-                heap[key] = [gen, None, *fields]
-            shard, shards = image["shard"]
-            frames = frames or [()] * len(image["frames"])
-            for number in range(shard, len(frames), shards):
-                frames[number] = tuple(image["frames"][number])
-        elif name == "mmu":
-            pmaps = {pmap: {vpn: pte for vpn, *pte in table} for pmap, table in image["pmaps"]}
-            attrs = {frame: attr for frame, *attr in image["attrs"]}
-            tables, pm_objs = image["tables"], dict(image["objects"])
-        elif name == "swap_pager":
-            slots = {slot: tuple(words) for slot, words in image["slots"]}
-            bad_slots = image["bad"]
-        elif name == "disk":
-            blocks = image
+    table, swapped = images.mmu(state.images), images.swap(state.images)
+    frames = [tuple(words) for _, words in sorted(images.frames_of(state.images))]
     tlbs = {cpu: (pmap, dict(entries)) for cpu, (pmap, entries) in state.tlbs.items()}
-    rest = (state.page_size, frozenset(bad_slots), sorted(tables), pm_objs, blocks)
-    return Snapshot(heap, pmaps, attrs, slots, frames, tlbs, state.locks, *rest)
+    return Snapshot(
+        images.heap_of(state.images),
+        {} if table is None else {pmap: {vpn: pte for vpn, *pte in entries} for pmap, entries in table["pmaps"]},
+        {} if table is None else {frame: attr for frame, *attr in table["attrs"]},
+        {} if swapped is None else {slot: tuple(words) for slot, words in swapped["slots"]},
+        frames,
+        tlbs,
+        state.locks,
+        state.page_size,
+        frozenset(() if swapped is None else swapped["bad"]),
+        [] if table is None else sorted(table["tables"]),
+        {} if table is None else dict(table["objects"]),
+        images.disk(state.images),
+    )
 
 
 def _stuck(state: MachineState, snapshot: Snapshot) -> list[Finding]:

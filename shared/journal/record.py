@@ -45,7 +45,7 @@ Record = Mapping[str, Any]
 Journals = dict[str, list[Record]]
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> object:
     """A value as JSON has it; a handle becomes `anon:5#2`, address and generation."""
     if isinstance(value, Struct):
         return repr(value)
@@ -54,10 +54,12 @@ def plain(value: Any) -> Any:
     return value
 
 
-def operation_record(code: str, target: int, args: tuple[Any, ...], result: Any, out: list[Effect]) -> dict[str, Any]:
+def operation_record(
+    code: str, target: int, args: tuple[object, ...], result: object, out: list[Effect]
+) -> dict[str, object]:
     """The part of a record that says what was asked, answered, and caused elsewhere."""
     op = OPERATIONS[code]
-    record: dict[str, Any] = {"event": code}
+    record: dict[str, object] = {"event": code}
     if op.target:
         name = op.target
         record[name] = lock_name(target) if name == "lock" else channel_name(target) if name == "chan" else target
@@ -71,9 +73,13 @@ def operation_record(code: str, target: int, args: tuple[Any, ...], result: Any,
         record["wait"] = True
     elif op.result and result is not None:
         record[op.result] = plain(result)
+    if not out:
+        return record
+    caused: dict[str, list[str]] = {}
     for effect in out:
         word = "granted" if isinstance(effect, Grant) else "woke" if isinstance(effect, Wake) else "raised"
-        record.setdefault(word, []).append(effect.ctx)
+        caused.setdefault(word, []).append(effect.ctx)
+    record.update(caused)
     return record
 
 
@@ -99,7 +105,7 @@ class Journal:
                 cache_logger_on_first_use=True,
             ).bind()
 
-    def add(self, record: dict[str, Any]) -> None:
+    def add(self, record: dict[str, object]) -> None:
         """Number a record and write it; the line is in the stream when this returns."""
         self.nseq += 1
         record["node"], record["nseq"] = self.node, self.nseq
@@ -108,19 +114,19 @@ class Journal:
         if self._log is not None:
             self._write(**record)
 
-    def header(self, **fields: Any) -> None:
+    def header(self, **fields: object) -> None:
         """Write line 1, `run.begin`: which run this is, on which host. It is number 0, and not in the digest."""
         if self._log is not None:
             self._write("run.begin", schema=SCHEMA, node=self.node, nseq=0, **fields)
 
-    def _write(self, *event: str, **fields: Any) -> None:
+    def _write(self, *event: str, **fields: object) -> None:
         try:
             self._log._proxy_to_logger("msg", *event, **fields)
         except OSError as wrong:  # a write does not say of which file
             raise OSError(wrong.errno, wrong.strerror, getattr(self.stream, "name", self.node)) from None
 
 
-def _to_bytes(record: Record, **_: Any) -> bytes:
+def _to_bytes(record: Record, **_: object) -> bytes:
     return json.dumps(record, separators=(",", ":")).encode()
 
 

@@ -18,7 +18,7 @@ import shlex
 from collections.abc import Mapping, ValuesView
 from dataclasses import asdict, replace
 from types import NoneType
-from typing import Any, TypedDict
+from typing import TypedDict, TypeGuard
 
 from shared.errors import UserMistake
 from shared.program.functions import Functions
@@ -60,8 +60,8 @@ class RunDocument(TypedDict):
     scenario: dict[str, str]
     errata: list[str]
     detect: dict[str, str]
-    finding: dict[str, Any] | None
-    notes: list[dict[str, Any]]
+    finding: dict[str, object] | None
+    notes: list[dict[str, object]]
     token: str | None
     shortened: str | None
     options: list[str]
@@ -76,17 +76,17 @@ class RunDocument(TypedDict):
     versions: dict[str, str]
 
 
-def sealed(body: Mapping[str, Any]) -> dict[str, Any]:
+def sealed(body: Mapping[str, object]) -> dict[str, object]:
     """The body with its `check`, in place of one that it may have had."""
     return {**body, "check": _check(body)}
 
 
-def is_sealed(body: Mapping[str, Any]) -> bool:
+def is_sealed(body: Mapping[str, object]) -> bool:
     """Is the body as it was when it was sealed?"""
     return body.get("check") == _check(body)
 
 
-def _check(body: Mapping[str, Any]) -> str:
+def _check(body: Mapping[str, object]) -> str:
     body = {key: value for key, value in body.items() if key != "check"}
     return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
@@ -96,7 +96,7 @@ def token_check(head: str) -> str:
     return hashlib.sha256(head.encode()).hexdigest()[:6]
 
 
-def is_token(text: object) -> bool:
+def is_token(text: object) -> TypeGuard[str]:
     """Is it a token in one piece? What its body says is not asked."""
     if not isinstance(text, str) or len(text) > MAX_TOKEN or not TOKEN.fullmatch(text):
         return False
@@ -127,7 +127,7 @@ def folder_line(path: str) -> str | None:
     return shlex.join(["uvmp", "replay", path]) if clean(path) == path else None
 
 
-def scenario_document(scenario: Scenario, run: str) -> dict[str, Any]:
+def scenario_document(scenario: Scenario, run: str) -> dict[str, object]:
     """What scenario.json says: the file's text, and how the run was set up.
 
     Args:
@@ -146,14 +146,14 @@ def scenario_document(scenario: Scenario, run: str) -> dict[str, Any]:
     }
 
 
-def scenario_of(document: Mapping[str, Any]) -> Scenario:
+def scenario_of(document: Mapping[str, object]) -> Scenario:
     """The scenario that scenario.json tells of, read as strictly as the user's own file.
 
     Raises: UserMistake - it is none; says where.
     """
     texts = {key: _text(document, key) for key in ("file", "text", "kernel_lock")}
     errata, detect, machines = document.get("errata"), document.get("detect"), document.get("machines")
-    if not _texts(errata):
+    if not isinstance(errata, list) or not _texts(errata):
         raise UserMistake("expected a list of errata", field="errata")
     if not isinstance(detect, dict) or not _texts(detect.values()):
         raise UserMistake("expected a level for each detector", field="detect")
@@ -171,7 +171,7 @@ def scenario_of(document: Mapping[str, Any]) -> Scenario:
     scenario = load_scenario(texts["text"], clean(texts["file"], 200), find)
     if texts["kernel_lock"] not in KERNEL_LOCKS:
         raise UserMistake(f"expected {' or '.join(KERNEL_LOCKS)}", field="kernel_lock")
-    scenario = scenario.with_errata(errata or ()).with_detect(detect).with_kernel_lock(texts["kernel_lock"])
+    scenario = scenario.with_errata(errata).with_detect(detect).with_kernel_lock(texts["kernel_lock"])
     if "functions" not in document:
         return scenario
     return replace(scenario, functions=_functions(document["functions"]))
@@ -192,7 +192,7 @@ def _functions(data: object) -> Functions:
     return functions_of(data)
 
 
-def _text(document: Mapping[str, Any], key: str) -> str:
+def _text(document: Mapping[str, object], key: str) -> str:
     value = document.get(key)
     if not isinstance(value, str):
         raise UserMistake("expected text", field=key)

@@ -9,9 +9,9 @@ handle is stored where others can find it, or another context touches it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from shared.port.struct import HEADER, LOCK_SHIFT, Struct, lock_name
+from shared.port.struct import HEADER, LOCK_SHIFT, Heap, Struct, lock_name
 
 if TYPE_CHECKING:
     from shared.port.port import Context
@@ -27,7 +27,7 @@ class Guards:
 
     __slots__ = ("heap",)
 
-    def __init__(self, heap: dict[int, list[Any]]):
+    def __init__(self, heap: Heap):
         self.heap = heap
 
     def guarded(self, ctx: Context, obj: Struct, field: FieldBase, write: bool) -> bool:
@@ -67,7 +67,7 @@ class Guards:
             told.append(" and ".join(words))
         return " or ".join(told)
 
-    def _peek(self, obj: Struct, name: str) -> Any:
+    def _peek(self, obj: Struct, name: str) -> Struct | None:
         rec = self.heap.get(obj.id)
         return None if rec is None else rec[type(obj).fields[name].slot]
 

@@ -20,9 +20,9 @@ import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from shared.patch import SEAMS
+from shared.patch import SEAMS, Function
 from shared.port.lockdebug import Lockdebug
 from shared.port.reports import AGAIN
 from shared.uvm.param import PMAP_KERNEL
@@ -114,7 +114,7 @@ class Port(Lockdebug):
     # -- to be supplied by the engine ---------------------------------------
 
     @abstractmethod
-    def point(self, code: str, target: int, args: tuple[Any, ...] = ()) -> None:
+    def point(self, code: str, target: int, args: tuple[object, ...] = ()) -> None:
         """A scheduling point before an operation: other contexts and interrupts may run before this returns.
 
         Args:
@@ -123,7 +123,7 @@ class Port(Lockdebug):
         """
 
     @abstractmethod
-    def perform(self, code: str, target: int, args: tuple[Any, ...]) -> Any:
+    def perform(self, code: str, target: int, args: tuple[object, ...]) -> Any:
         """Perform one operation of the current context, now, and return its result.
 
         Args:
@@ -133,7 +133,7 @@ class Port(Lockdebug):
             args: further arguments, as `OPERATIONS` lists them.
         """
 
-    def op(self, code: str, target: int, args: tuple[Any, ...] = ()) -> Any:
+    def op(self, code: str, target: int, args: tuple[object, ...] = ()) -> Any:
         """A scheduling point, then one operation."""
         self.point(code, target, args)
         return self.perform(code, target, args)
@@ -168,7 +168,7 @@ class Port(Lockdebug):
         """One load of a struct's field (or array element `slot`)."""
         return self.op("load", obj.id, (obj, field.name, slot, field.peek))
 
-    def store(self, obj: Struct, field: FieldBase, slot: int, value: Any) -> None:
+    def store(self, obj: Struct, field: FieldBase, slot: int, value: object) -> None:
         """One store to a struct's field (or array element `slot`)."""
         self.op("store", obj.id, (obj, field.name, slot, value))
 
@@ -321,7 +321,7 @@ class Port(Lockdebug):
     def tlb(self) -> Any:
         """The TLB of the current context's CPU."""
 
-    def pmap(self, code: str, target: int, args: tuple[Any, ...], *more: Any) -> Any:
+    def pmap(self, code: str, target: int, args: tuple[object, ...], *more: object) -> Any:
         """A pmap operation that may shoot down TLB entries; flushes this CPU's own.
 
         Args:
@@ -426,16 +426,17 @@ class _PortOfThread:
     def __getattr__(self, name: str) -> Any:
         return getattr(here.of_thread(), name)
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         setattr(here.of_thread(), name, value)
 
 
 here = _Here()
 
-F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-def kernel(*, exit: str | None = None) -> Callable[[F], F]:
+def kernel(*, exit: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Mark a kernel function: its entry and exit go to the journal, and a patch can replace it (shared/patch.py).
 
     Args:
@@ -444,11 +445,11 @@ def kernel(*, exit: str | None = None) -> Callable[[F], F]:
             (the docstring says what is held).
     """
 
-    def mark(function: F) -> F:
+    def mark(function: Callable[P, R]) -> Callable[P, R]:
         name = function.__name__
-        stands: Callable[..., Any] = function
+        stands: Function = function
 
-        def put(other: Callable[..., Any]) -> Callable[..., Any]:
+        def put(other: Function) -> Function:
             nonlocal stands
             before, stands = stands, other
             return before
@@ -456,12 +457,12 @@ def kernel(*, exit: str | None = None) -> Callable[[F], F]:
         if function.__module__.startswith("shared.uvm."):
             SEAMS[name] = put
 
-        def call(*args: Any, **kwargs: Any) -> Any:
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
             port = here.port
             ctx = port.cur
             before = tuple(ctx.held) if exit == "same" else ()
             port.enter(name)
-            result = stands(*args, **kwargs)
+            result: R = stands(*args, **kwargs)
             if exit is not None and ctx.held.keys() != set(before):
                 left = [ref for key, (ref, _, _) in ctx.held.items() if key not in before]
                 text = (
@@ -473,7 +474,7 @@ def kernel(*, exit: str | None = None) -> Callable[[F], F]:
 
         call.__name__, call.__doc__, call.__wrapped__ = name, function.__doc__, function  # type: ignore[attr-defined]
         call.__module__, call.__qualname__ = function.__module__, function.__qualname__
-        return call  # type: ignore[return-value]
+        return call
 
     return mark
 

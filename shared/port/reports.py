@@ -48,11 +48,11 @@ class Reports(ABC):
         self.sites: dict[str, int] = {}
 
     @abstractmethod
-    def op(self, code: str, target: int, args: tuple[Any, ...] = ()) -> Any:
+    def op(self, code: str, target: int, args: tuple[object, ...] = ()) -> Any:
         """A scheduling point, then one operation."""
 
     @abstractmethod
-    def record_event(self, event: str, **fields: Any) -> None:
+    def record_event(self, event: str, **fields: object) -> None:
         """Put a kernel event (not an operation) into this context's CPU's journal."""
 
     def enter(self, name: str) -> None:

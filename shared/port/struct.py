@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from copy import copy
 from functools import lru_cache
-from typing import Any, ClassVar, Generic, TypeVar, overload
+from typing import Any, ClassVar, Generic, Self, TypeVar, overload
 
 from shared.port.lockref import LockRef
 from shared.port.port import ANY_GEN, here
@@ -39,10 +39,14 @@ from shared.port.port import ANY_GEN, here
 KIND_SHIFT = 20
 INDEX_MASK = (1 << KIND_SHIFT) - 1
 LOCK_SHIFT = 4
-#: a heap record is [generation, private owner, field 0, field 1, ...]
+#: slots of a heap record before field 0
 HEADER = 2
 
 T = TypeVar("T")
+#: [generation, private owner, field 0, field 1, ...]; a field holds what its struct declares
+HeapRecord = list[Any]
+#: id of a struct -> its record
+Heap = dict[int, HeapRecord]
 KINDS: dict[int, type[Struct]] = {}
 KIND_NAMES: dict[str, type[Struct]] = {}
 
@@ -55,7 +59,7 @@ class Guard:
     def __init__(self, lock: str, pointer: str | None = None):
         self.lock, self.pointer = lock, pointer
 
-    def key(self, peek: Callable[[Struct, str], Any], obj: Struct) -> int | None:
+    def key(self, peek: Callable[[Struct, str], Struct | None], obj: Struct) -> int | None:
         """Key of the lock, or None if nothing guards the field just now.
 
         Args:
@@ -159,10 +163,10 @@ class Field(FieldBase, Generic[T]):
     __slots__ = ()
 
     @overload
-    def __get__(self, obj: None, owner: Any) -> Field[T]: ...
+    def __get__(self, obj: None, owner: object) -> Field[T]: ...
     @overload
-    def __get__(self, obj: Struct, owner: Any) -> T: ...
-    def __get__(self, obj: Struct | None, owner: Any) -> Any:
+    def __get__(self, obj: Struct, owner: object) -> T: ...
+    def __get__(self, obj: Struct | None, owner: object) -> Any:
         if obj is None:
             return self
         return here.port.load(obj, self, self.slot)
@@ -176,7 +180,11 @@ class Stat(FieldBase):
 
     __slots__ = ()
 
-    def __get__(self, obj: Struct | None, owner: Any) -> Any:
+    @overload
+    def __get__(self, obj: None, owner: object) -> Stat: ...
+    @overload
+    def __get__(self, obj: Struct, owner: object) -> int: ...
+    def __get__(self, obj: Struct | None, owner: object) -> Stat | int:
         if obj is None:
             return self
         return here.port.stats().get(self.name, 0)
@@ -185,24 +193,24 @@ class Stat(FieldBase):
         here.port.stats()[self.name] = value
 
 
-def field(marking: str, *, hint: bool = False) -> Any:
+def field(marking: str, *, hint: bool = False) -> Field[T]:
     """A field with UVM's marking of the locks that guard it."""
-    return Field[Any](marking, hint)
+    return Field(marking, hint)
 
 
-def link(marking: str) -> Any:
+def link(marking: str) -> Field[T]:
     """A field that chains structs into a list: TAILQ_ENTRY, LIST_ENTRY, or the two ends of a TAILQ_HEAD."""
-    return Field[Any](marking, link=True)
+    return Field(marking, link=True)
 
 
-def stat() -> Any:
+def stat() -> Stat:
     """An unlocked event counter."""
     return Stat("stat")
 
 
-def union(other: str, marking: str, link: bool = False) -> Any:
+def union(other: str, marking: str, link: bool = False) -> Field[T]:
     """A second name, with a guard of its own, for the storage of field `other`."""
-    return Field[Any](marking, union_of=other, link=link)
+    return Field(marking, union_of=other, link=link)
 
 
 class Lock:
@@ -215,18 +223,22 @@ class Lock:
     def __init__(self, cls: str, sleepable: bool):
         self.cls, self.sleepable = cls, sleepable
 
-    def __get__(self, obj: Struct | None, owner: Any) -> Any:
+    @overload
+    def __get__(self, obj: None, owner: object) -> Lock: ...
+    @overload
+    def __get__(self, obj: Struct, owner: object) -> LockRef: ...
+    def __get__(self, obj: Struct | None, owner: object) -> Lock | LockRef:
         if obj is None:
             return self
         return LockRef(obj.id << LOCK_SHIFT | self.index, self, str(obj))
 
 
-def simplelock(cls: str) -> Any:
+def simplelock(cls: str) -> Lock:
     """A spin lock of lock class `cls`."""
     return Lock(cls, sleepable=False)
 
 
-def lockmgr(cls: str) -> Any:
+def lockmgr(cls: str) -> Lock:
     """A sleepable shared/exclusive lock of lock class `cls`."""
     return Lock(cls, sleepable=True)
 
@@ -241,7 +253,7 @@ class Struct:
     fields: ClassVar[dict[str, FieldBase]]
     lock_fields: ClassVar[dict[str, Lock]]
     element: ClassVar[FieldBase | None] = None
-    defaults: ClassVar[list[Any]]
+    defaults: ClassVar[list[None]]
 
     def __init__(self, id: int, gen: int = 0):
         self.id, self.gen = id, gen
@@ -276,7 +288,7 @@ class Struct:
             cls.element.bind(cls, "[]", slot)
 
     @classmethod
-    def at(cls, index: int, gen: int = 0) -> Any:
+    def at(cls, index: int, gen: int = 0) -> Self:
         """The handle of the struct number `index` of this kind."""
         return cls(cls.kind << KIND_SHIFT | index, gen)
 
@@ -338,7 +350,7 @@ class Array(Struct, kind=0, name="array"):
         assert element is not None
         return here.port.load(self, element, element.slot + (i if i >= 0 else FAR + i))
 
-    def __setitem__(self, i: int, value: Any) -> None:
+    def __setitem__(self, i: int, value: object) -> None:
         element = type(self).element
         assert element is not None
         here.port.store(self, element, element.slot + (i if i >= 0 else FAR + i), value)

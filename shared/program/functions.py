@@ -21,6 +21,7 @@ from typing import Any
 from shared.errors import PortDead, UserMistake
 from shared.findings import Finding
 from shared.port.port import here
+from shared.port.struct import FieldBase, Heap, Struct
 
 Function = Callable[[], None]
 
@@ -106,7 +107,7 @@ def run_function(reference: str) -> None:
     here.port.exit()
 
 
-def run_check(reference: str, heap: dict[int, list[Any]]) -> Finding | None:
+def run_check(reference: str, heap: Heap) -> Finding | None:
     """What a program's check says of the structs at rest.
 
     Args:
@@ -130,10 +131,10 @@ def _said(function: Function, wrong: AssertionError) -> str:
 class _AtRest:
     """In place of a port: reads of structs, and nothing else."""
 
-    def __init__(self, heap: dict[int, list[Any]]):
+    def __init__(self, heap: Heap):
         self.heap = heap
 
-    def load(self, obj: Any, field: Any, slot: int) -> Any:
+    def load(self, obj: Struct, field: FieldBase, slot: int) -> object:
         record = self.heap.get(obj.id)
         assert record is not None, f"{obj} does not exist"
         return record[slot]

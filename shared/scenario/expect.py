@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from shared.detectors.invariants import INVARIANTS, NODE_INVARIANTS
 from shared.findings import FINDINGS, UNEXPECTED
 from shared.port.struct import KINDS
-from shared.scenario.model import Expect, Outcome
+from shared.scenario.model import Expect, Expected
 from shared.scenario.yaml import Reading, Value, meant, show
 from shared.uvm import structs
 from shared.uvm.param import ERRNO_NAMES
@@ -63,7 +63,7 @@ class Expectation:
         fixed = reading.section(keys, "fixed", self.outcome, None)
         return Expect(reading.section(keys, "with_errata", self.outcome, None) if self.errata else fixed, fixed)
 
-    def outcome(self, value: Value) -> Outcome:
+    def outcome(self, value: Value) -> Expected:
         """One half."""
         keys = value.mapping(KEYS[:1], KEYS[1:])
         finding = keys["finding"]
@@ -94,7 +94,9 @@ class Expectation:
             if not together.items():
                 together.fail("expected at least one result")
             never.append({name: result(answer) for name, answer in together.items().items()})
-        return Outcome(kinds, tuple(functions), tuple(subjects), tuple(invariants), tuple(texts), results, tuple(never))
+        return Expected(
+            kinds, tuple(functions), tuple(subjects), tuple(invariants), tuple(texts), results, tuple(never)
+        )
 
     def _known(self, name: str, value: Value) -> None:
         if name not in self.intos:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TypedDict
 
 from shared.port.port import SPL_BIO, SPL_CLOCK, SPL_IMP
 from shared.scenario.yaml import Reading, Value, parse, show
@@ -181,7 +181,7 @@ class MachineConfig:
             if one.slots < MAXBSIZE_PAGES
         )
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """As plain data, for journals."""
         return asdict(self)
 
@@ -235,6 +235,7 @@ def machine_of(value: Value, described: bool = False) -> MachineConfig:
         wrong = f"more than reserve_kernel, which is {reserve_kernel}"
         reading.mistakes.append(keys["reserve_pagedaemon"].mistake(wrong))
     freemin = number("freemin", reserve_kernel + 1, frames - 2, 0) or None
+    shards = reading.section(keys, "shards", _shards, {})
     config = MachineConfig(
         cpus=cpus,
         frames=frames,
@@ -250,8 +251,9 @@ def machine_of(value: Value, described: bool = False) -> MachineConfig:
         kernel=reading.section(keys, "kernel", _kernel_maps, None),
         kernel_lock=reading.section(keys, "kernel_lock", lambda one: one.choice(KERNEL_LOCKS, "kernel_lock"), "fine"),
         devices=reading.section(keys, "devices", _devices, ()),
-        **reading.section(keys, "mmu", _mmu, {}),
-        **reading.section(keys, "shards", _shards, {}),
+        **reading.section(keys, "mmu", _mmu, _Mmu()),
+        lock_manager_shards=shards.get("lock_manager", 1),
+        memory_shards=shards.get("memory", 1),
     )
     config = replace(
         config,
@@ -272,15 +274,20 @@ def _kernel_maps(value: Value) -> KernelMaps:
     return KernelMaps(**{name: size.integer(1, MAX_FRAMES) for name, size in sizes.items()})
 
 
-def _shards(value: Value) -> dict[str, Any]:
+def _shards(value: Value) -> dict[str, int]:
     """How many nodes of a kind there are."""
-    shards = value.mapping((), ("lock_manager", "memory"))
-    return {f"{kind}_shards": one.integer(1, MAX_CPUS) for kind, one in shards.items()}
+    return {kind: one.integer(1, MAX_CPUS) for kind, one in value.mapping((), ("lock_manager", "memory")).items()}
 
 
-def _mmu(value: Value) -> dict[str, Any]:
+class _Mmu(TypedDict, total=False):
+    unwired_mappings: int
+    page_tables: int
+    rm: str
+
+
+def _mmu(value: Value) -> _Mmu:
     """What kind of MMU it is."""
-    found: dict[str, Any] = {}
+    found: _Mmu = {}
     keys = value.mapping((), ("unwired_mappings", "page_tables", "rm"))
     if "unwired_mappings" in keys:
         found["unwired_mappings"] = keys["unwired_mappings"].integer(1, MAX_FRAMES)
@@ -371,12 +378,15 @@ def _groups(value: Value, config: MachineConfig) -> bool | tuple[tuple[str, ...]
     seen: set[str] = set()
     groups = []
     for group in value.elements():
-        for one in group.elements(at_least=1):
-            if one.choice(config.nodes, "node") in seen:
-                one.fail(f"{one.data} is in two groups")
-            seen.add(one.data)
-        groups.append(tuple(one.data for one in group.elements()))
-        running = [one for one in groups[-1] if one in config.processors]
+        nodes = []
+        for element in group.elements(at_least=1):
+            node = element.choice(config.nodes, "node")
+            if node in seen:
+                element.fail(f"{node} is in two groups")
+            seen.add(node)
+            nodes.append(node)
+        groups.append(tuple(nodes))
+        running = [node for node in nodes if node in config.processors]
         if len(running) > 1:
             group.fail(f"{running[0]} and {running[1]} both run contexts, so they cannot share an actor")
     return tuple(groups)

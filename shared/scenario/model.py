@@ -76,7 +76,7 @@ class Step:
         """Its name, as `mmap`."""
         return self.args.op
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> dict[str, object]:
         """As plain data."""
         return {"op": self.op, "args": self.args.plain(), "into": self.into, "line": self.line, "text": self.text}
 
@@ -124,7 +124,7 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Expected:
     """What must happen.
 
     Attributes:
@@ -145,11 +145,11 @@ class Outcome:
     results: dict[str, tuple[int | str, ...]] = field(default_factory=dict)
     never: tuple[dict[str, int | str], ...] = ()
 
-    def check(self, finding: Mapping[str, Any] | None, results: Mapping[str, int | str]) -> str | None:
+    def check(self, finding: Finding | None, results: Mapping[str, int | str]) -> str | None:
         """Say in words why this outcome does not hold, or None if it does.
 
         Args:
-            finding: `Finding.as_dict()`, or None if the run had none.
+            finding: None if the run had none.
             results: into-name -> value, see `named_results`.
         """
         if finding is None:
@@ -157,18 +157,18 @@ class Outcome:
                 return f"expected {_or(self.findings)}, found nothing"
         elif not self.findings:
             return f"expected no finding, found {_told(finding)}"
-        elif finding["kind"] not in self.findings:
+        elif finding.kind not in self.findings:
             return f"expected {_or(self.findings)}, found {_told(finding)}"
-        elif self.functions and finding["function"] not in self.functions:
-            where = finding["function"] or "no function"
-            return f"expected {finding['kind']} in {_or(self.functions)}, found it in {where}"
-        elif self.subjects and finding["subject"].split(":")[0] not in self.subjects:
-            what = finding["subject"] or "nothing"
-            return f"expected {finding['kind']} of some {_or(self.subjects)}, found it of {what}"
-        elif self.invariants and finding["kind"] == "invariant" and _invariant(finding) not in self.invariants:
-            return f"expected invariant {_or(self.invariants)}, found {finding['text']}"
-        elif self.texts and not any(text in finding["text"] for text in self.texts):
-            return f"expected {finding['kind']} that says {_or(map(repr, self.texts))}, found {_told(finding)}"
+        elif self.functions and finding.function not in self.functions:
+            where = finding.function or "no function"
+            return f"expected {finding.kind} in {_or(self.functions)}, found it in {where}"
+        elif self.subjects and finding.subject.split(":")[0] not in self.subjects:
+            what = finding.subject or "nothing"
+            return f"expected {finding.kind} of some {_or(self.subjects)}, found it of {what}"
+        elif self.invariants and finding.kind == "invariant" and _invariant(finding) not in self.invariants:
+            return f"expected invariant {_or(self.invariants)}, found {finding.text}"
+        elif self.texts and not any(text in finding.text for text in self.texts):
+            return f"expected {finding.kind} that says {_or(map(repr, self.texts))}, found {_told(finding)}"
         wrong = self.wrong(results)
         return None if wrong is None else wrong[0]
 
@@ -190,21 +190,21 @@ def _or(words: Iterable[object]) -> str:
     return " or ".join(str(word) for word in words)
 
 
-def _invariant(finding: Mapping[str, Any]) -> str:
+def _invariant(finding: Finding) -> str:
     """The id that an invariant's text begins with."""
-    return str(finding["text"]).split(":")[0]
+    return finding.text.split(":")[0]
 
 
-def _told(finding: Mapping[str, Any]) -> str:
-    return f"{finding['kind']} ({finding['text']})" if finding.get("text") else str(finding["kind"])
+def _told(finding: Finding) -> str:
+    return f"{finding.kind} ({finding.text})" if finding.text else finding.kind
 
 
 @dataclass(frozen=True, slots=True)
 class Expect:
     """What must happen with the scenario's own errata, and with none; None: the file does not say."""
 
-    with_errata: Outcome | None
-    fixed: Outcome | None
+    with_errata: Expected | None
+    fixed: Expected | None
 
 
 #: operations that an execution may have: so many, and for each step so many, and for each page that it may concern
@@ -276,7 +276,7 @@ class Scenario:
     machine_texts: tuple[tuple[str, str, str], ...] = ()
     functions: Functions | None = None
 
-    def digest(self, **more: Any) -> str:
+    def digest(self, **more: object) -> str:
         """8 hex digits over all that decides what an execution does; not over words, lines or `expect`.
 
         Args:
@@ -343,7 +343,7 @@ class Scenario:
         """The same on a machine of that `kernel_lock`, "fine" or "big"."""
         return replace(self, machine=replace(self.machine, kernel_lock=kind))
 
-    def outcome(self) -> Outcome | None:
+    def outcome(self) -> Expected | None:
         """What must happen as this run is set up, or None if the file says nothing of it."""
         if not self.errata:
             return self.expect.fixed

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from shared.program.functions import Functions
 from shared.scenario.machine import DeviceFault, KernelMaps, MachineConfig, SwapDevice
-from shared.scenario.model import Bound, Expect, Handler, Lwp, Outcome, Region, Scenario, Step
+from shared.scenario.model import Bound, Expect, Expected, Handler, Lwp, Region, Scenario, Step
 from shared.scenario.steps.table import make
 
+#: what asdict() makes, and what a message leaves of that: lists for tuples
+_Packed = Mapping[str, Any]
 
-def pack_scenario(scenario: Scenario) -> dict[str, Any]:
+
+def pack_scenario(scenario: Scenario) -> dict[str, object]:
     """The scenario as plain data."""
     return {
         **asdict(scenario),
@@ -21,7 +25,7 @@ def pack_scenario(scenario: Scenario) -> dict[str, Any]:
     }
 
 
-def unpack_scenario(data: dict[str, Any]) -> Scenario:
+def unpack_scenario(data: _Packed) -> Scenario:
     """The scenario that `pack_scenario` was given."""
     machine = dict(data["machine"])
     if not isinstance(machine["colocate"], bool):
@@ -35,7 +39,7 @@ def unpack_scenario(data: dict[str, Any]) -> Scenario:
     expect = {key: None if one is None else _outcome(one) for key, one in data["expect"].items()}
     names = ("source", "errata", "procs", "barriers", "words", "kvars", "segments", "loans", "own_errata")
     tuples = {key: tuple(data[key]) for key in names}
-    made: dict[str, Any] = {
+    made: _Packed = {
         "machine_texts": tuple((name, file, text) for name, file, text in data["machine_texts"]),
         "machine": MachineConfig(**machine),
         "functions": None if data["functions"] is None else functions_of(data["functions"]),
@@ -49,16 +53,16 @@ def unpack_scenario(data: dict[str, Any]) -> Scenario:
     return Scenario(**{**data, **tuples, **made})
 
 
-def functions_of(data: dict[str, Any]) -> Functions:
+def functions_of(data: _Packed) -> Functions:
     """The functions that `asdict` was given."""
     return Functions(**{**data, "threads": tuple((name, reference) for name, reference in data["threads"])})
 
 
-def _step(data: dict[str, Any]) -> Step:
+def _step(data: _Packed) -> Step:
     return Step(make(data["op"], data["args"]), data["into"], data["line"], data["text"])
 
 
-def _outcome(data: dict[str, Any]) -> Outcome:
+def _outcome(data: _Packed) -> Expected:
     results = {key: tuple(values) for key, values in data["results"].items()}
     tuples = {key: tuple(data[key]) for key in ("findings", "functions", "subjects", "invariants", "texts", "never")}
-    return Outcome(**{**data, **tuples, "results": results})
+    return Expected(**{**data, **tuples, "results": results})

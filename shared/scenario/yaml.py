@@ -70,6 +70,11 @@ class Unresolved(UserMistake):
     name = ""
 
 
+Scalar = str | int | bool | None
+#: of the parser; their types do not say which of them have a value, an anchor or a tag
+_Event = Any
+
+
 class Value:
     """A value of the document, which knows where it stands.
 
@@ -82,7 +87,9 @@ class Value:
 
     __slots__ = ("data", "field", "file", "key_lines", "line", "plain")
 
-    def __init__(self, data: Any, file: str, line: int, field: str, plain: bool = False):
+    def __init__(
+        self, data: Scalar | list[Value] | dict[str, Value], file: str, line: int, field: str, plain: bool = False
+    ):
         self.data, self.file, self.line, self.field, self.plain = data, file, line, field, plain
         self.key_lines: dict[str, int] = {}
 
@@ -293,17 +300,17 @@ class _Builder:
             self.refuse(event, "", "a second document; one file says everything")
         return value
 
-    def next(self) -> Any:
+    def next(self) -> _Event:
         return next(self.events)
 
-    def refuse(self, event: Any, field: str, message: str) -> NoReturn:
+    def refuse(self, event: _Event, field: str, message: str) -> NoReturn:
         self.note(event, field, message)
         raise together(self.mistakes)
 
-    def note(self, event: Any, field: str, message: str) -> None:
+    def note(self, event: _Event, field: str, message: str) -> None:
         self.mistakes.append(UserMistake(message, file=self.file, line=event.start_mark.line + 1, field=field or None))
 
-    def value(self, event: Any, field: str, depth: int) -> Value:
+    def value(self, event: _Event, field: str, depth: int) -> Value:
         if depth > MAX_DEPTH:
             self.refuse(event, "", f"nested more than {MAX_DEPTH} deep")
         line = event.start_mark.line + 1
@@ -332,7 +339,7 @@ class _Builder:
             mapping[key] = self.value(self.next(), _join(field, key), depth + 1)
         return result
 
-    def key(self, event: Any, field: str) -> str:
+    def key(self, event: _Event, field: str) -> str:
         if not isinstance(event, yaml.ScalarEvent) or event.anchor is not None or event.tag is not None:
             self.refuse(event, field, "a key must be a plain word")
         key: str = event.value
@@ -340,12 +347,12 @@ class _Builder:
             self.refuse(event, field, "an empty key")
         return key
 
-    def scalar(self, event: Any, line: int, field: str) -> Value:
+    def scalar(self, event: _Event, line: int, field: str) -> Value:
         word: str = event.value
         if strange := next((char for char in word if not (char.isprintable() or char in "\n\t ")), None):
             self.note(event, field, f"character {show(strange)} is not allowed")
         plain = event.style is None
-        data: Any = word
+        data: Scalar = word
         if plain:
             if _INT.fullmatch(word):
                 if len(word) > 20:

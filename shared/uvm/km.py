@@ -31,7 +31,7 @@ Source: uvm_km.c 1.3x of 2000, vm_map.h, uvm_fault_i.h 1.10.
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from shared.port.port import here, kernel, panic
 from shared.uvm.km_object import km_offset, vmi_list_lock, vmi_list_unlock
@@ -69,7 +69,7 @@ def _forever(uobj: UvmObject) -> None:
     """A kernel object counts no references: it is never freed."""
 
 
-def _no_paging(*args: Any) -> NoReturn:
+def _no_paging(*args: object) -> NoReturn:
     """There is nothing to page; a fault on memory of a kernel object is refused before it comes here."""
     panic("km_pager: a kernel object does not page")
     raise AssertionError("not reached, unless nobody wants to know of panics")

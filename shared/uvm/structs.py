@@ -43,7 +43,7 @@ class UvmLock(Guard):
 
     __slots__ = ()
 
-    def key(self, peek: Callable[[Struct, str], Any], obj: Struct) -> int | None:
+    def key(self, peek: Callable[[Struct, str], Struct | None], obj: Struct) -> int | None:
         return uvm.lock_key(self.lock)
 
 
@@ -52,7 +52,7 @@ class PageOwner(Guard):
 
     __slots__ = ()
 
-    def key(self, peek: Callable[[Struct, str], Any], obj: Struct) -> int | None:
+    def key(self, peek: Callable[[Struct, str], Struct | None], obj: Struct) -> int | None:
         owner = peek(obj, "uobject") or peek(obj, "uanon")
         return None if owner is None else owner.lock_key("an_lock" if owner.kind_name == "anon" else "vmobjlock")
 

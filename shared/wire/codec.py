@@ -57,13 +57,13 @@ _HANDLE = 1
 _FORM = _struct.Struct("<II")
 
 
-def _pack(value: Any) -> msgpack.ExtType:
+def _pack(value: object) -> msgpack.ExtType:
     if isinstance(value, Struct):
         return msgpack.ExtType(_HANDLE, _FORM.pack(value.id, value.gen))
     raise TypeError(f"{type(value).__name__} is not part of any message")
 
 
-def _unpack(code: int, data: bytes) -> Any:
+def _unpack(code: int, data: bytes) -> Struct:
     if code != _HANDLE or len(data) != _FORM.size:
         raise ValueError(f"extension type {code}")
     number, gen = _FORM.unpack(data)

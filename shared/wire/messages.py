@@ -130,7 +130,7 @@ class Request(NamedTuple):
     k: int
     code: str
     target: int
-    args: tuple[Any, ...]
+    args: tuple[object, ...]
 
 
 class Frame(NamedTuple):
@@ -165,7 +165,7 @@ class Reply(NamedTuple):
     """The answer to a frame."""
 
     status: Status
-    value: Any = None
+    value: object = None
 
     @classmethod
     def parse(cls, body: Any) -> Reply:
@@ -188,7 +188,7 @@ class Grant(NamedTuple):
     """To the CPU of `ctx`: the request it waits for is granted, with this result."""
 
     ctx: str
-    value: Any
+    value: object
 
 
 class Wake(NamedTuple):
@@ -201,7 +201,7 @@ class Interrupt(NamedTuple):
     """To a CPU: take interrupt `ctx`, with `message` for its handler."""
 
     ctx: str
-    message: Any
+    message: object
 
 
 class LateReply(NamedTuple):
@@ -219,7 +219,7 @@ _DELIVERIES: dict[str, type[Delivery]] = {"grant": Grant, "wake": Wake, "intr": 
 _WORDS = {kind: word for word, kind in _DELIVERIES.items()}
 
 
-def plain_delivery(delivery: Delivery) -> list[Any]:
+def plain_delivery(delivery: Delivery) -> list[object]:
     """A delivery as it travels: the word for its kind, and its fields."""
     return [_WORDS[type(delivery)], *delivery]
 
@@ -283,8 +283,8 @@ class Load(NamedTuple):
 
     run: str
     folder: str
-    scenario: dict[str, Any]
-    images: dict[str, Any]
+    scenario: dict[str, object]
+    images: dict[str, object]
     follow: Schedule | None
     seed: int
     patch: tuple[str, str] | None

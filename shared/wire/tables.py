@@ -24,7 +24,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
 
 import shared.scenario.steps.table  # noqa: F401 - so that every kind of struct is there
 from shared.port import port, struct
@@ -38,7 +37,7 @@ ERRNO = {"": 0, "EIO": param.EIO, "EAGAIN": param.EAGAIN}
 VM_PAGER = {"": param.VM_PAGER_OK, "EIO": param.VM_PAGER_ERROR, "EAGAIN": param.VM_PAGER_AGAIN}
 
 
-def digest_of(table: Any) -> str:
+def digest_of(table: object) -> str:
     """12 hex digits over plain data."""
     text = json.dumps(table, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -60,11 +59,11 @@ def tables() -> Mapping[str, str]:
     }
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     return sorted(map(list, value.items())) if isinstance(value, dict) else value
 
 
-def _layout(kind: type[struct.Struct]) -> list[Any]:
+def _layout(kind: type[struct.Struct]) -> list[object]:
     fields = [[name, one.slot, one.marking, one.hint, one.union_of] for name, one in kind.fields.items()]
     locks = [[name, one.cls, one.sleepable, one.index] for name, one in kind.lock_fields.items()]
     return [kind.kind, kind.kind_name, fields, locks, kind.element.marking if kind.element else None]

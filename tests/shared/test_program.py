@@ -13,7 +13,7 @@ from cluster.sim.engine import Sim
 from shared.errors import UserMistake
 from shared.findings import Finding
 from shared.scenario.load import load_scenario
-from shared.scenario.model import Outcome, Scenario, named_results
+from shared.scenario.model import Expected, Scenario, named_results
 from shared.scenario.pack import pack_scenario, unpack_scenario
 
 TEXT = """\
@@ -121,7 +121,7 @@ def test_a_bad_kernel_step_or_never_is_told_where_it_stands(old: str, new: str, 
 
 def test_results_that_must_not_come_together_are_told() -> None:
     """What a litmus test is about is no single value but a combination."""
-    outcome = Outcome(never=({"rx": 0, "ry": 0},))
+    outcome = Expected(never=({"rx": 0, "ry": 0},))
     assert outcome.check(None, {"rx": 0, "ry": 1}) is None
     assert outcome.check(None, {"rx": 0}) is None
     assert outcome.check(None, {"rx": 0, "ry": 0}) == "expected never to see rx = 0 and ry = 0"

@@ -14,7 +14,7 @@ from shared.errors import UserMistake
 from shared.findings import DETECTORS, Finding
 from shared.scenario.load import DEFAULT_BOUND, load_scenario
 from shared.scenario.machine import MachineConfig, load_machine
-from shared.scenario.model import Outcome, Scenario, named_results
+from shared.scenario.model import Expected, Scenario, named_results
 from shared.scenario.yaml import parse
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -219,10 +219,10 @@ def test_options_are_checked_as_strictly_as_files(good: Scenario) -> None:
 
 # -- judging a run -----------------------------------------------------------------
 
-FOUND = Finding("locked-anon-freed", "freeing locked anon", "A", "amap_cow_now", "anon:5").as_dict()
-WANTED = Outcome(("locked-anon-freed", "spin-forever"), ("amap_cow_now",), ("anon",))
-SHORT = Outcome(("invariant",), subjects=("page",), invariants=("PAGE-2", "PAGE-3"))
-UNQUEUED = Finding("invariant", "PAGE-2: a page is on no queue", subject="page:3").as_dict()
+FOUND = Finding("locked-anon-freed", "freeing locked anon", "A", "amap_cow_now", "anon:5")
+WANTED = Expected(("locked-anon-freed", "spin-forever"), ("amap_cow_now",), ("anon",))
+SHORT = Expected(("invariant",), subjects=("page",), invariants=("PAGE-2", "PAGE-3"))
+UNQUEUED = Finding("invariant", "PAGE-2: a page is on no queue", subject="page:3")
 
 
 @pytest.mark.parametrize(
@@ -230,23 +230,23 @@ UNQUEUED = Finding("invariant", "PAGE-2: a page is on no queue", subject="page:3
     [
         (WANTED, FOUND, {}, None),
         (WANTED, None, {}, "expected locked-anon-freed or spin-forever, found nothing"),
-        (WANTED, {**FOUND, "kind": "panic"}, {}, "expected locked-anon-freed or spin-forever, found panic (freeing locked anon)"),
-        (WANTED, {**FOUND, "function": "uvm_fault"}, {}, "expected locked-anon-freed in amap_cow_now, found it in uvm_fault"),
-        (WANTED, {**FOUND, "subject": "amap:5"}, {}, "expected locked-anon-freed of some anon, found it of amap:5"),
+        (WANTED, replace(FOUND, kind="panic"), {}, "expected locked-anon-freed or spin-forever, found panic (freeing locked anon)"),
+        (WANTED, replace(FOUND, function="uvm_fault"), {}, "expected locked-anon-freed in amap_cow_now, found it in uvm_fault"),
+        (WANTED, replace(FOUND, subject="amap:5"), {}, "expected locked-anon-freed of some anon, found it of amap:5"),
         (SHORT, UNQUEUED, {}, None),
-        (SHORT, {**UNQUEUED, "text": "PAGE-22: no such thing"}, {}, "expected invariant PAGE-2 or PAGE-3, found PAGE-22: no such thing"),
-        (Outcome(("invariant", "panic"), invariants=("PAGE-2",)), {**UNQUEUED, "kind": "panic", "text": "panic: x"}, {}, None),
-        (Outcome(("panic",), texts=("munlock", "wired")), {**FOUND, "kind": "panic", "text": "panic: not wired"}, {}, None),
-        (Outcome(("panic",), texts=("munlock",)), {**FOUND, "kind": "panic", "text": "panic: x"}, {}, "expected panic that says 'munlock', found panic (panic: x)"),
-        (Outcome(), None, {"r0": 3}, None),
-        (Outcome(), FOUND, {}, "expected no finding, found locked-anon-freed (freeing locked anon)"),
-        (Outcome(results={"r0": (1,)}), None, {"r0": 1, "r1": 7}, None),
-        (Outcome(results={"r0": (1, "SIGSEGV")}), None, {"r0": 2}, "expected r0 to be 1 or SIGSEGV, found 2"),
-        (Outcome(results={"r0": (1,)}), None, {}, "expected r0 to be 1; its step was not reached"),
+        (SHORT, replace(UNQUEUED, text="PAGE-22: no such thing"), {}, "expected invariant PAGE-2 or PAGE-3, found PAGE-22: no such thing"),
+        (Expected(("invariant", "panic"), invariants=("PAGE-2",)), replace(UNQUEUED, kind="panic", text="panic: x"), {}, None),
+        (Expected(("panic",), texts=("munlock", "wired")), replace(FOUND, kind="panic", text="panic: not wired"), {}, None),
+        (Expected(("panic",), texts=("munlock",)), replace(FOUND, kind="panic", text="panic: x"), {}, "expected panic that says 'munlock', found panic (panic: x)"),
+        (Expected(), None, {"r0": 3}, None),
+        (Expected(), FOUND, {}, "expected no finding, found locked-anon-freed (freeing locked anon)"),
+        (Expected(results={"r0": (1,)}), None, {"r0": 1, "r1": 7}, None),
+        (Expected(results={"r0": (1, "SIGSEGV")}), None, {"r0": 2}, "expected r0 to be 1 or SIGSEGV, found 2"),
+        (Expected(results={"r0": (1,)}), None, {}, "expected r0 to be 1; its step was not reached"),
     ],
 )  # fmt: skip
 def test_an_outcome_says_in_words_why_it_does_not_hold(
-    outcome: Outcome, finding: dict[str, object] | None, results: dict[str, int | str], verdict: str | None
+    outcome: Expected, finding: Finding | None, results: dict[str, int | str], verdict: str | None
 ) -> None:
     assert outcome.check(finding, results) == verdict
 

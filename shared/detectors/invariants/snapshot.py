@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 from shared.locks.table import LockState
 from shared.port.port import ANY_GEN
-from shared.port.struct import KIND_SHIFT, KINDS, Array, Struct
+from shared.port.struct import KIND_SHIFT, KINDS, Array, Heap, Struct
 from shared.uvm.param import (
     PQ_FREE,
     SWSLOT_NONE,
@@ -109,39 +109,14 @@ class Walk(NamedTuple):
 
 
 @dataclass(eq=False)
-class Snapshot:
-    """The whole machine at rest, and views of it that several invariants need.
+class Structs:
+    """Reads of a heap, whatever is in it.
 
     Args:
         heap: struct id -> [generation, private owner, field 0, ...].
-        pmaps: pmap -> {virtual page number: [frame, prot, wired, R, M]}.
-        attrs: frame -> a PTE whose R and M are those of mappings since removed.
-        slots: swap slot -> contents.
-        frames: contents by frame number.
-        tlbs: CPU -> (pmap, {virtual page number: [frame, writable, modified]}).
-        locks: those that are held or wanted.
-        page_size: bytes.
-        bad_slots: swap slots of requests that the device has failed for good.
-        tables: [pmap, number of the table, translations that it has room for, frame, translations in it] of each page
-            table that is in memory.
-        pm_objs: pmap -> the object of its page-table pages.
-        blocks: contents of the disk, by block.
     """
 
-    heap: dict[int, list[Any]]
-    pmaps: dict[int, dict[int, list[int]]]
-    attrs: dict[int, list[int]]
-    slots: dict[int, tuple[int, ...]]
-    frames: list[tuple[int, ...]]
-    tlbs: dict[str, tuple[int, dict[int, list[int]]]]
-    locks: Sequence[LockState]
-    page_size: int
-    bad_slots: frozenset[int] = frozenset()
-    tables: Sequence[list[int]] = ()
-    pm_objs: dict[int, Any] = field(default_factory=dict)
-    blocks: Sequence[Sequence[int]] = ()
-
-    # -- raw reads -------------------------------------------------------------
+    heap: Heap
 
     def get(self, obj: Struct, field: str) -> Any:
         """A field as it is, whatever the handle's generation."""
@@ -174,8 +149,6 @@ class Snapshot:
         """Every live struct of a kind, by number."""
         return self._kinds.get(kind.kind, [])
 
-    # -- views -----------------------------------------------------------------
-
     @cached_property
     def _kinds(self) -> dict[int, list[Any]]:
         kinds: dict[int, list[Any]] = {number: [] for number in KINDS}
@@ -207,6 +180,38 @@ class Snapshot:
         if last and not faults and self.get(head, last) != before:
             faults.append((f"it ends with {before}, but {last} is {self.get(head, last)}", head))
         return Walk(items, faults)
+
+
+@dataclass(eq=False)
+class Snapshot(Structs):
+    """The whole machine at rest, and views of it that several invariants need.
+
+    Args:
+        pmaps: pmap -> {virtual page number: [frame, prot, wired, R, M]}.
+        attrs: frame -> a PTE whose R and M are those of mappings since removed.
+        slots: swap slot -> contents.
+        frames: contents by frame number.
+        tlbs: CPU -> (pmap, {virtual page number: [frame, writable, modified]}).
+        locks: those that are held or wanted.
+        page_size: bytes.
+        bad_slots: swap slots of requests that the device has failed for good.
+        tables: [pmap, number of the table, translations that it has room for, frame, translations in it] of each page
+            table that is in memory.
+        pm_objs: pmap -> the object of its page-table pages.
+        blocks: contents of the disk, by block.
+    """
+
+    pmaps: dict[int, dict[int, list[int]]]
+    attrs: dict[int, list[int]]
+    slots: dict[int, tuple[int, ...]]
+    frames: list[tuple[int, ...]]
+    tlbs: dict[str, tuple[int, dict[int, list[int]]]]
+    locks: Sequence[LockState]
+    page_size: int
+    bad_slots: frozenset[int] = frozenset()
+    tables: Sequence[list[int]] = ()
+    pm_objs: dict[int, Struct] = field(default_factory=dict)
+    blocks: Sequence[Sequence[int]] = ()
 
     @cached_property
     def queues(self) -> dict[str, Walk]:

@@ -1,0 +1,377 @@
+"""Draws the steps of random programs, and the state that they share: names, regions, loans, what is lent.
+
+What a step must not do is said in generate.py, which draws the machine and the setup around them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from random import Random
+
+from cluster.fuzz.program import Keys, Step
+from shared.scenario.steps.memory import ADVICE
+
+#: feature -> its steps with their weights; a machine's features have none
+FEATURES: dict[str, dict[str, int]] = {
+    "map": {"mmap": 2, "munmap": 3, "part": 2},
+    "protect": {"mprotect": 3},
+    "advice": {"madvise": 4},
+    "free": {"free": 3},
+    "inherit": {"minherit": 2, "fork": 1},
+    "lock": {"mlock": 3, "munlock": 2, "relock": 2},
+    "fork": {"fork": 3},
+    "file": {"fread": 2, "fwrite": 3, "msync": 3},
+    "cut": {"ftruncate": 3, "uncache": 1},
+    "shm": {"shm": 1, "shm_remove": 1},
+    "loan": {"loan": 5, "kpeek": 3, "unloan": 2, "map_loan": 3},
+    "raw": {"physio": 5},
+    "swapctl": {"swapctl": 4},
+    "memory": {"press": 2},
+    "look": {"mincore": 2, "count": 1},
+    "kernel": {"km_alloc": 2, "km_free": 1, "kread": 2, "kwrite": 2},
+    "threads": {},
+    "others": {},
+    "sick": {},
+    "tables": {},
+}
+ALWAYS = {"read": 7, "write": 7}
+#: pages lent to the kernel at once, at most; generations; children
+LENT, DEPTH, CHILDREN = 3, 2, 3
+PRESS = 6
+SWAP, SMALL_SWAP = 160, 16
+SYNCING = (["sync"], ["async"], ["invalidate"], ["sync", "invalidate"], ["async", "invalidate"], ["sync", "async"])
+
+
+@dataclass
+class Region:
+    """A named range.
+
+    Attributes:
+        kept: it stays mapped, locked and accessible, for a device's status.
+    """
+
+    name: str
+    pages: int
+    kept: bool = False
+
+
+@dataclass
+class Space:
+    """What a process's programs know of it.
+
+    Attributes:
+        regions: those of its setup, or that it got by its fork.
+        mapped: those that its programs map.
+    """
+
+    regions: dict[str, Region]
+    mapped: dict[str, Region] = field(default_factory=dict)
+
+
+class Steps:
+    """Draws the steps of one program.
+
+    Args:
+        features: of FEATURES, that it has; None: some.
+        size: steps of a program of the setup's processes, at most.
+    """
+
+    def __init__(self, random: Random, features: frozenset[str] | None = None, size: int = 16):
+        self.random, self.size = random, size
+        if features is None:
+            features = frozenset(one for one in FEATURES if random.random() < 0.4 and one != "tables")
+        self.features = features
+        self.weights = dict(ALWAYS)
+        for one in sorted(features):
+            for op, weight in FEATURES[one].items():
+                self.weights[op] = self.weights.get(op, 0) + weight
+        self.numbers: dict[str, int] = {}
+        self.files: dict[str, int] = {}
+        self.segments: dict[str, int] = {}
+        self.loans: dict[str, tuple[int, bool]] = {}  # -> its pages, and whether as anons
+        self.lent = 0
+        self.variables: dict[str, list[tuple[str, int]]] = {}  # thread -> (variable, pages)
+        self.maps: dict[str, int] = {}
+        self.disk = self.raw = 0
+        self.cpus = self.devices = 1
+        self.status = ""  # the region for a device's status, of the process whose steps are made just now
+
+    def name(self, what: str) -> str:
+        """A name that no other has."""
+        self.numbers[what] = self.numbers.get(what, 0) + 1
+        return f"{what}{self.numbers[what]}"
+
+    def value(self) -> int:
+        self.numbers["value"] = self.numbers.get("value", 1000) + 1
+        return self.numbers["value"]
+
+    def has(self, *features: str) -> bool:
+        return any(one in self.features for one in features)
+
+    # -- the programs ------------------------------------------------------------
+
+    def steps(self, thread: str, space: Space, depth: int, count: int, last: bool) -> list[Step]:
+        """What a thread runs.
+
+        Args:
+            depth: generations that may still come.
+            last: nobody waits for it.
+        """
+        random, steps = self.random, list[Step]()
+        waiting: list[str] = []
+        own: dict[str, Region] = {}
+        for op in random.choices(list(self.weights), list(self.weights.values()), k=count):
+            if op == "fork":
+                steps += self.fork(thread, space, own, depth, waiting)
+            elif op in ("mmap", "part", "press", "map_loan"):
+                steps += getattr(self, op)(own)
+                space.mapped |= own
+            elif op in ("km_alloc", "km_free", "kread", "kwrite"):
+                steps += self.kernel(op, thread)
+            else:
+                self.status = next((one.name for one in space.regions.values() if one.kept), "")
+                steps += getattr(self, op)(self.any_range(space))
+        steps += [Step("wait", {"for": child}) for child in waiting]
+        if last and random.random() < 0.5:
+            steps.append(Step("pause", {}))
+        elif random.random() < 0.2:
+            steps.append(Step("exit", {}))
+        return steps
+
+    def any_range(self, space: Space) -> tuple[Region, int, int]:
+        """A region of the process, a page of it, and so many from there."""
+        known = {**space.regions, **space.mapped}
+        region = self.random.choice(list(known.values()))
+        page = self.random.randrange(region.pages)
+        return region, page, self.random.randint(1, region.pages - page)
+
+    def into(self) -> dict[str, str]:
+        return {"into": self.name("r")}
+
+    @staticmethod
+    def range(region: Region, page: int, pages: int) -> Keys:
+        return {"at": f"{region.name}[{page}]", "pages": pages}
+
+    def word(self, there: tuple[Region, int, int]) -> str:
+        return f"{there[0].name}[{there[1]}]{self.random.choice(('', '', '+8'))}"
+
+    def read(self, there: tuple[Region, int, int]) -> list[Step]:
+        return [Step("read", {"at": self.word(there), **self.into()})]
+
+    def write(self, there: tuple[Region, int, int]) -> list[Step]:
+        return [Step("write", {"at": self.word(there), "value": self.value(), **self.into()})]
+
+    def _ranged(self, op: str, there: tuple[Region, int, int], **more: object) -> list[Step]:
+        return [Step(op, {**self.range(*there), **more, **self.into()})]
+
+    def munmap(self, there: tuple[Region, int, int]) -> list[Step]:
+        return [] if there[0].kept else self._ranged("munmap", there)
+
+    def mprotect(self, there: tuple[Region, int, int]) -> list[Step]:
+        if there[0].kept:
+            return []
+        return self._ranged("mprotect", there, prot=self.random.choice(("none", "r", "rw", "rw")))
+
+    def minherit(self, there: tuple[Region, int, int]) -> list[Step]:
+        return self._ranged("minherit", there, inherit=self.random.choice(("none", "copy", "share", "share")))
+
+    def madvise(self, there: tuple[Region, int, int]) -> list[Step]:
+        return self._ranged("madvise", there, advice=self.random.choice(list(ADVICE)))
+
+    def free(self, there: tuple[Region, int, int]) -> list[Step]:
+        return self._ranged("madvise", there, advice="free")
+
+    def msync(self, there: tuple[Region, int, int]) -> list[Step]:
+        return self._ranged("msync", there, flags=self.random.choice(SYNCING))
+
+    def mincore(self, there: tuple[Region, int, int]) -> list[Step]:
+        return self._ranged("mincore", there)
+
+    def mlock(self, there: tuple[Region, int, int]) -> list[Step]:
+        return self._ranged("mlock", there)
+
+    def munlock(self, there: tuple[Region, int, int]) -> list[Step]:
+        return [] if there[0].kept else self._ranged("munlock", there)
+
+    def relock(self, there: tuple[Region, int, int]) -> list[Step]:
+        """What was in swap is not there any more."""
+        return [] if there[0].kept else [*self.mlock(there), *self.munlock(there)]
+
+    def count(self, there: tuple[Region, int, int]) -> list[Step]:
+        return [Step("count", {"of": self.random.choice(("free", "wired", "swpginuse", "faults")), **self.into()})]
+
+    # -- mappings --------------------------------------------------------------------
+
+    def mapping(self, kind: str = "", most: int = 4) -> tuple[Step, Region]:
+        random = self.random
+        kinds = ["private", "private", "anon"]
+        kinds += ["file", "own"] if self.files else []
+        kinds += ["shm"] if self.segments else []
+        kind = kind or random.choice(kinds)
+        region = Region(self.name("m"), random.randint(1, most))
+        more: Keys = {}
+        if kind == "anon":
+            more = {"flags": ["shared", "anon"]}
+        elif kind in ("file", "own"):
+            file = random.choice(list(self.files))
+            more = {"file": file, "flags": ["shared" if kind == "file" else "private"]}
+            more["offset"] = random.randrange(self.files[file])
+            region.pages = min(region.pages, self.files[file] - more["offset"])
+        elif kind == "shm":
+            segment = random.choice(list(self.segments))
+            more = {"shm": segment, "offset": random.randrange(self.segments[segment])}
+            region.pages = min(region.pages, self.segments[segment] - more["offset"])
+        return Step("mmap", {"as": region.name, "pages": region.pages, **more}), region
+
+    def mmap(self, own: dict[str, Region]) -> list[Step]:
+        step, region = self.mapping()
+        own[region.name] = region
+        prot = {"prot": self.random.choice(("none", "r"))} if self.random.random() < 0.15 else {}
+        return [Step("mmap", {**step.args, **prot, **self.into()})]
+
+    def part(self, own: dict[str, Region]) -> list[Step]:
+        """Of a region that was used here and there, only the beginning is left."""
+        random = self.random
+        region = Region(self.name("m"), PRESS)
+        own[region.name] = region
+        steps = [Step("mmap", {"as": region.name, "pages": PRESS, **self.into()})]
+        for at in sorted(random.sample(range(1, PRESS), random.randint(1, 3))):
+            steps.append(Step("write", {"at": f"{region.name}[{at}]", "value": self.value(), **self.into()}))
+        at = random.randint(1, PRESS - 1)
+        return [*steps, Step("munmap", {**self.range(region, at, PRESS - at), **self.into()})]
+
+    def press(self, own: dict[str, Region]) -> list[Step]:
+        """Others' pages go to swap, or its own."""
+        region = Region(self.name("m"), PRESS)
+        own[region.name] = region
+        steps = [Step("mmap", {"as": region.name, "pages": PRESS, **self.into()})]
+        for at in range(PRESS):
+            steps.append(Step("write", {"at": f"{region.name}[{at}]", "value": self.value(), **self.into()}))
+        return steps
+
+    # -- processes ---------------------------------------------------------------------
+
+    def fork(self, thread: str, space: Space, own: dict[str, Region], depth: int, waiting: list[str]) -> list[Step]:
+        random = self.random
+        if not depth or self.numbers.get("C", 0) == CHILDREN:
+            return []
+        child = self.name("C")
+        inherited = {name: Region(one.name, one.pages) for name, one in {**space.regions, **own}.items()}
+        awaited = random.choice(("now", "later", "never"))
+        body = self.steps(child, Space(inherited), depth - 1, random.randint(1, self.size // 2), awaited == "never")
+        where = {"cpu": random.randrange(self.cpus)} if random.random() < 0.5 else {}
+        steps = [Step("fork", {"as": child, **where, **self.into()}, tuple(body))]
+        if awaited == "now":
+            steps.append(Step("wait", {"for": child}))
+        elif awaited == "later":
+            waiting.append(child)
+        return steps
+
+    # -- files, segments ------------------------------------------------------------------
+
+    def _file_word(self) -> str:
+        file = self.random.choice(list(self.files))
+        return f"{file}[{self.random.randrange(self.files[file])}]{self.random.choice(('', '+8'))}"
+
+    def fread(self, there: tuple[Region, int, int]) -> list[Step]:
+        return [Step("fread", {"at": self._file_word(), **self.into()})]
+
+    def fwrite(self, there: tuple[Region, int, int]) -> list[Step]:
+        return [Step("fwrite", {"at": self._file_word(), "value": self.value(), **self.into()})]
+
+    def ftruncate(self, there: tuple[Region, int, int]) -> list[Step]:
+        file = self.random.choice(list(self.files))
+        pages = self.random.choice((self.files[file], self.random.randint(0, self.files[file])))
+        return [Step("ftruncate", {"file": file, "pages": pages, **self.into()})]
+
+    def uncache(self, there: tuple[Region, int, int]) -> list[Step]:
+        return [Step("uncache", {"file": self.random.choice(list(self.files)), **self.into()})]
+
+    def shm(self, there: tuple[Region, int, int]) -> list[Step]:
+        if len(self.segments) > 2:
+            return []
+        name, pages = self.name("S"), self.random.randint(1, 3)
+        self.segments[name] = pages
+        return [Step("shm", {"as": name, "pages": pages, **self.into()})]
+
+    def shm_remove(self, there: tuple[Region, int, int]) -> list[Step]:
+        return [Step("shm_remove", {"shm": self.random.choice(list(self.segments)), **self.into()})]
+
+    # -- loans, devices ----------------------------------------------------------------------
+
+    def loan(self, there: tuple[Region, int, int]) -> list[Step]:
+        region, page, pages = there
+        pages = min(pages, 2)
+        anons = self.random.random() < 0.5
+        if not anons:
+            if self.lent + pages > LENT:
+                return []
+            self.lent += pages
+        name = self.name("L")
+        self.loans[name] = pages, anons
+        to = "anon" if anons else "page"
+        return [Step("loan", {**self.range(region, page, pages), "to": to, "as": name, **self.into()})]
+
+    def _any_loan(self) -> str:
+        names = list(self.loans)
+        return names[-1] if self.random.random() < 0.7 else self.random.choice(names)
+
+    def kpeek(self, there: tuple[Region, int, int]) -> list[Step]:
+        if not self.loans:
+            return []
+        name = self._any_loan()
+        return [Step("kpeek", {"of": name, "page": self.random.randrange(self.loans[name][0]), **self.into()})]
+
+    def unloan(self, there: tuple[Region, int, int]) -> list[Step]:
+        return [Step("unloan", {"of": self._any_loan(), **self.into()})] if self.loans else []
+
+    def map_loan(self, own: dict[str, Region]) -> list[Step]:
+        if not self.loans:
+            return []
+        name = self._any_loan()
+        region = Region(self.name("m"), self.random.randint(1, self.loans[name][0]))
+        own[region.name] = region
+        return [Step("map_loan", {"of": name, "as": region.name, "pages": region.pages, **self.into()})]
+
+    def physio(self, there: tuple[Region, int, int]) -> list[Step]:
+        random = self.random
+        region, page, pages = there
+        pages = min(pages, 2)
+        write = random.random() < 0.5
+        block = random.randint(self.raw if write else 0, self.disk - pages)
+        status = {"status": f"{self.status}[0]+16"} if self.status and random.random() < 0.6 else {}
+        how = {"do": "write" if write else "read", **self.range(region, page, pages), "block": block, **status}
+        return [Step("physio", {**how, **self.into()})]
+
+    def swapctl(self, there: tuple[Region, int, int]) -> list[Step]:
+        """Not of the first device, which has room for everything."""
+        return [
+            Step(
+                "swapctl",
+                {
+                    "do": self.random.choice(("on", "off", "off")),
+                    "device": self.random.randrange(1, self.devices),
+                    **self.into(),
+                },
+            )
+        ]
+
+    # -- the kernel's own memory ---------------------------------------------------------------
+
+    def kernel(self, op: str, thread: str) -> list[Step]:
+        """A thread uses memory that it has allocated itself; if there was none, it is told so."""
+        random, mine = self.random, self.variables.setdefault(thread, [])
+        if op == "km_alloc":
+            map = random.choice(list(self.maps))
+            name, pages = self.name("k"), random.randint(1, self.maps[map] - 1)
+            mine.append((name, pages))
+            return [Step("km_alloc", {"map": map, "pages": pages, "as": name, **self.into()})]
+        if not mine:
+            return []
+        name, pages = random.choice(mine)
+        if op == "km_free":
+            mine.remove((name, pages))
+            return [Step("km_free", {"at": f"{name}[0]", "pages": pages, **self.into()})]
+        at = {"at": f"{name}[{random.randrange(pages)}]", "onfault": True}
+        value = {"value": self.value()} if op == "kwrite" else {}
+        return [Step(op, {**at, **value, **self.into()})]
