@@ -15,7 +15,7 @@ QUICK  := $(SIM) and not wide
 LIVE   := live and not long
 SPREAD := -n auto --dist loadgroup
 
-.PHONY: help setup quick test check long bench tokens digests big-lock demo clean
+.PHONY: help setup quick test check long bench tokens digests big-lock mutants demo clean
 
 help:
 	@echo "make demo    see a race found, replayed and explained"
@@ -27,6 +27,7 @@ help:
 	@echo "make tokens  after a change of the kernel: find the shipped schedules again"
 	@echo "make digests  after a change of what journals say: write their digests anew"
 	@echo "make big-lock  after a change of the kernel: search every scenario again with the big lock"
+	@echo "make mutants  [MODULE=cluster/runs/token] change a module in one place at a time: do its tests notice?"
 	@echo "make setup   only build .venv (the others do that by themselves); says how to call uvmp"
 	@echo "make clean   remove .venv, caches and builds; runs/ stays"
 
@@ -74,6 +75,11 @@ digests: $(STAMP)
 
 big-lock: $(STAMP)
 	@$(BIN)/python -m tests.scenarios.big_lock
+
+# mutmut is no dependency of `make setup`: whoever never mutates does not wait for it.
+mutants: $(STAMP)
+	@$(BIN)/python -m pip install -qq 'mutmut>=3.8,<4'
+	@$(BIN)/python -m tests.mutants $(MODULE)
 
 demo: $(STAMP)
 	@$(BIN)/python -m cluster.cli.demo

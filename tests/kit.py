@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -23,11 +23,13 @@ from shared.journal.record import Journals
 from shared.port.port import here
 from shared.port.struct import Field, Struct, field, link, lockmgr, own, simplelock, stat
 from shared.scenario.load import load_scenario
-from shared.scenario.model import Scenario
+from shared.scenario.model import Scenario, named_results
 from shared.wire.codec import Form
 
 #: plain data as a message
 PLAIN: Form[Any] = Form("plain", 1 << 26)
+#: what the steps with `into` answered, by name
+Results = dict[str, Any]
 CONFIGS = Path(__file__).parents[1] / "configs"
 SHIPPED = sorted(path.stem for path in (CONFIGS / "scenarios").glob("*.yaml"))
 
@@ -79,6 +81,60 @@ def _around_machine(text: str) -> tuple[str, list[str], str]:
         else:
             parts[-1] += letter
     return text[:start], [part.strip() for part in parts], text[end + 1 :]
+
+
+def scene(
+    programs: Mapping[str, str],
+    setup: str = "process: {as: A, cpu: 0}",
+    machine: str = "cpus: 2, frames: 24, swap_slots: 16, page_size: 64",
+    expect: str = "fixed: {finding: none}",
+    more: str = "",
+) -> Scenario:
+    """A scenario that is made for a test.
+
+    Args:
+        programs: process or thread -> its steps, each a line, with or without a dash.
+        setup: steps, in the same way.
+        machine, expect: the inside of their keys, in one line.
+        more: further keys of the file: errata, detect, interrupts.
+    """
+    text = "".join(f"  {name}:\n{_steps(steps, 4)}" for name, steps in programs.items())
+    return load_scenario(
+        f"""\
+id: made
+name: made
+title: Made for a test
+story: None of its own.
+source: ["a test"]
+machine: {{{machine}}}
+{more}
+setup:
+{_steps(setup, 2)}programs:
+{text}expect: {{{expect}}}
+bound: {{strategy: random, schedules: 1}}
+""",
+        "made.yaml",
+    )
+
+
+def _steps(text: str, indent: int) -> str:
+    lines = [line.strip().removeprefix("- ") for line in text.splitlines()]
+    return "".join(f"{' ' * indent}- {line}\n" for line in lines if line)
+
+
+def answers(scene: Scenario, *searches: tuple[Strategy, int], record: bool = False) -> Iterator[tuple[Results, Sim]]:
+    """What the steps with `into` answered in each execution, and the engine as it left it; none may have a finding.
+
+    Args:
+        searches: strategies, each with its number of executions.
+    """
+    machine, image = prepare(scene)
+    sim = Sim(machine, image)
+    for strategy, schedules in searches:
+        for _ in range(schedules):
+            found = sim.execute(strategy, record)
+            assert found is None, found
+            yield named_results({name: thread.results for name, thread in machine.threads.items()}), sim
 
 
 @cache

@@ -23,6 +23,8 @@ from cluster.runs.token import (
 from cluster.search.explore import explore
 from shared.errors import UserMistake
 from shared.journal.runfile import MAX_TOKEN, token_check
+from shared.patch import applied
+from shared.patch import read as read_patch
 from tests.kit import scenario
 
 S3A = scenario("S3a")
@@ -120,14 +122,34 @@ def test_a_token_of_this_scenario_on_this_kernel_is_accepted() -> None:
     ids=["errata", "detectors", "scenario", "machine"],
 )
 def test_a_token_of_something_else_is_refused(other: object) -> None:
-    with pytest.raises(UserMistake, match="--lenient"):
+    with pytest.raises(UserMistake) as caught:
         refuse_mismatch(token_of(S3A, []), other)  # type: ignore[arg-type]
+    assert caught.value.field == "TOKEN"
+    assert str(caught.value).endswith(
+        f"the token was made for S3a as {S3A.digest()}, here it is {other.digest()}"  # type: ignore[attr-defined]
+        " (other errata, detectors or machine); --lenient replays it anyway"
+    )
 
 
 def test_a_token_of_another_kernel_is_refused() -> None:
     token = Token("S3a", S3A.digest(), "00000000", ())
-    with pytest.raises(UserMistake, match=f"made on kernel 00000000, this is kernel {kernel_version()}"):
+    with pytest.raises(UserMistake) as caught:
         refuse_mismatch(token, S3A)
+    assert caught.value.field == "TOKEN"
+    assert str(caught.value).endswith(
+        f"the token was made on kernel 00000000, this is kernel {kernel_version()}; --lenient replays it anyway"
+    )
+
+
+def test_a_patched_kernel_is_another_one() -> None:
+    """As many as there are patches; what is not code of one makes no difference."""
+    text = 'from shared.patch import replaces\n\n@replaces("uvm_pagezero")\ndef uvm_pagezero(pg):\n    {}\n'
+    versions = [kernel_version()]
+    for body in ("pass", "return  # a comment", "return"):
+        with applied(read_patch(text.format(body), "patch.py")):
+            versions.append(kernel_version())
+    assert all(re.fullmatch("[0-9a-f]{8}", version) for version in versions)
+    assert len(set(versions)) == 3 and versions[2] == versions[3] and kernel_version() == versions[0]
 
 
 def test_a_token_says_whether_the_errata_were_off() -> None:

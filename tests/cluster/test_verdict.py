@@ -170,6 +170,11 @@ def test_what_is_only_noted_hides_nothing(
     assert [*(note.kind for note in notes), *([finding.kind, "stop"] if finding else [])] == told
 
 
+def test_of_two_findings_to_stop_for_the_first_is_it_and_the_second_is_dropped() -> None:
+    assert sort_out([ORACLE, INVARIANT], {}) == (ORACLE, [])
+    assert sort_out([INVARIANT, ORACLE], {"oracle": "note"}) == (INVARIANT, [ORACLE])
+
+
 @pytest.mark.parametrize(
     ("levels", "old", "finding", "notes"),
     [

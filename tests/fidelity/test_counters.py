@@ -7,41 +7,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from cluster.boot import prepare
 from cluster.search.strategy import Stay
 from cluster.search.walk import RandomWalk
-from cluster.sim.engine import Sim
-from shared.scenario.load import load_scenario
-
-FRAME = """\
-id: counters
-name: counters
-title: Event counters
-story: None of its own.
-source: ["a test"]
-machine: {{cpus: 1, frames: {frames}, swap_slots: 32}}
-setup:
-  - process: {{as: A, cpu: 0}}
-  - mmap: {{in: A, as: buf, pages: 4}}
-programs:
-  A:
-{program}
-expect:
-  fixed: {{finding: none}}
-bound: {{strategy: random, schedules: 1}}
-"""
+from tests.kit import answers, scene
 
 
 def counted(program: str, frames: int = 32, schedules: int = 1) -> dict[str, int]:
     """Counters of a program of process A, which has `buf`, four untouched pages; the same in so many schedules."""
-    steps = "\n".join(f"    - {' '.join(line.split())}" for line in program.strip().split("\n\n"))
-    machine, image = prepare(load_scenario(FRAME.format(frames=frames, program=steps), "counters.yaml"))
-    sim = Sim(machine, image)
-    walk = RandomWalk(0)
+    steps = "\n".join(" ".join(line.split()) for line in program.strip().split("\n\n"))
+    setup = "process: {as: A, cpu: 0}\nmmap: {in: A, as: buf, pages: 4}"
+    made = scene({"A": steps}, setup, f"cpus: 1, frames: {frames}, swap_slots: 32")
     seen: Any = None
-    for number in range(schedules):
-        found = sim.execute(walk if number else Stay())
-        assert found is None, found
+    for _, sim in answers(made, (Stay(), 1), (RandomWalk(0), schedules - 1)):
         assert seen in (None, sim.counters)
         seen = dict(sim.counters)
     return dict(seen)

@@ -4,29 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from cluster.boot import prepare
 from cluster.search import make
-from cluster.sim.engine import Sim
-from shared.scenario.load import load_scenario
-from shared.scenario.model import named_results
-
-FRAME = """\
-id: files
-name: files
-title: files
-story: None of its own.
-source: ["a test"]
-machine: {cpus: 2, frames: FRAMES, swap_slots: 16, page_size: 64, disk: 4}
-ERRATA
-setup:
-SETUP
-programs:
-PROGRAMS
-expect:
-  fixed: {finding: none}
-  EXPECT
-bound: {strategy: random, schedules: 1}
-"""
+from tests.kit import answers, scene
 
 
 def run(
@@ -37,26 +16,14 @@ def run(
     Args:
         setup, programs: their steps, one a line, without the dash.
     """
-    text = "\n".join(
-        f"  {name}:\n" + "\n".join(f"    - {line.strip()}" for line in steps.strip().splitlines())
-        for name, steps in programs.items()
+    made = scene(
+        programs,
+        setup,
+        f"cpus: 2, frames: {frames}, swap_slots: 16, page_size: 64, disk: 4",
+        "fixed: {finding: none}" + (", with_errata: {finding: none}" if errata else ""),
+        f"errata: [{errata}]",
     )
-    scene = (
-        FRAME.replace("FRAMES", str(frames))
-        .replace("ERRATA", f"errata: [{errata}]" if errata else "")
-        .replace("EXPECT", "with_errata: {finding: none}" if errata else "")
-        .replace("SETUP", "\n".join(f"  - {line.strip()}" for line in setup.strip().splitlines()))
-        .replace("PROGRAMS", text)
-    )
-    machine, image = prepare(load_scenario(scene, "files.yaml"))
-    sim = Sim(machine, image)
-    answers = []
-    walk = make(strategy, 0, 3)
-    for _ in range(schedules):
-        found = sim.execute(walk)
-        assert found is None, found
-        answers.append(named_results({name: one.results for name, one in machine.threads.items()}))
-    return answers
+    return [results for results, _ in answers(made, (make(strategy, 0, 3), schedules))]
 
 
 def test_ftruncate_of_a_file_whose_object_dies_meanwhile_is_woken() -> None:

@@ -7,31 +7,10 @@ import pytest
 import shared.uvm.pager as pager_module
 from cluster.search.explore import search
 from shared.findings import Finding
-from shared.scenario.load import load_scenario
 from shared.uvm.param import VM_PROT_READ
 from shared.uvm.pmap_page import pmap_page_protect
+from tests.kit import scene
 
-TEXT = """\
-id: locked
-name: locked
-title: Locked memory is flushed
-story: None of its own.
-source: ["a test"]
-machine: {cpus: 1, frames: 24, swap_slots: 16, disk: 4}
-setup:
-  - file: {as: F, pages: 1, words: [1]}
-  - process: {as: A, cpu: 0}
-  - mmap: {in: A, as: map, pages: 1, file: F, flags: [shared]}
-  - mlock: {in: A, at: "map[0]", pages: 1}
-programs:
-  A:
-    - write: {at: "map[0]", value: 2}
-    - msync: {at: "map[0]", pages: 1, flags: [sync]}
-    - LAST
-expect:
-  fixed: {finding: none}
-bound: {strategy: random, schedules: 1}
-"""
 LASTS = {
     "pause": "pause: {}",
     "munlock": 'munlock: {at: "map[0]", pages: 1}',
@@ -41,7 +20,14 @@ LASTS = {
 
 
 def run(last: str) -> Finding | None:
-    return search(load_scenario(TEXT.replace("LAST", LASTS[last]), "locked.yaml")).finding
+    program = f"""write: {{at: "map[0]", value: 2}}
+                  msync: {{at: "map[0]", pages: 1, flags: [sync]}}
+                  {LASTS[last]}"""
+    setup = """file: {as: F, pages: 1, words: [1]}
+               process: {as: A, cpu: 0}
+               mmap: {in: A, as: map, pages: 1, file: F, flags: [shared]}
+               mlock: {in: A, at: "map[0]", pages: 1}"""
+    return search(scene({"A": program}, setup, "cpus: 1, frames: 24, swap_slots: 16, disk: 4")).finding
 
 
 @pytest.mark.parametrize("last", LASTS)

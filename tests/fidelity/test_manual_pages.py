@@ -10,33 +10,11 @@ from typing import Any
 
 import pytest
 
-from cluster.boot import prepare
 from cluster.search.strategy import Stay
 from cluster.search.walk import RandomWalk
-from cluster.sim.engine import Sim
-from shared.scenario.load import load_scenario
-from shared.scenario.model import named_results
+from tests import kit
 
 SCHEDULES = 12
-
-FRAME = """\
-id: manual
-name: manual
-title: A manual page
-story: None of its own.
-source: ["a test"]
-machine: {{cpus: 2, frames: {frames}, swap_slots: 32, disk: {disk}}}
-setup:
-  - process: {{as: A, cpu: 0}}
-  - mmap: {{in: A, as: buf, pages: 4}}
-{setup}
-programs:
-  A:
-{program}
-expect:
-  fixed: {{finding: none}}
-bound: {{strategy: random, schedules: 1}}
-"""
 
 
 def answers(program: str, setup: str = "", frames: int = 32, disk: int = 8) -> dict[str, Any]:
@@ -46,21 +24,12 @@ def answers(program: str, setup: str = "", frames: int = 32, disk: int = 8) -> d
         program: its steps, one a line, without the dash.
         setup: further steps of the setup, in the same way.
     """
-    steps = "\n".join(f"    - {line.strip()}" for line in program.strip().splitlines())
-    more = "\n".join(f"  - {line.strip()}" for line in setup.strip().splitlines() if line.strip())
-    scene = load_scenario(FRAME.format(frames=frames, disk=disk, setup=more, program=steps), "manual.yaml")
-    machine, image = prepare(scene)
-    sim = Sim(machine, image)
-    walk = RandomWalk(0)
-    seen = None
-    for number in range(SCHEDULES):
-        found = sim.execute(walk if number else Stay())
-        assert found is None, found
-        results = named_results({name: one.results for name, one in machine.threads.items()})
-        assert seen in (None, results), "the schedule makes a difference"
-        seen = results
-    assert seen is not None
-    return seen | {"faults": sim.counters.get("faults", 0)}
+    setup = f"process: {{as: A, cpu: 0}}\nmmap: {{in: A, as: buf, pages: 4}}\n{setup}"
+    made = kit.scene({"A": program}, setup, f"cpus: 2, frames: {frames}, swap_slots: 32, disk: {disk}")
+    seen = [(results, sim.counters) for results, sim in kit.answers(made, (Stay(), 1), (RandomWalk(0), SCHEDULES - 1))]
+    results, counters = seen[-1]
+    assert all(each == results for each, _ in seen), "the schedule makes a difference"
+    return results | {"faults": counters.get("faults", 0)}
 
 
 # -- mmap(2) -------------------------------------------------------------------------

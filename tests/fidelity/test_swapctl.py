@@ -6,59 +6,35 @@ from typing import Any
 
 import pytest
 
-from cluster.boot import prepare
 from cluster.search import make
-from cluster.sim.engine import Sim
 from shared.detectors.invariants import Snapshot
 from shared.detectors.verdict import snapshot_of
-from shared.scenario.load import load_scenario
-from shared.scenario.model import named_results
 from shared.uvm.structs import uvmexp
+from tests.kit import answers, scene
 
-FRAME = """\
-id: swapctl
-name: swapctl
-title: swapctl
-story: None of its own.
-source: ["a test"]
-machine: {cpus: 2, frames: 16, page_size: 64, swap: SWAP}
-setup:
-  - process: {as: A, cpu: 0}
-  - mmap: {in: A, as: buf, pages: 3}
-  - write: {in: A, at: "buf[0]", value: 1}
-  - write: {in: A, at: "buf[1]", value: 2}
-  - write: {in: A, at: "buf[2]", value: 3}
-  - process: {as: B, cpu: 1}
-  - fill: {in: B, until_free: 6}
-  - mmap: {in: B, as: more, pages: 2}
-  - write: {in: B, at: "more[0]", value: 4}
-  - write: {in: B, at: "more[1]", value: 5}
-SETUP
-programs:
-  A:
-PROGRAM
-expect:
-  fixed: {finding: none}
-bound: {strategy: random, schedules: 1}
-"""
+A_HAS = """process: {as: A, cpu: 0}
+           mmap: {in: A, as: buf, pages: 3}
+           write: {in: A, at: "buf[0]", value: 1}
+           write: {in: A, at: "buf[1]", value: 2}
+           write: {in: A, at: "buf[2]", value: 3}"""
+B_HAS = """process: {as: B, cpu: 1}
+           fill: {in: B, until_free: 6}
+           mmap: {in: B, as: more, pages: 2}
+           write: {in: B, at: "more[0]", value: 4}
+           write: {in: B, at: "more[1]", value: 5}"""
 Answers = tuple[list[dict[str, Any]], Snapshot]
-ROOM = '  - munmap: {in: B, at: "fill[0]", pages: 16}'
+ROOM = 'munmap: {in: B, at: "fill[0]", pages: 16}'
 TWO = "{devices: [{slots: 16}, {slots: 16}]}"
 
 
-def run(program: str, setup: str = ROOM, swap: str = TWO, frame: str = FRAME) -> Answers:
+def run(program: str, room: str = ROOM, swap: str = TWO, setup: str = f"{A_HAS}\n{B_HAS}", frames: int = 16) -> Answers:
     """What the steps with `into` answered in each run, and the machine at the end of the last."""
-    steps = "\n".join(f"    - {line.strip()}" for line in program.strip().splitlines())
-    text = frame.replace("SWAP", swap).replace("SETUP", setup).replace("PROGRAM", steps)
-    machine, image = prepare(load_scenario(text, "swapctl.yaml"))
-    sim = Sim(machine, image)
-    answers = []
-    for strategy in (make("random", 0, 3), make("pct", 0, 3)):
-        for _ in range(4):
-            found = sim.execute(strategy)
-            assert found is None, found
-            answers.append(named_results({name: one.results for name, one in machine.threads.items()}))
-    return answers, snapshot_of(machine.state())
+    made = scene({"A": program}, f"{setup}\n{room}", f"cpus: 2, frames: {frames}, page_size: 64, swap: {swap}")
+    seen = []
+    for results, sim in answers(made, (make("random", 0, 3), 4), (make("pct", 0, 3), 4)):
+        seen.append(results)
+        machine = sim.machine
+    return seen, snapshot_of(machine.state())
 
 
 READ = '\nread: {at: "buf[0]", into: r0}\nread: {at: "buf[1]", into: r1}\nread: {at: "buf[2]", into: r2}\npause: {}'
@@ -89,7 +65,7 @@ def test_a_device_is_on_or_off_once() -> None:
 
 def test_a_device_whose_pages_do_not_fit_into_memory_stays_on() -> None:
     """ENOMEM; and nothing is lost."""
-    answers, end = run(OFF + READ, setup="", swap="{devices: [{slots: 32}]}")
+    answers, end = run(OFF + READ, room="", swap="{devices: [{slots: 32}]}")
     assert answers == [{"off": "ENOMEM", "r0": 1, "r1": 2, "r2": 3}] * len(answers)
     assert end.num(uvmexp, "swpages") == 32
 
@@ -103,13 +79,13 @@ def test_a_device_whose_pages_do_not_fit_into_memory_stays_on() -> None:
     ],
 )
 def test_devices_are_used_in_order_of_priority(swap: str, used: list[int]) -> None:
-    _, end = run(READ, setup="", swap=swap)
+    _, end = run(READ, room="", swap=swap)
     assert [min(1, len(slots)) for slots in end.slots_in_use.values()] == used
 
 
 def test_devices_of_one_priority_are_used_in_turn() -> None:
     """They are too small for a cluster, so each page is allocated its slot by itself."""
-    _, end = run(READ, setup="", swap="{devices: [{slots: 8}, {slots: 8}, {slots: 8}]}")
+    _, end = run(READ, room="", swap="{devices: [{slots: 8}, {slots: 8}, {slots: 8}]}")
     assert all(len(slots) >= 2 for slots in end.slots_in_use.values())
 
 
@@ -124,22 +100,19 @@ def test_data_that_cannot_be_read_is_lost_and_the_device_goes() -> None:
 
 
 def test_pages_of_shared_memory_are_brought_in_too() -> None:
-    buf = "  - mmap: {in: A, as: buf, pages: 3"
-    shared = "  - shm: {as: seg, pages: 3}\n  - mmap: {in: A, as: buf, pages: 3, shm: seg"
-    assert buf in FRAME
-    answers, end = run(OFF + READ, frame=FRAME.replace(buf, shared))
+    buf = "mmap: {in: A, as: buf, pages: 3"
+    assert buf in A_HAS
+    shared = A_HAS.replace(buf, "shm: {as: seg, pages: 3}\nmmap: {in: A, as: buf, pages: 3, shm: seg")
+    answers, end = run(OFF + READ, setup=f"{shared}\n{B_HAS}")
     assert answers == [{"off": 0, "r0": 1, "r1": 2, "r2": 3}] * len(answers)
     assert end.num(uvmexp, "swpages") == 16
 
 
 def test_a_device_stays_on_if_shared_memory_does_not_fit() -> None:
     """ENOMEM, as for memory of one's own; nothing is lost, and others can call swapctl(2)."""
-    head, rest = FRAME.split("  - process: {as: A, cpu: 0}")
-    head = head.replace("frames: 16", "frames: 12") + "  - shm: {as: seg, pages: 9}\n  - process: {as: A, cpu: 0}\n"
-    head += "  - mmap: {in: A, as: buf, pages: 9, shm: seg}\n"
-    head += "".join(f'  - write: {{in: A, at: "buf[{page}]", value: {page + 1}}}\n' for page in range(9))
-    frame = head + rest[rest.index("SETUP") :]
+    setup = "shm: {as: seg, pages: 9}\nprocess: {as: A, cpu: 0}\nmmap: {in: A, as: buf, pages: 9, shm: seg}\n"
+    setup += "\n".join(f'write: {{in: A, at: "buf[{page}]", value: {page + 1}}}' for page in range(9))
     again = "\nswapctl: {do: on, device: 0, into: on}"
-    answers, end = run(OFF + again + READ, setup="", swap="{devices: [{slots: 24}]}", frame=frame)
+    answers, end = run(OFF + again + READ, room="", swap="{devices: [{slots: 24}]}", setup=setup, frames=12)
     assert answers == [{"off": "ENOMEM", "on": "EBUSY", "r0": 1, "r1": 2, "r2": 3}] * len(answers)
     assert end.num(uvmexp, "swpages") == 24

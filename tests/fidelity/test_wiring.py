@@ -11,48 +11,16 @@ from typing import Any
 
 import pytest
 
-from cluster.boot import prepare
 from cluster.search import make
-from cluster.sim.engine import Sim
-from shared.scenario.load import load_scenario
-from shared.scenario.model import named_results
-
-FRAME = """\
-id: wiring
-name: wiring
-title: Wired memory
-story: None of its own.
-source: ["a test"]
-machine: {{cpus: 2, frames: 24, swap_slots: 16, page_size: 64, disk: 6{machine}}}
-setup:
-  - file: {{as: F, pages: 2, words: [11, 12]}}
-  - process: {{as: A, cpu: 0}}
-{setup}
-programs:
-{programs}
-expect:
-  fixed: {{finding: none}}
-bound: {{strategy: random, schedules: 1}}
-"""
+from tests.kit import answers, scene
 
 
 def outcomes(setup: str, machine: str = "", schedules: int = 120, **programs: str) -> list[dict[str, Any]]:
     """What the steps with `into` answered, under many schedules; nothing is found wrong in any."""
-    steps = [f"  {name}:\n{_indented(steps, 4)}" for name, steps in programs.items()]
-    text = FRAME.format(setup=_indented(setup, 2), machine=machine, programs="\n".join(steps))
-    made, image = prepare(load_scenario(text, "wiring.yaml"))
-    sim = Sim(made, image)
-    seen = []
-    for strategy in (make("random", 0, 3), make("pct", 0, 3)):
-        for _ in range(schedules // 2):
-            found = sim.execute(strategy)
-            assert found is None, found
-            seen.append(named_results({name: one.results for name, one in made.threads.items()}))
-    return seen
-
-
-def _indented(steps: str, by: int) -> str:
-    return "\n".join(f"{' ' * by}- {line.strip()}" for line in steps.strip().splitlines())
+    inside = f"cpus: 2, frames: 24, swap_slots: 16, page_size: 64, disk: 6{machine}"
+    setup = f"file: {{as: F, pages: 2, words: [11, 12]}}\nprocess: {{as: A, cpu: 0}}\n{setup}"
+    searches = [(make(strategy, 0, 3), schedules // 2) for strategy in ("random", "pct")]
+    return [results for results, _ in answers(scene(programs, setup, inside), *searches)]
 
 
 THREAD = "thread: {in: A, as: A2, cpu: 1}"

@@ -2,64 +2,35 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
 
-from cluster.boot import prepare
 from cluster.search import make
-from cluster.sim.engine import Sim
-from shared.scenario.load import load_scenario
-from shared.scenario.model import named_results
+from tests.kit import answers, scene
 
 SCHEDULES = 80
 
-FRAME = """\
-id: ends
-name: ends
-title: An object ends while the kernel is at work on it
-story: None of its own.
-source: ["a test"]
-machine: {cpus: 2, frames: 13, swap_slots: 24, disk: 4}
-setup:
-  - file: {as: F, pages: 4, words: [1, 2, 3, 4]}
-  - process: {as: A, cpu: 0}
-  - process: {as: B, cpu: 1}
-  - mmap: {in: B, as: hog, pages: 7}
-SETUP
-programs:
-  A:
-A_DOES
-  B:
-B_DOES
-expect:
-  fixed: {finding: none}
-bound: {strategy: random, schedules: 1}
-"""
-HOG = "\n".join(f'    - write: {{at: "hog[{page}]", value: {page}}}' for page in range(7))
+HOG = "\n".join(f'write: {{at: "hog[{page}]", value: {page}}}' for page in range(7))
 
 
 def outcomes(a: str, b: str = HOG, setup: str = "") -> tuple[list[dict[str, Any]], dict[str, int]]:
     """Results under many schedules, and the kernel functions entered, with their number."""
-    text = FRAME.replace("A_DOES", indented(a, 4)).replace("B_DOES", indented(b, 4))
-    scene = load_scenario(text.replace("SETUP", indented(setup, 2)), "ends.yaml")
-    machine, image = prepare(scene)
-    sim = Sim(machine, image)
-    seen, entered = [], dict[str, int]()
-    for strategy in (make("random", 0, 3), make("pct", 0, 3)):
-        for _ in range(SCHEDULES // 2):
-            assert sim.execute(strategy, record=True) is None, sim.finding
-            seen.append(named_results({name: one.results for name, one in machine.threads.items()}))
-            assert sim.journals is not None
-            for records in sim.journals.values():
-                for record in records.records:
-                    if record["event"] == "enter":
-                        entered[record["fn"]] = entered.get(record["fn"], 0) + 1
+    setup = f"""file: {{as: F, pages: 4, words: [1, 2, 3, 4]}}
+                process: {{as: A, cpu: 0}}
+                process: {{as: B, cpu: 1}}
+                mmap: {{in: B, as: hog, pages: 7}}
+                {setup}"""
+    made = scene({"A": a, "B": b}, setup, "cpus: 2, frames: 13, swap_slots: 24, disk: 4")
+    seen, entered = [], Counter[str]()
+    searches = [(make(strategy, 0, 3), SCHEDULES // 2) for strategy in ("random", "pct")]
+    for results, sim in answers(made, *searches, record=True):
+        seen.append(results)
+        assert sim.journals is not None
+        for journal in sim.journals.values():
+            entered.update(record["fn"] for record in journal.records if record["event"] == "enter")
     return seen, entered
-
-
-def indented(steps: str, by: int) -> str:
-    return "\n".join(" " * by + line.strip() for line in steps.strip().splitlines())
 
 
 def test_a_file_that_is_not_cached_ends_with_its_last_page() -> None:
@@ -114,7 +85,7 @@ def test_shared_memory_ends_with_its_last_page() -> None:
            - barrier: {name: short}
            - shm_remove: {shm: seg}
            - munmap: {at: "s[0]", pages: 3}""",
-        HOG.replace('    - write: {at: "hog[5]"', '    - barrier: {name: short}\n    - write: {at: "hog[5]"'),
+        HOG.replace('write: {at: "hog[5]"', 'barrier: {name: short}\nwrite: {at: "hog[5]"'),
         """- shm: {as: seg, pages: 3}
                  - mmap: {in: A, as: s, pages: 3, shm: seg}""",
     )
