@@ -222,7 +222,8 @@ class Sim(ThinnedHeap):
                 node.load_image(self.image_[name])
         self._join_shards()
         self.dead = False
-        self.finding = self.stale = self.passed = self.crash = self.cur = None
+        self.finding = self.crash = self.cur = None
+        self.stale, self.passed = {}, {}
         self.notes, self.counters = [], {}
         self.sites = sites_of(self.image_) if self.image_ is not None else {}
         for node in self.machine.nodes.values():

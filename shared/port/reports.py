@@ -19,6 +19,8 @@ AGAIN = object()
 
 #: errors of Python that stand for what a kernel in C meets at a wild pointer, index or number
 WILD = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
+#: detectors after whose findings a kernel may go on wildly, if they are not on stop
+PASSED_OVER = ("kassert", "lockdebug", "heap")
 
 
 class Reports(ABC):
@@ -32,8 +34,9 @@ class Reports(ABC):
         cur: the current context.
         dead: the run has ended; nothing is performed or recorded any more.
         finding: for which it has ended.
-        stale: the first use after free that nobody stopped for.
-        passed: the first finding that a detector made and nobody stopped for, in words.
+        stale: processor -> the first use after free there that nobody stopped for.
+        passed: processor -> the first finding there that a detector made and nobody stopped for, in words. Each has its
+            own, since a processor on a host of its own knows no other's.
         sites: erratum -> how often its place in the code was reached.
     """
 
@@ -42,8 +45,8 @@ class Reports(ABC):
         self.dead = False
         self.cur: Any = None
         self.finding: Finding | None = None
-        self.stale: Finding | None = None
-        self.passed: str | None = None
+        self.stale: dict[str, Finding] = {}
+        self.passed: dict[str, str] = {}
         self.notes: list[Finding] = []
         self.sites: dict[str, int] = {}
 
@@ -81,8 +84,8 @@ class Reports(ABC):
         level = self.detect.get(detector, "stop")
         if self.dead:
             return
-        if level != "stop" and self.passed is None:
-            self.passed = text
+        if level != "stop":
+            self.passed.setdefault(self.cur.cpu, text)
         if level != "off":
             self.take(self._seen(kind, text, subject, function, story), level)
 
@@ -119,7 +122,7 @@ class Reports(ABC):
             return AGAIN
         if found.kind != "use-after-free":
             return None
-        self.stale = self.stale or seen
+        self.stale.setdefault(self.cur.cpu, seen)
         obj = args[0]
         result = self.op(code, target, (obj.anything(), *args[1:]))
         unset = code == "load" and result is None
@@ -129,22 +132,23 @@ class Reports(ABC):
         """What an error of a context comes to: None if it ends the run with a finding, else what to tell the user.
 
         A kernel that goes on with the wrong struct's fields, past an assertion that does not hold, or with a defect
-        switched on, meets what it cannot handle (`WILD`): a trap. On a repaired kernel with nothing passed over, it is
-        a bug of ours, as any other error is; or the patch's, if it came through the patch's file.
+        switched on, meets what it cannot handle (`WILD`): a trap. On a repaired kernel with these detectors on stop, it
+        is a bug of ours, as any other error is; or the patch's, if it came through the patch's file.
         """
         told = blamed(error)
         patch = current()
         if told is not error or self.dead or not isinstance(error, WILD):
             return told
-        if not (self.stale or self.passed or self.errata or patch):
+        lenient = [detector for detector in PASSED_OVER if self.detect.get(detector, "stop") != "stop"]
+        if not (self.errata or patch or lenient):
             return error
-        after = f'after "{self.passed}", for which nobody stopped' if self.passed else f"with {', '.join(self.errata)}"
-        if patch is not None and not self.passed and not self.errata:
-            after = f"with {patch.file}"
+        passed = self.passed.get(self.cur.cpu)
+        causes = [*sorted(self.errata), *([patch.file] if patch else [])] or [f"{name} not on stop" for name in lenient]
+        after = f'after "{passed}", for which nobody stopped' if passed else f"with {', '.join(causes)}"
         text = f"panic: trap: {self.cur.function or 'user mode'} cannot go on {after}"
         trap = self._seen("panic", text, story=(f"{type(error).__name__}: {error}",))
         with suppress(PortDead):
-            self.take(self.stale or trap, "stop")
+            self.take(self.stale.get(self.cur.cpu, trap), "stop")
         return None
 
     def take(self, found: Finding, level: str) -> None:

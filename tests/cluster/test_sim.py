@@ -752,3 +752,24 @@ def test_an_engine_that_nobody_has_any_more_is_gone() -> None:
     del toy
     gc.collect()
     assert engine() is None
+
+
+def test_a_trap_is_laid_to_what_its_own_processor_has_passed_over() -> None:
+    """A processor on a host of its own knows of no other; so that one rule holds in every engine."""
+
+    def passes() -> None:
+        KASSERT(False, "x != 0")
+
+    def fails() -> None:
+        raise LookupError("nothing there")
+
+    def both() -> None:
+        passes()
+        fails()
+
+    for bodies, cause in (
+        ({"A": (0, passes), "B": (1, fails)}, "with kassert not on stop"),
+        ({"A": (0, both)}, 'after "kernel diagnostic assertion "x != 0" failed", for which nobody stopped'),
+    ):
+        found = Toy(things, bodies, detect={"kassert": "note"}).run()
+        assert found is not None and found.kind == "panic" and found.text.endswith(f"cannot go on {cause}"), found
