@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from operator import itemgetter
 
 from shared.errors import LogIncomplete
@@ -49,11 +49,8 @@ class Linearizer:
         self.records: list[Record] = []
         self.by_node = {node: deque(one for one in journals[node] if "k" in one) for node in sorted(journals)}
         self.events = {node: deque(one for one in journals[node] if "k" not in one) for node in sorted(journals)}
-        by_cpu: dict[str, list[Record]] = {}
-        for operations in self.by_node.values():
-            for record in operations:
-                by_cpu.setdefault(record["cpu"], []).append(record)
-        self.by_cpu = {cpu: deque(sorted(by_cpu.pop(cpu), key=itemgetter("k"))) for cpu in sorted(by_cpu)}
+        by_cpu = _by_cpu(self.by_node.values())
+        self.by_cpu = {cpu: deque(by_cpu.pop(cpu).records) for cpu in sorted(by_cpu)}
         self.waiting = asleep_at_start(journals)
         self.raised: Counter[str] = Counter()
         self.before: dict[str, str] = {}
@@ -296,14 +293,19 @@ class _Operations:
         return self.records[begin : bisect_right(self.records, upto, begin, key=_NUMBER)]
 
 
-def _past(journals: Journals, finding: Record) -> Journals:
-    operations = {node: [one for one in records if "k" in one] for node, records in journals.items()}
+def _by_cpu(operations: Iterable[Iterable[Record]]) -> dict[str, _Operations]:
     by_cpu: dict[str, _Operations] = {}
-    for records in operations.values():
-        for one in records:
-            by_cpu.setdefault(one["cpu"], _Operations()).records.append(one)
+    for records in operations:
+        for record in records:
+            by_cpu.setdefault(record["cpu"], _Operations()).records.append(record)
     for performed in by_cpu.values():
         performed.records.sort(key=_NUMBER)
+    return by_cpu
+
+
+def _past(journals: Journals, finding: Record) -> Journals:
+    operations = {node: [one for one in records if "k" in one] for node, records in journals.items()}
+    by_cpu = _by_cpu(operations.values())
     causes = _causes(operations, by_cpu)
     upto = dict.fromkeys(by_cpu, 0)
     reached = dict.fromkeys(operations, 0)

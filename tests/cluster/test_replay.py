@@ -88,7 +88,7 @@ def test_a_context_that_cannot_go_on_is_told_with_those_that_can() -> None:
     """A diverged schedule says what it expected and what was there; never a wrong replay in silence."""
     with pytest.raises(Diverged) as caught:
         replay(SHIPPED, [("", 0, "wait", "C")])
-    assert caught.value.expected == "C to go on after operation 0 of "
+    assert caught.value.expected == "C to go on first of all"
     assert caught.value.found.startswith("only A, B")
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from nodes.cpu import Processor, Thread, Tlb, ipi_thread
-from shared.port.port import SPL_BIO, SPL_HIGH, SPL_IPI, SPL_NONE
-from shared.wire.messages import Wake
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from nodes.cpu import FINISHED, RUNNING, Pending, Processor, Thread, Tlb, ipi_thread
+from shared.port.port import SPL_BIO, SPL_HIGH, SPL_IPI, SPL_NONE, Port, here
+from shared.wire.messages import Grant, Interrupt, Wake
 
 
 def cpu() -> tuple[Processor, Thread, Thread, Thread, Thread]:
@@ -101,12 +106,173 @@ def test_a_reset_cpu_has_forgotten_everything() -> None:
     node.pending["bio"].append("x")
     node.intr(bio)
     node.k = 9
+    node.tlb.switch(1)
     node.tlb.entries[3] = [1, 1, 1]
     node.reset()
+    assert node.tlb.pmap == 0
     for one in node.threads:
         one.reset()
     assert node.k == 0 and node.nested == [] and node.current is None and node.tlb.entries == {}
     assert [one.name for one in node.choices()] == ["A", "B"]
+
+
+def test_a_context_before_its_first_operation() -> None:
+    """Its home is its process until it serves another; an interrupt waits to be raised, an LWP for its CPU."""
+    _, a, _, bio, _ = cpu()
+    assert (a.name, a.cpu, a.level, a.order, a.home, a.interrupt) == ("A", "cpu0", SPL_NONE, 0, None, False)
+    assert bio.level == SPL_BIO and bio.interrupt
+    a.home = home = cast(Any, object())
+    a.state, a.value, a.waits, a.waits_since, a.woken, a.glet = FINISHED, 7, ("lock", 1), 3, True, cast(Any, "greenlet")
+    a.asks = ("load", 1, ())
+    a.reset()
+    assert a.proc is home and a.state == RUNNING and a.ready and a.parked and a.woken is False and a.waits_since == 0
+    assert a.waits is None and a.asks is None and a.value is None and a.glet is None
+    assert not bio.ready and not bio.parked and bio.waits is None
+
+
+def test_a_context_that_starts_asleep_waits_for_its_first_wakeup() -> None:
+    _, a, *_ = cpu()
+    a.starts_on = 9
+    a.reset()
+    assert a.waits == ("sleep", 9) and not a.ready
+    a.receive(Wake("A"))
+    assert a.ready and a.woken
+
+
+def test_an_interrupt_that_would_start_asleep_is_not_ready_either() -> None:
+    _, _, _, bio, _ = cpu()
+    bio.starts_on = 9
+    bio.reset()
+    assert not bio.ready
+
+
+def test_a_grant_brings_its_value_and_makes_ready() -> None:
+    _, a, *_ = cpu()
+    a.ready = False
+    a.receive(Grant("A", 42))
+    assert (a.value, a.ready, a.woken) == (42, True, True)
+
+
+def test_an_interrupt_s_message_is_kept_until_it_is_taken() -> None:
+    node, _, _, bio, _ = cpu()
+    assert node.name == "cpu0" and all(thread.processor is node for thread in node.threads)
+    bio.receive(Interrupt("bio", "first"))
+    bio.receive(Interrupt("bio", "second"))
+    assert list(node.pending["bio"]) == ["first", "second"]
+    assert node.choices()[-1] is bio, "a CPU that is idle is at level 0"
+    assert node.intr(bio)[0] == bio.value == "first" and bio.ready
+
+
+def test_an_idle_cpu_takes_an_interrupt_of_the_lowest_level() -> None:
+    low = Thread("soft", "cpu0", lambda: None, 1, interrupt=True)
+    node = Processor("cpu0", [low])
+    low.receive(Interrupt("soft", 1))
+    assert node.choices() == [low]
+
+
+def test_of_nested_interrupts_the_innermost_alone_goes_on() -> None:
+    """And only if it does not wait; those under it would be taken anew."""
+    node, a, _, bio, ipi = cpu()
+    for raised in (bio, ipi):
+        raised.receive(Interrupt(raised.name, raised.name))
+    assert node.interrupted() == []
+    node.run(a)
+    node.intr(bio)
+    assert node.takes(bio) is None and node.interrupted() == [a]
+    node.intr(ipi)
+    assert node.takes(ipi) is None and node.takes(bio) == "intr" and node.interrupted() == [a, bio]
+    ipi.ready = False
+    assert node.choices() == []
+    node.iret(ipi)
+    assert ipi.ready is False and node.takes(bio) is None
+
+
+def test_what_an_idle_cpu_s_interrupts_are_over() -> None:
+    node, _, _, bio, ipi = cpu()
+    for raised in (bio, ipi):
+        raised.receive(Interrupt(raised.name, 0))
+        node.intr(raised)
+    assert node.interrupted() == [bio]
+
+
+def test_an_lwp_that_gave_up_its_cpu_needs_it_again() -> None:
+    node, a, *_ = cpu()
+    node.run(a)
+    assert a.parked is False
+    node.park(a)
+    assert a.parked is True and node.current is None and node.takes(a) == "run"
+
+
+def test_kernel_events_are_counted_from_one_operation_to_the_next() -> None:
+    node, *_ = cpu()
+    assert node.events_since() == 0
+    node.note_event()
+    node.note_event()
+    assert node.events_since() == 2
+    node.k = 5
+    assert node.events_since() == 0
+    node.note_event()
+    assert (node.events_since(), node.events_at) == (1, 5)
+    node.reset()
+    assert (node.k, node.events_at, node.events) == (0, 0, 0)
+
+
+def test_what_is_pending_is_the_cpu_first_and_then_what_is_asked() -> None:
+    node, a, *_ = cpu()
+    a.asks = ("load", 3, ("x",))
+    assert a.pending == Pending("run", 0, ())
+    node.run(a)
+    assert a.pending == Pending("load", 3, ("x",))
+    a.asks = None
+    assert a.pending is None
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_context_s_state_at_rest(finished: bool) -> None:
+    """All that a verdict asks of it."""
+    node, a, _, bio, _ = cpu()
+    a.home = cast(Any, SimpleNamespace(index=6))
+    a.n, a.waits, a.ready = 4, ("lock", 8), False
+    a.stack = ["uvm_fault"]
+    a.held = {1: (cast(Any, "map:1.lock"), "shared", "uvm_map")}
+    a.state = FINISHED if finished else RUNNING
+    held = [{"lock": "map:1.lock", "mode": "shared", "since": "uvm_map"}]
+    assert a.at_rest() == ("A", "cpu0", 4, ("lock", 8), finished, False, False, ["uvm_fault"], held, 6)
+    assert a.at_rest().stack is not a.stack
+    assert bio.at_rest() == ("bio", "cpu0", 0, None, False, False, True, [], [], None)
+
+
+def test_an_ipi_flushes_what_it_names_and_acknowledges() -> None:
+    did: list[object] = []
+
+    class Heard:
+        """Of a port, what a shootdown uses."""
+
+        cur = ipi_thread("cpu1")
+
+        def __init__(self) -> None:
+            self.cache = Tlb()
+            self.cache.switch(2)
+            self.cache.entries = {4: [9, 1, 1], 5: [8, 1, 1]}
+
+        def tlb(self) -> Tlb:
+            return self.cache
+
+        def enter(self, function: str) -> None:
+            did.append(function)
+
+        def exit(self) -> None:
+            did.append("exit")
+
+        def op(self, code: str, target: int, args: tuple[object, ...]) -> None:
+            did.append((code, target, args, list(self.cache.entries)))
+
+    port = Heard()
+    port.cur.value = [17, [[2, 4]]]
+    assert (port.cur.name, port.cur.cpu, port.cur.level, port.cur.interrupt) == ("cpu1.ipi", "cpu1", SPL_IPI, True)
+    with here.installed(cast(Port, port)):
+        port.cur.body()
+    assert did == ["pmap_tlb_shootdown_ipi", ("pmap_ack", 17, ("cpu1",), [5]), "exit"]
 
 
 # -- TLB --------------------------------------------------------------------------------
@@ -128,13 +294,14 @@ def test_a_flush_forgets_the_pages_named_of_the_pmap_loaded() -> None:
     tlb = Tlb()
     tlb.switch(1)
     tlb.entries = {4: [9, 1, 1], 5: [8, 1, 1]}
-    tlb.flush([[2, 4], [1, 5]])
-    assert list(tlb.entries) == [4]
+    tlb.flush([[2, 4], [1, 5], [1, 6]])
+    assert list(tlb.entries) == [4] and tlb.state() == (1, [(4, [9, 1, 1])])
 
 
 def test_another_pmap_means_an_empty_tlb() -> None:
     """There are no address space numbers in 2001's i386."""
     tlb = Tlb()
+    assert tlb.pmap == 0
     tlb.switch(1)
     tlb.entries[4] = [9, 1, 1]
     tlb.switch(2)
