@@ -19,8 +19,6 @@ AGAIN = object()
 
 #: errors of Python that stand for what a kernel in C meets at a wild pointer, index or number
 WILD = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
-#: detectors after whose findings a kernel may go on wildly, if they are not on stop
-PASSED_OVER = ("kassert", "lockdebug", "heap")
 
 
 class Reports(ABC):
@@ -132,23 +130,22 @@ class Reports(ABC):
         """What an error of a context comes to: None if it ends the run with a finding, else what to tell the user.
 
         A kernel that goes on with the wrong struct's fields, past an assertion that does not hold, or with a defect
-        switched on, meets what it cannot handle (`WILD`): a trap. On a repaired kernel with these detectors on stop, it
-        is a bug of ours, as any other error is; or the patch's, if it came through the patch's file.
+        switched on, meets what it cannot handle (`WILD`): a trap. On a repaired kernel with nothing passed over here,
+        it is a bug of ours, as any other error is; or the patch's, if it came through the patch's file.
         """
         told = blamed(error)
         patch = current()
         if told is not error or self.dead or not isinstance(error, WILD):
             return told
-        lenient = [detector for detector in PASSED_OVER if self.detect.get(detector, "stop") != "stop"]
-        if not (self.errata or patch or lenient):
+        stale, passed = self.stale.get(self.cur.cpu), self.passed.get(self.cur.cpu)
+        causes = [*sorted(self.errata), *([patch.file] if patch else [])]
+        if not (stale or passed or causes):
             return error
-        passed = self.passed.get(self.cur.cpu)
-        causes = [*sorted(self.errata), *([patch.file] if patch else [])] or [f"{name} not on stop" for name in lenient]
         after = f'after "{passed}", for which nobody stopped' if passed else f"with {', '.join(causes)}"
         text = f"panic: trap: {self.cur.function or 'user mode'} cannot go on {after}"
         trap = self._seen("panic", text, story=(f"{type(error).__name__}: {error}",))
         with suppress(PortDead):
-            self.take(self.stale.get(self.cur.cpu, trap), "stop")
+            self.take(stale or trap, "stop")
         return None
 
     def take(self, found: Finding, level: str) -> None:
