@@ -27,7 +27,7 @@ help:
 	@echo "make tokens  after a change of the kernel: find the shipped schedules again"
 	@echo "make digests  after a change of what journals say: write their digests anew"
 	@echo "make big-lock  after a change of the kernel: search every scenario again with the big lock"
-	@echo "make mutants  [MODULE=cluster/runs/token] change a module in one place at a time: do its tests notice?"
+	@echo "make mutants  [MODULE=cluster/runs/token.py] change a module in one place at a time: do its tests notice?"
 	@echo "make setup   only build .venv (the others do that by themselves); says how to call uvmp"
 	@echo "make clean   remove .venv, caches and builds; runs/ stays"
 

@@ -67,4 +67,4 @@ def run(module: str) -> None:
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or TESTS:
-        run(name)
+        run(name.removesuffix(".py"))
