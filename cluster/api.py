@@ -62,6 +62,7 @@ from shared.port.port import here
 from shared.port.struct import Array, Field, Struct, field, link, lockmgr, own, simplelock, stat, union, via
 from shared.program.functions import Functions, register
 from shared.scenario.load import load_scenario
+from shared.scenario.machine import MAX_CPUS
 from shared.scenario.model import Scenario
 
 __all__ = [
@@ -71,9 +72,6 @@ __all__ = [
 
 S = TypeVar("S", bound=Struct)
 Function = Callable[[], None]
-#: kinds of struct that programs may use
-FIRST_KIND = 128
-MAX_CPUS = 64
 LONGEST_NAME = 16
 
 
@@ -149,7 +147,7 @@ class Program:
         ]  # fmt: skip
         scenario = load_scenario("\n".join(lines) + "\n", f"program {self.setup.__module__}")
         functions = [self.setup, *self.threads, *([self.check] if self.check else [])]
-        references = {function: register(function) for function in functions}
+        references = register(functions)
         bodies = tuple((name, references[function]) for name, function in zip(names, self.threads, strict=True))
         check = None if self.check is None else references[self.check]
         about = Functions(references[self.setup], bodies, check, _sum(functions), _path(self.setup))
@@ -291,13 +289,14 @@ def live(program: Program, token: str | None = None, seed: int = 0) -> Report:
     Args:
         seed: of each processor's choices among its threads.
 
-    Raises: UserMistake - a function cannot be imported in another process; Diverged; Infrastructure.
+    Raises: UserMistake - a function cannot be imported in another process; the token is of another program, or of other
+        source; Diverged; Infrastructure.
     """
     from cluster.live.actors import ray_session
     from cluster.live.machine import LiveMachine
 
     scenario = program.scenario()
-    wanted = None if token is None else engine.replay(scenario, list(parse(token).deviations))
+    wanted = None if token is None else replay(program, token).outcome
     with ray_session() as ray:
         machine = LiveMachine(ray, scenario)
         try:

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -52,11 +53,19 @@ class Functions:
         return list(dict.fromkeys(named))
 
 
-def register(function: Function) -> str:
-    """Let this process perform a function; returns its reference."""
-    reference = f"{function.__module__}:{function.__qualname__}"
-    _KNOWN[reference] = function
-    return reference
+def register(functions: Iterable[Function]) -> dict[Function, str]:
+    """Let this process perform the functions of one program.
+
+    Returns: each one's reference. Functions that have one name, as those that one function has made, are numbered.
+    """
+    references: dict[Function, str] = {}
+    taken: Counter[str] = Counter()
+    for function in dict.fromkeys(functions):
+        name = f"{function.__module__}:{function.__qualname__}"
+        taken[name] += 1
+        references[function] = name if taken[name] == 1 else f"{name}#{taken[name]}"
+        _KNOWN[references[function]] = function
+    return references
 
 
 def resolve(reference: str) -> Function:

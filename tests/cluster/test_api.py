@@ -80,12 +80,31 @@ def test_programs_can_be_local_functions_and_run_inside_another() -> None:
     assert report.finding is None and set(seen) == {None}
 
 
+def test_functions_that_one_function_has_made_are_each_their_own() -> None:
+    """They have one name, and would all be the last of them."""
+
+    def adds(amount: int) -> Callable[[], None]:
+        def worker() -> None:
+            FIRST.lock.lock()
+            FIRST.value += amount
+            FIRST.lock.unlock()
+
+        return worker
+
+    def check() -> None:
+        assert FIRST.value == 1 + 10
+
+    assert explore(Program(setup, [adds(1), adds(10)], check), executions=20).finding is None
+
+
 def test_a_token_is_of_one_program_alone() -> None:
     broken, sound = DEFECTS["deadlock"]
     token = explore(broken).token
     assert token is not None
     with pytest.raises(UserMistake, match="the token was made for"):
         replay(sound, token)
+    with pytest.raises(UserMistake, match="the token was made for"):
+        api.live(sound, token)
 
 
 def test_a_folder_does_not_bring_functions_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +116,9 @@ def test_a_folder_does_not_bring_functions_along(tmp_path: Path, monkeypatch: py
     assert result.exit_code == 2 and "replay it from Python" in result.output
 
 
-@pytest.mark.parametrize(("threads", "said"), [([], "1 to 64 threads; found 0"), ([add_locked] * 65, "found 65")])
+@pytest.mark.parametrize(
+    ("threads", "said"), [([], "1 to 16 threads; found 0"), ([add_locked] * 17, "1 to 16 threads; found 17")]
+)
 def test_a_program_that_cannot_be_is_refused(threads: list[api.Function], said: str) -> None:
     with pytest.raises(UserMistake, match=said):
         explore(Program(setup, threads))
