@@ -9,7 +9,6 @@ import click
 
 from cluster.cli import describe
 from cluster.cli.documents import End, Facts, deviations, document, of_end, of_outcome, of_scenario
-from cluster.cli.explore_all import explore_all
 from cluster.cli.options import (
     SETTINGS,
     Chosen,
@@ -95,6 +94,8 @@ def command(asked: ExploreOptions) -> int:
     line to paste, which repeats it exactly.
     """
     if asked.everything:
+        from cluster.cli.explore_all import explore_all
+
         _refuse_with_all(asked)
         return explore_all(asked.as_json, asked.seed, asked.schedules)
     if asked.scenario is None:

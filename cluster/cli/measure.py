@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from cluster import configs
+from cluster.cli.documents import End, Facts, document, of_end
 from cluster.cli.options import SETTINGS, common, examples, patch_option
 from cluster.cli.output import Output
 from cluster.search.measure import Measured, measure
@@ -58,15 +59,8 @@ def command(scenarios: tuple[str, ...], seeds: int, schedules: int | None, secon
             break
         output.say(_row(_cells(rows[-1]), width))
     code = Exit.INTERRUPTED if interrupted else Exit.NO_FINDING
-    output.result(
-        {
-            "command": "measure",
-            "seeds": seeds,
-            "scenarios": [_document(one) for one in rows],
-            "interrupted": interrupted,
-            "exit": int(code),
-        }
-    )
+    told: Facts = {"seeds": seeds, "scenarios": [_document(one) for one in rows]}
+    output.result(document("measure", told, of_end(End(code, interrupted=interrupted))))
     return code
 
 

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from cluster import signals
 from shared.errors import Infrastructure
 from shared.scenario.machine import MachineConfig
+from shared.wire.codec import CHUNK, decode
 
 if TYPE_CHECKING:
     from nodes.host.ray import Handle
@@ -180,6 +181,13 @@ class Actors:
             raise Infrastructure(f"{self._name(error)} died: {_first_line(error)}") from None
         except self.ray.exceptions.RayTaskError as error:
             raise Infrastructure(f"an actor failed: {str(error).strip().splitlines()[-1]}") from None
+
+    def chunks(self, node: str, limit_s: float = LIMIT_S) -> Iterator[bytes]:
+        """The journal file of a node as it is now, in pieces."""
+        handle, offset = self.handles[self.actor_of[node]], 0
+        while piece := decode(CHUNK, self.gather([handle.chunk.remote(node, offset)], limit_s)[0]):
+            yield piece
+            offset += len(piece)
 
     def _name(self, error: BaseException) -> str:
         """The actor that an error of Ray's is about."""

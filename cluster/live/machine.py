@@ -39,7 +39,7 @@ from shared.journal.runfile import SUFFIX
 from shared.patch import current
 from shared.scenario.model import Scenario
 from shared.scenario.pack import pack_scenario
-from shared.wire.codec import CHUNK, LOAD, LOADED, POLL, STATE, decode, encode
+from shared.wire.codec import LOAD, LOADED, POLL, STATE, decode, encode
 from shared.wire.messages import OPERATIONS, Load, Poll, ProgramOrder, Schedule, Turn
 from shared.wire.tables import differing, tables
 
@@ -275,16 +275,10 @@ class LiveMachine:
         folder.mkdir(parents=True, exist_ok=True)
         journals: Journals = {}
         for node in self.scenario.machine.nodes:
-            handle = self.actors.handles[self.actors.actor_of[node]]
             path = folder / f"{node}{SUFFIX}"
-            offset = 0
             with open(path, "wb") as stream:
-                while True:
-                    piece = decode(CHUNK, self.actors.gather([handle.chunk.remote(node, offset)])[0])
-                    if not piece:
-                        break
+                for piece in self.actors.chunks(node):
                     _write(stream, piece)
-                    offset += len(piece)
             with open(path, "rb") as lines:
                 journals[node] = read(lines, path.name)[1]
         return journals

@@ -12,7 +12,6 @@ from cluster.live.machine import LiveMachine
 from cluster.runs.folder import create, identity, write_scenario
 from shared.errors import Infrastructure
 from shared.journal.runfile import SUFFIX
-from shared.wire.codec import CHUNK, decode
 
 CALL_S = 5.0
 
@@ -42,17 +41,10 @@ def salvage(machine: LiveMachine, folder: Path) -> None:
     """Copy what the nodes have written so far; from their disk, if that is ours, since a dead node does not answer."""
     for node in machine.scenario.machine.nodes:
         target = folder / f"{node}{SUFFIX}"
-        actor = machine.actors.actor_of[node]
-        local = machine.scratch / f"run{machine.runs}" / actor / target.name
+        local = machine.scratch / f"run{machine.runs}" / machine.actors.actor_of[node] / target.name
         with contextlib.suppress(OSError, Infrastructure):
             if local.is_file():
                 shutil.copyfile(local, target)
             else:
-                _fetch(machine, actor, node, target)
-
-
-def _fetch(machine: LiveMachine, actor: str, node: str, target: Path) -> None:
-    handle = machine.actors.handles[actor]
-    with open(target, "wb") as stream:
-        while piece := decode(CHUNK, machine.actors.gather([handle.chunk.remote(node, stream.tell())], CALL_S)[0]):
-            stream.write(piece)
+                with open(target, "wb") as stream:
+                    stream.writelines(machine.actors.chunks(node, CALL_S))

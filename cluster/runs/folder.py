@@ -159,6 +159,10 @@ def write_live(path: Path | None, scenario: Scenario, run: str, outcome: Outcome
 def _finish(path: Path, scenario: Scenario, run: str, outcome: Outcome, options: Sequence[str]) -> None:
     """Write run.json, at once and last: with it the run has ended."""
     token, shortened, finding = outcome.token, outcome.shortened, outcome.finding
+    names = {file.name for file in path.iterdir() if file.name.endswith(SUFFIX)}
+    names |= {f"{node}{SUFFIX}" for node in outcome.journals}
+    files = {name: _sum_and_lines(path / name) for name in sorted(names)}
+    records = {name: max(0, lines - 1) for name, (_, lines) in files.items()}  # a header is none
     body: RunDocument = {
         "schema": RUN_SCHEMA,
         "run": run,
@@ -173,9 +177,9 @@ def _finish(path: Path, scenario: Scenario, run: str, outcome: Outcome, options:
         "options": list(options),
         "schedule": [deviation._asdict() for deviation in (token.deviations if token is not None else ())],
         "digest": outcome.digest,
-        "admitted": {node: _records(path / f"{node}{SUFFIX}") for node in outcome.journals},
-        "files": {file.name: _sum(file) for file in sorted(path.iterdir()) if file.name.endswith(SUFFIX)},
-        "scenario_sum": _sum(path / SCENARIO),
+        "admitted": {node: records[f"{node}{SUFFIX}"] for node in outcome.journals},
+        "files": {name: total for name, (total, _) in files.items()},
+        "scenario_sum": _sum_and_lines(path / SCENARIO)[0],
         "results": dict(outcome.results),
         "sites": outcome.sites,
         "counters": outcome.counters,
@@ -184,15 +188,14 @@ def _finish(path: Path, scenario: Scenario, run: str, outcome: Outcome, options:
     _write(path / RUN, sealed(json.loads(json.dumps(body))))
 
 
-def _records(path: Path) -> int:
-    """How many records a node's file has; its header is not one."""
+def _sum_and_lines(path: Path) -> tuple[str, int]:
+    """SHA-256 of a file, and how many lines it has."""
+    total, lines = hashlib.sha256(), 0
     with open(path, "rb") as stream:
-        return max(0, sum(1 for _ in stream) - 1)
-
-
-def _sum(path: Path) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        for line in stream:
+            total.update(line)
+            lines += 1
+    return total.hexdigest(), lines
 
 
 def _write(path: Path, body: Mapping[str, object]) -> None:

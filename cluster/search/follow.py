@@ -69,14 +69,14 @@ class Deviate:
 
 
 class Order:
-    """A total order of operations, as `shared.journal.record.linearize` gives it.
+    """A total order of operations, as `shared.journal.order.linearize` gives it.
 
     Wants granularity "access": then every operation that another node admits is preceded by a scheduling point.
 
     Args:
         threads: the machine's contexts, by name.
         order: records of the operations.
-        events: what `shared.journal.record.events_after` gives, if the execution is recorded: then a context that has
+        events: what `shared.journal.order.events_after` gives, if the execution is recorded: then a context that has
             waited goes on before an interrupt is taken, or afterwards, as it did.
 
     Attributes:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from cluster import configs
 from cluster.search.explore import search
-from shared.patch import Patch, current, install, read, remove
+from shared.patch import Patch, applied, read, switch
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,57 +60,42 @@ class Row:
         return bool(self.after.signature) and not self.before.signature
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What to survey.
-
-    Attributes:
-        schedules: of one search, at most; a scenario's own bound may be less.
-    """
-
-    source: str
-    file: str
-    seed: int
-    schedules: int
-
-
 def survey(patch: Patch, seed: int, schedules: int, workers: int, names: Sequence[str] = ()) -> Iterator[Row]:
     """Search every scenario that comes with uvmp, or these, with the patch and without.
 
     Args:
         patch: as `shared.patch.read` gave it; its file is read once more in every worker.
+        schedules: of one search, at most; a scenario's own bound may be less.
         workers: processes at work.
     """
-    order = Order(patch.source, patch.file, seed, schedules)
+    work = partial(_scenario, source=patch.source, file=patch.file, seed=seed, schedules=schedules)
     with ProcessPoolExecutor(workers) as pool:
         try:
-            for rows in pool.map(_scenario, *zip(*((name, order) for name in names or configs.names("scenarios")))):
+            for rows in pool.map(work, names or configs.names("scenarios")):
                 yield from rows
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def _scenario(name: str, order: Order) -> list[Row]:
+def _scenario(name: str, source: str, file: str, seed: int, schedules: int) -> list[Row]:
     """The rows of one scenario, in a worker."""
-    if current() is not None:  # a copy of the process that asked
-        remove()
-    before = _searches(name, order)
-    install(read(order.source, order.file))
-    after = _searches(name, order)
-    remove()
+    switch(None)  # a worker is a copy of the process that asked
+    before = _searches(name, seed, schedules)
+    with applied(read(source, file)):
+        after = _searches(name, seed, schedules)
     return [Row(name, kernel, before[kernel], after[kernel]) for kernel in before]
 
 
-def _searches(name: str, order: Order) -> dict[str, Search]:
+def _searches(name: str, seed: int, schedules: int) -> dict[str, Search]:
     scenario = configs.shipped(name)
     kernels = {"repaired": scenario.without_errata()}
     if scenario.errata:
         kernels = {"errata": scenario, **kernels}
     searches = {}
     for kernel, scene in kernels.items():
-        limit = min(order.schedules, scene.bound.schedules)
-        result = search(scene, seed=order.seed, schedules=limit)
+        limit = min(schedules, scene.bound.schedules)
+        result = search(scene, seed=seed, schedules=limit)
         if result.interrupted:
             raise KeyboardInterrupt
         signature = () if result.finding is None else result.finding.signature

@@ -18,7 +18,7 @@ processor's program order, `nseq` every node's admission order, and `granted`,
 
 Integrity: `nseq` counts without a gap in every node, `k` in every processor
 over all nodes' journals together; and the two orders together are acyclic,
-which is what sequential consistency means (`check`).
+which is what sequential consistency means (`holes`; `in_order` in order.py).
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ MAX_CPUS, MAX_FRAMES, MAX_SWAP, MAX_SWAP_DEVICES = 16, 4096, 8192, 20
 #: interrupt levels of devices, by name
 LEVELS = {"bio": SPL_BIO, "imp": SPL_IMP, "clock": SPL_CLOCK}
 KERNEL_LOCKS = ("fine", "big")
+#: bytes: the powers of two from the smallest to the largest
+PAGE_SIZES = tuple(64 << bits for bits in range(7))
 SWAP_KEYS = ("errors", "delays", "devices")
 DEVICE_NAME = re.compile(r"(?!cpu|intr)[a-z]{2,8}[0-9]")
 
@@ -226,8 +228,8 @@ def machine_of(value: Value, described: bool = False) -> MachineConfig:
     cpus = number("cpus", 1, MAX_CPUS, MAX_CPUS)
     frames = number("frames", 8, MAX_FRAMES, MAX_FRAMES)
     swap_slots = sum(one.slots for one in devices) if by_device else number("swap_slots", 0, MAX_SWAP, MAX_SWAP)
-    page_size = number("page_size", 64, 4096, 64)
-    if page_size & (page_size - 1):
+    page_size = number("page_size", PAGE_SIZES[0], PAGE_SIZES[-1], PAGE_SIZES[0])
+    if page_size not in PAGE_SIZES:
         reading.mistakes.append(keys["page_size"].mistake(f"{page_size} is not a power of two"))
     reserve_pagedaemon = number("reserve_pagedaemon", 0, frames - 3, 1)
     reserve_kernel = number("reserve_kernel", reserve_pagedaemon, frames - 3, 5)

@@ -17,6 +17,7 @@ from shared.scenario.machine import (
     MAX_FRAMES,
     MAX_SWAP,
     MAX_SWAP_DEVICES,
+    PAGE_SIZES,
 )
 from shared.scenario.machine import LEVELS as INTERRUPT_LEVELS
 from shared.scenario.model import LEVELS, STRATEGIES
@@ -26,7 +27,6 @@ from shared.scenario.steps.table import STEPS, steps_of
 DIALECT = "http://json-schema.org/draft-07/schema#"
 #: how a scenario beside the shipped ones names the schema in its first line
 MODELINE = "# yaml-language-server: $schema=../schema.json"
-PAGE_SIZES = (64, 128, 256, 512, 1024, 2048, 4096)
 _NAMES: Schema = {"pattern": f"^{NAME_FORM}$"}
 _TEXT: Schema = {"type": "string", "pattern": r"\S"}
 
