@@ -37,32 +37,35 @@ def schema() -> Schema:
     parts: dict[str, Schema] = {
         "id": said("the id of the scenario", ident),
         "machine": said(
-            "the machine that it runs on: its keys, or the name or file of one", {"anyOf": [_TEXT, _ref("machine")]}
+            "the machine of the scenario: its keys, or the name or the file of a machine",
+            {"anyOf": [_TEXT, _ref("machine")]},
         ),
         "setup": said(
-            "steps done one after another before anything is numbered", _list({"$ref": "#/definitions/setup"})
+            "steps that run once, in order, before every execution; their operations have no numbers",
+            _list({"$ref": "#/definitions/setup"}),
         ),
         "programs": said(
             "thread -> its steps",
             {"type": "object", "propertyNames": _NAMES, "additionalProperties": _ref("program"), "minProperties": 1},
         ),
         "name": said("a name in words", ident),
-        "title": said("what it shows, in a line", _TEXT),
+        "title": said("what the scenario shows, in one line", _TEXT),
         "story": said("what happens, and why", _TEXT),
-        "source": said("where it is known from", _list(_TEXT)),
-        "errata": said("the defects that are on", {"type": "array", "items": _erratum(), "uniqueItems": True}),
+        "source": said("the sources of the defect", _list(_TEXT)),
+        "errata": said("the defects that are switched on", {"type": "array", "items": _erratum(), "uniqueItems": True}),
         "detect": said(
-            "detector -> what it does when it sees something", _map(dict.fromkeys(DETECTORS, _enum(LEVELS)))
+            "detector -> its level: stop the run, note the finding, or off",
+            _map(dict.fromkeys(DETECTORS, _enum(LEVELS))),
         ),
         "interrupts": said(
-            "device -> what its interrupt does",
+            "device -> the steps of its interrupt",
             {"type": "object", "additionalProperties": _ref("interrupt")},
         ),
         "expect": said(
-            "what must happen with the errata, and without",
+            "what must happen with the errata, and without them",
             _map({"with_errata": _ref("outcome"), "fixed": _ref("outcome")}),
         ),
-        "bound": said("how far that was searched", _bound()),
+        "bound": said("the search within which the expectation was confirmed", _bound()),
     }
     assert tuple(parts) == (*REQUIRED, *OPTIONAL)
     return {
@@ -127,8 +130,10 @@ def _bound() -> Schema:
         {
             "strategy": _enum(STRATEGIES),
             "schedules": said("executions", _whole(1, MAX_SCHEDULES)),
-            "depth": said("of a bug, as PCT has it; default 3", _whole(1, MAX_DEPTH)),
-            "operations": said("after which an execution is ended as one without end", _whole(1, MAX_OPERATIONS)),
+            "depth": said("number of ordering constraints that pct assumes; default 3", _whole(1, MAX_DEPTH)),
+            "operations": said(
+                "the limit at which an execution is stopped as a run without end", _whole(1, MAX_OPERATIONS)
+            ),
         },
         ("strategy", "schedules"),
     )
@@ -144,14 +149,14 @@ def _outcome() -> Schema:
     result = {"type": "object", "propertyNames": _NAMES, "additionalProperties": answer, "minProperties": 1}
     results: Schema = {"type": "object", "propertyNames": _NAMES, "additionalProperties": _any_of(answer)}
     keys: dict[str, Schema] = {
-        "finding": said("its kind, or none", {"anyOf": [{"const": "none"}, _any_of(_enum(EXPECTABLE))]}),
+        "finding": said("the kind of the finding, or none", {"anyOf": [{"const": "none"}, _any_of(_enum(EXPECTABLE))]}),
         "function": said(
-            "the kernel's function that it names", _any_of({"type": "string", "pattern": f"^{FUNCTION_FORM}$"})
+            "the kernel function that the finding names", _any_of({"type": "string", "pattern": f"^{FUNCTION_FORM}$"})
         ),
-        "subject": said("the kind of object that it names", _any_of(_enum(OBJECTS))),
+        "subject": said("the kind of object that the finding names", _any_of(_enum(OBJECTS))),
         "invariant": said("the id of the invariant that does not hold", _any_of(_enum(INVARIANT_IDS))),
-        "text": said("a part of what it says, as a panic's phrase", _any_of(_TEXT)),
-        "results": said("into-name -> the values that it may have", results),
+        "text": said("a part of the finding's text, for instance a panic message", _any_of(_TEXT)),
+        "results": said("into-name -> the values that the result may have", results),
         "never": said("combinations of results that must not occur together", _list(result)),
     }
     assert tuple(keys) == KEYS
@@ -163,15 +168,15 @@ def machine() -> Schema:
     operation, errors = _enum(("put", "get")), _enum(("EIO", "EAGAIN"))
     which: dict[str, Schema] = {
         "first": said("the first of these requests, from 1", _whole(1, MAX_SWAP)),
-        "count": said("how many; default all from there on", _whole(1, MAX_SWAP)),
+        "count": said("the number of requests; default: all later requests", _whole(1, MAX_SWAP)),
     }
-    at = said("start: nothing is started; done: it is started, and fails", _enum(("start", "done")))
+    at = said("start: the request cannot be started; done: it is started, and fails", _enum(("start", "done")))
     slot = {"slot": said("only requests that touch this slot", _whole(1, MAX_SWAP)), **which}
     block = {"block": said("only requests that touch this block", _whole(0, MAX_SWAP)), **which}
     error: dict[str, Schema] = {"op": operation, "error": errors, "at": at}
     delay: dict[str, Schema] = {
         "op": operation,
-        "by": said("so many later requests may overtake it", _whole(1, MAX_SWAP)),
+        "by": said("the number of later requests that may overtake this request", _whole(1, MAX_SWAP)),
     }
     device = _map(
         {
@@ -190,10 +195,10 @@ def machine() -> Schema:
     mmu = _map(
         {
             "unwired_mappings": said(
-                "mappings that a page table has room for, locked pages not counted", _whole(1, MAX_FRAMES)
+                "the number of mappings of unlocked pages for which a page table has room", _whole(1, MAX_FRAMES)
             ),
             "page_tables": said("entries of a page-table page, which is a page of memory", _whole(1, MAX_FRAMES)),
-            "rm": said("hardware: the MMU sets R and M; emulated: it traps", _enum(("hardware", "emulated"))),
+            "rm": said("hardware: the MMU sets R and M; emulated: the MMU traps", _enum(("hardware", "emulated"))),
         }
     )
     kernel = _map({name: _whole(1, MAX_FRAMES) for name in ("map", "kmem", "mb", "exec")})
@@ -201,21 +206,21 @@ def machine() -> Schema:
     keys: dict[str, Schema] = {
         "cpus": _whole(1, MAX_CPUS),
         "frames": said("pages of memory", _whole(8, MAX_FRAMES)),
-        "swap_slots": said("of one page each", _whole(0, MAX_SWAP)),
+        "swap_slots": said("slots of one page each", _whole(0, MAX_SWAP)),
         "page_size": said("bytes; default 64", _enum(PAGE_SIZES)),
-        "anons": said("vm_anon structures; default as many as frames and slots", _whole(1, MAX_FRAMES + MAX_SWAP)),
+        "anons": said("vm_anon structures; default: the number of frames plus slots", _whole(1, MAX_FRAMES + MAX_SWAP)),
         "reserve_pagedaemon": said("free pages that only the pagedaemon may take", _whole(0, MAX_FRAMES)),
         "reserve_kernel": said("free pages that only the kernel may take", _whole(0, MAX_FRAMES)),
-        "freemin": said("in place of UVM's own", _whole(1, MAX_FRAMES)),
-        "freetarg": said("in place of UVM's own", _whole(1, MAX_FRAMES)),
+        "freemin": said("replaces UVM's own value", _whole(1, MAX_FRAMES)),
+        "freetarg": said("replaces UVM's own value", _whole(1, MAX_FRAMES)),
         "disk": said("blocks of a disk, for files and raw I/O", _whole(0, MAX_SWAP)),
-        "disk_errors": said("I/O to files that fails", _list(_map({**error, **block}, ("op", "error")))),
+        "disk_errors": said("file I/O that fails", _list(_map({**error, **block}, ("op", "error")))),
         "mmu": mmu,
         "swap": swap,
         "kernel": said("the kernel's maps, in pages", {**kernel, "minProperties": 1}),
         "kernel_lock": said("big: the big lock of the MP kernels of 2000 to 2007", _enum(KERNEL_LOCKS)),
         "devices": said(
-            "device, as net0 -> the level of its interrupt",
+            "device, such as net0 -> the level of its interrupt",
             {
                 "type": "object",
                 "propertyNames": {"pattern": f"^{DEVICE_NAME.pattern}$"},
@@ -223,9 +228,9 @@ def machine() -> Schema:
                 "minProperties": 1,
             },
         ),
-        "shards": said("how many nodes of a kind", shards),
+        "shards": said("the number of nodes of each kind", shards),
         "colocate": said(
-            "which nodes share a process: true, false, or the groups",
+            "nodes that share a process: true, false, or the groups",
             {"anyOf": [{"type": "boolean"}, {"type": "array", "items": _list({"type": "string"})}]},
         ),
     }

@@ -95,7 +95,7 @@ def edit(path: Path, key: str, value: Any, reseal: bool = False) -> None:
 
 def uvmp(*args: Any) -> Any:
     result = CliRunner().invoke(cli, [str(one) for one in args], prog_name="uvmp")
-    assert "Traceback" not in result.output and "a bug of uvmp's" not in result.output, result.output
+    assert "Traceback" not in result.output and "a bug in uvmp" not in result.output, result.output
     return result
 
 
@@ -121,7 +121,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "another finding": ("run.json", lambda one: edit(one, "finding", OTHER), "its check"),
     "no finding": ("run.json", lambda one: edit(one, "finding", None), "its check"),
     "another finding, sealed": ("run.json", lambda one: edit(one, "finding", OTHER, True), "finding"),
-    "another digest": ("run.json", lambda one: edit(one, "digest", "0" * 64, True), "not as they were written"),
+    "another digest": ("run.json", lambda one: edit(one, "digest", "0" * 64, True), "were changed"),
     "another token": (
         "run.json",
         lambda one: edit(one, "token", str(Token("E1", "0" * 8, "0" * 8, ())), True),
@@ -138,7 +138,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], None], str]] = {
     ),
     "a record changed": ("memory.uvmp.jsonl", lambda one: change(one, b'"value":', b'"value":1'), "memory.uvmp.jsonl"),
     "nseq changed": ("memory.uvmp.jsonl", lambda one: change(one, b'"nseq":7', b'"nseq":8'), "not as it was"),
-    "a journal less": ("mmu.uvmp.jsonl", Path.unlink, "mmu.uvmp.jsonl: it is missing"),
+    "a journal less": ("mmu.uvmp.jsonl", Path.unlink, "mmu.uvmp.jsonl: the file is missing"),
     "a journal more": ("swap_io2.uvmp.jsonl", lambda one: edit_none(one), "this machine has no such node"),
     "no scenario": ("scenario.json", Path.unlink, "there is no scenario.json"),
     "another machine": ("scenario.json", lambda one: change(one, b"frames: ", b"frames: 1"), "scenario.json"),
@@ -161,7 +161,7 @@ def test_what_was_changed_is_told_and_not_replayed(damage: str, runs: dict[str, 
         act(run / file)
         pm = analyse(run)
         assert not pm.complete and any(says in one for one in pm.warnings + pm.holes), (name, pm.warnings, pm.holes)
-        assert "The log is whole" not in render(pm)
+        assert "The log is complete" not in render(pm)
         result = uvmp("replay", run)
         assert result.exit_code == Exit.LOG_INCOMPLETE, (name, result.output)
 
@@ -327,7 +327,7 @@ def tame(result: Any) -> None:
 
 def test_a_title_of_a_file_cannot_command_the_terminal_nor_forge_lines(tmp_path: Path) -> None:
     text = (CONFIGS / "scenarios" / "E1.yaml").read_text(encoding="utf-8")
-    title = "title: " + json.dumps("first\nfinding: panic\nto see it again:\nrm -rf /") + "\n"
+    title = "title: " + json.dumps("first\nfinding: panic\nto repeat it:\nrm -rf /") + "\n"
     mine = tmp_path / "e.yaml"
     mine.write_text(text.replace(next(one for one in text.splitlines(True) if one.startswith("title:")), title))
     for command in (["run", mine, "--out", tmp_path / "run"], ["explore", mine], ["scenarios", "show", mine]):
@@ -659,7 +659,7 @@ def test_a_fifo_in_a_folder_is_no_file(tmp_path: Path) -> None:
     run = hand_made(tmp_path / "run", [stored(1)])
     for name in ("run.json", "scenario.json", "mmu.uvmp.jsonl"):
         os.mkfifo(run / name)
-    assert "mmu.uvmp.jsonl: not read: it is no file" in analyse(run).warnings
+    assert "mmu.uvmp.jsonl: not read: not a file" in analyse(run).warnings
     assert uvmp("replay", run).exit_code == Exit.LOG_INCOMPLETE
 
 
@@ -830,7 +830,7 @@ def test_too_little_memory_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr("cluster.cli.run.prepare", none_left)
     result = uvmp("run", "E1")
-    assert result.exit_code == Exit.INFRASTRUCTURE and "there is not enough memory for this" in result.output
+    assert result.exit_code == Exit.INFRASTRUCTURE and "not enough memory" in result.output
 
 
 def test_our_own_limits_are_told_as_limits(tmp_path: Path) -> None:
@@ -842,4 +842,4 @@ def test_our_own_limits_are_told_as_limits(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(re.sub(r"schedules: \d+}", "schedules: 5, operations: 1000}", text))
     result = uvmp("run", tmp_path / "s.yaml")
     assert result.exit_code == Exit.USAGE and "no end after 1,000 operations" in result.output
-    assert "which is all that a run of this scenario is given (bound: operations)" in " ".join(result.output.split())
+    assert "the limit of this scenario (bound: operations)" in " ".join(result.output.split())

@@ -162,7 +162,7 @@ def test_every_strategy_is_among_them() -> None:
 
 
 def test_an_unknown_strategy_is_the_users_mistake() -> None:
-    with pytest.raises(UserMistake, match="no strategy 'dfs'; there are: pct, random, stay"):
+    with pytest.raises(UserMistake, match="there is no strategy 'dfs'; known: pct, random, stay"):
         make("dfs", 0, 3)
 
 
@@ -427,7 +427,7 @@ def test_a_deviation_that_cannot_be_taken_diverges_or_is_skipped() -> None:
     able = threads(2)
     strict, lenient = (Deviate([Deviation("", 0, "wait", "T9")], strict) for strict in (True, False))
     strict.new_execution()
-    with pytest.raises(Diverged, match="T9 to go on first of all; found only T0, T1 can"):
+    with pytest.raises(Diverged, match="T9 to run first; found only T0, T1 can run"):
         strict.pick(able, None)
     lenient.new_execution()
     assert lenient.pick(able, None) is able[0]

@@ -143,7 +143,7 @@ def test_several_swap_devices() -> None:
         ("{errors: [{op: put}]}", "error"),
         ("{errors: [{op: put, slot: 9, error: EIO}]}", "8"),
         ("{errors: [{op: put, slot: 0, error: EIO}]}", "1"),
-        ("{errors: [{op: get, error: EIO, at: start}]}", "only ever done"),
+        ("{errors: [{op: get, error: EIO, at: start}]}", "only done is possible"),
         ("{errors: [{op: put, error: EIO, by: 2}]}", "by"),
         ("{delays: [{op: put, by: 0}]}", "1"),
         ("{delays: []}", "at least"),
