@@ -20,7 +20,6 @@ from shared.detectors.invariants.snapshot import MOD, PROT, WIRED
 from shared.findings import FINDINGS
 from shared.port.port import ANY_GEN
 from shared.port.struct import HEADER, KIND_SHIFT, KINDS, Array, Struct
-from shared.scenario.load import load_scenario
 from shared.uvm.param import (
     AMAP_SHARED,
     PG_BUSY,
@@ -91,6 +90,7 @@ from shared.uvm.structs import (
     uvm,
     uvmexp,
 )
+from tests.kit import scene
 
 PAGE, WORDS = 64, 8
 RW = VM_PROT_READ | VM_PROT_WRITE
@@ -1407,41 +1407,27 @@ def test_no_wrong_field_makes_the_checks_fail_themselves(value: object) -> None:
 
 # The machine as the kernel makes it.
 
-RICH = """\
-id: T1
-name: rich
-title: A machine with some of everything
-story: Two processes share, copy, wire and page out.
-source: ["nowhere"]
-machine: {cpus: 2, frames: 24, swap_slots: 32, page_size: 64}
-errata: [uvm_fault.case1b-anon-unlocked]
-setup:
-  - process: {as: A, cpu: 0}
-  - mmap: {in: A, as: wired, pages: 2}
-  - mmap: {in: A, as: both, pages: 2, flags: [shared, anon]}
-  - mmap: {in: A, as: own, pages: 4}
-  - write: {in: A, at: "own[0]", value: 1}
-  - write: {in: A, at: "own[3]", value: 2}
-  - write: {in: A, at: "both[1]", value: 3}
-  - mlock: {in: A, at: "wired[0]", pages: 2}
-  - loan: {in: A, at: "own[0]", pages: 2, to: page, as: L}
-  - loan: {in: A, at: "own[3]", pages: 1, to: anon, as: M}
-  - process: {as: B, cpu: 1}
-  - fill: {in: B, until_free: 7}
-programs:
-  A:
-    - fork:
-        as: C
-        program:
-          - write: {at: "own[0]", value: 4}
-          - write: {at: "both[1]", value: 5}
-          - barrier: {name: met}
-    - write: {at: "own[1]", value: 6}
-    - munmap: {at: "own[3]", pages: 1}
-    - munlock: {at: "wired[1]", pages: 1}
-    - barrier: {name: met}
-expect: {with_errata: {finding: lock-assert}, fixed: {finding: none}}
-bound: {strategy: pct, depth: 3, schedules: 20}
+SETUP = """
+process: {as: A, cpu: 0}
+mmap: {in: A, as: wired, pages: 2}
+mmap: {in: A, as: both, pages: 2, flags: [shared, anon]}
+mmap: {in: A, as: own, pages: 4}
+write: {in: A, at: "own[0]", value: 1}
+write: {in: A, at: "own[3]", value: 2}
+write: {in: A, at: "both[1]", value: 3}
+mlock: {in: A, at: "wired[0]", pages: 2}
+loan: {in: A, at: "own[0]", pages: 2, to: page, as: L}
+loan: {in: A, at: "own[3]", pages: 1, to: anon, as: M}
+process: {as: B, cpu: 1}
+fill: {in: B, until_free: 7}
+"""
+CHILD = '[{write: {at: "own[0]", value: 4}}, {write: {at: "both[1]", value: 5}}, {barrier: {name: met}}]'
+PROGRAM = f"""
+fork: {{as: C, program: {CHILD}}}
+write: {{at: "own[1]", value: 6}}
+munmap: {{at: "own[3]", pages: 1}}
+munlock: {{at: "wired[1]", pages: 1}}
+barrier: {{name: met}}
 """
 
 
@@ -1452,7 +1438,7 @@ def test_the_kernel_keeps_every_invariant_from_boot_to_the_end() -> None:
     from cluster.sim.engine import Sim
     from shared.detectors.verdict import snapshot_of
 
-    machine, image = prepare(load_scenario(RICH, "rich.yaml").without_errata())
+    machine, image = prepare(scene({"A": PROGRAM}, SETUP, "cpus: 2, frames: 24, swap_slots: 32"))
     for node in machine.nodes.values():
         node.load_image(image[node.name])
     booted = snapshot_of(machine.state())
