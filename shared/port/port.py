@@ -385,6 +385,7 @@ class _Here:
     """
 
     __slots__ = ("_installed", "_lock", "port")
+    __deletable__ = ("port",)
     port: Port
 
     def __init__(self) -> None:
