@@ -217,10 +217,18 @@ class Sim(ThinnedHeap):
 
     def _restore(self) -> None:
         self.machine.reset()
-        if self.image_ is not None:
-            for name, node in self.machine.nodes.items():
-                node.load_image(self.image_[name])
-        self._join_shards()
+        nodes = self.machine.nodes
+        if self.machine.loaded_by is not self:
+            if self.image_ is not None:
+                for name, node in nodes.items():
+                    node.load_image(self.image_[name])
+            self._join_shards()
+            for node in nodes.values():
+                node.keep()
+            self.machine.loaded_by = self
+        elif self.image_ is not None:
+            for name, node in nodes.items():
+                node.restore(self.image_[name])
         self.dead = False
         self.finding = self.crash = self.cur = None
         self.stale, self.passed = {}, {}
