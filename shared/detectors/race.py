@@ -120,14 +120,12 @@ class RaceDetector:
     def operation(
         self, cpu: str, code: str, target: int, result: object, granted: Iterable[str] = (), raised: Iterable[str] = ()
     ) -> None:
-        """An operation was performed.
+        """An operation, of a kind in TRACKED, was performed.
 
         Args:
             granted: contexts whose wait it ended.
             raised: interrupts.
         """
-        if code in ("load", "store", "word_read", "word_write"):
-            return
         mine = sent = self._of(cpu)
         if code in ("lock", "upgrade") or (code == "try" and result):
             if result is not WAIT:
@@ -294,7 +292,7 @@ class Watch:
             self._access(ctx, one, event == "store")
         elif event == "intr":
             self.detector.interrupts(name, ctx.cpu)
-        elif event in _TRACKED:
+        elif event in TRACKED:
             self._operation(ctx, one)
 
     def _operation(self, ctx: Context, one: Record) -> None:
@@ -378,7 +376,7 @@ class Watch:
 
 
 #: operations, other than accesses, that order others or change who holds a lock or owns a struct
-_TRACKED = frozenset(
+TRACKED = frozenset(
     code for code, op in OPERATIONS.items() if op.node in (*ORDERED, "lock_manager", "devices")
 ) | {"alloc", "renew", "free"}  # fmt: skip
 
