@@ -125,8 +125,7 @@ class Thread(Context):
             if self.parked:
                 self.ready = True
         else:
-            self.processor.pending[self.name].append(effect.message)
-            self.processor.raised += 1
+            self.processor.post(self.name, effect.message)
 
 
 class Tlb:
@@ -230,6 +229,11 @@ class Processor(Node):
     def park(self, thread: Thread) -> None:
         """The LWP gives up the CPU."""
         self.current, thread.parked = None, True
+
+    def post(self, name: str, message: object) -> None:
+        """An interrupt is raised: it is pending until its context takes it."""
+        self.pending[name].append(message)
+        self.raised += 1
 
     def intr(self, thread: Thread) -> tuple[object, str, int]:
         """Take a pending interrupt: (message, interrupted context, its operation number)."""

@@ -43,7 +43,7 @@ class Memory(Node):
     def record(self, obj: Struct) -> HeapRecord:
         """The struct's heap record, if the handle is still good."""
         rec = self.heap.find(obj)
-        if rec is None or (rec.gen != obj.gen and obj.gen != ANY_GEN):
+        if rec is None or not rec.lives(obj):
             what = "freed" if rec is None else f"recycled (generation {rec.gen}, handle of {obj.gen})"
             text = f"{obj} is used after it was {what}: {self._who_ended(obj)}"
             raise KernelFinding("use-after-free", text, str(obj), fatal=rec is None)

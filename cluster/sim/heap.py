@@ -24,7 +24,6 @@ from shared.detectors.race import Access, RaceDetector
 from shared.errors import PortDead
 from shared.port.guards import Guards
 from shared.port.heap import HEADER, Heap, HeapRecord
-from shared.port.port import ANY_GEN
 from shared.port.struct import FieldBase, Struct
 
 S = TypeVar("S", bound=Struct)
@@ -83,7 +82,7 @@ class ThinnedHeap(ProcessorPort):
         if self.dead:
             raise PortDead
         rec = self.heap.find(obj)
-        if rec is None or (rec.gen != obj.gen and obj.gen != ANY_GEN) or (field.indexed and slot >= len(rec)):
+        if rec is None or not rec.lives(obj) or (field.indexed and slot >= len(rec)):
             return self.perform("load", obj.id, (obj, field.name, slot, field.peek))  # the node will refuse it
         ctx.n += 1
         return rec.fields[slot - HEADER]
@@ -103,9 +102,7 @@ class ThinnedHeap(ProcessorPort):
             if self.dead:
                 raise PortDead
             rec = self.heap.find(obj)
-            refused = (
-                rec is None or (rec.gen != obj.gen and obj.gen != ANY_GEN) or (field.indexed and slot >= len(rec))
-            )
+            refused = rec is None or not rec.lives(obj) or (field.indexed and slot >= len(rec))
             if self.journals is not None or refused:
                 self.perform("store", obj.id, (obj, field.name, slot, value))
                 rec = self.heap.find(obj)

@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from shared.port.port import ANY_GEN
+
 if TYPE_CHECKING:
     from shared.port.lockref import LockRef
     from shared.port.port import Context
@@ -47,6 +49,10 @@ class HeapRecord:
         self.locks: dict[int, LockRef] = {}
         self.kept: tuple[int, list[Any]] | None = None
         self.touched = False
+
+    def lives(self, obj: Struct) -> bool:
+        """Is the handle good for the life that the struct is in?"""
+        return obj.gen in (self.gen, ANY_GEN)
 
     def __getitem__(self, slot: int) -> Any:
         return self.fields[slot - HEADER]

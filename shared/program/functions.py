@@ -21,8 +21,8 @@ from typing import Any
 
 from shared.errors import PortDead, UserMistake
 from shared.findings import Finding
-from shared.port.port import here
 from shared.port.heap import Heap
+from shared.port.port import here
 from shared.port.struct import FieldBase, Struct
 
 Function = Callable[[], None]

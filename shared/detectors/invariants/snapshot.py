@@ -14,7 +14,6 @@ from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 from shared.locks.table import LockState
 from shared.port.heap import HEADER, Heap
-from shared.port.port import ANY_GEN
 from shared.port.struct import KIND_SHIFT, KINDS, Array, Struct
 from shared.uvm.param import (
     PQ_FREE,
@@ -139,7 +138,7 @@ class Structs:
         if not isinstance(value, kind):
             return False
         rec = self.heap.get(value.id)
-        return rec is not None and value.gen in (rec.gen, ANY_GEN)
+        return rec is not None and rec.lives(value)
 
     def follow(self, obj: Struct, field: str, kind: type[S]) -> S | None:
         """The struct that a pointer names; None if it names none, or none that lives."""
