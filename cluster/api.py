@@ -29,8 +29,8 @@ Every access of a struct's field, every lock operation and every sleep is an ope
 thread may go on. Deadlocks, lost wakeups, data races, uses after free, broken assertions and wrong lock orders are
 findings, each with a token that `replay` repeats.
 
-Threads must be deterministic: what they do may depend on structs and arguments alone. `live` runs a program on real
-processes, into which its functions are imported by name: they stand at the top of a module other than __main__.
+Threads must be deterministic: what they do may depend on structs, arguments and `choose` alone. `live` runs a program
+on real processes, into which its functions are imported by name: they stand at the top of a module other than __main__.
 
 Left out: the kernel itself (no pages, no processes, no interrupts): a program that needs them is a scenario.
 """
@@ -57,6 +57,7 @@ from cluster.search.strategy import Strategy
 from cluster.search.walk import RandomWalk
 from shared.errors import UserMistake
 from shared.findings import Finding
+from shared.journal.deviation import MAX_CHOICES
 from shared.port.lockref import LockRef
 from shared.port.port import here
 from shared.port.struct import Array, Field, Struct, field, link, lockmgr, own, simplelock, stat, union, via
@@ -66,8 +67,8 @@ from shared.scenario.machine import MAX_CPUS
 from shared.scenario.model import Scenario
 
 __all__ = [
-    "Array", "Field", "Finding", "Pct", "Program", "RandomWalk", "Report", "Struct", "explore", "field", "free", "link",
-    "live", "lockmgr", "new", "own", "replay", "simplelock", "sleep", "stat", "union", "via", "wakeup",
+    "Array", "Field", "Finding", "Pct", "Program", "RandomWalk", "Report", "Struct", "choose", "explore", "field",
+    "free", "link", "live", "lockmgr", "new", "own", "replay", "simplelock", "sleep", "stat", "union", "via", "wakeup",
 ]  # fmt: skip
 
 S = TypeVar("S", bound=Struct)
@@ -105,6 +106,23 @@ def sleep(struct: Struct, wmesg: str, interlock: LockRef | None = None) -> None:
 def wakeup(struct: Struct) -> None:
     """Wake every thread that sleeps on the struct."""
     here.port.wakeup(struct.address)
+
+
+def choose(n: int, why: str = "") -> int:
+    """A choice that nobody in the program makes: does a write fail, which of n answers does a server give?
+
+    It is searched as the schedule is, and a token repeats it. The default schedule takes 0, and so does a run on real
+    processes that follows no token.
+
+    Args:
+        n: 1 to MAX_CHOICES alternatives.
+        why: what is chosen, for reports: "whether the write fails".
+
+    Returns: 0 to n - 1.
+    """
+    if not 1 <= n <= MAX_CHOICES:
+        raise ValueError(f"expected 1 to {MAX_CHOICES:,} choices; found {n}")
+    return here.port.choose(n, why)
 
 
 # -- programs -----------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from inspect import signature
-from typing import Any
+from typing import Any, ClassVar
 
 from shared.patch import SEAMS, Function
 from shared.wire.messages import OPERATIONS, Effect
@@ -38,7 +38,7 @@ class Node:
         admitted: operations so far, if the engine counts them.
     """
 
-    kind = ""
+    kind: ClassVar[str] = ""
 
     def __init__(self, name: str):
         self.name = name

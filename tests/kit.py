@@ -253,6 +253,9 @@ class Script:
         self.last = picked.order
         return picked
 
+    def choose(self, n: int) -> int:
+        return 0
+
 
 class Exhaust:
     """Depth-first through every schedule there is; then the search is over.
@@ -285,13 +288,16 @@ class Exhaust:
         if len(able) < 2:
             picked = able[0] if able else default(enabled, current, self.last)
         else:
-            if self.at == len(self.path):
-                self.path.append((0, len(able)))
-            assert self.path[self.at][1] == len(able), "the same choices lead to the same choices"
-            picked = able[self.path[self.at][0]]
-            self.at += 1
+            picked = able[self.choose(len(able))]
         self.last = picked.order
         return picked
+
+    def choose(self, n: int) -> int:
+        if self.at == len(self.path):
+            self.path.append((0, n))
+        assert self.path[self.at][1] == n, "the same choices lead to the same choices"
+        self.at += 1
+        return self.path[self.at - 1][0]
 
     def _advance(self) -> bool:
         """On to the next path; False: there is none."""

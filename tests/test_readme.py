@@ -24,6 +24,7 @@ from shared.errata import ERRATA, Status, counts, with_big_lock
 from shared.locks.order import ORDER, parse
 from shared.scenario.steps.table import STEPS
 from tests.kit import SHIPPED
+from tests.language import GERMAN
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("configs", "shared", "nodes", "cluster", "tests")
@@ -349,6 +350,13 @@ def test_readme_is_short() -> None:
 def test_a_text_fits_120_columns(name: str) -> None:
     """But for rows of tables, which cannot be broken."""
     assert [line for line in TEXTS[name].splitlines() if len(line) > 120 and not line.startswith("|")] == []
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_text_is_in_plain_english(name: str) -> None:
+    """Without the phrases that CONTRIBUTING.md refuses, which it may quote in a table."""
+    prose = "\n".join(line for line in TEXTS[name].splitlines() if not line.startswith(("|", "    ")))
+    assert GERMAN.findall(prose) == []
 
 
 def test_every_folder_with_modules_has_a_readme() -> None:

@@ -34,7 +34,7 @@ from shared.detectors.verdict import came_before, judge, promise, refused, sort_
 from shared.errors import Diverged, Infrastructure, UserMistake
 from shared.findings import Finding
 from shared.journal.order import events_after, judged, operations
-from shared.journal.record import Journals, digest, read
+from shared.journal.record import Journals, choice_of, digest, read
 from shared.journal.runfile import SUFFIX
 from shared.patch import current
 from shared.scenario.model import Scenario
@@ -304,10 +304,13 @@ def _write(stream: BinaryIO, piece: bytes) -> None:
 def schedule_of(journals: Journals, scenario: Scenario) -> Schedule:
     """What every node and processor has to follow: admission orders, program orders and where kernel events came."""
     performed: dict[str, list[tuple[int, str]]] = {name: [] for name in scenario.machine.processors}
+    choices: dict[str, list[tuple[int, int]]] = {name: [] for name in performed}
     for records in journals.values():
         for record in records:
             if "k" in record:
                 performed[record["cpu"]].append((record["k"], record["ctx"]))
+            if record["event"] == "choose":
+                choices[record["cpu"]].append((record["k"], choice_of(record)))
     local = {code for code, op in OPERATIONS.items() if op.local}
     events = events_after(journals)
     return Schedule(
@@ -320,7 +323,7 @@ def schedule_of(journals: Journals, scenario: Scenario) -> Schedule:
             for node, records in journals.items()
         },
         {
-            name: ProgramOrder([ctx for _, ctx in sorted(order)], events.get(name, [0]))
+            name: ProgramOrder([ctx for _, ctx in sorted(order)], events.get(name, [0]), choices[name])
             for name, order in performed.items()
         },
     )

@@ -50,7 +50,7 @@ from shared.errors import LogIncomplete, UserMistake
 from shared.findings import UNEXPECTED, Finding
 from shared.journal.deviation import Deviation
 from shared.journal.order import cut_short, digested, linearize
-from shared.journal.record import Journals, Record, digest, holes, names_of
+from shared.journal.record import Journals, Record, choice_of, digest, holes, names_of
 from shared.journal.runfile import RUN
 from shared.text import clean
 from shared.uvm.structs import uvmexp
@@ -484,7 +484,8 @@ def _steps(pm: Postmortem, machine: Machine, about: list[str], telling: list[Ope
             and not (_fields_of(step) & fields or not fields)
         ):
             continue
-        if event == "finding" or about_it or (loaded is not None and loaded[0] in focus):
+        chooses = choice_of(step.record) > 0  # other data than by default: it may be what all else comes of
+        if event == "finding" or about_it or chooses or (loaded is not None and loaded[0] in focus):
             chosen.add(step.at)
     if pm.finding is not None and pm.finding.detector == "oracle":  # told of at the end, and seen before
         named = {one for one in telling if one in named_operations(pm.finding.story, machine.contexts)}

@@ -229,6 +229,10 @@ def _other_said(record: Record, event: str) -> str:
         return known[event]
     if idles(event):
         return "waits for a request" if record.get("wait") else "takes a request"
+    if event == "choose":
+        why = text_of(record, "why")[:LONGEST]
+        chosen = f"takes choice {clean(record.get('value'), 20)} of {clean(record.get('of'), 20)}"
+        return clean(f"{chosen}: {why}" if why else chosen)
     if event == "intr":
         under = text_of(record, "interrupted")
         return f"interrupts {under}" if under else "interrupts the idle CPU"

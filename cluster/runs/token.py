@@ -39,6 +39,8 @@ from shared.text import clean
 VERSION = "uvmp1"
 #: of a body: bytes unpacked, deviations, and how large a number may be
 MAX_BODY, MAX_DEVIATIONS, MAX_NUMBER = 1 << 18, 1 << 14, 1 << 31
+#: of a deviation, by their numbers in a body
+KINDS = ("wait", "point", "choice")
 _CONTEXT = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,40}")
 
 
@@ -106,9 +108,9 @@ def _pack(deviations: tuple[Deviation, ...], fixed: bool) -> str:
     flat: list[int] = []
     for ran, n, kind, to in deviations:
         for name in (ran, to):
-            if name not in names:
+            if isinstance(name, str) and name not in names:
                 names.append(name)
-        flat += [names.index(ran), n, int(kind == "point"), names.index(to)]
+        flat += [names.index(ran), n, KINDS.index(kind), names.index(to) if isinstance(to, str) else to]
     if not flat and not fixed:
         return ""
     data: bytes = msgpack.packb([int(fixed), "/".join(names), *flat])
@@ -133,13 +135,15 @@ def _unpack(body: str) -> tuple[tuple[Deviation, ...], bool]:
         names = joined.split("/")
         if len(flat) % 4 or not all(type(one) is int and 0 <= one <= MAX_NUMBER for one in flat):
             raise ValueError("not a list of deviations")
-        if fixed not in (0, 1) or not all(flag in (0, 1) for flag in flat[2::4]):
+        if fixed not in (0, 1):
             raise ValueError("a flag that is neither 0 nor 1")
+        if not all(kind < len(KINDS) for kind in flat[2::4]):
+            raise ValueError("a kind of deviation that there is not")
         if not all(name == "" or _CONTEXT.fullmatch(name) for name in names):
             raise ValueError("that is no name of a context")
         return tuple(
-            Deviation(names[flat[at]], flat[at + 1], "point" if flat[at + 2] else "wait", names[flat[at + 3]])
-            for at in range(0, len(flat), 4)
+            Deviation(names[ran], n, KINDS[kind], to if KINDS[kind] == "choice" else names[to])
+            for ran, n, kind, to in zip(*(flat[at::4] for at in range(4)), strict=True)
         ), bool(fixed)
     except (ValueError, TypeError, IndexError, AttributeError, zlib.error, msgpack.UnpackException) as wrong:
         raise UserMistake(f"the token's body cannot be read ({clean(wrong, 80)})", field="TOKEN") from None

@@ -8,7 +8,10 @@ from cluster.search.strategy import default
 from nodes.cpu import Thread
 from shared.errors import Diverged
 from shared.journal.deviation import Deviation
-from shared.journal.record import Record
+from shared.journal.record import Record, choice_of
+from shared.text import clean
+
+ENDS = "the run to end here, as the journal does"
 
 
 class Deviate:
@@ -61,11 +64,26 @@ class Deviate:
         self.skipped.append(deviation)
         return None
 
+    def choose(self, n: int) -> int:
+        ran = self.ran
+        if not self.left or ran is None or self.left[-1][:3] != (ran.name, ran.n + 1, "choice"):
+            return 0
+        deviation = self.left.pop()
+        value = deviation.next
+        if isinstance(value, int) and 0 <= value < n:
+            self.taken += 1
+            return value
+        if self.strict:
+            raise Diverged(f"choice {value} as operation {ran.n + 1} of {ran.name}", f"only {n} choices, from 0")
+        self.skipped.append(deviation)
+        return 0
+
     def finish(self) -> None:
         """After the run: every deviation must have been met."""
         if self.left and self.strict:
-            ctx, n, _, wanted = self.left[-1]
-            raise Diverged(f"{ctx} to reach operation {n}, there to go on with {wanted}", "the run ended before that")
+            ctx, n, kind, wanted = self.left[-1]
+            there = f"take choice {wanted}" if kind == "choice" else f"go on with {wanted}"
+            raise Diverged(f"{ctx} to reach operation {n}, there to {there}", "the run ended before that")
 
 
 class Order:
@@ -81,6 +99,7 @@ class Order:
 
     Attributes:
         at: Invariant: all operations of `order` before this place have been performed.
+        ran: the context picked last; None: none yet.
     """
 
     def __init__(
@@ -88,32 +107,59 @@ class Order:
     ):
         self.threads, self.order, self.events = threads, order, events or {}
         self.at = 0
+        self.ran: Thread | None = None
 
     def new_execution(self) -> bool:
-        self.at = 0
+        self.at, self.ran = 0, None
         return True
 
     def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:
+        self.ran = self._next(enabled)
+        return self.ran
+
+    def choose(self, n: int) -> int:
+        ran = self.ran
+        assert ran is not None, "somebody has been picked"
+        self._advance()
+        if self.at == len(self.order):
+            raise Diverged(ENDS, f"{ran.name} chooses")
+        wanted = self.order[self.at]
+        value = choice_of(wanted)
+        if (wanted["ctx"], wanted["n"]) != (ran.name, ran.n + 1) or not 0 <= value < n:
+            raise Diverged(_told(wanted), f"{ran.name} has {n} choices, from 0")
+        return value
+
+    def _advance(self) -> None:
         order, threads = self.order, self.threads
         while self.at < len(order) and order[self.at]["n"] <= threads[order[self.at]["ctx"]].n:
             self.at += 1
+
+    def _next(self, enabled: Sequence[Thread]) -> Thread:
+        self._advance()
+        order = self.order
         if self.events and (self.at == len(order) or order[self.at]["event"] == "intr"):
             for thread in enabled:
                 if thread.waits is not None and not thread.parked and self._has_events_to_come(thread):
                     return thread
         if self.at == len(order):
-            raise Diverged("the run to end here, as the journal does", f"{enabled[0].name} can go on")
+            raise Diverged(ENDS, f"{enabled[0].name} can go on")
         wanted = order[self.at]
         for thread in enabled:
             if thread.name == wanted["ctx"]:
                 return thread
         able = ", ".join(thread.name for thread in enabled)
-        raise Diverged(
-            f"{wanted['ctx']} to perform operation {wanted['n']} ({wanted['event']})", f"only {able} can go on"
-        )
+        raise Diverged(_told(wanted), f"only {able} can go on")
 
     def _has_events_to_come(self, thread: Thread) -> bool:
         """Did its processor record more kernel events before the next operation than it has recorded now?"""
         k: int = thread.processor.k
         events = self.events.get(thread.cpu, [])
         return k < len(events) and thread.processor.events_since() < events[k]
+
+
+def _told(record: Record) -> str:
+    """An operation that a journal has, in words."""
+    what = record["event"]
+    if what == "choose":
+        what += f" {clean(record.get('value'), 20)} of {clean(record.get('of'), 20)}"
+    return f"{record['ctx']} to perform operation {record['n']} ({what})"

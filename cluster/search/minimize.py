@@ -1,7 +1,7 @@
 """Shorten a schedule: fewer deviations from the default one, the same finding.
 
 First all of them are left out, then blocks, halves first and single ones last, again and
-again until nothing more can go; then two that make a detour are made one. A
+again until nothing more can go; then two that make a detour are made one. A choice of data that is left out is 0. A
 shorter schedule is accepted only if it ends in a finding of the same signature. What cannot be taken in a shortened
 schedule is skipped, so what is kept is what was really taken.
 """
@@ -45,6 +45,9 @@ def minimize(sim: Sim, finding: Finding, deviations: list[Deviation], budget: in
         size = max(1, min(size // 2, len(best) // 2)) if not shrunk or size > 1 else 1
     at = 0
     while budget > 0 and at + 1 < len(best):  # a detour: to X, and at once on to Y
+        if "choice" in (best[at].kind, best[at + 1].kind):
+            at += 1
+            continue
         budget -= 1
         taken = attempt([*best[:at], best[at]._replace(next=best[at + 1].next), *best[at + 2 :]])
         if taken is not None and len(taken) < len(best):

@@ -10,6 +10,7 @@ Departures from the paper:
 - PCT is unfair: two contexts of high priority that wait for a third go round for ever. After FAIR_AFTER times k points
   an execution becomes a random walk.
 - A context gets its priority when it is first compared with another, not when it is created.
+- Data are chosen with equal chances; the paper has none. A bug that needs them is found with its chance times theirs.
 """
 
 from __future__ import annotations
@@ -80,3 +81,6 @@ class Pct:
                 best, top = thread, priority
         self.ran = best.name
         return best
+
+    def choose(self, n: int) -> int:
+        return int(self.random.random() * n)

@@ -1,15 +1,14 @@
-"""What chooses which context performs the next operation: the protocol, and the default.
+"""What chooses which context performs the next operation, and what data: the protocol, and the default.
 
-The engine (cluster/sim/engine.py) asks at every scheduling point, and when the context that ran has blocked. A strategy
-owns every choice of an execution; the engine owns everything else, and a strategy sees nothing of it but the contexts
+The engine (cluster/sim/engine.py) asks at every scheduling point, and when the context that ran has blocked; and where
+a context chooses data, as whether a write fails that may fail (Port.choose). A strategy owns every choice of an
+execution; the engine owns everything else, and a strategy sees nothing of it but the contexts
 (`Thread`: its name, its number of operations `n`, its place `order` in the fixed context order, and `pending`, the
 operation that it performs if it is picked). So a strategy is a file of its own here, of about a page, and a new one
 needs no change elsewhere but a name in `make` (search/__init__.py).
 
-A *schedule* is written down as its deviations from the default one (shared/journal/deviation.py). The engine notes what
-any strategy chooses in that way.
-
-Left out: choices of data. The kernel makes none: what it reads from a device is in the scenario.
+A *schedule* is written down as its deviations from the default one, which takes 0 of all data
+(shared/journal/deviation.py). The engine notes what any strategy chooses in that way.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from typing import Protocol
 from nodes.cpu import Thread
 
 Pick = Callable[[Sequence[Thread], Thread | None], Thread | None]
+Choose = Callable[[int], int]
 
 
 class Strategy(Protocol):
@@ -37,6 +37,9 @@ class Strategy(Protocol):
                 (Port.spin), although it could go on. Where nobody but the current context can go on, the engine
                 does not ask.
         """
+
+    def choose(self, n: int) -> int:
+        """What the context that was picked last takes of the data 0 to n - 1, as its next operation."""
 
 
 class SearchOver(Exception):
@@ -72,6 +75,9 @@ class Stay:
         self.last = thread.order
         return thread
 
+    def choose(self, n: int) -> int:
+        return 0
+
 
 class DefaultFirst:
     """The default schedule once, then what another strategy chooses: a defect that needs no luck is found at once."""
@@ -88,3 +94,8 @@ class DefaultFirst:
     def pick(self) -> Pick:
         assert self.now is not None, "an execution has begun"
         return self.now.pick
+
+    @property
+    def choose(self) -> Choose:
+        assert self.now is not None, "an execution has begun"
+        return self.now.choose

@@ -1,4 +1,4 @@
-"""The random walk: each enabled context with equal chances at every point."""
+"""The random walk: each enabled context with equal chances at every point, and so of the data at every choice."""
 
 from __future__ import annotations
 
@@ -23,3 +23,6 @@ class RandomWalk:
 
     def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:
         return enabled[int(self.random.random() * len(enabled))] if len(enabled) > 1 else enabled[0]
+
+    def choose(self, n: int) -> int:
+        return int(self.random.random() * n)

@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 from greenlet import getcurrent, greenlet
 
 from cluster.machine import Machine, sites_of
-from cluster.search.strategy import Pick, SearchOver, Stay, Strategy, default
+from cluster.search.strategy import Choose, Pick, SearchOver, Stay, Strategy, default
 from cluster.sim.heap import ThinnedHeap
 from nodes.cpu import Processor, Thread
 from nodes.node import Node
@@ -51,7 +51,7 @@ class Execution:
     """What belongs to one execution.
 
     Attributes:
-        pick: the strategy's.
+        pick, choose: the strategy's.
         hub: the greenlet that runs it, to return to at its end.
         changed: processors of which something has changed that decides who may go on.
         count_at: the point at which to count the operations, if they are not recorded.
@@ -67,6 +67,7 @@ class Execution:
     """
 
     pick: Pick
+    choose: Choose
     hub: greenlet
     changed: set[Processor]
     count_at: int
@@ -121,7 +122,7 @@ class Sim(ThinnedHeap):
         self.route = {code: self._router(code) for code, op in OPERATIONS.items() if not op.local}
         self.servers: dict[str, Server] = {}
         self.pool: list[_Pooled] = []
-        self.execution = self._new_execution(Stay().pick, False)
+        self.execution = self._new_execution(Stay(), False)
 
     def _router(self, code: str) -> Callable[[int], Node]:
         route, nodes = self.machine.route[code], self.machine.nodes
@@ -141,7 +142,7 @@ class Sim(ThinnedHeap):
             raise SearchOver
         self._restore()
         self.journals = {name: Journal(name) for name in self.machine.nodes} if record else None
-        execution = self.execution = self._new_execution(strategy.pick, record)
+        execution = self.execution = self._new_execution(strategy, record)
         self.servers = self._servers()
         with here.installed(self):
             if not self._refuses():
@@ -175,14 +176,15 @@ class Sim(ThinnedHeap):
             if not op.local and len(alone.get(op.node, ())) == 1
         }
 
-    def _new_execution(self, pick: Pick, record: bool) -> Execution:
+    def _new_execution(self, strategy: Strategy, record: bool) -> Execution:
         """Everything that an execution starts with, its detectors among it."""
         races, order, oracle = (self.detect.get(name, "stop") != "off" for name in ("race", "lockorder", "oracle"))
         self.race = RaceDetector() if races and not record and not self.booting else None
         self.order, self.learns_order = LockOrder(), not record
         self.fast = not record and not self.every_access
         return Execution(
-            pick,
+            strategy.pick,
+            strategy.choose,
             getcurrent(),
             set(self.machine.processors),
             min(COUNT_EVERY, self.limit),
@@ -348,6 +350,17 @@ class Sim(ThinnedHeap):
     def _own_point(self, code: str) -> None:
         if self.every_access:
             self.point(code, 0)
+
+    def _chosen(self, n: int) -> int:
+        if self.dead:
+            raise PortDead
+        if self.steps >= self.limit:
+            self._no_more()
+        value = self.execution.choose(n)
+        assert 0 <= value < n, f"a strategy takes {value} of {n} choices"
+        if value:
+            self.execution.deviations.append(Deviation(self.cur.name, self.cur.n + 1, "choice", value))
+        return value
 
     def _successor(self) -> Thread | None:
         return self._pick(None)

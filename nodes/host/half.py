@@ -52,6 +52,10 @@ class ProcessorPort(Port):
     def _changed(self, processor: Processor) -> None:
         """Something has changed that decides who may go on on this processor."""
 
+    @abstractmethod
+    def _chosen(self, n: int) -> int:
+        """What the current context's choice of data comes to, from 0 to n - 1."""
+
     def _own_point(self, code: str) -> None:
         """A scheduling point before an operation that the context's own processor admits."""
         self.point(code, 0)
@@ -122,6 +126,12 @@ class ProcessorPort(Port):
         thread: Thread = self.cur
         thread.ready = thread.woken
         self._wait(thread, "sleep", thread.chan, park=True)
+
+    def choose(self, n: int, why: str) -> int:
+        self._own_point("choose")
+        value = self._chosen(n)
+        self._local(self.cur, "choose", n, why, value)
+        return value
 
     def userret(self) -> None:
         self._own_point("userret")

@@ -166,7 +166,7 @@ class Host:
             received=0 if runner is None else runner.received,
             held=sum(len(admission.held) for admission in admissions),
             errors=errors,
-            diverged=[admission.diverged for admission in admissions if admission.diverged],
+            diverged=[one.diverged for one in (*admissions, runner) if one is not None and one.diverged],
             idle=runner is None or (runner.idle and runner.inbox.empty()),
             operations=0 if runner is None else runner.processor.k,
             found=runner is not None and runner.finding is not None,

@@ -33,6 +33,7 @@ from shared.wire.messages import (
     OPERATIONS,
     Behind,
     Delivery,
+    Divergence,
     Frame,
     KernelFinding,
     LateReply,
@@ -57,8 +58,11 @@ class Runner(ProcessorPort):
 
     Args:
         ask: sends a frame to the actor of its node and returns the reply.
-        follow: None: free-running.
+        follow: None: free-running; a choice of data is 0 then.
         seed: of the choice among runnable LWPs.
+
+    Attributes:
+        diverged: what the schedule wants, and it cannot do.
     """
 
     def __init__(
@@ -75,6 +79,8 @@ class Runner(ProcessorPort):
         self.route = routes(scenario.machine)
         self.follow: list[str] | None = None if follow is None else follow.contexts
         self.events: list[int] = [] if follow is None else follow.events
+        self.choices = {} if follow is None else dict(follow.choices)
+        self.diverged: Divergence | None = None
         #: number of a request in the outbox -> its context's stack and locks when it was made
         self.made_by: dict[int, tuple[list[str], dict[int, tuple[LockRef, str, str]]]] = {}
         self.random = Random(seed)
@@ -183,6 +189,16 @@ class Runner(ProcessorPort):
 
     def spin(self) -> None:
         self.point()
+
+    def _chosen(self, n: int) -> int:
+        if self.follow is None:
+            return 0
+        value = self.choices.get(self.processor.k + 1, -1)
+        if 0 <= value < n:
+            return value
+        wanted = "another operation than a choice" if value < 0 else f"choice {value}"
+        self.diverged = Divergence(f"{wanted} as operation {self.cur.n + 1} of {self.cur.name}", f"a choice of {n}")
+        raise PortDead
 
     def _changed(self, processor: Processor) -> None:
         self.choices_changed = True

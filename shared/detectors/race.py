@@ -375,10 +375,10 @@ class Watch:
                 self.guards.publish(value)
 
 
+#: nodes whose operations, other than accesses, order others or change who holds a lock
+_TELLING = (*ORDERED, "lock_manager", "devices")
 #: operations, other than accesses, that order others or change who holds a lock or owns a struct
-TRACKED = frozenset(
-    code for code, op in OPERATIONS.items() if op.node in (*ORDERED, "lock_manager", "devices")
-) | {"alloc", "renew", "free"}  # fmt: skip
+TRACKED = frozenset(code for code, op in OPERATIONS.items() if op.node in _TELLING) | {"alloc", "renew", "free"}
 
 
 @cache

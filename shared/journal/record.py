@@ -32,6 +32,7 @@ from typing import Any, BinaryIO
 import structlog
 
 from shared.errors import LogIncomplete
+from shared.journal.deviation import MAX_CHOICES
 from shared.port.struct import Struct, channel_name, lock_name
 from shared.wire.messages import OPERATIONS, WAIT, Effect, Grant, Wake
 
@@ -201,6 +202,12 @@ def holes(journals: Journals) -> list[str]:
         if have != len(numbers):
             found.append(f"{cpu}: an operation was admitted twice")
     return found
+
+
+def choice_of(record: Record) -> int:
+    """What a choice of data has come to; -1: the record is of another operation, or nothing that can be chosen."""
+    value = record.get("value")
+    return value if record["event"] == "choose" and type(value) is int and 0 <= value < MAX_CHOICES else -1
 
 
 def names_of(record: Record, key: str) -> list[str]:

@@ -147,6 +147,15 @@ class Port(Lockdebug):
         self.record_event("claim", obj=repr(obj))
 
     @abstractmethod
+    def choose(self, n: int, why: str) -> int:
+        """A choice of data, from 0 to n - 1: an operation of the current context, whose result is the strategy's.
+
+        Args:
+            n: at least 1; the default schedule takes 0.
+            why: what is chosen, for reports: "whether the write of slot 3 fails".
+        """
+
+    @abstractmethod
     def userret(self) -> None:
         """Return to user mode: any runnable LWP of this CPU may be next."""
 
@@ -386,6 +395,7 @@ class _Here:
     """
 
     __slots__ = ("_installed", "_lock", "port")
+    __deletable__ = ("port",)
     port: Port
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from shared.errors import PortDead, UserMistake
+from shared.errors import PortDead, ProjectBug, UserMistake
 from shared.findings import Finding
 from shared.port.heap import Heap
 from shared.port.port import here
@@ -105,7 +105,7 @@ def run_function(reference: str) -> None:
     here.port.enter(function.__name__)
     try:
         function()
-    except PortDead:
+    except (PortDead, ProjectBug):
         raise
     except AssertionError as wrong:
         here.port.report(KIND, _said(function, wrong))

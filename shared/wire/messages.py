@@ -109,6 +109,7 @@ OPERATIONS: dict[str, Op] = {
     "userret": Op("cpu"),
     "intr": Op("cpu", "", ("message", "interrupted", "at")),
     "iret": Op("cpu"),
+    "choose": Op("cpu", "", ("of", "why", "value")),
 }
 
 #: a request that cannot be granted is answered with this; the grant is delivered later
@@ -247,10 +248,12 @@ class ProgramOrder(NamedTuple):
     Attributes:
         contexts: names of those that perform its operations, in order.
         events: how many kernel events come after operation 0, 1, 2 ...
+        choices: (number of an operation that is a choice of data, what it takes).
     """
 
     contexts: list[str]
     events: list[int]
+    choices: list[tuple[int, int]]
 
 
 class Schedule(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cluster.api import Program, Struct, field, free, new, own, simplelock, sleep, wakeup
+from cluster.api import Program, Struct, choose, field, free, new, own, simplelock, sleep, wakeup
 
 
 class Counter(Struct, kind=228):
@@ -128,6 +128,24 @@ def expects_to_be_first() -> None:
     FIRST.lock.unlock()
 
 
+# -- an error path that only one choice of data takes ---------------------------------------------
+
+
+def write_that_may_fail() -> None:
+    FIRST.lock.lock()
+    if choose(3, "whether the write fails, and how") == 2:
+        return
+    FIRST.value += 1
+    FIRST.lock.unlock()
+
+
+def write_that_may_well_fail() -> None:
+    FIRST.lock.lock()
+    if choose(3, "whether the write fails, and how") != 2:
+        FIRST.value += 1
+    FIRST.lock.unlock()
+
+
 OFF = {"race": "off"}
 #: kind of finding -> (a program that has it, the same without)
 DEFECTS = {
@@ -145,5 +163,9 @@ DEFECTS = {
         Program(setup, [add_locked, add_locked], both_count),
     ),
     "lost-wakeup": (Program(setup, [wait_without_interlock, tell]), Program(setup, [wait, tell])),
+    "held-at-exit": (
+        Program(setup, [write_that_may_fail, add_locked]),
+        Program(setup, [write_that_may_well_fail, add_locked]),
+    ),
     "use-after-free": (Program(setup, [use, retire], detect=OFF), Program(setup, [use, use], detect=OFF)),
 }

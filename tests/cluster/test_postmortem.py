@@ -129,7 +129,7 @@ def locked_anon() -> Story:
 
 SPINS = {
     "kind": "spin-forever",
-    "text": "1B spins for ever",
+    "text": "1B spins forever",
     "context": "1B",
     "function": "amap_cow_now",
     "subject": "anon:5",

@@ -58,6 +58,9 @@ class HoldersWait:
                 return thread
         return enabled[0]
 
+    def choose(self, n: int) -> int:
+        return 0
+
 
 def order_of_a_deadlock(toy: Toy) -> list[Record]:
     toy.run(HoldersWait(), record=True, granularity="access")
@@ -252,6 +255,9 @@ class Watching:
             if pending is not None:
                 self.pending[thread.name, thread.n + 1] = pending
         return self.chooser.pick(enabled, current)
+
+    def choose(self, n: int) -> int:
+        return self.chooser.choose(n)
 
 
 @pytest.mark.wide

@@ -175,7 +175,7 @@ def test_comments_do_not_make_another_kernel_but_code_does() -> None:
 NO_SAY = {
     "shared.patch",  # what it brings in is in the version
     "shared.errors", "shared.findings", "shared.port.guards", "shared.scenario.keys", "shared.scenario.names",
-    "shared.scenario.yaml", "shared.wire.codec", "shared.wire.images",
+    "shared.scenario.yaml", "shared.text", "shared.wire.codec", "shared.wire.images",
 }  # fmt: skip
 NO_SAY_PACKAGES = ("shared.detectors", "shared.errata", "shared.journal")
 

@@ -1,0 +1,248 @@
+"""Choices of data: operations whose results are the strategy's; recorded, searched, shortened and replayed."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from cluster import api
+from cluster.api import Program, explore, replay
+from cluster.cli import cli
+from cluster.runs import replay as engine
+from cluster.runs.token import Token, parse
+from cluster.search import STRATEGIES, make
+from cluster.search.follow import Deviate
+from cluster.search.minimize import minimize
+from cluster.search.strategy import Stay, Strategy
+from shared.errors import Diverged, UserMistake
+from shared.journal.deviation import MAX_CHOICES, Deviation
+from shared.journal.record import Journals, digest
+from shared.port.port import here, panic
+from tests.cluster.programs import DEFECTS, add_locked, setup
+from tests.kit import THING, Exhaust, Toy, executions, things
+from tests.nodes.in_threads import Threads
+
+BROKEN, SOUND = DEFECTS["held-at-exit"]
+CHOSEN = Deviation("write_that_may_f", 3, "choice", 2)
+
+
+def chooses(*widths: int, taken: list[tuple[int, ...]] | None = None) -> None:
+    values = tuple(here.port.choose(width, f"one of {width}") for width in widths)
+    if taken is not None:
+        taken.append(values)
+
+
+def chooser(*widths: int) -> tuple[Toy, list[tuple[int, ...]]]:
+    """One context that chooses; and what it has taken, in each execution."""
+    taken: list[tuple[int, ...]] = []
+    return Toy(things, {"A": (0, lambda: chooses(*widths, taken=taken))}), taken
+
+
+# -- what is chosen ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("record", [False, True])
+def test_the_default_schedule_takes_nothing_but_zero(record: bool) -> None:
+    toy, taken = chooser(2, 3, 1)
+    toy.run(Stay(), record)
+    assert taken == [(0, 0, 0)] and toy.sim.deviations == []
+
+
+@pytest.mark.parametrize("name", [name for name in STRATEGIES if name != "stay"])
+def test_every_strategy_takes_all_that_can_be_chosen(name: str) -> None:
+    """And the same again from the same seed."""
+    toy, taken = chooser(2, 3, 1)
+    for _ in range(2):
+        list(zip(executions(toy.sim, make(name, 1, 2)), range(100), strict=False))
+    assert set(taken) == {(a, b, 0) for a in range(2) for b in range(3)}
+    assert taken[:101] == taken[101:]
+
+
+def test_all_choices_there_are_can_be_tried() -> None:
+    toy, taken = chooser(2, 3, 2)
+    for _ in executions(toy.sim, Exhaust()):
+        pass
+    assert sorted(taken) == [(a, b, c) for a in range(2) for b in range(3) for c in range(2)]
+
+
+class Last(Stay):
+    """The default schedule, with the last of all that can be chosen."""
+
+    def choose(self, n: int) -> int:
+        return n - 1
+
+
+@pytest.mark.parametrize("granularity", ["guarded", "access"])
+def test_a_choice_is_an_operation_of_its_context_in_its_processors_journal(granularity: str) -> None:
+    toy, _ = chooser(2, 3)
+    toy.run(Last(), record=True, granularity=granularity)
+    assert toy.sim.journals is not None
+    first, second = (one for one in toy.sim.journals["cpu0"].records if one["event"] == "choose")
+    about = {"ctx": "A", "cpu": "cpu0", "event": "choose", "node": "cpu0"}
+    assert first == {**about, "of": 2, "why": "one of 2", "value": 1, "n": 2, "k": 2, "nseq": 2}
+    assert second == {**about, "of": 3, "why": "one of 3", "value": 2, "n": 3, "k": 3, "nseq": 3}
+    assert toy.sim.deviations == [Deviation("A", 2, "choice", 1), Deviation("A", 3, "choice", 2)]
+
+
+@pytest.mark.parametrize("record", [False, True])
+def test_an_execution_that_has_had_its_operations_chooses_nothing_more(record: bool) -> None:
+    """What is noted as chosen has been performed; or a replay would wait for it."""
+    toy, taken = chooser(*[2] * 50)
+    finding = toy.run(Last(), record, limit=20)
+    assert finding is not None and finding.kind == "no-progress" and taken == []
+    assert [one.n for one in toy.sim.deviations] == [*range(2, 21)]
+
+
+def test_a_strategy_that_takes_what_there_is_not_is_told_so() -> None:
+    toy, _ = chooser(2)
+
+    class Beyond(Stay):
+        def choose(self, n: int) -> int:
+            return n
+
+    with pytest.raises(AssertionError, match="a strategy takes 2 of 2 choices"):
+        toy.run(Beyond())
+
+
+# -- a program of one's own ------------------------------------------------------------------
+
+
+def test_a_defect_that_one_choice_shows_is_found_replayed_and_told(tmp_path: Path) -> None:
+    assert explore(BROKEN, executions=1).finding is None, "the default schedule does not see it"
+    assert explore(SOUND).finding is None
+    report = explore(BROKEN)
+    assert report.finding is not None and report.finding.kind == "held-at-exit"
+    assert report.outcome.deviations == [CHOSEN] and report.token is not None
+    assert replay(BROKEN, report.token).outcome.digest == report.outcome.digest
+    told = CliRunner().invoke(cli, ["postmortem", str(report.save(tmp_path / "run")), "--full"]).output
+    assert "1. operation 3 of write_that_may_f takes choice 2" in told
+    assert "takes choice 2 of 3: whether the write fails, and how" in " ".join(told.split("Locks held")[0].split())
+
+
+def test_a_choice_that_does_not_matter_is_set_back() -> None:
+    """And so is a switch; the one that matters stays."""
+
+    def body() -> None:
+        for at in range(6):
+            if here.port.choose(4, "noise") == 3 and at == 4:
+                panic("the fourth of four")
+            THING.lk.lock()
+            THING.lk.unlock()
+
+    toy = Toy(things, {"A": (0, body), "B": (1, lambda: chooses(2, 2))})
+    found = toy.search()
+    assert found is not None and len(toy.sim.deviations) > 3
+    short = minimize(toy.sim, found, list(toy.sim.deviations))
+    assert [(one.ctx, one.kind, one.next) for one in short] == [("A", "choice", 3)]
+    assert toy.run(Deviate(short)) is not None
+
+
+@pytest.mark.parametrize("n", [0, -1, MAX_CHOICES + 1])
+def test_a_choice_of_nothing_is_the_users_mistake(n: int) -> None:
+    with pytest.raises(UserMistake, match=f"expected 1 to 65,536 choices; found {n}"):
+        explore(Program(setup, [lambda: [api.choose(n), None][1]]))
+
+
+def test_a_check_chooses_nothing() -> None:
+    with pytest.raises(UserMistake, match=r"a check may read structs, and no more \(choose\)"):
+        explore(Program(setup, [add_locked], lambda: [api.choose(2), None][1]))
+
+
+# -- tokens and journals ------------------------------------------------------------------------
+
+
+def test_a_token_says_what_was_chosen() -> None:
+    deviations = (Deviation("A", 3, "choice", 2), Deviation("A", 3, "point", "B"), Deviation("B", 1, "choice", 65535))
+    token = Token("mine", "0123abcd", "cafe0123", deviations)
+    assert parse(str(token)) == token
+    assert [str(one) for one in deviations[:2]] == [
+        "operation 3 of A takes choice 2",
+        "after operation 3 of A, which could have gone on, B goes on",
+    ]
+
+
+def test_a_token_without_choices_is_what_it_was() -> None:
+    """As version 0.1 printed it."""
+    token = Token("mine", "0123abcd", "cafe0123", (Deviation("", 0, "wait", "B"), Deviation("B", 7, "point", "A")))
+    assert str(token) == OLD and parse(OLD) == token
+
+
+OLD = "uvmp1.mine.0123abcd.cafe0123.bZoApC9CL0EAAAABAQcBAg.fe6582"
+
+
+@pytest.mark.parametrize(
+    ("deviation", "said"),
+    [
+        (Deviation("write_that_may_f", 3, "choice", 3), "choice 3 as operation 3 of write_that_may_f; found only 3"),
+        (Deviation("write_that_may_f", 3, "choice", 1 << 30), "found only 3 choices, from 0"),
+        (Deviation("write_that_may_f", 2, "choice", 1), "to reach operation 2, there to take choice 1"),
+        (Deviation("add_locked", 3, "choice", 1), "to reach operation 3, there to take choice 1"),
+        (Deviation("", 0, "choice", 1), "to reach operation 0"),
+    ],
+)
+def test_a_choice_that_cannot_be_taken_diverges_or_is_skipped(deviation: Deviation, said: str) -> None:
+    scene = BROKEN.scenario()
+    token = str(Token(scene.id, scene.digest(), parse(str(explore(BROKEN).token)).kernel, (deviation,)))
+    with pytest.raises(Diverged, match=said):
+        replay(BROKEN, token)
+    lenient = engine.replay(scene, [deviation], strict=False)
+    assert lenient.finding is None and lenient.skipped == [deviation]
+
+
+def test_a_point_that_cannot_be_taken_in_a_program_diverges_too() -> None:
+    """It is no mistake of the function in which the engine notices."""
+    with pytest.raises(Diverged, match="nobody to go on after operation 2"):
+        engine.replay(BROKEN.scenario(), [Deviation("write_that_may_f", 2, "point", "nobody")])
+
+
+def changed(journals: Journals, **values: object) -> Journals:
+    """The same with another choice."""
+    copied: dict[str, list[Any]] = copy.deepcopy(journals)
+    next(one for one in copied["cpu0"] if one["event"] == "choose").update(values)
+    return dict(copied)
+
+
+WRONG = [{"value": 3}, {"value": -1}, {"value": None}, {"value": True}, {"value": "1"}, {"value": 1 << 80}]
+ELSE = [{"value": 0}, {"of": 2}, {"of": None}, {"why": ""}]
+
+
+@pytest.mark.parametrize("wrong", [*WRONG, *ELSE, {"event": "iret"}], ids=str)
+def test_journals_with_another_choice_are_not_followed(wrong: dict[str, object]) -> None:
+    """Neither of what can be chosen, which leads elsewhere, nor of what cannot."""
+    journals = explore(BROKEN).outcome.journals
+    assert engine.replay_journals(BROKEN.scenario(), journals).digest == digest(journals)
+    with pytest.raises(Diverged):
+        engine.replay_journals(BROKEN.scenario(), changed(journals, **wrong))
+
+
+# -- real processors ----------------------------------------------------------------------------
+
+
+def test_a_processor_follows_what_was_chosen_and_takes_zero_by_itself() -> None:
+    scene = BROKEN.scenario()
+    report = explore(BROKEN)
+    machine = Threads(scene, follow=report.outcome.journals)
+    assert machine.run() == report.finding and digest(machine.records()) == report.outcome.digest
+    free = Threads(scene)
+    assert free.run() is None
+    assert [one["value"] for one in free.records()["cpu0"] if one["event"] == "choose"] == [0]
+    assert engine.replay_journals(scene, free.records()).digest == digest(free.records())
+
+
+@pytest.mark.parametrize("wrong", [*WRONG, {"event": "iret"}], ids=str)
+def test_a_processor_that_cannot_take_what_was_chosen_diverges(wrong: dict[str, object]) -> None:
+    machine = Threads(BROKEN.scenario(), follow=changed(explore(BROKEN).outcome.journals, **wrong))
+    with pytest.raises(Diverged, match="as operation 3 of write_that_may_f; found a choice of 3"):
+        machine.run()
+
+
+def test_the_strategies_of_the_module_are_strategies() -> None:
+    assert [one.choose(1) for one in _all()] == [0] * len(STRATEGIES)
+
+
+def _all() -> list[Strategy]:
+    return [make(name, 0, 2) for name in STRATEGIES]
