@@ -88,3 +88,10 @@ class Node:
     def load_image(self, image: Any) -> None:
         """Start from a state that `image` gave."""
         self.out, self.admitted = [], 0
+
+    def keep(self) -> None:
+        """Remember the state as of now, which an image has just given, for `restore`."""
+
+    def restore(self, image: Any) -> None:
+        """Start again from that state; `image` is the image that gave it."""
+        self.load_image(image)

@@ -1,7 +1,7 @@
 """Who may access a field: locks held, and structs that nobody else can reach yet.
 
-Looks at a heap as the memory nodes keep it (id -> [generation, private owner, fields ...]), the simulator's
-own or one that the race detector builds again from journals, so that both come to the same answer.
+Looks at a heap (heap.py), the simulator's own or one that the race detector builds again from journals, so that both
+come to the same answer.
 
 A struct is private to the context that has just allocated it, or taken it off a free list, until its
 handle is stored where others can find it, or another context touches it.
@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shared.port.struct import HEADER, LOCK_SHIFT, Heap, Struct, lock_name
+from shared.port.heap import Heap
+from shared.port.struct import LOCK_SHIFT, Struct, lock_name
 
 if TYPE_CHECKING:
     from shared.port.port import Context
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 class Guards:
     """The rules, over one heap.
 
-    Attributes:
-        heap: id of a struct -> its heap record.
+    Args:
+        heap: whose records say who owns what.
     """
 
     __slots__ = ("heap",)
@@ -33,12 +34,14 @@ class Guards:
     def guarded(self, ctx: Context, obj: Struct, field: FieldBase, write: bool) -> bool:
         """Does the context hold what guards the field, in the mode that the access needs?"""
         held = ctx.held
+        if not held:
+            return False
         if field.own_lock >= 0:
             entry = held.get(obj.id << LOCK_SHIFT | field.own_lock)
             return entry is not None and (not write or entry[1] == "w")
         for alternative in field.write if write else field.read:
             for guard in alternative:
-                key = guard.key(self._peek, obj)
+                key = guard.fixed if guard.fixed >= 0 else guard.key(self._peek, obj)
                 entry = None if key is None else held.get(key)
                 if entry is None or (write and entry[1] != "w"):
                     break
@@ -68,20 +71,21 @@ class Guards:
         return " or ".join(told)
 
     def _peek(self, obj: Struct, name: str) -> Struct | None:
-        rec = self.heap.get(obj.id)
+        rec = self.heap.find(obj)
         return None if rec is None else rec[type(obj).fields[name].slot]
 
     def claim(self, ctx: Context, obj: Struct) -> None:
         """The struct is this context's own until another touches it."""
-        rec = self.heap.get(obj.id)
+        rec = self.heap.find(obj)
         if rec is not None:
-            rec[1] = ctx
+            self.heap.touch(obj.id, rec)
+            rec.owner = ctx
 
     def publish(self, obj: Struct) -> None:
         """A handle was stored where others can find it: what it leads to is not private any more."""
         found = [obj]
         while found:
-            rec = self.heap.get(found.pop().id)
-            if rec is not None and rec[1] is not None:
-                rec[1] = None
-                found += [value for value in rec[HEADER:] if isinstance(value, Struct)]
+            rec = self.heap.find(found.pop())
+            if rec is not None and rec.owner is not None:
+                rec.owner = None
+                found += [value for value in rec.fields if isinstance(value, Struct)]

@@ -65,6 +65,15 @@ class Lockdebug(Reports):
         if spinning:
             self.report("held-across-sleep", f"switching with {spinning[0]} held ({why})", subject=spinning[0].owner)
 
+    def check_exit(self, name: str, before: tuple[int, ...]) -> None:
+        """LOCKDEBUG: the function `name` returns with the locks that it is to return with, and no others."""
+        held = self.cur.held
+        if tuple(held) == before or held.keys() == set(before):
+            return
+        left = [ref for key, (ref, _, _) in held.items() if key not in before]
+        text = f"{name}: returns with {left[0]} held" if left else f"{name}: returns without a lock it was given"
+        self.report("held-at-exit", text, subject=left[0].owner if left else "")
+
     def check_end(self) -> None:
         """LOCKDEBUG: a context that ends holds no lock."""
         for ref, _, since in self.cur.held.values():

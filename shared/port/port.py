@@ -223,8 +223,9 @@ class Port(Lockdebug):
         ctx = self.cur
         if ctx.held or ctx.level:
             self.check_lock(ref)
-        self.op("lock", ref.key, (mode, ctx.function))
-        ctx.held[ref.key] = (ref, mode, ctx.function)
+        function = ctx.function
+        self.op("lock", ref.key, (mode, function))
+        ctx.held[ref.key] = (ref, mode, function)
 
     def trylock(self, ref: LockRef, mode: str) -> bool:
         """Acquire if that is possible at once."""
@@ -456,7 +457,7 @@ def kernel(*, exit: str | None = None) -> Callable[[Callable[P, R]], Callable[P,
     """
 
     def mark(function: Callable[P, R]) -> Callable[P, R]:
-        name = function.__name__
+        name, same, checked = function.__name__, exit == "same", exit is not None
         stands: Function = function
 
         def put(other: Function) -> Function:
@@ -470,15 +471,11 @@ def kernel(*, exit: str | None = None) -> Callable[[Callable[P, R]], Callable[P,
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             port = here.port
             ctx = port.cur
-            before = tuple(ctx.held) if exit == "same" else ()
+            before = tuple(ctx.held) if same else ()
             port.enter(name)
             result: R = stands(*args, **kwargs)
-            if exit is not None and ctx.held.keys() != set(before):
-                left = [ref for key, (ref, _, _) in ctx.held.items() if key not in before]
-                text = (
-                    f"{name}: returns with {left[0]} held" if left else f"{name}: returns without a lock it was given"
-                )
-                port.report("held-at-exit", text, subject=left[0].owner if left else "")
+            if checked and (ctx.held or before):
+                port.check_exit(name, before)
             port.exit()
             return result
 

@@ -33,31 +33,31 @@ from copy import copy
 from functools import lru_cache
 from typing import Any, ClassVar, Generic, Self, TypeVar, overload
 
+from shared.port.heap import HEADER, HeapRecord
 from shared.port.lockref import LockRef
 from shared.port.port import ANY_GEN, here
 
 KIND_SHIFT = 20
 INDEX_MASK = (1 << KIND_SHIFT) - 1
 LOCK_SHIFT = 4
-#: slots of a heap record before field 0
-HEADER = 2
 
 T = TypeVar("T")
-#: [generation, private owner, field 0, field 1, ...]; a field holds what its struct declares
-HeapRecord = list[Any]
-#: id of a struct -> its record
-Heap = dict[int, HeapRecord]
 KINDS: dict[int, type[Struct]] = {}
 KIND_NAMES: dict[str, type[Struct]] = {}
 
 
 class Guard:
-    """Which lock guards a field: lock `lock` of the struct itself, or of the one that `pointer` names."""
+    """Which lock guards a field: lock `lock` of the struct itself, or of the one that `pointer` names.
 
-    __slots__ = ("lock", "pointer")
+    Attributes:
+        fixed: key of the lock if that is the same for every struct and known by now; else -1.
+    """
+
+    __slots__ = ("fixed", "lock", "pointer")
 
     def __init__(self, lock: str, pointer: str | None = None):
         self.lock, self.pointer = lock, pointer
+        self.fixed = -1
 
     def key(self, peek: Callable[[Struct, str], Struct | None], obj: Struct) -> int | None:
         """Key of the lock, or None if nothing guards the field just now.
@@ -91,12 +91,15 @@ class FieldBase:
         number: declared as a Field[int].
         link: it chains structs into a list, and says nothing about the struct itself.
         type: what it is declared to hold, as "int" or "Page | None".
-        own_lock, simple_lock: number of the lone lock of the same struct that guards it, or -1; and if that is
-            a simple lock and no hint.
+        own_lock: number of the lone lock of the same struct that guards it, or -1.
+        indexed: it is an element of an array, which may not be there.
+        const: its mode is "const".
     """
 
     __slots__ = (
+        "const",
         "hint",
+        "indexed",
         "key",
         "link",
         "marking",
@@ -107,7 +110,6 @@ class FieldBase:
         "own_lock",
         "peek",
         "read",
-        "simple_lock",
         "slot",
         "type",
         "union_of",
@@ -121,7 +123,7 @@ class FieldBase:
         self.read: list[tuple[Guard, ...]] = []
         self.write: list[tuple[Guard, ...]] = []
         self.own_lock = -1
-        self.simple_lock = -1
+        self.const, self.indexed = marking == "const", False
 
     def is_hint(self, guarded: bool) -> bool:
         """Is this an access that needs no guard? Of such accesses only two writes can race.
@@ -149,8 +151,6 @@ class FieldBase:
             alone = self.read == self.write and len(self.read) == len(self.read[0]) == 1
             if alone and type(lone) is Guard and lone.pointer is None:  # the commonest case is checked without a call
                 self.own_lock = owner.lock_fields[lone.lock].index
-                if not self.hint and not owner.lock_fields[lone.lock].sleepable:
-                    self.simple_lock = self.own_lock
 
 
 def _parse(expr: str, owner: type[Struct]) -> list[tuple[Guard, ...]]:
@@ -230,7 +230,13 @@ class Lock:
     def __get__(self, obj: Struct | None, owner: object) -> Lock | LockRef:
         if obj is None:
             return self
-        return LockRef(obj.id << LOCK_SHIFT | self.index, self, str(obj))
+        rec = obj.rec
+        if rec is None:
+            return LockRef(obj.id << LOCK_SHIFT | self.index, self, obj)
+        ref = rec.locks.get(self.index)
+        if ref is None:
+            ref = rec.locks[self.index] = LockRef(obj.id << LOCK_SHIFT | self.index, self, obj)
+        return ref
 
 
 def simplelock(cls: str) -> Lock:
@@ -244,9 +250,13 @@ def lockmgr(cls: str) -> Lock:
 
 
 class Struct:
-    """Base of every kernel struct; an instance is a handle (id, generation)."""
+    """Base of every kernel struct; an instance is a handle (id, generation).
 
-    __slots__ = ("gen", "id")
+    Attributes:
+        rec: its record in a heap that this process has, if that has been looked for (`Heap.find`).
+    """
+
+    __slots__ = ("gen", "id", "rec")
     guards: ClassVar[dict[str, Guard]] = {}
     kind: ClassVar[int]
     kind_name: ClassVar[str]
@@ -257,6 +267,7 @@ class Struct:
 
     def __init__(self, id: int, gen: int = 0):
         self.id, self.gen = id, gen
+        self.rec: HeapRecord | None = None
 
     def __init_subclass__(cls, kind: int, name: str | None = None, element: str | None = None) -> None:
         cls.kind, cls.kind_name = kind, name or cls.__name__.lower()
@@ -286,6 +297,7 @@ class Struct:
         if element is not None:
             cls.element = FieldBase(element)
             cls.element.bind(cls, "[]", slot)
+            cls.element.indexed = True
 
     @classmethod
     def at(cls, index: int, gen: int = 0) -> Self:
@@ -308,7 +320,7 @@ class Struct:
     def locks(self) -> Iterator[LockRef]:
         """Every lock inside this struct."""
         for lock in self.lock_fields.values():
-            yield LockRef(self.id << LOCK_SHIFT | lock.index, lock, str(self))
+            yield LockRef(self.id << LOCK_SHIFT | lock.index, lock, self)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Struct) and other.id == self.id
@@ -371,7 +383,6 @@ def peek_of(field: FieldBase) -> FieldBase:
     if peek is None:
         peek = _PEEKS[field.key] = copy(field)
         peek.peek = True
-        peek.simple_lock = -1
     return peek
 
 

@@ -44,7 +44,9 @@ class UvmLock(Guard):
     __slots__ = ()
 
     def key(self, peek: Callable[[Struct, str], Struct | None], obj: Struct) -> int | None:
-        return uvm.lock_key(self.lock)
+        if self.fixed < 0:
+            self.fixed = uvm.lock_key(self.lock)
+        return self.fixed
 
 
 class PageOwner(Guard):

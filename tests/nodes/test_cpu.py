@@ -51,15 +51,15 @@ def test_an_interrupt_is_taken_over_an_lwp_that_spins() -> None:
     node, a, _, _, ipi = cpu()
     node.run(a)
     a.ready = False
-    node.pending["cpu0.ipi"].append([1, []])
+    node.post("cpu0.ipi", [1, []])
     assert node.choices() == [ipi] and node.takes(ipi) == "intr"
 
 
 def test_spl_keeps_out_what_is_not_above_it() -> None:
     node, a, _, bio, ipi = cpu()
     node.run(a)
-    node.pending["bio"].append("x")
-    node.pending["cpu0.ipi"].append([1, []])
+    node.post("bio", "x")
+    node.post("cpu0.ipi", [1, []])
     for level, able in ((SPL_NONE, [a, bio, ipi]), (SPL_BIO, [a, ipi]), (SPL_IPI, [a]), (SPL_HIGH, [a])):
         a.spl = level
         assert node.choices() == able
@@ -69,12 +69,12 @@ def test_interrupts_nest_by_level_and_return_to_what_they_hit() -> None:
     node, a, _, bio, ipi = cpu()
     node.run(a)
     a.n = 5
-    node.pending["bio"].append("first")
-    node.pending["bio"].append("second")
+    node.post("bio", "first")
+    node.post("bio", "second")
     assert node.intr(bio) == ("first", "A", 5)
     bio.n = 2
     assert node.choices() == [bio], "its own level keeps the second out"
-    node.pending["cpu0.ipi"].append([1, []])
+    node.post("cpu0.ipi", [1, []])
     assert node.choices() == [bio, ipi]
     assert node.intr(ipi) == ([1, []], "bio", 2)
     assert node.choices() == [ipi]
@@ -85,7 +85,7 @@ def test_interrupts_nest_by_level_and_return_to_what_they_hit() -> None:
 
 def test_an_interrupt_of_an_idle_cpu_has_hit_nobody() -> None:
     node, _, _, bio, _ = cpu()
-    node.pending["bio"].append("x")
+    node.post("bio", "x")
     assert node.intr(bio) == ("x", "", 0)
 
 
@@ -103,7 +103,7 @@ def test_a_wakeup_before_the_cpu_is_given_up_is_not_lost() -> None:
 def test_a_reset_cpu_has_forgotten_everything() -> None:
     node, a, _, bio, _ = cpu()
     node.run(a)
-    node.pending["bio"].append("x")
+    node.post("bio", "x")
     node.intr(bio)
     node.k = 9
     node.tlb.switch(1)

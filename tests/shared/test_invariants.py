@@ -18,8 +18,9 @@ import pytest
 from shared.detectors.invariants import INVARIANTS, NODE_INVARIANTS, Snapshot, check
 from shared.detectors.invariants.snapshot import MOD, PROT, WIRED
 from shared.findings import FINDINGS
+from shared.port.heap import HEADER, Heap
 from shared.port.port import ANY_GEN
-from shared.port.struct import HEADER, KIND_SHIFT, KINDS, Array, Struct
+from shared.port.struct import KIND_SHIFT, KINDS, Array, Struct
 from shared.uvm.param import (
     AMAP_SHARED,
     PG_BUSY,
@@ -114,7 +115,7 @@ class World:
     """
 
     def __init__(self) -> None:
-        self.heap: dict[int, list[Any]] = {}
+        self.heap = Heap()
         self.pmaps: dict[int, dict[int, list[int]]] = {1: {}, 2: {}}
         self.attrs: dict[int, list[int]] = {}
         self.frames = [(frame, *[0] * (WORDS - 1)) for frame in range(14)]
@@ -229,13 +230,13 @@ class World:
         """A new struct of generation 1 (the globals: 0)."""
         index = sum(1 for key in self.heap if type_of(key) is kind)
         obj = kind.at(index, 0 if kind in (Uvm, Uvmexp, PageQueue, FreeQueue) else 1)
-        self.heap[obj.id] = [obj.gen, None, *kind.defaults]
+        self.heap.add(obj.id, obj.gen, list(kind.defaults))
         self.set(obj, **fields)
         return obj
 
     def add_array(self, kind: type[Array], elements: list[Any], **fields: Any) -> Any:
         array = self.add(kind, **fields)
-        self.heap[array.id] += elements
+        self.heap[array.id].fields += elements
         return array
 
     def set(self, obj: Struct, **fields: Any) -> None:
@@ -1290,9 +1291,13 @@ def test_further_violations_of_an_invariant_are_its_story(world: World) -> None:
 
 
 def test_checking_changes_nothing(world: World) -> None:
-    before = deepcopy(vars(world))
+    def state() -> dict[str, Any]:
+        heap = {id: (rec.gen, rec.fields) for id, rec in world.heap.records.items()}
+        return deepcopy({**vars(world), "heap": heap})
+
+    before = state()
     check(world.snapshot())
-    assert vars(world) == before
+    assert state() == before
 
 
 # What looks wrong and is not.
@@ -1397,7 +1402,7 @@ def test_tlb_of_a_pmap_that_is_gone_may_be_loaded_but_empty(world: World) -> Non
 def test_no_wrong_field_makes_the_checks_fail_themselves(value: object) -> None:
     """A wrong state is what they are for: they must end, and say something, whatever a field contains."""
     world = World()
-    for rec in world.heap.values():
+    for rec in world.heap.records.values():
         for slot in range(HEADER, len(rec)):
             was, rec[slot] = rec[slot], value
             check(world.snapshot())

@@ -6,6 +6,7 @@ import pytest
 
 from shared.detectors.race import Access, RaceDetector
 from shared.port.guards import Guards
+from shared.port.heap import Heap
 from shared.port.port import Context
 from shared.port.struct import FieldBase
 from shared.uvm.structs import Anon, Page, VmMap, uvm
@@ -199,18 +200,19 @@ def test_a_guard_is_named_with_the_lock_that_it_is(
 ) -> None:
     """A page's owner is known from the heap; of locks that are needed together only those are told that are missing."""
     page, anon = Page.at(3), Anon.at(16)
-    record = [0, None, *Page.defaults]
-    record[Page.fields["uanon"].slot] = anon if owner else None
+    heap = Heap()
+    heap.add(page.id, 0, list(Page.defaults))[Page.fields["uanon"].slot] = anon if owner else None
     field = FieldBase(marking)
     field.bind(Page, "flags", Page.fields["flags"].slot)
     ctx = Context("A", "cpu0")
     ctx.held = {uvm.lock_key(name): (None, mode, "f") for name, mode in held.items()}  # type: ignore[misc]
-    assert Guards({page.id: record}).missing(ctx, page, field, write) == says
+    assert Guards(heap).missing(ctx, page, field, write) == says
 
 
 def test_a_map_s_lock_that_is_held_shared_is_told_so() -> None:
     map = VmMap.at(2)
     ctx = Context("A", "cpu0")
     ctx.held = {map.lock_key("lock"): (None, "r", "f")}  # type: ignore[dict-item]
-    guards = Guards({map.id: [0, None, *VmMap.defaults]})
-    assert guards.missing(ctx, map, VmMap.fields["size"], True) == "vmmap:2.lock, held shared"
+    heap = Heap()
+    heap.add(map.id, 0, list(VmMap.defaults))
+    assert Guards(heap).missing(ctx, map, VmMap.fields["size"], True) == "vmmap:2.lock, held shared"
