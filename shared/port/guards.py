@@ -41,8 +41,7 @@ class Guards:
             return entry is not None and (not write or entry.mode == "w")
         for alternative in field.write if write else field.read:
             for guard in alternative:
-                key = guard.fixed if guard.fixed >= 0 else guard.key(self._peek, obj)
-                entry = None if key is None else held.get(key)
+                entry = held.get(guard.fixed if guard.fixed >= 0 else guard.key(self.heap, obj))
                 if entry is None or (write and entry.mode != "w"):
                     break
             else:
@@ -59,9 +58,9 @@ class Guards:
         for alternative in field.write if write else field.read:
             words = []
             for guard in alternative:
-                key = guard.key(self._peek, obj)
-                entry = None if key is None else ctx.held.get(key)
-                if key is None:
+                key = guard.key(self.heap, obj)
+                entry = ctx.held.get(key)
+                if key < 0:
                     words.append(f"the lock of its owner, and {obj} has none")
                 elif entry is None:
                     words.append(f"{lock_name(key)}, not held")
@@ -69,10 +68,6 @@ class Guards:
                     words.append(f"{lock_name(key)}, held shared")
             told.append(" and ".join(words))
         return " or ".join(told)
-
-    def _peek(self, obj: Struct, name: str) -> Struct | None:
-        rec = self.heap.find(obj)
-        return None if rec is None else rec[type(obj).fields[name].slot]
 
     def claim(self, ctx: Context, obj: Struct) -> None:
         """The struct is this context's own until another touches it."""

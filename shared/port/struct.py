@@ -28,12 +28,12 @@ their struct, and a lock's key is the struct's id and that number.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from copy import copy
 from functools import lru_cache
 from typing import Any, ClassVar, Generic, Self, TypeVar, overload
 
-from shared.port.heap import HEADER, HeapRecord
+from shared.port.heap import HEADER, Heap, HeapRecord
 from shared.port.lockref import LockRef
 from shared.port.port import ANY_GEN, here
 
@@ -51,23 +51,38 @@ class Guard:
 
     Attributes:
         fixed: key of the lock if that is the same for every struct and known by now; else -1.
+        from_, slot: the kind of struct that had the pointer last, and the pointer's place in it.
+        seen, number: the kind of struct that had the lock last, and the lock's number in it.
     """
 
-    __slots__ = ("fixed", "lock", "pointer")
+    __slots__ = ("fixed", "from_", "lock", "number", "pointer", "seen", "slot")
 
     def __init__(self, lock: str, pointer: str | None = None):
         self.lock, self.pointer = lock, pointer
-        self.fixed = -1
+        self.fixed = self.number = self.slot = -1
+        self.seen: type[Struct] | None = None
+        self.from_: type[Struct] | None = None
 
-    def key(self, peek: Callable[[Struct, str], Struct | None], obj: Struct) -> int | None:
-        """Key of the lock, or None if nothing guards the field just now.
+    def key(self, heap: Heap, obj: Struct) -> int:
+        """Key of the lock, or -1 if nothing guards the field just now.
 
         Args:
-            peek: raw read of a field, no operation.
+            heap: in which pointers are followed; no operation.
             obj: the struct whose field is accessed.
         """
-        target = obj if self.pointer is None else peek(obj, self.pointer)
-        return None if target is None else target.lock_key(self.lock)
+        target = obj
+        if self.pointer is not None:
+            if type(obj) is not self.from_:
+                self.from_, self.slot = type(obj), type(obj).fields[self.pointer].slot
+            target = heap.peek(obj, self.slot)
+        return -1 if target is None else self.key_in(target)
+
+    def key_in(self, target: Struct) -> int:
+        """Key of this guard's lock in the struct that has it."""
+        if type(target) is not self.seen:
+            self.seen = type(target)
+            self.number = target.lock_fields[self.lock].index
+        return target.id << LOCK_SHIFT | self.number
 
 
 def own(lock: str) -> Guard:
@@ -233,10 +248,9 @@ class Lock:
         rec = obj.rec
         if rec is None:
             return LockRef(obj.id << LOCK_SHIFT | self.index, self, obj)
-        ref = rec.locks.get(self.index)
-        if ref is None:
-            ref = rec.locks[self.index] = LockRef(obj.id << LOCK_SHIFT | self.index, self, obj)
-        return ref
+        if not rec.locks:
+            rec.locks = list(obj.locks())
+        return rec.locks[self.index]
 
 
 def simplelock(cls: str) -> Lock:
