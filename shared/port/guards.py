@@ -15,8 +15,8 @@ from shared.port.heap import Heap
 from shared.port.struct import LOCK_SHIFT, Struct, lock_name
 
 if TYPE_CHECKING:
-    from shared.port.port import Context
-    from shared.port.struct import FieldBase
+    from shared.port.port import Context, Held
+    from shared.port.struct import FieldBase, Guard
 
 
 class Guards:
@@ -39,14 +39,18 @@ class Guards:
         if field.own_lock >= 0:
             entry = held.get(obj.id << LOCK_SHIFT | field.own_lock)
             return entry is not None and (not write or entry.mode == "w")
+        for guard in field.write_any if write else field.read_any:
+            entry = held.get(guard.fixed if guard.fixed >= 0 else guard.key(self.heap, obj))
+            if entry is not None and (not write or entry.mode == "w"):
+                return True
         for alternative in field.write if write else field.read:
-            for guard in alternative:
-                entry = held.get(guard.fixed if guard.fixed >= 0 else guard.key(self.heap, obj))
-                if entry is None or (write and entry.mode != "w"):
-                    break
-            else:
+            if len(alternative) > 1 and all(self._holds(held, obj, guard, write) for guard in alternative):
                 return True
         return False
+
+    def _holds(self, held: dict[int, Held], obj: Struct, guard: Guard, write: bool) -> bool:
+        entry = held.get(guard.key(self.heap, obj))
+        return entry is not None and (not write or entry.mode == "w")
 
     def missing(self, ctx: Context, obj: Struct, field: FieldBase, write: bool) -> str:
         """Which locks guard the field just now and are not held as the access needs, in words.

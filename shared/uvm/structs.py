@@ -56,6 +56,7 @@ class PageOwner(Guard):
 
     def __init__(self) -> None:
         super().__init__("")
+        self.follows = True
         self.object, self.anon = via("uobject", "vmobjlock"), via("uanon", "an_lock")
 
     def key(self, heap: Heap, obj: Struct) -> int:
