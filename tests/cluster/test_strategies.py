@@ -682,7 +682,7 @@ def test_what_a_journal_says_was_chosen_is_told_and_bounded() -> None:
     with pytest.raises(Diverged) as caught:
         order.choose(2)
     told = str(caught.value)
-    assert "\x1b" not in told and (told.count("Y"), told.count("Z")) == (12, 16)
+    assert "\x1b" not in told and (told.count("Y"), told.count("Z")) == (15, 16)
     able, order = ordered(("T1", 1, "choose"), value=7, of=8)
     order.pick(able, None)
     with pytest.raises(Diverged, match=r"T1 to perform operation 1 \(choose 7 of 8\); found"):
