@@ -25,6 +25,7 @@ from greenlet import getcurrent, greenlet
 from cluster.machine import Machine, sites_of
 from cluster.search.strategy import Choose, Pick, SearchOver, Stay, Strategy, default
 from cluster.sim.heap import ThinnedHeap
+from cluster.sim.judged import Judged, digest
 from nodes.cpu import Processor, Thread
 from nodes.node import Node
 from shared.detectors.oracle import Oracle, WordAccess
@@ -121,6 +122,8 @@ class Sim(ThinnedHeap):
         self.limit = machine.scenario.limit if limit is None else limit
         self.route = {code: self._router(code) for code, op in OPERATIONS.items() if not op.local}
         self.servers: dict[str, Server] = {}
+        self.judged = Judged()
+        self.differs: Finding | None = None
         self.pool: list[_Pooled] = []
         self.execution = self._new_execution(Stay(), False)
 
@@ -195,7 +198,7 @@ class Sim(ThinnedHeap):
 
     def _refuses(self) -> bool:
         """Do the nodes' tables differ, so that nothing may be performed?"""
-        found = None if self.booting else refused({name: node.tables() for name, node in self.machine.nodes.items()})
+        found = None if self.booting else self.differs
         level = "off" if found is None else found.level(self.detect)
         if found is not None and level == "note":
             self.notes.append(found)
@@ -215,12 +218,26 @@ class Sim(ThinnedHeap):
         elif self.execution.abandoned:
             found, notes = sort_out(watched, self.detect)
         else:
-            state = self.machine.state()
-            unexpected = promise(self.machine.scenario, self.results, state)
-            wrong = oracle.finding if oracle is not None else None
-            found, notes = sort_out(judge(state, self.detect, wrong, unexpected, watched), self.detect)
+            found, notes = sort_out(self._at_rest(watched, oracle.finding if oracle is not None else None), self.detect)
         self.finding = found
         self.notes += notes
+
+    def _at_rest(self, watched: list[Finding], wrong: Finding | None) -> list[Finding]:
+        """What is wrong with a run that has come to its end.
+
+        Args:
+            wrong: what the memory oracle says.
+        """
+        sound = not watched and wrong is None and self.image_ is not None
+        known = digest(self.machine, self.heap, self.results) if sound else b""
+        if known in self.judged.clean:
+            return []
+        state = self.machine.state()
+        unexpected = promise(self.machine.scenario, self.results, state)
+        found = judge(state, self.detect, wrong, unexpected, watched)
+        if sound and not found and unexpected is None:
+            self.judged.remember(known)
+        return found
 
     def _endless(self, watched: list[Finding]) -> list[Finding]:
         """What is wrong with a run that has had all operations that it may have."""
@@ -243,6 +260,7 @@ class Sim(ThinnedHeap):
             for node in nodes.values():
                 node.keep()
             self.machine.loaded_by = self
+            self.differs = refused({name: node.tables() for name, node in nodes.items()})
         elif self.image_ is not None:
             for name, node in nodes.items():
                 node.restore(self.image_[name])

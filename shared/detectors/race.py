@@ -43,7 +43,7 @@ from shared.journal.record import Journals, Record
 from shared.locks.order import LockOrder
 from shared.port.guards import Guards
 from shared.port.lockref import LockRef
-from shared.port.port import Context
+from shared.port.port import Context, Held
 from shared.port.struct import LOCK_SHIFT, Struct, lock_name, parse_handle, peek_of
 from shared.wire.images import Images, heap_of
 from shared.wire.messages import OPERATIONS, WAIT
@@ -242,7 +242,7 @@ class Watch:
         self.detector = RaceDetector()
         self.contexts: dict[str, Context] = {}
         self.before: dict[str, str] = {}  # context -> its last operation
-        self.asked: dict[str, tuple[LockRef, str, str]] = {}  # context that waits for a lock -> its entry in `held`
+        self.asked: dict[str, Held] = {}  # context that waits for a lock -> its entry in `held`
         self.races: dict[tuple[str, str, str], tuple[Moment, Finding]] = {}
         self.pairs: dict[tuple[str, str], tuple[Moment, Finding]] = {}  # classes of locks: held, and taken
 
@@ -285,7 +285,7 @@ class Watch:
             self.detector.goes_on(name, ctx.cpu)
             if name in self.asked:
                 entry = self.asked.pop(name)
-                ctx.held[entry[0].key] = entry
+                ctx.held[entry.ref.key] = entry
         if "refused" in one:
             return
         if event in ("load", "store"):
@@ -326,21 +326,21 @@ class Watch:
         if event == "unlock":
             held.pop(ref.key, None)
         elif event in ("downgrade", "upgrade"):
-            since = held[ref.key][2] if ref.key in held else ctx.function
-            entry = (ref, "r" if event == "downgrade" else "w", since)
+            since = held[ref.key].since if ref.key in held else ctx.function
+            entry = Held(ref, "r" if event == "downgrade" else "w", since)
             if result is WAIT:
                 self.asked[ctx.name] = entry
             else:
                 held[ref.key] = entry
         elif result is WAIT:
-            self.asked[ctx.name] = (ref, one["mode"], one["fn"])
+            self.asked[ctx.name] = Held(ref, one["mode"], one["fn"])
         elif event == "lock" or result:
-            held[ref.key] = (ref, one["mode"], one["fn"])
+            held[ref.key] = Held(ref, one["mode"], one["fn"])
 
     def _takes(self, ctx: Context, one: Record, ref: LockRef) -> None:
         """A lock is asked for while others are held."""
         moment = self.detector.moment(ctx.cpu, one["k"])
-        for held in {held.cls: held for held, _, _ in ctx.held.values()}:
+        for held in {lock.ref.cls: None for lock in ctx.held.values()}:
             known = self.pairs.get((held, ref.cls))
             if held != ref.cls and (known is None or moment < known[0]):
                 self.pairs[held, ref.cls] = moment, _finding("lock-order-reversal", "", ctx, ref.owner)

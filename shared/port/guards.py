@@ -38,12 +38,12 @@ class Guards:
             return False
         if field.own_lock >= 0:
             entry = held.get(obj.id << LOCK_SHIFT | field.own_lock)
-            return entry is not None and (not write or entry[1] == "w")
+            return entry is not None and (not write or entry.mode == "w")
         for alternative in field.write if write else field.read:
             for guard in alternative:
                 key = guard.fixed if guard.fixed >= 0 else guard.key(self._peek, obj)
                 entry = None if key is None else held.get(key)
-                if entry is None or (write and entry[1] != "w"):
+                if entry is None or (write and entry.mode != "w"):
                     break
             else:
                 return True
@@ -65,7 +65,7 @@ class Guards:
                     words.append(f"the lock of its owner, and {obj} has none")
                 elif entry is None:
                     words.append(f"{lock_name(key)}, not held")
-                elif write and entry[1] != "w":
+                elif write and entry.mode != "w":
                     words.append(f"{lock_name(key)}, held shared")
             told.append(" and ".join(words))
         return " or ".join(told)

@@ -77,7 +77,7 @@ class LockRef:
     def held_exclusive(self) -> bool:
         """Does this context hold it exclusively? Not an operation."""
         entry = here.port.cur.held.get(self.key)
-        return entry is not None and entry[1] == "w"
+        return entry is not None and entry.mode == "w"
 
     def __str__(self) -> str:
         return f"{self.owner}.{self.decl.name}"

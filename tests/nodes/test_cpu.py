@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from nodes.cpu import FINISHED, RUNNING, Pending, Processor, Thread, Tlb, ipi_thread
-from shared.port.port import SPL_BIO, SPL_HIGH, SPL_IPI, SPL_NONE, Port, here
+from shared.port.port import SPL_BIO, SPL_HIGH, SPL_IPI, SPL_NONE, Held, Port, here
 from shared.wire.messages import Grant, Interrupt, Wake
 
 
@@ -234,7 +234,7 @@ def test_a_context_s_state_at_rest(finished: bool) -> None:
     a.home = cast(Any, SimpleNamespace(index=6))
     a.n, a.waits, a.ready = 4, ("lock", 8), False
     a.stack = ["uvm_fault"]
-    a.held = {1: (cast(Any, "map:1.lock"), "shared", "uvm_map")}
+    a.held = {1: Held(cast(Any, "map:1.lock"), "shared", "uvm_map")}
     a.state = FINISHED if finished else RUNNING
     held = [{"lock": "map:1.lock", "mode": "shared", "since": "uvm_map"}]
     assert a.at_rest() == ("A", "cpu0", 4, ("lock", 8), finished, False, False, ["uvm_fault"], held, 6)
