@@ -60,7 +60,7 @@ def boot(scenario: Scenario) -> dict[str, object]:
         why = (
             found.text
             if found is not None
-            else "it waits for ever" + (f" in {booter.function}" if booter.stack else "")
+            else "it waits forever" + (f" in {booter.function}" if booter.stack else "")
         )
         line, field = None, "setup"
         if begun:

@@ -110,11 +110,10 @@ class Order:
         self, threads: Mapping[str, Thread], order: Sequence[Record], events: Mapping[str, list[int]] | None = None
     ):
         self.threads, self.order, self.events = threads, order, events or {}
-        self.at = 0
-        self.ran: Thread | None = None
 
     def new_execution(self) -> bool:
-        self.at, self.ran = 0, None
+        self.at = 0
+        self.ran: Thread | None = None
         return True
 
     def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:

@@ -46,17 +46,14 @@ class Pct:
         self.depth = depth
         self.longest = 100
         self.points = 0
-        self.changes: dict[int, int] = {}
-        self.priority: dict[str, float] = {}
-        self.floor = -depth
-        self.ran = ""
 
     def new_execution(self) -> bool:
         self.longest = max(self.longest, min(self.points, FAIR_AFTER * self.longest))
         self.points = 0
         places = self.random.sample(range(1, self.longest + 1), min(self.depth - 1, self.longest))
         self.changes = {place: -number for number, place in enumerate(places)}
-        self.priority, self.floor, self.ran = {}, -self.depth, ""
+        self.priority: dict[str, float] = {}
+        self.floor, self.ran = -self.depth, ""
         return True
 
     def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:

@@ -7,7 +7,7 @@ Sees: what is stuck in the state that it is shown, once nothing goes on any more
 that has waited long for a lock, and memory whose owners are all locked by contexts that wait for memory.
 
 Does not see: a deadlock that did not happen in this run (lock order does, shared/detectors/race.py); contexts that are
-stuck while another finding ends the run; a thread that pauses for ever, as its program says; a lock that is held at the
+stuck while another finding ends the run; a thread that pauses forever, as its program says; a lock that is held at the
 end and that nobody wants (LOCKDEBUG does, and invariant LOCK-1).
 """
 
@@ -187,7 +187,7 @@ def _stuck(state: MachineState, snapshot: Snapshot) -> list[Finding]:
         elif code == "sleep":
             finding = _asleep(context, target, graph, snapshot)
         else:
-            finding = _finding(context, "deadlock", f"{context.name} waits for ever for {code}({target})", "", "")
+            finding = _finding(context, "deadlock", f"{context.name} waits forever for {code}({target})", "", "")
         found.append((_rank(finding, graph), finding))
     found.sort(key=lambda ranked: ranked[0])
     story = [graph.words(context.name) for context, *_ in blocked]
@@ -283,7 +283,7 @@ def starved(state: MachineState) -> list[Finding]:
     locked = _locked_by(asking, state, snapshot)
     if locked:
         (page, lock, holder, since), first = locked[0], asking[0]
-        fn = next((name for name in reversed(first.stack) if name not in ALLOCATING), "")
+        fn = next((name for name in first.stack[::-1] if name not in ALLOCATING), "")
         text = (
             f"deadlock: {first.name} waits in {fn} for free memory, which the pagedaemon has to free; "
             f"the pagedaemon waits for {lock}, the owner of {page}, held by {holder} since {since}"
@@ -292,10 +292,10 @@ def starved(state: MachineState) -> list[Finding]:
         story.append("no other page is on the page queues")
         subject = lock.split(".", maxsplit=1)[0]
         # (when the machine was stopped is chance, so nothing is said of what it was doing inside of fn)
-        held = [lock for lock in first.held if lock["since"] not in (fn, *ALLOCATING)]
+        held = [lock for lock in first.held if lock["since"] != fn and lock["since"] not in ALLOCATING]
         stack = first.stack[: first.stack.index(fn) + 1]
         return [Finding("deadlock", text, first.name, fn, subject, stack=stack, held=held, story=story)]
-    text = f"{asking[0].name} asks for memory for ever: {free} pages are free, the last {reserve} are reserved"
+    text = f"{asking[0].name} asks for memory forever: {free} pages are free, the last {reserve} are reserved"
     if free >= target:
         text += f", and the pagedaemon is content with {target}"
     return [Finding("no-progress", text, asking[0].name, "uvm_wait", str(uvmexp))]
@@ -352,7 +352,7 @@ def _on_lock(context: ContextState, key: int, contexts: dict[str, ContextState],
         text = "deadlock: " + "; ".join(graph.step(name, edge) for name, edge in ring)
         return _finding(context, "deadlock", text, since, lock)
     kind = "deadlock" if lock_sleeps(key) else "spin-forever"
-    head = f"{who} {graph.verb(wait)} for ever in {context.function} on {lock}"
+    head = f"{who} {graph.verb(wait)} forever in {context.function} on {lock}"
     if ring:
         return _finding(context, kind, f"{head}, which it has held itself since {since}", since, lock)
     if not holders:
@@ -388,19 +388,19 @@ def _asleep(context: ContextState, chan: int, graph: WaitGraph, snapshot: Snapsh
     if chan == uvmexp.addressof("free"):
         free, reserve = snapshot.get(uvmexp, "free"), snapshot.get(uvmexp, "reserve_kernel")
         if free > reserve:
-            text = f"{context.name} sleeps in {fn} for free memory for ever, with {free} pages free"
+            text = f"{context.name} sleeps in {fn} for free memory forever, with {free} pages free"
             return _finding(context, "lost-wakeup", text, fn, name)
         paging = snapshot.num(uvmexp, "paging")
         if paging <= 0:  # the pagedaemon should have tried, and woken whoever waits
             text = f"{context.name} sleeps in {fn} for free memory; {free} pages are free, and nobody goes to free more"
             return _finding(context, "lost-wakeup", text, fn, name)
-        text = f"{context.name} sleeps in {fn} for free memory; {free} pages are free, {paging} are in flight for ever"
+        text = f"{context.name} sleeps in {fn} for free memory; {free} pages are free, {paging} are in flight forever"
         return _finding(context, "deadlock", text, fn, name)
     page = _busy_page("sleep", chan, snapshot)
     if page is not None:
         tag = snapshot.get(page, "owner_tag")
         return _finding(
-            context, "deadlock", f"{context.name} sleeps in {fn} on {name}, busy for ever ({tag})", fn, name
+            context, "deadlock", f"{context.name} sleeps in {fn} on {name}, busy forever ({tag})", fn, name
         )
     if chan >> 8 >> KIND_SHIFT == Proc.kind and graph.waits_for_waiter(context.name):
         return _finding(context, "deadlock", graph.words(context.name), fn, name)

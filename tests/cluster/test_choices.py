@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
 from cluster import api
 from cluster.api import Program, explore, replay
-from cluster.cli import cli
 from cluster.runs import replay as engine
 from cluster.runs.folder import create, write_sim
 from cluster.runs.token import Token, parse
@@ -28,7 +26,7 @@ from shared.journal.record import Journals, digest
 from shared.port.port import here, panic
 from shared.scenario.model import named_results
 from tests.cluster.programs import DEFECTS, add_locked, setup
-from tests.kit import THING, Exhaust, Toy, executions, run_recorded, scenario, searched, things
+from tests.kit import THING, Exhaust, Toy, executions, run_recorded, scenario, searched, things, uvmp
 from tests.nodes.in_threads import Threads
 
 BROKEN, SOUND = DEFECTS["held-at-exit"]
@@ -123,7 +121,7 @@ def test_a_defect_that_one_choice_shows_is_found_replayed_and_told(tmp_path: Pat
     assert report.finding is not None and report.finding.kind == "held-at-exit"
     assert report.outcome.deviations == [CHOSEN] and report.token is not None
     assert replay(BROKEN, report.token).outcome.digest == report.outcome.digest
-    told = CliRunner().invoke(cli, ["postmortem", str(report.save(tmp_path / "run")), "--full"]).output
+    told = uvmp("postmortem", report.save(tmp_path / "run"), "--full").output
     assert "1. operation 3 of write_that_may_f takes choice 2" in told
     assert "takes choice 2 of 3: whether the write fails, and how" in " ".join(told.split("Locks held")[0].split())
 
@@ -255,7 +253,7 @@ def test_an_error_that_may_come_and_a_schedule_are_found_together(tmp_path: Path
     assert found.outcome is not None
     path = create(tmp_path / "run")
     write_sim(path, scene, found.outcome)
-    told = " ".join(CliRunner().invoke(cli, ["postmortem", str(path), "--full"]).output.split())
+    told = " ".join(uvmp("postmortem", path, "--full").output.split())
     assert re.search(r"takes choice 1 of 2: whether the read of page:\d+ fails", told)
 
 

@@ -30,7 +30,7 @@ from shared.scenario.load import load_scenario
 from shared.text import clean
 from shared.uvm.param import PG_BUSY, PG_CLEAN, PG_FAKE, errno_name
 from shared.uvm.structs import Anon, Page, Uvm
-from tests.kit import EMPTY
+from tests.kit import empty
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "scenarios"
 NODES = ("cpu0", "cpu1", "cpu2", "lock_manager", "memory", "mmu")
@@ -99,7 +99,7 @@ class Story:
         return path
 
 
-SCENE = scenario_document(load_scenario(EMPTY, "toy.yaml"), "story")
+SCENE = scenario_document(empty(), "story")
 
 
 def seal(path: Path, about: dict[str, Any]) -> None:
@@ -129,7 +129,7 @@ def locked_anon() -> Story:
 
 SPINS = {
     "kind": "spin-forever",
-    "text": "1B spins for ever",
+    "text": "1B spins forever",
     "context": "1B",
     "function": "amap_cow_now",
     "subject": "anon:5",

@@ -148,7 +148,7 @@ def test_lockdebug_off_lets_the_same_program_go_on_to_what_then_happens() -> Non
     """An early check hides the symptom: without it the CPU spins on its own lock."""
     found = alone(twice, lockdebug="off")
     assert found is not None and found.kind == "spin-forever"
-    assert found.text == "A spins for ever in user mode on thing:0.lk, which it has held itself since user"
+    assert found.text == "A spins forever in user mode on thing:0.lk, which it has held itself since user"
     assert alone(freed_while_held, lockdebug="off") is None
 
 
@@ -240,7 +240,7 @@ def test_a_lock_whose_holder_has_ended_spins_the_other_for_ever() -> None:
     found = toy.run()
     assert found is not None and found.kind == "spin-forever"
     assert (found.context, found.function, found.subject) == ("B", "taker", "thing:0")
-    assert found.text == "B spins for ever in taker on thing:0.lk, held by A since taker; A has ended"
+    assert found.text == "B spins forever in taker on thing:0.lk, held by A since taker; A has ended"
 
 
 # -- sleep and wakeup -------------------------------------------------------------------
@@ -517,7 +517,7 @@ def test_a_long_chain_of_structs_is_published_at_once() -> None:
     chain: list[Thing] = []
     toy = Toy(things, {"A": (0, look), "B": (1, body)})
     assert toy.run() is None
-    assert all(toy.sim.heap[one.id][1] is None for one in chain), "nobody's own any more"
+    assert all(toy.sim.heap[one.id].owner is None for one in chain), "nobody's own any more"
 
 
 @pytest.mark.parametrize("at", [2, 7, -1, -3])

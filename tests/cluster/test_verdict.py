@@ -85,7 +85,7 @@ def test_a_lock_whose_holder_has_ended_is_held_for_ever(lock: object, name: str,
     """One spins for a simple lock and sleeps for a map's; nobody is waited for who has ended."""
     [found] = verdict(taking(lock), taking(lock), script=("A", "A", "A"))
     assert found.kind == kind and found.function == "taker" and found.subject == name.split(".", maxsplit=1)[0]
-    assert found.text == f"B {verb} for ever in taker on {name}, held by A since taker; A has ended"
+    assert found.text == f"B {verb} forever in taker on {name}, held by A since taker; A has ended"
 
 
 def test_a_lock_held_by_a_sleeper_names_both() -> None:
@@ -269,7 +269,7 @@ def test_a_cycle_through_a_busy_page_is_a_deadlock(blocked: bool) -> None:
         )
         assert texts == {"A": f"deadlock: {a}; {b}", "B": f"deadlock: {b}; {a}"}
     else:
-        assert texts == {"B": "B sleeps in waits_for_page on page:0, busy for ever (new alloc by A)"}
+        assert texts == {"B": "B sleeps in waits_for_page on page:0, busy forever (new alloc by A)"}
 
 
 def test_the_sleep_that_explains_the_others_comes_first() -> None:

@@ -9,13 +9,12 @@ import pytest
 from nodes.io import COMPLETION
 from nodes.swap_pager import CONTEXT, SwapPager
 from shared.errors import UserMistake
-from shared.scenario.load import load_scenario
 from shared.scenario.machine import DeviceFault, MachineConfig, SwapDevice, load_machine
 from shared.scenario.pack import pack_scenario, unpack_scenario
 from shared.uvm.param import EAGAIN, EIO
 from shared.uvm.structs import Buf
 from shared.wire.messages import WAIT, Grant, Interrupt
-from tests.kit import EMPTY
+from tests.kit import empty
 
 BUF = Buf.at(3)
 
@@ -140,9 +139,8 @@ def test_the_configuration_of_a_swap_device() -> None:
         DeviceFault("get", delay=3),
     )
     assert machine != MachineConfig(cpus=1, frames=16, swap_slots=8)
-    toy = EMPTY.replace("swap_slots: 0}", "swap_slots: 4, swap: {delays: [{op: get, by: 1}]}}")
-    scene = load_scenario(toy, "t.yaml")
-    assert unpack_scenario(pack_scenario(scene)) == scene
+    made = empty("cpus: 3, frames: 8, swap_slots: 4, swap: {delays: [{op: get, by: 1}]}")
+    assert unpack_scenario(pack_scenario(made)) == made
 
 
 def test_several_swap_devices() -> None:
@@ -152,8 +150,8 @@ def test_several_swap_devices() -> None:
     assert machine.swap_devices == (SwapDevice(4, 1), SwapDevice(8)) and machine.swap_slots == 12
     assert load_machine("cpus: 1\nframes: 16\nswap_slots: 8\n", "m.yaml").swap_devices == (SwapDevice(8),)
     assert load_machine("cpus: 1\nframes: 16\nswap_slots: 0\n", "m.yaml").swap_devices == ()
-    scene = load_scenario(EMPTY.replace("swap_slots: 0}", "swap: {devices: [{slots: 4}, {slots: 2}]}}"), "t.yaml")
-    assert unpack_scenario(pack_scenario(scene)) == scene
+    made = empty("cpus: 3, frames: 8, swap: {devices: [{slots: 4}, {slots: 2}]}")
+    assert unpack_scenario(pack_scenario(made)) == made
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from copy import deepcopy
+from errno import ENOSPC
 from io import BytesIO
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 from cluster.search.walk import RandomWalk
 from shared.errors import LogIncomplete
+from shared.journal.deviation import MAX_CHOICES
 from shared.journal.order import causal_past, events_after, linearize
 from shared.journal.record import (
     MAX_LINE,
@@ -19,6 +22,7 @@ from shared.journal.record import (
     Journal,
     Journals,
     Record,
+    choice_of,
     digest,
     holes,
     operation_record,
@@ -26,7 +30,7 @@ from shared.journal.record import (
     read,
 )
 from shared.port.port import ANY_GEN
-from shared.uvm.structs import Anon
+from shared.uvm.structs import Anon, Page
 from shared.wire.messages import OPERATIONS, WAIT, Grant, Interrupt, Wake
 from tests.kit import THING, run_recorded, scenario
 
@@ -62,6 +66,52 @@ def test_a_journal_on_disk_reads_back_as_it_was_kept() -> None:
     assert [one["nseq"] for one in records] == [1, 2] and {one["node"] for one in records} == {"memory"}
 
 
+def test_a_line_is_a_json_object_without_needless_bytes() -> None:
+    """Journals are large, and compared byte by byte."""
+    disk = BytesIO()
+    journal = Journal("memory", disk)
+    journal.header(run="r1")
+    journal.add({"event": "load", "ctx": "A", "n": 1, "value": [1, None]})
+    header, record = disk.getvalue().splitlines(keepends=True)
+    assert json.loads(header) == {"event": "run.begin", "schema": SCHEMA, "node": "memory", "nseq": 0, "run": "r1"}
+    assert record == b'{"ctx":"A","n":1,"value":[1,null],"node":"memory","nseq":1,"event":"load"}\n'
+
+
+class Full(BytesIO):
+    """A disk without room."""
+
+    def write(self, line: object) -> int:
+        raise OSError(ENOSPC, "No space left on device")
+
+
+def test_a_disk_that_is_full_is_told_with_the_file() -> None:
+    """What a write says of it itself does not name the file; a stream without a name is its node's."""
+    for name, file in ((None, "memory"), ("runs/r1/memory.uvmp.jsonl", "runs/r1/memory.uvmp.jsonl")):
+        disk = Full()
+        if name is not None:
+            disk.name = name  # type: ignore[attr-defined]
+        with pytest.raises(OSError) as caught:
+            Journal("memory", disk).add({"event": "load"})
+        told = caught.value
+        assert (told.errno, told.strerror, told.filename) == (ENOSPC, "No space left on device", file)
+
+
+def test_a_file_without_a_header_has_an_empty_one() -> None:
+    """A node that died before it wrote a line; and one whose first line is lost."""
+    assert read([], "m") == ({}, [], None)
+    record = op("memory", 1, "A", 1, "load")
+    assert read(lines(record), "m") == ({}, [record], None)
+
+
+@pytest.mark.parametrize(
+    ("last", "wrong"),
+    [(b'{"nseq": 2, "event": "load"}', "the last line has no end"), (b"[1]\n", "not a record"), (b"{\n", "Expecting")],
+)
+def test_what_is_wrong_with_the_last_line_is_told(last: bytes, wrong: str) -> None:
+    _, _, torn = read([*lines(HEADER, op("memory", 1, "A", 1, "load")), last], "m")
+    assert torn is not None and torn.startswith(f"m:3: torn or corrupt line ({wrong}")
+
+
 def test_a_journal_that_need_not_be_kept_is_not() -> None:
     """An actor's memory must not grow with the run."""
     journal = Journal("memory", BytesIO(), keep=False)
@@ -90,6 +140,8 @@ def test_a_corrupt_line_that_is_not_the_last_makes_the_log_incomplete(bad: bytes
 def test_a_line_without_bound_is_refused() -> None:
     with pytest.raises(LogIncomplete, match=f"a line of more than {MAX_LINE} bytes"):
         read([b"x" * (MAX_LINE + 1)], "memory.uvmp.jsonl")
+    long = b'{"nseq": 1, "event": "load", "value": "' + b"x" * (MAX_LINE - 42) + b'"}\n'
+    assert len(long) == MAX_LINE and len(read([long], "m")[1]) == 1
 
 
 def test_a_log_of_another_schema_is_refused() -> None:
@@ -124,6 +176,47 @@ def test_a_record_says_what_was_asked_answered_and_caused() -> None:
     assert "peek" not in operation_record("load", THING.id, (THING, "v", 2, False), 7, [])
     assert operation_record("load", THING.id, (THING, "v", 2, True), 7, [])["peek"] is True
     assert "-" not in operation_record("frame_write", 3, ((1, 2),), None, [])
+
+
+def test_a_record_calls_locks_and_channels_by_their_names() -> None:
+    """Anything else that is operated on is a number."""
+    assert operation_record("lock", THING.lock_key("lk"), ("w", "f"), None, [])["lock"] == "thing:0.lk"
+    chan = Page.at(3).id << 8
+    assert operation_record("sleep", chan | 0xFF, ("w", "f"), None, []) == {
+        "event": "sleep", "chan": "page:3", "wmesg": "w", "fn": "f",
+    }  # fmt: skip
+    assert operation_record("wakeup", chan | Page.fields["flags"].slot, (), None, [])["chan"] == "page:3.flags"
+    assert operation_record("frame_zero", 7, (), None, []) == {"event": "frame_zero", "frame": 7}
+
+
+def test_what_an_operation_has_no_result_for_is_not_in_its_record() -> None:
+    assert operation_record("unlock", THING.lock_key("lk"), (), 5, []) == {"event": "unlock", "lock": "thing:0.lk"}
+    assert "got" not in operation_record("try", THING.lock_key("lk"), ("w", "f"), None, [])
+
+
+@pytest.mark.parametrize("args", [(THING, "v", 2), (THING, "v", 2, False, 1)])
+def test_an_operation_has_the_arguments_that_its_table_says(args: tuple[object, ...]) -> None:
+    with pytest.raises(ValueError):
+        operation_record("load", THING.id, args, 7, [])
+
+
+@pytest.mark.parametrize(
+    ("value", "choice"),
+    [
+        (0, 0),
+        (7, 7),
+        (MAX_CHOICES - 1, MAX_CHOICES - 1),
+        (MAX_CHOICES, -1),
+        (-1, -1),
+        (True, -1),
+        ("1", -1),
+        (None, -1),
+    ],
+)
+def test_a_choice_is_a_number_of_those_there_can_be(value: object, choice: int) -> None:
+    """A file may have anything there."""
+    assert choice_of({"event": "choose", "value": value}) == choice
+    assert choice_of({"event": "load", "value": value}) == choice_of({"event": "choose"}) == -1
 
 
 @pytest.mark.parametrize("code", OPERATIONS)
@@ -185,6 +278,16 @@ def test_the_digest_is_of_what_happened_and_not_of_where_and_when() -> None:
             record.update(dict.fromkeys(VOLATILE, "x"))
     other = dict(reversed(other.items()))
     assert digest(one) == digest(other)
+
+
+def test_the_digest_is_the_same_everywhere_and_for_ever() -> None:
+    """SHA-256 of a line for each record: compact JSON, its keys in order, without what differs from run to run."""
+    journals: Journals = {
+        "mmu": [{"nseq": 1, "node": "mmu", "event": "run"}],
+        "memory": [{"node": "memory", "nseq": 1, "value": [1, None], "event": "load"}],
+    }
+    text = b'{"event":"load","node":"memory","value":[1,null]}\n{"event":"run","node":"mmu"}\n'
+    assert digest(journals) == hashlib.sha256(text).hexdigest()
 
 
 @pytest.mark.parametrize("change", ["value", "order", "missing", "node"])
