@@ -67,15 +67,13 @@ class ThinnedHeap(ProcessorPort):
     def load(self, obj: Struct, field: FieldBase, slot: int) -> Any:
         ctx: Thread = self.cur
         rec = obj.rec
-        if (
-            self.fast
-            and rec is not None
-            and rec.gen == obj.gen
-            and rec.home is self.heap
-            and self._plain(ctx, obj, field, rec, slot, False)
-        ):
-            ctx.n += 1
-            return rec.fields[slot - HEADER]
+        if self.fast and rec is not None and rec.gen == obj.gen and rec.home is self.heap:
+            private = rec.owner is ctx
+            if self._plain(ctx, obj, field, private, False) and (not field.indexed or slot < len(rec)):
+                if not private:
+                    rec.owner = None
+                ctx.n += 1
+                return rec.fields[slot - HEADER]
         self._access_point(ctx, obj, field, slot, "load", field.peek)
         if self.journals is not None:
             return self.perform("load", obj.id, (obj, field.name, slot, field.peek))
@@ -90,26 +88,27 @@ class ThinnedHeap(ProcessorPort):
     def store(self, obj: Struct, field: FieldBase, slot: int, value: object) -> None:
         ctx: Thread = self.cur
         rec = obj.rec
-        plain = (
-            self.fast
-            and rec is not None
-            and rec.gen == obj.gen
-            and rec.home is self.heap
-            and self._plain(ctx, obj, field, rec, slot, True)
-        )
-        if not plain:
-            self._access_point(ctx, obj, field, slot, "store", value)
-            if self.dead:
-                raise PortDead
-            rec = self.heap.find(obj)
-            refused = rec is None or not rec.lives(obj) or (field.indexed and slot >= len(rec))
-            if self.journals is not None or refused:
-                self.perform("store", obj.id, (obj, field.name, slot, value))
-                rec = self.heap.find(obj)
-                if rec is not None and rec.owner is None and isinstance(value, Struct):
-                    self.guards.publish(value)
+        if self.fast and rec is not None and rec.gen == obj.gen and rec.home is self.heap:
+            private = rec.owner is ctx
+            if self._plain(ctx, obj, field, private, True) and (not field.indexed or slot < len(rec)):
+                if not private:
+                    rec.owner = None
+                self._put(ctx, obj, rec, slot, value)
                 return
-        assert rec is not None
+        self._access_point(ctx, obj, field, slot, "store", value)
+        if self.dead:
+            raise PortDead
+        rec = self.heap.find(obj)
+        if self.journals is None and rec is not None and rec.lives(obj) and not (field.indexed and slot >= len(rec)):
+            self._put(ctx, obj, rec, slot, value)
+            return
+        self.perform("store", obj.id, (obj, field.name, slot, value))
+        rec = self.heap.find(obj)
+        if rec is not None and rec.owner is None and isinstance(value, Struct):
+            self.guards.publish(value)
+
+    def _put(self, ctx: Thread, obj: Struct, rec: HeapRecord, slot: int, value: object) -> None:
+        """What the memory does with a store that it admits."""
         ctx.n += 1
         if not rec.touched:
             self.heap.touch(obj.id, rec)
@@ -117,19 +116,15 @@ class ThinnedHeap(ProcessorPort):
         if rec.owner is None and isinstance(value, Struct):
             self.guards.publish(value)
 
-    def _plain(self, ctx: Thread, obj: Struct, field: FieldBase, rec: HeapRecord, slot: int, write: bool) -> bool:
-        """Fast path: the access needs no scheduling point and no race check; it is guarded, and the field is not racy.
+    def _plain(self, ctx: Thread, obj: Struct, field: FieldBase, private: bool, write: bool) -> bool:
+        """The access needs no scheduling point and no race check: it is guarded, and the field is not racy.
 
         Args:
-            rec: that of the struct, in the life that the handle is of.
+            private: the struct is this context's own.
         """
-        if field.key in self.racy or (field.indexed and slot >= len(rec)):
+        if field.key in self.racy:
             return False
-        if rec.owner is not ctx:
-            if not field.const and (field.hint or not self.guards.guarded(ctx, obj, field, write)):
-                return False
-            rec.owner = None
-        return True
+        return private or field.const or (not field.hint and self.guards.guarded(ctx, obj, field, write))
 
     def _access_point(self, ctx: Thread, obj: Struct, field: FieldBase, slot: int, code: str, last: object) -> None:
         """A scheduling point before a load or store, unless the thinning rule says that none is needed.

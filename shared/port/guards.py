@@ -15,8 +15,8 @@ from shared.port.heap import Heap
 from shared.port.struct import LOCK_SHIFT, Struct, lock_name
 
 if TYPE_CHECKING:
-    from shared.port.port import Context
-    from shared.port.struct import FieldBase
+    from shared.port.port import Context, Held
+    from shared.port.struct import FieldBase, Guard
 
 
 class Guards:
@@ -39,15 +39,18 @@ class Guards:
         if field.own_lock >= 0:
             entry = held.get(obj.id << LOCK_SHIFT | field.own_lock)
             return entry is not None and (not write or entry.mode == "w")
+        for guard in field.write_any if write else field.read_any:
+            entry = held.get(guard.fixed if guard.fixed >= 0 else guard.key(self.heap, obj))
+            if entry is not None and (not write or entry.mode == "w"):
+                return True
         for alternative in field.write if write else field.read:
-            for guard in alternative:
-                key = guard.fixed if guard.fixed >= 0 else guard.key(self._peek, obj)
-                entry = None if key is None else held.get(key)
-                if entry is None or (write and entry.mode != "w"):
-                    break
-            else:
+            if len(alternative) > 1 and all(self._holds(held, obj, guard, write) for guard in alternative):
                 return True
         return False
+
+    def _holds(self, held: dict[int, Held], obj: Struct, guard: Guard, write: bool) -> bool:
+        entry = held.get(guard.key(self.heap, obj))
+        return entry is not None and (not write or entry.mode == "w")
 
     def missing(self, ctx: Context, obj: Struct, field: FieldBase, write: bool) -> str:
         """Which locks guard the field just now and are not held as the access needs, in words.
@@ -59,9 +62,9 @@ class Guards:
         for alternative in field.write if write else field.read:
             words = []
             for guard in alternative:
-                key = guard.key(self._peek, obj)
-                entry = None if key is None else ctx.held.get(key)
-                if key is None:
+                key = guard.key(self.heap, obj)
+                entry = ctx.held.get(key)
+                if key < 0:
                     words.append(f"the lock of its owner, and {obj} has none")
                 elif entry is None:
                     words.append(f"{lock_name(key)}, not held")
@@ -69,10 +72,6 @@ class Guards:
                     words.append(f"{lock_name(key)}, held shared")
             told.append(" and ".join(words))
         return " or ".join(told)
-
-    def _peek(self, obj: Struct, name: str) -> Struct | None:
-        rec = self.heap.find(obj)
-        return None if rec is None else rec[type(obj).fields[name].slot]
 
     def claim(self, ctx: Context, obj: Struct) -> None:
         """The struct is this context's own until another touches it."""

@@ -36,7 +36,7 @@ class HeapRecord:
         owner: the context to which the struct is private. The thinning rule's; not part of the state.
         fields: field number HEADER and those behind it; a field holds what its struct declares.
         home: the heap that it is in.
-        locks: handles of the struct's locks, once they have been asked for, by their numbers.
+        locks: handles of the struct's locks, by their numbers; [] until the first is asked for.
         kept: generation and fields to go back to; None: it was made since.
         touched: it may differ from these.
     """
@@ -46,7 +46,7 @@ class HeapRecord:
     def __init__(self, gen: int, fields: list[Any], home: Heap | None = None):
         self.gen, self.fields, self.home = gen, fields, home
         self.owner: Context | None = None
-        self.locks: dict[int, LockRef] = {}
+        self.locks: list[LockRef] = []
         self.kept: tuple[int, list[Any]] | None = None
         self.touched = False
 
@@ -114,6 +114,11 @@ class Heap:
             rec = self.records.get(obj.id)
             obj.rec = rec
         return rec
+
+    def peek(self, obj: Struct, slot: int) -> Any:
+        """What a field holds, whatever the handle's generation; None if there is no such struct. No operation."""
+        rec = self.find(obj)
+        return None if rec is None else rec.fields[slot - HEADER]
 
     def keep(self) -> None:
         """The state as of now is what `restore` returns to."""

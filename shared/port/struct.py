@@ -28,12 +28,12 @@ their struct, and a lock's key is the struct's id and that number.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from copy import copy
 from functools import lru_cache
 from typing import Any, ClassVar, Generic, Self, TypeVar, overload
 
-from shared.port.heap import HEADER, HeapRecord
+from shared.port.heap import HEADER, Heap, HeapRecord
 from shared.port.lockref import LockRef
 from shared.port.port import ANY_GEN, here
 
@@ -50,24 +50,41 @@ class Guard:
     """Which lock guards a field: lock `lock` of the struct itself, or of the one that `pointer` names.
 
     Attributes:
+        follows: it has to follow a pointer.
         fixed: key of the lock if that is the same for every struct and known by now; else -1.
+        from_, slot: the kind of struct that had the pointer last, and the pointer's place in it.
+        seen, number: the kind of struct that had the lock last, and the lock's number in it.
     """
 
-    __slots__ = ("fixed", "lock", "pointer")
+    __slots__ = ("fixed", "follows", "from_", "lock", "number", "pointer", "seen", "slot")
 
     def __init__(self, lock: str, pointer: str | None = None):
         self.lock, self.pointer = lock, pointer
-        self.fixed = -1
+        self.fixed = self.number = self.slot = -1
+        self.follows = pointer is not None
+        self.seen: type[Struct] | None = None
+        self.from_: type[Struct] | None = None
 
-    def key(self, peek: Callable[[Struct, str], Struct | None], obj: Struct) -> int | None:
-        """Key of the lock, or None if nothing guards the field just now.
+    def key(self, heap: Heap, obj: Struct) -> int:
+        """Key of the lock, or -1 if nothing guards the field just now.
 
         Args:
-            peek: raw read of a field, no operation.
+            heap: in which pointers are followed; no operation.
             obj: the struct whose field is accessed.
         """
-        target = obj if self.pointer is None else peek(obj, self.pointer)
-        return None if target is None else target.lock_key(self.lock)
+        target = obj
+        if self.pointer is not None:
+            if type(obj) is not self.from_:
+                self.from_, self.slot = type(obj), type(obj).fields[self.pointer].slot
+            target = heap.peek(obj, self.slot)
+        return -1 if target is None else self.key_in(target)
+
+    def key_in(self, target: Struct) -> int:
+        """Key of this guard's lock in the struct that has it."""
+        if type(target) is not self.seen:
+            self.seen = type(target)
+            self.number = target.lock_fields[self.lock].index
+        return target.id << LOCK_SHIFT | self.number
 
 
 def own(lock: str) -> Guard:
@@ -85,6 +102,7 @@ class FieldBase:
 
     Attributes:
         read, write: alternatives, each a tuple of guards that must all be held.
+        read_any, write_any: of these, the guards that suffice alone, those first that need no pointer.
         mode: "guarded", "const" or "stat".
         hint: read without its guard on purpose.
         peek: this one access skips its guard on purpose (see `unlocked`), which its record says.
@@ -110,10 +128,12 @@ class FieldBase:
         "own_lock",
         "peek",
         "read",
+        "read_any",
         "slot",
         "type",
         "union_of",
         "write",
+        "write_any",
     )
 
     def __init__(self, marking: str, hint: bool = False, union_of: str | None = None, link: bool = False):
@@ -122,6 +142,8 @@ class FieldBase:
         self.mode = marking if marking in ("const", "stat") else "guarded"
         self.read: list[tuple[Guard, ...]] = []
         self.write: list[tuple[Guard, ...]] = []
+        self.read_any: list[Guard] = []
+        self.write_any: list[Guard] = []
         self.own_lock = -1
         self.const, self.indexed = marking == "const", False
 
@@ -147,6 +169,7 @@ class FieldBase:
                 parts = {word: expr for expr, word in (part.split() for part in self.marking.split(","))}
             self.read = _parse(parts["read"], owner)
             self.write = _parse(parts["write"], owner)
+            self.read_any, self.write_any = _alone(self.read), _alone(self.write)
             lone = self.read[0][0]
             alone = self.read == self.write and len(self.read) == len(self.read[0]) == 1
             if alone and type(lone) is Guard and lone.pointer is None:  # the commonest case is checked without a call
@@ -155,6 +178,10 @@ class FieldBase:
 
 def _parse(expr: str, owner: type[Struct]) -> list[tuple[Guard, ...]]:
     return [tuple(owner.guards[letter] for letter in part.split("&")) for part in expr.split("|")]
+
+
+def _alone(alternatives: list[tuple[Guard, ...]]) -> list[Guard]:
+    return sorted((guards[0] for guards in alternatives if len(guards) == 1), key=lambda guard: guard.follows)
 
 
 class Field(FieldBase, Generic[T]):
@@ -233,10 +260,9 @@ class Lock:
         rec = obj.rec
         if rec is None:
             return LockRef(obj.id << LOCK_SHIFT | self.index, self, obj)
-        ref = rec.locks.get(self.index)
-        if ref is None:
-            ref = rec.locks[self.index] = LockRef(obj.id << LOCK_SHIFT | self.index, self, obj)
-        return ref
+        if not rec.locks:
+            rec.locks = list(obj.locks())
+        return rec.locks[self.index]
 
 
 def simplelock(cls: str) -> Lock:
