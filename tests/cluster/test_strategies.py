@@ -309,7 +309,7 @@ def test_stay_stays_and_then_goes_round() -> None:
     assert stay.pick(able[1:], None) is able[1]
     assert stay.new_execution()
     assert stay.pick(able, None) is able[0]
-    assert Stay().pick(able, None) is able[0]
+    assert Stay().pick(able, None) is able[0] and stay.choose(9) == 0
 
 
 DICE: dict[str, Callable[..., Strategy]] = {"random": RandomWalk, "pct": Pct}

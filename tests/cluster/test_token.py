@@ -183,6 +183,7 @@ def test_comments_do_not_make_another_kernel_but_code_does() -> None:
 #: file, are texts, or say what a racing exploration may leave out
 NO_SAY = {
     "shared.patch",  # what it brings in is in the version
+    "cluster.sim.judged",
     "shared.errors", "shared.findings", "shared.port.guards", "shared.scenario.keys", "shared.scenario.names",
     "shared.scenario.yaml", "shared.text", "shared.wire.codec", "shared.wire.images",
 }  # fmt: skip
