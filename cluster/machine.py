@@ -36,6 +36,7 @@ class Machine:
         threads: every context by name, in fixed context order.
         processors: the nodes on which contexts run, in fixed order.
         route: kind of operation -> which node admits it, given its target.
+        loaded_by: the engine whose image its nodes have started from.
     """
 
     def __init__(self, scenario: Scenario, threads: dict[str, Thread] | None = None):
@@ -50,6 +51,7 @@ class Machine:
         self.mmu = next(one for one in nodes if isinstance(one, Mmu))
         self.swap_pager = next(one for one in nodes if isinstance(one, SwapPager))
         self.route = routes(config)
+        self.loaded_by: object = None
 
     def reset(self) -> None:
         """Every context and processor back to the state before its first operation."""

@@ -125,7 +125,7 @@ class Thread(Context):
             if self.parked:
                 self.ready = True
         else:
-            self.processor.pending[self.name].append(effect.message)
+            self.processor.post(self.name, effect.message)
 
 
 class Tlb:
@@ -166,7 +166,7 @@ class Processor(Node):
     Attributes:
         current: the LWP that has the CPU, or None: idle.
         nested: interrupts being served, innermost last.
-        pending: interrupts raised and not yet taken, with their messages.
+        pending: interrupts raised and not yet taken, with their messages; raised: how many.
         k: number of operations performed on this CPU.
         events: how many kernel events were recorded here after operation `events_at`, if the engine counts them.
     """
@@ -188,7 +188,7 @@ class Processor(Node):
         self.current: Thread | None = None
         self.nested: list[Thread] = []
         self.pending: dict[str, deque[object]] = {thread.name: deque() for thread in self.interrupts}
-        self.k = self.events_at = self.events = 0
+        self.k = self.events_at = self.events = self.raised = 0
         self.tlb.switch(0)
 
     def note_event(self) -> None:
@@ -210,9 +210,10 @@ class Processor(Node):
             level, choices = self.current.spl, [self.current] if self.current.ready else []
         else:
             level, choices = 0, [thread for thread in self.lwps if thread.ready]
-        for thread in self.interrupts:
-            if self.pending[thread.name] and thread.level > level:
-                choices.append(thread)
+        if self.raised:
+            for thread in self.interrupts:
+                if self.pending[thread.name] and thread.level > level:
+                    choices.append(thread)
         return choices
 
     def takes(self, thread: Thread) -> str | None:
@@ -229,11 +230,17 @@ class Processor(Node):
         """The LWP gives up the CPU."""
         self.current, thread.parked = None, True
 
+    def post(self, name: str, message: object) -> None:
+        """An interrupt is raised: it is pending until its context takes it."""
+        self.pending[name].append(message)
+        self.raised += 1
+
     def intr(self, thread: Thread) -> tuple[object, str, int]:
         """Take a pending interrupt: (message, interrupted context, its operation number)."""
         under = self.nested[-1] if self.nested else self.current
         self.nested.append(thread)
         thread.value, thread.ready = self.pending[thread.name].popleft(), True
+        self.raised -= 1
         return thread.value, under.name if under else "", under.n if under else 0
 
     def interrupted(self) -> list[Thread]:

@@ -1,7 +1,5 @@
 """The kernel heap and the page frames.
 
-A heap record is [generation, private owner, field 0, field 1, ...]; the second
-place belongs to the sim engine's thinning rule and is not part of the state.
 Generations make a use after free visible: a handle is only good for the life of
 the struct in which it was made, and who ended that life is kept. If nobody stops for that, the operation is
 repeated with the address alone: it meets the struct that lives there now, as
@@ -13,8 +11,9 @@ struct with its number, and a word is accessed by a translation to a page of one
 from __future__ import annotations
 
 from nodes.node import Node
+from shared.port.heap import HEADER, Heap, HeapRecord
 from shared.port.port import ANY_GEN
-from shared.port.struct import HEADER, INDEX_MASK, KINDS, Heap, HeapRecord, Struct
+from shared.port.struct import INDEX_MASK, KINDS, Struct
 from shared.uvm.param import PQ_FREE
 from shared.uvm.structs import Page
 from shared.wire.images import MemoryImage
@@ -35,16 +34,17 @@ class Memory(Node):
         super().__init__(name)
         self.shard, self.shards = shard, shards
         self.words = page_size // 8
-        self.heap: Heap = {}
+        self.heap = Heap()
         self.next_index: dict[int, int] = {}
         self.frames: list[tuple[int, ...]] = [(0,) * self.words] * frames
+        self.kept: list[tuple[int, ...]] = []
         self.ended: dict[int, dict[int, str]] = {}  # struct -> generation -> who ended that life, in words
 
     def record(self, obj: Struct) -> HeapRecord:
         """The struct's heap record, if the handle is still good."""
-        rec = self.heap.get(obj.id)
-        if rec is None or (rec[0] != obj.gen and obj.gen != ANY_GEN):
-            what = "freed" if rec is None else f"recycled (generation {rec[0]}, handle of {obj.gen})"
+        rec = self.heap.find(obj)
+        if rec is None or not rec.lives(obj):
+            what = "freed" if rec is None else f"recycled (generation {rec.gen}, handle of {obj.gen})"
             text = f"{obj} is used after it was {what}: {self._who_ended(obj)}"
             raise KernelFinding("use-after-free", text, str(obj), fatal=rec is None)
         return rec
@@ -67,36 +67,36 @@ class Memory(Node):
 
     def _end(self, ctx: str, obj: Struct, by: str, n: int) -> None:
         lives = self.ended.setdefault(obj.id, {})
-        lives[self.heap[obj.id][0]] = f"{ctx} freed it in {by or 'user mode'}, its operation {n}"
+        lives[self.heap[obj.id].gen] = f"{ctx} freed it in {by or 'user mode'}, its operation {n}"
 
     def op_load(self, ctx: str, target: int, obj: Struct, field: str, slot: int, peek: bool = False) -> object:
         return self.inside(obj, slot)[slot]
 
     def op_store(self, ctx: str, target: int, obj: Struct, field: str, slot: int, value: object) -> None:
-        self.inside(obj, slot)[slot] = value
+        rec = self.inside(obj, slot)
+        self.heap.touch(obj.id, rec)
+        rec[slot] = value
 
     def op_alloc(self, ctx: str, target: int, kind: int, length: int) -> Struct:
         index = self.next_index.get(kind, self.shard)
         self.next_index[kind] = index + self.shards
         obj: Struct = KINDS[kind].at(index)
-        self.heap[obj.id] = [0, None, *KINDS[kind].defaults, *([None] * length)]
+        obj.rec = self.heap.add(obj.id, 0, [*KINDS[kind].defaults, *([None] * length)])
         return obj
 
     def op_free(self, ctx: str, target: int, obj: Struct, by: str, n: int) -> None:
         self.record(obj)
         self._end(ctx, obj, by, n)
-        del self.heap[obj.id]
+        self.heap.remove(obj.id)
 
     def op_renew(self, ctx: str, target: int, obj: Struct, by: str, n: int) -> int:
         rec = self.record(obj)
         self._end(ctx, obj, by, n)
-        gen: int = rec[0] + 1
-        self.heap[obj.id] = [gen, None, *type(obj).defaults]
-        return gen
+        self.heap.renew(obj.id, rec.gen + 1, list(type(obj).defaults))
+        return rec.gen
 
     def op_identify(self, ctx: str, target: int, obj: Struct) -> int:
-        gen: int = self.record(obj)[0]
-        return gen
+        return self.record(obj).gen
 
     # (the process is for the record: the memory oracle asks for it)
 
@@ -104,7 +104,7 @@ class Memory(Node):
         """Is the frame's page still the one that the translation was made for?"""
         page = Page(Page.at(frame).id, gen)
         rec = self.heap.get(page.id)
-        if rec is None or gen in (rec[0], ANY_GEN):
+        if rec is None or gen in (rec.gen, ANY_GEN):
             return
         now = "it is free" if rec[Page.fields["pqflags"].slot] & PQ_FREE else "it is in use again"
         text = f"{what} by way of a translation to {page}, which was freed since: {self._who_ended(page)}; {now}"
@@ -141,8 +141,8 @@ class Memory(Node):
 
     def image(self) -> MemoryImage:
         heap = [
-            [key, rec[0], *rec[HEADER:]]
-            for key, rec in self.heap.items()
+            [key, rec.gen, *rec.fields]
+            for key, rec in self.heap.records.items()
             if (key & INDEX_MASK) % self.shards == self.shard
         ]
         return {
@@ -154,7 +154,20 @@ class Memory(Node):
 
     def load_image(self, image: MemoryImage) -> None:
         super().load_image(image)
-        self.heap = {key: [gen, None, *fields] for key, gen, *fields in image["heap"]}
+        self.heap = Heap()
+        for key, gen, *fields in image["heap"]:
+            self.heap.add(key, gen, fields)
         self.next_index = dict(image["next"])
         self.ended = {}
         self.frames = [tuple(words) for words in image["frames"]]
+
+    def keep(self) -> None:
+        self.heap.keep()
+        self.kept = list(self.frames)
+
+    def restore(self, image: MemoryImage) -> None:
+        super().load_image(image)
+        self.heap.restore()
+        self.next_index = dict(image["next"])
+        self.ended = {}
+        self.frames[:] = self.kept

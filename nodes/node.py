@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from inspect import signature
-from typing import Any
+from typing import Any, ClassVar
 
 from shared.patch import SEAMS, Function
 from shared.wire.messages import OPERATIONS, Effect
@@ -38,7 +38,7 @@ class Node:
         admitted: operations so far, if the engine counts them.
     """
 
-    kind = ""
+    kind: ClassVar[str] = ""
 
     def __init__(self, name: str):
         self.name = name
@@ -88,3 +88,10 @@ class Node:
     def load_image(self, image: Any) -> None:
         """Start from a state that `image` gave."""
         self.out, self.admitted = [], 0
+
+    def keep(self) -> None:
+        """Remember the state as of now, which an image has just given, for `restore`."""
+
+    def restore(self, image: Any) -> None:
+        """Start again from that state; `image` is the image that gave it."""
+        self.load_image(image)

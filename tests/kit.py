@@ -1,4 +1,4 @@
-"""What several tests need: shipped scenarios, tiny kernels on the sim engine, strategies that do as they are told."""
+"""What several tests need: scenarios, tiny kernels, strategies that do as they are told, the command."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner, Result
+
 from cluster.boot import prepare
+from cluster.cli import cli
 from cluster.machine import Machine
 from cluster.runs.outcome import Outcome
 from cluster.runs.replay import recorded
@@ -20,6 +23,7 @@ from nodes.cpu import Thread
 from shared.findings import Finding
 from shared.journal.order import events_after
 from shared.journal.record import Journals
+from shared.patch import current
 from shared.port.port import here
 from shared.port.struct import Field, Struct, field, link, lockmgr, own, simplelock, stat
 from shared.scenario.load import load_scenario
@@ -32,22 +36,6 @@ PLAIN: Form[Any] = Form("plain", 1 << 26)
 Results = dict[str, Any]
 CONFIGS = Path(__file__).parents[1] / "configs"
 SHIPPED = sorted(path.stem for path in (CONFIGS / "scenarios").glob("*.yaml"))
-
-EMPTY = """\
-id: toy
-name: toy
-title: A machine for hand-made contexts
-story: None of its own.
-source: ["a test"]
-machine: {cpus: 3, frames: 8, swap_slots: 0}
-setup:
-  - process: {as: unused, cpu: 0}
-programs:
-  unused: []
-expect:
-  fixed: {finding: none}
-bound: {strategy: random, schedules: 1}
-"""
 
 
 def scenario(name: str, **changes: str) -> Scenario:
@@ -89,16 +77,17 @@ def scene(
     machine: str = "cpus: 2, frames: 24, swap_slots: 16, page_size: 64",
     expect: str = "fixed: {finding: none}",
     more: str = "",
+    bound: str = "strategy: random, schedules: 1",
 ) -> Scenario:
     """A scenario that is made for a test.
 
     Args:
         programs: process or thread -> its steps, each a line, with or without a dash.
         setup: steps, in the same way.
-        machine, expect: the inside of their keys, in one line.
+        machine, expect, bound: the inside of their keys, in one line.
         more: further keys of the file: errata, detect, interrupts.
     """
-    text = "".join(f"  {name}:\n{_steps(steps, 4)}" for name, steps in programs.items())
+    text = "".join(f"  {name}:{_steps(steps, 4)}" for name, steps in programs.items())
     return load_scenario(
         f"""\
 id: made
@@ -108,10 +97,9 @@ story: None of its own.
 source: ["a test"]
 machine: {{{machine}}}
 {more}
-setup:
-{_steps(setup, 2)}programs:
+setup:{_steps(setup, 2)}programs:
 {text}expect: {{{expect}}}
-bound: {{strategy: random, schedules: 1}}
+bound: {{{bound}}}
 """,
         "made.yaml",
     )
@@ -119,7 +107,12 @@ bound: {{strategy: random, schedules: 1}}
 
 def _steps(text: str, indent: int) -> str:
     lines = [line.strip().removeprefix("- ") for line in text.splitlines()]
-    return "".join(f"{' ' * indent}- {line}\n" for line in lines if line)
+    return "".join(["\n", *(f"{' ' * indent}- {line}\n" for line in lines if line)]) if any(lines) else " []\n"
+
+
+def empty(machine: str = "cpus: 3, frames: 8, swap_slots: 0") -> Scenario:
+    """A scenario in which nobody does anything."""
+    return scene({"unused": ""}, "process: {as: unused, cpu: 0}", machine)
 
 
 def answers(scene: Scenario, *searches: tuple[Strategy, int], record: bool = False) -> Iterator[tuple[Results, Sim]]:
@@ -164,6 +157,13 @@ def went_on_before_an_interrupt(journals: Journals) -> bool:
     )
 
 
+def uvmp(*words: object) -> Result:
+    """The command, in this process; whatever it did, it left no patch in the kernel."""
+    result = CliRunner().invoke(cli, [str(word) for word in words], prog_name="uvmp")
+    assert current() is None
+    return result
+
+
 # -- tiny kernels --------------------------------------------------------------------
 
 Body = Callable[[], None]
@@ -192,11 +192,13 @@ class Toy:
         mmu: str = "{}",
         kernel_lock: str = "fine",
     ):
-        machine = f"mmu: {mmu}, kernel_lock: {kernel_lock}, shards: {{lock_manager: {shards}, memory: {shards}}}}}\n"
-        scene = load_scenario(EMPTY.replace("swap_slots: 0}\n", "swap_slots: 0, " + machine), "toy.yaml")
-        self.scenario = scene.with_detect({"invariant": "off", **(detect or {})})
+        made = empty(
+            f"cpus: 3, frames: 8, swap_slots: 0, mmu: {mmu}, kernel_lock: {kernel_lock},"
+            f" shards: {{lock_manager: {shards}, memory: {shards}}}"
+        )
+        self.scenario = made.with_detect({"invariant": "off", **(detect or {})})
         booter = Thread("boot", "cpu0", setup)
-        boot = Machine(scene, {"boot": booter})
+        boot = Machine(made, {"boot": booter})
         found = Sim(boot, None).execute(Stay())  # judges nothing
         assert found is None, found
         self.image = boot.image()

@@ -23,7 +23,7 @@ TESTS = {
     "cluster/postmortem/load": ["tests/cluster/test_damaged.py", "tests/cluster/test_postmortem.py"],
     "cluster/runs/token": ["tests/cluster/test_token.py"],
     "cluster/search/explore": ["tests/cluster/test_explore.py"],
-    "cluster/search/follow": ["tests/cluster/test_strategies.py", "tests/cluster/test_replay.py"],
+    "cluster/search/follow": ["tests/cluster/test_strategies.py"],
     "cluster/search/measure": ["tests/cluster/test_measure.py"],
     "cluster/search/minimize": ["tests/cluster/test_minimize.py"],
     "cluster/search/pct": ["tests/cluster/test_strategies.py"],

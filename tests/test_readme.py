@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from click.testing import CliRunner
 
-from cluster.cli import COMMANDS, cli
+from cluster.cli import COMMANDS
 from shared.detectors.invariants import INVARIANTS
 from shared.errata import ERRATA, Status, counts, with_big_lock
 from shared.locks.order import ORDER, parse
 from shared.scenario.steps.table import STEPS
-from tests.kit import SHIPPED
+from tests.kit import SHIPPED, uvmp
 from tests.language import GERMAN
 
 ROOT = Path(__file__).parent.parent
@@ -79,7 +78,7 @@ def flat(name: str) -> str:
 def run(command: str, token: str = "") -> tuple[int, str]:
     """Run one command in this process; TOKEN stands for the end of a token."""
     words = shlex.split(re.sub(r"uvmp1\.[\w-]+\.TOKEN", token, command))[1:]
-    result = CliRunner().invoke(cli, words)
+    result = uvmp(*words)
     return result.exit_code, result.output
 
 
@@ -200,10 +199,10 @@ def test_the_scenario_of_ones_own_runs_as_it_stands(tmp_path: Path) -> None:
     text = block("README.md", "id: mine")
     (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
     words = ["explore", str(tmp_path / "mine.yaml"), "--schedules", "50"]
-    result = CliRunner().invoke(cli, [*words, "--expect"])
+    result = uvmp(*words, "--expect")
     assert result.exit_code == 0 and "as expected" in result.output, result.output
     (tmp_path / "mine.yaml").write_text(text[: text.index("expect:")], encoding="utf-8")
-    assert CliRunner().invoke(cli, words).exit_code == 0
+    assert uvmp(*words).exit_code == 0
 
 
 def test_the_program_of_ones_own_does_what_is_said(tmp_path: Path) -> None:
@@ -216,7 +215,7 @@ def test_the_program_of_ones_own_does_what_is_said(tmp_path: Path) -> None:
 
 def test_the_patch_of_ones_own_does_what_is_said(tmp_path: Path) -> None:
     (tmp_path / "fix.py").write_text(block("README.md", "from shared.patch import replaces"), encoding="utf-8")
-    result = CliRunner().invoke(cli, ["explore", "S3a", "--fixed", "--patch", str(tmp_path / "fix.py")])
+    result = uvmp("explore", "S3a", "--fixed", "--patch", tmp_path / "fix.py")
     assert result.exit_code == 1 and "C reads 0 at buf[0], which must be 1" in result.output, result.output
 
 
@@ -251,7 +250,7 @@ def test_every_step_is_named_in_its_family() -> None:
 
 
 def test_every_key_of_a_machine_is_in_its_table() -> None:
-    keys = json.loads(CliRunner().invoke(cli, ["schema"]).stdout)["definitions"]["machine"]["properties"]
+    keys = json.loads(uvmp("schema").stdout)["definitions"]["machine"]["properties"]
     named = {word for cell in table(WALK, "keys of a machine") for word in re.findall(r"\w+", cell)}
     assert keys.keys() <= named
 
@@ -361,7 +360,7 @@ def test_a_text_is_in_plain_english(name: str) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_help_is_in_plain_english(command: str) -> None:
-    assert GERMAN.findall(CliRunner().invoke(cli, [command, "--help"]).output) == []
+    assert GERMAN.findall(uvmp(command, "--help").output) == []
 
 
 def test_every_folder_with_modules_has_a_readme() -> None:

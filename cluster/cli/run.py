@@ -286,7 +286,7 @@ def _say_run(output: Output, chosen: Chosen, run: Outcome) -> None:
     describe.results(output, scenario, run.results)
     describe.finding_or_none(output, run.finding)
     for note in run.notes:
-        output.say(f"noted, not stopped at: {' '.join(part for part in note.signature if part)}: {note.text}")
+        output.say(f"noted, without stopping: {' '.join(part for part in note.signature if part)}: {note.text}")
     describe.say_sites(output, scenario, run.sites)
     output.say(f"{run.operations:,} operations" + (f" in {run.seconds:.2f} s" if run.seconds else ""))
     output.say(f"digest {run.digest}")

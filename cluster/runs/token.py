@@ -153,10 +153,10 @@ def _unpack(body: str) -> tuple[tuple[Deviation, ...], bool]:
 #: them and goes on by default. Not: what judges a run, texts, and what real processes need besides
 DECIDES = (
     "shared/uvm", "shared/locks", "shared/program/run.py", "shared/port/struct.py", "shared/wire/messages.py",
-    "shared/port/port.py", "shared/port/lockref.py", "shared/port/lockdebug.py", "shared/port/reports.py",
-    "shared/scenario/model.py", "shared/scenario/steps", "shared/scenario/machine.py", "shared/wire/tables.py",
-    "nodes", "shared/program/functions.py", "cluster/sim/engine.py", "cluster/sim/heap.py", "cluster/machine.py",
-    "cluster/boot.py", "cluster/search/strategy.py", "cluster/search/follow.py",
+    "shared/port/port.py", "shared/port/heap.py", "shared/port/lockref.py", "shared/port/lockdebug.py",
+    "shared/port/reports.py", "shared/scenario/model.py", "shared/scenario/steps", "shared/scenario/machine.py",
+    "shared/wire/tables.py", "nodes", "shared/program/functions.py", "cluster/sim/engine.py", "cluster/sim/heap.py",
+    "cluster/machine.py", "cluster/boot.py", "cluster/search/strategy.py", "cluster/search/follow.py",
 )  # fmt: skip
 APART = (
     "nodes/host/admit.py",

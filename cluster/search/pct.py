@@ -18,13 +18,14 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from cluster.search.strategy import Patient
 from nodes.cpu import Thread
 
 #: after so many times the points of the longest execution that ended, an execution is walked at random
 FAIR_AFTER = 3
 
 
-class Pct:
+class Pct(Patient):
     """PCT of depth d.
 
     Args:
@@ -46,17 +47,14 @@ class Pct:
         self.depth = depth
         self.longest = 100
         self.points = 0
-        self.changes: dict[int, int] = {}
-        self.priority: dict[str, float] = {}
-        self.floor = -depth
-        self.ran = ""
 
     def new_execution(self) -> bool:
         self.longest = max(self.longest, min(self.points, FAIR_AFTER * self.longest))
         self.points = 0
         places = self.random.sample(range(1, self.longest + 1), min(self.depth - 1, self.longest))
         self.changes = {place: -number for number, place in enumerate(places)}
-        self.priority, self.floor, self.ran = {}, -self.depth, ""
+        self.priority: dict[str, float] = {}
+        self.floor, self.ran = -self.depth, ""
         return True
 
     def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:
@@ -81,6 +79,13 @@ class Pct:
                 best, top = thread, priority
         self.ran = best.name
         return best
+
+    def stays(self) -> int:
+        fair = FAIR_AFTER * self.longest
+        return min([fair, *(place - 1 for place in self.changes if place > self.points)]) - self.points
+
+    def passed(self, points: int) -> None:
+        self.points += points
 
     def choose(self, n: int) -> int:
         return int(self.random.random() * n)

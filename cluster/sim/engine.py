@@ -23,13 +23,14 @@ from typing import Any, NoReturn
 from greenlet import getcurrent, greenlet
 
 from cluster.machine import Machine, sites_of
-from cluster.search.strategy import Choose, Pick, SearchOver, Stay, Strategy, default
+from cluster.search.strategy import Choose, Patient, Pick, SearchOver, Stay, Strategy, default
 from cluster.sim.heap import ThinnedHeap
+from cluster.sim.judged import Judged, digest
 from nodes.cpu import Processor, Thread
 from nodes.node import Node
 from shared.detectors.oracle import Oracle, WordAccess
 from shared.detectors.provenance import MOVES, Move, innermost
-from shared.detectors.race import RaceDetector, Watch
+from shared.detectors.race import TRACKED, RaceDetector, Watch
 from shared.detectors.verdict import came_before, endless, judge, no_end, promise, refused, sort_out
 from shared.errors import PortDead
 from shared.findings import Finding
@@ -42,6 +43,8 @@ from shared.wire.messages import OPERATIONS, WAIT, Interrupt, KernelFinding
 
 #: points of an unrecorded run between two counts of its operations
 COUNT_EVERY = 256
+#: a node, and its method for one kind of operation
+Server = tuple[Node, Callable[..., Any]]
 
 
 @dataclass(slots=True)
@@ -50,6 +53,8 @@ class Execution:
 
     Attributes:
         pick, choose: the strategy's.
+        patient: the strategy, if it says how long its answers hold, and the engine may go by that.
+        asked, quiet: at how many points its last answer held, and at how many of these it still does.
         hub: the greenlet that runs it, to return to at its end.
         changed: processors of which something has changed that decides who may go on.
         count_at: the point at which to count the operations, if they are not recorded.
@@ -69,6 +74,9 @@ class Execution:
     hub: greenlet
     changed: set[Processor]
     count_at: int
+    patient: Patient | None = None
+    asked: int = 0
+    quiet: int = 0
     watch: Watch | None = None
     oracle: Oracle | None = None
     operations: int = 0
@@ -80,6 +88,12 @@ class Execution:
     choices: dict[str, list[Thread]] = field(default_factory=dict)
     deviations: list[Deviation] = field(default_factory=list)
     cpu_stats: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def catch_up(self) -> None:
+        """Tell a patient strategy at how many points it was not asked."""
+        if self.patient is not None and self.asked > self.quiet:
+            self.patient.passed(self.asked - self.quiet)
+        self.asked = self.quiet
 
     def who_can(self) -> list[Thread]:
         """The contexts that may go on, in fixed order; asks only the processors where something has changed."""
@@ -118,6 +132,9 @@ class Sim(ThinnedHeap):
         self.image_ = image
         self.limit = machine.scenario.limit if limit is None else limit
         self.route = {code: self._router(code) for code, op in OPERATIONS.items() if not op.local}
+        self.servers: dict[str, Server] = {}
+        self.judged = Judged()
+        self.differs: Finding | None = None
         self.pool: list[_Pooled] = []
         self.execution = self._new_execution(Stay(), False)
 
@@ -140,6 +157,7 @@ class Sim(ThinnedHeap):
         self._restore()
         self.journals = {name: Journal(name) for name in self.machine.nodes} if record else None
         execution = self.execution = self._new_execution(strategy, record)
+        self.servers = self._servers()
         with here.installed(self):
             if not self._refuses():
                 with suppress(PortDead):
@@ -154,12 +172,24 @@ class Sim(ThinnedHeap):
             for thread in self.threads.values():
                 if thread.glet is not None:
                     thread.glet.throw(PortDead)
+        execution.catch_up()
         for counters in execution.cpu_stats.values():
             for name, count in counters.items():
                 self.counters[name] = self.counters.get(name, 0) + count
         if self.crash is not None:
             raise self.crash
         return self.finding
+
+    def _servers(self) -> dict[str, Server]:
+        """Of each kind of operation for which there is one node alone: that node, and its method as it is now."""
+        alone: dict[str, list[Node]] = {}
+        for node in self.machine.nodes.values():
+            alone.setdefault(node.kind, []).append(node)
+        return {
+            code: (alone[op.node][0], getattr(alone[op.node][0], "op_" + code))
+            for code, op in OPERATIONS.items()
+            if not op.local and len(alone.get(op.node, ())) == 1
+        }
 
     def _new_execution(self, strategy: Strategy, record: bool) -> Execution:
         """Everything that an execution starts with, its detectors among it."""
@@ -173,6 +203,9 @@ class Sim(ThinnedHeap):
             getcurrent(),
             set(self.machine.processors),
             min(COUNT_EVERY, self.limit),
+            strategy if isinstance(strategy, Patient) and not record else None,
+            0,
+            0,
             Watch(self.image_) if (races or order) and record and self.image_ is not None else None,
             Oracle(self.machine.scenario, self.image_) if oracle and self.image_ is not None else None,
             choices={processor.name: [] for processor in self.machine.processors},
@@ -180,7 +213,7 @@ class Sim(ThinnedHeap):
 
     def _refuses(self) -> bool:
         """Do the nodes' tables differ, so that nothing may be performed?"""
-        found = None if self.booting else refused({name: node.tables() for name, node in self.machine.nodes.items()})
+        found = None if self.booting else self.differs
         level = "off" if found is None else found.level(self.detect)
         if found is not None and level == "note":
             self.notes.append(found)
@@ -200,12 +233,26 @@ class Sim(ThinnedHeap):
         elif self.execution.abandoned:
             found, notes = sort_out(watched, self.detect)
         else:
-            state = self.machine.state()
-            unexpected = promise(self.machine.scenario, self.results, state)
-            wrong = oracle.finding if oracle is not None else None
-            found, notes = sort_out(judge(state, self.detect, wrong, unexpected, watched), self.detect)
+            found, notes = sort_out(self._at_rest(watched, oracle.finding if oracle is not None else None), self.detect)
         self.finding = found
         self.notes += notes
+
+    def _at_rest(self, watched: list[Finding], wrong: Finding | None) -> list[Finding]:
+        """What is wrong with a run that has come to its end.
+
+        Args:
+            wrong: what the memory oracle says.
+        """
+        sound = not watched and wrong is None and self.image_ is not None
+        known = digest(self.machine, self.heap, self.results) if sound else b""
+        if known in self.judged.clean:
+            return []
+        state = self.machine.state()
+        unexpected = promise(self.machine.scenario, self.results, state)
+        found = judge(state, self.detect, wrong, unexpected, watched)
+        if sound and not found and unexpected is None:
+            self.judged.remember(known)
+        return found
 
     def _endless(self, watched: list[Finding]) -> list[Finding]:
         """What is wrong with a run that has had all operations that it may have."""
@@ -219,10 +266,19 @@ class Sim(ThinnedHeap):
 
     def _restore(self) -> None:
         self.machine.reset()
-        if self.image_ is not None:
-            for name, node in self.machine.nodes.items():
-                node.load_image(self.image_[name])
-        self._join_shards()
+        nodes = self.machine.nodes
+        if self.machine.loaded_by is not self:
+            if self.image_ is not None:
+                for name, node in nodes.items():
+                    node.load_image(self.image_[name])
+            self._join_shards()
+            for node in nodes.values():
+                node.keep()
+            self.machine.loaded_by = self
+            self.differs = refused({name: node.tables() for name, node in nodes.items()})
+        elif self.image_ is not None:
+            for name, node in nodes.items():
+                node.restore(self.image_[name])
         self.dead = False
         self.finding = self.crash = self.cur = None
         self.stale, self.passed = {}, {}
@@ -259,10 +315,14 @@ class Sim(ThinnedHeap):
             return self._last(enabled)
         if current is not None and current not in enabled:
             current = None
+        execution.catch_up()
         thread = execution.pick(enabled, current)
         if thread is None:
             execution.abandoned = self.dead = True
             raise PortDead
+        patient = execution.patient
+        if patient is not None:
+            execution.asked = execution.quiet = patient.stays()
         if thread is not current:
             if thread is not default(enabled, current, execution.last):
                 ran, kind = self.cur, "wait" if current is None else "point"
@@ -306,11 +366,15 @@ class Sim(ThinnedHeap):
         if self.dead:
             raise PortDead
         current, execution = self.cur, self.execution
-        if not execution.changed and len(execution.enabled) == 1 and execution.enabled[0] is current:
-            execution.points += 1
-            if execution.points >= execution.count_at:
-                self._count()
-            return
+        if not execution.changed:
+            alone = len(execution.enabled) == 1 and execution.enabled[0] is current
+            if alone or execution.quiet > 0:
+                if not alone:
+                    execution.quiet -= 1
+                execution.points += 1
+                if execution.points >= execution.count_at:
+                    self._count()
+                return
         current.asks = code, target, args
         thread = self._pick(current)
         if thread is not current:
@@ -383,37 +447,41 @@ class Sim(ThinnedHeap):
         thread: Thread = self.cur
         thread.n += 1
         thread.processor.k += 1
-        node = self.route[code](target)
+        server = self.servers.get(code)
+        if server is None:
+            node = self.route[code](target)
+            operation = getattr(node, "op_" + code)
+        else:
+            node, operation = server
         node.admitted += 1
         if code == "sleep":
             thread.woken = False
             thread.waits_since = node.admitted
         try:
-            result = node.admit(thread.name, code, target, args)
+            result = operation(thread.name, target, *args)
         except KernelFinding as found:
             if self.journals is not None:
                 refused = operation_record(code, target, args, None, [])
                 self._record(node.name, thread, {**refused, "refused": found.kind})
             return self.refused(found, code, target, args)
-        out, node.out = node.out, []
+        out = node.out
+        if out:
+            node.out = []
         if self.journals is not None:
             self._record(node.name, thread, operation_record(code, target, args, result, out))
         if execution.oracle is not None and code in MOVES:
             moved = None if result is WAIT else result
             execution.oracle.trail.add(Move(thread.name, thread.n, innermost(thread.stack), code, target, args, moved))
-        if self.race is not None:
-            raised = [effect.ctx for effect in out if isinstance(effect, Interrupt)]
-            woken = [effect.ctx for effect in out if not isinstance(effect, Interrupt)]
-            self.race.operation(thread.cpu, code, target, result, woken, raised)
-        if result is not WAIT:
-            for effect in out:
-                self._deliver(effect)
-            return result
-        thread.ready = thread.woken = False
-        thread.waits_since = node.admitted
+        if self.race is not None and code in TRACKED:
+            raised = [effect.ctx for effect in out if isinstance(effect, Interrupt)] if out else ()
+            ended = [effect.ctx for effect in out if not isinstance(effect, Interrupt)] if out else ()
+            self.race.operation(thread.cpu, code, target, result, ended, raised)
+        if result is WAIT:
+            thread.ready = thread.woken = False
+            thread.waits_since = node.admitted
         for effect in out:
             self._deliver(effect)
-        return self._wait_for_grant(thread, code, target)
+        return self._wait_for_grant(thread, code, target) if result is WAIT else result
 
     def _record(self, node: str, thread: Thread, record: dict[str, object]) -> None:
         self.execution.operations += 1

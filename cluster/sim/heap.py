@@ -23,8 +23,8 @@ from nodes.host.half import ProcessorPort
 from shared.detectors.race import Access, RaceDetector
 from shared.errors import PortDead
 from shared.port.guards import Guards
-from shared.port.port import ANY_GEN
-from shared.port.struct import LOCK_SHIFT, FieldBase, Heap, HeapRecord, Struct
+from shared.port.heap import HEADER, Heap, HeapRecord
+from shared.port.struct import FieldBase, Struct
 
 S = TypeVar("S", bound=Struct)
 
@@ -38,7 +38,7 @@ class ThinnedHeap(ProcessorPort):
         every_access: every access is a scheduling point.
 
     Attributes:
-        heap: id of a struct -> its heap record (nodes/memory.py).
+        heap: of all shards.
         fast: the execution is not recorded, and may pass over points.
         race: the race detector of an execution that is not recorded.
     """
@@ -46,21 +46,19 @@ class ThinnedHeap(ProcessorPort):
     def __init__(self, machine: Machine, booting: bool, racy: set[str], every_access: bool):
         super().__init__(machine.scenario, machine.threads)
         self.machine, self.booting, self.racy, self.every_access = machine, booting, racy, every_access
-        self.heap: Heap = {}
+        self.heap = Heap()
         self.guards = Guards(self.heap)
         self.fast = False
         self.race: RaceDetector | None = None
 
     def _join_shards(self) -> None:
         """One address space over all memories; only numbering is per shard."""
-        heap: Heap = {}
         memories = self.machine.memories
+        heap, frames = memories[0].heap, memories[0].frames
         for memory in memories:
-            heap.update(memory.heap)
-        frames = memories[0].frames
-        for memory in memories:
-            memory.heap = heap
             if memory is not memories[0]:
+                heap.join(memory.heap)
+                memory.heap = heap
                 for number in range(memory.shard, len(frames), memory.shards):
                     frames[number] = memory.frames[number]
                 memory.frames = frames
@@ -68,59 +66,65 @@ class ThinnedHeap(ProcessorPort):
 
     def load(self, obj: Struct, field: FieldBase, slot: int) -> Any:
         ctx: Thread = self.cur
-        if self.fast:
-            rec = self.heap.get(obj.id)
-            if rec is not None and slot < len(rec) and self._plain(ctx, obj, field, rec):
+        rec = obj.rec
+        if self.fast and rec is not None and rec.gen == obj.gen and rec.home is self.heap:
+            private = rec.owner is ctx
+            if self._plain(ctx, obj, field, private, False) and (not field.indexed or slot < len(rec)):
+                if not private:
+                    rec.owner = None
                 ctx.n += 1
-                return rec[slot]
+                return rec.fields[slot - HEADER]
         self._access_point(ctx, obj, field, slot, "load", field.peek)
         if self.journals is not None:
             return self.perform("load", obj.id, (obj, field.name, slot, field.peek))
         if self.dead:
             raise PortDead
-        rec = self.heap.get(obj.id)
-        if rec is None or (rec[0] != obj.gen and obj.gen != ANY_GEN) or slot >= len(rec):
+        rec = self.heap.find(obj)
+        if rec is None or not rec.lives(obj) or (field.indexed and slot >= len(rec)):
             return self.perform("load", obj.id, (obj, field.name, slot, field.peek))  # the node will refuse it
         ctx.n += 1
-        return rec[slot]
+        return rec.fields[slot - HEADER]
 
     def store(self, obj: Struct, field: FieldBase, slot: int, value: object) -> None:
         ctx: Thread = self.cur
-        if self.fast:
-            rec = self.heap.get(obj.id)
-            if rec is not None and slot < len(rec) and self._plain(ctx, obj, field, rec):
-                ctx.n += 1
-                rec[slot] = value
-                if rec[1] is None and isinstance(value, Struct):
-                    self.guards.publish(value)
+        rec = obj.rec
+        if self.fast and rec is not None and rec.gen == obj.gen and rec.home is self.heap:
+            private = rec.owner is ctx
+            if self._plain(ctx, obj, field, private, True) and (not field.indexed or slot < len(rec)):
+                if not private:
+                    rec.owner = None
+                self._put(ctx, obj, rec, slot, value)
                 return
         self._access_point(ctx, obj, field, slot, "store", value)
         if self.dead:
             raise PortDead
-        rec = self.heap.get(obj.id)
-        refused = rec is None or (rec[0] != obj.gen and obj.gen != ANY_GEN) or slot >= len(rec)
-        if self.journals is not None or rec is None or refused:
-            self.perform("store", obj.id, (obj, field.name, slot, value))
-            rec = self.heap.get(obj.id)
-        else:
-            ctx.n += 1
-            rec[slot] = value
-        if rec is not None and rec[1] is None and isinstance(value, Struct):
+        rec = self.heap.find(obj)
+        if self.journals is None and rec is not None and rec.lives(obj) and not (field.indexed and slot >= len(rec)):
+            self._put(ctx, obj, rec, slot, value)
+            return
+        self.perform("store", obj.id, (obj, field.name, slot, value))
+        rec = self.heap.find(obj)
+        if rec is not None and rec.owner is None and isinstance(value, Struct):
             self.guards.publish(value)
 
-    def _plain(self, ctx: Thread, obj: Struct, field: FieldBase, rec: HeapRecord) -> bool:
-        """Fast path: the access needs no scheduling point and no race check (private, const, own simple lock held)."""
-        if rec[0] != obj.gen or field.key in self.racy:
+    def _put(self, ctx: Thread, obj: Struct, rec: HeapRecord, slot: int, value: object) -> None:
+        """What the memory does with a store that it admits."""
+        ctx.n += 1
+        if not rec.touched:
+            self.heap.touch(obj.id, rec)
+        rec.fields[slot - HEADER] = value
+        if rec.owner is None and isinstance(value, Struct):
+            self.guards.publish(value)
+
+    def _plain(self, ctx: Thread, obj: Struct, field: FieldBase, private: bool, write: bool) -> bool:
+        """The access needs no scheduling point and no race check: it is guarded, and the field is not racy.
+
+        Args:
+            private: the struct is this context's own.
+        """
+        if field.key in self.racy:
             return False
-        if rec[1] is ctx:
-            return True
-        if field.simple_lock >= 0:
-            if (obj.id << LOCK_SHIFT | field.simple_lock) not in ctx.held:
-                return False
-        elif field.mode != "const":
-            return False
-        rec[1] = None
-        return True
+        return private or field.const or (not field.hint and self.guards.guarded(ctx, obj, field, write))
 
     def _access_point(self, ctx: Thread, obj: Struct, field: FieldBase, slot: int, code: str, last: object) -> None:
         """A scheduling point before a load or store, unless the thinning rule says that none is needed.
@@ -129,11 +133,11 @@ class ThinnedHeap(ProcessorPort):
             last: of the operation's arguments.
         """
         write = code == "store"
-        rec = self.heap.get(obj.id)
-        private = rec is not None and rec[1] is ctx
+        rec = self.heap.find(obj)
+        private = rec is not None and rec.owner is ctx
         if rec is not None and not private:
-            rec[1] = None
-        if field.mode == "const":
+            rec.owner = None
+        if field.const:
             if self.every_access:
                 self.point(code, obj.id, (obj, field.name, slot, last))
             return

@@ -64,9 +64,11 @@ class ProcessorPort(Port):
 
     def _begin(self, thread: Thread) -> None:
         """Give a context its processor, if it has not got it."""
+        self.cur = thread
+        if not thread.parked and not thread.interrupt:
+            return
         processor = thread.processor
         takes = processor.takes(thread)
-        self.cur = thread
         if takes is None:
             return
         if takes == "run":
@@ -146,7 +148,9 @@ class ProcessorPort(Port):
         return thread.processor.tlb
 
     def spl(self, level: int) -> int:
-        self._changed(self.cur.processor)
+        thread: Thread = self.cur
+        if thread.processor.raised:
+            self._changed(thread.processor)
         return super().spl(level)
 
     def _deliver(self, effect: Effect) -> None:
@@ -173,6 +177,17 @@ class ProcessorPort(Port):
         """Write what a node has admitted, with the numbers of the operation."""
         record["ctx"], record["n"], record["cpu"], record["k"] = thread.name, thread.n, thread.cpu, thread.processor.k
         self._write(node, record)
+
+    def enter(self, name: str) -> None:
+        self.cur.stack.append(name)
+        if self.journals is not None:
+            self.record_event("enter", fn=name)
+
+    def exit(self) -> None:
+        if not self.dead:
+            fn = self.cur.stack.pop()
+            if self.journals is not None:
+                self.record_event("exit", fn=fn)
 
     def record_event(self, event: str, **fields: object) -> None:
         if self.journals is not None:

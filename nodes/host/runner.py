@@ -25,8 +25,7 @@ from nodes.host.half import ProcessorPort
 from nodes.host.transport import LIMIT_S
 from shared.errors import Infrastructure, PortDead
 from shared.journal.record import Journal
-from shared.port.lockref import LockRef
-from shared.port.port import here
+from shared.port.port import Held, here
 from shared.port.struct import Struct
 from shared.scenario.model import Scenario
 from shared.wire.messages import (
@@ -82,7 +81,7 @@ class Runner(ProcessorPort):
         self.choices = {} if follow is None else dict(follow.choices)
         self.diverged: Divergence | None = None
         #: number of a request in the outbox -> its context's stack and locks when it was made
-        self.made_by: dict[int, tuple[list[str], dict[int, tuple[LockRef, str, str]]]] = {}
+        self.made_by: dict[int, tuple[list[str], dict[int, Held]]] = {}
         self.random = Random(seed)
         self.inbox: SimpleQueue[Delivery | Halt] = SimpleQueue()
         self.received = 0
@@ -189,6 +188,10 @@ class Runner(ProcessorPort):
 
     def spin(self) -> None:
         self.point()
+
+    def _own_point(self, code: str) -> None:
+        self._flush()  # the processor writes its own operation down at once: nothing before it may be refused later
+        super()._own_point(code)
 
     def _chosen(self, n: int) -> int:
         if self.follow is None:

@@ -60,10 +60,6 @@ class Place(NamedTuple):
         return {"page": "page:", "slot": "swap slot ", "block": "disk block "}[self.kind] + str(self.number)
 
 
-#: the hops of a word, the last first: (hop, those before it)
-Way = tuple["Hop", "Way | None"]
-
-
 class Hop(NamedTuple):
     """How a page's words came from one place to another, by an operation, for whom."""
 
@@ -71,6 +67,13 @@ class Hop(NamedTuple):
     target: Place
     move: Move
     what: str
+
+
+class Way(NamedTuple):
+    """The hops of a word, the last first."""
+
+    hop: Hop
+    before: Way | None
 
 
 class Origin:
@@ -92,8 +95,8 @@ class Item(NamedTuple):
     def hops(self) -> list[Hop]:
         found, way = [], self.way
         while way is not None:
-            found.append(way[0])
-            way = way[1]
+            found.append(way.hop)
+            way = way.before
         return found[::-1]
 
 
@@ -114,8 +117,8 @@ class Contents:
     def moved(self, hop: Hop) -> Contents:
         """The same words in another place."""
         other = Contents(self.place, self.move, self.value)
-        other.words = {word: Item(one.origin, (hop, one.way)) for word, one in self.words.items()}
-        other.way = (hop, self.way)
+        other.words = {word: Item(one.origin, Way(hop, one.way)) for word, one in self.words.items()}
+        other.way = Way(hop, self.way)
         return other
 
 
@@ -194,7 +197,7 @@ class Provenance:
     def op_frame_write(self, move: Move) -> None:
         """By a device, into the frame of a request; or the second half of a copy between two shards of memory."""
         target = Place("page", move.target)
-        request = next((one for one in reversed(self.requests) if not one.write and move.target in one.frames), None)
+        request = next((one for one in self.requests[::-1] if not one.write and move.target in one.frames), None)
         if request is not None:
             source = request.places[request.frames.index(move.target)]
             hop = Hop(source, target, request.move, "read")
@@ -244,7 +247,7 @@ class Provenance:
             written = [self.contents.get(Place("page", frame)) for frame in request.frames]
             reading = not request.write and request.places[0].kind == kind
             if reading and all(
-                content is not None and content.way is not None and content.way[0].move is request.move
+                content is not None and content.way is not None and content.way.hop.move is request.move
                 for content in written
             ):
                 self.requests.remove(request)
@@ -259,7 +262,8 @@ class Provenance:
     def op_pmap_enter(self, move: Move) -> None:
         self.entered.append(move)
 
-    op_pmap_remove = op_pmap_protect = op_pmap_enter
+    op_pmap_remove = op_pmap_enter
+    op_pmap_protect = op_pmap_enter
 
     def op_renew(self, move: Move) -> None:
         name = str(move.args[0]).split("#", maxsplit=1)[0]
@@ -386,7 +390,7 @@ class Provenance:
         for place in gone:
             other = "" if live else ", and it had been written to no other place"
             way = self.contents[place].words[origin.word].way
-            brought = f", into which it was {self._hop(way[0], False)}," if way is not None else ""
+            brought = f", into which it was {self._hop(way.hop, False)}," if way is not None else ""
             told.append(f"{place}{brought} was freed by {self.freed[place.number].by}{other}")
         if origin.lost is not None:
             place, move, how = origin.lost

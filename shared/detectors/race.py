@@ -43,7 +43,7 @@ from shared.journal.record import Journals, Record
 from shared.locks.order import LockOrder
 from shared.port.guards import Guards
 from shared.port.lockref import LockRef
-from shared.port.port import Context
+from shared.port.port import Context, Held
 from shared.port.struct import LOCK_SHIFT, Struct, lock_name, parse_handle, peek_of
 from shared.wire.images import Images, heap_of
 from shared.wire.messages import OPERATIONS, WAIT
@@ -120,14 +120,12 @@ class RaceDetector:
     def operation(
         self, cpu: str, code: str, target: int, result: object, granted: Iterable[str] = (), raised: Iterable[str] = ()
     ) -> None:
-        """An operation was performed.
+        """An operation, of a kind in TRACKED, was performed.
 
         Args:
             granted: contexts whose wait it ended.
             raised: interrupts.
         """
-        if code in ("load", "store", "word_read", "word_write"):
-            return
         mine = sent = self._of(cpu)
         if code in ("lock", "upgrade") or (code == "try" and result):
             if result is not WAIT:
@@ -244,7 +242,7 @@ class Watch:
         self.detector = RaceDetector()
         self.contexts: dict[str, Context] = {}
         self.before: dict[str, str] = {}  # context -> its last operation
-        self.asked: dict[str, tuple[LockRef, str, str]] = {}  # context that waits for a lock -> its entry in `held`
+        self.asked: dict[str, Held] = {}  # context that waits for a lock -> its entry in `held`
         self.races: dict[tuple[str, str, str], tuple[Moment, Finding]] = {}
         self.pairs: dict[tuple[str, str], tuple[Moment, Finding]] = {}  # classes of locks: held, and taken
 
@@ -287,14 +285,14 @@ class Watch:
             self.detector.goes_on(name, ctx.cpu)
             if name in self.asked:
                 entry = self.asked.pop(name)
-                ctx.held[entry[0].key] = entry
+                ctx.held[entry.ref.key] = entry
         if "refused" in one:
             return
         if event in ("load", "store"):
             self._access(ctx, one, event == "store")
         elif event == "intr":
             self.detector.interrupts(name, ctx.cpu)
-        elif event in _TRACKED:
+        elif event in TRACKED:
             self._operation(ctx, one)
 
     def _operation(self, ctx: Context, one: Record) -> None:
@@ -314,51 +312,51 @@ class Watch:
                 self._lock(ctx, one, ref, result)
         elif event == "alloc":
             obj = parse_handle(one["obj"])
-            self.guards.heap[obj.id] = [obj.gen, None, *type(obj).defaults, *([None] * one["length"])]
+            self.guards.heap.add(obj.id, obj.gen, [*type(obj).defaults, *([None] * one["length"])])
             self.guards.claim(ctx, obj)
         elif event == "renew":
             obj = parse_handle(one["obj"])
-            self.guards.heap[obj.id] = [one["gen"], None, *type(obj).defaults]
+            self.guards.heap.renew(obj.id, one["gen"], list(type(obj).defaults))
             self.guards.claim(ctx, obj)
         elif event == "free":
-            self.guards.heap.pop(parse_handle(one["obj"]).id, None)
+            self.guards.heap.remove(parse_handle(one["obj"]).id)
 
     def _lock(self, ctx: Context, one: Record, ref: LockRef, result: object) -> None:
         event, held = one["event"], ctx.held
         if event == "unlock":
             held.pop(ref.key, None)
         elif event in ("downgrade", "upgrade"):
-            since = held[ref.key][2] if ref.key in held else ctx.function
-            entry = (ref, "r" if event == "downgrade" else "w", since)
+            since = held[ref.key].since if ref.key in held else ctx.function
+            entry = Held(ref, "r" if event == "downgrade" else "w", since)
             if result is WAIT:
                 self.asked[ctx.name] = entry
             else:
                 held[ref.key] = entry
         elif result is WAIT:
-            self.asked[ctx.name] = (ref, one["mode"], one["fn"])
+            self.asked[ctx.name] = Held(ref, one["mode"], one["fn"])
         elif event == "lock" or result:
-            held[ref.key] = (ref, one["mode"], one["fn"])
+            held[ref.key] = Held(ref, one["mode"], one["fn"])
 
     def _takes(self, ctx: Context, one: Record, ref: LockRef) -> None:
         """A lock is asked for while others are held."""
         moment = self.detector.moment(ctx.cpu, one["k"])
-        for held in {held.cls: held for held, _, _ in ctx.held.values()}:
+        for held in {lock.ref.cls: None for lock in ctx.held.values()}:
             known = self.pairs.get((held, ref.cls))
             if held != ref.cls and (known is None or moment < known[0]):
                 self.pairs[held, ref.cls] = moment, _finding("lock-order-reversal", "", ctx, ref.owner)
 
     def _access(self, ctx: Context, one: Record, write: bool) -> None:
         obj = parse_handle(one["obj"])
-        rec = self.guards.heap.get(obj.id)
+        rec = self.guards.heap.find(obj)
         if rec is None:
             return
         kind = type(obj)
         field = kind.fields[one["field"]] if one["field"] != "[]" else kind.element
         assert field is not None
         field = peek_of(field) if "peek" in one else field
-        private = rec[1] is ctx
+        private = rec.owner is ctx
         if not private:
-            rec[1] = None
+            rec.owner = None
         slot = one["slot"]
         if field.mode != "const":
             guarded = private or self.guards.guarded(ctx, obj, field, write)
@@ -373,14 +371,14 @@ class Watch:
         if write:
             text = one["value"]
             value = rec[slot] = (parse_handle(text) if isinstance(text, str) else None) or text
-            if rec[1] is None and isinstance(value, Struct):
+            if rec.owner is None and isinstance(value, Struct):
                 self.guards.publish(value)
 
 
+#: nodes whose operations, other than accesses, order others or change who holds a lock
+_TELLING = (*ORDERED, "lock_manager", "devices")
 #: operations, other than accesses, that order others or change who holds a lock or owns a struct
-_TRACKED = frozenset(
-    code for code, op in OPERATIONS.items() if op.node in (*ORDERED, "lock_manager", "devices")
-) | {"alloc", "renew", "free"}  # fmt: skip
+TRACKED = frozenset(code for code, op in OPERATIONS.items() if op.node in _TELLING) | {"alloc", "renew", "free"}
 
 
 @cache
@@ -389,7 +387,7 @@ def _lock(name: str) -> LockRef:
     owner, _, field = name.rpartition(".")
     obj = parse_handle(f"{owner}#0")
     decl = type(obj).lock_fields[field]
-    return LockRef(obj.id << LOCK_SHIFT | decl.index, decl, owner)
+    return LockRef(obj.id << LOCK_SHIFT | decl.index, decl, obj)
 
 
 def judge_journals(images: Images, journals: Journals) -> list[Finding]:

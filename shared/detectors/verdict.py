@@ -283,7 +283,7 @@ def starved(state: MachineState) -> list[Finding]:
     locked = _locked_by(asking, state, snapshot)
     if locked:
         (page, lock, holder, since), first = locked[0], asking[0]
-        fn = next((name for name in reversed(first.stack) if name not in ALLOCATING), "")
+        fn = next((name for name in first.stack[::-1] if name not in ALLOCATING), "")
         text = (
             f"deadlock: {first.name} waits in {fn} for free memory, which the pagedaemon has to free; "
             f"the pagedaemon waits for {lock}, the lock of {page}'s owner, held by {holder} since {since}"
@@ -292,7 +292,7 @@ def starved(state: MachineState) -> list[Finding]:
         story.append("no other page is on the page queues")
         subject = lock.split(".", maxsplit=1)[0]
         # (when the machine was stopped is chance, so nothing is said of what it was doing inside of fn)
-        held = [lock for lock in first.held if lock["since"] not in (fn, *ALLOCATING)]
+        held = [lock for lock in first.held if lock["since"] != fn and lock["since"] not in ALLOCATING]
         stack = first.stack[: first.stack.index(fn) + 1]
         return [Finding("deadlock", text, first.name, fn, subject, stack=stack, held=held, story=story)]
     text = f"{asking[0].name} asks for memory forever: {free} pages are free, the last {reserve} are reserved"

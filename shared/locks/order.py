@@ -58,6 +58,7 @@ class LockOrder:
         for before, after in parse(text):
             self.edges.setdefault(before, {})[after] = "the stated order"
         self.known: set[tuple[str, str]] = set()  # pairs that contradict nothing
+        self.settled: dict[str, set[str]] = {}  # class -> those that were held when it was taken, and have been learnt
 
     def against(self, held: Iterable[str], wanted: str, where: str) -> str | None:
         """A blocking acquisition of class `wanted` in function `where`, while classes `held` are held.
@@ -84,9 +85,15 @@ class LockOrder:
 
     def check(self, held: Sequence[str], wanted: str, where: str) -> str | None:
         """As against(); learns what contradicts nothing."""
+        settled = self.settled.get(wanted)
+        if settled is None:
+            settled = self.settled[wanted] = {wanted}
+        if settled.issuperset(held):
+            return None
         wrong = self.against(held, wanted, where)
         if wrong is None:
             self.learn(held, wanted, where)
+            settled.update(held)
         return wrong
 
     def _path(self, start: str, goal: str) -> list[str] | None:

@@ -1,7 +1,7 @@
 """Who may access a field: locks held, and structs that nobody else can reach yet.
 
-Looks at a heap as the memory nodes keep it (id -> [generation, private owner, fields ...]), the simulator's
-own or one that the race detector builds again from journals, so that both come to the same answer.
+Looks at a heap (heap.py), the simulator's own or one that the race detector builds again from journals, so that both
+come to the same answer.
 
 A struct is private to the context that has just allocated it, or taken it off a free list, until its
 handle is stored where others can find it, or another context touches it.
@@ -11,18 +11,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shared.port.struct import HEADER, LOCK_SHIFT, Heap, Struct, lock_name
+from shared.port.heap import Heap
+from shared.port.struct import LOCK_SHIFT, Struct, lock_name
 
 if TYPE_CHECKING:
-    from shared.port.port import Context
-    from shared.port.struct import FieldBase
+    from shared.port.port import Context, Held
+    from shared.port.struct import FieldBase, Guard
 
 
 class Guards:
     """The rules, over one heap.
 
-    Attributes:
-        heap: id of a struct -> its heap record.
+    Args:
+        heap: whose records say who owns what.
     """
 
     __slots__ = ("heap",)
@@ -33,18 +34,23 @@ class Guards:
     def guarded(self, ctx: Context, obj: Struct, field: FieldBase, write: bool) -> bool:
         """Does the context hold what guards the field, in the mode that the access needs?"""
         held = ctx.held
+        if not held:
+            return False
         if field.own_lock >= 0:
             entry = held.get(obj.id << LOCK_SHIFT | field.own_lock)
-            return entry is not None and (not write or entry[1] == "w")
+            return entry is not None and (not write or entry.mode == "w")
+        for guard in field.write_any if write else field.read_any:
+            entry = held.get(guard.fixed if guard.fixed >= 0 else guard.key(self.heap, obj))
+            if entry is not None and (not write or entry.mode == "w"):
+                return True
         for alternative in field.write if write else field.read:
-            for guard in alternative:
-                key = guard.key(self._peek, obj)
-                entry = None if key is None else held.get(key)
-                if entry is None or (write and entry[1] != "w"):
-                    break
-            else:
+            if len(alternative) > 1 and all(self._holds(held, obj, guard, write) for guard in alternative):
                 return True
         return False
+
+    def _holds(self, held: dict[int, Held], obj: Struct, guard: Guard, write: bool) -> bool:
+        entry = held.get(guard.key(self.heap, obj))
+        return entry is not None and (not write or entry.mode == "w")
 
     def missing(self, ctx: Context, obj: Struct, field: FieldBase, write: bool) -> str:
         """Which locks guard the field just now and are not held as the access needs, in words.
@@ -56,32 +62,29 @@ class Guards:
         for alternative in field.write if write else field.read:
             words = []
             for guard in alternative:
-                key = guard.key(self._peek, obj)
-                entry = None if key is None else ctx.held.get(key)
-                if key is None:
+                key = guard.key(self.heap, obj)
+                entry = ctx.held.get(key)
+                if key < 0:
                     words.append(f"the lock of its owner, and {obj} has none")
                 elif entry is None:
                     words.append(f"{lock_name(key)}, not held")
-                elif write and entry[1] != "w":
+                elif write and entry.mode != "w":
                     words.append(f"{lock_name(key)}, held shared")
             told.append(" and ".join(words))
         return " or ".join(told)
 
-    def _peek(self, obj: Struct, name: str) -> Struct | None:
-        rec = self.heap.get(obj.id)
-        return None if rec is None else rec[type(obj).fields[name].slot]
-
     def claim(self, ctx: Context, obj: Struct) -> None:
         """The struct is this context's own until another touches it."""
-        rec = self.heap.get(obj.id)
+        rec = self.heap.find(obj)
         if rec is not None:
-            rec[1] = ctx
+            self.heap.touch(obj.id, rec)
+            rec.owner = ctx
 
     def publish(self, obj: Struct) -> None:
         """A handle was stored where others can find it: what it leads to is not private any more."""
         found = [obj]
         while found:
-            rec = self.heap.get(found.pop().id)
-            if rec is not None and rec[1] is not None:
-                rec[1] = None
-                found += [value for value in rec[HEADER:] if isinstance(value, Struct)]
+            rec = self.heap.find(found.pop())
+            if rec is not None and rec.owner is not None:
+                rec.owner = None
+                found += [value for value in rec.fields if isinstance(value, Struct)]

@@ -41,7 +41,7 @@ class Lockdebug(Reports):
         if ref.key in ctx.held or (ctx.level and not ref.sleepable and self.interrupted_holds(ref.key)):
             self.report("locking-against-myself", f"{ref.phrase}: locking against myself", subject=ref.owner)
         elif ctx.held and self.detect.get("lockorder", "stop") != "off":
-            classes = [held.cls for held, _, _ in ctx.held.values()]
+            classes = [held.ref.cls for held in ctx.held.values()]
             against = (self.order.check if self.learns_order else self.order.against)(classes, ref.cls, ctx.function)
             if against is not None:
                 self.report("lock-order-reversal", f"lock order reversal: {against}", subject=ref.owner)
@@ -61,16 +61,24 @@ class Lockdebug(Reports):
         """LOCKDEBUG: a context that gives up its CPU holds no simple lock; and an interrupt has no CPU to give up."""
         if self.cur.level:
             self.take(self._seen("panic", f"panic: ltsleep: an interrupt cannot sleep ({why})"), "stop")
-        spinning = [ref for ref, _, _ in self.cur.held.values() if not ref.sleepable]
+        spinning = [held.ref for held in self.cur.held.values() if not held.ref.sleepable]
         if spinning:
             self.report("held-across-sleep", f"switching with {spinning[0]} held ({why})", subject=spinning[0].owner)
 
+    def check_exit(self, name: str, before: tuple[int, ...]) -> None:
+        """LOCKDEBUG: the function `name` returns with the locks that it is to return with, and no others."""
+        held = self.cur.held
+        if tuple(held) == before or held.keys() == set(before):
+            return
+        left = [lock.ref for key, lock in held.items() if key not in before]
+        text = f"{name}: returns with {left[0]} held" if left else f"{name}: returns without a lock it was given"
+        self.report("held-at-exit", text, subject=left[0].owner if left else "")
+
     def check_end(self) -> None:
         """LOCKDEBUG: a context that ends holds no lock."""
-        for ref, _, since in self.cur.held.values():
-            self.report(
-                "held-at-exit", f"{self.cur.name} ends with {ref} held since {since}", subject=ref.owner, function=since
-            )
+        for held in self.cur.held.values():
+            text = f"{self.cur.name} ends with {held.ref} held since {held.since}"
+            self.report("held-at-exit", text, subject=held.ref.owner, function=held.since)
 
     def interrupted_holds(self, key: int) -> bool:
         """Does a context that this one, an interrupt, has interrupted hold the lock? LOCKDEBUG asks by CPU."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from shared.port.port import here
 
 if TYPE_CHECKING:
-    from shared.port.struct import Lock
+    from shared.port.struct import Lock, Struct
 
 
 class LockRef:
@@ -19,14 +19,19 @@ class LockRef:
     Attributes:
         key: identity: the struct's id and the lock's number in it.
         cls: lock class, as in shared/locks/order.py.
-        owner: the struct, as `anon:5`.
+        obj: the struct.
+        owner: that, as `anon:5`.
         sleepable: a lockmgr lock (waits asleep) rather than a simple lock (spins).
     """
 
-    __slots__ = ("decl", "key", "owner")
+    __slots__ = ("decl", "key", "obj")
 
-    def __init__(self, key: int, decl: Lock, owner: str):
-        self.key, self.decl, self.owner = key, decl, owner
+    def __init__(self, key: int, decl: Lock, obj: Struct):
+        self.key, self.decl, self.obj = key, decl, obj
+
+    @property
+    def owner(self) -> str:
+        return str(self.obj)
 
     @property
     def cls(self) -> str:
@@ -72,7 +77,7 @@ class LockRef:
     def held_exclusive(self) -> bool:
         """Does this context hold it exclusively? Not an operation."""
         entry = here.port.cur.held.get(self.key)
-        return entry is not None and entry[1] == "w"
+        return entry is not None and entry.mode == "w"
 
     def __str__(self) -> str:
         return f"{self.owner}.{self.decl.name}"

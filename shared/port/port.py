@@ -42,6 +42,20 @@ ANY_GEN = 0xFFFFFFFF
 S = TypeVar("S", bound="Struct")
 
 
+class Held:
+    """A lock that a context holds.
+
+    Attributes:
+        mode: r (shared) or w.
+        since: the function that took it.
+    """
+
+    __slots__ = ("mode", "ref", "since")
+
+    def __init__(self, ref: LockRef, mode: str, since: str):
+        self.ref, self.mode, self.since = ref, mode, since
+
+
 class Context:
     """A thread of control: an LWP, an interrupt, the pagedaemon, the I/O engine.
 
@@ -49,7 +63,7 @@ class Context:
         name: given by the scenario, never by creation order.
         cpu: the node that runs it.
         n: number of its operations so far.
-        held: lock key -> (LockRef, mode, function that took it); mode r or w.
+        held: the locks that it holds, by their keys, in the order in which it took them.
         stack: kernel functions entered, outermost first.
         spl: interrupt priority level; interrupts at or below it stay pending.
         biglock: it holds the kernel's big lock (P_BIGLOCK), which is not among `held`.
@@ -69,7 +83,7 @@ class Context:
         """Back to the state before its first operation."""
         self.n = 0
         self.chan = 0
-        self.held: dict[int, tuple[LockRef, str, str]] = {}
+        self.held: dict[int, Held] = {}
         self.stack: list[str] = []
         self.spl = self.level
         self.biglock = False
@@ -82,7 +96,7 @@ class Context:
 
     def held_as_text(self) -> list[dict[str, str]]:
         """The locks it holds, each with its mode and the function that took it; the big lock is not among them."""
-        return [{"lock": str(ref), "mode": mode, "since": since} for ref, mode, since in self.held.values()]
+        return [{"lock": str(held.ref), "mode": held.mode, "since": held.since} for held in self.held.values()]
 
     def __repr__(self) -> str:
         return f"<{self.name} on {self.cpu} op {self.n}>"
@@ -223,14 +237,15 @@ class Port(Lockdebug):
         ctx = self.cur
         if ctx.held or ctx.level:
             self.check_lock(ref)
-        self.op("lock", ref.key, (mode, ctx.function))
-        ctx.held[ref.key] = (ref, mode, ctx.function)
+        function = ctx.function
+        self.op("lock", ref.key, (mode, function))
+        ctx.held[ref.key] = Held(ref, mode, function)
 
     def trylock(self, ref: LockRef, mode: str) -> bool:
         """Acquire if that is possible at once."""
         ctx = self.cur
         if self.op("try", ref.key, (mode, ctx.function)):
-            ctx.held[ref.key] = (ref, mode, ctx.function)
+            ctx.held[ref.key] = Held(ref, mode, ctx.function)
             return True
         return False
 
@@ -245,7 +260,7 @@ class Port(Lockdebug):
     def downgrade(self, ref: LockRef) -> None:
         """From exclusive to shared, letting other readers in."""
         self.op("downgrade", ref.key, ())
-        self.cur.held[ref.key] = (ref, "r", self.cur.held[ref.key][2])
+        self.cur.held[ref.key] = Held(ref, "r", self.cur.held[ref.key].since)
 
     def upgrade(self, ref: LockRef) -> None:
         """From shared to exclusive, waiting for other readers to leave.
@@ -253,7 +268,7 @@ class Port(Lockdebug):
         Locks: the caller must have marked the map BUSY, so that it is the only upgrader.
         """
         self.op("upgrade", ref.key, ())
-        self.cur.held[ref.key] = (ref, "w", self.cur.held[ref.key][2])
+        self.cur.held[ref.key] = Held(ref, "w", self.cur.held[ref.key].since)
 
     def sleep(self, chan: int, wmesg: str, interlock: LockRef | None) -> None:
         """ltsleep: queue on a channel, release the interlock, give up the CPU until woken."""
@@ -394,6 +409,7 @@ class _Here:
     """
 
     __slots__ = ("_installed", "_lock", "port")
+    __deletable__ = ("port",)
     port: Port
 
     def __init__(self) -> None:
@@ -455,7 +471,7 @@ def kernel(*, exit: str | None = None) -> Callable[[Callable[P, R]], Callable[P,
     """
 
     def mark(function: Callable[P, R]) -> Callable[P, R]:
-        name = function.__name__
+        name, same, checked = function.__name__, exit == "same", exit is not None
         stands: Function = function
 
         def put(other: Function) -> Function:
@@ -469,15 +485,11 @@ def kernel(*, exit: str | None = None) -> Callable[[Callable[P, R]], Callable[P,
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             port = here.port
             ctx = port.cur
-            before = tuple(ctx.held) if exit == "same" else ()
+            before = tuple(ctx.held) if same else ()
             port.enter(name)
             result: R = stands(*args, **kwargs)
-            if exit is not None and ctx.held.keys() != set(before):
-                left = [ref for key, (ref, _, _) in ctx.held.items() if key not in before]
-                text = (
-                    f"{name}: returns with {left[0]} held" if left else f"{name}: returns without a lock it was given"
-                )
-                port.report("held-at-exit", text, subject=left[0].owner if left else "")
+            if checked and (ctx.held or before):
+                port.check_exit(name, before)
             port.exit()
             return result
 

@@ -28,46 +28,63 @@ their struct, and a lock's key is the struct's id and that number.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from copy import copy
 from functools import lru_cache
 from typing import Any, ClassVar, Generic, Self, TypeVar, overload
 
+from shared.port.heap import HEADER, Heap, HeapRecord
 from shared.port.lockref import LockRef
 from shared.port.port import ANY_GEN, here
 
 KIND_SHIFT = 20
 INDEX_MASK = (1 << KIND_SHIFT) - 1
 LOCK_SHIFT = 4
-#: slots of a heap record before field 0
-HEADER = 2
 
 T = TypeVar("T")
-#: [generation, private owner, field 0, field 1, ...]; a field holds what its struct declares
-HeapRecord = list[Any]
-#: id of a struct -> its record
-Heap = dict[int, HeapRecord]
 KINDS: dict[int, type[Struct]] = {}
 KIND_NAMES: dict[str, type[Struct]] = {}
 
 
 class Guard:
-    """Which lock guards a field: lock `lock` of the struct itself, or of the one that `pointer` names."""
+    """Which lock guards a field: lock `lock` of the struct itself, or of the one that `pointer` names.
 
-    __slots__ = ("lock", "pointer")
+    Attributes:
+        follows: it has to follow a pointer.
+        fixed: key of the lock if that is the same for every struct and known by now; else -1.
+        from_, slot: the kind of struct that had the pointer last, and the pointer's place in it.
+        seen, number: the kind of struct that had the lock last, and the lock's number in it.
+    """
+
+    __slots__ = ("fixed", "follows", "from_", "lock", "number", "pointer", "seen", "slot")
 
     def __init__(self, lock: str, pointer: str | None = None):
         self.lock, self.pointer = lock, pointer
+        self.fixed = self.number = self.slot = -1
+        self.follows = pointer is not None
+        self.seen: type[Struct] | None = None
+        self.from_: type[Struct] | None = None
 
-    def key(self, peek: Callable[[Struct, str], Struct | None], obj: Struct) -> int | None:
-        """Key of the lock, or None if nothing guards the field just now.
+    def key(self, heap: Heap, obj: Struct) -> int:
+        """Key of the lock, or -1 if nothing guards the field just now.
 
         Args:
-            peek: raw read of a field, no operation.
+            heap: in which pointers are followed; no operation.
             obj: the struct whose field is accessed.
         """
-        target = obj if self.pointer is None else peek(obj, self.pointer)
-        return None if target is None else target.lock_key(self.lock)
+        target = obj
+        if self.pointer is not None:
+            if type(obj) is not self.from_:
+                self.from_, self.slot = type(obj), type(obj).fields[self.pointer].slot
+            target = heap.peek(obj, self.slot)
+        return -1 if target is None else self.key_in(target)
+
+    def key_in(self, target: Struct) -> int:
+        """Key of this guard's lock in the struct that has it."""
+        if type(target) is not self.seen:
+            self.seen = type(target)
+            self.number = target.lock_fields[self.lock].index
+        return target.id << LOCK_SHIFT | self.number
 
 
 def own(lock: str) -> Guard:
@@ -85,18 +102,22 @@ class FieldBase:
 
     Attributes:
         read, write: alternatives, each a tuple of guards that must all be held.
+        read_any, write_any: of these, the guards that suffice alone, those first that need no pointer.
         mode: "guarded", "const" or "stat".
         hint: read without its guard on purpose.
         peek: this one access skips its guard on purpose (see `unlocked`), which its record says.
         number: declared as a Field[int].
         link: it chains structs into a list, and says nothing about the struct itself.
         type: what it is declared to hold, as "int" or "Page | None".
-        own_lock, simple_lock: number of the lone lock of the same struct that guards it, or -1; and if that is
-            a simple lock and no hint.
+        own_lock: number of the lone lock of the same struct that guards it, or -1.
+        indexed: it is an element of an array, which may not be there.
+        const: its mode is "const".
     """
 
     __slots__ = (
+        "const",
         "hint",
+        "indexed",
         "key",
         "link",
         "marking",
@@ -107,11 +128,12 @@ class FieldBase:
         "own_lock",
         "peek",
         "read",
-        "simple_lock",
+        "read_any",
         "slot",
         "type",
         "union_of",
         "write",
+        "write_any",
     )
 
     def __init__(self, marking: str, hint: bool = False, union_of: str | None = None, link: bool = False):
@@ -120,8 +142,10 @@ class FieldBase:
         self.mode = marking if marking in ("const", "stat") else "guarded"
         self.read: list[tuple[Guard, ...]] = []
         self.write: list[tuple[Guard, ...]] = []
+        self.read_any: list[Guard] = []
+        self.write_any: list[Guard] = []
         self.own_lock = -1
-        self.simple_lock = -1
+        self.const, self.indexed = marking == "const", False
 
     def is_hint(self, guarded: bool) -> bool:
         """Is this an access that needs no guard? Of such accesses only two writes can race.
@@ -145,16 +169,19 @@ class FieldBase:
                 parts = {word: expr for expr, word in (part.split() for part in self.marking.split(","))}
             self.read = _parse(parts["read"], owner)
             self.write = _parse(parts["write"], owner)
+            self.read_any, self.write_any = _alone(self.read), _alone(self.write)
             lone = self.read[0][0]
             alone = self.read == self.write and len(self.read) == len(self.read[0]) == 1
             if alone and type(lone) is Guard and lone.pointer is None:  # the commonest case is checked without a call
                 self.own_lock = owner.lock_fields[lone.lock].index
-                if not self.hint and not owner.lock_fields[lone.lock].sleepable:
-                    self.simple_lock = self.own_lock
 
 
 def _parse(expr: str, owner: type[Struct]) -> list[tuple[Guard, ...]]:
     return [tuple(owner.guards[letter] for letter in part.split("&")) for part in expr.split("|")]
+
+
+def _alone(alternatives: list[tuple[Guard, ...]]) -> list[Guard]:
+    return sorted((guards[0] for guards in alternatives if len(guards) == 1), key=lambda guard: guard.follows)
 
 
 class Field(FieldBase, Generic[T]):
@@ -230,7 +257,12 @@ class Lock:
     def __get__(self, obj: Struct | None, owner: object) -> Lock | LockRef:
         if obj is None:
             return self
-        return LockRef(obj.id << LOCK_SHIFT | self.index, self, str(obj))
+        rec = obj.rec
+        if rec is None:
+            return LockRef(obj.id << LOCK_SHIFT | self.index, self, obj)
+        if not rec.locks:
+            rec.locks = list(obj.locks())
+        return rec.locks[self.index]
 
 
 def simplelock(cls: str) -> Lock:
@@ -244,9 +276,13 @@ def lockmgr(cls: str) -> Lock:
 
 
 class Struct:
-    """Base of every kernel struct; an instance is a handle (id, generation)."""
+    """Base of every kernel struct; an instance is a handle (id, generation).
 
-    __slots__ = ("gen", "id")
+    Attributes:
+        rec: its record in a heap that this process has, if that has been looked for (`Heap.find`).
+    """
+
+    __slots__ = ("gen", "id", "rec")
     guards: ClassVar[dict[str, Guard]] = {}
     kind: ClassVar[int]
     kind_name: ClassVar[str]
@@ -257,6 +293,7 @@ class Struct:
 
     def __init__(self, id: int, gen: int = 0):
         self.id, self.gen = id, gen
+        self.rec: HeapRecord | None = None
 
     def __init_subclass__(cls, kind: int, name: str | None = None, element: str | None = None) -> None:
         cls.kind, cls.kind_name = kind, name or cls.__name__.lower()
@@ -286,6 +323,7 @@ class Struct:
         if element is not None:
             cls.element = FieldBase(element)
             cls.element.bind(cls, "[]", slot)
+            cls.element.indexed = True
 
     @classmethod
     def at(cls, index: int, gen: int = 0) -> Self:
@@ -308,7 +346,7 @@ class Struct:
     def locks(self) -> Iterator[LockRef]:
         """Every lock inside this struct."""
         for lock in self.lock_fields.values():
-            yield LockRef(self.id << LOCK_SHIFT | lock.index, lock, str(self))
+            yield LockRef(self.id << LOCK_SHIFT | lock.index, lock, self)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Struct) and other.id == self.id
@@ -371,7 +409,6 @@ def peek_of(field: FieldBase) -> FieldBase:
     if peek is None:
         peek = _PEEKS[field.key] = copy(field)
         peek.peek = True
-        peek.simple_lock = -1
     return peek
 
 

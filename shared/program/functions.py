@@ -21,8 +21,9 @@ from typing import Any
 
 from shared.errors import PortDead, ProjectBug, UserMistake
 from shared.findings import Finding
+from shared.port.heap import Heap
 from shared.port.port import here
-from shared.port.struct import FieldBase, Heap, Struct
+from shared.port.struct import FieldBase, Struct
 
 Function = Callable[[], None]
 
@@ -120,7 +121,7 @@ def run_check(reference: str, heap: Heap) -> Finding | None:
     """What a program's check says of the structs at rest.
 
     Args:
-        heap: struct id -> [generation, private owner, field 0, ...].
+        heap: every struct's record.
     """
     function = resolve(reference)
     try:

@@ -173,7 +173,8 @@ def machine() -> Schema:
     at = said("start: the request cannot be started; done: it is started, and fails", _enum(("start", "done")))
     slot = {"slot": said("only requests that touch this slot", _whole(1, MAX_SWAP)), **which}
     block = {"block": said("only requests that touch this block", _whole(0, MAX_SWAP)), **which}
-    error: dict[str, Schema] = {"op": operation, "error": errors, "at": at}
+    maybe = said("true: the strategy chooses whether the request fails", {"type": "boolean"})
+    error: dict[str, Schema] = {"op": operation, "error": errors, "at": at, "maybe": maybe}
     delay: dict[str, Schema] = {
         "op": operation,
         "by": said("the number of later requests that may overtake this request", _whole(1, MAX_SWAP)),

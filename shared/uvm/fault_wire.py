@@ -120,13 +120,12 @@ def uvm_fault_rewire(map: VmMap, entry: VmMapEntry) -> None:
     """
     for va in range(entry.start, entry.end, here.port.page_size):
         with _page_of(entry, va) as (pg, anon):
-            if pg is None:
-                continue
-            prot = entry.protection
-            others = bool(entry.etype & UVM_ET_COPYONWRITE) if anon is None else anon.an_ref > 1
-            if others or pg.loan_count:  # not in a kernel without errata
-                prot &= ~VM_PROT_WRITE
-            pmap_enter(map.pmap, va, pg, prot, PMAP_CANFAIL | PMAP_WIRED)
+            if pg is not None:
+                prot = entry.protection
+                others = bool(entry.etype & UVM_ET_COPYONWRITE) if anon is None else anon.an_ref > 1
+                if others or pg.loan_count:  # not in a kernel without errata
+                    prot &= ~VM_PROT_WRITE
+                pmap_enter(map.pmap, va, pg, prot, PMAP_CANFAIL | PMAP_WIRED)
 
 
 def _other_io(map: VmMap, bp: PhysBuf | None) -> list[tuple[int, int]]:

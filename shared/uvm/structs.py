@@ -18,9 +18,9 @@ Source: uvm_page.h, uvm_anon.h, uvm_amap.h, uvm_map.h, uvm.h, uvm_extern.h.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
+from shared.port.heap import Heap
 from shared.port.struct import (
     Array,
     Field,
@@ -43,18 +43,25 @@ class UvmLock(Guard):
 
     __slots__ = ()
 
-    def key(self, peek: Callable[[Struct, str], Struct | None], obj: Struct) -> int | None:
-        return uvm.lock_key(self.lock)
+    def key(self, heap: Heap, obj: Struct) -> int:
+        if self.fixed < 0:
+            self.fixed = uvm.lock_key(self.lock)
+        return self.fixed
 
 
 class PageOwner(Guard):
     """Guarded by the lock of the page's object, or else of its anon; an ownerless page has none."""
 
-    __slots__ = ()
+    __slots__ = ("anon", "object")
 
-    def key(self, peek: Callable[[Struct, str], Struct | None], obj: Struct) -> int | None:
-        owner = peek(obj, "uobject") or peek(obj, "uanon")
-        return None if owner is None else owner.lock_key("an_lock" if owner.kind_name == "anon" else "vmobjlock")
+    def __init__(self) -> None:
+        super().__init__("")
+        self.follows = True
+        self.object, self.anon = via("uobject", "vmobjlock"), via("uanon", "an_lock")
+
+    def key(self, heap: Heap, obj: Struct) -> int:
+        key = self.object.key(heap, obj)
+        return key if key >= 0 else self.anon.key(heap, obj)
 
 
 P, F, A, S, D, H = (
@@ -80,7 +87,7 @@ class Page(Struct, kind=1):
     io_count (the model's): the device I/Os among them. It grows only with the owner locked, too.
     """
 
-    guards = {"o": PageOwner(""), "p": P, "f": F, "h": H}
+    guards = {"o": PageOwner(), "p": P, "f": F, "h": H}
     pageq_next: Field[Page | None] = link("p|f")
     pageq_prev: Field[Page | None] = link("p|f")
     hashq_next: Field[Page | None] = link("h")

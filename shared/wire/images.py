@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypedDict, cast
 
-from shared.port.struct import Heap, Struct
+from shared.port.heap import Heap
+from shared.port.struct import Struct
 
 Words = Sequence[int]
 #: node -> its image
@@ -93,7 +94,11 @@ def disk(images: Images) -> DiskImage:
 
 def heap_of(images: Images) -> Heap:
     """The heap, all shards together."""
-    return {key: [gen, None, *fields] for image in memories(images) for key, gen, *fields in image["heap"]}
+    heap = Heap()
+    for image in memories(images):
+        for key, gen, *fields in image["heap"]:
+            heap.add(key, gen, fields)
+    return heap
 
 
 def frames_of(images: Images) -> Iterator[tuple[int, Words]]:

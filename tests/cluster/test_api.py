@@ -6,15 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from cluster import api
 from cluster.api import Pct, Program, RandomWalk, explore, replay
-from cluster.cli import cli
 from cluster.search.strategy import Strategy
 from shared.errors import UserMistake
 from tests.cluster import programs
 from tests.cluster.programs import DEFECTS, FIRST, add_locked, both_count, expects_to_be_first, setup
+from tests.kit import uvmp
 
 STRATEGIES = (lambda: Pct(depth=2), lambda: RandomWalk(seed=1))
 
@@ -29,7 +28,7 @@ def test_a_defect_is_found_replayed_and_explained(kind: str, strategy: Callable[
     again = replay(broken, report.token)
     assert again.finding == report.finding and again.outcome.digest == report.outcome.digest
     folder = report.save(tmp_path / "run")
-    told = CliRunner().invoke(cli, ["postmortem", str(folder)])
+    told = uvmp("postmortem", folder)
     assert told.exit_code == 0 and report.finding.text[:40] in " ".join(told.output.split()), told.output
 
 
@@ -112,7 +111,7 @@ def test_a_folder_does_not_bring_functions_along(tmp_path: Path, monkeypatch: py
     broken, _ = DEFECTS["deadlock"]
     folder = explore(broken).save(tmp_path / "run")
     monkeypatch.setattr("shared.program.functions._KNOWN", {})
-    result = CliRunner().invoke(cli, ["replay", str(folder)])
+    result = uvmp("replay", folder)
     assert result.exit_code == 2 and "replay it from Python" in result.output
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from click.testing import CliRunner
 
 from cluster import configs
-from cluster.cli import cli
 from cluster.cli.glossary import WORDS, used
 from shared.errata import ERRATA
+from tests.kit import uvmp
 
 COLUMNS = 80
 SHOWN = [
@@ -22,14 +21,14 @@ SHOWN = [
 @pytest.mark.parametrize("command", SHOWN, ids=[" ".join(one) for one in SHOWN])
 def test_every_shipped_text_fits_80_columns(command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cluster.cli.output.columns", lambda stream: COLUMNS)  # in a pipe, rows are whole
-    result = CliRunner().invoke(cli, list(command))
+    result = uvmp(*command)
     assert result.exit_code == 0
     assert len(result.stdout.splitlines()) >= 10
     assert [line for line in result.stdout.splitlines() if len(line) > COLUMNS] == []
 
 
 def test_a_story_is_shown_with_the_words_that_it_uses() -> None:
-    shown = " ".join(CliRunner().invoke(cli, ["scenarios", "show", "E23"]).stdout.split())
+    shown = " ".join(uvmp("scenarios", "show", "E23").stdout.split())
     assert f"anon {WORDS['anon']}" in shown and "DIAGNOSTIC" not in shown
 
 
@@ -40,13 +39,13 @@ def test_every_word_of_the_glossary_is_used_by_a_story() -> None:
 
 
 def test_the_list_of_errata_says_how_each_is_known() -> None:
-    lines = CliRunner().invoke(cli, ["errata"]).stdout.splitlines()
+    lines = uvmp("errata").stdout.splitlines()
     for one in ERRATA.values():
         assert f"{one.name:4}  {one.status:13}  {one.big_lock:8}  {one.id}" in lines
 
 
 def test_the_list_of_scenarios_says_how_their_errata_are_known() -> None:
-    lines = CliRunner().invoke(cli, ["scenarios"]).stdout.splitlines()
+    lines = uvmp("scenarios").stdout.splitlines()
     for name in configs.names("scenarios"):
         (line,) = (line for line in lines if line.split()[0] == name)
         errata = configs.shipped(name).errata

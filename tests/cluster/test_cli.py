@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 import cluster.cli.explore
 import cluster.doctor
@@ -35,7 +35,7 @@ from cluster.runs.token import Token, parse
 from shared.errata import ERRATA
 from shared.errors import Exit, UserMistake
 from shared.port.port import panic
-from tests.kit import CONFIGS, SHIPPED
+from tests.kit import CONFIGS, SHIPPED, uvmp
 
 ROOT = CONFIGS.parent
 RACE = "S3a-shipped"
@@ -60,10 +60,6 @@ expect:
   fixed: {finding: none, results: {r0: 1, r1: 7}}
 bound: {strategy: random, schedules: 20}
 """
-
-
-def uvmp(*args: object) -> Result:
-    return CliRunner().invoke(cli, [str(one) for one in args])
 
 
 def document(*args: object) -> Any:

@@ -12,7 +12,7 @@ from cluster.search.explore import Exploration, explore, search
 from shared.errors import UserMistake
 from shared.scenario.load import load_scenario
 from shared.scenario.model import Bound, Scenario
-from tests.kit import CONFIGS, scenario
+from tests.kit import CONFIGS, scenario, scene
 
 SHIPPED = scenario("S3a-shipped")
 
@@ -86,42 +86,34 @@ def test_progress_is_told_as_it_goes() -> None:
 
 # -- results that the scenario does not expect -------------------------------------------
 
-RACE = """\
-id: mine
-name: mine
-title: A reader may come first
-story: B reads a shared page while A writes it.
-source: ["a test"]
-machine: {cpus: 2, frames: 16, swap_slots: 0}
-setup:
-  - process: {as: A, cpu: 0}
-  - mmap: {in: A, as: buf, pages: 1, prot: rw, flags: [shared, anon]}
-  - thread: {in: A, as: B, cpu: 1}
-programs:
-  A: [{write: {at: "buf[0]", value: 1}}]
-  B: [{read: {at: "buf[0]", into: r}}]
-expect:
-  fixed: EXPECT
-bound: {strategy: random, schedules: 60}
-"""
-
 
 def mine(expect: str) -> Scenario:
-    return load_scenario(RACE.replace("EXPECT", expect), "mine.yaml")
+    """B reads a shared page while A writes it; perhaps it comes first."""
+    return scene(
+        {"A": 'write: {at: "buf[0]", value: 1}', "B": 'read: {at: "buf[0]", into: r}'},
+        """
+        process: {as: A, cpu: 0}
+        mmap: {in: A, as: buf, pages: 1, prot: rw, flags: [shared, anon]}
+        thread: {in: A, as: B, cpu: 1}
+        """,
+        "cpus: 2, frames: 16, swap_slots: 0",
+        f"fixed: {expect}",
+        bound="strategy: random, schedules: 60",
+    )
 
 
 @pytest.mark.parametrize("expect", ["{finding: none, results: {r: 1}}", "{finding: none, never: [{r: 0}]}"])
 def test_results_that_the_scenario_does_not_expect_are_a_finding_with_a_token(expect: str) -> None:
-    scene = mine(expect)
-    found = explore(scene)
+    race = mine(expect)
+    found = explore(race)
     assert found.finding is not None and found.token is not None
     assert (found.finding.kind, found.finding.subject, found.finding.context) == ("unexpected-result", "r", "B")
     assert 1 < found.found_at < found.schedules == 60, "a later schedule might have a finding of the kernel's"
     assert 1 <= len(found.deviations) <= found.raw_deviations
     assert found.results["B"][0]["result"] == 0 and found.notes["unexpected-result r"] > 1
-    again = replay(scene, list(parse(str(found.token)).deviations))
+    again = replay(race, list(parse(str(found.token)).deviations))
     assert again.finding is not None and again.finding.as_dict() == found.finding.as_dict()
-    assert scene.outcome() is not None and scene.outcome().check(found.finding, {})  # type: ignore[union-attr]
+    assert race.outcome() is not None and race.outcome().check(found.finding, {})  # type: ignore[union-attr]
 
 
 def test_every_result_as_expected_is_no_finding() -> None:
@@ -135,17 +127,16 @@ def test_unexpected_results_do_not_hide_a_finding_that_comes_later() -> None:
     start = text.index("  with_errata:")
     end = text.index("  fixed:", start)
     text = f"{text[:start]}  with_errata: {{finding: none, results: {{r0: 99}}}}\n{text[end:]}"
-    scene = load_scenario(text, "s.yaml")
-    assert explore(scene, schedules=1).finding.kind == "unexpected-result"  # type: ignore[union-attr]
-    found, again = explore(scene), explore(scene)
+    made = load_scenario(text, "s.yaml")
+    assert explore(made, schedules=1).finding.kind == "unexpected-result"  # type: ignore[union-attr]
+    found, again = explore(made), explore(made)
     assert found.finding is not None and found.finding.kind == "spin-forever" and found.found_at > 1
     assert found.notes["unexpected-result r0"] > 0 and str(found.token) == str(again.token)
 
 
 @pytest.mark.parametrize(("level", "notes"), [("note", 1), ("off", 0)])
 def test_who_does_not_want_it_switches_its_detector_off(level: str, notes: int) -> None:
-    scene = mine("{finding: none, results: {r: 5}}").with_detect({"results": level})
-    found = explore(scene, schedules=3)
+    found = explore(mine("{finding: none, results: {r: 5}}").with_detect({"results": level}), schedules=3)
     assert found.finding is None and len(found.notes) == notes
 
 

@@ -34,7 +34,8 @@ from cluster.cli.output import MIN_WIDTH, Output, fit, program
 from cluster.live.actors import ray_session
 from shared.errors import Exit, Infrastructure
 from shared.text import counted
-from tests.cluster.test_cli import ROOT, TINY, document, error_of, interrupted_at, on_a_terminal, our_children, uvmp
+from tests.cluster.test_cli import ROOT, TINY, document, error_of, interrupted_at, on_a_terminal, our_children
+from tests.kit import uvmp
 
 #: many runs of the command, each in a process or over folders
 pytestmark = pytest.mark.wide

@@ -6,18 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
 from cluster import configs
-from cluster.cli import cli
-from shared.patch import current
 from tests.cluster.test_live import BROKEN
-
-
-def uvmp(*words: object) -> Result:
-    result = CliRunner().invoke(cli, [str(word) for word in words])
-    assert current() is None  # whatever the command did
-    return result
+from tests.kit import uvmp
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from shared.scenario.load import load_scenario
 from shared.text import clean
 from shared.uvm.param import PG_BUSY, PG_CLEAN, PG_FAKE, errno_name
 from shared.uvm.structs import Anon, Page, Uvm
-from tests.kit import EMPTY
+from tests.kit import empty
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "scenarios"
 NODES = ("cpu0", "cpu1", "cpu2", "lock_manager", "memory", "mmu")
@@ -99,7 +99,7 @@ class Story:
         return path
 
 
-SCENE = scenario_document(load_scenario(EMPTY, "toy.yaml"), "story")
+SCENE = scenario_document(empty(), "story")
 
 
 def seal(path: Path, about: dict[str, Any]) -> None:
@@ -216,8 +216,7 @@ def test_a_sleeper_on_a_busy_page_is_told_who_made_it_busy(tmp_path: Path) -> No
     story.op("1B", "sleep", "lock_manager", chan="page:3", wmesg="anonget2", fn="uvmfault_anonget")
     pm = analyse(story.write(tmp_path / "run", {"finding": None}))
     assert pm.waits[0] == (
-        '1B sleeps in uvmfault_anonget on page:3 ("anonget2"), which 0A made BUSY'
-        " in uvm_pagealloc, its operation 2"
+        '1B sleeps in uvmfault_anonget on page:3 ("anonget2"), which 0A made BUSY in uvm_pagealloc, its operation 2'
     )
 
 

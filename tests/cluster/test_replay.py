@@ -19,8 +19,7 @@ from shared.errors import Diverged, LogIncomplete
 from shared.journal.deviation import Deviation
 from shared.journal.order import cut, linearize, operations
 from shared.journal.record import Journals, holes
-from shared.scenario.load import load_scenario
-from tests.kit import run_recorded, scenario, went_on_before_an_interrupt
+from tests.kit import run_recorded, scenario, scene, went_on_before_an_interrupt
 
 SHIPPED = scenario("S3a-shipped")
 
@@ -63,9 +62,9 @@ def test_a_finding_replays_at_any_granularity(name: str) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_a_journal_is_a_schedule_too(name: str, seed: int) -> None:
     """What is too long for a token is replayed from the journals, with or without a finding."""
-    for scene in (scenario(name), scenario(name).without_errata()):
-        first = run_recorded(scene, RandomWalk(seed))
-        again = replay_journals(scene, first.journals)
+    for played in (scenario(name), scenario(name).without_errata()):
+        first = run_recorded(played, RandomWalk(seed))
+        again = replay_journals(played, first.journals)
         assert again.digest == first.digest and again.results == first.results
         assert (again.finding and again.finding.as_dict()) == (first.finding and first.finding.as_dict())
 
@@ -145,32 +144,16 @@ def test_a_journal_that_ends_early_diverges_at_its_end(length: int) -> None:
 
 def test_a_long_sound_run_comes_to_its_end_and_is_replayed_to_its_end() -> None:
     """What makes sense comes nowhere near the limit, which grows with the program; 100,000 operations are not much."""
-    step = """\
-    - mprotect: {at: "buf[0]", pages: 2, prot: r}
-    - mprotect: {at: "buf[0]", pages: 2, prot: rw}
-    - write: {at: "buf[0]", value: 1}
+    steps = """
+mprotect: {at: "buf[0]", pages: 2, prot: r}
+mprotect: {at: "buf[0]", pages: 2, prot: rw}
+write: {at: "buf[0]", value: 1}
 """
-    scene = load_scenario(
-        f"""\
-id: long
-name: long
-title: A long program
-story: It makes a page read-only and writable again, and writes to it.
-source: ["a test"]
-machine: {{cpus: 1, frames: 16, swap_slots: 0}}
-setup:
-  - process: {{as: A, cpu: 0}}
-  - mmap: {{in: A, as: buf, pages: 2}}
-programs:
-  A:
-{step * 800}expect: {{fixed: {{finding: none}}}}
-bound: {{strategy: random, schedules: 1}}
-""",
-        "long.yaml",
-    )
-    run = run_recorded(scene, Stay())
-    assert run.finding is None and 100_000 < run.operations < scene.limit / 20
-    again = replay_journals(scene, run.journals)
+    setup = "process: {as: A, cpu: 0}\nmmap: {in: A, as: buf, pages: 2}"
+    made = scene({"A": steps * 800}, setup, "cpus: 1, frames: 16, swap_slots: 0")
+    run = run_recorded(made, Stay())
+    assert run.finding is None and 100_000 < run.operations < made.limit / 20
+    again = replay_journals(made, run.journals)
     assert again.finding is None and again.digest == run.digest
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from cluster.cli import cli
 from cluster.postmortem import analyse, render, render_screen
 from cluster.postmortem.history import Line
 from cluster.postmortem.rows import LONGEST_TEXT, MAX_TEXTS, choose, fold, mark, named_operations
 from cluster.postmortem.views.text import gap_words
 from shared.errors import Exit, UserMistake
 from tests.cluster.test_postmortem import SPINS, Story, locked_anon
+from tests.kit import uvmp
 
 
 def row(ctx: str, n: int, *items: str, fn: str = "f") -> Line:
@@ -119,7 +118,7 @@ def test_the_operation_that_took_the_lock_that_is_waited_for_is_on_the_first_scr
 
 
 def run(*args: object) -> tuple[int, str, str]:
-    result = CliRunner().invoke(cli, ["postmortem", *map(str, args)])
+    result = uvmp("postmortem", *args)
     return result.exit_code, result.stdout, result.stderr
 
 

@@ -517,7 +517,7 @@ def test_a_long_chain_of_structs_is_published_at_once() -> None:
     chain: list[Thing] = []
     toy = Toy(things, {"A": (0, look), "B": (1, body)})
     assert toy.run() is None
-    assert all(toy.sim.heap[one.id][1] is None for one in chain), "nobody's own any more"
+    assert all(toy.sim.heap[one.id].owner is None for one in chain), "nobody's own any more"
 
 
 @pytest.mark.parametrize("at", [2, 7, -1, -3])

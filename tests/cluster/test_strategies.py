@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from itertools import islice
 
@@ -306,8 +307,62 @@ def test_stay_stays_and_then_goes_round() -> None:
     assert stay.pick(able, None) is able[2]
     assert stay.pick(able, None) is able[0]
     assert stay.pick(able[1:], None) is able[1]
-    stay.new_execution()
+    assert stay.new_execution()
     assert stay.pick(able, None) is able[0]
+    assert Stay().pick(able, None) is able[0] and stay.choose(9) == 0
+
+
+DICE: dict[str, Callable[..., Strategy]] = {"random": RandomWalk, "pct": Pct}
+HAS_DICE = pytest.mark.parametrize("name", DICE)
+
+
+def played(strategy: Strategy, executions: int = 3) -> list[tuple[str, int]]:
+    """What it picks and takes where nobody ever has to wait."""
+    able, seen = threads(5), []
+    for _ in range(executions):
+        assert strategy.new_execution()
+        current = None
+        for _ in range(60):
+            current = strategy.pick(able, current)
+            assert current is not None
+            seen.append((current.name, strategy.choose(9)))
+    return seen
+
+
+@HAS_DICE
+def test_the_seed_is_all_the_luck_there_is(name: str) -> None:
+    """A search is repeated by its seed, which is 0 if nobody gives another."""
+    assert played(DICE[name](7)) == played(DICE[name](7)) != played(DICE[name](8))
+    assert played(DICE[name]()) == played(DICE[name](0)) != played(DICE[name](1))
+
+
+def test_pct_has_three_ordering_constraints_if_nobody_says_how_many() -> None:
+    assert played(Pct(0)) == played(Pct(0, 3)) not in (played(Pct(0, 2)), played(Pct(0, 4)))
+
+
+@HAS_DICE
+def test_data_are_chosen_with_equal_chances(name: str) -> None:
+    strategy = DICE[name](1)
+    assert strategy.new_execution()
+    taken = [strategy.choose(4) for _ in range(400)]
+    assert all(60 < taken.count(value) < 140 for value in range(4)) and set(taken) == set(range(4))
+
+
+def test_who_is_alone_costs_a_walk_no_throw_of_the_dice() -> None:
+    """Or the same seed would walk elsewhere as soon as the engine asks once more, where there is nothing to choose."""
+    able, walk, other = threads(3), RandomWalk(5), RandomWalk(5)
+    picked = []
+    for _ in range(30):
+        assert other.pick(able[1:2], None) is able[1]
+        picked.append(walk.pick(able, None) is other.pick(able, None))
+    assert all(picked)
+
+
+def test_before_an_execution_there_is_nothing_to_choose_from() -> None:
+    first = DefaultFirst(RandomWalk(0))
+    for choose in (lambda: first.pick, lambda: first.choose):
+        with pytest.raises(AssertionError, match=r"^an execution has begun$"):
+            choose()
 
 
 def test_random_walk_gives_each_context_its_chance() -> None:
@@ -345,6 +400,36 @@ def test_pct_draws_other_points_and_priorities_for_each_execution() -> None:
         first.add(pct.pick(able, None).name)
     assert len(set(places)) == 40 and set().union(*places) == set(range(1, pct.longest + 1))
     assert first == {thread.name for thread in able}
+
+
+def test_pct_keeps_its_priorities_apart() -> None:
+    """Above 1 as they were drawn, 0 or less after a change, and below that if they gave way; contexts do all of it."""
+    dice, able = random.Random(3), threads(6)
+    for seed in range(60):
+        pct = Pct(seed, depth := 2 + seed % 4)
+        pct.new_execution()
+        current = None
+        for _ in range(80):
+            enabled = [thread for thread in able if dice.random() < 0.7] or able
+            current = pct.pick(enabled, current if current in enabled and dice.random() < 0.8 else None)
+            given = sorted(pct.priority.values())
+            assert len(set(given)) == len(given) and all(priority >= pct.floor for priority in given)
+            for priority in given:
+                drawn, lowered, gave_way = 1 < priority <= 2, priority in range(2 - depth, 1), priority < 2 - depth
+                assert drawn or lowered or gave_way, (priority, depth)
+            among = {thread.name: pct.priority.get(thread.name, -1e9) for thread in enabled}
+            assert len(enabled) == 1 or among[current.name] == max(among.values()), "the highest one goes on"
+
+
+def test_who_blocks_keeps_its_priority() -> None:
+    """It could not go on, which is not giving way: as soon as it can, it comes before those whom it came before."""
+    for seed in range(20):
+        able, pct = threads(3), Pct(seed, 1)
+        pct.new_execution()
+        first = pct.pick(able, None)
+        others = [thread for thread in able if thread is not first]
+        assert pct.pick(others, None) in others
+        assert pct.pick(able, pct.pick(others, None)) is first
 
 
 def test_pct_learns_how_long_executions_are() -> None:
@@ -457,3 +542,198 @@ def test_an_order_lets_a_context_record_its_events_before_an_interrupt_comes() -
     assert order.pick([waiter, handler], None) is waiter
     cpu.note_event()
     assert order.pick([waiter, handler], None) is handler
+
+
+def test_a_choice_of_data_is_taken_by_its_context_at_its_operation() -> None:
+    """And nowhere else: the rest is 0, as in the default schedule."""
+    (ctx,) = able = threads(1)
+    follow = Deviate(
+        [Deviation("T0", 3, "choice", 2), Deviation("T0", 4, "choice", 0), Deviation("T0", 5, "choice", 1)]
+    )
+    follow.new_execution()
+    assert follow.choose(9) == 0, "nobody has been picked"
+    follow.pick(able, None)
+    taken = []
+    for ctx.n in range(6):
+        taken.append(follow.choose(3))
+    assert taken == [0, 0, 2, 0, 1, 0] and (follow.taken, follow.left, follow.skipped) == (3, [], [])
+
+
+@pytest.mark.parametrize("value", [-1, 2, 3, "T0"])
+def test_a_choice_that_there_is_not_diverges_or_is_skipped(value: int | str) -> None:
+    there_is_not = Deviation("T0", 1, "choice", value)
+    strict, lenient = (Deviate([there_is_not], strict) for strict in (True, False))
+    for follow in (strict, lenient):
+        follow.new_execution()
+        follow.pick(threads(1), None)
+    with pytest.raises(Diverged) as caught:
+        strict.choose(2)
+    assert str(caught.value).endswith(f"choice {value} as operation 1 of T0; found only 2 choices, 0 to 1")
+    assert lenient.choose(2) == 0 and (lenient.taken, lenient.skipped, lenient.left) == (0, [there_is_not], [])
+
+
+@pytest.mark.parametrize(
+    ("left", "wanted"),
+    [
+        (Deviation("T0", 7, "point", "T1"), "T0 to reach operation 7, and to run T1 there"),
+        (Deviation("T0", 7, "choice", 4), "T0 to reach operation 7, and to take choice 4 there"),
+    ],
+)
+def test_what_is_left_in_the_end_is_told(left: Deviation, wanted: str) -> None:
+    follow = Deviate([left])
+    follow.new_execution()
+    follow.pick(threads(2), None)
+    with pytest.raises(Diverged) as caught:
+        follow.finish()
+    assert str(caught.value).endswith(f"expected {wanted}; found the run ended before that")
+
+
+def test_a_deviation_waits_for_its_place() -> None:
+    """The right context, the right operation of it, and whether it could go on: each of them counts."""
+    able = threads(3)
+    at_n, of_ctx, if_able = (
+        Deviation("T0", 2, "point", "T2"),
+        Deviation("T1", 0, "wait", "T2"),
+        Deviation("", 0, "point", "T2"),
+    )
+    for deviation in (at_n, of_ctx, if_able):
+        follow = Deviate([deviation], strict=False)
+        follow.new_execution()
+        assert follow.pick(able, None) is able[0] and follow.left == [deviation]
+        assert follow.pick(able, None) is able[1], "as by default"
+        assert follow.left == [deviation]
+        assert follow.pick(able, None) is able[2] and follow.taken == (deviation is of_ctx)
+
+
+def test_what_diverged_is_told_with_those_who_could_go_on() -> None:
+    able = threads(3)
+    follow = Deviate([Deviation("T0", 4, "wait", "T9")])
+    follow.new_execution()
+    follow.pick(able, able[0])
+    able[0].n = 4
+    with pytest.raises(Diverged) as caught:
+        follow.pick(able[1:], None)
+    assert str(caught.value).endswith("expected T9 to run after operation 4 of T0; found only T1, T2 can run")
+
+
+# -- a journal's order ---------------------------------------------------------------------------
+
+
+def ordered(*steps: tuple[str, int, str], **more: object) -> tuple[list[Thread], Order]:
+    """Three contexts that are to perform what is said, each step a context, its operation's number and its event."""
+    able = threads(3)
+    records: list[Record] = [{"ctx": ctx, "n": n, "event": event, **more} for ctx, n, event in steps]
+    order = Order({thread.name: thread for thread in able}, records)
+    assert order.new_execution()
+    return able, order
+
+
+def test_an_order_is_followed_from_its_first_operation_to_its_last_and_again() -> None:
+    steps = [("T1", 1, "lock"), ("T2", 1, "load"), ("T1", 2, "unlock"), ("T0", 1, "load")]
+    able, order = ordered(*steps)
+    for _ in range(2):
+        assert order.new_execution()
+        for thread in able:
+            thread.n = 0
+        picked = []
+        for _ in steps:
+            thread = order.pick(able, None)
+            thread.n += 1
+            picked.append((thread.name, thread.n))
+        assert picked == [step[:2] for step in steps]
+        with pytest.raises(Diverged) as caught:
+            order.pick(able[1:], None)
+        assert str(caught.value).endswith("expected the run to end here, as the journal does; found T1 can run")
+
+
+def test_who_is_next_in_an_order_and_cannot_go_on_diverges() -> None:
+    able, order = ordered(("T1", 1, "pmap_enter"))
+    with pytest.raises(Diverged) as caught:
+        order.pick([able[0], able[2]], None)
+    assert str(caught.value).endswith("expected T1 to perform operation 1 (pmap_enter); found only T0, T2 can run")
+
+
+def test_an_order_says_what_is_chosen() -> None:
+    for value in range(3):
+        able, order = ordered(("T1", 1, "choose"), value=value, of=3)
+        assert order.pick(able, None) is able[1]
+        assert order.choose(3) == value
+    able[1].n = 1
+    with pytest.raises(Diverged) as caught:
+        order.choose(3)
+    assert str(caught.value).endswith("expected the run to end here, as the journal does; found T1 chooses")
+
+
+@pytest.mark.parametrize(
+    ("step", "value"), [(("T1", 2, "choose"), 1), (("T1", 1, "choose"), 2), (("T1", 1, "load"), 1)]
+)
+def test_what_an_order_does_not_choose_diverges(step: tuple[str, int, str], value: int) -> None:
+    """Another operation, a value that there is not, or no choice at all."""
+    able, order = ordered(step, value=value)
+    assert order.pick(able, None) is able[1]
+    with pytest.raises(Diverged, match=r"expected T1 to perform operation \d .*; found T1 has 2 choices, 0 to 1$"):
+        order.choose(2)
+
+
+def test_what_a_journal_says_was_chosen_is_told_and_bounded() -> None:
+    """It is a file's: there may be anything in it, and as much as there is."""
+    able, order = ordered(("T1", 1, "choose"), value="\x1b" + "Y" * 99, of="Z" * 99)
+    order.pick(able, None)
+    with pytest.raises(Diverged) as caught:
+        order.choose(2)
+    told = str(caught.value)
+    assert "\x1b" not in told and (told.count("Y"), told.count("Z")) == (15, 16)
+    able, order = ordered(("T1", 1, "choose"), value=7, of=8)
+    order.pick(able, None)
+    with pytest.raises(Diverged, match=r"T1 to perform operation 1 \(choose 7 of 8\); found"):
+        order.choose(2)
+
+
+def test_nobody_chooses_before_somebody_was_picked() -> None:
+    _, order = ordered(("T1", 1, "choose"), value=0)
+    with pytest.raises(AssertionError, match=r"^somebody has been picked$"):
+        order.choose(1)
+
+
+def waiting(events: list[int]) -> tuple[Thread, Thread, Order]:
+    """A context that has waited on cpu0, an interrupt there that is next, and how many events the journal has."""
+    waiter = Thread("A", "cpu0", lambda: None)
+    handler = Thread("I", "cpu0", lambda: None, 3, interrupt=True)
+    Processor("cpu0", [waiter, handler])
+    for thread in (waiter, handler):
+        thread.reset()
+    waiter.waits, waiter.parked = ("lock", 1), False
+    order = Order({"A": waiter, "I": handler}, [{"ctx": "I", "n": 1, "event": "intr"}], {"cpu0": events})
+    order.new_execution()
+    return waiter, handler, order
+
+
+def test_only_who_has_waited_goes_on_before_an_interrupt_without_an_operation() -> None:
+    """Not who still has to be run, or performs an operation next; nor where the journal has no more events."""
+    waiter, handler, order = waiting([1])
+    waiter.parked = True
+    assert order.pick([waiter, handler], None) is handler
+    waiter, handler, order = waiting([1])
+    waiter.waits = None
+    assert order.pick([waiter, handler], None) is handler
+    for events in ({"cpu0": [0]}, {"cpu0": []}, {"cpu1": [1]}):
+        waiter, handler, order = waiting([])
+        order.events = events
+        assert order.pick([waiter, handler], None) is handler
+
+
+def test_who_has_waited_does_not_go_on_before_another_ones_operation() -> None:
+    """Its events may come before or after that: no journal can tell, and it makes no difference."""
+    waiter, handler, order = waiting([1])
+    order.order = [{"ctx": "I", "n": 1, "event": "load"}]
+    assert order.pick([waiter, handler], None) is handler
+
+
+def test_at_the_end_of_an_order_who_has_waited_has_its_last_events() -> None:
+    waiter, handler, order = waiting([0, 1])
+    handler.n = 1
+    waiter.processor.k = 1
+    assert order.pick([waiter], None) is waiter
+    waiter.processor.note_event()
+    with pytest.raises(Diverged, match="the run to end here"):
+        order.pick([waiter], None)

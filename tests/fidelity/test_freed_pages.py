@@ -19,51 +19,38 @@ from nodes.mmu import Mmu
 from shared.findings import Finding
 from shared.journal.record import digest
 from shared.port.port import ANY_GEN
-from shared.scenario.load import load_scenario
+from shared.scenario.model import Scenario
 from shared.uvm.param import PQ_FREE
 from shared.uvm.structs import Page
 from shared.wire.messages import KernelFinding
-from tests.kit import run_recorded
+from tests.kit import run_recorded, scene
 from tests.nodes.in_threads import Threads
 
-TEXT = """\
-id: freed
-name: freed
-title: A page is freed
-story: None of its own.
-source: ["a test"]
-machine: {cpus: 2, frames: 24, swap_slots: 16, page_size: 64, disk: 4}
-DETECT
-setup:
-  - process: {as: A, cpu: 0}
-  - thread: {in: A, as: A2, cpu: 1}
-  - mmap: {in: A, as: buf, pages: 1}
-  - write: {in: A, at: "buf[0]", value: 7}
-programs:
-  A:
-    - read: {at: "buf[0]", into: before}
-    - barrier: {name: go}
-    - barrier: {name: freed}
-    - DO: {at: "buf[0]"}
-  A2:
-    - barrier: {name: go}
-    - madvise: {at: "buf[0]", pages: 1, advice: free}
-    - barrier: {name: freed}
-expect:
-  fixed: {finding: none}
-bound: {strategy: random, schedules: 40}
+SETUP = """
+process: {as: A, cpu: 0}
+thread: {in: A, as: A2, cpu: 1}
+mmap: {in: A, as: buf, pages: 1}
+write: {in: A, at: "buf[0]", value: 7}
 """
-
-
-def run(do: str = "read", detect: str = "") -> Finding | None:
-    """The first finding of some schedules."""
-    line = f"detect: {{{detect}}}" if detect else ""
-    text = TEXT.replace("DETECT", line).replace('DO: {at: "buf[0]"}', STEPS[do])
-    return search(load_scenario(text, "freed.yaml")).finding
-
-
-STEPS = {"read": 'read: {at: "buf[0]"}', "write": 'write: {at: "buf[0]", value: 3}'}
+A = 'read: {at: "buf[0]", into: before}\nbarrier: {name: go}\nbarrier: {name: freed}\n'
+A2 = 'barrier: {name: go}\nmadvise: {at: "buf[0]", pages: 1, advice: free}\nbarrier: {name: freed}\n'
+STEPS = {"read": 'read: {at: "buf[0]"}\n', "write": 'write: {at: "buf[0]", value: 3}\n'}
 DO = pytest.mark.parametrize("do", STEPS)
+
+
+def freed(do: str, detect: str, setup: str = SETUP, more: str = "") -> Scenario:
+    """A2 frees the page, and A does this with it.
+
+    Args:
+        more: further steps of A2.
+    """
+    machine, bound = "cpus: 2, frames: 24, swap_slots: 16, disk: 4", "strategy: random, schedules: 40"
+    return scene({"A": A + do, "A2": A2 + more}, setup, machine, more=f"detect: {{{detect}}}", bound=bound)
+
+
+def run(do: str = "read", detect: str = "invariant: stop") -> Finding | None:
+    """The first finding of some schedules."""
+    return search(freed(STEPS[do], detect)).finding
 
 
 @pytest.fixture
@@ -129,9 +116,7 @@ def test_a_page_that_is_in_use_again_is_not_taken_for_the_old_one() -> None:
 def test_who_does_not_mind_goes_on_as_the_machine_would() -> None:
     """The access meets whatever is in the frame: here what was there before, as MADV_FREE allows."""
     assert run("read", "invariant: off, heap: off") is None
-    text = TEXT.replace("DETECT", "detect: {invariant: off, heap: note, oracle: off}")
-    made, image = prepare(load_scenario(text.replace('DO: {at: "buf[0]"}', STEPS["read"]), "freed.yaml"))
-    sim = Sim(made, image)
+    sim = Sim(*prepare(freed(STEPS["read"], "invariant: off, heap: note, oracle: off")))
     assert sim.execute(Stay()) is None and [one.kind for one in sim.notes] == ["freed-page-access"]
 
 
@@ -140,10 +125,9 @@ def test_who_does_not_mind_goes_on_as_the_machine_would() -> None:
 @pytest.mark.usefixtures("still_mapped")
 def test_a_machine_of_real_processors_says_the_same(do: str, detect: str) -> None:
     """The memory and the kernel have seen it, wherever they run: the same finding, the same journals."""
-    text = TEXT.replace("DETECT", f"detect: {{{detect}}}").replace('DO: {at: "buf[0]"}', STEPS[do])
-    scene = load_scenario(text, "freed.yaml")
-    wanted = run_recorded(scene, Stay())
-    machine = Threads(scene, follow=wanted.journals)
+    made = freed(STEPS[do], detect)
+    wanted = run_recorded(made, Stay())
+    machine = Threads(made, follow=wanted.journals)
     found = machine.run()
     assert found is not None and wanted.finding is not None and found.as_dict() == wanted.finding.as_dict()
     assert digest(machine.records()) == digest(wanted.journals)
@@ -153,15 +137,13 @@ def test_a_machine_of_real_processors_says_the_same(do: str, detect: str) -> Non
 @pytest.mark.usefixtures("still_mapped")
 def test_who_does_not_mind_is_replayed_too(do: str) -> None:
     """The refused access is made again as an operation of its own: on a free machine others come in between."""
-    levels = "detect: {invariant: off, heap: note, oracle: off, race: off}"
-    others = "".join(f'    - write: {{at: "other[{page % 4}]", value: {page}}}\n' for page in range(60))
-    text = TEXT.replace("DETECT", levels).replace('    - DO: {at: "buf[0]"}\n', f"    - {STEPS[do]}\n" * 20)
-    text = text.replace("  - write: {in: A", "  - mmap: {in: A, as: other, pages: 4}\n  - write: {in: A", 1)
-    scene = load_scenario(text.replace("expect:", f"{others}expect:"), "freed.yaml")
+    levels = "invariant: off, heap: note, oracle: off, race: off"
+    others = "".join(f'write: {{at: "other[{page % 4}]", value: {page}}}\n' for page in range(60))
+    made = freed(STEPS[do] * 20, levels, SETUP + "mmap: {in: A, as: other, pages: 4}", others)
     for seed in range(3):
-        machine = Threads(scene, seed=seed)
+        machine = Threads(made, seed=seed)
         assert machine.run() is None
         records = machine.records()
         assert any(one["event"] == "note" for each in records.values() for one in each)
-        again = replay_journals(scene, records)
+        again = replay_journals(made, records)
         assert again.digest == digest(records) and [one.kind for one in again.notes] == ["freed-page-access"]

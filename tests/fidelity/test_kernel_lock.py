@@ -21,7 +21,7 @@ from shared.port.struct import lock_name
 from shared.scenario.model import Scenario
 from shared.scenario.steps.table import STEPS
 from shared.uvm.structs import kernel
-from tests.kit import BIG, EMPTY, SHIPPED, Toy, run_recorded, scenario, things
+from tests.kit import BIG, SHIPPED, Toy, empty, run_recorded, scenario, things
 
 LOCK = KERNEL_LOCK
 #: operations of an LWP in user mode, or on its way into the kernel or out of it
@@ -138,7 +138,7 @@ def test_what_two_cpus_in_the_kernel_are_needed_for_is_not_seen_with_it(name: st
 
 
 def test_a_machine_says_which_lock_it_has() -> None:
-    assert "kernel_lock" not in EMPTY and scenario("S3a", kernel_lock="big").machine.kernel_lock == "big"
+    assert empty().machine.kernel_lock == "fine" and scenario("S3a", kernel_lock="big").machine.kernel_lock == "big"
     assert scenario("S3a", kernel_lock="big").digest() == scenario("S3a").with_kernel_lock("big").digest()
 
 

@@ -16,39 +16,25 @@ from cluster.boot import prepare
 from cluster.search.strategy import Stay
 from cluster.search.walk import RandomWalk
 from cluster.sim.engine import Sim
-from shared.scenario.load import load_scenario
-from shared.scenario.model import Scenario
+from tests.kit import scene
 
 PAGES = {"map": 2, "kmem": 5, "mb": 3, "exec": 4}
-WHOLE = """\
-id: kernel
-name: kernel
-title: Kernel memory
-story: None of its own.
-source: ["a test"]
-machine: {{cpus: 2, frames: 26, swap_slots: 40, kernel: {{map: 2, kmem: 5, mb: 3, exec: 4}}, devices: {{net0: imp}}}}
-setup:
-  - process: {{as: A, cpu: 0}}
-  - process: {{as: B, cpu: 1}}
-  - process: {{as: H, cpu: 1}}
-  - mmap: {{in: H, as: hog, pages: 16}}
-  - fill: {{in: H, until_free: 8}}
+SETUP = """
+process: {as: A, cpu: 0}
+process: {as: B, cpu: 1}
+process: {as: H, cpu: 1}
+mmap: {in: H, as: hog, pages: 16}
+fill: {in: H, until_free: 8}
+"""
+MACHINE = "cpus: 2, frames: 26, swap_slots: 40, kernel: {map: 2, kmem: 5, mb: 3, exec: 4}, devices: {net0: imp}"
+INTERRUPTS = """\
 interrupts:
   net0:
     cpu: 0
     steps:
-      - km_alloc: {{map: {intr}, pages: 1, as: packet}}
-      - km_free: {{at: "packet[0]", pages: 1}}
-programs:
-  A: [{a}]
-  B: [{b}]
-  H: [{hog}]
-expect: {{fixed: {{finding: none}}}}
-bound: {{strategy: random, schedules: 1}}
-"""
-
-
-HOG = ", ".join(f'{{write: {{at: "hog[{at % 16}]", value: {at}}}}}' for at in range(48))
+      - km_alloc: {map: MAP, pages: 1, as: packet}
+      - km_free: {at: "packet[0]", pages: 1}"""
+HOG = "\n".join(f'write: {{at: "hog[{at % 16}]", value: {at}}}' for at in range(48))
 
 
 def program(dice: Random, who: str) -> list[dict[str, Any]]:
@@ -85,8 +71,8 @@ def written(steps: list[dict[str, Any]]) -> str:
         args = {key: str(value).lower() if isinstance(value, bool) else value for key, value in step.items()}
         op = args.pop("op")
         inside = ", ".join(f'{key}: "{value}"' if key == "at" else f"{key}: {value}" for key, value in args.items())
-        words.append(f"{{{op}: {{{inside}}}}}")
-    return ", ".join(words)
+        words.append(f"{op}: {{{inside}}}")
+    return "\n".join(words)
 
 
 def wrong(steps: list[dict[str, Any]], results: list[dict[str, Any]]) -> list[str]:
@@ -118,9 +104,9 @@ def wrong(steps: list[dict[str, Any]], results: list[dict[str, Any]]) -> list[st
 def test_kernel_memory_holds_what_was_stored(seed: int) -> None:
     dice = Random(seed)
     programs = {who: program(dice, who.lower()) for who in "AB"}
-    text = WHOLE.format(intr=dice.choice(["kmem", "mb"]), a=written(programs["A"]), b=written(programs["B"]), hog=HOG)
-    scene: Scenario = load_scenario(text, "kernel.yaml")
-    sim = Sim(*prepare(scene))
+    interrupts = INTERRUPTS.replace("MAP", dice.choice(["kmem", "mb"]))
+    texts = {**{who: written(steps) for who, steps in programs.items()}, "H": HOG}
+    sim = Sim(*prepare(scene(texts, SETUP, MACHINE, more=interrupts)))
     walk = RandomWalk(seed)
     sent = sum(step["op"] == "send" for steps in programs.values() for step in steps)
     for strategy in (Stay(), *[walk] * 5):

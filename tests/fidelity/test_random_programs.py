@@ -11,13 +11,11 @@ import secrets
 import shlex
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from cluster.boot import prepare
-from cluster.cli import cli
 from cluster.fuzz.__main__ import main
 from cluster.fuzz.generate import generate
 from cluster.fuzz.hunt import Order, hunt
@@ -32,19 +30,9 @@ from cluster.search.strategy import Stay
 from cluster.sim.engine import Sim
 from shared.errors import Exit, UserMistake
 from shared.scenario.load import load_scenario
-from shared.scenario.model import named_results
 from shared.scenario.steps.step import Where
 from shared.scenario.steps.table import steps_of
-
-FRAME = """\
-id: random
-name: random
-title: A random program
-story: None of its own.
-source: ["a test"]
-machine: {{cpus: {cpus}, frames: {frames}, swap_slots: 96, disk: 8, mmu: {mmu}}}
-"""
-
+from tests.kit import Results, answers, scene, uvmp
 
 # -- the generator -----------------------------------------------------------------------
 
@@ -200,8 +188,8 @@ def test_the_plain_model_knows_a_wrong_result(features: str) -> None:
         assert sim.execute(Stay()) is None
         results = {name: one.results for name, one in machine.threads.items() if one.results}
         assert unlike(scene, results) is None
-        for name, answers in results.items():
-            for at, answer in enumerate(answers):
+        for name, answered in results.items():
+            for at, answer in enumerate(answered):
                 wrong = deepcopy(results)
                 wrong[name][at]["result"] = "ENXIO" if answer["result"] != "ENXIO" else 0
                 said = unlike(scene, wrong)
@@ -226,7 +214,7 @@ def test_what_fails_is_cut_down_to_a_file_that_fails_alike(tmp_path: Path) -> No
     assert again.finding is not None and again.finding.kind == result.failure.kind
     assert sum(map(len, result.program.threads.values())) <= 14
     words = shlex.split(str(result).splitlines()[-1])  # the line to paste
-    assert words[0] == "uvmp" and CliRunner().invoke(cli, words[1:]).exit_code == Exit.FINDING
+    assert words[0] == "uvmp" and uvmp(*words[1:]).exit_code == Exit.FINDING
 
 
 @pytest.mark.parametrize("args", [["--features", "map,nonsense"], ["--errata", "nonsense"]])
@@ -261,27 +249,11 @@ def test_cutting_down_leaves_what_matters() -> None:
 # -- what they have found ------------------------------------------------------------------
 
 
-def answers(setup: str, program: str) -> dict[str, Any]:
-    """Run process A; what each step with `into` answered."""
-    text = (
-        FRAME.split("setup:", maxsplit=1)[0].format(cpus=1, frames=24, mmu="{rm: hardware}")
-        + f"""\
-setup:
-  - file: {{as: F, pages: 4, words: [71, 72, 73, 74]}}
-  - process: {{as: A, cpu: 0}}
-{setup}
-programs:
-  A:
-{program}
-expect:
-  fixed: {{finding: none}}
-bound: {{strategy: random, schedules: 1}}
-"""
-    )
-    machine, image = prepare(load_scenario(text, text))
-    sim = Sim(machine, image)
-    assert sim.execute(Stay()) is None, sim.finding
-    return dict(named_results({name: one.results for name, one in machine.threads.items()}))
+def got_by_a(setup: str, program: str) -> Results:
+    """What each step of process A with `into` answered, by the default schedule."""
+    setup = f"file: {{as: F, pages: 4, words: [71, 72, 73, 74]}}\nprocess: {{as: A, cpu: 0}}\n{setup}"
+    ((got, _),) = answers(scene({"A": program}, setup, "cpus: 1, frames: 24, swap_slots: 96, disk: 8"), (Stay(), 1))
+    return got
 
 
 def test_a_promotion_in_a_shared_amap_leaves_wired_mappings_of_the_object_alone() -> None:
@@ -290,7 +262,7 @@ def test_a_promotion_in_a_shared_amap_leaves_wired_mappings_of_the_object_alone(
     UVM removes every mapping of the file's page, so that all who share the amap see the copy; the locked one too, and
     munlock panics: "unwiring non-wired memory".
     """
-    got = answers(
+    got = got_by_a(
         """\
   - mmap: {in: A, as: sees, pages: 1, file: F, flags: [shared]}
   - mmap: {in: A, as: owns, pages: 1, file: F, flags: [private]}""",
@@ -310,34 +282,32 @@ def test_a_promotion_in_a_shared_amap_leaves_wired_mappings_of_the_object_alone(
 @pytest.mark.parametrize("how", ["madvise: {THERE, advice: free}", "msync: {THERE, flags: [sync, invalidate]}"])
 def test_a_page_thrown_out_while_another_thread_faults_on_it_keeps_what_was_written(how: str) -> None:
     """The faulting thread has the page BUSY. UVM marks it RELEASED, so it is freed; what the file lacks is lost."""
-    text = (
-        FRAME.split("setup:", maxsplit=1)[0].format(cpus=2, frames=24, mmu="{rm: hardware}")
-        + f"""\
-setup:
-  - file: {{as: F, pages: 1, words: [7]}}
-  - process: {{as: A, cpu: 0}}
-  - thread: {{in: A, as: T, cpu: 1}}
-  - mmap: {{in: A, as: sees, pages: 1, file: F, flags: [shared]}}
-programs:
-  A:
-    - fwrite: {{at: "F[0]", value: 3}}
-    - {how.replace("THERE", 'at: "sees[0]", pages: 1')}
-    - fread: {{at: "F[0]", into: file}}
-  T:
-    - read: {{at: "sees[0]", into: map}}
-expect:
-  fixed: {{finding: none, results: {{file: 3, map: {{any_of: [3, 7]}}}}}}
-bound: {{strategy: random, schedules: 1}}
-"""
+    made = scene(
+        {
+            "A": f"""
+                fwrite: {{at: "F[0]", value: 3}}
+                {how.replace("THERE", 'at: "sees[0]", pages: 1')}
+                fread: {{at: "F[0]", into: file}}
+            """,
+            "T": 'read: {at: "sees[0]", into: map}',
+        },
+        """
+        file: {as: F, pages: 1, words: [7]}
+        process: {as: A, cpu: 0}
+        thread: {in: A, as: T, cpu: 1}
+        mmap: {in: A, as: sees, pages: 1, file: F, flags: [shared]}
+        """,
+        "cpus: 2, frames: 24, swap_slots: 96, disk: 8",
+        "fixed: {finding: none, results: {file: 3, map: {any_of: [3, 7]}}}",
     )
     for strategy in ("random", "pct"):
-        result = explore(load_scenario(text, text), strategy=strategy, seed=1, schedules=100)
+        result = explore(made, strategy=strategy, seed=1, schedules=100)
         assert result.finding is None, result.finding
 
 
 def test_throwing_out_a_files_page_leaves_wired_mappings_of_it_alone() -> None:
     """The range is private and not locked, but its page is the file's, and locked by another mapping."""
-    got = answers(
+    got = got_by_a(
         """\
   - mmap: {in: A, as: sees, pages: 1, file: F, flags: [shared]}
   - mmap: {in: A, as: owns, pages: 1, file: F, flags: [private]}""",
@@ -354,7 +324,7 @@ def test_throwing_out_a_files_page_leaves_wired_mappings_of_it_alone() -> None:
 )
 def test_borrowed_memory_that_is_freed_is_zero(what: str) -> None:
     """It is private memory where it is mapped: nothing is below it, whatever it was borrowed from."""
-    got = answers(
+    got = got_by_a(
         f"""\
   - shm: {{as: S, pages: 1}}
   - mmap: {{in: A, as: from, pages: 1, {what}}}""",
@@ -372,7 +342,7 @@ def test_borrowed_memory_that_is_freed_is_zero(what: str) -> None:
 
 
 def test_a_private_page_of_a_file_that_is_freed_shows_the_file_again() -> None:
-    got = answers(
+    got = got_by_a(
         "  - mmap: {in: A, as: owns, pages: 1, file: F, flags: [private]}",
         """\
     - write: {at: "owns[0]", value: 1}
@@ -389,24 +359,21 @@ def test_a_private_page_of_a_file_that_is_freed_shows_the_file_again() -> None:
 
 def test_a_file_does_not_grow_while_it_is_being_cut_off() -> None:
     """The truncation waits for a read of the page; a fault after the growth would read the old data from the disk."""
-    text = (
-        FRAME.format(cpus=2, frames=32, mmu="{rm: hardware}")
-        + """\
-setup:
-  - file: {as: F, pages: 1, words: [70]}
-  - process: {as: A, cpu: 0}
-  - thread: {in: A, as: T, cpu: 0}
-  - thread: {in: A, as: U, cpu: 1}
-  - mmap: {in: A, as: sees, pages: 1, file: F, flags: [shared]}
-programs:
-  A: [{read: {at: "sees[0]"}}, {ftruncate: {file: F, pages: 1}}, {read: {at: "sees[0]"}}]
-  T: [{ftruncate: {file: F, pages: 0}}]
-  U: [{read: {at: "sees[0]"}}]
-expect:
-  fixed: {finding: none}
-bound: {strategy: random, schedules: 1}
-"""
+    made = scene(
+        {
+            "A": 'read: {at: "sees[0]"}\nftruncate: {file: F, pages: 1}\nread: {at: "sees[0]"}',
+            "T": "ftruncate: {file: F, pages: 0}",
+            "U": 'read: {at: "sees[0]"}',
+        },
+        """
+        file: {as: F, pages: 1, words: [70]}
+        process: {as: A, cpu: 0}
+        thread: {in: A, as: T, cpu: 0}
+        thread: {in: A, as: U, cpu: 1}
+        mmap: {in: A, as: sees, pages: 1, file: F, flags: [shared]}
+        """,
+        "cpus: 2, frames: 32, swap_slots: 96, disk: 8",
     )
     for strategy in ("random", "pct"):
-        result = explore(load_scenario(text, text), strategy=strategy, seed=1, schedules=60)
+        result = explore(made, strategy=strategy, seed=1, schedules=60)
         assert result.finding is None, result.finding

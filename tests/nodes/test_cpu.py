@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from nodes.cpu import FINISHED, RUNNING, Pending, Processor, Thread, Tlb, ipi_thread
-from shared.port.port import SPL_BIO, SPL_HIGH, SPL_IPI, SPL_NONE, Port, here
+from shared.port.port import SPL_BIO, SPL_HIGH, SPL_IPI, SPL_NONE, Held, Port, here
 from shared.wire.messages import Grant, Interrupt, Wake
 
 
@@ -51,15 +51,15 @@ def test_an_interrupt_is_taken_over_an_lwp_that_spins() -> None:
     node, a, _, _, ipi = cpu()
     node.run(a)
     a.ready = False
-    node.pending["cpu0.ipi"].append([1, []])
+    node.post("cpu0.ipi", [1, []])
     assert node.choices() == [ipi] and node.takes(ipi) == "intr"
 
 
 def test_spl_keeps_out_what_is_not_above_it() -> None:
     node, a, _, bio, ipi = cpu()
     node.run(a)
-    node.pending["bio"].append("x")
-    node.pending["cpu0.ipi"].append([1, []])
+    node.post("bio", "x")
+    node.post("cpu0.ipi", [1, []])
     for level, able in ((SPL_NONE, [a, bio, ipi]), (SPL_BIO, [a, ipi]), (SPL_IPI, [a]), (SPL_HIGH, [a])):
         a.spl = level
         assert node.choices() == able
@@ -69,12 +69,12 @@ def test_interrupts_nest_by_level_and_return_to_what_they_hit() -> None:
     node, a, _, bio, ipi = cpu()
     node.run(a)
     a.n = 5
-    node.pending["bio"].append("first")
-    node.pending["bio"].append("second")
+    node.post("bio", "first")
+    node.post("bio", "second")
     assert node.intr(bio) == ("first", "A", 5)
     bio.n = 2
     assert node.choices() == [bio], "its own level keeps the second out"
-    node.pending["cpu0.ipi"].append([1, []])
+    node.post("cpu0.ipi", [1, []])
     assert node.choices() == [bio, ipi]
     assert node.intr(ipi) == ([1, []], "bio", 2)
     assert node.choices() == [ipi]
@@ -85,7 +85,7 @@ def test_interrupts_nest_by_level_and_return_to_what_they_hit() -> None:
 
 def test_an_interrupt_of_an_idle_cpu_has_hit_nobody() -> None:
     node, _, _, bio, _ = cpu()
-    node.pending["bio"].append("x")
+    node.post("bio", "x")
     assert node.intr(bio) == ("x", "", 0)
 
 
@@ -103,7 +103,7 @@ def test_a_wakeup_before_the_cpu_is_given_up_is_not_lost() -> None:
 def test_a_reset_cpu_has_forgotten_everything() -> None:
     node, a, _, bio, _ = cpu()
     node.run(a)
-    node.pending["bio"].append("x")
+    node.post("bio", "x")
     node.intr(bio)
     node.k = 9
     node.tlb.switch(1)
@@ -234,7 +234,7 @@ def test_a_context_s_state_at_rest(finished: bool) -> None:
     a.home = cast(Any, SimpleNamespace(index=6))
     a.n, a.waits, a.ready = 4, ("lock", 8), False
     a.stack = ["uvm_fault"]
-    a.held = {1: (cast(Any, "map:1.lock"), "shared", "uvm_map")}
+    a.held = {1: Held(cast(Any, "map:1.lock"), "shared", "uvm_map")}
     a.state = FINISHED if finished else RUNNING
     held = [{"lock": "map:1.lock", "mode": "shared", "since": "uvm_map"}]
     assert a.at_rest() == ("A", "cpu0", 4, ("lock", 8), finished, False, False, ["uvm_fault"], held, 6)

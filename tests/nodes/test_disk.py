@@ -2,57 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from cluster.boot import prepare
 from cluster.search.walk import RandomWalk
-from cluster.sim.engine import Sim
 from nodes.disk import Disk
 from nodes.mmu import Mmu
 from shared.errors import UserMistake
-from shared.scenario.load import load_scenario
-from shared.scenario.model import named_results
+from shared.scenario.model import Scenario
 from shared.uvm.param import PMAP_WIRED, VM_PROT_READ, VM_PROT_WRITE
 from shared.uvm.structs import PhysBuf
 from shared.wire.messages import WAIT, Grant, Interrupt, KernelFinding
+from tests.kit import Results, answers, scene
 
 RW = VM_PROT_READ | VM_PROT_WRITE
 SIZE = 64
 
-SCENARIO = """\
-id: disk
-name: disk
-title: A machine with a disk
-story: None of its own.
-source: ["a test"]
-machine: {{cpus: 2, frames: 32, swap_slots: 16, disk: 4{machine}}}
-setup:
-  - process: {{as: A, cpu: 0}}
-  - thread: {{in: A, as: A2, cpu: 1}}
-  - mmap: {{in: A, as: buf, pages: 4}}
-programs:
-  A: [{first}]
-  A2: [{second}]
-expect:
-  fixed: {{finding: none}}
-bound: {{strategy: random, schedules: 1}}
-"""
+
+def threads(first: str, second: str = "", machine: str = "") -> Scenario:
+    """Two threads of one process on a machine with a disk."""
+    setup = "process: {as: A, cpu: 0}\nthread: {in: A, as: A2, cpu: 1}\nmmap: {in: A, as: buf, pages: 4}"
+    return scene({"A": first, "A2": second}, setup, f"cpus: 2, frames: 32, swap_slots: 16, disk: 4{machine}")
 
 
-def outcomes(first: str, second: str = "", machine: str = "", schedules: int = 60) -> list[dict[str, Any]]:
-    """What two threads of one process were answered, under many schedules."""
-    scene = load_scenario(SCENARIO.format(first=first, second=second, machine=machine), "disk.yaml")
-    made, image = prepare(scene)
-    sim = Sim(made, image)
-    walk = RandomWalk(0)
-    seen = []
-    for _ in range(schedules):
-        found = sim.execute(walk)
-        assert found is None, found
-        seen.append(named_results({name: one.results for name, one in made.threads.items()}))
-    return seen
+def outcomes(first: str, second: str = "", machine: str = "", schedules: int = 60) -> list[Results]:
+    """What the threads were answered, under many schedules."""
+    return [results for results, _ in answers(threads(first, second, machine), (RandomWalk(0), schedules))]
 
 
 # -- the disk ------------------------------------------------------------------------
@@ -88,39 +62,50 @@ def test_blocks_survive_in_the_image() -> None:
 
 def test_physio_moves_bytes_both_ways() -> None:
     """And only there and back: the other pages, and the rest of the disk, stay as they are."""
-    steps = """{write: {at: "buf[0]+8", value: 7}}, {write: {at: "buf[1]", value: 8}},
-        {physio: {do: write, at: "buf[0]", pages: 2, block: 1, into: out}},
-        {physio: {do: read, at: "buf[2]", pages: 2, block: 1, into: back}},
-        {read: {at: "buf[2]+8", into: r2}}, {read: {at: "buf[3]", into: r3}}, {read: {at: "buf[3]+8", into: rest}},
-        {physio: {do: read, at: "buf[0]", pages: 1, block: 0}}, {read: {at: "buf[0]+8", into: blank}}"""
-    for one in outcomes(" ".join(steps.split())):
+    steps = """
+        write: {at: "buf[0]+8", value: 7}
+        write: {at: "buf[1]", value: 8}
+        physio: {do: write, at: "buf[0]", pages: 2, block: 1, into: out}
+        physio: {do: read, at: "buf[2]", pages: 2, block: 1, into: back}
+        read: {at: "buf[2]+8", into: r2}
+        read: {at: "buf[3]", into: r3}
+        read: {at: "buf[3]+8", into: rest}
+        physio: {do: read, at: "buf[0]", pages: 1, block: 0}
+        read: {at: "buf[0]+8", into: blank}
+    """
+    for one in outcomes(steps):
         assert one == {"out": 0, "back": 0, "r2": 7, "r3": 8, "rest": 0, "blank": 0}
 
 
 def test_physio_needs_a_buffer_that_is_accessible() -> None:
     """EFAULT: reading from the device writes to memory; nothing stays wired."""
-    steps = """{mprotect: {at: "buf[1]", pages: 1, prot: r}},
-        {physio: {do: write, at: "buf[0]", pages: 4, block: 0, into: out}},
-        {physio: {do: read, at: "buf[0]", pages: 4, block: 0, into: back}}"""
-    for one in outcomes(" ".join(steps.split())):
+    steps = """
+        mprotect: {at: "buf[1]", pages: 1, prot: r}
+        physio: {do: write, at: "buf[0]", pages: 4, block: 0, into: out}
+        physio: {do: read, at: "buf[0]", pages: 4, block: 0, into: back}
+    """
+    for one in outcomes(steps):
         assert one == {"out": 0, "back": "EFAULT"}
 
 
 def test_physio_breaks_copy_on_write() -> None:
     """The device must not write to the page of a child."""
-    steps = """{write: {at: "buf[0]", value: 7}},
-        {fork: {as: C, cpu: 1, program: [{barrier: {name: done}}, {read: {at: "buf[0]", into: child}}]}},
-        {physio: {do: read, at: "buf[0]", pages: 1, block: 0}}, {read: {at: "buf[0]", into: parent}},
-        {barrier: {name: done}}"""
-    for one in outcomes(" ".join(steps.split()), schedules=30):
+    steps = """
+        write: {at: "buf[0]", value: 7}
+        fork: {as: C, cpu: 1, program: [{barrier: {name: done}}, {read: {at: "buf[0]", into: child}}]}
+        physio: {do: read, at: "buf[0]", pages: 1, block: 0}
+        read: {at: "buf[0]", into: parent}
+        barrier: {name: done}
+    """
+    for one in outcomes(steps, schedules=30):
         assert one == {"child": 7, "parent": 0}
 
 
 def test_munmap_waits_for_device_io() -> None:
     """Either the buffer is gone before the I/O begins, or the I/O is done before it goes."""
     seen = outcomes(
-        '{physio: {do: read, at: "buf[0]", pages: 2, block: 0, into: io}}',
-        '{munmap: {at: "buf[1]", pages: 3, into: gone}}',
+        'physio: {do: read, at: "buf[0]", pages: 2, block: 0, into: io}',
+        'munmap: {at: "buf[1]", pages: 3, into: gone}',
     )
     assert {one["io"] for one in seen} == {0, "EFAULT"}
     assert {one["gone"] for one in seen} == {0}
@@ -129,34 +114,33 @@ def test_munmap_waits_for_device_io() -> None:
 def test_fork_waits_for_device_io() -> None:
     """A child gets the buffer as it was before the transfer, or as it is afterwards; nothing in between."""
     seen = outcomes(
-        '{physio: {do: read, at: "buf[0]", pages: 2, block: 0}}',
-        '{write: {at: "buf[3]", value: 1}}, '
-        '{fork: {as: C, cpu: 1, program: [{read: {at: "buf[0]", into: c0}}, {write: {at: "buf[1]", value: 5}}]}}',
+        'physio: {do: read, at: "buf[0]", pages: 2, block: 0}',
+        'write: {at: "buf[3]", value: 1}\n'
+        'fork: {as: C, cpu: 1, program: [{read: {at: "buf[0]", into: c0}}, {write: {at: "buf[1]", value: 5}}]}',
     )
     assert {one["c0"] for one in seen} == {0}
 
 
 def test_mlock_and_munlock_may_come_between() -> None:
-    lock = '{mlock: {at: "buf[0]", pages: 4, into: lock}}, {munlock: {at: "buf[0]", pages: 4, into: unlock}}'
-    seen = outcomes(
-        '{physio: {do: read, at: "buf[0]", pages: 2, block: 0, into: io}}', lock, ", mmu: {unwired_mappings: 1}"
-    )
+    lock = 'mlock: {at: "buf[0]", pages: 4, into: lock}\nmunlock: {at: "buf[0]", pages: 4, into: unlock}'
+    physio = 'physio: {do: read, at: "buf[0]", pages: 2, block: 0, into: io}'
+    seen = outcomes(physio, lock, ", mmu: {unwired_mappings: 1}")
     assert all(one == {"io": 0, "lock": 0, "unlock": 0} for one in seen)
 
 
 @pytest.mark.parametrize(
     ("step", "wrong"),
     [
-        ('{physio: {do: read, at: "buf[0]", pages: 2, block: 3}}', "4 blocks"),
-        ('{physio: {do: copy, at: "buf[0]", pages: 1, block: 0}}', "read, write"),
-        ('{physio: {do: read, at: "buf[3]", pages: 2, block: 0}}', "outside region buf"),
-        ('{mincore: {at: "buf[0]", pages: 65}}', "64"),
-        ('{madvise: {at: "buf[0]", pages: 1, advice: maybe}}', "unknown advice|no advice|advice"),
+        ('physio: {do: read, at: "buf[0]", pages: 2, block: 3}', "4 blocks"),
+        ('physio: {do: copy, at: "buf[0]", pages: 1, block: 0}', "read, write"),
+        ('physio: {do: read, at: "buf[3]", pages: 2, block: 0}', "outside region buf"),
+        ('mincore: {at: "buf[0]", pages: 65}', "64"),
+        ('madvise: {at: "buf[0]", pages: 1, advice: maybe}', "unknown advice|no advice|advice"),
     ],
 )
 def test_a_step_that_cannot_be_is_refused(step: str, wrong: str) -> None:
     with pytest.raises(UserMistake, match=wrong):
-        load_scenario(SCENARIO.format(first=step, second="", machine=""), "disk.yaml")
+        threads(step)
 
 
 # -- the mmu -------------------------------------------------------------------------

@@ -334,7 +334,7 @@ def test_a_stale_handle_that_nobody_minds_gives_the_same_in_both_engines() -> No
     """The stores are not posted then: what rides behind one that is refused would be lost."""
     toy = Toy(recycled, {"A": (0, uses_it_all_the_same)}, {"race": "off", "heap": "note"})
     assert toy.run(record=True) is None and len(toy.sim.notes) == 4
-    assert toy.machine.memories[0].heap[THING.id][2:4] == [1, 2]
+    assert toy.machine.memories[0].heap[THING.id].fields[:2] == [1, 2]
 
     def fresh() -> Any:
         return Toy(recycled, {"A": (0, uses_it_all_the_same)}).machine.threads

@@ -9,20 +9,21 @@ import pytest
 from nodes.io import COMPLETION
 from nodes.swap_pager import CONTEXT, SwapPager
 from shared.errors import UserMistake
-from shared.scenario.load import load_scenario
 from shared.scenario.machine import DeviceFault, MachineConfig, SwapDevice, load_machine
 from shared.scenario.pack import pack_scenario, unpack_scenario
 from shared.uvm.param import EAGAIN, EIO
 from shared.uvm.structs import Buf
 from shared.wire.messages import WAIT, Grant, Interrupt
-from tests.kit import EMPTY
+from tests.kit import empty
 
 BUF = Buf.at(3)
 
 
-def serve(pager: SwapPager, contents: list[Any] | None = None) -> tuple[int, list[Any]]:
-    """Perform the next request as `swap_io` does; returns its first slot's frame and what came of it."""
-    number, kind, frames, _, error = pager.admit(CONTEXT, "io_next", 0, ())
+def serve(pager: SwapPager, contents: list[Any] | None = None, fails: bool = False) -> tuple[int, list[Any]]:
+    """Perform the next request as `swap_io` does, which fails if it may; returns its first slot's frame and what came
+    of it."""
+    number, kind, frames, _, error, *maybe = pager.admit(CONTEXT, "io_next", 0, ())
+    error = maybe[0] if fails and maybe else error
     written = contents if kind == "put" and not error else []
     pager.admit(CONTEXT, "io_done", number, (error, written or []))
     out, pager.out = pager.out, []
@@ -72,6 +73,23 @@ def test_a_request_that_fails_moves_no_bytes_and_its_slots_are_bad() -> None:
     assert serve(pager, [(3,) * 8])[1] == [Interrupt(COMPLETION, [BUF, 0])]
 
 
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize(("error", "code", "bad"), [("EIO", EIO, [5, 6]), ("EAGAIN", EAGAIN, [])])
+def test_a_request_that_may_fail_has_failed_if_its_context_says_so(
+    fails: bool, error: str, code: int, bad: list[int]
+) -> None:
+    """Only then are its slots bad; and what fails for certain leaves nothing to choose."""
+    pager = SwapPager("swap_pager", 64, [DeviceFault("put", first=1, count=1, error=error, maybe=True)])
+    assert pager.admit("pagedaemon", "swap_put", 5, (BUF, [1, 2])) == 0
+    assert serve(pager, [(1,) * 8, (2,) * 8], fails)[1] == [Interrupt(COMPLETION, [BUF, code if fails else 0])]
+    assert list(pager.slots) == ([] if fails else [5, 6]) and pager.image()["bad"] == (bad if fails else [])
+    assert pager.admit("pagedaemon", "swap_put", 5, (BUF, [1])) == 0
+    assert pager.admit(CONTEXT, "io_next", 0, ())[4:] == [0], "only the first one may"
+    both = SwapPager("swap_pager", 64, [DeviceFault("get", error="EIO", maybe=True), DeviceFault("get", error=error)])
+    both.admit("A", "swap_get", 5, (1,))
+    assert both.admit(CONTEXT, "io_next", 0, ())[4:] == [code]
+
+
 def test_a_read_that_fails_tells_its_caller() -> None:
     pager = SwapPager("swap_pager", 64, [DeviceFault("get", first=1, count=1, error="EAGAIN")])
     results = []
@@ -110,18 +128,19 @@ def test_the_configuration_of_a_swap_device() -> None:
         "swap:\n"
         "  errors:\n    - {op: put, slot: 3, error: EIO}\n"
         "    - {op: put, first: 2, count: 1, error: EAGAIN, at: start}\n"
+        "    - {op: get, error: EIO, maybe: true}\n"
         "  delays:\n    - {op: get, by: 3}\n"
     )
     machine = load_machine(text, "m.yaml")
     assert machine.swap_faults == (
         DeviceFault("put", slot=3, error="EIO"),
         DeviceFault("put", first=2, count=1, error="EAGAIN", at="start"),
+        DeviceFault("get", error="EIO", maybe=True),
         DeviceFault("get", delay=3),
     )
     assert machine != MachineConfig(cpus=1, frames=16, swap_slots=8)
-    toy = EMPTY.replace("swap_slots: 0}", "swap_slots: 4, swap: {delays: [{op: get, by: 1}]}}")
-    scene = load_scenario(toy, "t.yaml")
-    assert unpack_scenario(pack_scenario(scene)) == scene
+    made = empty("cpus: 3, frames: 8, swap_slots: 4, swap: {delays: [{op: get, by: 1}]}")
+    assert unpack_scenario(pack_scenario(made)) == made
 
 
 def test_several_swap_devices() -> None:
@@ -131,8 +150,8 @@ def test_several_swap_devices() -> None:
     assert machine.swap_devices == (SwapDevice(4, 1), SwapDevice(8)) and machine.swap_slots == 12
     assert load_machine("cpus: 1\nframes: 16\nswap_slots: 8\n", "m.yaml").swap_devices == (SwapDevice(8),)
     assert load_machine("cpus: 1\nframes: 16\nswap_slots: 0\n", "m.yaml").swap_devices == ()
-    scene = load_scenario(EMPTY.replace("swap_slots: 0}", "swap: {devices: [{slots: 4}, {slots: 2}]}}"), "t.yaml")
-    assert unpack_scenario(pack_scenario(scene)) == scene
+    made = empty("cpus: 3, frames: 8, swap: {devices: [{slots: 4}, {slots: 2}]}")
+    assert unpack_scenario(pack_scenario(made)) == made
 
 
 @pytest.mark.parametrize(
@@ -144,6 +163,9 @@ def test_several_swap_devices() -> None:
         ("{errors: [{op: put, slot: 9, error: EIO}]}", "8"),
         ("{errors: [{op: put, slot: 0, error: EIO}]}", "1"),
         ("{errors: [{op: get, error: EIO, at: start}]}", "only done is possible"),
+        ("{errors: [{op: put, error: EIO, at: start, maybe: true}]}", "the request has been started"),
+        ("{errors: [{op: put, error: EIO, maybe: perhaps}]}", "true or false"),
+        ("{delays: [{op: put, by: 3, maybe: true}]}", "maybe"),
         ("{errors: [{op: put, error: EIO, by: 2}]}", "by"),
         ("{delays: [{op: put, by: 0}]}", "1"),
         ("{delays: []}", "at least"),

@@ -15,9 +15,8 @@ from cluster.search.walk import RandomWalk
 from shared.findings import Finding
 from shared.journal.order import linearize
 from shared.journal.record import Journals, holes
-from shared.scenario.load import load_scenario
 from shared.scenario.model import Scenario, named_results
-from tests.kit import run_recorded, scenario
+from tests.kit import run_recorded, scenario, scene
 
 pytestmark = pytest.mark.live
 
@@ -54,39 +53,28 @@ MORE_SEEDS = range(10, 22)
 
 def network(colocate: str = "true") -> Scenario:
     """A network interface whose interrupt allocates an mbuf and wakes who waits for it; kernel memory on two CPUs."""
-    return load_scenario(
-        f"""\
-id: network
-name: network
-title: Packets
-story: An interrupt allocates, a program consumes, another allocates from the same maps.
-source: ["a test"]
-machine: {{cpus: 2, frames: 24, swap_slots: 16, kernel: {{kmem: 4, mb: 4, exec: 2}}, devices: {{net0: imp}},
-          colocate: {colocate}}}
-setup:
-  - process: {{as: A, cpu: 0}}
-  - process: {{as: B, cpu: 1}}
+    return scene(
+        {
+            "A": 'kwait: {word: got}\nkread: {at: "m[0]", into: r}\nkm_free: {at: "m[0]", pages: 1}',
+            "B": """
+                km_alloc: {map: mb, pages: 2, as: k}
+                send: {to: net0}
+                kwrite: {at: "k[1]", value: 3}
+                km_free: {at: "k[0]", pages: 2}
+            """,
+        },
+        "process: {as: A, cpu: 0}\nprocess: {as: B, cpu: 1}",
+        "cpus: 2, frames: 24, swap_slots: 16, kernel: {kmem: 4, mb: 4, exec: 2}, devices: {net0: imp},"
+        f" colocate: {colocate}",
+        "fixed: {finding: none, results: {r: 9}}",
+        """\
 interrupts:
   net0:
     cpu: 0
     steps:
-      - km_alloc: {{map: mb, pages: 1, as: m}}
-      - kwrite: {{at: "m[0]", value: 9}}
-      - kwakeup: {{word: got, value: 1}}
-programs:
-  A:
-    - kwait: {{word: got}}
-    - kread: {{at: "m[0]", into: r}}
-    - km_free: {{at: "m[0]", pages: 1}}
-  B:
-    - km_alloc: {{map: mb, pages: 2, as: k}}
-    - send: {{to: net0}}
-    - kwrite: {{at: "k[1]", value: 3}}
-    - km_free: {{at: "k[0]", pages: 2}}
-expect: {{fixed: {{finding: none, results: {{r: 9}}}}}}
-bound: {{strategy: random, schedules: 200}}
-""",
-        "network.yaml",
+      - km_alloc: {map: mb, pages: 1, as: m}
+      - kwrite: {at: "m[0]", value: 9}
+      - kwakeup: {word: got, value: 1}""",
     )
 
 
@@ -170,37 +158,31 @@ def test_what_the_oracle_finds_it_finds_in_the_journals_of_real_processes(live_m
 
 def shootdowns() -> Scenario:
     """Two threads of one process on two CPUs write and protect the same pages: their TLBs must be told."""
-    return load_scenario(
-        """\
-id: shootdown
-name: shootdown
-title: Two threads of one process, and forks that write-protect under them
-story: A fork write-protects the parent's pages while a thread on another CPU writes to them through its TLB.
-source: ["a test"]
-machine: {cpus: 2, frames: 32, swap_slots: 32, shards: {lock_manager: 2, memory: 2}}
-setup:
-  - process: {as: A, cpu: 0}
-  - thread: {in: A, as: T, cpu: 1}
-  - mmap: {in: A, as: buf, pages: 3}
-  - write: {in: A, at: "buf[0]", value: 1}
-programs:
-  A:
-    - write: {at: "buf[0]", value: 10}
-    - fork: {as: C, cpu: 0, program: [{read: {at: "buf[0]", into: c0}}]}
-    - write: {at: "buf[1]", value: 11}
-    - munmap: {at: "buf[2]", pages: 1}
-    - wait: {for: C}
-  T:
-    - write: {at: "buf[0]+8", value: 20}
-    - write: {at: "buf[1]+8", value: 21}
-    - write: {at: "buf[0]+8", value: 22}
-    - write: {at: "buf[2]+8", value: 23}
-    - read: {at: "buf[0]+8", into: t0}
-expect:
-  fixed: {finding: none, results: {t0: 22}}
-bound: {strategy: random, schedules: 200}
-""",
-        "shootdown.yaml",
+    return scene(
+        {
+            "A": """
+                write: {at: "buf[0]", value: 10}
+                fork: {as: C, cpu: 0, program: [{read: {at: "buf[0]", into: c0}}]}
+                write: {at: "buf[1]", value: 11}
+                munmap: {at: "buf[2]", pages: 1}
+                wait: {for: C}
+            """,
+            "T": """
+                write: {at: "buf[0]+8", value: 20}
+                write: {at: "buf[1]+8", value: 21}
+                write: {at: "buf[0]+8", value: 22}
+                write: {at: "buf[2]+8", value: 23}
+                read: {at: "buf[0]+8", into: t0}
+            """,
+        },
+        """
+        process: {as: A, cpu: 0}
+        thread: {in: A, as: T, cpu: 1}
+        mmap: {in: A, as: buf, pages: 3}
+        write: {in: A, at: "buf[0]", value: 1}
+        """,
+        "cpus: 2, frames: 32, swap_slots: 32, shards: {lock_manager: 2, memory: 2}",
+        "fixed: {finding: none, results: {t0: 22}}",
     )
 
 

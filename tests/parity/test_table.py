@@ -23,10 +23,8 @@ from random import Random
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
 from cluster.boot import boot
-from cluster.cli import cli
 from cluster.live.machine import LiveMachine
 from cluster.runs.folder import identity, write_live, write_scenario, write_sim
 from cluster.runs.outcome import Outcome
@@ -39,7 +37,7 @@ from shared.findings import FINDINGS, Finding
 from shared.journal.order import asleep_at_start, goes_to_sleep, judged
 from shared.journal.record import Journals, Record, digest
 from shared.scenario.model import Scenario
-from tests.kit import SHIPPED, run_recorded, scenario
+from tests.kit import SHIPPED, run_recorded, scenario, uvmp
 from tests.nodes.in_threads import Threads
 
 STRATEGIES = ("pct", "random")
@@ -84,7 +82,7 @@ def hold(table: Table, column: str, one: Outcome, other: Outcome) -> None:
 
 def hold_folder(table: Table, column: str, folder: Path, finding: Finding | None) -> None:
     """Count, and complain, whether the command replays a folder as the run was."""
-    result = CliRunner().invoke(cli, ["replay", str(folder), "--json"])
+    result = uvmp("replay", folder, "--json")
     told = json.loads(result.stdout) if result.stdout else {}
     same = bool(told.get("equal")) and told.get("finding") == said(finding)
     table[column, same] += 1

@@ -7,74 +7,68 @@ import pytest
 from cluster.search.explore import explore
 from cluster.search.walk import RandomWalk
 from shared.port.port import here
-from shared.scenario.load import load_scenario
-from shared.scenario.model import named_results
+from shared.scenario.model import Scenario, named_results
 from shared.uvm.init import uvm_init
 from shared.uvm.page import uvm_pagealloc
 from shared.uvm.param import UVM_PGA_USERESERVE, VM_PROT_NONE, VM_PROT_READ
 from shared.uvm.pmap import pmap_create, pmap_destroy, pmap_enter, pmap_free_ptps
 from shared.uvm.structs import uvmexp
-from tests.kit import Toy, run_recorded
+from tests.kit import Toy, run_recorded, scene
 
-TEXT = """\
-id: T
-name: one-table
-title: Three threads and one page table
-story: Two threads touch neighbouring pages, a third unmaps and maps others; a child does the same in its own pmap.
-source: ["a test"]
-machine: {cpus: 3, frames: 24, swap_slots: 32, page_size: 64, mmu: {page_tables: ROOM, rm: RM}}
-setup:
-  - process: {as: A, cpu: 0}
-  - thread: {in: A, as: A2, cpu: 1}
-  - mmap: {in: A, as: both, pages: 2, flags: [shared, anon]}
-  - mmap: {in: A, as: buf, pages: 4}
-  - mmap: {in: A, as: own, pages: 1, flags: [shared, anon]}
-programs:
-  A:
-    - write: {at: "own[0]", value: 1}
-    - write: {at: "buf[0]", value: 1}
-    - fork:
-        as: C
-        cpu: 2
-        program:
-          - write: {at: "both[0]", value: 5}
-          - write: {at: "buf[0]", value: 6}
-          - read: {at: "buf[0]", into: c0}
-    - munmap: {at: "buf[0]", pages: 1}
-    - mmap: {as: more, pages: 1}
-    - write: {at: "more[0]", value: 7}
-    - read: {at: "more[0]", into: r0}
-    - wait: {for: C}
-    - read: {at: "both[0]", into: b0}
-  A2:
-    - write: {at: "both[1]", value: 2}
-    - write: {at: "buf[1]", value: 2}
-    - munmap: {at: "buf[1]", pages: 1}
-    - write: {at: "buf[2]", value: 3}
-    - read: {at: "buf[2]", into: r2}
-    - munmap: {at: "buf[2]", pages: 2}
-expect:
-  fixed: {finding: none, results: {c0: 6, r0: 7, b0: 5, r2: 3}}
-bound: {strategy: random, schedules: 100}
+SETUP = """
+process: {as: A, cpu: 0}
+thread: {in: A, as: A2, cpu: 1}
+mmap: {in: A, as: both, pages: 2, flags: [shared, anon]}
+mmap: {in: A, as: buf, pages: 4}
+mmap: {in: A, as: own, pages: 1, flags: [shared, anon]}
 """
+CHILD = '[{write: {at: "both[0]", value: 5}}, {write: {at: "buf[0]", value: 6}}, {read: {at: "buf[0]", into: c0}}]'
+A = f"""
+write: {{at: "own[0]", value: 1}}
+write: {{at: "buf[0]", value: 1}}
+fork: {{as: C, cpu: 2, program: {CHILD}}}
+munmap: {{at: "buf[0]", pages: 1}}
+mmap: {{as: more, pages: 1}}
+write: {{at: "more[0]", value: 7}}
+read: {{at: "more[0]", into: r0}}
+wait: {{for: C}}
+read: {{at: "both[0]", into: b0}}
+"""
+A2 = """
+write: {at: "both[1]", value: 2}
+write: {at: "buf[1]", value: 2}
+munmap: {at: "buf[1]", pages: 1}
+write: {at: "buf[2]", value: 3}
+read: {at: "buf[2]", into: r2}
+munmap: {at: "buf[2]", pages: 2}
+"""
+
+
+def tables(room: int, rm: str) -> Scenario:
+    """Two threads touch neighbouring pages, unmap and map others; a child does the same in its own pmap."""
+    return scene(
+        {"A": A, "A2": A2},
+        SETUP,
+        f"cpus: 3, frames: 24, swap_slots: 32, mmu: {{page_tables: {room}, rm: {rm}}}",
+        "fixed: {finding: none, results: {c0: 6, r0: 7, b0: 5, r2: 3}}",
+        bound="strategy: random, schedules: 100",
+    )
 
 
 @pytest.mark.parametrize("strategy", ["random", "pct"])
 @pytest.mark.parametrize("rm", ["hardware", "emulated"])
 def test_tables_come_and_go_and_nothing_is_found(rm: str, strategy: str) -> None:
     """Every invariant holds at the end of each: no table leaked, lost, freed twice or too early."""
-    scene = load_scenario(TEXT.replace("RM", rm).replace("ROOM", "4"), "t.yaml")
-    result = explore(scene, strategy, seed=4)
+    result = explore(tables(4, rm), strategy, seed=4)
     assert result.finding is None and result.schedules == 100
 
 
 def test_two_threads_that_lack_one_table_bring_a_page_each() -> None:
     """The page that comes second is freed; this happens in some schedules, or it would not have been tested."""
-    scene = load_scenario(TEXT.replace("RM", "hardware").replace("ROOM", "256"), "t.yaml")
     walk = RandomWalk(0)
     refused = 0
     for _ in range(30):
-        once = run_recorded(scene, walk)
+        once = run_recorded(tables(256, "hardware"), walk)
         assert once.finding is None and named_results(once.results)["r0"] == 7
         refused += sum(one["event"] == "pmap_ptp_enter" and one["taken"] == 0 for one in once.journals["mmu"])
     assert refused

@@ -18,9 +18,9 @@ import pytest
 from shared.detectors.invariants import INVARIANTS, NODE_INVARIANTS, Snapshot, check
 from shared.detectors.invariants.snapshot import MOD, PROT, WIRED
 from shared.findings import FINDINGS
+from shared.port.heap import HEADER, Heap
 from shared.port.port import ANY_GEN
-from shared.port.struct import HEADER, KIND_SHIFT, KINDS, Array, Struct
-from shared.scenario.load import load_scenario
+from shared.port.struct import KIND_SHIFT, KINDS, Array, Struct
 from shared.uvm.param import (
     AMAP_SHARED,
     PG_BUSY,
@@ -91,6 +91,7 @@ from shared.uvm.structs import (
     uvm,
     uvmexp,
 )
+from tests.kit import scene
 
 PAGE, WORDS = 64, 8
 RW = VM_PROT_READ | VM_PROT_WRITE
@@ -114,7 +115,7 @@ class World:
     """
 
     def __init__(self) -> None:
-        self.heap: dict[int, list[Any]] = {}
+        self.heap = Heap()
         self.pmaps: dict[int, dict[int, list[int]]] = {1: {}, 2: {}}
         self.attrs: dict[int, list[int]] = {}
         self.frames = [(frame, *[0] * (WORDS - 1)) for frame in range(14)]
@@ -229,13 +230,13 @@ class World:
         """A new struct of generation 1 (the globals: 0)."""
         index = sum(1 for key in self.heap if type_of(key) is kind)
         obj = kind.at(index, 0 if kind in (Uvm, Uvmexp, PageQueue, FreeQueue) else 1)
-        self.heap[obj.id] = [obj.gen, None, *kind.defaults]
+        self.heap.add(obj.id, obj.gen, list(kind.defaults))
         self.set(obj, **fields)
         return obj
 
     def add_array(self, kind: type[Array], elements: list[Any], **fields: Any) -> Any:
         array = self.add(kind, **fields)
-        self.heap[array.id] += elements
+        self.heap[array.id].fields += elements
         return array
 
     def set(self, obj: Struct, **fields: Any) -> None:
@@ -1290,9 +1291,13 @@ def test_further_violations_of_an_invariant_are_its_story(world: World) -> None:
 
 
 def test_checking_changes_nothing(world: World) -> None:
-    before = deepcopy(vars(world))
+    def state() -> dict[str, Any]:
+        heap = {id: (rec.gen, rec.fields) for id, rec in world.heap.records.items()}
+        return deepcopy({**vars(world), "heap": heap})
+
+    before = state()
     check(world.snapshot())
-    assert vars(world) == before
+    assert state() == before
 
 
 # What looks wrong and is not.
@@ -1397,7 +1402,7 @@ def test_tlb_of_a_pmap_that_is_gone_may_be_loaded_but_empty(world: World) -> Non
 def test_no_wrong_field_makes_the_checks_fail_themselves(value: object) -> None:
     """A wrong state is what they are for: they must end, and say something, whatever a field contains."""
     world = World()
-    for rec in world.heap.values():
+    for rec in world.heap.records.values():
         for slot in range(HEADER, len(rec)):
             was, rec[slot] = rec[slot], value
             check(world.snapshot())
@@ -1407,41 +1412,27 @@ def test_no_wrong_field_makes_the_checks_fail_themselves(value: object) -> None:
 
 # The machine as the kernel makes it.
 
-RICH = """\
-id: T1
-name: rich
-title: A machine with some of everything
-story: Two processes share, copy, wire and page out.
-source: ["nowhere"]
-machine: {cpus: 2, frames: 24, swap_slots: 32, page_size: 64}
-errata: [uvm_fault.case1b-anon-unlocked]
-setup:
-  - process: {as: A, cpu: 0}
-  - mmap: {in: A, as: wired, pages: 2}
-  - mmap: {in: A, as: both, pages: 2, flags: [shared, anon]}
-  - mmap: {in: A, as: own, pages: 4}
-  - write: {in: A, at: "own[0]", value: 1}
-  - write: {in: A, at: "own[3]", value: 2}
-  - write: {in: A, at: "both[1]", value: 3}
-  - mlock: {in: A, at: "wired[0]", pages: 2}
-  - loan: {in: A, at: "own[0]", pages: 2, to: page, as: L}
-  - loan: {in: A, at: "own[3]", pages: 1, to: anon, as: M}
-  - process: {as: B, cpu: 1}
-  - fill: {in: B, until_free: 7}
-programs:
-  A:
-    - fork:
-        as: C
-        program:
-          - write: {at: "own[0]", value: 4}
-          - write: {at: "both[1]", value: 5}
-          - barrier: {name: met}
-    - write: {at: "own[1]", value: 6}
-    - munmap: {at: "own[3]", pages: 1}
-    - munlock: {at: "wired[1]", pages: 1}
-    - barrier: {name: met}
-expect: {with_errata: {finding: lock-assert}, fixed: {finding: none}}
-bound: {strategy: pct, depth: 3, schedules: 20}
+SETUP = """
+process: {as: A, cpu: 0}
+mmap: {in: A, as: wired, pages: 2}
+mmap: {in: A, as: both, pages: 2, flags: [shared, anon]}
+mmap: {in: A, as: own, pages: 4}
+write: {in: A, at: "own[0]", value: 1}
+write: {in: A, at: "own[3]", value: 2}
+write: {in: A, at: "both[1]", value: 3}
+mlock: {in: A, at: "wired[0]", pages: 2}
+loan: {in: A, at: "own[0]", pages: 2, to: page, as: L}
+loan: {in: A, at: "own[3]", pages: 1, to: anon, as: M}
+process: {as: B, cpu: 1}
+fill: {in: B, until_free: 7}
+"""
+CHILD = '[{write: {at: "own[0]", value: 4}}, {write: {at: "both[1]", value: 5}}, {barrier: {name: met}}]'
+PROGRAM = f"""
+fork: {{as: C, program: {CHILD}}}
+write: {{at: "own[1]", value: 6}}
+munmap: {{at: "own[3]", pages: 1}}
+munlock: {{at: "wired[1]", pages: 1}}
+barrier: {{name: met}}
 """
 
 
@@ -1452,7 +1443,7 @@ def test_the_kernel_keeps_every_invariant_from_boot_to_the_end() -> None:
     from cluster.sim.engine import Sim
     from shared.detectors.verdict import snapshot_of
 
-    machine, image = prepare(load_scenario(RICH, "rich.yaml").without_errata())
+    machine, image = prepare(scene({"A": PROGRAM}, SETUP, "cpus: 2, frames: 24, swap_slots: 32"))
     for node in machine.nodes.values():
         node.load_image(image[node.name])
     booted = snapshot_of(machine.state())

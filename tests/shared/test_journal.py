@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Sequence
 from copy import deepcopy
+from errno import ENOSPC
 from io import BytesIO
 from typing import Any
 
@@ -11,7 +14,22 @@ import pytest
 
 from cluster.search.walk import RandomWalk
 from shared.errors import LogIncomplete
-from shared.journal.order import causal_past, events_after, linearize
+from shared.journal.deviation import MAX_CHOICES
+from shared.journal.order import (
+    KERNEL_LOCK,
+    Linearizer,
+    asleep_at_start,
+    causal_past,
+    cut,
+    cut_short,
+    digested,
+    events_after,
+    goes_to_sleep,
+    in_order,
+    judged,
+    linearize,
+    operations,
+)
 from shared.journal.record import (
     MAX_LINE,
     SCHEMA,
@@ -19,6 +37,7 @@ from shared.journal.record import (
     Journal,
     Journals,
     Record,
+    choice_of,
     digest,
     holes,
     operation_record,
@@ -26,7 +45,7 @@ from shared.journal.record import (
     read,
 )
 from shared.port.port import ANY_GEN
-from shared.uvm.structs import Anon
+from shared.uvm.structs import Anon, Page
 from shared.wire.messages import OPERATIONS, WAIT, Grant, Interrupt, Wake
 from tests.kit import THING, run_recorded, scenario
 
@@ -62,6 +81,52 @@ def test_a_journal_on_disk_reads_back_as_it_was_kept() -> None:
     assert [one["nseq"] for one in records] == [1, 2] and {one["node"] for one in records} == {"memory"}
 
 
+def test_a_line_is_a_json_object_without_needless_bytes() -> None:
+    """Journals are large, and compared byte by byte."""
+    disk = BytesIO()
+    journal = Journal("memory", disk)
+    journal.header(run="r1")
+    journal.add({"event": "load", "ctx": "A", "n": 1, "value": [1, None]})
+    header, record = disk.getvalue().splitlines(keepends=True)
+    assert json.loads(header) == {"event": "run.begin", "schema": SCHEMA, "node": "memory", "nseq": 0, "run": "r1"}
+    assert record == b'{"ctx":"A","n":1,"value":[1,null],"node":"memory","nseq":1,"event":"load"}\n'
+
+
+class Full(BytesIO):
+    """A disk without room."""
+
+    def write(self, line: object) -> int:
+        raise OSError(ENOSPC, "No space left on device")
+
+
+def test_a_disk_that_is_full_is_told_with_the_file() -> None:
+    """What a write says of it itself does not name the file; a stream without a name is its node's."""
+    for name, file in ((None, "memory"), ("runs/r1/memory.uvmp.jsonl", "runs/r1/memory.uvmp.jsonl")):
+        disk = Full()
+        if name is not None:
+            disk.name = name  # type: ignore[attr-defined]
+        with pytest.raises(OSError) as caught:
+            Journal("memory", disk).add({"event": "load"})
+        told = caught.value
+        assert (told.errno, told.strerror, told.filename) == (ENOSPC, "No space left on device", file)
+
+
+def test_a_file_without_a_header_has_an_empty_one() -> None:
+    """A node that died before it wrote a line; and one whose first line is lost."""
+    assert read([], "m") == ({}, [], None)
+    record = op("memory", 1, "A", 1, "load")
+    assert read(lines(record), "m") == ({}, [record], None)
+
+
+@pytest.mark.parametrize(
+    ("last", "wrong"),
+    [(b'{"nseq": 2, "event": "load"}', "the last line has no end"), (b"[1]\n", "not a record"), (b"{\n", "Expecting")],
+)
+def test_what_is_wrong_with_the_last_line_is_told(last: bytes, wrong: str) -> None:
+    _, _, torn = read([*lines(HEADER, op("memory", 1, "A", 1, "load")), last], "m")
+    assert torn is not None and torn.startswith(f"m:3: torn or corrupt line ({wrong}")
+
+
 def test_a_journal_that_need_not_be_kept_is_not() -> None:
     """An actor's memory must not grow with the run."""
     journal = Journal("memory", BytesIO(), keep=False)
@@ -72,8 +137,8 @@ def test_a_journal_that_need_not_be_kept_is_not() -> None:
 def test_a_torn_last_line_is_told_and_the_rest_is_good() -> None:
     """A node that was killed in mid-write; the post-mortem works with what there is."""
     whole = lines(HEADER, op("memory", 1, "A", 1, "load"), op("memory", 2, "A", 2, "load"))
-    for cut in (whole[-1][:-1], whole[-1][:10], b"{"):
-        _, records, torn = read([*whole[:-1], cut], "memory.uvmp.jsonl")
+    for last in (whole[-1][:-1], whole[-1][:10], b"{"):
+        _, records, torn = read([*whole[:-1], last], "memory.uvmp.jsonl")
         assert [one["nseq"] for one in records] == [1]
         assert torn is not None and torn.startswith("memory.uvmp.jsonl:3: torn or corrupt line")
 
@@ -90,6 +155,8 @@ def test_a_corrupt_line_that_is_not_the_last_makes_the_log_incomplete(bad: bytes
 def test_a_line_without_bound_is_refused() -> None:
     with pytest.raises(LogIncomplete, match=f"a line of more than {MAX_LINE} bytes"):
         read([b"x" * (MAX_LINE + 1)], "memory.uvmp.jsonl")
+    long = b'{"nseq": 1, "event": "load", "value": "' + b"x" * (MAX_LINE - 42) + b'"}\n'
+    assert len(long) == MAX_LINE and len(read([long], "m")[1]) == 1
 
 
 def test_a_log_of_another_schema_is_refused() -> None:
@@ -124,6 +191,47 @@ def test_a_record_says_what_was_asked_answered_and_caused() -> None:
     assert "peek" not in operation_record("load", THING.id, (THING, "v", 2, False), 7, [])
     assert operation_record("load", THING.id, (THING, "v", 2, True), 7, [])["peek"] is True
     assert "-" not in operation_record("frame_write", 3, ((1, 2),), None, [])
+
+
+def test_a_record_calls_locks_and_channels_by_their_names() -> None:
+    """Anything else that is operated on is a number."""
+    assert operation_record("lock", THING.lock_key("lk"), ("w", "f"), None, [])["lock"] == "thing:0.lk"
+    chan = Page.at(3).id << 8
+    assert operation_record("sleep", chan | 0xFF, ("w", "f"), None, []) == {
+        "event": "sleep", "chan": "page:3", "wmesg": "w", "fn": "f",
+    }  # fmt: skip
+    assert operation_record("wakeup", chan | Page.fields["flags"].slot, (), None, [])["chan"] == "page:3.flags"
+    assert operation_record("frame_zero", 7, (), None, []) == {"event": "frame_zero", "frame": 7}
+
+
+def test_what_an_operation_has_no_result_for_is_not_in_its_record() -> None:
+    assert operation_record("unlock", THING.lock_key("lk"), (), 5, []) == {"event": "unlock", "lock": "thing:0.lk"}
+    assert "got" not in operation_record("try", THING.lock_key("lk"), ("w", "f"), None, [])
+
+
+@pytest.mark.parametrize("args", [(THING, "v", 2), (THING, "v", 2, False, 1)])
+def test_an_operation_has_the_arguments_that_its_table_says(args: tuple[object, ...]) -> None:
+    with pytest.raises(ValueError):
+        operation_record("load", THING.id, args, 7, [])
+
+
+@pytest.mark.parametrize(
+    ("value", "choice"),
+    [
+        (0, 0),
+        (7, 7),
+        (MAX_CHOICES - 1, MAX_CHOICES - 1),
+        (MAX_CHOICES, -1),
+        (-1, -1),
+        (True, -1),
+        ("1", -1),
+        (None, -1),
+    ],
+)
+def test_a_choice_is_a_number_of_those_there_can_be(value: object, choice: int) -> None:
+    """A file may have anything there."""
+    assert choice_of({"event": "choose", "value": value}) == choice
+    assert choice_of({"event": "load", "value": value}) == choice_of({"event": "choose"}) == -1
 
 
 @pytest.mark.parametrize("code", OPERATIONS)
@@ -187,6 +295,16 @@ def test_the_digest_is_of_what_happened_and_not_of_where_and_when() -> None:
     assert digest(one) == digest(other)
 
 
+def test_the_digest_is_the_same_everywhere_and_for_ever() -> None:
+    """SHA-256 of a line for each record: compact JSON, its keys in order, without what differs from run to run."""
+    journals: Journals = {
+        "mmu": [{"nseq": 1, "node": "mmu", "event": "run"}],
+        "memory": [{"node": "memory", "nseq": 1, "value": [1, None], "event": "load"}],
+    }
+    text = b'{"event":"load","node":"memory","value":[1,null]}\n{"event":"run","node":"mmu"}\n'
+    assert digest(journals) == hashlib.sha256(text).hexdigest()
+
+
 @pytest.mark.parametrize("change", ["value", "order", "missing", "node"])
 def test_the_digest_notices_any_change(change: str) -> None:
     one, other = sound(), sound()
@@ -204,8 +322,14 @@ def test_the_digest_notices_any_change(change: str) -> None:
 # -- one order -----------------------------------------------------------------------------------
 
 
-def names(order: list[Record]) -> list[str]:
-    return [f"{one['ctx']}{one['n']}" for one in order]
+def names(order: Sequence[Record]) -> list[str]:
+    """Operations as A1, A2 ...; kernel events as A@1, which is after operation 1 of the processor."""
+    return [f"{one['ctx']}{one['n']}" if "k" in one else f"{one['ctx']}@{one['at']}" for one in order]
+
+
+def parts(journals: Journals) -> dict[str, str]:
+    """Node -> what is in its journal; those with nothing left out."""
+    return {node: " ".join(names(records)) for node, records in journals.items() if records}
 
 
 def test_the_order_respects_every_node_and_every_processor() -> None:
@@ -220,8 +344,130 @@ def test_orders_that_contradict_each_other_are_told() -> None:
         "memory0": [op("memory0", 1, "B", 2, "load"), op("memory0", 2, "A", 1, "store")],
         "memory1": [op("memory1", 1, "A", 2, "store"), op("memory1", 2, "B", 1, "load")],
     }
-    with pytest.raises(LogIncomplete, match="contradict each other at"):
+    with pytest.raises(LogIncomplete) as caught:
         linearize(bad)
+    assert str(caught.value).endswith(
+        "program order and admission order contradict each other at A operation 1 on memory0"
+    )
+
+
+def test_an_event_comes_right_after_the_operation_that_its_processor_performed_before() -> None:
+    """Those behind operations that are not there come last: journals with a hole are shown as far as they go."""
+    journals = sound()
+    journals["cpuA"] = [event("A", 1, 0), event("A", 2, 1), event("A", 3, 2), event("A", 4, 9)]
+    assert names(in_order(journals)) == ["A@0", "A1", "A@1", "B1", "A2", "A@2", "B2", "A@9"]
+
+
+def test_an_operation_is_ordered_as_soon_as_its_turn_has_come() -> None:
+    """Who merges says whose turn it is, of operations and of events; then the rest follows."""
+    merge = Linearizer(sound())
+    merge.go_on(lambda record: record["ctx"] == "B")
+    assert names(merge.records) == ["B1"]
+    merge.go_on(lambda record: "k" in record)
+    assert names(merge.records) == ["B1", "A1", "A2", "B2"]
+    merge.rest(lambda record: record["at"] < 2)
+    assert names(merge.records) == ["B1", "A1", "A2", "B2", "A@1"]
+    merge.rest()
+    assert names(merge.records) == ["B1", "A1", "A2", "B2", "A@1", "A@2"]
+
+
+def test_what_the_records_do_not_let_go_on_is_forced_once() -> None:
+    """The grant is lost: A waits for ever, and nevertheless goes on. Of two that are stuck, who is next at its node."""
+    lost = {
+        "lock_manager": [
+            op("lock_manager", 1, "B", 1, "lock", wait=True),
+            op("lock_manager", 2, "B", 2, "unlock"),
+            op("lock_manager", 3, "A", 1, "lock"),
+        ]
+    }
+    merge = Linearizer(lost)
+    merge.go_on()
+    assert names(merge.records) == ["B1"]
+    assert merge.force() and names(merge.records) == ["B1", "B2"]
+    merge.go_on()
+    assert names(merge.records) == ["B1", "B2", "A1"] and not merge.force()
+
+
+def test_orders_that_contradict_each_other_are_forced_where_the_first_processor_is() -> None:
+    bad = {
+        "memory0": [op("memory0", 1, "B", 2, "load"), op("memory0", 2, "A", 1, "store")],
+        "memory1": [op("memory1", 1, "A", 2, "store"), op("memory1", 2, "B", 1, "load")],
+    }
+    merge = Linearizer(bad)
+    merge.go_on()
+    assert merge.records == [] and merge.force()
+    merge.go_on()
+    assert names(merge.records) == ["A1", "A2", "B1", "B2"] and not merge.force()
+
+
+def test_what_goes_on_by_force_waits_no_more() -> None:
+    """Or each of its operations would have to be forced."""
+    lost = {
+        "lock_manager": [op("lock_manager", 1, "B", 1, "lock", wait=True)],
+        "memory": [op("memory", 1, "B", 2, "load"), op("memory", 2, "B", 3, "load")],
+    }
+    merge = Linearizer(lost)
+    merge.go_on()
+    assert merge.force()
+    merge.go_on()
+    assert names(merge.records) == ["B1", "B2", "B3"]
+
+
+BIG_LOCK = {"event": "unlock", "lock": KERNEL_LOCK}
+
+
+@pytest.mark.parametrize(
+    ("record", "before", "part"),
+    [
+        ({"event": "unlock", "lock": "anon:1.an_lock"}, "sleep", True),
+        ({"event": "unlock", "lock": "anon:1.an_lock"}, "unlock", False),
+        ({"event": "unlock", "lock": "anon:1.an_lock"}, "", False),
+        (BIG_LOCK, "unlock", True),
+        (BIG_LOCK, "lock", True),
+        ({**BIG_LOCK, "event": "lock"}, "sleep", False),
+        ({"event": "load"}, "sleep", False),
+    ],
+)
+def test_locks_that_are_released_while_going_to_sleep(record: Record, before: str, part: bool) -> None:
+    """The interlock, right after `sleep`; and the big lock, later. Everything else waits for the wakeup."""
+    assert goes_to_sleep(record, before) == part
+
+
+def test_who_sleeps_gives_up_the_big_lock_before_it_is_woken() -> None:
+    journals = {
+        "lock_manager": [
+            op("lock_manager", 1, "A", 1, "sleep"),
+            op("lock_manager", 2, "A", 2, "unlock"),
+            op("lock_manager", 3, "A", 3, "unlock", lock=KERNEL_LOCK),
+            op("lock_manager", 4, "B", 1, "wakeup", woke=["A"]),
+            op("lock_manager", 5, "A", 4, "lock"),
+        ]
+    }
+    assert names(linearize(journals)) == ["A1", "A2", "A3", "B1", "A4"]
+
+
+def test_each_interrupt_needs_a_raising_of_its_own() -> None:
+    journals = {
+        "cpuA": [op("cpuA", n, "A.ipi", n, "intr", cpu="cpuA") for n in (1, 2)],
+        "mmu": [op("mmu", n, "B", n, "pmap_protect", raised=["A.ipi"]) for n in (1, 2)],
+    }
+    merge = Linearizer(journals)
+    merge.go_on(lambda record: record["ctx"] != "B" or record["n"] == 1)
+    assert names(merge.records) == ["B1", "A.ipi1"]
+    merge.go_on()
+    assert names(merge.records) == ["B1", "A.ipi1", "B2", "A.ipi2"]
+
+
+def test_contexts_that_start_asleep_are_those_that_are_woken_before_they_sleep() -> None:
+    journals = {
+        "lock_manager": [
+            op("lock_manager", 1, "A", 1, "wakeup", woke=["B", "C"]),
+            op("lock_manager", 2, "B", 1, "sleep"),
+            op("lock_manager", 3, "D", 1, "sleep"),
+            op("lock_manager", 4, "A", 2, "wakeup", woke=["B", "D"]),
+        ]
+    }
+    assert asleep_at_start(journals) == {"B", "C"}
 
 
 def test_a_context_that_waits_goes_on_after_its_grant() -> None:
@@ -282,6 +528,132 @@ def test_kernel_events_are_counted_between_operations() -> None:
     assert events_after(journals) == {"cpuA": [1, 2, 1], "cpuB": [0, 0, 0]}
 
 
+def test_events_of_a_processor_without_operations_are_counted_too() -> None:
+    """Not those behind operations that nobody has: there is no place for them."""
+    journals = sound()
+    journals["cpuC"] = [event("C", 1, 0), event("C", 2, 0), event("C", 3, 1)]
+    journals["cpuA"] = [event("A", 1, 3)]
+    assert events_after(journals) == {"cpuA": [0, 0, 0], "cpuB": [0, 0, 0], "cpuC": [2]}
+
+
+def test_operations_are_counted_and_events_are_not() -> None:
+    assert operations(sound()) == 4 and operations({}) == 0
+
+
+# -- a part of a run -----------------------------------------------------------------------------
+
+
+def with_a_wait() -> Journals:
+    """A holds a lock; B waits for it, and goes on when A has released it. Everybody enters functions in between."""
+    return {
+        "lock_manager": [
+            op("lock_manager", 1, "A", 1, "lock"),
+            op("lock_manager", 2, "B", 1, "lock", wait=True),
+            op("lock_manager", 3, "A", 2, "unlock", granted=["B"]),
+        ],
+        "memory": [op("memory", 1, "B", 2, "load")],
+        "cpuA": [event("A", 1, 0), event("A", 2, 1), event("A", 3, 2)],
+        "cpuB": [event("B", 1, 0), event("B", 2, 1), event("B", 3, 2)],
+    }
+
+
+@pytest.mark.parametrize(
+    ("count", "left"),
+    [
+        (0, {"cpuA": "A@0", "cpuB": "B@0"}),
+        (1, {"lock_manager": "A1", "cpuA": "A@0 A@1", "cpuB": "B@0"}),
+        (2, {"lock_manager": "A1 B1", "cpuA": "A@0 A@1", "cpuB": "B@0"}),
+        (3, {"lock_manager": "A1 B1 A2", "cpuA": "A@0 A@1 A@2", "cpuB": "B@0 B@1"}),
+        (4, {"lock_manager": "A1 B1 A2", "memory": "B2", "cpuA": "A@0 A@1 A@2", "cpuB": "B@0 B@1 B@2"}),
+        (9, {"lock_manager": "A1 B1 A2", "memory": "B2", "cpuA": "A@0 A@1 A@2", "cpuB": "B@0 B@1 B@2"}),
+    ],
+)
+def test_a_run_is_cut_after_any_number_of_operations(count: int, left: dict[str, str]) -> None:
+    """Contexts go on as far as their next operation, and who waits does not."""
+    assert parts(cut(with_a_wait(), count)) == left
+
+
+def test_who_waits_again_does_not_go_on_because_it_was_granted_something_before() -> None:
+    journals = with_a_wait()
+    journals["lock_manager"].append(op("lock_manager", 4, "B", 3, "lock", wait=True))
+    journals["cpuB"].append(event("B", 4, 3))
+    assert parts(cut(journals, 5))["cpuB"] == "B@0 B@1 B@2"
+
+
+def with_a_finding() -> Journals:
+    """B has a finding as its second operation; C runs on, and its next record is lost."""
+    return {
+        "memory": [
+            op("memory", 1, "A", 1, "store"),
+            op("memory", 2, "B", 1, "load"),
+            op("memory", 3, "B", 2, "load"),
+            op("memory", 4, "C", 1, "load"),
+            op("memory", 6, "C", 3, "load"),
+        ],
+        "cpuB": [event("B", 1, 2, "finding"), event("B", 2, 2)],
+    }
+
+
+PAST = {"memory": "A1 B1 B2", "cpuB": "B@2"}
+
+
+@pytest.mark.parametrize(
+    ("limit", "left"), [(99, PAST), (3, PAST), (2, {"memory": "A1 B1"}), (1, {"memory": "A1"}), (0, {})]
+)
+def test_a_run_with_a_finding_is_judged_by_the_findings_past(limit: int, left: dict[str, str]) -> None:
+    """Or by the operations that it may have, if the finding came after them."""
+    assert parts(judged(with_a_finding(), limit)) == left
+
+
+@pytest.mark.parametrize(("limit", "whole"), [(5, True), (4, False), (3, False)])
+def test_a_run_without_a_finding_is_judged_whole_unless_it_was_ended(limit: int, whole: bool) -> None:
+    """A run that has had its last operation was ended there, whatever its processors did before they heard of it."""
+    journals = with_a_wait()
+    journals["cpuB"].append(event("B", 4, 7))
+    assert parts(judged(journals, limit)) == parts(journals if whole else cut(journals, limit))
+    assert parts(cut(journals, limit)) != parts(journals)
+
+
+def test_a_journal_that_is_shorter_or_longer_than_its_node_said_is_told() -> None:
+    """A node of which there is no journal is told of elsewhere."""
+    journals = {**sound(), "cpuB": []}
+    assert cut_short(journals, {"memory": 2, "lock_manager": 2, "cpuA": 2, "cpuB": 0, "mmu": 3}) == []
+    assert cut_short(journals, {"mmu": 3, "memory": 5, "cpuA": 1, "cpuB": 1}) == [
+        "memory: its journal ends with record 2; it had written 5",
+        "cpuA: its journal ends with record 2; it had written 1",
+        "cpuB: its journal ends with record 0; it had written 1",
+    ]
+
+
+def test_a_digest_is_of_everything_or_of_what_the_run_is_judged_by() -> None:
+    """Behind a finding records may be missing."""
+    whole = with_a_wait()
+    assert digested(whole, digest(whole), 99) is whole
+    stopped = with_a_finding()
+    past = digested(stopped, digest(causal_past(stopped)), 99)
+    assert past is not None and parts(past) == PAST
+    ended = digested(whole, digest(cut(whole, 2)), 2)
+    assert ended is not None and parts(ended) == parts(cut(whole, 2))
+
+
+def test_a_digest_is_of_nothing_that_is_not_there() -> None:
+    """Another digest; records that are missing in the part that counts, even if the digest is of what is left."""
+    assert digested(with_a_wait(), "0" * 64, 99) is None and digested(with_a_finding(), "0" * 64, 99) is None
+    stopped = with_a_finding()
+    assert digested(stopped, digest(stopped), 99) is None
+    del stopped["memory"][0]
+    for limit in (99, 1):
+        assert digested(stopped, digest(judged(stopped, limit)), limit) is None
+
+
+@pytest.mark.parametrize("wrong", [{"nseq": "x"}, {"k": None}, {"cpu": []}, {"granted": 5}])
+def test_a_digest_is_of_no_rubbish(wrong: dict[str, object]) -> None:
+    """A file may have anything in it: that is no error here, but another run."""
+    journals = with_a_finding()
+    journals["memory"][1] = {**journals["memory"][1], **wrong}
+    assert digested(journals, digest(journals), 99) is None
+
+
 # -- the finding's past ------------------------------------------------------------------------------
 
 
@@ -315,6 +687,89 @@ def test_a_grant_brings_its_giver_into_the_past() -> None:
     past = causal_past(journals)
     assert [one["n"] for one in past["memory"]] == [2]
     assert [f"{one['ctx']}{one['n']}" for one in past["lock_manager"]] == ["A1", "B1", "A3"]
+
+
+def test_a_wakeup_brings_its_waker_into_the_past() -> None:
+    """And so it does if who is woken has been asleep since before the run began, as a child has."""
+    for asleep in ([op("lock_manager", 1, "B", 1, "sleep")], []):
+        first = len(asleep) + 1
+        journals = {
+            "lock_manager": [*asleep, op("lock_manager", first, "A", 2, "wakeup", woke=["B"])],
+            "memory": [op("memory", 1, "A", 1, "store"), op("memory", 2, "A", 3, "store")],
+            "memory1": [op("memory1", 1, "B", first, "load")],
+            "cpuB": [event("B", 1, first, "finding")],
+        }
+        past = parts(causal_past(journals))
+        assert past["memory"] == "A1" and past["lock_manager"].endswith("A2") and past["memory1"] == f"B{first}"
+
+
+def test_each_interrupt_brings_who_raised_it_into_the_past() -> None:
+    """The first one the first, the second one the second."""
+    raises = [op("mmu", n, "B", 2 * n, "pmap_protect", raised=["A.ipi"]) for n in (1, 2)]
+    journals = {
+        "mmu": raises,
+        "memory": [op("memory", n, "B", 2 * n - 1, "store") for n in (1, 2, 3)],
+        "cpuA": [
+            op("cpuA", 1, "A.ipi", 1, "intr", cpu="cpuA"),
+            {**event("A", 2, 1, "finding")},
+            op("cpuA", 3, "A.ipi", 2, "intr", cpu="cpuA"),
+        ],
+    }
+    assert parts(causal_past(journals)) == {"mmu": "B2", "memory": "B1", "cpuA": "A.ipi1 A@1"}
+    journals["cpuA"] = [journals["cpuA"][0], {**journals["cpuA"][2], "nseq": 2}, event("A", 3, 2, "finding")]
+    assert parts(causal_past(journals)) == {"mmu": "B2 B4", "memory": "B1 B3", "cpuA": "A.ipi1 A.ipi2 A@2"}
+
+
+def test_who_still_waits_has_not_gone_on_in_the_past() -> None:
+    """B asked for the lock before C's finding and got it afterwards: what it did then is concurrent with that."""
+    journals = with_a_wait()
+    journals["lock_manager"].insert(2, op("lock_manager", 3, "C", 1, "unlock"))
+    journals["lock_manager"][3] = {**journals["lock_manager"][3], "nseq": 4}
+    journals["cpuC"] = [event("C", 1, 0), event("C", 2, 1, "finding")]
+    assert parts(causal_past(journals)) == {
+        "lock_manager": "A1 B1 C1", "cpuA": "A@0 A@1", "cpuB": "B@0", "cpuC": "C@0 C@1",
+    }  # fmt: skip
+
+
+def test_a_finding_of_who_waits_is_in_its_own_past() -> None:
+    """An access that was refused, or a lock that its holder asks for again: nothing has to end that wait."""
+    journals: Journals = {
+        "lock_manager": [op("lock_manager", 1, "A", 1, "lock", wait=True)],
+        "cpuA": [event("A", 1, 0), event("A", 2, 1, "finding")],
+    }
+    assert parts(causal_past(journals)) == {"lock_manager": "A1", "cpuA": "A@0 A@1"}
+
+
+def test_a_finding_before_any_operation_has_no_past_but_events() -> None:
+    journals = with_a_wait()
+    journals["cpuC"] = [event("C", 1, 0), event("C", 2, 0, "finding"), event("C", 3, 0)]
+    assert parts(causal_past(journals)) == {"cpuA": "A@0", "cpuB": "B@0", "cpuC": "C@0 C@0"}
+
+
+def test_a_finding_whose_operation_is_not_there_has_no_past() -> None:
+    with pytest.raises(LookupError, match="operation 7 of cpuA is in no journal"):
+        causal_past({"memory": [op("memory", 1, "A", 1, "load")], "cpuA": [event("A", 1, 7, "finding")]})
+
+
+def test_an_operation_that_was_refused_ends_its_processors_past() -> None:
+    """The memory has refused it, and the processor hears of it with a later answer; a replay stops at once."""
+    journals: Journals = {
+        "memory": [op("memory", 1, "A", 1, "load"), op("memory", 2, "A", 2, "word_read", refused="free")],
+        "cpuA": [event("A", 1, 1), event("A", 2, 2), event("A", 3, 2, "finding"), event("A", 4, 2)],
+    }
+    past = causal_past(journals)
+    assert parts(past) == {"memory": "A1 A2", "cpuA": "A@1 A@2"}
+    assert [(one["event"], one["nseq"]) for one in past["cpuA"]] == [("enter", 1), ("finding", 2)]
+
+
+def test_of_two_findings_the_one_that_does_not_contain_the_other_counts() -> None:
+    """A's processor panicked, too, after B's had: whichever comes first in the journals."""
+    journals = {
+        "memory": [op("memory", 1, "B", 1, "store"), op("memory", 2, "A", 1, "load")],
+        "cpuA": [event("A", 1, 1, "finding")],
+        "cpuB": [event("B", 1, 1, "finding")],
+    }
+    assert parts(causal_past(journals)) == {"memory": "B1", "cpuB": "B@1"}
 
 
 def test_of_two_findings_the_first_one_counts() -> None:

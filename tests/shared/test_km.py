@@ -12,38 +12,33 @@ from cluster.search.explore import explore
 from cluster.search.strategy import Stay
 from cluster.search.walk import RandomWalk
 from shared.errors import UserMistake
-from shared.scenario.load import load_scenario
 from shared.scenario.model import Scenario, named_results
 from shared.scenario.pack import pack_scenario, unpack_scenario
 from shared.wire.codec import decode, encode
-from tests.kit import PLAIN, run_recorded, scenario
+from tests.kit import PLAIN, run_recorded, scenario, scene
 
-WHOLE = """\
-id: kernel
-name: kernel
-title: Kernel memory
-story: None of its own.
-source: ["a test"]
-machine: {{cpus: {cpus}, frames: {frames}, swap_slots: 16, kernel: {kernel}, devices: {{net0: imp, com0: clock}}}}
-setup:
-  - process: {{as: A, cpu: 0}}
-{setup}
-interrupts:
-  net0: {{cpu: 0, steps: [{net0}]}}
-  com0: {{cpu: 0, steps: [{com0}]}}
-programs:
-  A: [{steps}]
-expect: {{fixed: {{finding: none}}}}
-bound: {{strategy: random, schedules: 200}}
-"""
 NOTHING = "{kload: {word: nothing}}"
+INTERRUPTS = """\
+interrupts:
+  net0: {cpu: 0, steps: [NET0]}
+  com0: {cpu: 0, steps: [COM0]}"""
+MACHINE = {
+    "cpus": 1, "frames": 24, "swap_slots": 16,
+    "kernel": "{map: 2, kmem: 4, mb: 2, exec: 2}", "devices": "{net0: imp, com0: clock}",
+}  # fmt: skip
 
 
-def kernel(*steps: str, setup: str = "", net0: str = NOTHING, com0: str = NOTHING, **machine: Any) -> Scenario:
-    """A scenario whose one program has these steps."""
-    given = {"cpus": 1, "frames": 24, "kernel": "{map: 2, kmem: 4, mb: 2, exec: 2}", **machine}
-    text = WHOLE.format(steps=", ".join(steps), setup=setup, net0=net0, com0=com0, **given)
-    return load_scenario(text, "kernel.yaml")
+def kernel(
+    *steps: str, setup: str = "", net0: str = NOTHING, com0: str = NOTHING, interrupts: str = INTERRUPTS, **machine: Any
+) -> Scenario:
+    """A scenario whose one program has these steps; a key of the machine that is None is left out."""
+    return scene(
+        {"A": "\n".join(steps)},
+        f"process: {{as: A, cpu: 0}}\n{setup}",
+        ", ".join(f"{key}: {value}" for key, value in {**MACHINE, **machine}.items() if value is not None),
+        more=interrupts.replace("NET0", net0).replace("COM0", com0),
+        bound="strategy: random, schedules: 200",
+    )
 
 
 def results(scene: Scenario) -> tuple[dict[str, int | str], str]:
@@ -244,23 +239,20 @@ def test_a_mistake_in_the_file_is_told_with_its_place(
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "field", "message"),
+    ("key", "value", "field", "message"),
     [
-        ("com0: clock}", "com: clock}", "machine.devices.com", "'com' is not the name of a device"),
-        ("com0: clock}", "com0: high}", "machine.devices.com0", "unknown interrupt level 'high'; known: bio, imp, clock"),
-        ("  com0: {cpu: 0", "  com1: {cpu: 0", "interrupts.com1", "the machine has no device 'com1'"),
-        ("  com0: {cpu: 0", "  com0: {cpu: 1", "interrupts.com0.cpu", "there is no cpu 1"),
-        ("kernel: {kmem: 1}, ", "", "programs.A[0].km_alloc.map", "the machine has no kernel maps"),
-        (", devices: {net0: imp, com0: clock}", "", "interrupts.net0", "the machine has no device 'net0'; it has: none"),
-        ("  com0: {cpu: 0, steps: [{kload: {word: nothing}}]}\n", "", "programs.A[1].send.to", "has no entry for com0"),
+        ("devices", "{net0: imp, com: clock}", "machine.devices.com", "'com' is not the name of a device"),
+        ("devices", "{net0: imp, com0: high}", "machine.devices.com0", "unknown interrupt level 'high'; known: bio, imp, clock"),
+        ("devices", None, "interrupts.net0", "the machine has no device 'net0'; it has: none"),
+        ("kernel", None, "programs.A[0].km_alloc.map", "the machine has no kernel maps"),
+        ("interrupts", INTERRUPTS.replace("com0:", "com1:"), "interrupts.com1", "the machine has no device 'com1'"),
+        ("interrupts", INTERRUPTS.replace("com0: {cpu: 0", "com0: {cpu: 1"), "interrupts.com0.cpu", "there is no cpu 1"),
+        ("interrupts", INTERRUPTS.split("\n  com0", maxsplit=1)[0], "programs.A[1].send.to", "has no entry for com0"),
     ],
 )  # fmt: skip
-def test_devices_and_interrupts_must_fit_each_other(old: str, new: str, field: str, message: str) -> None:
-    given = {"cpus": 1, "frames": 24, "kernel": "{kmem: 1}", "setup": "", "net0": NOTHING, "com0": NOTHING}
-    text = WHOLE.format(steps="{km_alloc: {map: kmem, pages: 1, as: k}}, {send: {to: com0}}", **given)
-    assert text.count(old) == 1
+def test_devices_and_interrupts_must_fit_each_other(key: str, value: str | None, field: str, message: str) -> None:
     with pytest.raises(UserMistake) as caught:
-        load_scenario(text.replace(old, new), "kernel.yaml")
+        kernel("{km_alloc: {map: kmem, pages: 1, as: k}}", "{send: {to: com0}}", **{key: value})
     assert caught.value.field == field and message in caught.value.message
 
 

@@ -16,7 +16,6 @@ from cluster.sim.engine import Sim
 from shared.detectors.oracle import Oracle, WordAccess, judge_journals
 from shared.detectors.provenance import Move, innermost
 from shared.findings import Finding
-from shared.scenario.load import load_scenario
 from shared.scenario.model import Scenario
 from shared.scenario.steps.table import STEPS, make
 from shared.uvm.param import (
@@ -29,40 +28,31 @@ from shared.uvm.param import (
     VM_PROT_READ,
     VM_PROT_WRITE,
 )
-from tests.kit import SHIPPED, run_recorded, scenario
+from tests.kit import SHIPPED, run_recorded, scenario, scene
 
 RW = VM_PROT_READ | VM_PROT_WRITE
 SIZE = 64
 
-SCENE = """\
-id: plain
-name: plain
-title: Two threads of a process, and a child
-story: None of its own.
-source: ["a test"]
-machine: {cpus: 2, frames: 32, swap_slots: SWAP, disk: 4}
-setup:
-  - process: {as: A, cpu: 0}
-  - thread: {in: A, as: T, cpu: 1}
-  - mmap: {in: A, as: buf, pages: 4}
-  - mmap: {in: A, as: both, pages: 2, flags: [shared, anon]}
-  - write: {in: A, at: "buf[0]", value: 1}
-  - write: {in: A, at: "both[0]", value: 2}
-  - mprotect: {in: A, at: "buf[3]", pages: 1, prot: r}
-programs:
-  A: [{mmap: {as: new, pages: 2}}, {fork: {as: C, program: []}}]
-  T: [{loan: {at: "buf[0]", pages: 1, to: page, as: L}}]
-expect:
-  fixed: {finding: none}
-bound: {strategy: random, schedules: 1}
+SETUP = """
+process: {as: A, cpu: 0}
+thread: {in: A, as: T, cpu: 1}
+mmap: {in: A, as: buf, pages: 4}
+mmap: {in: A, as: both, pages: 2, flags: [shared, anon]}
+write: {in: A, at: "buf[0]", value: 1}
+write: {in: A, at: "both[0]", value: 2}
+mprotect: {in: A, at: "buf[3]", pages: 1, prot: r}
 """
+PROGRAMS = {
+    "A": "mmap: {as: new, pages: 2}\nfork: {as: C, program: []}",
+    "T": 'loan: {at: "buf[0]", pages: 1, to: page, as: L}',
+}
 
 
 class Told:
     """An oracle that is told a story by hand."""
 
     def __init__(self, swap: int = 64) -> None:
-        self.scene = load_scenario(SCENE.replace("SWAP", str(swap)), "plain.yaml")
+        self.scene = scene(PROGRAMS, SETUP, f"cpus: 2, frames: 32, swap_slots: {swap}, disk: 4")
         self.oracle = Oracle(self.scene)
         self.places = {region.name: region.start for region in self.scene.regions}
         self.n = 0

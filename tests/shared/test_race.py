@@ -6,7 +6,8 @@ import pytest
 
 from shared.detectors.race import Access, RaceDetector
 from shared.port.guards import Guards
-from shared.port.port import Context
+from shared.port.heap import Heap
+from shared.port.port import Context, Held
 from shared.port.struct import FieldBase
 from shared.uvm.structs import Anon, Page, VmMap, uvm
 from shared.wire.messages import WAIT
@@ -148,7 +149,7 @@ def test_both_sides_are_told_with_cpu_operation_function_and_locks() -> None:
     watch = Watch()
     watch.ctx["A"].stack = ["uvm_fault"]
     watch.ctx["B"].stack = ["uvm_pageout"]
-    watch.ctx["B"].held = {LOCK: (None, "w", "f")}  # type: ignore[dict-item]
+    watch.ctx["B"].held = {LOCK: Held(None, "w", "f")}  # type: ignore[arg-type]
     watch.touch("A", True)
     ctx = watch.ctx["B"]
     found = watch.access(ctx, Access(1, THING, V, V.slot, False, None, False))
@@ -199,18 +200,19 @@ def test_a_guard_is_named_with_the_lock_that_it_is(
 ) -> None:
     """A page's owner is known from the heap; of locks that are needed together only those are told that are missing."""
     page, anon = Page.at(3), Anon.at(16)
-    record = [0, None, *Page.defaults]
-    record[Page.fields["uanon"].slot] = anon if owner else None
+    heap = Heap()
+    heap.add(page.id, 0, list(Page.defaults))[Page.fields["uanon"].slot] = anon if owner else None
     field = FieldBase(marking)
     field.bind(Page, "flags", Page.fields["flags"].slot)
     ctx = Context("A", "cpu0")
-    ctx.held = {uvm.lock_key(name): (None, mode, "f") for name, mode in held.items()}  # type: ignore[misc]
-    assert Guards({page.id: record}).missing(ctx, page, field, write) == says
+    ctx.held = {uvm.lock_key(name): Held(None, mode, "f") for name, mode in held.items()}  # type: ignore[arg-type]
+    assert Guards(heap).missing(ctx, page, field, write) == says
 
 
 def test_a_map_s_lock_that_is_held_shared_is_told_so() -> None:
     map = VmMap.at(2)
     ctx = Context("A", "cpu0")
-    ctx.held = {map.lock_key("lock"): (None, "r", "f")}  # type: ignore[dict-item]
-    guards = Guards({map.id: [0, None, *VmMap.defaults]})
-    assert guards.missing(ctx, map, VmMap.fields["size"], True) == "vmmap:2.lock, held shared"
+    ctx.held = {map.lock_key("lock"): Held(None, "r", "f")}  # type: ignore[arg-type]
+    heap = Heap()
+    heap.add(map.id, 0, list(VmMap.defaults))
+    assert Guards(heap).missing(ctx, map, VmMap.fields["size"], True) == "vmmap:2.lock, held shared"

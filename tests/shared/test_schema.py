@@ -9,16 +9,14 @@ import re
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 from jsonschema import Draft7Validator
 
-from cluster.cli import cli
 from cluster.fuzz.generate import generate
 from shared.errors import UserMistake
 from shared.scenario.load import load_scenario
 from shared.scenario.schema import MODELINE, schema
 from shared.scenario.yaml import Value, parse
-from tests.kit import CONFIGS, SHIPPED
+from tests.kit import CONFIGS, SHIPPED, uvmp
 from tests.shared.test_scenario import GOOD
 
 VALIDATOR = Draft7Validator(schema())
@@ -41,13 +39,9 @@ def test_it_is_a_schema() -> None:
 
 def test_the_shipped_one_is_current() -> None:
     """Else: uvmp schema > configs/schema.json"""
-    told = CliRunner().invoke(cli, ["schema"]).stdout
+    told = uvmp("schema").stdout
     assert (CONFIGS / "schema.json").read_text(encoding="utf-8") == told
-    assert (
-        json.loads(told)
-        == json.loads(json.dumps(schema()))
-        == json.loads(CliRunner().invoke(cli, ["schema", "--json"]).stdout)
-    )
+    assert json.loads(told) == json.loads(json.dumps(schema())) == json.loads(uvmp("schema", "--json").stdout)
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -8,11 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from click.testing import CliRunner
 from jsonschema import Draft7Validator
 
 from cluster.boot import prepare
-from cluster.cli import cli
 from cluster.search.strategy import Stay
 from cluster.sim.engine import Sim
 from shared.detectors.effects import End, Memory
@@ -28,7 +26,7 @@ from shared.scenario.steps.step import BOTH, STEPS, Args, Call, Key, Where, leav
 from shared.scenario.steps.table import make
 from shared.scenario.yaml import parse
 from shared.uvm.mmap import sys_munmap
-from tests.kit import SHIPPED, scenario
+from tests.kit import SHIPPED, scenario, uvmp
 from tests.shared.test_schema import plain
 
 #: of the steps that there are; a test that adds one makes another
@@ -121,9 +119,9 @@ def test_a_step_is_registered_in_one_place_and_known_everywhere() -> None:
         assert mine.args.plain() == {"at": 0x10040, "length": 64, "gently": True}
         assert unpack_scenario(pack_scenario(scene)) == scene
         assert run(scene) == (None, {"gone": 0, "after": "SIGSEGV"})
-        told = CliRunner().invoke(cli, ["steps", "vanish"]).stdout
+        told = uvmp("steps", "vanish").stdout
         assert "Make pages vanish. Nobody else has this." in told and "true: say so first." in told
-        assert "  vanish  " in CliRunner().invoke(cli, ["steps"]).stdout.replace("\nvanish", "\n  vanish")
+        assert "  vanish  " in uvmp("steps").stdout.replace("\nvanish", "\n  vanish")
         assert Draft7Validator(schema()).is_valid(plain(parse(text, "t.yaml")))
         wrong = text.replace("gently: true", "gently: 1")
         assert not Draft7Validator(schema()).is_valid(plain(parse(wrong, "t.yaml")))
@@ -223,10 +221,10 @@ def test_of_a_key_that_no_text_explains_a_step_is_not_registered() -> None:
 
 
 def test_uvmp_steps_lists_every_step_once_and_tells_about_each() -> None:
-    lines = CliRunner().invoke(cli, ["steps"]).stdout.splitlines()
+    lines = uvmp("steps").stdout.splitlines()
     assert sorted(line.split()[0] for line in lines[1:]) == sorted(STEPS)
     for op, kind in STEPS.items():
-        told = CliRunner().invoke(cli, ["steps", op])
+        told = uvmp("steps", op)
         assert told.exit_code == 0
         flat = " ".join(told.stdout.split())
         assert " ".join(kind.says().split()) in flat and kind.example() in flat
@@ -235,9 +233,9 @@ def test_uvmp_steps_lists_every_step_once_and_tells_about_each() -> None:
 
 
 def test_for_tools_there_is_one_document() -> None:
-    listed = json.loads(CliRunner().invoke(cli, ["steps", "--json"]).stdout)["steps"]
+    listed = json.loads(uvmp("steps", "--json").stdout)["steps"]
     assert sorted(one["name"] for one in listed) == sorted(STEPS)
-    assert json.loads(CliRunner().invoke(cli, ["steps", "mprotect", "--json"]).stdout)["step"] == {
+    assert json.loads(uvmp("steps", "mprotect", "--json").stdout)["step"] == {
         "name": "mprotect",
         "family": "system calls",
         "allowed_in": ["setup", "programs"],
@@ -278,6 +276,6 @@ def test_for_tools_there_is_one_document() -> None:
 
 
 def test_an_unknown_step_is_told_in_one_line() -> None:
-    result = CliRunner().invoke(cli, ["steps", "mmp"])
+    result = uvmp("steps", "mmp")
     assert result.exit_code == 2
     assert result.stderr == "uvmp: error: STEP: there is no step 'mmp' (did you mean mmap?); `uvmp steps` lists them\n"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from shared.port.heap import Heap
 from shared.port.port import here
 from shared.port.struct import (
     ANY_GEN,
@@ -132,9 +133,11 @@ def test_two_structs_of_one_kind_are_refused() -> None:
 
 def test_a_guard_in_another_struct_is_found_through_the_pointer() -> None:
     guard = Node.fields["other"].read[0][0]
-    parent = Node.at(7)
-    assert guard.key(lambda obj, name: parent, Node.at(1)) == parent.lock_key("lk")
-    assert guard.key(lambda obj, name: None, Node.at(1)) is None
+    heap, parent = Heap(), Node.at(7)
+    heap.add(Node.at(1).id, 0, list(Node.defaults))[Node.fields["parent"].slot] = parent
+    heap.add(Node.at(2).id, 0, list(Node.defaults))
+    assert guard.key(heap, Node.at(1)) == parent.lock_key("lk")
+    assert guard.key(heap, Node.at(2)) == -1
 
 
 def test_names_come_back_from_keys_and_channels() -> None:

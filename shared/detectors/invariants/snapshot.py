@@ -13,8 +13,8 @@ from functools import cached_property
 from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 from shared.locks.table import LockState
-from shared.port.port import ANY_GEN
-from shared.port.struct import KIND_SHIFT, KINDS, Array, Heap, Struct
+from shared.port.heap import HEADER, Heap
+from shared.port.struct import KIND_SHIFT, KINDS, Array, Struct
 from shared.uvm.param import (
     PQ_FREE,
     SWSLOT_NONE,
@@ -113,7 +113,7 @@ class Structs:
     """Reads of a heap, whatever is in it.
 
     Args:
-        heap: struct id -> [generation, private owner, field 0, ...].
+        heap: every struct's record.
     """
 
     heap: Heap
@@ -131,14 +131,14 @@ class Structs:
         """The elements of an array."""
         element = type(obj).element
         assert element is not None
-        return self.heap[obj.id][element.slot :]
+        return self.heap[obj.id].fields[element.slot - HEADER :]
 
     def live(self, value: object, kind: type[S]) -> TypeGuard[S]:
         """Is it a handle of a struct of this kind, and that struct still the same?"""
         if not isinstance(value, kind):
             return False
         rec = self.heap.get(value.id)
-        return rec is not None and value.gen in (rec[0], ANY_GEN)
+        return rec is not None and rec.lives(value)
 
     def follow(self, obj: Struct, field: str, kind: type[S]) -> S | None:
         """The struct that a pointer names; None if it names none, or none that lives."""
@@ -155,7 +155,7 @@ class Structs:
         for key in sorted(self.heap):
             number = key >> KIND_SHIFT
             if number in kinds:  # others are not the kernel's
-                kinds[number].append(KINDS[number](key, self.heap[key][0]))
+                kinds[number].append(KINDS[number](key, self.heap[key].gen))
         return kinds
 
     def walk(self, head: Struct, first: str, kind: type[Struct], next: str, prev: str = "", last: str = "") -> Walk:

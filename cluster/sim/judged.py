@@ -1,0 +1,67 @@
+"""Final states that have been judged, so that a search does not judge them again: its executions end in few of them.
+
+Only states in which nothing is wrong are remembered, and only by their digest. The digest is over whatever a verdict
+looks at; of the heap, over what the execution has changed.
+
+Left out: verdicts about how the execution went (races, the memory oracle), which depend on more than its end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import marshal
+from typing import Any
+
+from cluster.machine import Machine
+from shared.port.heap import Heap
+from shared.port.struct import Struct
+from shared.scenario.model import Results
+
+#: states that are remembered at most
+MOST = 1 << 14
+
+
+class Judged:
+    """Digests of the final states of one machine, all reached from one image."""
+
+    def __init__(self) -> None:
+        self.clean: set[bytes] = set()
+
+    def remember(self, digest: bytes) -> None:
+        """Nothing is wrong with this state."""
+        if len(self.clean) < MOST:
+            self.clean.add(digest)
+
+
+def digest(machine: Machine, heap: Heap, results: Results) -> bytes:
+    """Of a machine at rest.
+
+    Args:
+        heap: that of all memories, with what has changed since the image.
+        results: of the programs' steps.
+    """
+    contexts = [
+        (thread.waits, thread.state, thread.ready, thread.n > 0, list(thread.held), thread.stack)
+        for thread in machine.threads.values()
+    ]
+    records = [
+        (id, rec.gen, [_plain(value) for value in rec.fields])
+        for id, rec in sorted(heap.changed, key=lambda change: change[0])
+    ]
+    locks = [
+        (lock.key, [tuple(want) for want in lock.holders], [tuple(want) for want in lock.waiters])
+        for manager in machine.lock_managers
+        for lock in manager.table.locked()
+    ]
+    mmu = dict(machine.mmu.image())
+    mmu["objects"] = [(pmap, _plain(obj)) for pmap, obj in machine.mmu.objects.items()]
+    disk = machine.nodes["disk"].image() if "disk" in machine.nodes else None
+    tlbs = [(processor.tlb.pmap, processor.tlb.entries) for processor in machine.processors]
+    swap, frames = dict(machine.swap_pager.image()), machine.memories[0].frames
+    state: Any = (contexts, records, locks, mmu, swap, disk, tlbs, frames, results)
+    return hashlib.blake2b(marshal.dumps(state, 2), digest_size=16).digest()
+
+
+def _plain(value: object) -> object:
+    """What a field holds; a handle by its numbers."""
+    return (value.id, value.gen) if isinstance(value, Struct) else value
