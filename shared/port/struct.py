@@ -280,10 +280,14 @@ class Struct:
 
     Attributes:
         rec: its record in a heap that this process has, if that has been looked for (`Heap.find`).
+        bits: of each field that is a set of flags, the prefix of their names, and the names.
+        swap_slots: fields that hold the numbers of swap slots, or the array of them.
     """
 
     __slots__ = ("gen", "id", "rec")
     guards: ClassVar[dict[str, Guard]] = {}
+    bits: ClassVar[dict[str, tuple[str, dict[int, str]]]] = {}
+    swap_slots: ClassVar[tuple[str, ...]] = ()
     kind: ClassVar[int]
     kind_name: ClassVar[str]
     fields: ClassVar[dict[str, FieldBase]]
