@@ -37,6 +37,8 @@ from shared.findings import Finding
 from shared.journal.deviation import Deviation
 from shared.journal.record import Journal, operation_record
 from shared.locks.order import LockOrder
+from shared.patch import Patch
+from shared.patch import current as applied
 from shared.port.port import here
 from shared.scenario.steps.step import Args
 from shared.wire.messages import OPERATIONS, WAIT, Interrupt, KernelFinding
@@ -133,6 +135,7 @@ class Sim(ThinnedHeap):
         self.limit = machine.scenario.limit if limit is None else limit
         self.route = {code: self._router(code) for code, op in OPERATIONS.items() if not op.local}
         self.servers: dict[str, Server] = {}
+        self.patch: Patch | None = None
         self.judged = Judged()
         self.differs: Finding | None = None
         self.pool: list[_Pooled] = []
@@ -157,7 +160,6 @@ class Sim(ThinnedHeap):
         self._restore()
         self.journals = {name: Journal(name) for name in self.machine.nodes} if record else None
         execution = self.execution = self._new_execution(strategy, record)
-        self.servers = self._servers()
         with here.installed(self):
             if not self._refuses():
                 with suppress(PortDead):
@@ -267,6 +269,8 @@ class Sim(ThinnedHeap):
     def _restore(self) -> None:
         self.machine.reset()
         nodes = self.machine.nodes
+        if applied() is not self.patch or not self.servers:
+            self.patch, self.servers = applied(), self._servers()
         if self.machine.loaded_by is not self:
             if self.image_ is not None:
                 for name, node in nodes.items():

@@ -160,8 +160,8 @@ class FieldBase:
         self.name, self.slot = name, slot
         self.key = f"{owner.kind_name}.{name}"
         marks = [vars(one).get("__annotations__", {}) for one in owner.__mro__]
-        declared: str = next((one[name] for one in marks if name in one), "")
-        self.type = declared.removeprefix("Field[").removesuffix("]")
+        declared = str(next((one[name] for one in marks if name in one), ""))
+        self.type = declared.rpartition("Field[")[2].removesuffix("]")
         self.number = self.type == "int"
         if self.mode == "guarded":
             parts = dict.fromkeys(("read", "write"), self.marking)
