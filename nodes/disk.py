@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nodes.cpu import Thread
-from nodes.io import DISK_COMPLETION, IoNode, Request
+from nodes.io import DISK_COMPLETION, IoNode, Request, may_fail
 from shared.port.port import SPL_BIO, here
 from shared.port.struct import Struct
 from shared.scenario.machine import DeviceFault
@@ -54,17 +54,17 @@ class Disk(IoNode):
 
     def op_disk_get(self, ctx: str, block: int, frames: list[int]) -> object:
         """Read blocks into `frames`; the caller sleeps until it is done."""
-        _, error, _ = self.faults.verdict("get", block, len(frames))
-        self._queue(Request(False, block, list(frames), ctx, ERRNO[error]))
+        _, error, maybe, _ = self.faults.verdict("get", block, len(frames))
+        self._queue(Request(False, block, list(frames), ctx, ERRNO[error], ERRNO[maybe]))
         return WAIT
 
     def op_disk_put(self, ctx: str, block: int, buf: Struct | None, frames: list[int]) -> object:
         """Write `frames` to blocks; with a Buf, 0 means only that: started; without, the caller sleeps."""
-        refused, error, _ = self.faults.verdict("put", block, len(frames))
+        refused, error, maybe, _ = self.faults.verdict("put", block, len(frames))
         if refused and buf is not None:
             return ERRNO[refused]
         who = ctx if buf is None else buf
-        self._queue(Request(True, block, list(frames), who, ERRNO[refused or error]))
+        self._queue(Request(True, block, list(frames), who, ERRNO[refused or error], ERRNO[maybe]))
         return 0 if buf is not None else WAIT
 
     def op_disk_format(self, ctx: str, block: int, words: list[int]) -> None:
@@ -102,7 +102,8 @@ def disk_io() -> None:
     """What context `disk` runs: perform requests, one after another."""
     port = here.port
     while True:
-        number, frames, contents, error = port.op("disk_next", 0)
+        number, frames, contents, error, *maybe = port.op("disk_next", 0)
+        error = error or may_fail(maybe, "write" if contents is None else "read", frames)
         read: list[Words] = []
         if error:
             pass

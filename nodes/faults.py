@@ -3,8 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from shared.scenario.machine import DeviceFault
+
+
+class Verdict(NamedTuple):
+    """What becomes of one request.
+
+    Attributes:
+        refused, error: name of the error at the start, and of that at the end; "": none.
+        maybe: name of the error with which it may end, if the device's context chooses so.
+        delay: how many later requests may overtake it.
+    """
+
+    refused: str
+    error: str
+    maybe: str
+    delay: int
 
 
 class Faults:
@@ -12,7 +28,7 @@ class Faults:
 
     Attributes:
         matched: for each fault, the number of requests so far that it is about.
-        struck: for each fault, the number of those that it made fail or wait.
+        struck: for each fault, the number of those that it made fail or wait, or that may have failed.
     """
 
     def __init__(self, faults: Sequence[DeviceFault] = ()):
@@ -24,9 +40,9 @@ class Faults:
         self.matched = [0] * len(self.faults)
         self.struck = [0] * len(self.faults)
 
-    def verdict(self, op: str, slot: int, npages: int) -> tuple[str, str, int]:
-        """(name of the error at the start, of that at the end, delay) of a request for `npages` slots or blocks."""
-        refused = error = ""
+    def verdict(self, op: str, slot: int, npages: int) -> Verdict:
+        """Of a request for `npages` slots or blocks."""
+        refused = error = maybe = ""
         delay = 0
         for at, fault in enumerate(self.faults):
             if fault.op != op or (fault.slot is not None and not slot <= fault.slot < slot + npages):
@@ -38,6 +54,8 @@ class Faults:
             delay = max(delay, fault.delay)
             if fault.at == "start":
                 refused = refused or fault.error
+            elif fault.maybe:
+                maybe = maybe or fault.error
             else:
                 error = error or fault.error
-        return refused, error, delay
+        return Verdict(refused, error, maybe, delay)

@@ -6,8 +6,10 @@ by DMA (operations of its own on memory, past every page table) and reports it d
 Who asked sleeps until then (`Grant`), or is told by an interrupt.
 
 The machine's configuration may have some requests refused, failed or delayed
-(nodes/faults.py). A request that fails moves no bytes. A delayed one lets so many later
-requests overtake it, if there are any; however long it takes is the schedule's choice.
+(nodes/faults.py). A request that fails moves no bytes. Of a request that may fail, the
+context that performs it chooses: a choice of data, which is the strategy's (Port.choose).
+A delayed request lets so many later requests overtake it, if there are any; however long
+it takes is the schedule's choice.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from dataclasses import dataclass
 
 from nodes.faults import Faults
 from nodes.node import Node
+from shared.port.port import here
 from shared.port.struct import Struct
 from shared.scenario.machine import DeviceFault
 from shared.wire.messages import WAIT, Grant, Interrupt
@@ -37,6 +40,7 @@ class Request:
         place: first swap slot or block.
         who: the name of the context that waits, or the buf to complete.
         error: with which it ends.
+        maybe: with which it ends if its context chooses so.
         delay: how many later requests may still overtake it.
         cpu: that asked, if its interrupt is to come there.
     """
@@ -46,6 +50,7 @@ class Request:
     frames: list[int]
     who: Struct | str
     error: int = 0
+    maybe: int = 0
     delay: int = 0
     cpu: str = ""
 
@@ -78,7 +83,7 @@ class IoNode(Node, ABC):
 
     @abstractmethod
     def _order(self, request: Request) -> list[object]:
-        """What the context is told of a request that it begins, behind its number."""
+        """What the context is told of a request that it begins, behind its number; the error last."""
 
     def _queue(self, request: Request) -> None:
         self.queue.append(request)
@@ -87,7 +92,8 @@ class IoNode(Node, ABC):
             self.out.append(Grant(self.context, self._start()))
 
     def _next(self) -> object:
-        """The next request, as [number, *_order()]; the context waits if there is none."""
+        """The next request, as [number, *_order()], and behind that the error with which it may end, if it may; the
+        context waits if there is none."""
         if not self.queue:
             self.idle = True
             return WAIT
@@ -102,7 +108,7 @@ class IoNode(Node, ABC):
         number = self.next_io
         self.next_io += 1
         self.flight[number] = request
-        return [number, *self._order(request)]
+        return [number, *self._order(request), *([request.maybe] if request.maybe and not request.error else [])]
 
     def _finish(self, request: Request, error: int) -> None:
         """Wake who waits for a request, or interrupt with the completion of a pageout."""
@@ -110,3 +116,14 @@ class IoNode(Node, ABC):
             self.out.append(Grant(request.who, error))
         else:
             self.out.append(Interrupt(self.completion, [request.who, error]))
+
+
+def may_fail(maybe: Sequence[int], what: str, frames: Sequence[int]) -> int:
+    """What the context chooses of a request that may fail: the error with which it ends, or 0.
+
+    Args:
+        maybe: that error; empty: it cannot fail.
+        what: "read" or "write".
+    """
+    pages = ", ".join(f"page:{frame}" for frame in frames)
+    return maybe[0] if maybe and here.port.choose(2, f"whether the {what} of {pages} fails") else 0

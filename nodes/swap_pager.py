@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from nodes.io import IoNode, Request
+from nodes.io import IoNode, Request, may_fail
 from shared.port.port import here
 from shared.port.struct import Struct
 from shared.scenario.machine import DeviceFault
@@ -55,16 +55,16 @@ class SwapPager(IoNode):
 
     def op_swap_put(self, ctx: str, slot: int, buf: Struct | None, frames: list[int]) -> object:
         """Write `frames` to `slot`, slot+1 ...; with a Buf, 0 means only that: started; without, the caller sleeps."""
-        refused, error, delay = self._verdict("put", slot, len(frames))
+        refused, error, maybe, delay = self._verdict("put", slot, len(frames))
         if refused and buf is not None:
             return refused
-        self._queue(Request(True, slot, list(frames), ctx if buf is None else buf, refused or error, delay))
+        self._queue(Request(True, slot, list(frames), ctx if buf is None else buf, refused or error, maybe, delay))
         return 0 if buf is not None else WAIT
 
     def op_swap_get(self, ctx: str, slot: int, frame: int) -> object:
         """Read a slot into a frame; the caller sleeps until it is done."""
-        _, error, delay = self._verdict("get", slot, 1)
-        self._queue(Request(False, slot, [frame], ctx, error, delay))
+        _, error, maybe, delay = self._verdict("get", slot, 1)
+        self._queue(Request(False, slot, [frame], ctx, error, maybe, delay))
         return WAIT
 
     def op_io_next(self, ctx: str, target: int) -> object:
@@ -77,14 +77,16 @@ class SwapPager(IoNode):
         if request.write and not error:
             for at, words in enumerate(contents):
                 self.slots[request.place + at] = tuple(words)
+        if request.maybe and error == self.codes["EIO"]:
+            self.bad |= set(range(request.place, request.place + len(request.frames)))
         self._finish(request, error)
 
-    def _verdict(self, op: str, slot: int, npages: int) -> tuple[int, int, int]:
-        """(error at the start, error at the end, delay) of a request, by the configuration."""
-        refused, error, delay = self.faults.verdict(op, slot, npages)
+    def _verdict(self, op: str, slot: int, npages: int) -> tuple[int, int, int, int]:
+        """(error at the start, at the end, perhaps at the end, delay) of a request, by the configuration."""
+        refused, error, maybe, delay = self.faults.verdict(op, slot, npages)
         if "EIO" in (refused, error):
             self.bad |= set(range(slot, slot + npages))
-        return self.codes[refused], self.codes[error], delay
+        return self.codes[refused], self.codes[error], self.codes[maybe], delay
 
     def _order(self, request: Request) -> list[object]:
         if request.write:
@@ -105,7 +107,8 @@ def swap_io() -> None:
     """What context `swap` runs: perform requests, one after another."""
     port = here.port
     while True:
-        number, kind, frames, contents, error = port.op("io_next", 0)
+        number, kind, frames, contents, error, *maybe = port.op("io_next", 0)
+        error = error or may_fail(maybe, "read" if kind == "get" else "write", frames)
         written: list[Words] = []
         if kind == "get" and not error:
             port.op("frame_write", frames[0], (contents[0],))

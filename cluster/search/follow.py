@@ -19,6 +19,8 @@ class Deviate:
 
     Args:
         strict: a deviation that cannot be taken is an error, not skipped.
+        renumbered: a choice of data comes at its context's next one, whatever number that operation has: of a schedule
+            from which deviations were left out.
 
     Attributes:
         left: deviations still to come, the next one last. Invariant: with those taken and those skipped, all of them.
@@ -27,8 +29,8 @@ class Deviate:
         ran: the context picked last, whose operations are counted; None: none yet.
     """
 
-    def __init__(self, deviations: Sequence[Deviation], strict: bool = True):
-        self.deviations, self.strict = list(deviations), strict
+    def __init__(self, deviations: Sequence[Deviation], strict: bool = True, renumbered: bool = False):
+        self.deviations, self.strict, self.renumbered = list(deviations), strict, renumbered
 
     def new_execution(self) -> bool:
         self.left = list(reversed(self.deviations))
@@ -66,10 +68,12 @@ class Deviate:
 
     def choose(self, n: int) -> int:
         ran = self.ran
-        if not self.left or ran is None or self.left[-1][:3] != (ran.name, ran.n + 1, "choice"):
+        if not self.left or ran is None:
+            return 0
+        ctx, number, kind, value = self.left[-1]
+        if (ctx, kind) != (ran.name, "choice") or not (number == ran.n + 1 or self.renumbered):
             return 0
         deviation = self.left.pop()
-        value = deviation.next
         if isinstance(value, int) and 0 <= value < n:
             self.taken += 1
             return value

@@ -3,7 +3,7 @@
 First all of them are left out, then blocks, halves first and single ones last, again and
 again until nothing more can go; then two that make a detour are made one. A choice of data that is left out is 0. A
 shorter schedule is accepted only if it ends in a finding of the same signature. What cannot be taken in a shortened
-schedule is skipped, so what is kept is what was really taken.
+schedule is skipped, so what is kept is what was really taken. A choice may have another operation number in it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ def minimize(sim: Sim, finding: Finding, deviations: list[Deviation], budget: in
     """The shortest schedule found with the same finding; leaves `sim` having run it last.
 
     Args:
-        budget: executions at most.
+        budget: shorter schedules that are tried at most, each once; with choices of data twice.
     """
 
     def attempt(candidate: list[Deviation]) -> list[Deviation] | None:
-        found = sim.execute(Deviate(candidate, strict=False))
-        return list(sim.deviations) if found is not None and found.signature == finding.signature else None
+        for renumbered in (False, True) if any(one.kind == "choice" for one in candidate) else (False,):
+            found = sim.execute(Deviate(candidate, False, renumbered))
+            if found is not None and found.signature == finding.signature:
+                return list(sim.deviations)
+        return None
 
     best = deviations
     if best:

@@ -18,13 +18,14 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from cluster.search.strategy import Patient
 from nodes.cpu import Thread
 
 #: after so many times the points of the longest execution that ended, an execution is walked at random
 FAIR_AFTER = 3
 
 
-class Pct:
+class Pct(Patient):
     """PCT of depth d.
 
     Args:
@@ -78,6 +79,13 @@ class Pct:
                 best, top = thread, priority
         self.ran = best.name
         return best
+
+    def stays(self) -> int:
+        fair = FAIR_AFTER * self.longest
+        return min([fair, *(place - 1 for place in self.changes if place > self.points)]) - self.points
+
+    def passed(self, points: int) -> None:
+        self.points += points
 
     def choose(self, n: int) -> int:
         return int(self.random.random() * n)

@@ -20,6 +20,8 @@ from nodes.cpu import Thread
 
 Pick = Callable[[Sequence[Thread], Thread | None], Thread | None]
 Choose = Callable[[int], int]
+#: more points than an execution has
+ALWAYS = 1 << 30
 
 
 class Strategy(Protocol):
@@ -42,6 +44,18 @@ class Strategy(Protocol):
         """What the context that was picked last takes of the data 0 to n - 1, as its next operation."""
 
 
+class Patient:
+    """A strategy that says how long its answer holds, so that the engine need not ask at every point."""
+
+    def stays(self) -> int:
+        """At how many further points it would answer as it just did, if the same contexts could go on at these, and
+        none gave way."""
+        return 0
+
+    def passed(self, points: int) -> None:
+        """So many of these points are behind us, and it was not asked."""
+
+
 class SearchOver(Exception):
     """A strategy has no execution left to try."""
 
@@ -56,7 +70,7 @@ def default(enabled: Sequence[Thread], current: Thread | None, last: int) -> Thr
     return enabled[0]
 
 
-class Stay:
+class Stay(Patient):
     """The default schedule: stay with the current context as long as it can go on.
 
     Attributes:
@@ -78,8 +92,11 @@ class Stay:
     def choose(self, n: int) -> int:
         return 0
 
+    def stays(self) -> int:
+        return ALWAYS
 
-class DefaultFirst:
+
+class DefaultFirst(Patient):
     """The default schedule once, then what another strategy chooses: a defect that needs no luck is found at once."""
 
     def __init__(self, then: Strategy):
@@ -94,6 +111,13 @@ class DefaultFirst:
     def pick(self) -> Pick:
         assert self.now is not None, "an execution has begun"
         return self.now.pick
+
+    def stays(self) -> int:
+        return self.now.stays() if isinstance(self.now, Patient) else 0
+
+    def passed(self, points: int) -> None:
+        if isinstance(self.now, Patient):
+            self.now.passed(points)
 
     @property
     def choose(self) -> Choose:

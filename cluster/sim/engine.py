@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 from greenlet import getcurrent, greenlet
 
 from cluster.machine import Machine, sites_of
-from cluster.search.strategy import Choose, Pick, SearchOver, Stay, Strategy, default
+from cluster.search.strategy import Choose, Patient, Pick, SearchOver, Stay, Strategy, default
 from cluster.sim.heap import ThinnedHeap
 from cluster.sim.judged import Judged, digest
 from nodes.cpu import Processor, Thread
@@ -53,6 +53,8 @@ class Execution:
 
     Attributes:
         pick, choose: the strategy's.
+        patient: the strategy, if it says how long its answers hold, and the engine may go by that.
+        asked, quiet: at how many points its last answer held, and at how many of these it still does.
         hub: the greenlet that runs it, to return to at its end.
         changed: processors of which something has changed that decides who may go on.
         count_at: the point at which to count the operations, if they are not recorded.
@@ -72,6 +74,9 @@ class Execution:
     hub: greenlet
     changed: set[Processor]
     count_at: int
+    patient: Patient | None = None
+    asked: int = 0
+    quiet: int = 0
     watch: Watch | None = None
     oracle: Oracle | None = None
     operations: int = 0
@@ -83,6 +88,12 @@ class Execution:
     choices: dict[str, list[Thread]] = field(default_factory=dict)
     deviations: list[Deviation] = field(default_factory=list)
     cpu_stats: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def catch_up(self) -> None:
+        """Tell a patient strategy at how many points it was not asked."""
+        if self.patient is not None and self.asked > self.quiet:
+            self.patient.passed(self.asked - self.quiet)
+        self.asked = self.quiet
 
     def who_can(self) -> list[Thread]:
         """The contexts that may go on, in fixed order; asks only the processors where something has changed."""
@@ -161,6 +172,7 @@ class Sim(ThinnedHeap):
             for thread in self.threads.values():
                 if thread.glet is not None:
                     thread.glet.throw(PortDead)
+        execution.catch_up()
         for counters in execution.cpu_stats.values():
             for name, count in counters.items():
                 self.counters[name] = self.counters.get(name, 0) + count
@@ -191,6 +203,9 @@ class Sim(ThinnedHeap):
             getcurrent(),
             set(self.machine.processors),
             min(COUNT_EVERY, self.limit),
+            strategy if isinstance(strategy, Patient) and not record else None,
+            0,
+            0,
             Watch(self.image_) if (races or order) and record and self.image_ is not None else None,
             Oracle(self.machine.scenario, self.image_) if oracle and self.image_ is not None else None,
             choices={processor.name: [] for processor in self.machine.processors},
@@ -300,10 +315,14 @@ class Sim(ThinnedHeap):
             return self._last(enabled)
         if current is not None and current not in enabled:
             current = None
+        execution.catch_up()
         thread = execution.pick(enabled, current)
         if thread is None:
             execution.abandoned = self.dead = True
             raise PortDead
+        patient = execution.patient
+        if patient is not None:
+            execution.asked = execution.quiet = patient.stays()
         if thread is not current:
             if thread is not default(enabled, current, execution.last):
                 ran, kind = self.cur, "wait" if current is None else "point"
@@ -347,11 +366,15 @@ class Sim(ThinnedHeap):
         if self.dead:
             raise PortDead
         current, execution = self.cur, self.execution
-        if not execution.changed and len(execution.enabled) == 1 and execution.enabled[0] is current:
-            execution.points += 1
-            if execution.points >= execution.count_at:
-                self._count()
-            return
+        if not execution.changed:
+            alone = len(execution.enabled) == 1 and execution.enabled[0] is current
+            if alone or execution.quiet > 0:
+                if not alone:
+                    execution.quiet -= 1
+                execution.points += 1
+                if execution.points >= execution.count_at:
+                    self._count()
+                return
         current.asks = code, target, args
         thread = self._pick(current)
         if thread is not current:

@@ -189,6 +189,10 @@ class Runner(ProcessorPort):
     def spin(self) -> None:
         self.point()
 
+    def _own_point(self, code: str) -> None:
+        self._flush()  # the processor writes its own operation down at once: nothing before it may be refused later
+        super()._own_point(code)
+
     def _chosen(self, n: int) -> int:
         if self.follow is None:
             return 0

@@ -79,6 +79,7 @@ SEARCHES: dict[str, Search] = {
     "S1c": Search("invariant", "pct", 30),
     "S1c-hard": Search("no-progress", "pct", 1),
     "S1d": Search("invariant", "pct", 1),
+    "S1d-maybe": Search("invariant", "pct", 5),
     "S1e": Search("deadlock", "pct", 1),
     "S2a": Search("oracle", "random", 15),
     "S2b": Search("results", "pct", 1),

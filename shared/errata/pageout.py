@@ -78,7 +78,7 @@ CATALOGUE = (
             our inference.
         """),
         findings=("invariant",),
-        scenarios=("S1d",),
+        scenarios=("S1d", "S1d-maybe"),
     ),
     Erratum(
         id="uvmpd_scan_inactive.modified-before-unmap",

@@ -30,6 +30,7 @@ class DeviceFault:
         first, count: which of those requests, from 1; count 0: all from there on.
         error: "EIO" (hard), "EAGAIN" (transient), or "" (none).
         at: "start": nothing is started; "done": it is started, and fails.
+        maybe: whether it fails is a choice of data, which the device's context makes when it performs the request.
         delay: so many later requests may overtake it.
     """
 
@@ -40,6 +41,7 @@ class DeviceFault:
     error: str = ""
     at: str = "done"
     delay: int = 0
+    maybe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,7 +325,7 @@ def _swap_faults(value: Value, swap_slots: int) -> tuple[DeviceFault, ...]:
     """`errors` and `delays` of the swap devices; slots are numbered over all of them."""
     lists = value.items()  # whose keys have been looked at
     faults = []
-    for name, required, optional in (("errors", ("op", "error"), ("at",)), ("delays", ("op", "by"), ())):
+    for name, required, optional in (("errors", ("op", "error"), ("at", "maybe")), ("delays", ("op", "by"), ())):
         for one in lists[name].elements(at_least=1) if name in lists else ():
             keys = one.mapping(required, (*optional, "slot", "first", "count"))
             if "slot" in keys and not swap_slots:
@@ -338,7 +340,7 @@ def _disk_faults(value: Value, blocks: int) -> tuple[DeviceFault, ...]:
         value.fail("the machine has no disk")
     faults = []
     for one in value.elements(at_least=1):
-        keys = one.mapping(("op", "error"), ("at", "block", "first", "count"))
+        keys = one.mapping(("op", "error"), ("at", "maybe", "block", "first", "count"))
         faults.append(_fault(keys, keys["block"].integer(0, blocks - 1) if "block" in keys else None))
     return tuple(faults)
 
@@ -349,6 +351,9 @@ def _fault(keys: dict[str, Value], slot: int | None) -> DeviceFault:
     at = keys["at"].choice(("start", "done"), "time") if "at" in keys else "done"
     if op == "get" and at == "start":
         keys["at"].fail("a read is waited for: it is only ever done")
+    maybe = keys["maybe"].boolean() if "maybe" in keys else False
+    if maybe and at == "start":
+        keys["maybe"].fail("whether a request fails is chosen when it is performed: it has been started then")
     return DeviceFault(
         op=op,
         slot=slot,
@@ -357,6 +362,7 @@ def _fault(keys: dict[str, Value], slot: int | None) -> DeviceFault:
         error=keys["error"].choice(("EIO", "EAGAIN"), "error") if "error" in keys else "",
         at=at,
         delay=keys["by"].integer(1, MAX_SWAP) if "by" in keys else 0,
+        maybe=maybe,
     )
 
 

@@ -168,7 +168,8 @@ def machine() -> Schema:
     at = said("start: nothing is started; done: it is started, and fails", _enum(("start", "done")))
     slot = {"slot": said("only requests that touch this slot", _whole(1, MAX_SWAP)), **which}
     block = {"block": said("only requests that touch this block", _whole(0, MAX_SWAP)), **which}
-    error: dict[str, Schema] = {"op": operation, "error": errors, "at": at}
+    maybe = said("whether it fails is chosen, as the schedule is", {"type": "boolean"})
+    error: dict[str, Schema] = {"op": operation, "error": errors, "at": at, "maybe": maybe}
     delay: dict[str, Schema] = {
         "op": operation,
         "by": said("so many later requests may overtake it", _whole(1, MAX_SWAP)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,21 @@ import pytest
 from cluster import api
 from cluster.api import Program, explore, replay
 from cluster.runs import replay as engine
+from cluster.runs.folder import create, write_sim
 from cluster.runs.token import Token, parse
 from cluster.search import STRATEGIES, make
 from cluster.search.follow import Deviate
 from cluster.search.minimize import minimize
 from cluster.search.strategy import Stay, Strategy
+from cluster.search.walk import RandomWalk
+from nodes.cpu import Thread
 from shared.errors import Diverged, UserMistake
 from shared.journal.deviation import MAX_CHOICES, Deviation
 from shared.journal.record import Journals, digest
 from shared.port.port import here, panic
+from shared.scenario.model import named_results
 from tests.cluster.programs import DEFECTS, add_locked, setup
-from tests.kit import THING, Exhaust, Toy, executions, things, uvmp
+from tests.kit import THING, Exhaust, Toy, executions, run_recorded, scenario, searched, things, uvmp
 from tests.nodes.in_threads import Threads
 
 BROKEN, SOUND = DEFECTS["held-at-exit"]
@@ -139,6 +144,24 @@ def test_a_choice_that_does_not_matter_is_set_back() -> None:
     assert toy.run(Deviate(short)) is not None
 
 
+def test_a_choice_keeps_its_place_though_its_number_changes() -> None:
+    """A switch that only gave it that number goes."""
+
+    def body() -> None:
+        if not THING.h:
+            THING.lk.lock()
+            THING.lk.unlock()
+        if here.port.choose(2, "the first") + here.port.choose(2, "the second") == 2:
+            panic("both")
+
+    toy = Toy(things, {"A": (0, body), "B": (1, lambda: setattr(THING, "h", 1))})
+    first = [Deviation("", 0, "wait", "B"), Deviation("A", 3, "choice", 1), Deviation("A", 4, "choice", 1)]
+    found = toy.run(Deviate(first))
+    assert found is not None and toy.sim.deviations == first
+    short = minimize(toy.sim, found, first)
+    assert short == [Deviation("A", 5, "choice", 1), Deviation("A", 6, "choice", 1)]
+
+
 @pytest.mark.parametrize("n", [0, -1, MAX_CHOICES + 1])
 def test_a_choice_of_nothing_is_the_users_mistake(n: int) -> None:
     with pytest.raises(UserMistake, match=f"expected 1 to 65,536 choices; found {n}"):
@@ -217,6 +240,37 @@ def test_journals_with_another_choice_are_not_followed(wrong: dict[str, object])
         engine.replay_journals(BROKEN.scenario(), changed(journals, **wrong))
 
 
+# -- a device that may fail ----------------------------------------------------------------------
+
+
+def test_an_error_that_may_come_and_a_schedule_are_found_together(tmp_path: Path) -> None:
+    """Neither alone: by the default schedule with the error nothing is wrong, nor by the schedule without it."""
+    scene = scenario("S1d-maybe")
+    found = searched("S1d-maybe")
+    assert found.finding is not None and found.raw_deviations > 2
+    switch, choice = found.deviations
+    assert (switch.next, choice.ctx, choice.kind) == ("T", "swap", "choice")
+    assert run_recorded(scene, Last()).finding is None and engine.replay(scene, [switch]).finding is None
+    assert found.outcome is not None
+    path = create(tmp_path / "run")
+    write_sim(path, scene, found.outcome)
+    told = " ".join(uvmp("postmortem", path, "--full").output.split())
+    assert re.search(r"takes choice 1 of 2: whether the read of page:\d+ fails", told)
+
+
+def test_a_device_that_may_fail_is_followed_by_real_processors() -> None:
+    scene = scenario("S1d-maybe").without_errata()
+    chosen = set()
+    for seed in range(6):
+        wanted = run_recorded(scene, RandomWalk(seed))
+        machine = Threads(scene, follow=wanted.journals)
+        assert machine.run() is None and digest(machine.records()) == wanted.digest
+        chosen |= {one["value"] for one in wanted.journals["swap_io"] if one["event"] == "choose"}
+    assert chosen == {0, 1}
+    free = Threads(scene)
+    assert free.run() is None and named_results(free.results())["r0"] in (1, "SIGSEGV"), "no error by itself"
+
+
 # -- real processors ----------------------------------------------------------------------------
 
 
@@ -244,3 +298,30 @@ def test_the_strategies_of_the_module_are_strategies() -> None:
 
 def _all() -> list[Strategy]:
     return [make(name, 0, 2) for name in STRATEGIES]
+
+
+def stores_too_late() -> None:
+    """Into a struct that is free, as memory says when it is asked; then it chooses."""
+    THING.v = 1
+    here.port.choose(2, "anything")
+
+
+def late() -> dict[str, Thread]:
+    threads: dict[str, Thread] = Toy(things, {"A": (0, stores_too_late)}, {"race": "off"}).machine.threads
+    return threads
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_what_was_posted_before_a_choice_is_applied_before_it(follow: bool) -> None:
+    """A choice is in its processor's journal at once: a store that was made before must not be refused afterwards."""
+
+    def frees() -> None:
+        things()
+        here.port.free(THING)
+
+    toy = Toy(frees, {"A": (0, stores_too_late)}, {"race": "off"})
+    wanted = toy.run(record=True)
+    assert wanted is not None and wanted.kind == "use-after-free" and toy.sim.journals is not None
+    journals = {name: one.records for name, one in toy.sim.journals.items()}
+    machine = Threads(toy.scenario, (late, toy.image), follow=journals if follow else None)
+    assert machine.run() == wanted and digest(machine.records()) == digest(journals)

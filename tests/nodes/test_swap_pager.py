@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from nodes.io import COMPLETION
 from nodes.swap_pager import CONTEXT, SwapPager
 from shared.scenario.machine import DeviceFault
@@ -14,9 +16,11 @@ from shared.wire.messages import WAIT, Grant, Interrupt
 BUF = Buf.at(3)
 
 
-def serve(pager: SwapPager, contents: list[Any] | None = None) -> tuple[int, list[Any]]:
-    """Perform the next request as `swap_io` does; returns its first slot's frame and what came of it."""
-    number, kind, frames, _, error = pager.admit(CONTEXT, "io_next", 0, ())
+def serve(pager: SwapPager, contents: list[Any] | None = None, fails: bool = False) -> tuple[int, list[Any]]:
+    """Perform the next request as `swap_io` does, which fails if it may; returns its first slot's frame and what came
+    of it."""
+    number, kind, frames, _, error, *maybe = pager.admit(CONTEXT, "io_next", 0, ())
+    error = maybe[0] if fails and maybe else error
     written = contents if kind == "put" and not error else []
     pager.admit(CONTEXT, "io_done", number, (error, written or []))
     out, pager.out = pager.out, []
@@ -66,6 +70,23 @@ def test_a_request_that_fails_moves_no_bytes_and_its_slots_are_bad() -> None:
     assert serve(pager, [(3,) * 8])[1] == [Interrupt(COMPLETION, [BUF, 0])]
 
 
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize(("error", "code", "bad"), [("EIO", EIO, [5, 6]), ("EAGAIN", EAGAIN, [])])
+def test_a_request_that_may_fail_has_failed_if_its_context_says_so(
+    fails: bool, error: str, code: int, bad: list[int]
+) -> None:
+    """Only then are its slots bad; and what fails for certain leaves nothing to choose."""
+    pager = SwapPager("swap_pager", 64, [DeviceFault("put", first=1, count=1, error=error, maybe=True)])
+    assert pager.admit("pagedaemon", "swap_put", 5, (BUF, [1, 2])) == 0
+    assert serve(pager, [(1,) * 8, (2,) * 8], fails)[1] == [Interrupt(COMPLETION, [BUF, code if fails else 0])]
+    assert list(pager.slots) == ([] if fails else [5, 6]) and pager.image()["bad"] == (bad if fails else [])
+    assert pager.admit("pagedaemon", "swap_put", 5, (BUF, [1])) == 0
+    assert pager.admit(CONTEXT, "io_next", 0, ())[4:] == [0], "only the first one may"
+    both = SwapPager("swap_pager", 64, [DeviceFault("get", error="EIO", maybe=True), DeviceFault("get", error=error)])
+    both.admit("A", "swap_get", 5, (1,))
+    assert both.admit(CONTEXT, "io_next", 0, ())[4:] == [code]
+
+
 def test_a_read_that_fails_tells_its_caller() -> None:
     pager = SwapPager("swap_pager", 64, [DeviceFault("get", first=1, count=1, error="EAGAIN")])
     results = []
@@ -94,6 +115,3 @@ def test_a_new_execution_starts_the_faults_anew() -> None:
         pager.load_image(pager.image())
         assert not pager.bad
         assert pager.admit("pagedaemon", "swap_put", 1, (BUF, [1])) == EIO
-
-
-MACHINE = "cpus: 1\nframes: 16\nswap_slots: 8\n"

@@ -42,6 +42,8 @@ GOOD = {"w0": 0, "w1": 0, "r2": 3, "r3": 4, "r0": 11, "f1": 12, "f0": 11, "unmap
         ("[{op: put, first: 1, count: 1, error: EIO}]", {"sync": [0, "EIO"]}),
         ("[{op: get, first: 1, count: 2, error: EAGAIN}]", {"f1": [12, "EAGAIN"], "f0": [11, "EAGAIN"], "sync": [0]}),
         ("[{op: get, block: 2, error: EIO}]", {"r2": ["SIGBUS"], "sync": [0]}),
+        ("[{op: put, block: 1, error: EIO, maybe: true}]", {"sync": [0, "EIO"], "f1": [12, 2], "f0": [11, 1]}),
+        ("[{op: get, block: 2, error: EIO, maybe: true}]", {"r2": [3, "SIGBUS"], "sync": [0, "EIO"]}),
         # what cannot be written stays in memory, as long as somebody uses the file
         ("[{op: put, block: 0, error: EIO}]", {"sync": ["EIO"], "f0": [1]}),
     ],

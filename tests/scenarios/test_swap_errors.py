@@ -49,6 +49,9 @@ LOST = "f0: {any_of: [1, SIGBUS]}, f1: {any_of: [2, SIGBUS]}, f2: {any_of: [3, S
         ("errors: [{op: put, slot: 14, error: EIO}]", GOOD),
         ("errors: [{op: get, first: 1, count: 3, error: EAGAIN}]", GOOD),
         ("errors: [{op: get, slot: 1, error: EIO}, {op: get, slot: 3, error: EIO}]", LOST),
+        ("errors: [{op: put, error: EIO, maybe: true}]", GOOD),
+        ("errors: [{op: put, error: EAGAIN, maybe: true}, {op: get, error: EAGAIN, maybe: true}]", GOOD),
+        ("errors: [{op: get, slot: 1, error: EIO, maybe: true}, {op: get, slot: 3, error: EIO, maybe: true}]", LOST),
         ("delays: [{op: get, first: 1, count: 2, by: 2}, {op: put, by: 3}]", GOOD),
     ],
 )
@@ -67,7 +70,7 @@ def test_no_schedule_makes_a_device_error_a_kernel_error(faults: str, reads: str
     assert all(struck.values()) and len(struck) == faults.count("op:"), struck
 
 
-@pytest.mark.parametrize("name", ["S1a", "S1b", "S1b-shipped", "S1c", "S1c-hard", "S1d"])
+@pytest.mark.parametrize("name", ["S1a", "S1b", "S1b-shipped", "S1c", "S1c-hard", "S1d", "S1d-maybe"])
 def test_a_defect_is_found_and_its_repair_is_clean(name: str) -> None:
     scene = scenario(name)
     found = search(scene)

@@ -41,12 +41,12 @@ freemin: 9
 freetarg: 12
 disk: 7
 disk_errors:
-  - {op: get, block: 5, error: EIO, first: 2, count: 3}
+  - {op: get, block: 5, error: EIO, first: 2, count: 3, maybe: true}
   - {op: put, error: EAGAIN, at: start}
 mmu: {unwired_mappings: 11, rm: emulated}
 swap:
   devices: [{slots: 20, priority: 4}, {slots: 30}]
-  errors: [{op: put, error: EIO, slot: 50}, {op: get, error: EAGAIN, at: done, first: 4}]
+  errors: [{op: put, error: EIO, slot: 50}, {op: get, error: EAGAIN, at: done, first: 4, maybe: true}]
   delays: [{op: get, by: 3, slot: 1, first: 2, count: 1}]
 kernel: {map: 1, kmem: 2, mb: 3, exec: 4}
 kernel_lock: big
@@ -74,11 +74,11 @@ def test_every_key_of_a_file_is_a_field_of_the_machine() -> None:
         swap_devices=(SwapDevice(20, 4), SwapDevice(30, 0)),
         swap_faults=(
             DeviceFault("put", 50, 1, 0, "EIO", "done", 0),
-            DeviceFault("get", None, 4, 0, "EAGAIN", "done", 0),
+            DeviceFault("get", None, 4, 0, "EAGAIN", "done", 0, maybe=True),
             DeviceFault("get", 1, 2, 1, "", "done", 3),
         ),
         disk_faults=(
-            DeviceFault("get", 5, 2, 3, "EIO", "done", 0),
+            DeviceFault("get", 5, 2, 3, "EIO", "done", 0, maybe=True),
             DeviceFault("put", None, 1, 0, "EAGAIN", "start", 0),
         ),
         kernel=KernelMaps(1, 2, 3, 4),
@@ -184,8 +184,9 @@ def test_so_have_the_numbers_that_a_machine_is_made_of(key: str, low: int, high:
         ("swap: {errors: [{op: put, error: EPIPE}]}", "swap.errors[0].error", "unknown error 'EPIPE'; known: EIO, EAGAIN"),
         ("swap: {errors: [{op: put, error: EIO, at: first}]}", "swap.errors[0].at", "unknown time 'first'; known: start, done"),
         ("swap: {errors: [{op: get, error: EIO, at: start}]}", "swap.errors[0].at", "a read is waited for: it is only ever done"),
-        ("swap: {errors: [{op: put, error: EIO, by: 2}]}", "swap.errors[0].by", "unknown key 'by'; known here: op, error, at, slot, first, count"),
+        ("swap: {errors: [{op: put, error: EIO, by: 2}]}", "swap.errors[0].by", "unknown key 'by'; known here: op, error, at, maybe, slot, first, count"),
         ("swap: {delays: [{op: put, by: 2, at: done}]}", "swap.delays[0].at", "unknown key 'at'; known here: op, by, slot, first, count"),
+        ("disk: 1\ndisk_errors: [{op: put, error: EIO, at: start, maybe: true}]", "disk_errors[0].maybe", "whether a request fails is chosen when it is performed: it has been started then"),
         ("devices: {}", "devices", "expected at least one device"),
         ("devices: {ne20: imp}", "devices.ne20", "'ne20' is no name of a device: letters and then a digit, as net0"),
         ("devices: {net0: high}", "devices.net0", "unknown interrupt level 'high'; known: bio, imp, clock"),
@@ -243,12 +244,14 @@ def test_the_configuration_of_a_swap_device() -> None:
         "swap:\n"
         "  errors:\n    - {op: put, slot: 3, error: EIO}\n"
         "    - {op: put, first: 2, count: 1, error: EAGAIN, at: start}\n"
+        "    - {op: get, error: EIO, maybe: true}\n"
         "  delays:\n    - {op: get, by: 3}\n"
     )
     machine = load_machine(text, "m.yaml")
     assert machine.swap_faults == (
         DeviceFault("put", slot=3, error="EIO"),
         DeviceFault("put", first=2, count=1, error="EAGAIN", at="start"),
+        DeviceFault("get", error="EIO", maybe=True),
         DeviceFault("get", delay=3),
     )
     assert machine != MachineConfig(cpus=1, frames=16, swap_slots=8)
@@ -276,6 +279,9 @@ def test_several_swap_devices() -> None:
         ("{errors: [{op: put, slot: 9, error: EIO}]}", "8"),
         ("{errors: [{op: put, slot: 0, error: EIO}]}", "1"),
         ("{errors: [{op: get, error: EIO, at: start}]}", "only ever done"),
+        ("{errors: [{op: put, error: EIO, at: start, maybe: true}]}", "it has been started then"),
+        ("{errors: [{op: put, error: EIO, maybe: perhaps}]}", "true or false"),
+        ("{delays: [{op: put, by: 3, maybe: true}]}", "maybe"),
         ("{errors: [{op: put, error: EIO, by: 2}]}", "by"),
         ("{delays: [{op: put, by: 0}]}", "1"),
         ("{delays: []}", "at least"),

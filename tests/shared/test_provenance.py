@@ -26,7 +26,7 @@ def test_it_is_told_of_every_operation_that_moves_words() -> None:
 
 
 #: scenarios whose only reads are refused in this run
-REFUSED = ("S1d", "E67", "E67-vnode")
+REFUSED = ("S1d", "S1d-maybe", "E67", "E67-vnode")
 
 
 @pytest.mark.wide

@@ -1,0 +1,84 @@
+"""What makes a search fast changes nothing: undoing an execution, asking a patient strategy seldom, judging once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from cluster.boot import prepare
+from cluster.search.pct import Pct
+from cluster.search.strategy import Strategy
+from cluster.search.walk import RandomWalk
+from cluster.sim.engine import Sim
+from cluster.sim.judged import MOST, Judged
+from nodes.cpu import Thread
+from tests.kit import SHIPPED, scenario
+
+EXECUTIONS = 6
+
+
+class Asked:
+    """The same strategy, which has to be asked at every point."""
+
+    def __init__(self, strategy: Strategy):
+        self.strategy = strategy
+
+    def new_execution(self) -> bool:
+        return self.strategy.new_execution()
+
+    def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread | None:
+        return self.strategy.pick(enabled, current)
+
+    def choose(self, n: int) -> int:
+        return self.strategy.choose(n)
+
+
+def outcome(sim: Sim, strategy: Strategy) -> object:
+    found = sim.execute(strategy)
+    notes = [note.as_dict() for note in sim.notes]
+    return found and found.as_dict(), notes, sim.deviations, sim.steps, sim.points, sim.results
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_search_s_executions_are_what_each_would_be_alone(name: str) -> None:
+    """Compared with an engine that is asked at every point, and knows no state that was judged."""
+    slow = Sim(*prepare(scenario(name)))
+    for make in (lambda: Pct(7, 3), lambda: RandomWalk(7)):
+        fast, quick, careful = Sim(*prepare(scenario(name))), make(), Asked(make())
+        slow.racy.clear()
+        for _ in range(EXECUTIONS):
+            slow.judged = Judged()
+            assert outcome(fast, quick) == outcome(slow, careful)
+            if fast.limit > 20_000 and fast.steps >= fast.limit:
+                return  # (seconds each)
+
+
+def in_order(images: dict[str, Any]) -> dict[str, Any]:
+    """A memory lists its structs in no particular order; handles are told with their generations."""
+    return {
+        node: {**image, "heap": sorted(map(repr, image["heap"]))} if node.startswith("memory") else image
+        for node, image in images.items()
+    }
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize("name", SHIPPED)
+def test_an_execution_begins_where_the_image_says(name: str) -> None:
+    """Whatever the execution before it has written, allocated, freed or taken for its own."""
+    machine, image = prepare(scenario(name))
+    sim = Sim(machine, image)
+    for seed in range(2):
+        sim.execute(RandomWalk(seed))
+        sim._restore()
+        assert in_order(machine.image()) == in_order({node: image[node] for node in machine.nodes})
+        assert not sim.heap.changed and all(rec.owner is None for rec in sim.heap.records.values())
+
+
+def test_no_more_than_a_bounded_number_of_states_is_remembered() -> None:
+    judged = Judged()
+    for number in range(MOST + 5):
+        judged.remember(number.to_bytes(16, "big"))
+    assert len(judged.clean) == MOST
