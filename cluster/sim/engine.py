@@ -138,7 +138,7 @@ class Sim(ThinnedHeap):
         self.patch: Patch | None = None
         self.judged = Judged()
         self.differs: Finding | None = None
-        self.pool: list[_Pooled] = []
+        self.pool: list[greenlet] = []
         self.execution = self._new_execution(Stay(), False)
 
     def _router(self, code: str) -> Callable[[int], Node]:
@@ -427,9 +427,8 @@ class Sim(ThinnedHeap):
         else:
             self._begin(thread)
             if thread.glet is None:
-                thread.glet = self.pool.pop() if self.pool else _Pooled(_run_jobs, hub)
-                thread.glet.job = self, thread
-                thread.glet.switch()
+                thread.glet = self.pool.pop() if self.pool else greenlet(_run_jobs, hub)
+                thread.glet.switch([(self, thread)])
             elif thread.glet is not getcurrent():
                 thread.glet.switch()
         if self.dead and getcurrent() is not hub:
@@ -529,37 +528,28 @@ class Sim(ThinnedHeap):
             self.execution.oracle.returned(self.cur.name, result)
 
 
-class _Pooled(greenlet):
-    """A greenlet that runs the bodies of one context after another.
+def _run_jobs(job: list[tuple[Sim, Thread]]) -> None:
+    """What a greenlet of the pool runs: the bodies of one context after another.
 
     While it waits in the pool it has no reference to the engine, nor to itself: a greenlet that has not ended is
     nothing to the garbage collector, and would keep the engine, and the whole machine, for ever.
 
-    Attributes:
-        job: the engine and the context to begin with, set before it is switched to.
+    Args:
+        job: the engine and the context to begin with, which are taken out of it; the next ones come with the switch.
     """
-
-    job: tuple[Sim, Thread] | None = None
-
-
-def _run_jobs() -> None:
-    """What a _Pooled runs."""
     while True:
-        me = getcurrent()
-        assert isinstance(me, _Pooled) and me.job is not None
-        sim, thread = me.job
-        me.job = None
+        sim, thread = job.pop()
         go, following = sim.execution.hub, sim._body(thread)
         while following is not None:
             sim._begin(following)
             if following.glet is not None:
                 go = following.glet
                 break
-            following.glet = me
+            following.glet = getcurrent()
             following = sim._body(following)
-        sim.pool.append(me)
-        del me, sim, thread, following
-        go.switch()
+        sim.pool.append(getcurrent())
+        del sim, thread, following
+        job = go.switch()
 
 
 def _order(thread: Thread) -> int:
