@@ -146,6 +146,7 @@ def test_a_choice_that_does_not_matter_is_set_back() -> None:
 
 def test_a_choice_keeps_its_place_though_its_number_changes() -> None:
     """A switch that only gave it that number goes."""
+
     def body() -> None:
         if not THING.h:
             THING.lk.lock()
