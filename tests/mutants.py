@@ -33,7 +33,7 @@ TESTS = {
     "shared/journal/order": ["tests/shared/test_journal.py"],
     "shared/journal/record": ["tests/shared/test_journal.py"],
     "shared/port/port": ["tests/shared/test_port.py"],
-    "shared/scenario/machine": ["tests/shared/test_scenario.py"],
+    "shared/scenario/machine": ["tests/shared/test_machine.py", "tests/shared/test_scenario.py"],
 }
 CONFIG = """
 [tool.mutmut]

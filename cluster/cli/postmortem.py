@@ -20,7 +20,7 @@ from shared.text import fit
     epilog=examples(
         ("uvmp postmortem runs/live", ""),
         ("uvmp postmortem runs/live --full", ""),
-        ("uvmp postmortem runs/live --object page:3", "show the history of page 3 (or of a lock: anon:5.an_lock)"),
+        ("uvmp postmortem runs/live --object page:3", "show the history of page 3"),
         ("uvmp postmortem runs/live --json", ""),
     ),
 )

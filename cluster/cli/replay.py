@@ -103,7 +103,7 @@ class ReplayOptions(Options):
     "replay",
     context_settings=SETTINGS,
     epilog=examples(
-        ("uvmp replay TOKEN", "repeat a schedule; `uvmp explore` prints the token: uvmp1.SCENARIO. ..."),
+        ("uvmp replay TOKEN", "repeat a schedule that `uvmp explore` found"),
         ("uvmp replay TOKEN --live --out runs/live", "repeat it on real processes"),
         ("uvmp replay runs/live", "repeat the run of a folder"),
     ),

@@ -32,7 +32,7 @@ from cluster.runs.folder import keep, write_live
 from cluster.runs.outcome import Outcome
 from cluster.runs.replay import recorded
 from cluster.runs.token import token_of
-from cluster.search import make
+from cluster.search import STRATEGIES, make
 from cluster.sim.engine import Sim
 from shared.errors import Exit, ProjectBug, UserMistake
 from shared.journal.runfile import MAX_TOKEN
@@ -98,7 +98,7 @@ class Runs:
 @kernel_options
 @click.option(
     "--strategy",
-    type=click.Choice(["stay", "random", "pct"]),
+    type=click.Choice(list(STRATEGIES)),
     help="How sim chooses the next context; default: stay, which never preempts.",
 )
 @seed_option

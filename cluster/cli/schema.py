@@ -38,7 +38,7 @@ def _lines(head: str, value: object, depth: int) -> list[str]:
 @click.command(
     "schema",
     context_settings=SETTINGS,
-    epilog=examples(("uvmp schema > schema.json", "save it where your editor finds it")),
+    epilog=examples(("uvmp schema", "save the output where your editor finds it")),
 )
 @common
 def command(as_json: bool) -> int:

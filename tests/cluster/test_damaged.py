@@ -115,11 +115,11 @@ def doubled(file: Path) -> None:
 
 #: what was done to a file, which, and what is said of it; run.json is sealed anew where its check is not the point
 DAMAGES: dict[str, tuple[str, Callable[[Path], None], str]] = {
-    "a byte of a key": ("run.json", lambda one: change(one, b'"finding"', b'"findinh"'), "its check"),
-    "a byte of a value": ("run.json", lambda one: change(one, b'"digest": "', b'"digest": "0'), "its check"),
-    "no keys": ("run.json", lambda one: change(one, None, b'{"schema": "uvmp-run/2"}'), "its check"),
-    "another finding": ("run.json", lambda one: edit(one, "finding", OTHER), "its check"),
-    "no finding": ("run.json", lambda one: edit(one, "finding", None), "its check"),
+    "a byte of a key": ("run.json", lambda one: change(one, b'"finding"', b'"findinh"'), "wrong checksum"),
+    "a byte of a value": ("run.json", lambda one: change(one, b'"digest": "', b'"digest": "0'), "wrong checksum"),
+    "no keys": ("run.json", lambda one: change(one, None, b'{"schema": "uvmp-run/2"}'), "wrong checksum"),
+    "another finding": ("run.json", lambda one: edit(one, "finding", OTHER), "wrong checksum"),
+    "no finding": ("run.json", lambda one: edit(one, "finding", None), "wrong checksum"),
     "another finding, sealed": ("run.json", lambda one: edit(one, "finding", OTHER, True), "finding"),
     "another digest": ("run.json", lambda one: edit(one, "digest", "0" * 64, True), "were changed"),
     "another token": (
@@ -134,15 +134,19 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "another header": (
         "mmu.uvmp.jsonl",
         lambda one: change(one, b'"engine":"sim"', b'"engine":"sin"'),
-        "not as it was",
+        "the file was changed",
     ),
     "a record changed": ("memory.uvmp.jsonl", lambda one: change(one, b'"value":', b'"value":1'), "memory.uvmp.jsonl"),
-    "nseq changed": ("memory.uvmp.jsonl", lambda one: change(one, b'"nseq":7', b'"nseq":8'), "not as it was"),
+    "nseq changed": ("memory.uvmp.jsonl", lambda one: change(one, b'"nseq":7', b'"nseq":8'), "the file was changed"),
     "a journal less": ("mmu.uvmp.jsonl", Path.unlink, "mmu.uvmp.jsonl: the file is missing"),
     "a journal more": ("swap_io2.uvmp.jsonl", lambda one: edit_none(one), "this machine has no such node"),
     "no scenario": ("scenario.json", Path.unlink, "there is no scenario.json"),
     "another machine": ("scenario.json", lambda one: change(one, b"frames: ", b"frames: 1"), "scenario.json"),
-    "another title": ("scenario.json", lambda one: change(one, b"title: ", b"title: X"), "scenario.json: not as"),
+    "another title": (
+        "scenario.json",
+        lambda one: change(one, b"title: ", b"title: X"),
+        "scenario.json: the file was changed",
+    ),
 }
 
 
@@ -210,7 +214,7 @@ def test_the_same_run_gives_the_same_folder(tmp_path: Path) -> None:
 def test_a_scenario_that_is_not_what_its_text_says_is_not_kept(tmp_path: Path) -> None:
     scene = scenario("E1")
     other = dataclasses.replace(scene, machine=dataclasses.replace(scene.machine, frames=scene.machine.frames + 1))
-    with pytest.raises(Infrastructure, match="not what its text says"):
+    with pytest.raises(Infrastructure, match="differs from its text"):
         runfolder.write_scenario(tmp_path, other, "x")
 
 

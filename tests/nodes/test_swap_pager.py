@@ -8,13 +8,10 @@ import pytest
 
 from nodes.io import COMPLETION
 from nodes.swap_pager import CONTEXT, SwapPager
-from shared.errors import UserMistake
-from shared.scenario.machine import DeviceFault, MachineConfig, SwapDevice, load_machine
-from shared.scenario.pack import pack_scenario, unpack_scenario
+from shared.scenario.machine import DeviceFault
 from shared.uvm.param import EAGAIN, EIO
 from shared.uvm.structs import Buf
 from shared.wire.messages import WAIT, Grant, Interrupt
-from tests.kit import empty
 
 BUF = Buf.at(3)
 
@@ -118,60 +115,3 @@ def test_a_new_execution_starts_the_faults_anew() -> None:
         pager.load_image(pager.image())
         assert not pager.bad
         assert pager.admit("pagedaemon", "swap_put", 1, (BUF, [1])) == EIO
-
-
-MACHINE = "cpus: 1\nframes: 16\nswap_slots: 8\n"
-
-
-def test_the_configuration_of_a_swap_device() -> None:
-    text = MACHINE + (
-        "swap:\n"
-        "  errors:\n    - {op: put, slot: 3, error: EIO}\n"
-        "    - {op: put, first: 2, count: 1, error: EAGAIN, at: start}\n"
-        "    - {op: get, error: EIO, maybe: true}\n"
-        "  delays:\n    - {op: get, by: 3}\n"
-    )
-    machine = load_machine(text, "m.yaml")
-    assert machine.swap_faults == (
-        DeviceFault("put", slot=3, error="EIO"),
-        DeviceFault("put", first=2, count=1, error="EAGAIN", at="start"),
-        DeviceFault("get", error="EIO", maybe=True),
-        DeviceFault("get", delay=3),
-    )
-    assert machine != MachineConfig(cpus=1, frames=16, swap_slots=8)
-    made = empty("cpus: 3, frames: 8, swap_slots: 4, swap: {delays: [{op: get, by: 1}]}")
-    assert unpack_scenario(pack_scenario(made)) == made
-
-
-def test_several_swap_devices() -> None:
-    """Their slots are numbered one device after the other, and errors name them so."""
-    text = "cpus: 1\nframes: 16\nswap:\n  devices: [{slots: 4, priority: 1}, {slots: 8}]\n"
-    machine = load_machine(text + "  errors: [{op: put, slot: 12, error: EIO}]\n", "m.yaml")
-    assert machine.swap_devices == (SwapDevice(4, 1), SwapDevice(8)) and machine.swap_slots == 12
-    assert load_machine("cpus: 1\nframes: 16\nswap_slots: 8\n", "m.yaml").swap_devices == (SwapDevice(8),)
-    assert load_machine("cpus: 1\nframes: 16\nswap_slots: 0\n", "m.yaml").swap_devices == ()
-    made = empty("cpus: 3, frames: 8, swap: {devices: [{slots: 4}, {slots: 2}]}")
-    assert unpack_scenario(pack_scenario(made)) == made
-
-
-@pytest.mark.parametrize(
-    ("swap", "complaint"),
-    [
-        ("{errors: [{op: trim, error: EIO}]}", "operation"),
-        ("{errors: [{op: put, error: ENOMEM}]}", "error"),
-        ("{errors: [{op: put}]}", "error"),
-        ("{errors: [{op: put, slot: 9, error: EIO}]}", "8"),
-        ("{errors: [{op: put, slot: 0, error: EIO}]}", "1"),
-        ("{errors: [{op: get, error: EIO, at: start}]}", "only done is possible"),
-        ("{errors: [{op: put, error: EIO, at: start, maybe: true}]}", "the request has been started"),
-        ("{errors: [{op: put, error: EIO, maybe: perhaps}]}", "true or false"),
-        ("{delays: [{op: put, by: 3, maybe: true}]}", "maybe"),
-        ("{errors: [{op: put, error: EIO, by: 2}]}", "by"),
-        ("{delays: [{op: put, by: 0}]}", "1"),
-        ("{delays: []}", "at least"),
-        ("{faults: []}", "faults"),
-    ],
-)
-def test_a_wrong_configuration_is_refused(swap: str, complaint: str) -> None:
-    with pytest.raises(UserMistake, match=complaint):
-        load_machine(f"{MACHINE}swap: {swap}\n", "m.yaml")

@@ -8,12 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
 
 from shared.errors import UserMistake
 from shared.findings import DETECTORS, Finding
 from shared.scenario.load import DEFAULT_BOUND, load_scenario
-from shared.scenario.machine import MachineConfig, load_machine
+from shared.scenario.machine import MachineConfig
 from shared.scenario.model import Expected, Scenario, named_results
 from shared.scenario.yaml import parse
 
@@ -162,18 +161,6 @@ def test_a_machine_given_by_the_caller_wins() -> None:
     assert scenario.machine == machine
     assert scenario.regions[1].pages == 32
     assert scenario.lwp("A").program[0].args.plain()["length"] == 4 * 128
-
-
-def test_actors_group_the_nodes() -> None:
-    machine = MachineConfig(cpus=2, frames=24, swap_slots=8, memory_shards=2)
-    cpus = (("cpu0",), ("cpu1",), ("pagedaemon",))
-    servers = ("lock_manager", "memory0", "memory1", "mmu", "swap_pager", "swap_io")
-    assert machine.actors == (*cpus, servers)
-    assert replace(machine, colocate=False).actors == (*cpus, *((one,) for one in servers))
-    text = "cpus: 1\nframes: 24\nswap_slots: 8\nshards: {memory: 2}\ncolocate: [[cpu0, mmu], [memory0, memory1]]\n"
-    assert load_machine(text, "m.yaml").actors == (
-        ("pagedaemon",), ("lock_manager",), ("swap_pager",), ("swap_io",), ("cpu0", "mmu"), ("memory0", "memory1"),
-    )  # fmt: skip
 
 
 def test_the_digest_covers_what_is_executed_and_nothing_else(good: Scenario) -> None:
@@ -483,15 +470,6 @@ def test_what_is_shipped_says_all_of_it() -> None:
         assert {"name", "title", "story", "source", "expect", "bound"} <= keys, path.name
 
 
-def test_a_small_swap_device_beside_others_is_doubted() -> None:
-    """UVM asks for a cluster first, which the small one never has."""
-    text = "cpus: 1\nframes: 24\nswap: {devices: [{slots: 15, priority: 0}, {slots: 16, priority: 1}]}\n"
-    [doubt] = load_machine(text, "m.yaml").doubts
-    assert doubt.startswith("swap device 0 has 15 slots: ")
-    assert load_machine(text.replace("15", "16"), "m.yaml").doubts == ()
-    assert load_machine("cpus: 1\nframes: 24\nswap_slots: 4\n", "m.yaml").doubts == ()
-
-
 def test_a_machine_that_does_not_exist_is_told_at_its_name() -> None:
     text = change("machine: {cpus: 2, frames: 24, swap_slots: 32, page_size: 64}", "machine: samll")
 
@@ -671,22 +649,8 @@ def find_machine(name: str) -> tuple[str, str]:
     return path.read_text(encoding="utf-8"), str(path)
 
 
-@pytest.mark.parametrize("path", sorted((CONFIGS / "machines").glob("*.yaml")), ids=lambda path: path.stem)
-def test_shipped_machines_load_as_their_files_say(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    machine, says = load_machine(text, str(path)), yaml.safe_load(text)
-    assert (machine.cpus, machine.frames, machine.swap_slots) == (says["cpus"], says["frames"], says["swap_slots"])
-
-
 @pytest.mark.parametrize("path", sorted((CONFIGS / "scenarios").glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_scenarios_load_and_are_called_as_their_files(path: Path) -> None:
     scenario = load_scenario(path.read_text(encoding="utf-8"), str(path), find_machine)
     assert scenario.id == path.stem
     assert scenario.outcome() == scenario.expect.with_errata
-
-
-def test_two_nodes_that_run_contexts_cannot_share_an_actor() -> None:
-    """An actor has one thread for the kernel, and one port."""
-    text = "cpus: 2\nframes: 24\nswap_slots: 8\ncolocate: [[cpu0, cpu1]]\n"
-    with pytest.raises(UserMistake, match="cannot share an actor"):
-        load_machine(text, "machine.yaml")
