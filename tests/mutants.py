@@ -19,7 +19,7 @@ BUILD = ROOT / "build" / "mutants"
 TESTS = {
     "nodes/cpu": ["tests/nodes/test_cpu.py"],
     "cluster/postmortem/analyse": ["tests/cluster/test_postmortem.py"],
-    "cluster/postmortem/history": ["tests/cluster/test_postmortem.py", "tests/cluster/test_rows.py"],
+    "cluster/postmortem/history": ["tests/cluster/test_history.py"],
     "cluster/postmortem/load": ["tests/cluster/test_damaged.py", "tests/cluster/test_postmortem.py"],
     "cluster/runs/token": ["tests/cluster/test_token.py"],
     "cluster/search/explore": ["tests/cluster/test_explore.py"],
