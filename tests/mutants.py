@@ -40,7 +40,9 @@ CONFIG = """
 source_paths = ["cluster", "nodes", "shared"]
 only_mutate = ["{module}.py"]
 also_copy = ["cluster", "nodes", "shared", "tests", "configs", "uvmp.py", "README.md", "pyproject.toml"]
-pytest_add_cli_args = ["-p", "no:cacheprovider", "-m", "not live and not long and not wide"]
+pytest_add_cli_args = [
+    "-p", "no:cacheprovider", "-m", "not live and not long and not wide", "--hypothesis-profile=mutants",
+]
 pytest_add_cli_args_test_selection = [{tests}]
 """
 
