@@ -20,7 +20,7 @@ TESTS = {
     "nodes/cpu": ["tests/nodes/test_cpu.py"],
     "cluster/postmortem/analyse": ["tests/cluster/test_postmortem.py"],
     "cluster/postmortem/history": ["tests/cluster/test_history.py"],
-    "cluster/postmortem/load": ["tests/cluster/test_damaged.py", "tests/cluster/test_postmortem.py"],
+    "cluster/postmortem/load": ["tests/cluster/test_load.py"],
     "cluster/runs/token": ["tests/cluster/test_token.py"],
     "cluster/search/explore": ["tests/cluster/test_explore.py"],
     "cluster/search/follow": ["tests/cluster/test_strategies.py"],
