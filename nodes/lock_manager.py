@@ -24,7 +24,9 @@ class LockManager(Node):
         return self.table.trylock(ctx, key, mode, fn)
 
     def op_unlock(self, ctx: str, key: int) -> None:
-        self.out += [Grant(waiter, None) for waiter in self.table.unlock(ctx, key)]
+        granted = self.table.unlock(ctx, key)
+        if granted:
+            self.out += [Grant(waiter, None) for waiter in granted]
 
     def op_downgrade(self, ctx: str, key: int) -> None:
         self.out += [Grant(waiter, None) for waiter in self.table.downgrade(ctx, key)]

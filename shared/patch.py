@@ -37,6 +37,28 @@ F = TypeVar("F", bound=Function)
 SEAMS: dict[str, Callable[[Function], Function]] = {}
 
 
+class Seam:
+    """A place at which a function stands that can be replaced.
+
+    Attributes:
+        own: the function that belongs there.
+        stands: the function that is there.
+        replaced: it is another one.
+    """
+
+    __slots__ = ("own", "replaced", "stands")
+
+    def __init__(self, own: Function):
+        self.own = self.stands = own
+        self.replaced = False
+
+    def put(self, other: Function) -> Function:
+        """Put another function there. Returns: the one that was there."""
+        before, self.stands = self.stands, other
+        self.replaced = other is not self.own
+        return before
+
+
 @dataclass(frozen=True)
 class Patch:
     """A patch as it was read.

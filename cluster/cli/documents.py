@@ -31,9 +31,9 @@ KEYS = {
         "replay_shortened", "out", "seconds", "parity",
     ),
     "explore": (
-        "scenario", "errata", "detect", "strategy", "depth", "seed", "granularity", "bound", "schedules", "seconds",
-        "found_at", "finding", "results", "sites", "notes", "racy", "operations", "token", "deviations", "replay",
-        "out", "interrupted", "exit", "expected", "error",
+        "all", "patch", "scenario", "errata", "detect", "strategy", "depth", "seed", "granularity", "bound",
+        "schedules", "seconds", "searches", "found_at", "finding", "results", "sites", "notes", "racy", "operations",
+        "token", "deviations", "replay", "out", "interrupted", "exit", "expected", "error",
     ),
     "replay": (
         "scenario", "engine", "errata", "detect", "results", "finding", "notes", "sites", "operations", "digest",

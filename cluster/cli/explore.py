@@ -23,7 +23,7 @@ from cluster.cli.options import (
 )
 from cluster.cli.output import Output, Progress, rate_of
 from cluster.runs.folder import keep
-from cluster.search import make
+from cluster.search import SEARCHING, make
 from cluster.search.explore import Exploration, explore
 from shared.errors import Exit, ProjectBug, UserMistake
 from shared.findings import UNEXPECTED
@@ -74,7 +74,7 @@ class Plan:
 )
 @click.argument("scenario", required=False)
 @click.option("--all", "everything", is_flag=True, help="With --patch: what does it change, over all scenarios?")
-@click.option("--strategy", type=click.Choice(["pct", "random"]), help="How to choose; default: the scenario's.")
+@click.option("--strategy", type=click.Choice(SEARCHING), help="How to choose; default: the scenario's.")
 @click.option(
     "--depth", type=click.IntRange(1, 16), help="Ordering constraints that pct assumes; default: the scenario's."
 )

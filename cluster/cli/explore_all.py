@@ -7,6 +7,7 @@ from dataclasses import asdict
 from time import monotonic
 
 from cluster import configs
+from cluster.cli.documents import End, Facts, document, of_end
 from cluster.cli.output import Output
 from cluster.search.survey import Row, survey
 from shared.errors import Exit, UserMistake
@@ -51,17 +52,13 @@ def explore_all(as_json: bool, seed: int, schedules: int | None) -> Exit:
     worse = sum(row.worse for row in rows)
     output.say(f"{len(rows) - len(changed)} of {len(rows)} searches as before, {worse} with a new finding")
     code = Exit.INTERRUPTED if interrupted else Exit.FINDING if worse else Exit.NO_FINDING
-    output.result(
-        {
-            "command": "explore",
-            "all": True,
-            "patch": {"file": patch.file, "sha256": patch.sum},
-            "seed": seed,
-            "bound": limit,
-            "seconds": round(monotonic() - began, 3),
-            "searches": [{**asdict(row), "changed": row.changed} for row in rows],
-            "interrupted": interrupted,
-            "exit": int(code),
-        }
-    )
+    told: Facts = {
+        "all": True,
+        "patch": {"file": patch.file, "sha256": patch.sum},
+        "seed": seed,
+        "bound": limit,
+        "seconds": round(monotonic() - began, 3),
+        "searches": [{**asdict(row), "changed": row.changed} for row in rows],
+    }
+    output.result(document("explore", told, of_end(End(code, interrupted=interrupted))))
     return code

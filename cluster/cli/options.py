@@ -6,6 +6,7 @@ import functools
 import os
 import shlex
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -254,22 +255,21 @@ def must_expect_something(scenario: Scenario) -> None:
 
 
 def new_folder(out: str | None) -> Path | None:
-    """The folder that --out names, if it can be made; it is not made yet.
+    """The folder that --out names. It is made, with those above it, and removed again: so it can be made.
 
-    Raises: UserMistake - it exists, or there is no place for it.
+    Raises: UserMistake - it exists, or cannot be made.
     """
     if out is None:
         return None
-    path = Path(out)
-    if not out or "\0" in out:
+    if not out:
         raise UserMistake("expected the name of a folder", field="--out")
-    if os.path.lexists(path):
-        raise UserMistake("exists already; a run gets a folder of its own", file=out, field="--out")
+    from cluster.runs.folder import create
+
+    path = Path(out)
+    missing = [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
     try:
-        above = next(one for one in path.absolute().parents if os.path.lexists(one))
-    except OSError as wrong:  # the current folder is gone
-        why = (wrong.strerror or str(wrong)).lower()
-        raise UserMistake(f"cannot be made in the current folder: {why}", file=out, field="--out") from None
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise UserMistake(f"cannot be made: {above} is no folder to write in", file=out, field="--out")
-    return path
+        return create(path)
+    finally:
+        for folder in missing:
+            with suppress(OSError, ValueError):
+                folder.rmdir()

@@ -32,7 +32,7 @@ from cluster.runs.folder import keep, write_live
 from cluster.runs.outcome import Outcome
 from cluster.runs.replay import recorded
 from cluster.runs.token import token_of
-from cluster.search import make
+from cluster.search import STRATEGIES, make
 from cluster.sim.engine import Sim
 from shared.errors import Exit, ProjectBug, UserMistake
 from shared.journal.runfile import MAX_TOKEN
@@ -97,7 +97,7 @@ class Runs:
               help="sim: in this process; live: Ray actors, each node a process, nobody in step.")  # fmt: skip
 @kernel_options
 @click.option(
-    "--strategy", type=click.Choice(["stay", "random", "pct"]), help="Of sim; default: stay, which never preempts."
+    "--strategy", type=click.Choice(list(STRATEGIES)), help="Of sim; default: stay, which never preempts."
 )
 @seed_option
 @click.option(

@@ -20,7 +20,6 @@ from cluster.postmortem.words import (
     ddb,
     element,
     handle,
-    is_array,
     is_layout,
     kind_of,
     owner_of,
@@ -37,8 +36,6 @@ from shared.wire.messages import OPERATIONS, Op
 #: struct -> the places in the sequence of the steps that concern it
 History = Mapping[str, Sequence[int]]
 MAX_FRAMES = 1024
-#: fields that hold the numbers of swap slots, an_swslot and the u_swslots of an aobj
-SLOT_FIELDS = ("swslot", "swslots")
 
 
 @dataclass(slots=True)
@@ -168,7 +165,8 @@ def _slots(step: Step, machine: Machine) -> list[int]:
     if record["event"] != "store" or target is None:
         return []
     owner, name = machine.arrays.get(target[0], (target[0], text_of(record, "field")))
-    if not name.endswith(SLOT_FIELDS) or (owner == target[0] and is_array(owner)):
+    kind = KIND_NAMES.get(kind_of(owner))
+    if kind is None or name not in kind.swap_slots:
         return []
     values = [record.get("value"), step.old.value if step.old is not None else None]
     return [one for one in values if type(one) is int and one > 0]

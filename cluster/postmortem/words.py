@@ -13,7 +13,7 @@ from shared.journal.record import Record, names_of
 from shared.port.struct import KIND_NAMES, Array, FieldBase, Struct
 from shared.text import clean
 from shared.uvm import structs
-from shared.uvm.param import AMAP_SHARED, PG_NAMES, PQ_NAMES, SIDL, SRUN, SZOMB, errno_name
+from shared.uvm.param import SIDL, SRUN, SZOMB, errno_name
 from shared.wire.messages import OPERATIONS
 
 _HANDLE = re.compile(r"([a-z]\w*):(\d{1,9})(?:#(\d{1,9}))?")
@@ -21,11 +21,6 @@ LONGEST = 400
 
 #: the globals are called by their C names (UVM has no struct `kernel`)
 GLOBALS = {f"{one}": name for name, one in vars(structs).items() if isinstance(one, Struct) and one != structs.kernel}
-FLAGS: dict[tuple[str, str], tuple[str, dict[int, str]]] = {
-    ("page", "flags"): ("PG_", PG_NAMES),
-    ("page", "pqflags"): ("PQ_", PQ_NAMES),
-    ("amap", "am_flags"): ("AMAP_", {AMAP_SHARED: "SHARED"}),
-}
 #: keys of an operation's record that are not its arguments or its result
 ABOUT_RECORD = frozenset(("event", "node", "nseq", "ctx", "n", "cpu", "k", "wait", "granted", "woke", "raised"))
 PROTECTION = {0: "none", 1: "r", 2: "w", 3: "rw", 5: "rx", 7: "rwx"}
@@ -116,6 +111,12 @@ def element(kind: str, slot: object) -> int | None:
     return slot - one.element.slot
 
 
+def flags_of(kind: str, field: str) -> tuple[str, dict[int, str]] | None:
+    """The prefix and the names of a field's bits; None if it is no set of flags."""
+    one = KIND_NAMES.get(kind)
+    return None if one is None else one.bits.get(field)
+
+
 def bits(value: int, names: dict[int, str]) -> list[str]:
     """Names of the bits set, lowest first; what has no name in hex."""
     rest = value & ~sum(names)
@@ -126,7 +127,7 @@ def shown(kind: str, field: str, value: object) -> str:
     """A field's value as C source would have it: `PG_CLEAN|PG_BUSY`, NULL, anon:5#2."""
     if value is None:
         return "unset" if is_number(kind, field) else "NULL"
-    flags = FLAGS.get((kind, field))
+    flags = flags_of(kind, field)
     if flags is not None and isinstance(value, int):
         prefix, names = flags
         return "|".join(one if one.startswith("0x") else prefix + one for one in bits(value, names)) or "0"
@@ -141,7 +142,7 @@ def shown(kind: str, field: str, value: object) -> str:
 
 def ddb(kind: str, field: str, value: object) -> str:
     """A field's value as ddb(4) prints it: `0x18<CLEAN,BUSY>`."""
-    flags = FLAGS.get((kind, field))
+    flags = flags_of(kind, field)
     if flags is not None and isinstance(value, int):
         names = ",".join(bits(value, flags[1]))
         return f"{value:#x}<{names}>" if names else "0x0"

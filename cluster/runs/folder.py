@@ -110,7 +110,7 @@ def write_scenario(path: Path, scenario: Scenario, run: str) -> None:
 
 
 def write_sim(path: Path, scenario: Scenario, outcome: Outcome, options: Sequence[str] = ()) -> None:
-    """Write all of a run of `sim` into a folder that `create` has made; its journals are as live ones are.
+    """Write all of a run, whose journals are in memory, into a folder that `create` has made.
 
     The same run has the same identity, so that the same run gives the same folder.
 
@@ -121,7 +121,7 @@ def write_sim(path: Path, scenario: Scenario, outcome: Outcome, options: Sequenc
     """
     run = hashlib.sha256(f"{scenario.digest()} {outcome.digest}".encode()).hexdigest()[:16]
     write_scenario(path, scenario, run)
-    header = {"run": run, "engine": "sim", "scenario": scenario.id, "errata": list(scenario.errata)}
+    header = {"run": run, "engine": outcome.engine, "scenario": scenario.id, "errata": list(scenario.errata)}
     for node, records in outcome.journals.items():
         file = path / f"{node}{SUFFIX}"
         try:

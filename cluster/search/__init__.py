@@ -22,6 +22,9 @@ STRATEGIES: dict[str, Callable[[int, int], Strategy]] = {
     "stay": lambda seed, depth: Stay(),
 }
 
+#: those that choose; the others have one schedule
+SEARCHING = tuple(name for name in STRATEGIES if name != "stay")
+
 
 def make(name: str, seed: int, depth: int) -> Strategy:
     """A strategy by name; UserMistake if there is none of that name."""

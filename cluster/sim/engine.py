@@ -37,6 +37,8 @@ from shared.findings import Finding
 from shared.journal.deviation import Deviation
 from shared.journal.record import Journal, operation_record
 from shared.locks.order import LockOrder
+from shared.patch import Patch
+from shared.patch import current as applied
 from shared.port.port import here
 from shared.scenario.steps.step import Args
 from shared.wire.messages import OPERATIONS, WAIT, Interrupt, KernelFinding
@@ -133,9 +135,10 @@ class Sim(ThinnedHeap):
         self.limit = machine.scenario.limit if limit is None else limit
         self.route = {code: self._router(code) for code, op in OPERATIONS.items() if not op.local}
         self.servers: dict[str, Server] = {}
+        self.patch: Patch | None = None
         self.judged = Judged()
         self.differs: Finding | None = None
-        self.pool: list[_Pooled] = []
+        self.pool: list[greenlet] = []
         self.execution = self._new_execution(Stay(), False)
 
     def _router(self, code: str) -> Callable[[int], Node]:
@@ -157,7 +160,6 @@ class Sim(ThinnedHeap):
         self._restore()
         self.journals = {name: Journal(name) for name in self.machine.nodes} if record else None
         execution = self.execution = self._new_execution(strategy, record)
-        self.servers = self._servers()
         with here.installed(self):
             if not self._refuses():
                 with suppress(PortDead):
@@ -267,6 +269,8 @@ class Sim(ThinnedHeap):
     def _restore(self) -> None:
         self.machine.reset()
         nodes = self.machine.nodes
+        if applied() is not self.patch or not self.servers:
+            self.patch, self.servers = applied(), self._servers()
         if self.machine.loaded_by is not self:
             if self.image_ is not None:
                 for name, node in nodes.items():
@@ -423,9 +427,8 @@ class Sim(ThinnedHeap):
         else:
             self._begin(thread)
             if thread.glet is None:
-                thread.glet = self.pool.pop() if self.pool else _Pooled(_run_jobs, hub)
-                thread.glet.job = self, thread
-                thread.glet.switch()
+                thread.glet = self.pool.pop() if self.pool else greenlet(_run_jobs, hub)
+                thread.glet.switch([(self, thread)])
             elif thread.glet is not getcurrent():
                 thread.glet.switch()
         if self.dead and getcurrent() is not hub:
@@ -525,37 +528,28 @@ class Sim(ThinnedHeap):
             self.execution.oracle.returned(self.cur.name, result)
 
 
-class _Pooled(greenlet):
-    """A greenlet that runs the bodies of one context after another.
+def _run_jobs(job: list[tuple[Sim, Thread]]) -> None:
+    """What a greenlet of the pool runs: the bodies of one context after another.
 
     While it waits in the pool it has no reference to the engine, nor to itself: a greenlet that has not ended is
     nothing to the garbage collector, and would keep the engine, and the whole machine, for ever.
 
-    Attributes:
-        job: the engine and the context to begin with, set before it is switched to.
+    Args:
+        job: the engine and the context to begin with, which are taken out of it; the next ones come with the switch.
     """
-
-    job: tuple[Sim, Thread] | None = None
-
-
-def _run_jobs() -> None:
-    """What a _Pooled runs."""
     while True:
-        me = getcurrent()
-        assert isinstance(me, _Pooled) and me.job is not None
-        sim, thread = me.job
-        me.job = None
+        sim, thread = job.pop()
         go, following = sim.execution.hub, sim._body(thread)
         while following is not None:
             sim._begin(following)
             if following.glet is not None:
                 go = following.glet
                 break
-            following.glet = me
+            following.glet = getcurrent()
             following = sim._body(following)
-        sim.pool.append(me)
-        del me, sim, thread, following
-        go.switch()
+        sim.pool.append(getcurrent())
+        del sim, thread, following
+        job = go.switch()
 
 
 def _order(thread: Thread) -> int:

@@ -297,7 +297,8 @@ class Watch:
 
     def _operation(self, ctx: Context, one: Record) -> None:
         event = one["event"]
-        target = one.get(OPERATIONS[event].target, 0)
+        about = one.get(OPERATIONS[event].target, 0)
+        target: int = about if isinstance(about, int) else 0  # the name of a lock or of a channel, which orders nothing
         result = WAIT if "wait" in one else one.get("got")
         if "lock" in one:
             ref = _lock(one["lock"])

@@ -50,13 +50,20 @@ def parse(text: str) -> frozenset[tuple[str, str]]:
     return frozenset(pairs)
 
 
+@cache
+def stated(text: str) -> dict[str, dict[str, str]]:
+    """Class -> the classes that come after it, and who says so."""
+    edges: dict[str, dict[str, str]] = {}
+    for before, after in parse(text):
+        edges.setdefault(before, {})[after] = "the stated order"
+    return edges
+
+
 class LockOrder:
     """The order graph: what the text says, and what has been learnt since."""
 
     def __init__(self, text: str = ORDER) -> None:
-        self.edges: dict[str, dict[str, str]] = {}
-        for before, after in parse(text):
-            self.edges.setdefault(before, {})[after] = "the stated order"
+        self.edges = {before: dict(after) for before, after in stated(text).items()}
         self.known: set[tuple[str, str]] = set()  # pairs that contradict nothing
         self.settled: dict[str, set[str]] = {}  # class -> those that were held when it was taken, and have been learnt
 

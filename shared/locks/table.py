@@ -88,12 +88,14 @@ class LockTable:
         lock = self.locks.get(key)
         if lock is None:
             return []
-        mine = [one for one in lock.holders if one.ctx == ctx] or lock.holders[:1]
-        if mine:
+        if len(lock.holders) == 1:
+            lock.holders.pop()
+        elif lock.holders:
+            mine = [one for one in lock.holders if one.ctx == ctx] or lock.holders[:1]
             lock.holders.remove(mine[0])
         if lock.downgrader == ctx:
             lock.downgrader = ""
-        return self._grant(lock)
+        return self._grant(lock) if lock.waiters else []
 
     def downgrade(self, ctx: str, key: int) -> list[str]:
         """Exclusive to shared; returns the readers let in by that."""

@@ -20,9 +20,9 @@ import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 
-from shared.patch import SEAMS, Function
+from shared.patch import SEAMS, Seam
 from shared.port.lockdebug import Lockdebug
 from shared.port.reports import AGAIN
 from shared.uvm.param import PMAP_KERNEL
@@ -455,7 +455,7 @@ class _PortOfThread:
         setattr(here.of_thread(), name, value)
 
 
-here = _Here()
+here: Final = _Here()
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -472,22 +472,16 @@ def kernel(*, exit: str | None = None) -> Callable[[Callable[P, R]], Callable[P,
 
     def mark(function: Callable[P, R]) -> Callable[P, R]:
         name, same, checked = function.__name__, exit == "same", exit is not None
-        stands: Function = function
-
-        def put(other: Function) -> Function:
-            nonlocal stands
-            before, stands = stands, other
-            return before
-
+        seam = Seam(function)
         if function.__module__.startswith("shared.uvm."):
-            SEAMS[name] = put
+            SEAMS[name] = seam.put
 
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             port = here.port
             ctx = port.cur
             before = tuple(ctx.held) if same else ()
             port.enter(name)
-            result: R = stands(*args, **kwargs)
+            result: R = seam.stands(*args, **kwargs)
             if checked and (ctx.held or before):
                 port.check_exit(name, before)
             port.exit()

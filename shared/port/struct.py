@@ -29,7 +29,6 @@ their struct, and a lock's key is the struct's id and that number.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from copy import copy
 from functools import lru_cache
 from typing import Any, ClassVar, Generic, Self, TypeVar, overload
 
@@ -156,13 +155,15 @@ class FieldBase:
         """
         return self.hint or (self.peek and not guarded)
 
-    def bind(self, owner: type[Struct], name: str, slot: int) -> None:
+    def again(self) -> Self:
+        """A field that is declared as this one; it is not bound yet."""
+        return type(self)(self.marking, self.hint, self.union_of, self.link)
+
+    def bind(self, owner: type[Struct], name: str, slot: int, type_: str = "") -> None:
+        """Say whose field it is, by what name, and where; `type_` is what it is declared to hold."""
         self.name, self.slot = name, slot
         self.key = f"{owner.kind_name}.{name}"
-        marks = [vars(one).get("__annotations__", {}) for one in owner.__mro__]
-        declared: str = next((one[name] for one in marks if name in one), "")
-        self.type = declared.removeprefix("Field[").removesuffix("]")
-        self.number = self.type == "int"
+        self.type, self.number = type_, type_ == "int"
         if self.mode == "guarded":
             parts = dict.fromkeys(("read", "write"), self.marking)
             if "," in self.marking:
@@ -212,11 +213,15 @@ class Stat(FieldBase):
     @overload
     def __get__(self, obj: Struct, owner: object) -> int: ...
     def __get__(self, obj: Struct | None, owner: object) -> Stat | int:
-        if obj is None:
-            return self
-        return here.port.stats().get(self.name, 0)
+        return self if obj is None else self.count()
 
     def __set__(self, obj: Struct, value: int) -> None:
+        self.put(value)
+
+    def count(self) -> int:
+        return here.port.stats().get(self.name, 0)
+
+    def put(self, value: int) -> None:
         here.port.stats()[self.name] = value
 
 
@@ -250,13 +255,19 @@ class Lock:
     def __init__(self, cls: str, sleepable: bool):
         self.cls, self.sleepable = cls, sleepable
 
+    def again(self) -> Lock:
+        """A lock that is declared as this one; it has no number yet."""
+        return Lock(self.cls, self.sleepable)
+
     @overload
     def __get__(self, obj: None, owner: object) -> Lock: ...
     @overload
     def __get__(self, obj: Struct, owner: object) -> LockRef: ...
     def __get__(self, obj: Struct | None, owner: object) -> Lock | LockRef:
-        if obj is None:
-            return self
+        return self if obj is None else self.of(obj)
+
+    def of(self, obj: Struct) -> LockRef:
+        """The handle of this lock of a struct."""
         rec = obj.rec
         if rec is None:
             return LockRef(obj.id << LOCK_SHIFT | self.index, self, obj)
@@ -280,10 +291,14 @@ class Struct:
 
     Attributes:
         rec: its record in a heap that this process has, if that has been looked for (`Heap.find`).
+        bits: of each field that is a set of flags, the prefix of their names, and the names.
+        swap_slots: fields that hold the numbers of swap slots, or the array of them.
     """
 
     __slots__ = ("gen", "id", "rec")
     guards: ClassVar[dict[str, Guard]] = {}
+    bits: ClassVar[dict[str, tuple[str, dict[int, str]]]] = {}
+    swap_slots: ClassVar[tuple[str, ...]] = ()
     kind: ClassVar[int]
     kind_name: ClassVar[str]
     fields: ClassVar[dict[str, FieldBase]]
@@ -296,27 +311,47 @@ class Struct:
         self.rec: HeapRecord | None = None
 
     def __init_subclass__(cls, kind: int, name: str | None = None, element: str | None = None) -> None:
-        cls.kind, cls.kind_name = kind, name or cls.__name__.lower()
-        cls.fields, cls.lock_fields = {}, {}
-        assert kind not in KINDS, f"two structs of kind {kind}"
-        KINDS[kind] = KIND_NAMES[cls.kind_name] = cls
-        slot = HEADER
+        declared: dict[str, object] = {}  # text, or evaluated
+        for base in reversed(cls.__mro__):
+            declared.update(vars(base).get("__annotations__", {}))
+        types = {key: str(text).rpartition("Field[")[2].removesuffix("]") for key, text in declared.items()}
+        members = {key: value for key, value in vars(cls).items() if isinstance(value, (Lock, FieldBase))}
         for base in cls.__mro__[1:]:  # a struct that begins as another does has its fields and locks, by these names
             for key, value in {**getattr(base, "lock_fields", {}), **getattr(base, "fields", {})}.items():
                 if key not in vars(cls):
-                    setattr(cls, key, copy(value))
-        for key, value in list(vars(cls).items()):
+                    members[key] = value.again()
+                    setattr(cls, key, members[key])
+        cls.declare(kind, name or cls.__name__.lower(), element, members, types)
+
+    @classmethod
+    def declare(
+        cls, kind: int, name: str, element: str | None, members: dict[str, Lock | FieldBase], types: dict[str, str]
+    ) -> None:
+        """Number the locks and fields of a kind of struct, and make it known.
+
+        Args:
+            kind, name: its number and its name, which nobody else has.
+            element: marking of its elements, if it is an array.
+            members: its locks and fields by their names, those of the struct that it begins as behind its own.
+            types: what they are declared to hold.
+        """
+        cls.kind, cls.kind_name = kind, name
+        cls.fields, cls.lock_fields = {}, {}
+        assert kind not in KINDS, f"two structs of kind {kind}"
+        KINDS[kind] = KIND_NAMES[name] = cls
+        slot = HEADER
+        for key, value in members.items():
             if isinstance(value, Lock):
                 value.name, value.index = key, len(cls.lock_fields)
                 cls.lock_fields[key] = value
-        for key, value in list(vars(cls).items()):
+        for key, value in members.items():
             if isinstance(value, FieldBase):
                 if value.union_of is not None:
-                    value.bind(cls, key, cls.fields[value.union_of].slot)
+                    value.bind(cls, key, cls.fields[value.union_of].slot, types.get(key, ""))
                 elif isinstance(value, Stat):
                     value.bind(cls, key, -1)
                 else:
-                    value.bind(cls, key, slot)
+                    value.bind(cls, key, slot, types.get(key, ""))
                     slot += 1
                 cls.fields[key] = value
         cls.defaults = [None] * (slot - HEADER)
@@ -403,12 +438,25 @@ def unlocked(obj: Struct, name: str) -> Any:
     return here.port.load(obj, peek_of(field), field.slot)
 
 
+def read_field(obj: Struct, name: str) -> Any:
+    """Read a field by its name, even one that was never set and holds None."""
+    field = type(obj).fields[name]
+    return here.port.load(obj, field, field.slot)
+
+
+def assign_field(obj: Struct, name: str, value: object) -> None:
+    """Assign a field by its name."""
+    field = type(obj).fields[name]
+    here.port.store(obj, field, field.slot, value)
+
+
 def peek_of(field: FieldBase) -> FieldBase:
     """The field, as one access sees it that skips its guard on purpose."""
     peek = _PEEKS.get(field.key)
     if peek is None:
-        peek = _PEEKS[field.key] = copy(field)
-        peek.peek = True
+        peek = _PEEKS[field.key] = field.again()
+        peek.bind(KIND_NAMES[field.key.partition(".")[0]], field.name, field.slot, field.type)
+        peek.peek, peek.indexed = True, field.indexed
     return peek
 
 
@@ -458,31 +506,31 @@ class TailQueue:
 
     def first(self, head: Struct) -> Any:
         """TAILQ_FIRST"""
-        return getattr(head, self.first_)
+        return read_field(head, self.first_)
 
     def next(self, elm: Struct) -> Any:
         """TAILQ_NEXT"""
-        return getattr(elm, self.next_)
+        return read_field(elm, self.next_)
 
     def insert_tail(self, head: Struct, elm: Struct) -> None:
         """TAILQ_INSERT_TAIL"""
-        last = getattr(head, self.last_)
-        setattr(elm, self.next_, None)
-        setattr(elm, self.prev_, last)
-        setattr(head, self.last_, elm)
+        last = read_field(head, self.last_)
+        assign_field(elm, self.next_, None)
+        assign_field(elm, self.prev_, last)
+        assign_field(head, self.last_, elm)
         if last is None:
-            setattr(head, self.first_, elm)
+            assign_field(head, self.first_, elm)
         else:
-            setattr(last, self.next_, elm)
+            assign_field(last, self.next_, elm)
 
     def remove(self, head: Struct, elm: Struct) -> None:
         """TAILQ_REMOVE"""
-        before, after = getattr(elm, self.prev_), getattr(elm, self.next_)
+        before, after = read_field(elm, self.prev_), read_field(elm, self.next_)
         if after is None:
-            setattr(head, self.last_, before)
+            assign_field(head, self.last_, before)
         else:
-            setattr(after, self.prev_, before)
+            assign_field(after, self.prev_, before)
         if before is None:
-            setattr(head, self.first_, after)
+            assign_field(head, self.first_, after)
         else:
-            setattr(before, self.next_, after)
+            assign_field(before, self.next_, after)

@@ -21,7 +21,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from shared.port.port import LOCK_ASSERT, erratum, here, kernel, panic, unrepaired
-from shared.port.struct import unlocked
+from shared.port.struct import assign_field, unlocked
 from shared.uvm.amap_pp import amap_pp_adjref, amap_pp_establish, amap_takeout
 from shared.uvm.anon import uvm_analloc, uvm_anfree
 from shared.uvm.page import (
@@ -85,7 +85,7 @@ def amap_alloc1(slots: int) -> Amap:
     for name in ("am_slots", "am_bckptr", "am_anon"):
         array = here.port.alloc(AmapArray, slots)
         array.amap = amap
-        setattr(amap, name, array)
+        assign_field(amap, name, array)
     return amap
 
 

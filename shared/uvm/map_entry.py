@@ -12,6 +12,7 @@ Source: uvm_map.c 1.69, uvm_map_i.h 1.16, vm_map.h, of 2000. Left out: see map.p
 from __future__ import annotations
 
 from shared.port.port import SPL_IMP, erratum, here, kernel, panic, unrepaired
+from shared.port.struct import assign_field, read_field
 from shared.uvm.amap import amap_splitref, aref_of
 from shared.uvm.param import VM_MAP_BUSY, VM_MAP_WANTLOCK
 from shared.uvm.pgops import pgops_of
@@ -170,9 +171,9 @@ def uvm_mapent_copy(src: VmMapEntry, map: VmMap) -> VmMapEntry:
     """A new entry for `map` with everything of `src` but its place. Locks: src's map."""
     me = uvm_mapent_alloc(map)
     for name in _COPIED:
-        value = getattr(src, name)
+        value = read_field(src, name)
         if value is not None:
-            setattr(me, name, value)
+            assign_field(me, name, value)
     return me
 
 

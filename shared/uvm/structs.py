@@ -36,6 +36,7 @@ from shared.port.struct import (
     union,
     via,
 )
+from shared.uvm.param import AMAP_SHARED, PG_NAMES, PQ_NAMES
 
 
 class UvmLock(Guard):
@@ -88,6 +89,7 @@ class Page(Struct, kind=1):
     """
 
     guards = {"o": PageOwner(), "p": P, "f": F, "h": H}
+    bits = {"flags": ("PG_", PG_NAMES), "pqflags": ("PQ_", PQ_NAMES)}
     pageq_next: Field[Page | None] = link("p|f")
     pageq_prev: Field[Page | None] = link("p|f")
     hashq_next: Field[Page | None] = link("h")
@@ -156,6 +158,7 @@ class Aobj(Struct, kind=41):
     """struct uvm_aobj: anonymous memory as an object, with a swap slot for each page."""
 
     guards = {"o": via("u_obj", "vmobjlock"), "l": UAO_LIST}
+    swap_slots = ("u_swslots",)
     u_obj: Field[UvmObject] = field("const")
     u_pages: Field[int] = field("const")
     u_flags: Field[int] = field("o")
@@ -204,6 +207,7 @@ class Anon(Struct, kind=4):
     """struct vm_anon: one anonymous page, in RAM, in swap, or both; type-stable."""
 
     guards = {"o": own("an_lock"), "a": A}
+    swap_slots = ("an_swslot",)
     an_lock = simplelock("anon")
     an_ref: Field[int] = field("o")
     an_page: Field[Page | None] = field("o")
@@ -215,6 +219,7 @@ class Amap(Struct, kind=5):
     """struct vm_amap: the anons of a range of an address space."""
 
     guards = {"o": own("am_l")}
+    bits = {"am_flags": ("AMAP_", {AMAP_SHARED: "SHARED"})}
     am_l = simplelock("amap")
     am_ref: Field[int] = field("o", hint=True)  # amap_copy reads it unlocked, see there
     am_flags: Field[int] = field("o", hint=True)  # uvmspace_fork reads SHARED unlocked, map write-locked

@@ -124,13 +124,16 @@ def test_a_program_that_cannot_be_is_refused(threads: list[api.Function], said: 
 
 
 @pytest.mark.live
-def test_a_program_runs_on_real_processes() -> None:
+def test_a_program_runs_on_real_processes(tmp_path: Path) -> None:
     for kind in ("assertion", "held-at-exit"):  # by its schedule; by a choice of data
         broken, sound = DEFECTS[kind]
         report = explore(broken)
         assert report.token is not None
         followed = api.live(broken, report.token)
         assert followed.finding == report.finding and followed.outcome.digest == report.outcome.digest
+    folder = followed.save(tmp_path / "run")
+    files = [*folder.glob("*.uvmp.jsonl"), folder / "run.json"]
+    assert len(files) > 3 and all('"engine":"live"' in file.read_text().replace(" ", "") for file in files)
     assert api.live(sound).finding is None
 
 

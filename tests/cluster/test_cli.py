@@ -31,11 +31,11 @@ import cluster.doctor
 from cluster import configs
 from cluster.cli import COMMANDS, cli
 from cluster.cli.options import Options, choose
-from cluster.runs.token import Token, parse
+from cluster.runs.token import Token, parse, token_of
 from shared.errata import ERRATA
 from shared.errors import Exit, UserMistake
 from shared.port.port import panic
-from tests.kit import CONFIGS, SHIPPED, uvmp
+from tests.kit import CONFIGS, SHIPPED, scenario, uvmp
 
 ROOT = CONFIGS.parent
 RACE = "S3a-shipped"
@@ -610,11 +610,29 @@ def test_an_existing_folder_is_refused_before_anything_starts(
     assert (tmp_path / "there").read_text(encoding="utf-8") == "precious"
 
 
-def test_a_folder_below_a_file_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["run", "explore", "replay"])
+@pytest.mark.parametrize(
+    ("out", "why"),
+    [
+        ("file/run", "cannot be made: not a directory"),
+        ("nowhere/../../..", "exists already; a run gets a folder of its own"),
+        ("nowhere/" + "x" * 300, "cannot be made: file name too long"),
+        ("/proc/run", "cannot be made: no such file or directory"),
+        ("a\0b", "cannot be made: embedded null byte"),
+        ("", "expected the name of a folder"),
+    ],
+)  # fmt: skip
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, out: str, why: str
+) -> None:
+    """And what had to be made to see that is gone again."""
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("", encoding="utf-8")
-    result = uvmp("run", RACE, "--out", tmp_path / "file" / "run")
-    assert result.exit_code == Exit.USAGE
-    assert "is no folder to write in" in error_of(result)
+    starts = spy(monkeypatch, "cluster.sim.engine.Sim.execute")
+    what = token_of(scenario(RACE), []) if command == "replay" else RACE
+    result = uvmp(command, what, "--out", out)
+    assert result.exit_code == Exit.USAGE and error_of(result).endswith(f"--out: {why}")
+    assert starts == [] and os.listdir(tmp_path) == ["file"]
 
 
 def test_a_cluster_that_is_not_there_is_said_before_ray_is_asked(

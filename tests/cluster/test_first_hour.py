@@ -443,7 +443,7 @@ def test_a_current_folder_that_is_gone_is_told_in_words(args: str, tmp_path: Pat
         assert done.returncode == 0 and "current folder: .: no such file or directory" in done.stdout
     elif args.endswith("x"):
         assert done.returncode == Exit.USAGE
-        assert "x: --out: cannot be made in the current folder: no such file or directory" in done.stderr
+        assert "x: --out: cannot be made: no such file or directory" in done.stderr
     else:
         assert done.returncode in (0, 1) and "error" not in done.stderr
 

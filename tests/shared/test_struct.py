@@ -212,3 +212,19 @@ def test_every_step_of_a_queue_macro_is_an_operation(log: Log) -> None:
     """So that a race in the middle of TAILQ_REMOVE is one that can be found."""
     QUEUE.insert_tail(HEAD, Node.at(1))
     assert [code for code, *_ in log.accesses] == ["load", "store", "store", "store", "store"]
+
+
+def test_a_field_s_declared_type_is_known_however_annotations_are_kept() -> None:
+    """As text (`from __future__ import annotations`), or evaluated."""
+    try:
+
+        class Evaluated(Struct, kind=212):
+            guards = {"o": own("lk")}
+            lk = simplelock("t")
+            __annotations__ = {"number": Field[int], "other": Field[Any]}
+            number = field("o")
+            other = field("o")
+
+        assert Evaluated.fields["number"].number and not Evaluated.fields["other"].number
+    finally:
+        KINDS.pop(212, None)
