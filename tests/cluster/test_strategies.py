@@ -241,13 +241,13 @@ class Watching(Strategy):
         silent: choices at a point before which the current context announced nothing.
     """
 
-    def __init__(self, chooser: Strategy):
-        self.chooser = chooser
+    def __init__(self, then: Strategy):
+        self.then = then
 
     def new_execution(self) -> bool:
         self.pending: dict[tuple[str, int], Pending] = {}
         self.silent = 0
-        return self.chooser.new_execution()
+        return self.then.new_execution()
 
     def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread | None:
         self.silent += current is not None and current.pending is None
@@ -255,10 +255,10 @@ class Watching(Strategy):
             pending = thread.pending
             if pending is not None:
                 self.pending[thread.name, thread.n + 1] = pending
-        return self.chooser.pick(enabled, current)
+        return self.then.pick(enabled, current)
 
     def choose(self, n: int) -> int:
-        return self.chooser.choose(n)
+        return self.then.choose(n)
 
 
 @pytest.mark.wide
