@@ -10,12 +10,11 @@ import click
 from cluster.cli import describe
 from cluster.cli.documents import End, Facts, deviations, document, of_end, of_outcome, of_scenario
 from cluster.cli.options import (
-    SETTINGS,
     Chosen,
     Options,
     asks,
+    called,
     choose,
-    examples,
     kernel_options,
     new_folder,
     run_options,
@@ -62,15 +61,12 @@ class Plan:
         return f"{self.strategy}, {depth}seed {self.seed}"
 
 
-@click.command(
+@called(
     "explore",
-    context_settings=SETTINGS,
-    epilog=examples(
-        ("uvmp explore S3a-shipped", "finds the race, and prints a line that repeats it"),
-        ("uvmp explore S3a-shipped --fixed --schedules 400", "not found on the repaired kernel?"),
-        ("uvmp explore --all --patch fix.py", "what a patch changes; takes minutes"),
-        ("uvmp explore my.yaml --seed 7 --out runs/found", "a scenario of your own; the finding's run is kept"),
-    ),
+    ("uvmp explore S3a-shipped", "finds the race, and prints a line that repeats it"),
+    ("uvmp explore S3a-shipped --fixed --schedules 400", "not found on the repaired kernel?"),
+    ("uvmp explore --all --patch fix.py", "what a patch changes; takes minutes"),
+    ("uvmp explore my.yaml --seed 7 --out runs/found", "a scenario of your own; the finding's run is kept"),
 )
 @click.argument("scenario", required=False)
 @click.option("--all", "everything", is_flag=True, help="With --patch: what does it change, over all scenarios?")

@@ -85,6 +85,11 @@ def listing(name: str, shown: str) -> Callable[[Callable[..., int | None]], clic
     )
 
 
+def called(name: str, *lines: tuple[str, str]) -> Callable[[Callable[..., int]], click.Command]:
+    """A command of this name; `lines`: the examples of its --help."""
+    return click.command(name, context_settings=SETTINGS, epilog=examples(*lines))
+
+
 def examples(*lines: tuple[str, str]) -> str:
     """The end of a --help: command lines that can be pasted as they are, each with a remark below it.
 

@@ -12,13 +12,12 @@ from cluster import configs
 from cluster.cli import describe
 from cluster.cli.documents import End, document, of_end, of_outcome, of_scenario
 from cluster.cli.options import (
-    SETTINGS,
     Chosen,
     Options,
     address_option,
     apply,
     asks,
-    examples,
+    called,
     kernel_options,
     must_expect_something,
     new_folder,
@@ -99,14 +98,11 @@ class ReplayOptions(Options):
     address: str | None
 
 
-@click.command(
+@called(
     "replay",
-    context_settings=SETTINGS,
-    epilog=examples(
-        ("uvmp replay TOKEN", "as `uvmp explore` printed it: uvmp1.SCENARIO. ..."),
-        ("uvmp replay TOKEN --live --out runs/live", "the same on real processes"),
-        ("uvmp replay runs/live", "a folder's journals are a schedule too"),
-    ),
+    ("uvmp replay TOKEN", "as `uvmp explore` printed it: uvmp1.SCENARIO. ..."),
+    ("uvmp replay TOKEN --live --out runs/live", "the same on real processes"),
+    ("uvmp replay runs/live", "a folder's journals are a schedule too"),
 )
 @click.argument("what", metavar="TOKEN|RUN")
 @click.option("--live", is_flag=True, help="Then make real processes follow it, and compare the digests.")
