@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 from shared.scenario.model import Scenario
 from tests.kit import SHIPPED
 
 # The same examples every time, and no deadline: how long an example takes says something of the machine, not of ours.
 settings.register_profile("uvmp", deadline=None, derandomize=True)
+# A mutant that fails need not fail with the smallest example; to look for that takes minutes.
+settings.register_profile("mutants", deadline=None, derandomize=True, phases=(Phase.explicit, Phase.generate))
 settings.load_profile("uvmp")
 
 

@@ -18,9 +18,9 @@ BUILD = ROOT / "build" / "mutants"
 #: module -> the tests whose business it is
 TESTS = {
     "nodes/cpu": ["tests/nodes/test_cpu.py"],
-    "cluster/postmortem/analyse": ["tests/cluster/test_postmortem.py"],
-    "cluster/postmortem/history": ["tests/cluster/test_postmortem.py", "tests/cluster/test_rows.py"],
-    "cluster/postmortem/load": ["tests/cluster/test_damaged.py", "tests/cluster/test_postmortem.py"],
+    "cluster/postmortem/analyse": ["tests/cluster/test_analyse.py"],
+    "cluster/postmortem/history": ["tests/cluster/test_history.py"],
+    "cluster/postmortem/load": ["tests/cluster/test_load.py"],
     "cluster/runs/token": ["tests/cluster/test_token.py"],
     "cluster/search/explore": ["tests/cluster/test_explore.py"],
     "cluster/search/follow": ["tests/cluster/test_strategies.py"],
@@ -40,7 +40,9 @@ CONFIG = """
 source_paths = ["cluster", "nodes", "shared"]
 only_mutate = ["{module}.py"]
 also_copy = ["cluster", "nodes", "shared", "tests", "configs", "uvmp.py", "README.md", "pyproject.toml"]
-pytest_add_cli_args = ["-p", "no:cacheprovider", "-m", "not live and not long and not wide"]
+pytest_add_cli_args = [
+    "-p", "no:cacheprovider", "-m", "not live and not long and not wide", "--hypothesis-profile=mutants",
+]
 pytest_add_cli_args_test_selection = [{tests}]
 """
 

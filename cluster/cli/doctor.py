@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from cluster.cli.options import SETTINGS, common, examples
+from cluster.cli.options import called, common
 from cluster.cli.output import Output
 from cluster.doctor import examine
 from shared.errors import Exit
@@ -12,13 +12,10 @@ from shared.errors import Exit
 MARKS = {"ok": ("ok  ", "green"), "warning": ("warn", "yellow"), "bad": ("BAD ", "red")}
 
 
-@click.command(
+@called(
     "doctor",
-    context_settings=SETTINGS,
-    epilog=examples(
-        ("uvmp doctor", ""),
-        ("uvmp doctor --ray", "also start and stop a private Ray"),
-    ),
+    ("uvmp doctor", ""),
+    ("uvmp doctor --ray", "also start and stop a private Ray"),
 )
 @click.option("--ray", is_flag=True, help="Also start and stop a private Ray; takes some seconds.")
 @common

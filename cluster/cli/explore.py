@@ -10,12 +10,11 @@ import click
 from cluster.cli import describe
 from cluster.cli.documents import End, Facts, deviations, document, of_end, of_outcome, of_scenario
 from cluster.cli.options import (
-    SETTINGS,
     Chosen,
     Options,
     asks,
+    called,
     choose,
-    examples,
     kernel_options,
     new_folder,
     run_options,
@@ -62,15 +61,12 @@ class Plan:
         return f"{self.strategy}, {depth}seed {self.seed}"
 
 
-@click.command(
+@called(
     "explore",
-    context_settings=SETTINGS,
-    epilog=examples(
-        ("uvmp explore S3a-shipped", "find the race, and print a command that repeats it"),
-        ("uvmp explore S3a-shipped --fixed --schedules 400", "search the repaired kernel"),
-        ("uvmp explore --all --patch fix.py", "show what a patch changes; takes minutes"),
-        ("uvmp explore my.yaml --seed 7 --out runs/found", "search your own scenario, and keep the finding's run"),
-    ),
+    ("uvmp explore S3a-shipped", "find the race, and print a command that repeats it"),
+    ("uvmp explore S3a-shipped --fixed --schedules 400", "search the repaired kernel"),
+    ("uvmp explore --all --patch fix.py", "show what a patch changes; takes minutes"),
+    ("uvmp explore my.yaml --seed 7 --out runs/found", "search your own scenario, and keep the finding's run"),
 )
 @click.argument("scenario", required=False)
 @click.option("--all", "everything", is_flag=True, help="With --patch: show what the patch changes in all scenarios.")

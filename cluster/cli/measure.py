@@ -6,7 +6,7 @@ import click
 
 from cluster import configs
 from cluster.cli.documents import End, Facts, document, of_end
-from cluster.cli.options import SETTINGS, common, examples, patch_option
+from cluster.cli.options import called, common, patch_option
 from cluster.cli.output import Output
 from cluster.search.measure import Measured, measure
 from shared.errors import Exit
@@ -15,13 +15,10 @@ from shared.scenario.model import STRATEGIES
 HEADS = ("scenario", "operations/s", "schedules/s", *(f"found by {one}" for one in STRATEGIES))
 
 
-@click.command(
+@called(
     "measure",
-    context_settings=SETTINGS,
-    epilog=examples(
-        ("uvmp measure S3a-shipped E31 --seeds 2", ""),
-        ("uvmp measure --seeds 1 --schedules 20 --seconds 0", "measure all shipped scenarios; takes minutes"),
-    ),
+    ("uvmp measure S3a-shipped E31 --seeds 2", ""),
+    ("uvmp measure --seeds 1 --schedules 20 --seconds 0", "measure all shipped scenarios; takes minutes"),
 )
 @click.argument("scenarios", nargs=-1, metavar="[SCENARIO]...")
 @click.option(

@@ -16,6 +16,7 @@ import click
 from cluster import configs
 from shared.errors import UserMistake
 from shared.patch import current
+from shared.scenario.load import MAX_OPERATIONS
 from shared.scenario.machine import KERNEL_LOCKS
 from shared.scenario.model import LEVELS, Scenario
 from shared.scenario.yaml import show
@@ -31,7 +32,7 @@ class Options:
     """What run, explore and replay can all be asked for; each has a class of its own with its options beside these.
 
     Attributes:
-        fixed, errata, detect, kernel_lock: of `kernel_options`.
+        fixed, errata, detect, kernel_lock, operations: of `kernel_options`.
         out: where to keep the run.
         expect: is the exit code to say whether the scenario's expectation held?
         as_json: one document on stdout.
@@ -41,13 +42,14 @@ class Options:
     errata: tuple[str, ...] = ()
     detect: tuple[str, ...] = ()
     kernel_lock: str | None = None
+    operations: int | None = None
     out: str | None = None
     expect: bool = False
     as_json: bool = False
 
     @property
     def changes_the_kernel(self) -> bool:
-        return bool(self.fixed or self.errata or self.detect or self.kernel_lock)
+        return bool(self.fixed or self.errata or self.detect or self.kernel_lock or self.operations)
 
 
 def asks(kind: type[Asked]) -> Callable[[Callable[[Asked], int]], Callable[..., int]]:
@@ -83,6 +85,11 @@ def listing(name: str, shown: str) -> Callable[[Callable[..., int | None]], clic
     )
 
 
+def called(name: str, *lines: tuple[str, str]) -> Callable[[Callable[..., int]], click.Command]:
+    """A command of this name; `lines`: the examples of its --help."""
+    return click.command(name, context_settings=SETTINGS, epilog=examples(*lines))
+
+
 def examples(*lines: tuple[str, str]) -> str:
     """The end of a --help: command lines that can be pasted as they are, each with a remark below it.
 
@@ -99,9 +106,16 @@ def common(command: Command) -> Command:
 
 
 def kernel_options(command: Command) -> Command:
-    """Which defects and detectors are on, and which locks: --fixed, --errata, --detect, --kernel-lock."""
+    """Which defects and detectors are on, which locks, and for how long: --fixed, --errata, --detect, --kernel-lock,
+    --operations."""
     for option in (
         patch_option,
+        click.option(
+            "--operations",
+            type=click.IntRange(1, MAX_OPERATIONS),
+            metavar="N",
+            help="End an execution after N operations. Default: as the scenario has it, or by its size.",
+        ),
         click.option(
             "--kernel-lock",
             type=click.Choice(KERNEL_LOCKS),
@@ -186,7 +200,7 @@ class Chosen:
 
 
 def choose(name: str, asked: Options) -> Chosen:
-    """Load a scenario and apply --fixed, --errata, --detect and --kernel-lock; see to it that --expect can be answered.
+    """Load a scenario and apply the options of `kernel_options`; see to it that --expect can be answered.
 
     Raises: UserMistake.
     """
@@ -198,7 +212,7 @@ def choose(name: str, asked: Options) -> Chosen:
 
 
 def apply(scenario: Scenario, options: Iterable[str], asked: Options) -> Chosen:
-    """Apply --fixed, --errata, --detect and --kernel-lock to a scenario.
+    """Apply the options of `kernel_options` to a scenario.
 
     Args:
         options: with which `uvmp replay` finds the scenario itself.
@@ -226,6 +240,9 @@ def apply(scenario: Scenario, options: Iterable[str], asked: Options) -> Chosen:
     if kernel_lock is not None and kernel_lock != scenario.machine.kernel_lock:
         scenario = scenario.with_kernel_lock(kernel_lock)
         needed += ["--kernel-lock", kernel_lock]
+    if asked.operations is not None and asked.operations != scenario.bound.operations:
+        scenario = scenario.with_operations(asked.operations)
+        needed += ["--operations", str(asked.operations)]
     for detector, level in levels.items():
         needed += ["--detect", f"{detector}={level}"]
     return Chosen(scenario, tuple(needed))

@@ -7,22 +7,19 @@ import shlex
 
 import click
 
-from cluster.cli.options import SETTINGS, common, examples
+from cluster.cli.options import called, common
 from cluster.cli.output import Output, columns, pasteable
 from cluster.postmortem import analyse, render, render_object, render_screen
 from shared.errors import Exit, UserMistake
 from shared.text import fit
 
 
-@click.command(
+@called(
     "postmortem",
-    context_settings=SETTINGS,
-    epilog=examples(
-        ("uvmp postmortem runs/live", ""),
-        ("uvmp postmortem runs/live --full", ""),
-        ("uvmp postmortem runs/live --object page:3", "show the history of page 3"),
-        ("uvmp postmortem runs/live --json", ""),
-    ),
+    ("uvmp postmortem runs/live", ""),
+    ("uvmp postmortem runs/live --full", ""),
+    ("uvmp postmortem runs/live --object page:3", "show the history of page 3"),
+    ("uvmp postmortem runs/live --json", ""),
 )
 @click.argument("run")
 @click.option(

@@ -12,13 +12,12 @@ from cluster import configs
 from cluster.cli import describe
 from cluster.cli.documents import End, document, of_end, of_outcome, of_scenario
 from cluster.cli.options import (
-    SETTINGS,
     Chosen,
     Options,
     address_option,
     apply,
     asks,
-    examples,
+    called,
     kernel_options,
     must_expect_something,
     new_folder,
@@ -99,14 +98,11 @@ class ReplayOptions(Options):
     address: str | None
 
 
-@click.command(
+@called(
     "replay",
-    context_settings=SETTINGS,
-    epilog=examples(
-        ("uvmp replay TOKEN", "repeat a schedule that `uvmp explore` found"),
-        ("uvmp replay TOKEN --live --out runs/live", "repeat it on real processes"),
-        ("uvmp replay runs/live", "repeat the run of a folder"),
-    ),
+    ("uvmp replay TOKEN", "repeat a schedule that `uvmp explore` found"),
+    ("uvmp replay TOKEN --live --out runs/live", "repeat it on real processes"),
+    ("uvmp replay runs/live", "repeat the run of a folder"),
 )
 @click.argument("what", metavar="TOKEN|RUN")
 @click.option("--live", is_flag=True, help="Also make real processes follow the schedule, and compare the digests.")

@@ -15,13 +15,12 @@ from cluster.boot import prepare
 from cluster.cli import describe
 from cluster.cli.documents import End, Facts, document, of_end, of_outcome, of_scenario
 from cluster.cli.options import (
-    SETTINGS,
     Chosen,
     Options,
     address_option,
     asks,
+    called,
     choose,
-    examples,
     kernel_options,
     new_folder,
     run_options,
@@ -83,14 +82,11 @@ class Runs:
         return out / str(number) if out is not None and self.asked.repeat is not None else out
 
 
-@click.command(
+@called(
     "run",
-    context_settings=SETTINGS,
-    epilog=examples(
-        ("uvmp run S3a --json", ""),
-        ("uvmp run S3a-shipped --engine live --repeat 20", "count findings on a machine that runs freely"),
-        ("uvmp run my.yaml --strategy random --out runs/mine", "run your own scenario, and keep the run in a folder"),
-    ),
+    ("uvmp run S3a --json", ""),
+    ("uvmp run S3a-shipped --engine live --repeat 20", "count findings on a machine that runs freely"),
+    ("uvmp run my.yaml --strategy random --out runs/mine", "run your own scenario, and keep the run in a folder"),
 )
 @click.argument("scenario")
 @click.option("--engine", type=click.Choice(["sim", "live"]), default="sim", show_default=True,

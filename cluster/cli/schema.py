@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 
-import click
-
-from cluster.cli.options import SETTINGS, common, examples
+from cluster.cli.options import called, common
 from cluster.cli.output import Output, program
 from shared.scenario.schema import schema
 
@@ -35,11 +33,7 @@ def _lines(head: str, value: object, depth: int) -> list[str]:
     return [f"{' ' * depth}{head}{first}", *(text for part in inside for text in part), f"{' ' * depth}{last}"]
 
 
-@click.command(
-    "schema",
-    context_settings=SETTINGS,
-    epilog=examples(("uvmp schema", "save the output where your editor finds it")),
-)
+@called("schema", ("uvmp schema", "save the output where your editor finds it"))
 @common
 def command(as_json: bool) -> int:
     """Print the JSON Schema of scenario files, with which an editor completes and checks them.

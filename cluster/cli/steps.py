@@ -7,7 +7,7 @@ import re
 import click
 
 from cluster.cli.describe import labelled, prose
-from cluster.cli.options import SETTINGS, common, examples
+from cluster.cli.options import called, common
 from cluster.cli.output import Output, program
 from shared.errors import UserMistake
 from shared.scenario.steps.step import FAMILIES, INTO, Args, Key, Where
@@ -15,11 +15,7 @@ from shared.scenario.steps.table import STEPS
 from shared.scenario.yaml import meant, show
 
 
-@click.command(
-    "steps",
-    context_settings=SETTINGS,
-    epilog=examples(("uvmp steps", ""), ("uvmp steps mmap", "")),
-)
+@called("steps", ("uvmp steps", ""), ("uvmp steps mmap", ""))
 @click.argument("step", required=False)
 @common
 def command(step: str | None, as_json: bool) -> int:

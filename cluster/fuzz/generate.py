@@ -19,6 +19,7 @@ from random import Random
 
 from cluster.fuzz.program import Keys, Program, Step
 from cluster.fuzz.steps import DEPTH, LENT, SMALL_SWAP, SWAP, Space, Steps
+from shared.scenario.machine import ERRORS, TIMES
 
 
 class Maker(Steps):
@@ -109,7 +110,7 @@ class Maker(Steps):
         random = self.random
         found: Keys = {}
         if random.random() < 0.3:
-            error = random.choice(("EIO", "EAGAIN"))
+            error = random.choice(ERRORS)
             return {"errors": [{"op": "get", "error": error, "first": random.randint(1, 6), "count": 1}]}
         if random.random() < 0.6:
             slow = {
@@ -120,8 +121,8 @@ class Maker(Steps):
             }
             found["delays"] = [slow]
         if not found or random.random() < 0.6:
-            error = random.choice(("EIO", "EAGAIN"))
-            bad = {"op": "put", "error": error, "at": random.choice(("start", "done")), "first": random.randint(1, 4)}
+            error = random.choice(ERRORS)
+            bad = {"op": "put", "error": error, "at": random.choice(TIMES), "first": random.randint(1, 4)}
             found["errors"] = [{**bad, "count": random.randint(1, 3)}]
         return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from cluster.search.strategy import default
+from cluster.search.strategy import Strategy, default
 from nodes.cpu import Thread
 from shared.errors import Diverged
 from shared.journal.deviation import Deviation
@@ -14,7 +14,7 @@ from shared.text import clean
 ENDS = "the run to end here, as the journal does"
 
 
-class Deviate:
+class Deviate(Strategy):
     """The default schedule with deviations.
 
     Args:
@@ -90,7 +90,7 @@ class Deviate:
             raise Diverged(f"{ctx} to reach operation {n}, and to {there} there", "the run ended before that")
 
 
-class Order:
+class Order(Strategy):
     """A total order of operations, as `shared.journal.order.linearize` gives it.
 
     Wants granularity "access": then every operation that another node admits is preceded by a scheduling point.

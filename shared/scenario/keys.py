@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from shared.scenario.machine import MAX_CPUS, MAX_FRAMES, MAX_SWAP, MAX_SWAP_DEVICES
+from shared.scenario.machine import KERNEL_MAPS, MAX_CPUS, MAX_FRAMES, MAX_SWAP, MAX_SWAP_DEVICES
 from shared.scenario.names import FILL, MAX_REGION_PAGES, Names, Place, Process, Thread
 from shared.scenario.steps.step import ADDRESS_FORM, NAME_FORM, Fields, Kind, Plain, Schema
 from shared.scenario.yaml import Value
@@ -363,7 +363,7 @@ def _barrier(name: str, value: Value, place: Place) -> Fields:
 
 WORD = _name(_word, "the word's name", "w")
 KERNEL_MAP = choice(
-    "kernel map", ("map", "kmem", "mb", "exec"),
+    "kernel map", KERNEL_MAPS,
     means="a map that the machine has (`kernel: {map: 4, ...}`); kmem, mb and map are wired, exec is pageable",
 )  # fmt: skip
 NEW_VARIABLE = _name(

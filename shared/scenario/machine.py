@@ -17,6 +17,20 @@ KERNEL_LOCKS = ("fine", "big")
 #: bytes: the powers of two from the smallest to the largest
 PAGE_SIZES = tuple(64 << bits for bits in range(7))
 SWAP_KEYS = ("errors", "delays", "devices")
+OPERATIONS, ERRORS, TIMES, RM = ("put", "get"), ("EIO", "EAGAIN"), ("start", "done"), ("hardware", "emulated")
+SHARDED = ("lock_manager", "memory")
+KERNEL_MAPS = ("map", "kmem", "mb", "exec")
+#: number in a machine's file -> the lowest and the highest that it may be; the rest of the machine may allow less
+BOUNDS = {
+    "cpus": (1, MAX_CPUS), "frames": (8, MAX_FRAMES), "swap_slots": (0, MAX_SWAP), "disk": (0, MAX_SWAP),
+    "page_size": (PAGE_SIZES[0], PAGE_SIZES[-1]), "anons": (1, MAX_FRAMES + MAX_SWAP),
+    "reserve_pagedaemon": (0, MAX_FRAMES), "reserve_kernel": (0, MAX_FRAMES),
+    "freemin": (1, MAX_FRAMES), "freetarg": (1, MAX_FRAMES),
+    "slot": (1, MAX_SWAP), "block": (0, MAX_SWAP), "first": (1, MAX_SWAP), "count": (1, MAX_SWAP), "by": (1, MAX_SWAP),
+    "slots": (1, MAX_SWAP), "priority": (0, MAX_SWAP),
+    "unwired_mappings": (1, MAX_FRAMES), "page_tables": (1, MAX_FRAMES),
+    **dict.fromkeys(KERNEL_MAPS, (1, MAX_FRAMES)), **dict.fromkeys(SHARDED, (1, MAX_CPUS)),
+}  # fmt: skip
 DEVICE_NAME = re.compile(r"(?!cpu|intr)[a-z]{2,8}[0-9]")
 
 
@@ -215,8 +229,8 @@ def machine_of(value: Value, described: bool = False) -> MachineConfig:
     keys = value.items()
     reading = Reading()
 
-    def number(key: str, low: int, high: int, otherwise: int) -> int:
-        return reading.section(keys, key, lambda one: one.integer(low, high), otherwise)
+    def number(key: str, otherwise: int, low: int | None = None, high: int | None = None) -> int:
+        return reading.section(keys, key, lambda one: _number(one, key, low, high), otherwise)
 
     devices = reading.section(keys, "swap", _swap_devices, ())
     by_device = isinstance(keys["swap"].data, dict) and "devices" in keys["swap"].data if "swap" in keys else False
@@ -227,31 +241,31 @@ def machine_of(value: Value, described: bool = False) -> MachineConfig:
         wrong = "swap_slots is for a single device; leave it out, because each device has its own slots"
         reading.mistakes.append(value.mistake(wrong, "swap_slots"))
     reading.section(keys, "story", Value.text, "")
-    cpus = number("cpus", 1, MAX_CPUS, MAX_CPUS)
-    frames = number("frames", 8, MAX_FRAMES, MAX_FRAMES)
-    swap_slots = sum(one.slots for one in devices) if by_device else number("swap_slots", 0, MAX_SWAP, MAX_SWAP)
-    page_size = number("page_size", PAGE_SIZES[0], PAGE_SIZES[-1], PAGE_SIZES[0])
+    cpus = number("cpus", MAX_CPUS)
+    frames = number("frames", MAX_FRAMES)
+    swap_slots = sum(one.slots for one in devices) if by_device else number("swap_slots", MAX_SWAP)
+    page_size = number("page_size", PAGE_SIZES[0])
     if page_size not in PAGE_SIZES:
         reading.mistakes.append(keys["page_size"].mistake(f"{page_size} is not a power of two"))
-    reserve_pagedaemon = number("reserve_pagedaemon", 0, frames - 3, 1)
-    reserve_kernel = number("reserve_kernel", reserve_pagedaemon, frames - 3, 5)
+    reserve_pagedaemon = number("reserve_pagedaemon", 1, high=frames - 3)
+    reserve_kernel = number("reserve_kernel", 5, reserve_pagedaemon, frames - 3)
     if reserve_kernel < reserve_pagedaemon:
         wrong = f"more than reserve_kernel, which is {reserve_kernel}"
         reading.mistakes.append(keys["reserve_pagedaemon"].mistake(wrong))
-    freemin = number("freemin", reserve_kernel + 1, frames - 2, 0) or None
+    freemin = number("freemin", 0, reserve_kernel + 1, frames - 2) or None
     shards = reading.section(keys, "shards", _shards, {})
     config = MachineConfig(
         cpus=cpus,
         frames=frames,
         swap_slots=swap_slots,
         page_size=page_size,
-        anons=number("anons", 1, MAX_FRAMES + MAX_SWAP, 0),
+        anons=number("anons", 0),
         reserve_pagedaemon=reserve_pagedaemon,
         reserve_kernel=reserve_kernel,
         freemin=freemin,
-        freetarg=number("freetarg", (freemin or reserve_kernel + 1) + 1, frames - 1, 0) or None,
+        freetarg=number("freetarg", 0, (freemin or reserve_kernel + 1) + 1, frames - 1) or None,
         swap_devices=devices,
-        disk=number("disk", 0, MAX_SWAP, MAX_SWAP if "disk" in keys else 0),
+        disk=number("disk", MAX_SWAP if "disk" in keys else 0),
         kernel=reading.section(keys, "kernel", _kernel_maps, None),
         kernel_lock=reading.section(keys, "kernel_lock", lambda one: one.choice(KERNEL_LOCKS, "kernel_lock"), "fine"),
         devices=reading.section(keys, "devices", _devices, ()),
@@ -271,16 +285,22 @@ def machine_of(value: Value, described: bool = False) -> MachineConfig:
     return config
 
 
+def _number(value: Value, key: str, low: int | None = None, high: int | None = None) -> int:
+    """A number, within the bounds of its key or closer ones."""
+    lowest, highest = BOUNDS[key]
+    return value.integer(lowest if low is None else low, highest if high is None else high)
+
+
 def _kernel_maps(value: Value) -> KernelMaps:
-    sizes = value.mapping((), ("map", "kmem", "mb", "exec"))
+    sizes = value.mapping((), KERNEL_MAPS)
     if not sizes:
         value.fail("expected the pages of map, kmem, mb or exec")
-    return KernelMaps(**{name: size.integer(1, MAX_FRAMES) for name, size in sizes.items()})
+    return KernelMaps(**{name: _number(size, name) for name, size in sizes.items()})
 
 
 def _shards(value: Value) -> dict[str, int]:
     """How many nodes of a kind there are."""
-    return {kind: one.integer(1, MAX_CPUS) for kind, one in value.mapping((), ("lock_manager", "memory")).items()}
+    return {kind: _number(one, kind) for kind, one in value.mapping((), SHARDED).items()}
 
 
 class _Mmu(TypedDict, total=False):
@@ -294,13 +314,13 @@ def _mmu(value: Value) -> _Mmu:
     found: _Mmu = {}
     keys = value.mapping((), ("unwired_mappings", "page_tables", "rm"))
     if "unwired_mappings" in keys:
-        found["unwired_mappings"] = keys["unwired_mappings"].integer(1, MAX_FRAMES)
+        found["unwired_mappings"] = _number(keys["unwired_mappings"], "unwired_mappings")
     if "page_tables" in keys:
-        found["page_tables"] = keys["page_tables"].integer(1, MAX_FRAMES)
+        found["page_tables"] = _number(keys["page_tables"], "page_tables")
         if "unwired_mappings" in keys:
             keys["page_tables"].fail("an MMU with room for a few unwired_mappings has no page tables in memory")
     if "rm" in keys:
-        found["rm"] = keys["rm"].choice(("hardware", "emulated"), "way to keep R and M")
+        found["rm"] = keys["rm"].choice(RM, "way to keep R and M")
     return found
 
 
@@ -312,8 +332,8 @@ def _swap_devices(value: Value) -> tuple[SwapDevice, ...]:
     devices = []
     for one in swap["devices"].elements(at_least=1):
         keys = one.mapping(("slots",), ("priority",))
-        priority = keys["priority"].integer(0, MAX_SWAP) if "priority" in keys else 0
-        devices.append(SwapDevice(keys["slots"].integer(1, MAX_SWAP), priority))
+        priority = _number(keys["priority"], "priority") if "priority" in keys else 0
+        devices.append(SwapDevice(_number(keys["slots"], "slots"), priority))
     if len(devices) > MAX_SWAP_DEVICES:
         swap["devices"].fail(f"more than {MAX_SWAP_DEVICES} swap devices")
     if sum(one.slots for one in devices) > MAX_SWAP:
@@ -330,7 +350,7 @@ def _swap_faults(value: Value, swap_slots: int) -> tuple[DeviceFault, ...]:
             keys = one.mapping(required, (*optional, "slot", "first", "count"))
             if "slot" in keys and not swap_slots:
                 keys["slot"].fail("the machine has no swap_slots")
-            faults.append(_fault(keys, keys["slot"].integer(1, swap_slots) if "slot" in keys else None))
+            faults.append(_fault(keys, _number(keys["slot"], "slot", high=swap_slots) if "slot" in keys else None))
     return tuple(faults)
 
 
@@ -341,14 +361,14 @@ def _disk_faults(value: Value, blocks: int) -> tuple[DeviceFault, ...]:
     faults = []
     for one in value.elements(at_least=1):
         keys = one.mapping(("op", "error"), ("at", "maybe", "block", "first", "count"))
-        faults.append(_fault(keys, keys["block"].integer(0, blocks - 1) if "block" in keys else None))
+        faults.append(_fault(keys, _number(keys["block"], "block", high=blocks - 1) if "block" in keys else None))
     return tuple(faults)
 
 
 def _fault(keys: dict[str, Value], slot: int | None) -> DeviceFault:
     """An error or a delay of a device."""
-    op = keys["op"].choice(("put", "get"), "operation")
-    at = keys["at"].choice(("start", "done"), "time") if "at" in keys else "done"
+    op = keys["op"].choice(OPERATIONS, "operation")
+    at = keys["at"].choice(TIMES, "time") if "at" in keys else "done"
     if op == "get" and at == "start":
         keys["at"].fail("the kernel waits for a read, so only done is possible")
     maybe = keys["maybe"].boolean() if "maybe" in keys else False
@@ -357,11 +377,11 @@ def _fault(keys: dict[str, Value], slot: int | None) -> DeviceFault:
     return DeviceFault(
         op=op,
         slot=slot,
-        first=keys["first"].integer(1, MAX_SWAP) if "first" in keys else 1,
-        count=keys["count"].integer(1, MAX_SWAP) if "count" in keys else 0,
-        error=keys["error"].choice(("EIO", "EAGAIN"), "error") if "error" in keys else "",
+        first=_number(keys["first"], "first") if "first" in keys else 1,
+        count=_number(keys["count"], "count") if "count" in keys else 0,
+        error=keys["error"].choice(ERRORS, "error") if "error" in keys else "",
         at=at,
-        delay=keys["by"].integer(1, MAX_SWAP) if "by" in keys else 0,
+        delay=_number(keys["by"], "by") if "by" in keys else 0,
         maybe=maybe,
     )
 

@@ -339,6 +339,10 @@ class Scenario:
                 unknown(f"level for detector {detector}", level, LEVELS)
         return replace(self, detect={**self.detect, **levels})
 
+    def with_operations(self, limit: int | None) -> Scenario:
+        """The same, ended after so many operations; None: after as many as its size makes sensible."""
+        return replace(self, bound=replace(self.bound, operations=limit))
+
     def with_kernel_lock(self, kind: str) -> Scenario:
         """The same on a machine of that `kernel_lock`, "fine" or "big"."""
         return replace(self, machine=replace(self.machine, kernel_lock=kind))

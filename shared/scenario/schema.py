@@ -11,13 +11,18 @@ from shared.findings import DETECTORS
 from shared.scenario.expect import ANSWERS, EXPECTABLE, FUNCTION_FORM, INVARIANT_IDS, KEYS, MAX_RESULT, OBJECTS
 from shared.scenario.load import ID_FORM, MAX_DEPTH, MAX_OPERATIONS, MAX_SCHEDULES, OPTIONAL, REQUIRED
 from shared.scenario.machine import (
+    BOUNDS,
     DEVICE_NAME,
+    ERRORS,
     KERNEL_LOCKS,
+    KERNEL_MAPS,
     MAX_CPUS,
-    MAX_FRAMES,
-    MAX_SWAP,
     MAX_SWAP_DEVICES,
+    OPERATIONS,
     PAGE_SIZES,
+    RM,
+    SHARDED,
+    TIMES,
 )
 from shared.scenario.machine import LEVELS as INTERRUPT_LEVELS
 from shared.scenario.model import LEVELS, STRATEGIES
@@ -97,6 +102,12 @@ def _whole(low: int, high: int) -> Schema:
     return {"type": "integer", "minimum": low, "maximum": high}
 
 
+def _number(key: str, description: str = "") -> Schema:
+    """A number of a machine."""
+    whole = _whole(*BOUNDS[key])
+    return said(description, whole) if description else whole
+
+
 def _enum(words: object) -> Schema:
     return {"enum": list(words)}  # type: ignore[call-overload]
 
@@ -165,24 +176,24 @@ def _outcome() -> Schema:
 
 def machine() -> Schema:
     """The keys of a machine."""
-    operation, errors = _enum(("put", "get")), _enum(("EIO", "EAGAIN"))
+    operation, errors = _enum(OPERATIONS), _enum(ERRORS)
     which: dict[str, Schema] = {
-        "first": said("the first of these requests, from 1", _whole(1, MAX_SWAP)),
-        "count": said("the number of requests; default: all later requests", _whole(1, MAX_SWAP)),
+        "first": _number("first", "the first of these requests, from 1"),
+        "count": _number("count", "the number of requests; default: all later requests"),
     }
-    at = said("start: the request cannot be started; done: it is started, and fails", _enum(("start", "done")))
-    slot = {"slot": said("only requests that touch this slot", _whole(1, MAX_SWAP)), **which}
-    block = {"block": said("only requests that touch this block", _whole(0, MAX_SWAP)), **which}
+    at = said("start: the request cannot be started; done: it is started, and fails", _enum(TIMES))
+    slot = {"slot": _number("slot", "only requests that touch this slot"), **which}
+    block = {"block": _number("block", "only requests that touch this block"), **which}
     maybe = said("true: the strategy chooses whether the request fails", {"type": "boolean"})
     error: dict[str, Schema] = {"op": operation, "error": errors, "at": at, "maybe": maybe}
     delay: dict[str, Schema] = {
         "op": operation,
-        "by": said("the number of later requests that may overtake this request", _whole(1, MAX_SWAP)),
+        "by": _number("by", "the number of later requests that may overtake this request"),
     }
     device = _map(
         {
-            "slots": _whole(1, MAX_SWAP),
-            "priority": said("devices with a lower number are used first", _whole(0, MAX_SWAP)),
+            "slots": _number("slots"),
+            "priority": _number("priority", "devices with a lower number are used first"),
         },
         ("slots",),
     )
@@ -195,26 +206,26 @@ def machine() -> Schema:
     )
     mmu = _map(
         {
-            "unwired_mappings": said(
-                "the number of mappings of unlocked pages for which a page table has room", _whole(1, MAX_FRAMES)
+            "unwired_mappings": _number(
+                "unwired_mappings", "the number of mappings of unlocked pages for which a page table has room"
             ),
-            "page_tables": said("entries of a page-table page, which is a page of memory", _whole(1, MAX_FRAMES)),
-            "rm": said("hardware: the MMU sets R and M; emulated: the MMU traps", _enum(("hardware", "emulated"))),
+            "page_tables": _number("page_tables", "entries of a page-table page, which is a page of memory"),
+            "rm": said("hardware: the MMU sets R and M; emulated: the MMU traps", _enum(RM)),
         }
     )
-    kernel = _map({name: _whole(1, MAX_FRAMES) for name in ("map", "kmem", "mb", "exec")})
-    shards = _map({name: _whole(1, MAX_CPUS) for name in ("lock_manager", "memory")})
+    kernel = _map({name: _number(name) for name in KERNEL_MAPS})
+    shards = _map({name: _number(name) for name in SHARDED})
     keys: dict[str, Schema] = {
-        "cpus": _whole(1, MAX_CPUS),
-        "frames": said("pages of memory", _whole(8, MAX_FRAMES)),
-        "swap_slots": said("slots of one page each", _whole(0, MAX_SWAP)),
+        "cpus": _number("cpus"),
+        "frames": _number("frames", "pages of memory"),
+        "swap_slots": _number("swap_slots", "slots of one page each"),
         "page_size": said("bytes; default 64", _enum(PAGE_SIZES)),
-        "anons": said("vm_anon structures; default: the number of frames plus slots", _whole(1, MAX_FRAMES + MAX_SWAP)),
-        "reserve_pagedaemon": said("free pages that only the pagedaemon may take", _whole(0, MAX_FRAMES)),
-        "reserve_kernel": said("free pages that only the kernel may take", _whole(0, MAX_FRAMES)),
-        "freemin": said("replaces UVM's own value", _whole(1, MAX_FRAMES)),
-        "freetarg": said("replaces UVM's own value", _whole(1, MAX_FRAMES)),
-        "disk": said("blocks of a disk, for files and raw I/O", _whole(0, MAX_SWAP)),
+        "anons": _number("anons", "vm_anon structures; default: the number of frames plus slots"),
+        "reserve_pagedaemon": _number("reserve_pagedaemon", "free pages that only the pagedaemon may take"),
+        "reserve_kernel": _number("reserve_kernel", "free pages that only the kernel may take"),
+        "freemin": _number("freemin", "replaces UVM's own value"),
+        "freetarg": _number("freetarg", "replaces UVM's own value"),
+        "disk": _number("disk", "blocks of a disk, for files and raw I/O"),
         "disk_errors": said("file I/O that fails", _list(_map({**error, **block}, ("op", "error")))),
         "mmu": mmu,
         "swap": swap,

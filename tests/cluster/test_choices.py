@@ -123,6 +123,7 @@ def test_a_defect_that_one_choice_shows_is_found_replayed_and_told(tmp_path: Pat
     assert replay(BROKEN, report.token).outcome.digest == report.outcome.digest
     told = uvmp("postmortem", report.save(tmp_path / "run"), "--full").output
     assert "1. operation 3 of write_that_may_f takes choice 2" in told
+    assert "  * write_that_may_f" in told, "who chooses keeps its CPU"
     assert "takes choice 2 of 3: whether the write fails, and how" in " ".join(told.split("Locks held")[0].split())
 
 

@@ -1060,3 +1060,25 @@ def test_a_machine_that_does_not_boot_is_a_finding() -> None:
     result = uvmp("run", "S4")
     assert result.exit_code == 1 and "swap_pager was built with another table of result codes" in result.stdout
     assert document("run", "S4")["finding"]["kind"] == "table-mismatch"
+
+
+# -- how long an execution may take --------------------------------------------------------------
+
+
+def test_an_execution_ends_after_as_many_operations_as_the_user_says(tmp_path: Path) -> None:
+    """The token's line says so too, and a kept run knows it."""
+    folder = tmp_path / "run"
+    result = uvmp("run", "S3a-shipped", "--fixed", "--operations", 1400, "--out", folder)
+    assert result.exit_code == Exit.FINDING and "no end after 1,400 operations" in result.stdout
+    line = next(line for line in result.stdout.splitlines() if " replay uvmp1." in line)
+    assert line.endswith(" --operations 1400")
+    assert "1,400 operations" in uvmp("replay", *shlex.split(line)[2:]).stdout
+    assert uvmp("replay", folder).exit_code == Exit.FINDING
+    token = shlex.split(line)[2]
+    assert uvmp("replay", token).exit_code == Exit.USAGE, "its own limit makes it another scenario"
+
+
+def test_a_search_goes_by_the_user_s_limit_of_operations() -> None:
+    said = document("explore", "S3a-shipped", "--fixed", "--schedules", 1, "--operations", 1400)
+    assert said["finding"]["kind"] == "no-progress" and "1,400" in said["finding"]["text"]
+    assert document("explore", "S3a-shipped", "--fixed", "--schedules", 1)["finding"] is None

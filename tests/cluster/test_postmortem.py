@@ -1,14 +1,13 @@
 """The postmortem: what it says of whole logs, and that it says all it can of broken ones.
 
 The stories are written by hand, record by record, so that each test shows what
-it takes for the report to say a thing; the last tests take theirs from `sim`.
+it takes for the report to say a thing; test_postmortem_of_sim.py takes them from `sim`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +20,14 @@ from cluster.postmortem.order import in_order
 from cluster.postmortem.state import Machine
 from cluster.postmortem.words import ddb, said, shown, spins
 from cluster.runs import folder as runfolder
-from cluster.runs.replay import replay
-from cluster.search.explore import explore
 from shared.errors import UserMistake
 from shared.journal.record import MAX_LINE, Journal, digest
 from shared.journal.runfile import folder_line, scenario_document, sealed
-from shared.scenario.load import load_scenario
 from shared.text import clean
 from shared.uvm.param import PG_BUSY, PG_CLEAN, PG_FAKE, errno_name
 from shared.uvm.structs import Anon, Page, Uvm
 from tests.kit import empty
 
-CONFIGS = Path(__file__).parents[2] / "configs" / "scenarios"
 NODES = ("cpu0", "cpu1", "cpu2", "lock_manager", "memory", "mmu")
 SLOT = {name: one.slot for kind in (Anon, Page) for name, one in kind.fields.items()}
 
@@ -472,7 +467,7 @@ def test_a_map_lock_sleeps_and_an_anon_lock_spins() -> None:
     assert not spins("vmmap:1.lock")
 
 
-# -- run folders, and stories from sim --------------------------------------------------------
+# -- run folders -----------------------------------------------------------------------------
 
 
 def test_a_run_folder_that_exists_is_refused(tmp_path: Path) -> None:
@@ -483,86 +478,3 @@ def test_a_run_folder_that_exists_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserMistake):
         runfolder.create(tmp_path / "file" / "run")
-
-
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """S3a-shipped's run folder, by way of explore, replay and write_sim."""
-    file = CONFIGS / "S3a-shipped.yaml"
-    scenario = load_scenario(file.read_text(), str(file))
-    found = explore(scenario)
-    assert found.token is not None
-    path = runfolder.create(tmp_path_factory.mktemp("runs") / "s3a")
-    once = replay(scenario, found.deviations)
-    once.token = found.token
-    runfolder.write_sim(path, scenario, once)
-    return path
-
-
-def test_a_run_of_sim_is_whole_and_tells_its_story(recorded: Path) -> None:
-    pm = analyse(recorded)
-    assert pm.complete, pm.holes + pm.warnings
-    assert pm.digest_checked
-    assert pm.finding is not None
-    assert pm.finding.kind == "spin-forever"
-    subject = pm.finding.subject
-    assert subject.startswith("anon:")
-    lock = next(one for one in pm.locks if one["lock"] == f"{subject}.an_lock")
-    assert [hold["since"] for hold in lock["holders"]] == ["amap_cow_now"]
-    assert pm.waits[0].startswith(f"{pm.finding.context} spins in ")
-    history = next(one for one in pm.objects if one.name == subject).history
-    assert {"uvm_analloc", "uvm_anfree", "amap_cow_now"} <= {line.fn for line in history}
-    assert pm.replay.startswith("uvmp replay uvmp1.S3a-shipped.")
-    assert pm.errata[0]["row"] == "S3a"
-    stack = next(one.stack for one in pm.contexts if one.name == pm.finding.context)
-    assert [frame["fn"] for frame in stack] == pm.finding.stack
-    assert [hold["lock"] for one in pm.contexts if one.name == pm.finding.context for hold in one.held] == [
-        one["lock"] for one in pm.finding.held
-    ]
-
-
-def test_the_stacks_and_locks_from_the_journal_are_those_that_the_finding_captured(tmp_path: Path) -> None:
-    """The reader of journals and the engine that wrote them agree, for every kind of stop."""
-    for name in ("S3a", "S3b", "S3d", "E1"):
-        file = CONFIGS / f"{name}.yaml"
-        scenario = load_scenario(file.read_text(), str(file))
-        found = explore(scenario)
-        path = runfolder.create(tmp_path / name)
-        assert found.outcome is not None
-        runfolder.write_sim(path, scenario, found.outcome)
-        pm = analyse(path)
-        assert pm.complete, (name, pm.holes, pm.warnings)
-        assert pm.finding is not None
-        mine = next(one for one in pm.contexts if one.name == pm.finding.context)
-        assert [frame["fn"] for frame in mine.stack] == pm.finding.stack, name
-        assert {(hold["lock"], hold["since"]) for hold in mine.held} == {
-            (one["lock"].replace("uvm:0.", "uvm."), one["since"]) for one in pm.finding.held
-        }, name
-
-
-def test_a_node_killed_in_mid_run_leaves_a_log_that_is_still_told(recorded: Path, tmp_path: Path) -> None:
-    """Every node in turn is cut in the middle of a line, with no run.json: no exception, and the hole is named."""
-    for node in sorted(load(recorded).journals):
-        path = tmp_path / node
-        shutil.copytree(recorded, path)
-        (path / "run.json").unlink()
-        file = path / f"{node}.uvmp.jsonl"
-        data = file.read_bytes()
-        cut = len(data) * 3 // 5
-        file.write_bytes(data[: cut - 1 if data[cut - 1 : cut] == b"\n" else cut])
-        pm = analyse(path)
-        assert not pm.complete
-        assert any(one.startswith(f"{node}.uvmp.jsonl:") for one in pm.warnings), node
-        text = render(pm)
-        assert "INCOMPLETE" in text
-        assert "uvmp replay" not in text, "what is not whole cannot be replayed"
-
-
-def test_journals_of_write_sim_are_read_back_as_they_were(recorded: Path) -> None:
-    run = load(recorded)
-    assert run.torn == []
-    assert run.run is not None
-    assert digest(run.journals) == run.run["digest"]
-    assert set(run.headers) == set(run.journals) == set(run.run["admitted"])
-    assert run.run["versions"] == runfolder.versions()
-    assert not list(recorded.glob("*.tmp"))

@@ -40,7 +40,7 @@ def crosswise() -> Toy:
     return Toy(things, bodies, {"lockorder": "off"})
 
 
-class HoldersWait:
+class HoldersWait(Strategy):
     """A context that holds a lock and asks for another one lets the others go first.
 
     What POS or DPOR will look at, it looks at: the operation that each context is about to perform.
@@ -233,7 +233,7 @@ def test_an_execution_can_be_abandoned_before_it_has_begun() -> None:
 ACCESS = {"pmap_activate", "pmap_walk", "word_read", "word_write"}
 
 
-class Watching:
+class Watching(Strategy):
     """Another strategy's choices; notes what every context that can go on is said to be about to do.
 
     Attributes:
@@ -241,13 +241,13 @@ class Watching:
         silent: choices at a point before which the current context announced nothing.
     """
 
-    def __init__(self, chooser: Strategy):
-        self.chooser = chooser
+    def __init__(self, then: Strategy):
+        self.then = then
 
     def new_execution(self) -> bool:
         self.pending: dict[tuple[str, int], Pending] = {}
         self.silent = 0
-        return self.chooser.new_execution()
+        return self.then.new_execution()
 
     def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread | None:
         self.silent += current is not None and current.pending is None
@@ -255,10 +255,10 @@ class Watching:
             pending = thread.pending
             if pending is not None:
                 self.pending[thread.name, thread.n + 1] = pending
-        return self.chooser.pick(enabled, current)
+        return self.then.pick(enabled, current)
 
     def choose(self, n: int) -> int:
-        return self.chooser.choose(n)
+        return self.then.choose(n)
 
 
 @pytest.mark.wide
@@ -360,7 +360,7 @@ def test_who_is_alone_costs_a_walk_no_throw_of_the_dice() -> None:
 
 def test_before_an_execution_there_is_nothing_to_choose_from() -> None:
     first = DefaultFirst(RandomWalk(0))
-    for choose in (lambda: first.pick, lambda: first.choose):
+    for choose in (lambda: first.pick([], None), lambda: first.choose(2)):
         with pytest.raises(AssertionError, match=r"^an execution has begun$"):
             choose()
 
