@@ -121,7 +121,8 @@ class Maker(Steps):
             }
             found["delays"] = [slow]
         if not found or random.random() < 0.6:
-            error, when = random.choice(ERRORS), random.choice((*({"at": time} for time in TIMES), {"maybe": True}))
+            ways: list[Keys] = [*({"at": time} for time in TIMES), {"maybe": True}]
+            error, when = random.choice(ERRORS), random.choice(ways)
             bad = {"op": "put", "error": error, "first": random.randint(1, 4), "count": random.randint(1, 3)}
             found["errors"] = [{**bad, **when}]
         return found
