@@ -327,6 +327,53 @@ def test_a_processor_has_one_finding(tmp_path: Path) -> None:
     assert [record["nseq"] for record in run.journals["cpu0"]] == [1, 2]
 
 
+LONG = "\x1b" + "x" * 5000
+
+
+def test_what_a_file_says_is_told_within_bounds(folder: Path) -> None:
+    """And as text, whatever the terminal would make of it."""
+    journal(folder / "memory.uvmp.jsonl", stored(1), {**stored(2), "node": LONG}, {**stored(3), "n": LONG})
+    journal(folder / "cpu0.uvmp.jsonl", header={**HEADER, "schema": LONG})
+    journal(folder / "mmu.uvmp.jsonl", end="{" + LONG + "\n")
+    (folder / "run.json").write_text(json.dumps({"schema": LONG}))
+    (folder / "scenario.json").write_text(json.dumps({**SCENE, "file": LONG, "text": f"id: [{LONG[1:]}\n"}))
+    run = load(folder)
+    told = {one.split(":")[0] for one in run.torn}
+    assert told == {"run.json", "scenario.json", "memory.uvmp.jsonl", "cpu0.uvmp.jsonl", "mmu.uvmp.jsonl"}
+    assert all("\x1b" not in one for one in run.torn)
+    assert [one for one in run.torn if len(one) > (330 if one.startswith("scenario") else 180)] == []
+
+
+def test_numbers_that_are_none_in_json_are_none_here(tmp_path: Path) -> None:
+    (told,) = torn(tmp_path, stored(1), end=json.dumps(stored(2, value=float("nan"))) + "\n")
+    assert "torn or corrupt line (NaN is not JSON)" in told
+
+
+def test_a_journal_that_cannot_be_read_is_told_and_the_others_are_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is going to die; what was read of the file before stays."""
+    read = load_module._lines
+
+    def dying(stream: Any, total: Any) -> Any:
+        for line in read(stream, total):
+            if b'"nseq": 2' in line:
+                raise OSError(5, "Input/output error")
+            yield line
+
+    monkeypatch.setattr(load_module, "_lines", dying)
+    run = load(folder)
+    assert run.torn[0] == "memory.uvmp.jsonl: cannot be read ([Errno 5] Input/output error)"
+    assert len(run.journals["memory"]) == 1 and len(run.journals["cpu0"]) == 1
+
+
+def test_bad_lines_of_each_journal_are_told(tmp_path: Path) -> None:
+    for node in ("cpu0", "memory"):
+        journal(tmp_path / f"{node}.uvmp.jsonl", {}, {}, {}, {})
+    told = load(tmp_path).torn
+    assert [one.split(":")[0] for one in told] == ["cpu0.uvmp.jsonl"] * 4 + ["memory.uvmp.jsonl"] * 4
+
+
 def test_a_line_without_end_costs_a_line(tmp_path: Path) -> None:
     """The rest of it is skipped, and is nevertheless in the file's sum."""
     journal(tmp_path / "memory.uvmp.jsonl", end="x" * (2 * MAX_LINE + 7) + "\n" + json.dumps(stored(1)) + "\n")
@@ -379,7 +426,8 @@ def test_a_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_records_have_in_common_is_kept_once() -> None:
     """Short texts and usual numbers; not a long text, nor a value that is only equal."""
     room = _Room()
-    for value in ("".join(["an_", "ref"]), 70_000, 0):
+    assert room.one(0) == 0 and 0 in room.same
+    for value in ("".join(["an_", "ref"]), 70_000):
         assert room.one(value) is room.one(value + type(value)())  # type: ignore[operator]
     assert room.one("x" * 40) not in room.same and room.one("x" * 39) in room.same
     for value in (True, -1, MAX_NUMBER + 1, 1.0, None):
@@ -438,6 +486,9 @@ def test_files_of_different_runs_are_told_first(folder: Path) -> None:
         .torn[0]
         .endswith("cpu0.uvmp.jsonl, lock_manager.uvmp.jsonl, mmu.uvmp.jsonl and 2 more of run story")
     )
+    (folder / "lock_manager.uvmp.jsonl").unlink()
+    seal(folder)
+    assert load(folder).torn[0].endswith("cpu0.uvmp.jsonl, mmu.uvmp.jsonl, run.json and 1 more of run story")
 
 
 @pytest.mark.parametrize(
