@@ -8,11 +8,11 @@ from cluster import configs
 from cluster.cli.documents import End, Facts, document, of_end
 from cluster.cli.options import called, common, patch_option
 from cluster.cli.output import Output
+from cluster.search import SEARCHING
 from cluster.search.measure import Measured, measure
 from shared.errors import Exit
-from shared.scenario.model import STRATEGIES
 
-HEADS = ("scenario", "operations/s", "schedules/s", *(f"found by {one}" for one in STRATEGIES))
+HEADS = ("scenario", "operations/s", "schedules/s", *(f"found by {one}" for one in SEARCHING))
 
 
 @called(
@@ -73,7 +73,7 @@ def _row(cells: tuple[str, ...], width: int) -> str:
 
 def _cells(one: Measured) -> tuple[str, ...]:
     found = []
-    for strategy in STRATEGIES:
+    for strategy in SEARCHING:
         median = one.median(strategy) if strategy in one.found_at else None
         found.append("-" if strategy not in one.found_at else f">{one.limit:,}" if median is None else f"{median:,}")
     return one.scenario.id, f"{one.operations_per_second:,.0f}", f"{one.schedules_per_second:,.0f}", *found

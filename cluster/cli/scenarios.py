@@ -120,9 +120,8 @@ def _plain(value: object) -> str:
     if isinstance(value, (tuple, list)):
         return ", ".join(_plain(one) for one in value)
     if is_dataclass(value):
-        return " ".join(
-            f"{one.name} {getattr(value, one.name)}" for one in fields(value) if getattr(value, one.name) != one.default
-        )
+        told = [(one.name, getattr(value, one.name), one.default) for one in fields(value)]
+        return " ".join(f"{name} {_plain(setting)}" for name, setting, usual in told if setting != usual)
     return "yes" if value is True else "no" if value is False else str(value)
 
 

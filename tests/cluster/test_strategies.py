@@ -9,7 +9,7 @@ from itertools import islice
 import pytest
 
 from cluster.boot import prepare
-from cluster.search import STRATEGIES, make
+from cluster.search import SEARCHING, STRATEGIES, make
 from cluster.search.explore import explore
 from cluster.search.follow import Deviate, Order
 from cluster.search.pct import FAIR_AFTER, Pct
@@ -23,6 +23,7 @@ from shared.journal.deviation import Deviation
 from shared.journal.order import linearize
 from shared.journal.record import Record, operation_record
 from shared.port.lockref import LockRef
+from shared.scenario.model import STRATEGIES as BOUND_STRATEGIES
 from shared.wire.messages import OPERATIONS
 from tests.kit import OTHER, SHIPPED, THING, Exhaust, Script, Toy, executions, scenario, things
 
@@ -160,6 +161,10 @@ def test_the_default_schedule_has_no_deadlock() -> None:
 
 def test_every_strategy_is_among_them() -> None:
     assert HEARTLESS.keys() == WHOLE.keys() >= STRATEGIES.keys() - {"stay"}
+
+
+def test_the_strategies_of_scenarios_are_those_that_search() -> None:
+    assert set(BOUND_STRATEGIES) == set(SEARCHING) == set(STRATEGIES) - {"stay"}
 
 
 def test_an_unknown_strategy_is_the_users_mistake() -> None:
