@@ -558,7 +558,8 @@ def test_what_is_not_in_the_log_is_the_users_mistake(name: str) -> None:
         told(story, name)
     assert caught.value.field == "--object" and "\x1b" not in caught.value.message
     assert caught.value.message.endswith(
-        " in this log; there are anon:1 to 5 (3 of them), page:7; and locks, for instance anon:0.an_lock or uvm.pageqlock"
+        " in this log; there are anon:1 to 5 (3 of them), page:7;"
+        " and locks, for instance anon:0.an_lock or uvm.pageqlock"
     )
     with pytest.raises(UserMistake, match="there are anon:1 to 2;"):
         told(Told().put("anon:1#0", "an_ref", 1).put("anon:2#0", "an_ref", 1), "x")
