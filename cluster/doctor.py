@@ -142,7 +142,7 @@ def _scenarios() -> Check:
     from cluster import configs
 
     try:
-        found = [configs.shipped(one).id for one in configs.names("scenarios")]
+        found = [configs.shipped(name).id for name in configs.names("scenarios")]
     except (UserMistake, Infrastructure) as wrong:
         return Check("scenarios", "bad", str(wrong), "install uvmp again")
     return Check("scenarios", "ok" if found else "bad", f"{len(found)} in {configs.root()}")

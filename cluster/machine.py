@@ -45,11 +45,11 @@ class Machine:
         self.threads = build_threads(scenario) if threads is None else threads
         self.nodes = {name: build_node(name, config, self.threads, scenario.errata) for name in config.nodes}
         nodes = self.nodes.values()
-        self.processors = [one for one in nodes if isinstance(one, Processor)]
-        self.memories = [one for one in nodes if isinstance(one, Memory)]
-        self.lock_managers = [one for one in nodes if isinstance(one, LockManager)]
-        self.mmu = next(one for one in nodes if isinstance(one, Mmu))
-        self.swap_pager = next(one for one in nodes if isinstance(one, SwapPager))
+        self.processors = [node for node in nodes if isinstance(node, Processor)]
+        self.memories = [node for node in nodes if isinstance(node, Memory)]
+        self.lock_managers = [node for node in nodes if isinstance(node, LockManager)]
+        self.mmu = next(node for node in nodes if isinstance(node, Mmu))
+        self.swap_pager = next(node for node in nodes if isinstance(node, SwapPager))
         self.route = routes(config)
         self.loaded_by: object = None
 

@@ -143,9 +143,9 @@ class Demo:
         else:
             rate = rate_of(result.schedules, result.seconds)
             self.output.say(f"not seen in {counted(result.schedules, 'schedule')} ({rate} per second)", bold=True)
-        for one in self.scenario.own_errata:
-            self.output.say(f"the repaired site, {one}, was reached {describe.times(result.sites.get(one, 0))}")
-            self.expect(None if result.sites.get(one) else f"the site of {one} was never reached")
+        for erratum in self.scenario.own_errata:
+            self.output.say(f"the repaired site, {erratum}, was reached {describe.times(result.sites.get(erratum, 0))}")
+            self.expect(None if result.sites.get(erratum) else f"the site of {erratum} was never reached")
         self.expect(describe.unmet(fixed, result.finding, result.results))
 
     # -- helpers -------------------------------------------------------------------------

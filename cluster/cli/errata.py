@@ -40,7 +40,7 @@ def command(ctx: click.Context, as_json: bool) -> int | None:
     output.say("with the big lock of the MP kernels of 2000 to 2007 (--kernel-lock big):")
     labelled(output, [(seen, f"{count}: {seen.meaning}") for seen, count in with_big_lock().items()], indent="")
     output.note(f"{program()} errata show ID describes an erratum; {program()} run SCENARIO --errata ID switches it on")
-    output.result({"errata": [_document(one) for one in ERRATA.values()]})
+    output.result({"errata": [_document(erratum) for erratum in ERRATA.values()]})
     return 0
 
 

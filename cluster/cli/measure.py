@@ -44,7 +44,7 @@ def command(scenarios: tuple[str, ...], seeds: int, schedules: int | None, secon
     finding.
     """
     output = Output(as_json)
-    chosen = [configs.scenario(one).scenario for one in scenarios or configs.names("scenarios")]
+    chosen = [configs.scenario(scenario).scenario for scenario in scenarios or configs.names("scenarios")]
     width = max(len(one.id) for one in chosen)
     rows: list[Measured] = []
     interrupted = False
@@ -61,7 +61,7 @@ def command(scenarios: tuple[str, ...], seeds: int, schedules: int | None, secon
             break
         output.say(_row(_cells(rows[-1]), width))
     code = Exit.INTERRUPTED if interrupted else Exit.NO_FINDING
-    told: Facts = {"seeds": seeds, "scenarios": [_document(one) for one in rows]}
+    told: Facts = {"seeds": seeds, "scenarios": [_document(row) for row in rows]}
     output.result(document("measure", told, of_end(End(code, interrupted=interrupted))))
     return code
 

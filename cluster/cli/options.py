@@ -232,8 +232,8 @@ def apply(scenario: Scenario, options: Iterable[str], asked: Options) -> Chosen:
         raise UserMistake(mistake.message, field=field) from None
     if errata:
         needed += ["--fixed"] * fixed  # alone, it is in the token
-        for one in errata:
-            needed += ["--errata", one]
+        for erratum in errata:
+            needed += ["--errata", erratum]
     patch = current()
     if patch is not None:
         needed += ["--patch", patch.file]

@@ -219,7 +219,7 @@ def complain(args: list[str], message: str, code: int, error: BaseException | No
         if "--json" in args:
             document: dict[str, object] = {"error": error_document(message, code, error)}
             if others:
-                document["others"] = [error_document(str(one), code, one) for one in others]
+                document["others"] = [error_document(str(other), code, other) for other in others]
             click.echo(json.dumps(document, indent=2))
     except OSError:
         pass  # nobody is listening

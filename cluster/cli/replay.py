@@ -230,9 +230,9 @@ def _folder(output: Output, what: str, lenient: bool) -> Schedule:
         return Schedule(chosen, parse(token))
     contexts = build_threads(scenario)
     for records in run.journals.values():
-        for one in records:
-            if one["ctx"] not in contexts:
-                raise LogIncomplete(f"{run.path}: a record of {one['ctx']}, which this machine does not have")
+        for record in records:
+            if record["ctx"] not in contexts:
+                raise LogIncomplete(f"{run.path}: a record of {record['ctx']}, which this machine does not have")
     wanted = str(about.get("digest"))
     return Schedule(chosen, None, _told_of(run, wanted, scenario.limit), wanted, run.finding()[0], recorded=True)
 

@@ -29,7 +29,7 @@ def command(ctx: click.Context, as_json: bool) -> int | None:
         ctx.obj = as_json
         return None
     output = Output(as_json)
-    found = [configs.shipped(one) for one in configs.names("scenarios")]
+    found = [configs.shipped(name) for name in configs.names("scenarios")]
     rows = [(one.id, ", ".join(statuses(one)) or "-", one.title) for one in found]
     output.table(("id", "status of errata", "title"), rows)
     output.note(f"{program()} scenarios show ID describes a scenario; {program()} explore ID searches it")
@@ -60,11 +60,14 @@ def show(outer_json: bool | None, scenario: str, as_json: bool) -> int:
         [
             *(("source", one) for one in found.source),
             ("machine", machine_words(machine)),
-            *(("warning", one) for one in machine.doubts),
-            *(("erratum", f"{one} ({ERRATA[one].status}: {ERRATA[one].status.meaning})") for one in found.errata),
+            *(("warning", doubt) for doubt in machine.doubts),
+            *(
+                ("erratum", f"{erratum} ({ERRATA[erratum].status}: {ERRATA[erratum].status.meaning})")
+                for erratum in found.errata
+            ),
             ("detectors", ", ".join(levels) + "; the others stop" if levels else "all stop"),
-            *(("with errata", one) for one in outcome_words(found.expect.with_errata) if found.errata),
-            *(("fixed", one) for one in outcome_words(found.expect.fixed)),
+            *(("with errata", line) for line in outcome_words(found.expect.with_errata) if found.errata),
+            *(("fixed", line) for line in outcome_words(found.expect.fixed)),
             (
                 "bound",
                 f"{counted(found.bound.schedules, 'schedule')} of {found.bound.strategy}, depth {found.bound.depth}; "
@@ -99,7 +102,7 @@ def _steps(output: Output, head: str, steps: Sequence[Step]) -> None:
 
 def statuses(scenario: Scenario) -> list[str]:
     """How the scenario's errata are known, each word once, the best evidence first."""
-    have = {ERRATA[one].status for one in scenario.errata}
+    have = {ERRATA[erratum].status for erratum in scenario.errata}
     return [str(status) for status in Status if status in have]
 
 
@@ -108,10 +111,10 @@ def machine_words(machine: MachineConfig) -> str:
     cpus = "1 CPU" if machine.cpus == 1 else f"{machine.cpus} CPUs"
     words = f"{cpus}, {machine.frames} pages of {machine.page_size} bytes, {counted(machine.swap_slots, 'swap slot')}"
     usual = MachineConfig(machine.cpus, machine.frames, machine.swap_slots, machine.page_size)
-    for one in fields(machine):
-        value = getattr(machine, one.name)
-        if value != getattr(usual, one.name):
-            words += f"; {one.name.replace('_', ' ')}: {_plain(value)}"
+    for field in fields(machine):
+        value = getattr(machine, field.name)
+        if value != getattr(usual, field.name):
+            words += f"; {field.name.replace('_', ' ')}: {_plain(value)}"
     return words
 
 
@@ -120,7 +123,7 @@ def _plain(value: object) -> str:
     if isinstance(value, (tuple, list)):
         return ", ".join(_plain(one) for one in value)
     if is_dataclass(value):
-        told = [(one.name, getattr(value, one.name), one.default) for one in fields(value)]
+        told = [(field.name, getattr(value, field.name), field.default) for field in fields(value)]
         return " ".join(f"{name} {_plain(setting)}" for name, setting, usual in told if setting != usual)
     return "yes" if value is True else "no" if value is False else str(value)
 

@@ -79,7 +79,7 @@ class Steps:
     def __init__(self, random: Random, features: frozenset[str] | None = None, size: int = 16):
         self.random, self.size = random, size
         if features is None:
-            features = frozenset(one for one in FEATURES if random.random() < 0.4 and one != "tables")
+            features = frozenset(feature for feature in FEATURES if random.random() < 0.4 and feature != "tables")
         self.features = features
         self.weights = dict(ALWAYS)
         for one in sorted(features):
@@ -106,7 +106,7 @@ class Steps:
         return self.numbers["value"]
 
     def has(self, *features: str) -> bool:
-        return any(one in self.features for one in features)
+        return any(feature in self.features for feature in features)
 
     # -- the programs ------------------------------------------------------------
 
@@ -129,7 +129,7 @@ class Steps:
             elif op in ("km_alloc", "km_free", "kread", "kwrite"):
                 steps += self.kernel(op, thread)
             else:
-                self.status = next((one.name for one in space.regions.values() if one.kept), "")
+                self.status = next((region.name for region in space.regions.values() if region.kept), "")
                 steps += getattr(self, op)(self.any_range(space))
         steps += [Step("wait", {"for": child}) for child in waiting]
         if last and random.random() < 0.5:

@@ -183,8 +183,8 @@ class LiveMachine:
         detect, limit = self.scenario.detect, self.scenario.limit
         if free:
             run.journals = judged(run.journals, limit)
-        told = {word: [Finding(**one["finding"]) for records in run.journals.values() for one in records
-                       if one["event"] == word] for word in ("finding", "note")}  # fmt: skip
+        told = {word: [Finding(**record["finding"]) for records in run.journals.values() for record in records
+                       if record["event"] == word] for word in ("finding", "note")}  # fmt: skip
         if not told["finding"] and operations(run.journals) >= limit:  # (the nodes' state is that of a moment later)
             again = replay_journals(self.scenario, run.journals)
             run.finding, run.notes, run.results = again.finding, again.notes, again.results

@@ -233,7 +233,7 @@ def _list(value: object) -> list[object]:
 
 def _identity(pm: Postmortem, run: Run) -> None:
     about, scenario = _dict(run.run), _dict(run.scenario)
-    header: Record = next((one for one in run.headers.values() if one), {})
+    header: Record = next((header for header in run.headers.values() if header), {})
     named = _dict(about.get("scenario"))
     for key in ("id", "name", "title", "file"):
         value = named.get(key, scenario.get(key, header.get("scenario") if key == "id" else None))
@@ -328,7 +328,7 @@ def _headline(pm: Postmortem) -> str:
         return "no finding"
     if pm.cycle:
         return f"cut short; according to the logs, {' and '.join(pm.cycle)} wait for each other"
-    stuck = [one.name for one in pm.contexts if one.wait]
+    stuck = [context.name for context in pm.contexts if context.wait]
     return "cut short, without a finding" + (f"; waiting at that moment: {', '.join(stuck)}" if stuck else "")
 
 
@@ -338,7 +338,7 @@ def _headline(pm: Postmortem) -> str:
 def _contexts(pm: Postmortem, run: Run, graph: Graph) -> None:
     machine = graph.machine
     lwps = [_dict(one) for one in _list(_dict(run.scenario).get("lwps"))]
-    cpus = {str(one.get("name")): f"cpu{one.get('cpu')}" for one in lwps}
+    cpus = {str(lwp.get("name")): f"cpu{lwp.get('cpu')}" for lwp in lwps}
     rank = {name: at for at, name in enumerate(cpus)}
     names = sorted({*rank, *machine.contexts}, key=lambda name: (rank.get(name, len(rank)), name))
     for name in names:
@@ -406,7 +406,7 @@ def _involved(pm: Postmortem, graph: Graph, history: History) -> tuple[list[str]
             about.append(owner_of(one.wait.what))
     about = [one for one in dict.fromkeys(about) if one in history]
     for name in list(about):
-        about += [one for one in partners(name, machine, history) if one in history]
+        about += [partner for partner in partners(name, machine, history) if partner in history]
     about = list(dict.fromkeys(about))[:MAX_ABOUT]
     objects = list(about)
     for name in about:
@@ -435,8 +435,8 @@ def _asked_for(name: str, machine: Machine, history: History) -> ObjectReport:
         found = report(owner, machine.steps.some(history.get(owner, ())), machine)
     else:
         there: dict[str, list[int]] = {}
-        for one in {*history, *machine.lives}:
-            kind, _, number = one.partition(":")
+        for life in {*history, *machine.lives}:
+            kind, _, number = life.partition(":")
             if number.isdecimal():
                 there.setdefault(kind, []).append(int(number))
         told = [f"{kind}:{_span(numbers)}" for kind, numbers in sorted(there.items())]
@@ -575,5 +575,8 @@ def _nodes(pm: Postmortem, run: Run) -> None:
         header = run.headers.get(node, {})
         process = f"process {header['pid']} on {header.get('host', '?')}" if "pid" in header else ""
         expected = admitted.get(node)
-        last = [f"{one['nseq']:>6}  {one['ctx']:<14} {one['n']:>6}  {said(one)}" for one in records[-LAST_EVENTS:]]
+        last = [
+            f"{record['nseq']:>6}  {record['ctx']:<14} {record['n']:>6}  {said(record)}"
+            for record in records[-LAST_EVENTS:]
+        ]
         pm.nodes.append(NodeReport(node, len(records), expected if type(expected) is int else None, process, last))

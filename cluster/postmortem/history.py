@@ -150,7 +150,7 @@ def concerns(step: Step, machine: Machine) -> set[str]:
         if op.target in ("lock", "chan"):
             found.add(owner_of(text_of(record, op.target)))
         found.update(f"page:{frame}" for frame in (*_frames(record, op), *step.frames))
-    found.update(f"slot:{one}" for one in _slots(step, machine))
+    found.update(f"slot:{slot}" for slot in _slots(step, machine))
     return found
 
 
@@ -169,7 +169,7 @@ def _slots(step: Step, machine: Machine) -> list[int]:
     if kind is None or name not in kind.swap_slots:
         return []
     values = [record.get("value"), step.old.value if step.old is not None else None]
-    return [one for one in values if type(one) is int and one > 0]
+    return [value for value in values if type(value) is int and value > 0]
 
 
 def _frames(record: Record, op: Op) -> list[int]:
@@ -309,7 +309,7 @@ def partners(name: str, machine: Machine, history: History) -> list[str]:
 
 def _handles(values: list[object], kind: str) -> list[str]:
     """Those of these values, or of what is known of fields, that are handles of structs of a kind."""
-    found = [handle(one.value if isinstance(one, Known) else one) for one in values]
+    found = [handle(value.value if isinstance(value, Known) else value) for value in values]
     return [one[0] for one in found if one is not None and kind_of(one[0]) == kind]
 
 
@@ -338,9 +338,9 @@ def lock_words(name: str, machine: Machine) -> LockReport:
     decl = KIND_NAMES.get(kind_of(name))
     about = None if decl is None else decl.lock_fields.get(name.split(".", 1)[-1])
     waiters: list[WantReport] = [
-        {"ctx": one, "fn": wait.fn, "mode": wait.mode, "n": wait.n}
-        for one in lock.waiters
-        if (ctx := machine.contexts.get(one)) is not None and (wait := ctx.wait) is not None
+        {"ctx": waiter, "fn": wait.fn, "mode": wait.mode, "n": wait.n}
+        for waiter in lock.waiters
+        if (ctx := machine.contexts.get(waiter)) is not None and (wait := ctx.wait) is not None
     ]
     return {
         "lock": place(name), "kind": "lockmgr" if about is not None and about.sleepable else "simple_lock",

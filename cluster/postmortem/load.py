@@ -110,7 +110,9 @@ class Run:
 
 
 def _recorded(journals: Journals) -> list[dict[str, object]]:
-    found = [one.get("finding") for records in journals.values() for one in records if one["event"] == "finding"]
+    found = [
+        record.get("finding") for records in journals.values() for record in records if record["event"] == "finding"
+    ]
     return [one for one in found if isinstance(one, dict)]
 
 
@@ -178,7 +180,7 @@ def load(path: str | Path) -> Run:
 
 def _runs_below(folder: Path) -> list[Path]:
     """Folders of runs in this one, as `run --repeat --out` makes them, in the order of their numbers."""
-    found = {one.parent for name in (SCENARIO, RUN) for one in folder.glob(f"*/{name}")}
+    found = {path.parent for name in (SCENARIO, RUN) for path in folder.glob(f"*/{name}")}
     return sorted(found, key=lambda one: (len(one.name), one.name))
 
 
@@ -392,7 +394,7 @@ def _record(line: bytes, node: str, cpus: tuple[str, ...] | None, room: _Room) -
     _number(record, "n", 0)
     for key in ("granted", "woke", "raised"):
         names = record.get(key, [])
-        if not isinstance(names, list) or not all(isinstance(one, str) and _NAME.fullmatch(one) for one in names):
+        if not isinstance(names, list) or not all(isinstance(name, str) and _NAME.fullmatch(name) for name in names):
             raise ValueError(f"{key} is not a list of names")
     for key in _TEXTS:
         if not isinstance(record.get(key, ""), str):

@@ -26,9 +26,9 @@ class Sequence:
 def in_order(journals: Journals) -> Sequence:
     """The records of all nodes in one sequence."""
     merge, forced = Linearizer(journals), 0
-    if any(one["event"] == "finding" for records in journals.values() for one in records):
+    if any(record["event"] == "finding" for records in journals.values() for record in records):
         try:
-            past = {id(one) for records in causal_past(journals).values() for one in records}
+            past = {id(record) for records in causal_past(journals).values() for record in records}
         except (KeyError, IndexError):  # a record it needs is not there
             past = set()
         merge.go_on(lambda record: id(record) in past)

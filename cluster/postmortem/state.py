@@ -220,7 +220,7 @@ class Machine:
 
     def _hold(self, ctx: ContextState, lock: str, hold: Hold) -> None:
         state = self.locks[lock]
-        state.holders = [one for one in state.holders if one.ctx != ctx.name] + [hold]
+        state.holders = [holder for holder in state.holders if holder.ctx != ctx.name] + [hold]
         state.last_locked = hold
         ctx.held[lock] = hold
 
@@ -271,13 +271,13 @@ class Machine:
             ctx.wait = Wait(event, name, fn, "", mode, n)
             lock.waiters.append(ctx.name)
             if event == "upgrade":
-                lock.holders = [one for one in lock.holders if one.ctx != ctx.name]
+                lock.holders = [holder for holder in lock.holders if holder.ctx != ctx.name]
         elif event in ("lock", "upgrade") or (event == "try" and record.get("got")):
             self._hold(ctx, name, Hold(ctx.name, mode, fn, n))
         elif event == "downgrade" and name in ctx.held:
             self._hold(ctx, name, ctx.held[name]._replace(mode="r"))
         elif event == "unlock":
-            mine = [one for one in lock.holders if one.ctx == ctx.name] or lock.holders[:1]
+            mine = [holder for holder in lock.holders if holder.ctx == ctx.name] or lock.holders[:1]
             for one in mine[:1]:
                 lock.holders.remove(one)
                 self.contexts[one.ctx].held.pop(name, None)

@@ -48,7 +48,9 @@ class Graph:
 
     def blocked(self) -> list[ContextState]:
         """The contexts that wait for something that should have come."""
-        return [one for one in self.machine.contexts.values() if one.wait is not None and not is_idle(one)]
+        return [
+            context for context in self.machine.contexts.values() if context.wait is not None and not is_idle(context)
+        ]
 
     def words(self, one: ContextState) -> str:
         """What a context waits for, in a sentence; "" if it does not, or waits for work."""

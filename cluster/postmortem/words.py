@@ -130,7 +130,7 @@ def shown(kind: str, field: str, value: object) -> str:
     flags = flags_of(kind, field)
     if flags is not None and isinstance(value, int):
         prefix, names = flags
-        return "|".join(one if one.startswith("0x") else prefix + one for one in bits(value, names)) or "0"
+        return "|".join(bit if bit.startswith("0x") else prefix + bit for bit in bits(value, names)) or "0"
     if (kind, field) == ("buf", "error") and type(value) is int and value:
         return errno_name(value)
     if field == "p_stat" and isinstance(value, int):

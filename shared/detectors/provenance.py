@@ -197,7 +197,9 @@ class Provenance:
     def op_frame_write(self, move: Move) -> None:
         """By a device, into the frame of a request; or the second half of a copy between two shards of memory."""
         target = Place("page", move.target)
-        request = next((one for one in self.requests[::-1] if not one.write and move.target in one.frames), None)
+        request = next(
+            (request for request in self.requests[::-1] if not request.write and move.target in request.frames), None
+        )
         if request is not None:
             source = request.places[request.frames.index(move.target)]
             hop = Hop(source, target, request.move, "read")
@@ -314,8 +316,8 @@ class Provenance:
         """From where this value may have come to this word of a page: the kernel's stores, what was there when the run
         began, the stores of programs; the last one first."""
         stores = [*reversed(self.stores.values())]
-        kernel = [one for one in stores if one.move is not None and one.move.code != "word_write"]
-        every = [*kernel, *self.begin, *(one for one in stores if one not in kernel)]
+        kernel = [store for store in stores if store.move is not None and store.move.code != "word_write"]
+        every = [*kernel, *self.begin, *(store for store in stores if store not in kernel)]
         return [one for one in every if one.word == word and one.value == value]
 
     # -- words -----------------------------------------------------------------------
@@ -354,7 +356,7 @@ class Provenance:
             where: an address in the scenario's own words.
         """
         hops = item.hops()
-        told = [self.born(item.origin, where), *(self._hop(one) for one in hops)]
+        told = [self.born(item.origin, where), *(self._hop(hop) for hop in hops)]
         if len(told) > MAX_HOPS:
             told = [*told[: MAX_HOPS // 2], f"and so on {len(told) - MAX_HOPS} times", *told[-MAX_HOPS // 2 :]]
         return f"the {value} that was read: " + "; ".join(told)
@@ -384,8 +386,8 @@ class Provenance:
     def fate(self, origin: Origin) -> str:
         """Where a value is now, or which operation destroyed its last copy."""
         places = self.whereabouts(origin)
-        gone = [one for one in places if one.kind == "page" and one.number in self.freed]
-        live = [one for one in places if one not in gone]
+        gone = [place for place in places if place.kind == "page" and place.number in self.freed]
+        live = [place for place in places if place not in gone]
         told = [f"it is now in {' and in '.join(map(str, live))}"] if live else []
         for place in gone:
             other = "" if live else ", and it had been written to no other place"

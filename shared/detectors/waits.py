@@ -214,7 +214,7 @@ class WaitGraph:
         wait, other = self.facts.waits[name], self.facts.waits.get(edge.to)
         if edge.why != "holder" or other is None or self.verb(wait) != "spins" or self.verb(other) != "sleeps":
             return False
-        since = [one.since for one in self.facts.holders[wait.what] if one.ctx == edge.to]
+        since = [holder.since for holder in self.facts.holders[wait.what] if holder.ctx == edge.to]
         return not set(since) & set(self.facts.stacks.get(edge.to, ()))
 
     def waits_for_waiter(self, name: str) -> bool:

@@ -51,12 +51,12 @@ ERRATA: dict[str, Erratum] = {one.id: one for one in sorted(CATALOGUE, key=_plac
 
 def counts() -> dict[Status, int]:
     """How many errata have each status."""
-    return {status: sum(one.status is status for one in ERRATA.values()) for status in Status}
+    return {status: sum(erratum.status is status for erratum in ERRATA.values()) for status in Status}
 
 
 def with_big_lock() -> dict[BigLock, int]:
     """How many errata show how on a machine with the big lock."""
-    return {seen: sum(one.big_lock is seen for one in ERRATA.values()) for seen in BigLock}
+    return {seen: sum(erratum.big_lock is seen for erratum in ERRATA.values()) for seen in BigLock}
 
 
 def lookup(name: str) -> Erratum:
@@ -67,8 +67,8 @@ def lookup(name: str) -> Erratum:
     if name in ERRATA:
         return ERRATA[name]
     short = name.lower()
-    found = [one for one in ERRATA.values() if one.name.lower() == short]
-    found = found or [one for one in ERRATA.values() if one.row.lower() == short]
+    found = [erratum for erratum in ERRATA.values() if erratum.name.lower() == short]
+    found = found or [erratum for erratum in ERRATA.values() if erratum.row.lower() == short]
     if len(found) == 1:
         return found[0]
     shown = name if len(name) <= 60 else name[:56] + " ..."
@@ -76,8 +76,8 @@ def lookup(name: str) -> Erratum:
         raise UserMistake(
             f"{shown!r} is a row with several errata: {', '.join(f'{one.name} ({one.id})' for one in found)}"
         )
-    close = [one.id for one in ERRATA.values() if short in map(str.lower, one.scenarios)]
-    close = close or [one for one in ERRATA if short and one.startswith(f"{short}.")][:3]
+    close = [erratum.id for erratum in ERRATA.values() if short in map(str.lower, erratum.scenarios)]
+    close = close or [erratum for erratum in ERRATA if short and erratum.startswith(f"{short}.")][:3]
     close = close or difflib.get_close_matches(name, ERRATA, n=3, cutoff=0.5)
     hint = "; `uvmp errata` lists them"
     if close:

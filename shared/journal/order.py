@@ -47,8 +47,10 @@ class Linearizer:
 
     def __init__(self, journals: Journals):
         self.records: list[Record] = []
-        self.by_node = {node: deque(one for one in journals[node] if "k" in one) for node in sorted(journals)}
-        self.events = {node: deque(one for one in journals[node] if "k" not in one) for node in sorted(journals)}
+        self.by_node = {node: deque(record for record in journals[node] if "k" in record) for node in sorted(journals)}
+        self.events = {
+            node: deque(record for record in journals[node] if "k" not in record) for node in sorted(journals)
+        }
         by_cpu = _by_cpu(self.by_node.values())
         self.by_cpu = {cpu: deque(by_cpu.pop(cpu).records) for cpu in sorted(by_cpu)}
         self.waiting = asleep_at_start(journals)
@@ -125,7 +127,12 @@ def in_order(journals: Journals) -> list[Record]:
 
     Raises: LogIncomplete - there is none: the orders contradict each other.
     """
-    ends = {(one["node"], one["at"]) for records in journals.values() for one in records if one["event"] == "finding"}
+    ends = {
+        (record["node"], record["at"])
+        for records in journals.values()
+        for record in records
+        if record["event"] == "finding"
+    }
     merge = Linearizer(journals)
     if ends:
         merge.go_on(lambda record: "k" not in record or (record["cpu"], record["k"]) not in ends)
@@ -169,7 +176,7 @@ def events_after(journals: Journals) -> dict[str, list[int]]:
 
 def operations(journals: Journals) -> int:
     """How many operations there are in the journals."""
-    return sum("k" in one for records in journals.values() for one in records)
+    return sum("k" in record for records in journals.values() for record in records)
 
 
 def cut(journals: Journals, count: int) -> Journals:
@@ -192,9 +199,9 @@ def cut(journals: Journals, count: int) -> Journals:
         upto = 0 if end is None else end["k"]
         blocked = end is not None and "wait" in end and end["ctx"] not in ended
         found[node] = [
-            one
-            for one in records
-            if (id(one) in kept if "k" in one else one["at"] < upto or (one["at"] == upto and not blocked))
+            record
+            for record in records
+            if (id(record) in kept if "k" in record else record["at"] < upto or (record["at"] == upto and not blocked))
         ]
     return found
 
@@ -210,7 +217,7 @@ def judged(journals: Journals, limit: int) -> Journals:
     Raises: LogIncomplete - the orders contradict each other; LookupError - a record that is referred to is missing.
     """
     past = causal_past(journals)
-    stopped = any(one["event"] == "finding" for records in journals.values() for one in records)
+    stopped = any(record["event"] == "finding" for records in journals.values() for record in records)
     return cut(journals, limit) if operations(past) > limit - (not stopped) else past
 
 
@@ -268,10 +275,10 @@ def causal_past(journals: Journals) -> Journals:
     panicked; this is the part that every replay of the schedule has too. With
     two findings, the past of one that does not contain the other is taken.
     """
-    found = [one for _, records in sorted(journals.items()) for one in records if one["event"] == "finding"]
+    found = [record for _, records in sorted(journals.items()) for record in records if record["event"] == "finding"]
     pasts = [_past(journals, one) for one in found]
     for past in pasts:
-        if sum(one["event"] == "finding" for records in past.values() for one in records) == 1:
+        if sum(record["event"] == "finding" for records in past.values() for record in records) == 1:
             return past
     return pasts[0] if pasts else journals
 
@@ -304,7 +311,7 @@ def _by_cpu(operations: Iterable[Iterable[Record]]) -> dict[str, _Operations]:
 
 
 def _past(journals: Journals, finding: Record) -> Journals:
-    operations = {node: [one for one in records if "k" in one] for node, records in journals.items()}
+    operations = {node: [record for record in records if "k" in record] for node, records in journals.items()}
     by_cpu = _by_cpu(operations.values())
     causes = _causes(operations, by_cpu)
     upto = dict.fromkeys(by_cpu, 0)
@@ -330,7 +337,7 @@ def _past(journals: Journals, finding: Record) -> Journals:
     for node, records in journals.items():
         end_of = by_cpu[node].get(upto.get(node, 0)) if node in by_cpu else None
         blocked = end_of is not None and "wait" in end_of and node != finding["node"]
-        past[node] = [one for one in records if _in_past(one, node, finding, upto, blocked)]
+        past[node] = [record for record in records if _in_past(record, node, finding, upto, blocked)]
     ended_by = by_cpu[finding["node"]].get(finding["at"]) if finding["node"] in by_cpu else None
     if ended_by is not None and "refused" in ended_by:  # the CPU learnt of it only with a later answer
         known = [one for one in past[finding["node"]] if one.get("at") != finding["at"]]

@@ -173,7 +173,9 @@ class MachineConfig:
     @property
     def processors(self) -> tuple[str, ...]:
         """Names of the nodes on which contexts run."""
-        return tuple(one for one in self.nodes if one.startswith("cpu") or one in ("pagedaemon", "swap_io", "disk_io"))
+        return tuple(
+            node for node in self.nodes if node.startswith("cpu") or node in ("pagedaemon", "swap_io", "disk_io")
+        )
 
     @property
     def actors(self) -> tuple[tuple[str, ...], ...]:
@@ -243,7 +245,7 @@ def machine_of(value: Value, described: bool = False) -> MachineConfig:
     reading.section(keys, "story", Value.text, "")
     cpus = number("cpus", MAX_CPUS)
     frames = number("frames", MAX_FRAMES)
-    swap_slots = sum(one.slots for one in devices) if by_device else number("swap_slots", MAX_SWAP)
+    swap_slots = sum(device.slots for device in devices) if by_device else number("swap_slots", MAX_SWAP)
     page_size = number("page_size", PAGE_SIZES[0])
     if page_size not in PAGE_SIZES:
         reading.mistakes.append(keys["page_size"].mistake(f"{page_size} is not a power of two"))
@@ -336,7 +338,7 @@ def _swap_devices(value: Value) -> tuple[SwapDevice, ...]:
         devices.append(SwapDevice(_number(keys["slots"], "slots"), priority))
     if len(devices) > MAX_SWAP_DEVICES:
         swap["devices"].fail(f"more than {MAX_SWAP_DEVICES} swap devices")
-    if sum(one.slots for one in devices) > MAX_SWAP:
+    if sum(device.slots for device in devices) > MAX_SWAP:
         swap["devices"].fail(f"more than {MAX_SWAP} slots on all devices together")
     return tuple(devices)
 

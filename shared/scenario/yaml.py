@@ -220,13 +220,13 @@ class Reading:
     def each(self, values: Iterable[V], read: Callable[[V], T]) -> tuple[T, ...]:
         """What each of these says; those that have a mistake are left out, and it is taken note of."""
         found: list[T] = []
-        for one in values:
+        for value in values:
             try:
-                found.append(read(one))
+                found.append(read(value))
             except UserMistake as mistake:
                 self.mistakes.append(mistake)
-                if isinstance(one, Value):
-                    self.lose(one, mistake)
+                if isinstance(value, Value):
+                    self.lose(value, mistake)
         return tuple(found)
 
     def lose(self, value: Value, mistake: UserMistake) -> None:

@@ -67,7 +67,7 @@ def _what(pm: Postmortem, width: int) -> Iterator[str]:
         story = found.story if found.detector != "deadlock" or not pm.waits else []
         for sentence in story[:MAX_STORY]:
             yield from _short(wrap("- " + sentence, width, hang="  "), STORY_LINES, width)
-    errata = ", ".join(one["id"] + (f" ({one['row']})" if one["row"] else "") for one in pm.errata)
+    errata = ", ".join(erratum["id"] + (f" ({erratum['row']})" if erratum["row"] else "") for erratum in pm.errata)
     yield from _short(fold_text(errata or "none (the repaired kernel)", width, "  errata: ", " " * 10), 2, width)
 
 

@@ -123,11 +123,11 @@ def _head(pm: Postmortem, width: int) -> Iterator[str]:
     yield ""
     if "title" in pm.scenario:
         yield from _labelled("scenario", f"{pm.scenario.get('id', '')}: {pm.scenario['title']}", width)
-    for one in pm.errata:
-        text = f"{one['id']} ({one['row']}): {one['sentence']}" if one["sentence"] else one["id"]
+    for erratum in pm.errata:
+        text = f"{erratum['id']} ({erratum['row']}): {erratum['sentence']}" if erratum["sentence"] else erratum["id"]
         yield from _labelled("erratum", text, width)
-        if one["source"]:
-            yield from _labelled("", one["source"], width)
+        if erratum["source"]:
+            yield from _labelled("", erratum["source"], width)
     if not pm.errata:
         yield from _labelled("errata", "none (the repaired kernel)", width)
     if found is not None:
@@ -239,7 +239,7 @@ def _waits(pm: Postmortem, width: int) -> Iterator[str]:
 
 def _locks(pm: Postmortem, width: int) -> Iterator[str]:
     when = "when the run ended" if pm.ended else "when the log ends"
-    yield f"Locks held {when}" + ("" if any(one["holders"] for one in pm.locks) else ": none")
+    yield f"Locks held {when}" + ("" if any(lock["holders"] for lock in pm.locks) else ": none")
     for one in pm.locks:
         yield from _lock(one, width)
 

@@ -399,7 +399,11 @@ class Snapshot(Structs):
     @cached_property
     def sound_translations(self) -> list[Translation]:
         """Those that name the page they should."""
-        return [one for one in self.translations if one.page is not None and one.page.frame == one.pte[FRAME]]
+        return [
+            translation
+            for translation in self.translations
+            if translation.page is not None and translation.page.frame == translation.pte[FRAME]
+        ]
 
     @cached_property
     def modified(self) -> set[int]:
