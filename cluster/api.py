@@ -284,9 +284,9 @@ def explore(program: Program, strategy: Strategy | None = None, executions: int 
     Raises: UserMistake - a function fails otherwise than by an assertion; names its file and line.
     """
     scenario = program.scenario()
-    found = search.explore(scenario, strategy or Pct(), schedules=executions)
-    outcome = engine.replay(scenario, []) if found.outcome is None else found.outcome
-    return Report(program, found.schedules, found.found_at, outcome)
+    exploration = search.explore(scenario, strategy or Pct(), schedules=executions)
+    outcome = engine.replay(scenario, []) if exploration.outcome is None else exploration.outcome
+    return Report(program, exploration.schedules, exploration.found_at, outcome)
 
 
 def replay(program: Program, token: str) -> Report:

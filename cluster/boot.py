@@ -55,10 +55,12 @@ def boot(scenario: Scenario) -> dict[str, object]:
     )
     _put_to_sleep(machine, machine.threads)
     sim = Sim(machine, None)
-    found = sim.execute(Stay())
-    if found is not None or booter.state != "finished":
+    finding = sim.execute(Stay())
+    if finding is not None or booter.state != "finished":
         why = (
-            found.text if found is not None else "it waits forever" + (f" in {booter.function}" if booter.stack else "")
+            finding.text
+            if finding is not None
+            else "it waits forever" + (f" in {booter.function}" if booter.stack else "")
         )
         line, field = None, "setup"
         if begun:

@@ -88,9 +88,9 @@ def scenario(text: str, field: str = "SCENARIO") -> Source:
 def _like(text: str, known: list[str]) -> str:
     """What to try instead of an id that is not known."""
     short = text.lower()
-    close = [one for one in known if short and one.lower().startswith(short)]
-    close += difflib.get_close_matches(short, [one.lower() for one in known], n=3, cutoff=0.5)
-    near = [one for one in known if one in close or one.lower() in close][:MAX_NEAR]
+    close = [name for name in known if short and name.lower().startswith(short)]
+    close += difflib.get_close_matches(short, [name.lower() for name in known], n=3, cutoff=0.5)
+    near = [name for name in known if name in close or name.lower() in close][:MAX_NEAR]
     hint = f" (did you mean {' or '.join(near)}?)" if near else ""
     return f"{hint}; `uvmp scenarios` lists them; a file is given with its path, as ./{FILE_EXAMPLE}"
 

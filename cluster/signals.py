@@ -34,8 +34,8 @@ def listen() -> None:
 
 def ignore() -> None:
     """What now comes is not interrupted again."""
-    for one in ENDING:
-        signal.signal(one, signal.SIG_IGN)
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager

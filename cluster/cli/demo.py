@@ -123,16 +123,16 @@ class Demo:
             self.output.say(f"run {number}: {words}")
             took = f"{run.operations:,} operations in {run.seconds:.1f} s"
             self.output.say(f"       {took}; digest {run.digest[:8]}, {done[-1][1]}")
-        found = Counter(run.finding.kind if run.finding is not None else "" for run, _ in done)
-        hits = sum(count for kind, count in found.items() if kind)
+        kinds = Counter(run.finding.kind if run.finding is not None else "" for run, _ in done)
+        hits = sum(count for kind, count in kinds.items() if kind)
         self.prose(f"A finding in {hits} of {FREE_RUNS} runs. No strategy chose their orders.")
-        self.expect(next((f"a free run: {one}" for _, one in done if not one.equal), None))
+        self.expect(next((f"a free run: {compared}" for _, compared in done if not compared.equal), None))
 
     def explain(self, folder: Path) -> None:
         self.part("What happened, from the logs of the live replay alone", f"uvmp postmortem {folder}")
-        found = analyse(folder)
-        self.output.say_lines(render_screen(found, full=pasteable(f"uvmp postmortem {folder} --full")).rstrip("\n"))
-        self.expect(None if found.complete else "the log of the live replay is incomplete")
+        report = analyse(folder)
+        self.output.say_lines(render_screen(report, full=pasteable(f"uvmp postmortem {folder} --full")).rstrip("\n"))
+        self.expect(None if report.complete else "the log of the live replay is incomplete")
 
     def search_repaired(self, first: Exploration) -> None:
         self.part("The repaired kernel, under the same search", f"uvmp explore {SCENARIO} --fixed --expect")

@@ -250,10 +250,12 @@ def apply(scenario: Scenario, options: Iterable[str], asked: Options) -> Chosen:
 
 def _levels(detect: Iterable[str]) -> dict[str, str]:
     levels: dict[str, str] = {}
-    for one in detect:
-        detector, equals, level = one.partition("=")
+    for setting in detect:
+        detector, equals, level = setting.partition("=")
         if not equals:
-            raise UserMistake(f"expected DETECTOR=LEVEL, for instance lockdebug=off; found {one!r}", field="--detect")
+            raise UserMistake(
+                f"expected DETECTOR=LEVEL, for instance lockdebug=off; found {setting!r}", field="--detect"
+            )
         if detector in levels:
             raise UserMistake(f"{detector} is given twice", field="--detect")
         levels[detector] = level

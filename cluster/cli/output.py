@@ -43,10 +43,10 @@ def columns(stream: TextIO) -> int | None:
     if told.isascii() and told.isdigit() and len(told) < 6 and int(told) > 0:
         return max(MIN_WIDTH, int(told))
     try:
-        found = os.get_terminal_size(stream.fileno()).columns
+        width = os.get_terminal_size(stream.fileno()).columns
     except (OSError, ValueError):
         return None
-    return max(MIN_WIDTH, found) if found else None
+    return max(MIN_WIDTH, width) if width else None
 
 
 def width() -> int:

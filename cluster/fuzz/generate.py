@@ -108,7 +108,7 @@ class Maker(Steps):
     def sickness(self) -> Keys:
         """A swap device that is slow, or cannot write or may not: nothing is lost by that; or one that cannot read."""
         random = self.random
-        found: Keys = {}
+        sick: Keys = {}
         if random.random() < 0.3:
             error, many = random.choice(ERRORS), random.choice(({"count": 1}, {"count": 4, "maybe": True}))
             return {"errors": [{"op": "get", "error": error, "first": random.randint(1, 6), **many}]}
@@ -119,13 +119,13 @@ class Maker(Steps):
                 "first": random.randint(1, 4),
                 "count": random.randint(1, 6),
             }
-            found["delays"] = [slow]
-        if not found or random.random() < 0.6:
+            sick["delays"] = [slow]
+        if not sick or random.random() < 0.6:
             ways: list[Keys] = [*({"at": time} for time in TIMES), {"maybe": True}]
             error, when = random.choice(ERRORS), random.choice(ways)
             bad = {"op": "put", "error": error, "first": random.randint(1, 4), "count": random.randint(1, 3)}
-            found["errors"] = [{**bad, **when}]
-        return found
+            sick["errors"] = [{**bad, **when}]
+        return sick
 
     def first_mappings(self, proc: str, space: Space, status: bool) -> list[Step]:
         """What a process has from the beginning, and wrote there."""

@@ -153,5 +153,5 @@ def token(scenario: Scenario, failure: Failure) -> Token:
 
 def _again(sim: Sim, failure: Failure) -> bool:
     """Does the failure's schedule have its finding again?"""
-    found = sim.execute(Deviate(failure.deviations, strict=False))
-    return found is not None and failure.finding is not None and found.signature == failure.finding.signature
+    finding = sim.execute(Deviate(failure.deviations, strict=False))
+    return finding is not None and failure.finding is not None and finding.signature == failure.finding.signature

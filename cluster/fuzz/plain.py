@@ -473,6 +473,6 @@ def unlike(scene: Scenario, results: Results) -> Wrong | None:
             right = process.step(step, answer["result"])
             if right is not None:
                 text = f"{lwp.name} {step.text}: expected {' or '.join(map(str, right))}, got {answer['result']}"
-                listed = all(isinstance(one, int) or one.isupper() for one in right)
+                listed = all(isinstance(expected, int) or expected.isupper() for expected in right)
                 return Wrong(text, step.into or "", tuple(right) if listed else ())
     return None

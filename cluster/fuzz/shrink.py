@@ -96,12 +96,12 @@ def _plainer_machine(program: Program) -> Iterator[Program]:
 
 def _on_cpus(steps: tuple[Step, ...], cpus: int) -> tuple[Step, ...]:
     """The same on fewer CPUs."""
-    found = []
+    moved = []
     for step in steps:
         args = {**step.args, "cpu": min(step.args["cpu"], cpus - 1)} if "cpu" in step.args else step.args
         program = None if step.program is None else _on_cpus(step.program, cpus)
-        found.append(Step(step.op, args, program))
-    return tuple(found)
+        moved.append(Step(step.op, args, program))
+    return tuple(moved)
 
 
 def _shorter_ranges(program: Program) -> Iterator[Program]:

@@ -82,8 +82,8 @@ class Steps:
             features = frozenset(feature for feature in FEATURES if random.random() < 0.4 and feature != "tables")
         self.features = features
         self.weights = dict(ALWAYS)
-        for one in sorted(features):
-            for op, weight in FEATURES[one].items():
+        for feature in sorted(features):
+            for op, weight in FEATURES[feature].items():
                 self.weights[op] = self.weights.get(op, 0) + weight
         self.numbers: dict[str, int] = {}
         self.files: dict[str, int] = {}
@@ -256,7 +256,7 @@ class Steps:
         if not depth or self.numbers.get("C", 0) == CHILDREN:
             return []
         child = self.name("C")
-        inherited = {name: Region(one.name, one.pages) for name, one in {**space.regions, **own}.items()}
+        inherited = {name: Region(region.name, region.pages) for name, region in {**space.regions, **own}.items()}
         awaited = random.choice(("now", "later", "never"))
         body = self.steps(child, Space(inherited), depth - 1, random.randint(1, self.size // 2), awaited == "never")
         where = {"cpu": random.randrange(self.cpus)} if random.random() < 0.5 else {}

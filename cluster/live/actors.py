@@ -173,8 +173,8 @@ class Actors:
     def gather(self, refs: list[object], limit_s: float = LIMIT_S) -> list[Any]:
         """Results of calls; an actor that died or is silent is an Infrastructure error."""
         try:
-            found: list[Any] = self.ray.get(refs, timeout=limit_s)
-            return found
+            replies: list[Any] = self.ray.get(refs, timeout=limit_s)
+            return replies
         except self.ray.exceptions.GetTimeoutError:
             raise Infrastructure(f"an actor has not answered for {limit_s:.0f} s") from None
         except self.ray.exceptions.RayActorError as error:

@@ -74,17 +74,17 @@ class Progress:
             raise _error(error)
         for divergence in (divergence for poll in polls for divergence in poll.diverged):
             raise Diverged(*divergence)
-        found = any(poll.found for poll in polls)
+        finding = any(poll.found for poll in polls)
         counts = [(poll.admitted, poll.sent, poll.received) for poll in polls]
         same, self.counts = counts == self.counts, counts
         at_rest = same and all(poll.idle for poll in polls) and sum(poll.sent - poll.received for poll in polls) == 0
         if not self.following:
-            self.endless = not found and sum(poll.operations for poll in polls) > self.limit
-            if found or self.endless or at_rest:
+            self.endless = not finding and sum(poll.operations for poll in polls) > self.limit
+            if finding or self.endless or at_rest:
                 return True
         else:
             behind = [poll.behind for poll in polls if poll.behind is not None]
-            if (found or at_rest) and not behind and not any(poll.held for poll in polls):
+            if (finding or at_rest) and not behind and not any(poll.held for poll in polls):
                 return True
             if not same:
                 self.changed = monotonic()

@@ -110,10 +110,10 @@ class Run:
 
 
 def _recorded(journals: Journals) -> list[dict[str, object]]:
-    found = [
+    findings = [
         record.get("finding") for records in journals.values() for record in records if record["event"] == "finding"
     ]
-    return [one for one in found if isinstance(one, dict)]
+    return [finding for finding in findings if isinstance(finding, dict)]
 
 
 def load(path: str | Path) -> Run:
@@ -133,7 +133,7 @@ def load(path: str | Path) -> Run:
     except (OSError, ValueError) as wrong:
         raise UserMistake(f"cannot be read ({clean(wrong, 200)})", file=shown) from None
     if runs_below:
-        some = ", ".join(clean(one, 200) for one in runs_below[:MAX_SHOWN])
+        some = ", ".join(clean(folder, 200) for folder in runs_below[:MAX_SHOWN])
         more = f" and {len(runs_below) - MAX_SHOWN} more" if len(runs_below) > MAX_SHOWN else ""
         count = counted(len(runs_below), "run")
         raise UserMistake(f"contains {count}, each in its own folder: {some}{more}; give one folder", file=shown)
@@ -180,8 +180,8 @@ def load(path: str | Path) -> Run:
 
 def _runs_below(folder: Path) -> list[Path]:
     """Folders of runs in this one, as `run --repeat --out` makes them, in the order of their numbers."""
-    found = {path.parent for name in (SCENARIO, RUN) for path in folder.glob(f"*/{name}")}
-    return sorted(found, key=lambda one: (len(one.name), one.name))
+    folders = {path.parent for name in (SCENARIO, RUN) for path in folder.glob(f"*/{name}")}
+    return sorted(folders, key=lambda folder: (len(folder.name), folder.name))
 
 
 def _some(names: set[str]) -> str:
@@ -219,7 +219,7 @@ def _verify(run: Run, sums: dict[str, str]) -> None:
                 run.torn.append(f"{clean(name, 60)}: the file is missing")
             elif name not in wanted:
                 run.torn.append(f"{clean(name, 60)}: the file did not exist when the run ended")
-            elif sums[name] != wanted[name] and not any(one.startswith(f"{name}:") for one in run.torn):
+            elif sums[name] != wanted[name] and not any(line.startswith(f"{name}:") for line in run.torn):
                 run.torn.append(f"{clean(name, 60)}: the file was changed (its SHA-256 differs from that in {RUN})")
         if SCENARIO in sums and sums[SCENARIO] != about.get("scenario_sum"):
             run.torn.append(f"{SCENARIO}: the file was changed (its SHA-256 differs from that in {RUN})")
@@ -355,7 +355,7 @@ def _journal(file: Path, node: str, run: Run, room: _Room) -> str:
         run.torn += bad[:3]
         if len(bad) > 3:
             run.torn.append(f"{file.name}: {len(bad) - 3} more lines cannot be read")
-    elif not run.headers[node] and not any(one.startswith(f"{file.name}:") for one in run.torn):
+    elif not run.headers[node] and not any(line.startswith(f"{file.name}:") for line in run.torn):
         run.torn.append(f"{file.name}: no header, so the run of this file is unknown")
     return total.hexdigest()
 

@@ -284,10 +284,10 @@ class Machine:
             lock.last_unlocked = Hold(ctx.name, mode, ctx.function, n)
 
     def _life(self, ctx: ContextState, record: Record, event: str) -> None:
-        found = handle(record.get("obj"))
-        if found is None:
+        struct = handle(record.get("obj"))
+        if struct is None:
             return
-        name, generation = found
+        name, generation = struct
         if event == "renew" and type(record.get("gen")) is int:
             generation = record["gen"]
         self.lives[name] = generation

@@ -69,8 +69,8 @@ def place(name: str) -> str:
 
 def declared(kind: str, field: str) -> FieldBase | None:
     """How a struct's field (`[]`: an array's element) is declared; None if there is no such field."""
-    one = KIND_NAMES.get(kind)
-    return None if one is None else one.element if field == "[]" else one.fields.get(field)
+    kind_ = KIND_NAMES.get(kind)
+    return None if kind_ is None else kind_.element if field == "[]" else kind_.fields.get(field)
 
 
 def is_number(kind: str, field: str) -> bool:
@@ -160,8 +160,8 @@ def field_name(record: Record) -> str:
 
 def lvalue(record: Record) -> str:
     """What a load or store is of: `anon:5.an_ref`, `amaparray:3[0]`, `uvm.afree`."""
-    found = handle(record.get("obj"))
-    base = place(found[0]) if found is not None else "?"
+    struct = handle(record.get("obj"))
+    base = place(struct[0]) if struct is not None else "?"
     name = field_name(record)
     return base + name if name.startswith("[") else f"{base}.{name}"
 
@@ -184,8 +184,8 @@ def said(record: Record) -> str:
     if event in ("alloc", "free"):
         return f"{'allocates' if event == 'alloc' else 'frees'} {text_of(record, 'obj')}"
     if event == "renew":
-        found = handle(record.get("obj"))
-        return f"renews {found[0] if found else '?'} as #{record.get('gen')}"
+        struct = handle(record.get("obj"))
+        return f"renews {struct[0] if struct else '?'} as #{record.get('gen')}"
     if event == "claim":
         return f"claims {text_of(record, 'obj')}"
     if event in ("enter", "exit"):
@@ -264,8 +264,8 @@ def by_address(record: Record, where: Callable[[int], str]) -> str:
         elif key in ("flags", "error") and one in (0, None):
             continue
         elif key == "pte":
-            found = isinstance(one, list) and bool(one)
-            parts.append(f"finds page:{clean(one[0], 20)}" if found else f"fault {clean(one, 20)}")
+            mapped = isinstance(one, list) and bool(one)
+            parts.append(f"finds page:{clean(one[0], 20)}" if mapped else f"fault {clean(one, 20)}")
         else:
             parts.append(f"{key}={_argument(key, one)}")
     then = "".join(f"; {word} {', '.join(who)}" for word in ("granted", "raised") if (who := names_of(record, word)))

@@ -22,7 +22,7 @@ def minimize(sim: Sim, finding: Finding, deviations: list[Deviation], budget: in
     """
 
     def attempt(candidate: list[Deviation]) -> list[Deviation] | None:
-        for renumbered in (False, True) if any(one.kind == "choice" for one in candidate) else (False,):
+        for renumbered in (False, True) if any(deviation.kind == "choice" for deviation in candidate) else (False,):
             found = sim.execute(Deviate(candidate, False, renumbered))
             if found is not None and found.signature == finding.signature:
                 return list(sim.deviations)

@@ -290,12 +290,12 @@ class Provenance:
     def whereabouts(self, origin: Origin) -> list[Place]:
         """Where a value is now, pages that are not free first."""
         word = origin.word
-        found = [
+        places = [
             place
             for place, contents in self.contents.items()
             if word in contents.words and contents.words[word].origin is origin
         ]
-        return sorted(found, key=lambda one: (one.kind, one.kind == "page" and one.number in self.freed, one.number))
+        return sorted(places, key=lambda one: (one.kind, one.kind == "page" and one.number in self.freed, one.number))
 
     def store(self, who: tuple[str, int, int, int], word: int, value: int) -> Origin:
         """A program's store, by context, operation and frame."""
@@ -445,7 +445,7 @@ class Trail:
 
     def replay(self) -> Provenance:
         """What they have left where."""
-        found = Provenance(self.image)
+        provenance = Provenance(self.image)
         for move in self.moves:
-            found.move(move)
-        return found
+            provenance.move(move)
+        return provenance

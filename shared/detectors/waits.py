@@ -173,8 +173,8 @@ class WaitGraph:
         if wait.kind == "upgrade":
             return [one for one in every if one.ctx != name]
         shared = wait.mode == "r" and self.facts.sleepable(wait.what)
-        found = [one for one in every if not shared or one.mode == "w"]
-        return found if found else mine if not self.ahead_of(name, wait) else []
+        holders = [one for one in every if not shared or one.mode == "w"]
+        return holders if holders else mine if not self.ahead_of(name, wait) else []
 
     def ahead_of(self, name: str, wait: Wait) -> list[str]:
         """Who queued earlier for the same lock and must release it first; a reader shares with readers."""

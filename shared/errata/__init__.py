@@ -67,14 +67,14 @@ def lookup(name: str) -> Erratum:
     if name in ERRATA:
         return ERRATA[name]
     short = name.lower()
-    found = [erratum for erratum in ERRATA.values() if erratum.name.lower() == short]
-    found = found or [erratum for erratum in ERRATA.values() if erratum.row.lower() == short]
-    if len(found) == 1:
-        return found[0]
+    entries = [erratum for erratum in ERRATA.values() if erratum.name.lower() == short]
+    entries = entries or [erratum for erratum in ERRATA.values() if erratum.row.lower() == short]
+    if len(entries) == 1:
+        return entries[0]
     shown = name if len(name) <= 60 else name[:56] + " ..."
-    if found:
+    if entries:
         raise UserMistake(
-            f"{shown!r} is a row with several errata: {', '.join(f'{one.name} ({one.id})' for one in found)}"
+            f"{shown!r} is a row with several errata: {', '.join(f'{entry.name} ({entry.id})' for entry in entries)}"
         )
     close = [erratum.id for erratum in ERRATA.values() if short in map(str.lower, erratum.scenarios)]
     close = close or [erratum for erratum in ERRATA if short and erratum.startswith(f"{short}.")][:3]

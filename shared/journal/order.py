@@ -166,12 +166,12 @@ def events_after(journals: Journals) -> dict[str, list[int]]:
         for one in records:
             if "k" in one:
                 last[one["cpu"]] = max(last[one["cpu"]], one["k"])
-    found = {cpu: [0] * (k + 1) for cpu, k in last.items()}
+    counts = {cpu: [0] * (k + 1) for cpu, k in last.items()}
     for node, records in journals.items():
         for one in records:
-            if "k" not in one and one["at"] < len(found.setdefault(node, [0])):
-                found[node][one["at"]] += 1
-    return found
+            if "k" not in one and one["at"] < len(counts.setdefault(node, [0])):
+                counts[node][one["at"]] += 1
+    return counts
 
 
 def operations(journals: Journals) -> int:
@@ -193,17 +193,17 @@ def cut(journals: Journals, count: int) -> Journals:
         last[one["cpu"]] = one
         ended.discard(one["ctx"])
         ended.update(one.get("granted", ()))
-    found: Journals = {}
+    part: Journals = {}
     for node, records in journals.items():
         end = last.get(node)
         upto = 0 if end is None else end["k"]
         blocked = end is not None and "wait" in end and end["ctx"] not in ended
-        found[node] = [
+        part[node] = [
             record
             for record in records
             if (id(record) in kept if "k" in record else record["at"] < upto or (record["at"] == upto and not blocked))
         ]
-    return found
+    return part
 
 
 def judged(journals: Journals, limit: int) -> Journals:
@@ -227,12 +227,12 @@ def cut_short(journals: Journals, admitted: Mapping[str, object]) -> list[str]:
     Args:
         admitted: node -> the number of its last record, as a run folder has it.
     """
-    found = []
+    missing = []
     for node, count in admitted.items():
         have = max((record["nseq"] for record in journals.get(node, ())), default=0)
         if node in journals and have != count:
-            found.append(f"{node}: its journal ends with record {have}; it had written {count}")
-    return found
+            missing.append(f"{node}: its journal ends with record {have}; it had written {count}")
+    return missing
 
 
 def digested(journals: Journals, wanted: str, limit: int) -> Journals | None:
@@ -258,14 +258,14 @@ def digested(journals: Journals, wanted: str, limit: int) -> Journals | None:
 
 def asleep_at_start(journals: Journals) -> set[str]:
     """Contexts that are woken before they ever slept: children before their fork, and the pagedaemon start asleep."""
-    found: set[str] = set()
+    asleep: set[str] = set()
     for records in journals.values():
         slept: set[str] = set()
         for record in records:
             if record["event"] == "sleep":
                 slept.add(record["ctx"])
-            found.update(ctx for ctx in record.get("woke", ()) if ctx not in slept)
-    return found
+            asleep.update(ctx for ctx in record.get("woke", ()) if ctx not in slept)
+    return asleep
 
 
 def causal_past(journals: Journals) -> Journals:
@@ -275,8 +275,8 @@ def causal_past(journals: Journals) -> Journals:
     panicked; this is the part that every replay of the schedule has too. With
     two findings, the past of one that does not contain the other is taken.
     """
-    found = [record for _, records in sorted(journals.items()) for record in records if record["event"] == "finding"]
-    pasts = [_past(journals, one) for one in found]
+    findings = [record for _, records in sorted(journals.items()) for record in records if record["event"] == "finding"]
+    pasts = [_past(journals, finding) for finding in findings]
     for past in pasts:
         if sum(record["event"] == "finding" for records in past.values() for record in records) == 1:
             return past

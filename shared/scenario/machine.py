@@ -313,17 +313,17 @@ class _Mmu(TypedDict, total=False):
 
 def _mmu(value: Value) -> _Mmu:
     """What kind of MMU it is."""
-    found: _Mmu = {}
+    settings: _Mmu = {}
     keys = value.mapping((), ("unwired_mappings", "page_tables", "rm"))
     if "unwired_mappings" in keys:
-        found["unwired_mappings"] = _number(keys["unwired_mappings"], "unwired_mappings")
+        settings["unwired_mappings"] = _number(keys["unwired_mappings"], "unwired_mappings")
     if "page_tables" in keys:
-        found["page_tables"] = _number(keys["page_tables"], "page_tables")
+        settings["page_tables"] = _number(keys["page_tables"], "page_tables")
         if "unwired_mappings" in keys:
             keys["page_tables"].fail("an MMU with room for a few unwired_mappings has no page tables in memory")
     if "rm" in keys:
-        found["rm"] = keys["rm"].choice(RM, "way to keep R and M")
-    return found
+        settings["rm"] = keys["rm"].choice(RM, "way to keep R and M")
+    return settings
 
 
 def _swap_devices(value: Value) -> tuple[SwapDevice, ...]:
@@ -392,12 +392,12 @@ def _devices(value: Value) -> tuple[tuple[str, str], ...]:
     """Devices by name, each with the level of its interrupt."""
     if not value.items():
         value.fail("expected at least one device")
-    found = []
+    devices = []
     for name, level in value.items().items():
         if not DEVICE_NAME.fullmatch(name):
             value.fail(f"{show(name)} is not the name of a device: letters and then a digit, such as net0", key=name)
-        found.append((name, level.choice(LEVELS, "interrupt level")))
-    return tuple(found)
+        devices.append((name, level.choice(LEVELS, "interrupt level")))
+    return tuple(devices)
 
 
 def _groups(value: Value, config: MachineConfig) -> bool | tuple[tuple[str, ...], ...]:

@@ -69,6 +69,6 @@ def _layout(kind: type[struct.Struct]) -> list[object]:
     return [kind.kind, kind.kind_name, fields, locks, kind.element.marking if kind.element else None]
 
 
-def differing(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
-    """Names of the tables that two sides do not have in common."""
-    return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+def differing(theirs: Mapping[str, str], ours: Mapping[str, str]) -> list[str]:
+    """Names of the tables that differ between two sides."""
+    return sorted(name for name in theirs.keys() | ours.keys() if ours.get(name) != theirs.get(name))

@@ -90,9 +90,9 @@ def _(s: Snapshot) -> Iterator[Violation]:
         if (aobj and not s.object_refs[uobj.id]) or uobj not in pagers:
             yield f"{uobj} is leaked: nothing refers to it (uo_refs {s.num(uobj, 'uo_refs')})", uobj
     swslots = {s.get(one, "u_swslots") for one in s.all(Aobj)}
-    for one in s.all(AobjSlots):
-        if one not in swslots:
-            yield f"{one} is leaked: no aobj has it", one
+    for slots in s.all(AobjSlots):
+        if slots not in swslots:
+            yield f"{slots} is leaked: no aobj has it", slots
     results = {s.get(loan, "l_result") for loan in s.all(Loan)}
     for lent in s.all(LoanArray):
         if lent not in results:

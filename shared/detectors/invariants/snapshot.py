@@ -381,7 +381,7 @@ class Snapshot(Structs):
     @cached_property
     def translations(self) -> list[Translation]:
         """Every PTE of every map."""
-        found = []
+        mapped = []
         for map, ring in self.entries.items():
             if map in self.submaps:
                 continue  # it has the pmap of kernel_map, and is looked at with it
@@ -393,8 +393,8 @@ class Snapshot(Structs):
                 va = vpn * self.page_size
                 inside = next((entry for start, end, entry in spans if start <= va < end), None)
                 anon, page = (None, None) if inside is None else self.behind(inside, va)
-                found.append(Translation(map, va, pte, inside, anon, page))
-        return found
+                mapped.append(Translation(map, va, pte, inside, anon, page))
+        return mapped
 
     @cached_property
     def sound_translations(self) -> list[Translation]:
@@ -445,7 +445,7 @@ class Snapshot(Structs):
     @cached_property
     def swapped(self) -> list[Swapped]:
         """What anons and aobjs have in swap."""
-        found = [
+        holders = [
             Swapped(anon, 0, self.num(anon, "an_swslot"), self.follow(anon, "an_page", Page)) for anon in self.anons
         ]
         for aobj in self.all(Aobj):
@@ -455,8 +455,8 @@ class Snapshot(Structs):
                 continue  # LEAK-1
             for pageidx, slot in enumerate(self.array(array)):
                 page = self.object_pages.get((uobj.id, pageidx * self.page_size))
-                found.append(Swapped(uobj, pageidx, slot if isinstance(slot, int) else 0, page))
-        return [one for one in found if one.slot != SWSLOT_NONE]
+                holders.append(Swapped(uobj, pageidx, slot if isinstance(slot, int) else 0, page))
+        return [holder for holder in holders if holder.slot != SWSLOT_NONE]
 
     @cached_property
     def slot_users(self) -> dict[int, list[Struct]]:
