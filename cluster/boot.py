@@ -1,10 +1,10 @@
-"""Setup: from a scenario to the image that every execution starts from.
+"""Setup: makes the image of a scenario, from which every execution starts.
 
 A context `boot` on cpu0 initializes UVM, then performs the scenario's setup
 steps on behalf of its processes, with the pagedaemon and the swap pager at
 work, under the default schedule. Errata are on while UVM initializes itself, and
-off during the steps. What all nodes hold when that has come to
-rest is the image. The operations of setup have no numbers and no journal.
+off during the steps. The state of all nodes at rest after the setup is the
+image. Operations of the setup have no numbers and are in no journal.
 """
 
 from __future__ import annotations

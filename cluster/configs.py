@@ -1,7 +1,8 @@
-"""Finds scenario and machine files: by path, or by id among those that come with uvmp.
+"""Finds scenario and machine files: by path, or by id among the shipped files.
 
-Those lie in `shared/_configs` in an installed wheel, in `configs/` of a checkout.
-A scenario's file is called after its id, a machine's after its name.
+The shipped files are in `shared/_configs` of an installed wheel, and in
+`configs/` of a checkout. The name of a file is the id of its scenario or the
+name of its machine.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Checks of the installation and of the machine it is on.
+"""Checks of the installation and of this computer.
 
-Our import names (`cluster`, `nodes`, `shared`) are common words, and there are
-distributions of these names: one of them in the same environment can take the
-place of ours, which no traceback would explain.
+Our import names (`cluster`, `nodes`, `shared`) are common words, and other
+distributions use them, too. In the same environment such a distribution can
+replace our package, and no traceback would explain that.
 """
 
 from __future__ import annotations

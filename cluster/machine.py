@@ -1,7 +1,7 @@
-"""A machine: the nodes that a scenario asks for, wired, with the contexts that run on them.
+"""A machine: the nodes of a scenario, connected, with the contexts that run on them.
 
-Both engines build the same machine from the same scenario. Setup runs once, in
-`sim`; what it leaves behind is the *image*, one piece a node, from which every
+Both engines build the same machine from the same scenario. The setup runs once,
+in `sim`. Its result is the *image*, one part for each node, from which every
 execution and every live run starts.
 """
 

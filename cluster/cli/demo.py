@@ -1,9 +1,9 @@
 """`make demo`: one race from beginning to end, in about a minute.
 
-The machine is booted as real processes; the race is searched for in process,
-replayed on the real ones, met again by the real ones running freely, explained
-from their logs, and searched for once more in the repaired kernel. Each part is
-headed by the command that does the same.
+The demo boots the machine as real processes, searches for the race in this
+process, replays it on the real processes, lets the real processes run freely,
+explains the race from their logs, and searches the repaired kernel. The heading
+of each part shows the command that does the same.
 """
 
 from __future__ import annotations

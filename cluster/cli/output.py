@@ -1,4 +1,4 @@
-"""Where the command's words go: what was asked for to stdout, narration to stderr, or one JSON document."""
+"""Output of the commands: results to stdout, remarks to stderr, or one JSON document."""
 
 from __future__ import annotations
 

@@ -1,16 +1,16 @@
 """Makes random programs.
 
-A program does not do everything: some features are drawn first, and it has steps of these
-alone (swarm testing, Groce et al., 2012), so that a few mechanisms meet often instead of all of them seldom.
+A program does not use everything. The generator first draws some features, and then steps of these features only
+(swarm testing, Groce et al., 2012). So a few mechanisms interact often, instead of all mechanisms seldom.
 
-What a program must not do, since the kernel that runs it would be right to fail:
+A program must not do the following, because even a correct kernel would fail:
 
-- wait for ever: nobody waits for a process that pauses;
-- use up memory: what is locked is bounded by the kernel (wiredmax), what is lent to the kernel here (LENT), and
-  the machine has that many frames more; swap device 0 stays on and has room for everything;
-- let a device store its status in memory that is not locked: page `stat` is locked in the setup, and stays so;
-- write raw blocks that are a file's: what a file holds then is not defined;
-- use memory of the kernel that was freed, or never allocated.
+- wait forever: no process waits for a process that pauses;
+- use up memory: the kernel limits locked memory (wiredmax), LENT limits lent memory, and the machine has as many
+  additional frames; swap device 0 stays on and has room for everything;
+- let a device store its status in unlocked memory: the setup locks page `stat`, which stays locked;
+- write raw blocks of a file: the contents of the file are then undefined;
+- use kernel memory that was freed, or never allocated.
 """
 
 from __future__ import annotations

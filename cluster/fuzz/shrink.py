@@ -1,8 +1,8 @@
-"""The smallest part of a program that still fails in the same way.
+"""Finds the smallest part of a program that still fails in the same way.
 
-Steps are left out, in blocks that get smaller (delta debugging, Zeller and Hildebrandt, 2002); then threads,
-steps of the setup, and what is special in the machine; ranges get shorter. What is left must be a scenario, and
-fail with the same signature under one of the same strategies; which schedule that is does not matter.
+The search removes steps, in blocks of decreasing size (delta debugging, Zeller and Hildebrandt, 2002), then threads,
+steps of the setup, and special settings of the machine; it also shortens ranges. The rest must be a scenario that fails
+with the same signature under one of the same strategies; the schedule may differ.
 """
 
 from __future__ import annotations

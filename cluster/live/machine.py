@@ -1,13 +1,12 @@
 """The live engine: the machine's nodes in Ray actors, running freely or following a schedule.
 
-A run starts from the image that setup left in `sim`, ends at a finding, when
-nothing is going on any more, or when it has had all operations that it may have, and is judged from what the
-nodes report and from their journals. Nothing is declared by a time-out alone: a machine is at rest
-when two successive polls show the same counts, every processor waits with an
-empty inbox, and every delivery sent has arrived.
+A run starts from the image that the setup made in `sim`. It ends at a finding, when the machine is at rest, or at the
+limit of operations. It is judged from the reports and the journals of the nodes. A time-out alone decides nothing: a
+machine is at rest when two successive polls show the same counts, every processor waits with an empty inbox, and every
+delivery has arrived.
 
-Nodes are not in step, so they have gone on for a moment when a free run is stopped. Its journals are cut: to what
-happened before the finding, or to exactly the operations that it may have; and it is judged as cut.
+Nodes do not run in lockstep, so they continue for a moment when a free run is stopped. Therefore its journals are cut,
+to the operations before the finding or to the limit of operations, and the run is judged after the cut.
 """
 
 from __future__ import annotations

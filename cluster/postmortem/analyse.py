@@ -1,8 +1,8 @@
-"""From a run folder to a Postmortem: what was found, who holds and wants what, and how it came about.
+"""Makes a Postmortem of a run folder: the finding, the locks that contexts hold and wait for, and how it happened.
 
-Everything is derived from the journals; run.json, where there is one, adds the
-verdict over the whole run, the replay line and the counts to check against. Of
-a run that was killed, all that the records say is said, and what is missing is named.
+Everything is derived from the journals. run.json, if it exists, adds the verdict
+over the whole run, the replay line, and counts to check. For a run that was
+killed, the Postmortem has everything that the records show, and names what is missing.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""One struct of the kernel: what is in it at the end, and everything that was done to it.
+"""One struct of the kernel: its fields at the end, and every operation on it.
 
-Counts as done to it: stores to its fields (for an amap, to its arrays too), its
-allocation, freeing and renewal, what happens to its locks and its sleep channel,
-its handle stored somewhere else (an anon put into an amap, or on the free list),
-and for a page what is done to its frame. Queue links are left out.
+Operations on a struct are: stores to its fields (for an amap, also to its
+arrays), its allocation, freeing and renewal, operations on its locks and its
+sleep channel, stores of its handle into other structs (an anon put into an amap,
+or on the free list), and for a page the operations on its frame. Queue links are
+left out.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Reads a run folder, whatever state it is in, and says whether it is as it was written.
+"""Reads a run folder, complete or damaged, and detects changes of its files.
 
-A folder holds one `<node>.uvmp.jsonl` a node, `scenario.json`, and `run.json`,
-which is written last. Of a killed run there is no run.json, lines may be torn,
-files missing. Nothing of that stops the reading: what can be read is, and what
-cannot is said in `torn`, by file and line. So is whatever run.json shows not to
-be as it was when the run ended, and files that are of another run.
+A folder has one `<node>.uvmp.jsonl` for each node, `scenario.json`, and
+`run.json`, which is written last. If the run was killed, run.json is missing,
+lines may be torn, and files may be missing. The loader reads everything that can
+be read, and lists the rest in `torn`, by file and line. `torn` also lists files
+that were changed after the run ended, and files of another run.
 
-Rules: every size is bounded before there is work to do; a record is only
-believed if its numbers are numbers and its names are text.
+Rules: the loader checks every size before it starts work; it accepts a record
+only if its numbers are numbers and its names are text.
 """
 
 from __future__ import annotations

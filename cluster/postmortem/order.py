@@ -1,6 +1,7 @@
-"""One sequence of all records: what happened before the finding comes first.
+"""One sequence of all records, with the causal past of the finding first.
 
-A journal with holes may allow no such sequence; then the wait that cannot have ended is taken to have ended (`forced`).
+If records are missing, there may be no such sequence. Then the order assumes that a wait has ended although the records
+do not show that (`forced`).
 """
 
 from __future__ import annotations

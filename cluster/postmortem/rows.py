@@ -1,6 +1,6 @@
-"""Which rows of a history are shown: rounds that repeat are folded, and what explains the finding is never left out.
+"""Selects the rows of a history to show: repeated rounds are folded, and rows that explain the finding always stay.
 
-A row is what one call of one function did (`Line`). A row with a `gap` stands for so many that are not there.
+A row has the operations of one call of one function (`Line`). A row with a `gap` stands for that many omitted rows.
 """
 
 from __future__ import annotations

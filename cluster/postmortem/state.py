@@ -1,8 +1,8 @@
-"""Performs the records again, in order: kernel stacks, locks, waits, fields, who has which CPU.
+"""Performs the records again, in order: kernel stacks, locks, waits, fields, the context on each CPU.
 
-Knows only what records say. What setup left behind is unknown until a record
-loads or stores it. A context that performs an operation while it waits must
-have been granted what it waited for, even if the record of that is lost.
+Knows only the records. A field that the setup has set is unknown until a record
+loads or stores it. If a context performs an operation while it waits, its wait
+must have ended, even if the record of the grant is lost.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who waits for whom at the end: what the records say of it, for the wait-for graph of shared/detectors/waits.py."""
+"""The waits at the end of a run, from its records, as input of the wait-for graph (shared/detectors/waits.py)."""
 
 from __future__ import annotations
 

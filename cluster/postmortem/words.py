@@ -1,6 +1,6 @@
-"""How things in records are said: handles, values, operations, and strings that come from files.
+"""Describes records in words: handles, values, operations, and strings from files.
 
-Rule: nothing from a file reaches a terminal but through `clean`.
+Rule: all text from a file goes through `clean` before it reaches a terminal.
 """
 
 from __future__ import annotations

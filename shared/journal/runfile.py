@@ -1,10 +1,10 @@
-"""run.json and scenario.json of a run folder, as data: what is in them, the checks that they are under, and lines that
+"""run.json and scenario.json of a run folder, as data: their contents, their checksums, and the command lines that
 replay a token or a folder.
 
-run.json is written last. It says what the run came to, and of every other file
-of the folder the SHA-256 that it had then; its own `check` is over all of it.
-So one value changed anywhere shows. A check is no signature: whoever changes a
-folder on purpose can make a new one, which is why `uvmp replay` compares.
+run.json is written last. It has the outcome of the run, and the SHA-256 of every
+other file of the folder; its own `check` covers all of it. So a changed value is
+detected. A checksum is not a signature: a person who changes a folder on purpose
+can compute a new checksum, and therefore `uvmp replay` compares.
 
 Each run has an identity (`run`), which is in every file of its folder.
 """

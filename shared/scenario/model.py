@@ -1,10 +1,10 @@
 """A scenario: a litmus test of the kernel, as data.
 
     machine   how many CPUs, frames and swap slots
-    setup     steps done one after another before anything is numbered
+    setup     steps that run once, in order; their operations have no numbers
     programs  one per thread, run concurrently
     expect    what must happen with the scenario's errata, and without them
-    bound     how far that was searched
+    bound     the search within which the expectation was confirmed
 
 A process is made by a setup step or by `fork`; it has one thread, of the same
 name, and `thread` gives it more. Each thread that has a program is an `Lwp`; a

@@ -1,7 +1,7 @@
-"""The first screen of a Postmortem: at most 40 lines, for who wants to know what happened, and no more yet.
+"""The first screen of a Postmortem: a summary of at most 40 lines.
 
-What, who, where it was caused; the rows that matter; who waits for whom; how to see it again. Whatever is too long ends
-in "..."; all of it is in the report (cluster/postmortem/views/text.py).
+It shows the finding, the context and the cause, the most important rows, the wait-for graph, and the command that
+repeats the run. Text that is too long ends in "..."; the report (cluster/postmortem/views/text.py) has everything.
 """
 
 from __future__ import annotations

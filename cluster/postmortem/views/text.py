@@ -1,8 +1,7 @@
-"""A Postmortem as text, in the dialect of LOCKDEBUG and ddb(4).
+"""A Postmortem as text, in the style of LOCKDEBUG and ddb(4).
 
-Headings begin in column 0, all else is indented; that is what cluster/cli.py
-goes by when it colours. Every line passes through `clean` on its way out. The
-replay line is never broken, so that it can be pasted.
+Headings begin in column 0, all other lines are indented. Every line goes through
+`clean`. The replay line is never broken, so that it can be pasted.
 """
 
 from __future__ import annotations
