@@ -1,8 +1,8 @@
 """How fast a scenario runs in `sim`, and how soon each strategy finds its defect.
 
-Speeds are those of the repaired kernel, so that every execution goes on to its
-end, under the scenario's own strategy. Searches count executions until the
-first that has the finding which the scenario expects, or any other.
+Speeds are those of the repaired kernel under the scenario's own strategy, so that
+every execution runs to its end. A search counts executions until the first
+finding, whether or not the scenario expects it.
 """
 
 from __future__ import annotations

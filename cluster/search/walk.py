@@ -1,4 +1,4 @@
-"""The random walk: each enabled context with equal chances at every point, and so of the data at every choice."""
+"""The random walk: at every point each enabled context has the same chance, and so has each value at every choice."""
 
 from __future__ import annotations
 

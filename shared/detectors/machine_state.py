@@ -1,5 +1,5 @@
-"""The machine at rest: what its contexts wait for, who holds which lock, what the nodes hold. No engine is needed to
-judge it: sim collects it from its own nodes, the live engine from every host (`HostState`).
+"""The machine at rest: the waits of its contexts, the holders of locks, the state of the nodes. It can be judged
+without an engine: sim collects it from its own nodes, the live engine from every host (`HostState`).
 """
 
 from __future__ import annotations

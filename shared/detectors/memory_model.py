@@ -1,12 +1,12 @@
-"""A plain model of memory: what each word of each address space may hold, given what overlapped.
+"""A plain model of memory: the values that each word of each address space may have, also when steps overlap.
 
-Of each page of an address space there are the *views* that are possible (which memory,
-how it is protected, what a child gets), and of each word of that memory, a *cell*, the
-*values* that are possible; usually one of both. What is going on (a change of views, a
-store over a range, a fork, an access) is an object that looks at each view and value that
-comes up until it ends.
+The model has for each page of an address space the possible *views* (its memory, its
+protection, its inheritance), and for each word of that memory (a *cell*) the possible
+*values*; usually there is one view and one value. An event in progress (a change of
+views, a store over a range, a fork, an access) is an object that sees each new view and
+value until the event ends.
 
-Knows neither steps nor scenarios nor UVM; shared/scenario/steps tells what a step does, in the words of effects.py.
+The model knows neither steps nor scenarios nor UVM. shared/scenario/steps declares the effects of steps.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""Where the words of memory came from: what each frame, swap slot and disk block held.
+"""The origin of the words of memory: the contents of each frame, swap slot and disk block.
 
-Knows of memory only what operations do to it, in the order in which they were admitted:
-stores, copies, zeroing and I/O. Of each word it knows its *origin*, the operation that gave
-it its value, and each *hop* since then: the copy or the transfer that brought it from one
-place to another. So it can say, of a value that should not be there, where it is from; and
-of one that should, where it is now, or which operation destroyed its last copy.
+The module follows the operations on memory in the order in which they were admitted:
+stores, copies, zeroing and I/O. It knows for each word its *origin*, the operation that
+gave the word its value, and each *hop* since then: a copy or a transfer from one place to
+another. So it can say where a wrong value came from, where an expected value is now, or
+which operation destroyed its last copy.
 
-Rules: a pure function of what it is told. It looks at nothing until it is asked, since it is only asked about a
-run that went wrong (`Trail` is cheap to keep); engine and journals tell it the same.
+Rules: a pure function of its input. It does its work only when it is asked, because it is only asked about a run with a
+finding (`Trail` is cheap to keep). Engine and journals give it the same input.
 
-Left out: which slots and blocks are free.
+Left out: free slots and blocks.
 """
 
 from __future__ import annotations

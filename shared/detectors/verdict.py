@@ -1,14 +1,14 @@
-"""What is wrong with a machine in which no context can go on, or which went on until it was stopped.
+"""Judges a machine in which no context can continue, or which was stopped at its limit of operations.
 
-Works on a `MachineState`, which any engine can collect. It names the wait that explains the others: a lock whose
-holder will never release it, a cycle, a sleeper whom nobody is going to wake, memory that nobody can free.
+Works on a `MachineState`, which any engine can collect. It reports the wait that explains the others: a lock whose
+holder will never release it, a cycle, a sleeper that no context will wake, memory that no context can free.
 
-Sees: what is stuck in the state that it is shown, once nothing goes on any more. Of a run that was ended: a context
-that has waited long for a lock, and memory whose owners are all locked by contexts that wait for memory.
+Sees: stuck contexts of a machine at rest. In a run that was stopped: a context that has waited long for a lock, and
+memory whose owners are all locked by contexts that wait for memory.
 
 Does not see: a deadlock that did not happen in this run (lock order does, shared/detectors/race.py); contexts that are
 stuck while another finding ends the run; a thread that pauses forever, as its program says; a lock that is held at the
-end and that nobody wants (LOCKDEBUG does, and invariant LOCK-1).
+end and that no context wants (LOCKDEBUG does, and invariant LOCK-1).
 """
 
 from __future__ import annotations

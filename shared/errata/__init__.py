@@ -7,16 +7,16 @@ An *erratum* is a defect kept in the kernel beside the code that repaired it:
     else:
         ...the lines as they are
 
-Off unless named. Its id is where it sits and what it does, in the kernel's
-words. Each entry can be read by itself: what the code did, which interleaving
+An erratum is off unless it is named. Its id gives its place and its effect, in the
+kernel's terms. Each entry explains itself: what the code did, which interleaving
 that allowed, what a user saw, and what the repair was. Each has a `Status`: a
-defect that NetBSD's UVM really had is *logged* or *in the source*; any other is
-*inferred*, or *hypothetical* and ours. Where the history gives only the repair and
-not the mechanism, the story says that the mechanism is ours.
+defect that NetBSD's UVM really had is *logged* or *in the source*; any other defect
+is *inferred*, or *hypothetical*, that is, our invention. If the history gives only
+the repair and not the mechanism, the story says that the mechanism is ours.
 
-The entries are in modules by subject; each has its `name` from the row it belongs
-to: S1 to S12 for the change logs that the project starts from, E1 to E50 for other
-sources, E51 on for what was seen in the old source while the kernel was modelled.
+The entries are in modules by subject. The `name` of an entry begins with its row:
+S1 to S12 are the change logs with which the project started, E1 to E50 are other
+sources, and from E51 defects that we saw in the old source while we modelled it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""The order of operations, from journals: a linearization, what an operation's causes are, what a run is judged by.
+"""The order of operations, from journals: a linearization, the causes of an operation, the judged part of a run.
 
-Every node numbers what it admits, and every processor what it performs. These orders, and who waited for whom, allow
-several orders of all operations; `linearize` gives one, always the same. What happened before a finding is its causal
-past: of a live run, whose nodes go on for a moment, nothing else is judged.
+Every node numbers the operations that it admits, and every processor numbers those that it performs. These numbers and
+the waits allow several orders of all operations; `linearize` always returns the same one. The causal past of a finding
+is what happened before it. The nodes of a live run continue for a moment after a finding, so only its causal past is
+judged.
 
 Left out: the records themselves (record.py).
 """

@@ -1,7 +1,7 @@
-"""Invariants of locks, and of what nobody has any more.
+"""Invariants of locks, and of memory without an owner.
 
-Sees: a lock that is held when all is over; a struct, page, anon or slot that is allocated and that nothing refers to.
-Does not see: what a live process keeps and does not need, or memory that was lost and found again before the end.
+Sees: a lock that is held at the end; an allocated struct, page, anon or slot that nothing refers to.
+Does not see: memory that a live process keeps and does not need, or memory that was lost only for a while.
 """
 
 from __future__ import annotations

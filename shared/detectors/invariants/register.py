@@ -1,4 +1,4 @@
-"""The register of invariants: what one is, and how all of them are checked."""
+"""The register of invariants: the class of an invariant, and the check of all invariants."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The whole machine at rest, as invariants see it.
 
-A wrong state is what they are for, so nothing is trusted here: pointers are followed
-only to live structs of the right kind, and walks end.
+The snapshot must work on a wrong state, so it trusts nothing: it follows pointers only
+to live structs of the right kind, and its walks end.
 """
 
 from __future__ import annotations
