@@ -90,7 +90,7 @@ def new(kind: type[S], length: int = 0) -> S:
 
 
 def free(struct: Struct) -> None:
-    """Free a struct: whoever uses it afterwards is found."""
+    """Free a struct; a later use is a finding (use-after-free)."""
     here.port.free(struct)
 
 

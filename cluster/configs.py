@@ -127,7 +127,7 @@ def shown(path: Path) -> str:
 def read(path: Path, name: str) -> str:
     """A small text file.
 
-    Raises: UserMistake - it is not there, is no file, is too long or not UTF-8.
+    Raises: UserMistake - it does not exist, is not a file, is too long or not UTF-8.
     """
     try:
         # O_NONBLOCK: of a FIFO that nobody writes to, opening would not end
@@ -159,7 +159,7 @@ def _load(path: Path, name: str) -> Scenario:
 def _machine_file(scenario: Path, wanted: str) -> tuple[str, str]:
     """A machine's file that a scenario names by its path: below its own folder, wherever a link leads.
 
-    Whoever runs the scenario of somebody else does not show that one what is elsewhere.
+    So a scenario of another person cannot read files elsewhere.
 
     Raises: UserMistake - it lies elsewhere, or cannot be read.
     """

@@ -138,7 +138,7 @@ def declares(name: str, sentence: str) -> None:
         name: its id, as "function.what-it-does".
         sentence: the defect in one sentence.
 
-    Raises: UserMistake - the id is no such name, or exists.
+    Raises: UserMistake - the id has another form, or exists.
     """
     from shared.errata import ERRATA
 

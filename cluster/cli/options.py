@@ -200,7 +200,7 @@ class Chosen:
 
 
 def choose(name: str, asked: Options) -> Chosen:
-    """Load a scenario and apply the options of `kernel_options`; see to it that --expect can be answered.
+    """Load a scenario and apply the options of `kernel_options`; check that the scenario has what --expect needs.
 
     Raises: UserMistake.
     """

@@ -19,7 +19,7 @@ class Step:
 
     Attributes:
         args: its keys as a scenario's file has them, without `program`.
-        program: what a fork's child runs; None: it is no fork.
+        program: the program of a fork's child; None: not a fork.
     """
 
     op: str

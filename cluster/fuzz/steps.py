@@ -344,7 +344,7 @@ class Steps:
         return [Step("physio", {**how, **self.into()})]
 
     def swapctl(self, there: tuple[Region, int, int]) -> list[Step]:
-        """Not of the first device, which has room for everything."""
+        """A device other than the first, which has room for everything."""
         return [
             Step(
                 "swapctl",

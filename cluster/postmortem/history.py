@@ -228,7 +228,7 @@ def lines(steps: Iterable[Step], machine: Machine, within: str = "") -> list[Lin
             text = text[len(within) :].removeprefix(".")
         elif within:
             text = text.replace(f"{within}.", "").replace(f" on {within} ", " ")
-        made[-1].items.append(intern(text))  # (whoever goes round and round does the same again)
+        made[-1].items.append(intern(text))  # (a loop does the same again)
         made[-1].ns.append(record["n"])
         made[-1].last = record["n"]
     return made

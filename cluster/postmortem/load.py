@@ -119,7 +119,7 @@ def _recorded(journals: Journals) -> list[dict[str, object]]:
 def load(path: str | Path) -> Run:
     """Read a run folder.
 
-    Raises: UserMistake - it is no run folder.
+    Raises: UserMistake - it is not a run folder.
     """
     folder = Path(path)
     shown = clean(path, 200)

@@ -34,7 +34,7 @@ def text_of(record: Record, key: str) -> str:
 
 
 def handle(value: object) -> tuple[str, int] | None:
-    """("anon:5", 2) for the handle `anon:5#2` (generation 0 if it has none); None if it is no handle."""
+    """("anon:5", 2) for the handle `anon:5#2` (generation 0 if it has none); None if it is not a handle."""
     match = _HANDLE.fullmatch(value) if isinstance(value, str) else None
     return None if match is None else (f"{match[1]}:{match[2]}", int(match[3] or 0))
 
@@ -112,7 +112,7 @@ def element(kind: str, slot: object) -> int | None:
 
 
 def flags_of(kind: str, field: str) -> tuple[str, dict[int, str]] | None:
-    """The prefix and the names of a field's bits; None if it is no set of flags."""
+    """The prefix and the names of a field's bits; None if the field has no flags."""
     one = KIND_NAMES.get(kind)
     return None if one is None else one.bits.get(field)
 

@@ -439,7 +439,7 @@ class Memory:
         self.loans[loan] = [Cell() for _ in range(npages)]
 
     def lend(self, proc: str, vpns: range, loan: str) -> End:
-        """Whoever borrows has what the pages held at some moment during the call."""
+        """The borrower has the contents of the pages at some moment during the call."""
         return self.take(proc, dict(zip(vpns, self.loans[loan], strict=True)))
 
     def map_loan(self, proc: str, vpns: range, loan: str) -> End:

@@ -21,7 +21,7 @@ class ContextState(NamedTuple):
         waits: what it waits for, as (kind of operation, target), or None.
         finished: it has returned from its body.
         ready: what it waited for has come, or it waits for nothing.
-        interrupt: it runs when it is raised, and is no thread.
+        interrupt: it runs when it is raised; it is not a thread.
         stack: kernel functions, outermost first.
         held: its locks, as Finding.held has them.
         proc: index of the process whose thread it is; None: of none.

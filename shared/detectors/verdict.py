@@ -391,7 +391,7 @@ def _asleep(context: ContextState, chan: int, graph: WaitGraph, snapshot: Snapsh
             text = f"{context.name} sleeps in {fn} for free memory forever, with {free} pages free"
             return _finding(context, "lost-wakeup", text, fn, name)
         paging = snapshot.num(uvmexp, "paging")
-        if paging <= 0:  # the pagedaemon should have tried, and woken whoever waits
+        if paging <= 0:  # the pagedaemon should have tried, and woken the waiters
             text = f"{context.name} sleeps in {fn} for free memory; {free} pages are free, and no context frees more"
             return _finding(context, "lost-wakeup", text, fn, name)
         text = f"{context.name} sleeps in {fn} for free memory; {free} pages are free, {paging} are in flight forever"

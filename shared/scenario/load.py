@@ -159,7 +159,7 @@ class _Loader(Reading):
     # -- mistakes ----------------------------------------------------------------
 
     def lose(self, value: Value, mistake: UserMistake) -> None:
-        """Whatever name is made in there: that it is missing elsewhere is no mistake of its own."""
+        """The names that the broken part would declare; their absence elsewhere is not a mistake of its own."""
         if value.field.split(".")[0].split("[")[0] not in ("setup", "programs", "interrupts"):
             return
         made = mistake.field and mistake.field.rpartition(".")[2] in MAKES

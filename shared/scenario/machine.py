@@ -36,7 +36,7 @@ DEVICE_NAME = re.compile(r"(?!cpu|intr)[a-z]{2,8}[0-9]")
 
 @dataclass(frozen=True, slots=True)
 class DeviceFault:
-    """Requests that a device refuses, fails or delays: one for swap, or the disk as to files. Setup is spared.
+    """Requests that a device refuses, fails or delays: swap I/O, or file I/O of the disk. Does not apply during setup.
 
     Attributes:
         op: "put" (a write) or "get" (a read).

@@ -276,7 +276,7 @@ class Names:
     # -- files, segments, loans -------------------------------------------------------
 
     def make_file(self, value: Value, pages: Value) -> None:
-        """A file, in the first blocks of the disk that are no other's."""
+        """A file, in the first free blocks of the disk."""
         name = self._new(value, "file", self.files)
         many, taken = pages.integer(1, MAX_REGION_PAGES), sum(file.pages for file in self.files.values())
         if taken + many > self.machine.disk:

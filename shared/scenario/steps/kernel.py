@@ -48,7 +48,7 @@ class Litmus(Struct, kind=33):
 class Kvar(Struct, kind=56):
     """A named variable of the kernel that holds the address of memory it has allocated, for the kernel steps.
 
-    Whoever uses it while another frees the memory is on his own, as in C.
+    A thread that uses it while another thread frees the memory gets no protection, as in C.
     """
 
     guards = {"o": own("k_lock")}
