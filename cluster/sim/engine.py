@@ -462,7 +462,7 @@ class Sim(ThinnedHeap):
             thread.woken = False
             thread.waits_since = node.admitted
         try:
-            result = operation(thread.name, target, *args)
+            result = _admit(operation, thread.name, target, args)
         except KernelFinding as found:
             if self.journals is not None:
                 refused = operation_record(code, target, args, None, [])
@@ -519,12 +519,14 @@ class Sim(ThinnedHeap):
             self.execution.oracle.access(WordAccess(thread.name, thread.n, proc, va, write, value, frame))
 
     def called(self, step: Args) -> None:
-        super().called(step)
+        if self.journals is not None:
+            super().called(step)
         if self.execution.oracle is not None:
             self.execution.oracle.called(self.cur.name, step)
 
     def returned(self, op: str, result: int | str) -> None:
-        super().returned(op, result)
+        if self.journals is not None:
+            super().returned(op, result)
         if self.execution.oracle is not None:
             self.execution.oracle.returned(self.cur.name, result)
 
@@ -551,6 +553,18 @@ def _run_jobs(job: list[tuple[Sim, Thread]]) -> None:
         sim.pool.append(getcurrent())
         del sim, thread, following
         job = go.switch()
+
+
+def _admit(operation: Callable[..., Any], ctx: str, target: int, args: tuple[object, ...]) -> Any:
+    """Node.admit, with the method at hand; written out, because compiled code is slow at `*args`."""
+    count = len(args)
+    if count == 0:
+        return operation(ctx, target)
+    if count == 1:
+        return operation(ctx, target, args[0])
+    if count == 2:
+        return operation(ctx, target, args[0], args[1])
+    return operation(ctx, target, *args)
 
 
 def _order(thread: Thread) -> int:
