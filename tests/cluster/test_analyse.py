@@ -88,9 +88,9 @@ def test_what_is_said_of_a_run_is_run_jsons_then_the_scenarios_then_the_headers(
     }  # fmt: skip
     assert pm.errata[1:] == [{"id": name, "row": "", "sentence": "", "source": ""} for name in ("from.the-future", "7")]
     assert pm.schedule == [
-        "1. after operation 3 of 0A, which has to wait, 1B goes on",
-        "2. after operation ? of 0A, which has to wait, ? goes on",
-        "3. after operation ? of ?, which has to wait, ? goes on",
+        "1. after operation 3 of 0A, which has to wait, 1B runs",
+        "2. after operation ? of 0A, which has to wait, ? runs",
+        "3. after operation ? of ?, which has to wait, ? runs",
     ]
     assert (pm.path, pm.replay, pm.shortened) == ("story", "uvmp replay story", "")
     pm = of(Run("story", **parts))
@@ -132,7 +132,7 @@ def test_journals_that_are_missing_are_told_by_run_json_or_by_the_machine() -> N
     assert [one for one in pm.holes if "missing" in one] == [
         f"{node}: its journal is missing" for node in empty().machine.nodes if node not in story.journals
     ]
-    assert killed(story).holes == ["there is no run.json: the run did not come to its end"]
+    assert killed(story).holes == ["there is no run.json: the run did not end"]
 
 
 def test_a_log_of_other_records_is_told_by_its_digest() -> None:
@@ -140,7 +140,7 @@ def test_a_log_of_other_records_is_told_by_its_digest() -> None:
     pm = told(a_store(), digest="0" * 64)
     assert not pm.complete and not pm.digest_checked
     assert pm.holes == [
-        f"the records have digest {pm.digest[:16]}, run.json says {'0' * 12} ...: they are not as they were written"
+        f"the records have digest {pm.digest[:16]}, run.json says {'0' * 12} ...: the journals were changed"
     ]
     for odd in (None, 7, ""):
         assert told(a_store(), digest=odd).complete and not told(a_store(), digest=odd).digest_checked
@@ -229,7 +229,7 @@ def test_without_a_finding_the_headline_says_how_far_the_run_came() -> None:
     story = Story().run("0A").run("1B")
     story.lock("0A", "amap:1.am_l", "f").lock("1B", "anon:2.an_lock", "g")
     story.lock("0A", "anon:2.an_lock", "f", wait=True).lock("1B", "amap:1.am_l", "g", wait=True)
-    assert killed(story).headline == "cut short; as far as the logs go, 0A and 1B wait for each other"
+    assert killed(story).headline == "cut short; according to the logs, 0A and 1B wait for each other"
 
 
 # -- contexts, waits and locks -------------------------------------------------------------------
@@ -305,7 +305,7 @@ def test_waits_begin_with_the_findings_context() -> None:
     for first in ("0A", "1B"):
         pm = told(story, finding={**FOUND, "detector": "deadlock", "context": first})
         assert pm.waits[0].startswith(f"{first} spins in f for anon:2.an_lock, held by 2C since f (its operation 2)")
-        assert len(pm.waits) == 3 and pm.waits[1] == "2C is in user mode, and lets nobody go on"
+        assert len(pm.waits) == 3 and pm.waits[1] == "2C is in user mode, so the others cannot continue"
     assert told(story, finding={**FOUND, "detector": "oracle"}).waits[1] == "2C was in user mode when its log ends"
     assert told(story).waits[1] == "2C was in user mode when its log ends"
 
@@ -318,7 +318,7 @@ def test_who_waits_for_a_processs_end_is_told_for_whom() -> None:
     assert (
         killed(story, scenario={"procs": ["P", "Q"], "lwps": lwps})
         .waits[0]
-        .endswith("until process Q exits, whose thread 1B has not, and until process Q exits, whose thread 1C has not")
+        .endswith("for the exit of thread 1B of process Q, and for the exit of thread 1C of process Q")
     )
 
 
@@ -453,7 +453,7 @@ def test_of_an_unexpected_result_the_programs_steps_are_told() -> None:
         "subject": "r",
     }
     assert [text for row in told(story, finding=finding).steps for text in row.items] == [
-        "begins read", "reads 7 at 0x100, in page:3", "stores 8 at 0x108, in page:3", "read answers 7",
+        "begins read", "reads 7 at 0x100, in page:3", "stores 8 at 0x108, in page:3", "read returns 7",
     ]  # fmt: skip
 
 
@@ -502,7 +502,7 @@ def test_of_the_globals_only_the_fields_that_are_spoken_of_are_told() -> None:
     for name in ("free", "paging"):
         story.op("0A", "wakeup", "lock_manager", chan=f"uvmexp:0.{name}", woke=[])
     steps = [text for row in about(story, text="uvmexp.free is wrong, uvmexp:0").steps for text in row.items]
-    assert steps[2:] == ["wakeup uvmexp.free: nobody sleeps there"]
+    assert steps[2:] == ["wakeup uvmexp.free: no sleeper"]
 
 
 def test_data_that_were_chosen_are_told() -> None:
@@ -601,7 +601,8 @@ def test_what_is_not_in_the_log_is_the_users_mistake(name: str) -> None:
         told(story, name + "x" * 999)
     assert len(caught_too.value.message) < 220
     assert caught.value.message.endswith(
-        " in this log; there are anon:1 to 5 (3 of them), page:7; and locks, as anon:0.an_lock or uvm.pageqlock"
+        " in this log; there are anon:1 to 5 (3 of them), page:7;"
+        " and locks, for instance anon:0.an_lock or uvm.pageqlock"
     )
     with pytest.raises(UserMistake, match="there are anon:1 to 2;"):
         told(Told().put("anon:1#0", "an_ref", 1).put("anon:2#0", "an_ref", 1), "x")

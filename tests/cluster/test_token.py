@@ -123,7 +123,7 @@ def packed(*values: object) -> bytes:
     return b"m" + msgpack.packb(list(values))
 
 
-NO_LIST, NO_PACKING = "not a list of deviations", "not packed as a token is"
+NO_LIST, NO_PACKING = "not a list of deviations", "wrong encoding"
 
 
 @pytest.mark.parametrize(
@@ -144,8 +144,8 @@ NO_LIST, NO_PACKING = "not a list of deviations", "not packed as a token is"
         (packed(0, "A", 0, True, 1, 0), NO_LIST),
         (packed(2, "A", 0, 0, 1, 0), "a flag that is neither 0 nor 1"),
         (packed(-1, "A", 0, 0, 1, 0), "a flag that is neither 0 nor 1"),
-        (packed(0, "A", 0, 0, 3, 0), "a kind of deviation that there is not"),
-        (packed(0, "A/;", 0, 0, 1, 0), "that is no name of a context"),
+        (packed(0, "A", 0, 0, 3, 0), "an unknown kind of deviation"),
+        (packed(0, "A/;", 0, 0, 1, 0), "not the name of a context"),
         (packed(0, "A", 0, 0, 1, 1), "list index out of range"),
         (packed(0, ["A"], 0, 0, 1, 0), "'list' object has no attribute 'split'"),
         (packed(0, "A/" * 2048 + "A"), "exceeds max_str_len(4096)"),
