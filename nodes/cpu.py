@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from greenlet import greenlet
 
@@ -49,12 +49,9 @@ class Thread(Context):
         body: what it runs from its first operation on.
         interrupt: taken when a message is pending, not when scheduled.
         starts_on: sleep channel on which it waits for its first run; None: runnable at once.
-        ready: not waiting for a grant or wakeup.
         parked: has given up its CPU and needs `run` before it can go on.
         waits: what it waits for, as (code, target), or None.
         waits_since: how many operations its node had admitted when that wait began, if the engine counts them.
-        woken: its channel was woken, or its request granted, since it queued, maybe before it gave up its CPU.
-        value: what the grant it waited for brought.
         glet: the greenlet it runs on, while it has one.
         asks: the operation that it has asked for at the point it stopped at, as `Pending` has it; None: it has waited
             or given way, and goes on without one.
@@ -71,13 +68,10 @@ class Thread(Context):
         "order",
         "parked",
         "processor",
-        "ready",
         "starts_on",
         "state",
-        "value",
         "waits",
         "waits_since",
-        "woken",
     )
 
     def __init__(self, name: str, cpu: str, body: Callable[[], None], level: int = 0, interrupt: bool = False):
@@ -96,9 +90,7 @@ class Thread(Context):
         self.waits: tuple[str, int] | None = None if self.starts_on is None else ("sleep", self.starts_on)
         self.waits_since = 0
         self.asks: tuple[str, int, tuple[object, ...]] | None = None
-        self.value: Any = None
         self.state = RUNNING
-        self.woken = False
         self.glet: greenlet | None = None
 
     @property

@@ -236,7 +236,7 @@ def executions(sim: Sim, strategy: Strategy, record: bool = False) -> Iterator[F
             yield sim.execute(strategy, record)
 
 
-class Script:
+class Script(Strategy):
     """Goes on with the contexts named, one at each scheduling point that leaves a choice; then the default."""
 
     def __init__(self, *names: str):
@@ -259,7 +259,7 @@ class Script:
         return 0
 
 
-class Exhaust:
+class Exhaust(Strategy):
     """Depth-first through every schedule there is; then the search is over.
 
     Args:

@@ -18,7 +18,7 @@ BUILD = ROOT / "build" / "mutants"
 #: module -> the tests whose business it is
 TESTS = {
     "nodes/cpu": ["tests/nodes/test_cpu.py"],
-    "cluster/postmortem/analyse": ["tests/cluster/test_postmortem.py"],
+    "cluster/postmortem/analyse": ["tests/cluster/test_analyse.py"],
     "cluster/postmortem/history": ["tests/cluster/test_history.py"],
     "cluster/postmortem/load": ["tests/cluster/test_load.py"],
     "cluster/runs/token": ["tests/cluster/test_token.py"],

@@ -16,6 +16,7 @@ import click
 from cluster import configs
 from shared.errors import UserMistake
 from shared.patch import current
+from shared.scenario.load import MAX_OPERATIONS
 from shared.scenario.machine import KERNEL_LOCKS
 from shared.scenario.model import LEVELS, Scenario
 from shared.scenario.yaml import show
@@ -31,7 +32,7 @@ class Options:
     """What run, explore and replay can all be asked for; each has a class of its own with its options beside these.
 
     Attributes:
-        fixed, errata, detect, kernel_lock: of `kernel_options`.
+        fixed, errata, detect, kernel_lock, operations: of `kernel_options`.
         out: where to keep the run.
         expect: is the exit code to say whether the scenario's expectation held?
         as_json: one document on stdout.
@@ -41,13 +42,14 @@ class Options:
     errata: tuple[str, ...] = ()
     detect: tuple[str, ...] = ()
     kernel_lock: str | None = None
+    operations: int | None = None
     out: str | None = None
     expect: bool = False
     as_json: bool = False
 
     @property
     def changes_the_kernel(self) -> bool:
-        return bool(self.fixed or self.errata or self.detect or self.kernel_lock)
+        return bool(self.fixed or self.errata or self.detect or self.kernel_lock or self.operations)
 
 
 def asks(kind: type[Asked]) -> Callable[[Callable[[Asked], int]], Callable[..., int]]:
@@ -71,7 +73,7 @@ class ShowGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in self.commands and not args[0].startswith("-"):
             line = shlex.join(["uvmp", str(self.name), "show", args[0]])
-            ctx.fail(f"there is no command {show(args[0])} here; did you mean: {line}")
+            ctx.fail(f"there is no command {show(args[0])}; did you mean: {line}")
         return super().resolve_command(ctx, args)
 
 
@@ -81,6 +83,11 @@ def listing(name: str, shown: str) -> Callable[[Callable[..., int | None]], clic
     return click.group(
         name, cls=ShowGroup, invoke_without_command=True, context_settings=SETTINGS, epilog=examples(*lines)
     )
+
+
+def called(name: str, *lines: tuple[str, str]) -> Callable[[Callable[..., int]], click.Command]:
+    """A command of this name; `lines`: the examples of its --help."""
+    return click.command(name, context_settings=SETTINGS, epilog=examples(*lines))
 
 
 def examples(*lines: tuple[str, str]) -> str:
@@ -95,33 +102,40 @@ def examples(*lines: tuple[str, str]) -> str:
 def common(command: Command) -> Command:
     """--json and --debug, which every command has."""
     command = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")(command)
-    return click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")(command)
 
 
 def kernel_options(command: Command) -> Command:
-    """Which defects and detectors are on, and which locks: --fixed, --errata, --detect, --kernel-lock."""
+    """Which defects and detectors are on, which locks, and for how long: --fixed, --errata, --detect, --kernel-lock,
+    --operations."""
     for option in (
         patch_option,
         click.option(
+            "--operations",
+            type=click.IntRange(1, MAX_OPERATIONS),
+            metavar="N",
+            help="End an execution after N operations. Default: as the scenario has it, or by its size.",
+        ),
+        click.option(
             "--kernel-lock",
             type=click.Choice(KERNEL_LOCKS),
-            help="big: the kernel's big lock, as in the MP kernels of 2000; fine: without it. Default: as the scenario "
-            "has it.",
+            help="big: with the kernel's big lock, as in the MP kernels of 2000; fine: without it. Default: the "
+            "scenario's.",
         ),
         click.option(
             "--detect",
             multiple=True,
             metavar="D=LEVEL",
-            help=f"Set detector D to {', '.join(LEVELS)}. Repeatable. A run without end is ended, and noted, all the "
-            "same if progress is not stop.",
+            help=f"Set detector D to {', '.join(LEVELS)}. Repeatable. A run that does not end is "
+            "stopped and noted even if progress is not stop.",
         ),
         click.option(
             "--errata",
             multiple=True,
             metavar="ID",
-            help="Switch on this erratum too, by its id or short name. Repeatable.",
+            help="Also switch on this erratum, an id or a short name. Repeatable.",
         ),
-        click.option("--fixed", is_flag=True, help="Without the scenario's own errata: the repaired kernel."),
+        click.option("--fixed", is_flag=True, help="Switch off the scenario's own errata: run the repaired kernel."),
     ):
         command = option(command)
     return command
@@ -144,28 +158,28 @@ patch_option = click.option(
     is_eager=True,  # before --errata, which may name an erratum that the patch declares
     expose_value=False,
     callback=_patch,
-    help="Replace functions of the kernel by those in FILE.py, a program that runs with your rights; shared/patch.py "
-    "says how.",
+    help="Replace functions of the kernel by those in FILE.py, a program that runs with your rights (see "
+    "shared/patch.py).",
 )
 seed_option = click.option(
     "--seed",
     type=click.IntRange(0, MAX_SEED),
     default=0,
     show_default=True,
-    help="Of the choices; the same seed makes the same ones.",
+    help="Seed of the random choices; equal seeds make equal choices.",
 )
 address_option = click.option(
-    "--address", metavar="HOST:PORT", help="Of a Ray cluster; default: a private Ray on this machine."
+    "--address", metavar="HOST:PORT", help="Address of a Ray cluster; default: a private Ray on this computer."
 )
 
 
 def run_options(command: Command) -> Command:
     """What is to come of a run: --out, --expect, and the `common` ones."""
     command = common(command)
-    command = click.option("--expect", is_flag=True, help="Exit 0 if what the scenario expects happened, else 1.")(
-        command
-    )
-    return click.option("--out", metavar="DIR", help="Keep the run's folder; DIR must not exist yet.")(command)
+    command = click.option(
+        "--expect", is_flag=True, help="Exit with 0 if the scenario's expectation holds, else with 1."
+    )(command)
+    return click.option("--out", metavar="DIR", help="Keep the run in folder DIR, which must not exist yet.")(command)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +200,7 @@ class Chosen:
 
 
 def choose(name: str, asked: Options) -> Chosen:
-    """Load a scenario and apply --fixed, --errata, --detect and --kernel-lock; see to it that --expect can be answered.
+    """Load a scenario and apply the options of `kernel_options`; see to it that --expect can be answered.
 
     Raises: UserMistake.
     """
@@ -198,7 +212,7 @@ def choose(name: str, asked: Options) -> Chosen:
 
 
 def apply(scenario: Scenario, options: Iterable[str], asked: Options) -> Chosen:
-    """Apply --fixed, --errata, --detect and --kernel-lock to a scenario.
+    """Apply the options of `kernel_options` to a scenario.
 
     Args:
         options: with which `uvmp replay` finds the scenario itself.
@@ -226,6 +240,9 @@ def apply(scenario: Scenario, options: Iterable[str], asked: Options) -> Chosen:
     if kernel_lock is not None and kernel_lock != scenario.machine.kernel_lock:
         scenario = scenario.with_kernel_lock(kernel_lock)
         needed += ["--kernel-lock", kernel_lock]
+    if asked.operations is not None and asked.operations != scenario.bound.operations:
+        scenario = scenario.with_operations(asked.operations)
+        needed += ["--operations", str(asked.operations)]
     for detector, level in levels.items():
         needed += ["--detect", f"{detector}={level}"]
     return Chosen(scenario, tuple(needed))
@@ -236,7 +253,7 @@ def _levels(detect: Iterable[str]) -> dict[str, str]:
     for one in detect:
         detector, equals, level = one.partition("=")
         if not equals:
-            raise UserMistake(f"expected DETECTOR=LEVEL, as lockdebug=off; found {one!r}", field="--detect")
+            raise UserMistake(f"expected DETECTOR=LEVEL, for instance lockdebug=off; found {one!r}", field="--detect")
         if detector in levels:
             raise UserMistake(f"{detector} is given twice", field="--detect")
         levels[detector] = level
@@ -247,10 +264,10 @@ def must_expect_something(scenario: Scenario) -> None:
     """--expect needs a scenario file that says what happens with just these errata and detectors."""
     if scenario.outcome() is None:
         said = scenario.expect
-        why = "says what happens with its own errata and detectors, and with no errata; not with these"
+        why = "has expectations for its own errata and for no errata, but none for these errata and detectors"
         if said.with_errata is None or said.fixed is None:
             part = "expect" if said.with_errata is said.fixed else "fixed" if said.fixed is None else "with_errata"
-            why = f"does not say what must happen: the key {part} is missing"
+            why = f"has no expectation: key {part} is missing"
         raise UserMistake(f"{scenario.file} {why}", field="--expect")
 
 

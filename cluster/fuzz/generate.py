@@ -19,6 +19,7 @@ from random import Random
 
 from cluster.fuzz.program import Keys, Program, Step
 from cluster.fuzz.steps import DEPTH, LENT, SMALL_SWAP, SWAP, Space, Steps
+from shared.scenario.machine import ERRORS, TIMES
 
 
 class Maker(Steps):
@@ -105,12 +106,12 @@ class Maker(Steps):
         return machine
 
     def sickness(self) -> Keys:
-        """A swap device that is slow, or cannot write: nothing is lost by either; or one that cannot read."""
+        """A swap device that is slow, or cannot write or may not: nothing is lost by that; or one that cannot read."""
         random = self.random
         found: Keys = {}
         if random.random() < 0.3:
-            error = random.choice(("EIO", "EAGAIN"))
-            return {"errors": [{"op": "get", "error": error, "first": random.randint(1, 6), "count": 1}]}
+            error, many = random.choice(ERRORS), random.choice(({"count": 1}, {"count": 4, "maybe": True}))
+            return {"errors": [{"op": "get", "error": error, "first": random.randint(1, 6), **many}]}
         if random.random() < 0.6:
             slow = {
                 "op": "put",
@@ -120,9 +121,10 @@ class Maker(Steps):
             }
             found["delays"] = [slow]
         if not found or random.random() < 0.6:
-            error = random.choice(("EIO", "EAGAIN"))
-            bad = {"op": "put", "error": error, "at": random.choice(("start", "done")), "first": random.randint(1, 4)}
-            found["errors"] = [{**bad, "count": random.randint(1, 3)}]
+            ways: list[Keys] = [*({"at": time} for time in TIMES), {"maybe": True}]
+            error, when = random.choice(ERRORS), random.choice(ways)
+            bad = {"op": "put", "error": error, "first": random.randint(1, 4), "count": random.randint(1, 3)}
+            found["errors"] = [{**bad, **when}]
         return found
 
     def first_mappings(self, proc: str, space: Space, status: bool) -> list[Step]:

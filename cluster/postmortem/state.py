@@ -306,7 +306,7 @@ class Machine:
             on[:] = [ctx.name]
         elif event == "intr":
             on.append(ctx.name)
-        elif ctx.name in on:
+        elif event in ("iret", "userret") and ctx.name in on:
             on.remove(ctx.name)
 
     # -- questions ---------------------------------------------------------------

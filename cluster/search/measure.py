@@ -13,10 +13,10 @@ from statistics import median_low
 from time import perf_counter
 
 from cluster.boot import prepare
-from cluster.search import make
+from cluster.search import SEARCHING, make
 from cluster.search.explore import search
 from cluster.sim.engine import Sim
-from shared.scenario.model import STRATEGIES, Scenario
+from shared.scenario.model import Scenario
 
 LEAST_EXECUTIONS = 10
 
@@ -67,7 +67,7 @@ def measure(
     found = Measured(scenario, operations / took, executions / took, operations / executions, most)
     wanted = scenario.expect.with_errata
     if wanted is None or wanted.findings:
-        for strategy in STRATEGIES:
+        for strategy in SEARCHING:
             counts = found.found_at[strategy] = []
             for seed in seeds:
                 progress(f"{strategy}, seed {seed}")

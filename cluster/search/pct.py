@@ -18,14 +18,14 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from cluster.search.strategy import Patient
+from cluster.search.strategy import Strategy
 from nodes.cpu import Thread
 
 #: after so many times the points of the longest execution that ended, an execution is walked at random
 FAIR_AFTER = 3
 
 
-class Pct(Patient):
+class Pct(Strategy):
     """PCT of depth d.
 
     Args:

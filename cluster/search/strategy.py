@@ -13,23 +13,23 @@ A *schedule* is written down as its deviations from the default one, which takes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from nodes.cpu import Thread
 
-Pick = Callable[[Sequence[Thread], Thread | None], Thread | None]
-Choose = Callable[[int], int]
 #: more points than an execution has
 ALWAYS = 1 << 30
 
 
-class Strategy(Protocol):
+class Strategy(ABC):
     """Chooses; see the module's header."""
 
+    @abstractmethod
     def new_execution(self) -> bool:
         """Another execution is about to begin. False: there is none left to try, and the search is over."""
 
+    @abstractmethod
     def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread | None:
         """Which of `enabled` goes on. None: abandon this execution, which then has no end to be judged.
 
@@ -40,20 +40,21 @@ class Strategy(Protocol):
                 does not ask.
         """
 
+    @abstractmethod
     def choose(self, n: int) -> int:
         """What the context that was picked last takes of the data 0 to n - 1, as its next operation."""
 
-
-class Patient:
-    """A strategy that says how long its answer holds, so that the engine need not ask at every point."""
-
     def stays(self) -> int:
         """At how many further points it would answer as it just did, if the same contexts could go on at these, and
-        none gave way."""
+        none gave way: the engine need not ask there."""
         return 0
 
-    def passed(self, points: int) -> None:
+    def passed(self, points: int) -> None:  # noqa: B027 - nothing to do for who is asked at every point
         """So many of these points are behind us, and it was not asked."""
+
+    def chooser(self) -> Strategy:
+        """The strategy that chooses in this execution."""
+        return self
 
 
 class SearchOver(Exception):
@@ -70,7 +71,7 @@ def default(enabled: Sequence[Thread], current: Thread | None, last: int) -> Thr
     return enabled[0]
 
 
-class Stay(Patient):
+class Stay(Strategy):
     """The default schedule: stay with the current context as long as it can go on.
 
     Attributes:
@@ -96,7 +97,7 @@ class Stay(Patient):
         return ALWAYS
 
 
-class DefaultFirst(Patient):
+class DefaultFirst(Strategy):
     """The default schedule once, then what another strategy chooses: a defect that needs no luck is found at once."""
 
     def __init__(self, then: Strategy):
@@ -107,19 +108,12 @@ class DefaultFirst(Patient):
         self.now = Stay() if self.now is None else self.then
         return self.now.new_execution()
 
-    @property
-    def pick(self) -> Pick:
+    def chooser(self) -> Strategy:
         assert self.now is not None, "an execution has begun"
-        return self.now.pick
+        return self.now
 
-    def stays(self) -> int:
-        return self.now.stays() if isinstance(self.now, Patient) else 0
+    def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread | None:
+        return self.chooser().pick(enabled, current)
 
-    def passed(self, points: int) -> None:
-        if isinstance(self.now, Patient):
-            self.now.passed(points)
-
-    @property
-    def choose(self) -> Choose:
-        assert self.now is not None, "an execution has begun"
-        return self.now.choose
+    def choose(self, n: int) -> int:
+        return self.chooser().choose(n)

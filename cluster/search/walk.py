@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from cluster.search.strategy import Strategy
 from nodes.cpu import Thread
 
 
-class RandomWalk:
+class RandomWalk(Strategy):
     """Remembers nothing of an execution; only the dice go on from one to the next.
 
     Args:

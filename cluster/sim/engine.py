@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 from greenlet import getcurrent, greenlet
 
 from cluster.machine import Machine, sites_of
-from cluster.search.strategy import Choose, Patient, Pick, SearchOver, Stay, Strategy, default
+from cluster.search.strategy import SearchOver, Stay, Strategy, default
 from cluster.sim.heap import ThinnedHeap
 from cluster.sim.judged import Judged, digest
 from nodes.cpu import Processor, Thread
@@ -45,6 +45,8 @@ from shared.wire.messages import OPERATIONS, WAIT, Interrupt, KernelFinding
 
 #: points of an unrecorded run between two counts of its operations
 COUNT_EVERY = 256
+#: the current context as long as none has run
+NOBODY = Thread("", "", lambda: None)
 #: a node, and its method for one kind of operation
 Server = tuple[Node, Callable[..., Any]]
 
@@ -54,8 +56,8 @@ class Execution:
     """What belongs to one execution.
 
     Attributes:
-        pick, choose: the strategy's.
-        patient: the strategy, if it says how long its answers hold, and the engine may go by that.
+        strategy: that chooses.
+        patient: the engine may go by how long the strategy says that its answers hold.
         asked, quiet: at how many points its last answer held, and at how many of these it still does.
         hub: the greenlet that runs it, to return to at its end.
         changed: processors of which something has changed that decides who may go on.
@@ -71,12 +73,11 @@ class Execution:
         cpu_stats: event counters of each CPU.
     """
 
-    pick: Pick
-    choose: Choose
+    strategy: Strategy
     hub: greenlet
     changed: set[Processor]
     count_at: int
-    patient: Patient | None = None
+    patient: bool = False
     asked: int = 0
     quiet: int = 0
     watch: Watch | None = None
@@ -93,8 +94,8 @@ class Execution:
 
     def catch_up(self) -> None:
         """Tell a patient strategy at how many points it was not asked."""
-        if self.patient is not None and self.asked > self.quiet:
-            self.patient.passed(self.asked - self.quiet)
+        if self.asked > self.quiet:
+            self.strategy.passed(self.asked - self.quiet)
         self.asked = self.quiet
 
     def who_can(self) -> list[Thread]:
@@ -200,12 +201,11 @@ class Sim(ThinnedHeap):
         self.order, self.learns_order = LockOrder(), not record
         self.fast = not record and not self.every_access
         return Execution(
-            strategy.pick,
-            strategy.choose,
+            strategy.chooser(),
             getcurrent(),
             set(self.machine.processors),
             min(COUNT_EVERY, self.limit),
-            strategy if isinstance(strategy, Patient) and not record else None,
+            not record,
             0,
             0,
             Watch(self.image_) if (races or order) and record and self.image_ is not None else None,
@@ -284,7 +284,8 @@ class Sim(ThinnedHeap):
             for name, node in nodes.items():
                 node.restore(self.image_[name])
         self.dead = False
-        self.finding = self.crash = self.cur = None
+        self.finding = self.crash = None
+        self.cur = NOBODY
         self.stale, self.passed = {}, {}
         self.notes, self.counters = [], {}
         self.sites = sites_of(self.image_) if self.image_ is not None else {}
@@ -320,18 +321,16 @@ class Sim(ThinnedHeap):
         if current is not None and current not in enabled:
             current = None
         execution.catch_up()
-        thread = execution.pick(enabled, current)
+        thread = execution.strategy.pick(enabled, current)
         if thread is None:
             execution.abandoned = self.dead = True
             raise PortDead
-        patient = execution.patient
-        if patient is not None:
-            execution.asked = execution.quiet = patient.stays()
+        if execution.patient:
+            execution.asked = execution.quiet = execution.strategy.stays()
         if thread is not current:
             if thread is not default(enabled, current, execution.last):
                 ran, kind = self.cur, "wait" if current is None else "point"
-                ctx, n = ("", 0) if ran is None else (ran.name, ran.n)
-                execution.deviations.append(Deviation(ctx, n, kind, thread.name))
+                execution.deviations.append(Deviation(ran.name, ran.n, kind, thread.name))
             execution.last = thread.order
         return thread
 
@@ -370,6 +369,7 @@ class Sim(ThinnedHeap):
         if self.dead:
             raise PortDead
         current, execution = self.cur, self.execution
+        assert isinstance(current, Thread)
         if not execution.changed:
             alone = len(execution.enabled) == 1 and execution.enabled[0] is current
             if alone or execution.quiet > 0:
@@ -387,7 +387,7 @@ class Sim(ThinnedHeap):
     def spin(self) -> None:
         if self.dead:
             raise PortDead
-        self.cur.asks = None
+        self.thread.asks = None
         thread = self._pick(None)
         if thread is not self.cur:
             self._go(thread)
@@ -401,7 +401,7 @@ class Sim(ThinnedHeap):
             raise PortDead
         if self.steps >= self.limit:
             self._no_more()
-        value = self.execution.choose(n)
+        value = self.execution.strategy.choose(n)
         assert 0 <= value < n, f"a strategy takes {value} of {n} choices"
         if value:
             self.execution.deviations.append(Deviation(self.cur.name, self.cur.n + 1, "choice", value))
@@ -447,7 +447,8 @@ class Sim(ThinnedHeap):
         execution = self.execution
         if execution.operations >= self.limit:
             self._no_more()
-        thread: Thread = self.cur
+        thread = self.cur
+        assert isinstance(thread, Thread)
         thread.n += 1
         thread.processor.k += 1
         server = self.servers.get(code)
@@ -506,7 +507,7 @@ class Sim(ThinnedHeap):
                 self.race.interrupts(thread.name, thread.cpu)
 
     def stats(self) -> dict[str, int]:
-        cpu: str = self.cur.cpu
+        cpu = self.cur.cpu
         counters = self.execution.cpu_stats.get(cpu)
         if counters is None:
             counters = self.execution.cpu_stats[cpu] = {}
@@ -514,7 +515,7 @@ class Sim(ThinnedHeap):
 
     def accessed(self, proc: int, va: int, write: bool, value: int, frame: int) -> None:
         if self.execution.oracle is not None:
-            thread: Thread = self.cur
+            thread = self.cur
             self.execution.oracle.access(WordAccess(thread.name, thread.n, proc, va, write, value, frame))
 
     def called(self, step: Args) -> None:

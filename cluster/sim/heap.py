@@ -18,12 +18,12 @@ from typing import Any, TypeVar
 
 from cluster.machine import Machine
 from nodes.build import alloc_shard
-from nodes.cpu import Thread
 from nodes.host.half import ProcessorPort
 from shared.detectors.race import Access, RaceDetector
 from shared.errors import PortDead
 from shared.port.guards import Guards
 from shared.port.heap import HEADER, Heap, HeapRecord
+from shared.port.port import Context
 from shared.port.struct import FieldBase, Struct
 
 S = TypeVar("S", bound=Struct)
@@ -65,7 +65,7 @@ class ThinnedHeap(ProcessorPort):
         self.heap = self.guards.heap = heap
 
     def load(self, obj: Struct, field: FieldBase, slot: int) -> Any:
-        ctx: Thread = self.cur
+        ctx = self.cur
         rec = obj.rec
         if self.fast and rec is not None and rec.gen == obj.gen and rec.home is self.heap:
             private = rec.owner is ctx
@@ -86,7 +86,7 @@ class ThinnedHeap(ProcessorPort):
         return rec.fields[slot - HEADER]
 
     def store(self, obj: Struct, field: FieldBase, slot: int, value: object) -> None:
-        ctx: Thread = self.cur
+        ctx = self.cur
         rec = obj.rec
         if self.fast and rec is not None and rec.gen == obj.gen and rec.home is self.heap:
             private = rec.owner is ctx
@@ -107,7 +107,7 @@ class ThinnedHeap(ProcessorPort):
         if rec is not None and rec.owner is None and isinstance(value, Struct):
             self.guards.publish(value)
 
-    def _put(self, ctx: Thread, obj: Struct, rec: HeapRecord, slot: int, value: object) -> None:
+    def _put(self, ctx: Context, obj: Struct, rec: HeapRecord, slot: int, value: object) -> None:
         """What the memory does with a store that it admits."""
         ctx.n += 1
         if not rec.touched:
@@ -116,7 +116,7 @@ class ThinnedHeap(ProcessorPort):
         if rec.owner is None and isinstance(value, Struct):
             self.guards.publish(value)
 
-    def _plain(self, ctx: Thread, obj: Struct, field: FieldBase, private: bool, write: bool) -> bool:
+    def _plain(self, ctx: Context, obj: Struct, field: FieldBase, private: bool, write: bool) -> bool:
         """The access needs no scheduling point and no race check: it is guarded, and the field is not racy.
 
         Args:
@@ -126,7 +126,7 @@ class ThinnedHeap(ProcessorPort):
             return False
         return private or field.const or (not field.hint and self.guards.guarded(ctx, obj, field, write))
 
-    def _access_point(self, ctx: Thread, obj: Struct, field: FieldBase, slot: int, code: str, last: object) -> None:
+    def _access_point(self, ctx: Context, obj: Struct, field: FieldBase, slot: int, code: str, last: object) -> None:
         """A scheduling point before a load or store, unless the thinning rule says that none is needed.
 
         Args:
@@ -159,7 +159,7 @@ class ThinnedHeap(ProcessorPort):
                 self.notes.append(found)
 
     def alloc(self, kind: type[S], length: int = 0) -> S:
-        ctx: Thread = self.cur
+        ctx = self.cur
         shard = self._boot_shard(kind) if self.booting else alloc_shard(ctx.name, ctx.n, self.memory_shards)
         obj: S = self.op("alloc", shard, (kind.kind, length))
         self.guards.claim(self.cur, obj)

@@ -39,6 +39,12 @@ class ProcessorPort(Port):
         self.threads, self.journals = threads, journals
         self.crash: BaseException | None = None
 
+    @property
+    def thread(self) -> Thread:
+        """The current context."""
+        assert isinstance(self.cur, Thread)
+        return self.cur
+
     # -- to be supplied by the engine ------------------------------------------
 
     @abstractmethod
@@ -123,32 +129,33 @@ class ProcessorPort(Port):
         return self._wait(thread, code, target, park=False)
 
     def wait_for_wakeup(self) -> None:
-        thread: Thread = self.cur
+        thread = self.thread
         thread.ready = thread.woken
         self._wait(thread, "sleep", thread.chan, park=True)
 
     def choose(self, n: int, why: str) -> int:
         self._own_point("choose")
         value = self._chosen(n)
-        self._local(self.cur, "choose", n, why, value)
+        self._local(self.thread, "choose", n, why, value)
         return value
 
     def userret(self) -> None:
         self._own_point("userret")
-        thread: Thread = self.cur
+        thread = self.thread
         self._local(thread, "userret")
         self._wait(thread, "userret", 0, park=True)
 
     def interrupted(self) -> list[Thread]:
-        thread: Thread = self.cur
+        thread = self.thread
         return thread.processor.interrupted()
 
     def tlb(self) -> Tlb:
-        thread: Thread = self.cur
+        thread = self.thread
         return thread.processor.tlb
 
     def spl(self, level: int) -> int:
-        thread: Thread = self.cur
+        thread = self.cur
+        assert isinstance(thread, Thread)
         if thread.processor.raised:
             self._changed(thread.processor)
         return super().spl(level)
@@ -191,7 +198,7 @@ class ProcessorPort(Port):
 
     def record_event(self, event: str, **fields: object) -> None:
         if self.journals is not None:
-            thread: Thread = self.cur
+            thread = self.thread
             at = thread.processor.k
             thread.processor.note_event()
             self._write(thread.cpu, {"event": event, "ctx": thread.name, "n": thread.n, "at": at, **fields})

@@ -224,7 +224,7 @@ class Runner(ProcessorPort):
     def perform(self, code: str, target: int, args: tuple[object, ...]) -> Any:
         if self.dead:
             raise PortDead
-        ctx: Thread = self.cur
+        ctx = self.thread
         ctx.n += 1
         self.processor.k += 1
         op = OPERATIONS[code]

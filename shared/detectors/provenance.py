@@ -346,9 +346,9 @@ class Provenance:
             and (enter is None or one.target == enter.target)
         ]
         if asked:
-            told.append(f"{asked[-1].code} of it was asked for by {asked[-1].by}")
+            told.append(f"{asked[-1].by} requested {asked[-1].code} of it")
         else:
-            told.append("nobody has asked to take it away or to narrow it since")
+            told.append("no context has requested to remove or restrict it since")
         return told
 
     def came_from(self, item: Item, value: int, where: Callable[[int], str]) -> str:
@@ -390,9 +390,9 @@ class Provenance:
         places = self.whereabouts(origin)
         gone = [one for one in places if one.kind == "page" and one.number in self.freed]
         live = [one for one in places if one not in gone]
-        told = [f"it is in {' and in '.join(map(str, live))} now"] if live else []
+        told = [f"it is now in {' and in '.join(map(str, live))}"] if live else []
         for place in gone:
-            other = "" if live else ", and nothing had written it anywhere else"
+            other = "" if live else ", and it had been written to no other place"
             way = self.contents[place].words[origin.word].way
             brought = f", into which it was {self._hop(way.hop, False)}," if way is not None else ""
             told.append(f"{place}{brought} was freed by {self.freed[place.number].by}{other}")

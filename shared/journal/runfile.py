@@ -22,7 +22,7 @@ from typing import TypedDict, TypeGuard
 
 from shared.errors import UserMistake
 from shared.program.functions import Functions
-from shared.scenario.load import load_scenario
+from shared.scenario.load import MAX_OPERATIONS, load_scenario
 from shared.scenario.machine import KERNEL_LOCKS
 from shared.scenario.model import Results, Scenario
 from shared.scenario.pack import functions_of
@@ -34,7 +34,8 @@ MAX_OPTIONS, MAX_OPTION = 64, 500
 MAX_TOKEN = 4096
 #: options of `uvmp replay` that can stand beside a token, and whether they take a value
 OPTIONS = {
-    "--scenario": True, "--fixed": False, "--errata": True, "--detect": True, "--kernel-lock": True, "--patch": True,
+    "--scenario": True, "--fixed": False, "--errata": True, "--detect": True, "--kernel-lock": True,
+    "--operations": True, "--patch": True,
 }  # fmt: skip
 TOKEN = re.compile(r"uvmp1\.([A-Za-z0-9_-]{1,64})\.([0-9a-f]{8})\.([0-9a-f]{8})\.([A-Za-z0-9_-]*)\.([0-9a-f]{6})")
 
@@ -143,6 +144,7 @@ def scenario_document(scenario: Scenario, run: str) -> dict[str, object]:
         "errata": list(scenario.errata),
         "detect": dict(scenario.detect),
         "kernel_lock": scenario.machine.kernel_lock,
+        "operations": scenario.bound.operations,
     }
 
 
@@ -172,6 +174,11 @@ def scenario_of(document: Mapping[str, object]) -> Scenario:
     if texts["kernel_lock"] not in KERNEL_LOCKS:
         raise UserMistake(f"expected {' or '.join(KERNEL_LOCKS)}", field="kernel_lock")
     scenario = scenario.with_errata(errata).with_detect(detect).with_kernel_lock(texts["kernel_lock"])
+    if "operations" in document:  # (documents of earlier versions have none)
+        limit = document["operations"]
+        if limit is not None and (type(limit) is not int or not 1 <= limit <= MAX_OPERATIONS):
+            raise UserMistake(f"expected null, or a number from 1 to {MAX_OPERATIONS}", field="operations")
+        scenario = scenario.with_operations(limit)
     if "functions" not in document:
         return scenario
     return replace(scenario, functions=_functions(document["functions"]))

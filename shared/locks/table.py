@@ -39,6 +39,18 @@ class LockState(NamedTuple):
     waiters: Sequence[Want]
 
 
+class Claim:
+    """Somebody who holds a lock, or waits for it; the same as Want, to be changed."""
+
+    __slots__ = ("ctx", "fn", "mode")
+
+    def __init__(self, ctx: str, mode: str, fn: str):
+        self.ctx, self.mode, self.fn = ctx, mode, fn
+
+    def as_want(self) -> Want:
+        return Want(self.ctx, self.mode, self.fn)
+
+
 class Lock:
     """One lock's holders and waiters."""
 
@@ -46,8 +58,8 @@ class Lock:
 
     def __init__(self) -> None:
         self.downgrader = ""
-        self.holders: list[Want] = []
-        self.waiters: deque[Want] = deque()
+        self.holders: list[Claim] = []
+        self.waiters: deque[Claim] = deque()
 
     def admits(self, mode: str) -> bool:
         """Could a request of this mode be granted now, leaving the queue aside?"""
@@ -59,14 +71,14 @@ class LockTable:
 
     def __init__(self) -> None:
         self.locks: dict[int, Lock] = {}
-        self.sleepers: dict[int, list[Want]] = {}
+        self.sleepers: dict[int, list[Claim]] = {}
 
     def lock(self, ctx: str, key: int, mode: str, fn: str) -> bool:
         """Grant the lock, or queue the request and return False."""
         lock = self.locks.get(key)
         if lock is None:
             lock = self.locks[key] = Lock()
-        want = Want(ctx, mode, fn)
+        want = Claim(ctx, mode, fn)
         if lock.admits(mode) and (not lock.waiters or (mode == "r" and lock.downgrader)):
             lock.holders.append(want)
             return True
@@ -80,7 +92,7 @@ class LockTable:
             lock = self.locks[key] = Lock()
         if lock.waiters or not lock.admits(mode):
             return False
-        lock.holders.append(Want(ctx, mode, fn))
+        lock.holders.append(Claim(ctx, mode, fn))
         return True
 
     def unlock(self, ctx: str, key: int) -> list[str]:
@@ -100,7 +112,9 @@ class LockTable:
     def downgrade(self, ctx: str, key: int) -> list[str]:
         """Exclusive to shared; returns the readers let in by that."""
         lock = self.locks[key]
-        lock.holders = [one._replace(mode="r") if one.ctx == ctx else one for one in lock.holders]
+        for claim in lock.holders:
+            if claim.ctx == ctx:
+                claim.mode = "r"
         lock.downgrader = ctx
         return self._grant(lock)
 
@@ -109,16 +123,16 @@ class LockTable:
         lock = self.locks[key]
         me = next(one for one in lock.holders if one.ctx == ctx)
         lock.holders.remove(me)
-        lock.downgrader = ""
+        lock.downgrader, me.mode = "", "w"
         if not lock.holders:
-            lock.holders.append(me._replace(mode="w"))
+            lock.holders.append(me)
             return True
-        lock.waiters.appendleft(me._replace(mode="w"))
+        lock.waiters.appendleft(me)
         return False
 
     def sleep(self, ctx: str, chan: int, wmesg: str) -> None:
         """Queue a context on a channel."""
-        self.sleepers.setdefault(chan, []).append(Want(ctx, wmesg, ""))
+        self.sleepers.setdefault(chan, []).append(Claim(ctx, wmesg, ""))
 
     def wakeup(self, chan: int) -> list[str]:
         """Empty the channel's queue and return who was on it."""
@@ -140,7 +154,7 @@ class LockTable:
     def locked(self) -> list[LockState]:
         """The locks that are held or wanted: what a wait-for graph is made of."""
         return [
-            LockState(key, list(lock.holders), list(lock.waiters))
+            LockState(key, [one.as_want() for one in lock.holders], [one.as_want() for one in lock.waiters])
             for key, lock in self.locks.items()
             if lock.holders or lock.waiters
         ]

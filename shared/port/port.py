@@ -68,9 +68,15 @@ class Context:
         spl: interrupt priority level; interrupts at or below it stay pending.
         biglock: it holds the kernel's big lock (P_BIGLOCK), which is not among `held`.
         proc: handle of its Proc, or None for kernel contexts.
+        ready: not waiting for a grant or wakeup.
+        woken: its channel was woken, or its request granted, since it queued, maybe before it gave up its CPU.
+        value: what the grant it waited for brought; of an interrupt, its message.
     """
 
-    __slots__ = ("biglock", "chan", "cpu", "held", "level", "n", "name", "proc", "results", "spl", "stack")
+    __slots__ = (
+        "biglock", "chan", "cpu", "held", "level", "n", "name", "proc", "ready", "results", "spl", "stack", "value",
+        "woken",
+    )  # fmt: skip
 
     def __init__(self, name: str, cpu: str, level: int = SPL_NONE):
         self.name = name
@@ -86,7 +92,9 @@ class Context:
         self.held: dict[int, Held] = {}
         self.stack: list[str] = []
         self.spl = self.level
-        self.biglock = False
+        self.biglock = self.woken = False
+        self.ready = True
+        self.value: Any = None
         self.results: list[StepResult] = []
 
     @property

@@ -11,6 +11,7 @@ from shared.findings import FINDINGS, Finding
 from shared.patch import blamed, current
 
 if TYPE_CHECKING:
+    from shared.port.port import Context
     from shared.scenario.steps.step import Args
     from shared.wire.messages import KernelFinding
 
@@ -49,10 +50,11 @@ class Reports(ABC):
         sites: erratum -> how often its place in the code was reached.
     """
 
+    cur: Context
+
     def __init__(self, errata: frozenset[str], detect: dict[str, str]):
         self.errata, self.detect = errata, detect
         self.dead = False
-        self.cur: Any = None
         self.finding: Finding | None = None
         self.stale: dict[str, Finding] = {}
         self.passed: dict[str, str] = {}

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
+from cluster.boot import prepare
+from cluster.runs.outcome import Outcome
 from cluster.runs.replay import replay
 from cluster.runs.token import parse
 from cluster.search.explore import Exploration, explore, search
+from cluster.search.pct import Pct
+from cluster.search.strategy import Stay
+from cluster.search.walk import RandomWalk
+from cluster.sim.engine import Sim
 from shared.errors import UserMistake
+from shared.journal.deviation import Deviation
 from shared.scenario.load import load_scenario
 from shared.scenario.model import Bound, Scenario
 from tests.kit import CONFIGS, scenario, scene
@@ -19,12 +27,13 @@ SHIPPED = scenario("S3a-shipped")
 
 def test_the_same_seed_finds_the_same_schedule() -> None:
     """A search that cannot be repeated cannot be reported."""
-    one, other = explore(SHIPPED, seed=3), explore(SHIPPED, seed=3)
-    assert (one.schedules, one.deviations, str(one.token)) == (other.schedules, other.deviations, str(other.token))
+    one, other = explore(race(), seed=3), explore(race(), seed=3)
+    assert one.token is not None and str(one.token) == str(other.token)
+    assert (one.schedules, one.deviations) == (other.schedules, other.deviations)
 
 
 def test_another_seed_searches_another_way() -> None:
-    raw = {tuple(search(SHIPPED, seed=seed).deviations) for seed in range(5)}
+    raw = {tuple(search(race(), seed=seed).deviations) for seed in range(5)}
     assert len(raw) == 5
 
 
@@ -84,6 +93,132 @@ def test_progress_is_told_as_it_goes() -> None:
     assert told and told == sorted(told) and told[-1] <= 60
 
 
+# -- what a search is made of -----------------------------------------------------------
+
+
+def race(expect: str = "{finding: none, results: {r: 1}}") -> Scenario:
+    """B reads a shared page while A writes it; if B comes first, that is not expected."""
+    return mine(expect)
+
+
+def test_what_a_search_counts_is_what_its_executions_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default schedule, and then what the strategy chooses: the same by hand."""
+    played = scenario("S3a-shipped").without_errata().with_detect({"race": "note", "lockdebug": "note"})
+    racy: set[str] = set()
+    sim, sites, points, operations = Sim(*prepare(played), racy), Counter[str](), [], 0
+    for strategy in (Stay(), *[RandomWalk(2)] * 4):
+        assert sim.execute(strategy) is None
+        sites.update(sim.sites)
+        points.append(sim.points)
+        operations += sim.steps
+    found = search(played, "random", 2, 5)
+    assert (found.sites, found.points, found.operations) == (dict(sites), max(points), operations)
+    assert points[-1] < max(points), "the longest one, not the last"
+    assert found.racy == racy and found.results == sim.results and found.scenario is played
+    assert (found.strategy, found.seed, found.schedules, found.found_at) == ("random", 2, 5, 0)
+    assert (found.finding, found.token, found.deviations, found.outcome, found.seen) == (None, None, [], None, None)
+    assert not found.interrupted and found.raw_deviations == 0 and found.notes == {}
+
+
+def test_a_strategy_that_was_made_is_used_as_it_is() -> None:
+    """And called after its class; a name is made with the seed and the bound's depth."""
+    walked = search(race(), RandomWalk(5), schedules=30)
+    named = search(race(), "random", 5, 30)
+    assert walked.strategy == "RandomWalk" and named.strategy == "random"
+    assert (walked.found_at, walked.operations, walked.seed) == (named.found_at, named.operations, 0)
+    deep = replace(race(), bound=Bound("pct", 4, 30))
+    assert search(deep).operations == search(race(), Pct(0, 4), schedules=30).operations
+    assert search(deep).strategy == "pct"
+
+
+def test_no_schedule_at_all_is_a_bound_too() -> None:
+    found = search(race(), schedules=0)
+    assert (found.schedules, found.results, found.operations) == (0, {}, 0)
+    assert search(race(), schedules=1).schedules == 1
+
+
+def test_at_the_finer_granularity_there_are_more_points() -> None:
+    coarse, fine = (search(race(), schedules=2, granularity=how).points for how in ("guarded", "access"))
+    assert (
+        explore(race(), schedules=2).points
+        == coarse
+        < fine
+        == explore(race(), schedules=2, granularity="access").points
+    )
+
+
+def test_results_that_are_not_expected_are_kept_from_their_first_execution() -> None:
+    """With the schedule as it was found, and the finding as that execution had it."""
+    found = search(race(), seed=1)
+    assert found.finding is not None and found.seen is not None and found.token is None
+    assert found.seen.signature == found.finding.signature
+    first = search(race(), seed=1, schedules=found.found_at)
+    assert first.schedules == first.found_at == found.found_at and first.deviations == found.deviations
+    assert search(race(), seed=1, schedules=found.found_at - 1).finding is None
+    assert found.raw_deviations == len(found.deviations) > 0
+    assert found.results["B"][0]["result"] == 0 and found.notes == {
+        "unexpected-result r": found.notes["unexpected-result r"]
+    }
+    assert explore(race(), seed=1).found_at == found.found_at
+
+
+def test_what_is_not_seen_again_when_it_is_recorded_is_no_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unrecorded execution is approximate: the search goes on until one holds."""
+    found = search(SHIPPED)
+    asked: list[list[Deviation]] = []
+
+    def twice(played: Scenario, deviations: list[Deviation]) -> Outcome:
+        asked.append(deviations)
+        outcome = replay(played, deviations)
+        return replace(outcome, finding=None) if len(asked) == 1 else outcome
+
+    monkeypatch.setattr("cluster.search.explore.replay", twice)
+    later = search(SHIPPED)
+    assert asked[0] == found.deviations and found.found_at < later.found_at == later.schedules
+    assert later.finding is not None and later.deviations == asked[1]
+
+
+def test_a_schedule_that_was_shortened_too_far_is_not_shortened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is shown has been seen when it was recorded."""
+    monkeypatch.setattr("cluster.search.explore.minimize", lambda sim, finding, deviations: [])
+    found = explore(SHIPPED)
+    assert found.finding is not None and found.token is not None
+    assert found.token.deviations == tuple(found.deviations) and len(found.deviations) == found.raw_deviations > 1
+    assert replay(SHIPPED, found.deviations).finding == found.finding
+
+
+def test_ctrl_c_while_a_schedule_is_shortened_leaves_it_as_it_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def impatient(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cluster.search.explore.minimize", impatient)
+    found = explore(SHIPPED)
+    assert found.interrupted and found.token is not None and len(found.deviations) == found.raw_deviations
+
+
+class Clock:
+    """A clock on which each look takes so long."""
+
+    def __init__(self, tick: float):
+        self.tick, self.now = tick, 100.0
+
+    def __call__(self) -> float:
+        self.now += self.tick
+        return self.now
+
+
+@pytest.mark.parametrize(("tick", "told"), [(0.0625, 5), (0.125, 10), (0.03125, 2)])
+def test_progress_is_told_about_ten_times_a_second(tick: float, told: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the seconds so far; after each execution the clock is looked at once."""
+    monkeypatch.setattr("cluster.search.explore.monotonic", Clock(tick))
+    seen: list[tuple[int, float]] = []
+    found = search(
+        race("{finding: none}"), schedules=10, progress=lambda result: seen.append((result.schedules, result.seconds))
+    )
+    assert len(seen) == told and all(seconds == schedules * tick for schedules, seconds in seen)
+    assert found.seconds == 11 * tick
+
+
 # -- results that the scenario does not expect -------------------------------------------
 
 
@@ -104,16 +239,16 @@ def mine(expect: str) -> Scenario:
 
 @pytest.mark.parametrize("expect", ["{finding: none, results: {r: 1}}", "{finding: none, never: [{r: 0}]}"])
 def test_results_that_the_scenario_does_not_expect_are_a_finding_with_a_token(expect: str) -> None:
-    race = mine(expect)
-    found = explore(race)
+    made = mine(expect)
+    found = explore(made)
     assert found.finding is not None and found.token is not None
     assert (found.finding.kind, found.finding.subject, found.finding.context) == ("unexpected-result", "r", "B")
     assert 1 < found.found_at < found.schedules == 60, "a later schedule might have a finding of the kernel's"
     assert 1 <= len(found.deviations) <= found.raw_deviations
     assert found.results["B"][0]["result"] == 0 and found.notes["unexpected-result r"] > 1
-    again = replay(race, list(parse(str(found.token)).deviations))
+    again = replay(made, list(parse(str(found.token)).deviations))
     assert again.finding is not None and again.finding.as_dict() == found.finding.as_dict()
-    assert race.outcome() is not None and race.outcome().check(found.finding, {})  # type: ignore[union-attr]
+    assert made.outcome() is not None and made.outcome().check(found.finding, {})  # type: ignore[union-attr]
 
 
 def test_every_result_as_expected_is_no_finding() -> None:

@@ -148,6 +148,7 @@ def test_a_file_with_a_cluster_without_end_is_bounded() -> None:
 
 def test_a_slot_is_concerned_when_it_is_given_and_when_it_is_taken_away() -> None:
     """To an anon, or to a page of an aobj; slot 0 is none."""
+    assert touched(Told().put("anon:5#0", "an_swslot", 1)) == {"anon:5", "slot:1"}
     story = Told().put("anon:5#0", "an_swslot", 4)
     assert touched(story) == {"anon:5", "slot:4"}
     assert touched(story.put("anon:5#0", "an_swslot", 6)) == {"anon:5", "slot:4", "slot:6"}
@@ -338,6 +339,12 @@ def test_pages_of_an_anon_are_those_it_ever_had_the_last_ones_first() -> None:
     assert partners("anon:5", machine, history) == ["page:2", "page:1"]
     assert partners("page:1", machine, history) == ["anon:5"], "who points to it, though it never pointed back"
     assert partners("page:3", machine, history) == ["anon:6"] and partners("amap:1", machine, history) == []
+
+
+def test_a_page_of_an_earlier_life_counts() -> None:
+    story = Told().put("anon:5#0", "an_page", "page:1#0").did("renew", obj="anon:5#0", gen=1)
+    machine = machine_of(story.put("anon:5#1", "an_page", None))
+    assert partners("anon:5", machine, by_object(machine)) == ["page:1"]
 
 
 def test_an_anon_belongs_to_a_page_that_still_points_to_it() -> None:

@@ -19,7 +19,7 @@ from tests.kit import SHIPPED, scenario
 EXECUTIONS = 6
 
 
-class Asked:
+class Asked(Strategy):
     """The same strategy, which has to be asked at every point."""
 
     def __init__(self, strategy: Strategy):

@@ -9,7 +9,7 @@ from itertools import islice
 import pytest
 
 from cluster.boot import prepare
-from cluster.search import STRATEGIES, make
+from cluster.search import SEARCHING, STRATEGIES, make
 from cluster.search.explore import explore
 from cluster.search.follow import Deviate, Order
 from cluster.search.pct import FAIR_AFTER, Pct
@@ -23,6 +23,7 @@ from shared.journal.deviation import Deviation
 from shared.journal.order import linearize
 from shared.journal.record import Record, operation_record
 from shared.port.lockref import LockRef
+from shared.scenario.model import STRATEGIES as BOUND_STRATEGIES
 from shared.wire.messages import OPERATIONS
 from tests.kit import OTHER, SHIPPED, THING, Exhaust, Script, Toy, executions, scenario, things
 
@@ -40,7 +41,7 @@ def crosswise() -> Toy:
     return Toy(things, bodies, {"lockorder": "off"})
 
 
-class HoldersWait:
+class HoldersWait(Strategy):
     """A context that holds a lock and asks for another one lets the others go first.
 
     What POS or DPOR will look at, it looks at: the operation that each context is about to perform.
@@ -162,8 +163,12 @@ def test_every_strategy_is_among_them() -> None:
     assert HEARTLESS.keys() == WHOLE.keys() >= STRATEGIES.keys() - {"stay"}
 
 
+def test_the_strategies_of_scenarios_are_those_that_search() -> None:
+    assert set(BOUND_STRATEGIES) == set(SEARCHING) == set(STRATEGIES) - {"stay"}
+
+
 def test_an_unknown_strategy_is_the_users_mistake() -> None:
-    with pytest.raises(UserMistake, match="no strategy 'dfs'; there are: pct, random, stay"):
+    with pytest.raises(UserMistake, match="there is no strategy 'dfs'; known: pct, random, stay"):
         make("dfs", 0, 3)
 
 
@@ -233,7 +238,7 @@ def test_an_execution_can_be_abandoned_before_it_has_begun() -> None:
 ACCESS = {"pmap_activate", "pmap_walk", "word_read", "word_write"}
 
 
-class Watching:
+class Watching(Strategy):
     """Another strategy's choices; notes what every context that can go on is said to be about to do.
 
     Attributes:
@@ -241,13 +246,13 @@ class Watching:
         silent: choices at a point before which the current context announced nothing.
     """
 
-    def __init__(self, chooser: Strategy):
-        self.chooser = chooser
+    def __init__(self, then: Strategy):
+        self.then = then
 
     def new_execution(self) -> bool:
         self.pending: dict[tuple[str, int], Pending] = {}
         self.silent = 0
-        return self.chooser.new_execution()
+        return self.then.new_execution()
 
     def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread | None:
         self.silent += current is not None and current.pending is None
@@ -255,10 +260,10 @@ class Watching:
             pending = thread.pending
             if pending is not None:
                 self.pending[thread.name, thread.n + 1] = pending
-        return self.chooser.pick(enabled, current)
+        return self.then.pick(enabled, current)
 
     def choose(self, n: int) -> int:
-        return self.chooser.choose(n)
+        return self.then.choose(n)
 
 
 @pytest.mark.wide
@@ -360,7 +365,7 @@ def test_who_is_alone_costs_a_walk_no_throw_of_the_dice() -> None:
 
 def test_before_an_execution_there_is_nothing_to_choose_from() -> None:
     first = DefaultFirst(RandomWalk(0))
-    for choose in (lambda: first.pick, lambda: first.choose):
+    for choose in (lambda: first.pick([], None), lambda: first.choose(2)):
         with pytest.raises(AssertionError, match=r"^an execution has begun$"):
             choose()
 
@@ -512,7 +517,7 @@ def test_a_deviation_that_cannot_be_taken_diverges_or_is_skipped() -> None:
     able = threads(2)
     strict, lenient = (Deviate([Deviation("", 0, "wait", "T9")], strict) for strict in (True, False))
     strict.new_execution()
-    with pytest.raises(Diverged, match="T9 to go on first of all; found only T0, T1 can"):
+    with pytest.raises(Diverged, match="T9 to run first; found only T0, T1 can run"):
         strict.pick(able, None)
     lenient.new_execution()
     assert lenient.pick(able, None) is able[0]
@@ -568,15 +573,15 @@ def test_a_choice_that_there_is_not_diverges_or_is_skipped(value: int | str) -> 
         follow.pick(threads(1), None)
     with pytest.raises(Diverged) as caught:
         strict.choose(2)
-    assert str(caught.value).endswith(f"choice {value} as operation 1 of T0; found only 2 choices, from 0")
+    assert str(caught.value).endswith(f"choice {value} as operation 1 of T0; found only 2 choices, 0 to 1")
     assert lenient.choose(2) == 0 and (lenient.taken, lenient.skipped, lenient.left) == (0, [there_is_not], [])
 
 
 @pytest.mark.parametrize(
     ("left", "wanted"),
     [
-        (Deviation("T0", 7, "point", "T1"), "T0 to reach operation 7, there to go on with T1"),
-        (Deviation("T0", 7, "choice", 4), "T0 to reach operation 7, there to take choice 4"),
+        (Deviation("T0", 7, "point", "T1"), "T0 to reach operation 7, and to run T1 there"),
+        (Deviation("T0", 7, "choice", 4), "T0 to reach operation 7, and to take choice 4 there"),
     ],
 )
 def test_what_is_left_in_the_end_is_told(left: Deviation, wanted: str) -> None:
@@ -613,7 +618,7 @@ def test_what_diverged_is_told_with_those_who_could_go_on() -> None:
     able[0].n = 4
     with pytest.raises(Diverged) as caught:
         follow.pick(able[1:], None)
-    assert str(caught.value).endswith("expected T9 to go on after operation 4 of T0; found only T1, T2 can")
+    assert str(caught.value).endswith("expected T9 to run after operation 4 of T0; found only T1, T2 can run")
 
 
 # -- a journal's order ---------------------------------------------------------------------------
@@ -643,14 +648,14 @@ def test_an_order_is_followed_from_its_first_operation_to_its_last_and_again() -
         assert picked == [step[:2] for step in steps]
         with pytest.raises(Diverged) as caught:
             order.pick(able[1:], None)
-        assert str(caught.value).endswith("expected the run to end here, as the journal does; found T1 can go on")
+        assert str(caught.value).endswith("expected the run to end here, as the journal does; found T1 can run")
 
 
 def test_who_is_next_in_an_order_and_cannot_go_on_diverges() -> None:
     able, order = ordered(("T1", 1, "pmap_enter"))
     with pytest.raises(Diverged) as caught:
         order.pick([able[0], able[2]], None)
-    assert str(caught.value).endswith("expected T1 to perform operation 1 (pmap_enter); found only T0, T2 can go on")
+    assert str(caught.value).endswith("expected T1 to perform operation 1 (pmap_enter); found only T0, T2 can run")
 
 
 def test_an_order_says_what_is_chosen() -> None:
@@ -671,7 +676,7 @@ def test_what_an_order_does_not_choose_diverges(step: tuple[str, int, str], valu
     """Another operation, a value that there is not, or no choice at all."""
     able, order = ordered(step, value=value)
     assert order.pick(able, None) is able[1]
-    with pytest.raises(Diverged, match=r"expected T1 to perform operation \d .*; found T1 has 2 choices, from 0$"):
+    with pytest.raises(Diverged, match=r"expected T1 to perform operation \d .*; found T1 has 2 choices, 0 to 1$"):
         order.choose(2)
 
 

@@ -405,12 +405,13 @@ def test_what_goes_on_by_force_waits_no_more() -> None:
     lost = {
         "lock_manager": [op("lock_manager", 1, "B", 1, "lock", wait=True)],
         "memory": [op("memory", 1, "B", 2, "load"), op("memory", 2, "B", 3, "load")],
+        "cpuB": [event("B", 1, 1), event("B", 2, 2)],
     }
     merge = Linearizer(lost)
+    merge.go_on(lambda record: "k" in record)
+    assert merge.force() and names(merge.records) == ["B1", "B@1", "B2", "B@2"], "with its events"
     merge.go_on()
-    assert merge.force()
-    merge.go_on()
-    assert names(merge.records) == ["B1", "B2", "B3"]
+    assert names(merge.records) == ["B1", "B@1", "B2", "B@2", "B3"]
 
 
 BIG_LOCK = {"event": "unlock", "lock": KERNEL_LOCK}
@@ -703,6 +704,49 @@ def test_a_wakeup_brings_its_waker_into_the_past() -> None:
         assert past["memory"] == "A1" and past["lock_manager"].endswith("A2") and past["memory1"] == f"B{first}"
 
 
+def test_of_two_wakeups_each_ends_its_own_sleep() -> None:
+    """What woke it the second time is no cause of what it did after the first."""
+    journals = {
+        "lock_manager": [
+            op("lock_manager", 1, "B", 1, "sleep"),
+            op("lock_manager", 2, "A", 1, "wakeup", woke=["B"]),
+            op("lock_manager", 3, "B", 3, "sleep"),
+            op("lock_manager", 4, "C", 1, "wakeup", woke=["B"]),
+        ],
+        "memory": [op("memory", 1, "B", 2, "load"), op("memory", 2, "B", 4, "load")],
+        "cpuB": [event("B", 1, 2, "finding")],
+    }
+    assert parts(causal_past(journals)) == {"lock_manager": "B1 A1", "memory": "B2", "cpuB": "B@2"}
+    journals["cpuB"] = [event("B", 1, 4, "finding")]
+    assert parts(causal_past(journals)) == {"lock_manager": "B1 A1 B3 C1", "memory": "B2 B4", "cpuB": "B@4"}
+
+
+def test_who_is_going_to_sleep_has_not_been_woken_yet() -> None:
+    """The interlock's release is its own; the wakeup is a cause of what comes behind it."""
+    journals = {
+        "lock_manager": [op("lock_manager", 1, "B", 1, "sleep"), op("lock_manager", 2, "A", 1, "wakeup", woke=["B"])],
+        "lock_manager1": [op("lock_manager1", 1, "B", 2, "unlock")],
+        "memory": [op("memory", 1, "B", 3, "load")],
+        "cpuB": [event("B", 1, 2, "finding")],
+    }
+    assert parts(causal_past(journals)) == {"lock_manager": "B1", "lock_manager1": "B2", "cpuB": "B@2"}
+    journals["cpuB"] = [event("B", 1, 3, "finding")]
+    assert parts(causal_past(journals))["lock_manager"] == "B1 A1"
+
+
+def test_who_raises_an_interrupt_is_no_cause_of_what_its_handler_does_next() -> None:
+    """Of the second one only when that is taken."""
+    journals = {
+        "mmu": [op("mmu", n, "B", n, "pmap_protect", raised=["A.ipi"]) for n in (1, 2)],
+        "cpuA": [
+            op("cpuA", 1, "A.ipi", 1, "intr", cpu="cpuA"),
+            op("cpuA", 2, "A.ipi", 2, "iret", cpu="cpuA"),
+            event("A", 3, 2, "finding"),
+        ],
+    }
+    assert parts(causal_past(journals)) == {"mmu": "B1", "cpuA": "A.ipi1 A.ipi2 A@2"}
+
+
 def test_each_interrupt_brings_who_raised_it_into_the_past() -> None:
     """The first one the first, the second one the second."""
     raises = [op("mmu", n, "B", 2 * n, "pmap_protect", raised=["A.ipi"]) for n in (1, 2)]
@@ -743,7 +787,8 @@ def test_a_finding_of_who_waits_is_in_its_own_past() -> None:
 def test_a_finding_before_any_operation_has_no_past_but_events() -> None:
     journals = with_a_wait()
     journals["cpuC"] = [event("C", 1, 0), event("C", 2, 0, "finding"), event("C", 3, 0)]
-    assert parts(causal_past(journals)) == {"cpuA": "A@0", "cpuB": "B@0", "cpuC": "C@0 C@0"}
+    journals["cpuD"] = [event("D", 1, 0), event("D", 2, 1)]
+    assert parts(causal_past(journals)) == {"cpuA": "A@0", "cpuB": "B@0", "cpuC": "C@0 C@0", "cpuD": "D@0"}
 
 
 def test_a_finding_whose_operation_is_not_there_has_no_past() -> None:
