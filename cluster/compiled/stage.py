@@ -246,9 +246,9 @@ class Stage:
                 ]  # fmt: skip
         for decl in own.values():
             edits.drop(decl)
-        guards = [one for one in node.body if isinstance(one, ast.Assign) and ast.unparse(one.targets[0]) == "guards"]
-        tail = [f"{name}.guards = {edits.source(one.value)}\n" for one in guards]
-        for one in guards:
+        others = [one for one in node.body if isinstance(one, ast.Assign) and one not in own.values()]
+        tail = [f"{name}.{edits.source(one)}\n" for one in others]
+        for one in others:
             edits.drop(one)
         named = ", ".join(f"{key!r}: {FIELD.format(name, key)}" for key in members)
         tail.append(
