@@ -23,6 +23,7 @@ from time import monotonic
 from urllib.parse import unquote, urlparse
 
 import cluster
+from shared import FORM
 from shared.errors import Infrastructure, ProjectBug, UserMistake
 
 PACKAGES = ("cluster", "nodes", "shared")
@@ -60,6 +61,7 @@ def examine(with_ray: bool = False) -> Iterator[Check]:
         with_ray: also start a Ray of our own, which takes seconds.
     """
     yield _python()
+    yield Check("form", "ok", f"{FORM.name}: {FORM.why}")
     yield from _packages()
     yield from _requirements()
     yield _kernel()

@@ -148,10 +148,13 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
         from importlib.metadata import PackageNotFoundError, version
 
+        from shared import FORM
+
         try:
             click.echo(f"uvmp {version('uvmp')}")
         except PackageNotFoundError:
             click.echo("uvmp (not installed: run from its source folder)")
+        click.echo(f"form: {FORM.name} ({FORM.why})")
         ctx.exit()
 
 

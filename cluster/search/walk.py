@@ -18,12 +18,13 @@ class RandomWalk(Strategy):
 
     def __init__(self, seed: int = 0):
         self.random = random.Random(seed)
+        self.draw = self.random.random
 
     def new_execution(self) -> bool:
         return True
 
     def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:
-        return enabled[int(self.random.random() * len(enabled))] if len(enabled) > 1 else enabled[0]
+        return enabled[int(self.draw() * len(enabled))] if len(enabled) > 1 else enabled[0]
 
     def choose(self, n: int) -> int:
         return int(self.random.random() * n)

@@ -363,6 +363,61 @@ def test_who_is_alone_costs_a_walk_no_throw_of_the_dice() -> None:
     assert all(picked)
 
 
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_where_a_strategy_says_that_it_stays_it_would_have_answered_the_same(name: str) -> None:
+    """Two of them play the same: one is asked at every point, the other only where it has not said that it stays."""
+    dice, able = random.Random(7), threads(4)
+    asked, spared = make(name, 3, 5), make(name, 3, 5)
+    skipped = 0
+    for _ in range(12):
+        assert asked.new_execution() and spared.new_execution()
+        current: Thread | None = None
+        for _ in range(60):
+            enabled = [thread for thread in able if dice.random() < 0.8] or able
+            if current not in enabled or dice.random() < 0.1:
+                current = None
+            left = dice.randrange(1, 12)
+            while left:
+                picked = asked.pick(enabled, current)
+                assert spared.pick(enabled, current) is picked
+                current, left = picked, left - 1
+                stays = max(0, min(left, spared.stays()))
+                assert [asked.pick(enabled, current) for _ in range(stays)] == [current] * stays
+                spared.passed(stays)
+                skipped, left = skipped + stays, left - stays
+    assert (skipped > 1000) == (name != "random")
+
+
+def test_pct_stays_up_to_its_next_change_or_until_it_is_fair() -> None:
+    able, pct = threads(3), Pct(1, 3)
+    pct.new_execution()
+    pct.changes = {5: 0, 9: -1}
+    pct.pick(able, None)
+    assert pct.stays() == 3, "at the points 2, 3 and 4"
+    pct.passed(2)
+    assert pct.stays() == 1
+    pct.passed(1)
+    assert pct.stays() == 0
+    pct.pick(able, able[0])
+    assert (pct.points, pct.stays()) == (5, 3)
+    pct.passed(4)
+    assert pct.stays() == FAIR_AFTER * pct.longest - 9
+    pct.passed(pct.stays())
+    assert pct.stays() == 0
+    pct.pick(able, able[0])
+    assert pct.stays() <= 0
+
+
+def test_the_default_schedule_is_followed_by_what_the_other_one_chooses() -> None:
+    able, both, walk = threads(4), DefaultFirst(RandomWalk(3)), RandomWalk(3)
+    assert both.new_execution()
+    assert [both.pick(able, able[2]) for _ in range(9)] == [able[2]] * 9 and both.choose(7) == 0
+    for _ in range(2):
+        assert both.new_execution() and walk.new_execution()
+        for _ in range(9):
+            assert both.pick(able, able[2]) is walk.pick(able, able[2]) and both.choose(7) == walk.choose(7)
+
+
 def test_before_an_execution_there_is_nothing_to_choose_from() -> None:
     first = DefaultFirst(RandomWalk(0))
     for choose in (lambda: first.pick([], None), lambda: first.choose(2)):
