@@ -95,7 +95,7 @@ def free(struct: Struct) -> None:
 
 
 def sleep(struct: Struct, wmesg: str, interlock: LockRef | None = None) -> None:
-    """Sleep until somebody calls wakeup(struct).
+    """Sleep until a thread calls wakeup(struct).
 
     Args:
         wmesg: what is waited for, for the reports.
@@ -110,7 +110,7 @@ def wakeup(struct: Struct) -> None:
 
 
 def choose(n: int, why: str = "") -> int:
-    """A choice that nobody in the program makes: does a write fail, which of n answers does a server give?
+    """A choice that the search makes, not the program: whether a write fails, which of n answers a server gives.
 
     It is searched as the schedule is, and a token repeats it. The default schedule takes 0, and so does a run on real
     processes that follows no token.

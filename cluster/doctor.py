@@ -83,7 +83,7 @@ def _python() -> Check:
 
 
 def _packages() -> Iterator[Check]:
-    """Is each package the one that was installed, and nobody else's?"""
+    """Is each package ours, and not one of another distribution?"""
     home = Path(cluster.__file__).resolve().parent.parent
     installed = _installed_at()
     claims = metadata.packages_distributions()

@@ -24,7 +24,7 @@ SITES = "sites"
 
 
 def sites_of(image: Images) -> dict[str, int]:
-    """How often booting reached each erratum's site; it is nobody else's."""
+    """How often booting reached each erratum's site; a new dictionary."""
     return dict(cast("dict[str, int]", image.get(SITES, {})))  # no node has this name
 
 

@@ -17,7 +17,7 @@ Handler = Callable[[int, FrameType | None], object]
 def listen() -> None:
     """From now on each of them is a KeyboardInterrupt.
 
-    timeout(1) sends its signal twice, so that only a second Ctrl-C, which is somebody at a keyboard, counts.
+    timeout(1) sends its signal twice, so only a second Ctrl-C counts, which comes from a keyboard.
     """
     asked = False
 

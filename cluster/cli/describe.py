@@ -95,7 +95,7 @@ def _into(step: StepResult) -> str:
 
 
 def in_order(scenario: Scenario, given: Results) -> Results:
-    """Results of every program and interrupt of the scenario, also of those that came to nothing."""
+    """Results of every program and interrupt of the scenario, also without results."""
     names = [*(lwp.name for lwp in scenario.lwps), *(handler.name for handler in scenario.handlers)]
     return {name: list(given.get(name, [])) for name in names}
 

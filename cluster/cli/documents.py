@@ -75,7 +75,7 @@ def of_scenario(scenario: Scenario) -> Facts:
 
 
 def of_outcome(chosen: Chosen, outcome: Outcome) -> Facts:
-    """What one execution came to."""
+    """The outcome of one execution."""
     scenario, finding, parity = chosen.scenario, outcome.finding, outcome.parity
     facts: Facts = {
         "engine": outcome.engine,

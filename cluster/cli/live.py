@@ -60,7 +60,7 @@ def actors(machine: LiveMachine) -> str:
 def check_address(address: str | None) -> None:
     """Is anybody there? Ray itself would wait for many minutes.
 
-    Raises: UserMistake - no address; Infrastructure - nobody answers.
+    Raises: UserMistake - no address; Infrastructure - no answer.
     """
     if address is None or address == "auto":
         return

@@ -55,7 +55,7 @@ def width() -> int:
 
 
 def fit(text: str, stream: TextIO) -> str:
-    """A line, broken at its blanks if the terminal has no room for it; what goes on is indented."""
+    """A line, wrapped at blanks if the terminal is too narrow; continuation lines are indented."""
     room = columns(stream)
     if room is None or len(text) <= room or "\n" in text:
         return text

@@ -208,7 +208,7 @@ def _live(output: Output, runs: Runs, out: Path | None) -> Generator[Outcome, No
             yield outcome
 
 
-# -- what they came to -----------------------------------------------------------------------
+# -- their outcome -----------------------------------------------------------------------
 
 
 def _short(run: Outcome) -> str:

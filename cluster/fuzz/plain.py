@@ -119,7 +119,7 @@ class World:
 
     Attributes:
         cut: numbers of the files that are truncated at some time.
-        locks: somebody locks memory; what is locked is not lent, and who shares a page with him has it locked too.
+        locks: a process locks memory; locked memory is not lent, and it is also locked for processes that share it.
         users: (what, name) -> how many programs use this loan, segment or swap device.
     """
 
@@ -334,7 +334,7 @@ class Process:
         return [0, "EFAULT"] if refused else [0]
 
     def _lent(self, args: OfLoan | MapLoan) -> Loan | None:
-        """A loan of this program's, of which nobody else knows; None: who knows."""
+        """A loan that only this program knows; None: unknown."""
         if not self.world.alone("loan", args.loan):
             return None
         return self.loans.get(args.loan, Loan(False, None))

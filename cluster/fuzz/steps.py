@@ -115,7 +115,7 @@ class Steps:
 
         Args:
             depth: generations that may still come.
-            last: nobody waits for it.
+            last: no thread waits for it.
         """
         random, steps = self.random, list[Step]()
         waiting: list[str] = []

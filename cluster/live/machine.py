@@ -175,7 +175,7 @@ class LiveMachine:
         return run
 
     def _judge(self, run: Outcome, state: MachineState, free: bool) -> None:
-        """What the run came to; cuts its journals if need be.
+        """The outcome of the run; cuts its journals if necessary.
 
         Raises: Diverged - it was ended, and sim cannot perform what it has performed.
         """
@@ -250,7 +250,7 @@ class LiveMachine:
             sleep(POLL_S)
 
     def _until_quiet(self, following: bool, run_limit_s: float) -> list[Poll] | None:
-        """Poll until the run has ended; returns the last poll, or None if it goes on and on."""
+        """Poll until the run has ended; returns the last poll, or None if the run does not end."""
         progress = Progress(self.scenario.limit, following, run_limit_s)
         while not progress.has_ended(polls := self._poll()):
             sleep(POLL_S)

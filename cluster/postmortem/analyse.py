@@ -256,7 +256,7 @@ def _identity(pm: Postmortem, run: Run) -> None:
 
 
 def _integrity(pm: Postmortem, run: Run, sequence: Sequence) -> None:
-    """Is anything missing? When a run is stopped other CPUs go on for a moment; what they did then may be."""
+    """Are records missing? Other CPUs continue for a moment after the run is stopped; those records may be missing."""
     pm.records = sum(len(records) for records in run.journals.values())
     admitted = _dict(_dict(run.run).get("admitted"))
     for node in admitted or _nodes_wanted(run):

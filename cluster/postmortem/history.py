@@ -156,7 +156,7 @@ def concerns(step: Step, machine: Machine) -> set[str]:
 
 
 def _slots(step: Step, machine: Machine) -> list[int]:
-    """The swap slots that a step writes, reads, gives to somebody or takes away."""
+    """The swap slots that a step writes, reads, assigns or frees."""
     record = step.record
     if record["event"] in OPERATIONS and OPERATIONS[record["event"]].target == "slot":
         first, frames = record.get("slot"), record.get("frames")

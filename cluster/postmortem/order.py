@@ -17,7 +17,7 @@ class Sequence:
     """Records in order.
 
     Attributes:
-        forced: how often something had to go on that the records do not let go on.
+        forced: how often a context had to continue although the records do not allow it.
     """
 
     records: list[Record]

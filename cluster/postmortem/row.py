@@ -14,7 +14,7 @@ Shapes = dict[tuple[str, ...], Shape]
 
 
 class Row(Mapping[str, object]):
-    """A record that nobody changes.
+    """An immutable record.
 
     Args:
         record: what it says.

@@ -63,7 +63,7 @@ class Step(NamedTuple):
 
 
 class Steps:
-    """The steps so far. Each is put together when somebody looks at it: there are hundreds of thousands.
+    """The steps so far. Each is built when it is accessed: there are hundreds of thousands.
 
     Attributes:
         records: what is known of each step, by its place; `calls`: the call that it was part of.

@@ -118,7 +118,7 @@ class Graph:
         return list(said.values()), ring
 
     def _last(self, context: ContextState, for_ever: bool) -> str:
-        """Why the end of a chain does not let the others go on."""
+        """Why the end of a chain blocks the others."""
         current = self.machine.cpus.get(context.cpu, [])
         if not context.ended and current and context.name not in current:
             return f"waits for its CPU, which {current[-1]} has"

@@ -133,7 +133,7 @@ def write_sim(path: Path, scenario: Scenario, outcome: Outcome, options: Sequenc
 
 
 def write_live(path: Path | None, scenario: Scenario, run: str, outcome: Outcome, options: Sequence[str] = ()) -> None:
-    """Write what a live run came to into its folder, if it has one; its journals are there already.
+    """Write the outcome of a live run into its folder, if it has one; the folder already has the journals.
 
     `outcome` then says where the run is, or why it could not be kept.
 

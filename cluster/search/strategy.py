@@ -31,7 +31,7 @@ class Strategy(ABC):
 
     @abstractmethod
     def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread | None:
-        """Which of `enabled` goes on. None: abandon this execution, which then has no end to be judged.
+        """The context of `enabled` that runs next. None: abandon this execution, which then has no end to be judged.
 
         Args:
             enabled: in fixed context order, never empty.
@@ -72,7 +72,7 @@ def default(enabled: Sequence[Thread], current: Thread | None, last: int) -> Thr
 
 
 class Stay(Strategy):
-    """The default schedule: stay with the current context as long as it can go on.
+    """The default schedule: stay with the current context as long as it can run.
 
     Attributes:
         last: `order` of the context picked last; -1: none.

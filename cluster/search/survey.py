@@ -18,7 +18,7 @@ from shared.patch import Patch, applied, read, switch
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What one search came to.
+    """The outcome of one search.
 
     Attributes:
         signature: of its finding; empty: none was seen.

@@ -10,7 +10,7 @@ from nodes.cpu import Thread
 
 
 class RandomWalk(Strategy):
-    """Remembers nothing of an execution; only the dice go on from one to the next.
+    """Remembers nothing of an execution; only the random number generator continues from one execution to the next.
 
     Args:
         seed: the same seed gives the same walks, in the same order.

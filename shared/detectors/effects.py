@@ -131,7 +131,7 @@ class Files:
             follow(cell, block)  # whenever the kernel likes
 
     def write(self, file: int, at: int, value: int) -> End:
-        """The word may hold the value from now on; at the end it does, if nobody else has written to it meanwhile."""
+        """The word may hold the value from now on; at the end it does, if no other step has written to it meanwhile."""
         cell, word = self.word(file, at)
         store = Store(range(0), lambda vpn, cell: None)
         store.begin(cell, Patch({word: ((value, None),)}))

@@ -76,7 +76,7 @@ class MachineState:
 
 
 class HostState(NamedTuple):
-    """One host's part of the state of a live machine, and what its contexts came to.
+    """One host's part of the state of a live machine, and the results of its contexts.
 
     Attributes:
         results: context -> its steps' results.

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from shared.uvm.param import MAP_INHERIT_NONE, MAP_INHERIT_SHARE
 
-#: who wrote a value: context, number of its operation, frame, and when as the oracle counts; None: nobody
+#: who wrote a value: context, number of its operation, frame, and the oracle's time; None: no context
 Writer = tuple[str, int, int, int]
 #: a value, and who wrote it
 Value = tuple[int, Writer | None]
@@ -222,7 +222,7 @@ class Store:
 
     Attributes:
         pairs: cell stored to -> cell whose words are stored.
-        touched: words that somebody wrote meanwhile.
+        touched: words that were written meanwhile.
     """
 
     def __init__(self, vpns: range, make: Callable[[int, Cell], Cell | None]):
@@ -248,7 +248,7 @@ class Store:
                 follower.join(stored.source)
 
     def end(self, must: bool, done: bool) -> None:
-        """The words of `stored` are there (not `must`: maybe), unless somebody has written to them meanwhile."""
+        """The words of `stored` are there (not `must`: maybe), unless they have been written meanwhile."""
         for cell, stored in self.pairs.items():
             cell.stores.remove(self)
             stored.followers.remove(cell)

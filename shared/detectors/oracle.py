@@ -182,7 +182,7 @@ class Oracle:
         return lossy or any(value == known for known, _ in cell.possible(word))
 
     def _lost(self, access: WordAccess, page: Page | None, word: int) -> None:
-        """A read has found what nobody can have left there."""
+        """A read has returned a value that memory cannot contain there."""
         ctx, n, _, va, _, read, frame = access
         place = self.scenario.place(va)
         assert page is not None

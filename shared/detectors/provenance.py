@@ -327,7 +327,7 @@ class Provenance:
     # -- words -----------------------------------------------------------------------
 
     def let(self, frame: int, va: int) -> list[str]:
-        """Why an access to an address was let: who entered the translation, and who has asked to take it away.
+        """Why an access to an address was allowed: the entry of the translation, and a request to remove it.
 
         Args:
             va: of the page.

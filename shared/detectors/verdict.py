@@ -84,7 +84,7 @@ def endless(
 ) -> list[Finding]:
     """Findings about a machine that was stopped because it went on and on, as judge()'s about one at rest.
 
-    A deadlock over memory; a context that never goes on, however long the others do; memory that nobody frees;
+    A deadlock over memory; a context that never continues, however long the others run; memory that is never freed;
     no progress. There is always one: a run that was stopped has not shown what its end would have been.
 
     Args:
@@ -199,7 +199,7 @@ def _stuck(state: MachineState, snapshot: Snapshot) -> list[Finding]:
 def _rank(found: Finding, graph: WaitGraph) -> tuple[int, bool]:
     """What explains the others comes first: a cycle, a CPU that spins, a sleeper; last, sleeps behind other waits.
 
-    A CPU that spins is told before the sleeper who has the lock: that is what one would see of the machine.
+    A CPU that spins is reported before the sleeper that has the lock: a user would see the spinning CPU.
     """
     behind = graph.waits_for_waiter(found.context) and not graph.cycle(found.context)
     if found.kind == "spin-forever":
@@ -268,10 +268,11 @@ def stuck(state: MachineState) -> list[Finding]:
 
 
 def starved(state: MachineState) -> list[Finding]:
-    """Of a machine that was stopped because it went on and on: did it go round for memory that nobody frees?
+    """Findings about a machine that was stopped at its limit: does it wait in a loop for memory that is never freed?
 
-    Memory is a resource like a lock: who waits for it waits for the pagedaemon, and that for the owners of the pages
-    that it might free. If those are all locked by who waits for memory, this is a deadlock.
+    Memory is a resource like a lock: a context that waits for memory waits for the pagedaemon, and the pagedaemon waits
+    for the owners of the pages that it might free. If contexts that wait for memory hold all these locks, this is a
+    deadlock.
     """
     snapshot = snapshot_of(state)
     asking = [context for context in state.contexts if not context.finished and "uvm_fault" in context.stack]
@@ -302,7 +303,7 @@ def starved(state: MachineState) -> list[Finding]:
 
 
 def _locked_by(asking: list[ContextState], state: MachineState, snapshot: Snapshot) -> list[tuple[str, str, str, str]]:
-    """If all that the pagedaemon could free is locked by who waits for memory: page, lock, its holder, and since when.
+    """If contexts that wait for memory lock all pages that the pagedaemon could free: page, lock, holder, since when.
 
     Who spins for a lock of theirs waits for memory too. [] if there is a page that could be freed, or none at all.
     """
@@ -363,7 +364,7 @@ def _on_lock(context: ContextState, key: int, contexts: dict[str, ContextState],
 
 
 def _why_held(holders: list[Hold], contexts: dict[str, ContextState], graph: WaitGraph) -> str:
-    """Why a lock's holders do not release it: one has ended, or cannot go on for lack of its CPU."""
+    """Why a lock's holders do not release it: a holder has ended, or cannot continue without its CPU."""
     for hold in holders:
         context = contexts[hold.ctx]
         if context.finished:

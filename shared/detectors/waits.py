@@ -31,9 +31,9 @@ from shared.uvm.proc import PAUSE
 from shared.uvm.structs import uvm
 from shared.wire.messages import OPERATIONS
 
-#: the context that provides free memory, and where it sleeps until somebody wants some
+#: the context that provides free memory, and the channel on which it sleeps until memory is wanted
 DAEMON, DAEMON_SLEEPS = "pagedaemon", f"{uvm}.pagedaemon"
-#: how the holder of a lock, or who wants it, has it
+#: the mode in which a context holds or wants a lock
 MODES = {"r": "shared", "w": "exclusively"}
 
 
@@ -76,7 +76,7 @@ class Busy(NamedTuple):
 
 
 class Edge(NamedTuple):
-    """`to` must do something before the context can go on: `why` is one of those above."""
+    """`to` must do something before the context can continue; the header lists the values of `why`."""
 
     to: str
     why: str
@@ -109,8 +109,8 @@ class Facts:
         ended: contexts that will do nothing any more.
         stacks: context -> the kernel functions that it is in.
         holders: lock -> who holds it.
-        queues: lock -> who waits for it, in order.
-        busy: channel of a page -> who has it in transit.
+        queues: lock -> the contexts that wait for it, in order.
+        busy: channel of a page -> the context that has it in transit.
         procs: channel on which the end of a process is awaited -> the process's name, and its threads.
         supplies: channel -> who provides what is slept for there, and what that is.
         cpus: interrupt -> the context that its CPU runs.

@@ -59,7 +59,7 @@ class Linearizer:
         self.before: dict[str, str] = {}
 
     def go_on(self, may: Callable[[Record], bool] = lambda record: True) -> None:
-        """As far as the records let anybody go on.
+        """As far as the records allow any context to continue.
 
         Args:
             may: is it this record's turn?
@@ -73,7 +73,7 @@ class Linearizer:
                     progress = True
 
     def force(self) -> bool:
-        """Go on with one operation against the records, the least wrong one; False: all have come."""
+        """Continue with one operation against the records, the least wrong choice; False: none is left."""
         heads = [queue[0] for queue in self.by_cpu.values() if queue]
         if not heads:
             return False
@@ -356,7 +356,7 @@ def _in_past(record: Record, node: str, finding: Record, upto: dict[str, int], b
 
 
 def _causes(operations: Journals, by_cpu: dict[str, _Operations]) -> dict[int, Record]:
-    """id of a record -> the record elsewhere that let its context go on: a grant, a wakeup, an interrupt's raising."""
+    """id of a record -> the record elsewhere that let its context continue: a grant, a wakeup, an interrupt."""
     ends: dict[
         int | str, Record
     ] = {}  # id of a waiting record, or name of a context that started asleep -> what ended it

@@ -205,7 +205,7 @@ class Value:
 
 
 class Reading:
-    """What has been found wrong with a document so far; reading goes on behind a mistake."""
+    """The mistakes of a document so far; reading continues behind a mistake."""
 
     def __init__(self) -> None:
         self.mistakes: list[UserMistake] = []

@@ -206,7 +206,7 @@ def uvmfault_anonget(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon) ->
             flags = pg.flags
             uvm_page_unbusy(pg, flags & ~PG_FAKE)
 
-            # The data cannot be read. Unless that may pass, the slot stays allocated, so that nobody else gets it.
+            # The data cannot be read. Unless the error may pass, the slot stays allocated and is not used again.
             if result != 0 and not (flags & PG_RELEASED and erratum("uvmfault_anonget.released-hides-error")):
                 anon.an_page = None
                 if result != EAGAIN and slot != SWSLOT_BAD:
@@ -510,7 +510,7 @@ def _case1(ufi: UvmFaultinfo, flt: Fault, anon: Anon) -> int:
         or not amap_wired(pg)
     )
     if flt.writing and shared:
-        # Case 1B: copy on write. While we hold oanon's lock nobody can busy or release its page.
+        # Case 1B: copy on write. While we hold oanon's lock no thread can busy or release its page.
         uvmexp.flt_acow += 1
         opg = pg
         new = uvm_analloc()
@@ -527,7 +527,7 @@ def _case1(ufi: UvmFaultinfo, flt: Fault, anon: Anon) -> int:
         anon = new
         uvm_pagecopy(opg, pg)  # clears PG_CLEAN
         uvm_page_unbusy(pg, pg.flags & ~PG_FAKE)
-        # No thread may go on reading the old page once another one can write to the new.
+        # No thread may still read the old page when another thread can write to the new page.
         if not erratum("uvm_fault.cow-entered-before-flush"):
             pmap_remove(flt.pmap, flt.rvaddr, flt.rvaddr + here.port.page_size)
         amap_add(aref, flt.anon_offset, anon, True)

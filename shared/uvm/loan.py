@@ -21,7 +21,7 @@ Rules:
   which keep the owner alive, and then tries the owner's lock.
 - An owner that lets go of a page on loan only disowns it. The last borrower frees
   it, or the anon that borrowed it adopts it.
-- While a device moves data from or to a page it is not lent: who wants to borrow it waits
+- While a device moves data from or to a page it is not lent: a borrower waits
   ("pageio"), and raw I/O breaks the loans of the pages that it wires. So a page that a DMA
   goes to is not replaced. UVM did not ensure that.
 - Memory that map entries have wired is not lent, as NetBSD decided later for loans to the
@@ -338,7 +338,7 @@ def _lend_to_kernel(pg: Page) -> None:
 
 @kernel()
 def uvm_loanzero(ufi: UvmFaultinfo, result: list[Anon | Page], flags: int) -> int:
-    """Lend zeros, where nobody has written yet.
+    """Lend zeros, where memory has not been written yet.
 
     Locks:   entry map(r), the entry's amap if it has one. Returns: same if GOT_IT, else nothing is held.
     Sleeps:  uvm_wait ("loanzero1", "loanzero2").
@@ -403,7 +403,7 @@ def uvm_unloananon(aloans: list[Anon]) -> None:
 def uvm_unloanpage(ploans: list[Page]) -> None:
     """Give pages back that were on loan to the kernel.
 
-    One that nobody owns any more, and nobody else has borrowed, is freed.
+    A page without an owner and without another borrower is freed.
 
     Locks:   none held.
     Source:  uvm_loan.c.   Differs: locks the page's owner, and lets an anon adopt its page, as later.

@@ -139,7 +139,7 @@ def sys_shmat(p: Proc, va: int, npages: int, prot: int, seg: Shm, offset: int) -
 
 @kernel(exit="none")
 def sys_shmrm(seg: Shm) -> int:
-    """Remove a shared memory segment (IPC_RMID): its memory lives as long as somebody has it mapped.
+    """Remove a shared memory segment (IPC_RMID): its memory lives as long as it is mapped.
 
     Returns: 0; EINVAL - there is no such segment.
     Source:  sysv_shm.c of 2000.

@@ -249,7 +249,7 @@ def uvm_pagealloc_strat(uobj: UvmObject | None, off: int, anon: Anon | None, fla
 
 
 def uvm_pagealloc(uobj: UvmObject | None, off: int, anon: Anon | None, flags: int = 0) -> Page | None:
-    """The macro for uvm_pagealloc_strat() as everybody uses it."""
+    """The macro for the usual call of uvm_pagealloc_strat()."""
     return uvm_pagealloc_strat(uobj, off, anon, flags)
 
 
@@ -493,9 +493,9 @@ def uvm_pagecopy(src: Page, dst: Page) -> None:
 
 
 def uvm_page_own(pg: Page, tag: str | None) -> None:
-    """UVM_PAGE_TRKOWN: note who has a page in transit, and why; tag None: it is released.
+    """UVM_PAGE_TRKOWN: note the thread that has a page in transit, and why; tag None: it is released.
 
-    Locks:   the page's owner, unless nobody else can find the page.
+    Locks:   the page's owner, unless no other thread can find the page.
     Source:  uvm_page.c.
     Differs: the owner is a context, which UVM knows by its process, and stands in the tag.
     """
@@ -503,7 +503,7 @@ def uvm_page_own(pg: Page, tag: str | None) -> None:
 
 
 def uvm_page_unbusy(pg: Page, flags: int) -> None:
-    """Clear BUSY and WANTED, waking who wants the page.
+    """Clear BUSY and WANTED, and wake the threads that want the page.
 
     Args:
         flags: the page's flags, as they are or as they shall be besides.

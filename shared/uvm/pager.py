@@ -57,7 +57,7 @@ from shared.uvm.swap import uvm_swap_free, uvm_swap_markbad, uvm_swap_put
 
 
 def transient_error(error: int) -> bool:
-    """Will what went wrong pass? The slots are good then; otherwise nobody may get them again."""
+    """Is the error transient? Then the slots are good; otherwise they must not be used again."""
     if erratum("uvm_aio_aiodone.old-result-codes"):
         return error == VM_PAGER_AGAIN  # 5, which is EIO
     return error == EAGAIN

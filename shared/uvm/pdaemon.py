@@ -107,7 +107,7 @@ class Sweep:
     Attributes:
         freetarg, inactarg: the targets.
         odd: this is an odd revolution; queues are scanned in alternating order.
-        paging: uvmexp.paging, which nobody else changes.
+        paging: uvmexp.paging, which no other thread changes.
         freed: pages freed.
     """
 
@@ -356,7 +356,7 @@ def uvmpd_scan_inactive(pglst: PageQueue, sweep: Sweep) -> bool:
                     p = nextpg
                     continue
 
-            # it is ours, and nobody writes to it, until its I/O is done
+            # it is ours, and no thread writes to it, until its I/O is done
             p.flags = flags | PG_BUSY
             uvm_page_own(p, "scan_inactive")
             if not swap_backed:

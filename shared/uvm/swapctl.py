@@ -125,7 +125,7 @@ def anon_swap_off(startslot: int, endslot: int) -> int:
     Locks:   entry swap_syscall_lock. Returns: same.
     Sleeps:  as anon_pagein().
     Returns: 0 or ENOMEM.
-    Source:  uvm_anon.c.   Differs: looks again at an anon that somebody else was at; see uvmfault_anonget().
+    Source:  uvm_anon.c.   Differs: looks again at an anon that another thread used; see uvmfault_anonget().
     """
     for number in range(uvmexp.nanon):
         while True:

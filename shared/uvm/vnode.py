@@ -11,7 +11,7 @@ the pagedaemon.
               that are BUSY then are RELEASED, and the last of them ends the object: RELKILL
 
     u_nio     I/Os in progress: what a flush with PGO_SYNCIO waits for, since it must not wait for
-              a BUSY page: who has it may be waiting for the map that we have locked
+              a BUSY page: its owner may be waiting for the map that we have locked
 
 Reads, and writes with PGO_SYNCIO, are done when uvn_io returns; other writes are
 only started, and finished by uvm_aio_aiodone, as the contract of 2001-03-10 wants
@@ -144,7 +144,7 @@ def uvn_detach(uobj: UvmObject) -> None:
         if flags & UVM_VNODE_CANPERSIST:
             uvn_flush(uobj, 0, 0, PGO_DEACTIVATE | PGO_ALLPAGES)
         else:
-            vp.u_flags = flags | UVM_VNODE_DYING  # nobody can attach from now on
+            vp.u_flags = flags | UVM_VNODE_DYING  # no thread can attach from now on
             uvn_flush(uobj, 0, 0, PGO_CLEANIT | PGO_FREE | PGO_ALLPAGES)
             if uobj.uo_npages != 0:
                 vp.u_flags |= UVM_VNODE_RELKILL
@@ -441,7 +441,7 @@ def _flush(vp: Vnode, offsets: Sequence[int], limits: tuple[int, int], flags: in
                 pmap_clear_reference(pp)
                 uvm_pagedeactivate(pp)
             elif flags & PGO_FREE and busy:
-                # To be freed by who has it; but if it has to be written first, and the file lives, it stays.
+                # Its holder frees it; but if it has to be written first, and the file lives, it stays.
                 if not wired and (not flags & PGO_CLEANIT or vp.u_flags & UVM_VNODE_DYING):
                     pmap_page_protect(pp, VM_PROT_NONE)
                     pp.flags |= PG_RELEASED

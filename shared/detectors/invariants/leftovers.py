@@ -35,7 +35,7 @@ from shared.uvm.structs import (
     uvm,
 )
 
-# -- locks, and what nobody has ------------------------------------------------------
+# -- locks, and memory without an owner ------------------------------------------------------
 
 
 @invariant("LOCK-1", "no lock is held at rest", source="LOCKDEBUG")

@@ -69,12 +69,12 @@ Fields = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What the value of a key can be, and what it comes to.
+    """The possible values of a key, and the fields that they give.
 
     Attributes:
         type: in words.
         schema: as JSON Schema.
-        read: second pass: the fields that the value of this key comes to. It raises UserMistake if that is wrong.
+        read: second pass: the fields that the value of this key gives. Raises UserMistake if the value is wrong.
         means: what a value means, for steps whose docstring does not say it.
         example: a value, as it can stand in a file.
         declare: first pass: take note of the name that this value makes.
