@@ -137,8 +137,6 @@ def _unpack(body: str) -> tuple[tuple[Deviation, ...], bool]:
             raise ValueError("not a list of deviations")
         if fixed not in (0, 1):
             raise ValueError("a flag that is neither 0 nor 1")
-        if not all(kind < len(KINDS) for kind in flat[2::4]):
-            raise ValueError("a kind of deviation that there is not")
         if not all(name == "" or _CONTEXT.fullmatch(name) for name in names):
             raise ValueError("that is no name of a context")
         return tuple(
