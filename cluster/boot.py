@@ -58,9 +58,7 @@ def boot(scenario: Scenario) -> dict[str, object]:
     found = sim.execute(Stay())
     if found is not None or booter.state != "finished":
         why = (
-            found.text
-            if found is not None
-            else "it waits forever" + (f" in {booter.function}" if booter.stack else "")
+            found.text if found is not None else "it waits forever" + (f" in {booter.function}" if booter.stack else "")
         )
         line, field = None, "setup"
         if begun:

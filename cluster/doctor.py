@@ -23,6 +23,7 @@ from time import monotonic
 from urllib.parse import unquote, urlparse
 
 import cluster
+from shared import FORM
 from shared.errors import Infrastructure, ProjectBug, UserMistake
 
 PACKAGES = ("cluster", "nodes", "shared")
@@ -60,6 +61,7 @@ def examine(with_ray: bool = False) -> Iterator[Check]:
         with_ray: also start a Ray of our own, which takes seconds.
     """
     yield _python()
+    yield Check("form", "ok", f"{FORM.name}: {FORM.why}")
     yield from _packages()
     yield from _requirements()
     yield _kernel()
@@ -91,10 +93,10 @@ def _packages() -> Iterator[Check]:
         others = sorted(set(claims.get(name, ())) - {"uvmp"})
         title = f"package {name}"
         if origin is None:
-            yield Check(title, "bad", "not found", "install uvmp again, in an environment of its own")
+            yield Check(title, "bad", "not found", "install uvmp again, in its own environment")
         elif origin != home / name:
             yield Check(
-                title, "bad", f"{origin}, not beside {home}/cluster", f"something else is called {name}: see sys.path"
+                title, "bad", f"{origin}, not beside {home}/cluster", f"sys.path has another package called {name}"
             )
         elif others:
             yield Check(
@@ -104,7 +106,7 @@ def _packages() -> Iterator[Check]:
                 f"pip uninstall {others[0]}, then install uvmp again",
             )
         elif installed is not None and installed != home:
-            advice = "run the uvmp that you mean: a checkout's own .venv/bin/uvmp, or from another folder"
+            advice = "run the uvmp that you mean: .venv/bin/uvmp of a checkout, or uvmp from another folder"
             yield Check(title, "warning", f"{origin}; but uvmp is installed at {installed}", advice)
         else:
             yield Check(title, "ok", str(origin))
@@ -135,7 +137,7 @@ def _requirements() -> Iterator[Check]:
 def _kernel() -> Check:
     from cluster.runs.token import kernel_version
 
-    return Check("kernel", "ok", f"version {kernel_version()}: tokens made on another are refused")
+    return Check("kernel", "ok", f"version {kernel_version()}; uvmp replay refuses tokens of other versions")
 
 
 def _scenarios() -> Check:
@@ -152,15 +154,15 @@ def _cores() -> Check:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if usable >= 2:
         return Check("cores", "ok", str(usable))
-    return Check("cores", "warning", str(usable), "a live machine needs two for races to come by themselves")
+    return Check("cores", "warning", str(usable), "races in free runs need two cores")
 
 
 def _memory() -> Check:
     free = _available_mib()
     if free is None:
-        return Check("memory", "warning", "not known on this system")
+        return Check("memory", "warning", "unknown on this system")
     good = free >= WANTED_MEMORY_MIB
-    advice = "" if good else f"a live machine of ten processes wants {WANTED_MEMORY_MIB:,} MiB; sim does with much less"
+    advice = "" if good else f"a live machine of ten processes needs {WANTED_MEMORY_MIB:,} MiB; sim needs much less"
     return Check("memory", "ok" if good else "warning", f"{free:,} MiB available", advice)
 
 
@@ -189,7 +191,7 @@ def _shared_memory() -> Iterator[Check]:
             "/dev/shm",
             "ok" if good else "warning",
             f"{free:,} MiB free",
-            "" if good else "Ray will use the disk instead, slowly",
+            "" if good else "Ray will use the disk instead, which is slow",
         )
 
 
@@ -197,7 +199,7 @@ def _open_files() -> Check:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = soft == resource.RLIM_INFINITY
     good = unlimited or soft >= WANTED_FILES
-    advice = "" if good else f"Ray wants {WANTED_FILES} or more: ulimit -n {WANTED_FILES}"
+    advice = "" if good else f"Ray needs {WANTED_FILES} or more: ulimit -n {WANTED_FILES}"
     return Check("open files", "ok" if good else "warning", "unlimited" if unlimited else f"at most {soft:,}", advice)
 
 
@@ -207,7 +209,7 @@ def _writable(name: str, folder: Path) -> Check:
             return Check(name, "ok", str(folder.absolute()))
     except OSError as wrong:
         state = "warning" if name == "current folder" else "bad"
-        return Check(name, state, f"{folder}: {(wrong.strerror or str(wrong)).lower()}", "no run can be kept there")
+        return Check(name, state, f"{folder}: {(wrong.strerror or str(wrong)).lower()}", "uvmp cannot keep a run there")
 
 
 def _ray() -> Check:
@@ -220,10 +222,10 @@ def _ray() -> Check:
             version = ray.__version__
     except (ProjectBug, ImportError) as wrong:
         return Check(
-            "a local Ray", "bad", str(wrong), "see the lines above; `uvmp explore` and `uvmp replay` do without Ray"
+            "a local Ray", "bad", str(wrong), "see the lines above; `uvmp explore` and `uvmp replay` need no Ray"
         )
     return Check(
         "a local Ray",
         "ok",
-        f"Ray {version} started in {started:.1f} s and ended in {monotonic() - began - started:.1f} s",
+        f"Ray {version} started in {started:.1f} s and stopped in {monotonic() - began - started:.1f} s",
     )

@@ -18,6 +18,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from nodes.faults import Faults
 from nodes.node import Node
@@ -66,8 +67,8 @@ class IoNode(Node, ABC):
         completion: the interrupt that finishes a pageout.
     """
 
-    context = ""
-    completion = COMPLETION
+    context: ClassVar[str] = ""
+    completion: ClassVar[str] = COMPLETION
 
     def __init__(self, name: str, faults: Sequence[DeviceFault] = ()):
         super().__init__(name)

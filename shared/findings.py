@@ -30,42 +30,45 @@ class Kind(NamedTuple):
     exit: Exit = Exit.FINDING
 
 
-#: every kind of finding there is; what is said of a kind anywhere comes from here
+#: every kind of finding; all texts about a kind come from here
 FINDINGS = {
-    "panic": Kind("kassert", "the kernel found itself in a state that it cannot handle, and gave up"),
+    "panic": Kind("kassert", "the kernel reached a state that it cannot handle, and stopped"),
     "kassert": Kind("kassert", "an assertion in the kernel does not hold"),
     "lock-assert": Kind(
-        "lockdebug", "the kernel asserts which locks are held at this place; LOCKDEBUG saw that it is not so"
+        "lockdebug", "the kernel asserts that a lock is held, or not held, at this place; the assertion does not hold"
     ),
     "locking-against-myself": Kind(
-        "lockdebug", "a context asked for a lock that it holds already: it would wait for itself, and never go on"
+        "lockdebug", "a context asked for a lock that it already holds: it would wait for itself forever"
     ),
-    "lock-not-held": Kind("lockdebug", "a context released a lock that it does not hold, maybe somebody else's"),
+    "lock-not-held": Kind("lockdebug", "a context released a lock that it does not hold; another context may hold it"),
     "locked-anon-freed": Kind(
-        "lockdebug", "an anon went back to the free list with its lock held: the next context to get it spins on it"
+        "lockdebug", "an anon went back to the free list with its lock held: the next context that gets the anon spins"
     ),
-    "freed-while-held": Kind("lockdebug", "memory was freed with a held lock in it"),
+    "freed-while-held": Kind("lockdebug", "memory was freed that contains a held lock"),
     "held-across-sleep": Kind(
-        "lockdebug", "a context gave up its CPU with a simple lock held: a CPU that spins for it may never go on"
+        "lockdebug", "a context gave up its CPU while it held a simple lock: a CPU that spins for the lock may hang"
     ),
     "held-at-exit": Kind("lockdebug", "a function returned with a lock that it should have released"),
     "lock-order-reversal": Kind(
-        "lockorder", "two locks were taken in both orders: two CPUs can deadlock on them, if not in this run"
+        "lockorder", "two locks were taken in both orders: two CPUs can deadlock on them, even if this run did not"
     ),
-    "deadlock": Kind("deadlock", "contexts wait for each other, or for what nobody will provide"),
-    "spin-forever": Kind("deadlock", "a CPU spins for a simple lock that nobody is going to release"),
-    "lost-wakeup": Kind("deadlock", "a context sleeps, and nobody is left who would wake it"),
-    "no-progress": Kind("progress", "contexts keep running and get nowhere"),
-    "data-race": Kind("race", "two CPUs accessed one field, one of them to write, and nothing ordered the two"),
-    "use-after-free": Kind("heap", "a handle was used whose struct had been freed or recycled"),
-    "freed-page-access": Kind("heap", "memory was accessed by way of a translation to a page that was freed since"),
-    "invariant": Kind("invariant", "the kernel's data contradict each other"),
-    "oracle": Kind("oracle", "a program read something else than what its memory must contain"),
+    "deadlock": Kind("deadlock", "contexts wait for each other, or for an event that no context will cause"),
+    "spin-forever": Kind("deadlock", "a CPU spins for a simple lock that no context will release"),
+    "lost-wakeup": Kind("deadlock", "a context sleeps, and no context will wake it"),
+    "no-progress": Kind("progress", "contexts keep running but make no progress"),
+    "data-race": Kind(
+        "race", "two CPUs accessed one field, at least one access was a write, and nothing ordered the accesses"
+    ),
+    "use-after-free": Kind("heap", "a context used a handle of a struct that had been freed or reused"),
+    "freed-page-access": Kind("heap", "memory was accessed through a translation to a page that had been freed"),
+    "invariant": Kind("invariant", "structs of the kernel contradict each other"),
+    "oracle": Kind("oracle", "a program read a value that its memory must not contain"),
     "unexpected-result": Kind(
-        "results", "the programs' results are not what the scenario expects, and no other detector has seen why"
+        "results",
+        "the results of the programs are not those that the scenario expects, and no other detector saw a cause",
     ),
-    "assertion": Kind("assertion", "an assertion of a program of one's own does not hold"),
-    "table-mismatch": Kind("tables", "a node was built with another table of constants or layouts than the kernel"),
+    "assertion": Kind("assertion", "an assertion of the user's own program does not hold"),
+    "table-mismatch": Kind("tables", "a node was built with other constants or struct layouts than the kernel"),
 }
 
 #: the kind that is about the scenario's own expectation, which no scenario can expect

@@ -119,7 +119,7 @@ def replaces(name: str) -> Callable[[F], F]:
         if name not in SEAMS:
             near = difflib.get_close_matches(name, SEAMS, n=3, cutoff=0.5)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise UserMistake(f"there is no function {name!r} that can be replaced (those marked @kernel){hint}")
+            raise UserMistake(f"there is no function {name!r} marked @kernel, and only these can be replaced{hint}")
         if name in patch.replaced:
             raise UserMistake(f"{name} is replaced twice")
         theirs, ours = _parameters(_now(name)), _parameters(function)
@@ -145,9 +145,9 @@ def declares(name: str, sentence: str) -> None:
     patch = _reading()
     function, dot, what = name.partition(".")
     if not (dot and function.isidentifier() and what and set(what) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")):
-        raise UserMistake(f"expected an erratum's id as function.what-it-does; found {name!r}")
+        raise UserMistake(f"expected the id of an erratum, function.what-it-does; found {name!r}")
     if name in ERRATA or name in patch.declared:
-        raise UserMistake(f"there is an erratum {name} already")
+        raise UserMistake(f"erratum {name} exists already")
     patch.declared[name] = sentence
 
 
@@ -155,13 +155,13 @@ def original(name: str) -> Function:
     """The function that a patch has replaced, for use inside the replacement."""
     patch = _here.applied
     if patch is None or name not in patch.before:
-        raise UserMistake(f"{name} is not replaced, so that it has no original")
+        raise UserMistake(f"{name} is not replaced, so it has no original")
     return patch.before[name]
 
 
 def _reading() -> Patch:
     if _here.reading is None:
-        raise UserMistake("this file is a patch: give it to --patch")
+        raise UserMistake("this file is a patch; give it to --patch")
     return _here.reading
 
 
@@ -194,7 +194,7 @@ def read(source: str, file: str) -> Patch:
     try:
         exec(compile(source, file, "exec"), {"__name__": "uvmp_patch", "__file__": file})
     except SyntaxError as wrong:
-        raise UserMistake(f"is no Python: {wrong.msg}", file=file, line=wrong.lineno) from None
+        raise UserMistake(f"is not valid Python: {wrong.msg}", file=file, line=wrong.lineno) from None
     except UserMistake as wrong:
         raise UserMistake(wrong.message, file=file, line=line_in(file, wrong)) from None
     except Exception as wrong:
@@ -240,7 +240,7 @@ def install(patch: Patch) -> None:
     from shared.errata import ERRATA
     from shared.errata.erratum import Erratum, Status
 
-    assert _here.applied is None, "one patch at a time"
+    assert _here.applied is None, "only one patch can be applied at a time"
     for name, function in patch.replaced.items():
         patch.before[name] = SEAMS[name](function)
     for name, sentence in patch.declared.items():

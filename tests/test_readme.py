@@ -358,6 +358,11 @@ def test_a_text_is_in_plain_english(name: str) -> None:
     assert GERMAN.findall(prose) == []
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_help_is_in_plain_english(command: str) -> None:
+    assert GERMAN.findall(uvmp(command, "--help").output) == []
+
+
 def test_every_folder_with_modules_has_a_readme() -> None:
     modules = [path for path in files() if path.endswith(".py") and "/" in path and not path.endswith("__init__.py")]
     assert [path for path in modules if f"{Path(path).parent.as_posix()}/README.md" not in files()] == []

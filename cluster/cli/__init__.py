@@ -23,28 +23,28 @@ from shared.errors import Exit, ProjectBug, UserMistake
 
 #: command -> what `uvmp --help` says of it, so that this needs none of them
 COMMANDS = {
-    "run": "Run a scenario once, or often; in process or on real ones.",
+    "run": "Run a scenario once or repeatedly, in this process or on real processes.",
     "explore": "Search for a schedule with a finding.",
-    "replay": "Run a schedule again, exactly.",
+    "replay": "Repeat a schedule exactly.",
     "postmortem": "Explain a run from its logs.",
-    "scenarios": "List the scenarios, or show one.",
-    "steps": "List the steps of a scenario, or tell about one.",
+    "scenarios": "List the scenarios, or show a scenario.",
+    "steps": "List the steps of scenarios, or describe a step.",
     "schema": "Print the JSON Schema of scenario files, for editors.",
-    "measure": "Measure speeds, and how soon defects are found.",
-    "errata": "List the defects that can be switched on, or tell the story of one.",
-    "doctor": "Check the installation and this machine.",
+    "measure": "Measure speeds, and how soon searches find defects.",
+    "errata": "List the defects that can be switched on, or describe a defect.",
+    "doctor": "Check the installation and this computer.",
 }
 EPILOG = """\b
 Examples:
   uvmp explore S3a-shipped
-      finds the race, and prints a line that repeats it
+      find a race, and print a command that repeats it
   uvmp replay TOKEN
-      that very schedule again
+      repeat that schedule
   uvmp replay TOKEN --live
-      the same on real processes
+      repeat that schedule on real processes
 
-Exit codes: 0 no finding, 1 finding (with --expect: 0 if what the scenario
-expects happened, else 1), 2 usage, 3 diverged, 4 log incomplete,
+Exit codes: 0 no finding, 1 finding (with --expect: 0 if the scenario's
+expectation holds, else 1), 2 usage, 3 diverged, 4 log incomplete,
 5 infrastructure, 130 interrupted."""
 SIGPIPE_EXIT = 141
 
@@ -118,7 +118,7 @@ class Commands(click.Group):
             complain(args, f"{where}{error.strerror or error}", Exit.INFRASTRUCTURE, error)
             return Exit.INFRASTRUCTURE
         except MemoryError:
-            complain(args, "there is not enough memory for this", Exit.INFRASTRUCTURE)
+            complain(args, "not enough memory", Exit.INFRASTRUCTURE)
             return Exit.INFRASTRUCTURE
         except SystemExit as leaving:  # click: nobody reads our output any more
             return leaving.code if isinstance(leaving.code, int) and leaving.code != 1 else SIGPIPE_EXIT
@@ -126,7 +126,7 @@ class Commands(click.Group):
             _reraise_if_debugging(args, error)
             complain(
                 args,
-                f"a bug of uvmp's: {type(error).__name__}: {error} (--debug shows the traceback)",
+                f"a bug in uvmp: {type(error).__name__}: {error} (--debug shows the traceback)",
                 Exit.INFRASTRUCTURE,
                 error,
             )
@@ -148,10 +148,13 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
         from importlib.metadata import PackageNotFoundError, version
 
+        from shared import FORM
+
         try:
             click.echo(f"uvmp {version('uvmp')}")
         except PackageNotFoundError:
             click.echo("uvmp (not installed: run from its source folder)")
+        click.echo(f"form: {FORM.name} ({FORM.why})")
         ctx.exit()
 
 
@@ -165,7 +168,7 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 )
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
 def cli() -> None:
-    """NetBSD's UVM of 2001 as a set of processes: find its races, replay them, explain them."""
+    """Run NetBSD's UVM of 2001 as a set of processes; find its races, replay them, explain them."""
 
 
 def main() -> NoReturn:

@@ -55,7 +55,7 @@ class Demo:
         say(f"{self.scenario.id}: {self.scenario.title}", bold=True)
         say()
         describe.prose(self.output, self.scenario.story)
-        self.part("The kernel's nodes as processes of their own", f"uvmp run {SCENARIO} --engine live")
+        self.part("The nodes of the kernel as processes", f"uvmp run {SCENARIO} --engine live")
         with booted(self.output, self.scenario, None, introduce=False) as machine:
             self.show_actors(machine)
             result = self.search()
@@ -71,9 +71,7 @@ class Demo:
         groups = {group[0]: group for group in machine.actors.groups}
         rows = [(pid, ", ".join(groups[name])) for name, pid in machine.actors.pids.items()]
         self.output.table(("pid", "nodes"), rows)
-        self.prose(
-            "Each is a Ray actor; they have only messages in common. They wait now, set up as the scenario has it."
-        )
+        self.prose("Each process is a Ray actor; the actors exchange messages. The setup of the scenario is done.")
 
     def search(self) -> Exploration:
         bound = self.scenario.bound
@@ -86,9 +84,9 @@ class Demo:
         self.output.say()
         how = f"{bound.strategy}, depth {bound.depth}, seed {result.seed}"
         self.output.say(f"found in schedule {result.found_at:,} of at most {bound.schedules:,} ({how}).")
-        self.output.say("The whole interleaving is in this line:")
+        self.output.say("This command line contains the whole schedule:")
         self.output.command(self.chosen.replay_line(result.token), bold=True)
-        self.output.say("It says where to leave the default schedule, in which nobody is interrupted:")
+        self.output.say("It lists the deviations from the default schedule, which never preempts:")
         for deviation in result.deviations:
             self.output.say(f"  {deviation}")
         return result
@@ -103,31 +101,31 @@ class Demo:
         run.token = result.token
         write_live(folder, self.scenario, name, run, self.chosen.options)
         self.expect(None if run.unkept is None else str(run.unkept))
-        self.output.say(f"{run.operations:,} operations in {run.seconds:.1f} s, in the order given.")
-        self.output.say("What the nodes wrote down, as a digest:")
+        self.output.say(f"{run.operations:,} operations in {run.seconds:.1f} s, in the given order.")
+        self.output.say("The digest of all journals:")
         self.output.say(f"  in one process   {there.digest}")
         self.output.say(f"  real processes   {run.digest}")
         equal = run.digest == there.digest
         self.output.say("  equal, record by record" if equal else "  NOT equal", fg="green" if equal else "red")
-        self.expect(None if equal else "the live replay's digest is another one")
+        self.expect(None if equal else "the live replay has another digest")
         self.expect(describe.unmet(self.scenario, run.finding, run.results))
         if run.finding is not None:
-            self.output.say(f"and there too: {run.finding.text}")
+            self.output.say(f"the same finding: {run.finding.text}")
         return folder
 
     def run_freely(self, machine: LiveMachine) -> None:
-        self.part("The real processes left to themselves", f"uvmp run {SCENARIO} --engine live --repeat {FREE_RUNS}")
+        self.part("The real processes, running freely", f"uvmp run {SCENARIO} --engine live --repeat {FREE_RUNS}")
         done: list[tuple[Outcome, Parity]] = []
         for number in range(1, FREE_RUNS + 1):
             run = machine.run(seed=number)
             done.append((run, parity(self.scenario, run)))
-            words = run.finding.text if run.finding is not None else "nothing went wrong"
+            words = run.finding.text if run.finding is not None else "no finding"
             self.output.say(f"run {number}: {words}")
             took = f"{run.operations:,} operations in {run.seconds:.1f} s"
             self.output.say(f"       {took}; digest {run.digest[:8]}, {done[-1][1]}")
         found = Counter(run.finding.kind if run.finding is not None else "" for run, _ in done)
         hits = sum(count for kind, count in found.items() if kind)
-        self.prose(f"Found in {hits} of {FREE_RUNS} runs: nobody chose these orders, they came about by themselves.")
+        self.prose(f"A finding in {hits} of {FREE_RUNS} runs. No strategy chose their orders.")
         self.expect(next((f"a free run: {one}" for _, one in done if not one.equal), None))
 
     def explain(self, folder: Path) -> None:
@@ -146,7 +144,7 @@ class Demo:
             rate = rate_of(result.schedules, result.seconds)
             self.output.say(f"not seen in {counted(result.schedules, 'schedule')} ({rate} per second)", bold=True)
         for one in self.scenario.own_errata:
-            self.output.say(f"the repaired place, {one}, was reached {describe.times(result.sites.get(one, 0))}")
+            self.output.say(f"the repaired site, {one}, was reached {describe.times(result.sites.get(one, 0))}")
             self.expect(None if result.sites.get(one) else f"the site of {one} was never reached")
         self.expect(describe.unmet(fixed, result.finding, result.results))
 
@@ -196,7 +194,7 @@ def main() -> int:
         complain([], str(error), error.exit, error)
         return error.exit
     output.say()
-    output.say(f"That took {monotonic() - began:.0f} s. Others to try:")
+    output.say(f"That took {monotonic() - began:.0f} s. Other scenarios:")
     output.command("uvmp scenarios", bold=True)
     return Exit.FINDING if demo.failed else Exit.NO_FINDING
 

@@ -15,12 +15,12 @@ MARKS = {"ok": ("ok  ", "green"), "warning": ("warn", "yellow"), "bad": ("BAD ",
 @called(
     "doctor",
     ("uvmp doctor", ""),
-    ("uvmp doctor --ray", "also start and end a Ray on this machine"),
+    ("uvmp doctor --ray", "also start and stop a private Ray"),
 )
-@click.option("--ray", is_flag=True, help="Also start and end a private Ray; takes some seconds.")
+@click.option("--ray", is_flag=True, help="Also start and stop a private Ray; takes some seconds.")
 @common
 def command(ray: bool, as_json: bool) -> int:
-    """Check the installation and this machine. Exits with 5 if something is wrong."""
+    """Check the installation and this computer. Exit with 5 if a check fails."""
     output = Output(as_json)
     checks = []
     for check in examine(with_ray=ray):
@@ -30,7 +30,7 @@ def command(ray: bool, as_json: bool) -> int:
         if check.advice:
             output.say(f"      {check.advice}")
     bad = sum(check.state == "bad" for check in checks)
-    output.say(f"{bad} of {len(checks)} checks failed" if bad else "all is well")
+    output.say(f"{bad} of {len(checks)} checks failed" if bad else "all checks passed")
     code = Exit.INFRASTRUCTURE if bad else Exit.NO_FINDING
     output.result({"checks": [check.as_dict() for check in checks], "exit": int(code)})
     return code

@@ -20,7 +20,7 @@ from shared.errors import UserMistake
 @common
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> int | None:
-    """List the defects that a run can switch on, and how each is known; `show` tells the story of one."""
+    """List the defects that a run can switch on, with the kind of their source; `show` describes a defect."""
     if ctx.invoked_subcommand is not None:
         ctx.obj = as_json
         return None
@@ -39,7 +39,7 @@ def command(ctx: click.Context, as_json: bool) -> int | None:
     output.say()
     output.say("with the big lock of the MP kernels of 2000 to 2007 (--kernel-lock big):")
     labelled(output, [(seen, f"{count}: {seen.meaning}") for seen, count in with_big_lock().items()], indent="")
-    output.note(f"{program()} errata show ID tells its story; {program()} run SCENARIO --errata ID switches it on")
+    output.note(f"{program()} errata show ID describes an erratum; {program()} run SCENARIO --errata ID switches it on")
     output.result({"errata": [_document(one) for one in ERRATA.values()]})
     return 0
 
@@ -49,7 +49,7 @@ def command(ctx: click.Context, as_json: bool) -> int | None:
 @common
 @click.pass_obj
 def show(outer_json: bool | None, erratum: str, as_json: bool) -> int:
-    """Tell the story of ERRATUM: an id, or its short name in the catalogue, as E1."""
+    """Describe ERRATUM, an id or a short name such as E1."""
     output = Output(as_json or bool(outer_json))
     try:
         found = lookup(erratum)
@@ -71,7 +71,7 @@ def show(outer_json: bool | None, erratum: str, as_json: bool) -> int:
     say_words(output, f"{found.sentence} {found.story}")
     if found.scenarios:
         output.say()
-        output.say("to see it:")
+        output.say("to reproduce it:")
         output.command(f"uvmp explore {found.scenarios[0]}", bold=True)
     output.result({"erratum": _document(found)})
     return 0

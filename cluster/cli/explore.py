@@ -63,19 +63,23 @@ class Plan:
 
 @called(
     "explore",
-    ("uvmp explore S3a-shipped", "finds the race, and prints a line that repeats it"),
-    ("uvmp explore S3a-shipped --fixed --schedules 400", "not found on the repaired kernel?"),
-    ("uvmp explore --all --patch fix.py", "what a patch changes; takes minutes"),
-    ("uvmp explore my.yaml --seed 7 --out runs/found", "a scenario of your own; the finding's run is kept"),
+    ("uvmp explore S3a-shipped", "find the race, and print a command that repeats it"),
+    ("uvmp explore S3a-shipped --fixed --schedules 400", "search the repaired kernel"),
+    ("uvmp explore --all --patch fix.py", "show what a patch changes; takes minutes"),
+    ("uvmp explore my.yaml --seed 7 --out runs/found", "search your own scenario, and keep the finding's run"),
 )
 @click.argument("scenario", required=False)
-@click.option("--all", "everything", is_flag=True, help="With --patch: what does it change, over all scenarios?")
-@click.option("--strategy", type=click.Choice(SEARCHING), help="How to choose; default: the scenario's.")
+@click.option("--all", "everything", is_flag=True, help="With --patch: show what the patch changes in all scenarios.")
+@click.option("--strategy", type=click.Choice(SEARCHING), help="How to choose schedules; default: the scenario's.")
 @click.option(
-    "--depth", type=click.IntRange(1, 16), help="Ordering constraints that pct assumes; default: the scenario's."
+    "--depth",
+    type=click.IntRange(1, 16),
+    help="Number of ordering constraints that pct assumes; default: the scenario's.",
 )
 @click.option(
-    "--schedules", type=click.IntRange(1, 10_000_000), help="At most this many; default: the scenario's bound."
+    "--schedules",
+    type=click.IntRange(1, 10_000_000),
+    help="Try at most this many schedules; default: the scenario's bound.",
 )
 @seed_option
 @kernel_options
@@ -84,10 +88,10 @@ class Plan:
 @run_options
 @asks(ExploreOptions)
 def command(asked: ExploreOptions) -> int:
-    """Run SCENARIO under one schedule after another, until one has a finding.
+    """Run SCENARIO under one schedule after another until there is a finding.
 
-    SCENARIO is an id, as `uvmp scenarios` lists them, or a file. The finding's schedule is shortened and printed as one
-    line to paste, which repeats it exactly.
+    SCENARIO is an id, as `uvmp scenarios` lists them, or a file. The command shortens the schedule of the finding, and
+    prints a command line that repeats it exactly.
     """
     if asked.everything:
         from cluster.cli.explore_all import explore_all
@@ -125,7 +129,7 @@ def _plan(chosen: Chosen, asked: ExploreOptions) -> Plan:
     bound = chosen.scenario.bound
     strategy = asked.strategy or bound.strategy
     if asked.depth is not None and strategy != "pct":
-        raise UserMistake(f"is for strategy pct; this is {strategy}", field="--depth")
+        raise UserMistake(f"is only for strategy pct; the strategy is {strategy}", field="--depth")
     depth = bound.depth if asked.depth is None else asked.depth
     limit = bound.schedules if asked.schedules is None else asked.schedules
     return Plan(chosen, strategy, depth, limit, asked.seed, asked.granularity)
@@ -140,8 +144,8 @@ def _search(output: Output, plan: Plan) -> Exploration:
         progress(so_far.schedules, so_far.seconds)
         if so_far.schedules >= FIRST_SCHEDULES and missed:
             for erratum in [erratum for erratum in missed if not so_far.sites.get(erratum)]:
-                never = f"in {so_far.schedules:,} schedules nobody came to the site of {erratum}"
-                progress.note(f"warning: {never}: perhaps the programs never do (Ctrl-C ends the search)")
+                never = f"{so_far.schedules:,} schedules have not reached the site of {erratum}"
+                progress.note(f"warning: {never}; perhaps the programs cannot reach it (Ctrl-C ends the search)")
             missed.clear()
 
     strategy = make(plan.strategy, plan.seed, plan.depth)
@@ -189,7 +193,7 @@ def _say(output: Output, plan: Plan, search: Exploration) -> None:
         if note.startswith(UNEXPECTED):
             output.say(f"{note}: in {count:,} of {counted(search.schedules, 'schedule')}")
         else:
-            output.say(f"noted, not stopped at: {note} ({describe.times(count)})")
+            output.say(f"noted, without stopping: {note} ({describe.times(count)})")
     if search.token is not None:
         output.replay_line(plan.chosen.replay_line(search.token))
 

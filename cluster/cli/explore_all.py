@@ -32,7 +32,7 @@ def explore_all(as_json: bool, seed: int, schedules: int | None) -> Exit:
     limit = SCHEDULES if schedules is None else schedules
     output.say(patch.words, bold=True)
     names = configs.names("scenarios")
-    output.note(f"exploring {len(names)} scenarios, each with its errata and repaired, with the patch and without it")
+    output.note(f"exploring {len(names)} scenarios, with errata and repaired, with and without the patch")
     rows: list[Row] = []
     interrupted = False
     began = monotonic()
@@ -46,11 +46,11 @@ def explore_all(as_json: bool, seed: int, schedules: int | None) -> Exit:
     changed = [row for row in rows if row.changed]
     if changed:
         output.table(
-            ("scenario", "kernel", "without the patch (schedules)", "with it"),
+            ("scenario", "kernel", "without the patch (schedules)", "with the patch"),
             [(row.scenario, row.kernel, row.before.words, row.after.words) for row in changed],
         )
     worse = sum(row.worse for row in rows)
-    output.say(f"{len(rows) - len(changed)} of {len(rows)} searches as before, {worse} with a new finding")
+    output.say(f"{len(rows) - len(changed)} of {len(rows)} searches unchanged, {worse} with a new finding")
     code = Exit.INTERRUPTED if interrupted else Exit.FINDING if worse else Exit.NO_FINDING
     told: Facts = {
         "all": True,

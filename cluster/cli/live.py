@@ -34,12 +34,12 @@ def booted(output: Output, scenario: Scenario, address: str | None, introduce: b
     """
     check_address(address)
     boot(scenario)
-    output.note(f"connecting to Ray at {address} ..." if address else "starting a Ray of our own ...")
+    output.note(f"connecting to Ray at {address} ..." if address else "starting a private Ray ...")
     if not coloured(output.err):
         os.environ.setdefault("RAY_COLOR_PREFIX", "0")
     with signals.restored(), contextlib.ExitStack() as stack:
         # of a Ray that is half started, processes would stay behind
-        told = "interrupted; Ray ends as soon as it is up (Ctrl-C once more: at once)"
+        told = "interrupted; Ray stops after its start (press Ctrl-C again to stop at once)"
         with signals.deferred(lambda: output.note(told)):
             ray = stack.enter_context(ray_session(address, output.note))
         stack.callback(signals.ignore)  # comes last but for the end of Ray
@@ -67,7 +67,7 @@ def check_address(address: str | None) -> None:
     host, colon, port = address.rpartition(":")
     if "://" in address or not colon or not host or not _PORT.fullmatch(port) or int(port) > 65535:
         raise UserMistake(
-            f"expected HOST:PORT of a Ray cluster's head, as `ray start` prints it, or auto; found {address!r}",
+            f"expected auto, or HOST:PORT of a Ray cluster's head as `ray start` prints it; found {address!r}",
             field="--address",
         )
     try:

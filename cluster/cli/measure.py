@@ -18,25 +18,30 @@ HEADS = ("scenario", "operations/s", "schedules/s", *(f"found by {one}" for one 
 @called(
     "measure",
     ("uvmp measure S3a-shipped E31 --seeds 2", ""),
-    ("uvmp measure --seeds 1 --schedules 20 --seconds 0", "all that come with uvmp; takes minutes"),
+    ("uvmp measure --seeds 1 --schedules 20 --seconds 0", "measure all shipped scenarios; takes minutes"),
 )
 @click.argument("scenarios", nargs=-1, metavar="[SCENARIO]...")
 @click.option(
-    "--seeds", type=click.IntRange(1, 1000), default=5, show_default=True, help="Searches with each strategy."
+    "--seeds", type=click.IntRange(1, 1000), default=5, show_default=True, help="Number of searches with each strategy."
 )
 @click.option(
-    "--schedules", type=click.IntRange(1, 10_000_000), help="At most this many a search; default: the scenario's bound."
+    "--schedules", type=click.IntRange(1, 10_000_000), help="Schedules of a search; default: the scenario's bound."
 )
 @click.option(
-    "--seconds", type=click.FloatRange(0.0, 3600.0), default=0.5, show_default=True, help="For each speed, at least."
+    "--seconds",
+    type=click.FloatRange(0.0, 3600.0),
+    default=0.5,
+    show_default=True,
+    help="Measure each speed for this time.",
 )
 @patch_option
 @common
 def command(scenarios: tuple[str, ...], seeds: int, schedules: int | None, seconds: float, as_json: bool) -> int:
-    """Measure each SCENARIO (default: all that come with uvmp) in process.
+    """Measure each SCENARIO (default: all shipped scenarios) in this process.
 
-    Speeds are of the repaired kernel, under the scenario's own strategy. "found by": how many schedules a strategy
-    needs until the first finding, the median over seeds 0, 1 ...; "-" where a scenario expects none.
+    The speeds are those of the repaired kernel under the scenario's own strategy. "found by" is the number of schedules
+    until the first finding of a strategy, the median over seeds 0, 1 ...; "-" means that the scenario expects no
+    finding.
     """
     output = Output(as_json)
     chosen = [configs.scenario(one).scenario for one in scenarios or configs.names("scenarios")]

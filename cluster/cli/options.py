@@ -73,7 +73,7 @@ class ShowGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in self.commands and not args[0].startswith("-"):
             line = shlex.join(["uvmp", str(self.name), "show", args[0]])
-            ctx.fail(f"there is no command {show(args[0])} here; did you mean: {line}")
+            ctx.fail(f"there is no command {show(args[0])}; did you mean: {line}")
         return super().resolve_command(ctx, args)
 
 
@@ -102,7 +102,7 @@ def examples(*lines: tuple[str, str]) -> str:
 def common(command: Command) -> Command:
     """--json and --debug, which every command has."""
     command = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")(command)
-    return click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")(command)
 
 
 def kernel_options(command: Command) -> Command:
@@ -119,23 +119,23 @@ def kernel_options(command: Command) -> Command:
         click.option(
             "--kernel-lock",
             type=click.Choice(KERNEL_LOCKS),
-            help="big: the kernel's big lock, as in the MP kernels of 2000; fine: without it. Default: as the scenario "
-            "has it.",
+            help="big: with the kernel's big lock, as in the MP kernels of 2000; fine: without it. Default: the "
+            "scenario's.",
         ),
         click.option(
             "--detect",
             multiple=True,
             metavar="D=LEVEL",
-            help=f"Set detector D to {', '.join(LEVELS)}. Repeatable. A run without end is ended, and noted, all the "
-            "same if progress is not stop.",
+            help=f"Set detector D to {', '.join(LEVELS)}. Repeatable. A run that does not end is "
+            "stopped and noted even if progress is not stop.",
         ),
         click.option(
             "--errata",
             multiple=True,
             metavar="ID",
-            help="Switch on this erratum too, by its id or short name. Repeatable.",
+            help="Also switch on this erratum, an id or a short name. Repeatable.",
         ),
-        click.option("--fixed", is_flag=True, help="Without the scenario's own errata: the repaired kernel."),
+        click.option("--fixed", is_flag=True, help="Switch off the scenario's own errata: run the repaired kernel."),
     ):
         command = option(command)
     return command
@@ -158,28 +158,28 @@ patch_option = click.option(
     is_eager=True,  # before --errata, which may name an erratum that the patch declares
     expose_value=False,
     callback=_patch,
-    help="Replace functions of the kernel by those in FILE.py, a program that runs with your rights; shared/patch.py "
-    "says how.",
+    help="Replace functions of the kernel by those in FILE.py, a program that runs with your rights (see "
+    "shared/patch.py).",
 )
 seed_option = click.option(
     "--seed",
     type=click.IntRange(0, MAX_SEED),
     default=0,
     show_default=True,
-    help="Of the choices; the same seed makes the same ones.",
+    help="Seed of the random choices; equal seeds make equal choices.",
 )
 address_option = click.option(
-    "--address", metavar="HOST:PORT", help="Of a Ray cluster; default: a private Ray on this machine."
+    "--address", metavar="HOST:PORT", help="Address of a Ray cluster; default: a private Ray on this computer."
 )
 
 
 def run_options(command: Command) -> Command:
     """What is to come of a run: --out, --expect, and the `common` ones."""
     command = common(command)
-    command = click.option("--expect", is_flag=True, help="Exit 0 if what the scenario expects happened, else 1.")(
-        command
-    )
-    return click.option("--out", metavar="DIR", help="Keep the run's folder; DIR must not exist yet.")(command)
+    command = click.option(
+        "--expect", is_flag=True, help="Exit with 0 if the scenario's expectation holds, else with 1."
+    )(command)
+    return click.option("--out", metavar="DIR", help="Keep the run in folder DIR, which must not exist yet.")(command)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +253,7 @@ def _levels(detect: Iterable[str]) -> dict[str, str]:
     for one in detect:
         detector, equals, level = one.partition("=")
         if not equals:
-            raise UserMistake(f"expected DETECTOR=LEVEL, as lockdebug=off; found {one!r}", field="--detect")
+            raise UserMistake(f"expected DETECTOR=LEVEL, for instance lockdebug=off; found {one!r}", field="--detect")
         if detector in levels:
             raise UserMistake(f"{detector} is given twice", field="--detect")
         levels[detector] = level
@@ -264,10 +264,10 @@ def must_expect_something(scenario: Scenario) -> None:
     """--expect needs a scenario file that says what happens with just these errata and detectors."""
     if scenario.outcome() is None:
         said = scenario.expect
-        why = "says what happens with its own errata and detectors, and with no errata; not with these"
+        why = "has expectations for its own errata and for no errata, but none for these errata and detectors"
         if said.with_errata is None or said.fixed is None:
             part = "expect" if said.with_errata is said.fixed else "fixed" if said.fixed is None else "with_errata"
-            why = f"does not say what must happen: the key {part} is missing"
+            why = f"has no expectation: key {part} is missing"
         raise UserMistake(f"{scenario.file} {why}", field="--expect")
 
 

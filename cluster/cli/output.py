@@ -173,7 +173,7 @@ class Output:
     def kept(self, folder: Path | None) -> None:
         """Where a run is, and how to read it."""
         if folder is not None:
-            self.note(f"kept in {folder}; to read it: {pasteable(shlex.join(['uvmp', 'postmortem', str(folder)]))}")
+            self.note(f"kept in {folder}; to explain it: {pasteable(shlex.join(['uvmp', 'postmortem', str(folder)]))}")
 
     def end(self, document: Mapping[str, object], code: Exit, failed: ProjectBug | None = None) -> Exit:
         """The document, and the exit code: that of `failed`, if there is a reason why not all could be done."""
@@ -198,7 +198,7 @@ class Output:
                 if not self.json:
                     self._echo(shown(line.rstrip(), self.out), {"bold": True} if number == 0 else {})
 
-    def replay_line(self, line: str, label: str = "to see it again:") -> None:
+    def replay_line(self, line: str, label: str = "to repeat it:") -> None:
         """The line to paste; alone on its own, so that a triple click takes it and nothing else."""
         self.say()
         self.say(label)
@@ -213,7 +213,7 @@ def complain(args: list[str], message: str, code: int, error: BaseException | No
         for one in others[: MAX_MISTAKES - 1]:
             say_error(str(one))
         if len(others) >= MAX_MISTAKES:
-            say_error(f"and {len(others) - MAX_MISTAKES + 1} more like these")
+            say_error(f"and {len(others) - MAX_MISTAKES + 1} more")
         if hint:
             click.echo(shown(f"see: {hint}", sys.stderr), file=sys.stderr)
         if "--json" in args:

@@ -18,18 +18,21 @@ from shared.text import fit
     "postmortem",
     ("uvmp postmortem runs/live", ""),
     ("uvmp postmortem runs/live --full", ""),
-    ("uvmp postmortem runs/live --object page:3", "its whole history; or of a lock, as anon:5.an_lock"),
-    ("uvmp postmortem runs/live --json", "for tools"),
+    ("uvmp postmortem runs/live --object page:3", "show the history of page 3"),
+    ("uvmp postmortem runs/live --json", ""),
 )
 @click.argument("run")
-@click.option("--full", is_flag=True, help="All of it: stacks, locks, objects with their histories, the logs' ends.")
-@click.option("--object", "name", default="", help="All that is known of one page, anon, amap, object, slot or lock.")
+@click.option(
+    "--full", is_flag=True, help="Show everything: stacks, locks, objects with their histories, last records."
+)
+@click.option("--object", "name", default="", help="Show everything about one page, anon, amap, object, slot or lock.")
 @common
 def command(run: str, full: bool, name: str, as_json: bool) -> int:
-    """Say what happened in RUN, the folder that --out kept.
+    """Explain the run in folder RUN, which --out kept.
 
-    Reads the logs and nothing else, also those of a run that was killed. Exits with 4 if something is missing in them;
-    the report is printed all the same and says what. On a terminal, what is longer than that goes through $PAGER.
+    The command reads only the logs, also those of a run that was killed. If something is missing in them, it prints the
+    report nevertheless, says what is missing, and exits with 4. Text that is longer than the terminal goes through
+    $PAGER.
     """
     output = Output(as_json)
     if not run:

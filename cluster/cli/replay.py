@@ -79,7 +79,7 @@ class Schedule:
         ):
             return None
         told = [one if one is None else f"{one.get('kind')} ({clean(one.get('text'), 200)})" for one in (there, here)]
-        return f"the run was recorded with {told[0] or 'no finding'}, its replay has {told[1] or 'no finding'}"
+        return f"the run was recorded with {told[0] or 'no finding'}, but its replay has {told[1] or 'no finding'}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,16 +100,16 @@ class ReplayOptions(Options):
 
 @called(
     "replay",
-    ("uvmp replay TOKEN", "as `uvmp explore` printed it: uvmp1.SCENARIO. ..."),
-    ("uvmp replay TOKEN --live --out runs/live", "the same on real processes"),
-    ("uvmp replay runs/live", "a folder's journals are a schedule too"),
+    ("uvmp replay TOKEN", "repeat a schedule that `uvmp explore` found"),
+    ("uvmp replay TOKEN --live --out runs/live", "repeat it on real processes"),
+    ("uvmp replay runs/live", "repeat the run of a folder"),
 )
 @click.argument("what", metavar="TOKEN|RUN")
-@click.option("--live", is_flag=True, help="Then make real processes follow it, and compare the digests.")
+@click.option("--live", is_flag=True, help="Also make real processes follow the schedule, and compare the digests.")
 @click.option(
-    "--lenient", is_flag=True, help="Also if made elsewhere: skip what cannot be done, and say where it began."
+    "--lenient", is_flag=True, help="Accept a token of another kernel: skip impossible choices, and report the first."
 )
-@click.option("--scenario", metavar="FILE", help="The token's scenario, if it does not come with uvmp.")
+@click.option("--scenario", metavar="FILE", help="The file of the token's scenario, if it is not a shipped scenario.")
 @kernel_options
 @address_option
 @run_options
@@ -117,8 +117,8 @@ class ReplayOptions(Options):
 def command(asked: ReplayOptions) -> int:
     """Repeat exactly the schedule of TOKEN, or of the folder RUN that --out kept.
 
-    A step that cannot happen ends it with exit code 3, saying what was expected and what was there. So does --live if
-    the real processes' journals are not, record by record, those of sim.
+    If a step of the schedule cannot happen, the command says what it expected and what it found, and exits with 3. With
+    --live it also exits with 3 if the journals of the real processes differ from those of sim.
     """
     output = Output(asked.as_json)
     schedule = _schedule(output, asked)
@@ -127,7 +127,7 @@ def command(asked: ReplayOptions) -> int:
         must_expect_something(chosen.scenario)
     folder = new_folder(asked.out)
     if asked.address is not None and not asked.live:
-        raise UserMistake("is for --live", field="--address")
+        raise UserMistake("is only for --live", field="--address")
     if asked.live:
         from cluster.cli.live import check_address
 
@@ -180,7 +180,7 @@ def _schedule(output: Output, asked: ReplayOptions) -> Schedule:
     token = parse(what)
     if scenario is None and token.scenario not in configs.names("scenarios"):
         raise UserMistake(
-            f"it is a token of {show(token.scenario)}, which does not come with uvmp; name its file: --scenario FILE",
+            f"the token is of {show(token.scenario)}, which is not a shipped scenario; give its file: --scenario FILE",
             field="TOKEN",
         )
     source = configs.scenario(token.scenario if scenario is None else scenario, "--scenario")
@@ -188,14 +188,14 @@ def _schedule(output: Output, asked: ReplayOptions) -> Schedule:
     chosen = apply(own, () if source.path is None else ("--scenario", source.path), asked)
     if token.scenario != chosen.scenario.id:
         raise UserMistake(
-            f"the token is one of scenario {token.scenario}, this is {chosen.scenario.id}", field="--scenario"
+            f"the token is of scenario {token.scenario}, this is {chosen.scenario.id}", field="--scenario"
         )
     try:
         refuse_mismatch(token, chosen.scenario)
     except UserMistake as mistake:
         if not asked.lenient:
             raise
-        output.note(f"{mistake.message.split(';')[0]}; replaying it all the same")
+        output.note(f"{mistake.message.split(';')[0]}; replaying it anyway")
     return Schedule(chosen, token)
 
 
@@ -212,14 +212,16 @@ def _folder(output: Output, what: str, lenient: bool) -> Schedule:
         raise LogIncomplete("; ".join([f"{run.path}: {run.torn[0]}", *holes(run.journals)[:1]]))
     if scenario is None or run.run is None:
         if run.run is not None and not same:
-            raise UserMistake(f"made on kernel {made_on}, whose scenarios this uvmp cannot read", file=run.path)
+            raise UserMistake(
+                f"the run was made on kernel {made_on}, whose scenarios this uvmp cannot read", file=run.path
+            )
         missing = "scenario.json" if scenario is None else "run.json"
-        raise LogIncomplete(f"{run.path}: there is no {missing}: the run was cut short and is no whole schedule")
+        raise LogIncomplete(f"{run.path}: there is no {missing}: the run was cut short, so its schedule is incomplete")
     if not same:
         told = f"the run was made on kernel {made_on}, this is kernel {kernel_version()}"
         if not lenient:
             raise UserMistake(f"{told}; --lenient replays it anyway", file=run.path)
-        output.note(f"{told}; replaying it all the same")
+        output.note(f"{told}; replaying it anyway")
     options = about.get("options")
     token = next((token for token in (about.get("token"), about.get("shortened")) if token is not None), None)
     sound = isinstance(options, list) and token_line(token, options) is not None
@@ -252,7 +254,7 @@ def _told_of(run: Run, wanted: str, limit: int) -> Journals:
     part = None if short else digested(run.journals, wanted, limit)
     if part is not None:
         return part
-    other = f"the journals have digest {digest(run.journals)}, run.json tells of {wanted}"
+    other = f"the journals have digest {digest(run.journals)}, run.json says {wanted}"
     raise LogIncomplete(f"{run.path}: {clean([*short, *holes(run.journals), other][0], 200)}")
 
 

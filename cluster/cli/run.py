@@ -85,22 +85,24 @@ class Runs:
 @called(
     "run",
     ("uvmp run S3a --json", ""),
-    ("uvmp run S3a-shipped --engine live --repeat 20", "how often on a machine that runs freely?"),
-    ("uvmp run my.yaml --strategy random --out runs/mine", "a scenario of your own, kept in a folder"),
+    ("uvmp run S3a-shipped --engine live --repeat 20", "count findings on a machine that runs freely"),
+    ("uvmp run my.yaml --strategy random --out runs/mine", "run your own scenario, and keep the run in a folder"),
 )
 @click.argument("scenario")
 @click.option("--engine", type=click.Choice(["sim", "live"]), default="sim", show_default=True,
-              help="sim: in this process; live: Ray actors, each node a process, nobody in step.")  # fmt: skip
+              help="sim: in this process; live: on Ray actors, which are processes that run freely.")  # fmt: skip
 @kernel_options
 @click.option(
-    "--strategy", type=click.Choice(list(STRATEGIES)), help="Of sim; default: stay, which never preempts."
+    "--strategy",
+    type=click.Choice(list(STRATEGIES)),
+    help="How sim chooses the next context; default: stay, which never preempts.",
 )
 @seed_option
 @click.option(
-    "--repeat", type=click.IntRange(1, MAX_REPEAT), help="Run so often, and tell how often there was a finding."
+    "--repeat", type=click.IntRange(1, MAX_REPEAT), help="Run the scenario this many times, and count the findings."
 )
 @address_option
-@click.option("--no-check", is_flag=True, help="Live: do not replay each run in sim to compare the digests.")
+@click.option("--no-check", is_flag=True, help="With live: do not replay each run in sim to compare the digests.")
 @run_options
 @asks(RunOptions)
 def command(asked: RunOptions) -> int:
@@ -116,7 +118,7 @@ def command(asked: RunOptions) -> int:
     _refuse(asked)
     describe.introduce(output, runs.chosen.scenario)
     if asked.stays and (asked.repeat or 1) > 1:
-        output.note("warning: strategy stay makes no choices, so that all runs are the same; try --strategy random")
+        output.note("warning: strategy stay makes no choices, so all runs are equal; try --strategy random")
     if asked.engine == "live":
         from cluster.cli.live import check_address
 
@@ -140,12 +142,12 @@ def _refuse(asked: RunOptions) -> None:
     Raises: UserMistake.
     """
     if asked.engine == "live" and asked.strategy is not None:
-        raise UserMistake("is for sim: a live machine runs freely", field="--strategy")
+        raise UserMistake("is only for sim; a live machine runs freely", field="--strategy")
     if asked.stays and click.get_current_context().get_parameter_source("seed") is not DEFAULT:
         raise UserMistake("stay makes no choices; give --strategy random or pct, or --engine live", field="--seed")
     if asked.engine == "sim" and (asked.address is not None or asked.no_check):
         field = "--address" if asked.address is not None else "--no-check"
-        raise UserMistake("is for --engine live", field=field)
+        raise UserMistake("is only for --engine live", field=field)
 
 
 def _perform(output: Output, runs: Runs, engine: Generator[Outcome, None, None]) -> None:
@@ -280,7 +282,7 @@ def _say_run(output: Output, chosen: Chosen, run: Outcome) -> None:
     describe.results(output, scenario, run.results)
     describe.finding_or_none(output, run.finding)
     for note in run.notes:
-        output.say(f"noted, not stopped at: {' '.join(part for part in note.signature if part)}: {note.text}")
+        output.say(f"noted, without stopping: {' '.join(part for part in note.signature if part)}: {note.text}")
     describe.say_sites(output, scenario, run.sites)
     output.say(f"{run.operations:,} operations" + (f" in {run.seconds:.2f} s" if run.seconds else ""))
     output.say(f"digest {run.digest}")
@@ -303,7 +305,7 @@ def _say_again(output: Output, chosen: Chosen, run: Outcome) -> None:
     if again is not None:
         output.replay_line(again)
     elif run.finding is not None:
-        output.say("this run has no token: to repeat it exactly, keep it with --out and replay the folder")
+        output.say("this run has no token; to repeat it exactly, keep it with --out and replay the folder")
     if run.shortened is not None:
         output.replay_line(chosen.replay_line(run.shortened), "the same finding, shortened:")
 

@@ -24,15 +24,15 @@ from shared.text import clean, counted
 @common
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> int | None:
-    """List the scenarios that come with uvmp; `show` tells all about one."""
+    """List the shipped scenarios; `show` describes a scenario."""
     if ctx.invoked_subcommand is not None:
         ctx.obj = as_json
         return None
     output = Output(as_json)
     found = [configs.shipped(one) for one in configs.names("scenarios")]
     rows = [(one.id, ", ".join(statuses(one)) or "-", one.title) for one in found]
-    output.table(("id", "errata are", "what it shows"), rows)
-    output.note(f"{program()} scenarios show ID tells more; {program()} explore ID searches it")
+    output.table(("id", "status of errata", "title"), rows)
+    output.note(f"{program()} scenarios show ID describes a scenario; {program()} explore ID searches it")
     output.result({"scenarios": [_short(one) for one in found]})
     return 0
 
@@ -42,7 +42,7 @@ def command(ctx: click.Context, as_json: bool) -> int | None:
 @common
 @click.pass_obj
 def show(outer_json: bool | None, scenario: str, as_json: bool) -> int:
-    """Tell all about SCENARIO: an id, or a file."""
+    """Describe SCENARIO, an id or a file."""
     output = Output(as_json or bool(outer_json))
     source = configs.scenario(scenario)
     found = source.scenario
@@ -68,7 +68,7 @@ def show(outer_json: bool | None, scenario: str, as_json: bool) -> int:
             (
                 "bound",
                 f"{counted(found.bound.schedules, 'schedule')} of {found.bound.strategy}, depth {found.bound.depth}; "
-                f"each ends after {found.limit:,} operations",
+                f"each has at most {found.limit:,} operations",
             ),
             ("file", found.file),
         ],
@@ -128,16 +128,16 @@ def _plain(value: object) -> str:
 def outcome_words(outcome: Expected | None) -> list[str]:
     """What must happen, in words, and in lines of their own what must never happen."""
     if outcome is None:
-        return ["the file says nothing of it"]
+        return ["no expectation in the file"]
     words = " or ".join(outcome.findings) if outcome.findings else "no finding"
     if outcome.functions:
         words += f" in {' or '.join(outcome.functions)}"
     if outcome.subjects:
-        words += f" of some {' or '.join(outcome.subjects)}"
+        words += f" of {' or '.join(outcome.subjects)}"
     if outcome.invariants:
         words += f", {' or '.join(outcome.invariants)}"
     if outcome.texts:
-        words += f", that says {' or '.join(map(repr, outcome.texts))}"
+        words += f", with text {' or '.join(map(repr, outcome.texts))}"
     values = [f"{name} = {' or '.join(map(str, allowed))}" for name, allowed in outcome.results.items()]
     never = [f"never {' and '.join(f'{name} = {value}' for name, value in one.items())}" for one in outcome.never]
     return [words + (f"; {', '.join(values)}" if values else ""), *never]

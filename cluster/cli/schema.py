@@ -33,15 +33,15 @@ def _lines(head: str, value: object, depth: int) -> list[str]:
     return [f"{' ' * depth}{head}{first}", *(text for part in inside for text in part), f"{' ' * depth}{last}"]
 
 
-@called("schema", ("uvmp schema", "save it where your editor finds it"))
+@called("schema", ("uvmp schema", "save the output where your editor finds it"))
 @common
 def command(as_json: bool) -> int:
     """Print the JSON Schema of scenario files, with which an editor completes and checks them.
 
-    It sees the form of a file; whether what it names is there, `uvmp run` sees.
+    The schema describes the form of a file. `uvmp run` also checks the names in it.
     """
     output = Output()  # with --json and without, it is one JSON document
     output.say_lines(text())
     if not as_json:
-        output.note(f"{program()} steps NAME tells about a step")
+        output.note(f"{program()} steps NAME describes a step")
     return 0

@@ -19,7 +19,7 @@ from shared.scenario.yaml import meant, show
 @click.argument("step", required=False)
 @common
 def command(step: str | None, as_json: bool) -> int:
-    """List the steps that a scenario can have, or tell about STEP: its keys, what they mean, and an example."""
+    """List the steps that a scenario can have, or describe STEP: its keys, their meanings, and an example."""
     output = Output(as_json)
     if step is not None:
         if step not in STEPS:
@@ -31,7 +31,7 @@ def command(step: str | None, as_json: bool) -> int:
     listed = [kind for family in FAMILIES for kind in STEPS.values() if kind.family == family]
     rows = [(kind.op, kind.family, ", ".join(parts(kind)), _sentence(kind.says())) for kind in listed]
     output.table(("step", "family", "allowed in", "what it does"), rows)
-    output.note(f"{program()} steps NAME tells more of a step; {program()} schema prints a JSON Schema for editors")
+    output.note(f"{program()} steps NAME describes a step; {program()} schema prints a JSON Schema for editors")
     output.result({"steps": [_document(kind) for kind in listed]})
     return 0
 

@@ -20,7 +20,7 @@ from cluster.search import make
 from cluster.search.follow import Deviate
 from cluster.search.minimize import minimize
 from cluster.search.strategy import Strategy
-from cluster.sim.engine import Sim
+from cluster.sim.engine import Sim, seldom_collected
 from shared.detectors.oracle import judge_journals
 from shared.errors import Diverged, UserMistake
 from shared.findings import Finding
@@ -62,6 +62,7 @@ class Failure:
         return f"{self.kind} ({self.strategy}, execution {self.number}): {self.text}"
 
 
+@seldom_collected()
 def judge(
     scenario: Scenario,
     seed: int,

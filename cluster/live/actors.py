@@ -80,7 +80,7 @@ def ray_session(address: str | None = None, told: Callable[[str], None] = lambda
                 except Infrastructure as error:
                     if address is not None:
                         raise
-                    told(f"{error}; once more in {RETRY_AFTER_S:.0f} s")
+                    told(f"{error}; trying again in {RETRY_AFTER_S:.0f} s")
                     ray.shutdown()
                     sleep(RETRY_AFTER_S)
                     _start(ray, options, stack)

@@ -90,7 +90,7 @@ class Progress:
                 self.changed = monotonic()
             elif monotonic() - self.changed > STALL_S:
                 cpu, k, ctx = behind[0] if behind else ("a node", 0, "?")
-                raise Diverged(f"{ctx} to perform operation {k + 1} of {cpu}", "nothing is going on")
+                raise Diverged(f"{ctx} to perform operation {k + 1} of {cpu}", "no node admits an operation")
         if monotonic() - self.began > self.run_limit_s:
             raise Infrastructure(f"the run has not ended after {self.run_limit_s:.0f} s")
         return False
@@ -228,7 +228,9 @@ class LiveMachine:
             loaded = decode(LOADED, data)
             wrong = differing(loaded.source, tables())
             if wrong:
-                raise Infrastructure(f"actor {group[0]} runs other source: its {' and '.join(wrong)} are not ours")
+                raise Infrastructure(
+                    f"actor {group[0]} runs different source: its {' and '.join(wrong)} differ from ours"
+                )
             nodes |= loaded.nodes
         return refused({node: nodes[node] for node in self.scenario.machine.nodes})
 

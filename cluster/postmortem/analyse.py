@@ -280,10 +280,10 @@ def _integrity(pm: Postmortem, run: Run, sequence: Sequence) -> None:
             pm.after, gaps = gaps, []
         elif not gaps:
             other = f"the records have digest {pm.digest[:16]}, {RUN} says {clean(wanted, 16)}"
-            gaps.append(f"{other}: they are not as they were written")
+            gaps.append(f"{other}: the journals were changed")
     pm.holes += gaps
     if run.run is None:
-        pm.holes.append(f"there is no {RUN}: the run did not come to its end")
+        pm.holes.append(f"there is no {RUN}: the run did not end")
     pm.complete = not pm.holes and not pm.warnings
 
 
@@ -327,7 +327,7 @@ def _headline(pm: Postmortem) -> str:
     if pm.ended:
         return "no finding"
     if pm.cycle:
-        return f"cut short; as far as the logs go, {' and '.join(pm.cycle)} wait for each other"
+        return f"cut short; according to the logs, {' and '.join(pm.cycle)} wait for each other"
     stuck = [one.name for one in pm.contexts if one.wait]
     return "cut short, without a finding" + (f"; waiting at that moment: {', '.join(stuck)}" if stuck else "")
 
@@ -442,7 +442,7 @@ def _asked_for(name: str, machine: Machine, history: History) -> ObjectReport:
         told = [f"{kind}:{_span(numbers)}" for kind, numbers in sorted(there.items())]
         raise UserMistake(
             f"there is no object {clean(name, 60)!r} in this log; there are {', '.join(told) or 'none'};"
-            " and locks, as anon:0.an_lock or uvm.pageqlock",
+            " and locks, for instance anon:0.an_lock or uvm.pageqlock",
             field="--object",
         )
     found.history = fold(found.history)

@@ -123,7 +123,7 @@ def load(path: str | Path) -> Run:
     shown = clean(path, 200)
     try:
         if not folder.is_dir():
-            why = "a run is a folder, this is a file" if folder.exists() else "there is no such folder"
+            why = "a file; a run is a folder" if folder.exists() else "there is no such folder"
             raise UserMistake(why, file=shown)
         files = sorted(folder.glob("*" + SUFFIX)) or sorted(folder.glob("*/*" + SUFFIX))
         have = {name: (folder / name).is_file() for name in (SCENARIO, RUN)}
@@ -134,7 +134,7 @@ def load(path: str | Path) -> Run:
         some = ", ".join(clean(one, 200) for one in runs_below[:MAX_SHOWN])
         more = f" and {len(runs_below) - MAX_SHOWN} more" if len(runs_below) > MAX_SHOWN else ""
         count = counted(len(runs_below), "run")
-        raise UserMistake(f"holds {count}, each in a folder of its own: {some}{more}; name one of them", file=shown)
+        raise UserMistake(f"contains {count}, each in its own folder: {some}{more}; give one folder", file=shown)
     if not files and not any(have.values()):
         raise UserMistake(f"not a run folder: it has no *{SUFFIX}, no {SCENARIO} and no {RUN}", file=shown)
     run = Run(shown, str(path))
@@ -155,14 +155,14 @@ def load(path: str | Path) -> Run:
     for file in files[:MAX_FILES]:
         node = file.name.removesuffix(SUFFIX)
         if not _NODE.fullmatch(node) or node in run.journals:
-            why = "a second journal of that node" if node in run.journals else "that is no node's name"
+            why = "a second journal of that node" if node in run.journals else "not the name of a node"
             run.torn.append(f"{clean(file.name, 100)}: not read: {why}")
             continue
         if run.loaded is not None and node not in run.loaded.machine.nodes:
             run.torn.append(f"{file.name}: not read: this machine has no such node")
             continue
         if not file.is_file():
-            run.torn.append(f"{file.name}: not read: it is no file")
+            run.torn.append(f"{file.name}: not read: not a file")
             continue
         sums[file.name] = _journal(file, node, run, room)
         if run.headers[node]:
@@ -208,26 +208,24 @@ def _verify(run: Run, sums: dict[str, str]) -> None:
     if about is None:
         return
     if not is_sealed(about):
-        run.torn.append(f"{RUN}: its check does not hold: it is not as it was written")
+        run.torn.append(f"{RUN}: wrong checksum: the file was changed")
     else:
         wanted = about.get("files")
         wanted = dict(wanted) if isinstance(wanted, dict) else {}
         for name in sorted({*wanted, *sums} - {SCENARIO}):
             if name not in sums:
-                run.torn.append(f"{clean(name, 60)}: it is missing")
+                run.torn.append(f"{clean(name, 60)}: the file is missing")
             elif name not in wanted:
-                run.torn.append(f"{clean(name, 60)}: it was not there when the run ended")
+                run.torn.append(f"{clean(name, 60)}: the file did not exist when the run ended")
             elif sums[name] != wanted[name] and not any(one.startswith(f"{name}:") for one in run.torn):
-                run.torn.append(f"{clean(name, 60)}: not as it was written (its SHA-256 is another than in {RUN})")
+                run.torn.append(f"{clean(name, 60)}: the file was changed (its SHA-256 differs from that in {RUN})")
         if SCENARIO in sums and sums[SCENARIO] != about.get("scenario_sum"):
-            run.torn.append(f"{SCENARIO}: not as it was written (its SHA-256 is another than in {RUN})")
+            run.torn.append(f"{SCENARIO}: the file was changed (its SHA-256 differs from that in {RUN})")
     told, recorded = about.get("finding"), _recorded(run.journals)
     if recorded and told not in recorded:
-        run.torn.append(f"{RUN} tells of another finding than the journals; the journals' is told")
+        run.torn.append(f"{RUN} and the journals have different findings; this report shows that of the journals")
     elif not recorded and isinstance(told, dict) and told.get("detector") in _RECORDED and run.journals:
-        run.torn.append(
-            f"{RUN} tells of a finding that is in no journal, where {clean(told.get('context'), 60)} has to be"
-        )
+        run.torn.append(f"{RUN} has a finding of {clean(told.get('context'), 60)} that is in no journal")
     _fits(run)
 
 
@@ -239,7 +237,7 @@ def _fits(run: Run) -> None:
         try:
             Finding(**finding if isinstance(finding, dict) else {})
         except (TypeError, KeyError):
-            run.torn.append(f"{RUN}: finding: not what a finding consists of")
+            run.torn.append(f"{RUN}: finding: not in the form of a finding")
     schedule = about.get("schedule", [])
     if not isinstance(schedule, list) or len(schedule) > MAX_SCHEDULE:
         run.torn.append(f"{RUN}: schedule: expected a list of at most {MAX_SCHEDULE} deviations")
@@ -249,15 +247,15 @@ def _fits(run: Run) -> None:
         if token is None:
             continue
         if not is_token(token):
-            run.torn.append(f"{RUN}: {key}: it is no token, or not in one piece")
+            run.torn.append(f"{RUN}: {key}: not a token, or a damaged token")
             about[key] = None
         elif scenario is not None and token.split(".")[1:3] != [scenario.id, scenario.digest()]:
-            run.torn.append(f"{RUN}: {key}: it is one of another scenario than the one in {SCENARIO}")
+            run.torn.append(f"{RUN}: {key}: a token of another scenario than that in {SCENARIO}")
             about[key] = None
     detect = about.get("detect")
     same = isinstance(detect, dict) and scenario is not None and detect.items() <= scenario.detect.items()
     if scenario is not None and not (same and about.get("errata") == list(scenario.errata)):
-        run.torn.append(f"{RUN} and {SCENARIO} tell of different errata or detectors")
+        run.torn.append(f"{RUN} and {SCENARIO} have different errata or detectors")
 
 
 def _scenario(run: Run, document: dict[str, object] | None) -> None:
@@ -351,12 +349,12 @@ def _journal(file: Path, node: str, run: Run, room: _Room) -> str:
         run.torn.append(f"{file.name}: cannot be read ({clean(wrong, 120)})")
     if bad:
         if len(bad) == 1 and bad[0].startswith(f"{file.name}:{last}: torn"):
-            bad[0] += "; it is the last one: the node was stopped while it wrote"
+            bad[0] += "; it is the last line: the node was stopped while it wrote"
         run.torn += bad[:3]
         if len(bad) > 3:
             run.torn.append(f"{file.name}: {len(bad) - 3} more lines cannot be read")
     elif not run.headers[node] and not any(one.startswith(f"{file.name}:") for one in run.torn):
-        run.torn.append(f"{file.name}: it has no header, so that nobody knows of which run it is")
+        run.torn.append(f"{file.name}: no header, so the run of this file is unknown")
     return total.hexdigest()
 
 
@@ -379,7 +377,7 @@ def _record(line: bytes, node: str, cpus: tuple[str, ...] | None, room: _Room) -
     if len(line) > MAX_LINE:
         raise ValueError(f"more than {MAX_LINE} bytes")
     if not line.endswith(b"\n"):
-        raise ValueError("it has no end")
+        raise ValueError("no end of line")
     record = json.loads(line, parse_constant=_no_constant)
     if not isinstance(record, dict) or not isinstance(record.get("event"), str):
         raise ValueError("not a record")
@@ -395,13 +393,13 @@ def _record(line: bytes, node: str, cpus: tuple[str, ...] | None, room: _Room) -
     for key in ("granted", "woke", "raised"):
         names = record.get(key, [])
         if not isinstance(names, list) or not all(isinstance(one, str) and _NAME.fullmatch(one) for one in names):
-            raise ValueError(f"{key} is no list of names")
+            raise ValueError(f"{key} is not a list of names")
     for key in _TEXTS:
         if not isinstance(record.get(key, ""), str):
-            raise ValueError(f"{key} is no text")
+            raise ValueError(f"{key} is not text")
     for key in _NUMBERS:
         if type(record.get(key, 0)) is not int:
-            raise ValueError(f"{key} is no whole number")
+            raise ValueError(f"{key} is not a whole number")
     if record["event"] in OPERATIONS:
         cpu = record.get("cpu")
         if not isinstance(cpu, str) or not _NODE.fullmatch(cpu):

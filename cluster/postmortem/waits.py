@@ -121,7 +121,7 @@ class Graph:
         if not one.ended and current and one.name not in current:
             return f"waits for its CPU, which {current[-1]} has"
         doing = self.machine.doing(one)
-        return f"is {doing}, and lets nobody go on" if for_ever else f"was {doing} when its log ends"
+        return f"is {doing}, so the others cannot continue" if for_ever else f"was {doing} when its log ends"
 
 
 def is_idle(one: ContextState) -> bool:

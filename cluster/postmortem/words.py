@@ -180,14 +180,14 @@ def said(record: Record) -> str:
         return f'sleeps on {place(text_of(record, "chan"))} "{text_of(record, "wmesg")}"'
     if event == "wakeup":
         woke = ", ".join(names_of(record, "woke"))
-        return f"wakeup {place(text_of(record, 'chan'))}: " + (f"wakes {woke}" if woke else "nobody sleeps there")
+        return f"wakeup {place(text_of(record, 'chan'))}: " + (f"wakes {woke}" if woke else "no sleeper")
     if event in ("alloc", "free"):
         return f"{'allocates' if event == 'alloc' else 'frees'} {text_of(record, 'obj')}"
     if event == "renew":
         found = handle(record.get("obj"))
-        return f"begins a new life of {found[0] if found else '?'}: #{record.get('gen')}"
+        return f"renews {found[0] if found else '?'} as #{record.get('gen')}"
     if event == "claim":
-        return f"has {text_of(record, 'obj')} for itself"
+        return f"claims {text_of(record, 'obj')}"
     if event in ("enter", "exit"):
         return f"{'enters' if event == 'enter' else 'leaves'} {text_of(record, 'fn')}"
     if event in ("call", "return"):
@@ -202,7 +202,7 @@ def said(record: Record) -> str:
 def _step_said(record: Record, event: str) -> str:
     """A program's step, as it begins or ends."""
     if event == "return":
-        return f"{text_of(record, 'op')} answers {clean(str(record.get('result')), LONGEST)}"
+        return f"{text_of(record, 'op')} returns {clean(str(record.get('result')), LONGEST)}"
     args = record.get("args")
     words = ", ".join(f"{key} {value}" for key, value in args.items()) if isinstance(args, dict) else ""
     return clean(f"begins {text_of(record, 'op')} {words}".rstrip(), LONGEST)

@@ -47,9 +47,7 @@ def create(path: str | Path) -> Path:
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
-        raise UserMistake(
-            "exists already; a run gets a folder of its own", file=clean(path, 200), field="--out"
-        ) from None
+        raise UserMistake("exists already; a run needs a new folder", file=clean(path, 200), field="--out") from None
     except (OSError, ValueError) as wrong:
         why = (getattr(wrong, "strerror", None) or str(wrong)).lower()
         raise UserMistake(f"cannot be made: {clean(why, 200)}", file=clean(path, 200), field="--out") from None
@@ -105,7 +103,7 @@ def write_scenario(path: Path, scenario: Scenario, run: str) -> None:
     """
     document = scenario_document(scenario, run)
     if not scenario.text or scenario_of(document).digest() != scenario.digest():
-        raise Infrastructure(f"{scenario.id} is not what its text says, so that its run cannot be kept")
+        raise Infrastructure(f"{scenario.id} differs from its text, so its run cannot be kept")
     _write(path / SCENARIO, document)
 
 

@@ -77,7 +77,7 @@ def parse(text: str) -> Token:
             )
         raise UserMistake(
             "not a schedule token (uvmp1.SCENARIO.DIGEST.KERNEL.BODY.CHECK, as `uvmp explore` prints it),"
-            " and no folder",
+            " and not a folder",
             field="TOKEN",
         )
     scenario, digest, kernel, body, check = match.groups()
@@ -127,7 +127,7 @@ def _unpack(body: str) -> tuple[tuple[Deviation, ...], bool]:
         unzip = zlib.decompressobj()
         data = unzip.decompress(raw[1:], MAX_BODY) if raw[:1] == b"z" else raw[1:]
         if raw[:1] not in (b"z", b"m") or (raw[:1] == b"z" and (not unzip.eof or unzip.unused_data)):
-            raise ValueError("not packed as a token is")
+            raise ValueError("wrong encoding")
         unpacked = msgpack.unpackb(data, max_array_len=4 * MAX_DEVIATIONS + 2, max_str_len=1 << 12, max_map_len=0)
         if not isinstance(unpacked, list):
             raise ValueError("not a list of deviations")
@@ -137,8 +137,10 @@ def _unpack(body: str) -> tuple[tuple[Deviation, ...], bool]:
             raise ValueError("not a list of deviations")
         if fixed not in (0, 1):
             raise ValueError("a flag that is neither 0 nor 1")
+        if not all(kind < len(KINDS) for kind in flat[2::4]):
+            raise ValueError("an unknown kind of deviation")
         if not all(name == "" or _CONTEXT.fullmatch(name) for name in names):
-            raise ValueError("that is no name of a context")
+            raise ValueError("not the name of a context")
         return tuple(
             Deviation(names[ran], n, KINDS[kind], to if KINDS[kind] == "choice" else names[to])
             for ran, n, kind, to in zip(*(flat[at::4] for at in range(4)), strict=True)

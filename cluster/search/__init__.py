@@ -29,5 +29,5 @@ SEARCHING = tuple(name for name in STRATEGIES if name != "stay")
 def make(name: str, seed: int, depth: int) -> Strategy:
     """A strategy by name; UserMistake if there is none of that name."""
     if name not in STRATEGIES:
-        raise UserMistake(f"no strategy {name!r}; there are: {', '.join(STRATEGIES)}")
+        raise UserMistake(f"there is no strategy {name!r}; known: {', '.join(STRATEGIES)}")
     return STRATEGIES[name](seed, depth)

@@ -17,7 +17,7 @@ from cluster.runs.token import Token, token_of
 from cluster.search import make
 from cluster.search.minimize import minimize
 from cluster.search.strategy import DefaultFirst, SearchOver, Strategy
-from cluster.sim.engine import Sim
+from cluster.sim.engine import Sim, seldom_collected
 from shared.findings import UNEXPECTED, Finding
 from shared.journal.deviation import Deviation
 from shared.scenario.model import Results, Scenario
@@ -104,6 +104,7 @@ def explore(
     return result
 
 
+@seldom_collected()
 def search(
     scenario: Scenario,
     strategy: str | Strategy | None = None,

@@ -61,8 +61,8 @@ class Deviate(Strategy):
                 return thread
         if self.strict:
             able = ", ".join(thread.name for thread in enabled)
-            where = f"after operation {n} of {ctx}" if ctx else "first of all"
-            raise Diverged(f"{wanted} to go on {where}", f"only {able} can")
+            where = f"after operation {n} of {ctx}" if ctx else "first"
+            raise Diverged(f"{wanted} to run {where}", f"only {able} can run")
         self.skipped.append(deviation)
         return None
 
@@ -78,7 +78,7 @@ class Deviate(Strategy):
             self.taken += 1
             return value
         if self.strict:
-            raise Diverged(f"choice {value} as operation {ran.n + 1} of {ran.name}", f"only {n} choices, from 0")
+            raise Diverged(f"choice {value} as operation {ran.n + 1} of {ran.name}", f"only {n} choices, 0 to {n - 1}")
         self.skipped.append(deviation)
         return 0
 
@@ -86,8 +86,8 @@ class Deviate(Strategy):
         """After the run: every deviation must have been met."""
         if self.left and self.strict:
             ctx, n, kind, wanted = self.left[-1]
-            there = f"take choice {wanted}" if kind == "choice" else f"go on with {wanted}"
-            raise Diverged(f"{ctx} to reach operation {n}, there to {there}", "the run ended before that")
+            there = f"take choice {wanted}" if kind == "choice" else f"run {wanted}"
+            raise Diverged(f"{ctx} to reach operation {n}, and to {there} there", "the run ended before that")
 
 
 class Order(Strategy):
@@ -129,7 +129,7 @@ class Order(Strategy):
         wanted = self.order[self.at]
         value = choice_of(wanted)
         if (wanted["ctx"], wanted["n"]) != (ran.name, ran.n + 1) or not 0 <= value < n:
-            raise Diverged(_told(wanted), f"{ran.name} has {n} choices, from 0")
+            raise Diverged(_told(wanted), f"{ran.name} has {n} choices, 0 to {n - 1}")
         return value
 
     def _advance(self) -> None:
@@ -145,13 +145,13 @@ class Order(Strategy):
                 if thread.waits is not None and not thread.parked and self._has_events_to_come(thread):
                     return thread
         if self.at == len(order):
-            raise Diverged(ENDS, f"{enabled[0].name} can go on")
+            raise Diverged(ENDS, f"{enabled[0].name} can run")
         wanted = order[self.at]
         for thread in enabled:
             if thread.name == wanted["ctx"]:
                 return thread
         able = ", ".join(thread.name for thread in enabled)
-        raise Diverged(_told(wanted), f"only {able} can go on")
+        raise Diverged(_told(wanted), f"only {able} can run")
 
     def _has_events_to_come(self, thread: Thread) -> bool:
         """Did its processor record more kernel events before the next operation than it has recorded now?"""

@@ -15,7 +15,7 @@ from time import perf_counter
 from cluster.boot import prepare
 from cluster.search import SEARCHING, make
 from cluster.search.explore import search
-from cluster.sim.engine import Sim
+from cluster.sim.engine import Sim, seldom_collected
 from shared.scenario.model import Scenario
 
 LEAST_EXECUTIONS = 10
@@ -78,6 +78,7 @@ def measure(
     return found
 
 
+@seldom_collected()
 def _speed(scenario: Scenario, seconds: float) -> tuple[int, int, float]:
     """(operations, executions, seconds)."""
     machine, image = prepare(scenario)

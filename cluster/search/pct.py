@@ -81,8 +81,11 @@ class Pct(Strategy):
         return best
 
     def stays(self) -> int:
-        fair = FAIR_AFTER * self.longest
-        return min([fair, *(place - 1 for place in self.changes if place > self.points)]) - self.points
+        end = FAIR_AFTER * self.longest
+        for place in self.changes:
+            if self.points < place <= end:
+                end = place - 1
+        return end - self.points
 
     def passed(self, points: int) -> None:
         self.points += points

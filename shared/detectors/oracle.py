@@ -152,7 +152,7 @@ class Oracle:
         able = [view for view in page.views if view is not None and view.prot & need] if page is not None else []
         value: Value = (number, (ctx, n, frame, self.now))
         if not able:
-            what = f"{'writes to' if writing else 'reads'} {place}, and is let, where"
+            what = f"{'writes to' if writing else 'reads'} {place} without a fault, although"
             nothing = page is None or page.views == (None,)
             why = "nothing is mapped" if nothing else "the protection forbids it"
             let = self.trail.replay().let(frame, va - va % self.page_size)
@@ -208,7 +208,7 @@ class Oracle:
         for value, who in possible:
             origins = told.origins(word, value) if who is None else [told.store(who, word, value)]
             if not origins:
-                begin = "0 is what a page begins with" if value == 0 else f"{value} was there when the run began"
+                begin = "a new page contains 0" if value == 0 else f"{value} was there when the run began"
                 story.append(begin)
                 continue
             born, fate = told.born(origins[0], self.scenario.place), told.fate(origins[0])
@@ -225,12 +225,12 @@ class Oracle:
 
     def _refused(self, wrong: Refusal) -> None:
         why = (
-            "the access was allowed all the time"
+            "the access was allowed throughout the step"
             if wrong.signal == "SIGSEGV"
-            else "there is memory enough for all that was ever mapped, and swap does not err"
+            else "memory suffices for all mappings, and swap has no errors"
         )
         subject = f"proc:{self.procs.index(wrong.proc)}"
-        text = f"{self.ctx} gets {wrong.signal} at {self.scenario.place(wrong.va)}, where {why}"
+        text = f"{self.ctx} gets {wrong.signal} at {self.scenario.place(wrong.va)}, although {why}"
         self._found(text, self.ctx, "uvm_fault", subject, [])
 
     def _unlike(self, wrong: Unlike) -> None:

@@ -253,7 +253,8 @@ class Provenance:
                 self.requests.remove(request)
                 return
 
-    op_disk_done = op_io_done
+    def op_disk_done(self, move: Move) -> None:
+        self.op_io_done(move)
 
     def op_disk_format(self, move: Move) -> None:
         place = Place("block", move.target)
@@ -262,8 +263,11 @@ class Provenance:
     def op_pmap_enter(self, move: Move) -> None:
         self.entered.append(move)
 
-    op_pmap_remove = op_pmap_enter
-    op_pmap_protect = op_pmap_enter
+    def op_pmap_remove(self, move: Move) -> None:
+        self.entered.append(move)
+
+    def op_pmap_protect(self, move: Move) -> None:
+        self.entered.append(move)
 
     def op_renew(self, move: Move) -> None:
         name = str(move.args[0]).split("#", maxsplit=1)[0]
@@ -342,9 +346,9 @@ class Provenance:
             and (enter is None or one.target == enter.target)
         ]
         if asked:
-            told.append(f"{asked[-1].code} of it was asked for by {asked[-1].by}")
+            told.append(f"{asked[-1].by} requested {asked[-1].code} of it")
         else:
-            told.append("nobody has asked to take it away or to narrow it since")
+            told.append("no context has requested to remove or restrict it since")
         return told
 
     def came_from(self, item: Item, value: int, where: Callable[[int], str]) -> str:
@@ -386,9 +390,9 @@ class Provenance:
         places = self.whereabouts(origin)
         gone = [one for one in places if one.kind == "page" and one.number in self.freed]
         live = [one for one in places if one not in gone]
-        told = [f"it is in {' and in '.join(map(str, live))} now"] if live else []
+        told = [f"it is now in {' and in '.join(map(str, live))}"] if live else []
         for place in gone:
-            other = "" if live else ", and nothing had written it anywhere else"
+            other = "" if live else ", and it had been written to no other place"
             way = self.contents[place].words[origin.word].way
             brought = f", into which it was {self._hop(way.hop, False)}," if way is not None else ""
             told.append(f"{place}{brought} was freed by {self.freed[place.number].by}{other}")

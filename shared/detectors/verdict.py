@@ -114,7 +114,7 @@ def no_end(state: MachineState, limit: int) -> Finding:
     """The run was given so many operations, and has not come to its end."""
     going = [context for context in state.contexts if not context.finished and context.n]
     busiest = max(going, key=lambda context: context.n, default=None)
-    text = f"no end after {limit:,} operations, which is all that a run of this scenario is given (bound: operations)"
+    text = f"no end after {limit:,} operations, the limit of this scenario (bound: operations)"
     story = [f"{context.name} has performed {context.n:,} of them, and is in {context.function}" for context in going]
     if busiest is None:
         return Finding("no-progress", text, story=story)
@@ -286,7 +286,7 @@ def starved(state: MachineState) -> list[Finding]:
         fn = next((name for name in first.stack[::-1] if name not in ALLOCATING), "")
         text = (
             f"deadlock: {first.name} waits in {fn} for free memory, which the pagedaemon has to free; "
-            f"the pagedaemon waits for {lock}, the owner of {page}, held by {holder} since {since}"
+            f"the pagedaemon waits for {lock}, the lock of {page}'s owner, held by {holder} since {since}"
         )
         story = [f"{page} cannot be freed: {lock} is held by {who} since {fn}" for page, lock, who, fn in locked]
         story.append("no other page is on the page queues")
@@ -297,7 +297,7 @@ def starved(state: MachineState) -> list[Finding]:
         return [Finding("deadlock", text, first.name, fn, subject, stack=stack, held=held, story=story)]
     text = f"{asking[0].name} asks for memory forever: {free} pages are free, the last {reserve} are reserved"
     if free >= target:
-        text += f", and the pagedaemon is content with {target}"
+        text += f", and the pagedaemon stops at {target}"
     return [Finding("no-progress", text, asking[0].name, "uvm_wait", str(uvmexp))]
 
 
@@ -354,7 +354,7 @@ def _on_lock(context: ContextState, key: int, contexts: dict[str, ContextState],
     kind = "deadlock" if lock_sleeps(key) else "spin-forever"
     head = f"{who} {graph.verb(wait)} forever in {context.function} on {lock}"
     if ring:
-        return _finding(context, kind, f"{head}, which it has held itself since {since}", since, lock)
+        return _finding(context, kind, f"{head}, which it has itself held since {since}", since, lock)
     if not holders:
         return _finding(context, kind, f"{head}, behind {ahead[0]}, which never gets it", "", lock)
     held = ", and ".join(f"held by {hold.ctx} since {hold.since}" for hold in holders)
@@ -392,20 +392,18 @@ def _asleep(context: ContextState, chan: int, graph: WaitGraph, snapshot: Snapsh
             return _finding(context, "lost-wakeup", text, fn, name)
         paging = snapshot.num(uvmexp, "paging")
         if paging <= 0:  # the pagedaemon should have tried, and woken whoever waits
-            text = f"{context.name} sleeps in {fn} for free memory; {free} pages are free, and nobody goes to free more"
+            text = f"{context.name} sleeps in {fn} for free memory; {free} pages are free, and no context frees more"
             return _finding(context, "lost-wakeup", text, fn, name)
         text = f"{context.name} sleeps in {fn} for free memory; {free} pages are free, {paging} are in flight forever"
         return _finding(context, "deadlock", text, fn, name)
     page = _busy_page("sleep", chan, snapshot)
     if page is not None:
         tag = snapshot.get(page, "owner_tag")
-        return _finding(
-            context, "deadlock", f"{context.name} sleeps in {fn} on {name}, busy forever ({tag})", fn, name
-        )
+        return _finding(context, "deadlock", f"{context.name} sleeps in {fn} on {name}, busy forever ({tag})", fn, name)
     if chan >> 8 >> KIND_SHIFT == Proc.kind and graph.waits_for_waiter(context.name):
         return _finding(context, "deadlock", graph.words(context.name), fn, name)
     return _finding(
-        context, "lost-wakeup", f"{context.name} sleeps in {fn} on {name}; nobody is going to wake it", fn, name
+        context, "lost-wakeup", f"{context.name} sleeps in {fn} on {name}; no context will wake it", fn, name
     )
 
 

@@ -159,7 +159,7 @@ class WaitGraph:
             return [Edge(busy.ctx, "busy", self._busy(busy))] if busy.ctx else []
         if wait.kind == "sleep" and wait.what in self.facts.procs:
             process, threads = self.facts.procs[wait.what]
-            return [Edge(who, "exit", f"until process {process} exits, whose thread {who} has not") for who in threads]
+            return [Edge(who, "exit", f"for the exit of thread {who} of process {process}") for who in threads]
         if wait.kind == "sleep":
             supply = self.facts.supplies.get(wait.what)
             return [] if supply is None else [Edge(supply[0], "supply", f"for {supply[1]}, which {supply[0]} provides")]
@@ -253,12 +253,12 @@ class WaitGraph:
         if edges:
             return self.place(name) + _joint(edges[0]) + ", and ".join(edge.words for edge in edges)
         if wait.kind in ("lock", "upgrade"):
-            return self.place(name) + ", which nobody holds"
+            return self.place(name) + ", which no context holds"
         busy = self.facts.busy.get(wait.what) if wait.kind == "sleep" else None
         return self.place(name) + (f", {self._busy(busy)}" if busy is not None else "")
 
     def _held(self, name: str, wait: Wait, hold: Hold) -> str:
-        who = "which it has held itself" if hold.ctx == name else f"held by {hold.ctx}"
+        who = "which it has itself held" if hold.ctx == name else f"held by {hold.ctx}"
         how = " shared" if hold.mode == "r" and self.facts.sleepable(wait.what) else ""
         at = f" (its operation {hold.n})" if hold.n else ""
         ended = f"; {hold.ctx} has ended" if hold.ctx in self.facts.ended else ""
@@ -274,7 +274,7 @@ class WaitGraph:
         tag = f' ("{busy.tag}")' if busy.tag else ""
         where = f" in {busy.fn}" if busy.fn else ""
         at = f", its operation {busy.n}" if busy.n else ""
-        return f"which is BUSY{tag}" + (f" since {busy.ctx} made it so{where}{at}" if busy.ctx else "")
+        return f"which {busy.ctx} made BUSY{tag}{where}{at}" if busy.ctx else f"which is BUSY{tag}"
 
 
 def _joint(edge: Edge) -> str:

@@ -8,7 +8,7 @@ CATALOGUE = (
     Erratum(
         id="amap_wiperange.stop-is-no-slot",
         name="E4",
-        sentence="amap_wiperange() keeps anons in the upper slots of a range that nobody refers to any more.",
+        sentence="amap_wiperange() keeps anons in the upper slots of a range that is no longer referenced.",
         status=Status.IN_SOURCE,
         source=(
             "NetBSD uvm_amap.c: in 1.22 (February 2000) and 1.28 (2001-01-23); repaired in OpenBSD's copy of 1.27 and "
@@ -20,7 +20,7 @@ CATALOGUE = (
             the slots in use. In the second case its variable "stop", which is the end of the range in the first case,
             holds the number of slots in use. To see whether a slot of the list lies in the range, amap_wiperange()
             compared the slot with "stop". So in a sparse amap a slot with a higher number seemed to lie outside, and
-            kept its anon. Nobody can reach this anon any more, but its memory or swap slot is free only when the
+            kept its anon. This anon can no longer be reached, but its memory or swap slot is free only when the
             whole amap is: a program that unmaps parts of large regions grows and grows. The later code has a variable
             of its own for the end of the range.
         """),
@@ -30,11 +30,11 @@ CATALOGUE = (
     Erratum(
         id="amap_ref.whole-taken-for-part",
         name="E5",
-        sentence="amap_ref() takes every reference for one to part of the amap, and counts it twice.",
+        sentence="amap_ref() treats every reference as a reference to a part of the amap, and counts it twice.",
         status=Status.IN_SOURCE,
         source=("NetBSD uvm_amap_i.h 1.14 (February 2000); not in OpenBSD's copy of 1.27",),
         story=story("""
-            An amap counts its references slot by slot only after somebody has referred to a part of it. amap_ref()
+            An amap counts its references slot by slot only after a part of it has been referenced. amap_ref()
             compares the length of the map entry with that of the amap, to see whether the new reference is to a part.
             It computed the former as start minus end, which is never the length of an amap, so that the answer was
             always yes: the first fork gave every amap such counts. amap_pp_establish() begins the counts with the
@@ -56,9 +56,9 @@ CATALOGUE = (
             "NetBSD uvm_pdaemon.c 1.19, 1999-11-04: uvmpd_scan_inactive()",
         ),
         story=story("""
-            An anon in no amap was thought to be out of everybody's reach. So uvm_anfree() wants it unlocked, and
+            An anon in no amap was thought to be unreachable. So uvm_anfree() wants it unlocked, and
             takes only the lock of the page queues, and that only around uvm_pagefree(). But the pagedaemon comes from
-            the other side: it has a page from a queue, tries the anon's lock, gets it, and goes on with the page.
+            the other side: it has a page from a queue, tries the anon's lock, gets it, and continues with the page.
             uvm_anfree() has looked at the page before, found it not BUSY, and waits for the page queues. The
             pagedaemon frees the page as clean, or makes it BUSY and starts to write it. Then uvm_anfree() frees it, a
             second time or during the I/O. The symptom depends on the next user of the page; a DEBUG kernel puts
@@ -71,7 +71,7 @@ CATALOGUE = (
     Erratum(
         id="uvm_anfree.busy-page-mapped",
         name="E66",
-        sentence="uvm_anfree() leaves a busy page mapped that its process has given up.",
+        sentence="uvm_anfree() leaves a busy page mapped that its process no longer owns.",
         status=Status.IN_SOURCE,
         source=(
             "NetBSD uvm_anon.c 1.5, 2000-01-11: uvm_anfree() of a busy page",
@@ -79,12 +79,12 @@ CATALOGUE = (
         ),
         story=story("""
             uvm_anfree() removes all mappings of a page before it frees it. If the page is BUSY it only marks it
-            RELEASED and returns: whoever made it busy will call uvm_anfree() again. After munmap(2) no mapping is
-            left. But after madvise(MADV_FREE) uvm_map_clean() has removed none, so the program goes on reading the
-            page until the I/O is done. Then uvm_anfree() frees it, and the next read finds zeros. MADV_FREE allows
-            old data or zeros, but not old data first and zeros later, without a store in between. The pagedaemon has
-            write-protected the page, so a store takes a fault and is safe. The source has the lines; the interleaving
-            is ours. The repaired kernel unmaps the page at once.
+            RELEASED and returns: the thread that made it busy will call uvm_anfree() again. After munmap(2) no
+            mapping is left. But after madvise(MADV_FREE) uvm_map_clean() has removed none, so the program keeps
+            reading the page until the I/O is done. Then uvm_anfree() frees it, and the next read finds zeros.
+            MADV_FREE allows old data or zeros, but not old data first and zeros later, without a store in between.
+            The pagedaemon has write-protected the page, so a store takes a fault and is safe. The source has the
+            lines; the interleaving is ours. The repaired kernel unmaps the page at once.
         """),
         findings=("oracle",),
         scenarios=("E66",),

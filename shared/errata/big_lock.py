@@ -32,9 +32,12 @@ class Search(NamedTuple):
 class BigLock(Explained):
     """How a defect shows on a machine with the big lock."""
 
-    SEEN = "seen", "its harm is seen with the big lock too: sleeps, interrupts and TLBs are enough for it"
+    SEEN = "seen", "its harm is also seen with the big lock: sleeps, interrupts and TLBs suffice"
     ASSERTED = "asserted", "with the big lock only LOCKDEBUG's checks see it; its harm needs two CPUs in the kernel"
-    LATENT = "latent", "not seen with the big lock, within the bound of its scenarios: latent until that lock went"
+    LATENT = (
+        "latent",
+        "not seen with the big lock within the bound of its scenarios: latent until the big lock was removed",
+    )
 
 
 #: detectors that check a discipline, and see no harm

@@ -18,9 +18,9 @@ class Status(Explained):
     """
 
     LOGGED = "logged", "a change log or a problem report names the defect"
-    IN_SOURCE = "in the source", "source code of the period has the lines that are wrong"
-    INFERRED = "inferred", "a log or later source has the repair or the rule; that UVM broke it so is our inference"
-    HYPOTHETICAL = "hypothetical", "ours: it breaks a rule that a log states, and no code is known that did"
+    IN_SOURCE = "in the source", "source code of the period has the defective lines"
+    INFERRED = "inferred", "a log or later source has the repair or the rule; we infer that UVM had the defect"
+    HYPOTHETICAL = "hypothetical", "our invention: it breaks a rule that a log states; no code with the defect is known"
 
     @property
     def real(self) -> bool:

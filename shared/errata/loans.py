@@ -17,11 +17,11 @@ CATALOGUE = (
         story=story("""
             Before an anon with a page on loan is freed, uvm_anon_lockloanpg() finds and locks the page's owner. It
             wants the anon locked: when it cannot have an object's lock, it unlocks the anon for a moment and locks it
-            again. uvm_anfree() called it with the anon unlocked, since nobody refers to the anon any more. But the
+            again. uvm_anfree() called it with the anon unlocked, since the anon is no longer referenced. But the
             anon can be reached from its page. And when the object's lock is held, uvm_anon_lockloanpg() unlocks a
             lock that it does not hold, locks it, and uvm_anfree() puts the anon on the free list locked. The change
             of January 2001 asserts the lock in uvm_anon_lockloanpg(). The log does not name the caller; the source of
-            early 2000 shows it. What followed from it is our inference.
+            early 2000 shows it. The consequence is our inference.
         """),
         findings=("lock-assert", "spin-forever"),
         scenarios=("S3l", "S3l-shipped"),
@@ -36,7 +36,7 @@ CATALOGUE = (
             "(June 2000) allocates without the lock",
         ),
         story=story("""
-            A program can also lend memory that nobody has touched yet. uvm_loanzero() makes a page of zeros for this,
+            A program can also lend memory that has not been touched yet. uvm_loanzero() makes a page of zeros for this,
             and for a loan to an anon a new anon with such a page. It did not lock the new anon. The assertions of
             January 2001 want the owner of a page locked while uvm_pagealloc_strat() gives it the page. The log names
             the page allocator, the anons and the fault handler; that the loans needed the same repair follows from
@@ -60,7 +60,7 @@ CATALOGUE = (
             the same data. A comment in uvm_pagefree() says so, and uvm_pagefree() clears the mark. But when a write
             breaks the loan, uvm_fault() puts a copy into the file, and leaves the old page as it is. The anon adopts
             a page that is clean, without a swap slot. The pagedaemon panics; without that check it frees the page,
-            and the borrower's data is gone. The omission in uvm_fault() is in the source; what follows from it is our
+            and the borrower's data is gone. The omission in uvm_fault() is in the source; the consequence is our
             inference. The repaired kernel clears the mark in both places.
         """),
         findings=("panic",),
@@ -121,7 +121,7 @@ CATALOGUE = (
             program that has mapped a file writable touches a page, and gets a writable mapping of the page next to
             it, which the kernel has borrowed. Its next store there takes no fault and breaks no loan. The borrower
             was promised the page as it was, and sees the new contents. The missing test is in the source; later
-            versions map such a page read-only. What followed from it is our inference.
+            versions map such a page read-only. The consequence is our inference.
         """),
         findings=("oracle",),
         scenarios=("E51",),
@@ -155,7 +155,7 @@ CATALOGUE = (
             uvm_loanentry() lends the pages of one map entry. Each of them is an anon's or the object's, so
             uvm_loanentry() locked the amap and the object first. For an anon's page that is in swap,
             uvmfault_anonget() unlocks the map, the amap and the anon, and sleeps until the page has been read. It has
-            no way to know of the object, which stays locked. Meanwhile everybody who needs the object spins. If the
+            no way to know of the object, which stays locked. Meanwhile every CPU that needs the object spins. If the
             read fails, or if the map has changed, uvm_loan() takes everything for unlocked, looks the entry up again,
             and locks the object a second time. The early lock is in the source; the interleavings are our inference.
         """),
@@ -185,7 +185,7 @@ CATALOGUE = (
     Erratum(
         id="uvm_fault.loan-broken-wiring-stays",
         name="E55",
-        sentence="When a write breaks the loan of a wired page, the wiring stays with the page that is given up.",
+        sentence="When a write breaks the loan of a wired page, the wiring stays with the old page.",
         status=Status.IN_SOURCE,
         source=(
             "NetBSD uvm_fault.c 1.47 (February 2000); a comment in uvm_loan.c 1.22 (June 2000) warns that "
@@ -229,11 +229,11 @@ CATALOGUE = (
     Erratum(
         id="uvm_pageunwire.count-underflows",
         name="E46",
-        sentence="uvm_pageunwire() makes 65535 wirings of none.",
+        sentence="uvm_pageunwire() decrements a wire_count of 0 to 65535.",
         status=Status.IN_SOURCE,
         source=("NetBSD uvm_page_i.h 1.11, 1999-09-12: uvm_pageunwire()",),
         story=story("""
-            A page's wire_count has 16 bits, and uvm_pageunwire() counts it down without a look. If somebody unwires a
+            A page's wire_count has 16 bits, and uvm_pageunwire() counts it down without a check. If a thread unwires a
             page that is not wired, 0 becomes 65535: the page is on a queue, and says that it is wired.
             uvm_pageactivate() takes it for wired, so that it is never paged out again; uvm_pagedeactivate() panics,
             "caller did not check wire count". The defect alone does nothing. It hides other defects, here E62a, until
@@ -258,7 +258,7 @@ CATALOGUE = (
             the page to a new anon, and amap_add() puts this anon in the place of the old one, and removes all
             mappings of the old page, the wired one too. Its comment asks what happens if the page was wired
             somewhere. Locked memory faults once more; the new page is not wired; munlock(2) unwires a page that
-            nobody has wired, and the old page stays wired. The repaired kernel copies at the fork what anybody has
+            is not wired, and the old page stays wired. The repaired kernel copies at the fork what anybody has
             wired.
         """),
         findings=("kassert", "invariant"),

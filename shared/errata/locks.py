@@ -8,7 +8,7 @@ CATALOGUE = (
     Erratum(
         id="amap_cow_now.nanon-freed-locked",
         name="S3a",
-        sentence="amap_cow_now() locks its new anon, instead of unlocking it, before it frees it for want of a page.",
+        sentence="amap_cow_now() finds no free page, locks its new anon instead of unlocking it, and frees it.",
         status=Status.LOGGED,
         source=(
             "NetBSD CVS log, uvm_amap.c 1.28, 2001-01-23",
@@ -69,7 +69,7 @@ CATALOGUE = (
     Erratum(
         id="uvm_fault.anon-freed-with-ref",
         name="S3d",
-        sentence="uvm_fault() frees a new anon, for want of a page, while its reference count is still 1.",
+        sentence="uvm_fault() finds no free page, and frees its new anon while the reference count is still 1.",
         status=Status.IN_SOURCE,
         source=(
             "NetBSD uvm_fault.c 1.47 (February 2000): uvm_anfree() right after uvm_analloc()",
@@ -79,7 +79,7 @@ CATALOGUE = (
             uvm_analloc() returns an anon with one reference. If there is no page for it, cases 1B and 2B of
             uvm_fault() passed the anon to uvm_anfree() as it was, with this reference. By itself that does no harm,
             since the next uvm_analloc() sets the count anew. But no check can tell such an anon from an anon that is
-            freed while somebody still refers to it. Since January 2001 uvm_anfree() asserts that the count is 0, and
+            freed while it is still referenced. Since January 2001 uvm_anfree() asserts that the count is 0, and
             its callers drop the reference first.
         """),
         findings=("kassert",),
@@ -88,7 +88,7 @@ CATALOGUE = (
     Erratum(
         id="amap_copy.unused-amap-unlocked",
         name="S3f",
-        sentence="amap_copy() frees an amap that it does not need after all without locking it.",
+        sentence="amap_copy() frees an amap that it no longer needs without locking it.",
         status=Status.IN_SOURCE,
         source=(
             "NetBSD uvm_amap.c 1.22 (February 2000) and 1.28 (2001-01-23): amap_copy() calls amap_free() unlocked",
@@ -97,8 +97,8 @@ CATALOGUE = (
         story=story("""
             amap_copy() reads the reference count of the amap to be copied without its lock. If the count is more than
             one, it allocates a new amap, locks the old one, and reads again: the other references may be gone by now.
-            Then it keeps the old amap, and frees the new one, which nobody else has ever seen. amap_free() ends by
-            unlocking the amap. Nobody had locked it, so this releases a lock that is not held. The change of January
+            Then it keeps the old amap, and frees the new one, which no other thread has seen. amap_free() ends by
+            unlocking the amap. It was not locked, so this releases a lock that is not held. The change of January
             2001 added an assertion to amap_free() that the amap is locked, and missed this caller in the same file:
             revision 1.28 fails its own assertion. On a kernel without LOCKDEBUG the defect harms nothing, since the
             lock is gone together with its amap.
@@ -141,7 +141,7 @@ CATALOGUE = (
             is the last one, it passes the locked amap to amap_wipeout(), which since January 2001 asserts the lock.
             The lock makes reading and writing the count one step. Without it two children that exit at once, each on
             its own CPU, both read three and both store two. When the parent exits, it believes that one of them is
-            still there, and nobody frees the amap and its memory. Or one process frees the amap while another one
+            still there, and no thread frees the amap and its memory. Or one process frees the amap while another one
             still uses it.
         """),
         findings=("lock-assert", "invariant", "use-after-free"),
@@ -176,8 +176,8 @@ CATALOGUE = (
         source=("NetBSD uvm_amap.c: no unlock after the loop in 1.22 (February 2000), one in 1.28 (2001-01-23)",),
         story=story("""
             amap_cow_now() locks the amap of the child's map entry and walks over its slots. When all wired pages were
-            copied, it returned without unlocking the amap. The fork goes on, and the child runs. The child's first
-            fault asks for the amap's lock, which nobody is going to release, and spins. A uniprocessor kernel has no
+            copied, it returned without unlocking the amap. The fork continues, and the child runs. The child's first
+            fault asks for the amap's lock, which no thread will release, and spins. A uniprocessor kernel has no
             such locks, and works. The repair is one line, an unlock after the loop.
         """),
         findings=("held-at-exit", "spin-forever"),
@@ -213,8 +213,8 @@ CATALOGUE = (
             uvmfault_anonget() reads an anon's page from swap, and unlocks everything meanwhile. If the map has
             changed by then, it unlocks the anon and tells uvm_fault() to start over. uvm_fault() unlocked the anon
             once more before it did. If another CPU locked the anon between the two, uvm_fault() releases that CPU's
-            lock, and two CPUs use the anon; if not, the kernel unlocks a lock that nobody holds. The repair is a
-            contract: on failure uvmfault_anonget() has unlocked everything. What followed on a kernel without
+            lock, and two CPUs use the anon; if not, the kernel unlocks a lock that is not held. The repair is a
+            contract: on failure uvmfault_anonget() has unlocked everything. The effect on a kernel without
             LOCKDEBUG is our inference: two processes copy one page at the same time, and the original is left with no
             reference and no owner.
         """),

@@ -95,7 +95,7 @@ CATALOGUE = (
             what happened in the lower one. Share maps went in January 1999; kernel_map with its submaps is what is
             left with two levels. Here a kernel thread faults on the arguments of an exec(), which are in swap.
             Another thread gives back a part of the same allocation, so the map entry is cut and freed. The submap's
-            version has changed, kernel_map's has not, and uvmfault_anonget() goes on with the freed entry. The log
+            version has changed, kernel_map's has not, and uvmfault_anonget() continues with the freed entry. The log
             tells only that the helpers became simpler. The repaired kernel compares the version of the map that has
             the entry.
         """),
@@ -133,7 +133,7 @@ CATALOGUE = (
             lock. So it can fault pages in and return to a write lock, and no writer may queue for the lock meanwhile.
             vm_map_lock() reads the flags under flags_lock. If the map is busy it sets VM_MAP_WANTLOCK, unlocks
             flags_lock, and calls tsleep(), with "vmmapbsy". Between these two steps vm_map_unbusy(), on another CPU,
-            clears both flags and calls wakeup(): nobody sleeps yet. The writer then sleeps, and only a further
+            clears both flags and calls wakeup(): no thread sleeps yet. The writer then sleeps, and only a further
             mlock(2) of the process can wake it. In later versions flags_lock is the interlock of the sleep. NetBSD of
             2000 had hardly any processes with threads; the interleaving is our inference.
         """),
@@ -143,17 +143,17 @@ CATALOGUE = (
     Erratum(
         id="uvm_map_clean.given-up-page-stays-mapped",
         name="E50",
-        sentence="uvm_map_clean() leaves a page mapped that the process has given up and others still have.",
+        sentence="uvm_map_clean() leaves a page mapped that its process no longer owns and others still own.",
         status=Status.IN_SOURCE,
         source=("NetBSD uvm_map.c 1.69 (2000): uvm_map_clean()",),
         story=story("""
             uvm_map_clean() serves madvise(MADV_FREE). For each anon of an amap that only this map entry refers to, it
             takes the anon out with amap_unadd(), drops its reference, and frees it if that was the last reference.
             uvm_anfree() removes all mappings of the page. But if another amap refers to the anon, as a parent's does
-            after a fork, nothing removes the mapping of the process that gave the page up: it goes on reading a page
+            after a fork, nothing removes the mapping of the process that gave the page up: it keeps reading a page
             that belongs to another process. This process now has the only reference to the anon, so its next write is
             case 1A of uvm_fault(), without a copy. So a child reads what its parent writes after the fork. Nothing
-            panics. The old code has these lines; what follows from them is our inference. The repaired kernel removes
+            panics. The old code has these lines; the consequence is our inference. The repaired kernel removes
             the mapping together with the reference.
         """),
         findings=("oracle",),

@@ -8,7 +8,7 @@ CATALOGUE = (
     Erratum(
         id="uvn_io.always-synchronous",
         name="S1e",
-        sentence="uvn_io() does a pageout at once, and answers as if it had been started.",
+        sentence="uvn_io() performs a pageout synchronously, but returns as if it had only been started.",
         status=Status.HYPOTHETICAL,
         source=(
             "NetBSD CVS log, uvm_pager.h 1.21, 2001-03-10: the contract",
@@ -94,11 +94,11 @@ CATALOGUE = (
         story=story("""
             When an object's page is not resident, uvm_fault() unlocks the map and calls pgo_get. The page that pgo_get
             reads is BUSY, and a BUSY page keeps its object. But before it has that page, pgo_get may have to sleep:
-            for a page that somebody else has BUSY, or for memory. It unlocks the object, sleeps, and locks it again.
+            for a page that another thread has BUSY, or for memory. It unlocks the object, sleeps, and locks it again.
             Meanwhile another thread of the process may unmap the object. If that was the last reference,
             uao_detach() frees a segment of shared memory, and the sleeper locks freed memory. A file's object is part
             of its vnode and stays, but its life is over: the sleeper reads a page into an object without references,
-            which nobody will write or free. Random programs found it. The repair holds a reference during the sleep,
+            which no thread will write or free. Random programs found it. The repair holds a reference during the sleep,
             and if that was the last one, drops it and looks at the map again. No report is known.
         """),
         findings=("use-after-free", "invariant"),

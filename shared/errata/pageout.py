@@ -8,14 +8,14 @@ CATALOGUE = (
     Erratum(
         id="uvm_swap_put.sync-answers-pending",
         name="S1a",
-        sentence="uvm_swap_put() has done a pageout at once, and answers that it has only been started.",
+        sentence="uvm_swap_put() performs a pageout synchronously, but returns that it was only started.",
         status=Status.INFERRED,
         source=("NetBSD CVS log, uvm_pager.h 1.21, 2001-03-10",),
         story=story("""
             The pagedaemon asks for an asynchronous pageout: it passes on a cluster of BUSY pages and continues. Until
             March 2001 a pager that was short of something might do such a request at once. Its answer told who had to
             clean up: OK, the I/O is done and the caller clears BUSY; or PEND, the I/O is started and its completion
-            will. A pager that did the former and answered the latter left the pages BUSY, and nobody cleared the
+            will. A pager that did the former and answered the latter left the pages BUSY, and no thread cleared the
             flag. A program that needs such a page sleeps in "anonget2", and the pages count as in flight without end.
             The log gives the new contract: an asynchronous request is never done at once, 0 means "started", and the
             caller never cleans up. That a pager gave the wrong answer is our inference.
@@ -74,8 +74,8 @@ CATALOGUE = (
             afterwards. So after a failed read the bad slot is freed with the anon, for the next pageout to fail on.
             And since the anon still has a page when it is freed, uvm_anon_dropswap() does not notice that the data
             was only in swap: swpgonly stays one too high. With enough of these the kernel takes swap for full, and
-            refuses memory. The repair looks at the error first. The order is in the source; what follows from it is
-            our inference.
+            refuses memory. The repair looks at the error first. The order is in the source; the consequence is our
+            inference.
         """),
         findings=("invariant",),
         scenarios=("S1d", "S1d-maybe"),

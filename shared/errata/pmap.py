@@ -19,10 +19,10 @@ CATALOGUE = (
             table. If there was none, a pmap could panic (S5b) or wait: those of mips, arm32, sparc64 and vax called
             uvm_wait(), mips with a comment that asks whether this can deadlock. But uvm_fault() calls pmap_enter()
             with the map, the amap, the object and the anons locked. The pagedaemon skips every page whose owner it
-            cannot lock at once, and all that it could free may belong to what the sleeper has locked. Then nobody
-            frees memory, and everybody who needs one of those locks spins. The repair gave pmap_enter() a result and
-            the flag PMAP_CANFAIL: uvm_fault() unlocks everything, waits, and starts over. The wait stayed in those
-            four pmaps even after the repair. The interleaving is our inference.
+            cannot lock at once, and all that it could free may belong to what the sleeper has locked. Then no memory
+            is freed, and every CPU that needs one of those locks spins. The repair gave pmap_enter() a result and the
+            flag PMAP_CANFAIL: uvm_fault() unlocks everything, waits, and starts over. The wait stayed in those four
+            pmaps even after the repair. The interleaving is our inference.
         """),
         findings=("held-across-sleep", "deadlock"),
         scenarios=("S5a", "S5a-object", "S5a-shipped"),
@@ -67,7 +67,7 @@ CATALOGUE = (
     Erratum(
         id="uvm_fault.no-access-type",
         name="S11a",
-        sentence="uvm_fault() does not tell pmap_enter() of the access, so an MMU without R and M bits traps twice.",
+        sentence="uvm_fault() passes no access type to pmap_enter(), so an MMU without R and M bits traps twice.",
         status=Status.LOGGED,
         source=("NetBSD CVS log, uvm_fault.c and the ports' pmap_enter(), 1999-03-26",),
         story=story("""
@@ -235,7 +235,7 @@ CATALOGUE = (
             uvmspace_fork() copies at once what map entries have wired, so that the parent keeps its pages. No map
             entry counts what uvm_vslock() has wired for a raw transfer, so this becomes copy on write like any other
             memory. A thread of the parent writes to another word of the buffer while the disk still fills it.
-            uvm_fault() copies the page, and gives the copy to the parent. The device goes on with the old page, which
+            uvm_fault() copies the page, and gives the copy to the parent. The device continues with the old page, which
             is the child's now, and the parent never sees what the device writes after the copy. uvm_vsunlock() then
             unwires the parent's new page, which is not wired: its wire_count goes from 0 to 65535, and the old page
             stays wired. The same problem is known from Linux, of fork(2) and O_DIRECT. The lines are in the source;
@@ -259,7 +259,7 @@ CATALOGUE = (
             alpha removes the mappings. The pages are still wired, and no mapping is left. munlock(2), or munmap(2),
             calls uvm_fault_unwire_locked(), which finds pages by pmap_extract() alone, and panics:
             "uvm_fault_unwire_locked: unwiring non-wired memory". Three system calls of any user who may lock memory
-            are enough. What follows from these lines is our inference; FreeBSD had the same mistake. The repaired
+            are enough. The consequence is our inference; FreeBSD had the same mistake. The repaired
             kernel keeps a wired mapping, without access.
         """),
         findings=("panic",),
@@ -268,14 +268,14 @@ CATALOGUE = (
     Erratum(
         id="uvm_fault_unwire.unmapped-passed-over",
         name="E40b",
-        sentence="uvm_fault_unwire_locked() passes over pages without a mapping, and leaves them wired.",
+        sentence="uvm_fault_unwire_locked() skips pages without a mapping, and leaves them wired.",
         status=Status.IN_SOURCE,
         source=("NetBSD uvm_fault.c 1.194, 2012-02-19: uvm_fault_unwire_locked()",),
         story=story("""
             Later versions of uvm_fault_unwire_locked() do not panic over a page that pmap_extract() does not find:
-            they go on with the next page. After mlock(2), mprotect(2) to PROT_NONE and munlock(2) the page's
+            they continue with the next page. After mlock(2), mprotect(2) to PROT_NONE and munlock(2) the page's
             wire_count stays as it was. The page is on no queue, until uvm_pagefree() sets the count to 0 at the end
-            of the process. Until then nobody can page it out, and nobody counts it as locked. With enough of such
+            of the process. Until then the page cannot be paged out, and is not counted as locked. With enough of such
             pages the machine runs out of memory in spite of the limits for locked memory. That the pages stay wired
             is our inference from the lines. The repaired kernel keeps the mappings, without access, so that
             munlock(2) finds the pages.
@@ -286,7 +286,7 @@ CATALOGUE = (
     Erratum(
         id="pmap_protect.no-shootdown",
         name="E65",
-        sentence="pmap_protect() changes the page table, and leaves other CPUs with what they have cached of it.",
+        sentence="pmap_protect() changes the page table, but does not flush the old translation from other TLBs.",
         status=Status.HYPOTHETICAL,
         source=(
             "pmap(9) of 2001: pmap_protect() lowers the permissions of mappings",
@@ -294,10 +294,10 @@ CATALOGUE = (
         ),
         story=story("""
             This defect is hypothetical. A CPU keeps translations in its TLB. When pmap_protect() takes away the right
-            to write, every CPU that may have cached the old translation must flush it before the caller goes on.
+            to write, every CPU that may have cached the old translation must flush it before the caller continues.
             uvmspace_fork() depends on it: it write-protects the parent, so that the next store takes a fault and
             copies the page. If another thread of the parent runs on another CPU meanwhile, and this CPU is not told,
-            the thread goes on writing to the page that the child has now. The child sees its parent's later stores.
+            the thread keeps writing to the page that the child has now. The child sees its parent's later stores.
             Only programs with threads can meet it. The defect sits in the node that plays the MMUs, where pmap
             operations are served, and shows that an erratum can be written there too.
         """),

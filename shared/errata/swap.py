@@ -27,7 +27,7 @@ CATALOGUE = (
     Erratum(
         id="uvmfault_anonget.swapoff-trusts-anon",
         name="E23a",
-        sentence="After a sleep anon_swap_off() goes on with an anon that may have been freed.",
+        sentence="After a sleep anon_swap_off() continues with an anon that may have been freed.",
         status=Status.IN_SOURCE,
         source=(
             "NetBSD uvm_anon.c 1.5 (2000-01-11) and uvm_fault.c 1.47 (February 2000): uvmfault_anonget()",
@@ -49,7 +49,7 @@ CATALOGUE = (
     Erratum(
         id="swap_off.slots-in-transit",
         name="E23b",
-        sentence="swap_off() panics over slots in use that no anon has, though the pagedaemon is about to use them.",
+        sentence="swap_off() panics because of slots without an anon, although the pagedaemon is about to use them.",
         status=Status.IN_SOURCE,
         source=("NetBSD uvm_swap.c 1.34 (February 2000): swap_off()",),
         story=story("""
@@ -68,7 +68,7 @@ CATALOGUE = (
         name="E23c",
         sentence="uvm_anfree() frees a page without waking those who have begun to wait for it.",
         status=Status.IN_SOURCE,
-        source=("NetBSD uvm_anon.c 1.5 (2000-01-11): uvm_anfree() wakes nobody",),
+        source=("NetBSD uvm_anon.c 1.5 (2000-01-11): uvm_anfree() wakes no thread",),
         story=story("""
             uvm_anfree() marks a BUSY page RELEASED, and leaves it to the thread that has made it BUSY. This thread
             clears BUSY, wakes those who wait for the page, and unlocks the anon, because uvm_anfree() wants it
@@ -124,11 +124,11 @@ CATALOGUE = (
         source=("NetBSD CVS log, uvm_anon.c and uvm_pager.c, on PG_RELEASED for anon pages (PR 23171, 2003)",),
         story=story("""
             uvm_anfree() marks a BUSY page RELEASED, and leaves page and anon to the thread that has made it BUSY. The
-            completion of a pageout is one of these. The log says that whoever clears BUSY has to look for RELEASED,
-            and that uvm_aio_aiodone() now frees such pages. Without this uvm_pager_dropcluster() only clears BUSY,
-            and nobody ever frees the anon: it is in no amap, and keeps its page and its swap slot until the next
-            boot. It happens whenever a process exits while the pagedaemon writes one of its pages. The log gives the
-            repair together with the mark; a kernel that has the mark and not the repair is our inference.
+            completion of a pageout is one of these. The log says that the thread that clears BUSY has to look for
+            RELEASED, and that uvm_aio_aiodone() now frees such pages. Without this uvm_pager_dropcluster() only
+            clears BUSY, and the anon is never freed: it is in no amap, and keeps its page and its swap slot until the
+            next boot. It happens whenever a process exits while the pagedaemon writes one of its pages. The log gives
+            the repair together with the mark; a kernel that has the mark and not the repair is our inference.
         """),
         findings=("invariant",),
         scenarios=("E10-leak",),

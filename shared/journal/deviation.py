@@ -1,6 +1,6 @@
-"""A deviation: where a schedule leaves the default one, as tokens, run folders and people name it.
+"""A deviation: a choice at which a schedule differs from the default schedule, as tokens and run folders have it.
 
-Either another context goes on than the default one, or a choice of data (Port.choose) is another than 0.
+Either the schedule runs another context than the default schedule, or a choice of data (Port.choose) is not 0.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ MAX_CHOICES = 1 << 16
 
 
 class Deviation(NamedTuple):
-    """Another context, or other data, than the default schedule has.
+    """A choice of another context, or of other data, than in the default schedule.
 
     Attributes:
-        ctx, n: the context that ran last, and the number of its last operation; ("", 0): none has run yet. Of a
-            choice: the context that chooses, and the number of the operation that is the choice.
-        kind: "point": that context could have gone on; "wait": it could not; "choice": it chooses data.
-        next: the context that goes on; of a choice what it takes.
+        ctx, n: the context that ran last, and the number of its last operation; ("", 0): no context has run yet. For
+            a choice of data: the context that chooses, and the number of the operation that is the choice.
+        kind: "point": that context could have continued; "wait": it could not; "choice": it chooses data.
+        next: the context that runs next; for a choice of data the chosen number.
     """
 
     ctx: str
@@ -30,6 +30,7 @@ class Deviation(NamedTuple):
         if self.kind == "choice":
             return f"operation {self.n} of {self.ctx} takes choice {self.next}"
         if not self.ctx:
-            return f"first of all, {self.next} runs"
-        able = "could have gone on" if self.kind == "point" else "has to wait"
-        return f"after operation {self.n} of {self.ctx}, which {able}, {self.next} goes on"
+            return f"{self.next} runs first"
+        if self.kind == "point":
+            return f"after operation {self.n} of {self.ctx}, {self.next} preempts it"
+        return f"after operation {self.n} of {self.ctx}, which has to wait, {self.next} runs"

@@ -71,7 +71,7 @@ class Guard:
             heap: in which pointers are followed; no operation.
             obj: the struct whose field is accessed.
         """
-        target = obj
+        target: Struct | None = obj
         if self.pointer is not None:
             if type(obj) is not self.from_:
                 self.from_, self.slot = type(obj), type(obj).fields[self.pointer].slot

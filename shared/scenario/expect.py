@@ -72,15 +72,15 @@ class Expectation:
             kinds = tuple(kind.choice(EXPECTABLE, "kind of finding") for kind in any_of(finding))
         for key in ("function", "subject", "invariant", "text"):
             if key in keys and not kinds:
-                value.fail("with `finding: none` there is nothing to name", key=key)
+                value.fail("is not allowed with `finding: none`", key=key)
         functions = []
         for function in _listed(keys, "function"):
             if not _FUNCTION.fullmatch(function.text("the name of a function")):
-                function.fail(f"{show(function.data)} is no name of a function")
+                function.fail(f"{show(function.data)} is not the name of a function")
             functions.append(function.text())
         subjects = [subject.choice(OBJECTS, "kind of object") for subject in _listed(keys, "subject")]
         if "invariant" in keys and "invariant" not in kinds:
-            value.fail("the finding expected is no invariant", key="invariant")
+            value.fail("is only allowed with `finding: invariant`", key="invariant")
         invariants = [ident.choice(INVARIANT_IDS, "invariant") for ident in _listed(keys, "invariant")]
         texts = [part.text("a part of the finding's text") for part in _listed(keys, "text")]
         results: dict[str, tuple[int | str, ...]] = {}

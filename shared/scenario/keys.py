@@ -109,13 +109,15 @@ def _child(name: str, value: Value, place: Place) -> Fields:
     return {"as_": place.child.name, "cpu": place.child.cpu}
 
 
-IN_PROCESS = _name(lambda name, value, place: {"in_": _proc(place).name}, "the process that does it", "A", _enter)
+IN_PROCESS = _name(
+    lambda name, value, place: {"in_": _proc(place).name}, "the process that performs the step", "A", _enter
+)
 NEW_PROCESS = _name(
-    lambda name, value, _: {"as_": value.text()}, "its name, and that of its first thread", "P",
+    lambda name, value, _: {"as_": value.text()}, "the name of the process and of its first thread", "P",
     lambda value, place: place.names.make_process(value, place.keys["cpu"], place.line),
 )  # fmt: skip
 NEW_THREAD = _name(
-    lambda name, value, _: {"as_": value.text()}, "its name", "T2",
+    lambda name, value, _: {"as_": value.text()}, "the thread's name", "T2",
     lambda value, place: place.names.make_thread(value, place.keys["cpu"], _proc(place)),
 )  # fmt: skip
 NEW_CHILD = _name(_child, "the child's name", "D", _make_child)
@@ -124,12 +126,12 @@ CHILD = _name(
 )
 #: the loader goes on there
 CHILD_PROGRAM = Kind(
-    "a list of steps", {"$ref": "#/definitions/program"}, lambda name, value, place: {}, "what the child runs",
+    "a list of steps", {"$ref": "#/definitions/program"}, lambda name, value, place: {}, "the child's program",
     '[{read: {at: "buf[0]"}}]',
 )  # fmt: skip
 CPU = Kind(
-    "a whole number, less than the machine has CPUs", _range(0, MAX_CPUS - 1),
-    lambda name, value, place: {name: place.names.cpu(value)}, "the CPU that it runs on", "0",
+    "a whole number, less than the machine's number of CPUs", _range(0, MAX_CPUS - 1),
+    lambda name, value, place: {name: place.names.cpu(value)}, "the CPU of the thread", "0",
 )  # fmt: skip
 
 
@@ -177,7 +179,7 @@ def _shared(name: str, value: Value, place: Place) -> Fields:
     if len(set(words)) != len(words):
         value.fail("a flag is named twice")
     if "file" in place.keys and "anon" in words:
-        value.fail("what has a file is not anon")
+        value.fail("a mapping of a file is not anon")
     if "file" not in place.keys and "anon" not in words:
         value.fail("missing flag anon: there is no file to map")
     if ("private" in words) == ("shared" in words):
@@ -205,14 +207,14 @@ def pages_up_to(most: int) -> Kind:
         value.integer(1, most)
         return {}
 
-    return Kind(f"a whole number, 1 to {most}", _range(1, most), read, "how many pages", "1")
+    return Kind(f"a whole number, 1 to {most}", _range(1, most), read, "the number of pages", "1")
 
 
 PAGES = pages_up_to(MAX_REGION_PAGES)
 NEW_REGION = _name(lambda name, value, place: _region(place), "the region's name", "new", _make_region)
 UNTIL_FREE = Kind(
     "a whole number, from the machine's reserve_kernel to less than its frames", _range(0, MAX_FRAMES - 1), _until_free,
-    "it stops when no more pages than this are free", "8", _make_fill,
+    "the step stops when at most this many pages are free", "8", _make_fill,
 )  # fmt: skip
 #: the first page of a range
 ADDRESS = Kind('an address as "buf[1]"', _PAGE, _address, "the first page", '"buf[0]"')
@@ -223,12 +225,12 @@ WORD_ADDRESS = Kind(
 MAP_FLAGS = Kind(
     "a list of words: one of private and shared, and anon if there is no file",
     {"type": "array", "items": {"enum": ["private", "shared", "anon"]}, "minItems": 1, "uniqueItems": True}, _shared,
-    "private: written pages are copies of its own; shared: a child gets the same memory; default private",
+    "private: the process writes to its own copies; shared: a child shares the memory; default private",
     "[shared, anon]", absent=lambda place: {"shared": "shm" in place.keys},
 )  # fmt: skip
 OFFSET = Kind(
     f"a whole number, 0 to {MAX_REGION_PAGES}", _range(0, MAX_REGION_PAGES), _offset,
-    "the first page of the file or segment that is mapped; default 0", "1",
+    "the first page of the file or segment to map; default 0", "1",
     absent=lambda place: {"offset": 0} if _MAPPED & place.keys.keys() else {},
 )  # fmt: skip
 BLOCK = Kind(f"a whole number, 0 to {MAX_SWAP}", _range(0, MAX_SWAP), _block, "", "4")
@@ -245,7 +247,7 @@ def _new_file(name: str, value: Value, place: Place) -> Fields:
 def _file_words(name: str, value: Value, place: Place) -> Fields:
     words, pages = value.elements(at_least=1), _pages(place)
     if len(words) > pages:
-        value.fail(f"{len(words)} words, one for each page, and {pages} pages")
+        value.fail(f"{len(words)} words for {pages} pages; expected at most one word for each page")
     return {name: tuple(word.integer(0, MAX_WORD) for word in words)}
 
 
@@ -298,12 +300,12 @@ FILE = _name(lambda name, value, place: {name: place.names.number(value, place.n
 FILE_WORDS = Kind(
     "a list of whole numbers, 0 to 2**64 - 1, at most as many as pages",
     {"type": "array", "items": _range(0, MAX_WORD), "minItems": 1}, _file_words,
-    "the first word of each of its first pages; of the others it is 0", "[7]",
+    "the first word of page 0, 1 ...; in the other pages it is 0", "[7]",
 )  # fmt: skip
 FILE_WORD = Kind('a word of a file, as "F[1]" or "F[1]+8"', _WORD, _file_word, "the word", '"F[1]+8"')
 FILE_SIZE = Kind(
-    "a whole number, 0 to as many pages as the file was made with", _range(0, MAX_REGION_PAGES), _file_size,
-    "how many pages are left", "1",
+    "a whole number, 0 to the first length of the file in pages", _range(0, MAX_REGION_PAGES), _file_size,
+    "the new length in pages", "1",
 )  # fmt: skip
 NEW_SEGMENT = _name(
     lambda name, value, place: {"shm": place.names.number(value, place.names.segments)}, "the segment's name", "T",
@@ -315,13 +317,14 @@ SEGMENT = _name(
 LOAN = _name(_loan, "the loan's name", "L")
 NEW_LOAN = _name(_loan, "the loan's name", "M", lambda value, place: place.names.make_loan(value, place.keys["pages"]))
 LOAN_PAGE = Kind(
-    f"a whole number, 0 to {MAX_REGION_PAGES}, less than the loan has pages", _range(0, MAX_REGION_PAGES), _loan_page,
-    "which page of the loan; default 0, the first", "0",
+    f"a whole number, 0 to {MAX_REGION_PAGES}, less than the loan's number of pages",
+    _range(0, MAX_REGION_PAGES), _loan_page,
+    "the page of the loan; default 0, the first", "0",
 )  # fmt: skip
 LOAN_PAGES = Kind(PAGES.type, PAGES.schema, _loan_pages, PAGES.means, PAGES.example)
 SWAP_DEVICE = Kind(
-    "a whole number, less than the machine has swap devices", _range(0, MAX_SWAP_DEVICES - 1), _swap_device,
-    "the device; they are numbered from 0 in the order of `swap: {devices: [...]}`", "0",
+    "a whole number, less than the machine's number of swap devices", _range(0, MAX_SWAP_DEVICES - 1), _swap_device,
+    "the number of the device, from 0, in the order of `swap: {devices: [...]}`", "0",
 )  # fmt: skip
 
 
@@ -361,20 +364,20 @@ def _barrier(name: str, value: Value, place: Place) -> Fields:
 WORD = _name(_word, "the word's name", "w")
 KERNEL_MAP = choice(
     "kernel map", KERNEL_MAPS,
-    means="one that the machine has (`kernel: {map: 4, ...}`); kmem, mb and map are wired, exec is pageable",
+    means="a map that the machine has (`kernel: {map: 4, ...}`); kmem, mb and map are wired, exec is pageable",
 )  # fmt: skip
 NEW_VARIABLE = _name(
     lambda name, value, place: {"name": value.text(), **_variable(place.names, value.text())},
-    "the variable that gets its address", "n",
+    "the variable that gets the address", "n",
     lambda value, place: place.names.make_variable(value, place.keys["map"], place.keys["pages"]),
 )  # fmt: skip
 KERNEL_WORD = Kind(
-    'an address as "k[1]" or "k[1]+8", k being a variable', _WORD,
+    'an address as "k[1]" or "k[1]+8", where k is a variable', _WORD,
     lambda name, value, place: _kernel_address(value, place, 0), "the word", '"k[0]+8"',
 )  # fmt: skip
-KERNEL_PAGE = Kind('an address as "k[1]", k being a variable', _PAGE, _kernel_page, "the first page", '"k[0]"')
+KERNEL_PAGE = Kind('an address as "k[1]", where k is a variable', _PAGE, _kernel_page, "the first page", '"k[0]"')
 DEVICE = Kind(
-    "a name of a device, as net0", {"type": "string"}, _device,
-    "the device; section `interrupts` says what its interrupt does", "net0",
+    "the name of a device, such as net0", {"type": "string"}, _device,
+    "the device; section `interrupts` lists the steps of its interrupt", "net0",
 )  # fmt: skip
 BARRIER = _name(_barrier, "the barrier's name", "met")

@@ -203,7 +203,7 @@ class _Loader(Reading):
         what = value.field
         ident = value.text(f"{'an' if what == 'id' else 'a'} {what}")
         if not _ID.fullmatch(ident):
-            value.fail(f"{show(ident)} is no {what}: up to 32 letters, digits and hyphens")
+            value.fail(f"{show(ident)} is not a valid {what}: up to 32 letters, digits and hyphens")
         return ident
 
     @staticmethod
@@ -354,7 +354,7 @@ class _Loader(Reading):
     def place(self, step: Value, where: Where) -> Place:
         """Take `{op: {...}}` apart."""
         if not isinstance(step.data, dict):
-            step.wanted('a step, as `- munmap: {at: "buf[0]", pages: 1}`')
+            step.wanted('a step, such as `- munmap: {at: "buf[0]", pages: 1}`')
         if len(step.data) != 1:
             steps = ", ".join(map(show, step.data))
             step.fail(f"expected one step in each list entry, found {len(step.data)}: {steps}")

@@ -193,8 +193,8 @@ class MachineConfig:
         if len(self.swap_devices) < 2:
             return ()
         return tuple(
-            f"swap device {number} has {one.slots} slots: the pagedaemon asks for {MAXBSIZE_PAGES} in a row, so it is "
-            "passed over as long as another device has these, whatever the priorities"
+            f"swap device {number} has {one.slots} slots: the pagedaemon asks for {MAXBSIZE_PAGES} in a row, so it "
+            "skips this device as long as another device has them, whatever the priorities"
             for number, one in enumerate(self.swap_devices)
             if one.slots < MAXBSIZE_PAGES
         )
@@ -238,7 +238,7 @@ def machine_of(value: Value, described: bool = False) -> MachineConfig:
     required = ("cpus", "frames") if by_device or swap_is_wrong else ("cpus", "frames", "swap_slots")
     reading.mistakes += value.wrong_keys(required, optional)
     if by_device and "swap_slots" in keys:
-        wrong = "swap_slots are those of one device; leave them out, the devices have theirs"
+        wrong = "swap_slots is for a single device; leave it out, because each device has its own slots"
         reading.mistakes.append(value.mistake(wrong, "swap_slots"))
     reading.section(keys, "story", Value.text, "")
     cpus = number("cpus", MAX_CPUS)
@@ -370,10 +370,10 @@ def _fault(keys: dict[str, Value], slot: int | None) -> DeviceFault:
     op = keys["op"].choice(OPERATIONS, "operation")
     at = keys["at"].choice(TIMES, "time") if "at" in keys else "done"
     if op == "get" and at == "start":
-        keys["at"].fail("a read is waited for: it is only ever done")
+        keys["at"].fail("the kernel waits for a read, so only done is possible")
     maybe = keys["maybe"].boolean() if "maybe" in keys else False
     if maybe and at == "start":
-        keys["maybe"].fail("whether a request fails is chosen when it is performed: it has been started then")
+        keys["maybe"].fail("the choice is made when the request is performed, and then the request has been started")
     return DeviceFault(
         op=op,
         slot=slot,
@@ -393,7 +393,7 @@ def _devices(value: Value) -> tuple[tuple[str, str], ...]:
     found = []
     for name, level in value.items().items():
         if not DEVICE_NAME.fullmatch(name):
-            value.fail(f"{show(name)} is no name of a device: letters and then a digit, as net0", key=name)
+            value.fail(f"{show(name)} is not the name of a device: letters and then a digit, such as net0", key=name)
         found.append((name, level.choice(LEVELS, "interrupt level")))
     return tuple(found)
 

@@ -154,7 +154,7 @@ class Expected:
         """
         if finding is None:
             if self.findings:
-                return f"expected {_or(self.findings)}, found nothing"
+                return f"expected {_or(self.findings)}, found no finding"
         elif not self.findings:
             return f"expected no finding, found {_told(finding)}"
         elif finding.kind not in self.findings:
@@ -164,11 +164,11 @@ class Expected:
             return f"expected {finding.kind} in {_or(self.functions)}, found it in {where}"
         elif self.subjects and finding.subject.split(":")[0] not in self.subjects:
             what = finding.subject or "nothing"
-            return f"expected {finding.kind} of some {_or(self.subjects)}, found it of {what}"
+            return f"expected {finding.kind} of {_or(self.subjects)}, found it of {what}"
         elif self.invariants and finding.kind == "invariant" and _invariant(finding) not in self.invariants:
             return f"expected invariant {_or(self.invariants)}, found {finding.text}"
         elif self.texts and not any(text in finding.text for text in self.texts):
-            return f"expected {finding.kind} that says {_or(map(repr, self.texts))}, found {_told(finding)}"
+            return f"expected {finding.kind} with text {_or(map(repr, self.texts))}, found {_told(finding)}"
         wrong = self.wrong(results)
         return None if wrong is None else wrong[0]
 
@@ -182,7 +182,7 @@ class Expected:
         for together in self.never:
             if all(name in results and results[name] == value for name, value in together.items()):
                 told = " and ".join(f"{name} = {value}" for name, value in together.items())
-                return f"expected never to see {told}", tuple(together)
+                return f"expected never {told}", tuple(together)
         return None
 
 

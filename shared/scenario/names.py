@@ -141,7 +141,7 @@ class Names:
     def name(value: Value, what: str) -> str:
         name = value.text(f"the name of a {what}")
         if not _NAME.fullmatch(name):
-            value.fail(f"{show(name)} is no name of a {what}: up to 16 letters, digits and _, a letter first")
+            value.fail(f"{show(name)} is not a valid name of a {what}: up to 16 letters, digits and _, a letter first")
         return name
 
     # -- contexts ------------------------------------------------------------------
@@ -149,7 +149,7 @@ class Names:
     def _context(self, value: Value) -> str:
         name = self.name(value, "process or thread")
         if name in (*RESERVED, *(device for device, _ in self.machine.devices)) or _CPU_NAME.fullmatch(name):
-            value.fail(f"{name} is a name of uvmp's own; choose another")
+            value.fail(f"{name} is reserved by uvmp; choose another name")
         if name in self.contexts:
             value.fail(f"the name {name} is used twice (first on line {self.contexts[name]})")
         self.contexts[name] = value.line
@@ -194,7 +194,7 @@ class Names:
         """A process that is there by now."""
         name = value.text("the name of a process")
         if name not in self.procs:
-            hint = f"{meant(name, self.procs)}; so far there are: {none(self.procs)}"
+            hint = f"{meant(name, self.procs)}; names so far: {none(self.procs)}"
             value.unresolved(name, f"unknown process {show(name)}{hint}")
         return self.procs[name]
 
@@ -207,7 +207,7 @@ class Names:
             hint = f"{meant(name, children)}; children of {thread.proc.name}: {none(children)}"
             value.unresolved(name, f"unknown process {show(name)}{hint}")
         if proc.parent is not thread.proc:
-            value.fail(f"{name} is no child of {thread.proc.name}; its children: {none(children)}")
+            value.fail(f"{name} is not a child of {thread.proc.name}; its children: {none(children)}")
         if proc.forker == thread.name and name not in forked:
             value.fail(f"{name} is forked only later, on line {proc.line}")
         return name
@@ -236,7 +236,7 @@ class Names:
             start = last.start + (last.pages + 1) * size
             start = (start + REGION_ALIGN - 1) // REGION_ALIGN * REGION_ALIGN
         if start + pages * size > VM_MAX_ADDRESS:
-            value.fail("no room for this region: the others take the whole address space")
+            value.fail("no room for this region: the other regions take the whole address space")
         region = Region(name, proc.name, start, pages)
         self.regions.append(region)
         return region
@@ -246,7 +246,7 @@ class Names:
         text = value.text('an address as "buf[3]"')
         parts = _ADDRESS.fullmatch(text)
         if parts is None:
-            value.fail(f'{show(text)} is no address: expected "buf[3]", or "buf[3]+8" for a word of that page')
+            value.fail(f'{show(text)} is not an address: expected "buf[3]", or "buf[3]+8" for a word of that page')
         region = scope.get(parts["region"])
         if region is None and file:
             hint = f"{meant(parts['region'], scope)}; files so far: {none(scope)}"
@@ -263,9 +263,9 @@ class Names:
             kind = "file" if file else "region"
             value.fail(f"{what} is outside {kind} {region.name}, which has pages 0 to {region.pages - 1}")
         if pages and byte:
-            value.fail("this step takes whole pages: leave out the byte")
+            value.fail("this step works on whole pages; leave out the byte")
         if byte >= size or byte % WORD:
-            value.fail(f"byte {byte} is no word of a page: multiples of {WORD} below {size}")
+            value.fail(f"byte {byte} is not a word of a page: expected multiples of {WORD} below {size}")
         return region.start + page * size + byte
 
     def file_address(self, value: Value) -> tuple[int, int]:
@@ -356,7 +356,7 @@ class Names:
         devices = [device for device, _ in self.machine.devices]
         name = value.choice(devices, "device") if devices else value.fail("the machine has no devices")
         if name not in self.handled:
-            value.fail(f"section interrupts does not say what {name} does")
+            value.fail(f"section interrupts has no entry for {name}")
         return devices.index(name)
 
     # -- results, barriers ----------------------------------------------------------------
@@ -382,7 +382,7 @@ class Names:
         """Raises: UserMistake - only one thread comes to it."""
         (thread, value), *others = self.barriers[name]
         if not others:
-            value.unresolved(name, f"nobody but {thread} comes to barrier {name}")
+            value.unresolved(name, f"only {thread} comes to barrier {name}")
 
 
 def none(words: Iterable[str]) -> str:

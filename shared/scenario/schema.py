@@ -42,32 +42,35 @@ def schema() -> Schema:
     parts: dict[str, Schema] = {
         "id": said("the id of the scenario", ident),
         "machine": said(
-            "the machine that it runs on: its keys, or the name or file of one", {"anyOf": [_TEXT, _ref("machine")]}
+            "the machine of the scenario: its keys, or the name or the file of a machine",
+            {"anyOf": [_TEXT, _ref("machine")]},
         ),
         "setup": said(
-            "steps done one after another before anything is numbered", _list({"$ref": "#/definitions/setup"})
+            "steps that run once, in order, before every execution; their operations have no numbers",
+            _list({"$ref": "#/definitions/setup"}),
         ),
         "programs": said(
             "thread -> its steps",
             {"type": "object", "propertyNames": _NAMES, "additionalProperties": _ref("program"), "minProperties": 1},
         ),
         "name": said("a name in words", ident),
-        "title": said("what it shows, in a line", _TEXT),
+        "title": said("what the scenario shows, in one line", _TEXT),
         "story": said("what happens, and why", _TEXT),
-        "source": said("where it is known from", _list(_TEXT)),
-        "errata": said("the defects that are on", {"type": "array", "items": _erratum(), "uniqueItems": True}),
+        "source": said("the sources of the defect", _list(_TEXT)),
+        "errata": said("the defects that are switched on", {"type": "array", "items": _erratum(), "uniqueItems": True}),
         "detect": said(
-            "detector -> what it does when it sees something", _map(dict.fromkeys(DETECTORS, _enum(LEVELS)))
+            "detector -> its level: stop the run, note the finding, or off",
+            _map(dict.fromkeys(DETECTORS, _enum(LEVELS))),
         ),
         "interrupts": said(
-            "device -> what its interrupt does",
+            "device -> the steps of its interrupt",
             {"type": "object", "additionalProperties": _ref("interrupt")},
         ),
         "expect": said(
-            "what must happen with the errata, and without",
+            "what must happen with the errata, and without them",
             _map({"with_errata": _ref("outcome"), "fixed": _ref("outcome")}),
         ),
-        "bound": said("how far that was searched", _bound()),
+        "bound": said("the search within which the expectation was confirmed", _bound()),
     }
     assert tuple(parts) == (*REQUIRED, *OPTIONAL)
     return {
@@ -138,8 +141,10 @@ def _bound() -> Schema:
         {
             "strategy": _enum(STRATEGIES),
             "schedules": said("executions", _whole(1, MAX_SCHEDULES)),
-            "depth": said("of a bug, as PCT has it; default 3", _whole(1, MAX_DEPTH)),
-            "operations": said("after which an execution is ended as one without end", _whole(1, MAX_OPERATIONS)),
+            "depth": said("number of ordering constraints that pct assumes; default 3", _whole(1, MAX_DEPTH)),
+            "operations": said(
+                "the limit at which an execution is stopped as a run without end", _whole(1, MAX_OPERATIONS)
+            ),
         },
         ("strategy", "schedules"),
     )
@@ -155,14 +160,14 @@ def _outcome() -> Schema:
     result = {"type": "object", "propertyNames": _NAMES, "additionalProperties": answer, "minProperties": 1}
     results: Schema = {"type": "object", "propertyNames": _NAMES, "additionalProperties": _any_of(answer)}
     keys: dict[str, Schema] = {
-        "finding": said("its kind, or none", {"anyOf": [{"const": "none"}, _any_of(_enum(EXPECTABLE))]}),
+        "finding": said("the kind of the finding, or none", {"anyOf": [{"const": "none"}, _any_of(_enum(EXPECTABLE))]}),
         "function": said(
-            "the kernel's function that it names", _any_of({"type": "string", "pattern": f"^{FUNCTION_FORM}$"})
+            "the kernel function that the finding names", _any_of({"type": "string", "pattern": f"^{FUNCTION_FORM}$"})
         ),
-        "subject": said("the kind of object that it names", _any_of(_enum(OBJECTS))),
+        "subject": said("the kind of object that the finding names", _any_of(_enum(OBJECTS))),
         "invariant": said("the id of the invariant that does not hold", _any_of(_enum(INVARIANT_IDS))),
-        "text": said("a part of what it says, as a panic's phrase", _any_of(_TEXT)),
-        "results": said("into-name -> the values that it may have", results),
+        "text": said("a part of the finding's text, for instance a panic message", _any_of(_TEXT)),
+        "results": said("into-name -> the values that the result may have", results),
         "never": said("combinations of results that must not occur together", _list(result)),
     }
     assert tuple(keys) == KEYS
@@ -174,16 +179,16 @@ def machine() -> Schema:
     operation, errors = _enum(OPERATIONS), _enum(ERRORS)
     which: dict[str, Schema] = {
         "first": _number("first", "the first of these requests, from 1"),
-        "count": _number("count", "how many; default all from there on"),
+        "count": _number("count", "the number of requests; default: all later requests"),
     }
-    at = said("start: nothing is started; done: it is started, and fails", _enum(TIMES))
+    at = said("start: the request cannot be started; done: it is started, and fails", _enum(TIMES))
     slot = {"slot": _number("slot", "only requests that touch this slot"), **which}
     block = {"block": _number("block", "only requests that touch this block"), **which}
-    maybe = said("whether it fails is chosen, as the schedule is", {"type": "boolean"})
+    maybe = said("true: the strategy chooses whether the request fails", {"type": "boolean"})
     error: dict[str, Schema] = {"op": operation, "error": errors, "at": at, "maybe": maybe}
     delay: dict[str, Schema] = {
         "op": operation,
-        "by": _number("by", "so many later requests may overtake it"),
+        "by": _number("by", "the number of later requests that may overtake this request"),
     }
     device = _map(
         {
@@ -202,10 +207,10 @@ def machine() -> Schema:
     mmu = _map(
         {
             "unwired_mappings": _number(
-                "unwired_mappings", "mappings that a page table has room for, locked pages not counted"
+                "unwired_mappings", "the number of mappings of unlocked pages for which a page table has room"
             ),
             "page_tables": _number("page_tables", "entries of a page-table page, which is a page of memory"),
-            "rm": said("hardware: the MMU sets R and M; emulated: it traps", _enum(RM)),
+            "rm": said("hardware: the MMU sets R and M; emulated: the MMU traps", _enum(RM)),
         }
     )
     kernel = _map({name: _number(name) for name in KERNEL_MAPS})
@@ -213,21 +218,21 @@ def machine() -> Schema:
     keys: dict[str, Schema] = {
         "cpus": _number("cpus"),
         "frames": _number("frames", "pages of memory"),
-        "swap_slots": _number("swap_slots", "of one page each"),
+        "swap_slots": _number("swap_slots", "slots of one page each"),
         "page_size": said("bytes; default 64", _enum(PAGE_SIZES)),
-        "anons": _number("anons", "vm_anon structures; default as many as frames and slots"),
+        "anons": _number("anons", "vm_anon structures; default: the number of frames plus slots"),
         "reserve_pagedaemon": _number("reserve_pagedaemon", "free pages that only the pagedaemon may take"),
         "reserve_kernel": _number("reserve_kernel", "free pages that only the kernel may take"),
-        "freemin": _number("freemin", "in place of UVM's own"),
-        "freetarg": _number("freetarg", "in place of UVM's own"),
+        "freemin": _number("freemin", "replaces UVM's own value"),
+        "freetarg": _number("freetarg", "replaces UVM's own value"),
         "disk": _number("disk", "blocks of a disk, for files and raw I/O"),
-        "disk_errors": said("I/O to files that fails", _list(_map({**error, **block}, ("op", "error")))),
+        "disk_errors": said("file I/O that fails", _list(_map({**error, **block}, ("op", "error")))),
         "mmu": mmu,
         "swap": swap,
         "kernel": said("the kernel's maps, in pages", {**kernel, "minProperties": 1}),
         "kernel_lock": said("big: the big lock of the MP kernels of 2000 to 2007", _enum(KERNEL_LOCKS)),
         "devices": said(
-            "device, as net0 -> the level of its interrupt",
+            "device, such as net0 -> the level of its interrupt",
             {
                 "type": "object",
                 "propertyNames": {"pattern": f"^{DEVICE_NAME.pattern}$"},
@@ -235,9 +240,9 @@ def machine() -> Schema:
                 "minProperties": 1,
             },
         ),
-        "shards": said("how many nodes of a kind", shards),
+        "shards": said("the number of nodes of each kind", shards),
         "colocate": said(
-            "which nodes share a process: true, false, or the groups",
+            "nodes that share a process: true, false, or the groups",
             {"anyOf": [{"type": "boolean"}, {"type": "array", "items": _list({"type": "string"})}]},
         ),
     }

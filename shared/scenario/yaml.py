@@ -193,7 +193,7 @@ class Value:
         if not isinstance(self.data, str):
             self.wanted(what, " (put it in quotes)" if isinstance(self.data, int) else "")
         if not self.data.strip():
-            self.fail(f"expected {what}, found nothing but blanks")
+            self.fail(f"expected {what}, found only blanks")
         return self.data
 
     def choice(self, words: Iterable[str], what: str) -> str:
@@ -240,7 +240,7 @@ class Reading:
 
 def _quoted(key: str) -> str:
     """ " 'frames'", if that is how a key looks: else the file may be none of ours, and is not quoted."""
-    return f" {show(key)}" if _PLAIN_KEY.fullmatch(key) else ", which is no word"
+    return f" {show(key)}" if _PLAIN_KEY.fullmatch(key) else ", which is not a word"
 
 
 def _join(field: str, key: str) -> str:
@@ -297,7 +297,7 @@ class _Builder:
         self.next()  # document end
         event = self.next()
         if not isinstance(event, yaml.StreamEndEvent):
-            self.refuse(event, "", "a second document; one file says everything")
+            self.refuse(event, "", "a second document; a file has one document")
         return value
 
     def next(self) -> _Event:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from cluster.postmortem.analyse import LAST_EVENTS, LAST_STEPS, MAX_ABOUT, MAX_O
 from cluster.postmortem.load import Run
 from shared.errata import ERRATA
 from shared.errors import UserMistake
-from shared.journal.order import causal_past
+from shared.journal.order import causal_past, cut
 from shared.journal.record import Journals, digest
 from shared.scenario.model import Scenario
+from shared.text import clean
 from shared.uvm.param import PG_BUSY
 from tests.cluster.test_history import Told, amap_with
 from tests.cluster.test_postmortem import SPINS, Story, locked_anon
@@ -65,9 +66,9 @@ def a_store(story: Story | None = None) -> Told:
 
 
 def test_what_is_said_of_a_run_is_run_jsons_then_the_scenarios_then_the_headers() -> None:
-    erratum = next(iter(ERRATA.values()))
+    erratum = next(one for one in ERRATA.values() if len(one.source) > 1)
     about = {
-        "scenario": {"id": "S1", "name": "one", "title": 7},
+        "scenario": {"id": "S1", "name": "one", "title": "First", "file": 7},
         "engine": "live",
         "versions": {"uvmp": "1", "kernel": 2},
         "errata": [erratum.id, "from.the-future", 7],
@@ -80,16 +81,16 @@ def test_what_is_said_of_a_run_is_run_jsons_then_the_scenarios_then_the_headers(
         "headers": {"cpu0": {}, "mmu": header},
     }  # fmt: skip
     pm = of(Run("story", "story", run=about, **parts))
-    assert pm.scenario == {"id": "S1", "name": "one", "file": "s.yaml"} and pm.engine == "live"
+    assert pm.scenario == {"id": "S1", "name": "one", "title": "First"} and pm.engine == "live"
     assert pm.versions == {"uvmp": "1", "kernel": "2"} and pm.notes == ["a note", "", ""]
     assert pm.errata[0] == {
         "id": erratum.id, "row": erratum.name, "sentence": erratum.sentence, "source": "; ".join(erratum.source),
     }  # fmt: skip
     assert pm.errata[1:] == [{"id": name, "row": "", "sentence": "", "source": ""} for name in ("from.the-future", "7")]
     assert pm.schedule == [
-        "1. after operation 3 of 0A, which has to wait, 1B goes on",
-        "2. after operation ? of 0A, which has to wait, ? goes on",
-        "3. after operation ? of ?, which has to wait, ? goes on",
+        "1. after operation 3 of 0A, which has to wait, 1B runs",
+        "2. after operation ? of 0A, which has to wait, ? runs",
+        "3. after operation ? of ?, which has to wait, ? runs",
     ]
     assert (pm.path, pm.replay, pm.shortened) == ("story", "uvmp replay story", "")
     pm = of(Run("story", **parts))
@@ -131,7 +132,7 @@ def test_journals_that_are_missing_are_told_by_run_json_or_by_the_machine() -> N
     assert [one for one in pm.holes if "missing" in one] == [
         f"{node}: its journal is missing" for node in empty().machine.nodes if node not in story.journals
     ]
-    assert killed(story).holes == ["there is no run.json: the run did not come to its end"]
+    assert killed(story).holes == ["there is no run.json: the run did not end"]
 
 
 def test_a_log_of_other_records_is_told_by_its_digest() -> None:
@@ -139,7 +140,7 @@ def test_a_log_of_other_records_is_told_by_its_digest() -> None:
     pm = told(a_store(), digest="0" * 64)
     assert not pm.complete and not pm.digest_checked
     assert pm.holes == [
-        f"the records have digest {pm.digest[:16]}, run.json says {'0' * 12} ...: they are not as they were written"
+        f"the records have digest {pm.digest[:16]}, run.json says {'0' * 12} ...: the journals were changed"
     ]
     for odd in (None, 7, ""):
         assert told(a_store(), digest=odd).complete and not told(a_store(), digest=odd).digest_checked
@@ -171,9 +172,13 @@ def test_a_run_that_was_ended_is_whole_up_to_its_last_operation() -> None:
     story = a_store()
     for value in range(9):
         story.put("anon:5#0", "an_ref", value)
-    made = scene({"A": ""}, bound="strategy: random, schedules: 1, operations: 1000")
-    assert not told(story, digest="0" * 64, scenario=made).complete
-    assert told(story, scenario=made).complete and told(story, scenario=made).past == 0
+    made = empty()
+    limited = replace(made, bound=replace(made.bound, operations=5))
+    assert limited.limit == 5
+    part = digest(cut(journals_of(story), 5))
+    pm = told(story, digest=part, scenario=limited)
+    assert pm.complete and pm.past == 5 and not told(story, digest=part).complete
+    assert told(story, scenario=limited).complete and told(story, scenario=limited).past == 0
 
 
 def test_orders_that_contradict_each_other_are_told() -> None:
@@ -219,10 +224,12 @@ def test_without_a_finding_the_headline_says_how_far_the_run_came() -> None:
     assert told(locked_anon()).headline == "no finding", "whoever waits: the run has ended"
     assert killed(a_store()).headline == "cut short, without a finding"
     assert killed(locked_anon()).headline == "cut short, without a finding; waiting at that moment: 1B"
+    two = locked_anon().run("2C").lock("2C", "anon:5.an_lock", "f", wait=True)
+    assert killed(two).headline == "cut short, without a finding; waiting at that moment: 1B, 2C"
     story = Story().run("0A").run("1B")
     story.lock("0A", "amap:1.am_l", "f").lock("1B", "anon:2.an_lock", "g")
     story.lock("0A", "anon:2.an_lock", "f", wait=True).lock("1B", "amap:1.am_l", "g", wait=True)
-    assert killed(story).headline == "cut short; as far as the logs go, 0A and 1B wait for each other"
+    assert killed(story).headline == "cut short; according to the logs, 0A and 1B wait for each other"
 
 
 # -- contexts, waits and locks -------------------------------------------------------------------
@@ -298,7 +305,7 @@ def test_waits_begin_with_the_findings_context() -> None:
     for first in ("0A", "1B"):
         pm = told(story, finding={**FOUND, "detector": "deadlock", "context": first})
         assert pm.waits[0].startswith(f"{first} spins in f for anon:2.an_lock, held by 2C since f (its operation 2)")
-        assert len(pm.waits) == 3 and pm.waits[1] == "2C is in user mode, and lets nobody go on"
+        assert len(pm.waits) == 3 and pm.waits[1] == "2C is in user mode, so the others cannot continue"
     assert told(story, finding={**FOUND, "detector": "oracle"}).waits[1] == "2C was in user mode when its log ends"
     assert told(story).waits[1] == "2C was in user mode when its log ends"
 
@@ -307,9 +314,12 @@ def test_who_waits_for_a_processs_end_is_told_for_whom() -> None:
     """Processes are numbered in the scenario's order."""
     story = Story().run("0A").enter("0A", "sys_wait4")
     story.op("0A", "sleep", "lock_manager", chan="proc:1.p_stat", wmesg="wait", fn="sys_wait4")
-    lwps = [{"name": "0A", "proc": "P"}, {"name": "1B", "proc": "Q"}]
-    (said,) = killed(story, scenario={"procs": ["P", "Q"], "lwps": lwps}).waits[:1]
-    assert "Q" in said, said
+    lwps = [{"name": "1B", "proc": "Q"}, {"name": "0A", "proc": "P"}, {"name": "1C", "proc": "Q"}]
+    assert (
+        killed(story, scenario={"procs": ["P", "Q"], "lwps": lwps})
+        .waits[0]
+        .endswith("for the exit of thread 1B of process Q, and for the exit of thread 1C of process Q")
+    )
 
 
 def test_locks_that_are_wanted_come_first_then_those_that_are_held_then_those_it_is_about() -> None:
@@ -384,9 +394,17 @@ def test_what_belongs_to_it_is_told_besides() -> None:
     story = amap_with("anon:5#0").put("anon:5#0", "an_page", "page:3#0").put("anon:8#0", "an_page", "page:9#0")
     story.lock("0A", "anon:8.an_lock", "f").lock("0A", "vmmap:1.lock", "f")
     pm = about(story, subject="anon:5")
+    assert [text for row in pm.objects[1].history for text in row.items] == ["anon:5.an_page = page:3#0"]
     assert objects(pm) == ["anon:5", "page:3", "amap:1", "anon:8", "page:9"]
     assert pm.steps_about == ["anon:5", "page:3"]
     assert objects(about(story, subject="anon:5", context="9Z")) == ["anon:5", "page:3", "amap:1"]
+
+
+def test_a_recorded_finding_is_in_the_interleaving() -> None:
+    story = many_anons()
+    story.event("0A", "finding", finding={**FOUND, "subject": "anon:1"})
+    pm = told(story)
+    assert pm.source == "journal" and [row.finding for row in pm.steps] == [False, True]
 
 
 def test_the_interleaving_is_what_was_done_to_it() -> None:
@@ -414,6 +432,7 @@ def test_without_anything_it_is_about_the_last_steps_are_told() -> None:
     story = Told()
     story.run("0A").enter("0A", "f").put("anon:1#0", "an_nxt", "anon:2#0").put("anon:1#0", "an_ref", 5)
     story.did("load", obj="anon:1#0", field="an_ref", slot=2, value=5).leave("0A", "f")
+    story.event("0A", "claim", obj="anon:1#0")
     pm = told(story)
     assert pm.steps_about == [] and [row.items for row in pm.steps] == [["gets the CPU"], ["anon:1.an_ref = 5"]]
     for value in range(LAST_STEPS + 3):
@@ -425,7 +444,8 @@ def test_without_anything_it_is_about_the_last_steps_are_told() -> None:
 def test_of_an_unexpected_result_the_programs_steps_are_told() -> None:
     story = Told()
     story.run("0A").event("0A", "call", op="read", args={}).put("anon:1#0", "an_ref", 5)
-    story.did("word_read", frame=3, va=256, value=7).event("0A", "return", op="read", result=7)
+    story.did("word_read", frame=3, va=256, value=7).did("word_write", frame=3, va=264, value=8)
+    story.event("0A", "return", op="read", result=7)
     finding = {
         "kind": "unexpected-result",
         "detector": "results",
@@ -433,8 +453,23 @@ def test_of_an_unexpected_result_the_programs_steps_are_told() -> None:
         "subject": "r",
     }
     assert [text for row in told(story, finding=finding).steps for text in row.items] == [
-        "begins read", "reads 7 at 0x100, in page:3", "read answers 7",
+        "begins read", "reads 7 at 0x100, in page:3", "stores 8 at 0x108, in page:3", "read returns 7",
     ]  # fmt: skip
+
+
+def test_addresses_are_told_in_the_scenarios_words() -> None:
+    made = scene({"A": ""}, "process: {as: A, cpu: 0}\nmmap: {in: A, as: buf, pages: 2}")
+    start = made.regions[0].start
+    story = Told().did("word_read", frame=3, va=start + 64, value=7)
+    story.did("pmap_enter", "mmu", pmap=1, va=start, frame=4, prot=3).did(
+        "pmap_remove", "mmu", pmap=1, start=start, end=start + 64
+    )
+    pm = told(story, scenario=made, finding={**FOUND, "detector": "oracle", "subject": "page:4"})
+    steps = [text for row in pm.steps for text in row.items]
+    assert len(steps) == 2 and steps[0].startswith("pmap_enter(buf[0]"), (
+        "by the page size it is known which page that was"
+    )
+    assert told(story, scenario=made).steps[0].items[0] == "reads 7 at buf[1], in page:3"
 
 
 def test_the_loads_of_a_race_are_half_of_the_story() -> None:
@@ -464,16 +499,20 @@ def test_of_the_globals_only_the_fields_that_are_spoken_of_are_told() -> None:
         text for row in about(story, text="uvmexp:0", story=["there is no free memory"]).steps for text in row.items
     ]
     assert steps == ["uvmexp.free = 1", "uvmexp.free = 2 (was 1)"]
+    for name in ("free", "paging"):
+        story.op("0A", "wakeup", "lock_manager", chan=f"uvmexp:0.{name}", woke=[])
+    steps = [text for row in about(story, text="uvmexp.free is wrong, uvmexp:0").steps for text in row.items]
+    assert steps[2:] == ["wakeup uvmexp.free: no sleeper"]
 
 
 def test_data_that_were_chosen_are_told() -> None:
     """Other data than by default may be what all else comes of."""
     story = many_anons()
-    for value in (0, 2):
+    for value in (0, 1, 2):
         story.op("0A", "choose", "cpu0", of=3, why="it fails", value=value)
     story.put("anon:1#0", "an_ref", 7)
     steps = [text for row in about(story, subject="anon:1").steps for text in row.items]
-    assert "takes choice 2 of 3: it fails" in steps and not any("choice 0" in one for one in steps)
+    assert [one for one in steps if "choice" in one] == [f"takes choice {value} of 3: it fails" for value in (1, 2)]
 
 
 def test_a_value_that_is_told_of_at_the_end_was_seen_before() -> None:
@@ -557,8 +596,13 @@ def test_what_is_not_in_the_log_is_the_users_mistake(name: str) -> None:
     with pytest.raises(UserMistake) as caught:
         told(story, name)
     assert caught.value.field == "--object" and "\x1b" not in caught.value.message
+    assert caught.value.message.startswith(f"there is no object {clean(name)!r} in this log;")
+    with pytest.raises(UserMistake) as caught_too:
+        told(story, name + "x" * 999)
+    assert len(caught_too.value.message) < 220
     assert caught.value.message.endswith(
-        " in this log; there are anon:1 to 5 (3 of them), page:7; and locks, as anon:0.an_lock or uvm.pageqlock"
+        " in this log; there are anon:1 to 5 (3 of them), page:7;"
+        " and locks, for instance anon:0.an_lock or uvm.pageqlock"
     )
     with pytest.raises(UserMistake, match="there are anon:1 to 2;"):
         told(Told().put("anon:1#0", "an_ref", 1).put("anon:2#0", "an_ref", 1), "x")

@@ -183,7 +183,7 @@ def test_a_token_says_what_was_chosen() -> None:
     assert parse(str(token)) == token
     assert [str(one) for one in deviations[:2]] == [
         "operation 3 of A takes choice 2",
-        "after operation 3 of A, which could have gone on, B goes on",
+        "after operation 3 of A, B preempts it",
     ]
 
 
@@ -200,9 +200,9 @@ OLD = "uvmp1.mine.0123abcd.cafe0123.bZoApC9CL0EAAAABAQcBAg.fe6582"
     ("deviation", "said"),
     [
         (Deviation("write_that_may_f", 3, "choice", 3), "choice 3 as operation 3 of write_that_may_f; found only 3"),
-        (Deviation("write_that_may_f", 3, "choice", 1 << 30), "found only 3 choices, from 0"),
-        (Deviation("write_that_may_f", 2, "choice", 1), "to reach operation 2, there to take choice 1"),
-        (Deviation("add_locked", 3, "choice", 1), "to reach operation 3, there to take choice 1"),
+        (Deviation("write_that_may_f", 3, "choice", 1 << 30), "found only 3 choices, 0 to 2"),
+        (Deviation("write_that_may_f", 2, "choice", 1), "to reach operation 2, and to take choice 1 there"),
+        (Deviation("add_locked", 3, "choice", 1), "to reach operation 3, and to take choice 1 there"),
         (Deviation("", 0, "choice", 1), "to reach operation 0"),
     ],
 )
@@ -217,7 +217,7 @@ def test_a_choice_that_cannot_be_taken_diverges_or_is_skipped(deviation: Deviati
 
 def test_a_point_that_cannot_be_taken_in_a_program_diverges_too() -> None:
     """It is no mistake of the function in which the engine notices."""
-    with pytest.raises(Diverged, match="nobody to go on after operation 2"):
+    with pytest.raises(Diverged, match="nobody to run after operation 2"):
         engine.replay(BROKEN.scenario(), [Deviation("write_that_may_f", 2, "point", "nobody")])
 
 

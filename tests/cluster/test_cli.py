@@ -32,6 +32,7 @@ from cluster import configs
 from cluster.cli import COMMANDS, cli
 from cluster.cli.options import Options, choose
 from cluster.runs.token import Token, parse, token_of
+from shared import FORM
 from shared.errata import ERRATA
 from shared.errors import Exit, UserMistake
 from shared.port.port import panic
@@ -152,7 +153,8 @@ def test_the_list_of_commands_says_what_the_commands_themselves_do(name: str) ->
 
 
 def test_version() -> None:
-    assert uvmp("--version").stdout == f"uvmp {metadata.version('uvmp')}\n"
+    told = uvmp("--version").stdout.splitlines()
+    assert told == [f"uvmp {metadata.version('uvmp')}", f"form: {FORM.name} ({FORM.why})"]
 
 
 def test_without_a_command_the_help_is_shown_and_the_exit_code_is_usage() -> None:
@@ -170,7 +172,10 @@ def test_without_a_command_the_help_is_shown_and_the_exit_code_is_usage() -> Non
         (["explore", RACE, "--schedules", "many"], "'--schedules': 'many' is not a valid integer range"),
         (["explore", RACE, "--schedules", "0"], "0 is not in the range"),
         (["explore", RACE, "--strategy", "stay"], "'stay' is not one of"),
-        (["explore", RACE, "--strategy", "random", "--depth", "3"], "--depth: is for strategy pct; this is random"),
+        (
+            ["explore", RACE, "--strategy", "random", "--depth", "3"],
+            "--depth: is only for strategy pct; the strategy is random",
+        ),
         (["explore", "s3x"], "SCENARIO: there is no scenario 's3x' (did you mean S3"),
         (["explore", "no/such.yaml"], "no/such.yaml: no such file or directory"),
         (["explore", str(CONFIGS)], "a folder, not a file"),
@@ -180,7 +185,7 @@ def test_without_a_command_the_help_is_shown_and_the_exit_code_is_usage() -> Non
         ),
         (
             ["run", RACE, "--detect", "lockdebug"],
-            "--detect: expected DETECTOR=LEVEL, as lockdebug=off; found 'lockdebug'",
+            "--detect: expected DETECTOR=LEVEL, for instance lockdebug=off; found 'lockdebug'",
         ),
         (
             ["run", RACE, "--detect", "lockdbug=off"],
@@ -189,12 +194,15 @@ def test_without_a_command_the_help_is_shown_and_the_exit_code_is_usage() -> Non
         (["run", RACE, "--detect", "lockdebug=none"], "--detect: there is no level for detector lockdebug 'none'"),
         (["run", RACE, "--detect", "race=off", "--detect", "race=note"], "--detect: race is given twice"),
         (["run", RACE, "--engine", "real"], "'real' is not one of 'sim', 'live'"),
-        (["run", RACE, "--engine", "live", "--strategy", "pct"], "--strategy: is for sim: a live machine runs freely"),
-        (["run", RACE, "--address", "127.0.0.1:1"], "--address: is for --engine live"),
+        (
+            ["run", RACE, "--engine", "live", "--strategy", "pct"],
+            "--strategy: is only for sim; a live machine runs freely",
+        ),
+        (["run", RACE, "--address", "127.0.0.1:1"], "--address: is only for --engine live"),
         (["run", RACE, "--repeat", "0"], "0 is not in the range"),
-        (["run", RACE, "--engine", "live", "--address", "nowhere"], "--address: expected HOST:PORT"),
-        (["run", RACE, "--engine", "live", "--address", "host:²"], "--address: expected HOST:PORT"),
-        (["run", RACE, "--engine", "live", "--address", "ray://127.0.0.1:1"], "--address: expected HOST:PORT"),
+        (["run", RACE, "--engine", "live", "--address", "nowhere"], "--address: expected auto, or HOST:PORT"),
+        (["run", RACE, "--engine", "live", "--address", "host:²"], "--address: expected auto, or HOST:PORT"),
+        (["run", RACE, "--engine", "live", "--address", "ray://127.0.0.1:1"], "--address: expected auto, or HOST:PORT"),
         (["run", RACE, "--expect", "--detect", "lockdebug=stop"], "--expect: "),
         (["replay", "uvmp1.S3a"], "TOKEN: not a schedule token"),
         (["replay", "uvmp9.S3a.00000000.00000000..000000"], "TOKEN: a token of version uvmp9; this uvmp reads uvmp1"),
@@ -253,7 +261,7 @@ def test_all_mistakes_of_a_file_are_told_each_in_a_line(tiny: Path) -> None:
     assert [told["error"]["line"], *(one["line"] for one in told["others"])] == [6, 13, 18]
     steps = "".join(f"    - reed{number}: {{}}\n" for number in range(50))
     tiny.write_text(TINY.replace("expect:", steps + "expect:"), encoding="utf-8")
-    assert uvmp("run", tiny).stderr.splitlines()[-1] == "uvmp: error: and 30 more like these"
+    assert uvmp("run", tiny).stderr.splitlines()[-1] == "uvmp: error: and 30 more"
     assert len(uvmp("run", tiny).stderr.splitlines()) == 21
 
 
@@ -266,11 +274,11 @@ def test_a_scenario_of_ones_own_needs_no_expectation(tiny: Path) -> None:
     for command in (["run"], ["explore", "--schedules", "3"]):
         assert uvmp(*command, tiny).exit_code == 0
         refused = error_of(uvmp(*command, tiny, "--expect"))
-        assert refused == f"--expect: {tiny} does not say what must happen: the key expect is missing"
+        assert refused == f"--expect: {tiny} has no expectation: key expect is missing"
     shown = uvmp("scenarios", "show", tiny).stdout
-    assert "fixed      the file says nothing of it" in shown and "2,000 schedules of pct" in shown
+    assert "fixed      no expectation in the file" in shown and "2,000 schedules of pct" in shown
     tiny.write_text(own + "errata: [E1]\nexpect: {fixed: {finding: none}}\n", encoding="utf-8")
-    assert "the key with_errata is missing" in error_of(uvmp("run", tiny, "--expect"))
+    assert "key with_errata is missing" in error_of(uvmp("run", tiny, "--expect"))
     assert uvmp("run", tiny, "--fixed", "--expect").exit_code == 0
 
 
@@ -356,7 +364,7 @@ def test_a_bug_of_ours_is_one_line_and_debug_shows_the_traceback(monkeypatch: py
     monkeypatch.setattr(cluster.cli.explore, "explore", broken)
     result = uvmp("explore", RACE)
     assert result.exit_code == Exit.INFRASTRUCTURE
-    assert error_of(result) == "a bug of uvmp's: RuntimeError: the dog ate it (--debug shows the traceback)"
+    assert error_of(result) == "a bug in uvmp: RuntimeError: the dog ate it (--debug shows the traceback)"
     for args in (["--debug", "explore", RACE], ["explore", RACE, "--debug"]):
         assert isinstance(uvmp(*args).exception, RuntimeError)
 
@@ -485,7 +493,7 @@ def test_explore_with_expect_exits_1_if_it_was_not() -> None:
     result = uvmp("explore", RACE, "--expect", "--schedules", "1")
     assert result.exit_code == Exit.FINDING
     assert "not seen in 1 schedule (" in result.stdout
-    assert "not as expected: expected spin-forever, found nothing" in result.stdout
+    assert "not as expected: expected spin-forever, found no finding" in result.stdout
 
 
 def test_the_fixed_kernel_is_said_to_be_fine_only_so_far_as_was_searched() -> None:
@@ -605,7 +613,7 @@ def test_an_existing_folder_is_refused_before_anything_starts(
     (tmp_path / "there").write_text("precious", encoding="utf-8")
     result = uvmp(*command, RACE, "--out", tmp_path / "there")
     assert result.exit_code == Exit.USAGE
-    assert error_of(result) == f"{tmp_path}/there: --out: exists already; a run gets a folder of its own"
+    assert error_of(result) == f"{tmp_path}/there: --out: exists already; a run needs a new folder"
     assert starts == []
     assert (tmp_path / "there").read_text(encoding="utf-8") == "precious"
 
@@ -615,7 +623,7 @@ def test_an_existing_folder_is_refused_before_anything_starts(
     ("out", "why"),
     [
         ("file/run", "cannot be made: not a directory"),
-        ("nowhere/../../..", "exists already; a run gets a folder of its own"),
+        ("nowhere/../../..", "exists already; a run needs a new folder"),
         ("nowhere/" + "x" * 300, "cannot be made: file name too long"),
         ("/proc/run", "cannot be made: no such file or directory"),
         ("a\0b", "cannot be made: embedded null byte"),
@@ -688,7 +696,7 @@ def test_a_token_of_other_detectors_is_refused(found: Any) -> None:
 
 
 def test_a_token_for_another_scenario_is_refused(found: Any, tiny: Path) -> None:
-    assert "the token is one of scenario S3a-shipped, this is tiny" in error_of(
+    assert "the token is of scenario S3a-shipped, this is tiny" in error_of(
         uvmp("replay", found["token"], "--scenario", tiny)
     )
 
@@ -740,7 +748,7 @@ def test_a_damaged_log_is_incomplete(folder: Folder, tmp_path: Path, change: Any
     assert message in error_of(replayed)
     explained = uvmp("postmortem", path)
     assert explained.exit_code == Exit.LOG_INCOMPLETE
-    assert "amap_cow_now" in explained.stdout  # the report is printed all the same
+    assert "amap_cow_now" in explained.stdout  # the report is printed anyway
 
 
 def test_a_run_cut_short_is_explained_and_not_replayed(folder: Folder, tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def edit(path: Path, key: str, value: Any, reseal: bool = False) -> None:
 def uvmp(*words: object) -> Result:
     """However damaged what it reads may be, the command does not fall over it."""
     result = kit.uvmp(*words)
-    assert "Traceback" not in result.output and "a bug of uvmp's" not in result.output, result.output
+    assert "Traceback" not in result.output and "a bug in uvmp" not in result.output, result.output
     return result
 
 
@@ -115,13 +115,13 @@ def doubled(file: Path) -> None:
 
 #: what was done to a file, which, and what is said of it; run.json is sealed anew where its check is not the point
 DAMAGES: dict[str, tuple[str, Callable[[Path], None], str]] = {
-    "a byte of a key": ("run.json", lambda one: change(one, b'"finding"', b'"findinh"'), "its check"),
-    "a byte of a value": ("run.json", lambda one: change(one, b'"digest": "', b'"digest": "0'), "its check"),
-    "no keys": ("run.json", lambda one: change(one, None, b'{"schema": "uvmp-run/2"}'), "its check"),
-    "another finding": ("run.json", lambda one: edit(one, "finding", OTHER), "its check"),
-    "no finding": ("run.json", lambda one: edit(one, "finding", None), "its check"),
+    "a byte of a key": ("run.json", lambda one: change(one, b'"finding"', b'"findinh"'), "wrong checksum"),
+    "a byte of a value": ("run.json", lambda one: change(one, b'"digest": "', b'"digest": "0'), "wrong checksum"),
+    "no keys": ("run.json", lambda one: change(one, None, b'{"schema": "uvmp-run/2"}'), "wrong checksum"),
+    "another finding": ("run.json", lambda one: edit(one, "finding", OTHER), "wrong checksum"),
+    "no finding": ("run.json", lambda one: edit(one, "finding", None), "wrong checksum"),
     "another finding, sealed": ("run.json", lambda one: edit(one, "finding", OTHER, True), "finding"),
-    "another digest": ("run.json", lambda one: edit(one, "digest", "0" * 64, True), "not as they were written"),
+    "another digest": ("run.json", lambda one: edit(one, "digest", "0" * 64, True), "were changed"),
     "another token": (
         "run.json",
         lambda one: edit(one, "token", str(Token("E1", "0" * 8, "0" * 8, ())), True),
@@ -134,15 +134,19 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "another header": (
         "mmu.uvmp.jsonl",
         lambda one: change(one, b'"engine":"sim"', b'"engine":"sin"'),
-        "not as it was",
+        "the file was changed",
     ),
     "a record changed": ("memory.uvmp.jsonl", lambda one: change(one, b'"value":', b'"value":1'), "memory.uvmp.jsonl"),
-    "nseq changed": ("memory.uvmp.jsonl", lambda one: change(one, b'"nseq":7', b'"nseq":8'), "not as it was"),
-    "a journal less": ("mmu.uvmp.jsonl", Path.unlink, "mmu.uvmp.jsonl: it is missing"),
+    "nseq changed": ("memory.uvmp.jsonl", lambda one: change(one, b'"nseq":7', b'"nseq":8'), "the file was changed"),
+    "a journal less": ("mmu.uvmp.jsonl", Path.unlink, "mmu.uvmp.jsonl: the file is missing"),
     "a journal more": ("swap_io2.uvmp.jsonl", lambda one: edit_none(one), "this machine has no such node"),
     "no scenario": ("scenario.json", Path.unlink, "there is no scenario.json"),
     "another machine": ("scenario.json", lambda one: change(one, b"frames: ", b"frames: 1"), "scenario.json"),
-    "another title": ("scenario.json", lambda one: change(one, b"title: ", b"title: X"), "scenario.json: not as"),
+    "another title": (
+        "scenario.json",
+        lambda one: change(one, b"title: ", b"title: X"),
+        "scenario.json: the file was changed",
+    ),
 }
 
 
@@ -161,7 +165,7 @@ def test_what_was_changed_is_told_and_not_replayed(damage: str, runs: dict[str, 
         act(run / file)
         pm = analyse(run)
         assert not pm.complete and any(says in one for one in pm.warnings + pm.holes), (name, pm.warnings, pm.holes)
-        assert "The log is whole" not in render(pm)
+        assert "The log is complete" not in render(pm)
         result = uvmp("replay", run)
         assert result.exit_code == Exit.LOG_INCOMPLETE, (name, result.output)
 
@@ -210,7 +214,7 @@ def test_the_same_run_gives_the_same_folder(tmp_path: Path) -> None:
 def test_a_scenario_that_is_not_what_its_text_says_is_not_kept(tmp_path: Path) -> None:
     scene = scenario("E1")
     other = dataclasses.replace(scene, machine=dataclasses.replace(scene.machine, frames=scene.machine.frames + 1))
-    with pytest.raises(Infrastructure, match="not what its text says"):
+    with pytest.raises(Infrastructure, match="differs from its text"):
         runfolder.write_scenario(tmp_path, other, "x")
 
 
@@ -327,7 +331,7 @@ def tame(result: Any) -> None:
 
 def test_a_title_of_a_file_cannot_command_the_terminal_nor_forge_lines(tmp_path: Path) -> None:
     text = (CONFIGS / "scenarios" / "E1.yaml").read_text(encoding="utf-8")
-    title = "title: " + json.dumps("first\nfinding: panic\nto see it again:\nrm -rf /") + "\n"
+    title = "title: " + json.dumps("first\nfinding: panic\nto repeat it:\nrm -rf /") + "\n"
     mine = tmp_path / "e.yaml"
     mine.write_text(text.replace(next(one for one in text.splitlines(True) if one.startswith("title:")), title))
     for command in (["run", mine, "--out", tmp_path / "run"], ["explore", mine], ["scenarios", "show", mine]):
@@ -659,7 +663,7 @@ def test_a_fifo_in_a_folder_is_no_file(tmp_path: Path) -> None:
     run = hand_made(tmp_path / "run", [stored(1)])
     for name in ("run.json", "scenario.json", "mmu.uvmp.jsonl"):
         os.mkfifo(run / name)
-    assert "mmu.uvmp.jsonl: not read: it is no file" in analyse(run).warnings
+    assert "mmu.uvmp.jsonl: not read: not a file" in analyse(run).warnings
     assert uvmp("replay", run).exit_code == Exit.LOG_INCOMPLETE
 
 
@@ -843,7 +847,7 @@ def test_too_little_memory_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr("cluster.cli.run.prepare", none_left)
     result = uvmp("run", "E1")
-    assert result.exit_code == Exit.INFRASTRUCTURE and "there is not enough memory for this" in result.output
+    assert result.exit_code == Exit.INFRASTRUCTURE and "not enough memory" in result.output
 
 
 def test_our_own_limits_are_told_as_limits(tmp_path: Path) -> None:
@@ -855,4 +859,4 @@ def test_our_own_limits_are_told_as_limits(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(re.sub(r"schedules: \d+}", "schedules: 5, operations: 1000}", text))
     result = uvmp("run", tmp_path / "s.yaml")
     assert result.exit_code == Exit.USAGE and "no end after 1,000 operations" in result.output
-    assert "which is all that a run of this scenario is given (bound: operations)" in " ".join(result.output.split())
+    assert "the limit of this scenario (bound: operations)" in " ".join(result.output.split())

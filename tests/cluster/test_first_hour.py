@@ -227,8 +227,8 @@ def test_the_demos_commands_can_be_pasted(venv: Path, monkeypatch: pytest.Monkey
     assert program() == ".venv/bin/uvmp"
     Demo(Output(), None).part("A part", f"uvmp explore {RACE}")  # type: ignore[arg-type]
     assert f"$ .venv/bin/uvmp explore {RACE}\n" in capsys.readouterr().out
-    Output().say_lines("To see it again\n  uvmp replay runs/x\nSo uvmp is called")
-    assert capsys.readouterr().out == "To see it again\n  .venv/bin/uvmp replay runs/x\nSo uvmp is called\n"
+    Output().say_lines("To repeat it\n  uvmp replay runs/x\nSo uvmp is called")
+    assert capsys.readouterr().out == "To repeat it\n  .venv/bin/uvmp replay runs/x\nSo uvmp is called\n"
 
 
 def test_make_setup_says_how_to_call_it() -> None:
@@ -243,7 +243,7 @@ def test_paths_in_printed_commands_are_quoted(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "a b").mkdir()
     (tmp_path / "a b" / "it's.yaml").write_text(TINY, encoding="utf-8")
     ran = uvmp("run", "a b/it's.yaml", "--out", "a b/out")
-    for line in ("\n".join(ran.stdout.splitlines()[-1:]), ran.stderr.partition("to read it: ")[2].strip()):
+    for line in ("\n".join(ran.stdout.splitlines()[-1:]), ran.stderr.partition("to explain it: ")[2].strip()):
         assert uvmp(*shlex.split(line)[1:]).exit_code == 0, line
     shown = uvmp("scenarios", "show", "a b/it's.yaml").stdout.splitlines()[-1]
     assert shlex.split(shown) == ["uvmp", "explore", "a b/it's.yaml"]
@@ -368,7 +368,7 @@ def test_repeated_runs_on_a_full_disk_tell_what_they_found(tmp_path: Path) -> No
 def test_the_token_of_a_scenario_of_ones_own_asks_for_its_file(tiny: Path) -> None:
     token = document("run", tiny)["token"]
     told = error_of(uvmp("replay", token))
-    assert told == "TOKEN: it is a token of 'tiny', which does not come with uvmp; name its file: --scenario FILE"
+    assert told == "TOKEN: the token is of 'tiny', which is not a shipped scenario; give its file: --scenario FILE"
     assert uvmp("replay", token, "--scenario", tiny).exit_code == 0
 
 
@@ -380,7 +380,7 @@ def test_a_folder_of_repeated_runs_says_which_it_holds(
     some = ", ".join(f"runs/{number}" for number in range(1, 9))
     for command in ("postmortem", "replay"):
         told = error_of(uvmp(command, "runs"))
-        assert told == f"runs: holds 12 runs, each in a folder of its own: {some} and 4 more; name one of them"
+        assert told == f"runs: contains 12 runs, each in its own folder: {some} and 4 more; give one folder"
         assert uvmp(command, "runs/12").exit_code == 0
 
 
@@ -388,7 +388,7 @@ def test_a_seed_without_a_choice_is_refused() -> None:
     for more in ([], ["--strategy", "stay"]):
         assert "--seed: stay makes no choices" in error_of(uvmp("run", "S3a", "--seed", "0", *more))
     assert uvmp("run", "E1", "--fixed", "--seed", "3", "--strategy", "random").exit_code == 0
-    assert "all runs are the same" in uvmp("run", "S3a", "--repeat", "2").stderr
+    assert "all runs are equal" in uvmp("run", "S3a", "--repeat", "2").stderr
 
 
 def test_a_site_that_nobody_comes_to_is_told_soon(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -396,7 +396,7 @@ def test_a_site_that_nobody_comes_to_is_told_soon(tiny: Path, monkeypatch: pytes
     monkeypatch.setattr("cluster.cli.explore.FIRST_SCHEDULES", 5)
     tiny.write_text(TINY.replace("setup:", "errata: [S3a]\nsetup:").replace("fixed:", "with_errata:"), encoding="utf-8")
     told = uvmp("explore", tiny, "--schedules", "300").stderr
-    assert re.search(r"warning: in \d+ schedules nobody came to the site of amap_cow_now.nanon-freed-locked", told)
+    assert re.search(r"warning: \d+ schedules have not reached the site of amap_cow_now.nanon-freed-locked", told)
     assert "nobody came" not in uvmp("explore", "E1", "--fixed", "--schedules", "60").stderr
 
 
@@ -404,7 +404,7 @@ def test_a_listing_is_told_from_what_it_lists() -> None:
     for group, word in (("errata", "S3a"), ("scenarios", "S3a-shipped"), ("scenarios", "no such")):
         told = error_of(uvmp(group, word))
         line = shlex.join(["uvmp", group, "show", word])
-        assert told == f"there is no command {word!r} here; did you mean: {line}"
+        assert told == f"there is no command {word!r}; did you mean: {line}"
 
 
 def test_a_file_beside_us_is_meant_by_its_name_without_the_end(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -569,7 +569,7 @@ def test_a_ray_that_does_not_start_is_started_once_more(
                 stack.enter_context(session)
         assert len(ray.started) == starts
         assert [("_temp_dir" in options) for options in ray.started] == [address is None] * starts
-    assert len(told) == (starts - 1) and all("; once more in 0 s" in one for one in told)
+    assert len(told) == (starts - 1) and all("; trying again in 0 s" in one for one in told)
     assert ray.shutdowns == starts and list(place.iterdir()) == []
     assert signal.getsignal(signal.SIGTERM) == handler
     assert ray._private.services.ConsolePopen is subprocess.Popen

@@ -177,7 +177,7 @@ def test_a_step_that_never_comes_is_diverged(live_machine: Boot, monkeypatch: py
     def never(records: list[dict[str, Any]]) -> None:
         next(one for one in records if one["event"] == "unlock" and one["ctx"] == "A")["n"] += 100_000
 
-    with pytest.raises(Diverged, match=r"to perform operation \d+ of \w+; found nothing is going on"):
+    with pytest.raises(Diverged, match=r"to perform operation \d+ of \w+; found no node admits an operation"):
         live_machine(scene).run(follow=changed(scene, never))
 
 

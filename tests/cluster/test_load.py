@@ -97,15 +97,15 @@ def test_what_differs_from_run_to_run_is_not_in_a_record(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("file", "a run is a folder, this is a file"),
+        ("file", "a file; a run is a folder"),
         ("nowhere", "there is no such folder"),
         ("empty", "not a run folder: it has no *.uvmp.jsonl, no scenario.json and no run.json"),
         ("x\0y", "there is no such folder"),
-        ("one", "holds 1 run, each in a folder of its own: PATH/1; name one of them"),
-        ("many", "holds 10 runs, each in a folder of its own: PATH/1, PATH/2, PATH/3, PATH/4, PATH/5, PATH/6, PATH/7,"
-                 " PATH/8 and 2 more; name one of them"),
-        ("eight", "holds 8 runs, each in a folder of its own: PATH/1, PATH/2, PATH/3, PATH/4, PATH/5, PATH/6, PATH/7,"
-                  " PATH/8; name one of them"),
+        ("one", "contains 1 run, each in its own folder: PATH/1; give one folder"),
+        ("many", "contains 10 runs, each in its own folder: PATH/1, PATH/2, PATH/3, PATH/4, PATH/5, PATH/6, PATH/7,"
+                 " PATH/8 and 2 more; give one folder"),
+        ("eight", "contains 8 runs, each in its own folder: PATH/1, PATH/2, PATH/3, PATH/4, PATH/5, PATH/6, PATH/7,"
+                  " PATH/8; give one folder"),
     ],
 )  # fmt: skip
 def test_what_is_no_run_folder_is_the_users_mistake(name: str, says: str, tmp_path: Path) -> None:
@@ -161,9 +161,9 @@ def test_files_that_are_no_journals_of_this_machine_are_told(folder: Path) -> No
     run = load(folder)
     assert set(run.journals) == {"memory", "cpu0"}
     assert run.torn[:3] == [
-        "Memory.uvmp.jsonl: not read: that is no node's name",
+        "Memory.uvmp.jsonl: not read: not the name of a node",
         "cpu9.uvmp.jsonl: not read: this machine has no such node",
-        "mmu.uvmp.jsonl: not read: it is no file",
+        "mmu.uvmp.jsonl: not read: not a file",
     ]
 
 
@@ -239,13 +239,13 @@ BAD: dict[str, tuple[object, str]] = {
     "a context that is none": ({**stored(1), "ctx": "../x"}, "no context"),
     "no n": ({**stored(1), "n": None}, "n is None"),
     "an n below": ({**stored(1), "n": -1}, "n is -1"),
-    "granted to nobody": ({**stored(1), "granted": "A"}, "granted is no list of names"),
-    "woke a number": ({**stored(1), "woke": [1]}, "woke is no list of names"),
-    "raised what has no name": ({**stored(1), "raised": ["A", "/"]}, "raised is no list of names"),
-    "a slot that is no number": ({**stored(1), "slot": "2"}, "slot is no whole number"),
-    "a gen that is no number": ({**stored(1), "gen": 1.5}, "gen is no whole number"),
-    "a frame that is no number": ({**stored(1), "frame": True}, "frame is no whole number"),
-    "a source that is no number": ({**stored(1), "source": []}, "source is no whole number"),
+    "granted to nobody": ({**stored(1), "granted": "A"}, "granted is not a list of names"),
+    "woke a number": ({**stored(1), "woke": [1]}, "woke is not a list of names"),
+    "raised what has no name": ({**stored(1), "raised": ["A", "/"]}, "raised is not a list of names"),
+    "a slot that is no number": ({**stored(1), "slot": "2"}, "slot is not a whole number"),
+    "a gen that is no number": ({**stored(1), "gen": 1.5}, "gen is not a whole number"),
+    "a frame that is no number": ({**stored(1), "frame": True}, "frame is not a whole number"),
+    "a source that is no number": ({**stored(1), "source": []}, "source is not a whole number"),
     "no CPU": ({**stored(1), "cpu": 0}, "an operation without a CPU"),
     "a CPU that is none": ({**stored(1), "cpu": "CPU0"}, "an operation without a CPU"),
     "no k": ({**stored(1), "k": None}, "k is None"),
@@ -253,7 +253,7 @@ BAD: dict[str, tuple[object, str]] = {
     "an event without its place": ({**stored(1), "event": "enter"}, "at is None"),
     "an event before all": ({**stored(1), "event": "enter", "at": -1}, "at is -1"),
     **{
-        f"{key} that is no text": ({**stored(1), key: 7}, f"{key} is no text")
+        f"{key} that is not text": ({**stored(1), key: 7}, f"{key} is not text")
         for key in ("obj", "field", "lock", "chan", "fn", "wmesg", "mode", "op", "refused", "interrupted")
     },
 }
@@ -289,9 +289,9 @@ def test_an_operation_of_a_processor_that_the_machine_does_not_have_is_told(fold
 
 def test_the_last_line_may_be_torn(tmp_path: Path) -> None:
     """And that explains itself; two such lines, or one in the middle, do not."""
-    stopped = "; it is the last one: the node was stopped while it wrote"
+    stopped = "; it is the last line: the node was stopped while it wrote"
     (told,) = torn(tmp_path, stored(1), end=json.dumps(stored(2)))
-    assert told == f"memory.uvmp.jsonl:3: torn or corrupt line (it has no end){stopped}"
+    assert told == f"memory.uvmp.jsonl:3: torn or corrupt line (no end of line){stopped}"
     (told,) = torn(tmp_path, stored(1), end="{\n")
     assert told.startswith("memory.uvmp.jsonl:3: torn or corrupt line (Expecting") and told.endswith(stopped)
     assert not any(stopped in one for one in torn(tmp_path, [1], end="{\n"))  # type: ignore[arg-type]
@@ -306,9 +306,7 @@ def test_of_many_bad_lines_three_are_told(bad: int, more: list[str], tmp_path: P
 
 def test_a_journal_needs_its_header_in_its_first_line(tmp_path: Path) -> None:
     file = "memory.uvmp.jsonl"
-    assert torn(tmp_path, stored(1), header=None) == [
-        f"{file}: it has no header, so that nobody knows of which run it is"
-    ]
+    assert torn(tmp_path, stored(1), header=None) == [f"{file}: no header, so the run of this file is unknown"]
     again = {**HEADER, "node": "memory"}
     assert torn(tmp_path, stored(1), again) == [f"{file}:3: a second header, or one that is not in line 1"]
     assert torn(tmp_path, again) == [f"{file}:2: a second header, or one that is not in line 1"]
@@ -445,9 +443,9 @@ def test_a_folder_is_as_it_was_when_the_run_ended(folder: Path) -> None:
     (folder / "cpu0.uvmp.jsonl").unlink()
     journal(folder / "memory.uvmp.jsonl", stored(1))
     assert load(folder).torn == [
-        "cpu0.uvmp.jsonl: it is missing",
-        "memory.uvmp.jsonl: not as it was written (its SHA-256 is another than in run.json)",
-        "mmu.uvmp.jsonl: it was not there when the run ended",
+        "cpu0.uvmp.jsonl: the file is missing",
+        "memory.uvmp.jsonl: the file was changed (its SHA-256 differs from that in run.json)",
+        "mmu.uvmp.jsonl: the file did not exist when the run ended",
     ]
     journal(folder / "memory.uvmp.jsonl", stored(1), end="{")
     assert len([one for one in load(folder).torn if one.startswith("memory")]) == 1
@@ -455,19 +453,17 @@ def test_a_folder_is_as_it_was_when_the_run_ended(folder: Path) -> None:
 
 def test_a_scenario_is_as_it_was_when_the_run_ended(folder: Path) -> None:
     (folder / "scenario.json").write_text(json.dumps({**SCENE, "more": 1}))
-    assert load(folder).torn == ["scenario.json: not as it was written (its SHA-256 is another than in run.json)"]
+    assert load(folder).torn == ["scenario.json: the file was changed (its SHA-256 differs from that in run.json)"]
 
 
 def test_run_json_is_as_it_was_written(folder: Path) -> None:
     body = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**body, "engine": "live"}))
     journal(folder / "mmu.uvmp.jsonl")
-    assert load(folder).torn == ["run.json: its check does not hold: it is not as it was written"], (
-        "what it says is not"
-    )
+    assert load(folder).torn == ["run.json: wrong checksum: the file was changed"], "what it says is not"
     (folder / "run.json").write_text(json.dumps(sealed({**body, "files": 7})))
     assert load(folder).torn == [
-        f"{node}.uvmp.jsonl: it was not there when the run ended" for node in ("cpu0", "memory", "mmu")
+        f"{node}.uvmp.jsonl: the file did not exist when the run ended" for node in ("cpu0", "memory", "mmu")
     ]
 
 
@@ -495,12 +491,12 @@ def test_files_of_different_runs_are_told_first(folder: Path) -> None:
     ("recorded", "told", "says"),
     [
         (None, None, ""),
-        (None, FOUND, "run.json tells of a finding that is in no journal, where A has to be"),
-        (None, {**FOUND, "detector": "lockdebug"}, "run.json tells of a finding that is in no journal, where A has to be"),
+        (None, FOUND, "run.json has a finding of A that is in no journal"),
+        (None, {**FOUND, "detector": "lockdebug"}, "run.json has a finding of A that is in no journal"),
         (None, {**FOUND, "detector": "deadlock"}, ""),
         (FOUND, FOUND, ""),
-        (FOUND, None, "run.json tells of another finding than the journals; the journals' is told"),
-        (FOUND, {**FOUND, "text": "x"}, "run.json tells of another finding than the journals; the journals' is told"),
+        (FOUND, None, "run.json and the journals have different findings; this report shows that of the journals"),
+        (FOUND, {**FOUND, "text": "x"}, "run.json and the journals have different findings; this report shows that of the journals"),
     ],
 )  # fmt: skip
 def test_run_json_tells_of_the_finding_that_the_journals_have(
@@ -514,21 +510,21 @@ def test_run_json_tells_of_the_finding_that_the_journals_have(
 @pytest.mark.parametrize(
     ("about", "says"),
     [
-        ({"finding": 7}, "run.json: finding: not what a finding consists of"),
-        ({"finding": {"kind": "panic"}}, "run.json: finding: not what a finding consists of"),
-        ({"finding": {**FOUND, "kind": "deadlock", "detector": "deadlock", "x": 1}}, "run.json: finding: not what a finding consists of"),
+        ({"finding": 7}, "run.json: finding: not in the form of a finding"),
+        ({"finding": {"kind": "panic"}}, "run.json: finding: not in the form of a finding"),
+        ({"finding": {**FOUND, "kind": "deadlock", "detector": "deadlock", "x": 1}}, "run.json: finding: not in the form of a finding"),
         ({"schedule": 7}, f"run.json: schedule: expected a list of at most {MAX_SCHEDULE} deviations"),
         ({"schedule": [0] * (MAX_SCHEDULE + 1)}, f"run.json: schedule: expected a list of at most {MAX_SCHEDULE} deviations"),
         ({"schedule": [0] * MAX_SCHEDULE}, ""),
         ({"token": TOKEN, "shortened": TOKEN}, ""),
-        ({"token": TOKEN[:-1]}, "run.json: token: it is no token, or not in one piece"),
-        ({"shortened": 7}, "run.json: shortened: it is no token, or not in one piece"),
-        ({"token": OTHER}, "run.json: token: it is one of another scenario than the one in scenario.json"),
-        ({"shortened": OTHER}, "run.json: shortened: it is one of another scenario than the one in scenario.json"),
-        ({"errata": ["x"]}, "run.json and scenario.json tell of different errata or detectors"),
-        ({"errata": 7}, "run.json and scenario.json tell of different errata or detectors"),
-        ({"detect": {"race": "no"}}, "run.json and scenario.json tell of different errata or detectors"),
-        ({"detect": 7}, "run.json and scenario.json tell of different errata or detectors"),
+        ({"token": TOKEN[:-1]}, "run.json: token: not a token, or a damaged token"),
+        ({"shortened": 7}, "run.json: shortened: not a token, or a damaged token"),
+        ({"token": OTHER}, "run.json: token: a token of another scenario than that in scenario.json"),
+        ({"shortened": OTHER}, "run.json: shortened: a token of another scenario than that in scenario.json"),
+        ({"errata": ["x"]}, "run.json and scenario.json have different errata or detectors"),
+        ({"errata": 7}, "run.json and scenario.json have different errata or detectors"),
+        ({"detect": {"race": "no"}}, "run.json and scenario.json have different errata or detectors"),
+        ({"detect": 7}, "run.json and scenario.json have different errata or detectors"),
         ({"detect": {}}, ""),
     ],
     ids=range(16),

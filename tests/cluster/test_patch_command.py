@@ -38,7 +38,7 @@ def test_all_scenarios_are_compared(fix: Path, monkeypatch: pytest.MonkeyPatch) 
     changed = {(one["scenario"], one["kernel"]) for one in document["searches"] if one["changed"]}
     assert (result.exit_code, len(document["searches"]), changed) == (1, 4, {("S3a", "repaired")})
     shown = uvmp("explore", "--all", "--patch", fix, "--schedules", 5).output
-    assert "3 of 4 searches as before, 1 with a new finding" in shown and "oracle user page" in shown
+    assert "3 of 4 searches unchanged, 1 with a new finding" in shown and "oracle user page" in shown
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,7 @@ def test_the_report_of_a_freed_locked_anon_tells_who_holds_it_since_where_and_wh
     ]
     text = told(path)
     assert "held by 0A since amap_cow_now, operation 3" in text
-    assert "The log is whole" in text
+    assert "The log is complete" in text
     assert folder_line(str(path)) in text
 
 
@@ -211,8 +211,7 @@ def test_a_sleeper_on_a_busy_page_is_told_who_made_it_busy(tmp_path: Path) -> No
     story.op("1B", "sleep", "lock_manager", chan="page:3", wmesg="anonget2", fn="uvmfault_anonget")
     pm = analyse(story.write(tmp_path / "run", {"finding": None}))
     assert pm.waits[0] == (
-        '1B sleeps in uvmfault_anonget on page:3 ("anonget2"), which is BUSY since 0A made it so'
-        " in uvm_pagealloc, its operation 2"
+        '1B sleeps in uvmfault_anonget on page:3 ("anonget2"), which 0A made BUSY in uvm_pagealloc, its operation 2'
     )
 
 
@@ -258,8 +257,8 @@ def test_the_schedule_of_a_token_is_said_in_words(tmp_path: Path) -> None:
         {"ctx": "0A", "n": 9, "kind": "wait", "next": "1B"},
     ]
     pm = analyse(locked_anon().write(tmp_path / "run", {"finding": SPINS, "schedule": steps}))
-    assert pm.schedule[0] == "1. after operation 206 of 1B, which could have gone on, 0A goes on"
-    assert pm.schedule[1] == "2. after operation 9 of 0A, which has to wait, 1B goes on"
+    assert pm.schedule[0] == "1. after operation 206 of 1B, 0A preempts it"
+    assert pm.schedule[1] == "2. after operation 9 of 0A, which has to wait, 1B runs"
 
 
 # -- logs of runs that were killed, and broken logs -----------------------------------------
@@ -331,9 +330,9 @@ def test_a_changed_record_is_found_by_the_digest(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace('"value":1', '"value":2'))
     pm = analyse(path)
     assert not pm.complete
-    assert "memory.uvmp.jsonl: not as it was written" in pm.warnings[0]
+    assert "memory.uvmp.jsonl: the file was changed" in pm.warnings[0]
     seal(path, json.loads((path / "run.json").read_text()))
-    assert "not as they were written" in analyse(path).holes[0], "nor by who wrote run.json anew"
+    assert "were changed" in analyse(path).holes[0], "nor by who wrote run.json anew"
 
 
 def test_what_is_missing_after_the_finding_does_not_make_the_log_incomplete(tmp_path: Path) -> None:
@@ -348,7 +347,7 @@ def test_what_is_missing_after_the_finding_does_not_make_the_log_incomplete(tmp_
     assert pm.complete
     assert pm.digest_checked
     assert pm.after == ["cpu0: its operation 5 is in no node's journal (1 missing in all)"]
-    assert "whole up to the finding" in told(path)
+    assert "complete up to the finding" in told(path)
 
 
 def test_a_lost_grant_does_not_stop_the_story() -> None:
@@ -438,7 +437,7 @@ def test_a_foreign_schema_is_told_and_its_file_not_read(tmp_path: Path) -> None:
 def test_what_is_no_run_folder_is_the_users_mistake(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "empty").mkdir()
-    for name, says in (("file", "this is a file"), ("empty", "not a run folder"), ("nowhere", "no such folder")):
+    for name, says in (("file", "a run is a folder"), ("empty", "not a run folder"), ("nowhere", "no such folder")):
         with pytest.raises(UserMistake, match=says):
             analyse(tmp_path / name)
 

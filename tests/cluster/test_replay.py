@@ -87,14 +87,14 @@ def test_a_context_that_cannot_go_on_is_told_with_those_that_can() -> None:
     """A diverged schedule says what it expected and what was there; never a wrong replay in silence."""
     with pytest.raises(Diverged) as caught:
         replay(SHIPPED, [("", 0, "wait", "C")])
-    assert caught.value.expected == "C to go on first of all"
+    assert caught.value.expected == "C to run first"
     assert caught.value.found.startswith("only A, B")
 
 
 def test_an_operation_that_never_comes_is_told() -> None:
     with pytest.raises(Diverged) as caught:
         replay(SHIPPED, [("A", 10**6, "point", "B")])
-    assert caught.value.expected == "A to reach operation 1000000, there to go on with B"
+    assert caught.value.expected == "A to reach operation 1000000, and to run B there"
     assert caught.value.found == "the run ended before that"
 
 

@@ -138,7 +138,7 @@ def test_first_the_screen_then_with_full_the_rest(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "head", "says"),
     [
-        ("anon:5", "ANON anon:5#1", "begins a new life of anon:5: #1"),
+        ("anon:5", "ANON anon:5#1", "renews anon:5 as #1"),
         ("anon:5.an_lock", "LOCK anon:5.an_lock", "uvm_fault: wants anon:5.an_lock: waits"),
         (
             "anon:5.an_lock",
@@ -174,8 +174,8 @@ def test_of_results_that_nobody_expected_the_programs_steps_are_told(tmp_path: P
     found = {**SPINS, "kind": "unexpected-result", "detector": "results", "subject": "r", "context": "0A"}
     pm = analyse(story.write(tmp_path / "run", {"finding": {**found, "text": "expected r to be 5, found 6"}}))
     assert [one.items for one in pm.steps] == [
-        ["begins write at 0x80", "stores 5 at 0x80, in page:3", "write answers 0"],
-        ["begins read at 0x80", "reads 6 at 0x80, in page:3", "read answers 6"],
+        ["begins write at 0x80", "stores 5 at 0x80, in page:3", "write returns 0"],
+        ["begins read at 0x80", "reads 6 at 0x80, in page:3", "read returns 6"],
     ]
 
 

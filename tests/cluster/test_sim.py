@@ -148,7 +148,7 @@ def test_lockdebug_off_lets_the_same_program_go_on_to_what_then_happens() -> Non
     """An early check hides the symptom: without it the CPU spins on its own lock."""
     found = alone(twice, lockdebug="off")
     assert found is not None and found.kind == "spin-forever"
-    assert found.text == "A spins forever in user mode on thing:0.lk, which it has held itself since user"
+    assert found.text == "A spins forever in user mode on thing:0.lk, which it has itself held since user"
     assert alone(freed_while_held, lockdebug="off") is None
 
 
@@ -274,7 +274,7 @@ def test_a_wakeup_between_look_and_sleep_is_lost() -> None:
     toy = Toy(things, {"A": (0, careless), "B": (1, waker)})
     found = toy.search()
     assert found is not None and found.kind == "lost-wakeup"
-    assert found.text == f"A sleeps in user mode on {channel_name(CHAN)}; nobody is going to wake it"
+    assert found.text == f"A sleeps in user mode on {channel_name(CHAN)}; no context will wake it"
 
 
 def test_sleep_with_an_interlock_loses_no_wakeup_in_any_order() -> None:
@@ -293,7 +293,7 @@ def test_endless_operations_are_no_progress() -> None:
     for record in (False, True):
         found = toy.run(record=record, limit=500)
         assert found is not None and (found.kind, found.context) == ("no-progress", "A")
-        assert found.text.startswith("no end after 500 operations, which is all that a run of this scenario is given")
+        assert found.text.startswith("no end after 500 operations, the limit of this scenario")
 
 
 @pytest.mark.parametrize("level", ["note", "off"])

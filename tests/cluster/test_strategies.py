@@ -168,7 +168,7 @@ def test_the_strategies_of_scenarios_are_those_that_search() -> None:
 
 
 def test_an_unknown_strategy_is_the_users_mistake() -> None:
-    with pytest.raises(UserMistake, match="no strategy 'dfs'; there are: pct, random, stay"):
+    with pytest.raises(UserMistake, match="there is no strategy 'dfs'; known: pct, random, stay"):
         make("dfs", 0, 3)
 
 
@@ -363,6 +363,61 @@ def test_who_is_alone_costs_a_walk_no_throw_of_the_dice() -> None:
     assert all(picked)
 
 
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_where_a_strategy_says_that_it_stays_it_would_have_answered_the_same(name: str) -> None:
+    """Two of them play the same: one is asked at every point, the other only where it has not said that it stays."""
+    dice, able = random.Random(7), threads(4)
+    asked, spared = make(name, 3, 5), make(name, 3, 5)
+    skipped = 0
+    for _ in range(12):
+        assert asked.new_execution() and spared.new_execution()
+        current: Thread | None = None
+        for _ in range(60):
+            enabled = [thread for thread in able if dice.random() < 0.8] or able
+            if current not in enabled or dice.random() < 0.1:
+                current = None
+            left = dice.randrange(1, 12)
+            while left:
+                picked = asked.pick(enabled, current)
+                assert spared.pick(enabled, current) is picked
+                current, left = picked, left - 1
+                stays = max(0, min(left, spared.stays()))
+                assert [asked.pick(enabled, current) for _ in range(stays)] == [current] * stays
+                spared.passed(stays)
+                skipped, left = skipped + stays, left - stays
+    assert (skipped > 1000) == (name != "random")
+
+
+def test_pct_stays_up_to_its_next_change_or_until_it_is_fair() -> None:
+    able, pct = threads(3), Pct(1, 3)
+    pct.new_execution()
+    pct.changes = {5: 0, 9: -1}
+    pct.pick(able, None)
+    assert pct.stays() == 3, "at the points 2, 3 and 4"
+    pct.passed(2)
+    assert pct.stays() == 1
+    pct.passed(1)
+    assert pct.stays() == 0
+    pct.pick(able, able[0])
+    assert (pct.points, pct.stays()) == (5, 3)
+    pct.passed(4)
+    assert pct.stays() == FAIR_AFTER * pct.longest - 9
+    pct.passed(pct.stays())
+    assert pct.stays() == 0
+    pct.pick(able, able[0])
+    assert pct.stays() <= 0
+
+
+def test_the_default_schedule_is_followed_by_what_the_other_one_chooses() -> None:
+    able, both, walk = threads(4), DefaultFirst(RandomWalk(3)), RandomWalk(3)
+    assert both.new_execution()
+    assert [both.pick(able, able[2]) for _ in range(9)] == [able[2]] * 9 and both.choose(7) == 0
+    for _ in range(2):
+        assert both.new_execution() and walk.new_execution()
+        for _ in range(9):
+            assert both.pick(able, able[2]) is walk.pick(able, able[2]) and both.choose(7) == walk.choose(7)
+
+
 def test_before_an_execution_there_is_nothing_to_choose_from() -> None:
     first = DefaultFirst(RandomWalk(0))
     for choose in (lambda: first.pick([], None), lambda: first.choose(2)):
@@ -517,7 +572,7 @@ def test_a_deviation_that_cannot_be_taken_diverges_or_is_skipped() -> None:
     able = threads(2)
     strict, lenient = (Deviate([Deviation("", 0, "wait", "T9")], strict) for strict in (True, False))
     strict.new_execution()
-    with pytest.raises(Diverged, match="T9 to go on first of all; found only T0, T1 can"):
+    with pytest.raises(Diverged, match="T9 to run first; found only T0, T1 can run"):
         strict.pick(able, None)
     lenient.new_execution()
     assert lenient.pick(able, None) is able[0]
@@ -573,15 +628,15 @@ def test_a_choice_that_there_is_not_diverges_or_is_skipped(value: int | str) -> 
         follow.pick(threads(1), None)
     with pytest.raises(Diverged) as caught:
         strict.choose(2)
-    assert str(caught.value).endswith(f"choice {value} as operation 1 of T0; found only 2 choices, from 0")
+    assert str(caught.value).endswith(f"choice {value} as operation 1 of T0; found only 2 choices, 0 to 1")
     assert lenient.choose(2) == 0 and (lenient.taken, lenient.skipped, lenient.left) == (0, [there_is_not], [])
 
 
 @pytest.mark.parametrize(
     ("left", "wanted"),
     [
-        (Deviation("T0", 7, "point", "T1"), "T0 to reach operation 7, there to go on with T1"),
-        (Deviation("T0", 7, "choice", 4), "T0 to reach operation 7, there to take choice 4"),
+        (Deviation("T0", 7, "point", "T1"), "T0 to reach operation 7, and to run T1 there"),
+        (Deviation("T0", 7, "choice", 4), "T0 to reach operation 7, and to take choice 4 there"),
     ],
 )
 def test_what_is_left_in_the_end_is_told(left: Deviation, wanted: str) -> None:
@@ -618,7 +673,7 @@ def test_what_diverged_is_told_with_those_who_could_go_on() -> None:
     able[0].n = 4
     with pytest.raises(Diverged) as caught:
         follow.pick(able[1:], None)
-    assert str(caught.value).endswith("expected T9 to go on after operation 4 of T0; found only T1, T2 can")
+    assert str(caught.value).endswith("expected T9 to run after operation 4 of T0; found only T1, T2 can run")
 
 
 # -- a journal's order ---------------------------------------------------------------------------
@@ -648,14 +703,14 @@ def test_an_order_is_followed_from_its_first_operation_to_its_last_and_again() -
         assert picked == [step[:2] for step in steps]
         with pytest.raises(Diverged) as caught:
             order.pick(able[1:], None)
-        assert str(caught.value).endswith("expected the run to end here, as the journal does; found T1 can go on")
+        assert str(caught.value).endswith("expected the run to end here, as the journal does; found T1 can run")
 
 
 def test_who_is_next_in_an_order_and_cannot_go_on_diverges() -> None:
     able, order = ordered(("T1", 1, "pmap_enter"))
     with pytest.raises(Diverged) as caught:
         order.pick([able[0], able[2]], None)
-    assert str(caught.value).endswith("expected T1 to perform operation 1 (pmap_enter); found only T0, T2 can go on")
+    assert str(caught.value).endswith("expected T1 to perform operation 1 (pmap_enter); found only T0, T2 can run")
 
 
 def test_an_order_says_what_is_chosen() -> None:
@@ -676,7 +731,7 @@ def test_what_an_order_does_not_choose_diverges(step: tuple[str, int, str], valu
     """Another operation, a value that there is not, or no choice at all."""
     able, order = ordered(step, value=value)
     assert order.pick(able, None) is able[1]
-    with pytest.raises(Diverged, match=r"expected T1 to perform operation \d .*; found T1 has 2 choices, from 0$"):
+    with pytest.raises(Diverged, match=r"expected T1 to perform operation \d .*; found T1 has 2 choices, 0 to 1$"):
         order.choose(2)
 
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import ast
+import base64
 import re
+import zlib
 from pathlib import Path
 
+import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.runs import token as token_module
 from cluster.runs.token import (
+    MAX_BODY,
+    MAX_DEVIATIONS,
+    MAX_NUMBER,
     Token,
     kernel_files,
     kernel_version,
@@ -92,8 +98,6 @@ def test_what_is_no_token_is_told_as_such(text: str, message: str) -> None:
 @pytest.mark.parametrize("raw", [b"", b"z", b"zzzz", b"m", b"m\x01", b"m\x93\x00\xa1A\x01", b"m\xc1", b"x\x90"])
 def test_a_body_with_a_good_checksum_and_no_sense_is_refused(raw: bytes) -> None:
     """The checksum keeps slips out, not somebody's own tool."""
-    import base64
-
     body = base64.urlsafe_b64encode(raw).decode().rstrip("=")
     head = f"uvmp1.S3a.0123abcd.cafe0123.{body}"
     if not body:
@@ -103,11 +107,89 @@ def test_a_body_with_a_good_checksum_and_no_sense_is_refused(raw: bytes) -> None
         parse(f"{head}.{token_check(head)}")
 
 
+def with_body(raw: bytes) -> str:
+    """A token of these bytes, whose check holds."""
+    head = f"uvmp1.S3a.0123abcd.cafe0123.{base64.urlsafe_b64encode(raw).decode().rstrip('=')}"
+    return f"{head}.{token_check(head)}"
+
+
+def body_of(token: Token) -> bytes:
+    """The bytes of its body."""
+    body = str(token).split(".")[4]
+    return base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
+
+
+def packed(*values: object) -> bytes:
+    return b"m" + msgpack.packb(list(values))
+
+
+NO_LIST, NO_PACKING = "not a list of deviations", "wrong encoding"
+
+
+@pytest.mark.parametrize(
+    ("raw", "says"),
+    [
+        (b"x" + msgpack.packb([0, "A", 0, 0, 1, 0]), NO_PACKING),
+        (b"M" + msgpack.packb([0, "A", 0, 0, 1, 0]), NO_PACKING),
+        (b"z" + zlib.compress(msgpack.packb([0, "A", 0, 0, 1, 0]))[:-1], NO_PACKING),
+        (b"z" + zlib.compress(msgpack.packb([0, "A", 0, 0, 1, 0])) + b"x", NO_PACKING),
+        (b"z" + zlib.compress(msgpack.packb([0, "A" * MAX_BODY])), NO_PACKING),
+        (b"m" + msgpack.packb(7), NO_LIST),
+        (b"m" + msgpack.packb("text"), NO_LIST),
+        (packed(0, "A", 0, 0, 1), NO_LIST),
+        (packed(0, "A", 0, 0, 1, 0, 0), NO_LIST),
+        (packed(0, "A", 0, -1, 1, 0), NO_LIST),
+        (packed(0, "A", 0, MAX_NUMBER + 1, 1, 0), NO_LIST),
+        (packed(0, "A", 0, 1.0, 1, 0), NO_LIST),
+        (packed(0, "A", 0, True, 1, 0), NO_LIST),
+        (packed(2, "A", 0, 0, 1, 0), "a flag that is neither 0 nor 1"),
+        (packed(-1, "A", 0, 0, 1, 0), "a flag that is neither 0 nor 1"),
+        (packed(0, "A", 0, 0, 3, 0), "an unknown kind of deviation"),
+        (packed(0, "A/;", 0, 0, 1, 0), "not the name of a context"),
+        (packed(0, "A", 0, 0, 1, 1), "list index out of range"),
+        (packed(0, ["A"], 0, 0, 1, 0), "'list' object has no attribute 'split'"),
+        (packed(0, "A/" * 2048 + "A"), "exceeds max_str_len(4096)"),
+        (packed(0, "A", 0, 0, 1, {0: 0}), "exceeds max_map_len(0)"),
+        (packed(0, "A", *[0] * (4 * MAX_DEVIATIONS + 1)), f"exceeds max_array_len({4 * MAX_DEVIATIONS + 2})"),
+        (b"m" + msgpack.packb([0, "A"]) + b"\x00", "unpack(b) received extra data."),
+    ],
+    ids=range(23),
+)  # fmt: skip
+def test_what_is_wrong_with_a_body_is_told(raw: bytes, says: str) -> None:
+    with pytest.raises(UserMistake) as caught:
+        parse(with_body(raw)) if len(raw) < MAX_TOKEN // 2 else unpacked(raw)
+    assert caught.value.field == "TOKEN" and says in caught.value.message
+    assert caught.value.message.startswith("the token's body cannot be read (")
+
+
+def unpacked(raw: bytes) -> tuple[tuple[Deviation, ...], bool]:
+    """What is in a body, however long a token it would make."""
+    return token_module._unpack(base64.urlsafe_b64encode(raw).decode().rstrip("="))
+
+
+def test_a_body_may_be_as_large_as_it_can_be() -> None:
+    """The bounds are none for what `explore` prints."""
+    assert unpacked(packed(1, "A", 0, MAX_NUMBER, 2, MAX_NUMBER)) == (
+        (Deviation("A", MAX_NUMBER, "choice", MAX_NUMBER),), True,
+    )  # fmt: skip
+    many, fixed = unpacked(packed(0, "A/B", *[0, 1, 1, 1] * MAX_DEVIATIONS))
+    assert len(many) == MAX_DEVIATIONS and set(many) == {Deviation("A", 1, "point", "B")} and not fixed
+    assert unpacked(packed(1, "A/" * 2047 + "AB")) == ((), True)
+
+
+def test_a_body_is_packed_in_the_shorter_of_two_ways() -> None:
+    """Compressed only if that is shorter, and then as far as it goes."""
+    few, many = Token("S", "0123abcd", "cafe0123", RACE[:1]), Token("S", "0123abcd", "cafe0123", RACE * 40)
+    assert body_of(few)[:1] == b"m" and body_of(many)[:1] == b"z"
+    data = zlib.decompress(body_of(many)[1:])
+    assert body_of(many) == b"z" + zlib.compress(data, 9) and len(body_of(many)) < len(data)
+    lengths = [len(body_of(Token("S", "0123abcd", "cafe0123", RACE[:n]))) for n in range(1, 8)]
+    plain = [len(msgpack.unpackb(body_of(Token("S", "0123abcd", "cafe0123", RACE[:n]))[1:])) for n in (1, 2)]
+    assert lengths == sorted(lengths) and plain == [6, 10], "a list of a flag, names, and four numbers each"
+
+
 def test_a_small_token_cannot_unpack_into_a_large_one() -> None:
     """A bomb of zeros is refused, not unpacked."""
-    import base64
-    import zlib
-
     body = base64.urlsafe_b64encode(b"z" + zlib.compress(b"\x00" * (64 << 20), 9))[:3000].decode()
     head = f"uvmp1.S3a.0123abcd.cafe0123.{body}"
     with pytest.raises(UserMistake):

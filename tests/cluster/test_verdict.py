@@ -102,7 +102,7 @@ def test_a_lock_held_by_a_sleeper_names_both() -> None:
 def test_a_sleeper_whom_nobody_will_wake_is_told_with_its_channel() -> None:
     [found] = verdict(sleeping)
     assert (found.kind, found.function, found.subject) == ("lost-wakeup", "sleeper", "thing:0")
-    assert found.text == "A sleeps in sleeper on thing:0; nobody is going to wake it"
+    assert found.text == "A sleeps in sleeper on thing:0; no context will wake it"
     assert found.stack == ["sleeper"]
 
 
@@ -265,7 +265,7 @@ def test_a_cycle_through_a_busy_page_is_a_deadlock(blocked: bool) -> None:
     if blocked:
         a, b = (
             "A sleeps in taker for big:0.lk, held by B since waits_for_page",
-            'B sleeps in waits_for_page on page:0, which is BUSY ("new alloc by A") since A made it so',
+            'B sleeps in waits_for_page on page:0, which A made BUSY ("new alloc by A")',
         )
         assert texts == {"A": f"deadlock: {a}; {b}", "B": f"deadlock: {b}; {a}"}
     else:
@@ -301,7 +301,7 @@ def test_a_sleep_until_a_process_exits_is_explained_by_the_thread_of_it_that_is_
     toy.run(Script("C", "C"))
     found = judge(toy.machine.state(), toy.scenario.detect)
     assert [(one.context, one.kind) for one in found] == [("child", "deadlock"), ("A", "deadlock")]
-    assert found[1].text == "A sleeps in waits on proc:0.p_stat until process proc:0 exits, whose thread child has not"
+    assert found[1].text == "A sleeps in waits on proc:0.p_stat for the exit of thread child of process proc:0"
 
 
 def test_a_holder_that_waits_for_its_cpu_is_told_with_whoever_spins_there() -> None:

@@ -114,7 +114,7 @@ def test_a_cpu_that_does_not_wait_is_caught(name: str) -> None:
     machine = Ordered(scene, FORBIDDEN[name], runner=Hasty)
     assert machine.run() is None
     wrong = scene.expect.fixed.check(None, named_results(machine.results()))
-    assert wrong is not None and wrong.startswith("expected never to see")
+    assert wrong is not None and wrong.startswith("expected never")
     while Hasty.under_way:
         Hasty.under_way.pop().join()
     with pytest.raises(LogIncomplete, match="contradict each other"):

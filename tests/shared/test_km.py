@@ -217,13 +217,13 @@ BAD: list[tuple[tuple[str, ...], dict[str, Any], str, str]] = [
     ((ALLOC, ALLOC), {}, "A[1].km_alloc.as", "the variable k is named twice"),
     ((ALLOC, '{kread: {at: "l[0]"}}'), {}, "A[1].kread.at", "no step km_alloc has `as: l`; there are: k"),
     ((ALLOC, '{kread: {at: "k[2]"}}'), {}, "A[1].kread.at", "page 2 is outside region k"),
-    ((ALLOC, '{kread: {at: "k[0]+4"}}'), {}, "A[1].kread.at", "byte 4 is no word of a page"),
+    ((ALLOC, '{kread: {at: "k[0]+4"}}'), {}, "A[1].kread.at", "byte 4 is not a word of a page"),
     ((ALLOC, '{kread: {at: "k[0]", onfault: 1}}'), {}, "A[1].kread.onfault", "expected true or false"),
     ((ALLOC, '{km_free: {at: "k[1]", pages: 2}}'), {}, "A[1].km_free.at", "pages 1 to 2 is outside region k"),
     (("{send: {to: net1}}",), {}, "A[0].send.to", "unknown device 'net1' (did you mean net0"),
     ((), {"net0": "{kwait: {word: w}}"}, "interrupts.net0.steps[0].kwait", "kwait is a step of programs, not of interrupts"),
     ((), {"net0": '{write: {at: "x[0]", value: 1}}'}, "interrupts.net0.steps[0].write", "is a step of programs"),
-    ((), {"setup": "  - process: {as: net0, cpu: 0}"}, "setup[1].process.as", "net0 is a name of uvmp's own"),
+    ((), {"setup": "  - process: {as: net0, cpu: 0}"}, "setup[1].process.as", "net0 is reserved by uvmp"),
     ((), {"setup": "  - send: {to: net0}"}, "setup[1].send", "send is a step of programs, not of setup"),
 ]  # fmt: skip
 
@@ -241,13 +241,13 @@ def test_a_mistake_in_the_file_is_told_with_its_place(
 @pytest.mark.parametrize(
     ("key", "value", "field", "message"),
     [
-        ("devices", "{net0: imp, com: clock}", "machine.devices.com", "'com' is no name of a device"),
+        ("devices", "{net0: imp, com: clock}", "machine.devices.com", "'com' is not the name of a device"),
         ("devices", "{net0: imp, com0: high}", "machine.devices.com0", "unknown interrupt level 'high'; known: bio, imp, clock"),
         ("devices", None, "interrupts.net0", "the machine has no device 'net0'; it has: none"),
         ("kernel", None, "programs.A[0].km_alloc.map", "the machine has no kernel maps"),
         ("interrupts", INTERRUPTS.replace("com0:", "com1:"), "interrupts.com1", "the machine has no device 'com1'"),
         ("interrupts", INTERRUPTS.replace("com0: {cpu: 0", "com0: {cpu: 1"), "interrupts.com0.cpu", "there is no cpu 1"),
-        ("interrupts", INTERRUPTS.split("\n  com0", maxsplit=1)[0], "programs.A[1].send.to", "does not say what com0 does"),
+        ("interrupts", INTERRUPTS.split("\n  com0", maxsplit=1)[0], "programs.A[1].send.to", "has no entry for com0"),
     ],
 )  # fmt: skip
 def test_devices_and_interrupts_must_fit_each_other(key: str, value: str | None, field: str, message: str) -> None:

@@ -124,7 +124,7 @@ def test_a_read_sees_the_last_write() -> None:
     assert found.story == [
         "it is operation 5 of A, on page:4",
         "the 7 that was read: it was in page:4 when the run began",
-        "the 8 that is missing: T stored it at buf[0] (its operation 3), in page:3; it is in page:3 now",
+        "the 8 that is missing: T stored it at buf[0] (its operation 3), in page:3; it is now in page:3",
     ]
 
 
@@ -138,7 +138,7 @@ def test_a_finding_names_the_function_that_freed_the_page_written_to() -> None:
     assert found is not None and found.function == "uvmpd_scan_inactive"
     assert found.story[2] == (
         "the 7 that is missing: A stored it at buf[0] (its operation 2), in page:3; page:3 was freed by pagedaemon in"
-        " uvm_pagefree < uvmpd_scan_inactive (its operation 4), and nothing had written it anywhere else"
+        " uvm_pagefree < uvmpd_scan_inactive (its operation 4), and it had been written to no other place"
     )
 
 
@@ -157,14 +157,14 @@ def test_what_is_not_mapped_may_not_be_accessed(place: str) -> None:
     told = Told()
     told.call("A", "munmap", "buf[0]", 1)
     found = told.read("A", place, 0)
-    assert found is not None and "where nothing is mapped" in found.text
+    assert found is not None and "although nothing is mapped" in found.text
 
 
 def test_what_is_protected_may_not_be_accessed() -> None:
     told = Told()
     assert told.read("A", "buf[3]", 0) is None
     found = told.write("A", "buf[3]", 1)
-    assert found is not None and "where the protection forbids it" in found.text
+    assert found is not None and "although the protection forbids it" in found.text
     told = Told()
     told.call("A", "mprotect", "buf[0]", 1, prot=VM_PROT_NONE)
     assert told.read("A", "buf[0]", 1) is not None
@@ -271,7 +271,7 @@ def test_what_was_allowed_all_the_time_must_not_be_refused(op: str, place: str, 
     found = told.end("A", op, "SIGSEGV")
     assert (found is None) == fine
     if found is not None:
-        assert found.function == "uvm_fault" and "allowed all the time" in found.text
+        assert found.function == "uvm_fault" and "allowed throughout" in found.text
 
 
 def test_a_refusal_may_be_of_any_time_during_the_access() -> None:

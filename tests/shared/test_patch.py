@@ -118,13 +118,13 @@ ZERO = "@replaces('uvm_pagezero')\n"
 @pytest.mark.parametrize(
     ("text", "line", "said"),
     [
-        ("def x(:\n", 1, "is no Python"),
+        ("def x(:\n", 1, "is not valid Python"),
         ("import os\n", None, "replaces no function and declares no erratum"),
         ("\n1 / 0\n", 2, "cannot be run: ZeroDivisionError"),
         (f"{HEAD}@replaces('uvm_pagezro')\ndef x(pg): ...\n", 3, "did you mean uvm_pagezero"),
         (f"{HEAD}{ZERO}def x(page, n): ...\n", 3, r"takes \(pg\); its replacement takes \(page, n\)"),
         (f"{HEAD}{ZERO}def x(pg): ...\n{ZERO}def y(pg): ...\n", 5, "twice"),
-        (f"{HEAD}declares('forgets', 'It forgets.')\n", 3, "expected an erratum's id"),
+        (f"{HEAD}declares('forgets', 'It forgets.')\n", 3, "expected the id of an erratum"),
         (f"{HEAD}declares('amap_cow_now.nanon-freed-locked', 'Again.')\n", 3, "already"),
         (f"{HEAD}original('uvm_pagezero')\n", 3, "is not replaced"),
     ],

@@ -102,7 +102,7 @@ def test_kernel_steps_make_the_detectors_speak() -> None:
     [
         ("kstore: {word: x, value: 7}", "kstore: {word: x}", "programs.A[1].kstore", "missing key 'value'"),
         ("kstore: {word: x, value: 7}", "kstore: {value: 7}", "programs.A[1].kstore", "missing key 'word'"),
-        ("kstore: {word: x, value: 7}", "kstore: {word: x.y, value: 7}", "programs.A[1].kstore.word", "is no name of a word"),
+        ("kstore: {word: x, value: 7}", "kstore: {word: x.y, value: 7}", "programs.A[1].kstore.word", "is not a valid name of a word"),
         ("kstore: {word: x, value: 7}", "kstore: {word: x, value: -1}", "programs.A[1].kstore.value", "out of range"),
         ("kload: {word: y, into: ry}", "kload: {word: y, value: 1, into: ry}", "programs.B[3].kload.value", "unknown key 'value'"),
         ("kload: {word: y,", "kloud: {word: y,", "programs.B[3].kloud", "did you mean kload"),
@@ -124,4 +124,4 @@ def test_results_that_must_not_come_together_are_told() -> None:
     outcome = Expected(never=({"rx": 0, "ry": 0},))
     assert outcome.check(None, {"rx": 0, "ry": 1}) is None
     assert outcome.check(None, {"rx": 0}) is None
-    assert outcome.check(None, {"rx": 0, "ry": 0}) == "expected never to see rx = 0 and ry = 0"
+    assert outcome.check(None, {"rx": 0, "ry": 0}) == "expected never rx = 0 and ry = 0"

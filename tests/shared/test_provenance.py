@@ -65,7 +65,7 @@ def test_of_a_lost_write_the_page_and_who_freed_it_are_told() -> None:
     assert "it was in swap slot 1 when the run began; read from swap slot 1 to page:" in story[1]
     assert story[2].startswith("the 2 that is missing: T stored it at buf[0] (its operation ")
     assert "was freed by pagedaemon in uvm_pagefree < uvmpd_scan_inactive (its operation " in story[2]
-    assert story[2].endswith("and nothing had written it anywhere else")
+    assert story[2].endswith("and it had been written to no other place")
 
 
 def test_of_what_a_device_wrote_the_transfer_and_the_page_are_told() -> None:
@@ -73,7 +73,7 @@ def test_of_what_a_device_wrote_the_transfer_and_the_page_are_told() -> None:
     story = found(scenario("S11c"))
     assert story[0].startswith("the 7 that was read: it was in disk block 0 when the run began; read from disk block 0")
     assert (
-        "it is in disk block 2 and in page:0 now; page:1, into which it was read by DMA from disk block 2" in story[1]
+        "it is now in disk block 2 and in page:0; page:1, into which it was read by DMA from disk block 2" in story[1]
     )
     assert "for A in sys_physio (its operation " in story[1] and "freed by A in uvm_pagefree < uvn_flush" in story[1]
 
@@ -111,7 +111,7 @@ def test_a_store_a_copy_and_zero() -> None:
         " copied from page:3 to page:4 by A in f < g (its operation 2)"
     )
     assert story.came(3, 0) == "page:3 was zeroed by A in f < g (its operation 3)"
-    assert story.fate(6) == "it is in page:4 now; a copy, in page:3, was zeroed by A in f < g (its operation 3)"
+    assert story.fate(6) == "it is now in page:4; a copy, in page:3, was zeroed by A in f < g (its operation 3)"
 
 
 def test_a_copy_between_two_shards_is_one_copy() -> None:
@@ -128,7 +128,7 @@ def test_what_went_out_to_swap_and_came_back_and_the_slot_that_was_overwritten()
         "A stored it at [1000] (its operation 1), in page:3; written from page:3 to swap slot 8 for A in f < g"
         " (its operation 2); read from swap slot 8 to page:5 for A in f < g (its operation 7)"
     )
-    assert story.fate(6) == "it is in page:5 and in swap slot 8 now; page:3 was freed by A in f < g (its operation 6)"
+    assert story.fate(6) == "it is now in page:5 and in swap slot 8; page:3 was freed by A in f < g (its operation 6)"
     story.op("swap_put", 8, "buf", [4], result=0).op("frame_read", 4, ctx="swap").op("io_done", 3, 0, None, ctx="swap")
     story.write(5, 7)
     assert story.fate(6).startswith("page:3 was freed by A")
@@ -139,7 +139,7 @@ def test_what_went_out_to_swap_and_came_back_and_the_slot_that_was_overwritten()
 def test_what_a_device_refuses_or_fails_to_write_moved_nothing() -> None:
     story = Told().write(3, 6).op("swap_put", 7, "buf", [3], result=35)
     story.op("swap_put", 9, "buf", [3]).op("io_done", 1, 5, None, ctx="swap")
-    assert story.fate(6) == "it is in page:3 now"
+    assert story.fate(6) == "it is now in page:3"
 
 
 def test_raw_io_and_the_kernels_own_stores_are_told_as_such() -> None:
@@ -160,22 +160,22 @@ def test_a_value_that_was_overwritten_everywhere_names_the_last_store() -> None:
 def test_an_access_that_was_let_names_who_entered_the_translation_and_who_wanted_it_away() -> None:
     story = Told()
     there = "its translation to page:3 was there when the run began"
-    assert story.told.let(3, 128) == [there, "nobody has asked to take it away or to narrow it since"]
+    assert story.told.let(3, 128) == [there, "no context has requested to remove or restrict it since"]
     story.op("pmap_protect", 1, 64, 256, 1, "cpu0").op("pmap_protect", 1, 256, 512, 1, "cpu0")
-    assert story.told.let(3, 128) == [there, "pmap_protect of it was asked for by A in f < g (its operation 1)"]
+    assert story.told.let(3, 128) == [there, "A in f < g (its operation 1) requested pmap_protect of it"]
     story.op("pmap_enter", 1, 128, 3, 3, 0, "cpu0", result=0).op("pmap_remove", 2, 64, 256, "cpu0")
     entered = "its translation to page:3 was entered by A in f < g (its operation 3)"
-    assert story.told.let(3, 128) == [entered, "nobody has asked to take it away or to narrow it since"]
+    assert story.told.let(3, 128) == [entered, "no context has requested to remove or restrict it since"]
     story.op("pmap_remove", 1, 64, 256, "cpu0")
-    assert story.told.let(3, 128) == [entered, "pmap_remove of it was asked for by A in f < g (its operation 5)"]
+    assert story.told.let(3, 128) == [entered, "A in f < g (its operation 5) requested pmap_remove of it"]
 
 
 def test_a_refused_request_is_not_taken_for_the_one_that_is_done() -> None:
     story = Told().write(3, 6).op("swap_put", 7, "buf", [3], result=35).op("swap_put", 9, "buf", [3], result=0)
     story.op("frame_read", 3, ctx="swap").op("io_done", 1, 0, None, ctx="swap")
-    assert story.fate(6) == "it is in page:3 and in swap slot 9 now"
+    assert story.fate(6) == "it is now in page:3 and in swap slot 9"
 
 
 def test_a_frame_that_was_freed_and_is_filled_again_is_not_free() -> None:
     story = Told().write(3, 6).op("renew", 0, "page:4#1", "", 0).op("frame_copy", 4, 3)
-    assert story.fate(6) == "it is in page:3 and in page:4 now"
+    assert story.fate(6) == "it is now in page:3 and in page:4"

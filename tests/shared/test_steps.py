@@ -137,7 +137,7 @@ def test_the_oracle_goes_by_a_step_s_effect() -> None:
     with vanish(knows=False):
         found, _ = run(load_scenario(text, "t.yaml"))
     assert found is not None and found.text == (
-        "memory oracle: A gets SIGSEGV at buf[1], where the access was allowed all the time"
+        "memory oracle: A gets SIGSEGV at buf[1], although the access was allowed throughout the step"
     )
 
 
@@ -239,14 +239,14 @@ def test_for_tools_there_is_one_document() -> None:
         "name": "mprotect",
         "family": "system calls",
         "allowed_in": ["setup", "programs"],
-        "says": "Change the protection of pages, as mprotect(2).",
+        "says": "Change the protection of pages: mprotect(2).",
         "keys": [
             {
                 "name": "in",
                 "type": "a name",
                 "required": True,
                 "allowed_in": ["setup"],
-                "means": "the process that does it",
+                "means": "the process that performs the step",
             },
             {
                 "name": "at",
@@ -260,14 +260,14 @@ def test_for_tools_there_is_one_document() -> None:
                 "type": "a whole number, 1 to 4096",
                 "required": True,
                 "allowed_in": ["setup", "programs"],
-                "means": "how many pages",
+                "means": "the number of pages",
             },
             {
                 "name": "prot",
                 "type": "a word: none, r, rw, rx, rwx",
                 "required": True,
                 "allowed_in": ["setup", "programs"],
-                "means": "what may be done to them from now on.",
+                "means": "the new protection.",
             },
         ],
         "into": ["programs"],

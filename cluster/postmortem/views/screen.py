@@ -68,13 +68,13 @@ def _what(pm: Postmortem, width: int) -> Iterator[str]:
         for sentence in story[:MAX_STORY]:
             yield from _short(wrap("- " + sentence, width, hang="  "), STORY_LINES, width)
     errata = ", ".join(one["id"] + (f" ({one['row']})" if one["row"] else "") for one in pm.errata)
-    yield from _short(fold_text(errata or "none: the repaired kernel", width, "  errata: ", " " * 10), 2, width)
+    yield from _short(fold_text(errata or "none (the repaired kernel)", width, "  errata: ", " " * 10), 2, width)
 
 
 def _rows(pm: Postmortem, width: int, room: int) -> list[str]:
     about = ", ".join(GLOBALS.get(one, one).replace("slot:", "swap slot ") for one in pm.steps_about)
     head = _short(wrap(f"What happened{f' to {about}' if about else ''}", width, "", "  "), 2, width)
-    head += ["  (context, its own operation number, function: what it did)"]
+    head += ["  (context, its operation number, function: action)"]
     for many in range(min(MAX_ROWS, len(pm.steps)), 0, -1):
         rows = choose(pm.steps, many)
         ctx = max(len(row.ctx) for row in rows)
@@ -112,24 +112,24 @@ def _number(row: Line) -> str:
 def _waits(pm: Postmortem, width: int) -> Iterator[str]:
     if not pm.waits:
         return
-    yield "Who waits for whom"
+    yield "Wait-for graph"
     for sentence in pm.waits[:MAX_WAITS]:
         yield from _short(wrap(sentence + ".", width, hang="  "), WAIT_LINES, width)
     if len(pm.waits) > MAX_WAITS:
         yield f"  (and {len(pm.waits) - MAX_WAITS} more)"
     if len(pm.cycle) > 1:
         ring = " -> ".join([*pm.cycle, pm.cycle[0]])
-        yield from _short(wrap(f"{ring}: a cycle, so none of them can go on.", width, hang="  "), 2, width)
+        yield from _short(wrap(f"{ring}: a cycle, so none of them can continue.", width, hang="  "), 2, width)
 
 
 def _again(pm: Postmortem, width: int, full: str) -> Iterator[str]:
-    yield "To see it again"
-    yield f"  {clean(pm.replay)}" if pm.replay else "  not known: there is no run.json"
+    yield "To repeat it"
+    yield f"  {clean(pm.replay)}" if pm.replay else "  unknown: there is no run.json"
     if pm.shortened:
         yield "The same finding, shortened (another schedule)"
         yield f"  {clean(pm.shortened)}"
     if not pm.complete:
         yield from _short(wrap(f"The log is INCOMPLETE: {(pm.warnings + pm.holes)[0]}", width, "", "  "), 2, width)
     if full:
-        one = f"; about one object: --object {pm.steps_about[-1]}" if pm.steps_about else ""
-        yield from fold_text(f"Everything else: {full}{one}", width, "", "  ")
+        option = f"; for one object: --object {pm.steps_about[-1]}" if pm.steps_about else ""
+        yield from fold_text(f"For more: {full}{option}", width, "", "  ")

@@ -83,7 +83,7 @@ def render_object(pm: Postmortem, width: int = WIDTH) -> str:
     if pm.about.lock is not None:
         lines[1:1] = [*_lock(pm.about.lock, width)][1:]
     if not pm.about.history:
-        lines.append("  nothing was done to it in this run")
+        lines.append("  no operation on it in this run")
     return "\n".join(clean(line).rstrip() for line in lines) + "\n"
 
 
@@ -129,7 +129,7 @@ def _head(pm: Postmortem, width: int) -> Iterator[str]:
         if one["source"]:
             yield from _labelled("", one["source"], width)
     if not pm.errata:
-        yield from _labelled("errata", "none: the repaired kernel", width)
+        yield from _labelled("errata", "none (the repaired kernel)", width)
     if found is not None:
         who = f", seen by {found.context}" if found.context else ""
         source = "" if pm.ended else f", taken from its {pm.source}"
@@ -138,7 +138,7 @@ def _head(pm: Postmortem, width: int) -> Iterator[str]:
         yield from _labelled("noted", note, width)
     for step in pm.schedule:
         yield from _labelled("schedule", step, width)
-    yield f"  {'replay':<10}{clean(pm.replay)}" if pm.replay else f"  {'replay':<10}not known: no run.json"
+    yield f"  {'replay':<10}{clean(pm.replay)}" if pm.replay else f"  {'replay':<10}unknown: no run.json"
     if pm.shortened:
         yield from _labelled("shortened", "another, shorter schedule with the same finding:", width)
         yield f"  {'':<10}{clean(pm.shortened)}"
@@ -155,11 +155,11 @@ def _interleaving(pm: Postmortem, width: int) -> Iterator[str]:
         return
     about = ", ".join(GLOBALS.get(one, one) for one in pm.steps_about)
     what = f"every step that touched {about}" if about else "the last steps"
-    yield from wrap(f"How it came about: {what}", width, "", "  ")
+    yield from wrap(f"Interleaving: {what}", width, "", "  ")
     rank = {one.name: at for at, one in enumerate(pm.contexts)}
     columns = sorted({(row.ctx, row.cpu) for row in rows if not row.gap}, key=lambda one: rank.get(one[0], len(rank)))
     room = (width - 2) // max(1, len(columns)) - 1
-    yield from wrap("The number is the context's own operation number; `f < g`: in f, called by g.", width)
+    yield from wrap("Numbers are those of the context's operations; `f < g`: in f, called by g.", width)
     yield ""
     if about and len(columns) <= MAX_COLUMNS and room >= NARROWEST:
         yield from _table(rows, columns, room)
@@ -229,12 +229,12 @@ def _history_line(row: Line, width: int) -> list[str]:
 def _waits(pm: Postmortem, width: int) -> Iterator[str]:
     if not pm.waits:
         return
-    yield "Who waits for whom"
+    yield "Wait-for graph"
     for sentence in pm.waits:
         yield from wrap(sentence + ".", width, hang="  ")
     if len(pm.cycle) > 1:
         ring = " -> ".join([*pm.cycle, pm.cycle[0]])
-        yield from wrap(f"{ring}: a cycle, so none of them can go on.", width, hang="  ")
+        yield from wrap(f"{ring}: a cycle, so none of them can continue.", width, hang="  ")
 
 
 def _locks(pm: Postmortem, width: int) -> Iterator[str]:
@@ -306,7 +306,7 @@ def _objects(pm: Postmortem, width: int) -> Iterator[str]:
         yield from _object(one, width)
     if any(UNKNOWN in line for one in pm.objects for line in _dump(one, width)):
         yield ""
-        yield f"  {UNKNOWN}: set before the run began, and not looked at since"
+        yield f"  {UNKNOWN}: set before the run began, and not accessed since"
 
 
 def _object(one: ObjectReport, width: int, limit: int = MAX_HISTORY) -> Iterator[str]:
@@ -341,7 +341,7 @@ def _dump(one: ObjectReport, width: int) -> Iterator[str]:
 def _uvmexp(pm: Postmortem, width: int) -> Iterator[str]:
     if not pm.uvmexp:
         return
-    yield "show uvmexp (what the run looked at)"
+    yield "show uvmexp (fields that the run accessed)"
     told = {name for _, names in UVMEXP for name in names}
     for label, names in (*UVMEXP, ("others", tuple(name for name in pm.uvmexp if name not in told))):
         text = ", ".join(f"{name}={pm.uvmexp[name]}" for name in names if name in pm.uvmexp)
@@ -366,12 +366,12 @@ def _nodes(pm: Postmortem, width: int) -> Iterator[str]:
 def _log(pm: Postmortem, width: int) -> Iterator[str]:
     made = ", ".join(f"{name} {value}" for name, value in pm.versions.items())
     if pm.complete:
-        whole = f"digest {pm.digest[:16]}" + (", as run.json has it" if pm.digest_checked else "")
+        whole = f"digest {pm.digest[:16]}" + (", as in run.json" if pm.digest_checked else "")
         upto = f" up to the finding ({pm.past} of them)" if pm.past else ""
         many = f"{pm.records} records of {len(pm.nodes)} nodes"
-        yield from wrap(f"The log is whole{upto}: {many}, {whole}; nothing is missing", width, "", "  ")
+        yield from wrap(f"The log is complete{upto}: {many}, {whole}", width, "", "  ")
         for text in pm.after:
-            yield from wrap(f"- after the finding, while other CPUs went on: {text}", width, hang="  ")
+            yield from wrap(f"- after the finding, while other CPUs continued: {text}", width, hang="  ")
     else:
         yield f"The log is INCOMPLETE: {pm.records} records of {len(pm.nodes)} nodes"
         for text in (*pm.warnings, *pm.holes):

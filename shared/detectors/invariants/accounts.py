@@ -95,7 +95,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
         yield f"freemin is {freemin}, reserve_kernel {reserve}: the pagedaemon may sleep while programs wait", uvmexp
 
 
-@invariant("COUNT-11", "nobody is counted as a waiter for memory", source="uvm_pdaemon.c, uvm_wait")
+@invariant("COUNT-11", "no context is counted as a waiter for memory", source="uvm_pdaemon.c, uvm_wait")
 def _(s: Snapshot) -> Iterator[Violation]:
     waiters = s.num(uvm, "pagedaemon_waiters")
     if waiters:
@@ -121,7 +121,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
         unused, bad = sorted(used - set(s.slot_users)), s.num(dev, "swd_npgbad")
         if len(unused) != bad:
             some = f", among them slot {unused[0]}" if unused else ""
-            yield f"{dev} has {len(unused)} slots in use that nobody has{some}, and {bad} bad ones", dev
+            yield f"{dev} has {len(unused)} slots in use without an owner{some}, and {bad} bad ones", dev
     for slot, anons in sorted(s.slot_users.items()):
         if slot not in everything:
             yield f"{anons[0]} has slot {slot}, which is not in use", anons[0]

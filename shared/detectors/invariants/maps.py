@@ -229,7 +229,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
     mine = {(owners.get(s.get(page, "uobject")), page.frame) for page in s.ptps}
     for page in s.ptps:
         if (owners.get(s.get(page, "uobject")), page.frame) not in of:
-            yield f"{page} belongs to {s.get(page, 'uobject')}, and is no page table of its pmap", page
+            yield f"{page} belongs to {s.get(page, 'uobject')}, and is not a page table of its pmap", page
     for pmap, frame in sorted(of):
         if (pmap, frame) not in mine:
             there = Page.at(frame)

@@ -79,7 +79,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
             if name == "am_ppref" and s.get(amap, name) is None:
                 continue
             if array is None:
-                yield f"{amap} has {s.get(amap, name)!r} for {name}, which is no array of now", amap
+                yield f"{amap} has {s.get(amap, name)!r} for {name}, which is not a live array", amap
             elif s.get(array, "amap") != amap:
                 yield f"{amap} has for {name} an array of {s.get(array, 'amap')}", amap
             elif len(s.array(array)) != maxslot:
@@ -346,7 +346,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
             found[page.id] = number
             page, seen = s.get(page, "hashq_next"), seen + 1
         if page is not None:
-            yield f"bucket {number} of the hash comes to {page!r}, which is no page that belongs there", table
+            yield f"bucket {number} of the hash has {page!r}, which is not a page that belongs there", table
             return
     places: dict[tuple[int, int], Page] = {}
     for memq in s.memqs.values():

@@ -167,7 +167,7 @@ class Structs:
         while elm is not None:
             where = f"after {before}" if before else "at its head"
             if not self.live(elm, kind):
-                faults.append((f"{where} it has {elm!r}, which is no {kind.kind_name} of now", before or head))
+                faults.append((f"{where} it has {elm!r}, which is not a live {kind.kind_name}", before or head))
                 break
             if elm.id in seen:
                 faults.append((f"{where} it comes back to {elm}", elm))
@@ -334,13 +334,13 @@ class Snapshot(Structs):
         faults: list[Violation] = []
         header = self.follow(map, "header", VmMapEntry)
         if header is None:
-            return Walk(items, [(f"its header is {self.get(map, 'header')!r}, which is no entry of now", map)])
+            return Walk(items, [(f"its header is {self.get(map, 'header')!r}, which is not a live entry", map)])
         seen: set[int] = set()
         before: VmMapEntry = header
         while True:
             entry = self.get(before, "next")
             if not self.live(entry, VmMapEntry):
-                faults.append((f"the next of {before} is {entry!r}, which is no entry of now", before))
+                faults.append((f"the next of {before} is {entry!r}, which is not a live entry", before))
                 break
             if self.get(entry, "prev") != before:
                 faults.append((f"{entry} comes after {before}, but its prev is {self.get(entry, 'prev')}", entry))

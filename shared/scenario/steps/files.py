@@ -24,7 +24,7 @@ FILE = Key("file", keys.FILE)
 
 @step("file", FAMILY, Where.SETUP, (Key("as", keys.NEW_FILE), PAGES, Key("words", keys.FILE_WORDS, optional=True)))
 class MakeFile(Args):
-    """Make a file, in the first blocks of the disk that are no other file's."""
+    """Make a file in the first free blocks of the disk."""
 
     as_: str
     file: int
@@ -33,7 +33,7 @@ class MakeFile(Args):
     words: tuple[int, ...] = ()
 
     def perform(self, call: Call) -> int | str:
-        """As it is before anybody has opened it: on the disk."""
+        """The file before its first open: its data is on the disk."""
         for page, word in enumerate(self.words):
             here.port.op("disk_format", self.block + page, ([word],))
         made = vnode_make(self.block, self.pages)
@@ -49,7 +49,7 @@ class MakeFile(Args):
 
 @step("fread", FAMILY, Where.PROGRAM, (AT,))
 class Fread(Args):
-    """Read a word of a file, as read(2). Answers its value."""
+    """Read a word of a file: read(2). Returns its value."""
 
     at: int
     file: int
@@ -64,7 +64,7 @@ class Fread(Args):
 
 @step("fwrite", FAMILY, BOTH, (AT, VALUE))
 class Fwrite(Args):
-    """Write a word of a file, as write(2)."""
+    """Write a word of a file: write(2)."""
 
     at: int
     file: int
@@ -84,7 +84,7 @@ class Fwrite(Args):
 
 @step("ftruncate", FAMILY, Where.PROGRAM, (FILE, Key("pages", keys.FILE_SIZE)))
 class Ftruncate(Args):
-    """Make a file shorter, or as long again as it was made, as ftruncate(2)."""
+    """Change the length of a file, at most to its first length: ftruncate(2)."""
 
     file: int
     size: int
@@ -101,7 +101,7 @@ class Ftruncate(Args):
 
 @step("uncache", FAMILY, BOTH, (FILE,))
 class Uncache(Args):
-    """See that a file's pages do not stay in memory when nobody uses it, as uvm_vnp_uncache()."""
+    """Make the kernel free a file's pages when the file is no longer in use: uvm_vnp_uncache()."""
 
     file: int
 
@@ -114,7 +114,7 @@ class Uncache(Args):
 
 @step("shm", FAMILY, BOTH, (Key("as", keys.NEW_SEGMENT), PAGES))
 class MakeSegment(Args):
-    """Make a shared memory segment, as shmget(2); mmap maps it with `shm: NAME`."""
+    """Make a shared memory segment: shmget(2). Step mmap maps it with `shm: NAME`."""
 
     shm: int
     pages: int
@@ -127,7 +127,7 @@ class MakeSegment(Args):
 
 @step("shm_remove", FAMILY, Where.PROGRAM, (Key("shm", keys.SEGMENT),))
 class RemoveSegment(Args):
-    """Remove a shared memory segment, as shmctl(2) with IPC_RMID: who has mapped it keeps it."""
+    """Remove a shared memory segment: shmctl(2) with IPC_RMID. Existing mappings stay."""
 
     shm: int
 

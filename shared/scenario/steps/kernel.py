@@ -1,4 +1,4 @@
-"""Steps of the kernel's own, which no user call reaches: words, memory of the kernel's maps, devices, barriers.
+"""Steps that call functions of the kernel directly: words, memory of the kernel's maps, devices, barriers.
 
 `kload` and `kstore` are one bare load and store of a named word, `klock` and `kunlock` take and release the lock that
 is meant to guard it. Words come into being by being named, with the value 0; word i is on memory shard i modulo the
@@ -74,13 +74,13 @@ def barrier(meeting: Barrier) -> None:
 
 @kernel(exit="same")
 def kload(word: Litmus) -> int:
-    """One load; the lock is the program's affair."""
+    """One load; locking is the program's responsibility."""
     return word.value
 
 
 @kernel(exit="same")
 def kstore(word: Litmus, value: int) -> None:
-    """One store; the lock is the program's affair."""
+    """One store; locking is the program's responsibility."""
     word.value = value
 
 
@@ -98,7 +98,7 @@ def kunlock(word: Litmus) -> None:
 
 @kernel(exit="same")
 def kwait(word: Litmus) -> None:
-    """Wait until the word is not 0, which an interrupt may see to.
+    """Wait until the word is not 0; an interrupt may store a value in it.
 
     Sleeps:  on the word ("kwait").
     """
@@ -113,7 +113,7 @@ def kwait(word: Litmus) -> None:
 
 @kernel(exit="same")
 def kwakeup(word: Litmus, value: int) -> None:
-    """Store a value and wake who waits for the word."""
+    """Store a value and wake the threads that wait for the word."""
     s = here.port.splraise(SPL_CLOCK)
     word.l_lock.lock()
     word.value = value
@@ -123,7 +123,7 @@ def kwakeup(word: Litmus, value: int) -> None:
 
 
 def _kernel_map(name: str) -> tuple[VmMap, UvmObject | None]:
-    """The map of that name, and the object of its wired memory; None: it is pageable."""
+    """The map of that name, and the object of its wired memory; None: pageable memory."""
     maps: dict[str, tuple[VmMap | None, UvmObject | None]] = {
         "map": (uvm.kernel_map, uvm.kernel_object),
         "kmem": (uvm.kmem_map, uvm.kmem_object),
@@ -190,7 +190,7 @@ class OfWord(Args):
 
 @step("kload", FAMILY, NOT_SETUP, (WORD,), system_call=False)
 class Kload(OfWord):
-    """Load a word, without its lock unless the program has it. Answers its value."""
+    """Load a word; the step takes no lock. Returns its value."""
 
     def perform(self, call: Call) -> int | str:
         return kload(self.litmus)
@@ -198,7 +198,7 @@ class Kload(OfWord):
 
 @step("kstore", FAMILY, NOT_SETUP, (WORD, VALUE), system_call=False)
 class Kstore(OfWord):
-    """Store a value in a word, without its lock unless the program has it."""
+    """Store a value in a word; the step takes no lock."""
 
     value: int
 
@@ -209,7 +209,7 @@ class Kstore(OfWord):
 
 @step("klock", FAMILY, NOT_SETUP, (WORD,), system_call=False)
 class Klock(OfWord):
-    """Take the lock that is meant to guard a word."""
+    """Take the lock of a word."""
 
     def perform(self, call: Call) -> int | str:
         klock(self.litmus)
@@ -218,7 +218,7 @@ class Klock(OfWord):
 
 @step("kunlock", FAMILY, NOT_SETUP, (WORD,), system_call=False)
 class Kunlock(OfWord):
-    """Release the lock that is meant to guard a word."""
+    """Release the lock of a word."""
 
     def perform(self, call: Call) -> int | str:
         kunlock(self.litmus)
@@ -236,7 +236,7 @@ class Kwait(OfWord):
 
 @step("kwakeup", FAMILY, NOT_SETUP, (WORD, VALUE), system_call=False)
 class Kwakeup(OfWord):
-    """Store a value in a word, under its lock, and wake every thread that sleeps in kwait for it."""
+    """Store a value in a word under its lock, and wake all threads that sleep in kwait for the word."""
 
     value: int
 
@@ -247,7 +247,7 @@ class Kwakeup(OfWord):
 
 @step("send", FAMILY, Where.PROGRAM, (Key("to", keys.DEVICE),), system_call=False)
 class Send(Args):
-    """Give a device something to do; its interrupt comes."""
+    """Give a device a request; the device then interrupts."""
 
     name: str
     number: int
@@ -283,7 +283,7 @@ class OfKernelMemory(Args):
     ),
 )  # fmt: skip
 class KmAlloc(OfKernelMemory):
-    """Allocate memory from one of the kernel's maps, as malloc() does, and keep its address in a variable.
+    """Allocate memory from a map of the kernel, like malloc(), and keep its address in a variable.
 
     Answers 0, or ENOMEM if there is no memory. An interrupt does not wait for any.
     """
@@ -296,7 +296,7 @@ class KmAlloc(OfKernelMemory):
 
 @step("km_free", FAMILY, EVERYWHERE, (Key("at", keys.KERNEL_PAGE), Key("pages", keys.PAGES)))
 class KmFree(OfKernelMemory):
-    """Free pages that km_alloc has allocated, all of them or some. The variable keeps the address, which is stale.
+    """Free some or all pages that km_alloc has allocated. The variable keeps the address, which is then stale.
 
     Answers 0, or EFAULT if nothing was ever allocated.
     """
@@ -310,7 +310,7 @@ class KmFree(OfKernelMemory):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OfKernelWord(OfKernelMemory):
-    """A load or store of kernel memory, also when that has been freed."""
+    """A load or store of kernel memory, which may have been freed."""
 
     byte: int
     onfault: bool = False
@@ -322,7 +322,7 @@ class OfKernelWord(OfKernelMemory):
 
 @step("kread", FAMILY, NOT_SETUP, (Key("at", keys.KERNEL_WORD), ONFAULT))
 class Kread(OfKernelWord):
-    """Load a word of kernel memory. Answers its value; there may be no memory at its address, which is a panic.
+    """Load a word of kernel memory. Returns its value; if there is no memory at the address, the kernel panics.
 
     Keys:
         onfault: true: with no memory there it answers EFAULT instead; default false.
@@ -334,7 +334,7 @@ class Kread(OfKernelWord):
 
 @step("kwrite", FAMILY, EVERYWHERE, (Key("at", keys.KERNEL_WORD), VALUE, ONFAULT))
 class Kwrite(OfKernelWord):
-    """Store a word of kernel memory; there may be no memory at its address, which is a panic.
+    """Store a word of kernel memory; if there is no memory at the address, the kernel panics.
 
     Keys:
         onfault: true: with no memory there it answers EFAULT instead; default false.

@@ -23,7 +23,7 @@ TO = Key("to", keys.choice("borrower", LOANS, field="flags"))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OfLoan(Args):
-    """A step that concerns what was lent."""
+    """A step on lent pages."""
 
     loan: str
     number: int
@@ -35,7 +35,7 @@ class Lend(OfRange):
     """Lend pages of the process to the kernel.
 
     Keys:
-        to: page: the pages; anon: their anons, which map_loan can map.
+        to: page: lend the pages; anon: lend their anons, which map_loan can map.
     """
 
     flags: int
@@ -55,7 +55,7 @@ class Lend(OfRange):
 
 @step("unloan", FAMILY, Where.PROGRAM, (OF,))
 class Unloan(OfLoan):
-    """Give everything back that was lent."""
+    """Return all pages of a loan."""
 
     effect = leaves_memory_alone
 
@@ -84,7 +84,7 @@ class MapLoan(Args):
 
 @step("kpeek", FAMILY, Where.PROGRAM, (OF, Key("page", keys.LOAN_PAGE, optional=True, default=0)))
 class Kpeek(OfLoan):
-    """Look, in the kernel, at the first word of a page that was lent. Answers its value."""
+    """Read the first word of a lent page in the kernel. Returns its value."""
 
     def perform(self, call: Call) -> int | str:
         error, word = loan_peek(Loan.at(self.number), self.page)

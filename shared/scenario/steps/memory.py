@@ -79,7 +79,7 @@ VALUE = Key("value", keys.whole(0, keys.MAX_WORD, "the value"))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OfProcess(Args):
-    """A step that a process does; in the setup it says which."""
+    """A step of a process; in the setup, `in` names the process."""
 
     in_: str | None = None
 
@@ -90,7 +90,7 @@ class OfProcess(Args):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OfRange(OfProcess):
-    """A step that concerns whole pages: so many bytes from an address on."""
+    """A step on whole pages: `length` bytes from address `at`."""
 
     at: int
     length: int
@@ -102,7 +102,7 @@ class OfRange(OfProcess):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OfRegion(OfProcess):
-    """A step that maps a region of its own."""
+    """A step that maps a new region."""
 
     as_: str
     at: int
@@ -123,11 +123,11 @@ class OfRegion(OfProcess):
     ),
 )  # fmt: skip
 class Mmap(OfRegion):
-    """Map memory, as mmap(2): anonymous, a file's, or, as shmat(2), a shared memory segment's.
+    """Map anonymous memory, a file, or a shared memory segment: mmap(2), shmat(2).
 
     Keys:
-        prot: what may be done to it; default rw.
-        file: the file to map; without it and `shm` memory is anonymous.
+        prot: the protection of the region; default rw.
+        file: the file to map; without `file` and `shm` the memory is anonymous.
         shm: the segment to map.
     """
 
@@ -162,7 +162,7 @@ class Mmap(OfRegion):
 
 @step("munmap", CALLS, BOTH, RANGE)
 class Munmap(OfRange):
-    """Take pages out of the address space, as munmap(2)."""
+    """Unmap pages: munmap(2)."""
 
     def perform(self, call: Call) -> int | str:
         return errno(sys_munmap(call.me, self.at, self.npages))
@@ -173,10 +173,10 @@ class Munmap(OfRange):
 
 @step("minherit", CALLS, BOTH, (*RANGE, Key("inherit", keys.choice("inheritance", INHERITANCES))))
 class Minherit(OfRange):
-    """Say what a child gets of pages, as minherit(2).
+    """Set the inheritance of pages by a child: minherit(2).
 
     Keys:
-        inherit: nothing, a copy, or the same memory.
+        inherit: the child gets nothing, a copy, or the same memory.
     """
 
     inherit: int
@@ -194,10 +194,10 @@ class Minherit(OfRange):
 
 @step("mprotect", CALLS, BOTH, (*RANGE, Key("prot", keys.choice("protection", PROTECTIONS))))
 class Mprotect(OfRange):
-    """Change the protection of pages, as mprotect(2).
+    """Change the protection of pages: mprotect(2).
 
     Keys:
-        prot: what may be done to them from now on.
+        prot: the new protection.
     """
 
     prot: int
@@ -215,10 +215,10 @@ class Mprotect(OfRange):
 
 @step("madvise", CALLS, BOTH, (*RANGE, Key("advice", keys.choice("advice", ADVICE))))
 class Madvise(OfRange):
-    """Tell the kernel how pages will be used, as madvise(2).
+    """Tell the kernel how the process will use pages: madvise(2).
 
     Keys:
-        advice: madvise(2)'s, in lower case; free: what they hold is not needed any more.
+        advice: an advice of madvise(2), in lower case; free: the contents are no longer needed.
     """
 
     advice: int
@@ -232,10 +232,10 @@ class Madvise(OfRange):
 
 @step("msync", CALLS, Where.PROGRAM, (AT, PAGES, Key("flags", keys.flags(SYNCING))))
 class Msync(OfRange):
-    """Write modified pages of files back to the disk, as msync(2).
+    """Write modified pages of files to the disk: msync(2).
 
     Keys:
-        flags: msync(2)'s, in lower case.
+        flags: flags of msync(2), in lower case.
     """
 
     flags: int
@@ -248,7 +248,7 @@ class Msync(OfRange):
 
 @step("mincore", CALLS, Where.PROGRAM, (AT, Key("pages", keys.pages_up_to(64))))
 class Mincore(OfRange):
-    """Answer which pages are in memory, as mincore(2): a number of which bit i says so of page i."""
+    """Return a number whose bit i is 1 if page i is in memory: mincore(2)."""
 
     effect = leaves_memory_alone
 
@@ -259,7 +259,7 @@ class Mincore(OfRange):
 
 @step("mlock", CALLS, BOTH, RANGE)
 class Mlock(OfRange):
-    """Keep pages in memory, as mlock(2)."""
+    """Lock pages in memory: mlock(2)."""
 
     effect = leaves_memory_alone
 
@@ -269,7 +269,7 @@ class Mlock(OfRange):
 
 @step("munlock", CALLS, BOTH, RANGE)
 class Munlock(OfRange):
-    """Undo an mlock, as munlock(2)."""
+    """Unlock pages: munlock(2)."""
 
     effect = leaves_memory_alone
 
@@ -286,12 +286,12 @@ class Munlock(OfRange):
     ),
 )  # fmt: skip
 class Physio(OfRange):
-    """Move whole pages between memory and the machine's disk, by DMA, as read(2) and write(2) of a raw device.
+    """Move whole pages between memory and the machine's disk by DMA: read(2) and write(2) of a raw device.
 
     Keys:
-        do: read: from the disk into memory; write: the other way.
+        do: read: from the disk into memory; write: from memory to the disk.
         block: the first block of the disk; a block has the size of a page.
-        status: a word where the disk's interrupt stores the number of pages moved, through the process's own mapping.
+        status: the disk's interrupt stores the number of moved pages in this word, through the process's own mapping.
     """
 
     write: bool
@@ -308,7 +308,7 @@ class Physio(OfRange):
 
 @step("read", ACCESSES, Where.PROGRAM, (Key("at", keys.WORD_ADDRESS),), system_call=False)
 class Read(OfProcess):
-    """Load a 64-bit word through the MMU. Answers its value, SIGSEGV or SIGBUS."""
+    """Load a 64-bit word through the MMU. Returns its value, SIGSEGV or SIGBUS."""
 
     at: int
 
@@ -322,7 +322,7 @@ class Read(OfProcess):
 
 @step("write", ACCESSES, BOTH, (IN, Key("at", keys.WORD_ADDRESS), VALUE), system_call=False)
 class Write(OfProcess):
-    """Store a 64-bit word through the MMU. Answers 0, SIGSEGV or SIGBUS."""
+    """Store a 64-bit word through the MMU. Returns 0, SIGSEGV or SIGBUS."""
 
     at: int
     value: int
@@ -340,7 +340,7 @@ class Write(OfProcess):
 
 @step("fill", "of tests", Where.SETUP, (IN, Key("until_free", keys.UNTIL_FREE)))
 class Fill(OfRegion):
-    """Take memory: write pages of a new private region `fill`, as large as memory, until few pages are free.
+    """Use up memory: write pages of a new private region `fill`, as large as memory, until few pages are free.
 
     Page i of it then reads i+1.
     """

@@ -21,7 +21,7 @@ CPU = Key("cpu", keys.CPU)
 
 @step("process", TESTS, Where.SETUP, (Key("as", keys.NEW_PROCESS), CPU))
 class MakeProcess(Args):
-    """Make a process, with one thread of the same name."""
+    """Make a process with one thread of the same name."""
 
     as_: str
     cpu: int
@@ -36,7 +36,7 @@ class MakeProcess(Args):
 
 @step("thread", TESTS, Where.SETUP, (IN, Key("as", keys.NEW_THREAD), CPU))
 class MakeThread(OfProcess):
-    """Give a process one more thread."""
+    """Add a thread to a process."""
 
     as_: str
     cpu: int
@@ -52,10 +52,10 @@ class MakeThread(OfProcess):
     (Key("as", keys.NEW_CHILD), Key("program", keys.CHILD_PROGRAM), Key("cpu", keys.CPU, optional=True)),
 )  # fmt: skip
 class Fork(Args):
-    """Make a child, as fork(2). It has the names of its parent's regions as of its fork.
+    """Make a child process: fork(2). The child has the region names that its parent has at the fork.
 
     Keys:
-        cpu: the CPU that it runs on; default: its parent's.
+        cpu: the CPU of the child; default: the parent's CPU.
     """
 
     as_: str
@@ -70,7 +70,7 @@ class Fork(Args):
 
 @step("exit", CALLS, Where.PROGRAM, ends=True)
 class Exit(Args):
-    """End the thread, and with its last thread the process, as exit(2) does. A program's end does the same."""
+    """End the thread: exit(2). The process ends with its last thread. The end of a program does the same."""
 
     def perform(self, call: Call) -> int | str:
         exit1(call.me)
@@ -82,7 +82,7 @@ class Exit(Args):
 
 @step("wait", CALLS, Where.PROGRAM, (Key("for", keys.CHILD),))
 class Wait(Args):
-    """Wait until a child has ended, as waitpid(2)."""
+    """Wait until a child has ended: waitpid(2)."""
 
     for_: str
 
@@ -94,7 +94,7 @@ class Wait(Args):
 
 @step("pause", CALLS, Where.PROGRAM, ends=True)
 class Pause(Args):
-    """End the program and not the thread, as pause(2): it sleeps, and keeps its memory, to the end of the run."""
+    """End the program but not the thread: pause(2). The thread sleeps, and keeps its memory, to the end of the run."""
 
     effect = leaves_memory_alone
 
@@ -108,10 +108,10 @@ class Pause(Args):
     (IN, Key("do", keys.choice("command", {"on": True, "off": False}, field="on")), Key("device", keys.SWAP_DEVICE)),
 )  # fmt: skip
 class Swapctl(OfProcess):
-    """Begin or end swapping to a device of the machine, as swapctl(2). When it boots, all are on.
+    """Begin or end swapping to a device: swapctl(2). All devices are on when the machine boots.
 
     Keys:
-        do: on: begin; off: end, and bring back what is there.
+        do: on: begin; off: end, and read the device's pages back into memory.
     """
 
     on: bool
@@ -129,13 +129,13 @@ class Swapctl(OfProcess):
 
 @step("count", TESTS, Where.PROGRAM, (Key("of", keys.choice("counter", COUNTERS)),), system_call=False)
 class Count(Args):
-    """Answer a counter of uvmexp.
+    """Return a counter of uvmexp.
 
-    An event counter, as `faults`, counts what the thread's own CPU has seen since the run began. A counter of state, as
-    `free`, or `pdpageouts` (since boot) is as it is now.
+    An event counter, such as `faults`, counts events of the thread's own CPU since the run began. A state counter, such
+    as `free`, has its present value; `pdpageouts` counts since boot.
 
     Keys:
-        of: its name.
+        of: the counter's name.
     """
 
     of: str

@@ -56,7 +56,7 @@ class Where(Flag):
 NAME_FORM = r"[A-Za-z][A-Za-z0-9_]{0,15}"
 ADDRESS_FORM = r"(?P<region>[A-Za-z][A-Za-z0-9_]*)\[(?P<page>[0-9]{1,6})\](?:\+(?P<byte>[0-9]{1,6}))?"
 #: the key that gives a step's result a name, where the step has a result that matters
-INTO: Schema = {"type": "string", "pattern": f"^{NAME_FORM}$", "description": "the name of its result"}
+INTO: Schema = {"type": "string", "pattern": f"^{NAME_FORM}$", "description": "a name for the result"}
 #: of steps, in the order of lists
 FAMILIES = ("of tests", "system calls", "accesses", "files, shared memory", "page loans", "kernel steps")
 EVERYWHERE = Where.SETUP | Where.PROGRAM | Where.INTERRUPT
