@@ -1,4 +1,4 @@
-"""A given schedule, followed: a token's deviations from the default one, or the order of a journal."""
+"""Follows a given schedule: a token's deviations from the default schedule, or the order of a journal."""
 
 from __future__ import annotations
 

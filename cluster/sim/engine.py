@@ -214,6 +214,8 @@ class Sim(ThinnedHeap):
         self.race = RaceDetector() if races and not record and not self.booting else None
         self.order, self.learns_order = LockOrder(), not record
         self.fast = not record and not self.every_access
+        managers = self.machine.lock_managers
+        self.manager = managers[0] if not record and self.patch is None and len(managers) == 1 else None
         return Execution(
             strategy.chooser(),
             getcurrent(),
@@ -464,15 +466,13 @@ class Sim(ThinnedHeap):
             self._no_more()
         thread = self.cur
         assert isinstance(thread, Thread)
-        thread.n += 1
-        thread.processor.k += 1
         server = self.servers.get(code)
         if server is None:
             node = self.route[code](target)
             operation = getattr(node, "op_" + code)
         else:
             node, operation = server
-        node.admitted += 1
+        self._admitted(thread, node)
         if code == "sleep":
             thread.woken = False
             thread.waits_since = node.admitted

@@ -1,14 +1,14 @@
-"""What is wrong with a machine in which no context can go on, or which went on until it was stopped.
+"""Judges a machine in which no context can continue, or which was stopped at its limit of operations.
 
-Works on a `MachineState`, which any engine can collect. It names the wait that explains the others: a lock whose
-holder will never release it, a cycle, a sleeper whom nobody is going to wake, memory that nobody can free.
+Works on a `MachineState`, which any engine can collect. It reports the wait that explains the others: a lock whose
+holder will never release it, a cycle, a sleeper that no context will wake, memory that no context can free.
 
-Sees: what is stuck in the state that it is shown, once nothing goes on any more. Of a run that was ended: a context
-that has waited long for a lock, and memory whose owners are all locked by contexts that wait for memory.
+Sees: stuck contexts of a machine at rest. In a run that was stopped: a context that has waited long for a lock, and
+memory whose owners are all locked by contexts that wait for memory.
 
 Does not see: a deadlock that did not happen in this run (lock order does, shared/detectors/race.py); contexts that are
 stuck while another finding ends the run; a thread that pauses forever, as its program says; a lock that is held at the
-end and that nobody wants (LOCKDEBUG does, and invariant LOCK-1).
+end and that no context wants (LOCKDEBUG does, and invariant LOCK-1).
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ def judge(
         unexpected: what the scenario says of its results; everything else explains more.
         watched: what shared/detectors/race.py says of it.
     """
-    found = _wanted(watched, detect)
-    if _stops(found, detect):
-        return found
+    findings = _wanted(watched, detect)
+    if _stops(findings, detect):
+        return findings
     snapshot = snapshot_of(state)
-    found += _wanted(_stuck(state, snapshot), detect)
-    if not _stops(found, detect) and oracle is not None:
-        found += _wanted([oracle], detect)
-    if not _stops(found, detect) and detect.get("invariant", "stop") != "off":
-        found += _wanted(check(snapshot), detect)
-    if not _stops(found, detect) and unexpected is not None:
-        found += _wanted([unexpected], detect)
-    return found
+    findings += _wanted(_stuck(state, snapshot), detect)
+    if not _stops(findings, detect) and oracle is not None:
+        findings += _wanted([oracle], detect)
+    if not _stops(findings, detect) and detect.get("invariant", "stop") != "off":
+        findings += _wanted(check(snapshot), detect)
+    if not _stops(findings, detect) and unexpected is not None:
+        findings += _wanted([unexpected], detect)
+    return findings
 
 
 def came_before(watched: Sequence[Finding], finding: Finding, detect: dict[str, str]) -> tuple[Finding, list[Finding]]:
@@ -103,11 +103,11 @@ def endless(
         waits[:1],
         [finding for finding in for_memory if finding.kind != "deadlock"] or [otherwise],
     ]
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for some in ranked:
-        if not _stops(found, detect):
-            found += _wanted(some, detect)
-    return found or [otherwise]
+        if not _stops(findings, detect):
+            findings += _wanted(some, detect)
+    return findings or [otherwise]
 
 
 def no_end(state: MachineState, limit: int) -> Finding:
@@ -131,18 +131,18 @@ def promise(scenario: Scenario, results: Results, state: MachineState) -> Findin
     return scenario.unexpected(results)
 
 
-def _wanted(found: Sequence[Finding], detect: dict[str, str]) -> list[Finding]:
-    return [finding for finding in found if finding.level(detect) != "off"]
+def _wanted(findings: Sequence[Finding], detect: dict[str, str]) -> list[Finding]:
+    return [finding for finding in findings if finding.level(detect) != "off"]
 
 
-def _stops(found: list[Finding], detect: dict[str, str]) -> bool:
-    return any(finding.level(detect) == "stop" for finding in found)
+def _stops(findings: list[Finding], detect: dict[str, str]) -> bool:
+    return any(finding.level(detect) == "stop" for finding in findings)
 
 
-def sort_out(found: list[Finding], detect: dict[str, str]) -> tuple[Finding | None, list[Finding]]:
+def sort_out(findings: list[Finding], detect: dict[str, str]) -> tuple[Finding | None, list[Finding]]:
     """What judge() or endless() said: the finding, and the notes."""
-    stopping = [finding for finding in found if finding.level(detect) == "stop"]
-    return stopping[0] if stopping else None, [finding for finding in found if finding not in stopping]
+    stopping = [finding for finding in findings if finding.level(detect) == "stop"]
+    return stopping[0] if stopping else None, [finding for finding in findings if finding not in stopping]
 
 
 def refused(nodes: Mapping[str, Mapping[str, str]]) -> Finding | None:
@@ -180,7 +180,7 @@ def _stuck(state: MachineState, snapshot: Snapshot) -> list[Finding]:
     """Waits that will never end; the one that explains the others first."""
     contexts = {context.name: context for context in state.contexts}
     blocked, graph = _blocked(state), WaitGraph(waits_of(state, snapshot))
-    found = []
+    findings = []
     for context, code, target in blocked:
         if context.on_lock:
             finding = _on_lock(context, target, contexts, graph)
@@ -188,12 +188,12 @@ def _stuck(state: MachineState, snapshot: Snapshot) -> list[Finding]:
             finding = _asleep(context, target, graph, snapshot)
         else:
             finding = _finding(context, "deadlock", f"{context.name} waits forever for {code}({target})", "", "")
-        found.append((_rank(finding, graph), finding))
-    found.sort(key=lambda ranked: ranked[0])
+        findings.append((_rank(finding, graph), finding))
+    findings.sort(key=lambda ranked: ranked[0])
     story = [graph.words(context.name) for context, *_ in blocked]
-    for _, finding in found:
+    for _, finding in findings:
         finding.story = list(story)
-    return [finding for _, finding in found]
+    return [finding for _, finding in findings]
 
 
 def _rank(found: Finding, graph: WaitGraph) -> tuple[int, bool]:
@@ -318,7 +318,7 @@ def _locked_by(asking: list[ContextState], state: MachineState, snapshot: Snapsh
         if behind <= waiting:
             break
         waiting |= behind
-    found = []
+    locked = []
     for name in ("page_active", "page_inactive_swp", "page_inactive_obj"):
         for page in snapshot.queues[name].items:
             owner = snapshot.get(page, "uobject") or snapshot.get(page, "uanon")
@@ -328,8 +328,8 @@ def _locked_by(asking: list[ContextState], state: MachineState, snapshot: Snapsh
             holder, _, since = holders.get(key, nobody)
             if holder not in waiting:
                 return []
-            found.append((str(page), lock_name(key), holder, since))
-    return found
+            locked.append((str(page), lock_name(key), holder, since))
+    return locked
 
 
 def _is_stuck(context: ContextState) -> bool:
@@ -391,7 +391,7 @@ def _asleep(context: ContextState, chan: int, graph: WaitGraph, snapshot: Snapsh
             text = f"{context.name} sleeps in {fn} for free memory forever, with {free} pages free"
             return _finding(context, "lost-wakeup", text, fn, name)
         paging = snapshot.num(uvmexp, "paging")
-        if paging <= 0:  # the pagedaemon should have tried, and woken whoever waits
+        if paging <= 0:  # the pagedaemon should have tried, and woken the waiters
             text = f"{context.name} sleeps in {fn} for free memory; {free} pages are free, and no context frees more"
             return _finding(context, "lost-wakeup", text, fn, name)
         text = f"{context.name} sleeps in {fn} for free memory; {free} pages are free, {paging} are in flight forever"

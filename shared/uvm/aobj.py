@@ -8,7 +8,7 @@ or in both, as an anon does; its swap slot is in the object, u_swslots[page].
            which comes after an object's lock, so the walk along it only tries those
 
 The last reference frees all pages that are not BUSY; those are RELEASED, and
-whoever un-busies the last of them (uao_releasepg) frees the object: KILLME.
+the thread that un-busies the last of them (uao_releasepg) frees the object: KILLME.
 
 Left out: slots in a hash (large objects had one), the kernel's own aobjs.
 Source: uvm_aobj.c of 2000, with the result codes of 2001-03-10.
@@ -285,7 +285,7 @@ def _give_up(uobj: UvmObject, pg: Page) -> bool:
 
 @kernel(exit="same")
 def uao_flush(uobj: UvmObject, start: int, stop: int, flags: int) -> bool:
-    """pgo_flush: deactivate pages, also instead of freeing them. There is nothing to clean: swap is no file.
+    """pgo_flush: deactivate pages, also instead of freeing them. There is nothing to clean: swap is not a file.
 
     Locks:   entry the object. Returns: same.
     Source:  uvm_aobj.c.

@@ -9,7 +9,7 @@
 
 Rules: locks are taken in the order map, amap, object, anon, page queues. Nothing
 but the map survives a sleep, and the map only if its timestamp has not changed;
-whoever slept looks everything up again, mostly by starting over ("ReFault").
+a fault that slept repeats its lookups, mostly by starting over ("ReFault").
 
 An anon's lock is taken as soon as the anon is allocated: it can be reached not
 only by its amap, which is locked, but from its page, by the pagedaemon.
@@ -556,7 +556,7 @@ def _case1(ufi: UvmFaultinfo, flt: Fault, anon: Anon) -> int:
     failed = pmap_enter(flt.pmap, flt.rvaddr, pg, enter_prot, flt.flags) != 0
     uvm_lock_pageq()
     if failed:
-        # There is no translation; nothing of what was done need be undone. But a new page is on no queue yet.
+        # There is no translation, and nothing to undo. But a new page is on no queue yet.
         if promoted and not erratum("uvm_fault.promoted-page-unqueued"):
             uvm_pageactivate(pg)
     elif flt.wiring:

@@ -45,7 +45,7 @@ def sys_swapctl(p: Proc, cmd: int, device: int, priority: int) -> int:
     """Begin or end swapping to a device.
 
     Args:
-        p: the process that asks; whoever it is may.
+        p: the calling process; every process may.
         cmd: SWAP_ON or SWAP_OFF.
         device: its number in the machine's configuration.
         priority: for SWAP_ON.

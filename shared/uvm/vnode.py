@@ -269,7 +269,7 @@ def uvn_io(vp: Vnode, pps: list[Page], flags: int, write: bool) -> int:
     Returns: 0: it is done, or (a write without PGO_SYNCIO) started; EINVAL: a read beyond the end of the file; EIO;
              EAGAIN.
     Source:  uvm_vnode.c.   Differs: a page beyond the end of the file, which was wired when the file was truncated and
-             so has stayed, is written to its block; otherwise it would be dirty for ever, and could never be given up.
+             so has stayed, is written to its block; otherwise it would stay dirty forever, and could never be freed.
              UVM freed wired pages as well.
     """
     port = here.port
@@ -509,7 +509,8 @@ PGOPS[UVM_PGOPS_VNODE] = PagerOps(uvn_reference, uvn_detach, uvn_get, uvn_put, u
 def vn_rdwr(vp: Vnode, offset: int, write: bool, value: int = 0) -> tuple[int, int]:
     """Read or write the word at a byte offset of a file.
 
-    By way of the object's page, so that whoever has the file mapped sees the same; as with the unified buffer cache.
+    Through the object's page, so that a process that has the file mapped sees the same data, as with the unified
+    buffer cache.
 
     Sleeps:  as uvn_attach(), uvn_get() and uvn_detach().
     Returns: (0, what was read or written), or (EINVAL: beyond the end of the file; EIO or EAGAIN: the disk erred; 0).
