@@ -238,7 +238,7 @@ def test_an_order_gives_a_choice_to_nobody_else(wanted: dict[str, object]) -> No
     order = Order(threads, [{"event": "run", "ctx": "A", "n": 2}, wanted])
     order.new_execution()
     order.ran = threads["A"]
-    with pytest.raises(Diverged, match=rf"{wanted['ctx']} to perform operation .*; found A has 2 choices, from 0"):
+    with pytest.raises(Diverged, match=rf"{wanted['ctx']} to perform operation .*; found A has 2 choices, 0 to 1"):
         order.choose(2)
     order.order = [{"event": "choose", "ctx": "A", "n": 3, "of": 2, "value": 1}]
     order.new_execution()
