@@ -122,7 +122,9 @@ def choose(n: int, why: str = "") -> int:
     Returns: 0 to n - 1.
     """
     if not 1 <= n <= MAX_CHOICES:
-        raise ValueError(f"expected 1 to {MAX_CHOICES:,} choices; found {n}")
+        caller = sys._getframe(1)
+        file, line = caller.f_code.co_filename, caller.f_lineno
+        raise UserMistake(f"expected 1 to {MAX_CHOICES:,} choices; found {n}", file=file, line=line)
     return here.port.choose(n, why)
 
 

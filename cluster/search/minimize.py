@@ -48,9 +48,6 @@ def minimize(sim: Sim, finding: Finding, deviations: list[Deviation], budget: in
         size = max(1, min(size // 2, len(best) // 2)) if not shrunk or size > 1 else 1
     at = 0
     while budget > 0 and at + 1 < len(best):  # a detour: to X, and at once on to Y
-        if "choice" in (best[at].kind, best[at + 1].kind):
-            at += 1
-            continue
         budget -= 1
         taken = attempt([*best[:at], best[at]._replace(next=best[at + 1].next), *best[at + 2 :]])
         if taken is not None and len(taken) < len(best):

@@ -33,7 +33,7 @@ from shared.detectors.oracle import Oracle, WordAccess
 from shared.detectors.provenance import MOVES, Move, innermost
 from shared.detectors.race import TRACKED, RaceDetector, Watch
 from shared.detectors.verdict import came_before, endless, judge, no_end, promise, refused, sort_out
-from shared.errors import PortDead
+from shared.errors import PortDead, UserMistake
 from shared.findings import Finding
 from shared.journal.deviation import Deviation
 from shared.journal.record import Journal, operation_record
@@ -418,7 +418,8 @@ class Sim(ThinnedHeap):
         if self.steps >= self.limit:
             self._no_more()
         value = self.execution.strategy.choose(n)
-        assert 0 <= value < n, f"a strategy takes {value} of {n} choices"
+        if not 0 <= value < n:
+            raise UserMistake(f"the strategy takes choice {value} of {n}, which are numbered from 0")
         if value:
             self.execution.deviations.append((self.cur.name, self.cur.n + 1, "choice", value))
         return value

@@ -104,7 +104,7 @@ def run_function(reference: str) -> None:
     here.port.enter(function.__name__)
     try:
         function()
-    except (PortDead, ProjectBug):
+    except (PortDead, ProjectBug, UserMistake):
         raise
     except AssertionError as wrong:
         here.port.report(KIND, _said(function, wrong))
