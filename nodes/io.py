@@ -1,15 +1,15 @@
-"""What nodes that do I/O have in common: the queue of requests, and the I/O in flight.
+"""Shared by nodes that do I/O: the queue of requests, and the I/O in flight.
 
-Requests queue in order of arrival. One context of the node's own, on a processor of
-its own in the same actor, performs them: it takes the next request, moves the bytes
-by DMA (operations of its own on memory, past every page table) and reports it done.
-Who asked sleeps until then (`Grant`), or is told by an interrupt.
+Requests queue in order of arrival. A context of the node, on its own processor in the
+same actor, performs them: it takes the next request, moves the bytes by DMA (its own
+operations on memory, without page tables) and reports the end. The requester sleeps
+until then (`Grant`), or gets an interrupt.
 
 The machine's configuration may have some requests refused, failed or delayed
 (nodes/faults.py). A request that fails moves no bytes. Of a request that may fail, the
 context that performs it chooses: a choice of data, which is the strategy's (Port.choose).
-A delayed request lets so many later requests overtake it, if there are any; however long
-it takes is the schedule's choice.
+A delayed request lets a number of later requests overtake it, if there are any; the
+schedule decides how long it takes.
 """
 
 from __future__ import annotations

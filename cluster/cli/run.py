@@ -1,4 +1,4 @@
-"""`uvmp run`: run a scenario, in process or on real ones."""
+"""`uvmp run`: run a scenario, in this process or on real processes."""
 
 from __future__ import annotations
 

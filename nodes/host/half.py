@@ -1,8 +1,8 @@
-"""What the simulator and the runner of a live processor share: contexts on their processors.
+"""Contexts on their processors; shared by the simulator and the runner of a live processor.
 
-A context is given its processor, interrupts another one, waits, and ends; its processor admits a few
-operations by itself; kernel events go to that processor's journal. Left to the engine: which context
-goes on (`_give_way`, `_successor`), and how all other operations reach their nodes (`perform`).
+A context gets its processor, interrupts another context, waits, and ends. Its processor admits a few
+operations itself, and writes kernel events to its journal. The engine chooses the context that runs
+next (`_give_way`, `_successor`), and brings all other operations to their nodes (`perform`).
 """
 
 from __future__ import annotations

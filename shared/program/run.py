@@ -8,7 +8,7 @@ Rules:
 - The end of a program ends its thread, also without `exit`.
 - Setup steps must succeed; a setup step that fails is a mistake of the scenario.
 
-What each step does is in shared/scenario/steps.
+shared/scenario/steps has the steps.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Kinds of keys: what the value of a step's key can be, how it is read, and how a JSON Schema says so.
+"""Kinds of keys: the possible values of a step's key, the reading of a value, and its JSON Schema.
 
-A kind reads one value. What it may look at besides: the other keys of its step (`place.keys`), whose step it is, and
-every name of the file (`place.names`).
+A kind reads one value. It may also use the other keys of its step (`place.keys`), the thread of the step, and every
+name of the file (`place.names`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What machine a scenario asks for, and the strict loader of that part of its file (or of one in configs/machines)."""
+"""The machine of a scenario, and the strict loader of that part of its file (or of a file in configs/machines)."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@ never given back to the system: they go from the free list into an amap and
 back, and their locks outlive them.
 
 An anon's page need not be its own: it may have been borrowed from an object
-(shared/uvm/loan.py). Whoever wants to do something to an anon's page asks whether
-it is on loan, and if so uvm_anon_lockloanpg() for the owner's lock.
+(shared/uvm/loan.py). Code that changes an anon's page first checks whether the page
+is on loan, and if so calls uvm_anon_lockloanpg() for the owner's lock.
 
 Left out: blocks of anons, adding anons with swap space. anon_swap_off and
 anon_pagein are in swapctl.py.

@@ -1,6 +1,6 @@
-"""Breaking a loan: before a write, the owner of a page on loan gets another page, and leaves this one to the borrower.
+"""Breaking a loan: before a write, the owner of a page on loan gets another page; the borrower keeps the old page.
 
-Who may lend and borrow, and the rules, are in loan.py; what writes to pages needs no more of loans than this.
+loan.py has lending, borrowing and the rules; code that writes to pages needs only this module.
 
 Source: uvm_fault.c, uvm_loan.c 1.22 (June 2000).
 """
