@@ -112,7 +112,7 @@ class IoNode(Node, ABC):
         return [number, *self._order(request), *([request.maybe] if request.maybe and not request.error else [])]
 
     def _finish(self, request: Request, error: int) -> None:
-        """Wake who waits for a request, or interrupt with the completion of a pageout."""
+        """Wake the context that waits for a request, or interrupt with the completion of a pageout."""
         if isinstance(request.who, str):
             self.out.append(Grant(request.who, error))
         else:

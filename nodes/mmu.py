@@ -233,7 +233,7 @@ class Mmu(Node):
         return self._clear(ctx, frame, REF, cpu)
 
     def op_pmap_ack(self, ctx: str, shootdown: int, cpu: str) -> None:
-        """A CPU has flushed what its IPI named; the last one lets the asking context go on."""
+        """A CPU has flushed what its IPI named; the last one lets the asking context continue."""
         initiator, waiting, reply = self.shootdowns[shootdown]
         for pmap, vpn in waiting.pop(cpu):
             self._flushed((pmap, vpn), cpu)
@@ -247,7 +247,7 @@ class Mmu(Node):
     def _written_too_early(self, pmap: int, vpn: int, frame: int, cpu: str) -> None:
         """A CPU is about to write to a page that took another's place; may others still read that one?
 
-        Said once: if nobody wants to know, the CPU walks again.
+        Reported once: if the detector is off, the CPU walks again.
         """
         number, old = self.replaced.pop((pmap, vpn))
         late = sorted(self.shootdowns[number][1].keys() - {cpu})

@@ -86,8 +86,8 @@ class Translations:
 def _walked(record: Record) -> int | None:
     """The frame that a walk has found."""
     pte = record.get("pte")
-    found = record["event"] == "pmap_walk" and isinstance(pte, list) and pte and type(pte[0]) is int
-    return pte[0] if found and pte else None
+    walked = record["event"] == "pmap_walk" and isinstance(pte, list) and pte and type(pte[0]) is int
+    return pte[0] if walked and pte else None
 
 
 def _number(record: Record, key: str, otherwise: int) -> int:

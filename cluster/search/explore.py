@@ -25,7 +25,7 @@ from shared.scenario.model import Results, Scenario
 
 @dataclass
 class Exploration:
-    """What an exploration came to.
+    """The outcome of an exploration.
 
     Attributes:
         sim: as the last execution left it.
@@ -89,7 +89,7 @@ def explore(
 ) -> Exploration:
     """Run `scenario` under many schedules, up to the first finding, whose schedule is shortened and gets a token.
 
-    Results that the scenario does not expect are a finding too, but the search goes on to its bound: a finding of the
+    Results that the scenario does not expect are a finding too, but the search continues to its bound: a finding of the
     kernel's, which a later schedule may have, says more. Without one, the first such results are what was found.
 
     Args:

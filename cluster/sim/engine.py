@@ -33,7 +33,7 @@ from shared.detectors.oracle import Oracle, WordAccess
 from shared.detectors.provenance import MOVES, Move, innermost
 from shared.detectors.race import TRACKED, RaceDetector, Watch
 from shared.detectors.verdict import came_before, endless, judge, no_end, promise, refused, sort_out
-from shared.errors import PortDead
+from shared.errors import PortDead, UserMistake
 from shared.findings import Finding
 from shared.journal.deviation import Deviation
 from shared.journal.record import Journal, operation_record
@@ -214,6 +214,8 @@ class Sim(ThinnedHeap):
         self.race = RaceDetector() if races and not record and not self.booting else None
         self.order, self.learns_order = LockOrder(), not record
         self.fast = not record and not self.every_access
+        managers = self.machine.lock_managers
+        self.manager = managers[0] if not record and self.patch is None and len(managers) == 1 else None
         return Execution(
             strategy.chooser(),
             getcurrent(),
@@ -416,7 +418,8 @@ class Sim(ThinnedHeap):
         if self.steps >= self.limit:
             self._no_more()
         value = self.execution.strategy.choose(n)
-        assert 0 <= value < n, f"a strategy takes {value} of {n} choices"
+        if not 0 <= value < n:
+            raise UserMistake(f"the strategy takes choice {value} of {n}, which are numbered from 0")
         if value:
             self.execution.deviations.append((self.cur.name, self.cur.n + 1, "choice", value))
         return value
@@ -463,15 +466,13 @@ class Sim(ThinnedHeap):
             self._no_more()
         thread = self.cur
         assert isinstance(thread, Thread)
-        thread.n += 1
-        thread.processor.k += 1
         server = self.servers.get(code)
         if server is None:
             node = self.route[code](target)
             operation = getattr(node, "op_" + code)
         else:
             node, operation = server
-        node.admitted += 1
+        self._admitted(thread, node)
         if code == "sleep":
             thread.woken = False
             thread.waits_since = node.admitted

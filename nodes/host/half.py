@@ -49,18 +49,18 @@ class ProcessorPort(Port):
 
     @abstractmethod
     def _give_way(self, thread: Thread) -> None:
-        """Returns when the current context, `thread`, may go on: at once if it is ready and chosen."""
+        """Returns when the current context, `thread`, may continue: at once if it is ready and chosen."""
 
     def _successor(self) -> Thread | None:
-        """Who goes on when a context has ended, if that is decided on the spot."""
+        """The context that runs when a context has ended, if that is decided at once."""
         return None
 
     def _changed(self, processor: Processor) -> None:
-        """Something has changed that decides who may go on on this processor."""
+        """A change that affects which contexts of this processor may run."""
 
     @abstractmethod
     def _chosen(self, n: int) -> int:
-        """What the current context's choice of data comes to, from 0 to n - 1."""
+        """The result of the current context's choice of data, from 0 to n - 1."""
 
     def _own_point(self, code: str) -> None:
         """A scheduling point before an operation that the context's own processor admits."""

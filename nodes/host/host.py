@@ -166,7 +166,11 @@ class Host:
             received=0 if runner is None else runner.received,
             held=sum(len(admission.held) for admission in admissions),
             errors=errors,
-            diverged=[one.diverged for one in (*admissions, runner) if one is not None and one.diverged],
+            diverged=[
+                admission.diverged
+                for admission in (*admissions, runner)
+                if admission is not None and admission.diverged
+            ],
             idle=runner is None or (runner.idle and runner.inbox.empty()),
             operations=0 if runner is None else runner.processor.k,
             found=runner is not None and runner.finding is not None,

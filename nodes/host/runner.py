@@ -128,7 +128,7 @@ class Runner(ProcessorPort):
         self.inbox.put(Halt())
 
     def _next(self) -> Thread | None:
-        """The context to go on with, or None: wait."""
+        """The context to run next, or None: wait."""
         self._drain()
         choices = self.processor.choices()
         if self.follow is not None:

@@ -173,23 +173,38 @@ class RaceDetector:
             granted: contexts whose wait it ended.
             raised: interrupts.
         """
-        mine, sent = self._of(cpu), None
         if code in ("lock", "upgrade") or (code == "try" and result):
             if result is not WAIT:
-                _acquire(mine, self.locks.get(target))
-        elif code in ("unlock", "downgrade"):
-            sent = self.locks[target] = _release(mine, self.locks.get(target))
-        elif (op := OPERATIONS[code]).node in ORDERED:
+                self.acquires(cpu, target)
+            return
+        if code in ("unlock", "downgrade"):
+            self.releases(cpu, target, granted)
+            return
+        mine = self._of(cpu)
+        if (op := OPERATIONS[code]).node in ORDERED:
             place = op.node, target if op.node == "mmu" else 0
             if op.target not in REQUESTED:
                 _acquire(mine, self.places.get(place))
             self.places[place] = _release(mine, self.places.get(place))
         if granted or raised:
-            sent = mine.now() if sent is None else sent
+            sent = mine.now()
             for ctx in granted:
                 self.granted[ctx] = sent
             for ctx in raised:
                 self.raised.setdefault(ctx, deque()).append(sent)
+            mine.time += 1
+
+    def acquires(self, cpu: str, lock: int) -> None:
+        """A CPU gets a lock at once."""
+        _acquire(self._of(cpu), self.locks.get(lock))
+
+    def releases(self, cpu: str, lock: int, granted: Sequence[str]) -> None:
+        """A CPU gives up a lock, and these contexts get it."""
+        mine = self._of(cpu)
+        sent = self.locks[lock] = _release(mine, self.locks.get(lock))
+        if granted:
+            for ctx in granted:
+                self.granted[ctx] = sent
             mine.time += 1
 
     def goes_on(self, ctx: str, cpu: str) -> None:

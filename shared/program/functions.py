@@ -1,12 +1,11 @@
-"""Programs that are functions of the user's own, in place of a scenario's steps (cluster/api.py).
+"""Programs that are Python functions of the user instead of steps of a scenario (cluster/api.py).
 
-A function is named by a *reference*, "module:name", so that it can travel to actors. A process performs only functions
-that it was given (`register`), or told to import by the driver that it works for (`import_all`): never because a file
-names one.
+A *reference*, "module:name", names a function, so that the name can travel to actors. A process performs only functions
+that it was given (`register`), or that its driver told it to import (`import_all`). A file never causes an import.
 
-    setup     runs once, before anything is numbered
-    threads   thread -> what it runs
-    check     looks at the structs when every thread has ended; an assertion of it that fails is a finding
+    setup     runs once; its operations have no numbers
+    threads   thread -> its function
+    check     checks the structs when every thread has ended; an assertion that fails there is a finding
 """
 
 from __future__ import annotations
@@ -105,7 +104,7 @@ def run_function(reference: str) -> None:
     here.port.enter(function.__name__)
     try:
         function()
-    except (PortDead, ProjectBug):
+    except (PortDead, ProjectBug, UserMistake):
         raise
     except AssertionError as wrong:
         here.port.report(KIND, _said(function, wrong))

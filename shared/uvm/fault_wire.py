@@ -153,7 +153,7 @@ def uvm_fault_unwire_locked(map: VmMap, start: int, end: int, bp: PhysBuf | None
     Locks:   entry map(r) at least. Returns: same.
     Source:  uvm_fault.c.   Differs: a translation stays wired while a device is at work on it, so that munlock during
              the I/O does not take it away; where there is none, after device I/O, the page is looked up in the entry.
-             UVM panicked there as well. Later versions pass over it (erratum E40b). The check (WIRE-5) is the model's:
+             UVM panicked there as well. Later versions skip it (erratum E40b). The check (WIRE-5) is the model's:
              after an exit nothing would show that locked memory could have taken a fault.
     """
     LOCK_ASSERT(map.lock.held(), "map read-locked", map)

@@ -36,7 +36,7 @@ def uvm_loanbreak_anon(anon: Anon, pg: Page) -> Page | None:
     if npg is None:
         return None
     uvm_pagecopy(pg, npg)  # clears PG_CLEAN
-    pmap_page_protect(pg, VM_PROT_NONE)  # whoever has it mapped takes a fault, and finds the new one
+    pmap_page_protect(pg, VM_PROT_NONE)  # a process that has it mapped takes a fault, and gets the new page
     uvm_lock_pageq()
     if pg.uobject is not None:
         pg.loan_count -= 1  # we had borrowed it

@@ -376,7 +376,7 @@ def uvm_map_clean(map: VmMap, start: int, end: int, flags: int) -> int:
 
     Wired pages stay as they are. Of anonymous memory, pages are freed only if nobody else has it, and only if they
     need not be written (PGO_FREE alone); else they are deactivated. A file's pages are always written before
-    they are freed: what the file had there before is not for everybody's eyes.
+    they are freed: a process must not see the file's former contents there.
 
     Locks:   entry map not write-locked. Returns: same.
     Sleeps:  for the map; as pgo_flush does, with the map read-locked.

@@ -25,7 +25,7 @@ def pmap_zero_page(pg: Page) -> None:
 
 
 def pmap_is_mapped(pg: Page) -> bool:
-    """Is `pg` mapped anywhere? Whoever frees it asks.
+    """Is `pg` mapped anywhere? Its callers are about to free it.
 
     Locks:   the page's owner is held by the caller, if the page has one: else the answer may be out of date.
     Source:  none; the model's. A pmap of the period finds out when it removes the page's mappings.

@@ -5,10 +5,10 @@
     Delivery   a node's host -> a processor's host, one-way: what a request caused elsewhere (Grant, Wake,
                Interrupt), or the answer to a frame that was held back (LateReply)
     Load       the driver -> every host: a scenario, an image and perhaps a schedule; answered by Loaded
-    Poll       every host -> the driver: counts, and whether anything is going on
+    Poll       every host -> the driver: counts, and whether the host is busy
 
-A *host* is what carries nodes, an actor for instance. All of these are encoded by shared/wire/codec.py; handles of
-structs are part of its alphabet. What a host's nodes hold at the end, and pieces of journals, travel as plain data.
+A *host* runs nodes; an actor is a host. shared/wire/codec.py encodes all of these messages, and handles of structs. The
+final state of a host's nodes, and pieces of journals, travel as plain data.
 """
 
 from __future__ import annotations
