@@ -41,8 +41,15 @@ FIELDS, LOCKS, STATS = ("field", "link", "union"), ("simplelock", "lockmgr"), ("
 #: what is called to make a type
 MAKES_TYPES = ("TypeVar", "ParamSpec", "NewType", "namedtuple")
 #: names that the copy adds to a module
-FIELD, BODY, SEAM = "f_{}_{}", "{}__body", "{}__seam"
+FIELD, ELEMENT, BODY, SEAM = "f_{}_{}", "e_{}", "{}__body", "{}__seam"
 
+#: of an array: as in class Array, but that the element is known
+ELEMENTS = """\
+def __getitem__(self, i: int) -> Any:
+    return here.port.load(self, {0}, {0}.slot + (i if i >= 0 else FAR + i))
+def __setitem__(self, i: int, value: object) -> None:
+    here.port.store(self, {0}, {0}.slot + (i if i >= 0 else FAR + i), value)
+"""
 #: of struct.py: a class of mypyc's has no `__set__`, so that a struct of a program, which stays as Python has it, gets
 #: properties made of these methods
 ACCESS = {
@@ -181,6 +188,8 @@ class Stage:
                 if any(isinstance(base, ast.Name) and base.id in self.structs for base in node.bases):
                     self._struct(edits, node)
                     imports += [*WRITTEN, "from shared.port.lockref import LockRef"]
+                    if name != "shared/port/struct.py":
+                        imports.append("from shared.port.struct import FAR, FieldBase")
                 elif node.name == "_Here" and name == "shared/port/port.py":
                     _here(edits, node)
                 else:
@@ -247,6 +256,7 @@ class Stage:
         for decl in own.values():
             edits.drop(decl)
         others = [one for one in node.body if isinstance(one, ast.Assign) and one not in own.values()]
+        others = [one for one in others if ast.unparse(one.targets[0]) != "__slots__"]
         tail = [f"{name}.{edits.source(one)}\n" for one in others]
         for one in others:
             edits.drop(one)
@@ -255,6 +265,9 @@ class Stage:
             f"{name}.declare({keywords['kind']}, {keywords.get('name', repr(name.lower()))}, "
             f"{keywords.get('element')}, {{{named}}}, {types!r})\n"
         )
+        if "element" in keywords:
+            tail.append(f"{ELEMENT.format(name)}: Final = cast('FieldBase', {name}.element)\n")
+            body += ELEMENTS.format(ELEMENT.format(name)).splitlines()
         _no_keywords(edits, node)
         edits.before(node, "".join(head))
         inside = textwrap.indent("\n".join(body) + "\n", "    ") if body else ""
