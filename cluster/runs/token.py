@@ -133,7 +133,7 @@ def _unpack(body: str) -> tuple[tuple[Deviation, ...], bool]:
             raise ValueError("not a list of deviations")
         fixed, joined, *flat = unpacked
         names = joined.split("/")
-        if len(flat) % 4 or not all(type(one) is int and 0 <= one <= MAX_NUMBER for one in flat):
+        if len(flat) % 4 or not all(type(number) is int and 0 <= number <= MAX_NUMBER for number in flat):
             raise ValueError("not a list of deviations")
         if fixed not in (0, 1):
             raise ValueError("a flag that is neither 0 nor 1")
