@@ -131,6 +131,24 @@ def test_a_strategy_that_was_made_is_used_as_it_is() -> None:
     assert search(deep).strategy == "pct"
 
 
+class Thrice(Stay):
+    """Has three executions to try."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = 3
+
+    def new_execution(self) -> bool:
+        self.left -= 1
+        return self.left >= 0 and super().new_execution()
+
+
+def test_a_search_whose_strategy_has_nothing_left_to_try_is_over() -> None:
+    """The default schedule comes before."""
+    for found in (search(race(), Thrice()), explore(race(), Thrice())):
+        assert (found.strategy, found.schedules, found.finding, found.interrupted) == ("Thrice", 4, None, False)
+
+
 def test_no_schedule_at_all_is_a_bound_too() -> None:
     found = search(race(), schedules=0)
     assert (found.schedules, found.results, found.operations) == (0, {}, 0)
