@@ -370,8 +370,8 @@ def test_names_in_run_json_are_told_within_bounds(folder: Path) -> None:
 def test_names_of_files_are_told_within_bounds(folder: Path) -> None:
     journal(folder / f"{'Z' * 200}.uvmp.jsonl")
     seal(folder)
-    told = load(folder).torn
-    assert len(told) == 1 and told[0].endswith(": not read: that is no node's name") and told[0].count("Z") < 100
+    first, second = load(folder).torn
+    assert ": not read: " in first and first.count("Z") < 100 and second.count("Z") < 60
 
 
 def test_numbers_that_are_none_in_json_are_none_here(tmp_path: Path) -> None:
