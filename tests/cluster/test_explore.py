@@ -178,6 +178,11 @@ def test_results_that_are_not_expected_are_kept_from_their_first_execution() -> 
         "unexpected-result r": found.notes["unexpected-result r"]
     }
     assert explore(race(), seed=1).found_at == found.found_at
+    sim, walk, often = Sim(*prepare(race()), set()), RandomWalk(1), 0
+    for strategy in (Stay(), *[walk] * 59):
+        sim.execute(strategy)
+        often += sim.results["B"][0]["result"] == 0
+    assert found.notes == {"unexpected-result r": often} and often > 1
 
 
 def test_what_is_not_seen_again_when_it_is_recorded_is_no_finding(monkeypatch: pytest.MonkeyPatch) -> None:
