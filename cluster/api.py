@@ -1,4 +1,4 @@
-"""A race of your own, in Python: the kernel's structs, locks, channels and detectors, with your functions as threads.
+"""Search your own Python program: your functions are the threads, over the kernel's structs, locks and channels.
 
     from cluster.api import Pct, Program, Struct, explore, field, new, own, simplelock
 
@@ -25,14 +25,15 @@
 
     print(explore(Program(setup, [worker, worker], check), Pct(depth=2)))
 
-Every access of a struct's field, every lock operation and every sleep is an operation. Between any two of them another
-thread may go on. Deadlocks, lost wakeups, data races, uses after free, broken assertions and wrong lock orders are
-findings, each with a token that `replay` repeats.
+Every access to a field of a struct, every lock operation and every sleep is an operation. Between two operations
+another thread may run. Deadlocks, lost wakeups, data races, uses after free, failed assertions and lock-order reversals
+are findings; each has a token that `replay` repeats.
 
-Threads must be deterministic: what they do may depend on structs, arguments and `choose` alone. `live` runs a program
-on real processes, into which its functions are imported by name: they stand at the top of a module other than __main__.
+Threads must be deterministic: they may depend only on structs, arguments and `choose`. `live` runs a program on real
+processes, which import its functions by name. Therefore the functions must be at the top level of a module other than
+__main__.
 
-Left out: the kernel itself (no pages, no processes, no interrupts): a program that needs them is a scenario.
+Left out: the kernel itself. A program that needs pages, processes or interrupts is a scenario.
 """
 
 from __future__ import annotations
@@ -89,12 +90,12 @@ def new(kind: type[S], length: int = 0) -> S:
 
 
 def free(struct: Struct) -> None:
-    """Free a struct: whoever uses it afterwards is found."""
+    """Free a struct; a later use is a finding (use-after-free)."""
     here.port.free(struct)
 
 
 def sleep(struct: Struct, wmesg: str, interlock: LockRef | None = None) -> None:
-    """Sleep until somebody calls wakeup(struct).
+    """Sleep until a thread calls wakeup(struct).
 
     Args:
         wmesg: what is waited for, for the reports.
@@ -109,7 +110,7 @@ def wakeup(struct: Struct) -> None:
 
 
 def choose(n: int, why: str = "") -> int:
-    """A choice that nobody in the program makes: does a write fail, which of n answers does a server give?
+    """A choice that the search makes, not the program: whether a write fails, which of n answers a server gives.
 
     It is searched as the schedule is, and a token repeats it. The default schedule takes 0, and so does a run on real
     processes that follows no token.
@@ -121,7 +122,9 @@ def choose(n: int, why: str = "") -> int:
     Returns: 0 to n - 1.
     """
     if not 1 <= n <= MAX_CHOICES:
-        raise ValueError(f"expected 1 to {MAX_CHOICES:,} choices; found {n}")
+        caller = sys._getframe(1)
+        file, line = caller.f_code.co_filename, caller.f_lineno
+        raise UserMistake(f"expected 1 to {MAX_CHOICES:,} choices; found {n}", file=file, line=line)
     return here.port.choose(n, why)
 
 
@@ -284,9 +287,9 @@ def explore(program: Program, strategy: Strategy | None = None, executions: int 
     Raises: UserMistake - a function fails otherwise than by an assertion; names its file and line.
     """
     scenario = program.scenario()
-    found = search.explore(scenario, strategy or Pct(), schedules=executions)
-    outcome = engine.replay(scenario, []) if found.outcome is None else found.outcome
-    return Report(program, found.schedules, found.found_at, outcome)
+    exploration = search.explore(scenario, strategy or Pct(), schedules=executions)
+    outcome = engine.replay(scenario, []) if exploration.outcome is None else exploration.outcome
+    return Report(program, exploration.schedules, exploration.found_at, outcome)
 
 
 def replay(program: Program, token: str) -> Report:

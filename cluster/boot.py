@@ -1,10 +1,10 @@
-"""Setup: from a scenario to the image that every execution starts from.
+"""Setup: makes the image of a scenario, from which every execution starts.
 
 A context `boot` on cpu0 initializes UVM, then performs the scenario's setup
 steps on behalf of its processes, with the pagedaemon and the swap pager at
 work, under the default schedule. Errata are on while UVM initializes itself, and
-off during the steps. What all nodes hold when that has come to
-rest is the image. The operations of setup have no numbers and no journal.
+off during the steps. The state of all nodes at rest after the setup is the
+image. Operations of the setup have no numbers and are in no journal.
 """
 
 from __future__ import annotations
@@ -55,10 +55,12 @@ def boot(scenario: Scenario) -> dict[str, object]:
     )
     _put_to_sleep(machine, machine.threads)
     sim = Sim(machine, None)
-    found = sim.execute(Stay())
-    if found is not None or booter.state != "finished":
+    finding = sim.execute(Stay())
+    if finding is not None or booter.state != "finished":
         why = (
-            found.text if found is not None else "it waits forever" + (f" in {booter.function}" if booter.stack else "")
+            finding.text
+            if finding is not None
+            else "it waits forever" + (f" in {booter.function}" if booter.stack else "")
         )
         line, field = None, "setup"
         if begun:

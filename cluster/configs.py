@@ -1,7 +1,8 @@
-"""Finds scenario and machine files: by path, or by id among those that come with uvmp.
+"""Finds scenario and machine files: by path, or by id among the shipped files.
 
-Those lie in `shared/_configs` in an installed wheel, in `configs/` of a checkout.
-A scenario's file is called after its id, a machine's after its name.
+The shipped files are in `shared/_configs` of an installed wheel, and in
+`configs/` of a checkout. The name of a file is the id of its scenario or the
+name of its machine.
 """
 
 from __future__ import annotations
@@ -88,9 +89,9 @@ def scenario(text: str, field: str = "SCENARIO") -> Source:
 def _like(text: str, known: list[str]) -> str:
     """What to try instead of an id that is not known."""
     short = text.lower()
-    close = [one for one in known if short and one.lower().startswith(short)]
-    close += difflib.get_close_matches(short, [one.lower() for one in known], n=3, cutoff=0.5)
-    near = [one for one in known if one in close or one.lower() in close][:MAX_NEAR]
+    close = [name for name in known if short and name.lower().startswith(short)]
+    close += difflib.get_close_matches(short, [name.lower() for name in known], n=3, cutoff=0.5)
+    near = [name for name in known if name in close or name.lower() in close][:MAX_NEAR]
     hint = f" (did you mean {' or '.join(near)}?)" if near else ""
     return f"{hint}; `uvmp scenarios` lists them; a file is given with its path, as ./{FILE_EXAMPLE}"
 
@@ -126,7 +127,7 @@ def shown(path: Path) -> str:
 def read(path: Path, name: str) -> str:
     """A small text file.
 
-    Raises: UserMistake - it is not there, is no file, is too long or not UTF-8.
+    Raises: UserMistake - it does not exist, is not a file, is too long or not UTF-8.
     """
     try:
         # O_NONBLOCK: of a FIFO that nobody writes to, opening would not end
@@ -158,7 +159,7 @@ def _load(path: Path, name: str) -> Scenario:
 def _machine_file(scenario: Path, wanted: str) -> tuple[str, str]:
     """A machine's file that a scenario names by its path: below its own folder, wherever a link leads.
 
-    Whoever runs the scenario of somebody else does not show that one what is elsewhere.
+    So a scenario of another person cannot read files elsewhere.
 
     Raises: UserMistake - it lies elsewhere, or cannot be read.
     """

@@ -1,8 +1,8 @@
-"""Checks of the installation and of the machine it is on.
+"""Checks of the installation and of this computer.
 
-Our import names (`cluster`, `nodes`, `shared`) are common words, and there are
-distributions of these names: one of them in the same environment can take the
-place of ours, which no traceback would explain.
+Our import names (`cluster`, `nodes`, `shared`) are common words, and other
+distributions use them, too. In the same environment such a distribution can
+replace our package, and no traceback would explain that.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from time import monotonic
 from urllib.parse import unquote, urlparse
 
 import cluster
+from shared import FORM
 from shared.errors import Infrastructure, ProjectBug, UserMistake
 
 PACKAGES = ("cluster", "nodes", "shared")
@@ -60,6 +61,7 @@ def examine(with_ray: bool = False) -> Iterator[Check]:
         with_ray: also start a Ray of our own, which takes seconds.
     """
     yield _python()
+    yield Check("form", "ok", f"{FORM.name}: {FORM.why}")
     yield from _packages()
     yield from _requirements()
     yield _kernel()
@@ -76,12 +78,12 @@ def examine(with_ray: bool = False) -> Iterator[Check]:
 
 def _python() -> Check:
     good = sys.version_info >= MIN_PYTHON
-    found = f"{platform.python_version()} ({sys.executable})"
-    return Check("python", "ok" if good else "bad", found, "" if good else "needs 3.11 or later")
+    version = f"{platform.python_version()} ({sys.executable})"
+    return Check("python", "ok" if good else "bad", version, "" if good else "needs 3.11 or later")
 
 
 def _packages() -> Iterator[Check]:
-    """Is each package the one that was installed, and nobody else's?"""
+    """Is each package ours, and not one of another distribution?"""
     home = Path(cluster.__file__).resolve().parent.parent
     installed = _installed_at()
     claims = metadata.packages_distributions()
@@ -142,10 +144,10 @@ def _scenarios() -> Check:
     from cluster import configs
 
     try:
-        found = [configs.shipped(one).id for one in configs.names("scenarios")]
+        ids = [configs.shipped(name).id for name in configs.names("scenarios")]
     except (UserMistake, Infrastructure) as wrong:
         return Check("scenarios", "bad", str(wrong), "install uvmp again")
-    return Check("scenarios", "ok" if found else "bad", f"{len(found)} in {configs.root()}")
+    return Check("scenarios", "ok" if ids else "bad", f"{len(ids)} in {configs.root()}")
 
 
 def _cores() -> Check:
@@ -166,18 +168,18 @@ def _memory() -> Check:
 
 def _available_mib() -> int | None:
     """What the system and our control group leave us."""
-    found = None
+    free = None
     try:
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
-                found = int(line.split()[1]) // 1024
+                free = int(line.split()[1]) // 1024
         limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
         used = Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii").strip()
-        if limit.isdigit() and found is not None:
-            found = min(found, (int(limit) - int(used)) >> 20)
+        if limit.isdigit() and free is not None:
+            free = min(free, (int(limit) - int(used)) >> 20)
     except (OSError, ValueError):
         pass
-    return found
+    return free
 
 
 def _shared_memory() -> Iterator[Check]:

@@ -1,7 +1,7 @@
-"""A machine: the nodes that a scenario asks for, wired, with the contexts that run on them.
+"""A machine: the nodes of a scenario, connected, with the contexts that run on them.
 
-Both engines build the same machine from the same scenario. Setup runs once, in
-`sim`; what it leaves behind is the *image*, one piece a node, from which every
+Both engines build the same machine from the same scenario. The setup runs once,
+in `sim`. Its result is the *image*, one part for each node, from which every
 execution and every live run starts.
 """
 
@@ -24,7 +24,7 @@ SITES = "sites"
 
 
 def sites_of(image: Images) -> dict[str, int]:
-    """How often booting reached each erratum's site; it is nobody else's."""
+    """How often booting reached each erratum's site; a new dictionary."""
     return dict(cast("dict[str, int]", image.get(SITES, {})))  # no node has this name
 
 
@@ -45,11 +45,11 @@ class Machine:
         self.threads = build_threads(scenario) if threads is None else threads
         self.nodes = {name: build_node(name, config, self.threads, scenario.errata) for name in config.nodes}
         nodes = self.nodes.values()
-        self.processors = [one for one in nodes if isinstance(one, Processor)]
-        self.memories = [one for one in nodes if isinstance(one, Memory)]
-        self.lock_managers = [one for one in nodes if isinstance(one, LockManager)]
-        self.mmu = next(one for one in nodes if isinstance(one, Mmu))
-        self.swap_pager = next(one for one in nodes if isinstance(one, SwapPager))
+        self.processors = [node for node in nodes if isinstance(node, Processor)]
+        self.memories = [node for node in nodes if isinstance(node, Memory)]
+        self.lock_managers = [node for node in nodes if isinstance(node, LockManager)]
+        self.mmu = next(node for node in nodes if isinstance(node, Mmu))
+        self.swap_pager = next(node for node in nodes if isinstance(node, SwapPager))
         self.route = routes(config)
         self.loaded_by: object = None
 

@@ -1,6 +1,6 @@
 """The signals that end a command: Ctrl-C, kill(1), and a terminal that is closed all mean the same.
 
-Whoever starts us may have some of them ignored, as nohup(1) does; those stay ignored.
+If our parent ignores some of them, as nohup(1) does, they stay ignored.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Handler = Callable[[int, FrameType | None], object]
 def listen() -> None:
     """From now on each of them is a KeyboardInterrupt.
 
-    timeout(1) sends its signal twice, so that only a second Ctrl-C, which is somebody at a keyboard, counts.
+    timeout(1) sends its signal twice, so only a second Ctrl-C counts, which comes from a keyboard.
     """
     asked = False
 
@@ -34,8 +34,8 @@ def listen() -> None:
 
 def ignore() -> None:
     """What now comes is not interrupted again."""
-    for one in ENDING:
-        signal.signal(one, signal.SIG_IGN)
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager

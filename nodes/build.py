@@ -1,4 +1,4 @@
-"""From a scenario to the nodes and contexts of its machine; the same in every engine and actor."""
+"""Builds the nodes and contexts of a scenario's machine; the same in every engine and actor."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Thread(Context):
         body: what it runs from its first operation on.
         interrupt: taken when a message is pending, not when scheduled.
         starts_on: sleep channel on which it waits for its first run; None: runnable at once.
-        parked: has given up its CPU and needs `run` before it can go on.
+        parked: has given up its CPU and needs `run` before it can continue.
         waits: what it waits for, as (code, target), or None.
         waits_since: how many operations its node had admitted when that wait began, if the engine counts them.
         glet: the greenlet it runs on, while it has one.
@@ -95,7 +95,7 @@ class Thread(Context):
 
     @property
     def pending(self) -> Pending | None:
-        """The operation that it performs when it goes on; None: none that is known, it goes on behind a wait."""
+        """The operation that it performs next; None: unknown, because it continues behind a wait."""
         takes = self.processor.takes(self)
         if takes is not None:
             return Pending(takes, 0, ())

@@ -1,9 +1,9 @@
-"""The node that is all devices whose only task is to interrupt: a network interface, a serial line, a timer.
+"""The node of all devices that only interrupt: a network interface, a serial line, a timer.
 
-A machine has them if its config says `devices:`. `dev_send` gives a device something to
-do, a packet for example; it is done at once, and its interrupt, a context of
-the device's name, is raised on the CPU that the scenario says. What that interrupt
-then does is the scenario's affair (`interrupts:`), in the kernel's own functions.
+A machine has this node if its config has `devices:`. `dev_send` gives a device a request,
+for instance a packet. The device performs it at once, and raises its interrupt, a context
+with the device's name, on the CPU that the scenario gives. The scenario (`interrupts:`)
+lists the kernel functions that the interrupt calls.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""The node that is a disk: blocks of one page, raw or those of files, and the I/O in flight (nodes/io.py).
+"""The disk node: blocks of one page, raw or of files, and the I/O in flight (nodes/io.py).
 
-A machine has one if its config says `disk:`. Its context is `disk`, on processor
+A machine has a disk if its config has `disk:`. Its context is `disk`, on processor
 `disk_io`.
 
-Who asked for I/O is told as the kind of request wants it. Raw I/O (physio): an
+The end of I/O is reported in a way that depends on the request. Raw I/O (physio): an
 interrupt, `cpuN.disk`, on the CPU that asked. Synchronous I/O to a file: its caller
 sleeps until then. A pageout to a file: the interrupt `pagedaemon.disk` on the
-pagedaemon's processor, which does what that of the swap pager does.
+pagedaemon's processor, which does the same as the interrupt of the swap pager.
 
-The machine's configuration may have some I/O to files refused or failed; raw I/O is spared.
+The machine's configuration can make file I/O be refused or fail, but not raw I/O.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a device does wrong, as the machine's configuration has it."""
+"""The errors and delays of a device, as the machine's configuration gives them."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
-"""What nodes that do I/O have in common: the queue of requests, and the I/O in flight.
+"""Shared by nodes that do I/O: the queue of requests, and the I/O in flight.
 
-Requests queue in order of arrival. One context of the node's own, on a processor of
-its own in the same actor, performs them: it takes the next request, moves the bytes
-by DMA (operations of its own on memory, past every page table) and reports it done.
-Who asked sleeps until then (`Grant`), or is told by an interrupt.
+Requests queue in order of arrival. A context of the node, on its own processor in the
+same actor, performs them: it takes the next request, moves the bytes by DMA (its own
+operations on memory, without page tables) and reports the end. The requester sleeps
+until then (`Grant`), or gets an interrupt.
 
 The machine's configuration may have some requests refused, failed or delayed
 (nodes/faults.py). A request that fails moves no bytes. Of a request that may fail, the
 context that performs it chooses: a choice of data, which is the strategy's (Port.choose).
-A delayed request lets so many later requests overtake it, if there are any; however long
-it takes is the schedule's choice.
+A delayed request lets a number of later requests overtake it, if there are any; the
+schedule decides how long it takes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from nodes.faults import Faults
 from nodes.node import Node
@@ -66,8 +67,8 @@ class IoNode(Node, ABC):
         completion: the interrupt that finishes a pageout.
     """
 
-    context = ""
-    completion = COMPLETION
+    context: ClassVar[str] = ""
+    completion: ClassVar[str] = COMPLETION
 
     def __init__(self, name: str, faults: Sequence[DeviceFault] = ()):
         super().__init__(name)
@@ -111,7 +112,7 @@ class IoNode(Node, ABC):
         return [number, *self._order(request), *([request.maybe] if request.maybe and not request.error else [])]
 
     def _finish(self, request: Request, error: int) -> None:
-        """Wake who waits for a request, or interrupt with the completion of a pageout."""
+        """Wake the context that waits for a request, or interrupt with the completion of a pageout."""
         if isinstance(request.who, str):
             self.out.append(Grant(request.who, error))
         else:

@@ -19,6 +19,9 @@ from shared.uvm.structs import Page
 from shared.wire.images import MemoryImage
 from shared.wire.messages import KernelFinding
 
+#: of a struct's life: the context that ended it, in which functions, by which of its operations
+End = tuple[str, str, int]
+
 
 class Memory(Node):
     """One shard of memory: structs and frames whose number is `shard` modulo `shards`.
@@ -38,7 +41,7 @@ class Memory(Node):
         self.next_index: dict[int, int] = {}
         self.frames: list[tuple[int, ...]] = [(0,) * self.words] * frames
         self.kept: list[tuple[int, ...]] = []
-        self.ended: dict[int, dict[int, str]] = {}  # struct -> generation -> who ended that life, in words
+        self.ended: dict[int, dict[int, End]] = {}  # struct -> generation -> who ended that life
 
     def record(self, obj: Struct) -> HeapRecord:
         """The struct's heap record, if the handle is still good."""
@@ -62,12 +65,17 @@ class Memory(Node):
     def _who_ended(self, obj: Struct) -> str:
         """Who ended the life in which the handle was made; of one that is good for any life, the last one."""
         lives = self.ended.get(obj.id, {})
-        last = next(reversed(lives.values()), "") if obj.gen == ANY_GEN else lives.get(obj.gen, "")
-        return last or "that was before the run began"
+        last = next(reversed(lives.values()), None) if obj.gen == ANY_GEN else lives.get(obj.gen)
+        if last is None:
+            return "that was before the run began"
+        ctx, by, n = last
+        return f"{ctx} freed it in {by or 'user mode'}, its operation {n}"
 
     def _end(self, ctx: str, obj: Struct, by: str, n: int) -> None:
-        lives = self.ended.setdefault(obj.id, {})
-        lives[self.heap[obj.id].gen] = f"{ctx} freed it in {by or 'user mode'}, its operation {n}"
+        lives = self.ended.get(obj.id)
+        if lives is None:
+            lives = self.ended[obj.id] = {}
+        lives[self.heap[obj.id].gen] = ctx, by, n
 
     def op_load(self, ctx: str, target: int, obj: Struct, field: str, slot: int, peek: bool = False) -> object:
         return self.inside(obj, slot)[slot]

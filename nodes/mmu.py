@@ -2,15 +2,15 @@
 
 An operation that takes away or narrows a translation, or clears a bit that a
 TLB may have cached, names in its answer the pages that the asking CPU has to
-flush. If other CPUs may have cached one of them it sends an IPI to each that may, the
-asking one included (an interrupt may use that one's TLB meanwhile), and is answered WAIT
-until the last of them has acknowledged.
+flush. If other CPUs may have cached one of these pages, the node sends an IPI to each such
+CPU, including the asking CPU (an interrupt may use its TLB meanwhile), and answers WAIT
+until the last CPU has acknowledged.
 
 Which CPUs may have cached a page is known exactly: only a walk fills a TLB, and only what
 has been acknowledged is flushed. So a request that narrows a translation waits for a CPU
 that an earlier request has interrupted, and that has not flushed yet.
-A mapping that replaces another one is there before the old one is gone from
-every TLB (`replaced`). Until then nobody must write through it, or threads of one
+A mapping that replaces another mapping exists before the old mapping is gone from
+every TLB (`replaced`). Until then no thread may write through it; otherwise threads of one
 process see two pages at one address: a finding.
 
 R and M of a removed mapping are kept per frame (UVM's pmap modules keep them in
@@ -233,7 +233,7 @@ class Mmu(Node):
         return self._clear(ctx, frame, REF, cpu)
 
     def op_pmap_ack(self, ctx: str, shootdown: int, cpu: str) -> None:
-        """A CPU has flushed what its IPI named; the last one lets the asking context go on."""
+        """A CPU has flushed what its IPI named; the last one lets the asking context continue."""
         initiator, waiting, reply = self.shootdowns[shootdown]
         for pmap, vpn in waiting.pop(cpu):
             self._flushed((pmap, vpn), cpu)
@@ -247,7 +247,7 @@ class Mmu(Node):
     def _written_too_early(self, pmap: int, vpn: int, frame: int, cpu: str) -> None:
         """A CPU is about to write to a page that took another's place; may others still read that one?
 
-        Said once: if nobody wants to know, the CPU walks again.
+        Reported once: if the detector is off, the CPU walks again.
         """
         number, old = self.replaced.pop((pmap, vpn))
         late = sorted(self.shootdowns[number][1].keys() - {cpu})

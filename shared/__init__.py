@@ -1,5 +1,9 @@
-"""What every process of a uvmp machine must agree on.
+"""Code that all processes of a uvmp machine must agree on.
 
-No Ray, no clock and no dice live here, and nothing here opens a file: package
-shared takes bytes, streams and a `Port`, and gives back values.
+Package shared uses no Ray, no clock and no random numbers, and opens no file: it
+takes bytes, streams and a `Port`, and returns values.
 """
+
+from shared.form import FORM
+
+__all__ = ["FORM"]

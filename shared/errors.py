@@ -1,11 +1,11 @@
-"""Every way a run can go wrong, in three families that never mix.
+"""All errors of uvmp itself, in three families that never mix.
 
     Exception
-     +- UserMistake       what the user gave us is wrong               exit 2
+     +- UserMistake       the user's input is wrong                    exit 2
      +- ProjectBug        we broke a promise of our own
-     |   +- Diverged      a schedule asked for what cannot happen      exit 3
-     |   +- LogIncomplete a journal has a hole, or is torn             exit 4
-     |   +- Infrastructure  Ray, an actor or a limit failed us         exit 5
+     |   +- Diverged      a step of a schedule cannot happen           exit 3
+     |   +- LogIncomplete records of a journal are missing or damaged  exit 4
+     |   +- Infrastructure  Ray or an actor failed, or a limit         exit 5
      BaseException
       +- PortDead         unwinds a context after the run has ended
 
@@ -54,7 +54,7 @@ class UserMistake(Exception):
 
 def together(mistakes: Iterable[UserMistake]) -> UserMistake:
     """One exception for all mistakes of a file (at least one), in the order of its lines: the first has the others."""
-    flat = dict.fromkeys(one for mistake in mistakes for one in (mistake, *mistake.others))
+    flat = dict.fromkeys(other for mistake in mistakes for other in (mistake, *mistake.others))
     first, *others = sorted(flat, key=lambda one: (one.file or "", one.line or 0))
     for one in others:
         one.others = ()

@@ -1,7 +1,7 @@
-"""What can be wrong with the *simulated kernel*: every kind of finding, and one finding.
+"""Findings, the defects of the *simulated kernel* that detectors report, and the table of their kinds.
 
-FINDINGS is the one table of kinds. Which detector sees a kind, the sentence that explains it and the exit code come
-from there, wherever they are needed; whoever makes a `Finding` names its kind alone.
+FINDINGS is the only table of kinds. It gives the detector of a kind, the sentence that explains it, and the exit code.
+Code that makes a `Finding` gives only its kind.
 
 A finding is not an exception that travels: it is a value, captured with its stacks and locks before anything
 unwinds, and it crosses processes as a message.

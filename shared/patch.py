@@ -1,4 +1,4 @@
-"""A patch: a file of the user's own that replaces functions of the kernel or the nodes, or declares errata.
+"""A patch: a file of the user that replaces functions of the kernel or the nodes, or declares errata.
 
     from shared.patch import declares, original, replaces
     from shared.port.port import erratum
@@ -10,11 +10,11 @@
         if not erratum("uvm_pageactivate.forgets"):
             original("uvm_pageactivate")(pg)
 
-What can be replaced is every function marked `@kernel`, by its name, and every operation of a node, as
-"Mmu.op_pmap_enter". Every caller sees the replacement, wherever it imported the function. A patch is a program, and
-runs with the user's rights. Only the user names a patch: a run folder or a token never brings one along.
+A patch can replace every function marked `@kernel`, by its name, and every operation of a node, for instance
+"Mmu.op_pmap_enter". Every caller sees the replacement, from wherever it imported the function. A patch is a program,
+and runs with the user's rights. Only the user names a patch: a run folder or a token never contains a patch.
 
-Left out: functions without `@kernel`, which callers reach without passing here; struct fields; several patches at once.
+Left out: functions without `@kernel`, because callers reach them directly; struct fields; several patches at once.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def declares(name: str, sentence: str) -> None:
         name: its id, as "function.what-it-does".
         sentence: the defect in one sentence.
 
-    Raises: UserMistake - the id is no such name, or exists.
+    Raises: UserMistake - the id has another form, or exists.
     """
     from shared.errata import ERRATA
 

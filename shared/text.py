@@ -1,6 +1,6 @@
-"""Text that others wrote, made fit to be shown: the one function through which names, titles and messages go.
+"""Makes text from outside safe to print: all names, titles and messages go through `clean`.
 
-Others are whoever wrote a file, a token, a command's argument or a message of another library's.
+Text from outside is text of a file, a token, an argument of a command, or a message of another library.
 """
 
 from __future__ import annotations

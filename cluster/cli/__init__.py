@@ -2,12 +2,12 @@
 
 Rules for this package:
 
-- What the user asked for goes to stdout, what we have to say about it to
-  stderr. With --json, stdout has one JSON document and nothing else.
+- The result goes to stdout, remarks go to stderr. With --json, stdout has one
+  JSON document and nothing else.
 - A command returns its exit code, see `shared.errors.Exit`.
 - A module is imported when its command is used, and Ray only for what runs live.
-- Everything the user gave is checked before anything starts.
-- No traceback at a user: `Commands.main` is the only place where errors end.
+- A command checks all input of the user before anything starts.
+- A user never sees a traceback: `Commands.main` reports every error.
 """
 
 from __future__ import annotations
@@ -148,10 +148,13 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
         from importlib.metadata import PackageNotFoundError, version
 
+        from shared import FORM
+
         try:
             click.echo(f"uvmp {version('uvmp')}")
         except PackageNotFoundError:
             click.echo("uvmp (not installed: run from its source folder)")
+        click.echo(f"form: {FORM.name} ({FORM.why})")
         ctx.exit()
 
 

@@ -1,9 +1,9 @@
 """`make demo`: one race from beginning to end, in about a minute.
 
-The machine is booted as real processes; the race is searched for in process,
-replayed on the real ones, met again by the real ones running freely, explained
-from their logs, and searched for once more in the repaired kernel. Each part is
-headed by the command that does the same.
+The demo boots the machine as real processes, searches for the race in this
+process, replays it on the real processes, lets the real processes run freely,
+explains the race from their logs, and searches the repaired kernel. The heading
+of each part shows the command that does the same.
 """
 
 from __future__ import annotations
@@ -123,16 +123,16 @@ class Demo:
             self.output.say(f"run {number}: {words}")
             took = f"{run.operations:,} operations in {run.seconds:.1f} s"
             self.output.say(f"       {took}; digest {run.digest[:8]}, {done[-1][1]}")
-        found = Counter(run.finding.kind if run.finding is not None else "" for run, _ in done)
-        hits = sum(count for kind, count in found.items() if kind)
+        kinds = Counter(run.finding.kind if run.finding is not None else "" for run, _ in done)
+        hits = sum(count for kind, count in kinds.items() if kind)
         self.prose(f"A finding in {hits} of {FREE_RUNS} runs. No strategy chose their orders.")
-        self.expect(next((f"a free run: {one}" for _, one in done if not one.equal), None))
+        self.expect(next((f"a free run: {compared}" for _, compared in done if not compared.equal), None))
 
     def explain(self, folder: Path) -> None:
         self.part("What happened, from the logs of the live replay alone", f"uvmp postmortem {folder}")
-        found = analyse(folder)
-        self.output.say_lines(render_screen(found, full=pasteable(f"uvmp postmortem {folder} --full")).rstrip("\n"))
-        self.expect(None if found.complete else "the log of the live replay is incomplete")
+        report = analyse(folder)
+        self.output.say_lines(render_screen(report, full=pasteable(f"uvmp postmortem {folder} --full")).rstrip("\n"))
+        self.expect(None if report.complete else "the log of the live replay is incomplete")
 
     def search_repaired(self, first: Exploration) -> None:
         self.part("The repaired kernel, under the same search", f"uvmp explore {SCENARIO} --fixed --expect")
@@ -143,9 +143,9 @@ class Demo:
         else:
             rate = rate_of(result.schedules, result.seconds)
             self.output.say(f"not seen in {counted(result.schedules, 'schedule')} ({rate} per second)", bold=True)
-        for one in self.scenario.own_errata:
-            self.output.say(f"the repaired site, {one}, was reached {describe.times(result.sites.get(one, 0))}")
-            self.expect(None if result.sites.get(one) else f"the site of {one} was never reached")
+        for erratum in self.scenario.own_errata:
+            self.output.say(f"the repaired site, {erratum}, was reached {describe.times(result.sites.get(erratum, 0))}")
+            self.expect(None if result.sites.get(erratum) else f"the site of {erratum} was never reached")
         self.expect(describe.unmet(fixed, result.finding, result.results))
 
     # -- helpers -------------------------------------------------------------------------

@@ -13,31 +13,31 @@ from shared.locks.table import LOCK_MODES
 from shared.scenario.model import Results, Scenario, StepResult, named_results
 
 
-def finding(output: Output, found: Finding) -> None:
+def finding(output: Output, result: Finding) -> None:
     """A finding: what it is, whom and what it names, and who holds what."""
-    output.say(f"finding: {found.kind}", fg="red", bold=True)
-    for line in textwrap.wrap(found.text, width(), initial_indent="  ", subsequent_indent="  "):
+    output.say(f"finding: {result.kind}", fg="red", bold=True)
+    for line in textwrap.wrap(result.text, width(), initial_indent="  ", subsequent_indent="  "):
         output.say(line)
-    rows = [("function", found.function), ("object", found.subject), ("context", found.context)]
-    if found.stack:
-        rows.append(("stack", " > ".join(found.stack)))
-    for held in found.held:
+    rows = [("function", result.function), ("object", result.subject), ("context", result.context)]
+    if result.stack:
+        rows.append(("stack", " > ".join(result.stack)))
+    for held in result.held:
         rows.append(
             (
-                f"{found.context} holds",
+                f"{result.context} holds",
                 f"{held['lock']} ({LOCK_MODES.get(held['mode'], held['mode'])}) since {held['since']}",
             )
         )
-    if found.context and not found.held and found.kind != UNEXPECTED:
-        rows.append((f"{found.context} holds", "no lock"))
-    rows += [("waiting" if found.detector == "deadlock" else "also", line) for line in found.story]
+    if result.context and not result.held and result.kind != UNEXPECTED:
+        rows.append((f"{result.context} holds", "no lock"))
+    rows += [("waiting" if result.detector == "deadlock" else "also", line) for line in result.story]
     labelled(output, rows)
 
 
-def finding_or_none(output: Output, found: Finding | None) -> None:
+def finding_or_none(output: Output, result: Finding | None) -> None:
     """The finding, or that there is none."""
-    if found is not None:
-        finding(output, found)
+    if result is not None:
+        finding(output, result)
     else:
         output.say("no finding", bold=True)
 
@@ -76,15 +76,15 @@ def heading(scenario: Scenario) -> str:
     return f"{scenario.id}: {scenario.title} ({kernel})" if scenario.title else f"{scenario.id} ({kernel})"
 
 
-def results(output: Output, scenario: Scenario, found: Results) -> None:
+def results(output: Output, scenario: Scenario, given: Results) -> None:
     """Every program's results, in the order of its steps, and every interrupt's."""
     rows = []
     for lwp in scenario.lwps:
-        steps = [f"{one['op']}{_into(one)} {one['result']}" for one in found.get(lwp.name, [])]
+        steps = [f"{step['op']}{_into(step)} {step['result']}" for step in given.get(lwp.name, [])]
         ended = len(steps) == len(lwp.program)
         rows.append((f"{lwp.name} on cpu{lwp.cpu}", ", ".join(steps) + ("" if ended else (" ..." if steps else "..."))))
     for handler in scenario.handlers:
-        steps = [f"{one['op']}{_into(one)} {one['result']}" for one in found.get(handler.name, [])]
+        steps = [f"{step['op']}{_into(step)} {step['result']}" for step in given.get(handler.name, [])]
         rows.append((f"{handler.name} on cpu{handler.cpu}", ", ".join(steps) or "never came"))
     output.say("results:")
     labelled(output, rows)
@@ -94,41 +94,45 @@ def _into(step: StepResult) -> str:
     return f" {step['into']} =" if step.get("into") else " ="
 
 
-def in_order(scenario: Scenario, found: Results) -> Results:
-    """Results of every program and interrupt of the scenario, also of those that came to nothing."""
+def in_order(scenario: Scenario, given: Results) -> Results:
+    """Results of every program and interrupt of the scenario, also without results."""
     names = [*(lwp.name for lwp in scenario.lwps), *(handler.name for handler in scenario.handlers)]
-    return {name: list(found.get(name, [])) for name in names}
+    return {name: list(given.get(name, [])) for name in names}
 
 
 def sites(scenario: Scenario, reached: Mapping[str, int]) -> dict[str, int]:
     """Erratum -> how often its site was reached: those of the scenario first, also if never."""
     wanted = (*scenario.own_errata, *scenario.errata, *ERRATA)
-    return {one: reached.get(one, 0) for one in dict.fromkeys(wanted) if one in reached or one in scenario.own_errata}
+    return {
+        erratum: reached.get(erratum, 0)
+        for erratum in dict.fromkeys(wanted)
+        if erratum in reached or erratum in scenario.own_errata
+    }
 
 
 def say_sites(output: Output, scenario: Scenario, reached: Mapping[str, int]) -> None:
     """How often the scenario's errata were met, switched on or not."""
-    for one in dict.fromkeys((*scenario.own_errata, *scenario.errata)):
-        state = "" if one in scenario.errata else ", repaired"
-        count = reached.get(one, 0)
-        output.say(f"site of {one}{state}: " + (f"reached {times(count)}" if count else "never reached"))
+    for erratum in dict.fromkeys((*scenario.own_errata, *scenario.errata)):
+        state = "" if erratum in scenario.errata else ", repaired"
+        count = reached.get(erratum, 0)
+        output.say(f"site of {erratum}{state}: " + (f"reached {times(count)}" if count else "never reached"))
 
 
 def times(count: int) -> str:
     return {0: "never", 1: "once", 2: "twice"}.get(count, f"{count:,} times")
 
 
-def unmet(scenario: Scenario, found: Finding | None, outcome_of: Results) -> str | None:
+def unmet(scenario: Scenario, seen: Finding | None, outcome_of: Results) -> str | None:
     """Why the scenario's expectation does not hold for one run, or None if it does."""
     outcome = scenario.outcome()
     assert outcome is not None, "must_expect_something() was asked first"
-    return outcome.check(found, named_results(outcome_of))
+    return outcome.check(seen, named_results(outcome_of))
 
 
-def verdict(output: Output, expecting: bool, why_not: str | None, found: Finding | None) -> Exit:
+def verdict(output: Output, expecting: bool, why_not: str | None, seen: Finding | None) -> Exit:
     """The exit code; with --expect also a line that says whether the expectation held."""
     if not expecting:
-        return Exit.NO_FINDING if found is None else found.exit
+        return Exit.NO_FINDING if seen is None else seen.exit
     output.say()
     if why_not is None:
         output.say("as expected", fg="green")

@@ -1,4 +1,4 @@
-"""The JSON documents of the commands: which keys each has, in their order, and what they say.
+"""The JSON documents of the commands: their keys in order, and the values.
 
 A document is picked from facts. `of_scenario`, `of_outcome` and `of_end` give the facts that several commands tell; a
 command adds its own. A key of KEYS that has no fact is left out.
@@ -75,7 +75,7 @@ def of_scenario(scenario: Scenario) -> Facts:
 
 
 def of_outcome(chosen: Chosen, outcome: Outcome) -> Facts:
-    """What one execution came to."""
+    """The outcome of one execution."""
     scenario, finding, parity = chosen.scenario, outcome.finding, outcome.parity
     facts: Facts = {
         "engine": outcome.engine,

@@ -40,7 +40,7 @@ def command(ctx: click.Context, as_json: bool) -> int | None:
     output.say("with the big lock of the MP kernels of 2000 to 2007 (--kernel-lock big):")
     labelled(output, [(seen, f"{count}: {seen.meaning}") for seen, count in with_big_lock().items()], indent="")
     output.note(f"{program()} errata show ID describes an erratum; {program()} run SCENARIO --errata ID switches it on")
-    output.result({"errata": [_document(one) for one in ERRATA.values()]})
+    output.result({"errata": [_document(erratum) for erratum in ERRATA.values()]})
     return 0
 
 
@@ -52,28 +52,28 @@ def show(outer_json: bool | None, erratum: str, as_json: bool) -> int:
     """Describe ERRATUM, an id or a short name such as E1."""
     output = Output(as_json or bool(outer_json))
     try:
-        found = lookup(erratum)
+        entry = lookup(erratum)
     except UserMistake as mistake:
         raise UserMistake(mistake.message, field="ERRATUM") from None
-    output.say(found.id, bold=True)
-    prose(output, found.sentence)
+    output.say(entry.id, bold=True)
+    prose(output, entry.sentence)
     output.say()
-    prose(output, found.story)
+    prose(output, entry.story)
     output.say()
-    rows = [("catalogue", f"{found.name}, of row {found.row}"), ("status", f"{found.status}: {found.status.meaning}")]
-    rows += [("big lock", f"{found.big_lock}: {found.big_lock.meaning}")]
-    if found.big_lock is BigLock.LATENT:
-        rows += [("", f"not seen in {found.big_lock_schedules:,} schedules")]
-    rows += [("source", one) for one in found.source]
-    rows += [("shows as", ", ".join(found.findings) or "cost"), ("seen by", ", ".join(found.detectors) or "results")]
-    rows += [("scenarios", ", ".join(found.scenarios))]
+    rows = [("catalogue", f"{entry.name}, of row {entry.row}"), ("status", f"{entry.status}: {entry.status.meaning}")]
+    rows += [("big lock", f"{entry.big_lock}: {entry.big_lock.meaning}")]
+    if entry.big_lock is BigLock.LATENT:
+        rows += [("", f"not seen in {entry.big_lock_schedules:,} schedules")]
+    rows += [("source", line) for line in entry.source]
+    rows += [("shows as", ", ".join(entry.findings) or "cost"), ("seen by", ", ".join(entry.detectors) or "results")]
+    rows += [("scenarios", ", ".join(entry.scenarios))]
     labelled(output, rows, indent="")
-    say_words(output, f"{found.sentence} {found.story}")
-    if found.scenarios:
+    say_words(output, f"{entry.sentence} {entry.story}")
+    if entry.scenarios:
         output.say()
         output.say("to reproduce it:")
-        output.command(f"uvmp explore {found.scenarios[0]}", bold=True)
-    output.result({"erratum": _document(found)})
+        output.command(f"uvmp explore {entry.scenarios[0]}", bold=True)
+    output.result({"erratum": _document(entry)})
     return 0
 
 

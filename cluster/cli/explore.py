@@ -28,7 +28,7 @@ from shared.errors import Exit, ProjectBug, UserMistake
 from shared.findings import UNEXPECTED
 from shared.text import counted
 
-#: after so many, a site that nobody has come to is worth a word
+#: after this many schedules, the command warns about a site that was not reached
 FIRST_SCHEDULES = 200
 
 

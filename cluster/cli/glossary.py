@@ -1,7 +1,7 @@
-"""Words of UVM that the stories of scenarios and errata use, each in one sentence.
+"""Terms of UVM that the stories of scenarios and errata use, each in one sentence.
 
-A story is told below with those of them that it uses, so that it can be read
-without having seen UVM.
+The commands print below a story the terms that the story uses, so that a reader
+who has never seen UVM understands it.
 """
 
 from __future__ import annotations

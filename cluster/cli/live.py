@@ -1,6 +1,6 @@
-"""What the commands that run live share: a booted machine that is always ended.
+"""Shared by the commands that run live: a booted machine that is always stopped.
 
-Ctrl-C ends a run, and so do SIGTERM and SIGHUP; what then ends Ray and the actors is not interrupted again.
+Ctrl-C, SIGTERM and SIGHUP end a run. Signals are ignored while Ray and the actors are then stopped.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def actors(machine: LiveMachine) -> str:
 def check_address(address: str | None) -> None:
     """Is anybody there? Ray itself would wait for many minutes.
 
-    Raises: UserMistake - no address; Infrastructure - nobody answers.
+    Raises: UserMistake - no address; Infrastructure - no answer.
     """
     if address is None or address == "auto":
         return

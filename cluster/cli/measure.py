@@ -12,7 +12,7 @@ from cluster.search import SEARCHING
 from cluster.search.measure import Measured, measure
 from shared.errors import Exit
 
-HEADS = ("scenario", "operations/s", "schedules/s", *(f"found by {one}" for one in SEARCHING))
+HEADS = ("scenario", "operations/s", "schedules/s", *(f"found by {strategy}" for strategy in SEARCHING))
 
 
 @called(
@@ -44,7 +44,7 @@ def command(scenarios: tuple[str, ...], seeds: int, schedules: int | None, secon
     finding.
     """
     output = Output(as_json)
-    chosen = [configs.scenario(one).scenario for one in scenarios or configs.names("scenarios")]
+    chosen = [configs.scenario(scenario).scenario for scenario in scenarios or configs.names("scenarios")]
     width = max(len(one.id) for one in chosen)
     rows: list[Measured] = []
     interrupted = False
@@ -61,31 +61,40 @@ def command(scenarios: tuple[str, ...], seeds: int, schedules: int | None, secon
             break
         output.say(_row(_cells(rows[-1]), width))
     code = Exit.INTERRUPTED if interrupted else Exit.NO_FINDING
-    told: Facts = {"seeds": seeds, "scenarios": [_document(one) for one in rows]}
+    told: Facts = {"seeds": seeds, "scenarios": [_document(row) for row in rows]}
     output.result(document("measure", told, of_end(End(code, interrupted=interrupted))))
     return code
 
 
 def _row(cells: tuple[str, ...], width: int) -> str:
     first, *others = cells
-    return "  ".join([first.ljust(width), *(one.rjust(len(head)) for one, head in zip(others, HEADS[1:], strict=True))])
+    return "  ".join(
+        [first.ljust(width), *(cell.rjust(len(head)) for cell, head in zip(others, HEADS[1:], strict=True))]
+    )
 
 
-def _cells(one: Measured) -> tuple[str, ...]:
-    found = []
+def _cells(measured: Measured) -> tuple[str, ...]:
+    medians = []
     for strategy in SEARCHING:
-        median = one.median(strategy) if strategy in one.found_at else None
-        found.append("-" if strategy not in one.found_at else f">{one.limit:,}" if median is None else f"{median:,}")
-    return one.scenario.id, f"{one.operations_per_second:,.0f}", f"{one.schedules_per_second:,.0f}", *found
+        median = measured.median(strategy) if strategy in measured.found_at else None
+        medians.append(
+            "-" if strategy not in measured.found_at else f">{measured.limit:,}" if median is None else f"{median:,}"
+        )
+    return (
+        measured.scenario.id,
+        f"{measured.operations_per_second:,.0f}",
+        f"{measured.schedules_per_second:,.0f}",
+        *medians,
+    )
 
 
-def _document(one: Measured) -> dict[str, object]:
+def _document(measured: Measured) -> dict[str, object]:
     return {
-        "scenario": one.scenario.id,
-        "operations_per_second": round(one.operations_per_second, 1),
-        "schedules_per_second": round(one.schedules_per_second, 1),
-        "operations": round(one.operations, 1),
-        "bound": one.limit,
-        "found_at": one.found_at,
-        "median": {strategy: one.median(strategy) for strategy in one.found_at},
+        "scenario": measured.scenario.id,
+        "operations_per_second": round(measured.operations_per_second, 1),
+        "schedules_per_second": round(measured.schedules_per_second, 1),
+        "operations": round(measured.operations, 1),
+        "bound": measured.limit,
+        "found_at": measured.found_at,
+        "median": {strategy: measured.median(strategy) for strategy in measured.found_at},
     }

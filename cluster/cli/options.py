@@ -200,7 +200,7 @@ class Chosen:
 
 
 def choose(name: str, asked: Options) -> Chosen:
-    """Load a scenario and apply the options of `kernel_options`; see to it that --expect can be answered.
+    """Load a scenario and apply the options of `kernel_options`; check that the scenario has what --expect needs.
 
     Raises: UserMistake.
     """
@@ -232,8 +232,8 @@ def apply(scenario: Scenario, options: Iterable[str], asked: Options) -> Chosen:
         raise UserMistake(mistake.message, field=field) from None
     if errata:
         needed += ["--fixed"] * fixed  # alone, it is in the token
-        for one in errata:
-            needed += ["--errata", one]
+        for erratum in errata:
+            needed += ["--errata", erratum]
     patch = current()
     if patch is not None:
         needed += ["--patch", patch.file]
@@ -250,10 +250,12 @@ def apply(scenario: Scenario, options: Iterable[str], asked: Options) -> Chosen:
 
 def _levels(detect: Iterable[str]) -> dict[str, str]:
     levels: dict[str, str] = {}
-    for one in detect:
-        detector, equals, level = one.partition("=")
+    for setting in detect:
+        detector, equals, level = setting.partition("=")
         if not equals:
-            raise UserMistake(f"expected DETECTOR=LEVEL, for instance lockdebug=off; found {one!r}", field="--detect")
+            raise UserMistake(
+                f"expected DETECTOR=LEVEL, for instance lockdebug=off; found {setting!r}", field="--detect"
+            )
         if detector in levels:
             raise UserMistake(f"{detector} is given twice", field="--detect")
         levels[detector] = level

@@ -1,4 +1,4 @@
-"""Where the command's words go: what was asked for to stdout, narration to stderr, or one JSON document."""
+"""Output of the commands: results to stdout, remarks to stderr, or one JSON document."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def columns(stream: TextIO) -> int | None:
     if told.isascii() and told.isdigit() and len(told) < 6 and int(told) > 0:
         return max(MIN_WIDTH, int(told))
     try:
-        found = os.get_terminal_size(stream.fileno()).columns
+        width = os.get_terminal_size(stream.fileno()).columns
     except (OSError, ValueError):
         return None
-    return max(MIN_WIDTH, found) if found else None
+    return max(MIN_WIDTH, width) if width else None
 
 
 def width() -> int:
@@ -55,7 +55,7 @@ def width() -> int:
 
 
 def fit(text: str, stream: TextIO) -> str:
-    """A line, broken at its blanks if the terminal has no room for it; what goes on is indented."""
+    """A line, wrapped at blanks if the terminal is too narrow; continuation lines are indented."""
     room = columns(stream)
     if room is None or len(text) <= room or "\n" in text:
         return text
@@ -219,7 +219,7 @@ def complain(args: list[str], message: str, code: int, error: BaseException | No
         if "--json" in args:
             document: dict[str, object] = {"error": error_document(message, code, error)}
             if others:
-                document["others"] = [error_document(str(one), code, one) for one in others]
+                document["others"] = [error_document(str(other), code, other) for other in others]
             click.echo(json.dumps(document, indent=2))
     except OSError:
         pass  # nobody is listening

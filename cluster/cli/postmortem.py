@@ -37,21 +37,21 @@ def command(run: str, full: bool, name: str, as_json: bool) -> int:
     output = Output(as_json)
     if not run:
         raise UserMistake("expected the name of a folder", field="RUN")
-    found = analyse(run, name)
+    report = analyse(run, name)
     width, lines = columns(output.out) or 80, _lines(output)
     if name:
-        text = render_object(found, width)
+        text = render_object(report, width)
     elif full:
-        text = render(found, width)
+        text = render(report, width)
     else:
-        text = render_screen(found, width, pasteable(shlex.join(["uvmp", "postmortem", run, "--full"])))
+        text = render_screen(report, width, pasteable(shlex.join(["uvmp", "postmortem", run, "--full"])))
     if lines and not as_json and text.count("\n") >= lines:
         click.echo_via_pager(fit(text, output.out.encoding))
     else:
         output.say_lines(text.rstrip("\n"))
-    code = Exit.NO_FINDING if found.complete else Exit.LOG_INCOMPLETE
-    output.result({**found.as_dict(), "exit": int(code)})
-    if not found.complete:
+    code = Exit.NO_FINDING if report.complete else Exit.LOG_INCOMPLETE
+    output.result({**report.as_dict(), "exit": int(code)})
+    if not report.complete:
         output.note("the log is incomplete; --full says what is missing")
     return code
 

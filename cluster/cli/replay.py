@@ -69,16 +69,19 @@ class Schedule:
         assert self.journals is not None
         return replay_journals(self.chosen.scenario, self.journals)
 
-    def unlike(self, found: Finding | None) -> str | None:
+    def unlike(self, replayed: Finding | None) -> str | None:
         """How the finding of the replay differs from the one that the folder has, in words; None if it does not."""
         if not self.recorded:
             return None
-        here, there = (None if found is None else found.as_dict()), self.finding
+        here, there = (None if replayed is None else replayed.as_dict()), self.finding
         if (None if here is None else [here[key] for key in SAME]) == (
             None if there is None else [there.get(key) for key in SAME]
         ):
             return None
-        told = [one if one is None else f"{one.get('kind')} ({clean(one.get('text'), 200)})" for one in (there, here)]
+        told = [
+            finding if finding is None else f"{finding.get('kind')} ({clean(finding.get('text'), 200)})"
+            for finding in (there, here)
+        ]
         return f"the run was recorded with {told[0] or 'no finding'}, but its replay has {told[1] or 'no finding'}"
 
 
@@ -230,9 +233,9 @@ def _folder(output: Output, what: str, lenient: bool) -> Schedule:
         return Schedule(chosen, parse(token))
     contexts = build_threads(scenario)
     for records in run.journals.values():
-        for one in records:
-            if one["ctx"] not in contexts:
-                raise LogIncomplete(f"{run.path}: a record of {one['ctx']}, which this machine does not have")
+        for record in records:
+            if record["ctx"] not in contexts:
+                raise LogIncomplete(f"{run.path}: a record of {record['ctx']}, which this machine does not have")
     wanted = str(about.get("digest"))
     return Schedule(chosen, None, _told_of(run, wanted, scenario.limit), wanted, run.finding()[0], recorded=True)
 

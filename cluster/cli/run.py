@@ -1,4 +1,4 @@
-"""`uvmp run`: run a scenario, in process or on real ones."""
+"""`uvmp run`: run a scenario, in this process or on real processes."""
 
 from __future__ import annotations
 
@@ -208,14 +208,16 @@ def _live(output: Output, runs: Runs, out: Path | None) -> Generator[Outcome, No
             yield outcome
 
 
-# -- what they came to -----------------------------------------------------------------------
+# -- their outcome -----------------------------------------------------------------------
 
 
 def _short(run: Outcome) -> str:
     words = "no finding"
     if run.finding is not None:
-        found = run.finding
-        words = " ".join(part for part in (found.kind, _of("in", found.function), _of("of", found.subject)) if part)
+        finding = run.finding
+        words = " ".join(
+            part for part in (finding.kind, _of("in", finding.function), _of("of", finding.subject)) if part
+        )
     words += f"; {run.operations:,} operations"
     if run.seconds:
         words += f" in {run.seconds:.2f} s"
@@ -313,10 +315,10 @@ def _say_again(output: Output, chosen: Chosen, run: Outcome) -> None:
 def _facts(runs: Runs) -> Facts:
     """What the document says of the runs: of the only one, or with --repeat of each."""
     asked, chosen = runs.asked, runs.chosen
-    each = [{**of_outcome(chosen, run), "replay": _again(chosen, run)} for run in runs.outcomes]
+    documents = [{**of_outcome(chosen, run), "replay": _again(chosen, run)} for run in runs.outcomes]
     facts: Facts = {"strategy": (asked.strategy or "stay") if asked.engine == "sim" else None, "seed": asked.seed}
     if asked.repeat is None:
-        for run in each:
+        for run in documents:
             facts |= run
     else:
         tally = Counter(run.finding.signature for run in runs.findings if run.finding is not None)
@@ -326,5 +328,5 @@ def _facts(runs: Runs) -> Facts:
             {"kind": kind, "function": function, "object": subject, "runs": count}
             for (kind, function, subject), count in tally.most_common()
         ]
-        facts["runs"] = [document("one of the runs", run) for run in each]
+        facts["runs"] = [document("one of the runs", run) for run in documents]
     return facts | {"engine": asked.engine}

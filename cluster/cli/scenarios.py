@@ -29,11 +29,11 @@ def command(ctx: click.Context, as_json: bool) -> int | None:
         ctx.obj = as_json
         return None
     output = Output(as_json)
-    found = [configs.shipped(one) for one in configs.names("scenarios")]
-    rows = [(one.id, ", ".join(statuses(one)) or "-", one.title) for one in found]
+    listed = [configs.shipped(name) for name in configs.names("scenarios")]
+    rows = [(scenario.id, ", ".join(statuses(scenario)) or "-", scenario.title) for scenario in listed]
     output.table(("id", "status of errata", "title"), rows)
     output.note(f"{program()} scenarios show ID describes a scenario; {program()} explore ID searches it")
-    output.result({"scenarios": [_short(one) for one in found]})
+    output.result({"scenarios": [_short(scenario) for scenario in listed]})
     return 0
 
 
@@ -45,46 +45,49 @@ def show(outer_json: bool | None, scenario: str, as_json: bool) -> int:
     """Describe SCENARIO, an id or a file."""
     output = Output(as_json or bool(outer_json))
     source = configs.scenario(scenario)
-    found = source.scenario
-    output.say(f"{found.id} ({found.name})" if found.name != found.id else found.id, bold=True)
-    if found.title:
-        prose(output, clean(found.title))
+    chosen = source.scenario
+    output.say(f"{chosen.id} ({chosen.name})" if chosen.name != chosen.id else chosen.id, bold=True)
+    if chosen.title:
+        prose(output, clean(chosen.title))
     output.say()
-    if found.story:
-        prose(output, found.story)
+    if chosen.story:
+        prose(output, chosen.story)
         output.say()
-    machine = found.machine
-    levels = [f"{detector} {level}" for detector, level in found.detect.items() if level != "stop"]
+    machine = chosen.machine
+    levels = [f"{detector} {level}" for detector, level in chosen.detect.items() if level != "stop"]
     labelled(
         output,
         [
-            *(("source", one) for one in found.source),
+            *(("source", source) for source in chosen.source),
             ("machine", machine_words(machine)),
-            *(("warning", one) for one in machine.doubts),
-            *(("erratum", f"{one} ({ERRATA[one].status}: {ERRATA[one].status.meaning})") for one in found.errata),
+            *(("warning", doubt) for doubt in machine.doubts),
+            *(
+                ("erratum", f"{erratum} ({ERRATA[erratum].status}: {ERRATA[erratum].status.meaning})")
+                for erratum in chosen.errata
+            ),
             ("detectors", ", ".join(levels) + "; the others stop" if levels else "all stop"),
-            *(("with errata", one) for one in outcome_words(found.expect.with_errata) if found.errata),
-            *(("fixed", one) for one in outcome_words(found.expect.fixed)),
+            *(("with errata", line) for line in outcome_words(chosen.expect.with_errata) if chosen.errata),
+            *(("fixed", line) for line in outcome_words(chosen.expect.fixed)),
             (
                 "bound",
-                f"{counted(found.bound.schedules, 'schedule')} of {found.bound.strategy}, depth {found.bound.depth}; "
-                f"each has at most {found.limit:,} operations",
+                f"{counted(chosen.bound.schedules, 'schedule')} of {chosen.bound.strategy}, "
+                f"depth {chosen.bound.depth}; each has at most {chosen.limit:,} operations",
             ),
-            ("file", found.file),
+            ("file", chosen.file),
         ],
         indent="",
     )
     output.say()
-    _steps(output, "setup", found.setup)
-    for lwp in found.lwps:
+    _steps(output, "setup", chosen.setup)
+    for lwp in chosen.lwps:
         _steps(output, f"{lwp.name} on cpu{lwp.cpu}" + (", from its fork on" if lwp.forked else ""), lwp.program)
-    for handler in found.handlers:
+    for handler in chosen.handlers:
         _steps(output, f"interrupt of {handler.name} on cpu{handler.cpu}", handler.steps)
-    say_words(output, f"{found.title} {found.story}")
+    say_words(output, f"{chosen.title} {chosen.story}")
     output.say()
     output.say("to search it:")
-    output.command(shlex.join(["uvmp", "explore", source.path or found.id]), bold=True)
-    output.result({"scenario": _whole(found)})
+    output.command(shlex.join(["uvmp", "explore", source.path or chosen.id]), bold=True)
+    output.result({"scenario": _whole(chosen)})
     return 0
 
 
@@ -99,7 +102,7 @@ def _steps(output: Output, head: str, steps: Sequence[Step]) -> None:
 
 def statuses(scenario: Scenario) -> list[str]:
     """How the scenario's errata are known, each word once, the best evidence first."""
-    have = {ERRATA[one].status for one in scenario.errata}
+    have = {ERRATA[erratum].status for erratum in scenario.errata}
     return [str(status) for status in Status if status in have]
 
 
@@ -108,19 +111,19 @@ def machine_words(machine: MachineConfig) -> str:
     cpus = "1 CPU" if machine.cpus == 1 else f"{machine.cpus} CPUs"
     words = f"{cpus}, {machine.frames} pages of {machine.page_size} bytes, {counted(machine.swap_slots, 'swap slot')}"
     usual = MachineConfig(machine.cpus, machine.frames, machine.swap_slots, machine.page_size)
-    for one in fields(machine):
-        value = getattr(machine, one.name)
-        if value != getattr(usual, one.name):
-            words += f"; {one.name.replace('_', ' ')}: {_plain(value)}"
+    for field in fields(machine):
+        value = getattr(machine, field.name)
+        if value != getattr(usual, field.name):
+            words += f"; {field.name.replace('_', ' ')}: {_plain(value)}"
     return words
 
 
 def _plain(value: object) -> str:
     """A setting of a machine, however it is nested."""
     if isinstance(value, (tuple, list)):
-        return ", ".join(_plain(one) for one in value)
+        return ", ".join(_plain(part) for part in value)
     if is_dataclass(value):
-        told = [(one.name, getattr(value, one.name), one.default) for one in fields(value)]
+        told = [(field.name, getattr(value, field.name), field.default) for field in fields(value)]
         return " ".join(f"{name} {_plain(setting)}" for name, setting, usual in told if setting != usual)
     return "yes" if value is True else "no" if value is False else str(value)
 
@@ -139,7 +142,10 @@ def outcome_words(outcome: Expected | None) -> list[str]:
     if outcome.texts:
         words += f", with text {' or '.join(map(repr, outcome.texts))}"
     values = [f"{name} = {' or '.join(map(str, allowed))}" for name, allowed in outcome.results.items()]
-    never = [f"never {' and '.join(f'{name} = {value}' for name, value in one.items())}" for one in outcome.never]
+    never = [
+        f"never {' and '.join(f'{name} = {value}' for name, value in combination.items())}"
+        for combination in outcome.never
+    ]
     return [words + (f"; {', '.join(values)}" if values else ""), *never]
 
 

@@ -1,10 +1,10 @@
-"""Random programs: scenarios that nobody has thought of, run under random schedules, against models of what must be.
+"""Random programs: random scenarios, run under random schedules, compared with models of their results.
 
-    program    a random scenario as data that can be cut down, and its text
-    generate   makes one from a random number generator
-    plain      what the steps of a process with one thread must answer
+    program    a random scenario as data that can be reduced, and its text
+    generate   makes a random scenario from a random number generator
+    plain      the results that the steps of a single-threaded process must have
     judge      runs a program under several strategies: findings, results, replay
-    shrink     the smallest part of a program that still fails
+    shrink     finds the smallest part of a program that still fails
 
 `python -m cluster.fuzz` runs programs until one fails.
 """

@@ -1,16 +1,16 @@
 """Makes random programs.
 
-A program does not do everything: some features are drawn first, and it has steps of these
-alone (swarm testing, Groce et al., 2012), so that a few mechanisms meet often instead of all of them seldom.
+A program does not use everything. The generator first draws some features, and then steps of these features only
+(swarm testing, Groce et al., 2012). So a few mechanisms interact often, instead of all mechanisms seldom.
 
-What a program must not do, since the kernel that runs it would be right to fail:
+A program must not do the following, because even a correct kernel would fail:
 
-- wait for ever: nobody waits for a process that pauses;
-- use up memory: what is locked is bounded by the kernel (wiredmax), what is lent to the kernel here (LENT), and
-  the machine has that many frames more; swap device 0 stays on and has room for everything;
-- let a device store its status in memory that is not locked: page `stat` is locked in the setup, and stays so;
-- write raw blocks that are a file's: what a file holds then is not defined;
-- use memory of the kernel that was freed, or never allocated.
+- wait forever: no process waits for a process that pauses;
+- use up memory: the kernel limits locked memory (wiredmax), LENT limits lent memory, and the machine has as many
+  additional frames; swap device 0 stays on and has room for everything;
+- let a device store its status in unlocked memory: the setup locks page `stat`, which stays locked;
+- write raw blocks of a file: the contents of the file are then undefined;
+- use kernel memory that was freed, or never allocated.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Maker(Steps):
     def sickness(self) -> Keys:
         """A swap device that is slow, or cannot write or may not: nothing is lost by that; or one that cannot read."""
         random = self.random
-        found: Keys = {}
+        sick: Keys = {}
         if random.random() < 0.3:
             error, many = random.choice(ERRORS), random.choice(({"count": 1}, {"count": 4, "maybe": True}))
             return {"errors": [{"op": "get", "error": error, "first": random.randint(1, 6), **many}]}
@@ -119,13 +119,13 @@ class Maker(Steps):
                 "first": random.randint(1, 4),
                 "count": random.randint(1, 6),
             }
-            found["delays"] = [slow]
-        if not found or random.random() < 0.6:
+            sick["delays"] = [slow]
+        if not sick or random.random() < 0.6:
             ways: list[Keys] = [*({"at": time} for time in TIMES), {"maybe": True}]
             error, when = random.choice(ERRORS), random.choice(ways)
             bad = {"op": "put", "error": error, "first": random.randint(1, 4), "count": random.randint(1, 3)}
-            found["errors"] = [{**bad, **when}]
-        return found
+            sick["errors"] = [{**bad, **when}]
+        return sick
 
     def first_mappings(self, proc: str, space: Space, status: bool) -> list[Step]:
         """What a process has from the beginning, and wrote there."""

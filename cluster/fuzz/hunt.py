@@ -53,7 +53,7 @@ class Hunt:
         if self.file is not None:
             file = str(self.file)
             again = ["replay", self.token, "--scenario", file] if self.failure.deviations else ["run", file]
-            options = [word for one in self.errata for word in ("--errata", one)]
+            options = [word for erratum in self.errata for word in ("--errata", erratum)]
             text += f"\ncut down to {file}; to see it:\n  {shlex.join(['uvmp', *again, *options])}"
         return text
 

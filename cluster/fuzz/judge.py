@@ -1,8 +1,8 @@
-"""Runs a program under several strategies, and says what must not be.
+"""Runs a program under several strategies, and reports failures.
 
-A run must not end in a finding (all detectors stop), in a result that the plain model excludes, or in an error of
-uvmp's own. Replayed, recorded, its schedule must come to the same: no finding, the same results, each time the same
-digest; and the oracle and the race detector must have nothing to say of the journals either.
+A run fails if it ends with a finding (all detectors stop), with a result that the plain model excludes, or with an
+error of uvmp itself. A recorded replay of its schedule must also have no finding, the same results, and the same digest
+each time; and the oracle and the race detector must find nothing in the journals.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cluster.search import make
 from cluster.search.follow import Deviate
 from cluster.search.minimize import minimize
 from cluster.search.strategy import Strategy
-from cluster.sim.engine import Sim
+from cluster.sim.engine import Sim, seldom_collected
 from shared.detectors.oracle import judge_journals
 from shared.errors import Diverged, UserMistake
 from shared.findings import Finding
@@ -62,6 +62,7 @@ class Failure:
         return f"{self.kind} ({self.strategy}, execution {self.number}): {self.text}"
 
 
+@seldom_collected()
 def judge(
     scenario: Scenario,
     seed: int,
@@ -153,5 +154,5 @@ def token(scenario: Scenario, failure: Failure) -> Token:
 
 def _again(sim: Sim, failure: Failure) -> bool:
     """Does the failure's schedule have its finding again?"""
-    found = sim.execute(Deviate(failure.deviations, strict=False))
-    return found is not None and failure.finding is not None and found.signature == failure.finding.signature
+    finding = sim.execute(Deviate(failure.deviations, strict=False))
+    return finding is not None and failure.finding is not None and finding.signature == failure.finding.signature

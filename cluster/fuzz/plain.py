@@ -1,10 +1,10 @@
-"""What the steps of a process with one thread must answer: a plain model, of errnos and of memory that is its own.
+"""The plain model: the results that the steps of a single-threaded process must have, for errnos and private memory.
 
-Takes a process's steps in the order of its program, each with the answer it got, with the errno or signal that
-NetBSD's manual pages have for it. What other processes can change is not judged here
-(shared/detectors/oracle.py does), nor is a process that has several threads, or had when it was forked.
+The model takes the steps of a process in program order, each with its result. Its errnos and signals are those of
+NetBSD's manual pages. It does not judge memory that other processes can change (shared/detectors/oracle.py does), nor a
+process that has several threads, or had several threads when it was forked.
 
-Where the schedule decides, each possible answer is right, and the model goes on with the one that came.
+If the schedule decides about a result, every possible result is right, and the model continues with the actual result.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class World:
 
     Attributes:
         cut: numbers of the files that are truncated at some time.
-        locks: somebody locks memory; what is locked is not lent, and who shares a page with him has it locked too.
+        locks: a process locks memory; locked memory is not lent, and it is also locked for processes that share it.
         users: (what, name) -> how many programs use this loan, segment or swap device.
     """
 
@@ -334,7 +334,7 @@ class Process:
         return [0, "EFAULT"] if refused else [0]
 
     def _lent(self, args: OfLoan | MapLoan) -> Loan | None:
-        """A loan of this program's, of which nobody else knows; None: who knows."""
+        """A loan that only this program knows; None: unknown."""
         if not self.world.alone("loan", args.loan):
             return None
         return self.loans.get(args.loan, Loan(False, None))
@@ -473,6 +473,6 @@ def unlike(scene: Scenario, results: Results) -> Wrong | None:
             right = process.step(step, answer["result"])
             if right is not None:
                 text = f"{lwp.name} {step.text}: expected {' or '.join(map(str, right))}, got {answer['result']}"
-                listed = all(isinstance(one, int) or one.isupper() for one in right)
+                listed = all(isinstance(expected, int) or expected.isupper() for expected in right)
                 return Wrong(text, step.into or "", tuple(right) if listed else ())
     return None

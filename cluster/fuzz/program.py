@@ -19,7 +19,7 @@ class Step:
 
     Attributes:
         args: its keys as a scenario's file has them, without `program`.
-        program: what a fork's child runs; None: it is no fork.
+        program: the program of a fork's child; None: not a fork.
     """
 
     op: str
@@ -92,7 +92,7 @@ def size(steps: tuple[Step, ...]) -> int:
 
 def _flow(value: object) -> str:
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_flow(one)}" for key, one in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {_flow(part)}" for key, part in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_flow, value)) + "]"
     if isinstance(value, str):

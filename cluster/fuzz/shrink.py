@@ -1,8 +1,8 @@
-"""The smallest part of a program that still fails in the same way.
+"""Finds the smallest part of a program that still fails in the same way.
 
-Steps are left out, in blocks that get smaller (delta debugging, Zeller and Hildebrandt, 2002); then threads,
-steps of the setup, and what is special in the machine; ranges get shorter. What is left must be a scenario, and
-fail with the same signature under one of the same strategies; which schedule that is does not matter.
+The search removes steps, in blocks of decreasing size (delta debugging, Zeller and Hildebrandt, 2002), then threads,
+steps of the setup, and special settings of the machine; it also shortens ranges. The rest must be a scenario that fails
+with the same signature under one of the same strategies; the schedule may differ.
 """
 
 from __future__ import annotations
@@ -96,12 +96,12 @@ def _plainer_machine(program: Program) -> Iterator[Program]:
 
 def _on_cpus(steps: tuple[Step, ...], cpus: int) -> tuple[Step, ...]:
     """The same on fewer CPUs."""
-    found = []
+    moved = []
     for step in steps:
         args = {**step.args, "cpu": min(step.args["cpu"], cpus - 1)} if "cpu" in step.args else step.args
         program = None if step.program is None else _on_cpus(step.program, cpus)
-        found.append(Step(step.op, args, program))
-    return tuple(found)
+        moved.append(Step(step.op, args, program))
+    return tuple(moved)
 
 
 def _shorter_ranges(program: Program) -> Iterator[Program]:

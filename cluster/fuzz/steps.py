@@ -79,11 +79,11 @@ class Steps:
     def __init__(self, random: Random, features: frozenset[str] | None = None, size: int = 16):
         self.random, self.size = random, size
         if features is None:
-            features = frozenset(one for one in FEATURES if random.random() < 0.4 and one != "tables")
+            features = frozenset(feature for feature in FEATURES if random.random() < 0.4 and feature != "tables")
         self.features = features
         self.weights = dict(ALWAYS)
-        for one in sorted(features):
-            for op, weight in FEATURES[one].items():
+        for feature in sorted(features):
+            for op, weight in FEATURES[feature].items():
                 self.weights[op] = self.weights.get(op, 0) + weight
         self.numbers: dict[str, int] = {}
         self.files: dict[str, int] = {}
@@ -106,7 +106,7 @@ class Steps:
         return self.numbers["value"]
 
     def has(self, *features: str) -> bool:
-        return any(one in self.features for one in features)
+        return any(feature in self.features for feature in features)
 
     # -- the programs ------------------------------------------------------------
 
@@ -115,7 +115,7 @@ class Steps:
 
         Args:
             depth: generations that may still come.
-            last: nobody waits for it.
+            last: no thread waits for it.
         """
         random, steps = self.random, list[Step]()
         waiting: list[str] = []
@@ -129,7 +129,7 @@ class Steps:
             elif op in ("km_alloc", "km_free", "kread", "kwrite"):
                 steps += self.kernel(op, thread)
             else:
-                self.status = next((one.name for one in space.regions.values() if one.kept), "")
+                self.status = next((region.name for region in space.regions.values() if region.kept), "")
                 steps += getattr(self, op)(self.any_range(space))
         steps += [Step("wait", {"for": child}) for child in waiting]
         if last and random.random() < 0.5:
@@ -256,7 +256,7 @@ class Steps:
         if not depth or self.numbers.get("C", 0) == CHILDREN:
             return []
         child = self.name("C")
-        inherited = {name: Region(one.name, one.pages) for name, one in {**space.regions, **own}.items()}
+        inherited = {name: Region(region.name, region.pages) for name, region in {**space.regions, **own}.items()}
         awaited = random.choice(("now", "later", "never"))
         body = self.steps(child, Space(inherited), depth - 1, random.randint(1, self.size // 2), awaited == "never")
         where = {"cpu": random.randrange(self.cpus)} if random.random() < 0.5 else {}
@@ -344,7 +344,7 @@ class Steps:
         return [Step("physio", {**how, **self.into()})]
 
     def swapctl(self, there: tuple[Region, int, int]) -> list[Step]:
-        """Not of the first device, which has room for everything."""
+        """A device other than the first, which has room for everything."""
         return [
             Step(
                 "swapctl",

@@ -1,15 +1,14 @@
-"""Starting and stopping Ray, and the actors of a machine on it.
+"""Starts and stops Ray, and the actors of a machine on it.
 
-Ray is used only where the user said: a private local one, or the cluster at an
-address given; never whichever happens to be running. Its token authentication
-is on, its usage reports are off, nothing listens beyond loopback. Nothing of it
-is left behind, no process and no file, also after an error or Ctrl-C.
+The command uses only the Ray that the user chose: a private local Ray, or the
+cluster at a given address; it never joins another cluster. Token authentication
+is on, usage reports are off, and nothing listens beyond loopback. No process and
+no file of Ray is left behind, also after an error or Ctrl-C.
 
-Two things of Ray's are changed while it starts. It would answer SIGTERM by
-leaving at once: the command's own handler stays. And its processes would be in
-our process group, where a signal to all of it, as Ctrl-C and timeout(1) send,
-ends them before they are told to: they get a group of their own. If we are
-killed, they still end by themselves.
+Two defaults of Ray are changed while it starts. Ray would exit at once on
+SIGTERM; the command keeps its own handler. Ray's processes would be in our
+process group, where a signal to the group (Ctrl-C, timeout(1)) ends them too
+early; they get their own group. If we are killed, they still end.
 """
 
 from __future__ import annotations
@@ -173,8 +172,8 @@ class Actors:
     def gather(self, refs: list[object], limit_s: float = LIMIT_S) -> list[Any]:
         """Results of calls; an actor that died or is silent is an Infrastructure error."""
         try:
-            found: list[Any] = self.ray.get(refs, timeout=limit_s)
-            return found
+            replies: list[Any] = self.ray.get(refs, timeout=limit_s)
+            return replies
         except self.ray.exceptions.GetTimeoutError:
             raise Infrastructure(f"an actor has not answered for {limit_s:.0f} s") from None
         except self.ray.exceptions.RayActorError as error:

@@ -1,13 +1,12 @@
 """The live engine: the machine's nodes in Ray actors, running freely or following a schedule.
 
-A run starts from the image that setup left in `sim`, ends at a finding, when
-nothing is going on any more, or when it has had all operations that it may have, and is judged from what the
-nodes report and from their journals. Nothing is declared by a time-out alone: a machine is at rest
-when two successive polls show the same counts, every processor waits with an
-empty inbox, and every delivery sent has arrived.
+A run starts from the image that the setup made in `sim`. It ends at a finding, when the machine is at rest, or at the
+limit of operations. It is judged from the reports and the journals of the nodes. A time-out alone decides nothing: a
+machine is at rest when two successive polls show the same counts, every processor waits with an empty inbox, and every
+delivery has arrived.
 
-Nodes are not in step, so they have gone on for a moment when a free run is stopped. Its journals are cut: to what
-happened before the finding, or to exactly the operations that it may have; and it is judged as cut.
+Nodes do not run in lockstep, so they continue for a moment when a free run is stopped. Therefore its journals are cut,
+to the operations before the finding or to the limit of operations, and the run is judged after the cut.
 """
 
 from __future__ import annotations
@@ -74,17 +73,17 @@ class Progress:
             raise _error(error)
         for divergence in (divergence for poll in polls for divergence in poll.diverged):
             raise Diverged(*divergence)
-        found = any(poll.found for poll in polls)
+        finding = any(poll.found for poll in polls)
         counts = [(poll.admitted, poll.sent, poll.received) for poll in polls]
         same, self.counts = counts == self.counts, counts
         at_rest = same and all(poll.idle for poll in polls) and sum(poll.sent - poll.received for poll in polls) == 0
         if not self.following:
-            self.endless = not found and sum(poll.operations for poll in polls) > self.limit
-            if found or self.endless or at_rest:
+            self.endless = not finding and sum(poll.operations for poll in polls) > self.limit
+            if finding or self.endless or at_rest:
                 return True
         else:
             behind = [poll.behind for poll in polls if poll.behind is not None]
-            if (found or at_rest) and not behind and not any(poll.held for poll in polls):
+            if (finding or at_rest) and not behind and not any(poll.held for poll in polls):
                 return True
             if not same:
                 self.changed = monotonic()
@@ -176,15 +175,15 @@ class LiveMachine:
         return run
 
     def _judge(self, run: Outcome, state: MachineState, free: bool) -> None:
-        """What the run came to; cuts its journals if need be.
+        """The outcome of the run; cuts its journals if necessary.
 
         Raises: Diverged - it was ended, and sim cannot perform what it has performed.
         """
         detect, limit = self.scenario.detect, self.scenario.limit
         if free:
             run.journals = judged(run.journals, limit)
-        told = {word: [Finding(**one["finding"]) for records in run.journals.values() for one in records
-                       if one["event"] == word] for word in ("finding", "note")}  # fmt: skip
+        told = {word: [Finding(**record["finding"]) for records in run.journals.values() for record in records
+                       if record["event"] == word] for word in ("finding", "note")}  # fmt: skip
         if not told["finding"] and operations(run.journals) >= limit:  # (the nodes' state is that of a moment later)
             again = replay_journals(self.scenario, run.journals)
             run.finding, run.notes, run.results = again.finding, again.notes, again.results
@@ -251,7 +250,7 @@ class LiveMachine:
             sleep(POLL_S)
 
     def _until_quiet(self, following: bool, run_limit_s: float) -> list[Poll] | None:
-        """Poll until the run has ended; returns the last poll, or None if it goes on and on."""
+        """Poll until the run has ended; returns the last poll, or None if the run does not end."""
         progress = Progress(self.scenario.limit, following, run_limit_s)
         while not progress.has_ended(polls := self._poll()):
             sleep(POLL_S)

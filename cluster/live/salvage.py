@@ -1,4 +1,4 @@
-"""The logs of a live run that does not end as it should: what the nodes have written by then is kept."""
+"""Saves the logs of a live run that does not end normally, as far as the nodes have written them."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
-"""The postmortem: what a run folder's journals tell about a run, after the machine is gone.
+"""The postmortem: explains a run from the journals of its folder, when the machine no longer exists.
 
-    load      DIR/*.uvmp.jsonl, scenario.json, run.json -> records, and what is wrong with the files
-    row       a record in little room
+    load      DIR/*.uvmp.jsonl, scenario.json, run.json -> records, and the defects of the files
+    row       a record in compact form
     order     records of all nodes -> one sequence in which they can have happened
-    state     that sequence, performed again -> stacks, locks, waits, fields
-    history   one page, anon or amap: its fields now, and all that was done to it
-    analyse   all of it -> a Postmortem
-    rows      which of many steps are shown
+    state     performs that sequence again -> stacks, locks, waits, fields
+    history   one page, anon or amap: its present fields, and every operation on it
+    analyse   combines all of these -> a Postmortem
+    rows      selects the steps to show
     screen    a Postmortem -> its first screen
-    report    a Postmortem -> text, all of it
+    text      a Postmortem -> the whole report
 
 Imports package shared only: a journal outlives the machine that wrote it.
 """

@@ -1,8 +1,8 @@
-"""From a run folder to a Postmortem: what was found, who holds and wants what, and how it came about.
+"""Makes a Postmortem of a run folder: the finding, the locks that contexts hold and wait for, and how it happened.
 
-Everything is derived from the journals; run.json, where there is one, adds the
-verdict over the whole run, the replay line and the counts to check against. Of
-a run that was killed, all that the records say is said, and what is missing is named.
+Everything is derived from the journals. run.json, if it exists, adds the verdict
+over the whole run, the replay line, and counts to check. For a run that was
+killed, the Postmortem has everything that the records show, and names what is missing.
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ def _list(value: object) -> list[object]:
 
 def _identity(pm: Postmortem, run: Run) -> None:
     about, scenario = _dict(run.run), _dict(run.scenario)
-    header: Record = next((one for one in run.headers.values() if one), {})
+    header: Record = next((header for header in run.headers.values() if header), {})
     named = _dict(about.get("scenario"))
     for key in ("id", "name", "title", "file"):
         value = named.get(key, scenario.get(key, header.get("scenario") if key == "id" else None))
@@ -256,7 +256,7 @@ def _identity(pm: Postmortem, run: Run) -> None:
 
 
 def _integrity(pm: Postmortem, run: Run, sequence: Sequence) -> None:
-    """Is anything missing? When a run is stopped other CPUs go on for a moment; what they did then may be."""
+    """Are records missing? Other CPUs continue for a moment after the run is stopped; those records may be missing."""
     pm.records = sum(len(records) for records in run.journals.values())
     admitted = _dict(_dict(run.run).get("admitted"))
     for node in admitted or _nodes_wanted(run):
@@ -320,15 +320,15 @@ def _finding(pm: Postmortem, run: Run) -> None:
 
 
 def _headline(pm: Postmortem) -> str:
-    found = pm.finding
-    if found is not None:
-        where = f" in {found.function}" if found.function else ""
-        return f"{found.kind}{where}" + (f", {place(found.subject)}" if found.subject else "")
+    finding = pm.finding
+    if finding is not None:
+        where = f" in {finding.function}" if finding.function else ""
+        return f"{finding.kind}{where}" + (f", {place(finding.subject)}" if finding.subject else "")
     if pm.ended:
         return "no finding"
     if pm.cycle:
         return f"cut short; according to the logs, {' and '.join(pm.cycle)} wait for each other"
-    stuck = [one.name for one in pm.contexts if one.wait]
+    stuck = [context.name for context in pm.contexts if context.wait]
     return "cut short, without a finding" + (f"; waiting at that moment: {', '.join(stuck)}" if stuck else "")
 
 
@@ -337,27 +337,29 @@ def _headline(pm: Postmortem) -> str:
 
 def _contexts(pm: Postmortem, run: Run, graph: Graph) -> None:
     machine = graph.machine
-    lwps = [_dict(one) for one in _list(_dict(run.scenario).get("lwps"))]
-    cpus = {str(one.get("name")): f"cpu{one.get('cpu')}" for one in lwps}
+    lwps = [_dict(context) for context in _list(_dict(run.scenario).get("lwps"))]
+    cpus = {str(lwp.get("name")): f"cpu{lwp.get('cpu')}" for lwp in lwps}
     rank = {name: at for at, name in enumerate(cpus)}
     names = sorted({*rank, *machine.contexts}, key=lambda name: (rank.get(name, len(rank)), name))
     for name in names:
-        one = machine.contexts.get(name)
-        if one is None:
+        context = machine.contexts.get(name)
+        if context is None:
             pm.contexts.append(ContextReport(name, cpus.get(name, "?"), 0, "has not run"))
             continue
-        doing = machine.doing(one)
+        doing = machine.doing(context)
         if pm.finding is not None and pm.finding.context == name and pm.source == "journal":
             doing = f"stopped by the finding, {doing}"
-        on_cpu = name in machine.cpus.get(one.cpu, ()) and not one.ended and not _parked(one)
-        stack: list[FrameReport] = [{"fn": frame.fn, "n": frame.n} for frame in one.stack]
-        held: list[HeldReport] = [{**hold_report(hold), "lock": place(lock)} for lock, hold in one.held.items()]
-        pm.contexts.append(ContextReport(name, one.cpu, one.n, doing, graph.words(one), on_cpu, stack, held))
+        on_cpu = name in machine.cpus.get(context.cpu, ()) and not context.ended and not _parked(context)
+        stack: list[FrameReport] = [{"fn": frame.fn, "n": frame.n} for frame in context.stack]
+        held: list[HeldReport] = [{**hold_report(hold), "lock": place(lock)} for lock, hold in context.held.items()]
+        pm.contexts.append(
+            ContextReport(name, context.cpu, context.n, doing, graph.words(context), on_cpu, stack, held)
+        )
 
 
-def _parked(one: ContextState) -> bool:
+def _parked(context: ContextState) -> bool:
     """Has it given up its CPU?"""
-    wait = one.wait
+    wait = context.wait
     if wait is None or wait.kind.startswith("pmap"):
         return False
     return not (wait.kind in ("lock", "upgrade") and spins(wait.what))
@@ -365,10 +367,10 @@ def _parked(one: ContextState) -> bool:
 
 def _procs(scenario: dict[str, object] | None) -> dict[str, list[str]]:
     """Process -> its threads, in order of process numbers."""
-    found: dict[str, list[str]] = {str(one): [] for one in _list(_dict(scenario).get("procs"))}
+    procs: dict[str, list[str]] = {str(one): [] for one in _list(_dict(scenario).get("procs"))}
     for one in map(_dict, _list(_dict(scenario).get("lwps"))):
-        found.setdefault(str(one.get("proc")), []).append(str(one.get("name")))
-    return found
+        procs.setdefault(str(one.get("proc")), []).append(str(one.get("name")))
+    return procs
 
 
 def _waits(pm: Postmortem, graph: Graph) -> None:
@@ -394,11 +396,11 @@ def _involved(pm: Postmortem, graph: Graph, history: History) -> tuple[list[str]
     what an anon or a page of them pointed to during the run.
     """
     machine = graph.machine
-    found = pm.finding
-    context = machine.contexts.get(found.context) if found is not None else None
-    named = [owner_of(found.subject), *_named([found.text])] if found is not None else []
-    if found is not None and found.detector == "oracle":
-        named += _named(found.story)
+    finding = pm.finding
+    context = machine.contexts.get(finding.context) if finding is not None else None
+    named = [owner_of(finding.subject), *_named([finding.text])] if finding is not None else []
+    if finding is not None and finding.detector == "oracle":
+        named += _named(finding.story)
     about = [one for one in dict.fromkeys(named) if one in history]
     in_ring = [one for one in graph.blocked() if one.name in pm.cycle]
     for one in in_ring if about or in_ring else graph.blocked():
@@ -406,7 +408,7 @@ def _involved(pm: Postmortem, graph: Graph, history: History) -> tuple[list[str]
             about.append(owner_of(one.wait.what))
     about = [one for one in dict.fromkeys(about) if one in history]
     for name in list(about):
-        about += [one for one in partners(name, machine, history) if one in history]
+        about += [partner for partner in partners(name, machine, history) if partner in history]
     about = list(dict.fromkeys(about))[:MAX_ABOUT]
     objects = list(about)
     for name in about:
@@ -429,14 +431,14 @@ def _asked_for(name: str, machine: Machine, history: History) -> ObjectReport:
     owner = globals_.get(owner, owner)
     if dot and owner + dot + rest in machine.locks:
         lock = owner + dot + rest
-        found = report(lock, (step for step in machine.steps if step.record.get("lock") == lock), machine)
-        found.fields, found.lock = {}, lock_words(lock, machine)
+        asked = report(lock, (step for step in machine.steps if step.record.get("lock") == lock), machine)
+        asked.fields, asked.lock = {}, lock_words(lock, machine)
     elif not dot and (owner in history or owner in machine.lives):
-        found = report(owner, machine.steps.some(history.get(owner, ())), machine)
+        asked = report(owner, machine.steps.some(history.get(owner, ())), machine)
     else:
         there: dict[str, list[int]] = {}
-        for one in {*history, *machine.lives}:
-            kind, _, number = one.partition(":")
+        for life in {*history, *machine.lives}:
+            kind, _, number = life.partition(":")
             if number.isdecimal():
                 there.setdefault(kind, []).append(int(number))
         told = [f"{kind}:{_span(numbers)}" for kind, numbers in sorted(there.items())]
@@ -445,8 +447,8 @@ def _asked_for(name: str, machine: Machine, history: History) -> ObjectReport:
             " and locks, for instance anon:0.an_lock or uvm.pageqlock",
             field="--object",
         )
-    found.history = fold(found.history)
-    return found
+    asked.history = fold(asked.history)
+    return asked
 
 
 def _span(numbers: list[int]) -> str:
@@ -459,11 +461,11 @@ def _span(numbers: list[int]) -> str:
 
 def _named(texts: list[str]) -> list[str]:
     """The structs and swap slots that sentences name."""
-    found: list[str] = []
+    named: list[str] = []
     for text in texts[:MAX_TEXTS]:
         for match in _NAME.finditer(text[:LONGEST_TEXT]):
-            found.append(f"slot:{match[3]}" if match[3] else f"{match[1]}:{match[2]}")
-    return found
+            named.append(f"slot:{match[3]}" if match[3] else f"{match[1]}:{match[2]}")
+    return named
 
 
 def _steps(pm: Postmortem, machine: Machine, about: list[str], telling: list[Operation]) -> None:
@@ -519,8 +521,8 @@ def _raced(pm: Postmortem) -> str:
 def _global_fields(pm: Postmortem) -> set[str]:
     """Which fields of the globals the finding and the waits speak of; of a struct of so many the others are noise."""
     texts = [*pm.waits, *([pm.finding.text, *pm.finding.story] if pm.finding is not None else [])]
-    found = {match[1] for text in texts[:MAX_TEXTS] for match in _GLOBAL_FIELD.finditer(text[:LONGEST_TEXT])}
-    return found | ({"free"} if any("free memory" in text for text in texts) else set())
+    fields = {match[1] for text in texts[:MAX_TEXTS] for match in _GLOBAL_FIELD.finditer(text[:LONGEST_TEXT])}
+    return fields | ({"free"} if any("free memory" in text for text in texts) else set())
 
 
 def _fields_of(step: Step) -> set[str]:
@@ -535,16 +537,16 @@ def _telling_operations(pm: Postmortem, graph: Graph, run: Run) -> list[Operatio
     default one."""
     facts = graph.graph.facts
     texts = [pm.finding.text, *pm.finding.story] if pm.finding is not None else []
-    found = named_operations(texts, graph.machine.contexts)
+    operations = named_operations(texts, graph.machine.contexts)
     for name, wait in facts.waits.items():
-        found += [(hold.ctx, hold.n) for hold in facts.holders.get(wait.what, ())]
-        found += [(facts.busy[wait.what].ctx, facts.busy[wait.what].n)] if wait.what in facts.busy else []
-        found.append((name, wait.n))
+        operations += [(hold.ctx, hold.n) for hold in facts.holders.get(wait.what, ())]
+        operations += [(facts.busy[wait.what].ctx, facts.busy[wait.what].n)] if wait.what in facts.busy else []
+        operations.append((name, wait.n))
     for step in map(_dict, _list(_dict(run.run).get("schedule"))):
         ctx, n = step.get("ctx"), step.get("n")
         if isinstance(ctx, str) and type(n) is int:
-            found.append((ctx, n))
-    return list(dict.fromkeys(found))
+            operations.append((ctx, n))
+    return list(dict.fromkeys(operations))
 
 
 def _of_programs(step: Step) -> bool:
@@ -575,5 +577,8 @@ def _nodes(pm: Postmortem, run: Run) -> None:
         header = run.headers.get(node, {})
         process = f"process {header['pid']} on {header.get('host', '?')}" if "pid" in header else ""
         expected = admitted.get(node)
-        last = [f"{one['nseq']:>6}  {one['ctx']:<14} {one['n']:>6}  {said(one)}" for one in records[-LAST_EVENTS:]]
+        last = [
+            f"{record['nseq']:>6}  {record['ctx']:<14} {record['n']:>6}  {said(record)}"
+            for record in records[-LAST_EVENTS:]
+        ]
         pm.nodes.append(NodeReport(node, len(records), expected if type(expected) is int else None, process, last))

@@ -1,9 +1,10 @@
-"""One struct of the kernel: what is in it at the end, and everything that was done to it.
+"""One struct of the kernel: its fields at the end, and every operation on it.
 
-Counts as done to it: stores to its fields (for an amap, to its arrays too), its
-allocation, freeing and renewal, what happens to its locks and its sleep channel,
-its handle stored somewhere else (an anon put into an amap, or on the free list),
-and for a page what is done to its frame. Queue links are left out.
+Operations on a struct are: stores to its fields (for an amap, also to its
+arrays), its allocation, freeing and renewal, operations on its locks and its
+sleep channel, stores of its handle into other structs (an anon put into an amap,
+or on the free list), and for a page the operations on its frame. Queue links are
+left out.
 """
 
 from __future__ import annotations
@@ -132,30 +133,30 @@ def concerns(step: Step, machine: Machine) -> set[str]:
     """The structs to which a step does something."""
     record = step.record
     event = record["event"]
-    found: set[str] = set()
+    names: set[str] = set()
     if event == "store":
         target, value = handle(record.get("obj")), handle(record.get("value"))
         if is_layout(kind_of(text_of(record, "obj")), text_of(record, "field")):
-            return found
+            return names
         if target is not None:
-            found.add(machine.arrays[target[0]][0] if target[0] in machine.arrays else target[0])
+            names.add(machine.arrays[target[0]][0] if target[0] in machine.arrays else target[0])
         if value is not None:
-            found.add(value[0])
+            names.add(value[0])
     elif event in ("alloc", "free", "renew"):
         target = handle(record.get("obj"))
         if target is not None:
-            found.add(target[0])
+            names.add(target[0])
     elif event in OPERATIONS:
         op = OPERATIONS[event]
         if op.target in ("lock", "chan"):
-            found.add(owner_of(text_of(record, op.target)))
-        found.update(f"page:{frame}" for frame in (*_frames(record, op), *step.frames))
-    found.update(f"slot:{one}" for one in _slots(step, machine))
-    return found
+            names.add(owner_of(text_of(record, op.target)))
+        names.update(f"page:{frame}" for frame in (*_frames(record, op), *step.frames))
+    names.update(f"slot:{slot}" for slot in _slots(step, machine))
+    return names
 
 
 def _slots(step: Step, machine: Machine) -> list[int]:
-    """The swap slots that a step writes, reads, gives to somebody or takes away."""
+    """The swap slots that a step writes, reads, assigns or frees."""
     record = step.record
     if record["event"] in OPERATIONS and OPERATIONS[record["event"]].target == "slot":
         first, frames = record.get("slot"), record.get("frames")
@@ -169,16 +170,16 @@ def _slots(step: Step, machine: Machine) -> list[int]:
     if kind is None or name not in kind.swap_slots:
         return []
     values = [record.get("value"), step.old.value if step.old is not None else None]
-    return [one for one in values if type(one) is int and one > 0]
+    return [value for value in values if type(value) is int and value > 0]
 
 
 def _frames(record: Record, op: Op) -> list[int]:
     """The frames that an operation is about."""
-    found: list[int] = []
+    frames: list[int] = []
     for name in op.frames:
         value = record.get(name)
-        found += [one for one in (value if isinstance(value, list) else [value]) if type(one) is int]
-    return found
+        frames += [one for one in (value if isinstance(value, list) else [value]) if type(one) is int]
+    return frames
 
 
 def item(step: Step, machine: Machine) -> str:
@@ -189,10 +190,10 @@ def item(step: Step, machine: Machine) -> str:
         return said({**record, "args": {**args, "at": machine.where(args["at"])}})
     if record["event"] != "store":
         return by_address(record, machine.where) or said(record)
-    found = handle(record.get("obj"))
-    if found is not None and found[0] in machine.arrays:
-        owner, name = machine.arrays[found[0]]
-        kind = kind_of(found[0])
+    struct = handle(record.get("obj"))
+    if struct is not None and struct[0] in machine.arrays:
+        owner, name = machine.arrays[struct[0]]
+        kind = kind_of(struct[0])
         index = element(kind, record.get("slot"))
         if index is not None and index >= 0:
             return f"{owner}.{name}[{index}] = {shown(kind, '[]', record.get('value'))}"
@@ -212,25 +213,25 @@ def lines(steps: Iterable[Step], machine: Machine, within: str = "") -> list[Lin
     Args:
         within: a struct whose name need not be repeated in front of its fields.
     """
-    found: list[Line] = []
+    made: list[Line] = []
     frame = -1
     for step in steps:
         record = step.record
         ctx = record["ctx"]
         is_finding = record["event"] == "finding"
         fresh = is_finding or record["event"] == "call"
-        if not found or found[-1].ctx != ctx or frame != step.frame or fresh:
-            found.append(Line(ctx, cpu_of(record), record["n"], record["n"], step.fn, step.caller, finding=is_finding))
+        if not made or made[-1].ctx != ctx or frame != step.frame or fresh:
+            made.append(Line(ctx, cpu_of(record), record["n"], record["n"], step.fn, step.caller, finding=is_finding))
             frame = step.frame
         text = item(step, machine)
         if within and text.startswith((f"{within}.", f"{within}[")):
             text = text[len(within) :].removeprefix(".")
         elif within:
             text = text.replace(f"{within}.", "").replace(f" on {within} ", " ")
-        found[-1].items.append(intern(text))  # (whoever goes round and round does the same again)
-        found[-1].ns.append(record["n"])
-        found[-1].last = record["n"]
-    return found
+        made[-1].items.append(intern(text))  # (a loop does the same again)
+        made[-1].ns.append(record["n"])
+        made[-1].last = record["n"]
+    return made
 
 
 def report(name: str, steps: Iterable[Step], machine: Machine) -> ObjectReport:
@@ -261,30 +262,30 @@ def _shared_slots(kind: str) -> set[int]:
 
 
 def _elements(array: str, key: str, machine: Machine) -> dict[str, str]:
-    found: dict[str, str] = {}
+    elements: dict[str, str] = {}
     for (name, slot), known in sorted(machine.fields.items()):
         index = element(kind_of(array), slot) if name == array and known.field == "[]" else None
         if index is not None and index >= 0:
-            found[f"{key}[{index}]"] = shown(kind_of(array), "[]", known.value)
-    return found
+            elements[f"{key}[{index}]"] = shown(kind_of(array), "[]", known.value)
+    return elements
 
 
 def related(name: str, machine: Machine, history: History) -> list[str]:
     """The pages, anons and amaps that belonged to one of them at any time of the run, the last ones first."""
     kind = kind_of(name)
-    found: list[str] = []
+    names: list[str] = []
     if kind == "anon":
-        found += partners(name, machine, history)
-        found += [
+        names += partners(name, machine, history)
+        names += [
             machine.arrays[array][0]
             for (array, _), known in sorted(machine.fields.items())
             if array in machine.arrays and machine.arrays[array][1] == "am_anon" and _names(known, name)
         ]
     elif kind == "page":
-        found += partners(name, machine, history)
-        for one in list(found):
-            found += [other for other in related(one, machine, history) if kind_of(other) == "amap"]
-    return list(dict.fromkeys(one for one in found if one != name))
+        names += partners(name, machine, history)
+        for one in list(names):
+            names += [other for other in related(one, machine, history) if kind_of(other) == "amap"]
+    return list(dict.fromkeys(one for one in names if one != name))
 
 
 def partners(name: str, machine: Machine, history: History) -> list[str]:
@@ -309,22 +310,22 @@ def partners(name: str, machine: Machine, history: History) -> list[str]:
 
 def _handles(values: list[object], kind: str) -> list[str]:
     """Those of these values, or of what is known of fields, that are handles of structs of a kind."""
-    found = [handle(one.value if isinstance(one, Known) else one) for one in values]
-    return [one[0] for one in found if one is not None and kind_of(one[0]) == kind]
+    handles = [handle(value.value if isinstance(value, Known) else value) for value in values]
+    return [one[0] for one in handles if one is not None and kind_of(one[0]) == kind]
 
 
 def _names(known: Known | None, name: str) -> bool:
-    found = handle(known.value) if known is not None else None
-    return found is not None and found[0] == name
+    struct = handle(known.value) if known is not None else None
+    return struct is not None and struct[0] == name
 
 
 def by_object(machine: Machine) -> History:
     """Struct -> the places of the steps that concern it."""
-    found: dict[str, array[int]] = {}
+    numbers: dict[str, array[int]] = {}
     for step in machine.steps:
         for name in concerns(step, machine):
-            found.setdefault(name, array("I")).append(step.at)
-    return found
+            numbers.setdefault(name, array("I")).append(step.at)
+    return numbers
 
 
 def hold_report(hold: Hold) -> HoldReport:
@@ -338,9 +339,9 @@ def lock_words(name: str, machine: Machine) -> LockReport:
     decl = KIND_NAMES.get(kind_of(name))
     about = None if decl is None else decl.lock_fields.get(name.split(".", 1)[-1])
     waiters: list[WantReport] = [
-        {"ctx": one, "fn": wait.fn, "mode": wait.mode, "n": wait.n}
-        for one in lock.waiters
-        if (ctx := machine.contexts.get(one)) is not None and (wait := ctx.wait) is not None
+        {"ctx": waiter, "fn": wait.fn, "mode": wait.mode, "n": wait.n}
+        for waiter in lock.waiters
+        if (ctx := machine.contexts.get(waiter)) is not None and (wait := ctx.wait) is not None
     ]
     return {
         "lock": place(name), "kind": "lockmgr" if about is not None and about.sleepable else "simple_lock",

@@ -1,13 +1,13 @@
-"""Reads a run folder, whatever state it is in, and says whether it is as it was written.
+"""Reads a run folder, complete or damaged, and detects changes of its files.
 
-A folder holds one `<node>.uvmp.jsonl` a node, `scenario.json`, and `run.json`,
-which is written last. Of a killed run there is no run.json, lines may be torn,
-files missing. Nothing of that stops the reading: what can be read is, and what
-cannot is said in `torn`, by file and line. So is whatever run.json shows not to
-be as it was when the run ended, and files that are of another run.
+A folder has one `<node>.uvmp.jsonl` for each node, `scenario.json`, and
+`run.json`, which is written last. If the run was killed, run.json is missing,
+lines may be torn, and files may be missing. The loader reads everything that can
+be read, and lists the rest in `torn`, by file and line. `torn` also lists files
+that were changed after the run ended, and files of another run.
 
-Rules: every size is bounded before there is work to do; a record is only
-believed if its numbers are numbers and its names are text.
+Rules: the loader checks every size before it starts work; it accepts a record
+only if its numbers are numbers and its names are text.
 """
 
 from __future__ import annotations
@@ -110,14 +110,16 @@ class Run:
 
 
 def _recorded(journals: Journals) -> list[dict[str, object]]:
-    found = [one.get("finding") for records in journals.values() for one in records if one["event"] == "finding"]
-    return [one for one in found if isinstance(one, dict)]
+    findings = [
+        record.get("finding") for records in journals.values() for record in records if record["event"] == "finding"
+    ]
+    return [finding for finding in findings if isinstance(finding, dict)]
 
 
 def load(path: str | Path) -> Run:
     """Read a run folder.
 
-    Raises: UserMistake - it is no run folder.
+    Raises: UserMistake - it is not a run folder.
     """
     folder = Path(path)
     shown = clean(path, 200)
@@ -131,7 +133,7 @@ def load(path: str | Path) -> Run:
     except (OSError, ValueError) as wrong:
         raise UserMistake(f"cannot be read ({clean(wrong, 200)})", file=shown) from None
     if runs_below:
-        some = ", ".join(clean(one, 200) for one in runs_below[:MAX_SHOWN])
+        some = ", ".join(clean(folder, 200) for folder in runs_below[:MAX_SHOWN])
         more = f" and {len(runs_below) - MAX_SHOWN} more" if len(runs_below) > MAX_SHOWN else ""
         count = counted(len(runs_below), "run")
         raise UserMistake(f"contains {count}, each in its own folder: {some}{more}; give one folder", file=shown)
@@ -178,8 +180,8 @@ def load(path: str | Path) -> Run:
 
 def _runs_below(folder: Path) -> list[Path]:
     """Folders of runs in this one, as `run --repeat --out` makes them, in the order of their numbers."""
-    found = {one.parent for name in (SCENARIO, RUN) for one in folder.glob(f"*/{name}")}
-    return sorted(found, key=lambda one: (len(one.name), one.name))
+    folders = {path.parent for name in (SCENARIO, RUN) for path in folder.glob(f"*/{name}")}
+    return sorted(folders, key=lambda folder: (len(folder.name), folder.name))
 
 
 def _some(names: set[str]) -> str:
@@ -217,7 +219,7 @@ def _verify(run: Run, sums: dict[str, str]) -> None:
                 run.torn.append(f"{clean(name, 60)}: the file is missing")
             elif name not in wanted:
                 run.torn.append(f"{clean(name, 60)}: the file did not exist when the run ended")
-            elif sums[name] != wanted[name] and not any(one.startswith(f"{name}:") for one in run.torn):
+            elif sums[name] != wanted[name] and not any(line.startswith(f"{name}:") for line in run.torn):
                 run.torn.append(f"{clean(name, 60)}: the file was changed (its SHA-256 differs from that in {RUN})")
         if SCENARIO in sums and sums[SCENARIO] != about.get("scenario_sum"):
             run.torn.append(f"{SCENARIO}: the file was changed (its SHA-256 differs from that in {RUN})")
@@ -353,7 +355,7 @@ def _journal(file: Path, node: str, run: Run, room: _Room) -> str:
         run.torn += bad[:3]
         if len(bad) > 3:
             run.torn.append(f"{file.name}: {len(bad) - 3} more lines cannot be read")
-    elif not run.headers[node] and not any(one.startswith(f"{file.name}:") for one in run.torn):
+    elif not run.headers[node] and not any(line.startswith(f"{file.name}:") for line in run.torn):
         run.torn.append(f"{file.name}: no header, so the run of this file is unknown")
     return total.hexdigest()
 
@@ -392,7 +394,7 @@ def _record(line: bytes, node: str, cpus: tuple[str, ...] | None, room: _Room) -
     _number(record, "n", 0)
     for key in ("granted", "woke", "raised"):
         names = record.get(key, [])
-        if not isinstance(names, list) or not all(isinstance(one, str) and _NAME.fullmatch(one) for one in names):
+        if not isinstance(names, list) or not all(isinstance(name, str) and _NAME.fullmatch(name) for name in names):
             raise ValueError(f"{key} is not a list of names")
     for key in _TEXTS:
         if not isinstance(record.get(key, ""), str):

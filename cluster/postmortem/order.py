@@ -1,6 +1,7 @@
-"""One sequence of all records: what happened before the finding comes first.
+"""One sequence of all records, with the causal past of the finding first.
 
-A journal with holes may allow no such sequence; then the wait that cannot have ended is taken to have ended (`forced`).
+If records are missing, there may be no such sequence. Then the order assumes that a wait has ended although the records
+do not show that (`forced`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ class Sequence:
     """Records in order.
 
     Attributes:
-        forced: how often something had to go on that the records do not let go on.
+        forced: how often a context had to continue although the records do not allow it.
     """
 
     records: list[Record]
@@ -26,9 +27,9 @@ class Sequence:
 def in_order(journals: Journals) -> Sequence:
     """The records of all nodes in one sequence."""
     merge, forced = Linearizer(journals), 0
-    if any(one["event"] == "finding" for records in journals.values() for one in records):
+    if any(record["event"] == "finding" for records in journals.values() for record in records):
         try:
-            past = {id(one) for records in causal_past(journals).values() for one in records}
+            past = {id(record) for records in causal_past(journals).values() for record in records}
         except (KeyError, IndexError):  # a record it needs is not there
             past = set()
         merge.go_on(lambda record: id(record) in past)

@@ -1,4 +1,4 @@
-"""A record in little room: the names of its keys are kept once for all records that have the same ones.
+"""A record in compact form: records with the same keys share one list of the keys' names.
 
 As dicts of a dozen keys, each of 600 bytes, the records of a long run would not fit into memory.
 """
@@ -14,7 +14,7 @@ Shapes = dict[tuple[str, ...], Shape]
 
 
 class Row(Mapping[str, object]):
-    """A record that nobody changes.
+    """An immutable record.
 
     Args:
         record: what it says.

@@ -1,6 +1,6 @@
-"""Which rows of a history are shown: rounds that repeat are folded, and what explains the finding is never left out.
+"""Selects the rows of a history to show: repeated rounds are folded, and rows that explain the finding always stay.
 
-A row is what one call of one function did (`Line`). A row with a `gap` stands for so many that are not there.
+A row has the operations of one call of one function (`Line`). A row with a `gap` stands for that many omitted rows.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ Operation = tuple[str, int]
 
 def named_operations(texts: Iterable[str], contexts: Collection[str]) -> list[Operation]:
     """The operations that sentences speak of: `operation 7 of A`, or the number behind a context's name."""
-    found: list[Operation] = []
+    operations: list[Operation] = []
     for text in islice(texts, MAX_TEXTS):
         for match in _OPERATION.finditer(text[:LONGEST_TEXT]):
             before = reversed([word[0].rstrip(".") for word in _WORD.finditer(text[: match.start()])])
             names = [match[2] or "", *before]
             who = next((name for name in names if name in contexts), "")
             if who:
-                found.append((who, int(match[1])))
-    return list(dict.fromkeys(found))
+                operations.append((who, int(match[1])))
+    return list(dict.fromkeys(operations))
 
 
 def mark(rows: Iterable[Line], operations: Sequence[Operation]) -> None:
@@ -47,18 +47,18 @@ def mark(rows: Iterable[Line], operations: Sequence[Operation]) -> None:
 def fold(rows: Sequence[Line]) -> list[Line]:
     """The rows, with rounds that repeat told by their first and their last time, and how often there were."""
     keys = [_sameness(row, at) for at, row in enumerate(rows)]
-    found: list[Line] = []
+    folded: list[Line] = []
     at = 0
     while at < len(rows):
         size, times = _round(keys, at)
         if (times - 2) * size < FEWEST_SAVED:
-            found.append(rows[at])
+            folded.append(rows[at])
             at += 1
             continue
         end = at + size * times
-        found += [*rows[at : at + size], gap_row(size, times), *rows[end - size : end]]
+        folded += [*rows[at : at + size], gap_row(size, times), *rows[end - size : end]]
         at = end
-    return found
+    return folded
 
 
 def _sameness(row: Line, at: int) -> object:
@@ -94,13 +94,13 @@ def choose(rows: Sequence[Line], limit: int) -> list[Line]:
     telling = sorted((row.key, at) for at, row in enumerate(rows) if row.key >= 0)
     wanted = [at for _, at in telling] + [at for at in reversed(range(len(rows))) if rows[at].key < 0]
     taken = sorted(wanted[:limit])
-    found: list[Line] = []
+    chosen: list[Line] = []
     before = -1
     for at in taken:
         if at > before + 1:
-            found.append(gap_row(at - before - 1))
-        found.append(rows[at])
+            chosen.append(gap_row(at - before - 1))
+        chosen.append(rows[at])
         before = at
     if before < len(rows) - 1:
-        found.append(gap_row(len(rows) - 1 - before))
-    return found
+        chosen.append(gap_row(len(rows) - 1 - before))
+    return chosen

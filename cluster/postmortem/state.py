@@ -1,8 +1,8 @@
-"""Performs the records again, in order: kernel stacks, locks, waits, fields, who has which CPU.
+"""Performs the records again, in order: kernel stacks, locks, waits, fields, the context on each CPU.
 
-Knows only what records say. What setup left behind is unknown until a record
-loads or stores it. A context that performs an operation while it waits must
-have been granted what it waited for, even if the record of that is lost.
+Knows only the records. A field that the setup has set is unknown until a record
+loads or stores it. If a context performs an operation while it waits, its wait
+must have ended, even if the record of the grant is lost.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Step(NamedTuple):
 
 
 class Steps:
-    """The steps so far. Each is put together when somebody looks at it: there are hundreds of thousands.
+    """The steps so far. Each is built when it is accessed: there are hundreds of thousands.
 
     Attributes:
         records: what is known of each step, by its place; `calls`: the call that it was part of.
@@ -220,7 +220,7 @@ class Machine:
 
     def _hold(self, ctx: ContextState, lock: str, hold: Hold) -> None:
         state = self.locks[lock]
-        state.holders = [one for one in state.holders if one.ctx != ctx.name] + [hold]
+        state.holders = [holder for holder in state.holders if holder.ctx != ctx.name] + [hold]
         state.last_locked = hold
         ctx.held[lock] = hold
 
@@ -271,23 +271,23 @@ class Machine:
             ctx.wait = Wait(event, name, fn, "", mode, n)
             lock.waiters.append(ctx.name)
             if event == "upgrade":
-                lock.holders = [one for one in lock.holders if one.ctx != ctx.name]
+                lock.holders = [holder for holder in lock.holders if holder.ctx != ctx.name]
         elif event in ("lock", "upgrade") or (event == "try" and record.get("got")):
             self._hold(ctx, name, Hold(ctx.name, mode, fn, n))
         elif event == "downgrade" and name in ctx.held:
             self._hold(ctx, name, ctx.held[name]._replace(mode="r"))
         elif event == "unlock":
-            mine = [one for one in lock.holders if one.ctx == ctx.name] or lock.holders[:1]
+            mine = [holder for holder in lock.holders if holder.ctx == ctx.name] or lock.holders[:1]
             for one in mine[:1]:
                 lock.holders.remove(one)
                 self.contexts[one.ctx].held.pop(name, None)
             lock.last_unlocked = Hold(ctx.name, mode, ctx.function, n)
 
     def _life(self, ctx: ContextState, record: Record, event: str) -> None:
-        found = handle(record.get("obj"))
-        if found is None:
+        struct = handle(record.get("obj"))
+        if struct is None:
             return
-        name, generation = found
+        name, generation = struct
         if event == "renew" and type(record.get("gen")) is int:
             generation = record["gen"]
         self.lives[name] = generation

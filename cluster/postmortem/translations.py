@@ -1,7 +1,7 @@
-"""Which page each virtual address was mapped to, from the records: so that a request by a range of addresses is a step
+"""The page to which each virtual address was mapped, from the records. So a request for a range of addresses is a step
 of the pages that it touched.
 
-What setup mapped is known from the first walk that finds it, unless something was entered there before.
+A mapping that the setup made is known from the first walk that finds it, unless another mapping was entered before.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ class Translations:
 def _walked(record: Record) -> int | None:
     """The frame that a walk has found."""
     pte = record.get("pte")
-    found = record["event"] == "pmap_walk" and isinstance(pte, list) and pte and type(pte[0]) is int
-    return pte[0] if found and pte else None
+    walked = record["event"] == "pmap_walk" and isinstance(pte, list) and pte and type(pte[0]) is int
+    return pte[0] if walked and pte else None
 
 
 def _number(record: Record, key: str, otherwise: int) -> int:

@@ -1,4 +1,4 @@
-"""Who waits for whom at the end: what the records say of it, for the wait-for graph of shared/detectors/waits.py."""
+"""The waits at the end of a run, from its records, as input of the wait-for graph (shared/detectors/waits.py)."""
 
 from __future__ import annotations
 
@@ -48,11 +48,13 @@ class Graph:
 
     def blocked(self) -> list[ContextState]:
         """The contexts that wait for something that should have come."""
-        return [one for one in self.machine.contexts.values() if one.wait is not None and not is_idle(one)]
+        return [
+            context for context in self.machine.contexts.values() if context.wait is not None and not is_idle(context)
+        ]
 
-    def words(self, one: ContextState) -> str:
+    def words(self, context: ContextState) -> str:
         """What a context waits for, in a sentence; "" if it does not, or waits for work."""
-        return self.graph.words(one.name) if one.name in self.graph.facts.waits else ""
+        return self.graph.words(context.name) if context.name in self.graph.facts.waits else ""
 
     def _free(self) -> str:
         """How much memory there is, as far as the records tell."""
@@ -103,9 +105,9 @@ class Graph:
         """
         said: dict[str, str] = {}
         ring: list[str] = []
-        for one in sorted(self.blocked(), key=lambda one: (one.name != start, one.name)):
-            ring = ring or [name for name, _ in self.graph.cycle(one.name)]
-            work = [one.name]
+        for context in sorted(self.blocked(), key=lambda context: (context.name != start, context.name)):
+            ring = ring or [name for name, _ in self.graph.cycle(context.name)]
+            work = [context.name]
             while work:
                 name = work.pop(0)
                 now = self.machine.contexts.get(name)
@@ -115,19 +117,19 @@ class Graph:
                 work[:0] = [edge.to for edge in self.graph.edges(name)]
         return list(said.values()), ring
 
-    def _last(self, one: ContextState, for_ever: bool) -> str:
-        """Why the end of a chain does not let the others go on."""
-        current = self.machine.cpus.get(one.cpu, [])
-        if not one.ended and current and one.name not in current:
+    def _last(self, context: ContextState, for_ever: bool) -> str:
+        """Why the end of a chain blocks the others."""
+        current = self.machine.cpus.get(context.cpu, [])
+        if not context.ended and current and context.name not in current:
             return f"waits for its CPU, which {current[-1]} has"
-        doing = self.machine.doing(one)
+        doing = self.machine.doing(context)
         return f"is {doing}, so the others cannot continue" if for_ever else f"was {doing} when its log ends"
 
 
-def is_idle(one: ContextState) -> bool:
+def is_idle(context: ContextState) -> bool:
     """Does it wait for work, as it should?"""
-    wait = one.wait
-    return wait is not None and rests(one.name, wait.kind, wait.what)
+    wait = context.wait
+    return wait is not None and rests(context.name, wait.kind, wait.what)
 
 
 def _is_busy(flags: object) -> bool:

@@ -1,6 +1,6 @@
-"""How things in records are said: handles, values, operations, and strings that come from files.
+"""Describes records in words: handles, values, operations, and strings from files.
 
-Rule: nothing from a file reaches a terminal but through `clean`.
+Rule: all text from a file goes through `clean` before it reaches a terminal.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def text_of(record: Record, key: str) -> str:
 
 
 def handle(value: object) -> tuple[str, int] | None:
-    """("anon:5", 2) for the handle `anon:5#2` (generation 0 if it has none); None if it is no handle."""
+    """("anon:5", 2) for the handle `anon:5#2` (generation 0 if it has none); None if it is not a handle."""
     match = _HANDLE.fullmatch(value) if isinstance(value, str) else None
     return None if match is None else (f"{match[1]}:{match[2]}", int(match[3] or 0))
 
@@ -69,8 +69,8 @@ def place(name: str) -> str:
 
 def declared(kind: str, field: str) -> FieldBase | None:
     """How a struct's field (`[]`: an array's element) is declared; None if there is no such field."""
-    one = KIND_NAMES.get(kind)
-    return None if one is None else one.element if field == "[]" else one.fields.get(field)
+    kind_ = KIND_NAMES.get(kind)
+    return None if kind_ is None else kind_.element if field == "[]" else kind_.fields.get(field)
 
 
 def is_number(kind: str, field: str) -> bool:
@@ -112,7 +112,7 @@ def element(kind: str, slot: object) -> int | None:
 
 
 def flags_of(kind: str, field: str) -> tuple[str, dict[int, str]] | None:
-    """The prefix and the names of a field's bits; None if it is no set of flags."""
+    """The prefix and the names of a field's bits; None if the field has no flags."""
     one = KIND_NAMES.get(kind)
     return None if one is None else one.bits.get(field)
 
@@ -130,7 +130,7 @@ def shown(kind: str, field: str, value: object) -> str:
     flags = flags_of(kind, field)
     if flags is not None and isinstance(value, int):
         prefix, names = flags
-        return "|".join(one if one.startswith("0x") else prefix + one for one in bits(value, names)) or "0"
+        return "|".join(bit if bit.startswith("0x") else prefix + bit for bit in bits(value, names)) or "0"
     if (kind, field) == ("buf", "error") and type(value) is int and value:
         return errno_name(value)
     if field == "p_stat" and isinstance(value, int):
@@ -160,8 +160,8 @@ def field_name(record: Record) -> str:
 
 def lvalue(record: Record) -> str:
     """What a load or store is of: `anon:5.an_ref`, `amaparray:3[0]`, `uvm.afree`."""
-    found = handle(record.get("obj"))
-    base = place(found[0]) if found is not None else "?"
+    struct = handle(record.get("obj"))
+    base = place(struct[0]) if struct is not None else "?"
     name = field_name(record)
     return base + name if name.startswith("[") else f"{base}.{name}"
 
@@ -184,8 +184,8 @@ def said(record: Record) -> str:
     if event in ("alloc", "free"):
         return f"{'allocates' if event == 'alloc' else 'frees'} {text_of(record, 'obj')}"
     if event == "renew":
-        found = handle(record.get("obj"))
-        return f"renews {found[0] if found else '?'} as #{record.get('gen')}"
+        struct = handle(record.get("obj"))
+        return f"renews {struct[0] if struct else '?'} as #{record.get('gen')}"
     if event == "claim":
         return f"claims {text_of(record, 'obj')}"
     if event in ("enter", "exit"):
@@ -264,8 +264,8 @@ def by_address(record: Record, where: Callable[[int], str]) -> str:
         elif key in ("flags", "error") and one in (0, None):
             continue
         elif key == "pte":
-            found = isinstance(one, list) and bool(one)
-            parts.append(f"finds page:{clean(one[0], 20)}" if found else f"fault {clean(one, 20)}")
+            mapped = isinstance(one, list) and bool(one)
+            parts.append(f"finds page:{clean(one[0], 20)}" if mapped else f"fault {clean(one, 20)}")
         else:
             parts.append(f"{key}={_argument(key, one)}")
     then = "".join(f"; {word} {', '.join(who)}" for word in ("granted", "raised") if (who := names_of(record, word)))

@@ -1,12 +1,11 @@
-"""Run folders: what a run leaves on disk, and what a postmortem and a replay need of it.
+"""Run folders: the files of a run, for postmortem and replay.
 
     DIR/<node>.uvmp.jsonl   one journal a node, `uvmp-log/1`, written as the run goes
     DIR/scenario.json       the scenario as it was run: its file's text, errata, detectors
     DIR/run.json            verdict, token, counts, digest, and the SHA-256 of every other file; written last
 
-What is in the two JSON files, and the check that they are under, is in
-shared/journal/runfile.py. A folder without run.json is that of a run that was killed;
-cluster/postmortem reads it all the same.
+shared/journal/runfile.py has the contents of the two JSON files and their checksums. A
+folder without run.json belongs to a run that was killed; cluster/postmortem reads it, too.
 """
 
 from __future__ import annotations
@@ -134,7 +133,7 @@ def write_sim(path: Path, scenario: Scenario, outcome: Outcome, options: Sequenc
 
 
 def write_live(path: Path | None, scenario: Scenario, run: str, outcome: Outcome, options: Sequence[str] = ()) -> None:
-    """Write what a live run came to into its folder, if it has one; its journals are there already.
+    """Write the outcome of a live run into its folder, if it has one; the folder already has the journals.
 
     `outcome` then says where the run is, or why it could not be kept.
 

@@ -1,4 +1,4 @@
-"""What one execution came to, whichever engine it was in."""
+"""The outcome of one execution, in any engine."""
 
 from __future__ import annotations
 

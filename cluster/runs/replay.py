@@ -42,11 +42,11 @@ def replay_journals(scenario: Scenario, journals: Journals) -> Outcome:
     return once
 
 
-def _compare(wanted: Journals, found: Journals) -> None:
+def _compare(wanted: Journals, replayed: Journals) -> None:
     """Diverged, unless both say the same of every node."""
     for node in sorted(wanted):
-        ours = [_essence(one) for one in found.get(node, [])]
-        theirs = [_essence(one) for one in wanted[node]]
+        ours = [_essence(record) for record in replayed.get(node, [])]
+        theirs = [_essence(record) for record in wanted[node]]
         for number, (expected, actual) in enumerate(zip_longest(theirs, ours), 1):
             if expected != actual:
                 raise Diverged(_told(node, number, expected), _told(node, number, actual))

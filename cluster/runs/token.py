@@ -170,10 +170,10 @@ APART = (
 def kernel_files() -> list[Path]:
     """The files that `kernel_version` covers."""
     root = Path(shared.__file__).parents[1]
-    found = [
-        one for name in DECIDES for one in ((root / name).rglob("*.py") if (root / name).is_dir() else [root / name])
+    files = [
+        path for name in DECIDES for path in ((root / name).rglob("*.py") if (root / name).is_dir() else [root / name])
     ]
-    return sorted(one for one in found if one not in [root / name for name in APART])
+    return sorted(file for file in files if file not in [root / name for name in APART])
 
 
 def kernel_version() -> str:

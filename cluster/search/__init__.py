@@ -1,9 +1,9 @@
-"""Search: which schedules are tried. A file each:
+"""Search: the strategies that choose schedules, one file for each.
 
-strategy    the protocol; a deviation; the default schedule, which a token's deviations are from
+strategy    the protocol; the default schedule
 walk        random walk
 pct         probabilistic concurrency testing
-follow      a given schedule: a token's deviations, or a journal's order
+follow      follows a given schedule: the deviations of a token, or the order of a journal
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from cluster.runs.token import Token, token_of
 from cluster.search import make
 from cluster.search.minimize import minimize
 from cluster.search.strategy import DefaultFirst, SearchOver, Strategy
-from cluster.sim.engine import Sim
+from cluster.sim.engine import Sim, seldom_collected
 from shared.findings import UNEXPECTED, Finding
 from shared.journal.deviation import Deviation
 from shared.scenario.model import Results, Scenario
@@ -25,7 +25,7 @@ from shared.scenario.model import Results, Scenario
 
 @dataclass
 class Exploration:
-    """What an exploration came to.
+    """The outcome of an exploration.
 
     Attributes:
         sim: as the last execution left it.
@@ -89,7 +89,7 @@ def explore(
 ) -> Exploration:
     """Run `scenario` under many schedules, up to the first finding, whose schedule is shortened and gets a token.
 
-    Results that the scenario does not expect are a finding too, but the search goes on to its bound: a finding of the
+    Results that the scenario does not expect are a finding too, but the search continues to its bound: a finding of the
     kernel's, which a later schedule may have, says more. Without one, the first such results are what was found.
 
     Args:
@@ -104,6 +104,7 @@ def explore(
     return result
 
 
+@seldom_collected()
 def search(
     scenario: Scenario,
     strategy: str | Strategy | None = None,

@@ -1,4 +1,4 @@
-"""A given schedule, followed: a token's deviations from the default one, or the order of a journal."""
+"""Follows a given schedule: a token's deviations from the default schedule, or the order of a journal."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Deviate(Strategy):
     Attributes:
         left: deviations still to come, the next one last. Invariant: with those taken and those skipped, all of them.
         taken: how many were taken.
-        skipped: those reached, but with a context that could not go on there.
+        skipped: deviations that were reached, but whose context could not run there.
         ran: the context picked last, whose operations are counted; None: none yet.
     """
 
@@ -122,7 +122,7 @@ class Order(Strategy):
 
     def choose(self, n: int) -> int:
         ran = self.ran
-        assert ran is not None, "somebody has been picked"
+        assert ran is not None, "a context has been picked"
         self._advance()
         if self.at == len(self.order):
             raise Diverged(ENDS, f"{ran.name} chooses")

@@ -1,8 +1,8 @@
 """How fast a scenario runs in `sim`, and how soon each strategy finds its defect.
 
-Speeds are those of the repaired kernel, so that every execution goes on to its
-end, under the scenario's own strategy. Searches count executions until the
-first that has the finding which the scenario expects, or any other.
+Speeds are those of the repaired kernel under the scenario's own strategy, so that
+every execution runs to its end. A search counts executions until the first
+finding, whether or not the scenario expects it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from time import perf_counter
 from cluster.boot import prepare
 from cluster.search import SEARCHING, make
 from cluster.search.explore import search
-from cluster.sim.engine import Sim
+from cluster.sim.engine import Sim, seldom_collected
 from shared.scenario.model import Scenario
 
 LEAST_EXECUTIONS = 10
@@ -42,7 +42,9 @@ class Measured:
 
     def median(self, strategy: str) -> int | None:
         """Median of the executions that a strategy needs; None if half of the searches or more were given up."""
-        middle = median_low([self.limit + 1 if one is None else one for one in self.found_at[strategy]])
+        middle = median_low(
+            [self.limit + 1 if schedules is None else schedules for schedules in self.found_at[strategy]]
+        )
         return None if middle > self.limit else middle
 
 
@@ -64,20 +66,21 @@ def measure(
     most = scenario.bound.schedules if limit is None else limit
     progress("speed")
     operations, executions, took = _speed(scenario.without_errata(), seconds)
-    found = Measured(scenario, operations / took, executions / took, operations / executions, most)
+    measured = Measured(scenario, operations / took, executions / took, operations / executions, most)
     wanted = scenario.expect.with_errata
     if wanted is None or wanted.findings:
         for strategy in SEARCHING:
-            counts = found.found_at[strategy] = []
+            counts = measured.found_at[strategy] = []
             for seed in seeds:
                 progress(f"{strategy}, seed {seed}")
                 result = search(scenario, strategy, seed, most)
                 if result.interrupted:
                     raise KeyboardInterrupt
                 counts.append(result.found_at if result.finding is not None else None)
-    return found
+    return measured
 
 
+@seldom_collected()
 def _speed(scenario: Scenario, seconds: float) -> tuple[int, int, float]:
     """(operations, executions, seconds)."""
     machine, image = prepare(scenario)

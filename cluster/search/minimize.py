@@ -1,9 +1,9 @@
-"""Shorten a schedule: fewer deviations from the default one, the same finding.
+"""Shortens a schedule: fewer deviations from the default schedule, the same finding.
 
-First all of them are left out, then blocks, halves first and single ones last, again and
-again until nothing more can go; then two that make a detour are made one. A choice of data that is left out is 0. A
-shorter schedule is accepted only if it ends in a finding of the same signature. What cannot be taken in a shortened
-schedule is skipped, so what is kept is what was really taken. A choice may have another operation number in it.
+The search first removes all deviations, then blocks, from halves to single deviations, and repeats that until it can
+remove no more. Then it merges two deviations that make a detour. A removed choice of data is 0. A shorter schedule is
+accepted only if it ends with a finding of the same signature. A deviation that a shortened schedule cannot take is
+skipped, so the result has only deviations that were really taken. A choice may have another operation number in it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def minimize(sim: Sim, finding: Finding, deviations: list[Deviation], budget: in
     """
 
     def attempt(candidate: list[Deviation]) -> list[Deviation] | None:
-        for renumbered in (False, True) if any(one.kind == "choice" for one in candidate) else (False,):
+        for renumbered in (False, True) if any(deviation.kind == "choice" for deviation in candidate) else (False,):
             found = sim.execute(Deviate(candidate, False, renumbered))
             if found is not None and found.signature == finding.signature:
                 return list(sim.deviations)
@@ -48,9 +48,6 @@ def minimize(sim: Sim, finding: Finding, deviations: list[Deviation], budget: in
         size = max(1, min(size // 2, len(best) // 2)) if not shrunk or size > 1 else 1
     at = 0
     while budget > 0 and at + 1 < len(best):  # a detour: to X, and at once on to Y
-        if "choice" in (best[at].kind, best[at + 1].kind):
-            at += 1
-            continue
         budget -= 1
         taken = attempt([*best[:at], best[at]._replace(next=best[at + 1].next), *best[at + 2 :]])
         if taken is not None and len(taken) < len(best):

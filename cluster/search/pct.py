@@ -6,9 +6,10 @@ ASPLOS 2010. A bug of depth d among n contexts and k points is found with a chan
 Departures from the paper:
 
 - k, which the paper takes as known, is the number of points of the longest execution so far (100 before the first).
-- A context that gives way, as one that spins for a lock does, goes behind all others, as in later implementations.
-- PCT is unfair: two contexts of high priority that wait for a third go round for ever. After FAIR_AFTER times k points
-  an execution becomes a random walk.
+- A context that gives way, for instance while it spins for a lock, gets the lowest priority, as in later
+  implementations.
+- PCT is unfair: two contexts of high priority that wait for a third would run in turn forever. After FAIR_AFTER times k
+  points an execution becomes a random walk.
 - A context gets its priority when it is first compared with another, not when it is created.
 - Data are chosen with equal chances; the paper has none. A bug that needs them is found with its chance times theirs.
 """
@@ -81,8 +82,11 @@ class Pct(Strategy):
         return best
 
     def stays(self) -> int:
-        fair = FAIR_AFTER * self.longest
-        return min([fair, *(place - 1 for place in self.changes if place > self.points)]) - self.points
+        end = FAIR_AFTER * self.longest
+        for place in self.changes:
+            if self.points < place <= end:
+                end = place - 1
+        return end - self.points
 
     def passed(self, points: int) -> None:
         self.points += points

@@ -1,14 +1,14 @@
-"""What chooses which context performs the next operation, and what data: the protocol, and the default.
+"""The protocol of strategies, which choose the context of the next operation and the data, and the default strategy.
 
-The engine (cluster/sim/engine.py) asks at every scheduling point, and when the context that ran has blocked; and where
-a context chooses data, as whether a write fails that may fail (Port.choose). A strategy owns every choice of an
-execution; the engine owns everything else, and a strategy sees nothing of it but the contexts
-(`Thread`: its name, its number of operations `n`, its place `order` in the fixed context order, and `pending`, the
-operation that it performs if it is picked). So a strategy is a file of its own here, of about a page, and a new one
-needs no change elsewhere but a name in `make` (search/__init__.py).
+The engine (cluster/sim/engine.py) asks the strategy at every scheduling point, when the context that ran has blocked,
+and at every choice of data (Port.choose, for instance whether a write that may fail does fail). A strategy makes all
+choices of an execution; the engine does everything else. A strategy sees only the contexts (`Thread`: its name, its
+number of operations `n`, its place `order` in the fixed context order, and `pending`, the operation that it performs if
+it is picked). So a strategy is one file of about a page, and a new strategy needs only a name in `make`
+(search/__init__.py).
 
-A *schedule* is written down as its deviations from the default one, which takes 0 of all data
-(shared/journal/deviation.py). The engine notes what any strategy chooses in that way.
+A *schedule* is recorded as its deviations from the default schedule, in which all choices of data are 0
+(shared/journal/deviation.py). The engine records the choices of every strategy in this form.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Strategy(ABC):
 
     @abstractmethod
     def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread | None:
-        """Which of `enabled` goes on. None: abandon this execution, which then has no end to be judged.
+        """The context of `enabled` that runs next. None: abandon this execution, which then has no end to be judged.
 
         Args:
             enabled: in fixed context order, never empty.
@@ -72,7 +72,7 @@ def default(enabled: Sequence[Thread], current: Thread | None, last: int) -> Thr
 
 
 class Stay(Strategy):
-    """The default schedule: stay with the current context as long as it can go on.
+    """The default schedule: stay with the current context as long as it can run.
 
     Attributes:
         last: `order` of the context picked last; -1: none.

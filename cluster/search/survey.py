@@ -1,7 +1,7 @@
-"""Every scenario searched with a patch and without it: what does the patch change?
+"""Searches every scenario with and without a patch, and shows what the patch changes.
 
-Each scenario is searched on two kernels, with its errata and repaired, each search ending with its first finding. Two
-searches are the same if they end in findings of one signature, or both in none.
+Each scenario is searched on two kernels, with its errata and repaired; each search ends with its first finding. Two
+searches are equal if both end with findings of the same signature, or both without a finding.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from shared.patch import Patch, applied, read, switch
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What one search came to.
+    """The outcome of one search.
 
     Attributes:
         signature: of its finding; empty: none was seen.

@@ -1,4 +1,4 @@
-"""The random walk: each enabled context with equal chances at every point, and so of the data at every choice."""
+"""The random walk: at every point each enabled context has the same chance, and so has each value at every choice."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nodes.cpu import Thread
 
 
 class RandomWalk(Strategy):
-    """Remembers nothing of an execution; only the dice go on from one to the next.
+    """Remembers nothing of an execution; only the random number generator continues from one execution to the next.
 
     Args:
         seed: the same seed gives the same walks, in the same order.
@@ -18,12 +18,13 @@ class RandomWalk(Strategy):
 
     def __init__(self, seed: int = 0):
         self.random = random.Random(seed)
+        self.draw = self.random.random
 
     def new_execution(self) -> bool:
         return True
 
     def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:
-        return enabled[int(self.random.random() * len(enabled))] if len(enabled) > 1 else enabled[0]
+        return enabled[int(self.draw() * len(enabled))] if len(enabled) > 1 else enabled[0]
 
     def choose(self, n: int) -> int:
         return int(self.random.random() * n)

@@ -14,9 +14,10 @@ be confirmed by a recorded run of the same schedule.
 
 from __future__ import annotations
 
+import gc
 from bisect import insort
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -32,7 +33,7 @@ from shared.detectors.oracle import Oracle, WordAccess
 from shared.detectors.provenance import MOVES, Move, innermost
 from shared.detectors.race import TRACKED, RaceDetector, Watch
 from shared.detectors.verdict import came_before, endless, judge, no_end, promise, refused, sort_out
-from shared.errors import PortDead
+from shared.errors import PortDead, UserMistake
 from shared.findings import Finding
 from shared.journal.deviation import Deviation
 from shared.journal.record import Journal, operation_record
@@ -47,8 +48,21 @@ from shared.wire.messages import OPERATIONS, WAIT, Interrupt, KernelFinding
 COUNT_EVERY = 256
 #: the current context as long as none has run
 NOBODY = Thread("", "", lambda: None)
+#: objects that are made, and not given back, between two looks of the garbage collector
+COLLECT_EVERY = 100_000
 #: a node, and its method for one kind of operation
 Server = tuple[Node, Callable[..., Any]]
+
+
+@contextmanager
+def seldom_collected() -> Iterator[None]:
+    """For many executions: the garbage collector looks seldom. An execution leaves next to no cycles behind."""
+    before = gc.get_threshold()
+    gc.set_threshold(COLLECT_EVERY, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 @dataclass(slots=True)
@@ -69,7 +83,7 @@ class Execution:
         ended: it has had all operations that it may have.
         abandoned: its strategy has given it up.
         enabled: contexts that may go on, in fixed order; choices: of them, by processor.
-        deviations: from the default schedule.
+        deviations: from the default schedule, each as Deviation has it.
         cpu_stats: event counters of each CPU.
     """
 
@@ -89,7 +103,7 @@ class Execution:
     abandoned: bool = False
     enabled: list[Thread] = field(default_factory=list)
     choices: dict[str, list[Thread]] = field(default_factory=dict)
-    deviations: list[Deviation] = field(default_factory=list)
+    deviations: list[tuple[str, int, str, str | int]] = field(default_factory=list)
     cpu_stats: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def catch_up(self) -> None:
@@ -200,6 +214,8 @@ class Sim(ThinnedHeap):
         self.race = RaceDetector() if races and not record and not self.booting else None
         self.order, self.learns_order = LockOrder(), not record
         self.fast = not record and not self.every_access
+        managers = self.machine.lock_managers
+        self.manager = managers[0] if not record and self.patch is None and len(managers) == 1 else None
         return Execution(
             strategy.chooser(),
             getcurrent(),
@@ -300,7 +316,7 @@ class Sim(ThinnedHeap):
     @property
     def deviations(self) -> list[Deviation]:
         """Of this execution, from the default schedule."""
-        return self.execution.deviations
+        return [Deviation(*parts) for parts in self.execution.deviations]
 
     # -- scheduling ------------------------------------------------------------
 
@@ -330,7 +346,7 @@ class Sim(ThinnedHeap):
         if thread is not current:
             if thread is not default(enabled, current, execution.last):
                 ran, kind = self.cur, "wait" if current is None else "point"
-                execution.deviations.append(Deviation(ran.name, ran.n, kind, thread.name))
+                execution.deviations.append((ran.name, ran.n, kind, thread.name))
             execution.last = thread.order
         return thread
 
@@ -402,9 +418,10 @@ class Sim(ThinnedHeap):
         if self.steps >= self.limit:
             self._no_more()
         value = self.execution.strategy.choose(n)
-        assert 0 <= value < n, f"a strategy takes {value} of {n} choices"
+        if not 0 <= value < n:
+            raise UserMistake(f"the strategy takes choice {value} of {n}, which are numbered from 0")
         if value:
-            self.execution.deviations.append(Deviation(self.cur.name, self.cur.n + 1, "choice", value))
+            self.execution.deviations.append((self.cur.name, self.cur.n + 1, "choice", value))
         return value
 
     def _successor(self) -> Thread | None:
@@ -449,20 +466,18 @@ class Sim(ThinnedHeap):
             self._no_more()
         thread = self.cur
         assert isinstance(thread, Thread)
-        thread.n += 1
-        thread.processor.k += 1
         server = self.servers.get(code)
         if server is None:
             node = self.route[code](target)
             operation = getattr(node, "op_" + code)
         else:
             node, operation = server
-        node.admitted += 1
+        self._admitted(thread, node)
         if code == "sleep":
             thread.woken = False
             thread.waits_since = node.admitted
         try:
-            result = operation(thread.name, target, *args)
+            result = _admit(operation, thread.name, target, args)
         except KernelFinding as found:
             if self.journals is not None:
                 refused = operation_record(code, target, args, None, [])
@@ -519,12 +534,14 @@ class Sim(ThinnedHeap):
             self.execution.oracle.access(WordAccess(thread.name, thread.n, proc, va, write, value, frame))
 
     def called(self, step: Args) -> None:
-        super().called(step)
+        if self.journals is not None:
+            super().called(step)
         if self.execution.oracle is not None:
             self.execution.oracle.called(self.cur.name, step)
 
     def returned(self, op: str, result: int | str) -> None:
-        super().returned(op, result)
+        if self.journals is not None:
+            super().returned(op, result)
         if self.execution.oracle is not None:
             self.execution.oracle.returned(self.cur.name, result)
 
@@ -551,6 +568,18 @@ def _run_jobs(job: list[tuple[Sim, Thread]]) -> None:
         sim.pool.append(getcurrent())
         del sim, thread, following
         job = go.switch()
+
+
+def _admit(operation: Callable[..., Any], ctx: str, target: int, args: tuple[object, ...]) -> Any:
+    """Node.admit, with the method at hand; written out, because compiled code is slow at `*args`."""
+    count = len(args)
+    if count == 0:
+        return operation(ctx, target)
+    if count == 1:
+        return operation(ctx, target, args[0])
+    if count == 2:
+        return operation(ctx, target, args[0], args[1])
+    return operation(ctx, target, *args)
 
 
 def _order(thread: Thread) -> int:

@@ -1,4 +1,4 @@
-"""The simulator's heap: loads and stores, by the thinning rule.
+"""The simulator's short ways: loads and stores, by the thinning rule; locks.
 
 Thinning: an access whose guard its context holds is no scheduling point, unless
 the field is *racy*: a hint, or seen unguarded in any execution so far (`racy`
@@ -9,7 +9,8 @@ with a number all the same.
 
 All shards of memory are one heap here, and an unrecorded access goes to it without the node: `load` and
 `store` repeat what Port does (a point, an operation with a number) and what the memory does (the generation is
-compared, the value fetched or put), and leave to the memory what it refuses.
+compared, the value fetched or put), and leave to the memory what it refuses. `lock` and `unlock` do the same with the
+lock manager's table: nearly every other operation is one of the four.
 """
 
 from __future__ import annotations
@@ -18,19 +19,24 @@ from typing import Any, TypeVar
 
 from cluster.machine import Machine
 from nodes.build import alloc_shard
+from nodes.cpu import Thread
 from nodes.host.half import ProcessorPort
+from nodes.lock_manager import LockManager
+from nodes.node import Node
 from shared.detectors.race import Access, RaceDetector
 from shared.errors import PortDead
 from shared.port.guards import Guards
 from shared.port.heap import HEADER, Heap, HeapRecord
-from shared.port.port import Context
+from shared.port.lockref import LockRef
+from shared.port.port import Context, Held
 from shared.port.struct import FieldBase, Struct
+from shared.wire.messages import Grant
 
 S = TypeVar("S", bound=Struct)
 
 
 class ThinnedHeap(ProcessorPort):
-    """The part of the simulator's port that accesses structs.
+    """The part of the simulator's port that accesses structs and takes locks.
 
     Args:
         booting: structs of a kind are numbered over all shards.
@@ -40,6 +46,7 @@ class ThinnedHeap(ProcessorPort):
     Attributes:
         heap: of all shards.
         fast: the execution is not recorded, and may pass over points.
+        manager: of all locks, if the execution is not recorded, and no patch has replaced what the manager does.
         race: the race detector of an execution that is not recorded.
     """
 
@@ -49,6 +56,7 @@ class ThinnedHeap(ProcessorPort):
         self.heap = Heap()
         self.guards = Guards(self.heap)
         self.fast = False
+        self.manager: LockManager | None = None
         self.race: RaceDetector | None = None
 
     def _join_shards(self) -> None:
@@ -157,6 +165,50 @@ class ThinnedHeap(ProcessorPort):
                 if level == "stop":
                     self.stop(found)
                 self.notes.append(found)
+
+    def lock(self, ref: LockRef, mode: str) -> None:
+        manager, thread = self.manager, self.cur
+        if manager is None:
+            super().lock(ref, mode)
+            return
+        assert isinstance(thread, Thread)
+        if thread.held or thread.level:
+            self.check_lock(ref)
+        key, function = ref.key, thread.function
+        self.point("lock", key, (mode, function))
+        self._admitted(thread, manager)
+        if manager.table.lock(thread.name, key, mode, function):
+            if self.race is not None:
+                self.race.acquires(thread.cpu, key)
+        else:
+            thread.ready = thread.woken = False
+            thread.waits_since = manager.admitted
+            self._wait_for_grant(thread, "lock", key)
+        thread.held[key] = Held(ref, mode, function)
+
+    def unlock(self, ref: LockRef) -> None:
+        manager, thread, key = self.manager, self.cur, ref.key
+        if manager is None:
+            super().unlock(ref)
+            return
+        assert isinstance(thread, Thread)
+        if key not in thread.held:
+            self.release_of_unlocked(ref)
+        self.point("unlock", key, ())
+        self._admitted(thread, manager)
+        granted = manager.table.unlock(thread.name, key)
+        if self.race is not None:
+            self.race.releases(thread.cpu, key, granted)
+        for ctx in granted:
+            self._deliver(Grant(ctx, None))
+        if key in thread.held:  # not before: an interrupt may come in between
+            del thread.held[key]
+
+    def _admitted(self, thread: Thread, node: Node) -> None:
+        """An operation of the context has its numbers."""
+        thread.n += 1
+        thread.processor.k += 1
+        node.admitted += 1
 
     def alloc(self, kind: type[S], length: int = 0) -> S:
         ctx = self.cur

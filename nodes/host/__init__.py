@@ -1,1 +1,1 @@
-"""What carries nodes: admission, the port of a processor, the host of both, and what hosts talk by."""
+"""Runs the nodes of a process: admission, the port of a processor, their host, and the transport between hosts."""

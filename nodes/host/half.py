@@ -1,8 +1,8 @@
-"""What the simulator and the runner of a live processor share: contexts on their processors.
+"""Contexts on their processors; shared by the simulator and the runner of a live processor.
 
-A context is given its processor, interrupts another one, waits, and ends; its processor admits a few
-operations by itself; kernel events go to that processor's journal. Left to the engine: which context
-goes on (`_give_way`, `_successor`), and how all other operations reach their nodes (`perform`).
+A context gets its processor, interrupts another context, waits, and ends. Its processor admits a few
+operations itself, and writes kernel events to its journal. The engine chooses the context that runs
+next (`_give_way`, `_successor`), and brings all other operations to their nodes (`perform`).
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ class ProcessorPort(Port):
 
     @abstractmethod
     def _give_way(self, thread: Thread) -> None:
-        """Returns when the current context, `thread`, may go on: at once if it is ready and chosen."""
+        """Returns when the current context, `thread`, may continue: at once if it is ready and chosen."""
 
     def _successor(self) -> Thread | None:
-        """Who goes on when a context has ended, if that is decided on the spot."""
+        """The context that runs when a context has ended, if that is decided at once."""
         return None
 
     def _changed(self, processor: Processor) -> None:
-        """Something has changed that decides who may go on on this processor."""
+        """A change that affects which contexts of this processor may run."""
 
     @abstractmethod
     def _chosen(self, n: int) -> int:
-        """What the current context's choice of data comes to, from 0 to n - 1."""
+        """The result of the current context's choice of data, from 0 to n - 1."""
 
     def _own_point(self, code: str) -> None:
         """A scheduling point before an operation that the context's own processor admits."""

@@ -1,9 +1,9 @@
-"""A host: nodes of a machine in one process, with one processor among them at most.
+"""A host: nodes of a machine in one process, with at most one processor among them.
 
-What an actor does without Ray: it builds its nodes from a scenario and an image, has what is asked of them
-admitted, runs its processor's contexts in a thread of their own (nodes/host/runner.py), and answers the driver.
-Other hosts it reaches by a transport. Its methods are short and never wait, so that deliveries always get in; those
-that messages go to take and return one `bytes` (shared/wire/codec.py).
+A host is an actor without Ray. It builds its nodes from a scenario and an image, admits requests to them, runs the
+contexts of its processor in their own thread (nodes/host/runner.py), and answers the driver. A transport connects it to
+other hosts. Its methods are short and never wait, so a delivery is never blocked. Methods that receive messages take
+and return one `bytes` (shared/wire/codec.py).
 """
 
 from __future__ import annotations
@@ -166,7 +166,11 @@ class Host:
             received=0 if runner is None else runner.received,
             held=sum(len(admission.held) for admission in admissions),
             errors=errors,
-            diverged=[one.diverged for one in (*admissions, runner) if one is not None and one.diverged],
+            diverged=[
+                admission.diverged
+                for admission in (*admissions, runner)
+                if admission is not None and admission.diverged
+            ],
             idle=runner is None or (runner.idle and runner.inbox.empty()),
             operations=0 if runner is None else runner.processor.k,
             found=runner is not None and runner.finding is not None,

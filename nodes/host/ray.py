@@ -1,12 +1,12 @@
-"""The one generic Ray actor, and Ray as a transport: the only module of `nodes` that imports Ray.
+"""The only Ray actor class, and Ray as a transport: the only module of `nodes` that imports Ray.
 
 Handles of other actors are passed once, at wiring. One-way calls are kept and their errors collected.
 
 Measured on two cores, with sixty-byte frames: a thread that calls a
 single-threaded actor synchronously makes 1200 to 1400 round trips a second, two
-such threads 1900 together; everything one-way and event-driven 630 to 840, an
-asyncio actor 750. Hence: synchronous calls from the running thread, one-way
-deliveries into its inbox.
+such threads 1900 together; all messages one-way and event-driven give 630 to 840, an
+asyncio actor 750. Therefore the running thread makes synchronous calls, and
+deliveries into its inbox are one-way.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """Runs the contexts of one processor in an actor: the live engine's port.
 
-A thread of its own, in which every context is a greenlet and the scheduler
-another. What arrives for the processor lies in `inbox` until the next
-operation boundary, or until everybody waits. What needs no answer rides in the
-next frame to the same actor; before anything else is addressed, before a wait,
-an interrupt or the end, all of it has been acknowledged as applied.
+The runner is a thread in which every context, and the scheduler, is a greenlet.
+Deliveries for the processor stay in `inbox` until the next operation boundary, or
+until all contexts wait. A request that needs no answer travels in the next frame to
+the same actor. Before the runner addresses another actor, and before a wait, an
+interrupt or the end, all such requests have been acknowledged as applied.
 
-Following a schedule, the processor's own operations come in the order given: an
-interrupt is taken exactly where it was.
+If the runner follows a schedule, the processor's own operations come in the given
+order: an interrupt is taken exactly at its place.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class Runner(ProcessorPort):
         self.inbox.put(Halt())
 
     def _next(self) -> Thread | None:
-        """The context to go on with, or None: wait."""
+        """The context to run next, or None: wait."""
         self._drain()
         choices = self.processor.choices()
         if self.follow is not None:

@@ -1,4 +1,4 @@
-"""What a host reaches other hosts by."""
+"""The protocol by which a host reaches other hosts."""
 
 from __future__ import annotations
 

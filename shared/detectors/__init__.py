@@ -1,4 +1,4 @@
-"""What judges a run: each detector is told what happened, or shown the machine at its end, and says what is wrong.
+"""The detectors that judge a run. A detector takes the events of a run, or its final state, and returns findings.
 
-Each module's header says what its detector sees, and what it does not.
+The header of each module says what its detector sees, and what it does not see.
 """

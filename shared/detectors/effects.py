@@ -1,4 +1,4 @@
-"""What steps do to the oracle's model of memory, in the words that a step's effect() is written in.
+"""The effects of steps on the oracle's model of memory: the calls of which a step's effect() consists.
 
     memory.change(proc, vpns, f)        views: f(vpn, view) is what becomes of one (munmap, mprotect, minherit)
     memory.store(proc, vpns, f, must)   words: f(vpn, cell) is a cell whose words are stored over those of `cell`, all
@@ -7,8 +7,8 @@
                                         the device, loans)
     follow(cell, other)                 whatever is written to `cell` may be in `other` too (fork, files' blocks)
 
-Between the beginning and the end of a call either side of it may be seen; each of these returns what has to be called
-with the call's result at its end.
+Between the beginning and the end of a call, a read may see memory as it was before or after the call. Each of these
+functions returns a function that must be called with the call's result at its end.
 
 A page of a file or of a shared memory segment is one cell as well, found by (object, page). A private mapping of a file
 or segment has a cell of its own that follows the file's until it is written to, and again when what was written has
@@ -16,8 +16,8 @@ been thrown away (madvise FREE): whether what others write to the file meanwhile
 is a copy, of which only itself is left: freed where it is mapped, it is zero. Beyond the end of its file a locked page
 stays, and what is written there may be gone at any moment.
 
-Left out: blocks of files that are read and written raw; what files hold on a disk that errs; physio that fails
-half-way. What follows from a result that must not be is told by shared/detectors/oracle.py.
+Left out: blocks of files that are read and written raw; contents of files on a disk with errors; physio that fails
+half-way. shared/detectors/oracle.py reports wrong results.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class Files:
             follow(cell, block)  # whenever the kernel likes
 
     def write(self, file: int, at: int, value: int) -> End:
-        """The word may hold the value from now on; at the end it does, if nobody else has written to it meanwhile."""
+        """The word may hold the value from now on; at the end it does, if no other step has written to it meanwhile."""
         cell, word = self.word(file, at)
         store = Store(range(0), lambda vpn, cell: None)
         store.begin(cell, Patch({word: ((value, None),)}))
@@ -439,7 +439,7 @@ class Memory:
         self.loans[loan] = [Cell() for _ in range(npages)]
 
     def lend(self, proc: str, vpns: range, loan: str) -> End:
-        """Whoever borrows has what the pages held at some moment during the call."""
+        """The borrower has the contents of the pages at some moment during the call."""
         return self.take(proc, dict(zip(vpns, self.loans[loan], strict=True)))
 
     def map_loan(self, proc: str, vpns: range, loan: str) -> End:

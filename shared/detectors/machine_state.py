@@ -1,5 +1,5 @@
-"""The machine at rest: what its contexts wait for, who holds which lock, what the nodes hold. No engine is needed to
-judge it: sim collects it from its own nodes, the live engine from every host (`HostState`).
+"""The machine at rest: the waits of its contexts, the holders of locks, the state of the nodes. It can be judged
+without an engine: sim collects it from its own nodes, the live engine from every host (`HostState`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class ContextState(NamedTuple):
         waits: what it waits for, as (kind of operation, target), or None.
         finished: it has returned from its body.
         ready: what it waited for has come, or it waits for nothing.
-        interrupt: it runs when it is raised, and is no thread.
+        interrupt: it runs when it is raised; it is not a thread.
         stack: kernel functions, outermost first.
         held: its locks, as Finding.held has them.
         proc: index of the process whose thread it is; None: of none.
@@ -76,7 +76,7 @@ class MachineState:
 
 
 class HostState(NamedTuple):
-    """One host's part of the state of a live machine, and what its contexts came to.
+    """One host's part of the state of a live machine, and the results of its contexts.
 
     Attributes:
         results: context -> its steps' results.

@@ -1,12 +1,12 @@
-"""A plain model of memory: what each word of each address space may hold, given what overlapped.
+"""A plain model of memory: the values that each word of each address space may have, also when steps overlap.
 
-Of each page of an address space there are the *views* that are possible (which memory,
-how it is protected, what a child gets), and of each word of that memory, a *cell*, the
-*values* that are possible; usually one of both. What is going on (a change of views, a
-store over a range, a fork, an access) is an object that looks at each view and value that
-comes up until it ends.
+The model has for each page of an address space the possible *views* (its memory, its
+protection, its inheritance), and for each word of that memory (a *cell*) the possible
+*values*; usually there is one view and one value. An event in progress (a change of
+views, a store over a range, a fork, an access) is an object that sees each new view and
+value until the event ends.
 
-Knows neither steps nor scenarios nor UVM; shared/scenario/steps tells what a step does, in the words of effects.py.
+The model knows neither steps nor scenarios nor UVM. shared/scenario/steps declares the effects of steps.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from shared.uvm.param import MAP_INHERIT_NONE, MAP_INHERIT_SHARE
 
-#: who wrote a value: context, number of its operation, frame, and when as the oracle counts; None: nobody
+#: who wrote a value: context, number of its operation, frame, and the oracle's time; None: no context
 Writer = tuple[str, int, int, int]
 #: a value, and who wrote it
 Value = tuple[int, Writer | None]
@@ -66,8 +66,8 @@ class Cell:
         self.leave()
         values = union((value,), ZERO) if self.beyond else (value,)
         self.words[word] = values
-        for one in self.followers:
-            one.add(word, values)
+        for follower in self.followers:
+            follower.add(word, values)
         self.disturb((word,))
 
     def disturb(self, words: Iterable[int]) -> None:
@@ -92,7 +92,7 @@ class Cell:
         reached = [self]
         for cell in reached:  # grows; a page of a file may follow its own block, which follows the page
             cell.words[word] = union(cell.get(word), values)
-            reached += [one for one in cell.followers if one not in reached]
+            reached += [follower for follower in cell.followers if follower not in reached]
 
     def add_all(self, other: Cell) -> None:
         """Every word may hold what `other` may hold there too."""
@@ -118,8 +118,8 @@ class Cell:
     def become(self, other: Cell) -> None:
         """Hold what `other` may hold just now, and nothing else."""
         self.words = other.snapshot().words
-        for one in self.followers:
-            one.add_all(self)
+        for follower in self.followers:
+            follower.add_all(self)
 
 
 def private(cell: Cell) -> Cell:
@@ -222,7 +222,7 @@ class Store:
 
     Attributes:
         pairs: cell stored to -> cell whose words are stored.
-        touched: words that somebody wrote meanwhile.
+        touched: words that were written meanwhile.
     """
 
     def __init__(self, vpns: range, make: Callable[[int, Cell], Cell | None]):
@@ -242,13 +242,13 @@ class Store:
         self.pairs[cell] = stored
         cell.stores.append(self)
         follow(stored, cell)
-        for one in cell.followers:
-            one.add_all(stored)
-            if stored.source is not None and one.below is stored.source:  # a child's, whose fork is going on
-                one.join(stored.source)
+        for follower in cell.followers:
+            follower.add_all(stored)
+            if stored.source is not None and follower.below is stored.source:  # a child's, whose fork is going on
+                follower.join(stored.source)
 
     def end(self, must: bool, done: bool) -> None:
-        """The words of `stored` are there (not `must`: maybe), unless somebody has written to them meanwhile."""
+        """The words of `stored` are there (not `must`: maybe), unless they have been written meanwhile."""
         for cell, stored in self.pairs.items():
             cell.stores.remove(self)
             stored.followers.remove(cell)

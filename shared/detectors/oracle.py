@@ -1,36 +1,34 @@
-"""The memory oracle: does every program read what its address space must contain?
+"""The memory oracle: it checks that every program reads a value that its address space may contain.
 
-A plain model of memory (shared/detectors/memory_model.py) stands beside the kernel and knows nothing of UVM. Of each
-page of an address space it keeps the *views* that are possible (what is mapped, how it
-is protected, what a child gets) and of each word the *values* that are possible,
-usually one of both. Accesses take effect at their operation on the frame, in the
-order of these operations:
+The oracle compares the kernel with a plain model of memory (shared/detectors/memory_model.py) that knows nothing of
+UVM. The model has for each page of an address space the possible *views* (mapped memory, protection, inheritance), and
+for each word the possible *values*; usually there is one of both. Accesses take effect at their operation on the frame,
+in the order of these operations:
 
-    a write     replaces what the word may hold
-    a read      must find one of the values, which is the only one from then on
-    a refusal   must have been possible at some time between the access's beginning and its end
+    a write     replaces the possible values of the word
+    a read      must return one of the possible values, which is then the only possible value
+    a refusal   must have been possible at some time between the beginning and the end of the access
 
-Between the beginning and the end of a system call either side of it may be seen,
-word by word; afterwards what the call has done, or, of several calls that overlapped
-on a page, what they have done in any order. A fork's child has a copy of each word as
-it was at some moment during the fork. What is shared, by MAP_SHARED or by a `minherit`,
-is one *cell*, a page's words, for all who share it.
+Between the beginning and the end of a system call, a read may see each word as it was
+before or after the call. Afterwards it sees the effect of the call, or, if several calls
+overlapped on a page, their effects in any order. The child of a fork has a copy of each
+word as it was at some moment during the fork. Memory that is shared by MAP_SHARED or by
+`minherit` is one *cell*, the words of a page, for all processes that share it.
 
-What a step does to memory is told once, in its effect() (shared/scenario/steps), in the words of
-shared/detectors/effects.py. Here is in which order that happens, and what is wrong with what
-programs see.
+A step declares its effect on memory once, in effect() (shared/scenario/steps), with shared/detectors/effects.py. This
+module applies the effects in order, and checks the results of programs.
 
-Rules: a pure function of what it is told, so that `sim` can ask it while a run goes
-on, and anybody who has journals afterwards (`judge_journals`); both give one answer. It
-stays silent about a run that the model allows, and says nothing after its first finding.
+Rules: the oracle is a pure function of its input. `sim` asks it during a run, and
+`judge_journals` asks it afterwards from journals; both give the same answer. It reports
+nothing about a run that the model allows, and nothing after its first finding.
 
-Sees: a word that a read, an fread or a kpeek returned and that memory cannot hold there; an access that was refused
-without a reason. What is lost and never read again goes unseen.
+Sees: a value that a read, an fread or a kpeek returned although memory cannot contain it there; an access that was
+refused without a reason. It does not see the loss of a value that is never read again.
 
 Does not see: what effects.py leaves out; results of steps other than read, write, fread and kpeek.
-SIGBUS is taken to be right if there may have been no memory (as many pages mapped as
-there is swap, counting all that were ever mapped), if there is a swapctl, if the swap
-device or the disk errs, or if a file is mapped beyond its end or truncated.
+SIGBUS is accepted if memory may have been short (as many pages mapped as there is swap,
+counting all pages that were ever mapped), if there is a swapctl, if the swap device or
+the disk has errors, or if a file is mapped beyond its end or truncated.
 """
 
 from __future__ import annotations
@@ -184,7 +182,7 @@ class Oracle:
         return lossy or any(value == known for known, _ in cell.possible(word))
 
     def _lost(self, access: WordAccess, page: Page | None, word: int) -> None:
-        """A read has found what nobody can have left there."""
+        """A read has returned a value that memory cannot contain there."""
         ctx, n, _, va, _, read, frame = access
         place = self.scenario.place(va)
         assert page is not None

@@ -1,15 +1,15 @@
-"""Where the words of memory came from: what each frame, swap slot and disk block held.
+"""The origin of the words of memory: the contents of each frame, swap slot and disk block.
 
-Knows of memory only what operations do to it, in the order in which they were admitted:
-stores, copies, zeroing and I/O. Of each word it knows its *origin*, the operation that gave
-it its value, and each *hop* since then: the copy or the transfer that brought it from one
-place to another. So it can say, of a value that should not be there, where it is from; and
-of one that should, where it is now, or which operation destroyed its last copy.
+The module follows the operations on memory in the order in which they were admitted:
+stores, copies, zeroing and I/O. It knows for each word its *origin*, the operation that
+gave the word its value, and each *hop* since then: a copy or a transfer from one place to
+another. So it can say where a wrong value came from, where an expected value is now, or
+which operation destroyed its last copy.
 
-Rules: a pure function of what it is told. It looks at nothing until it is asked, since it is only asked about a
-run that went wrong (`Trail` is cheap to keep); engine and journals tell it the same.
+Rules: a pure function of its input. It does its work only when it is asked, because it is only asked about a run with a
+finding (`Trail` is cheap to keep). Engine and journals give it the same input.
 
-Left out: which slots and blocks are free.
+Left out: free slots and blocks.
 """
 
 from __future__ import annotations
@@ -197,7 +197,9 @@ class Provenance:
     def op_frame_write(self, move: Move) -> None:
         """By a device, into the frame of a request; or the second half of a copy between two shards of memory."""
         target = Place("page", move.target)
-        request = next((one for one in self.requests[::-1] if not one.write and move.target in one.frames), None)
+        request = next(
+            (request for request in self.requests[::-1] if not request.write and move.target in request.frames), None
+        )
         if request is not None:
             source = request.places[request.frames.index(move.target)]
             hop = Hop(source, target, request.move, "read")
@@ -253,7 +255,8 @@ class Provenance:
                 self.requests.remove(request)
                 return
 
-    op_disk_done = op_io_done
+    def op_disk_done(self, move: Move) -> None:
+        self.op_io_done(move)
 
     def op_disk_format(self, move: Move) -> None:
         place = Place("block", move.target)
@@ -262,8 +265,11 @@ class Provenance:
     def op_pmap_enter(self, move: Move) -> None:
         self.entered.append(move)
 
-    op_pmap_remove = op_pmap_enter
-    op_pmap_protect = op_pmap_enter
+    def op_pmap_remove(self, move: Move) -> None:
+        self.entered.append(move)
+
+    def op_pmap_protect(self, move: Move) -> None:
+        self.entered.append(move)
 
     def op_renew(self, move: Move) -> None:
         name = str(move.args[0]).split("#", maxsplit=1)[0]
@@ -288,12 +294,12 @@ class Provenance:
     def whereabouts(self, origin: Origin) -> list[Place]:
         """Where a value is now, pages that are not free first."""
         word = origin.word
-        found = [
+        places = [
             place
             for place, contents in self.contents.items()
             if word in contents.words and contents.words[word].origin is origin
         ]
-        return sorted(found, key=lambda one: (one.kind, one.kind == "page" and one.number in self.freed, one.number))
+        return sorted(places, key=lambda one: (one.kind, one.kind == "page" and one.number in self.freed, one.number))
 
     def store(self, who: tuple[str, int, int, int], word: int, value: int) -> Origin:
         """A program's store, by context, operation and frame."""
@@ -314,14 +320,14 @@ class Provenance:
         """From where this value may have come to this word of a page: the kernel's stores, what was there when the run
         began, the stores of programs; the last one first."""
         stores = [*reversed(self.stores.values())]
-        kernel = [one for one in stores if one.move is not None and one.move.code != "word_write"]
-        every = [*kernel, *self.begin, *(one for one in stores if one not in kernel)]
+        kernel = [store for store in stores if store.move is not None and store.move.code != "word_write"]
+        every = [*kernel, *self.begin, *(store for store in stores if store not in kernel)]
         return [one for one in every if one.word == word and one.value == value]
 
     # -- words -----------------------------------------------------------------------
 
     def let(self, frame: int, va: int) -> list[str]:
-        """Why an access to an address was let: who entered the translation, and who has asked to take it away.
+        """Why an access to an address was allowed: the entry of the translation, and a request to remove it.
 
         Args:
             va: of the page.
@@ -354,7 +360,7 @@ class Provenance:
             where: an address in the scenario's own words.
         """
         hops = item.hops()
-        told = [self.born(item.origin, where), *(self._hop(one) for one in hops)]
+        told = [self.born(item.origin, where), *(self._hop(hop) for hop in hops)]
         if len(told) > MAX_HOPS:
             told = [*told[: MAX_HOPS // 2], f"and so on {len(told) - MAX_HOPS} times", *told[-MAX_HOPS // 2 :]]
         return f"the {value} that was read: " + "; ".join(told)
@@ -384,8 +390,8 @@ class Provenance:
     def fate(self, origin: Origin) -> str:
         """Where a value is now, or which operation destroyed its last copy."""
         places = self.whereabouts(origin)
-        gone = [one for one in places if one.kind == "page" and one.number in self.freed]
-        live = [one for one in places if one not in gone]
+        gone = [place for place in places if place.kind == "page" and place.number in self.freed]
+        live = [place for place in places if place not in gone]
         told = [f"it is now in {' and in '.join(map(str, live))}"] if live else []
         for place in gone:
             other = "" if live else ", and it had been written to no other place"
@@ -443,7 +449,7 @@ class Trail:
 
     def replay(self) -> Provenance:
         """What they have left where."""
-        found = Provenance(self.image)
+        provenance = Provenance(self.image)
         for move in self.moves:
-            found.move(move)
-        return found
+            provenance.move(move)
+        return provenance

@@ -33,7 +33,7 @@ UVM's own field markings (shared/port/struct.py).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -55,10 +55,55 @@ if TYPE_CHECKING:
 ORDERED = ("mmu", "swap_pager", "disk")
 #: targets of the requests to a device; from other requests these learn nothing
 REQUESTED = ("slot", "block")
-Clock = dict[str, int]
-#: of a lock: the CPU that released it last, that CPU's own time then, its whole clock. Whoever knows of that moment
-#: knows all that was known then, so that mostly no clocks need be compared. No CPU ("") if several shared it.
-Release = tuple[str, int, Clock]
+
+
+class Past:
+    """A moment of one CPU: its own time then, and what it knew of the others. No CPU ("") if several shared a lock.
+
+    Whoever knows of that moment knows all that was known then, so that mostly no clocks need be compared.
+    """
+
+    __slots__ = ("cpu", "known", "time")
+
+    def __init__(self, cpu: str, time: int, known: dict[str, int]):
+        self.cpu, self.time, self.known = cpu, time, known
+
+
+class Clock:
+    """What a CPU knows of the others' times, beside its own.
+
+    Attributes:
+        given: a Past has `known` too, so that it is copied before it changes.
+    """
+
+    __slots__ = ("cpu", "given", "known", "time")
+
+    def __init__(self, cpu: str):
+        self.cpu, self.time, self.given = cpu, 1, False
+        self.known: dict[str, int] = {}
+
+    def of(self, cpu: str) -> int:
+        """What it knows of a CPU's time."""
+        return self.time if cpu == self.cpu else self.known.get(cpu, 0)
+
+    def now(self) -> Past:
+        """This moment."""
+        self.given = True
+        return Past(self.cpu, self.time, self.known)
+
+    def join(self, past: Past) -> None:
+        """Know all that was known in that moment."""
+        if past.cpu:
+            self._learn(past.cpu, past.time)
+        for cpu, time in past.known.items():
+            self._learn(cpu, time)
+
+    def _learn(self, cpu: str, time: int) -> None:
+        if time <= self.of(cpu):
+            return
+        if self.given:
+            self.known, self.given = self.known.copy(), False
+        self.known[cpu] = time
 
 
 class Access(NamedTuple):
@@ -101,24 +146,26 @@ class RaceDetector:
 
     def __init__(self) -> None:
         self.clock: dict[str, Clock] = {}
-        self.locks: dict[tuple[str, int], Release] = {}
-        self.granted: dict[str, Clock] = {}  # context that waited -> what came before its wait's end
-        self.raised: dict[str, deque[Clock]] = {}  # interrupt -> for each time that it was raised, what came before
+        self.locks: dict[int, Past] = {}  # lock -> its last release
+        self.places: dict[tuple[str, int], Past] = {}  # what else orders operations -> the last of them
+        self.granted: dict[str, Past] = {}  # context that waited -> what came before its wait's end
+        self.raised: dict[str, deque[Past]] = {}  # interrupt -> for each time that it was raised, what came before
         self.writes: dict[tuple[int, int], tuple[str, Seen]] = {}
         self.reads: dict[tuple[int, int], dict[str, Seen]] = {}
 
     def _of(self, cpu: str) -> Clock:
         clock = self.clock.get(cpu)
         if clock is None:
-            clock = self.clock[cpu] = {cpu: 1}
+            clock = self.clock[cpu] = Clock(cpu)
         return clock
 
     def moment(self, cpu: str, k: int) -> Moment:
         """How much has happened before operation `k` of a CPU, which is about to be performed."""
-        return sum(self._of(cpu).values()), cpu, k
+        clock = self._of(cpu)
+        return clock.time + sum(clock.known.values()), cpu, k
 
     def operation(
-        self, cpu: str, code: str, target: int, result: object, granted: Iterable[str] = (), raised: Iterable[str] = ()
+        self, cpu: str, code: str, target: int, result: object, granted: Sequence[str] = (), raised: Sequence[str] = ()
     ) -> None:
         """An operation, of a kind in TRACKED, was performed.
 
@@ -126,53 +173,51 @@ class RaceDetector:
             granted: contexts whose wait it ended.
             raised: interrupts.
         """
-        mine = sent = self._of(cpu)
         if code in ("lock", "upgrade") or (code == "try" and result):
             if result is not WAIT:
-                self._acquire(mine, ("lock", target))
-        elif code in ("unlock", "downgrade"):
-            sent = self._release(cpu, mine, ("lock", target))
-        elif (op := OPERATIONS[code]).node in ORDERED:
+                self.acquires(cpu, target)
+            return
+        if code in ("unlock", "downgrade"):
+            self.releases(cpu, target, granted)
+            return
+        mine = self._of(cpu)
+        if (op := OPERATIONS[code]).node in ORDERED:
             place = op.node, target if op.node == "mmu" else 0
             if op.target not in REQUESTED:
-                self._acquire(mine, place)
-            self._release(cpu, mine, place)
+                _acquire(mine, self.places.get(place))
+            self.places[place] = _release(mine, self.places.get(place))
         if granted or raised:
+            sent = mine.now()
             for ctx in granted:
-                self.granted[ctx] = sent.copy()
+                self.granted[ctx] = sent
             for ctx in raised:
-                self.raised.setdefault(ctx, deque()).append(sent.copy())
-            mine[cpu] += 1
+                self.raised.setdefault(ctx, deque()).append(sent)
+            mine.time += 1
 
-    def _acquire(self, mine: Clock, place: tuple[str, int]) -> None:
-        last = self.locks.get(place)
-        if last is not None and mine.get(last[0], 0) < last[1]:
-            _join(mine, last[2])
+    def acquires(self, cpu: str, lock: int) -> None:
+        """A CPU gets a lock at once."""
+        _acquire(self._of(cpu), self.locks.get(lock))
 
-    def _release(self, cpu: str, mine: Clock, place: tuple[str, int]) -> Clock:
-        """Returns what whoever comes next to this place will know."""
-        last = self.locks.get(place)
-        if last is None or mine.get(last[0], 0) >= last[1]:
-            known = mine.copy()
-            self.locks[place] = cpu, mine[cpu], known
-        else:  # others have released it since this CPU took it, to share
-            known = mine.copy()
-            _join(known, last[2])
-            self.locks[place] = "", 1, known
-        mine[cpu] += 1
-        return known
+    def releases(self, cpu: str, lock: int, granted: Sequence[str]) -> None:
+        """A CPU gives up a lock, and these contexts get it."""
+        mine = self._of(cpu)
+        sent = self.locks[lock] = _release(mine, self.locks.get(lock))
+        if granted:
+            for ctx in granted:
+                self.granted[ctx] = sent
+            mine.time += 1
 
     def goes_on(self, ctx: str, cpu: str) -> None:
         """A context goes on after a wait."""
         known = self.granted.pop(ctx, None)
         if known is not None:
-            _join(self._of(cpu), known)
+            self._of(cpu).join(known)
 
     def interrupts(self, ctx: str, cpu: str) -> None:
         """An interrupt is taken."""
         raised = self.raised.get(ctx)
         if raised:
-            _join(self._of(cpu), raised.popleft())
+            self._of(cpu).join(raised.popleft())
 
     def access(self, ctx: Context, access: Access) -> Finding | None:
         """A context performs an access; returns the race, if it is the second half of one."""
@@ -190,10 +235,10 @@ class RaceDetector:
                     found = _clash(mine, who, seen, guarded)
         now = Where(ctx.name, cpu, ctx.stack[-1] if ctx.stack else "user", tuple(ctx.held), access)
         if write:
-            self.writes[place] = (cpu, (mine[cpu], guarded, now))
+            self.writes[place] = (cpu, (mine.time, guarded, now))
             self.reads.pop(place, None)
         else:
-            self.reads.setdefault(place, {})[cpu] = (mine[cpu], guarded, now)
+            self.reads.setdefault(place, {})[cpu] = (mine.time, guarded, now)
         if found is None:
             return None
         where = field.name if field.name != "[]" else "an element"
@@ -205,7 +250,7 @@ class RaceDetector:
 def _clash(mine: Clock, who: str, seen: Seen, guarded: bool) -> Where | None:
     """What describes the earlier access, if a later one with clock `mine` races with it."""
     clock, other_guarded, about = seen
-    return about if clock > mine.get(who, 0) and not (guarded and other_guarded) else None
+    return about if clock > mine.of(who) and not (guarded and other_guarded) else None
 
 
 def _words(where: Where) -> str:
@@ -223,11 +268,23 @@ def _finding(kind: str, text: str, ctx: Context, subject: str, story: Sequence[s
     return Finding(kind, text, ctx.name, ctx.function, subject, stack=stack, held=held, story=list(story))
 
 
-def _join(into: Clock, other: Clock | None) -> None:
-    if other:
-        for key, value in other.items():
-            if value > into.get(key, 0):
-                into[key] = value
+def _acquire(mine: Clock, last: Past | None) -> None:
+    """A CPU comes after what was done last at a place, if anything was."""
+    if last is not None and mine.of(last.cpu) < last.time:
+        mine.join(last)
+
+
+def _release(mine: Clock, last: Past | None) -> Past:
+    """A CPU has done something at a place; returns what whoever comes next to it will know."""
+    if last is None or mine.of(last.cpu) >= last.time:
+        known = mine.now()
+    else:  # others have released it since this CPU took it, to share
+        both = Clock("")
+        both.join(last)
+        both.join(mine.now())
+        known = Past("", 1, both.known)
+    mine.time += 1
+    return known
 
 
 class Watch:

@@ -1,14 +1,14 @@
-"""What is wrong with a machine in which no context can go on, or which went on until it was stopped.
+"""Judges a machine in which no context can continue, or which was stopped at its limit of operations.
 
-Works on a `MachineState`, which any engine can collect. It names the wait that explains the others: a lock whose
-holder will never release it, a cycle, a sleeper whom nobody is going to wake, memory that nobody can free.
+Works on a `MachineState`, which any engine can collect. It reports the wait that explains the others: a lock whose
+holder will never release it, a cycle, a sleeper that no context will wake, memory that no context can free.
 
-Sees: what is stuck in the state that it is shown, once nothing goes on any more. Of a run that was ended: a context
-that has waited long for a lock, and memory whose owners are all locked by contexts that wait for memory.
+Sees: stuck contexts of a machine at rest. In a run that was stopped: a context that has waited long for a lock, and
+memory whose owners are all locked by contexts that wait for memory.
 
 Does not see: a deadlock that did not happen in this run (lock order does, shared/detectors/race.py); contexts that are
 stuck while another finding ends the run; a thread that pauses forever, as its program says; a lock that is held at the
-end and that nobody wants (LOCKDEBUG does, and invariant LOCK-1).
+end and that no context wants (LOCKDEBUG does, and invariant LOCK-1).
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ def judge(
         unexpected: what the scenario says of its results; everything else explains more.
         watched: what shared/detectors/race.py says of it.
     """
-    found = _wanted(watched, detect)
-    if _stops(found, detect):
-        return found
+    findings = _wanted(watched, detect)
+    if _stops(findings, detect):
+        return findings
     snapshot = snapshot_of(state)
-    found += _wanted(_stuck(state, snapshot), detect)
-    if not _stops(found, detect) and oracle is not None:
-        found += _wanted([oracle], detect)
-    if not _stops(found, detect) and detect.get("invariant", "stop") != "off":
-        found += _wanted(check(snapshot), detect)
-    if not _stops(found, detect) and unexpected is not None:
-        found += _wanted([unexpected], detect)
-    return found
+    findings += _wanted(_stuck(state, snapshot), detect)
+    if not _stops(findings, detect) and oracle is not None:
+        findings += _wanted([oracle], detect)
+    if not _stops(findings, detect) and detect.get("invariant", "stop") != "off":
+        findings += _wanted(check(snapshot), detect)
+    if not _stops(findings, detect) and unexpected is not None:
+        findings += _wanted([unexpected], detect)
+    return findings
 
 
 def came_before(watched: Sequence[Finding], finding: Finding, detect: dict[str, str]) -> tuple[Finding, list[Finding]]:
@@ -84,7 +84,7 @@ def endless(
 ) -> list[Finding]:
     """Findings about a machine that was stopped because it went on and on, as judge()'s about one at rest.
 
-    A deadlock over memory; a context that never goes on, however long the others do; memory that nobody frees;
+    A deadlock over memory; a context that never continues, however long the others run; memory that is never freed;
     no progress. There is always one: a run that was stopped has not shown what its end would have been.
 
     Args:
@@ -103,11 +103,11 @@ def endless(
         waits[:1],
         [finding for finding in for_memory if finding.kind != "deadlock"] or [otherwise],
     ]
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for some in ranked:
-        if not _stops(found, detect):
-            found += _wanted(some, detect)
-    return found or [otherwise]
+        if not _stops(findings, detect):
+            findings += _wanted(some, detect)
+    return findings or [otherwise]
 
 
 def no_end(state: MachineState, limit: int) -> Finding:
@@ -131,18 +131,18 @@ def promise(scenario: Scenario, results: Results, state: MachineState) -> Findin
     return scenario.unexpected(results)
 
 
-def _wanted(found: Sequence[Finding], detect: dict[str, str]) -> list[Finding]:
-    return [finding for finding in found if finding.level(detect) != "off"]
+def _wanted(findings: Sequence[Finding], detect: dict[str, str]) -> list[Finding]:
+    return [finding for finding in findings if finding.level(detect) != "off"]
 
 
-def _stops(found: list[Finding], detect: dict[str, str]) -> bool:
-    return any(finding.level(detect) == "stop" for finding in found)
+def _stops(findings: list[Finding], detect: dict[str, str]) -> bool:
+    return any(finding.level(detect) == "stop" for finding in findings)
 
 
-def sort_out(found: list[Finding], detect: dict[str, str]) -> tuple[Finding | None, list[Finding]]:
+def sort_out(findings: list[Finding], detect: dict[str, str]) -> tuple[Finding | None, list[Finding]]:
     """What judge() or endless() said: the finding, and the notes."""
-    stopping = [finding for finding in found if finding.level(detect) == "stop"]
-    return stopping[0] if stopping else None, [finding for finding in found if finding not in stopping]
+    stopping = [finding for finding in findings if finding.level(detect) == "stop"]
+    return stopping[0] if stopping else None, [finding for finding in findings if finding not in stopping]
 
 
 def refused(nodes: Mapping[str, Mapping[str, str]]) -> Finding | None:
@@ -180,7 +180,7 @@ def _stuck(state: MachineState, snapshot: Snapshot) -> list[Finding]:
     """Waits that will never end; the one that explains the others first."""
     contexts = {context.name: context for context in state.contexts}
     blocked, graph = _blocked(state), WaitGraph(waits_of(state, snapshot))
-    found = []
+    findings = []
     for context, code, target in blocked:
         if context.on_lock:
             finding = _on_lock(context, target, contexts, graph)
@@ -188,18 +188,18 @@ def _stuck(state: MachineState, snapshot: Snapshot) -> list[Finding]:
             finding = _asleep(context, target, graph, snapshot)
         else:
             finding = _finding(context, "deadlock", f"{context.name} waits forever for {code}({target})", "", "")
-        found.append((_rank(finding, graph), finding))
-    found.sort(key=lambda ranked: ranked[0])
+        findings.append((_rank(finding, graph), finding))
+    findings.sort(key=lambda ranked: ranked[0])
     story = [graph.words(context.name) for context, *_ in blocked]
-    for _, finding in found:
+    for _, finding in findings:
         finding.story = list(story)
-    return [finding for _, finding in found]
+    return [finding for _, finding in findings]
 
 
 def _rank(found: Finding, graph: WaitGraph) -> tuple[int, bool]:
     """What explains the others comes first: a cycle, a CPU that spins, a sleeper; last, sleeps behind other waits.
 
-    A CPU that spins is told before the sleeper who has the lock: that is what one would see of the machine.
+    A CPU that spins is reported before the sleeper that has the lock: a user would see the spinning CPU.
     """
     behind = graph.waits_for_waiter(found.context) and not graph.cycle(found.context)
     if found.kind == "spin-forever":
@@ -268,10 +268,11 @@ def stuck(state: MachineState) -> list[Finding]:
 
 
 def starved(state: MachineState) -> list[Finding]:
-    """Of a machine that was stopped because it went on and on: did it go round for memory that nobody frees?
+    """Findings about a machine that was stopped at its limit: does it wait in a loop for memory that is never freed?
 
-    Memory is a resource like a lock: who waits for it waits for the pagedaemon, and that for the owners of the pages
-    that it might free. If those are all locked by who waits for memory, this is a deadlock.
+    Memory is a resource like a lock: a context that waits for memory waits for the pagedaemon, and the pagedaemon waits
+    for the owners of the pages that it might free. If contexts that wait for memory hold all these locks, this is a
+    deadlock.
     """
     snapshot = snapshot_of(state)
     asking = [context for context in state.contexts if not context.finished and "uvm_fault" in context.stack]
@@ -302,7 +303,7 @@ def starved(state: MachineState) -> list[Finding]:
 
 
 def _locked_by(asking: list[ContextState], state: MachineState, snapshot: Snapshot) -> list[tuple[str, str, str, str]]:
-    """If all that the pagedaemon could free is locked by who waits for memory: page, lock, its holder, and since when.
+    """If contexts that wait for memory lock all pages that the pagedaemon could free: page, lock, holder, since when.
 
     Who spins for a lock of theirs waits for memory too. [] if there is a page that could be freed, or none at all.
     """
@@ -318,7 +319,7 @@ def _locked_by(asking: list[ContextState], state: MachineState, snapshot: Snapsh
         if behind <= waiting:
             break
         waiting |= behind
-    found = []
+    locked = []
     for name in ("page_active", "page_inactive_swp", "page_inactive_obj"):
         for page in snapshot.queues[name].items:
             owner = snapshot.get(page, "uobject") or snapshot.get(page, "uanon")
@@ -328,8 +329,8 @@ def _locked_by(asking: list[ContextState], state: MachineState, snapshot: Snapsh
             holder, _, since = holders.get(key, nobody)
             if holder not in waiting:
                 return []
-            found.append((str(page), lock_name(key), holder, since))
-    return found
+            locked.append((str(page), lock_name(key), holder, since))
+    return locked
 
 
 def _is_stuck(context: ContextState) -> bool:
@@ -363,7 +364,7 @@ def _on_lock(context: ContextState, key: int, contexts: dict[str, ContextState],
 
 
 def _why_held(holders: list[Hold], contexts: dict[str, ContextState], graph: WaitGraph) -> str:
-    """Why a lock's holders do not release it: one has ended, or cannot go on for lack of its CPU."""
+    """Why a lock's holders do not release it: a holder has ended, or cannot continue without its CPU."""
     for hold in holders:
         context = contexts[hold.ctx]
         if context.finished:
@@ -391,7 +392,7 @@ def _asleep(context: ContextState, chan: int, graph: WaitGraph, snapshot: Snapsh
             text = f"{context.name} sleeps in {fn} for free memory forever, with {free} pages free"
             return _finding(context, "lost-wakeup", text, fn, name)
         paging = snapshot.num(uvmexp, "paging")
-        if paging <= 0:  # the pagedaemon should have tried, and woken whoever waits
+        if paging <= 0:  # the pagedaemon should have tried, and woken the waiters
             text = f"{context.name} sleeps in {fn} for free memory; {free} pages are free, and no context frees more"
             return _finding(context, "lost-wakeup", text, fn, name)
         text = f"{context.name} sleeps in {fn} for free memory; {free} pages are free, {paging} are in flight forever"

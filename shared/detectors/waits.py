@@ -1,23 +1,23 @@
-"""Who waits for whom: the wait-for graph, and its words.
+"""The wait-for graph, and its description in words.
 
-One graph for the verdict over a machine at rest, which has the nodes' state, and for the
-postmortem, which has journals. Each of them says what it knows in plain data (`Facts`).
+The verdict over a machine at rest, which has the state of the nodes, and the postmortem,
+which has journals, use the same graph. Each gives its facts as plain data (`Facts`).
 
-An edge leads from a context that waits to one that must do something before it can go on:
+An edge leads from a waiting context to a context that must first do something:
 
-    holder   release the lock: each holder that is in the way
-    ahead    get the lock first, and release it: whoever queued earlier (requests are granted in order of
-             arrival, so that a reader waits behind a writer that waits for readers)
-    busy     finish with the page that is slept on
-    exit     end: a thread of the process that is waited for
-    supply   provide what is slept for, as the pagedaemon provides free memory
+    holder   release the lock: each holder that blocks the request
+    ahead    get the lock first, and release it: a context that queued earlier (requests are granted in order of
+             arrival, so a reader waits behind a writer that waits for readers)
+    busy     finish its work on the page for which the context sleeps
+    exit     end: a thread of the process whose exit the context awaits
+    supply   provide the resource for which the context sleeps, as the pagedaemon provides free memory
     ack      acknowledge a TLB shootdown
 
 A context waits for all of its edges at once, so any cycle is a deadlock.
 
-Rules: a context that `rests` waits for nobody. Nobody is waited for who has ended. Such a lock is held for ever, and
-is told so. A simple lock whose holder sleeps outside of the function that took it was forgotten: it will not be
-released when the sleep ends, so that edge is part of no cycle.
+Rules: a context that `rests` waits for no context. There is no edge to a context that has ended; a lock of such a
+context is held forever, and the words say so. If the holder of a simple lock sleeps outside of the function that took
+the lock, the holder has forgotten the lock and will not release it after the sleep; this edge is part of no cycle.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from shared.uvm.proc import PAUSE
 from shared.uvm.structs import uvm
 from shared.wire.messages import OPERATIONS
 
-#: the context that provides free memory, and where it sleeps until somebody wants some
+#: the context that provides free memory, and the channel on which it sleeps until memory is wanted
 DAEMON, DAEMON_SLEEPS = "pagedaemon", f"{uvm}.pagedaemon"
-#: how the holder of a lock, or who wants it, has it
+#: the mode in which a context holds or wants a lock
 MODES = {"r": "shared", "w": "exclusively"}
 
 
@@ -76,7 +76,7 @@ class Busy(NamedTuple):
 
 
 class Edge(NamedTuple):
-    """`to` must do something before the context can go on: `why` is one of those above."""
+    """`to` must do something before the context can continue; the header lists the values of `why`."""
 
     to: str
     why: str
@@ -109,8 +109,8 @@ class Facts:
         ended: contexts that will do nothing any more.
         stacks: context -> the kernel functions that it is in.
         holders: lock -> who holds it.
-        queues: lock -> who waits for it, in order.
-        busy: channel of a page -> who has it in transit.
+        queues: lock -> the contexts that wait for it, in order.
+        busy: channel of a page -> the context that has it in transit.
         procs: channel on which the end of a process is awaited -> the process's name, and its threads.
         supplies: channel -> who provides what is slept for there, and what that is.
         cpus: interrupt -> the context that its CPU runs.
@@ -173,8 +173,8 @@ class WaitGraph:
         if wait.kind == "upgrade":
             return [one for one in every if one.ctx != name]
         shared = wait.mode == "r" and self.facts.sleepable(wait.what)
-        found = [one for one in every if not shared or one.mode == "w"]
-        return found if found else mine if not self.ahead_of(name, wait) else []
+        holders = [one for one in every if not shared or one.mode == "w"]
+        return holders if holders else mine if not self.ahead_of(name, wait) else []
 
     def ahead_of(self, name: str, wait: Wait) -> list[str]:
         """Who queued earlier for the same lock and must release it first; a reader shares with readers."""
@@ -214,7 +214,7 @@ class WaitGraph:
         wait, other = self.facts.waits[name], self.facts.waits.get(edge.to)
         if edge.why != "holder" or other is None or self.verb(wait) != "spins" or self.verb(other) != "sleeps":
             return False
-        since = [one.since for one in self.facts.holders[wait.what] if one.ctx == edge.to]
+        since = [holder.since for holder in self.facts.holders[wait.what] if holder.ctx == edge.to]
         return not set(since) & set(self.facts.stacks.get(edge.to, ()))
 
     def waits_for_waiter(self, name: str) -> bool:

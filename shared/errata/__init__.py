@@ -7,16 +7,16 @@ An *erratum* is a defect kept in the kernel beside the code that repaired it:
     else:
         ...the lines as they are
 
-Off unless named. Its id is where it sits and what it does, in the kernel's
-words. Each entry can be read by itself: what the code did, which interleaving
+An erratum is off unless it is named. Its id gives its place and its effect, in the
+kernel's terms. Each entry explains itself: what the code did, which interleaving
 that allowed, what a user saw, and what the repair was. Each has a `Status`: a
-defect that NetBSD's UVM really had is *logged* or *in the source*; any other is
-*inferred*, or *hypothetical* and ours. Where the history gives only the repair and
-not the mechanism, the story says that the mechanism is ours.
+defect that NetBSD's UVM really had is *logged* or *in the source*; any other defect
+is *inferred*, or *hypothetical*, that is, our invention. If the history gives only
+the repair and not the mechanism, the story says that the mechanism is ours.
 
-The entries are in modules by subject; each has its `name` from the row it belongs
-to: S1 to S12 for the change logs that the project starts from, E1 to E50 for other
-sources, E51 on for what was seen in the old source while the kernel was modelled.
+The entries are in modules by subject. The `name` of an entry begins with its row:
+S1 to S12 are the change logs with which the project started, E1 to E50 are other
+sources, and from E51 defects that we saw in the old source while we modelled it.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ ERRATA: dict[str, Erratum] = {one.id: one for one in sorted(CATALOGUE, key=_plac
 
 def counts() -> dict[Status, int]:
     """How many errata have each status."""
-    return {status: sum(one.status is status for one in ERRATA.values()) for status in Status}
+    return {status: sum(erratum.status is status for erratum in ERRATA.values()) for status in Status}
 
 
 def with_big_lock() -> dict[BigLock, int]:
     """How many errata show how on a machine with the big lock."""
-    return {seen: sum(one.big_lock is seen for one in ERRATA.values()) for seen in BigLock}
+    return {seen: sum(erratum.big_lock is seen for erratum in ERRATA.values()) for seen in BigLock}
 
 
 def lookup(name: str) -> Erratum:
@@ -67,17 +67,17 @@ def lookup(name: str) -> Erratum:
     if name in ERRATA:
         return ERRATA[name]
     short = name.lower()
-    found = [one for one in ERRATA.values() if one.name.lower() == short]
-    found = found or [one for one in ERRATA.values() if one.row.lower() == short]
-    if len(found) == 1:
-        return found[0]
+    entries = [erratum for erratum in ERRATA.values() if erratum.name.lower() == short]
+    entries = entries or [erratum for erratum in ERRATA.values() if erratum.row.lower() == short]
+    if len(entries) == 1:
+        return entries[0]
     shown = name if len(name) <= 60 else name[:56] + " ..."
-    if found:
+    if entries:
         raise UserMistake(
-            f"{shown!r} is a row with several errata: {', '.join(f'{one.name} ({one.id})' for one in found)}"
+            f"{shown!r} is a row with several errata: {', '.join(f'{entry.name} ({entry.id})' for entry in entries)}"
         )
-    close = [one.id for one in ERRATA.values() if short in map(str.lower, one.scenarios)]
-    close = close or [one for one in ERRATA if short and one.startswith(f"{short}.")][:3]
+    close = [erratum.id for erratum in ERRATA.values() if short in map(str.lower, erratum.scenarios)]
+    close = close or [erratum for erratum in ERRATA if short and erratum.startswith(f"{short}.")][:3]
     close = close or difflib.get_close_matches(name, ERRATA, n=3, cutoff=0.5)
     hint = "; `uvmp errata` lists them"
     if close:

@@ -1,10 +1,10 @@
-"""Which defects show with the big lock of the MP kernels of 2000, and which were latent until it went.
+"""Defects that show with the big lock of the MP kernels of 2000, and defects that were latent until it was removed.
 
-The answer is measured: shared/errata/big_lock_table.py has what a search of every scenario with
-`machine: {kernel_lock: big}` came to, and `make big-lock` writes it anew.
+The answer is measured: shared/errata/big_lock_table.py has the result of a search of every scenario with
+`machine: {kernel_lock: big}`, and `make big-lock` renews it.
 
-Left out: why. A defect shows with the big lock if sleeps, interrupts, TLBs and the user's own accesses are enough
-for it; it is latent if it needs two CPUs in the kernel.
+Left out: the reasons. A defect shows with the big lock if sleeps, interrupts, TLBs and the user's own accesses suffice;
+it is latent if it needs two CPUs in the kernel.
 """
 
 from __future__ import annotations

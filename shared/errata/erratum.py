@@ -1,4 +1,4 @@
-"""What the catalogue knows of one defect."""
+"""An entry of the catalogue of defects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from shared.findings import FINDINGS
 
 
 class Status(Explained):
-    """How it is known that NetBSD's UVM had a defect; the best evidence first.
+    """The evidence that NetBSD's UVM had a defect; the best evidence first.
 
     The status is about the defect. Its consequences may be inferred even where the defect
     itself is logged; then the story says so.

@@ -1,8 +1,9 @@
-"""The order of operations, from journals: a linearization, what an operation's causes are, what a run is judged by.
+"""The order of operations, from journals: a linearization, the causes of an operation, the judged part of a run.
 
-Every node numbers what it admits, and every processor what it performs. These orders, and who waited for whom, allow
-several orders of all operations; `linearize` gives one, always the same. What happened before a finding is its causal
-past: of a live run, whose nodes go on for a moment, nothing else is judged.
+Every node numbers the operations that it admits, and every processor numbers those that it performs. These numbers and
+the waits allow several orders of all operations; `linearize` always returns the same one. The causal past of a finding
+is what happened before it. The nodes of a live run continue for a moment after a finding, so only its causal past is
+judged.
 
 Left out: the records themselves (record.py).
 """
@@ -47,8 +48,10 @@ class Linearizer:
 
     def __init__(self, journals: Journals):
         self.records: list[Record] = []
-        self.by_node = {node: deque(one for one in journals[node] if "k" in one) for node in sorted(journals)}
-        self.events = {node: deque(one for one in journals[node] if "k" not in one) for node in sorted(journals)}
+        self.by_node = {node: deque(record for record in journals[node] if "k" in record) for node in sorted(journals)}
+        self.events = {
+            node: deque(record for record in journals[node] if "k" not in record) for node in sorted(journals)
+        }
         by_cpu = _by_cpu(self.by_node.values())
         self.by_cpu = {cpu: deque(by_cpu.pop(cpu).records) for cpu in sorted(by_cpu)}
         self.waiting = asleep_at_start(journals)
@@ -56,7 +59,7 @@ class Linearizer:
         self.before: dict[str, str] = {}
 
     def go_on(self, may: Callable[[Record], bool] = lambda record: True) -> None:
-        """As far as the records let anybody go on.
+        """As far as the records allow any context to continue.
 
         Args:
             may: is it this record's turn?
@@ -70,7 +73,7 @@ class Linearizer:
                     progress = True
 
     def force(self) -> bool:
-        """Go on with one operation against the records, the least wrong one; False: all have come."""
+        """Continue with one operation against the records, the least wrong choice; False: none is left."""
         heads = [queue[0] for queue in self.by_cpu.values() if queue]
         if not heads:
             return False
@@ -125,7 +128,12 @@ def in_order(journals: Journals) -> list[Record]:
 
     Raises: LogIncomplete - there is none: the orders contradict each other.
     """
-    ends = {(one["node"], one["at"]) for records in journals.values() for one in records if one["event"] == "finding"}
+    ends = {
+        (record["node"], record["at"])
+        for records in journals.values()
+        for record in records
+        if record["event"] == "finding"
+    }
     merge = Linearizer(journals)
     if ends:
         merge.go_on(lambda record: "k" not in record or (record["cpu"], record["k"]) not in ends)
@@ -159,17 +167,17 @@ def events_after(journals: Journals) -> dict[str, list[int]]:
         for one in records:
             if "k" in one:
                 last[one["cpu"]] = max(last[one["cpu"]], one["k"])
-    found = {cpu: [0] * (k + 1) for cpu, k in last.items()}
+    counts = {cpu: [0] * (k + 1) for cpu, k in last.items()}
     for node, records in journals.items():
         for one in records:
-            if "k" not in one and one["at"] < len(found.setdefault(node, [0])):
-                found[node][one["at"]] += 1
-    return found
+            if "k" not in one and one["at"] < len(counts.setdefault(node, [0])):
+                counts[node][one["at"]] += 1
+    return counts
 
 
 def operations(journals: Journals) -> int:
     """How many operations there are in the journals."""
-    return sum("k" in one for records in journals.values() for one in records)
+    return sum("k" in record for records in journals.values() for record in records)
 
 
 def cut(journals: Journals, count: int) -> Journals:
@@ -186,17 +194,17 @@ def cut(journals: Journals, count: int) -> Journals:
         last[one["cpu"]] = one
         ended.discard(one["ctx"])
         ended.update(one.get("granted", ()))
-    found: Journals = {}
+    part: Journals = {}
     for node, records in journals.items():
         end = last.get(node)
         upto = 0 if end is None else end["k"]
         blocked = end is not None and "wait" in end and end["ctx"] not in ended
-        found[node] = [
-            one
-            for one in records
-            if (id(one) in kept if "k" in one else one["at"] < upto or (one["at"] == upto and not blocked))
+        part[node] = [
+            record
+            for record in records
+            if (id(record) in kept if "k" in record else record["at"] < upto or (record["at"] == upto and not blocked))
         ]
-    return found
+    return part
 
 
 def judged(journals: Journals, limit: int) -> Journals:
@@ -210,7 +218,7 @@ def judged(journals: Journals, limit: int) -> Journals:
     Raises: LogIncomplete - the orders contradict each other; LookupError - a record that is referred to is missing.
     """
     past = causal_past(journals)
-    stopped = any(one["event"] == "finding" for records in journals.values() for one in records)
+    stopped = any(record["event"] == "finding" for records in journals.values() for record in records)
     return cut(journals, limit) if operations(past) > limit - (not stopped) else past
 
 
@@ -220,12 +228,12 @@ def cut_short(journals: Journals, admitted: Mapping[str, object]) -> list[str]:
     Args:
         admitted: node -> the number of its last record, as a run folder has it.
     """
-    found = []
+    missing = []
     for node, count in admitted.items():
         have = max((record["nseq"] for record in journals.get(node, ())), default=0)
         if node in journals and have != count:
-            found.append(f"{node}: its journal ends with record {have}; it had written {count}")
-    return found
+            missing.append(f"{node}: its journal ends with record {have}; it had written {count}")
+    return missing
 
 
 def digested(journals: Journals, wanted: str, limit: int) -> Journals | None:
@@ -251,14 +259,14 @@ def digested(journals: Journals, wanted: str, limit: int) -> Journals | None:
 
 def asleep_at_start(journals: Journals) -> set[str]:
     """Contexts that are woken before they ever slept: children before their fork, and the pagedaemon start asleep."""
-    found: set[str] = set()
+    asleep: set[str] = set()
     for records in journals.values():
         slept: set[str] = set()
         for record in records:
             if record["event"] == "sleep":
                 slept.add(record["ctx"])
-            found.update(ctx for ctx in record.get("woke", ()) if ctx not in slept)
-    return found
+            asleep.update(ctx for ctx in record.get("woke", ()) if ctx not in slept)
+    return asleep
 
 
 def causal_past(journals: Journals) -> Journals:
@@ -268,10 +276,10 @@ def causal_past(journals: Journals) -> Journals:
     panicked; this is the part that every replay of the schedule has too. With
     two findings, the past of one that does not contain the other is taken.
     """
-    found = [one for _, records in sorted(journals.items()) for one in records if one["event"] == "finding"]
-    pasts = [_past(journals, one) for one in found]
+    findings = [record for _, records in sorted(journals.items()) for record in records if record["event"] == "finding"]
+    pasts = [_past(journals, finding) for finding in findings]
     for past in pasts:
-        if sum(one["event"] == "finding" for records in past.values() for one in records) == 1:
+        if sum(record["event"] == "finding" for records in past.values() for record in records) == 1:
             return past
     return pasts[0] if pasts else journals
 
@@ -304,7 +312,7 @@ def _by_cpu(operations: Iterable[Iterable[Record]]) -> dict[str, _Operations]:
 
 
 def _past(journals: Journals, finding: Record) -> Journals:
-    operations = {node: [one for one in records if "k" in one] for node, records in journals.items()}
+    operations = {node: [record for record in records if "k" in record] for node, records in journals.items()}
     by_cpu = _by_cpu(operations.values())
     causes = _causes(operations, by_cpu)
     upto = dict.fromkeys(by_cpu, 0)
@@ -330,7 +338,7 @@ def _past(journals: Journals, finding: Record) -> Journals:
     for node, records in journals.items():
         end_of = by_cpu[node].get(upto.get(node, 0)) if node in by_cpu else None
         blocked = end_of is not None and "wait" in end_of and node != finding["node"]
-        past[node] = [one for one in records if _in_past(one, node, finding, upto, blocked)]
+        past[node] = [record for record in records if _in_past(record, node, finding, upto, blocked)]
     ended_by = by_cpu[finding["node"]].get(finding["at"]) if finding["node"] in by_cpu else None
     if ended_by is not None and "refused" in ended_by:  # the CPU learnt of it only with a later answer
         known = [one for one in past[finding["node"]] if one.get("at") != finding["at"]]
@@ -348,7 +356,7 @@ def _in_past(record: Record, node: str, finding: Record, upto: dict[str, int], b
 
 
 def _causes(operations: Journals, by_cpu: dict[str, _Operations]) -> dict[int, Record]:
-    """id of a record -> the record elsewhere that let its context go on: a grant, a wakeup, an interrupt's raising."""
+    """id of a record -> the record elsewhere that let its context continue: a grant, a wakeup, an interrupt."""
     ends: dict[
         int | str, Record
     ] = {}  # id of a waiting record, or name of a context that started asleep -> what ended it

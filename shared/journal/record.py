@@ -1,6 +1,6 @@
-"""Journals: what each node wrote down, record by record, as JSON Lines `uvmp-log/1`.
+"""Journals: the records of each node, as JSON Lines `uvmp-log/1`.
 
-Every node has a journal of its own. A record is an operation that the node
+Every node has its own journal. A record is an operation that the node
 admitted or a kernel event of a context that it runs, numbered 1, 2, 3 ... per
 node (`nseq`); that number is the only order. One JSON object a line:
 

@@ -1,10 +1,10 @@
-"""run.json and scenario.json of a run folder, as data: what is in them, the checks that they are under, and lines that
+"""run.json and scenario.json of a run folder, as data: their contents, their checksums, and the command lines that
 replay a token or a folder.
 
-run.json is written last. It says what the run came to, and of every other file
-of the folder the SHA-256 that it had then; its own `check` is over all of it.
-So one value changed anywhere shows. A check is no signature: whoever changes a
-folder on purpose can make a new one, which is why `uvmp replay` compares.
+run.json is written last. It has the outcome of the run, and the SHA-256 of every
+other file of the folder; its own `check` covers all of it. So a changed value is
+detected. A checksum is not a signature: a person who changes a folder on purpose
+can compute a new checksum, and therefore `uvmp replay` compares.
 
 Each run has an identity (`run`), which is in every file of its folder.
 """
@@ -140,7 +140,7 @@ def scenario_document(scenario: Scenario, run: str) -> dict[str, object]:
         "run": run,
         "file": scenario.file,
         "text": scenario.text,
-        "machines": [list(one) for one in scenario.machine_texts],
+        "machines": [list(text) for text in scenario.machine_texts],
         "errata": list(scenario.errata),
         "detect": dict(scenario.detect),
         "kernel_lock": scenario.machine.kernel_lock,
@@ -160,7 +160,7 @@ def scenario_of(document: Mapping[str, object]) -> Scenario:
     if not isinstance(detect, dict) or not _texts(detect.values()):
         raise UserMistake("expected a level for each detector", field="detect")
     if not isinstance(machines, list) or not all(
-        isinstance(one, list) and len(one) == 3 and _texts(one) for one in machines
+        isinstance(machine, list) and len(machine) == 3 and _texts(machine) for machine in machines
     ):
         raise UserMistake("expected a list of [name, file, text]", field="machines")
     known = {name: (text, file) for name, file, text in machines}
@@ -207,4 +207,4 @@ def _text(document: Mapping[str, object], key: str) -> str:
 
 
 def _texts(values: object) -> bool:
-    return isinstance(values, (list, ValuesView)) and all(isinstance(one, str) for one in values)
+    return isinstance(values, (list, ValuesView)) and all(isinstance(value, str) for value in values)

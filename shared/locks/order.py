@@ -1,16 +1,16 @@
-"""The order in which locks are taken, and what breaks it.
+"""The lock order, and the check for violations.
 
-The order stated in UVM's sources is the text below. It is between lock
-*classes*; two locks of one class (parent and child map, old and new anon) have
-no order here. Taking a lock against the order is allowed with a try only. What was seen
-becomes part of the graph too, so that a reversal is found even among classes the text does not mention, and
-even if the two halves happened at different times, on different CPUs.
+The text below is the order that UVM's sources state, between lock *classes*. Two
+locks of one class (parent and child map, old and new anon) have no order here. A
+context may take a lock against the order only with a try. The checker adds the
+orders that it sees to the graph. So it finds a reversal even between classes that
+the text does not mention, and even if the two halves happened at different times,
+on different CPUs.
 
-Sees: that a deadlock is possible, in a run without one.
+Sees: that a deadlock is possible, in a run without a deadlock.
 
-Does not see: two locks of one class; locks taken with a try; waits for anything but a lock, as for a BUSY page or
-memory (the verdict sees those that never end); the big lock; whether a third lock, held both times, keeps the two
-orders apart.
+Does not see: two locks of one class; locks taken with a try; waits for a BUSY page or for memory (the verdict sees
+those that never end); the big lock; whether a third lock, held both times, prevents the deadlock.
 """
 
 from __future__ import annotations

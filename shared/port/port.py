@@ -222,7 +222,9 @@ class Port(Lockdebug):
 
         The memory keeps it, and says so to a context that uses the struct afterwards.
         """
-        return " < ".join(reversed(self.cur.stack[-2:])), self.cur.n + 1
+        stack = self.cur.stack
+        by = f"{stack[-1]} < {stack[-2]}" if len(stack) > 1 else stack[0] if stack else ""
+        return by, self.cur.n + 1
 
     def identify(self, obj: S) -> S:
         """A handle of the struct that is at an address now, given one that is good for any (ANY_GEN).
@@ -263,7 +265,8 @@ class Port(Lockdebug):
         if ref.key not in ctx.held:
             self.release_of_unlocked(ref)
         self.op("unlock", ref.key, ())
-        ctx.held.pop(ref.key, None)  # not before: an interrupt may come in between
+        if ref.key in ctx.held:  # not before: an interrupt may come in between
+            del ctx.held[ref.key]
 
     def downgrade(self, ref: LockRef) -> None:
         """From exclusive to shared, letting other readers in."""

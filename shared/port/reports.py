@@ -22,6 +22,17 @@ AGAIN = object()
 WILD = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 
 
+def _meets(error: BaseException) -> str:
+    """What a kernel in C would have met. Python's own words say how the model runs: compiled, it has others."""
+    if isinstance(error, AssertionError):
+        return f"an assertion does not hold: {error}" if str(error) else "an assertion does not hold"
+    if isinstance(error, LookupError):
+        return "an index or a key leads to nothing"
+    if isinstance(error, (AttributeError, TypeError)):
+        return "a pointer leads to nothing, or to something of another kind"
+    return "a number is out of its range"
+
+
 class Reports(ABC):
     """The part of a port that reports.
 
@@ -145,7 +156,7 @@ class Reports(ABC):
             return error
         after = f'after "{passed}", for which nobody stopped' if passed else f"with {', '.join(causes)}"
         text = f"panic: trap: {self.cur.function or 'user mode'} cannot go on {after}"
-        trap = self._seen("panic", text, story=(f"{type(error).__name__}: {error}",))
+        trap = self._seen("panic", text, story=(_meets(error),))
         with suppress(PortDead):
             self.take(stale or trap, "stop")
         return None

@@ -71,7 +71,7 @@ class Guard:
             heap: in which pointers are followed; no operation.
             obj: the struct whose field is accessed.
         """
-        target = obj
+        target: Struct | None = obj
         if self.pointer is not None:
             if type(obj) is not self.from_:
                 self.from_, self.slot = type(obj), type(obj).fields[self.pointer].slot
@@ -491,6 +491,30 @@ def channel_name(chan: int) -> str:
     return f"{base}.{names[0]}" if names else base
 
 
+class Member:
+    """A field by its name, which is looked up again only if the struct is of another kind than the last one."""
+
+    __slots__ = ("field", "kind", "name")
+
+    def __init__(self, name: str):
+        self.name = name
+        self.kind: type[Struct] | None = None
+        self.field = FieldBase("const")
+
+    def _find(self, kind: type[Struct]) -> None:
+        self.field, self.kind = kind.fields[self.name], kind
+
+    def load(self, obj: Struct) -> Any:
+        if type(obj) is not self.kind:
+            self._find(type(obj))
+        return here.port.load(obj, self.field, self.field.slot)
+
+    def store(self, obj: Struct, value: object) -> None:
+        if type(obj) is not self.kind:
+            self._find(type(obj))
+        here.port.store(obj, self.field, self.field.slot, value)
+
+
 class TailQueue:
     """Queue macros of <sys/queue.h> over guarded fields of a head and of its elements.
 
@@ -502,35 +526,36 @@ class TailQueue:
     __slots__ = ("first_", "last_", "next_", "prev_")
 
     def __init__(self, first: str, last: str, next: str, prev: str):
-        self.first_, self.last_, self.next_, self.prev_ = first, last, next, prev
+        self.first_, self.last_ = Member(first), Member(last)
+        self.next_, self.prev_ = Member(next), Member(prev)
 
     def first(self, head: Struct) -> Any:
         """TAILQ_FIRST"""
-        return read_field(head, self.first_)
+        return self.first_.load(head)
 
     def next(self, elm: Struct) -> Any:
         """TAILQ_NEXT"""
-        return read_field(elm, self.next_)
+        return self.next_.load(elm)
 
     def insert_tail(self, head: Struct, elm: Struct) -> None:
         """TAILQ_INSERT_TAIL"""
-        last = read_field(head, self.last_)
-        assign_field(elm, self.next_, None)
-        assign_field(elm, self.prev_, last)
-        assign_field(head, self.last_, elm)
+        last = self.last_.load(head)
+        self.next_.store(elm, None)
+        self.prev_.store(elm, last)
+        self.last_.store(head, elm)
         if last is None:
-            assign_field(head, self.first_, elm)
+            self.first_.store(head, elm)
         else:
-            assign_field(last, self.next_, elm)
+            self.next_.store(last, elm)
 
     def remove(self, head: Struct, elm: Struct) -> None:
         """TAILQ_REMOVE"""
-        before, after = read_field(elm, self.prev_), read_field(elm, self.next_)
+        before, after = self.prev_.load(elm), self.next_.load(elm)
         if after is None:
-            assign_field(head, self.last_, before)
+            self.last_.store(head, before)
         else:
-            assign_field(after, self.prev_, before)
+            self.prev_.store(after, before)
         if before is None:
-            assign_field(head, self.first_, after)
+            self.first_.store(head, after)
         else:
-            assign_field(before, self.next_, after)
+            self.next_.store(before, after)

@@ -1,12 +1,11 @@
-"""Programs that are functions of the user's own, in place of a scenario's steps (cluster/api.py).
+"""Programs that are Python functions of the user instead of steps of a scenario (cluster/api.py).
 
-A function is named by a *reference*, "module:name", so that it can travel to actors. A process performs only functions
-that it was given (`register`), or told to import by the driver that it works for (`import_all`): never because a file
-names one.
+A *reference*, "module:name", names a function, so that the name can travel to actors. A process performs only functions
+that it was given (`register`), or that its driver told it to import (`import_all`). A file never causes an import.
 
-    setup     runs once, before anything is numbered
-    threads   thread -> what it runs
-    check     looks at the structs when every thread has ended; an assertion of it that fails is a finding
+    setup     runs once; its operations have no numbers
+    threads   thread -> its function
+    check     checks the structs when every thread has ended; an assertion that fails there is a finding
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from typing import Any
 from shared.errors import PortDead, ProjectBug, UserMistake
 from shared.findings import Finding
 from shared.port.heap import Heap
-from shared.port.port import here
+from shared.port.port import Port, here
 from shared.port.struct import FieldBase, Struct
 
 Function = Callable[[], None]
@@ -105,7 +104,7 @@ def run_function(reference: str) -> None:
     here.port.enter(function.__name__)
     try:
         function()
-    except (PortDead, ProjectBug):
+    except (PortDead, ProjectBug, UserMistake):
         raise
     except AssertionError as wrong:
         here.port.report(KIND, _said(function, wrong))
@@ -125,7 +124,7 @@ def run_check(reference: str, heap: Heap) -> Finding | None:
     """
     function = resolve(reference)
     try:
-        with here.installed(_AtRest(heap)):  # type: ignore[arg-type]
+        with here.installed(_AtRest(heap)):
             function()
     except AssertionError as wrong:
         return Finding(KIND, _said(function, wrong), function=function.__name__)
@@ -138,16 +137,29 @@ def _said(function: Function, wrong: AssertionError) -> str:
     return f"{function.__name__}: {wrong}" if str(wrong) else f"{function.__name__}: {frame.line}"
 
 
-class _AtRest:
+def _refusing(name: str) -> Callable[..., Any]:
+    def refuse(*args: object, **named: object) -> Any:
+        raise UserMistake(f"a check may read structs, and no more ({name})")
+
+    return refuse
+
+
+#: a port all of whose methods refuse
+_Refusing: Any = type(
+    "_Refusing",
+    (Port,),
+    {name: _refusing(name) for name in dir(Port) if not name.startswith("__") and callable(getattr(Port, name))},
+)
+
+
+class _AtRest(_Refusing):  # type: ignore[misc]
     """In place of a port: reads of structs, and nothing else."""
 
     def __init__(self, heap: Heap):
+        super().__init__(frozenset(), {}, 0)
         self.heap = heap
 
     def load(self, obj: Struct, field: FieldBase, slot: int) -> object:
         record = self.heap.get(obj.id)
         assert record is not None, f"{obj} does not exist"
         return record[slot]
-
-    def __getattr__(self, name: str) -> Any:
-        raise UserMistake(f"a check may read structs, and no more ({name})")

@@ -1,14 +1,14 @@
-"""What a thread of a scenario runs: its steps, one system call or access after another.
+"""Runs the steps of a scenario's thread: one system call or access after another.
 
 Rules:
 
 - Between two steps the thread is in user mode: another thread of its CPU may go first.
-- A step answers a value, 0, or the name of an errno or signal. A refused access
-  is one such answer; the program goes on, as in a litmus test.
-- A program that ends without `exit` ends its thread all the same.
-- Setup steps must succeed: one that does not is the scenario's mistake.
+- A step returns a value, 0, or the name of an errno or signal. After a refused
+  access the program continues, as in a litmus test.
+- The end of a program ends its thread, also without `exit`.
+- Setup steps must succeed; a setup step that fails is a mistake of the scenario.
 
-What each step does is in shared/scenario/steps.
+shared/scenario/steps has the steps.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""What must be found: section `expect` of a scenario's file, once for the scenario's errata and once without them:
+"""Section `expect` of a scenario's file: the expectation with the scenario's errata, and without them:
 
     with_errata: {finding: invariant, subject: page, invariant: PAGE-2}
     fixed: {finding: none, results: {r0: 1}}
 
-`finding` is its kind, `function` and `subject` what it names (the kernel's function, the kind of object); `invariant`
-is the id of the invariant that does not hold, as shared/detectors/invariants has it; `text` is a part of what the
-finding says, as a panic's phrase. Each of them may be {any_of: [...]}.
+`finding` is the kind of the finding; `function` and `subject` are the kernel function and the kind of object that it
+names; `invariant` is the id of the invariant that does not hold (shared/detectors/invariants); `text` is a part of the
+finding's text, for instance a panic message. Each of them may be {any_of: [...]}.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Kinds of keys: what the value of a step's key can be, how it is read, and how a JSON Schema says so.
+"""Kinds of keys: the possible values of a step's key, the reading of a value, and its JSON Schema.
 
-A kind reads one value. What it may look at besides: the other keys of its step (`place.keys`), whose step it is, and
-every name of the file (`place.names`).
+A kind reads one value. It may also use the other keys of its step (`place.keys`), the thread of the step, and every
+name of the file (`place.names`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def choice(what: str, words: Mapping[str, Plain] | Iterable[str], field: str = "
 
     Args:
         what: they are, for messages.
-        words: word -> what it comes to; or words that come to themselves.
+        words: word -> its value; or words that are their own values.
         field: where that goes, if not to the field of the key's name.
     """
     known: dict[str, Plain] = dict(words) if isinstance(words, Mapping) else {word: word for word in words}
@@ -124,7 +124,7 @@ NEW_CHILD = _name(_child, "the child's name", "D", _make_child)
 CHILD = _name(
     lambda name, value, place: {"for_": place.names.child(value, _thread(place), place.forked)}, "the child's name", "C"
 )
-#: the loader goes on there
+#: the loader continues in the child's program
 CHILD_PROGRAM = Kind(
     "a list of steps", {"$ref": "#/definitions/program"}, lambda name, value, place: {}, "the child's program",
     '[{read: {at: "buf[0]"}}]',

@@ -1,20 +1,20 @@
-"""A scenario's file: one YAML file says everything; this is its strict loader.
+"""The strict loader of scenario files. A scenario is one YAML file.
 
-What the parts mean is said in model.py; what a step does, and the keys it takes, in steps/; what names and addresses
-are in names.py; what must be found in expect.py.
+model.py explains the parts of a file, steps/ the steps and their keys, names.py names and addresses, expect.py the
+expectation.
 
-Section `interrupts` says what a device's interrupt does, if the machine has devices (`devices: {net0: imp}`, each with
-the level of its interrupt: bio, imp or clock); there are kernel steps alone there, those that do not wait:
+Section `interrupts` lists the steps of each device's interrupt, if the machine has devices (`devices: {net0: imp}`,
+each with the level of its interrupt: bio, imp or clock). Only kernel steps that do not wait are allowed there:
 
     interrupts:
       net0: {cpu: 0, steps: [ {km_alloc: {map: mb, pages: 1, as: m}}, ... ]}
 
-A file of one's own needs `id`, `machine`, `setup` and `programs`. Without `expect` nothing is promised, and `--expect`
-is refused; without `bound` a search has DEFAULT_BOUND.
+A file needs `id`, `machine`, `setup` and `programs`. Without `expect` there is no expectation, and the commands refuse
+`--expect`; without `bound` a search uses DEFAULT_BOUND.
 
-Rules for this file: nothing is guessed and nothing ignored. Whatever is wrong raises UserMistake with file, line and
-field before anything starts: all mistakes of a file at once, without those that another one causes. Only text comes in;
-who calls opens the files.
+Rules for this file: the loader guesses nothing and ignores nothing. A mistake raises UserMistake with file, line and
+field before anything starts. All mistakes of a file are reported at once, without consequential mistakes. The loader
+takes text; the caller opens the files.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ class _Loader(Reading):
     # -- mistakes ----------------------------------------------------------------
 
     def lose(self, value: Value, mistake: UserMistake) -> None:
-        """Whatever name is made in there: that it is missing elsewhere is no mistake of its own."""
+        """The names that the broken part would declare; their absence elsewhere is not a mistake of its own."""
         if value.field.split(".")[0].split("[")[0] not in ("setup", "programs", "interrupts"):
             return
         made = mistake.field and mistake.field.rpartition(".")[2] in MAKES

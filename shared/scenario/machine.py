@@ -1,4 +1,4 @@
-"""What machine a scenario asks for, and the strict loader of that part of its file (or of one in configs/machines)."""
+"""The machine of a scenario, and the strict loader of that part of its file (or of a file in configs/machines)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ DEVICE_NAME = re.compile(r"(?!cpu|intr)[a-z]{2,8}[0-9]")
 
 @dataclass(frozen=True, slots=True)
 class DeviceFault:
-    """Requests that a device refuses, fails or delays: one for swap, or the disk as to files. Setup is spared.
+    """Requests that a device refuses, fails or delays: swap I/O, or file I/O of the disk. Does not apply during setup.
 
     Attributes:
         op: "put" (a write) or "get" (a read).
@@ -173,7 +173,9 @@ class MachineConfig:
     @property
     def processors(self) -> tuple[str, ...]:
         """Names of the nodes on which contexts run."""
-        return tuple(one for one in self.nodes if one.startswith("cpu") or one in ("pagedaemon", "swap_io", "disk_io"))
+        return tuple(
+            node for node in self.nodes if node.startswith("cpu") or node in ("pagedaemon", "swap_io", "disk_io")
+        )
 
     @property
     def actors(self) -> tuple[tuple[str, ...], ...]:
@@ -243,7 +245,7 @@ def machine_of(value: Value, described: bool = False) -> MachineConfig:
     reading.section(keys, "story", Value.text, "")
     cpus = number("cpus", MAX_CPUS)
     frames = number("frames", MAX_FRAMES)
-    swap_slots = sum(one.slots for one in devices) if by_device else number("swap_slots", MAX_SWAP)
+    swap_slots = sum(device.slots for device in devices) if by_device else number("swap_slots", MAX_SWAP)
     page_size = number("page_size", PAGE_SIZES[0])
     if page_size not in PAGE_SIZES:
         reading.mistakes.append(keys["page_size"].mistake(f"{page_size} is not a power of two"))
@@ -311,17 +313,17 @@ class _Mmu(TypedDict, total=False):
 
 def _mmu(value: Value) -> _Mmu:
     """What kind of MMU it is."""
-    found: _Mmu = {}
+    settings: _Mmu = {}
     keys = value.mapping((), ("unwired_mappings", "page_tables", "rm"))
     if "unwired_mappings" in keys:
-        found["unwired_mappings"] = _number(keys["unwired_mappings"], "unwired_mappings")
+        settings["unwired_mappings"] = _number(keys["unwired_mappings"], "unwired_mappings")
     if "page_tables" in keys:
-        found["page_tables"] = _number(keys["page_tables"], "page_tables")
+        settings["page_tables"] = _number(keys["page_tables"], "page_tables")
         if "unwired_mappings" in keys:
             keys["page_tables"].fail("an MMU with room for a few unwired_mappings has no page tables in memory")
     if "rm" in keys:
-        found["rm"] = keys["rm"].choice(RM, "way to keep R and M")
-    return found
+        settings["rm"] = keys["rm"].choice(RM, "way to keep R and M")
+    return settings
 
 
 def _swap_devices(value: Value) -> tuple[SwapDevice, ...]:
@@ -336,7 +338,7 @@ def _swap_devices(value: Value) -> tuple[SwapDevice, ...]:
         devices.append(SwapDevice(_number(keys["slots"], "slots"), priority))
     if len(devices) > MAX_SWAP_DEVICES:
         swap["devices"].fail(f"more than {MAX_SWAP_DEVICES} swap devices")
-    if sum(one.slots for one in devices) > MAX_SWAP:
+    if sum(device.slots for device in devices) > MAX_SWAP:
         swap["devices"].fail(f"more than {MAX_SWAP} slots on all devices together")
     return tuple(devices)
 
@@ -390,12 +392,12 @@ def _devices(value: Value) -> tuple[tuple[str, str], ...]:
     """Devices by name, each with the level of its interrupt."""
     if not value.items():
         value.fail("expected at least one device")
-    found = []
+    devices = []
     for name, level in value.items().items():
         if not DEVICE_NAME.fullmatch(name):
             value.fail(f"{show(name)} is not the name of a device: letters and then a digit, such as net0", key=name)
-        found.append((name, level.choice(LEVELS, "interrupt level")))
-    return tuple(found)
+        devices.append((name, level.choice(LEVELS, "interrupt level")))
+    return tuple(devices)
 
 
 def _groups(value: Value, config: MachineConfig) -> bool | tuple[tuple[str, ...], ...]:

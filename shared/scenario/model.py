@@ -1,10 +1,10 @@
 """A scenario: a litmus test of the kernel, as data.
 
     machine   how many CPUs, frames and swap slots
-    setup     steps done one after another before anything is numbered
+    setup     steps that run once, in order; their operations have no numbers
     programs  one per thread, run concurrently
     expect    what must happen with the scenario's errata, and without them
-    bound     how far that was searched
+    bound     the search within which the expectation was confirmed
 
 A process is made by a setup step or by `fork`; it has one thread, of the same
 name, and `thread` gives it more. Each thread that has a program is an `Lwp`; a
@@ -294,8 +294,10 @@ class Scenario:
             "errata": sorted(self.errata),
             "detect": self.detect,
             "setup": [_essence(step) for step in self.setup],
-            "lwps": [[one.name, one.proc, one.cpu, one.forked, *map(_essence, one.program)] for one in self.lwps],
-            "handlers": [[one.name, one.cpu, one.level, *map(_essence, one.steps)] for one in self.handlers],
+            "lwps": [[lwp.name, lwp.proc, lwp.cpu, lwp.forked, *map(_essence, lwp.program)] for lwp in self.lwps],
+            "handlers": [
+                [handler.name, handler.cpu, handler.level, *map(_essence, handler.steps)] for handler in self.handlers
+            ],
             "procs": self.procs,
             **more,
         }
@@ -314,7 +316,7 @@ class Scenario:
         size = self.machine.page_size
         steps = (*self.setup, *(step for lwp in self.lwps for step in lwp.program))
         pages: list[int] = [getattr(step.args, "length", 0) // size + self.machine.frames for step in steps]
-        return LIMIT + sum(LIMIT_STEP + LIMIT_PAGE * each for each in pages)
+        return LIMIT + sum(LIMIT_STEP + LIMIT_PAGE * page for page in pages)
 
     def without_errata(self) -> Scenario:
         """The same on the repaired kernel."""
@@ -372,7 +374,7 @@ class Scenario:
 
     def lwp(self, name: str) -> Lwp:
         """The thread of that name."""
-        return next(one for one in self.lwps if one.name == name)
+        return next(lwp for lwp in self.lwps if lwp.name == name)
 
     def place(self, address: int) -> str:
         """An address in the scenario's own words, as `buf[3]+8`, or in hex if it is in no region."""

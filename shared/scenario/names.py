@@ -1,7 +1,7 @@
-"""Names of a scenario's file: what makes them, what they stand for, and that each is declared before it is used.
+"""Names in a scenario's file: their declarations, their meanings, and the rule that a declaration precedes every use.
 
-Addresses are chosen here: every region of a scenario has a range of its own, the first at 0x10000, at least one
-unmapped page from the next, so an address in a journal names its region. They are written
+This module chooses addresses: every region of a scenario has its own range, the first at 0x10000, and at least one
+unmapped page separates two regions. So an address in a journal identifies its region. Addresses are written
 
     buf[3]       the first byte of page 3 of region `buf`
     buf[3]+8     the 64-bit word at byte 8 of that page (where no number of pages goes with it)
@@ -276,7 +276,7 @@ class Names:
     # -- files, segments, loans -------------------------------------------------------
 
     def make_file(self, value: Value, pages: Value) -> None:
-        """A file, in the first blocks of the disk that are no other's."""
+        """A file, in the first free blocks of the disk."""
         name = self._new(value, "file", self.files)
         many, taken = pages.integer(1, MAX_REGION_PAGES), sum(file.pages for file in self.files.values())
         if taken + many > self.machine.disk:

@@ -21,7 +21,9 @@ def pack_scenario(scenario: Scenario) -> dict[str, object]:
         **asdict(scenario),
         "setup": tuple(step.plain() for step in scenario.setup),
         "lwps": tuple({**asdict(lwp), "program": tuple(map(Step.plain, lwp.program))} for lwp in scenario.lwps),
-        "handlers": tuple({**asdict(one), "steps": tuple(map(Step.plain, one.steps))} for one in scenario.handlers),
+        "handlers": tuple(
+            {**asdict(handler), "steps": tuple(map(Step.plain, handler.steps))} for handler in scenario.handlers
+        ),
     }
 
 

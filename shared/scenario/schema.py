@@ -1,7 +1,7 @@
 """The JSON Schema of a scenario's file, for editors: generated from the steps and from what the loader allows.
 
-It sees the form of a file, and not whether what it names is there: the loader (shared/scenario/load.py) sees that too.
-Whatever the loader accepts, the schema does.
+The schema describes the form of a file. Only the loader (shared/scenario/load.py) checks that names are declared. The
+schema accepts every file that the loader accepts.
 """
 
 from __future__ import annotations

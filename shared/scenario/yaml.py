@@ -1,13 +1,13 @@
-"""YAML as people mean it: a strict reader whose every complaint has a file, a line and a field.
+"""A strict YAML reader whose every error has a file, a line and a field.
 
 Rules of this dialect, a subset of YAML 1.2:
 
 - A number is `12`, `-12` or `0x1f`. `010`, `1:30`, `1_000` and `1e3` are text.
 - A truth value is `true` or `false`. `on`, `off`, `yes` and `no` are text.
-- Whatever is quoted is text.
+- A quoted value is text.
 - A key occurs once in its mapping.
-- No anchors, aliases, merge keys, tags or second documents: what a file says
-  is what can be read in it, and a small file cannot become a large one.
+- No anchors, aliases, merge keys, tags or second documents: a file has no
+  hidden contents, and a small file cannot become a large document.
 - At most `MAX_BYTES` bytes, nested at most `MAX_DEPTH` deep.
 
 PyYAML supplies the scanner and the parser; of its SafeLoader only these are
@@ -205,7 +205,7 @@ class Value:
 
 
 class Reading:
-    """What has been found wrong with a document so far; reading goes on behind a mistake."""
+    """The mistakes of a document so far; reading continues behind a mistake."""
 
     def __init__(self) -> None:
         self.mistakes: list[UserMistake] = []
@@ -220,13 +220,13 @@ class Reading:
     def each(self, values: Iterable[V], read: Callable[[V], T]) -> tuple[T, ...]:
         """What each of these says; those that have a mistake are left out, and it is taken note of."""
         found: list[T] = []
-        for one in values:
+        for value in values:
             try:
-                found.append(read(one))
+                found.append(read(value))
             except UserMistake as mistake:
                 self.mistakes.append(mistake)
-                if isinstance(one, Value):
-                    self.lose(one, mistake)
+                if isinstance(value, Value):
+                    self.lose(value, mistake)
         return tuple(found)
 
     def lose(self, value: Value, mistake: UserMistake) -> None:

@@ -58,4 +58,4 @@ def uvm_aio_aiodone(bp: Buf, error: int) -> None:
         if vp is None:
             dispose_of_slots(slot, npages, transient)
     if vp is not None:
-        uvn_iodone(vp)  # the pages are not BUSY any more: whoever waits for the I/O can see what came of it
+        uvn_iodone(vp)  # the pages are no longer BUSY: a thread that waits for the I/O can see the result

@@ -296,7 +296,7 @@ def amap_copy(map: VmMap, entry: VmMapEntry) -> None:
     An entry without an amap gets an empty one; an amap to which nobody else
     refers is taken over; any other is copied, each anon gaining a reference.
 
-    Locks:   entry map(w) or a map nobody knows yet; the entry's amap unlocked. Returns: same.
+    Locks:   entry map(w) or a map that no other thread knows yet; the entry's amap unlocked. Returns: same.
     Source:  uvm_amap.c.   Differs: never fails. An unused new amap is locked before it is freed: since
              1.28 amap_free() asserts that, and 1.22 did not.
     """
@@ -367,7 +367,7 @@ def amap_cow_now(map: VmMap, entry: VmMapEntry, whole: bool) -> None:
     Sleeps:  busy page ("cownow"), uvm_wait ("cownowpage"), both *with the maps locked*; then it starts over,
              since the amap was unlocked.
     Source:  uvm_amap.c 1.28; the check of an_ref before that of the page is 1.107's.
-    Differs: UVM looked at wired entries only: the wiring of a page that somebody else went on to replace was lost.
+    Differs: UVM looked at wired entries only: the wiring of a page that another thread then replaced was lost.
     """
     amap = entry.aref_amap
     assert amap is not None
@@ -430,7 +430,7 @@ def amap_cow_now(map: VmMap, entry: VmMapEntry, whole: bool) -> None:
 def amap_wired(pg: Page) -> bool:
     """Have map entries wired this page of an anon? That is, by the anon: not by the object that lends it the page.
 
-    Locks:   the anon, without which nobody can wire it.
+    Locks:   the anon; without its lock no thread can wire the page.
     """
     if not unlocked(pg, "wire_count"):
         return False

@@ -1,9 +1,9 @@
-"""Per-page reference counts of an amap (ppref): what of it is still referred to.
+"""Per-page reference counts of an amap (ppref): the references to each of its slots.
 
-am_ref counts map entries, whatever part of the amap they have. Once an entry is
-split and one half of it unmapped, it takes a count for each slot to see that
-nobody refers to some of them any more, and their anons can go. Neighbours mostly
-have the same count, so the array is run-length encoded:
+am_ref counts map entries, even if they have only a part of the amap. When an entry
+is split and one half is unmapped, only a count for each slot shows which slots are no
+longer referenced, so that their anons can be freed. Neighbouring slots mostly have
+the same count, so the array is run-length encoded:
 
     a run of one slot      count+1
     a run of n > 1 slots   -(count+1), n, and n-2 elements that mean nothing
@@ -13,7 +13,7 @@ have the same count, so the array is run-length encoded:
 An amap gets its am_ppref when a reference to it is first split; as long as it
 has none, every reference is to the whole amap.
 
-Rules: this module and amap.py are the only ones to touch the fields of an amap.
+Rules: only this module and amap.py access the fields of an amap.
 Left out: PPREF_NONE (kernel memory does not run short), AMAP_REFALL (its users,
 uvm_map_extract and mremap, are left out).
 Source: uvm_amap.c 1.22 to 1.28; amap_wiperange of 1.30.

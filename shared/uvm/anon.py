@@ -5,8 +5,8 @@ never given back to the system: they go from the free list into an amap and
 back, and their locks outlive them.
 
 An anon's page need not be its own: it may have been borrowed from an object
-(shared/uvm/loan.py). Whoever wants to do something to an anon's page asks whether
-it is on loan, and if so uvm_anon_lockloanpg() for the owner's lock.
+(shared/uvm/loan.py). Code that changes an anon's page first checks whether the page
+is on loan, and if so calls uvm_anon_lockloanpg() for the owner's lock.
 
 Left out: blocks of anons, adding anons with swap space. anon_swap_off and
 anon_pagein are in swapctl.py.
@@ -62,7 +62,7 @@ def uvm_anfree(anon: Anon) -> None:
     """Free an anon, its page and its swap slot.
 
     If the page is BUSY it is marked RELEASED instead and nothing is freed:
-    whoever made it busy calls us again when done with it. It is unmapped at once.
+    the thread that made it busy calls us again afterwards. It is unmapped at once.
 
     The caller has dropped the last reference and *unlocked* the anon. We ask
     about the lock first, and only then about the reference count: the defect
@@ -110,7 +110,7 @@ def uvm_anfree(anon: Anon) -> None:
             return
         if flags & PG_BUSY and not erratum("uvm_anfree.busy-page-freed"):
             if not erratum("uvm_anfree.busy-page-mapped"):
-                pmap_page_protect(pg, VM_PROT_NONE)  # whoever had the anon has it no more
+                pmap_page_protect(pg, VM_PROT_NONE)  # the former owner no longer has the anon
             pg.flags = flags | PG_RELEASED
             if locking:
                 an_lock.unlock()
@@ -141,7 +141,7 @@ def uvm_anon_lockloanpg(anon: Anon) -> Page | None:
     """Lock the owner of an anon's page, which is on loan, if that is not the anon itself.
 
     An object's lock comes before an anon's. So it is only tried; if that fails
-    the anon is unlocked for a moment, so that whoever has the object's lock and
+    the anon is unlocked for a moment, so that a thread that has the object's lock and
     wants the anon's can go on. The page queues' lock keeps the object alive
     meanwhile: it cannot let go of the page.
 

@@ -8,7 +8,7 @@ or in both, as an anon does; its swap slot is in the object, u_swslots[page].
            which comes after an object's lock, so the walk along it only tries those
 
 The last reference frees all pages that are not BUSY; those are RELEASED, and
-whoever un-busies the last of them (uao_releasepg) frees the object: KILLME.
+the thread that un-busies the last of them (uao_releasepg) frees the object: KILLME.
 
 Left out: slots in a hash (large objects had one), the kernel's own aobjs.
 Source: uvm_aobj.c of 2000, with the result codes of 2001-03-10.
@@ -246,7 +246,7 @@ def uao_get(
         error = uvm_swap_get(pg, slot)  # the object is ours to come back to: the page is BUSY
         uobj.vmobjlock.lock()
         if error != 0:
-            # The data cannot be read. Unless that may pass, nobody else may get the slot.
+            # The data cannot be read. Unless the error may pass, the slot must not be used again.
             if error == EIO and slot != SWSLOT_BAD:
                 uao_set_swslot(uobj, at // page_size, SWSLOT_BAD)
                 uvm_swap_markbad(slot, 1)
@@ -285,12 +285,12 @@ def _give_up(uobj: UvmObject, pg: Page) -> bool:
 
 @kernel(exit="same")
 def uao_flush(uobj: UvmObject, start: int, stop: int, flags: int) -> bool:
-    """pgo_flush: deactivate pages, also instead of freeing them. There is nothing to clean: swap is no file.
+    """pgo_flush: deactivate pages, also instead of freeing them. There is nothing to clean: swap is not a file.
 
     Locks:   entry the object. Returns: same.
     Source:  uvm_aobj.c.
     Differs: deactivated pages keep their mappings, as of January 2001; busy ones are left alone. UVM freed pages for
-             PGO_FREE without CLEANIT, which nobody asks for (see uvm_map_clean()).
+             PGO_FREE without CLEANIT, which no caller asks for (see uvm_map_clean()).
     """
     if not flags & (PGO_DEACTIVATE | PGO_FREE):
         return True
@@ -338,7 +338,7 @@ def uao_swap_off(startslot: int, endslot: int) -> int:
         if aobj is None:
             if not missed:
                 return 0
-            here.port.spin()  # somebody is at one of them: let him go on
+            here.port.spin()  # another thread uses one of them: let it continue
             continue
         uobj.uo_refs += 1  # so that it stays
         error = 0

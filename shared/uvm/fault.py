@@ -9,7 +9,7 @@
 
 Rules: locks are taken in the order map, amap, object, anon, page queues. Nothing
 but the map survives a sleep, and the map only if its timestamp has not changed;
-whoever slept looks everything up again, mostly by starting over ("ReFault").
+a fault that slept repeats its lookups, mostly by starting over ("ReFault").
 
 An anon's lock is taken as soon as the anon is allocated: it can be reached not
 only by its amap, which is locked, but from its page, by the pagedaemon.
@@ -206,7 +206,7 @@ def uvmfault_anonget(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon) ->
             flags = pg.flags
             uvm_page_unbusy(pg, flags & ~PG_FAKE)
 
-            # The data cannot be read. Unless that may pass, the slot stays allocated, so that nobody else gets it.
+            # The data cannot be read. Unless the error may pass, the slot stays allocated and is not used again.
             if result != 0 and not (flags & PG_RELEASED and erratum("uvmfault_anonget.released-hides-error")):
                 anon.an_page = None
                 if result != EAGAIN and slot != SWSLOT_BAD:
@@ -510,7 +510,7 @@ def _case1(ufi: UvmFaultinfo, flt: Fault, anon: Anon) -> int:
         or not amap_wired(pg)
     )
     if flt.writing and shared:
-        # Case 1B: copy on write. While we hold oanon's lock nobody can busy or release its page.
+        # Case 1B: copy on write. While we hold oanon's lock no thread can busy or release its page.
         uvmexp.flt_acow += 1
         opg = pg
         new = uvm_analloc()
@@ -527,7 +527,7 @@ def _case1(ufi: UvmFaultinfo, flt: Fault, anon: Anon) -> int:
         anon = new
         uvm_pagecopy(opg, pg)  # clears PG_CLEAN
         uvm_page_unbusy(pg, pg.flags & ~PG_FAKE)
-        # No thread may go on reading the old page once another one can write to the new.
+        # No thread may still read the old page when another thread can write to the new page.
         if not erratum("uvm_fault.cow-entered-before-flush"):
             pmap_remove(flt.pmap, flt.rvaddr, flt.rvaddr + here.port.page_size)
         amap_add(aref, flt.anon_offset, anon, True)
@@ -556,7 +556,7 @@ def _case1(ufi: UvmFaultinfo, flt: Fault, anon: Anon) -> int:
     failed = pmap_enter(flt.pmap, flt.rvaddr, pg, enter_prot, flt.flags) != 0
     uvm_lock_pageq()
     if failed:
-        # There is no translation; nothing of what was done need be undone. But a new page is on no queue yet.
+        # There is no translation, and nothing to undo. But a new page is on no queue yet.
         if promoted and not erratum("uvm_fault.promoted-page-unqueued"):
             uvm_pageactivate(pg)
     elif flt.wiring:

@@ -40,7 +40,7 @@ class UvmFaultinfo:
 
 
 def uvmfault_unlockmaps(ufi: UvmFaultinfo | None, write_locked: bool) -> None:
-    """Unlock the map; `ufi` is None if this is no fault but a swapoff."""
+    """Unlock the map; `ufi` is None for a swapoff, which is not a fault."""
     if ufi is None or ufi.nested:
         return
     if write_locked:

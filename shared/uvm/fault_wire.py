@@ -1,13 +1,13 @@
-"""Wiring: faulting pages in so that they stay, and letting go of them.
+"""Wiring: faulting pages in so that they stay, and unwiring them.
 
 A page counts its wirings (wire_count): those of map entries (mlock), those of device
 I/O to user memory (vslock), which no map entry counts, and those of loans to the kernel.
 
 Locked memory takes no fault: as long as an entry is wired its pages are mapped there, with
-all that the entry allows. Nobody replaces them, or takes their translations away, whoever
-cleans, copies or gives up the page: it is not on loan, only our amap has it, and a child
-gets a copy at once. So munlock finds the page by its translation. Memory that is wired for
-a device alone may lose its translation, and is found by the map entry then.
+all rights of the entry. No thread replaces them or removes their translations, not even to
+clean, copy or free the page: the page is not on loan, only our amap has it, and a child
+gets a copy at once. So munlock finds the page by its translation. Memory that is wired only
+for a device may lose its translation; then the map entry finds it.
 
 Source: uvm_fault.c 1.47 (February 2000), with the logged changes up to 2001-03 (D-001).
 """
@@ -153,7 +153,7 @@ def uvm_fault_unwire_locked(map: VmMap, start: int, end: int, bp: PhysBuf | None
     Locks:   entry map(r) at least. Returns: same.
     Source:  uvm_fault.c.   Differs: a translation stays wired while a device is at work on it, so that munlock during
              the I/O does not take it away; where there is none, after device I/O, the page is looked up in the entry.
-             UVM panicked there as well. Later versions pass over it (erratum E40b). The check (WIRE-5) is the model's:
+             UVM panicked there as well. Later versions skip it (erratum E40b). The check (WIRE-5) is the model's:
              after an exit nothing would show that locked memory could have taken a fault.
     """
     LOCK_ASSERT(map.lock.held(), "map read-locked", map)

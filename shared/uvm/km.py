@@ -7,7 +7,7 @@
                     the rest   wired memory of the kernel's own (kernel_object)
 
 Rules: a submap has the addresses of the part of kernel_map that it takes over,
-and whoever uses them locks the submap, not kernel_map. An interrupt-safe map has
+and their users lock the submap, not kernel_map. An interrupt-safe map has
 no lock but its interlock: it spins, is exclusive, and is only ever asked for at
 splimp, or the holder's CPU would take an interrupt that asks for it too. Its map
 entries are made at boot, since uvm_mapent_alloc() may not sleep there. Memory of a

@@ -3,7 +3,7 @@
     O->K  a page of an object, to the kernel
     A->K  a page of an anon, to the kernel
     O->A  a page of an object, to an anon made for it
-    A->A  an anon: whoever borrows it holds a reference, as an amap does; this is no loan of its page
+    A->A  an anon: the borrower holds a reference, like an amap; this is not a loan of its page
 
 An object's page can be on loan to an anon and to the kernel at once. pg->loan_count
 counts the loans of a page; a page on loan to an anon has both a uobject and a
@@ -21,9 +21,9 @@ Rules:
   which keep the owner alive, and then tries the owner's lock.
 - An owner that lets go of a page on loan only disowns it. The last borrower frees
   it, or the anon that borrowed it adopts it.
-- While a device moves data from or to a page it is not lent: who wants to borrow it waits
+- While a device moves data from or to a page it is not lent: a borrower waits
   ("pageio"), and raw I/O breaks the loans of the pages that it wires. So a page that a DMA
-  goes to is not replaced. UVM did not see to that.
+  goes to is not replaced. UVM did not ensure that.
 - Memory that map entries have wired is not lent, as NetBSD decided later for loans to the
   kernel: it takes no fault, so it is neither write-protected nor replaced. A page that is
   on loan and is to be wired is replaced first, as for a write. So what is wired is not on loan.
@@ -287,7 +287,7 @@ def uvm_loanuobj(ufi: UvmFaultinfo, uobj: UvmObject, result: list[Anon | Page], 
         anon.an_lock.lock()
         refs = anon.an_ref
         if refs == 0 and not erratum("uvm_loanuobj.dying-anon-revived"):
-            anon.an_lock.unlock()  # whoever is about to free it waits for the object
+            anon.an_lock.unlock()  # a thread that is about to free it waits for the object
             uvm_page_putback(pg)
             uvmfault_unlockall(ufi, amap, uobj, None)
             here.port.spin()
@@ -338,7 +338,7 @@ def _lend_to_kernel(pg: Page) -> None:
 
 @kernel()
 def uvm_loanzero(ufi: UvmFaultinfo, result: list[Anon | Page], flags: int) -> int:
-    """Lend zeros, where nobody has written yet.
+    """Lend zeros, where memory has not been written yet.
 
     Locks:   entry map(r), the entry's amap if it has one. Returns: same if GOT_IT, else nothing is held.
     Sleeps:  uvm_wait ("loanzero1", "loanzero2").
@@ -403,7 +403,7 @@ def uvm_unloananon(aloans: list[Anon]) -> None:
 def uvm_unloanpage(ploans: list[Page]) -> None:
     """Give pages back that were on loan to the kernel.
 
-    One that nobody owns any more, and nobody else has borrowed, is freed.
+    A page without an owner and without another borrower is freed.
 
     Locks:   none held.
     Source:  uvm_loan.c.   Differs: locks the page's owner, and lets an anon adopt its page, as later.

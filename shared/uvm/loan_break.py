@@ -1,6 +1,6 @@
-"""Breaking a loan: before a write, the owner of a page on loan gets another page, and leaves this one to the borrower.
+"""Breaking a loan: before a write, the owner of a page on loan gets another page; the borrower keeps the old page.
 
-Who may lend and borrow, and the rules, are in loan.py; what writes to pages needs no more of loans than this.
+loan.py has lending, borrowing and the rules; code that writes to pages needs only this module.
 
 Source: uvm_fault.c, uvm_loan.c 1.22 (June 2000).
 """
@@ -36,7 +36,7 @@ def uvm_loanbreak_anon(anon: Anon, pg: Page) -> Page | None:
     if npg is None:
         return None
     uvm_pagecopy(pg, npg)  # clears PG_CLEAN
-    pmap_page_protect(pg, VM_PROT_NONE)  # whoever has it mapped takes a fault, and finds the new one
+    pmap_page_protect(pg, VM_PROT_NONE)  # a process that has it mapped takes a fault, and gets the new page
     uvm_lock_pageq()
     if pg.uobject is not None:
         pg.loan_count -= 1  # we had borrowed it

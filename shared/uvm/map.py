@@ -1,21 +1,21 @@
-"""Maps: an address space as a sorted list of entries, and what is done to whole ranges of it.
+"""Maps: an address space as a sorted list of entries, and the operations on ranges of it.
 
     VmMap.header <-> entry <-> entry <-> ... <-> header     entries [start, end), in bytes, not overlapping
 
 Rules: an entry's fields are written with its map write-locked, or before it is
 linked. Every ordinary exclusive acquisition bumps the map's timestamp, so that
-whoever has let go of the map can see whether it is still the one they looked up.
+a thread that has unlocked the map can see whether the map has changed since.
 
 Locks, lookup and clipping are in map_entry.py, address spaces in map_fork.py.
 
 A context that holds a map read-locked and asks for it again holds it once: see
 `nested` in fault_i.py. In lockmgr() each such request counts.
 
-Kernel maps are in km.py. An interrupt-safe one has no other lock than its
-interlock, no timestamp, and entries made at boot.
+Kernel maps are in km.py. An interrupt-safe map has no lock except its interlock,
+no timestamp, and entries made at boot.
 
 Left out: merging of entries (each mmap is an entry of its own), the choice of an
-address (it is given), the first_free hint, ref_count (nobody refers to a map but what it is part of), WIREFUTURE.
+address (it is given), the first_free hint, ref_count (only its vmspace or its parent refers to a map), WIREFUTURE.
 Source: uvm_map.c 1.69, uvm_map_i.h 1.16, vm_map.h, of 2000.
 """
 
@@ -376,7 +376,7 @@ def uvm_map_clean(map: VmMap, start: int, end: int, flags: int) -> int:
 
     Wired pages stay as they are. Of anonymous memory, pages are freed only if nobody else has it, and only if they
     need not be written (PGO_FREE alone); else they are deactivated. A file's pages are always written before
-    they are freed: what the file had there before is not for everybody's eyes.
+    they are freed: a process must not see the file's former contents there.
 
     Locks:   entry map not write-locked. Returns: same.
     Sleeps:  for the map; as pgo_flush does, with the map read-locked.

@@ -26,7 +26,7 @@ def vm_map_lock(map: VmMap) -> None:
 
     Sleeps:  while the map is BUSY ("vmmapbsy"), and for the lock.
     Source:  vm_map.h.   Differs: flags_lock is the interlock of the sleep, as later; in 2000 it was released before the
-             sleep, and a wakeup in between was lost (erratum E57). LK_SLEEPFAIL (whoever had to wait for the lock
+             sleep, and a wakeup in between was lost (erratum E57). LK_SLEEPFAIL (a thread that had to wait for the lock
              looks at BUSY again) is the lock manager's: after a downgrade readers pass queued writers.
     """
     if isinstance(map, VmMapIntrsafe):

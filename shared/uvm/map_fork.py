@@ -75,7 +75,7 @@ def uvmspace_fork(vm1: Vmspace) -> Vmspace:
     or the parent is wired and must not fault. What is wired is copied at once, whoever of
     those who share it has wired it.
 
-    Locks:   entry parent's map unlocked. Returns: same. The child's map needs no lock: nobody knows it yet.
+    Locks:   entry parent's map unlocked. Returns: same. The child's map needs no lock: no other thread knows it yet.
     Sleeps:  for the map, and for device I/O to it; in amap_cow_now(), with the map locked.
     Source:  uvm_map.c.   Differs: no pmap_copy, the child starts without translations. A parent that shares its
              amap is not marked "needs copy": UVM did so, and with its next write it left the sharing (erratum E60).

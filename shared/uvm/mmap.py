@@ -74,7 +74,7 @@ def sys_mmap(p: Proc, va: int, npages: int, prot: int, flags: int, vp: Vnode | N
     memory at once, so that there is something to share (among parent and children).
 
     Returns: 0; EINVAL - flags; ENOMEM - the range is not free.
-    Source:  uvm_mmap.c.   Differs: whoever may map a file may write to it.
+    Source:  uvm_mmap.c.   Differs: a process that may map a file may also write to it.
     """
     sharing = flags & (MAP_SHARED | MAP_PRIVATE)
     if sharing not in (MAP_SHARED, MAP_PRIVATE) or npages <= 0 or (va | offset) % here.port.page_size:
@@ -139,7 +139,7 @@ def sys_shmat(p: Proc, va: int, npages: int, prot: int, seg: Shm, offset: int) -
 
 @kernel(exit="none")
 def sys_shmrm(seg: Shm) -> int:
-    """Remove a shared memory segment (IPC_RMID): its memory lives as long as somebody has it mapped.
+    """Remove a shared memory segment (IPC_RMID): its memory lives as long as it is mapped.
 
     Returns: 0; EINVAL - there is no such segment.
     Source:  sysv_shm.c of 2000.

@@ -9,7 +9,7 @@ A page that is not free is on one queue or none:
     none        busy with its first contents, or wired (which a loan to the kernel does too; a page
                 on loan to an anon is on a queue, as others are)
 
-Rules: whoever changes `flags` holds the owner's lock; a page comes from
+Rules: a context that changes `flags` holds the owner's lock; a page comes from
 uvm_pagealloc BUSY, CLEAN, FAKE and on no queue; it is un-busied and put on a
 queue by who allocated it. uvm_pagefree leaves wire_count, loan_count and io_count 0, so
 uvm_pagealloc need not set them.
@@ -215,7 +215,7 @@ def uvm_pagealloc_strat(uobj: UvmObject | None, off: int, anon: Anon | None, fla
 
     pg = None
     if not flags & UVM_PGA_USERESERVE and (uobj is None or uobj.uo_refs not in (UVM_OBJ_KERN, UVM_OBJ_INTRSAFE_KERN)):
-        denied = free <= uvmexp.reserve_kernel  # which is no less than reserve_pagedaemon
+        denied = free <= uvmexp.reserve_kernel  # which is at least reserve_pagedaemon
     else:
         denied = not curproc_is_pagedaemon() and free <= uvmexp.reserve_pagedaemon
     if not denied:
@@ -249,7 +249,7 @@ def uvm_pagealloc_strat(uobj: UvmObject | None, off: int, anon: Anon | None, fla
 
 
 def uvm_pagealloc(uobj: UvmObject | None, off: int, anon: Anon | None, flags: int = 0) -> Page | None:
-    """The macro for uvm_pagealloc_strat() as everybody uses it."""
+    """The macro for the usual call of uvm_pagealloc_strat()."""
     return uvm_pagealloc_strat(uobj, off, anon, flags)
 
 
@@ -263,7 +263,8 @@ def uvm_pagefree(pg: Page) -> None:
 
     Locks:   the page queues, and the page's owner; of an interrupt-safe object only the latter, since an interrupt
              cannot take the page queues, and such a page is on none.
-    Source:  uvm_page.c.   Differs: whoever waits for a busy page that loses its owner is woken, as later.
+    Source:  uvm_page.c.   Differs: a thread that waits for a busy page is woken when the page loses its
+             owner, as in later versions.
     """
     loans = pg.loan_count
     uobj = pg.uobject
@@ -440,7 +441,7 @@ def uvm_pageunwire(pg: Page) -> int:
 
     Locks:   the page queues.
     Returns: how many there still are.
-    Source:  uvm_page_i.h; the assertion is later (a count that underflows wires the page for ever, erratum E46).
+    Source:  uvm_page_i.h; the assertion is later (a count that underflows wires the page forever, erratum E46).
     """
     wire_count = pg.wire_count
     if erratum("uvm_pageunwire.count-underflows") and wire_count == 0:
@@ -492,9 +493,9 @@ def uvm_pagecopy(src: Page, dst: Page) -> None:
 
 
 def uvm_page_own(pg: Page, tag: str | None) -> None:
-    """UVM_PAGE_TRKOWN: note who has a page in transit, and why; tag None: it is released.
+    """UVM_PAGE_TRKOWN: note the thread that has a page in transit, and why; tag None: it is released.
 
-    Locks:   the page's owner, unless nobody else can find the page.
+    Locks:   the page's owner, unless no other thread can find the page.
     Source:  uvm_page.c.
     Differs: the owner is a context, which UVM knows by its process, and stands in the tag.
     """
@@ -502,7 +503,7 @@ def uvm_page_own(pg: Page, tag: str | None) -> None:
 
 
 def uvm_page_unbusy(pg: Page, flags: int) -> None:
-    """Clear BUSY and WANTED, waking who wants the page.
+    """Clear BUSY and WANTED, and wake the threads that want the page.
 
     Args:
         flags: the page's flags, as they are or as they shall be besides.
@@ -524,7 +525,7 @@ def uvm_page_putback(pg: Page) -> None:
 
 
 def uvm_page_wait(pg: Page, flags: int, wmesg: str, interlock: LockRef) -> None:
-    """Wait until a BUSY page is not, or not what it was any more. Whoever un-busies it wakes us.
+    """Wait until a page is no longer BUSY, or has changed its identity. The thread that un-busies it wakes us.
 
     Args:
         flags: the page's flags, as they are.

@@ -57,7 +57,7 @@ from shared.uvm.swap import uvm_swap_free, uvm_swap_markbad, uvm_swap_put
 
 
 def transient_error(error: int) -> bool:
-    """Will what went wrong pass? The slots are good then; otherwise nobody may get them again."""
+    """Is the error transient? Then the slots are good; otherwise they must not be used again."""
     if erratum("uvm_aio_aiodone.old-result-codes"):
         return error == VM_PAGER_AGAIN  # 5, which is EIO
     return error == EAGAIN
@@ -100,7 +100,7 @@ def uvm_mk_pcluster(uobj: UvmObject, center: Page, flags: int, mlo: int = 0, mhi
 
     Locks:   entry the object and the page queues. Returns: same.
     Returns: the pages in order, now BUSY, ready to be written and not CLEAN.
-    Source:  uvm_pager.c.   Differs: called by whoever calls uvm_pager_put(), to know how many there are; asks the
+    Source:  uvm_pager.c.   Differs: called by the caller of uvm_pager_put(), to know how many there are; asks the
              pmap of inactive pages too, since they keep their mappings.
     """
     cluster = pgops_of(uobj).pgo_cluster

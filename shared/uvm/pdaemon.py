@@ -16,7 +16,7 @@ lock, sleeps only if there are no waiters to serve and no I/O to be reaped. So
 no wakeup is lost, as NetBSD later saw to with the same count (before: erratum E38). As in UVM the
 waiters are woken when there is memory to be had, and also when nothing is in
 flight: they try again, and so does the pagedaemon. A machine whose memory can
-never be freed therefore goes round for ever, which ends as "no progress".
+never be freed therefore loops forever, which ends as "no progress".
 
 Pages of anons and of aobjs go to swap, from page_inactive_swp, in clusters of slots
 in a row; those of files to their file, from page_inactive_obj, with their dirty
@@ -107,7 +107,7 @@ class Sweep:
     Attributes:
         freetarg, inactarg: the targets.
         odd: this is an odd revolution; queues are scanned in alternating order.
-        paging: uvmexp.paging, which nobody else changes.
+        paging: uvmexp.paging, which no other thread changes.
         freed: pages freed.
     """
 
@@ -168,7 +168,7 @@ def uvm_pageout() -> None:
         # wake the waiters, and sleep unless there is more to do
         blind = erratum("uvm_pageout.waiters-not-looked-for")
         if blind and (sweep.paging == 0 or uvmexp.free > uvmexp.reserve_kernel):
-            port.wakeup(uvmexp.addressof("free"))  # who comes to wait from here on is not seen
+            port.wakeup(uvmexp.addressof("free"))  # a thread that begins to wait after this is not seen
         s = port.splraise(SPL_BIO)
         uvm.pagedaemon_lock.lock()
         waiters = 0 if blind else uvm.pagedaemon_waiters
@@ -356,7 +356,7 @@ def uvmpd_scan_inactive(pglst: PageQueue, sweep: Sweep) -> bool:
                     p = nextpg
                     continue
 
-            # it is ours, and nobody writes to it, until its I/O is done
+            # it is ours, and no thread writes to it, until its I/O is done
             p.flags = flags | PG_BUSY
             uvm_page_own(p, "scan_inactive")
             if not swap_backed:

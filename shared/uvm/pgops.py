@@ -1,4 +1,4 @@
-"""The pager operations: what can be done with an object, whoever pages it; and what pagers have in common.
+"""The pager operations: the operations on an object, for every pager; and code that the pagers share.
 
 Each pager (vnode.py, aobj.py) enters its operations under the number that its
 objects have in `pgops`; uobj->pgops->pgo_get is pgops_of(uobj).pgo_get.

@@ -7,8 +7,8 @@ I/O), so that the DMA goes where it should, and each page stays where it is:
 
 - munmap and fork of the process wait (vm_map_lock_still);
 - a fork of another process that shares the memory copies the page for the child at once
-  (amap_cow_now), so that nobody has to replace it later;
-- who wants to borrow the page waits (shared/uvm/loan.py).
+  (amap_cow_now), so that it need not be replaced later;
+- a borrower of the page waits (shared/uvm/loan.py).
 
 UVM saw to none of that (errata E61a and E61b); NetBSD had hardly any processes whose threads share a map.
 mlock, munlock, mprotect and madvise may come between; and the translation may go, so

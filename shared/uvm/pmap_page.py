@@ -7,12 +7,13 @@ What frees it pmap.py therefore enters here, as a pager enters its operations in
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from shared.port.port import here
-from shared.uvm.structs import Page, Pmap
+from shared.uvm.structs import Page
 
-#: page tables that have no translation left: the pmap's object and the frame of each, as the mmu answers them
-Ptps = list[tuple[Pmap, int]]
+#: page tables that have no translation left, as the mmu answers them: of each [the pmap's object, its frame]
+Ptps = list[list[Any]]
 
 #: pmap_free_ptps(), entered by pmap.py when it is loaded
 FREE_PTPS: list[Callable[[Ptps], None]] = []
@@ -24,7 +25,7 @@ def pmap_zero_page(pg: Page) -> None:
 
 
 def pmap_is_mapped(pg: Page) -> bool:
-    """Is `pg` mapped anywhere? Whoever frees it asks.
+    """Is `pg` mapped anywhere? Its callers are about to free it.
 
     Locks:   the page's owner is held by the caller, if the page has one: else the answer may be out of date.
     Source:  none; the model's. A pmap of the period finds out when it removes the page's mappings.

@@ -4,7 +4,7 @@ A Proc is preallocated for every process that a scenario names. Its threads
 share one vmspace; a child has one thread, which starts when its parent's fork
 wakes the Proc's own address.
 
-Left out: signals (so pause(3) is for ever), credentials, the process tree, vfork, exec; a zombie is never
+Left out: signals (so pause(3) never ends), credentials, the process tree, vfork, exec; a zombie is never
 reaped, so any number of threads may wait for it.
 Source: kern_fork.c and kern_exit.c of 2001; uvm_glue.c.
 """
@@ -97,7 +97,7 @@ def sys_wait(child: Proc) -> int:
 def sys_pause(p: Proc) -> None:
     """Wait for a signal, which never comes: the thread keeps what it has to the end of the run.
 
-    Sleeps:  on its process's p_lwps ("pause"), for ever.
+    Sleeps:  on its process's p_lwps ("pause"), forever.
     Source:  kern_sig.c, sigsuspend().
     """
     here.port.sleep(p.addressof(PAUSE), "pause", None)

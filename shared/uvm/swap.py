@@ -249,7 +249,7 @@ def uvm_swap_free(startslot: int, nslots: int) -> None:
 
 @kernel(exit="same")
 def uvm_swap_markbad(startslot: int, nslots: int) -> None:
-    """Remember that I/O to these slots failed. They stay allocated, so nobody gets them again.
+    """Remember that I/O to these slots failed. They stay allocated, so they are not used again.
 
     Locks:   takes swap_data_lock.
     Source:  uvm_swap.c.

@@ -45,7 +45,7 @@ def sys_swapctl(p: Proc, cmd: int, device: int, priority: int) -> int:
     """Begin or end swapping to a device.
 
     Args:
-        p: the process that asks; whoever it is may.
+        p: the calling process; every process may.
         cmd: SWAP_ON or SWAP_OFF.
         device: its number in the machine's configuration.
         priority: for SWAP_ON.
@@ -125,7 +125,7 @@ def anon_swap_off(startslot: int, endslot: int) -> int:
     Locks:   entry swap_syscall_lock. Returns: same.
     Sleeps:  as anon_pagein().
     Returns: 0 or ENOMEM.
-    Source:  uvm_anon.c.   Differs: looks again at an anon that somebody else was at; see uvmfault_anonget().
+    Source:  uvm_anon.c.   Differs: looks again at an anon that another thread used; see uvmfault_anonget().
     """
     for number in range(uvmexp.nanon):
         while True:

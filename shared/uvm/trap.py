@@ -55,7 +55,7 @@ def kernel_access(va: int, write: bool, value: int, onfault: bool) -> int | None
     """Load or store a 64-bit word at byte address `va` of the kernel's own.
 
     Args:
-        onfault: whoever does this expects that it may fault, as copyin() does (pcb_onfault).
+        onfault: the caller expects that the access may fault, as in copyin() (pcb_onfault).
 
     Returns: the word; None - there is no such memory. Without `onfault` that is a panic.
     """

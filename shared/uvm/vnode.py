@@ -11,7 +11,7 @@ the pagedaemon.
               that are BUSY then are RELEASED, and the last of them ends the object: RELKILL
 
     u_nio     I/Os in progress: what a flush with PGO_SYNCIO waits for, since it must not wait for
-              a BUSY page: who has it may be waiting for the map that we have locked
+              a BUSY page: its owner may be waiting for the map that we have locked
 
 Reads, and writes with PGO_SYNCIO, are done when uvn_io returns; other writes are
 only started, and finished by uvm_aio_aiodone, as the contract of 2001-03-10 wants
@@ -144,7 +144,7 @@ def uvn_detach(uobj: UvmObject) -> None:
         if flags & UVM_VNODE_CANPERSIST:
             uvn_flush(uobj, 0, 0, PGO_DEACTIVATE | PGO_ALLPAGES)
         else:
-            vp.u_flags = flags | UVM_VNODE_DYING  # nobody can attach from now on
+            vp.u_flags = flags | UVM_VNODE_DYING  # no thread can attach from now on
             uvn_flush(uobj, 0, 0, PGO_CLEANIT | PGO_FREE | PGO_ALLPAGES)
             if uobj.uo_npages != 0:
                 vp.u_flags |= UVM_VNODE_RELKILL
@@ -269,7 +269,7 @@ def uvn_io(vp: Vnode, pps: list[Page], flags: int, write: bool) -> int:
     Returns: 0: it is done, or (a write without PGO_SYNCIO) started; EINVAL: a read beyond the end of the file; EIO;
              EAGAIN.
     Source:  uvm_vnode.c.   Differs: a page beyond the end of the file, which was wired when the file was truncated and
-             so has stayed, is written to its block; otherwise it would be dirty for ever, and could never be given up.
+             so has stayed, is written to its block; otherwise it would stay dirty forever, and could never be freed.
              UVM freed wired pages as well.
     """
     port = here.port
@@ -441,7 +441,7 @@ def _flush(vp: Vnode, offsets: Sequence[int], limits: tuple[int, int], flags: in
                 pmap_clear_reference(pp)
                 uvm_pagedeactivate(pp)
             elif flags & PGO_FREE and busy:
-                # To be freed by who has it; but if it has to be written first, and the file lives, it stays.
+                # Its holder frees it; but if it has to be written first, and the file lives, it stays.
                 if not wired and (not flags & PGO_CLEANIT or vp.u_flags & UVM_VNODE_DYING):
                     pmap_page_protect(pp, VM_PROT_NONE)
                     pp.flags |= PG_RELEASED
@@ -509,7 +509,8 @@ PGOPS[UVM_PGOPS_VNODE] = PagerOps(uvn_reference, uvn_detach, uvn_get, uvn_put, u
 def vn_rdwr(vp: Vnode, offset: int, write: bool, value: int = 0) -> tuple[int, int]:
     """Read or write the word at a byte offset of a file.
 
-    By way of the object's page, so that whoever has the file mapped sees the same; as with the unified buffer cache.
+    Through the object's page, so that a process that has the file mapped sees the same data, as with the unified
+    buffer cache.
 
     Sleeps:  as uvn_attach(), uvn_get() and uvn_detach().
     Returns: (0, what was read or written), or (EINVAL: beyond the end of the file; EIO or EAGAIN: the disk erred; 0).

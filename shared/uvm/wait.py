@@ -1,4 +1,4 @@
-"""Waiting for the pagedaemon: what everybody calls that is short of memory.
+"""Waiting for the pagedaemon: called by every thread that finds no free memory.
 
 How the pagedaemon and those who wait for it sleep and wake without losing a wakeup is in pdaemon.py.
 
@@ -44,7 +44,7 @@ def uvm_wait(wmsg: str) -> None:
 def uvm_wait_vain() -> bool:
     """After uvm_wait(): could the pagedaemon free nothing, with nothing in flight, and nowhere to write to?
 
-    Then waiting again is of no use, unless somebody frees memory of his own accord. The answer is a hint.
+    Then waiting again is useless, unless another thread frees memory anyway. The answer is a hint.
 
     Locks:   takes swap_data_lock.
     Source:  none; the model's.

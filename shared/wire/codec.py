@@ -1,8 +1,8 @@
 """Messages as bytes: msgpack, versioned and bounded; never pickle.
 
 A message is an array [version, kind, body]. Handles of structs are an
-extension type of eight bytes (id, generation). Whatever exceeds the bound of
-its kind, is of another version or has trailing bytes is refused.
+extension type of eight bytes (id, generation). The codec refuses a message
+that exceeds the bound of its kind, has another version or has trailing bytes.
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@
     Delivery   a node's host -> a processor's host, one-way: what a request caused elsewhere (Grant, Wake,
                Interrupt), or the answer to a frame that was held back (LateReply)
     Load       the driver -> every host: a scenario, an image and perhaps a schedule; answered by Loaded
-    Poll       every host -> the driver: counts, and whether anything is going on
+    Poll       every host -> the driver: counts, and whether the host is busy
 
-A *host* is what carries nodes, an actor for instance. All of these are encoded by shared/wire/codec.py; handles of
-structs are part of its alphabet. What a host's nodes hold at the end, and pieces of journals, travel as plain data.
+A *host* runs nodes; an actor is a host. shared/wire/codec.py encodes all of these messages, and handles of structs. The
+final state of a host's nodes, and pieces of journals, travel as plain data.
 """
 
 from __future__ import annotations
@@ -243,12 +243,12 @@ class Turn(NamedTuple):
 
 
 class ProgramOrder(NamedTuple):
-    """What one processor has to follow.
+    """The order that a processor follows.
 
     Attributes:
-        contexts: names of those that perform its operations, in order.
-        events: how many kernel events come after operation 0, 1, 2 ...
-        choices: (number of an operation that is a choice of data, what it takes).
+        contexts: names of the contexts that perform its operations, in order.
+        events: the number of kernel events after operation 0, 1, 2 ...
+        choices: (number of an operation that is a choice of data, its result).
     """
 
     contexts: list[str]
@@ -267,7 +267,10 @@ class Schedule(NamedTuple):
         nodes, processors = body
         return cls(
             {name: [Turn(*turn) for turn in turns] for name, turns in nodes.items()},
-            {name: ProgramOrder(*order) for name, order in processors.items()},
+            {
+                name: ProgramOrder(contexts, events, [(n, value) for n, value in choices])
+                for name, (contexts, events, choices) in processors.items()
+            },
         )
 
 

@@ -1,21 +1,21 @@
-"""What all nodes must have in common before they can work together: every shared constant and layout, by table.
+"""The tables that all nodes must share: constants, struct layouts, operations, message formats.
 
-A node says of each table which one it was built with, by a digest. A machine whose
-nodes differ does not start: a struct whose fields lie elsewhere, or a result code
-that means something else, corrupts without a word.
+A node reports a digest of each table with which it was built. A machine whose
+nodes differ does not start, because a struct with displaced fields, or a result
+code with another meaning, would corrupt data silently.
 
     constants      errnos, flags and all other numbers of param.py
     structs        kinds of struct: fields in order, markings, locks
-    operations     what nodes ask of each other, and the arguments of it
-    wire           version of the messages, and how handles and lock keys are packed
-    result codes   what a pager answers
+    operations     the requests between nodes, and their arguments
+    wire           version of the messages, and the format of handles and lock keys
+    result codes   the results of pagers
 
-That the *source* differs between two actors of a live machine is a mistake of whoever
-runs it (Infrastructure). That one node of a machine was *built* with an old table,
-which a scenario can ask for, is a defect of the simulated kernel: a finding.
+If the *source* differs between two actors of a live machine, that is a mistake of the
+user (Infrastructure). If a node was *built* with an old table, which a scenario can ask
+for, that is a defect of the simulated kernel: a finding.
 
-NetBSD made that mistake possible when it moved definitions between headers in June 2000,
-and had no such check; only a version in the kernel's modules.
+NetBSD made that mistake possible when it moved definitions between headers in June 2000.
+It had no such check, only a version in the kernel's modules.
 """
 
 from __future__ import annotations
@@ -69,6 +69,6 @@ def _layout(kind: type[struct.Struct]) -> list[object]:
     return [kind.kind, kind.kind_name, fields, locks, kind.element.marking if kind.element else None]
 
 
-def differing(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
-    """Names of the tables that two sides do not have in common."""
-    return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+def differing(theirs: Mapping[str, str], ours: Mapping[str, str]) -> list[str]:
+    """Names of the tables that differ between two sides."""
+    return sorted(name for name in theirs.keys() | ours.keys() if ours.get(name) != theirs.get(name))

@@ -15,7 +15,7 @@ from cluster.runs import replay as engine
 from cluster.runs.folder import create, write_sim
 from cluster.runs.token import Token, parse
 from cluster.search import STRATEGIES, make
-from cluster.search.follow import Deviate
+from cluster.search.follow import Deviate, Order
 from cluster.search.minimize import minimize
 from cluster.search.strategy import Stay, Strategy
 from cluster.search.walk import RandomWalk
@@ -101,14 +101,14 @@ def test_an_execution_that_has_had_its_operations_chooses_nothing_more(record: b
 
 
 def test_a_strategy_that_takes_what_there_is_not_is_told_so() -> None:
-    toy, _ = chooser(2)
+    """It is no finding, nor a mistake of the function that chooses."""
 
     class Beyond(Stay):
         def choose(self, n: int) -> int:
             return n
 
-    with pytest.raises(AssertionError, match="a strategy takes 2 of 2 choices"):
-        toy.run(Beyond())
+    with pytest.raises(UserMistake, match=r"^the strategy takes choice 3 of 3, which are numbered from 0$"):
+        explore(BROKEN, Beyond())
 
 
 # -- a program of one's own ------------------------------------------------------------------
@@ -165,7 +165,7 @@ def test_a_choice_keeps_its_place_though_its_number_changes() -> None:
 
 @pytest.mark.parametrize("n", [0, -1, MAX_CHOICES + 1])
 def test_a_choice_of_nothing_is_the_users_mistake(n: int) -> None:
-    with pytest.raises(UserMistake, match=f"expected 1 to 65,536 choices; found {n}"):
+    with pytest.raises(UserMistake, match=rf"test_choices\.py:\d+: expected 1 to 65,536 choices; found {n}$"):
         explore(Program(setup, [lambda: [api.choose(n), None][1]]))
 
 
@@ -219,6 +219,31 @@ def test_a_point_that_cannot_be_taken_in_a_program_diverges_too() -> None:
     """It is no mistake of the function in which the engine notices."""
     with pytest.raises(Diverged, match="nobody to run after operation 2"):
         engine.replay(BROKEN.scenario(), [Deviation("write_that_may_f", 2, "point", "nobody")])
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"event": "choose", "ctx": "B", "n": 3, "of": 2, "value": 1},
+        {"event": "choose", "ctx": "A", "n": 4, "of": 2, "value": 1},
+        {"event": "choose", "ctx": "A", "n": 3, "of": 9, "value": 2},
+        {"event": "load", "ctx": "A", "n": 3, "value": 1},
+    ],
+    ids=str,
+)
+def test_an_order_gives_a_choice_to_nobody_else(wanted: dict[str, object]) -> None:
+    """Nor another choice of the same context, one that there is not, or the value of another operation."""
+    threads = {name: Thread(name, "cpu0", lambda: None) for name in "AB"}
+    threads["A"].n = 2
+    order = Order(threads, [{"event": "run", "ctx": "A", "n": 2}, wanted])
+    order.new_execution()
+    order.ran = threads["A"]
+    with pytest.raises(Diverged, match=rf"{wanted['ctx']} to perform operation .*; found A has 2 choices, 0 to 1"):
+        order.choose(2)
+    order.order = [{"event": "choose", "ctx": "A", "n": 3, "of": 2, "value": 1}]
+    order.new_execution()
+    order.ran = threads["A"]
+    assert order.choose(2) == 1
 
 
 def changed(journals: Journals, **values: object) -> Journals:

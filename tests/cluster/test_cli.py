@@ -32,6 +32,7 @@ from cluster import configs
 from cluster.cli import COMMANDS, cli
 from cluster.cli.options import Options, choose
 from cluster.runs.token import Token, parse, token_of
+from shared import FORM
 from shared.errata import ERRATA
 from shared.errors import Exit, UserMistake
 from shared.port.port import panic
@@ -152,7 +153,8 @@ def test_the_list_of_commands_says_what_the_commands_themselves_do(name: str) ->
 
 
 def test_version() -> None:
-    assert uvmp("--version").stdout == f"uvmp {metadata.version('uvmp')}\n"
+    told = uvmp("--version").stdout.splitlines()
+    assert told == [f"uvmp {metadata.version('uvmp')}", f"form: {FORM.name} ({FORM.why})"]
 
 
 def test_without_a_command_the_help_is_shown_and_the_exit_code_is_usage() -> None:

@@ -1,7 +1,7 @@
-"""The first screen of a Postmortem: at most 40 lines, for who wants to know what happened, and no more yet.
+"""The first screen of a Postmortem: a summary of at most 40 lines.
 
-What, who, where it was caused; the rows that matter; who waits for whom; how to see it again. Whatever is too long ends
-in "..."; all of it is in the report (cluster/postmortem/views/text.py).
+It shows the finding, the context and the cause, the most important rows, the wait-for graph, and the command that
+repeats the run. Text that is too long ends in "..."; the report (cluster/postmortem/views/text.py) has everything.
 """
 
 from __future__ import annotations
@@ -59,20 +59,20 @@ def _short(lines: list[str], most: int, width: int) -> list[str]:
 def _what(pm: Postmortem, width: int) -> Iterator[str]:
     name = pm.scenario.get("id") or PurePath(pm.path).name
     yield from _short(wrap(f"{name}: {pm.headline}", width, "", "  "), 2, width)
-    found = pm.finding
-    if found is not None:
-        yield from _short(wrap(found.text, width), TEXT_LINES, width)
-        if found.kind in FINDINGS:
-            yield from _short(wrap(f"({FINDINGS[found.kind].meaning})", width), 2, width)
-        story = found.story if found.detector != "deadlock" or not pm.waits else []
+    finding = pm.finding
+    if finding is not None:
+        yield from _short(wrap(finding.text, width), TEXT_LINES, width)
+        if finding.kind in FINDINGS:
+            yield from _short(wrap(f"({FINDINGS[finding.kind].meaning})", width), 2, width)
+        story = finding.story if finding.detector != "deadlock" or not pm.waits else []
         for sentence in story[:MAX_STORY]:
             yield from _short(wrap("- " + sentence, width, hang="  "), STORY_LINES, width)
-    errata = ", ".join(one["id"] + (f" ({one['row']})" if one["row"] else "") for one in pm.errata)
+    errata = ", ".join(erratum["id"] + (f" ({erratum['row']})" if erratum["row"] else "") for erratum in pm.errata)
     yield from _short(fold_text(errata or "none (the repaired kernel)", width, "  errata: ", " " * 10), 2, width)
 
 
 def _rows(pm: Postmortem, width: int, room: int) -> list[str]:
-    about = ", ".join(GLOBALS.get(one, one).replace("slot:", "swap slot ") for one in pm.steps_about)
+    about = ", ".join(GLOBALS.get(name, name).replace("slot:", "swap slot ") for name in pm.steps_about)
     head = _short(wrap(f"What happened{f' to {about}' if about else ''}", width, "", "  "), 2, width)
     head += ["  (context, its operation number, function: action)"]
     for many in range(min(MAX_ROWS, len(pm.steps)), 0, -1):

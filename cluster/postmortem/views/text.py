@@ -1,8 +1,7 @@
-"""A Postmortem as text, in the dialect of LOCKDEBUG and ddb(4).
+"""A Postmortem as text, in the style of LOCKDEBUG and ddb(4).
 
-Headings begin in column 0, all else is indented; that is what cluster/cli.py
-goes by when it colours. Every line passes through `clean` on its way out. The
-replay line is never broken, so that it can be pasted.
+Headings begin in column 0, all other lines are indented. Every line goes through
+`clean`. The replay line is never broken, so that it can be pasted.
 """
 
 from __future__ import annotations
@@ -113,27 +112,27 @@ def _labelled(label: str, text: str, width: int) -> list[str]:
 def _head(pm: Postmortem, width: int) -> Iterator[str]:
     name = pm.scenario.get("id") or PurePath(pm.path).name
     yield from wrap(f"{name}: {pm.headline}", width, "", "  ")
-    found = pm.finding
-    if found is not None:
-        yield from wrap(found.text, width)
-        if found.kind in FINDINGS:
-            yield from wrap(f"({FINDINGS[found.kind].meaning})", width)
-        for sentence in found.story if found.detector != "deadlock" or not pm.waits else ():
+    finding = pm.finding
+    if finding is not None:
+        yield from wrap(finding.text, width)
+        if finding.kind in FINDINGS:
+            yield from wrap(f"({FINDINGS[finding.kind].meaning})", width)
+        for sentence in finding.story if finding.detector != "deadlock" or not pm.waits else ():
             yield from wrap("- " + sentence, width, hang="  ")
     yield ""
     if "title" in pm.scenario:
         yield from _labelled("scenario", f"{pm.scenario.get('id', '')}: {pm.scenario['title']}", width)
-    for one in pm.errata:
-        text = f"{one['id']} ({one['row']}): {one['sentence']}" if one["sentence"] else one["id"]
+    for erratum in pm.errata:
+        text = f"{erratum['id']} ({erratum['row']}): {erratum['sentence']}" if erratum["sentence"] else erratum["id"]
         yield from _labelled("erratum", text, width)
-        if one["source"]:
-            yield from _labelled("", one["source"], width)
+        if erratum["source"]:
+            yield from _labelled("", erratum["source"], width)
     if not pm.errata:
         yield from _labelled("errata", "none (the repaired kernel)", width)
-    if found is not None:
-        who = f", seen by {found.context}" if found.context else ""
+    if finding is not None:
+        who = f", seen by {finding.context}" if finding.context else ""
         source = "" if pm.ended else f", taken from its {pm.source}"
-        yield from _labelled("detector", f"{found.detector}{who}{source}", width)
+        yield from _labelled("detector", f"{finding.detector}{who}{source}", width)
     for note in pm.notes:
         yield from _labelled("noted", note, width)
     for step in pm.schedule:
@@ -153,11 +152,11 @@ def _interleaving(pm: Postmortem, width: int) -> Iterator[str]:
     rows = choose(pm.steps, MAX_STEPS)
     if not rows:
         return
-    about = ", ".join(GLOBALS.get(one, one) for one in pm.steps_about)
+    about = ", ".join(GLOBALS.get(name, name) for name in pm.steps_about)
     what = f"every step that touched {about}" if about else "the last steps"
     yield from wrap(f"Interleaving: {what}", width, "", "  ")
-    rank = {one.name: at for at, one in enumerate(pm.contexts)}
-    columns = sorted({(row.ctx, row.cpu) for row in rows if not row.gap}, key=lambda one: rank.get(one[0], len(rank)))
+    rank = {name.name: at for at, name in enumerate(pm.contexts)}
+    columns = sorted({(row.ctx, row.cpu) for row in rows if not row.gap}, key=lambda name: rank.get(name[0], len(rank)))
     room = (width - 2) // max(1, len(columns)) - 1
     yield from wrap("Numbers are those of the context's operations; `f < g`: in f, called by g.", width)
     yield ""
@@ -188,14 +187,14 @@ def _table(rows: list[Line], columns: list[tuple[str, str]], room: int) -> Itera
 
 
 def _cell(row: Line, room: int) -> list[str]:
-    found: list[str] = []
+    lines: list[str] = []
     items = row.items
     if len(items) > MAX_ITEMS:
         items = [*items[: MAX_ITEMS // 2], f"({len(items) - MAX_ITEMS} more)", *items[-MAX_ITEMS // 2 :]]
     for at, text in enumerate(items):
         number = f"{row.first:>5}  " if at == 0 else " " * 7
-        found += fold_text(text, room, number + "  ", " " * 11)
-    return found
+        lines += fold_text(text, room, number + "  ", " " * 11)
+    return lines
 
 
 def _listing(rows: list[Line], width: int) -> Iterator[str]:
@@ -239,24 +238,24 @@ def _waits(pm: Postmortem, width: int) -> Iterator[str]:
 
 def _locks(pm: Postmortem, width: int) -> Iterator[str]:
     when = "when the run ended" if pm.ended else "when the log ends"
-    yield f"Locks held {when}" + ("" if any(one["holders"] for one in pm.locks) else ": none")
+    yield f"Locks held {when}" + ("" if any(lock["holders"] for lock in pm.locks) else ": none")
     for one in pm.locks:
         yield from _lock(one, width)
 
 
-def _lock(one: LockReport, width: int) -> Iterator[str]:
-    kind = f"{one['kind']}, class {one['class']}" if one["class"] else one["kind"]
-    yield f"  {one['lock']}  ({kind})"
-    for hold in one["holders"]:
-        mode = LOCK_MODES.get(hold["mode"], hold["mode"]) if one["kind"] == "lockmgr" else "held"
+def _lock(lock: LockReport, width: int) -> Iterator[str]:
+    kind = f"{lock['kind']}, class {lock['class']}" if lock["class"] else lock["kind"]
+    yield f"  {lock['lock']}  ({kind})"
+    for hold in lock["holders"]:
+        mode = LOCK_MODES.get(hold["mode"], hold["mode"]) if lock["kind"] == "lockmgr" else "held"
         yield from wrap(f"{mode} by {_by(hold)}", width, "    ")
-    if not one["holders"]:
+    if not lock["holders"]:
         yield "    not held"
-    for want in one["waiters"]:
+    for want in lock["waiters"]:
         yield from wrap(
             f"wanted by {want['ctx']} in {want['fn'] or 'user mode'}, its operation {want['n']}", width, "    "
         )
-    locked, unlocked = one["last_locked"], one["last_unlocked"]
+    locked, unlocked = lock["last_locked"], lock["last_unlocked"]
     words = [
         f"last locked: {_by(locked, ' in ')}" if locked else "",
         f"last unlocked: {_by(unlocked, ' in ') if unlocked else 'never in this run'}",
@@ -274,23 +273,25 @@ def _by(hold: HoldReport, since: str = " since ") -> str:
 def _contexts(pm: Postmortem, width: int) -> Iterator[str]:
     yield "Contexts (* has its CPU)"
     yield f"    {'CONTEXT':<15}{'CPU':<11}{'OPS':>6}  STATE"
-    for one in pm.contexts:
-        mark = "*" if one.on_cpu else " "
-        yield from fold_text(one.doing, width, f"  {mark} {one.name:<15}{one.cpu:<11}{one.n:>6}  ", " " * 38)
-    for one in pm.contexts:
-        if one.stack:
+    for context in pm.contexts:
+        mark = "*" if context.on_cpu else " "
+        yield from fold_text(
+            context.doing, width, f"  {mark} {context.name:<15}{context.cpu:<11}{context.n:>6}  ", " " * 38
+        )
+    for context in pm.contexts:
+        if context.stack:
             yield ""
-            yield from _trace(one, width)
+            yield from _trace(context, width)
 
 
-def _trace(one: ContextReport, width: int) -> Iterator[str]:
+def _trace(context: ContextReport, width: int) -> Iterator[str]:
     """The kernel stack as ddb's `trace` has it, innermost first."""
-    yield f"  trace {one.name} ({one.doing})"
-    for at, frame in enumerate(reversed(one.stack)):
+    yield f"  trace {context.name} ({context.doing})"
+    for at, frame in enumerate(reversed(context.stack)):
         here = "   <- here" if at == 0 else ""
         room = 26 if width >= ROOMY else 0
         yield f"    {frame['fn'] + '()':<{room}} since operation {frame['n']}{here}"
-    for hold in one.held:
+    for hold in context.held:
         yield from wrap(
             f"holds {hold['lock']} since {hold['since'] or 'user mode'}, operation {hold['n']}", width, "      "
         )
@@ -300,39 +301,41 @@ def _trace(one: ContextReport, width: int) -> Iterator[str]:
 
 
 def _objects(pm: Postmortem, width: int) -> Iterator[str]:
-    for at, one in enumerate(pm.objects):
+    for at, struct in enumerate(pm.objects):
         if at:
             yield ""
-        yield from _object(one, width)
-    if any(UNKNOWN in line for one in pm.objects for line in _dump(one, width)):
+        yield from _object(struct, width)
+    if any(UNKNOWN in line for struct in pm.objects for line in _dump(struct, width)):
         yield ""
         yield f"  {UNKNOWN}: set before the run began, and not accessed since"
 
 
-def _object(one: ObjectReport, width: int, limit: int = MAX_HISTORY) -> Iterator[str]:
-    kind = "LOCK" if "." in one.name else one.kind.upper()
-    yield f"{kind} {place(one.name)}" + (f"#{one.life}" if one.life else "")
-    yield from _dump(one, width)
-    rows = choose(one.history, limit)
+def _object(struct: ObjectReport, width: int, limit: int = MAX_HISTORY) -> Iterator[str]:
+    kind = "LOCK" if "." in struct.name else struct.kind.upper()
+    yield f"{kind} {place(struct.name)}" + (f"#{struct.life}" if struct.life else "")
+    yield from _dump(struct, width)
+    rows = choose(struct.history, limit)
     if rows:
         yield "  history"
     for row in rows:
         yield from _history_line(row, width)
 
 
-def _dump(one: ObjectReport, width: int) -> Iterator[str]:
-    if not one.fields and not one.elements:
+def _dump(struct: ObjectReport, width: int) -> Iterator[str]:
+    if not struct.fields and not struct.elements:
         return
-    layout = LAYOUT.get(one.kind, ())
+    layout = LAYOUT.get(struct.kind, ())
     told = {name for line in layout for name in line}
     for names in layout:
-        yield from wrap(", ".join(f"{name}={one.fields.get(name, UNKNOWN)}" for name in names), width, hang="  ")
+        yield from wrap(", ".join(f"{name}={struct.fields.get(name, UNKNOWN)}" for name in names), width, hang="  ")
     rest = [
-        f"{name}={value}" for name, value in one.fields.items() if name not in told and not is_layout(one.kind, name)
+        f"{name}={value}"
+        for name, value in struct.fields.items()
+        if name not in told and not is_layout(struct.kind, name)
     ]
     yield from wrap(", ".join(rest), width, hang="  ")
     yield from wrap(
-        ", ".join(f"{name}={value}" for name, value in one.elements.items() if name.startswith("am_anon")),
+        ", ".join(f"{name}={value}" for name, value in struct.elements.items() if name.startswith("am_anon")),
         width,
         hang="  ",
     )

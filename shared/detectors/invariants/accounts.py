@@ -1,4 +1,4 @@
-"""Invariants of what is counted: uvmexp, and swap slots."""
+"""Invariants of counters: uvmexp, and swap slots."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Invariants of locks, and of what nobody has any more.
+"""Invariants of locks, and of memory without an owner.
 
-Sees: a lock that is held when all is over; a struct, page, anon or slot that is allocated and that nothing refers to.
-Does not see: what a live process keeps and does not need, or memory that was lost and found again before the end.
+Sees: a lock that is held at the end; an allocated struct, page, anon or slot that nothing refers to.
+Does not see: memory that a live process keeps and does not need, or memory that was lost only for a while.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from shared.uvm.structs import (
     uvm,
 )
 
-# -- locks, and what nobody has ------------------------------------------------------
+# -- locks, and memory without an owner ------------------------------------------------------
 
 
 @invariant("LOCK-1", "no lock is held at rest", source="LOCKDEBUG")
@@ -90,9 +90,9 @@ def _(s: Snapshot) -> Iterator[Violation]:
         if (aobj and not s.object_refs[uobj.id]) or uobj not in pagers:
             yield f"{uobj} is leaked: nothing refers to it (uo_refs {s.num(uobj, 'uo_refs')})", uobj
     swslots = {s.get(one, "u_swslots") for one in s.all(Aobj)}
-    for one in s.all(AobjSlots):
-        if one not in swslots:
-            yield f"{one} is leaked: no aobj has it", one
+    for slots in s.all(AobjSlots):
+        if slots not in swslots:
+            yield f"{slots} is leaked: no aobj has it", slots
     results = {s.get(loan, "l_result") for loan in s.all(Loan)}
     for lent in s.all(LoanArray):
         if lent not in results:

@@ -1,4 +1,4 @@
-"""The register of invariants: what one is, and how all of them are checked."""
+"""The register of invariants: the class of an invariant, and the check of all invariants."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def invariant(id: str, sentence: str, *, source: str) -> Callable[[Check], Check
 
 @cache
 def _in_order() -> list[Invariant]:
-    return sorted(INVARIANTS.values(), key=lambda one: ORDER.index(one.id.split("-")[0]))
+    return sorted(INVARIANTS.values(), key=lambda invariant: ORDER.index(invariant.id.split("-")[0]))
 
 
 def check(snapshot: Snapshot) -> list[Finding]:
@@ -54,15 +54,15 @@ def check(snapshot: Snapshot) -> list[Finding]:
 
     Returns: one finding per invariant that does not hold, about its first violation; the others are its story.
     """
-    found = []
-    for one in _in_order():
-        wrong = list(one.violations(snapshot))
+    findings = []
+    for invariant in _in_order():
+        wrong = list(invariant.violations(snapshot))
         if wrong:
             text, subject = wrong[0]
             story = [more for more, _ in wrong[1:]]
-            text = f"{one.id}: {one.sentence}: {text}"
-            found.append(Finding("invariant", text, subject=str(subject), story=story))
-    return found
+            text = f"{invariant.id}: {invariant.sentence}: {text}"
+            findings.append(Finding("invariant", text, subject=str(subject), story=story))
+    return findings
 
 
 def flag_names(flags: int, names: dict[int, str]) -> str:

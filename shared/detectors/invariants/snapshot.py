@@ -1,7 +1,7 @@
 """The whole machine at rest, as invariants see it.
 
-A wrong state is what they are for, so nothing is trusted here: pointers are followed
-only to live structs of the right kind, and walks end.
+The snapshot must work on a wrong state, so it trusts nothing: it follows pointers only
+to live structs of the right kind, and its walks end.
 """
 
 from __future__ import annotations
@@ -381,7 +381,7 @@ class Snapshot(Structs):
     @cached_property
     def translations(self) -> list[Translation]:
         """Every PTE of every map."""
-        found = []
+        mapped = []
         for map, ring in self.entries.items():
             if map in self.submaps:
                 continue  # it has the pmap of kernel_map, and is looked at with it
@@ -393,13 +393,17 @@ class Snapshot(Structs):
                 va = vpn * self.page_size
                 inside = next((entry for start, end, entry in spans if start <= va < end), None)
                 anon, page = (None, None) if inside is None else self.behind(inside, va)
-                found.append(Translation(map, va, pte, inside, anon, page))
-        return found
+                mapped.append(Translation(map, va, pte, inside, anon, page))
+        return mapped
 
     @cached_property
     def sound_translations(self) -> list[Translation]:
         """Those that name the page they should."""
-        return [one for one in self.translations if one.page is not None and one.page.frame == one.pte[FRAME]]
+        return [
+            translation
+            for translation in self.translations
+            if translation.page is not None and translation.page.frame == translation.pte[FRAME]
+        ]
 
     @cached_property
     def modified(self) -> set[int]:
@@ -441,7 +445,7 @@ class Snapshot(Structs):
     @cached_property
     def swapped(self) -> list[Swapped]:
         """What anons and aobjs have in swap."""
-        found = [
+        holders = [
             Swapped(anon, 0, self.num(anon, "an_swslot"), self.follow(anon, "an_page", Page)) for anon in self.anons
         ]
         for aobj in self.all(Aobj):
@@ -451,8 +455,8 @@ class Snapshot(Structs):
                 continue  # LEAK-1
             for pageidx, slot in enumerate(self.array(array)):
                 page = self.object_pages.get((uobj.id, pageidx * self.page_size))
-                found.append(Swapped(uobj, pageidx, slot if isinstance(slot, int) else 0, page))
-        return [one for one in found if one.slot != SWSLOT_NONE]
+                holders.append(Swapped(uobj, pageidx, slot if isinstance(slot, int) else 0, page))
+        return [holder for holder in holders if holder.slot != SWSLOT_NONE]
 
     @cached_property
     def slot_users(self) -> dict[int, list[Struct]]:

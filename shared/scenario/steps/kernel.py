@@ -1,8 +1,8 @@
 """Steps that call functions of the kernel directly: words, memory of the kernel's maps, devices, barriers.
 
-`kload` and `kstore` are one bare load and store of a named word, `klock` and `kunlock` take and release the lock that
-is meant to guard it. Words come into being by being named, with the value 0; word i is on memory shard i modulo the
-shards. Whether a word is locked is the program's affair.
+`kload` and `kstore` are one bare load and store of a named word; `klock` and `kunlock` take and release the word's
+lock. A word exists if a step names it, and begins with the value 0; word i is on memory shard i modulo the shards. The
+program is responsible for locking.
 
 Not part of the modelled kernel: `Barrier`, `Litmus` and `Kvar`, helpers of tests.
 """
@@ -48,7 +48,7 @@ class Litmus(Struct, kind=33):
 class Kvar(Struct, kind=56):
     """A named variable of the kernel that holds the address of memory it has allocated, for the kernel steps.
 
-    Whoever uses it while another frees the memory is on his own, as in C.
+    A thread that uses it while another thread frees the memory gets no protection, as in C.
     """
 
     guards = {"o": own("k_lock")}

@@ -1,4 +1,4 @@
-"""What a step is, and the registry of all steps.
+"""The base of a step, and the registry of all steps.
 
     @step("unmap", "system calls", Where.SETUP | Where.PROGRAM, keys=(AT, PAGES))
     class Unmap(OfProcess):
@@ -10,9 +10,9 @@
         def perform(self, call: Call) -> int | str: ...
         def effect(self, memory: Memory, proc: str) -> End | None: ...
 
-The keys are what a scenario's file says, the fields what they came to. A key's value becomes a field of the same name
-unless its kind says otherwise. The class's docstring tells what the step does; its section `Keys:` says what the values
-of keys mean whose kind alone does not say enough.
+The keys are those of a scenario's file; the fields have their values. The value of a key becomes a field of the same
+name unless the kind of the key differs from that. The class's docstring describes the step; its section `Keys:`
+explains keys whose kind alone does not say enough.
 
 Rules: this module knows neither UVM nor the loader nor the oracle, so that all of them can import it.
 """
@@ -69,12 +69,12 @@ Fields = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What the value of a key can be, and what it comes to.
+    """The possible values of a key, and the fields that they give.
 
     Attributes:
         type: in words.
         schema: as JSON Schema.
-        read: second pass: the fields that the value of this key comes to. It raises UserMistake if that is wrong.
+        read: second pass: the fields that the value of this key gives. Raises UserMistake if the value is wrong.
         means: what a value means, for steps whose docstring does not say it.
         example: a value, as it can stand in a file.
         declare: first pass: take note of the name that this value makes.

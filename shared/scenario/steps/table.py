@@ -1,4 +1,4 @@
-"""The registry of steps, complete: whoever needs every step imports it from here."""
+"""The complete registry of steps: code that needs every step imports it from here."""
 
 from __future__ import annotations
 

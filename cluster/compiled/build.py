@@ -1,0 +1,170 @@
+"""The compiled form: the sources staged, made C by mypyc, compiled, and put into build/compiled with a manifest.
+
+What has been compiled before from the same C is not compiled again. Wants mypy, setuptools and a C compiler.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import io
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from pathlib import Path
+
+from cluster.compiled.modules import modules
+from cluster.compiled.stage import stage
+from shared.form import FOLDER, LIBRARY, MANIFEST, ROOT, python, seal
+
+PACKAGES = ("shared", "nodes", "cluster")
+#: what the C compiler is told, besides
+FLAGS = ("-c", "-fPIC", "-O2", "-g0", "-fwrapv", "-DNDEBUG", "-w")
+#: a warning of mypyc's at a name in a class body that would belong to each object
+WRONG = "Unsupported default attribute value"
+CONFIG = """\
+[mypy]
+python_version = {version}
+[mypy-ray.*]
+follow_imports = skip
+ignore_missing_imports = true
+[mypy-msgpack.*,greenlet.*]
+ignore_missing_imports = true
+"""
+
+
+class CannotBuild(Exception):
+    """What is missing, in one line."""
+
+
+def compiler() -> list[str]:
+    """The command of the C compiler. Raises: CannotBuild - there is none."""
+    command = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    found = [command[0], "cc", "gcc", "clang"]
+    name = next((name for name in found if shutil.which(name)), None)
+    if name is None:
+        raise CannotBuild(f"there is no C compiler: {command[0]} is not found (set CC, or install gcc or clang)")
+    if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
+        raise CannotBuild("there is no Python.h: the development files of this Python are not installed")
+    return [name, *command[1:]]
+
+
+def build(root: Path = ROOT, folder: Path = FOLDER, jobs: int | None = None) -> int:
+    """Build the compiled form of a source tree. Returns: how many files of C had to be compiled.
+
+    Raises: CannotBuild - something is missing, or the C does not compile.
+    """
+    command = compiler()
+    work = folder / "work"
+    copy, made = work / "stage", work / "c"
+    hot = modules(root)
+    sources = sources_of(hot, root)
+    seals = {name: seal(root / name) for name in sources}
+    _copy(root, copy)
+    stage(hot, root, copy)
+    files, include = _to_c(hot, copy, made, work)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    count = _compile(command, files, include, folder, jobs or os.cpu_count() or 1)
+    names = [name.removesuffix(".py").replace("/", ".") for name in hot]
+    manifest = {"python": python(), "modules": names, "sources": seals}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="ascii")
+    return count
+
+
+def sources_of(hot: Iterable[str], root: Path) -> list[str]:
+    """The compiled modules' files, and those of the project's modules that they import, and so on."""
+    found: set[str] = set()
+    left = list(hot)
+    while left:
+        name = left.pop()
+        if name in found:
+            continue
+        found.add(name)
+        for node in ast.walk(ast.parse((root / name).read_bytes())):
+            if isinstance(node, ast.Import):
+                imported = [one.name for one in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported = [node.module, *(f"{node.module}.{one.name}" for one in node.names)]
+            else:
+                continue
+            for module in imported:
+                if module.split(".")[0] in PACKAGES:
+                    path = module.replace(".", "/")
+                    left += [file for file in (f"{path}.py", f"{path}/__init__.py") if (root / file).is_file()]
+    return sorted(found)
+
+
+def _copy(root: Path, copy: Path) -> None:
+    """All modules, for mypy to see their types."""
+    shutil.rmtree(copy, ignore_errors=True)
+    for package in PACKAGES:
+        for file in (root / package).rglob("*.py"):
+            to = copy / file.relative_to(root)
+            to.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, to)
+
+
+def _to_c(hot: Sequence[str], copy: Path, made: Path, work: Path) -> tuple[list[Path], list[str]]:
+    """Have mypyc write the C. Returns: its files, and the folders of headers."""
+    try:
+        from mypyc.build import mypycify  # noqa: PLC0415 - a tool of building alone
+    except ImportError as missing:
+        raise CannotBuild(f"{missing.name} is not installed (pip install 'uvmp[dev]')") from None
+    made.mkdir(parents=True, exist_ok=True)
+    config = work / "mypy.ini"
+    config.write_text(CONFIG.format(version=".".join(map(str, sys.version_info[:2]))), encoding="ascii")
+    options = [f"--config-file={config}", f"--cache-dir={work / 'cache'}"]
+    said = io.StringIO()
+    with chdir(copy), redirect_stdout(said), redirect_stderr(said):
+        try:
+            library = mypycify(
+                [*options, *hot], multi_file=True, group_name=LIBRARY.removesuffix("__mypyc"), target_dir=str(made)
+            )[0]
+        except SystemExit:
+            raise CannotBuild(f"mypyc refuses the sources:\n{said.getvalue()[-4000:]}") from None
+    wrong = [line for line in said.getvalue().splitlines() if WRONG in line]
+    if wrong:
+        raise CannotBuild("\n".join(["mypyc would do something else than Python:", *wrong]))
+    include = [*library.include_dirs, sysconfig.get_path("include")]
+    return [Path(name) for name in library.sources], include
+
+
+def _compile(command: list[str], files: list[Path], include: list[str], folder: Path, jobs: int) -> int:
+    objects = folder / "work" / "objects"
+    objects.mkdir(parents=True, exist_ok=True)
+    flags = [*FLAGS, *shlex.split(os.environ.get("UVMP_CFLAGS", "")), *(f"-I{path}" for path in include)]
+    headers = hashlib.sha256(" ".join([*command, *flags, python()]).encode())
+    for header in sorted({path for file in files for path in file.parent.rglob("*.h")}):
+        headers.update(header.read_bytes())
+    keys = {file: hashlib.sha256(headers.digest() + file.read_bytes()).hexdigest()[:32] for file in files}
+    wanted = {file: objects / f"{key}.o" for file, key in keys.items()}
+    missing = [file for file, made in wanted.items() if not made.exists()]
+
+    def compile_(file: Path) -> None:
+        part = wanted[file].with_suffix(".part")
+        _run([*command, *flags, str(file), "-o", str(part)])
+        part.replace(wanted[file])
+
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(compile_, sorted(missing, key=lambda file: -file.stat().st_size)))
+    library = folder / f"{LIBRARY}{sysconfig.get_config_var('EXT_SUFFIX')}"
+    part = library.with_suffix(".part")
+    shared = ["-bundle", "-undefined", "dynamic_lookup"] if sys.platform == "darwin" else ["-shared"]
+    _run([*command, *shared, *map(str, wanted.values()), "-o", str(part)])
+    part.replace(library)  # a process that has the old one goes on with it
+    for old in set(objects.iterdir()) - set(wanted.values()):
+        old.unlink()
+    return len(missing)
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CannotBuild(f"{command[0]} failed:\n{done.stderr[-2000:]}")

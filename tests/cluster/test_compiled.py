@@ -1,0 +1,243 @@
+"""The compiled form: what is made of the sources before mypyc does its part, and when which form runs."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.compiled.build import CannotBuild, compiler, sources_of
+from cluster.compiled.modules import modules
+from cluster.compiled.stage import Stage, stage
+from shared import FORM, form
+from shared.patch import SEAMS
+from shared.port.port import here
+
+ROOT = form.ROOT
+FUNCTIONS = '''"""Kernel functions."""
+
+from __future__ import annotations
+
+from shared.port.port import here, kernel
+
+
+@kernel(exit="same")
+def staged_same(lock: int, *, more: int = 2) -> int:
+    """Says what it was given."""
+    here.port.told.append(("body", lock, more))
+    return lock + more
+
+
+@kernel(exit="none")
+def staged_none(
+    keep: bool,
+) -> None:
+    if keep:
+        here.port.cur.held[7] = "a lock"
+
+
+@kernel()
+def staged_free(*, a: int, b: int) -> tuple[int, int]:
+    if a > b:
+        raise ValueError(a)
+    return a, b
+'''
+
+
+class Port:
+    """Writes down what a kernel function tells it."""
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+        self.cur = self
+        self.held: dict[int, str] = {3: "mine"}
+
+    def enter(self, name: str) -> None:
+        self.told.append(("enter", name))
+
+    def exit(self) -> None:
+        self.told.append("exit")
+
+    def check_exit(self, name: str, before: tuple[int, ...]) -> None:
+        self.told.append(("check", name, before, list(self.held)))
+
+
+@contextmanager
+def loaded(text: str) -> Iterator[dict[str, Any]]:
+    """A module of the kernel with this text."""
+    names: dict[str, Any] = {"__name__": "shared.uvm.staged"}
+    before = dict(SEAMS)
+    try:
+        exec(compile(text, "staged.py", "exec"), names)
+        yield names
+    finally:
+        for name in SEAMS.keys() - before.keys():
+            del SEAMS[name]
+
+
+def replacement(function: Callable[..., object], port: Port) -> Callable[..., object]:
+    """A function that is called as this one, and writes down how."""
+
+    def call(*args: object, **named: object) -> object:
+        bound = inspect.signature(function).bind(*args, **named)
+        bound.apply_defaults()
+        port.told.append((function.__name__, bound.arguments))
+        return None if "None" in str(inspect.signature(function).return_annotation) else "replaced"
+
+    return call
+
+
+CALLS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "same": lambda module: module["staged_same"](1),
+    "same, more": lambda module: module["staged_same"](1, more=5),
+    "none": lambda module: module["staged_none"](False),
+    "none, kept": lambda module: module["staged_none"](keep=True),
+    "free": lambda module: module["staged_free"](a=1, b=2),
+    "free, error": lambda module: module["staged_free"](a=2, b=1),
+}
+
+
+@pytest.mark.skipif(FORM.name == form.COMPILED, reason="a compiled port is a Port")
+@pytest.mark.parametrize("replaced", [False, True])
+@pytest.mark.parametrize("call", CALLS)
+def test_a_wrapper_does_what_the_decorator_does(call: str, replaced: bool) -> None:
+    def outcome(text: str) -> list[object]:
+        port = Port()
+        with loaded(text) as module, here.installed(port):  # type: ignore[arg-type]
+            for name in [name for name in SEAMS if name.startswith("staged_")] if replaced else []:
+                SEAMS[name](replacement(module[name], port))
+            try:
+                result = CALLS[call](module)
+            except ValueError as wrong:
+                result = repr(wrong)
+            names = [name for name in module if name.startswith("staged_") and "__" not in name]
+            about = [(name, module[name].__doc__, str(inspect.signature(module[name]))) for name in names]
+        return [port.told, result, about]  # fmt: skip
+
+    staged = Stage().module("shared/uvm/staged.py", FUNCTIONS)
+    assert "@kernel" not in staged
+    plain, written = outcome(FUNCTIONS), outcome(staged)
+    assert plain == written
+    assert "enter" in str(plain[0])
+
+
+@pytest.fixture(scope="session")
+def staged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sources as mypyc is given them; they are still Python."""
+    copy = tmp_path_factory.mktemp("staged")
+    for package in ("shared", "nodes", "cluster", "configs", "tests"):
+        for file in (ROOT / package).rglob("*"):
+            if file.is_file() and "__pycache__" not in file.parts:
+                (copy / file.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+                (copy / file.relative_to(ROOT)).write_bytes(file.read_bytes())
+    stage(modules(ROOT), ROOT, copy)
+    return copy
+
+
+def test_the_staged_sources_give_the_same_journals(staged: Path) -> None:
+    """Structs, arrays, unions, locks, inherited fields, counters, errata and findings among them."""
+    chosen = "[S1a] or [S3a-shipped] or [S8a] or [S9] or [E2] or [E61b-shipped] or [litmus-mp]"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", staged,
+         staged / "tests/parity/test_digests.py", "-k", chosen],
+        capture_output=True, text=True, check=False, cwd=staged, env={**os.environ, "PYTHONPATH": str(staged)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "7 passed" in done.stdout
+
+
+def test_functions_stay_on_their_lines(staged: Path) -> None:
+    def lines(file: Path) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                found.setdefault(node.name.removesuffix("__body"), []).append(node.body[-1].lineno)
+        return found
+
+    for name in modules(ROOT):
+        if name not in ("shared/port/port.py", "shared/port/struct.py", "shared/uvm/structs.py"):
+            now = lines(staged / name)
+            for function, at in lines(ROOT / name).items():
+                assert set(at) <= set(now[function]), f"{name}: {function}"
+
+
+# -- which form runs ------------------------------------------------------------------
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> tuple[Path, Path]:
+    """A source tree of one file, and a compiled form of it."""
+    (tmp_path / "a.py").write_text("x = 1\n")
+    folder = tmp_path / "compiled"
+    folder.mkdir()
+    manifest = {"python": form.python(), "modules": ["a"], "sources": {"a.py": form.seal(tmp_path / "a.py")}}
+    (folder / form.MANIFEST).write_text(json.dumps(manifest))
+    return tmp_path, folder
+
+
+def test_a_form_of_these_sources_is_used(tree: tuple[Path, Path]) -> None:
+    root, folder = tree
+    assert form.unusable(root, folder) == ""
+    os.utime(root / "a.py", (1, 1))  # another time, as after a checkout, but the same text
+    assert form.unusable(root, folder) == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda root, folder: (root / "a.py").write_text("x = 2\n"), "a.py has changed"),
+        (lambda root, folder: (root / "a.py").write_text("x = 10\n"), "a.py has changed"),
+        (lambda root, folder: (root / "a.py").unlink(), "a.py, of which it was built, is not there"),
+        (lambda root, folder: (folder / form.MANIFEST).unlink(), "has not been built"),
+        (lambda root, folder: (folder / form.MANIFEST).write_text("{"), "cannot be read"),
+        (
+            lambda root, folder: (folder / form.MANIFEST).write_text('{"python": "3.9.1 .so", "sources": {}}'),
+            "was built for Python 3.9.1",
+        ),
+    ],
+)
+def test_a_stale_form_is_not_used(tree: tuple[Path, Path], change: Callable[[Path, Path], object], why: str) -> None:
+    change(*tree)
+    os.utime(tree[0])
+    assert why in form.unusable(*tree)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"), [("compiled", "compiled form cannot be used: it has not been built"), ("fast", "not 'fast'")]
+)
+def test_a_form_that_cannot_be_had_ends_the_command(tmp_path: Path, wanted: str, said: str) -> None:
+    (tmp_path / "shared").mkdir()
+    for name in ("__init__.py", "form.py"):
+        (tmp_path / "shared" / name).write_bytes((ROOT / "shared" / name).read_bytes())
+    done = subprocess.run(
+        [sys.executable, "-c", "import shared"], capture_output=True, text=True, check=False, cwd=tmp_path,
+        env={**os.environ, "UVMP_FORM": wanted, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (5, "")
+    assert said in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_plain_is_plain(tmp_path: Path) -> None:
+    assert form.choose("plain") == form.Form("plain", "UVMP_FORM=plain")
+
+
+def test_whatever_compiled_modules_import_makes_them_stale() -> None:
+    sources = sources_of(modules(ROOT), ROOT)
+    assert {"shared/uvm/page.py", "shared/uvm/param.py", "shared/scenario/model.py"} <= set(sources)
+    assert not [name for name in sources if name.startswith(("cluster/cli", "cluster/postmortem"))]
+
+
+def test_there_is_one_line_where_there_is_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setenv("CC", "no-such-cc -x")
+    with pytest.raises(CannotBuild, match="there is no C compiler: no-such-cc is not found"):
+        compiler()
