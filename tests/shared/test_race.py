@@ -798,12 +798,39 @@ def test_findings_come_in_an_order_in_which_they_can_have_happened() -> None:
     assert [found.function for found in told.watch.findings()] == ["early", "late"]
 
 
+def test_a_reversal_and_a_race_of_one_cpu_come_in_its_order() -> None:
+    for race_first in (False, True):
+        told = Told()
+        for lock in ("thing:0.lk", "other:0.lk"):
+            told.lock("A", lock)
+        told.store("A", obj="thing:1#0")
+        for _ in range(3):
+            told("C", "wakeup", chan="thing:0", woke=["B"])
+        told.lock("B", "other:0.lk")
+        told("B", "enter", fn="f")
+        if race_first:
+            told.store("B", obj="thing:1#0")
+        told.lock("B", "thing:0.lk")
+        if not race_first:
+            told.store("B", obj="thing:1#0")
+        kinds = ["lock-order-reversal", "data-race"]
+        assert [found.kind for found in told.watch.findings()] == (kinds[::-1] if race_first else kinds)
+
+
 def test_moments_of_two_cpus_at_which_the_same_had_happened_are_told_apart() -> None:
     detector = RaceDetector()
     assert detector.moment("cpu1", 4) == (1, "cpu1", 4)
     detector.operation("cpu0", "wakeup", 0, None, ["B"])
     detector.goes_on("B", "cpu1")
     assert detector.moment("cpu0", 1) == (2, "cpu0", 1) and detector.moment("cpu1", 5) == (2, "cpu1", 5)
+
+
+def test_what_a_cpu_has_told_itself_counts_once() -> None:
+    detector = RaceDetector()
+    detector.operation("cpu0", "unlock", 1, None)
+    for code in ("lock", "unlock", "lock"):
+        detector.operation("cpu0", code, 1, None)
+    assert detector.moment("cpu0", 5) == (3, "cpu0", 5)
 
 
 # -- lock order ----------------------------------------------------------------------------------------
