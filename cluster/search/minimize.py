@@ -45,7 +45,7 @@ def minimize(sim: Sim, finding: Finding, deviations: list[Deviation], budget: in
                 at += size
         if size == 1 and not shrunk:
             break
-        size = max(1, min(size // 2, len(best) // 2)) if not shrunk or size > 1 else 1
+        size = max(1, min(size // 2, len(best) // 2))
     at = 0
     while budget > 0 and at + 1 < len(best):  # a detour: to X, and at once on to Y
         budget -= 1

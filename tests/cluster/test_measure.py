@@ -9,6 +9,7 @@ import pytest
 
 from cluster.boot import prepare
 from cluster.search import make
+from cluster.search.explore import search
 from cluster.search.measure import LEAST_EXECUTIONS, measure
 from cluster.search.strategy import Stay
 from cluster.sim.engine import Sim
@@ -19,7 +20,8 @@ from tests.kit import scenario
 def test_measures_speed_and_every_search() -> None:
     told: list[str] = []
     found = measure(scenario("E45"), range(3), seconds=0.0, progress=told.append)
-    assert found.operations_per_second > found.schedules_per_second > 0
+    assert found.operations_per_second > found.schedules_per_second > 0 and found.scenario.id == "E45"
+    assert found.operations_per_second / found.schedules_per_second == pytest.approx(found.operations)
     assert found.found_at == {"pct": [1, 1, 1], "random": [1, 1, 1]}  # it is no race: the first execution shows it
     assert found.median("pct") == 1
     assert told == ["speed", *(f"{one}, seed {seed}" for one in ("pct", "random") for seed in range(3))]
@@ -44,8 +46,19 @@ def test_the_median_is_none_if_half_of_the_searches_were_given_up() -> None:
     found.found_at["pct"] = [3, 1, None, 2]
     found.limit = 5
     assert found.median("pct") == 2
+    found.limit = 2  # at which it was not given up yet
+    assert found.median("pct") == 2
+    found.limit = 5
     found.found_at["pct"] = [3, None, None]
     assert found.median("pct") is None
+
+
+def test_a_search_is_the_one_that_explore_makes_of_this_strategy_and_seed() -> None:
+    scene = scenario("S3a-shipped")
+    found = measure(scene, range(2), seconds=0.0)
+    for strategy, counts in found.found_at.items():
+        assert counts == [search(scene, strategy, seed, found.limit).found_at for seed in range(2)]
+    assert found.found_at["pct"] != found.found_at["random"] and found.limit == scene.bound.schedules
 
 
 def test_a_scenario_without_a_defect_has_no_searches() -> None:
