@@ -385,7 +385,6 @@ class Sim(ThinnedHeap):
         if self.dead:
             raise PortDead
         current, execution = self.cur, self.execution
-        assert isinstance(current, Thread)
         if not execution.changed:
             alone = len(execution.enabled) == 1 and execution.enabled[0] is current
             if alone or execution.quiet > 0:
@@ -395,6 +394,7 @@ class Sim(ThinnedHeap):
                 if execution.points >= execution.count_at:
                     self._count()
                 return
+        assert isinstance(current, Thread)
         current.asks = code, target, args
         thread = self._pick(current)
         if thread is not current:
@@ -472,7 +472,9 @@ class Sim(ThinnedHeap):
             operation = getattr(node, "op_" + code)
         else:
             node, operation = server
-        self._admitted(thread, node)
+        thread.n += 1
+        thread.processor.k += 1
+        node.admitted += 1
         if code == "sleep":
             thread.woken = False
             thread.waits_since = node.admitted
