@@ -30,6 +30,12 @@ OPEN = {
     "shared/port/port.py": ("Port", "Context"),
     "shared/locks/table.py": ("LockTable",),
     "nodes/node.py": ("Node",),
+    "nodes/memory.py": ("Memory",),
+    "shared/detectors/race.py": ("RaceDetector",),
+    "cluster/search/strategy.py": ("Strategy", "Stay"),
+    "cluster/search/walk.py": ("RandomWalk",),
+    "cluster/search/pct.py": ("Pct",),
+    "cluster/search/follow.py": ("Deviate", "Order"),
     "nodes/host/half.py": ("ProcessorPort",),
 }
 #: classes that stay classes of Python's: their base is another extension's
