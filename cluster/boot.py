@@ -51,7 +51,7 @@ def boot(scenario: Scenario) -> dict[str, object]:
         programs = threads
     machine = Machine(
         sound,
-        {BOOT: booter, **{name: one for name, one in threads.items() if name not in programs}},
+        {BOOT: booter, **{name: thread for name, thread in threads.items() if name not in programs}},
     )
     _put_to_sleep(machine, machine.threads)
     sim = Sim(machine, None)

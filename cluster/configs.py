@@ -165,7 +165,7 @@ def _machine_file(scenario: Path, wanted: str) -> tuple[str, str]:
     """
     try:
         file = (scenario.parent / wanted).resolve()
-        inside = any(file.is_relative_to(one) for one in (scenario.parent.resolve(), root().resolve()))
+        inside = any(file.is_relative_to(folder) for folder in (scenario.parent.resolve(), root().resolve()))
     except (OSError, ValueError, RuntimeError):  # a link to itself, a null character
         raise UserMistake(f"{show(wanted)} cannot be found") from None
     if not inside:

@@ -56,8 +56,8 @@ def together(mistakes: Iterable[UserMistake]) -> UserMistake:
     """One exception for all mistakes of a file (at least one), in the order of its lines: the first has the others."""
     flat = dict.fromkeys(other for mistake in mistakes for other in (mistake, *mistake.others))
     first, *others = sorted(flat, key=lambda one: (one.file or "", one.line or 0))
-    for one in others:
-        one.others = ()
+    for mistake in others:
+        mistake.others = ()
     first.others = tuple(others)
     return first
 

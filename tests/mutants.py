@@ -43,6 +43,7 @@ also_copy = ["cluster", "nodes", "shared", "tests", "configs", "uvmp.py", "READM
 pytest_add_cli_args = [
     "-p", "no:cacheprovider", "-m", "not live and not long and not wide", "--hypothesis-profile=mutants",
 ]
+timeout_multiplier = 4
 pytest_add_cli_args_test_selection = [{tests}]
 """
 

@@ -27,12 +27,12 @@ def command(ctx: click.Context, as_json: bool) -> int | None:
     output = Output(as_json)
     status_width, lock_width = max(map(len, Status)), max(map(len, BigLock))
     output.say(f"{'name':4}  {'status'.ljust(status_width)}  {'big lock'.ljust(lock_width)}  erratum", bold=True)
-    for one in ERRATA.values():
-        known, seen = one.status.ljust(status_width), one.big_lock.ljust(lock_width)
-        output.say(f"{one.name:4}  {known}  {seen}  {one.id}", bold=True)
-        for line in textwrap.wrap(one.sentence, width() - 6):
+    for entry in ERRATA.values():
+        known, seen = entry.status.ljust(status_width), entry.big_lock.ljust(lock_width)
+        output.say(f"{entry.name:4}  {known}  {seen}  {entry.id}", bold=True)
+        for line in textwrap.wrap(entry.sentence, width() - 6):
             output.say(f"      {line}")
-        rows = [("row", one.row), ("source", "; ".join(one.source)), ("scenarios", ", ".join(one.scenarios))]
+        rows = [("row", entry.row), ("source", "; ".join(entry.source)), ("scenarios", ", ".join(entry.scenarios))]
         labelled(output, rows, indent="      ")
     output.say()
     labelled(output, [(status, f"{counts()[status]}: {status.meaning}") for status in Status], indent="")

@@ -45,7 +45,7 @@ def command(scenarios: tuple[str, ...], seeds: int, schedules: int | None, secon
     """
     output = Output(as_json)
     chosen = [configs.scenario(scenario).scenario for scenario in scenarios or configs.names("scenarios")]
-    width = max(len(one.id) for one in chosen)
+    width = max(len(scenario.id) for scenario in chosen)
     rows: list[Measured] = []
     interrupted = False
     output.say(_row(HEADS, width), bold=True)

@@ -194,7 +194,7 @@ class Output:
             if room is not None and room - before >= MIN_WIDTH // 2:
                 last = textwrap.wrap(row[-1], room - before) or [""]
             head = "".join(cell.ljust(width) + "  " for cell, width in zip(row, widths[:-1]))
-            for line in [head + last[0], *(" " * before + one for one in last[1:])]:
+            for line in [head + last[0], *(" " * before + text for text in last[1:])]:
                 if not self.json:
                     self._echo(shown(line.rstrip(), self.out), {"bold": True} if number == 0 else {})
 
@@ -210,8 +210,8 @@ def complain(args: list[str], message: str, code: int, error: BaseException | No
     others = error.others if isinstance(error, UserMistake) else ()
     try:
         say_error(message)
-        for one in others[: MAX_MISTAKES - 1]:
-            say_error(str(one))
+        for mistake in others[: MAX_MISTAKES - 1]:
+            say_error(str(mistake))
         if len(others) >= MAX_MISTAKES:
             say_error(f"and {len(others) - MAX_MISTAKES + 1} more")
         if hint:

@@ -107,17 +107,17 @@ def _on_cpus(steps: tuple[Step, ...], cpus: int) -> tuple[Step, ...]:
 def _shorter_ranges(program: Program) -> Iterator[Program]:
     """One page in the place of several, in one step."""
     for at, step in enumerate(program.setup):
-        for one in _shorter(step):
-            yield replace(program, setup=(*program.setup[:at], one, *program.setup[at + 1 :]))
+        for shorter in _shorter(step):
+            yield replace(program, setup=(*program.setup[:at], shorter, *program.setup[at + 1 :]))
     for name, steps in program.threads.items():
-        for shorter in _shorter_in(steps):
-            yield replace(program, threads={**program.threads, name: shorter})
+        for fewer in _shorter_in(steps):
+            yield replace(program, threads={**program.threads, name: fewer})
 
 
 def _shorter_in(steps: tuple[Step, ...]) -> Iterator[tuple[Step, ...]]:
     for at, step in enumerate(steps):
-        for one in _shorter(step):
-            yield (*steps[:at], one, *steps[at + 1 :])
+        for shorter in _shorter(step):
+            yield (*steps[:at], shorter, *steps[at + 1 :])
         for fewer in _shorter_in(step.program or ()):
             yield (*steps[:at], replace(step, program=fewer), *steps[at + 1 :])
 

@@ -175,9 +175,9 @@ def _clean(value: object) -> object:
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, dict):
-        return {clean(key): _clean(one) for key, one in value.items()}
+        return {clean(key): _clean(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_clean(one) for one in value]
+        return [_clean(part) for part in value]
     return value
 
 
@@ -207,10 +207,10 @@ def of(run: Run, name: str = "") -> Postmortem:
     about, objects = _involved(pm, graph, history)
     telling = _telling_operations(pm, graph, run)
     _steps(pm, machine, about, telling)
-    pm.objects = [report(one, machine.steps.some(history.get(one, ())), machine) for one in objects]
-    for one in pm.objects:
-        mark(one.history, telling)
-        one.history = choose(fold(one.history), MAX_ROWS)
+    pm.objects = [report(name, machine.steps.some(history.get(name, ())), machine) for name in objects]
+    for struct in pm.objects:
+        mark(struct.history, telling)
+        struct.history = choose(fold(struct.history), MAX_ROWS)
     if name:
         pm.about = _asked_for(name, machine, history)
     _locks(pm, machine, about)
@@ -252,7 +252,7 @@ def _identity(pm: Postmortem, run: Run) -> None:
         parts = _dict(step)
         deviation = Deviation._make(parts.get(key, "?") for key in Deviation._fields)
         pm.schedule.append(f"{number}. {deviation}")
-    pm.notes = [str(_dict(one).get("text", "")) for one in _list(about.get("notes"))]
+    pm.notes = [str(_dict(note).get("text", "")) for note in _list(about.get("notes"))]
 
 
 def _integrity(pm: Postmortem, run: Run, sequence: Sequence) -> None:
@@ -367,7 +367,7 @@ def _parked(context: ContextState) -> bool:
 
 def _procs(scenario: dict[str, object] | None) -> dict[str, list[str]]:
     """Process -> its threads, in order of process numbers."""
-    procs: dict[str, list[str]] = {str(one): [] for one in _list(_dict(scenario).get("procs"))}
+    procs: dict[str, list[str]] = {str(proc): [] for proc in _list(_dict(scenario).get("procs"))}
     for one in map(_dict, _list(_dict(scenario).get("lwps"))):
         procs.setdefault(str(one.get("proc")), []).append(str(one.get("name")))
     return procs
@@ -401,12 +401,12 @@ def _involved(pm: Postmortem, graph: Graph, history: History) -> tuple[list[str]
     named = [owner_of(finding.subject), *_named([finding.text])] if finding is not None else []
     if finding is not None and finding.detector == "oracle":
         named += _named(finding.story)
-    about = [one for one in dict.fromkeys(named) if one in history]
-    in_ring = [one for one in graph.blocked() if one.name in pm.cycle]
-    for one in in_ring if about or in_ring else graph.blocked():
-        if one.wait is not None and (not about or one.wait.kind in ("lock", "upgrade")):
-            about.append(owner_of(one.wait.what))
-    about = [one for one in dict.fromkeys(about) if one in history]
+    about = [name for name in dict.fromkeys(named) if name in history]
+    in_ring = [context for context in graph.blocked() if context.name in pm.cycle]
+    for waiter in in_ring if about or in_ring else graph.blocked():
+        if waiter.wait is not None and (not about or waiter.wait.kind in ("lock", "upgrade")):
+            about.append(owner_of(waiter.wait.what))
+    about = [name for name in dict.fromkeys(about) if name in history]
     for name in list(about):
         about += [partner for partner in partners(name, machine, history) if partner in history]
     about = list(dict.fromkeys(about))[:MAX_ABOUT]
@@ -490,7 +490,9 @@ def _steps(pm: Postmortem, machine: Machine, about: list[str], telling: list[Ope
         if event == "finding" or about_it or chooses or (loaded is not None and loaded[0] in focus):
             chosen.add(step.at)
     if pm.finding is not None and pm.finding.detector == "oracle":  # told of at the end, and seen before
-        named = {one for one in telling if one in named_operations(pm.finding.story, machine.contexts)}
+        named = {
+            operation for operation in telling if operation in named_operations(pm.finding.story, machine.contexts)
+        }
         there = (step for step in machine.steps.some(chosen) if (step.record["ctx"], step.record["n"]) in named)
         last = max((step.at for step in there), default=None)
         chosen = {at for at in chosen if last is None or at <= last}

@@ -68,7 +68,7 @@ class Line:
     @property
     def where(self) -> str:
         """The function, and who called it."""
-        return " < ".join(one for one in (self.fn, self.caller) if one) or self.outside
+        return " < ".join(function for function in (self.fn, self.caller) if function) or self.outside
 
     @property
     def outside(self) -> str:
@@ -178,7 +178,7 @@ def _frames(record: Record, op: Op) -> list[int]:
     frames: list[int] = []
     for name in op.frames:
         value = record.get(name)
-        frames += [one for one in (value if isinstance(value, list) else [value]) if type(one) is int]
+        frames += [frame for frame in (value if isinstance(value, list) else [value]) if type(frame) is int]
     return frames
 
 
@@ -257,7 +257,7 @@ def report(name: str, steps: Iterable[Step], machine: Machine) -> ObjectReport:
 
 def _shared_slots(kind: str) -> set[int]:
     """Slots with two names (an_page and an_nxt)."""
-    slots = [one.slot for one in KIND_NAMES[kind].fields.values() if one.slot >= 0]
+    slots = [field.slot for field in KIND_NAMES[kind].fields.values() if field.slot >= 0]
     return {slot for slot in slots if slots.count(slot) > 1}
 
 
@@ -304,14 +304,14 @@ def partners(name: str, machine: Machine, history: History) -> list[str]:
                 found += _handles([record.get("value"), step.old], other)
             elif kind_of(target[0]) == other and record.get("field") == back:
                 found.append(target[0])
-    found += [one for one in history if kind_of(one) == other and _names(machine.value(one, back), name)]
+    found += [struct for struct in history if kind_of(struct) == other and _names(machine.value(struct, back), name)]
     return list(dict.fromkeys(found))
 
 
 def _handles(values: list[object], kind: str) -> list[str]:
     """Those of these values, or of what is known of fields, that are handles of structs of a kind."""
     handles = [handle(value.value if isinstance(value, Known) else value) for value in values]
-    return [one[0] for one in handles if one is not None and kind_of(one[0]) == kind]
+    return [struct[0] for struct in handles if struct is not None and kind_of(struct[0]) == kind]
 
 
 def _names(known: Known | None, name: str) -> bool:

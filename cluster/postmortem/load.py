@@ -173,7 +173,7 @@ def load(path: str | Path) -> Run:
         identities.setdefault(clean(run.run.get("run"), 60), set()).add(RUN)
     _verify(run, sums)
     if len(identities) > 1:
-        told = "; ".join(f"{_some(of)} of run {one}" for one, of in sorted(identities.items()))
+        told = "; ".join(f"{_some(of)} of run {identity}" for identity, of in sorted(identities.items()))
         run.torn.insert(0, f"the files are of different runs: {clean(told, 300)}")
     return run
 

@@ -278,9 +278,9 @@ class Machine:
             self._hold(ctx, name, ctx.held[name]._replace(mode="r"))
         elif event == "unlock":
             mine = [holder for holder in lock.holders if holder.ctx == ctx.name] or lock.holders[:1]
-            for one in mine[:1]:
-                lock.holders.remove(one)
-                self.contexts[one.ctx].held.pop(name, None)
+            for holder in mine[:1]:
+                lock.holders.remove(holder)
+                self.contexts[holder.ctx].held.pop(name, None)
             lock.last_unlocked = Hold(ctx.name, mode, ctx.function, n)
 
     def _life(self, ctx: ContextState, record: Record, event: str) -> None:
@@ -296,9 +296,10 @@ class Machine:
             del self.fields[key]
         if kind is None or event == "free":
             return
-        for one in kind.fields.values():
-            if one.slot >= 0:
-                self.fields.setdefault((name, one.slot), Known(one.name, None, ctx.name, record["n"], ctx.function))
+        for declared in kind.fields.values():
+            if declared.slot >= 0:
+                known = Known(declared.name, None, ctx.name, record["n"], ctx.function)
+                self.fields.setdefault((name, declared.slot), known)
 
     def _switch(self, ctx: ContextState, event: str) -> None:
         on = self.cpus.setdefault(ctx.cpu, [])

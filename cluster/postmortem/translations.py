@@ -65,7 +65,7 @@ class Translations:
         touched_by = (old, new) if event == "pmap_enter" else (new if walked is not None else old,)
         if event == "pmap_walk" and walked is None:
             return frozenset()
-        return frozenset(one for one in touched_by if type(one) is int)
+        return frozenset(page for page in touched_by if type(page) is int)
 
     def _key(self, record: Record) -> Key | None:
         pmap, vpn, va = record.get("pmap"), record.get("vpn"), record.get("va")

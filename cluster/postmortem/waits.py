@@ -27,15 +27,15 @@ class Graph:
 
     def _facts(self) -> Facts:
         machine, known = self.machine, self.machine.contexts
-        blocked = {one.name: one.wait for one in self.blocked() if one.wait is not None}
+        blocked = {context.name: context.wait for context in self.blocked() if context.wait is not None}
         asleep = [wait.what for wait in blocked.values() if wait.kind == "sleep"]
         busy = {chan: self._busy(chan) for chan in asleep}
         procs = {chan: self._proc(chan) for chan in asleep}
         current = {f"{cpu}.ipi": on[-1] for cpu, on in machine.cpus.items() if on}
         return Facts(
             waits=blocked,
-            ended=frozenset(one.name for one in known.values() if one.ended),
-            stacks={one.name: [frame.fn for frame in one.stack] for one in known.values()},
+            ended=frozenset(context.name for context in known.values() if context.ended),
+            stacks={context.name: [frame.fn for frame in context.stack] for context in known.values()},
             holders={name: lock.holders for name, lock in machine.locks.items()},
             queues={name: lock.waiters for name, lock in machine.locks.items()},
             busy={chan: one for chan, one in busy.items() if one is not None},
@@ -60,7 +60,7 @@ class Graph:
         """How much memory there is, as far as the records tell."""
         words = {"free": "pages are free", "reserve_kernel": "are kept for the kernel"}
         known = {key: self.machine.value(f"{uvmexp}", key) for key in words}
-        told = ", ".join(f"{one.value} {words[key]}" for key, one in known.items() if one is not None)
+        told = ", ".join(f"{field.value} {words[key]}" for key, field in known.items() if field is not None)
         return f" ({told})" if told else ""
 
     def _proc(self, chan: str) -> str:

@@ -252,22 +252,22 @@ def by_address(record: Record, where: Callable[[int], str]) -> str:
     if not event.startswith("pmap_") or not {"va", "vpn", "start", "frame"} & record.keys():
         return ""
     parts: list[str] = []
-    for key, one in record.items():
+    for key, part in record.items():
         if key in ABOUT_RECORD or key in ("pmap", "vpn", "end"):
             continue
-        if key in ("va", "start") and type(one) is int:
+        if key in ("va", "start") and type(part) is int:
             end = record.get("end")
-            last = f" to {where(end - 1)}" if key == "start" and type(end) is int and end > one + 1 else ""
-            parts.insert(0, where(one) + last)
-        elif key == "frame" and type(one) is int:
-            parts.append(f"page:{one}")
-        elif key in ("flags", "error") and one in (0, None):
+            last = f" to {where(end - 1)}" if key == "start" and type(end) is int and end > part + 1 else ""
+            parts.insert(0, where(part) + last)
+        elif key == "frame" and type(part) is int:
+            parts.append(f"page:{part}")
+        elif key in ("flags", "error") and part in (0, None):
             continue
         elif key == "pte":
-            mapped = isinstance(one, list) and bool(one)
-            parts.append(f"finds page:{clean(one[0], 20)}" if mapped else f"fault {clean(one, 20)}")
+            mapped = isinstance(part, list) and bool(part)
+            parts.append(f"finds page:{clean(part[0], 20)}" if mapped else f"fault {clean(part, 20)}")
         else:
-            parts.append(f"{key}={_argument(key, one)}")
+            parts.append(f"{key}={_argument(key, part)}")
     then = "".join(f"; {word} {', '.join(who)}" for word in ("granted", "raised") if (who := names_of(record, word)))
     return f"{event}({', '.join(parts)}){then}" + (": waits" if record.get("wait") else "")
 

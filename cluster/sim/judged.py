@@ -44,10 +44,7 @@ def digest(machine: Machine, heap: Heap, results: Results) -> bytes:
         (thread.waits, thread.state, thread.ready, thread.n > 0, list(thread.held) or None, thread.stack)
         for thread in machine.threads.values()
     ]
-    records = [
-        (id, rec.gen, [_plain(value) for value in rec.fields])
-        for id, rec in sorted(heap.changed)
-    ]
+    records = [(id, rec.gen, [_plain(value) for value in rec.fields]) for id, rec in sorted(heap.changed)]
     locks = [
         (lock.key, [tuple(want) for want in lock.holders], [tuple(want) for want in lock.waiters])
         for manager in machine.lock_managers

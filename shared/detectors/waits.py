@@ -143,7 +143,7 @@ class WaitGraph:
         found = self._edges.get(name)
         if found is None:
             every = self._all(name)
-            found = self._edges[name] = [one for one in every if one.to not in self.facts.ended]
+            found = self._edges[name] = [edge for edge in every if edge.to not in self.facts.ended]
         return found
 
     def _all(self, name: str) -> list[Edge]:
@@ -151,7 +151,7 @@ class WaitGraph:
         if wait is None:
             return []
         if wait.kind in ("lock", "upgrade"):
-            holders = [Edge(one.ctx, "holder", self._held(name, wait, one)) for one in self.in_the_way(name, wait)]
+            holders = [Edge(hold.ctx, "holder", self._held(name, wait, hold)) for hold in self.in_the_way(name, wait)]
             ahead = [Edge(who, "ahead", self._ahead(who, wait)) for who in self.ahead_of(name, wait)]
             return holders + ahead
         if wait.kind == "sleep" and wait.what in self.facts.busy:
@@ -164,16 +164,16 @@ class WaitGraph:
             supply = self.facts.supplies.get(wait.what)
             return [] if supply is None else [Edge(supply[0], "supply", f"for {supply[1]}, which {supply[0]} provides")]
         cpus = self.facts.cpus
-        return [Edge(cpus[one], "ack", f"until {one} has acknowledged") for one in wait.what.split() if one in cpus]
+        return [Edge(cpus[cpu], "ack", f"until {cpu} has acknowledged") for cpu in wait.what.split() if cpu in cpus]
 
     def in_the_way(self, name: str, wait: Wait) -> list[Hold]:
         """The holders because of whom the lock cannot be granted; of a lock held shared, none is in a reader's way."""
         every = self.facts.holders.get(wait.what, ())
-        mine = [one for one in every if one.ctx == name]
+        mine = [hold for hold in every if hold.ctx == name]
         if wait.kind == "upgrade":
-            return [one for one in every if one.ctx != name]
+            return [hold for hold in every if hold.ctx != name]
         shared = wait.mode == "r" and self.facts.sleepable(wait.what)
-        holders = [one for one in every if not shared or one.mode == "w"]
+        holders = [hold for hold in every if not shared or hold.mode == "w"]
         return holders if holders else mine if not self.ahead_of(name, wait) else []
 
     def ahead_of(self, name: str, wait: Wait) -> list[str]:
@@ -182,8 +182,8 @@ class WaitGraph:
         before = queue[: queue.index(name)] if name in queue else []
         waits = self.facts.waits
         if wait.mode == "r" and self.facts.sleepable(wait.what):
-            before = [one for one in before if one not in waits or waits[one].mode != "r"]
-        return [one for one in before if one != name]
+            before = [ctx for ctx in before if ctx not in waits or waits[ctx].mode != "r"]
+        return [ctx for ctx in before if ctx != name]
 
     # -- cycles --------------------------------------------------------------------
 

@@ -46,7 +46,7 @@ CATALOGUE: tuple[Erratum, ...] = (
     *swap.CATALOGUE,
 )
 #: every erratum by its id, in the order of rows
-ERRATA: dict[str, Erratum] = {one.id: one for one in sorted(CATALOGUE, key=_place)}
+ERRATA: dict[str, Erratum] = {erratum.id: erratum for erratum in sorted(CATALOGUE, key=_place)}
 
 
 def counts() -> dict[Status, int]:

@@ -164,14 +164,14 @@ def events_after(journals: Journals) -> dict[str, list[int]]:
     """
     last: Counter[str] = Counter()
     for records in journals.values():
-        for one in records:
-            if "k" in one:
-                last[one["cpu"]] = max(last[one["cpu"]], one["k"])
+        for record in records:
+            if "k" in record:
+                last[record["cpu"]] = max(last[record["cpu"]], record["k"])
     counts = {cpu: [0] * (k + 1) for cpu, k in last.items()}
     for node, records in journals.items():
-        for one in records:
-            if "k" not in one and one["at"] < len(counts.setdefault(node, [0])):
-                counts[node][one["at"]] += 1
+        for record in records:
+            if "k" not in record and record["at"] < len(counts.setdefault(node, [0])):
+                counts[node][record["at"]] += 1
     return counts
 
 
@@ -187,7 +187,7 @@ def cut(journals: Journals, count: int) -> Journals:
     Raises: LogIncomplete - the orders contradict each other.
     """
     order = linearize(journals)
-    kept = {id(one) for one in order[:count]}
+    kept = {id(record) for record in order[:count]}
     last: dict[str, Record] = {}
     ended = set[str]()  # contexts whose last wait has ended
     for one in order[:count]:
@@ -363,26 +363,26 @@ def _causes(operations: Journals, by_cpu: dict[str, _Operations]) -> dict[int, R
     raised: dict[str, deque[Record]] = {}
     for records in operations.values():
         began: dict[str, int] = {}  # a wait begins and ends on one node
-        for one in records:
-            if "wait" in one or one["event"] == "sleep":
-                began[one["ctx"]] = id(one)
-            for ctx in (*one.get("granted", ()), *one.get("woke", ())):
-                ends[began.pop(ctx, ctx)] = one
-            for ctx in one.get("raised", ()):
-                raised.setdefault(ctx, deque()).append(one)
+        for record in records:
+            if "wait" in record or record["event"] == "sleep":
+                began[record["ctx"]] = id(record)
+            for ctx in (*record.get("granted", ()), *record.get("woke", ())):
+                ends[began.pop(ctx, ctx)] = record
+            for ctx in record.get("raised", ()):
+                raised.setdefault(ctx, deque()).append(record)
     causes: dict[int, Record] = {}
     waits: dict[str, int | str] = {ctx: ctx for ctx in ends if isinstance(ctx, str)}
     before: dict[str, str] = {}
     for performed in by_cpu.values():
-        for one in performed.records:
-            ctx, event = one["ctx"], one["event"]
+        for record in performed.records:
+            ctx, event = record["ctx"], record["event"]
             if event == "intr" and raised.get(ctx):
-                causes[id(one)] = raised[ctx].popleft()
-            if ctx in waits and not goes_to_sleep(one, before.get(ctx, "")):
+                causes[id(record)] = raised[ctx].popleft()
+            if ctx in waits and not goes_to_sleep(record, before.get(ctx, "")):
                 end = ends.get(waits.pop(ctx))
                 if end is not None:
-                    causes[id(one)] = end
-            if "wait" in one or event == "sleep":
-                waits[ctx] = id(one)
+                    causes[id(record)] = end
+            if "wait" in record or event == "sleep":
+                waits[ctx] = id(record)
             before[ctx] = event
     return causes

@@ -195,10 +195,10 @@ class MachineConfig:
         if len(self.swap_devices) < 2:
             return ()
         return tuple(
-            f"swap device {number} has {one.slots} slots: the pagedaemon asks for {MAXBSIZE_PAGES} in a row, so it "
+            f"swap device {number} has {device.slots} slots: the pagedaemon asks for {MAXBSIZE_PAGES} in a row, so it "
             "skips this device as long as another device has them, whatever the priorities"
-            for number, one in enumerate(self.swap_devices)
-            if one.slots < MAXBSIZE_PAGES
+            for number, device in enumerate(self.swap_devices)
+            if device.slots < MAXBSIZE_PAGES
         )
 
     def as_dict(self) -> dict[str, object]:
@@ -332,8 +332,8 @@ def _swap_devices(value: Value) -> tuple[SwapDevice, ...]:
     if "devices" not in swap:
         return ()
     devices = []
-    for one in swap["devices"].elements(at_least=1):
-        keys = one.mapping(("slots",), ("priority",))
+    for device in swap["devices"].elements(at_least=1):
+        keys = device.mapping(("slots",), ("priority",))
         priority = _number(keys["priority"], "priority") if "priority" in keys else 0
         devices.append(SwapDevice(_number(keys["slots"], "slots"), priority))
     if len(devices) > MAX_SWAP_DEVICES:

@@ -33,9 +33,9 @@ def unpack_scenario(data: _Packed) -> Scenario:
     if not isinstance(machine["colocate"], bool):
         machine["colocate"] = tuple(tuple(group) for group in machine["colocate"])
     for faults in ("swap_faults", "disk_faults"):
-        machine[faults] = tuple(DeviceFault(**one) for one in machine[faults])
-    machine["swap_devices"] = tuple(SwapDevice(**one) for one in machine["swap_devices"])
-    machine["devices"] = tuple(tuple(one) for one in machine["devices"])
+        machine[faults] = tuple(DeviceFault(**fault) for fault in machine[faults])
+    machine["swap_devices"] = tuple(SwapDevice(**device) for device in machine["swap_devices"])
+    machine["devices"] = tuple(tuple(device) for device in machine["devices"])
     if machine["kernel"] is not None:
         machine["kernel"] = KernelMaps(**machine["kernel"])
     expect = {key: None if one is None else _outcome(one) for key, one in data["expect"].items()}
@@ -46,11 +46,13 @@ def unpack_scenario(data: _Packed) -> Scenario:
         "machine": MachineConfig(**machine),
         "functions": None if data["functions"] is None else functions_of(data["functions"]),
         "setup": tuple(map(_step, data["setup"])),
-        "lwps": tuple(Lwp(**{**one, "program": tuple(map(_step, one["program"]))}) for one in data["lwps"]),
-        "handlers": tuple(Handler(**{**one, "steps": tuple(map(_step, one["steps"]))}) for one in data["handlers"]),
+        "lwps": tuple(Lwp(**{**lwp, "program": tuple(map(_step, lwp["program"]))}) for lwp in data["lwps"]),
+        "handlers": tuple(
+            Handler(**{**handler, "steps": tuple(map(_step, handler["steps"]))}) for handler in data["handlers"]
+        ),
         "expect": Expect(**expect),
         "bound": Bound(**data["bound"]),
-        "regions": tuple(Region(**one) for one in data["regions"]),
+        "regions": tuple(Region(**region) for region in data["regions"]),
     }
     return Scenario(**{**data, **tuples, **made})
 

@@ -118,9 +118,9 @@ def uvm_loan(map: VmMap, start: int, length: int, result: list[Anon | Page], fla
         ufi = UvmFaultinfo(map, start + len(result) * page_size)
         if not uvmfault_lookup(ufi, False) or not uvm_loanentry(ufi, start + length, result, flags):
             if flags & UVM_LOAN_TOANON:
-                uvm_unloananon([one for one in result if isinstance(one, Anon)])
+                uvm_unloananon([lent for lent in result if isinstance(lent, Anon)])
             else:
-                uvm_unloanpage([one for one in result if isinstance(one, Page)])
+                uvm_unloanpage([lent for lent in result if isinstance(lent, Page)])
             result.clear()
             return EFAULT
     return 0
@@ -468,8 +468,8 @@ def loan_take(loan: Loan, map: VmMap, va: int, npages: int, flags: int) -> int:
     array = None
     if error == 0:
         array = here.port.alloc(LoanArray, npages)
-        for at, one in enumerate(result):
-            array[at] = one
+        for at, lent in enumerate(result):
+            array[at] = lent
     loan.l_lock.lock()
     loan.l_result = array
     loan.l_npages = npages

@@ -243,12 +243,12 @@ class Turn(NamedTuple):
 
 
 class ProgramOrder(NamedTuple):
-    """What one processor has to follow.
+    """The order that a processor follows.
 
     Attributes:
-        contexts: names of those that perform its operations, in order.
-        events: how many kernel events come after operation 0, 1, 2 ...
-        choices: (number of an operation that is a choice of data, what it takes).
+        contexts: names of the contexts that perform its operations, in order.
+        events: the number of kernel events after operation 0, 1, 2 ...
+        choices: (number of an operation that is a choice of data, its result).
     """
 
     contexts: list[str]
@@ -267,7 +267,10 @@ class Schedule(NamedTuple):
         nodes, processors = body
         return cls(
             {name: [Turn(*turn) for turn in turns] for name, turns in nodes.items()},
-            {name: ProgramOrder(*order) for name, order in processors.items()},
+            {
+                name: ProgramOrder(contexts, events, [(n, value) for n, value in choices])
+                for name, (contexts, events, choices) in processors.items()
+            },
         )
 
 

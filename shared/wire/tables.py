@@ -64,8 +64,8 @@ def _plain(value: object) -> object:
 
 
 def _layout(kind: type[struct.Struct]) -> list[object]:
-    fields = [[name, one.slot, one.marking, one.hint, one.union_of] for name, one in kind.fields.items()]
-    locks = [[name, one.cls, one.sleepable, one.index] for name, one in kind.lock_fields.items()]
+    fields = [[name, field.slot, field.marking, field.hint, field.union_of] for name, field in kind.fields.items()]
+    locks = [[name, lock.cls, lock.sleepable, lock.index] for name, lock in kind.lock_fields.items()]
     return [kind.kind, kind.kind_name, fields, locks, kind.element.marking if kind.element else None]
 
 

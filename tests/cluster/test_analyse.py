@@ -485,6 +485,16 @@ def test_the_loads_of_a_race_are_half_of_the_story() -> None:
     assert next(text for row in about(story, subject="anon:5").steps for text in row.items) == "gets the CPU"
 
 
+def test_a_race_may_be_on_an_element_of_an_array() -> None:
+    story = Told()
+    story.run("0A").run("1B").put("slotarray:2#0", "[1]", 5)
+    for slot in (3, 4):
+        story.did("load", ctx="1B", obj="slotarray:2#0", field="[]", slot=slot, value=5)
+    race = {"kind": "data-race", "detector": "race", "text": "data race on an element of slotarray:2"}
+    steps = [text for row in about(story, **race, subject="slotarray:2").steps for text in row.items]
+    assert steps == ["slotarray:2[1] = 5", "reads slotarray:2[1]: 5", "reads slotarray:2[2]: 5"]
+
+
 def test_of_the_globals_only_the_fields_that_are_spoken_of_are_told() -> None:
     """uvm and uvmexp have so many that the others are noise."""
     story = Told()

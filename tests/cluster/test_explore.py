@@ -131,6 +131,24 @@ def test_a_strategy_that_was_made_is_used_as_it_is() -> None:
     assert search(deep).strategy == "pct"
 
 
+class Thrice(Stay):
+    """Has three executions to try."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = 3
+
+    def new_execution(self) -> bool:
+        self.left -= 1
+        return self.left >= 0 and super().new_execution()
+
+
+def test_a_search_whose_strategy_has_nothing_left_to_try_is_over() -> None:
+    """The default schedule comes before."""
+    for found in (search(race(), Thrice()), explore(race(), Thrice())):
+        assert (found.strategy, found.schedules, found.finding, found.interrupted) == ("Thrice", 4, None, False)
+
+
 def test_no_schedule_at_all_is_a_bound_too() -> None:
     found = search(race(), schedules=0)
     assert (found.schedules, found.results, found.operations) == (0, {}, 0)
@@ -156,10 +174,13 @@ def test_results_that_are_not_expected_are_kept_from_their_first_execution() -> 
     assert first.schedules == first.found_at == found.found_at and first.deviations == found.deviations
     assert search(race(), seed=1, schedules=found.found_at - 1).finding is None
     assert found.raw_deviations == len(found.deviations) > 0
-    assert found.results["B"][0]["result"] == 0 and found.notes == {
-        "unexpected-result r": found.notes["unexpected-result r"]
-    }
+    assert found.results["B"][0]["result"] == 0
     assert explore(race(), seed=1).found_at == found.found_at
+    sim, walk, often = Sim(*prepare(race()), set()), RandomWalk(1), 0
+    for strategy in (Stay(), *[walk] * 59):
+        sim.execute(strategy)
+        often += sim.results["B"][0]["result"] == 0
+    assert found.notes == {"unexpected-result r": often} and often > 1
 
 
 def test_what_is_not_seen_again_when_it_is_recorded_is_no_finding(monkeypatch: pytest.MonkeyPatch) -> None:

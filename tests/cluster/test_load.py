@@ -342,6 +342,38 @@ def test_what_a_file_says_is_told_within_bounds(folder: Path) -> None:
     assert [one for one in run.torn if len(one) > (330 if one.startswith("scenario") else 180)] == []
 
 
+@pytest.mark.parametrize("where", ["header", "run.json", "scenario.json"])
+def test_names_of_runs_are_told_within_bounds(where: str, folder: Path) -> None:
+    """Before everything else that is wrong."""
+    long = "y" * 5000
+    if where == "header":
+        journal(folder / "memory.uvmp.jsonl", stored(1), header={**HEADER, "run": long})
+    if where == "scenario.json":
+        (folder / "scenario.json").write_text(json.dumps({**SCENE, "run": long}))
+    seal(folder, **({"run": long} if where == "run.json" else {}), finding=7)
+    told = load(folder).torn
+    assert told[0].startswith("the files are of different runs: ") and told[0].count("y") < 70
+    assert len(told) == 2 and told[1].startswith("run.json: finding: not ")
+    for number in range(20):
+        journal(folder / f"cpu{number}.uvmp.jsonl", header={**HEADER, "run": f"{number}" * 50})
+    (folder / "scenario.json").unlink()
+    assert len(load(folder).torn[0]) < 340
+
+
+def test_names_in_run_json_are_told_within_bounds(folder: Path) -> None:
+    names = {"z" * 5000: "0", "memory.uvmp.jsonl": "0"}
+    seal(folder, files=names, finding={**FOUND, "context": "z" * 5000})
+    told = load(folder).torn
+    assert len(told) == 4 and max(map(len, told)) < 140, told
+
+
+def test_names_of_files_are_told_within_bounds(folder: Path) -> None:
+    journal(folder / f"{'Z' * 200}.uvmp.jsonl")
+    seal(folder)
+    first, second = load(folder).torn
+    assert ": not read: " in first and first.count("Z") < 100 and second.count("Z") < 60
+
+
 def test_numbers_that_are_none_in_json_are_none_here(tmp_path: Path) -> None:
     (told,) = torn(tmp_path, stored(1), end=json.dumps(stored(2, value=float("nan"))) + "\n")
     assert "torn or corrupt line (NaN is not JSON)" in told

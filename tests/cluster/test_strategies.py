@@ -751,7 +751,7 @@ def test_what_a_journal_says_was_chosen_is_told_and_bounded() -> None:
 
 def test_nobody_chooses_before_somebody_was_picked() -> None:
     _, order = ordered(("T1", 1, "choose"), value=0)
-    with pytest.raises(AssertionError, match=r"^somebody has been picked$"):
+    with pytest.raises(AssertionError, match=r"^a context has been picked$"):
         order.choose(1)
 
 

@@ -71,7 +71,13 @@ MESSAGES: list[tuple[Form[Any], Any]] = [
     (
         LOAD,
         Load(
-            "1", "", {}, {}, Schedule({"mmu": [Turn("A", 1, "lock")]}, {"cpu0": ProgramOrder(["A"], [0, 2])}), 0, None
+            "1",
+            "",
+            {},
+            {},
+            Schedule({"mmu": [Turn("A", 1, "lock")]}, {"cpu0": ProgramOrder(["A"], [0, 2], [(2, 1)])}),
+            0,
+            None,
         ),
     ),
     (LOADED, Loaded({"wire": "12"}, {"cpu0": {"wire": "12"}})),

@@ -239,8 +239,8 @@ def _waits(pm: Postmortem, width: int) -> Iterator[str]:
 def _locks(pm: Postmortem, width: int) -> Iterator[str]:
     when = "when the run ended" if pm.ended else "when the log ends"
     yield f"Locks held {when}" + ("" if any(lock["holders"] for lock in pm.locks) else ": none")
-    for one in pm.locks:
-        yield from _lock(one, width)
+    for report in pm.locks:
+        yield from _lock(report, width)
 
 
 def _lock(lock: LockReport, width: int) -> Iterator[str]:
@@ -380,4 +380,4 @@ def _log(pm: Postmortem, width: int) -> Iterator[str]:
         for text in (*pm.warnings, *pm.holes):
             yield from wrap("- " + text, width, hang="  ")
     about = [pm.path, f"engine {pm.engine}" if pm.engine else "", made]
-    yield from wrap("; ".join(one for one in about if one), width, hang="  ")
+    yield from wrap("; ".join(part for part in about if part), width, hang="  ")

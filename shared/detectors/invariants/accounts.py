@@ -76,7 +76,9 @@ def _(s: Snapshot) -> Iterator[Violation]:
 @invariant("COUNT-8", "uvmexp.swpgonly counts the swap slots whose data is nowhere in RAM", source="uvm_extern.h")
 def _(s: Snapshot) -> Iterator[Violation]:
     only = sum(
-        1 for one in s.swapped if (s.get(one.owner, "an_page") if isinstance(one.owner, Anon) else one.page) is None
+        1
+        for swapped in s.swapped
+        if (s.get(swapped.owner, "an_page") if isinstance(swapped.owner, Anon) else swapped.page) is None
     )
     yield from _recount(s, "swpgonly", only, "pages with a slot and not in RAM:")
 

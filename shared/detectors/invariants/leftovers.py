@@ -84,12 +84,12 @@ def _(s: Snapshot) -> Iterator[Violation]:
     for array in s.all(AmapArray):
         if array not in arrays:
             yield f"{array} is leaked: no amap has it", array
-    pagers = {s.get(one, "u_obj") for kind in (Vnode, Aobj) for one in s.all(kind)}
+    pagers = {s.get(struct, "u_obj") for kind in (Vnode, Aobj) for struct in s.all(kind)}
     for uobj in s.objects:
         aobj = s.num(uobj, "pgops") == UVM_PGOPS_AOBJ
         if (aobj and not s.object_refs[uobj.id]) or uobj not in pagers:
             yield f"{uobj} is leaked: nothing refers to it (uo_refs {s.num(uobj, 'uo_refs')})", uobj
-    swslots = {s.get(one, "u_swslots") for one in s.all(Aobj)}
+    swslots = {s.get(aobj, "u_swslots") for aobj in s.all(Aobj)}
     for slots in s.all(AobjSlots):
         if slots not in swslots:
             yield f"{slots} is leaked: no aobj has it", slots

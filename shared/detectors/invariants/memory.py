@@ -307,10 +307,12 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 @invariant("LOAN-2", "what is on loan to the kernel is not freed meanwhile", source="uvm_loan.c")
 def _(s: Snapshot) -> Iterator[Violation]:
-    for loan, one in s.lent:
-        free = (s.live(one, Page) and s.num(one, "pqflags") & PQ_FREE) or (s.live(one, Anon) and one.id in s.free_anons)
-        if free or not (s.live(one, Page) or s.live(one, Anon)):
-            yield f"{loan} has borrowed {one!r}, which has been freed", one
+    for loan, borrowed in s.lent:
+        free = (s.live(borrowed, Page) and s.num(borrowed, "pqflags") & PQ_FREE) or (
+            s.live(borrowed, Anon) and borrowed.id in s.free_anons
+        )
+        if free or not (s.live(borrowed, Page) or s.live(borrowed, Anon)):
+            yield f"{loan} has borrowed {borrowed!r}, which has been freed", borrowed
 
 
 # -- objects -------------------------------------------------------------------------

@@ -289,13 +289,13 @@ class Snapshot(Structs):
         found = []
         for loan in self.all(Loan):
             array: Array | None = self.follow(loan, "l_result", LoanArray)
-            found += [(loan, one) for one in ([] if array is None else self.array(array))]
+            found += [(loan, lent) for lent in ([] if array is None else self.array(array))]
         return found
 
     @cached_property
     def loans(self) -> Counter[int]:
         """Page or anon id -> number of loans to the kernel."""
-        return Counter(one.id for _, one in self.lent if self.live(one, Page) or self.live(one, Anon))
+        return Counter(lent.id for _, lent in self.lent if self.live(lent, Page) or self.live(lent, Anon))
 
     @cached_property
     def entries(self) -> dict[VmMap, Walk]:
@@ -462,12 +462,12 @@ class Snapshot(Structs):
     def slot_users(self) -> dict[int, list[Struct]]:
         """Swap slot -> the anons and the aobjs' objects that have it."""
         users: dict[int, list[Struct]] = {}
-        for one in self.swapped:
-            if one.slot > SWSLOT_NONE:
-                users.setdefault(one.slot, []).append(one.owner)
+        for swapped in self.swapped:
+            if swapped.slot > SWSLOT_NONE:
+                users.setdefault(swapped.slot, []).append(swapped.owner)
         return users
 
     @cached_property
     def slot_of(self) -> dict[tuple[int, int], int]:
         """(owner id, number of the page in it) -> swap slot."""
-        return {(one.owner.id, one.pageidx): one.slot for one in self.swapped}
+        return {(swapped.owner.id, swapped.pageidx): swapped.slot for swapped in self.swapped}
