@@ -334,8 +334,9 @@ def _journal(file: Path, node: str, run: Run, room: _Room) -> str:
                 room.records -= 1
                 room.nested -= nested
                 if record["nseq"]:
-                    findings += record["event"] == "finding"
-                    if findings > 1:
+                    stops = record["event"] == "finding"
+                    findings += stops
+                    if stops and findings > 1:
                         bad.append(f"{file.name}:{last}: a second finding; a processor stops at its first")
                         continue
                     records.append(Row(record, room.shapes))

@@ -86,7 +86,7 @@ class Pct(Strategy):
         for place in self.changes:
             if self.points < place <= end:
                 end = place - 1
-        return end - self.points
+        return max(0, end - self.points)
 
     def passed(self, points: int) -> None:
         self.points += points

@@ -325,6 +325,14 @@ def test_a_processor_has_one_finding(tmp_path: Path) -> None:
     assert [record["nseq"] for record in run.journals["cpu0"]] == [1, 2]
 
 
+def test_what_a_processor_records_behind_a_second_finding_is_not_another_one(tmp_path: Path) -> None:
+    """Only the finding is left out, and told."""
+    journal(tmp_path / "cpu0.uvmp.jsonl", finding(1), finding(2), {**finding(3), "event": "note"})
+    run = load(tmp_path)
+    assert run.torn == ["cpu0.uvmp.jsonl:3: a second finding; a processor stops at its first"]
+    assert [(record["nseq"], record["event"]) for record in run.journals["cpu0"]] == [(1, "finding"), (3, "note")]
+
+
 LONG = "\x1b" + "x" * 5000
 
 

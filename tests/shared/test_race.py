@@ -1,24 +1,34 @@
-"""The race detector by itself: happens-before from locks, deliveries and serialization; guards as locksets."""
+"""The race detector by itself: happens-before from locks, deliveries and serialization; guards as locksets.
+
+And `Watch`, which tells it what the records of a run say: who holds which lock, whose a struct is, in which order two
+locks were taken.
+"""
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
-from shared.detectors.race import Access, RaceDetector
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.detectors.race import TRACKED, Access, RaceDetector, Watch, judge_journals
+from shared.errors import LogIncomplete
+from shared.findings import Finding
 from shared.port.guards import Guards
 from shared.port.heap import Heap
 from shared.port.port import Context, Held
-from shared.port.struct import FieldBase
-from shared.uvm.structs import Anon, Page, VmMap, uvm
-from shared.wire.messages import WAIT
-from tests.kit import THING, THING1, Thing
+from shared.port.struct import FieldBase, parse_handle
+from shared.uvm.structs import Anon, Page, SlotArray, VmMap, uvm
+from shared.wire.messages import OPERATIONS, WAIT
+from tests.kit import BIG, OTHER, THING, THING1, Thing
 
 V: FieldBase = Thing.fields["v"]
 H: FieldBase = Thing.fields["h"]
 LOCK = THING.lock_key("lk")
 
 
-class Watch(RaceDetector):
+class Two(RaceDetector):
     """Two CPUs, with contexts A and B."""
 
     def __init__(self) -> None:
@@ -37,13 +47,13 @@ class Watch(RaceDetector):
 
 def test_two_accesses_race_if_one_writes() -> None:
     for first, second, races in ((True, True, True), (True, False, True), (False, True, True), (False, False, False)):
-        watch = Watch()
+        watch = Two()
         assert not watch.touch("A", first)
         assert watch.touch("B", second) is races
 
 
 def test_different_fields_and_different_structs_do_not_race() -> None:
-    watch = Watch()
+    watch = Two()
     watch.touch("A", True)
     assert not watch.touch("B", True, field=Thing.fields["w"])
     assert not watch.touch("B", True, obj=THING1)
@@ -51,16 +61,16 @@ def test_different_fields_and_different_structs_do_not_race() -> None:
 
 def test_one_guarded_side_is_not_enough() -> None:
     """The guard protects only from those who also take it."""
-    watch = Watch()
+    watch = Two()
     watch.touch("A", True, guarded=True)
     assert watch.touch("B", True, guarded=False)
-    watch = Watch()
+    watch = Two()
     watch.touch("A", True, guarded=True)
     assert not watch.touch("B", True, guarded=True)
 
 
 def test_release_and_acquire_order_what_came_before() -> None:
-    watch = Watch()
+    watch = Two()
     watch.touch("A", True)
     watch.do("A", "unlock")
     watch.do("B", "lock")
@@ -68,7 +78,7 @@ def test_release_and_acquire_order_what_came_before() -> None:
 
 
 def test_only_the_acquire_that_follows_the_release_orders() -> None:
-    watch = Watch()
+    watch = Two()
     watch.do("B", "lock")
     watch.touch("A", True)
     watch.do("A", "unlock")
@@ -76,7 +86,7 @@ def test_only_the_acquire_that_follows_the_release_orders() -> None:
 
 
 def test_what_comes_after_the_release_is_not_ordered_by_it() -> None:
-    watch = Watch()
+    watch = Two()
     watch.do("A", "unlock")
     watch.touch("A", True)
     watch.do("B", "lock")
@@ -85,7 +95,7 @@ def test_what_comes_after_the_release_is_not_ordered_by_it() -> None:
 
 def test_a_try_orders_only_if_it_got_the_lock() -> None:
     for got in (True, False):
-        watch = Watch()
+        watch = Two()
         watch.touch("A", True)
         watch.do("A", "unlock")
         watch.do("B", "try", result=got)
@@ -93,7 +103,7 @@ def test_a_try_orders_only_if_it_got_the_lock() -> None:
 
 
 def test_a_request_that_waits_is_ordered_by_its_grant_not_by_asking() -> None:
-    watch = Watch()
+    watch = Two()
     watch.touch("A", True)
     watch.do("B", "lock", result=WAIT)
     assert "cpu1" not in watch.clock or watch.clock["cpu1"].of("cpu0") == 0
@@ -104,7 +114,7 @@ def test_a_request_that_waits_is_ordered_by_its_grant_not_by_asking() -> None:
 
 def test_a_wakeup_and_an_interrupt_order_once_the_cpu_goes_on() -> None:
     for code, raised in (("wakeup", False), ("pmap_protect", True)):
-        watch = Watch()
+        watch = Two()
         watch.touch("A", True)
         watch.operation("cpu0", code, 99, None, *((), ("B",)) if raised else (("B",), ()))
         assert raised == bool(watch.raised) and raised != bool(watch.granted)
@@ -114,7 +124,7 @@ def test_a_wakeup_and_an_interrupt_order_once_the_cpu_goes_on() -> None:
 
 def test_the_mmu_orders_operations_on_the_same_pmap_or_frame() -> None:
     for target, races in ((5, False), (6, True)):
-        watch = Watch()
+        watch = Two()
         watch.touch("A", True)
         watch.do("A", "pmap_enter", 5)
         watch.do("B", "pmap_walk", target)
@@ -122,13 +132,13 @@ def test_the_mmu_orders_operations_on_the_same_pmap_or_frame() -> None:
 
 
 def test_contexts_of_one_cpu_are_ordered_by_the_cpu() -> None:
-    watch = Watch()
+    watch = Two()
     watch.touch("A", True)
     assert not watch.touch("A2", True)
 
 
 def test_a_hint_may_be_read_but_two_writes_of_it_race() -> None:
-    watch = Watch()
+    watch = Two()
     watch.touch("A", True, guarded=True, field=H)
     assert not watch.touch("B", False, field=H)
     assert watch.touch("B", True, field=H)
@@ -136,7 +146,7 @@ def test_a_hint_may_be_read_but_two_writes_of_it_race() -> None:
 
 def test_a_read_long_ago_still_races_with_a_write() -> None:
     """Every CPU's last read is kept, not only the last read."""
-    watch = Watch()
+    watch = Two()
     watch.ctx["C"] = Context("C", "cpu2")
     watch.touch("A", False)
     watch.touch("C", False)
@@ -146,7 +156,7 @@ def test_a_read_long_ago_still_races_with_a_write() -> None:
 
 
 def test_both_sides_are_told_with_cpu_operation_function_and_locks() -> None:
-    watch = Watch()
+    watch = Two()
     watch.ctx["A"].stack = ["uvm_fault"]
     watch.ctx["B"].stack = ["uvm_pageout"]
     watch.ctx["B"].held = {LOCK: Held(None, "w", "f")}  # type: ignore[arg-type]
@@ -166,7 +176,7 @@ def test_both_sides_are_told_with_cpu_operation_function_and_locks() -> None:
 def test_what_a_device_performs_comes_after_the_request_for_it() -> None:
     """Also if it was busy, so that no grant told it."""
     for request, take, done in (("swap_put", "io_next", "io_done"), ("disk_put", "disk_next", "disk_done")):
-        watch = Watch()
+        watch = Two()
         watch.ctx["D"] = Context("D", "device")
         watch.touch("A", True)
         watch.do("A", request, 7)
@@ -178,7 +188,7 @@ def test_what_a_device_performs_comes_after_the_request_for_it() -> None:
 
 def test_two_requests_to_a_device_do_not_order_who_made_them() -> None:
     for first, second in (("swap_put", "swap_get"), ("disk_put", "disk_start"), ("swap_put", "disk_next")):
-        watch = Watch()
+        watch = Two()
         watch.touch("A", True)
         watch.do("A", first, 7)
         watch.do("B", second, 7)
@@ -216,3 +226,608 @@ def test_a_map_s_lock_that_is_held_shared_is_told_so() -> None:
     heap = Heap()
     heap.add(map.id, 0, list(VmMap.defaults))
     assert Guards(heap).missing(ctx, map, VmMap.fields["size"], True) == "vmmap:2.lock, held shared"
+
+
+# -- what orders operations, against a definition of it ---------------------------------------
+
+CONTEXTS = {"A": "cpu0", "B": "cpu1", "C": "cpu2"}
+
+
+#: operations that come after those that were performed at the same place before, and those that others come after
+TAKES = ("lock", "upgrade", "pmap_enter", "pmap_walk", "disk_next", "disk_done")
+GIVES = ("unlock", "downgrade", "pmap_enter", "pmap_walk", "disk_put", "disk_start", "disk_next", "disk_done")
+
+
+class Slow:
+    """Happens-before as its definition says: of each CPU, the set of all events that come before its next one."""
+
+    def __init__(self) -> None:
+        self.before: dict[str, set[int]] = {cpu: set() for cpu in CONTEXTS.values()}
+        self.left: dict[object, set[int]] = {}  # lock or place -> what comes before its next taker
+        self.granted: dict[str, set[int]] = {}
+        self.raised: dict[str, list[set[int]]] = {name: [] for name in CONTEXTS}
+        self.events = 0
+        self.writes: dict[int, tuple[str, int, bool]] = {}  # field -> its last store: CPU, event, guarded
+        self.reads: dict[int, dict[str, tuple[int, bool]]] = {}
+
+    def event(self, cpu: str) -> int:
+        self.events += 1
+        self.before[cpu].add(self.events)
+        return self.events
+
+    def operation(self, cpu: str, code: str, target: int, result: object, granted: Any, raised: Any) -> None:
+        node = OPERATIONS[code].node
+        place = node, 0 if node == "disk" else target  # which has one queue
+        if result is not WAIT and (code in TAKES or (code == "try" and result)):
+            self.before[cpu] |= self.left.get(place, set())
+        self.event(cpu)
+        brings = self.before[cpu]
+        if code in GIVES:
+            self.left[place] = self.left.get(place, set()) | brings
+        if code in ("unlock", "downgrade"):  # (whoever gets a lock that was shared comes after all that had it)
+            brings = self.left[place]
+        for name in granted:
+            self.granted[name] = set(brings)
+        for name in raised:
+            self.raised[name].append(set(brings))
+
+    def goes_on(self, name: str, cpu: str) -> None:
+        self.before[cpu] |= self.granted.pop(name, set())
+
+    def interrupts(self, name: str, cpu: str) -> None:
+        if self.raised[name]:
+            self.before[cpu] |= self.raised[name].pop(0)
+
+    def races(self, cpu: str, field: FieldBase, write: bool, guarded: bool) -> bool:
+        before, earlier = self.before[cpu], []
+        if not write and field.hint:
+            return False
+        if field.slot in self.writes:
+            earlier.append(self.writes[field.slot])
+        if write and not field.hint:
+            earlier += [(other, *seen) for other, seen in self.reads.get(field.slot, {}).items()]
+        found = any(
+            other != cpu and event not in before and not (guarded and safe) for other, event, safe in earlier
+        )  # fmt: skip
+        event = self.event(cpu)
+        if write:
+            self.writes[field.slot] = cpu, event, guarded
+            self.reads.pop(field.slot, None)
+        else:
+            self.reads.setdefault(field.slot, {})[cpu] = event, guarded
+        return found
+
+
+NAMES = st.sampled_from(sorted(CONTEXTS))
+CODES = st.sampled_from(
+    ["lock", "try", "unlock", "unlock", "downgrade", "upgrade", "wakeup", "pmap_enter", "pmap_walk", "disk_put"]
+    + ["disk_start", "disk_next", "disk_done"]
+)  # fmt: skip
+ACCESS = st.tuples(st.just("access"), NAMES, st.sampled_from([V, V, H]), st.booleans(), st.booleans())
+RESULTS = st.sampled_from([True, True, False, WAIT])
+OPERATION = st.tuples(st.just("does"), NAMES, CODES, st.integers(1, 2), RESULTS, st.sets(NAMES, max_size=2))
+GOES_ON = st.tuples(st.sampled_from(["goes on", "interrupts"]), NAMES)
+
+
+@settings(max_examples=400)
+@given(st.lists(st.one_of(ACCESS, ACCESS, OPERATION, OPERATION, GOES_ON), min_size=4, max_size=40))
+def test_the_detector_says_of_any_run_what_the_definition_says(run: list[Any]) -> None:
+    """Its clocks are a short form of sets of events; nothing is lost by that, and nothing is made up."""
+    detector, slow = RaceDetector(), Slow()
+    contexts = {name: Context(name, cpu) for name, cpu in CONTEXTS.items()}
+    for step in run:
+        ctx = contexts[step[1]]
+        if step[0] == "access":
+            _, _, field, write, guarded = step
+            access = Access(1, THING, field, field.slot, write, None if guarded else "l", field.hint)
+            assert (detector.access(ctx, access) is not None) is slow.races(ctx.cpu, field, write, guarded)
+        elif step[0] == "does":
+            _, _, code, target, result, names = step
+            ended, raised = (sorted(names), ()) if code != "pmap_enter" else ((), sorted(names))
+            result = result if code in ("lock", "try", "upgrade") else None
+            if code == "try" and result is WAIT:
+                continue  # a try never waits
+            if code not in ("unlock", "downgrade", "wakeup", "pmap_enter", "disk_next", "disk_done"):
+                ended = ()
+            for one in (detector, slow):
+                one.operation(ctx.cpu, code, target, result, ended, raised)
+        else:
+            for one in (detector, slow):
+                (one.goes_on if step[0] == "goes on" else one.interrupts)(ctx.name, ctx.cpu)
+
+
+def test_a_finding_has_the_stack_and_the_locks_of_the_second_context() -> None:
+    watch = Two()
+    watch.touch("A", True)
+    ctx = watch.ctx["B"]
+    ctx.stack = ["uvm_fault", "uvmfault_lookup"]
+    ctx.held = {ref.key: Held(ref, "w", "uvm_fault") for ref in (OTHER.lk, BIG.lk)}
+    found = watch.access(ctx, Access(1, THING, V, V.slot, True, "l, not held", False))
+    assert found is not None and (found.subject, found.stack) == ("thing:0", ctx.stack)
+    assert [(one["lock"], one["mode"]) for one in found.held] == [("other:0.lk", "w"), ("big:0.lk", "w")]
+    assert "in uvmfault_lookup, holding other:0.lk, big:0.lk, without" in found.story[1]
+    assert "by A on cpu0, operation 1, in user, holding no lock" in found.story[0]
+
+
+def test_a_store_forgets_the_loads_before_it() -> None:
+    """A later store that is ordered behind this one is ordered behind them, or they raced with this one."""
+    watch = Two()
+    watch.touch("A", False, guarded=True)
+    watch.touch("B", True, guarded=True)
+    watch.touch("B", True)
+    assert not watch.reads.get((THING.id, V.slot))
+
+
+# -- what the records of a run say ---------------------------------------------------------------
+
+
+class Told:
+    """Tells a `Watch` the records of a run by hand. A and A2 run on cpu0, B on cpu1, C on cpu2.
+
+    Attributes:
+        records: by the CPU's name, as if each performed its operations itself.
+    """
+
+    def __init__(self) -> None:
+        structs = (THING, THING1, OTHER, BIG)
+        heap = [[struct.id, 0, *type(struct).defaults] for struct in structs]
+        slots = [SlotArray.at(0).id, 0, *SlotArray.defaults, 0, 0]
+        self.images: dict[str, object] = {"memory0": {"heap": heap}, "memory1": {"heap": [slots]}, "mmu": {}}
+        self.watch = Watch(self.images)
+        self.cpus = {**CONTEXTS, "A2": "cpu0", "intr": "cpu1"}
+        self.n = dict.fromkeys(self.cpus, 0)
+        self.k = dict.fromkeys(self.cpus.values(), 0)
+        self.journals: dict[str, list[Any]] = {cpu: [] for cpu in self.k}
+
+    def __call__(self, name: str, event: str, **fields: object) -> None:
+        cpu = self.cpus[name]
+        record: dict[str, Any] = {"event": event, "ctx": name, "node": cpu, "n": self.n[name]}
+        if event in OPERATIONS:
+            self.n[name] += 1
+            self.k[cpu] += 1
+            record |= {"cpu": cpu, "k": self.k[cpu], "n": self.n[name]}
+        else:
+            record["at"] = self.k[cpu]
+        record["nseq"] = len(self.journals[cpu]) + 1
+        self.journals[cpu].append({**record, **fields})
+        self.watch.record({**record, **fields})
+
+    def load(self, name: str, field: str = "v", obj: str = "thing:0#0", **more: object) -> None:
+        kind = parse_handle(obj)
+        slot = kind.element.slot if field == "[]" else kind.fields[field].slot
+        self(name, "load", **{"obj": obj, "field": field, "slot": slot, **more})
+
+    def store(self, name: str, field: str = "v", obj: str = "thing:0#0", value: object = 1) -> None:
+        kind = parse_handle(obj)
+        slot = kind.element.slot if field == "[]" else kind.fields[field].slot
+        self(name, "store", obj=obj, field=field, slot=slot, value=value)
+
+    def lock(self, name: str, lock: str = "thing:0.lk", mode: str = "w", fn: str = "taker", **more: object) -> None:
+        self(name, "lock", lock=lock, mode=mode, fn=fn, **more)
+
+    def unlock(self, name: str, lock: str = "thing:0.lk", **more: object) -> None:
+        self(name, "unlock", lock=lock, **more)
+
+    def races(self) -> list[str]:
+        return [found.text for found in self.watch.findings() if found.kind == "data-race"]
+
+    def held(self, name: str) -> list[tuple[str, str, str]]:
+        return [(one["lock"], one["mode"], one["since"]) for one in self.watch.contexts[name].held_as_text()]
+
+    def only(self) -> Finding:
+        (found,) = self.watch.findings()
+        return found
+
+
+RACE = "data race in user on v of thing:0"
+
+
+def test_a_race_is_read_off_the_records_of_two_cpus() -> None:
+    told = Told()
+    told("A", "enter", fn="uvm_fault")
+    told("B", "enter", fn="uvm_pageout")
+    told("B", "enter", fn="uvmpd_scan")
+    told("B", "exit", fn="uvmpd_scan")
+    told.store("A")
+    told.load("B")
+    found = told.only()
+    assert (found.text, found.function) == ("data race in uvm_pageout on v of thing:0", "uvm_pageout")
+    assert found.story == [
+        "store to thing:0.v by A on cpu0, operation 1, in uvm_fault, holding no lock,"
+        " without its guard (thing:0.lk, not held)",
+        "load of thing:0.v by B on cpu1, operation 1, in uvm_pageout, holding no lock,"
+        " without its guard (thing:0.lk, not held)",
+        "neither happens before the other",
+    ]
+
+
+def test_threads_of_one_cpu_and_loads_alone_do_not_race() -> None:
+    told = Told()
+    told.store("A")
+    told.store("A2")
+    told.load("B", field="w")
+    told.load("C", field="w")
+    assert told.races() == []
+
+
+def test_an_access_that_was_refused_was_not_made() -> None:
+    for refused, races in (({}, [RACE]), ({"refused": "use-after-free"}, [])):
+        told = Told()
+        told.store("A")
+        told.load("B", **refused)
+        assert told.races() == races
+
+
+@pytest.mark.parametrize(("second", "races"), [("try", False), ("lock", False), ("failed", True), ("nothing", True)])
+def test_the_guard_protects_whoever_has_got_it(second: str, races: bool) -> None:
+    """Whether at once or by a try; the release orders the two as well, so a third CPU stores in between."""
+    told = Told()
+    if second in ("try", "failed"):
+        told("B", "try", lock="thing:0.lk", mode="w", fn="f", got=second == "try")
+    elif second == "lock":
+        told.lock("B")
+    told.store("B")
+    told.watch.contexts["C"] = Context("C", "cpu2")
+    told.watch.contexts["C"].held = {LOCK: Held(THING.lk, "w", "f")}
+    told.load("C")
+    assert bool(told.races()) is races
+
+
+def test_a_lock_is_held_from_the_operation_behind_its_grant_until_it_is_released() -> None:
+    told = Told()
+    told.lock("A", fn="first")
+    told.lock("B", wait=True, fn="second")
+    assert told.held("A") == [("thing:0.lk", "w", "first")] and told.held("B") == []
+    told.store("A")
+    told.unlock("A", granted=["B"])
+    assert told.held("A") == []
+    told.store("B")
+    assert told.held("B") == [("thing:0.lk", "w", "second")] and told.races() == []
+    told.unlock("B")
+    told.unlock("B")  # which LOCKDEBUG complains of
+    assert told.held("B") == []
+    told.store("A")
+    assert told.races() == [RACE]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_an_upgrade_makes_a_lock_exclusive_and_a_downgrade_shared(waits: bool) -> None:
+    """Since when it is held, they do not change."""
+    told = Told()
+    told.lock("A", "big:0.lk", "r", "reader")
+    told("A", "upgrade", lock="big:0.lk", **({"wait": True} if waits else {}))
+    assert told.held("A") == [("big:0.lk", "r" if waits else "w", "reader")]
+    told.store("A", obj="big:0#0")
+    assert told.held("A") == [("big:0.lk", "w", "reader")]
+    told("A", "downgrade", lock="big:0.lk")
+    assert told.held("A") == [("big:0.lk", "r", "reader")]
+    told.store("A", obj="big:0#0")
+    told.load("B", obj="big:0#0")
+    assert "without its guard (big:0.lk, held shared)" in told.only().story[0]
+
+
+def test_an_upgrade_of_what_is_not_held_begins_in_the_function_that_made_it() -> None:
+    told = Told()
+    told("A", "enter", fn="vm_map_lock_upgrade")
+    told("A", "upgrade", lock="big:0.lk")
+    assert told.held("A") == [("big:0.lk", "w", "vm_map_lock_upgrade")]
+
+
+def test_an_upgrade_and_a_downgrade_order_as_taking_and_releasing_do() -> None:
+    told = Told()
+    told.store("A")
+    told("A", "downgrade", lock="big:0.lk")
+    told("B", "upgrade", lock="big:0.lk")
+    told.store("B")
+    assert told.races() == []
+
+
+def test_the_big_lock_orders_and_guards_nothing() -> None:
+    """LOCKDEBUG's lists do not have it."""
+    told = Told()
+    told.lock("A", "kernel:0.kernel_lock")
+    told.store("A")
+    assert told.held("A") == []
+    told.unlock("A", "kernel:0.kernel_lock")
+    told.lock("B", "kernel:0.kernel_lock")
+    told.store("B")
+    assert told.races() == []
+    told.store("C")
+    assert told.races() == [RACE] and "holding no lock" in told.only().story[0]
+
+
+def test_a_wakeup_is_known_to_a_sleeper_only_when_it_goes_on() -> None:
+    """It releases its interlock after it has queued: what woke it meanwhile is not told to the lock's next holder."""
+    told = Told()
+    told.lock("A")
+    told("A", "sleep", chan="thing:0", wmesg="nap", fn="f")
+    told.store("B")
+    told("B", "wakeup", chan="thing:0", woke=["A"])
+    told.unlock("A", granted=["C"])
+    told.store("C")
+    assert told.races() == [RACE]
+    told = Told()
+    told("A", "sleep", chan="thing:0", wmesg="nap", fn="f")
+    told.store("B")
+    told("B", "wakeup", chan="thing:0", woke=["A"])
+    told("A", "run")
+    told.store("A")
+    assert told.races() == []
+
+
+def test_the_release_of_a_lock_is_part_of_going_to_sleep_only_right_behind_it() -> None:
+    told = Told()
+    told("A", "sleep", chan="thing:0", wmesg="nap", fn="f")
+    told.store("B")
+    told("B", "wakeup", chan="thing:0", woke=["A"])
+    told("A", "run")
+    told.unlock("A")
+    told.lock("C")
+    told.store("C")
+    assert told.races() == []
+
+
+def test_a_channel_orders_nobody_by_itself() -> None:
+    told = Told()
+    told.store("A")
+    told("A", "wakeup", chan="thing:0")
+    told("B", "wakeup", chan="thing:0")
+    told.store("B")
+    assert told.races() == [RACE]
+
+
+@pytest.mark.parametrize(("first", "second", "races"), [(5, 5, []), (5, 6, [RACE])])
+def test_the_mmu_s_records_order_by_pmap(first: int, second: int, races: list[str]) -> None:
+    told = Told()
+    told.store("A")
+    told("A", "pmap_unwire", pmap=first, va=0)
+    told("B", "pmap_extract", pmap=second, va=0)
+    told.store("B")
+    assert told.races() == races
+
+
+def test_an_interrupt_comes_after_what_raised_it() -> None:
+    for event, races in (("intr", []), ("run", [RACE])):
+        told = Told()
+        told.store("A")
+        told("A", "pmap_remove", pmap=5, start=0, end=1, raised=["intr"])
+        told("intr", event)
+        told.store("intr")
+        assert told.races() == races
+
+
+def test_fields_that_nobody_guards_and_structs_that_are_gone_do_not_race() -> None:
+    told = Told()
+    for name in ("A", "B"):
+        told.store(name, "c")
+        told.store(name, obj="thing:9#0")
+    assert told.races() == []
+    told.store("A")
+    told("C", "free", obj="thing:0#0", by="f")
+    told.store("B")
+    assert told.races() == []
+
+
+def test_a_look_that_skips_the_guard_on_purpose_is_recorded_as_one() -> None:
+    skips: dict[str, Any] = {"peek": True}
+    for peek, races in ((skips, []), ({}, [RACE])):
+        told = Told()
+        told.lock("A")
+        told.store("A")
+        told.load("B", **peek)
+        assert told.races() == races
+    told = Told()
+    told.store("A", "h")
+    told.load("B", "h")
+    assert told.races() == []
+    told.store("B", "h")
+    assert told.races() == ["data race in user on h of thing:0"]
+
+
+def test_an_element_of_an_array_races_and_is_called_one() -> None:
+    told = Told()
+    told.store("A", "[]", "slotarray:0#0")
+    told.store("B", "[]", "slotarray:0#0")
+    assert told.races() == ["data race in user on an element of slotarray:0"]
+
+
+@pytest.mark.parametrize("way", ["alloc", "renew", "claim"])
+def test_a_new_struct_is_its_maker_s_own_until_another_touches_it(way: str) -> None:
+    """Without a lock, its maker fills it in; whoever comes later, and has the lock, finds it so."""
+    for guarded, races in ((True, 0), (False, 1)):
+        told = Told()
+        if way == "alloc":
+            told("A", "alloc", kind=200, length=0, obj="thing:0#1")
+        elif way == "renew":
+            told("A", "renew", obj="thing:0#0", by="f", gen=1)
+        else:
+            told("A", "claim", obj="thing:0#0")
+        told.store("A", obj="thing:0#1")
+        if guarded:
+            told.lock("B")
+        told.store("B", obj="thing:0#1")
+        assert len(told.races()) == races
+        told.watch.races.clear()
+        told.store("A", obj="thing:0#1")
+        assert len(told.races()) == 1  # it is not A's own any more
+
+
+def test_a_struct_is_nobody_s_own_once_its_handle_is_where_others_can_find_it() -> None:
+    for public, races in ((True, 1), (False, 0)):
+        told = Told()
+        told("A", "alloc", kind=200, length=0, obj="thing:7#0")
+        told("A", "alloc", kind=200, length=0, obj="thing:8#0")
+        told.store("A", "next", obj="thing:7#0", value="thing:8#0")  # itself found by nobody
+        if public:
+            told.lock("A")
+            told.store("A", "next", value="thing:7#0")
+            told.unlock("A")
+        told.store("A", obj="thing:8#0")
+        told.watch.contexts["B"] = Context("B", "cpu1")
+        told.watch.contexts["B"].held = {parse_handle("thing:8#0").lock_key("lk"): Held(THING.lk, "w", "f")}
+        told.load("B", obj="thing:8#0")
+        assert len(told.races()) == races
+
+
+def test_memory_is_as_the_records_say() -> None:
+    """Numbers, pointers and text. An array has its elements behind its fields."""
+    told = Told()
+    heap = told.watch.guards.heap
+    told.store("A", value=5)
+    told.store("A", "next", value="thing:1#0")
+    assert heap.peek(THING, V.slot) == 5 and heap.peek(THING, Thing.fields["next"].slot) == THING1
+    told.store("A", "next", value="no handle")
+    assert heap.peek(THING, Thing.fields["next"].slot) == "no handle"
+    told.store("A", "next", value=None)
+    assert heap.peek(THING, Thing.fields["next"].slot) is None
+    told("A", "alloc", kind=12, length=3, obj="slotarray:4#2")
+    record = heap.records[SlotArray.at(4).id]
+    assert (record.gen, record.fields) == (2, [*SlotArray.defaults, None, None, None])
+    told("A", "renew", obj="thing:0#0", by="f", gen=3)
+    record = heap.records[THING.id]
+    assert (record.gen, record.fields) == (3, Thing.defaults) and record.fields is not Thing.defaults
+    told("A", "free", obj="thing:0#3", by="f")
+    assert THING.id not in heap.records
+
+
+# -- several findings ------------------------------------------------------------------------------
+
+
+def test_of_races_that_look_the_same_the_first_is_told() -> None:
+    """By how much had happened before the second access, whatever the order that the records come in."""
+    for later_first in (False, True):
+        told = Told()
+        told.store("A")
+        for _ in range(3):
+            told("C", "wakeup", chan="thing:0", woke=["intr"])
+        for name in ("C", "B") if later_first else ("B", "C"):
+            told.store(name)
+        assert "by B on cpu1" in told.only().story[1]
+
+
+def test_findings_come_in_an_order_in_which_they_can_have_happened() -> None:
+    told = Told()
+    told("C", "enter", fn="late")
+    told("B", "enter", fn="early")
+    for _ in range(3):
+        told("C", "wakeup", chan="thing:0", woke=["intr"])
+    told.store("A")
+    told.store("A", "w")
+    told.store("C", "w")
+    told.store("B")
+    assert [found.function for found in told.watch.findings()] == ["early", "late"]
+
+
+def test_moments_of_two_cpus_at_which_the_same_had_happened_are_told_apart() -> None:
+    detector = RaceDetector()
+    assert detector.moment("cpu1", 4) == (1, "cpu1", 4)
+    detector.operation("cpu0", "wakeup", 0, None, ["B"])
+    detector.goes_on("B", "cpu1")
+    assert detector.moment("cpu0", 1) == (2, "cpu0", 1) and detector.moment("cpu1", 5) == (2, "cpu1", 5)
+
+
+# -- lock order ----------------------------------------------------------------------------------------
+
+
+def crosswise(told: Told, first: str = "thing:0.lk", second: str = "other:0.lk") -> None:
+    """A takes one lock and then the other, B the other way round."""
+    for name, locks in (("A", (first, second)), ("B", (second, first))):
+        told(name, "enter", fn=f"of_{name}")
+        for lock in locks:
+            told.lock(name, lock)
+        for lock in locks:
+            told.unlock(name, lock)
+
+
+def test_two_halves_of_a_reversal_are_put_together() -> None:
+    told = Told()
+    crosswise(told)
+    found = told.only()
+    assert (found.kind, found.context, found.subject) == ("lock-order-reversal", "B", "thing:0")
+    assert found.text == (
+        "lock order reversal: thing is taken while other is held (in of_B), but thing < other (seen in of_A)"
+    )
+    assert [one["lock"] for one in found.held] == ["other:0.lk"] and found.stack == ["of_B"]
+
+
+def test_a_reversal_is_seen_although_a_lock_had_to_be_waited_for() -> None:
+    told = Told()
+    told.lock("A", "thing:0.lk")
+    told.lock("A", "other:0.lk", wait=True)
+    told("A", "run")
+    told.lock("B", "other:0.lk")
+    told.lock("B", "thing:0.lk", wait=True)
+    assert told.only().kind == "lock-order-reversal"
+
+
+def test_a_try_the_big_lock_and_locks_of_one_class_have_no_order() -> None:
+    told = Told()
+    told.lock("A", "thing:0.lk")
+    told("A", "try", lock="other:0.lk", mode="w", fn="f", got=True)
+    told.unlock("A", "thing:0.lk")
+    told.unlock("A", "other:0.lk")
+    told.lock("B", "other:0.lk")
+    told.lock("B", "thing:0.lk")
+    assert told.watch.findings() == []
+    for first, second in (("kernel:0.kernel_lock", "thing:0.lk"), ("thing:0.lk", "thing:1.lk")):
+        told = Told()
+        crosswise(told, first, second)
+        assert told.watch.findings() == []
+
+
+def test_a_lock_that_is_held_already_says_nothing_of_the_order() -> None:
+    """LOCKDEBUG has said what is to be said: it is locked against oneself."""
+    told = Told()
+    told.lock("A", "thing:0.lk")
+    told.lock("A", "other:0.lk")
+    told.lock("A", "thing:0.lk")
+    told.lock("B", "thing:0.lk")
+    told.lock("B", "other:0.lk")
+    assert told.watch.findings() == []
+
+
+def test_what_contradicts_the_order_that_uvm_states_has_been_said_by_the_cpu_itself() -> None:
+    """It is not told again, and says nothing of the order; what comes behind it is judged."""
+    told = Told()
+    crosswise(told, "anon:0.an_lock", "vmmap:0.lock")
+    assert told.watch.findings() == []
+    crosswise(told)
+    assert [found.context for found in told.watch.findings()] == ["B"]
+
+
+def test_of_each_two_classes_the_first_time_counts() -> None:
+    """By how much had happened, so that it does not matter in which order the records come."""
+    for name in ("A", "C"):
+        told = Told()
+        told("B", "wakeup", chan="thing:0", woke=["intr"])
+        told("B", "wakeup", chan="thing:0", woke=["intr"])
+        told("B", "enter", fn="late")
+        told(name, "enter", fn="early")
+        for who, thing in (("B", "thing:1.lk"), (name, "thing:0.lk")):
+            told.lock(who, thing)
+            told.lock(who, "big:0.lk")
+        ((_, found),) = told.watch.pairs.values()
+        assert found.function == "early"
+
+
+# -- whole journals --------------------------------------------------------------------------------------
+
+
+def test_journals_are_judged_in_an_order_that_they_allow() -> None:
+    told = Told()
+    told("A", "enter", fn="of_A")
+    told.store("A")
+    told.store("B")
+    (found,) = judge_journals(told.images, told.journals)
+    assert found.text.startswith("data race in ") and "thing:0" in found.text
+    assert [one.text for one in judge_journals(told.images, {"cpu0": told.journals["cpu0"]})] == []
+    crossed = {node: list(reversed(records)) for node, records in told.journals.items()}
+    told.store("A")
+    crossed["cpu0"] = [one for one in reversed(told.journals["cpu0"]) if "k" in one]
+    with pytest.raises(LogIncomplete):
+        judge_journals(told.images, crossed)
+
+
+def test_of_the_operations_those_are_followed_that_order_others_or_say_who_has_what() -> None:
+    assert {"lock", "unlock", "wakeup", "dev_send", "pmap_walk", "swap_put", "disk_done", "alloc", "renew"} <= TRACKED
+    assert not {"load", "store", "identify", "word_read", "frame_copy", "run", "intr", "choose"} & TRACKED
