@@ -204,8 +204,9 @@ class MachineConfig:
     def as_dict(self) -> dict[str, object]:
         """As plain data, for journals. A fault that is certain says no more than it did before there were others."""
         told = asdict(self)
-        for name in ("swap_faults", "disk_faults"):
-            told[name] = tuple({key: fault[key] for key in fault if key != "maybe" or fault[key]} for fault in told[name])
+        for fault in (*told["swap_faults"], *told["disk_faults"]):
+            if not fault["maybe"]:
+                del fault["maybe"]
         return told
 
 
