@@ -33,7 +33,7 @@ help:
 	@echo "make big-lock  after a change of the kernel: search every scenario again with the big lock"
 	@echo "make mutants  [MODULE=cluster/runs/token.py] change a module in one place at a time: do its tests notice?"
 	@echo "make setup   only build .venv (the others do that by themselves); says how to call uvmp"
-	@echo "make compiled  compile the engine and the kernel with mypyc, if there is a C compiler: three times as fast"
+	@echo "make compiled  compile the engine and the kernel with mypyc, if there is a C compiler: four times as fast"
 	@echo "make clean   remove .venv, caches and builds; runs/ stays"
 
 setup: $(STAMP)

@@ -10,6 +10,8 @@ struct with its number, and a word is accessed by a translation to a page of one
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nodes.node import Node
 from shared.port.heap import HEADER, Heap, HeapRecord
 from shared.port.port import ANY_GEN
@@ -144,7 +146,7 @@ class Memory(Node):
     def op_frame_read(self, ctx: str, frame: int) -> tuple[int, ...]:
         return self.frames[frame]
 
-    def op_frame_write(self, ctx: str, frame: int, words: tuple[int, ...]) -> None:
+    def op_frame_write(self, ctx: str, frame: int, words: Sequence[int]) -> None:
         self.frames[frame] = tuple(words)
 
     def image(self) -> MemoryImage:

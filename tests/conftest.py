@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from hypothesis import Phase, settings
+
+# Some tests replace functions in modules, which calls between compiled modules do not notice.
+os.environ.setdefault("UVMP_FORM", "plain")
 
 from shared.scenario.model import Scenario
 from tests.kit import SHIPPED

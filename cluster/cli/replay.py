@@ -28,7 +28,7 @@ from cluster.postmortem.load import Run, load
 from cluster.runs.folder import keep, write_live
 from cluster.runs.outcome import Outcome
 from cluster.runs.replay import replay, replay_journals
-from cluster.runs.token import Token, kernel_version, parse, refuse_mismatch
+from cluster.runs.token import Token, is_ours, kernel_version, parse, refuse_mismatch
 from nodes.build import build_threads
 from shared.errors import Exit, LogIncomplete, UserMistake
 from shared.findings import Finding
@@ -207,7 +207,7 @@ def _folder(output: Output, what: str, lenient: bool) -> Schedule:
     about, scenario = run.run or {}, run.loaded
     versions = about.get("versions")
     made_on = clean(versions.get("kernel"), 40) if isinstance(versions, dict) else "?"
-    same = made_on == kernel_version()
+    same = is_ours(made_on)
     wanted_patch = _patch_of(about.get("options"))
     if wanted_patch is not None and current() is None:
         raise UserMistake(f"the run was made with the patch {wanted_patch}; give --patch FILE.py", file=run.path)

@@ -24,9 +24,10 @@ from cluster.compiled.modules import modules
 from cluster.compiled.stage import stage
 from shared.form import FOLDER, LIBRARY, MANIFEST, ROOT, python, seal
 
+HERE = Path(__file__).resolve().parent
 PACKAGES = ("shared", "nodes", "cluster")
 #: what the C compiler is told, besides
-FLAGS = ("-c", "-fPIC", "-O2", "-g0", "-fwrapv", "-DNDEBUG", "-w")
+FLAGS = ("-c", "-fPIC", "-O2", "-g0", "-fwrapv", "-fvisibility=hidden", "-fno-plt", "-DNDEBUG", "-w")
 #: a warning of mypyc's at a name in a class body that would belong to each object
 WRONG = "Unsupported default attribute value"
 CONFIG = """\
@@ -65,7 +66,7 @@ def build(root: Path = ROOT, folder: Path = FOLDER, jobs: int | None = None) -> 
     work = folder / "work"
     copy, made = work / "stage", work / "c"
     hot = modules(root)
-    sources = sources_of(hot, root)
+    sources = sources_of(hot, root) + [str(file.relative_to(root)) for file in sorted(HERE.glob("*.py"))]
     seals = {name: seal(root / name) for name in sources}
     _copy(root, copy)
     stage(hot, root, copy)

@@ -30,11 +30,17 @@ OPEN = {
     "shared/port/port.py": ("Port", "Context"),
     "shared/locks/table.py": ("LockTable",),
     "nodes/node.py": ("Node",),
+    "nodes/memory.py": ("Memory",),
+    "shared/detectors/race.py": ("RaceDetector",),
+    "cluster/search/strategy.py": ("Strategy", "Stay"),
+    "cluster/search/walk.py": ("RandomWalk",),
+    "cluster/search/pct.py": ("Pct",),
+    "cluster/search/follow.py": ("Deviate", "Order"),
     "nodes/host/half.py": ("ProcessorPort",),
 }
 #: classes that stay classes of Python's: their base is another extension's
 PLAIN: dict[str, tuple[str, ...]] = {}
-#: structs whose declarations are not theirs to have accessors
+#: the roots of all structs, which have no fields
 ROOTS = ("Struct", "Array")
 #: declarations in a struct's body, by what they call
 FIELDS, LOCKS, STATS = ("field", "link", "union"), ("simplelock", "lockmgr"), ("stat",)
@@ -85,7 +91,12 @@ HERE = '''
     @property
     def port(self) -> Port:
         """The port of the calling thread."""
-        return self.of_thread() if self.alone is None else self.alone
+        return self._of_several() if self.alone is None else self.alone
+
+    def _of_several(self) -> Port:
+        if threading.get_ident() not in self._installed:
+            raise AttributeError("no port is installed")
+        return self.of_thread()
 
     def _choose(self) -> None:
         self.alone = next(iter(self._installed.values()))[-1] if len(self._installed) == 1 else None

@@ -1,10 +1,8 @@
 """The deterministic engine: every node in one process, every context a greenlet.
 
-At a scheduling point the strategy picks who performs the next operation; where
-it goes on with the same context there is no switch at all. Nothing here knows
-UVM, and nothing imports Ray. Which accesses are scheduling points, cluster/sim/heap.py says.
-
-Spl: an interrupt is offered at the next scheduling point after the level drops.
+Here are executions, from the image to the verdict, and what an operation does. Which context performs the next one,
+cluster/sim/schedule.py says; which accesses are scheduling points, cluster/sim/heap.py. Nothing here knows UVM, and
+nothing imports Ray.
 
 Recorded, a run is judged by its records (shared/detectors/race.py), and ends after exactly as many operations as it may
 have. Unrecorded, both are only approximate, for speed: races of fields that are not yet racy are missed, the first race
@@ -15,25 +13,23 @@ be confirmed by a recorded run of the same schedule.
 from __future__ import annotations
 
 import gc
-from bisect import insort
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
-from greenlet import getcurrent, greenlet
+from greenlet import getcurrent
 
 from cluster.machine import Machine, sites_of
-from cluster.search.strategy import SearchOver, Stay, Strategy, default
-from cluster.sim.heap import ThinnedHeap
+from cluster.search.strategy import SearchOver, Stay, Strategy
 from cluster.sim.judged import Judged, digest
-from nodes.cpu import Processor, Thread
+from cluster.sim.schedule import COUNT_EVERY, Execution, Scheduling
+from nodes.cpu import Thread
 from nodes.node import Node
 from shared.detectors.oracle import Oracle, WordAccess
 from shared.detectors.provenance import MOVES, Move, innermost
 from shared.detectors.race import TRACKED, RaceDetector, Watch
 from shared.detectors.verdict import came_before, endless, judge, no_end, promise, refused, sort_out
-from shared.errors import PortDead, UserMistake
+from shared.errors import PortDead
 from shared.findings import Finding
 from shared.journal.deviation import Deviation
 from shared.journal.record import Journal, operation_record
@@ -44,8 +40,6 @@ from shared.port.port import here
 from shared.scenario.steps.step import Args
 from shared.wire.messages import OPERATIONS, WAIT, Interrupt, KernelFinding
 
-#: points of an unrecorded run between two counts of its operations
-COUNT_EVERY = 256
 #: the current context as long as none has run
 NOBODY = Thread("", "", lambda: None)
 #: objects that are made, and not given back, between two looks of the garbage collector
@@ -65,68 +59,7 @@ def seldom_collected() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-@dataclass(slots=True)
-class Execution:
-    """What belongs to one execution.
-
-    Attributes:
-        strategy: that chooses.
-        patient: the engine may go by how long the strategy says that its answers hold.
-        asked, quiet: at how many points its last answer held, and at how many of these it still does.
-        hub: the greenlet that runs it, to return to at its end.
-        changed: processors of which something has changed that decides who may go on.
-        count_at: the point at which to count the operations, if they are not recorded.
-        watch, oracle: detectors, of a recorded execution and of any.
-        operations: so far, if recorded.
-        points: so far.
-        last: place, in fixed order, of the context that the strategy chose last instead of the current one.
-        ended: it has had all operations that it may have.
-        abandoned: its strategy has given it up.
-        enabled: contexts that may go on, in fixed order; choices: of them, by processor.
-        deviations: from the default schedule, each as Deviation has it.
-        cpu_stats: event counters of each CPU.
-    """
-
-    strategy: Strategy
-    hub: greenlet
-    changed: set[Processor]
-    count_at: int
-    patient: bool = False
-    asked: int = 0
-    quiet: int = 0
-    watch: Watch | None = None
-    oracle: Oracle | None = None
-    operations: int = 0
-    points: int = 0
-    last: int = -1
-    ended: bool = False
-    abandoned: bool = False
-    enabled: list[Thread] = field(default_factory=list)
-    choices: dict[str, list[Thread]] = field(default_factory=dict)
-    deviations: list[tuple[str, int, str, str | int]] = field(default_factory=list)
-    cpu_stats: dict[str, dict[str, int]] = field(default_factory=dict)
-
-    def catch_up(self) -> None:
-        """Tell a patient strategy at how many points it was not asked."""
-        if self.asked > self.quiet:
-            self.strategy.passed(self.asked - self.quiet)
-        self.asked = self.quiet
-
-    def who_can(self) -> list[Thread]:
-        """The contexts that may go on, in fixed order; asks only the processors where something has changed."""
-        for processor in self.changed:
-            before, now = self.choices[processor.name], processor.choices()
-            if before != now:
-                for thread in before:
-                    self.enabled.remove(thread)
-                for thread in now:
-                    insort(self.enabled, thread, key=_order)
-                self.choices[processor.name] = now
-        self.changed.clear()
-        return self.enabled
-
-
-class Sim(ThinnedHeap):
+class Sim(Scheduling):
     """One machine, run as often as wanted, each time from the same image.
 
     Args:
@@ -145,15 +78,14 @@ class Sim(ThinnedHeap):
         granularity: str = "guarded",
         limit: int | None = None,
     ):
-        super().__init__(machine, image is None, set() if racy is None else racy, granularity == "access")
+        limit = machine.scenario.limit if limit is None else limit
+        super().__init__(machine, image is None, set() if racy is None else racy, granularity == "access", limit)
         self.image_ = image
-        self.limit = machine.scenario.limit if limit is None else limit
         self.route = {code: self._router(code) for code, op in OPERATIONS.items() if not op.local}
         self.servers: dict[str, Server] = {}
         self.patch: Patch | None = None
         self.judged = Judged()
         self.differs: Finding | None = None
-        self.pool: list[greenlet] = []
         self.execution = self._new_execution(Stay(), False)
 
     def _router(self, code: str) -> Callable[[int], Node]:
@@ -318,145 +250,7 @@ class Sim(ThinnedHeap):
         """Of this execution, from the default schedule."""
         return [Deviation(*parts) for parts in self.execution.deviations]
 
-    # -- scheduling ------------------------------------------------------------
-
-    def _pick(self, current: Thread | None) -> Thread | None:
-        """Ask the strategy who goes on; `current` is None if the context that ran cannot.
-
-        Returns: None if nobody can.
-        """
-        execution = self.execution
-        enabled = execution.who_can() if execution.changed else execution.enabled
-        if not enabled:
-            return None
-        execution.points += 1
-        if execution.points >= execution.count_at:
-            self._count()
-        if execution.operations >= self.limit:
-            return self._last(enabled)
-        if current is not None and current not in enabled:
-            current = None
-        execution.catch_up()
-        thread = execution.strategy.pick(enabled, current)
-        if thread is None:
-            execution.abandoned = self.dead = True
-            raise PortDead
-        if execution.patient:
-            execution.asked = execution.quiet = execution.strategy.stays()
-        if thread is not current:
-            if thread is not default(enabled, current, execution.last):
-                ran, kind = self.cur, "wait" if current is None else "point"
-                execution.deviations.append((ran.name, ran.n, kind, thread.name))
-            execution.last = thread.order
-        return thread
-
-    def _count(self) -> None:
-        """Count the operations of an unrecorded run, and say when to do so again."""
-        if self.journals is None:
-            left = self.limit - self.steps
-            if left <= 0:
-                self._end()
-            self.execution.count_at = self.execution.points + max(1, min(COUNT_EVERY, left // 4))
-
-    def _last(self, enabled: list[Thread]) -> Thread:
-        """There may be no more operations: whoever has waited, and can go on now, goes on as far as its next one.
-
-        So it does not matter in which order the operations came.
-        """
-        for thread in enabled:
-            if thread.waits is not None and not thread.parked:
-                return thread
-        self._end()
-
-    def _no_more(self) -> NoReturn:
-        """An operation is asked for that the run may not have any more."""
-        self._go(self._last(self.execution.who_can()))
-        raise PortDead
-
-    def _end(self) -> NoReturn:
-        """The run has had all operations that it may have."""
-        self.execution.ended = self.dead = True
-        raise PortDead
-
-    def _changed(self, processor: Processor) -> None:
-        self.execution.changed.add(processor)
-
-    def point(self, code: str, target: int, args: tuple[object, ...] = ()) -> None:
-        if self.dead:
-            raise PortDead
-        current, execution = self.cur, self.execution
-        assert isinstance(current, Thread)
-        if not execution.changed:
-            alone = len(execution.enabled) == 1 and execution.enabled[0] is current
-            if alone or execution.quiet > 0:
-                if not alone:
-                    execution.quiet -= 1
-                execution.points += 1
-                if execution.points >= execution.count_at:
-                    self._count()
-                return
-        current.asks = code, target, args
-        thread = self._pick(current)
-        if thread is not current:
-            self._go(thread)
-
-    def spin(self) -> None:
-        if self.dead:
-            raise PortDead
-        self.thread.asks = None
-        thread = self._pick(None)
-        if thread is not self.cur:
-            self._go(thread)
-
-    def _own_point(self, code: str) -> None:
-        if self.every_access:
-            self.point(code, 0)
-
-    def _chosen(self, n: int) -> int:
-        if self.dead:
-            raise PortDead
-        if self.steps >= self.limit:
-            self._no_more()
-        value = self.execution.strategy.choose(n)
-        if not 0 <= value < n:
-            raise UserMistake(f"the strategy takes choice {value} of {n}, which are numbered from 0")
-        if value:
-            self.execution.deviations.append((self.cur.name, self.cur.n + 1, "choice", value))
-        return value
-
-    def _successor(self) -> Thread | None:
-        return self._pick(None)
-
-    def _give_way(self, thread: Thread) -> None:
-        following = self._pick(thread if thread.ready else None)
-        if following is thread:
-            self._begin(thread)
-        else:
-            self._go(following)
-        if self.race is not None:
-            self.race.goes_on(thread.name, thread.cpu)
-
-    def _go(self, thread: Thread | None) -> None:
-        """Go on with a context (None: the run is over); returns when the calling context may go on."""
-        hub = self.execution.hub
-        if thread is None:
-            hub.switch()
-        else:
-            self._begin(thread)
-            if thread.glet is None:
-                thread.glet = self.pool.pop() if self.pool else greenlet(_run_jobs, hub)
-                thread.glet.switch([(self, thread)])
-            elif thread.glet is not getcurrent():
-                thread.glet.switch()
-        if self.dead and getcurrent() is not hub:
-            raise PortDead
-
     # -- operations ------------------------------------------------------------
-
-    @property
-    def steps(self) -> int:
-        """Operations performed in this execution."""
-        return sum(thread.n for thread in self.threads.values())
 
     def perform(self, code: str, target: int, args: tuple[object, ...]) -> Any:
         if self.dead:
@@ -472,7 +266,9 @@ class Sim(ThinnedHeap):
             operation = getattr(node, "op_" + code)
         else:
             node, operation = server
-        self._admitted(thread, node)
+        thread.n += 1
+        thread.processor.k += 1
+        node.admitted += 1
         if code == "sleep":
             thread.woken = False
             thread.waits_since = node.admitted
@@ -546,30 +342,6 @@ class Sim(ThinnedHeap):
             self.execution.oracle.returned(self.cur.name, result)
 
 
-def _run_jobs(job: list[tuple[Sim, Thread]]) -> None:
-    """What a greenlet of the pool runs: the bodies of one context after another.
-
-    While it waits in the pool it has no reference to the engine, nor to itself: a greenlet that has not ended is
-    nothing to the garbage collector, and would keep the engine, and the whole machine, for ever.
-
-    Args:
-        job: the engine and the context to begin with, which are taken out of it; the next ones come with the switch.
-    """
-    while True:
-        sim, thread = job.pop()
-        go, following = sim.execution.hub, sim._body(thread)
-        while following is not None:
-            sim._begin(following)
-            if following.glet is not None:
-                go = following.glet
-                break
-            following.glet = getcurrent()
-            following = sim._body(following)
-        sim.pool.append(getcurrent())
-        del sim, thread, following
-        job = go.switch()
-
-
 def _admit(operation: Callable[..., Any], ctx: str, target: int, args: tuple[object, ...]) -> Any:
     """Node.admit, with the method at hand; written out, because compiled code is slow at `*args`."""
     count = len(args)
@@ -580,7 +352,3 @@ def _admit(operation: Callable[..., Any], ctx: str, target: int, args: tuple[obj
     if count == 2:
         return operation(ctx, target, args[0], args[1])
     return operation(ctx, target, *args)
-
-
-def _order(thread: Thread) -> int:
-    return thread.order

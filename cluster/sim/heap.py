@@ -7,10 +7,11 @@ creator until its handle is stored where others can find it, or another context
 touches it; accesses to it are no points either. Every access is an operation
 with a number all the same.
 
-All shards of memory are one heap here, and an unrecorded access goes to it without the node: `load` and
-`store` repeat what Port does (a point, an operation with a number) and what the memory does (the generation is
-compared, the value fetched or put), and leave to the memory what it refuses. `lock` and `unlock` do the same with the
-lock manager's table: nearly every other operation is one of the four.
+An access takes the short way if it needs no point and no race check: its struct is private to its context, or its
+guard is held and its field is not racy. All shards of memory are one heap here, and an unrecorded access goes to it
+without the node: `load` and `store` repeat what Port does (a point, an operation with a number) and what the memory
+does (the generation is compared, the value fetched or put), and leave to the memory what it refuses. `lock` and
+`unlock` do the same with the lock manager's table: nearly every other operation is one of the four.
 """
 
 from __future__ import annotations
@@ -22,11 +23,10 @@ from nodes.build import alloc_shard
 from nodes.cpu import Thread
 from nodes.host.half import ProcessorPort
 from nodes.lock_manager import LockManager
-from nodes.node import Node
 from shared.detectors.race import Access, RaceDetector
 from shared.errors import PortDead
 from shared.port.guards import Guards
-from shared.port.heap import HEADER, Heap, HeapRecord
+from shared.port.heap import HEADER, Heap
 from shared.port.lockref import LockRef
 from shared.port.port import Context, Held
 from shared.port.struct import FieldBase, Struct
@@ -73,15 +73,17 @@ class ThinnedHeap(ProcessorPort):
         self.heap = self.guards.heap = heap
 
     def load(self, obj: Struct, field: FieldBase, slot: int) -> Any:
-        ctx = self.cur
-        rec = obj.rec
+        ctx, rec = self.cur, obj.rec
         if self.fast and rec is not None and rec.gen == obj.gen and rec.home is self.heap:
-            private = rec.owner is ctx
-            if self._plain(ctx, obj, field, private, False) and (not field.indexed or slot < len(rec)):
-                if not private:
+            at = slot - HEADER
+            if field.key not in self.racy and (not field.indexed or at < len(rec.fields)):
+                if rec.owner is ctx:
+                    ctx.n += 1
+                    return rec.fields[at]
+                if field.const or (not field.hint and self.guards.guarded(ctx, obj, field, False)):
                     rec.owner = None
-                ctx.n += 1
-                return rec.fields[slot - HEADER]
+                    ctx.n += 1
+                    return rec.fields[at]
         self._access_point(ctx, obj, field, slot, "load", field.peek)
         if self.journals is not None:
             return self.perform("load", obj.id, (obj, field.name, slot, field.peek))
@@ -94,45 +96,34 @@ class ThinnedHeap(ProcessorPort):
         return rec.fields[slot - HEADER]
 
     def store(self, obj: Struct, field: FieldBase, slot: int, value: object) -> None:
-        ctx = self.cur
-        rec = obj.rec
+        ctx, rec = self.cur, obj.rec
         if self.fast and rec is not None and rec.gen == obj.gen and rec.home is self.heap:
-            private = rec.owner is ctx
-            if self._plain(ctx, obj, field, private, True) and (not field.indexed or slot < len(rec)):
-                if not private:
-                    rec.owner = None
-                self._put(ctx, obj, rec, slot, value)
-                return
+            at = slot - HEADER
+            if field.key not in self.racy and (not field.indexed or at < len(rec.fields)):
+                private = rec.owner is ctx
+                if private or field.const or (not field.hint and self.guards.guarded(ctx, obj, field, True)):
+                    ctx.n += 1
+                    if not rec.touched:
+                        self.heap.touch(obj.id, rec)
+                    rec.fields[at] = value
+                    if not private:
+                        rec.owner = None
+                        if isinstance(value, Struct):
+                            self.guards.publish(value)
+                    return
         self._access_point(ctx, obj, field, slot, "store", value)
         if self.dead:
             raise PortDead
         rec = self.heap.find(obj)
         if self.journals is None and rec is not None and rec.lives(obj) and not (field.indexed and slot >= len(rec)):
-            self._put(ctx, obj, rec, slot, value)
-            return
-        self.perform("store", obj.id, (obj, field.name, slot, value))
-        rec = self.heap.find(obj)
+            ctx.n += 1
+            self.heap.touch(obj.id, rec)
+            rec.fields[slot - HEADER] = value
+        else:
+            self.perform("store", obj.id, (obj, field.name, slot, value))
+            rec = self.heap.find(obj)
         if rec is not None and rec.owner is None and isinstance(value, Struct):
             self.guards.publish(value)
-
-    def _put(self, ctx: Context, obj: Struct, rec: HeapRecord, slot: int, value: object) -> None:
-        """What the memory does with a store that it admits."""
-        ctx.n += 1
-        if not rec.touched:
-            self.heap.touch(obj.id, rec)
-        rec.fields[slot - HEADER] = value
-        if rec.owner is None and isinstance(value, Struct):
-            self.guards.publish(value)
-
-    def _plain(self, ctx: Context, obj: Struct, field: FieldBase, private: bool, write: bool) -> bool:
-        """The access needs no scheduling point and no race check: it is guarded, and the field is not racy.
-
-        Args:
-            private: the struct is this context's own.
-        """
-        if field.key in self.racy:
-            return False
-        return private or field.const or (not field.hint and self.guards.guarded(ctx, obj, field, write))
 
     def _access_point(self, ctx: Context, obj: Struct, field: FieldBase, slot: int, code: str, last: object) -> None:
         """A scheduling point before a load or store, unless the thinning rule says that none is needed.
@@ -157,8 +148,8 @@ class ThinnedHeap(ProcessorPort):
             racy = True
         if self.every_access or not (guarded and (private or not racy)):
             self.point(code, obj.id, (obj, field.name, slot, last))
-        if self.race is not None and racy:
-            missing = None if guarded else "" if hint and not write else self.guards.missing(ctx, obj, field, write)
+        if self.race is not None and racy and (write or not hint):
+            missing = None if guarded else self.guards.missing(ctx, obj, field, write)
             found = self.race.access(ctx, Access(ctx.n + 1, obj, field, slot, write, missing, hint))
             if found is not None:
                 level = self.detect.get("race", "stop")
@@ -176,7 +167,9 @@ class ThinnedHeap(ProcessorPort):
             self.check_lock(ref)
         key, function = ref.key, thread.function
         self.point("lock", key, (mode, function))
-        self._admitted(thread, manager)
+        thread.n += 1
+        thread.processor.k += 1
+        manager.admitted += 1
         if manager.table.lock(thread.name, key, mode, function):
             if self.race is not None:
                 self.race.acquires(thread.cpu, key)
@@ -195,7 +188,9 @@ class ThinnedHeap(ProcessorPort):
         if key not in thread.held:
             self.release_of_unlocked(ref)
         self.point("unlock", key, ())
-        self._admitted(thread, manager)
+        thread.n += 1
+        thread.processor.k += 1
+        manager.admitted += 1
         granted = manager.table.unlock(thread.name, key)
         if self.race is not None:
             self.race.releases(thread.cpu, key, granted)
@@ -203,12 +198,6 @@ class ThinnedHeap(ProcessorPort):
             self._deliver(Grant(ctx, None))
         if key in thread.held:  # not before: an interrupt may come in between
             del thread.held[key]
-
-    def _admitted(self, thread: Thread, node: Node) -> None:
-        """An operation of the context has its numbers."""
-        thread.n += 1
-        thread.processor.k += 1
-        node.admitted += 1
 
     def alloc(self, kind: type[S], length: int = 0) -> S:
         ctx = self.cur

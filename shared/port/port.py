@@ -390,10 +390,12 @@ class Port(Lockdebug):
                 if write:
                     result = self.perform("word_write", frame, (offset, value, va, proc, gen))
                 else:
-                    result = value = self.perform("word_read", frame, (offset, va, proc, gen))
+                    result = self.perform("word_read", frame, (offset, va, proc, gen))
                 if result is AGAIN:  # by what is left of this translation, whoever has the frame now
                     tlb.entries[vpn][3] = ANY_GEN
                     continue
+                if not write:
+                    value = result
                 if proc != NOBODY:
                     self.accessed(proc, va, write, value, frame)
                 return True, value

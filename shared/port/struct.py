@@ -415,9 +415,6 @@ class Array(Struct, kind=0, name="array"):
 
     __slots__ = ()
 
-    def __init_subclass__(cls, kind: int, name: str | None = None, element: str | None = None) -> None:
-        super().__init_subclass__(kind, name, element)
-
     def __getitem__(self, i: int) -> Any:
         element = type(self).element
         assert element is not None

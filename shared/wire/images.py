@@ -9,6 +9,8 @@ from shared.port.heap import Heap
 from shared.port.struct import Struct
 
 Words = Sequence[int]
+#: two values that belong together: a tuple, or the list that it has become on its way through a message
+Pair = Sequence[Any]
 #: node -> its image
 Images = Mapping[str, object]
 
@@ -37,7 +39,7 @@ class MmuImage(TypedDict):
     """
 
     next: int
-    pmaps: Sequence[tuple[int, Sequence[list[int]]]]
+    pmaps: Sequence[Pair]
     attrs: Sequence[list[int]]
     objects: Sequence[tuple[int, Struct]]
     tables: Sequence[list[int]]
@@ -50,7 +52,7 @@ class SwapImage(TypedDict):
     old: built with the old table of result codes.
     """
 
-    slots: Sequence[tuple[int, Words]]
+    slots: Sequence[Pair]
     bad: list[int]
     old: int
 
@@ -58,7 +60,7 @@ class SwapImage(TypedDict):
 #: contents of the disk, by block
 DiskImage = Sequence[Words]
 #: (channel, its queue of (context, wmesg))
-LocksImage = Sequence[tuple[int, Sequence[tuple[str, str]]]]
+LocksImage = Sequence[Pair]
 
 
 class DevicesImage(TypedDict):

@@ -357,11 +357,10 @@ class Poll(NamedTuple):
 
     @classmethod
     def parse(cls, body: Any) -> Poll:
-        poll = cls(*body)
-        return poll._replace(
-            diverged=[Divergence(*words) for words in poll.diverged],
-            behind=None if poll.behind is None else Behind(*poll.behind),
-        )
+        fields = dict(zip(cls._fields, body, strict=True))
+        fields["diverged"] = [Divergence(*words) for words in fields["diverged"]]
+        fields["behind"] = None if fields["behind"] is None else Behind(*fields["behind"])
+        return cls(**fields)
 
 
 class KernelFinding(Exception):

@@ -18,7 +18,9 @@ from cluster.configs import shipped
 from cluster.search import make
 from cluster.search.explore import explore
 from cluster.search.strategy import Stay, Strategy
-from cluster.sim.engine import Sim
+from cluster.sim.engine import Sim, seldom_collected
+from shared import FORM
+from tests.bench.counter import PROGRAM
 from tests.bench.forks import FRAMES_PER_CPU, engine
 
 SECONDS = 3.0
@@ -77,6 +79,23 @@ def sim_rows() -> list[Row]:
         rows.append(
             (f"explore S3a-shipped, fixed, {strategy}", schedules, "schedules/s", f"{sim.steps} operations each")
         )
+    return rows
+
+
+def small_rows() -> list[Row]:
+    """Executions per second of small machines, under a random walk: what an execution costs, however short it is."""
+    rows = []
+    scenes = [("3x3 counter", PROGRAM.scenario())]
+    scenes += [(name, shipped(name).without_errata()) for name in ("litmus-mp", "E54")]
+    for name, scene in scenes:
+        sim, strategy = Sim(*prepare(scene)), make("random", 0, 3)
+
+        def execution(sim: Sim = sim, strategy: Strategy = strategy) -> float:
+            sim.execute(strategy)
+            return 1
+
+        with seldom_collected():
+            rows.append((f"{name}, random", rate(execution), "executions/s", f"{sim.steps} operations each"))
     return rows
 
 
@@ -166,7 +185,8 @@ def pss_mib(pid: int | str) -> float:
 
 def main() -> None:
     """Measure, and print a table (or `--json`)."""
-    rows = sim_rows() + many_cpus_rows()
+    print(f"form: {FORM.name}", file=sys.stderr)
+    rows = sim_rows() + small_rows() + many_cpus_rows()
     if "--no-live" not in sys.argv:
         rows += live_rows()
     if "--json" in sys.argv:

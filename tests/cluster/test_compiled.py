@@ -17,7 +17,7 @@ import pytest
 
 from cluster.compiled.build import CannotBuild, compiler, sources_of
 from cluster.compiled.modules import modules
-from cluster.compiled.stage import Stage, stage
+from cluster.compiled.stage import OPEN, Stage, stage
 from shared import FORM, form
 from shared.patch import SEAMS
 from shared.port.port import here
@@ -149,7 +149,8 @@ def test_the_staged_sources_give_the_same_journals(staged: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", staged,
          staged / "tests/parity/test_digests.py", "-k", chosen],
-        capture_output=True, text=True, check=False, cwd=staged, env={**os.environ, "PYTHONPATH": str(staged)},
+        capture_output=True, text=True, check=False, cwd=staged,
+        env={**os.environ, "PYTHONPATH": str(staged), "UVMP_FORM": "plain"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:]
     assert "7 passed" in done.stdout
@@ -168,6 +169,34 @@ def test_functions_stay_on_their_lines(staged: Path) -> None:
             now = lines(staged / name)
             for function, at in lines(ROOT / name).items():
                 assert set(at) <= set(now[function]), f"{name}: {function}"
+
+
+def test_a_class_with_interpreted_subclasses_is_open() -> None:
+    """Python refuses the others, in the compiled form alone."""
+    hot, trees = modules(ROOT), {}
+    for package in ("shared", "nodes", "cluster", "tests"):
+        for file in (ROOT / package).rglob("*.py"):
+            trees[str(file.relative_to(ROOT))] = ast.parse(file.read_text(encoding="utf-8"))
+    classes = {
+        (name.removesuffix(".py").replace("/", "."), node.name): name
+        for name in hot
+        for node in trees[name].body
+        if isinstance(node, ast.ClassDef)
+    }
+    bases = {
+        (origin.module, base.id): name
+        for name, tree in trees.items()
+        if name not in hot
+        for origin in ast.walk(tree)
+        if isinstance(origin, ast.ImportFrom) and origin.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+        for base in node.bases
+        if isinstance(base, ast.Name) and base.id in [one.name for one in origin.names]
+    }
+    found = {base: name for base, name in bases.items() if base in classes}
+    assert {("shared.port.struct", "Struct"), ("nodes.host.half", "ProcessorPort")} <= set(found)
+    assert [(base, name) for base, name in found.items() if base[1] not in OPEN.get(classes[base], ())] == []
 
 
 # -- which form runs ------------------------------------------------------------------

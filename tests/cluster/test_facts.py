@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -309,3 +310,14 @@ def test_an_anon_s_pages_are_all_those_that_it_had_during_the_run() -> None:
     history = by_object(machine)
     assert partners("anon:5", machine, history) == ["page:4", "page:3"]
     assert partners("page:3", machine, history) == partners("page:4", machine, history) == ["anon:5"]
+
+
+def test_no_class_is_longer_than_350_lines() -> None:
+    """What is longer has parts that can be read alone."""
+    root = Path(__file__).parents[2]
+    for package in ("shared", "nodes", "cluster"):
+        for file in (root / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ClassDef):
+                    assert node.end_lineno is not None
+                    assert node.end_lineno - node.lineno < 350, f"{file.relative_to(root)}: {node.name}"

@@ -32,7 +32,7 @@ def test_a_schedule_is_every_nodes_order_and_every_processors() -> None:
     scene = scenario("E1").without_errata()
     recorded = run_recorded(scene, RandomWalk(0))
     schedule = schedule_of(recorded.journals, scene)
-    assert sum(len(names) for names, _ in schedule.processors.values()) == recorded.operations
+    assert sum(len(order.contexts) for order in schedule.processors.values()) == recorded.operations
     local = [
         one
         for records in recorded.journals.values()

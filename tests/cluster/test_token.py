@@ -273,9 +273,9 @@ NO_SAY_PACKAGES = ("shared.detectors", "shared.errata", "shared.journal")
 #: how operations are carried out: that their numbers stay as they are, tests/parity/digests.txt sees to
 CARRIED_OUT = {
     "cluster.boot", "cluster.machine", "cluster.search.follow", "cluster.search.strategy", "cluster.sim.engine",
-    "cluster.sim.heap", "nodes.host.half", "shared.locks.order", "shared.port.heap", "shared.port.lockdebug",
-    "shared.port.lockref", "shared.port.port", "shared.port.reports", "shared.port.struct", "shared.program.functions",
-    "shared.scenario.machine", "shared.scenario.model", "shared.wire.tables",
+    "cluster.sim.heap", "cluster.sim.schedule", "nodes.host.half", "shared.locks.order", "shared.port.heap",
+    "shared.port.lockdebug", "shared.port.lockref", "shared.port.port", "shared.port.reports", "shared.port.struct",
+    "shared.program.functions", "shared.scenario.machine", "shared.scenario.model", "shared.wire.tables",
 }  # fmt: skip
 
 

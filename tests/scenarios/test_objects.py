@@ -15,7 +15,9 @@ SCHEDULES = 80
 HOG = "\n".join(f'write: {{at: "hog[{page}]", value: {page}}}' for page in range(7))
 
 
-def outcomes(a: str, b: str = HOG, setup: str = "") -> tuple[list[dict[str, Any]], dict[str, int]]:
+def outcomes(
+    a: str, b: str = HOG, setup: str = "", schedules: int = SCHEDULES
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """Results under many schedules, and the kernel functions entered, with their number."""
     setup = f"""file: {{as: F, pages: 4, words: [1, 2, 3, 4]}}
                 process: {{as: A, cpu: 0}}
@@ -24,7 +26,7 @@ def outcomes(a: str, b: str = HOG, setup: str = "") -> tuple[list[dict[str, Any]
                 {setup}"""
     made = scene({"A": a, "B": b}, setup, "cpus: 2, frames: 13, swap_slots: 24, disk: 4")
     seen, entered = [], Counter[str]()
-    searches = [(make(strategy, 0, 3), SCHEDULES // 2) for strategy in ("random", "pct")]
+    searches = [(make(strategy, 0, 3), schedules // 2) for strategy in ("random", "pct")]
     for results, sim in answers(made, *searches, record=True):
         seen.append(results)
         assert sim.journals is not None
@@ -43,7 +45,8 @@ def test_a_file_that_is_not_cached_ends_with_its_last_page() -> None:
            - write: {at: "map[2]", value: 13}
            - munmap: {at: "map[0]", pages: 4}
            - fread: {at: "F[0]", into: f0}
-           - fread: {at: "F[2]", into: f2}"""
+           - fread: {at: "F[2]", into: f2}""",
+        schedules=3 * SCHEDULES,
     )
     assert all((one["f0"], one["f2"]) == (11, 13) for one in seen)
     assert entered["uvn_releasepg"] > 0

@@ -1,0 +1,269 @@
+"""Scheduling: which context performs the next operation, and how it comes to that.
+
+At a scheduling point the strategy picks a context; if it picks the same one again there is no switch at all. The
+contexts are greenlets, and a greenlet of the pool runs the body of one context after another.
+
+Spl: an interrupt is offered at the next scheduling point after the level drops.
+
+Left out: what an operation does (engine.py), and which accesses are points (heap.py).
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from greenlet import getcurrent, greenlet
+
+from cluster.machine import Machine
+from cluster.search.strategy import Strategy, default
+from cluster.sim.heap import ThinnedHeap
+from nodes.cpu import Processor, Thread
+from shared.detectors.oracle import Oracle
+from shared.detectors.race import Watch
+from shared.errors import PortDead, UserMistake
+
+#: points of an unrecorded run between two counts of its operations
+COUNT_EVERY = 256
+
+
+@dataclass(slots=True)
+class Execution:
+    """What belongs to one execution.
+
+    Attributes:
+        strategy: that chooses.
+        patient: the engine may go by how long the strategy says that its answers hold.
+        asked, quiet: at how many points its last answer held, and at how many of these it still does.
+        hub: the greenlet that runs it, to return to at its end.
+        changed: processors of which something has changed that decides who may go on.
+        count_at: the point at which to count the operations, if they are not recorded.
+        watch, oracle: detectors, of a recorded execution and of any.
+        operations: so far, if recorded.
+        points: so far.
+        last: place, in fixed order, of the context that the strategy chose last instead of the current one.
+        ended: it has had all operations that it may have.
+        abandoned: its strategy has given it up.
+        enabled: contexts that may go on, in fixed order; choices: of them, by processor.
+        deviations: from the default schedule, each as Deviation has it.
+        cpu_stats: event counters of each CPU.
+    """
+
+    strategy: Strategy
+    hub: greenlet
+    changed: set[Processor]
+    count_at: int
+    patient: bool = False
+    asked: int = 0
+    quiet: int = 0
+    watch: Watch | None = None
+    oracle: Oracle | None = None
+    operations: int = 0
+    points: int = 0
+    last: int = -1
+    ended: bool = False
+    abandoned: bool = False
+    enabled: list[Thread] = field(default_factory=list)
+    choices: dict[str, list[Thread]] = field(default_factory=dict)
+    deviations: list[tuple[str, int, str, str | int]] = field(default_factory=list)
+    cpu_stats: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def catch_up(self) -> None:
+        """Tell a patient strategy at how many points it was not asked."""
+        if self.asked > self.quiet:
+            self.strategy.passed(self.asked - self.quiet)
+        self.asked = self.quiet
+
+    def who_can(self) -> list[Thread]:
+        """The contexts that may go on, in fixed order; asks only the processors where something has changed."""
+        for processor in self.changed:
+            before, now = self.choices[processor.name], processor.choices()
+            if before != now:
+                for thread in before:
+                    self.enabled.remove(thread)
+                for thread in now:
+                    insort(self.enabled, thread, key=_order)
+                self.choices[processor.name] = now
+        self.changed.clear()
+        return self.enabled
+
+
+class Scheduling(ThinnedHeap):
+    """The part of the simulator's port that decides who goes on.
+
+    Args:
+        machine, booting, racy, every_access: as ThinnedHeap has them.
+        limit: operations that an execution may have.
+    """
+
+    execution: Execution
+
+    def __init__(self, machine: Machine, booting: bool, racy: set[str], every_access: bool, limit: int):
+        super().__init__(machine, booting, racy, every_access)
+        self.limit = limit
+        self.pool: list[greenlet] = []
+
+    @property
+    def steps(self) -> int:
+        """Operations performed in this execution."""
+        return sum(thread.n for thread in self.threads.values())
+
+    def _pick(self, current: Thread | None) -> Thread | None:
+        """Ask the strategy who goes on; `current` is None if the context that ran cannot.
+
+        Returns: None if nobody can.
+        """
+        execution = self.execution
+        enabled = execution.who_can() if execution.changed else execution.enabled
+        if not enabled:
+            return None
+        execution.points += 1
+        if execution.points >= execution.count_at:
+            self._count()
+        if execution.operations >= self.limit:
+            return self._last(enabled)
+        if current is not None and current not in enabled:
+            current = None
+        execution.catch_up()
+        thread = execution.strategy.pick(enabled, current)
+        if thread is None:
+            execution.abandoned = self.dead = True
+            raise PortDead
+        if execution.patient:
+            execution.asked = execution.quiet = execution.strategy.stays()
+        if thread is not current:
+            if thread is not default(enabled, current, execution.last):
+                ran, kind = self.cur, "wait" if current is None else "point"
+                execution.deviations.append((ran.name, ran.n, kind, thread.name))
+            execution.last = thread.order
+        return thread
+
+    def _count(self) -> None:
+        """Count the operations of an unrecorded run, and say when to do so again."""
+        if self.journals is None:
+            left = self.limit - self.steps
+            if left <= 0:
+                self._end()
+            self.execution.count_at = self.execution.points + max(1, min(COUNT_EVERY, left // 4))
+
+    def _last(self, enabled: list[Thread]) -> Thread:
+        """There may be no more operations: whoever has waited, and can go on now, goes on as far as its next one.
+
+        So it does not matter in which order the operations came.
+        """
+        for thread in enabled:
+            if thread.waits is not None and not thread.parked:
+                return thread
+        self._end()
+
+    def _no_more(self) -> NoReturn:
+        """An operation is asked for that the run may not have any more."""
+        self._go(self._last(self.execution.who_can()))
+        raise PortDead
+
+    def _end(self) -> NoReturn:
+        """The run has had all operations that it may have."""
+        self.execution.ended = self.dead = True
+        raise PortDead
+
+    def _changed(self, processor: Processor) -> None:
+        self.execution.changed.add(processor)
+
+    def point(self, code: str, target: int, args: tuple[object, ...] = ()) -> None:
+        if self.dead:
+            raise PortDead
+        current, execution = self.cur, self.execution
+        if not execution.changed:
+            alone = len(execution.enabled) == 1 and execution.enabled[0] is current
+            if alone or execution.quiet > 0:
+                if not alone:
+                    execution.quiet -= 1
+                execution.points += 1
+                if execution.points >= execution.count_at:
+                    self._count()
+                return
+        assert isinstance(current, Thread)
+        current.asks = code, target, args
+        thread = self._pick(current)
+        if thread is not current:
+            self._go(thread)
+
+    def spin(self) -> None:
+        if self.dead:
+            raise PortDead
+        self.thread.asks = None
+        thread = self._pick(None)
+        if thread is not self.cur:
+            self._go(thread)
+
+    def _own_point(self, code: str) -> None:
+        if self.every_access:
+            self.point(code, 0)
+
+    def _chosen(self, n: int) -> int:
+        if self.dead:
+            raise PortDead
+        if self.steps >= self.limit:
+            self._no_more()
+        value = self.execution.strategy.choose(n)
+        if not 0 <= value < n:
+            raise UserMistake(f"the strategy takes choice {value} of {n}, which are numbered from 0")
+        if value:
+            self.execution.deviations.append((self.cur.name, self.cur.n + 1, "choice", value))
+        return value
+
+    def _successor(self) -> Thread | None:
+        return self._pick(None)
+
+    def _give_way(self, thread: Thread) -> None:
+        following = self._pick(thread if thread.ready else None)
+        if following is thread:
+            self._begin(thread)
+        else:
+            self._go(following)
+        if self.race is not None:
+            self.race.goes_on(thread.name, thread.cpu)
+
+    def _go(self, thread: Thread | None) -> None:
+        """Go on with a context (None: the run is over); returns when the calling context may go on."""
+        hub = self.execution.hub
+        if thread is None:
+            hub.switch()
+        else:
+            self._begin(thread)
+            if thread.glet is None:
+                thread.glet = self.pool.pop() if self.pool else greenlet(_run_jobs, hub)
+                thread.glet.switch([(self, thread)])
+            elif thread.glet is not getcurrent():
+                thread.glet.switch()
+        if self.dead and getcurrent() is not hub:
+            raise PortDead
+
+
+def _run_jobs(job: list[tuple[Scheduling, Thread]]) -> None:
+    """What a greenlet of the pool runs: the bodies of one context after another.
+
+    While it waits in the pool it has no reference to the engine, nor to itself: a greenlet that has not ended is
+    nothing to the garbage collector, and would keep the engine, and the whole machine, for ever.
+
+    Args:
+        job: the engine and the context to begin with, which are taken out of it; the next ones come with the switch.
+    """
+    while True:
+        sim, thread = job.pop()
+        go, following = sim.execution.hub, sim._body(thread)
+        while following is not None:
+            sim._begin(following)
+            if following.glet is not None:
+                go = following.glet
+                break
+            following.glet = getcurrent()
+            following = sim._body(following)
+        sim.pool.append(getcurrent())
+        del sim, thread, following
+        job = go.switch()
+
+
+def _order(thread: Thread) -> int:
+    return thread.order
