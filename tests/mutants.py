@@ -32,6 +32,8 @@ TESTS = {
     "shared/detectors/race": ["tests/shared/test_race.py"],
     "shared/journal/order": ["tests/shared/test_journal.py"],
     "shared/journal/record": ["tests/shared/test_journal.py"],
+    "shared/locks/order": ["tests/shared/test_locks.py"],
+    "shared/locks/table": ["tests/shared/test_locks.py"],
     "shared/port/port": ["tests/shared/test_port.py", "tests/shared/test_requests.py"],
     "shared/scenario/machine": ["tests/shared/test_machine.py", "tests/shared/test_scenario.py"],
 }

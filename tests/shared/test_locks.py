@@ -64,6 +64,19 @@ def test_a_try_never_waits_and_never_jumps_the_queue() -> None:
     assert [name for name, *_ in made.locked()[0][2]] == ["D"]
 
 
+def test_a_reader_gives_up_its_own_share_and_nobody_else_s() -> None:
+    made, _ = table(("A", "r"), ("B", "r"), ("C", "r"))
+    for name, left in (("A", ["B", "C"]), ("B", ["C"])):
+        made.unlock(name, KEY)
+        assert [holder.ctx for holder in made.locked()[0].holders] == left
+
+
+def test_of_who_holds_a_lock_it_is_known_where_it_was_taken() -> None:
+    made = LockTable()
+    assert made.trylock("A", KEY, "r", "f") and made.lock("B", KEY, "r", "g") and not made.lock("C", KEY, "w", "h")
+    assert made.locked() == [(KEY, [("A", "r", "f"), ("B", "r", "g")], [("C", "w", "h")])]
+
+
 def test_after_a_downgrade_readers_pass_queued_writers() -> None:
     """mlock downgrades its map lock while it wires: the faults it takes for that are readers."""
     made, _ = table(("A", "w"), ("B", "w"), ("C", "r"))
@@ -224,6 +237,13 @@ def test_an_order_learned_in_pieces_is_an_order() -> None:
 def test_every_lock_held_counts_not_only_the_last() -> None:
     order = LockOrder("a < b")
     assert order.check(["b", "z"], "a", "f") is not None
+
+
+def test_a_lock_that_is_in_order_does_not_hide_one_behind_it_that_is_not() -> None:
+    """Nor does a lock of the same class."""
+    order = LockOrder("a < b")
+    assert order.check(["z"], "a", "f") is None
+    assert order.check(["z", "b"], "a", "f") is not None and order.check(["a", "b"], "a", "f") is not None
 
 
 def test_two_locks_of_one_class_have_no_order() -> None:
