@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from statistics import fmean
 from time import process_time
 
@@ -25,6 +26,14 @@ def test_measures_speed_and_every_search() -> None:
     assert found.found_at == {"pct": [1, 1, 1], "random": [1, 1, 1]}  # it is no race: the first execution shows it
     assert found.median("pct") == 1
     assert told == ["speed", *(f"{one}, seed {seed}" for one in ("pct", "random") for seed in range(3))]
+
+
+def test_speeds_are_of_as_many_executions_as_the_time_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that goes on by an eighth of a second whenever it is read: ten executions, and two more."""
+    reads = count(8000)
+    monkeypatch.setattr("cluster.search.measure.perf_counter", lambda: next(reads) / 8)
+    found = measure(scenario("litmus-mp"), (), seconds=3 / 8)
+    assert found.schedules_per_second == (LEAST_EXECUTIONS + 2) / (4 / 8)
 
 
 def test_operations_are_those_of_an_execution_of_the_repaired_kernel() -> None:
