@@ -43,7 +43,7 @@ def test_a_schedule_is_every_nodes_order_and_every_processors() -> None:
     assert schedule.processors["cpu0"].contexts[0] == "A" and schedule.nodes["memory"][0].n >= 1
     for names, events, _ in schedule.processors.values():
         assert len(events) == len(names) + 1
-    events = sum(sum(events) for _, events in schedule.processors.values())
+    events = sum(sum(events) for _, events, _ in schedule.processors.values())
     assert events == sum("k" not in one for records in recorded.journals.values() for one in records)
 
 
