@@ -885,6 +885,8 @@ def interrupted_at(line: str, *args: object, by: int = signal.SIGINT) -> tuple[i
         seen += one
         if line in one:
             break
+    else:
+        raise AssertionError(f"it never says {line!r}: {seen}")
     os.killpg(process.pid, by)
     out, err = process.communicate(timeout=60)
     return process.returncode, out, seen + err
@@ -948,7 +950,7 @@ def test_replay_live_follows_the_token(found: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.live
-@pytest.mark.parametrize("when", ["starting a Ray", pytest.param("booted", marks=pytest.mark.long), "run 1 of"])
+@pytest.mark.parametrize("when", ["starting a private Ray", pytest.param("booted", marks=pytest.mark.long), "run 1 of"])
 def test_ctrl_c_ends_a_live_machine_and_leaves_readable_logs(
     when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

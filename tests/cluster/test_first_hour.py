@@ -508,7 +508,7 @@ def place() -> Iterator[Path]:
     [
         pytest.param(signal.SIGTERM, "run 1 of", id="TERM"),
         pytest.param(signal.SIGHUP, "booted", id="HUP"),
-        pytest.param(signal.SIGTERM, "starting a Ray", id="TERM-early", marks=pytest.mark.long),
+        pytest.param(signal.SIGTERM, "starting a private Ray", id="TERM-early", marks=pytest.mark.long),
     ],
 )
 def test_signals_end_a_live_machine_as_ctrl_c_does(
