@@ -18,7 +18,7 @@ from shared.port.port import ANY_GEN
 from shared.port.struct import INDEX_MASK, KINDS, Struct
 from shared.uvm.param import PQ_FREE
 from shared.uvm.structs import Page
-from shared.wire.images import MemoryImage
+from shared.wire.images import MemoryImage, heap_of
 from shared.wire.messages import KernelFinding
 
 #: of a struct's life: the context that ended it, in which functions, by which of its operations
@@ -57,7 +57,7 @@ class Memory(Node):
     def inside(self, obj: Struct, slot: int) -> HeapRecord:
         """The struct's heap record, if it has such a field or element: what lies behind it is mapped nowhere."""
         rec = self.record(obj)
-        if slot >= len(rec):
+        if slot - HEADER >= len(rec.fields):
             element = type(obj).element
             at = slot - (element.slot if element is not None else HEADER)
             text = f"panic: trap: {obj} has {len(rec) - slot + at} elements; number {at} is not mapped"
@@ -80,12 +80,12 @@ class Memory(Node):
         lives[self.heap[obj.id].gen] = ctx, by, n
 
     def op_load(self, ctx: str, target: int, obj: Struct, field: str, slot: int, peek: bool = False) -> object:
-        return self.inside(obj, slot)[slot]
+        return self.inside(obj, slot).fields[slot - HEADER]
 
     def op_store(self, ctx: str, target: int, obj: Struct, field: str, slot: int, value: object) -> None:
         rec = self.inside(obj, slot)
         self.heap.touch(obj.id, rec)
-        rec[slot] = value
+        rec.fields[slot - HEADER] = value
 
     def op_alloc(self, ctx: str, target: int, kind: int, length: int) -> Struct:
         index = self.next_index.get(kind, self.shard)
@@ -114,7 +114,7 @@ class Memory(Node):
         """Is the frame's page still the one that the translation was made for?"""
         page = Page(Page.at(frame).id, gen)
         rec = self.heap.get(page.id)
-        if rec is None or gen in (rec.gen, ANY_GEN):
+        if rec is None or rec.lives(page):
             return
         now = "it is free" if rec[Page.fields["pqflags"].slot] & PQ_FREE else "it is in use again"
         text = f"{what} by way of a translation to {page}, which was freed since: {self._who_ended(page)}; {now}"
@@ -164,9 +164,7 @@ class Memory(Node):
 
     def load_image(self, image: MemoryImage) -> None:
         super().load_image(image)
-        self.heap = Heap()
-        for key, gen, *fields in image["heap"]:
-            self.heap.add(key, gen, fields)
+        self.heap = heap_of({self.name: image})
         self.next_index = dict(image["next"])
         self.ended = {}
         self.frames = [tuple(words) for words in image["frames"]]

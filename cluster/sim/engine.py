@@ -237,7 +237,7 @@ class Sim(Scheduling):
         self.stale, self.passed = {}, {}
         self.notes, self.counters = [], {}
         self.sites = sites_of(self.image_) if self.image_ is not None else {}
-        for node in self.machine.nodes.values():
+        for node in nodes.values():
             node.sites = self.sites
 
     @property

@@ -117,9 +117,7 @@ class Heap:
 
     def peek(self, obj: Struct, slot: int) -> Any:
         """What a field holds, whatever the handle's generation; None if there is no such struct. No operation."""
-        rec = obj.rec
-        if rec is None or rec.home is not self or rec.gen == GONE:
-            rec = self.find(obj)
+        rec = self.find(obj)
         return None if rec is None else rec.fields[slot - HEADER]
 
     def keep(self) -> None:
