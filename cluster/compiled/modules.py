@@ -24,6 +24,8 @@ COMPILED = (
     "shared/wire/messages.py",
     "nodes",
     "cluster/machine.py",
+    "cluster/search/auto.py",
+    "cluster/search/classes.py",
     "cluster/search/follow.py",
     "cluster/search/pct.py",
     "cluster/search/pos.py",

@@ -10,6 +10,7 @@ import pytest
 
 from cluster.boot import prepare
 from cluster.search import SEARCHING, STRATEGIES, make
+from cluster.search.auto import Auto
 from cluster.search.explore import explore
 from cluster.search.follow import Deviate, Order
 from cluster.search.pct import FAIR_AFTER, Pct
@@ -77,6 +78,7 @@ WHOLE: dict[str, Callable[[Toy], Strategy]] = {
     "pct": lambda toy: Pct(0, 2),
     "pos": lambda toy: Pos(0),
     "surw": lambda toy: Surw(0),
+    "auto": lambda toy: make("auto", 0, 2),
     "a token's deviations": lambda toy: Deviate([Deviation("A", 2, "point", "B")]),
     "a journal's order": lambda toy: Order(toy.machine.threads, order_of_a_deadlock(toy)),
     "every schedule": lambda toy: Exhaust(),
@@ -164,6 +166,7 @@ HEARTLESS: dict[str, Callable[[Toy], Strategy]] = {
     "pct": lambda toy: NoChanges(0, 2),
     "pos": lambda toy: NoPriorities(0),
     "surw": lambda toy: NothingSelected(0),
+    "auto": lambda toy: Auto({"pct": NoChanges(0, 2), "surw": NothingSelected(0)}),
     "a token's deviations": lambda toy: NoDeviations([Deviation("A", 2, "point", "B")]),
     "a journal's order": lambda toy: NoOrder(toy.machine.threads, order_of_a_deadlock(toy)),
     "every schedule": lambda toy: NoBacktracking(),
@@ -190,7 +193,7 @@ def test_the_strategies_of_scenarios_are_those_that_search() -> None:
 
 
 def test_an_unknown_strategy_is_the_users_mistake() -> None:
-    with pytest.raises(UserMistake, match="there is no strategy 'dfs'; known: pct, pos, random, surw, stay"):
+    with pytest.raises(UserMistake, match="there is no strategy 'dfs'; known: auto, pct, pos, random, surw, stay"):
         make("dfs", 0, 3)
 
 
