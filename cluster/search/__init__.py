@@ -23,11 +23,11 @@ from cluster.search.surw import Surw
 from cluster.search.walk import RandomWalk
 from shared.errors import UserMistake
 
-#: those that take turns in `auto`
-PORTFOLIO = ("pct", "random", "surw", "pos")
+#: those that take turns in `auto`, with their weights: the first two find most, and each what the other does not
+PORTFOLIO = {"pct": 2, "pos": 2, "rff": 1, "surw": 1}
 #: name of a strategy -> makes it, given a seed and a depth
 STRATEGIES: dict[str, Callable[[int, int], Strategy]] = {
-    "auto": lambda seed, depth: Auto({name: make(name, seed, depth) for name in PORTFOLIO}),
+    "auto": lambda seed, depth: Auto({name: make(name, seed, depth) for name in PORTFOLIO}, [*PORTFOLIO.values()]),
     "pct": Pct,
     "pos": lambda seed, depth: Pos(seed),
     "rff": lambda seed, depth: Rff(seed),

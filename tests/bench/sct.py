@@ -1,9 +1,9 @@
 """Small programs, each with one defect of order, with which testers of concurrent programs are compared.
 
 Written anew after descriptions of SCTBench (Thomson, Donaldson, Betts, TOPC 2016) and of the programs that PERIOD added
-to it, over cluster/api.py. A plain shared variable is a `Cell`: each access is a scheduling point, and no data race. What
-a processor does in one step (exchange, compare and swap, fetch and add) happens to an `Atom`, under its lock. No main
-thread starts the others and waits for them: all threads are there from the beginning.
+to it, over cluster/api.py. A plain shared variable is a `Cell`: each access is a scheduling point, and no data race.
+What a processor does in one step (exchange, compare and swap, fetch and add) happens to an `Atom`, under its lock. No
+main thread starts the others and waits for them: all threads are there from the beginning.
 """
 
 from __future__ import annotations

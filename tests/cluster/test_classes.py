@@ -10,6 +10,7 @@ import pytest
 from cluster.search.classes import Classes
 from cluster.search.pct import Pct
 from cluster.search.pos import Pos
+from cluster.search.rff import Rff
 from cluster.search.strategy import Strategy
 from cluster.search.surw import Surw
 from cluster.search.walk import RandomWalk
@@ -133,6 +134,7 @@ RANDOM: dict[str, Callable[[int, int], Strategy]] = {
     "random": lambda seed, operations: RandomWalk(seed),
     "pct": Pct,
     "pos": lambda seed, operations: Pos(seed),
+    "rff": lambda seed, operations: Rff(seed),
     "surw": lambda seed, operations: Surw(seed),
 }
 
