@@ -27,6 +27,7 @@ from cluster.runs.folder import cannot_write
 from cluster.runs.outcome import Outcome
 from cluster.runs.replay import replay_journals
 from nodes.build import build_threads
+from nodes.host.transport import DEFAULT, Kind
 from shared.detectors import oracle, race
 from shared.detectors.machine_state import HostState, MachineState
 from shared.detectors.verdict import came_before, judge, promise, refused, sort_out
@@ -96,12 +97,23 @@ class Progress:
 
 
 class LiveMachine:
-    """A booted machine: actors that are reused for one run after another."""
+    """A booted machine: actors that are reused for one run after another.
 
-    def __init__(self, ray: ModuleType, scenario: Scenario, resources: dict[str, dict[str, float]] | None = None):
+    Args:
+        resources: node -> what Ray must have where its actor is put.
+        transport: how the actors reach each other.
+    """
+
+    def __init__(
+        self,
+        ray: ModuleType,
+        scenario: Scenario,
+        resources: dict[str, dict[str, float]] | None = None,
+        transport: Kind = DEFAULT,
+    ):
         self.scenario = scenario
         self.image = boot(scenario)
-        self.actors = Actors(ray, scenario.machine, resources)
+        self.actors = Actors(ray, scenario.machine, resources, transport)
         self.scratch = Path(tempfile.mkdtemp(prefix="uvmp-"))
         self.runs = 0
 

@@ -56,6 +56,7 @@ class Host:
         self.runner: Runner | None = None
         self.thread: threading.Thread | None = None
         self.sent = 0
+        self.sent_lock = threading.Lock()
         self.files: dict[str, BinaryIO] = {}
         self.folder = Path("no folder yet")
 
@@ -76,7 +77,7 @@ class Host:
         cpu_of = {name: thread.cpu for name, thread in threads.items()}
         self.folder = Path(load.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.transport.clear()
+        self.transport.begin(load.run)
         self.sent, self.admissions, self.runner = 0, {}, None
         about = {"scenario": scenario.id, "errata": list(scenario.errata), "engine": "live"}
         for name in self.names:
@@ -144,7 +145,8 @@ class Host:
 
     def post(self, processor: str, delivery: Delivery) -> None:
         """Give a delivery to the host of a processor, which may be this one."""
-        self.sent += 1
+        with self.sent_lock:  # several frames may be admitted at a time, for different nodes
+            self.sent += 1
         data = encode(DELIVERY, delivery)
         if processor in self.admissions:
             self.deliver(data)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol, get_args
 
+#: the transports of the live machine: sockets of our own, or calls of Ray's actors
+Kind = Literal["sockets", "ray"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+DEFAULT: Kind = "sockets"
 #: seconds after which an answer that has not come will not come any more
 LIMIT_S = 60.0
 
@@ -25,7 +29,7 @@ class Transport(Protocol):
         """Give a delivery to the host of `processor` (Host.deliver), and do not wait."""
 
     def failures(self) -> list[str]:
-        """Which deliveries have not arrived since the last `clear`, each in words."""
+        """Which deliveries have not arrived since the last `begin`, each in words."""
 
-    def clear(self) -> None:
-        """A new run begins: what was posted in the last one does not matter any more."""
+    def begin(self, run: str) -> None:
+        """A new run begins, of this identity: what was posted in the last one does not matter any more."""

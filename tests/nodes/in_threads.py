@@ -18,6 +18,7 @@ from cluster.live.machine import Progress, schedule_of
 from nodes.cpu import Thread
 from nodes.host.host import Host
 from nodes.host.runner import Runner
+from nodes.host.transport import Transport
 from shared.findings import Finding
 from shared.journal.record import Journals, read
 from shared.scenario.model import Scenario
@@ -32,7 +33,7 @@ class OneNode(Host):
     """The host of one node, perhaps with other contexts than the scenario's or another class of runners."""
 
     def __init__(self, node: str, machine: Threads, contexts: Contexts | None, runner: type[Runner]):
-        super().__init__(node, [node], machine)
+        super().__init__(node, [node], machine.transport_of(self, node))
         self.contexts, self.runner_class = contexts, runner
 
     def _contexts(self, scenario: Scenario) -> dict[str, Thread]:
@@ -73,6 +74,10 @@ class Threads:
 
     # -- the transport ---------------------------------------------------------
 
+    def transport_of(self, host: Host, node: str) -> Transport:
+        """By which a host reaches the others."""
+        return self
+
     def ask(self, node: str, frame: bytes) -> bytes:
         time.sleep(self.delay_s(decode(FRAME, frame)))
         return self.hosts[node].admit(frame)
@@ -83,7 +88,7 @@ class Threads:
     def failures(self) -> list[str]:
         return []
 
-    def clear(self) -> None:
+    def begin(self, run: str) -> None:
         pass
 
     # -- a run -----------------------------------------------------------------
