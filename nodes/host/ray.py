@@ -52,13 +52,13 @@ class RayTransport:
 
     Attributes:
         peers: handle of every actor.
-        actor_of: node -> the actor that carries it.
+        host_of: node -> the actor that carries it.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.peers: dict[str, Handle] = {}
-        self.actor_of: dict[str, str] = {}
+        self.host_of: dict[str, str] = {}
         self.refs: list[ray.ObjectRef] = []  # one-way calls; the running thread adds to them, and both threads collect
         self.refs_lock = threading.Lock()
         self.failed: list[str] = []
@@ -66,17 +66,17 @@ class RayTransport:
     def begin(self, run: str) -> None:
         self.refs, self.failed = [], []
 
-    def ask(self, node: str, frame: bytes) -> bytes:
+    def ask(self, node: str, frames: bytes) -> bytes:
         try:
-            reply: bytes = ray.get(self.peers[self.actor_of[node]].admit.remote(frame), timeout=LIMIT_S)
+            answer: bytes = ray.get(self.peers[self.host_of[node]].admit.remote(frames), timeout=LIMIT_S)
         except ray.exceptions.GetTimeoutError:
             raise Infrastructure(f"{node} has not answered {self.name} for {LIMIT_S:.0f} s") from None
         except ray.exceptions.RayActorError as error:
             raise Infrastructure(f"{node} died: {error}") from None
-        return reply
+        return answer
 
     def post(self, processor: str, delivery: bytes) -> None:
-        ref = self.peers[self.actor_of[processor]].deliver.remote(delivery)
+        ref = self.peers[self.host_of[processor]].deliver.remote(delivery)
         with self.refs_lock:
             self.refs.append(ref)
             many = len(self.refs) >= REAP_EVERY
@@ -119,7 +119,7 @@ class NodeActor(Host):
 
     def wire(self, peers: dict[str, Handle], actor_of: dict[str, str]) -> int:
         """Handles of all actors, and which actor carries which node; returns this process's id."""
-        self.ray.peers, self.ray.actor_of = peers, actor_of
+        self.ray.peers, self.ray.host_of = peers, actor_of
         return os.getpid()
 
     def listen(self, secret: bytes) -> Address:
@@ -139,7 +139,7 @@ class NodeActor(Host):
     def connect(self, addresses: dict[str, Address]) -> None:
         """The sockets of all actors, by name."""
         assert self.sockets is not None
-        self.sockets.addresses, self.sockets.host_of = addresses, self.ray.actor_of
+        self.sockets.addresses, self.sockets.host_of = addresses, self.ray.host_of
 
     def where(self) -> tuple[str, str]:
         """On which Ray node this actor is, and where it keeps its journals."""

@@ -90,13 +90,13 @@ class Inbound:
 
     Attributes:
         lock: held while a message is performed.
-        reply: to the last frame.
+        answer: to the last frames.
     """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.in_order = InOrder()
-        self.reply: tuple[Kind, bytes] = Kind.FAILED, b""
+        self.answer: tuple[Kind, bytes] = Kind.FAILED, b""
         self.stream: Stream | None = None
 
 
@@ -141,9 +141,9 @@ class Outbound:
 
 
 class Frames(Outbound):
-    """The channel for frames: one at a time, each until its reply has come."""
+    """The channel for frames, which wait for their answer."""
 
-    def ask(self, frame: bytes) -> bytes:
+    def ask(self, frames: bytes) -> bytes:
         """Raises: Infrastructure."""
         self.number += 1
         until = monotonic() + LIMIT_S
@@ -151,9 +151,9 @@ class Frames(Outbound):
             if self.stream is None:
                 self.stream, _ = self.connect(until)
             try:
-                self.stream.send(Kind.FRAME, self.number, frame)
+                self.stream.send(Kind.FRAMES, self.number, frames)
                 number = 0
-                while number != self.number:  # a frame that was sent twice may be answered twice
+                while number != self.number:  # what was sent twice may be answered twice
                     kind, number, body = self.stream.receive()
                 if kind == Kind.FAILED:
                     raise Infrastructure(f"failed: {body.decode()}")
@@ -315,14 +315,14 @@ class SocketTransport:
             if stream is not None:
                 stream.cut()
 
-    def ask(self, node: str, frame: bytes) -> bytes:
+    def ask(self, node: str, frames: bytes) -> bytes:
         name = self.host_of[node]
         channel = self.frames.get(name)
         if channel is None:
             with self.lock:
                 channel = self.frames[name] = Frames(self, name, asks=True)
         try:
-            return channel.ask(frame)
+            return channel.ask(frames)
         except Infrastructure as error:
             raise Infrastructure(f"{node} {error}") from None
 
@@ -364,7 +364,7 @@ class SocketTransport:
             if inbound is None:
                 return
             stream = greeting.stream
-            perform, wanted = (self._frame, Kind.FRAME) if greeting.caller.asks else (self._delivery, Kind.DELIVERY)
+            perform, wanted = (self._frames, Kind.FRAMES) if greeting.caller.asks else (self._delivery, Kind.DELIVERY)
             while True:
                 kind, number, body = stream.receive()
                 if kind != wanted:
@@ -384,15 +384,15 @@ class SocketTransport:
             inbound.stream = greeting.answer(inbound.in_order.taken)
         return inbound
 
-    def _frame(self, inbound: Inbound, stream: Stream, number: int, body: bytes) -> None:
-        for frame in inbound.in_order.take(number, body):
+    def _frames(self, inbound: Inbound, stream: Stream, number: int, body: bytes) -> None:
+        for frames in inbound.in_order.take(number, body):
             try:
-                inbound.reply = Kind.REPLY, self.admit(frame)
+                inbound.answer = Kind.ANSWER, self.admit(frames)
             except Exception as error:
-                inbound.reply = Kind.FAILED, f"{type(error).__name__}: {error}".encode()
+                inbound.answer = Kind.FAILED, f"{type(error).__name__}: {error}".encode()
         if number == inbound.in_order.taken:
-            kind, reply = inbound.reply
-            stream.send(kind, number, reply)
+            kind, answer = inbound.answer
+            stream.send(kind, number, answer)
 
     def _delivery(self, inbound: Inbound, stream: Stream, number: int, body: bytes) -> None:
         for delivery in inbound.in_order.take(number, body):

@@ -16,10 +16,10 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from nodes.host.transport import LIMIT_S
-from shared.wire.codec import DELIVERY, FRAME, REPLY
+from shared.wire.codec import ANSWER, DELIVERY, FRAMES
 
 #: bytes that a body has at most
-MAX_BODY = max(FRAME.bound, REPLY.bound, DELIVERY.bound)
+MAX_BODY = max(FRAMES.bound, ANSWER.bound, DELIVERY.bound)
 #: seconds that a greeting may take: the other side is a host that is ready, or none of ours
 GREETING_S = 5.0
 _HEAD = struct.Struct("<IQB")
@@ -35,9 +35,9 @@ _READ = 1 << 16
 class Kind(IntEnum):
     """Kind of message."""
 
-    FRAME = 1  # a frame of requests, which is answered by a REPLY or FAILED of the same number
-    REPLY = 2
-    FAILED = 3  # the host could not admit the frame: why, in words
+    FRAMES = 1  # answered by an ANSWER or FAILED of the same number
+    ANSWER = 2
+    FAILED = 3  # the host could not admit the frames: why, in words
     DELIVERY = 4
     TAKEN = 5  # all deliveries up to this number have been taken
 

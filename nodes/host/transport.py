@@ -15,12 +15,16 @@ LIMIT_S = 60.0
 class Transport(Protocol):
     """Carries messages, as the bytes that shared/wire/codec.py makes of them, to the hosts of other nodes.
 
-    It keeps order: what one host posts to another arrives as it was posted. A frame that arrives twice is performed
-    once (nodes/host/admit.py), so a transport may repeat it; a delivery must arrive exactly once.
+    Everything arrives exactly once, and what one host posts to another arrives in the order in which it was posted.
+
+    Attributes:
+        host_of: node -> the name of the host that carries it.
     """
 
-    def ask(self, node: str, frame: bytes) -> bytes:
-        """Have the host of `node` admit a frame (Host.admit), and wait for the reply.
+    host_of: dict[str, str]
+
+    def ask(self, node: str, frames: bytes) -> bytes:
+        """Have the host of `node` admit frames (Host.admit), and wait for the answer.
 
         Raises: Infrastructure - it has died, or not answered for LIMIT_S.
         """

@@ -46,7 +46,7 @@ class Sockets(Threads):
         if self.tcp:
             address = transport.listen_tcp(LOOPBACK)
         self.addresses[node] = address if self.network is None else self.network.before(address)
-        transport.addresses, transport.host_of = self.addresses, {name: name for name in self.scene.machine.nodes}
+        transport.addresses, transport.host_of = self.addresses, self.host_of
         return transport
 
 

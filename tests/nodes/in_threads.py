@@ -23,7 +23,7 @@ from shared.findings import Finding
 from shared.journal.record import Journals, read
 from shared.scenario.model import Scenario
 from shared.scenario.pack import pack_scenario
-from shared.wire.codec import CHUNK, FRAME, LOAD, POLL, decode, encode
+from shared.wire.codec import CHUNK, FRAMES, LOAD, POLL, decode, encode
 from shared.wire.messages import Frame, Load
 
 Contexts = Callable[[], dict[str, Thread]]
@@ -62,6 +62,7 @@ class Threads:
         self.scene, self.delay_s = scene, delay_s
         self.schedule = None if follow is None else schedule_of(follow, scene)
         self.hosts: dict[str, OneNode] = {}
+        self.host_of = {node: node for node in scene.machine.nodes}
         folder = tempfile.TemporaryDirectory(prefix="uvmp-test-")
         weakref.finalize(self, close, self.hosts.values(), folder)
         contexts, image = instead or (None, boot(scene))
@@ -78,9 +79,9 @@ class Threads:
         """By which a host reaches the others."""
         return self
 
-    def ask(self, node: str, frame: bytes) -> bytes:
-        time.sleep(self.delay_s(decode(FRAME, frame)))
-        return self.hosts[node].admit(frame)
+    def ask(self, node: str, frames: bytes) -> bytes:
+        time.sleep(sum(self.delay_s(frame) for frame in decode(FRAMES, frames)))
+        return self.hosts[node].admit(frames)
 
     def post(self, processor: str, delivery: bytes) -> None:
         self.hosts[processor].deliver(delivery)

@@ -17,7 +17,8 @@ from shared.journal.order import causal_past, linearize
 from shared.journal.record import Journal, digest, holes
 from shared.port.port import SPL_BIO, SPL_HIGH, SPL_NONE, here
 from shared.scenario.model import Scenario, named_results
-from shared.wire.codec import FRAME, decode
+from shared.wire.codec import FRAMES, decode
+from shared.wire.frames import Answer
 from shared.wire.messages import OPERATIONS, Frame, Interrupt, Reply, Status
 from tests.kit import OTHER, THING, Toy, run_recorded, scenario, things, went_on_before_an_interrupt
 from tests.nodes.in_threads import Threads
@@ -62,12 +63,12 @@ class Ordered(Threads):
         self.applied = {access: threading.Event() for before in order.values() for access in before}
         super().__init__(scene, **options)
 
-    def ask(self, node: str, frame: bytes) -> bytes:
-        asked = decode(FRAME, frame)
+    def ask(self, node: str, frames: bytes) -> bytes:
+        [asked] = decode(FRAMES, frames)
         access = (asked.cpu, asked.node) if accesses_a_word(asked) else ("", "")
         for before in self.order.get(access, ()):
             assert self.applied[before].wait(60), f"{access} waits for {before}, which never comes"
-        reply = super().ask(node, frame)
+        reply = super().ask(node, frames)
         if access in self.applied:
             self.applied[access].set()
         return reply
@@ -79,9 +80,9 @@ class Hasty(Runner):
     under_way: list[threading.Thread] = []
 
     def _flush(self) -> None:
-        if self.outbox and self.outbox[0].code == "store" and self.outbox[0].args[0].kind_name == "litmus":
-            requests, self.outbox = self.outbox, []
-            late = threading.Thread(target=self.ask, args=(Frame(self.outbox_node, self.processor.name, requests),))
+        if self.outbox and self.requests[0].code == "store" and self.requests[0].args[0].kind_name == "litmus":
+            frames, self.outbox = self.outbox, []
+            late = threading.Thread(target=self.peers.ask, args=(frames,))
             late.start()
             self.under_way.append(late)
         super()._flush()
@@ -258,11 +259,12 @@ def test_what_is_posted_rides_with_the_next_request_to_the_same_node() -> None:
     frames = 0
     ask = machine.ask
 
-    def counted(node: str, frame: bytes) -> bytes:
+    def counted(node: str, data: bytes) -> bytes:
         nonlocal frames
         frames += 1
-        assert all(OPERATIONS[request.code].posted for request in decode(FRAME, frame).requests[:-1])
-        return ask(node, frame)
+        [frame] = decode(FRAMES, data)
+        assert all(OPERATIONS[request.code].posted for request in frame.requests[:-1])
+        return ask(node, data)
 
     machine.ask = counted  # type: ignore[method-assign]
     machine.run()
@@ -277,6 +279,21 @@ def test_the_default_schedule_of_a_token_is_followed() -> None:
     found = machine.run()
     assert found is not None and once.finding is not None and found.as_dict() == once.finding.as_dict()
     assert digest(machine.records()) == once.digest
+
+
+class Told:
+    """Peers that perform whatever they are asked for, and tell it."""
+
+    def __init__(self, tell: Callable[[Frame], None]):
+        self.tell = tell
+
+    def host_of(self, node: str) -> str:
+        return "all"
+
+    def ask(self, frames: list[Frame]) -> Answer:
+        for frame in frames:
+            self.tell(frame)
+        return Answer(len(frames), Reply(Status.DONE))
 
 
 # -- interrupts ----------------------------------------------------------------------------------
@@ -301,13 +318,12 @@ def test_an_interrupt_that_was_masked_is_taken_when_the_level_drops() -> None:
     def bell() -> None:
         here.port.wakeup(100 + here.port.cur.value)
 
-    def ask(frame: Frame) -> Reply:
+    def ask(frame: Frame) -> None:
         did.extend((request.ctx, request.target) for request in frame.requests)
-        return Reply(Status.DONE)
 
     threads = [Thread("A", "cpu0", body), Thread("bell", "cpu0", bell, SPL_BIO, interrupt=True)]
     journal = Journal("cpu0")
-    runner = Runner(Processor("cpu0", threads), scene, journal, ask, None, 0)
+    runner = Runner(Processor("cpu0", threads), scene, journal, Told(ask), None, 0)
     runner.loop()
     assert runner.crash is None
     assert did == [("A", 1), ("A", 2), ("A", 3), ("bell", 105), ("A", 4)]
@@ -327,17 +343,16 @@ def test_what_a_context_has_posted_is_applied_before_its_processor_writes_down_i
             here.port.userret()
         here.port.wakeup(2)
 
-    def ask(frame: Frame) -> Reply:
+    def ask(frame: Frame) -> None:
         for request in frame.requests:
             if request.target == 1:
                 written.append([record["event"] for record in journal.records])
         if frame.requests[-1].ctx == "A" and frame.requests[-1].target == 2:
             runner.halt()
-        return Reply(Status.DONE)
 
     threads = [Thread("A", "cpu0", posts), Thread("bell", "cpu0", lambda: here.port.wakeup(1), SPL_BIO, interrupt=True)]
     journal = Journal("cpu0")
-    runner = Runner(Processor("cpu0", threads), scenario("E1"), journal, ask, None, 0)
+    runner = Runner(Processor("cpu0", threads), scenario("E1"), journal, Told(ask), None, 0)
     if own == "iret":
         runner.inbox.put(Interrupt("bell", 0))
     runner.loop()

@@ -61,9 +61,9 @@ Pair = tuple[socket.socket, socket.socket]
 def test_messages_arrive_whole_however_they_are_cut(pair: Pair) -> None:
     here, there = Stream(pair[0]), Stream(pair[1])
     bodies = [b"", b"a", b"x" * 200_000, b"z"]
-    sender = threading.Thread(target=lambda: [here.send(Kind.FRAME, at, body) for at, body in enumerate(bodies)])
+    sender = threading.Thread(target=lambda: [here.send(Kind.FRAMES, at, body) for at, body in enumerate(bodies)])
     sender.start()
-    assert [there.receive() for _ in bodies] == [(Kind.FRAME, at, body) for at, body in enumerate(bodies)]
+    assert [there.receive() for _ in bodies] == [(Kind.FRAMES, at, body) for at, body in enumerate(bodies)]
     sender.join()
     here.sock.sendall(b"torn")
     here.close()
@@ -71,7 +71,7 @@ def test_messages_arrive_whole_however_they_are_cut(pair: Pair) -> None:
         there.receive()
 
 
-@pytest.mark.parametrize(("size", "kind"), [(MAX_BODY + 1, Kind.FRAME), (0xFFFFFFFF, Kind.REPLY), (1, 0), (1, 77)])
+@pytest.mark.parametrize(("size", "kind"), [(MAX_BODY + 1, Kind.FRAMES), (0xFFFFFFFF, Kind.ANSWER), (1, 0), (1, 77)])
 def test_what_is_no_message_ends_the_connection(size: int, kind: int, pair: Pair) -> None:
     """Before a byte of its body is read."""
     pair[0].sendall(stream._HEAD.pack(size, 1, kind))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nodes.host.ray import NodeActor
 from shared.uvm import param
-from shared.wire.codec import FRAME, LOAD, decode, encode
+from shared.wire.codec import FRAMES, LOAD, decode, encode
 from shared.wire.tables import tables
 
 DELAY_S = 0.05
@@ -18,10 +18,8 @@ class Slow(NodeActor):
     """Whoever wants a named word from `memory0` waits for it."""
 
     def admit(self, data: bytes) -> bytes:
-        frame = decode(FRAME, data)
-        if frame.node == "memory0" and any(
-            request.code in ("load", "store") and request.args[0].kind_name == "litmus" for request in frame.requests
-        ):
+        requests = (request for frame in decode(FRAMES, data) if frame.node == "memory0" for request in frame.requests)
+        if any(request.code in ("load", "store") and request.args[0].kind_name == "litmus" for request in requests):
             time.sleep(DELAY_S)
         return super().admit(data)
 
