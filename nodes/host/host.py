@@ -123,6 +123,7 @@ class Host:
     def clean(self) -> None:
         """End the run, and remove the journals."""
         self.finish()
+        self.transport.begin("")
         shutil.rmtree(self.folder, ignore_errors=True)
 
     # -- messages between hosts ------------------------------------------------------
@@ -145,7 +146,8 @@ class Host:
     def _commit(self) -> None:
         """What has happened here is in a file when this returns, so that all that it causes elsewhere has its cause."""
         for lines in self.files.values():
-            lines.commit()
+            if lines.waiting or lines.lock.locked():  # (in this order: who has taken lines has the lock)
+                lines.commit()
 
     def deliver(self, data: bytes) -> None:
         """Something for this host's processor."""
