@@ -26,7 +26,10 @@ COMPILED = (
     "cluster/machine.py",
     "cluster/search/follow.py",
     "cluster/search/pct.py",
+    "cluster/search/pos.py",
     "cluster/search/strategy.py",
+    "cluster/search/surw.py",
+    "cluster/search/touch.py",
     "cluster/search/walk.py",
     "cluster/sim",
 )

@@ -3,6 +3,8 @@
 strategy    the protocol; the default schedule
 walk        random walk
 pct         probabilistic concurrency testing
+pos         partial order sampling
+surw        selectively uniform random walk
 follow      follows a given schedule: the deviations of a token, or the order of a journal
 """
 
@@ -11,14 +13,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cluster.search.pct import Pct
+from cluster.search.pos import Pos
 from cluster.search.strategy import Stay, Strategy
+from cluster.search.surw import Surw
 from cluster.search.walk import RandomWalk
 from shared.errors import UserMistake
 
 #: name of a strategy -> makes it, given a seed and a depth
 STRATEGIES: dict[str, Callable[[int, int], Strategy]] = {
     "pct": Pct,
+    "pos": lambda seed, depth: Pos(seed),
     "random": lambda seed, depth: RandomWalk(seed),
+    "surw": lambda seed, depth: Surw(seed),
     "stay": lambda seed, depth: Stay(),
 }
 

@@ -5,7 +5,7 @@ ASPLOS 2010. A bug of depth d among n contexts and k points is found with a chan
 
 Departures from the paper:
 
-- k, which the paper takes as known, is the number of points of the longest execution so far (100 before the first).
+- k, which the paper takes as known, is the number of points of the longest execution so far (100 in the first one).
 - A context that gives way, for instance while it spins for a lock, gets the lowest priority, as in later
   implementations.
 - PCT is unfair: two contexts of high priority that wait for a third would run in turn forever. After FAIR_AFTER times k
@@ -24,6 +24,8 @@ from nodes.cpu import Thread
 
 #: after so many times the points of the longest execution that ended, an execution is walked at random
 FAIR_AFTER = 3
+#: k, while no execution has ended
+FIRST_GUESS = 100
 
 
 class Pct(Strategy):
@@ -33,7 +35,9 @@ class Pct(Strategy):
         depth: d, the number of ordering constraints a bug may need (>= 1).
 
     Attributes:
-        longest: k. Invariant: never falls, and grows by FAIR_AFTER times at most from one execution to the next.
+        longest: k. Invariant: falls at most once, behind the first execution, and grows by FAIR_AFTER times at most
+            from one execution to the next.
+        guessed: no execution has ended yet, which would tell k.
         points: of this execution, so far.
         changes: point -> the priority that the context running there gets. Invariant: d - 1 different points from 1
             to k (k of them if there are no more); their priorities are the different numbers 0, -1 ... -(d - 2).
@@ -46,11 +50,14 @@ class Pct(Strategy):
     def __init__(self, seed: int = 0, depth: int = 3):
         self.random = random.Random(seed)
         self.depth = depth
-        self.longest = 100
+        self.longest = FIRST_GUESS
+        self.guessed = True
         self.points = 0
 
     def new_execution(self) -> bool:
-        self.longest = max(self.longest, min(self.points, FAIR_AFTER * self.longest))
+        if self.points:
+            known = 0 if self.guessed else self.longest
+            self.longest, self.guessed = max(known, min(self.points, FAIR_AFTER * self.longest)), False
         self.points = 0
         places = self.random.sample(range(1, self.longest + 1), min(self.depth - 1, self.longest))
         self.changes = {place: -number for number, place in enumerate(places)}

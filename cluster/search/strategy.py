@@ -37,12 +37,17 @@ class Strategy(ABC):
             enabled: in fixed context order, never empty.
             current: the one that ran last, if it is among them; else None. None too if it gives way to the others
                 (Port.spin), although it could go on. Where nobody but the current context can go on, the engine
-                does not ask.
+                asks only a strategy that is asked everywhere.
         """
 
     @abstractmethod
     def choose(self, n: int) -> int:
         """What the context that was picked last takes of the data 0 to n - 1, as its next operation."""
+
+    def everywhere(self) -> bool:
+        """Is it asked at points too where nobody but the current context can go on? Then it sees every operation that
+        has a point."""
+        return False
 
     def stays(self) -> int:
         """At how many further points it would answer as it just did, if the same contexts could go on at these, and

@@ -148,12 +148,14 @@ class Sim(Scheduling):
         self.fast = not record and not self.every_access
         managers = self.machine.lock_managers
         self.manager = managers[0] if not record and self.patch is None and len(managers) == 1 else None
+        chooser = strategy.chooser()
         return Execution(
-            strategy.chooser(),
+            chooser,
             getcurrent(),
             set(self.machine.processors),
             min(COUNT_EVERY, self.limit),
             not record,
+            chooser.everywhere(),
             0,
             0,
             Watch(self.image_) if (races or order) and record and self.image_ is not None else None,

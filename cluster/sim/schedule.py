@@ -35,6 +35,7 @@ class Execution:
     Attributes:
         strategy: that chooses.
         patient: the engine may go by how long the strategy says that its answers hold.
+        everywhere: it asks the strategy at points too where nobody but the current context can go on.
         asked, quiet: at how many points its last answer held, and at how many of these it still does.
         hub: the greenlet that runs it, to return to at its end.
         changed: processors of which something has changed that decides who may go on.
@@ -55,6 +56,7 @@ class Execution:
     changed: set[Processor]
     count_at: int
     patient: bool = False
+    everywhere: bool = False
     asked: int = 0
     quiet: int = 0
     watch: Watch | None = None
@@ -175,7 +177,7 @@ class Scheduling(ThinnedHeap):
             raise PortDead
         current, execution = self.cur, self.execution
         if not execution.changed:
-            alone = len(execution.enabled) == 1 and execution.enabled[0] is current
+            alone = len(execution.enabled) == 1 and execution.enabled[0] is current and not execution.everywhere
             if alone or execution.quiet > 0:
                 if not alone:
                     execution.quiet -= 1

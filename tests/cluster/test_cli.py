@@ -32,6 +32,7 @@ from cluster import configs
 from cluster.cli import COMMANDS, cli
 from cluster.cli.options import Options, choose
 from cluster.runs.token import Token, parse, token_of
+from cluster.search import SEARCHING
 from shared import FORM
 from shared.errata import ERRATA
 from shared.errors import Exit, UserMistake
@@ -1029,7 +1030,7 @@ def test_measure_as_json() -> None:
     document = json.loads(done.stdout)
     assert document["command"] == "measure" and document["exit"] == 0 and document["seeds"] == 2
     [one] = document["scenarios"]
-    assert one["found_at"] == {"pct": [1, 1], "random": [1, 1]} and one["median"] == {"pct": 1, "random": 1}
+    assert one["found_at"] == {name: [1, 1] for name in SEARCHING} and one["median"] == dict.fromkeys(SEARCHING, 1)
     assert one["operations_per_second"] > one["schedules_per_second"] > 0
 
 

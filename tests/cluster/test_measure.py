@@ -9,7 +9,7 @@ from time import process_time
 import pytest
 
 from cluster.boot import prepare
-from cluster.search import make
+from cluster.search import SEARCHING, make
 from cluster.search.explore import search
 from cluster.search.measure import LEAST_EXECUTIONS, measure
 from cluster.search.strategy import Stay
@@ -23,9 +23,9 @@ def test_measures_speed_and_every_search() -> None:
     found = measure(scenario("E45"), range(3), seconds=0.0, progress=told.append)
     assert found.operations_per_second > found.schedules_per_second > 0 and found.scenario.id == "E45"
     assert found.operations_per_second / found.schedules_per_second == pytest.approx(found.operations)
-    assert found.found_at == {"pct": [1, 1, 1], "random": [1, 1, 1]}  # it is no race: the first execution shows it
+    assert found.found_at == {name: [1, 1, 1] for name in SEARCHING}  # it is no race: the first execution shows it
     assert found.median("pct") == 1
-    assert told == ["speed", *(f"{one}, seed {seed}" for one in ("pct", "random") for seed in range(3))]
+    assert told == ["speed", *(f"{one}, seed {seed}" for one in SEARCHING for seed in range(3))]
 
 
 def test_speeds_are_of_as_many_executions_as_the_time_allows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +51,7 @@ def test_operations_are_those_of_an_execution_of_the_repaired_kernel() -> None:
 
 def test_the_median_is_none_if_half_of_the_searches_were_given_up() -> None:
     found = measure(scenario("S3a-shipped"), range(1), limit=1, seconds=0.0)
-    assert found.found_at == {"pct": [None], "random": [None]} and found.median("pct") is None
+    assert found.found_at == {name: [None] for name in SEARCHING} and found.median("pct") is None
     found.found_at["pct"] = [3, 1, None, 2]
     found.limit = 5
     assert found.median("pct") == 2

@@ -13,7 +13,9 @@ from cluster.search import SEARCHING, STRATEGIES, make
 from cluster.search.explore import explore
 from cluster.search.follow import Deviate, Order
 from cluster.search.pct import FAIR_AFTER, Pct
+from cluster.search.pos import Pos
 from cluster.search.strategy import DefaultFirst, SearchOver, Stay, Strategy, default
+from cluster.search.surw import Surw
 from cluster.search.walk import RandomWalk
 from cluster.sim.engine import Sim
 from nodes.cpu import Pending, Processor, Thread
@@ -73,6 +75,8 @@ def order_of_a_deadlock(toy: Toy) -> list[Record]:
 WHOLE: dict[str, Callable[[Toy], Strategy]] = {
     "random": lambda toy: RandomWalk(0),
     "pct": lambda toy: Pct(0, 2),
+    "pos": lambda toy: Pos(0),
+    "surw": lambda toy: Surw(0),
     "a token's deviations": lambda toy: Deviate([Deviation("A", 2, "point", "B")]),
     "a journal's order": lambda toy: Order(toy.machine.threads, order_of_a_deadlock(toy)),
     "every schedule": lambda toy: Exhaust(),
@@ -113,6 +117,22 @@ class NoChanges(Pct):
         return True
 
 
+class NoPriorities(Pos):
+    """No operation comes before another, so the first context goes on as long as it can."""
+
+    def new_execution(self) -> bool:
+        self.draw = lambda: 0.0
+        return super().new_execution()
+
+
+class NothingSelected(Surw):
+    """Nobody ever stops; and what the dice show besides is always the same."""
+
+    def new_execution(self) -> bool:
+        self.shared, self.draw = {}, lambda: 0.0
+        return super().new_execution()
+
+
 class NoDeviations(Deviate):
     def new_execution(self) -> bool:
         super().new_execution()
@@ -142,6 +162,8 @@ class NothingPending(HoldersWait):
 HEARTLESS: dict[str, Callable[[Toy], Strategy]] = {
     "random": lambda toy: NoDice(0),
     "pct": lambda toy: NoChanges(0, 2),
+    "pos": lambda toy: NoPriorities(0),
+    "surw": lambda toy: NothingSelected(0),
     "a token's deviations": lambda toy: NoDeviations([Deviation("A", 2, "point", "B")]),
     "a journal's order": lambda toy: NoOrder(toy.machine.threads, order_of_a_deadlock(toy)),
     "every schedule": lambda toy: NoBacktracking(),
@@ -168,7 +190,7 @@ def test_the_strategies_of_scenarios_are_those_that_search() -> None:
 
 
 def test_an_unknown_strategy_is_the_users_mistake() -> None:
-    with pytest.raises(UserMistake, match="there is no strategy 'dfs'; known: pct, random, stay"):
+    with pytest.raises(UserMistake, match="there is no strategy 'dfs'; known: pct, pos, random, surw, stay"):
         make("dfs", 0, 3)
 
 
@@ -298,6 +320,7 @@ def test_what_a_context_is_about_to_do_is_known_before_the_choice(name: str) -> 
 
 def threads(count: int) -> list[Thread]:
     made = [Thread(f"T{number}", "cpu0", lambda: None) for number in range(count)]
+    Processor("cpu0", made)
     for order, thread in enumerate(made):
         thread.order = order
     return made
@@ -317,7 +340,7 @@ def test_stay_stays_and_then_goes_round() -> None:
     assert Stay().pick(able, None) is able[0] and stay.choose(9) == 0
 
 
-DICE: dict[str, Callable[..., Strategy]] = {"random": RandomWalk, "pct": Pct}
+DICE: dict[str, Callable[..., Strategy]] = {"random": RandomWalk, "pct": Pct, "pos": Pos, "surw": Surw}
 HAS_DICE = pytest.mark.parametrize("name", DICE)
 
 
@@ -386,7 +409,7 @@ def test_where_a_strategy_says_that_it_stays_it_would_have_answered_the_same(nam
                 assert [asked.pick(enabled, current) for _ in range(stays)] == [current] * stays
                 spared.passed(stays)
                 skipped, left = skipped + stays, left - stays
-    assert (skipped > 1000) == (name != "random")
+    assert (skipped > 1000) == (name in ("pct", "stay"))
 
 
 def test_pct_stays_up_to_its_next_change_or_until_it_is_fair() -> None:
@@ -461,6 +484,7 @@ def test_pct_draws_other_points_and_priorities_for_each_execution() -> None:
         pct.new_execution()
         places.append(tuple(pct.changes))
         first.add(pct.pick(able, None).name)
+        pct.passed(99)
     assert len(set(places)) == 40 and set().union(*places) == set(range(1, pct.longest + 1))
     assert first == {thread.name for thread in able}
 
@@ -506,6 +530,17 @@ def test_pct_learns_how_long_executions_are() -> None:
     pct.new_execution()
     lengths.append(pct.longest)
     assert lengths == [FAIR_AFTER * 250]
+
+
+def test_pct_takes_an_execution_for_as_long_as_the_first_one_was() -> None:
+    """What it guessed before does not spread the changes of short executions over points that these do not have."""
+    able, pct = threads(2), Pct(1, 2)
+    for points in (7, 12, 5):
+        pct.new_execution()
+        for _ in range(points):
+            pct.pick(able, able[0])
+    pct.new_execution()
+    assert pct.longest == 12
 
 
 def test_pct_becomes_fair_where_an_execution_never_ends() -> None:

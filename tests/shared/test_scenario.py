@@ -385,7 +385,7 @@ BAD = [
     ("results: {r0: 0", "results: {r9: 0", "r9", "expect.fixed.results.r9", "no step has `into: r9`"),
     ("results: {r0: 0", "results: {r0: ENOSUCH", "ENOSUCH", "expect.fixed.results.r0", "unknown errno or signal 'ENOSUCH'"),
     ("errata: [amap_cow_now.nanon-freed-locked]\n", "", "with_errata", "expect.with_errata", "the scenario names no errata"),
-    ("strategy: pct", "strategy: magic", "magic", "bound.strategy", "unknown strategy 'magic'; known: pct, random"),
+    ("strategy: pct", "strategy: magic", "magic", "bound.strategy", "unknown strategy 'magic'; known: pct, pos, random, surw"),
     ("depth: 3", "depth: 0", "depth: 0", "bound.depth", "0 is out of range: 1 to 16"),
     ("schedules: 2000", "schedules: many", "many", "bound.schedules", "expected a whole number, found the text 'many'"),
 ]  # fmt: skip

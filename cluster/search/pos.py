@@ -1,0 +1,58 @@
+"""Partial order sampling: the pending operation of highest priority is next, and each has a random priority.
+
+Yuan, Yang, Gu: Partial Order Aware Concurrency Sampling, CAV 2018. When an operation is performed, those of others that
+touch the same thing (cluster/search/touch.py) get new priorities: otherwise who has lost a race once would go on
+losing it. So the order of operations that have nothing to do with each other costs no luck.
+
+Departures from the paper: a context that goes on behind a wait has no operation to be known, and makes nobody draw
+again; and data are chosen with equal chances, of which the paper has none.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from cluster.search.strategy import Strategy
+from cluster.search.touch import meet, touch
+from nodes.cpu import Thread
+
+
+class Pos(Strategy):
+    """POS.
+
+    Attributes:
+        priority: of the pending operation of each context, by name, from 0 to 1. Invariant: whose operation is
+            performed, or has met that one, is not in it, and draws anew when it is compared next.
+    """
+
+    def __init__(self, seed: int = 0):
+        self.random = random.Random(seed)
+        self.draw = self.random.random
+        self.priority: dict[str, float] = {}
+
+    def new_execution(self) -> bool:
+        self.priority.clear()
+        return True
+
+    def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:
+        best, top = enabled[0], -1.0
+        if len(enabled) == 1:
+            self.priority.pop(best.name, None)
+            return best
+        for thread in enabled:
+            priority = self.priority.get(thread.name)
+            if priority is None:
+                priority = self.priority[thread.name] = self.draw()
+            if priority > top:
+                best, top = thread, priority
+        del self.priority[best.name]
+        performed = touch(best.pending)
+        if performed is not None:
+            for thread in enabled:
+                if thread is not best and meet(performed, touch(thread.pending)):
+                    del self.priority[thread.name]
+        return best
+
+    def choose(self, n: int) -> int:
+        return int(self.draw() * n)

@@ -1,0 +1,135 @@
+"""Selectively uniform random walk: all orders of the accesses to one thing are equally likely.
+
+Zhao, Wolff, Mathur, Roychoudhury: Selectively Uniform Concurrency Testing, ASPLOS 2025. For each execution one thing is
+selected that several contexts touch (cluster/search/touch.py). A context is drawn, with a chance in proportion to the
+number of its selected operations still to come, whose selected operation is the next one; others who come to theirs
+stop there until it has been performed. All else is a random walk. The numbers come from executions before; the first
+one is a random walk in which nothing is selected.
+
+Departures from the paper:
+
+- A number is the largest that any execution has seen, not that of one profiling run; executions differ in it.
+- A context that reaches a selected operation although its number is used up counts as having one more, so that no
+  order is out of reach. Where the drawn context ends, or waits, without its operation, those that have stopped draw
+  again.
+- Of a lock, requests are selected, and releases are not: these have no order of their own.
+- Data are chosen with equal chances; the paper has none.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from cluster.search.strategy import Strategy
+from cluster.search.touch import Touch, touch
+from nodes.cpu import Thread
+
+#: a thing that operations touch: family, target, part
+Thing = tuple[str, int, int]
+#: context -> its operations that touch a thing
+Counts = dict[str, int]
+#: things that are remembered at most
+MOST = 1 << 14
+
+
+class Surw(Strategy):
+    """SURW.
+
+    Attributes:
+        seen: thing -> the most operations of each context that any execution has had.
+        now: the same, of this execution.
+        written: things that some operation changes.
+        shared: those of them that several contexts touch; a dict for its order.
+        selected: of this execution; None: nothing.
+        left: how many selected operations each context still has, if it is like those before.
+        drawn: name of the context whose selected operation is the next one; "": it is to be drawn.
+    """
+
+    def __init__(self, seed: int = 0):
+        self.random = random.Random(seed)
+        self.draw = self.random.random
+        self.seen: dict[Thing, Counts] = {}
+        self.now: dict[Thing, Counts] = {}
+        self.written: set[Thing] = set()
+        self.shared: dict[Thing, None] = {}
+        self.selected: Thing | None = None
+        self.left: Counts = {}
+        self.drawn = ""
+
+    def new_execution(self) -> bool:
+        self._learn()
+        shared = list(self.shared)
+        self.selected = shared[int(self.draw() * len(shared))] if shared else None
+        self.left = {} if self.selected is None else dict(self.seen[self.selected])
+        self.drawn = ""
+        return True
+
+    def _learn(self) -> None:
+        """Take over what the last execution has counted."""
+        for thing, counts in self.now.items():
+            if thing not in self.seen and len(self.seen) == MOST:
+                continue
+            seen = self.seen.setdefault(thing, {})
+            for name, count in counts.items():
+                seen[name] = max(count, seen.get(name, 0))
+            if len(seen) > 1 and thing in self.written:
+                self.shared[thing] = None
+        self.now = {}
+        self.written &= self.seen.keys()
+
+    def everywhere(self) -> bool:
+        return True
+
+    def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:
+        picked = enabled[0] if len(enabled) == 1 else self._among(enabled)
+        touched = _requests(picked)
+        if touched is not None:
+            thing = touched[:3]
+            if touched.writes:
+                self.written.add(thing)
+            counts = self.now.setdefault(thing, {})
+            counts[picked.name] = counts.get(picked.name, 0) + 1
+            if thing == self.selected:
+                self.left[picked.name] = max(0, self.left.get(picked.name, 0) - 1)
+                self.drawn = ""
+        return picked
+
+    def _among(self, enabled: Sequence[Thread]) -> Thread:
+        if self.selected is None:
+            return enabled[int(self.draw() * len(enabled))]
+        stopped = [thread for thread in enabled if self._is_selected(thread)]
+        able = enabled
+        if stopped:
+            if not self.drawn:
+                self._draw(stopped)
+            able = [thread for thread in enabled if thread not in stopped or thread.name == self.drawn]
+            while not able:  # who was drawn does not come
+                del self.left[self.drawn]
+                self._draw(stopped)
+                able = [thread for thread in stopped if thread.name == self.drawn]
+        return able[int(self.draw() * len(able))]
+
+    def _is_selected(self, thread: Thread) -> bool:
+        touched = _requests(thread)
+        return touched is not None and touched[:3] == self.selected
+
+    def _draw(self, stopped: Sequence[Thread]) -> None:
+        """Draw the context that has the next selected operation; those that have stopped at one have it at least."""
+        for thread in stopped:
+            self.left[thread.name] = max(1, self.left.get(thread.name, 0))
+        at = self.draw() * sum(self.left.values())
+        for name, count in self.left.items():
+            self.drawn = name
+            at -= count
+            if at < 0:
+                break
+
+    def choose(self, n: int) -> int:
+        return int(self.draw() * n)
+
+
+def _requests(thread: Thread) -> Touch | None:
+    """What the pending operation of a context touches; not if it only gives a lock back."""
+    pending = thread.pending
+    return None if pending is None or pending.code == "unlock" else touch(pending)
