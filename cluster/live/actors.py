@@ -2,8 +2,9 @@
 
 The command uses only the Ray that the user chose: a private local Ray, or the
 cluster at a given address; it never joins another cluster. Token authentication
-is on, usage reports are off, and nothing listens beyond loopback. No process and
-no file of Ray is left behind, also after an error or Ctrl-C.
+is on, and usage reports are off. Ray listens on all network interfaces, and the
+token protects it (nodes/host/README.md). No process and no file of Ray is left
+behind, also after an error or Ctrl-C.
 
 Two defaults of Ray are changed while it starts. Ray would exit at once on
 SIGTERM; the command keeps its own handler. Ray's processes would be in our

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from nodes.host.ray import NodeActor
+from nodes.host.sockets import Address
 from shared.uvm import param
 from shared.wire.codec import FRAMES, LOAD, decode, encode
 from shared.wire.tables import tables
@@ -25,7 +26,20 @@ class Slow(NodeActor):
 
 
 class Elsewhere(NodeActor):
-    """Keeps its logs below $UVMP_TEST_ROOT, a folder that stands for the disk of another host."""
+    """Keeps its logs below $UVMP_TEST_ROOT, a folder that stands for the disk of another host; whoever has another
+    is on another computer."""
+
+    def listen(self, secret: bytes) -> Address:
+        address = super().listen(secret)
+        assert self.sockets is not None
+        self.sockets.here = address._replace(place=os.environ["UVMP_TEST_ROOT"])
+        return self.sockets.here
+
+    def reached(self) -> list[str]:
+        """Over which kind of socket it has asked others."""
+        assert self.sockets is not None
+        streams = [channel.stream for channel in self.sockets.frames.values()]
+        return [stream.sock.family.name for stream in streams if stream is not None]
 
     def load(self, data: bytes) -> bytes:
         load = decode(LOAD, data)
