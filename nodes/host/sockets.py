@@ -17,6 +17,7 @@ import hashlib
 import os
 import secrets
 import socket
+import struct
 import sys
 import threading
 from collections import deque
@@ -38,6 +39,7 @@ MAX_EARLY = 1024
 #: connections that may be in their greeting at a time
 MAX_GREETING = 64
 LOOPBACK = "127.0.0.1"
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 
 class Address(NamedTuple):
@@ -74,6 +76,9 @@ class InOrder:
 
         Raises: ConnectionError - too many messages wait for an earlier one.
         """
+        if number == self.taken + 1 and not self.early:
+            self.taken = number
+            return [body]
         if number > self.taken:
             self.early[number] = body
         if len(self.early) > MAX_EARLY:
@@ -348,7 +353,7 @@ class SocketTransport:
                 sock, _ = listener.accept()
             except OSError:
                 return  # it was closed
-            if not self.greeting.acquire(blocking=False):
+            if not _is_ours(sock) or not self.greeting.acquire(blocking=False):
                 sock.close()
                 continue
             threading.Thread(target=self._receive, args=(sock,), name="serves", daemon=True).start()
@@ -402,6 +407,14 @@ class SocketTransport:
                 self.fail(f"a delivery failed: {type(error).__name__}: {error}")
         if number % TAKEN_EVERY == 0:
             stream.send(Kind.TAKEN, inbound.in_order.taken)
+
+
+def _is_ours(sock: socket.socket) -> bool:
+    """Is the other side a process of our user? (Who connects over TCP is not known before the greeting.)"""
+    if sock.family != socket.AF_UNIX:
+        return True
+    _, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return bool(uid == os.geteuid())
 
 
 def _immediate(sock: socket.socket) -> socket.socket:

@@ -23,7 +23,7 @@ from cluster.search.strategy import Stay, Strategy
 from cluster.sim.engine import Sim, seldom_collected
 from nodes.host.transport import Kind
 from shared import FORM
-from tests.bench.counter import PROGRAM
+from tests.bench.counter import PROGRAM, TAKERS
 from tests.bench.forks import FRAMES_PER_CPU, engine, forks
 
 SECONDS = 3.0
@@ -154,10 +154,18 @@ def live_rows() -> list[Row]:
                 speeds[what].append(done.operations / done.seconds)
         calls = sum(raw) / (len(raw) - 1)
         rows.append(("raw Ray, one caller", calls, "synchronous actor calls/s", ""))
-        rows.append(("a Unix socket, one caller", rate(socket_calls()), "round trips/s", ""))
+        round_trips = rate(socket_calls())
+        rows.append(("a Unix socket, one caller", round_trips, "round trips/s", ""))
         for what, found in speeds.items():
             speed = sum(found) / len(found)
             rows.append((what, speed, "operations/s", f"{speed / calls:.1f} times raw calls"))
+        takers = LiveMachine(ray, TAKERS.scenario())
+        done = takers.run()
+        takers.close()
+        grants = sum(len(record.get("granted", ())) for records in done.journals.values() for record in records)
+        latency = 1e6 * done.seconds / grants
+        beside = f"as long as {latency * round_trips / 1e6:.1f} round trips over a Unix socket"
+        rows.append(("a lock handed over, 2 CPUs", latency, "us", beside))
         memory = [pss_mib(pid) for pid in machines["live, 2 CPUs"].actors.pids.values()]
         for machine in machines.values():
             machine.close()

@@ -284,6 +284,18 @@ def test_a_stranger_is_not_answered(two: Two) -> None:
     assert two.told["b"] == [] and two.a.ask("b", b"x") == b"X"
 
 
+def test_a_process_of_another_user_is_not_even_challenged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An abstract socket has no permissions of its own."""
+    made = Two()
+    monkeypatch.setattr(sockets.os, "geteuid", lambda: 12345)
+    stranger = socket.socket(socket.AF_UNIX)
+    stranger.connect("\0" + made.b.here.unix)
+    assert stranger.recv(32) == b""
+    stranger.close()
+    for host in made.hosts.values():
+        host.close()
+
+
 def test_what_listens_is_no_file_or_at_the_given_address_alone() -> None:
     made = Two()
     assert made.b.here.tcp is None and not Path(made.b.here.unix).exists()
