@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from hypothesis import Phase, settings
-
-# Some tests replace functions in modules, which calls between compiled modules do not notice.
-os.environ.setdefault("UVMP_FORM", "plain")
 
 from shared.scenario.model import Scenario
 from tests.kit import SHIPPED
@@ -20,6 +17,11 @@ settings.register_profile("uvmp", deadline=None, derandomize=True)
 # A mutant that fails need not fail with the smallest example; to look for that takes minutes.
 settings.register_profile("mutants", deadline=None, derandomize=True, phases=(Phase.explicit, Phase.generate))
 settings.load_profile("uvmp")
+
+
+# Who starts us with nohup, or in the background, has signals ignored; the tests' commands are to be ended by them.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

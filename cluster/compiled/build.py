@@ -22,7 +22,7 @@ from pathlib import Path
 
 from cluster.compiled.modules import modules
 from cluster.compiled.stage import stage
-from shared.form import FOLDER, LIBRARY, MANIFEST, ROOT, python, seal
+from shared.form import BUILT, COMPILED, LIBRARY, MANIFEST, ROOT, library, python, seal
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = ("shared", "nodes", "cluster")
@@ -57,7 +57,7 @@ def compiler() -> list[str]:
     return [name, *command[1:]]
 
 
-def build(root: Path = ROOT, folder: Path = FOLDER, jobs: int | None = None) -> int:
+def build(root: Path = ROOT, folder: Path = BUILT, jobs: int | None = None) -> int:
     """Build the compiled form of a source tree. Returns: how many files of C had to be compiled.
 
     Raises: CannotBuild - something is missing, or the C does not compile.
@@ -77,6 +77,22 @@ def build(root: Path = ROOT, folder: Path = FOLDER, jobs: int | None = None) -> 
     manifest = {"python": python(), "modules": names, "sources": seals}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="ascii")
     return count
+
+
+def load(folder: Path = BUILT) -> None:
+    """Load all of a compiled form, in a process of its own. It is given up if that fails.
+
+    Raises: CannotBuild - it cannot be loaded.
+    """
+    names = json.loads((folder / MANIFEST).read_bytes())["modules"]
+    code = "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *names],
+        capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ, "UVMP_FORM": COMPILED},
+    )  # fmt: skip
+    if done.returncode:
+        (folder / MANIFEST).unlink()
+        raise CannotBuild(f"it cannot be loaded: {(done.stderr.splitlines() or [f'exit {done.returncode}'])[-1]}")
 
 
 def sources_of(hot: Iterable[str], root: Path) -> list[str]:
@@ -125,7 +141,7 @@ def _to_c(hot: Sequence[str], copy: Path, made: Path, work: Path) -> tuple[list[
     said = io.StringIO()
     with chdir(copy), redirect_stdout(said), redirect_stderr(said):
         try:
-            library = mypycify(
+            made_of = mypycify(
                 [*options, *hot], multi_file=True, group_name=LIBRARY.removesuffix("__mypyc"), target_dir=str(made)
             )[0]
         except SystemExit:
@@ -133,8 +149,8 @@ def _to_c(hot: Sequence[str], copy: Path, made: Path, work: Path) -> tuple[list[
     wrong = [line for line in said.getvalue().splitlines() if WRONG in line]
     if wrong:
         raise CannotBuild("\n".join(["mypyc would do something else than Python:", *wrong]))
-    include = [*library.include_dirs, sysconfig.get_path("include")]
-    return [Path(name) for name in library.sources], include
+    include = [*made_of.include_dirs, sysconfig.get_path("include")]
+    return [Path(name) for name in made_of.sources], include
 
 
 def _compile(command: list[str], files: list[Path], include: list[str], folder: Path, jobs: int) -> int:
@@ -155,11 +171,10 @@ def _compile(command: list[str], files: list[Path], include: list[str], folder: 
 
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(compile_, sorted(missing, key=lambda file: -file.stat().st_size)))
-    library = folder / f"{LIBRARY}{sysconfig.get_config_var('EXT_SUFFIX')}"
-    part = library.with_suffix(".part")
+    part = library(folder).with_suffix(".part")
     shared = ["-bundle", "-undefined", "dynamic_lookup"] if sys.platform == "darwin" else ["-shared"]
     _run([*command, *shared, *map(str, wanted.values()), "-o", str(part)])
-    part.replace(library)  # a process that has the old one goes on with it
+    part.replace(library(folder))  # a process that has the old one goes on with it
     for old in set(objects.iterdir()) - set(wanted.values()):
         old.unlink()
     return len(missing)

@@ -172,7 +172,7 @@ def test_nothing_is_performed_after_a_panic() -> None:
     toy = Toy(things, {"A": (0, body), "B": (1, lambda: None)})
     found = toy.run()
     assert found is not None and found.text == "panic: enough"
-    assert toy.sim.heap[THING.id][Thing.v.slot] == 0
+    assert toy.sim.heap[THING.id][Thing.fields["v"].slot] == 0
 
 
 # -- lock order and deadlock ------------------------------------------------------------
@@ -385,7 +385,7 @@ def test_guarded_accesses_never_race_and_never_lose_an_update() -> None:
     toy = Toy(things, {"A": (0, locked_increment), "B": (1, locked_increment)})
     for found in toy.every():
         assert found is None
-        assert toy.sim.heap[THING.id][Thing.v.slot] == 2
+        assert toy.sim.heap[THING.id][Thing.fields["v"].slot] == 2
 
 
 def test_an_unguarded_increment_loses_an_update_in_some_order() -> None:
@@ -393,7 +393,7 @@ def test_an_unguarded_increment_loses_an_update_in_some_order() -> None:
     toy = Toy(things, {"A": (0, plain_increment), "B": (1, plain_increment)}, {"race": "off"})
     values = set()
     for _ in toy.every():
-        values.add(toy.sim.heap[THING.id][Thing.v.slot])
+        values.add(toy.sim.heap[THING.id][Thing.fields["v"].slot])
     assert values == {1, 2}
 
 
@@ -402,7 +402,7 @@ def test_threads_of_one_cpu_do_not_race() -> None:
     toy = Toy(things, {"A": (0, plain_increment), "B": (0, plain_increment)})
     for found in toy.every():
         assert found is None
-        assert toy.sim.heap[THING.id][Thing.v.slot] == 2
+        assert toy.sim.heap[THING.id][Thing.fields["v"].slot] == 2
 
 
 def test_a_deliberate_look_without_the_guard_is_no_race() -> None:
