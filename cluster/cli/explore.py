@@ -22,7 +22,7 @@ from cluster.cli.options import (
 )
 from cluster.cli.output import Output, Progress, rate_of
 from cluster.runs.folder import keep
-from cluster.search import SEARCHING, make
+from cluster.search import SEARCHING, SYSTEMATIC, make
 from cluster.search.explore import Exploration, explore
 from shared.errors import Exit, ProjectBug, UserMistake
 from shared.findings import UNEXPECTED
@@ -70,7 +70,11 @@ class Plan:
 )
 @click.argument("scenario", required=False)
 @click.option("--all", "everything", is_flag=True, help="With --patch: show what the patch changes in all scenarios.")
-@click.option("--strategy", type=click.Choice(SEARCHING), help="How to choose schedules; default: the scenario's.")
+@click.option(
+    "--strategy",
+    type=click.Choice([*SEARCHING, *SYSTEMATIC]),
+    help="How to choose schedules; default: the scenario's.",
+)
 @click.option(
     "--depth",
     type=click.IntRange(1, 16),

@@ -16,7 +16,7 @@ from cluster.runs.replay import replay
 from cluster.runs.token import Token, token_of
 from cluster.search import make
 from cluster.search.minimize import minimize
-from cluster.search.strategy import DefaultFirst, SearchOver, Strategy
+from cluster.search.strategy import DefaultFirst, SearchOver, Strategy, Systematic
 from cluster.sim.engine import Sim, seldom_collected
 from shared.findings import UNEXPECTED, Finding
 from shared.journal.deviation import Deviation
@@ -115,9 +115,12 @@ def search(
 ) -> Exploration:
     """The same as explore(), without shortening the schedule: there is no token."""
     strategy = strategy or scenario.bound.strategy
-    chooser = DefaultFirst(make(strategy, seed, scenario.bound.depth) if isinstance(strategy, str) else strategy)
+    chooser = make(strategy, seed, scenario.bound.depth) if isinstance(strategy, str) else strategy
+    if not isinstance(chooser, Systematic):
+        chooser = DefaultFirst(chooser)
     limit = scenario.bound.schedules if schedules is None else schedules
     racy: set[str] = set()
+    known = 0
     sim = Sim(*prepare(scenario), racy, granularity)
     name = strategy if isinstance(strategy, str) else type(strategy).__name__
     result = Exploration(scenario, name, seed, sim, racy)
@@ -129,6 +132,9 @@ def search(
             except SearchOver:
                 break
             result.schedules += 1
+            if len(racy) > known:
+                known = len(racy)
+                chooser.grown()
             collect(result, sim)
             if finding is not None and (result.finding is None or finding.kind != UNEXPECTED):
                 finding = _adopt(result, finding)

@@ -200,6 +200,8 @@ def test_without_a_command_the_help_is_shown_and_the_exit_code_is_usage() -> Non
             "--strategy: is only for sim; a live machine runs freely",
         ),
         (["run", RACE, "--address", "127.0.0.1:1"], "--address: is only for --engine live"),
+        (["run", RACE, "--transport", "ray"], "--transport: is only for --engine live"),
+        (["run", RACE, "--engine", "live", "--transport", "udp"], "--transport"),
         (["run", RACE, "--repeat", "0"], "0 is not in the range"),
         (["run", RACE, "--engine", "live", "--address", "nowhere"], "--address: expected auto, or HOST:PORT"),
         (["run", RACE, "--engine", "live", "--address", "host:²"], "--address: expected auto, or HOST:PORT"),

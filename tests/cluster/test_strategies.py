@@ -9,13 +9,15 @@ from itertools import islice
 import pytest
 
 from cluster.boot import prepare
-from cluster.search import SEARCHING, STRATEGIES, make
+from cluster.search import SEARCHING, STRATEGIES, SYSTEMATIC, make
+from cluster.search.dpor import Optimal
 from cluster.search.explore import explore
 from cluster.search.follow import Deviate, Order
 from cluster.search.pct import FAIR_AFTER, Pct
 from cluster.search.pos import Pos
 from cluster.search.strategy import DefaultFirst, SearchOver, Stay, Strategy, default
 from cluster.search.surw import Surw
+from cluster.search.trace import Event
 from cluster.search.walk import RandomWalk
 from cluster.sim.engine import Sim
 from nodes.cpu import Pending, Processor, Thread
@@ -77,6 +79,7 @@ WHOLE: dict[str, Callable[[Toy], Strategy]] = {
     "pct": lambda toy: Pct(0, 2),
     "pos": lambda toy: Pos(0),
     "surw": lambda toy: Surw(0),
+    "dpor": lambda toy: Optimal(),
     "a token's deviations": lambda toy: Deviate([Deviation("A", 2, "point", "B")]),
     "a journal's order": lambda toy: Order(toy.machine.threads, order_of_a_deadlock(toy)),
     "every schedule": lambda toy: Exhaust(),
@@ -133,6 +136,13 @@ class NothingSelected(Surw):
         return super().new_execution()
 
 
+class NoReversals(Optimal):
+    """What its races lead to is not explored."""
+
+    def _explore(self, at: int, events: list[Event]) -> None:
+        pass
+
+
 class NoDeviations(Deviate):
     def new_execution(self) -> bool:
         super().new_execution()
@@ -164,6 +174,7 @@ HEARTLESS: dict[str, Callable[[Toy], Strategy]] = {
     "pct": lambda toy: NoChanges(0, 2),
     "pos": lambda toy: NoPriorities(0),
     "surw": lambda toy: NothingSelected(0),
+    "dpor": lambda toy: NoReversals(),
     "a token's deviations": lambda toy: NoDeviations([Deviation("A", 2, "point", "B")]),
     "a journal's order": lambda toy: NoOrder(toy.machine.threads, order_of_a_deadlock(toy)),
     "every schedule": lambda toy: NoBacktracking(),
@@ -182,7 +193,7 @@ def test_the_default_schedule_has_no_deadlock() -> None:
 
 
 def test_every_strategy_is_among_them() -> None:
-    assert HEARTLESS.keys() == WHOLE.keys() >= STRATEGIES.keys() - {"stay"}
+    assert HEARTLESS.keys() == WHOLE.keys() >= (STRATEGIES.keys() | SYSTEMATIC.keys()) - {"stay"}
 
 
 def test_the_strategies_of_scenarios_are_those_that_search() -> None:
