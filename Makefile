@@ -1,4 +1,4 @@
-# Needs python3 (3.11 or later), make and a C compiler; everything else goes into .venv here.
+# Needs python3 (3.11 or later) and make, and a C compiler for the compiled form; everything else goes into .venv here.
 
 PYTHON ?= python3
 VENV   := .venv
@@ -14,12 +14,14 @@ SIM    := not live and not long
 QUICK  := $(SIM) and not wide
 LIVE   := live and not long
 SPREAD := -n auto --dist loadgroup
+MODULES := tests/shared tests/nodes tests/cluster
 
-# The form in which the tests run: `make test FORM=compiled` after `make compiled`. See shared/form.py.
-FORM ?= plain
-PYTEST := UVMP_FORM=$(FORM) $(BIN)/python -m pytest -q
+# The form of the engine and the kernel (shared/form.py): plain, or compiled; empty: compiled where that can be built.
+FORM ?= $(UVMP_FORM)
+PYTEST := $(BIN)/python -m pytest -q
+BUILD := UVMP_FORM=plain $(BIN)/python -m cluster.compiled
 
-.PHONY: help setup compiled quick test check long bench tokens digests big-lock mutants demo clean
+.PHONY: help setup compiled built quick test check long bench tokens digests big-lock mutants demo clean
 
 help:
 	@echo "make demo    see a race found, replayed and explained"
@@ -32,11 +34,12 @@ help:
 	@echo "make digests  after a change of what journals say: write their digests anew"
 	@echo "make big-lock  after a change of the kernel: search every scenario again with the big lock"
 	@echo "make mutants  [MODULE=cluster/runs/token.py] change a module in one place at a time: do its tests notice?"
-	@echo "make setup   only build .venv (the others do that by themselves); says how to call uvmp"
-	@echo "make compiled  compile the engine and the kernel with mypyc, if there is a C compiler: four times as fast"
+	@echo "make setup   build .venv (the others do that by themselves) and the compiled form; says how to call uvmp"
+	@echo "make compiled  compile the engine and the kernel again, after a change: four times as fast as plain Python"
+	@echo "make ... FORM=plain  do not compile, and test plain Python"
 	@echo "make clean   remove .venv, caches and builds; runs/ stays"
 
-setup: $(STAMP)
+setup: built
 	@echo "uvmp is $(BIN)/uvmp in this folder; to call it uvmp, as the README does: . $(BIN)/activate"
 
 $(STAMP): pyproject.toml
@@ -47,11 +50,15 @@ $(STAMP): pyproject.toml
 	@$(BIN)/python -m pip install -qq --editable '.[dev]'
 	@touch $@
 
+# Where there is no C compiler, or the build fails, this says so, and uvmp runs as plain Python.
+built: $(STAMP)
+	@test "$(FORM)" = plain || $(BUILD) --if-possible
+
 # A minute and a half of CPU time. After a change of a source that it was made of, uvmp runs as plain Python again.
 compiled: $(STAMP)
-	@$(BIN)/python -m cluster.compiled
+	@$(BUILD)
 	@echo "== pytest, the journals of every scenario, in the compiled form"
-	@UVMP_FORM=compiled $(BIN)/python -m pytest -q $(SPREAD) tests/parity/test_digests.py
+	@UVMP_FORM=compiled $(PYTEST) $(SPREAD) tests/parity/test_digests.py
 
 check: $(STAMP)
 	@echo "== ruff"
@@ -63,17 +70,23 @@ check: $(STAMP)
 
 quick: check
 	@echo "== pytest, the tests of modules, in sim"
-	@$(PYTEST) $(SPREAD) -m "$(QUICK)" tests/shared tests/nodes tests/cluster
+	@UVMP_FORM=$(FORM) $(PYTEST) $(SPREAD) -m "$(QUICK)" $(MODULES)
 
-test: check
-	@echo "== pytest, in sim"
-	@$(PYTEST) $(SPREAD) -m "$(SIM)"
-	@echo "== pytest, on real processes"
-	@$(PYTEST) -m "$(LIVE)"
+# The whole suite in the compiled form, and in plain Python the tests of modules and the journals of every scenario;
+# or, where nothing can be compiled, the whole suite in plain Python.
+test: check built
+	@form=$$(UVMP_FORM=$(FORM) $(BIN)/python -c 'import shared; print(shared.FORM.name)') \
+	&& echo "== pytest, in sim, $$form" \
+	&& UVMP_FORM=$$form $(PYTEST) $(SPREAD) -m "$(SIM)" \
+	&& if test $$form = compiled; then \
+	    echo "== pytest, the tests of modules and the journals, plain" \
+	    && UVMP_FORM=plain $(PYTEST) $(SPREAD) -m "$(QUICK)" $(MODULES) tests/parity/test_digests.py; fi \
+	&& echo "== pytest, on real processes, $$form" \
+	&& UVMP_FORM=$$form $(PYTEST) -m "$(LIVE)"
 
 long: $(STAMP)
 	@echo "== pytest, the long tests"
-	@$(PYTEST) -m long
+	@UVMP_FORM=$(FORM) $(PYTEST) -m long
 
 bench: $(STAMP)
 	@$(BIN)/python -m tests.bench

@@ -1,9 +1,9 @@
-"""In which form the engine and the kernel run: as plain Python, or compiled by `make compiled`.
+"""In which form the engine and the kernel run: as plain Python, or compiled.
 
-Both are made from the same sources and do the same. The compiled form is a folder `build/compiled` beside the packages,
-with a library and a list of the sources that it was made of. It is used if each of these is still as it was then and
-the Python is the same: whoever edits a source runs plain Python until the next build. The variable UVMP_FORM asks for
-`plain`, or for `compiled`, and then nothing runs if that cannot be had.
+Both are made from the same sources and do the same. The compiled form is a folder with a library and a list of the
+sources that it was made of: `build/compiled` of a checkout, `shared/_compiled` of a wheel. It is used if each of these
+is still as it was then and the Python is the same: whoever edits a source runs plain Python until the next build. The
+variable UVMP_FORM asks for `plain`, or for `compiled`, and then nothing runs if that cannot be had.
 
 The only module of this package that looks at files: before all others, since it says where they come from. How the
 folder is made is in cluster/compiled.
@@ -23,9 +23,11 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 PLAIN, COMPILED = "plain", "compiled"
-#: the project's folder, and in it that of the compiled form
+#: the folder of the packages
 ROOT = Path(__file__).resolve().parent.parent
-FOLDER = ROOT / "build" / "compiled"
+#: the compiled form's in a wheel, and in a checkout
+INSTALLED, BUILT = ROOT / "shared" / "_compiled", ROOT / "build" / "compiled"
+FOLDER = INSTALLED if INSTALLED.is_dir() else BUILT
 MANIFEST, LIBRARY = "manifest.json", "uvmp__mypyc"
 #: exit code of a process that cannot have the form that it was asked for, as in shared/errors.py
 REFUSED = 5
@@ -39,8 +41,8 @@ class Form(NamedTuple):
 
 
 def python() -> str:
-    """The Python for which a library is made."""
-    return f"{sys.version.split()[0]} {sysconfig.get_config_var('EXT_SUFFIX')}"
+    """The Python for which a library is made: all releases of a version can load it."""
+    return f"{sys.version_info[0]}.{sys.version_info[1]} {sysconfig.get_config_var('EXT_SUFFIX')}"
 
 
 def seal(file: Path) -> list[object]:
@@ -50,24 +52,38 @@ def seal(file: Path) -> list[object]:
 
 
 def unusable(root: Path, folder: Path) -> str:
-    """Why a compiled form cannot be used; "": it can."""
+    """Why a compiled form cannot be used; "": it can.
+
+    Args:
+        root: of the packages.
+        folder: of the compiled form.
+    """
+    make = "make compiled" if (root / "Makefile").is_file() else "UVMP_FORM=compiled pip install"
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
+        made_for, sources = manifest["python"], manifest["sources"].items()
     except FileNotFoundError:
-        return "it has not been built (make compiled)"
-    except (OSError, ValueError) as wrong:
-        return f"it cannot be read: {wrong}"
-    if manifest["python"] != python():
-        return f"it was built for Python {manifest['python'].split()[0]}"
-    for name, (size, time, digest) in manifest["sources"].items():
+        return f"it has not been built ({make})"
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as wrong:
+        return f"{MANIFEST} of the compiled form cannot be read: {wrong!r:.200}"
+    if made_for != python():
+        return f"it was built for Python {made_for.split()[0]} ({make})"
+    if not library(folder).is_file():
+        return f"its library is not there ({make})"
+    for name, (size, time, digest) in sources:
         file = root / name
         try:
             about = file.stat()
         except OSError:
-            return f"{name}, of which it was built, is not there"
+            return f"{name}, of which it was built, is not there ({make})"
         if about.st_size != size or (about.st_mtime_ns != time and seal(file)[2] != digest):
-            return f"{name} has changed since it was built (make compiled)"
+            return f"{name} has changed since it was built ({make})"
     return ""
+
+
+def library(folder: Path) -> Path:
+    """The file with the compiled modules."""
+    return folder / f"{LIBRARY}{sysconfig.get_config_var('EXT_SUFFIX')}"
 
 
 class Finder:
@@ -101,11 +117,11 @@ class Finder:
         """It has run already."""
 
     def _load(self) -> ModuleType:
-        spec = spec_from_file_location(LIBRARY, self.folder / f"{LIBRARY}{sysconfig.get_config_var('EXT_SUFFIX')}")
+        spec = spec_from_file_location(LIBRARY, library(self.folder))
         assert spec is not None and spec.loader is not None
-        library = sys.modules[LIBRARY] = module_from_spec(spec)
-        spec.loader.exec_module(library)
-        return library
+        loaded = sys.modules[LIBRARY] = module_from_spec(spec)
+        spec.loader.exec_module(loaded)
+        return loaded
 
 
 def choose(wanted: str) -> Form:
@@ -118,7 +134,7 @@ def choose(wanted: str) -> Form:
     why = unusable(ROOT, FOLDER)
     if not why:
         sys.meta_path.insert(0, Finder(FOLDER))
-        return Form(COMPILED, "build/compiled is of these sources")
+        return Form(COMPILED, f"{FOLDER.relative_to(ROOT)} is of these sources")
     if wanted == COMPILED:
         print(f"uvmp: UVMP_FORM=compiled, but the compiled form cannot be used: {why}", file=sys.stderr)
         raise SystemExit(REFUSED)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from hypothesis import Phase, settings
-
-# Some tests replace functions in modules, which calls between compiled modules do not notice.
-os.environ.setdefault("UVMP_FORM", "plain")
 
 from shared.scenario.model import Scenario
 from tests.kit import SHIPPED
@@ -20,6 +17,11 @@ settings.register_profile("uvmp", deadline=None, derandomize=True)
 # A mutant that fails need not fail with the smallest example; to look for that takes minutes.
 settings.register_profile("mutants", deadline=None, derandomize=True, phases=(Phase.explicit, Phase.generate))
 settings.load_profile("uvmp")
+
+
+# Who starts us with nohup, or in the background, has signals ignored; the tests' commands are to be ended by them.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,15 +46,57 @@ def ray_session() -> Iterator[Any]:
         yield ray
 
 
+#: machines whose actors are kept for the next test; each actor takes 60 MiB
+KEPT = 2
+
+
+class Pool:
+    """Actors for live machines, kept from test to test: to start them takes longer than most tests."""
+
+    def __init__(self, ray: Any):
+        self.ray = ray
+        self.kept: dict[Any, Any] = {}
+
+    def actors(self, scene: Scenario, transport: str) -> Any:
+        """Actors with the nodes of a scenario's machine, which have perhaps served another."""
+        import nodes.host.ray
+        from cluster.live.actors import Actors
+        from shared.errors import Infrastructure
+
+        class Kept(Actors):
+            def kill(self) -> None:
+                """The next test may want them."""
+
+        key = scene.machine.actors, transport, nodes.host.ray.NodeActor
+        actors = self.kept.pop(key, None)
+        if actors is not None:
+            try:
+                actors.call("clean")
+            except Infrastructure:  # one of them is dead
+                Actors.kill(actors)
+                actors = None
+        self.kept[key] = actors or Kept(self.ray, scene.machine, transport=transport)
+        while len(self.kept) > KEPT:
+            Actors.kill(self.kept.pop(next(iter(self.kept))))
+        return self.kept[key]
+
+
+@pytest.fixture(scope="session")
+def pool(ray_session: Any) -> Pool:
+    return Pool(ray_session)
+
+
 @pytest.fixture
-def live_machine(ray_session: Any) -> Iterator[Callable[..., Any]]:
-    """Boots live machines; their actors are ended after the test."""
+def live_machine(ray_session: Any, pool: Pool) -> Iterator[Callable[..., Any]]:
+    """Boots live machines. Their actors serve other tests too, except with `fresh`."""
     from cluster.live.machine import LiveMachine
+    from nodes.host.transport import DEFAULT
 
     machines = []
 
-    def boot(scene: Scenario, **options: Any) -> Any:
-        machine = LiveMachine(ray_session, scene, **options)
+    def boot(scene: Scenario, fresh: bool = False, transport: str = DEFAULT) -> Any:
+        actors = None if fresh else pool.actors(scene, transport)
+        machine = LiveMachine(ray_session, scene, transport=transport, actors=actors)
         machines.append(machine)
         return machine
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ from nodes.cpu import Thread
 from shared.findings import Finding
 from shared.journal.order import events_after
 from shared.journal.record import Journals
-from shared.patch import current
-from shared.port.port import here
+from shared.patch import SEAMS, current
+from shared.port.port import Port, here
 from shared.port.struct import Field, Struct, field, link, lockmgr, own, simplelock, stat
 from shared.scenario.load import load_scenario
 from shared.scenario.model import Scenario, named_results
@@ -144,6 +144,22 @@ def run_recorded(scene: Scenario, strategy: Strategy, granularity: str = "guarde
     return recorded(sim, [])
 
 
+@contextmanager
+def replaced(name: str, function: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+    """With another function in place of one, as a patch has it (shared/patch.py): in both forms, for all callers.
+
+    Args:
+        name: of a kernel function, or of an operation, as "Mmu.op_pmap_enter".
+
+    Yields: the function that was there.
+    """
+    before = SEAMS[name](function)
+    try:
+        yield before
+    finally:
+        SEAMS[name](before)
+
+
 def went_on_before_an_interrupt(journals: Journals) -> bool:
     """Did a context that had waited run on, without an operation, before an interrupt was taken over it?
 
@@ -167,6 +183,16 @@ def uvmp(*words: object) -> Result:
 # -- tiny kernels --------------------------------------------------------------------
 
 Body = Callable[[], None]
+
+
+class PartOfPort(Port):
+    """A port of which a test supplies only what it uses: compiled code wants a real one."""
+
+    def __init__(self) -> None:
+        super().__init__(frozenset(), {}, page_size=64)
+
+
+PartOfPort.__abstractmethods__ = frozenset()
 
 
 class Toy:

@@ -23,7 +23,7 @@ from cluster.cli.options import (
 )
 from cluster.cli.output import Output, Progress, rate_of, spent
 from cluster.runs.folder import keep
-from cluster.search import SEARCHING
+from cluster.search import SEARCHING, SYSTEMATIC
 from cluster.search.chance import chance_of_new, interval, percent
 from cluster.search.explore import Exploration, explore
 from shared.errors import Exit, ProjectBug, UserMistake
@@ -77,7 +77,7 @@ class Plan:
 @click.option("--all", "everything", is_flag=True, help="With --patch: show what the patch changes in all scenarios.")
 @click.option(
     "--strategy",
-    type=click.Choice(SEARCHING),
+    type=click.Choice([*SEARCHING, *SYSTEMATIC]),
     help="How to choose schedules; default: auto, unless the scenario says another. auto: several of them take turns.",
 )
 @click.option(
@@ -168,7 +168,8 @@ def _search(output: Output, plan: Plan) -> Exploration:
 def _distinct(search: Exploration) -> str:
     """How many classes were seen, and how probable a new one is."""
     classes = search.classes
-    assert classes is not None, "they are counted"
+    if classes is None:
+        return ""
     chance = percent(chance_of_new(classes.once, classes.executions))
     return f"{len(classes.seen):,} distinct, the next one is new with {chance}"
 
@@ -199,7 +200,7 @@ def _say(output: Output, plan: Plan, search: Exploration) -> None:
         why = "interrupted" if search.interrupted else over
         seen = f"not seen in {counted(search.schedules, 'schedule')}" + (f" of {plan.limit:,}, {why}" if why else "")
         output.say(f"{seen} ({plan}; {rate} per second)", bold=True)
-        if search.schedules:
+        if search.classes is not None and search.schedules:
             _say_how_much(output, search)
     else:
         describe.finding(output, search.finding)

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from cluster.compiled.modules import modules
 from cluster.compiled.stage import stage
-from shared.form import FOLDER, LIBRARY, MANIFEST, ROOT, python, seal
+from shared.form import BUILT, LIBRARY, MANIFEST, PLAIN, ROOT, library, python, seal
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = ("shared", "nodes", "cluster")
@@ -30,6 +30,14 @@ PACKAGES = ("shared", "nodes", "cluster")
 FLAGS = ("-c", "-fPIC", "-O2", "-g0", "-fwrapv", "-fvisibility=hidden", "-fno-plt", "-DNDEBUG", "-w")
 #: a warning of mypyc's at a name in a class body that would belong to each object
 WRONG = "Unsupported default attribute value"
+#: a program that loads modules from a compiled form
+LOAD = """\
+import importlib, pathlib, sys
+from shared.form import Finder
+sys.meta_path.insert(0, Finder(pathlib.Path(sys.argv[1])))
+for name in sys.argv[2:]:
+    importlib.import_module(name)
+"""
 CONFIG = """\
 [mypy]
 python_version = {version}
@@ -57,7 +65,7 @@ def compiler() -> list[str]:
     return [name, *command[1:]]
 
 
-def build(root: Path = ROOT, folder: Path = FOLDER, jobs: int | None = None) -> int:
+def build(root: Path = ROOT, folder: Path = BUILT, jobs: int | None = None) -> int:
     """Build the compiled form of a source tree. Returns: how many files of C had to be compiled.
 
     Raises: CannotBuild - something is missing, or the C does not compile.
@@ -77,6 +85,21 @@ def build(root: Path = ROOT, folder: Path = FOLDER, jobs: int | None = None) -> 
     manifest = {"python": python(), "modules": names, "sources": seals}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="ascii")
     return count
+
+
+def load(folder: Path = BUILT) -> None:
+    """Load all of a compiled form, in a process of its own. It is given up if that fails.
+
+    Raises: CannotBuild - it cannot be loaded.
+    """
+    names = json.loads((folder / MANIFEST).read_bytes())["modules"]
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, str(folder), *names],
+        capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ, "UVMP_FORM": PLAIN},
+    )  # fmt: skip
+    if done.returncode:
+        (folder / MANIFEST).unlink()
+        raise CannotBuild(f"it cannot be loaded: {(done.stderr.splitlines() or [f'exit {done.returncode}'])[-1]}")
 
 
 def sources_of(hot: Iterable[str], root: Path) -> list[str]:
@@ -125,7 +148,7 @@ def _to_c(hot: Sequence[str], copy: Path, made: Path, work: Path) -> tuple[list[
     said = io.StringIO()
     with chdir(copy), redirect_stdout(said), redirect_stderr(said):
         try:
-            library = mypycify(
+            made_of = mypycify(
                 [*options, *hot], multi_file=True, group_name=LIBRARY.removesuffix("__mypyc"), target_dir=str(made)
             )[0]
         except SystemExit:
@@ -133,8 +156,8 @@ def _to_c(hot: Sequence[str], copy: Path, made: Path, work: Path) -> tuple[list[
     wrong = [line for line in said.getvalue().splitlines() if WRONG in line]
     if wrong:
         raise CannotBuild("\n".join(["mypyc would do something else than Python:", *wrong]))
-    include = [*library.include_dirs, sysconfig.get_path("include")]
-    return [Path(name) for name in library.sources], include
+    include = [*made_of.include_dirs, sysconfig.get_path("include")]
+    return [Path(name) for name in made_of.sources], include
 
 
 def _compile(command: list[str], files: list[Path], include: list[str], folder: Path, jobs: int) -> int:
@@ -155,11 +178,10 @@ def _compile(command: list[str], files: list[Path], include: list[str], folder: 
 
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(compile_, sorted(missing, key=lambda file: -file.stat().st_size)))
-    library = folder / f"{LIBRARY}{sysconfig.get_config_var('EXT_SUFFIX')}"
-    part = library.with_suffix(".part")
+    part = library(folder).with_suffix(".part")
     shared = ["-bundle", "-undefined", "dynamic_lookup"] if sys.platform == "darwin" else ["-shared"]
     _run([*command, *shared, *map(str, wanted.values()), "-o", str(part)])
-    part.replace(library)  # a process that has the old one goes on with it
+    part.replace(library(folder))  # a process that has the old one goes on with it
     for old in set(objects.iterdir()) - set(wanted.values()):
         old.unlink()
     return len(missing)

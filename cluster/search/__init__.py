@@ -7,6 +7,7 @@ pct         probabilistic concurrency testing
 pos         partial order sampling
 rff         reads-from feedback
 surw        selectively uniform random walk
+dpor        optimal dynamic partial-order reduction: every class of executions once
 follow      follows a given schedule: the deviations of a token, or the order of a journal
 """
 
@@ -15,10 +16,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cluster.search.auto import Auto
+from cluster.search.dpor import Optimal
 from cluster.search.pct import Pct
 from cluster.search.pos import Pos
 from cluster.search.rff import Rff
-from cluster.search.strategy import Stay, Strategy
+from cluster.search.strategy import Stay, Strategy, Systematic
 from cluster.search.surw import Surw
 from cluster.search.walk import RandomWalk
 from shared.errors import UserMistake
@@ -36,12 +38,17 @@ STRATEGIES: dict[str, Callable[[int, int], Strategy]] = {
     "stay": lambda seed, depth: Stay(),
 }
 
-#: those that choose; the others have one schedule
+#: those that end when they have seen everything
+SYSTEMATIC: dict[str, Callable[[], Systematic]] = {"dpor": Optimal}
+
+#: those that choose at random
 SEARCHING = tuple(name for name in STRATEGIES if name != "stay")
 
 
 def make(name: str, seed: int, depth: int) -> Strategy:
     """A strategy by name; UserMistake if there is none of that name."""
+    if name in SYSTEMATIC:
+        return SYSTEMATIC[name]()
     if name not in STRATEGIES:
-        raise UserMistake(f"there is no strategy {name!r}; known: {', '.join(STRATEGIES)}")
+        raise UserMistake(f"there is no strategy {name!r}; known: {', '.join([*STRATEGIES, *SYSTEMATIC])}")
     return STRATEGIES[name](seed, depth)

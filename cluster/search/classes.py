@@ -6,9 +6,9 @@ operation of its context, the last write to what it touches and, if it writes, t
 all contexts tell the class.
 
 What two operations have to do with each other is taken from their targets, and is sometimes more than there is: all
-operations of a node other than memory and the lock manager count as dependent, and so do an interrupt and all that its
-processor or such a node did before. So two classes may be counted where there is one, and never one where there are
-two, except that accesses that are no scheduling points are not seen: the locks over them are.
+operations of a node other than memory and the lock manager count as dependent. So two classes may be counted where
+there is one, and never one where there are two, except that accesses that are no scheduling points are not seen: the
+locks over them are.
 
 Left out: how probable a finding is (cluster/search/chance.py).
 """
@@ -32,8 +32,6 @@ MMU, SWAP_PAGER, DISK, DEVICES, MEMORY = ((NODE, number, 0) for number in range(
 NODES: dict[str, Thing] = {
     "mmu": MMU, "swap_pager": SWAP_PAGER, "disk": DISK, "devices": DEVICES, "memory": MEMORY,
 }  # fmt: skip
-#: nodes that raise interrupts and grant what was waited for
-RAISE = (MMU, SWAP_PAGER, DISK, DEVICES)
 #: of hashes that are added
 MASK = (1 << 61) - 1
 #: classes that are told apart at most
@@ -48,6 +46,8 @@ class PartialOrder:
         writes: of the last operation that changed a thing; reads: sum of those that read it since.
         requests: contexts that have asked for a lock, and have not gone on since, with the lock. It counts when it is
             got, and not when it is asked for: to queue for a lock is the same as to ask later.
+        raised: interrupt, by its place in context order -> hashes of the operations that raised it, and that it has not
+            been taken for.
     """
 
     def __init__(self) -> None:
@@ -55,6 +55,7 @@ class PartialOrder:
         self.writes: dict[Thing, int] = {}
         self.reads: dict[Thing, int] = {}
         self.requests: dict[Thread, int] = {}
+        self.raised: dict[int, list[int]] = {}
 
     def clear(self) -> None:
         """Before the first operation."""
@@ -62,6 +63,7 @@ class PartialOrder:
         self.writes.clear()
         self.reads.clear()
         self.requests.clear()
+        self.raised.clear()
 
     def performs(self, thread: Thread) -> None:
         """A context performs its pending operation, or goes on behind a wait."""
@@ -75,10 +77,9 @@ class PartialOrder:
             return
         code = pending.code
         if code in ("run", "intr", "iret"):
-            also: Sequence[Thing] = RAISE if code == "intr" else ()
-            if thread.waits is not None:
-                also = (*also, _waited_for(thread.waits))
-            self._event(thread, code, (PROCESSOR, _processor(thread), 0), True, also)
+            raised = self.raised.get(thread.order) if code == "intr" else None
+            also: Sequence[Thing] = () if thread.waits is None else (_waited_for(thread.waits),)
+            self._event(thread, code, (PROCESSOR, _processor(thread), 0), True, also, raised.pop(0) if raised else 0)
             return
         touched = touch(pending)
         if touched is None:
@@ -102,10 +103,17 @@ class PartialOrder:
         del self.requests[thread]
         self._event(thread, "lock", (LOCK, lock, 0), True, ())
 
-    def _event(self, thread: Thread, code: str, thing: Thing, writes: bool, also: Sequence[Thing]) -> None:
-        """An operation that reads or changes a thing, and depends on the last changes of others."""
+    def causes(self, thread: Thread, by: Thread) -> None:
+        """The operation of a context raises an interrupt."""
+        if thread.interrupt:
+            self.raised.setdefault(thread.order, []).append(self.contexts.get(by.order, by.order))
+
+    def _event(
+        self, thread: Thread, code: str, thing: Thing, writes: bool, also: Sequence[Thing], cause: int = 0
+    ) -> None:
+        """An operation that reads or changes a thing, and depends on the last changes of others, and on its cause."""
         before = self.contexts.get(thread.order, thread.order)
-        others = tuple([self.writes.get(other, 0) for other in also])
+        others = (cause, *[self.writes.get(other, 0) for other in also])
         if writes:
             now = hash((before, CODES[code], thing, self.writes.get(thing, 0), self.reads.pop(thing, 0), others))
             self.writes[thing] = now
@@ -182,6 +190,10 @@ class Classes(Strategy):
 
     def everywhere(self) -> bool:
         return True
+
+    def caused(self, thread: Thread) -> None:
+        if self.picked is not None:
+            self.order.causes(thread, self.picked)
 
     def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread | None:
         if current is not None and len(enabled) == 1 and not self.asked:

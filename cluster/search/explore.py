@@ -17,7 +17,7 @@ from cluster.runs.token import Token, token_of
 from cluster.search import make
 from cluster.search.classes import Classes
 from cluster.search.minimize import minimize
-from cluster.search.strategy import DefaultFirst, SearchOver, Strategy
+from cluster.search.strategy import DefaultFirst, SearchOver, Strategy, Systematic
 from cluster.sim.engine import Sim, seldom_collected
 from shared.findings import UNEXPECTED, Finding
 from shared.journal.deviation import Deviation
@@ -122,11 +122,14 @@ def search(
     """The same as explore(), without shortening the schedule: there is no token."""
     strategy = strategy or scenario.bound.strategy
     then = make(strategy, seed, scenario.bound.depth) if isinstance(strategy, str) else strategy
-    first = DefaultFirst(then)
-    counted = Classes(first) if progress is not None or then.learns() else None
-    chooser: Strategy = counted or first
+    first: Strategy = then if isinstance(then, Systematic) else DefaultFirst(then)
+    counted = None
+    if then.learns() or (progress is not None and first is not then):
+        counted = Classes(first)
+    chooser = counted or first
     limit = scenario.bound.schedules if schedules is None else schedules
     racy: set[str] = set()
+    known = 0
     sim = Sim(*prepare(scenario), racy, granularity)
     name = strategy if isinstance(strategy, str) else type(strategy).__name__
     result = Exploration(scenario, name, seed, sim, racy, classes=counted)
@@ -138,6 +141,9 @@ def search(
             except SearchOver:
                 break
             result.schedules += 1
+            if len(racy) > known:
+                known = len(racy)
+                chooser.grown()
             collect(result, sim)
             chose = first.turn() or name
             result.by[chose] = result.by.get(chose, 0) + 1

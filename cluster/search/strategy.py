@@ -50,8 +50,18 @@ class Strategy(ABC):
 
     def everywhere(self) -> bool:
         """Is it asked at points too where nobody but the current context can go on? Then it sees every operation that
-        has a point."""
+        has a point, and is told what happens in between (`performed`, `caused`)."""
         return False
+
+    def performed(self, code: str, target: int, args: tuple[object, ...]) -> None:  # noqa: B027
+        """The context picked last performs this operation. It may perform loads, stores, locks and unlocks without
+        saying so, as it asked for them (Thread.asks)."""
+
+    def caused(self, thread: Thread) -> None:  # noqa: B027
+        """The context picked last has woken this context, or granted what it waits for, or interrupts it."""
+
+    def grown(self) -> None:  # noqa: B027 - nothing to do for who remembers no execution
+        """There are more points from now on: fields have become racy (cluster/sim/heap.py)."""
 
     def turn(self) -> str:
         """Name of the strategy that chooses in this execution, if it is one of several; else ""."""
@@ -75,6 +85,24 @@ class Strategy(ABC):
     def chooser(self) -> Strategy:
         """The strategy that chooses in this execution."""
         return self
+
+
+class Systematic(Strategy):
+    """A strategy that has seen everything, within its bound, when it has no execution left to try.
+
+    Attributes:
+        executions: begun so far, since there last were more points.
+        redundant: those of them that have shown nothing new.
+    """
+
+    executions = redundant = 0
+
+    @abstractmethod
+    def grown(self) -> None:
+        """Begin anew: there are more points."""
+
+    def everywhere(self) -> bool:
+        return True
 
 
 class Patience:

@@ -271,6 +271,8 @@ class Sim(Scheduling):
         thread.n += 1
         thread.processor.k += 1
         node.admitted += 1
+        if execution.everywhere:
+            execution.strategy.performed(code, target, args)
         if code == "sleep":
             thread.woken = False
             thread.waits_since = node.admitted

@@ -23,6 +23,7 @@ from nodes.cpu import Processor, Thread
 from shared.detectors.oracle import Oracle
 from shared.detectors.race import Watch
 from shared.errors import PortDead, UserMistake
+from shared.wire.messages import Effect
 
 #: points of an unrecorded run between two counts of its operations
 COUNT_EVERY = 256
@@ -35,7 +36,8 @@ class Execution:
     Attributes:
         strategy: that chooses.
         patient: the engine may go by how long the strategy says that its answers hold.
-        everywhere: it asks the strategy at points too where nobody but the current context can go on.
+        everywhere: it asks the strategy at points too where nobody but the current context can go on, and tells it
+            what happens between two points.
         asked, quiet: at how many points its last answer held, and at how many of these it still does.
         hub: the greenlet that runs it, to return to at its end.
         changed: processors of which something has changed that decides who may go on.
@@ -171,6 +173,11 @@ class Scheduling(ThinnedHeap):
 
     def _changed(self, processor: Processor) -> None:
         self.execution.changed.add(processor)
+
+    def _deliver(self, effect: Effect) -> None:
+        super()._deliver(effect)
+        if self.execution.everywhere:
+            self.execution.strategy.caused(self.threads[effect.ctx])
 
     def point(self, code: str, target: int, args: tuple[object, ...] = ()) -> None:
         if self.dead:

@@ -7,6 +7,8 @@ Absolute figures depend on the machine; the ratios are what to compare.
 from __future__ import annotations
 
 import json
+import os
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,11 +21,13 @@ from cluster.search import make
 from cluster.search.explore import explore
 from cluster.search.strategy import Stay, Strategy
 from cluster.sim.engine import Sim, seldom_collected
+from nodes.host.transport import Kind
 from shared import FORM
-from tests.bench.counter import PROGRAM
-from tests.bench.forks import FRAMES_PER_CPU, engine
+from tests.bench.counter import PROGRAM, TAKERS
+from tests.bench.forks import FRAMES_PER_CPU, engine, forks
 
 SECONDS = 3.0
+LIVE_TURNS = 3
 Row = tuple[str, float, str, str]
 
 
@@ -118,45 +122,78 @@ def many_cpus_rows() -> list[Row]:
     return rows
 
 
+#: the live machines that are measured: what they are -> CPUs, keys of the machine, transport, rounds of forks
+LIVE: dict[str, tuple[int, str, Kind, int]] = {
+    "live, 2 CPUs": (2, "", "sockets", 8),
+    "live, 2 CPUs, Ray's calls": (2, "", "ray", 1),
+    "live, 8 CPUs, every node alone": (8, "colocate: false", "sockets", 2),
+}
+
+
 def live_rows() -> list[Row]:
     """The live machine beside raw synchronous calls of a Ray actor."""
     from cluster.live.actors import ray_session
     from cluster.live.machine import LiveMachine
 
     rows: list[Row] = []
-    scenario = shipped("S3a-shipped").without_errata()
     began = perf_counter()
     with ray_session() as ray:
         up = perf_counter()
-        machine = LiveMachine(ray, scenario)
-        booted = perf_counter()
-        raw = rate(raw_calls(ray))
-        spent: list[float] = []
-
-        def run() -> float:
-            done = machine.run()
-            spent.append(done.operations / done.seconds)
-            return done.operations
-
-        whole = rate(run)
-        raw_again = rate(raw_calls(ray))
-        memory = [pss_mib(pid) for pid in machine.actors.pids.values()]
-        closing = perf_counter()
-        machine.close()
-    down = perf_counter()
-    calls = (raw + raw_again) / 2
-    rows.append(("raw Ray, one caller", calls, "synchronous actor calls/s", ""))
-    rows.append(("live, running", max(spent), "operations/s", f"{max(spent) / calls:.2f} of raw calls"))
-    rows.append(("live, with load and collection", whole, "operations/s", f"{whole / calls:.2f} of raw calls"))
-    rows.append(("start of Ray", up - began, "s", f"{(up - began) / (booted - up):.1f} times the start of the machine"))
-    rows.append(("start of the machine", booted - up, "s", f"{len(memory)} actors"))
-    rows.append(
-        ("stop of both", down - closing, "s", f"{(down - closing) / (booted - began):.2f} of the start of both")
-    )
+        machines = {}
+        for what, (cpus, keys, transport, rounds) in LIVE.items():
+            machines[what] = LiveMachine(ray, forks(cpus, rounds, keys), transport=transport)
+            if len(machines) == 1:
+                booted = perf_counter()
+        echo, raw = raw_calls(ray), [0.0]
+        speeds: dict[str, list[float]] = {what: [] for what in machines}
+        for turn in range(LIVE_TURNS):
+            for what, machine in machines.items():
+                raw.append(rate(echo))
+                done = machine.run(seed=turn)
+                assert done.finding is None, done.finding
+                speeds[what].append(done.operations / done.seconds)
+        calls = sum(raw) / (len(raw) - 1)
+        rows.append(("raw Ray, one caller", calls, "synchronous actor calls/s", ""))
+        round_trips = rate(socket_calls())
+        rows.append(("a Unix socket, one caller", round_trips, "round trips/s", ""))
+        for what, found in speeds.items():
+            speed = sum(found) / len(found)
+            rows.append((what, speed, "operations/s", f"{speed / calls:.1f} times raw calls"))
+        takers = LiveMachine(ray, TAKERS.scenario())
+        done = takers.run()
+        takers.close()
+        grants = sum(len(record.get("granted", ())) for records in done.journals.values() for record in records)
+        latency = 1e6 * done.seconds / grants
+        beside = f"as long as {latency * round_trips / 1e6:.1f} round trips over a Unix socket"
+        rows.append(("a lock handed over, 2 CPUs", latency, "us", beside))
+        memory = [pss_mib(pid) for pid in machines["live, 2 CPUs"].actors.pids.values()]
+        for machine in machines.values():
+            machine.close()
+    rows.append(("start of Ray", up - began, "s", f"{(up - began) / (booted - up):.1f} times the start of a machine"))
+    rows.append(("start of a machine", booted - up, "s", f"{len(memory)} actors"))
     rows.append(
         ("memory of an actor", sum(memory) / len(memory), "MiB", f"PSS; this process has {pss_mib('self'):.0f}")
     )
     return rows
+
+
+def socket_calls() -> Callable[[], float]:
+    """Round trips over a Unix socket between two processes, with messages of the size of ours."""
+    here, there = socket.socketpair()
+    if os.fork() == 0:
+        here.close()
+        while data := there.recv(4096):
+            there.sendall(data)
+        os._exit(0)
+    there.close()
+
+    def calls() -> float:
+        for _ in range(1000):
+            here.sendall(b"x" * 60)
+            here.recv(4096)
+        return 1000
+
+    return calls
 
 
 def raw_calls(ray: Any) -> Callable[[], float]:

@@ -94,7 +94,7 @@ def test_the_same_class_has_the_same_hash_in_every_order_and_process() -> None:
         made.run(again)
         again.count()
     assert again.seen.keys() == found.seen.keys() and again.executions == 80
-    assert sorted(found.seen)[0] == -5665595192989164880
+    assert sorted(found.seen)[0] == -5125885074810437277
 
 
 # -- every strategy that chooses at random comes to every class ------------------------------------

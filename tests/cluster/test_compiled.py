@@ -15,14 +15,21 @@ from typing import Any
 
 import pytest
 
-from cluster.compiled.build import CannotBuild, compiler, sources_of
+from cluster.compiled.build import CannotBuild, compiler, load, sources_of
 from cluster.compiled.modules import modules
 from cluster.compiled.stage import OPEN, Stage, stage
-from shared import FORM, form
+from shared import form
 from shared.patch import SEAMS
-from shared.port.port import here
+from shared.port.port import Context, Held, here
+from tests.cluster.accessors import FIELDS
+from tests.kit import THING, PartOfPort
+
+# On one worker: the fixtures of a session are dear.
+pytestmark = pytest.mark.xdist_group("compiled")
 
 ROOT = form.ROOT
+#: of accessors.py: as many as meet everything; and as notice what is wrong
+PROGRAMS, FEW = 24, 6
 FUNCTIONS = '''"""Kernel functions."""
 
 from __future__ import annotations
@@ -42,7 +49,7 @@ def staged_none(
     keep: bool,
 ) -> None:
     if keep:
-        here.port.cur.held[7] = "a lock"
+        here.port.cur.held[7] = here.port.cur.held[3]
 
 
 @kernel()
@@ -53,13 +60,14 @@ def staged_free(*, a: int, b: int) -> tuple[int, int]:
 '''
 
 
-class Port:
+class Told(PartOfPort):
     """Writes down what a kernel function tells it."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.told: list[object] = []
-        self.cur = self
-        self.held: dict[int, str] = {3: "mine"}
+        self.cur = Context("A", "cpu0")
+        self.cur.held = {3: Held(THING.lk, "w", "f")}
 
     def enter(self, name: str) -> None:
         self.told.append(("enter", name))
@@ -68,7 +76,7 @@ class Port:
         self.told.append("exit")
 
     def check_exit(self, name: str, before: tuple[int, ...]) -> None:
-        self.told.append(("check", name, before, list(self.held)))
+        self.told.append(("check", name, before, list(self.cur.held)))
 
 
 @contextmanager
@@ -84,7 +92,7 @@ def loaded(text: str) -> Iterator[dict[str, Any]]:
             del SEAMS[name]
 
 
-def replacement(function: Callable[..., object], port: Port) -> Callable[..., object]:
+def replacement(function: Callable[..., object], port: Told) -> Callable[..., object]:
     """A function that is called as this one, and writes down how."""
 
     def call(*args: object, **named: object) -> object:
@@ -106,13 +114,12 @@ CALLS: dict[str, Callable[[dict[str, Any]], object]] = {
 }
 
 
-@pytest.mark.skipif(FORM.name == form.COMPILED, reason="a compiled port is a Port")
 @pytest.mark.parametrize("replaced", [False, True])
 @pytest.mark.parametrize("call", CALLS)
 def test_a_wrapper_does_what_the_decorator_does(call: str, replaced: bool) -> None:
     def outcome(text: str) -> list[object]:
-        port = Port()
-        with loaded(text) as module, here.installed(port):  # type: ignore[arg-type]
+        port = Told()
+        with loaded(text) as module, here.installed(port):
             for name in [name for name in SEAMS if name.startswith("staged_")] if replaced else []:
                 SEAMS[name](replacement(module[name], port))
             try:
@@ -156,6 +163,86 @@ def test_the_staged_sources_give_the_same_journals(staged: Path) -> None:
     assert "7 passed" in done.stdout
 
 
+# -- accessors: what stage.py makes of declarations, against the declarations themselves ------------
+
+
+def trace(form_: str, at: Path, programs: int) -> list[str]:
+    """What random programs over these accessors print; see accessors.py."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.cluster.accessors", str(programs)],
+        capture_output=True, text=True, check=False, cwd=at,
+        env={**os.environ, "PYTHONPATH": str(at), "UVMP_FORM": form_},
+    )  # fmt: skip
+    return [*done.stdout.splitlines(), *([done.stderr] if done.returncode else [])]
+
+
+@pytest.fixture(scope="session")
+def declared() -> list[str]:
+    """The trace of the declarations as Python has them."""
+    return trace(form.PLAIN, ROOT, PROGRAMS)
+
+
+def same(trace: list[str], wanted: list[str]) -> None:
+    """The same to the last line; else the first one that differs, with its number."""
+    differing = next((i for i, (one, other) in enumerate(zip(trace, wanted)) if one != other), None)
+    assert differing is None, (differing, trace[differing], wanted[differing])
+    assert len(trace) == len(wanted)
+
+
+def test_the_programs_meet_every_field_in_every_state_of_its_guards(declared: list[str]) -> None:
+    wanted = set()
+    for _, field in FIELDS:
+        for what, alternatives in (("load", field.read), ("store", field.write)):
+            states = ["private", "unguarded", *(["guarded"] if alternatives else [])]
+            wanted |= {f"met {field.key} {what} {state}" for state in states}
+    assert len(FIELDS) > 150 and wanted - set(declared) == set()
+    text = "\n".join(declared)
+    for kind in ("data-race", "use-after-free", "panic"):
+        assert f"('kind', '{kind}')" in text
+    assert "racy [" in text and "record [" in text and "counters [('f" in text and "of another type" in text
+
+
+def test_written_accessors_do_as_the_declarations_say(declared: list[str], staged: Path) -> None:
+    """Values, findings, scheduling points, records, racy fields, counters; the copy runs as plain Python."""
+    same(trace(form.PLAIN, staged, PROGRAMS), declared)
+
+
+@pytest.mark.skipif(form.unusable(ROOT, form.FOLDER) != "", reason="there is no compiled form of these sources")
+def test_compiled_accessors_do_as_the_declarations_say(declared: list[str]) -> None:
+    same(trace(form.COMPILED, ROOT, PROGRAMS), declared)
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("load(self, f_Anon_an_ref, f_Anon_an_ref.slot)", "load(self, f_Anon_an_ref, f_Anon_an_swslot.slot)"),
+        ("load(self, f_Page_pqflags, ", "load(self, f_Page_flags, "),
+        ("here.port.store(self, f_Amap_am_nused, f_Amap_am_nused.slot, value)", "pass"),
+        ("return f_VmMap_hint_lock.of(self)", "return f_VmMap_flags_lock.of(self)"),
+        ("f_Page_uobject: Final[Field[UvmObject | None]] = field('o|p read, o&p write')",
+         "f_Page_uobject: Final[Field[UvmObject | None]] = field('o|p')"),
+        ("= field('s', hint=True)", "= field('s')"),
+        ("= union('an_page', 'a', link=True)", "= union('an_page', 'o', link=True)"),
+        ("e_AmapArray.slot + (i if", "e_AmapArray.slot + 1 + (i if"),
+        ("store(self, e_AmapArray", "store(self, e_PageArray"),
+        ("f_Uvmexp_faults.put(value)", "pass"),
+        ("'vmobjlock': f_Pmap_vmobjlock", "'vmobjlock': f_UvmObject_vmobjlock"),
+        ("f_Pmap_vmobjlock: Final = simplelock('pmap')", "f_Pmap_vmobjlock: Final = simplelock('uobj')"),
+    ],
+)  # fmt: skip
+def test_a_wrong_accessor_is_noticed(right: str, wrong: str, declared: list[str], staged: Path) -> None:
+    file = staged / "shared/uvm/structs.py"
+    text = file.read_text(encoding="utf-8")
+    assert right in text
+    try:
+        file.write_text(text.replace(right, wrong), encoding="utf-8")
+        with pytest.raises(AssertionError):
+            same(trace(form.PLAIN, staged, FEW), declared[: declared.index(f"program {FEW}.0")])
+    finally:
+        file.write_text(text, encoding="utf-8")
+
+
 def test_functions_stay_on_their_lines(staged: Path) -> None:
     def lines(file: Path) -> dict[str, list[int]]:
         found: dict[str, list[int]] = {}
@@ -183,17 +270,14 @@ def test_a_class_with_interpreted_subclasses_is_open() -> None:
         for node in trees[name].body
         if isinstance(node, ast.ClassDef)
     }
-    bases = {
-        (origin.module, base.id): name
-        for name, tree in trees.items()
-        if name not in hot
-        for origin in ast.walk(tree)
-        if isinstance(origin, ast.ImportFrom) and origin.module
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ClassDef)
-        for base in node.bases
-        if isinstance(base, ast.Name) and base.id in [one.name for one in origin.names]
-    }
+    bases = {}
+    for name, tree in trees.items():
+        if name not in hot:
+            nodes = list(ast.walk(tree))
+            origins = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+            homes = {imported.name: origin.module for origin in origins for imported in origin.names}
+            derived = [base for node in nodes if isinstance(node, ast.ClassDef) for base in node.bases]
+            bases |= {(homes.get(base.id, ""), base.id): name for base in derived if isinstance(base, ast.Name)}
     found = {base: name for base, name in bases.items() if base in classes}
     assert {("shared.port.struct", "Struct"), ("nodes.host.half", "ProcessorPort")} <= set(found)
     assert [(base, name) for base, name in found.items() if base[1] not in OPEN.get(classes[base], ())] == []
@@ -208,6 +292,7 @@ def tree(tmp_path: Path) -> tuple[Path, Path]:
     (tmp_path / "a.py").write_text("x = 1\n")
     folder = tmp_path / "compiled"
     folder.mkdir()
+    form.library(folder).touch()
     manifest = {"python": form.python(), "modules": ["a"], "sources": {"a.py": form.seal(tmp_path / "a.py")}}
     (folder / form.MANIFEST).write_text(json.dumps(manifest))
     return tmp_path, folder
@@ -228,6 +313,9 @@ def test_a_form_of_these_sources_is_used(tree: tuple[Path, Path]) -> None:
         (lambda root, folder: (root / "a.py").unlink(), "a.py, of which it was built, is not there"),
         (lambda root, folder: (folder / form.MANIFEST).unlink(), "has not been built"),
         (lambda root, folder: (folder / form.MANIFEST).write_text("{"), "cannot be read"),
+        (lambda root, folder: (folder / form.MANIFEST).write_text("[]"), "cannot be read"),
+        (lambda root, folder: (folder / form.MANIFEST).write_text('{"python": "3.9"}'), "cannot be read: KeyError"),
+        (lambda root, folder: form.library(folder).unlink(), "its library is not there"),
         (
             lambda root, folder: (folder / form.MANIFEST).write_text('{"python": "3.9.1 .so", "sources": {}}'),
             "was built for Python 3.9.1",
@@ -270,3 +358,43 @@ def test_there_is_one_line_where_there_is_no_compiler(monkeypatch: pytest.Monkey
     monkeypatch.setenv("CC", "no-such-cc -x")
     with pytest.raises(CannotBuild, match="there is no C compiler: no-such-cc is not found"):
         compiler()
+
+
+def built(folder: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """What `make setup` calls, where the C compiler may be missing."""
+    return subprocess.run(
+        [sys.executable, "-m", "cluster.compiled", *words, str(folder)],
+        capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ, "UVMP_FORM": "plain", **more},
+    )  # fmt: skip
+
+
+def test_set_up_without_a_compiler_goes_on_in_plain_python_and_says_so(tmp_path: Path) -> None:
+    done = built(tmp_path, "--if-possible", PATH="/nowhere", CC="no-such-cc")
+    assert (done.returncode, done.stderr) == (0, "") and not list(tmp_path.iterdir())
+    said = "uvmp runs as plain Python, four times as slow: there is no C compiler: no-such-cc is not found"
+    assert said in done.stdout and done.stdout.count("\n") == 1
+    done = built(tmp_path, PATH="/nowhere", CC="no-such-cc")
+    assert (done.returncode, done.stdout) == (1, "") and "cannot build the compiled form: there is no C" in done.stderr
+
+
+def test_set_up_goes_on_whatever_is_wrong_with_the_build(tmp_path: Path) -> None:
+    (tmp_path / "work").write_text("no folder")
+    done = built(tmp_path, "--if-possible", CC="true", PATH=os.environ["PATH"])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "== no compiled form, uvmp runs as plain Python" in done.stdout.splitlines()[-1]
+    assert form.unusable(ROOT, tmp_path).startswith("it has not been built")
+
+
+def test_set_up_builds_nothing_where_there_is_a_form_of_these_sources(tmp_path: Path) -> None:
+    form.library(tmp_path).touch()
+    manifest = {"python": form.python(), "modules": [], "sources": {}}
+    (tmp_path / form.MANIFEST).write_text(json.dumps(manifest))
+    done = built(tmp_path, "--if-possible", PATH="/nowhere")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_library_that_cannot_be_loaded_is_given_up(tmp_path: Path) -> None:
+    (tmp_path / form.MANIFEST).write_text(json.dumps({"modules": ["shared.no_such_module"]}))
+    with pytest.raises(CannotBuild, match="it cannot be loaded: ImportError"):
+        load(tmp_path)
+    assert not (tmp_path / form.MANIFEST).exists()

@@ -6,6 +6,7 @@ Other tests of the command are in test_cli.py.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -326,8 +327,9 @@ def test_packages_that_are_mixed_with_anothers_are_told_in_words(tmp_path: Path)
     shutil.copy(ROOT / "uvmp.py", tmp_path)
     (tmp_path / "shared" / "errors.py").write_text("", encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, tmp_path / "uvmp.py", "doctor"], capture_output=True, text=True, check=False, cwd=tmp_path
-    )
+        [sys.executable, tmp_path / "uvmp.py", "doctor"], capture_output=True, text=True, check=False, cwd=tmp_path,
+        env={**os.environ, "UVMP_FORM": ""},
+    )  # fmt: skip
     assert done.returncode == Exit.INFRASTRUCTURE
     assert "mixed with another distribution's: cannot import name" in done.stderr and "Traceback" not in done.stderr
 
@@ -394,6 +396,7 @@ def test_a_seed_without_a_choice_is_refused() -> None:
 def test_a_site_that_nobody_comes_to_is_told_soon(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And not only when the whole bound has been searched."""
     monkeypatch.setattr("cluster.cli.explore.FIRST_SCHEDULES", 5)
+    monkeypatch.setattr("cluster.search.explore.monotonic", itertools.count().__next__)  # progress is told every time
     tiny.write_text(TINY.replace("setup:", "errata: [S3a]\nsetup:").replace("fixed:", "with_errata:"), encoding="utf-8")
     told = uvmp("explore", tiny, "--schedules", "300").stderr
     assert re.search(r"warning: \d+ schedules have not reached the site of amap_cow_now.nanon-freed-locked", told)

@@ -9,8 +9,9 @@ from itertools import islice
 import pytest
 
 from cluster.boot import prepare
-from cluster.search import SEARCHING, STRATEGIES, make
+from cluster.search import SEARCHING, STRATEGIES, SYSTEMATIC, make
 from cluster.search.auto import Auto
+from cluster.search.dpor import Optimal
 from cluster.search.explore import explore
 from cluster.search.follow import Deviate, Order
 from cluster.search.pct import FAIR_AFTER, Pct
@@ -18,6 +19,7 @@ from cluster.search.pos import Pos
 from cluster.search.rff import Rff
 from cluster.search.strategy import DefaultFirst, SearchOver, Stay, Strategy, default
 from cluster.search.surw import Surw
+from cluster.search.trace import Event
 from cluster.search.walk import RandomWalk
 from cluster.sim.engine import Sim
 from nodes.cpu import Pending, Processor, Thread
@@ -81,6 +83,7 @@ WHOLE: dict[str, Callable[[Toy], Strategy]] = {
     "rff": lambda toy: Rff(0),
     "surw": lambda toy: Surw(0),
     "auto": lambda toy: make("auto", 0, 2),
+    "dpor": lambda toy: Optimal(),
     "a token's deviations": lambda toy: Deviate([Deviation("A", 2, "point", "B")]),
     "a journal's order": lambda toy: Order(toy.machine.threads, order_of_a_deadlock(toy)),
     "every schedule": lambda toy: Exhaust(),
@@ -145,6 +148,13 @@ class NothingSelected(Surw):
         return super().new_execution()
 
 
+class NoReversals(Optimal):
+    """What its races lead to is not explored."""
+
+    def _explore(self, at: int, events: list[Event]) -> None:
+        pass
+
+
 class NoDeviations(Deviate):
     def new_execution(self) -> bool:
         super().new_execution()
@@ -178,6 +188,7 @@ HEARTLESS: dict[str, Callable[[Toy], Strategy]] = {
     "rff": lambda toy: NothingWanted(0),
     "surw": lambda toy: NothingSelected(0),
     "auto": lambda toy: Auto({"pct": NoChanges(0, 2), "surw": NothingSelected(0)}),
+    "dpor": lambda toy: NoReversals(),
     "a token's deviations": lambda toy: NoDeviations([Deviation("A", 2, "point", "B")]),
     "a journal's order": lambda toy: NoOrder(toy.machine.threads, order_of_a_deadlock(toy)),
     "every schedule": lambda toy: NoBacktracking(),
@@ -196,7 +207,7 @@ def test_the_default_schedule_has_no_deadlock() -> None:
 
 
 def test_every_strategy_is_among_them() -> None:
-    assert HEARTLESS.keys() == WHOLE.keys() >= STRATEGIES.keys() - {"stay"}
+    assert HEARTLESS.keys() == WHOLE.keys() >= (STRATEGIES.keys() | SYSTEMATIC.keys()) - {"stay"}
 
 
 def test_the_strategies_of_scenarios_are_those_that_search() -> None:

@@ -6,9 +6,10 @@ without it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
-import shared.uvm.anon as anon_module
 from cluster.boot import prepare
 from cluster.runs.replay import replay_journals
 from cluster.search.explore import search
@@ -23,7 +24,7 @@ from shared.scenario.model import Scenario
 from shared.uvm.param import PQ_FREE
 from shared.uvm.structs import Page
 from shared.wire.messages import KernelFinding
-from tests.kit import run_recorded, scene
+from tests.kit import replaced, run_recorded, scene
 from tests.nodes.in_threads import Threads
 
 SETUP = """
@@ -54,15 +55,21 @@ def run(do: str = "read", detect: str = "invariant: stop") -> Finding | None:
 
 
 @pytest.fixture
-def still_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """uvm_anfree() forgets to unmap the page."""
-    monkeypatch.setattr(anon_module, "pmap_page_protect", lambda pg, prot: None)
+def still_mapped() -> Iterator[None]:
+    """The mmu forgets to unmap the page that uvm_anfree() frees."""
+    with replaced("Mmu.op_pmap_page_protect", lambda self, ctx, frame, prot, cpu: [None, []]):
+        yield
 
 
 @pytest.fixture
-def stale_tlb(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody flushes a TLB when a page is unmapped."""
-    monkeypatch.setattr(Mmu, "_shoot", lambda self, ctx, cpu, stale, result: [result, []])
+def stale_tlb() -> Iterator[None]:
+    """Nobody flushes a TLB when the page is unmapped."""
+
+    def unmap(self: Mmu, ctx: str, frame: int, prot: int, cpu: str) -> object:
+        return [self._drop(list(self.pv.get(frame, ()))), []]
+
+    with replaced("Mmu.op_pmap_page_protect", unmap):
+        yield
 
 
 @DO

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from shared.uvm import loan
 from shared.uvm.param import ENOMEM
 from shared.uvm.structs import Anon
 from tests.fidelity.test_manual_pages import HOG, answers
+from tests.kit import replaced
 
 BORROWERS = pytest.mark.parametrize("to", ["page", "anon"])
 TWO = """write: {at: "buf[0]", value: 1}
@@ -185,7 +185,7 @@ def test_madvise_free_leaves_the_kernel_what_it_has_borrowed() -> None:
     assert (got["k0"], got["k1"]) == (1, 2)
 
 
-def test_what_cannot_be_peeked_at_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_peeked_at_says_why() -> None:
     """No page is to be had for what is in swap: that is not an error of the swap device."""
 
     def no_memory(ufi: Any, amap: Any, anon: Anon) -> int:
@@ -194,12 +194,11 @@ def test_what_cannot_be_peeked_at_says_why(monkeypatch: pytest.MonkeyPatch) -> N
         anon.an_lock.unlock()
         return ENOMEM
 
-    uvmfault_anonget = loan.uvmfault_anonget
-    monkeypatch.setattr(loan, "uvmfault_anonget", no_memory)
-    got = answers(f"""{TWO}
-                      loan: {{at: "buf[0]", pages: 1, to: anon, as: L}}
-                      kpeek: {{of: L, into: k}}
-                      unloan: {{of: L, into: back}}""")
+    with replaced("uvmfault_anonget", no_memory) as uvmfault_anonget:
+        got = answers(f"""{TWO}
+                          loan: {{at: "buf[0]", pages: 1, to: anon, as: L}}
+                          kpeek: {{of: L, into: k}}
+                          unloan: {{of: L, into: back}}""")
     assert (got["k"], got["back"]) == ("ENOMEM", 0)
 
 

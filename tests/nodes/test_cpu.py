@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from nodes.cpu import FINISHED, RUNNING, Pending, Processor, Thread, Tlb, ipi_thread
-from shared.port.port import SPL_BIO, SPL_HIGH, SPL_IPI, SPL_NONE, Held, Port, here
+from shared.port.port import SPL_BIO, SPL_HIGH, SPL_IPI, SPL_NONE, Held, here
+from shared.uvm.structs import Proc
 from shared.wire.messages import Grant, Interrupt, Wake
+from tests.kit import THING, PartOfPort
 
 
 def cpu() -> tuple[Processor, Thread, Thread, Thread, Thread]:
@@ -121,7 +122,7 @@ def test_a_context_before_its_first_operation() -> None:
     _, a, _, bio, _ = cpu()
     assert (a.name, a.cpu, a.level, a.order, a.home, a.interrupt) == ("A", "cpu0", SPL_NONE, 0, None, False)
     assert bio.level == SPL_BIO and bio.interrupt
-    a.home = home = cast(Any, object())
+    a.home = home = Proc.at(6)
     a.state, a.value, a.waits, a.waits_since, a.woken, a.glet = FINISHED, 7, ("lock", 1), 3, True, cast(Any, "greenlet")
     a.asks = ("load", 1, ())
     a.reset()
@@ -231,12 +232,12 @@ def test_what_is_pending_is_the_cpu_first_and_then_what_is_asked() -> None:
 def test_a_context_s_state_at_rest(finished: bool) -> None:
     """All that a verdict asks of it."""
     node, a, _, bio, _ = cpu()
-    a.home = cast(Any, SimpleNamespace(index=6))
+    a.home = Proc.at(6)
     a.n, a.waits, a.ready = 4, ("lock", 8), False
     a.stack = ["uvm_fault"]
-    a.held = {1: Held(cast(Any, "map:1.lock"), "shared", "uvm_map")}
+    a.held = {1: Held(THING.lk, "shared", "uvm_map")}
     a.state = FINISHED if finished else RUNNING
-    held = [{"lock": "map:1.lock", "mode": "shared", "since": "uvm_map"}]
+    held = [{"lock": "thing:0.lk", "mode": "shared", "since": "uvm_map"}]
     assert a.at_rest() == ("A", "cpu0", 4, ("lock", 8), finished, False, False, ["uvm_fault"], held, 6)
     assert a.at_rest().stack is not a.stack
     assert bio.at_rest() == ("bio", "cpu0", 0, None, False, False, True, [], [], None)
@@ -245,12 +246,12 @@ def test_a_context_s_state_at_rest(finished: bool) -> None:
 def test_an_ipi_flushes_what_it_names_and_acknowledges() -> None:
     did: list[object] = []
 
-    class Heard:
-        """Of a port, what a shootdown uses."""
-
-        cur = ipi_thread("cpu1")
+    class Heard(PartOfPort):
+        """Writes down what a shootdown does."""
 
         def __init__(self) -> None:
+            super().__init__()
+            self.cur = ipi_thread("cpu1")
             self.cache = Tlb()
             self.cache.switch(2)
             self.cache.entries = {4: [9, 1, 1], 5: [8, 1, 1]}
@@ -270,7 +271,7 @@ def test_an_ipi_flushes_what_it_names_and_acknowledges() -> None:
     port = Heard()
     port.cur.value = [17, [[2, 4]]]
     assert (port.cur.name, port.cur.cpu, port.cur.level, port.cur.interrupt) == ("cpu1.ipi", "cpu1", SPL_IPI, True)
-    with here.installed(cast(Port, port)):
+    with here.installed(port):
         port.cur.body()
     assert did == ["pmap_tlb_shootdown_ipi", ("pmap_ack", 17, ("cpu1",), [5]), "exit"]
 

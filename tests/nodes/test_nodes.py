@@ -82,7 +82,7 @@ def test_an_address_is_made_a_handle_of_what_lives_there() -> None:
 def test_a_renewed_struct_is_empty_and_its_old_handles_are_stale() -> None:
     node = memory()
     old = node.admit("A", "alloc", 0, (Thing.kind, 0))
-    slot = Thing.v.slot
+    slot = Thing.fields["v"].slot
     node.admit("A", "store", old.id, (old, "v", slot, 7))
     gen = node.admit("A", "renew", old.id, (old, "f < g", 3))
     assert gen == 1

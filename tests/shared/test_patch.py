@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 from pathlib import Path
 
 import pytest
@@ -98,7 +99,7 @@ def op_pmap_enter(self, *args):
     raise LookupError("none of ours")
 """
     )
-    signature = "(" + ", ".join(before.__code__.co_varnames[: before.__code__.co_argcount]) + ")"
+    signature = "(" + ", ".join(inspect.signature(before).parameters) + ")"
     patch = read(text.replace("(self, *args)", signature), "node.py")
     with applied(patch), pytest.raises(UserMistake, match=r"node\.py:6.*LookupError: none of ours"):
         run_recorded(scenario("S3a"), Stay())

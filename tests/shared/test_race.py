@@ -159,7 +159,7 @@ def test_both_sides_are_told_with_cpu_operation_function_and_locks() -> None:
     watch = Two()
     watch.ctx["A"].stack = ["uvm_fault"]
     watch.ctx["B"].stack = ["uvm_pageout"]
-    watch.ctx["B"].held = {LOCK: Held(None, "w", "f")}  # type: ignore[arg-type]
+    watch.ctx["B"].held = {LOCK: Held(THING.lk, "w", "f")}
     watch.touch("A", True)
     ctx = watch.ctx["B"]
     found = watch.access(ctx, Access(1, THING, V, V.slot, False, None, False))
@@ -215,14 +215,14 @@ def test_a_guard_is_named_with_the_lock_that_it_is(
     field = FieldBase(marking)
     field.bind(Page, "flags", Page.fields["flags"].slot)
     ctx = Context("A", "cpu0")
-    ctx.held = {uvm.lock_key(name): Held(None, mode, "f") for name, mode in held.items()}  # type: ignore[arg-type]
+    ctx.held = {uvm.lock_key(name): Held(getattr(uvm, name), mode, "f") for name, mode in held.items()}
     assert Guards(heap).missing(ctx, page, field, write) == says
 
 
 def test_a_map_s_lock_that_is_held_shared_is_told_so() -> None:
     map = VmMap.at(2)
     ctx = Context("A", "cpu0")
-    ctx.held = {map.lock_key("lock"): Held(None, "r", "f")}  # type: ignore[arg-type]
+    ctx.held = {map.lock_key("lock"): Held(map.lock, "r", "f")}
     heap = Heap()
     heap.add(map.id, 0, list(VmMap.defaults))
     assert Guards(heap).missing(ctx, map, VmMap.fields["size"], True) == "vmmap:2.lock, held shared"

@@ -29,7 +29,7 @@ from shared.port.struct import (
     via,
 )
 from shared.uvm.structs import Anon, VmMap, VmMapIntrsafe, uvmexp
-from tests.kit import BIG, THING, Thing
+from tests.kit import BIG, THING, PartOfPort, Thing
 
 
 class Node(Struct, kind=210):
@@ -46,10 +46,11 @@ class Node(Struct, kind=210):
     other: Field[Any] = union("prv", "p")
 
 
-class Log:
+class Log(PartOfPort):
     """A port that keeps values in a dict and writes down every access."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.values: dict[tuple[int, int], Any] = {}
         self.accesses: list[tuple[str, str, str]] = []
 
@@ -65,7 +66,7 @@ class Log:
 @pytest.fixture
 def log() -> Iterator[Log]:
     made = Log()
-    with here.installed(made):  # type: ignore[arg-type]
+    with here.installed(made):
         yield made
 
 

@@ -1,0 +1,240 @@
+"""Which operations depend on each other: the relation by which orders of operations are told apart.
+
+Two operations are dependent if there is a state in which their order matters, for the state behind them or for whether
+one of them can be performed. An operation's *footprint* says it: the resources that it reads and those that it writes.
+Two operations are dependent if one of them writes what the other reads or writes, or if they are of one processor.
+A processor performs its contexts' operations one by one; who has it, and which interrupts it lets in, depends on each
+of them. Executions that differ only in the order of neighbours that are independent are one *class* (a Mazurkiewicz
+trace).
+
+`OPERATIONS` (shared/wire/messages.py) lists the kinds, and `RULES` has a line for each, with the resources below.
+
+    field     of one struct, by its number; and the struct as a whole, which its end writes and each access reads
+    lock      of one key: each request, granted or not, a try, and a release writes it
+    chan      a sleep reads it, since a wakeup wakes all, in whatever order they went to sleep; a wakeup writes it
+    frame     all words of it; word: one of them
+    pte       one entry of a page table; mmu: all page tables, and what they share; bits: R and M of all pages
+    node      the queue of a device, whose order is the order of its requests
+    alloc     the numbers that one memory gives to new structs of one kind
+
+The relation looks at what is asked for, not at what is there: two stores of one value are dependent, and so are two
+tries that both fail. It is coarser than it need be in two places: two reads of a whole frame are dependent, and so are
+changes of two pmaps, which share pv lists.
+
+What is no operation of its own: an access that needs no scheduling point (cluster/sim/heap.py). Whoever else accesses
+the same field holds the same lock, so the locks' operations order the two; or the struct is private, and the store that
+publishes its handle orders them. That fails for a stale handle of a struct that another context has made its own:
+`--granularity access` has every access as an operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from shared.uvm.structs import Page
+
+#: kind, and numbers of the struct, the field, the lock ...
+Resource = tuple[object, ...]
+
+
+class Footprint(NamedTuple):
+    """What an operation reads and writes."""
+
+    reads: frozenset[Resource]
+    writes: frozenset[Resource]
+
+    def conflicts(self, other: Footprint) -> bool:
+        """Does one of the two write what the other reads or writes?"""
+        return not (
+            self.writes.isdisjoint(other.writes)
+            and self.writes.isdisjoint(other.reads)
+            and self.reads.isdisjoint(other.writes)
+        )
+
+    def with_more(self, other: Footprint) -> Footprint:
+        """Of both together."""
+        return Footprint(self.reads | other.reads, self.writes | other.writes)
+
+
+NONE: frozenset[Resource] = frozenset()
+NOTHING = Footprint(NONE, NONE)
+Args = tuple[object, ...]
+Rule = Callable[[int, Args], Footprint]
+#: what all pmaps share; the bits R and M, which a walk may set
+MMU: Resource = ("mmu",)
+BITS: Resource = ("bits",)
+#: every access to a frame reads it; an access that has not been performed, so that its frame is not known, writes it
+ANY_FRAME: Resource = ("frames",)
+
+
+def _of(reads: tuple[Resource, ...] = (), writes: tuple[Resource, ...] = ()) -> Footprint:
+    return Footprint(frozenset(reads), frozenset(writes))
+
+
+def _load(target: int, args: Args) -> Footprint:
+    return _of((("struct", target), ("field", target, args[2])))
+
+
+def _store(target: int, args: Args) -> Footprint:
+    return _of((("struct", target),), (("field", target, args[2]),))
+
+
+def _struct(target: int, args: Args) -> Footprint:
+    return _of((), (("struct", target),))
+
+
+def _identify(target: int, args: Args) -> Footprint:
+    return _of((("struct", target),))
+
+
+def _alloc(target: int, args: Args) -> Footprint:
+    return _of((), (("alloc", target, args[0]),))
+
+
+def _lock(target: int, args: Args) -> Footprint:
+    return _of((), (("lock", target),))
+
+
+def _sleep(target: int, args: Args) -> Footprint:
+    return _of((("chan", target),))
+
+
+def _wakeup(target: int, args: Args) -> Footprint:
+    return _of((), (("chan", target),))
+
+
+def _frame(target: int, args: Args) -> Footprint:
+    return _of((ANY_FRAME,), (("frame", target),))
+
+
+def _frame_copy(target: int, args: Args) -> Footprint:
+    return _of((ANY_FRAME,), (("frame", target), ("frame", args[0])))
+
+
+def _frame_store(target: int, args: Args) -> Footprint:
+    return _of((ANY_FRAME, ("frame", target)), (("word", target, args[0]),))
+
+
+def _word_read(target: int, args: Args) -> Footprint:
+    return _of((ANY_FRAME, ("frame", target), ("word", target, args[0]), _life(target)))
+
+
+def _word_write(target: int, args: Args) -> Footprint:
+    return _of((ANY_FRAME, ("frame", target), _life(target)), (("word", target, args[0]),))
+
+
+def _life(frame: int) -> Resource:
+    """Of the frame's page: an access by way of a translation to a page that is gone is noticed."""
+    return ("struct", Page.at(frame).id)
+
+
+def _pmap_walk(target: int, args: Args) -> Footprint:
+    return _of((MMU, BITS), (("pte", target, args[0]),))
+
+
+def _pmap_activate(target: int, args: Args) -> Footprint:
+    return _of((MMU,), (("cpu", args[0]),))
+
+
+def _mmu_reads(target: int, args: Args) -> Footprint:
+    return _of((MMU,))
+
+
+def _reads_bits(target: int, args: Args) -> Footprint:
+    return _of((MMU,), (BITS,))
+
+
+def _mmu(target: int, args: Args) -> Footprint:
+    return _of((), (MMU,))
+
+
+def _access(target: int, args: Args) -> Footprint:
+    """As long as nobody knows the frame: any."""
+    return _of((MMU, BITS), (("pte", target), ANY_FRAME))
+
+
+def _nothing(target: int, args: Args) -> Footprint:
+    return NOTHING
+
+
+def _node(name: str) -> Rule:
+    footprint = _of((), (("node", name),))
+
+    def rule(target: int, args: Args) -> Footprint:
+        return footprint
+
+    return rule
+
+
+RULES: dict[str, Rule] = {
+    "load": _load,
+    "store": _store,
+    "alloc": _alloc,
+    "free": _struct,
+    "renew": _struct,
+    "identify": _identify,
+    "word_read": _word_read,
+    "word_write": _word_write,
+    "frame_zero": _frame,
+    "frame_copy": _frame_copy,
+    "frame_read": _frame,
+    "frame_write": _frame,
+    "frame_store": _frame_store,
+    "lock": _lock,
+    "try": _lock,
+    "unlock": _lock,
+    "downgrade": _lock,
+    "upgrade": _lock,
+    "sleep": _sleep,
+    "wakeup": _wakeup,
+    "pmap_create": _mmu,
+    "pmap_bootstrap": _mmu,
+    "pmap_object": _mmu,
+    "pmap_ptp_enter": _mmu,
+    "pmap_destroy": _mmu,
+    "pmap_activate": _pmap_activate,
+    "pmap_walk": _pmap_walk,
+    "pmap_enter": _mmu,
+    "pmap_remove": _mmu,
+    "pmap_protect": _mmu,
+    "pmap_emulate_reference": _mmu,
+    "pmap_unwire": _mmu,
+    "pmap_extract": _mmu_reads,
+    "pmap_page_protect": _mmu,
+    "pmap_page_protect_unwired": _mmu,
+    "pmap_allows": _mmu_reads,
+    "pmap_is_mapped": _reads_bits,
+    "pmap_is_modified": _reads_bits,
+    "pmap_is_referenced": _reads_bits,
+    "pmap_clear_modify": _mmu,
+    "pmap_clear_reference": _mmu,
+    "pmap_ack": _mmu,
+    "swap_attach": _node("swap_pager"),
+    "swap_put": _node("swap_pager"),
+    "swap_get": _node("swap_pager"),
+    "io_next": _node("swap_pager"),
+    "io_done": _node("swap_pager"),
+    "disk_start": _node("disk"),
+    "disk_get": _node("disk"),
+    "disk_put": _node("disk"),
+    "disk_format": _node("disk"),
+    "disk_next": _node("disk"),
+    "disk_done": _node("disk"),
+    "dev_send": _node("devices"),
+    "access": _access,
+    "run": _nothing,
+    "userret": _nothing,
+    "intr": _nothing,
+    "iret": _nothing,
+    "choose": _nothing,
+}
+
+
+def footprint(code: str, target: int, args: Args) -> Footprint:
+    """What an operation that is asked for will read and write, as far as that shows before it is performed.
+
+    Args:
+        code, target, args: as `nodes.cpu.Pending` has them.
+    """
+    return RULES[code](target, args)
