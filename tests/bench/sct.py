@@ -593,8 +593,8 @@ def safestack_three() -> None:
     safestack(3)
 
 
-def _program(setup: Body, *threads: Body, check: Body | None = None, operations: int = 20_000) -> Program:
-    return Program(setup, threads, check, OFF, operations)
+def _program(setup: Body, *threads: Body, check: Body | None = None) -> Program:
+    return Program(setup, threads, check, OFF)
 
 
 #: name -> the program; those with a number have that many setters or writers, and checkers or readers
@@ -625,5 +625,7 @@ PROGRAMS: dict[str, Program] = {
     "IWSQ": _program(wsq_setup, iwsq_owner, iwsq_thief, check=wsq_check),
     "IWSQWS": _program(wsq_setup, iwsqws_owner, iwsqws_thief, check=wsq_check),
     "SWSQ": _program(wsq_setup, swsq_owner, swsq_thief, swsq_other_thief, check=wsq_check),
-    "SafeStack": _program(safestack_setup, safestack_one, safestack_two, safestack_three, operations=2_000),
+    "SafeStack": Program(
+        safestack_setup, [safestack_one, safestack_two, safestack_three], None, {**OFF, "progress": "off"}, 1_000
+    ),
 }  # fmt: skip
