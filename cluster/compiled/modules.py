@@ -31,6 +31,7 @@ COMPILED = (
     "cluster/search/follow.py",
     "cluster/search/pct.py",
     "cluster/search/pos.py",
+    "cluster/search/rff.py",
     "cluster/search/strategy.py",
     "cluster/search/surw.py",
     "cluster/search/touch.py",
