@@ -152,7 +152,8 @@ def _to_c(hot: Sequence[str], copy: Path, made: Path, work: Path) -> tuple[list[
                 [*options, *hot], multi_file=True, group_name=LIBRARY.removesuffix("__mypyc"), target_dir=str(made)
             )[0]
         except SystemExit:
-            raise CannotBuild(f"mypyc refuses the sources:\n{said.getvalue()[-4000:]}") from None
+            wrong = [line for line in said.getvalue().splitlines() if ": error: " in line]
+            raise CannotBuild("mypyc refuses the sources: " + "\n".join(wrong or [said.getvalue()[-4000:]])) from None
     wrong = [line for line in said.getvalue().splitlines() if WRONG in line]
     if wrong:
         raise CannotBuild("\n".join(["mypyc would do something else than Python:", *wrong]))

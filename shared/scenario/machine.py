@@ -10,7 +10,7 @@ from shared.port.port import SPL_BIO, SPL_CLOCK, SPL_IMP
 from shared.scenario.yaml import Reading, Value, parse, show
 from shared.uvm.param import MAXBSIZE_PAGES
 
-MAX_CPUS, MAX_SHARDS, MAX_FRAMES, MAX_SWAP, MAX_SWAP_DEVICES = 128, 16, 4096, 8192, 20
+MAX_CPUS, MAX_FRAMES, MAX_SWAP, MAX_SWAP_DEVICES = 128, 16384, 8192, 20
 #: interrupt levels of devices, by name
 LEVELS = {"bio": SPL_BIO, "imp": SPL_IMP, "clock": SPL_CLOCK}
 KERNEL_LOCKS = ("fine", "big")
@@ -29,7 +29,7 @@ BOUNDS = {
     "slot": (1, MAX_SWAP), "block": (0, MAX_SWAP), "first": (1, MAX_SWAP), "count": (1, MAX_SWAP), "by": (1, MAX_SWAP),
     "slots": (1, MAX_SWAP), "priority": (0, MAX_SWAP),
     "unwired_mappings": (1, MAX_FRAMES), "page_tables": (1, MAX_FRAMES),
-    **dict.fromkeys(KERNEL_MAPS, (1, MAX_FRAMES)), **dict.fromkeys(SHARDED, (1, MAX_SHARDS)),
+    **dict.fromkeys(KERNEL_MAPS, (1, MAX_FRAMES)), **dict.fromkeys(SHARDED, (1, MAX_CPUS)),
 }  # fmt: skip
 DEVICE_NAME = re.compile(r"(?!cpu|intr)[a-z]{2,8}[0-9]")
 

@@ -163,6 +163,59 @@ def test_the_staged_sources_give_the_same_journals(staged: Path) -> None:
     assert "7 passed" in done.stdout
 
 
+def refused(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Lines with constructs that mypyc refuses, or compiles to something else; see cluster/compiled/README.md."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            for one in node.body:
+                if isinstance(one, ast.Assign) and (len(one.targets) > 1 or isinstance(one.targets[0], ast.Tuple)):
+                    yield one.lineno, "two names bound at once in a class body"
+        if isinstance(node, ast.Compare):
+            for one in node.comparators:
+                if isinstance(one, (ast.Tuple, ast.List)) and any(isinstance(e, ast.Starred) for e in one.elts):
+                    yield one.lineno, "in (*A, b)"
+        if isinstance(node, ast.With):
+            for line in jumps(node.body):
+                yield line, "continue or break inside with"
+
+
+def jumps(body: list[ast.stmt]) -> Iterator[int]:
+    """Lines that leave a loop which is around these statements."""
+    for one in body:
+        if isinstance(one, (ast.Break, ast.Continue)):
+            yield one.lineno
+        elif not isinstance(one, (ast.For, ast.While, ast.FunctionDef, ast.ClassDef)):
+            for name in ("body", "orelse", "finalbody"):
+                yield from jumps(getattr(one, name, []))
+            for handler in getattr(one, "handlers", []):
+                yield from jumps(handler.body)
+
+
+WRONG = """
+class A:
+    x = y = 0
+    a, b = 1, 2
+def f(A, b):
+    if b in (*A, 3):
+        pass
+    for x in A:
+        with A:
+            if x:
+                continue
+            try:
+                break
+            finally:
+                pass
+"""
+
+
+def test_no_compiled_module_has_what_mypyc_refuses() -> None:
+    """So that whoever does not compile learns of it, too; `make compiled` knows more."""
+    assert len(list(refused(ast.parse(WRONG)))) == 5
+    found = [(name, *what) for name in modules(ROOT) for what in refused(ast.parse((ROOT / name).read_bytes()))]
+    assert found == []
+
+
 # -- accessors: what stage.py makes of declarations, against the declarations themselves ------------
 
 
