@@ -6,6 +6,7 @@ pct         probabilistic concurrency testing
 pos         partial order sampling
 surw        selectively uniform random walk
 dpor        optimal dynamic partial-order reduction: every class of executions once
+bounded     every class that a few preemptions, or a few delays, lead to
 follow      follows a given schedule: the deviations of a token, or the order of a journal
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from cluster.search.bounded import Delays, Preemptions
 from cluster.search.dpor import Optimal
 from cluster.search.pct import Pct
 from cluster.search.pos import Pos
@@ -31,7 +33,7 @@ STRATEGIES: dict[str, Callable[[int, int], Strategy]] = {
 }
 
 #: those that end when they have seen everything
-SYSTEMATIC: dict[str, Callable[[], Systematic]] = {"dpor": Optimal}
+SYSTEMATIC: dict[str, Callable[[], Systematic]] = {"delays": Delays, "dpor": Optimal, "preemptions": Preemptions}
 
 #: those that choose at random
 SEARCHING = tuple(name for name in STRATEGIES if name != "stay")
