@@ -46,15 +46,57 @@ def ray_session() -> Iterator[Any]:
         yield ray
 
 
+#: machines whose actors are kept for the next test; each actor takes 60 MiB
+KEPT = 2
+
+
+class Pool:
+    """Actors for live machines, kept from test to test: to start them takes longer than most tests."""
+
+    def __init__(self, ray: Any):
+        self.ray = ray
+        self.kept: dict[Any, Any] = {}
+
+    def actors(self, scene: Scenario, transport: str) -> Any:
+        """Actors with the nodes of a scenario's machine, which have perhaps served another."""
+        import nodes.host.ray
+        from cluster.live.actors import Actors
+        from shared.errors import Infrastructure
+
+        class Kept(Actors):
+            def kill(self) -> None:
+                """The next test may want them."""
+
+        key = scene.machine.actors, transport, nodes.host.ray.NodeActor
+        actors = self.kept.pop(key, None)
+        if actors is not None:
+            try:
+                actors.call("clean")
+            except Infrastructure:  # one of them is dead
+                Actors.kill(actors)
+                actors = None
+        self.kept[key] = actors or Kept(self.ray, scene.machine, transport=transport)
+        while len(self.kept) > KEPT:
+            Actors.kill(self.kept.pop(next(iter(self.kept))))
+        return self.kept[key]
+
+
+@pytest.fixture(scope="session")
+def pool(ray_session: Any) -> Pool:
+    return Pool(ray_session)
+
+
 @pytest.fixture
-def live_machine(ray_session: Any) -> Iterator[Callable[..., Any]]:
-    """Boots live machines; their actors are ended after the test."""
+def live_machine(ray_session: Any, pool: Pool) -> Iterator[Callable[..., Any]]:
+    """Boots live machines. Their actors serve other tests too, except with `fresh`."""
     from cluster.live.machine import LiveMachine
+    from nodes.host.transport import DEFAULT
 
     machines = []
 
-    def boot(scene: Scenario, **options: Any) -> Any:
-        machine = LiveMachine(ray_session, scene, **options)
+    def boot(scene: Scenario, fresh: bool = False, transport: str = DEFAULT) -> Any:
+        actors = None if fresh else pool.actors(scene, transport)
+        machine = LiveMachine(ray_session, scene, transport=transport, actors=actors)
         machines.append(machine)
         return machine
 

@@ -16,6 +16,7 @@ from cluster.boot import boot
 from cluster.cli.output import Output, coloured
 from cluster.live.actors import ray_session
 from cluster.live.machine import LiveMachine
+from nodes.host.transport import DEFAULT, Kind
 from shared.errors import Infrastructure, UserMistake
 from shared.scenario.model import Scenario
 
@@ -24,10 +25,13 @@ _PORT = re.compile(r"[1-9][0-9]{0,4}")
 
 
 @contextlib.contextmanager
-def booted(output: Output, scenario: Scenario, address: str | None, introduce: bool = True) -> Iterator[LiveMachine]:
+def booted(
+    output: Output, scenario: Scenario, address: str | None, transport: Kind | None = None, introduce: bool = True
+) -> Iterator[LiveMachine]:
     """A live machine of this scenario, ended afterwards whatever happens.
 
     Args:
+        transport: None: the default.
         introduce: say which node is in which process.
 
     Raises: UserMistake - setup cannot be done, before Ray is started; Infrastructure.
@@ -43,7 +47,7 @@ def booted(output: Output, scenario: Scenario, address: str | None, introduce: b
         with signals.deferred(lambda: output.note(told)):
             ray = stack.enter_context(ray_session(address, output.note))
         stack.callback(signals.ignore)  # comes last but for the end of Ray
-        machine = LiveMachine(ray, scenario)
+        machine = LiveMachine(ray, scenario, transport=transport or DEFAULT)
         stack.callback(machine.close)
         stack.callback(signals.ignore)
         if introduce:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import click
 
 from cluster import configs
+from nodes.host.transport import KINDS
 from shared.errors import UserMistake
 from shared.patch import current
 from shared.scenario.load import MAX_OPERATIONS
@@ -168,9 +169,32 @@ seed_option = click.option(
     show_default=True,
     help="Seed of the random choices; equal seeds make equal choices.",
 )
-address_option = click.option(
-    "--address", metavar="HOST:PORT", help="Address of a Ray cluster; default: a private Ray on this computer."
-)
+
+
+def live_options(command: Command) -> Command:
+    """Where the real processes are, and how they reach each other: --address, --transport."""
+    command = click.option(
+        "--transport",
+        type=click.Choice(KINDS),
+        help="How real processes reach each other; default: sockets. ray: calls of Ray's actors, which are slow; "
+        "the journals are the same.",
+    )(command)
+    return click.option(
+        "--address", metavar="HOST:PORT", help="Address of a Ray cluster; default: a private Ray on this computer."
+    )(command)
+
+
+def refuse_live_options(engine: str, address: str | None, transport: str | None) -> None:
+    """Without real processes they mean nothing.
+
+    Args:
+        engine: the option that would start real processes.
+
+    Raises: UserMistake.
+    """
+    for field, value in (("--address", address), ("--transport", transport)):
+        if value is not None:
+            raise UserMistake(f"is only for {engine}", field=field)
 
 
 def run_options(command: Command) -> Command:

@@ -14,13 +14,14 @@ from cluster.cli.documents import End, document, of_end, of_outcome, of_scenario
 from cluster.cli.options import (
     Chosen,
     Options,
-    address_option,
     apply,
     asks,
     called,
     kernel_options,
+    live_options,
     must_expect_something,
     new_folder,
+    refuse_live_options,
     run_options,
 )
 from cluster.cli.output import Output
@@ -30,6 +31,7 @@ from cluster.runs.outcome import Outcome
 from cluster.runs.replay import replay, replay_journals
 from cluster.runs.token import Token, is_ours, kernel_version, parse, refuse_mismatch
 from nodes.build import build_threads
+from nodes.host.transport import Kind
 from shared.errors import Exit, LogIncomplete, UserMistake
 from shared.findings import Finding
 from shared.journal.order import cut_short, digested
@@ -99,6 +101,7 @@ class ReplayOptions(Options):
     lenient: bool
     scenario: str | None
     address: str | None
+    transport: Kind | None
 
 
 @called(
@@ -114,7 +117,7 @@ class ReplayOptions(Options):
 )
 @click.option("--scenario", metavar="FILE", help="The file of the token's scenario, if it is not a shipped scenario.")
 @kernel_options
-@address_option
+@live_options
 @run_options
 @asks(ReplayOptions)
 def command(asked: ReplayOptions) -> int:
@@ -129,9 +132,9 @@ def command(asked: ReplayOptions) -> int:
     if asked.expect:
         must_expect_something(chosen.scenario)
     folder = new_folder(asked.out)
-    if asked.address is not None and not asked.live:
-        raise UserMistake("is only for --live", field="--address")
-    if asked.live:
+    if not asked.live:
+        refuse_live_options("--live", asked.address, asked.transport)
+    else:
         from cluster.cli.live import check_address
 
         check_address(asked.address)
@@ -142,7 +145,7 @@ def command(asked: ReplayOptions) -> int:
         output.say(_first_divergence(sim, schedule.token), fg="yellow")
     sim.token = None if sim.skipped else schedule.token
     if asked.live:
-        last = _follow(output, chosen, sim, asked.address, folder)
+        last = _follow(output, asked, chosen, sim, folder)
     else:
         last = sim
         keep(folder, chosen.scenario, sim, chosen.options)
@@ -266,12 +269,12 @@ def _first_divergence(run: Outcome, token: Token | None) -> str:
     return f"skipped {len(run.skipped)} of {counted(total, 'deviation')}; the first: {run.skipped[0]}"
 
 
-def _follow(output: Output, chosen: Chosen, sim: Outcome, address: str | None, folder: Path | None) -> Outcome:
+def _follow(output: Output, asked: ReplayOptions, chosen: Chosen, sim: Outcome, folder: Path | None) -> Outcome:
     """Make a live machine follow what sim did."""
     from cluster.cli.live import booted
     from cluster.live.salvage import kept
 
-    with booted(output, chosen.scenario, address) as machine:
+    with booted(output, chosen.scenario, asked.address, asked.transport) as machine:
         with kept(machine, folder) as name:
             run = machine.run(follow=sim.journals, out=folder, identity=name)
         output.note(f"followed {run.operations:,} operations in {run.seconds:.2f} s")

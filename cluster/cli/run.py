@@ -17,12 +17,13 @@ from cluster.cli.documents import End, Facts, document, of_end, of_outcome, of_s
 from cluster.cli.options import (
     Chosen,
     Options,
-    address_option,
     asks,
     called,
     choose,
     kernel_options,
+    live_options,
     new_folder,
+    refuse_live_options,
     run_options,
     seed_option,
 )
@@ -33,6 +34,7 @@ from cluster.runs.replay import recorded
 from cluster.runs.token import token_of
 from cluster.search import STRATEGIES, make
 from cluster.sim.engine import Sim
+from nodes.host.transport import Kind
 from shared.errors import Exit, ProjectBug, UserMistake
 from shared.journal.runfile import MAX_TOKEN
 from shared.text import counted
@@ -51,6 +53,7 @@ class RunOptions(Options):
     seed: int
     repeat: int | None
     address: str | None
+    transport: Kind | None
     no_check: bool
 
     @property
@@ -101,7 +104,7 @@ class Runs:
 @click.option(
     "--repeat", type=click.IntRange(1, MAX_REPEAT), help="Run the scenario this many times, and count the findings."
 )
-@address_option
+@live_options
 @click.option("--no-check", is_flag=True, help="With live: do not replay each run in sim to compare the digests.")
 @run_options
 @asks(RunOptions)
@@ -145,9 +148,10 @@ def _refuse(asked: RunOptions) -> None:
         raise UserMistake("is only for sim; a live machine runs freely", field="--strategy")
     if asked.stays and click.get_current_context().get_parameter_source("seed") is not DEFAULT:
         raise UserMistake("stay makes no choices; give --strategy random or pct, or --engine live", field="--seed")
-    if asked.engine == "sim" and (asked.address is not None or asked.no_check):
-        field = "--address" if asked.address is not None else "--no-check"
-        raise UserMistake("is only for --engine live", field=field)
+    if asked.engine == "sim":
+        refuse_live_options("--engine live", asked.address, asked.transport)
+        if asked.no_check:
+            raise UserMistake("is only for --engine live", field="--no-check")
 
 
 def _perform(output: Output, runs: Runs, engine: Generator[Outcome, None, None]) -> None:
@@ -195,7 +199,7 @@ def _live(output: Output, runs: Runs, out: Path | None) -> Generator[Outcome, No
     from cluster.runs.parity import parity, token_of_live
 
     asked, scenario = runs.asked, runs.chosen.scenario
-    with booted(output, scenario, asked.address) as machine:
+    with booted(output, scenario, asked.address, asked.transport) as machine:
         for number in range(1, (asked.repeat or 1) + 1):
             folder = runs.folder(out, number)
             with kept(machine, folder) as name:

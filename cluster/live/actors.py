@@ -2,8 +2,9 @@
 
 The command uses only the Ray that the user chose: a private local Ray, or the
 cluster at a given address; it never joins another cluster. Token authentication
-is on, usage reports are off, and nothing listens beyond loopback. No process and
-no file of Ray is left behind, also after an error or Ctrl-C.
+is on, and usage reports are off. Ray listens on all network interfaces, and the
+token protects it (nodes/host/README.md). No process and no file of Ray is left
+behind, also after an error or Ctrl-C.
 
 Two defaults of Ray are changed while it starts. Ray would exit at once on
 SIGTERM; the command keeps its own handler. Ray's processes would be in our
@@ -26,12 +27,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from cluster import signals
+from nodes.host.transport import DEFAULT, Kind
 from shared.errors import Infrastructure
 from shared.scenario.machine import MachineConfig
 from shared.wire.codec import CHUNK, decode
 
 if TYPE_CHECKING:
     from nodes.host.ray import Handle
+    from nodes.host.sockets import Address
 
 OBJECT_STORE_BYTES = 80 << 20
 LIMIT_S = 60.0
@@ -145,9 +148,20 @@ def _first_line(error: BaseException) -> str:
 
 
 class Actors:
-    """The actors of one machine, wired; reused from run to run."""
+    """The actors of one machine, wired; reused from run to run.
 
-    def __init__(self, ray: ModuleType, config: MachineConfig, resources: dict[str, dict[str, float]] | None = None):
+    Args:
+        resources: node -> what Ray must have where its actor is put.
+        transport: how the actors reach each other.
+    """
+
+    def __init__(
+        self,
+        ray: ModuleType,
+        config: MachineConfig,
+        resources: dict[str, dict[str, float]] | None = None,
+        transport: Kind = DEFAULT,
+    ):
         from nodes.host.ray import NodeActor
 
         self.ray = ray
@@ -164,6 +178,15 @@ class Actors:
                 options["resources"] = resources[group[0]]
             self.handles[group[0]] = remote.options(**options).remote(group[0], group)
         self.pids = dict(zip(self.handles, self.call("wire", self.handles, self.actor_of), strict=True))
+        if transport == "sockets":
+            self._connect()
+
+    def _connect(self) -> None:
+        """Tell all actors where the sockets of the others are."""
+        addresses: list[Address] = self.call("listen", secrets.token_bytes(32))
+        if len({address.place for address in addresses}) > 1:
+            addresses = self.call("listen_tcp")
+        self.call("connect", dict(zip(self.handles, addresses, strict=True)))
 
     def call(self, method: str, *args: object, limit_s: float = LIMIT_S) -> list[Any]:
         """Call one method of every actor and return the results in actor order."""

@@ -27,6 +27,7 @@ from cluster.runs.folder import cannot_write
 from cluster.runs.outcome import Outcome
 from cluster.runs.replay import replay_journals
 from nodes.build import build_threads
+from nodes.host.transport import DEFAULT, Kind
 from shared.detectors import oracle, race
 from shared.detectors.machine_state import HostState, MachineState
 from shared.detectors.verdict import came_before, judge, promise, refused, sort_out
@@ -42,7 +43,8 @@ from shared.wire.codec import LOAD, LOADED, POLL, STATE, decode, encode
 from shared.wire.messages import OPERATIONS, Load, Poll, ProgramOrder, Schedule, Turn
 from shared.wire.tables import differing, tables
 
-POLL_S = 0.1  # each poll costs every actor a call, and takes that from the run
+#: between two polls: at first, and at most. Each poll costs every actor a call, and takes that from the run.
+FIRST_POLL_S, POLL_S = 0.005, 0.1
 RUN_LIMIT_S = 300.0
 STALL_S = 20.0
 
@@ -56,11 +58,12 @@ class Progress:
 
     Attributes:
         endless: it has ended because it went on and on.
+        quiet: if the next poll is the same as the last, it is at rest.
     """
 
     def __init__(self, limit: int, following: bool, run_limit_s: float):
         self.limit, self.following, self.run_limit_s = limit, following, run_limit_s
-        self.endless = False
+        self.endless = self.quiet = False
         self.began = self.changed = monotonic()
         self.counts: list[tuple[dict[str, int], int, int]] = []
 
@@ -76,7 +79,8 @@ class Progress:
         finding = any(poll.found for poll in polls)
         counts = [(poll.admitted, poll.sent, poll.received) for poll in polls]
         same, self.counts = counts == self.counts, counts
-        at_rest = same and all(poll.idle for poll in polls) and sum(poll.sent - poll.received for poll in polls) == 0
+        self.quiet = all(poll.idle for poll in polls) and sum(poll.sent - poll.received for poll in polls) == 0
+        at_rest = same and self.quiet
         if not self.following:
             self.endless = not finding and sum(poll.operations for poll in polls) > self.limit
             if finding or self.endless or at_rest:
@@ -96,12 +100,25 @@ class Progress:
 
 
 class LiveMachine:
-    """A booted machine: actors that are reused for one run after another."""
+    """A booted machine: actors that are reused for one run after another.
 
-    def __init__(self, ray: ModuleType, scenario: Scenario, resources: dict[str, dict[str, float]] | None = None):
+    Args:
+        resources: node -> what Ray must have where its actor is put.
+        transport: how the actors reach each other.
+        actors: those of another machine with the same nodes, in place of new ones.
+    """
+
+    def __init__(
+        self,
+        ray: ModuleType,
+        scenario: Scenario,
+        resources: dict[str, dict[str, float]] | None = None,
+        transport: Kind = DEFAULT,
+        actors: Actors | None = None,
+    ):
         self.scenario = scenario
         self.image = boot(scenario)
-        self.actors = Actors(ray, scenario.machine, resources)
+        self.actors = actors if actors is not None else Actors(ray, scenario.machine, resources, transport)
         self.scratch = Path(tempfile.mkdtemp(prefix="uvmp-"))
         self.runs = 0
 
@@ -241,19 +258,23 @@ class LiveMachine:
         """Stop every processor at its next operation; returns the last poll."""
         self.actors.call("halt")
         began = monotonic()
+        pause = FIRST_POLL_S
         while True:
             polls = self._poll()
             if all(poll.stopped for poll in polls):
                 return polls
             if monotonic() - began > STALL_S:
                 raise Infrastructure(f"a processor has not stopped after {STALL_S:.0f} s")
-            sleep(POLL_S)
+            sleep(pause)
+            pause = min(2 * pause, POLL_S)
 
     def _until_quiet(self, following: bool, run_limit_s: float) -> list[Poll] | None:
         """Poll until the run has ended; returns the last poll, or None if the run does not end."""
         progress = Progress(self.scenario.limit, following, run_limit_s)
+        pause = FIRST_POLL_S
         while not progress.has_ended(polls := self._poll()):
-            sleep(POLL_S)
+            sleep(FIRST_POLL_S if progress.quiet else pause)
+            pause = min(1.5 * pause, POLL_S)
         return None if progress.endless else polls
 
     def _states(self) -> list[HostState]:
@@ -288,7 +309,9 @@ class LiveMachine:
 def _error(text: str) -> Exception:
     """An actor's error as ours: the user's, if a patch has made it."""
     kind, _, message = text.partition(": ")
-    return UserMistake(message) if kind == UserMistake.__name__ else Infrastructure(text)
+    if kind == UserMistake.__name__:
+        return UserMistake(message)
+    return Infrastructure(message if kind == Infrastructure.__name__ else text)
 
 
 def _write(stream: BinaryIO, piece: bytes) -> None:

@@ -13,11 +13,11 @@ import shutil
 import threading
 from collections import Counter
 from pathlib import Path
-from typing import BinaryIO
 
 from nodes.build import build_node, build_threads
 from nodes.cpu import Processor, Thread
 from nodes.host.admit import Admission
+from nodes.host.lines import Lines
 from nodes.host.runner import Runner
 from nodes.host.transport import Transport
 from nodes.lock_manager import LockManager
@@ -29,8 +29,9 @@ from shared.patch import switch
 from shared.program.functions import import_all
 from shared.scenario.model import Scenario
 from shared.scenario.pack import unpack_scenario
-from shared.wire.codec import CHUNK, DELIVERY, FRAME, LOAD, LOADED, POLL, REPLY, STATE, decode, encode
-from shared.wire.messages import Delivery, Frame, Loaded, Poll, Reply
+from shared.wire.codec import ANSWER, CHUNK, DELIVERY, FRAMES, LOAD, LOADED, POLL, STATE, decode, encode
+from shared.wire.frames import Answer
+from shared.wire.messages import Delivery, Frame, Loaded, Poll, Status
 from shared.wire.tables import tables
 
 CHUNK_BYTES = 90_000
@@ -44,7 +45,7 @@ class Host:
         nodes: names of the nodes that it carries.
 
     Attributes:
-        files: the journals of its nodes, open for writing, by node.
+        files: of the journals of its nodes, by node.
         runner, thread: of its processor, while it has one.
     """
 
@@ -56,7 +57,8 @@ class Host:
         self.runner: Runner | None = None
         self.thread: threading.Thread | None = None
         self.sent = 0
-        self.files: dict[str, BinaryIO] = {}
+        self.sent_lock = threading.Lock()
+        self.files: dict[str, Lines] = {}
         self.folder = Path("no folder yet")
 
     # -- a run -------------------------------------------------------------------
@@ -76,12 +78,12 @@ class Host:
         cpu_of = {name: thread.cpu for name, thread in threads.items()}
         self.folder = Path(load.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.transport.clear()
+        self.transport.begin(load.run)
         self.sent, self.admissions, self.runner = 0, {}, None
         about = {"scenario": scenario.id, "errata": list(scenario.errata), "engine": "live"}
         for name in self.names:
-            stream = self.files[name] = (self.folder / f"{name}{SUFFIX}").open("xb")
-            journal = Journal(name, stream, keep=False)
+            lines = self.files[name] = Lines(self.folder / f"{name}{SUFFIX}")
+            journal = Journal(name, lines, keep=False)
             journal.header(run=load.run, **about, pid=os.getpid(), host=os.uname().nodename)
             node = build_node(name, scenario.machine, threads, scenario.errata)
             node.load_image(load.images.get(name))
@@ -89,7 +91,7 @@ class Host:
             self.admissions[name] = Admission(node, journal, cpu_of, turns, self.post)
             if isinstance(node, Processor):
                 order = None if load.follow is None else load.follow.processors[name]
-                self.runner = self.runner_class(node, scenario, journal, self.ask, order, load.seed)
+                self.runner = self.runner_class(node, scenario, journal, self, order, load.seed)
         nodes = {name: dict(admission.node.tables()) for name, admission in self.admissions.items()}
         return encode(LOADED, Loaded(dict(tables()), nodes))
 
@@ -114,21 +116,38 @@ class Host:
         if self.thread is not None:
             self.thread.join(timeout=5.0)
         self.runner = self.thread = None
-        for stream in self.files.values():
-            stream.close()
+        for lines in self.files.values():
+            lines.close()
         self.files = {}
 
     def clean(self) -> None:
         """End the run, and remove the journals."""
         self.finish()
+        self.transport.begin("")
         shutil.rmtree(self.folder, ignore_errors=True)
 
     # -- messages between hosts ------------------------------------------------------
 
     def admit(self, data: bytes) -> bytes:
-        """A frame of requests; returns the reply to the last."""
-        frame = decode(FRAME, data)
-        return encode(REPLY, self.admissions[frame.node].frame(frame))
+        """Frames of requests; returns the answer to them."""
+        answer = self._admit(data)
+        self._commit()
+        return answer
+
+    def _admit(self, data: bytes) -> bytes:
+        done = 0
+        for frame in decode(FRAMES, data):
+            done += 1
+            reply = self.admissions[frame.node].frame(frame)
+            if reply.status in (Status.REFUSED, Status.HELD):
+                break
+        return encode(ANSWER, Answer(done, reply))
+
+    def _commit(self) -> None:
+        """What has happened here is in a file when this returns, so that all that it causes elsewhere has its cause."""
+        for lines in self.files.values():
+            if lines.waiting or lines.lock.locked():  # (in this order: who has taken lines has the lock)
+                lines.commit()
 
     def deliver(self, data: bytes) -> None:
         """Something for this host's processor."""
@@ -136,25 +155,33 @@ class Host:
         if self.runner is not None:
             self.runner.inbox.put(delivery)
 
-    def ask(self, frame: Frame) -> Reply:
-        """Have the host of its node, which may be this one, admit a frame; returns the reply."""
-        data = encode(FRAME, frame)
-        own = frame.node in self.admissions
-        return decode(REPLY, self.admit(data) if own else self.transport.ask(frame.node, data))
+    def host_of(self, node: str) -> str:
+        return self.transport.host_of[node]
+
+    def ask(self, frames: list[Frame]) -> Answer:
+        """Have the host of their nodes, which may be this one, admit frames; returns the answer."""
+        data, node = encode(FRAMES, frames), frames[0].node
+        if node in self.admissions:
+            return decode(ANSWER, self._admit(data))
+        self._commit()
+        return decode(ANSWER, self.transport.ask(node, data))
 
     def post(self, processor: str, delivery: Delivery) -> None:
         """Give a delivery to the host of a processor, which may be this one."""
-        self.sent += 1
+        with self.sent_lock:  # several frames may be admitted at a time, for different nodes
+            self.sent += 1
         data = encode(DELIVERY, delivery)
         if processor in self.admissions:
             self.deliver(data)
         else:
+            self._commit()
             self.transport.post(processor, data)
 
     # -- what the driver asks --------------------------------------------------------
 
     def poll(self) -> bytes:
         """Counts, and whether anything is going on; cheap."""
+        self._commit()
         runner = self.runner
         errors = self.transport.failures()
         if runner is not None and runner.crash is not None:
@@ -203,9 +230,10 @@ class Host:
 
     def chunk(self, node: str, offset: int) -> bytes:
         """A piece of a node's journal file, from `offset` bytes on; empty at its end."""
-        stream = self.files.get(node)
-        if stream is None:
+        lines = self.files.get(node)
+        if lines is None:
             raise Infrastructure(f"{self.name} has no journal of {node}")
-        with open(stream.name, "rb") as again:
+        lines.commit()
+        with open(lines.name, "rb") as again:
             again.seek(offset)
             return encode(CHUNK, again.read(CHUNK_BYTES))

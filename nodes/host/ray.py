@@ -1,5 +1,8 @@
 """The only Ray actor class, and Ray as a transport: the only module of `nodes` that imports Ray.
 
+Ray starts the actors, places them and watches them. Operations travel over sockets (sockets.py) or as calls of other
+actors; these are slow, and the judge of the sockets: both give the same digests.
+
 Handles of other actors are passed once, at wiring. One-way calls are kept and their errors collected.
 
 Measured on two cores, with sixty-byte frames: a thread that calls a
@@ -18,6 +21,7 @@ from typing import Protocol
 import ray
 
 from nodes.host.host import Host
+from nodes.host.sockets import Address, SocketTransport
 from nodes.host.transport import LIMIT_S
 from shared.errors import Infrastructure
 
@@ -48,31 +52,31 @@ class RayTransport:
 
     Attributes:
         peers: handle of every actor.
-        actor_of: node -> the actor that carries it.
+        host_of: node -> the actor that carries it.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.peers: dict[str, Handle] = {}
-        self.actor_of: dict[str, str] = {}
+        self.host_of: dict[str, str] = {}
         self.refs: list[ray.ObjectRef] = []  # one-way calls; the running thread adds to them, and both threads collect
         self.refs_lock = threading.Lock()
         self.failed: list[str] = []
 
-    def clear(self) -> None:
+    def begin(self, run: str) -> None:
         self.refs, self.failed = [], []
 
-    def ask(self, node: str, frame: bytes) -> bytes:
+    def ask(self, node: str, frames: bytes) -> bytes:
         try:
-            reply: bytes = ray.get(self.peers[self.actor_of[node]].admit.remote(frame), timeout=LIMIT_S)
+            answer: bytes = ray.get(self.peers[self.host_of[node]].admit.remote(frames), timeout=LIMIT_S)
         except ray.exceptions.GetTimeoutError:
             raise Infrastructure(f"{node} has not answered {self.name} for {LIMIT_S:.0f} s") from None
         except ray.exceptions.RayActorError as error:
             raise Infrastructure(f"{node} died: {error}") from None
-        return reply
+        return answer
 
     def post(self, processor: str, delivery: bytes) -> None:
-        ref = self.peers[self.actor_of[processor]].deliver.remote(delivery)
+        ref = self.peers[self.host_of[processor]].deliver.remote(delivery)
         with self.refs_lock:
             self.refs.append(ref)
             many = len(self.refs) >= REAP_EVERY
@@ -108,14 +112,34 @@ class NodeActor(Host):
     def __init__(self, name: str, nodes: list[str]):
         self.ray = RayTransport(name)
         super().__init__(name, nodes, self.ray)
+        self.sockets: SocketTransport | None = None
 
     def __repr__(self) -> str:
         return self.name
 
     def wire(self, peers: dict[str, Handle], actor_of: dict[str, str]) -> int:
         """Handles of all actors, and which actor carries which node; returns this process's id."""
-        self.ray.peers, self.ray.actor_of = peers, actor_of
+        self.ray.peers, self.ray.host_of = peers, actor_of
         return os.getpid()
+
+    def listen(self, secret: bytes) -> Address:
+        """Use sockets from now on, and say where this actor's own is.
+
+        Args:
+            secret: of the machine.
+        """
+        self.transport = self.sockets = SocketTransport(self.name, secret, self.admit, self.deliver)
+        return self.sockets.listen()
+
+    def listen_tcp(self) -> Address:
+        """Be reachable from other computers too, at the address that Ray uses for this one."""
+        assert self.sockets is not None
+        return self.sockets.listen_tcp(ray.util.get_node_ip_address())
+
+    def connect(self, addresses: dict[str, Address]) -> None:
+        """The sockets of all actors, by name."""
+        assert self.sockets is not None
+        self.sockets.addresses, self.sockets.host_of = addresses, self.ray.host_of
 
     def where(self) -> tuple[str, str]:
         """On which Ray node this actor is, and where it keeps its journals."""

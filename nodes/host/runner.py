@@ -12,10 +12,9 @@ order: an interrupt is taken exactly at its place.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from greenlet import getcurrent, greenlet
 
@@ -28,6 +27,7 @@ from shared.journal.record import Journal
 from shared.port.port import Held, here
 from shared.port.struct import Struct
 from shared.scenario.model import Scenario
+from shared.wire.frames import Answer
 from shared.wire.messages import (
     OPERATIONS,
     Behind,
@@ -44,8 +44,18 @@ from shared.wire.messages import (
 )
 
 S = TypeVar("S", bound=Struct)
-#: has a frame admitted by its node, and waits for the reply
-Ask = Callable[[Frame], Reply]
+#: requests that travel together at most
+MAX_TOGETHER = 64
+
+
+class Peers(Protocol):
+    """The nodes of the machine, as a processor reaches them."""
+
+    def host_of(self, node: str) -> str:
+        """The host that carries a node."""
+
+    def ask(self, frames: list[Frame]) -> Answer:
+        """Have frames to nodes of one host admitted, and wait for the answer."""
 
 
 class Halt:
@@ -56,7 +66,7 @@ class Runner(ProcessorPort):
     """The port of one processor in an actor.
 
     Args:
-        ask: sends a frame to the actor of its node and returns the reply.
+        peers: the nodes that admit its operations.
         follow: None: free-running; a choice of data is 0 then.
         seed: of the choice among runnable LWPs.
 
@@ -69,12 +79,12 @@ class Runner(ProcessorPort):
         processor: Processor,
         scenario: Scenario,
         journal: Journal,
-        ask: Ask,
+        peers: Peers,
         follow: ProgramOrder | None,
         seed: int,
     ):
         super().__init__(scenario, {thread.name: thread for thread in processor.threads}, {processor.name: journal})
-        self.processor, self.ask = processor, ask
+        self.processor, self.peers = processor, peers
         self.route = routes(scenario.machine)
         self.follow: list[str] | None = None if follow is None else follow.contexts
         self.events: list[int] = [] if follow is None else follow.events
@@ -87,8 +97,11 @@ class Runner(ProcessorPort):
         self.received = 0
         # a refused operation ends the run then, so that those behind it in the frame are void
         self.may_batch = self.detect.get("heap", "stop") == "stop"
-        self.outbox: list[Request] = []
-        self.outbox_node = ""
+        #: requests to nodes of one host, in frames
+        self.outbox: list[Frame] = []
+        self.requests: list[Request] = []  # of the last frame
+        self.outbox_host = ""
+        self.outbox_size = 0
         self.late_reply: Reply | None = None
         self.idle = False
         self.choices_changed = False  # another context than the current one may have become able to go on
@@ -229,12 +242,19 @@ class Runner(ProcessorPort):
         self.processor.k += 1
         op = OPERATIONS[code]
         node = self.route[code](target)
-        if self.outbox and (node != self.outbox_node or len(self.outbox) >= 64):
+        host = self.peers.host_of(node)
+        if self.outbox and (host != self.outbox_host or self.outbox_size >= MAX_TOGETHER):
             self._flush()
         if code == "sleep":
             ctx.woken = False
-        self.outbox_node = node
-        self.outbox.append(Request(ctx.name, ctx.n, self.processor.k, code, target, args))
+        self.outbox_host = host
+        self.outbox_size += 1
+        request = Request(ctx.name, ctx.n, self.processor.k, code, target, args)
+        if self.outbox and self.outbox[-1].node == node:
+            self.requests.append(request)
+        else:
+            self.requests = [request]
+            self.outbox.append(Frame(node, self.processor.name, self.requests))
         if op.posted and self.may_batch and (self.follow is None or self.processor.k < len(self.follow)):
             self.made_by[ctx.n] = list(ctx.stack), dict(ctx.held)
             return None
@@ -251,21 +271,25 @@ class Runner(ProcessorPort):
 
     def _send(self) -> Reply:
         """Have all of the outbox admitted; the last request's reply, which waits or is done."""
-        requests, self.outbox = self.outbox, []
+        frames, self.outbox, self.outbox_size = self.outbox, [], 0
         made_by, self.made_by = self.made_by, {}
-        reply = self.ask(Frame(self.outbox_node, self.processor.name, requests))
-        while reply.status == Status.HELD:
-            reply = self._late_reply(requests[0])
+        last = frames[-1].requests[-1]
+        reply = Reply(Status.DONE)
+        while frames and reply.status != Status.REFUSED:
+            done, reply = self.peers.ask(frames)
+            if reply.status == Status.HELD:
+                reply = self._late_reply(frames[done - 1])
+            frames = frames[done:]
         if reply.status == Status.REFUSED:
             refusal = reply.value
             assert isinstance(refusal, Refusal)
             self.cur.n, self.processor.k = refusal.n, refusal.k  # what was sent after it has not been performed
             self.cur.stack, self.cur.held = made_by.get(self.cur.n, (self.cur.stack, self.cur.held))
-            last, found = requests[-1], KernelFinding(refusal.kind, refusal.text, refusal.subject, refusal.fatal)
+            found = KernelFinding(refusal.kind, refusal.text, refusal.subject, refusal.fatal)
             return Reply(Status.DONE, self.refused(found, last.code, last.target, last.args))
         return reply
 
-    def _late_reply(self, first: Request) -> Reply:
+    def _late_reply(self, frame: Frame) -> Reply:
         """Wait for the answer to a frame that is held back.
 
         Raises: Infrastructure - it does not come.
@@ -277,8 +301,9 @@ class Runner(ProcessorPort):
             try:
                 self._take(self.inbox.get(timeout=LIMIT_S))
             except Empty:
+                first = frame.requests[0]
                 raise Infrastructure(
-                    f"{self.outbox_node} held back {first.code}, {first.ctx} {first.n}, for {LIMIT_S:.0f} s"
+                    f"{frame.node} held back {first.code}, {first.ctx} {first.n}, for {LIMIT_S:.0f} s"
                 ) from None
         reply, self.late_reply = self.late_reply, None
         return reply

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol, get_args
 
+#: the transports of the live machine: sockets of our own, or calls of Ray's actors
+Kind = Literal["sockets", "ray"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+DEFAULT: Kind = "sockets"
 #: seconds after which an answer that has not come will not come any more
 LIMIT_S = 60.0
 
@@ -11,12 +15,16 @@ LIMIT_S = 60.0
 class Transport(Protocol):
     """Carries messages, as the bytes that shared/wire/codec.py makes of them, to the hosts of other nodes.
 
-    It keeps order: what one host posts to another arrives as it was posted. A frame that arrives twice is performed
-    once (nodes/host/admit.py), so a transport may repeat it; a delivery must arrive exactly once.
+    Everything arrives exactly once, and what one host posts to another arrives in the order in which it was posted.
+
+    Attributes:
+        host_of: node -> the name of the host that carries it.
     """
 
-    def ask(self, node: str, frame: bytes) -> bytes:
-        """Have the host of `node` admit a frame (Host.admit), and wait for the reply.
+    host_of: dict[str, str]
+
+    def ask(self, node: str, frames: bytes) -> bytes:
+        """Have the host of `node` admit frames (Host.admit), and wait for the answer.
 
         Raises: Infrastructure - it has died, or not answered for LIMIT_S.
         """
@@ -25,7 +33,7 @@ class Transport(Protocol):
         """Give a delivery to the host of `processor` (Host.deliver), and do not wait."""
 
     def failures(self) -> list[str]:
-        """Which deliveries have not arrived since the last `clear`, each in words."""
+        """Which deliveries have not arrived since the last `begin`, each in words."""
 
-    def clear(self) -> None:
-        """A new run begins: what was posted in the last one does not matter any more."""
+    def begin(self, run: str) -> None:
+        """A new run begins, of this identity: what was posted in the last one does not matter any more."""

@@ -27,7 +27,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from itertools import groupby
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 
 import structlog
 
@@ -84,27 +84,27 @@ def operation_record(
     return record
 
 
+class Stream(Protocol):
+    """Where lines go: a file, or the like."""
+
+    def write(self, line: bytes, /) -> int: ...
+
+    def flush(self) -> None: ...
+
+
 class Journal:
     """One node's journal.
 
     Args:
         node: its name.
-        stream: where lines go, unbuffered or flushed by `flush`; None: memory only.
+        stream: where lines go, and which is flushed after each; None: memory only.
         keep: keep the records in memory too.
     """
 
-    def __init__(self, node: str, stream: BinaryIO | None = None, keep: bool = True):
+    def __init__(self, node: str, stream: Stream | None = None, keep: bool = True):
         self.node, self.stream, self.keep = node, stream, keep
         self.nseq = 0
         self.records: list[Record] = []
-        self._log: Any = None
-        if stream is not None:
-            self._log = structlog.wrap_logger(
-                structlog.BytesLogger(stream),
-                processors=[structlog.processors.JSONRenderer(serializer=_to_bytes)],
-                wrapper_class=structlog.BoundLoggerBase,
-                cache_logger_on_first_use=True,
-            ).bind()
 
     def add(self, record: dict[str, object]) -> None:
         """Number a record and write it; the line is in the stream when this returns."""
@@ -112,23 +112,36 @@ class Journal:
         record["node"], record["nseq"] = self.node, self.nseq
         if self.keep:
             self.records.append(record)
-        if self._log is not None:
-            self._write(**record)
+        if self.stream is not None:
+            self._write(record)
 
     def header(self, **fields: object) -> None:
         """Write line 1, `run.begin`: which run this is, on which host. It is number 0, and not in the digest."""
-        if self._log is not None:
-            self._write("run.begin", schema=SCHEMA, node=self.node, nseq=0, **fields)
+        if self.stream is not None:
+            self._write({"event": "run.begin", "schema": SCHEMA, "node": self.node, "nseq": 0, **fields})
 
-    def _write(self, *event: str, **fields: object) -> None:
+    def _write(self, record: dict[str, object]) -> None:
+        assert self.stream is not None
+        record["event"] = record.pop("event")  # structlog has it last
+        line: Any = record
+        for process in PROCESSORS:
+            line = process(None, "msg", line)
         try:
-            self._log._proxy_to_logger("msg", *event, **fields)
+            self.stream.write(line)
+            self.stream.flush()
         except OSError as wrong:  # a write does not say of which file
             raise OSError(wrong.errno, wrong.strerror, getattr(self.stream, "name", self.node)) from None
 
 
-def _to_bytes(record: Record, **_: object) -> bytes:
-    return json.dumps(record, separators=(",", ":")).encode()
+_encoder = json.JSONEncoder(separators=(",", ":"), check_circular=False)
+
+
+def _to_line(record: Record, **_: object) -> bytes:
+    return f"{_encoder.encode(record)}\n".encode()
+
+
+#: structlog's: what makes a line of a record
+PROCESSORS = (structlog.processors.JSONRenderer(serializer=_to_line),)
 
 
 def digest(journals: Journals) -> str:

@@ -17,7 +17,8 @@ import msgpack
 from shared.detectors.machine_state import HostState
 from shared.errors import Infrastructure
 from shared.port.struct import KIND_SHIFT, KINDS, Struct
-from shared.wire.messages import Delivery, Frame, Load, Loaded, Poll, Reply, parse_delivery, plain_delivery
+from shared.wire.frames import Answer, parse_frames
+from shared.wire.messages import Delivery, Frame, Load, Loaded, Poll, parse_delivery, plain_delivery
 
 VERSION = 2
 M = TypeVar("M")
@@ -44,15 +45,15 @@ class Form(Generic[M]):
     plain: Callable[[M], Any] = _as_is
 
 
-FRAME: Form[Frame] = Form("frame", 1 << 20, Frame.parse)
-REPLY: Form[Reply] = Form("reply", 1 << 20, Reply.parse)
+FRAMES: Form[list[Frame]] = Form("frames", 1 << 20, parse_frames)
+ANSWER: Form[Answer] = Form("answer", 1 << 20, Answer.parse)
 DELIVERY: Form[Delivery] = Form("deliver", 1 << 20, parse_delivery, plain_delivery)
 LOAD: Form[Load] = Form("load", 1 << 26, Load.parse)
 LOADED: Form[Loaded] = Form("loaded", 1 << 20, Loaded.parse)
 POLL: Form[Poll] = Form("poll", 1 << 24, Poll.parse)
 STATE: Form[HostState] = Form("state", 1 << 26, HostState.parse)
 CHUNK: Form[bytes] = Form("chunk", 1 << 17)  # a piece of a journal
-FORMS = (FRAME, REPLY, DELIVERY, LOAD, LOADED, POLL, STATE, CHUNK)
+FORMS = (FRAMES, ANSWER, DELIVERY, LOAD, LOADED, POLL, STATE, CHUNK)
 _HANDLE = 1
 _FORM = _struct.Struct("<II")
 

@@ -7,6 +7,9 @@ Absolute figures depend on the machine; the ratios are what to compare.
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,11 +22,15 @@ from cluster.search import make
 from cluster.search.explore import explore
 from cluster.search.strategy import Stay, Strategy
 from cluster.sim.engine import Sim, seldom_collected
+from nodes.host.transport import Kind
 from shared import FORM
-from tests.bench.counter import PROGRAM
-from tests.bench.forks import FRAMES_PER_CPU, engine
+from tests.bench.counter import PROGRAM, TAKERS
+from tests.bench.forks import engine, forks
 
 SECONDS = 3.0
+#: schedules of a search of its own process
+SEARCHED = 3000
+LIVE_TURNS = 3
 Row = tuple[str, float, str, str]
 
 
@@ -99,23 +106,47 @@ def small_rows() -> list[Row]:
     return rows
 
 
-def many_cpus_rows() -> list[Row]:
-    """What an operation costs on 16 CPUs beside 2, the work of each CPU being the same."""
+def flat_rows() -> list[Row]:
+    """What an operation costs on more CPUs, and in longer runs, beside the same work on 2 CPUs done once."""
     rows = []
     for name in ("stay", "pct", "random"):
         speeds = {}
-        for cpus in (2, 16):
-            sim, strategy = engine(cpus), make(name, 0, 3)
+        for cpus, rounds in ((2, 1), (16, 1), (64, 1), (2, 16)):
+            sim, strategy = engine(cpus, rounds), make(name, 0, 3)
 
             def execution(sim: Sim = sim, strategy: Strategy = strategy) -> float:
                 found = sim.execute(strategy)
                 assert found is None, found
                 return sim.steps
 
-            speeds[cpus] = rate(execution)
-        beside = f"an operation costs {speeds[2] / speeds[16]:.2f} of one on 2 CPUs"
-        rows.append((f"16 CPUs, {16 * FRAMES_PER_CPU} frames, forks, {name}", speeds[16], "operations/s", beside))
+            with seldom_collected():
+                speed = speeds[cpus, rounds] = rate(execution)
+            what = f"{cpus} CPUs, {sim.steps:,} operations, forks, {name}"
+            beside = f"an operation costs {speeds[2, 1] / speed:.2f} of one on 2 CPUs, done once"
+            rows.append((what, speed, "operations/s", beside))
     return rows
+
+
+def two_processes_rows() -> list[Row]:
+    """Two searches at the same time on two cores, beside one alone."""
+
+    def together(processes: int) -> float:
+        command = [sys.executable, "-m", "cluster.cli", "explore", "E54", "--fixed"]
+        command += ["--strategy", "random", "--schedules", str(SEARCHED), "--json"]
+        begun = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) for _ in range(processes)]
+        return sum(SEARCHED / json.loads(search.communicate()[0])["seconds"] for search in begun)
+
+    one = (together(1) + together(1)) / 2
+    two = together(2)
+    return [("two searches of E54 at once", two, "schedules/s", f"{two / one:.2f} of one")]
+
+
+#: the live machines that are measured: what they are -> CPUs, keys of the machine, transport, rounds of forks
+LIVE: dict[str, tuple[int, str, Kind, int]] = {
+    "live, 2 CPUs": (2, "", "sockets", 8),
+    "live, 2 CPUs, Ray's calls": (2, "", "ray", 1),
+    "live, 8 CPUs, every node alone": (8, "colocate: false", "sockets", 2),
+}
 
 
 def live_rows() -> list[Row]:
@@ -124,39 +155,64 @@ def live_rows() -> list[Row]:
     from cluster.live.machine import LiveMachine
 
     rows: list[Row] = []
-    scenario = shipped("S3a-shipped").without_errata()
     began = perf_counter()
     with ray_session() as ray:
         up = perf_counter()
-        machine = LiveMachine(ray, scenario)
-        booted = perf_counter()
-        raw = rate(raw_calls(ray))
-        spent: list[float] = []
-
-        def run() -> float:
-            done = machine.run()
-            spent.append(done.operations / done.seconds)
-            return done.operations
-
-        whole = rate(run)
-        raw_again = rate(raw_calls(ray))
-        memory = [pss_mib(pid) for pid in machine.actors.pids.values()]
-        closing = perf_counter()
-        machine.close()
-    down = perf_counter()
-    calls = (raw + raw_again) / 2
-    rows.append(("raw Ray, one caller", calls, "synchronous actor calls/s", ""))
-    rows.append(("live, running", max(spent), "operations/s", f"{max(spent) / calls:.2f} of raw calls"))
-    rows.append(("live, with load and collection", whole, "operations/s", f"{whole / calls:.2f} of raw calls"))
-    rows.append(("start of Ray", up - began, "s", f"{(up - began) / (booted - up):.1f} times the start of the machine"))
-    rows.append(("start of the machine", booted - up, "s", f"{len(memory)} actors"))
-    rows.append(
-        ("stop of both", down - closing, "s", f"{(down - closing) / (booted - began):.2f} of the start of both")
-    )
+        machines = {}
+        for what, (cpus, keys, transport, rounds) in LIVE.items():
+            machines[what] = LiveMachine(ray, forks(cpus, rounds, keys), transport=transport)
+            if len(machines) == 1:
+                booted = perf_counter()
+        echo, raw = raw_calls(ray), [0.0]
+        speeds: dict[str, list[float]] = {what: [] for what in machines}
+        for turn in range(LIVE_TURNS):
+            for what, machine in machines.items():
+                raw.append(rate(echo))
+                done = machine.run(seed=turn)
+                assert done.finding is None, done.finding
+                speeds[what].append(done.operations / done.seconds)
+        calls = sum(raw) / (len(raw) - 1)
+        rows.append(("raw Ray, one caller", calls, "synchronous actor calls/s", ""))
+        round_trips = rate(socket_calls())
+        rows.append(("a Unix socket, one caller", round_trips, "round trips/s", ""))
+        for what, found in speeds.items():
+            speed = sum(found) / len(found)
+            rows.append((what, speed, "operations/s", f"{speed / calls:.1f} times raw calls"))
+        takers = LiveMachine(ray, TAKERS.scenario())
+        done = takers.run()
+        takers.close()
+        grants = sum(len(record.get("granted", ())) for records in done.journals.values() for record in records)
+        latency = 1e6 * done.seconds / grants
+        beside = f"as long as {latency * round_trips / 1e6:.1f} round trips over a Unix socket"
+        rows.append(("a lock handed over, 2 CPUs", latency, "us", beside))
+        memory = [pss_mib(pid) for pid in machines["live, 2 CPUs"].actors.pids.values()]
+        for machine in machines.values():
+            machine.close()
+    rows.append(("start of Ray", up - began, "s", f"{(up - began) / (booted - up):.1f} times the start of a machine"))
+    rows.append(("start of a machine", booted - up, "s", f"{len(memory)} actors"))
     rows.append(
         ("memory of an actor", sum(memory) / len(memory), "MiB", f"PSS; this process has {pss_mib('self'):.0f}")
     )
     return rows
+
+
+def socket_calls() -> Callable[[], float]:
+    """Round trips over a Unix socket between two processes, with messages of the size of ours."""
+    here, there = socket.socketpair()
+    if os.fork() == 0:
+        here.close()
+        while data := there.recv(4096):
+            there.sendall(data)
+        os._exit(0)
+    there.close()
+
+    def calls() -> float:
+        for _ in range(1000):
+            here.sendall(b"x" * 60)
+            here.recv(4096)
+        return 1000
+
+    return calls
 
 
 def raw_calls(ray: Any) -> Callable[[], float]:
@@ -186,7 +242,7 @@ def pss_mib(pid: int | str) -> float:
 def main() -> None:
     """Measure, and print a table (or `--json`)."""
     print(f"form: {FORM.name}", file=sys.stderr)
-    rows = sim_rows() + small_rows() + many_cpus_rows()
+    rows = sim_rows() + small_rows() + flat_rows() + two_processes_rows()
     if "--no-live" not in sys.argv:
         rows += live_rows()
     if "--json" in sys.argv:

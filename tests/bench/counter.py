@@ -1,4 +1,7 @@
-"""The 3x3 counter, with which testers of concurrent programs are compared: three threads, three increments each."""
+"""The 3x3 counter, with which testers of concurrent programs are compared: three threads, three increments each.
+
+And two threads that do nothing but take the same lock, for the latency of a hand-over.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ class Counter(Struct, kind=230):
 
 
 COUNTER = Counter.at(0)
+TAKES = 2000
 
 
 def setup() -> None:
@@ -25,4 +29,11 @@ def worker() -> None:
         COUNTER.value += 1
 
 
+def taker() -> None:
+    for _ in range(TAKES):
+        COUNTER.lock.lock()
+        COUNTER.lock.unlock()
+
+
 PROGRAM = Program(setup, [worker, worker, worker], detect={"race": "off"})
+TAKERS = Program(setup, [taker, taker], detect={"race": "off"})

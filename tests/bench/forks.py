@@ -11,22 +11,31 @@ FRAMES_PER_CPU = 256
 PAGES = 6
 
 
-def forks(cpus: int) -> Scenario:
-    """Two processes on each CPU fork, write to all their pages, and wait for their children, which do the same."""
+def forks(cpus: int, rounds: int = 1, machine: str = "") -> Scenario:
+    """Two processes on each CPU fork, write to all their pages, and wait for their children, which do the same.
+
+    Args:
+        rounds: how often they do that.
+        machine: further keys of the machine.
+    """
     setup, programs = [], {}
     for number in range(2 * cpus):
         name = f"P{number}"
         setup += [f"process: {{as: {name}, cpu: {number % cpus}}}", f"mmap: {{in: {name}, as: buf, pages: {PAGES}}}"]
         setup += [f'write: {{in: {name}, at: "buf[{page}]", value: {page}}}' for page in range(PAGES)]
         writes = [f'write: {{at: "buf[{page}]", value: {number}}}' for page in range(PAGES)]
-        child = ", ".join(f"{{{one}}}" for one in writes)
-        steps = [f"fork: {{as: C{number}, cpu: {(number + 1) % cpus}, program: [{child}]}}", *writes]
-        steps.append(f"wait: {{for: C{number}}}")
+        program = ", ".join(f"{{{write}}}" for write in writes)
+        steps = []
+        for turn in range(rounds):
+            child = f"C{number}n{turn}"
+            steps += [f"fork: {{as: {child}, cpu: {(number + 1) % cpus}, program: [{program}]}}", *writes]
+            steps.append(f"wait: {{for: {child}}}")
         programs[name] = "\n".join(steps)
-    return scene(programs, "\n".join(setup), f"cpus: {cpus}, frames: {FRAMES_PER_CPU * cpus}, swap_slots: 512")
+    size = f"cpus: {cpus}, frames: {FRAMES_PER_CPU * cpus}, swap_slots: 512"
+    return scene(programs, "\n".join(setup), ", ".join(filter(None, (size, machine))))
 
 
-def engine(cpus: int) -> Sim:
+def engine(cpus: int, rounds: int = 1) -> Sim:
     """The machine, ready to run."""
-    machine, image = prepare(forks(cpus))
+    machine, image = prepare(forks(cpus, rounds))
     return Sim(machine, image)

@@ -185,7 +185,7 @@ def test_a_step_that_never_comes_is_diverged(live_machine: Boot, monkeypatch: py
 def test_a_dead_actor_is_an_infrastructure_error_and_no_finding(live_machine: Boot) -> None:
     """A machine that lost a node has shown nothing about the kernel."""
     scene = scenario("S3a").without_errata()
-    machine = live_machine(scene)
+    machine = live_machine(scene, fresh=True)
     os.kill(machine.actors.pids["cpu1"], signal.SIGKILL)
     with pytest.raises(Infrastructure, match="died"):
         machine.run()
@@ -202,7 +202,7 @@ def test_closing_a_machine_ends_its_processes_and_removes_its_files(live_machine
     """Nothing is left behind, whoever starts a thousand of them."""
     import time
 
-    machine = live_machine(scenario("E1").without_errata())
+    machine = live_machine(scenario("E1").without_errata(), fresh=True)
     machine.run()
     machine.close()
     assert not machine.scratch.exists()

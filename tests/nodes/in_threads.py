@@ -18,21 +18,22 @@ from cluster.live.machine import Progress, schedule_of
 from nodes.cpu import Thread
 from nodes.host.host import Host
 from nodes.host.runner import Runner
+from nodes.host.transport import Transport
 from shared.findings import Finding
 from shared.journal.record import Journals, read
 from shared.scenario.model import Scenario
 from shared.scenario.pack import pack_scenario
-from shared.wire.codec import CHUNK, FRAME, LOAD, POLL, decode, encode
+from shared.wire.codec import CHUNK, FRAMES, LOAD, POLL, decode, encode
 from shared.wire.messages import Frame, Load
 
 Contexts = Callable[[], dict[str, Thread]]
 
 
-class OneNode(Host):
-    """The host of one node, perhaps with other contexts than the scenario's or another class of runners."""
+class InThreads(Host):
+    """A host in this process, perhaps with other contexts than the scenario's or another class of runners."""
 
-    def __init__(self, node: str, machine: Threads, contexts: Contexts | None, runner: type[Runner]):
-        super().__init__(node, [node], machine)
+    def __init__(self, nodes: list[str], machine: Threads, contexts: Contexts | None, runner: type[Runner]):
+        super().__init__(nodes[0], nodes, machine.transport_of(self, nodes[0]))
         self.contexts, self.runner_class = contexts, runner
 
     def _contexts(self, scenario: Scenario) -> dict[str, Thread]:
@@ -47,9 +48,10 @@ class Threads:
         follow: journals to follow.
         delay_s: how long a frame takes.
         runner: another class of processors.
+        together: nodes share hosts as they would share actors; else each has its own.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         scene: Scenario,
         instead: tuple[Contexts, dict[str, Any]] | None = None,
@@ -57,33 +59,41 @@ class Threads:
         delay_s: Callable[[Frame], float] = lambda frame: 0.0,
         runner: type[Runner] = Runner,
         seed: int = 0,
+        together: bool = False,
     ):
         self.scene, self.delay_s = scene, delay_s
         self.schedule = None if follow is None else schedule_of(follow, scene)
-        self.hosts: dict[str, OneNode] = {}
+        self.hosts: dict[str, InThreads] = {}
+        groups = scene.machine.actors if together else [(node,) for node in scene.machine.nodes]
+        self.host_of = {node: group[0] for group in groups for node in group}
         folder = tempfile.TemporaryDirectory(prefix="uvmp-test-")
         weakref.finalize(self, close, self.hosts.values(), folder)
         contexts, image = instead or (None, boot(scene))
-        for number, name in enumerate(scene.machine.nodes):
-            self.hosts[name] = OneNode(name, self, contexts, runner)
-            images = {name: image.get(name)}
+        for number, group in enumerate(groups):
+            host = self.hosts[group[0]] = InThreads(list(group), self, contexts, runner)
+            images = {name: image.get(name) for name in group}
             load = Load("test", folder.name, pack_scenario(scene), images, self.schedule, seed + number, None)
-            self.hosts[name].load(encode(LOAD, load))
-        self.runners = {name: host.runner for name, host in self.hosts.items() if host.runner is not None}
+            host.load(encode(LOAD, load))
+        runners = [host.runner for host in self.hosts.values() if host.runner is not None]
+        self.runners = {runner.processor.name: runner for runner in runners}
 
     # -- the transport ---------------------------------------------------------
 
-    def ask(self, node: str, frame: bytes) -> bytes:
-        time.sleep(self.delay_s(decode(FRAME, frame)))
-        return self.hosts[node].admit(frame)
+    def transport_of(self, host: Host, node: str) -> Transport:
+        """By which a host reaches the others."""
+        return self
+
+    def ask(self, node: str, frames: bytes) -> bytes:
+        time.sleep(sum(self.delay_s(frame) for frame in decode(FRAMES, frames)))
+        return self.hosts[self.host_of[node]].admit(frames)
 
     def post(self, processor: str, delivery: bytes) -> None:
-        self.hosts[processor].deliver(delivery)
+        self.hosts[self.host_of[processor]].deliver(delivery)
 
     def failures(self) -> list[str]:
         return []
 
-    def clear(self) -> None:
+    def begin(self, run: str) -> None:
         pass
 
     # -- a run -----------------------------------------------------------------
@@ -106,11 +116,11 @@ class Threads:
         return next((runner.finding for runner in self.runners.values() if runner.finding is not None), None)
 
     def records(self) -> Journals:
-        return {node: read(self._lines(node), node)[1] for node in self.hosts}
+        return {node: read(self._lines(node), node)[1] for node in self.host_of}
 
     def _lines(self, node: str) -> BytesIO:
         data = b""
-        while piece := decode(CHUNK, self.hosts[node].chunk(node, len(data))):
+        while piece := decode(CHUNK, self.hosts[self.host_of[node]].chunk(node, len(data))):
             data += piece
         return BytesIO(data)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -14,11 +15,12 @@ from nodes.cpu import Processor, Thread
 from nodes.host.runner import Runner
 from shared.errors import Diverged, Infrastructure, LogIncomplete
 from shared.journal.order import causal_past, linearize
-from shared.journal.record import Journal, digest, holes
+from shared.journal.record import Journal, digest, holes, read
 from shared.port.port import SPL_BIO, SPL_HIGH, SPL_NONE, here
 from shared.scenario.model import Scenario, named_results
-from shared.wire.codec import FRAME, decode
-from shared.wire.messages import OPERATIONS, Frame, Interrupt, Reply, Status
+from shared.wire.codec import ANSWER, DELIVERY, FRAMES, decode
+from shared.wire.frames import Answer
+from shared.wire.messages import OPERATIONS, Frame, Grant, Interrupt, Reply, Status, Wake
 from tests.kit import OTHER, THING, Toy, run_recorded, scenario, things, went_on_before_an_interrupt
 from tests.nodes.in_threads import Threads
 
@@ -62,12 +64,12 @@ class Ordered(Threads):
         self.applied = {access: threading.Event() for before in order.values() for access in before}
         super().__init__(scene, **options)
 
-    def ask(self, node: str, frame: bytes) -> bytes:
-        asked = decode(FRAME, frame)
+    def ask(self, node: str, frames: bytes) -> bytes:
+        [asked] = decode(FRAMES, frames)
         access = (asked.cpu, asked.node) if accesses_a_word(asked) else ("", "")
         for before in self.order.get(access, ()):
             assert self.applied[before].wait(60), f"{access} waits for {before}, which never comes"
-        reply = super().ask(node, frame)
+        reply = super().ask(node, frames)
         if access in self.applied:
             self.applied[access].set()
         return reply
@@ -79,9 +81,9 @@ class Hasty(Runner):
     under_way: list[threading.Thread] = []
 
     def _flush(self) -> None:
-        if self.outbox and self.outbox[0].code == "store" and self.outbox[0].args[0].kind_name == "litmus":
-            requests, self.outbox = self.outbox, []
-            late = threading.Thread(target=self.ask, args=(Frame(self.outbox_node, self.processor.name, requests),))
+        if self.outbox and self.requests[0].code == "store" and self.requests[0].args[0].kind_name == "litmus":
+            frames, self.outbox = self.outbox, []
+            late = threading.Thread(target=self.peers.ask, args=(frames,))
             late.start()
             self.under_way.append(late)
         super()._flush()
@@ -258,16 +260,102 @@ def test_what_is_posted_rides_with_the_next_request_to_the_same_node() -> None:
     frames = 0
     ask = machine.ask
 
-    def counted(node: str, frame: bytes) -> bytes:
+    def counted(node: str, data: bytes) -> bytes:
         nonlocal frames
         frames += 1
-        assert all(OPERATIONS[request.code].posted for request in decode(FRAME, frame).requests[:-1])
-        return ask(node, frame)
+        [frame] = decode(FRAMES, data)
+        assert all(OPERATIONS[request.code].posted for request in frame.requests[:-1])
+        return ask(node, data)
 
     machine.ask = counted  # type: ignore[method-assign]
     machine.run()
     operations = sum(one.processor.k for one in machine.runners.values())
     assert frames < 0.8 * operations
+
+
+def test_requests_to_nodes_of_one_host_travel_together() -> None:
+    """A store and the release of its lock are one message, if one host has both nodes; they stay in order."""
+    scene = scenario("S3a").without_errata()
+    sizes: dict[bool, int] = {}
+    for together in (False, True):
+        machine = Threads(scene, together=together)
+        ask = machine.ask
+        asked: list[list[str]] = []
+
+        def noted(node: str, data: bytes, ask: Any = ask, asked: list[list[str]] = asked) -> bytes:
+            asked.append([frame.node for frame in decode(FRAMES, data)])
+            return bytes(ask(node, data))
+
+        machine.ask = noted  # type: ignore[method-assign]
+        assert machine.run() is None
+        assert replay_journals(scene, machine.records()).digest == digest(machine.records())
+        assert any(len(nodes) > 1 for nodes in asked) == together
+        sizes[together] = len(asked)
+    assert sizes[True] < 0.9 * sizes[False]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_frames_that_travel_together_are_held_back_each_at_its_own_node(seed: int) -> None:
+    """Behind one that is too early, none is performed, although its own node might admit it."""
+    scene = scenario("S3a")
+    wanted = run_recorded(scene, RandomWalk(seed))
+    machine = Threads(scene, follow=wanted.journals, together=True)
+    found = machine.run()
+    assert digest(machine.records()) == wanted.digest
+    assert (found and found.as_dict()) == (wanted.finding and wanted.finding.as_dict())
+
+
+class OnDisk(Threads):
+    """Looks into the journals' files whenever something leaves a host: its causes must be there.
+
+    Attributes:
+        looked: how often.
+        posted: deliveries, by what they are and for whom.
+    """
+
+    def __init__(self, scene: Scenario):
+        self.looked = 0
+        self.posted: Counter[tuple[str, str]] = Counter()
+        super().__init__(scene, together=True)
+
+    def ask(self, node: str, frames: bytes) -> bytes:
+        asked = decode(FRAMES, frames)
+        processor = self.runners[asked[0].cpu].processor
+        self.must_have(processor.name, lambda record: record.get("k", 0) < asked[0].requests[0].k, None)
+        answer = super().ask(node, frames)
+        for frame in asked[: decode(ANSWER, answer).done]:
+            for request in frame.requests:
+                key = (request.ctx, request.n)
+                self.must_have(frame.node, lambda record, key=key: (record["ctx"], record.get("n")) == key, 1)
+        return answer
+
+    def post(self, processor: str, delivery: bytes) -> None:
+        told = decode(DELIVERY, delivery)
+        word = {Grant: "granted", Wake: "woke", Interrupt: "raised"}[type(told)]
+        self.posted[word, told.ctx] += 1
+        caused = sum(told.ctx in record.get(word, ()) for name in self.host_of for record in self.in_file(name))
+        assert caused >= self.posted[word, told.ctx], (processor, told)
+        self.looked += 1
+        super().post(processor, delivery)
+
+    def in_file(self, node: str) -> list[Any]:
+        with open(self.hosts[self.host_of[node]].files[node].name, "rb") as lines:
+            return read(lines, node)[1]
+
+    def must_have(self, node: str, which: Callable[[Any], bool], count: int | None) -> None:
+        """The file has as many such records as the journal; or so many."""
+        self.looked += 1
+        found = sum(map(which, self.in_file(node)))
+        if count is None:
+            count = self.hosts[self.host_of[node]].admissions[node].journal.nseq
+        assert found == count, (node, found, count)
+
+
+def test_what_leaves_a_host_has_its_causes_on_disk() -> None:
+    """A request, an answer and a delivery: whoever is killed then, no log has an effect without its cause."""
+    machine = OnDisk(scenario("E1").without_errata())
+    assert machine.run() is None
+    assert machine.looked > 50 and machine.posted
 
 
 def test_the_default_schedule_of_a_token_is_followed() -> None:
@@ -277,6 +365,21 @@ def test_the_default_schedule_of_a_token_is_followed() -> None:
     found = machine.run()
     assert found is not None and once.finding is not None and found.as_dict() == once.finding.as_dict()
     assert digest(machine.records()) == once.digest
+
+
+class Told:
+    """Peers that perform whatever they are asked for, and tell it."""
+
+    def __init__(self, tell: Callable[[Frame], None]):
+        self.tell = tell
+
+    def host_of(self, node: str) -> str:
+        return "all"
+
+    def ask(self, frames: list[Frame]) -> Answer:
+        for frame in frames:
+            self.tell(frame)
+        return Answer(len(frames), Reply(Status.DONE))
 
 
 # -- interrupts ----------------------------------------------------------------------------------
@@ -301,13 +404,12 @@ def test_an_interrupt_that_was_masked_is_taken_when_the_level_drops() -> None:
     def bell() -> None:
         here.port.wakeup(100 + here.port.cur.value)
 
-    def ask(frame: Frame) -> Reply:
+    def ask(frame: Frame) -> None:
         did.extend((request.ctx, request.target) for request in frame.requests)
-        return Reply(Status.DONE)
 
     threads = [Thread("A", "cpu0", body), Thread("bell", "cpu0", bell, SPL_BIO, interrupt=True)]
     journal = Journal("cpu0")
-    runner = Runner(Processor("cpu0", threads), scene, journal, ask, None, 0)
+    runner = Runner(Processor("cpu0", threads), scene, journal, Told(ask), None, 0)
     runner.loop()
     assert runner.crash is None
     assert did == [("A", 1), ("A", 2), ("A", 3), ("bell", 105), ("A", 4)]
@@ -327,17 +429,16 @@ def test_what_a_context_has_posted_is_applied_before_its_processor_writes_down_i
             here.port.userret()
         here.port.wakeup(2)
 
-    def ask(frame: Frame) -> Reply:
+    def ask(frame: Frame) -> None:
         for request in frame.requests:
             if request.target == 1:
                 written.append([record["event"] for record in journal.records])
         if frame.requests[-1].ctx == "A" and frame.requests[-1].target == 2:
             runner.halt()
-        return Reply(Status.DONE)
 
     threads = [Thread("A", "cpu0", posts), Thread("bell", "cpu0", lambda: here.port.wakeup(1), SPL_BIO, interrupt=True)]
     journal = Journal("cpu0")
-    runner = Runner(Processor("cpu0", threads), scenario("E1"), journal, ask, None, 0)
+    runner = Runner(Processor("cpu0", threads), scenario("E1"), journal, Told(ask), None, 0)
     if own == "iret":
         runner.inbox.put(Interrupt("bell", 0))
     runner.loop()

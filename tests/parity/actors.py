@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 
 from nodes.host.ray import NodeActor
+from nodes.host.sockets import Address
 from shared.uvm import param
-from shared.wire.codec import FRAME, LOAD, decode, encode
+from shared.wire.codec import FRAMES, LOAD, decode, encode
 from shared.wire.tables import tables
 
 DELAY_S = 0.05
@@ -18,16 +19,27 @@ class Slow(NodeActor):
     """Whoever wants a named word from `memory0` waits for it."""
 
     def admit(self, data: bytes) -> bytes:
-        frame = decode(FRAME, data)
-        if frame.node == "memory0" and any(
-            request.code in ("load", "store") and request.args[0].kind_name == "litmus" for request in frame.requests
-        ):
+        requests = (request for frame in decode(FRAMES, data) if frame.node == "memory0" for request in frame.requests)
+        if any(request.code in ("load", "store") and request.args[0].kind_name == "litmus" for request in requests):
             time.sleep(DELAY_S)
         return super().admit(data)
 
 
 class Elsewhere(NodeActor):
-    """Keeps its logs below $UVMP_TEST_ROOT, a folder that stands for the disk of another host."""
+    """Keeps its logs below $UVMP_TEST_ROOT, a folder that stands for the disk of another host; whoever has another
+    is on another computer."""
+
+    def listen(self, secret: bytes) -> Address:
+        address = super().listen(secret)
+        assert self.sockets is not None
+        self.sockets.here = address._replace(place=os.environ["UVMP_TEST_ROOT"])
+        return self.sockets.here
+
+    def reached(self) -> list[str]:
+        """Over which kind of socket it has asked others."""
+        assert self.sockets is not None
+        streams = [channel.stream for channel in self.sockets.frames.values()]
+        return [stream.sock.family.name for stream in streams if stream is not None]
 
     def load(self, data: bytes) -> bytes:
         load = decode(LOAD, data)

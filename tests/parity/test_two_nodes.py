@@ -49,6 +49,11 @@ def test_sim_and_a_cluster_of_two_nodes_agree_in_both_directions(name: str, repo
 
 
 @SCENES
+def test_hosts_of_one_computer_use_unix_sockets_and_others_tcp(name: str, report: dict[str, Any]) -> None:
+    assert report[name]["families"] == ["AF_INET", "AF_UNIX"]
+
+
+@SCENES
 def test_each_node_keeps_its_logs_on_its_own_disk(name: str, report: dict[str, Any]) -> None:
     """Resources put each actor where it was asked to be, and its log is there and nowhere else."""
     for side, names in SIDES.items():

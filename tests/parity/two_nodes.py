@@ -73,6 +73,9 @@ def main(folder: Path) -> dict[str, Any]:
                     "records": {node: len(records) for node, records in free.journals.items()},
                     "collected": sorted(path.name for path in free.folder.iterdir()),
                     "drivers_own": sorted(drivers_own),
+                    "families": sorted(
+                        {name for handle in handles.values() for name in ray.get(handle.reached.remote())}
+                    ),
                     "logs": {node: ray.get(handle.logs.remote()) for node, handle in handles.items()},
                 }
                 machine.close()

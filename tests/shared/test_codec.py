@@ -13,18 +13,19 @@ from hypothesis import strategies as st
 from shared.errors import Infrastructure
 from shared.uvm.structs import Anon, Page
 from shared.wire.codec import (
+    ANSWER,
     DELIVERY,
     FORMS,
-    FRAME,
+    FRAMES,
     LOAD,
     LOADED,
     POLL,
-    REPLY,
     VERSION,
     Form,
     decode,
     encode,
 )
+from shared.wire.frames import Answer
 from shared.wire.messages import (
     Behind,
     Divergence,
@@ -59,10 +60,11 @@ def test_plain_data_survives(body: object) -> None:
 
 
 MESSAGES: list[tuple[Form[Any], Any]] = [
-    (FRAME, Frame("memory", "cpu0", [Request("A", 1, 3, "alloc", 0, (7, 0)), Request("A", 2, 4, "lock", 9, ())])),
-    (REPLY, Reply(Status.DONE, [1, None])),
-    (REPLY, Reply(Status.HELD)),
-    (REPLY, Reply(Status.REFUSED, Refusal("use-after-free", "gone", "anon:1", False, 2, 3))),
+    (FRAMES, [Frame("memory", "cpu0", [Request("A", 1, 3, "alloc", 0, (7, 0)), Request("A", 2, 4, "lock", 9, ())])]),
+    (FRAMES, [Frame(node, "cpu0", [Request("A", n, n, "wakeup", 0, ())]) for n, node in enumerate(("m", "l"), 1)]),
+    (ANSWER, Answer(2, Reply(Status.DONE, [1, None]))),
+    (ANSWER, Answer(1, Reply(Status.HELD))),
+    (ANSWER, Answer(1, Reply(Status.REFUSED, Refusal("use-after-free", "gone", "anon:1", False, 2, 3)))),
     (DELIVERY, Grant("A", [1])),
     (DELIVERY, Wake("A")),
     (DELIVERY, Interrupt("cpu1.ipi", [1, [2]])),
@@ -96,10 +98,10 @@ def test_every_message_arrives_as_it_was_sent(form: Form[Any], message: Any) -> 
 def test_messages_travel_as_short_arrays() -> None:
     """Requests and replies are nearly all of a run's traffic: neither names of fields nor of types go with them."""
     request = Request("A", 1, 3, "lock", 9, ("w", "f"))
-    assert msgpack.unpackb(encode(FRAME, Frame("memory", "cpu0", [request]))) == [
-        VERSION, "frame", ["memory", "cpu0", [["A", 1, 3, "lock", 9, ["w", "f"]]]],
+    assert msgpack.unpackb(encode(FRAMES, [Frame("memory", "cpu0", [request])])) == [
+        VERSION, "frames", [["memory", "cpu0", [["A", 1, 3, "lock", 9, ["w", "f"]]]]],
     ]  # fmt: skip
-    assert msgpack.unpackb(encode(REPLY, Reply(Status.WAITS))) == [VERSION, "reply", [1, None]]
+    assert msgpack.unpackb(encode(ANSWER, Answer(1, Reply(Status.WAITS)))) == [VERSION, "answer", [1, [1, None]]]
     assert msgpack.unpackb(encode(DELIVERY, Wake("A"))) == [VERSION, "deliver", ["wake", "A"]]
 
 
@@ -133,21 +135,22 @@ def test_a_message_larger_than_its_kind_may_be_is_refused_at_both_ends(form: For
         b"\xc1",
         b"hello",
         msgpack.packb(7),
-        msgpack.packb([VERSION, "frame"]),
-        msgpack.packb([VERSION, "frame", 1, 2]),
-        msgpack.packb([VERSION, "frame", 1]) + b"\x00",
-        msgpack.packb([VERSION, "frame", "x" * 100])[:-1],
-        msgpack.packb([VERSION, "frame", msgpack.ExtType(9, b"12345678")]),
-        msgpack.packb([VERSION, "frame", msgpack.ExtType(1, b"1234567")]),
-        msgpack.packb([VERSION, "frame", msgpack.ExtType(1, b"\xff" * 8)]),
-        pickle.dumps([VERSION, "frame", 1]),
+        msgpack.packb([VERSION, "frames"]),
+        msgpack.packb([VERSION, "frames", 1, 2]),
+        msgpack.packb([VERSION, "frames", []]),
+        msgpack.packb([VERSION, "frames", 1]) + b"\x00",
+        msgpack.packb([VERSION, "frames", "x" * 100])[:-1],
+        msgpack.packb([VERSION, "frames", msgpack.ExtType(9, b"12345678")]),
+        msgpack.packb([VERSION, "frames", msgpack.ExtType(1, b"1234567")]),
+        msgpack.packb([VERSION, "frames", msgpack.ExtType(1, b"\xff" * 8)]),
+        pickle.dumps([VERSION, "frames", 1]),
         b"\x92" * 5000,
     ],
 )
 def test_bytes_that_are_no_message_are_an_infrastructure_error(data: bytes) -> None:
     """And never any other exception, whatever somebody sends."""
     with pytest.raises(Infrastructure):
-        decode(FRAME, data)
+        decode(FRAMES, data)
 
 
 @given(st.sampled_from(FORMS), st.binary(max_size=200) | ANY_DATA)
@@ -161,9 +164,9 @@ def test_nothing_that_arrives_raises_anything_else(form: Form[Any], body: object
 
 
 def test_another_version_or_kind_is_refused_with_both_named() -> None:
-    for version, kind in ((VERSION + 1, "frame"), (VERSION, "reply")):
+    for version, kind in ((VERSION + 1, "frames"), (VERSION, "answer")):
         with pytest.raises(Infrastructure, match=f"not '{kind}' of version {version}"):
-            decode(FRAME, msgpack.packb([version, kind, 1]))
+            decode(FRAMES, msgpack.packb([version, kind, 1]))
 
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, 1 + 2j, lambda: None])

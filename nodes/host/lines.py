@@ -1,0 +1,49 @@
+"""The file of a journal: its lines are written together, before anything that they have caused leaves the host."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from pathlib import Path
+
+
+class Lines:
+    """A stream for a Journal.
+
+    Attributes:
+        name: path of the file.
+    """
+
+    def __init__(self, path: Path):
+        self.name = str(path)
+        self.file = path.open("xb")
+        self.waiting: deque[bytes] = deque()
+        self.lock = threading.Lock()
+
+    def write(self, line: bytes) -> int:
+        self.waiting.append(line)
+        return len(line)
+
+    def flush(self) -> None:
+        """A journal asks for it after each line; see `commit`."""
+
+    def commit(self) -> None:
+        """Every line so far is in the file when this returns, whichever thread writes it.
+
+        Raises: OSError - it names the file.
+        """
+        with self.lock:
+            if not self.waiting:
+                return
+            lines = [self.waiting.popleft() for _ in range(len(self.waiting))]  # (others may add to it meanwhile)
+            try:
+                self.file.write(b"".join(lines))
+                self.file.flush()
+            except OSError as wrong:
+                raise OSError(wrong.errno, wrong.strerror, self.name) from None
+
+    def close(self) -> None:
+        try:
+            self.commit()
+        finally:
+            self.file.close()
