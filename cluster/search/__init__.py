@@ -8,6 +8,7 @@ pos         partial order sampling
 rff         reads-from feedback
 surw        selectively uniform random walk
 dpor        optimal dynamic partial-order reduction: every class of executions once
+bounded     every class that a few preemptions, or a few delays, lead to
 follow      follows a given schedule: the deviations of a token, or the order of a journal
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cluster.search.auto import Auto
+from cluster.search.bounded import Delays, Preemptions
 from cluster.search.dpor import Optimal
 from cluster.search.pct import Pct
 from cluster.search.pos import Pos
@@ -39,7 +41,7 @@ STRATEGIES: dict[str, Callable[[int, int], Strategy]] = {
 }
 
 #: those that end when they have seen everything
-SYSTEMATIC: dict[str, Callable[[], Systematic]] = {"dpor": Optimal}
+SYSTEMATIC: dict[str, Callable[[], Systematic]] = {"delays": Delays, "dpor": Optimal, "preemptions": Preemptions}
 
 #: those that choose at random
 SEARCHING = tuple(name for name in STRATEGIES if name != "stay")

@@ -11,6 +11,7 @@ import pytest
 from cluster.boot import prepare
 from cluster.search import SEARCHING, STRATEGIES, SYSTEMATIC, make
 from cluster.search.auto import Auto
+from cluster.search.bounded import Delays, Preemptions
 from cluster.search.dpor import Optimal
 from cluster.search.explore import explore
 from cluster.search.follow import Deviate, Order
@@ -84,6 +85,8 @@ WHOLE: dict[str, Callable[[Toy], Strategy]] = {
     "surw": lambda toy: Surw(0),
     "auto": lambda toy: make("auto", 0, 2),
     "dpor": lambda toy: Optimal(),
+    "preemptions": lambda toy: Preemptions(),
+    "delays": lambda toy: Delays(),
     "a token's deviations": lambda toy: Deviate([Deviation("A", 2, "point", "B")]),
     "a journal's order": lambda toy: Order(toy.machine.threads, order_of_a_deadlock(toy)),
     "every schedule": lambda toy: Exhaust(),
@@ -189,6 +192,8 @@ HEARTLESS: dict[str, Callable[[Toy], Strategy]] = {
     "surw": lambda toy: NothingSelected(0),
     "auto": lambda toy: Auto({"pct": NoChanges(0, 2), "surw": NothingSelected(0)}),
     "dpor": lambda toy: NoReversals(),
+    "preemptions": lambda toy: Preemptions(0),
+    "delays": lambda toy: Delays(0),
     "a token's deviations": lambda toy: NoDeviations([Deviation("A", 2, "point", "B")]),
     "a journal's order": lambda toy: NoOrder(toy.machine.threads, order_of_a_deadlock(toy)),
     "every schedule": lambda toy: NoBacktracking(),
