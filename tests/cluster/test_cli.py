@@ -231,7 +231,7 @@ def test_bad_usage_gets_one_line_and_exit_code_2(args: list[str], message: str) 
         ("title: A", "id: again\ntitle: A", "tiny.yaml:3: id: duplicate key 'id' (first on line 1)"),
         ("buf[1]\", value", "new[1]\", value", "tiny.yaml:14: programs.A[1].write.at: region new is never mapped"),
         ("buf[1]\", value", "buf[2]\", value", "tiny.yaml:14: programs.A[1].write.at: page 2 is outside region buf"),
-        ("cpus: 2", "cpus: 99", "tiny.yaml:6: machine.cpus: 99 is out of range: 1 to 16"),
+        ("cpus: 2", "cpus: 99", "tiny.yaml:6: machine.cpus: 99 is out of range: 1 to 64"),
         ("frames: 24", "frames: 1", "tiny.yaml:6: machine.frames: 1 is out of range"),
         ("setup:", "errata: [no-such]\nsetup:", "tiny.yaml:7: errata[0]: there is no erratum 'no-such'"),
         ("machine: {cpus: 2, frames: 24, swap_slots: 32, page_size: 64}", "machine: laptob",
@@ -351,7 +351,7 @@ def test_an_error_is_a_document_too_if_json_was_asked_for(tiny: Path) -> None:
     tiny.write_text(TINY.replace("cpus: 2", "cpus: 99"), encoding="utf-8")
     result = uvmp("run", tiny, "--json")
     assert json.loads(result.stdout)["error"] == {
-        "message": f"{tiny}:6: machine.cpus: 99 is out of range: 1 to 16",
+        "message": f"{tiny}:6: machine.cpus: 99 is out of range: 1 to 64",
         "exit": 2,
         "file": str(tiny),
         "line": 6,
