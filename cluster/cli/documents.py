@@ -32,7 +32,8 @@ KEYS = {
     ),
     "explore": (
         "all", "patch", "scenario", "errata", "detect", "strategy", "depth", "seed", "granularity", "bound",
-        "schedules", "seconds", "searches", "found_at", "finding", "results", "sites", "notes", "racy", "operations",
+        "time", "schedules", "by", "distinct", "chance_of_new", "seconds",
+        "searches", "found_at", "finding", "results", "sites", "notes", "racy", "operations",
         "token", "deviations", "replay", "out", "interrupted", "exit", "expected", "error",
     ),
     "replay": (
