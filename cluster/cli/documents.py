@@ -31,8 +31,9 @@ KEYS = {
         "replay_shortened", "out", "seconds", "parity",
     ),
     "explore": (
-        "all", "patch", "scenario", "errata", "detect", "strategy", "depth", "seed", "granularity", "bound",
-        "schedules", "seconds", "searches", "found_at", "finding", "results", "sites", "notes", "racy", "operations",
+        "all", "patch", "scenario", "errata", "detect", "strategy", "depth", "preemptions", "seed", "granularity",
+        "bound", "schedules", "exhausted", "classes", "redundant", "seconds", "searches", "found_at", "finding",
+        "results", "sites", "notes", "racy", "operations",
         "token", "deviations", "replay", "out", "interrupted", "exit", "expected", "error",
     ),
     "replay": (

@@ -23,6 +23,7 @@ from cluster.cli.options import (
 from cluster.cli.output import Output, Progress, rate_of
 from cluster.runs.folder import keep
 from cluster.search import SEARCHING, SYSTEMATIC, make
+from cluster.search.bounded import Preemptions
 from cluster.search.explore import Exploration, explore
 from shared.errors import Exit, ProjectBug, UserMistake
 from shared.findings import UNEXPECTED
@@ -30,6 +31,8 @@ from shared.text import counted
 
 #: after this many schedules, the command warns about a site that was not reached
 FIRST_SCHEDULES = 200
+#: schedules of a search that is to exhaust its scenario
+EXHAUST = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,8 @@ class ExploreOptions(Options):
     schedules: int | None
     seed: int
     granularity: str
+    exhaust: bool
+    preemptions: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +60,16 @@ class Plan:
     limit: int
     seed: int
     granularity: str
+    preemptions: int | None = None
+
+    @property
+    def within(self) -> str:
+        """The bound, in words behind `exhausted`."""
+        return "" if self.preemptions is None else f" within {counted(self.preemptions, 'preemption')}"
 
     def __str__(self) -> str:
+        if self.strategy in SYSTEMATIC:
+            return f"{self.strategy}{self.within}"
         depth = f"depth {self.depth}, " if self.strategy == "pct" else ""
         return f"{self.strategy}, {depth}seed {self.seed}"
 
@@ -65,6 +78,8 @@ class Plan:
     "explore",
     ("uvmp explore S3a-shipped", "find the race, and print a command that repeats it"),
     ("uvmp explore S3a-shipped --fixed --schedules 400", "search the repaired kernel"),
+    ("uvmp explore E60 --fixed --exhaust", "try every class of executions once: is there no finding at all?"),
+    ("uvmp explore E1 --fixed --exhaust --preemptions 2", "the same with at most two preemptions"),
     ("uvmp explore --all --patch fix.py", "show what a patch changes; takes minutes"),
     ("uvmp explore my.yaml --seed 7 --out runs/found", "search your own scenario, and keep the finding's run"),
 )
@@ -83,7 +98,14 @@ class Plan:
 @click.option(
     "--schedules",
     type=click.IntRange(1, 10_000_000),
-    help="Try at most this many schedules; default: the scenario's bound.",
+    help=f"Try at most this many schedules; default: the scenario's bound, with --exhaust {EXHAUST:,}.",
+)
+@click.option("--exhaust", is_flag=True,
+              help="Try what makes a difference, each once, until everything is tried: optimal DPOR.")  # fmt: skip
+@click.option(
+    "--preemptions",
+    type=click.IntRange(0, 1000),
+    help="With --exhaust: only schedules with at most this many switches away from a context that could go on.",
 )
 @seed_option
 @kernel_options
@@ -128,9 +150,18 @@ def command(asked: ExploreOptions) -> int:
 def _plan(chosen: Chosen, asked: ExploreOptions) -> Plan:
     """What is asked for, and the scenario's bound for all else.
 
-    Raises: UserMistake - a depth for a strategy that has none.
+    Raises: UserMistake - a depth for a strategy that has none; preemptions without --exhaust, or a strategy with it.
     """
     bound = chosen.scenario.bound
+    if asked.exhaust:
+        for name in ("strategy", "depth"):
+            if getattr(asked, name) is not None:
+                raise UserMistake("cannot be given with --exhaust", field=f"--{name}")
+        strategy = "dpor" if asked.preemptions is None else "preemptions"
+        limit = EXHAUST if asked.schedules is None else asked.schedules
+        return Plan(chosen, strategy, bound.depth, limit, asked.seed, asked.granularity, asked.preemptions)
+    if asked.preemptions is not None:
+        raise UserMistake("is only for --exhaust", field="--preemptions")
     strategy = asked.strategy or bound.strategy
     if asked.depth is not None and strategy != "pct":
         raise UserMistake(f"is only for strategy pct; the strategy is {strategy}", field="--depth")
@@ -152,7 +183,7 @@ def _search(output: Output, plan: Plan) -> Exploration:
                 progress.note(f"warning: {never}; perhaps the programs cannot reach it (Ctrl-C ends the search)")
             missed.clear()
 
-    strategy = make(plan.strategy, plan.seed, plan.depth)
+    strategy = make(plan.strategy, plan.seed, plan.depth) if plan.preemptions is None else Preemptions(plan.preemptions)
     with Progress(output, plan.limit) as progress:
         return explore(scenario, strategy, plan.seed, plan.limit, plan.granularity, watch)
 
@@ -171,19 +202,22 @@ def _refuse_with_all(asked: ExploreOptions) -> None:
     """UserMistake, if there is an option that says nothing together with --all."""
     if asked.scenario:
         raise UserMistake("cannot be given with --all", field="SCENARIO")
-    for name in ("strategy", "depth", "out", "expect", "fixed"):
+    for name in ("strategy", "depth", "out", "expect", "fixed", "exhaust"):
         if getattr(asked, name):
             raise UserMistake("cannot be given with --all", field=f"--{name}")
 
 
 def _say(output: Output, plan: Plan, search: Exploration) -> None:
     rate = rate_of(search.schedules, search.seconds)
-    if search.finding is None:
+    systematic = search.exhausted is not None
+    if systematic and (search.finding is None or search.exhausted):
+        output.say(_exhausted(plan, search), bold=search.finding is None)
+    if search.finding is None and not systematic:
         seen = f"not seen in {counted(search.schedules, 'schedule')}" + (
             f" of {plan.limit:,}, interrupted" if search.interrupted else ""
         )
         output.say(f"{seen} ({plan}; {rate} per second)", bold=True)
-    else:
+    elif search.finding is not None:
         describe.finding(output, search.finding)
         output.say()
         output.say(f"found in schedule {search.found_at:,} of {plan.limit:,} ({plan}; {rate} per second)")
@@ -200,6 +234,19 @@ def _say(output: Output, plan: Plan, search: Exploration) -> None:
             output.say(f"noted, without stopping: {note} ({describe.times(count)})")
     if search.token is not None:
         output.replay_line(plan.chosen.replay_line(search.token))
+
+
+def _exhausted(plan: Plan, search: Exploration) -> str:
+    """What a systematic search has come to."""
+    classes = f"{search.classes:,} {'class' if search.classes == 1 else 'classes'} of executions"
+    redundant = f"{search.redundant:,} redundant" if search.redundant else "none redundant"
+    schedules, rate = counted(search.schedules, "schedule"), rate_of(search.schedules, search.seconds)
+    if search.exhausted:
+        none = "" if search.finding is not None else ", no finding"
+        return f"exhausted{plan.within}: {classes}{none} ({schedules}, {redundant}; {rate} per second)"
+    ends = f", {search.endless:,} of them without an end" if search.endless else ""
+    ends += ", interrupted" if search.interrupted else ""
+    return f"not exhausted{plan.within} in {schedules}{ends}: {classes} ({redundant}; {rate} per second)"
 
 
 def _keep(output: Output, chosen: Chosen, search: Exploration, folder: Path | None) -> ProjectBug | None:
@@ -222,6 +269,10 @@ def _facts(plan: Plan, search: Exploration) -> Facts:
         **found,
         "strategy": plan.strategy,
         "depth": plan.depth if plan.strategy == "pct" else None,
+        "preemptions": plan.preemptions,
+        "exhausted": search.exhausted,
+        "classes": search.classes if search.exhausted is not None else None,
+        "redundant": search.redundant if search.exhausted is not None else None,
         "seed": plan.seed,
         "granularity": plan.granularity,
         "bound": plan.limit,

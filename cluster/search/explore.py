@@ -41,6 +41,10 @@ class Exploration:
             notes, and results that the scenario does not expect.
         points: scheduling points of the longest execution.
         operations: of all executions.
+        exhausted: the strategy has seen everything within its bound; None: it is not of that kind.
+        classes: of executions that it has told apart, since the points were known. redundant: executions, since then,
+            that have shown nothing new.
+        endless: executions that were ended because they had all operations that they may have.
     """
 
     scenario: Scenario
@@ -60,6 +64,10 @@ class Exploration:
     points: int = 0
     operations: int = 0
     interrupted: bool = False
+    exhausted: bool | None = None
+    classes: int = 0
+    redundant: int = 0
+    endless: int = 0
 
     @property
     def finding(self) -> Finding | None:
@@ -116,7 +124,8 @@ def search(
     """The same as explore(), without shortening the schedule: there is no token."""
     strategy = strategy or scenario.bound.strategy
     chooser = make(strategy, seed, scenario.bound.depth) if isinstance(strategy, str) else strategy
-    if not isinstance(chooser, Systematic):
+    systematic = chooser if isinstance(chooser, Systematic) else None
+    if systematic is None:
         chooser = DefaultFirst(chooser)
     limit = scenario.bound.schedules if schedules is None else schedules
     racy: set[str] = set()
@@ -130,6 +139,7 @@ def search(
             try:
                 finding = sim.execute(chooser)
             except SearchOver:
+                result.exhausted = systematic is not None and not result.endless
                 break
             result.schedules += 1
             if len(racy) > known:
@@ -147,6 +157,9 @@ def search(
                 progress(result)
     except KeyboardInterrupt:
         result.interrupted = True
+    if systematic is not None:
+        result.exhausted = bool(result.exhausted)
+        result.classes, result.redundant = systematic.executions - systematic.redundant, systematic.redundant
     result.seconds = monotonic() - began
     return result
 
@@ -189,5 +202,6 @@ def collect(result: Exploration, sim: Sim) -> None:
         result.notes[key] = result.notes.get(key, 0) + 1
     result.points = max(result.points, sim.points)
     result.operations += sim.steps
+    result.endless += sim.execution.ended
     if result.finding is None:
         result.results = sim.results
