@@ -294,7 +294,8 @@ def explore(program: Program, strategy: Strategy | None = None, executions: int 
     scenario = program.scenario()
     exploration = search.explore(scenario, strategy or Pct(), schedules=executions)
     outcome = engine.replay(scenario, []) if exploration.outcome is None else exploration.outcome
-    return Report(program, exploration.schedules, exploration.found_at, outcome, bool(exploration.exhausted))
+    exhausted = exploration.coverage is not None and exploration.coverage.exhausted
+    return Report(program, exploration.schedules, exploration.found_at, outcome, exhausted)
 
 
 def replay(program: Program, token: str) -> Report:

@@ -32,8 +32,8 @@ KEYS = {
     ),
     "explore": (
         "all", "patch", "scenario", "errata", "detect", "strategy", "depth", "preemptions", "seed", "granularity",
-        "bound", "schedules", "exhausted", "classes", "redundant", "seconds", "searches", "found_at", "finding",
-        "results", "sites", "notes", "racy", "operations",
+        "bound", "time", "schedules", "by", "exhausted", "redundant", "distinct", "chance_of_new", "seconds",
+        "searches", "found_at", "finding", "results", "sites", "notes", "racy", "operations",
         "token", "deviations", "replay", "out", "interrupted", "exit", "expected", "error",
     ),
     "replay": (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -11,6 +11,7 @@ from cluster.cli import describe
 from cluster.cli.documents import End, Facts, deviations, document, of_end, of_outcome, of_scenario
 from cluster.cli.options import (
     Chosen,
+    Duration,
     Options,
     asks,
     called,
@@ -20,11 +21,12 @@ from cluster.cli.options import (
     run_options,
     seed_option,
 )
-from cluster.cli.output import Output, Progress, rate_of
+from cluster.cli.output import Output, Progress, rate_of, spent
 from cluster.runs.folder import keep
-from cluster.search import SEARCHING, SYSTEMATIC, make
+from cluster.search import SEARCHING, SYSTEMATIC
 from cluster.search.bounded import Preemptions
-from cluster.search.explore import Exploration, explore
+from cluster.search.chance import chance_of_new, interval, percent
+from cluster.search.explore import Coverage, Exploration, explore
 from shared.errors import Exit, ProjectBug, UserMistake
 from shared.findings import UNEXPECTED
 from shared.text import counted
@@ -44,6 +46,7 @@ class ExploreOptions(Options):
     strategy: str | None
     depth: int | None
     schedules: int | None
+    time: float | None
     seed: int
     granularity: str
     exhaust: bool
@@ -58,6 +61,7 @@ class Plan:
     strategy: str
     depth: int
     limit: int
+    seconds: float | None
     seed: int
     granularity: str
     preemptions: int | None = None
@@ -81,6 +85,7 @@ class Plan:
     ("uvmp explore E60 --fixed --exhaust", "try every class of executions once: is there no finding at all?"),
     ("uvmp explore E1 --fixed --exhaust --preemptions 2", "the same with at most two preemptions"),
     ("uvmp explore --all --patch fix.py", "show what a patch changes; takes minutes"),
+    ("uvmp explore S2a --fixed --time 30s", "search for half a minute"),
     ("uvmp explore my.yaml --seed 7 --out runs/found", "search your own scenario, and keep the finding's run"),
 )
 @click.argument("scenario", required=False)
@@ -88,7 +93,7 @@ class Plan:
 @click.option(
     "--strategy",
     type=click.Choice([*SEARCHING, *SYSTEMATIC]),
-    help="How to choose schedules; default: the scenario's.",
+    help="How to choose schedules; default: auto, unless the scenario says another. auto: several of them take turns.",
 )
 @click.option(
     "--depth",
@@ -107,6 +112,7 @@ class Plan:
     type=click.IntRange(0, 1000),
     help="With --exhaust: only schedules with at most this many switches away from a context that could go on.",
 )
+@click.option("--time", type=Duration(), help="Begin no schedule after this time, as 30s, 5m or 1h.")
 @seed_option
 @kernel_options
 @click.option("--granularity", type=click.Choice(["guarded", "access"]), default="guarded", show_default=True,
@@ -131,7 +137,8 @@ def command(asked: ExploreOptions) -> int:
     folder = new_folder(asked.out)
     plan = _plan(chosen, asked)
     describe.introduce(output, chosen.scenario)
-    output.note(f"exploring up to {counted(plan.limit, 'schedule')} ({plan})")
+    within = "" if plan.seconds is None else f", for {spent(plan.seconds)} at most"
+    output.note(f"exploring up to {counted(plan.limit, 'schedule')}{within} ({plan})")
     search = _search(output, plan)
 
     why_not = _unmet(chosen, search) if asked.expect else None
@@ -159,7 +166,7 @@ def _plan(chosen: Chosen, asked: ExploreOptions) -> Plan:
                 raise UserMistake("cannot be given with --exhaust", field=f"--{name}")
         strategy = "dpor" if asked.preemptions is None else "preemptions"
         limit = EXHAUST if asked.schedules is None else asked.schedules
-        return Plan(chosen, strategy, bound.depth, limit, asked.seed, asked.granularity, asked.preemptions)
+        return Plan(chosen, strategy, bound.depth, limit, asked.time, asked.seed, asked.granularity, asked.preemptions)
     if asked.preemptions is not None:
         raise UserMistake("is only for --exhaust", field="--preemptions")
     strategy = asked.strategy or bound.strategy
@@ -167,25 +174,36 @@ def _plan(chosen: Chosen, asked: ExploreOptions) -> Plan:
         raise UserMistake(f"is only for strategy pct; the strategy is {strategy}", field="--depth")
     depth = bound.depth if asked.depth is None else asked.depth
     limit = bound.schedules if asked.schedules is None else asked.schedules
-    return Plan(chosen, strategy, depth, limit, asked.seed, asked.granularity)
+    return Plan(chosen, strategy, depth, limit, asked.time, asked.seed, asked.granularity)
 
 
 def _search(output: Output, plan: Plan) -> Exploration:
     """Search, and say how it is going."""
     scenario = plan.chosen.scenario
+    scenario = replace(scenario, bound=replace(scenario.bound, depth=plan.depth))
     missed = list(scenario.own_errata)
 
-    def watch(so_far: Exploration) -> None:
-        progress(so_far.schedules, so_far.seconds)
+    def watch(so_far: Exploration) -> bool:
+        progress(so_far.schedules, so_far.seconds, _distinct(so_far))
         if so_far.schedules >= FIRST_SCHEDULES and missed:
             for erratum in [erratum for erratum in missed if not so_far.sites.get(erratum)]:
                 never = f"{so_far.schedules:,} schedules have not reached the site of {erratum}"
                 progress.note(f"warning: {never}; perhaps the programs cannot reach it (Ctrl-C ends the search)")
             missed.clear()
+        return plan.seconds is not None and so_far.seconds >= plan.seconds
 
-    strategy = make(plan.strategy, plan.seed, plan.depth) if plan.preemptions is None else Preemptions(plan.preemptions)
-    with Progress(output, plan.limit) as progress:
+    strategy = plan.strategy if plan.preemptions is None else Preemptions(plan.preemptions)
+    with Progress(output, plan.limit, plan.seconds) as progress:
         return explore(scenario, strategy, plan.seed, plan.limit, plan.granularity, watch)
+
+
+def _distinct(search: Exploration) -> str:
+    """How many classes were seen, and how probable a new one is."""
+    classes = search.classes
+    if classes is None:
+        return ""
+    chance = percent(chance_of_new(classes.once, classes.executions))
+    return f"{len(classes.seen):,} distinct, the next one is new with {chance}"
 
 
 def _unmet(chosen: Chosen, search: Exploration) -> str | None:
@@ -209,15 +227,17 @@ def _refuse_with_all(asked: ExploreOptions) -> None:
 
 def _say(output: Output, plan: Plan, search: Exploration) -> None:
     rate = rate_of(search.schedules, search.seconds)
-    systematic = search.exhausted is not None
-    if systematic and (search.finding is None or search.exhausted):
-        output.say(_exhausted(plan, search), bold=search.finding is None)
-    if search.finding is None and not systematic:
-        seen = f"not seen in {counted(search.schedules, 'schedule')}" + (
-            f" of {plan.limit:,}, interrupted" if search.interrupted else ""
-        )
+    covered = search.coverage
+    over = "time is over" if plan.seconds is not None and search.schedules < plan.limit else ""
+    why = "interrupted" if search.interrupted else over
+    if covered is not None and (search.finding is None or covered.exhausted):
+        output.say(_covered(plan, search, covered, why), bold=search.finding is None)
+    elif search.finding is None:
+        seen = f"not seen in {counted(search.schedules, 'schedule')}" + (f" of {plan.limit:,}, {why}" if why else "")
         output.say(f"{seen} ({plan}; {rate} per second)", bold=True)
-    elif search.finding is not None:
+        if search.classes is not None and search.schedules:
+            _say_how_much(output, search)
+    if search.finding is not None:
         describe.finding(output, search.finding)
         output.say()
         output.say(f"found in schedule {search.found_at:,} of {plan.limit:,} ({plan}; {rate} per second)")
@@ -236,17 +256,26 @@ def _say(output: Output, plan: Plan, search: Exploration) -> None:
         output.replay_line(plan.chosen.replay_line(search.token))
 
 
-def _exhausted(plan: Plan, search: Exploration) -> str:
-    """What a systematic search has come to."""
-    classes = f"{search.classes:,} {'class' if search.classes == 1 else 'classes'} of executions"
-    redundant = f"{search.redundant:,} redundant" if search.redundant else "none redundant"
+def _covered(plan: Plan, search: Exploration, covered: Coverage, why: str) -> str:
+    """What a systematic search has come to, and why it has come no further."""
+    classes = f"{covered.classes:,} {'class' if covered.classes == 1 else 'classes'} of executions"
+    redundant = f"{covered.redundant:,} redundant" if covered.redundant else "none redundant"
     schedules, rate = counted(search.schedules, "schedule"), rate_of(search.schedules, search.seconds)
-    if search.exhausted:
+    if covered.exhausted:
         none = "" if search.finding is not None else ", no finding"
         return f"exhausted{plan.within}: {classes}{none} ({schedules}, {redundant}; {rate} per second)"
-    ends = f", {search.endless:,} of them without an end" if search.endless else ""
-    ends += ", interrupted" if search.interrupted else ""
-    return f"not exhausted{plan.within} in {schedules}{ends}: {classes} ({redundant}; {rate} per second)"
+    endless = f", {covered.endless:,} of them without an end" if covered.endless else ""
+    why = f", {why}" if why else ""
+    return f"not exhausted{plan.within} in {schedules}{endless}{why}: {classes} ({redundant}; {rate} per second)"
+
+
+def _say_how_much(output: Output, search: Exploration) -> None:
+    """What it is worth that nothing was seen."""
+    if len(search.by) > 2:
+        output.say("schedules by strategy: " + ", ".join(f"{name} {count:,}" for name, count in search.by.items()))
+    output.say(f"happens-before classes: {_distinct(search)}")
+    most = percent(interval(0, search.schedules)[1])
+    output.say(f"0 of {counted(search.schedules, 'schedule')}: at most {most} of those chosen so have a finding (95 %)")
 
 
 def _keep(output: Output, chosen: Chosen, search: Exploration, folder: Path | None) -> ProjectBug | None:
@@ -263,6 +292,7 @@ def _keep(output: Output, chosen: Chosen, search: Exploration, folder: Path | No
 
 def _facts(plan: Plan, search: Exploration) -> Facts:
     """What the document says of the search, over what it says of the finding's run."""
+    classes, covered = search.classes, search.coverage
     found = {} if search.outcome is None else of_outcome(plan.chosen, search.outcome)
     return {
         **dict.fromkeys(("finding", "token", "replay", "out")),
@@ -270,13 +300,16 @@ def _facts(plan: Plan, search: Exploration) -> Facts:
         "strategy": plan.strategy,
         "depth": plan.depth if plan.strategy == "pct" else None,
         "preemptions": plan.preemptions,
-        "exhausted": search.exhausted,
-        "classes": search.classes if search.exhausted is not None else None,
-        "redundant": search.redundant if search.exhausted is not None else None,
+        "exhausted": None if covered is None else covered.exhausted,
+        "redundant": None if covered is None else covered.redundant,
         "seed": plan.seed,
         "granularity": plan.granularity,
         "bound": plan.limit,
+        "time": plan.seconds,
         "schedules": search.schedules,
+        "by": search.by,
+        "distinct": covered.classes if covered is not None else None if classes is None else len(classes.seen),
+        "chance_of_new": None if classes is None else chance_of_new(classes.once, classes.executions),
         "seconds": round(search.seconds, 3),
         "found_at": search.found_at or None,
         "results": describe.in_order(plan.chosen.scenario, search.results),
