@@ -115,7 +115,6 @@ def _scenario(wanted: Wanted, returned: object, folder: Path) -> Scenario:
 
 def _search(scenario: Scenario, wanted: Wanted, item: pytest.Function) -> str | None:
     """Search. Returns: why the test fails; None: it passes."""
-    from cluster.search import SYSTEMATIC  # noqa: PLC0415
     from cluster.search.explore import explore  # noqa: PLC0415
 
     key, cache = f"{MARKER}/{item.nodeid}", item.config.cache
@@ -132,9 +131,7 @@ def _search(scenario: Scenario, wanted: Wanted, item: pytest.Function) -> str | 
         return _judged(result.outcome, wanted, f"schedule {result.found_at:,}")
     if wanted.found is not None:
         return f"no {wanted.found} in {result.schedules:,} schedules ({result.strategy}, seed {result.seed})"
-    limit = scenario.bound.schedules if wanted.schedules is None else wanted.schedules
-    ended = result.strategy in SYSTEMATIC and result.schedules < limit
-    if wanted.exhaust and not ended:
+    if wanted.exhaust and not (result.coverage is not None and result.coverage.exhausted):
         return f"not exhausted: no finding in {result.schedules:,} schedules ({result.strategy}), and there are more"
     return None
 

@@ -24,6 +24,23 @@ from shared.journal.deviation import Deviation
 from shared.scenario.model import Results, Scenario
 
 
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What a systematic search has seen, since the points were known.
+
+    Attributes:
+        exhausted: everything within its bound.
+        classes: of executions, that it has told apart.
+        redundant: executions that have shown nothing new.
+        endless: executions that were ended because they had all operations that they may have.
+    """
+
+    exhausted: bool
+    classes: int
+    redundant: int
+    endless: int
+
+
 @dataclass
 class Exploration:
     """The outcome of an exploration.
@@ -44,6 +61,7 @@ class Exploration:
         operations: of all executions.
         by: name of each strategy that chose -> its executions.
         classes: happens-before classes of the executions, if they were counted.
+        coverage: what a systematic strategy has seen.
     """
 
     scenario: Scenario
@@ -65,6 +83,7 @@ class Exploration:
     by: dict[str, int] = field(default_factory=dict)
     classes: Classes | None = field(default=None, repr=False)
     interrupted: bool = False
+    coverage: Coverage | None = None
 
     @property
     def finding(self) -> Finding | None:
@@ -122,14 +141,16 @@ def search(
     """The same as explore(), without shortening the schedule: there is no token."""
     strategy = strategy or scenario.bound.strategy
     then = make(strategy, seed, scenario.bound.depth) if isinstance(strategy, str) else strategy
-    first: Strategy = then if isinstance(then, Systematic) else DefaultFirst(then)
+    systematic = then if isinstance(then, Systematic) else None
+    first: Strategy = systematic or DefaultFirst(then)
     counted = None
     if then.learns() or (progress is not None and first is not then):
         counted = Classes(first)
     chooser = counted or first
     limit = scenario.bound.schedules if schedules is None else schedules
     racy: set[str] = set()
-    known = 0
+    known = endless = 0
+    over = False
     sim = Sim(*prepare(scenario), racy, granularity)
     name = strategy if isinstance(strategy, str) else type(strategy).__name__
     result = Exploration(scenario, name, seed, sim, racy, classes=counted)
@@ -139,8 +160,10 @@ def search(
             try:
                 finding = sim.execute(chooser)
             except SearchOver:
+                over = True
                 break
             result.schedules += 1
+            endless += sim.execution.ended
             if len(racy) > known:
                 known = len(racy)
                 chooser.grown()
@@ -161,6 +184,9 @@ def search(
                     break
     except KeyboardInterrupt:
         result.interrupted = True
+    if systematic is not None:
+        classes = systematic.executions - systematic.redundant
+        result.coverage = Coverage(over and not endless, classes, systematic.redundant, endless)
     result.seconds = monotonic() - began
     return result
 
