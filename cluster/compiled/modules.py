@@ -31,6 +31,7 @@ COMPILED = (
     "cluster/search/dpor.py",
     "cluster/search/follow.py",
     "cluster/search/pct.py",
+    "cluster/search/near.py",
     "cluster/search/pos.py",
     "cluster/search/rff.py",
     "cluster/search/strategy.py",
