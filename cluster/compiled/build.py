@@ -22,7 +22,7 @@ from pathlib import Path
 
 from cluster.compiled.modules import modules
 from cluster.compiled.stage import stage
-from shared.form import BUILT, COMPILED, LIBRARY, MANIFEST, ROOT, library, python, seal
+from shared.form import BUILT, LIBRARY, MANIFEST, PLAIN, ROOT, library, python, seal
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = ("shared", "nodes", "cluster")
@@ -30,6 +30,14 @@ PACKAGES = ("shared", "nodes", "cluster")
 FLAGS = ("-c", "-fPIC", "-O2", "-g0", "-fwrapv", "-fvisibility=hidden", "-fno-plt", "-DNDEBUG", "-w")
 #: a warning of mypyc's at a name in a class body that would belong to each object
 WRONG = "Unsupported default attribute value"
+#: a program that loads modules from a compiled form
+LOAD = """\
+import importlib, pathlib, sys
+from shared.form import Finder
+sys.meta_path.insert(0, Finder(pathlib.Path(sys.argv[1])))
+for name in sys.argv[2:]:
+    importlib.import_module(name)
+"""
 CONFIG = """\
 [mypy]
 python_version = {version}
@@ -85,10 +93,9 @@ def load(folder: Path = BUILT) -> None:
     Raises: CannotBuild - it cannot be loaded.
     """
     names = json.loads((folder / MANIFEST).read_bytes())["modules"]
-    code = "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]"
     done = subprocess.run(
-        [sys.executable, "-c", code, *names],
-        capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ, "UVMP_FORM": COMPILED},
+        [sys.executable, "-c", LOAD, str(folder), *names],
+        capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ, "UVMP_FORM": PLAIN},
     )  # fmt: skip
     if done.returncode:
         (folder / MANIFEST).unlink()
@@ -145,7 +152,8 @@ def _to_c(hot: Sequence[str], copy: Path, made: Path, work: Path) -> tuple[list[
                 [*options, *hot], multi_file=True, group_name=LIBRARY.removesuffix("__mypyc"), target_dir=str(made)
             )[0]
         except SystemExit:
-            raise CannotBuild(f"mypyc refuses the sources:\n{said.getvalue()[-4000:]}") from None
+            wrong = [line for line in said.getvalue().splitlines() if ": error: " in line]
+            raise CannotBuild("mypyc refuses the sources: " + "\n".join(wrong or [said.getvalue()[-4000:]])) from None
     wrong = [line for line in said.getvalue().splitlines() if WRONG in line]
     if wrong:
         raise CannotBuild("\n".join(["mypyc would do something else than Python:", *wrong]))

@@ -80,7 +80,8 @@ class Systematic(Strategy):
         redundant: those of them that have shown nothing new.
     """
 
-    executions = redundant = 0
+    executions: int = 0
+    redundant: int = 0
 
     @abstractmethod
     def grown(self) -> None:

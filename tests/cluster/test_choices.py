@@ -96,7 +96,7 @@ def test_an_execution_that_has_had_its_operations_chooses_nothing_more(record: b
     """What is noted as chosen has been performed; or a replay would wait for it."""
     toy, taken = chooser(*[2] * 50)
     finding = toy.run(Last(), record, limit=20)
-    assert finding is not None and finding.kind == "no-progress" and taken == []
+    assert finding is not None and finding.kind == "not-ended" and taken == []
     assert [one.n for one in toy.sim.deviations] == [*range(2, 21)]
 
 

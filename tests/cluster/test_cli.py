@@ -1076,7 +1076,7 @@ def test_an_execution_ends_after_as_many_operations_as_the_user_says(tmp_path: P
     """The token's line says so too, and a kept run knows it."""
     folder = tmp_path / "run"
     result = uvmp("run", "S3a-shipped", "--fixed", "--operations", 1400, "--out", folder)
-    assert result.exit_code == Exit.FINDING and "no end after 1,400 operations" in result.stdout
+    assert result.exit_code == Exit.FINDING and "not ended within 1,400 operations" in result.stdout
     line = next(line for line in result.stdout.splitlines() if " replay uvmp1." in line)
     assert line.endswith(" --operations 1400")
     assert "1,400 operations" in uvmp("replay", *shlex.split(line)[2:]).stdout
@@ -1087,5 +1087,5 @@ def test_an_execution_ends_after_as_many_operations_as_the_user_says(tmp_path: P
 
 def test_a_search_goes_by_the_user_s_limit_of_operations() -> None:
     said = document("explore", "S3a-shipped", "--fixed", "--schedules", 1, "--operations", 1400)
-    assert said["finding"]["kind"] == "no-progress" and "1,400" in said["finding"]["text"]
+    assert said["finding"]["kind"] == "not-ended" and "1,400" in said["finding"]["text"]
     assert document("explore", "S3a-shipped", "--fixed", "--schedules", 1)["finding"] is None

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from cluster.compiled.build import CannotBuild, compiler, sources_of
+from cluster.compiled.build import CannotBuild, compiler, load, sources_of
 from cluster.compiled.modules import modules
 from cluster.compiled.stage import OPEN, Stage, stage
 from shared import form
@@ -23,6 +23,9 @@ from shared.patch import SEAMS
 from shared.port.port import Context, Held, here
 from tests.cluster.accessors import FIELDS
 from tests.kit import THING, PartOfPort
+
+# On one worker: the fixtures of a session are dear.
+pytestmark = pytest.mark.xdist_group("compiled")
 
 ROOT = form.ROOT
 #: of accessors.py: as many as meet everything; and as notice what is wrong
@@ -160,6 +163,59 @@ def test_the_staged_sources_give_the_same_journals(staged: Path) -> None:
     assert "7 passed" in done.stdout
 
 
+def refused(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Lines with constructs that mypyc refuses, or compiles to something else; see cluster/compiled/README.md."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            for one in node.body:
+                if isinstance(one, ast.Assign) and (len(one.targets) > 1 or isinstance(one.targets[0], ast.Tuple)):
+                    yield one.lineno, "two names bound at once in a class body"
+        if isinstance(node, ast.Compare):
+            for one in node.comparators:
+                if isinstance(one, (ast.Tuple, ast.List)) and any(isinstance(e, ast.Starred) for e in one.elts):
+                    yield one.lineno, "in (*A, b)"
+        if isinstance(node, ast.With):
+            for line in jumps(node.body):
+                yield line, "continue or break inside with"
+
+
+def jumps(body: list[ast.stmt]) -> Iterator[int]:
+    """Lines that leave a loop which is around these statements."""
+    for one in body:
+        if isinstance(one, (ast.Break, ast.Continue)):
+            yield one.lineno
+        elif not isinstance(one, (ast.For, ast.While, ast.FunctionDef, ast.ClassDef)):
+            for name in ("body", "orelse", "finalbody"):
+                yield from jumps(getattr(one, name, []))
+            for handler in getattr(one, "handlers", []):
+                yield from jumps(handler.body)
+
+
+WRONG = """
+class A:
+    x = y = 0
+    a, b = 1, 2
+def f(A, b):
+    if b in (*A, 3):
+        pass
+    for x in A:
+        with A:
+            if x:
+                continue
+            try:
+                break
+            finally:
+                pass
+"""
+
+
+def test_no_compiled_module_has_what_mypyc_refuses() -> None:
+    """So that whoever does not compile learns of it, too; `make compiled` knows more."""
+    assert len(list(refused(ast.parse(WRONG)))) == 5
+    found = [(name, *what) for name in modules(ROOT) for what in refused(ast.parse((ROOT / name).read_bytes()))]
+    assert found == []
+
+
 # -- accessors: what stage.py makes of declarations, against the declarations themselves ------------
 
 
@@ -209,6 +265,7 @@ def test_compiled_accessors_do_as_the_declarations_say(declared: list[str]) -> N
     same(trace(form.COMPILED, ROOT, PROGRAMS), declared)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
@@ -354,3 +411,43 @@ def test_there_is_one_line_where_there_is_no_compiler(monkeypatch: pytest.Monkey
     monkeypatch.setenv("CC", "no-such-cc -x")
     with pytest.raises(CannotBuild, match="there is no C compiler: no-such-cc is not found"):
         compiler()
+
+
+def built(folder: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """What `make setup` calls, where the C compiler may be missing."""
+    return subprocess.run(
+        [sys.executable, "-m", "cluster.compiled", *words, str(folder)],
+        capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ, "UVMP_FORM": "plain", **more},
+    )  # fmt: skip
+
+
+def test_set_up_without_a_compiler_goes_on_in_plain_python_and_says_so(tmp_path: Path) -> None:
+    done = built(tmp_path, "--if-possible", PATH="/nowhere", CC="no-such-cc")
+    assert (done.returncode, done.stderr) == (0, "") and not list(tmp_path.iterdir())
+    said = "uvmp runs as plain Python, four times as slow: there is no C compiler: no-such-cc is not found"
+    assert said in done.stdout and done.stdout.count("\n") == 1
+    done = built(tmp_path, PATH="/nowhere", CC="no-such-cc")
+    assert (done.returncode, done.stdout) == (1, "") and "cannot build the compiled form: there is no C" in done.stderr
+
+
+def test_set_up_goes_on_whatever_is_wrong_with_the_build(tmp_path: Path) -> None:
+    (tmp_path / "work").write_text("no folder")
+    done = built(tmp_path, "--if-possible", CC="true", PATH=os.environ["PATH"])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "== no compiled form, uvmp runs as plain Python" in done.stdout.splitlines()[-1]
+    assert form.unusable(ROOT, tmp_path).startswith("it has not been built")
+
+
+def test_set_up_builds_nothing_where_there_is_a_form_of_these_sources(tmp_path: Path) -> None:
+    form.library(tmp_path).touch()
+    manifest = {"python": form.python(), "modules": [], "sources": {}}
+    (tmp_path / form.MANIFEST).write_text(json.dumps(manifest))
+    done = built(tmp_path, "--if-possible", PATH="/nowhere")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_library_that_cannot_be_loaded_is_given_up(tmp_path: Path) -> None:
+    (tmp_path / form.MANIFEST).write_text(json.dumps({"modules": ["shared.no_such_module"]}))
+    with pytest.raises(CannotBuild, match="it cannot be loaded: ImportError"):
+        load(tmp_path)
+    assert not (tmp_path / form.MANIFEST).exists()

@@ -859,5 +859,5 @@ def test_our_own_limits_are_told_as_limits(tmp_path: Path) -> None:
     assert uvmp("run", tmp_path / "s.yaml", "--fixed").exit_code == Exit.NO_FINDING
     (tmp_path / "s.yaml").write_text(re.sub(r"schedules: \d+}", "schedules: 5, operations: 1000}", text))
     result = uvmp("run", tmp_path / "s.yaml")
-    assert result.exit_code == Exit.USAGE and "no end after 1,000 operations" in result.output
-    assert "the limit of this scenario (bound: operations)" in " ".join(result.output.split())
+    assert result.exit_code == Exit.USAGE and "not ended within 1,000 operations" in result.output
+    assert "the limit (bound: operations, or --operations)" in " ".join(result.output.split())

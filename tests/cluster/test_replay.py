@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 
@@ -12,14 +13,15 @@ from cluster.runs.replay import recorded, replay, replay_journals
 from cluster.runs.token import parse
 from cluster.search.explore import explore
 from cluster.search.follow import Deviate
-from cluster.search.strategy import Stay
+from cluster.search.strategy import Stay, Strategy
 from cluster.search.walk import RandomWalk
 from cluster.sim.engine import Sim
 from shared.errors import Diverged, LogIncomplete
 from shared.journal.deviation import Deviation
-from shared.journal.order import cut, linearize, operations
-from shared.journal.record import Journals, holes
+from shared.journal.order import cut, judged, linearize, operations
+from shared.journal.record import Journals, digest, holes
 from tests.kit import run_recorded, scenario, scene, went_on_before_an_interrupt
+from tests.nodes.in_threads import Threads
 
 SHIPPED = scenario("S3a-shipped")
 
@@ -155,6 +157,38 @@ write: {at: "buf[0]", value: 1}
     assert run.finding is None and 100_000 < run.operations < made.limit / 20
     again = replay_journals(made, run.journals)
     assert again.finding is None and again.digest == run.digest
+
+
+@pytest.mark.parametrize("strategy", [Stay, lambda: RandomWalk(3)], ids=["default", "random"])
+def test_a_program_that_is_merely_long_is_told_as_not_ended_by_every_engine(strategy: Callable[[], Strategy]) -> None:
+    """One operation less than it needs is too few, however it is run; as many as it needs are enough."""
+    made = scenario("S3a-shipped").without_errata()
+    for granularity in ("guarded", "access"):
+        needs = run_recorded(made, strategy(), granularity).operations
+        for limit, kind in ((needs - 40, "not-ended"), (needs - 1, "not-ended"), (needs, None)):
+            short = made.with_operations(limit)
+            run = run_recorded(short, strategy(), granularity)
+            found = [run.finding, Sim(*prepare(short), granularity=granularity).execute(strategy())]
+            found.append(replay_journals(short, run.journals).finding)
+            assert [None if one is None else one.kind for one in found] == [kind] * 3
+            assert run.operations == limit
+            for one in found if kind else []:
+                assert one is not None and (one.function, one.context, one.stack) == ("", "", [])
+                assert one.text.startswith(f"not ended within {limit:,} operations, the limit (bound: operations")
+
+
+def test_so_does_a_machine_of_real_processors() -> None:
+    """A free run is ended, and cut to exactly as many operations; one that follows performs them, and no more."""
+    made = scenario("S3a-shipped").without_errata().with_operations(1400)
+    machine = Threads(made)
+    assert machine.run() is None
+    free = judged(machine.records(), made.limit)
+    assert operations(free) == 1400
+    for journals in (free, run_recorded(made, Stay()).journals):
+        found = replay_journals(made, journals).finding
+        assert found is not None and found.kind == "not-ended" and "within 1,400 operations" in found.text
+        follower = Threads(made, follow=journals)
+        assert follower.run() is None and digest(follower.records()) == digest(journals)
 
 
 @pytest.mark.parametrize("name", ["E45", "S5a-object"])

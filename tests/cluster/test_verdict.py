@@ -180,11 +180,11 @@ def test_of_two_findings_to_stop_for_the_first_is_it_and_the_second_is_dropped()
     ("levels", "old", "finding", "notes"),
     [
         ({}, None, "spin-forever", []),
-        ({}, {"A"}, "no-progress", []),
-        ({"deadlock": "note"}, None, "no-progress", ["spin-forever"]),
-        ({"deadlock": "off"}, None, "no-progress", []),
-        ({"deadlock": "note", "progress": "note"}, None, None, ["spin-forever", "no-progress"]),
-        ({"deadlock": "off", "progress": "off"}, None, None, ["no-progress"]),
+        ({}, {"A"}, "not-ended", []),
+        ({"deadlock": "note"}, None, "not-ended", ["spin-forever"]),
+        ({"deadlock": "off"}, None, "not-ended", []),
+        ({"deadlock": "note", "progress": "note"}, None, None, ["spin-forever", "not-ended"]),
+        ({"deadlock": "off", "progress": "off"}, None, None, ["not-ended"]),
     ],
 )
 def test_a_machine_that_goes_on_and_on_is_judged_by_the_levels(
