@@ -8,7 +8,7 @@ from typing import Literal, Protocol, get_args
 #: sockets alone; or by calls of Ray's actors
 Kind = Literal["leases", "sockets", "ray"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-DEFAULT: Kind = "sockets"
+DEFAULT: Kind = "leases"
 #: seconds after which an answer that has not come will not come any more
 LIMIT_S = 60.0
 
