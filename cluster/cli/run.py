@@ -34,7 +34,7 @@ from cluster.runs.replay import recorded
 from cluster.runs.token import token_of
 from cluster.search import STRATEGIES, make
 from cluster.sim.engine import Sim
-from nodes.host.transport import DEFAULT, Kind
+from nodes.host.transport import Kind
 from shared.errors import Exit, ProjectBug, UserMistake
 from shared.journal.runfile import MAX_TOKEN
 from shared.text import counted
@@ -199,7 +199,7 @@ def _live(output: Output, runs: Runs, out: Path | None) -> Generator[Outcome, No
     from cluster.runs.parity import parity, token_of_live
 
     asked, scenario = runs.asked, runs.chosen.scenario
-    transport = asked.transport or ("sockets" if asked.no_check else DEFAULT)
+    transport = asked.transport or ("sockets" if asked.no_check else None)
     with booted(output, scenario, asked.address, transport) as machine:
         for number in range(1, (asked.repeat or 1) + 1):
             folder = runs.folder(out, number)
