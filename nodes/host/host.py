@@ -178,7 +178,7 @@ class Host:
             for request in frame.requests:
                 if request.code in ACCESSES:
                     lender.claim(cpu, request.target, request.k)
-                reply = admission.frame(Frame(frame.node, cpu, (request,)))
+                reply = admission.request(cpu, request)
                 if reply.status == Status.REFUSED:
                     lender.void(cpu)
                     return Answer(done, reply, loaded)
