@@ -117,6 +117,7 @@ class Runner(ProcessorPort):
         self.borrower: Borrower | None = None
         #: what the loads in the outbox have given
         self.loaded: list[object] = []
+        self.may_wait = False  # a request in the outbox is an access to a struct that is not lent
         self.idle = False
         self.choices_changed = False  # another context than the current one may have become able to go on
         self.stopping = False
@@ -297,11 +298,17 @@ class Runner(ProcessorPort):
         return reply.value
 
     def _access(self, borrower: Borrower, request: Request) -> bool:
-        """An access to a struct: is it a load of one that is lent, so that its result is known?"""
+        """An access to a struct: is it a load of one that is lent, so that its result is known?
+
+        Whoever wants a lent struct waits until all uses of the lease are admitted. So nothing that may wait itself, an
+        access to a struct that is not lent, may be under way before a use, or two processors could wait for each other.
+        """
         lent = borrower.structs.get(request.target)
         if lent is None:
+            self.may_wait = True
             return False
-        borrower.used[lent.obj] = request.k
+        if not self.may_wait:
+            borrower.used[lent.obj] = request.k
         obj, _, slot, *value = request.args
         if request.code in ("load", "store"):
             assert isinstance(obj, Struct) and isinstance(slot, int)
@@ -309,6 +316,8 @@ class Runner(ProcessorPort):
                 if request.code == "store":
                     [lent.fields[slot - HEADER]] = value
                     return False
+                if self.may_wait:
+                    return False  # its node is asked
                 self.loaded.append(lent.fields[slot - HEADER])
                 return True
         del borrower.structs[lent.obj]  # its node renews or frees it, or refuses the access
@@ -355,7 +364,7 @@ class Runner(ProcessorPort):
         if self.borrower is None:
             done, reply, _, _ = self.peers.ask(frames)
             return done, reply
-        expected, self.loaded = self.loaded, []
+        expected, self.loaded, self.may_wait = self.loaded, [], False
         self.borrower.release()
         done, reply, loaded, lent = self.peers.ask(frames)
         self.borrower.resume(lent)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cluster.api import Field, Program, Struct, field, new, own, simplelock
 from cluster.runs.replay import replay_journals
 from nodes.host import lease
 from nodes.host.lease import STREAK, Borrower, Lender
@@ -16,6 +17,7 @@ from nodes.host.sockets import SocketTransport
 from shared.errors import Infrastructure
 from shared.journal.order import linearize
 from shared.journal.record import digest, holes
+from shared.port.port import here
 from shared.scenario.model import named_results
 from shared.uvm.structs import Anon
 from shared.wire.frames import GiveBack, Lent, Recall
@@ -235,6 +237,57 @@ def test_a_network_that_misbehaves_changes_nothing_of_what_is_lent() -> None:
     assert replay_journals(scene, machine.records()).digest == digest(machine.records())
     assert {"cut", "lost", "twice", "late"} <= network.did.keys(), network.did
     network.close()
+
+
+class Word(Struct, kind=231):
+    """A word that nobody guards, on purpose."""
+
+    guards = {"o": own("lock")}
+    lock = simplelock("word")
+    value: Field[int] = field("o", hint=True)
+
+
+X, Y = Word.at(0), Word.at(1)
+TURNS = 60
+
+
+def words() -> None:
+    for _ in range(2):
+        new(Word).value = 0
+
+
+def writes(mine: Word, other: Word) -> None:
+    """A store to a struct that is lent to the other, and loads of one that is lent to this: either may wait."""
+    for turn in range(1, TURNS):
+        mine.value = turn
+        seen = other.value
+        here.port.record_event("note", turn=turn, seen=seen)
+        assert other.value >= seen
+
+
+def writes_x() -> None:
+    writes(X, Y)
+
+
+def writes_y() -> None:
+    writes(Y, X)
+
+
+DEKKER = Program(words, [writes_x, writes_y], detect={"race": "off"})
+
+
+def test_no_load_overtakes_a_store_that_may_have_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processors that each waited for what the other has posted behind its own store would wait for ever."""
+    monkeypatch.setattr(lease, "LIMIT_S", 5.0)
+    scene = DEKKER.scenario()
+    for seed in range(6):
+        machine = Sockets(scene, leases=True, together=True, seed=seed)
+        assert machine.run() is None
+        assert replay_journals(scene, machine.records()).digest == digest(machine.records())
+        seen = {cpu: {one["turn"]: one["seen"] for one in machine.records()[cpu] if one["event"] == "note"}
+                for cpu in ("cpu0", "cpu1")}  # fmt: skip
+        for turn, other in seen["cpu0"].items():
+            assert other >= turn or seen["cpu1"].get(other + 1, TURNS) >= turn, "both have read what was there before"
 
 
 def keeps(self: Borrower, recall: Recall) -> GiveBack:
