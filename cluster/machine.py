@@ -16,6 +16,7 @@ from nodes.memory import Memory
 from nodes.mmu import Mmu
 from nodes.swap_pager import SwapPager
 from shared.detectors.machine_state import MachineState
+from shared.port.heap import Heap
 from shared.scenario.model import Scenario
 from shared.wire.images import Images
 
@@ -64,8 +65,12 @@ class Machine:
         """State of every node, as plain data."""
         return {name: node.image() for name, node in self.nodes.items()}
 
-    def state(self) -> MachineState:
-        """What verdicts look at."""
+    def state(self, heap: Heap | None = None) -> MachineState:
+        """What verdicts look at.
+
+        Args:
+            heap: as MachineState has it.
+        """
         disk = [self.nodes["disk"]] if "disk" in self.nodes else []
         servers = (*self.memories, self.mmu, self.swap_pager, *disk)
         return MachineState(
@@ -74,4 +79,5 @@ class Machine:
             {node.name: node.image() for node in servers},
             {processor.name: processor.tlb.state() for processor in self.processors},
             self.scenario.machine.page_size,
+            heap,
         )

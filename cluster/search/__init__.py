@@ -1,11 +1,14 @@
 """Search: the strategies that choose schedules, one file for each.
 
+auto        a portfolio of those that choose at random
 strategy    the protocol; the default schedule
 walk        random walk
 pct         probabilistic concurrency testing
 pos         partial order sampling
+rff         reads-from feedback
 surw        selectively uniform random walk
 dpor        optimal dynamic partial-order reduction: every class of executions once
+bounded     every class that a few preemptions, or a few delays, lead to
 follow      follows a given schedule: the deviations of a token, or the order of a journal
 """
 
@@ -13,25 +16,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from cluster.search.auto import Auto
+from cluster.search.bounded import Delays, Preemptions
 from cluster.search.dpor import Optimal
 from cluster.search.pct import Pct
 from cluster.search.pos import Pos
+from cluster.search.rff import Rff
 from cluster.search.strategy import Stay, Strategy, Systematic
 from cluster.search.surw import Surw
 from cluster.search.walk import RandomWalk
 from shared.errors import UserMistake
 
+#: those that take turns in `auto`, with their weights: the first two find most, and each what the other does not
+PORTFOLIO = {"pct": 2, "pos": 2, "rff": 1, "surw": 1}
 #: name of a strategy -> makes it, given a seed and a depth
 STRATEGIES: dict[str, Callable[[int, int], Strategy]] = {
+    "auto": lambda seed, depth: Auto({name: make(name, seed, depth) for name in PORTFOLIO}, [*PORTFOLIO.values()]),
     "pct": Pct,
     "pos": lambda seed, depth: Pos(seed),
+    "rff": lambda seed, depth: Rff(seed),
     "random": lambda seed, depth: RandomWalk(seed),
     "surw": lambda seed, depth: Surw(seed),
     "stay": lambda seed, depth: Stay(),
 }
 
 #: those that end when they have seen everything
-SYSTEMATIC: dict[str, Callable[[], Systematic]] = {"dpor": Optimal}
+SYSTEMATIC: dict[str, Callable[[], Systematic]] = {"delays": Delays, "dpor": Optimal, "preemptions": Preemptions}
 
 #: those that choose at random
 SEARCHING = tuple(name for name in STRATEGIES if name != "stay")

@@ -352,9 +352,9 @@ class Trace:
         it is, and how many events of each processor happened before it."""
         cpus = sorted(self._cpus.items())
         return frozenset(
-            (thread, nth, self.events[place].label[1], tuple((cpu, self.events[place].clock[at]) for cpu, at in cpus))
+            (thread, nth, event.label[1], tuple((cpu, event.clock[at]) for cpu, at in cpus if event.clock[at]))
             for thread, places in self._of_thread.items()
-            for nth, place in enumerate(places)
+            for nth, event in enumerate(self.events[place] for place in places)
         )
 
     def without(self, place: int) -> list[Event]:

@@ -107,6 +107,7 @@ class Sim(Scheduling):
         self._restore()
         self.journals = {name: Journal(name) for name in self.machine.nodes} if record else None
         execution = self.execution = self._new_execution(strategy, record)
+        self._fill_pool()
         with here.installed(self):
             if not self._refuses():
                 with suppress(PortDead):
@@ -116,7 +117,7 @@ class Sim(Scheduling):
             if self.crash is None and not self.booting:
                 self._verdicts()
             elif execution.ended:
-                self.finding = no_end(self.machine.state(), self.limit)
+                self.finding = no_end(self.machine.state(self.heap), self.limit)
             self.dead = True
             for thread in self.threads.values():
                 if thread.glet is not None:
@@ -196,13 +197,13 @@ class Sim(Scheduling):
             wrong: what the memory oracle says.
         """
         sound = not watched and wrong is None and self.image_ is not None
-        known = digest(self.machine, self.heap, self.results) if sound else b""
-        if known in self.judged.clean:
+        known = digest(self.machine, self.heap, self.results) if sound and self.judged.pays() else b""
+        if self.judged.knows(known):
             return []
-        state = self.machine.state()
+        state = self.machine.state(self.heap)
         unexpected = promise(self.machine.scenario, self.results, state)
         found = judge(state, self.detect, wrong, unexpected, watched)
-        if sound and not found and unexpected is None:
+        if known and not found and unexpected is None:
             self.judged.remember(known)
         return found
 
@@ -214,7 +215,7 @@ class Sim(Scheduling):
                 code, target = thread.waits
                 if thread.waits_since * 2 < self.route[code](target).admitted:
                     long_waiting.add(thread.name)
-        return endless(self.machine.state(), self.detect, self.limit, long_waiting, watched)
+        return endless(self.machine.state(self.heap), self.detect, self.limit, long_waiting, watched)
 
     def _restore(self) -> None:
         self.machine.reset()

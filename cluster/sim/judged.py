@@ -19,13 +19,37 @@ from shared.scenario.model import Results
 
 #: states that are remembered at most
 MOST = 1 << 14
+#: states looked up before it is said whether that pays, and how many of so many must have been there
+TRIES, ONE_IN = 64, 4
 
 
 class Judged:
-    """Digests of the final states of one machine, all reached from one image."""
+    """Digests of the final states of one machine, all reached from one image.
+
+    Attributes:
+        asked, known: states looked up, and how many of them were there.
+    """
 
     def __init__(self) -> None:
         self.clean: set[bytes] = set()
+        self.asked = self.known = 0
+
+    def pays(self) -> bool:
+        """Do executions end often enough in a state that is remembered? A digest costs a third of a verdict."""
+        return self.asked < TRIES or self.known * ONE_IN >= self.asked
+
+    def knows(self, digest: bytes) -> bool:
+        """Has a verdict found nothing wrong with this state?
+
+        Args:
+            digest: b"": not known.
+        """
+        if not digest:
+            return False
+        self.asked += 1
+        known = digest in self.clean
+        self.known += known
+        return known
 
     def remember(self, digest: bytes) -> None:
         """Nothing is wrong with this state."""

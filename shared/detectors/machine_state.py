@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from shared.locks.table import LockState, Want
+from shared.port.heap import Heap
 from shared.scenario.model import Results
 from shared.wire.images import Images
 
@@ -66,6 +67,7 @@ class MachineState:
         images: node -> its state, in the node's own form (`Node.image`).
         tlbs: of each processor.
         page_size: bytes.
+        heap: of all memories, where an engine has them in one; None: it is put together from the images.
     """
 
     contexts: Sequence[ContextState]
@@ -73,6 +75,7 @@ class MachineState:
     images: Images
     tlbs: Mapping[str, TlbState]
     page_size: int
+    heap: Heap | None = None
 
 
 class HostState(NamedTuple):

@@ -156,7 +156,7 @@ def snapshot_of(state: MachineState) -> Snapshot:
     frames = [tuple(words) for _, words in sorted(images.frames_of(state.images))]
     tlbs = {cpu: (pmap, dict(entries)) for cpu, (pmap, entries) in state.tlbs.items()}
     return Snapshot(
-        images.heap_of(state.images),
+        images.heap_of(state.images) if state.heap is None else state.heap,
         {} if table is None else {pmap: {vpn: pte for vpn, *pte in entries} for pmap, entries in table["pmaps"]},
         {} if table is None else {frame: attr for frame, *attr in table["attrs"]},
         {} if swapped is None else {slot: tuple(words) for slot, words in swapped["slots"]},

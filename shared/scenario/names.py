@@ -21,7 +21,7 @@ from shared.scenario.yaml import Value, meant, show
 FIRST_ADDRESS = 0x10000
 REGION_ALIGN = 0x1000
 WORD = 8
-MAX_LWPS, MAX_REGION_PAGES = 64, 4096
+MAX_LWPS, MAX_REGION_PAGES = 1024, 4096
 RESERVED = (
     "boot", "clock", "devices", "disk", "disk_io", "io", "lock_manager", "memory", "mmu", "pagedaemon", "swap",
     "swap_io", "swap_pager", "user",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,9 +25,11 @@ from cluster.sim.engine import Sim, seldom_collected
 from nodes.host.transport import Kind
 from shared import FORM
 from tests.bench.counter import PROGRAM, TAKERS
-from tests.bench.forks import FRAMES_PER_CPU, engine, forks
+from tests.bench.forks import engine, forks
 
 SECONDS = 3.0
+#: schedules of a search of its own process
+SEARCHED = 3000
 LIVE_TURNS = 3
 Row = tuple[str, float, str, str]
 
@@ -103,23 +106,39 @@ def small_rows() -> list[Row]:
     return rows
 
 
-def many_cpus_rows() -> list[Row]:
-    """What an operation costs on 16 CPUs beside 2, the work of each CPU being the same."""
+def flat_rows() -> list[Row]:
+    """What an operation costs on more CPUs, and in longer runs, beside the same work on 2 CPUs done once."""
     rows = []
     for name in ("stay", "pct", "random"):
         speeds = {}
-        for cpus in (2, 16):
-            sim, strategy = engine(cpus), make(name, 0, 3)
+        for cpus, rounds in ((2, 1), (16, 1), (64, 1), (2, 16)):
+            sim, strategy = engine(cpus, rounds), make(name, 0, 3)
 
             def execution(sim: Sim = sim, strategy: Strategy = strategy) -> float:
                 found = sim.execute(strategy)
                 assert found is None, found
                 return sim.steps
 
-            speeds[cpus] = rate(execution)
-        beside = f"an operation costs {speeds[2] / speeds[16]:.2f} of one on 2 CPUs"
-        rows.append((f"16 CPUs, {16 * FRAMES_PER_CPU} frames, forks, {name}", speeds[16], "operations/s", beside))
+            with seldom_collected():
+                speed = speeds[cpus, rounds] = rate(execution)
+            what = f"{cpus} CPUs, {sim.steps:,} operations, forks, {name}"
+            beside = f"an operation costs {speeds[2, 1] / speed:.2f} of one on 2 CPUs, done once"
+            rows.append((what, speed, "operations/s", beside))
     return rows
+
+
+def two_processes_rows() -> list[Row]:
+    """Two searches at the same time on two cores, beside one alone."""
+
+    def together(processes: int) -> float:
+        command = [sys.executable, "-m", "cluster.cli", "explore", "E54", "--fixed"]
+        command += ["--strategy", "random", "--schedules", str(SEARCHED), "--json"]
+        begun = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) for _ in range(processes)]
+        return sum(SEARCHED / json.loads(search.communicate()[0])["seconds"] for search in begun)
+
+    one = (together(1) + together(1)) / 2
+    two = together(2)
+    return [("two searches of E54 at once", two, "schedules/s", f"{two / one:.2f} of one")]
 
 
 #: the live machines that are measured: what they are -> CPUs, keys of the machine, transport, rounds of forks
@@ -225,7 +244,7 @@ def pss_mib(pid: int | str) -> float:
 def main() -> None:
     """Measure, and print a table (or `--json`)."""
     print(f"form: {FORM.name}", file=sys.stderr)
-    rows = sim_rows() + small_rows() + many_cpus_rows()
+    rows = sim_rows() + small_rows() + flat_rows() + two_processes_rows()
     if "--no-live" not in sys.argv:
         rows += live_rows()
     if "--json" in sys.argv:

@@ -35,7 +35,7 @@ def forks(cpus: int, rounds: int = 1, machine: str = "") -> Scenario:
     return scene(programs, "\n".join(setup), ", ".join(filter(None, (size, machine))))
 
 
-def engine(cpus: int) -> Sim:
+def engine(cpus: int, rounds: int = 1) -> Sim:
     """The machine, ready to run."""
-    machine, image = prepare(forks(cpus))
+    machine, image = prepare(forks(cpus, rounds))
     return Sim(machine, image)

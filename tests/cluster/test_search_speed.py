@@ -12,8 +12,9 @@ from cluster.search.pct import Pct
 from cluster.search.strategy import Strategy
 from cluster.search.walk import RandomWalk
 from cluster.sim.engine import Sim
-from cluster.sim.judged import MOST, Judged
+from cluster.sim.judged import MOST, TRIES, Judged
 from nodes.cpu import Thread
+from tests.bench.forks import engine
 from tests.kit import SHIPPED, scenario
 
 EXECUTIONS = 6
@@ -75,6 +76,26 @@ def test_an_execution_begins_where_the_image_says(name: str) -> None:
         sim._restore()
         assert in_order(machine.image()) == in_order({node: image[node] for node in machine.nodes})
         assert not sim.heap.changed and all(rec.owner is None for rec in sim.heap.records.values())
+
+
+def test_states_are_looked_up_only_where_that_pays() -> None:
+    rare, often = Judged(), Judged()
+    for number in range(TRIES):
+        assert rare.pays() and often.pays()
+        for judged, state in ((rare, number), (often, number % 4)):
+            digest = state.to_bytes(16, "big")
+            if not judged.knows(digest):
+                judged.remember(digest)
+    assert (rare.known, often.known) == (0, TRIES - 4)
+    assert not rare.pays() and often.pays()
+    assert not often.knows(b"") and often.asked == TRIES
+
+
+def test_a_machine_may_have_many_cpus_and_many_contexts() -> None:
+    """All of them are in the middle of the kernel at once, and none lies above all others on the stack."""
+    sim = engine(48)
+    assert sim.execute(RandomWalk(0)) is None
+    assert len(sim.threads) > 48 * 4 and sim.steps > 100_000
 
 
 def test_no_more_than_a_bounded_number_of_states_is_remembered() -> None:

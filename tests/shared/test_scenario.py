@@ -266,16 +266,16 @@ BAD = [
     ('source: ["nowhere"]', "source: []", "source", "source", "at least 1 entry"),
     ("source: [", "source: &s [", "source", "source", "an anchor"),
     # the machine
-    ("{cpus: 2,", "{cpus: 17,", "cpus", "machine.cpus", "17 is out of range: 1 to 16"),
-    ("{cpus: 2,", "{cpus: 0,", "cpus", "machine.cpus", "0 is out of range: 1 to 16"),
+    ("{cpus: 2,", "{cpus: 129,", "cpus", "machine.cpus", "129 is out of range: 1 to 128"),
+    ("{cpus: 2,", "{cpus: 0,", "cpus", "machine.cpus", "0 is out of range: 1 to 128"),
     ("{cpus: 2,", "{cpus: 010,", "cpus", "machine.cpus", "found the text '010' (a number has no leading zero)"),
     ("{cpus: 2,", "{cpus: 1:30,", "cpus", "machine.cpus", "(a colon does not make a number)"),
     ("{cpus: 2,", "{cpus: '2',", "cpus", "machine.cpus", "(remove the quotes)"),
     ("{cpus: 2,", "{cpus: true,", "cpus", "machine.cpus", "expected a whole number, found true"),
     ("{cpus: 2,", "{cpu: 2,", "cpu: 2", "machine.cpu", "unknown key 'cpu' (did you mean cpus?)"),
     ("{cpus: 2,", "{", "machine", "machine", "missing key 'cpus'"),
-    ("frames: 24", "frames: 7", "frames", "machine.frames", "7 is out of range: 8 to 4096"),
-    ("frames: 24", "frames: 4097", "frames", "machine.frames", "out of range"),
+    ("frames: 24", "frames: 7", "frames", "machine.frames", "7 is out of range: 8 to 16384"),
+    ("frames: 24", "frames: 16385", "frames", "machine.frames", "out of range"),
     ("swap_slots: 32", "swap_slots: -1", "swap_slots", "machine.swap_slots", "-1 is out of range: 0 to 8192"),
     ("swap_slots: 32", "swap_slots: 32, swap: {devices: [{slots: 4}]}", "swap_slots", "machine.swap_slots", "leave it out, because each device has its own slots"),
     ("swap_slots: 32", "swap: {devices: []}", "swap", "machine.swap.devices", "at least"),
@@ -295,7 +295,7 @@ BAD = [
     ("page_size: 64}", "freemin: 8, freetarg: 8}", "freetarg", "machine.freetarg", "8 is out of range: 9 to 23"),
     ("page_size: 64}", "anons: 0}", "anons", "machine.anons", "out of range"),
     ("page_size: 64}", "mmu: {rm: soft}}", "rm", "machine.mmu.rm", "unknown way to keep R and M 'soft'"),
-    ("page_size: 64}", "mmu: {page_tables: 0}}", "page_tables", "machine.mmu.page_tables", "0 is out of range: 1 to 4096"),
+    ("page_size: 64}", "mmu: {page_tables: 0}}", "page_tables", "machine.mmu.page_tables", "0 is out of range: 1 to 16384"),
     ("page_size: 64}", "mmu: {page_tables: 4, unwired_mappings: 2}}", "page_tables", "machine.mmu.page_tables", "an MMU with room for a few unwired_mappings has no page tables in memory"),
     ("page_size: 64}", "mmu: {tables: 4}}", "mmu", "machine.mmu.tables", "unknown key 'tables'"),
     ("page_size: 64}", "shards: {mmu: 2}}", "shards", "machine.shards.mmu", "unknown key 'mmu'"),
@@ -385,7 +385,7 @@ BAD = [
     ("results: {r0: 0", "results: {r9: 0", "r9", "expect.fixed.results.r9", "no step has `into: r9`"),
     ("results: {r0: 0", "results: {r0: ENOSUCH", "ENOSUCH", "expect.fixed.results.r0", "unknown errno or signal 'ENOSUCH'"),
     ("errata: [amap_cow_now.nanon-freed-locked]\n", "", "with_errata", "expect.with_errata", "the scenario names no errata"),
-    ("strategy: pct", "strategy: magic", "magic", "bound.strategy", "unknown strategy 'magic'; known: pct, pos, random, surw"),
+    ("strategy: pct", "strategy: magic", "magic", "bound.strategy", "unknown strategy 'magic'; known: auto, pct, pos, random, rff, surw"),
     ("depth: 3", "depth: 0", "depth: 0", "bound.depth", "0 is out of range: 1 to 16"),
     ("schedules: 2000", "schedules: many", "many", "bound.schedules", "expected a whole number, found the text 'many'"),
 ]  # fmt: skip
@@ -408,7 +408,7 @@ def test_all_mistakes_of_a_file_are_told_at_once() -> None:
     for old, new in [
         ("id: T1", "id: T.1"),
         ("title: A test\n", "titel: A test\n"),
-        ("{cpus: 2, frames: 24,", "{cpus: 99, frames: 1,"),
+        ("{cpus: 2, frames: 24,", "{cpus: 199, frames: 1,"),
         ("errata: [", "errata: [nonsense, S3, "),
         ("race: off, lockdebug: note", "race: of, lockdebog: note"),
         ("as: buf, pages: 4", "as: buf, page: 4"),  # with it, buf is lost, and nobody else is told so
@@ -498,8 +498,8 @@ def test_a_message_never_carries_more_than_a_glimpse_of_the_input() -> None:
 
 
 def test_too_many_threads_are_refused() -> None:
-    forks = "".join(f"    - fork: {{as: F{i}, program: []}}\n" for i in range(64))
-    with pytest.raises(UserMistake, match="more than 64 threads"):
+    forks = "".join(f"    - fork: {{as: F{i}, program: []}}\n" for i in range(1024))
+    with pytest.raises(UserMistake, match="more than 1024 threads"):
         load_scenario(change("  B2:\n", f"  B2:\n{forks}"), "t.yaml")
 
 
