@@ -239,7 +239,7 @@ def test_a_network_that_misbehaves_changes_nothing_of_what_is_lent() -> None:
     network.close()
 
 
-class Word(Struct, kind=231):
+class Word(Struct, kind=244):
     """A word that nobody guards, on purpose."""
 
     guards = {"o": own("lock")}
