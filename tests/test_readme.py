@@ -90,7 +90,7 @@ def token_in(output: str) -> str:
 
 def assert_shown(shown: Shown, code: int, output: str, token: str) -> None:
     """The command came to what the text says of it."""
-    finds = shown.command.split()[1] in ("explore", "replay") and "--expect" not in shown.command
+    finds = shown.command.split()[1] in ("explore", "minimize", "replay") and "--expect" not in shown.command
     assert code == (int(finds) if shown.code is None else shown.code), output
     printed = " ".join(output.split())
     for line in shown.lines:

@@ -26,6 +26,7 @@ COMMANDS = {
     "run": "Run a scenario once or repeatedly, in this process or on real processes.",
     "explore": "Search for a schedule with a finding.",
     "replay": "Repeat a schedule exactly.",
+    "minimize": "Shorten a schedule, and show which operations its finding needs.",
     "postmortem": "Explain a run from its logs.",
     "scenarios": "List the scenarios, or show a scenario.",
     "steps": "List the steps of scenarios, or describe a step.",

@@ -40,6 +40,10 @@ KEYS = {
         "scenario", "engine", "errata", "detect", "results", "finding", "notes", "sites", "operations", "digest",
         "equal", "unlike", "skipped", "token", "replay", "out", "exit", "expected", "error",
     ),
+    "minimize": (
+        "scenario", "errata", "detect", "finding", "operations", "deviations_before", "deviations", "windows",
+        "token", "replay", "out", "exit", "error",
+    ),
     "measure": ("seeds", "scenarios", "interrupted", "exit"),
 }  # fmt: skip
 
