@@ -95,8 +95,8 @@ class Plan:
 )
 @click.argument("scenario", required=False)
 @click.option("--all", "everything", is_flag=True,
-              help="Search all scenarios; --out DIR keeps what is done, and continues there. With --patch: show what the "
-              "patch changes.")  # fmt: skip
+              help="Search all scenarios; --out DIR keeps what is done, and continues there. With --patch: show what "
+              "the patch changes.")  # fmt: skip
 @click.option("--junit", metavar="FILE", help="With --all: also write a report in JUnit's format.")
 @click.option(
     "--strategy",
