@@ -147,6 +147,7 @@ def test_a_command_of_the_texts_works(shown: Shown, token: str) -> None:
 
 
 @pytest.mark.live
+@pytest.mark.usefixtures("ray_session")
 def test_live_commands_of_the_texts_work(token: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same for those that boot Ray, in the texts' order, so that the postmortem has its run."""
     monkeypatch.chdir(tmp_path)

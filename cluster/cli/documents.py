@@ -31,7 +31,7 @@ KEYS = {
         "replay_shortened", "out", "seconds", "parity",
     ),
     "explore": (
-        "all", "patch", "scenario", "errata", "detect", "strategy", "near", "depth", "preemptions", "seed",
+        "all", "patch", "scenario", "errata", "detect", "fixed", "strategy", "near", "depth", "preemptions", "seed",
         "granularity", "bound", "time", "schedules", "by", "exhausted", "redundant", "distinct", "chance_of_new",
         "seconds", "searches", "found_at", "finding", "results", "sites", "notes", "racy", "operations",
         "token", "deviations", "replay", "out", "interrupted", "exit", "expected", "error",

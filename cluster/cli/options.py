@@ -192,8 +192,9 @@ def live_options(command: Command) -> Command:
     command = click.option(
         "--transport",
         type=click.Choice(KINDS),
-        help="How real processes reach each other; default: sockets. ray: calls of Ray's actors, which are slow; "
-        "the journals are the same.",
+        help="How real processes reach each other; the journals are the same. leases: over sockets, and structs are "
+        "lent to processors; the default, if journals are checked. sockets: nothing is lent. ray: calls of Ray's "
+        "actors, which are slow.",
     )(command)
     return click.option(
         "--address", metavar="HOST:PORT", help="Address of a Ray cluster; default: a private Ray on this computer."

@@ -43,7 +43,10 @@ COMPILED = (
     "cluster/sim",
 )
 #: files of these folders that stay as they are
-LEFT = tuple(f"nodes/host/{name}.py" for name in ("admit", "host", "ray", "runner", "sockets", "stream", "transport"))
+LEFT = tuple(
+    f"nodes/host/{name}.py"
+    for name in ("admit", "host", "lease", "lines", "ray", "runner", "sockets", "stream", "transport")
+)
 
 
 def modules(root: Path) -> list[str]:

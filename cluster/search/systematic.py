@@ -13,7 +13,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 
 from cluster.search.strategy import Systematic, default
-from cluster.search.trace import Event, Trace
+from cluster.search.trace import NO_CHOICE, Event, Trace
 from nodes.cpu import Thread
 from shared.errors import ProjectBug
 
@@ -83,7 +83,6 @@ class Stepwise(Systematic):
         if self._at < self._known:
             self.thread = named(enabled, self.trace.events[self._at].thread)
             self._at += 1
-            self._caused.clear()
             return self.thread
         if self.left is not None:
             return self._let(enabled)
@@ -105,7 +104,6 @@ class Stepwise(Systematic):
         if self._at < self._known:
             value = self.trace.events[self._at].label[1]
             self._at += 1
-            self._caused.clear()
             return value
         if self.left is not None:
             return 0
@@ -113,6 +111,19 @@ class Stepwise(Systematic):
         value = self._value(self.thread, n)
         self._begin(self.thread, self.trace.choice(self.thread, value, n))
         return value
+
+    def stays(self) -> int:
+        """At how many points behind the last one the way that is given goes on with the same context."""
+        events, at = self.trace.events, self._at
+        if at == 0 or at >= self._known:
+            return 0
+        label = events[at - 1].thread, NO_CHOICE
+        while at < self._known and events[at].label == label:
+            at += 1
+        return at - self._at
+
+    def passed(self, points: int) -> None:
+        self._at += points
 
     def performed(self, code: str, target: int, args: tuple[object, ...]) -> None:
         if self._open is not None and self._open.code == "access":

@@ -124,6 +124,7 @@ def test_a_program_that_cannot_be_is_refused(threads: list[api.Function], said: 
 
 
 @pytest.mark.live
+@pytest.mark.usefixtures("ray_session")
 def test_a_program_runs_on_real_processes(tmp_path: Path) -> None:
     for kind in ("assertion", "held-at-exit"):  # by its schedule; by a choice of data
         broken, sound = DEFECTS[kind]
