@@ -57,10 +57,10 @@ def _seconds(_: click.Context, option: click.Parameter, text: str | None) -> flo
     "fuzz",
     ("uvmp fuzz --time 30s", "test the repaired kernel with new random programs"),
     ("uvmp fuzz --errata S3a --time 2m --stop-at-first", "search for a known defect, without its scenario"),
-    ("uvmp fuzz --patch fix.py --out runs/fix", "test a patch; again with the same folder: go on"),
+    ("uvmp fuzz --patch fix.py --out runs/fix", "test a patch; with the same folder again, continue"),
     ("uvmp fuzz --merge runs/a --merge runs/b --out runs/both", "make one corpus of two"),
 )
-@click.option("--out", metavar="DIR", help="Folder of the corpus. If it exists, go on from there. Default: a new "
+@click.option("--out", metavar="DIR", help="Folder of the corpus. If it exists, continue it. Default: a new "
               "folder, runs/fuzz-SEED.")  # fmt: skip
 @click.option("--seed", metavar="TEXT", help="Seed of the programs; equal seeds make equal programs. Default: a new "
               "seed, or the corpus's.")  # fmt: skip
@@ -86,14 +86,14 @@ def command(asked: FuzzOptions) -> int:
     contexts meet in a new way are kept in a corpus, and later programs are made from them. A program that fails is cut
     down and written as a scenario file, one for each cause, with a command line that repeats the finding.
 
-    Ctrl-C ends the command at any time. The same command with the same --out goes on.
+    Ctrl-C ends the command at any time. The same command with the same --out continues.
     """
     output = Output(asked.as_json)
     order = _order(asked)
     folder = order.out
     assert folder is not None
     if folder.exists() and any(folder.iterdir()):
-        output.note(f"going on with the corpus in {folder} (seed {order.seed})")
+        output.note(f"continuing the corpus in {folder} (seed {order.seed})")
     else:
         output.note(f"fuzzing into {folder} (seed {order.seed})")
     told_found = 0
@@ -193,7 +193,7 @@ def _say(output: Output, result: Hunt) -> None:
         f" {sights[ORDER]:,} orders of locks, {sights[MEET]:,} meetings on a struct"
     )
     options: Iterable[str] = [] if (patch := current()) is None else ["--patch", patch.file]
-    output.note(f"to go on: {shlex.join(['uvmp', 'fuzz', '--out', str(folder), *options])}")
+    output.note(f"to continue: {shlex.join(['uvmp', 'fuzz', '--out', str(folder), *options])}")
 
 
 def _facts(result: Hunt) -> Facts:

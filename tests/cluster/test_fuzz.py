@@ -395,7 +395,7 @@ def test_the_command_is_interrupted_in_words(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(cluster.fuzz.hunt, "judge", killed)
     result = uvmp("fuzz", "--out", tmp_path / "c", "--json")
     assert result.exit_code == Exit.INTERRUPTED and json.loads(result.stdout)["interrupted"] is True
-    assert "to go on: uvmp fuzz --out" in result.stderr
+    assert "to continue: uvmp fuzz --out" in result.stderr
 
 
 @pytest.mark.parametrize(
