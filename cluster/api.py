@@ -53,6 +53,8 @@ from cluster.runs.folder import create, write_sim
 from cluster.runs.outcome import Outcome
 from cluster.runs.token import parse, refuse_mismatch
 from cluster.search import explore as search
+from cluster.search.bounded import Preemptions
+from cluster.search.dpor import Optimal
 from cluster.search.pct import Pct
 from cluster.search.strategy import Strategy
 from cluster.search.walk import RandomWalk
@@ -68,8 +70,9 @@ from shared.scenario.machine import MAX_CPUS
 from shared.scenario.model import Scenario
 
 __all__ = [
-    "Array", "Field", "Finding", "Pct", "Program", "RandomWalk", "Report", "Struct", "choose", "explore", "field",
-    "free", "link", "live", "lockmgr", "new", "own", "replay", "simplelock", "sleep", "stat", "union", "via", "wakeup",
+    "Array", "Field", "Finding", "Optimal", "Pct", "Preemptions", "Program", "RandomWalk", "Report", "Struct",
+    "choose", "explore", "field", "free", "link", "live", "lockmgr", "new", "own", "replay", "simplelock", "sleep",
+    "stat", "union", "via", "wakeup",
 ]  # fmt: skip
 
 S = TypeVar("S", bound=Struct)
@@ -233,12 +236,14 @@ class Report:
         executions: how many were run.
         found_at: number of the execution that had the finding, from 1; 0: none had.
         outcome: that execution, recorded; without a finding the default one.
+        exhausted: a systematic strategy (Optimal, Preemptions) has seen everything within its bound.
     """
 
     program: Program
     executions: int
     found_at: int
     outcome: Outcome
+    exhausted: bool = False
 
     @property
     def finding(self) -> Finding | None:
@@ -261,7 +266,7 @@ class Report:
 
     def __str__(self) -> str:
         if self.finding is None:
-            return f"no finding in {self.executions:,} executions"
+            return f"{'exhausted: ' if self.exhausted else ''}no finding in {self.executions:,} executions"
         lines = [f"{self.finding.kind}: {self.finding.text}"]
         lines += [f"  {name}  {value}" for name, value in self._details() if value]
         lines += [f"found in execution {self.found_at:,}; token: {self.token}"]
@@ -289,7 +294,8 @@ def explore(program: Program, strategy: Strategy | None = None, executions: int 
     scenario = program.scenario()
     exploration = search.explore(scenario, strategy or Pct(), schedules=executions)
     outcome = engine.replay(scenario, []) if exploration.outcome is None else exploration.outcome
-    return Report(program, exploration.schedules, exploration.found_at, outcome)
+    exhausted = exploration.coverage is not None and exploration.coverage.exhausted
+    return Report(program, exploration.schedules, exploration.found_at, outcome, exhausted)
 
 
 def replay(program: Program, token: str) -> Report:
@@ -319,7 +325,7 @@ def live(program: Program, token: str | None = None, seed: int = 0) -> Report:
     scenario = program.scenario()
     wanted = None if token is None else replay(program, token).outcome
     with ray_session() as ray:
-        machine = LiveMachine(ray, scenario)
+        machine = LiveMachine(ray, scenario, transport="sockets")  # (nobody replays its journals)
         try:
             run = machine.run(follow=None if wanted is None else wanted.journals, seed=seed)
         finally:

@@ -90,7 +90,7 @@ def token_in(output: str) -> str:
 
 def assert_shown(shown: Shown, code: int, output: str, token: str) -> None:
     """The command came to what the text says of it."""
-    finds = shown.command.split()[1] in ("explore", "replay") and "--expect" not in shown.command
+    finds = shown.command.split()[1] in ("explore", "minimize", "replay") and "--expect" not in shown.command
     assert code == (int(finds) if shown.code is None else shown.code), output
     printed = " ".join(output.split())
     for line in shown.lines:
@@ -147,6 +147,7 @@ def test_a_command_of_the_texts_works(shown: Shown, token: str) -> None:
 
 
 @pytest.mark.live
+@pytest.mark.usefixtures("ray_session")
 def test_live_commands_of_the_texts_work(token: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same for those that boot Ray, in the texts' order, so that the postmortem has its run."""
     monkeypatch.chdir(tmp_path)

@@ -27,6 +27,7 @@ COMMANDS = {
     "explore": "Search for a schedule with a finding.",
     "fuzz": "Search for defects with random programs.",
     "replay": "Repeat a schedule exactly.",
+    "minimize": "Shorten a schedule, and show which operations its finding needs.",
     "postmortem": "Explain a run from its logs.",
     "scenarios": "List the scenarios, or show a scenario.",
     "steps": "List the steps of scenarios, or describe a step.",

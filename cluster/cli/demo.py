@@ -82,7 +82,7 @@ class Demo:
             return result
         describe.finding(self.output, result.finding)
         self.output.say()
-        how = f"{bound.strategy}, depth {bound.depth}, seed {result.seed}"
+        how = f"{bound.strategy}, seed {result.seed}"
         self.output.say(f"found in schedule {result.found_at:,} of at most {bound.schedules:,} ({how}).")
         self.output.say("This command line contains the whole schedule:")
         self.output.command(self.chosen.replay_line(result.token), bold=True)

@@ -31,8 +31,9 @@ KEYS = {
         "replay_shortened", "out", "seconds", "parity",
     ),
     "explore": (
-        "all", "patch", "scenario", "errata", "detect", "strategy", "depth", "seed", "granularity", "bound",
-        "schedules", "seconds", "searches", "found_at", "finding", "results", "sites", "notes", "racy", "operations",
+        "all", "patch", "scenario", "errata", "detect", "fixed", "strategy", "near", "depth", "preemptions", "seed",
+        "granularity", "bound", "time", "schedules", "by", "exhausted", "redundant", "distinct", "chance_of_new",
+        "seconds", "searches", "found_at", "finding", "results", "sites", "notes", "racy", "operations",
         "token", "deviations", "replay", "out", "interrupted", "exit", "expected", "error",
     ),
     "fuzz": (
@@ -42,6 +43,10 @@ KEYS = {
     "replay": (
         "scenario", "engine", "errata", "detect", "results", "finding", "notes", "sites", "operations", "digest",
         "equal", "unlike", "skipped", "token", "replay", "out", "exit", "expected", "error",
+    ),
+    "minimize": (
+        "scenario", "errata", "detect", "finding", "operations", "deviations_before", "deviations", "windows",
+        "token", "replay", "out", "exit", "error",
     ),
     "measure": ("seeds", "scenarios", "interrupted", "exit"),
 }  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -11,6 +11,7 @@ from cluster.cli import describe
 from cluster.cli.documents import End, Facts, deviations, document, of_end, of_outcome, of_scenario
 from cluster.cli.options import (
     Chosen,
+    Duration,
     Options,
     asks,
     called,
@@ -20,16 +21,27 @@ from cluster.cli.options import (
     run_options,
     seed_option,
 )
-from cluster.cli.output import Output, Progress, rate_of
+from cluster.cli.output import Output, Progress, rate_of, spent
 from cluster.runs.folder import keep
-from cluster.search import SEARCHING, SYSTEMATIC, make
-from cluster.search.explore import Exploration, explore
+from cluster.search import SEARCHING, SYSTEMATIC
+from cluster.search.bounded import Preemptions
+from cluster.search.chance import chance_of_new, interval, percent
+from cluster.search.explore import Coverage, Exploration, explore
+from cluster.search.near import Near, Site
+from cluster.search.strategy import Strategy
 from shared.errors import Exit, ProjectBug, UserMistake
 from shared.findings import UNEXPECTED
+from shared.patch import SEAMS, current
+from shared.port.struct import KINDS
+from shared.scenario.yaml import meant, show
 from shared.text import counted
 
 #: after this many schedules, the command warns about a site that was not reached
 FIRST_SCHEDULES = 200
+#: options for one scenario
+ALONE = ("depth", "near", "time", "exhaust", "preemptions", "errata", "detect", "kernel_lock", "operations")
+#: schedules of a search that is to exhaust its scenario
+EXHAUST = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +53,13 @@ class ExploreOptions(Options):
     strategy: str | None
     depth: int | None
     schedules: int | None
+    time: float | None
     seed: int
     granularity: str
+    exhaust: bool
+    preemptions: int | None
+    near: str | None
+    junit: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +70,22 @@ class Plan:
     strategy: str
     depth: int
     limit: int
+    seconds: float | None
     seed: int
     granularity: str
+    preemptions: int | None = None
+    near: Site | None = None
+
+    @property
+    def within(self) -> str:
+        """The bound, in words behind `exhausted`."""
+        return "" if self.preemptions is None else f" within {counted(self.preemptions, 'preemption')}"
 
     def __str__(self) -> str:
+        if self.strategy in SYSTEMATIC:
+            return f"{self.strategy}{self.within}"
+        if self.near is not None:
+            return f"pct near {self.near}, depth {self.depth}, seed {self.seed}"
         depth = f"depth {self.depth}, " if self.strategy == "pct" else ""
         return f"{self.strategy}, {depth}seed {self.seed}"
 
@@ -65,15 +94,23 @@ class Plan:
     "explore",
     ("uvmp explore S3a-shipped", "find the race, and print a command that repeats it"),
     ("uvmp explore S3a-shipped --fixed --schedules 400", "search the repaired kernel"),
+    ("uvmp explore E60 --fixed --exhaust", "try every class of executions once: is there no finding at all?"),
+    ("uvmp explore E1 --fixed --exhaust --preemptions 2", "the same with at most two preemptions"),
+    ("uvmp explore --all --expect --out runs/all", "search every scenario; the same command continues where it ended"),
     ("uvmp explore --all --patch fix.py", "show what a patch changes; takes minutes"),
+    ("uvmp explore S2a --fixed --time 30s", "search for half a minute"),
+    ("uvmp explore S7-shipped --near uvm_fault_unwire", "preempt where the defect is believed to be"),
     ("uvmp explore my.yaml --seed 7 --out runs/found", "search your own scenario, and keep the finding's run"),
 )
 @click.argument("scenario", required=False)
-@click.option("--all", "everything", is_flag=True, help="With --patch: show what the patch changes in all scenarios.")
+@click.option("--all", "everything", is_flag=True,
+              help="Search all scenarios; --out DIR keeps what is done, and continues there. With --patch: show what "
+              "the patch changes.")  # fmt: skip
+@click.option("--junit", metavar="FILE", help="With --all: also write a report in JUnit's format.")
 @click.option(
     "--strategy",
     type=click.Choice([*SEARCHING, *SYSTEMATIC]),
-    help="How to choose schedules; default: the scenario's.",
+    help="How to choose schedules; default: auto, unless the scenario says another. auto: several of them take turns.",
 )
 @click.option(
     "--depth",
@@ -83,8 +120,18 @@ class Plan:
 @click.option(
     "--schedules",
     type=click.IntRange(1, 10_000_000),
-    help="Try at most this many schedules; default: the scenario's bound.",
+    help=f"Try at most this many schedules; default: the scenario's bound, with --exhaust {EXHAUST:,}.",
 )
+@click.option("--exhaust", is_flag=True,
+              help="Try what makes a difference, each once, until everything is tried: optimal DPOR.")  # fmt: skip
+@click.option(
+    "--preemptions",
+    type=click.IntRange(0, 1000),
+    help="With --exhaust: only schedules with at most this many switches away from a context that could go on.",
+)
+@click.option("--near", metavar="FUNCTION[:FIELD]",
+              help="Preempt mostly in this kernel function, or where it uses this field.")  # fmt: skip
+@click.option("--time", type=Duration(), help="Begin no schedule after this time, as 30s, 5m or 1h.")
 @seed_option
 @kernel_options
 @click.option("--granularity", type=click.Choice(["guarded", "access"]), default="guarded", show_default=True,
@@ -98,10 +145,9 @@ def command(asked: ExploreOptions) -> int:
     prints a command line that repeats it exactly.
     """
     if asked.everything:
-        from cluster.cli.explore_all import explore_all
-
-        _refuse_with_all(asked)
-        return explore_all(asked.as_json, asked.seed, asked.schedules)
+        return _explore_all(asked)
+    if asked.junit is not None:
+        raise UserMistake("is only for --all", field="--junit")
     if asked.scenario is None:
         raise click.UsageError("missing argument 'SCENARIO'")
     output = Output(asked.as_json)
@@ -109,7 +155,8 @@ def command(asked: ExploreOptions) -> int:
     folder = new_folder(asked.out)
     plan = _plan(chosen, asked)
     describe.introduce(output, chosen.scenario)
-    output.note(f"exploring up to {counted(plan.limit, 'schedule')} ({plan})")
+    within = "" if plan.seconds is None else f", for {spent(plan.seconds)} at most"
+    output.note(f"exploring up to {counted(plan.limit, 'schedule')}{within} ({plan})")
     search = _search(output, plan)
 
     why_not = _unmet(chosen, search) if asked.expect else None
@@ -128,33 +175,71 @@ def command(asked: ExploreOptions) -> int:
 def _plan(chosen: Chosen, asked: ExploreOptions) -> Plan:
     """What is asked for, and the scenario's bound for all else.
 
-    Raises: UserMistake - a depth for a strategy that has none.
+    Raises: UserMistake - a depth for a strategy that has none; preemptions without --exhaust, or a strategy with it.
     """
     bound = chosen.scenario.bound
+    if asked.exhaust:
+        for name in ("strategy", "depth", "near"):
+            if getattr(asked, name) is not None:
+                raise UserMistake("cannot be given with --exhaust", field=f"--{name}")
+        strategy = "dpor" if asked.preemptions is None else "preemptions"
+        limit = EXHAUST if asked.schedules is None else asked.schedules
+        return Plan(chosen, strategy, bound.depth, limit, asked.time, asked.seed, asked.granularity, asked.preemptions)
+    if asked.near is not None and asked.strategy is not None:
+        raise UserMistake("cannot be given with --near", field="--strategy")
+    if asked.preemptions is not None:
+        raise UserMistake("is only for --exhaust", field="--preemptions")
     strategy = asked.strategy or bound.strategy
-    if asked.depth is not None and strategy != "pct":
+    if asked.depth is not None and strategy != "pct" and asked.near is None:
         raise UserMistake(f"is only for strategy pct; the strategy is {strategy}", field="--depth")
     depth = bound.depth if asked.depth is None else asked.depth
     limit = bound.schedules if asked.schedules is None else asked.schedules
-    return Plan(chosen, strategy, depth, limit, asked.seed, asked.granularity)
+    near = None if asked.near is None else _site(asked.near)
+    return Plan(chosen, strategy, depth, limit, asked.time, asked.seed, asked.granularity, near=near)
+
+
+def _site(text: str) -> Site:
+    """What --near names; UserMistake if there is no such function or field."""
+    function, _, name = text.partition(":")
+    if function not in SEAMS:
+        raise UserMistake(f"no kernel function {show(function)}{meant(function, SEAMS)}", field="--near")
+    fields = {field for kind in KINDS.values() for field in kind.fields}
+    if name not in {"", *fields}:
+        raise UserMistake(f"no struct has a field {show(name)}{meant(name, fields)}", field="--near")
+    return Site(function, name)
 
 
 def _search(output: Output, plan: Plan) -> Exploration:
     """Search, and say how it is going."""
     scenario = plan.chosen.scenario
+    scenario = replace(scenario, bound=replace(scenario.bound, depth=plan.depth))
     missed = list(scenario.own_errata)
 
-    def watch(so_far: Exploration) -> None:
-        progress(so_far.schedules, so_far.seconds)
+    def watch(so_far: Exploration) -> bool:
+        progress(so_far.schedules, so_far.seconds, _distinct(so_far))
         if so_far.schedules >= FIRST_SCHEDULES and missed:
             for erratum in [erratum for erratum in missed if not so_far.sites.get(erratum)]:
                 never = f"{so_far.schedules:,} schedules have not reached the site of {erratum}"
                 progress.note(f"warning: {never}; perhaps the programs cannot reach it (Ctrl-C ends the search)")
             missed.clear()
+        return plan.seconds is not None and so_far.seconds >= plan.seconds
 
-    strategy = make(plan.strategy, plan.seed, plan.depth)
-    with Progress(output, plan.limit) as progress:
+    strategy: str | Strategy = plan.strategy
+    if plan.preemptions is not None:
+        strategy = Preemptions(plan.preemptions)
+    elif plan.near is not None:
+        strategy = Near([plan.near], plan.seed, plan.depth)
+    with Progress(output, plan.limit, plan.seconds) as progress:
         return explore(scenario, strategy, plan.seed, plan.limit, plan.granularity, watch)
+
+
+def _distinct(search: Exploration) -> str:
+    """How many classes were seen, and how probable a new one is."""
+    classes = search.classes
+    if classes is None:
+        return ""
+    chance = percent(chance_of_new(classes.once, classes.executions))
+    return f"{len(classes.seen):,} distinct, the next one is new with {chance}"
 
 
 def _unmet(chosen: Chosen, search: Exploration) -> str | None:
@@ -167,23 +252,43 @@ def _unmet(chosen: Chosen, search: Exploration) -> str | None:
     return why_not
 
 
-def _refuse_with_all(asked: ExploreOptions) -> None:
-    """UserMistake, if there is an option that says nothing together with --all."""
+def _explore_all(asked: ExploreOptions) -> int:
+    """Search all scenarios: to compare a patch, or as a campaign.
+
+    Raises: UserMistake - an option that says nothing together with --all.
+    """
+    from cluster.cli.explore_all import compare_all, explore_all
+    from cluster.search.campaign import Order
+
+    patched = current() is not None
     if asked.scenario:
         raise UserMistake("cannot be given with --all", field="SCENARIO")
-    for name in ("strategy", "depth", "out", "expect", "fixed"):
-        if getattr(asked, name):
-            raise UserMistake("cannot be given with --all", field=f"--{name}")
+    comparing = ("strategy", "out", "expect", "fixed", "junit") if patched else ()
+    for name in (*comparing, *ALONE):
+        if getattr(asked, name) not in (None, False, ()):
+            both = "--all and --patch" if name in comparing else "--all"
+            raise UserMistake(f"cannot be given with {both}", field=f"--{name.replace('_', '-')}")
+    output = Output(asked.as_json)
+    if patched:
+        return compare_all(output, asked.seed, asked.schedules)
+    order = Order(asked.seed, asked.fixed, asked.strategy, asked.schedules)
+    out, junit = (None if name is None else Path(name) for name in (asked.out, asked.junit))
+    return explore_all(output, order, out, junit, asked.expect)
 
 
 def _say(output: Output, plan: Plan, search: Exploration) -> None:
     rate = rate_of(search.schedules, search.seconds)
-    if search.finding is None:
-        seen = f"not seen in {counted(search.schedules, 'schedule')}" + (
-            f" of {plan.limit:,}, interrupted" if search.interrupted else ""
-        )
+    covered = search.coverage
+    over = "time is over" if plan.seconds is not None and search.schedules < plan.limit else ""
+    why = "interrupted" if search.interrupted else over
+    if covered is not None and (search.finding is None or covered.exhausted):
+        output.say(_covered(plan, search, covered, why), bold=search.finding is None)
+    elif search.finding is None:
+        seen = f"not seen in {counted(search.schedules, 'schedule')}" + (f" of {plan.limit:,}, {why}" if why else "")
         output.say(f"{seen} ({plan}; {rate} per second)", bold=True)
-    else:
+        if search.classes is not None and search.schedules:
+            _say_how_much(output, search)
+    if search.finding is not None:
         describe.finding(output, search.finding)
         output.say()
         output.say(f"found in schedule {search.found_at:,} of {plan.limit:,} ({plan}; {rate} per second)")
@@ -202,6 +307,28 @@ def _say(output: Output, plan: Plan, search: Exploration) -> None:
         output.replay_line(plan.chosen.replay_line(search.token))
 
 
+def _covered(plan: Plan, search: Exploration, covered: Coverage, why: str) -> str:
+    """What a systematic search has come to, and why it has come no further."""
+    classes = f"{covered.classes:,} {'class' if covered.classes == 1 else 'classes'} of executions"
+    redundant = f"{covered.redundant:,} redundant" if covered.redundant else "none redundant"
+    schedules, rate = counted(search.schedules, "schedule"), rate_of(search.schedules, search.seconds)
+    if covered.exhausted:
+        none = "" if search.finding is not None else ", no finding"
+        return f"exhausted{plan.within}: {classes}{none} ({schedules}, {redundant}; {rate} per second)"
+    endless = f", {covered.endless:,} of them without an end" if covered.endless else ""
+    why = f", {why}" if why else ""
+    return f"not exhausted{plan.within} in {schedules}{endless}{why}: {classes} ({redundant}; {rate} per second)"
+
+
+def _say_how_much(output: Output, search: Exploration) -> None:
+    """What it is worth that nothing was seen."""
+    if len(search.by) > 2:
+        output.say("schedules by strategy: " + ", ".join(f"{name} {count:,}" for name, count in search.by.items()))
+    output.say(f"happens-before classes: {_distinct(search)}")
+    most = percent(interval(0, search.schedules)[1])
+    output.say(f"0 of {counted(search.schedules, 'schedule')}: at most {most} of those chosen so have a finding (95 %)")
+
+
 def _keep(output: Output, chosen: Chosen, search: Exploration, folder: Path | None) -> ProjectBug | None:
     """Write the finding's run into the folder; returns why it could not be kept, if so."""
     if folder is None:
@@ -216,16 +343,25 @@ def _keep(output: Output, chosen: Chosen, search: Exploration, folder: Path | No
 
 def _facts(plan: Plan, search: Exploration) -> Facts:
     """What the document says of the search, over what it says of the finding's run."""
+    classes, covered = search.classes, search.coverage
     found = {} if search.outcome is None else of_outcome(plan.chosen, search.outcome)
     return {
         **dict.fromkeys(("finding", "token", "replay", "out")),
         **found,
-        "strategy": plan.strategy,
-        "depth": plan.depth if plan.strategy == "pct" else None,
+        "strategy": "pct" if plan.near is not None else plan.strategy,
+        "near": None if plan.near is None else str(plan.near),
+        "depth": plan.depth if plan.strategy == "pct" or plan.near is not None else None,
+        "preemptions": plan.preemptions,
+        "exhausted": None if covered is None else covered.exhausted,
+        "redundant": None if covered is None else covered.redundant,
         "seed": plan.seed,
         "granularity": plan.granularity,
         "bound": plan.limit,
+        "time": plan.seconds,
         "schedules": search.schedules,
+        "by": search.by,
+        "distinct": covered.classes if covered is not None else None if classes is None else len(classes.seen),
+        "chance_of_new": None if classes is None else chance_of_new(classes.once, classes.executions),
         "seconds": round(search.seconds, 3),
         "found_at": search.found_at or None,
         "results": describe.in_order(plan.chosen.scenario, search.results),

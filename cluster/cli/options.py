@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shlex
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -21,11 +22,13 @@ from shared.scenario.load import MAX_OPERATIONS
 from shared.scenario.machine import KERNEL_LOCKS
 from shared.scenario.model import LEVELS, Scenario
 from shared.scenario.yaml import show
+from shared.text import clean
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Asked = TypeVar("Asked")
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 MAX_SEED = 2**32 - 1
+MAX_SECONDS = 7 * 24 * 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +54,19 @@ class Options:
     @property
     def changes_the_kernel(self) -> bool:
         return bool(self.fixed or self.errata or self.detect or self.kernel_lock or self.operations)
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]
+    """A time: a number with its unit, s, m or h; without one, of seconds."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        match = re.fullmatch(r"([0-9]{1,7}(?:\.[0-9]{1,3})?)(s|m|h|)", str(value).strip())
+        seconds = float(match[1]) * {"h": 3600, "m": 60}.get(match[2], 1) if match else 0.0
+        if not 0 < seconds <= MAX_SECONDS:
+            self.fail(f"expected a time such as 30s, 5m or 1h; found {clean(value, 20)!r}", param, ctx)
+        return seconds
 
 
 def asks(kind: type[Asked]) -> Callable[[Callable[[Asked], int]], Callable[..., int]]:
@@ -176,8 +192,9 @@ def live_options(command: Command) -> Command:
     command = click.option(
         "--transport",
         type=click.Choice(KINDS),
-        help="How real processes reach each other; default: sockets. ray: calls of Ray's actors, which are slow; "
-        "the journals are the same.",
+        help="How real processes reach each other; the journals are the same. leases: over sockets, and structs are "
+        "lent to processors; the default, if journals are checked. sockets: nothing is lent. ray: calls of Ray's "
+        "actors, which are slow.",
     )(command)
     return click.option(
         "--address", metavar="HOST:PORT", help="Address of a Ray cluster; default: a private Ray on this computer."

@@ -248,10 +248,11 @@ class Progress:
 
     Args:
         total: schedules to do.
+        limit: seconds that there are for them; None: however long it takes.
     """
 
-    def __init__(self, output: Output, total: int):
-        self.output, self.total = output, total
+    def __init__(self, output: Output, total: int, limit: float | None = None):
+        self.output, self.total, self.limit = output, total, limit
         self.next_s = STEP_EVERY_S
         self.bar: Any = None
         self.task: Any = None
@@ -269,21 +270,30 @@ class Progress:
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[rate]} per second"),
                 TimeElapsedColumn(),
+                TextColumn("{task.fields[left]} left; {task.fields[more]}"),
             )
             self.bar = Bar(*columns, console=console, transient=True, auto_refresh=False)
             self.bar.start()
-            self.task = self.bar.add_task("exploring", total=self.total, rate="-")
+            self.task = self.bar.add_task("exploring", total=self.total, rate="-", left="-", more="")
         return self
 
-    def __call__(self, done: int, seconds: float) -> None:
-        """`done` schedules after `seconds`."""
-        rate = rate_of(done, seconds)
+    def __call__(self, done: int, seconds: float, more: str = "") -> None:
+        """`done` schedules after `seconds`; and what else there is to say."""
+        rate, left = rate_of(done, seconds), self._left(done, seconds)
         if self.bar is not None:
-            self.bar.update(self.task, completed=done, rate=rate)
+            self.bar.update(self.task, completed=done, rate=rate, left=left, more=more)
             self.bar.refresh()
         elif seconds >= self.next_s:
             self.next_s = seconds + STEP_EVERY_S
-            self.output.note(f"explored {done} of {self.total} schedules, {rate} per second")
+            also = f"; {more}" if more else ""
+            self.output.note(f"explored {done} of {self.total} schedules, {rate} per second, {left} left{also}")
+
+    def _left(self, done: int, seconds: float) -> str:
+        """How long it goes on like this, at most."""
+        if not done:
+            return "-"
+        left = (self.total - done) * seconds / done
+        return spent(left if self.limit is None else max(0.0, min(left, self.limit - seconds)))
 
     def note(self, text: str) -> None:
         """A line about how it is going, above the bar."""
@@ -295,6 +305,15 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         if self.bar is not None:
             self.bar.stop()
+
+
+def spent(seconds: float) -> str:
+    """A time, in the units that it has enough of."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s" if whole == seconds or seconds >= 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def rate_of(done: int, seconds: float) -> str:

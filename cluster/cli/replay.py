@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from cluster import configs
 from cluster.cli import describe
 from cluster.cli.documents import End, document, of_end, of_outcome, of_scenario
 from cluster.cli.options import (
     Chosen,
     Options,
-    apply,
     asks,
     called,
     kernel_options,
@@ -25,66 +22,13 @@ from cluster.cli.options import (
     run_options,
 )
 from cluster.cli.output import Output
-from cluster.postmortem.load import Run, load
+from cluster.cli.schedules import schedule_of
 from cluster.runs.folder import keep, write_live
 from cluster.runs.outcome import Outcome
-from cluster.runs.replay import replay, replay_journals
-from cluster.runs.token import Token, is_ours, kernel_version, parse, refuse_mismatch
-from nodes.build import build_threads
+from cluster.runs.token import Token
 from nodes.host.transport import Kind
-from shared.errors import Exit, LogIncomplete, UserMistake
-from shared.findings import Finding
-from shared.journal.order import cut_short, digested
-from shared.journal.record import Journals, digest, holes
-from shared.journal.runfile import is_sealed, token_line
-from shared.patch import current
-from shared.scenario.yaml import show
-from shared.text import clean, counted
-
-#: what must be the same of a finding, recorded and replayed
-SAME = ("kind", "text", "context", "function", "subject")
-
-
-@dataclass
-class Schedule:
-    """What to replay: a token's deviations, or a run folder's journals.
-
-    Attributes:
-        digest: of the run in the folder; None for a token.
-        finding: as the folder has it, if it is `recorded`.
-    """
-
-    chosen: Chosen
-    token: Token | None = None
-    journals: Journals | None = None
-    digest: str | None = None
-    finding: dict[str, object] | None = None
-    recorded: bool = False
-
-    def replay(self, strict: bool) -> Outcome:
-        """Run the schedule in sim.
-
-        Raises: Diverged - a step of it cannot happen; of a token, only if it is `strict`. LogIncomplete.
-        """
-        if self.token is not None:
-            return replay(self.chosen.scenario, list(self.token.deviations), strict)
-        assert self.journals is not None
-        return replay_journals(self.chosen.scenario, self.journals)
-
-    def unlike(self, replayed: Finding | None) -> str | None:
-        """How the finding of the replay differs from the one that the folder has, in words; None if it does not."""
-        if not self.recorded:
-            return None
-        here, there = (None if replayed is None else replayed.as_dict()), self.finding
-        if (None if here is None else [here[key] for key in SAME]) == (
-            None if there is None else [there.get(key) for key in SAME]
-        ):
-            return None
-        told = [
-            finding if finding is None else f"{finding.get('kind')} ({clean(finding.get('text'), 200)})"
-            for finding in (there, here)
-        ]
-        return f"the run was recorded with {told[0] or 'no finding'}, but its replay has {told[1] or 'no finding'}"
+from shared.errors import Exit
+from shared.text import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +71,7 @@ def command(asked: ReplayOptions) -> int:
     --live it also exits with 3 if the journals of the real processes differ from those of sim.
     """
     output = Output(asked.as_json)
-    schedule = _schedule(output, asked)
+    schedule = schedule_of(output, asked.what, asked.scenario, asked.lenient, asked)
     chosen = schedule.chosen
     if asked.expect:
         must_expect_something(chosen.scenario)
@@ -171,97 +115,6 @@ def command(asked: ReplayOptions) -> int:
     facts = {**of_outcome(chosen, sim), **{key: there[key] for key in ("engine", "results", "finding", "out")}}
     facts |= {"digest": digests, "equal": equal, "unlike": unlike, "token": token, "replay": line}
     return output.end(document("replay", of_scenario(chosen.scenario), facts, of_end(end)), end.code, end.failed)
-
-
-def _schedule(output: Output, asked: ReplayOptions) -> Schedule:
-    """What the user wants replayed.
-
-    Raises: UserMistake - no token, a token of something else, no run folder; LogIncomplete.
-    """
-    what, scenario = asked.what, asked.scenario
-    if os.path.lexists(what) or "/" in what:
-        if scenario is not None or asked.changes_the_kernel:
-            raise UserMistake("a run folder has its own scenario, errata and detectors", field="RUN")
-        return _folder(output, what, asked.lenient)
-    token = parse(what)
-    if scenario is None and token.scenario not in configs.names("scenarios"):
-        raise UserMistake(
-            f"the token is of {show(token.scenario)}, which is not a shipped scenario; give its file: --scenario FILE",
-            field="TOKEN",
-        )
-    source = configs.scenario(token.scenario if scenario is None else scenario, "--scenario")
-    own = source.scenario.without_errata() if token.fixed else source.scenario
-    chosen = apply(own, () if source.path is None else ("--scenario", source.path), asked)
-    if token.scenario != chosen.scenario.id:
-        raise UserMistake(
-            f"the token is of scenario {token.scenario}, this is {chosen.scenario.id}", field="--scenario"
-        )
-    try:
-        refuse_mismatch(token, chosen.scenario)
-    except UserMistake as mistake:
-        if not asked.lenient:
-            raise
-        output.note(f"{mistake.message.split(';')[0]}; replaying it anyway")
-    return Schedule(chosen, token)
-
-
-def _folder(output: Output, what: str, lenient: bool) -> Schedule:
-    run = load(what)
-    about, scenario = run.run or {}, run.loaded
-    versions = about.get("versions")
-    made_on = clean(versions.get("kernel"), 40) if isinstance(versions, dict) else "?"
-    same = is_ours(made_on)
-    wanted_patch = _patch_of(about.get("options"))
-    if wanted_patch is not None and current() is None:
-        raise UserMistake(f"the run was made with the patch {wanted_patch}; give --patch FILE.py", file=run.path)
-    if run.torn and (same or not is_sealed(about)):
-        raise LogIncomplete("; ".join([f"{run.path}: {run.torn[0]}", *holes(run.journals)[:1]]))
-    if scenario is None or run.run is None:
-        if run.run is not None and not same:
-            raise UserMistake(
-                f"the run was made on kernel {made_on}, whose scenarios this uvmp cannot read", file=run.path
-            )
-        missing = "scenario.json" if scenario is None else "run.json"
-        raise LogIncomplete(f"{run.path}: there is no {missing}: the run was cut short, so its schedule is incomplete")
-    if not same:
-        told = f"the run was made on kernel {made_on}, this is kernel {kernel_version()}"
-        if not lenient:
-            raise UserMistake(f"{told}; --lenient replays it anyway", file=run.path)
-        output.note(f"{told}; replaying it anyway")
-    options = about.get("options")
-    token = next((token for token in (about.get("token"), about.get("shortened")) if token is not None), None)
-    sound = isinstance(options, list) and token_line(token, options) is not None
-    chosen = Chosen(scenario, tuple(map(str, options)) if isinstance(options, list) and sound else ())
-    if lenient and not same and isinstance(token, str):
-        return Schedule(chosen, parse(token))
-    contexts = build_threads(scenario)
-    for records in run.journals.values():
-        for record in records:
-            if record["ctx"] not in contexts:
-                raise LogIncomplete(f"{run.path}: a record of {record['ctx']}, which this machine does not have")
-    wanted = str(about.get("digest"))
-    return Schedule(chosen, None, _told_of(run, wanted, scenario.limit), wanted, run.finding()[0], recorded=True)
-
-
-def _patch_of(options: object) -> str | None:
-    """The patch that a run was made with, as its folder has the options."""
-    if not isinstance(options, list) or "--patch" not in options[:-1]:
-        return None
-    return clean(options[options.index("--patch") + 1], 200)
-
-
-def _told_of(run: Run, wanted: str, limit: int) -> Journals:
-    """The part of a folder's journals that its digest is of.
-
-    Raises: LogIncomplete - it is of none.
-    """
-    admitted = (run.run or {}).get("admitted")
-    short = cut_short(run.journals, admitted) if isinstance(admitted, dict) else []
-    part = None if short else digested(run.journals, wanted, limit)
-    if part is not None:
-        return part
-    other = f"the journals have digest {digest(run.journals)}, run.json says {wanted}"
-    raise LogIncomplete(f"{run.path}: {clean([*short, *holes(run.journals), other][0], 200)}")
 
 
 def _first_divergence(run: Outcome, token: Token | None) -> str:

@@ -199,7 +199,8 @@ def _live(output: Output, runs: Runs, out: Path | None) -> Generator[Outcome, No
     from cluster.runs.parity import parity, token_of_live
 
     asked, scenario = runs.asked, runs.chosen.scenario
-    with booted(output, scenario, asked.address, asked.transport) as machine:
+    transport = asked.transport or ("sockets" if asked.no_check else None)
+    with booted(output, scenario, asked.address, transport) as machine:
         for number in range(1, (asked.repeat or 1) + 1):
             folder = runs.folder(out, number)
             with kept(machine, folder) as name:

@@ -70,8 +70,8 @@ def show(outer_json: bool | None, scenario: str, as_json: bool) -> int:
             *(("fixed", line) for line in outcome_words(chosen.expect.fixed)),
             (
                 "bound",
-                f"{counted(chosen.bound.schedules, 'schedule')} of {chosen.bound.strategy}, "
-                f"depth {chosen.bound.depth}; each has at most {chosen.limit:,} operations",
+                f"{counted(chosen.bound.schedules, 'schedule')} of {chosen.bound.strategy};"
+                f" each has at most {chosen.limit:,} operations",
             ),
             ("file", chosen.file),
         ],

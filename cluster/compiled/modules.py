@@ -25,20 +25,29 @@ COMPILED = (
     "nodes",
     "cluster/fuzz/observe.py",
     "cluster/machine.py",
+    "cluster/search/auto.py",
+    "cluster/search/classes.py",
+    "cluster/search/bounded.py",
     "cluster/search/dependency.py",
     "cluster/search/dpor.py",
     "cluster/search/follow.py",
     "cluster/search/pct.py",
+    "cluster/search/near.py",
     "cluster/search/pos.py",
+    "cluster/search/rff.py",
     "cluster/search/strategy.py",
     "cluster/search/surw.py",
+    "cluster/search/systematic.py",
     "cluster/search/touch.py",
     "cluster/search/trace.py",
     "cluster/search/walk.py",
     "cluster/sim",
 )
 #: files of these folders that stay as they are
-LEFT = tuple(f"nodes/host/{name}.py" for name in ("admit", "host", "ray", "runner", "sockets", "stream", "transport"))
+LEFT = tuple(
+    f"nodes/host/{name}.py"
+    for name in ("admit", "host", "lease", "lines", "ray", "runner", "sockets", "stream", "transport")
+)
 
 
 def modules(root: Path) -> list[str]:

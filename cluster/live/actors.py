@@ -178,12 +178,12 @@ class Actors:
                 options["resources"] = resources[group[0]]
             self.handles[group[0]] = remote.options(**options).remote(group[0], group)
         self.pids = dict(zip(self.handles, self.call("wire", self.handles, self.actor_of), strict=True))
-        if transport == "sockets":
-            self._connect()
+        if transport != "ray":
+            self._connect(leases=transport == "leases")
 
-    def _connect(self) -> None:
+    def _connect(self, leases: bool) -> None:
         """Tell all actors where the sockets of the others are."""
-        addresses: list[Address] = self.call("listen", secrets.token_bytes(32))
+        addresses: list[Address] = self.call("listen", secrets.token_bytes(32), leases)
         if len({address.place for address in addresses}) > 1:
             addresses = self.call("listen_tcp")
         self.call("connect", dict(zip(self.handles, addresses, strict=True)))

@@ -231,10 +231,26 @@ RULES: dict[str, Rule] = {
 }
 
 
+#: footprints that were asked for, of operations that come often; MOST of them at most
+_KNOWN: dict[tuple[str, int, object], Footprint] = {}
+MOST = 1 << 16
+
+
 def footprint(code: str, target: int, args: Args) -> Footprint:
     """What an operation that is asked for will read and write, as far as that shows before it is performed.
 
     Args:
         code, target, args: as `nodes.cpu.Pending` has them.
     """
-    return RULES[code](target, args)
+    if code in ("load", "store"):
+        key = code, target, args[2]
+    elif code in ("lock", "unlock"):
+        key = "lock", target, None
+    else:
+        return RULES[code](target, args)
+    known = _KNOWN.get(key)
+    if known is None:
+        if len(_KNOWN) >= MOST:
+            _KNOWN.clear()
+        known = _KNOWN[key] = RULES[code](target, args)
+    return known

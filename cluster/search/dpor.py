@@ -23,10 +23,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cluster.search.strategy import Systematic, default
-from cluster.search.trace import NO_CHOICE, Event, Label, Trace
+from cluster.search.systematic import Stepwise, named
+from cluster.search.trace import NO_CHOICE, Event, Label
 from nodes.cpu import Thread
-from shared.errors import ProjectBug
 
 
 class Branch:
@@ -87,120 +86,62 @@ class Place:
                     events, branches, into = rest, branch.rest, branch.rest
                     break
             else:
-                for event in events:
+                for event in _choice_first(events):
                     into.append(Branch(event))
                     into = into[-1].rest
                 return
 
 
-class Optimal(Systematic):
+def _choice_first(events: list[Event]) -> list[Event]:
+    """The same, but a choice before which its context does nothing is the first: no other can go before it there."""
+    threads = set()
+    for at, event in enumerate(events):
+        if event.label[1] != NO_CHOICE and event.thread not in threads:
+            return [event, *events[:at], *events[at + 1 :]]
+        threads.add(event.thread)
+    return events
+
+
+class Optimal(Stepwise):
     """Optimal DPOR; the search ends when every class has been seen.
 
     Attributes:
         redundant: given up, since all that was left had been explored. Invariant: 0, if no event is vague.
-        trace: of this execution. Invariant: each of its events has a place, and its place's first branch is it.
+        places: before each event of the trace, and where the execution is now. Invariant: the first branch of an
+            event's place is that event.
     """
 
-    def __init__(self) -> None:
-        self.grown()
-
     def grown(self) -> None:
-        self.executions = self.redundant = 0
-        self.trace = Trace()
+        super().grown()
         self.places = [Place({}, [])]
 
-    # -- an execution -----------------------------------------------------------------------
-
-    def new_execution(self) -> bool:
-        if self.executions:
-            self._finish()
-            if not self._backtrack():
-                return False
-        self.executions += 1
-        self.at, self.known = 0, len(self.trace.events)
-        self.open: Event | None = None
-        self.thread: Thread | None = None
-        self.caused_by: list[Thread] = []
-        self.left: list[Event] | None = None
-        return True
-
-    def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread | None:
-        if self.at < self.known:
-            self.thread = _named(enabled, self.trace.events[self.at].thread)
-            self.at += 1
-            self.caused_by.clear()
-            return self.thread
-        if self.left is not None:
-            return self._let(enabled)
-        self._close()
+    def _next(self, able: Sequence[Thread], current: Thread | None) -> Thread | None:
         place = self._place()
         if place.tree:
-            thread = _named(enabled, place.tree[0].event.thread)
-        else:
-            able = [thread for thread in enabled if not self.trace.blocked(thread)]
-            awake = [thread for thread in able if (thread.name, NO_CHOICE) not in place.asleep]
-            if not awake:
-                self.left = list(self.trace.left())
-                if able:
-                    self.redundant += 1
-                    return None
-                return self._let(enabled)
-            thread = self._prefer(awake, current if current in awake else None)
-        self._begin(place, thread, self.trace.event(thread))
-        return thread
+            return named(able, place.tree[0].event.thread)
+        awake = [thread for thread in able if (thread.name, NO_CHOICE) not in place.asleep]
+        return self._prefer(awake, current if current in awake else None) if awake else None
 
-    def choose(self, n: int) -> int:
-        assert self.thread is not None, "a context has been picked"
-        if self.at < self.known:
-            value = self.trace.events[self.at].label[1]
-            self.at += 1
-            self.caused_by.clear()
-            return value
-        if self.left is not None:
-            return 0
-        self._close()
+    def _value(self, thread: Thread, n: int) -> int:
         place = self._place()
-        name = self.thread.name
         if place.tree:
-            value = place.tree[0].event.label[1]
-        else:
-            value = self._prefer_of([value for value in range(n) if (name, value) not in place.asleep])
-        self._begin(place, self.thread, self.trace.choice(self.thread, value, n))
-        return value
-
-    def performed(self, code: str, target: int, args: tuple[object, ...]) -> None:
-        if self.open is not None and self.open.code == "access":
-            self.open.performs(code, target, args)
-
-    def caused(self, thread: Thread) -> None:
-        self.caused_by.append(thread)
-
-    def _let(self, enabled: Sequence[Thread]) -> Thread:
-        """Nobody can do anything new: who waits for a lock shall do so, and who tries again fails again, in turn."""
-        asking = [thread for thread in enabled if thread.asks is not None]
-        last = -1 if self.thread is None else self.thread.order
-        self.thread = asking[0] if asking else default(enabled, None, last)
-        return self.thread
+            return place.tree[0].event.label[1]
+        return self._prefer_of([value for value in range(n) if (thread.name, value) not in place.asleep])
 
     def _prefer(self, awake: Sequence[Thread], current: Thread | None) -> Thread:
-        """Of contexts that may all go on, so far as the class is concerned."""
-        return default(awake, current, -1 if self.thread is None else self.thread.order)
+        """Of contexts that may all go on, as far as the class is concerned."""
+        return self._in_turn(awake, current)
 
     def _prefer_of(self, values: Sequence[int]) -> int:
         return values[0]
 
-    def _begin(self, place: Place, thread: Thread, event: Event) -> None:
-        if not place.tree:
-            place.tree.append(Branch(event))
-        self.open, self.thread = event, thread
-        self.caused_by.clear()
+    def _began(self, event: Event) -> None:
+        tree = self.places[-1].tree
+        if not tree:
+            tree.append(Branch(event))
 
-    def _close(self) -> None:
-        """The event that was begun has been performed."""
-        if self.open is not None:
-            self.trace.add(self.open, self.caused_by)
-            self.places[-1].tree[0].event = self.open
-            self.open = None
+    def _performed(self, event: Event) -> None:
+        self.places[-1].tree[0].event = event
 
     def _place(self) -> Place:
         """Where the execution is now."""
@@ -213,9 +154,8 @@ class Optimal(Systematic):
 
     # -- between executions --------------------------------------------------------------------
 
-    def _finish(self) -> None:
+    def _learn(self) -> None:
         """Find what the races of the execution lead to."""
-        self._close()
         trace = self.trace
         for event in trace.events:
             for earlier in event.races:
@@ -239,7 +179,7 @@ class Optimal(Systematic):
             place.insert(events)
 
     def _backtrack(self) -> bool:
-        """Back to the last place where something is left to explore; False: there is none."""
+        self._learn()
         places, events = self.places, self.trace.events
         del places[len(events) :]
         while places:
@@ -251,11 +191,3 @@ class Optimal(Systematic):
                 return True
             places.pop()
         return False
-
-
-def _named(enabled: Sequence[Thread], name: str) -> Thread:
-    """Raises: ProjectBug - it cannot go on, though it should be able to."""
-    for thread in enabled:
-        if thread.name == name:
-            return thread
-    raise ProjectBug(f"{name} cannot go on, as it could in another order of independent operations")

@@ -15,12 +15,31 @@ from cluster.runs.outcome import Outcome
 from cluster.runs.replay import replay
 from cluster.runs.token import Token, token_of
 from cluster.search import make
+from cluster.search.classes import Classes
 from cluster.search.minimize import minimize
+from cluster.search.near import Site
 from cluster.search.strategy import DefaultFirst, SearchOver, Strategy, Systematic
 from cluster.sim.engine import Sim, seldom_collected
 from shared.findings import UNEXPECTED, Finding
 from shared.journal.deviation import Deviation
 from shared.scenario.model import Results, Scenario
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What a systematic search has seen, since the points were known.
+
+    Attributes:
+        exhausted: everything within its bound.
+        classes: of executions, that it has told apart.
+        redundant: executions that have shown nothing new.
+        endless: executions that were ended because they had all operations that they may have.
+    """
+
+    exhausted: bool
+    classes: int
+    redundant: int
+    endless: int
 
 
 @dataclass
@@ -41,6 +60,9 @@ class Exploration:
             notes, and results that the scenario does not expect.
         points: scheduling points of the longest execution.
         operations: of all executions.
+        by: name of each strategy that chose -> its executions.
+        classes: happens-before classes of the executions, if they were counted.
+        coverage: what a systematic strategy has seen.
     """
 
     scenario: Scenario
@@ -59,7 +81,10 @@ class Exploration:
     notes: dict[str, int] = field(default_factory=dict)
     points: int = 0
     operations: int = 0
+    by: dict[str, int] = field(default_factory=dict)
+    classes: Classes | None = field(default=None, repr=False)
     interrupted: bool = False
+    coverage: Coverage | None = None
 
     @property
     def finding(self) -> Finding | None:
@@ -76,7 +101,7 @@ class Exploration:
         return [] if self.outcome is None else self.outcome.deviations
 
 
-Progress = Callable[[Exploration], None]
+Progress = Callable[[Exploration], bool | None]
 
 
 def explore(
@@ -96,7 +121,8 @@ def explore(
         strategy: by its name, or one that was made; default: that of the scenario's bound.
         seed: of a strategy that is named; the same seed gives the same search.
         schedules: at most this many; default: the scenario's bound.
-        progress: called about ten times a second.
+        progress: called about ten times a second; the search is over if it returns True. For it, happens-before
+            classes are counted, which otherwise only a strategy asks for that learns.
     """
     result = search(scenario, strategy, seed, schedules, granularity, progress)
     if result.outcome is not None:
@@ -115,27 +141,40 @@ def search(
 ) -> Exploration:
     """The same as explore(), without shortening the schedule: there is no token."""
     strategy = strategy or scenario.bound.strategy
-    chooser = make(strategy, seed, scenario.bound.depth) if isinstance(strategy, str) else strategy
-    if not isinstance(chooser, Systematic):
-        chooser = DefaultFirst(chooser)
+    then = strategy
+    if isinstance(then, str):
+        then = make(then, seed, scenario.bound.depth, [Site(erratum.split(".")[0]) for erratum in scenario.own_errata])
+    systematic = then if isinstance(then, Systematic) else None
+    first: Strategy = systematic or DefaultFirst(then)
+    counted = None
+    if then.learns() or (progress is not None and first is not then):
+        counted = Classes(first)
+    chooser = counted or first
     limit = scenario.bound.schedules if schedules is None else schedules
     racy: set[str] = set()
-    known = 0
+    known = endless = 0
+    over = False
     sim = Sim(*prepare(scenario), racy, granularity)
     name = strategy if isinstance(strategy, str) else type(strategy).__name__
-    result = Exploration(scenario, name, seed, sim, racy)
+    result = Exploration(scenario, name, seed, sim, racy, classes=counted)
     began = last = monotonic()
     try:
         while result.schedules < limit:
             try:
                 finding = sim.execute(chooser)
             except SearchOver:
+                over = True
                 break
             result.schedules += 1
+            endless += sim.execution.ended
             if len(racy) > known:
                 known = len(racy)
                 chooser.grown()
             collect(result, sim)
+            chose = first.turn() or name
+            result.by[chose] = result.by.get(chose, 0) + 1
+            if counted is not None:
+                first.told(counted.count(), finding is not None)
             if finding is not None and (result.finding is None or finding.kind != UNEXPECTED):
                 finding = _adopt(result, finding)
             if finding is not None and finding.kind != UNEXPECTED:
@@ -144,9 +183,13 @@ def search(
             if progress is not None and now - last > 0.1:
                 last = now
                 result.seconds = now - began
-                progress(result)
+                if progress(result):
+                    break
     except KeyboardInterrupt:
         result.interrupted = True
+    if systematic is not None:
+        classes = systematic.executions - systematic.redundant
+        result.coverage = Coverage(over and not endless, classes, systematic.redundant, endless)
     result.seconds = monotonic() - began
     return result
 

@@ -19,13 +19,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from cluster.search.strategy import Strategy
+from cluster.search.strategy import FAIR_AFTER, FIRST_GUESS, Strategy
 from nodes.cpu import Thread
-
-#: after so many times the points of the longest execution that ended, an execution is walked at random
-FAIR_AFTER = 3
-#: k, while no execution has ended
-FIRST_GUESS = 100
 
 
 class Pct(Strategy):

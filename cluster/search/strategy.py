@@ -20,6 +20,10 @@ from nodes.cpu import Thread
 
 #: more points than an execution has
 ALWAYS = 1 << 30
+#: an execution of so many times the points of the longest one that ended becomes fair
+FAIR_AFTER = 3
+#: points of an execution, while none has ended
+FIRST_GUESS = 100
 
 
 class Strategy(ABC):
@@ -59,6 +63,17 @@ class Strategy(ABC):
     def grown(self) -> None:  # noqa: B027 - nothing to do for who remembers no execution
         """There are more points from now on: fields have become racy (cluster/sim/heap.py)."""
 
+    def turn(self) -> str:
+        """Name of the strategy that chooses in this execution, if it is one of several; else ""."""
+        return ""
+
+    def learns(self) -> bool:
+        """Does a search tell it, after each of its executions, what came of that?"""
+        return False
+
+    def told(self, new: bool, found: bool) -> None:  # noqa: B027 - nothing to do for who does not learn
+        """Its last execution was of a happens-before class that was not known, or had a finding."""
+
     def stays(self) -> int:
         """At how many further points it would answer as it just did, if the same contexts could go on at these, and
         none gave way: the engine need not ask there."""
@@ -89,6 +104,30 @@ class Systematic(Strategy):
 
     def everywhere(self) -> bool:
         return True
+
+
+class Patience:
+    """How long contexts may be held back: forever, those that spin for them would spin forever.
+
+    Attributes:
+        points: of this execution, so far.
+        longest: of an execution so far. One in which patience ran out says less: it makes this a tenth longer.
+    """
+
+    def __init__(self) -> None:
+        self.points = 0
+        self.longest = FIRST_GUESS
+
+    def renew(self) -> None:
+        """Another execution begins."""
+        ran_out = self.points > FAIR_AFTER * self.longest
+        self.longest = self.longest + self.longest // 10 if ran_out else max(self.longest, self.points)
+        self.points = 0
+
+    def ends(self) -> bool:
+        """One more point. Is this execution far longer than those before it?"""
+        self.points += 1
+        return self.points > FAIR_AFTER * self.longest
 
 
 class SearchOver(Exception):
@@ -132,11 +171,25 @@ class Stay(Strategy):
 
 
 class DefaultFirst(Strategy):
-    """The default schedule once, then what another strategy chooses: a defect that needs no luck is found at once."""
+    """The default schedule once, then what another strategy chooses: a defect that needs no luck is found at once.
+
+    Attributes:
+        now: which of the two chooses; None: no execution has begun.
+    """
 
     def __init__(self, then: Strategy):
         self.then = then
         self.now: Strategy | None = None
+
+    def learns(self) -> bool:
+        return self.then.learns()
+
+    def turn(self) -> str:
+        return self.then.turn() if self.now is self.then else "default schedule"
+
+    def told(self, new: bool, found: bool) -> None:
+        if self.now is self.then:
+            self.then.told(new, found)
 
     def new_execution(self) -> bool:
         self.now = Stay() if self.now is None else self.then
@@ -144,7 +197,7 @@ class DefaultFirst(Strategy):
 
     def chooser(self) -> Strategy:
         assert self.now is not None, "an execution has begun"
-        return self.now
+        return self.now.chooser()
 
     def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread | None:
         return self.chooser().pick(enabled, current)

@@ -12,6 +12,8 @@ Departures from the paper:
 - A context that reaches a selected operation although its number is used up counts as having one more, so that no
   order is out of reach. Where the drawn context ends, or waits, without its operation, those that have stopped draw
   again.
+- An execution of three times the points of the longest one before goes on as a random walk: who spins for somebody who
+  has stopped would spin forever.
 - Of a lock, requests are selected, and releases are not: these have no order of their own.
 - Data are chosen with equal chances; the paper has none.
 """
@@ -21,7 +23,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from cluster.search.strategy import Strategy
+from cluster.search.strategy import Patience, Strategy
 from cluster.search.touch import Touch, touch
 from nodes.cpu import Thread
 
@@ -56,8 +58,10 @@ class Surw(Strategy):
         self.selected: Thing | None = None
         self.left: Counts = {}
         self.drawn = ""
+        self.patience = Patience()
 
     def new_execution(self) -> bool:
+        self.patience.renew()
         self._learn()
         shared = list(self.shared)
         self.selected = shared[int(self.draw() * len(shared))] if shared else None
@@ -82,6 +86,8 @@ class Surw(Strategy):
         return True
 
     def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:
+        if self.patience.ends():
+            self.selected = None
         picked = enabled[0] if len(enabled) == 1 else self._among(enabled)
         touched = _requests(picked)
         if touched is not None:

@@ -166,7 +166,8 @@ class Trace:
             event.vague = event.code == "access"
             if event.code in ("lock", "try"):
                 event.mode = str(args[0])
-        event.reads, event.writes = event.own.reads | event.needs, event.own.writes
+        event.reads = event.own.reads | event.needs if event.needs else event.own.reads
+        event.writes = event.own.writes
         return event
 
     def choice(self, thread: Thread, value: int, of: int) -> Event:
@@ -192,13 +193,24 @@ class Trace:
 
     def _news(self, thread: str) -> list[int]:
         """Places of others' events by which a context that tries again may see something else."""
-        looked = self._looked_at(thread)
-        return [
-            place
-            for place in range(looked[0] if looked else 0, len(self.events))
-            if (event := self.events[place]).thread != thread
-            and any(at < place and self.events[at].own.conflicts(event.own) for at in looked)
-        ]
+        news = []
+        for at in self._looked_at(thread):
+            own = self.events[at].own
+            for resource in own.reads | own.writes:
+                news += self._since(self._writes.get(resource), at, thread)
+            for resource in own.writes:
+                news += self._since(self._reads.get(resource), at, thread)
+        return news
+
+    def _since(self, places: list[int] | None, at: int, thread: str) -> list[int]:
+        """Those of others behind a place, the last first."""
+        found = []
+        for place in reversed(places or ()):
+            if place <= at:
+                break
+            if self.events[place].thread != thread:
+                found.append(place)
+        return found
 
     def _admits(self, key: int, mode: str) -> bool:
         holders = self._holders.get(key)
@@ -221,6 +233,7 @@ class Trace:
         """
         place = len(self.events)
         more: set[Resource] = set()
+        own = event.own
         for thread in caused:
             self._number(thread)
             if thread.interrupt and thread.processor.takes(thread) == "intr":
@@ -230,8 +243,8 @@ class Trace:
             else:
                 more.add(("ctx", thread.name))
         event.vague = False
-        event.reads = event.own.reads | event.needs
-        event.writes = event.own.writes | more if more else event.own.writes
+        event.reads = own.reads | event.needs if event.needs else own.reads
+        event.writes = own.writes | more if more else own.writes
         event.races, event.clock = self.races(event)
         event.number = len(self._of_cpu[event.cpu]) + 1
         event.clock[event.cpu] = event.number
@@ -341,20 +354,21 @@ class Trace:
             writers = self._writes.get(resource)
             if writers:
                 places.add(writers[-1])
-        for resource in event.writes - own.writes:  # interrupts raised, in their order
-            writers = self._writes.get(resource)
-            if writers and resource[0] == "intr":
-                places.add(writers[-1])
-        return sorted(places, reverse=True)
+        if event.writes is not own.writes:  # interrupts raised, in their order
+            for resource in event.writes:
+                writers = self._writes.get(resource) if resource[0] == "intr" else None
+                if writers:
+                    places.add(writers[-1])
+        return sorted(places, reverse=True) if len(places) > 1 else list(places)
 
     def names(self) -> frozenset[tuple[str, int, int, tuple[tuple[str, int], ...]]]:
         """What tells this class of executions from all others: of each event its label, the how manieth of its context
         it is, and how many events of each processor happened before it."""
         cpus = sorted(self._cpus.items())
         return frozenset(
-            (thread, nth, self.events[place].label[1], tuple((cpu, self.events[place].clock[at]) for cpu, at in cpus))
+            (thread, nth, event.label[1], tuple((cpu, event.clock[at]) for cpu, at in cpus if event.clock[at]))
             for thread, places in self._of_thread.items()
-            for nth, place in enumerate(places)
+            for nth, event in enumerate(self.events[place] for place in places)
         )
 
     def without(self, place: int) -> list[Event]:

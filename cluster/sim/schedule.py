@@ -229,6 +229,7 @@ class Scheduling(ThinnedHeap):
             raise PortDead
         if self.steps >= self.limit:
             self._no_more()
+        self.execution.catch_up()
         value = self.execution.strategy.choose(n)
         if not 0 <= value < n:
             raise UserMistake(f"the strategy takes choice {value} of {n}, which are numbered from 0")

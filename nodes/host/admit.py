@@ -68,6 +68,11 @@ class Admission:
                 self._release()
             return reply
 
+    def request(self, cpu: str, request: Request) -> Reply:
+        """Perform one request of a processor; the node follows no schedule."""
+        with self.mutex:
+            return self._admit(cpu, request)
+
     def _perform(self, frame: Frame) -> Reply:
         reply = Reply(Status.DONE)
         for at, request in enumerate(frame.requests):
@@ -90,7 +95,8 @@ class Admission:
             return Reply(Status.REFUSED, Refusal(found.kind, found.text, found.subject, found.fatal, n, k))
         out, node.out = node.out, []
         record = operation_record(code, target, args, result, out)
-        self.journal.add({**record, "ctx": ctx, "n": n, "cpu": cpu, "k": k})
+        record["ctx"], record["n"], record["cpu"], record["k"] = ctx, n, cpu, k
+        self.journal.add(record)
         reply = Reply(Status.WAITS) if result is WAIT else Reply(Status.DONE, result)
         self.last[ctx] = (n, reply)
         for effect in out:

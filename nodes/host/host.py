@@ -17,10 +17,12 @@ from pathlib import Path
 from nodes.build import build_node, build_threads
 from nodes.cpu import Processor, Thread
 from nodes.host.admit import Admission
+from nodes.host.lease import ACCESSES, Lender
 from nodes.host.lines import Lines
 from nodes.host.runner import Runner
 from nodes.host.transport import Transport
 from nodes.lock_manager import LockManager
+from nodes.memory import Memory
 from shared.detectors.machine_state import HostState
 from shared.errors import Infrastructure
 from shared.journal.record import Journal
@@ -29,9 +31,22 @@ from shared.patch import switch
 from shared.program.functions import import_all
 from shared.scenario.model import Scenario
 from shared.scenario.pack import unpack_scenario
-from shared.wire.codec import ANSWER, CHUNK, DELIVERY, FRAMES, LOAD, LOADED, POLL, STATE, decode, encode
-from shared.wire.frames import Answer
-from shared.wire.messages import Delivery, Frame, Loaded, Poll, Status
+from shared.wire.codec import (
+    ANSWER,
+    CHUNK,
+    DELIVERY,
+    FRAMES,
+    GIVE_BACK,
+    LOAD,
+    LOADED,
+    POLL,
+    RECALL,
+    STATE,
+    decode,
+    encode,
+)
+from shared.wire.frames import Answer, GiveBack, Recall
+from shared.wire.messages import Delivery, Frame, Loaded, Poll, Reply, Status
 from shared.wire.tables import tables
 
 CHUNK_BYTES = 90_000
@@ -45,15 +60,18 @@ class Host:
         nodes: names of the nodes that it carries.
 
     Attributes:
+        leases: structs are lent to processors, in runs that follow no schedule.
         files: of the journals of its nodes, by node.
         runner, thread: of its processor, while it has one.
     """
 
     runner_class: type[Runner] = Runner
+    leases = False
 
     def __init__(self, name: str, nodes: list[str], transport: Transport):
         self.name, self.names, self.transport = name, nodes, transport
         self.admissions: dict[str, Admission] = {}
+        self.lender: Lender | None = None
         self.runner: Runner | None = None
         self.thread: threading.Thread | None = None
         self.sent = 0
@@ -80,6 +98,8 @@ class Host:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.transport.begin(load.run)
         self.sent, self.admissions, self.runner = 0, {}, None
+        leases = self.leases and load.follow is None and scenario.detect.get("heap", "stop") == "stop"
+        self.lender = Lender(self.recall) if leases else None
         about = {"scenario": scenario.id, "errata": list(scenario.errata), "engine": "live"}
         for name in self.names:
             lines = self.files[name] = Lines(self.folder / f"{name}{SUFFIX}")
@@ -92,6 +112,8 @@ class Host:
             if isinstance(node, Processor):
                 order = None if load.follow is None else load.follow.processors[name]
                 self.runner = self.runner_class(node, scenario, journal, self, order, load.seed)
+                if leases:
+                    self.runner.borrow()
         nodes = {name: dict(admission.node.tables()) for name, admission in self.admissions.items()}
         return encode(LOADED, Loaded(dict(tables()), nodes))
 
@@ -135,13 +157,39 @@ class Host:
         return answer
 
     def _admit(self, data: bytes) -> bytes:
+        frames = decode(FRAMES, data)
+        if self.lender is not None:
+            return encode(ANSWER, self._admit_claimed(frames, self.lender))
         done = 0
-        for frame in decode(FRAMES, data):
+        for frame in frames:
             done += 1
             reply = self.admissions[frame.node].frame(frame)
             if reply.status in (Status.REFUSED, Status.HELD):
                 break
         return encode(ANSWER, Answer(done, reply))
+
+    def _admit_claimed(self, frames: list[Frame], lender: Lender) -> Answer:
+        """Admit frames of a run that has leases: each access when the struct is its processor's."""
+        loaded: list[object] = []
+        reply, lent = Reply(Status.DONE), None
+        cpu, last = frames[0].cpu, frames[-1].requests[-1]
+        for done, frame in enumerate(frames, 1):
+            admission = self.admissions[frame.node]
+            for request in frame.requests:
+                if request.code in ACCESSES:
+                    lender.claim(cpu, request.target, request.k)
+                reply = admission.request(cpu, request)
+                if reply.status == Status.REFUSED:
+                    lender.void(cpu)
+                    return Answer(done, reply, loaded)
+                if request.code == "load":
+                    if request is not last:
+                        loaded.append(reply.value)
+                    elif isinstance(admission.node, Memory) and cpu not in self.admissions:
+                        record = admission.node.heap.records[request.target]
+                        lent = lender.lend(cpu, request.target, record.gen, record.fields)
+                lender.performed(cpu, request.k)
+        return Answer(len(frames), reply, loaded, lent)
 
     def _commit(self) -> None:
         """What has happened here is in a file when this returns, so that all that it causes elsewhere has its cause."""
@@ -150,10 +198,17 @@ class Host:
                 lines.commit()
 
     def deliver(self, data: bytes) -> None:
-        """Something for this host's processor."""
-        delivery = decode(DELIVERY, data)
-        if self.runner is not None:
-            self.runner.inbox.put(delivery)
+        """Something for this host's processor, or a struct that comes back from another's."""
+        if GIVE_BACK.is_of(data):
+            if self.lender is not None:
+                self.lender.give_back(decode(GIVE_BACK, data))
+        elif RECALL.is_of(data):
+            if self.runner is not None and self.runner.borrower is not None:
+                self.runner.borrower.recall(decode(RECALL, data))
+        else:
+            delivery = decode(DELIVERY, data)
+            if self.runner is not None:
+                self.runner.inbox.put(delivery)
 
     def host_of(self, node: str) -> str:
         return self.transport.host_of[node]
@@ -176,6 +231,14 @@ class Host:
         else:
             self._commit()
             self.transport.post(processor, data)
+
+    def recall(self, processor: str, recall: Recall) -> None:
+        """Ask a processor on another host to give a struct back."""
+        self.transport.post(processor, encode(RECALL, recall))
+
+    def give_back(self, node: str, given: GiveBack) -> None:
+        """Tell the host of a memory node that it has a struct back."""
+        self.transport.post(node, encode(GIVE_BACK, given))
 
     # -- what the driver asks --------------------------------------------------------
 

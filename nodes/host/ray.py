@@ -122,12 +122,14 @@ class NodeActor(Host):
         self.ray.peers, self.ray.host_of = peers, actor_of
         return os.getpid()
 
-    def listen(self, secret: bytes) -> Address:
+    def listen(self, secret: bytes, leases: bool) -> Address:
         """Use sockets from now on, and say where this actor's own is.
 
         Args:
             secret: of the machine.
+            leases: lend structs to processors.
         """
+        self.leases = leases
         self.transport = self.sockets = SocketTransport(self.name, secret, self.admit, self.deliver)
         return self.sockets.listen()
 

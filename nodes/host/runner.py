@@ -21,13 +21,15 @@ from greenlet import getcurrent, greenlet
 from nodes.build import alloc_shard, routes
 from nodes.cpu import Processor, Thread
 from nodes.host.half import ProcessorPort
+from nodes.host.lease import ACCESSES, Borrower
 from nodes.host.transport import LIMIT_S
 from shared.errors import Infrastructure, PortDead
 from shared.journal.record import Journal
-from shared.port.port import Held, here
+from shared.port.heap import HEADER
+from shared.port.port import ANY_GEN, Held, here
 from shared.port.struct import Struct
 from shared.scenario.model import Scenario
-from shared.wire.frames import Answer
+from shared.wire.frames import Answer, GiveBack
 from shared.wire.messages import (
     OPERATIONS,
     Behind,
@@ -56,6 +58,14 @@ class Peers(Protocol):
 
     def ask(self, frames: list[Frame]) -> Answer:
         """Have frames to nodes of one host admitted, and wait for the answer."""
+
+    def give_back(self, node: str, given: GiveBack) -> None:
+        """Tell the host of a memory node that it has a struct back."""
+
+
+def same(one: object, other: object) -> bool:
+    """Are two values the same; handles, with their generation?"""
+    return one == other and (not isinstance(one, Struct) or (isinstance(other, Struct) and one.gen == other.gen))
 
 
 class Halt:
@@ -103,15 +113,27 @@ class Runner(ProcessorPort):
         self.outbox_host = ""
         self.outbox_size = 0
         self.late_reply: Reply | None = None
+        #: None: nothing is lent to it
+        self.borrower: Borrower | None = None
+        #: what the loads in the outbox have given
+        self.loaded: list[object] = []
+        self.may_wait = False  # a request in the outbox is an access to a struct that is not lent
         self.idle = False
         self.choices_changed = False  # another context than the current one may have become able to go on
         self.stopping = False
+
+    def borrow(self) -> None:
+        """Structs may be lent to the processor."""
+        route = self.route["load"]
+        self.borrower = Borrower(lambda given: self.peers.give_back(route(given.obj), given))
 
     # -- the scheduler ---------------------------------------------------------
 
     def loop(self) -> None:
         """Run the processor's contexts until told to stop."""
         self.scheduler = getcurrent()
+        if self.borrower is not None:
+            self.borrower.resume()
         with here.installed(self):
             try:
                 while not self.stopping and not self.dead and self.crash is None:
@@ -134,6 +156,8 @@ class Runner(ProcessorPort):
             for thread in self.threads.values():
                 if thread.glet is not None and not thread.glet.dead:
                     thread.glet.throw(PortDead)
+            if self.borrower is not None:
+                self.borrower.release()
             self.idle = True
 
     def halt(self) -> None:
@@ -166,12 +190,16 @@ class Runner(ProcessorPort):
         return Behind(self.processor.name, k, self.follow[k] if k < len(self.follow) else "the last context")
 
     def _wait_for_delivery(self) -> None:
+        if self.borrower is not None:
+            self.borrower.release()
         self.idle = True
         try:
             self._take(self.inbox.get(timeout=0.2))
         except Empty:
             pass
         self.idle = False
+        if self.borrower is not None:
+            self.borrower.resume()
 
     def _drain(self) -> None:
         while not self.inbox.empty():
@@ -241,6 +269,8 @@ class Runner(ProcessorPort):
         ctx.n += 1
         self.processor.k += 1
         op = OPERATIONS[code]
+        if self.borrower is not None and self.borrower.recalls:
+            self._give_back(self.borrower)
         node = self.route[code](target)
         host = self.peers.host_of(node)
         if self.outbox and (host != self.outbox_host or self.outbox_size >= MAX_TOGETHER):
@@ -255,6 +285,9 @@ class Runner(ProcessorPort):
         else:
             self.requests = [request]
             self.outbox.append(Frame(node, self.processor.name, self.requests))
+        if self.borrower is not None and code in ACCESSES and self._access(self.borrower, request):
+            self.made_by[ctx.n] = list(ctx.stack), dict(ctx.held)
+            return self.loaded[-1]
         if op.posted and self.may_batch and (self.follow is None or self.processor.k < len(self.follow)):
             self.made_by[ctx.n] = list(ctx.stack), dict(ctx.held)
             return None
@@ -263,6 +296,40 @@ class Runner(ProcessorPort):
             ctx.ready = ctx.woken = False
             return self._wait_for_grant(ctx, code, target)
         return reply.value
+
+    def _access(self, borrower: Borrower, request: Request) -> bool:
+        """An access to a struct: is it a load of one that is lent, so that its result is known?
+
+        Whoever wants a lent struct waits until all uses of the lease are admitted. So nothing that may wait itself, an
+        access to a struct that is not lent, may be under way before a use, or two processors could wait for each other.
+        """
+        lent = borrower.structs.get(request.target)
+        if lent is None:
+            self.may_wait = True
+            return False
+        if not self.may_wait:
+            borrower.used[lent.obj] = request.k
+        obj, _, slot, *value = request.args
+        if request.code in ("load", "store"):
+            assert isinstance(obj, Struct) and isinstance(slot, int)
+            if obj.gen in (lent.gen, ANY_GEN) and slot - HEADER < len(lent.fields):
+                if request.code == "store":
+                    [lent.fields[slot - HEADER]] = value
+                    return False
+                if self.may_wait:
+                    return False  # its node is asked
+                self.loaded.append(lent.fields[slot - HEADER])
+                return True
+        del borrower.structs[lent.obj]  # its node renews or frees it, or refuses the access
+        return False
+
+    def _give_back(self, borrower: Borrower) -> None:
+        """Give back what was recalled, with all that has been done to it."""
+        if self.outbox:
+            self._send()
+        else:
+            borrower.release()
+            borrower.resume()
 
     def _flush(self) -> None:
         """Everything sent so far has been applied when this returns."""
@@ -276,7 +343,7 @@ class Runner(ProcessorPort):
         last = frames[-1].requests[-1]
         reply = Reply(Status.DONE)
         while frames and reply.status != Status.REFUSED:
-            done, reply = self.peers.ask(frames)
+            done, reply = self._ask(frames)
             if reply.status == Status.HELD:
                 reply = self._late_reply(frames[done - 1])
             frames = frames[done:]
@@ -288,6 +355,22 @@ class Runner(ProcessorPort):
             found = KernelFinding(refusal.kind, refusal.text, refusal.subject, refusal.fatal)
             return Reply(Status.DONE, self.refused(found, last.code, last.target, last.args))
         return reply
+
+    def _ask(self, frames: list[Frame]) -> tuple[int, Reply]:
+        """How many frames have reached their nodes, and the reply to the last of these.
+
+        Raises: Infrastructure - a load of a lent struct gives something else at its node.
+        """
+        if self.borrower is None:
+            done, reply, _, _ = self.peers.ask(frames)
+            return done, reply
+        expected, self.loaded, self.may_wait = self.loaded, [], False
+        self.borrower.release()
+        done, reply, loaded, lent = self.peers.ask(frames)
+        self.borrower.resume(lent)
+        if reply.status != Status.REFUSED and not all(map(same, loaded, expected)):
+            raise Infrastructure(f"{self.processor.name} has used {expected} of lent structs, which had {loaded}")
+        return done, reply
 
     def _late_reply(self, frame: Frame) -> Reply:
         """Wait for the answer to a frame that is held back.

@@ -131,7 +131,12 @@ class Outbound:
             if self.closed:
                 raise Infrastructure("the run is over")
             try:
-                return greet(self.transport.dial(self.name), self.transport.secret, self.caller)
+                sock = self.transport.dial(self.name)
+                try:
+                    return greet(sock, self.transport.secret, self.caller)
+                except OSError:
+                    sock.close()
+                    raise
             except (ConnectionRefusedError, FileNotFoundError):
                 raise Infrastructure("died: nothing listens at its address any more") from None
             except OSError as error:
@@ -352,7 +357,10 @@ class SocketTransport:
             try:
                 sock, _ = listener.accept()
             except OSError:
-                return  # it was closed
+                if listener.fileno() < 0:
+                    return  # it was closed
+                sleep(RETRY_S)  # there are too many open files, or the like
+                continue
             if not _is_ours(sock) or not self.greeting.acquire(blocking=False):
                 sock.close()
                 continue
@@ -372,7 +380,7 @@ class SocketTransport:
             perform, wanted = (self._frames, Kind.FRAMES) if greeting.caller.asks else (self._delivery, Kind.DELIVERY)
             while True:
                 kind, number, body = stream.receive()
-                if kind != wanted:
+                if kind != wanted or greeting.caller.run != self.run:
                     return
                 with inbound.lock:
                     perform(inbound, stream, number, body)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal, Protocol, get_args
 
-#: the transports of the live machine: sockets of our own, or calls of Ray's actors
-Kind = Literal["sockets", "ray"]
+#: how the nodes of a live machine reach each other: over sockets, with structs lent to processors (lease.py); over
+#: sockets alone; or by calls of Ray's actors
+Kind = Literal["leases", "sockets", "ray"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-DEFAULT: Kind = "sockets"
+DEFAULT: Kind = "leases"
 #: seconds after which an answer that has not come will not come any more
 LIMIT_S = 60.0
 

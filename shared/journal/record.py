@@ -163,6 +163,14 @@ def read(lines: Iterable[bytes], name: str) -> tuple[Record, list[Record], str |
     header: Record = {}
     records: list[Record] = []
     torn: str | None = None
+    words: dict[str, str] = {}  # records have few different ones: each is kept once
+
+    def share(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {
+            words.setdefault(key, key): words.setdefault(value, value) if type(value) is str else value
+            for key, value in pairs
+        }
+
     for number, line in enumerate(lines, 1):
         if torn is not None:
             raise LogIncomplete(torn)
@@ -171,7 +179,7 @@ def read(lines: Iterable[bytes], name: str) -> tuple[Record, list[Record], str |
         try:
             if not line.endswith(b"\n"):
                 raise ValueError("the last line has no end")
-            record = json.loads(line)
+            record = json.loads(line, object_pairs_hook=share)
             if (
                 not isinstance(record, dict)
                 or not isinstance(record.get("nseq"), int)

@@ -48,7 +48,7 @@ from shared.scenario.yaml import Reading, Unresolved, Value, close_to, meant, pa
 REQUIRED = ("id", "machine", "setup", "programs")
 OPTIONAL = ("name", "title", "story", "source", "errata", "detect", "interrupts", "expect", "bound")
 #: how far a scenario is searched that says nothing of it; the bounds of each number
-DEFAULT_BOUND = Bound("pct", 3, 2000)
+DEFAULT_BOUND = Bound("auto", 3, 2000)
 MAX_DEPTH, MAX_SCHEDULES, MAX_OPERATIONS = 16, 10_000_000, 1_000_000_000
 ID_FORM = r"[A-Za-z0-9][A-Za-z0-9-]{0,31}"
 _ID = re.compile(ID_FORM)
@@ -261,8 +261,8 @@ class _Loader(Reading):
         return levels
 
     def bound(self, value: Value) -> Bound:
-        keys = value.mapping(("strategy", "schedules"), ("depth", "operations"))
-        strategy = keys["strategy"].choice(STRATEGIES, "strategy")
+        keys = value.mapping(("schedules",), ("strategy", "depth", "operations"))
+        strategy = keys["strategy"].choice(STRATEGIES, "strategy") if "strategy" in keys else "auto"
         depth = keys["depth"].integer(1, MAX_DEPTH) if "depth" in keys else 3
         operations = keys["operations"].integer(1, MAX_OPERATIONS) if "operations" in keys else None
         return Bound(strategy, depth, keys["schedules"].integer(1, MAX_SCHEDULES), operations)

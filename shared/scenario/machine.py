@@ -10,7 +10,7 @@ from shared.port.port import SPL_BIO, SPL_CLOCK, SPL_IMP
 from shared.scenario.yaml import Reading, Value, parse, show
 from shared.uvm.param import MAXBSIZE_PAGES
 
-MAX_CPUS, MAX_FRAMES, MAX_SWAP, MAX_SWAP_DEVICES = 64, 16384, 8192, 20
+MAX_CPUS, MAX_FRAMES, MAX_SWAP, MAX_SWAP_DEVICES = 128, 16384, 8192, 20
 #: interrupt levels of devices, by name
 LEVELS = {"bio": SPL_BIO, "imp": SPL_IMP, "clock": SPL_CLOCK}
 KERNEL_LOCKS = ("fine", "big")

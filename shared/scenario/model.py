@@ -33,7 +33,7 @@ from shared.scenario.yaml import meant, show
 #: every process's address space
 VM_MIN_ADDRESS, VM_MAX_ADDRESS = 0x1000, 0x8000_0000
 LEVELS = ("stop", "note", "off")
-STRATEGIES = ("pct", "pos", "random", "surw")
+STRATEGIES = ("auto", "pct", "pos", "random", "rff", "surw")
 
 
 class StepResult(TypedDict):

@@ -139,14 +139,14 @@ def _step(where: Where) -> Schema:
 def _bound() -> Schema:
     return _map(
         {
-            "strategy": _enum(STRATEGIES),
+            "strategy": said("how schedules are chosen; default auto, a portfolio of the others", _enum(STRATEGIES)),
             "schedules": said("executions", _whole(1, MAX_SCHEDULES)),
             "depth": said("number of ordering constraints that pct assumes; default 3", _whole(1, MAX_DEPTH)),
             "operations": said(
                 "the limit at which an execution is stopped as a run without end", _whole(1, MAX_OPERATIONS)
             ),
         },
-        ("strategy", "schedules"),
+        ("schedules",),
     )
 
 

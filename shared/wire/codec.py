@@ -17,7 +17,7 @@ import msgpack
 from shared.detectors.machine_state import HostState
 from shared.errors import Infrastructure
 from shared.port.struct import KIND_SHIFT, KINDS, Struct
-from shared.wire.frames import Answer, parse_frames
+from shared.wire.frames import Answer, GiveBack, Recall, parse_frames
 from shared.wire.messages import Delivery, Frame, Load, Loaded, Poll, parse_delivery, plain_delivery
 
 VERSION = 2
@@ -44,16 +44,22 @@ class Form(Generic[M]):
     parse: Callable[[Any], M] = _as_is
     plain: Callable[[M], Any] = _as_is
 
+    def is_of(self, data: bytes) -> bool:
+        """Does a message begin as those of this kind do?"""
+        return data.startswith(b"\x93" + msgpack.packb(VERSION) + msgpack.packb(self.kind))
+
 
 FRAMES: Form[list[Frame]] = Form("frames", 1 << 20, parse_frames)
 ANSWER: Form[Answer] = Form("answer", 1 << 20, Answer.parse)
+RECALL: Form[Recall] = Form("recall", 1 << 10, Recall.parse)
+GIVE_BACK: Form[GiveBack] = Form("give back", 1 << 10, GiveBack.parse)
 DELIVERY: Form[Delivery] = Form("deliver", 1 << 20, parse_delivery, plain_delivery)
 LOAD: Form[Load] = Form("load", 1 << 26, Load.parse)
 LOADED: Form[Loaded] = Form("loaded", 1 << 20, Loaded.parse)
 POLL: Form[Poll] = Form("poll", 1 << 24, Poll.parse)
 STATE: Form[HostState] = Form("state", 1 << 26, HostState.parse)
 CHUNK: Form[bytes] = Form("chunk", 1 << 17)  # a piece of a journal
-FORMS = (FRAMES, ANSWER, DELIVERY, LOAD, LOADED, POLL, STATE, CHUNK)
+FORMS = (FRAMES, ANSWER, RECALL, GIVE_BACK, DELIVERY, LOAD, LOADED, POLL, STATE, CHUNK)
 _HANDLE = 1
 _FORM = _struct.Struct("<II")
 

@@ -2,9 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from shared.wire.messages import Frame, Reply
+
+
+class Lent(NamedTuple):
+    """A struct that is lent to the processor that has just loaded one of its fields (nodes/host/lease.py).
+
+    Attributes:
+        obj: its id.
+        number: of the lease.
+        gen, fields: its record.
+    """
+
+    obj: int
+    number: int
+    gen: int
+    fields: list[object]
+
+
+class Recall(NamedTuple):
+    """To the host of a processor: give this lease back."""
+
+    obj: int
+    number: int
+
+    @classmethod
+    def parse(cls, body: Any) -> Recall:
+        return cls(*body)
+
+
+class GiveBack(NamedTuple):
+    """To the host of a struct: the processor does not use the lease any more; `k` is of the last access that did."""
+
+    obj: int
+    number: int
+    k: int
+
+    @classmethod
+    def parse(cls, body: Any) -> GiveBack:
+        return cls(*body)
 
 
 class Answer(NamedTuple):
@@ -14,15 +53,19 @@ class Answer(NamedTuple):
         done: so many of them, from the first on, have reached their nodes. If that is not all, the last of these was
             refused or held back; those behind it have not been looked at.
         reply: to the last of these.
+        loaded: results of the loads but for the last request, if structs are lent.
+        lent: a struct.
     """
 
     done: int
     reply: Reply
+    loaded: Sequence[object] = ()
+    lent: Lent | None = None
 
     @classmethod
     def parse(cls, body: Any) -> Answer:
-        done, reply = body
-        return cls(done, Reply.parse(reply))
+        done, reply, loaded, lent = body
+        return cls(done, Reply.parse(reply), loaded, None if lent is None else Lent(*lent))
 
 
 def parse_frames(body: Any) -> list[Frame]:

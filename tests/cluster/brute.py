@@ -8,10 +8,16 @@ of that relation, and the same outcome.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 from cluster.api import Program, Struct, choose, field, new, own, simplelock, sleep, wakeup
+from cluster.boot import prepare
+from cluster.search.strategy import SearchOver, Systematic
+from cluster.search.systematic import Stepwise
+from cluster.sim.engine import Sim
+from shared.findings import Finding
 from shared.journal.order import linearize
 from shared.journal.record import Journals
 
@@ -30,7 +36,22 @@ DETECT = {"race": "off", "lockorder": "off", "lockdebug": "off"}
 
 
 #: of statements, some more often than others
-KINDS = ("read", "read", "write", "write", "add", "add", "lock", "try", "if", "choose", "sleep", "nap", "wake", "wake")
+KINDS = (
+    "read",
+    "read",
+    "write",
+    "write",
+    "add",
+    "add",
+    "lock",
+    "try",
+    "choose",
+    "choose",
+    "if",
+    "sleep",
+    "nap",
+    "wake",
+)
 
 
 class TooMany(Exception):
@@ -181,6 +202,7 @@ class Machine:
         self.running = {f"t{number}": steps(body) for number, body in enumerate(bodies)}
         self.next: dict[str, Act | None] = {name: next(thread, None) for name, thread in self.running.items()}
         self.done: list[Done] = []
+        self.preemptions = self.delays = 0
 
     def able(self) -> list[tuple[str, int]]:
         """Who can go on, and with which choice."""
@@ -203,6 +225,13 @@ class Machine:
     def perform(self, name: str, choice: int) -> None:
         act = self.next[name]
         assert act is not None
+        able = sorted({who for who, _ in self.able()})
+        last = self.done[-1][0] if self.done else ""
+        self.preemptions += last in able and last != name
+        in_turn = [*(who for who in able if who >= last), *(who for who in able if who < last)]
+        if last not in able:
+            in_turn = [*(who for who in able if who > last), *(who for who in able if who < last)]
+        self.delays += in_turn.index(name)
         code, cell = act[:2]
         result = 0
         if code == "load":
@@ -318,3 +347,61 @@ def done_in(journals: Journals) -> list[Done]:
         elif code == "choose":
             done.append((name, (code, record["of"]), record["value"]))
     return done
+
+
+# -- what a strategy comes to -------------------------------------------------------------------------
+
+
+class Ends(NamedTuple):
+    """What the executions of a class have in common, and the fewest preemptions and delays that lead to it."""
+
+    stuck: bool
+    preemptions: int
+    delays: int
+
+
+def classes(bodies: Sequence[list[Statement]], most: int) -> dict[Class, Ends]:
+    """Every class.
+
+    Raises: TooMany - there are more than `most` interleavings.
+    """
+    found: dict[Class, Ends] = {}
+    for machine in every(bodies, most):
+        its = class_of((name, act[:2], result) for name, act, result in machine.done)
+        before = found.get(its, Ends(machine.stuck(), most, most))
+        assert before.stuck == machine.stuck()
+        fewest = min(before.preemptions, machine.preemptions), min(before.delays, machine.delays)
+        found[its] = Ends(before.stuck, *fewest)
+    return found
+
+
+def walked(sim: Sim, strategy: Systematic, record: bool = False) -> Iterator[Finding | None]:
+    """The findings of one execution after another; begins anew whenever there are more points."""
+    known = len(sim.racy)
+    with suppress(SearchOver):
+        while True:
+            found = sim.execute(strategy, record)
+            if len(sim.racy) == known:
+                yield found
+            else:
+                known = len(sim.racy)
+                strategy.grown()
+
+
+def seen_by(strategy: Stepwise, bodies: Sequence[list[Statement]]) -> dict[Class, tuple[bool, int]]:
+    """Each class that was performed to its end: whether threads were stuck then, and how many times."""
+    sim = Sim(*prepare(program(bodies).scenario()), set())
+    names = {thread.name: f"t{thread.order}" for thread in sim.threads.values()}
+    seen: dict[Class, tuple[bool, int]] = {}
+    for finding in walked(sim, strategy, record=True):
+        if strategy.executions == 1:
+            seen.clear()
+        if strategy.given_up:
+            continue
+        assert sim.journals is not None
+        done = done_in({name: journal.records for name, journal in sim.journals.items()})
+        its = class_of((names[name], act, result) for name, act, result in done)
+        stuck, times = seen.get(its, (finding is not None, 0))
+        assert stuck == (finding is not None)
+        seen[its] = stuck, times + 1
+    return seen

@@ -116,7 +116,7 @@ def test_a_folder_does_not_bring_functions_along(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    ("threads", "said"), [([], "1 to 16 threads; found 0"), ([add_locked] * 17, "1 to 16 threads; found 17")]
+    ("threads", "said"), [([], "1 to 128 threads; found 0"), ([add_locked] * 129, "1 to 128 threads; found 129")]
 )
 def test_a_program_that_cannot_be_is_refused(threads: list[api.Function], said: str) -> None:
     with pytest.raises(UserMistake, match=said):
@@ -124,6 +124,7 @@ def test_a_program_that_cannot_be_is_refused(threads: list[api.Function], said: 
 
 
 @pytest.mark.live
+@pytest.mark.usefixtures("ray_session")
 def test_a_program_runs_on_real_processes(tmp_path: Path) -> None:
     for kind in ("assertion", "held-at-exit"):  # by its schedule; by a choice of data
         broken, sound = DEFECTS[kind]

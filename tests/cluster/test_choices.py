@@ -323,7 +323,9 @@ def test_the_strategies_of_the_module_are_strategies() -> None:
 
 
 def _all() -> list[Strategy]:
-    return [make(name, 0, 2) for name in STRATEGIES]
+    made = [make(name, 0, 2) for name in STRATEGIES]
+    assert all(strategy.new_execution() for strategy in made)
+    return made
 
 
 def stores_too_late() -> None:

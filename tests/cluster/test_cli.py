@@ -231,7 +231,7 @@ def test_bad_usage_gets_one_line_and_exit_code_2(args: list[str], message: str) 
         ("title: A", "id: again\ntitle: A", "tiny.yaml:3: id: duplicate key 'id' (first on line 1)"),
         ("buf[1]\", value", "new[1]\", value", "tiny.yaml:14: programs.A[1].write.at: region new is never mapped"),
         ("buf[1]\", value", "buf[2]\", value", "tiny.yaml:14: programs.A[1].write.at: page 2 is outside region buf"),
-        ("cpus: 2", "cpus: 99", "tiny.yaml:6: machine.cpus: 99 is out of range: 1 to 16"),
+        ("cpus: 2", "cpus: 199", "tiny.yaml:6: machine.cpus: 199 is out of range: 1 to 128"),
         ("frames: 24", "frames: 1", "tiny.yaml:6: machine.frames: 1 is out of range"),
         ("setup:", "errata: [no-such]\nsetup:", "tiny.yaml:7: errata[0]: there is no erratum 'no-such'"),
         ("machine: {cpus: 2, frames: 24, swap_slots: 32, page_size: 64}", "machine: laptob",
@@ -251,7 +251,7 @@ def test_a_bad_scenario_is_refused_with_file_line_and_field(tiny: Path, old: str
 
 def test_all_mistakes_of_a_file_are_told_each_in_a_line(tiny: Path) -> None:
     """In the order of its lines; of very many, the first ones."""
-    text = TINY.replace("cpus: 2", "cpus: 99").replace('read: {at: "buf[0]"', 'reed: {at: "buf[0]"', 1)
+    text = TINY.replace("cpus: 2", "cpus: 199").replace('read: {at: "buf[0]"', 'reed: {at: "buf[0]"', 1)
     tiny.write_text(text.replace("strategy: random", "strategy: randum"), encoding="utf-8")
     result = uvmp("run", tiny)
     lines = [line for line in result.stderr.splitlines() if line.startswith(f"uvmp: error: {tiny}:")]
@@ -348,10 +348,10 @@ def test_what_the_kernel_finds_during_setup_names_the_step(tiny: Path, monkeypat
 
 
 def test_an_error_is_a_document_too_if_json_was_asked_for(tiny: Path) -> None:
-    tiny.write_text(TINY.replace("cpus: 2", "cpus: 99"), encoding="utf-8")
+    tiny.write_text(TINY.replace("cpus: 2", "cpus: 199"), encoding="utf-8")
     result = uvmp("run", tiny, "--json")
     assert json.loads(result.stdout)["error"] == {
-        "message": f"{tiny}:6: machine.cpus: 99 is out of range: 1 to 16",
+        "message": f"{tiny}:6: machine.cpus: 199 is out of range: 1 to 128",
         "exit": 2,
         "file": str(tiny),
         "line": 6,
@@ -462,7 +462,7 @@ def test_explore_prints_the_finding_and_one_line_to_paste() -> None:
     assert "finding: spin-forever" in result.stdout
     assert re.search(r"function +amap_cow_now", result.stdout)
     assert re.search(r"object +anon:\d+", result.stdout)
-    assert re.search(r"found in schedule [\d,]+ of 2,000 \(pct, depth \d, seed 0; [\d,]+ per second\)", result.stdout)
+    assert re.search(r"found in schedule [\d,]+ of 2,000 \(auto, seed 0; [\d,]+ per second\)", result.stdout)
     lines = [line for line in result.stdout.splitlines() if line.startswith("uvmp ")]
     assert len(lines) == 1 and re.fullmatch(r"uvmp replay uvmp1\.S3a-shipped\.\S+", lines[0])
     again = uvmp(*shlex.split(lines[0])[1:])
@@ -484,6 +484,31 @@ def test_explore_in_json_has_all_of_it(found: Any) -> None:
 def test_the_same_seed_finds_the_same(found: Any) -> None:
     again = document("explore", RACE)
     assert {**again, "seconds": 0} == {**found, "seconds": 0}
+
+
+def test_explore_says_what_it_is_worth_that_nothing_was_seen() -> None:
+    """How many schedules of which strategies, how many of them differed, and what follows from that."""
+    result = uvmp("explore", RACE, "--fixed", "--schedules", 30)
+    assert result.exit_code == 0 and "not seen in 30 schedules (auto, seed 0; " in result.stdout
+    by = re.search(r"schedules by strategy: (.+)", result.stdout)
+    assert by is not None and sum(int(word) for word in re.findall(r"\d+", by[1])) == 30
+    assert re.search(r"happens-before classes: \d+ distinct, the next one is new with \d+ %", result.stdout)
+    assert "0 of 30 schedules: at most 11 % of those chosen so have a finding (95 %)" in result.stdout
+    told = document("explore", RACE, "--fixed", "--schedules", 30)
+    assert sum(told["by"].values()) == told["schedules"] == 30
+    assert 1 <= told["distinct"] <= 30 and 0 <= told["chance_of_new"] <= 1 and told["time"] is None
+
+
+def test_explore_stops_when_its_time_is_over() -> None:
+    result = uvmp("explore", RACE, "--fixed", "--schedules", 1_000_000, "--time", "0.3s")
+    assert result.exit_code == 0 and "exploring up to 1,000,000 schedules, for 0.3 s at most" in result.stderr
+    assert re.search(r"not seen in \d+ schedules? of 1,000,000, time is over \(auto, seed 0; ", result.stdout)
+
+
+@pytest.mark.parametrize("time", ["soon", "0s", "-1s", "30x", "1e3s", "99999999h"])
+def test_a_time_that_is_none_is_refused(time: str) -> None:
+    result = uvmp("explore", RACE, f"--time={time}")
+    assert result.exit_code == Exit.USAGE and "expected a time such as 30s, 5m or 1h; found " in result.stderr
 
 
 def test_explore_with_expect_exits_0_if_the_expected_was_found() -> None:

@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from cluster.api import Program, new
 from cluster.boot import prepare
-from cluster.search.dpor import Optimal
-from cluster.search.strategy import SearchOver, Systematic
+from cluster.search.dependency import RULES
+from cluster.search.dpor import Branch, Optimal, Place
+from cluster.search.trace import Event
 from cluster.sim.engine import Sim
-from shared.findings import Finding
+from nodes.cpu import Thread
+from shared.wire.messages import OPERATIONS
 from tests.cluster import brute
 from tests.cluster.brute import CELLS, Cell, Statement, TooMany
+from tests.kit import scenario
 
 #: more cells than those of random programs
 MANY = [Cell.at(number) for number in range(128)]
 CELL, OTHER = CELLS[:2]
-
-
-def walked(sim: Sim, strategy: Systematic, record: bool = False) -> Iterator[Finding | None]:
-    """The findings of one execution after another; begins anew whenever there are more points, and yields None."""
-    known = len(sim.racy)
-    with suppress(SearchOver):
-        while True:
-            found = sim.execute(strategy, record)
-            if len(sim.racy) == known:
-                yield found
-            else:
-                known = len(sim.racy)
-                strategy.grown()
 
 
 def setup_many() -> None:
@@ -43,31 +33,19 @@ def setup_many() -> None:
 def count(bodies: Sequence[Callable[[], None]]) -> int:
     """Executions of the threads; none is redundant."""
     sim, strategy = Sim(*prepare(Program(setup_many, bodies, None, brute.DETECT).scenario()), set()), Optimal()
-    for _ in walked(sim, strategy):
+    for _ in brute.walked(sim, strategy):
         pass
     assert strategy.redundant == 0
     return strategy.executions
 
 
 def judge(bodies: Sequence[list[Statement]], most: int) -> int:
-    """How many classes there are; each must have come once, and ended as it must."""
-    wanted: dict[brute.Class, bool] = {}
-    for machine in brute.every(bodies, most):
-        wanted[brute.class_of((name, act[:2], result) for name, act, result in machine.done)] = machine.stuck()
-    sim, strategy = Sim(*prepare(brute.program(bodies).scenario()), set()), Optimal()
-    names = {thread.name: f"t{thread.order}" for thread in sim.threads.values()}
-    seen: Counter[brute.Class] = Counter()
-    for found in walked(sim, strategy, record=True):
-        if strategy.executions == 1:
-            seen.clear()
-        assert sim.journals is not None
-        done = brute.done_in({name: journal.records for name, journal in sim.journals.items()})
-        its = brute.class_of((names[name], act, result) for name, act, result in done)
-        assert its in wanted
-        assert (found is not None) == wanted[its], found
-        seen[its] += 1
-    assert seen.keys() == wanted.keys()
-    assert set(seen.values()) == {1} and strategy.redundant == 0
+    """How many classes there are; each must come once, and end as it must."""
+    wanted = brute.classes(bodies, most)
+    strategy = Optimal()
+    seen = brute.seen_by(strategy, bodies)
+    assert {its: stuck for its, (stuck, _) in seen.items()} == {its: ends.stuck for its, ends in wanted.items()}
+    assert {times for _, times in seen.values()} == {1} and strategy.redundant == 0
     return len(wanted)
 
 
@@ -83,6 +61,17 @@ def judged(seeds: range, most: int) -> tuple[int, int]:
             raise AssertionError(f"seed {seed}: {brute.random_program(seed)}") from wrong
         programs += 1
     return programs, classes
+
+
+def test_a_choice_of_data_comes_right_behind_what_its_thread_does() -> None:
+    """Nobody can go between, also where another order of the others had it so."""
+    place = Place({}, [Branch(Event("first", 0))])
+    does, other = Event("chooser", 1), Event("other", 2)
+    place.insert([does, Event("chooser", 1, 0)])
+    place.insert([other, does, Event("chooser", 1, 1)])
+    assert [branch.event.label for branch in place.tree] == [("first", -1), ("chooser", -1)]
+    assert [branch.event.label for branch in place.tree[1].rest] == [("chooser", 0), ("chooser", 1)]
+    assert [branch.event.label for branch in place.tree[1].rest[1].rest] == [("other", -1)]
 
 
 def test_each_class_of_random_programs_is_performed_once() -> None:
@@ -237,3 +226,45 @@ def allocate(thread: int) -> None:
 def test_file_system(threads: int, traces: int) -> None:
     """Flanagan and Godefroid's: thread 13 wants the block of thread 0 first, thread 14 that of thread 1 ..."""
     assert count([body(allocate, number) for number in range(threads)]) == traces
+
+
+# -- the kernel ----------------------------------------------------------------------------------------
+
+
+class Wander(Optimal):
+    """A random walk, of which the class is known. The lazier the dice, the longer a context goes on."""
+
+    def __init__(self, seed: int):
+        self.dice = random.Random(seed)
+        super().__init__()
+
+    def new_execution(self) -> bool:
+        self.grown()
+        self.lazy = self.dice.choice((0.0, 0.5, 0.9, 0.98))
+        return super().new_execution()
+
+    def _prefer(self, awake: Sequence[Thread], current: Thread | None) -> Thread:
+        return current if current is not None and self.dice.random() < self.lazy else self.dice.choice(awake)
+
+    def _prefer_of(self, values: Sequence[int]) -> int:
+        return self.dice.choice(values)
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize("name", ["E25", "E50", "E57", "E59", "E60", "E60-panic", "E61a", "S11a-interrupt", "S12b"])
+def test_what_a_random_walk_of_the_kernel_comes_to_was_performed_once(name: str) -> None:
+    """Interrupts, shootdowns, sleeps, I/O, several LWPs on a CPU; none of the executions before it was redundant."""
+    sim, strategy, walk = Sim(*prepare(scenario(name).without_errata()), set()), Optimal(), Wander(0)
+    seen = Counter[int]()
+    for _ in brute.walked(sim, strategy):
+        if strategy.executions == 1:
+            seen.clear()
+        seen[hash(strategy.whole().names())] += 1
+    assert set(seen.values()) == {1} and strategy.redundant == 0
+    for _ in range(60):
+        sim.execute(walk)
+        assert hash(walk.whole().names()) in seen
+
+
+def test_each_kind_of_operation_has_a_line_in_the_relation() -> None:
+    assert RULES.keys() == OPERATIONS.keys() | {"access"}

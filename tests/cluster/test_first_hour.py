@@ -110,6 +110,7 @@ def test_every_example_of_every_help_runs(
 
 
 @pytest.mark.live
+@pytest.mark.usefixtures("ray_session")
 def test_every_live_example_of_every_help_runs(token: str, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tiny.parent)
     lines = [line for words in ALL for line in examples(words) if needs_live(line)]

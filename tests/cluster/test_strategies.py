@@ -10,11 +10,14 @@ import pytest
 
 from cluster.boot import prepare
 from cluster.search import SEARCHING, STRATEGIES, SYSTEMATIC, make
+from cluster.search.auto import Auto
+from cluster.search.bounded import Delays, Preemptions
 from cluster.search.dpor import Optimal
 from cluster.search.explore import explore
 from cluster.search.follow import Deviate, Order
 from cluster.search.pct import FAIR_AFTER, Pct
 from cluster.search.pos import Pos
+from cluster.search.rff import Rff
 from cluster.search.strategy import DefaultFirst, SearchOver, Stay, Strategy, default
 from cluster.search.surw import Surw
 from cluster.search.trace import Event
@@ -78,8 +81,12 @@ WHOLE: dict[str, Callable[[Toy], Strategy]] = {
     "random": lambda toy: RandomWalk(0),
     "pct": lambda toy: Pct(0, 2),
     "pos": lambda toy: Pos(0),
+    "rff": lambda toy: Rff(0),
     "surw": lambda toy: Surw(0),
+    "auto": lambda toy: make("auto", 0, 2),
     "dpor": lambda toy: Optimal(),
+    "preemptions": lambda toy: Preemptions(),
+    "delays": lambda toy: Delays(),
     "a token's deviations": lambda toy: Deviate([Deviation("A", 2, "point", "B")]),
     "a journal's order": lambda toy: Order(toy.machine.threads, order_of_a_deadlock(toy)),
     "every schedule": lambda toy: Exhaust(),
@@ -128,6 +135,14 @@ class NoPriorities(Pos):
         return super().new_execution()
 
 
+class NothingWanted(Rff):
+    """Whatever is read may be read from anywhere; and no operation comes before another."""
+
+    def new_execution(self) -> bool:
+        self.uses, self.draw = {}, lambda: 0.0
+        return super().new_execution()
+
+
 class NothingSelected(Surw):
     """Nobody ever stops; and what the dice show besides is always the same."""
 
@@ -173,8 +188,12 @@ HEARTLESS: dict[str, Callable[[Toy], Strategy]] = {
     "random": lambda toy: NoDice(0),
     "pct": lambda toy: NoChanges(0, 2),
     "pos": lambda toy: NoPriorities(0),
+    "rff": lambda toy: NothingWanted(0),
     "surw": lambda toy: NothingSelected(0),
+    "auto": lambda toy: Auto({"pct": NoChanges(0, 2), "surw": NothingSelected(0)}),
     "dpor": lambda toy: NoReversals(),
+    "preemptions": lambda toy: Preemptions(0),
+    "delays": lambda toy: Delays(0),
     "a token's deviations": lambda toy: NoDeviations([Deviation("A", 2, "point", "B")]),
     "a journal's order": lambda toy: NoOrder(toy.machine.threads, order_of_a_deadlock(toy)),
     "every schedule": lambda toy: NoBacktracking(),
@@ -201,7 +220,7 @@ def test_the_strategies_of_scenarios_are_those_that_search() -> None:
 
 
 def test_an_unknown_strategy_is_the_users_mistake() -> None:
-    with pytest.raises(UserMistake, match="there is no strategy 'dfs'; known: pct, pos, random, surw, stay"):
+    with pytest.raises(UserMistake, match="there is no strategy 'dfs'; known: auto, pct, pos, rff, random, surw, stay"):
         make("dfs", 0, 3)
 
 
@@ -351,7 +370,7 @@ def test_stay_stays_and_then_goes_round() -> None:
     assert Stay().pick(able, None) is able[0] and stay.choose(9) == 0
 
 
-DICE: dict[str, Callable[..., Strategy]] = {"random": RandomWalk, "pct": Pct, "pos": Pos, "surw": Surw}
+DICE: dict[str, Callable[..., Strategy]] = {"random": RandomWalk, "pct": Pct, "pos": Pos, "rff": Rff, "surw": Surw}
 HAS_DICE = pytest.mark.parametrize("name", DICE)
 
 

@@ -29,16 +29,26 @@ class Sockets(Threads):
     Args:
         tcp: the hosts take each other for hosts of several computers.
         network: through which everything goes.
+        leases: structs are lent to processors.
     """
 
-    def __init__(self, scene: Scenario, *, tcp: bool = False, network: Network | None = None, **options: Any):
-        self.tcp, self.network = tcp, network
+    def __init__(
+        self,
+        scene: Scenario,
+        *,
+        tcp: bool = False,
+        network: Network | None = None,
+        leases: bool = False,
+        **options: Any,
+    ):
+        self.tcp, self.network, self.leases = tcp, network, leases
         self.transports: dict[str, SocketTransport] = {}
         self.addresses: dict[str, Address] = {}
         super().__init__(scene, **options)
         weakref.finalize(self, end, list(self.transports.values()))
 
     def transport_of(self, host: Host, node: str) -> Transport:
+        host.leases = self.leases
         transport = self.transports[node] = SocketTransport(node, SECRET, host.admit, host.deliver)
         if self.tcp:
             transport.here = transport.here._replace(place=node)

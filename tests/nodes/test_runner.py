@@ -19,7 +19,7 @@ from shared.journal.record import Journal, digest, holes, read
 from shared.port.port import SPL_BIO, SPL_HIGH, SPL_NONE, here
 from shared.scenario.model import Scenario, named_results
 from shared.wire.codec import ANSWER, DELIVERY, FRAMES, decode
-from shared.wire.frames import Answer
+from shared.wire.frames import Answer, GiveBack
 from shared.wire.messages import OPERATIONS, Frame, Grant, Interrupt, Reply, Status, Wake
 from tests.kit import OTHER, THING, Toy, run_recorded, scenario, things, went_on_before_an_interrupt
 from tests.nodes.in_threads import Threads
@@ -375,6 +375,9 @@ class Told:
 
     def host_of(self, node: str) -> str:
         return "all"
+
+    def give_back(self, node: str, given: GiveBack) -> None:
+        raise AssertionError("nothing was lent")
 
     def ask(self, frames: list[Frame]) -> Answer:
         for frame in frames:

@@ -29,8 +29,8 @@ class Elsewhere(NodeActor):
     """Keeps its logs below $UVMP_TEST_ROOT, a folder that stands for the disk of another host; whoever has another
     is on another computer."""
 
-    def listen(self, secret: bytes) -> Address:
-        address = super().listen(secret)
+    def listen(self, secret: bytes, leases: bool) -> Address:
+        address = super().listen(secret, leases)
         assert self.sockets is not None
         self.sockets.here = address._replace(place=os.environ["UVMP_TEST_ROOT"])
         return self.sockets.here

@@ -12,7 +12,7 @@ from cluster.runs.outcome import Outcome
 from cluster.runs.replay import replay, replay_journals
 from cluster.search.explore import explore
 from cluster.search.walk import RandomWalk
-from nodes.host.transport import KINDS
+from nodes.host.transport import DEFAULT, KINDS
 from shared.findings import Finding
 from shared.journal.order import linearize
 from shared.journal.record import Journals, holes
@@ -133,11 +133,12 @@ def test_sim_and_live_agree_in_both_directions(case: str, live_machine: Boot) ->
     from_live(machine, scene, seed=0)
 
 
+@pytest.mark.parametrize("transport", [kind for kind in KINDS if kind != DEFAULT])
 @pytest.mark.parametrize("case", ("S3a", "network"))
-def test_sim_and_live_agree_by_calls_of_ray_too(case: str, live_machine: Boot) -> None:
-    """The other transport, which is the judge of the sockets: both machines are the one of sim."""
+def test_sim_and_live_agree_with_the_other_transports_too(case: str, transport: str, live_machine: Boot) -> None:
+    """Calls of Ray's actors are the judge of the sockets: all these machines are the one of sim."""
     scene = CASES[case]()
-    machine = live_machine(scene, transport="ray")
+    machine = live_machine(scene, transport=transport)
     from_sim(machine, scene, seed=0)
     from_live(machine, scene, seed=0)
 

@@ -17,15 +17,17 @@ from shared.wire.codec import (
     DELIVERY,
     FORMS,
     FRAMES,
+    GIVE_BACK,
     LOAD,
     LOADED,
     POLL,
+    RECALL,
     VERSION,
     Form,
     decode,
     encode,
 )
-from shared.wire.frames import Answer
+from shared.wire.frames import Answer, GiveBack, Lent, Recall
 from shared.wire.messages import (
     Behind,
     Divergence,
@@ -62,9 +64,12 @@ def test_plain_data_survives(body: object) -> None:
 MESSAGES: list[tuple[Form[Any], Any]] = [
     (FRAMES, [Frame("memory", "cpu0", [Request("A", 1, 3, "alloc", 0, (7, 0)), Request("A", 2, 4, "lock", 9, ())])]),
     (FRAMES, [Frame(node, "cpu0", [Request("A", n, n, "wakeup", 0, ())]) for n, node in enumerate(("m", "l"), 1)]),
-    (ANSWER, Answer(2, Reply(Status.DONE, [1, None]))),
-    (ANSWER, Answer(1, Reply(Status.HELD))),
-    (ANSWER, Answer(1, Reply(Status.REFUSED, Refusal("use-after-free", "gone", "anon:1", False, 2, 3)))),
+    (ANSWER, Answer(2, Reply(Status.DONE, [1, None]), [], None)),
+    (ANSWER, Answer(1, Reply(Status.HELD), [], None)),
+    (ANSWER, Answer(1, Reply(Status.DONE, 7), [1, None], Lent(5, 2, 0, [7, None]))),
+    (RECALL, Recall(5, 2)),
+    (GIVE_BACK, GiveBack(5, 2, 100)),
+    (ANSWER, Answer(1, Reply(Status.REFUSED, Refusal("use-after-free", "gone", "anon:1", False, 2, 3)), [], None)),
     (DELIVERY, Grant("A", [1])),
     (DELIVERY, Wake("A")),
     (DELIVERY, Interrupt("cpu1.ipi", [1, [2]])),
@@ -101,7 +106,11 @@ def test_messages_travel_as_short_arrays() -> None:
     assert msgpack.unpackb(encode(FRAMES, [Frame("memory", "cpu0", [request])])) == [
         VERSION, "frames", [["memory", "cpu0", [["A", 1, 3, "lock", 9, ["w", "f"]]]]],
     ]  # fmt: skip
-    assert msgpack.unpackb(encode(ANSWER, Answer(1, Reply(Status.WAITS)))) == [VERSION, "answer", [1, [1, None]]]
+    assert msgpack.unpackb(encode(ANSWER, Answer(1, Reply(Status.WAITS)))) == [
+        VERSION,
+        "answer",
+        [1, [1, None], [], None],
+    ]
     assert msgpack.unpackb(encode(DELIVERY, Wake("A"))) == [VERSION, "deliver", ["wake", "A"]]
 
 

@@ -134,6 +134,13 @@ def test_a_journal_that_need_not_be_kept_is_not() -> None:
     assert journal.records == [] and journal.nseq == 1
 
 
+def test_records_that_were_read_share_their_words() -> None:
+    """A run has a hundred thousand records, whose words are few: they take a third of the memory so."""
+    _, records, _ = read(lines(*(op("memory", at, f"long-name-{at % 2}", at, "load") for at in range(1, 5))), "m")
+    words = [word for record in records for pair in record.items() for word in pair if isinstance(word, str)]
+    assert len({id(word) for word in words}) == len(set(words))
+
+
 def test_a_torn_last_line_is_told_and_the_rest_is_good() -> None:
     """A node that was killed in mid-write; the post-mortem works with what there is."""
     whole = lines(HEADER, op("memory", 1, "A", 1, "load"), op("memory", 2, "A", 2, "load"))

@@ -230,7 +230,7 @@ def test_devices_of_swap_are_as_many_and_as_large_as_can_be() -> None:
 
 
 def test_all_mistakes_are_told_at_once() -> None:
-    text = "cpus: 0\nframes: 7\nfreemem: 3\nmmu: {rm: soft}\nshards: {memory: 99}\ncolocate: maybe\n"
+    text = "cpus: 0\nframes: 7\nfreemem: 3\nmmu: {rm: soft}\nshards: {memory: 999}\ncolocate: maybe\n"
     with pytest.raises(UserMistake) as caught:
         load_machine(text, "m.yaml")
     told = [(one.line, one.field) for one in (caught.value, *caught.value.others)]

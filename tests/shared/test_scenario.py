@@ -266,8 +266,8 @@ BAD = [
     ('source: ["nowhere"]', "source: []", "source", "source", "at least 1 entry"),
     ("source: [", "source: &s [", "source", "source", "an anchor"),
     # the machine
-    ("{cpus: 2,", "{cpus: 65,", "cpus", "machine.cpus", "65 is out of range: 1 to 64"),
-    ("{cpus: 2,", "{cpus: 0,", "cpus", "machine.cpus", "0 is out of range: 1 to 64"),
+    ("{cpus: 2,", "{cpus: 129,", "cpus", "machine.cpus", "129 is out of range: 1 to 128"),
+    ("{cpus: 2,", "{cpus: 0,", "cpus", "machine.cpus", "0 is out of range: 1 to 128"),
     ("{cpus: 2,", "{cpus: 010,", "cpus", "machine.cpus", "found the text '010' (a number has no leading zero)"),
     ("{cpus: 2,", "{cpus: 1:30,", "cpus", "machine.cpus", "(a colon does not make a number)"),
     ("{cpus: 2,", "{cpus: '2',", "cpus", "machine.cpus", "(remove the quotes)"),
@@ -385,7 +385,7 @@ BAD = [
     ("results: {r0: 0", "results: {r9: 0", "r9", "expect.fixed.results.r9", "no step has `into: r9`"),
     ("results: {r0: 0", "results: {r0: ENOSUCH", "ENOSUCH", "expect.fixed.results.r0", "unknown errno or signal 'ENOSUCH'"),
     ("errata: [amap_cow_now.nanon-freed-locked]\n", "", "with_errata", "expect.with_errata", "the scenario names no errata"),
-    ("strategy: pct", "strategy: magic", "magic", "bound.strategy", "unknown strategy 'magic'; known: pct, pos, random, surw"),
+    ("strategy: pct", "strategy: magic", "magic", "bound.strategy", "unknown strategy 'magic'; known: auto, pct, pos, random, rff, surw"),
     ("depth: 3", "depth: 0", "depth: 0", "bound.depth", "0 is out of range: 1 to 16"),
     ("schedules: 2000", "schedules: many", "many", "bound.schedules", "expected a whole number, found the text 'many'"),
 ]  # fmt: skip
@@ -408,7 +408,7 @@ def test_all_mistakes_of_a_file_are_told_at_once() -> None:
     for old, new in [
         ("id: T1", "id: T.1"),
         ("title: A test\n", "titel: A test\n"),
-        ("{cpus: 2, frames: 24,", "{cpus: 99, frames: 1,"),
+        ("{cpus: 2, frames: 24,", "{cpus: 199, frames: 1,"),
         ("errata: [", "errata: [nonsense, S3, "),
         ("race: off, lockdebug: note", "race: of, lockdebog: note"),
         ("as: buf, pages: 4", "as: buf, page: 4"),  # with it, buf is lost, and nobody else is told so

@@ -73,7 +73,7 @@ def test_random_programs_fit() -> None:
         ("title: A test", "titel: A test"),
         ("story: Two processes and a child.", "story: [a, b]"),
         ('source: ["nowhere"]', "source: []"),
-        ("cpus: 2", "cpus: 99"),
+        ("cpus: 2", "cpus: 199"),
         ("cpus: 2", "cpus: two"),
         ("cpus: 2, ", ""),
         ("swap_slots: 32, ", ""),

@@ -1,0 +1,164 @@
+"""`uvmp minimize`: the shortest schedule with the same finding, and what the finding needs of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import click
+
+from cluster import configs
+from cluster.boot import prepare
+from cluster.cli import describe
+from cluster.cli.documents import End, Facts, deviations, document, of_end, of_outcome, of_scenario
+from cluster.cli.options import Chosen, Options, asks, called, choose, common, kernel_options, new_folder
+from cluster.cli.output import Output, Progress
+from cluster.cli.schedules import schedule_of
+from cluster.postmortem.words import said
+from cluster.runs.folder import keep
+from cluster.runs.outcome import Outcome
+from cluster.runs.replay import replay
+from cluster.runs.token import token_of
+from cluster.search.explore import explore
+from cluster.search.minimize import minimize
+from cluster.search.window import Window, windows
+from cluster.sim.engine import Sim
+from shared.errors import Exit, UserMistake
+from shared.journal.record import Journals, Record
+from shared.text import counted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MinimizeOptions(Options):
+    """What `uvmp minimize` is asked for.
+
+    Attributes:
+        what: a token, a folder, or a scenario.
+        scenario: the file of a token's scenario.
+    """
+
+    what: str
+    scenario: str | None
+
+
+@called(
+    "minimize",
+    ("uvmp minimize TOKEN", "show which operations a finding needs, and the nearest schedule without it"),
+    ("uvmp minimize runs/live", "shorten the schedule of a run of real processes"),
+    ("uvmp minimize S3a-shipped", "search a scenario first"),
+)
+@click.argument("what", metavar="TOKEN|RUN|SCENARIO")
+@click.option("--scenario", metavar="FILE", help="The file of the token's scenario, if it is not a shipped scenario.")
+@click.option("--out", metavar="DIR", help="Keep the shortened run in folder DIR, which must not exist yet.")
+@kernel_options
+@common
+@asks(MinimizeOptions)
+def command(asked: MinimizeOptions) -> int:
+    """Find the shortest schedule with the same finding as TOKEN, as the run in folder RUN, or of SCENARIO.
+
+    For each preemption of this schedule, the command moves the preemption to earlier and later operations. It tells
+    between which two operations the other context must run for the finding, and a schedule that differs in one
+    operation and has no finding.
+    """
+    output = Output(asked.as_json)
+    folder = new_folder(asked.out)
+    chosen, failing, long = _failing(output, asked)
+    if failing is None or failing.finding is None:
+        output.say("no finding, so there is no schedule to shorten", bold=True)
+        nothing = document("minimize", of_scenario(chosen.scenario), {"finding": None}, of_end(End(Exit.NO_FINDING)))
+        return output.end(nothing, Exit.NO_FINDING, None)
+    output.note("moving each preemption to earlier and later operations")
+    needed = windows(chosen.scenario, failing.finding, failing.deviations)
+
+    describe.finding(output, failing.finding)
+    output.say()
+    output.say(f"its schedule deviates from the default {describe.times(long)}; shortened: {len(failing.deviations)}")
+    if not failing.deviations:
+        output.say("  every schedule may have it: the default schedule has it")
+    for deviation in failing.deviations:
+        output.say(f"  {deviation}")
+        for window in needed:
+            if window.deviation == deviation:
+                _say(output, chosen, failing, window)
+    if failing.token is not None:
+        output.replay_line(chosen.replay_line(failing.token))
+    keep(folder, chosen.scenario, failing, chosen.options)
+    output.kept(failing.folder)
+    end = End(Exit.FINDING, failed=failing.unkept)
+    facts = of_outcome(chosen, failing) | {
+        "deviations": deviations(failing.deviations),
+        "deviations_before": long,
+        "windows": [_facts(chosen, failing, window) for window in needed],
+    }
+    return output.end(document("minimize", of_scenario(chosen.scenario), facts, of_end(end)), end.code, end.failed)
+
+
+def _failing(output: Output, asked: MinimizeOptions) -> tuple[Chosen, Outcome | None, int]:
+    """The execution with the finding, its schedule shortened; and the number of deviations that it had before."""
+    what = asked.what
+    if what in configs.names("scenarios") or what.endswith(configs.SUFFIXES):
+        if asked.scenario is not None:
+            raise UserMistake("is only for a token", field="--scenario")
+        chosen = choose(what, asked)
+        describe.introduce(output, chosen.scenario)
+        with Progress(output, chosen.scenario.bound.schedules) as progress:
+            search = explore(chosen.scenario, progress=lambda so_far: progress(so_far.schedules, so_far.seconds))
+        return chosen, search.outcome, search.raw_deviations
+    schedule = schedule_of(output, what, asked.scenario, False, asked)
+    chosen = schedule.chosen
+    describe.introduce(output, chosen.scenario)
+    whole = schedule.replay(strict=True)
+    if whole.finding is None:
+        return chosen, None, len(whole.deviations)
+    output.note(f"shortening a schedule of {counted(len(whole.deviations), 'deviation')}")
+    shortened = minimize(Sim(*prepare(chosen.scenario), granularity="access"), whole.finding, whole.deviations)
+    failing = replay(chosen.scenario, shortened)
+    failing.token = token_of(chosen.scenario, shortened)
+    return chosen, failing, len(whole.deviations)
+
+
+def _say(output: Output, chosen: Chosen, failing: Outcome, window: Window) -> None:
+    """Between which operations the other context must run."""
+    ends = _ends(failing, window)
+    for label, operation, passing in ends:
+        output.say(f"    must come {label} {operation}")
+        output.say(f"      a schedule without the finding: {token_of(chosen.scenario, passing.deviations)}")
+    if not ends:
+        output.say(f"    may come after any of the operations {window.first} to {window.last}")
+
+
+def _facts(chosen: Chosen, failing: Outcome, window: Window) -> Facts:
+    ends: Facts = {
+        label: {"operation": operation, "passes": str(token_of(chosen.scenario, passing.deviations))}
+        for label, operation, passing in _ends(failing, window)
+    }
+    return {"deviation": window.deviation._asdict(), "first": window.first, "last": window.last} | ends
+
+
+def _ends(failing: Outcome, window: Window) -> list[tuple[str, str, Outcome]]:
+    """The two ends of a window: "after" or "before", the operation in words, and the execution without the finding."""
+    ctx = window.deviation.ctx
+    ends = []
+    if window.opens is not None:
+        ends.append(("after", operation(failing.journals, ctx, window.first), window.opens))
+    if window.closes is not None:
+        ends.append(("before", operation(window.closes.journals, ctx, window.last + 1), window.closes))
+    return ends
+
+
+def operation(journals: Journals, ctx: str, number: int) -> str:
+    """One operation of a context in words, and its function."""
+    told, stack = "its end", list[str]()
+    for records in journals.values():
+        told = next((said(record) for record in records if _is(record, ctx, number)), told)
+        for record in records:
+            if record["ctx"] == ctx and record["n"] < number:
+                if record["event"] == "enter":
+                    stack.append(record["fn"])
+                elif record["event"] == "exit" and stack:
+                    stack.pop()
+    return f"operation {number}: {told}" + (f", in {stack[-1]}" if stack else "")
+
+
+def _is(record: Record, ctx: str, number: int) -> bool:
+    """Is this the record of that operation? An event has the number of the operation before it, and no `k`."""
+    return record["ctx"] == ctx and record["n"] == number and "k" in record

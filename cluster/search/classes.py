@@ -1,0 +1,212 @@
+"""Which executions are the same but for the order of what commutes: a hash of the partial order, made as they go.
+
+Two executions are in one happens-before class if one becomes the other by exchanging neighbouring operations that have
+nothing to do with each other (Mazurkiewicz's traces). Each operation gets a hash over what came before it: the last
+operation of its context, the last write to what it touches and, if it writes, the reads since then. The last hashes of
+all contexts tell the class.
+
+What two operations have to do with each other is taken from their targets, and is sometimes more than there is: all
+operations of a node other than memory and the lock manager count as dependent. So two classes may be counted where
+there is one, and never one where there are two, except that accesses that are no scheduling points are not seen: the
+locks over them are.
+
+Left out: how probable a finding is (cluster/search/chance.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cluster.search.strategy import Strategy
+from cluster.search.touch import touch
+from nodes.cpu import Thread
+from shared.wire.messages import OPERATIONS
+
+#: an operation's number, for a hash that is the same in every process
+CODES = {code: number for number, code in enumerate([*OPERATIONS, "access"])}
+#: what an operation is dependent on: family, target, part
+Thing = tuple[int, int, int]
+FIELD, LOCK, CHANNEL, WORD, PROCESSOR, NODE = range(6)
+FAMILIES = {"field": FIELD, "lock": LOCK, "lock_manager": CHANNEL, "word": WORD}
+MMU, SWAP_PAGER, DISK, DEVICES, MEMORY = ((NODE, number, 0) for number in range(5))
+NODES: dict[str, Thing] = {
+    "mmu": MMU, "swap_pager": SWAP_PAGER, "disk": DISK, "devices": DEVICES, "memory": MEMORY,
+}  # fmt: skip
+#: of hashes that are added
+MASK = (1 << 61) - 1
+#: classes that are told apart at most
+MOST = 1 << 20
+
+
+class PartialOrder:
+    """The partial order of one execution, so far.
+
+    Attributes:
+        contexts: hash of each context's last operation, by its place in context order.
+        writes: of the last operation that changed a thing; reads: sum of those that read it since.
+        requests: contexts that have asked for a lock, and have not gone on since, with the lock. It counts when it is
+            got, and not when it is asked for: to queue for a lock is the same as to ask later.
+        raised: interrupt, by its place in context order -> hashes of the operations that raised it, and that it has not
+            been taken for.
+    """
+
+    def __init__(self) -> None:
+        self.contexts: dict[int, int] = {}
+        self.writes: dict[Thing, int] = {}
+        self.reads: dict[Thing, int] = {}
+        self.requests: dict[Thread, int] = {}
+        self.raised: dict[int, list[int]] = {}
+
+    def clear(self) -> None:
+        """Before the first operation."""
+        self.contexts.clear()
+        self.writes.clear()
+        self.reads.clear()
+        self.requests.clear()
+        self.raised.clear()
+
+    def performs(self, thread: Thread) -> None:
+        """A context performs its pending operation, or goes on behind a wait."""
+        pending = thread.pending
+        lock = self.requests.get(thread)
+        if lock is not None and (pending is None or pending.code not in ("run", "intr")):
+            self._got(thread, lock)
+        if pending is None:
+            if thread.waits is not None and lock is None:
+                self._follows(thread, _waited_for(thread.waits), ())
+            return
+        code = pending.code
+        if code in ("run", "intr", "iret"):
+            raised = self.raised.get(thread.order) if code == "intr" else None
+            also: Sequence[Thing] = () if thread.waits is None else (_waited_for(thread.waits),)
+            self._event(thread, code, (PROCESSOR, _processor(thread), 0), True, also, raised.pop(0) if raised else 0)
+            return
+        touched = touch(pending)
+        if touched is None:
+            self._follows(thread, None, ())
+            return
+        if touched.family == "lock":
+            for other in [other for other, lock in self.requests.items() if lock == touched.target]:
+                if touched.target in other.held:
+                    self._got(other, touched.target)
+            if code == "lock":
+                self.requests[thread] = touched.target
+                return
+        thing = NODES.get(touched.family)
+        if thing is None:
+            thing = (FAMILIES[touched.family], touched.target, touched.part)
+        also = (MMU, (PROCESSOR, _processor(thread), 0)) if code == "access" else ()
+        self._event(thread, code, thing, touched.writes, also)
+
+    def _got(self, thread: Thread, lock: int) -> None:
+        """A context has got the lock that it asked for."""
+        del self.requests[thread]
+        self._event(thread, "lock", (LOCK, lock, 0), True, ())
+
+    def causes(self, thread: Thread, by: Thread) -> None:
+        """The operation of a context raises an interrupt."""
+        if thread.interrupt:
+            self.raised.setdefault(thread.order, []).append(self.contexts.get(by.order, by.order))
+
+    def _event(
+        self, thread: Thread, code: str, thing: Thing, writes: bool, also: Sequence[Thing], cause: int = 0
+    ) -> None:
+        """An operation that reads or changes a thing, and depends on the last changes of others, and on its cause."""
+        before = self.contexts.get(thread.order, thread.order)
+        others = (cause, *[self.writes.get(other, 0) for other in also])
+        if writes:
+            now = hash((before, CODES[code], thing, self.writes.get(thing, 0), self.reads.pop(thing, 0), others))
+            self.writes[thing] = now
+        else:
+            now = hash((before, CODES[code], thing, self.writes.get(thing, 0), others))
+            self.reads[thing] = (self.reads.get(thing, 0) + now) & MASK
+        for other in also:
+            self.reads[other] = (self.reads.get(other, 0) + now) & MASK
+        self.contexts[thread.order] = now
+
+    def _follows(self, thread: Thread, thing: Thing | None, value: tuple[int, ...]) -> None:
+        before = self.contexts.get(thread.order, thread.order)
+        cause = 0 if thing is None else self.writes.get(thing, 0)
+        self.contexts[thread.order] = hash((before, cause, value))
+
+    def chooses(self, thread: Thread, value: int) -> None:
+        """A context takes one of several data."""
+        self._follows(thread, None, (value,))
+
+    def digest(self) -> int:
+        """Of the class that this execution is in, if it is over."""
+        return hash(tuple(sorted(self.contexts.items())))
+
+
+def _waited_for(waits: tuple[str, int]) -> Thing:
+    code, target = waits
+    node = OPERATIONS[code].node
+    if code == "sleep":
+        return CHANNEL, target, 0
+    return NODES.get(node, (LOCK, target, 0))
+
+
+def _processor(thread: Thread) -> int:
+    """A number for the processor of a context: the lowest place of its contexts."""
+    return thread.processor.threads[0].order
+
+
+class Classes(Strategy):
+    """Another strategy's choices; counts the happens-before classes of the executions.
+
+    Attributes:
+        seen: hash of a class -> executions in it. At most MOST; of those that come later none is told apart.
+        once: classes with one execution.
+        executions: counted.
+    """
+
+    def __init__(self, then: Strategy):
+        self.then = then
+        self.now: Strategy = then
+        self.asked = False
+        self.order = PartialOrder()
+        self.picked: Thread | None = None
+        self.seen: dict[int, int] = {}
+        self.once = self.executions = 0
+
+    def new_execution(self) -> bool:
+        self.order.clear()
+        self.picked = None
+        begun = self.then.new_execution()
+        self.now = self.then.chooser()
+        self.asked = self.now.everywhere()
+        return begun
+
+    def count(self) -> bool:
+        """The execution is over: count its class. Is it new?"""
+        self.executions += 1
+        known = self.order.digest()
+        count = self.seen.get(known, 0)
+        if not count and len(self.seen) >= MOST:
+            return True
+        self.seen[known] = count + 1
+        self.once += (count == 0) - (count == 1)
+        return not count
+
+    def everywhere(self) -> bool:
+        return True
+
+    def caused(self, thread: Thread) -> None:
+        if self.picked is not None:
+            self.order.causes(thread, self.picked)
+
+    def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread | None:
+        if current is not None and len(enabled) == 1 and not self.asked:
+            picked: Thread | None = current
+        else:
+            picked = self.now.pick(enabled, current)
+        if picked is not None:
+            self.order.performs(picked)
+        self.picked = picked
+        return picked
+
+    def choose(self, n: int) -> int:
+        value = self.now.choose(n)
+        assert self.picked is not None, "a context has been picked"
+        self.order.chooses(self.picked, value)
+        return value

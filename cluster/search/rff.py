@@ -1,0 +1,168 @@
+"""Reads-from feedback: executions in which chosen reads get their values from chosen writes, and what comes of that.
+
+Wolff, Shi, Duck, Mathur, Roychoudhury: Greybox Fuzzing for Concurrency Testing, ASPLOS 2024. What an execution computes
+is decided by which write each read reads from. Events are told apart only as far as programs do: by the part that their
+context plays (its name without a number), the kernel function and what they touch. So a hundred contexts with one body
+are one. An *abstract schedule* is a set of pairs: this kind of read reads from this kind of write, or from no write at
+all. A context stops before an operation that would break a pair; of the others the operation of highest priority is
+next, as in POS. If all have stopped, nobody stops.
+
+An abstract schedule is made anew, or is one that came to a pair which no execution had before, changed in one pair.
+
+Departures from the paper: there is one pair for a thing, and none that must not be; pairs are made of reads and writes
+that were seen, not of those in the source; all abstract schedules that are kept have equal chances. A request for a
+lock reads from the last one. In an execution of three times the points of the longest one before nobody stops any more:
+who spins for somebody who has stopped would spin forever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from cluster.search.pos import Pos
+from cluster.search.strategy import Patience
+from cluster.search.touch import Touch, touch
+from nodes.cpu import Thread
+
+#: a thing that operations touch: family, target, part
+Thing = tuple[str, int, int]
+#: a kind of operation on a thing: part and kernel function of its context
+Kind = tuple[str, str]
+#: a read, and the write that it reads from
+Pair = tuple[Kind, Kind]
+#: who has written what nobody has written
+NOBODY: Kind = ("", "")
+#: pairs of an abstract schedule that is made anew, at most; abstract schedules that are kept
+PAIRS, KEPT = 3, 256
+T = TypeVar("T")
+
+
+class Uses:
+    """Who uses a thing: kinds of reads and of writes, and names of contexts."""
+
+    def __init__(self) -> None:
+        self.reads: dict[Kind, None] = {}
+        self.writes: dict[Kind, None] = {}
+        self.contexts: set[str] = set()
+
+    @property
+    def shared(self) -> bool:
+        """May it make a difference who reads from whom?"""
+        return bool(self.reads) and bool(self.writes) and len(self.contexts) > 1
+
+
+class Rff(Pos):
+    """RFF.
+
+    Attributes:
+        uses: of each thing that an execution has touched.
+        known: what was read from what, in any execution.
+        kept: abstract schedules that came to something new.
+        tried: that of this execution; wanted: what is left of it, neither met nor out of reach.
+        last: thing -> kind of its last write.
+        new: this execution has read something from where nobody had.
+    """
+
+    def __init__(self, seed: int = 0):
+        super().__init__(seed)
+        self.uses: dict[Thing, Uses] = {}
+        self.known: set[tuple[Thing, Pair]] = set()
+        self.kept: list[dict[Thing, Pair]] = []
+        self.tried: dict[Thing, Pair] = {}
+        self.wanted: dict[Thing, Pair] = {}
+        self.last: dict[Thing, Kind] = {}
+        self.new = False
+        self.patience = Patience()
+
+    def new_execution(self) -> bool:
+        self.patience.renew()
+        if self.new and self.tried and len(self.kept) < KEPT:
+            self.kept.append(self.tried)
+        self.tried = self._schedule()
+        self.wanted = dict(self.tried)
+        self.last = {}
+        self.new = False
+        return super().new_execution()
+
+    def everywhere(self) -> bool:
+        return True
+
+    def _schedule(self) -> dict[Thing, Pair]:
+        """Another abstract schedule."""
+        shared = [thing for thing, uses in self.uses.items() if uses.shared]
+        if not shared:
+            return {}
+        made: dict[Thing, Pair] = {}
+        count = 1 + int(self.draw() * PAIRS)
+        if self.kept and self.draw() < 0.5:
+            made, count = dict(self._one(self.kept)), 1
+            if self.draw() < 0.5:
+                del made[self._one(list(made))]
+                count = int(not made)
+        for _ in range(count):
+            thing = self._one(shared)
+            uses = self.uses[thing]
+            made[thing] = self._one(list(uses.reads)), self._one([NOBODY, *uses.writes])
+        return made
+
+    def _one(self, among: Sequence[T]) -> T:
+        return among[int(self.draw() * len(among))]
+
+    def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:
+        able: Sequence[Thread] = enabled
+        if self.patience.ends():
+            self.wanted.clear()
+        if self.wanted and len(enabled) > 1:
+            able = [thread for thread in enabled if not self._would_break(thread)] or enabled
+        picked = super().pick(able, current)
+        self._performed(picked)
+        return picked
+
+    def _would_break(self, thread: Thread) -> bool:
+        """Would a context's operation break a pair that is wanted?"""
+        touched = touch(thread.pending)
+        pair = None if touched is None else self.wanted.get(touched[:3])
+        if touched is None or pair is None:
+            return False
+        read, write = pair
+        mine = _kind(thread) == read and _reads(touched, thread)
+        if self.last.get(touched[:3], NOBODY) == write:
+            return touched.writes and not mine
+        return mine
+
+    def _performed(self, thread: Thread) -> None:
+        """Note what an operation reads and writes."""
+        touched = touch(thread.pending)
+        if touched is None or (touched.family == "lock" and not _reads(touched, thread)):
+            return
+        thing, kind = touched[:3], _kind(thread)
+        uses = self.uses.get(thing)
+        if uses is None:
+            uses = self.uses[thing] = Uses()
+        uses.contexts.add(thread.name)
+        last = self.last.get(thing, NOBODY)
+        pair = self.wanted.get(thing)
+        if _reads(touched, thread):
+            uses.reads[kind] = None
+            if (thing, (kind, last)) not in self.known:
+                self.known.add((thing, (kind, last)))
+                self.new = True
+            if pair is not None and kind == pair[0]:  # met, or no more to be met
+                del self.wanted[thing]
+                pair = None
+        if touched.writes:
+            uses.writes[kind] = None
+            self.last[thing] = kind
+            if pair is not None and pair[1] == NOBODY:
+                del self.wanted[thing]
+
+
+def _kind(thread: Thread) -> Kind:
+    return thread.name.rstrip("0123456789"), thread.function
+
+
+def _reads(touched: Touch, thread: Thread) -> bool:
+    """Does an operation read what it touches? All but stores and releases do."""
+    asks = thread.asks
+    return not touched.writes or (asks is not None and asks[0] in ("lock", "try"))

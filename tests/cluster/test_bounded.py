@@ -1,0 +1,83 @@
+"""Bounded search sees each class within its bound, and no other: by brute force."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from cluster.boot import prepare
+from cluster.search.bounded import Bounded, Delays, Preemptions
+from cluster.search.dpor import Optimal
+from cluster.sim.engine import Sim
+from tests.cluster import brute
+from tests.cluster.brute import Statement, TooMany
+from tests.kit import scenario
+
+
+def judge(bodies: Sequence[list[Statement]], most: int) -> tuple[int, int]:
+    """How many classes there are within two preemptions, and how many executions it took to see them."""
+    wanted = brute.classes(bodies, most)
+    for bound in range(3):
+        preemptions, delays = Preemptions(bound), Delays(bound)
+        within = {its: ends.stuck for its, ends in wanted.items() if ends.preemptions <= bound}
+        assert ended(preemptions, bodies) == within and len(preemptions.classes) == len(within)
+        assert preemptions.executions - preemptions.redundant == len(within)
+        assert ended(delays, bodies) == {its: ends.stuck for its, ends in wanted.items() if ends.delays <= bound}
+    return len(within), preemptions.executions
+
+
+def ended(strategy: Bounded, bodies: Sequence[list[Statement]]) -> dict[brute.Class, bool]:
+    """Each class that was performed, and whether threads were stuck."""
+    return {its: stuck for its, (stuck, _) in brute.seen_by(strategy, bodies).items()}
+
+
+def judged(seeds: range, most: int) -> tuple[int, int, int]:
+    """How many random programs were judged, their classes within two preemptions, and executions."""
+    programs = classes = executions = 0
+    for seed in seeds:
+        try:
+            found, took = judge(brute.random_program(seed), most)
+        except TooMany:
+            continue
+        except AssertionError as wrong:
+            raise AssertionError(f"seed {seed}: {brute.random_program(seed)}") from wrong
+        programs, classes, executions = programs + 1, classes + found, executions + took
+    return programs, classes, executions
+
+
+def test_each_class_of_random_programs_within_a_bound_is_seen_and_no_other() -> None:
+    programs, classes, executions = judged(range(100), 200)
+    assert programs > 30 and classes > 2 * programs and executions < 12 * classes
+
+
+@pytest.mark.long
+def test_each_class_of_thousands_of_random_programs_within_a_bound_is_seen() -> None:
+    programs, classes, _ = judged(range(20_000, 23_000), 1000)
+    assert programs > 1000 and classes > 5000
+
+
+@pytest.mark.parametrize("strategy", [Preemptions, Delays])
+def test_a_search_is_over_at_the_bound_that_leaves_nothing_out(strategy: type[Bounded]) -> None:
+    """It has seen what there is."""
+    bodies: list[list[Statement]] = [[["add", 0]], [["add", 0]], [["lock", 0, [["read", 1]]]]]
+    bounded = strategy()
+    assert ended(bounded, bodies).keys() == brute.classes(bodies, 10_000).keys()
+    assert 2 <= bounded.bound <= 6
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize("name", ["E25", "E25-loan", "E52"])
+def test_what_the_kernel_comes_to_without_preemptions_is_part_of_what_there_is(name: str) -> None:
+    """With as many as it takes it is all of it."""
+    scene = scenario(name).without_errata()
+    every, bounded, none = Optimal(), Preemptions(), Preemptions(0)
+    racy: set[str] = set()
+    names = {}
+    for strategy in (every, bounded, none):
+        sim = Sim(*prepare(scene), racy)
+        seen = names[strategy] = set()
+        for _ in brute.walked(sim, strategy):
+            if not strategy.given_up:
+                seen.add(strategy.whole().names())
+    assert names[none] < names[bounded] == names[every]

@@ -1,0 +1,153 @@
+"""The window of a preemption (cluster/search/window.py), and `uvmp minimize`, which tells it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cluster.api import Program, Struct, explore, field, new, own, simplelock
+from cluster.cli.minimize import operation
+from cluster.runs.replay import replay
+from cluster.runs.token import parse
+from cluster.search.explore import explore as search
+from cluster.search.window import FARTHEST, windows
+from shared.journal.deviation import Deviation
+from tests.kit import SHIPPED, Results, scenario, uvmp
+
+
+class Fork(Struct, kind=229):
+    """Two locks that are taken in either order."""
+
+    guards = {"o": own("left")}
+    left = simplelock("left")
+    right = simplelock("right")
+    noise = field("o")
+
+
+FORK = Fork.at(0)
+
+
+def setup() -> None:
+    new(Fork).noise = 0
+
+
+def first() -> None:
+    for _ in range(3):
+        FORK.left.lock()
+        FORK.noise = 1
+        FORK.left.unlock()
+    FORK.left.lock()  # operation 11
+    for _ in range(4):
+        FORK.noise = 2
+    FORK.right.lock()  # operation 16
+    FORK.right.unlock()
+    FORK.left.unlock()
+
+
+def second() -> None:
+    FORK.right.lock()
+    FORK.left.lock()
+    FORK.left.unlock()
+    FORK.right.unlock()
+
+
+PROGRAM = Program(setup, [first, second], detect={"lockorder": "off"})
+
+
+def test_a_deadlock_needs_the_other_thread_between_two_locks() -> None:
+    report = explore(PROGRAM)
+    finding = report.outcome.finding
+    assert finding is not None and finding.kind in ("deadlock", "spin-forever")
+    (deviation,) = report.outcome.deviations
+    (window,) = windows(PROGRAM.scenario(), finding, [deviation])
+    assert (deviation.ctx, deviation.next) == ("first", "second") and (window.first, window.last) == (11, 15)
+    for passing, place in ((window.opens, 10), (window.closes, 16)):
+        assert passing is not None and passing.finding is None and passing.deviations == [deviation._replace(n=place)]
+        number, lock = (window.first, "left") if place == 10 else (window.last + 1, "right")
+        assert operation(report.outcome.journals if place == 10 else passing.journals, "first", number) == (
+            f"operation {number}: locks fork:0.{lock}, in first"
+        )
+
+
+def test_a_window_is_looked_for_only_so_far() -> None:
+    def patient() -> None:
+        FORK.left.lock()
+        for _ in range(FARTHEST + 6):
+            FORK.noise = 2
+        FORK.right.lock()
+
+    program = Program(setup, [patient, second], detect={"lockorder": "off", "lockdebug": "off"})
+    deviation = Deviation("patient", 2, "point", "second")
+    failing = replay(program.scenario(), [deviation])
+    assert failing.finding is not None
+    (window,) = windows(program.scenario(), failing.finding, [deviation])
+    assert (window.first, window.last) == (2, 2 + FARTHEST) and window.closes is None
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize("name", SHIPPED)
+def test_windows_of_every_scenario(name: str) -> None:
+    """Of the schedule that a short search finds: the finding is the same at both ends, and gone one operation on."""
+    scene = scenario(name)
+    found = search(scene, schedules=40)
+    if found.outcome is None or found.outcome.finding is None or not found.outcome.deviations:
+        return
+    finding, deviations = found.outcome.finding, found.outcome.deviations
+    at = next((at for at, deviation in enumerate(deviations) if deviation.kind == "point"), None)
+    if at is None:
+        return
+    window = windows(scene, finding, deviations[: at + 1] + deviations[at + 1 :])[0]
+    deviation = deviations[at]
+    assert window.first <= deviation.n <= window.last
+
+    def moved(number: int) -> object:
+        schedule = [*deviations[:at], deviation._replace(n=number), *deviations[at + 1 :]]
+        outcome = replay(scene, schedule, strict=False)
+        return outcome.finding and outcome.finding.signature
+
+    assert moved(window.first) == moved(window.last) == finding.signature
+    assert window.opens is None or moved(window.first - 1) is None is window.opens.finding
+    assert window.closes is None or moved(window.last + 1) is None is window.closes.finding
+
+
+# -- the command -------------------------------------------------------------------------
+
+
+def test_the_command_of_a_token_a_folder_and_a_scenario(tmp_path: Path) -> None:
+    """All three tell the same of the same schedule, and each token of theirs does what is said of it."""
+    folder = tmp_path / "run"
+    told = uvmp("minimize", "E31-shipped", "--json", "--out", str(folder))
+    assert told.exit_code == 1
+    document = json.loads(told.stdout)
+    by_token = json.loads(uvmp("minimize", document["token"], "--json").stdout)
+    by_folder = json.loads(uvmp("minimize", str(folder), "--json").stdout)
+    assert document["finding"] == by_token["finding"] == by_folder["finding"]
+    assert document["windows"] == by_token["windows"] == by_folder["windows"] != []
+    ends = [window[end] for window in document["windows"] for end in ("after", "before") if end in window]
+    assert ends
+    for end in ends:
+        assert parse(end["passes"]).scenario == "E31-shipped"
+        assert json.loads(uvmp("replay", end["passes"], "--json").stdout)["finding"] is None
+    text = uvmp("minimize", document["token"]).stdout
+    assert all(end["operation"] in " ".join(text.split()) and end["passes"] in text for end in ends)
+
+
+def test_a_scenario_without_a_finding_has_nothing_to_shorten() -> None:
+    result: Results = uvmp("minimize", "E31-shipped", "--fixed", "--json")
+    assert result.exit_code == 0 and json.loads(result.stdout)["finding"] is None
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["S3a", "--scenario", "x.yaml"], "is only for a token"),
+        (["no-such-token"], "token"),
+        (["runs/none"], "runs/none"),
+        (["none.yaml"], "none.yaml"),
+    ],
+)
+def test_mistakes(args: list[str], told: str) -> None:
+    result = uvmp("minimize", *args)
+    assert result.exit_code == 2 and told in result.stderr and "Traceback" not in result.stderr
