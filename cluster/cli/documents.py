@@ -36,6 +36,10 @@ KEYS = {
         "seconds", "searches", "found_at", "finding", "results", "sites", "notes", "racy", "operations",
         "token", "deviations", "replay", "out", "interrupted", "exit", "expected", "error",
     ),
+    "fuzz": (
+        "seed", "errata", "features", "out", "programs", "programs_now", "executions", "seconds", "kept", "sights",
+        "findings", "unconfirmed", "remarks", "interrupted", "exit",
+    ),
     "replay": (
         "scenario", "engine", "errata", "detect", "results", "finding", "notes", "sites", "operations", "digest",
         "equal", "unlike", "skipped", "token", "replay", "out", "exit", "expected", "error",

@@ -23,6 +23,7 @@ COMPILED = (
     "shared/wire/images.py",
     "shared/wire/messages.py",
     "nodes",
+    "cluster/fuzz/observe.py",
     "cluster/machine.py",
     "cluster/search/auto.py",
     "cluster/search/classes.py",
