@@ -31,9 +31,9 @@ KEYS = {
         "replay_shortened", "out", "seconds", "parity",
     ),
     "explore": (
-        "all", "patch", "scenario", "errata", "detect", "strategy", "depth", "preemptions", "seed", "granularity",
-        "bound", "time", "schedules", "by", "exhausted", "redundant", "distinct", "chance_of_new", "seconds",
-        "searches", "found_at", "finding", "results", "sites", "notes", "racy", "operations",
+        "all", "patch", "scenario", "errata", "detect", "fixed", "strategy", "depth", "preemptions", "seed",
+        "granularity", "bound", "time", "schedules", "by", "exhausted", "redundant", "distinct", "chance_of_new",
+        "seconds", "searches", "found_at", "finding", "results", "sites", "notes", "racy", "operations",
         "token", "deviations", "replay", "out", "interrupted", "exit", "expected", "error",
     ),
     "replay": (

@@ -29,10 +29,13 @@ from cluster.search.chance import chance_of_new, interval, percent
 from cluster.search.explore import Coverage, Exploration, explore
 from shared.errors import Exit, ProjectBug, UserMistake
 from shared.findings import UNEXPECTED
+from shared.patch import current
 from shared.text import counted
 
 #: after this many schedules, the command warns about a site that was not reached
 FIRST_SCHEDULES = 200
+#: options for one scenario
+ALONE = ("depth", "time", "exhaust", "preemptions", "errata", "detect", "kernel_lock", "operations")
 #: schedules of a search that is to exhaust its scenario
 EXHAUST = 100_000
 
@@ -51,6 +54,7 @@ class ExploreOptions(Options):
     granularity: str
     exhaust: bool
     preemptions: int | None
+    junit: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +88,16 @@ class Plan:
     ("uvmp explore S3a-shipped --fixed --schedules 400", "search the repaired kernel"),
     ("uvmp explore E60 --fixed --exhaust", "try every class of executions once: is there no finding at all?"),
     ("uvmp explore E1 --fixed --exhaust --preemptions 2", "the same with at most two preemptions"),
+    ("uvmp explore --all --expect --out runs/all", "search every scenario; the same command continues where it ended"),
     ("uvmp explore --all --patch fix.py", "show what a patch changes; takes minutes"),
     ("uvmp explore S2a --fixed --time 30s", "search for half a minute"),
     ("uvmp explore my.yaml --seed 7 --out runs/found", "search your own scenario, and keep the finding's run"),
 )
 @click.argument("scenario", required=False)
-@click.option("--all", "everything", is_flag=True, help="With --patch: show what the patch changes in all scenarios.")
+@click.option("--all", "everything", is_flag=True,
+              help="Search all scenarios; --out DIR keeps what is done, and continues there. With --patch: show what "
+              "the patch changes.")  # fmt: skip
+@click.option("--junit", metavar="FILE", help="With --all: also write a report in JUnit's format.")
 @click.option(
     "--strategy",
     type=click.Choice([*SEARCHING, *SYSTEMATIC]),
@@ -126,10 +134,9 @@ def command(asked: ExploreOptions) -> int:
     prints a command line that repeats it exactly.
     """
     if asked.everything:
-        from cluster.cli.explore_all import explore_all
-
-        _refuse_with_all(asked)
-        return explore_all(asked.as_json, asked.seed, asked.schedules)
+        return _explore_all(asked)
+    if asked.junit is not None:
+        raise UserMistake("is only for --all", field="--junit")
     if asked.scenario is None:
         raise click.UsageError("missing argument 'SCENARIO'")
     output = Output(asked.as_json)
@@ -216,13 +223,28 @@ def _unmet(chosen: Chosen, search: Exploration) -> str | None:
     return why_not
 
 
-def _refuse_with_all(asked: ExploreOptions) -> None:
-    """UserMistake, if there is an option that says nothing together with --all."""
+def _explore_all(asked: ExploreOptions) -> int:
+    """Search all scenarios: to compare a patch, or as a campaign.
+
+    Raises: UserMistake - an option that says nothing together with --all.
+    """
+    from cluster.cli.explore_all import compare_all, explore_all
+    from cluster.search.campaign import Order
+
+    patched = current() is not None
     if asked.scenario:
         raise UserMistake("cannot be given with --all", field="SCENARIO")
-    for name in ("strategy", "depth", "out", "expect", "fixed", "exhaust"):
-        if getattr(asked, name):
-            raise UserMistake("cannot be given with --all", field=f"--{name}")
+    comparing = ("strategy", "out", "expect", "fixed", "junit") if patched else ()
+    for name in (*comparing, *ALONE):
+        if getattr(asked, name) not in (None, False, ()):
+            both = "--all and --patch" if name in comparing else "--all"
+            raise UserMistake(f"cannot be given with {both}", field=f"--{name.replace('_', '-')}")
+    output = Output(asked.as_json)
+    if patched:
+        return compare_all(output, asked.seed, asked.schedules)
+    order = Order(asked.seed, asked.fixed, asked.strategy, asked.schedules)
+    out, junit = (None if name is None else Path(name) for name in (asked.out, asked.junit))
+    return explore_all(output, order, out, junit, asked.expect)
 
 
 def _say(output: Output, plan: Plan, search: Exploration) -> None:
