@@ -25,6 +25,7 @@ from shared.errors import Exit, ProjectBug, UserMistake
 COMMANDS = {
     "run": "Run a scenario once or repeatedly, in this process or on real processes.",
     "explore": "Search for a schedule with a finding.",
+    "fuzz": "Search for defects with random programs.",
     "replay": "Repeat a schedule exactly.",
     "minimize": "Shorten a schedule, and show which operations its finding needs.",
     "postmortem": "Explain a run from its logs.",

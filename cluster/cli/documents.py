@@ -31,18 +31,22 @@ KEYS = {
         "replay_shortened", "out", "seconds", "parity",
     ),
     "explore": (
-        "all", "patch", "scenario", "errata", "detect", "strategy", "depth", "preemptions", "seed", "granularity",
-        "bound", "time", "schedules", "by", "exhausted", "redundant", "distinct", "chance_of_new", "seconds",
-        "searches", "found_at", "finding", "results", "sites", "notes", "racy", "operations",
+        "all", "patch", "scenario", "errata", "detect", "fixed", "strategy", "near", "depth", "preemptions", "seed",
+        "granularity", "bound", "time", "schedules", "by", "exhausted", "redundant", "distinct", "chance_of_new",
+        "seconds", "searches", "found_at", "finding", "results", "sites", "notes", "racy", "operations",
         "token", "deviations", "replay", "out", "interrupted", "exit", "expected", "error",
+    ),
+    "fuzz": (
+        "seed", "errata", "features", "out", "programs", "programs_now", "executions", "seconds", "kept", "sights",
+        "findings", "unconfirmed", "remarks", "interrupted", "exit",
     ),
     "replay": (
         "scenario", "engine", "errata", "detect", "results", "finding", "notes", "sites", "operations", "digest",
         "equal", "unlike", "skipped", "token", "replay", "out", "exit", "expected", "error",
     ),
     "minimize": (
-        "scenario", "errata", "detect", "finding", "operations", "deviations_before", "deviations", "windows",
-        "token", "replay", "out", "exit", "error",
+        "scenario", "errata", "detect", "finding", "operations", "deviations_before", "deviations", "preemptions",
+        "windows", "token", "replay", "out", "exit", "error",
     ),
     "measure": ("seeds", "scenarios", "interrupted", "exit"),
 }  # fmt: skip

@@ -27,12 +27,19 @@ from cluster.search import SEARCHING, SYSTEMATIC
 from cluster.search.bounded import Preemptions
 from cluster.search.chance import chance_of_new, interval, percent
 from cluster.search.explore import Coverage, Exploration, explore
+from cluster.search.near import Near, Site
+from cluster.search.strategy import Strategy
 from shared.errors import Exit, ProjectBug, UserMistake
 from shared.findings import UNEXPECTED
+from shared.patch import SEAMS, current
+from shared.port.struct import KINDS
+from shared.scenario.yaml import meant, show
 from shared.text import counted
 
 #: after this many schedules, the command warns about a site that was not reached
 FIRST_SCHEDULES = 200
+#: options for one scenario
+ALONE = ("depth", "near", "time", "exhaust", "preemptions", "errata", "detect", "kernel_lock", "operations")
 #: schedules of a search that is to exhaust its scenario
 EXHAUST = 100_000
 
@@ -51,6 +58,8 @@ class ExploreOptions(Options):
     granularity: str
     exhaust: bool
     preemptions: int | None
+    near: str | None
+    junit: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +74,7 @@ class Plan:
     seed: int
     granularity: str
     preemptions: int | None = None
+    near: Site | None = None
 
     @property
     def within(self) -> str:
@@ -74,6 +84,8 @@ class Plan:
     def __str__(self) -> str:
         if self.strategy in SYSTEMATIC:
             return f"{self.strategy}{self.within}"
+        if self.near is not None:
+            return f"pct near {self.near}, depth {self.depth}, seed {self.seed}"
         depth = f"depth {self.depth}, " if self.strategy == "pct" else ""
         return f"{self.strategy}, {depth}seed {self.seed}"
 
@@ -84,12 +96,17 @@ class Plan:
     ("uvmp explore S3a-shipped --fixed --schedules 400", "search the repaired kernel"),
     ("uvmp explore E60 --fixed --exhaust", "try every class of executions once: is there no finding at all?"),
     ("uvmp explore E1 --fixed --exhaust --preemptions 2", "the same with at most two preemptions"),
+    ("uvmp explore --all --expect --out runs/all", "search every scenario; the same command continues where it ended"),
     ("uvmp explore --all --patch fix.py", "show what a patch changes; takes minutes"),
     ("uvmp explore S2a --fixed --time 30s", "search for half a minute"),
+    ("uvmp explore S7-shipped --near uvm_fault_unwire", "preempt where the defect is believed to be"),
     ("uvmp explore my.yaml --seed 7 --out runs/found", "search your own scenario, and keep the finding's run"),
 )
 @click.argument("scenario", required=False)
-@click.option("--all", "everything", is_flag=True, help="With --patch: show what the patch changes in all scenarios.")
+@click.option("--all", "everything", is_flag=True,
+              help="Search all scenarios; --out DIR keeps what is done, and continues there. With --patch: show what "
+              "the patch changes.")  # fmt: skip
+@click.option("--junit", metavar="FILE", help="With --all: also write a report in JUnit's format.")
 @click.option(
     "--strategy",
     type=click.Choice([*SEARCHING, *SYSTEMATIC]),
@@ -112,6 +129,8 @@ class Plan:
     type=click.IntRange(0, 1000),
     help="With --exhaust: only schedules with at most this many switches away from a context that could go on.",
 )
+@click.option("--near", metavar="FUNCTION[:FIELD]",
+              help="Preempt mostly in this kernel function, or where it uses this field.")  # fmt: skip
 @click.option("--time", type=Duration(), help="Begin no schedule after this time, as 30s, 5m or 1h.")
 @seed_option
 @kernel_options
@@ -126,10 +145,9 @@ def command(asked: ExploreOptions) -> int:
     prints a command line that repeats it exactly.
     """
     if asked.everything:
-        from cluster.cli.explore_all import explore_all
-
-        _refuse_with_all(asked)
-        return explore_all(asked.as_json, asked.seed, asked.schedules)
+        return _explore_all(asked)
+    if asked.junit is not None:
+        raise UserMistake("is only for --all", field="--junit")
     if asked.scenario is None:
         raise click.UsageError("missing argument 'SCENARIO'")
     output = Output(asked.as_json)
@@ -161,20 +179,34 @@ def _plan(chosen: Chosen, asked: ExploreOptions) -> Plan:
     """
     bound = chosen.scenario.bound
     if asked.exhaust:
-        for name in ("strategy", "depth"):
+        for name in ("strategy", "depth", "near"):
             if getattr(asked, name) is not None:
                 raise UserMistake("cannot be given with --exhaust", field=f"--{name}")
         strategy = "dpor" if asked.preemptions is None else "preemptions"
         limit = EXHAUST if asked.schedules is None else asked.schedules
         return Plan(chosen, strategy, bound.depth, limit, asked.time, asked.seed, asked.granularity, asked.preemptions)
+    if asked.near is not None and asked.strategy is not None:
+        raise UserMistake("cannot be given with --near", field="--strategy")
     if asked.preemptions is not None:
         raise UserMistake("is only for --exhaust", field="--preemptions")
     strategy = asked.strategy or bound.strategy
-    if asked.depth is not None and strategy != "pct":
+    if asked.depth is not None and strategy != "pct" and asked.near is None:
         raise UserMistake(f"is only for strategy pct; the strategy is {strategy}", field="--depth")
     depth = bound.depth if asked.depth is None else asked.depth
     limit = bound.schedules if asked.schedules is None else asked.schedules
-    return Plan(chosen, strategy, depth, limit, asked.time, asked.seed, asked.granularity)
+    near = None if asked.near is None else _site(asked.near)
+    return Plan(chosen, strategy, depth, limit, asked.time, asked.seed, asked.granularity, near=near)
+
+
+def _site(text: str) -> Site:
+    """What --near names; UserMistake if there is no such function or field."""
+    function, _, name = text.partition(":")
+    if function not in SEAMS:
+        raise UserMistake(f"no kernel function {show(function)}{meant(function, SEAMS)}", field="--near")
+    fields = {field for kind in KINDS.values() for field in kind.fields}
+    if name not in {"", *fields}:
+        raise UserMistake(f"no struct has a field {show(name)}{meant(name, fields)}", field="--near")
+    return Site(function, name)
 
 
 def _search(output: Output, plan: Plan) -> Exploration:
@@ -192,7 +224,11 @@ def _search(output: Output, plan: Plan) -> Exploration:
             missed.clear()
         return plan.seconds is not None and so_far.seconds >= plan.seconds
 
-    strategy = plan.strategy if plan.preemptions is None else Preemptions(plan.preemptions)
+    strategy: str | Strategy = plan.strategy
+    if plan.preemptions is not None:
+        strategy = Preemptions(plan.preemptions)
+    elif plan.near is not None:
+        strategy = Near([plan.near], plan.seed, plan.depth)
     with Progress(output, plan.limit, plan.seconds) as progress:
         return explore(scenario, strategy, plan.seed, plan.limit, plan.granularity, watch)
 
@@ -216,13 +252,28 @@ def _unmet(chosen: Chosen, search: Exploration) -> str | None:
     return why_not
 
 
-def _refuse_with_all(asked: ExploreOptions) -> None:
-    """UserMistake, if there is an option that says nothing together with --all."""
+def _explore_all(asked: ExploreOptions) -> int:
+    """Search all scenarios: to compare a patch, or as a campaign.
+
+    Raises: UserMistake - an option that says nothing together with --all.
+    """
+    from cluster.cli.explore_all import compare_all, explore_all
+    from cluster.search.campaign import Order
+
+    patched = current() is not None
     if asked.scenario:
         raise UserMistake("cannot be given with --all", field="SCENARIO")
-    for name in ("strategy", "depth", "out", "expect", "fixed", "exhaust"):
-        if getattr(asked, name):
-            raise UserMistake("cannot be given with --all", field=f"--{name}")
+    comparing = ("strategy", "out", "expect", "fixed", "junit") if patched else ()
+    for name in (*comparing, *ALONE):
+        if getattr(asked, name) not in (None, False, ()):
+            both = "--all and --patch" if name in comparing else "--all"
+            raise UserMistake(f"cannot be given with {both}", field=f"--{name.replace('_', '-')}")
+    output = Output(asked.as_json)
+    if patched:
+        return compare_all(output, asked.seed, asked.schedules)
+    order = Order(asked.seed, asked.fixed, asked.strategy, asked.schedules)
+    out, junit = (None if name is None else Path(name) for name in (asked.out, asked.junit))
+    return explore_all(output, order, out, junit, asked.expect)
 
 
 def _say(output: Output, plan: Plan, search: Exploration) -> None:
@@ -297,8 +348,9 @@ def _facts(plan: Plan, search: Exploration) -> Facts:
     return {
         **dict.fromkeys(("finding", "token", "replay", "out")),
         **found,
-        "strategy": plan.strategy,
-        "depth": plan.depth if plan.strategy == "pct" else None,
+        "strategy": "pct" if plan.near is not None else plan.strategy,
+        "near": None if plan.near is None else str(plan.near),
+        "depth": plan.depth if plan.strategy == "pct" or plan.near is not None else None,
         "preemptions": plan.preemptions,
         "exhausted": None if covered is None else covered.exhausted,
         "redundant": None if covered is None else covered.redundant,

@@ -1,39 +1,107 @@
-"""`uvmp explore --all --patch FILE.py`: what a patch changes, over every scenario that comes with uvmp."""
+"""`uvmp explore --all`: a search of every scenario that comes with uvmp; with --patch, what the patch changes."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import asdict
+from pathlib import Path
 from time import monotonic
 
 from cluster import configs
 from cluster.cli.documents import End, Facts, document, of_end
+from cluster.cli.junit import Case, write
 from cluster.cli.output import Output
-from cluster.search.survey import Row, survey
-from shared.errors import Exit, UserMistake
+from cluster.search.campaign import Order, Row, campaign, causes
+from cluster.search.survey import Row as Compared
+from cluster.search.survey import survey
+from shared.errors import Exit
 from shared.patch import current
+from shared.text import counted
 
 #: schedules of one search, unless the user says how many
 SCHEDULES = 200
 
 
-def explore_all(as_json: bool, seed: int, schedules: int | None) -> Exit:
+def explore_all(output: Output, order: Order, out: Path | None, junit: Path | None, expecting: bool) -> int:
+    """Search every scenario once.
+
+    Args:
+        out: folder of the campaign, which may have been begun; None: nothing is kept.
+        junit: the file for the report in JUnit's format.
+        expecting: the exit code says whether all scenarios' expectations hold.
+
+    Raises: UserMistake.
+    """
+    names = configs.names("scenarios")
+    output.note(f"exploring {len(names)} scenarios, {'repaired' if order.fixed else 'with their errata'}")
+    rows: list[Row] = []
+    interrupted = False
+    try:
+        for row in campaign(names, order, os.cpu_count() or 1, out):
+            rows.append(row)
+            output.step(f"explored {row.scenario}, {len(rows)} of {len(names)} scenarios")
+    except KeyboardInterrupt:
+        interrupted = True
+        output.note("interrupted" + ("" if out is None else f"; the same command continues in {out}"))
+    rows.sort(key=lambda row: row.scenario)
+    for cause, among in causes(rows).items():
+        others = "".join(f", {row.scenario}" for row in among[1:])
+        output.say(cause, bold=True)
+        output.say(f"  {among[0].scenario} (schedule {among[0].found_at:,}){others}")
+        output.say(f"  {among[0].token or 'the schedule is too long for a token'}")
+    found = [row for row in rows if row.signature]
+    unmet, lost = [row for row in rows if row.unmet is not None], [row for row in rows if row.lost]
+    tried = sum(row.schedules for row in rows)
+    output.say(
+        f"{len(found)} of {len(rows)} scenarios have a finding, of {counted(len(causes(rows)), 'cause')}, in {tried:,} "
+        f"schedules; the expectations of {len(rows) - len(unmet) - len(lost)} hold"
+    )
+    for row in unmet:
+        output.say(f"  not as expected: {row.scenario}: {row.unmet}", fg="red")
+    for row in lost:
+        output.say(f"  given up: {row.scenario}: the process that searched it died, twice", fg="red")
+    failed = bool(unmet) if expecting else bool(found)
+    code = (
+        Exit.INTERRUPTED
+        if interrupted
+        else Exit.INFRASTRUCTURE
+        if lost
+        else Exit.FINDING
+        if failed
+        else Exit.NO_FINDING
+    )
+    told: Facts = {
+        "all": True,
+        **asdict(order),
+        "searches": [asdict(row) for row in rows],
+        "causes": {cause: [row.scenario for row in among] for cause, among in causes(rows).items()},
+        "out": None if out is None else str(out),
+    }
+    if junit is not None:
+        write(junit, [_case(row, expecting) for row in rows])
+    output.result(document("explore", told, of_end(End(code, interrupted=interrupted))))
+    return code
+
+
+def _case(row: Row, expecting: bool) -> Case:
+    """A search as a test case."""
+    failure = row.unmet if expecting else row.cause and f"{row.text}\n{row.token or ''}"
+    return Case(row.scenario, row.seconds, failure or None, "the process that searched it died" if row.lost else None)
+
+
+def compare_all(output: Output, seed: int, schedules: int | None) -> int:
     """Search every scenario with the patch and without it, on its own kernel and on the repaired one.
 
     Args:
         schedules: of one search, at most; None: SCHEDULES, or the scenario's bound if that is less.
-
-    Raises: UserMistake - there is no patch.
     """
-    output = Output(as_json)
     patch = current()
-    if patch is None:
-        raise UserMistake("compares each scenario with and without a patch; give --patch FILE.py", field="--all")
+    assert patch is not None
     limit = SCHEDULES if schedules is None else schedules
     output.say(patch.words, bold=True)
     names = configs.names("scenarios")
     output.note(f"exploring {len(names)} scenarios, with errata and repaired, with and without the patch")
-    rows: list[Row] = []
+    rows: list[Compared] = []
     interrupted = False
     began = monotonic()
     try:

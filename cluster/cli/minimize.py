@@ -19,10 +19,12 @@ from cluster.runs.outcome import Outcome
 from cluster.runs.replay import replay
 from cluster.runs.token import token_of
 from cluster.search.explore import explore
+from cluster.search.fewest import Fewest, fewest
 from cluster.search.minimize import minimize
 from cluster.search.window import Window, windows
 from cluster.sim.engine import Sim
 from shared.errors import Exit, UserMistake
+from shared.journal.deviation import Deviation
 from shared.journal.record import Journals, Record
 from shared.text import counted
 
@@ -66,10 +68,16 @@ def command(asked: MinimizeOptions) -> int:
         output.say("no finding, so there is no schedule to shorten", bold=True)
         nothing = document("minimize", of_scenario(chosen.scenario), {"finding": None}, of_end(End(Exit.NO_FINDING)))
         return output.end(nothing, Exit.NO_FINDING, None)
+    finding = failing.finding
+    output.note("searching the schedules with fewer preemptions")
+    known = fewest(chosen.scenario, finding, failing.deviations)
+    if known.deviations != failing.deviations:
+        failing = _again(chosen, known.deviations)
+        finding = failing.finding or finding
     output.note("moving each preemption to earlier and later operations")
-    needed = windows(chosen.scenario, failing.finding, failing.deviations)
+    needed = windows(chosen.scenario, finding, failing.deviations)
 
-    describe.finding(output, failing.finding)
+    describe.finding(output, finding)
     output.say()
     output.say(f"its schedule deviates from the default {describe.times(long)}; shortened: {len(failing.deviations)}")
     if not failing.deviations:
@@ -79,6 +87,7 @@ def command(asked: MinimizeOptions) -> int:
         for window in needed:
             if window.deviation == deviation:
                 _say(output, chosen, failing, window)
+    output.say(_needs(known))
     if failing.token is not None:
         output.replay_line(chosen.replay_line(failing.token))
     keep(folder, chosen.scenario, failing, chosen.options)
@@ -87,6 +96,7 @@ def command(asked: MinimizeOptions) -> int:
     facts = of_outcome(chosen, failing) | {
         "deviations": deviations(failing.deviations),
         "deviations_before": long,
+        "preemptions": {"least": known.least, "most": known.preemptions, "classes": known.classes},
         "windows": [_facts(chosen, failing, window) for window in needed],
     }
     return output.end(document("minimize", of_scenario(chosen.scenario), facts, of_end(end)), end.code, end.failed)
@@ -111,9 +121,24 @@ def _failing(output: Output, asked: MinimizeOptions) -> tuple[Chosen, Outcome | 
         return chosen, None, len(whole.deviations)
     output.note(f"shortening a schedule of {counted(len(whole.deviations), 'deviation')}")
     shortened = minimize(Sim(*prepare(chosen.scenario), granularity="access"), whole.finding, whole.deviations)
+    return chosen, _again(chosen, shortened), len(whole.deviations)
+
+
+def _again(chosen: Chosen, shortened: list[Deviation]) -> Outcome:
+    """The execution of a shortened schedule."""
     failing = replay(chosen.scenario, shortened)
     failing.token = token_of(chosen.scenario, shortened)
-    return chosen, failing, len(whole.deviations)
+    return failing
+
+
+def _needs(known: Fewest) -> str:
+    """How many preemptions the finding needs."""
+    if known.proved:
+        told = f"the finding needs {counted(known.least, 'preemption')}"
+        return f"{told}: no schedule with fewer has it (exhausted)" if known.least else told
+    told = f"the finding needs at most {counted(known.preemptions, 'preemption')}"
+    least = f", and at least {known.least}" if known.least else ""
+    return f"{told}{least}; not exhausted below in {counted(known.schedules, 'schedule')}"
 
 
 def _say(output: Output, chosen: Chosen, failing: Outcome, window: Window) -> None:

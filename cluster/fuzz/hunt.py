@@ -1,61 +1,44 @@
-"""Runs random programs, one after another, until one fails or enough have been run."""
+"""Runs random programs, one after another, and writes down the findings.
+
+Program number n of a seed is always the same one if those before it are: some programs are made from members of the
+corpus, which have shown something new (observe.py), the others are fresh; the more new things either kind has shown of
+late, the more often it is taken. So a seed and a number of programs decide
+what the corpus has; a limit of time only ends the hunt sooner, and a hunt that goes on later comes to the same.
+
+A program that shows something new is run under more schedules, as long as these show something new.
+"""
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from time import monotonic
+from random import Random
+from time import monotonic, process_time
+from typing import NamedTuple
 
+from cluster.fuzz.corpus import FINDINGS, About, Cause, Corpus, Entry, Found, Member, name_of, programs_of, write
 from cluster.fuzz.generate import generate
-from cluster.fuzz.judge import Failure, judge, token
-from cluster.fuzz.program import Program
+from cluster.fuzz.judge import Failure, confirmed, judge
+from cluster.fuzz.mutate import mutate
+from cluster.fuzz.observe import Sight
+from cluster.fuzz.program import Keys, Program
+from cluster.fuzz.rules import sound
 from cluster.fuzz.shrink import shrink
+from cluster.runs.token import kernel_version
 from shared.errors import UserMistake
+from shared.scenario.model import Scenario
 
 #: every so many programs, one execution of each strategy is replayed
-REPLAYED = 15
-
-
-@dataclass
-class Hunt:
-    """What came of it.
-
-    Attributes:
-        tally: executions by strategy, and "replay".
-        at: number of the program that failed, or of the next one.
-        failure: how, after it was cut down; with `program` and the file it was written to.
-        errata: switched on.
-    """
-
-    seed: str
-    programs: int = 0
-    tally: Counter[str] = field(default_factory=Counter)
-    at: int = 0
-    program: Program | None = None
-    failure: Failure | None = None
-    file: Path | None = None
-    token: str = ""
-    errata: tuple[str, ...] = ()
-
-    @property
-    def executions(self) -> int:
-        """Under all strategies; replays not counted."""
-        return sum(self.tally.values()) - self.tally["replay"]
-
-    def __str__(self) -> str:
-        counts = ", ".join(f"{name} {count:,}" for name, count in self.tally.items())
-        text = f"seed {self.seed}: {self.programs:,} programs, {self.executions:,} executions ({counts})"
-        if self.failure is None:
-            return f"{text}, no finding"
-        text += f"\nprogram {self.at} fails: {self.failure}"
-        if self.file is not None:
-            file = str(self.file)
-            again = ["replay", self.token, "--scenario", file] if self.failure.deviations else ["run", file]
-            options = [word for erratum in self.errata for word in ("--errata", erratum)]
-            text += f"\ncut down to {file}; to see it:\n  {shlex.join(['uvmp', *again, *options])}"
-        return text
+REPLAYED = 40
+#: members that there must be before programs are made from them
+ENOUGH = 4
+#: programs of a kind by which its yield is judged; how often a kind is taken at least
+LATELY, LEAST = 16, 0.15
+#: times that a program is run under new schedules, at most; new sights for which it is
+ROUNDS, WORTH = 3, 4
+FRESH, MUTANT, MERGED = "fresh", "mutant", "merged"
 
 
 @dataclass(frozen=True)
@@ -63,74 +46,284 @@ class Order:
     """What to run.
 
     Attributes:
-        first: number of the first program of the seed.
-        programs: at most so many.
+        programs: until the corpus has had so many; None: no limit.
         seconds: no new one after this time.
         features, size: of the programs, see generate.Maker.
         schedules: strategy -> executions of each program; None: as judge() has it.
         errata: switched on.
-        out: folder for the file of the program that fails, cut down; None: it is not cut down, nor written.
+        guided: look at what executions show, and make programs from those that showed something new.
+        first: the first failure ends the hunt.
+        out: folder of the corpus; None: in memory alone, and a program that fails is not cut down.
+        merge: folders of corpora whose programs are run first.
     """
 
     seed: str
-    programs: int
+    programs: int | None = None
     seconds: float = float("inf")
-    first: int = 0
     features: frozenset[str] | None = None
     size: int = 16
     schedules: dict[str, int] | None = None
     errata: tuple[str, ...] = ()
+    guided: bool = True
+    first: bool = False
     out: Path | None = None
+    merge: tuple[Path, ...] = ()
 
-    def replayed(self, number: int) -> tuple[str, ...]:
-        """Strategies of which an execution of this program is replayed."""
-        return tuple(self.schedules or ("stay", "random", "pct")) if number % REPLAYED == 0 and not self.errata else ()
+    @property
+    def about(self) -> About:
+        """Of its corpus."""
+        features = tuple(sorted(self.features or ()))
+        return About(self.seed, features, tuple(sorted(self.errata)), kernel_version(), self.size, self.guided)
 
 
-def hunt(order: Order) -> Hunt:
-    """Run programs `first`, `first` + 1 ... of a seed until one fails."""
-    began = monotonic()
-    result = Hunt(order.seed, errata=order.errata)
-    for number in range(order.first, order.first + order.programs):
-        if monotonic() - began > order.seconds:
-            break
-        result.at = number
-        program = generate(f"{order.seed}/{number}", order.features, order.size)
-        scenario = program.load().with_errata(order.errata)
-        failure = judge(scenario, number, order.schedules, order.replayed(number), result.tally)
-        result.programs += 1
-        if failure is not None:
-            result.program, result.failure = program, failure
-            if order.out is not None:
-                _write(result, order, order.out)
-            break
+@dataclass
+class Hunt:
+    """What came of it.
+
+    Attributes:
+        programs: that this hunt has run. found: findings that it has written.
+        program, failure: the last one that failed, cut down if it was written.
+        seconds: of processor time.
+        doing: what it is at, besides running programs.
+    """
+
+    order: Order
+    corpus: Corpus
+    programs: int = 0
+    found: list[Found] = field(default_factory=list)
+    program: Program | None = None
+    failure: Failure | None = None
+    interrupted: bool = False
+    seconds: float = 0.0
+    doing: str = ""
+
+    @property
+    def executions(self) -> int:
+        """Of all programs of the corpus, under all strategies; replays not counted."""
+        return sum(self.corpus.tally.values()) - self.corpus.tally["replay"]
+
+    def __str__(self) -> str:
+        corpus = self.corpus
+        counts = ", ".join(f"{name} {count:,}" for name, count in corpus.tally.items())
+        text = f"seed {self.order.seed}: {len(corpus.entries):,} programs, {self.executions:,} executions ({counts})"
+        return text + (", no finding" if self.failure is None else f"\nfails: {self.failure}")
+
+
+Progress = Callable[[Hunt], None]
+
+
+def hunt(order: Order, progress: Progress | None = None) -> Hunt:
+    """Run programs; a KeyboardInterrupt ends that after the last whole program.
+
+    Raises: UserMistake - the folder, or one that is to be merged, is of no use.
+    """
+    corpus = Corpus(order.about, order.out)
+    if order.out is not None:
+        corpus.open()
+    result = Hunt(order, corpus)
+    began, cpu = monotonic(), process_time()
+    try:
+        for task in _tasks(order, corpus):
+            if monotonic() - began > order.seconds:
+                break
+            _run(result, task, progress)
+            result.seconds = process_time() - cpu
+            result.programs += 1
+            if progress is not None:
+                progress(result)
+            if order.first and result.failure is not None:
+                break
+    except KeyboardInterrupt:
+        result.interrupted = True
+    finally:
+        corpus.close()
     return result
 
 
-def _write(result: Hunt, order: Order, out: Path) -> None:
-    """Cut the program down and write it to a file."""
-    assert result.program is not None and result.failure is not None
-    number, errata = result.at, order.errata
-    replays = order.replayed(number) if result.failure.kind == "diverged" else ()
-    strategy = result.failure.strategy
-    enough = {"stay": 1, strategy: max(1, 4 * result.failure.number if strategy != "stay" else 1)}
+class Task(NamedTuple):
+    """A program to be run.
 
-    def fails(program: Program) -> Failure | None:
-        if not program.sound():
-            return None
-        try:
-            scenario = program.load().with_errata(errata)
-        except UserMistake:
-            return None
-        return judge(scenario, number, enough, replays)
+    Attributes:
+        origin, parents: as Entry has them.
+        rounds: in which it is run at least.
+    """
 
-    program, failure = result.program, result.failure
+    program: Program
+    origin: str
+    parents: tuple[str, ...] = ()
+    rounds: int = 1
+
+
+def _tasks(order: Order, corpus: Corpus) -> Iterator[Task]:
+    """The next programs; first those of other corpora."""
+    known = {entry.program for entry in corpus.entries if entry.origin == MERGED}
+    for folder in order.merge:
+        for other in programs_of(folder):
+            if isinstance(other, str):
+                corpus.remarks.append(other)
+            elif other.name not in known and sound(other.program):
+                known.add(other.name)
+                yield Task(other.program, MERGED, rounds=other.rounds)
+    while order.programs is None or len(corpus.entries) < order.programs:
+        yield _next(order, corpus)
+
+
+def _next(order: Order, corpus: Corpus) -> Task:
+    """The next program of the seed."""
+    name = f"{order.seed}/{len(corpus.entries)}"
+    random = Random(f"{name}/parents")
+    members = list(corpus.members.values())
+    if order.guided and len(members) >= ENOUGH and random.random() < _share_of_mutants(corpus):
+        parent, donor = (_choice(members, random) for _ in range(2))
+        program = mutate(corpus.program(parent), corpus.program(donor), random)
+        if program is not None:
+            return Task(program, MUTANT, (parent.name, donor.name))
+    return Task(generate(name, order.features, order.size), FRESH)
+
+
+def _share_of_mutants(corpus: Corpus) -> float:
+    """How often a program is made from members, by what such programs and fresh ones have shown lately for their cost.
+
+    The cost of a program is the number of steps that its executions had.
+    """
+    lately: dict[str, list[Entry]] = {FRESH: [], MUTANT: []}
+    for entry in reversed(corpus.entries):
+        if entry.origin in lately and len(lately[entry.origin]) < LATELY:
+            lately[entry.origin].append(entry)
+        if all(len(entries) == LATELY for entries in lately.values()):
+            break
+    fresh, mutants = (
+        (1 + sum(len(entry.new) for entry in lately[kind]))
+        / (100 + sum(entry.steps * sum(entry.ran.values()) for entry in lately[kind]))
+        for kind in (FRESH, MUTANT)
+    )
+    return min(1 - LEAST, max(LEAST, mutants / (fresh + mutants)))
+
+
+def _choice(members: Sequence[Member], random: Random) -> Member:
+    """A member that showed much for its length, and has not been taken often."""
+    (member,) = random.choices(members, [member.shown / (1 + member.chosen) / (5 + member.steps) for member in members])
+    return member
+
+
+def _run(result: Hunt, task: Task, progress: Progress | None) -> None:
+    """Run one program, and let the corpus know."""
+    order, corpus, program = result.order, result.corpus, task.program
+    number, name = len(corpus.entries), name_of(program.text().encode())
+    ran: Counter[str] = Counter()
+    sights = set[Sight]() if order.guided else None
+    replays = tuple(order.schedules or ("stay", "random", "pct"))
+    replays = replays if number % REPLAYED == 0 and not order.errata else ()
+    scenario = program.load().with_errata(order.errata)
+    seed = int(name, 16)
+    failure = judge(scenario, seed, order.schedules, replays, ran, sights)
+    new = (sights or set()) - corpus.sights
+    rounds = 1
+    before = 0
+    while failure is None and sights is not None and rounds < ROUNDS:
+        if len(new) < before + WORTH and rounds >= task.rounds:
+            break
+        before = len(new)
+        failure = judge(scenario, seed + rounds, _more(order), (), ran, sights)
+        new, rounds = sights - corpus.sights, rounds + 1
+    steps = sum(len(body.steps) for body in program.bodies())
+    entry = Entry(name, task.origin, steps, task.parents, tuple(sorted(new)), rounds, dict(ran))
+    if failure is None:
+        corpus.add(entry, program if new else None)
+        return
+    entry = replace(entry, new=())
+    if order.out is None:
+        result.program, result.failure = program, failure
+        corpus.add(replace(entry, cause=Cause(failure.signature, order.errata)))
+        return
+    cause = _known(corpus, failure, program, seed + rounds - 1, order)
+    if cause is None:
+        result.doing = f"program {number} fails ({failure.signature[0]}); cutting it down"
+        if progress is not None:
+            progress(result)
+        found = _write(program, failure, seed + rounds - 1, number, order, order.out)
+        result.doing = ""
+        if found is None:
+            corpus.add(replace(entry, unconfirmed=True))
+            return
+        written, result.program, result.failure = found
+        cause = written.cause
+        if all(other.cause != cause for other in corpus.found):
+            result.found.append(written)
+            entry = replace(entry, found=written)
+    else:
+        result.failure = failure
+    corpus.add(replace(entry, cause=cause))
+
+
+def _more(order: Order) -> dict[str, int]:
+    """Executions of another round; the default schedule would be the same one again."""
+    return {name: times for name, times in (order.schedules or {"random": 3, "pct": 3}).items() if name != "stay"}
+
+
+def _with(program: Program, errata: Sequence[str]) -> Scenario | None:
+    """The scenario of a part of a program; None: it is none, or breaks a rule."""
+    if not sound(program):
+        return None
+    try:
+        return program.load().with_errata(errata)
+    except UserMistake:
+        return None
+
+
+def _known(corpus: Corpus, failure: Failure, program: Program, seed: int, order: Order) -> Cause | None:
+    """The cause that has been found already, if the program fails by it: without its errata, it does not fail so."""
+    for found in corpus.found:
+        cause = found.cause
+        if cause.signature != failure.signature:
+            continue
+        rest = [erratum for erratum in order.errata if erratum not in cause.errata]
+        if not cause.errata or not rest:
+            return cause
+        scenario = _with(program, rest)
+        again = None if scenario is None else judge(scenario, seed, order.schedules)
+        if again is None or again.signature != failure.signature:
+            return cause
+    return None
+
+
+def _write(
+    program: Program, failure: Failure, seed: int, number: int, order: Order, out: Path
+) -> tuple[Found, Program, Failure] | None:
+    """Cut a program down, and write it to a file.
+
+    Returns: None if its finding is not seen again.
+    """
+    replays = tuple(order.schedules or ("stay", "random", "pct")) if failure.kind == "diverged" else ()
+    strategy = failure.strategy
+    enough = {"stay": 1, strategy: max(1, 4 * failure.number if strategy != "stay" else 1)}
+
+    def fails(part: Program, errata: Sequence[str] = order.errata) -> Failure | None:
+        scenario = _with(part, errata)
+        return None if scenario is None else judge(scenario, seed, enough, replays)
+
     program, failure = shrink(program, failure, fails)
-    if failure.wrong is not None and failure.wrong.into and failure.wrong.right:
+    errata = list(order.errata)
+    for erratum in order.errata:
+        fewer = [other for other in errata if other != erratum]
+        again = fails(program, fewer)
+        if again is not None and again.signature == failure.signature:
+            errata, failure = fewer, again
+    cause = Cause(failure.signature, tuple(errata))
+    note = f"Made at random: from program {number} of seed {order.seed}, cut down."
+    expects: Keys = {}
+    if failure.finding is not None:
+        expects = {"finding": failure.finding.kind}
+        if failure.finding.function.isidentifier():
+            expects["function"] = failure.finding.function
+    elif failure.wrong is not None and failure.wrong.into and failure.wrong.right:
         program = replace(program, results={failure.wrong.into: list(failure.wrong.right)})
-    program = replace(program, note=f"Made at random: program {number} of seed {result.seed}.")
-    result.program, result.failure = program, failure
-    result.file = out / f"random-{result.seed}-{number}.yaml"
-    out.mkdir(parents=True, exist_ok=True)
-    result.file.write_text(program.text(), encoding="utf-8")
-    result.token = str(token(program.load().with_errata(errata), failure))
+        expects = {"finding": "none", "results": {failure.wrong.into: {"any_of": list(failure.wrong.right)}}}
+    program = replace(program, note=note, errata=tuple(errata), expects=expects)
+    token = confirmed(program.load(), failure)
+    if token is None:
+        return None
+    file = f"{FINDINGS}/{cause.name}.yaml"
+    write(out / file, program.text())
+    text = failure.text.strip().splitlines()[-1]
+    return Found(cause, text, file, str(token)), program, failure

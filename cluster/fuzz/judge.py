@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cluster.boot import prepare
+from cluster.fuzz.observe import Observed, Sight
 from cluster.fuzz.plain import Wrong, unlike
 from cluster.runs.replay import replay
 from cluster.runs.token import Token, token_of
@@ -69,6 +70,7 @@ def judge(
     schedules: dict[str, int] | None = None,
     replayed: Sequence[str] = (),
     tally: Counter[str] | None = None,
+    sights: set[Sight] | None = None,
 ) -> Failure | None:
     """Run a scenario until something must not be; None: all is well.
 
@@ -77,6 +79,7 @@ def judge(
         schedules: strategy -> executions; None: SCHEDULES.
         replayed: strategies of which the last execution is replayed as well.
         tally: counts the executions by strategy, and "replay".
+        sights: gets what the executions show; None: nobody wants to know.
     """
     tally = Counter() if tally is None else tally
     try:
@@ -85,7 +88,12 @@ def judge(
         return Failure("setup", mistake.field or "", str(mistake))
     except Exception as error:
         return _crash(error)
-    sim = Sim(machine, image)
+    sim: Sim
+    if sights is None:
+        sim = Sim(machine, image)
+    else:
+        sim = observed = Observed(machine, image)
+        observed.sights = sights
     for name, times in (SCHEDULES if schedules is None else schedules).items():
         strategy = make(name, seed, DEPTH)
         for number in range(1, times + 1):
@@ -141,15 +149,21 @@ def _crash(error: Exception) -> Failure:
     return Failure("error", f"{type(error).__name__} in {place.name}", "".join(traceback.format_exception(error)))
 
 
-def token(scenario: Scenario, failure: Failure) -> Token:
-    """The failure's schedule, shortened if it has a finding."""
+def confirmed(scenario: Scenario, failure: Failure) -> Token | None:
+    """The token of the failure's schedule, shortened if it has a finding, which must be seen when that is recorded.
+
+    Returns: None if it is not: an execution that is not recorded is approximate.
+    """
     deviations = failure.deviations
-    if failure.finding is not None:
-        machine, image = prepare(scenario)
-        sim = Sim(machine, image)
-        if _again(sim, failure):
-            deviations = minimize(sim, failure.finding, deviations, budget=300)
-    return token_of(scenario, deviations)
+    if failure.finding is None:
+        return token_of(scenario, deviations)
+    sim = Sim(*prepare(scenario), granularity="access")  # fields may have become racy on the way to this schedule
+    shorter = minimize(sim, failure.finding, deviations) if _again(sim, failure) else deviations
+    for schedule in (shorter, deviations):
+        finding = replay(scenario, schedule).finding
+        if finding is not None and finding.signature == failure.finding.signature:
+            return token_of(scenario, schedule)
+    return None
 
 
 def _again(sim: Sim, failure: Failure) -> bool:

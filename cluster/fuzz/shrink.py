@@ -87,19 +87,19 @@ def _plainer_machine(program: Program) -> Iterator[Program]:
         yield replace(
             program,
             machine={**machine, "cpus": cpus},
-            setup=_on_cpus(program.setup, cpus),
-            threads={name: _on_cpus(steps, cpus) for name, steps in program.threads.items()},
+            setup=on_cpus(program.setup, cpus),
+            threads={name: on_cpus(steps, cpus) for name, steps in program.threads.items()},
         )
     if machine["frames"] < 32:
         yield replace(program, machine={**machine, "frames": 32})
 
 
-def _on_cpus(steps: tuple[Step, ...], cpus: int) -> tuple[Step, ...]:
+def on_cpus(steps: tuple[Step, ...], cpus: int) -> tuple[Step, ...]:
     """The same on fewer CPUs."""
     moved = []
     for step in steps:
         args = {**step.args, "cpu": min(step.args["cpu"], cpus - 1)} if "cpu" in step.args else step.args
-        program = None if step.program is None else _on_cpus(step.program, cpus)
+        program = None if step.program is None else on_cpus(step.program, cpus)
         moved.append(Step(step.op, args, program))
     return tuple(moved)
 

@@ -94,6 +94,7 @@ class Steps:
         self.maps: dict[str, int] = {}
         self.disk = self.raw = 0
         self.cpus = self.devices = 1
+        self.children = 0
         self.status = ""  # the region for a device's status, of the process whose steps are made just now
 
     def name(self, what: str) -> str:
@@ -123,19 +124,29 @@ class Steps:
         for op in random.choices(list(self.weights), list(self.weights.values()), k=count):
             if op == "fork":
                 steps += self.fork(thread, space, own, depth, waiting)
-            elif op in ("mmap", "part", "press", "map_loan"):
-                steps += getattr(self, op)(own)
-                space.mapped |= own
-            elif op in ("km_alloc", "km_free", "kread", "kwrite"):
-                steps += self.kernel(op, thread)
             else:
-                self.status = next((region.name for region in space.regions.values() if region.kept), "")
-                steps += getattr(self, op)(self.any_range(space))
+                steps += self.drawn(op, thread, space, own)
         steps += [Step("wait", {"for": child}) for child in waiting]
         if last and random.random() < 0.5:
             steps.append(Step("pause", {}))
         elif random.random() < 0.2:
             steps.append(Step("exit", {}))
+        return steps
+
+    def drawn(self, op: str, thread: str, space: Space, own: dict[str, Region]) -> list[Step]:
+        """Steps of one kind, but a fork; none, if the program has nothing to which they could be done.
+
+        Args:
+            own: the regions that this thread maps.
+        """
+        if op in ("mmap", "part", "press", "map_loan"):
+            steps: list[Step] = getattr(self, op)(own)
+            space.mapped |= own
+            return steps
+        if op in ("km_alloc", "km_free", "kread", "kwrite"):
+            return self.kernel(op, thread)
+        self.status = next((region.name for region in space.regions.values() if region.kept), "")
+        steps = getattr(self, op)(self.any_range(space))
         return steps
 
     def any_range(self, space: Space) -> tuple[Region, int, int]:
@@ -253,8 +264,9 @@ class Steps:
 
     def fork(self, thread: str, space: Space, own: dict[str, Region], depth: int, waiting: list[str]) -> list[Step]:
         random = self.random
-        if not depth or self.numbers.get("C", 0) == CHILDREN:
+        if not depth or self.children >= CHILDREN:
             return []
+        self.children += 1
         child = self.name("C")
         inherited = {name: Region(region.name, region.pages) for name, region in {**space.regions, **own}.items()}
         awaited = random.choice(("now", "later", "never"))

@@ -4,6 +4,7 @@ auto        a portfolio of those that choose at random
 strategy    the protocol; the default schedule
 walk        random walk
 pct         probabilistic concurrency testing
+near        pct, aimed at a site
 pos         partial order sampling
 rff         reads-from feedback
 surw        selectively uniform random walk
@@ -14,11 +15,12 @@ follow      follows a given schedule: the deviations of a token, or the order of
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from cluster.search.auto import Auto
 from cluster.search.bounded import Delays, Preemptions
 from cluster.search.dpor import Optimal
+from cluster.search.near import Near, Site
 from cluster.search.pct import Pct
 from cluster.search.pos import Pos
 from cluster.search.rff import Rff
@@ -27,11 +29,12 @@ from cluster.search.surw import Surw
 from cluster.search.walk import RandomWalk
 from shared.errors import UserMistake
 
-#: those that take turns in `auto`, with their weights: the first two find most, and each what the other does not
-PORTFOLIO = {"pct": 2, "pos": 2, "rff": 1, "surw": 1}
+#: those that take turns in `auto`, with their weights; NEAR: of PCT aimed at a site, if there is one
+PORTFOLIO = {"surw": 4, "rff": 4, "pct": 2}
+NEAR = 1
 #: name of a strategy -> makes it, given a seed and a depth
 STRATEGIES: dict[str, Callable[[int, int], Strategy]] = {
-    "auto": lambda seed, depth: Auto({name: make(name, seed, depth) for name in PORTFOLIO}, [*PORTFOLIO.values()]),
+    "auto": lambda seed, depth: _auto(seed, depth, ()),
     "pct": Pct,
     "pos": lambda seed, depth: Pos(seed),
     "rff": lambda seed, depth: Rff(seed),
@@ -47,8 +50,23 @@ SYSTEMATIC: dict[str, Callable[[], Systematic]] = {"delays": Delays, "dpor": Opt
 SEARCHING = tuple(name for name in STRATEGIES if name != "stay")
 
 
-def make(name: str, seed: int, depth: int) -> Strategy:
-    """A strategy by name; UserMistake if there is none of that name."""
+def _auto(seed: int, depth: int, sites: Sequence[Site]) -> Auto:
+    strategies = {name: make(name, seed, depth) for name in PORTFOLIO}
+    if not sites:
+        return Auto(strategies, PORTFOLIO)
+    return Auto({**strategies, "near": Near(sites, seed, depth)}, {**PORTFOLIO, "near": NEAR})
+
+
+def make(name: str, seed: int, depth: int, sites: Sequence[Site] = ()) -> Strategy:
+    """A strategy by name.
+
+    Args:
+        sites: where a defect may be, for those that can be aimed.
+
+    Raises: UserMistake - there is none of that name.
+    """
+    if name == "auto":
+        return _auto(seed, depth, sites)
     if name in SYSTEMATIC:
         return SYSTEMATIC[name]()
     if name not in STRATEGIES:

@@ -24,7 +24,7 @@ class Auto(Strategy):
 
     Args:
         strategies: by their names.
-        weights: of each, in the same order; default: all have 1.
+        weights: by the same names; default: all have 1.
 
     Attributes:
         turns: of this batch, those to come; the next one last.
@@ -32,9 +32,9 @@ class Auto(Strategy):
         name: of the strategy that chooses in this execution; "": none has.
     """
 
-    def __init__(self, strategies: Mapping[str, Strategy], weights: Sequence[int] = ()):
+    def __init__(self, strategies: Mapping[str, Strategy], weights: Mapping[str, int] | None = None):
         self.strategies = dict(strategies)
-        self.weights = dict(zip(strategies, weights or [1] * len(strategies), strict=True))
+        self.weights = dict.fromkeys(strategies, 1) if weights is None else dict(weights)
         self.turns: list[str] = []
         self.spent = dict.fromkeys(self.strategies, 0)
         self.gained = dict.fromkeys(self.strategies, 0)

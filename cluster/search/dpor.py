@@ -191,4 +191,3 @@ class Optimal(Stepwise):
                 return True
             places.pop()
         return False
-

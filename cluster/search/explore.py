@@ -17,6 +17,7 @@ from cluster.runs.token import Token, token_of
 from cluster.search import make
 from cluster.search.classes import Classes
 from cluster.search.minimize import minimize
+from cluster.search.near import Site
 from cluster.search.strategy import DefaultFirst, SearchOver, Strategy, Systematic
 from cluster.sim.engine import Sim, seldom_collected
 from shared.findings import UNEXPECTED, Finding
@@ -140,7 +141,9 @@ def search(
 ) -> Exploration:
     """The same as explore(), without shortening the schedule: there is no token."""
     strategy = strategy or scenario.bound.strategy
-    then = make(strategy, seed, scenario.bound.depth) if isinstance(strategy, str) else strategy
+    then = strategy
+    if isinstance(then, str):
+        then = make(then, seed, scenario.bound.depth, [Site(erratum.split(".")[0]) for erratum in scenario.own_errata])
     systematic = then if isinstance(then, Systematic) else None
     first: Strategy = systematic or DefaultFirst(then)
     counted = None

@@ -44,7 +44,6 @@ def test_all_scenarios_are_compared(fix: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("explore", "--all"), "--all: compares each scenario with and without a patch"),
         (("explore",), "missing argument 'SCENARIO'"),
         (("explore", "S3a", "--all", "--patch", "FIX"), "SCENARIO: cannot be given with --all"),
         (("run", "S3a", "--patch", "nowhere.py"), "nowhere.py: no such file or directory"),

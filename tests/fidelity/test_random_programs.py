@@ -8,31 +8,25 @@ from __future__ import annotations
 
 import os
 import secrets
-import shlex
 from copy import deepcopy
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from cluster.boot import prepare
-from cluster.fuzz.__main__ import main
 from cluster.fuzz.generate import generate
 from cluster.fuzz.hunt import Order, hunt
 from cluster.fuzz.judge import Failure, judge
 from cluster.fuzz.plain import unlike
 from cluster.fuzz.program import Program, Step
 from cluster.fuzz.shrink import shrink
-from cluster.runs.replay import replay
-from cluster.runs.token import parse
 from cluster.search.explore import explore
 from cluster.search.strategy import Stay
 from cluster.sim.engine import Sim
-from shared.errors import Exit, UserMistake
-from shared.scenario.load import load_scenario
+from shared.errors import UserMistake
 from shared.scenario.steps.step import Where
 from shared.scenario.steps.table import steps_of
-from tests.kit import Results, answers, scene, uvmp
+from tests.kit import Results, answers, scene
 
 # -- the generator -----------------------------------------------------------------------
 
@@ -70,9 +64,10 @@ def test_programs_do_everything_and_each_is_a_scenario() -> None:
 @pytest.mark.wide
 @pytest.mark.parametrize("seed", ["test-1", "test-2", "test-3"])
 def test_random_programs(seed: str, tmp_path: Path) -> None:
-    result = hunt(Order(seed, 10, schedules={"stay": 1, "random": 1, "pct": 1}, out=tmp_path))
+    schedules = {"stay": 1, "random": 1, "pct": 1}
+    result = hunt(Order(seed, 10, schedules=schedules, guided=False, first=True, out=tmp_path))
     assert result.failure is None, f"{result}\n{result.program and result.program.text()}"
-    assert result.programs == 10 and result.executions == 30 and result.tally["replay"] == 3
+    assert result.programs == 10 and result.executions == 30 and result.corpus.tally["replay"] == 3
 
 
 def test_a_raw_transfer_that_fails_leaves_a_private_page_the_files() -> None:
@@ -85,7 +80,7 @@ def test_many_random_programs(capsys: pytest.CaptureFixture[str]) -> None:
     """UVMP_FUZZ_SEED repeats a seed, UVMP_FUZZ_SECONDS says how long."""
     seed = os.environ.get("UVMP_FUZZ_SEED") or secrets.token_hex(4)
     seconds = float(os.environ.get("UVMP_FUZZ_SECONDS", "600"))
-    result = hunt(Order(seed, 1_000_000, seconds, out=Path("runs/fuzz")))
+    result = hunt(Order(seed, seconds=seconds, first=True, out=Path(f"runs/fuzz-{seed}")))
     with capsys.disabled():
         print(f"\n{result}")
     assert result.failure is None, str(result)
@@ -158,8 +153,10 @@ QUICK = (
 def shows(erratum: str) -> None:
     features, programs = SHOWN[erratum]
     schedules = {"stay": 1, "random": 2}
-    order = Order("shown", programs, features=frozenset(features.split()), schedules=schedules, errata=(erratum,))
-    result = hunt(order)
+    chosen = frozenset(features.split())
+    result = hunt(
+        Order("shown", programs, features=chosen, schedules=schedules, errata=(erratum,), guided=False, first=True)
+    )
     assert result.failure is not None and result.failure.kind not in ("error", "setup", "diverged"), result
 
 
@@ -199,28 +196,6 @@ def test_the_plain_model_knows_a_wrong_result(features: str) -> None:
                 else:
                     assert answer["op"] in ("swapctl",), answer
     assert {"read", "write"} <= set(noticed)
-
-
-@pytest.mark.wide
-def test_what_fails_is_cut_down_to_a_file_that_fails_alike(tmp_path: Path) -> None:
-    erratum = "uvm_fault.anon-freed-with-ref"
-    features = frozenset(("memory", "map", "fork"))
-    order = Order("cut", 60, features=features, errata=(erratum,), out=tmp_path, schedules={"stay": 1, "random": 1})
-    result = hunt(order)
-    assert result.failure is not None and result.file is not None and result.program is not None
-    assert str(result.file) in str(result) and "seed cut" in str(result)
-    scene = load_scenario(result.file.read_text(), str(result.file)).with_errata([erratum])
-    again = replay(scene, list(parse(result.token).deviations))
-    assert again.finding is not None and again.finding.kind == result.failure.kind
-    assert sum(map(len, result.program.threads.values())) <= 14
-    words = shlex.split(str(result).splitlines()[-1])  # the line to paste
-    assert words[0] == "uvmp" and uvmp(*words[1:]).exit_code == Exit.FINDING
-
-
-@pytest.mark.parametrize("args", [["--features", "map,nonsense"], ["--errata", "nonsense"]])
-def test_what_the_command_does_not_know_is_told_in_words(args: list[str]) -> None:
-    result = CliRunner().invoke(main, args)
-    assert result.exit_code == Exit.USAGE and "nonsense" in result.output and "Traceback" not in result.output
 
 
 def test_cutting_down_leaves_what_matters() -> None:

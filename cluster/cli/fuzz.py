@@ -1,0 +1,227 @@
+"""`uvmp fuzz`: search for defects with random programs."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from cluster.cli.documents import End, Facts, document, of_end
+from cluster.cli.options import asks, called, common, patch_option
+from cluster.cli.output import Output, rate_of
+from cluster.fuzz.corpus import Found, read_log
+from cluster.fuzz.hunt import Hunt, Order, hunt
+from cluster.fuzz.observe import FLOW, MEET, ORDER
+from cluster.fuzz.steps import FEATURES
+from shared.errata import lookup
+from shared.errors import Exit, UserMistake
+from shared.patch import current
+from shared.text import clean, counted
+
+#: how long the command runs if nobody says so
+SECONDS = 60.0
+UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
+_TIME = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)([smh]?)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FuzzOptions:
+    """What `uvmp fuzz` is asked for."""
+
+    out: str | None
+    seed: str | None
+    programs: int | None
+    time: float | None
+    features: str | None
+    errata: tuple[str, ...]
+    merge: tuple[str, ...]
+    first: bool
+    as_json: bool
+
+
+def _seconds(_: click.Context, option: click.Parameter, text: str | None) -> float | None:
+    if text is None:
+        return None
+    match = _TIME.fullmatch(text)
+    if match is None:
+        raise UserMistake(f"expected a time such as 90, 30s, 2m or 1h; found {clean(text, 40)!r}", field="--time")
+    return float(match[1]) * UNITS[match[2]]
+
+
+@called(
+    "fuzz",
+    ("uvmp fuzz --time 30s", "test the repaired kernel with new random programs"),
+    ("uvmp fuzz --errata S3a --time 2m --stop-at-first", "search for a known defect, without its scenario"),
+    ("uvmp fuzz --patch fix.py --out runs/fix", "test a patch; with the same folder again, continue"),
+    ("uvmp fuzz --merge runs/a --merge runs/b --out runs/both", "make one corpus of two"),
+)
+@click.option("--out", metavar="DIR", help="Folder of the corpus. If it exists, continue it. Default: a new "
+              "folder, runs/fuzz-SEED.")  # fmt: skip
+@click.option("--seed", metavar="TEXT", help="Seed of the programs; equal seeds make equal programs. Default: a new "
+              "seed, or the corpus's.")  # fmt: skip
+@click.option("--programs", type=click.IntRange(1, 100_000_000), metavar="N",
+              help="End when the corpus has had N programs.")  # fmt: skip
+@click.option("--time", metavar="TIME", callback=_seconds, help="End after this time, as 30s, 2m or 1h. Default: 1m, "
+              "if neither --programs nor --merge is given.")  # fmt: skip
+@click.option("--features", metavar="LIST", help=f"Programs use only these, separated by commas: "
+              f"{', '.join(FEATURES)}. Default: each program draws its own.")  # fmt: skip
+@click.option(
+    "--errata", multiple=True, metavar="ID", help="Switch on this erratum, an id or a short name. Repeatable."
+)
+@patch_option
+@click.option("--merge", multiple=True, metavar="DIR",
+              help="First run the programs of this corpus, too. Repeatable.")  # fmt: skip
+@click.option("--stop-at-first", "first", is_flag=True, help="End with the first finding.")
+@common
+@asks(FuzzOptions)
+def command(asked: FuzzOptions) -> int:
+    """Make random programs, run each under several schedules, and write down what fails.
+
+    A program is a scenario: threads that map, write, lend, lock and fork memory at the same time. Those that make
+    contexts meet in a new way are kept in a corpus, and later programs are made from them. A program that fails is cut
+    down and written as a scenario file, one for each cause, with a command line that repeats the finding.
+
+    Ctrl-C ends the command at any time. The same command with the same --out continues.
+    """
+    output = Output(asked.as_json)
+    order = _order(asked)
+    folder = order.out
+    assert folder is not None
+    if folder.exists() and any(folder.iterdir()):
+        output.note(f"continuing the corpus in {folder} (seed {order.seed})")
+    else:
+        output.note(f"fuzzing into {folder} (seed {order.seed})")
+    told_found = 0
+
+    def watch(result: Hunt) -> None:
+        nonlocal told_found
+        if result.doing:
+            output.note(result.doing)
+        for found in result.found[told_found:]:
+            output.note(f"found: {found.cause}")
+        told_found = len(result.found)
+        corpus = result.corpus
+        what = f"{len(corpus.entries):,} programs, {len(corpus.members):,} kept, {len(corpus.sights):,} sights"
+        output.step(f"{what}, {counted(len(corpus.found), 'finding')}")
+
+    result = hunt(order, watch)
+    for remark in result.corpus.remarks:
+        output.note(f"note: {remark}")
+    _say(output, result)
+    found = bool(result.corpus.found)
+    code = Exit.INTERRUPTED if result.interrupted else Exit.FINDING if found else Exit.NO_FINDING
+    facts = _facts(result)
+    return output.end(document("fuzz", facts, of_end(End(code, interrupted=result.interrupted))), code)
+
+
+def _order(asked: FuzzOptions) -> Order:
+    """What is asked for; of a corpus that is there, what it was made with.
+
+    Raises: UserMistake.
+    """
+    features = None if asked.features is None else frozenset(asked.features.split(","))
+    for feature in sorted((features or frozenset()) - set(FEATURES)):
+        raise UserMistake(
+            f"there is no feature {clean(feature, 40)!r}; known: {', '.join(FEATURES)}", field="--features"
+        )
+    try:
+        errata = tuple(sorted({lookup(erratum).id for erratum in asked.errata}))
+    except UserMistake as mistake:
+        raise UserMistake(mistake.message, field="--errata") from None
+    for name in (asked.out, asked.seed):
+        if name == "" or (name is not None and "\0" in name):
+            raise UserMistake("expected a name", field="--out" if name is asked.out else "--seed")
+    seed = asked.seed
+    if asked.out is not None and (Path(asked.out) / "log.jsonl").is_file():
+        about = read_log(Path(asked.out) / "log.jsonl")[0]
+        if about is not None:
+            seed = about.seed if seed is None else seed
+            errata = errata or about.errata
+            features = frozenset(about.features) or None if features is None else features
+    seed = secrets.token_hex(4) if seed is None else seed
+    tame = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in seed)[:40]
+    seconds, programs = asked.time, asked.programs
+    if seconds is None and programs is None:
+        seconds, programs = (float("inf"), 0) if asked.merge else (SECONDS, None)
+    return Order(
+        seed,
+        programs,
+        float("inf") if seconds is None else seconds,
+        features,
+        errata=errata,
+        first=asked.first,
+        out=Path(asked.out or f"runs/fuzz-{tame}"),
+        merge=tuple(map(Path, asked.merge)),
+    )
+
+
+def _replay_line(found: Found, folder: Path) -> str:
+    patch = current()
+    options = [] if patch is None else ["--patch", patch.file]
+    return shlex.join(["uvmp", "replay", found.token, "--scenario", str(folder / found.file), *options])
+
+
+def _sights(result: Hunt) -> dict[str, int]:
+    return {kind: sum(sight.kind == kind for sight in result.corpus.sights) for kind in (FLOW, ORDER, MEET)}
+
+
+def _say(output: Output, result: Hunt) -> None:
+    corpus, folder = result.corpus, result.order.out
+    assert folder is not None
+    for found in corpus.found:
+        again = corpus.again[found.cause]
+        output.say(f"finding: {found.cause}" + (f" ({again:,} more programs fail so)" if again else ""), bold=True)
+        output.say(f"  {found.text}")
+        output.say(f"  scenario  {folder / found.file}")
+        output.command(_replay_line(found, folder))
+    if not corpus.found:
+        output.say("no finding", bold=True)
+    if corpus.unconfirmed:
+        output.say(f"{counted(corpus.unconfirmed, 'program')} failed, and not again when cut down or recorded")
+    now = f"{counted(result.programs, 'program')} now" if result.programs != len(corpus.entries) else ""
+    rate = f"{rate_of(result.programs, result.seconds)} programs per second of processor time"
+    ran = f"{counted(len(corpus.entries), 'program')}, {counted(result.executions, 'execution')}"
+    output.say(f"{ran} ({', '.join(part for part in (now, rate) if part)})")
+    sights = _sights(result)
+    output.say(
+        f"{counted(len(corpus.members), 'program')} kept: {sights[FLOW]:,} flows of a field between functions,"
+        f" {sights[ORDER]:,} orders of locks, {sights[MEET]:,} meetings on a struct"
+    )
+    options: Iterable[str] = [] if (patch := current()) is None else ["--patch", patch.file]
+    output.note(f"to continue: {shlex.join(['uvmp', 'fuzz', '--out', str(folder), *options])}")
+
+
+def _facts(result: Hunt) -> Facts:
+    corpus, order = result.corpus, result.order
+    assert order.out is not None
+    return {
+        "seed": order.seed,
+        "errata": list(order.errata),
+        "features": sorted(order.features or ()),
+        "out": str(order.out),
+        "programs": len(corpus.entries),
+        "programs_now": result.programs,
+        "executions": result.executions,
+        "seconds": round(result.seconds, 3),
+        "kept": len(corpus.members),
+        "sights": _sights(result),
+        "findings": [
+            {
+                "signature": list(found.cause.signature),
+                "errata": list(found.cause.errata),
+                "text": found.text,
+                "scenario": str(order.out / found.file),
+                "token": found.token,
+                "replay": _replay_line(found, order.out),
+                "again": corpus.again[found.cause],
+            }
+            for found in corpus.found
+        ],
+        "unconfirmed": corpus.unconfirmed,
+        "remarks": corpus.remarks,
+    }

@@ -1,0 +1,444 @@
+"""A corpus: the programs that have shown something new, the findings, and a log of every program that was run.
+
+    DIR/log.jsonl        one line about the corpus, then one for each program, in order: `uvmp-corpus/1`
+    DIR/members/*.yaml   programs that showed a sight first, as scenarios; each is named by the digest of its text
+    DIR/findings/*.yaml  programs that fail, cut down, one for each cause
+
+The log is only appended to, by one process at a time, and a program's line is written when everything else of it is
+there. So a process can be killed at any moment: an unfinished line at the end is cut off, and that program is run
+again. All that the fuzzer knows follows from the log, so that it goes on as if it had not been stopped.
+
+Left out: running programs (hunt.py).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from cluster.fuzz.observe import Sight
+from cluster.fuzz.program import Program, read
+from shared.errors import Infrastructure, UserMistake
+from shared.text import clean
+
+SCHEMA = "uvmp-corpus/1"
+LOG, MEMBERS, FINDINGS = "log.jsonl", "members", "findings"
+MAX_LINE = 4 << 20
+NAME = 16
+
+
+@dataclass(frozen=True)
+class About:
+    """What decides which programs a corpus has: two with equal ones, and equally many programs, are equal.
+
+    Attributes:
+        seed: of the programs.
+        features: of every program; empty: each has its own.
+        errata: switched on.
+        kernel: its version; a patch is a part of it.
+        guided: programs are made from members, too.
+    """
+
+    seed: str
+    features: tuple[str, ...]
+    errata: tuple[str, ...]
+    kernel: str
+    size: int = 16
+    guided: bool = True
+
+
+@dataclass(frozen=True)
+class Cause:
+    """What makes two findings the same.
+
+    Attributes:
+        signature: of the finding: kind, and function and kind of object.
+        errata: those of the errata switched on without which it does not happen.
+    """
+
+    signature: tuple[str, str]
+    errata: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """For a file."""
+        words = " ".join([*self.signature, *self.errata])
+        tame = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in words)
+        short = "-".join(part for part in tame.split("-") if part)[:80]
+        return f"{short}-{hashlib.sha256(words.encode()).hexdigest()[:6]}"
+
+    def __str__(self) -> str:
+        by = f", by {' and '.join(self.errata)}" if self.errata else ""
+        return f"{' in '.join(part for part in self.signature if part)}{by}"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A finding that was written.
+
+    Attributes:
+        text: of the finding.
+        file: its name in the folder.
+        token: "": none.
+    """
+
+    cause: Cause
+    text: str
+    file: str
+    token: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A program that was run; a line of the log.
+
+    Attributes:
+        program: digest of its text.
+        origin: "fresh", "mutant" or "merged".
+        steps: of its threads and children.
+        parents: members from which it was made.
+        new: sights that no program before it had shown.
+        rounds: times that it was run, each under other schedules.
+        ran: executions by strategy, and "replay".
+        cause: of its failure; None: it did not fail. found: if no program before it had failed so.
+        unconfirmed: its failure was not seen again when it was recorded, or cut down.
+    """
+
+    program: str
+    origin: str
+    steps: int = 0
+    parents: tuple[str, ...] = ()
+    new: tuple[Sight, ...] = ()
+    rounds: int = 1
+    ran: dict[str, int] = field(default_factory=dict)
+    cause: Cause | None = None
+    found: Found | None = None
+    unconfirmed: bool = False
+
+
+@dataclass
+class Member:
+    """A program that showed something new.
+
+    Attributes:
+        shown: how much.
+        chosen: how many programs were made from it.
+    """
+
+    name: str
+    program: Program | None
+    shown: int
+    steps: int
+    chosen: int = 0
+
+
+class Corpus:
+    """What is known from the programs so far; in memory alone, or in a folder too.
+
+    Attributes:
+        remarks: what is to be told to the user about the folder.
+    """
+
+    def __init__(self, about: About, folder: Path | None = None):
+        self.about, self.folder = about, folder
+        self.entries: list[Entry] = []
+        self.members: dict[str, Member] = {}
+        self.sights: set[Sight] = set()
+        self.tally: Counter[str] = Counter()
+        self.found: list[Found] = []
+        self.again: Counter[Cause] = Counter()
+        self.unconfirmed = 0
+        self.remarks: list[str] = []
+        self._log = -1
+
+    # -- what is known -----------------------------------------------------------------
+
+    def add(self, entry: Entry, program: Program | None = None) -> None:
+        """A program has been run.
+
+        Args:
+            program: if it becomes a member.
+        """
+        if self.folder is not None:
+            self._keep(entry, program)
+        self._learn(entry, program, keeps=program is not None)
+
+    def _learn(self, entry: Entry, program: Program | None, keeps: bool) -> None:
+        self.entries.append(entry)
+        for parent in entry.parents:
+            if parent in self.members:
+                self.members[parent].chosen += 1
+        if keeps:
+            self.members[entry.program] = Member(entry.program, program, len(entry.new), entry.steps)
+        self.sights.update(entry.new)
+        self.tally.update(entry.ran)
+        self.unconfirmed += entry.unconfirmed
+        if entry.found is not None:
+            self.found.append(entry.found)
+        elif entry.cause is not None:
+            self.again[entry.cause] += 1
+
+    def program(self, member: Member) -> Program:
+        """A member's program, from its file if need be."""
+        if member.program is None:
+            assert self.folder is not None
+            file = self.folder / MEMBERS / f"{member.name}.yaml"
+            member.program = read(file.read_text(encoding="utf-8"), str(file))
+        return member.program
+
+    # -- the folder --------------------------------------------------------------------
+
+    def _keep(self, entry: Entry, program: Program | None) -> None:
+        assert self.folder is not None
+        if program is not None:
+            write(self.folder / MEMBERS / f"{entry.program}.yaml", program.text())
+        self._append(asdict(entry))
+
+    def _append(self, line: dict[str, object]) -> None:
+        data = (json.dumps(line, separators=(",", ":")) + "\n").encode()
+        try:
+            os.write(self._log, data)
+        except OSError as wrong:
+            raise Infrastructure(f"{self.folder}/{LOG} cannot be written ({clean(wrong.strerror, 120)})") from None
+
+    def close(self) -> None:
+        """Let another process have the folder."""
+        if self._log >= 0:
+            os.close(self._log)
+            self._log = -1
+
+    def open(self) -> None:
+        """Take the folder, and learn what is in it; make it, if it is not there.
+
+        Raises: UserMistake - it is in use, is no corpus or one of another version, or was made for other programs.
+        """
+        assert self.folder is not None
+        log = self.folder / LOG
+        try:
+            for folder in (self.folder, self.folder / MEMBERS, self.folder / FINDINGS):
+                folder.mkdir(parents=True, exist_ok=True)
+            if not log.exists() and any(path.is_file() for path in self.folder.iterdir()):
+                raise UserMistake(f"is no corpus: it has files, but no {LOG}", file=str(self.folder), field="--out")
+            self._log = os.open(log, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as wrong:
+            why = clean((wrong.strerror or str(wrong)).lower(), 200)
+            raise UserMistake(f"cannot be used: {why}", file=str(self.folder), field="--out") from None
+        try:
+            fcntl.flock(self._log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self.close()
+            raise UserMistake("is in use by another uvmp fuzz", file=str(self.folder), field="--out") from None
+        try:
+            self._learn_all(log)
+        except BaseException:
+            self.close()
+            raise
+
+    def _learn_all(self, log: Path) -> None:
+        about, entries, whole, remarks = read_log(log)
+        self.remarks += remarks
+        os.ftruncate(self._log, whole)
+        if about is None:
+            self._append({"schema": SCHEMA, **asdict(self.about)})
+            return
+        for key, value in asdict(about).items():
+            wanted = getattr(self.about, key)
+            if value != wanted:
+                raise UserMistake(
+                    f"was made with {key} {_words(value)}, not {_words(wanted)}; give another --out, to which"
+                    f" --merge {log.parent} adds its programs",
+                    file=str(log.parent),
+                )
+        for entry in entries:
+            keeps = bool(entry.new) and entry.cause is None
+            if keeps and not intact(log.parent, entry.program):
+                self.remarks.append(f"member {entry.program} is missing or damaged, and left out with what it showed")
+                self._learn(replace(entry, new=()), None, keeps=False)
+            else:
+                self._learn(entry, None, keeps)
+
+
+def _words(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(value) or "none"
+    return clean(value, 60)
+
+
+def intact(folder: Path, member: str) -> bool:
+    """Is a member's file as it was written?"""
+    try:
+        return name_of((folder / MEMBERS / f"{member}.yaml").read_bytes()) == member
+    except OSError:
+        return False
+
+
+def name_of(text: bytes) -> str:
+    """The name of a program with this text."""
+    return hashlib.sha256(text).hexdigest()[:NAME]
+
+
+def write(path: Path, text: str) -> None:
+    """A file that is there as a whole, or not at all."""
+    unfinished = path.with_name(f".{path.name}.tmp")
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        os.replace(unfinished, path)
+    except OSError as wrong:
+        raise Infrastructure(f"{path} cannot be written ({clean(wrong.strerror or wrong, 120)})") from None
+
+
+# -- reading -----------------------------------------------------------------------------
+
+
+def read_log(log: Path) -> tuple[About | None, list[Entry], int, list[str]]:
+    """What a log says.
+
+    Returns: what the corpus is about (None: the log is empty), its programs, how many bytes of the log are whole
+        lines, and remarks for the user.
+
+    Raises: UserMistake - a line in its midst is damaged, or it is of another version.
+    """
+    try:
+        data = log.read_bytes()
+    except OSError as wrong:
+        why = clean((wrong.strerror or str(wrong)).lower(), 200)
+        raise UserMistake(f"is no corpus: {LOG} cannot be read ({why})", file=str(log.parent)) from None
+    remarks: list[str] = []
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data):
+        remarks.append(f"{log}: the last line is unfinished, and cut off: that program is run again")
+    lines = data[:whole].split(b"\n")[:-1]
+    if not lines:
+        return None, [], whole, remarks
+    about = _about(lines[0], log)
+    entries = []
+    for number, line in enumerate(lines[1:], 2):
+        try:
+            entries.append(_entry(json.loads(line)))
+        except (ValueError, LookupError, TypeError, AttributeError):
+            raise UserMistake(
+                "this line is damaged; cut the log off before it, and the programs behind it are run again",
+                file=str(log),
+                line=number,
+            ) from None
+    return about, entries, whole, remarks
+
+
+def _about(line: bytes, log: Path) -> About:
+    try:
+        head = json.loads(line)
+        schema = head.pop("schema")
+        if not isinstance(schema, str) or not schema.startswith("uvmp-corpus/"):
+            raise ValueError("another kind of file")
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise UserMistake("is no log of a corpus, or its first line is damaged", file=str(log), line=1) from None
+    if schema != SCHEMA:
+        raise UserMistake(f"a corpus of version {clean(schema, 40)}; this uvmp reads {SCHEMA}", file=str(log), line=1)
+    try:
+        texts = {key: tuple(map(str, head[key])) for key in ("features", "errata")}
+        return About(
+            str(head["seed"]),
+            texts["features"],
+            texts["errata"],
+            str(head["kernel"]),
+            int(head["size"]),
+            bool(head["guided"]),
+        )
+    except (ValueError, LookupError, TypeError):
+        raise UserMistake("its first line is damaged", file=str(log), line=1) from None
+
+
+def _entry(line: dict[str, object]) -> Entry:
+    """Raises: ValueError, LookupError, TypeError, AttributeError - it is none."""
+    new, parents, ran = line["new"], line["parents"], line["ran"]
+    found = line["found"]
+    if not (isinstance(new, list) and isinstance(parents, list) and isinstance(ran, dict)):
+        raise TypeError("a list")
+    name = str(line["program"])
+    if len(name) != NAME or not name.isalnum():
+        raise ValueError("a name")
+    return Entry(
+        name,
+        str(line["origin"]),
+        _number(line["steps"]),
+        tuple(map(str, parents)),
+        tuple(Sight(*map(str, sight)) for sight in new),
+        _number(line["rounds"]),
+        {str(key): _number(count) for key, count in ran.items()},
+        _cause(line["cause"]),
+        None if found is None else _found(found),
+        bool(line["unconfirmed"]),
+    )
+
+
+def _number(data: object) -> int:
+    if not isinstance(data, int) or isinstance(data, bool) or data < 0:
+        raise TypeError("a number")
+    return data
+
+
+def _found(data: object) -> Found:
+    if not isinstance(data, dict):
+        raise TypeError("a mapping")
+    cause = _cause(data["cause"])
+    if cause is None:
+        raise ValueError("no cause")
+    return Found(cause, str(data["text"]), str(data["file"]), str(data["token"]))
+
+
+def _cause(data: object) -> Cause | None:
+    if data is None:
+        return None
+    if not isinstance(data, dict):
+        raise TypeError("a mapping")
+    kind, what = map(str, data["signature"])
+    return Cause((kind, what), tuple(map(str, data["errata"])))
+
+
+class Import(NamedTuple):
+    """A program of another corpus.
+
+    Attributes:
+        rounds: in which it showed what it showed.
+    """
+
+    name: str
+    program: Program
+    rounds: int
+
+
+def programs_of(folder: Path) -> Iterator[Import | str]:
+    """The members and the findings of another corpus; a remark in place of what is damaged.
+
+    Raises: UserMistake - it is no corpus.
+    """
+    about, entries, _, remarks = read_log(folder / LOG)
+    if about is None:
+        raise UserMistake("is an empty corpus", file=str(folder))
+    yield from remarks
+    files = [
+        *(
+            (folder / MEMBERS / f"{entry.program}.yaml", entry.rounds)
+            for entry in entries
+            if entry.new and entry.cause is None
+        ),
+        *((folder / FINDINGS / Path(entry.found.file).name, 1) for entry in entries if entry.found is not None),
+    ]
+    for file, rounds in files:
+        program = None
+        with suppress(OSError, ValueError, UserMistake):
+            text = file.read_bytes()
+            if file.parent.name == FINDINGS or name_of(text) == file.stem:
+                program = read(text.decode(), str(file))
+        if program is None:
+            yield f"{file} is missing or damaged, and left out"
+        else:
+            yield Import(name_of(program.text().encode()), program, rounds)
