@@ -258,7 +258,7 @@ def test_every_key_of_a_machine_is_in_its_table() -> None:
 
 def test_every_scenario_has_a_row_that_says_how_soon_its_defect_is_found() -> None:
     text = TEXTS["configs/scenarios/README.md"]
-    rows = re.findall(r"^    (\S+) +[\d,]+ +[\d,]+ +(?:[>\d,]+|-) +(?:[>\d,]+|-)$", text, re.MULTILINE)
+    rows = re.findall(r"^    (\S+)(?: +(?:>?[\d,]+|-)){6}$", text, re.MULTILINE)
     assert sorted(rows) == SHIPPED
 
 

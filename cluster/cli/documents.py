@@ -45,8 +45,8 @@ KEYS = {
         "equal", "unlike", "skipped", "token", "replay", "out", "exit", "expected", "error",
     ),
     "minimize": (
-        "scenario", "errata", "detect", "finding", "operations", "deviations_before", "deviations", "windows",
-        "token", "replay", "out", "exit", "error",
+        "scenario", "errata", "detect", "finding", "operations", "deviations_before", "deviations", "preemptions",
+        "windows", "smaller", "token", "replay", "out", "exit", "error",
     ),
     "measure": ("seeds", "scenarios", "interrupted", "exit"),
 }  # fmt: skip

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
 
 import click
 
@@ -10,7 +12,18 @@ from cluster import configs
 from cluster.boot import prepare
 from cluster.cli import describe
 from cluster.cli.documents import End, Facts, deviations, document, of_end, of_outcome, of_scenario
-from cluster.cli.options import Chosen, Options, asks, called, choose, common, kernel_options, new_folder
+from cluster.cli.options import (
+    Chosen,
+    Options,
+    asks,
+    called,
+    choose,
+    common,
+    kernel_options,
+    new_file,
+    new_folder,
+    put,
+)
 from cluster.cli.output import Output, Progress
 from cluster.cli.schedules import schedule_of
 from cluster.postmortem.words import said
@@ -19,10 +32,12 @@ from cluster.runs.outcome import Outcome
 from cluster.runs.replay import replay
 from cluster.runs.token import token_of
 from cluster.search.explore import explore
+from cluster.search.fewest import Fewest, fewest
 from cluster.search.minimize import minimize
 from cluster.search.window import Window, windows
 from cluster.sim.engine import Sim
 from shared.errors import Exit, UserMistake
+from shared.journal.deviation import Deviation
 from shared.journal.record import Journals, Record
 from shared.text import counted
 
@@ -34,10 +49,14 @@ class MinimizeOptions(Options):
     Attributes:
         what: a token, a folder, or a scenario.
         scenario: the file of a token's scenario.
+        smaller: the file to write a smaller scenario to.
+        schedules: for the search of each part of the scenario.
     """
 
     what: str
     scenario: str | None
+    smaller: str | None
+    schedules: int
 
 
 @called(
@@ -45,9 +64,18 @@ class MinimizeOptions(Options):
     ("uvmp minimize TOKEN", "show which operations a finding needs, and the nearest schedule without it"),
     ("uvmp minimize runs/live", "shorten the schedule of a run of real processes"),
     ("uvmp minimize S3a-shipped", "search a scenario first"),
+    ("uvmp minimize S3a --smaller part.yaml", "also cut the scenario down: fewer steps, threads, pages and CPUs"),
 )
 @click.argument("what", metavar="TOKEN|RUN|SCENARIO")
 @click.option("--scenario", metavar="FILE", help="The file of the token's scenario, if it is not a shipped scenario.")
+@click.option("--smaller", metavar="FILE", help="Also write the smallest part of the scenario that has the finding.")
+@click.option(
+    "--schedules",
+    type=click.IntRange(1, 100_000),
+    default=100,
+    show_default=True,
+    help="With --smaller: schedules for each part of the scenario.",
+)
 @click.option("--out", metavar="DIR", help="Keep the shortened run in folder DIR, which must not exist yet.")
 @kernel_options
 @common
@@ -60,16 +88,22 @@ def command(asked: MinimizeOptions) -> int:
     operation and has no finding.
     """
     output = Output(asked.as_json)
-    folder = new_folder(asked.out)
+    folder, file = new_folder(asked.out), new_file(asked.smaller, "--smaller")
     chosen, failing, long = _failing(output, asked)
     if failing is None or failing.finding is None:
         output.say("no finding, so there is no schedule to shorten", bold=True)
         nothing = document("minimize", of_scenario(chosen.scenario), {"finding": None}, of_end(End(Exit.NO_FINDING)))
         return output.end(nothing, Exit.NO_FINDING, None)
+    finding = failing.finding
+    output.note("searching the schedules with fewer preemptions")
+    known = fewest(chosen.scenario, finding, failing.deviations)
+    if known.deviations != failing.deviations:
+        failing = _again(chosen, known.deviations)
+        finding = failing.finding or finding
     output.note("moving each preemption to earlier and later operations")
-    needed = windows(chosen.scenario, failing.finding, failing.deviations)
+    needed = windows(chosen.scenario, finding, failing.deviations)
 
-    describe.finding(output, failing.finding)
+    describe.finding(output, finding)
     output.say()
     output.say(f"its schedule deviates from the default {describe.times(long)}; shortened: {len(failing.deviations)}")
     if not failing.deviations:
@@ -79,15 +113,19 @@ def command(asked: MinimizeOptions) -> int:
         for window in needed:
             if window.deviation == deviation:
                 _say(output, chosen, failing, window)
+    output.say(_needs(known))
     if failing.token is not None:
         output.replay_line(chosen.replay_line(failing.token))
     keep(folder, chosen.scenario, failing, chosen.options)
     output.kept(failing.folder)
+    smaller = None if file is None else _smaller(output, file, asked.schedules, chosen, failing)
     end = End(Exit.FINDING, failed=failing.unkept)
     facts = of_outcome(chosen, failing) | {
         "deviations": deviations(failing.deviations),
         "deviations_before": long,
+        "preemptions": {"least": known.least, "most": known.preemptions, "classes": known.classes},
         "windows": [_facts(chosen, failing, window) for window in needed],
+        "smaller": smaller,
     }
     return output.end(document("minimize", of_scenario(chosen.scenario), facts, of_end(end)), end.code, end.failed)
 
@@ -111,9 +149,51 @@ def _failing(output: Output, asked: MinimizeOptions) -> tuple[Chosen, Outcome | 
         return chosen, None, len(whole.deviations)
     output.note(f"shortening a schedule of {counted(len(whole.deviations), 'deviation')}")
     shortened = minimize(Sim(*prepare(chosen.scenario), granularity="access"), whole.finding, whole.deviations)
+    return chosen, _again(chosen, shortened), len(whole.deviations)
+
+
+def _again(chosen: Chosen, shortened: list[Deviation]) -> Outcome:
+    """The execution of a shortened schedule."""
     failing = replay(chosen.scenario, shortened)
     failing.token = token_of(chosen.scenario, shortened)
-    return chosen, failing, len(whole.deviations)
+    return failing
+
+
+def _needs(known: Fewest) -> str:
+    """How many preemptions the finding needs."""
+    if known.proved:
+        told = f"the finding needs {counted(known.least, 'preemption')}"
+        return f"{told}: no schedule with fewer has it (exhausted)" if known.least else told
+    told = f"the finding needs at most {counted(known.preemptions, 'preemption')}"
+    least = f", and at least {known.least}" if known.least else ""
+    return f"{told}{least}; not exhausted below in {counted(known.schedules, 'schedule')}"
+
+
+def _smaller(output: Output, path: Path, schedules: int, chosen: Chosen, failing: Outcome) -> Facts:
+    """Cut the scenario down, and write the part.
+
+    Raises: UserMistake - there is no file of the scenario; its form cannot be cut down; the part cannot be written.
+    """
+    from cluster.fuzz.smaller import BUDGET, smaller, steps
+
+    scenario, finding, options = chosen.scenario, failing.finding, chosen.options
+    assert finding is not None
+    shipped = configs.root() / "scenarios" / f"{scenario.id}.yaml"
+    file = Path(options[options.index("--scenario") + 1]) if "--scenario" in options else shipped
+    output.note(f"searching up to {BUDGET} parts of {file.name}, {counted(schedules, 'schedule')} each")
+    tried = count(1)
+    text = configs.read(file, configs.shown(file))
+    cut = smaller(
+        text, configs.shown(file), scenario, finding, schedules, lambda: output.step(f"searched part {next(tried):,}")
+    )
+    if cut is None:
+        raise UserMistake(f"{scenario.id} has the finding in no part that {schedules:,} schedules can show, or is a "
+                          "scenario of another form", field="--smaller")  # fmt: skip
+    text, part, search = cut
+    put(path, text, "--smaller")
+    output.say(f"{path}: {steps(part)} of {counted(steps(scenario), 'step')}, {counted(part.machine.cpus, 'CPU')}; "
+               f"found in schedule {search.found_at:,}")  # fmt: skip
+    return {"file": str(path), "steps": steps(part), "of": steps(scenario), "found_at": search.found_at}
 
 
 def _say(output: Output, chosen: Chosen, failing: Outcome, window: Window) -> None:
