@@ -8,7 +8,9 @@ nothing of descriptors and decorators. So in the copy
     here        `here.port` is a property that gives a port of this thread;
     open        a class of which interpreted code has subclasses says so;
     constants   what a module binds once, at its top, is Final: it cannot be bound again, and needs no look-up;
-    quoted      annotations in the bodies of classes are texts, as `from __future__ import annotations` makes them.
+    quoted      annotations in the bodies of classes are texts, as `from __future__ import annotations` makes them;
+    wide        a field that is read again into an annotated variable has its declared type again: mypy believes that it
+                is still what it was when it was tested, but another context may have changed it.
 
 Nothing else is changed, and no line of a function is moved but by accessors: a traceback shows the source's own lines.
 
@@ -218,6 +220,7 @@ class Stage:
                 assert len(node.decorator_list) == 1, f"{name}: {node.name} has another decorator"
                 tail.append(_wrapper(edits, node, seam=name.startswith("shared/uvm/")))
                 imports += [*WRITTEN, "from shared.patch import SEAMS, Seam"]
+        _wide(edits)
         if name == "shared/port/port.py":
             imports = [line for line in imports if "port.port" not in line]
         if imports:
@@ -253,6 +256,10 @@ class Stage:
                 assert isinstance(decl, ast.AnnAssign) and isinstance(decl.annotation, ast.Subscript)
                 type_ = types[key] = ast.unparse(decl.annotation.slice)
                 head.append(f"{constant}: Final[Field[{type_}]] = {ast.unparse(value)}\n")
+                if "None" in type_ and any(word.arg == "hint" for word in value.keywords):
+                    type_ = (
+                        "Any"  # what a test of it said may be wrong at the next look: another context may store None
+                    )
                 loaded = f"here.port.load(self, {constant}, {constant}.slot)"
                 body += [
                     "@property", f"def {key}(self) -> {type_}:",
@@ -326,6 +333,16 @@ def _here(edits: Edits, node: ast.ClassDef) -> None:
         if isinstance(one, (ast.Assign, ast.AnnAssign)) or (isinstance(one, ast.FunctionDef) and one.name == "_choose"):
             edits.drop(one)
     edits.behind(node, HERE)
+
+
+def _wide(edits: Edits) -> None:
+    """`bp: Buf | None = map.physio` as `(map__wide := map).physio`: of that, mypy believes nothing."""
+    for function in edits.tree.body:
+        for node in ast.walk(function) if isinstance(function, ast.FunctionDef) else ():
+            if isinstance(node, ast.AnnAssign) and "None" in ast.unparse(node.annotation):
+                struct = node.value.value if isinstance(node.value, ast.Attribute) else None
+                if isinstance(struct, ast.Name):
+                    edits.replace(struct, f"({struct.id}__wide := {struct.id})")
 
 
 def _quoted(edits: Edits, node: ast.ClassDef) -> None:

@@ -156,8 +156,8 @@ def two_processes_rows() -> list[Row]:
 
 #: the live machines that are measured: what they are -> CPUs, keys of the machine, transport, rounds of forks
 LIVE: dict[str, tuple[int, str, Kind, int]] = {
-    "live, 2 CPUs": (2, "", "leases", 8),
-    "live, 2 CPUs, nothing lent": (2, "", "sockets", 8),
+    "live, 2 CPUs": (2, "", "leases", 16),
+    "live, 2 CPUs, nothing lent": (2, "", "sockets", 16),
     "live, 2 CPUs, Ray's calls": (2, "", "ray", 1),
     "live, 8 CPUs, every node alone": (8, "colocate: false", "leases", 2),
     "live, 8 CPUs, nothing lent": (8, "colocate: false", "sockets", 2),

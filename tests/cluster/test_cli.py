@@ -968,10 +968,10 @@ def test_run_live_agrees_with_sim_and_leaves_nobody_behind(tmp_path: Path) -> No
 
 
 @pytest.mark.live
+@pytest.mark.usefixtures("ray_session")
 def test_replay_live_follows_the_token(found: Any, tmp_path: Path) -> None:
-    done = started("replay", found["token"], "--live", "--out", tmp_path / "run", "--json", "--expect")
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
+    told = document("replay", found["token"], "--live", "--out", tmp_path / "run", "--expect")
+    assert told["exit"] == 0
     assert told["digest"]["live"] == told["digest"]["sim"]
     assert told["finding"]["kind"] == "spin-forever"
     assert document("postmortem", tmp_path / "run")["complete"]

@@ -21,6 +21,7 @@ from cluster.compiled.stage import OPEN, Stage, stage
 from shared import form
 from shared.patch import SEAMS
 from shared.port.port import Context, Held, here
+from shared.port.struct import KINDS
 from tests.cluster.accessors import FIELDS
 from tests.kit import THING, PartOfPort
 
@@ -216,6 +217,51 @@ def test_no_compiled_module_has_what_mypyc_refuses() -> None:
     assert found == []
 
 
+NARROWED = """
+import sys
+from mypy.build import BuildSource, build
+from mypy.nodes import Decorator, MemberExpr, OverloadedFuncDef
+from mypy.options import Options
+from mypy.types import CallableType, Instance, UnionType, get_proper_type
+
+options = Options()
+options.export_types, options.incremental, options.ignore_missing_imports = True, False, True
+options.per_module_options = {"ray.*": {"follow_imports": "skip"}}
+names = sys.argv[1:]
+built = build([BuildSource(name, name.removesuffix(".py").replace("/", ".")) for name in names], options)
+for access, type_ in built.types.items():
+    struct = get_proper_type(built.types.get(access.expr)) if isinstance(access, MemberExpr) else None
+    if isinstance(struct, Instance) and struct.type.fullname.startswith("shared.uvm.structs."):
+        getter = struct.type.get(access.name).node
+        getter = getter.items[0] if isinstance(getter, OverloadedFuncDef) else getter
+        if isinstance(getter, Decorator) and isinstance(getter.func.type, CallableType):
+            declared = get_proper_type(getter.func.type.ret_type)
+            narrowed = isinstance(declared, UnionType) and str(declared) != str(get_proper_type(type_))
+            print("narrowed" if narrowed else "declared", access.line, access.name)
+"""
+
+
+@pytest.mark.long
+def test_no_field_is_believed_to_be_what_it_was_when_it_was_tested(staged: Path, tmp_path: Path) -> None:
+    """mypy narrows `map.physio` behind `if map.physio is None: return`, and mypyc refuses None there, although another
+    context may have put it there. It does so in the sources, and the copy prevents it."""
+    (tmp_path / "narrowed.py").write_text(NARROWED, encoding="utf-8")
+
+    def accesses(text: str) -> list[str]:
+        (staged / "shared/uvm/map_entry.py").write_text(text, encoding="utf-8")
+        command = [sys.executable, tmp_path / "narrowed.py", *(name for name in modules(ROOT) if "/uvm/" in name)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=staged)
+        return done.stdout.splitlines()
+
+    text = (staged / "shared/uvm/map_entry.py").read_text(encoding="utf-8")
+    try:
+        wrong = accesses(text.replace("(map__wide := map)", "map"))
+    finally:
+        good = accesses(text)
+    assert [line.split()[0::2] for line in wrong if "narrowed" in line] == [["narrowed", "physio"]]
+    assert len(good) == len(wrong) > 500 and not [line for line in good if "narrowed" in line]
+
+
 # -- accessors: what stage.py makes of declarations, against the declarations themselves ------------
 
 
@@ -294,6 +340,20 @@ def test_a_wrong_accessor_is_noticed(right: str, wrong: str, declared: list[str]
             same(trace(form.PLAIN, staged, FEW), declared[: declared.index(f"program {FEW}.0")])
     finally:
         file.write_text(text, encoding="utf-8")
+
+
+def test_what_a_test_said_of_a_hint_is_not_believed_at_the_next_look(staged: Path) -> None:
+    """Others may store None in between: a field that mypyc took for narrowed would be a TypeError."""
+    text = (staged / "shared/uvm/structs.py").read_text()
+    optional = [
+        (kind.__name__, field.name)
+        for kind in KINDS.values()
+        for field in kind.fields.values()
+        if field.hint and "None" in field.type
+    ]
+    assert ("VmMap", "physio") in optional
+    for _, name in optional:
+        assert f"    def {name}(self) -> Any:\n" in text
 
 
 def test_functions_stay_on_their_lines(staged: Path) -> None:

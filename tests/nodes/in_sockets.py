@@ -121,9 +121,10 @@ class Network:
                 there.sock.sendall(here.exactly(size))
             while True:
                 message = here.receive()
-                trouble = (
-                    dice.choice(("cut", "lost", "twice", "late", "exchanged")) if dice.random() < self.trouble else ""
-                )
+                often = 6 if message[0] == Kind.DELIVERY else 1  # there are far fewer of them
+                trouble = ""
+                if dice.random() < often * self.trouble:
+                    trouble = dice.choice(("cut", "lost", "twice", "late", "exchanged"))
                 if trouble == "exchanged" and message[0] != Kind.DELIVERY:  # frames come one at a time
                     trouble = "late"
                 self.did[trouble] += bool(trouble)
