@@ -21,7 +21,7 @@ FORM ?= $(UVMP_FORM)
 PYTEST := $(BIN)/python -m pytest -q
 BUILD := UVMP_FORM=plain $(BIN)/python -m cluster.compiled
 
-.PHONY: help setup compiled built quick test check long bench tokens medians digests big-lock mutants demo clean
+.PHONY: help setup compiled built quick test check long bench rediscovery tokens medians digests big-lock mutants demo clean
 
 help:
 	@echo "make demo    see a race found, replayed and explained"
@@ -30,6 +30,7 @@ help:
 	@echo "make check   the same without pytest"
 	@echo "make long    the tests that are too slow for 'make test'"
 	@echo "make bench   measure"
+	@echo "make rediscovery  fuzz with each erratum until it is found, two minutes each at most; continues where it ended"
 	@echo "make tokens  after a change of the kernel: find the shipped schedules again"
 	@echo "make medians  after a change of the search: measure how soon each strategy finds each defect; takes an hour"
 	@echo "make digests  after a change of what journals say: write their digests anew"
@@ -92,6 +93,9 @@ long: $(STAMP)
 bench: $(STAMP)
 	@$(BIN)/python -m tests.bench
 	@$(BIN)/python -m tests.bench.compare --best
+
+rediscovery: $(STAMP)
+	@UVMP_FORM=$(FORM) $(BIN)/python -m tests.bench.rediscovery
 
 tokens: $(STAMP)
 	@$(BIN)/python -m tests.scenarios.tokens

@@ -167,7 +167,7 @@ class Program:
             f"machine: {{cpus: {len(names)}, frames: 8, swap_slots: 0}}",
             "setup:", *(f"  - process: {{as: {name}, cpu: {cpu}}}" for cpu, name in enumerate(names)),
             "programs:", *(f"  {name}: []" for name in names),
-            f"bound: {{strategy: random, schedules: 1000, operations: {self.operations}}}",
+            f"bound: {{schedules: 1000, operations: {self.operations}}}",
         ]  # fmt: skip
         scenario = load_scenario("\n".join(lines) + "\n", f"program {self.setup.__module__}")
         functions = [self.setup, *self.threads, *([self.check] if self.check else [])]
@@ -286,13 +286,13 @@ def explore(program: Program, strategy: Strategy | None = None, executions: int 
     """Run a program under one schedule after another, until one has a finding. The first is the default one.
 
     Args:
-        strategy: what chooses the schedules: any of cluster/search; default: Pct().
+        strategy: what chooses the schedules: any of cluster/search; default: `auto`, in which several take turns.
         executions: at most.
 
     Raises: UserMistake - a function fails otherwise than by an assertion; names its file and line.
     """
     scenario = program.scenario()
-    exploration = search.explore(scenario, strategy or Pct(), schedules=executions)
+    exploration = search.explore(scenario, strategy, schedules=executions)
     outcome = engine.replay(scenario, []) if exploration.outcome is None else exploration.outcome
     exhausted = exploration.coverage is not None and exploration.coverage.exhausted
     return Report(program, exploration.schedules, exploration.found_at, outcome, exhausted)

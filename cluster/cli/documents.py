@@ -46,7 +46,7 @@ KEYS = {
     ),
     "minimize": (
         "scenario", "errata", "detect", "finding", "operations", "deviations_before", "deviations", "preemptions",
-        "windows", "token", "replay", "out", "exit", "error",
+        "windows", "smaller", "token", "replay", "out", "exit", "error",
     ),
     "measure": ("seeds", "scenarios", "interrupted", "exit"),
 }  # fmt: skip

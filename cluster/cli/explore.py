@@ -17,6 +17,7 @@ from cluster.cli.options import (
     called,
     choose,
     kernel_options,
+    new_file,
     new_folder,
     run_options,
     seed_option,
@@ -272,7 +273,7 @@ def _explore_all(asked: ExploreOptions) -> int:
     if patched:
         return compare_all(output, asked.seed, asked.schedules)
     order = Order(asked.seed, asked.fixed, asked.strategy, asked.schedules)
-    out, junit = (None if name is None else Path(name) for name in (asked.out, asked.junit))
+    junit, out = new_file(asked.junit, "--junit"), None if asked.out is None else Path(asked.out)
     return explore_all(output, order, out, junit, asked.expect)
 
 

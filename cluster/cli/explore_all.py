@@ -9,7 +9,8 @@ from time import monotonic
 
 from cluster import configs
 from cluster.cli.documents import End, Facts, document, of_end
-from cluster.cli.junit import Case, write
+from cluster.cli.junit import Case, report
+from cluster.cli.options import put
 from cluster.cli.output import Output
 from cluster.search.campaign import Order, Row, campaign, causes
 from cluster.search.survey import Row as Compared
@@ -78,7 +79,7 @@ def explore_all(output: Output, order: Order, out: Path | None, junit: Path | No
         "out": None if out is None else str(out),
     }
     if junit is not None:
-        write(junit, [_case(row, expecting) for row in rows])
+        put(junit, report([_case(row, expecting) for row in rows]), "--junit")
     output.result(document("explore", told, of_end(End(code, interrupted=interrupted))))
     return code
 

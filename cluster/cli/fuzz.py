@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import shlex
 from collections.abc import Iterable
@@ -12,7 +11,7 @@ from pathlib import Path
 import click
 
 from cluster.cli.documents import End, Facts, document, of_end
-from cluster.cli.options import asks, called, common, patch_option
+from cluster.cli.options import Duration, asks, called, common, patch_option
 from cluster.cli.output import Output, rate_of
 from cluster.fuzz.corpus import Found, read_log
 from cluster.fuzz.hunt import Hunt, Order, hunt
@@ -25,8 +24,6 @@ from shared.text import clean, counted
 
 #: how long the command runs if nobody says so
 SECONDS = 60.0
-UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
-_TIME = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)([smh]?)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,15 +41,6 @@ class FuzzOptions:
     as_json: bool
 
 
-def _seconds(_: click.Context, option: click.Parameter, text: str | None) -> float | None:
-    if text is None:
-        return None
-    match = _TIME.fullmatch(text)
-    if match is None:
-        raise UserMistake(f"expected a time such as 90, 30s, 2m or 1h; found {clean(text, 40)!r}", field="--time")
-    return float(match[1]) * UNITS[match[2]]
-
-
 @called(
     "fuzz",
     ("uvmp fuzz --time 30s", "test the repaired kernel with new random programs"),
@@ -66,7 +54,7 @@ def _seconds(_: click.Context, option: click.Parameter, text: str | None) -> flo
               "seed, or the corpus's.")  # fmt: skip
 @click.option("--programs", type=click.IntRange(1, 100_000_000), metavar="N",
               help="End when the corpus has had N programs.")  # fmt: skip
-@click.option("--time", metavar="TIME", callback=_seconds, help="End after this time, as 30s, 2m or 1h. Default: 1m, "
+@click.option("--time", type=Duration(), help="End after this time, as 30s, 2m or 1h. Default: 1m, "
               "if neither --programs nor --merge is given.")  # fmt: skip
 @click.option("--features", metavar="LIST", help=f"Programs use only these, separated by commas: "
               f"{', '.join(FEATURES)}. Default: each program draws its own.")  # fmt: skip
@@ -152,7 +140,7 @@ def _order(asked: FuzzOptions) -> Order:
         seed,
         programs,
         float("inf") if seconds is None else seconds,
-        features,
+        features=features,
         errata=errata,
         first=asked.first,
         out=Path(asked.out or f"runs/fuzz-{tame}"),

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from xml.etree import ElementTree
 
-from shared.errors import UserMistake
 from shared.text import clean
 
 #: characters of a message
@@ -30,11 +27,8 @@ class Case:
     error: str | None = None
 
 
-def write(path: Path, cases: Sequence[Case]) -> None:
-    """Write the report, whole or not at all.
-
-    Raises: UserMistake - the file cannot be written.
-    """
+def report(cases: Sequence[Case]) -> str:
+    """The report."""
     failures, errors = sum(case.failure is not None for case in cases), sum(case.error is not None for case in cases)
     counts = {"tests": str(len(cases)), "failures": str(failures), "errors": str(errors)}
     time = f"{sum(case.seconds for case in cases):.3f}"
@@ -46,11 +40,4 @@ def write(path: Path, cases: Sequence[Case]) -> None:
             if text is not None:
                 message = clean(text.splitlines()[0], LONGEST)
                 ElementTree.SubElement(element, kind, {"message": message}).text = clean(text, LONGEST)
-    part = path.with_name(path.name + ".part")
-    try:
-        ElementTree.ElementTree(suite).write(part, encoding="utf-8", xml_declaration=True)
-        os.replace(part, path)
-    except OSError as wrong:
-        part.unlink(missing_ok=True)
-        why = f"cannot be written: {clean((wrong.strerror or str(wrong)).lower(), 200)}"
-        raise UserMistake(why, file=clean(path, 200), field="--junit") from None
+    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
 
 import click
 
@@ -10,7 +12,18 @@ from cluster import configs
 from cluster.boot import prepare
 from cluster.cli import describe
 from cluster.cli.documents import End, Facts, deviations, document, of_end, of_outcome, of_scenario
-from cluster.cli.options import Chosen, Options, asks, called, choose, common, kernel_options, new_folder
+from cluster.cli.options import (
+    Chosen,
+    Options,
+    asks,
+    called,
+    choose,
+    common,
+    kernel_options,
+    new_file,
+    new_folder,
+    put,
+)
 from cluster.cli.output import Output, Progress
 from cluster.cli.schedules import schedule_of
 from cluster.postmortem.words import said
@@ -36,10 +49,14 @@ class MinimizeOptions(Options):
     Attributes:
         what: a token, a folder, or a scenario.
         scenario: the file of a token's scenario.
+        smaller: the file to write a smaller scenario to.
+        schedules: for the search of each part of the scenario.
     """
 
     what: str
     scenario: str | None
+    smaller: str | None
+    schedules: int
 
 
 @called(
@@ -47,9 +64,18 @@ class MinimizeOptions(Options):
     ("uvmp minimize TOKEN", "show which operations a finding needs, and the nearest schedule without it"),
     ("uvmp minimize runs/live", "shorten the schedule of a run of real processes"),
     ("uvmp minimize S3a-shipped", "search a scenario first"),
+    ("uvmp minimize S3a --smaller part.yaml", "also cut the scenario down: fewer steps, threads, pages and CPUs"),
 )
 @click.argument("what", metavar="TOKEN|RUN|SCENARIO")
 @click.option("--scenario", metavar="FILE", help="The file of the token's scenario, if it is not a shipped scenario.")
+@click.option("--smaller", metavar="FILE", help="Also write the smallest part of the scenario that has the finding.")
+@click.option(
+    "--schedules",
+    type=click.IntRange(1, 100_000),
+    default=100,
+    show_default=True,
+    help="With --smaller: schedules for each part of the scenario.",
+)
 @click.option("--out", metavar="DIR", help="Keep the shortened run in folder DIR, which must not exist yet.")
 @kernel_options
 @common
@@ -62,7 +88,7 @@ def command(asked: MinimizeOptions) -> int:
     operation and has no finding.
     """
     output = Output(asked.as_json)
-    folder = new_folder(asked.out)
+    folder, file = new_folder(asked.out), new_file(asked.smaller, "--smaller")
     chosen, failing, long = _failing(output, asked)
     if failing is None or failing.finding is None:
         output.say("no finding, so there is no schedule to shorten", bold=True)
@@ -92,12 +118,14 @@ def command(asked: MinimizeOptions) -> int:
         output.replay_line(chosen.replay_line(failing.token))
     keep(folder, chosen.scenario, failing, chosen.options)
     output.kept(failing.folder)
+    smaller = None if file is None else _smaller(output, file, asked.schedules, chosen, failing)
     end = End(Exit.FINDING, failed=failing.unkept)
     facts = of_outcome(chosen, failing) | {
         "deviations": deviations(failing.deviations),
         "deviations_before": long,
         "preemptions": {"least": known.least, "most": known.preemptions, "classes": known.classes},
         "windows": [_facts(chosen, failing, window) for window in needed],
+        "smaller": smaller,
     }
     return output.end(document("minimize", of_scenario(chosen.scenario), facts, of_end(end)), end.code, end.failed)
 
@@ -139,6 +167,33 @@ def _needs(known: Fewest) -> str:
     told = f"the finding needs at most {counted(known.preemptions, 'preemption')}"
     least = f", and at least {known.least}" if known.least else ""
     return f"{told}{least}; not exhausted below in {counted(known.schedules, 'schedule')}"
+
+
+def _smaller(output: Output, path: Path, schedules: int, chosen: Chosen, failing: Outcome) -> Facts:
+    """Cut the scenario down, and write the part.
+
+    Raises: UserMistake - there is no file of the scenario; its form cannot be cut down; the part cannot be written.
+    """
+    from cluster.fuzz.smaller import BUDGET, smaller, steps
+
+    scenario, finding, options = chosen.scenario, failing.finding, chosen.options
+    assert finding is not None
+    shipped = configs.root() / "scenarios" / f"{scenario.id}.yaml"
+    file = Path(options[options.index("--scenario") + 1]) if "--scenario" in options else shipped
+    output.note(f"searching up to {BUDGET} parts of {file.name}, {counted(schedules, 'schedule')} each")
+    tried = count(1)
+    text = configs.read(file, configs.shown(file))
+    cut = smaller(
+        text, configs.shown(file), scenario, finding, schedules, lambda: output.step(f"searched part {next(tried):,}")
+    )
+    if cut is None:
+        raise UserMistake(f"{scenario.id} has the finding in no part that {schedules:,} schedules can show, or is a "
+                          "scenario of another form", field="--smaller")  # fmt: skip
+    text, part, search = cut
+    put(path, text, "--smaller")
+    output.say(f"{path}: {steps(part)} of {counted(steps(scenario), 'step')}, {counted(part.machine.cpus, 'CPU')}; "
+               f"found in schedule {search.found_at:,}")  # fmt: skip
+    return {"file": str(path), "steps": steps(part), "of": steps(scenario), "found_at": search.found_at}
 
 
 def _say(output: Output, chosen: Chosen, failing: Outcome, window: Window) -> None:

@@ -223,6 +223,37 @@ def run_options(command: Command) -> Command:
     return click.option("--out", metavar="DIR", help="Keep the run in folder DIR, which must not exist yet.")(command)
 
 
+def new_file(name: str | None, field: str) -> Path | None:
+    """The file that an option names, for `put`: its folder must be there before a long search begins.
+
+    Raises: UserMistake - it cannot be written there.
+    """
+    if name is None:
+        return None
+    path = Path(name)
+    if not name or path.is_dir():
+        raise UserMistake("expected the name of a file", file=clean(name, 200) or None, field=field)
+    if not path.parent.is_dir():
+        raise UserMistake("there is no such folder", file=clean(path.parent, 200), field=field)
+    return path
+
+
+def put(path: Path, text: str, field: str) -> None:
+    """Write a file as a whole, or not at all.
+
+    Raises: UserMistake - it cannot be written.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+    except OSError as wrong:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        why = f"cannot be written: {clean((wrong.strerror or str(wrong)).lower(), 200)}"
+        raise UserMistake(why, file=clean(path, 200), field=field) from None
+
+
 @dataclass(frozen=True, slots=True)
 class Chosen:
     """A scenario as the user wants it run.

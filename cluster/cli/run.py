@@ -33,6 +33,7 @@ from cluster.runs.outcome import Outcome
 from cluster.runs.replay import recorded
 from cluster.runs.token import token_of
 from cluster.search import STRATEGIES, make
+from cluster.search.chance import interval, percent
 from cluster.sim.engine import Sim
 from nodes.host.transport import Kind
 from shared.errors import Exit, ProjectBug, UserMistake
@@ -261,7 +262,9 @@ def _say(output: Output, runs: Runs, why_not: str | None) -> Exit:
 def _say_runs(output: Output, runs: Runs) -> None:
     """How often what was found, and the line that repeats the first of these runs."""
     chosen, all_runs = runs.chosen, runs.outcomes
-    output.say(f"a finding in {len(runs.findings):,} of {counted(len(all_runs), 'run')}", bold=True)
+    low, high = map(percent, interval(len(runs.findings), len(all_runs)))
+    likely = f"; so between {low} and {high} of such runs have one (95 %)" if len(all_runs) > 1 else ""
+    output.say(f"a finding in {len(runs.findings):,} of {counted(len(all_runs), 'run')}{likely}", bold=True)
     tally = Counter(run.finding.signature if run.finding is not None else ("no finding", "", "") for run in all_runs)
     output.table(
         ("runs", "finding", "function", "object"), [(count, *signature) for signature, count in tally.most_common()]

@@ -20,9 +20,8 @@ from typing import NamedTuple
 
 from cluster.fuzz.corpus import FINDINGS, About, Cause, Corpus, Entry, Found, Member, name_of, programs_of, write
 from cluster.fuzz.generate import generate
-from cluster.fuzz.judge import Failure, confirmed, judge
+from cluster.fuzz.judge import Failure, Seen, confirmed, judge
 from cluster.fuzz.mutate import mutate
-from cluster.fuzz.observe import Sight
 from cluster.fuzz.program import Keys, Program
 from cluster.fuzz.rules import sound
 from cluster.fuzz.shrink import shrink
@@ -47,7 +46,7 @@ class Order:
 
     Attributes:
         programs: until the corpus has had so many; None: no limit.
-        seconds: no new one after this time.
+        seconds: no new one after this time, by this clock.
         features, size: of the programs, see generate.Maker.
         schedules: strategy -> executions of each program; None: as judge() has it.
         errata: switched on.
@@ -60,6 +59,7 @@ class Order:
     seed: str
     programs: int | None = None
     seconds: float = float("inf")
+    clock: Callable[[], float] = monotonic
     features: frozenset[str] | None = None
     size: int = 16
     schedules: dict[str, int] | None = None
@@ -84,6 +84,7 @@ class Hunt:
         programs: that this hunt has run. found: findings that it has written.
         program, failure: the last one that failed, cut down if it was written.
         seconds: of processor time.
+        reached: erratum switched on -> programs of this hunt that came to its site.
         doing: what it is at, besides running programs.
     """
 
@@ -94,6 +95,7 @@ class Hunt:
     program: Program | None = None
     failure: Failure | None = None
     interrupted: bool = False
+    reached: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     doing: str = ""
 
@@ -121,10 +123,10 @@ def hunt(order: Order, progress: Progress | None = None) -> Hunt:
     if order.out is not None:
         corpus.open()
     result = Hunt(order, corpus)
-    began, cpu = monotonic(), process_time()
+    began, cpu = order.clock(), process_time()
     try:
         for task in _tasks(order, corpus):
-            if monotonic() - began > order.seconds:
+            if order.clock() - began > order.seconds:
                 break
             _run(result, task, progress)
             result.seconds = process_time() - cpu
@@ -211,21 +213,23 @@ def _run(result: Hunt, task: Task, progress: Progress | None) -> None:
     order, corpus, program = result.order, result.corpus, task.program
     number, name = len(corpus.entries), name_of(program.text().encode())
     ran: Counter[str] = Counter()
-    sights = set[Sight]() if order.guided else None
+    seen = Seen() if order.guided else None
     replays = tuple(order.schedules or ("stay", "random", "pct"))
     replays = replays if number % REPLAYED == 0 and not order.errata else ()
     scenario = program.load().with_errata(order.errata)
     seed = int(name, 16)
-    failure = judge(scenario, seed, order.schedules, replays, ran, sights)
-    new = (sights or set()) - corpus.sights
+    failure = judge(scenario, seed, order.schedules, replays, ran, seen)
+    new = set() if seen is None else seen.sights - corpus.sights
     rounds = 1
     before = 0
-    while failure is None and sights is not None and rounds < ROUNDS:
+    while failure is None and seen is not None and rounds < ROUNDS:
         if len(new) < before + WORTH and rounds >= task.rounds:
             break
         before = len(new)
-        failure = judge(scenario, seed + rounds, _more(order), (), ran, sights)
-        new, rounds = sights - corpus.sights, rounds + 1
+        failure = judge(scenario, seed + rounds, _more(order), (), ran, seen)
+        new, rounds = seen.sights - corpus.sights, rounds + 1
+    if seen is not None:
+        result.reached.update(seen.sites.keys())
     steps = sum(len(body.steps) for body in program.bodies())
     entry = Entry(name, task.origin, steps, task.parents, tuple(sorted(new)), rounds, dict(ran))
     if failure is None:

@@ -63,6 +63,19 @@ class Failure:
         return f"{self.kind} ({self.strategy}, execution {self.number}): {self.text}"
 
 
+@dataclass
+class Seen:
+    """What executions have shown.
+
+    Attributes:
+        sights: of how contexts met.
+        sites: erratum -> executions that came to its site.
+    """
+
+    sights: set[Sight] = field(default_factory=set)
+    sites: Counter[str] = field(default_factory=Counter)
+
+
 @seldom_collected()
 def judge(
     scenario: Scenario,
@@ -70,7 +83,7 @@ def judge(
     schedules: dict[str, int] | None = None,
     replayed: Sequence[str] = (),
     tally: Counter[str] | None = None,
-    sights: set[Sight] | None = None,
+    seen: Seen | None = None,
 ) -> Failure | None:
     """Run a scenario until something must not be; None: all is well.
 
@@ -79,7 +92,7 @@ def judge(
         schedules: strategy -> executions; None: SCHEDULES.
         replayed: strategies of which the last execution is replayed as well.
         tally: counts the executions by strategy, and "replay".
-        sights: gets what the executions show; None: nobody wants to know.
+        seen: gets what the executions show; None: nobody wants to know.
     """
     tally = Counter() if tally is None else tally
     try:
@@ -89,16 +102,18 @@ def judge(
     except Exception as error:
         return _crash(error)
     sim: Sim
-    if sights is None:
+    if seen is None:
         sim = Sim(machine, image)
     else:
         sim = observed = Observed(machine, image)
-        observed.sights = sights
+        observed.sights = seen.sights
     for name, times in (SCHEDULES if schedules is None else schedules).items():
         strategy = make(name, seed, DEPTH)
         for number in range(1, times + 1):
             tally[name] += 1
             failure = _execute(sim, strategy)
+            if seen is not None:
+                seen.sites.update(site for site, count in sim.sites.items() if count)
             if failure is None and number == times and name in replayed:
                 tally["replay"] += 1
                 failure = _replay(scenario, sim)

@@ -11,7 +11,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from cluster.cli.junit import Case, write
+from cluster.cli.junit import Case, report
+from cluster.cli.options import put
 from cluster.search.campaign import FILE, Order, Row, campaign, causes, one
 from shared.errors import UserMistake
 from tests.kit import uvmp
@@ -140,6 +141,7 @@ def test_the_command_searches_everything_and_goes_on(tmp_path: Path) -> None:
         (("--all", "--depth", "2"), "--depth: cannot be given with --all"),
         (("--all", "--kernel-lock", "big"), "--kernel-lock: cannot be given with --all"),
         (("S3a", "--junit", "x.xml"), "--junit: is only for --all"),
+        (("--all", "--junit", "none/x.xml"), "none: --junit: there is no such folder"),
     ],
 )
 def test_options_that_say_nothing_are_refused(args: tuple[str, ...], told: str) -> None:
@@ -147,15 +149,21 @@ def test_options_that_say_nothing_are_refused(args: tuple[str, ...], told: str) 
     assert result.exit_code == 2 and told in result.stderr
 
 
-def test_a_report_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_the_report_for_ci() -> None:
     cases = [Case("a", 0.5), Case("b", 1, "one\x00\nmore <&>"), Case("c", 0, None, "it died")]
-    write(tmp_path / "r.xml", cases)
-    suite = ElementTree.parse(tmp_path / "r.xml").getroot()
+    suite = ElementTree.fromstring(report(cases))
     assert {key: suite.get(key) for key in ("tests", "failures", "errors", "time")} == {
         "tests": "3", "failures": "1", "errors": "1", "time": "1.500",
     }  # fmt: skip
     failure = suite[1].find("failure")
     assert failure is not None and "more <&>" in str(failure.text)
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    put(tmp_path / "r.xml", "text", "--junit")
     with pytest.raises(UserMistake, match="cannot be written"):
-        write(tmp_path / "none" / "r.xml", cases)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["r.xml"]
+        put(tmp_path / "none" / "r.xml", "text", "--junit")
+    with pytest.raises(UserMistake, match="cannot be written"):
+        put(tmp_path, "text", "--junit")
+    assert [path.name for path in tmp_path.iterdir()] == ["r.xml"] and (tmp_path / "r.xml").read_text() == "text"
+    assert not list(tmp_path.parent.glob(".*.part"))

@@ -11,21 +11,23 @@ from random import Random
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-import cluster.cli.fuzz
 import cluster.fuzz.hunt
 from cluster.boot import prepare
 from cluster.fuzz import corpus as on_disk
 from cluster.fuzz.generate import generate
 from cluster.fuzz.hunt import MERGED, MUTANT, Hunt, Order, hunt
-from cluster.fuzz.judge import judge
+from cluster.fuzz.judge import Seen, judge
 from cluster.fuzz.mutate import mutate
 from cluster.fuzz.observe import FLOW, MEET, ORDER, Observed, Sight
 from cluster.fuzz.program import Program, Step, read
 from cluster.fuzz.rules import broken, tidy
 from cluster.search import make
 from cluster.sim.engine import Sim
+from shared.errata import ERRATA
 from shared.errors import Exit, UserMistake
+from tests.bench import rediscovery
 from tests.kit import uvmp
 
 #: programs that are cheap to run
@@ -72,9 +74,9 @@ def shown() -> set[Sight]:
             "T1": (Step("write", {"at": "m1[0]", "value": 3}), Step("munmap", {"at": "m1[0]", "pages": 1})),
         },
     )
-    sights: set[Sight] = set()
-    assert judge(program.load(), 1, {"stay": 1, "random": 8}, sights=sights) is None
-    return sights
+    seen = Seen()
+    assert judge(program.load(), 1, {"stay": 1, "random": 8}, seen=seen) is None
+    return seen.sights
 
 
 def test_a_value_that_flows_between_contexts_is_seen(shown: set[Sight]) -> None:
@@ -91,9 +93,9 @@ def test_the_order_of_locks_is_seen(shown: set[Sight]) -> None:
 def test_a_context_that_stops_while_another_uses_the_struct_is_seen(shown: set[Sight]) -> None:
     meets = {sight[1:] for sight in shown if sight.kind == MEET}
     assert any(kind in ("vmmap", "amap", "anon") for kind, _, _ in meets)
-    quiet: set[Sight] = set()
-    assert judge(generate("quiet", frozenset()).load(), 1, {"stay": 1}, sights=quiet) is None
-    assert not any(sight.kind == MEET for sight in quiet), "the default schedule stops nobody"
+    quiet = Seen()
+    assert judge(generate("quiet", frozenset()).load(), 1, {"stay": 1}, seen=quiet) is None
+    assert not any(sight.kind == MEET for sight in quiet.sights), "the default schedule stops nobody"
 
 
 # -- programs ----------------------------------------------------------------------------------
@@ -192,11 +194,11 @@ def test_programs_made_from_those_that_showed_something_show_more_than_blind_one
     """The same seed and the same number of programs; the guided hunt also runs what shows something new again."""
     seed, programs = "guidance", 30
     result = hunt(order(seed, programs))
-    blind: set[Sight] = set()
+    blind = Seen()
     for number in range(programs):
-        judge(generate(f"{seed}/{number}", None, SMALL["size"]).load(), number, SMALL["schedules"], sights=blind)
+        judge(generate(f"{seed}/{number}", None, SMALL["size"]).load(), number, SMALL["schedules"], seen=blind)
     assert len(result.corpus.entries) == programs and MUTANT in {entry.origin for entry in result.corpus.entries}
-    assert len(result.corpus.sights) > 1.1 * len(blind)
+    assert len(result.corpus.sights) > 1.1 * len(blind.sights)
 
 
 # -- the corpus ----------------------------------------------------------------------------------------
@@ -403,7 +405,7 @@ def test_the_command_is_interrupted_in_words(tmp_path: Path, monkeypatch: pytest
     [
         (("--features", "map,nonsense"), "--features: there is no feature 'nonsense'"),
         (("--errata", "nonsense"), "--errata: there is no erratum 'nonsense'"),
-        (("--time", "soon"), "--time: expected a time"),
+        (("--time", "soon"), "expected a time"),
         (("--seed", ""), "--seed: expected a name"),
         (("--merge", "nowhere"), "nowhere: is no corpus"),
         (("--programs", "0"), "--programs"),
@@ -413,3 +415,23 @@ def test_what_the_command_does_not_know_is_told_in_words(args: tuple[str, ...], 
     result = uvmp("fuzz", "--out", tmp_path / "c", *args)
     assert result.exit_code == Exit.USAGE and why in result.stderr, result.output
     assert "Traceback" not in result.output
+
+
+# -- rediscovery -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.wide
+def test_rediscovery_tells_what_was_found_and_why_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rediscovery, "FILE", tmp_path / "table.md")
+    found, costs = "amap_unref.amap-unlocked", next(erratum for erratum in ERRATA if not ERRATA[erratum].findings)
+    once = CliRunner().invoke(rediscovery.main, ["--cap", "60", found])
+    assert once.exit_code == 0 and "1 of 1" in once.stderr, once.output
+    row = rediscovery.measure(costs, 0.1)
+    rows = rediscovery.read((tmp_path / "table.md").read_text())
+    assert list(rows) == [found] and rows[found].found and rows[found].site > 0
+    assert not row.found and "only costs" in row.why
+    both = rediscovery.table({**rows, costs: row})
+    assert rediscovery.table(rediscovery.read(both)) == both
+    assert f"Found: 1 of 2 measured, of {len(ERRATA)} in the catalogue; cap 0.1 to 60 seconds." in both
+    again = CliRunner().invoke(rediscovery.main, ["--cap", "60", found])
+    assert again.exit_code == 0 and not again.stderr, "it is not measured again"

@@ -134,6 +134,35 @@ def test_the_command_of_a_token_a_folder_and_a_scenario(tmp_path: Path) -> None:
     assert all(end["operation"] in " ".join(text.split()) and end["passes"] in text for end in ends)
 
 
+def test_a_scenario_is_cut_down_to_a_file_with_the_same_finding(tmp_path: Path) -> None:
+    """The file is a scenario that fails alike, and does not fail on the repaired kernel."""
+    part = tmp_path / "part.yaml"
+    result = uvmp("minimize", "S3a", "--smaller", part, "--schedules", 5, "--json")
+    document = json.loads(result.stdout)
+    told = document["smaller"]
+    assert result.exit_code == 1 and told["file"] == str(part) and 2 * told["steps"] <= told["of"]
+    again = json.loads(uvmp("explore", part, "--json").stdout)
+    assert [again["finding"][key] for key in ("kind", "function")] == [
+        document["finding"][key] for key in ("kind", "function")
+    ]
+    assert again["found_at"] == told["found_at"] and uvmp("explore", part, "--expect", "--schedules", 5).exit_code == 0
+    assert uvmp("explore", part, "--fixed", "--expect", "--schedules", 5).exit_code == 0
+    for line in ("S3a-part", 'title: "A part of S3a"', '"scenario S3a"'):
+        assert line in part.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("what", "file", "told"),
+    [
+        ("E50", "none/part.yaml", "none: --smaller: there is no such folder"),
+        ("litmus-sb", "part.yaml", ""),
+    ],
+)
+def test_a_part_that_cannot_be_made(what: str, file: str, told: str, tmp_path: Path) -> None:
+    result = uvmp("minimize", what, "--smaller", file if "/" in file else tmp_path / file, "--schedules", 2)
+    assert result.exit_code == (2 if told else 0) and told in result.stderr and not list(tmp_path.iterdir())
+
+
 def test_a_scenario_without_a_finding_has_nothing_to_shorten() -> None:
     result: Results = uvmp("minimize", "E31-shipped", "--fixed", "--json")
     assert result.exit_code == 0 and json.loads(result.stdout)["finding"] is None
