@@ -9,12 +9,16 @@ from itertools import permutations
 
 import pytest
 
+from cluster.boot import prepare
 from cluster.search.pct import Pct
 from cluster.search.pos import Pos
-from cluster.search.strategy import Strategy
+from cluster.search.rff import Rff
+from cluster.search.strategy import Patience, Strategy
 from cluster.search.surw import Surw
 from cluster.search.walk import RandomWalk
+from cluster.sim.engine import Sim
 from nodes.cpu import Thread
+from tests.bench.sct import PROGRAMS
 from tests.kit import THING, THING1, Toy, things
 
 #: a context's operations, one letter each: x and y are shared, the others are not
@@ -202,3 +206,25 @@ def test_pct_finds_what_has_depth_d_as_often_as_its_bound_says(depth: int, seed:
     executions = 1500
     hits = sum(count for order, count in letters.orders(pct, executions).items() if wanted(order))
     assert hits / executions >= 1 / (len(programs) * pct.longest ** (depth - 1))
+
+
+# -- who holds contexts back must let them go in the end ---------------------------------------------
+
+
+def test_patience_ends_in_an_execution_far_longer_than_those_before() -> None:
+    """And learns from such an execution only a little: it went on because somebody was held back."""
+    patience = Patience()
+    for points, ended in ((250, False), (700, False), (3000, True)):
+        patience.renew()
+        ends = [patience.ends() for _ in range(points)]
+        assert ends[-1] == ended
+    patience.renew()
+    assert patience.longest == 770 and patience.points == 0
+
+
+@pytest.mark.parametrize("make", [Rff, Surw])
+def test_who_spins_for_somebody_who_has_stopped_does_not_spin_forever(make: Callable[[int], Strategy]) -> None:
+    """The lock of this program is an exchange that is tried again and again; to give way does not help it."""
+    sim, strategy = Sim(*prepare(PROGRAMS["IWSQ"].scenario())), make(1)
+    kinds = {found.kind for found in (sim.execute(strategy) for _ in range(60)) if found is not None}
+    assert kinds == {"assertion"}
