@@ -21,7 +21,7 @@ FORM ?= $(UVMP_FORM)
 PYTEST := $(BIN)/python -m pytest -q
 BUILD := UVMP_FORM=plain $(BIN)/python -m cluster.compiled
 
-.PHONY: help setup compiled built quick test check long bench rediscovery tokens medians digests big-lock mutants demo clean
+.PHONY: help setup compiled built quick test check long bench rediscovery tokens medians digests big-lock exhausted mutants demo clean
 
 help:
 	@echo "make demo    see a race found, replayed and explained"
@@ -35,6 +35,7 @@ help:
 	@echo "make medians  after a change of the search: measure how soon each strategy finds each defect; takes an hour"
 	@echo "make digests  after a change of what journals say: write their digests anew"
 	@echo "make big-lock  after a change of the kernel: search every scenario again with the big lock"
+	@echo "make exhausted  after a change of the kernel: exhaust every scenario again, as far as that goes"
 	@echo "make mutants  [MODULE=cluster/runs/token.py] change a module in one place at a time: do its tests notice?"
 	@echo "make setup   build .venv (the others do that by themselves) and the compiled form; says how to call uvmp"
 	@echo "make compiled  compile the engine and the kernel again, after a change: four times as fast as plain Python"
@@ -108,6 +109,9 @@ digests: $(STAMP)
 
 big-lock: $(STAMP)
 	@$(BIN)/python -m tests.scenarios.big_lock
+
+exhausted: $(STAMP)
+	@nice $(BIN)/python -m tests.scenarios.exhausted
 
 # mutmut is no dependency of `make setup`: whoever never mutates does not wait for it.
 mutants: $(STAMP)

@@ -141,8 +141,11 @@ def needs_live(shown: Shown) -> bool:
 
 
 @pytest.mark.parametrize("shown", [shown for shown in SHOWN if not needs_live(shown)], ids=lambda shown: shown.command)
-def test_a_command_of_the_texts_works(shown: Shown, token: str) -> None:
+def test_a_command_of_the_texts_works(
+    shown: Shown, token: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What a newcomer types first must do what the text says."""
+    monkeypatch.chdir(tmp_path)  # `uvmp fuzz` makes a folder
     assert_shown(shown, *run(shown.command, token), token)
 
 

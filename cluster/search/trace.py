@@ -198,8 +198,6 @@ class Trace:
             own = self.events[at].own
             for resource in own.reads | own.writes:
                 news += self._since(self._writes.get(resource), at, thread)
-            for resource in own.writes:
-                news += self._since(self._reads.get(resource), at, thread)
         return news
 
     def _since(self, places: list[int] | None, at: int, thread: str) -> list[int]:
@@ -305,31 +303,40 @@ class Trace:
         before = clock.copy() if cpu else clock
         if cpu:
             _join(clock, events[cpu[-1]].clock)
-        if event.asks_simple:
+        simple = event.asks_simple
+        for place in conflicts:
+            earlier = events[place]
+            if simple and earlier.code != AGAIN:
+                continue  # a request for a lock can only come behind its release
+            if clock[earlier.cpu] < earlier.number:
+                if event.code != AGAIN or self._is_news_without(event, earlier):
+                    races.append(place)
+                _join(clock, earlier.clock)
+        if simple:
             taken = self._taken.get(event.target)
             if taken and clock[events[taken[-1]].cpu] < events[taken[-1]].number:
                 races.append(taken[-1])
             for place in conflicts:
                 _join(clock, events[place].clock)
-        else:
-            for place in conflicts:
-                earlier = events[place]
-                if clock[earlier.cpu] < earlier.number:
-                    if event.code != AGAIN or self._is_news_without(event, earlier):
-                        races.append(place)
-                    _join(clock, earlier.clock)
         if cpu and events[cpu[-1]].thread != event.thread:
             for place in conflicts:
                 _join(before, events[place].clock)
-            for place in reversed(cpu):
-                earlier = events[place]
-                if earlier.thread == event.thread:
-                    break
-                if event.could_precede(earlier):
-                    if before[earlier.cpu] < earlier.number:
-                        races.append(place)
-                    break
+            races += self._overtaken(event, before)
         return races, clock
+
+    def _overtaken(self, event: Event, before: list[int]) -> list[int]:
+        """Place of the last event of the processor before which the context could have had it.
+
+        Args:
+            before: clock of what the context needs.
+        """
+        for place in reversed(self._of_cpu[event.cpu]):
+            earlier = self.events[place]
+            if earlier.thread == event.thread:
+                break
+            if event.could_precede(earlier):
+                return [place] if before[earlier.cpu] < earlier.number else []
+        return []
 
     def _is_news_without(self, event: Event, earlier: Event) -> bool:
         """Would a context try again if this had not happened?"""

@@ -15,10 +15,11 @@ from cluster.search.dpor import Branch, Optimal, Place
 from cluster.search.trace import Event
 from cluster.sim.engine import Sim
 from nodes.cpu import Thread
+from shared.port.port import here
 from shared.wire.messages import OPERATIONS
 from tests.cluster import brute
 from tests.cluster.brute import CELLS, Cell, Statement, TooMany
-from tests.kit import scenario
+from tests.kit import THING, Toy, scenario, things
 
 #: more cells than those of random programs
 MANY = [Cell.at(number) for number in range(128)]
@@ -264,6 +265,32 @@ def test_what_a_random_walk_of_the_kernel_comes_to_was_performed_once(name: str)
     for _ in range(60):
         sim.execute(walk)
         assert hash(walk.whole().names()) in seen
+
+
+def holds() -> None:
+    THING.lk.lock()
+    THING.lk.unlock()
+
+
+def tries() -> None:
+    while not THING.lk.trylock():
+        here.port.spin()
+    THING.lk.unlock()
+
+
+@pytest.mark.parametrize("bodies", [[holds, tries], [holds, holds, tries], [tries, tries]])
+def test_who_tries_again_does_so_when_there_is_something_new(bodies: list[Callable[[], None]]) -> None:
+    """As often as it likes it would only see the same again; so there is an end of it. What a random walk comes to,
+    which does the same, is the same."""
+    toy = Toy(things, {name: (cpu, body) for cpu, (name, body) in enumerate(zip("ABC", bodies, strict=False))})
+    strategy, walk = Optimal(), Wander(1)
+    seen = Counter(hash(strategy.whole().names()) for found in brute.walked(toy.sim, strategy) if found is None)
+    assert set(seen.values()) == {1} and len(seen) == strategy.executions and strategy.redundant == 0
+    walks = set()
+    for _ in range(40 * len(seen)):
+        toy.sim.execute(walk)
+        walks.add(hash(walk.whole().names()))
+    assert walks <= seen.keys() and len(walks) > 0.8 * len(seen)
 
 
 def test_each_kind_of_operation_has_a_line_in_the_relation() -> None:
