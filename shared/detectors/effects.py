@@ -165,7 +165,7 @@ class Files:
         def cut() -> None:
             for cell in gone:
                 cell.add_all(Cell())
-                cell.disturb({*cell.words, *(word for store in cell.stores for word in store.pairs[cell].words)})
+                cell.disturb(cell.known())
 
         def ends_at(sizes: set[int]) -> None:
             self.ends[file] = sizes

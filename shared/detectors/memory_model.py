@@ -54,6 +54,10 @@ class Cell:
         """What the word may hold."""
         return self.words.get(word, ZERO)
 
+    def known(self) -> set[int]:
+        """Words of which more is known than that they are zero, or is about to be, by a store that is going on."""
+        return {*self.words, *(word for store in self.stores for word in store.pairs[self].words)}
+
     def possible(self, word: int) -> Values:
         """The same, with what is being stored to it."""
         values = self.get(word)
@@ -252,7 +256,7 @@ class Store:
         for cell, stored in self.pairs.items():
             cell.stores.remove(self)
             stored.followers.remove(cell)
-            words = set(stored.words) if isinstance(stored, Patch) else {*cell.words, *stored.words}
+            words = set(stored.words) if isinstance(stored, Patch) else cell.known() | set(stored.words)
             for word in words if done else ():
                 values = stored.get(word)
                 if must and not cell.beyond and (cell, word) not in self.touched:

@@ -452,6 +452,21 @@ def test_the_borrower_sees_what_was_there_when_it_borrowed() -> None:
         assert fine or told.oracle.finding.subject == "loan:0"
 
 
+@pytest.mark.parametrize(("place", "during", "possible"), [("both[1]", True, {0, 1}), ("both[1]", False, {1})])
+def test_memory_freed_while_a_device_fills_it_may_be_zero(place: str, during: bool, possible: set[int]) -> None:
+    """Also if nobody has written to it before, so that there was nothing to throw away when madvise began."""
+    for value in (0, 1, 5):
+        told = Told()
+        told.call("A", "physio", "buf[0]", 1, block=2, write=True, status=0)
+        if not during:
+            told.call("T", "madvise", place, 1, advice=MADV_FREE)
+        told.begin("A", "physio", place, 1, block=2, write=False, status=0)
+        if during:
+            told.call("T", "madvise", place, 1, advice=MADV_FREE)
+        assert told.end("A", "physio") is None
+        assert (told.read("T", place, value) is None) == (value in possible)
+
+
 # -- files -----------------------------------------------------------------------------
 
 
