@@ -15,6 +15,7 @@ QUICK  := $(SIM) and not wide
 LIVE   := live and not long
 SPREAD := -n auto --dist loadgroup
 MODULES := tests/shared tests/nodes tests/cluster
+ENGINE := tests/shared tests/nodes tests/parity/test_digests.py $(addprefix tests/cluster/test_,sim.py api.py choices.py dpor.py strategies.py verdict.py)
 
 # The form of the engine and the kernel (shared/form.py): plain, or compiled; empty: compiled where that can be built.
 FORM ?= $(UVMP_FORM)
@@ -75,15 +76,15 @@ quick: check
 	@echo "== pytest, the tests of modules, in sim"
 	@UVMP_FORM=$(FORM) $(PYTEST) $(SPREAD) -m "$(QUICK)" $(MODULES)
 
-# The whole suite in the compiled form, and in plain Python the tests of modules and the journals of every scenario;
-# or, where nothing can be compiled, the whole suite in plain Python.
+# The whole suite in the compiled form, and in plain Python the tests of what is compiled and the journals of every
+# scenario; or, where nothing can be compiled, the whole suite in plain Python.
 test: check built
 	@form=$$(UVMP_FORM=$(FORM) $(BIN)/python -c 'import shared; print(shared.FORM.name)') \
 	&& echo "== pytest, in sim, $$form" \
 	&& UVMP_FORM=$$form $(PYTEST) $(SPREAD) -m "$(SIM)" \
 	&& if test $$form = compiled; then \
-	    echo "== pytest, the tests of modules and the journals, plain" \
-	    && UVMP_FORM=plain $(PYTEST) $(SPREAD) -m "$(QUICK)" $(MODULES) tests/parity/test_digests.py; fi \
+	    echo "== pytest, the tests of what is compiled and the journals, plain" \
+	    && UVMP_FORM=plain $(PYTEST) $(SPREAD) -m "$(QUICK)" $(ENGINE); fi \
 	&& echo "== pytest, on real processes, $$form" \
 	&& UVMP_FORM=$$form $(PYTEST) -m "$(LIVE)"
 

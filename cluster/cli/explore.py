@@ -95,9 +95,9 @@ class Plan:
     "explore",
     ("uvmp explore S3a-shipped", "find the race, and print a command that repeats it"),
     ("uvmp explore S3a-shipped --fixed --schedules 400", "search the repaired kernel"),
-    ("uvmp explore E60 --fixed --exhaust", "try every class of executions once: is there no finding at all?"),
+    ("uvmp explore E60 --fixed --exhaust", "try every class of executions once"),
     ("uvmp explore E1 --fixed --exhaust --preemptions 2", "the same with at most two preemptions"),
-    ("uvmp explore --all --expect --out runs/all", "search every scenario; the same command continues where it ended"),
+    ("uvmp explore --all --expect --out runs/all", "search all; the same command continues"),
     ("uvmp explore --all --patch fix.py", "show what a patch changes; takes minutes"),
     ("uvmp explore S2a --fixed --time 30s", "search for half a minute"),
     ("uvmp explore S7-shipped --near uvm_fault_unwire", "preempt where the defect is believed to be"),
@@ -111,7 +111,9 @@ class Plan:
 @click.option(
     "--strategy",
     type=click.Choice([*SEARCHING, *SYSTEMATIC]),
-    help="How to choose schedules; default: auto, unless the scenario says another. auto: several of them take turns.",
+    metavar="NAME",
+    help=f"How to choose schedules: {', '.join([*SEARCHING, *SYSTEMATIC])}. auto, the default unless the scenario says "
+    "another: several of them take turns.",
 )
 @click.option(
     "--depth",

@@ -61,10 +61,10 @@ class MinimizeOptions(Options):
 
 @called(
     "minimize",
-    ("uvmp minimize TOKEN", "show which operations a finding needs, and the nearest schedule without it"),
+    ("uvmp minimize TOKEN", "show which operations a finding needs"),
     ("uvmp minimize runs/live", "shorten the schedule of a run of real processes"),
     ("uvmp minimize S3a-shipped", "search a scenario first"),
-    ("uvmp minimize S3a --smaller part.yaml", "also cut the scenario down: fewer steps, threads, pages and CPUs"),
+    ("uvmp minimize S3a --smaller part.yaml", "also cut the scenario down"),
 )
 @click.argument("what", metavar="TOKEN|RUN|SCENARIO")
 @click.option("--scenario", metavar="FILE", help="The file of the token's scenario, if it is not a shipped scenario.")

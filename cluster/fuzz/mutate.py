@@ -28,8 +28,8 @@ INSERTED, CUT, TAKEN = 3, 4, 8
 _NUMBERED = re.compile(r"([A-Za-z]+?)([0-9]+)")
 
 
-class Editor(Maker):
-    """Changes one program once. What a generator knows of its program, this finds out by looking at it.
+class StepEditor(Maker):
+    """Changes steps of one program. What a generator knows of its program, this finds out by looking at it.
 
     Args:
         program: to be changed; stays as it is.
@@ -76,23 +76,6 @@ class Editor(Maker):
             self.numbers["value"] = max(self.numbers.get("value", 1000), step.args["value"])
         if step.op == "shm":
             self.segments[step.args["as"]] = step.args["pages"]
-
-    def changed(self) -> Program:
-        """The program with one change; the same one, if that cannot be had."""
-        ways: list[tuple[Callable[[], Program], int]] = [
-            (self.insert, 6),
-            (self.leave_out, 4),
-            (self.move, 4),
-            (self.draw_anew, 5),
-            (self.take_over, 5),
-            (self.splice, 5),
-            (self.another_thread, 4),
-            (self.fewer_threads, 1),
-            (self.elsewhere, 2),
-            (self.another_machine, 3),
-        ]
-        (way,) = self.random.choices([way for way, _ in ways], [weight for _, weight in ways])
-        return way()
 
     # -- steps -------------------------------------------------------------------------
 
@@ -206,6 +189,27 @@ class Editor(Maker):
         return self.program.put(
             body, (*body.steps[:at], replace(step, args={**step.args, "pages": pages}), *body.steps[at + 1 :])
         )
+
+
+class Editor(StepEditor):
+    """Changes one program once: its steps, its threads, or its machine."""
+
+    def changed(self) -> Program:
+        """The program with one change; the same one, if that cannot be had."""
+        ways: list[tuple[Callable[[], Program], int]] = [
+            (self.insert, 6),
+            (self.leave_out, 4),
+            (self.move, 4),
+            (self.draw_anew, 5),
+            (self.take_over, 5),
+            (self.splice, 5),
+            (self.another_thread, 4),
+            (self.fewer_threads, 1),
+            (self.elsewhere, 2),
+            (self.another_machine, 3),
+        ]
+        (way,) = self.random.choices([way for way, _ in ways], [weight for _, weight in ways])
+        return way()
 
     # -- steps of another program, or of another thread ----------------------------------
 

@@ -33,7 +33,7 @@ class Window:
         deviation: the preemption, as the schedule has it.
         first, last: it may come after these operations of the context, and those between them, with the same finding.
         opens: the execution where it comes one operation earlier and has no such finding; None: it was not found, since
-            the context cannot be preempted there, or since FARTHEST operations make no difference.
+            the context cannot be preempted there, or since no operation within reach makes a difference.
         closes: the same, one operation later.
     """
 
@@ -44,33 +44,40 @@ class Window:
     closes: Outcome | None
 
 
-def windows(scenario: Scenario, finding: Finding, deviations: list[Deviation]) -> list[Window]:
+def windows(
+    scenario: Scenario, finding: Finding, deviations: list[Deviation], farthest: int = FARTHEST
+) -> list[Window]:
     """The windows of a schedule's preemptions, in the schedule's order.
 
     Args:
         finding: what the schedule ends with; its signature makes a finding the same.
         deviations: of the schedule, shortened: without one of them there is no such finding.
+        farthest: operations by which a preemption is moved at most, in either direction.
     """
     sim = Sim(*prepare(scenario), granularity="access")
     return [
-        _window(sim, finding, deviations, at) for at, deviation in enumerate(deviations) if deviation.kind == "point"
+        _window(sim, finding, deviations, at, farthest)
+        for at, deviation in enumerate(deviations)
+        if deviation.kind == "point"
     ]
 
 
-def _window(sim: Sim, finding: Finding, deviations: list[Deviation], at: int) -> Window:
+def _window(sim: Sim, finding: Finding, deviations: list[Deviation], at: int, farthest: int) -> Window:
     deviation = deviations[at]
-    first, opens = _moved(sim, finding, deviations, at, -1)
-    last, closes = _moved(sim, finding, deviations, at, 1)
+    first, opens = _moved(sim, finding, deviations, at, -1, farthest)
+    last, closes = _moved(sim, finding, deviations, at, 1, farthest)
     return Window(deviation, first, last, opens, closes)
 
 
-def _moved(sim: Sim, finding: Finding, deviations: list[Deviation], at: int, step: int) -> tuple[int, Outcome | None]:
+def _moved(
+    sim: Sim, finding: Finding, deviations: list[Deviation], at: int, step: int, farthest: int
+) -> tuple[int, Outcome | None]:
     """Move a preemption by one operation after another.
 
     Returns: the last place where the finding is the same, and the execution without it at the next place.
     """
     number = deviations[at].n
-    for moved in range(number + step, number + step * (FARTHEST + 1), step):
+    for moved in range(number + step, number + step * (farthest + 1), step):
         if moved < 1:
             break
         candidate = [*deviations[:at], deviations[at]._replace(n=moved), *deviations[at + 1 :]]
@@ -83,5 +90,5 @@ def _moved(sim: Sim, finding: Finding, deviations: list[Deviation], at: int, ste
         if found.signature != finding.signature:
             break
     else:
-        moved = number + step * (FARTHEST + 1)
+        moved = number + step * (farthest + 1)
     return moved - step, None

@@ -61,7 +61,7 @@ class TooMany(Exception):
 # -- programs ---------------------------------------------------------------------------------
 
 
-class Cell(Struct, kind=226):
+class Cell(Struct, kind=226, name="brutecell"):
     """A variable, a lock and a channel."""
 
     guards = {"o": own("lock")}

@@ -279,7 +279,7 @@ def test_a_scenario_of_ones_own_needs_no_expectation(tiny: Path) -> None:
         refused = error_of(uvmp(*command, tiny, "--expect"))
         assert refused == f"--expect: {tiny} has no expectation: key expect is missing"
     shown = uvmp("scenarios", "show", tiny).stdout
-    assert "fixed      no expectation in the file" in shown and "2,000 schedules of pct" in shown
+    assert "fixed      no expectation in the file" in shown and "2,000 schedules of auto" in shown
     tiny.write_text(own + "errata: [E1]\nexpect: {fixed: {finding: none}}\n", encoding="utf-8")
     assert "key with_errata is missing" in error_of(uvmp("run", tiny, "--expect"))
     assert uvmp("run", tiny, "--fixed", "--expect").exit_code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -62,8 +63,8 @@ def found(scene: Scenario) -> list[str]:
 
 def test_of_a_lost_write_the_page_and_who_freed_it_are_told() -> None:
     story = found(scenario("S2a"))
-    assert "it was in swap slot 1 when the run began; read from swap slot 1 to page:" in story[1]
-    assert story[2].startswith("the 2 that is missing: T stored it at buf[0] (its operation ")
+    assert re.search(r"it was in swap slot (\d+) when the run began; read from swap slot \1 to page:", story[1])
+    assert story[2].startswith("the 2 that is missing: T stored it at buf[")
     assert "was freed by pagedaemon in uvm_pagefree < uvmpd_scan_inactive (its operation " in story[2]
     assert story[2].endswith("and it had been written to no other place")
 
