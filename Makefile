@@ -15,7 +15,7 @@ QUICK  := $(SIM) and not wide
 LIVE   := live and not long
 SPREAD := -n auto --dist loadgroup
 MODULES := tests/shared tests/nodes tests/cluster
-ENGINE := tests/shared tests/nodes tests/parity/test_digests.py $(addprefix tests/cluster/test_,sim.py api.py choices.py dpor.py strategies.py verdict.py)
+ENGINE := tests/shared tests/nodes tests/cluster/test_sim.py tests/cluster/test_api.py tests/parity/test_digests.py
 
 # The form of the engine and the kernel (shared/form.py): plain, or compiled; empty: compiled where that can be built.
 FORM ?= $(UVMP_FORM)

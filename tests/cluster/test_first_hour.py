@@ -112,7 +112,8 @@ def test_every_example_of_every_help_runs(
     assert not [line for line in found if "uvmp1." in line]
     for line in found:
         if not needs_live(line) and "seeds 1 " not in line and "--all" not in line:  # all scenarios: minutes
-            run_example(re.sub(r"--time \w+|(?<=runs/fix)", " --programs 1", line) if "fuzz" in words else line, token)
+            few = "--programs 1" if "fuzz" in words else "--schedules 20"
+            run_example(re.sub(r"--time \w+|(?<=runs/fix)", f" {few}", line), token)
 
 
 @pytest.mark.live

@@ -163,7 +163,7 @@ def test_a_part_that_cannot_be_made(what: str, file: str, told: str, tmp_path: P
 
 
 def test_a_scenario_without_a_finding_has_nothing_to_shorten() -> None:
-    result: Results = uvmp("minimize", "E31-shipped", "--fixed", "--json")
+    result: Results = uvmp("minimize", "litmus-sb", "--json")
     assert result.exit_code == 0 and json.loads(result.stdout)["finding"] is None
 
 
