@@ -256,10 +256,6 @@ class Stage:
                 assert isinstance(decl, ast.AnnAssign) and isinstance(decl.annotation, ast.Subscript)
                 type_ = types[key] = ast.unparse(decl.annotation.slice)
                 head.append(f"{constant}: Final[Field[{type_}]] = {ast.unparse(value)}\n")
-                if "None" in type_ and any(word.arg == "hint" for word in value.keywords):
-                    type_ = (
-                        "Any"  # what a test of it said may be wrong at the next look: another context may store None
-                    )
                 loaded = f"here.port.load(self, {constant}, {constant}.slot)"
                 body += [
                     "@property", f"def {key}(self) -> {type_}:",

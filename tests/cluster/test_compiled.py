@@ -21,7 +21,6 @@ from cluster.compiled.stage import OPEN, Stage, stage
 from shared import form
 from shared.patch import SEAMS
 from shared.port.port import Context, Held, here
-from shared.port.struct import KINDS
 from tests.cluster.accessors import FIELDS
 from tests.kit import THING, PartOfPort
 
@@ -340,20 +339,6 @@ def test_a_wrong_accessor_is_noticed(right: str, wrong: str, declared: list[str]
             same(trace(form.PLAIN, staged, FEW), declared[: declared.index(f"program {FEW}.0")])
     finally:
         file.write_text(text, encoding="utf-8")
-
-
-def test_what_a_test_said_of_a_hint_is_not_believed_at_the_next_look(staged: Path) -> None:
-    """Others may store None in between: a field that mypyc took for narrowed would be a TypeError."""
-    text = (staged / "shared/uvm/structs.py").read_text()
-    optional = [
-        (kind.__name__, field.name)
-        for kind in KINDS.values()
-        for field in kind.fields.values()
-        if field.hint and "None" in field.type
-    ]
-    assert ("VmMap", "physio") in optional
-    for _, name in optional:
-        assert f"    def {name}(self) -> Any:\n" in text
 
 
 def test_functions_stay_on_their_lines(staged: Path) -> None:
