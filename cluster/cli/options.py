@@ -243,13 +243,11 @@ def put(path: Path, text: str, field: str) -> None:
 
     Raises: UserMistake - it cannot be written.
     """
-    part = path.with_name(f".{path.name}.part")
+    from cluster.runs import folder
+
     try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
+        folder.put(path, text)
     except OSError as wrong:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
         why = f"cannot be written: {clean((wrong.strerror or str(wrong)).lower(), 200)}"
         raise UserMistake(why, file=clean(path, 200), field=field) from None
 

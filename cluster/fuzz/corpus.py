@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 from cluster.fuzz.observe import Sight
 from cluster.fuzz.program import Program, read
+from cluster.runs.folder import put
 from shared.errors import Infrastructure, UserMistake
 from shared.text import clean
 
@@ -287,10 +288,8 @@ def name_of(text: bytes) -> str:
 
 def write(path: Path, text: str) -> None:
     """A file that is there as a whole, or not at all."""
-    unfinished = path.with_name(f".{path.name}.tmp")
     try:
-        unfinished.write_text(text, encoding="utf-8")
-        os.replace(unfinished, path)
+        put(path, text)
     except OSError as wrong:
         raise Infrastructure(f"{path} cannot be written ({clean(wrong.strerror or wrong, 120)})") from None
 

@@ -16,6 +16,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -196,14 +197,26 @@ def _sum_and_lines(path: Path) -> tuple[str, int]:
 
 
 def _write(path: Path, body: Mapping[str, object]) -> None:
-    """A JSON file that is either there as a whole or not at all."""
-    unfinished = path.with_name(path.name + ".tmp")
+    """A JSON file."""
+    try:
+        put(path, json.dumps(body, indent=1) + "\n")
+    except OSError as wrong:
+        raise cannot_write(path, wrong) from None
+
+
+def put(path: Path, text: str) -> None:
+    """A text file that is there, and on the disk, as a whole or not at all.
+
+    Raises: OSError.
+    """
+    unfinished = path.with_name(f".{path.name}.tmp")
     try:
         with open(unfinished, "w", encoding="utf-8") as stream:
-            json.dump(body, stream, indent=1)
-            stream.write("\n")
+            stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(unfinished, path)
-    except OSError as wrong:
-        raise cannot_write(path, wrong) from None
+    except OSError:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        raise

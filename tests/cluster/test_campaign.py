@@ -166,4 +166,4 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(UserMistake, match="cannot be written"):
         put(tmp_path, "text", "--junit")
     assert [path.name for path in tmp_path.iterdir()] == ["r.xml"] and (tmp_path / "r.xml").read_text() == "text"
-    assert not list(tmp_path.parent.glob(".*.part"))
+    assert not list(tmp_path.parent.glob(".*.tmp"))
