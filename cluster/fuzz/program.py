@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from shared.scenario.load import load_scenario
 from shared.scenario.model import Scenario
@@ -36,6 +36,18 @@ class Step:
         return f"{self.op}: {{{', '.join(keys)}}}"
 
 
+class Heading(NamedTuple):
+    """What a file says of itself first; `title` as it stands there."""
+
+    id: str = "random"
+    name: str = "random"
+    title: str = "A random program"
+    source: str = "uvmp's own: made at random"
+
+
+RANDOM = Heading()
+
+
 @dataclass(frozen=True)
 class Program:
     """A machine, a setup, and what each thread runs.
@@ -45,6 +57,7 @@ class Program:
         note: what the file says of itself.
         errata: that the file switches on.
         expects: what the file expects with its errata, as `finding: panic`; only said of a failure.
+        detect: detectors that the file sets to another level than stop.
     """
 
     machine: Keys
@@ -54,17 +67,18 @@ class Program:
     note: str = "Made at random."
     errata: tuple[str, ...] = ()
     expects: Keys = field(default_factory=dict)
+    detect: Keys = field(default_factory=dict)
+    heading: Heading = RANDOM
 
     def text(self) -> str:
         """The scenario's file."""
         lines = [
-            "id: random",
-            "name: random",
-            "title: A random program",
+            *(f"{key}: {value}" for key, value in zip(("id", "name", "title"), self.heading, strict=False)),
             f"story: {json.dumps(self.note)}",
-            'source: ["uvmp\'s own: made at random"]',
+            f"source: [{json.dumps(self.heading.source)}]",
             *([f"errata: {_flow(list(self.errata))}"] if self.errata else []),
             f"machine: {_flow(self.machine)}",
+            *([f"detect: {_flow(self.detect)}"] if self.detect else []),
             "setup:",
             *(f"  - {step.text()}" for step in self.setup),
             "programs:",

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from cluster.fuzz.judge import Failure
-from cluster.fuzz.program import Program, read
+from cluster.fuzz.program import Heading, Program, read
 from cluster.fuzz.shrink import shrink
 from cluster.search.explore import Exploration, search
 from shared.errors import UserMistake
@@ -62,8 +62,15 @@ def smaller(
     last = again(program)
     assert last is not None
     note = f"A part of {scenario.id} that has the same finding."
-    told = replace(program, note=note, errata=scenario.errata, expects={"finding": finding.kind})
-    return _titled(told.text(), scenario), last.scenario, last
+    told = replace(
+        program,
+        note=note,
+        errata=scenario.errata,
+        expects={"finding": finding.kind},
+        detect={name: level for name, level in scenario.detect.items() if level != "stop"},
+        heading=Heading(f"{scenario.id}-part", "part", f'"A part of {scenario.id}"', f"scenario {scenario.id}"),
+    )
+    return told.text(), last.scenario, last
 
 
 def steps(scenario: Scenario) -> int:
@@ -74,16 +81,3 @@ def steps(scenario: Scenario) -> int:
 def _as(part: Scenario, whole: Scenario) -> Scenario:
     lock = whole.machine.kernel_lock
     return part.with_errata(whole.errata).with_detect(whole.detect).with_kernel_lock(lock)
-
-
-def _titled(text: str, scenario: Scenario) -> str:
-    """The file with the scenario's name, and its detectors."""
-    ident = f"{scenario.id}-part"
-    text = text.replace("id: random\nname: random\ntitle: A random program\n", f"id: {ident}\nname: part\n", 1)
-    text = text.replace("name: part\n", f'name: part\ntitle: "A part of {scenario.id}"\n', 1)
-    text = text.replace("uvmp's own: made at random", f"scenario {scenario.id}", 1)
-    changed = {name: level for name, level in scenario.detect.items() if level != "stop"}
-    if changed:
-        levels = ", ".join(f'{name}: "{level}"' for name, level in changed.items())
-        text = text.replace("setup:\n", f"detect: {{{levels}}}\nsetup:\n", 1)
-    return text
