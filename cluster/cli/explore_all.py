@@ -45,7 +45,8 @@ def explore_all(output: Output, order: Order, out: Path | None, junit: Path | No
         interrupted = True
         output.note("interrupted" + ("" if out is None else f"; the same command continues in {out}"))
     rows.sort(key=lambda row: row.scenario)
-    for cause, among in causes(rows).items():
+    by_cause = causes(rows)
+    for cause, among in by_cause.items():
         others = "".join(f", {row.scenario}" for row in among[1:])
         output.say(cause, bold=True)
         output.say(f"  {among[0].scenario} (schedule {among[0].found_at:,}){others}")
@@ -54,7 +55,7 @@ def explore_all(output: Output, order: Order, out: Path | None, junit: Path | No
     unmet, lost = [row for row in rows if row.unmet is not None], [row for row in rows if row.lost]
     tried = sum(row.schedules for row in rows)
     output.say(
-        f"{len(found)} of {len(rows)} scenarios have a finding, of {counted(len(causes(rows)), 'cause')}, in {tried:,} "
+        f"{len(found)} of {len(rows)} scenarios have a finding, of {counted(len(by_cause), 'cause')}, in {tried:,} "
         f"schedules; the expectations of {len(rows) - len(unmet) - len(lost)} hold"
     )
     for row in unmet:
@@ -62,20 +63,14 @@ def explore_all(output: Output, order: Order, out: Path | None, junit: Path | No
     for row in lost:
         output.say(f"  given up: {row.scenario}: the process that searched it died, twice", fg="red")
     failed = bool(unmet) if expecting else bool(found)
-    code = (
-        Exit.INTERRUPTED
-        if interrupted
-        else Exit.INFRASTRUCTURE
-        if lost
-        else Exit.FINDING
-        if failed
-        else Exit.NO_FINDING
-    )
+    code = Exit.FINDING if failed else Exit.NO_FINDING
+    if interrupted or lost:
+        code = Exit.INTERRUPTED if interrupted else Exit.INFRASTRUCTURE
     told: Facts = {
         "all": True,
         **asdict(order),
         "searches": [asdict(row) for row in rows],
-        "causes": {cause: [row.scenario for row in among] for cause, among in causes(rows).items()},
+        "causes": {cause: [row.scenario for row in among] for cause, among in by_cause.items()},
         "out": None if out is None else str(out),
     }
     if junit is not None:

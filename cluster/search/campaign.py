@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -112,18 +113,13 @@ def campaign(
 
     Raises: UserMistake - the folder has a campaign of another order or kernel, or cannot be used.
     """
-    kept = None if folder is None else _Kept(folder, order)
-    done = [] if kept is None else kept.rows
-    yield from (row for row in done if row.scenario in names)
-    left = [name for name in names if name not in {row.scenario for row in done}]
-    try:
-        for row in _searched(left, partial(search, order), workers):
+    with nullcontext() if folder is None else closing(_Kept(folder, order)) as kept:
+        done = {} if kept is None else {row.scenario: row for row in kept.rows}
+        yield from (row for name, row in done.items() if name in names)
+        for row in _searched([name for name in names if name not in done], partial(search, order), workers):
             if kept is not None:
                 kept.add(row)
             yield row
-    finally:
-        if kept is not None:
-            kept.close()
 
 
 def _searched(names: list[str], search: Callable[[str], Row], workers: int) -> Iterator[Row]:
