@@ -56,7 +56,7 @@ class Demo:
         say()
         describe.prose(self.output, self.scenario.story)
         self.part("The nodes of the kernel as processes", f"uvmp run {SCENARIO} --engine live")
-        with booted(self.output, self.scenario, None, introduce=False) as machine:
+        with booted(self.output, self.scenario, introduce=False) as machine:
             self.show_actors(machine)
             result = self.search()
             if result.token is not None:

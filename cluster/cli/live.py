@@ -13,10 +13,11 @@ from collections.abc import Iterator
 
 from cluster import signals
 from cluster.boot import boot
+from cluster.cli.options import LiveOptions, placement
 from cluster.cli.output import Output, coloured
 from cluster.live.actors import ray_session
 from cluster.live.machine import LiveMachine
-from nodes.host.transport import DEFAULT, Kind
+from nodes.host.transport import DEFAULT
 from shared.errors import Infrastructure, UserMistake
 from shared.scenario.model import Scenario
 
@@ -26,17 +27,18 @@ _PORT = re.compile(r"[1-9][0-9]{0,4}")
 
 @contextlib.contextmanager
 def booted(
-    output: Output, scenario: Scenario, address: str | None, transport: Kind | None = None, introduce: bool = True
+    output: Output, scenario: Scenario, asked: LiveOptions | None = None, introduce: bool = True
 ) -> Iterator[LiveMachine]:
     """A live machine of this scenario, ended afterwards whatever happens.
 
     Args:
-        transport: None: the default.
+        asked: where, and how its actors reach each other, as `check` has seen; None: in a private Ray.
         introduce: say which node is in which process.
 
     Raises: UserMistake - setup cannot be done, before Ray is started; Infrastructure.
     """
-    check_address(address)
+    address = asked.address if asked else None
+    place = placement(asked.place, address, scenario.machine) if asked else {}
     boot(scenario)
     output.note(f"connecting to Ray at {address} ..." if address else "starting a private Ray ...")
     if not coloured(output.err):
@@ -47,18 +49,30 @@ def booted(
         with signals.deferred(lambda: output.note(told)):
             ray = stack.enter_context(ray_session(address, output.note))
         stack.callback(signals.ignore)  # comes last but for the end of Ray
-        machine = LiveMachine(ray, scenario, transport=transport or DEFAULT)
+        machine = LiveMachine(ray, scenario, place, (asked and asked.transport) or DEFAULT)
         stack.callback(machine.close)
         stack.callback(signals.ignore)
         if introduce:
-            output.note(f"booted {len(machine.actors.pids)} actors: {actors(machine)}")
+            output.note(f"booted {len(machine.actors.here)} actors: {actors(machine, address is not None)}")
         yield machine
 
 
-def actors(machine: LiveMachine) -> str:
-    """Which node is in which process."""
-    groups = {group[0]: group for group in machine.actors.groups}
-    return ", ".join(f"{'+'.join(groups[name])} (pid {pid})" for name, pid in machine.actors.pids.items())
+def actors(machine: LiveMachine, hosts: bool) -> str:
+    """Which node is in which process, and on which of several hosts."""
+    groups = {group[0]: "+".join(group) for group in machine.actors.groups}
+    return ", ".join(
+        f"{groups[name]} ({f'{here.host}, ' if hosts else ''}pid {here.pid})"
+        for name, here in machine.actors.here.items()
+    )
+
+
+def check(asked: LiveOptions, scenario: Scenario) -> None:
+    """Check what was asked for, before anything starts.
+
+    Raises: UserMistake; Infrastructure.
+    """
+    placement(asked.place, asked.address, scenario.machine)
+    check_address(asked.address)
 
 
 def check_address(address: str | None) -> None:

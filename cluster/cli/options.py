@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 import click
 
 from cluster import configs
-from nodes.host.transport import KINDS
+from nodes.host.transport import KINDS, Kind
 from shared.errors import UserMistake
 from shared.patch import current
 from shared.scenario.load import MAX_OPERATIONS
-from shared.scenario.machine import KERNEL_LOCKS
+from shared.scenario.machine import KERNEL_LOCKS, MachineConfig
 from shared.scenario.model import LEVELS, Scenario
 from shared.scenario.yaml import show
 from shared.text import clean
@@ -54,6 +54,15 @@ class Options:
     @property
     def changes_the_kernel(self) -> bool:
         return bool(self.fixed or self.errata or self.detect or self.kernel_lock or self.operations)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveOptions(Options):
+    """What run and replay can be asked for beside that: `live_options`."""
+
+    address: str | None = None
+    place: tuple[str, ...] = ()
+    transport: Kind | None = None
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]
@@ -188,7 +197,7 @@ seed_option = click.option(
 
 
 def live_options(command: Command) -> Command:
-    """Where the real processes are, and how they reach each other: --address, --transport."""
+    """Where the real processes are, and how they reach each other: --address, --place, --transport."""
     command = click.option(
         "--transport",
         type=click.Choice(KINDS),
@@ -196,12 +205,43 @@ def live_options(command: Command) -> Command:
         "lent to processors; the default, if journals are checked. sockets: nothing is lent. ray: calls of Ray's "
         "actors, which are slow.",
     )(command)
-    return click.option(
-        "--address", metavar="HOST:PORT", help="Address of a Ray cluster; default: a private Ray on this computer."
+    command = click.option(
+        "--place",
+        multiple=True,
+        metavar="NODE=HOST",
+        help="With --address: the host of a node of the machine, by name, address or id. Repeatable, or with commas. "
+        "Default: CPUs are spread over all hosts, the servers are together.",
     )(command)
+    return address_option("default: a private Ray on this computer")(command)
 
 
-def refuse_live_options(engine: str, address: str | None, transport: str | None) -> None:
+def address_option(default: str) -> Callable[[Command], Command]:
+    """--address, a Ray cluster's; in words, what there is without it."""
+    return click.option("--address", metavar="HOST:PORT", help=f"Address of a Ray cluster, or auto; {default}.")
+
+
+def placement(place: Iterable[str], address: str | None, machine: MachineConfig) -> dict[str, str]:
+    """Node of the machine -> the host that --place gives it.
+
+    Raises: UserMistake.
+    """
+    hosts: dict[str, str] = {}
+    for part in (part for given in place for part in given.split(",")):
+        node, equals, host = (word.strip() for word in part.partition("="))
+        if not equals or not host:
+            raise UserMistake(f"expected NODE=HOST, as cpu0=host-b; found {clean(part, 80)!r}", field="--place")
+        if node not in machine.nodes:
+            there = ", ".join(machine.nodes)
+            raise UserMistake(f"the machine has no node {clean(node, 40)!r}; it has {there}", field="--place")
+        if node in hosts:
+            raise UserMistake(f"{node} is given twice", field="--place")
+        hosts[node] = host
+    if hosts and address is None:
+        raise UserMistake("is only for --address; a private Ray has no other host", field="--place")
+    return hosts
+
+
+def refuse_live_options(engine: str, asked: LiveOptions) -> None:
     """Without real processes they mean nothing.
 
     Args:
@@ -209,8 +249,8 @@ def refuse_live_options(engine: str, address: str | None, transport: str | None)
 
     Raises: UserMistake.
     """
-    for field, value in (("--address", address), ("--transport", transport)):
-        if value is not None:
+    for field, value in (("--address", asked.address), ("--transport", asked.transport), ("--place", asked.place)):
+        if value:
             raise UserMistake(f"is only for {engine}", field=field)
 
 

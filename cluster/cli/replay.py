@@ -11,7 +11,7 @@ from cluster.cli import describe
 from cluster.cli.documents import End, document, of_end, of_outcome, of_scenario
 from cluster.cli.options import (
     Chosen,
-    Options,
+    LiveOptions,
     asks,
     called,
     kernel_options,
@@ -26,13 +26,12 @@ from cluster.cli.schedules import schedule_of
 from cluster.runs.folder import keep, write_live
 from cluster.runs.outcome import Outcome
 from cluster.runs.token import Token
-from nodes.host.transport import Kind
 from shared.errors import Exit
 from shared.text import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReplayOptions(Options):
+class ReplayOptions(LiveOptions):
     """What `uvmp replay` is asked for.
 
     Attributes:
@@ -44,8 +43,6 @@ class ReplayOptions(Options):
     live: bool
     lenient: bool
     scenario: str | None
-    address: str | None
-    transport: Kind | None
 
 
 @called(
@@ -77,11 +74,11 @@ def command(asked: ReplayOptions) -> int:
         must_expect_something(chosen.scenario)
     folder = new_folder(asked.out)
     if not asked.live:
-        refuse_live_options("--live", asked.address, asked.transport)
+        refuse_live_options("--live", asked)
     else:
-        from cluster.cli.live import check_address
+        from cluster.cli.live import check
 
-        check_address(asked.address)
+        check(asked, chosen.scenario)
 
     describe.introduce(output, chosen.scenario)
     sim = schedule.replay(strict=not asked.lenient)
@@ -127,7 +124,7 @@ def _follow(output: Output, asked: ReplayOptions, chosen: Chosen, sim: Outcome, 
     from cluster.cli.live import booted
     from cluster.live.salvage import kept
 
-    with booted(output, chosen.scenario, asked.address, asked.transport) as machine:
+    with booted(output, chosen.scenario, asked) as machine:
         with kept(machine, folder) as name:
             run = machine.run(follow=sim.journals, out=folder, identity=name)
         output.note(f"followed {run.operations:,} operations in {run.seconds:.2f} s")

@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import click
@@ -16,7 +16,7 @@ from cluster.cli import describe
 from cluster.cli.documents import End, Facts, document, of_end, of_outcome, of_scenario
 from cluster.cli.options import (
     Chosen,
-    Options,
+    LiveOptions,
     asks,
     called,
     choose,
@@ -35,7 +35,6 @@ from cluster.runs.token import token_of
 from cluster.search import STRATEGIES, make
 from cluster.search.chance import interval, percent
 from cluster.sim.engine import Sim
-from nodes.host.transport import Kind
 from shared.errors import Exit, ProjectBug, UserMistake
 from shared.journal.runfile import MAX_TOKEN
 from shared.text import counted
@@ -45,7 +44,7 @@ DEFAULT = click.core.ParameterSource.DEFAULT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions(Options):
+class RunOptions(LiveOptions):
     """What `uvmp run` is asked for."""
 
     scenario: str
@@ -53,8 +52,6 @@ class RunOptions(Options):
     strategy: str | None
     seed: int
     repeat: int | None
-    address: str | None
-    transport: Kind | None
     no_check: bool
 
     @property
@@ -124,9 +121,9 @@ def command(asked: RunOptions) -> int:
     if asked.stays and (asked.repeat or 1) > 1:
         output.note("warning: strategy stay makes no choices, so all runs are equal; try --strategy random")
     if asked.engine == "live":
-        from cluster.cli.live import check_address
+        from cluster.cli.live import check
 
-        check_address(asked.address)
+        check(asked, runs.chosen.scenario)
     _perform(output, runs, _live(output, runs, out) if asked.engine == "live" else _sim(runs, out))
 
     why_not = _unmet(runs) if asked.expect else None
@@ -150,7 +147,7 @@ def _refuse(asked: RunOptions) -> None:
     if asked.stays and click.get_current_context().get_parameter_source("seed") is not DEFAULT:
         raise UserMistake("stay makes no choices; give --strategy random or pct, or --engine live", field="--seed")
     if asked.engine == "sim":
-        refuse_live_options("--engine live", asked.address, asked.transport)
+        refuse_live_options("--engine live", asked)
         if asked.no_check:
             raise UserMistake("is only for --engine live", field="--no-check")
 
@@ -200,8 +197,9 @@ def _live(output: Output, runs: Runs, out: Path | None) -> Generator[Outcome, No
     from cluster.runs.parity import parity, token_of_live
 
     asked, scenario = runs.asked, runs.chosen.scenario
-    transport = asked.transport or ("sockets" if asked.no_check else None)
-    with booted(output, scenario, asked.address, transport) as machine:
+    if asked.no_check and asked.transport is None:
+        asked = replace(asked, transport="sockets")
+    with booted(output, scenario, asked) as machine:
         for number in range(1, (asked.repeat or 1) + 1):
             folder = runs.folder(out, number)
             with kept(machine, folder) as name:

@@ -21,12 +21,14 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from time import sleep
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from cluster import signals
+from cluster.live.hosts import hosts_of, places
+from nodes.host.here import Here, sources, unlike
 from nodes.host.transport import DEFAULT, Kind
 from shared.errors import Infrastructure
 from shared.scenario.machine import MachineConfig
@@ -151,35 +153,59 @@ class Actors:
     """The actors of one machine, wired; reused from run to run.
 
     Args:
-        resources: node -> what Ray must have where its actor is put.
+        place: node -> the host where its actor must be; the others are placed as hosts.py says.
         transport: how the actors reach each other.
+        options: node -> further options of Ray's for its actor.
+
+    Attributes:
+        here: actor -> its process.
     """
 
     def __init__(
         self,
         ray: ModuleType,
         config: MachineConfig,
-        resources: dict[str, dict[str, float]] | None = None,
+        place: Mapping[str, str] | None = None,
         transport: Kind = DEFAULT,
+        options: Mapping[str, dict[str, object]] | None = None,
     ):
-        from nodes.host.ray import NodeActor
+        from nodes.host.ray import NodeActor, at
 
         self.ray = ray
         remote = ray.remote(NodeActor)
         self.groups = [list(group) for group in config.actors]
         self.actor_of = {node: group[0] for group in self.groups for node in group}
         self.handles: dict[str, Handle] = {}
+        self.here: dict[str, Here] = {}
+        hosts = places(self.groups, hosts_of(ray), place or {})
         for group in self.groups:
-            options: dict[str, object] = {
+            given: dict[str, object] = {
                 "num_cpus": 0, "max_concurrency": 1, "max_restarts": 0, "max_task_retries": 0,
-                "enable_task_events": False, "scheduling_strategy": "SPREAD",
+                "enable_task_events": False, "scheduling_strategy": at(hosts[group[0]].id),
             }  # fmt: skip
-            if resources and group[0] in resources:
-                options["resources"] = resources[group[0]]
-            self.handles[group[0]] = remote.options(**options).remote(group[0], group)
-        self.pids = dict(zip(self.handles, self.call("wire", self.handles, self.actor_of), strict=True))
+            given |= (options or {}).get(group[0], {})
+            self.handles[group[0]] = remote.options(**given).remote(group[0], group)
+        self.here = dict(zip(self.handles, self.call("here"), strict=True))
+        self._refuse_other_source()
+        self.call("wire", self.handles, self.actor_of)
         if transport != "ray":
             self._connect(leases=transport == "leases")
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Actor -> its process."""
+        return {name: here.pid for name, here in self.here.items()}
+
+    def _refuse_other_source(self) -> None:
+        """Raises: Infrastructure - an actor runs other source than ours."""
+        for name, here in self.here.items():
+            files = unlike(here.source, sources())
+            if files:
+                self.kill()
+                raise Infrastructure(
+                    f"actor {name} on {here.host} runs different source ({files});"
+                    " install the same uvmp on every host; `uvmp doctor --address` compares them"
+                )
 
     def _connect(self, leases: bool) -> None:
         """Tell all actors where the sockets of the others are."""
@@ -217,7 +243,7 @@ class Actors:
         for first, handle in self.handles.items():
             if ident is not None and handle._actor_id.hex() == ident:
                 group = next(group for group in self.groups if group[0] == first)
-                pid = self.pids.get(first) if hasattr(self, "pids") else None
+                pid = self.pids.get(first)
                 return f"the actor of {', '.join(group)}" + (f" (pid {pid})" if pid is not None else "")
         return "an actor"
 

@@ -15,6 +15,7 @@ import contextlib
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic, sleep
 from types import ModuleType
@@ -103,7 +104,7 @@ class LiveMachine:
     """A booted machine: actors that are reused for one run after another.
 
     Args:
-        resources: node -> what Ray must have where its actor is put.
+        place: node -> the host where its actor must be.
         transport: how the actors reach each other.
         actors: those of another machine with the same nodes, in place of new ones.
     """
@@ -112,13 +113,13 @@ class LiveMachine:
         self,
         ray: ModuleType,
         scenario: Scenario,
-        resources: dict[str, dict[str, float]] | None = None,
+        place: Mapping[str, str] | None = None,
         transport: Kind = DEFAULT,
         actors: Actors | None = None,
     ):
         self.scenario = scenario
         self.image = boot(scenario)
-        self.actors = actors if actors is not None else Actors(ray, scenario.machine, resources, transport)
+        self.actors = actors if actors is not None else Actors(ray, scenario.machine, place, transport)
         self.scratch = Path(tempfile.mkdtemp(prefix="uvmp-"))
         self.runs = 0
 

@@ -14,12 +14,13 @@ deliveries into its inbox are one-way.
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import Protocol
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from nodes.host.here import Here, here
 from nodes.host.host import Host
 from nodes.host.sockets import Address, SocketTransport
 from nodes.host.transport import LIMIT_S
@@ -117,10 +118,9 @@ class NodeActor(Host):
     def __repr__(self) -> str:
         return self.name
 
-    def wire(self, peers: dict[str, Handle], actor_of: dict[str, str]) -> int:
-        """Handles of all actors, and which actor carries which node; returns this process's id."""
+    def wire(self, peers: dict[str, Handle], actor_of: dict[str, str]) -> None:
+        """Handles of all actors, and which actor carries which node."""
         self.ray.peers, self.ray.host_of = peers, actor_of
-        return os.getpid()
 
     def listen(self, secret: bytes, leases: bool) -> Address:
         """Use sockets from now on, and say where this actor's own is.
@@ -143,6 +143,11 @@ class NodeActor(Host):
         assert self.sockets is not None
         self.sockets.addresses, self.sockets.host_of = addresses, self.ray.host_of
 
-    def where(self) -> tuple[str, str]:
-        """On which Ray node this actor is, and where it keeps its journals."""
-        return ray.get_runtime_context().get_node_id(), str(self.folder)
+    def here(self) -> Here:
+        """Where this actor runs, and of which source."""
+        return here(ray.get_runtime_context().get_node_id(), ray.__version__)
+
+
+def at(node: str) -> NodeAffinitySchedulingStrategy:
+    """On that Ray node and no other."""
+    return NodeAffinitySchedulingStrategy(node, soft=False)

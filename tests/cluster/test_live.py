@@ -62,7 +62,7 @@ def test_a_booted_machine_is_as_new_for_every_run(live_machine: Boot) -> None:
         assert run.digest == wanted.digest
         free = machine.run()
         assert free.finding is None and scene.expect.fixed.check(None, named_results(free.results)) is None
-    assert machine.actors.call("wire", machine.actors.handles, machine.actors.actor_of) == list(pids.values())
+    assert [here.pid for here in machine.actors.call("here")] == list(pids.values())
 
 
 BROKEN = """from shared.patch import replaces

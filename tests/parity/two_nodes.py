@@ -40,21 +40,21 @@ def main(folder: Path) -> dict[str, Any]:
     nodes.host.ray.NodeActor = Elsewhere  # type: ignore[misc]
     apart = {"shards": "{lock_manager: 2, memory: 2}", "colocate": "false"}
     scenes = {"E2": scenario("E2", **apart).without_errata(), "S3a-shipped": scenario("S3a-shipped", **apart)}
-    resources = {node: {side: 1.0} for side, names in SIDES.items() for node in names}
 
     def of(side: str) -> dict[str, Any]:
         return {
-            "resources": {side: 100}, "env_vars": {"UVMP_TEST_ROOT": str(folder / side)}, "num_cpus": 1,
+            "env_vars": {"UVMP_TEST_ROOT": str(folder / side)}, "num_cpus": 1,
             "include_dashboard": False, "object_store_memory": 80 << 20,
         }  # fmt: skip
 
     report: dict[str, Any] = {}
     cluster = Cluster(initialize_head=True, head_node_args=of("left"))
     try:
-        cluster.add_node(**of("right"))
+        ids = {"left": cluster.head_node.node_id, "right": cluster.add_node(**of("right")).node_id}
+        place = {node: ids[side] for side, names in SIDES.items() for node in names}
         with ray_session(cluster.address) as ray:
             for name, scene in scenes.items():
-                machine = LiveMachine(ray, scene, resources)
+                machine = LiveMachine(ray, scene, place)
                 wanted = run_recorded(scene, RandomWalk(1))
                 followed = machine.run(follow=wanted.journals)
                 free = machine.run(seed=1)
@@ -62,7 +62,7 @@ def main(folder: Path) -> dict[str, Any]:
                 handles = machine.actors.handles
                 drivers_own = [str(path.relative_to(machine.scratch)) for path in machine.scratch.rglob("*.jsonl")]
                 report[name] = {
-                    "ray_nodes": len({ray.get(handle.where.remote())[0] for handle in handles.values()}),
+                    "ray_nodes": len({here.node for here in machine.actors.here.values()}),
                     "followed": [followed.digest, wanted.digest],
                     "free": [free.digest, again.digest],
                     "findings": [

@@ -1,0 +1,88 @@
+"""The hosts of a Ray cluster, and which actor goes to which of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import NamedTuple
+
+from shared.errors import Infrastructure, UserMistake
+
+
+class RayHost(NamedTuple):
+    """A node of a Ray cluster, called host here because nodes are parts of our machine.
+
+    Attributes:
+        id: Ray's own.
+        name: of its computer.
+        cpus: that Ray may use there; 0: it is not meant for work, as the head of many clusters.
+    """
+
+    id: str
+    name: str
+    address: str
+    cpus: float
+
+    def __str__(self) -> str:
+        return self.name if self.name == self.address else f"{self.name} ({self.address})"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What --place may call it."""
+        return self.name, self.address, self.id
+
+
+def hosts_of(ray: ModuleType) -> list[RayHost]:
+    """All that are alive: the driver's own first, the others by name."""
+    own = ray.get_runtime_context().get_node_id()
+    hosts = [
+        RayHost(
+            node["NodeID"],
+            node["NodeManagerHostname"],
+            node["NodeManagerAddress"],
+            node["Resources"].get("CPU", 0.0),
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+    return sorted(hosts, key=lambda host: (host.id != own, host))
+
+
+def places(groups: Sequence[Sequence[str]], hosts: Sequence[RayHost], wanted: Mapping[str, str]) -> dict[str, RayHost]:
+    """The host of each actor, by its first node: CPUs are spread over the hosts, everything else stays together.
+
+    Args:
+        groups: of nodes that share an actor.
+        hosts: as `hosts_of` gives them; the servers go to the first one that is meant for work.
+        wanted: node -> name, address or id of the host where its actor must be.
+
+    Raises: UserMistake - of what is wanted; Infrastructure - there is no host.
+    """
+    if not hosts:
+        raise Infrastructure("no node of the Ray cluster is alive")
+    working = [host for host in hosts if host.cpus > 0] or hosts
+    chosen: dict[str, RayHost] = {}
+    spread = 0
+    for group in groups:
+        asked = {node: _called(wanted[node], hosts) for node in group if node in wanted}
+        if len(set(asked.values())) > 1:
+            nodes = " and ".join(asked)
+            raise UserMistake(f"{nodes} share an actor, so they cannot be on different hosts", field="--place")
+        host = working[0]
+        if any(node.startswith("cpu") for node in group):
+            host = working[spread % len(working)]
+            spread += 1
+        chosen[group[0]] = next(iter(asked.values()), host)
+    return chosen
+
+
+def _called(name: str, hosts: Sequence[RayHost]) -> RayHost:
+    """The host of this name, address or id."""
+    found = [host for host in hosts if name in host.names]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        ids = ", ".join(host.id for host in found)
+        raise UserMistake(f"{name} is the name of {len(found)} Ray nodes; use an id: {ids}", field="--place")
+    there = ", ".join(str(host) for host in hosts[:20])
+    raise UserMistake(f"there is no host {name}; the cluster has {there}", field="--place")

@@ -1,0 +1,71 @@
+"""Which actor goes to which host of a cluster."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from cluster.live.hosts import RayHost, places
+from shared.errors import Infrastructure, UserMistake
+from tests.kit import uvmp
+
+A, B, C = (RayHost(f"id-{name}", f"host-{name}", f"10.0.0.{at}", 2.0) for at, name in enumerate("abc", 1))
+GROUPS = [["cpu0"], ["cpu1"], ["cpu2"], ["pagedaemon"], ["memory", "mmu"], ["disk", "disk_io"]]
+
+
+def names(placed: dict[str, RayHost]) -> dict[str, str]:
+    return {node: host.name[-1] for node, host in placed.items()}
+
+
+def test_cpus_are_spread_over_the_hosts_and_servers_stay_together() -> None:
+    servers = {"pagedaemon": "a", "memory": "a", "disk": "a"}
+    assert names(places(GROUPS, [A, B, C], {})) == {"cpu0": "a", "cpu1": "b", "cpu2": "c"} | servers
+    assert names(places(GROUPS, [A, B], {})) == {"cpu0": "a", "cpu1": "b", "cpu2": "a"} | servers
+    assert set(names(places(GROUPS, [A], {})).values()) == {"a"}
+
+
+def test_a_host_without_cpus_is_not_meant_for_work() -> None:
+    """As the head of a cluster that was started with num-cpus 0; unless there is no other, or it is asked for."""
+    head = A._replace(cpus=0.0)
+    assert set(names(places(GROUPS, [head, B], {})).values()) == {"b"}
+    assert names(places(GROUPS, [head, B], {"mmu": "host-a"}))["memory"] == "a"
+    assert set(names(places(GROUPS, [head], {})).values()) == {"a"}
+
+
+@pytest.mark.parametrize("name", C.names)
+def test_a_host_has_a_name_an_address_and_an_id(name: str) -> None:
+    assert names(places(GROUPS, [A, B, C], {"cpu0": name}))["cpu0"] == "c"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "why"),
+    [
+        ({"cpu0": "host-x"}, "there is no host host-x; the cluster has host-a (10.0.0.1), host-a (10.0.0.1)"),
+        ({"cpu0": "host-a"}, "host-a is the name of 2 Ray nodes; use an id: id-a, id-b"),
+        ({"memory": "id-a", "mmu": "id-b"}, "memory and mmu share an actor, so they cannot be on different hosts"),
+    ],
+)
+def test_a_place_that_cannot_be_is_the_users_mistake(wanted: dict[str, str], why: str) -> None:
+    with pytest.raises(UserMistake, match=re.escape(f"--place: {why}")):
+        places(GROUPS, [A, A._replace(id="id-b")], wanted)
+
+
+def test_without_a_host_there_is_no_machine() -> None:
+    with pytest.raises(Infrastructure):
+        places(GROUPS, [], {})
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--place", "cpu0=x"], "--place: is only for --engine live"),
+        (["--engine", "live", "--place", "cpu0=x"], "--place: is only for --address"),
+        (["--engine", "live", "--address", "h:1", "--place", "cpu7=x"], "--place: the machine has no node 'cpu7'"),
+        (["--engine", "live", "--address", "h:1", "--place", "cpu0"], "--place: expected NODE=HOST, as cpu0=host-b"),
+        (["--engine", "live", "--address", "h:1", "--place", "cpu0=a,cpu0=b"], "--place: cpu0 is given twice"),
+    ],
+)
+def test_a_place_is_checked_before_anything_starts(options: list[str], why: str) -> None:
+    result = uvmp("run", "S4", *options)
+    assert result.exit_code == 2 and why in result.stderr
