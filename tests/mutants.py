@@ -31,6 +31,7 @@ TESTS = {
     "cluster/search/strategy": ["tests/cluster/test_strategies.py"],
     "cluster/search/walk": ["tests/cluster/test_strategies.py"],
     "shared/detectors/race": ["tests/shared/test_race.py"],
+    "shared/journal/cut": ["tests/shared/test_journal.py"],
     "shared/journal/order": ["tests/shared/test_journal.py"],
     "shared/journal/record": ["tests/shared/test_journal.py"],
     "shared/locks/order": ["tests/shared/test_locks.py"],

@@ -21,7 +21,7 @@ Facts = dict[str, object]
 
 KEYS = {
     "run": (
-        "scenario", "engine", "errata", "detect", "strategy", "seed", "interrupted", "exit",
+        "scenario", "engine", "errata", "detect", "strategy", "seed", "followed", "interrupted", "exit",
         "results", "finding", "notes", "sites", "operations", "digest", "token", "replay", "shortened",
         "replay_shortened", "out", "seconds", "parity",
         "repeat", "found", "findings", "runs", "error", "expected",
@@ -31,10 +31,10 @@ KEYS = {
         "replay_shortened", "out", "seconds", "parity",
     ),
     "explore": (
-        "all", "patch", "scenario", "errata", "detect", "fixed", "strategy", "near", "depth", "preemptions", "seed",
-        "granularity", "bound", "time", "schedules", "by", "exhausted", "redundant", "distinct", "chance_of_new",
-        "seconds", "searches", "found_at", "finding", "results", "sites", "notes", "racy", "operations",
-        "token", "deviations", "replay", "out", "interrupted", "exit", "expected", "error",
+        "all", "patch", "scenario", "errata", "detect", "fixed", "strategy", "near", "followed", "depth", "preemptions",
+        "seed", "granularity", "bound", "time", "schedules", "by", "exhausted", "redundant", "distinct",
+        "chance_of_new", "seconds", "searches", "found_at", "finding", "results", "sites", "notes", "racy",
+        "operations", "token", "deviations", "replay", "out", "interrupted", "exit", "expected", "error",
     ),
     "fuzz": (
         "seed", "errata", "features", "out", "programs", "programs_now", "executions", "seconds", "kept", "sights",

@@ -23,15 +23,17 @@ from cluster.cli.options import (
     seed_option,
 )
 from cluster.cli.output import Output, Progress, rate_of, spent
+from cluster.cli.start import Start, behind
 from cluster.runs.folder import keep
 from cluster.search import SEARCHING, SYSTEMATIC
 from cluster.search.bounded import Preemptions
 from cluster.search.chance import chance_of_new, interval, percent
-from cluster.search.explore import Coverage, Exploration, explore
+from cluster.search.explore import Behind, Coverage, Exploration, explore
 from cluster.search.near import Near, Site
 from cluster.search.strategy import Strategy
 from shared.errors import Exit, ProjectBug, UserMistake
 from shared.findings import UNEXPECTED
+from shared.journal.order import operations
 from shared.patch import SEAMS, current
 from shared.port.struct import KINDS
 from shared.scenario.yaml import meant, show
@@ -40,16 +42,24 @@ from shared.text import counted
 #: after this many schedules, the command warns about a site that was not reached
 FIRST_SCHEDULES = 200
 #: options for one scenario
-ALONE = ("depth", "near", "time", "exhaust", "preemptions", "errata", "detect", "kernel_lock", "operations")
+ALONE = (
+    "begin", "after", "depth", "near", "time", "exhaust", "preemptions", "errata", "detect", "kernel_lock",
+    "operations",
+)  # fmt: skip
 #: schedules of a search that is to exhaust its scenario
 EXHAUST = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExploreOptions(Options):
-    """What `uvmp explore` is asked for; None is the scenario's own."""
+    """What `uvmp explore` is asked for; None is the scenario's own.
+
+    Attributes:
+        begin: the token or folder of a run, whose beginning every schedule has; after: its last operation.
+    """
 
     scenario: str | None
+    begin: str | None
     everything: bool
     strategy: str | None
     depth: int | None
@@ -60,6 +70,7 @@ class ExploreOptions(Options):
     exhaust: bool
     preemptions: int | None
     near: str | None
+    after: str | None
     junit: str | None
 
 
@@ -76,19 +87,22 @@ class Plan:
     granularity: str
     preemptions: int | None = None
     near: Site | None = None
+    start: Start | None = None
 
     @property
     def within(self) -> str:
         """The bound, in words behind `exhausted`."""
-        return "" if self.preemptions is None else f" within {counted(self.preemptions, 'preemption')}"
+        within = "" if self.preemptions is None else f" within {counted(self.preemptions, 'preemption')}"
+        return within if self.start is None else f"{within} behind {self.start}"
 
     def __str__(self) -> str:
         if self.strategy in SYSTEMATIC:
             return f"{self.strategy}{self.within}"
+        behind = "" if self.start is None else f", behind {self.start}"
         if self.near is not None:
-            return f"pct near {self.near}, depth {self.depth}, seed {self.seed}"
+            return f"pct near {self.near}, depth {self.depth}, seed {self.seed}{behind}"
         depth = f"depth {self.depth}, " if self.strategy == "pct" else ""
-        return f"{self.strategy}, {depth}seed {self.seed}"
+        return f"{self.strategy}, {depth}seed {self.seed}{behind}"
 
 
 @called(
@@ -101,6 +115,7 @@ class Plan:
     ("uvmp explore --all --patch fix.py", "show what a patch changes; takes minutes"),
     ("uvmp explore S2a --fixed --time 30s", "search for half a minute"),
     ("uvmp explore S7-shipped --near uvm_fault_unwire", "preempt where the defect is believed to be"),
+    ("uvmp explore --from TOKEN --after A:412", "search what else can happen after operation 412 of A"),
     ("uvmp explore my.yaml --seed 7 --out runs/found", "search your own scenario, and keep the finding's run"),
 )
 @click.argument("scenario", required=False)
@@ -134,6 +149,11 @@ class Plan:
 )
 @click.option("--near", metavar="FUNCTION[:FIELD]",
               help="Preempt mostly in this kernel function, or where it uses this field.")  # fmt: skip
+@click.option("--from", "begin", metavar="TOKEN|RUN",
+              help="Begin every schedule as this run began: follow it up to --after, then choose freely.")  # fmt: skip
+@click.option("--after", metavar="CONTEXT:N",
+              help="The last operation that --from follows, as `uvmp postmortem` names it; default: the end of a run "
+              "that was cut short.")  # fmt: skip
 @click.option("--time", type=Duration(), help="Begin no schedule after this time, as 30s, 5m or 1h.")
 @seed_option
 @kernel_options
@@ -151,12 +171,13 @@ def command(asked: ExploreOptions) -> int:
         return _explore_all(asked)
     if asked.junit is not None:
         raise UserMistake("is only for --all", field="--junit")
-    if asked.scenario is None:
-        raise click.UsageError("missing argument 'SCENARIO'")
     output = Output(asked.as_json)
-    chosen = choose(asked.scenario, asked)
+    start = behind(output, asked.begin, asked.scenario, asked.after, asked)
+    if start is None and asked.scenario is None:
+        raise click.UsageError("missing argument 'SCENARIO'")
+    chosen = choose(asked.scenario or "", asked) if start is None else start.chosen
     folder = new_folder(asked.out)
-    plan = _plan(chosen, asked)
+    plan = replace(_plan(chosen, asked), start=start)
     describe.introduce(output, chosen.scenario)
     within = "" if plan.seconds is None else f", for {spent(plan.seconds)} at most"
     output.note(f"exploring up to {counted(plan.limit, 'schedule')}{within} ({plan})")
@@ -232,8 +253,9 @@ def _search(output: Output, plan: Plan) -> Exploration:
         strategy = Preemptions(plan.preemptions)
     elif plan.near is not None:
         strategy = Near([plan.near], plan.seed, plan.depth)
+    begun = strategy if plan.start is None else Behind(plan.start.journals, strategy)
     with Progress(output, plan.limit, plan.seconds) as progress:
-        return explore(scenario, strategy, plan.seed, plan.limit, plan.granularity, watch)
+        return explore(scenario, begun, plan.seed, plan.limit, plan.granularity, watch)
 
 
 def _distinct(search: Exploration) -> str:
@@ -270,7 +292,8 @@ def _explore_all(asked: ExploreOptions) -> int:
     for name in (*comparing, *ALONE):
         if getattr(asked, name) not in (None, False, ()):
             both = "--all and --patch" if name in comparing else "--all"
-            raise UserMistake(f"cannot be given with {both}", field=f"--{name.replace('_', '-')}")
+            option = "from" if name == "begin" else name.replace("_", "-")
+            raise UserMistake(f"cannot be given with {both}", field=f"--{option}")
     output = Output(asked.as_json)
     if patched:
         return compare_all(output, asked.seed, asked.schedules)
@@ -348,7 +371,9 @@ def _facts(plan: Plan, search: Exploration) -> Facts:
     """What the document says of the search, over what it says of the finding's run."""
     classes, covered = search.classes, search.coverage
     found = {} if search.outcome is None else of_outcome(plan.chosen, search.outcome)
+    followed = {} if plan.start is None else {"followed": operations(plan.start.journals)}
     return {
+        **followed,
         **dict.fromkeys(("finding", "token", "replay", "out")),
         **found,
         "strategy": "pct" if plan.near is not None else plan.strategy,

@@ -125,7 +125,7 @@ def _follow(output: Output, asked: ReplayOptions, chosen: Chosen, sim: Outcome, 
     from cluster.live.salvage import kept
 
     with booted(output, chosen.scenario, asked) as machine:
-        with kept(machine, folder) as name:
+        with kept(machine, folder, chosen.options) as name:
             run = machine.run(follow=sim.journals, out=folder, identity=name)
         output.note(f"followed {run.operations:,} operations in {run.seconds:.2f} s")
         run.token = sim.token

@@ -28,14 +28,16 @@ from cluster.cli.options import (
     seed_option,
 )
 from cluster.cli.output import Output, Style
+from cluster.cli.start import Start, start_of
 from cluster.runs.folder import keep, write_live
 from cluster.runs.outcome import Outcome
-from cluster.runs.replay import recorded
+from cluster.runs.replay import continued, recorded
 from cluster.runs.token import token_of
 from cluster.search import STRATEGIES, make
 from cluster.search.chance import interval, percent
 from cluster.sim.engine import Sim
 from shared.errors import Exit, ProjectBug, UserMistake
+from shared.journal.order import operations
 from shared.journal.runfile import MAX_TOKEN
 from shared.text import counted
 
@@ -45,9 +47,14 @@ DEFAULT = click.core.ParameterSource.DEFAULT
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions(LiveOptions):
-    """What `uvmp run` is asked for."""
+    """What `uvmp run` is asked for.
 
-    scenario: str
+    Attributes:
+        resume: the folder of a run to continue, in place of a scenario.
+    """
+
+    scenario: str | None
+    resume: str | None
     engine: str
     strategy: str | None
     seed: int
@@ -65,11 +72,13 @@ class Runs:
     """The runs of one command, as far as it came.
 
     Attributes:
+        start: what each of them begins with.
         failed: why there are no more.
     """
 
     asked: RunOptions
     chosen: Chosen
+    start: Start | None = None
     outcomes: list[Outcome] = field(default_factory=list)
     interrupted: bool = False
     failed: ProjectBug | None = None
@@ -87,9 +96,13 @@ class Runs:
     "run",
     ("uvmp run S3a --json", ""),
     ("uvmp run S3a-shipped --engine live --repeat 20", "count findings on a machine that runs freely"),
+    ("uvmp run --resume RUN --out runs/whole", "continue a run that was killed"),
     ("uvmp run my.yaml --strategy random --out runs/mine", "run your own scenario, and keep the run in a folder"),
 )
-@click.argument("scenario")
+@click.argument("scenario", required=False)
+@click.option("--resume", metavar="RUN",
+              help="Continue the run of this folder, which was killed: follow its logs to their last consistent cut, "
+              "then run freely. --out keeps all of it.")  # fmt: skip
 @click.option("--engine", type=click.Choice(["sim", "live"]), default="sim", show_default=True,
               help="sim: in this process; live: on Ray actors, which are processes that run freely.")  # fmt: skip
 @kernel_options
@@ -114,7 +127,7 @@ def command(asked: RunOptions) -> int:
     of every program in order, `finding`, `sites` and `token`; with --repeat it has these for each of `runs`.
     """
     output = Output(asked.as_json)
-    runs = Runs(asked, choose(asked.scenario, asked))
+    runs = _runs(output, asked)
     out = new_folder(asked.out)
     _refuse(asked)
     describe.introduce(output, runs.chosen.scenario)
@@ -137,6 +150,21 @@ def command(asked: RunOptions) -> int:
     return output.end(told, code, runs.failed)
 
 
+def _runs(output: Output, asked: RunOptions) -> Runs:
+    """What is to be run.
+
+    Raises: UserMistake, LogIncomplete.
+    """
+    if asked.resume is None:
+        if asked.scenario is None:
+            raise click.UsageError("missing argument 'SCENARIO'")
+        return Runs(asked, choose(asked.scenario, asked))
+    if asked.scenario is not None:
+        raise UserMistake("cannot be given with --resume, whose folder has its scenario", field="SCENARIO")
+    start = start_of(output, asked.resume, asked)
+    return Runs(asked, start.chosen, start)
+
+
 def _refuse(asked: RunOptions) -> None:
     """Options that have no meaning together.
 
@@ -146,6 +174,8 @@ def _refuse(asked: RunOptions) -> None:
         raise UserMistake("is only for sim; a live machine runs freely", field="--strategy")
     if asked.stays and click.get_current_context().get_parameter_source("seed") is not DEFAULT:
         raise UserMistake("stay makes no choices; give --strategy random or pct, or --engine live", field="--seed")
+    if asked.engine == "live" and asked.resume is not None:
+        raise UserMistake("is only for sim", field="--resume")
     if asked.engine == "sim":
         refuse_live_options("--engine live", asked)
         if asked.no_check:
@@ -182,6 +212,8 @@ def _sim(runs: Runs, out: Path | None) -> Generator[Outcome, None, None]:
     scenario = chosen.scenario
     sim = Sim(*prepare(scenario))
     chooser = make(asked.strategy or "stay", asked.seed, scenario.bound.depth)
+    if runs.start is not None:
+        chooser = continued(sim.machine, runs.start.journals, chooser)
     for number in range(1, (asked.repeat or 1) + 1):
         sim.execute(chooser, record=True)
         outcome = recorded(sim)
@@ -202,7 +234,7 @@ def _live(output: Output, runs: Runs, out: Path | None) -> Generator[Outcome, No
     with booted(output, scenario, asked) as machine:
         for number in range(1, (asked.repeat or 1) + 1):
             folder = runs.folder(out, number)
-            with kept(machine, folder) as name:
+            with kept(machine, folder, runs.chosen.options) as name:
                 outcome = machine.run(out=folder, seed=asked.seed + number - 1, identity=name)
             if not asked.no_check:
                 outcome.parity = parity(scenario, outcome)
@@ -323,6 +355,8 @@ def _facts(runs: Runs) -> Facts:
     asked, chosen = runs.asked, runs.chosen
     documents = [{**of_outcome(chosen, run), "replay": _again(chosen, run)} for run in runs.outcomes]
     facts: Facts = {"strategy": (asked.strategy or "stay") if asked.engine == "sim" else None, "seed": asked.seed}
+    if runs.start is not None:
+        facts["followed"] = operations(runs.start.journals)
     if asked.repeat is None:
         for run in documents:
             facts |= run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cluster import configs
@@ -15,13 +16,15 @@ from cluster.runs.token import Token, is_ours, kernel_version, parse, refuse_mis
 from nodes.build import build_threads
 from shared.errors import LogIncomplete, UserMistake
 from shared.findings import Finding
-from shared.journal.order import cut_short, digested
+from shared.journal.cut import cut_short, digested
 from shared.journal.record import Journals, digest, holes
-from shared.journal.runfile import is_sealed, token_line
+from shared.journal.runfile import is_sealed, options_of
 from shared.patch import current
+from shared.scenario.model import Scenario
 from shared.scenario.yaml import show
 from shared.text import clean
 
+OWN = "a run folder has its own scenario, errata and detectors"
 #: what must be the same of a finding, recorded and replayed
 SAME = ("kind", "text", "context", "function", "subject")
 
@@ -80,7 +83,7 @@ def schedule_of(output: Output, what: str, scenario: str | None, lenient: bool, 
     """
     if os.path.lexists(what) or "/" in what:
         if scenario is not None or asked.changes_the_kernel:
-            raise UserMistake("a run folder has its own scenario, errata and detectors", field="RUN")
+            raise UserMistake(OWN, field="RUN")
         return _folder(output, what, lenient)
     token = parse(what)
     if scenario is None and token.scenario not in configs.names("scenarios"):
@@ -107,10 +110,9 @@ def schedule_of(output: Output, what: str, scenario: str | None, lenient: bool, 
 def _folder(output: Output, what: str, lenient: bool) -> Schedule:
     run = load(what)
     about, scenario = run.run or {}, run.loaded
-    versions = about.get("versions")
-    made_on = clean(versions.get("kernel"), 40) if isinstance(versions, dict) else "?"
+    made_on = kernel_of(about)
     same = is_ours(made_on)
-    wanted_patch = _patch_of(about.get("options"))
+    wanted_patch = patch_of(about.get("options"))
     if wanted_patch is not None and current() is None:
         raise UserMistake(f"the run was made with the patch {wanted_patch}; give --patch FILE.py", file=run.path)
     if run.torn and (same or not is_sealed(about)):
@@ -129,20 +131,30 @@ def _folder(output: Output, what: str, lenient: bool) -> Schedule:
         output.note(f"{told}; replaying it anyway")
     options = about.get("options")
     token = next((token for token in (about.get("token"), about.get("shortened")) if token is not None), None)
-    sound = isinstance(options, list) and token_line(token, options) is not None
-    chosen = Chosen(scenario, tuple(map(str, options)) if isinstance(options, list) and sound else ())
+    chosen = Chosen(scenario, options_of(options) or ())
     if lenient and not same and isinstance(token, str):
         return Schedule(chosen, parse(token))
+    must_know(run, scenario)
+    wanted = str(about.get("digest"))
+    return Schedule(chosen, None, _told_of(run, wanted, scenario.limit), wanted, run.finding()[0], recorded=True)
+
+
+def must_know(run: Run, scenario: Scenario) -> None:
+    """Raises: LogIncomplete - the run has records of contexts that the machine has not."""
     contexts = build_threads(scenario)
     for records in run.journals.values():
         for record in records:
             if record["ctx"] not in contexts:
                 raise LogIncomplete(f"{run.path}: a record of {record['ctx']}, which this machine does not have")
-    wanted = str(about.get("digest"))
-    return Schedule(chosen, None, _told_of(run, wanted, scenario.limit), wanted, run.finding()[0], recorded=True)
 
 
-def _patch_of(options: object) -> str | None:
+def kernel_of(about: Mapping[str, object]) -> str:
+    """The kernel that a run was made on, as its folder says it."""
+    versions = about.get("versions")
+    return clean(versions.get("kernel"), 40) if isinstance(versions, dict) else "?"
+
+
+def patch_of(options: object) -> str | None:
     """The patch that a run was made with, as its folder has the options."""
     if not isinstance(options, list) or "--patch" not in options[:-1]:
         return None
@@ -156,8 +168,8 @@ def _told_of(run: Run, wanted: str, limit: int) -> Journals:
     """
     admitted = (run.run or {}).get("admitted")
     short = cut_short(run.journals, admitted) if isinstance(admitted, dict) else []
-    part = None if short else digested(run.journals, wanted, limit)
-    if part is not None:
-        return part
+    told = None if short else digested(run.journals, wanted, limit)
+    if told is not None:
+        return told
     other = f"the journals have digest {digest(run.journals)}, run.json says {wanted}"
     raise LogIncomplete(f"{run.path}: {clean([*short, *holes(run.journals), other][0], 200)}")

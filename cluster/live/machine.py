@@ -34,7 +34,8 @@ from shared.detectors.machine_state import HostState, MachineState
 from shared.detectors.verdict import came_before, judge, promise, refused, sort_out
 from shared.errors import Diverged, Infrastructure, UserMistake
 from shared.findings import Finding
-from shared.journal.order import events_after, judged, operations
+from shared.journal.cut import judged
+from shared.journal.order import events_after, operations
 from shared.journal.record import Journals, choice_of, digest, read
 from shared.journal.runfile import SUFFIX
 from shared.patch import current

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cluster import signals
@@ -17,8 +17,11 @@ CALL_S = 5.0
 
 
 @contextlib.contextmanager
-def kept(machine: LiveMachine, folder: Path | None) -> Iterator[str]:
+def kept(machine: LiveMachine, folder: Path | None, options: Sequence[str] = ()) -> Iterator[str]:
     """Make the folder of a run, if it is to have one, and keep the logs also if the run does not end as it should.
+
+    Args:
+        options: what `uvmp replay` needs beside a token.
 
     Gives the run's identity.
     """
@@ -27,7 +30,7 @@ def kept(machine: LiveMachine, folder: Path | None) -> Iterator[str]:
         yield run
         return
     with signals.deferred():
-        write_scenario(create(folder), machine.scenario, run)
+        write_scenario(create(folder), machine.scenario, run, options)
     try:
         yield run
     except BaseException:

@@ -48,8 +48,9 @@ from cluster.postmortem.words import (
 from shared.errata import ERRATA
 from shared.errors import LogIncomplete, UserMistake
 from shared.findings import UNEXPECTED, Finding
+from shared.journal.cut import cut_short, digested
 from shared.journal.deviation import Deviation
-from shared.journal.order import cut_short, digested, linearize
+from shared.journal.order import linearize
 from shared.journal.record import Journals, Record, choice_of, digest, holes, names_of
 from shared.journal.runfile import RUN
 from shared.text import clean

@@ -70,6 +70,8 @@ class Run:
         scenario: as plain data; None: there is none, or it cannot be read.
         loaded: the same as the scenario that it is.
         run: what run.json says; None likewise.
+        begun: what scenario.json says of how the run was begun: `versions` and `options`, as run.json has them.
+        mixed: the files are of different runs.
         headers: line 1 of each node's file; {} if it has none.
         torn: what is wrong with the files, in words.
     """
@@ -79,6 +81,8 @@ class Run:
     scenario: dict[str, object] | None = None
     loaded: Scenario | None = None
     run: dict[str, object] | None = None
+    begun: dict[str, object] = field(default_factory=dict)
+    mixed: bool = False
     headers: dict[str, Record] = field(default_factory=dict)
     journals: Journals = field(default_factory=dict)
     torn: list[str] = field(default_factory=list)
@@ -172,7 +176,8 @@ def load(path: str | Path) -> Run:
     if run.run is not None:
         identities.setdefault(clean(run.run.get("run"), 60), set()).add(RUN)
     _verify(run, sums)
-    if len(identities) > 1:
+    run.mixed = len(identities) > 1
+    if run.mixed:
         told = "; ".join(f"{_some(of)} of run {identity}" for identity, of in sorted(identities.items()))
         run.torn.insert(0, f"the files are of different runs: {clean(told, 300)}")
     return run
@@ -266,6 +271,7 @@ def _scenario(run: Run, document: dict[str, object] | None) -> None:
     try:
         run.loaded = scenario_of(document)
         run.scenario = asdict(run.loaded)
+        run.begun = {key: document.get(key) for key in ("versions", "options")}
     except UserMistake as wrong:
         run.torn.append(f"{SCENARIO}: {clean(wrong, 300)}")
 

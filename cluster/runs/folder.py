@@ -93,18 +93,19 @@ def identity() -> str:
     return secrets.token_hex(8)
 
 
-def write_scenario(path: Path, scenario: Scenario, run: str) -> None:
+def write_scenario(path: Path, scenario: Scenario, run: str, options: Sequence[str] = ()) -> None:
     """Write scenario.json, before the run starts.
 
     Args:
         run: the run's identity.
+        options: what `uvmp replay` needs beside a token.
 
     Raises: Infrastructure - a scenario that was changed after it was loaded is not what its text says.
     """
     document = scenario_document(scenario, run)
     if not scenario.text or scenario_of(document).digest() != scenario.digest():
         raise Infrastructure(f"{scenario.id} differs from its text, so its run cannot be kept")
-    _write(path / SCENARIO, document)
+    _write(path / SCENARIO, document | {"versions": versions(), "options": list(options)})
 
 
 def write_sim(path: Path, scenario: Scenario, outcome: Outcome, options: Sequence[str] = ()) -> None:
@@ -118,7 +119,7 @@ def write_sim(path: Path, scenario: Scenario, outcome: Outcome, options: Sequenc
     Raises: Infrastructure - there is no room for it, or the like.
     """
     run = hashlib.sha256(f"{scenario.digest()} {outcome.digest}".encode()).hexdigest()[:16]
-    write_scenario(path, scenario, run)
+    write_scenario(path, scenario, run, options)
     header = {"run": run, "engine": outcome.engine, "scenario": scenario.id, "errata": list(scenario.errata)}
     for node, records in outcome.journals.items():
         file = path / f"{node}{SUFFIX}"

@@ -1,4 +1,4 @@
-"""Replay in `sim`: a token's deviations, or the operations of a journal in their order."""
+"""Replay in `sim`: a token's deviations, or the operations of a journal in their order, and what may come behind it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from itertools import zip_longest
 
 from cluster.boot import prepare
+from cluster.machine import Machine
 from cluster.runs.outcome import Outcome
-from cluster.search.follow import Deviate, Order
+from cluster.search.follow import Continue, Deviate, Order
+from cluster.search.strategy import Strategy
 from cluster.sim.engine import Sim
+from nodes.build import build_threads
 from shared.errors import Diverged
+from shared.journal.cut import consistent
 from shared.journal.deviation import Deviation
 from shared.journal.order import events_after, linearize
 from shared.journal.record import VOLATILE, Journals, Record, digest
@@ -40,6 +44,18 @@ def replay_journals(scenario: Scenario, journals: Journals) -> Outcome:
     once = recorded(sim)
     _compare(journals, once.journals)
     return once
+
+
+def beginning(scenario: Scenario, journals: Journals) -> Journals:
+    """What can be followed of journals that may end too early: their last consistent cut."""
+    asleep = {name for name, thread in build_threads(scenario).items() if thread.starts_on is not None}
+    have = {node: journals.get(node, []) for node in scenario.machine.nodes}
+    return consistent(have, asleep)
+
+
+def continued(machine: Machine, journals: Journals, then: Strategy) -> Continue:
+    """The strategy that follows these journals, which are the beginning of a run, and then lets another choose."""
+    return Continue(Order(machine.threads, linearize(journals), events_after(journals)), then)
 
 
 def _compare(wanted: Journals, replayed: Journals) -> None:

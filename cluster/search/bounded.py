@@ -62,7 +62,7 @@ class Bounded(Stepwise):
     Attributes:
         bound: of this execution. limited: something was left out for it; otherwise the search is over with this bound.
         classes: numbers of those seen to their ends, within all bounds.
-        places: before each event of the trace, and where the execution is now.
+        places: before each event of the trace that was chosen, and where the execution is now.
         seen: number of a class so far, and who goes on by default -> what was spent, and who slept.
     """
 
@@ -119,7 +119,7 @@ class Bounded(Stepwise):
         events, places = self.trace.events, self.places
         if not places:
             places.append(Place(0, 0, {}))
-        elif len(places) == len(events):
+        elif len(places) == len(events) - self.given:
             before, event = places[-1], events[-1]
             asleep, current = before.asleep, before.current
             if current is not None and current.thread != event.thread:
@@ -150,9 +150,9 @@ class Bounded(Stepwise):
             self._anew()
             return True
         places = self.places
-        del places[len(self.trace.events) :]
+        del places[len(self.trace.events) - self.given :]
         while places:
-            self.trace.cut(len(places) - 1)
+            self.trace.cut(self.given + len(places) - 1)
             places[-1].left.pop()
             if places[-1].left:
                 return True

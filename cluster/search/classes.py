@@ -15,7 +15,7 @@ Left out: how probable a finding is (cluster/search/chance.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cluster.search.strategy import Strategy
 from cluster.search.touch import touch
@@ -187,6 +187,9 @@ class Classes(Strategy):
         self.seen[known] = count + 1
         self.once += (count == 0) - (count == 1)
         return not count
+
+    def begins(self, threads: Mapping[str, Thread], ran: Thread | None) -> None:
+        self.now.begins(threads, ran)
 
     def everywhere(self) -> bool:
         return True

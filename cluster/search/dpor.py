@@ -107,8 +107,8 @@ class Optimal(Stepwise):
 
     Attributes:
         redundant: given up, since all that was left had been explored. Invariant: 0, if no event is vague.
-        places: before each event of the trace, and where the execution is now. Invariant: the first branch of an
-            event's place is that event.
+        places: before each event of the trace that was chosen, and where the execution is now. Invariant: the first
+            branch of an event's place is that event.
     """
 
     def grown(self) -> None:
@@ -146,7 +146,7 @@ class Optimal(Stepwise):
     def _place(self) -> Place:
         """Where the execution is now."""
         events = self.trace.events
-        if len(self.places) == len(events):
+        if len(self.places) == len(events) - self.given:
             before, event = self.places[-1], events[-1]
             asleep = {label: other for label, other in before.asleep.items() if not other.depends(event)}
             self.places.append(Place(asleep, before.tree[0].rest))
@@ -174,14 +174,16 @@ class Optimal(Stepwise):
         self._explore(earlier, [*self.trace.without(earlier), event.pending()])
 
     def _explore(self, at: int, events: list[Event]) -> None:
-        place = self.places[at]
+        if at < self.given:
+            return
+        place = self.places[at - self.given]
         if not place.covers(events):
             place.insert(events)
 
     def _backtrack(self) -> bool:
         self._learn()
         places, events = self.places, self.trace.events
-        del places[len(events) :]
+        del places[len(events) - self.given :]
         while places:
             place = places[-1]
             done = place.tree.pop(0)

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import NamedTuple
 
 from cluster.boot import prepare
 from cluster.runs.outcome import Outcome
-from cluster.runs.replay import replay
+from cluster.runs.replay import continued, replay
 from cluster.runs.token import Token, token_of
 from cluster.search import make
 from cluster.search.classes import Classes
@@ -22,6 +23,7 @@ from cluster.search.strategy import DefaultFirst, SearchOver, Strategy, Systemat
 from cluster.sim.engine import Sim, seldom_collected
 from shared.findings import UNEXPECTED, Finding
 from shared.journal.deviation import Deviation
+from shared.journal.record import Journals
 from shared.scenario.model import Results, Scenario
 
 
@@ -101,12 +103,24 @@ class Exploration:
         return [] if self.outcome is None else self.outcome.deviations
 
 
+class Behind(NamedTuple):
+    """A search of what can come behind the first operations of a run.
+
+    Attributes:
+        journals: of these operations.
+        then: who chooses behind them, as `explore` takes it.
+    """
+
+    journals: Journals
+    then: str | Strategy | None = None
+
+
 Progress = Callable[[Exploration], bool | None]
 
 
 def explore(
     scenario: Scenario,
-    strategy: str | Strategy | None = None,
+    strategy: str | Strategy | Behind | None = None,
     seed: int = 0,
     schedules: int | None = None,
     granularity: str = "guarded",
@@ -118,7 +132,7 @@ def explore(
     kernel's, which a later schedule may have, says more. Without one, the first such results are what was found.
 
     Args:
-        strategy: by its name, or one that was made; default: that of the scenario's bound.
+        strategy: by its name, or one that was made; default: that of the scenario's bound. Behind: after a beginning.
         seed: of a strategy that is named; the same seed gives the same search.
         schedules: at most this many; default: the scenario's bound.
         progress: called about ten times a second; the search is over if it returns True. For it, happens-before
@@ -126,21 +140,23 @@ def explore(
     """
     result = search(scenario, strategy, seed, schedules, granularity, progress)
     if result.outcome is not None:
-        _shorten(result)
+        followed = isinstance(strategy, Behind)  # and what was followed may have been switched at any access
+        _shorten(result, Sim(*prepare(scenario), granularity="access") if followed else result.sim)
     return result
 
 
 @seldom_collected()
 def search(
     scenario: Scenario,
-    strategy: str | Strategy | None = None,
+    strategy: str | Strategy | Behind | None = None,
     seed: int = 0,
     schedules: int | None = None,
     granularity: str = "guarded",
     progress: Progress | None = None,
 ) -> Exploration:
     """The same as explore(), without shortening the schedule: there is no token."""
-    strategy = strategy or scenario.bound.strategy
+    behind = strategy.journals if isinstance(strategy, Behind) else None
+    strategy = (strategy.then if isinstance(strategy, Behind) else strategy) or scenario.bound.strategy
     then = strategy
     if isinstance(then, str):
         then = make(then, seed, scenario.bound.depth, [Site(erratum.split(".")[0]) for erratum in scenario.own_errata])
@@ -149,12 +165,14 @@ def search(
     counted = None
     if then.learns() or (progress is not None and first is not then):
         counted = Classes(first)
-    chooser = counted or first
+    chooser: Strategy = counted or first
     limit = scenario.bound.schedules if schedules is None else schedules
     racy: set[str] = set()
     known = endless = 0
     over = False
     sim = Sim(*prepare(scenario), racy, granularity)
+    if behind is not None:
+        chooser = continued(sim.machine, behind, chooser)
     name = strategy if isinstance(strategy, str) else type(strategy).__name__
     result = Exploration(scenario, name, seed, sim, racy, classes=counted)
     began = last = monotonic()
@@ -208,12 +226,16 @@ def _adopt(result: Exploration, approximate: Finding) -> Finding | None:
     return recorded.finding
 
 
-def _shorten(result: Exploration) -> None:
-    """Replace the finding's schedule by a shorter one that has a finding of the same signature, and make its token."""
+def _shorten(result: Exploration, sim: Sim) -> None:
+    """Replace the finding's schedule by a shorter one that has a finding of the same signature, and make its token.
+
+    Args:
+        sim: that runs the shorter schedules.
+    """
     assert result.outcome is not None and result.seen is not None
     raw = shortened = result.outcome.deviations
     try:
-        shortened = minimize(result.sim, result.seen, raw)
+        shortened = minimize(sim, result.seen, raw)
     except KeyboardInterrupt:  # what was found is not lost: the schedule is only longer
         result.interrupted = True
     again = replay(result.scenario, shortened)

@@ -1,4 +1,5 @@
-"""Follows a given schedule: a token's deviations from the default schedule, or the order of a journal."""
+"""Follows a given schedule: a token's deviations from the default schedule, or the order of a journal, to its end or
+as the beginning of an execution."""
 
 from __future__ import annotations
 
@@ -132,6 +133,11 @@ class Order(Strategy):
             raise Diverged(_told(wanted), f"{ran.name} has {n} choices, 0 to {n - 1}")
         return value
 
+    def over(self) -> bool:
+        """Has all of it been performed?"""
+        self._advance()
+        return self.at == len(self.order)
+
     def _advance(self) -> None:
         order, threads = self.order, self.threads
         while self.at < len(order) and order[self.at]["n"] <= threads[order[self.at]["ctx"]].n:
@@ -158,6 +164,66 @@ class Order(Strategy):
         k: int = thread.processor.k
         events = self.events.get(thread.cpu, [])
         return k < len(events) and thread.processor.events_since() < events[k]
+
+
+class Continue(Strategy):
+    """A total order of operations to its end, which need not be that of the execution, and then another strategy.
+
+    Args:
+        first: the order.
+        then: who chooses behind it, and is told of nothing before.
+
+    Attributes:
+        now: who chooses behind it in this execution.
+        following: the end of the order has not been reached.
+    """
+
+    def __init__(self, first: Order, then: Strategy):
+        self.first, self.then = first, then
+        self.now = then
+        self.following = True
+
+    def new_execution(self) -> bool:
+        self.following = self.first.new_execution()
+        begun = self.then.new_execution()
+        self.now = self.then.chooser()
+        return begun
+
+    def detailed(self) -> bool:
+        return self.following
+
+    def everywhere(self) -> bool:
+        return self.now.everywhere()
+
+    def _follows(self) -> bool:
+        """Is there anything left of the order?"""
+        if self.following and self.first.over():
+            self.following = False
+            self.now.begins(self.first.threads, self.first.ran)
+        return self.following
+
+    def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread | None:
+        return self.first.pick(enabled, current) if self._follows() else self.now.pick(enabled, current)
+
+    def choose(self, n: int) -> int:
+        return self.first.choose(n) if self._follows() else self.now.choose(n)
+
+    def performed(self, code: str, target: int, args: tuple[object, ...]) -> None:
+        if not self.following:
+            self.now.performed(code, target, args)
+
+    def caused(self, thread: Thread) -> None:
+        if not self.following:
+            self.now.caused(thread)
+
+    def grown(self) -> None:
+        self.then.grown()
+
+    def stays(self) -> int:
+        return 0 if self.following else self.now.stays()
+
+    def passed(self, points: int) -> None:
+        self.now.passed(points)
 
 
 def _told(record: Record) -> str:

@@ -14,7 +14,7 @@ A *schedule* is recorded as its deviations from the default schedule, in which a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from nodes.cpu import Thread
 
@@ -59,6 +59,13 @@ class Strategy(ABC):
 
     def caused(self, thread: Thread) -> None:  # noqa: B027
         """The context picked last has woken this context, or granted what it waits for, or interrupts it."""
+
+    def detailed(self) -> bool:
+        """Must every access be a point, for now? So must it be where a schedule is followed."""
+        return False
+
+    def begins(self, threads: Mapping[str, Thread], ran: Thread | None) -> None:  # noqa: B027
+        """It chooses from here on, and not from the beginning of the execution: `ran` was picked last."""
 
     def grown(self) -> None:  # noqa: B027 - nothing to do for who remembers no execution
         """There are more points from now on: fields have become racy (cluster/sim/heap.py)."""
@@ -157,6 +164,9 @@ class Stay(Strategy):
     def new_execution(self) -> bool:
         self.last = -1
         return True
+
+    def begins(self, threads: Mapping[str, Thread], ran: Thread | None) -> None:
+        self.last = -1 if ran is None else ran.order
 
     def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:
         thread = default(enabled, current, self.last)

@@ -10,7 +10,7 @@ nobody can do anything else are such requests performed, and the execution ends 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cluster.search.strategy import Systematic, default
 from cluster.search.trace import NO_CHOICE, Event, Trace
@@ -25,13 +25,14 @@ class Stepwise(Systematic):
         trace: of this execution, and of the last one between two.
         left: what contexts would do next that cannot any more, once nobody can do anything else; None: before that.
         given_up: the execution would have shown nothing new.
+        given: events of the trace that are not to be chosen: what was before the strategy began to choose.
     """
 
     def __init__(self) -> None:
         self.grown()
 
     def grown(self) -> None:
-        self.executions = self.redundant = 0
+        self.executions = self.redundant = self.given = 0
         self.trace = Trace()
         self._at = self._known = 0
         self._open: Event | None = None
@@ -78,6 +79,12 @@ class Stepwise(Systematic):
         self.given_up = False
         self._caused.clear()
         return True
+
+    def begins(self, threads: Mapping[str, Thread], ran: Thread | None) -> None:
+        if not self.trace.events:
+            self.trace.begin(threads.values())
+            self.given = len(self.trace.events)
+        self._at, self._known, self.thread = self.given, len(self.trace.events), ran
 
     def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread | None:
         if self._at < self._known:

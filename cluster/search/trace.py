@@ -23,7 +23,7 @@ Events are added, and taken away again from the end: what is common to two execu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from cluster.search.dependency import NONE, NOTHING, Footprint, Resource, footprint
 from nodes.cpu import FINISHED, Thread
@@ -140,6 +140,24 @@ class Trace:
                 event.clock.append(0)
         return number
 
+    def begin(self, threads: Iterable[Thread]) -> None:
+        """The execution begins here, and not at the beginning of the contexts.
+
+        What they hold, and the interrupts that are pending, is of events of nobody's, one for each.
+        """
+        for thread in threads:
+            number = self._number(thread)
+            held = [(key, lock.mode) for key, lock in thread.held.items()]
+            if thread.waits is not None and thread.waits[0] == "lock" and thread.ready:
+                held.append((thread.waits[1], "w"))
+            for key, mode in held:
+                if not lock_sleeps(key):
+                    event = Event("", number)
+                    event.code, event.target, event.mode, event.own = "lock", key, mode, footprint("lock", key, ())
+                    self.add(event, [])
+            for _ in thread.processor.pending.get(thread.name, ()):
+                self.add(Event("", number), [thread])
+
     # -- events to come ----------------------------------------------------------------
 
     def event(self, thread: Thread) -> Event:
@@ -182,7 +200,7 @@ class Trace:
             return False
         asks = thread.asks
         if asks is None:
-            return _tries_again(thread) and not self._news(thread.name)
+            return _tries_again(thread) and thread.name in self._of_thread and not self._news(thread.name)
         return asks[0] == "lock" and not self._admits(asks[1], str(asks[2][0])) and not lock_sleeps(asks[1])
 
     def _looked_at(self, thread: str) -> list[int]:
@@ -254,15 +272,17 @@ class Trace:
         for resource in event.reads:
             self._reads.setdefault(resource, []).append(place)
         if event.code in ("lock", "try", "unlock") and not lock_sleeps(event.target):
-            self._lock(event, place)
+            self._lock(event, place, caused)
 
-    def _lock(self, event: Event, place: int) -> None:
+    def _lock(self, event: Event, place: int, caused: list[Thread]) -> None:
         holders = self._holders.setdefault(event.target, [])
         if event.code == "unlock":
             if holders:
                 mine = [at for at in holders if self.events[at].thread == event.thread] or holders
                 event.freed = mine[0]
                 holders.remove(mine[0])
+            if any(thread.waits == ("lock", event.target) for thread in caused):  # it had queued before the trace began
+                holders.append(place)
         elif self._admits(event.target, event.mode):
             holders.append(place)
             self._taken.setdefault(event.target, []).append(place)
@@ -284,9 +304,9 @@ class Trace:
             if event.code in ("lock", "try") and self._taken.get(event.target, [-1])[-1:] == [place]:
                 self._taken[event.target].pop()
                 self._holders[event.target].remove(place)
-            elif event.freed >= 0:
-                self._holders[event.target].append(event.freed)
-                self._holders[event.target].sort()
+            elif event.code == "unlock" and event.target in self._holders:
+                holders = self._holders[event.target]
+                holders[:] = sorted([*(at for at in holders if at != place), *([event.freed] * (event.freed >= 0))])
 
     # -- races -------------------------------------------------------------------------
 

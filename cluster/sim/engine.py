@@ -146,16 +146,18 @@ class Sim(Scheduling):
         races, order, oracle = (self.detect.get(name, "stop") != "off" for name in ("race", "lockorder", "oracle"))
         self.race = RaceDetector() if races and not record and not self.booting else None
         self.order, self.learns_order = LockOrder(), not record
+        chooser = strategy.chooser()
+        self.every_access = self.always or chooser.detailed()
         self.fast = not record and not self.every_access
         managers = self.machine.lock_managers
         self.manager = managers[0] if not record and self.patch is None and len(managers) == 1 else None
-        chooser = strategy.chooser()
         return Execution(
             chooser,
             getcurrent(),
             set(self.machine.processors),
             min(COUNT_EVERY, self.limit),
             not record,
+            chooser.detailed(),
             chooser.everywhere(),
             0,
             0,

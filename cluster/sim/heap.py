@@ -41,18 +41,20 @@ class ThinnedHeap(ProcessorPort):
     Args:
         booting: structs of a kind are numbered over all shards.
         racy: keys of fields that are scheduling points although guarded; grows.
-        every_access: every access is a scheduling point.
+        always: every access is a scheduling point.
 
     Attributes:
+        every_access: that is so now.
         heap: of all shards.
         fast: the execution is not recorded, and may pass over points.
         manager: of all locks, if the execution is not recorded, and no patch has replaced what the manager does.
         race: the race detector of an execution that is not recorded.
     """
 
-    def __init__(self, machine: Machine, booting: bool, racy: set[str], every_access: bool):
+    def __init__(self, machine: Machine, booting: bool, racy: set[str], always: bool):
         super().__init__(machine.scenario, machine.threads)
-        self.machine, self.booting, self.racy, self.every_access = machine, booting, racy, every_access
+        self.machine, self.booting, self.racy, self.always = machine, booting, racy, always
+        self.every_access = always
         self.heap = Heap()
         self.guards = Guards(self.heap)
         self.fast = False

@@ -38,6 +38,7 @@ class Execution:
     Attributes:
         strategy: that chooses.
         patient: the engine may go by how long the strategy says that its answers hold.
+        detailed: every access is a point, as the strategy wants it.
         everywhere: it asks the strategy at points too where nobody but the current context can go on, and tells it
             what happens between two points.
         asked, quiet: at how many points its last answer held, and at how many of these it still does.
@@ -60,6 +61,7 @@ class Execution:
     changed: set[Processor]
     count_at: int
     patient: bool = False
+    detailed: bool = False
     everywhere: bool = False
     asked: int = 0
     quiet: int = 0
@@ -99,14 +101,14 @@ class Scheduling(ThinnedHeap):
     """The part of the simulator's port that decides who goes on.
 
     Args:
-        machine, booting, racy, every_access: as ThinnedHeap has them.
+        machine, booting, racy, always: as ThinnedHeap has them.
         limit: operations that an execution may have.
     """
 
     execution: Execution
 
-    def __init__(self, machine: Machine, booting: bool, racy: set[str], every_access: bool, limit: int):
-        super().__init__(machine, booting, racy, every_access)
+    def __init__(self, machine: Machine, booting: bool, racy: set[str], always: bool, limit: int):
+        super().__init__(machine, booting, racy, always)
         self.limit = limit
         self.pool: list[greenlet] = []
 
@@ -148,6 +150,8 @@ class Scheduling(ThinnedHeap):
         if thread is None:
             execution.abandoned = self.dead = True
             raise PortDead
+        if execution.detailed and not execution.strategy.detailed():
+            self._thin()
         if execution.patient:
             execution.asked = execution.quiet = execution.strategy.stays()
         if thread is not current:
@@ -156,6 +160,12 @@ class Scheduling(ThinnedHeap):
                 execution.deviations.append((ran.name, ran.n, kind, thread.name))
             execution.last = thread.order
         return thread
+
+    def _thin(self) -> None:
+        """The strategy does not want every access to be a point any more."""
+        self.execution.detailed = False
+        self.every_access = self.always
+        self.fast = self.journals is None and not self.every_access
 
     def _count(self) -> None:
         """Count the operations of an unrecorded run, and say when to do so again."""

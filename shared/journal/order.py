@@ -1,22 +1,22 @@
-"""The order of operations, from journals: a linearization, the causes of an operation, the judged part of a run.
+"""The order of operations, from journals: a linearization, the causes of an operation, the past of a finding.
 
 Every node numbers the operations that it admits, and every processor numbers those that it performs. These numbers and
 the waits allow several orders of all operations; `linearize` always returns the same one. The causal past of a finding
 is what happened before it. The nodes of a live run continue for a moment after a finding, so only its causal past is
 judged.
 
-Left out: the records themselves (record.py).
+Left out: the records themselves (record.py), and parts of runs (cut.py).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from operator import itemgetter
 
 from shared.errors import LogIncomplete
-from shared.journal.record import Journals, Record, digest, holes, names_of
+from shared.journal.record import Journals, Record, names_of
 
 #: name of the big lock, which an LWP gives up when it goes to sleep
 KERNEL_LOCK = "kernel:0.kernel_lock"
@@ -41,12 +41,15 @@ class Linearizer:
     leaves a choice a processor goes on as long as it can, so the sequence has few switches. A kernel event comes
     right after the last operation that its processor performed before it.
 
+    Args:
+        asleep: contexts that start asleep; None: those that the journals show to.
+
     Attributes:
         records: the sequence so far.
         by_cpu: processor -> its operations that are still to come.
     """
 
-    def __init__(self, journals: Journals):
+    def __init__(self, journals: Journals, asleep: Collection[str] | None = None):
         self.records: list[Record] = []
         self.by_node = {node: deque(record for record in journals[node] if "k" in record) for node in sorted(journals)}
         self.events = {
@@ -54,7 +57,7 @@ class Linearizer:
         }
         by_cpu = _by_cpu(self.by_node.values())
         self.by_cpu = {cpu: deque(by_cpu.pop(cpu).records) for cpu in sorted(by_cpu)}
-        self.waiting = asleep_at_start(journals)
+        self.waiting = asleep_at_start(journals) if asleep is None else set(asleep)
         self.raised: Counter[str] = Counter()
         self.before: dict[str, str] = {}
 
@@ -178,83 +181,6 @@ def events_after(journals: Journals) -> dict[str, list[int]]:
 def operations(journals: Journals) -> int:
     """How many operations there are in the journals."""
     return sum("k" in record for records in journals.values() for record in records)
-
-
-def cut(journals: Journals, count: int) -> Journals:
-    """The first `count` operations, in one of the orders that the journals allow, and the kernel events that belong to
-    them: contexts go on as far as their next operation, if they can.
-
-    Raises: LogIncomplete - the orders contradict each other.
-    """
-    order = linearize(journals)
-    kept = {id(record) for record in order[:count]}
-    last: dict[str, Record] = {}
-    ended = set[str]()  # contexts whose last wait has ended
-    for one in order[:count]:
-        last[one["cpu"]] = one
-        ended.discard(one["ctx"])
-        ended.update(one.get("granted", ()))
-    part: Journals = {}
-    for node, records in journals.items():
-        end = last.get(node)
-        upto = 0 if end is None else end["k"]
-        blocked = end is not None and "wait" in end and end["ctx"] not in ended
-        part[node] = [
-            record
-            for record in records
-            if (id(record) in kept if "k" in record else record["at"] < upto or (record["at"] == upto and not blocked))
-        ]
-    return part
-
-
-def judged(journals: Journals, limit: int) -> Journals:
-    """The part of a free run's journals that the run is judged by: nodes that are not in step go on for a moment.
-
-    What happened before the finding; or, of a run that was ended, exactly the operations that it may have; or all.
-
-    Args:
-        limit: operations that it may have.
-
-    Raises: LogIncomplete - the orders contradict each other; LookupError - a record that is referred to is missing.
-    """
-    past = causal_past(journals)
-    stopped = any(record["event"] == "finding" for records in journals.values() for record in records)
-    return cut(journals, limit) if operations(past) > limit - (not stopped) else past
-
-
-def cut_short(journals: Journals, admitted: Mapping[str, object]) -> list[str]:
-    """Every journal that ends before, or after, the record that its node numbered last, in words.
-
-    Args:
-        admitted: node -> the number of its last record, as a run folder has it.
-    """
-    missing = []
-    for node, count in admitted.items():
-        have = max((record["nseq"] for record in journals.get(node, ())), default=0)
-        if node in journals and have != count:
-            missing.append(f"{node}: its journal ends with record {have}; it had written {count}")
-    return missing
-
-
-def digested(journals: Journals, wanted: str, limit: int) -> Journals | None:
-    """The part of a run's journals that its digest is of: all of them, or what a run that was stopped is judged by.
-
-    Live nodes run on for a moment after a finding; of that, records may be missing.
-
-    Args:
-        wanted: the run's digest.
-        limit: operations that it may have.
-
-    Returns: None - the digest is of neither, or of records that are not there.
-    Raises: LogIncomplete - the orders contradict each other.
-    """
-    try:
-        if not holes(journals) and digest(journals) == wanted:
-            return journals
-        past = judged(journals, limit)
-        return past if not holes(past) and digest(past) == wanted else None
-    except (LookupError, TypeError, ValueError, AttributeError, RecursionError):  # a file may have anything in it
-        return None
 
 
 def asleep_at_start(journals: Journals) -> set[str]:

@@ -111,7 +111,13 @@ def token_line(token: object, options: object) -> str | None:
     Args:
         options: as `uvmp replay` takes them beside the token.
     """
-    if not is_token(token) or not isinstance(options, (list, tuple)) or len(options) > MAX_OPTIONS:
+    words = options_of(options)
+    return None if words is None or not is_token(token) else shlex.join(["uvmp", "replay", token, *words])
+
+
+def options_of(options: object) -> tuple[str, ...] | None:
+    """Options as `uvmp replay` takes them beside a token; None if one of them is not what it should be."""
+    if not isinstance(options, (list, tuple)) or len(options) > MAX_OPTIONS:
         return None
     words = iter(options)
     for word in words:
@@ -120,7 +126,7 @@ def token_line(token: object, options: object) -> str | None:
         value = next(words, None) if OPTIONS[word] else ""
         if not isinstance(value, str) or len(value) > MAX_OPTION or clean(value) != value or value.startswith("--"):
             return None
-    return shlex.join(["uvmp", "replay", str(token), *options])
+    return tuple(options)
 
 
 def folder_line(path: str) -> str | None:

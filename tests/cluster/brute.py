@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 from cluster.api import Program, Struct, choose, field, new, own, simplelock, sleep, wakeup
 from cluster.boot import prepare
+from cluster.runs.replay import continued
+from cluster.search.follow import Continue
 from cluster.search.strategy import SearchOver, Systematic
 from cluster.search.systematic import Stepwise
 from cluster.sim.engine import Sim
@@ -263,8 +265,8 @@ class Machine:
             self.next[name] = None
 
 
-def every(bodies: Sequence[list[Statement]], most: int) -> Iterable[Machine]:
-    """Each interleaving, to its end.
+def every(bodies: Sequence[list[Statement]], most: int, first: Sequence[Done] = ()) -> Iterable[Machine]:
+    """Each interleaving, to its end; `first`: of those that begin so.
 
     Raises: TooMany - there are more than `most`.
     """
@@ -275,6 +277,9 @@ def every(bodies: Sequence[list[Statement]], most: int) -> Iterable[Machine]:
         if count > most:
             raise TooMany
         machine, at = Machine(bodies), 0
+        for name, act, result in first:
+            machine.able()
+            machine.perform(name, result if act[0] == "choose" else 0)
         while able := machine.able():
             if at == len(path):
                 path.append(able)
@@ -360,13 +365,13 @@ class Ends(NamedTuple):
     delays: int
 
 
-def classes(bodies: Sequence[list[Statement]], most: int) -> dict[Class, Ends]:
-    """Every class.
+def classes(bodies: Sequence[list[Statement]], most: int, first: Sequence[Done] = ()) -> dict[Class, Ends]:
+    """Every class; `first`: of the executions that begin so.
 
     Raises: TooMany - there are more than `most` interleavings.
     """
     found: dict[Class, Ends] = {}
-    for machine in every(bodies, most):
+    for machine in every(bodies, most, first):
         its = class_of((name, act[:2], result) for name, act, result in machine.done)
         before = found.get(its, Ends(machine.stuck(), most, most))
         assert before.stuck == machine.stuck()
@@ -375,7 +380,7 @@ def classes(bodies: Sequence[list[Statement]], most: int) -> dict[Class, Ends]:
     return found
 
 
-def walked(sim: Sim, strategy: Systematic, record: bool = False) -> Iterator[Finding | None]:
+def walked(sim: Sim, strategy: Systematic | Continue, record: bool = False) -> Iterator[Finding | None]:
     """The findings of one execution after another; begins anew whenever there are more points."""
     known = len(sim.racy)
     with suppress(SearchOver):
@@ -388,12 +393,19 @@ def walked(sim: Sim, strategy: Systematic, record: bool = False) -> Iterator[Fin
                 strategy.grown()
 
 
-def seen_by(strategy: Stepwise, bodies: Sequence[list[Statement]]) -> dict[Class, tuple[bool, int]]:
-    """Each class that was performed to its end: whether threads were stuck then, and how many times."""
+def seen_by(
+    strategy: Stepwise, bodies: Sequence[list[Statement]], first: Journals | None = None
+) -> dict[Class, tuple[bool, int]]:
+    """Each class that was performed to its end: whether threads were stuck then, and how many times.
+
+    Args:
+        first: of the beginning that each execution is to have; None: it has none.
+    """
     sim = Sim(*prepare(program(bodies).scenario()), set())
     names = {thread.name: f"t{thread.order}" for thread in sim.threads.values()}
     seen: dict[Class, tuple[bool, int]] = {}
-    for finding in walked(sim, strategy, record=True):
+    chooser = strategy if first is None else continued(sim.machine, first, strategy)
+    for finding in walked(sim, chooser, record=True):
         if strategy.executions == 1:
             seen.clear()
         if strategy.given_up:

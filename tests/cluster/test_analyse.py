@@ -14,7 +14,8 @@ from cluster.postmortem.analyse import LAST_EVENTS, LAST_STEPS, MAX_ABOUT, MAX_O
 from cluster.postmortem.load import Run
 from shared.errata import ERRATA
 from shared.errors import UserMistake
-from shared.journal.order import causal_past, cut
+from shared.journal.cut import cut
+from shared.journal.order import causal_past
 from shared.journal.record import Journals, digest
 from shared.scenario.model import Scenario
 from shared.text import clean

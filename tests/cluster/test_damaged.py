@@ -530,6 +530,10 @@ def test_two_thousand_damaged_folders(runs: dict[str, Path], tmp_path: Path) -> 
         shutil.rmtree(tmp_path / str(seed))
 
 
+#: what scenario.json says of the run, and not of the scenario
+APART = ("versions", "options")
+
+
 def test_what_is_no_scenario_is_told_by_field(runs: dict[str, Path]) -> None:
     """Every key of scenario.json with every absurd value: read as a scenario, or told as a mistake of the file's."""
     sound = json.loads((runs["S3a"] / "scenario.json").read_text())
@@ -551,7 +555,7 @@ def test_what_is_no_scenario_is_told_by_field(runs: dict[str, Path]) -> None:
                 assert not UNSAFE & set(clean(wrong))
             else:
                 limit = key == "operations" and (value is None or type(value) is int)  # of which some are good
-                assert limit or key in ("schema", "run", "file", "errata", "machines", "detect"), (key, value)
+                assert limit or key in ("schema", "run", "file", "errata", "machines", "detect", *APART), (key, value)
     for frames in ("1000000000", "-1", "x"):
         with pytest.raises(UserMistake):
             scenario_of({**sound, "text": sound["text"].replace("frames: 24", f"frames: {frames}")})

@@ -17,8 +17,9 @@ from cluster.search.strategy import Stay, Strategy
 from cluster.search.walk import RandomWalk
 from cluster.sim.engine import Sim
 from shared.errors import Diverged, LogIncomplete
+from shared.journal.cut import cut, judged
 from shared.journal.deviation import Deviation
-from shared.journal.order import cut, judged, linearize, operations
+from shared.journal.order import linearize, operations
 from shared.journal.record import Journals, digest, holes
 from tests.kit import run_recorded, scenario, scene, went_on_before_an_interrupt
 from tests.nodes.in_threads import Threads

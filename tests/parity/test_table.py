@@ -34,7 +34,8 @@ from cluster.search import make
 from cluster.search.explore import explore
 from shared.detectors.race import Watch, judge_journals
 from shared.findings import FINDINGS, Finding
-from shared.journal.order import asleep_at_start, goes_to_sleep, judged
+from shared.journal.cut import judged
+from shared.journal.order import asleep_at_start, goes_to_sleep
 from shared.journal.record import Journals, Record, digest
 from shared.scenario.model import Scenario
 from tests.kit import SHIPPED, run_recorded, scenario, uvmp

@@ -14,19 +14,16 @@ import pytest
 
 from cluster.search.walk import RandomWalk
 from shared.errors import LogIncomplete
+from shared.journal.cut import consistent, cut, cut_short, digested, judged
 from shared.journal.deviation import MAX_CHOICES
 from shared.journal.order import (
     KERNEL_LOCK,
     Linearizer,
     asleep_at_start,
     causal_past,
-    cut,
-    cut_short,
-    digested,
     events_after,
     goes_to_sleep,
     in_order,
-    judged,
     linearize,
     operations,
 )
@@ -586,6 +583,43 @@ def test_who_waits_again_does_not_go_on_because_it_was_granted_something_before(
     journals["lock_manager"].append(op("lock_manager", 4, "B", 3, "lock", wait=True))
     journals["cpuB"].append(event("B", 4, 3))
     assert parts(cut(journals, 5))["cpuB"] == "B@0 B@1 B@2"
+
+
+@pytest.mark.parametrize(
+    ("node", "upto", "left"),
+    [
+        ("memory", 99, {"cpuA": "A@0", "cpuB": "B@0 B@1 B@2", "locks": "A1 B1 A3 B3", "memory": "A2 B2"}),
+        ("cpuB", 1, {"cpuA": "A@0", "cpuB": "B@0", "locks": "A1 B1 A3 B3", "memory": "A2 B2"}),
+        ("locks", 2, {"cpuA": "A@0", "cpuB": "B@0", "locks": "A1 B1", "memory": "A2"}),
+        ("locks", 1, {"cpuA": "A@0", "cpuB": "B@0", "locks": "A1", "memory": "A2"}),
+        ("memory", 0, {"cpuA": "A@0", "cpuB": "B@0", "locks": "A1 B1"}),
+    ],
+)
+def test_what_can_be_followed_of_a_run_has_all_causes(node: str, upto: int, left: dict[str, str]) -> None:
+    """A journal ends too early: nothing stays that its lost records have caused, on whatever node."""
+    journals = {
+        "cpuA": [event("A", 1, 0)],
+        "cpuB": [event("B", 1, 0), event("B", 2, 1), event("B", 3, 2)],
+        "locks": [
+            op("locks", 1, "A", 1, "lock"),
+            op("locks", 2, "B", 1, "lock", wait=True),
+            op("locks", 3, "A", 3, "unlock", granted=["B"]),
+            op("locks", 4, "B", 3, "unlock"),
+        ],
+        "memory": [op("memory", 1, "A", 2, "store"), op("memory", 2, "B", 2, "store")],
+    }
+    lost = {**journals, node: journals[node][:upto]}
+    part = consistent(lost, ())
+    assert parts(part) == left and holes(part) == []
+    assert linearize(part), "it has an order"
+
+
+def test_who_starts_asleep_cannot_go_on_if_its_wakeup_is_lost() -> None:
+    """The journals that are left do not say that it slept; the scenario does."""
+    journals = {"locks": [op("locks", 1, "A", 1, "wakeup", woke=["B"])], "cpuB": [op("cpuB", 1, "B", 1, "run")]}
+    assert parts(consistent(journals, ["B"])) == parts(journals)
+    assert parts(consistent({**journals, "locks": []}, ["B"])) == {}
+    assert parts(consistent({**journals, "locks": []}, [])) == {"cpuB": "B1"}
 
 
 def with_a_finding() -> Journals:

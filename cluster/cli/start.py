@@ -1,0 +1,130 @@
+"""What a command continues: the beginning of a run, as a token's schedule or a run folder has it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.cli.options import Chosen, Options, must_expect_something
+from cluster.cli.output import Output
+from cluster.cli.schedules import OWN, kernel_of, must_know, patch_of, schedule_of
+from cluster.postmortem.load import Run, load
+from cluster.postmortem.order import in_order
+from cluster.runs.replay import beginning
+from cluster.runs.token import is_ours, kernel_version
+from shared.errors import LogIncomplete, UserMistake
+from shared.journal.cut import part
+from shared.journal.order import operations
+from shared.journal.record import Journals
+from shared.journal.runfile import RUN, SCENARIO, options_of
+from shared.patch import current
+from shared.scenario.yaml import show
+from shared.text import clean, counted
+
+_OPERATION = re.compile(r"([A-Za-z][A-Za-z0-9_.]{0,40}):([0-9]{1,9})")
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The beginning of an execution, as a run has had it.
+
+    Attributes:
+        journals: a consistent part of those of the run.
+    """
+
+    chosen: Chosen
+    journals: Journals
+
+    def __str__(self) -> str:
+        return f"the first {counted(operations(self.journals), 'operation')}"
+
+
+def start_of(output: Output, what: str, asked: Options, field: str = "--resume") -> Start:
+    """The run of a folder, complete or not, up to its last consistent cut.
+
+    Args:
+        field: the option that names it.
+
+    Raises: UserMistake - no run folder, or a run of something else; LogIncomplete - nothing in it can be followed.
+    """
+    if asked.changes_the_kernel:
+        raise UserMistake(OWN, field=field)
+    run = load(what)
+    about = run.begun if run.run is None else run.run
+    if run.mixed or run.loaded is None:
+        wrong = next((line for line in run.torn if line.startswith((SCENARIO, "the files are"))), "")
+        raise LogIncomplete(f"{run.path}: {wrong or f'there is no {SCENARIO}'}")
+    _must_match(run, about)
+    must_know(run, run.loaded)
+    journals = beginning(run.loaded, run.journals)
+    dropped = sum(map(len, run.journals.values())) - sum(map(len, journals.values()))
+    if asked.expect:
+        must_expect_something(run.loaded)
+    start = Start(Chosen(run.loaded, options_of(about.get("options")) or ()), journals)
+    behind = f"; {counted(dropped, 'record')} behind its last consistent cut cannot be" if dropped else ""
+    output.note(f"{start} of {run.path} are followed{behind}")
+    return start
+
+
+def behind(output: Output, what: str | None, scenario: str | None, after: str | None, asked: Options) -> Start | None:
+    """The beginning of a run; None: there is to be none.
+
+    Args:
+        what: a token or a folder.
+        scenario: the file of a token's scenario.
+        after: the operation up to which to follow it, as CONTEXT:N; None: all of a run that was cut short.
+
+    Raises: UserMistake, LogIncomplete; Diverged - a step of a token cannot happen.
+    """
+    if what is None:
+        if after is not None:
+            raise UserMistake("is only for --from", field="--after")
+        return None
+    if os.path.lexists(what) or "/" in what:
+        if scenario is not None:
+            raise UserMistake("cannot be given with --from, whose folder has its scenario", field="SCENARIO")
+        start = start_of(output, what, asked, "--from")
+        ended = (Path(what) / RUN).exists()
+    else:
+        schedule = schedule_of(output, what, scenario, False, asked)
+        if asked.expect:
+            must_expect_something(schedule.chosen.scenario)
+        start, ended = Start(schedule.chosen, schedule.replay(strict=True).journals), True
+    if after is not None:
+        return Start(start.chosen, _upto(start.journals, after))
+    if ended:
+        raise UserMistake("is missing: the operation, as CONTEXT:N, up to which to follow the run", field="--after")
+    return start
+
+
+def _upto(journals: Journals, after: str) -> Journals:
+    """What comes before an operation in the order that a postmortem shows, and this operation.
+
+    Raises: UserMistake - there is no such operation.
+    """
+    match = _OPERATION.fullmatch(after)
+    if match is None:
+        raise UserMistake(f"expected CONTEXT:N, for instance A:412; found {show(after)}", field="--after")
+    ctx, n = match[1], int(match[2])
+    order = [record for record in in_order(journals).records if "k" in record]
+    for at, record in enumerate(order):
+        if (record["ctx"], record["n"]) == (ctx, n):
+            return part(journals, order[: at + 1])
+    last = max((record["n"] for record in order if record["ctx"] == ctx), default=0)
+    raise UserMistake(f"the run has {counted(last, 'operation')} of {clean(ctx, 40)}", field="--after")
+
+
+def _must_match(run: Run, about: Mapping[str, object]) -> None:
+    """The run must have been made on this kernel, with the patch that is applied.
+
+    Raises: UserMistake.
+    """
+    made_on = kernel_of(about)
+    patch = patch_of(about.get("options"))
+    if patch is not None and current() is None:
+        raise UserMistake(f"the run was made with the patch {patch}; give --patch FILE.py", file=run.path)
+    if not is_ours(made_on):
+        raise UserMistake(f"the run was made on kernel {made_on}, this is kernel {kernel_version()}", file=run.path)

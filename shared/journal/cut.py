@@ -1,0 +1,122 @@
+"""Parts of a run's journals that are runs themselves, or the beginning of a run.
+
+A part is *consistent* if every record in it has its causes in it: what its node had admitted before, what its processor
+had performed before, and what ended its context's wait. It is then a schedule that can be followed.
+
+Left out: the orders of records that a part allows (order.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from shared.journal.order import Linearizer, causal_past, linearize, operations
+from shared.journal.record import Journals, Record, digest, holes
+
+
+def cut(journals: Journals, count: int) -> Journals:
+    """The first `count` operations, in one of the orders that the journals allow, and the kernel events that belong to
+    them: contexts go on as far as their next operation, if they can.
+
+    Raises: LogIncomplete - the orders contradict each other.
+    """
+    return part(journals, linearize(journals)[:count])
+
+
+def consistent(journals: Journals, asleep: Collection[str]) -> Journals:
+    """The last consistent cut of journals that may end too early: the largest part in which each record has its causes.
+
+    Every order of the part that its journals allow is the beginning of an execution.
+
+    Args:
+        asleep: contexts that start asleep. (The record that wakes such a context may be missing.)
+    """
+    whole: Journals = {}
+    for node, records in journals.items():
+        end = next((at for at, record in enumerate(records) if record["nseq"] != at + 1), len(records))
+        whole[node] = records[:end]
+    performed: dict[str, set[int]] = {}
+    for records in whole.values():
+        for record in records:
+            if "k" in record:
+                performed.setdefault(record["cpu"], set()).add(record["k"])
+    upto = {cpu: next(k for k in range(len(ks) + 1) if k + 1 not in ks) for cpu, ks in performed.items()}
+    merge = Linearizer(whole, asleep)
+    merge.go_on(lambda record: "k" not in record or record["k"] <= upto[record["cpu"]])
+    return part(whole, [record for record in merge.records if "k" in record])
+
+
+def part(journals: Journals, order: Sequence[Record]) -> Journals:
+    """These operations of a run, and the kernel events that belong to them: contexts go on up to their next operation.
+
+    Args:
+        order: one in which they can have come.
+    """
+    kept = {id(record) for record in order}
+    last: dict[str, Record] = {}
+    ended = set[str]()  # contexts whose last wait has ended
+    for one in order:
+        last[one["cpu"]] = one
+        ended.discard(one["ctx"])
+        ended.update(one.get("granted", ()))
+    some: Journals = {}
+    for node, records in journals.items():
+        end = last.get(node)
+        upto = 0 if end is None else end["k"]
+        blocked = end is not None and "wait" in end and end["ctx"] not in ended
+        some[node] = [
+            record
+            for record in records
+            if (id(record) in kept if "k" in record else record["at"] < upto or (record["at"] == upto and not blocked))
+        ]
+    return some
+
+
+def judged(journals: Journals, limit: int) -> Journals:
+    """The part of a free run's journals that the run is judged by: nodes that are not in step go on for a moment.
+
+    What happened before the finding; or, of a run that was ended, exactly the operations that it may have; or all.
+
+    Args:
+        limit: operations that it may have.
+
+    Raises: LogIncomplete - the orders contradict each other; LookupError - a record that is referred to is missing.
+    """
+    past = causal_past(journals)
+    stopped = any(record["event"] == "finding" for records in journals.values() for record in records)
+    return cut(journals, limit) if operations(past) > limit - (not stopped) else past
+
+
+def cut_short(journals: Journals, admitted: Mapping[str, object]) -> list[str]:
+    """Every journal that ends before, or after, the record that its node numbered last, in words.
+
+    Args:
+        admitted: node -> the number of its last record, as a run folder has it.
+    """
+    missing = []
+    for node, count in admitted.items():
+        have = max((record["nseq"] for record in journals.get(node, ())), default=0)
+        if node in journals and have != count:
+            missing.append(f"{node}: its journal ends with record {have}; it had written {count}")
+    return missing
+
+
+def digested(journals: Journals, wanted: str, limit: int) -> Journals | None:
+    """The part of a run's journals that its digest is of: all of them, or what a run that was stopped is judged by.
+
+    Live nodes run on for a moment after a finding; of that, records may be missing.
+
+    Args:
+        wanted: the run's digest.
+        limit: operations that it may have.
+
+    Returns: None - the digest is of neither, or of records that are not there.
+    Raises: LogIncomplete - the orders contradict each other.
+    """
+    try:
+        if not holes(journals) and digest(journals) == wanted:
+            return journals
+        past = judged(journals, limit)
+        return past if not holes(past) and digest(past) == wanted else None
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError):  # a file may have anything in it
+        return None
