@@ -23,6 +23,7 @@ from time import monotonic
 from urllib.parse import unquote, urlparse
 
 import cluster
+from cluster.live.watch import Watch
 from shared import FORM
 from shared.errors import Infrastructure, ProjectBug, UserMistake
 
@@ -54,7 +55,7 @@ class Check:
         return asdict(self)
 
 
-def examine(with_ray: bool = False) -> Iterator[Check]:
+def examine(with_ray: bool = False, watch: Watch | None = None) -> Iterator[Check]:
     """All checks, one after another.
 
     Args:
@@ -73,7 +74,7 @@ def examine(with_ray: bool = False) -> Iterator[Check]:
     yield _writable("temporary folder", Path(tempfile.gettempdir()))
     yield _writable("current folder", Path())
     if with_ray:
-        yield _ray()
+        yield _ray(watch)
 
 
 def _python() -> Check:
@@ -212,12 +213,12 @@ def _writable(name: str, folder: Path) -> Check:
         return Check(name, state, f"{folder}: {(wrong.strerror or str(wrong)).lower()}", "uvmp cannot keep a run there")
 
 
-def _ray() -> Check:
+def _ray(watch: Watch | None) -> Check:
     from cluster.live.actors import ray_session
 
     began = monotonic()
     try:
-        with ray_session() as ray:
+        with ray_session(watch=watch) as ray:
             started = monotonic() - began
             version = ray.__version__
     except (ProjectBug, ImportError) as wrong:

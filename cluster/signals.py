@@ -14,17 +14,31 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 Handler = Callable[[int, FrameType | None], object]
 
 
+class _Asked:
+    """Whether one of them has come."""
+
+    def __init__(self) -> None:
+        self.before = False
+
+    def first(self) -> bool:
+        """One has come; is it the first?"""
+        before, self.before = self.before, True
+        return not before
+
+
+_ASKED = _Asked()
+
+
 def listen() -> None:
     """From now on each of them is a KeyboardInterrupt.
 
-    timeout(1) sends its signal twice, so only a second Ctrl-C counts, which comes from a keyboard.
+    timeout(1) sends its signal twice, and the parent of a driver (cluster/cli/parent.py) passes on what the driver may
+    have got itself; so only a second Ctrl-C counts, which comes from a keyboard.
     """
-    asked = False
+    _ASKED.before = False
 
     def interrupt(number: int, _: object) -> None:
-        nonlocal asked
-        if number == signal.SIGINT or not asked:
-            asked = True
+        if _ASKED.first() or number == signal.SIGINT:
             raise KeyboardInterrupt
 
     for one in ENDING:
@@ -67,6 +81,7 @@ def deferred(told: Callable[[], None] = lambda: None) -> Iterator[None]:
 
     def wait(number: int, _: object) -> None:
         nonlocal asked
+        _ASKED.first()
         if asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         if not asked:

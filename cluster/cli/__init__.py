@@ -175,7 +175,6 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """What the script `uvmp` calls, when it has seen that this package is ours (uvmp.py)."""
-    from cluster.signals import listen
+    from cluster.cli.parent import run
 
-    listen()
-    sys.exit(cli.main(standalone_mode=False))
+    run(lambda: cli.main(standalone_mode=False))

@@ -8,17 +8,17 @@ of each part shows the command that does the same.
 
 from __future__ import annotations
 
-import sys
 import textwrap
 from collections import Counter
 from pathlib import Path
 from time import monotonic
 
-from cluster import configs, signals
+from cluster import configs
 from cluster.cli import describe
 from cluster.cli.live import booted
 from cluster.cli.options import Chosen
 from cluster.cli.output import Output, Progress, complain, pasteable, rate_of, width
+from cluster.cli.parent import run
 from cluster.live.machine import LiveMachine
 from cluster.live.salvage import kept
 from cluster.postmortem import analyse, render_screen
@@ -181,7 +181,6 @@ def free_name() -> Path:
 
 def main() -> int:
     """Tell the story; the exit code says whether it came out."""
-    signals.listen()
     output = Output()
     began = monotonic()
     demo = Demo(output, configs.shipped(SCENARIO))
@@ -200,4 +199,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -6,6 +6,7 @@ import click
 
 from cluster.cli.options import called, common
 from cluster.cli.output import Output
+from cluster.cli.parent import LINK, fork
 from cluster.doctor import examine
 from shared.errors import Exit
 
@@ -22,8 +23,10 @@ MARKS = {"ok": ("ok  ", "green"), "warning": ("warn", "yellow"), "bad": ("BAD ",
 def command(ray: bool, as_json: bool) -> int:
     """Check the installation and this computer. Exit with 5 if a check fails."""
     output = Output(as_json)
+    if ray:
+        fork(None)
     checks = []
-    for check in examine(with_ray=ray):
+    for check in examine(ray, LINK):
         checks.append(check)
         mark, colour = MARKS[check.state]
         output.marked(mark, f"  {check.name}: {check.found}", fg=colour)

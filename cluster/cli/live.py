@@ -15,6 +15,7 @@ from cluster import signals
 from cluster.boot import boot
 from cluster.cli.options import LiveOptions, placement
 from cluster.cli.output import Output, coloured
+from cluster.cli.parent import LINK, fork
 from cluster.live.actors import ray_session
 from cluster.live.machine import LiveMachine
 from nodes.host.transport import DEFAULT
@@ -43,13 +44,14 @@ def booted(
     output.note(f"connecting to Ray at {address} ..." if address else "starting a private Ray ...")
     if not coloured(output.err):
         os.environ.setdefault("RAY_COLOR_PREFIX", "0")
+    fork(address)
     with signals.restored(), contextlib.ExitStack() as stack:
         # of a Ray that is half started, processes would stay behind
         told = "interrupted; Ray stops after its start (press Ctrl-C again to stop at once)"
         with signals.deferred(lambda: output.note(told)):
-            ray = stack.enter_context(ray_session(address, output.note))
+            ray = stack.enter_context(ray_session(address, output.note, LINK))
         stack.callback(signals.ignore)  # comes last but for the end of Ray
-        machine = LiveMachine(ray, scenario, place, (asked and asked.transport) or DEFAULT)
+        machine = LiveMachine(ray, scenario, place, (asked and asked.transport) or DEFAULT, watch=LINK)
         stack.callback(machine.close)
         stack.callback(signals.ignore)
         if introduce:

@@ -18,16 +18,17 @@ import contextlib
 import functools
 import os
 import secrets
-import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from time import sleep
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from cluster import signals
 from cluster.live.hosts import hosts_of, places
+from cluster.live.watch import Watch, died, end_group, remove
 from nodes.host.here import Here, sources, unlike
 from nodes.host.transport import DEFAULT, Kind
 from shared.errors import Infrastructure
@@ -46,7 +47,9 @@ MAX_FOLDER = 40
 
 
 @contextlib.contextmanager
-def ray_session(address: str | None = None, told: Callable[[str], None] = lambda text: None) -> Iterator[ModuleType]:
+def ray_session(
+    address: str | None = None, told: Callable[[str], None] = lambda text: None, watch: Watch | None = None
+) -> Iterator[ModuleType]:
     """The ray module, connected: to a private local Ray, or to the cluster at `address`.
 
     Ray's own lines go to stderr, so that stdout stays ours. A private Ray that does not start, as on a machine that is
@@ -54,9 +57,11 @@ def ray_session(address: str | None = None, told: Callable[[str], None] = lambda
 
     Args:
         told: called with what takes long.
+        watch: who watches a private Ray from outside.
 
-    Raises: Infrastructure - it cannot be reached or started.
+    Raises: Infrastructure - it cannot be reached or started, or one of its processes has died.
     """
+    private = Private(watch or Watch())
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     if address is None:
@@ -78,30 +83,77 @@ def ray_session(address: str | None = None, told: Callable[[str], None] = lambda
                 options["address"] = address
         with contextlib.ExitStack() as stack:
             if mine:
+                stack.callback(private.end)
                 stack.callback(ray.shutdown)
+                stack.callback(private.watch.over)
                 try:
-                    _start(ray, options, stack)
+                    _start(ray, options, stack, private)
                 except Infrastructure as error:
                     if address is not None:
                         raise
                     told(f"{error}; trying again in {RETRY_AFTER_S:.0f} s")
+                    private.watch.over()
                     ray.shutdown()
+                    private.end()
                     sleep(RETRY_AFTER_S)
-                    _start(ray, options, stack)
-            yield ray
+                    _start(ray, options, stack, private)
+                private.watch.up()
+            try:
+                yield ray
+            except (KeyboardInterrupt, Infrastructure):
+                private.refuse_dead()
+                raise
 
 
-def _start(ray: ModuleType, options: dict[str, object], stack: contextlib.ExitStack) -> None:
+class Private:
+    """The processes of a private Ray.
+
+    Attributes:
+        watch: who watches them from outside.
+        processes: without which Ray does not work, with their names.
+    """
+
+    #: what their programs are for
+    NAMES: ClassVar = {"gcs_server": "Ray's control store, GCS", "raylet": "Ray's node process, raylet"}
+
+    def __init__(self, watch: Watch):
+        self.watch = watch
+        self.processes: list[tuple[str, subprocess.Popen[bytes]]] = []
+
+    def start(self, popen: Callable[..., subprocess.Popen[bytes]], command: list[str], **options: Any) -> Any:
+        """Start a process as Ray does, but in a group of its own."""
+        process = popen(command, process_group=0, **options)
+        name = self.NAMES.get(os.path.basename(command[0]))
+        if name is not None:
+            self.processes.append((name, process))
+            self.watch.born(name, process.pid)
+        return process
+
+    def end(self) -> None:
+        """End what Ray has left of them, and of the processes that they have started."""
+        for _, process in self.processes:
+            end_group(process.pid)
+        self.processes = []
+
+    def refuse_dead(self) -> None:
+        """Raises: Infrastructure - a process has died."""
+        for name, process in self.processes:
+            if process.poll() is not None:
+                raise Infrastructure(died(name, process.pid)) from None
+
+
+def _start(ray: ModuleType, options: dict[str, object], stack: contextlib.ExitStack, private: Private) -> None:
     """ray.init; `stack` gets what removes its folder afterwards."""
     local = options["address"] == "local"
     folder = _folder() if local else None
     if folder is not None:
         options = {**options, "_temp_dir": folder}
+        private.watch.made(folder)
         end = stack.pop_all()  # Ray's processes end before their folder goes
-        stack.callback(_remove, folder)
+        stack.callback(remove, folder)
         stack.push(end)
     try:
-        with _tamed(ray):
+        with _tamed(ray, private):
             ray.init(**options)
     except Exception as error:
         where = "on this machine" if local else f"at {options['address']}"
@@ -117,25 +169,16 @@ def _folder() -> str | None:
     return None
 
 
-def _remove(folder: str) -> None:
-    """Remove a folder that a process which is about to end may still write to."""
-    for _ in range(20):
-        shutil.rmtree(folder, ignore_errors=True)
-        if not os.path.exists(folder):
-            return
-        sleep(0.1)
-
-
 @contextlib.contextmanager
-def _tamed(ray: ModuleType) -> Iterator[None]:
-    """Ray starts without a handler of its own for SIGTERM, its processes in a group of their own."""
+def _tamed(ray: ModuleType, private: Private) -> Iterator[None]:
+    """Ray starts without a handler of its own for SIGTERM, its processes in a group of their own and known to us."""
     services, utils = ray._private.services, ray._private.utils
     popen, handle = getattr(services, "ConsolePopen", None), getattr(utils, "set_sigterm_handler", None)
     try:
         if handle is not None:
             utils.set_sigterm_handler = lambda handler: None
         if popen is not None:
-            services.ConsolePopen = functools.partial(popen, process_group=0)
+            services.ConsolePopen = functools.partial(private.start, popen)
         with signals.restored():
             yield
     finally:

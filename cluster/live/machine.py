@@ -23,6 +23,7 @@ from typing import BinaryIO
 
 from cluster.boot import boot
 from cluster.live.actors import Actors
+from cluster.live.watch import Watch
 from cluster.machine import sites_of
 from cluster.runs.folder import cannot_write
 from cluster.runs.outcome import Outcome
@@ -108,6 +109,7 @@ class LiveMachine:
         place: node -> the host where its actor must be.
         transport: how the actors reach each other.
         actors: those of another machine with the same nodes, in place of new ones.
+        watch: is told where files are.
     """
 
     def __init__(
@@ -117,11 +119,14 @@ class LiveMachine:
         place: Mapping[str, str] | None = None,
         transport: Kind = DEFAULT,
         actors: Actors | None = None,
+        watch: Watch | None = None,
     ):
         self.scenario = scenario
         self.image = boot(scenario)
         self.actors = actors if actors is not None else Actors(ray, scenario.machine, place, transport)
         self.scratch = Path(tempfile.mkdtemp(prefix="uvmp-"))
+        self.watch = watch or Watch()
+        self.watch.made(str(self.scratch))
         self.runs = 0
 
     def close(self) -> None:

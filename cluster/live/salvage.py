@@ -31,6 +31,7 @@ def kept(machine: LiveMachine, folder: Path | None, options: Sequence[str] = ())
         return
     with signals.deferred():
         write_scenario(create(folder), machine.scenario, run, options)
+    machine.watch.keeps(str(folder))
     try:
         yield run
     except BaseException:

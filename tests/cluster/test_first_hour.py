@@ -33,6 +33,7 @@ from cluster.cli import COMMANDS, cli
 from cluster.cli.demo import Demo
 from cluster.cli.output import MIN_WIDTH, Output, fit, program
 from cluster.live.actors import ray_session
+from cluster.live.watch import remove
 from shared.errors import Exit, Infrastructure
 from shared.text import counted
 from tests.cluster.test_cli import ROOT, TINY, document, error_of, interrupted_at, on_a_terminal, our_children
@@ -503,6 +504,10 @@ def test_what_nohup_ignores_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> No
         with pytest.raises(KeyboardInterrupt), signals.deferred():
             os.kill(os.getpid(), signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGTERM)
+        signals.listen()
+        with pytest.raises(KeyboardInterrupt), signals.deferred():
+            os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)  # the parent passes on what the terminal has sent here too
 
 
 @pytest.fixture
@@ -551,7 +556,10 @@ class FakeRay:
     def init(self, **options: Any) -> None:
         self.started.append(options)
         self._private.utils.set_sigterm_handler(signal.SIG_DFL)
-        assert self._private.services.ConsolePopen.keywords == {"process_group": 0}
+        process = self._private.services.ConsolePopen(["sleep", "60"])
+        assert os.getpgid(process.pid) == process.pid, "Ctrl-C reaches it"
+        process.kill()
+        process.wait()
         if len(self.started) <= self.failures:
             raise TimeoutError("the node has not\nregistered")
 
@@ -590,5 +598,5 @@ def test_a_folder_for_sockets_has_a_short_name(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(tempfile, "tempdir", "/tmp/" + "x" * 60)
     folder = cluster.live.actors._folder()
     assert folder is not None and len(folder) < cluster.live.actors.MAX_FOLDER
-    cluster.live.actors._remove(folder)
+    remove(folder)
     assert not Path(folder).exists()

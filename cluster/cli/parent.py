@@ -1,0 +1,284 @@
+"""The parent of a command that uses Ray: it survives the driver, and then it gives the verdict.
+
+Ray's core ends its process with exit code 1, often without a word, when Ray's control store (GCS) or its node process
+(raylet) has died, or when this computer is no node of the cluster. Therefore a command forks before it starts Ray:
+
+    parent   waits  <--- processes, folders, exit code (a pipe, lines of JSON) ---  child: the driver, Ray's core
+                    ---- SIGTERM: for a signal of the user, a dead process of Ray ---->
+
+The child continues with the command and normally ends as if there were no parent. If it ends without an exit code, the
+parent says what died, ends what is left of the private Ray, and removes its files. If the parent is killed, the child
+ends as after SIGTERM.
+
+Left out: a command that is called as a function, and systems other than Linux. There the command itself is the driver.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import select
+import shlex
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import monotonic, sleep
+from typing import NoReturn
+
+from cluster import signals
+from cluster.cli.output import complain
+from cluster.live.watch import Watch, died, end_group, remove
+from shared.errors import Exit
+
+#: seconds that the driver has after a process of Ray has died, and that processes have to end which are killed
+PATIENCE_S, END_S = 20.0, 5.0
+#: before a signal is passed on, which the terminal may have sent to the child too: that comes first
+PASS_ON_S = 0.1
+CONNECT_S = 2.0
+PR_SET_PDEATHSIG = 1
+
+
+class Link(Watch):
+    """What the child tells its parent; without a parent nothing.
+
+    Attributes:
+        may_fork: the command has this process for itself.
+        pipe: to the parent.
+    """
+
+    def __init__(self) -> None:
+        self.may_fork = False
+        self.pipe: int | None = None
+
+    def tell(self, *words: object) -> None:
+        if self.pipe is not None:
+            with contextlib.suppress(OSError):  # the parent was killed
+                os.write(self.pipe, f"{json.dumps(words)}\n".encode())
+
+    def born(self, name: str, pid: int) -> None:
+        self.tell("born", name, pid)
+
+    def made(self, folder: str) -> None:
+        self.tell("made", folder)
+
+    def keeps(self, folder: str) -> None:
+        self.tell("keeps", folder)
+
+    def up(self) -> None:
+        self.tell("up")
+
+    def over(self) -> None:
+        self.tell("over")
+
+
+LINK = Link()
+
+
+def run(command: Callable[[], int]) -> NoReturn:
+    """Run a command that has this process for itself, and exit with its code."""
+    signals.listen()
+    LINK.may_fork = sys.platform == "linux" and hasattr(os, "pidfd_open")
+    try:
+        code = int(command())
+    except Exception as error:  # with --debug
+        traceback.print_exc()
+        code = getattr(error, "exit", Exit.INFRASTRUCTURE)
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    LINK.tell("exit", code)
+    sys.exit(code)
+
+
+def fork(address: str | None) -> None:
+    """From here on, a command that has its process for itself continues in a child, as the driver.
+
+    Args:
+        address: of a Ray cluster; None: a private Ray.
+    """
+    if not LINK.may_fork:
+        return
+    LINK.may_fork = False
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    ours, theirs = os.pipe()
+    parent = os.getpid()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.ENDING)
+    child = os.fork()
+    if child == 0:
+        os.close(ours)
+        LINK.pipe = theirs
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return
+    os.close(theirs)
+    code: int = Exit.INFRASTRUCTURE
+    try:
+        with signals.restored(lambda number, _: _pass_on(child)):
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            code = Driver(child, ours, address).wait()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+
+
+def _pass_on(child: int) -> None:
+    """All signals of the user mean the same, and SIGTERM is the one that a child may get twice."""
+    sleep(PASS_ON_S)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child, signal.SIGTERM)
+
+
+@dataclass
+class Process:
+    """A process of the private Ray.
+
+    Attributes:
+        fd: its pidfd; readable when it has ended.
+    """
+
+    name: str
+    pid: int
+    fd: int
+
+
+@dataclass
+class Driver:
+    """The child, as the parent sees it.
+
+    Attributes:
+        pipe: from the child.
+        started: all processes of the private Ray.
+        others: pidfd -> one of them that has not ended.
+        folders: to be removed if the child cannot.
+        logs: where the logs of the last run are; "": nowhere.
+        up: Ray has started.
+        lost: the process of Ray that died first.
+        until: when the child must have ended; None: there is no hurry.
+        killed: it has not, and was killed.
+        code: the exit code that the child has told.
+    """
+
+    pid: int
+    pipe: int
+    address: str | None
+    started: list[Process] = field(default_factory=list)
+    others: dict[int, Process] = field(default_factory=dict)
+    folders: list[str] = field(default_factory=list)
+    logs: str = ""
+    up: bool = False
+    lost: Process | None = None
+    until: float | None = None
+    killed: bool = False
+    code: int | None = None
+    rest: bytes = b""
+
+    def wait(self) -> int:
+        """Wait for the end of the child; returns the exit code of the command."""
+        os.set_blocking(self.pipe, False)
+        own = os.pidfd_open(self.pid)
+        ended = False
+        while not ended:
+            ready = self._ready(own)
+            self._listen()
+            ended = own in ready
+            for fd in ready & set(self.others):
+                self._lose(self.others.pop(fd))
+            if self.until is not None and monotonic() > self.until:
+                self.killed = True
+                os.kill(self.pid, signal.SIGKILL)
+        status = os.waitpid(self.pid, 0)[1]
+        self._listen()
+        if self.code is not None:
+            return self.code
+        self._clean()
+        hint = shlex.join(["uvmp", "postmortem", self.logs]) if self.logs else ""
+        complain(sys.argv[1:], self._why(status), Exit.INFRASTRUCTURE, hint=hint)
+        return Exit.INFRASTRUCTURE
+
+    def _lose(self, process: Process) -> None:
+        """A process of Ray has died. (While Ray starts, the child may notice that itself, and start it once more.)"""
+        os.close(process.fd)
+        if self.lost is None and self.code is None:
+            self.lost, self.until = process, monotonic() + PATIENCE_S
+            if self.up:
+                os.kill(self.pid, signal.SIGTERM)
+
+    def _ready(self, own: int) -> set[int]:
+        """Wait for something to read, the end of a process, or the time when the child must have ended."""
+        poll = select.poll()
+        for fd in (self.pipe, own, *self.others):
+            poll.register(fd, select.POLLIN)
+        limit = None if self.until is None else max(0.0, self.until - monotonic()) * 1000 + 1
+        return {fd for fd, _ in poll.poll(limit)}
+
+    def _listen(self) -> None:
+        """Take what the child has told."""
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self.pipe, 1 << 16):
+                *lines, self.rest = (self.rest + data).split(b"\n")
+                for line in lines:
+                    self._told(*json.loads(line))
+
+    def _told(self, word: str, *words: object) -> None:
+        match word, *words:
+            case "born", str(name), int(pid):
+                with contextlib.suppress(ProcessLookupError):
+                    fd = os.pidfd_open(pid)
+                    self.others[fd] = Process(name, pid, fd)
+                    self.started.append(self.others[fd])
+            case "made", str(folder):
+                self.folders.append(folder)
+            case "keeps", str(folder):
+                self.logs = folder
+            case ("up",):
+                self.up = True
+            case ("over",):
+                self.up, self.lost, self.until = False, None, None
+                for fd in self.others:
+                    os.close(fd)
+                self.started, self.others = [], {}
+            case "exit", int(code):
+                self.code = code
+
+    def _clean(self) -> None:
+        """End what is left of a private Ray, which does end without the driver, but perhaps later; remove its files."""
+        until = monotonic() + END_S
+        for process in self.started:
+            end_group(process.pid)
+        for fd in self.others:
+            select.select([fd], [], [], max(0.0, until - monotonic()))
+        for folder in self.folders:
+            remove(folder)
+
+    def _why(self, status: int) -> str:
+        """What has died, and what can be done, in one line."""
+        if os.WIFSIGNALED(status) and not self.killed:
+            number = os.WTERMSIG(status)
+            reason = "; the system does that if memory is short" if number == signal.SIGKILL else ""
+            return f"the driver (pid {self.pid}) was killed by signal {number}{reason}; run the command again"
+        if self.lost is not None:
+            return died(self.lost.name, self.lost.pid)
+        if self.address is None:
+            return f"Ray ended the driver (pid {self.pid}) and gave no reason; `uvmp doctor --ray` tries Ray alone"
+        host, _, port = self.address.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+        except (OSError, ValueError):
+            return f"Ray's control store (GCS) at {self.address} died; start the cluster again"
+        here = os.uname().nodename
+        return (
+            f"Ray ended the driver: its node process (raylet) on {here} died, or {here} is no node of the cluster at "
+            f"{self.address}; on a node, `ray status` shows the nodes, and `ray start --address` adds one"
+        )

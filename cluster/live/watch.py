@@ -1,0 +1,51 @@
+"""Who watches a private Ray from outside of the driver, and what is said of a process of Ray that has died.
+
+Left out: the watching itself (cluster/cli/parent.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+from time import sleep
+
+
+class Watch:
+    """Is told what a private Ray consists of; this one does nothing with it."""
+
+    def born(self, name: str, pid: int) -> None:
+        """A process has been started, without which Ray does not work."""
+
+    def made(self, folder: str) -> None:
+        """A folder has been made, which is removed at the end."""
+
+    def keeps(self, folder: str) -> None:
+        """The logs of the run that begins are in this folder."""
+
+    def up(self) -> None:
+        """Ray has started."""
+
+    def over(self) -> None:
+        """The processes are about to be ended."""
+
+
+def died(name: str, pid: int) -> str:
+    """What is said of a dead process, and what can be done."""
+    return f"{name} (pid {pid}) on {os.uname().nodename} died; run the command again"
+
+
+def end_group(pid: int) -> None:
+    """End all processes that a process of Ray has started; they are in its group."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def remove(folder: str) -> None:
+    """Remove a folder that a process which is about to end may still write to."""
+    for _ in range(20):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.exists(folder):
+            return
+        sleep(0.1)

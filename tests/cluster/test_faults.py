@@ -1,0 +1,107 @@
+"""Whatever dies, and whenever: exit code 5, it is said what died, the logs are there, nothing else is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from shared.errors import Exit
+from tests.cluster.test_cli import ROOT, our_children
+
+pytestmark = pytest.mark.live
+RACE = "S3a-shipped"
+long = pytest.mark.long
+
+
+class Ended(NamedTuple):
+    """A command of which something was killed."""
+
+    code: int
+    document: Any
+    err: str
+    victim: int
+    logs: list[Path]
+
+
+def killed(who: str, when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after_s: float = 0.0) -> Ended:
+    """Start many runs, and kill a process when stderr says `when`: "gcs_server", "raylet", "driver", or a node."""
+    place = Path(tempfile.mkdtemp(prefix="u", dir="/tmp"))
+    monkeypatch.setenv("UVMP_TEST", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(place))
+    args = ("run", RACE, "--engine", "live", "--repeat", "50", "--out", str(tmp_path / "runs"), "--json")
+    command = [sys.executable, "-m", "cluster.cli", *args]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        seen = ""
+        while when not in seen:
+            line = process.stderr.readline()
+            assert line, seen
+            seen += line
+        time.sleep(after_s)
+        victim = None
+        while victim is None:
+            victim = pid_of(who, process.pid, seen)
+        os.kill(victim, signal.SIGKILL)
+        out, err = process.communicate(timeout=120)
+    monkeypatch.delenv("UVMP_TEST")
+    err = seen + err
+    assert "Traceback" not in err, err
+    until = time.monotonic() + 10  # (a worker that Ray has not told to end notices soon that Ray is gone)
+    while left := our_children(str(tmp_path)):
+        assert time.monotonic() < until, left
+        time.sleep(0.1)
+    assert list(place.iterdir()) == []
+    place.rmdir()
+    return Ended(process.returncode, json.loads(out), err, victim, sorted((tmp_path / "runs").glob("*")))
+
+
+def pid_of(who: str, parent: int, seen: str) -> int | None:
+    """The process of this name, of all that the command has started."""
+    node = re.search(rf"[ +]{who}[^ ]* \(pid (\d+)\)", seen)
+    if node is not None:
+        return int(node[1])
+    below = [parent]
+    for pid in below:
+        try:
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        below += map(int, children)
+        if pid != parent and (who == "driver" or os.path.basename(words[0]).decode() == who):
+            return pid
+    return None
+
+
+WHO = {
+    "gcs_server": "Ray's control store, GCS (pid {pid}) on {host} died; run the command again",
+    "raylet": "Ray's node process, raylet (pid {pid}) on {host} died; run the command again",
+    "driver": "the driver (pid {pid}) was killed by signal 9; the system does that if memory is short; run the "
+    "command again",
+}
+
+
+@pytest.mark.parametrize(
+    ("who", "when"),
+    [
+        pytest.param("gcs_server", "run 1 of", marks=long),
+        ("raylet", "run 1 of"),
+        ("driver", "run 1 of"),
+        *(pytest.param(who, when, marks=long) for who in WHO for when in ("starting a private Ray", "booted")),
+    ],
+)
+def test_what_ray_needs_is_killed(who: str, when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    end = killed(who, when, tmp_path, monkeypatch)
+    why = WHO[who].format(pid=end.victim, host=os.uname().nodename)
+    assert end.code == Exit.INFRASTRUCTURE == end.document["error"]["exit"], end.err
+    assert end.document["error"]["message"] == why and f"uvmp: error: {why}\n" in end.err

@@ -1,0 +1,191 @@
+"""The parent of a command that uses Ray gives the verdict, however the driver ends. Here the driver plays that."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.errors import Exit
+from tests.cluster.test_cli import ROOT
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, there is no parent")
+
+#: a command whose driver does what `body` says, and the things that it can do
+PROGRAM = """
+import os, signal, subprocess, sys, time
+from pathlib import Path
+from cluster import signals
+from cluster.cli import parent
+from cluster.cli.parent import LINK, fork, run
+parent.PATIENCE_S = 0.5
+
+def process(name, command="sleep 60"):
+    null = subprocess.DEVNULL
+    child = subprocess.Popen(["sh", "-c", command], process_group=0, stdout=null, stderr=null)
+    LINK.born(name, child.pid)
+    return child
+
+def command():
+    fork({address!r})
+    print("driver", os.getpid(), flush=True)
+    try:
+        {body}
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+        return 130
+
+run(command)
+"""
+
+
+def start(body: str, address: str | None = None, args: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    program = PROGRAM.format(body=body, address=address)
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *args], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    )  # fmt: skip
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Exit code, and what is still to be read (communicate() would lose what was read ahead)."""
+    assert process.stdout is not None and process.stderr is not None
+    with process:
+        out, err = process.stdout.read(), process.stderr.read()
+    return process.returncode, out, err
+
+
+def driver_of(process: subprocess.Popen[str]) -> int:
+    assert process.stdout is not None
+    return int(process.stdout.readline().split()[1])
+
+
+def gone(pid: int) -> bool:
+    """Has it ended? (Who started it may be gone, and its end not be taken notice of.)"""
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text(encoding="ascii").split()[2] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.mark.parametrize("code", [0, 1, 3, 130])
+def test_a_driver_that_has_a_verdict_is_believed_even_if_it_then_dies(code: int) -> None:
+    assert ended(start(f"return {code}"))[0] == code
+    assert ended(start(f"LINK.tell('exit', {code}); os._exit(77)"))[0] == code
+
+
+@pytest.mark.parametrize(
+    ("body", "address", "why"),
+    [
+        ("os._exit(1)", None, "Ray ended the driver (pid {pid}) and gave no reason; `uvmp doctor --ray` tries Ray"),
+        (
+            "os.kill(os.getpid(), signal.SIGKILL)",
+            None,
+            "the driver (pid {pid}) was killed by signal 9; the system",
+        ),
+        ("os.abort()", None, "the driver (pid {pid}) was killed by signal 6; run the command again"),
+        ("os._exit(1)", "127.0.0.1:1", "Ray's control store (GCS) at 127.0.0.1:1 died; start the cluster again"),
+    ],
+)
+def test_a_driver_that_dies_without_a_verdict_is_an_infrastructure_error(
+    body: str, address: str | None, why: str
+) -> None:
+    """Ray's core ends a driver with exit code 1, which would be a finding."""
+    process = start(body, address, ("--json",))
+    why = why.format(pid=driver_of(process))
+    code, out, err = ended(process)
+    assert code == Exit.INFRASTRUCTURE and err.startswith(f"uvmp: error: {why}") and err.count("\n") == 1
+    told = json.loads(out)["error"]
+    assert told["message"].startswith(why) and told["exit"] == 5
+
+
+def test_a_driver_whose_cluster_answers_was_no_node_of_it() -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as cluster:
+        code, _, err = ended(start("os._exit(1)", f"127.0.0.1:{cluster.getsockname()[1]}"))
+    assert code == Exit.INFRASTRUCTURE and "is no node of the cluster at 127.0.0.1:" in err
+
+
+def test_a_process_of_ray_that_dies_is_told_and_the_driver_asked_to_end() -> None:
+    """It can say what it knows; if it cannot, it has so long."""
+    body = "p = process('GCS'); process('raylet'); LINK.up(); p.kill(); time.sleep(20)"
+    code, out, err = ended(start(body))
+    assert code == Exit.INTERRUPTED and "interrupted" in out and err == ""
+    for deaf in (f"signals.ignore(); {body}", body.replace("LINK.up(); ", "")):  # or it is still starting
+        process = start(deaf)
+        code, out, err = ended(process)
+        assert code == Exit.INFRASTRUCTURE and "interrupted" not in out
+        assert err.startswith("uvmp: error: GCS (pid ") and err.endswith(
+            f") on {os.uname().nodename} died; run the command again\n"
+        )
+
+
+def test_what_ends_because_ray_ends_has_not_died() -> None:
+    body = "p = process('GCS'); LINK.up(); LINK.over(); p.kill(); p.wait(); time.sleep(0.3); return 0"
+    assert ended(start(body))[0] == 0
+
+
+def test_nothing_is_left_of_a_driver_that_is_killed(tmp_path: Path) -> None:
+    """No process, also none that a process of Ray has started, and no file; the logs are, and it is said where."""
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "file").touch()
+    body = (
+        f"process('raylet', 'sleep 60 & echo $! > {tmp_path}/pid; wait'); LINK.made('{tmp_path}/ray')"
+        f"; LINK.keeps('{tmp_path}/my logs'); LINK.up(); print('ready', flush=True); time.sleep(20)"
+    )
+    process = start(body)
+    driver = driver_of(process)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    below = tmp_path / "pid"
+    while not (below.exists() and below.read_text(encoding="ascii").endswith("\n")):
+        time.sleep(0.01)
+    os.kill(driver, signal.SIGKILL)
+    code, _, err = ended(process)
+    assert code == Exit.INFRASTRUCTURE and f"see: uvmp postmortem '{tmp_path}/my logs'\n" in err
+    assert f"the driver (pid {driver}) was killed by signal 9" in err
+    assert gone(int(below.read_text(encoding="ascii"))) and not (tmp_path / "ray").exists()
+
+
+@pytest.mark.parametrize("to", ["parent", "group"])
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda by: by.name)
+def test_a_signal_reaches_the_driver_once(by: signal.Signals, to: str) -> None:
+    """Also if a terminal, or timeout(1), sends it to the driver too."""
+    body = """
+        try: print("ready", flush=True); time.sleep(20)
+        except KeyboardInterrupt:
+            print("cleans up", flush=True); time.sleep(0.4); print("clean", flush=True); return 130
+"""
+    process = start(f"pass{body}".replace("pass", "if True: pass", 1))
+    driver_of(process)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    send: Callable[[int, int], Any] = os.kill if to == "parent" else os.killpg
+    send(process.pid, by)
+    code, out, err = ended(process)
+    assert (code, out, err) == (Exit.INTERRUPTED, "cleans up\nclean\n", "")
+
+
+def test_a_driver_ends_with_its_parent() -> None:
+    process = start("time.sleep(20)")
+    driver = driver_of(process)
+    process.kill()
+    assert gone(driver)
+    assert "interrupted" in ended(process)[1]
+
+
+def test_a_bug_is_no_finding_even_when_its_traceback_is_shown() -> None:
+    code, _, err = ended(start("1 / 0"))
+    assert code == Exit.INFRASTRUCTURE and "ZeroDivisionError" in err
