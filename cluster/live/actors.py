@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 OBJECT_STORE_BYTES = 80 << 20
 LIMIT_S = 60.0
+#: for an actor to end a run
+STOP_S = 10.0
 RETRY_AFTER_S = 5.0
 #: a socket's path has 107 bytes at most; Ray adds 64 to the name of its folder, or some more
 MAX_FOLDER = 40
@@ -289,6 +291,20 @@ class Actors:
                 pid = self.pids.get(first)
                 return f"the actor of {', '.join(group)}" + (f" (pid {pid})" if pid is not None else "")
         return "an actor"
+
+    def stop(self, *methods: str) -> None:
+        """Call these methods of every actor, one after the other; an actor that fails or is silent is killed."""
+        alive = dict(self.handles)
+        for method in methods:
+            refs = {name: getattr(handle, method).remote() for name, handle in alive.items()}
+            with contextlib.suppress(Exception):
+                self.ray.wait(list(refs.values()), num_returns=len(refs), timeout=STOP_S)
+            for name, ref in refs.items():
+                try:
+                    self.ray.get(ref, timeout=0)
+                except Exception:
+                    with contextlib.suppress(Exception):
+                        self.ray.kill(alive.pop(name))
 
     def kill(self) -> None:
         """End every actor process."""

@@ -11,18 +11,17 @@ to the operations before the finding or to the limit of operations, and the run 
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from time import monotonic, sleep
 from types import ModuleType
-from typing import BinaryIO
 
 from cluster.boot import boot
 from cluster.live.actors import Actors
+from cluster.live.logs import Logs
 from cluster.live.watch import Watch
 from cluster.machine import sites_of
 from cluster.runs.folder import cannot_write
@@ -37,8 +36,7 @@ from shared.errors import Diverged, Infrastructure, UserMistake
 from shared.findings import Finding
 from shared.journal.cut import judged
 from shared.journal.order import events_after, operations
-from shared.journal.record import Journals, choice_of, digest, read
-from shared.journal.runfile import SUFFIX
+from shared.journal.record import Journals, choice_of, digest
 from shared.patch import current
 from shared.scenario.model import Scenario
 from shared.scenario.pack import pack_scenario
@@ -110,6 +108,10 @@ class LiveMachine:
         transport: how the actors reach each other.
         actors: those of another machine with the same nodes, in place of new ones.
         watch: is told where files are.
+
+    Attributes:
+        scratch: folder for the journals of a run that is not kept.
+        logs: of the last run.
     """
 
     def __init__(
@@ -128,11 +130,12 @@ class LiveMachine:
         self.watch = watch or Watch()
         self.watch.made(str(self.scratch))
         self.runs = 0
+        self.logs: Logs | None = None
 
     def close(self) -> None:
         """End the actors and remove what the runs left in temporary folders."""
-        with contextlib.suppress(Infrastructure):  # an actor may be dead; a host of its own then keeps its folder
-            self.actors.call("clean", limit_s=10.0)
+        if self.logs is None or not self.logs.elsewhere or self.logs.folder.parent == self.scratch:
+            self.actors.stop("clean")
         self.actors.kill()
         shutil.rmtree(self.scratch, ignore_errors=True)
 
@@ -150,16 +153,19 @@ class LiveMachine:
 
         Args:
             follow: journals whose admission orders to follow; None: free-running.
-            out: folder for the collected journal files (default: a temporary one).
+            out: folder for the journal files (default: a temporary one, which the next run removes).
             seed: of the processors' choices among runnable LWPs.
             identity: of the run, for the journals' headers; None: its number on this machine.
 
         Raises: Diverged - the schedule cannot be followed, or sim cannot follow a run that was ended; Infrastructure.
         """
+        shutil.rmtree(self.scratch / f"run{self.runs}", ignore_errors=True)
         self.runs += 1
         name = f"run{self.runs}"
+        folder = self.scratch / name if out is None else out.absolute()
         began = monotonic()
-        refusal = self._load(name, identity or name, follow, seed)
+        self.logs = Logs(self.actors, self.scenario.machine.nodes, folder)
+        refusal = self._load(self.logs, identity or name, follow, seed)
         level = refusal.level(self.scenario.detect) if refusal is not None else "off"
         last: list[Poll] | None = []
         if level != "stop":
@@ -169,17 +175,8 @@ class LiveMachine:
         if last is None or any(poll.found for poll in last):
             self._halt()
         hosts = self._states()
-        folder = out if out is not None else self.scratch / name / "collected"
-        unkept = None
-        try:
-            journals = self._collect(folder)
-        except OSError as full:
-            if out is None:
-                raise Infrastructure(f"{full.filename or folder}: {full.strerror or full}") from None
-            unkept = cannot_write(Path(full.filename or out), full)
-            folder = self.scratch / name / "collected"  # what was found must not be lost with it
-            journals = self._collect(folder)
         self.actors.call("finish")
+        journals, unkept = self.logs.collect(self.scratch)
         results = {ctx: steps for host in hosts for ctx, steps in host.results.items()}
         sites, counters = Counter(sites_of(self.image)), Counter[str]()
         for host in hosts:
@@ -187,7 +184,7 @@ class LiveMachine:
             counters.update(host.counters)
         run = Outcome(
             finding=None, journals=journals, digest="", results=results, notes=[], sites=dict(sites),
-            counters=dict(counters), operations=0, seconds=seconds, folder=folder, unkept=unkept,
+            counters=dict(counters), operations=0, seconds=seconds, folder=out or folder, unkept=unkept,
         )  # fmt: skip
         if level == "stop":
             run.finding = refusal
@@ -227,35 +224,50 @@ class LiveMachine:
             )
         run.notes = told["note"] + more
 
-    def _load(self, name: str, identity: str, follow: Journals | None, seed: int) -> Finding | None:
+    def _load(self, logs: Logs, identity: str, follow: Journals | None, seed: int) -> Finding | None:
         """Give every actor its part of the image; returns why the machine does not boot, if so.
 
-        Raises: Infrastructure - an actor runs other source than ours.
+        Raises: Infrastructure - an actor runs other source than ours, or the folder cannot be written.
         """
-        refs: list[object] = []
+        mark = logs.folder / f".{identity}"  # an actor that sees it has the same disk
+        try:
+            logs.folder.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+        except OSError as wrong:
+            raise cannot_write(mark, wrong) from None
+        try:
+            loads = [encode(LOAD, load) for load in self._loads(mark, identity, follow, seed)]
+            refs = [handle.load.remote(data) for handle, data in zip(self.actors.handles.values(), loads, strict=True)]
+            answers = self.actors.gather(refs)
+        finally:
+            mark.unlink(missing_ok=True)
+        nodes: dict[str, dict[str, str]] = {}
+        for group, data in zip(self.actors.groups, answers, strict=True):
+            loaded = decode(LOADED, data)
+            differ = differing(loaded.source, tables())
+            if differ:
+                raise Infrastructure(
+                    f"actor {group[0]} runs different source: its {' and '.join(differ)} differ from ours"
+                )
+            nodes |= loaded.nodes
+            logs.are_in(group, self.actors.here[group[0]], loaded.folder)
+        return refused({node: nodes[node] for node in self.scenario.machine.nodes})
+
+    def _loads(self, mark: Path, identity: str, follow: Journals | None, seed: int) -> Iterator[Load]:
+        """What each actor is told."""
         schedule = None if follow is None else schedule_of(follow, self.scenario)
         patch = current()
-        for group in self.actors.groups:
-            load = Load(
+        for number, group in enumerate(self.actors.groups):
+            yield Load(
                 run=identity,
-                folder=str(self.scratch / name / group[0]),
+                folder=str(mark.parent),
+                mark=mark.name,
                 scenario=pack_scenario(self.scenario),
                 images={node: self.image.get(node) for node in group},
                 follow=schedule,
-                seed=seed * 1009 + len(refs),
+                seed=seed * 1009 + number,
                 patch=None if patch is None else (patch.file, patch.source),
             )
-            refs.append(self.actors.handles[group[0]].load.remote(encode(LOAD, load)))
-        nodes: dict[str, dict[str, str]] = {}
-        for group, data in zip(self.actors.groups, self.actors.gather(refs), strict=True):
-            loaded = decode(LOADED, data)
-            wrong = differing(loaded.source, tables())
-            if wrong:
-                raise Infrastructure(
-                    f"actor {group[0]} runs different source: its {' and '.join(wrong)} differ from ours"
-                )
-            nodes |= loaded.nodes
-        return refused({node: nodes[node] for node in self.scenario.machine.nodes})
 
     def _poll(self) -> list[Poll]:
         """Every actor's counts."""
@@ -299,19 +311,6 @@ class LiveMachine:
             self.scenario.machine.page_size,
         )
 
-    def _collect(self, folder: Path) -> Journals:
-        """Every node's journal, fetched in pieces by messages, written into `folder`."""
-        folder.mkdir(parents=True, exist_ok=True)
-        journals: Journals = {}
-        for node in self.scenario.machine.nodes:
-            path = folder / f"{node}{SUFFIX}"
-            with open(path, "wb") as stream:
-                for piece in self.actors.chunks(node):
-                    _write(stream, piece)
-            with open(path, "rb") as lines:
-                journals[node] = read(lines, path.name)[1]
-        return journals
-
 
 def _error(text: str) -> Exception:
     """An actor's error as ours: the user's, if a patch has made it."""
@@ -319,17 +318,6 @@ def _error(text: str) -> Exception:
     if kind == UserMistake.__name__:
         return UserMistake(message)
     return Infrastructure(message if kind == Infrastructure.__name__ else text)
-
-
-def _write(stream: BinaryIO, piece: bytes) -> None:
-    """Write and flush; an error names the file."""
-    try:
-        stream.write(piece)
-        stream.flush()
-    except OSError as wrong:
-        with contextlib.suppress(OSError):
-            stream.close()
-        raise OSError(wrong.errno, wrong.strerror, stream.name) from None
 
 
 def schedule_of(journals: Journals, scenario: Scenario) -> Schedule:

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cluster import signals
 from cluster.live.machine import LiveMachine
 from cluster.runs.folder import create, identity, write_scenario
-from shared.errors import Infrastructure
-from shared.journal.runfile import SUFFIX
-
-CALL_S = 5.0
 
 
 @contextlib.contextmanager
@@ -37,18 +32,6 @@ def kept(machine: LiveMachine, folder: Path | None, options: Sequence[str] = ())
     except BaseException:
         with signals.restored():
             signals.ignore()
-            salvage(machine, folder)
+            if machine.logs is not None:
+                machine.logs.salvage()
         raise
-
-
-def salvage(machine: LiveMachine, folder: Path) -> None:
-    """Copy what the nodes have written so far; from their disk, if that is ours, since a dead node does not answer."""
-    for node in machine.scenario.machine.nodes:
-        target = folder / f"{node}{SUFFIX}"
-        local = machine.scratch / f"run{machine.runs}" / machine.actors.actor_of[node] / target.name
-        with contextlib.suppress(OSError, Infrastructure):
-            if local.is_file():
-                shutil.copyfile(local, target)
-            else:
-                with open(target, "wb") as stream:
-                    stream.writelines(machine.actors.chunks(node, CALL_S))

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import threading
 from collections import Counter
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from nodes.build import build_node, build_threads
@@ -61,7 +63,8 @@ class Host:
 
     Attributes:
         leases: structs are lent to processors, in runs that follow no schedule.
-        files: of the journals of its nodes, by node.
+        files: of the journals of its nodes, by node, while they are written.
+        folder: where they are; None: nowhere. `own`: the same, if this host has made it and must remove it.
         runner, thread: of its processor, while it has one.
     """
 
@@ -77,7 +80,8 @@ class Host:
         self.sent = 0
         self.sent_lock = threading.Lock()
         self.files: dict[str, Lines] = {}
-        self.folder = Path("no folder yet")
+        self.folder: Path | None = None
+        self.own: Path | None = None
 
     # -- a run -------------------------------------------------------------------
 
@@ -94,8 +98,7 @@ class Host:
             import_all(scenario.functions)
         threads = self._contexts(scenario)
         cpu_of = {name: thread.cpu for name, thread in threads.items()}
-        self.folder = Path(load.folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder = self._folder(Path(load.folder), load.mark)
         self.transport.begin(load.run)
         self.sent, self.admissions, self.runner = 0, {}, None
         leases = self.leases and load.follow is None and scenario.detect.get("heap", "stop") == "stop"
@@ -115,7 +118,16 @@ class Host:
                 if leases:
                     self.runner.borrow()
         nodes = {name: dict(admission.node.tables()) for name, admission in self.admissions.items()}
-        return encode(LOADED, Loaded(dict(tables()), nodes))
+        return encode(LOADED, Loaded(dict(tables()), nodes, str(self.folder)))
+
+    def _folder(self, wanted: Path, mark: str) -> Path:
+        """Where to keep the journals: there, if it is a folder of this disk; else in a new folder."""
+        if not mark:
+            wanted.mkdir(parents=True, exist_ok=True)
+            self.own = wanted
+        elif not (wanted / mark).is_file():
+            wanted = self.own = Path(tempfile.mkdtemp(prefix="uvmp-"))
+        return wanted
 
     def _contexts(self, scenario: Scenario) -> dict[str, Thread]:
         """The contexts of the whole machine, by name."""
@@ -133,20 +145,27 @@ class Host:
             self.runner.halt()
 
     def finish(self) -> None:
-        """End the run: the contexts unwind, journals are closed."""
+        """End the run: the contexts unwind, journals are closed.
+
+        Raises: Infrastructure - a journal could not be written; all others are whole.
+        """
         self.halt()
         if self.thread is not None:
             self.thread.join(timeout=5.0)
         self.runner = self.thread = None
-        for lines in self.files.values():
-            lines.close()
-        self.files = {}
+        files, self.files = self.files, {}
+        with ExitStack() as all_of_them:
+            for lines in files.values():
+                all_of_them.callback(lines.close)
 
     def clean(self) -> None:
-        """End the run, and remove the journals."""
-        self.finish()
+        """End the run, and remove the journals if they are in a folder of our own."""
+        with suppress(Infrastructure):
+            self.finish()
         self.transport.begin("")
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.own is not None:
+            shutil.rmtree(self.own, ignore_errors=True)
+        self.own = self.folder = None
 
     # -- messages between hosts ------------------------------------------------------
 
@@ -293,10 +312,11 @@ class Host:
 
     def chunk(self, node: str, offset: int) -> bytes:
         """A piece of a node's journal file, from `offset` bytes on; empty at its end."""
-        lines = self.files.get(node)
-        if lines is None:
+        if self.folder is None or node not in self.names:
             raise Infrastructure(f"{self.name} has no journal of {node}")
-        lines.commit()
-        with open(lines.name, "rb") as again:
+        lines = self.files.get(node)
+        if lines is not None:
+            lines.commit()
+        with open(self.folder / f"{node}{SUFFIX}", "rb") as again:
             again.seek(offset)
             return encode(CHUNK, again.read(CHUNK_BYTES))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
+
+from shared.errors import Infrastructure
 
 
 class Lines:
@@ -12,6 +15,7 @@ class Lines:
 
     Attributes:
         name: path of the file.
+        failed: it could not be written: nothing more is, since something would be missing before it.
     """
 
     def __init__(self, path: Path):
@@ -19,6 +23,7 @@ class Lines:
         self.file = path.open("xb")
         self.waiting: deque[bytes] = deque()
         self.lock = threading.Lock()
+        self.failed: Infrastructure | None = None
 
     def write(self, line: bytes) -> int:
         self.waiting.append(line)
@@ -30,9 +35,11 @@ class Lines:
     def commit(self) -> None:
         """Every line so far is in the file when this returns, whichever thread writes it.
 
-        Raises: OSError - it names the file.
+        Raises: Infrastructure - it names the file.
         """
         with self.lock:
+            if self.failed is not None:
+                raise self.failed
             if not self.waiting:
                 return
             lines = [self.waiting.popleft() for _ in range(len(self.waiting))]  # (others may add to it meanwhile)
@@ -40,10 +47,12 @@ class Lines:
                 self.file.write(b"".join(lines))
                 self.file.flush()
             except OSError as wrong:
-                raise OSError(wrong.errno, wrong.strerror, self.name) from None
+                self.failed = Infrastructure(f"{self.name} cannot be written ({wrong.strerror or wrong})")
+                raise self.failed from None
 
     def close(self) -> None:
         try:
             self.commit()
         finally:
-            self.file.close()
+            with suppress(OSError):  # it says again what `commit` has said
+                self.file.close()

@@ -279,7 +279,8 @@ class Load(NamedTuple):
 
     Attributes:
         run: its identity, for the journals' headers.
-        folder: where the host keeps its journals.
+        folder: where the host keeps its journals, if that is a folder of its own disk.
+        mark: name of a file in that folder, by which a host knows it; "": it may make the folder.
         scenario: as shared/scenario/pack.py has it.
         images: of the host's nodes.
         follow: None: free-running.
@@ -289,6 +290,7 @@ class Load(NamedTuple):
 
     run: str
     folder: str
+    mark: str
     scenario: dict[str, object]
     images: dict[str, object]
     follow: Schedule | None
@@ -297,16 +299,23 @@ class Load(NamedTuple):
 
     @classmethod
     def parse(cls, body: Any) -> Load:
-        run, folder, scenario, images, follow, seed, patch = body
+        run, folder, mark, scenario, images, follow, seed, patch = body
         schedule = None if follow is None else Schedule.parse(follow)
-        return cls(run, folder, scenario, images, schedule, seed, None if patch is None else tuple(patch))
+        return cls(run, folder, mark, scenario, images, schedule, seed, None if patch is None else tuple(patch))
 
 
 class Loaded(NamedTuple):
-    """Which tables (shared/wire/tables.py) a host's source has, and which each of its nodes was built with."""
+    """What a host is made of, and where its journals are.
+
+    Attributes:
+        source: the tables (shared/wire/tables.py) of its source.
+        nodes: those that each of its nodes was built with.
+        folder: of its journals.
+    """
 
     source: dict[str, str]
     nodes: dict[str, dict[str, str]]
+    folder: str
 
     @classmethod
     def parse(cls, body: Any) -> Loaded:

@@ -16,7 +16,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -994,29 +993,6 @@ def test_ctrl_c_ends_a_live_machine_and_leaves_readable_logs(
         assert document("postmortem", tmp_path / "runs" / "1")["complete"]
     for run in (tmp_path / "runs").glob("*"):
         assert uvmp("postmortem", run).exit_code in (Exit.NO_FINDING, Exit.LOG_INCOMPLETE)
-
-
-@pytest.mark.live
-def test_a_killed_node_ends_it_with_what_it_knows_and_readable_logs(tmp_path: Path) -> None:
-    args = ("run", RACE, "--engine", "live", "--repeat", 50, "--out", tmp_path / "runs", "--json")
-    command = [sys.executable, "-m", "cluster.cli", *map(str, args)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if booted := re.search(r"cpu1 \(pid (\d+)\)", line):
-                victim = int(booted[1])
-            if "run 1 of" in line:
-                time.sleep(0.3)
-                os.kill(victim, signal.SIGKILL)
-                break
-        out, err = process.communicate(timeout=120)
-    told = json.loads(out)
-    assert process.returncode == told["exit"] == Exit.INFRASTRUCTURE
-    assert re.match(r"the actor of cpu1 \(pid \d+\) died: ", told["error"]["message"])
-    assert len(told["runs"]) >= 1
-    assert "Traceback" not in err
-    cut_short = sorted((tmp_path / "runs").glob("*"))[-1]
-    assert document("postmortem", cut_short)["exit"] == Exit.LOG_INCOMPLETE
 
 
 @pytest.mark.live

@@ -17,9 +17,12 @@ import pytest
 
 from shared.errors import Exit
 from tests.cluster.test_cli import ROOT, our_children
+from tests.kit import uvmp
 
 pytestmark = pytest.mark.live
 RACE = "S3a-shipped"
+#: the end of the first run: it is killed in the second
+MIDST = "run 1 of"
 long = pytest.mark.long
 
 
@@ -33,8 +36,12 @@ class Ended(NamedTuple):
     logs: list[Path]
 
 
-def killed(who: str, when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after_s: float = 0.0) -> Ended:
-    """Start many runs, and kill a process when stderr says `when`: "gcs_server", "raylet", "driver", or a node."""
+def killed(who: str, when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, records: int = 0) -> Ended:
+    """Start many runs, and kill a process when stderr says `when`: "gcs_server", "raylet", "driver", or a node.
+
+    Args:
+        records: it is killed when the node `memory` has written so many in the second run.
+    """
     place = Path(tempfile.mkdtemp(prefix="u", dir="/tmp"))
     monkeypatch.setenv("UVMP_TEST", str(tmp_path))
     monkeypatch.setenv("TMPDIR", str(place))
@@ -47,7 +54,9 @@ def killed(who: str, when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
             line = process.stderr.readline()
             assert line, seen
             seen += line
-        time.sleep(after_s)
+        journal = tmp_path / "runs" / "2" / "memory.uvmp.jsonl"
+        while records and (not journal.exists() or journal.read_bytes().count(b"\n") < records):
+            assert process.poll() is None
         victim = None
         while victim is None:
             victim = pid_of(who, process.pid, seen)
@@ -91,17 +100,34 @@ WHO = {
 }
 
 
+def complete(folder: Path) -> bool:
+    told = uvmp("postmortem", folder, "--json")
+    return bool(json.loads(told.stdout)["complete"])
+
+
+def test_a_killed_node_ends_it_with_what_it_knows_and_readable_logs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end = killed("cpu1", MIDST, tmp_path, monkeypatch, 100)
+    assert end.code == end.document["exit"] == Exit.INFRASTRUCTURE
+    assert end.document["error"]["message"].startswith(f"the actor of cpu1 (pid {end.victim}) died: ")
+    assert len(end.document["runs"]) >= 1
+    assert complete(end.logs[0]) and not complete(end.logs[-1])
+
+
 @pytest.mark.parametrize(
     ("who", "when"),
     [
-        pytest.param("gcs_server", "run 1 of", marks=long),
-        ("raylet", "run 1 of"),
-        ("driver", "run 1 of"),
+        pytest.param("gcs_server", MIDST, marks=long),
+        ("raylet", MIDST),
+        ("driver", MIDST),
         *(pytest.param(who, when, marks=long) for who in WHO for when in ("starting a private Ray", "booted")),
     ],
 )
 def test_what_ray_needs_is_killed(who: str, when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    end = killed(who, when, tmp_path, monkeypatch)
+    end = killed(who, when, tmp_path, monkeypatch, 100 if when == MIDST else 0)
     why = WHO[who].format(pid=end.victim, host=os.uname().nodename)
     assert end.code == Exit.INFRASTRUCTURE == end.document["error"]["exit"], end.err
     assert end.document["error"]["message"] == why and f"uvmp: error: {why}\n" in end.err
+    if when == MIDST:
+        assert complete(end.logs[0]) and not complete(end.logs[1]) and len(list(end.logs[1].glob("*.jsonl"))) == 8

@@ -72,7 +72,7 @@ class Threads:
         for number, group in enumerate(groups):
             host = self.hosts[group[0]] = InThreads(list(group), self, contexts, runner)
             images = {name: image.get(name) for name in group}
-            load = Load("test", folder.name, pack_scenario(scene), images, self.schedule, seed + number, None)
+            load = Load("test", folder.name, "", pack_scenario(scene), images, self.schedule, seed + number, None)
             host.load(encode(LOAD, load))
         runners = [host.runner for host in self.hosts.values() if host.runner is not None]
         self.runners = {runner.processor.name: runner for runner in runners}

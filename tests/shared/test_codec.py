@@ -74,11 +74,12 @@ MESSAGES: list[tuple[Form[Any], Any]] = [
     (DELIVERY, Wake("A")),
     (DELIVERY, Interrupt("cpu1.ipi", [1, [2]])),
     (DELIVERY, LateReply("A", 4, Reply(Status.REFUSED, Refusal("panic", "p", "", True, 1, 1)))),
-    (LOAD, Load("run1", "/tmp/x", {"id": "E1"}, {"mmu": None}, None, 5, ("fix.py", "x = 1"))),
+    (LOAD, Load("run1", "/tmp/x", ".run1", {"id": "E1"}, {"mmu": None}, None, 5, ("fix.py", "x = 1"))),
     (
         LOAD,
         Load(
             "1",
+            "",
             "",
             {},
             {},
@@ -87,7 +88,7 @@ MESSAGES: list[tuple[Form[Any], Any]] = [
             None,
         ),
     ),
-    (LOADED, Loaded({"wire": "12"}, {"cpu0": {"wire": "12"}})),
+    (LOADED, Loaded({"wire": "12"}, {"cpu0": {"wire": "12"}}, "/tmp/run")),
     (POLL, Poll({"cpu0": 3}, 1, 2, 0, ["e"], [Divergence("a", "b")], True, 4, False, True, Behind("cpu0", 1, "A"))),
     (POLL, Poll({}, 0, 0, 0, [], [], False, 0, True, False, None)),
 ]

@@ -1,0 +1,126 @@
+"""The journal files of a live run.
+
+An actor that has the driver's disk writes its journals into the folder of the run. Another actor writes them into a
+folder of its own computer, and the driver fetches them at the end, in pieces by messages. If that cannot be done,
+ELSEWHERE says where they are, for `uvmp collect`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from cluster.live.actors import Actors
+from cluster.runs.folder import cannot_write, put
+from nodes.host.here import Here
+from shared.errors import Infrastructure
+from shared.journal.record import Journals, read
+from shared.journal.runfile import SUFFIX
+
+ELSEWHERE = "elsewhere.json"
+
+
+class Place(NamedTuple):
+    """Where a journal is.
+
+    Attributes:
+        host: name of the computer.
+        node: id of its Ray node.
+        path: of the file there.
+    """
+
+    host: str
+    node: str
+    path: str
+
+
+class Logs:
+    """The files of one run.
+
+    Args:
+        folder: of the run.
+
+    Attributes:
+        elsewhere: node -> where its journal is, if it is not in the folder.
+    """
+
+    def __init__(self, actors: Actors, nodes: Iterable[str], folder: Path):
+        self.actors, self.nodes, self.folder = actors, list(nodes), folder
+        self.elsewhere: dict[str, Place] = {}
+
+    def are_in(self, nodes: Iterable[str], here: Here, folder: str) -> None:
+        """An actor says where it writes the journals of its nodes."""
+        if folder != str(self.folder):
+            self.elsewhere |= {node: Place(here.host, here.node, f"{folder}/{node}{SUFFIX}") for node in nodes}
+            self._note()
+
+    def collect(self, spare: Path) -> tuple[Journals, Infrastructure | None]:
+        """Every node's journal, and why not all of them are in the folder of the run.
+
+        Args:
+            spare: folder for those for which there is no room: what was found must not be lost with them.
+
+        Raises: Infrastructure.
+        """
+        folders, unkept = dict.fromkeys(self.nodes, self.folder), None
+        try:
+            for node in list(self.elsewhere):
+                self.fetch(node, self.folder)
+        except OSError as full:
+            unkept = cannot_write(Path(full.filename), full)
+            for node in list(self.elsewhere):
+                folders[node] = spare
+                try:
+                    self.fetch(node, spare)
+                except OSError as wrong:
+                    raise cannot_write(Path(wrong.filename), wrong) from None
+        journals: Journals = {}
+        for node, place in folders.items():
+            with open(place / f"{node}{SUFFIX}", "rb") as lines:
+                journals[node] = read(lines, f"{node}{SUFFIX}")[1]
+        return journals, unkept
+
+    def salvage(self) -> None:
+        """Let nobody write any more, and then fetch what is elsewhere, as far as possible."""
+        self.actors.stop("halt", "finish")
+        for node in list(self.elsewhere):
+            with contextlib.suppress(OSError, Infrastructure):
+                self.fetch(node, self.folder)
+
+    def fetch(self, node: str, folder: Path) -> None:
+        """Fetch the journal of a node.
+
+        Raises: OSError - the disk is full; Infrastructure - its actor is dead.
+        """
+        path = folder / f"{node}{SUFFIX}"
+        try:
+            with open(path, "wb") as stream:
+                for piece in self.actors.chunks(node):
+                    write(stream, piece)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        del self.elsewhere[node]
+        self._note()
+
+    def _note(self) -> None:
+        """Write where journals are that are elsewhere, for a driver that does not live to fetch them."""
+        path = self.folder / ELSEWHERE
+        if self.elsewhere:
+            put(path, json.dumps({node: place._asdict() for node, place in self.elsewhere.items()}, indent=1) + "\n")
+        else:
+            path.unlink(missing_ok=True)
+
+
+def write(stream: BinaryIO, piece: bytes) -> None:
+    """Write and flush; an error names the file."""
+    try:
+        stream.write(piece)
+        stream.flush()
+    except OSError as wrong:
+        with contextlib.suppress(OSError):
+            stream.close()
+        raise OSError(wrong.errno, wrong.strerror, stream.name) from None

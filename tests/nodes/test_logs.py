@@ -1,0 +1,82 @@
+"""Where a host writes its journals, and what it does when it cannot."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.boot import boot
+from shared.errors import Infrastructure
+from shared.journal.record import read
+from shared.scenario.pack import pack_scenario
+from shared.wire.codec import CHUNK, LOAD, LOADED, decode, encode
+from shared.wire.messages import Load
+from tests.kit import scenario
+from tests.nodes.in_threads import Threads
+
+
+class Full:
+    """A file on a disk that has so much room."""
+
+    def __init__(self, file: Any, room: int):
+        self.file, self.room = file, room
+
+    def write(self, data: bytes) -> int:
+        self.file.write(data[: self.room])
+        self.file.flush()
+        if len(data) > self.room:
+            self.room = 0
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.room -= len(data)
+        return len(data)
+
+    def flush(self) -> None:
+        if not self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def close(self) -> None:
+        self.file.close()
+        self.flush()
+
+
+def test_a_full_disk_ends_the_run_names_the_file_and_keeps_all_that_was_complete() -> None:
+    machine = Threads(scenario("S3a").without_errata(), together=True)
+    host = machine.hosts[machine.host_of["memory"]]
+    lines = host.files["memory"]
+    path = Path(lines.name)
+    lines.file = Full(lines.file, 20_000)  # type: ignore[assignment]
+    with pytest.raises(Infrastructure, match=rf"{path} cannot be written \(No space left on device\)"):
+        machine.run()
+    with pytest.raises(Infrastructure, match=path.name):
+        host.finish()
+    assert path.stat().st_size == 20_000
+    with path.open("rb") as written:
+        _, records, torn = read(written, path.name)
+    assert [record["nseq"] for record in records] == list(range(1, len(records) + 1)) and len(records) > 50
+    assert torn is not None, "the last line is cut, and behind it there is nothing"
+    with (path.parent / "lock_manager.uvmp.jsonl").open("rb") as written:
+        assert read(written, "lock_manager")[2] is None, "the other journals are whole"
+
+
+def test_a_host_writes_into_the_folder_of_the_run_if_it_has_the_driver_s_disk(tmp_path: Path) -> None:
+    """Then the journals stay there, whoever is killed. Else they are on its own disk until it is told to clean up."""
+    scene = scenario("E1")
+    machine = Threads(scene, together=True)
+    host = machine.hosts[machine.host_of["memory"]]
+    images = {name: boot(scene).get(name) for name in host.names}
+    shared, absent = tmp_path / "run", tmp_path / "of another computer"
+    shared.mkdir()
+    (shared / ".mark").touch()
+    for folder in (shared, absent):
+        load = Load("again", str(folder), ".mark", pack_scenario(scene), images, None, 0, None)
+        loaded = decode(LOADED, host.load(encode(LOAD, load)))
+        journal = Path(loaded.folder) / "memory.uvmp.jsonl"
+        assert (loaded.folder == str(folder)) == (folder == shared)
+        host.finish()
+        assert decode(CHUNK, host.chunk("memory", 0)) == journal.read_bytes() != b""
+        host.clean()
+        assert journal.exists() == (folder == shared)
+    assert not absent.exists()
