@@ -174,8 +174,6 @@ def _refuse(asked: RunOptions) -> None:
         raise UserMistake("is only for sim; a live machine runs freely", field="--strategy")
     if asked.stays and click.get_current_context().get_parameter_source("seed") is not DEFAULT:
         raise UserMistake("stay makes no choices; give --strategy random or pct, or --engine live", field="--seed")
-    if asked.engine == "live" and asked.resume is not None:
-        raise UserMistake("is only for sim", field="--resume")
     if asked.engine == "sim":
         refuse_live_options("--engine live", asked)
         if asked.no_check:
@@ -225,17 +223,19 @@ def _sim(runs: Runs, out: Path | None) -> Generator[Outcome, None, None]:
 
 def _live(output: Output, runs: Runs, out: Path | None) -> Generator[Outcome, None, None]:
     from cluster.cli.live import booted
+    from cluster.live.machine import Beginning
     from cluster.live.salvage import kept
     from cluster.runs.parity import parity, token_of_live
 
     asked, scenario = runs.asked, runs.chosen.scenario
     if asked.no_check and asked.transport is None:
         asked = replace(asked, transport="sockets")
+    follow = None if runs.start is None else Beginning(runs.start.journals)
     with booted(output, scenario, asked) as machine:
         for number in range(1, (asked.repeat or 1) + 1):
             folder = runs.folder(out, number)
             with kept(machine, folder, runs.chosen.options) as name:
-                outcome = machine.run(out=folder, seed=asked.seed + number - 1, identity=name)
+                outcome = machine.run(follow, folder, seed=asked.seed + number - 1, identity=name)
             if not asked.no_check:
                 outcome.parity = parity(scenario, outcome)
             if outcome.parity is None or outcome.parity.equal:

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from time import monotonic, sleep
 from types import ModuleType
+from typing import NamedTuple
 
 from cluster.boot import boot
 from cluster.live.actors import Actors
@@ -28,6 +29,7 @@ from cluster.runs.folder import cannot_write
 from cluster.runs.outcome import Outcome
 from cluster.runs.replay import replay_journals
 from nodes.build import build_threads
+from nodes.host.admit import ANYBODY
 from nodes.host.transport import DEFAULT, Kind
 from shared.detectors import oracle, race
 from shared.detectors.machine_state import HostState, MachineState
@@ -50,11 +52,18 @@ RUN_LIMIT_S = 300.0
 STALL_S = 20.0
 
 
+class Beginning(NamedTuple):
+    """The beginning of a run, a consistent part of its journals: to be followed, and to go on freely behind it."""
+
+    journals: Journals
+
+
 class Progress:
     """Tells from one poll of all hosts after another whether a run has ended.
 
     Args:
-        limit: operations that a run may have which follows no schedule.
+        limit: operations that a run may have which follows no schedule to its end.
+        following: it follows a schedule to its end.
         run_limit_s: seconds that it may take.
 
     Attributes:
@@ -82,14 +91,15 @@ class Progress:
         same, self.counts = counts == self.counts, counts
         self.quiet = all(poll.idle for poll in polls) and sum(poll.sent - poll.received for poll in polls) == 0
         at_rest = same and self.quiet
+        behind = [poll.behind for poll in polls if poll.behind is not None]
+        on_its_way = bool(behind) or any(poll.held for poll in polls)
         if not self.following:
             self.endless = not finding and sum(poll.operations for poll in polls) > self.limit
-            if finding or self.endless or at_rest:
+            if finding or self.endless:
                 return True
-        else:
-            behind = [poll.behind for poll in polls if poll.behind is not None]
-            if (finding or at_rest) and not behind and not any(poll.held for poll in polls):
-                return True
+        if (finding or at_rest) and not on_its_way:
+            return True
+        if self.following or on_its_way:
             if not same:
                 self.changed = monotonic()
             elif monotonic() - self.changed > STALL_S:
@@ -143,7 +153,7 @@ class LiveMachine:
 
     def run(
         self,
-        follow: Journals | None = None,
+        follow: Journals | Beginning | None = None,
         out: Path | None = None,
         seed: int = 0,
         run_limit_s: float = RUN_LIMIT_S,
@@ -152,7 +162,8 @@ class LiveMachine:
         """Run once.
 
         Args:
-            follow: journals whose admission orders to follow; None: free-running.
+            follow: journals whose admission orders to follow, to the end of the run; or, of a Beginning, to where they
+                end; None: free-running.
             out: folder for the journal files (default: a temporary one, which the next run removes).
             seed: of the processors' choices among runnable LWPs.
             identity: of the run, for the journals' headers; None: its number on this machine.
@@ -164,13 +175,14 @@ class LiveMachine:
         name = f"run{self.runs}"
         folder = self.scratch / name if out is None else out.absolute()
         began = monotonic()
+        strict = follow is not None and not isinstance(follow, Beginning)
         self.logs = Logs(self.actors, self.scenario.machine.nodes, folder)
         refusal = self._load(self.logs, identity or name, follow, seed)
         level = refusal.level(self.scenario.detect) if refusal is not None else "off"
         last: list[Poll] | None = []
         if level != "stop":
             self.actors.call("start")
-            last = self._until_quiet(follow is not None, run_limit_s)
+            last = self._until_quiet(strict, run_limit_s)
         seconds = monotonic() - began
         if last is None or any(poll.found for poll in last):
             self._halt()
@@ -189,7 +201,7 @@ class LiveMachine:
         if level == "stop":
             run.finding = refusal
         else:
-            self._judge(run, self._whole(hosts), follow is None)
+            self._judge(run, self._whole(hosts), not strict)
             if refusal is not None and level == "note":
                 run.notes.insert(0, refusal)
         run.operations, run.digest = operations(run.journals), digest(run.journals)
@@ -224,7 +236,7 @@ class LiveMachine:
             )
         run.notes = told["note"] + more
 
-    def _load(self, logs: Logs, identity: str, follow: Journals | None, seed: int) -> Finding | None:
+    def _load(self, logs: Logs, identity: str, follow: Journals | Beginning | None, seed: int) -> Finding | None:
         """Give every actor its part of the image; returns why the machine does not boot, if so.
 
         Raises: Infrastructure - an actor runs other source than ours, or the folder cannot be written.
@@ -253,7 +265,7 @@ class LiveMachine:
             logs.are_in(group, self.actors.here[group[0]], loaded.folder)
         return refused({node: nodes[node] for node in self.scenario.machine.nodes})
 
-    def _loads(self, mark: Path, identity: str, follow: Journals | None, seed: int) -> Iterator[Load]:
+    def _loads(self, mark: Path, identity: str, follow: Journals | Beginning | None, seed: int) -> Iterator[Load]:
         """What each actor is told."""
         schedule = None if follow is None else schedule_of(follow, self.scenario)
         patch = current()
@@ -320,8 +332,13 @@ def _error(text: str) -> Exception:
     return Infrastructure(message if kind == Infrastructure.__name__ else text)
 
 
-def schedule_of(journals: Journals, scenario: Scenario) -> Schedule:
-    """What every node and processor has to follow: admission orders, program orders and where kernel events came."""
+def schedule_of(follow: Journals | Beginning, scenario: Scenario) -> Schedule:
+    """What every node and processor has to follow: admission orders, program orders and where kernel events came.
+
+    Behind a beginning each of them goes on freely.
+    """
+    journals = follow.journals if isinstance(follow, Beginning) else follow
+    behind = [ANYBODY] if isinstance(follow, Beginning) else []
     performed: dict[str, list[tuple[int, str]]] = {name: [] for name in scenario.machine.processors}
     choices: dict[str, list[tuple[int, int]]] = {name: [] for name in performed}
     for records in journals.values():
@@ -339,10 +356,11 @@ def schedule_of(journals: Journals, scenario: Scenario) -> Schedule:
                 for record in records
                 if "k" in record and record["event"] not in local
             ]
+            + [Turn(ctx, 0, "") for ctx in behind]
             for node, records in journals.items()
         },
         {
-            name: ProgramOrder([ctx for _, ctx in sorted(order)], events.get(name, [0]), choices[name])
+            name: ProgramOrder([*(ctx for _, ctx in sorted(order)), *behind], events.get(name, [0]), choices[name])
             for name, order in performed.items()
         },
     )

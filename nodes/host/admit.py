@@ -1,7 +1,10 @@
 """Admission: frames of requests become operations of a node, in one order.
 
 Free-running, the order is that of arrival. Following a schedule, a request
-that is not the next one is held back, and answered later by a delivery.
+that is not the next one is held back, and answered later by a delivery. A
+schedule may say that at its end the node goes on freely (ANYBODY): each node
+and each processor does so by itself, because the beginning of a run has every
+cause of what is in it.
 Exactly once: the last reply of every context is kept, so a frame that arrives
 twice performs nothing twice.
 """
@@ -28,6 +31,8 @@ from shared.wire.messages import (
     Turn,
 )
 
+#: in place of a context, at the end of a schedule: from here on in the order of arrival
+ANYBODY = ""
 #: takes the name of a processor, and what is to be delivered to it
 Deliver = Callable[[str, Delivery], None]
 
@@ -37,7 +42,7 @@ class Admission:
 
     Args:
         cpu_of: context -> the processor that runs it.
-        follow: what to admit, in order; None: as it comes.
+        follow: what to admit, in order; None: as it comes. The last one may be ANYBODY.
         deliver: called with what an operation causes elsewhere, once its record has been written.
     """
 
@@ -108,6 +113,9 @@ class Admission:
         if not self.follow:
             return False
         ctx, n, code = self.follow[0]
+        if ctx == ANYBODY:
+            self.follow = None
+            return True
         if request.ctx != ctx or request.n != n:
             return False
         if request.code != code:
@@ -116,13 +124,19 @@ class Admission:
         self.follow.popleft()
         return True
 
+    def _has_come(self, request: Request) -> bool:
+        """Is it the turn of a request that was held back?"""
+        if self.follow is None:
+            return True
+        return bool(self.follow) and (self.follow[0].ctx == ANYBODY or request[:2] == self.follow[0][:2])
+
     def _release(self) -> None:
         """What was held back may be next now."""
         again = True
         while again and self.diverged is None:
             again = False
             for at, frame in enumerate(self.held):
-                if self.follow and frame.requests[0][:2] == self.follow[0][:2]:
+                if self._has_come(frame.requests[0]):
                     del self.held[at]
                     reply = self._perform(frame)
                     if reply.status != Status.HELD:

@@ -7,7 +7,8 @@ the same actor. Before the runner addresses another actor, and before a wait, an
 interrupt or the end, all such requests have been acknowledged as applied.
 
 If the runner follows a schedule, the processor's own operations come in the given
-order: an interrupt is taken exactly at its place.
+order: an interrupt is taken exactly at its place. At the end of a schedule that says
+so (ANYBODY), the runner goes on freely.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from greenlet import getcurrent, greenlet
 
 from nodes.build import alloc_shard, routes
 from nodes.cpu import Processor, Thread
+from nodes.host.admit import ANYBODY
 from nodes.host.half import ProcessorPort
 from nodes.host.lease import ACCESSES, Borrower
 from nodes.host.transport import LIMIT_S
@@ -77,7 +79,7 @@ class Runner(ProcessorPort):
 
     Args:
         peers: the nodes that admit its operations.
-        follow: None: free-running; a choice of data is 0 then.
+        follow: None: free-running; a choice of data is 0 then. Its last context may be ANYBODY.
         seed: of the choice among runnable LWPs.
 
     Attributes:
@@ -168,7 +170,7 @@ class Runner(ProcessorPort):
         """The context to run next, or None: wait."""
         self._drain()
         choices = self.processor.choices()
-        if self.follow is not None:
+        if self._follows() and self.follow is not None:
             k = self.processor.k
             if self.processor.events_since() < self.events[k]:  # who has waited goes on to the next operation
                 return next((thread for thread in choices if thread.waits is not None and not thread.parked), None)
@@ -184,10 +186,22 @@ class Runner(ProcessorPort):
 
     def behind(self) -> Behind | None:
         """What is still to come of the program order that it follows."""
-        k = self.processor.k
-        if self.follow is None or (k >= len(self.follow) and self.processor.events_since() >= self.events[k]):
+        k, follow = self.processor.k, self.follow
+        if follow is None or (k >= len(follow) and self.processor.events_since() >= self.events[k]):
             return None
-        return Behind(self.processor.name, k, self.follow[k] if k < len(self.follow) else "the last context")
+        ctx = follow[k] if k < len(follow) else "the last context"
+        return None if ctx == ANYBODY else Behind(self.processor.name, k, ctx)
+
+    def _follows(self) -> bool:
+        """Does it follow a schedule, which has not come to where it goes on freely?"""
+        if self.follow is None:
+            return False
+        k = self.processor.k
+        if k < len(self.follow) and self.follow[k] == ANYBODY:
+            self.follow = None
+            self.choices_changed = True  # whatever has arrived since may be taken
+            return False
+        return True
 
     def _wait_for_delivery(self) -> None:
         if self.borrower is not None:
@@ -218,7 +232,7 @@ class Runner(ProcessorPort):
     def point(self, code: str = "", target: int = 0, args: tuple[object, ...] = ()) -> None:
         if self.dead:
             raise PortDead
-        if self.follow is not None:
+        if self.follow is not None and self._follows():
             if self.processor.k >= len(self.follow) or self.follow[self.processor.k] != self.cur.name:
                 self._to_scheduler()
         elif self.stopping or self.choices_changed or not self.inbox.empty():
@@ -235,7 +249,7 @@ class Runner(ProcessorPort):
         super()._own_point(code)
 
     def _chosen(self, n: int) -> int:
-        if self.follow is None:
+        if not self._follows():
             return 0
         value = self.choices.get(self.processor.k + 1, -1)
         if 0 <= value < n:

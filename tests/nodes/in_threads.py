@@ -14,7 +14,7 @@ from io import BytesIO
 from typing import Any
 
 from cluster.boot import boot
-from cluster.live.machine import Progress, schedule_of
+from cluster.live.machine import Beginning, Progress, schedule_of
 from nodes.cpu import Thread
 from nodes.host.host import Host
 from nodes.host.runner import Runner
@@ -45,7 +45,7 @@ class Threads:
 
     Args:
         instead: contexts that run instead of the scenario's, and the image that they start from.
-        follow: journals to follow.
+        follow: journals to follow, to the end or as a beginning.
         delay_s: how long a frame takes.
         runner: another class of processors.
         together: nodes share hosts as they would share actors; else each has its own.
@@ -55,7 +55,7 @@ class Threads:
         self,
         scene: Scenario,
         instead: tuple[Contexts, dict[str, Any]] | None = None,
-        follow: Journals | None = None,
+        follow: Journals | Beginning | None = None,
         delay_s: Callable[[Frame], float] = lambda frame: 0.0,
         runner: type[Runner] = Runner,
         seed: int = 0,
@@ -63,6 +63,7 @@ class Threads:
     ):
         self.scene, self.delay_s = scene, delay_s
         self.schedule = None if follow is None else schedule_of(follow, scene)
+        self.strict = follow is not None and not isinstance(follow, Beginning)
         self.hosts: dict[str, InThreads] = {}
         groups = scene.machine.actors if together else [(node,) for node in scene.machine.nodes]
         self.host_of = {node: group[0] for group in groups for node in group}
@@ -100,7 +101,7 @@ class Threads:
 
     def run(self) -> Finding | None:
         """Run to the end; returns the finding that a processor reported, if one did."""
-        progress = Progress(self.scene.limit, self.schedule is not None, 20.0)
+        progress = Progress(self.scene.limit, self.strict, 20.0)
         for host in self.hosts.values():
             host.start()
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from io import BytesIO
 from typing import Any
 
-from nodes.host.admit import Admission
+from nodes.host.admit import ANYBODY, Admission
 from nodes.lock_manager import LockManager
 from nodes.memory import Memory
 from shared.journal.record import Journal, read
@@ -108,6 +108,23 @@ def test_nothing_is_admitted_beyond_the_schedule() -> None:
     rig.ask(("A", 1, "lock", ("w", "f")))
     assert rig.ask(("A", 2, "unlock", ())) == HELD
     assert rig.order() == [("A", 1, "lock")]
+
+
+def test_behind_the_beginning_of_a_run_what_was_early_comes_first_and_then_whoever_comes() -> None:
+    """A processor may be ahead of a node: what it asks there waits until the node has performed its own beginning."""
+    rig = Rig(follow=[Turn("A", 1, "lock"), Turn("A", 2, "unlock"), Turn(ANYBODY, 0, "")])
+    rig.ask(("A", 1, "lock", ("w", "f")))
+    assert rig.ask(("B", 1, "lock", ("w", "g")), ("B", 2, "unlock", ())) == HELD
+    assert rig.ask(("C", 7, "try", ("w", "g"))) == HELD
+    rig.ask(("A", 2, "unlock", ()))
+    assert rig.order()[2:] == [("B", 1, "lock"), ("B", 2, "unlock"), ("C", 7, "try")]
+    assert rig.sent == [("cpu1", LateReply("B", 2, DONE)), ("cpu1", LateReply("C", 7, Reply(Status.DONE, True)))]
+    assert rig.ask(("A", 3, "try", ("w", "f"))) == Reply(Status.DONE, False)
+
+
+def test_a_node_that_had_performed_nothing_goes_on_freely_at_once() -> None:
+    rig = Rig(follow=[Turn(ANYBODY, 0, "")])
+    assert rig.ask(("B", 4, "lock", ("w", "g"))) == DONE
 
 
 def test_the_rest_of_a_frame_with_a_finding_is_not_performed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -9,11 +10,13 @@ from typing import Any
 
 import pytest
 
-from cluster.runs.replay import replay, replay_journals
+from cluster.live.machine import Beginning
+from cluster.runs.replay import beginning, replay, replay_journals
 from cluster.search.walk import RandomWalk
 from nodes.cpu import Processor, Thread
 from nodes.host.runner import Runner
 from shared.errors import Diverged, Infrastructure, LogIncomplete
+from shared.journal.cut import judged
 from shared.journal.order import causal_past, linearize
 from shared.journal.record import Journal, digest, holes, read
 from shared.port.port import SPL_BIO, SPL_HIGH, SPL_NONE, here
@@ -21,6 +24,7 @@ from shared.scenario.model import Scenario, named_results
 from shared.wire.codec import ANSWER, DELIVERY, FRAMES, decode
 from shared.wire.frames import Answer, GiveBack
 from shared.wire.messages import OPERATIONS, Frame, Grant, Interrupt, Reply, Status, Wake
+from tests.cluster.test_resume import SCENES, performed, torn
 from tests.kit import OTHER, THING, Toy, run_recorded, scenario, things, went_on_before_an_interrupt
 from tests.nodes.in_threads import Threads
 
@@ -482,3 +486,21 @@ def test_a_stale_handle_that_nobody_minds_gives_the_same_in_both_engines() -> No
         assert digest(machine.records()) == digest(journals)
         notes = [one for runner in machine.runners.values() for one in runner.notes]
         assert [one.as_dict() for one in notes] == [one.as_dict() for one in toy.sim.notes]
+
+
+# -- the beginning of a run, and on from there ----------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["locks", "interrupts", "choices", "finding"])
+def test_what_is_left_of_a_run_is_followed_and_the_rest_runs_freely(name: str) -> None:
+    """Nobody says when the beginning is over: each node and each processor knows it by itself, at its own time."""
+    scene, dice = SCENES[name](), random.Random(name)
+    whole = run_recorded(scene, RandomWalk(1))
+    left = beginning(scene, torn(whole.journals, dice))
+    machine = Threads(scene, follow=Beginning(left), together=name == "choices")
+    machine.run()
+    journals = judged(machine.records(), scene.limit)
+    for node, records in left.items():
+        mine = performed(records)
+        assert performed(journals[node])[: len(mine)] == mine, node
+    assert replay_journals(scene, journals).digest == digest(journals)
