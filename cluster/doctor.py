@@ -20,12 +20,17 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from time import monotonic
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
 import cluster
 from cluster.live.watch import Watch
 from shared import FORM
 from shared.errors import Infrastructure, ProjectBug, UserMistake
+from shared.text import counted
+
+if TYPE_CHECKING:
+    from cluster.live.hosts import Surveyed
 
 PACKAGES = ("cluster", "nodes", "shared")
 REQUIRED = ("click", "greenlet", "msgpack", "PyYAML", "ray", "rich", "structlog")
@@ -33,6 +38,8 @@ MIN_PYTHON = (3, 11)
 WANTED_MEMORY_MIB = 2048
 WANTED_SHM_MIB = 128
 WANTED_FILES = 1024
+#: seconds that the clock of a host may be wrong
+CLOCK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +62,12 @@ class Check:
         return asdict(self)
 
 
-def examine(with_ray: bool = False, watch: Watch | None = None) -> Iterator[Check]:
+def examine(with_ray: bool = False, watch: Watch | None = None, address: str | None = None) -> Iterator[Check]:
     """All checks, one after another.
 
     Args:
         with_ray: also start a Ray of our own, which takes seconds.
+        address: of a Ray cluster whose hosts are to be compared with this one.
     """
     yield _python()
     yield Check("form", "ok", f"{FORM.name}: {FORM.why}")
@@ -75,6 +83,8 @@ def examine(with_ray: bool = False, watch: Watch | None = None) -> Iterator[Chec
     yield _writable("current folder", Path())
     if with_ray:
         yield _ray(watch)
+    if address is not None:
+        yield from _cluster(address)
 
 
 def _python() -> Check:
@@ -230,3 +240,52 @@ def _ray(watch: Watch | None) -> Check:
         "ok",
         f"Ray {version} started in {started:.1f} s and stopped in {monotonic() - began - started:.1f} s",
     )
+
+
+def _cluster(address: str) -> Iterator[Check]:
+    """Does a Ray cluster let us in, and is every host of it like this one?"""
+    from cluster.cli.live import check_address
+    from cluster.live.actors import ray_session
+    from cluster.live.hosts import hosts_of, survey
+
+    try:
+        check_address(address)
+        with ray_session(address) as ray:
+            hosts = hosts_of(ray)
+            yield Check("cluster", "ok", f"{counted(len(hosts), 'host')} at {address}")
+            for surveyed in survey(ray, hosts):
+                yield _host(surveyed, ray.__version__)
+    except (ProjectBug, UserMistake, ImportError) as wrong:
+        yield Check("cluster", "bad", str(wrong))
+
+
+def _host(surveyed: Surveyed, ray: str) -> Check:
+    """Is this host like ours?"""
+    from nodes.host.here import here, unlike
+
+    title, theirs = f"host {surveyed.host}", surveyed.here
+    if isinstance(theirs, str):
+        return Check(title, "bad", theirs, "install the same uvmp there, for the Python that runs Ray")
+    ours = here("", ray)
+    bad = [
+        f"its {name} is {there}, ours is {own}"
+        for name, there, own in (
+            ("Python", theirs.python, ours.python),
+            ("Ray", theirs.ray, ray),
+            ("uvmp", theirs.uvmp, ours.uvmp),
+        )
+        if there != own
+    ]
+    files = unlike(theirs.source, ours.source)
+    if files:
+        bad.append(f"its source differs in {files}: install the same uvmp there")
+    doubts = []
+    if not theirs.token:
+        doubts.append("Ray wants no token there: set RAY_AUTH_MODE=token before `ray start`")
+    if abs(surveyed.ahead) - surveyed.unsure > CLOCK_S:
+        doubts.append("set its clock")
+    found = (
+        f"Python {theirs.python}, Ray {theirs.ray}, uvmp {theirs.uvmp}, {'other' if files else 'the same'} source, "
+        f"{'token' if theirs.token else 'no token'}, clock {surveyed.ahead:+.3f} s (within {surveyed.unsure:.3f} s)"
+    )
+    return Check(title, "bad" if bad else "warning" if doubts else "ok", found, "; ".join(bad + doubts))

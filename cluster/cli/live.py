@@ -11,12 +11,15 @@ import re
 import socket
 from collections.abc import Iterator
 
+import click
+
 from cluster import signals
 from cluster.boot import boot
 from cluster.cli.options import LiveOptions, placement
 from cluster.cli.output import Output, coloured
 from cluster.cli.parent import LINK, fork
 from cluster.live.actors import ray_session
+from cluster.live.knock import knock
 from cluster.live.machine import LiveMachine
 from nodes.host.transport import DEFAULT
 from shared.errors import Infrastructure, UserMistake
@@ -78,12 +81,18 @@ def check(asked: LiveOptions, scenario: Scenario) -> None:
 
 
 def check_address(address: str | None) -> None:
-    """Is anybody there? Ray itself would wait for many minutes.
+    """Is anybody there who lets us in? Ray itself would try for many minutes.
 
-    Raises: UserMistake - no address; Infrastructure - no answer.
+    Raises: UserMistake - no address, no token, no node of the cluster; Infrastructure - no answer.
     """
-    if address is None or address == "auto":
+    if address is None:
         return
+    if address != "auto":
+        _check_connection(address)
+    knock(address, click.get_current_context().command_path)
+
+
+def _check_connection(address: str) -> None:
     host, colon, port = address.rpartition(":")
     if "://" in address or not colon or not host or not _PORT.fullmatch(port) or int(port) > 65535:
         raise UserMistake(

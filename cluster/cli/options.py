@@ -212,12 +212,12 @@ def live_options(command: Command) -> Command:
         help="With --address: the host of a node of the machine, by name, address or id. Repeatable, or with commas. "
         "Default: CPUs are spread over all hosts, the servers are together.",
     )(command)
-    return address_option("default: a private Ray on this computer")(command)
+    return address_option("Default: a private Ray on this computer")(command)
 
 
 def address_option(default: str) -> Callable[[Command], Command]:
     """--address, a Ray cluster's; in words, what there is without it."""
-    return click.option("--address", metavar="HOST:PORT", help=f"Address of a Ray cluster, or auto; {default}.")
+    return click.option("--address", metavar="HOST:PORT", help=f"Address of a Ray cluster, or auto. {default}.")
 
 
 def placement(place: Iterable[str], address: str | None, machine: MachineConfig) -> dict[str, str]:

@@ -1,15 +1,17 @@
 """Starts and stops Ray, and the actors of a machine on it.
 
 The command uses only the Ray that the user chose: a private local Ray, or the
-cluster at a given address; it never joins another cluster. Token authentication
-is on, and usage reports are off. Ray listens on all network interfaces, and the
-token protects it (nodes/host/README.md). No process and no file of Ray is left
-behind, also after an error or Ctrl-C.
+cluster at a given address; it never joins another cluster. A private Ray has
+token authentication, whatever RAY_AUTH_MODE says, and listens on the loopback
+address alone (nodes/host/README.md). Usage reports are off. No process and no
+file of Ray is left behind, also after an error or Ctrl-C.
 
-Two defaults of Ray are changed while it starts. Ray would exit at once on
+Three defaults of Ray are changed while it starts. Ray would exit at once on
 SIGTERM; the command keeps its own handler. Ray's processes would be in our
 process group, where a signal to the group (Ctrl-C, timeout(1)) ends them too
-early; they get their own group. If we are killed, they still end.
+early; they get their own group. If we are killed, they still end. Ray would
+replace a loopback address by another one of this computer, and then listen on
+all network interfaces.
 """
 
 from __future__ import annotations
@@ -46,6 +48,11 @@ STOP_S = 10.0
 RETRY_AFTER_S = 5.0
 #: a socket's path has 107 bytes at most; Ray adds 64 to the name of its folder, or some more
 MAX_FOLDER = 40
+LOOPBACK = "127.0.0.1"
+#: where Ray looks for its token
+TOKEN_FROM = "RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
+#: the state of a node of Ray's
+ALIVE = 0
 
 
 @contextlib.contextmanager
@@ -67,8 +74,8 @@ def ray_session(
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     if address is None:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        if os.environ["RAY_AUTH_MODE"] == "token" and not os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        os.environ["RAY_AUTH_MODE"] = "token"
+        if not os.environ.get("RAY_AUTH_TOKEN_PATH"):
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     import ray
 
@@ -148,6 +155,8 @@ def _start(ray: ModuleType, options: dict[str, object], stack: contextlib.ExitSt
     """ray.init; `stack` gets what removes its folder afterwards."""
     local = options["address"] == "local"
     folder = _folder() if local else None
+    if local:
+        options = {**options, "_node_ip_address": LOOPBACK}
     if folder is not None:
         options = {**options, "_temp_dir": folder}
         private.watch.made(folder)
@@ -155,7 +164,7 @@ def _start(ray: ModuleType, options: dict[str, object], stack: contextlib.ExitSt
         stack.callback(remove, folder)
         stack.push(end)
     try:
-        with _tamed(ray, private):
+        with _tamed(ray, private, local):
             ray.init(**options)
     except Exception as error:
         where = "on this machine" if local else f"at {options['address']}"
@@ -172,22 +181,64 @@ def _folder() -> str | None:
 
 
 @contextlib.contextmanager
-def _tamed(ray: ModuleType, private: Private) -> Iterator[None]:
-    """Ray starts without a handler of its own for SIGTERM, its processes in a group of their own and known to us."""
+def _tamed(ray: ModuleType, private: Private, local: bool) -> Iterator[None]:
+    """Ray starts without a handler of its own for SIGTERM, its processes in a group of their own and known to us; if it
+    is `local`, it takes the loopback address for what it is."""
     services, utils = ray._private.services, ray._private.utils
-    popen, handle = getattr(services, "ConsolePopen", None), getattr(utils, "set_sigterm_handler", None)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(signals.restored())
+        stack.enter_context(_replaced(utils, "set_sigterm_handler", lambda was: lambda handler: None))
+        stack.enter_context(_replaced(services, "ConsolePopen", lambda was: functools.partial(private.start, was)))
+        if local:
+            stack.enter_context(_replaced(services, "resolve_ip_for_localhost", lambda was: lambda host: host))
+        yield
+
+
+@contextlib.contextmanager
+def _replaced(module: ModuleType, name: str, change: Callable[[Any], Any]) -> Iterator[None]:
+    """A name of Ray's means something else for a while, if this version of Ray has it."""
+    was = getattr(module, name, None)
+    if was is None:
+        yield
+        return
+    setattr(module, name, change(was))
     try:
-        if handle is not None:
-            utils.set_sigterm_handler = lambda handler: None
-        if popen is not None:
-            services.ConsolePopen = functools.partial(private.start, popen)
-        with signals.restored():
-            yield
+        yield
     finally:
-        if handle is not None:
-            utils.set_sigterm_handler = handle
-        if popen is not None:
-            services.ConsolePopen = popen
+        setattr(module, name, was)
+
+
+class Stranger(Exception):
+    """A cluster does not let us in: we have no token, or a wrong one."""
+
+
+def members(address: str) -> list[str]:
+    """The addresses of all nodes of a cluster that are alive; `address` is HOST:PORT, or auto.
+
+    May end the process, as Ray does; see knock.py.
+
+    Raises: Stranger; Infrastructure - no answer.
+    """
+    import ray
+    from ray._private.authentication import authentication_token_setup as tokens
+
+    raylet, services = ray._raylet, ray._private.services
+    try:
+        where = address
+        if address == "auto":
+            tokens.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+            where = services.canonicalize_bootstrap_address_or_die(address)
+        wanted = raylet.get_authentication_mode() == raylet.AuthenticationMode.TOKEN
+        if wanted and not raylet.AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True):
+            raise Stranger(f"RAY_AUTH_MODE is token, but there is no token: set {TOKEN_FROM}")
+        nodes = raylet.GcsClient(address=where).get_all_node_info(timeout=LIMIT_S).values()
+    except ray.exceptions.AuthenticationError:
+        if wanted:
+            raise Stranger(f"the Ray cluster at {address} refuses our token ({TOKEN_FROM})") from None
+        raise Stranger(f"the Ray cluster at {address} wants a token: RAY_AUTH_MODE=token, and {TOKEN_FROM}") from None
+    except (ConnectionError, OSError, RuntimeError, ray.exceptions.RayError) as error:
+        raise Infrastructure(_first_line(error)) from None
+    return [node.node_manager_address for node in nodes if node.state == ALIVE]
 
 
 def _first_line(error: BaseException) -> str:
@@ -230,7 +281,13 @@ class Actors:
             }  # fmt: skip
             given |= (options or {}).get(group[0], {})
             self.handles[group[0]] = remote.options(**given).remote(group[0], group)
-        self.here = dict(zip(self.handles, self.call("here"), strict=True))
+        try:
+            self.here = dict(zip(self.handles, self.call("here"), strict=True))
+        except Infrastructure as error:
+            self.kill()
+            if len(set(hosts.values())) > 1:
+                raise Infrastructure(f"{str(error).rstrip('.')}; `uvmp doctor --address` compares the hosts") from None
+            raise
         self._refuse_other_source()
         self.call("wire", self.handles, self.actor_of)
         if transport != "ray":

@@ -1,12 +1,19 @@
-"""The hosts of a Ray cluster, and which actor goes to which of them."""
+"""The hosts of a Ray cluster: what each says of itself, and which actor goes to which of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from time import time
 from types import ModuleType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from shared.errors import Infrastructure, UserMistake
+
+if TYPE_CHECKING:
+    from nodes.host.here import Here
+
+#: seconds in which a host starts a process
+START_S = 60.0
 
 
 class RayHost(NamedTuple):
@@ -86,3 +93,39 @@ def _called(name: str, hosts: Sequence[RayHost]) -> RayHost:
         raise UserMistake(f"{name} is the name of {len(found)} Ray nodes; use an id: {ids}", field="--place")
     there = ", ".join(str(host) for host in hosts[:20])
     raise UserMistake(f"there is no host {name}; the cluster has {there}", field="--place")
+
+
+class Surveyed(NamedTuple):
+    """What a host said.
+
+    Attributes:
+        here: of a process there, or in words why there is none.
+        ahead: seconds that its clock is ahead of ours, give or take `unsure`.
+    """
+
+    host: RayHost
+    here: Here | str
+    ahead: float = 0.0
+    unsure: float = 0.0
+
+
+def survey(ray: ModuleType, hosts: Sequence[RayHost]) -> Iterator[Surveyed]:
+    """Ask each host."""
+    from nodes.host.ray import at, this_process
+
+    ask = ray.remote(num_cpus=0, max_retries=0)(this_process)
+    calls = {host: ask.options(scheduling_strategy=at(host.id)) for host in hosts}
+    first = {host: call.remote() for host, call in calls.items()}
+    for host in hosts:
+        try:
+            ray.get(first[host], timeout=START_S)
+            asked = time()  # (its process is there by now)
+            here: Here = ray.get(calls[host].remote(), timeout=START_S)
+            answered = time()
+        except ray.exceptions.GetTimeoutError:
+            yield Surveyed(host, f"no process answers within {START_S:.0f} s")
+        except ray.exceptions.RayError as error:
+            last = [line.strip() for line in str(error).splitlines() if "Error: " in line and "Runtime" not in line]
+            yield Surveyed(host, f"uvmp does not run there: {last[-1] if last else type(error).__name__}")
+        else:
+            yield Surveyed(host, here, here.clock - (asked + answered) / 2, (answered - asked) / 2)

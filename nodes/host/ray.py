@@ -145,7 +145,12 @@ class NodeActor(Host):
 
     def here(self) -> Here:
         """Where this actor runs, and of which source."""
-        return here(ray.get_runtime_context().get_node_id(), ray.__version__)
+        return this_process()
+
+
+def this_process() -> Here:
+    """Where it runs, and of which source."""
+    return here(ray.get_runtime_context().get_node_id(), ray.__version__)
 
 
 def at(node: str) -> NodeAffinitySchedulingStrategy:

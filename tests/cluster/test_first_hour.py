@@ -555,6 +555,7 @@ class FakeRay:
 
     def init(self, **options: Any) -> None:
         self.started.append(options)
+        assert options["address"] != "local" or os.environ["RAY_AUTH_MODE"] == "token"
         self._private.utils.set_sigterm_handler(signal.SIG_DFL)
         process = self._private.services.ConsolePopen(["sleep", "60"])
         assert os.getpgid(process.pid) == process.pid, "Ctrl-C reaches it"

@@ -1,15 +1,20 @@
-"""Which actor goes to which host of a cluster."""
+"""Which actor goes to which host of a cluster, and the files of configs/cluster."""
 
 from __future__ import annotations
 
 import re
+import tomllib
+from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from cluster.live.hosts import RayHost, places
 from shared.errors import Infrastructure, UserMistake
 from tests.kit import uvmp
 
+ROOT = Path(__file__).parents[2]
 A, B, C = (RayHost(f"id-{name}", f"host-{name}", f"10.0.0.{at}", 2.0) for at, name in enumerate("abc", 1))
 GROUPS = [["cpu0"], ["cpu1"], ["cpu2"], ["pagedaemon"], ["memory", "mmu"], ["disk", "disk_io"]]
 
@@ -69,3 +74,34 @@ def test_without_a_host_there_is_no_machine() -> None:
 def test_a_place_is_checked_before_anything_starts(options: list[str], why: str) -> None:
     result = uvmp("run", "S4", *options)
     assert result.exit_code == 2 and why in result.stderr
+
+
+# -- configs/cluster -----------------------------------------------------------------------
+
+
+def file(name: str) -> Any:
+    return yaml.safe_load((ROOT / "configs/cluster" / name).read_text(encoding="utf-8"))
+
+
+def test_a_job_installs_the_wheel_that_this_checkout_makes() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert file("job.yaml")["pip"] == ["${RAY_RUNTIME_ENV_CREATE_WORKING_DIR}/uvmp-" + version + "-py3-none-any.whl"]
+
+
+def test_both_files_for_kubernetes_have_the_same_cluster_with_a_token() -> None:
+    stays, once = file("raycluster.yaml")["spec"], file("rayjob.yaml")["spec"]["rayClusterSpec"]
+    for cluster in (stays, once):
+        assert cluster["authOptions"] == {"mode": "token"}
+        assert cluster["headGroupSpec"]["rayStartParams"] == {"num-cpus": "0"}
+    del stays["workerGroupSpecs"][0]["template"]["spec"]["affinity"]  # of computers that only this cluster has
+    assert stays == once
+
+
+@pytest.mark.live
+def test_ray_up_accepts_its_file() -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    config = prepare_config(file("ray-up.yaml"))
+    validate_config(config)
+    with pytest.raises(Exception, match="'workers' was unexpected"):
+        validate_config(config | {"workers": 2})

@@ -133,9 +133,7 @@ def test_a_run_of_something_else_is_not_continued(killed: Path, tmp_path: Path) 
     assert "cannot be given with --resume" in refused(killed, "E1")
     assert "its own scenario, errata and detectors" in refused(killed, "--fixed")
     patch = tmp_path / "fix.py"
-    patch.write_text(
-        "from shared.patch import replaces\n\n@replaces('uvm_pagecopy')\ndef copy(src, dst): pass\n"
-    )
+    patch.write_text("from shared.patch import replaces\n\n@replaces('uvm_pagecopy')\ndef copy(src, dst): pass\n")
     assert "was made on kernel" in refused(killed, "--patch", patch)
     document = json.loads((killed / "scenario.json").read_text())
     (killed / "scenario.json").write_text(json.dumps(document | {"options": ["--patch", "mine.py"]}))

@@ -1,0 +1,101 @@
+"""A Ray cluster of two hosts, and a computer that is no node of it, each in namespaces of its own (hosts.sh)."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.live, pytest.mark.long]
+ROOT = Path(__file__).parents[2]
+NAMESPACES = "unshare --map-root-user --net --mount --pid --fork ip link add bridge0 type bridge"
+#: what is run, by name; the output of each is a section of its own
+SCRIPT = """
+say() { echo "== $1"; shift; "$@" 2>&1; echo "exit $?"; }
+run="uvmp run S3a --fixed --engine live --address"
+on a ray start --head --port 6379 --node-ip-address 10.9.0.1 --num-cpus 1 $STORE $DASHBOARD >/dev/null 2>&1
+on b ray start --address 10.9.0.1:6379 --num-cpus 1 $STORE >/dev/null 2>&1
+say spread on a $run auto
+say placed on b $run 10.9.0.1:6379 --place cpu0=host-b,mmu=10.9.0.1
+say nowhere on a $run auto --place cpu0=host-c
+say stranger on c $run 10.9.0.1:6379
+say wrong env RAY_AUTH_TOKEN=wrong bash -c "$(declare -p PROCESS; declare -f on); on a $run 10.9.0.1:6379"
+say doctor on a uvmp doctor --address auto
+say left-a on a ls -A /tmp
+say left-b on b ls -A /tmp
+on b mount --bind $CHANGED shared/uvm/fault.py
+say other on a $run auto
+say compared on a uvmp doctor --address auto
+on b mount -t tmpfs none shared
+say missing on a uvmp doctor --address auto
+"""
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Section -> its output."""
+    if shutil.which("ip") is None or subprocess.run(NAMESPACES.split(), check=False, capture_output=True).returncode:
+        pytest.skip("no network namespaces here")
+    folder = tmp_path_factory.mktemp("hosts")
+    changed = ROOT / "build" / "fault.py.changed"  # (/tmp is another in each namespace)
+    changed.parent.mkdir(exist_ok=True)
+    changed.write_text(
+        (ROOT / "shared/uvm/fault.py").read_text(encoding="utf-8") + "\nLATER = True\n", encoding="utf-8"
+    )
+    (folder / "script").write_text(SCRIPT, encoding="utf-8")
+    env = {
+        **os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "HOME": "/tmp",
+        "RAY_USAGE_STATS_ENABLED": "0", "STORE": f"--object-store-memory {80 << 20}",
+        "DASHBOARD": "--include-dashboard=false", "CHANGED": str(changed),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }  # fmt: skip
+    try:
+        done = subprocess.run(
+            ["bash", str(ROOT / "tests/parity/hosts.sh"), str(folder / "script")], cwd=ROOT, env=env,
+            capture_output=True, text=True, timeout=400, check=False,
+        )  # fmt: skip
+    finally:
+        changed.unlink()
+    sections = dict(re.findall(r"^== (\S+)\n(.*?)(?=^== |\Z)", done.stdout, re.MULTILINE | re.DOTALL))
+    assert "missing" in sections, done.stdout[-2000:] + done.stderr[-2000:]
+    return sections
+
+
+def test_cpus_are_spread_and_sim_agrees(said: dict[str, str]) -> None:
+    assert re.search(r"cpu0 \(host-a, pid \d+\), cpu1 \(host-b, pid \d+\), .*memory.*\(host-a, ", said["spread"])
+    assert "equal in sim" in said["spread"] and "exit 0" in said["spread"]
+
+
+def test_a_node_is_where_it_was_to_be(said: dict[str, str]) -> None:
+    assert re.search(r"cpu0 \(host-b, pid \d+\), cpu1 \(host-a, pid \d+\), .*memory.*\(host-a, ", said["placed"])
+    assert "equal in sim" in said["placed"] and "exit 0" in said["placed"]
+    assert "there is no host host-c; the cluster has host-a (10.9.0.1), host-b (10.9.0.2)\nexit 2" in said["nowhere"]
+
+
+def test_a_stranger_is_told_what_to_do(said: dict[str, str]) -> None:
+    assert "ray job submit --address http://10.9.0.1:8265 -- uvmp run ... --address auto\nexit 2" in said["stranger"]
+    assert re.search(
+        r"\nuvmp: error: --address: the Ray cluster at 10.9.0.1:6379 refuses our token.*\nexit 2", said["wrong"]
+    )
+    assert "gcs_client" not in said["wrong"]
+
+
+def test_nothing_of_ours_stays_on_a_host(said: dict[str, str]) -> None:
+    assert said["left-a"] == said["left-b"] == "ray\nexit 0\n"
+
+
+def test_other_source_on_a_host_is_refused_and_doctor_says_where(said: dict[str, str]) -> None:
+    assert "actor cpu1 on host-b runs different source (shared/uvm/fault.py); install" in said["other"]
+    assert "exit 5" in said["other"]
+    assert re.search(r"^ok    host host-a .*the same source, token, clock", said["doctor"], re.MULTILINE)
+    assert re.search(r"^ok    host host-b .*the same source, token, clock", said["doctor"], re.MULTILINE)
+    assert re.search(r"^BAD   host host-b .*other source.*\n.*shared/uvm/fault.py", said["compared"], re.MULTILINE)
+    assert re.search(
+        r"^BAD   host host-b .*uvmp does not run there: ModuleNotFoundError", said["missing"], re.MULTILINE
+    )
