@@ -15,7 +15,8 @@ QUICK  := $(SIM) and not wide
 LIVE   := live and not long
 SPREAD := -n auto --dist loadgroup
 MODULES := tests/shared tests/nodes tests/cluster
-ENGINE := tests/shared tests/nodes tests/cluster/test_sim.py tests/cluster/test_api.py tests/parity/test_digests.py
+ENGINE := tests/shared tests/nodes tests/cluster/test_sim.py tests/cluster/test_api.py tests/parity/test_digests.py \
+	--ignore tests/nodes/test_lease.py --ignore tests/nodes/test_runner.py --ignore tests/nodes/test_sockets.py
 
 # The form of the engine and the kernel (shared/form.py): plain, or compiled; empty: compiled where that can be built.
 FORM ?= $(UVMP_FORM)

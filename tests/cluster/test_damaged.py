@@ -514,7 +514,7 @@ def json_of(data: bytes) -> Any:
         return data
 
 
-@pytest.mark.parametrize("seed", range(200))
+@pytest.mark.parametrize("seed", range(100))
 def test_a_folder_damaged_anywhere_tells_the_same_or_what_is_wrong(
     seed: int, runs: dict[str, Path], tmp_path: Path
 ) -> None:
