@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 OBJECT_STORE_BYTES = 80 << 20
 LIMIT_S = 60.0
+#: for an actor to start, on a computer that has many to start
+START_S = 5.0
 #: for an actor to end a run
 STOP_S = 10.0
 RETRY_AFTER_S = 5.0
@@ -282,7 +284,9 @@ class Actors:
             given |= (options or {}).get(group[0], {})
             self.handles[group[0]] = remote.options(**given).remote(group[0], group)
         try:
-            self.here = dict(zip(self.handles, self.call("here"), strict=True))
+            self.here = dict(
+                zip(self.handles, self.call("here", limit_s=LIMIT_S + START_S * len(self.groups)), strict=True)
+            )
         except Infrastructure as error:
             self.kill()
             if len(set(hosts.values())) > 1:
