@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -53,6 +54,8 @@ MAX_FOLDER = 40
 LOOPBACK = "127.0.0.1"
 #: where Ray looks for its token
 TOKEN_FROM = "RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
+#: tracebacks of actors; that there are more processes than cores
+NOISE = re.compile(r"Traceback|worker processes have been started")
 #: the state of a node of Ray's
 ALIVE = 0
 
@@ -94,6 +97,7 @@ def ray_session(
                 options["address"] = address
         with contextlib.ExitStack() as stack:
             if mine:
+                stack.enter_context(_replaced(ray._private.worker, "print_to_stdstream", _without_noise))
                 stack.callback(private.end)
                 stack.callback(ray.shutdown)
                 stack.callback(private.watch.over)
@@ -208,6 +212,16 @@ def _replaced(module: ModuleType, name: str, change: Callable[[Any], Any]) -> It
         yield
     finally:
         setattr(module, name, was)
+
+
+def _without_noise(say: Callable[..., None]) -> Callable[..., None]:
+    """What Ray tells the driver of its nodes, without what we say in our own words or have meant to do."""
+
+    def told(data: dict[str, Any], **options: Any) -> None:
+        if not NOISE.search("".join(data["lines"])):
+            say(data, **options)
+
+    return told
 
 
 class Stranger(Exception):

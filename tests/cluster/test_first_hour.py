@@ -548,7 +548,7 @@ class FakeRay:
         self.failures, self.started, self.shutdowns = failures, list[dict[str, Any]](), 0
         services = SimpleNamespace(ConsolePopen=subprocess.Popen)
         utils = SimpleNamespace(set_sigterm_handler=lambda handler: signal.signal(signal.SIGTERM, handler))
-        self._private = SimpleNamespace(services=services, utils=utils)
+        self._private = SimpleNamespace(services=services, utils=utils, worker=SimpleNamespace())
 
     def is_initialized(self) -> bool:
         return False

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import cluster.live.actors
 import cluster.live.knock
 from cluster.live.knock import knock
 from shared.errors import Infrastructure, UserMistake
@@ -102,6 +103,19 @@ def cluster_checks(address: str) -> list[dict[str, str]]:
     """What `uvmp doctor` says of the cluster and its hosts."""
     checks = json.loads(uvmp("doctor", "--address", address, "--json").stdout)["checks"]
     return [check for check in checks if check["name"] == "cluster" or check["name"].startswith("host ")]
+
+
+def test_what_ray_says_of_its_nodes_is_passed_on_without_noise() -> None:
+    """A machine of 32 CPUs on two cores would have a dozen warnings; a traceback is told as the error that it is."""
+    said: list[str] = []
+    say = cluster.live.actors._without_noise(lambda data, ignore_prefix: said.extend(data["lines"]))
+    for line in (
+        "WARNING: 8 PYTHON worker processes have been started",
+        "Traceback (most",
+        "a worker was killed: memory",
+    ):
+        say({"lines": [line], "pid": "raylet", "is_err": False}, ignore_prefix=False)
+    assert said == ["a worker was killed: memory"]
 
 
 # -- what listens ------------------------------------------------------------------------
