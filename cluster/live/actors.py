@@ -51,6 +51,8 @@ STOP_S = 10.0
 RETRY_AFTER_S = 5.0
 #: a socket's path has 107 bytes at most; Ray adds 64 to the name of its folder, or some more
 MAX_FOLDER = 40
+#: Ray lets everybody into its folder, which has its sockets and logs; so that folder is in one of ours
+INSIDE = "/r"
 LOOPBACK = "127.0.0.1"
 #: where Ray looks for its token
 TOKEN_FROM = "RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
@@ -164,7 +166,7 @@ def _start(ray: ModuleType, options: dict[str, object], stack: contextlib.ExitSt
     if local:
         options = {**options, "_node_ip_address": LOOPBACK}
     if folder is not None:
-        options = {**options, "_temp_dir": folder}
+        options = {**options, "_temp_dir": folder + INSIDE}
         private.watch.made(folder)
         end = stack.pop_all()  # Ray's processes end before their folder goes
         stack.callback(remove, folder)
@@ -178,9 +180,9 @@ def _start(ray: ModuleType, options: dict[str, object], stack: contextlib.ExitSt
 
 
 def _folder() -> str | None:
-    """A new folder with a short name, for sockets and logs of a private Ray; None: there is no place for it."""
+    """A new folder of ours alone, with a short name, for that of a private Ray; None: there is no place for it."""
     for place in (tempfile.gettempdir(), "/tmp"):
-        if len(os.fsencode(place)) <= MAX_FOLDER - len("/ray-XXXXXXXX"):
+        if len(os.fsencode(place)) <= MAX_FOLDER - len("/ray-XXXXXXXX" + INSIDE):
             with contextlib.suppress(OSError):
                 return tempfile.mkdtemp(prefix="ray-", dir=place)
     return None

@@ -156,3 +156,10 @@ def test_a_private_ray_and_its_actors_listen_on_loopback_alone(live_machine: Cal
     addresses = listening(processes(os.getpid()))
     assert len(addresses) >= 3 + len(machine.actors.pids)
     assert set(addresses) <= {"0100007F", "0000000000000000FFFF00000100007F"}  # 127.0.0.1, and the same in IPv6
+
+
+@pytest.mark.live
+def test_nobody_else_reaches_the_sockets_and_logs_of_a_private_ray(ray_session: Any) -> None:
+    """Ray makes its folder one that everybody may write to."""
+    folder = Path(ray_session._private.worker._global_node.get_temp_dir_path())
+    assert f"{folder.parent.stat().st_mode & 0o777:o}" == "700" and folder.parent.name.startswith("ray-")
