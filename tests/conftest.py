@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import Phase, settings
 
 from shared.scenario.model import Scenario
-from tests.kit import SHIPPED
+from tests.kit import SHIPPED, uvmp
 
 # The same examples every time, and no deadline: how long an example takes says something of the machine, not of ours.
 settings.register_profile("uvmp", deadline=None, derandomize=True)
@@ -44,6 +45,15 @@ def ray_session() -> Iterator[Any]:
 
     with session() as ray:
         yield ray
+
+
+@pytest.fixture
+def sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The current folder, in which machines that stay can be booted; they are ended with the test."""
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    for socket in tmp_path.glob("*/socket"):
+        uvmp("attach", socket.parent, "-c", "halt")
 
 
 #: machines whose actors are kept for the next test; each actor takes 60 MiB

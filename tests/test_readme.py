@@ -140,7 +140,16 @@ def needs_live(shown: Shown) -> bool:
     return any(word in shown.command for word in LIVE) or shown.command.startswith("uvmp postmortem")
 
 
-@pytest.mark.parametrize("shown", [shown for shown in SHOWN if not needs_live(shown)], ids=lambda shown: shown.command)
+def needs_session(shown: Shown) -> bool:
+    """Does it boot a machine that stays, or want it?"""
+    return shown.command.split()[1] in ("boot", "attach") or shown.command == "uvmp replay s3a/run"
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [shown for shown in SHOWN if not needs_live(shown) and not needs_session(shown)],
+    ids=lambda shown: shown.command,
+)
 def test_a_command_of_the_texts_works(
     shown: Shown, token: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +171,13 @@ def test_live_commands_of_the_texts_work(token: str, tmp_path: Path, monkeypatch
             code, output = run(shown.command, token)
             assert code == 0, output
             assert "amap_cow_now" in output
+
+
+def test_the_sessions_of_the_texts_work(token: str, sessions: Path) -> None:
+    """Their commands in the texts' order, in one folder; the last of each session ends its machine."""
+    for shown in filter(needs_session, SHOWN):
+        assert_shown(shown, *run(shown.command, token), token)
+    assert list(sessions.glob("*/socket")) == []
 
 
 def test_the_five_steps_lead_from_an_empty_file_to_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

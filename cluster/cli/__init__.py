@@ -27,6 +27,8 @@ COMMANDS = {
     "explore": "Search for a schedule with a finding.",
     "fuzz": "Search for defects with random programs.",
     "replay": "Repeat a schedule exactly.",
+    "boot": "Start a machine that stays, stopped before its first operation.",
+    "attach": "Use a machine that stays: step, look, add steps.",
     "minimize": "Shorten a schedule, and show which operations its finding needs.",
     "postmortem": "Explain a run from its logs.",
     "scenarios": "List the scenarios, or show a scenario.",

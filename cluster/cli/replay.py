@@ -26,7 +26,7 @@ from cluster.cli.schedules import schedule_of
 from cluster.runs.folder import keep, write_live
 from cluster.runs.outcome import Outcome
 from cluster.runs.token import Token
-from shared.errors import Exit
+from shared.errors import Exit, UserMistake
 from shared.text import counted
 
 
@@ -70,6 +70,10 @@ def command(asked: ReplayOptions) -> int:
     output = Output(asked.as_json)
     schedule = schedule_of(output, asked.what, asked.scenario, asked.lenient, asked)
     chosen = schedule.chosen
+    if asked.live and schedule.cut:
+        raise UserMistake(
+            "a session was ended here while contexts could go on; only sim can stop there", field="--live"
+        )
     if asked.expect:
         must_expect_something(chosen.scenario)
     folder = new_folder(asked.out)

@@ -36,6 +36,7 @@ class Schedule:
     Attributes:
         digest: of the run in the folder; None for a token.
         finding: as the folder has it, if it is `recorded`.
+        cut: the run in the folder was ended while contexts could go on.
     """
 
     chosen: Chosen
@@ -44,6 +45,7 @@ class Schedule:
     digest: str | None = None
     finding: dict[str, object] | None = None
     recorded: bool = False
+    cut: bool = False
 
     def replay(self, strict: bool) -> Outcome:
         """Run the schedule in sim.
@@ -53,7 +55,7 @@ class Schedule:
         if self.token is not None:
             return replay(self.chosen.scenario, list(self.token.deviations), strict)
         assert self.journals is not None
-        return replay_journals(self.chosen.scenario, self.journals)
+        return replay_journals(self.chosen.scenario, self.journals, self.cut)
 
     def unlike(self, replayed: Finding | None) -> str | None:
         """How the finding of the replay differs from the one that the folder has, in words; None if it does not."""
@@ -136,7 +138,8 @@ def _folder(output: Output, what: str, lenient: bool) -> Schedule:
         return Schedule(chosen, parse(token))
     must_know(run, scenario)
     wanted = str(about.get("digest"))
-    return Schedule(chosen, None, _told_of(run, wanted, scenario.limit), wanted, run.finding()[0], recorded=True)
+    part = _told_of(run, wanted, scenario.limit)
+    return Schedule(chosen, None, part, wanted, run.finding()[0], recorded=True, cut=about.get("cut") is True)
 
 
 def must_know(run: Run, scenario: Scenario) -> None:

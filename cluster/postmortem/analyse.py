@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypedDict
@@ -337,25 +337,34 @@ def _headline(pm: Postmortem) -> str:
 
 
 def _contexts(pm: Postmortem, run: Run, graph: Graph) -> None:
-    machine = graph.machine
     lwps = [_dict(context) for context in _list(_dict(run.scenario).get("lwps"))]
-    cpus = {str(lwp.get("name")): f"cpu{lwp.get('cpu')}" for lwp in lwps}
+    pm.contexts = contexts_of(graph, {str(lwp.get("name")): f"cpu{lwp.get('cpu')}" for lwp in lwps})
+    for context in pm.contexts:
+        if pm.finding is not None and pm.finding.context == context.name and pm.source == "journal":
+            context.doing = f"stopped by the finding, {context.doing}"
+
+
+def contexts_of(graph: Graph, cpus: Mapping[str, str]) -> list[ContextReport]:
+    """Every context, as its records leave it.
+
+    Args:
+        cpus: of the threads of the scenario, which come first, also if they have not run.
+    """
+    machine = graph.machine
     rank = {name: at for at, name in enumerate(cpus)}
     names = sorted({*rank, *machine.contexts}, key=lambda name: (rank.get(name, len(rank)), name))
+    reports: list[ContextReport] = []
     for name in names:
         context = machine.contexts.get(name)
         if context is None:
-            pm.contexts.append(ContextReport(name, cpus.get(name, "?"), 0, "has not run"))
+            reports.append(ContextReport(name, cpus.get(name, "?"), 0, "has not run"))
             continue
-        doing = machine.doing(context)
-        if pm.finding is not None and pm.finding.context == name and pm.source == "journal":
-            doing = f"stopped by the finding, {doing}"
         on_cpu = name in machine.cpus.get(context.cpu, ()) and not context.ended and not _parked(context)
         stack: list[FrameReport] = [{"fn": frame.fn, "n": frame.n} for frame in context.stack]
         held: list[HeldReport] = [{**hold_report(hold), "lock": place(lock)} for lock, hold in context.held.items()]
-        pm.contexts.append(
-            ContextReport(name, context.cpu, context.n, doing, graph.words(context), on_cpu, stack, held)
-        )
+        doing, wait = machine.doing(context), graph.words(context)
+        reports.append(ContextReport(name, context.cpu, context.n, doing, wait, on_cpu, stack, held))
+    return reports
 
 
 def _parked(context: ContextState) -> bool:

@@ -38,8 +38,11 @@ from shared.scenario.model import Scenario
 from shared.text import clean
 
 
-def create(path: str | Path) -> Path:
+def create(path: str | Path, field: str = "--out") -> Path:
     """Make the folder of a run, and those above it.
+
+    Args:
+        field: the option that names it.
 
     Raises: UserMistake - it exists already, or cannot be made.
     """
@@ -47,10 +50,10 @@ def create(path: str | Path) -> Path:
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
-        raise UserMistake("exists already; a run needs a new folder", file=clean(path, 200), field="--out") from None
+        raise UserMistake("exists already; a run needs a new folder", file=clean(path, 200), field=field) from None
     except (OSError, ValueError) as wrong:
         why = (getattr(wrong, "strerror", None) or str(wrong)).lower()
-        raise UserMistake(f"cannot be made: {clean(why, 200)}", file=clean(path, 200), field="--out") from None
+        raise UserMistake(f"cannot be made: {clean(why, 200)}", file=clean(path, 200), field=field) from None
     return folder
 
 
@@ -184,6 +187,8 @@ def _finish(path: Path, scenario: Scenario, run: str, outcome: Outcome, options:
         "counters": outcome.counters,
         "versions": versions(),
     }
+    if outcome.cut:
+        body["cut"] = True
     _write(path / RUN, sealed(json.loads(json.dumps(body))))
 
 

@@ -37,6 +37,7 @@ class Outcome:
         shortened: token of another, shorter schedule with the same finding; of a live run.
         folder: where the journals' files are, if they were kept.
         unkept: why the run could not be kept, though it should be.
+        cut: it was ended while contexts could go on, and is judged only by what it had performed.
     """
 
     finding: Finding | None
@@ -55,6 +56,7 @@ class Outcome:
     shortened: Token | None = None
     folder: Path | None = None
     unkept: ProjectBug | None = None
+    cut: bool = False
 
     @property
     def engine(self) -> str:

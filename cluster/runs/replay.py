@@ -33,15 +33,19 @@ def replay(scenario: Scenario, deviations: list[Deviation], strict: bool = True)
     return recorded(sim, strategy.skipped + list(reversed(strategy.left)))
 
 
-def replay_journals(scenario: Scenario, journals: Journals) -> Outcome:
+def replay_journals(scenario: Scenario, journals: Journals, cut: bool = False) -> Outcome:
     """Run the operations of a live run's journals in an order they allow, recorded.
+
+    Args:
+        cut: contexts may be able to go on behind the last one.
 
     Raises: Diverged, LogIncomplete.
     """
     machine, image = prepare(scenario)
     sim = Sim(machine, image, granularity="access")
-    sim.execute(Order(machine.threads, linearize(journals), events_after(journals)), record=True)
+    sim.execute(Order(machine.threads, linearize(journals), events_after(journals), cut), record=True)
     once = recorded(sim)
+    once.cut = sim.execution.abandoned
     _compare(journals, once.journals)
     return once
 

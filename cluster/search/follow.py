@@ -101,6 +101,7 @@ class Order(Strategy):
         order: records of the operations.
         events: what `shared.journal.order.events_after` gives, if the execution is recorded: then a context that has
             waited goes on before an interrupt is taken, or afterwards, as it did.
+        cut: the execution is given up at the end of `order`, if contexts can go on there.
 
     Attributes:
         at: Invariant: all operations of `order` before this place have been performed.
@@ -108,16 +109,23 @@ class Order(Strategy):
     """
 
     def __init__(
-        self, threads: Mapping[str, Thread], order: Sequence[Record], events: Mapping[str, list[int]] | None = None
+        self,
+        threads: Mapping[str, Thread],
+        order: Sequence[Record],
+        events: Mapping[str, list[int]] | None = None,
+        cut: bool = False,
     ):
-        self.threads, self.order, self.events = threads, order, events or {}
+        self.threads, self.order, self.events, self.cut = threads, order, events or {}, cut
 
     def new_execution(self) -> bool:
         self.at = 0
         self.ran: Thread | None = None
         return True
 
-    def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:
+    def everywhere(self) -> bool:
+        return self.cut  # where one context alone can go on, too, the execution may end
+
+    def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread | None:
         self.ran = self._next(enabled)
         return self.ran
 
@@ -143,7 +151,7 @@ class Order(Strategy):
         while self.at < len(order) and order[self.at]["n"] <= threads[order[self.at]["ctx"]].n:
             self.at += 1
 
-    def _next(self, enabled: Sequence[Thread]) -> Thread:
+    def _next(self, enabled: Sequence[Thread]) -> Thread | None:
         self._advance()
         order = self.order
         if self.events and (self.at == len(order) or order[self.at]["event"] == "intr"):
@@ -151,6 +159,8 @@ class Order(Strategy):
                 if thread.waits is not None and not thread.parked and self._has_events_to_come(thread):
                     return thread
         if self.at == len(order):
+            if self.cut:
+                return None
             raise Diverged(ENDS, f"{enabled[0].name} can run")
         wanted = order[self.at]
         for thread in enabled:

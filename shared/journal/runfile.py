@@ -18,7 +18,7 @@ import shlex
 from collections.abc import Mapping, ValuesView
 from dataclasses import asdict, replace
 from types import NoneType
-from typing import TypedDict, TypeGuard
+from typing import NotRequired, TypedDict, TypeGuard
 
 from shared.errors import UserMistake
 from shared.program.functions import Functions
@@ -53,6 +53,7 @@ class RunDocument(TypedDict):
         admitted: node -> number of records that it wrote.
         files: name -> SHA-256; `scenario_sum`: of scenario.json.
         versions: what has to be the same for a run to be the same.
+        cut: the run was ended while contexts could go on; else it is not there.
     """
 
     schema: str
@@ -75,6 +76,7 @@ class RunDocument(TypedDict):
     sites: dict[str, int]
     counters: dict[str, int]
     versions: dict[str, str]
+    cut: NotRequired[bool]
 
 
 def sealed(body: Mapping[str, object]) -> dict[str, object]:

@@ -9,6 +9,13 @@ each with the level of its interrupt: bio, imp or clock). Only kernel steps that
     interrupts:
       net0: {cpu: 0, steps: [ {km_alloc: {map: mb, pages: 1, as: m}}, ... ]}
 
+Section `session` has the steps that a session (`uvmp attach`) has added, in the order in which that happened, each with
+its thread. A step stands at the end of the thread's program, or before the `pause` that ends it. All that it names is
+numbered after everything before it, so that a step more changes nothing of what the machine has done:
+
+    session:
+      - A: {mmap: {as: buf, pages: 2}}
+
 A file needs `id`, `machine`, `setup` and `programs`. Without `expect` there is no expectation, and the commands refuse
 `--expect`; without `bound` a search uses DEFAULT_BOUND.
 
@@ -46,7 +53,7 @@ from shared.scenario.steps.table import STEPS, steps_of
 from shared.scenario.yaml import Reading, Unresolved, Value, close_to, meant, parse, show
 
 REQUIRED = ("id", "machine", "setup", "programs")
-OPTIONAL = ("name", "title", "story", "source", "errata", "detect", "interrupts", "expect", "bound")
+OPTIONAL = ("name", "title", "story", "source", "errata", "detect", "interrupts", "expect", "bound", "session")
 #: how far a scenario is searched that says nothing of it; the bounds of each number
 DEFAULT_BOUND = Bound("auto", 3, 2000)
 MAX_DEPTH, MAX_SCHEDULES, MAX_OPERATIONS = 16, 10_000_000, 1_000_000_000
@@ -92,12 +99,16 @@ class _Loader(Reading):
 
     Attributes:
         lost: names that a step with a mistake would have made.
+        later: steps of section `session`, each with the threads that it forks.
+        made: steps after the second pass, by their places.
     """
 
     def __init__(self, root: Value, file: str, find_machine: FindMachine | None, machine: MachineConfig | None):
         super().__init__()
         self.root, self.file, self.find_machine, self.given = root, file, find_machine, machine
         self.lost: set[str] = set()
+        self.later: list[tuple[Place, list[Thread]]] = []
+        self.made: dict[int, Step] = {}
 
     def load(self) -> Scenario:
         keys = self.root.items()
@@ -117,13 +128,17 @@ class _Loader(Reading):
         places = dict(read)
         starters = self.section(keys, "programs", self.programs, [])
         threads = (*starters, *names.children)
-        for thread in threads:
-            thread.program = self.resolve(thread)
+        self.section(keys, "session", lambda value: self.session(value, starters), None)
+        self.each(threads, self.resolve)
         handlers = [
             Handler(device, places[device][0], INTERRUPT_LEVELS[level], self.each(places[device][1], self.step_of))
             for device, level in machine.devices
             if device in places
         ]
+        self.each(self.later, self.resolve_later)
+        threads = (*starters, *names.children)
+        for thread in threads:
+            thread.program = tuple(self.made[id(place)] for place in thread.steps if id(place) in self.made)
         self.each(names.barriers, names.check_barrier)
         expectation = Expectation(self, names.intos, "errata" in keys)
         expect = self.section(keys, "expect", expectation.read, Expect(None, None))
@@ -160,7 +175,7 @@ class _Loader(Reading):
 
     def lose(self, value: Value, mistake: UserMistake) -> None:
         """The names that the broken part would declare; their absence elsewhere is not a mistake of its own."""
-        if value.field.split(".")[0].split("[")[0] not in ("setup", "programs", "interrupts"):
+        if value.field.split(".")[0].split("[")[0] not in ("setup", "programs", "interrupts", "session"):
             return
         made = mistake.field and mistake.field.rpartition(".")[2] in MAKES
         if made or not (isinstance(value.data, (dict, list)) and self.lose_names(value)):
@@ -337,19 +352,58 @@ class _Loader(Reading):
 
         self.each((program,), lambda steps: self.each(steps.elements(), read))
 
-    def resolve(self, thread: Thread) -> tuple[Step, ...]:
-        """The second pass over one program."""
-        scope = dict(thread.proc.regions)
+    def session(self, value: Value, starters: list[Thread]) -> None:
+        """The first pass over the steps that a session has added."""
+
+        def read(entry: Value) -> None:
+            if len(entry.items()) != 1:
+                entry.wanted("a thread and its step, such as `- A: {exit: {}}`")
+            ((name, step),) = entry.items().items()
+            thread = self.names.threads.get(name)
+            if thread is None:
+                self.lose_names(step)
+                hint = f"{meant(name, self.names.threads)}; there are: {none(self.names.threads)}"
+                entry.unresolved(name, f"unknown thread {show(name)}{hint}", key=name)
+            if thread not in (*starters, *self.names.children):
+                entry.fail(f"{name} has no program", key=name)
+            place = self.place(step, Where.PROGRAM)
+            last = thread.steps[-1] if thread.steps else None
+            stays = last is not None and last.kind is STEPS["pause"]
+            if last is not None and last.kind.ends and not stays:
+                step.fail(f"never reached: {name} {last.kind.op}s on line {last.line}")
+            place.proc, place.thread = thread.proc, thread
+            before = len(self.names.children)
+            self.declare(place)
+            at = len(thread.steps) - stays
+            thread.steps[at : len(thread.steps) if place.kind.ends else at] = [place]
+            if place.child is not None:
+                self.program(place.child, place.keys["program"])
+            self.later.append((place, self.names.children[before:]))
+
+        self.each(value.elements(), read)
+
+    def resolve(self, thread: Thread) -> None:
+        """The second pass over one program, but for what a session has added."""
+        thread.scope = dict(thread.proc.regions)
         for sibling in thread.proc.threads:
             if sibling is not thread:
-                scope.update(sibling.mapped())
-        forked: set[str] = set()
+                thread.scope.update(sibling.mapped())
+        later = {id(place) for place, _ in self.later}
+        self.each([place for place in thread.steps if id(place) not in later], self.resolve_step)
 
-        def read(place: Place) -> Step:
-            place.scope, place.forked = scope, forked
-            return self.step_of(place)
+    def resolve_step(self, place: Place) -> None:
+        """The second pass over a step of a program."""
+        assert place.thread is not None
+        place.scope, place.forked = place.thread.scope, place.thread.children
+        self.made[id(place)] = self.step_of(place)
 
-        return self.each(thread.steps, read)
+    def resolve_later(self, added: tuple[Place, list[Thread]]) -> None:
+        """The second pass over a step that a session has added, and over the programs of its children."""
+        place, children = added
+        try:
+            self.resolve_step(place)
+        finally:
+            self.each(children, self.resolve)
 
     def place(self, step: Value, where: Where) -> Place:
         """Take `{op: {...}}` apart."""

@@ -59,6 +59,7 @@ class Thread:
     Attributes:
         steps: its program after the first pass.
         program: after the second.
+        scope, children: in the second pass, the regions that are mapped and the children that were forked so far.
     """
 
     name: str
@@ -67,6 +68,8 @@ class Thread:
     forked: bool
     steps: list[Place] = field(default_factory=list)
     program: tuple[Step, ...] = ()
+    scope: dict[str, Region] = field(default_factory=dict)
+    children: set[str] = field(default_factory=set)
 
     def mapped(self) -> dict[str, Region]:
         """The regions that this thread's program maps."""

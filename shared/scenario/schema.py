@@ -71,6 +71,19 @@ def schema() -> Schema:
             _map({"with_errata": _ref("outcome"), "fixed": _ref("outcome")}),
         ),
         "bound": said("the search within which the expectation was confirmed", _bound()),
+        "session": said(
+            "steps that a session has added, in the order of time: thread -> its step",
+            {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "propertyNames": _NAMES,
+                    "additionalProperties": {"$ref": "#/definitions/program/items"},
+                    "minProperties": 1,
+                    "maxProperties": 1,
+                },
+            },
+        ),
     }
     assert tuple(parts) == (*REQUIRED, *OPTIONAL)
     return {

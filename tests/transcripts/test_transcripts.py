@@ -15,10 +15,8 @@ from tests.transcripts.transcript import Session, masked, rendered, transcripts
 
 
 @pytest.mark.parametrize("path", transcripts(), ids=lambda path: path.stem)
-def test_a_transcript_is_what_the_commands_print(
-    path: Path, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_transcript_is_what_the_commands_print(path: Path, request: pytest.FixtureRequest, sessions: Path) -> None:
+    assert Path.cwd() == sessions
     written = path.read_text(encoding="utf-8")
     printed = rendered(written)
     if request.config.getoption("--rewrite"):

@@ -15,7 +15,8 @@ TOKEN stands for the token that was printed last, TOKEN+A.7.B for the same with 
 A, B goes on.
 
 Masked, by one rule, is all that a clock or another commit of the project says differently: rates, seconds, and the
-digests in a token, of a scenario or of the kernel. Each is shown as `~`. The schedule in a token is not masked.
+digests in a token, of a scenario or of the kernel; and the token of a session, which is random. Each is shown as `~`.
+The schedule in a token is not masked.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from cluster.runs.token import Token, parse
 TOKEN = re.compile(r"uvmp1\.([\w-]+)\.[0-9a-f]{8}\.[0-9a-f]{8}\.([\w-]*)\.[0-9a-f]{6}")
 MASKED = (
     (TOKEN, r"uvmp1.\1.~.~.\2.~"),
+    (re.compile(r"^(\| token )[0-9a-f]{32}$"), r"\1~"),
     (re.compile(r"(\bkernel | as |it is )[0-9a-f]{8}\b"), r"\1~"),
     (re.compile(r"[\d,.]+( per second)"), r"~\1"),
     (re.compile(r"(\"(?:seconds|\w+_per_second)\": )[\d.]+"), r"\1~"),

@@ -7,7 +7,7 @@ Headings begin in column 0, all other lines are indented. Every line goes throug
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 
 from cluster.postmortem.analyse import ContextReport, Postmortem
@@ -78,9 +78,9 @@ def render_object(pm: Postmortem, width: int = WIDTH) -> str:
     if pm.about is None:
         return ""
     rows = len(pm.about.history) + 1
-    lines = [*_object(pm.about, width, rows)]
+    lines = [*object_lines(pm.about, width, rows)]
     if pm.about.lock is not None:
-        lines[1:1] = [*_lock(pm.about.lock, width)][1:]
+        lines[1:1] = [*lock_lines(pm.about.lock, width)][1:]
     if not pm.about.history:
         lines.append("  no operation on it in this run")
     return "\n".join(clean(line).rstrip() for line in lines) + "\n"
@@ -240,10 +240,11 @@ def _locks(pm: Postmortem, width: int) -> Iterator[str]:
     when = "when the run ended" if pm.ended else "when the log ends"
     yield f"Locks held {when}" + ("" if any(lock["holders"] for lock in pm.locks) else ": none")
     for report in pm.locks:
-        yield from _lock(report, width)
+        yield from lock_lines(report, width)
 
 
-def _lock(lock: LockReport, width: int) -> Iterator[str]:
+def lock_lines(lock: LockReport, width: int) -> Iterator[str]:
+    """A lock as LOCKDEBUG prints it."""
     kind = f"{lock['kind']}, class {lock['class']}" if lock["class"] else lock["kind"]
     yield f"  {lock['lock']}  ({kind})"
     for hold in lock["holders"]:
@@ -271,20 +272,25 @@ def _by(hold: HoldReport, since: str = " since ") -> str:
 
 
 def _contexts(pm: Postmortem, width: int) -> Iterator[str]:
+    yield from table(pm.contexts, width)
+    for context in pm.contexts:
+        if context.stack:
+            yield ""
+            yield from trace(context, width)
+
+
+def table(contexts: Iterable[ContextReport], width: int) -> Iterator[str]:
+    """Contexts as ddb's `ps` has processes."""
     yield "Contexts (* has its CPU)"
     yield f"    {'CONTEXT':<15}{'CPU':<11}{'OPS':>6}  STATE"
-    for context in pm.contexts:
+    for context in contexts:
         mark = "*" if context.on_cpu else " "
         yield from fold_text(
             context.doing, width, f"  {mark} {context.name:<15}{context.cpu:<11}{context.n:>6}  ", " " * 38
         )
-    for context in pm.contexts:
-        if context.stack:
-            yield ""
-            yield from _trace(context, width)
 
 
-def _trace(context: ContextReport, width: int) -> Iterator[str]:
+def trace(context: ContextReport, width: int) -> Iterator[str]:
     """The kernel stack as ddb's `trace` has it, innermost first."""
     yield f"  trace {context.name} ({context.doing})"
     for at, frame in enumerate(reversed(context.stack)):
@@ -304,13 +310,14 @@ def _objects(pm: Postmortem, width: int) -> Iterator[str]:
     for at, struct in enumerate(pm.objects):
         if at:
             yield ""
-        yield from _object(struct, width)
+        yield from object_lines(struct, width)
     if any(UNKNOWN in line for struct in pm.objects for line in _dump(struct, width)):
         yield ""
         yield f"  {UNKNOWN}: set before the run began, and not accessed since"
 
 
-def _object(struct: ObjectReport, width: int, limit: int = MAX_HISTORY) -> Iterator[str]:
+def object_lines(struct: ObjectReport, width: int, limit: int = MAX_HISTORY) -> Iterator[str]:
+    """A struct as ddb's `show page` and its like print it, and what was done to it."""
     kind = "LOCK" if "." in struct.name else struct.kind.upper()
     yield f"{kind} {place(struct.name)}" + (f"#{struct.life}" if struct.life else "")
     yield from _dump(struct, width)

@@ -1,0 +1,140 @@
+"""`uvmp attach`: use a machine that stays."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cluster.cli import describe
+from cluster.cli.boot import SESSION
+from cluster.cli.options import asks, called, common
+from cluster.cli.output import Output
+from shared.errors import Exit
+from shared.findings import Finding
+
+PROMPT = "uvmp> "
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttachOptions:
+    """What `uvmp attach` is asked for."""
+
+    session: str
+    commands: tuple[str, ...]
+    token: str | None
+    as_json: bool
+
+
+@called(
+    "attach",
+    ("uvmp attach", "a prompt; help lists its commands"),
+    ('uvmp attach s3a -c "until amap_cow_now" -c "trace A" -c "show locks"', "some commands, and leave"),
+    ("uvmp attach s3a -c halt", "end the machine"),
+)
+@click.argument("session", metavar="[SESSION]", default=SESSION)
+@click.option("-c", "commands", multiple=True, metavar="COMMAND", help="Perform this command, and leave. Repeatable.")
+@click.option(
+    "--token", metavar="TOKEN", help="The token that `uvmp boot` printed. Default: the session's folder has it."
+)
+@common
+@asks(AttachOptions)
+def command(asked: AttachOptions) -> int:
+    """Use the machine that `uvmp boot` has started: step, continue, look at it, add steps to its programs.
+
+    SESSION is the folder of the session; default uvmp.session. Without -c, commands come from a prompt, or one a line
+    from stdin. Ctrl-C pauses the machine, Ctrl-D leaves it; it stays until `halt`. Several clients may use a machine;
+    each sees what the others have done. After a finding the machine can still be looked at, and the exit code is 1; a
+    command that is wrong ends the commands of -c, with exit code 2.
+    """
+    from cluster.session.client import Client
+    from cluster.session.folder import read_token
+
+    output = Output(asked.as_json)
+    path = Path(asked.session)
+    client = Client(path, read_token(path) if asked.token is None else asked.token)
+    answers: list[dict[str, Any]] = []
+    prompting = not asked.commands and sys.stdin.isatty() and not asked.as_json
+    code = Exit.NO_FINDING
+    try:
+        for line in _typed() if prompting else _given(asked.commands):
+            answer = client.ask(_absolute(line))
+            answers.append(answer)
+            _say(output, line, answer, echo=not prompting)
+            code = Exit(answer["exit"])
+            if client.interrupted and not prompting:
+                code = Exit.INTERRUPTED
+            if answer["leaves"] == "halt":
+                output.replay_line(shlex.join(["uvmp", "replay", str(path / "run")]))
+            if answer["leaves"] or (code > Exit.FINDING and not prompting):
+                break
+    finally:
+        client.close()
+    if prompting and code != Exit.FINDING:
+        code = Exit.NO_FINDING
+    return output.end({"command": "attach", "session": str(path), "answers": answers, "exit": int(code)}, code)
+
+
+def _given(commands: Iterable[str]) -> Iterator[str]:
+    """Commands of -c, or else the lines of stdin."""
+    for line in commands or sys.stdin:
+        if line.strip() and not line.lstrip().startswith("#"):
+            yield line.strip()
+
+
+def _typed() -> Iterator[str]:
+    """What is typed at the prompt; an empty line repeats a `step`. Ctrl-C drops the line, Ctrl-D leaves."""
+    from cluster.session.console import COMMANDS
+
+    with contextlib.suppress(ImportError):
+        import readline
+
+        def complete(text: str, state: int) -> str | None:
+            near = [f"{name} " for name in COMMANDS if name.startswith(text)]
+            return near[state] if state < len(near) else None
+
+        readline.set_completer(complete)
+        readline.parse_and_bind("tab: complete")
+    last = ""
+    while True:
+        try:
+            line = input(PROMPT).strip() or last
+        except KeyboardInterrupt:
+            print(file=sys.stderr)
+            continue
+        except EOFError:
+            print(file=sys.stderr)
+            return
+        last = line if line.split(" ")[0] in ("step", "s") else ""
+        if line:
+            yield line
+
+
+def _absolute(line: str) -> str:
+    """The command with the file that it names as seen from here: the server is in another folder."""
+    head, _, name = line.partition(" ")
+    if head not in ("save", "snapshot") or not name.strip() or name.strip()[0] in "'\"/":
+        return line
+    return f"{head} {os.path.abspath(name.strip())}"
+
+
+def _say(output: Output, line: str, answer: dict[str, Any], echo: bool) -> None:
+    """An answer, for people."""
+    if echo:
+        output.say(f"{PROMPT}{line}", bold=True)
+    wrong = answer["exit"] > Exit.FINDING
+    for text in answer["lines"]:
+        if wrong:
+            output.say(text, fg="red")
+        else:
+            output.say(text)
+    found = answer["data"].get("finding")
+    if found:
+        describe.finding(output, Finding.from_file(found))

@@ -1,0 +1,148 @@
+"""`uvmp boot`: start a machine that stays."""
+
+from __future__ import annotations
+
+import json
+import re
+import select
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from cluster import configs
+from cluster.cli import describe
+from cluster.cli.options import Chosen, Options, apply, asks, called, choose, common, kernel_options
+from cluster.cli.output import Output
+from shared.errors import Exit, Infrastructure, UserMistake
+from shared.patch import current
+from shared.scenario.load import ID_FORM, load_scenario
+from shared.scenario.machine import load_machine
+from shared.scenario.yaml import parse
+from shared.text import clean
+
+#: where a session is, if its user does not say; seconds in which a machine boots
+SESSION, BOOT_S = "uvmp.session", 120
+#: a scenario of a machine alone: a process on each CPU, which waits for steps
+MACHINE = """\
+id: {ident}
+machine: {machine}
+setup:
+{processes}
+programs:
+{programs}
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootOptions(Options):
+    """What `uvmp boot` is asked for."""
+
+    what: str
+    session: str
+
+
+@called(
+    "boot",
+    ("uvmp boot laptop", "start a machine with a process on each CPU, which waits for steps"),
+    ("uvmp boot S3a-shipped --session s3a", "start the machine of a scenario, stopped before its first operation"),
+    ("uvmp attach s3a", "use it"),
+)
+@click.argument("what", metavar="SCENARIO|MACHINE")
+@click.option(
+    "--session", metavar="DIR", default=SESSION, show_default=True,
+    help="The folder of the session, which must not exist yet.",
+)  # fmt: skip
+@kernel_options
+@common
+@asks(BootOptions)
+def command(asked: BootOptions) -> int:
+    """Start a machine that stays, stopped before its first operation, in a process of its own.
+
+    `uvmp attach` lets it go on, looks at it and gives it further steps. The machine is one of engine sim (a machine of
+    real processes cannot be attached to). The session's folder has its socket, the token that a client must know, and
+    in run/ the journals, which `uvmp replay` repeats when the session has ended.
+    """
+    from cluster.session.folder import make
+    from cluster.session.session import opened
+
+    output = Output(asked.as_json)
+    chosen = _choose(asked)
+    scenario = opened(chosen.scenario)
+    path = Path(asked.session)
+    if not asked.session:
+        raise UserMistake("expected the name of a folder", field="--session")
+    describe.introduce(output, scenario)
+    token = make(path, scenario)
+    pid = _start(path, chosen)
+    line = shlex.join(["uvmp", "attach", *([asked.session] if asked.session != SESSION else [])])
+    output.say(f"the machine of {scenario.id} is up, stopped before its first operation")
+    output.say(f"token {token}")
+    output.replay_line(line, "to use it:")
+    document = {"command": "boot", "scenario": scenario.id, "session": str(path), "token": token, "pid": pid}
+    return output.end({**document, "attach": line, "exit": int(Exit.NO_FINDING)}, Exit.NO_FINDING)
+
+
+def _choose(asked: BootOptions) -> Chosen:
+    """The scenario, or that of the machine, as the user wants it.
+
+    Raises: UserMistake.
+    """
+    name = asked.what
+    is_machine = name in configs.names("machines")
+    if configs.is_path(name):
+        keys = parse(configs.read(Path(name), name), name).data
+        is_machine = isinstance(keys, dict) and "cpus" in keys and "programs" not in keys
+    if not is_machine:
+        return choose(name, asked)
+    machine = load_machine(*configs.machine(name))
+    names = [f"P{number}" for number in range(machine.cpus)]
+    stem = Path(name).stem
+    text = MACHINE.format(
+        ident=stem if re.fullmatch(ID_FORM, stem) else "machine", machine=json.dumps(name),
+        processes="\n".join(f"  - process: {{as: {one}, cpu: {cpu}}}" for cpu, one in enumerate(names)),
+        programs="\n".join(f"  {one}: [{{pause: {{}}}}]" for one in names),
+    )  # fmt: skip
+    return apply(load_scenario(text, name, configs.machine), (), asked)
+
+
+def _start(path: Path, chosen: Chosen) -> int:
+    """Start the process of the machine; returns its id when the machine is up.
+
+    Raises: UserMistake, Infrastructure - it does not come up; its folder is removed.
+    """
+    import shutil
+
+    patch = current()
+    arguments = [str(path), "" if patch is None else patch.file, *chosen.options]
+    with open(path / "log", "wb") as log:
+        server = subprocess.Popen(
+            [sys.executable, *(["-P"] if sys.flags.safe_path else []), "-m", "cluster.session", *arguments],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    assert server.stdout is not None
+    try:
+        ready = bool(select.select([server.stdout], [], [], BOOT_S)[0])
+        line = server.stdout.readline() if ready else b""
+        said = json.loads(line) if line else {}
+    except BaseException:
+        server.kill()
+        server.wait()
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+    finally:
+        server.stdout.close()
+    if "pid" in said:
+        server.returncode = 0  # it is not waited for: it outlives this command
+        return int(said["pid"])
+    server.kill()
+    server.wait()
+    told = (path / "log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    shutil.rmtree(path, ignore_errors=True)
+    message = clean(said.get("message", ""), 500)
+    if said.get("exit") == Exit.USAGE:
+        raise UserMistake(message)
+    raise Infrastructure(f"the machine does not come up: {message or clean(told[-1] if told else 'no answer', 500)}")

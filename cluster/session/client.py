@@ -1,0 +1,87 @@
+"""The other end of a session's socket: asks, and waits for the answer."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+from cluster.session.folder import SOCKET, TOKEN, address, found_there
+from cluster.signals import restored
+from nodes.host.stream import Caller, Kind, Stream, greet
+from shared.errors import Infrastructure, UserMistake
+from shared.text import clean
+
+
+class Client:
+    """A connection to a session.
+
+    Args:
+        path: the folder of the session; `token`: its token.
+
+    Attributes:
+        interrupted: by Ctrl-C, while the machine went on.
+
+    Raises: UserMistake - there is no machine, or it refuses the token.
+    """
+
+    def __init__(self, path: Path, token: str):
+        self.number = 0
+        self.interrupted = False
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.connect(address(path))
+        except OSError as wrong:
+            sock.close()
+            if isinstance(wrong, PermissionError):
+                why = f"{SOCKET} cannot be opened: {(wrong.strerror or '').lower()}"
+            else:
+                why = found_there(path) if (path / TOKEN).is_file() else "there is no session; uvmp boot starts one"
+            raise UserMistake(why.partition(";")[0], file=clean(path, 200), field="SESSION") from None
+        try:
+            self.stream: Stream = greet(sock, token.encode(), Caller("attach", False, b"", b""))[0]
+        except OSError:
+            sock.close()
+            raise UserMistake("the session refuses this token", file=clean(path, 200), field="--token") from None
+
+    def send(self, command: str) -> int:
+        """Send a command; returns the number of its answer."""
+        self.number += 1
+        try:
+            self.stream.send(Kind.FRAMES, self.number, command.encode("utf-8", "replace"))
+        except OSError:
+            raise Infrastructure("the session has ended") from None
+        return self.number
+
+    def receive(self, number: int) -> dict[str, Any]:
+        """The answer of this number; others, of commands that were not waited for, are passed over.
+
+        Raises: Infrastructure - the session has ended.
+        """
+        while True:
+            try:
+                _, came, body = self.stream.receive()
+                if came == number:
+                    answer: dict[str, Any] = msgpack.unpackb(body)
+                    return answer
+            except (OSError, ValueError):
+                raise Infrastructure("the session has ended") from None
+
+    def ask(self, command: str) -> dict[str, Any]:
+        """A command and its answer. Ctrl-C pauses the machine, and the answer comes then."""
+
+        def interrupt(number: int, _: object) -> None:
+            if number != signal.SIGINT:
+                raise KeyboardInterrupt
+            self.interrupted = True
+            self.send("pause")
+
+        number = self.send(command)
+        with restored(interrupt):
+            return self.receive(number)
+
+    def close(self) -> None:
+        self.stream.close()

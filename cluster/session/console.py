@@ -1,0 +1,297 @@
+"""The commands of a session's prompt, in the words of ddb(4) where it has them.
+
+A command answers with lines for people and with data for tools. A command that lets the machine go on is given to the
+caller as a `Going`, who performs it in parts, so that others are served meanwhile; `stopped` makes its answer.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from cluster.postmortem.words import by_address, said
+from cluster.session.look import Look
+from cluster.session.session import Going, Session, Stop
+from shared.errors import Exit, UserMistake
+from shared.journal.record import Record
+from shared.patch import SEAMS
+from shared.scenario.model import unknown
+from shared.scenario.yaml import meant, show
+from shared.text import clean, counted
+
+#: operations that are told one by one when the machine stops, and how long a command is
+MAX_TOLD, MAX_COMMAND = 20, 4000
+MAX_STEPS = 1_000_000
+
+
+@dataclass
+class Answer:
+    """What a command says.
+
+    Attributes:
+        exit: 0; 1: the machine has ended with a finding; 2: the command is wrong; 5: a file cannot be written.
+        leaves: of the client - detach; of the machine - halt.
+    """
+
+    lines: list[str] = field(default_factory=list)
+    data: dict[str, object] = field(default_factory=dict)
+    exit: int = Exit.NO_FINDING
+    leaves: str = ""
+
+    def as_dict(self, command: str) -> dict[str, object]:
+        """As a message."""
+        return {"command": command, "lines": self.lines, "data": self.data, "exit": int(self.exit),
+                "leaves": self.leaves}  # fmt: skip
+
+
+class Use(NamedTuple):
+    """How a command is written, and what it does."""
+
+    form: str
+    does: str
+
+
+COMMANDS = {
+    "ps": Use("ps", "list the contexts, what they do, and which of them can go on"),
+    "trace": Use("trace CTX", "show the kernel stack of a context, its locks, and its next operation; also bt"),
+    "show": Use("show WHAT", "page 12, anon:9, uvmexp, locks, anon:9.an_lock, map PROCESS, scenario"),
+    "step": Use("step [CTX] [N]", "perform N operations, of one context or by the default schedule"),
+    "continue": Use("continue", "go on until a breakpoint, a finding, or nothing can go on; also c"),
+    "until": Use("until FUNCTION", "go on until a context enters this function"),
+    "break": Use("break [FUNCTION]", "stop whenever a context enters this function; list the breakpoints"),
+    "delete": Use("delete [FUNCTION]", "remove a breakpoint, or all"),
+    "pause": Use("pause", "stop a machine that another client lets go on; Ctrl-C does the same"),
+    "spawn": Use("spawn THREAD STEP", "add a step to a program: spawn A mmap: {as: buf, pages: 2}"),
+    "snapshot": Use("snapshot FILE", "write the state of all nodes to a file, as JSON, or as msgpack if it ends so"),
+    "save": Use("save DIR", "keep the run so far in a folder, for uvmp replay and uvmp postmortem"),
+    "detach": Use("detach", "leave; the machine stays, and waits; also Ctrl-D"),
+    "halt": Use("halt", "end the machine; its run folder is complete"),
+    "help": Use("help [COMMAND]", "say this"),
+}
+ALIASES = {"bt": "trace", "c": "continue", "s": "step", "quit": "detach", "exit": "detach", "?": "help"}
+
+
+class Console:
+    """The commands of one session.
+
+    Attributes:
+        breaks: functions at whose entry the machine stops.
+        from_: how many records there were when the machine was let go.
+        save, snapshot: what writes files, given their names.
+    """
+
+    def __init__(self, session: Session, save: Callable[[str], list[str]], snapshot: Callable[[str], list[str]]):
+        self.session, self.look = session, Look(session)
+        self.breaks: set[str] = set()
+        self.from_ = 0
+        self.save, self.snapshot = save, snapshot
+
+    def run(self, line: str) -> Answer:
+        """Perform a command to its end."""
+        begun = self.begin(line)
+        if isinstance(begun, Answer):
+            return begun
+        try:
+            return self.stopped(begun, self.session.go(begun))
+        except UserMistake as mistake:
+            return refusal(mistake)
+
+    def begin(self, line: str) -> Answer | Going:
+        """Perform a command, or say how the machine is to go on for it."""
+        self.from_ = len(self.session.machine.records)
+        try:
+            answer = self._perform(line.strip())
+        except UserMistake as mistake:
+            return refusal(mistake)
+        if isinstance(answer, Answer) and self.session.finding is not None:
+            answer.exit = Exit.FINDING
+        return answer
+
+    def _perform(self, line: str) -> Answer | Going:
+        if len(line) > MAX_COMMAND:
+            raise UserMistake(f"a command has at most {MAX_COMMAND} characters")
+        head, _, rest = line.partition(" ")
+        name = ALIASES.get(head, head)
+        if name not in COMMANDS:
+            raise UserMistake(f"there is no command {show(head)}{meant(head, COMMANDS)}; help lists them")
+        if name == "spawn":
+            return self._spawn(rest.strip())
+        try:
+            words = shlex.split(rest)
+        except ValueError as wrong:
+            raise UserMistake(f"{clean(str(wrong).lower(), 60)}: {COMMANDS[name].form}") from None
+        performs: Callable[[str, list[str]], Answer | Going] = getattr(self, f"_{name}")
+        return performs(name, words)
+
+    def _words(self, name: str, words: list[str], least: int, most: int) -> list[str]:
+        if not least <= len(words) <= most:
+            raise UserMistake(f"expected: {COMMANDS[name].form}")
+        return words
+
+    # -- looking ------------------------------------------------------------------------
+
+    def _ps(self, name: str, words: list[str]) -> Answer:
+        self._words(name, words, 0, 0)
+        return Answer(*self.look.ps())
+
+    def _trace(self, name: str, words: list[str]) -> Answer:
+        (ctx,) = self._words(name, words, 1, 1)
+        return Answer(*self.look.trace(ctx))
+
+    def _show(self, name: str, words: list[str]) -> Answer:
+        what, *rest = self._words(name, words, 1, 2)
+        if what == "map" and rest:
+            return Answer(*self.look.map(rest[0]))
+        if what == "locks" and not rest:
+            return Answer(*self.look.locks())
+        if what == "scenario" and not rest:
+            text = self.session.scenario.text
+            return Answer(text.splitlines(), {"scenario": text})
+        return Answer(*self.look.named(":".join(words)))
+
+    def _help(self, name: str, words: list[str]) -> Answer:
+        asked = self._words(name, words, 0, 1)
+        names = [ALIASES.get(word, word) for word in asked] or list(COMMANDS)
+        for word in names:
+            if word not in COMMANDS:
+                unknown("command", word, COMMANDS)
+        return Answer([f"  {COMMANDS[word].form:<19}{COMMANDS[word].does}" for word in names])
+
+    # -- going on -----------------------------------------------------------------------
+
+    def _step(self, name: str, words: list[str]) -> Going:
+        self._words(name, words, 0, 2)
+        many = 1
+        if words and words[-1].isascii() and words[-1].isdecimal():
+            many = int(words.pop()[:12])
+        if len(words) > 1 or not 1 <= many <= MAX_STEPS:
+            raise UserMistake(f"expected: {COMMANDS[name].form}; N is 1 to {MAX_STEPS:,}")
+        return Going(words[0] if words else None, many, frozenset(self.breaks))
+
+    def _continue(self, name: str, words: list[str]) -> Going:
+        self._words(name, words, 0, 0)
+        return Going(None, 1 << 60, frozenset(self.breaks))
+
+    def _until(self, name: str, words: list[str]) -> Going:
+        (function,) = self._words(name, words, 1, 1)
+        return Going(None, 1 << 60, frozenset((*self.breaks, _function(function))))
+
+    def _break(self, name: str, words: list[str]) -> Answer:
+        self.breaks.update(map(_function, self._words(name, words, 0, 1)))
+        told = sorted(self.breaks)
+        return Answer([f"breakpoints: {', '.join(told) or 'none'}"], {"breakpoints": told})
+
+    def _delete(self, name: str, words: list[str]) -> Answer:
+        for function in self._words(name, words, 0, 1) or list(self.breaks):
+            if function not in self.breaks:
+                unknown("breakpoint", function, sorted(self.breaks))
+            self.breaks.discard(function)
+        return self._break("break", [])
+
+    def _pause(self, name: str, words: list[str]) -> Answer:
+        self._words(name, words, 0, 0)
+        return self.where(Stop("pause"))
+
+    def stopped(self, going: Going, stop: Stop) -> Answer:
+        """The machine was let go, and has stopped."""
+        answer = self.where(stop)
+        records = self.session.machine.records[self.from_ :]
+        told = [line for record in records if (line := self._told(record))]
+        left = len(told) - MAX_TOLD if going.operations <= MAX_STEPS else len(told)
+        if left > 0:
+            operations = sum("k" in record for record in records)
+            told = [f"  ({counted(operations, 'operation')})", *(told[-MAX_TOLD:] if left < len(told) else ())]
+        answer.lines[:0] = told
+        return answer
+
+    def _told(self, record: Record) -> str:
+        """An operation, or the begin or end of a step, in a line."""
+        if "k" not in record and record["event"] not in ("call", "return"):
+            return ""
+        words = by_address(record, self.session.scenario.place) or said(record)
+        number = record["n"] if "k" in record else ""
+        return f"  {record['ctx']:<12}{number:>6}  {words}"
+
+    def where(self, stop: Stop) -> Answer:
+        """Why the machine stands still, and what is next."""
+        session = self.session
+        able, finding = session.enabled(), session.finding
+        operations = session.machine.operations
+        data: dict[str, object] = {"stop": stop.why, "operations": operations, "enabled": able}
+        data["finding"] = None if finding is None else finding.as_dict()
+        if stop.ctx:
+            data |= {"context": stop.ctx}
+        if stop.function:
+            data |= {"function": stop.function}
+        words = {
+            "break": f"{stop.ctx} enters {stop.function}",
+            "rest": "the machine is at rest; nothing can go on without a further step (spawn)",
+            "blocked": f"{stop.ctx} cannot go on: {self._doing(stop.ctx)}",
+            "pause": "paused",
+        }.get(stop.why, "")
+        if session.machine.ended:
+            words = "the machine has ended, " + ("without a finding" if finding is None else "with a finding")
+        elif able and not words:
+            last = session.machine.hand.last
+            name = last.name if last is not None and last.name in able else able[0]
+            following = self.look.following(session.threads()[name])
+            words = f"next of {name}: {following}" if following else f"{name} can go on"
+        exit_ = Exit.NO_FINDING if finding is None else Exit.FINDING
+        return Answer([f"after {counted(operations, 'operation')}: {words}"], data, exit_)
+
+    def _doing(self, ctx: str) -> str:
+        doing = next((one.doing for one in self.look.contexts() if one.name == ctx), "it has not run")
+        if doing == "in user mode, waits for a step":
+            return f"it waits for a step (spawn {ctx} STEP)"
+        thread = self.session.threads().get(ctx)
+        if thread is not None and thread.ready and not thread.interrupt:
+            return f"another context has {thread.cpu}"
+        return doing
+
+    # -- steps, files, the end ------------------------------------------------------------
+
+    def _spawn(self, rest: str) -> Answer:
+        thread, _, step = rest.partition(" ")
+        if not step.strip():
+            raise UserMistake(f"expected: {COMMANDS['spawn'].form}")
+        if thread not in self.session.threads() or self.session.lwp(thread) is None:
+            unknown("thread", thread, [lwp.name for lwp in self.session.scenario.lwps])
+        self.session.spawn(thread, step.strip())
+        lwp = self.session.lwp(thread)
+        assert lwp is not None
+        number = len(lwp.program) - (lwp.program[-1].op == "pause")
+        line = self.session.scenario.text.rstrip("\n").rpartition("\n")[2]
+        return Answer([f"step {number} of {thread}: {line.strip().partition(': {')[2][:-1]}"], {"thread": thread})
+
+    def _snapshot(self, name: str, words: list[str]) -> Answer:
+        (file,) = self._words(name, words, 1, 1)
+        return Answer(self.snapshot(file), {"file": file})
+
+    def _save(self, name: str, words: list[str]) -> Answer:
+        (folder,) = self._words(name, words, 1, 1)
+        return Answer(self.save(folder), {"folder": folder})
+
+    def _detach(self, name: str, words: list[str]) -> Answer:
+        self._words(name, words, 0, 0)
+        return Answer(leaves="detach")
+
+    def _halt(self, name: str, words: list[str]) -> Answer:
+        self._words(name, words, 0, 0)
+        return Answer(leaves="halt")
+
+
+def refusal(mistake: UserMistake) -> Answer:
+    """A command that is wrong."""
+    return Answer([f"error: {clean(mistake, 2000)}"], {"error": clean(mistake, 2000)}, Exit.USAGE)
+
+
+def _function(name: str) -> str:
+    """The name of a kernel function.
+
+    Raises: UserMistake - there is none such.
+    """
+    if name not in SEAMS:
+        raise UserMistake(f"there is no kernel function {show(name)}{meant(name, SEAMS)}")
+    return name

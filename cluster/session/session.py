@@ -1,0 +1,262 @@
+"""A session: a scenario that grows, and the execution of it that is stopped and let go.
+
+A step that is added is written into section `session` of the scenario's text, so a session is a scenario and the picks
+of its contexts, and nothing else. The machine of the longer scenario is booted beside the old one and performs the same
+picks. Only if its records are the same does it take the old one's place.
+
+A thread whose program ends with `pause` is *open*: it waits in user mode for steps, and does not perform the pause.
+Whenever nothing but open threads can go on, the machine is at rest, and is judged as if these had paused. If that has a
+finding they do pause, and the machine ends with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from cluster.runs.outcome import Outcome
+from cluster.runs.replay import recorded
+from cluster.search.strategy import default
+from cluster.session.stepped import Stepped
+from nodes.cpu import FINISHED, Thread
+from shared.detectors.verdict import judge
+from shared.errors import Diverged, ProjectBug, UserMistake
+from shared.findings import Finding
+from shared.journal.record import Record
+from shared.journal.runfile import scenario_document, scenario_of
+from shared.scenario.model import Lwp, Scenario
+from shared.scenario.yaml import MAX_BYTES, parse, show
+from shared.uvm.proc import PAUSE
+
+#: operations that a session may have, if its user does not say
+MAX_SESSION = 200_000
+PAUSE_STEP = "pause"
+
+
+class Stop(NamedTuple):
+    """Why the machine has stopped.
+
+    Attributes:
+        why: done - all that was asked for; rest - nothing can go on but open threads; blocked - the context that was
+            asked to cannot; break - a function was entered; ended - for good, with a finding or without.
+        ctx, function: of a break; of blocked, the context.
+    """
+
+    why: str
+    ctx: str = ""
+    function: str = ""
+
+
+@dataclass
+class Going:
+    """What the machine was told to do.
+
+    Attributes:
+        ctx: the context that performs it; None: the default schedule says.
+        operations: how many; breaks: functions at whose entry it stops.
+        pauses: open threads go on too, and perform their pause.
+    """
+
+    ctx: str | None
+    operations: int
+    breaks: frozenset[str] = frozenset()
+    pauses: bool = False
+    stop: Stop = field(default=Stop("done"))
+
+
+def opened(scenario: Scenario) -> Scenario:
+    """The scenario as a session can begin with it.
+
+    Raises: UserMistake - steps cannot be added to its text.
+    """
+    try:
+        parse(f"{scenario.text.rstrip()}\nsession_: []\n", scenario.file)
+    except UserMistake:
+        why = "a session adds lines to this file, so that must be lines `key: value`, not one mapping in braces"
+        raise UserMistake(why, file=scenario.file) from None
+    return scenario if scenario.bound.operations is not None else scenario.with_operations(MAX_SESSION)
+
+
+class Session:
+    """A machine that stays.
+
+    Args:
+        scenario: which `opened` has made fit; `options`: what `uvmp replay` needs beside its folder.
+
+    Attributes:
+        machine: the execution so far.
+    """
+
+    def __init__(self, scenario: Scenario, options: Iterable[str] = ()):
+        self.options = tuple(options)
+        self.scenario = scenario
+        self.machine = Stepped(scenario)
+        self._after()
+
+    @property
+    def finding(self) -> Finding | None:
+        return self.machine.finding
+
+    def threads(self) -> dict[str, Thread]:
+        return self.machine.sim.threads
+
+    def enabled(self) -> list[str]:
+        """The contexts that can perform the next operation."""
+        if self.machine.ended:
+            return []
+        return [thread.name for thread in self.machine.hand.enabled if not self.waits_for_step(thread)]
+
+    def lwp(self, name: str) -> Lwp | None:
+        """The thread of that name, if it is none of the kernel's."""
+        return next((lwp for lwp in self.scenario.lwps if lwp.name == name), None)
+
+    def waits_for_step(self, thread: Thread) -> bool:
+        """Is it in user mode, and has performed all steps but the pause?"""
+        lwp = self.lwp(thread.name)
+        if lwp is None or not lwp.program or lwp.program[-1].op != PAUSE_STEP:
+            return False
+        here = thread.parked and not thread.stack and thread.state != FINISHED
+        return here and len(thread.results) == len(lwp.program) - 1
+
+    # -- letting it go ---------------------------------------------------------------
+
+    def go(self, going: Going) -> Stop:
+        """Let the machine perform what it is told; returns why it has stopped.
+
+        Raises: UserMistake - it has ended, or there is no such context.
+        """
+        if self.machine.ended:
+            raise UserMistake(f"the machine has ended{self._why_ended()}")
+        if going.ctx is not None and going.ctx not in self.threads():
+            known = ", ".join(self.threads())
+            raise UserMistake(f"there is no context {show(going.ctx)}; there are: {known}")
+        machine, target = self.machine, self.machine.operations + going.operations
+        seen = len(machine.records)
+
+        def decide(enabled: Sequence[Thread], current: Thread | None) -> Thread | None:
+            nonlocal seen
+            for record in machine.records[seen:] if going.breaks else ():
+                if record["event"] == "enter" and record["fn"] in going.breaks:
+                    going.stop = Stop("break", record["ctx"], record["fn"])
+                    return None
+            seen = len(machine.records)
+            if machine.operations >= target:
+                going.stop = Stop("done")
+                return None
+            able = enabled if going.pauses else [one for one in enabled if not self.waits_for_step(one)]
+            if going.ctx is not None:
+                chosen = next((thread for thread in able if thread.name == going.ctx), None)
+                if chosen is None:
+                    going.stop = Stop("blocked" if able else "rest", going.ctx)
+                return chosen
+            if not able:
+                going.stop = Stop("rest")
+                return None
+            last = machine.hand.last
+            return default(able, current if current in able else None, -1 if last is None else last.order)
+
+        machine.go(decide)
+        self._after()
+        return Stop("ended") if machine.ended else going.stop
+
+    def _after(self) -> None:
+        """The machine has stopped: is there anything wrong with it?"""
+        machine = self.machine
+        if machine.ended:
+            return
+        if machine.races():
+            machine.give_up()
+        elif all(self.waits_for_step(thread) for thread in machine.hand.enabled) and self._wrong_at_rest():
+            # its open threads pause, and it comes to its end, where it is judged again
+            machine.go(lambda enabled, current: default(enabled, current, -1))
+
+    def _wrong_at_rest(self) -> bool:
+        """Would the machine have a finding if its open threads paused now?"""
+        sim = self.machine.sim
+        oracle = sim.execution.oracle
+        state = sim.machine.state(sim.heap)
+        contexts = []
+        for context in state.contexts:
+            thread = sim.threads[context.name]
+            if self.waits_for_step(thread) and thread.home is not None:
+                context = context._replace(waits=("sleep", thread.home.addressof(PAUSE)), ready=False)  # noqa: PLW2901
+            contexts.append(context)
+        state = type(state)(contexts, state.locks, state.images, state.tlbs, state.page_size, state.heap)
+        found = judge(state, sim.detect, None if oracle is None else oracle.finding)
+        return any(finding.level(sim.detect) == "stop" for finding in found)
+
+    def _why_ended(self) -> str:
+        return "" if self.finding is None else f": {self.finding.kind}"
+
+    # -- steps ------------------------------------------------------------------------
+
+    def spawn(self, thread: str, step: str) -> None:
+        """Add a step to the program of a thread.
+
+        Args:
+            step: as a scenario's file has it, in one line: `mmap: {as: buf, pages: 2}`.
+
+        Raises: UserMistake - no such thread, no such step, or the thread is beyond it.
+        """
+        if self.machine.ended:
+            raise UserMistake(f"the machine has ended{self._why_ended()}")
+        longer = self.with_step(thread, step)
+        machine = Stepped(longer)
+        try:
+            machine.follow(self.machine.hand.picks)
+            if machine.ended or not _same(machine.records, self.machine.records):
+                raise Diverged("the same operations", "others")
+        except Diverged:
+            machine.give_up()
+            raise UserMistake(f"{thread} is beyond this step: its program has ended, or began without it") from None
+        old, self.machine, self.scenario = self.machine, machine, longer
+        old.give_up()
+
+    def with_step(self, thread: str, step: str) -> Scenario:
+        """The scenario with this step more.
+
+        Raises: UserMistake.
+        """
+        flow = parse("{" + step + "}", "STEP").flow() if "\n" not in step else ""
+        name = parse(thread, "THREAD").data if thread.isidentifier() else None
+        if not flow or name != thread or step.lstrip()[:1] in ("", "{"):
+            raise UserMistake("expected a thread and its step, such as: spawn A exit: {}")
+        text = self.scenario.text.rstrip() + "\n"
+        if "session" not in parse(text, self.scenario.file).items():
+            text += "session:\n"
+        text += f"  - {thread}: {flow}\n"
+        if len(text) > MAX_BYTES:
+            raise UserMistake(f"the scenario is longer than {MAX_BYTES // 1024} KiB with this step")
+        try:
+            return scenario_of({**scenario_document(self.scenario, ""), "text": text})
+        except UserMistake as mistake:  # the line is of no file that the user has
+            place = (mistake.field or "").partition(f"].{thread}.")[2]
+            raise UserMistake(mistake.message, field=place or thread) from None
+
+    # -- what came of it ----------------------------------------------------------------
+
+    def outcome(self) -> Outcome:
+        """The run so far, as a second machine that performs the same operations leaves it.
+
+        Raises: Diverged - it performs others.
+        """
+        again = Stepped(self.scenario)
+        again.follow(self.machine.hand.picks)
+        again.give_up()
+        outcome = recorded(again.sim)
+        outcome.cut = again.sim.execution.abandoned
+        if not _same(again.records, self.machine.records):
+            raise Diverged("the operations of the session", "others")
+        return outcome
+
+    def close(self) -> None:
+        """End the execution."""
+        try:
+            self.machine.give_up()
+        except (ProjectBug, UserMistake):
+            pass
+
+
+def _same(one: Sequence[Record], other: Sequence[Record]) -> bool:
+    return len(one) == len(other) and all(a == b for a, b in zip(one, other, strict=True))
