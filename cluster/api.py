@@ -56,6 +56,7 @@ from cluster.search import explore as search
 from cluster.search.bounded import Preemptions
 from cluster.search.dpor import Optimal
 from cluster.search.pct import Pct
+from cluster.search.steer import Predict
 from cluster.search.strategy import Strategy
 from cluster.search.walk import RandomWalk
 from shared.errors import UserMistake
@@ -70,9 +71,9 @@ from shared.scenario.machine import MAX_CPUS
 from shared.scenario.model import Scenario
 
 __all__ = [
-    "Array", "Field", "Finding", "Optimal", "Pct", "Preemptions", "Program", "RandomWalk", "Report", "Struct",
-    "choose", "explore", "field", "free", "link", "live", "lockmgr", "new", "own", "replay", "simplelock", "sleep",
-    "stat", "union", "via", "wakeup",
+    "Array", "Field", "Finding", "Optimal", "Pct", "Predict", "Preemptions", "Program", "RandomWalk", "Report",
+    "Struct", "choose", "explore", "field", "free", "link", "live", "lockmgr", "new", "own", "replay", "simplelock",
+    "sleep", "stat", "union", "via", "wakeup",
 ]  # fmt: skip
 
 S = TypeVar("S", bound=Struct)

@@ -34,7 +34,7 @@ KEYS = {
         "all", "patch", "scenario", "errata", "detect", "fixed", "strategy", "near", "followed", "depth", "preemptions",
         "seed", "granularity", "bound", "time", "schedules", "by", "exhausted", "redundant", "distinct",
         "chance_of_new", "seconds", "searches", "found_at", "finding", "results", "sites", "notes", "racy",
-        "operations", "token", "deviations", "replay", "out", "interrupted", "exit", "expected", "error",
+        "operations", "predictions", "token", "deviations", "replay", "out", "interrupted", "exit", "expected", "error",
     ),
     "fuzz": (
         "seed", "errata", "features", "out", "programs", "programs_now", "executions", "seconds", "kept", "sights",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from cluster.cli import describe
+from cluster.cli import describe, predicted
 from cluster.cli.documents import End, Facts, deviations, document, of_end, of_outcome, of_scenario
 from cluster.cli.options import (
     Chosen,
@@ -30,6 +30,7 @@ from cluster.search.bounded import Preemptions
 from cluster.search.chance import chance_of_new, interval, percent
 from cluster.search.explore import Behind, Coverage, Exploration, explore
 from cluster.search.near import Near, Site
+from cluster.search.steer import Predict
 from cluster.search.strategy import Strategy
 from shared.errors import Exit, ProjectBug, UserMistake
 from shared.findings import UNEXPECTED
@@ -43,11 +44,12 @@ from shared.text import counted
 FIRST_SCHEDULES = 200
 #: options for one scenario
 ALONE = (
-    "begin", "after", "depth", "near", "time", "exhaust", "preemptions", "errata", "detect", "kernel_lock",
-    "operations",
+    "begin", "after", "depth", "near", "predict", "time", "exhaust", "preemptions", "errata", "detect",
+    "kernel_lock", "operations",
 )  # fmt: skip
-#: schedules of a search that is to exhaust its scenario
+#: schedules of a search that is to exhaust its scenario; of a search that predicts
 EXHAUST = 100_000
+PREDICT = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +73,7 @@ class ExploreOptions(Options):
     preemptions: int | None
     near: str | None
     after: str | None
+    predict: bool
     junit: str | None
 
 
@@ -88,6 +91,7 @@ class Plan:
     preemptions: int | None = None
     near: Site | None = None
     start: Start | None = None
+    predict: Predict | None = None
 
     @property
     def within(self) -> str:
@@ -96,7 +100,7 @@ class Plan:
         return within if self.start is None else f"{within} behind {self.start}"
 
     def __str__(self) -> str:
-        if self.strategy in SYSTEMATIC:
+        if self.strategy in SYSTEMATIC or self.predict is not None:
             return f"{self.strategy}{self.within}"
         behind = "" if self.start is None else f", behind {self.start}"
         if self.near is not None:
@@ -116,6 +120,7 @@ class Plan:
     ("uvmp explore S2a --fixed --time 30s", "search for half a minute"),
     ("uvmp explore S7-shipped --near uvm_fault_unwire", "preempt where the defect is believed to be"),
     ("uvmp explore --from TOKEN --after A:412", "search what else can happen after operation 412 of A"),
+    ("uvmp explore E31-shipped --predict", "predict from executions without a finding, and confirm"),
     ("uvmp explore my.yaml --seed 7 --out runs/found", "search your own scenario, and keep the finding's run"),
 )
 @click.argument("scenario", required=False)
@@ -154,6 +159,9 @@ class Plan:
 @click.option("--after", metavar="CONTEXT:N",
               help="The last operation that --from follows, as `uvmp postmortem` names it; default: the end of a run "
               "that was cut short.")  # fmt: skip
+@click.option("--predict", is_flag=True,
+              help="Predict races, deadlocks, lost wakeups and atomicity violations from executions without a finding, "
+              f"and confirm each by an execution; at most {PREDICT} schedules by default.")  # fmt: skip
 @click.option("--time", type=Duration(), help="Begin no schedule after this time, as 30s, 5m or 1h.")
 @seed_option
 @kernel_options
@@ -199,9 +207,14 @@ def command(asked: ExploreOptions) -> int:
 def _plan(chosen: Chosen, asked: ExploreOptions) -> Plan:
     """What is asked for, and the scenario's bound for all else.
 
-    Raises: UserMistake - a depth for a strategy that has none; preemptions without --exhaust, or a strategy with it.
+    Raises: UserMistake - a depth for a strategy that has none; preemptions without --exhaust, or a strategy with it or
+        with --predict.
     """
     bound = chosen.scenario.bound
+    if asked.predict:
+        predicted.refuse(asked)
+        limit = PREDICT if asked.schedules is None else asked.schedules
+        return Plan(chosen, "predict", bound.depth, limit, asked.time, asked.seed, "access", predict=Predict())
     if asked.exhaust:
         for name in ("strategy", "depth", "near"):
             if getattr(asked, name) is not None:
@@ -248,7 +261,7 @@ def _search(output: Output, plan: Plan) -> Exploration:
             missed.clear()
         return plan.seconds is not None and so_far.seconds >= plan.seconds
 
-    strategy: str | Strategy = plan.strategy
+    strategy: str | Strategy = plan.predict or plan.strategy
     if plan.preemptions is not None:
         strategy = Preemptions(plan.preemptions)
     elif plan.near is not None:
@@ -306,6 +319,8 @@ def _say(output: Output, plan: Plan, search: Exploration) -> None:
     rate = rate_of(search.schedules, search.seconds)
     covered = search.coverage
     over = "time is over" if plan.seconds is not None and search.schedules < plan.limit else ""
+    if plan.predict is not None and not plan.predict.left and search.schedules < plan.limit:
+        over = "nothing is left to predict"
     why = "interrupted" if search.interrupted else over
     if covered is not None and (search.finding is None or covered.exhausted):
         output.say(_covered(plan, search, covered, why), bold=search.finding is None)
@@ -323,6 +338,8 @@ def _say(output: Output, plan: Plan, search: Exploration) -> None:
             output.say(f"its schedule deviates from the default {long}; shortened: {short}")
             for deviation in search.deviations[:4]:
                 output.say(f"  {deviation}")
+    if plan.predict is not None:
+        predicted.say(output, plan.predict, search)
     describe.say_sites(output, plan.chosen.scenario, search.sites)
     for note, count in sorted(search.notes.items()):
         if note.startswith(UNEXPECTED):
@@ -398,4 +415,5 @@ def _facts(plan: Plan, search: Exploration) -> Facts:
         "racy": sorted(search.racy),
         "operations": search.operations,
         "deviations": deviations(search.deviations),
+        "predictions": None if plan.predict is None else predicted.facts(plan.predict, search),
     }

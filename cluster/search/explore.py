@@ -161,7 +161,7 @@ def search(
     if isinstance(then, str):
         then = make(then, seed, scenario.bound.depth, [Site(erratum.split(".")[0]) for erratum in scenario.own_errata])
     systematic = then if isinstance(then, Systematic) else None
-    first: Strategy = systematic or DefaultFirst(then)
+    first: Strategy = then if systematic is not None or then.sees_all() else DefaultFirst(then)
     counted = None
     if then.learns() or (progress is not None and first is not then):
         counted = Classes(first)
@@ -170,7 +170,7 @@ def search(
     racy: set[str] = set()
     known = endless = 0
     over = False
-    sim = Sim(*prepare(scenario), racy, granularity)
+    sim = Sim(*prepare(scenario), racy, "access" if then.sees_all() else granularity)
     if behind is not None:
         chooser = continued(sim.machine, behind, chooser)
     name = strategy if isinstance(strategy, str) else type(strategy).__name__

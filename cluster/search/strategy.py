@@ -53,6 +53,11 @@ class Strategy(ABC):
         has a point, and is told what happens in between (`performed`, `caused`)."""
         return False
 
+    def sees_all(self) -> bool:
+        """Does it need every access as a point, and choose the first schedule, too? Otherwise a search begins with the
+        default one."""
+        return False
+
     def performed(self, code: str, target: int, args: tuple[object, ...]) -> None:  # noqa: B027
         """The context picked last performs this operation. It may perform loads, stores, locks and unlocks without
         saying so, as it asked for them (Thread.asks)."""

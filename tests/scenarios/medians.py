@@ -5,6 +5,7 @@ Schedules are counted, not seconds, so the table is the same on any computer.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from statistics import median_low
@@ -85,6 +86,17 @@ def within_twice(rows: Mapping[str, Medians | None]) -> tuple[int, int]:
         best = min((number for number in others if number is not None), default=None)
         count += auto is not None and (best is None or auto <= 2 * best)
     return count, len(kept)
+
+
+def printed() -> dict[str, Medians | None]:
+    """The table as the README has it."""
+    rows: dict[str, Medians | None] = {}
+    text = FILE.read_text(encoding="utf-8")
+    for name, cells in re.findall(r"^    (\S+)((?: +(?:>?[\d,]+|-)){6})$", text, re.MULTILINE):
+        words = cells.split()
+        numbers = [None if word.startswith(">") else int(word.replace(",", "")) for word in words if word != "-"]
+        rows[name] = dict(zip(STRATEGIES, numbers, strict=True)) if numbers else None
+    return rows
 
 
 def write(rows: Mapping[str, Medians | None]) -> None:

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 
 from tests.kit import SHIPPED
-from tests.scenarios.medians import FILE, STRATEGIES, Medians, measured, median, row, within_twice
+from tests.scenarios.medians import FILE, measured, median, printed, row, within_twice
 
 TEXT = FILE.read_text(encoding="utf-8")
-
-
-def printed() -> dict[str, Medians | None]:
-    """The table as the README has it."""
-    rows: dict[str, Medians | None] = {}
-    for name, cells in re.findall(r"^    (\S+)((?: +(?:>?[\d,]+|-)){6})$", TEXT, re.MULTILINE):
-        words = cells.split()
-        numbers = [None if word.startswith(">") else int(word.replace(",", "")) for word in words if word != "-"]
-        rows[name] = dict(zip(STRATEGIES, numbers, strict=True)) if numbers else None
-    return rows
 
 
 def test_the_text_says_what_the_table_has() -> None:

@@ -1,0 +1,76 @@
+"""What a search that predicts has predicted, confirmed and dropped: in lines, and in the document."""
+
+from __future__ import annotations
+
+from cluster.cli.documents import Facts
+from cluster.cli.output import Output
+from cluster.search.explore import Exploration
+from cluster.search.predict import Prediction
+from cluster.search.steer import Attempt, Predict
+from shared.errors import UserMistake
+from shared.text import counted
+
+#: lines about predictions that were dropped, at most
+LINES = 8
+#: options that say how schedules are chosen otherwise, by their names in Python
+OTHERS = {
+    "strategy": "--strategy", "depth": "--depth", "near": "--near", "exhaust": "--exhaust",
+    "preemptions": "--preemptions", "begin": "--from", "after": "--after",
+}  # fmt: skip
+
+
+def refuse(asked: object) -> None:
+    """Raises: UserMistake - an option is given that makes no sense with --predict."""
+    for name, option in OTHERS.items():
+        if getattr(asked, name) not in (None, False):
+            raise UserMistake("cannot be given with --predict", field=option)
+
+
+def say(output: Output, predict: Predict, search: Exploration) -> None:
+    """Which predictions were confirmed, and which were not; these are no findings."""
+    confirmed, dropped = _sorted(predict, search)
+    left = len(predict.left)
+    predicted = len(confirmed) + len(dropped) + left
+    output.say(
+        f"{counted(predicted, 'prediction')}: {len(confirmed)} confirmed, {len(dropped)} dropped, {left} not tried"
+    )
+    for attempt in confirmed:
+        how = "confirmed" if attempt.reached else "confirmed on the way"
+        output.say(f"  {how}: {attempt.prediction}")
+    for attempt in dropped[:LINES]:
+        why = "came about, no finding" if attempt.reached else "did not come about"
+        output.say(f"  dropped ({why}): {attempt.prediction}")
+    if len(dropped) > LINES:
+        output.say(f"  and {len(dropped) - LINES} more; --json lists all")
+
+
+def facts(predict: Predict, search: Exploration) -> Facts:
+    """The same for the document."""
+    confirmed, dropped = _sorted(predict, search)
+    return {
+        "confirmed": [_document(attempt.prediction, attempt.reached) for attempt in confirmed],
+        "dropped": [_document(attempt.prediction, attempt.reached) for attempt in dropped],
+        "left": [_document(prediction, None) for prediction in predict.left],
+    }
+
+
+def _sorted(predict: Predict, search: Exploration) -> tuple[list[Attempt], list[Attempt]]:
+    """The attempts that had the finding, and those that had none."""
+    tried = [(number, attempt) for number, attempt in enumerate(predict.attempts, 1) if attempt.prediction is not None]
+    confirmed = [attempt for number, attempt in tried if number == search.found_at]
+    return confirmed, [attempt for number, attempt in tried if number != search.found_at]
+
+
+def _document(prediction: Prediction | None, reached: bool | None) -> Facts:
+    assert prediction is not None, "the first executions confirm nothing"
+    told: Facts = {
+        "kind": prediction.kind,
+        "about": prediction.thing or None,
+        "operations": [
+            {"context": one.context, "n": one.n, "function": one.function, "event": one.code}
+            for one in dict.fromkeys((prediction.one, prediction.other))
+        ],
+        "choice": None if prediction.value is None else prediction.value[1],
+        "sure": prediction.sure,
+    }
+    return told if reached is None else {**told, "came_about": reached}
