@@ -6,7 +6,14 @@
 detectors), `kernel` the kernel's own source, so that a token is never replayed
 on something else unnoticed; `check` catches a slip of the clipboard. The body
 is the list of deviations from the default schedule (shared/journal/deviation.py), each
-consumed once.
+consumed once:
+
+    d BYTES     numbers of 7 bits a byte, the low ones first, bit 7 in all bytes but the last of a number: the length of
+                the names times two, plus 1 on the repaired kernel; the names (bytes), joined by "/", those of WORDS as
+                128 and a number; then for each deviation which kind it is of which contexts, the operation's number,
+                and of a choice of data the choice
+    y BYTES     the same, compressed by zlib
+    m, z BYTES  the same in msgpack, as older tokens have it; z: compressed
 
 The set of racy fields is not covered: operation numbers count every access, so
 a token replays at any granularity.
@@ -39,8 +46,15 @@ from shared.text import clean
 VERSION = "uvmp1"
 #: of a body: bytes unpacked, deviations, and how large a number may be
 MAX_BODY, MAX_DEVIATIONS, MAX_NUMBER = 1 << 18, 1 << 14, 1 << 31
+#: bytes of the names of contexts
+MAX_NAMES = 1 << 12
 #: of a deviation, by their numbers in a body
 KINDS = ("wait", "point", "choice")
+#: names of contexts that many machines have, by their numbers in a body
+WORDS = (
+    "pagedaemon", "pagedaemon.bio", "swap", "disk",
+    *(f"cpu{cpu}.{interrupt}" for cpu in range(8) for interrupt in ("ipi", "disk", "bio")),
+)  # fmt: skip
 _CONTEXT = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,40}")
 
 
@@ -104,19 +118,65 @@ def refuse_mismatch(token: Token, scenario: Scenario) -> None:
 
 
 def _pack(deviations: tuple[Deviation, ...], fixed: bool) -> str:
-    names: list[str] = []
-    flat: list[int] = []
-    for ran, n, kind, to in deviations:
-        for name in (ran, to):
-            if isinstance(name, str) and name not in names:
-                names.append(name)
-        flat += [names.index(ran), n, KINDS.index(kind), names.index(to) if isinstance(to, str) else to]
-    if not flat and not fixed:
+    if not deviations and not fixed:
         return ""
-    data: bytes = msgpack.packb([int(fixed), "/".join(names), *flat])
+    names = list(dict.fromkeys(name for ran, _, _, to in deviations for name in (ran, to) if isinstance(name, str)))
+    joined = b"/".join(bytes([128 + WORDS.index(name)]) if name in WORDS else name.encode() for name in names)
+    data = _number(2 * len(joined) + fixed) + joined
+    for ran, n, kind, to in deviations:
+        which = 0 if isinstance(to, int) else names.index(to)
+        data += _number((names.index(ran) * len(names) + which) * len(KINDS) + KINDS.index(kind)) + _number(n)
+        data += _number(to) if isinstance(to, int) else b""
     small = zlib.compress(data, 9)
-    raw = b"z" + small if len(small) < len(data) else b"m" + data
+    raw = b"y" + small if len(small) < len(data) else b"d" + data
     return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def _number(value: int) -> bytes:
+    """A number, 7 bits a byte, the low ones first."""
+    data = b""
+    while value > 127:
+        data += bytes([value & 127 | 128])
+        value >>= 7
+    return data + bytes([value])
+
+
+def _numbers(data: bytes) -> list[int]:
+    """The numbers that bytes are made of."""
+    numbers, value, shift = [], 0, 0
+    for byte in data:
+        value |= (byte & 127) << shift
+        shift += 7
+        if value > MAX_NUMBER:
+            raise ValueError("a number that is too large")
+        if byte < 128:
+            numbers.append(value)
+            value = shift = 0
+    if shift:
+        raise ValueError("half a number")
+    return numbers
+
+
+def _dense(data: bytes) -> tuple[tuple[Deviation, ...], bool]:
+    """What the bytes behind "d" say."""
+    head = next((at for at, byte in enumerate(data) if byte < 128), len(data)) + 1
+    length, fixed = divmod(_numbers(data[:head])[0] if data else -1, 2)
+    if not 0 <= length <= min(MAX_NAMES, len(data) - head):
+        raise ValueError("names that are too long")
+    words = data[head : head + length].split(b"/")
+    names = [WORDS[word[0] - 128] if word and word[0] > 127 else word.decode("ascii") for word in words]
+    if not all(name == "" or _CONTEXT.fullmatch(name) for name in names):
+        raise ValueError("not the name of a context")
+    numbers = iter(_numbers(data[head + length :]))
+    deviations: list[Deviation] = []
+    for first in numbers:
+        which, kind = divmod(first, len(KINDS))
+        ran, to = divmod(which, len(names))
+        n, choice = next(numbers, -1), next(numbers, -1) if KINDS[kind] == "choice" else 0
+        if n < 0 or choice < 0 or len(deviations) == MAX_DEVIATIONS:
+            raise ValueError("not a list of deviations")
+        deviations.append(Deviation(names[ran], n, KINDS[kind], choice if KINDS[kind] == "choice" else names[to]))
+    return tuple(deviations), bool(fixed)
 
 
 def _unpack(body: str) -> tuple[tuple[Deviation, ...], bool]:
@@ -125,10 +185,13 @@ def _unpack(body: str) -> tuple[tuple[Deviation, ...], bool]:
     try:
         raw = base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
         unzip = zlib.decompressobj()
-        data = unzip.decompress(raw[1:], MAX_BODY) if raw[:1] == b"z" else raw[1:]
-        if raw[:1] not in (b"z", b"m") or (raw[:1] == b"z" and (not unzip.eof or unzip.unused_data)):
+        zipped = raw[:1] in (b"z", b"y")
+        data = unzip.decompress(raw[1:], MAX_BODY) if zipped else raw[1:]
+        if raw[:1] not in (b"z", b"y", b"m", b"d") or (zipped and (not unzip.eof or unzip.unused_data)):
             raise ValueError("wrong encoding")
-        unpacked = msgpack.unpackb(data, max_array_len=4 * MAX_DEVIATIONS + 2, max_str_len=1 << 12, max_map_len=0)
+        if raw[:1] in (b"d", b"y"):
+            return _dense(data)
+        unpacked = msgpack.unpackb(data, max_array_len=4 * MAX_DEVIATIONS + 2, max_str_len=MAX_NAMES, max_map_len=0)
         if not isinstance(unpacked, list):
             raise ValueError("not a list of deviations")
         fixed, joined, *flat = unpacked

@@ -31,9 +31,11 @@ from shared.journal.deviation import Deviation
 from shared.journal.runfile import MAX_TOKEN, token_check
 from shared.patch import applied
 from shared.patch import read as read_patch
-from tests.kit import scenario
+from tests.kit import SHIPPED, scenario
 
 S3A = scenario("S3a")
+#: a token of each scenario, as they were packed before
+BEFORE = Path(__file__).parents[1] / "scenarios" / "before.txt"
 NAMES = st.from_regex(r"[A-Za-z][A-Za-z0-9_.]{0,15}", fullmatch=True)
 DEVIATIONS = st.lists(st.tuples(NAMES, st.integers(0, 10**6), st.sampled_from(("point", "wait")), NAMES), max_size=12)
 
@@ -180,12 +182,65 @@ def test_a_body_may_be_as_large_as_it_can_be() -> None:
 def test_a_body_is_packed_in_the_shorter_of_two_ways() -> None:
     """Compressed only if that is shorter, and then as far as it goes."""
     few, many = Token("S", "0123abcd", "cafe0123", RACE[:1]), Token("S", "0123abcd", "cafe0123", RACE * 40)
-    assert body_of(few)[:1] == b"m" and body_of(many)[:1] == b"z"
+    assert body_of(few)[:1] == b"d" and body_of(many)[:1] == b"y"
     data = zlib.decompress(body_of(many)[1:])
-    assert body_of(many) == b"z" + zlib.compress(data, 9) and len(body_of(many)) < len(data)
+    assert body_of(many) == b"y" + zlib.compress(data, 9) and len(body_of(many)) < len(data)
     lengths = [len(body_of(Token("S", "0123abcd", "cafe0123", RACE[:n]))) for n in range(1, 8)]
-    plain = [len(msgpack.unpackb(body_of(Token("S", "0123abcd", "cafe0123", RACE[:n]))[1:])) for n in (1, 2)]
-    assert lengths == sorted(lengths) and plain == [6, 10], "a list of a flag, names, and four numbers each"
+    assert lengths == sorted(lengths) and lengths[:2] == [6, 11], "kind, names' length, names; 2 or 3 bytes each"
+
+
+@pytest.mark.parametrize(
+    ("raw", "says"),
+    [
+        (b"d\x02A\x01", "not a list of deviations"),
+        (b"d\x02A\x02\x05", "not a list of deviations"),
+        (b"d\x02A\x01\x85", "half a number"),
+        (b"d\x02A\x01" + b"\xff" * 5 + b"\x01", "a number that is too large"),
+        (b"d\x02;\x01\x05", "not the name of a context"),
+        (b"d\x02\xff\x01\x05", "out of range"),
+        (b"d\x06A", "names that are too long"),
+        (b"d\x85", "half a number"),
+        (b"d", "names that are too long"),
+        (b"d\x02A\x03\x05", "list index out of range"),
+        (b"d\x02A" + b"\x01\x05" * (MAX_DEVIATIONS + 1), "not a list of deviations"),
+        (b"y" + zlib.compress(b"\x02A\x01\x05")[:-1], NO_PACKING),
+    ],
+    ids=range(12),
+)
+def test_what_is_wrong_with_a_dense_body_is_told(raw: bytes, says: str) -> None:
+    with pytest.raises(UserMistake) as caught:
+        unpacked(raw)
+    assert says in caught.value.message and caught.value.message.startswith("the token's body cannot be read (")
+
+
+def shipped_before() -> list[Token]:
+    """A schedule of each scenario, shortened."""
+    return [parse(line) for line in BEFORE.read_text(encoding="ascii").split()]
+
+
+def test_a_token_of_a_two_preemption_race_has_at_most_64_characters() -> None:
+    """Of every scenario whose shortened schedule has two preemptions, and no other deviations; it says the same."""
+    races = [token for token in shipped_before() if [one.kind for one in token.deviations] == ["point"] * 2]
+    assert len(races) >= 4
+    for token in races:
+        assert len(str(token)) <= 64 and parse(str(token)) == token, str(token)
+
+
+@pytest.mark.parametrize("names", [("A", "A2"), ("B", "pagedaemon"), ("pagedaemon.bio", "cpu1.ipi")])
+def test_two_preemptions_of_any_scenario_fit_into_64_characters(names: tuple[str, str]) -> None:
+    """Late ones, too: of executions of 16,000 operations of a context."""
+    one, other = names
+    deviations = Deviation(one, 16_383, "point", other), Deviation(other, 16_000, "point", one)
+    for name in SHIPPED:
+        assert len(str(Token(name, "0123abcd", "cafe0123", deviations, True))) <= 64
+
+
+def test_a_token_is_shorter_than_it_was_before_and_says_the_same() -> None:
+    """Those of one deviation and more were in msgpack."""
+    for line in BEFORE.read_text(encoding="ascii").split():
+        token = parse(line)
+        assert parse(str(token)) == token
+        assert len(str(token)) < len(line) if token.deviations else str(token) == line
 
 
 def test_a_small_token_cannot_unpack_into_a_large_one() -> None:
