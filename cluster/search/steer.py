@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from cluster.search.observe import Observation
 from cluster.search.predict import Prediction, Predictor, rank
 from cluster.search.strategy import Strategy, default
+from cluster.search.systematic import named
 from nodes.cpu import Thread
 
 #: of the schedules with which executions begin and end: is a woken context next?
@@ -165,7 +166,7 @@ class Predict(Strategy):
         place = len(self.seen.operations)
         if self.phase == FOLLOWS:
             if place < prediction.held.place + (prediction.value is not None):
-                return _named(enabled, base.contexts[place])
+                return named(enabled, base.contexts[place])
             self.phase = GOES_ON if prediction.value is not None else HOLDS
         if self.phase == REACHES:
             self.phase = GOES_ON
