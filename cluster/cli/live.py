@@ -56,10 +56,17 @@ def booted(
         stack.callback(signals.ignore)  # comes last but for the end of Ray
         machine = LiveMachine(ray, scenario, place, (asked and asked.transport) or DEFAULT, watch=LINK)
         stack.callback(machine.close)
+        stack.callback(_say_elsewhere, output, machine)
         stack.callback(signals.ignore)
         if introduce:
             output.note(f"booted {len(machine.actors.here)} actors: {actors(machine, address is not None)}")
         yield machine
+
+
+def _say_elsewhere(output: Output, machine: LiveMachine) -> None:
+    """Which journals of the last run stay on other computers."""
+    for line in machine.left_elsewhere():
+        output.note(line)
 
 
 def actors(machine: LiveMachine, hosts: bool) -> str:

@@ -31,8 +31,8 @@ from time import monotonic, sleep
 from typing import NoReturn
 
 from cluster import signals
-from cluster.cli.output import complain
-from cluster.live.watch import Watch, died, end_group, remove
+from cluster.cli.output import Output, complain
+from cluster.live.watch import Watch, died, end_group, left, remove
 from shared.errors import Exit
 
 #: seconds that the driver has after a process of Ray has died, and that processes have to end which are killed
@@ -204,6 +204,8 @@ class Driver:
             return self.code
         self._clean()
         hint = shlex.join(["uvmp", "postmortem", self.logs]) if self.logs else ""
+        for line in left(self.logs) if self.logs else ():
+            Output().note(line)
         complain(sys.argv[1:], self._why(status), Exit.INFRASTRUCTURE, hint=hint)
         return Exit.INFRASTRUCTURE
 

@@ -24,7 +24,7 @@ import secrets
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from time import sleep
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -369,9 +369,13 @@ class Actors:
                 return f"the actor of {', '.join(group)}" + (f" (pid {pid})" if pid is not None else "")
         return "an actor"
 
-    def stop(self, *methods: str) -> None:
-        """Call these methods of every actor, one after the other; an actor that fails or is silent is killed."""
-        alive = dict(self.handles)
+    def stop(self, *methods: str, spare: Collection[str] = ()) -> None:
+        """Call these methods of every actor, one after the other; an actor that fails or is silent is killed.
+
+        Args:
+            spare: actors that are not called.
+        """
+        alive = {name: handle for name, handle in self.handles.items() if name not in spare}
         for method in methods:
             refs = {name: getattr(handle, method).remote() for name, handle in alive.items()}
             with contextlib.suppress(Exception):

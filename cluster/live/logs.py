@@ -1,8 +1,8 @@
 """The journal files of a live run.
 
 An actor that has the driver's disk writes its journals into the folder of the run. Another actor writes them into a
-folder of its own computer, and the driver fetches them at the end, in pieces by messages. If that cannot be done,
-ELSEWHERE says where they are, for `uvmp collect`.
+folder of its own computer, and the driver fetches them at the end, in pieces by messages. As long as that is not done,
+ELSEWHERE in the folder of the run says where they are.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from cluster.live.actors import Actors
+from cluster.live.watch import ELSEWHERE
 from cluster.runs.folder import cannot_write, put
 from nodes.host.here import Here
 from shared.errors import Infrastructure
 from shared.journal.record import Journals, read
 from shared.journal.runfile import SUFFIX
-
-ELSEWHERE = "elsewhere.json"
 
 
 class Place(NamedTuple):

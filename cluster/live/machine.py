@@ -23,7 +23,7 @@ from typing import NamedTuple
 from cluster.boot import boot
 from cluster.live.actors import Actors
 from cluster.live.logs import Logs
-from cluster.live.watch import Watch
+from cluster.live.watch import Watch, left
 from cluster.machine import sites_of
 from cluster.runs.folder import cannot_write
 from cluster.runs.outcome import Outcome
@@ -144,10 +144,14 @@ class LiveMachine:
 
     def close(self) -> None:
         """End the actors and remove what the runs left in temporary folders."""
-        if self.logs is None or not self.logs.elsewhere or self.logs.folder.parent == self.scratch:
-            self.actors.stop("clean")
+        unfetched = self.logs.elsewhere if self.logs is not None and self.left_elsewhere() else ()
+        self.actors.stop("clean", spare={self.actors.actor_of[node] for node in unfetched})
         self.actors.kill()
         shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def left_elsewhere(self) -> list[str]:
+        """Which journals of the last run, which was to be kept, are still on other computers, in words."""
+        return [] if self.logs is None or self.logs.folder.parent == self.scratch else left(str(self.logs.folder))
 
     # -- one run -----------------------------------------------------------------
 

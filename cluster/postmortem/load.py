@@ -20,10 +20,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from cluster.postmortem.row import Row, Shapes
 from shared.errors import UserMistake
 from shared.findings import Finding
 from shared.journal.record import MAX_LINE, SCHEMA, VOLATILE, Journals, Record
+from shared.journal.row import Row, Shapes
 from shared.journal.runfile import (
     RUN,
     RUN_SCHEMA,

@@ -65,8 +65,7 @@ def continued(machine: Machine, journals: Journals, then: Strategy) -> Continue:
 def _compare(wanted: Journals, replayed: Journals) -> None:
     """Diverged, unless both say the same of every node."""
     for node in sorted(wanted):
-        ours = [_essence(record) for record in replayed.get(node, [])]
-        theirs = [_essence(record) for record in wanted[node]]
+        ours, theirs = map(_essence, replayed.get(node, [])), map(_essence, wanted[node])
         for number, (expected, actual) in enumerate(zip_longest(theirs, ours), 1):
             if expected != actual:
                 raise Diverged(_told(node, number, expected), _told(node, number, actual))

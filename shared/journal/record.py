@@ -33,6 +33,7 @@ import structlog
 
 from shared.errors import LogIncomplete
 from shared.journal.deviation import MAX_CHOICES
+from shared.journal.row import Row, Shapes
 from shared.port.struct import Struct, channel_name, lock_name
 from shared.wire.messages import OPERATIONS, WAIT, Effect, Grant, Wake
 
@@ -163,6 +164,7 @@ def read(lines: Iterable[bytes], name: str) -> tuple[Record, list[Record], str |
     header: Record = {}
     records: list[Record] = []
     torn: str | None = None
+    shapes: Shapes = {}
     words: dict[str, str] = {}  # records have few different ones: each is kept once
 
     def share(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -196,7 +198,7 @@ def read(lines: Iterable[bytes], name: str) -> tuple[Record, list[Record], str |
                 )
             header = record
         else:
-            records.append(record)
+            records.append(Row(record, shapes))
     return header, records, torn
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from cluster.live.watch import ELSEWHERE
 from shared.errors import Exit
 from tests.cluster.test_cli import ROOT
 
@@ -137,12 +138,17 @@ def test_a_process_of_ray_that_dies_is_told_and_the_driver_asked_to_end() -> Non
 def test_what_ends_because_ray_ends_has_not_died() -> None:
     body = "p = process('GCS'); LINK.up(); LINK.over(); p.kill(); p.wait(); time.sleep(0.3); return 0"
     assert ended(start(body))[0] == 0
+    again = "p = process('GCS'); p.kill(); p.wait(); time.sleep(0.2); LINK.over(); process('GCS'); LINK.up()"
+    assert ended(start(f"{again}; time.sleep(0.8); return 0"))[0] == 0, "it was started once more"
 
 
 def test_nothing_is_left_of_a_driver_that_is_killed(tmp_path: Path) -> None:
     """No process, also none that a process of Ray has started, and no file; the logs are, and it is said where."""
     (tmp_path / "ray").mkdir()
     (tmp_path / "ray" / "file").touch()
+    (tmp_path / "my logs").mkdir()
+    place = {"host": "far", "node": "1", "path": "/tmp/uvmp-1/mmu.uvmp.jsonl"}
+    (tmp_path / "my logs" / ELSEWHERE).write_text(json.dumps({"mmu": place}), encoding="utf-8")
     body = (
         f"process('raylet', 'sleep 60 & echo $! > {tmp_path}/pid; wait'); LINK.made('{tmp_path}/ray')"
         f"; LINK.keeps('{tmp_path}/my logs'); LINK.up(); print('ready', flush=True); time.sleep(20)"
@@ -157,6 +163,7 @@ def test_nothing_is_left_of_a_driver_that_is_killed(tmp_path: Path) -> None:
     code, _, err = ended(process)
     assert code == Exit.INFRASTRUCTURE and f"see: uvmp postmortem '{tmp_path}/my logs'\n" in err
     assert f"the driver (pid {driver}) was killed by signal 9" in err
+    assert "the journal of mmu stays on far: /tmp/uvmp-1/mmu.uvmp.jsonl\n" in err
     assert gone(int(below.read_text(encoding="ascii"))) and not (tmp_path / "ray").exists()
 
 
