@@ -67,10 +67,11 @@ COMMANDS = {
     "snapshot": Use("snapshot FILE", "write the state of all nodes to a file, as JSON, or as msgpack if it ends so"),
     "save": Use("save DIR", "keep the run so far in a folder, for uvmp replay and uvmp postmortem"),
     "detach": Use("detach", "leave; the machine stays, and waits; also Ctrl-D"),
+    "end": Use("end", "no more steps come: the threads of a machine at rest pause, and it is judged for good"),
     "halt": Use("halt", "end the machine; its run folder is complete"),
     "help": Use("help [COMMAND]", "say this"),
 }
-ALIASES = {"bt": "trace", "c": "continue", "s": "step", "quit": "detach", "exit": "detach", "?": "help"}
+ALIASES = {"bt": "trace", "c": "continue", "s": "step", "quit": "detach", "?": "help"}
 
 
 class Console:
@@ -239,7 +240,11 @@ class Console:
             following = self.look.following(session.threads()[name])
             words = f"next of {name}: {following}" if following else f"{name} can go on"
         exit_ = Exit.NO_FINDING if finding is None else Exit.FINDING
-        return Answer([f"after {counted(operations, 'operation')}: {words}"], data, exit_)
+        lines = [f"after {counted(operations, 'operation')}: {words}"]
+        if session.doubt is not None:
+            lines.append(f"if nothing more comes, this is a finding: {session.doubt.kind}: {session.doubt.text}")
+            data["doubt"] = session.doubt.as_dict()
+        return Answer(lines, data, exit_)
 
     def _doing(self, ctx: str) -> str:
         doing = next((one.doing for one in self.look.contexts() if one.name == ctx), "it has not run")
@@ -276,6 +281,14 @@ class Console:
     def _detach(self, name: str, words: list[str]) -> Answer:
         self._words(name, words, 0, 0)
         return Answer(leaves="detach")
+
+    def _end(self, name: str, words: list[str]) -> Answer:
+        self._words(name, words, 0, 0)
+        if self.session.enabled():
+            raise UserMistake("the machine is not at rest; continue first")
+        if not self.session.machine.ended:
+            self.session.end()
+        return self.where(Stop("ended"))
 
     def _halt(self, name: str, words: list[str]) -> Answer:
         self._words(name, words, 0, 0)

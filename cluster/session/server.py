@@ -33,7 +33,7 @@ MAX_CLIENTS = 16
 #: seconds after which it looks whether its folder is still there; if it is not, the machine ends
 LOOK_S = 60
 #: what can be done while the machine goes on
-MEANWHILE = ("ps", "trace", "bt", "show", "help", "?", "pause", "detach", "quit", "exit", "snapshot", "save", "halt")
+MEANWHILE = ("ps", "trace", "bt", "show", "help", "?", "pause", "detach", "quit", "snapshot", "save", "halt")
 
 
 @dataclass
@@ -152,6 +152,7 @@ class Server:
         if begun.leaves == "halt":
             begun.lines, kept = self._halt()
             begun.exit = begun.exit if kept else Exit.INFRASTRUCTURE
+        begun.data["goes_on"] = self.going is not None
         asked.answer(begun)
         return begun.leaves != "halt"
 

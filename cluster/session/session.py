@@ -5,8 +5,9 @@ of its contexts, and nothing else. The machine of the longer scenario is booted 
 picks. Only if its records are the same does it take the old one's place.
 
 A thread whose program ends with `pause` is *open*: it waits in user mode for steps, and does not perform the pause.
-Whenever nothing but open threads can go on, the machine is at rest, and is judged as if these had paused. If that has a
-finding they do pause, and the machine ends with it.
+Whenever nothing but open threads can go on, the machine is at rest, and is judged. If it has a finding that no further
+step can undo, the open threads do pause, and the machine ends with it. A context that waits for what an open thread may
+yet do is only told (`doubt`).
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from cluster.runs.replay import recorded
 from cluster.search.strategy import default
 from cluster.session.stepped import Stepped
 from nodes.cpu import FINISHED, Thread
-from shared.detectors.verdict import judge
+from shared.detectors.verdict import judge, snapshot_of, sort_out, waits_of
+from shared.detectors.waits import WaitGraph
 from shared.errors import Diverged, ProjectBug, UserMistake
 from shared.findings import Finding
 from shared.journal.record import Record
 from shared.journal.runfile import scenario_document, scenario_of
 from shared.scenario.model import Lwp, Scenario
 from shared.scenario.yaml import MAX_BYTES, parse, show
-from shared.uvm.proc import PAUSE
 
 #: operations that a session may have, if its user does not say
 MAX_SESSION = 200_000
@@ -55,13 +56,11 @@ class Going:
     Attributes:
         ctx: the context that performs it; None: the default schedule says.
         operations: how many; breaks: functions at whose entry it stops.
-        pauses: open threads go on too, and perform their pause.
     """
 
     ctx: str | None
     operations: int
     breaks: frozenset[str] = frozenset()
-    pauses: bool = False
     stop: Stop = field(default=Stop("done"))
 
 
@@ -86,7 +85,10 @@ class Session:
 
     Attributes:
         machine: the execution so far.
+        doubt: the finding that a machine at rest would have if nothing more came; None: none, or it is not at rest.
     """
+
+    doubt: Finding | None
 
     def __init__(self, scenario: Scenario, options: Iterable[str] = ()):
         self.options = tuple(options)
@@ -144,7 +146,7 @@ class Session:
             if machine.operations >= target:
                 going.stop = Stop("done")
                 return None
-            able = enabled if going.pauses else [one for one in enabled if not self.waits_for_step(one)]
+            able = [one for one in enabled if not self.waits_for_step(one)]
             if going.ctx is not None:
                 chosen = next((thread for thread in able if thread.name == going.ctx), None)
                 if chosen is None:
@@ -162,29 +164,39 @@ class Session:
 
     def _after(self) -> None:
         """The machine has stopped: is there anything wrong with it?"""
-        machine = self.machine
+        machine, self.doubt = self.machine, None
         if machine.ended:
             return
         if machine.races():
             machine.give_up()
-        elif all(self.waits_for_step(thread) for thread in machine.hand.enabled) and self._wrong_at_rest():
-            # its open threads pause, and it comes to its end, where it is judged again
-            machine.go(lambda enabled, current: default(enabled, current, -1))
+        elif all(self.waits_for_step(thread) for thread in machine.hand.enabled):
+            found = self._found_at_rest()
+            if found is not None and self._is_certain(found):
+                self.end()
+            else:
+                self.doubt = found
 
-    def _wrong_at_rest(self) -> bool:
-        """Would the machine have a finding if its open threads paused now?"""
+    def end(self) -> None:
+        """Let the open threads of a machine at rest perform their pause: it comes to its end, where it is judged."""
+        self.doubt = None
+        self.machine.go(lambda enabled, current: default(enabled, current, -1))
+
+    def _found_at_rest(self) -> Finding | None:
+        """The finding that the machine would have if nothing more came."""
         sim = self.machine.sim
         oracle = sim.execution.oracle
+        found = judge(sim.machine.state(sim.heap), sim.detect, None if oracle is None else oracle.finding)
+        return sort_out(found, sim.detect)[0]
+
+    def _is_certain(self, found: Finding) -> bool:
+        """Can no step of an open thread undo this?"""
+        sim = self.machine.sim
+        if found.detector == "invariant":  # a step has perhaps left a lock that guards what it is about
+            return not any(thread.held for thread in sim.threads.values())
+        if found.detector != "deadlock":
+            return True
         state = sim.machine.state(sim.heap)
-        contexts = []
-        for context in state.contexts:
-            thread = sim.threads[context.name]
-            if self.waits_for_step(thread) and thread.home is not None:
-                context = context._replace(waits=("sleep", thread.home.addressof(PAUSE)), ready=False)  # noqa: PLW2901
-            contexts.append(context)
-        state = type(state)(contexts, state.locks, state.images, state.tlbs, state.page_size, state.heap)
-        found = judge(state, sim.detect, None if oracle is None else oracle.finding)
-        return any(finding.level(sim.detect) == "stop" for finding in found)
+        return for_ever(WaitGraph(waits_of(state, snapshot_of(state))), found.context)
 
     def _why_ended(self) -> str:
         return "" if self.finding is None else f": {self.finding.kind}"
@@ -256,6 +268,21 @@ class Session:
             self.machine.give_up()
         except (ProjectBug, UserMistake):
             pass
+
+
+def for_ever(graph: WaitGraph, name: str) -> bool:
+    """Does a context wait for contexts that have ended, or that wait for ever too?"""
+    facts, work, seen = graph.facts, [name], {name}
+    while work:
+        now = work.pop()
+        wait, edges = facts.waits.get(now), graph.edges(now)
+        if wait is None:
+            return False
+        if not edges:
+            return wait.kind == "lock" and any(hold.ctx in facts.ended for hold in graph.in_the_way(now, wait))
+        work += [edge.to for edge in edges if edge.to not in seen]
+        seen.update(edge.to for edge in edges)
+    return True
 
 
 def _same(one: Sequence[Record], other: Sequence[Record]) -> bool:

@@ -241,11 +241,23 @@ def test_two_clients_words_for_the_same_state_agree_with_the_kernel() -> None:
     assert compared > 20
 
 
-def test_a_deadlock_is_found_at_rest_though_other_threads_are_open() -> None:
-    text = OPEN.replace("P0: [{pause: {}}]", "P0: [{klock: {word: a}}, {klock: {word: b}}]").replace(
-        "  P1: [{pause: {}}]", "  P1: [{klock: {word: b}}, {klock: {word: a}}]\n  Q: [{pause: {}}]"
-    ).replace("programs:", "  - process: {as: Q, cpu: 0}\nprograms:")  # fmt: skip
-    session = begun(text)
+DEADLOCK = """\
+id: deadlock
+machine: {cpus: 3, frames: 24, swap_slots: 32}
+setup:
+  - process: {as: P0, cpu: 0}
+  - process: {as: P1, cpu: 1}
+  - process: {as: Q, cpu: 2}
+programs:
+  P0: [{klock: {word: a}}, {klock: {word: b}}]
+  P1: [{klock: {word: b}}, {klock: {word: a}}]
+  Q: [{pause: {}}]
+"""
+
+
+def test_a_deadlock_is_found_at_rest_though_another_thread_is_open() -> None:
+    """That could go on with a further step, so the machine has not come to its end by itself."""
+    session = begun(DEADLOCK)
     said = console(session)
     session.go(Going("P0", 4))
     while not session.threads()["P1"].held:
@@ -256,6 +268,42 @@ def test_a_deadlock_is_found_at_rest_though_other_threads_are_open() -> None:
     assert said.run("ps").exit == 1 and "spins" in " ".join(said.run("ps").lines)
     assert said.run("step").lines == [f"error: the machine has ended: {session.finding.kind}"]
     assert_replays(session)
+
+
+@pytest.mark.parametrize(
+    ("steps", "kind", "then"),
+    [
+        (("P0 fork: {as: C, cpu: 1, program: [{pause: {}}]}", "P0 wait: {for: C}"), "lost-wakeup", "C exit: {}"),
+        (("P0 kwait: {word: w}",), "lost-wakeup", "P1 kwakeup: {word: w, value: 1}"),
+        (("P0 klock: {word: w}", "P1 klock: {word: w}"), "spin-forever", "P0 kunlock: {word: w}"),
+        (("P0 klock: {word: w}",), "invariant", "P0 kunlock: {word: w}"),
+    ],
+)
+def test_a_wait_that_a_further_step_ends_is_a_finding_only_if_none_comes(
+    steps: tuple[str, ...], kind: str, then: str
+) -> None:
+    said, other = console(begun()), console(begun())
+    for one in (said, other):
+        for step in steps:
+            lines(one, f"spawn {step}", "continue")
+        answer = one.run("step")
+        assert answer.exit == 0 and answer.data["doubt"]["kind"] == kind  # type: ignore[index]
+        assert f"if nothing more comes, this is a finding: {kind}: " in answer.lines[-1]
+    lines(said, f"spawn {then}")
+    assert said.run("end").lines == ["error: the machine is not at rest; continue first"]
+    assert "doubt" not in said.run("continue").data or len(steps) > 1  # (the next one has the lock now)
+    ended = other.run("end")
+    assert ended.exit == 1 and ended.data["finding"] is not None
+    for one in (said, other):
+        assert_replays(one.session)
+
+
+def test_a_machine_at_rest_can_be_ended_without_a_finding() -> None:
+    said = console(begun())
+    lines(said, "spawn P0 mmap: {as: buf, pages: 1}", "continue")
+    assert lines(said, "end")[0].endswith("the machine has ended, without a finding")
+    assert not said.session.outcome().cut
+    assert_replays(said.session)
 
 
 def test_a_panic_stops_the_machine_which_can_still_be_looked_at() -> None:
@@ -355,6 +403,8 @@ def test_a_machine_that_goes_on_is_looked_at_and_paused_by_another_client(sessio
     token = read_token(sessions / "busy")
     goer, other = Client(sessions / "busy", token), Client(sessions / "busy", token)
     number = goer.send("continue")
+    while not other.ask("ps")["data"]["goes_on"]:
+        pass
     asked = [other.ask("step"), other.ask("ps"), other.ask("pause")]
     assert asked[0]["data"] == {"error": "the machine goes on; pause it first"}
     assert asked[1]["exit"] == 0 and asked[2]["data"]["stop"] == "pause"
