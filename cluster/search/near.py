@@ -9,7 +9,7 @@ marked @kernel) there are no visits, and this is PCT.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cluster.search.pct import Pct
 from nodes.cpu import Thread
@@ -55,8 +55,23 @@ class Near(Pct):
         self.visits = 0
         self.lowered: dict[int, int] = {}
 
+    def lesson(self) -> Any:
+        visits, self.visits = self.visits, 0
+        return super().lesson(), self.sites.index(self.site), visits
+
+    def learn(self, lesson: Any) -> None:
+        points, site, visits = lesson
+        super().learn(points)
+        self.most[self.sites[site]] = max(self.most[self.sites[site]], visits)
+
+    def knowledge(self) -> Any:
+        return super().knowledge(), list(self.most.values())
+
+    def know(self, knowledge: Any) -> None:
+        super().know(knowledge[0])
+        self.most = dict(zip(self.sites, knowledge[1], strict=True))
+
     def new_execution(self) -> bool:
-        self.most[self.site] = max(self.most[self.site], self.visits)
         super().new_execution()
         self.site = self.sites[int(self.random.random() * len(self.sites))]
         self.visits, self.lowered = 0, {}

@@ -16,14 +16,14 @@ Departures from the paper:
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
+from typing import Any
 
-from cluster.search.strategy import FAIR_AFTER, FIRST_GUESS, Strategy
+from cluster.search.strategy import FAIR_AFTER, FIRST_GUESS, Sampling
 from nodes.cpu import Thread
 
 
-class Pct(Strategy):
+class Pct(Sampling):
     """PCT of depth d.
 
     Args:
@@ -43,17 +43,29 @@ class Pct(Strategy):
     """
 
     def __init__(self, seed: int = 0, depth: int = 3):
-        self.random = random.Random(seed)
+        super().__init__(seed)
         self.depth = depth
         self.longest = FIRST_GUESS
         self.guessed = True
         self.points = 0
 
-    def new_execution(self) -> bool:
-        if self.points:
+    def lesson(self) -> Any:
+        points, self.points = self.points, 0
+        return points
+
+    def learn(self, lesson: Any) -> None:
+        if lesson:
             known = 0 if self.guessed else self.longest
-            self.longest, self.guessed = max(known, min(self.points, FAIR_AFTER * self.longest)), False
-        self.points = 0
+            self.longest, self.guessed = max(known, min(lesson, FAIR_AFTER * self.longest)), False
+
+    def knowledge(self) -> Any:
+        return self.longest, self.guessed
+
+    def know(self, knowledge: Any) -> None:
+        self.longest, self.guessed = knowledge
+
+    def new_execution(self) -> bool:
+        self.learn(self.lesson())
         places = self.random.sample(range(1, self.longest + 1), min(self.depth - 1, self.longest))
         self.changes = {place: -number for number, place in enumerate(places)}
         self.priority: dict[str, float] = {}

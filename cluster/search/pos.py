@@ -10,15 +10,14 @@ again; and data are chosen with equal chances, of which the paper has none.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 
-from cluster.search.strategy import Strategy
+from cluster.search.strategy import Sampling
 from cluster.search.touch import meet, touch
 from nodes.cpu import Thread
 
 
-class Pos(Strategy):
+class Pos(Sampling):
     """POS.
 
     Attributes:
@@ -27,8 +26,7 @@ class Pos(Strategy):
     """
 
     def __init__(self, seed: int = 0):
-        self.random = random.Random(seed)
-        self.draw = self.random.random
+        super().__init__(seed)
         self.priority: dict[str, float] = {}
 
     def new_execution(self) -> bool:

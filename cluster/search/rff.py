@@ -18,7 +18,7 @@ who spins for somebody who has stopped would spin forever.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cluster.search.pos import Pos
 from cluster.search.strategy import Patience
@@ -31,6 +31,8 @@ Thing = tuple[str, int, int]
 Kind = tuple[str, str]
 #: a read, and the write that it reads from
 Pair = tuple[Kind, Kind]
+#: a thing, who uses it and in which context, and whether that reads and writes
+Sight = tuple[Thing, Kind, str, bool, bool]
 #: who has written what nobody has written
 NOBODY: Kind = ("", "")
 #: pairs of an abstract schedule that is made anew, at most; abstract schedules that are kept
@@ -56,34 +58,72 @@ class Rff(Pos):
     """RFF.
 
     Attributes:
-        uses: of each thing that an execution has touched.
+        uses: of each thing that an execution has touched. sights: the same, each use as _performed() has it.
         known: what was read from what, in any execution.
         kept: abstract schedules that came to something new.
         tried: that of this execution; wanted: what is left of it, neither met nor out of reach.
         last: thing -> kind of its last write.
-        new: this execution has read something from where nobody had.
+        fresh, new: sights, and what was read from what, of this execution alone, in their order.
     """
 
     def __init__(self, seed: int = 0):
         super().__init__(seed)
         self.uses: dict[Thing, Uses] = {}
+        self.sights: dict[Sight, None] = {}
         self.known: set[tuple[Thing, Pair]] = set()
         self.kept: list[dict[Thing, Pair]] = []
         self.tried: dict[Thing, Pair] = {}
         self.wanted: dict[Thing, Pair] = {}
         self.last: dict[Thing, Kind] = {}
-        self.new = False
+        self.fresh: dict[Sight, None] = {}
+        self.new: dict[tuple[Thing, Pair], None] = {}
         self.patience = Patience()
 
     def new_execution(self) -> bool:
-        self.patience.renew()
-        if self.new and self.tried and len(self.kept) < KEPT:
-            self.kept.append(self.tried)
+        self.learn(self.lesson())
         self.tried = self._schedule()
         self.wanted = dict(self.tried)
         self.last = {}
-        self.new = False
         return super().new_execution()
+
+    def lesson(self) -> Any:
+        """Points, sights, what was read from what, and the abstract schedule that led to it."""
+        fresh, new = list(self.fresh), list(self.new)
+        self.fresh, self.new = {}, {}
+        return self.patience.take(), fresh, new, list(self.tried.items()) if new else []
+
+    def learn(self, lesson: Any) -> None:
+        points, fresh, new, tried = lesson
+        self.patience.learn(points)
+        for thing, kind, name, reads, writes in fresh:
+            self._see((_thing(thing), _pair(kind), name, reads, writes))
+        pairs = {(_thing(thing), (_pair(read), _pair(write))) for thing, (read, write) in new}
+        if tried and not pairs <= self.known and len(self.kept) < KEPT:
+            self.kept.append(_abstract(tried))
+        self.known |= pairs
+
+    def _see(self, sight: Sight) -> None:
+        """Note who uses what."""
+        thing, kind, name, reads, writes = sight
+        self.sights[sight] = None
+        uses = self.uses.setdefault(thing, Uses())
+        uses.contexts.add(name)
+        if reads:
+            uses.reads[kind] = None
+        if writes:
+            uses.writes[kind] = None
+
+    def knowledge(self) -> Any:
+        kept = [list(tried.items()) for tried in self.kept]
+        return self.patience.longest, list(self.sights), sorted(self.known), kept
+
+    def know(self, knowledge: Any) -> None:
+        self.patience.longest, sights, known, kept = knowledge
+        self.uses, self.sights = {}, {}
+        for thing, kind, name, reads, writes in sights:
+            self._see((_thing(thing), _pair(kind), name, reads, writes))
+        self.known = {(_thing(thing), (_pair(read), _pair(write))) for thing, (read, write) in known}
+        self.kept = [_abstract(tried) for tried in kept]
 
     def everywhere(self) -> bool:
         return True
@@ -137,25 +177,36 @@ class Rff(Pos):
         if touched is None or (touched.family == "lock" and not _reads(touched, thread)):
             return
         thing, kind = touched[:3], _kind(thread)
-        uses = self.uses.get(thing)
-        if uses is None:
-            uses = self.uses[thing] = Uses()
-        uses.contexts.add(thread.name)
-        last = self.last.get(thing, NOBODY)
+        reads = _reads(touched, thread)
+        sight = thing, kind, thread.name, reads, touched.writes
+        if sight not in self.sights:
+            self.fresh[sight] = None
         pair = self.wanted.get(thing)
-        if _reads(touched, thread):
-            uses.reads[kind] = None
-            if (thing, (kind, last)) not in self.known:
-                self.known.add((thing, (kind, last)))
-                self.new = True
+        if reads:
+            read = thing, (kind, self.last.get(thing, NOBODY))
+            if read not in self.known:
+                self.new[read] = None
             if pair is not None and kind == pair[0]:  # met, or no more to be met
                 del self.wanted[thing]
                 pair = None
         if touched.writes:
-            uses.writes[kind] = None
             self.last[thing] = kind
             if pair is not None and pair[1] == NOBODY:
                 del self.wanted[thing]
+
+
+def _thing(plain: Any) -> Thing:
+    family, target, part = plain
+    return family, target, part
+
+
+def _pair(plain: Any) -> tuple[str, str]:
+    first, second = plain
+    return first, second
+
+
+def _abstract(plain: Any) -> dict[Thing, Pair]:
+    return {_thing(thing): (_pair(read), _pair(write)) for thing, (read, write) in plain}
 
 
 def _kind(thread: Thread) -> Kind:

@@ -13,8 +13,10 @@ A *schedule* is recorded as its deviations from the default schedule, in which a
 
 from __future__ import annotations
 
+import random
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from nodes.cpu import Thread
 
@@ -99,6 +101,35 @@ class Strategy(ABC):
         return self
 
 
+class Sampling(Strategy):
+    """A strategy that chooses at random, by what executions before have taught it, and remembers nothing else of them.
+
+    A *lesson* is what it takes from one execution. Lessons and what it knows are plain data, for messages: numbers,
+    texts, and sequences of these.
+
+    Args:
+        seed: the same seed gives the same executions, in the same order.
+    """
+
+    def __init__(self, seed: int = 0):
+        self.random = random.Random(seed)
+        self.draw = self.random.random
+
+    def lesson(self) -> Any:
+        """What the last execution has taught, of what it does not know yet; it is not told a second time."""
+        return None
+
+    def learn(self, lesson: Any) -> None:  # noqa: B027 - nothing to learn for who goes by nothing
+        """Know this too."""
+
+    def knowledge(self) -> Any:
+        """All that it has learned."""
+        return None
+
+    def know(self, knowledge: Any) -> None:  # noqa: B027
+        """Know this, and no more."""
+
+
 class Systematic(Strategy):
     """A strategy that has seen everything, within its bound, when it has no execution left to try.
 
@@ -130,11 +161,15 @@ class Patience:
         self.points = 0
         self.longest = FIRST_GUESS
 
-    def renew(self) -> None:
-        """Another execution begins."""
-        ran_out = self.points > FAIR_AFTER * self.longest
-        self.longest = self.longest + self.longest // 10 if ran_out else max(self.longest, self.points)
-        self.points = 0
+    def take(self) -> int:
+        """The points of the execution that has ended."""
+        points, self.points = self.points, 0
+        return points
+
+    def learn(self, points: int) -> None:
+        """An execution had so many points."""
+        ran_out = points > FAIR_AFTER * self.longest
+        self.longest = self.longest + self.longest // 10 if ran_out else max(self.longest, points)
 
     def ends(self) -> bool:
         """One more point. Is this execution far longer than those before it?"""

@@ -20,10 +20,10 @@ Departures from the paper:
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
+from typing import Any
 
-from cluster.search.strategy import Patience, Strategy
+from cluster.search.strategy import Patience, Sampling
 from cluster.search.touch import Touch, touch
 from nodes.cpu import Thread
 
@@ -35,13 +35,13 @@ Counts = dict[str, int]
 MOST = 1 << 14
 
 
-class Surw(Strategy):
+class Surw(Sampling):
     """SURW.
 
     Attributes:
         seen: thing -> the most operations of each context that any execution has had.
-        now: the same, of this execution.
-        written: things that some operation changes.
+        now: the same, of this execution. wrote: things that it has changed.
+        written: things that some operation changes, of those that were seen.
         shared: those of them that several contexts touch; a dict for its order.
         selected: of this execution; None: nothing.
         left: how many selected operations each context still has, if it is like those before.
@@ -49,10 +49,10 @@ class Surw(Strategy):
     """
 
     def __init__(self, seed: int = 0):
-        self.random = random.Random(seed)
-        self.draw = self.random.random
+        super().__init__(seed)
         self.seen: dict[Thing, Counts] = {}
         self.now: dict[Thing, Counts] = {}
+        self.wrote: set[Thing] = set()
         self.written: set[Thing] = set()
         self.shared: dict[Thing, None] = {}
         self.selected: Thing | None = None
@@ -61,26 +61,52 @@ class Surw(Strategy):
         self.patience = Patience()
 
     def new_execution(self) -> bool:
-        self.patience.renew()
-        self._learn()
+        self.learn(self.lesson())
         shared = list(self.shared)
         self.selected = shared[int(self.draw() * len(shared))] if shared else None
         self.left = {} if self.selected is None else dict(self.seen[self.selected])
         self.drawn = ""
         return True
 
-    def _learn(self) -> None:
-        """Take over what the last execution has counted."""
-        for thing, counts in self.now.items():
+    def lesson(self) -> Any:
+        """Points, and of each thing: what it is, whether it was changed, and the counts."""
+        now, wrote = self.now, self.wrote
+        self.now, self.wrote = {}, set()
+        news = [(thing, thing in wrote, counts) for thing, counts in now.items() if self._is_news(thing, counts, wrote)]
+        return self.patience.take(), news
+
+    def _is_news(self, thing: Thing, counts: Counts, wrote: set[Thing]) -> bool:
+        seen = self.seen.get(thing)
+        if seen is None:
+            return len(self.seen) < MOST
+        if thing in wrote and thing not in self.written:
+            return True
+        return any(count > seen.get(name, 0) for name, count in counts.items())
+
+    def learn(self, lesson: Any) -> None:
+        points, news = lesson
+        self.patience.learn(points)
+        for at, wrote, counts in news:
+            thing: Thing = tuple(at)
             if thing not in self.seen and len(self.seen) == MOST:
                 continue
             seen = self.seen.setdefault(thing, {})
             for name, count in counts.items():
                 seen[name] = max(count, seen.get(name, 0))
+            if wrote:
+                self.written.add(thing)
             if len(seen) > 1 and thing in self.written:
                 self.shared[thing] = None
-        self.now = {}
-        self.written &= self.seen.keys()
+
+    def knowledge(self) -> Any:
+        seen = [(thing, thing in self.written, counts) for thing, counts in self.seen.items()]
+        return self.patience.longest, seen, list(self.shared)
+
+    def know(self, knowledge: Any) -> None:
+        self.patience.longest, seen, shared = knowledge
+        self.seen = {tuple(thing): counts for thing, _, counts in seen}
+        self.written = {tuple(thing) for thing, written, _ in seen if written}
+        self.shared = dict.fromkeys(tuple(thing) for thing in shared)
 
     def everywhere(self) -> bool:
         return True
@@ -93,7 +119,7 @@ class Surw(Strategy):
         if touched is not None:
             thing = touched[:3]
             if touched.writes:
-                self.written.add(thing)
+                self.wrote.add(thing)
             counts = self.now.setdefault(thing, {})
             counts[picked.name] = counts.get(picked.name, 0) + 1
             if thing == self.selected:

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 
-from cluster.search.strategy import Strategy
+from cluster.search.strategy import Sampling
 from nodes.cpu import Thread
 
 
-class RandomWalk(Strategy):
-    """Remembers nothing of an execution; only the random number generator continues from one execution to the next.
-
-    Args:
-        seed: the same seed gives the same walks, in the same order.
-    """
-
-    def __init__(self, seed: int = 0):
-        self.random = random.Random(seed)
-        self.draw = self.random.random
+class RandomWalk(Sampling):
+    """Learns nothing from an execution; only the random number generator continues from one execution to the next."""
 
     def new_execution(self) -> bool:
         return True
