@@ -21,15 +21,19 @@ from cluster.cli.options import (
     new_folder,
     run_options,
     seed_option,
+    workers_options,
 )
 from cluster.cli.output import Output, Progress, rate_of, spent
 from cluster.cli.start import Start, behind
+from cluster.cli.workers import pool, refuse_workers
 from cluster.runs.folder import keep
 from cluster.search import SEARCHING, SYSTEMATIC
+from cluster.search.batch import Job
 from cluster.search.bounded import Preemptions
 from cluster.search.chance import chance_of_new, interval, percent
 from cluster.search.explore import Behind, Coverage, Exploration, explore
 from cluster.search.near import Near, Site
+from cluster.search.spread import spread
 from cluster.search.steer import Predict
 from cluster.search.strategy import Strategy
 from shared.errors import Exit, ProjectBug, UserMistake
@@ -45,7 +49,7 @@ FIRST_SCHEDULES = 200
 #: options for one scenario
 ALONE = (
     "begin", "after", "depth", "near", "predict", "time", "exhaust", "preemptions", "errata", "detect",
-    "kernel_lock", "operations",
+    "kernel_lock", "operations", "address",
 )  # fmt: skip
 #: schedules of a search that is to exhaust its scenario; of a search that predicts
 EXHAUST = 100_000
@@ -75,6 +79,8 @@ class ExploreOptions(Options):
     after: str | None
     predict: bool
     junit: str | None
+    workers: int | None
+    address: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,13 @@ class Plan:
     near: Site | None = None
     start: Start | None = None
     predict: Predict | None = None
+    workers: int | None = None
+    address: str | None = None
+
+    @property
+    def spread(self) -> bool:
+        """Is the search for several workers? Then its schedules are others."""
+        return self.workers is not None or self.address is not None
 
     @property
     def within(self) -> str:
@@ -118,6 +131,7 @@ class Plan:
     ("uvmp explore --all --expect --out runs/all", "search all; the same command continues"),
     ("uvmp explore --all --patch fix.py", "show what a patch changes; takes minutes"),
     ("uvmp explore S2a --fixed --time 30s", "search for half a minute"),
+    ("uvmp explore S2a --fixed --workers 2", "search with two processes"),
     ("uvmp explore S7-shipped --near uvm_fault_unwire", "preempt where the defect is believed to be"),
     ("uvmp explore --from TOKEN --after A:412", "search what else can happen after operation 412 of A"),
     ("uvmp explore E31-shipped --predict", "predict from executions without a finding, and confirm"),
@@ -164,6 +178,7 @@ class Plan:
               f"and confirm each by an execution; at most {PREDICT} schedules by default.")  # fmt: skip
 @click.option("--time", type=Duration(), help="Begin no schedule after this time, as 30s, 5m or 1h.")
 @seed_option
+@workers_options
 @kernel_options
 @click.option("--granularity", type=click.Choice(["guarded", "access"]), default="guarded", show_default=True,
               help="Where contexts may be switched: unguarded accesses only, or every access.")  # fmt: skip
@@ -186,6 +201,9 @@ def command(asked: ExploreOptions) -> int:
     chosen = choose(asked.scenario or "", asked) if start is None else start.chosen
     folder = new_folder(asked.out)
     plan = replace(_plan(chosen, asked), start=start)
+    alone = "--from" if start is not None else "--predict" if asked.predict else ""
+    refuse_workers(plan.strategy, asked.workers, asked.address, alone)
+    plan = replace(plan, workers=asked.workers, address=asked.address)
     describe.introduce(output, chosen.scenario)
     within = "" if plan.seconds is None else f", for {spent(plan.seconds)} at most"
     output.note(f"exploring up to {counted(plan.limit, 'schedule')}{within} ({plan})")
@@ -261,6 +279,14 @@ def _search(output: Output, plan: Plan) -> Exploration:
             missed.clear()
         return plan.seconds is not None and so_far.seconds >= plan.seconds
 
+    if plan.spread:
+        sites = tuple(Site(erratum.split(".")[0]) for erratum in scenario.own_errata)
+        job = Job(scenario, plan.strategy, plan.seed, sites, plan.granularity)
+        if plan.near is not None:
+            job = replace(job, strategy="near", sites=(plan.near,))
+        bar = Progress(output, plan.limit, plan.seconds)
+        with pool(output, job, plan.workers, plan.address) as workers, bar as progress:
+            return spread(job, plan.limit, workers, watch)
     strategy: str | Strategy = plan.predict or plan.strategy
     if plan.preemptions is not None:
         strategy = Preemptions(plan.preemptions)
@@ -309,10 +335,10 @@ def _explore_all(asked: ExploreOptions) -> int:
             raise UserMistake(f"cannot be given with {both}", field=f"--{option}")
     output = Output(asked.as_json)
     if patched:
-        return compare_all(output, asked.seed, asked.schedules)
+        return compare_all(output, asked.seed, asked.schedules, asked.workers)
     order = Order(asked.seed, asked.fixed, asked.strategy, asked.schedules)
     junit, out = new_file(asked.junit, "--junit"), None if asked.out is None else Path(asked.out)
-    return explore_all(output, order, out, junit, asked.expect)
+    return explore_all(output, order, asked.workers, out, junit, asked.expect)
 
 
 def _say(output: Output, plan: Plan, search: Exploration) -> None:

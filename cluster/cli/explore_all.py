@@ -23,10 +23,13 @@ from shared.text import counted
 SCHEDULES = 200
 
 
-def explore_all(output: Output, order: Order, out: Path | None, junit: Path | None, expecting: bool) -> int:
+def explore_all(
+    output: Output, order: Order, workers: int | None, out: Path | None, junit: Path | None, expecting: bool
+) -> int:
     """Search every scenario once.
 
     Args:
+        workers: processes at work; None: one for each processor.
         out: folder of the campaign, which may have been begun; None: nothing is kept.
         junit: the file for the report in JUnit's format.
         expecting: the exit code says whether all scenarios' expectations hold.
@@ -38,7 +41,7 @@ def explore_all(output: Output, order: Order, out: Path | None, junit: Path | No
     rows: list[Row] = []
     interrupted = False
     try:
-        for row in campaign(names, order, os.cpu_count() or 1, out):
+        for row in campaign(names, order, workers or os.cpu_count() or 1, out):
             rows.append(row)
             output.step(f"explored {row.scenario}, {len(rows)} of {len(names)} scenarios")
     except KeyboardInterrupt:
@@ -85,11 +88,12 @@ def _case(row: Row, expecting: bool) -> Case:
     return Case(row.scenario, row.seconds, failure or None, "the process that searched it died" if row.lost else None)
 
 
-def compare_all(output: Output, seed: int, schedules: int | None) -> int:
+def compare_all(output: Output, seed: int, schedules: int | None, workers: int | None) -> int:
     """Search every scenario with the patch and without it, on its own kernel and on the repaired one.
 
     Args:
         schedules: of one search, at most; None: SCHEDULES, or the scenario's bound if that is less.
+        workers: as explore_all() has it.
     """
     patch = current()
     assert patch is not None
@@ -101,7 +105,7 @@ def compare_all(output: Output, seed: int, schedules: int | None) -> int:
     interrupted = False
     began = monotonic()
     try:
-        for row in survey(patch, seed, limit, os.cpu_count() or 1):
+        for row in survey(patch, seed, limit, workers or os.cpu_count() or 1):
             rows.append(row)
             output.step(f"explored {row.scenario}, {len({row.scenario for row in rows})} of {len(names)} scenarios")
     except KeyboardInterrupt:

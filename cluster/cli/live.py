@@ -10,6 +10,7 @@ import os
 import re
 import socket
 from collections.abc import Iterator
+from types import ModuleType
 
 import click
 
@@ -44,6 +45,22 @@ def booted(
     address = asked.address if asked else None
     place = placement(asked.place, address, scenario.machine) if asked else {}
     boot(scenario)
+    with connected(output, address) as (ray, stack):
+        machine = LiveMachine(ray, scenario, place, (asked and asked.transport) or DEFAULT, watch=LINK)
+        stack.callback(machine.close)
+        stack.callback(_say_elsewhere, output, machine)
+        stack.callback(signals.ignore)
+        if introduce:
+            output.note(f"booted {len(machine.actors.here)} actors: {actors(machine, address is not None)}")
+        yield machine
+
+
+@contextlib.contextmanager
+def connected(output: Output, address: str | None) -> Iterator[tuple[ModuleType, contextlib.ExitStack]]:
+    """Ray, ended afterwards whatever happens; and what is to be done before it is ended, while signals are ignored.
+
+    Raises: Infrastructure.
+    """
     output.note(f"connecting to Ray at {address} ..." if address else "starting a private Ray ...")
     if not coloured(output.err):
         os.environ.setdefault("RAY_COLOR_PREFIX", "0")
@@ -54,13 +71,7 @@ def booted(
         with signals.deferred(lambda: output.note(told)):
             ray = stack.enter_context(ray_session(address, output.note, LINK))
         stack.callback(signals.ignore)  # comes last but for the end of Ray
-        machine = LiveMachine(ray, scenario, place, (asked and asked.transport) or DEFAULT, watch=LINK)
-        stack.callback(machine.close)
-        stack.callback(_say_elsewhere, output, machine)
-        stack.callback(signals.ignore)
-        if introduce:
-            output.note(f"booted {len(machine.actors.here)} actors: {actors(machine, address is not None)}")
-        yield machine
+        yield ray, stack
 
 
 def _say_elsewhere(output: Output, machine: LiveMachine) -> None:

@@ -29,6 +29,7 @@ Asked = TypeVar("Asked")
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 MAX_SEED = 2**32 - 1
 MAX_SECONDS = 7 * 24 * 3600
+MAX_WORKERS = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,6 +240,19 @@ def placement(place: Iterable[str], address: str | None, machine: MachineConfig)
     if hosts and address is None:
         raise UserMistake("is only for --address; a private Ray has no other host", field="--place")
     return hosts
+
+
+def workers_options(command: Command) -> Command:
+    """Which processes search: --workers, --address."""
+    command = address_option("Default: processes on this computer")(command)
+    return click.option(
+        "--workers",
+        type=click.IntRange(1, MAX_WORKERS),
+        metavar="N",
+        help="Search with N processes; with --address, default: one for each of the cluster's processors. The result "
+        "is the same for any N; without --exhaust, the schedules of a seed differ from those without --workers. With "
+        "--all: at most N scenarios at a time.",
+    )(command)
 
 
 def refuse_live_options(engine: str, asked: LiveOptions) -> None:

@@ -57,6 +57,13 @@ def _auto(seed: int, depth: int, sites: Sequence[Site]) -> Auto:
     return Auto({**strategies, "near": Near(sites, seed, depth)}, {**PORTFOLIO, "near": NEAR})
 
 
+def portfolio(name: str, seed: int, depth: int, sites: Sequence[Site] = ()) -> Auto:
+    """The strategies that take turns under this name; of most there is one. near: pct aimed at the sites."""
+    if name == "auto":
+        return _auto(seed, depth, sites)
+    return Auto({name: Near(sites, seed, depth) if name == "near" else make(name, seed, depth)})
+
+
 def make(name: str, seed: int, depth: int, sites: Sequence[Site] = ()) -> Strategy:
     """A strategy by name.
 

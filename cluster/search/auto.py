@@ -42,15 +42,20 @@ class Auto(Strategy):
 
     def new_execution(self) -> bool:
         while self.strategies:
-            if not self.turns:
-                self.turns = self._batch()
-            self.name = self.turns.pop()
+            self.name = self.deal()
             if self.strategies[self.name].new_execution():
-                self.spent[self.name] += 1
                 return True
             del self.strategies[self.name]  # it has none left to try
             self.turns = [name for name in self.turns if name != self.name]
         return False
+
+    def deal(self) -> str:
+        """Whose turn is the next one."""
+        if not self.turns:
+            self.turns = self._batch()
+        name = self.turns.pop()
+        self.spent[name] += 1
+        return name
 
     def _batch(self) -> list[str]:
         """The turns of the next batch, evenly mixed."""
@@ -79,7 +84,11 @@ class Auto(Strategy):
         return True
 
     def told(self, new: bool, found: bool) -> None:
-        self.gained[self.name] += new + FINDING * found
+        self.credit(self.name, new, found)
+
+    def credit(self, name: str, new: bool, found: bool) -> None:
+        """A turn of this strategy has come to a new class, or to a finding."""
+        self.gained[name] += new + FINDING * found
 
     def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread | None:
         return self.chooser().pick(enabled, current)

@@ -179,8 +179,11 @@ class Classes(Strategy):
 
     def count(self) -> bool:
         """The execution is over: count its class. Is it new?"""
+        return self.add(self.order.digest())
+
+    def add(self, known: int) -> bool:
+        """Count an execution of the class with this hash. Is it new?"""
         self.executions += 1
-        known = self.order.digest()
         count = self.seen.get(known, 0)
         if not count and len(self.seen) >= MOST:
             return True

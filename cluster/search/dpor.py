@@ -29,13 +29,18 @@ from nodes.cpu import Thread
 
 
 class Branch:
-    """A node of a wakeup tree: an event to perform, and what to perform behind it."""
+    """A node of a wakeup tree: an event to perform, and what to perform behind it.
 
-    __slots__ = ("event", "rest")
+    Attributes:
+        ahead: the event as it was performed, if somebody has explored the branch ahead of the search (share.py).
+    """
+
+    __slots__ = ("ahead", "event", "rest")
 
     def __init__(self, event: Event):
         self.event = event
         self.rest: list[Branch] = []
+        self.ahead: Event | None = None
 
     def take_from(self, events: list[Event]) -> list[Event] | None:
         """What is left of a beginning if this event comes first; None: it cannot."""
@@ -54,12 +59,33 @@ class Place:
     Attributes:
         asleep: what was explored there, or sleeps since an earlier place, as it was performed.
         tree: what is to be explored; the first is being explored.
+        inherited: how many sleep since an earlier place; these come first.
     """
 
-    __slots__ = ("asleep", "tree")
+    __slots__ = ("asleep", "inherited", "tree")
 
     def __init__(self, asleep: dict[Label, Event], tree: list[Branch]):
         self.asleep, self.tree = asleep, tree
+        self.inherited = len(asleep)
+
+    def after(self, event: Event) -> Place:
+        """The place behind an event, which is that of the first branch."""
+        asleep = {label: other for label, other in self.asleep.items() if not other.depends(event)}
+        return Place(asleep, self.tree[0].rest)
+
+    def own(self) -> list[Event]:
+        """What was explored here."""
+        return list(self.asleep.values())[self.inherited :]
+
+    def add(self, events: list[Event]) -> None:
+        """Events were explored here."""
+        for event in events:
+            self.asleep[event.label] = event
+
+    def explore(self, events: list[Event]) -> None:
+        """Explore what begins with these events, unless that has been done, or the tree has it."""
+        if not self.covers(events):
+            self.insert(events)
 
     def covers(self, events: list[Event]) -> bool:
         """Has what begins with these events been explored?"""
@@ -75,6 +101,15 @@ class Place:
 
     def insert(self, events: list[Event]) -> None:
         """Explore what begins with these events, unless the tree has it."""
+        where = self.missing(events)
+        if where is not None:
+            into, left = where
+            for event in _choice_first(left):
+                into.append(Branch(event))
+                into = into[-1].rest
+
+    def missing(self, events: list[Event]) -> tuple[list[Branch], list[Event]] | None:
+        """What the tree lacks of what begins with these events, and where; None: it has it."""
         branches = self.tree[1:]
         into = self.tree
         while events:
@@ -82,14 +117,12 @@ class Place:
                 rest = branch.take_from(events)
                 if rest is not None:
                     if not branch.rest:
-                        return
+                        return None
                     events, branches, into = rest, branch.rest, branch.rest
                     break
             else:
-                for event in _choice_first(events):
-                    into.append(Branch(event))
-                    into = into[-1].rest
-                return
+                return into, events
+        return None
 
 
 def _choice_first(events: list[Event]) -> list[Event]:
@@ -109,7 +142,10 @@ class Optimal(Stepwise):
         redundant: given up, since all that was left had been explored. Invariant: 0, if no event is vague.
         places: before each event of the trace that was chosen, and where the execution is now. Invariant: the first
             branch of an event's place is that event.
+        base: how many of them are not to be left for another branch.
     """
+
+    base: int = 0
 
     def grown(self) -> None:
         super().grown()
@@ -147,9 +183,7 @@ class Optimal(Stepwise):
         """Where the execution is now."""
         events = self.trace.events
         if len(self.places) == len(events) - self.given:
-            before, event = self.places[-1], events[-1]
-            asleep = {label: other for label, other in before.asleep.items() if not other.depends(event)}
-            self.places.append(Place(asleep, before.tree[0].rest))
+            self.places.append(self.places[-1].after(events[-1]))
         return self.places[-1]
 
     # -- between executions --------------------------------------------------------------------
@@ -174,17 +208,14 @@ class Optimal(Stepwise):
         self._explore(earlier, [*self.trace.without(earlier), event.pending()])
 
     def _explore(self, at: int, events: list[Event]) -> None:
-        if at < self.given:
-            return
-        place = self.places[at - self.given]
-        if not place.covers(events):
-            place.insert(events)
+        if at >= self.given:
+            self.places[at - self.given].explore(events)
 
     def _backtrack(self) -> bool:
         self._learn()
         places, events = self.places, self.trace.events
         del places[len(events) - self.given :]
-        while places:
+        while len(places) > self.base:
             place = places[-1]
             done = place.tree.pop(0)
             place.asleep[done.event.label] = events[-1]
@@ -193,3 +224,52 @@ class Optimal(Stepwise):
                 return True
             places.pop()
         return False
+
+
+class Subtree(Optimal):
+    """The executions that begin as a path says: a part of the tree that somebody else owns.
+
+    Args:
+        path: what to do first.
+        explored: place on the path, or its end -> what was explored there before.
+        others: place on the path -> branches that will be explored there later.
+
+    Attributes:
+        beyond: what races lead to at places on the path, and neither `explored` nor `others` have: place, beginning.
+    """
+
+    def __init__(self, path: Sequence[Label], explored: dict[int, list[Event]], others: dict[int, list[Branch]]):
+        super().__init__()
+        self.base = len(path)
+        self.explored = explored
+        self.beyond: list[tuple[int, list[Event]]] = []
+        self._told: set[tuple[int, tuple[Label, ...]]] = set()
+        tree = self.places[0].tree
+        for at, label in enumerate(path):
+            branch = Branch(Event(label[0], 0, label[1]))
+            tree.append(branch)
+            tree.extend(others.get(at, ()))
+            tree = branch.rest
+        self.places[0].add(explored.get(0, []))
+
+    def _place(self) -> Place:
+        known = len(self.places)
+        place = super()._place()
+        if known <= self.base and len(self.places) > known:
+            place.add(self.explored.get(known, []))
+        return place
+
+    def _explore(self, at: int, events: list[Event]) -> None:
+        if at >= self.base:
+            super()._explore(at, events)
+            return
+        place = self.places[at]
+        told = at, tuple(event.label for event in events)
+        if told not in self._told and not place.covers(events) and place.missing(events) is not None:
+            self._told.add(told)
+            self.beyond.append((at, events))
+
+    def leave(self) -> bool:
+        """Learn from the last execution. Is there another one?"""
+        self._close()
+        return self._backtrack()

@@ -118,6 +118,28 @@ class Behind(NamedTuple):
 Progress = Callable[[Exploration], bool | None]
 
 
+class Account(NamedTuple):
+    """What one execution adds to the totals.
+
+    Attributes:
+        notes: signatures, as Exploration has them.
+        ended: it had all operations that it may have.
+    """
+
+    sites: dict[str, int]
+    notes: list[str]
+    points: int
+    operations: int
+    ended: bool
+
+    @classmethod
+    def of(cls, sim: Sim) -> Account:
+        """Of the last execution."""
+        noted = [*sim.notes, *([sim.finding] if sim.finding is not None and sim.finding.kind == UNEXPECTED else [])]
+        notes = [" ".join(part for part in note.signature if part) for note in noted]
+        return cls(sim.sites, notes, sim.points, sim.steps, sim.execution.ended)
+
+
 def explore(
     scenario: Scenario,
     strategy: str | Strategy | Behind | None = None,
@@ -141,7 +163,7 @@ def explore(
     result = search(scenario, strategy, seed, schedules, granularity, progress)
     if result.outcome is not None:
         followed = isinstance(strategy, Behind)  # and what was followed may have been switched at any access
-        _shorten(result, Sim(*prepare(scenario), granularity="access") if followed else result.sim)
+        shorten(result, Sim(*prepare(scenario), granularity="access") if followed else result.sim)
     return result
 
 
@@ -184,17 +206,20 @@ def search(
                 over = True
                 break
             result.schedules += 1
-            endless += sim.execution.ended
             if len(racy) > known:
                 known = len(racy)
                 chooser.grown()
-            collect(result, sim)
+            account = Account.of(sim)
+            endless += account.ended
+            collect(result, account)
+            if result.finding is None:
+                result.results = sim.results
             chose = first.turn() or name
             result.by[chose] = result.by.get(chose, 0) + 1
             if counted is not None:
                 first.told(counted.count(), finding is not None)
             if finding is not None and (result.finding is None or finding.kind != UNEXPECTED):
-                finding = _adopt(result, finding)
+                finding = adopt(result, finding, sim.deviations, sim.results)
             if finding is not None and finding.kind != UNEXPECTED:
                 break
             now = monotonic()
@@ -212,21 +237,20 @@ def search(
     return result
 
 
-def _adopt(result: Exploration, approximate: Finding) -> Finding | None:
+def adopt(result: Exploration, approximate: Finding, deviations: list[Deviation], results: Results) -> Finding | None:
     """The finding of the last execution, as that execution has it when it is recorded.
 
     An unrecorded execution is approximate; what a recorded one of the same schedule tells is so.
     """
-    sim = result.sim
-    recorded = replay(result.scenario, sim.deviations)
+    recorded = replay(result.scenario, deviations)
     if recorded.finding is not None:
-        recorded.deviations = sim.deviations
+        recorded.deviations = deviations
         result.outcome, result.seen, result.found_at = recorded, approximate, result.schedules
-        result.raw_deviations, result.results = len(sim.deviations), sim.results
+        result.raw_deviations, result.results = len(deviations), results
     return recorded.finding
 
 
-def _shorten(result: Exploration, sim: Sim) -> None:
+def shorten(result: Exploration, sim: Sim) -> None:
     """Replace the finding's schedule by a shorter one that has a finding of the same signature, and make its token.
 
     Args:
@@ -245,14 +269,11 @@ def _shorten(result: Exploration, sim: Sim) -> None:
     result.outcome, result.results = again, again.results
 
 
-def collect(result: Exploration, sim: Sim) -> None:
+def collect(result: Exploration, account: Account) -> None:
     """Add one execution to the totals."""
-    for site, count in sim.sites.items():
+    for site, count in account.sites.items():
         result.sites[site] = result.sites.get(site, 0) + count
-    for note in [*sim.notes, *([sim.finding] if sim.finding is not None and sim.finding.kind == UNEXPECTED else [])]:
-        key = " ".join(part for part in note.signature if part)
-        result.notes[key] = result.notes.get(key, 0) + 1
-    result.points = max(result.points, sim.points)
-    result.operations += sim.steps
-    if result.finding is None:
-        result.results = sim.results
+    for note in account.notes:
+        result.notes[note] = result.notes.get(note, 0) + 1
+    result.points = max(result.points, account.points)
+    result.operations += account.operations

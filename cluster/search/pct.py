@@ -51,12 +51,12 @@ class Pct(Sampling):
 
     def lesson(self) -> Any:
         points, self.points = self.points, 0
-        return points
+        return min(points, FAIR_AFTER * self.longest)
 
     def learn(self, lesson: Any) -> None:
         if lesson:
             known = 0 if self.guessed else self.longest
-            self.longest, self.guessed = max(known, min(lesson, FAIR_AFTER * self.longest)), False
+            self.longest, self.guessed = max(known, lesson), False
 
     def knowledge(self) -> Any:
         return self.longest, self.guessed

@@ -87,14 +87,14 @@ class Rff(Pos):
         return super().new_execution()
 
     def lesson(self) -> Any:
-        """Points, sights, what was read from what, and the abstract schedule that led to it."""
+        """How long, sights, what was read from what, and the abstract schedule that led to it."""
         fresh, new = list(self.fresh), list(self.new)
         self.fresh, self.new = {}, {}
-        return self.patience.take(), fresh, new, list(self.tried.items()) if new else []
+        return self.patience.lesson(), fresh, new, list(self.tried.items()) if new else []
 
     def learn(self, lesson: Any) -> None:
-        points, fresh, new, tried = lesson
-        self.patience.learn(points)
+        longest, fresh, new, tried = lesson
+        self.patience.learn(longest)
         for thing, kind, name, reads, writes in fresh:
             self._see((_thing(thing), _pair(kind), name, reads, writes))
         pairs = {(_thing(thing), (_pair(read), _pair(write))) for thing, (read, write) in new}

@@ -24,6 +24,8 @@ from nodes.cpu import Thread
 ALWAYS = 1 << 30
 #: an execution of so many times the points of the longest one that ended becomes fair
 FAIR_AFTER = 3
+#: whose turn it is in the first execution of a search
+DEFAULT = "default schedule"
 #: points of an execution, while none has ended
 FIRST_GUESS = 100
 
@@ -119,14 +121,14 @@ class Sampling(Strategy):
         """What the last execution has taught, of what it does not know yet; it is not told a second time."""
         return None
 
-    def learn(self, lesson: Any) -> None:  # noqa: B027 - nothing to learn for who goes by nothing
+    def learn(self, lesson: Any) -> None:
         """Know this too."""
 
     def knowledge(self) -> Any:
         """All that it has learned."""
         return None
 
-    def know(self, knowledge: Any) -> None:  # noqa: B027
+    def know(self, knowledge: Any) -> None:
         """Know this, and no more."""
 
 
@@ -161,15 +163,14 @@ class Patience:
         self.points = 0
         self.longest = FIRST_GUESS
 
-    def take(self) -> int:
-        """The points of the execution that has ended."""
+    def lesson(self) -> int:
+        """How long executions are, after the one that has ended."""
         points, self.points = self.points, 0
-        return points
+        return points if points <= FAIR_AFTER * self.longest else self.longest + self.longest // 10
 
-    def learn(self, points: int) -> None:
-        """An execution had so many points."""
-        ran_out = points > FAIR_AFTER * self.longest
-        self.longest = self.longest + self.longest // 10 if ran_out else max(self.longest, points)
+    def learn(self, lesson: int) -> None:
+        """Know of such an execution."""
+        self.longest = max(self.longest, lesson)
 
     def ends(self) -> bool:
         """One more point. Is this execution far longer than those before it?"""
@@ -235,7 +236,7 @@ class DefaultFirst(Strategy):
         return self.then.learns()
 
     def turn(self) -> str:
-        return self.then.turn() if self.now is self.then else "default schedule"
+        return self.then.turn() if self.now is self.then else DEFAULT
 
     def told(self, new: bool, found: bool) -> None:
         if self.now is self.then:

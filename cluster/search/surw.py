@@ -69,11 +69,11 @@ class Surw(Sampling):
         return True
 
     def lesson(self) -> Any:
-        """Points, and of each thing: what it is, whether it was changed, and the counts."""
+        """How long, and of each thing: what it is, whether it was changed, and the counts."""
         now, wrote = self.now, self.wrote
         self.now, self.wrote = {}, set()
         news = [(thing, thing in wrote, counts) for thing, counts in now.items() if self._is_news(thing, counts, wrote)]
-        return self.patience.take(), news
+        return self.patience.lesson(), news
 
     def _is_news(self, thing: Thing, counts: Counts, wrote: set[Thing]) -> bool:
         seen = self.seen.get(thing)
@@ -84,8 +84,8 @@ class Surw(Sampling):
         return any(count > seen.get(name, 0) for name, count in counts.items())
 
     def learn(self, lesson: Any) -> None:
-        points, news = lesson
-        self.patience.learn(points)
+        longest, news = lesson
+        self.patience.learn(longest)
         for at, wrote, counts in news:
             thing: Thing = tuple(at)
             if thing not in self.seen and len(self.seen) == MOST:

@@ -136,6 +136,7 @@ class Trace:
             number = self._cpus[thread.cpu] = len(self._cpus)
             self._of_cpu.append([])
             self._threads += thread.processor.threads
+            self._threads.sort(key=_order)
             for event in self.events:
                 event.clock.append(0)
         return number
@@ -157,6 +158,11 @@ class Trace:
                     self.add(event, [])
             for _ in thread.processor.pending.get(thread.name, ()):
                 self.add(Event("", number), [thread])
+
+    def meet(self, threads: Iterable[Thread]) -> None:
+        """Number the processors of these contexts now, in this order."""
+        for thread in threads:
+            self._number(thread)
 
     # -- events to come ----------------------------------------------------------------
 
@@ -402,6 +408,10 @@ class Trace:
         """The events behind one that did not happen after it."""
         event = self.events[place]
         return [later for later in self.events[place + 1 :] if later.clock[event.cpu] < event.number]
+
+
+def _order(thread: Thread) -> int:
+    return thread.order
 
 
 def _tries_again(thread: Thread) -> bool:

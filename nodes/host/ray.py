@@ -1,4 +1,4 @@
-"""The only Ray actor class, and Ray as a transport: the only module of `nodes` that imports Ray.
+"""The Ray actor of a machine, and Ray as a transport: the only module of `nodes` that imports Ray.
 
 Ray starts the actors, places them and watches them. Operations travel over sockets (sockets.py) or as calls of other
 actors; these are slow, and the judge of the sockets: both give the same digests.

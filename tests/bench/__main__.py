@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -154,6 +155,26 @@ def two_processes_rows() -> list[Row]:
     return [("two searches of E54 at once", two, "schedules/s", f"{two / one:.2f} of one")]
 
 
+def workers_rows() -> list[Row]:
+    """One search by two workers, beside the same search by one: wall time without, and CPU time with all beginnings."""
+    rows = []
+    for what, options in {"auto": [], "dpor": ["--exhaust"]}.items():
+        figures = []
+        for workers in (1, 2):
+            command = [sys.executable, "-m", "cluster.cli", "explore", "E54", "--fixed", *options, "--json"]
+            command += ["--schedules", str(4 * SEARCHED), "--workers", str(workers)]
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            done = json.loads(subprocess.check_output(command, stderr=subprocess.DEVNULL))
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            figures.append((done["schedules"], done["schedules"] / done["seconds"], cpu))
+        (counted, one, cpu), (again, two, cpu_of_two) = figures
+        assert counted == again
+        beside = f"{two / one:.2f} of one worker; CPU time {cpu_of_two / cpu:.2f} of one"
+        rows.append((f"E54 by two workers, {what}", two, "schedules/s", beside))
+    return rows
+
+
 #: the live machines that are measured: what they are -> CPUs, keys of the machine, transport, rounds of forks
 LIVE: dict[str, tuple[int, str, Kind, int]] = {
     "live, 2 CPUs": (2, "", "leases", 16),
@@ -257,7 +278,7 @@ def pss_mib(pid: int | str) -> float:
 def main() -> None:
     """Measure, and print a table (or `--json`)."""
     print(f"form: {FORM.name}", file=sys.stderr)
-    rows = sim_rows() + small_rows() + flat_rows() + two_processes_rows()
+    rows = sim_rows() + small_rows() + flat_rows() + two_processes_rows() + workers_rows()
     if "--no-live" not in sys.argv:
         rows += live_rows()
     if "--json" in sys.argv:

@@ -215,10 +215,10 @@ def test_patience_ends_in_an_execution_far_longer_than_those_before() -> None:
     """And learns from such an execution only a little: it went on because somebody was held back."""
     patience = Patience()
     for points, ended in ((250, False), (700, False), (3000, True)):
-        patience.learn(patience.take())
+        patience.learn(patience.lesson())
         ends = [patience.ends() for _ in range(points)]
         assert ends[-1] == ended
-    patience.learn(patience.take())
+    patience.learn(patience.lesson())
     assert patience.longest == 770 and patience.points == 0
 
 

@@ -1,0 +1,59 @@
+"""Shared by the commands that search with several processes: the workers that the user asks for, always ended."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from cluster import signals
+from cluster.boot import boot
+from cluster.cli.output import Output
+from cluster.search.batch import Job
+from cluster.search.pool import Pool
+from cluster.search.spread import SHARED
+from shared.errors import UserMistake
+from shared.text import counted
+
+
+def refuse_workers(strategy: str, workers: int | None, address: str | None, alone: str) -> None:
+    """What one process alone can do.
+
+    Args:
+        alone: an option of a search that one process performs; "": none is given.
+
+    Raises: UserMistake.
+    """
+    for field, value in (("--workers", workers), ("--address", address)):
+        if value is not None and alone:
+            raise UserMistake(f"cannot be given with {alone}", field=field)
+        if value is not None and strategy not in SHARED:
+            raise UserMistake(f"cannot be given with strategy {strategy}, which one process performs", field=field)
+
+
+@contextlib.contextmanager
+def pool(output: Output, job: Job, workers: int | None, address: str | None) -> Iterator[Pool]:
+    """Workers that know the job.
+
+    Args:
+        workers: how many; None: one for each processor of the cluster.
+        address: of a Ray cluster; None: they are processes on this computer.
+
+    Raises: UserMistake - setup cannot be done, or there is no such address; Infrastructure.
+    """
+    boot(job.scenario)
+    if address is None:
+        from cluster.workers.processes import Processes
+
+        with Processes(workers or 1, job.setup()) as processes:
+            yield processes
+        return
+    from cluster.cli.live import check_address, connected
+    from cluster.workers.actors import Actors, processors
+
+    check_address(address)
+    with connected(output, address) as (ray, stack):
+        actors = Actors(ray, workers or processors(ray), job.setup(elsewhere=True))
+        stack.callback(actors.close)
+        stack.callback(signals.ignore)
+        output.note(f"searching with {counted(actors.workers, 'actor')}")
+        yield actors

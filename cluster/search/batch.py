@@ -1,0 +1,182 @@
+"""The messages of a search by several processes: what is searched, a batch, and what came of it.
+
+The owner of the search tells each worker once what is searched (`Job`), and then sends batches: executions of
+strategies that choose at random (`Walks`). A worker answers with what came of each execution (`Ran`).
+
+Lists for tuples are what is left of them on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from cluster.runs.token import kernel_version
+from cluster.search.explore import Account
+from cluster.search.near import Site
+from shared.errors import Infrastructure
+from shared.findings import Finding
+from shared.journal.deviation import Deviation
+from shared.patch import current, switch
+from shared.scenario.model import Results, Scenario
+from shared.scenario.pack import pack_scenario, unpack_scenario
+from shared.wire.codec import Form, encode
+from shared.wire.tables import differing, tables
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is searched, and how.
+
+    Attributes:
+        strategy: by its name; near: pct aimed at the sites.
+        sites: for strategies that can be aimed.
+    """
+
+    scenario: Scenario
+    strategy: str
+    seed: int = 0
+    sites: tuple[Site, ...] = ()
+    granularity: str = "guarded"
+
+    def setup(self, elsewhere: bool = False) -> bytes:
+        """What a worker is told.
+
+        Args:
+            elsewhere: it is on another computer, where the kernel's source may be another; to compare takes a while.
+        """
+        patch = current()
+        sent = None if patch is None else (patch.file, patch.source)
+        return encode(JOB, Sent(self, kernel_version() if elsewhere else "", sent, tables()))
+
+
+class Sent(NamedTuple):
+    """A job, and what its worker must agree about.
+
+    Attributes:
+        version: of the kernel's source; "": it is the same.
+        patch: file and text of the patch that is applied.
+        tables: see shared/wire/tables.py.
+    """
+
+    job: Job
+    version: str
+    patch: tuple[str, str] | None
+    tables: Mapping[str, str]
+
+    def plain(self) -> list[object]:
+        job = self.job
+        how = (job.strategy, job.seed, job.sites, job.granularity)
+        return [pack_scenario(job.scenario), *how, self.version, self.patch, dict(self.tables)]
+
+    @classmethod
+    def parse(cls, body: Any) -> Sent:
+        scenario, strategy, seed, sites, granularity, version, patch, theirs = body
+        aimed = tuple(Site(*site) for site in sites)
+        job = Job(unpack_scenario(scenario), strategy, seed, aimed, granularity)
+        return cls(job, version, None if patch is None else tuple(patch), theirs)
+
+    def agree(self) -> None:
+        """Apply the patch to this process.
+
+        Raises: UserMistake - the patch cannot be applied; Infrastructure - this process has other source.
+        """
+        wrong = differing(self.tables, tables())
+        if wrong:
+            raise Infrastructure(f"a worker has other source than the search: its {' and '.join(wrong)} differ")
+        switch(self.patch)
+        if self.version not in ("", kernel_version()):
+            raise Infrastructure("a worker has other source than the search: its kernel differs")
+
+
+class Walks(NamedTuple):
+    """Executions of strategies that choose at random; the answer is `Done`.
+
+    Attributes:
+        first: number of the first one, from 0.
+        turns: whose turn each of them is.
+        racy: fields that are points from the beginning.
+        knowledge: `Sampling.knowledge` of each strategy, as bytes.
+    """
+
+    first: int
+    turns: list[str]
+    racy: list[str]
+    knowledge: bytes
+
+    @classmethod
+    def parse(cls, body: Any) -> Walks:
+        return cls(*body)
+
+
+class Ran(NamedTuple):
+    """What came of one execution.
+
+    Attributes:
+        number: hash of its class.
+        grown: fields that have become racy in it.
+        found: it had a finding, if only while it was not recorded.
+        lesson: `Sampling.lesson` of whose turn it was.
+    """
+
+    account: Account
+    number: int
+    grown: list[str]
+    found: bool
+    lesson: Any
+
+    @classmethod
+    def parse(cls, body: Any) -> Ran:
+        account, *rest = body
+        return cls(Account(*account), *rest)
+
+
+class Confirmed(NamedTuple):
+    """A finding that a recorded execution has, too.
+
+    Attributes:
+        at: which execution of the batch had it, from 0.
+        seen: as the execution that was not recorded had it.
+        results: of its programs.
+    """
+
+    at: int
+    seen: Finding
+    deviations: list[Deviation]
+    results: Results
+
+    def plain(self) -> list[object]:
+        return [self.at, self.seen.as_dict(), self.deviations, self.results]
+
+    @classmethod
+    def parse(cls, body: Any) -> Confirmed:
+        at, seen, deviations, results = body
+        return cls(at, Finding(**seen), [Deviation(*deviation) for deviation in deviations], results)
+
+
+class Done(NamedTuple):
+    """What came of a batch. If it has a finding of the kernel's, that is of the last execution.
+
+    Attributes:
+        findings: the first results that the scenario does not expect, and what ended the batch.
+        results: of the programs, of the last execution.
+    """
+
+    ran: list[Ran]
+    findings: list[Confirmed]
+    results: Results
+
+    def plain(self) -> list[object]:
+        return [self.ran, [finding.plain() for finding in self.findings], self.results]
+
+    @classmethod
+    def parse(cls, body: Any) -> Done:
+        ran, findings, results = body
+        return cls([Ran.parse(one) for one in ran], [Confirmed.parse(one) for one in findings], results)
+
+
+JOB: Form[Sent] = Form("job", 1 << 26, Sent.parse, Sent.plain)
+WALKS: Form[Walks] = Form("walks", 1 << 26, Walks.parse)
+DONE: Form[Done] = Form("done", 1 << 28, Done.parse, Done.plain)
+KNOWLEDGE: Form[dict[str, Any]] = Form("knowledge", 1 << 25)

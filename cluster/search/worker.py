@@ -1,0 +1,126 @@
+"""A worker: it runs the batches of a search that somebody else owns.
+
+All that it keeps from one batch to the next is the machine, and what it was told last. Each execution begins with the
+racy fields and the knowledge of its batch, and with random numbers of its own, so it does not matter what was run
+before it in this process.
+"""
+
+from __future__ import annotations
+
+from cluster.boot import prepare
+from cluster.runs.replay import replay
+from cluster.search import portfolio
+from cluster.search.batch import DONE, JOB, KNOWLEDGE, WALKS, Confirmed, Done, Ran, Walks
+from cluster.search.branch import BRANCH, EXPLORED, Branch, Explored, Stop
+from cluster.search.classes import Classes
+from cluster.search.dpor import Subtree
+from cluster.search.explore import Account
+from cluster.search.strategy import DEFAULT, Sampling, SearchOver, Stay, Strategy
+from cluster.search.trace import Event
+from cluster.sim.engine import Sim, seldom_collected
+from shared.findings import UNEXPECTED, Finding
+from shared.program.functions import import_all
+from shared.wire.codec import decode, encode
+
+
+class Worker:
+    """Runs batches.
+
+    Args:
+        setup: a `Job`, as bytes.
+
+    Raises: UserMistake - the patch cannot be applied here; Infrastructure - this process has other source.
+    """
+
+    def __init__(self, setup: bytes):
+        sent = decode(JOB, setup)
+        sent.agree()
+        self.job = sent.job
+        scenario = self.job.scenario
+        if scenario.functions is not None:
+            import_all(scenario.functions)
+        self.sim = Sim(*prepare(scenario), set(), self.job.granularity)
+        self.known = b""
+        self.strategies: dict[str, Strategy] = {}
+
+    def run(self, batch: bytes) -> bytes:
+        """What comes of a batch."""
+        with seldom_collected():
+            if BRANCH.is_of(batch):
+                return encode(EXPLORED, self._explore(decode(BRANCH, batch)))
+            return encode(DONE, self._walk(decode(WALKS, batch)))
+
+    def _walk(self, walks: Walks) -> Done:
+        self._know(walks.knowledge)
+        done = Done([], [], {})
+        for at, turn in enumerate(walks.turns):
+            lesson = None
+            strategy = self.strategies[turn]
+            if isinstance(strategy, Sampling):
+                strategy.random.seed(f"{self.job.seed} {walks.first + at}")
+            classes = Classes(strategy)
+            finding = self._execute(classes, walks.racy)
+            if isinstance(strategy, Sampling):
+                lesson = strategy.lesson()
+            grown = sorted(self.sim.racy.difference(walks.racy))
+            done.ran.append(Ran(Account.of(self.sim), classes.order.digest(), grown, finding is not None, lesson))
+            if finding is not None and self._ends(done, finding):
+                break
+        return done._replace(results=self.sim.results)
+
+    def _explore(self, branch: Branch) -> Explored:
+        """Go through a part of a tree, until there is a finding, there are more points, or it has been enough."""
+        done = Done([], [], {})
+        subtree = Subtree(branch.path, branch.explored, branch.others)
+        subtree.trace.meet(processor.threads[0] for processor in self.sim.machine.processors if processor.threads)
+        path: list[Event] = []
+        stop = None
+        while True:
+            redundant = subtree.redundant
+            try:
+                finding = self._execute(subtree, branch.racy)
+            except SearchOver:
+                break
+            path = path or subtree.whole().events[: subtree.base]
+            grown = sorted(self.sim.racy.difference(branch.racy))
+            lesson = subtree.redundant > redundant
+            done.ran.append(Ran(Account.of(self.sim), 0, grown, finding is not None, lesson))
+            if (finding is not None and self._ends(done, finding)) or grown:
+                break
+            if len(done.ran) >= branch.budget:
+                stop = self._stop(subtree) if subtree.leave() else None
+                break
+        return Explored(done._replace(results=self.sim.results), path, subtree.beyond, stop)
+
+    def _stop(self, subtree: Subtree) -> Stop:
+        """Where it is."""
+        events, places = subtree.trace.events[subtree.base :], subtree.places[subtree.base :]
+        return Stop(events, [place.own() for place in places], places[0].tree)
+
+    def _know(self, knowledge: bytes) -> None:
+        """Know what the batch goes by, and no more."""
+        if knowledge != self.known or not self.strategies:
+            job = self.job
+            turns = portfolio(job.strategy, job.seed, job.scenario.bound.depth, job.sites)
+            self.strategies = {DEFAULT: Stay(), **turns.strategies}
+            for name, known in decode(KNOWLEDGE, knowledge).items():
+                strategy = self.strategies[name]
+                assert isinstance(strategy, Sampling)
+                strategy.know(known)
+            self.known = knowledge
+
+    def _execute(self, strategy: Strategy, racy: list[str]) -> Finding | None:
+        self.sim.racy.clear()
+        self.sim.racy.update(racy)
+        return self.sim.execute(strategy)
+
+    def _ends(self, done: Done, finding: Finding) -> bool:
+        """Note the finding of the last execution, if a recorded one has it, too. Does it end the search?"""
+        if finding.kind == UNEXPECTED and done.findings:
+            return False
+        sim = self.sim
+        again = replay(self.job.scenario, sim.deviations).finding
+        if again is None:
+            return False
+        done.findings.append(Confirmed(len(done.ran) - 1, finding, sim.deviations, sim.results))
+        return again.kind != UNEXPECTED

@@ -1,0 +1,76 @@
+"""What a worker answers, in whatever process it is: what came of a batch, or what it has raised."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from cluster.search import worker
+from shared.errors import Infrastructure, ProjectBug, UserMistake
+from shared.wire.codec import Form, decode, encode
+
+
+class Failure(NamedTuple):
+    """What a worker has raised.
+
+    Attributes:
+        user: it is a mistake of the user's. file, line, field: where.
+    """
+
+    user: bool
+    message: str
+    file: str | None = None
+    line: int | None = None
+    field: str | None = None
+
+    @classmethod
+    def of(cls, error: Exception) -> Failure:
+        if isinstance(error, UserMistake):
+            return cls(True, error.message, error.file, error.line, error.field)
+        return cls(False, str(error) if isinstance(error, ProjectBug) else f"{type(error).__name__}: {error}")
+
+    @classmethod
+    def parse(cls, body: Any) -> Failure:
+        return cls(*body)
+
+    def raised(self) -> Exception:
+        if self.user:
+            return UserMistake(self.message, file=self.file, line=self.line, field=self.field)
+        return Infrastructure(f"a worker failed: {self.message}")
+
+
+FAILURE: Form[Failure] = Form("failure", 1 << 20, Failure.parse)
+READY: Form[None] = Form("ready", 1 << 10)
+
+
+def checked(answer: bytes) -> bool:
+    """Is this what came of a batch, or of a beginning?
+
+    Raises: UserMistake, Infrastructure - it is what the worker has raised.
+    """
+    if FAILURE.is_of(answer):
+        raise decode(FAILURE, answer).raised()
+    return True
+
+
+class Worker:
+    """Answers, and raises nothing."""
+
+    def __init__(self) -> None:
+        self.worker: worker.Worker | None = None
+
+    def begin(self, setup: bytes) -> bytes:
+        """Be told what is searched."""
+        try:
+            self.worker = worker.Worker(setup)
+            return encode(READY, None)
+        except Exception as error:
+            return encode(FAILURE, Failure.of(error))
+
+    def run(self, batch: bytes) -> bytes:
+        """Run a batch."""
+        try:
+            if self.worker is None:
+                raise Infrastructure("it has not been told what is searched")
+            return self.worker.run(batch)
+        except Exception as error:
+            return encode(FAILURE, Failure.of(error))
