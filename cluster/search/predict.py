@@ -263,8 +263,15 @@ class Predictor:
                     )
                 elif holder.place > start.place and not start.must_precede(holder):
                     yield Prediction(
-                        "interrupt", _told(lock, holder), operation.target, start, holder, operation, holder,
-                        short=True, back=True,
+                        "interrupt",
+                        _told(lock, holder),
+                        operation.target,
+                        start,
+                        holder,
+                        operation,
+                        holder,
+                        short=True,
+                        back=True,
                     )
 
     def _tries(self) -> Iterator[Prediction]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from cluster.postmortem.words import by_address, said
+from cluster.search.strategy import Strategy
+from cluster.search.walk import RandomWalk
 from cluster.session.look import Look
 from cluster.session.session import Going, Session, Stop
 from shared.errors import Exit, UserMistake
@@ -58,7 +60,7 @@ COMMANDS = {
     "trace": Use("trace CTX", "show the kernel stack of a context, its locks, and its next operation; also bt"),
     "show": Use("show WHAT", "page 12, anon:9, uvmexp, locks, anon:9.an_lock, map PROCESS, scenario"),
     "step": Use("step [CTX] [N]", "perform N operations, of one context or by the default schedule"),
-    "continue": Use("continue", "go on until a breakpoint, a finding, or nothing can go on; also c"),
+    "continue": Use("continue [random SEED]", "go on until a breakpoint, a finding, or nothing can go on; also c"),
     "until": Use("until FUNCTION", "go on until a context enters this function"),
     "break": Use("break [FUNCTION]", "stop whenever a context enters this function; list the breakpoints"),
     "delete": Use("delete [FUNCTION]", "remove a breakpoint, or all"),
@@ -101,12 +103,13 @@ class Console:
 
     def begin(self, line: str) -> Answer | Going:
         """Perform a command, or say how the machine is to go on for it."""
-        self.from_ = len(self.session.machine.records)
         try:
             answer = self._perform(line.strip())
         except UserMistake as mistake:
             return refusal(mistake)
-        if isinstance(answer, Answer) and self.session.finding is not None:
+        if isinstance(answer, Going):
+            self.from_ = len(self.session.machine.records)
+        elif self.session.finding is not None:
             answer.exit = Exit.FINDING
         return answer
 
@@ -158,7 +161,7 @@ class Console:
         for word in names:
             if word not in COMMANDS:
                 unknown("command", word, COMMANDS)
-        return Answer([f"  {COMMANDS[word].form:<19}{COMMANDS[word].does}" for word in names])
+        return Answer([f"  {COMMANDS[word].form:<24}{COMMANDS[word].does}" for word in names])
 
     # -- going on -----------------------------------------------------------------------
 
@@ -172,8 +175,14 @@ class Console:
         return Going(words[0] if words else None, many, frozenset(self.breaks))
 
     def _continue(self, name: str, words: list[str]) -> Going:
-        self._words(name, words, 0, 0)
-        return Going(None, 1 << 60, frozenset(self.breaks))
+        chooser: Strategy | None = None
+        if words:
+            how, seed = self._words(name, words, 0, 2) if len(words) == 2 else ("", "")
+            if how != "random" or not (seed.isascii() and seed.isdecimal() and len(seed) < 10):
+                raise UserMistake(f"expected: {COMMANDS[name].form}")
+            chooser = RandomWalk(int(seed))
+            chooser.new_execution()
+        return Going(None, 1 << 60, frozenset(self.breaks), chooser)
 
     def _until(self, name: str, words: list[str]) -> Going:
         (function,) = self._words(name, words, 1, 1)
@@ -199,12 +208,19 @@ class Console:
         """The machine was let go, and has stopped."""
         answer = self.where(stop)
         records = self.session.machine.records[self.from_ :]
-        told = [line for record in records if (line := self._told(record))]
-        left = len(told) - MAX_TOLD if going.operations <= MAX_STEPS else len(told)
-        if left > 0:
-            operations = sum("k" in record for record in records)
-            told = [f"  ({counted(operations, 'operation')})", *(told[-MAX_TOLD:] if left < len(told) else ())]
-        answer.lines[:0] = told
+        told: list[str] = []
+        if going.operations <= MAX_STEPS:
+            for record in reversed(records):
+                line = self._told(record)
+                if line and len(told) == MAX_TOLD:
+                    break
+                told += [line] if line else []
+        operations = sum("k" in record for record in records)
+        if len(told) in (0, MAX_TOLD) and operations:
+            answer.lines.insert(0, f"  ({counted(operations, 'operation')})")
+            answer.lines[1:1] = reversed(told)
+        else:
+            answer.lines[:0] = reversed(told)
         return answer
 
     def _told(self, record: Record) -> str:

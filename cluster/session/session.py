@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from cluster.runs.outcome import Outcome
 from cluster.runs.replay import recorded
-from cluster.search.strategy import default
+from cluster.search.strategy import Strategy, default
 from cluster.session.stepped import Stepped
 from nodes.cpu import FINISHED, Thread
 from shared.detectors.verdict import judge, snapshot_of, sort_out, waits_of
@@ -54,13 +54,15 @@ class Going:
     """What the machine was told to do.
 
     Attributes:
-        ctx: the context that performs it; None: the default schedule says.
+        ctx: the context that performs it; None: the default schedule says, or another strategy.
         operations: how many; breaks: functions at whose entry it stops.
+        chooser: that strategy, which does not choose data.
     """
 
     ctx: str | None
     operations: int
     breaks: frozenset[str] = frozenset()
+    chooser: Strategy | None = None
     stop: Stop = field(default=Stop("done"))
 
 
@@ -155,8 +157,10 @@ class Session:
             if not able:
                 going.stop = Stop("rest")
                 return None
-            last = machine.hand.last
-            return default(able, current if current in able else None, -1 if last is None else last.order)
+            last, current = machine.hand.last, current if current in able else None
+            if going.chooser is not None:
+                return going.chooser.pick(able, current)
+            return default(able, current, -1 if last is None else last.order)
 
         machine.go(decide)
         self._after()

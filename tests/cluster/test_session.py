@@ -151,6 +151,8 @@ def test_a_step_that_is_added_changes_nothing_of_what_was_done() -> None:
         ("spawn P0", "expected: spawn THREAD STEP"),
         ("stepp", "there is no command 'stepp' (did you mean step?)"),
         ("step P9", "there is no context 'P9'; there are: P0, P1"),
+        ("continue random", "expected: continue [random SEED]"),
+        ("continue randomly 3", "expected: continue [random SEED]"),
         ("step P0 0", "N is 1 to 1,000,000"),
         ("break uvm_falt", "there is no kernel function 'uvm_falt' (did you mean uvm_fault"),
         ("delete uvm_fault", "there is no breakpoint 'uvm_fault'"),
@@ -298,6 +300,20 @@ def test_a_wait_that_a_further_step_ends_is_a_finding_only_if_none_comes(
         assert_replays(one.session)
 
 
+@pytest.mark.parametrize("seed", [6, 7])
+def test_a_machine_goes_on_at_random_by_a_seed(seed: int) -> None:
+    """With the same picks each time, and others than by the default schedule."""
+    picks = []
+    for command in (f"continue random {seed}", f"continue random {seed}", "continue"):
+        session = Session(opened(shipped("S3a-shipped")))
+        said = console(session).run(command)
+        assert said.lines[0] == f"  ({session.machine.operations:,} operations)" and session.machine.ended
+        picks.append(session.machine.hand.picks.runs)
+        if command != "continue":
+            assert_replays(session)
+    assert picks[0] == picks[1] and len(picks[0]) > 10 * len(picks[2])
+
+
 def test_a_machine_at_rest_can_be_ended_without_a_finding() -> None:
     said = console(begun())
     lines(said, "spawn P0 mmap: {as: buf, pages: 1}", "continue")
@@ -403,8 +419,7 @@ def test_a_machine_that_goes_on_is_looked_at_and_paused_by_another_client(sessio
     token = read_token(sessions / "busy")
     goer, other = Client(sessions / "busy", token), Client(sessions / "busy", token)
     number = goer.send("continue")
-    while not other.ask("ps")["data"]["goes_on"]:
-        pass
+    assert waited(lambda: other.ask("ps")["data"]["goes_on"])
     asked = [other.ask("step"), other.ask("ps"), other.ask("pause")]
     assert asked[0]["data"] == {"error": "the machine goes on; pause it first"}
     assert asked[1]["exit"] == 0 and asked[2]["data"]["stop"] == "pause"
