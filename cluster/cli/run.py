@@ -41,6 +41,7 @@ from shared.journal.order import operations
 from shared.journal.runfile import MAX_TOKEN
 from shared.text import counted
 
+MAX_SURVIVE = 1000
 MAX_REPEAT = 1_000_000
 DEFAULT = click.core.ParameterSource.DEFAULT
 
@@ -59,6 +60,7 @@ class RunOptions(LiveOptions):
     strategy: str | None
     seed: int
     repeat: int | None
+    survive: int
     no_check: bool
 
     @property
@@ -96,8 +98,8 @@ class Runs:
     "run",
     ("uvmp run S3a --json", ""),
     ("uvmp run S3a-shipped --engine live --repeat 20", "count findings on a machine that runs freely"),
-    ("uvmp run --resume RUN --out runs/whole", "continue a run that was killed"),
     ("uvmp run my.yaml --strategy random --out runs/mine", "run your own scenario, and keep the run in a folder"),
+    ("uvmp run --resume runs/mine --out runs/whole", "continue a run that was killed"),
 )
 @click.argument("scenario", required=False)
 @click.option("--resume", metavar="RUN",
@@ -116,6 +118,8 @@ class Runs:
     "--repeat", type=click.IntRange(1, MAX_REPEAT), help="Run the scenario this many times, and count the findings."
 )
 @live_options
+@click.option("--survive", type=click.IntRange(0, MAX_SURVIVE), metavar="N", default=0,
+              help="With live: continue if actors die, at most N times in a run, from the journals.")  # fmt: skip
 @click.option("--no-check", is_flag=True, help="With live: do not replay each run in sim to compare the digests.")
 @run_options
 @asks(RunOptions)
@@ -178,6 +182,8 @@ def _refuse(asked: RunOptions) -> None:
         refuse_live_options("--engine live", asked)
         if asked.no_check:
             raise UserMistake("is only for --engine live", field="--no-check")
+        if asked.survive:
+            raise UserMistake("is only for --engine live", field="--survive")
 
 
 def _perform(output: Output, runs: Runs, engine: Generator[Outcome, None, None]) -> None:
@@ -225,6 +231,7 @@ def _live(output: Output, runs: Runs, out: Path | None) -> Generator[Outcome, No
     from cluster.cli.live import booted
     from cluster.live.machine import Beginning
     from cluster.live.salvage import kept
+    from cluster.live.survive import Surviving
     from cluster.runs.parity import parity, token_of_live
 
     asked, scenario = runs.asked, runs.chosen.scenario
@@ -235,7 +242,8 @@ def _live(output: Output, runs: Runs, out: Path | None) -> Generator[Outcome, No
         for number in range(1, (asked.repeat or 1) + 1):
             folder = runs.folder(out, number)
             with kept(machine, folder, runs.chosen.options) as name:
-                outcome = machine.run(follow, folder, seed=asked.seed + number - 1, identity=name)
+                surviving = Surviving(machine, asked.survive, output.note)
+                outcome = surviving.run(follow, folder, asked.seed + number - 1, name)
             if not asked.no_check:
                 outcome.parity = parity(scenario, outcome)
             if outcome.parity is None or outcome.parity.equal:

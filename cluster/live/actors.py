@@ -283,21 +283,28 @@ class Actors:
         transport: Kind = DEFAULT,
         options: Mapping[str, dict[str, object]] | None = None,
     ):
-        from nodes.host.ray import NodeActor, at
-
-        self.ray = ray
-        remote = ray.remote(NodeActor)
+        self.ray, self.place, self.transport, self.options = ray, place or {}, transport, options or {}
         self.groups = [list(group) for group in config.actors]
         self.actor_of = {node: group[0] for group in self.groups for node in group}
         self.handles: dict[str, Handle] = {}
         self.here: dict[str, Here] = {}
-        hosts = places(self.groups, hosts_of(ray), place or {})
-        for group in self.groups:
+        self.start(self.actor_of.values())
+
+    def start(self, names: Collection[str]) -> None:
+        """Start these actors, whether or not they have been there before, and tell all where the others are.
+
+        Raises: Infrastructure - an actor has died, or has other source.
+        """
+        from nodes.host.ray import NodeActor, at
+
+        remote = self.ray.remote(NodeActor)
+        hosts = places(self.groups, hosts_of(self.ray), self.place)
+        for group in [group for group in self.groups if group[0] in names]:
             given: dict[str, object] = {
                 "num_cpus": 0, "max_concurrency": 1, "max_restarts": 0, "max_task_retries": 0,
                 "enable_task_events": False, "scheduling_strategy": at(hosts[group[0]].id),
             }  # fmt: skip
-            given |= (options or {}).get(group[0], {})
+            given |= self.options.get(group[0], {})
             self.handles[group[0]] = remote.options(**given).remote(group[0], group)
         try:
             self.here = dict(
@@ -310,8 +317,8 @@ class Actors:
             raise
         self._refuse_other_source()
         self.call("wire", self.handles, self.actor_of)
-        if transport != "ray":
-            self._connect(leases=transport == "leases")
+        if self.transport != "ray":
+            self._connect(leases=self.transport == "leases")
 
     @property
     def pids(self) -> dict[str, int]:
@@ -386,6 +393,17 @@ class Actors:
                 except Exception:
                     with contextlib.suppress(Exception):
                         self.ray.kill(alive.pop(name))
+
+    def dead(self) -> list[str]:
+        """The actors that have died; one that is silent is killed, and is one of them."""
+        dead = []
+        for name, handle in self.handles.items():
+            try:
+                self.gather([handle.here.remote()], STOP_S)
+            except Infrastructure:
+                self.ray.kill(handle)
+                dead.append(name)
+        return dead
 
     def kill(self) -> None:
         """End every actor process."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -19,7 +20,7 @@ from cluster.runs.folder import cannot_write, put
 from nodes.host.here import Here
 from shared.errors import Infrastructure
 from shared.journal.record import Journals, read
-from shared.journal.runfile import SUFFIX
+from shared.journal.runfile import SCENARIO, SUFFIX
 
 
 class Place(NamedTuple):
@@ -88,6 +89,24 @@ class Logs:
         for node in list(self.elsewhere):
             with contextlib.suppress(OSError, Infrastructure):
                 self.fetch(node, self.folder)
+
+    def left(self) -> Journals:
+        """What is in the folder of the run, as far as it can be read; a last line may be torn."""
+        journals: Journals = {}
+        for node in self.nodes:
+            journals[node] = []
+            with contextlib.suppress(FileNotFoundError), open(self.folder / f"{node}{SUFFIX}", "rb") as lines:
+                journals[node] = read(lines, node)[1]
+        return journals
+
+    def set_aside(self, folder: Path) -> None:
+        """Move the journals into a folder of their own, which is that of a run that was cut short."""
+        folder.mkdir()
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copy(self.folder / SCENARIO, folder)
+        for node in self.nodes:
+            with contextlib.suppress(FileNotFoundError):
+                (self.folder / f"{node}{SUFFIX}").rename(folder / f"{node}{SUFFIX}")
 
     def fetch(self, node: str, folder: Path) -> None:
         """Fetch the journal of a node.

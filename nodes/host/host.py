@@ -51,6 +51,8 @@ from shared.wire.frames import Answer, GiveBack, Recall
 from shared.wire.messages import Delivery, Frame, Loaded, Poll, Reply, Status
 from shared.wire.tables import tables
 
+#: seconds for a processor to stop
+FINISH_S = 5.0
 CHUNK_BYTES = 90_000
 
 
@@ -91,6 +93,8 @@ class Host:
         Returns: which tables this host's source has, and which its nodes were built with.
         """
         self.clean()
+        if self.thread is not None:
+            raise Infrastructure(f"the processor of {self.name} still runs")
         load = decode(LOAD, data)
         switch(load.patch)
         scenario = unpack_scenario(load.scenario)
@@ -147,11 +151,14 @@ class Host:
     def finish(self) -> None:
         """End the run: the contexts unwind, journals are closed.
 
-        Raises: Infrastructure - a journal could not be written; all others are whole.
+        Raises: Infrastructure - a journal could not be written; all others are whole. Or its processor has not stopped,
+            and would go on in the next run: this process is of no use any more.
         """
         self.halt()
         if self.thread is not None:
-            self.thread.join(timeout=5.0)
+            self.thread.join(timeout=FINISH_S)
+            if self.thread.is_alive():
+                raise Infrastructure(f"the processor of {self.name} has not stopped after {FINISH_S:.0f} s")
         self.runner = self.thread = None
         files, self.files = self.files, {}
         with ExitStack() as all_of_them:

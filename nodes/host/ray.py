@@ -42,6 +42,7 @@ class Handle(Protocol):
     deliver: Method
     load: Method
     chunk: Method
+    here: Method
     _actor_id: ray.ActorID
 
 
@@ -123,13 +124,15 @@ class NodeActor(Host):
         self.ray.peers, self.ray.host_of = peers, actor_of
 
     def listen(self, secret: bytes, leases: bool) -> Address:
-        """Use sockets from now on, and say where this actor's own is.
+        """Use new sockets from now on, and say where this actor's own is.
 
         Args:
             secret: of the machine.
             leases: lend structs to processors.
         """
         self.leases = leases
+        if self.sockets is not None:
+            self.sockets.close()
         self.transport = self.sockets = SocketTransport(self.name, secret, self.admit, self.deliver)
         return self.sockets.listen()
 

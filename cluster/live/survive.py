@@ -1,0 +1,92 @@
+"""Goes on with a live run in which an actor has died.
+
+All actors are halted, and those that have died are started anew: by us, since Ray could restart a process, and not what
+was in it. That is in the journals: all actors follow them up to their last consistent cut, and then run freely. So the
+run needs nothing of a dead actor but its journal, and if that is lost with its disk, what the journals of the others
+still have causes for.
+
+Until the run has ended, the journals of each attempt are kept: the driver may die, too.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cluster.live.logs import Logs
+from cluster.live.machine import Beginning, LiveMachine
+from cluster.runs.outcome import Outcome
+from cluster.runs.replay import beginning
+from shared.errors import Infrastructure
+from shared.journal.order import operations
+from shared.text import counted
+
+
+@dataclass
+class Surviving:
+    """Runs of a machine.
+
+    Args:
+        restarts: how often actors may be started anew, in a run.
+        told: called with what has died.
+
+    Attributes:
+        dead: actors that are to be started.
+        aside: folders with the journals of attempts.
+        known: logs of the last attempt that was looked at.
+    """
+
+    machine: LiveMachine
+    restarts: int
+    told: Callable[[str], None] = lambda text: None
+    dead: list[str] = field(default_factory=list)
+    aside: list[Path] = field(default_factory=list)
+    known: Logs | None = None
+
+    def run(self, follow: Beginning | None, out: Path | None, seed: int, identity: str) -> Outcome:
+        """Run once, as `LiveMachine.run` does.
+
+        Raises: Infrastructure - an actor has died once too often, or it is something else; Diverged.
+        """
+        left, self.known = self.restarts, self.machine.logs
+        while True:
+            try:
+                if self.dead:
+                    self.machine.actors.start(self.dead)
+                    self.dead = []
+                outcome = self.machine.run(follow, out, seed, identity=identity)
+                break
+            except Infrastructure as error:
+                if not left:
+                    raise
+                left -= 1
+                follow = self._recover(error, follow, out)
+        for folder in self.aside:
+            shutil.rmtree(folder, ignore_errors=True)
+        self.aside = []
+        return outcome
+
+    def _recover(self, error: Infrastructure, follow: Beginning | None, out: Path | None) -> Beginning | None:
+        """Halt everything; returns what to follow.
+
+        Raises: Infrastructure - the same, if no actor has died.
+        """
+        machine, logs = self.machine, self.machine.logs
+        if logs is not None and logs is not self.known:
+            logs.salvage()
+        self.dead = machine.actors.dead()
+        if not self.dead:
+            raise error
+        if logs is not None and logs is not self.known:
+            self.known = logs
+            journals = beginning(machine.scenario, logs.left())
+            if follow is None or operations(journals) > operations(follow.journals):
+                follow = Beginning(journals)
+            if out is not None:
+                self.aside.append(out / f"died-{len(self.aside) + 1}")
+                logs.set_aside(self.aside[-1])
+        count = 0 if follow is None else operations(follow.journals)
+        self.told(f"{error}; started anew: {', '.join(self.dead)}; {counted(count, 'operation')} are followed")
+        return follow
