@@ -116,9 +116,11 @@ def _start(path: Path, chosen: Chosen) -> int:
     """
     import shutil
 
+    from cluster.session.folder import LOG
+
     patch = current()
     arguments = [str(path), "" if patch is None else patch.file, *chosen.options]
-    with open(path / "log", "wb") as log:
+    with open(path / LOG, "wb") as log:
         server = subprocess.Popen(
             [sys.executable, *(["-P"] if sys.flags.safe_path else []), "-m", "cluster.session", *arguments],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True,
@@ -140,7 +142,7 @@ def _start(path: Path, chosen: Chosen) -> int:
         return int(said["pid"])
     server.kill()
     server.wait()
-    told = (path / "log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    told = (path / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     shutil.rmtree(path, ignore_errors=True)
     message = clean(said.get("message", ""), 500)
     if said.get("exit") == Exit.USAGE:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgpack
 
-from cluster.session.folder import SOCKET, TOKEN, address, found_there
+from cluster.session.folder import LOG, SOCKET, TOKEN, address, found_there
 from cluster.signals import restored
 from nodes.host.stream import Caller, Kind, Stream, greet
 from shared.errors import Infrastructure, UserMistake
@@ -29,7 +29,7 @@ class Client:
     """
 
     def __init__(self, path: Path, token: str):
-        self.number = 0
+        self.path, self.number = path, 0
         self.interrupted = False
         sock = socket.socket(socket.AF_UNIX)
         try:
@@ -53,7 +53,7 @@ class Client:
         try:
             self.stream.send(Kind.FRAMES, self.number, command.encode("utf-8", "replace"))
         except OSError:
-            raise Infrastructure("the session has ended") from None
+            raise self._ended() from None
         return self.number
 
     def receive(self, number: int) -> dict[str, Any]:
@@ -68,7 +68,7 @@ class Client:
                     answer: dict[str, Any] = msgpack.unpackb(body)
                     return answer
             except (OSError, ValueError):
-                raise Infrastructure("the session has ended") from None
+                raise self._ended() from None
 
     def ask(self, command: str) -> dict[str, Any]:
         """A command and its answer. Ctrl-C pauses the machine, and the answer comes then."""
@@ -82,6 +82,15 @@ class Client:
         number = self.send(command)
         with restored(interrupt):
             return self.receive(number)
+
+    def _ended(self) -> Infrastructure:
+        """The session has ended; if its process has said why, with its last words."""
+        try:
+            words = (self.path / LOG).read_text(encoding="utf-8", errors="replace").split("\n")
+        except OSError:
+            words = []
+        last = next((word for word in reversed(words) if word.strip()), "")
+        return Infrastructure("the session has ended" + (f": {clean(last, 500)}" if last else ""))
 
     def close(self) -> None:
         self.stream.close()

@@ -3,6 +3,7 @@
     DIR/           0700
     DIR/token      what a client must know
     DIR/socket     where clients come in, as long as the machine runs
+    DIR/log        the last words of its process, if it ends with an error
     DIR/run/       the run folder: journals and scenario.json from the beginning, run.json when the session has ended
 
 The journals are written whenever the machine has stopped, before a client is told. A server that is killed leaves whole
@@ -17,8 +18,8 @@ import secrets
 import shutil
 import socket
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 import msgpack
 
@@ -31,7 +32,7 @@ from shared.journal.runfile import SUFFIX
 from shared.scenario.model import Scenario
 from shared.text import clean
 
-TOKEN, SOCKET, RUN = "token", "socket", "run"
+TOKEN, SOCKET, LOG, RUN = "token", "socket", "log", "run"
 #: bytes of a Unix socket's name
 MAX_NAME = 100
 
@@ -112,37 +113,42 @@ class Writer:
     Args:
         path: of the session.
         run: the run's identity, as scenario.json has it.
+
+    Attributes:
+        written: node -> how many lines have been taken from its journal; `pending`: what of these is not in the file.
+        text: of the scenario, as scenario.json has it.
     """
 
     def __init__(self, path: Path, session: Session, run: str):
         self.path, self.session, self.run = path / RUN, session, run
-        self.files: dict[str, BinaryIO] = {}
+        self.files: dict[str, FileIO] = {}
         self.written: dict[str, int] = {}
+        self.pending: dict[str, bytes] = {}
         scenario = session.scenario
         for node in session.machine.sim.machine.nodes:
-            file = open(self.path / f"{node}{SUFFIX}", "xb")  # noqa: SIM115 - closed in close()
-            self.files[node], self.written[node] = file, 0
-            Journal(node, file, keep=False).header(
+            self.files[node] = FileIO(self.path / f"{node}{SUFFIX}", "x")
+            self.written[node], self.pending[node] = 0, b""
+            Journal(node, self.files[node], keep=False).header(
                 run=run, engine="sim", scenario=scenario.id, errata=list(scenario.errata), versions=versions()
             )
-        self.steps = len(session.scenario.text)
+        self.text = scenario.text
         self.flush()
 
     def flush(self) -> None:
-        """Write what has happened since.
+        """Write what has happened since. What could not be written is tried again the next time.
 
-        Raises: OSError - a file cannot be written.
+        Raises: OSError, Infrastructure - a file cannot be written.
         """
-        text = len(self.session.scenario.text)
-        if text != self.steps:  # the step is there before its operations are
+        text = self.session.scenario.text
+        if text != self.text:  # the step is there before its operations are
             write_scenario(self.path, self.session.scenario, self.run)
-            self.steps = text
+            self.text = text
         for node, tap in self.session.machine.taps.items():
-            lines = tap.lines[self.written[node] :]
-            if lines:
-                self.files[node].write(b"".join(lines))
-                self.files[node].flush()
-                self.written[node] += len(lines)
+            self.pending[node] += b"".join(tap.lines[self.written[node] - tap.dropped :])
+            self.written[node] = tap.drop()
+            while self.pending[node]:
+                done = self.files[node].write(self.pending[node])
+                self.pending[node] = self.pending[node][done:]
 
     def finish(self) -> Outcome:
         """The session has ended: the run folder is complete.

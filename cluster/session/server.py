@@ -162,9 +162,9 @@ class Server:
         before = self.session.machine.operations
         try:
             stop = self.session.go(part)
-        except UserMistake as mistake:
+        except (UserMistake, ProjectBug) as wrong:
             self.going = None
-            asked.answer(refusal(mistake))
+            asked.answer(Answer([f"error: {clean(wrong, 2000)}"], {"error": clean(wrong, 2000)}, wrong.exit))
             return
         left = going.operations - (self.session.machine.operations - before)
         self.going = replace(going, operations=left), asked
@@ -173,8 +173,13 @@ class Server:
 
     def _stopped(self, going: Going, asked: Asked, stop: Stop) -> None:
         self.going = None
-        self.writer.flush()
-        asked.answer(self.console.stopped(going, stop))
+        answer = self.console.stopped(going, stop)
+        try:
+            self.writer.flush()
+        except (ProjectBug, OSError) as wrong:
+            answer.lines.append(f"error: {clean(wrong, 2000)}")
+            answer.exit = Exit.INFRASTRUCTURE
+        asked.answer(answer)
 
     def _halt(self) -> tuple[list[str], bool]:
         """End the session; returns what there is to say, and whether it is kept."""

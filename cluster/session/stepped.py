@@ -96,12 +96,13 @@ class _Tap:
     """Where the journal of a node has its lines written: every record of the machine, in the order of time.
 
     Attributes:
-        lines: those of this node that the file has not got yet.
+        lines: of this node, but for the first `dropped`.
     """
 
     def __init__(self, journal: Journal, records: list[Record]):
         self.journal, self.records = journal, records
         self.lines: list[bytes] = []
+        self.dropped = 0
 
     def write(self, line: bytes) -> int:
         self.records.append(self.journal.records[-1])
@@ -110,6 +111,12 @@ class _Tap:
 
     def flush(self) -> None:
         """There is nothing between."""
+
+    def drop(self) -> int:
+        """The lines so far have been taken; returns how many there were in all."""
+        self.dropped += len(self.lines)
+        self.lines.clear()
+        return self.dropped
 
 
 class Stepped:

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from errno import ENOSPC
+from io import FileIO
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -19,10 +21,11 @@ import pytest
 
 from cluster.configs import shipped
 from cluster.postmortem.load import load
+from cluster.runs.folder import write_scenario
 from cluster.runs.replay import replay_journals
 from cluster.session.client import Client
 from cluster.session.console import COMMANDS, Console
-from cluster.session.folder import found_there, read_token, save, snapshot
+from cluster.session.folder import Writer, found_there, read_token, save, snapshot
 from cluster.session.session import Going, Session, opened
 from shared.errors import Infrastructure, UserMistake
 from shared.journal.record import digest, holes
@@ -355,6 +358,37 @@ def test_a_snapshot_is_the_same_in_both_forms(tmp_path: Path) -> None:
     assert {context["name"]: context["n"] for context in document["contexts"]}["P0"] == 9
 
 
+def test_a_disk_that_is_full_for_a_while_costs_no_line_and_repeats_none(tmp_path: Path) -> None:
+    class Full(FileIO):
+        """Takes half of what it is given, then nothing, then everything."""
+
+        calls = 0
+
+        def write(self, data: Any) -> int:
+            self.calls += 1
+            if self.calls == 2:
+                raise OSError(ENOSPC, "no space left on device")
+            return super().write(data[: len(data) // 2] if self.calls == 1 else data)
+
+    (tmp_path / "run").mkdir()
+    session = begun()
+    write_scenario(tmp_path / "run", session.scenario, "1" * 16)
+    writer = Writer(tmp_path, session, "1" * 16)
+    file = tmp_path / "run" / "memory.uvmp.jsonl"
+    writer.files["memory"].close()
+    writer.files["memory"] = full = Full(file, "a")
+    session.spawn("P0", "mmap: {as: buf, pages: 2}")
+    session.go(Going("P0", 20))
+    with pytest.raises(OSError, match="no space"):
+        writer.flush()
+    assert full.calls == 2 and load(tmp_path / "run").torn != []
+    session.spawn("P0", "munmap: {at: 'buf[0]', pages: 1}")
+    session.go(Going(None, 1000))
+    outcome = writer.finish()
+    run = load(tmp_path / "run")
+    assert run.torn == [] and digest(run.journals) == outcome.digest
+
+
 # -- the server ----------------------------------------------------------------------------
 
 
@@ -433,8 +467,9 @@ def test_a_killed_server_leaves_whole_lines_and_a_stale_socket_is_recognised(ses
     booted = json.loads(uvmp("boot", "laptop", "--json").stdout)
     assert attach("spawn P1 mmap: {as: buf, pages: 2}", "continue")["exit"] == 0
     client = Client(sessions / "uvmp.session", booted["token"])
+    (sessions / "uvmp.session" / "log").write_text("Traceback:\n  ...\nMemoryError\n\n")
     os.kill(booted["pid"], signal.SIGKILL)
-    with pytest.raises(Infrastructure, match="the session has ended"):
+    with pytest.raises(Infrastructure, match="the session has ended: MemoryError"):
         client.ask("ps")
     assert (sessions / "uvmp.session" / "socket").exists()
     assert "was killed; its journals are in run/" in found_there(sessions / "uvmp.session")
