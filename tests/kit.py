@@ -45,7 +45,13 @@ def scenario(name: str, **changes: str) -> Scenario:
         changes: key of the machine -> what stands there instead, as YAML; as `shards="{memory: 2}"`.
     """
     path = CONFIGS / "scenarios" / f"{name}.yaml"
-    return load_scenario(with_machine(path.read_text(encoding="utf-8"), **changes), str(path))
+    return _loaded(with_machine(path.read_text(encoding="utf-8"), **changes), str(path))
+
+
+@cache
+def _loaded(text: str, file: str) -> Scenario:
+    """Nothing changes a scenario, so that all tests of it may have the same."""
+    return load_scenario(text, file)
 
 
 def with_machine(text: str, **changes: str) -> str:

@@ -43,7 +43,7 @@ from tests.nodes.in_threads import Threads
 
 STRATEGIES = ("pct", "random")
 #: schedules of a search that is about replay, not about finding
-FEW = 8
+FEW = 5
 #: those that were not replayed exactly once, and one scenario for each other kind of finding that a shipped one has
 QUICK = (
     "S3g-shipped", "S3j-shipped", "E26b", "E56", "E45", "S3a", "S3a-shipped", "S8a", "E1", "S7", "E10", "E3", "S1a",
