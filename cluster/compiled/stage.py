@@ -34,7 +34,7 @@ OPEN = {
     "nodes/node.py": ("Node",),
     "nodes/memory.py": ("Memory",),
     "shared/detectors/race.py": ("RaceDetector",),
-    "cluster/search/strategy.py": ("Strategy", "Stay", "Systematic"),
+    "cluster/search/strategy.py": ("Strategy", "Sampling", "Stay", "Systematic"),
     "cluster/search/systematic.py": ("Stepwise",),
     "cluster/search/rff.py": ("Rff",),
     "cluster/search/walk.py": ("RandomWalk",),
