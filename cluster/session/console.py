@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from cluster.postmortem.words import by_address, said
+from cluster.runs.token import parse, refuse_mismatch
+from cluster.search.follow import Deviate
 from cluster.search.strategy import Strategy
 from cluster.search.walk import RandomWalk
 from cluster.session.look import Look
-from cluster.session.session import Going, Session, Stop
+from cluster.session.session import MAX_SESSION, Going, Session, Stop
 from shared.errors import Exit, UserMistake
 from shared.journal.record import Record
 from shared.patch import SEAMS
@@ -60,8 +62,10 @@ COMMANDS = {
     "trace": Use("trace CTX", "show the kernel stack of a context, its locks, and its next operation; also bt"),
     "show": Use("show WHAT", "page 12, anon:9, uvmexp, locks, anon:9.an_lock, map PROCESS, scenario"),
     "step": Use("step [CTX] [N]", "perform N operations, of one context or by the default schedule"),
-    "continue": Use("continue [random SEED]", "go on until a breakpoint, a finding, or nothing can go on; also c"),
+    "continue": Use("continue", "go on until a breakpoint, a finding, or nothing can go on; also c"),
     "until": Use("until FUNCTION", "go on until a context enters this function"),
+    "schedule": Use("schedule [HOW]", "default, random SEED, or a token: who goes on where no context is named"),
+    "history": Use("history WHAT", "show a struct, and all that was done to it"),
     "break": Use("break [FUNCTION]", "stop whenever a context enters this function; list the breakpoints"),
     "delete": Use("delete [FUNCTION]", "remove a breakpoint, or all"),
     "pause": Use("pause", "stop a machine that another client lets go on; Ctrl-C does the same"),
@@ -81,6 +85,7 @@ class Console:
 
     Attributes:
         breaks: functions at whose entry the machine stops.
+        chooser: who goes on where no context is named; None: by the default schedule. `schedule` says it in words.
         from_: how many records there were when the machine was let go.
         save, snapshot: what writes files, given their names.
     """
@@ -88,6 +93,8 @@ class Console:
     def __init__(self, session: Session, save: Callable[[str], list[str]], snapshot: Callable[[str], list[str]]):
         self.session, self.look = session, Look(session)
         self.breaks: set[str] = set()
+        self.chooser: Strategy | None = None
+        self.schedule = "default"
         self.from_ = 0
         self.save, self.snapshot = save, snapshot
 
@@ -155,6 +162,9 @@ class Console:
             return Answer(text.splitlines(), {"scenario": text})
         return Answer(*self.look.named(":".join(words)))
 
+    def _history(self, name: str, words: list[str]) -> Answer:
+        return Answer(*self.look.history(":".join(self._words(name, words, 1, 2))))
+
     def _help(self, name: str, words: list[str]) -> Answer:
         asked = self._words(name, words, 0, 1)
         names = [ALIASES.get(word, word) for word in asked] or list(COMMANDS)
@@ -172,21 +182,36 @@ class Console:
             many = int(words.pop()[:12])
         if len(words) > 1 or not 1 <= many <= MAX_STEPS:
             raise UserMistake(f"expected: {COMMANDS[name].form}; N is 1 to {MAX_STEPS:,}")
-        return Going(words[0] if words else None, many, frozenset(self.breaks))
+        ctx = words[0] if words else None
+        return Going(ctx, many, frozenset(self.breaks), None if ctx else self.chooser)
 
     def _continue(self, name: str, words: list[str]) -> Going:
-        chooser: Strategy | None = None
-        if words:
-            how, seed = self._words(name, words, 0, 2) if len(words) == 2 else ("", "")
-            if how != "random" or not (seed.isascii() and seed.isdecimal() and len(seed) < 10):
-                raise UserMistake(f"expected: {COMMANDS[name].form}")
-            chooser = RandomWalk(int(seed))
-            chooser.new_execution()
-        return Going(None, 1 << 60, frozenset(self.breaks), chooser)
+        self._words(name, words, 0, 0)
+        return Going(None, 1 << 60, frozenset(self.breaks), self.chooser)
+
+    def _schedule(self, name: str, words: list[str]) -> Answer:
+        how, *rest = self._words(name, words, 0, 2) or [""]
+        if how == "default" and not rest:
+            self.chooser, self.schedule = None, how
+        elif how == "random" and len(rest) == 1 and rest[0].isascii() and rest[0].isdecimal() and len(rest[0]) < 10:
+            self.chooser, self.schedule = RandomWalk(int(rest[0])), f"random {int(rest[0])}"
+        elif how.startswith("uvmp") and not rest:
+            token = parse(how)
+            scenario = self.session.scenario
+            own = scenario.with_operations(None) if scenario.bound.operations == MAX_SESSION else scenario
+            refuse_mismatch(token, own)
+            if self.session.machine.operations:
+                raise UserMistake("a token says who goes on from the first operation, which this machine has behind it")
+            self.chooser, self.schedule = Deviate(token.deviations, strict=False), how
+        elif how:
+            raise UserMistake("expected: schedule default, schedule random SEED, or schedule TOKEN")
+        if self.chooser is not None and how:
+            self.chooser.new_execution()
+        return Answer([f"schedule: {self.schedule}"], {"schedule": self.schedule})
 
     def _until(self, name: str, words: list[str]) -> Going:
         (function,) = self._words(name, words, 1, 1)
-        return Going(None, 1 << 60, frozenset((*self.breaks, _function(function))))
+        return Going(None, 1 << 60, frozenset((*self.breaks, _function(function))), self.chooser)
 
     def _break(self, name: str, words: list[str]) -> Answer:
         self.breaks.update(map(_function, self._words(name, words, 0, 1)))

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from cluster.postmortem.analyse import ContextReport, contexts_of
-from cluster.postmortem.history import LockReport, ObjectReport, lock_words
+from cluster.postmortem.history import LockReport, ObjectReport, by_object, lines, lock_words
+from cluster.postmortem.rows import fold
 from cluster.postmortem.state import Machine
 from cluster.postmortem.views.text import lock_lines, object_lines, table, trace
 from cluster.postmortem.waits import Graph
@@ -30,6 +31,8 @@ from shared.uvm.structs import Page, Proc, VmMap, VmMapEntry, Vmspace
 Data = dict[str, object]
 #: columns of text
 WIDTH = 100
+#: rows of a history
+MAX_ROWS = 60
 INHERIT = {0: "share", 1: "copy", 2: "none"}
 
 
@@ -75,12 +78,12 @@ class Look:
         reports, able = self.contexts(), self.session.enabled()
         known, threads = {one.name for one in reports}, self.session.threads()
         reports += [ContextReport(name, threads[name].cpu, 0, "has not run") for name in able if name not in known]
-        lines = list(table(reports, WIDTH))
-        lines.append(f"can go on: {', '.join(able) or 'none'}")
+        told = list(table(reports, WIDTH))
+        told.append(f"can go on: {', '.join(able) or 'none'}")
         data: Data = {"contexts": [
             {"name": one.name, "cpu": one.cpu, "n": one.n, "doing": one.doing, "on_cpu": one.on_cpu} for one in reports
         ]}  # fmt: skip
-        return lines, {**data, "enabled": able}
+        return told, {**data, "enabled": able}
 
     def trace(self, name: str) -> tuple[list[str], Data]:
         """The kernel stack of a context."""
@@ -150,6 +153,18 @@ class Look:
         report = self.struct(owner)
         data: Data = {"object": place(report.name), "fields": report.fields, "elements": report.elements}
         return list(object_lines(report, WIDTH)), data
+
+    def history(self, name: str) -> tuple[list[str], Data]:
+        """A struct's fields, and all that was done to it.
+
+        Raises: UserMistake - there is none such.
+        """
+        owner = {word: owner for owner, word in GLOBALS.items()}.get(name, name)
+        report, story = self.struct(owner), self.read()
+        steps = story.steps.some(by_object(story).get(report.name, ()))
+        report.history = fold(lines(steps, story, within=report.name))
+        told = list(object_lines(report, WIDTH, MAX_ROWS))
+        return told, {"object": place(report.name), "history": told[1:]}
 
     def struct(self, name: str) -> ObjectReport:
         """The fields of a struct as they are now."""

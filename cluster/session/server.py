@@ -33,7 +33,7 @@ MAX_CLIENTS = 16
 #: seconds after which it looks whether its folder is still there; if it is not, the machine ends
 LOOK_S = 60
 #: what can be done while the machine goes on
-MEANWHILE = ("ps", "trace", "bt", "show", "help", "?", "pause", "detach", "quit", "snapshot", "save", "halt")
+MEANWHILE = ("ps", "trace", "bt", "show", "history", "help", "?", "pause", "detach", "quit", "snapshot", "save", "halt")
 
 
 @dataclass

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from cluster.runs.outcome import Outcome
 from cluster.runs.replay import recorded
 from cluster.search.strategy import Strategy, default
-from cluster.session.stepped import Stepped
+from cluster.session.stepped import Stepped, first
 from nodes.cpu import FINISHED, Thread
 from shared.detectors.verdict import judge, snapshot_of, sort_out, waits_of
 from shared.detectors.waits import WaitGraph
@@ -56,7 +56,7 @@ class Going:
     Attributes:
         ctx: the context that performs it; None: the default schedule says, or another strategy.
         operations: how many; breaks: functions at whose entry it stops.
-        chooser: that strategy, which does not choose data.
+        chooser: that strategy.
     """
 
     ctx: str | None
@@ -162,7 +162,7 @@ class Session:
                 return going.chooser.pick(able, current)
             return default(able, current, -1 if last is None else last.order)
 
-        machine.go(decide)
+        machine.go(decide, first if going.chooser is None else going.chooser.choose)
         self._after()
         return Stop("ended") if machine.ended else going.stop
 

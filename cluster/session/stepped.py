@@ -31,11 +31,21 @@ def stop(enabled: Sequence[Thread], current: Thread | None) -> None:
     """Perform nothing."""
 
 
+def first(n: int) -> int:
+    """Of the data 0 to n - 1, what the default schedule takes."""
+    return 0
+
+
 class Picks:
-    """The names of the contexts that were picked, in order; a name that follows itself is counted."""
+    """The names of the contexts that were picked, in order; a name that follows itself is counted.
+
+    Attributes:
+        choices: of data, that they have made.
+    """
 
     def __init__(self) -> None:
         self.runs: list[tuple[str, int]] = []
+        self.choices: list[int] = []
 
     def add(self, name: str) -> None:
         if self.runs and self.runs[-1][0] == name:
@@ -62,6 +72,7 @@ class ByHand(Strategy):
 
     def __init__(self) -> None:
         self.decide: Decide = stop
+        self.data: Callable[[int], int] = first
         self.home: greenlet = getcurrent()
         self.asking: greenlet | None = None
         self.enabled: Sequence[Thread] = ()
@@ -89,7 +100,8 @@ class ByHand(Strategy):
         return None
 
     def choose(self, n: int) -> int:
-        return 0
+        self.picks.choices.append(self.data(n))
+        return self.picks.choices[-1]
 
 
 class _Tap:
@@ -163,14 +175,17 @@ class Stepped:
         """Performed so far."""
         return self.sim.steps
 
-    def go(self, decide: Decide) -> None:
+    def go(self, decide: Decide, data: Callable[[int], int] = first) -> None:
         """Let the machine go on until `decide` decides nothing, or the execution ends.
+
+        Args:
+            data: makes choices of data.
 
         Raises: what went wrong with the execution, which then has ended.
         """
         if self.ended:
             return
-        self.hand.decide, self.hand.home = decide, getcurrent()
+        self.hand.decide, self.hand.data, self.hand.home = decide, data, getcurrent()
         self._run.parent = getcurrent()
         with here.installed(self.sim):
             (self.hand.asking or self._run).switch()
@@ -191,7 +206,7 @@ class Stepped:
 
         Raises: Diverged - a context that was picked there cannot go on here.
         """
-        names = iter(picks)
+        names, choices = iter(picks), iter(list(picks.choices))
 
         def decide(enabled: Sequence[Thread], current: Thread | None) -> Thread | None:
             wanted = next(names, None)
@@ -202,4 +217,4 @@ class Stepped:
                     return thread
             raise Diverged(f"{wanted} to go on", f"only {', '.join(thread.name for thread in enabled)} can")
 
-        self.go(decide)
+        self.go(decide, lambda n: next(choices))

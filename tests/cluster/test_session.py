@@ -22,7 +22,8 @@ import pytest
 from cluster.configs import shipped
 from cluster.postmortem.load import load
 from cluster.runs.folder import write_scenario
-from cluster.runs.replay import replay_journals
+from cluster.runs.replay import replay, replay_journals
+from cluster.search.explore import explore
 from cluster.session.client import Client
 from cluster.session.console import COMMANDS, Console
 from cluster.session.folder import Writer, found_there, read_token, save, snapshot
@@ -154,8 +155,10 @@ def test_a_step_that_is_added_changes_nothing_of_what_was_done() -> None:
         ("spawn P0", "expected: spawn THREAD STEP"),
         ("stepp", "there is no command 'stepp' (did you mean step?)"),
         ("step P9", "there is no context 'P9'; there are: P0, P1"),
-        ("continue random", "expected: continue [random SEED]"),
-        ("continue randomly 3", "expected: continue [random SEED]"),
+        ("continue random", "expected: continue"),
+        ("schedule randomly 3", "expected: schedule default, schedule random SEED, or schedule TOKEN"),
+        ("schedule uvmp1.x", "not a schedule token"),
+        ("history page 99", "there is no page:99"),
         ("step P0 0", "N is 1 to 1,000,000"),
         ("break uvm_falt", "there is no kernel function 'uvm_falt' (did you mean uvm_fault"),
         ("delete uvm_fault", "there is no breakpoint 'uvm_fault'"),
@@ -307,14 +310,44 @@ def test_a_wait_that_a_further_step_ends_is_a_finding_only_if_none_comes(
 def test_a_machine_goes_on_at_random_by_a_seed(seed: int) -> None:
     """With the same picks each time, and others than by the default schedule."""
     picks = []
-    for command in (f"continue random {seed}", f"continue random {seed}", "continue"):
+    for schedule in (f"random {seed}", f"random {seed}", "default"):
         session = Session(opened(shipped("S3a-shipped")))
-        said = console(session).run(command)
-        assert said.lines[0] == f"  ({session.machine.operations:,} operations)" and session.machine.ended
+        said = console(session)
+        assert lines(said, f"schedule {schedule}", "schedule") == [f"schedule: {schedule}"] * 2
+        answer = said.run("continue")
+        assert answer.lines[0] == f"  ({session.machine.operations:,} operations)" and session.machine.ended
         picks.append(session.machine.hand.picks.runs)
-        if command != "continue":
+        if schedule != "default":
             assert_replays(session)
     assert picks[0] == picks[1] and len(picks[0]) > 10 * len(picks[2])
+
+
+@pytest.mark.parametrize("name", ["S3a-shipped", "S1d-maybe"])
+def test_a_token_is_stepped_through_to_its_finding(name: str) -> None:
+    """The second has a choice of data."""
+    scene = shipped(name)
+    found = explore(scene, seed=6)
+    assert found.finding is not None and found.token is not None
+    session = Session(opened(scene))
+    said = console(session)
+    lines(said, f"schedule {found.token}", "step 40", "step")
+    answer = said.run("continue")
+    assert answer.exit == 1 and session.finding is not None
+    assert session.finding.signature == replay(scene, list(found.token.deviations)).finding.signature  # type: ignore[union-attr]
+    assert_replays(session)
+    other = console(Session(opened(shipped("S3a"))))
+    assert "the token was made for" in other.run(f"schedule {found.token}").lines[0]
+    late = console(Session(opened(scene)))
+    lines(late, "step")
+    assert "has behind it" in late.run(f"schedule {found.token}").lines[0]
+
+
+def test_the_history_of_a_struct_is_told() -> None:
+    said = console(begun())
+    lines(said, "spawn P0 mmap: {as: buf, pages: 1}", 'spawn P0 write: {at: "buf[0]", value: 7}', "continue")
+    told = lines(said, "history anon 0")
+    assert told[0].startswith("ANON anon:0") and "  history" in told
+    assert any("P0" in line and "an_page = page:0" in line for line in told)
 
 
 def test_a_machine_at_rest_can_be_ended_without_a_finding() -> None:
