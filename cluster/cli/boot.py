@@ -64,7 +64,8 @@ def command(asked: BootOptions) -> int:
 
     `uvmp attach` lets it go on, looks at it and gives it further steps. The machine is one of engine sim (a machine of
     real processes cannot be attached to). The session's folder has its socket, the token that a client must know, and
-    in run/ the journals, which `uvmp replay` repeats when the session has ended.
+    in run/ the journals, which `uvmp replay` repeats when the session has ended. A session has at most 200,000
+    operations unless --operations or the scenario says otherwise.
     """
     from cluster.session.folder import make
     from cluster.session.session import opened
