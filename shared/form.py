@@ -11,11 +11,13 @@ folder is made is in cluster/compiled.
 
 from __future__ import annotations
 
+import abc
 import hashlib
 import json
 import os
 import sys
 import sysconfig
+from abc import ABCMeta
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -114,7 +116,13 @@ class Finder:
         return ctypes.PYFUNCTYPE(ctypes.py_object)(address)()
 
     def exec_module(self, module: ModuleType) -> None:
-        """It has run already."""
+        """It has run already. Its abstract classes get caches of their own of what is an instance.
+
+        Classes of mypyc's share that of their base, so an answer for one class would be an answer for all.
+        """
+        for value in vars(module).values():
+            if isinstance(value, ABCMeta) and value.__module__ == module.__name__:
+                abc._abc_init(value)  # type: ignore[attr-defined]
 
     def _load(self) -> ModuleType:
         spec = spec_from_file_location(LIBRARY, library(self.folder))

@@ -36,7 +36,7 @@ class AttachOptions:
 @called(
     "attach",
     ("uvmp attach", "a prompt; help lists its commands"),
-    ('uvmp attach s3a -c "until amap_cow_now" -c "trace A" -c "show locks"', "some commands, and leave"),
+    ('uvmp attach s3a -c "step A 9" -c "trace A"', "perform commands, and leave"),
     ("uvmp attach s3a -c halt", "end the machine"),
 )
 @click.argument("session", metavar="[SESSION]", default=SESSION)

@@ -47,8 +47,8 @@ class BootOptions(Options):
 
 @called(
     "boot",
-    ("uvmp boot laptop", "start a machine with a process on each CPU, which waits for steps"),
-    ("uvmp boot S3a-shipped --session s3a", "start the machine of a scenario, stopped before its first operation"),
+    ("uvmp boot laptop", "start a machine with a process on each CPU"),
+    ("uvmp boot S3a-shipped --session s3a", "start the machine of a scenario"),
     ("uvmp attach s3a", "use it"),
 )
 @click.argument("what", metavar="SCENARIO|MACHINE")

@@ -17,7 +17,7 @@ MARKS = {"ok": ("ok  ", "green"), "warning": ("warn", "yellow"), "bad": ("BAD ",
     "doctor",
     ("uvmp doctor", ""),
     ("uvmp doctor --ray", "also start and stop a private Ray"),
-    ("uvmp doctor --address auto", "also compare all hosts of a cluster: versions, source, token, clock"),
+    ("uvmp doctor --address auto", "also compare all hosts of a cluster"),
 )
 @address_option("Also compare its hosts with this computer")
 @click.option("--ray", is_flag=True, help="Also start and stop a private Ray; takes some seconds.")

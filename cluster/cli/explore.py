@@ -131,10 +131,10 @@ class Plan:
     ("uvmp explore --all --expect --out runs/all", "search all; the same command continues"),
     ("uvmp explore --all --patch fix.py", "show what a patch changes; takes minutes"),
     ("uvmp explore S2a --fixed --time 30s", "search for half a minute"),
-    ("uvmp explore S2a --fixed --workers 2", "search with two processes"),
+    ("uvmp explore S2a --fixed --time 30s --workers 2", "search with two processes"),
     ("uvmp explore S7-shipped --near uvm_fault_unwire", "preempt where the defect is believed to be"),
     ("uvmp explore --from TOKEN --after A:412", "search what else can happen after operation 412 of A"),
-    ("uvmp explore E31-shipped --predict", "predict from executions without a finding, and confirm"),
+    ("uvmp explore E31-shipped --predict", "predict defects, and confirm them"),
     ("uvmp explore my.yaml --seed 7 --out runs/found", "search your own scenario, and keep the finding's run"),
 )
 @click.argument("scenario", required=False)

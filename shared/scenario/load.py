@@ -94,6 +94,11 @@ def load_scenario(
     return loaded if machine is not None else replace(loaded, text=text, machine_texts=tuple(texts.values()))
 
 
+def _any_machine(interrupts: Iterable[str]) -> MachineConfig:
+    """Instead of a machine that is wrong."""
+    return replace(ANY_MACHINE, devices=tuple((name, "imp") for name in interrupts))
+
+
 class _Loader(Reading):
     """Walks the file: two passes over the programs, of which the first declares names and the second resolves them.
 
@@ -119,7 +124,7 @@ class _Loader(Reading):
         story = self.section(keys, "story", lambda value: value.text("a story").strip(), "")
         source = self.section(keys, "source", self.sources, ())
         interrupts = self.section(keys, "interrupts", Value.items, {})
-        machine = self.given or self.section(keys, "machine", self.load_machine, self.any_machine(interrupts))
+        machine = self.given or self.section(keys, "machine", self.load_machine, _any_machine(interrupts))
         self.names = names = Names(machine, interrupts)
         errata = self.section(keys, "errata", self.errata, ())
         detect = self.section(keys, "detect", self.detect, dict.fromkeys(DETECTORS, "stop"))
@@ -224,11 +229,6 @@ class _Loader(Reading):
     @staticmethod
     def sources(value: Value) -> tuple[str, ...]:
         return tuple(source.text("a source") for source in value.elements(at_least=1))
-
-    @staticmethod
-    def any_machine(interrupts: Iterable[str]) -> MachineConfig:
-        """Instead of a machine that is wrong."""
-        return replace(ANY_MACHINE, devices=tuple((name, "imp") for name in interrupts))
 
     def load_machine(self, value: Value) -> MachineConfig:
         if not isinstance(value.data, str):

@@ -310,7 +310,7 @@ def test_compiled_accessors_do_as_the_declarations_say(declared: list[str]) -> N
     same(trace(form.COMPILED, ROOT, PROGRAMS), declared)
 
 
-@pytest.mark.wide
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [

@@ -30,6 +30,7 @@ import cluster.live.actors
 import uvmp as uvmp_module
 from cluster import signals
 from cluster.cli import COMMANDS, cli
+from cluster.cli.boot import SESSION
 from cluster.cli.demo import Demo
 from cluster.cli.output import MIN_WIDTH, Output, fit, program
 from cluster.live.actors import ray_session
@@ -85,6 +86,10 @@ def needs_live(line: str) -> bool:
     return any(word in line for word in ("--live", "--engine live", "--ray", "runs/live"))
 
 
+#: of an example that takes minutes, or needs a cluster
+ELSEWHERE = ("seeds 1 ", "--all", "--address")
+
+
 @pytest.fixture(scope="module")
 def token() -> str:
     return str(document("explore", RACE)["token"])
@@ -108,13 +113,21 @@ def test_every_example_of_every_help_runs(
     if "fuzz" in words:
         for folder in ("runs/a", "runs/b"):
             run_example(f"uvmp fuzz --seed {folder[-1]} --programs 1 --out {folder}", token)
+    if words == ["attach"]:
+        for line in ("uvmp boot laptop", "uvmp boot S3a-shipped --session s3a"):
+            run_example(line, token)
     found = examples(words)
     assert found, "a --help without an example"
     assert not [line for line in found if "uvmp1." in line]
-    for line in found:
-        if not needs_live(line) and "seeds 1 " not in line and "--all" not in line:  # all scenarios: minutes
-            few = "--programs 1" if "fuzz" in words else "--schedules 20"
-            run_example(re.sub(r"--time \w+|(?<=runs/fix)", f" {few}", line), token)
+    try:
+        for line in found:
+            if not needs_live(line) and not any(word in line for word in ELSEWHERE):
+                few = "--programs 1" if "fuzz" in words else "--schedules 20"
+                run_example(re.sub(r"--time \w+|(?<=runs/fix)", f" {few}", line), token)
+    finally:
+        for folder in ("s3a", SESSION):
+            if Path(folder).exists():
+                uvmp("attach", folder, "-c", "halt")
 
 
 @pytest.mark.live

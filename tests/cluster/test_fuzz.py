@@ -350,7 +350,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Hunt, Path
     yield hunt(order("causes", 14, features=features, errata=ERRATA_OF_TWO, size=10, out=folder)), folder
 
 
-@pytest.mark.wide
+@pytest.mark.long
 def test_findings_are_told_apart_by_what_causes_them(found: tuple[Hunt, Path]) -> None:
     result, folder = found
     causes = [written.cause for written in result.found]
@@ -360,7 +360,7 @@ def test_findings_are_told_apart_by_what_causes_them(found: tuple[Hunt, Path]) -
     assert hunt(result.order).corpus.found == result.found, "they are known when it goes on"
 
 
-@pytest.mark.wide
+@pytest.mark.long
 def test_a_finding_is_cut_down_to_a_file_and_a_token_that_show_it(found: tuple[Hunt, Path]) -> None:
     result, folder = found
     for written in result.found:

@@ -865,3 +865,11 @@ def test_at_the_end_of_an_order_who_has_waited_has_its_last_events() -> None:
     waiter.processor.note_event()
     with pytest.raises(Diverged, match="the run to end here"):
         order.pick([waiter], None)
+
+
+def test_a_strategy_is_an_instance_of_its_own_classes_alone() -> None:
+    """Compiled classes once had one cache of what is an instance, for all of them."""
+    some = [Pct(0), Surw(0), Rff(0), RandomWalk(0), Optimal(), Preemptions(1), Stay(), DefaultFirst(Stay())]
+    for strategy in some:
+        for other in {base for one in some for base in type(one).__mro__}:
+            assert isinstance(strategy, other) == (other in type(strategy).__mro__), (strategy, other)

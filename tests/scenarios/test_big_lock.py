@@ -11,7 +11,7 @@ from tests.kit import SHIPPED, scenario
 from tests.scenarios.big_lock import search
 
 #: searches of more schedules than this are repeated by `make long` alone
-QUICK = 60
+QUICK = 20
 STALE = "`make big-lock` searches again"
 
 

@@ -76,11 +76,14 @@ def test_with_its_errata_a_scenario_finds_what_it_promises(name: str) -> None:
 def test_repaired_it_finds_nothing_though_the_site_is_reached(name: str) -> None:
     """A check that was never near the defect would prove nothing."""
     scene = scenario(name).without_errata()
-    result = explore(scene, schedules=100)
-    assert unlike(scene, result) is None
-    assert result.schedules == 100 and result.notes == {}
-    for erratum in scene.own_errata:
-        assert result.sites.get(erratum, 0) > 0, f"the site of {erratum} was never reached"
+    for schedules in (40, 100):  # some sites want more
+        result = explore(scene, schedules=schedules)
+        assert unlike(scene, result) is None
+        assert result.schedules == schedules and result.notes == {}
+        missed = [erratum for erratum in scene.own_errata if not result.sites.get(erratum)]
+        if not missed:
+            return
+    pytest.fail(f"never reached: {missed}")
 
 
 @pytest.mark.wide

@@ -45,7 +45,7 @@ def postmortem(name: str) -> Postmortem:
     packed = json.loads(json.dumps(pack_scenario(scene)))
     headers: dict[str, dict[str, Any]] = {node: {} for node in once.journals}
     path = f"runs/{name}"
-    return of(Run(path, path, packed, scene, about, headers, once.journals))
+    return of(Run(path, path, packed, scene, about, headers=headers, journals=once.journals))
 
 
 @pytest.mark.parametrize("name", TESTED)
