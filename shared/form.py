@@ -93,11 +93,15 @@ class Finder:
 
     Args:
         folder: where it is.
+
+    Attributes:
+        depth: modules that are being loaded, each by the one before.
+        left: modules whose abstract classes have no cache of their own.
     """
 
     def __init__(self, folder: Path):
         self.modules = frozenset(json.loads((folder / MANIFEST).read_bytes())["modules"])
-        self.folder = folder
+        self.folder, self.depth, self.left = folder, 0, set(self.modules)
         self.library: ModuleType | None = None
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
@@ -113,16 +117,25 @@ class Finder:
         pointer = ctypes.pythonapi.PyCapsule_GetPointer
         pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
         address = pointer(capsule, f"{LIBRARY}.init_{spec.name.replace('.', '___')}".encode())
-        return ctypes.PYFUNCTYPE(ctypes.py_object)(address)()
+        self.depth += 1
+        try:
+            return ctypes.PYFUNCTYPE(ctypes.py_object)(address)()
+        finally:
+            self.depth -= 1
 
     def exec_module(self, module: ModuleType) -> None:
-        """It has run already. Its abstract classes get caches of their own of what is an instance.
+        """It has run already, and has perhaps loaded others of the library by itself.
 
-        Classes of mypyc's share that of their base, so an answer for one class would be an answer for all.
+        Their abstract classes get caches of their own of what is an instance. Classes of mypyc's share that of their
+        base, so an answer for one class would be an answer for all.
         """
-        for value in vars(module).values():
-            if isinstance(value, ABCMeta) and value.__module__ == module.__name__:
-                abc._abc_init(value)  # type: ignore[attr-defined]
+        if self.depth:
+            return
+        for name in self.left & sys.modules.keys():
+            self.left.remove(name)
+            for value in vars(sys.modules[name]).values():
+                if isinstance(value, ABCMeta) and value.__module__ == name:
+                    abc._abc_init(value)  # type: ignore[attr-defined]
 
     def _load(self) -> ModuleType:
         spec = spec_from_file_location(LIBRARY, library(self.folder))

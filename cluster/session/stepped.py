@@ -95,7 +95,8 @@ class ByHand(Strategy):
                 self.last = thread
                 return thread
             self.enabled, self.current, self.asking = list(enabled), current, getcurrent()
-            self.home.switch()
+            with here.aside():
+                self.home.switch()
             self.asking = None
         return None
 
@@ -187,8 +188,7 @@ class Stepped:
             return
         self.hand.decide, self.hand.data, self.hand.home = decide, data, getcurrent()
         self._run.parent = getcurrent()
-        with here.installed(self.sim):
-            (self.hand.asking or self._run).switch()
+        (self.hand.asking or self._run).switch()
 
     def give_up(self) -> None:
         """End the execution here; it is judged by what it has performed."""

@@ -432,18 +432,34 @@ class _Here:
     @contextmanager
     def installed(self, port: Port) -> Iterator[None]:
         """`here.port` is this port, for the calling thread; afterwards it is what it was before, or nothing."""
-        with self._lock:
-            ports = self._installed.setdefault(threading.get_ident(), [])
-            ports.append(port)
-            self._choose()
+        self._push(port)
         try:
             yield
         finally:
-            with self._lock:
-                ports.pop()
-                if not ports:
-                    del self._installed[threading.get_ident()]
-                self._choose()
+            self._pop()
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Without the calling thread's port, as long as an execution is left in its middle."""
+        port = self._pop()
+        try:
+            yield
+        finally:
+            self._push(port)
+
+    def _push(self, port: Port) -> None:
+        with self._lock:
+            self._installed.setdefault(threading.get_ident(), []).append(port)
+            self._choose()
+
+    def _pop(self) -> Port:
+        with self._lock:
+            ports = self._installed[threading.get_ident()]
+            port = ports.pop()
+            if not ports:
+                del self._installed[threading.get_ident()]
+            self._choose()
+        return port
 
     def of_thread(self) -> Port:
         """The port of the calling thread."""

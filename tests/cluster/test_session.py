@@ -30,6 +30,7 @@ from cluster.session.folder import Writer, found_there, read_token, save, snapsh
 from cluster.session.session import Going, Session, opened
 from shared.errors import Infrastructure, UserMistake
 from shared.journal.record import digest, holes
+from shared.port.port import here
 from shared.scenario.load import load_scenario
 from tests.kit import uvmp
 
@@ -112,6 +113,16 @@ def test_a_random_session_replays_whenever_it_is_looked_at(seed: int) -> None:
         assert_replays(session)
     assert added >= 3 or seed % 4 == 0
     session.close()
+
+
+def test_a_machine_that_is_stopped_leaves_no_port_behind() -> None:
+    """Another execution may begin and end meanwhile."""
+    session, other = begun(), begun()
+    for _ in range(3):
+        session.go(Going(None, 5))
+        other.go(Going(None, 3))
+        assert not hasattr(here, "port")
+    assert (session.machine.operations, other.machine.operations) == (15, 9)
 
 
 def test_a_session_that_is_replayed_as_a_run_to_its_end_is_told_apart() -> None:
