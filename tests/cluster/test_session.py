@@ -117,7 +117,7 @@ def test_a_random_session_replays_whenever_it_is_looked_at(seed: int) -> None:
 
 def test_a_machine_that_is_stopped_leaves_no_port_behind() -> None:
     """Another execution may begin and end meanwhile."""
-    session, other = begun(), begun()
+    session, other = (Session(opened(shipped("S3a-shipped"))) for _ in range(2))
     for _ in range(3):
         session.go(Going(None, 5))
         other.go(Going(None, 3))
