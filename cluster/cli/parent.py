@@ -121,9 +121,10 @@ def fork(address: str | None) -> None:
     os.close(theirs)
     code: int = Exit.INFRASTRUCTURE
     try:
-        with signals.restored(lambda number, _: _pass_on(child)):
+        driver = Driver(child, ours, address)
+        with signals.restored(lambda number, _: driver.pass_on()):
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            code = Driver(child, ours, address).wait()
+            code = driver.wait()
     except BaseException:
         traceback.print_exc()
     finally:
@@ -131,13 +132,6 @@ def fork(address: str | None) -> None:
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
         os._exit(code)
-
-
-def _pass_on(child: int) -> None:
-    """All signals of the user mean the same, and SIGTERM is the one that a child may get twice."""
-    sleep(PASS_ON_S)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(child, signal.SIGTERM)
 
 
 @dataclass
@@ -167,6 +161,7 @@ class Driver:
         lost: the process of Ray that died first.
         until: when the child must have ended; None: there is no hurry.
         killed: it has not, and was killed.
+        asked: a signal of the user has been passed on.
         code: the exit code that the child has told.
     """
 
@@ -181,8 +176,16 @@ class Driver:
     lost: Process | None = None
     until: float | None = None
     killed: bool = False
+    asked: bool = False
     code: int | None = None
     rest: bytes = b""
+
+    def pass_on(self) -> None:
+        """All signals of the user mean the same, and SIGTERM is the one that a child may get twice."""
+        sleep(PASS_ON_S)
+        self.asked = True
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGTERM)
 
     def wait(self) -> int:
         """Wait for the end of the child; returns the exit code of the command."""
@@ -203,6 +206,8 @@ class Driver:
         if self.code is not None:
             return self.code
         self._clean()
+        if self.asked and os.WIFSIGNALED(status) and os.WTERMSIG(status) in signals.ENDING:
+            return Exit.INTERRUPTED  # as Ray ends, its core takes our handler of SIGTERM away
         hint = shlex.join(["uvmp", "postmortem", self.logs]) if self.logs else ""
         for line in left(self.logs) if self.logs else ():
             Output().note(line)

@@ -185,6 +185,16 @@ def test_a_signal_reaches_the_driver_once(by: signal.Signals, to: str) -> None:
     assert (code, out, err) == (Exit.INTERRUPTED, "cleans up\nclean\n", "")
 
 
+def test_a_driver_whose_handler_is_gone_is_interrupted_all_the_same() -> None:
+    """Ray's core takes it away as it ends. A second signal then ends the driver, and no process of Ray has died."""
+    process = start("signal.signal(signal.SIGTERM, signal.SIG_DFL); print('ready', flush=True); time.sleep(20)")
+    driver = driver_of(process)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    code, _, err = ended(process)
+    assert (code, err) == (Exit.INTERRUPTED, "") and gone(driver)
+
+
 def test_a_driver_ends_with_its_parent() -> None:
     process = start("time.sleep(20)")
     driver = driver_of(process)

@@ -44,7 +44,7 @@ def test_an_actor_with_another_kernel_source_is_refused_before_anything_runs(
     fault = tmp_path / "shared" / "uvm" / "fault.py"
     fault.write_text(fault.read_text(encoding="utf-8") + "\nLATER = True\n", encoding="utf-8")
     monkeypatch.setattr(nodes.host.ray, "NodeActor", Installed)
-    there: dict[str, object] = {"runtime_env": {"env_vars": {"UVMP_TEST_ROOT": str(tmp_path)}}}
+    there: dict[str, object] = {"runtime_env": {"env_vars": {"UVMP_TEST_ROOT": str(tmp_path), "UVMP_FORM": "plain"}}}
     with pytest.raises(Infrastructure, match=r"actor cpu0 on \S+ runs different source \(shared/uvm/fault.py\);"):
         Actors(ray_session, scenario("S4").machine, options={"cpu0": there})
 
