@@ -196,8 +196,9 @@ def test_a_driver_whose_handler_is_gone_is_interrupted_all_the_same() -> None:
 
 
 def test_a_driver_ends_with_its_parent() -> None:
-    process = start("time.sleep(20)")
+    process = start("print('ready', flush=True); time.sleep(20)")
     driver = driver_of(process)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
     process.kill()
     assert gone(driver)
     assert "interrupted" in ended(process)[1]
