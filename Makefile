@@ -15,8 +15,9 @@ QUICK  := $(SIM) and not wide
 LIVE   := live and not long
 SPREAD := -n auto --dist loadgroup
 MODULES := tests/shared tests/nodes tests/cluster
-ENGINE := tests/shared tests/nodes tests/cluster/test_sim.py tests/cluster/test_api.py tests/parity/test_digests.py \
-	--ignore tests/nodes/test_lease.py --ignore tests/nodes/test_runner.py --ignore tests/nodes/test_sockets.py
+ENGINE := tests/shared/test_p*.py tests/shared/test_struct.py tests/shared/test_locks.py tests/shared/test_race.py \
+	tests/shared/test_km.py tests/shared/test_amap_pp.py tests/nodes/test_nodes.py tests/nodes/test_mmu.py \
+	tests/nodes/test_cpu.py tests/cluster/test_sim.py tests/cluster/test_api.py tests/parity/test_digests.py
 
 # The form of the engine and the kernel (shared/form.py): plain, or compiled; empty: compiled where that can be built.
 FORM ?= $(UVMP_FORM)
@@ -77,14 +78,14 @@ quick: check
 	@echo "== pytest, the tests of modules, in sim"
 	@UVMP_FORM=$(FORM) $(PYTEST) $(SPREAD) -m "$(QUICK)" $(MODULES)
 
-# The whole suite in the compiled form, and in plain Python the tests of what is compiled and the journals of every
+# The whole suite in the compiled form, and in plain Python the main tests of what is compiled and the journals of every
 # scenario; or, where nothing can be compiled, the whole suite in plain Python.
 test: check built
 	@form=$$(UVMP_FORM=$(FORM) $(BIN)/python -c 'import shared; print(shared.FORM.name)') \
 	&& echo "== pytest, in sim, $$form" \
 	&& UVMP_FORM=$$form $(PYTEST) $(SPREAD) -m "$(SIM)" \
 	&& if test $$form = compiled; then \
-	    echo "== pytest, the tests of what is compiled and the journals, plain" \
+	    echo "== pytest, the main tests of what is compiled and the journals, plain" \
 	    && UVMP_FORM=plain $(PYTEST) $(SPREAD) -m "$(QUICK)" $(ENGINE); fi \
 	&& echo "== pytest, on real processes, $$form" \
 	&& UVMP_FORM=$$form $(PYTEST) -m "$(LIVE)"

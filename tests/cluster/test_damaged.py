@@ -349,6 +349,7 @@ def test_an_argument_is_shown_as_text(command: str) -> None:
     assert result.exit_code == Exit.USAGE and "uvmp: error: " in result.output
 
 
+@pytest.mark.long
 def test_what_a_sealed_folder_says_is_shown_as_text(runs: dict[str, Path], tmp_path: Path) -> None:
     """Whatever is in it and whoever has sealed it."""
     run = copied(runs["S3a-shipped"], tmp_path)
@@ -514,7 +515,7 @@ def json_of(data: bytes) -> Any:
         return data
 
 
-@pytest.mark.parametrize("seed", range(100))
+@pytest.mark.parametrize("seed", range(60))
 def test_a_folder_damaged_anywhere_tells_the_same_or_what_is_wrong(
     seed: int, runs: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -619,6 +620,7 @@ BIG: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("what", BIG)
 def test_what_claims_to_be_large_costs_little(what: str, tmp_path: Path) -> None:
     """Where a few MB of a file once took GB, or half a minute."""
@@ -654,6 +656,7 @@ def long_run(path: Path, rounds: int) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_a_long_run_takes_little_more_than_its_files(tmp_path: Path) -> None:
     """Not twice the room of its lines; it was six times, with records as dicts and a step for each."""
     few, many = (long_run(tmp_path / f"{rounds}", rounds) for rounds in (1_000, 9_000))
@@ -855,6 +858,7 @@ def test_too_little_memory_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) ->
     assert result.exit_code == Exit.INFRASTRUCTURE and "not enough memory" in result.output
 
 
+@pytest.mark.long
 def test_our_own_limits_are_told_as_limits(tmp_path: Path) -> None:
     """A machine of 4,096 frames is filled; what takes longer than it may is told with the number that it may take."""
     text = (CONFIGS / "scenarios" / "S3a.yaml").read_text(encoding="utf-8")

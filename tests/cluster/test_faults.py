@@ -125,7 +125,7 @@ def test_a_killed_node_ends_it_with_what_it_knows_and_readable_logs(
     ("who", "when"),
     [
         pytest.param("gcs_server", MIDST, marks=long),
-        ("raylet", MIDST),
+        pytest.param("raylet", MIDST, marks=long),
         ("driver", MIDST),
         *(pytest.param(who, when, marks=long) for who in WHO for when in ("starting a private Ray", "booted")),
     ],

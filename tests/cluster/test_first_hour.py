@@ -86,6 +86,8 @@ def needs_live(line: str) -> bool:
     return any(word in line for word in ("--live", "--engine live", "--ray", "runs/live"))
 
 
+#: commands whose examples search for long
+SLOW = (["minimize"], ["fuzz"])
 #: of an example that takes minutes, or needs a cluster
 ELSEWHERE = ("seeds 1 ", "--all", "--address")
 
@@ -101,7 +103,9 @@ def run_example(line: str, token: str) -> None:
     assert result.exit_code in (Exit.NO_FINDING, Exit.FINDING), f"{line}\n{result.output}"
 
 
-@pytest.mark.parametrize("words", ALL, ids=ALL_IDS)
+@pytest.mark.parametrize(
+    "words", [pytest.param(words, marks=pytest.mark.long if words[:1] in SLOW else ()) for words in ALL], ids=ALL_IDS
+)
 def test_every_example_of_every_help_runs(
     words: list[str], token: str, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -536,7 +540,7 @@ def place() -> Iterator[Path]:
     ("by", "when"),
     [
         pytest.param(signal.SIGTERM, "run 1 of", id="TERM"),
-        pytest.param(signal.SIGHUP, "booted", id="HUP"),
+        pytest.param(signal.SIGHUP, "booted", id="HUP", marks=pytest.mark.long),
         pytest.param(signal.SIGTERM, "starting a private Ray", id="TERM-early", marks=pytest.mark.long),
     ],
 )

@@ -189,7 +189,7 @@ def test_tidying_leaves_out_what_has_lost_its_sense() -> None:
 # -- guidance --------------------------------------------------------------------------------------
 
 
-@pytest.mark.wide
+@pytest.mark.long
 def test_programs_made_from_those_that_showed_something_show_more_than_blind_ones() -> None:
     """The same seed and the same number of programs; the guided hunt also runs what shows something new again."""
     seed, programs = "guidance", 30
@@ -325,7 +325,7 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
-@pytest.mark.wide
+@pytest.mark.long
 def test_merging_two_corpora_shows_what_both_have_shown(whole: Path, tmp_path: Path) -> None:
     other = hunt(order("other", 6, out=tmp_path / "other")).corpus
     one = hunt(order("whole", 14, out=whole)).corpus

@@ -145,6 +145,7 @@ def test_a_journal_that_ends_early_diverges_at_its_end(length: int) -> None:
         replay_journals(scene, cut)
 
 
+@pytest.mark.long
 def test_a_long_sound_run_comes_to_its_end_and_is_replayed_to_its_end() -> None:
     """What makes sense comes nowhere near the limit, which grows with the program; 100,000 operations are not much."""
     steps = """

@@ -86,7 +86,9 @@ def test_a_window_is_looked_for_only_so_far() -> None:
 
 
 @pytest.mark.wide
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if at % 3 else ()) for at, name in enumerate(SHIPPED)]
+)
 def test_windows_of_every_scenario(name: str) -> None:
     """Of the schedule that a short search finds: the finding is the same at both ends, and gone one operation on."""
     scene = scenario(name)

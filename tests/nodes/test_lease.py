@@ -190,7 +190,7 @@ def test_handles_of_different_lives_are_not_the_same_value() -> None:
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["servers-together", "every-node-alone"])
-@pytest.mark.parametrize("name", ["S3a", "E1", "S9-aobj"])
+@pytest.mark.parametrize("name", ["S3a", *(pytest.param(name, marks=pytest.mark.long) for name in ("E1", "S9-aobj"))])
 def test_a_machine_that_lends_structs_is_the_one_of_sim(name: str, together: bool) -> None:
     scene = scenario(name, shards="{lock_manager: 2, memory: 2}").without_errata()
     for seed in range(3):

@@ -127,7 +127,7 @@ def test_a_cpu_that_does_not_wait_is_caught(name: str) -> None:
         linearize(machine.records())
 
 
-@pytest.mark.parametrize("name", ["S3a", "E1", "S3d"])
+@pytest.mark.parametrize("name", ["S3a", *(pytest.param(name, marks=pytest.mark.long) for name in ("E1", "S3d"))])
 def test_a_schedule_of_sim_is_followed_to_the_record(name: str) -> None:
     for scene in (scenario(name), scenario(name, shards="{lock_manager: 2, memory: 2}").without_errata()):
         for seed in range(3):

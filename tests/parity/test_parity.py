@@ -134,7 +134,7 @@ def test_sim_and_live_agree_in_both_directions(case: str, live_machine: Boot) ->
 
 
 @pytest.mark.parametrize("transport", [kind for kind in KINDS if kind != DEFAULT])
-@pytest.mark.parametrize("case", ("S3a", "network"))
+@pytest.mark.parametrize("case", (pytest.param("S3a", marks=pytest.mark.long), "network"))
 def test_sim_and_live_agree_with_the_other_transports_too(case: str, transport: str, live_machine: Boot) -> None:
     """Calls of Ray's actors are the judge of the sockets: all these machines are the one of sim."""
     scene = CASES[case]()

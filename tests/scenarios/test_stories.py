@@ -79,6 +79,7 @@ def test_the_first_screen_names_the_function_or_the_object_that_is_to_blame(name
         assert pm.finding.subject.split(":")[0] in outcome.subjects and subject in text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", TESTED)
 @pytest.mark.parametrize("width", [60, 80])
 def test_the_whole_report_fits_too(name: str, width: int) -> None:
