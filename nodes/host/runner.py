@@ -323,8 +323,8 @@ class Runner(ProcessorPort):
             return False
         if not self.may_wait:
             borrower.used[lent.obj] = request.k
-        obj, _, slot, *value = request.args
         if request.code in ("load", "store"):
+            obj, _, slot, *value = request.args
             assert isinstance(obj, Struct) and isinstance(slot, int)
             if obj.gen in (lent.gen, ANY_GEN) and slot - HEADER < len(lent.fields):
                 if request.code == "store":
@@ -334,7 +334,7 @@ class Runner(ProcessorPort):
                     return False  # its node is asked
                 self.loaded.append(lent.fields[slot - HEADER])
                 return True
-        del borrower.structs[lent.obj]  # its node renews or frees it, or refuses the access
+        del borrower.structs[lent.obj]  # its node renews, frees or identifies it, or refuses the access
         return False
 
     def _give_back(self, borrower: Borrower) -> None:

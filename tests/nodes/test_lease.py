@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from cluster.api import Field, Program, Struct, field, new, own, simplelock
 from cluster.runs.replay import replay_journals
 from nodes.host import lease
-from nodes.host.lease import STREAK, Borrower, Lender
-from nodes.host.runner import same
+from nodes.host.lease import ACCESSES, STREAK, Borrower, Lender
+from nodes.host.runner import Runner, same
 from nodes.host.sockets import SocketTransport
 from shared.errors import Infrastructure
 from shared.journal.order import linearize
@@ -21,6 +22,7 @@ from shared.port.port import here
 from shared.scenario.model import named_results
 from shared.uvm.structs import Anon
 from shared.wire.frames import GiveBack, Lent, Recall
+from shared.wire.messages import OPERATIONS, Request
 from tests.kit import scenario
 from tests.nodes.in_sockets import Network, Sockets
 
@@ -179,6 +181,17 @@ def test_a_lease_that_was_recalled_before_it_arrived_is_not_used(had: bool) -> N
     mine.release()
     mine.resume(Lent(OBJ, 3, 0, [1]))
     assert OBJ in mine.structs
+
+
+@pytest.mark.parametrize("code", sorted(ACCESSES - {"load", "store"}))
+def test_a_node_answers_what_is_neither_load_nor_store_and_the_lease_ends(code: str) -> None:
+    """With as many arguments as the operation has: `identify` once ended the run of a processor that had a lease."""
+    mine, _ = borrower()
+    mine.resume(Lent(OBJ, 1, 0, [1]))
+    args = (Anon.at(OBJ, 1), "A", 1)[: len(OPERATIONS[code].args)]
+    runner = cast(Runner, SimpleNamespace(may_wait=False, loaded=[]))
+    assert not Runner._access(runner, mine, Request("A", 5, 12, code, OBJ, args))
+    assert OBJ not in mine.structs and mine.used[OBJ] == 12 and runner.loaded == []
 
 
 def test_handles_of_different_lives_are_not_the_same_value() -> None:
