@@ -27,7 +27,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from time import monotonic, sleep
+from time import monotonic
 from typing import NoReturn
 
 from cluster import signals
@@ -122,7 +122,7 @@ def fork(address: str | None) -> None:
     code: int = Exit.INFRASTRUCTURE
     try:
         driver = Driver(child, ours, address)
-        with signals.restored(lambda number, _: driver.pass_on()):
+        with signals.restored(lambda number, _: driver.ask()):
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             code = driver.wait()
     except BaseException:
@@ -161,7 +161,11 @@ class Driver:
         lost: the process of Ray that died first.
         until: when the child must have ended; None: there is no hurry.
         killed: it has not, and was killed.
-        asked: a signal of the user has been passed on.
+        bell: a pipe that wakes up whoever waits for the child.
+        asked: a signal of the user has come.
+        pass_on: when that is passed on; None: there is none, or it has been.
+        ending: Ray is being ended, and until it is started again a signal would kill the child: Ray's core then gives
+            SIGTERM its default action, unknown to Python.
         code: the exit code that the child has told.
     """
 
@@ -176,16 +180,16 @@ class Driver:
     lost: Process | None = None
     until: float | None = None
     killed: bool = False
+    bell: tuple[int, int] = field(default_factory=os.pipe)
     asked: bool = False
+    pass_on: float | None = None
+    ending: bool = False
     code: int | None = None
     rest: bytes = b""
 
-    def pass_on(self) -> None:
-        """All signals of the user mean the same, and SIGTERM is the one that a child may get twice."""
-        sleep(PASS_ON_S)
-        self.asked = True
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGTERM)
+    def ask(self) -> None:
+        """A signal of the user has come; a handler can only wake up whoever waits."""
+        os.write(self.bell[1], b"!")
 
     def wait(self) -> int:
         """Wait for the end of the child; returns the exit code of the command."""
@@ -195,6 +199,10 @@ class Driver:
         while not ended:
             ready = self._ready(own)
             self._listen()
+            if self.bell[0] in ready:
+                os.read(self.bell[0], 1 << 10)
+                self.asked, self.pass_on = True, monotonic() + PASS_ON_S
+            self._pass_on()
             ended = own in ready
             for fd in ready & set(self.others):
                 self._lose(self.others.pop(fd))
@@ -207,7 +215,7 @@ class Driver:
             return self.code
         self._clean()
         if self.asked and os.WIFSIGNALED(status) and os.WTERMSIG(status) in signals.ENDING:
-            return Exit.INTERRUPTED  # as Ray ends, its core takes our handler of SIGTERM away
+            return Exit.INTERRUPTED
         hint = shlex.join(["uvmp", "postmortem", self.logs]) if self.logs else ""
         for line in left(self.logs) if self.logs else ():
             Output().note(line)
@@ -222,12 +230,19 @@ class Driver:
             if self.up:
                 os.kill(self.pid, signal.SIGTERM)
 
+    def _pass_on(self) -> None:
+        """All signals of the user mean the same, and SIGTERM is the one that a child may get twice."""
+        if self.pass_on is not None and monotonic() > self.pass_on and not self.ending:
+            self.pass_on = None
+            os.kill(self.pid, signal.SIGTERM)
+
     def _ready(self, own: int) -> set[int]:
-        """Wait for something to read, the end of a process, or the time when the child must have ended."""
+        """Wait for something to read, the end of a process, a signal, or the time when there is something to do."""
         poll = select.poll()
-        for fd in (self.pipe, own, *self.others):
+        for fd in (self.pipe, own, self.bell[0], *self.others):
             poll.register(fd, select.POLLIN)
-        limit = None if self.until is None else max(0.0, self.until - monotonic()) * 1000 + 1
+        times = [time for time in (self.until, None if self.ending else self.pass_on) if time is not None]
+        limit = max(0.0, min(times) - monotonic()) * 1000 + 1 if times else None
         return {fd for fd, _ in poll.poll(limit)}
 
     def _listen(self) -> None:
@@ -241,6 +256,7 @@ class Driver:
     def _told(self, word: str, *words: object) -> None:
         match word, *words:
             case "born", str(name), int(pid):
+                self.ending = False
                 with contextlib.suppress(ProcessLookupError):
                     fd = os.pidfd_open(pid)
                     self.others[fd] = Process(name, pid, fd)
@@ -252,7 +268,7 @@ class Driver:
             case ("up",):
                 self.up = True
             case ("over",):
-                self.up, self.lost, self.until = False, None, None
+                self.up, self.lost, self.until, self.ending = False, None, None, True
                 for fd in self.others:
                     os.close(fd)
                 self.started, self.others = [], {}

@@ -195,6 +195,25 @@ def test_a_driver_whose_handler_is_gone_is_interrupted_all_the_same() -> None:
     assert (code, err) == (Exit.INTERRUPTED, "") and gone(driver)
 
 
+def test_no_signal_is_passed_on_to_a_driver_that_ends_ray() -> None:
+    """It would be killed, and could not say what it has done."""
+    body = "LINK.over(); signal.signal(signal.SIGTERM, signal.SIG_DFL); print('ready', flush=True); time.sleep(0.5)"
+    process = start(f"{body}; print('told', flush=True); return 1")
+    driver_of(process)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    assert ended(process) == (1, "told\n", "")
+
+
+def test_a_signal_is_kept_until_ray_is_started_again() -> None:
+    body = "LINK.over(); print('ready', flush=True); time.sleep(0.5); process('GCS'); time.sleep(20)"
+    process = start(body)
+    driver_of(process)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    assert ended(process) == (Exit.INTERRUPTED, "interrupted\n", "")
+
+
 def test_a_driver_ends_with_its_parent() -> None:
     process = start("print('ready', flush=True); time.sleep(20)")
     driver = driver_of(process)
