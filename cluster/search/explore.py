@@ -116,6 +116,8 @@ class Behind(NamedTuple):
 
 
 Progress = Callable[[Exploration], bool | None]
+#: seconds between two looks at how it goes
+LOOK_S = 0.1
 
 
 class Account(NamedTuple):
@@ -167,6 +169,31 @@ def explore(
     return result
 
 
+class Looks:
+    """The time that a search has taken, and who is told, now and then, how it goes.
+
+    Args:
+        progress: see explore().
+    """
+
+    def __init__(self, result: Exploration, progress: Progress | None):
+        self.result, self.progress = result, progress
+        self.began = self.last = monotonic()
+
+    def stop(self) -> bool:
+        """After an execution, or a batch of them: is the search to be over?"""
+        now = monotonic()
+        if self.progress is None or now - self.last <= LOOK_S:
+            return False
+        self.last = now
+        self.result.seconds = now - self.began
+        return bool(self.progress(self.result))
+
+    def end(self) -> None:
+        """The search is over."""
+        self.result.seconds = monotonic() - self.began
+
+
 @seldom_collected()
 def search(
     scenario: Scenario,
@@ -197,7 +224,7 @@ def search(
         chooser = continued(sim.machine, behind, chooser)
     name = strategy if isinstance(strategy, str) else type(strategy).__name__
     result = Exploration(scenario, name, seed, sim, racy, classes=counted)
-    began = last = monotonic()
+    looks = Looks(result, progress)
     try:
         while result.schedules < limit:
             try:
@@ -222,18 +249,14 @@ def search(
                 finding = adopt(result, finding, sim.deviations, sim.results)
             if finding is not None and finding.kind != UNEXPECTED:
                 break
-            now = monotonic()
-            if progress is not None and now - last > 0.1:
-                last = now
-                result.seconds = now - began
-                if progress(result):
-                    break
+            if looks.stop():
+                break
     except KeyboardInterrupt:
         result.interrupted = True
     if systematic is not None:
         classes = systematic.executions - systematic.redundant
         result.coverage = Coverage(over and not endless, classes, systematic.redundant, endless)
-    result.seconds = monotonic() - began
+    looks.end()
     return result
 
 

@@ -10,9 +10,6 @@ from cluster.search.explore import Coverage, Exploration, adopt
 from cluster.search.pool import Pool
 from shared.findings import UNEXPECTED
 
-#: seconds between two looks at the time
-LOOK_S = 0.1
-
 
 class Owner(ABC):
     """Gives batches to a pool, and adds what comes of them to the search, in an order of its own.

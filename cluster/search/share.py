@@ -21,8 +21,8 @@ from cluster.search.batch import Ran
 from cluster.search.branch import BRANCH, EXPLORED, Branch, Explored, Stop
 from cluster.search.dpor import Branch as Node
 from cluster.search.dpor import Place
-from cluster.search.explore import Coverage, collect
-from cluster.search.owner import LOOK_S, Owner
+from cluster.search.explore import LOOK_S, Coverage, collect
+from cluster.search.owner import Owner
 from cluster.search.trace import Event
 from shared.wire.codec import decode, encode
 

@@ -17,14 +17,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from time import monotonic
 
 from cluster.boot import prepare
 from cluster.search import SEARCHING, portfolio
 from cluster.search.batch import DONE, KNOWLEDGE, WALKS, Done, Job, Ran, Walks
 from cluster.search.classes import Classes
-from cluster.search.explore import Exploration, Progress, collect, shorten
-from cluster.search.owner import LOOK_S, Owner
+from cluster.search.explore import LOOK_S, Exploration, Looks, Progress, collect, shorten
+from cluster.search.owner import Owner
 from cluster.search.pool import Pool
 from cluster.search.share import Shared
 from cluster.search.strategy import DEFAULT, Sampling, Stay
@@ -66,18 +65,14 @@ def spread(job: Job, schedules: int, pool: Pool, progress: Progress | None = Non
     sim = Sim(*prepare(scenario), racy, job.granularity)
     result = Exploration(scenario, job.strategy, job.seed, sim, racy)
     owner = (Shared if job.strategy == "dpor" else Rounds)(job, schedules, pool, result)
-    began = last = monotonic()
+    looks = Looks(result, progress)
     try:
         for _ in owner.merged():
-            now = monotonic()
-            if progress is not None and now - last > LOOK_S:
-                last = now
-                result.seconds = now - began
-                if progress(result):
-                    break
+            if looks.stop():
+                break
     except KeyboardInterrupt:
         result.interrupted = True
-    result.seconds = monotonic() - began
+    looks.end()
     result.coverage = owner.covered()
     if result.outcome is not None:
         shorten(result, sim)
