@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from cluster.api import Program, Struct, choose, field, new, own, simplelock, sleep, wakeup
 from cluster.boot import prepare
@@ -22,6 +22,8 @@ from cluster.sim.engine import Sim
 from shared.findings import Finding
 from shared.journal.order import linearize
 from shared.journal.record import Journals
+
+T = TypeVar("T")
 
 #: what a thread does next, and what that gives it
 Act = tuple[Any, ...]
@@ -58,6 +60,23 @@ KINDS = (
 
 class TooMany(Exception):
     """A program has more interleavings than one cares to count."""
+
+
+def judged(judge: Callable[[int], T], seeds: Iterable[int], about: str = "") -> list[T]:
+    """What `judge` says of random programs, given by their seeds; a program with too many interleavings is left out.
+
+    Args:
+        about: what is judged of them, for the message that names a program.
+    """
+    said = []
+    for seed in seeds:
+        try:
+            said.append(judge(seed))
+        except TooMany:
+            continue
+        except AssertionError as wrong:
+            raise AssertionError(f"seed {seed}{about}: {random_program(seed)}") from wrong
+    return said
 
 
 # -- programs ---------------------------------------------------------------------------------

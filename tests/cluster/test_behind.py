@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,6 @@ from shared.journal.cut import cut, part
 from shared.journal.order import linearize, operations
 from shared.journal.record import Journals
 from tests.cluster import brute
-from tests.cluster.brute import TooMany
 from tests.cluster.programs import DEFECTS
 from tests.kit import executions, run_recorded, scenario, uvmp
 
@@ -88,8 +88,9 @@ def a_beginning(bodies: list[list[brute.Statement]], dice: random.Random) -> Jou
     return cut(chosen, dice.randrange(operations(chosen) + 1))
 
 
-def judge(strategy: Stepwise, seed: int, most: int) -> int:
+def judge(kind: Callable[[], Stepwise], seed: int, most: int) -> int:
     """How many classes there are behind a beginning; each must come, and end as it must."""
+    strategy = kind()
     dice, bodies = random.Random(seed), brute.random_program(seed)
     first = a_beginning(bodies, dice)
     names = {name: f"t{at}" for at, name in enumerate(prepare(brute.program(bodies).scenario())[0].threads)}
@@ -102,24 +103,19 @@ def judge(strategy: Stepwise, seed: int, most: int) -> int:
     return len(wanted)
 
 
-def judged(seeds: Sequence[int], most: int) -> tuple[int, int]:
-    programs = classes = 0
-    for seed in seeds:
-        for kind in (Optimal, Preemptions):
-            try:
-                classes += judge(kind(), seed, most)
-            except TooMany:
-                continue
-            except AssertionError as wrong:
-                raise AssertionError(f"seed {seed}, {kind.__name__}: {brute.random_program(seed)}") from wrong
-            programs += 1
-    return programs, classes
+def judged(seeds: Sequence[int], most: int) -> list[int]:
+    """How many classes there are, for each random program and each strategy."""
+    return [
+        classes
+        for kind in (Optimal, Preemptions)
+        for classes in brute.judged(partial(judge, kind, most=most), seeds, f", {kind.__name__}")
+    ]
 
 
 def test_each_class_behind_a_beginning_is_performed_once() -> None:
     """Behind the beginnings 81 and 119 a lock is held, whose order with others' requests matters."""
-    programs, classes = judged([*range(24), 81, 119], 250)
-    assert programs > 30 and classes > 1.5 * programs
+    classes = judged([*range(24), 81, 119], 250)
+    assert len(classes) > 30 and sum(classes) > 1.5 * len(classes)
 
 
 def test_who_has_queued_for_a_lock_before_the_beginning_s_end_gets_it_next() -> None:
@@ -136,8 +132,8 @@ def test_who_has_queued_for_a_lock_before_the_beginning_s_end_gets_it_next() -> 
 
 @pytest.mark.long
 def test_each_class_behind_thousands_of_beginnings_is_performed_once() -> None:
-    programs, classes = judged(range(1000, 4000), 1000)
-    assert programs > 3000 and classes > 9000
+    classes = judged(range(1000, 4000), 1000)
+    assert len(classes) > 3000 and sum(classes) > 9000
 
 
 # -- the command -----------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from cluster.search.bounded import Bounded, Delays, Preemptions
 from cluster.search.dpor import Optimal
 from cluster.sim.engine import Sim
 from tests.cluster import brute
-from tests.cluster.brute import Statement, TooMany
+from tests.cluster.brute import Statement
 from tests.kit import scenario
 
 
@@ -32,29 +32,16 @@ def ended(strategy: Bounded, bodies: Sequence[list[Statement]]) -> dict[brute.Cl
     return {its: stuck for its, (stuck, _) in brute.seen_by(strategy, bodies).items()}
 
 
-def judged(seeds: range, most: int) -> tuple[int, int, int]:
-    """How many random programs were judged, their classes within two preemptions, and executions."""
-    programs = classes = executions = 0
-    for seed in seeds:
-        try:
-            found, took = judge(brute.random_program(seed), most)
-        except TooMany:
-            continue
-        except AssertionError as wrong:
-            raise AssertionError(f"seed {seed}: {brute.random_program(seed)}") from wrong
-        programs, classes, executions = programs + 1, classes + found, executions + took
-    return programs, classes, executions
-
-
 def test_each_class_of_random_programs_within_a_bound_is_seen_and_no_other() -> None:
-    programs, classes, executions = judged(range(100), 200)
-    assert programs > 30 and classes > 2 * programs and executions < 12 * classes
+    seen = brute.judged(lambda seed: judge(brute.random_program(seed), 200), range(100))
+    classes, executions = map(sum, zip(*seen, strict=True))
+    assert len(seen) > 30 and classes > 2 * len(seen) and executions < 12 * classes
 
 
 @pytest.mark.long
 def test_each_class_of_thousands_of_random_programs_within_a_bound_is_seen() -> None:
-    programs, classes, _ = judged(range(20_000, 23_000), 1000)
-    assert programs > 1000 and classes > 5000
+    seen = brute.judged(lambda seed: judge(brute.random_program(seed), 1000), range(20_000, 23_000))
+    assert len(seen) > 1000 and sum(classes for classes, _ in seen) > 5000
 
 
 @pytest.mark.parametrize("strategy", [Preemptions, Delays])

@@ -18,7 +18,7 @@ from nodes.cpu import Thread
 from shared.port.port import here
 from shared.wire.messages import OPERATIONS
 from tests.cluster import brute
-from tests.cluster.brute import CELLS, Cell, Statement, TooMany
+from tests.cluster.brute import CELLS, Cell, Statement
 from tests.kit import THING, Toy, scenario, things
 
 #: more cells than those of random programs
@@ -50,20 +50,6 @@ def judge(bodies: Sequence[list[Statement]], most: int) -> int:
     return len(wanted)
 
 
-def judged(seeds: range, most: int) -> tuple[int, int]:
-    """How many random programs were judged, and how many classes they have."""
-    programs = classes = 0
-    for seed in seeds:
-        try:
-            classes += judge(brute.random_program(seed), most)
-        except TooMany:
-            continue
-        except AssertionError as wrong:
-            raise AssertionError(f"seed {seed}: {brute.random_program(seed)}") from wrong
-        programs += 1
-    return programs, classes
-
-
 def test_a_choice_of_data_comes_right_behind_what_its_thread_does() -> None:
     """Nobody can go between, also where another order of the others had it so."""
     place = Place({}, [Branch(Event("first", 0))])
@@ -76,14 +62,14 @@ def test_a_choice_of_data_comes_right_behind_what_its_thread_does() -> None:
 
 
 def test_each_class_of_random_programs_is_performed_once() -> None:
-    programs, classes = judged(range(200), 250)
-    assert programs > 70 and classes > 3 * programs
+    classes = brute.judged(lambda seed: judge(brute.random_program(seed), 250), range(200))
+    assert len(classes) > 70 and sum(classes) > 3 * len(classes)
 
 
 @pytest.mark.long
 def test_each_class_of_thousands_of_random_programs_is_performed_once() -> None:
-    programs, classes = judged(range(1000, 9000), 2000)
-    assert programs > 4000 and classes > 20_000
+    classes = brute.judged(lambda seed: judge(brute.random_program(seed), 2000), range(1000, 9000))
+    assert len(classes) > 4000 and sum(classes) > 20_000
 
 
 # -- published counts ------------------------------------------------------------------------------

@@ -34,24 +34,11 @@ from shared.errors import Infrastructure, UserMistake
 from shared.scenario.model import Scenario
 from shared.wire.codec import decode, encode
 from tests.cluster import programs
-from tests.kit import scenario, scene, uvmp
+from tests.cluster.test_explore import mine
+from tests.kit import scenario, uvmp
 
 ROOT = Path(__file__).parents[2]
 SITES = (Site("uvm_loanuobj"), Site("uvm_fault", "an_ref"))
-
-
-def unexpected() -> Scenario:
-    """B reads a shared page while A writes it; if it comes first, that is not expected."""
-    return scene(
-        {"A": 'write: {at: "buf[0]", value: 1}', "B": 'read: {at: "buf[0]", into: r}'},
-        """
-        process: {as: A, cpu: 0}
-        mmap: {in: A, as: buf, pages: 1, prot: rw, flags: [shared, anon]}
-        thread: {in: A, as: B, cpu: 1}
-        """,
-        "cpus: 2, frames: 16, swap_slots: 0",
-        "fixed: {finding: none, results: {r: 1}}",
-    )
 
 
 def add_carelessly() -> None:
@@ -126,7 +113,7 @@ def test_the_examples_are_what_they_are_for() -> None:
 
 def test_results_that_are_not_expected_are_a_finding_and_the_search_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cluster.search.explore.minimize", lambda sim, finding, deviations: deviations)
-    given = Job(unexpected(), "random", 3)
+    given = Job(mine("{finding: none, results: {r: 1}}"), "random", 3)
     one, other = here(given, 30), here(given, 30, 3, order=2)
     assert one == other and one["finding"]["kind"] == "unexpected-result"
     assert one["schedules"] == 30 > one["found_at"] > 1 and one["notes"]["unexpected-result r"] > 1
