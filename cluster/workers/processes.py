@@ -18,37 +18,29 @@ import selectors
 import struct
 import subprocess
 import sys
-from collections import Counter, deque
 from types import TracebackType
 from typing import BinaryIO
 
 from cluster import signals
 from cluster.workers.answer import Worker, checked
-from shared.errors import Infrastructure
+from cluster.workers.dealer import SETUP, Dealer, Hand
 
 HEAD = struct.Struct("<QQ")
-#: number of the message that says what is searched, and of its answer
-SETUP = (1 << 64) - 1
-#: batches that a worker is given: the one that it runs, and the next one
-DEEP = 2
-#: workers that may not die as they begin, or at one batch
-TRIES = 2
 #: bytes read or written at once
 PIECE = 1 << 20
 #: what a worker is started with; its path is ours, and not the folder that it happens to be in
 PROGRAM = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from cluster.workers.processes import main; main()"
 
 
-class _Child:
+class _Child(Hand):
     """A worker as its owner has it.
 
     Attributes:
-        batches: that it has been given and has not answered, with their numbers; it is at the first.
         outgoing, incoming: bytes that the pipe has not taken, and those of a message that is not whole.
-        began: it has been told what is searched, and has answered.
     """
 
     def __init__(self, setup: bytes):
+        super().__init__()
         path = json.dumps([os.path.abspath(place) for place in sys.path])
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-c", PROGRAM, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -56,13 +48,12 @@ class _Child:
         assert self.process.stdin is not None and self.process.stdout is not None
         self.into, self.out_of = self.process.stdin.fileno(), self.process.stdout.fileno()
         os.set_blocking(self.into, False)
-        self.batches: deque[tuple[int, bytes]] = deque()
         self.outgoing, self.incoming = bytearray(), bytearray()
-        self.began = False
-        self.give(SETUP, setup)
+        self.send(SETUP, setup)
 
-    def give(self, number: int, data: bytes) -> None:
+    def send(self, number: int, data: bytes) -> None:
         self.outgoing += HEAD.pack(number, len(data)) + data
+        self.write()
 
     def write(self) -> None:
         """As much as the pipe takes. Whether the worker is dead, read() says."""
@@ -100,26 +91,16 @@ class _Child:
         return self.process.wait()
 
 
-class Processes:
-    """Workers on this computer, ended with the `with` block.
+class Processes(Dealer[_Child]):
+    """Workers on this computer, ended with the `with` block."""
 
-    Args:
-        setup: what is searched.
-
-    Attributes:
-        deaths: batch -> workers that have died of it. SETUP: those that had not begun.
-    """
-
-    def __init__(self, workers: int, setup: bytes):
-        self.workers, self.setup = workers, setup
-        self.children: list[_Child] = []
-        self.waiting: deque[tuple[int, bytes]] = deque()
-        self.deaths: Counter[int] = Counter()
+    def _begin(self) -> _Child:
+        return _Child(self.setup)
 
     def __enter__(self) -> Processes:
         try:
             for _ in range(self.workers):
-                self.children.append(_Child(self.setup))
+                self.hands.append(self._begin())
         except BaseException:
             self.close()
             raise
@@ -130,47 +111,29 @@ class Processes:
 
     def close(self) -> None:
         """End all workers, whatever they are at."""
-        for child in self.children:
+        for child in self.hands:
             child.process.kill()
-        for child in self.children:
+        for child in self.hands:
             child.end()
-        self.children.clear()
-
-    def room(self) -> int:
-        taken = len(self.waiting) + sum(len(child.batches) for child in self.children)
-        return DEEP * self.workers - taken
-
-    def submit(self, number: int, batch: bytes) -> None:
-        self.waiting.append((number, batch))
-        self._deal()
-
-    def _deal(self) -> None:
-        """Give waiting batches to the workers that have begun, and have the fewest."""
-        begun = [child for child in self.children if child.began]
-        while self.waiting and begun:
-            child = min(begun, key=lambda child: len(child.batches))
-            if len(child.batches) >= DEEP:
-                return
-            number, batch = self.waiting.popleft()
-            child.batches.append((number, batch))
-            child.give(number, batch)
-            child.write()
+        self.hands.clear()
 
     def wait(self, seconds: float) -> list[tuple[int, bytes]]:
         done: list[tuple[int, bytes]] = []
         with selectors.DefaultSelector() as ready:
-            for child in self.children:
+            for child in self.hands:
                 ready.register(child.out_of, selectors.EVENT_READ, child.read)
                 if child.outgoing:
                     ready.register(child.into, selectors.EVENT_WRITE, child.write)
             events = {key.fd for key, _ in ready.select(seconds)}
-        for child in list(self.children):
+        for child in list(self.hands):
             if child.into in events:
                 child.write()
             if child.out_of in events:
                 answers = child.read()
                 if answers is None:
-                    self._bury(child)
+                    status = child.end()
+                    how = f"by signal {-status}" if status < 0 else f"with exit status {status}"
+                    self._bury(child, f", the last {how}")
                     continue
                 for number, data in answers:
                     child.began = True
@@ -179,23 +142,6 @@ class Processes:
                         done.append((number, data))
         self._deal()
         return done
-
-    def _bury(self, child: _Child) -> None:
-        """A worker is dead: its batches go to others.
-
-        Raises: Infrastructure - it is not the first that has died of its batch.
-        """
-        self.children.remove(child)
-        status = child.end()
-        how = f"by signal {-status}" if status < 0 else f"with exit status {status}"
-        number = SETUP if not child.began else child.batches[0][0] if child.batches else None
-        if number is not None:
-            self.deaths[number] += 1
-            if self.deaths[number] >= TRIES:
-                when = "as they began" if number == SETUP else "at the same batch"
-                raise Infrastructure(f"{TRIES} workers have died {when}, the last {how}")
-        self.waiting.extendleft(reversed(child.batches))
-        self.children.append(_Child(self.setup))
 
 
 def main() -> None:

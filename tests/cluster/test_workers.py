@@ -29,7 +29,8 @@ from cluster.search.worker import Worker
 from cluster.sim.engine import Sim
 from cluster.workers.answer import Worker as Answering
 from cluster.workers.answer import checked
-from cluster.workers.processes import TRIES, Processes
+from cluster.workers.dealer import TRIES
+from cluster.workers.processes import Processes
 from shared.errors import Infrastructure, UserMistake
 from shared.scenario.model import Scenario
 from shared.wire.codec import decode, encode
@@ -225,7 +226,7 @@ def test_a_worker_that_is_killed_costs_its_batch_once(left: Path, strategy: str)
     with Processes(2, given.setup()) as pool:
         assert facts(spread(given, 30, pool)) == whole
         assert list(pool.deaths.values()) == [1] and left.read_text(encoding="ascii") == "0"
-        assert len(pool.children) == 2
+        assert len(pool.hands) == 2
     assert whole["finding"]["kind"] == "deadlock" and whole == here(given, 30)
 
 
@@ -342,11 +343,11 @@ def test_actors_come_to_the_same_also_if_they_are_killed(ray_session: Any) -> No
 
     def kill(so_far: Exploration) -> None:
         if not killed:
-            killed.append(pool.actors[0].handle)
-            ray_session.kill(pool.actors[0].handle)
+            killed.append(pool.hands[0].handle)
+            ray_session.kill(pool.hands[0].handle)
 
     pool = Actors(ray_session, 2, given.setup())
-    assert facts(spread(given, 120, pool, kill)) == wanted and killed and len(pool.actors) == 2
+    assert facts(spread(given, 120, pool, kill)) == wanted and killed and len(pool.hands) == 2
     pool.close()
 
 
