@@ -246,14 +246,14 @@ def _cluster(address: str) -> Iterator[Check]:
     """Does a Ray cluster let us in, and is every host of it like this one?"""
     from cluster.cli.live import check_address
     from cluster.live.actors import ray_session
-    from cluster.live.hosts import hosts_of, survey
+    from cluster.live.hosts import Hosts, survey
 
     try:
         check_address(address)
         with ray_session(address) as ray:
-            hosts = hosts_of(ray)
-            yield Check("cluster", "ok", f"{counted(len(hosts), 'host')} at {address}")
-            for surveyed in survey(ray, hosts):
+            there = Hosts(ray)
+            yield Check("cluster", "ok", f"{counted(len(there.hosts), 'host')} at {address}")
+            for surveyed in survey(there):
                 yield _host(surveyed, ray.__version__)
     except (ProjectBug, UserMistake, ImportError) as wrong:
         yield Check("cluster", "bad", str(wrong))

@@ -137,7 +137,7 @@ def test_the_texts_show_the_commands_a_newcomer_needs() -> None:
 
 def needs_live(shown: Shown) -> bool:
     """Does it boot Ray, or want what a command that does has left behind?"""
-    return any(word in shown.command for word in LIVE) or shown.command.startswith("uvmp postmortem")
+    return any(word in shown.command for word in LIVE) or shown.command.startswith(("uvmp postmortem", "uvmp collect"))
 
 
 def needs_session(shown: Shown) -> bool:
@@ -171,6 +171,8 @@ def test_live_commands_of_the_texts_work(token: str, tmp_path: Path, monkeypatch
             code, output = run(shown.command, token)
             assert code == 0, output
             assert "amap_cow_now" in output
+        elif shown.command.startswith("uvmp collect"):
+            assert run(shown.command, token) == (0, "no journal of this run is on another computer\n")
 
 
 def test_the_sessions_of_the_texts_work(token: str, sessions: Path) -> None:

@@ -31,6 +31,7 @@ COMMANDS = {
     "attach": "Use a machine that stays: step, look, add steps.",
     "minimize": "Shorten a schedule, and show which operations its finding needs.",
     "postmortem": "Explain a run from its logs.",
+    "collect": "Fetch journals of a run from other computers.",
     "scenarios": "List the scenarios, or show a scenario.",
     "steps": "List the steps of scenarios, or describe a step.",
     "schema": "Print the JSON Schema of scenario files, for editors.",

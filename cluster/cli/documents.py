@@ -48,6 +48,7 @@ KEYS = {
         "scenario", "errata", "detect", "finding", "operations", "deviations_before", "deviations", "preemptions",
         "windows", "smaller", "token", "replay", "out", "exit", "error",
     ),
+    "collect": ("out", "collected", "left", "exit", "error"),
     "measure": ("seeds", "scenarios", "interrupted", "exit"),
 }  # fmt: skip
 

@@ -32,7 +32,8 @@ from typing import NoReturn
 
 from cluster import signals
 from cluster.cli.output import Output, complain
-from cluster.live.watch import Watch, died, end_group, left, remove
+from cluster.live.elsewhere import left
+from cluster.live.watch import Watch, died, end_group, remove
 from shared.errors import Exit
 
 #: seconds that the driver has after a process of Ray has died, and that processes have to end which are killed

@@ -9,6 +9,7 @@ import click
 
 from cluster.cli.options import called, common
 from cluster.cli.output import Output, columns, pasteable
+from cluster.live.elsewhere import left
 from cluster.postmortem import analyse, render, render_object, render_screen
 from shared.errors import Exit, UserMistake
 from shared.text import fit
@@ -53,6 +54,8 @@ def command(run: str, full: bool, name: str, as_json: bool) -> int:
     output.result({**report.as_dict(), "exit": int(code)})
     if not report.complete:
         output.note("the log is incomplete; --full says what is missing")
+        for line in left(run):
+            output.note(line)
     return code
 
 

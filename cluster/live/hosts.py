@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import time
 from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from shared.errors import Infrastructure, UserMistake
+from shared.errors import Infrastructure, ProjectBug, UserMistake
 
 if TYPE_CHECKING:
     from nodes.host.here import Here
@@ -109,23 +109,57 @@ class Surveyed(NamedTuple):
     unsure: float = 0.0
 
 
-def survey(ray: ModuleType, hosts: Sequence[RayHost]) -> Iterator[Surveyed]:
-    """Ask each host."""
-    from nodes.host.ray import at, this_process
+class Hosts:
+    """The hosts of a cluster, each of which can be asked to call a function, in a process that Ray starts there.
 
-    ask = ray.remote(num_cpus=0, max_retries=0)(this_process)
-    calls = {host: ask.options(scheduling_strategy=at(host.id)) for host in hosts}
-    first = {host: call.remote() for host, call in calls.items()}
-    for host in hosts:
+    Attributes:
+        hosts: all that are alive.
+    """
+
+    def __init__(self, ray: ModuleType):
+        self.ray = ray
+        self.hosts: Sequence[RayHost] = hosts_of(ray)
+
+    def begin(self, host: RayHost, function: Callable[..., Any], *args: object) -> object:
+        """Ask, and do not wait for the answer."""
+        from nodes.host.ray import at
+
+        call = self.ray.remote(num_cpus=0, max_retries=0)(function)
+        return call.options(scheduling_strategy=at(host.id)).remote(*args)
+
+    def answer(self, ref: object) -> Any:
+        """What the function has returned.
+
+        Raises: Infrastructure - no answer; ProjectBug - what the function has raised.
+        """
         try:
-            ray.get(first[host], timeout=START_S)
-            asked = time()  # (its process is there by now)
-            here: Here = ray.get(calls[host].remote(), timeout=START_S)
-            answered = time()
-        except ray.exceptions.GetTimeoutError:
-            yield Surveyed(host, f"no process answers within {START_S:.0f} s")
-        except ray.exceptions.RayError as error:
+            return self.ray.get(ref, timeout=START_S)
+        except self.ray.exceptions.GetTimeoutError:
+            raise Infrastructure(f"no process answers within {START_S:.0f} s") from None
+        except self.ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, ProjectBug):
+                raise cause from None
             last = [line.strip() for line in str(error).splitlines() if "Error: " in line and "Runtime" not in line]
-            yield Surveyed(host, f"uvmp does not run there: {last[-1] if last else type(error).__name__}")
+            raise Infrastructure(f"uvmp does not run there: {last[-1] if last else type(error).__name__}") from None
+
+    def ask(self, host: RayHost, function: Callable[..., Any], *args: object) -> Any:
+        """Ask, and wait for the answer."""
+        return self.answer(self.begin(host, function, *args))
+
+
+def survey(cluster: Hosts) -> Iterator[Surveyed]:
+    """Ask each host."""
+    from nodes.host.ray import this_process
+
+    first = {host: cluster.begin(host, this_process) for host in cluster.hosts}
+    for host in cluster.hosts:
+        try:
+            cluster.answer(first[host])
+            asked = time()  # (its process is there by now)
+            here: Here = cluster.ask(host, this_process)
+            answered = time()
+        except ProjectBug as wrong:
+            yield Surveyed(host, str(wrong))
         else:
             yield Surveyed(host, here, here.clock - (asked + answered) / 2, (answered - asked) / 2)

@@ -9,32 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
 
 from cluster.live.actors import Actors
-from cluster.live.watch import ELSEWHERE
+from cluster.live.elsewhere import ELSEWHERE, Place
 from cluster.runs.folder import cannot_write, put
 from nodes.host.here import Here
 from shared.errors import Infrastructure
 from shared.journal.record import Journals, read
 from shared.journal.runfile import SCENARIO, SUFFIX
-
-
-class Place(NamedTuple):
-    """Where a journal is.
-
-    Attributes:
-        host: name of the computer.
-        node: id of its Ray node.
-        path: of the file there.
-    """
-
-    host: str
-    node: str
-    path: str
 
 
 class Logs:
@@ -55,7 +41,7 @@ class Logs:
         """An actor says where it writes the journals of its nodes."""
         if folder != str(self.folder):
             self.elsewhere |= {node: Place(here.host, here.node, f"{folder}/{node}{SUFFIX}") for node in nodes}
-            self._note()
+            note(self.folder, self.elsewhere)
 
     def collect(self, spare: Path) -> tuple[Journals, Infrastructure | None]:
         """Every node's journal, and why not all of them are in the folder of the run.
@@ -102,8 +88,9 @@ class Logs:
     def set_aside(self, folder: Path) -> None:
         """Move the journals into a folder of their own, which is that of a run that was cut short."""
         folder.mkdir()
-        with contextlib.suppress(FileNotFoundError):
-            shutil.copy(self.folder / SCENARIO, folder)
+        for name in (SCENARIO, ELSEWHERE):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copy(self.folder / name, folder)
         for node in self.nodes:
             with contextlib.suppress(FileNotFoundError):
                 (self.folder / f"{node}{SUFFIX}").rename(folder / f"{node}{SUFFIX}")
@@ -113,32 +100,39 @@ class Logs:
 
         Raises: OSError - the disk is full; Infrastructure - its actor is dead.
         """
-        path = folder / f"{node}{SUFFIX}"
-        try:
-            with open(path, "wb") as stream:
-                for piece in self.actors.chunks(node):
-                    write(stream, piece)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
+        receive(folder / f"{node}{SUFFIX}", self.actors.chunks(node))
         del self.elsewhere[node]
-        self._note()
-
-    def _note(self) -> None:
-        """Write where journals are that are elsewhere, for a driver that does not live to fetch them."""
-        path = self.folder / ELSEWHERE
-        if self.elsewhere:
-            put(path, json.dumps({node: place._asdict() for node, place in self.elsewhere.items()}, indent=1) + "\n")
-        else:
-            path.unlink(missing_ok=True)
+        note(self.folder, self.elsewhere)
 
 
-def write(stream: BinaryIO, piece: bytes) -> None:
-    """Write and flush; an error names the file."""
+def note(folder: Path, elsewhere: Mapping[str, Place]) -> None:
+    """Write where journals of a run are that are elsewhere, for whoever fetches them."""
+    path = folder / ELSEWHERE
+    if elsewhere:
+        put(path, json.dumps({node: place._asdict() for node, place in elsewhere.items()}, indent=1) + "\n")
+    else:
+        path.unlink(missing_ok=True)
+
+
+def receive(path: Path, pieces: Iterable[bytes]) -> int:
+    """Write a file that arrives in pieces, as a whole or not at all; returns its size in bytes.
+
+    Raises: OSError, which names the file.
+    """
+    unfinished = path.with_name(f".{path.name}.tmp")
+    size = 0
     try:
-        stream.write(piece)
-        stream.flush()
-    except OSError as wrong:
+        with open(unfinished, "wb") as stream:
+            for piece in pieces:
+                stream.write(piece)
+                size += len(piece)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(unfinished, path)
+    except BaseException as wrong:
         with contextlib.suppress(OSError):
-            stream.close()
-        raise OSError(wrong.errno, wrong.strerror, stream.name) from None
+            unfinished.unlink(missing_ok=True)
+        if isinstance(wrong, OSError):  # a write does not say of which file
+            raise OSError(wrong.errno, wrong.strerror, str(path)) from None
+        raise
+    return size

@@ -22,8 +22,9 @@ from typing import NamedTuple
 
 from cluster.boot import boot
 from cluster.live.actors import Actors
+from cluster.live.elsewhere import left
 from cluster.live.logs import Logs
-from cluster.live.watch import Watch, left
+from cluster.live.watch import Watch
 from cluster.machine import sites_of
 from cluster.runs.folder import cannot_write
 from cluster.runs.outcome import Outcome

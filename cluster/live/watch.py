@@ -6,15 +6,10 @@ Left out: the watching itself (cluster/cli/parent.py).
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
-from pathlib import Path
 from time import sleep
-
-#: file in the folder of a run: node -> where its journal is, if it is on another computer
-ELSEWHERE = "elsewhere.json"
 
 
 class Watch:
@@ -34,15 +29,6 @@ class Watch:
 
     def over(self) -> None:
         """The processes are about to be ended."""
-
-
-def left(folder: str) -> list[str]:
-    """Which journals of a run are still on other computers, in words."""
-    try:
-        places = json.loads(Path(folder, ELSEWHERE).read_text(encoding="utf-8"))
-    except OSError:
-        return []
-    return [f"the journal of {node} stays on {place['host']}: {place['path']}" for node, place in places.items()]
 
 
 def died(name: str, pid: int) -> str:

@@ -21,6 +21,7 @@ from nodes.cpu import Processor, Thread
 from nodes.host.admit import Admission
 from nodes.host.lease import ACCESSES, Lender
 from nodes.host.lines import Lines
+from nodes.host.remains import CHUNK_BYTES, PREFIX
 from nodes.host.runner import Runner
 from nodes.host.transport import Transport
 from nodes.lock_manager import LockManager
@@ -53,7 +54,6 @@ from shared.wire.tables import tables
 
 #: seconds for a processor to stop
 FINISH_S = 5.0
-CHUNK_BYTES = 90_000
 
 
 class Host:
@@ -130,7 +130,7 @@ class Host:
             wanted.mkdir(parents=True, exist_ok=True)
             self.own = wanted
         elif not (wanted / mark).is_file():
-            wanted = self.own = Path(tempfile.mkdtemp(prefix="uvmp-"))
+            wanted = self.own = Path(tempfile.mkdtemp(prefix=PREFIX))
         return wanted
 
     def _contexts(self, scenario: Scenario) -> dict[str, Thread]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cluster.live.watch import ELSEWHERE
+from cluster.live.elsewhere import ELSEWHERE
 from shared.errors import Exit
 from tests.cluster.test_cli import ROOT
 

@@ -27,6 +27,14 @@ say nowhere on a $run auto --place cpu0=host-c
 say stranger on c $run 10.9.0.1:6379
 say wrong env RAY_AUTH_TOKEN=wrong bash -c "$(declare -p PROCESS; declare -f on); on a $run 10.9.0.1:6379"
 say doctor on a uvmp doctor --address auto
+say killed on a bash -c "$KILLED"
+on b bash -c 'while grep -qs "ray::[N]odeActor" /proc/*/cmdline; do sleep 0.1; done'
+say away on b bash -c 'ls /tmp/uvmp-*'
+say torn on a uvmp postmortem /tmp/runs/2
+say collected on a uvmp collect /tmp/runs/2
+say resumed on a uvmp run --resume /tmp/runs/2
+say again on a uvmp collect /tmp/runs/2
+on a rm -r /tmp/runs
 say left-a on a ls -A /tmp
 say left-b on b ls -A /tmp
 on b mount --bind $CHANGED shared/uvm/fault.py
@@ -34,6 +42,13 @@ say other on a $run auto
 say compared on a uvmp doctor --address auto
 on b mount -t tmpfs none shared
 say missing on a uvmp doctor --address auto
+"""
+#: a run whose driver is killed while journals are on another host
+KILLED = """
+uvmp run S3a --fixed --engine live --address auto --repeat 50 --out /tmp/runs & pid=$!
+until [ -s /tmp/runs/2/memory.uvmp.jsonl ] && [ -e /tmp/runs/2/elsewhere.json ]; do sleep 0.05; done
+kill -9 $(cat /proc/$pid/task/$pid/children)
+wait $pid
 """
 
 
@@ -52,13 +67,13 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     env = {
         **os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "HOME": "/tmp",
         "RAY_USAGE_STATS_ENABLED": "0", "STORE": f"--object-store-memory {80 << 20}",
-        "DASHBOARD": "--include-dashboard=false", "CHANGED": str(changed),
+        "DASHBOARD": "--include-dashboard=false", "CHANGED": str(changed), "KILLED": KILLED,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }  # fmt: skip
     try:
         done = subprocess.run(
             ["bash", str(ROOT / "tests/parity/hosts.sh"), str(folder / "script")], cwd=ROOT, env=env,
-            capture_output=True, text=True, timeout=400, check=False,
+            capture_output=True, text=True, timeout=500, check=False,
         )  # fmt: skip
     finally:
         changed.unlink()
@@ -84,6 +99,18 @@ def test_a_stranger_is_told_what_to_do(said: dict[str, str]) -> None:
         r"\nuvmp: error: --address: the Ray cluster at 10.9.0.1:6379 refuses our token.*\nexit 2", said["wrong"]
     )
     assert "gcs_client" not in said["wrong"]
+
+
+def test_what_a_killed_driver_leaves_on_another_host_is_fetched(said: dict[str, str]) -> None:
+    there = re.search(r"^the journal of cpu1 stays on host-b: (/tmp/uvmp-\w+)/cpu1", said["killed"], re.MULTILINE)
+    assert there is not None and "uvmp collect /tmp/runs/2" in said["killed"] and "exit 5" in said["killed"]
+    assert "cpu1.uvmp.jsonl" in said["away"]
+    assert f"the journal of cpu1 stays on host-b: {there[1]}" in said["torn"] and "exit 4" in said["torn"]
+    assert re.search(r"^cpu1: [\d,]+ bytes from host-b$", said["collected"], re.MULTILINE)
+    assert "exit 0" in said["collected"]
+    assert re.search(r"the first [\d,]+ operations of /tmp/runs/2 are followed", said["resumed"])
+    assert "no finding" in said["resumed"] and "exit 0" in said["resumed"]
+    assert said["again"] == "no journal of this run is on another computer\nexit 0\n"
 
 
 def test_nothing_of_ours_stays_on_a_host(said: dict[str, str]) -> None:

@@ -1,0 +1,60 @@
+"""`uvmp collect`: fetch the journals of a run that stayed on other computers."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import click
+
+from cluster.cli.documents import End, document, of_end
+from cluster.cli.options import address_option, called, common
+from cluster.cli.output import Output, pasteable
+from cluster.live.elsewhere import places
+from shared.errors import Exit, UserMistake
+from shared.text import counted
+
+
+@called(
+    "collect",
+    ("uvmp collect RUN", "from a computer of the cluster"),
+    ("uvmp collect RUN --address 10.9.0.1:6379", ""),
+)
+@click.argument("run", metavar="RUN")
+@address_option("Default: auto, the cluster of this computer")
+@common
+def command(run: str, address: str | None, as_json: bool) -> int:
+    """Fetch the journals of the run in folder RUN that stayed on other computers, through the Ray cluster there.
+
+    Journals stay on another computer if the driver of a run is killed, or an actor dies before its journal is fetched.
+    The folder then says where they are, and every command can read it after they have been fetched. They are removed
+    there. Exit with 5 if a computer is not in the cluster, with 4 if it does not have the journals of this run.
+    """
+    from cluster.cli.live import check_address, connected
+    from cluster.live.collect import Fetched, collect, missing, why
+    from cluster.live.hosts import Hosts
+
+    output = Output(as_json)
+    if not run:
+        raise UserMistake("expected the name of a folder", field="RUN")
+    folder = Path(run)
+    done: list[Fetched] = []
+    if missing(folder):
+        check_address(address or "auto")
+        with connected(output, address or "auto") as (ray, _):
+            for one in collect(folder, Hosts(ray)):
+                done.append(one)
+                if one.failed is None:
+                    output.say(f"{one.node}: {counted(one.size, 'byte')} from {one.host}")
+    else:
+        output.say("no journal of this run is on another computer")
+    failed = [one for one in done if one.failed is not None]
+    if done and not failed:
+        output.note(f"to explain the run: {pasteable(shlex.join(['uvmp', 'postmortem', run]))}")
+    end = End(Exit.NO_FINDING, failed=why(failed) if failed else None)
+    facts = {
+        "out": run,
+        "collected": {one.node: {"host": one.host, "bytes": one.size} for one in done if one.failed is None},
+        "left": {node: {"host": place.host, "path": place.path} for node, place in places(folder).items()},
+    }
+    return output.end(document("collect", facts, of_end(end)), end.code, end.failed)

@@ -1,0 +1,160 @@
+"""Fetches the journals of a run that are still on other computers into the folder of the run.
+
+The driver of the run has died, or an actor before its journals were fetched. A cluster with the same computer reads
+them there (nodes/host/remains.py), in pieces. A journal is in the folder as a whole or not at all, and is removed there
+when it is here.
+
+Left out: the journals of a run that ends normally (logs.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple, Protocol
+
+from cluster.live.elsewhere import Place, places
+from cluster.live.hosts import RayHost
+from cluster.live.logs import note, receive
+from nodes.host import remains
+from shared.errors import Infrastructure, LogIncomplete, ProjectBug, UserMistake
+from shared.journal.record import MAX_LINE
+from shared.journal.runfile import SCENARIO, SUFFIX
+from shared.text import clean
+from shared.wire.codec import CHUNK, decode
+
+#: bytes of a journal, and of scenario.json
+MAX_BYTES, MAX_JSON = 1 << 30, 8 << 20
+
+
+class Cluster(Protocol):
+    """Computers, of which each calls a function when it is asked to.
+
+    Attributes:
+        hosts: those that are alive.
+    """
+
+    hosts: Sequence[RayHost]
+
+    def ask(self, host: RayHost, function: Callable[..., Any], *args: object) -> Any:
+        """What the function returns there.
+
+        Raises: Infrastructure - no answer; ProjectBug - what the function raises.
+        """
+
+
+class Fetched(NamedTuple):
+    """What became of a journal.
+
+    Attributes:
+        size: bytes of it that were fetched.
+        failed: why it is not here; None: it is.
+    """
+
+    node: str
+    host: str
+    size: int
+    failed: ProjectBug | None = None
+
+
+def missing(folder: Path) -> dict[str, Place]:
+    """Node -> where its journal is, of all that are not in the folder of a run.
+
+    Raises: UserMistake - it is not the folder of a run on real processes.
+    """
+    _identity(folder)
+    return places(folder)
+
+
+def collect(folder: Path, cluster: Cluster) -> Iterator[Fetched]:
+    """Fetch what is missing, as far as possible.
+
+    Raises: UserMistake - it is not the folder of a run; OSError - the disk is full.
+    """
+    run, there = _identity(folder), missing(folder)
+    for node, place in list(there.items()):
+        try:
+            size = _fetch(folder, run, node, place, cluster)
+        except ProjectBug as wrong:
+            yield Fetched(node, place.host, 0, wrong)
+            continue
+        del there[node]
+        note(folder, there)
+        yield Fetched(node, place.host, size)
+
+
+def why(failed: Sequence[Fetched]) -> ProjectBug:
+    """Why journals are not here, in one line; at least one journal."""
+    reasons: dict[str, list[str]] = {}
+    for one in failed:
+        reasons.setdefault(str(one.failed), []).append(one.node)
+    kind = Infrastructure if any(isinstance(one.failed, Infrastructure) for one in failed) else LogIncomplete
+    return kind("; ".join(f"no journal of {', '.join(nodes)}: {reason}" for reason, nodes in reasons.items()))
+
+
+def _identity(folder: Path) -> str:
+    """The identity of a run.
+
+    Raises: UserMistake - it is not the folder of a run.
+    """
+    path = folder / SCENARIO
+    try:
+        with open(path, "rb") as stream:
+            run = json.loads(stream.read(MAX_JSON))["run"]
+        if not isinstance(run, str):
+            raise ValueError("run: expected text")
+        return run
+    except (OSError, ValueError, TypeError, LookupError, RecursionError) as wrong:
+        reason = getattr(wrong, "strerror", None) or str(wrong)
+        raise UserMistake(f"not the folder of a run ({SCENARIO}: {clean(reason, 120).lower()})",
+                          file=clean(folder, 200)) from None  # fmt: skip
+
+
+def _fetch(folder: Path, run: str, node: str, place: Place, cluster: Cluster) -> int:
+    """Fetch a journal from the computer where it is; returns its size in bytes.
+
+    Raises: ProjectBug - it cannot be; OSError - the disk is full.
+    """
+    hosts = [host for host in cluster.hosts if host.id == place.node]
+    hosts = hosts or [host for host in cluster.hosts if host.name == place.host]
+    path = PurePosixPath(place.path)
+    if path.name != f"{node}{SUFFIX}":
+        raise LogIncomplete(f"{clean(place.path, 200)} is not the name of its file")
+    wrong: ProjectBug = Infrastructure(
+        f"host {clean(place.host, 100)} is not in the cluster, which has {', '.join(map(str, cluster.hosts[:20]))}"
+    )
+    for host in hosts:  # (several may have a name)
+        try:
+            size = receive(folder / f"{node}{SUFFIX}", _pieces(cluster, host, run, path.parent.name, node))
+        except ProjectBug as error:
+            wrong = type(error)(f"host {host}: {clean(error, 300)}")
+            continue
+        cluster.ask(host, remains.remove, path.parent.name, node)
+        return size
+    raise wrong
+
+
+def _pieces(cluster: Cluster, host: RayHost, run: str, folder: str, node: str) -> Iterator[bytes]:
+    """A journal, in pieces.
+
+    Raises: LogIncomplete - it is of another run, or too large; Infrastructure.
+    """
+    offset = 0
+    while piece := decode(CHUNK, cluster.ask(host, remains.piece, folder, node, offset)):
+        if offset == 0 and _run_of(piece) != run:
+            raise LogIncomplete(f"the journal in {folder} is of another run")
+        offset += len(piece)
+        if offset > MAX_BYTES:
+            raise LogIncomplete(f"the journal has more than {MAX_BYTES} bytes")
+        yield piece
+    if offset == 0:
+        raise LogIncomplete(f"the journal in {folder} is empty")
+
+
+def _run_of(piece: bytes) -> object:
+    """The run that a journal is of, by its first line."""
+    try:
+        return json.loads(piece[:MAX_LINE].split(b"\n", 1)[0])["run"]
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return None

@@ -1,0 +1,86 @@
+"""Journals that an actor has left on its computer, because nobody was there to fetch them when it ended.
+
+Ray calls these functions on that computer, in a process of their own. A request names a folder and a node and no path,
+so it reaches nothing but journals in folders that actors make.
+
+Left out: who asks (cluster/live/collect.py).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import tempfile
+from pathlib import Path
+
+from shared.errors import Infrastructure, LogIncomplete
+from shared.journal.runfile import SUFFIX
+from shared.wire.codec import CHUNK, encode
+
+#: what the name of a folder that an actor makes begins with
+PREFIX = "uvmp-"
+CHUNK_BYTES = 90_000
+_FOLDER = re.compile(PREFIX + r"[A-Za-z0-9_]{1,20}")
+_NODE = re.compile(r"[a-z][a-z_]{0,30}[0-9]{0,4}")
+
+
+def piece(folder: str, node: str, offset: int) -> bytes:
+    """A piece of a journal, from `offset` bytes on; empty at its end.
+
+    Args:
+        folder: its name in the temporary folder of this computer.
+
+    Raises: LogIncomplete - there is none; Infrastructure - the run goes on.
+    """
+    path = _path(folder, node)
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as stream:
+            about = os.fstat(stream.fileno())
+            if not stat.S_ISREG(about.st_mode) or about.st_uid != os.geteuid():
+                raise LogIncomplete(f"{path} is not a journal of ours")
+            if offset == 0:
+                _refuse_running(stream.readline(CHUNK_BYTES))
+            stream.seek(offset)
+            return encode(CHUNK, stream.read(CHUNK_BYTES))
+    except OSError as wrong:
+        raise LogIncomplete(f"{path}: {(wrong.strerror or str(wrong)).lower()}") from None
+
+
+def remove(folder: str, node: str) -> None:
+    """Remove a journal that has been fetched, and its folder with the last of them.
+
+    Raises: LogIncomplete - there is none.
+    """
+    path = _path(folder, node)
+    try:
+        path.unlink()
+        if not any(path.parent.iterdir()):
+            path.parent.rmdir()
+    except OSError as wrong:
+        raise LogIncomplete(f"{path}: {(wrong.strerror or str(wrong)).lower()}") from None
+
+
+def _path(folder: str, node: str) -> Path:
+    """The file of a journal.
+
+    Raises: LogIncomplete - an actor makes no such file.
+    """
+    if not _FOLDER.fullmatch(folder) or not _NODE.fullmatch(node):
+        raise LogIncomplete(f"{folder}/{node}{SUFFIX} is not the name of a journal")
+    there = Path(tempfile.gettempdir(), folder)
+    if there.is_symlink():
+        raise LogIncomplete(f"{there} is a link")
+    return there / f"{node}{SUFFIX}"
+
+
+def _refuse_running(header: bytes) -> None:
+    """Raises: Infrastructure - the actor that writes this journal lives."""
+    try:
+        pid = json.loads(header)["pid"]
+        words = Path(f"/proc/{int(pid)}/cmdline").read_bytes()
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
+        return
+    if words.startswith(b"ray::NodeActor"):
+        raise Infrastructure(f"the run goes on: process {pid} writes its journals")
