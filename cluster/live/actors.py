@@ -273,6 +273,7 @@ class Actors:
 
     Attributes:
         here: actor -> its process.
+        killed: actors that have failed to do as they were told; they may still answer for a moment.
     """
 
     def __init__(
@@ -288,6 +289,7 @@ class Actors:
         self.actor_of = {node: group[0] for group in self.groups for node in group}
         self.handles: dict[str, Handle] = {}
         self.here: dict[str, Here] = {}
+        self.killed = set[str]()
         self.start(self.actor_of.values())
 
     def start(self, names: Collection[str]) -> None:
@@ -306,6 +308,7 @@ class Actors:
             }  # fmt: skip
             given |= self.options.get(group[0], {})
             self.handles[group[0]] = remote.options(**given).remote(group[0], group)
+        self.killed.difference_update(names)
         try:
             self.here = dict(
                 zip(self.handles, self.call("here", limit_s=LIMIT_S + START_S * len(self.groups)), strict=True)
@@ -391,6 +394,7 @@ class Actors:
                 try:
                     self.ray.get(ref, timeout=0)
                 except Exception:
+                    self.killed.add(name)
                     with contextlib.suppress(Exception):
                         self.ray.kill(alive.pop(name))
 
@@ -398,11 +402,12 @@ class Actors:
         """The actors that have died; one that is silent is killed, and is one of them."""
         dead = []
         for name, handle in self.handles.items():
-            try:
-                self.gather([handle.here.remote()], STOP_S)
-            except Infrastructure:
-                self.ray.kill(handle)
-                dead.append(name)
+            with contextlib.suppress(Infrastructure):
+                if name not in self.killed:
+                    self.gather([handle.here.remote()], STOP_S)
+                    continue
+            self.ray.kill(handle)
+            dead.append(name)
         return dead
 
     def kill(self) -> None:

@@ -27,6 +27,7 @@ from cluster.live.logs import Logs
 from cluster.live.watch import Watch
 from cluster.machine import sites_of
 from cluster.runs.folder import cannot_write
+from cluster.runs.folder import identity as new_identity
 from cluster.runs.outcome import Outcome
 from cluster.runs.replay import replay_journals
 from nodes.build import build_threads
@@ -246,7 +247,7 @@ class LiveMachine:
 
         Raises: Infrastructure - an actor runs other source than ours, or the folder cannot be written.
         """
-        mark = logs.folder / f".{identity}"  # an actor that sees it has the same disk
+        mark = logs.folder / f".{new_identity()}"  # an actor that sees it has the same disk
         try:
             logs.folder.mkdir(parents=True, exist_ok=True)
             mark.touch()

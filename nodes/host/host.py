@@ -103,7 +103,7 @@ class Host:
         threads = self._contexts(scenario)
         cpu_of = {name: thread.cpu for name, thread in threads.items()}
         self.folder = self._folder(Path(load.folder), load.mark)
-        self.transport.begin(load.run)
+        self.transport.begin(f"{load.run} {load.mark}")  # (who goes on with a run has the same run again)
         self.sent, self.admissions, self.runner = 0, {}, None
         leases = self.leases and load.follow is None and scenario.detect.get("heap", "stop") == "stop"
         self.lender = Lender(self.recall) if leases else None

@@ -75,6 +75,20 @@ def uvm_pagecopy(src, dst):
 
 
 @live
+def test_each_run_has_a_mark_of_its_own(live_machine: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = live_machine(scenario("E1"))
+    marks, loads = [], machine._loads
+
+    def told(mark: Path, *args: Any) -> Any:
+        marks.append(mark.name)
+        return loads(mark, *args)
+
+    monkeypatch.setattr(machine, "_loads", told)
+    for _ in range(2):
+        machine.run(identity="the same")
+    assert len(set(marks)) == 2
+
+
 def test_a_patch_travels_to_the_actors_and_does_not_stay_there(live_machine: Boot) -> None:
     """The same digests with it as in sim; an error of its own is the user's, with the line; then all is as it was."""
     scene = scenario("S3a").without_errata()

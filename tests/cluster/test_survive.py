@@ -74,7 +74,12 @@ def survives(machine: LiveMachine, killer: Killer, out: Path, seed: int = 0) -> 
     scene, restarts = machine.scenario, len(killer.left)
     write_scenario(out, scene, "x")
     told: list[str] = []
-    run = Surviving(machine, restarts, told.append).run(None, out, seed, "x")
+
+    def tell(text: str) -> None:
+        told.append(text)
+        print(text)
+
+    run = Surviving(machine, restarts, tell).run(None, out, seed, "x")
     assert not killer.left and len(told) == restarts == len(killer.followed), "an actor was not killed"
     assert all("died" in line and "started anew" in line for line in told), told
     for before in killer.followed:
@@ -117,6 +122,20 @@ def test_who_dies_once_too_often_ends_the_run_and_the_logs_can_be_continued(
     assert not killer.left and operations(killer.followed[0]) > 0
     assert (tmp_path / "died-1" / "scenario.json").is_file() and (tmp_path / "died-1" / "cpu0.uvmp.jsonl").is_file()
     assert (tmp_path / "cpu0.uvmp.jsonl").is_file()
+
+
+def test_who_failed_and_was_killed_is_dead_although_it_still_answers(
+    live_machine: Boot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would die in the next attempt, and take a restart that was for another death."""
+    actors = live_machine(scene(), fresh=True).actors
+    with monkeypatch.context() as patches:
+        patches.setattr(actors.ray, "kill", lambda handle: None)
+        patches.setattr("cluster.live.actors.STOP_S", 0.0)
+        actors.stop("halt", spare=[name for name in actors.handles if name != "cpu1"])
+    assert actors.dead() == ["cpu1"]
+    actors.start(["cpu1"])
+    assert actors.dead() == []
 
 
 @pytest.mark.long

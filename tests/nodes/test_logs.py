@@ -80,3 +80,18 @@ def test_a_host_writes_into_the_folder_of_the_run_if_it_has_the_driver_s_disk(tm
         host.clean()
         assert journal.exists() == (folder == shared)
     assert not absent.exists()
+
+
+def test_a_run_that_is_begun_again_is_another_for_the_transport(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Or a delivery of the attempt in which an actor died would arrive in the next, which has the same identity."""
+    scene = scenario("E1")
+    host = next(iter(Threads(scene, together=True).hosts.values()))
+    images = {name: boot(scene).get(name) for name in host.names}
+    begun: list[str] = []
+    monkeypatch.setattr(host.transport, "begin", begun.append)
+    for mark in (".first", ".second"):
+        host.load(encode(LOAD, Load("x", str(tmp_path), mark, pack_scenario(scene), images, None, 0, None)))
+        host.clean()
+    assert len({run for run in begun if run}) == 2
