@@ -46,7 +46,7 @@ COMPILED = (
 #: files of these folders that stay as they are
 LEFT = tuple(
     f"nodes/host/{name}.py"
-    for name in ("admit", "host", "lease", "lines", "ray", "runner", "sockets", "stream", "transport")
+    for name in ("admit", "host", "lease", "lines", "ray", "remains", "runner", "sockets", "stream", "transport")
 )
 
 
