@@ -55,7 +55,7 @@ class UserMistake(Exception):
 def together(mistakes: Iterable[UserMistake]) -> UserMistake:
     """One exception for all mistakes of a file (at least one), in the order of its lines: the first has the others."""
     flat = dict.fromkeys(other for mistake in mistakes for other in (mistake, *mistake.others))
-    first, *others = sorted(flat, key=lambda one: (one.file or "", one.line or 0))
+    first, *others = sorted(flat, key=lambda mistake: (mistake.file or "", mistake.line or 0))
     for mistake in others:
         mistake.others = ()
     first.others = tuple(others)

@@ -17,7 +17,7 @@ def clean(text: object, longest: int = 0) -> str:
     if longest and len(word) > longest:
         word = word[: longest - 4] + " ..."
     return _UNSAFE.sub(
-        lambda found: f"\\x{ord(found[0]):02x}" if ord(found[0]) < 256 else f"\\u{ord(found[0]):04x}", word
+        lambda match: f"\\x{ord(match[0]):02x}" if ord(match[0]) < 256 else f"\\u{ord(match[0]):04x}", word
     )
 
 

@@ -94,10 +94,10 @@ class Admission:
         node = self.node
         try:
             result = node.admit(ctx, code, target, args)
-        except KernelFinding as found:
+        except KernelFinding as finding:
             refused = operation_record(code, target, args, None, [])
-            self.journal.add({**refused, "refused": found.kind, "ctx": ctx, "n": n, "cpu": cpu, "k": k})
-            return Reply(Status.REFUSED, Refusal(found.kind, found.text, found.subject, found.fatal, n, k))
+            self.journal.add({**refused, "refused": finding.kind, "ctx": ctx, "n": n, "cpu": cpu, "k": k})
+            return Reply(Status.REFUSED, Refusal(finding.kind, finding.text, finding.subject, finding.fatal, n, k))
         out, node.out = node.out, []
         record = operation_record(code, target, args, result, out)
         record["ctx"], record["n"], record["cpu"], record["k"] = ctx, n, cpu, k

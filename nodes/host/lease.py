@@ -175,8 +175,8 @@ class Borrower:
             self.busy = False
             recalls, self.recalls = self.recalls, []
             given = [self._drop(recall) for recall in recalls]
-        for one in given:
-            self.give_back(one)
+        for give_back in given:
+            self.give_back(give_back)
 
     def resume(self, lent: Lent | None = None) -> None:
         """The processor goes on; perhaps a struct is lent to it."""

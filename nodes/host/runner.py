@@ -65,9 +65,9 @@ class Peers(Protocol):
         """Tell the host of a memory node that it has a struct back."""
 
 
-def same(one: object, other: object) -> bool:
+def same(value: object, other: object) -> bool:
     """Are two values the same; handles, with their generation?"""
-    return one == other and (not isinstance(one, Struct) or (isinstance(other, Struct) and one.gen == other.gen))
+    return value == other and (not isinstance(value, Struct) or (isinstance(other, Struct) and value.gen == other.gen))
 
 
 class Halt:
@@ -366,8 +366,8 @@ class Runner(ProcessorPort):
             assert isinstance(refusal, Refusal)
             self.cur.n, self.processor.k = refusal.n, refusal.k  # what was sent after it has not been performed
             self.cur.stack, self.cur.held = made_by.get(self.cur.n, (self.cur.stack, self.cur.held))
-            found = KernelFinding(refusal.kind, refusal.text, refusal.subject, refusal.fatal)
-            return Reply(Status.DONE, self.refused(found, last.code, last.target, last.args))
+            finding = KernelFinding(refusal.kind, refusal.text, refusal.subject, refusal.fatal)
+            return Reply(Status.DONE, self.refused(finding, last.code, last.target, last.args))
         return reply
 
     def _ask(self, frames: list[Frame]) -> tuple[int, Reply]:

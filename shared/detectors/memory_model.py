@@ -105,19 +105,19 @@ class Cell:
 
     def snapshot(self) -> Cell:
         """A cell of its own that holds what this one may hold just now."""
-        one = Cell(dict(self.words))
+        cell = Cell(dict(self.words))
         for store in self.stores:
-            one.add_all(store.pairs[self])
-        return one
+            cell.add_all(store.pairs[self])
+        return cell
 
     def copy(self) -> Cell:
         """A cell of its own that holds the same, and follows the same source."""
-        one = self.snapshot()
-        one.below = self.below
+        cell = self.snapshot()
+        cell.below = self.below
         for source in (self.source, *(store.pairs[self].source for store in self.stores)):
             if source is not None:
-                one.join(source)
-        return one
+                cell.join(source)
+        return cell
 
     def become(self, other: Cell) -> None:
         """Hold what `other` may hold just now, and nothing else."""
@@ -128,9 +128,9 @@ class Cell:
 
 def private(cell: Cell) -> Cell:
     """A private copy of a file's cell, of which it sees what is written to the file until it is written to itself."""
-    one = cell.copy()
-    one.join(cell)
-    return one
+    copy = cell.copy()
+    copy.join(cell)
+    return copy
 
 
 class Patch(Cell):
@@ -153,7 +153,7 @@ def either(values: Values) -> str:
 
 def union(values: Values, more: Values) -> Values:
     known = {value for value, _ in values}
-    return values + tuple(one for one in more if one[0] not in known)
+    return values + tuple(pair for pair in more if pair[0] not in known)
 
 
 class View(NamedTuple):
@@ -194,14 +194,14 @@ class Page:
                         views.append(made)
             self.views = tuple(views)
             return
-        found: dict[View | None, None] = {}
+        settled: dict[View | None, None] = {}
         for view in self.base:
             for order in permutations(self.changes):
                 now = view
                 for change in order:
                     now = change(vpn, now)
-                found[now] = None
-        self.views = tuple(found)
+                settled[now] = None
+        self.views = tuple(settled)
 
 
 class Access:
@@ -314,12 +314,12 @@ class Fork:
 
     def look(self, vpn: int, views: Iterable[View | None]) -> None:
         """The child's page may be made from one of these."""
-        found: list[View | None] = []
+        inherited: list[View | None] = []
         for view in views:
             if view is None or view.inherit == MAP_INHERIT_NONE:
-                found.append(None)
+                inherited.append(None)
             elif view.inherit == MAP_INHERIT_SHARE:
-                found.append(view)
+                inherited.append(view)
             else:
                 cell = self.copies.get((vpn, view.cell))
                 if cell is None and view.cell.below is view.cell:  # an object is not copied, only mapped privately
@@ -327,10 +327,10 @@ class Fork:
                 elif cell is None:
                     cell = self.copies[(vpn, view.cell)] = view.cell.copy()
                     follow(view.cell, cell)
-                found.append(View(cell, view.prot, view.inherit))
+                inherited.append(View(cell, view.prot, view.inherit))
         page = self.child.pages.get(vpn)
         before = page.views if page is not None else ()
-        after = tuple(dict.fromkeys((*before, *found)))
+        after = tuple(dict.fromkeys((*before, *inherited)))
         if page is not None:
             page.views = after
         elif after != (None,):

@@ -93,11 +93,11 @@ class Item(NamedTuple):
     way: Way | None = None
 
     def hops(self) -> list[Hop]:
-        found, way = [], self.way
+        hops, way = [], self.way
         while way is not None:
-            found.append(way.hop)
+            hops.append(way.hop)
             way = way.before
-        return found[::-1]
+        return hops[::-1]
 
 
 class Contents:
@@ -109,15 +109,15 @@ class Contents:
         self.way: Way | None = None
 
     def item(self, word: int) -> Item:
-        one = self.words.get(word)
-        if one is None:
-            one = self.words[word] = Item(Origin(self.move, self.place, word, self.value), self.way)
-        return one
+        item = self.words.get(word)
+        if item is None:
+            item = self.words[word] = Item(Origin(self.move, self.place, word, self.value), self.way)
+        return item
 
     def moved(self, hop: Hop) -> Contents:
         """The same words in another place."""
         other = Contents(self.place, self.move, self.value)
-        other.words = {word: Item(one.origin, Way(hop, one.way)) for word, one in self.words.items()}
+        other.words = {word: Item(item.origin, Way(hop, item.way)) for word, item in self.words.items()}
         other.way = Way(hop, self.way)
         return other
 
@@ -157,10 +157,10 @@ class Provenance:
                     contents.words[word] = Item(origin)
 
     def of(self, place: Place) -> Contents:
-        one = self.contents.get(place)
-        if one is None:
-            one = self.contents[place] = Contents(place)
-        return one
+        contents = self.contents.get(place)
+        if contents is None:
+            contents = self.contents[place] = Contents(place)
+        return contents
 
     def move(self, move: Move) -> None:
         """One more operation."""
@@ -299,7 +299,9 @@ class Provenance:
             for place, contents in self.contents.items()
             if word in contents.words and contents.words[word].origin is origin
         ]
-        return sorted(places, key=lambda one: (one.kind, one.kind == "page" and one.number in self.freed, one.number))
+        return sorted(
+            places, key=lambda place: (place.kind, place.kind == "page" and place.number in self.freed, place.number)
+        )
 
     def store(self, who: tuple[str, int, int, int], word: int, value: int) -> Origin:
         """A program's store, by context, operation and frame."""
@@ -322,7 +324,7 @@ class Provenance:
         stores = [*reversed(self.stores.values())]
         kernel = [store for store in stores if store.move is not None and store.move.code != "word_write"]
         every = [*kernel, *self.begin, *(store for store in stores if store not in kernel)]
-        return [one for one in every if one.word == word and one.value == value]
+        return [origin for origin in every if origin.word == word and origin.value == value]
 
     # -- words -----------------------------------------------------------------------
 
@@ -333,7 +335,9 @@ class Provenance:
             va: of the page.
         """
         enters = [
-            (at, one) for at, one in enumerate(self.entered) if one.code == "pmap_enter" and one.args[:2] == (va, frame)
+            (at, move)
+            for at, move in enumerate(self.entered)
+            if move.code == "pmap_enter" and move.args[:2] == (va, frame)
         ]
         at, enter = enters[-1] if enters else (-1, None)
         told = [
@@ -341,11 +345,11 @@ class Provenance:
             + ("was there when the run began" if enter is None else f"was entered by {enter.by}")
         ]
         asked = [
-            one
-            for one in self.entered[at + 1 :]
-            if one.code != "pmap_enter"
-            and one.args[0] <= va < one.args[1]
-            and (enter is None or one.target == enter.target)
+            move
+            for move in self.entered[at + 1 :]
+            if move.code != "pmap_enter"
+            and move.args[0] <= va < move.args[1]
+            and (enter is None or move.target == enter.target)
         ]
         if asked:
             told.append(f"{asked[-1].by} requested {asked[-1].code} of it")

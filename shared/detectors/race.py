@@ -225,25 +225,25 @@ class RaceDetector:
         if hint and not write:
             return None
         cpu, mine, place = ctx.cpu, self._of(ctx.cpu), (obj.id, slot)
-        found, guarded = None, missing is None
+        clash, guarded = None, missing is None
         last = self.writes.get(place)
         if last is not None and last[0] != cpu:
-            found = _clash(mine, last[0], last[1], guarded)
-        if write and found is None and not hint:
-            for who, seen in self.reads.get(place, {}).items():
-                if who != cpu and found is None:
-                    found = _clash(mine, who, seen, guarded)
+            clash = _clash(mine, last[0], last[1], guarded)
+        if write and clash is None and not hint:
+            for other, seen in self.reads.get(place, {}).items():
+                if other != cpu and clash is None:
+                    clash = _clash(mine, other, seen, guarded)
         now = Where(ctx.name, cpu, ctx.stack[-1] if ctx.stack else "user", tuple(ctx.held), access)
         if write:
             self.writes[place] = (cpu, (mine.time, guarded, now))
             self.reads.pop(place, None)
         else:
             self.reads.setdefault(place, {})[cpu] = (mine.time, guarded, now)
-        if found is None:
+        if clash is None:
             return None
         where = field.name if field.name != "[]" else "an element"
         text = f"data race in {ctx.function} on {where} of {obj}"
-        story = [_words(found), _words(now), "neither happens before the other"]
+        story = [_words(clash), _words(now), "neither happens before the other"]
         return _finding("data-race", text, ctx, str(obj), story)
 
 
@@ -305,12 +305,12 @@ class Watch:
 
     def findings(self) -> list[Finding]:
         """What was seen, in an order in which it can have happened; of races that look the same, the first."""
-        found = [*self.races.values(), *self._reversals()]
-        return [finding for _, finding in sorted(found, key=lambda one: one[0])]
+        timed = [*self.races.values(), *self._reversals()]
+        return [finding for _, finding in sorted(timed, key=lambda pair: pair[0])]
 
     def _reversals(self) -> list[tuple[Moment, Finding]]:
-        stated, seen, found = LockOrder(), LockOrder(), []
-        for (held, wanted), (moment, finding) in sorted(self.pairs.items(), key=lambda one: one[1][0]):
+        stated, seen, reversals = LockOrder(), LockOrder(), []
+        for (held, wanted), (moment, finding) in sorted(self.pairs.items(), key=lambda item: item[1][0]):
             if stated.against([held], wanted, finding.function) is not None:
                 continue  # the port has said so
             against = seen.against([held], wanted, finding.function)
@@ -318,69 +318,74 @@ class Watch:
                 seen.learn([held], wanted, finding.function)
             else:
                 finding.text = f"lock order reversal: {against}"
-                found.append((moment, finding))
-        return found
+                reversals.append((moment, finding))
+        return reversals
 
     # -- what it is told -------------------------------------------------------------
 
-    def record(self, one: Record) -> None:
+    def record(self, record: Record) -> None:
         """The next record, in an order that the journals allow."""
-        name, event = one["ctx"], one["event"]
+        name, event = record["ctx"], record["event"]
         ctx = self.contexts.get(name)
         if ctx is None:
-            ctx = self.contexts[name] = Context(name, one["cpu"] if "cpu" in one else one["node"])
-        if "k" not in one:
+            ctx = self.contexts[name] = Context(name, record["cpu"] if "cpu" in record else record["node"])
+        if "k" not in record:
             if event == "enter":
-                ctx.stack.append(one["fn"])
+                ctx.stack.append(record["fn"])
             elif event == "exit":
                 ctx.stack.pop()
             elif event == "claim":
-                self.guards.claim(ctx, parse_handle(one["obj"]))
+                self.guards.claim(ctx, parse_handle(record["obj"]))
             return
         before, self.before[name] = self.before.get(name, ""), event
-        if not goes_to_sleep(one, before):
+        if not goes_to_sleep(record, before):
             self.detector.goes_on(name, ctx.cpu)
             if name in self.asked:
                 entry = self.asked.pop(name)
                 ctx.held[entry.ref.key] = entry
-        if "refused" in one:
+        if "refused" in record:
             return
         if event in ("load", "store"):
-            self._access(ctx, one, event == "store")
+            self._access(ctx, record, event == "store")
         elif event == "intr":
             self.detector.interrupts(name, ctx.cpu)
         elif event in TRACKED:
-            self._operation(ctx, one)
+            self._operation(ctx, record)
 
-    def _operation(self, ctx: Context, one: Record) -> None:
-        event = one["event"]
-        about = one.get(OPERATIONS[event].target, 0)
+    def _operation(self, ctx: Context, record: Record) -> None:
+        event = record["event"]
+        about = record.get(OPERATIONS[event].target, 0)
         target: int = about if isinstance(about, int) else 0  # the name of a lock or of a channel, which orders nothing
-        result = WAIT if "wait" in one else one.get("got")
-        if "lock" in one:
-            ref = _lock(one["lock"])
+        result = WAIT if "wait" in record else record.get("got")
+        if "lock" in record:
+            ref = _lock(record["lock"])
             target = ref.key
-            if event == "lock" and ctx.held and target not in ctx.held and one["lock"] != KERNEL_LOCK:
-                self._takes(ctx, one, ref)
+            if event == "lock" and ctx.held and target not in ctx.held and record["lock"] != KERNEL_LOCK:
+                self._takes(ctx, record, ref)
         self.detector.operation(
-            ctx.cpu, event, target, result, (*one.get("granted", ()), *one.get("woke", ())), one.get("raised", ())
+            ctx.cpu,
+            event,
+            target,
+            result,
+            (*record.get("granted", ()), *record.get("woke", ())),
+            record.get("raised", ()),
         )
-        if "lock" in one:
-            if one["lock"] != KERNEL_LOCK:  # (which is not in LOCKDEBUG's lists)
-                self._lock(ctx, one, ref, result)
+        if "lock" in record:
+            if record["lock"] != KERNEL_LOCK:  # (which is not in LOCKDEBUG's lists)
+                self._lock(ctx, record, ref, result)
         elif event == "alloc":
-            obj = parse_handle(one["obj"])
-            self.guards.heap.add(obj.id, obj.gen, [*type(obj).defaults, *([None] * one["length"])])
+            obj = parse_handle(record["obj"])
+            self.guards.heap.add(obj.id, obj.gen, [*type(obj).defaults, *([None] * record["length"])])
             self.guards.claim(ctx, obj)
         elif event == "renew":
-            obj = parse_handle(one["obj"])
-            self.guards.heap.renew(obj.id, one["gen"], list(type(obj).defaults))
+            obj = parse_handle(record["obj"])
+            self.guards.heap.renew(obj.id, record["gen"], list(type(obj).defaults))
             self.guards.claim(ctx, obj)
         elif event == "free":
-            self.guards.heap.remove(parse_handle(one["obj"]).id)
+            self.guards.heap.remove(parse_handle(record["obj"]).id)
 
-    def _lock(self, ctx: Context, one: Record, ref: LockRef, result: object) -> None:
-        event, held = one["event"], ctx.held
+    def _lock(self, ctx: Context, record: Record, ref: LockRef, result: object) -> None:
+        event, held = record["event"], ctx.held
         if event == "unlock":
             held.pop(ref.key, None)
         elif event in ("downgrade", "upgrade"):
@@ -391,43 +396,43 @@ class Watch:
             else:
                 held[ref.key] = entry
         elif result is WAIT:
-            self.asked[ctx.name] = Held(ref, one["mode"], one["fn"])
+            self.asked[ctx.name] = Held(ref, record["mode"], record["fn"])
         elif event == "lock" or result:
-            held[ref.key] = Held(ref, one["mode"], one["fn"])
+            held[ref.key] = Held(ref, record["mode"], record["fn"])
 
-    def _takes(self, ctx: Context, one: Record, ref: LockRef) -> None:
+    def _takes(self, ctx: Context, record: Record, ref: LockRef) -> None:
         """A lock is asked for while others are held."""
-        moment = self.detector.moment(ctx.cpu, one["k"])
+        moment = self.detector.moment(ctx.cpu, record["k"])
         for held in {lock.ref.cls: None for lock in ctx.held.values()}:
             known = self.pairs.get((held, ref.cls))
             if held != ref.cls and (known is None or moment < known[0]):
                 self.pairs[held, ref.cls] = moment, _finding("lock-order-reversal", "", ctx, ref.owner)
 
-    def _access(self, ctx: Context, one: Record, write: bool) -> None:
-        obj = parse_handle(one["obj"])
+    def _access(self, ctx: Context, record: Record, write: bool) -> None:
+        obj = parse_handle(record["obj"])
         rec = self.guards.heap.find(obj)
         if rec is None:
             return
         kind = type(obj)
-        field = kind.fields[one["field"]] if one["field"] != "[]" else kind.element
+        field = kind.fields[record["field"]] if record["field"] != "[]" else kind.element
         assert field is not None
-        field = peek_of(field) if "peek" in one else field
+        field = peek_of(field) if "peek" in record else field
         private = rec.owner is ctx
         if not private:
             rec.owner = None
-        slot = one["slot"]
+        slot = record["slot"]
         if field.mode != "const":
             guarded = private or self.guards.guarded(ctx, obj, field, write)
             hint = field.is_hint(guarded)
             missing = None if guarded else "" if hint and not write else self.guards.missing(ctx, obj, field, write)
-            race = self.detector.access(ctx, Access(one["n"], obj, field, slot, write, missing, hint))
+            race = self.detector.access(ctx, Access(record["n"], obj, field, slot, write, missing, hint))
             if race is not None:
-                moment = self.detector.moment(ctx.cpu, one["k"])
+                moment = self.detector.moment(ctx.cpu, record["k"])
                 known = self.races.get(race.signature)
                 if known is None or moment < known[0]:
                     self.races[race.signature] = moment, race
         if write:
-            text = one["value"]
+            text = record["value"]
             value = rec[slot] = (parse_handle(text) if isinstance(text, str) else None) or text
             if rec.owner is None and isinstance(value, Struct):
                 self.guards.publish(value)

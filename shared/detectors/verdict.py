@@ -191,17 +191,17 @@ def _stuck(state: MachineState, snapshot: Snapshot) -> list[Finding]:
     return [finding for _, finding in findings]
 
 
-def _rank(found: Finding, graph: WaitGraph) -> tuple[int, bool]:
+def _rank(finding: Finding, graph: WaitGraph) -> tuple[int, bool]:
     """What explains the others comes first: a cycle, a CPU that spins, a sleeper; last, sleeps behind other waits.
 
     A CPU that spins is reported before the sleeper that has the lock: a user would see the spinning CPU.
     """
-    behind = graph.waits_for_waiter(found.context) and not graph.cycle(found.context)
-    if found.kind == "spin-forever":
+    behind = graph.waits_for_waiter(finding.context) and not graph.cycle(finding.context)
+    if finding.kind == "spin-forever":
         return 1, behind
     if behind:
         return 3, behind
-    return (0 if found.kind == "deadlock" else 2), behind
+    return (0 if finding.kind == "deadlock" else 2), behind
 
 
 def _blocked(state: MachineState) -> list[Blocked]:

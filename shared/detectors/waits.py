@@ -140,11 +140,11 @@ class WaitGraph:
 
     def edges(self, name: str) -> list[Edge]:
         """Whom this context waits for, the most telling first; never one that has ended."""
-        found = self._edges.get(name)
-        if found is None:
+        edges = self._edges.get(name)
+        if edges is None:
             every = self._all(name)
-            found = self._edges[name] = [edge for edge in every if edge.to not in self.facts.ended]
-        return found
+            edges = self._edges[name] = [edge for edge in every if edge.to not in self.facts.ended]
+        return edges
 
     def _all(self, name: str) -> list[Edge]:
         wait = self.facts.waits.get(name)

@@ -31,8 +31,8 @@ from shared.errors import UserMistake
 __all__ = ["ERRATA", "Erratum", "Status", "counts", "lookup", "with_big_lock"]
 
 
-def _place(one: Erratum) -> tuple[bool, int, str]:
-    return one.row[0] == "E", int(one.row[1:]), one.name
+def _place(erratum: Erratum) -> tuple[bool, int, str]:
+    return erratum.row[0] == "E", int(erratum.row[1:]), erratum.name
 
 
 CATALOGUE: tuple[Erratum, ...] = (
@@ -81,5 +81,5 @@ def lookup(name: str) -> Erratum:
     close = close or difflib.get_close_matches(name, ERRATA, n=3, cutoff=0.5)
     hint = "; `uvmp errata` lists them"
     if close:
-        hint = f"; did you mean {' or '.join(f'{one} ({ERRATA[one].name})' for one in close)}?"
+        hint = f"; did you mean {' or '.join(f'{erratum} ({ERRATA[erratum].name})' for erratum in close)}?"
     raise UserMistake(f"there is no erratum {shown!r}{hint}")

@@ -55,10 +55,10 @@ def part(journals: Journals, order: Sequence[Record]) -> Journals:
     kept = {id(record) for record in order}
     last: dict[str, Record] = {}
     ended = set[str]()  # contexts whose last wait has ended
-    for one in order:
-        last[one["cpu"]] = one
-        ended.discard(one["ctx"])
-        ended.update(one.get("granted", ()))
+    for record in order:
+        last[record["cpu"]] = record
+        ended.discard(record["ctx"])
+        ended.update(record.get("granted", ()))
     some: Journals = {}
     for node, records in journals.items():
         end = last.get(node)

@@ -255,11 +255,11 @@ def _past(journals: Journals, finding: Record) -> Journals:
         end = bisect_right(operations[node], record["nseq"], key=_PLACE)
         new += operations[node][reached[node] : end]
         reached[node] = max(reached[node], end)
-        for one in (record, *new):
-            cause = causes.get(id(one))
+        for other in (record, *new):
+            cause = causes.get(id(other))
             if cause is not None and cause["k"] > upto[cause["cpu"]]:
                 work.append(cause)
-        work += [one for one in new if one is not record]
+        work += [other for other in new if other is not record]
     past: Journals = {}
     for node, records in journals.items():
         end_of = by_cpu[node].get(upto.get(node, 0)) if node in by_cpu else None
@@ -267,7 +267,7 @@ def _past(journals: Journals, finding: Record) -> Journals:
         past[node] = [record for record in records if _in_past(record, node, finding, upto, blocked)]
     ended_by = by_cpu[finding["node"]].get(finding["at"]) if finding["node"] in by_cpu else None
     if ended_by is not None and "refused" in ended_by:  # the CPU learnt of it only with a later answer
-        known = [one for one in past[finding["node"]] if one.get("at") != finding["at"]]
+        known = [other for other in past[finding["node"]] if other.get("at") != finding["at"]]
         past[finding["node"]] = [*known, {**finding, "nseq": len(known) + 1}]
     return past
 

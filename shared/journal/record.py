@@ -52,7 +52,7 @@ def plain(value: object) -> object:
     if isinstance(value, Struct):
         return repr(value)
     if isinstance(value, (list, tuple)):
-        return [plain(one) for one in value]
+        return [plain(element) for element in value]
     return value
 
 
@@ -204,13 +204,13 @@ def read(lines: Iterable[bytes], name: str) -> tuple[Record, list[Record], str |
 
 def holes(journals: Journals) -> list[str]:
     """Every gap in the numbering of nodes and of processors, in words; [] if nothing is missing."""
-    found = []
+    holes = []
     by_cpu: dict[str, list[int]] = {}
     for node in sorted(journals):
         want = 1
         for record in journals[node]:
             if record["nseq"] != want:
-                found.append(f"{node}: record {want} is missing (next is {record['nseq']})")
+                holes.append(f"{node}: record {want} is missing (next is {record['nseq']})")
                 want = record["nseq"]
             want += 1
             if "k" in record:
@@ -221,10 +221,10 @@ def holes(journals: Journals) -> list[str]:
         missing = numbers[-1] - have
         if missing:
             first = next(want for want, (k, _) in enumerate(groupby(numbers), 1) if k != want)
-            found.append(f"{cpu}: its operation {first} is in no node's journal ({missing} missing in all)")
+            holes.append(f"{cpu}: its operation {first} is in no node's journal ({missing} missing in all)")
         if have != len(numbers):
-            found.append(f"{cpu}: an operation was admitted twice")
-    return found
+            holes.append(f"{cpu}: an operation was admitted twice")
+    return holes
 
 
 def choice_of(record: Record) -> int:

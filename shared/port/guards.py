@@ -82,9 +82,9 @@ class Guards:
 
     def publish(self, obj: Struct) -> None:
         """A handle was stored where others can find it: what it leads to is not private any more."""
-        found = [obj]
-        while found:
-            rec = self.heap.find(found.pop())
+        reached = [obj]
+        while reached:
+            rec = self.heap.find(reached.pop())
             if rec is not None and rec.owner is not None:
                 rec.owner = None
-                found += [value for value in rec.fields if isinstance(value, Struct)]
+                reached += [value for value in rec.fields if isinstance(value, Struct)]

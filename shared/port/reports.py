@@ -116,7 +116,7 @@ class Reports(ABC):
             story=list(story),
         )
 
-    def refused(self, found: KernelFinding, code: str, target: int, args: tuple[Any, ...]) -> Any:
+    def refused(self, refusal: KernelFinding, code: str, target: int, args: tuple[Any, ...]) -> Any:
         """Report an operation that a node has refused. If nobody stops for that, return what the hardware would have.
 
         The operation is repeated with a scheduling point of its own, since others may come in between; an access by way
@@ -125,13 +125,13 @@ class Reports(ABC):
         A stale handle's address is that of a later struct, or of nothing: then no kernel could go on, and the run
         ends whatever the level. What that struct has not set yet is zero.
         """
-        seen = self._seen(found.kind, found.text, found.subject)
-        if found.fatal:
+        seen = self._seen(refusal.kind, refusal.text, refusal.subject)
+        if refusal.fatal:
             self.take(seen, "stop")
-        self.report(found.kind, found.text, subject=found.subject)
-        if found.kind == "freed-page-access":
+        self.report(refusal.kind, refusal.text, subject=refusal.subject)
+        if refusal.kind == "freed-page-access":
             return AGAIN
-        if found.kind != "use-after-free":
+        if refusal.kind != "use-after-free":
             return None
         self.stale.setdefault(self.cur.cpu, seen)
         obj = args[0]
@@ -161,17 +161,17 @@ class Reports(ABC):
             self.take(stale or trap, "stop")
         return None
 
-    def take(self, found: Finding, level: str) -> None:
+    def take(self, finding: Finding, level: str) -> None:
         """End the run with this finding, or only note it."""
-        self.record_event("finding" if level == "stop" else "note", finding=found.as_dict())
+        self.record_event("finding" if level == "stop" else "note", finding=finding.as_dict())
         if level == "note":
-            self.notes.append(found)
+            self.notes.append(finding)
             return
-        self.stop(found)
+        self.stop(finding)
 
-    def stop(self, found: Finding) -> None:
+    def stop(self, finding: Finding) -> None:
         """End the run with this finding; nothing is performed after it."""
-        self.finding = found
+        self.finding = finding
         self.dead = True
         raise PortDead
 

@@ -484,7 +484,7 @@ def channel_name(chan: int) -> str:
     """A sleep channel's name from its address, as `page:3` or `uvmexp:0.free`."""
     kind = KINDS[chan >> 8 >> KIND_SHIFT]
     base = f"{kind.kind_name}:{chan >> 8 & INDEX_MASK}"
-    names = [name for name, one in kind.fields.items() if one.slot == chan & 0xFF]
+    names = [name for name, field in kind.fields.items() if field.slot == chan & 0xFF]
     return f"{base}.{names[0]}" if names else base
 
 

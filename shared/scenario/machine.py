@@ -236,7 +236,7 @@ def machine_of(value: Value, described: bool = False) -> MachineConfig:
     reading = Reading()
 
     def number(key: str, otherwise: int, low: int | None = None, high: int | None = None) -> int:
-        return reading.section(keys, key, lambda one: _number(one, key, low, high), otherwise)
+        return reading.section(keys, key, lambda entry: _number(entry, key, low, high), otherwise)
 
     devices = reading.section(keys, "swap", _swap_devices, ())
     by_device = isinstance(keys["swap"].data, dict) and "devices" in keys["swap"].data if "swap" in keys else False
@@ -273,7 +273,9 @@ def machine_of(value: Value, described: bool = False) -> MachineConfig:
         swap_devices=devices,
         disk=number("disk", MAX_SWAP if "disk" in keys else 0),
         kernel=reading.section(keys, "kernel", _kernel_maps, None),
-        kernel_lock=reading.section(keys, "kernel_lock", lambda one: one.choice(KERNEL_LOCKS, "kernel_lock"), "fine"),
+        kernel_lock=reading.section(
+            keys, "kernel_lock", lambda entry: entry.choice(KERNEL_LOCKS, "kernel_lock"), "fine"
+        ),
         devices=reading.section(keys, "devices", _devices, ()),
         **reading.section(keys, "mmu", _mmu, _Mmu()),
         lock_manager_shards=shards.get("lock_manager", 1),
@@ -281,11 +283,11 @@ def machine_of(value: Value, described: bool = False) -> MachineConfig:
     )
     config = replace(
         config,
-        disk_faults=reading.section(keys, "disk_errors", lambda one: _disk_faults(one, config.disk), ()),
+        disk_faults=reading.section(keys, "disk_errors", lambda entry: _disk_faults(entry, config.disk), ()),
         swap_faults=()
         if swap_is_wrong
-        else reading.section(keys, "swap", lambda one: _swap_faults(one, swap_slots), ()),
-        colocate=reading.section(keys, "colocate", lambda one: _groups(one, config), True),
+        else reading.section(keys, "swap", lambda entry: _swap_faults(entry, swap_slots), ()),
+        colocate=reading.section(keys, "colocate", lambda entry: _groups(entry, config), True),
     )
     reading.complain()
     return config
@@ -306,7 +308,7 @@ def _kernel_maps(value: Value) -> KernelMaps:
 
 def _shards(value: Value) -> dict[str, int]:
     """How many nodes of a kind there are."""
-    return {kind: _number(one, kind) for kind, one in value.mapping((), SHARDED).items()}
+    return {kind: _number(number, kind) for kind, number in value.mapping((), SHARDED).items()}
 
 
 class _Mmu(TypedDict, total=False):
@@ -352,8 +354,8 @@ def _swap_faults(value: Value, swap_slots: int) -> tuple[DeviceFault, ...]:
     lists = value.items()  # whose keys have been looked at
     faults = []
     for name, required, optional in (("errors", ("op", "error"), ("at", "maybe")), ("delays", ("op", "by"), ())):
-        for one in lists[name].elements(at_least=1) if name in lists else ():
-            keys = one.mapping(required, (*optional, "slot", "first", "count"))
+        for fault in lists[name].elements(at_least=1) if name in lists else ():
+            keys = fault.mapping(required, (*optional, "slot", "first", "count"))
             if "slot" in keys and not swap_slots:
                 keys["slot"].fail("the machine has no swap_slots")
             faults.append(_fault(keys, _number(keys["slot"], "slot", high=swap_slots) if "slot" in keys else None))
@@ -365,8 +367,8 @@ def _disk_faults(value: Value, blocks: int) -> tuple[DeviceFault, ...]:
     if not blocks:
         value.fail("the machine has no disk")
     faults = []
-    for one in value.elements(at_least=1):
-        keys = one.mapping(("op", "error"), ("at", "maybe", "block", "first", "count"))
+    for fault in value.elements(at_least=1):
+        keys = fault.mapping(("op", "error"), ("at", "maybe", "block", "first", "count"))
         faults.append(_fault(keys, _number(keys["block"], "block", high=blocks - 1) if "block" in keys else None))
     return tuple(faults)
 

@@ -327,7 +327,7 @@ class Scenario:
 
         Raises: UserMistake - one of them does not exist.
         """
-        return replace(self, errata=tuple(dict.fromkeys(lookup(one).id for one in ids)))
+        return replace(self, errata=tuple(dict.fromkeys(lookup(erratum).id for erratum in ids)))
 
     def with_detect(self, levels: Mapping[str, str]) -> Scenario:
         """The same with some detectors set to another level.

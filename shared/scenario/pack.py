@@ -38,7 +38,7 @@ def unpack_scenario(data: _Packed) -> Scenario:
     machine["devices"] = tuple(tuple(device) for device in machine["devices"])
     if machine["kernel"] is not None:
         machine["kernel"] = KernelMaps(**machine["kernel"])
-    expect = {key: None if one is None else _outcome(one) for key, one in data["expect"].items()}
+    expect = {key: None if outcome is None else _outcome(outcome) for key, outcome in data["expect"].items()}
     names = ("source", "errata", "procs", "barriers", "words", "kvars", "segments", "loans", "own_errata")
     tuples = {key: tuple(data[key]) for key in names}
     made: _Packed = {

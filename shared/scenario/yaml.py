@@ -51,7 +51,7 @@ def close_to(word: str, known: Iterable[str]) -> list[str]:
     """Up to two of `known` that look like `word`, or begin with it."""
     known = list(known)
     close = difflib.get_close_matches(word, known, n=2, cutoff=0.7)
-    return close or [one for one in known if one.startswith(word)][:2]
+    return close or [name for name in known if name.startswith(word)][:2]
 
 
 def meant(word: str, known: Iterable[str]) -> str:
@@ -113,19 +113,19 @@ class Value:
 
     def wanted(self, what: str, hint: str = "") -> NoReturn:
         """Complain that this value is of the wrong type."""
-        found = {list: "a list", dict: "a mapping", type(None): "nothing"}.get(type(self.data)) or self._scalar()
+        actual = {list: "a list", dict: "a mapping", type(None): "nothing"}.get(type(self.data)) or self._scalar()
         if not self.field:
-            found = "text"  # of a file that is none of ours: it is not quoted
-        self.fail(f"expected {what}, found {found}{hint}")
+            actual = "text"  # of a file that is none of ours: it is not quoted
+        self.fail(f"expected {what}, found {actual}{hint}")
 
     def flow(self, without: Iterable[str] = ()) -> str:
         """This value on one line, as it could stand in the file; of a mapping, some keys can be left out."""
         if isinstance(self.data, dict):
             left_out = frozenset(without)
-            parts = [f"{key}: {'...' if key in left_out else one.flow()}" for key, one in self.data.items()]
+            parts = [f"{key}: {'...' if key in left_out else value.flow()}" for key, value in self.data.items()]
             return "{" + ", ".join(parts) + "}"
         if isinstance(self.data, list):
-            return "[" + ", ".join(one.flow() for one in self.data) + "]"
+            return "[" + ", ".join(value.flow() for value in self.data) + "]"
         if isinstance(self.data, str):
             return self.data if self.plain else json.dumps(self.data)
         return "null" if self.data is None else json.dumps(self.data)
@@ -151,7 +151,7 @@ class Value:
         wrong = [
             self.mistake(f"unknown key{_quoted(key)}{meant(key, known)}; known here: {here}", key) for key in strange
         ]
-        misspelled = {one for key in strange for one in close_to(key, known)}
+        misspelled = {name for key in strange for name in close_to(key, known)}
         missing = [key for key in required if key not in items and key not in misspelled]
         return wrong + [self.mistake(f"missing key {show(key)}") for key in missing]
 
@@ -214,20 +214,20 @@ class Reading:
         """What one key says; `otherwise` if it is not there, or has a mistake, which is taken note of."""
         if key not in keys:
             return otherwise
-        found = self.each((keys[key],), read)
-        return found[0] if found else otherwise
+        values = self.each((keys[key],), read)
+        return values[0] if values else otherwise
 
     def each(self, values: Iterable[V], read: Callable[[V], T]) -> tuple[T, ...]:
         """What each of these says; those that have a mistake are left out, and it is taken note of."""
-        found: list[T] = []
+        readings: list[T] = []
         for value in values:
             try:
-                found.append(read(value))
+                readings.append(read(value))
             except UserMistake as mistake:
                 self.mistakes.append(mistake)
                 if isinstance(value, Value):
                     self.lose(value, mistake)
-        return tuple(found)
+        return tuple(readings)
 
     def lose(self, value: Value, mistake: UserMistake) -> None:
         """Called for each value that is left out."""

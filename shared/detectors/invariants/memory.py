@@ -341,11 +341,11 @@ def _(s: Snapshot) -> Iterator[Violation]:
 def _(s: Snapshot) -> Iterator[Violation]:
     table: Array | None = s.follow(uvm, "page_hash", PageHash)
     buckets = [] if table is None else s.array(table)
-    found: dict[int, int] = {}
+    hashed: dict[int, int] = {}
     for number, first in enumerate(buckets):
         page, seen = first, 0
-        while s.live(page, Page) and page.id not in found and seen <= len(s.all(Page)):
-            found[page.id] = number
+        while s.live(page, Page) and page.id not in hashed and seen <= len(s.all(Page)):
+            hashed[page.id] = number
             page, seen = s.get(page, "hashq_next"), seen + 1
         if page is not None:
             yield f"bucket {number} of the hash has {page!r}, which is not a page that belongs there", table
@@ -356,7 +356,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
             uobj, offset = s.get(page, "uobject"), s.num(page, "offset")
             if uobj not in s.memqs:
                 continue  # OBJ-1
-            if found.pop(page.id, None) != (uobj.index * 31 + offset // s.page_size) & (len(buckets) - 1):
+            if hashed.pop(page.id, None) != (uobj.index * 31 + offset // s.page_size) & (len(buckets) - 1):
                 yield f"{page} of {uobj} at {offset:#x} is not in its bucket of the hash", page
             other = places.setdefault((uobj.id, offset), page)
             if other != page:

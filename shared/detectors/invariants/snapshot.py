@@ -286,11 +286,11 @@ class Snapshot(Structs):
     @cached_property
     def lent(self) -> list[tuple[Loan, Any]]:
         """What is on loan to the kernel, page by page or anon by anon, and to whom."""
-        found = []
+        pairs = []
         for loan in self.all(Loan):
             array: Array | None = self.follow(loan, "l_result", LoanArray)
-            found += [(loan, lent) for lent in ([] if array is None else self.array(array))]
-        return found
+            pairs += [(loan, lent) for lent in ([] if array is None else self.array(array))]
+        return pairs
 
     @cached_property
     def loans(self) -> Counter[int]:
@@ -305,12 +305,12 @@ class Snapshot(Structs):
     @cached_property
     def submaps(self) -> dict[VmMap, VmMapEntry]:
         """Submap -> the entry of kernel_map that it has taken over."""
-        found: dict[VmMap, VmMapEntry] = {}
+        entry_of: dict[VmMap, VmMapEntry] = {}
         for entry in self.all(VmMapEntry):
             submap = self.follow(entry, "sub_map", VmMap) if self.num(entry, "etype") & UVM_ET_SUBMAP else None
             if submap is not None:
-                found[submap] = entry
-        return found
+                entry_of[submap] = entry
+        return entry_of
 
     @cached_property
     def kentries(self) -> Walk:
