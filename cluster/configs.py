@@ -73,11 +73,11 @@ def scenario(text: str, field: str = "SCENARIO") -> Source:
     known = names("scenarios")
     if text in known:
         return Source(shipped(text), None)
-    same = [one for one in known if one.lower() == text.lower()]
-    for one in same or known:
-        found = shipped(one)
-        if same or found.name == text:
-            return Source(found, None)
+    same = [name for name in known if name.lower() == text.lower()]
+    for name in same or known:
+        scene = shipped(name)
+        if same or scene.name == text:
+            return Source(scene, None)
     if os.path.isfile(text):
         return Source(_load(Path(text), text), text)
     for suffix in SUFFIXES:

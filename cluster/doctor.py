@@ -16,7 +16,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from time import monotonic
@@ -48,18 +48,18 @@ class Check:
 
     Attributes:
         state: "ok", "warning" (may do) or "bad" (will not).
-        found: what is there.
+        actual: what is there.
         advice: what to do about it, or "".
     """
 
     name: str
     state: str
-    found: str
+    actual: str
     advice: str = ""
 
     def as_dict(self) -> dict[str, object]:
         """As plain data."""
-        return asdict(self)
+        return {"name": self.name, "state": self.state, "found": self.actual, "advice": self.advice}
 
 
 def examine(with_ray: bool = False, watch: Watch | None = None, address: str | None = None) -> Iterator[Check]:
@@ -284,8 +284,8 @@ def _host(surveyed: Surveyed, ray: str) -> Check:
         doubts.append("Ray wants no token there: set RAY_AUTH_MODE=token before `ray start`")
     if abs(surveyed.ahead) - surveyed.unsure > CLOCK_S:
         doubts.append("set its clock")
-    found = (
+    facts = (
         f"Python {theirs.python}, Ray {theirs.ray}, uvmp {theirs.uvmp}, {'other' if files else 'the same'} source, "
         f"{'token' if theirs.token else 'no token'}, clock {surveyed.ahead:+.3f} s (within {surveyed.unsure:.3f} s)"
     )
-    return Check(title, "bad" if bad else "warning" if doubts else "ok", found, "; ".join(bad + doubts))
+    return Check(title, "bad" if bad else "warning" if doubts else "ok", facts, "; ".join(bad + doubts))

@@ -4,7 +4,7 @@
     def test_the_account():
         return Program(setup, [payer, payer], check)       # cluster.api
 
-    @pytest.mark.uvmp("S3a-shipped", found="spin-forever")
+    @pytest.mark.uvmp("S3a-shipped", finding="spin-forever")
     def test_the_race_is_there(): ...
 
 The first test passes if no schedule of the program has a finding, the second one if a schedule of the scenario has
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 MARKER = "uvmp"
 HELP = (
-    "uvmp(scenario=None, *, found=None, exhaust=False, fixed=False, strategy=None, schedules=None, seed=0): search the "
-    "schedules of a scenario, or of the cluster.api.Program that the test returns."
+    "uvmp(scenario=None, *, finding=None, exhaust=False, fixed=False, strategy=None, schedules=None, seed=0): search "
+    "the schedules of a scenario, or of the cluster.api.Program that the test returns."
 )
 #: findings of one test that are remembered
 MOST = 4
@@ -45,7 +45,7 @@ class Wanted:
     Attributes:
         scenario: id of a scenario that comes with uvmp, or a path from the test's folder; None: the test returns a
             Program.
-        found: the kind of finding that must be there, as "deadlock"; None: there must be none.
+        finding: the kind of finding that must be there, as "deadlock"; None: there must be none.
         exhaust: it is not enough that no schedule had a finding: the search must have seen every class of schedules.
         fixed: without the scenario's errata.
         strategy: by its name; None: "dpor" to exhaust, else the scenario's.
@@ -54,7 +54,7 @@ class Wanted:
     """
 
     scenario: str | None = None
-    found: str | None = None
+    finding: str | None = None
     exhaust: bool = False
     fixed: bool = False
     strategy: str | None = None
@@ -129,8 +129,8 @@ def _search(scenario: Scenario, wanted: Wanted, item: pytest.Function) -> str | 
         if cache is not None and result.token is not None:
             cache.set(key, list(dict.fromkeys([str(result.token), *tokens]))[:MOST])
         return _judged(result.outcome, wanted, f"schedule {result.found_at:,}")
-    if wanted.found is not None:
-        return f"no {wanted.found} in {result.schedules:,} schedules ({result.strategy}, seed {result.seed})"
+    if wanted.finding is not None:
+        return f"no {wanted.finding} in {result.schedules:,} schedules ({result.strategy}, seed {result.seed})"
     if wanted.exhaust and not (result.coverage is not None and result.coverage.exhausted):
         return f"not exhausted: no finding in {result.schedules:,} schedules ({result.strategy}), and there are more"
     return None
@@ -155,11 +155,11 @@ def _judged(outcome: Outcome, wanted: Wanted, where: str) -> str | None:
     """Why a finding fails the test, and how to see it again; None: it is the wanted one."""
     finding = outcome.finding
     assert finding is not None
-    if finding.kind == wanted.found:
+    if finding.kind == wanted.finding:
         return None
     lines = [f"{finding.kind}: {finding.text}"]
-    if wanted.found is not None:
-        lines.append(f"  the test expects {wanted.found}")
+    if wanted.finding is not None:
+        lines.append(f"  the test expects {wanted.finding}")
     details = (("in", where), ("function", finding.function), ("object", finding.subject), ("context", finding.context))
     lines += [f"  {label:8}  {value}" for label, value in details if value]
     lines += [f"  {'also':8}  {line}" for line in finding.story]

@@ -41,9 +41,9 @@ def listen() -> None:
         if _ASKED.first() or number == signal.SIGINT:
             raise KeyboardInterrupt
 
-    for one in ENDING:
-        if signal.getsignal(one) != signal.SIG_IGN:
-            signal.signal(one, interrupt)
+    for number in ENDING:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, interrupt)
 
 
 def ignore() -> None:
@@ -59,15 +59,15 @@ def restored(handler: Handler | None = None) -> Iterator[None]:
     Args:
         handler: until then, of those that are not ignored.
     """
-    before = {one: signal.getsignal(one) for one in ENDING}
+    before = {number: signal.getsignal(number) for number in ENDING}
     try:
-        for one, was in before.items():
+        for number, was in before.items():
             if handler is not None and was != signal.SIG_IGN:
-                signal.signal(one, handler)
+                signal.signal(number, handler)
         yield
     finally:
-        for one, was in before.items():
-            signal.signal(one, was if was is not None else signal.SIG_DFL)
+        for number, was in before.items():
+            signal.signal(number, was if was is not None else signal.SIG_DFL)
 
 
 @contextlib.contextmanager

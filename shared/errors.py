@@ -73,9 +73,9 @@ class Diverged(ProjectBug):
 
     exit = Exit.DIVERGED
 
-    def __init__(self, expected: str, found: str):
-        self.expected, self.found = expected, found
-        super().__init__(f"diverged: expected {expected}; found {found}")
+    def __init__(self, expected: str, actual: str):
+        self.expected, self.actual = expected, actual
+        super().__init__(f"diverged: expected {expected}; found {actual}")
 
 
 class LogIncomplete(ProjectBug):

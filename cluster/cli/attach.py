@@ -135,6 +135,6 @@ def _say(output: Output, line: str, answer: dict[str, Any], echo: bool) -> None:
             output.say(text, fg="red")
         else:
             output.say(text)
-    found = answer["data"].get("finding")
-    if found:
-        describe.finding(output, Finding.from_file(found))
+    finding = answer["data"].get("finding")
+    if finding:
+        describe.finding(output, Finding.from_file(finding))

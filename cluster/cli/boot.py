@@ -104,8 +104,8 @@ def _choose(asked: BootOptions) -> Chosen:
     stem = Path(name).stem
     text = MACHINE.format(
         ident=stem if re.fullmatch(ID_FORM, stem) else "machine", machine=json.dumps(name),
-        processes="\n".join(f"  - process: {{as: {one}, cpu: {cpu}}}" for cpu, one in enumerate(names)),
-        programs="\n".join(f"  {one}: [{{pause: {{}}}}]" for one in names),
+        processes="\n".join(f"  - process: {{as: {process}, cpu: {cpu}}}" for cpu, process in enumerate(names)),
+        programs="\n".join(f"  {process}: [{{pause: {{}}}}]" for process in names),
     )  # fmt: skip
     return apply(load_scenario(text, name, configs.machine), (), asked)
 

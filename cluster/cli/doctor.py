@@ -33,7 +33,7 @@ def command(ray: bool, address: str | None, as_json: bool) -> int:
     for check in examine(ray, LINK, address):
         checks.append(check)
         mark, colour = MARKS[check.state]
-        output.marked(mark, f"  {check.name}: {check.found}", fg=colour)
+        output.marked(mark, f"  {check.name}: {check.actual}", fg=colour)
         if check.advice:
             output.say(f"      {check.advice}")
     bad = sum(check.state == "bad" for check in checks)

@@ -413,12 +413,12 @@ def _keep(output: Output, chosen: Chosen, search: Exploration, folder: Path | No
 def _facts(plan: Plan, search: Exploration) -> Facts:
     """What the document says of the search, over what it says of the finding's run."""
     classes, covered = search.classes, search.coverage
-    found = {} if search.outcome is None else of_outcome(plan.chosen, search.outcome)
+    of_finding = {} if search.outcome is None else of_outcome(plan.chosen, search.outcome)
     followed = {} if plan.start is None else {"followed": operations(plan.start.journals)}
     return {
         **followed,
         **dict.fromkeys(("finding", "token", "replay", "out")),
-        **found,
+        **of_finding,
         "strategy": "pct" if plan.near is not None else plan.strategy,
         "near": None if plan.near is None else str(plan.near),
         "depth": plan.depth if plan.strategy == "pct" or plan.near is not None else None,

@@ -54,18 +54,18 @@ def explore_all(
         output.say(cause, bold=True)
         output.say(f"  {among[0].scenario} (schedule {among[0].found_at:,}){others}")
         output.say(f"  {among[0].token or 'the schedule is too long for a token'}")
-    found = [row for row in rows if row.signature]
+    failing = [row for row in rows if row.signature]
     unmet, lost = [row for row in rows if row.unmet is not None], [row for row in rows if row.lost]
     tried = sum(row.schedules for row in rows)
     output.say(
-        f"{len(found)} of {len(rows)} scenarios have a finding, of {counted(len(by_cause), 'cause')}, in {tried:,} "
+        f"{len(failing)} of {len(rows)} scenarios have a finding, of {counted(len(by_cause), 'cause')}, in {tried:,} "
         f"schedules; the expectations of {len(rows) - len(unmet) - len(lost)} hold"
     )
     for row in unmet:
         output.say(f"  not as expected: {row.scenario}: {row.unmet}", fg="red")
     for row in lost:
         output.say(f"  given up: {row.scenario}: the process that searched it died, twice", fg="red")
-    failed = bool(unmet) if expecting else bool(found)
+    failed = bool(unmet) if expecting else bool(failing)
     code = Exit.FINDING if failed else Exit.NO_FINDING
     if interrupted or lost:
         code = Exit.INTERRUPTED if interrupted else Exit.INFRASTRUCTURE

@@ -13,7 +13,7 @@ import click
 from cluster.cli.documents import End, Facts, document, of_end
 from cluster.cli.options import Duration, asks, called, common, patch_option
 from cluster.cli.output import Output, rate_of
-from cluster.fuzz.corpus import Found, read_log
+from cluster.fuzz.corpus import WrittenFinding, read_log
 from cluster.fuzz.hunt import Hunt, Order, hunt
 from cluster.fuzz.observe import FLOW, MEET, ORDER
 from cluster.fuzz.steps import FEATURES
@@ -84,25 +84,25 @@ def command(asked: FuzzOptions) -> int:
         output.note(f"continuing the corpus in {folder} (seed {order.seed})")
     else:
         output.note(f"fuzzing into {folder} (seed {order.seed})")
-    told_found = 0
+    shown = 0
 
     def watch(result: Hunt) -> None:
-        nonlocal told_found
+        nonlocal shown
         if result.doing:
             output.note(result.doing)
-        for found in result.found[told_found:]:
-            output.note(f"found: {found.cause}")
-        told_found = len(result.found)
+        for finding in result.findings[shown:]:
+            output.note(f"found: {finding.cause}")
+        shown = len(result.findings)
         corpus = result.corpus
         what = f"{len(corpus.entries):,} programs, {len(corpus.members):,} kept, {len(corpus.sights):,} sights"
-        output.step(f"{what}, {counted(len(corpus.found), 'finding')}")
+        output.step(f"{what}, {counted(len(corpus.findings), 'finding')}")
 
     result = hunt(order, watch)
     for remark in result.corpus.remarks:
         output.note(f"note: {remark}")
     _say(output, result)
-    found = bool(result.corpus.found)
-    code = Exit.INTERRUPTED if result.interrupted else Exit.FINDING if found else Exit.NO_FINDING
+    failed = bool(result.corpus.findings)
+    code = Exit.INTERRUPTED if result.interrupted else Exit.FINDING if failed else Exit.NO_FINDING
     facts = _facts(result)
     return output.end(document("fuzz", facts, of_end(End(code, interrupted=result.interrupted))), code)
 
@@ -148,10 +148,10 @@ def _order(asked: FuzzOptions) -> Order:
     )
 
 
-def _replay_line(found: Found, folder: Path) -> str:
+def _replay_line(finding: WrittenFinding, folder: Path) -> str:
     patch = current()
     options = [] if patch is None else ["--patch", patch.file]
-    return shlex.join(["uvmp", "replay", found.token, "--scenario", str(folder / found.file), *options])
+    return shlex.join(["uvmp", "replay", finding.token, "--scenario", str(folder / finding.file), *options])
 
 
 def _sights(result: Hunt) -> dict[str, int]:
@@ -161,13 +161,13 @@ def _sights(result: Hunt) -> dict[str, int]:
 def _say(output: Output, result: Hunt) -> None:
     corpus, folder = result.corpus, result.order.out
     assert folder is not None
-    for found in corpus.found:
-        again = corpus.again[found.cause]
-        output.say(f"finding: {found.cause}" + (f" ({again:,} more programs fail so)" if again else ""), bold=True)
-        output.say(f"  {found.text}")
-        output.say(f"  scenario  {folder / found.file}")
-        output.command(_replay_line(found, folder))
-    if not corpus.found:
+    for finding in corpus.findings:
+        again = corpus.again[finding.cause]
+        output.say(f"finding: {finding.cause}" + (f" ({again:,} more programs fail so)" if again else ""), bold=True)
+        output.say(f"  {finding.text}")
+        output.say(f"  scenario  {folder / finding.file}")
+        output.command(_replay_line(finding, folder))
+    if not corpus.findings:
         output.say("no finding", bold=True)
     if corpus.unconfirmed:
         output.say(f"{counted(corpus.unconfirmed, 'program')} failed, and not again when cut down or recorded")
@@ -200,15 +200,15 @@ def _facts(result: Hunt) -> Facts:
         "sights": _sights(result),
         "findings": [
             {
-                "signature": list(found.cause.signature),
-                "errata": list(found.cause.errata),
-                "text": found.text,
-                "scenario": str(order.out / found.file),
-                "token": found.token,
-                "replay": _replay_line(found, order.out),
-                "again": corpus.again[found.cause],
+                "signature": list(finding.cause.signature),
+                "errata": list(finding.cause.errata),
+                "text": finding.text,
+                "scenario": str(order.out / finding.file),
+                "token": finding.token,
+                "replay": _replay_line(finding, order.out),
+                "again": corpus.again[finding.cause],
             }
-            for found in corpus.found
+            for finding in corpus.findings
         ],
         "unconfirmed": corpus.unconfirmed,
         "remarks": corpus.remarks,

@@ -44,18 +44,18 @@ def command(scenarios: tuple[str, ...], seeds: int, schedules: int | None, secon
     finding.
     """
     output = Output(as_json)
-    chosen = [configs.scenario(scenario).scenario for scenario in scenarios or configs.names("scenarios")]
+    chosen = [configs.scenario(name).scenario for name in scenarios or configs.names("scenarios")]
     width = max(len(scenario.id) for scenario in chosen)
     rows: list[Measured] = []
     interrupted = False
     output.say(_row(HEADS, width), bold=True)
-    for number, one in enumerate(chosen, 1):
+    for number, scenario in enumerate(chosen, 1):
 
-        def note(what: str, about: str = f"{one.id}, {number} of {len(chosen)}") -> None:
+        def note(what: str, about: str = f"{scenario.id}, {number} of {len(chosen)}") -> None:
             output.step(f"measuring {about}: {what}")
 
         try:
-            rows.append(measure(one, range(seeds), schedules, seconds, note))
+            rows.append(measure(scenario, range(seeds), schedules, seconds, note))
         except KeyboardInterrupt:
             interrupted = True
             break

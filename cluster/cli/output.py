@@ -236,8 +236,9 @@ def say_error(message: str) -> None:
 def error_document(message: str, code: int, error: BaseException | None) -> dict[str, object]:
     """An error for tools, with its place if it has one."""
     wrong: dict[str, object] = {"message": clean(message, LONGEST_ERROR), "exit": int(code)}
-    for key in ("file", "line", "field", "expected", "found"):
-        value = getattr(error, key, None)
+    names = {"file": "file", "line": "line", "field": "field", "expected": "expected", "found": "actual"}
+    for key, name in names.items():
+        value = getattr(error, name, None)
         if value is not None:
             wrong[key] = clean(value, LONGEST_ERROR) if isinstance(value, str) else value
     return wrong

@@ -65,10 +65,10 @@ def _document(prediction: Prediction | None, reached: bool | None) -> Facts:
     assert prediction is not None, "the first executions confirm nothing"
     told: Facts = {
         "kind": prediction.kind,
-        "about": prediction.thing or None,
+        "about": prediction.location or None,
         "operations": [
-            {"context": one.context, "n": one.n, "function": one.function, "event": one.code}
-            for one in dict.fromkeys((prediction.one, prediction.other))
+            {"context": operation.context, "n": operation.n, "function": operation.function, "event": operation.code}
+            for operation in dict.fromkeys((prediction.delayed, prediction.other))
         ],
         "choice": None if prediction.value is None else prediction.value[1],
         "sure": prediction.sure,

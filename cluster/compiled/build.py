@@ -56,8 +56,8 @@ class CannotBuild(Exception):
 def compiler() -> list[str]:
     """The command of the C compiler. Raises: CannotBuild - there is none."""
     command = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
-    found = [command[0], "cc", "gcc", "clang"]
-    name = next((name for name in found if shutil.which(name)), None)
+    candidates = [command[0], "cc", "gcc", "clang"]
+    name = next((name for name in candidates if shutil.which(name)), None)
     if name is None:
         raise CannotBuild(f"there is no C compiler: {command[0]} is not found (set CC, or install gcc or clang)")
     if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
@@ -104,25 +104,25 @@ def load(folder: Path = BUILT) -> None:
 
 def sources_of(hot: Iterable[str], root: Path) -> list[str]:
     """The compiled modules' files, and those of the project's modules that they import, and so on."""
-    found: set[str] = set()
+    files: set[str] = set()
     left = list(hot)
     while left:
         name = left.pop()
-        if name in found:
+        if name in files:
             continue
-        found.add(name)
+        files.add(name)
         for node in ast.walk(ast.parse((root / name).read_bytes())):
             if isinstance(node, ast.Import):
-                imported = [one.name for one in node.names]
+                imported = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module:
-                imported = [node.module, *(f"{node.module}.{one.name}" for one in node.names)]
+                imported = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
             else:
                 continue
             for module in imported:
                 if module.split(".")[0] in PACKAGES:
                     path = module.replace(".", "/")
                     left += [file for file in (f"{path}.py", f"{path}/__init__.py") if (root / file).is_file()]
-    return sorted(found)
+    return sorted(files)
 
 
 def _copy(root: Path, copy: Path) -> None:

@@ -52,9 +52,9 @@ LEFT = tuple(
 
 def modules(root: Path) -> list[str]:
     """The files to compile, as shared/uvm/page.py."""
-    found: list[str] = []
+    paths: list[str] = []
     for name in COMPILED:
         files = sorted((root / name).rglob("*.py")) if (root / name).is_dir() else [root / name]
         names = [str(file.relative_to(root)) for file in files if file.name != "__init__.py"]
-        found += sorted(names, key=lambda file: not file.endswith(("/struct.py", "/structs.py")))
-    return [name for name in found if name not in LEFT]
+        paths += sorted(names, key=lambda file: not file.endswith(("/struct.py", "/structs.py")))
+    return [name for name in paths if name not in LEFT]

@@ -151,7 +151,7 @@ class Edits:
     def before(self, node: ast.stmt, text: str) -> None:
         """Put lines in front of a statement and its decorators."""
         decorators = getattr(node, "decorator_list", [])
-        at = self.starts[min([node.lineno, *(one.lineno for one in decorators)]) - 1]
+        at = self.starts[min([node.lineno, *(decorator.lineno for decorator in decorators)]) - 1]
         self.changes.append((at, at, text))
 
     def above(self, node: ast.stmt, text: str) -> None:
@@ -238,10 +238,10 @@ class Stage:
     def _struct(self, edits: Edits, node: ast.ClassDef) -> None:
         """Accessors in place of a struct's declarations, and what its class keywords say said by a call."""
         name = node.name
-        base = next(one.id for one in node.bases if isinstance(one, ast.Name) and one.id in self.structs)
+        base = next(parent.id for parent in node.bases if isinstance(parent, ast.Name) and parent.id in self.structs)
         if base in self.arrays:
             self.arrays.add(name)
-        keywords = {one.arg: ast.unparse(one.value) for one in node.keywords}
+        keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
         own = dict(_members(node))
         inherited = {key: decl for key, decl in self.structs[base].items() if key not in own}
         locks = {key: decl for key, decl in inherited.items() if _calls(decl.value, LOCKS)}
@@ -274,11 +274,13 @@ class Stage:
                 ]  # fmt: skip
         for decl in own.values():
             edits.drop(decl)
-        others = [one for one in node.body if isinstance(one, ast.Assign) and one not in own.values()]
-        others = [one for one in others if ast.unparse(one.targets[0]) != "__slots__"]
-        tail = [f"{name}.{edits.source(one)}\n" for one in others]
-        for one in others:
-            edits.drop(one)
+        others = [
+            statement for statement in node.body if isinstance(statement, ast.Assign) and statement not in own.values()
+        ]
+        others = [statement for statement in others if ast.unparse(statement.targets[0]) != "__slots__"]
+        tail = [f"{name}.{edits.source(statement)}\n" for statement in others]
+        for statement in others:
+            edits.drop(statement)
         named = ", ".join(f"{key!r}: {FIELD.format(name, key)}" for key in members)
         tail.append(
             f"{name}.declare({keywords['kind']}, {keywords.get('name', repr(name.lower()))}, "
@@ -294,11 +296,11 @@ class Stage:
 
 
 def _members(node: ast.ClassDef) -> Iterator[tuple[str, ast.Assign | ast.AnnAssign]]:
-    for one in node.body:
-        if isinstance(one, (ast.Assign, ast.AnnAssign)) and _calls(one.value, (*FIELDS, *LOCKS, *STATS)):
-            target = one.target if isinstance(one, ast.AnnAssign) else one.targets[0]
+    for statement in node.body:
+        if isinstance(statement, (ast.Assign, ast.AnnAssign)) and _calls(statement.value, (*FIELDS, *LOCKS, *STATS)):
+            target = statement.target if isinstance(statement, ast.AnnAssign) else statement.targets[0]
             assert isinstance(target, ast.Name)
-            yield target.id, one
+            yield target.id, statement
 
 
 def _no_keywords(edits: Edits, node: ast.ClassDef) -> None:
@@ -309,15 +311,15 @@ def _no_keywords(edits: Edits, node: ast.ClassDef) -> None:
 
 def _keywords(edits: Edits, node: ast.ClassDef) -> None:
     """A compiled subclass gives no keywords, and declares itself."""
-    for one in node.body:
-        if isinstance(one, ast.FunctionDef) and one.name == "__init_subclass__":
-            kind = one.args.args[1]
+    for statement in node.body:
+        if isinstance(statement, ast.FunctionDef) and statement.name == "__init_subclass__":
+            kind = statement.args.args[1]
             assert kind.arg == "kind" and kind.end_lineno is not None and kind.end_col_offset is not None
             at = edits.starts[kind.end_lineno - 1] + kind.end_col_offset
             edits.changes.append((at, at, " = -1"))
-            edits.before(one.body[0], "        if kind < 0:\n            return\n")
+            edits.before(statement.body[0], "        if kind < 0:\n            return\n")
             if node.name == "Struct":
-                edits.before(one.body[-1], AS_PROPERTIES)
+                edits.before(statement.body[-1], AS_PROPERTIES)
 
 
 # -- all others --------------------------------------------------------------------
@@ -325,9 +327,11 @@ def _keywords(edits: Edits, node: ast.ClassDef) -> None:
 
 def _here(edits: Edits, node: ast.ClassDef) -> None:
     """`here.port` as a property: an attribute of one type could not hold what stands for several ports."""
-    for one in node.body:
-        if isinstance(one, (ast.Assign, ast.AnnAssign)) or (isinstance(one, ast.FunctionDef) and one.name == "_choose"):
-            edits.drop(one)
+    for statement in node.body:
+        if isinstance(statement, (ast.Assign, ast.AnnAssign)) or (
+            isinstance(statement, ast.FunctionDef) and statement.name == "_choose"
+        ):
+            edits.drop(statement)
     edits.behind(node, HERE)
 
 
@@ -342,20 +346,20 @@ def _wide(edits: Edits) -> None:
 
 
 def _quoted(edits: Edits, node: ast.ClassDef) -> None:
-    for one in node.body:
-        if isinstance(one, ast.AnnAssign):
-            edits.replace(one.annotation, repr(edits.source(one.annotation)))
+    for statement in node.body:
+        if isinstance(statement, ast.AnnAssign):
+            edits.replace(statement.annotation, repr(edits.source(statement.annotation)))
 
 
 def _constants(edits: Edits) -> bool:
     """Make constants Final. Returns: there are some."""
     bound = [name for node in ast.walk(edits.tree) for name in _bound(node)]
-    found = False
+    changed = False
     for node in edits.tree.body:
         if isinstance(node, ast.AnnAssign) and node.value is not None and isinstance(node.target, ast.Name):
             if bound.count(node.target.id) == 1 and "Final" not in ast.unparse(node.annotation):
                 edits.replace(node.annotation, f"Final[{edits.source(node.annotation)}]")
-                found = True
+                changed = True
         elif isinstance(node, ast.Assign) and len(node.targets) == 1 and not _calls(node.value, MAKES_TYPES):
             target = node.targets[0]
             names, values = [target], [node.value]
@@ -369,8 +373,8 @@ def _constants(edits: Edits) -> bool:
                 else:
                     pairs = [f"{ast.unparse(name)}: Final = {ast.unparse(value)}" for name, value in zip(names, values)]
                     edits.replace(node, "; ".join(pairs))
-                found = True
-    return found
+                changed = True
+    return changed
 
 
 def _bound(node: ast.AST) -> Iterator[str]:
@@ -385,7 +389,7 @@ def _kernel(node: ast.FunctionDef) -> bool:
 
 
 def _names(node: ast.AST) -> set[str]:
-    return {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
 
 
 def _wrapper(edits: Edits, node: ast.FunctionDef, seam: bool) -> str:
@@ -395,7 +399,10 @@ def _wrapper(edits: Edits, node: ast.FunctionDef, seam: bool) -> str:
     """
     mark = node.decorator_list[0]
     assert isinstance(mark, ast.Call)
-    name, exit = node.name, next((one.value for one in mark.keywords if one.arg == "exit"), ast.Constant(None))
+    name, exit = (
+        node.name,
+        next((keyword.value for keyword in mark.keywords if keyword.arg == "exit"), ast.Constant(None)),
+    )
     assert isinstance(exit, ast.Constant)
     checked, same = exit.value is not None, exit.value == "same"
     first = edits.starts[mark.lineno - 1]
@@ -404,8 +411,8 @@ def _wrapper(edits: Edits, node: ast.FunctionDef, seam: bool) -> str:
     edits.changes.append((first, last, "#\n" * (mark.end_lineno - mark.lineno + 1)))
     at = edits.bytes.index(name.encode(), edits.starts[node.lineno - 1])
     edits.changes.append((at, at + len(name), BODY.format(name)))
-    given = [one.arg for one in (*node.args.posonlyargs, *node.args.args)]
-    given += [f"{one.arg}={one.arg}" for one in node.args.kwonlyargs]
+    given = [arg.arg for arg in (*node.args.posonlyargs, *node.args.args)]
+    given += [f"{arg.arg}={arg.arg}" for arg in node.args.kwonlyargs]
     assert node.args.vararg is None and node.args.kwarg is None, f"{name} has any number of arguments"
     call = ", ".join(given)
     docstring = ast.get_docstring(node, clean=False)

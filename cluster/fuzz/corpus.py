@@ -82,7 +82,7 @@ class Cause:
 
 
 @dataclass(frozen=True)
-class Found:
+class WrittenFinding:
     """A finding that was written.
 
     Attributes:
@@ -109,7 +109,7 @@ class Entry:
         new: sights that no program before it had shown.
         rounds: times that it was run, each under other schedules.
         ran: executions by strategy, and "replay".
-        cause: of its failure; None: it did not fail. found: if no program before it had failed so.
+        cause: of its failure; None: it did not fail. finding: if no program before it had failed so.
         unconfirmed: its failure was not seen again when it was recorded, or cut down.
     """
 
@@ -121,7 +121,7 @@ class Entry:
     rounds: int = 1
     ran: dict[str, int] = field(default_factory=dict)
     cause: Cause | None = None
-    found: Found | None = None
+    finding: WrittenFinding | None = None
     unconfirmed: bool = False
 
 
@@ -154,7 +154,7 @@ class Corpus:
         self.members: dict[str, Member] = {}
         self.sights: set[Sight] = set()
         self.tally: Counter[str] = Counter()
-        self.found: list[Found] = []
+        self.findings: list[WrittenFinding] = []
         self.again: Counter[Cause] = Counter()
         self.unconfirmed = 0
         self.remarks: list[str] = []
@@ -182,8 +182,8 @@ class Corpus:
         self.sights.update(entry.new)
         self.tally.update(entry.ran)
         self.unconfirmed += entry.unconfirmed
-        if entry.found is not None:
-            self.found.append(entry.found)
+        if entry.finding is not None:
+            self.findings.append(entry.finding)
         elif entry.cause is not None:
             self.again[entry.cause] += 1
 
@@ -201,7 +201,9 @@ class Corpus:
         assert self.folder is not None
         if program is not None:
             write(self.folder / MEMBERS / f"{entry.program}.yaml", program.text())
-        self._append(asdict(entry))
+        line = asdict(entry)
+        line["found"] = line.pop("finding")  # as logs of corpora have always named it
+        self._append(line)
 
     def _append(self, line: dict[str, object]) -> None:
         data = (json.dumps(line, separators=(",", ":")) + "\n").encode()
@@ -358,7 +360,7 @@ def _about(line: bytes, log: Path) -> About:
 def _entry(line: dict[str, object]) -> Entry:
     """Raises: ValueError, LookupError, TypeError, AttributeError - it is none."""
     new, parents, ran = line["new"], line["parents"], line["ran"]
-    found = line["found"]
+    finding = line["found"]
     if not (isinstance(new, list) and isinstance(parents, list) and isinstance(ran, dict)):
         raise TypeError("a list")
     name = str(line["program"])
@@ -373,7 +375,7 @@ def _entry(line: dict[str, object]) -> Entry:
         _number(line["rounds"]),
         {str(key): _number(count) for key, count in ran.items()},
         _cause(line["cause"]),
-        None if found is None else _found(found),
+        None if finding is None else _finding(finding),
         bool(line["unconfirmed"]),
     )
 
@@ -384,13 +386,13 @@ def _number(data: object) -> int:
     return data
 
 
-def _found(data: object) -> Found:
+def _finding(data: object) -> WrittenFinding:
     if not isinstance(data, dict):
         raise TypeError("a mapping")
     cause = _cause(data["cause"])
     if cause is None:
         raise ValueError("no cause")
-    return Found(cause, str(data["text"]), str(data["file"]), str(data["token"]))
+    return WrittenFinding(cause, str(data["text"]), str(data["file"]), str(data["token"]))
 
 
 def _cause(data: object) -> Cause | None:
@@ -429,7 +431,7 @@ def programs_of(folder: Path) -> Iterator[Import | str]:
             for entry in entries
             if entry.new and entry.cause is None
         ),
-        *((folder / FINDINGS / Path(entry.found.file).name, 1) for entry in entries if entry.found is not None),
+        *((folder / FINDINGS / Path(entry.finding.file).name, 1) for entry in entries if entry.finding is not None),
     ]
     for file, rounds in files:
         program = None

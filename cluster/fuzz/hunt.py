@@ -18,7 +18,18 @@ from random import Random
 from time import monotonic, process_time
 from typing import NamedTuple
 
-from cluster.fuzz.corpus import FINDINGS, About, Cause, Corpus, Entry, Found, Member, name_of, programs_of, write
+from cluster.fuzz.corpus import (
+    FINDINGS,
+    About,
+    Cause,
+    Corpus,
+    Entry,
+    Member,
+    WrittenFinding,
+    name_of,
+    programs_of,
+    write,
+)
 from cluster.fuzz.generate import generate
 from cluster.fuzz.judge import Failure, Seen, confirmed, judge
 from cluster.fuzz.mutate import mutate
@@ -81,7 +92,7 @@ class Hunt:
     """What came of it.
 
     Attributes:
-        programs: that this hunt has run. found: findings that it has written.
+        programs: that this hunt has run. findings: those that it has written.
         program, failure: the last one that failed, cut down if it was written.
         seconds: of processor time.
         reached: erratum switched on -> programs of this hunt that came to its site.
@@ -91,7 +102,7 @@ class Hunt:
     order: Order
     corpus: Corpus
     programs: int = 0
-    found: list[Found] = field(default_factory=list)
+    findings: list[WrittenFinding] = field(default_factory=list)
     program: Program | None = None
     failure: Failure | None = None
     interrupted: bool = False
@@ -245,16 +256,16 @@ def _run(result: Hunt, task: Task, progress: Progress | None) -> None:
         result.doing = f"program {number} fails ({failure.signature[0]}); cutting it down"
         if progress is not None:
             progress(result)
-        found = _write(program, failure, seed + rounds - 1, number, order, order.out)
+        failing = _write(program, failure, seed + rounds - 1, number, order, order.out)
         result.doing = ""
-        if found is None:
+        if failing is None:
             corpus.add(replace(entry, unconfirmed=True))
             return
-        written, result.program, result.failure = found
+        written, result.program, result.failure = failing
         cause = written.cause
-        if all(other.cause != cause for other in corpus.found):
-            result.found.append(written)
-            entry = replace(entry, found=written)
+        if all(other.cause != cause for other in corpus.findings):
+            result.findings.append(written)
+            entry = replace(entry, finding=written)
     else:
         result.failure = failure
     corpus.add(replace(entry, cause=cause))
@@ -277,8 +288,8 @@ def _with(program: Program, errata: Sequence[str]) -> Scenario | None:
 
 def _known(corpus: Corpus, failure: Failure, program: Program, seed: int, order: Order) -> Cause | None:
     """The cause that has been found already, if the program fails by it: without its errata, it does not fail so."""
-    for found in corpus.found:
-        cause = found.cause
+    for finding in corpus.findings:
+        cause = finding.cause
         if cause.signature != failure.signature:
             continue
         rest = [erratum for erratum in order.errata if erratum not in cause.errata]
@@ -293,7 +304,7 @@ def _known(corpus: Corpus, failure: Failure, program: Program, seed: int, order:
 
 def _write(
     program: Program, failure: Failure, seed: int, number: int, order: Order, out: Path
-) -> tuple[Found, Program, Failure] | None:
+) -> tuple[WrittenFinding, Program, Failure] | None:
     """Cut a program down, and write it to a file.
 
     Returns: None if its finding is not seen again.
@@ -330,4 +341,4 @@ def _write(
     file = f"{FINDINGS}/{cause.name}.yaml"
     write(out / file, program.text())
     text = failure.text.strip().splitlines()[-1]
-    return Found(cause, text, file, str(token)), program, failure
+    return WrittenFinding(cause, text, file, str(token)), program, failure

@@ -130,7 +130,7 @@ def _execute(sim: Sim, strategy: Strategy) -> Failure | None:
     except Exception as error:
         return _crash(error)
     if finding is not None:
-        return _found(finding)
+        return _failure(finding)
     wrong = unlike(sim.machine.scenario, sim.results)
     return None if wrong is None else Failure("result", wrong.text.split(":")[0].split()[1], wrong.text, wrong=wrong)
 
@@ -145,16 +145,16 @@ def _replay(scenario: Scenario, sim: Sim) -> Failure | None:
     except Exception as error:
         return _crash(error)
     if once.finding is not None:
-        return _found(once.finding)
+        return _failure(once.finding)
     if once.results != results:
         return Failure("diverged", "results", "the replay's results are others")
     if once.digest != again.digest:
         return Failure("diverged", "digest", f"replayed twice: digests {once.digest} and {again.digest}")
     finding = judge_journals(scenario, once.journals)
-    return None if finding is None else _found(finding)
+    return None if finding is None else _failure(finding)
 
 
-def _found(finding: Finding) -> Failure:
+def _failure(finding: Finding) -> Failure:
     kind, function, subject = finding.signature
     return Failure(kind, f"{function} {subject}", finding.text, finding=finding)
 

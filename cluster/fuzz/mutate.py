@@ -280,7 +280,7 @@ class Editor(StepEditor):
         if step.op in ("kread", "kwrite", "km_free"):
             args["at"] = f"{names.get(name, name)}[{page}]"
             return name in names
-        there = self.files if step.op in ("fread", "fwrite") else {key: one.pages for key, one in known.items()}
+        there = self.files if step.op in ("fread", "fwrite") else {key: area.pages for key, area in known.items()}
         name = names.get(name, name)
         if name not in there:
             if not there:

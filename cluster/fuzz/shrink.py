@@ -35,9 +35,9 @@ def shrink(program: Program, failure: Failure, fails: Fails, budget: int = 1000)
                     if budget <= 0:
                         break
                     budget -= 1
-                    found = fails(candidate)
-                    if found is not None and found.signature == failure.signature:
-                        program, failure, again, progress = candidate, found, True, True
+                    shown = fails(candidate)
+                    if shown is not None and shown.signature == failure.signature:
+                        program, failure, again, progress = candidate, shown, True, True
                         break
     return program, failure
 

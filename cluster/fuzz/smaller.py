@@ -39,17 +39,17 @@ def smaller(
         tried()
         try:
             part = _as(program.load(file), scenario)
-            found = search(part, schedules=schedules)
-            if found.finding is None or found.finding.signature != finding.signature:
+            result = search(part, schedules=schedules)
+            if result.finding is None or result.finding.signature != finding.signature:
                 return None
             sound = not part.errata or search(part.without_errata(), schedules=1).finding is None
         except UserMistake:
             return None
-        return found if sound else None
+        return result if sound else None
 
     def fails(program: Program) -> Failure | None:
-        found = again(program)
-        return None if found is None else failure
+        result = again(program)
+        return None if result is None else failure
 
     failure = Failure(finding.kind, finding.function, finding.text)
     try:

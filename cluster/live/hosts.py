@@ -85,12 +85,12 @@ def places(groups: Sequence[Sequence[str]], hosts: Sequence[RayHost], wanted: Ma
 
 def _called(name: str, hosts: Sequence[RayHost]) -> RayHost:
     """The host of this name, address or id."""
-    found = [host for host in hosts if name in host.names]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        ids = ", ".join(host.id for host in found)
-        raise UserMistake(f"{name} is the name of {len(found)} Ray nodes; use an id: {ids}", field="--place")
+    called = [host for host in hosts if name in host.names]
+    if len(called) == 1:
+        return called[0]
+    if called:
+        ids = ", ".join(host.id for host in called)
+        raise UserMistake(f"{name} is the name of {len(called)} Ray nodes; use an id: {ids}", field="--place")
     there = ", ".join(str(host) for host in hosts[:20])
     raise UserMistake(f"there is no host {name}; the cluster has {there}", field="--place")
 

@@ -244,9 +244,16 @@ def _identity(pm: Postmortem, run: Run) -> None:
     pm.replay, pm.shortened = run.replay_lines()
     pm.versions = {str(key): str(value) for key, value in _dict(about.get("versions", header.get("versions"))).items()}
     for name in _list(about.get("errata", scenario.get("errata", header.get("errata")))):
-        one = ERRATA.get(name) if isinstance(name, str) else None
-        if one is not None:
-            pm.errata.append({"id": one.id, "row": one.name, "sentence": one.sentence, "source": "; ".join(one.source)})
+        erratum = ERRATA.get(name) if isinstance(name, str) else None
+        if erratum is not None:
+            pm.errata.append(
+                {
+                    "id": erratum.id,
+                    "row": erratum.name,
+                    "sentence": erratum.sentence,
+                    "source": "; ".join(erratum.source),
+                }
+            )
         else:
             pm.errata.append({"id": str(name), "row": "", "sentence": "", "source": ""})
     for number, step in enumerate(_list(about.get("schedule")), 1):
@@ -316,8 +323,8 @@ def _nodes_wanted(run: Run) -> tuple[str, ...]:
 
 
 def _finding(pm: Postmortem, run: Run) -> None:
-    found, pm.source = run.finding()
-    pm.finding = None if found is None else Finding.from_file(found)
+    finding, pm.source = run.finding()
+    pm.finding = None if finding is None else Finding.from_file(finding)
 
 
 def _headline(pm: Postmortem) -> str:
@@ -378,8 +385,8 @@ def _parked(context: ContextState) -> bool:
 def _procs(scenario: dict[str, object] | None) -> dict[str, list[str]]:
     """Process -> its threads, in order of process numbers."""
     procs: dict[str, list[str]] = {str(proc): [] for proc in _list(_dict(scenario).get("procs"))}
-    for one in map(_dict, _list(_dict(scenario).get("lwps"))):
-        procs.setdefault(str(one.get("proc")), []).append(str(one.get("name")))
+    for lwp in map(_dict, _list(_dict(scenario).get("lwps"))):
+        procs.setdefault(str(lwp.get("proc")), []).append(str(lwp.get("name")))
     return procs
 
 
@@ -393,7 +400,7 @@ def _locks(pm: Postmortem, machine: Machine, about: list[str]) -> None:
     for name, lock in machine.locks.items():
         if lock.holders or lock.waiters or owner_of(name) in about:
             pm.locks.append(lock_words(name, machine))
-    pm.locks.sort(key=lambda one: (not one["waiters"], not one["holders"], one["lock"]))
+    pm.locks.sort(key=lambda lock: (not lock["waiters"], not lock["holders"], lock["lock"]))
 
 
 # -- what it is about -------------------------------------------------------------------------
@@ -511,7 +518,7 @@ def _steps(pm: Postmortem, machine: Machine, about: list[str], telling: list[Ope
     if not focus or len(chosen) < 2:
         results = pm.finding is not None and pm.finding.kind == UNEXPECTED
         wanted = _of_programs if results else _telling
-        found = lines(deque(filter(wanted, machine.steps), LAST_STEPS), machine)
+        rows = lines(deque(filter(wanted, machine.steps), LAST_STEPS), machine)
     else:
         pm.steps_about = about
         for step in machine.steps.some(range(first, end)):
@@ -519,9 +526,9 @@ def _steps(pm: Postmortem, machine: Machine, about: list[str], telling: list[Ope
             paused = record["event"] in ("sleep", "note")
             if record["ctx"] in actors and (paused or actors & {*names_of(record, "woke")}):
                 chosen.add(step.at)
-        found = lines(machine.steps.some(sorted(chosen)), machine)
-    mark(found, telling)
-    pm.steps = choose(fold(found), MAX_ROWS)
+        rows = lines(machine.steps.some(sorted(chosen)), machine)
+    mark(rows, telling)
+    pm.steps = choose(fold(rows), MAX_ROWS)
 
 
 def _raced(pm: Postmortem) -> str:

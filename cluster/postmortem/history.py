@@ -241,18 +241,18 @@ def report(name: str, steps: Iterable[Step], machine: Machine) -> ObjectReport:
         steps: those that concern it.
     """
     kind = kind_of(name)
-    one = ObjectReport(name, kind, machine.lives.get(name, 0))
+    result = ObjectReport(name, kind, machine.lives.get(name, 0))
     decl = KIND_NAMES.get(kind)
     if decl is not None:
         for key, about in decl.fields.items():
             known = machine.fields.get((name, about.slot))
             if known is not None and (known.field == key or about.slot not in _shared_slots(kind)):
-                one.fields[key] = ddb(kind, key, known.value)
+                result.fields[key] = ddb(kind, key, known.value)
     for elements, (owner, key) in machine.arrays.items():
         if owner == name:
-            one.elements.update(_elements(elements, key, machine))
-    one.history = lines(steps, machine, within=name)
-    return one
+            result.elements.update(_elements(elements, key, machine))
+    result.history = lines(steps, machine, within=name)
+    return result
 
 
 def _shared_slots(kind: str) -> set[int]:
@@ -283,9 +283,9 @@ def related(name: str, machine: Machine, history: History) -> list[str]:
         ]
     elif kind == "page":
         names += partners(name, machine, history)
-        for one in list(names):
-            names += [other for other in related(one, machine, history) if kind_of(other) == "amap"]
-    return list(dict.fromkeys(one for one in names if one != name))
+        for partner in list(names):
+            names += [other for other in related(partner, machine, history) if kind_of(other) == "amap"]
+    return list(dict.fromkeys(struct for struct in names if struct != name))
 
 
 def partners(name: str, machine: Machine, history: History) -> list[str]:
@@ -295,17 +295,17 @@ def partners(name: str, machine: Machine, history: History) -> list[str]:
     other = "page" if pointer == "an_page" else "anon"
     if pointer is None:
         return []
-    found = _handles([machine.value(name, pointer)], other)
+    names = _handles([machine.value(name, pointer)], other)
     for step in machine.steps.some(reversed(history.get(name, ()))):
         record = step.record
         target = handle(record.get("obj"))
         if record["event"] == "store" and target is not None:
             if target[0] == name and record.get("field") == pointer:
-                found += _handles([record.get("value"), step.old], other)
+                names += _handles([record.get("value"), step.old], other)
             elif kind_of(target[0]) == other and record.get("field") == back:
-                found.append(target[0])
-    found += [struct for struct in history if kind_of(struct) == other and _names(machine.value(struct, back), name)]
-    return list(dict.fromkeys(found))
+                names.append(target[0])
+    names += [struct for struct in history if kind_of(struct) == other and _names(machine.value(struct, back), name)]
+    return list(dict.fromkeys(names))
 
 
 def _handles(values: list[object], kind: str) -> list[str]:

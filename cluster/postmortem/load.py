@@ -203,7 +203,7 @@ class _Room:
     shapes: Shapes = field(default_factory=dict)
     same: dict[object, object] = field(default_factory=dict)
 
-    def one(self, value: object) -> object:
+    def interned(self, value: object) -> object:
         """The same value; of short texts and of numbers in order that are equal, always the same object."""
         usual = len(value) < USUAL_TEXT if type(value) is str else type(value) is int and 0 <= value <= MAX_NUMBER
         return self.same.setdefault(value, value) if usual else value
@@ -419,7 +419,7 @@ def _record(line: bytes, node: str, cpus: tuple[str, ...] | None, room: _Room) -
     else:
         record.pop("k", None)
         _number(record, "at", 0)
-    return {key: room.one(value) for key, value in record.items() if key == "nseq" or key not in VOLATILE}
+    return {key: room.interned(value) for key, value in record.items() if key == "nseq" or key not in VOLATILE}
 
 
 def _number(record: Record, key: str, least: int) -> None:

@@ -38,7 +38,7 @@ def named_operations(texts: Iterable[str], contexts: Collection[str]) -> list[Op
 
 def mark(rows: Iterable[Line], operations: Sequence[Operation]) -> None:
     """Say of each row which of these operations, the most telling first, are in it."""
-    rank = {one: at for at, one in reversed(list(enumerate(operations)))}
+    rank = {operation: at for at, operation in reversed(list(enumerate(operations)))}
     for row in rows:
         row.telling = [at for at, n in enumerate(row.ns) if (row.ctx, n) in rank]
         row.key = min((rank[row.ctx, row.ns[at]] for at in row.telling), default=0 if row.finding else -1)

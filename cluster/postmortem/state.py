@@ -171,10 +171,10 @@ class Machine:
         return self
 
     def context(self, name: str, cpu: str) -> ContextState:
-        one = self.contexts.get(name)
-        if one is None:
-            one = self.contexts[name] = ContextState(name, cpu)
-        return one
+        context = self.contexts.get(name)
+        if context is None:
+            context = self.contexts[name] = ContextState(name, cpu)
+        return context
 
     def apply(self, record: Record) -> None:
         """One more record."""
@@ -247,10 +247,10 @@ class Machine:
         return old
 
     def _access(self, ctx: ContextState, record: Record) -> Known | None:
-        found, slot = handle(record.get("obj")), record.get("slot")
-        if found is None or type(slot) is not int:
+        struct, slot = handle(record.get("obj")), record.get("slot")
+        if struct is None or type(slot) is not int:
             return None
-        name, generation = found
+        name, generation = struct
         self.lives[name] = generation
         old = self.fields.get((name, slot))
         value = record.get("value")
@@ -315,8 +315,8 @@ class Machine:
     def value(self, name: str, field_name: str) -> Known | None:
         """A field of a struct, if the records ever showed it."""
         kind = KIND_NAMES.get(name.split(":", maxsplit=1)[0])
-        one = None if kind is None else kind.fields.get(field_name)
-        return None if one is None else self.fields.get((name, one.slot))
+        field = None if kind is None else kind.fields.get(field_name)
+        return None if field is None else self.fields.get((name, field.slot))
 
     def doing(self, ctx: ContextState) -> str:
         """What a context does at the end, in a few words."""

@@ -38,7 +38,7 @@ class Graph:
             stacks={context.name: [frame.fn for frame in context.stack] for context in known.values()},
             holders={name: lock.holders for name, lock in machine.locks.items()},
             queues={name: lock.waiters for name, lock in machine.locks.items()},
-            busy={chan: one for chan, one in busy.items() if one is not None},
+            busy={chan: cause for chan, cause in busy.items() if cause is not None},
             procs={chan: (name, self.procs[name]) for chan, name in procs.items() if name},
             supplies={FREE_MEMORY: (DAEMON, f"free memory{self._free()}")},
             cpus=current,
@@ -90,8 +90,8 @@ class Graph:
             target = handle(record.get("obj"))
             before = step.old.value if step.old is not None else 0
             if target is not None and target[0] == page and not _is_busy(before):
-                found: Step = step
-                return found
+                made: Step = step
+                return made
         return None
 
     # -- chains --------------------------------------------------------------------

@@ -20,7 +20,9 @@ _HANDLE = re.compile(r"([a-z]\w*):(\d{1,9})(?:#(\d{1,9}))?")
 LONGEST = 400
 
 #: the globals are called by their C names (UVM has no struct `kernel`)
-GLOBALS = {f"{one}": name for name, one in vars(structs).items() if isinstance(one, Struct) and one != structs.kernel}
+GLOBALS = {
+    f"{value}": name for name, value in vars(structs).items() if isinstance(value, Struct) and value != structs.kernel
+}
 #: keys of an operation's record that are not its arguments or its result
 ABOUT_RECORD = frozenset(("event", "node", "nseq", "ctx", "n", "cpu", "k", "wait", "granted", "woke", "raised"))
 PROTECTION = {0: "none", 1: "r", 2: "w", 3: "rw", 5: "rx", 7: "rwx"}
@@ -75,8 +77,8 @@ def declared(kind: str, field: str) -> FieldBase | None:
 
 def is_number(kind: str, field: str) -> bool:
     """Is it a number, which a new life has not set yet? Of the other fields None is NULL."""
-    one = declared(kind, field)
-    return one is not None and one.number
+    declaration = declared(kind, field)
+    return declaration is not None and declaration.number
 
 
 def is_layout(kind: str, field: str) -> bool:
@@ -84,10 +86,14 @@ def is_layout(kind: str, field: str) -> bool:
 
     Such a field tells nothing that happens to its struct.
     """
-    one = declared(kind, field)
-    if one is None or field == "[]":
+    declaration = declared(kind, field)
+    if declaration is None or field == "[]":
         return False
-    return one.link or _names_array(one.type) or (issubclass(KIND_NAMES[kind], Array) and one.mode == "const")
+    return (
+        declaration.link
+        or _names_array(declaration.type)
+        or (issubclass(KIND_NAMES[kind], Array) and declaration.mode == "const")
+    )
 
 
 @cache
@@ -99,22 +105,22 @@ def _names_array(type: str) -> bool:
 
 def is_array(name: str) -> bool:
     """Is it a struct with elements?"""
-    one = KIND_NAMES.get(kind_of(name))
-    return one is not None and issubclass(one, Array)
+    struct = KIND_NAMES.get(kind_of(name))
+    return struct is not None and issubclass(struct, Array)
 
 
 def element(kind: str, slot: object) -> int | None:
     """Index in an array struct of the element at heap slot `slot`."""
-    one = KIND_NAMES.get(kind)
-    if one is None or one.element is None or not isinstance(slot, int):
+    struct = KIND_NAMES.get(kind)
+    if struct is None or struct.element is None or not isinstance(slot, int):
         return None
-    return slot - one.element.slot
+    return slot - struct.element.slot
 
 
 def flags_of(kind: str, field: str) -> tuple[str, dict[int, str]] | None:
     """The prefix and the names of a field's bits; None if the field has no flags."""
-    one = KIND_NAMES.get(kind)
-    return None if one is None else one.bits.get(field)
+    struct = KIND_NAMES.get(kind)
+    return None if struct is None else struct.bits.get(field)
 
 
 def bits(value: int, names: dict[int, str]) -> list[str]:

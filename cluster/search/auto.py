@@ -83,12 +83,12 @@ class Auto(Strategy):
     def learns(self) -> bool:
         return True
 
-    def told(self, new: bool, found: bool) -> None:
-        self.credit(self.name, new, found)
+    def told(self, new: bool, finding: bool) -> None:
+        self.credit(self.name, new, finding)
 
-    def credit(self, name: str, new: bool, found: bool) -> None:
+    def credit(self, name: str, new: bool, finding: bool) -> None:
         """A turn of this strategy has come to a new class, or to a finding."""
-        self.gained[name] += new + FINDING * found
+        self.gained[name] += new + FINDING * finding
 
     def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread | None:
         return self.chooser().pick(enabled, current)

@@ -116,14 +116,14 @@ class Ran(NamedTuple):
     Attributes:
         number: hash of its class.
         grown: fields that have become racy in it.
-        found: it had a finding, if only while it was not recorded.
+        has_finding: it had a finding, if only while it was not recorded.
         lesson: `Sampling.lesson` of whose turn it was.
     """
 
     account: Account
     number: int
     grown: list[str]
-    found: bool
+    has_finding: bool
     lesson: Any
 
     @classmethod
@@ -173,7 +173,7 @@ class Done(NamedTuple):
     @classmethod
     def parse(cls, body: Any) -> Done:
         ran, findings, results = body
-        return cls([Ran.parse(one) for one in ran], [Confirmed.parse(one) for one in findings], results)
+        return cls([Ran.parse(execution) for execution in ran], [Confirmed.parse(body_) for body_ in findings], results)
 
 
 JOB: Form[Sent] = Form("job", 1 << 26, Sent.parse, Sent.plain)

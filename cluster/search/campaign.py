@@ -77,23 +77,23 @@ class Row:
         return " ".join(part for part in self.signature if part)
 
 
-def one(order: Order, name: str) -> Row:
+def search_scenario(order: Order, name: str) -> Row:
     """One search of a campaign."""
     own = configs.shipped(name)
     scenario = own.without_errata() if order.fixed else own
     result = explore(scenario, order.strategy, order.seed, order.schedules)
     if result.interrupted:
         raise KeyboardInterrupt
-    expected, found, token = scenario.outcome(), result.finding, result.token
+    expected, finding, token = scenario.outcome(), result.finding, result.token
     return Row(
         name,
-        () if found is None else found.signature,
-        "" if found is None else found.text,
+        () if finding is None else finding.signature,
+        "" if finding is None else finding.text,
         None if token is None else str(token),
         result.found_at,
         result.schedules,
         round(result.seconds, 3),
-        None if expected is None else expected.check(found, named_results(result.results)),
+        None if expected is None else expected.check(finding, named_results(result.results)),
     )
 
 
@@ -102,7 +102,7 @@ def campaign(
     order: Order,
     workers: int,
     folder: Path | None = None,
-    search: Callable[[Order, str], Row] = one,
+    search: Callable[[Order, str], Row] = search_scenario,
 ) -> Iterator[Row]:
     """Search scenarios that come with uvmp; gives each row as it is there, those of earlier times first.
 
@@ -204,8 +204,8 @@ class _Kept:
 
 def causes(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Findings by their causes; a cause's first row is that of the fewest schedules."""
-    found: dict[str, list[Row]] = {}
+    by_cause: dict[str, list[Row]] = {}
     for row in sorted(rows, key=lambda row: (row.found_at, row.scenario)):
         if row.signature:
-            found.setdefault(row.cause, []).append(row)
-    return dict(sorted(found.items()))
+            by_cause.setdefault(row.cause, []).append(row)
+    return dict(sorted(by_cause.items()))

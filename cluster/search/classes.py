@@ -25,11 +25,11 @@ from shared.wire.messages import OPERATIONS
 #: an operation's number, for a hash that is the same in every process
 CODES = {code: number for number, code in enumerate([*OPERATIONS, "access"])}
 #: what an operation is dependent on: family, target, part
-Thing = tuple[int, int, int]
+Location = tuple[int, int, int]
 FIELD, LOCK, CHANNEL, WORD, PROCESSOR, NODE = range(6)
 FAMILIES = {"field": FIELD, "lock": LOCK, "lock_manager": CHANNEL, "word": WORD}
 MMU, SWAP_PAGER, DISK, DEVICES, MEMORY = ((NODE, number, 0) for number in range(5))
-NODES: dict[str, Thing] = {
+NODES: dict[str, Location] = {
     "mmu": MMU, "swap_pager": SWAP_PAGER, "disk": DISK, "devices": DEVICES, "memory": MEMORY,
 }  # fmt: skip
 #: of hashes that are added
@@ -43,7 +43,7 @@ class PartialOrder:
 
     Attributes:
         contexts: hash of each context's last operation, by its place in context order.
-        writes: of the last operation that changed a thing; reads: sum of those that read it since.
+        writes: of the last operation that changed a location; reads: sum of those that read it since.
         requests: contexts that have asked for a lock, and have not gone on since, with the lock. It counts when it is
             got, and not when it is asked for: to queue for a lock is the same as to ask later.
         raised: interrupt, by its place in context order -> hashes of the operations that raised it, and that it has not
@@ -52,8 +52,8 @@ class PartialOrder:
 
     def __init__(self) -> None:
         self.contexts: dict[int, int] = {}
-        self.writes: dict[Thing, int] = {}
-        self.reads: dict[Thing, int] = {}
+        self.writes: dict[Location, int] = {}
+        self.reads: dict[Location, int] = {}
         self.requests: dict[Thread, int] = {}
         self.raised: dict[int, list[int]] = {}
 
@@ -78,7 +78,7 @@ class PartialOrder:
         code = pending.code
         if code in ("run", "intr", "iret"):
             raised = self.raised.get(thread.order) if code == "intr" else None
-            also: Sequence[Thing] = () if thread.waits is None else (_waited_for(thread.waits),)
+            also: Sequence[Location] = () if thread.waits is None else (_waited_for(thread.waits),)
             self._event(thread, code, (PROCESSOR, _processor(thread), 0), True, also, raised.pop(0) if raised else 0)
             return
         touched = touch(pending)
@@ -92,11 +92,11 @@ class PartialOrder:
             if code == "lock":
                 self.requests[thread] = touched.target
                 return
-        thing = NODES.get(touched.family)
-        if thing is None:
-            thing = (FAMILIES[touched.family], touched.target, touched.part)
+        location = NODES.get(touched.family)
+        if location is None:
+            location = (FAMILIES[touched.family], touched.target, touched.part)
         also = (MMU, (PROCESSOR, _processor(thread), 0)) if code == "access" else ()
-        self._event(thread, code, thing, touched.writes, also)
+        self._event(thread, code, location, touched.writes, also)
 
     def _got(self, thread: Thread, lock: int) -> None:
         """A context has got the lock that it asked for."""
@@ -109,24 +109,26 @@ class PartialOrder:
             self.raised.setdefault(thread.order, []).append(self.contexts.get(by.order, by.order))
 
     def _event(
-        self, thread: Thread, code: str, thing: Thing, writes: bool, also: Sequence[Thing], cause: int = 0
+        self, thread: Thread, code: str, location: Location, writes: bool, also: Sequence[Location], cause: int = 0
     ) -> None:
-        """An operation that reads or changes a thing, and depends on the last changes of others, and on its cause."""
+        """An operation reads or changes a location; it depends on the last changes of others, and on its cause."""
         before = self.contexts.get(thread.order, thread.order)
         others = (cause, *[self.writes.get(other, 0) for other in also])
         if writes:
-            now = hash((before, CODES[code], thing, self.writes.get(thing, 0), self.reads.pop(thing, 0), others))
-            self.writes[thing] = now
+            now = hash(
+                (before, CODES[code], location, self.writes.get(location, 0), self.reads.pop(location, 0), others)
+            )
+            self.writes[location] = now
         else:
-            now = hash((before, CODES[code], thing, self.writes.get(thing, 0), others))
-            self.reads[thing] = (self.reads.get(thing, 0) + now) & MASK
+            now = hash((before, CODES[code], location, self.writes.get(location, 0), others))
+            self.reads[location] = (self.reads.get(location, 0) + now) & MASK
         for other in also:
             self.reads[other] = (self.reads.get(other, 0) + now) & MASK
         self.contexts[thread.order] = now
 
-    def _follows(self, thread: Thread, thing: Thing | None, value: tuple[int, ...]) -> None:
+    def _follows(self, thread: Thread, location: Location | None, value: tuple[int, ...]) -> None:
         before = self.contexts.get(thread.order, thread.order)
-        cause = 0 if thing is None else self.writes.get(thing, 0)
+        cause = 0 if location is None else self.writes.get(location, 0)
         self.contexts[thread.order] = hash((before, cause, value))
 
     def chooses(self, thread: Thread, value: int) -> None:
@@ -138,7 +140,7 @@ class PartialOrder:
         return hash(tuple(sorted(self.contexts.items())))
 
 
-def _waited_for(waits: tuple[str, int]) -> Thing:
+def _waited_for(waits: tuple[str, int]) -> Location:
     code, target = waits
     node = OPERATIONS[code].node
     if code == "sleep":

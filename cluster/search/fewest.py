@@ -60,20 +60,20 @@ def fewest(scenario: Scenario, finding: Finding, deviations: list[Deviation], sc
     for tried in range(schedules):
         known = len(sim.racy)
         try:
-            found = sim.execute(strategy)
+            shown = sim.execute(strategy)
         except SearchOver:
             return Fewest(most, deviations, most, strategy.executions - strategy.redundant, tried)
-        if found is not None and _same(scenario, sim, found, finding):
-            bound, shorter = strategy.bound, minimize(sim, found, sim.deviations)
+        if shown is not None and _same(scenario, sim, shown, finding):
+            bound, shorter = strategy.bound, minimize(sim, shown, sim.deviations)
             return Fewest(bound, shorter, bound, strategy.executions - strategy.redundant - 1, tried + 1)
         if len(sim.racy) > known:
             strategy.grown()
     return Fewest(most, deviations, strategy.bound, strategy.executions - strategy.redundant, schedules)
 
 
-def _same(scenario: Scenario, sim: Sim, found: Finding, finding: Finding) -> bool:
+def _same(scenario: Scenario, sim: Sim, shown: Finding, finding: Finding) -> bool:
     """Is it that finding? What an execution finds that is not recorded is only approximate."""
-    if found.signature == finding.signature:
+    if shown.signature == finding.signature:
         return True
     recorded = replay(scenario, sim.deviations).finding
     return recorded is not None and recorded.signature == finding.signature

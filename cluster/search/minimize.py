@@ -23,8 +23,8 @@ def minimize(sim: Sim, finding: Finding, deviations: list[Deviation], budget: in
 
     def attempt(candidate: list[Deviation]) -> list[Deviation] | None:
         for renumbered in (False, True) if any(deviation.kind == "choice" for deviation in candidate) else (False,):
-            found = sim.execute(Deviate(candidate, False, renumbered))
-            if found is not None and found.signature == finding.signature:
+            shown = sim.execute(Deviate(candidate, False, renumbered))
+            if shown is not None and shown.signature == finding.signature:
                 return list(sim.deviations)
         return None
 

@@ -18,7 +18,7 @@ from nodes.cpu import Thread
 from shared.wire.messages import OPERATIONS
 
 #: what operations touch: kind, and numbers
-Thing = tuple[str, int, int]
+Location = tuple[str, int, int]
 Args = tuple[object, ...]
 READS_MAPPINGS = frozenset(
     ("pmap_walk", "pmap_extract", "pmap_allows", "pmap_is_mapped", "pmap_is_modified", "pmap_is_referenced")
@@ -28,9 +28,9 @@ RELEASES = ("unlock", "downgrade")
 
 
 class Touched(NamedTuple):
-    """A thing that an operation reads or writes."""
+    """A location that an operation reads or writes."""
 
-    thing: Thing
+    location: Location
     writes: bool
 
 

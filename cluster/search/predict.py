@@ -9,7 +9,7 @@ why another order may do harm:
     race        two conflicting accesses have no lock in common, and nothing orders them
     try         a lock is tried while somebody holds it
     free        a struct is freed before it is used
-    atomicity   between two accesses of a context to a thing comes another's, and no serial order has the same effect
+    atomicity   between two accesses of a context to a location comes another's, and no serial order has the same effect
     order       two critical sections with conflicting accesses come the other way round
     mapping     translations, or bytes of a page, change in another order
     choice      a context takes other data where it has a choice
@@ -37,7 +37,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from cluster.search.observe import Observation, Operation, Thing
+from cluster.search.observe import Location, Observation, Operation
 from shared.port.struct import KIND_SHIFT, channel_name, lock_name
 from shared.port.struct import KINDS as KINDS_OF_STRUCTS
 
@@ -50,7 +50,7 @@ KINDS = {
 Way = tuple[bool, Mapping[str, int]]
 #: accesses of a context before, between and behind of which no serial order has the same effect: is each a write?
 UNSERIALIZABLE = {(False, True, False), (True, True, False), (False, True, True), (True, False, True)}
-#: accesses to a thing by one context in one function that are looked at: the first ones, and the last
+#: accesses to a location by one context in one function that are looked at: the first ones, and the last
 FIRST = 2
 #: data that are tried at a choice
 VALUES = 3
@@ -66,10 +66,10 @@ class Prediction:
 
     Attributes:
         kind: one of KINDS.
-        thing: what the two operations are about, in words; target: its number.
+        location: what the two operations are about, in words; target: its number.
         held: the context that is held back is about to perform this one; for `choice`, who chooses.
         goal: the other context goes on up to this one.
-        one, other: the two operations themselves: one is the held context's, or `held` is the request for its lock.
+        delayed, other: the two operations: `delayed` is of the held context; `held` is it, or the request for its lock.
         short: the other context stops before its goal, not behind it.
         back: then the context held back goes on at once; else the other context does.
         sure: nothing that the other context needs on its way is missing.
@@ -78,11 +78,11 @@ class Prediction:
     """
 
     kind: str
-    thing: str
+    location: str
     target: int
     held: Operation
     goal: Operation
-    one: Operation
+    delayed: Operation
     other: Operation
     short: bool = False
     back: bool = False
@@ -93,15 +93,16 @@ class Prediction:
     @property
     def signature(self) -> tuple[object, ...]:
         """What makes two predictions the same."""
-        return self.target, self.one.context, self.other.context, self.alike
+        return self.target, self.delayed.context, self.other.context, self.alike
 
     @property
     def alike(self) -> tuple[object, ...]:
         """What makes two predictions the same but for the object that they are about, and the contexts' numbers."""
-        one, other = self.one, self.other
+        delayed, other = self.delayed, self.other
         return (
-            self.kind, self.thing, self.back, self.short, self.value,
-            one.context.rstrip(DIGITS), one.site, one.code, other.context.rstrip(DIGITS), other.site, other.code,
+            self.kind, self.location, self.back, self.short, self.value,
+            delayed.context.rstrip(DIGITS), delayed.site, delayed.code,
+            other.context.rstrip(DIGITS), other.site, other.code,
         )  # fmt: skip
 
     @property
@@ -111,11 +112,12 @@ class Prediction:
         return self.held.context, self.held.n, self.goal.context, self.value, goal
 
     def __str__(self) -> str:
-        one, other = self.one, self.other
+        delayed, other = self.delayed, self.other
         if self.value is not None:
-            return f"choice: operation {one.n} of {one.context}, in {one.function}, takes choice {self.value[1]}"
+            chooser = f"operation {delayed.n} of {delayed.context}, in {delayed.function}"
+            return f"choice: {chooser}, takes choice {self.value[1]}"
         back = f", then {self.held.context} goes on" if self.back and not self.short else ""
-        return f"{self.kind} on {self.thing}: {_words(one)}; {_words(other)}{back}"
+        return f"{self.kind} on {self.location}: {_words(delayed)}; {_words(other)}{back}"
 
 
 def _words(operation: Operation) -> str:
@@ -133,11 +135,11 @@ class Predictor:
     def __init__(self, seen: Observation, known: set[tuple[object, ...]]):
         self.operations, self.choices, self.known = seen.operations, seen.choices, known
         self.of: dict[str, list[Operation]] = {}
-        self.uses: dict[Thing, list[tuple[Operation, bool]]] = {}
+        self.uses: dict[Location, list[tuple[Operation, bool]]] = {}
         self.written: list[list[int]] = []  # of each operation, the places of the writes that it reads from
         self.known_ways: dict[tuple[int, int, bool, bool], Way | None] = {}
         self.freed: list[list[int]] = []  # of each operation, the place of the release behind which it has its lock
-        last: dict[Thing, int] = {}
+        last: dict[Location, int] = {}
         releases: dict[int, int] = {}
         asked: dict[str, int] = {}
         for operation in self.operations:
@@ -149,12 +151,12 @@ class Predictor:
             if operation.code == "unlock" and operation.target in operation.held:
                 releases[operation.target] = operation.place
             self.of.setdefault(operation.context, []).append(operation)
-            self.written.append([last[touched.thing] for touched in operation.touches if touched.thing in last])
-            for thing, writes in operation.touches:
-                self.uses.setdefault(thing, []).append((operation, writes))
+            self.written.append([last[touched.location] for touched in operation.touches if touched.location in last])
+            for location, writes in operation.touches:
+                self.uses.setdefault(location, []).append((operation, writes))
                 if writes:
-                    last[thing] = operation.place
-        self.places = {context: [one.place for one in mine] for context, mine in self.of.items()}
+                    last[location] = operation.place
+        self.places = {context: [operation.place for operation in mine] for context, mine in self.of.items()}
 
     def all(self) -> list[Prediction]:
         """All that are new, those to be tried first at the front."""
@@ -169,29 +171,31 @@ class Predictor:
         yield from self._deadlocks()
         yield from self._interrupts()
         yield from self._tries()
-        for thing, uses in self.uses.items():
+        for location, uses in self.uses.items():
             if any(writes for _, writes in uses) and len({operation.context for operation, _ in uses}) > 1:
                 few = _few(uses)
-                yield from self._reversals(thing, few)
-                if thing[0] in ("field", "word"):
-                    yield from self._atomicity(thing, uses, few)
+                yield from self._reversals(location, few)
+                if location[0] in ("field", "word"):
+                    yield from self._atomicity(location, uses, few)
         yield from self._data()
 
     # -- two operations the other way round ------------------------------------------------------
 
-    def _reversals(self, thing: Thing, uses: Sequence[tuple[Operation, bool]]) -> Iterator[Prediction]:
+    def _reversals(self, location: Location, uses: Sequence[tuple[Operation, bool]]) -> Iterator[Prediction]:
         for at, (first, writes) in enumerate(uses):
             for second, writes_too in uses[at + 1 :]:
                 if first.context == second.context or not (writes or writes_too) or first.must_precede(second):
                     continue
-                kind = {"struct": "free", "channel": "wakeup"}.get(thing[0], "mapping")
-                if thing[0] == "field":
+                kind = {"struct": "free", "channel": "wakeup"}.get(location[0], "mapping")
+                if location[0] == "field":
                     kind = "order" if first.excludes(second) else "race"
                 for back in (False, True):
-                    yield from self._made(kind, thing, first, second, self._before(first, [second]), second, back=back)
+                    yield from self._made(
+                        kind, location, first, second, self._before(first, [second]), second, back=back
+                    )
 
     def _atomicity(
-        self, thing: Thing, all_uses: Sequence[tuple[Operation, bool]], few: Sequence[tuple[Operation, bool]]
+        self, location: Location, all_uses: Sequence[tuple[Operation, bool]], few: Sequence[tuple[Operation, bool]]
     ) -> Iterator[Prediction]:
         """Accesses between two of another context, which are in one stay in the kernel."""
         pairs = []
@@ -210,10 +214,10 @@ class Predictor:
                     continue  # a lock over both keeps the other out
                 if other.place > second.place and not second.must_precede(other):
                     for back in (False, True):
-                        yield from self._made("atomicity", thing, second, other, held, other, back=back)
+                        yield from self._made("atomicity", location, second, other, held, other, back=back)
                 elif other.place < first.place and not other.must_precede(second):
                     earlier = self._before(other, [first, second])
-                    yield from self._made("atomicity", thing, other, second, earlier, held, short=True, back=True)
+                    yield from self._made("atomicity", location, other, second, earlier, held, short=True, back=True)
 
     def _before(self, operation: Operation, others: Sequence[Operation]) -> Operation | None:
         """Where its context is held so that the others can come first: before it asks for a lock that they need."""
@@ -304,13 +308,13 @@ class Predictor:
     # -- can it be? --------------------------------------------------------------------------------
 
     def _made(  # noqa: PLR0913 - what a prediction consists of
-        self, kind: str, thing: Thing, one: Operation, other: Operation, held: Operation | None, goal: Operation,
-        *, short: bool = False, back: bool = False,
+        self, kind: str, location: Location, delayed: Operation, other: Operation, held: Operation | None,
+        goal: Operation, *, short: bool = False, back: bool = False,
     ) -> Iterator[Prediction]:  # fmt: skip
         """The prediction, unless the other context needs something of the one that is held back."""
         if held is None:
             return
-        prediction = Prediction(kind, _told(thing, one), thing[1], held, goal, one, other, short, back)
+        prediction = Prediction(kind, _told(location, delayed), location[1], held, goal, delayed, other, short, back)
         if prediction.signature in self.known:
             return
         asked = held.place, goal.place, short, kind == "deadlock"
@@ -393,9 +397,9 @@ def _few_pairs(pairs: Sequence[Pair]) -> list[Pair]:
     return [pair for same in kinds.values() for pair in dict.fromkeys((*same[:FIRST], same[-1]))]
 
 
-def _told(thing: Thing, operation: Operation) -> str:
-    """A thing in words, the same for all structs of a kind."""
-    kind, target, part = thing
+def _told(location: Location, operation: Operation) -> str:
+    """A location in words, the same for all structs of a kind."""
+    kind, target, part = location
     if kind == "field":
         return operation.field
     if kind == "struct":

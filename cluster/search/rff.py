@@ -9,10 +9,10 @@ next, as in POS. If all have stopped, nobody stops.
 
 An abstract schedule is made anew, or is one that came to a pair which no execution had before, changed in one pair.
 
-Departures from the paper: there is one pair for a thing, and none that must not be; pairs are made of reads and writes
-that were seen, not of those in the source; all abstract schedules that are kept have equal chances. A request for a
-lock reads from the last one. In an execution of three times the points of the longest one before nobody stops any more:
-who spins for somebody who has stopped would spin forever.
+Departures from the paper: there is one pair for a location, and none that must not be; pairs are made of reads and
+writes that were seen, not of those in the source; all abstract schedules that are kept have equal chances. A request
+for a lock reads from the last one. In an execution of three times the points of the longest one before nobody stops any
+more: who spins for somebody who has stopped would spin forever.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from cluster.search.strategy import Patience
 from cluster.search.touch import Touch, touch
 from nodes.cpu import Thread
 
-#: a thing that operations touch: family, target, part
-Thing = tuple[str, int, int]
-#: a kind of operation on a thing: part and kernel function of its context
+#: a location that operations touch: family, target, part
+Location = tuple[str, int, int]
+#: a kind of operation on a location: part and kernel function of its context
 Kind = tuple[str, str]
 #: a read, and the write that it reads from
 Pair = tuple[Kind, Kind]
-#: a thing, who uses it and in which context, and whether that reads and writes
-Sight = tuple[Thing, Kind, str, bool, bool]
+#: a location, who uses it and in which context, and whether that reads and writes
+Sight = tuple[Location, Kind, str, bool, bool]
 #: who has written what nobody has written
 NOBODY: Kind = ("", "")
 #: pairs of an abstract schedule that is made anew, at most; abstract schedules that are kept
@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 
 class Uses:
-    """Who uses a thing: kinds of reads and of writes, and names of contexts."""
+    """Who uses a location: kinds of reads and of writes, and names of contexts."""
 
     def __init__(self) -> None:
         self.reads: dict[Kind, None] = {}
@@ -58,25 +58,25 @@ class Rff(Pos):
     """RFF.
 
     Attributes:
-        uses: of each thing that an execution has touched. sights: the same, each use as _performed() has it.
+        uses: of each location that an execution has touched. sights: the same, each use as _performed() has it.
         known: what was read from what, in any execution.
         kept: abstract schedules that came to something new.
         tried: that of this execution; wanted: what is left of it, neither met nor out of reach.
-        last: thing -> kind of its last write.
+        last: location -> kind of its last write.
         fresh, new: sights, and what was read from what, of this execution alone, in their order.
     """
 
     def __init__(self, seed: int = 0):
         super().__init__(seed)
-        self.uses: dict[Thing, Uses] = {}
+        self.uses: dict[Location, Uses] = {}
         self.sights: dict[Sight, None] = {}
-        self.known: set[tuple[Thing, Pair]] = set()
-        self.kept: list[dict[Thing, Pair]] = []
-        self.tried: dict[Thing, Pair] = {}
-        self.wanted: dict[Thing, Pair] = {}
-        self.last: dict[Thing, Kind] = {}
+        self.known: set[tuple[Location, Pair]] = set()
+        self.kept: list[dict[Location, Pair]] = []
+        self.tried: dict[Location, Pair] = {}
+        self.wanted: dict[Location, Pair] = {}
+        self.last: dict[Location, Kind] = {}
         self.fresh: dict[Sight, None] = {}
-        self.new: dict[tuple[Thing, Pair], None] = {}
+        self.new: dict[tuple[Location, Pair], None] = {}
         self.patience = Patience()
 
     def new_execution(self) -> bool:
@@ -95,18 +95,18 @@ class Rff(Pos):
     def learn(self, lesson: Any) -> None:
         longest, fresh, new, tried = lesson
         self.patience.learn(longest)
-        for thing, kind, name, reads, writes in fresh:
-            self._see((_thing(thing), _pair(kind), name, reads, writes))
-        pairs = {(_thing(thing), (_pair(read), _pair(write))) for thing, (read, write) in new}
+        for location, kind, name, reads, writes in fresh:
+            self._see((_location(location), _pair(kind), name, reads, writes))
+        pairs = {(_location(location), (_pair(read), _pair(write))) for location, (read, write) in new}
         if tried and not pairs <= self.known and len(self.kept) < KEPT:
             self.kept.append(_abstract(tried))
         self.known |= pairs
 
     def _see(self, sight: Sight) -> None:
         """Note who uses what."""
-        thing, kind, name, reads, writes = sight
+        location, kind, name, reads, writes = sight
         self.sights[sight] = None
-        uses = self.uses.setdefault(thing, Uses())
+        uses = self.uses.setdefault(location, Uses())
         uses.contexts.add(name)
         if reads:
             uses.reads[kind] = None
@@ -120,33 +120,33 @@ class Rff(Pos):
     def know(self, knowledge: Any) -> None:
         self.patience.longest, sights, known, kept = knowledge
         self.uses, self.sights = {}, {}
-        for thing, kind, name, reads, writes in sights:
-            self._see((_thing(thing), _pair(kind), name, reads, writes))
-        self.known = {(_thing(thing), (_pair(read), _pair(write))) for thing, (read, write) in known}
+        for location, kind, name, reads, writes in sights:
+            self._see((_location(location), _pair(kind), name, reads, writes))
+        self.known = {(_location(location), (_pair(read), _pair(write))) for location, (read, write) in known}
         self.kept = [_abstract(tried) for tried in kept]
 
     def everywhere(self) -> bool:
         return True
 
-    def _schedule(self) -> dict[Thing, Pair]:
+    def _schedule(self) -> dict[Location, Pair]:
         """Another abstract schedule."""
-        shared = [thing for thing, uses in self.uses.items() if uses.shared]
+        shared = [location for location, uses in self.uses.items() if uses.shared]
         if not shared:
             return {}
-        made: dict[Thing, Pair] = {}
+        made: dict[Location, Pair] = {}
         count = 1 + int(self.draw() * PAIRS)
         if self.kept and self.draw() < 0.5:
-            made, count = dict(self._one(self.kept)), 1
+            made, count = dict(self._pick_from(self.kept)), 1
             if self.draw() < 0.5:
-                del made[self._one(list(made))]
+                del made[self._pick_from(list(made))]
                 count = int(not made)
         for _ in range(count):
-            thing = self._one(shared)
-            uses = self.uses[thing]
-            made[thing] = self._one(list(uses.reads)), self._one([NOBODY, *uses.writes])
+            location = self._pick_from(shared)
+            uses = self.uses[location]
+            made[location] = self._pick_from(list(uses.reads)), self._pick_from([NOBODY, *uses.writes])
         return made
 
-    def _one(self, among: Sequence[T]) -> T:
+    def _pick_from(self, among: Sequence[T]) -> T:
         return among[int(self.draw() * len(among))]
 
     def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:
@@ -176,26 +176,26 @@ class Rff(Pos):
         touched = touch(thread.pending)
         if touched is None or (touched.family == "lock" and not _reads(touched, thread)):
             return
-        thing, kind = touched[:3], _kind(thread)
+        location, kind = touched[:3], _kind(thread)
         reads = _reads(touched, thread)
-        sight = thing, kind, thread.name, reads, touched.writes
+        sight = location, kind, thread.name, reads, touched.writes
         if sight not in self.sights:
             self.fresh[sight] = None
-        pair = self.wanted.get(thing)
+        pair = self.wanted.get(location)
         if reads:
-            read = thing, (kind, self.last.get(thing, NOBODY))
+            read = location, (kind, self.last.get(location, NOBODY))
             if read not in self.known:
                 self.new[read] = None
             if pair is not None and kind == pair[0]:  # met, or no more to be met
-                del self.wanted[thing]
+                del self.wanted[location]
                 pair = None
         if touched.writes:
-            self.last[thing] = kind
+            self.last[location] = kind
             if pair is not None and pair[1] == NOBODY:
-                del self.wanted[thing]
+                del self.wanted[location]
 
 
-def _thing(plain: Any) -> Thing:
+def _location(plain: Any) -> Location:
     family, target, part = plain
     return family, target, part
 
@@ -205,8 +205,8 @@ def _pair(plain: Any) -> tuple[str, str]:
     return first, second
 
 
-def _abstract(plain: Any) -> dict[Thing, Pair]:
-    return {_thing(thing): (_pair(read), _pair(write)) for thing, (read, write) in plain}
+def _abstract(plain: Any) -> dict[Location, Pair]:
+    return {_location(location): (_pair(read), _pair(write)) for location, (read, write) in plain}
 
 
 def _kind(thread: Thread) -> Kind:

@@ -233,9 +233,9 @@ class Shared(Owner):
             self._send(at, way, left)
             return False
         findings = {finding.at: finding for finding in explored.done.findings}
-        for turn, one in enumerate(ran):
-            self._add(one)
-            if one.grown:
+        for turn, execution in enumerate(ran):
+            self._add(execution)
+            if execution.grown:
                 self._anew()
             if turn in findings and self._ends(findings[turn]):
                 return True

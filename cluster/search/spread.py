@@ -159,5 +159,5 @@ class Rounds(Owner):
         assert result.classes is not None
         new = result.classes.add(ran.number)
         if turn != DEFAULT:
-            self.turns.credit(turn, new, ran.found)
+            self.turns.credit(turn, new, ran.has_finding)
             self._of(turn).learn(ran.lesson)

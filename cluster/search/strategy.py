@@ -87,7 +87,7 @@ class Strategy(ABC):
         """Does a search tell it, after each of its executions, what came of that?"""
         return False
 
-    def told(self, new: bool, found: bool) -> None:  # noqa: B027 - nothing to do for who does not learn
+    def told(self, new: bool, finding: bool) -> None:  # noqa: B027 - nothing to do for who does not learn
         """Its last execution was of a happens-before class that was not known, or had a finding."""
 
     def stays(self) -> int:
@@ -238,9 +238,9 @@ class DefaultFirst(Strategy):
     def turn(self) -> str:
         return self.then.turn() if self.now is self.then else DEFAULT
 
-    def told(self, new: bool, found: bool) -> None:
+    def told(self, new: bool, finding: bool) -> None:
         if self.now is self.then:
-            self.then.told(new, found)
+            self.then.told(new, finding)
 
     def new_execution(self) -> bool:
         self.now = Stay() if self.now is None else self.then

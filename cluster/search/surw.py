@@ -1,8 +1,8 @@
-"""Selectively uniform random walk: all orders of the accesses to one thing are equally likely.
+"""Selectively uniform random walk: all orders of the accesses to one location are equally likely.
 
-Zhao, Wolff, Mathur, Roychoudhury: Selectively Uniform Concurrency Testing, ASPLOS 2025. For each execution one thing is
-selected that several contexts touch (cluster/search/touch.py). A context is drawn, with a chance in proportion to the
-number of its selected operations still to come, whose selected operation is the next one; others who come to theirs
+Zhao, Wolff, Mathur, Roychoudhury: Selectively Uniform Concurrency Testing, ASPLOS 2025. For each execution one location
+is selected that several contexts touch (cluster/search/touch.py). A context is drawn, with a chance in proportion to
+the number of its selected operations still to come, whose selected operation is the next one; others who come to theirs
 stop there until it has been performed. All else is a random walk. The numbers come from executions before; the first
 one is a random walk in which nothing is selected.
 
@@ -27,9 +27,9 @@ from cluster.search.strategy import Patience, Sampling
 from cluster.search.touch import Touch, touch
 from nodes.cpu import Thread
 
-#: a thing that operations touch: family, target, part
-Thing = tuple[str, int, int]
-#: context -> its operations that touch a thing
+#: a location that operations touch: family, target, part
+Location = tuple[str, int, int]
+#: context -> its operations that touch a location
 Counts = dict[str, int]
 #: things that are remembered at most
 MOST = 1 << 14
@@ -39,7 +39,7 @@ class Surw(Sampling):
     """SURW.
 
     Attributes:
-        seen: thing -> the most operations of each context that any execution has had.
+        seen: location -> the most operations of each context that any execution has had.
         now: the same, of this execution. wrote: things that it has changed.
         written: things that some operation changes, of those that were seen.
         shared: those of them that several contexts touch; a dict for its order.
@@ -50,12 +50,12 @@ class Surw(Sampling):
 
     def __init__(self, seed: int = 0):
         super().__init__(seed)
-        self.seen: dict[Thing, Counts] = {}
-        self.now: dict[Thing, Counts] = {}
-        self.wrote: set[Thing] = set()
-        self.written: set[Thing] = set()
-        self.shared: dict[Thing, None] = {}
-        self.selected: Thing | None = None
+        self.seen: dict[Location, Counts] = {}
+        self.now: dict[Location, Counts] = {}
+        self.wrote: set[Location] = set()
+        self.written: set[Location] = set()
+        self.shared: dict[Location, None] = {}
+        self.selected: Location | None = None
         self.left: Counts = {}
         self.drawn = ""
         self.patience = Patience()
@@ -69,17 +69,21 @@ class Surw(Sampling):
         return True
 
     def lesson(self) -> Any:
-        """How long, and of each thing: what it is, whether it was changed, and the counts."""
+        """How long, and of each location: what it is, whether it was changed, and the counts."""
         now, wrote = self.now, self.wrote
         self.now, self.wrote = {}, set()
-        news = [(thing, thing in wrote, counts) for thing, counts in now.items() if self._is_news(thing, counts, wrote)]
+        news = [
+            (location, location in wrote, counts)
+            for location, counts in now.items()
+            if self._is_news(location, counts, wrote)
+        ]
         return self.patience.lesson(), news
 
-    def _is_news(self, thing: Thing, counts: Counts, wrote: set[Thing]) -> bool:
-        seen = self.seen.get(thing)
+    def _is_news(self, location: Location, counts: Counts, wrote: set[Location]) -> bool:
+        seen = self.seen.get(location)
         if seen is None:
             return len(self.seen) < MOST
-        if thing in wrote and thing not in self.written:
+        if location in wrote and location not in self.written:
             return True
         return any(count > seen.get(name, 0) for name, count in counts.items())
 
@@ -87,26 +91,26 @@ class Surw(Sampling):
         longest, news = lesson
         self.patience.learn(longest)
         for at, wrote, counts in news:
-            thing: Thing = tuple(at)
-            if thing not in self.seen and len(self.seen) == MOST:
+            location: Location = tuple(at)
+            if location not in self.seen and len(self.seen) == MOST:
                 continue
-            seen = self.seen.setdefault(thing, {})
+            seen = self.seen.setdefault(location, {})
             for name, count in counts.items():
                 seen[name] = max(count, seen.get(name, 0))
             if wrote:
-                self.written.add(thing)
-            if len(seen) > 1 and thing in self.written:
-                self.shared[thing] = None
+                self.written.add(location)
+            if len(seen) > 1 and location in self.written:
+                self.shared[location] = None
 
     def knowledge(self) -> Any:
-        seen = [(thing, thing in self.written, counts) for thing, counts in self.seen.items()]
+        seen = [(location, location in self.written, counts) for location, counts in self.seen.items()]
         return self.patience.longest, seen, list(self.shared)
 
     def know(self, knowledge: Any) -> None:
         self.patience.longest, seen, shared = knowledge
-        self.seen = {tuple(thing): counts for thing, _, counts in seen}
-        self.written = {tuple(thing) for thing, written, _ in seen if written}
-        self.shared = dict.fromkeys(tuple(thing) for thing in shared)
+        self.seen = {tuple(location): counts for location, _, counts in seen}
+        self.written = {tuple(location) for location, written, _ in seen if written}
+        self.shared = dict.fromkeys(tuple(location) for location in shared)
 
     def everywhere(self) -> bool:
         return True
@@ -117,12 +121,12 @@ class Surw(Sampling):
         picked = enabled[0] if len(enabled) == 1 else self._among(enabled)
         touched = _requests(picked)
         if touched is not None:
-            thing = touched[:3]
+            location = touched[:3]
             if touched.writes:
-                self.wrote.add(thing)
-            counts = self.now.setdefault(thing, {})
+                self.wrote.add(location)
+            counts = self.now.setdefault(location, {})
             counts[picked.name] = counts.get(picked.name, 0) + 1
-            if thing == self.selected:
+            if location == self.selected:
                 self.left[picked.name] = max(0, self.left.get(picked.name, 0) - 1)
                 self.drawn = ""
         return picked

@@ -50,8 +50,8 @@ def touch(pending: Pending | None) -> Touch | None:
     return None if node == "cpu" else Touch(node, target, 0, True)
 
 
-def meet(one: Touch | None, other: Touch | None) -> bool:
-    """Do two operations touch the same thing, of which at least one changes it?"""
-    if one is None or other is None or not (one.writes or other.writes):
+def meet(touch: Touch | None, other: Touch | None) -> bool:
+    """Do two operations touch the same location, of which at least one changes it?"""
+    if touch is None or other is None or not (touch.writes or other.writes):
         return False
-    return one.target == other.target and one.part == other.part and one.family == other.family
+    return touch.target == other.target and touch.part == other.part and touch.family == other.family

@@ -226,13 +226,13 @@ class Trace:
 
     def _since(self, places: list[int] | None, at: int, thread: str) -> list[int]:
         """Those of others behind a place, the last first."""
-        found = []
+        behind = []
         for place in reversed(places or ()):
             if place <= at:
                 break
             if self.events[place].thread != thread:
-                found.append(place)
-        return found
+                behind.append(place)
+        return behind
 
     def _admits(self, key: int, mode: str) -> bool:
         holders = self._holders.get(key)

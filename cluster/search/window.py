@@ -82,12 +82,12 @@ def _moved(
             break
         candidate = [*deviations[:at], deviations[at]._replace(n=moved), *deviations[at + 1 :]]
         strategy = Deviate(candidate, strict=False)
-        found = sim.execute(strategy, record=True)
+        shown = sim.execute(strategy, record=True)
         if strategy.taken <= at:
             break  # it cannot be preempted there
-        if found is None:
+        if shown is None:
             return moved - step, recorded(sim)
-        if found.signature != finding.signature:
+        if shown.signature != finding.signature:
             break
     else:
         moved = number + step * (farthest + 1)

@@ -288,7 +288,7 @@ class Console:
         return Answer(lines, data, exit_)
 
     def _doing(self, ctx: str) -> str:
-        doing = next((one.doing for one in self.look.contexts() if one.name == ctx), "it has not run")
+        doing = next((context.doing for context in self.look.contexts() if context.name == ctx), "it has not run")
         if doing == "in user mode, waits for a step":
             return f"it waits for a step (spawn {ctx} STEP)"
         thread = self.session.threads().get(ctx)

@@ -86,7 +86,7 @@ def address(path: Path) -> str:
     Raises: UserMistake - it is not.
     """
     names = [str(path / SOCKET), os.path.relpath(path / SOCKET)]
-    name = min(names, key=lambda one: len(os.fsencode(one)))
+    name = min(names, key=lambda text: len(os.fsencode(text)))
     if len(os.fsencode(name)) > MAX_NAME:
         raise UserMistake(f"the name of a session's folder has at most {MAX_NAME - 7} characters", field="--session")
     return name
@@ -212,9 +212,9 @@ def snapshot(session: Session, name: str) -> list[str]:
 def _plain(value: object) -> object:
     """An image as JSON has it."""
     if isinstance(value, dict):
-        return {str(key): _plain(one) for key, one in value.items()}
+        return {str(key): _plain(element) for key, element in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(one) for one in value]
+        return [_plain(element) for element in value]
     if isinstance(value, bytes):
         return value.hex()
     return plain(value)

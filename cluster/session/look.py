@@ -76,12 +76,13 @@ class Look:
 
     def ps(self) -> tuple[list[str], Data]:
         reports, able = self.contexts(), self.session.enabled()
-        known, threads = {one.name for one in reports}, self.session.threads()
+        known, threads = {report.name for report in reports}, self.session.threads()
         reports += [ContextReport(name, threads[name].cpu, 0, "has not run") for name in able if name not in known]
         told = list(table(reports, WIDTH))
         told.append(f"can go on: {', '.join(able) or 'none'}")
         data: Data = {"contexts": [
-            {"name": one.name, "cpu": one.cpu, "n": one.n, "doing": one.doing, "on_cpu": one.on_cpu} for one in reports
+            {"name": report.name, "cpu": report.cpu, "n": report.n, "doing": report.doing, "on_cpu": report.on_cpu}
+            for report in reports
         ]}  # fmt: skip
         return told, {**data, "enabled": able}
 
@@ -90,7 +91,7 @@ class Look:
         threads = self.session.threads()
         if name not in threads:
             unknown("context", name, threads)
-        report = next((one for one in self.contexts() if one.name == name), None)
+        report = next((context for context in self.contexts() if context.name == name), None)
         if report is None:
             report = ContextReport(name, threads[name].cpu, 0, "has not run")
         lines = list(trace(report, WIDTH)) if report.stack else [f"  {name} is in no kernel function ({report.doing})"]
@@ -194,8 +195,8 @@ class Look:
         counters = self.session.machine.sim.execution.cpu_stats.values()
         if kind_name == "uvmexp":
             for key in kind.fields:
-                if any(key in one for one in counters):
-                    report.fields[key] = str(sum(one.get(key, 0) for one in counters))
+                if any(key in counts for counts in counters):
+                    report.fields[key] = str(sum(counts.get(key, 0) for counts in counters))
         return report
 
     # -- address spaces -----------------------------------------------------------------
@@ -209,16 +210,16 @@ class Look:
         snapshot = snapshot_of(sim.machine.state(sim.heap))
         proc: Proc = Proc.at(scenario.procs.index(name))
         vm = snapshot.follow(proc, "p_vmspace", Vmspace)
-        found = None if vm is None else snapshot.follow(vm, "vm_map", VmMap)
-        if found is None:
+        vm_map = None if vm is None else snapshot.follow(vm, "vm_map", VmMap)
+        if vm_map is None:
             return [f"  {name} has no address space"], {"map": None}
-        entries = snapshot.entries[found].items
-        low, high = snapshot.num(found, "min_offset"), snapshot.num(found, "max_offset")
-        pmap = snapshot.num(found, "pmap")
-        lines = [f"MAP {found} of {name}: [{low:#x}, {high:#x}), {len(entries)} entries, pmap {pmap}"]
+        entries = snapshot.entries[vm_map].items
+        low, high = snapshot.num(vm_map, "min_offset"), snapshot.num(vm_map, "max_offset")
+        pmap = snapshot.num(vm_map, "pmap")
+        lines = [f"MAP {vm_map} of {name}: [{low:#x}, {high:#x}), {len(entries)} entries, pmap {pmap}"]
         lines += [line for entry in entries for line in self._entry(snapshot, entry, pmap)]
         data = [{key: plain(snapshot.get(entry, key)) for key in _ENTRY} for entry in entries]
-        return lines, {"map": str(found), "entries": data}
+        return lines, {"map": str(vm_map), "entries": data}
 
     def _entry(self, snapshot: Snapshot, entry: VmMapEntry, pmap: int) -> Iterator[str]:
         start, end, get = snapshot.num(entry, "start"), snapshot.num(entry, "end"), snapshot.num
@@ -248,6 +249,6 @@ def _whole(value: object) -> int:
 
 def _name_of(kind: type[Struct], field: FieldBase, value: Any) -> str:
     """Of the names that the slot of a field has, the one that fits what is there."""
-    fields = [one for one in kind.fields.values() if one.slot == field.slot]
-    fits = [one for one in fields if isinstance(value, Struct) and type(value).__name__ in one.type]
+    fields = [declared for declared in kind.fields.values() if declared.slot == field.slot]
+    fits = [declared for declared in fields if isinstance(value, Struct) and type(value).__name__ in declared.type]
     return (fits or fields)[0].name

@@ -148,19 +148,19 @@ class Session:
             if machine.operations >= target:
                 going.stop = Stop("done")
                 return None
-            able = [one for one in enabled if not self.waits_for_step(one)]
+            ready = [thread for thread in enabled if not self.waits_for_step(thread)]
             if going.ctx is not None:
-                chosen = next((thread for thread in able if thread.name == going.ctx), None)
+                chosen = next((thread for thread in ready if thread.name == going.ctx), None)
                 if chosen is None:
-                    going.stop = Stop("blocked" if able else "rest", going.ctx)
+                    going.stop = Stop("blocked" if ready else "rest", going.ctx)
                 return chosen
-            if not able:
+            if not ready:
                 going.stop = Stop("rest")
                 return None
-            last, current = machine.hand.last, current if current in able else None
+            last, current = machine.hand.last, current if current in ready else None
             if going.chooser is not None:
-                return going.chooser.pick(able, current)
-            return default(able, current, -1 if last is None else last.order)
+                return going.chooser.pick(ready, current)
+            return default(ready, current, -1 if last is None else last.order)
 
         machine.go(decide, first if going.chooser is None else going.chooser.choose)
         self._after()
@@ -174,11 +174,11 @@ class Session:
         if machine.races():
             machine.give_up()
         elif all(self.waits_for_step(thread) for thread in machine.hand.enabled):
-            found = self._found_at_rest()
-            if found is not None and self._is_certain(found):
+            finding = self._found_at_rest()
+            if finding is not None and self._is_certain(finding):
                 self.end()
             else:
-                self.doubt = found
+                self.doubt = finding
 
     def end(self) -> None:
         """Let the open threads of a machine at rest perform their pause: it comes to its end, where it is judged."""
@@ -189,18 +189,18 @@ class Session:
         """The finding that the machine would have if nothing more came."""
         sim = self.machine.sim
         oracle = sim.execution.oracle
-        found = judge(sim.machine.state(sim.heap), sim.detect, None if oracle is None else oracle.finding)
-        return sort_out(found, sim.detect)[0]
+        findings = judge(sim.machine.state(sim.heap), sim.detect, None if oracle is None else oracle.finding)
+        return sort_out(findings, sim.detect)[0]
 
-    def _is_certain(self, found: Finding) -> bool:
+    def _is_certain(self, finding: Finding) -> bool:
         """Can no step of an open thread undo this?"""
         sim = self.machine.sim
-        if found.detector == "invariant":  # a step has perhaps left a lock that guards what it is about
+        if finding.detector == "invariant":  # a step has perhaps left a lock that guards what it is about
             return not any(thread.held for thread in sim.threads.values())
-        if found.detector != "deadlock":
+        if finding.detector != "deadlock":
             return True
         state = sim.machine.state(sim.heap)
-        return for_ever(WaitGraph(waits_of(state, snapshot_of(state))), found.context)
+        return for_ever(WaitGraph(waits_of(state, snapshot_of(state))), finding.context)
 
     def _why_ended(self) -> str:
         return "" if self.finding is None else f": {self.finding.kind}"
@@ -289,5 +289,5 @@ def for_ever(graph: WaitGraph, name: str) -> bool:
     return True
 
 
-def _same(one: Sequence[Record], other: Sequence[Record]) -> bool:
-    return len(one) == len(other) and all(a == b for a, b in zip(one, other, strict=True))
+def _same(records: Sequence[Record], other: Sequence[Record]) -> bool:
+    return len(records) == len(other) and all(a == b for a, b in zip(records, other, strict=True))

@@ -198,8 +198,8 @@ class Stepped:
     def races(self) -> list[Finding]:
         """Data races and reversals of the lock order, so far, for which a run is stopped."""
         watch = self.sim.execution.watch
-        found = [] if watch is None else watch.findings()
-        return [finding for finding in found if finding.level(self.sim.detect) == "stop"]
+        findings = [] if watch is None else watch.findings()
+        return [finding for finding in findings if finding.level(self.sim.detect) == "stop"]
 
     def follow(self, picks: Picks) -> None:
         """Perform what another execution has performed.

@@ -168,28 +168,30 @@ class Sim(Scheduling):
 
     def _refuses(self) -> bool:
         """Do the nodes' tables differ, so that nothing may be performed?"""
-        found = None if self.booting else self.differs
-        level = "off" if found is None else found.level(self.detect)
-        if found is not None and level == "note":
-            self.notes.append(found)
-        elif found is not None and level == "stop":
-            self.finding = found
+        finding = None if self.booting else self.differs
+        level = "off" if finding is None else finding.level(self.detect)
+        if finding is not None and level == "note":
+            self.notes.append(finding)
+        elif finding is not None and level == "stop":
+            self.finding = finding
         return level == "stop"
 
     def _verdicts(self) -> None:
         """The run is over: what is wrong with it, and with the machine as it is now?"""
         watch, oracle = self.execution.watch, self.execution.oracle
         watched = watch.findings() if watch is not None else []
-        found: Finding | None
+        finding: Finding | None
         if self.finding is not None:
-            found, notes = came_before(watched, self.finding, self.detect)
+            finding, notes = came_before(watched, self.finding, self.detect)
         elif self.execution.ended:
-            found, notes = sort_out(self._endless(watched), self.detect)
+            finding, notes = sort_out(self._endless(watched), self.detect)
         elif self.execution.abandoned:
-            found, notes = sort_out(watched, self.detect)
+            finding, notes = sort_out(watched, self.detect)
         else:
-            found, notes = sort_out(self._at_rest(watched, oracle.finding if oracle is not None else None), self.detect)
-        self.finding = found
+            finding, notes = sort_out(
+                self._at_rest(watched, oracle.finding if oracle is not None else None), self.detect
+            )
+        self.finding = finding
         self.notes += notes
 
     def _at_rest(self, watched: list[Finding], wrong: Finding | None) -> list[Finding]:
@@ -204,10 +206,10 @@ class Sim(Scheduling):
             return []
         state = self.machine.state(self.heap)
         unexpected = promise(self.machine.scenario, self.results, state)
-        found = judge(state, self.detect, wrong, unexpected, watched)
-        if known and not found and unexpected is None:
+        findings = judge(state, self.detect, wrong, unexpected, watched)
+        if known and not findings and unexpected is None:
             self.judged.remember(known)
-        return found
+        return findings
 
     def _endless(self, watched: list[Finding]) -> list[Finding]:
         """What is wrong with a run that has had all operations that it may have."""
@@ -281,11 +283,11 @@ class Sim(Scheduling):
             thread.waits_since = node.admitted
         try:
             result = _admit(operation, thread.name, target, args)
-        except KernelFinding as found:
+        except KernelFinding as finding:
             if self.journals is not None:
                 refused = operation_record(code, target, args, None, [])
-                self._record(node.name, thread, {**refused, "refused": found.kind})
-            return self.refused(found, code, target, args)
+                self._record(node.name, thread, {**refused, "refused": finding.kind})
+            return self.refused(finding, code, target, args)
         out = node.out
         if out:
             node.out = []

@@ -152,12 +152,12 @@ class ThinnedHeap(ProcessorPort):
             self.point(code, obj.id, (obj, field.name, slot, last))
         if self.race is not None and racy and (write or not hint):
             missing = None if guarded else self.guards.missing(ctx, obj, field, write)
-            found = self.race.access(ctx, Access(ctx.n + 1, obj, field, slot, write, missing, hint))
-            if found is not None:
+            race = self.race.access(ctx, Access(ctx.n + 1, obj, field, slot, write, missing, hint))
+            if race is not None:
                 level = self.detect.get("race", "stop")
                 if level == "stop":
-                    self.stop(found)
-                self.notes.append(found)
+                    self.stop(race)
+                self.notes.append(race)
 
     def lock(self, ref: LockRef, mode: str) -> None:
         manager, thread = self.manager, self.cur

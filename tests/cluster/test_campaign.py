@@ -13,7 +13,7 @@ import pytest
 
 from cluster.cli.junit import Case, report
 from cluster.cli.options import put
-from cluster.search.campaign import FILE, Order, Row, campaign, causes, one
+from cluster.search.campaign import FILE, Order, Row, campaign, causes, search_scenario
 from shared.errors import UserMistake
 from tests.kit import uvmp
 
@@ -48,7 +48,7 @@ def begun(folder: Path) -> list[str]:
 
 
 def test_the_number_of_workers_does_not_show_and_each_row_is_that_of_its_search() -> None:
-    alone = timeless([one(ORDER, name) for name in NAMES])
+    alone = timeless([search_scenario(ORDER, name) for name in NAMES])
     assert timeless(list(campaign(NAMES, ORDER, 1))) == alone == timeless(list(campaign(NAMES, ORDER, 3)))
     assert {row.scenario: row.signature[0] for row in alone if row.signature} == {
         "E1": "held-at-exit", "E1-shipped": "spin-forever", "E27": "panic", "E44": "panic", "E60": "oracle",

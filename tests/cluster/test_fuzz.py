@@ -353,17 +353,17 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Hunt, Path
 @pytest.mark.long
 def test_findings_are_told_apart_by_what_causes_them(found: tuple[Hunt, Path]) -> None:
     result, folder = found
-    causes = [written.cause for written in result.found]
+    causes = [written.cause for written in result.findings]
     assert {cause.errata for cause in causes} == {(erratum,) for erratum in ERRATA_OF_TWO}
     assert len(set(causes)) == len(causes) == len(list((folder / "findings").iterdir()))
     assert result.programs == 14
-    assert hunt(result.order).corpus.found == result.found, "they are known when it goes on"
+    assert hunt(result.order).corpus.findings == result.findings, "they are known when it goes on"
 
 
 @pytest.mark.long
 def test_a_finding_is_cut_down_to_a_file_and_a_token_that_show_it(found: tuple[Hunt, Path]) -> None:
     result, folder = found
-    for written in result.found:
+    for written in result.findings:
         file = folder / written.file
         program = read(file.read_text(), str(file))
         assert sum(len(body.steps) for body in program.bodies()) <= 12

@@ -177,7 +177,7 @@ def test_another_operation_than_the_schedule_says_is_diverged(live_machine: Boot
     assert caught.value.expected.startswith("wakeup as operation") and caught.value.expected.endswith(
         "of A on lock_manager"
     )
-    assert caught.value.found == "unlock"
+    assert caught.value.actual == "unlock"
     wanted = replay(scene, [])
     assert machine.run(follow=wanted.journals).digest == wanted.digest
 

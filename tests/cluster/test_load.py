@@ -464,14 +464,14 @@ def test_a_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_records_have_in_common_is_kept_once() -> None:
     """Short texts and usual numbers; not a long text, nor a value that is only equal."""
     room = _Room()
-    assert room.one(0) == 0 and 0 in room.same
+    assert room.interned(0) == 0 and 0 in room.same
     for value in ("".join(["an_", "ref"]), 70_000):
-        assert room.one(value) is room.one(value + type(value)())  # type: ignore[operator]
-    assert room.one("x" * 40) not in room.same and room.one("x" * 39) in room.same
+        assert room.interned(value) is room.one(value + type(value)())  # type: ignore[operator]
+    assert room.interned("x" * 40) not in room.same and room.one("x" * 39) in room.same
     for value in (True, -1, MAX_NUMBER + 1, 1.0, None):
         before = dict(room.same)
-        assert room.one(value) is value and room.same == before
-    assert MAX_NUMBER not in room.same and room.one(MAX_NUMBER) in room.same
+        assert room.interned(value) is value and room.same == before
+    assert MAX_NUMBER not in room.same and room.interned(MAX_NUMBER) in room.same
 
 
 # -- does it fit together? -------------------------------------------------------------------

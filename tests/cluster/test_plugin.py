@@ -61,16 +61,16 @@ def test_a_finding_fails_the_test_and_comes_first_the_next_time(pytester: pytest
 
 #: marker, whether the program keeps its lock, whether the test passes
 ASKED = [
-    ("found='assertion'", False, True),
-    ("found='assertion'", True, False),
-    ("found='deadlock'", False, False),
+    ("finding='assertion'", False, True),
+    ("finding='assertion'", True, False),
+    ("finding='deadlock'", False, False),
     ("exhaust=True", True, True),
     ("exhaust=True", False, False),
     ("exhaust=True, schedules=1", True, False),
     ("strategy='random', seed=3, schedules=50", True, True),
-    ("'S3a-shipped', found='spin-forever', strategy='pct'", False, True),
+    ("'S3a-shipped', finding='spin-forever', strategy='pct'", False, True),
     ("'S3a-shipped', fixed=True, schedules=20", False, True),
-    ("'S3a-shipped', found='deadlock', strategy='pct'", False, False),
+    ("'S3a-shipped', finding='deadlock', strategy='pct'", False, False),
 ]
 #: text of a test that is a mistake -> what is told of it
 MISTAKES = {

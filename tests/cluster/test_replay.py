@@ -91,14 +91,14 @@ def test_a_context_that_cannot_go_on_is_told_with_those_that_can() -> None:
     with pytest.raises(Diverged) as caught:
         replay(SHIPPED, [("", 0, "wait", "C")])
     assert caught.value.expected == "C to run first"
-    assert caught.value.found.startswith("only A, B")
+    assert caught.value.actual.startswith("only A, B")
 
 
 def test_an_operation_that_never_comes_is_told() -> None:
     with pytest.raises(Diverged) as caught:
         replay(SHIPPED, [("A", 10**6, "point", "B")])
     assert caught.value.expected == "A to reach operation 1000000, and to run B there"
-    assert caught.value.found == "the run ended before that"
+    assert caught.value.actual == "the run ended before that"
 
 
 def test_lenient_takes_what_it_can_and_names_the_rest() -> None:
@@ -119,7 +119,7 @@ def test_a_journal_of_another_kernel_diverges_where_it_differs() -> None:
         caught.value.expected.startswith(f"record {changed['nseq']} of memory: event store")
         and "value 12345" in caught.value.expected
     )
-    assert caught.value.found.startswith(f"record {changed['nseq']} of memory: event store")
+    assert caught.value.actual.startswith(f"record {changed['nseq']} of memory: event store")
 
 
 def test_a_journal_that_names_another_context_contradicts_itself_there() -> None:
