@@ -88,7 +88,7 @@ class Progress:
             raise _error(error)
         for divergence in (divergence for poll in polls for divergence in poll.diverged):
             raise Diverged(*divergence)
-        finding = any(poll.found for poll in polls)
+        finding = any(poll.has_finding for poll in polls)
         counts = [(poll.admitted, poll.sent, poll.received) for poll in polls]
         same, self.counts = counts == self.counts, counts
         self.quiet = all(poll.idle for poll in polls) and sum(poll.sent - poll.received for poll in polls) == 0
@@ -190,7 +190,7 @@ class LiveMachine:
             self.actors.call("start")
             last = self._until_quiet(strict, run_limit_s)
         seconds = monotonic() - began
-        if last is None or any(poll.found for poll in last):
+        if last is None or any(poll.has_finding for poll in last):
             self._halt()
         hosts = self._states()
         self.actors.call("finish")

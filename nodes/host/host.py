@@ -289,7 +289,7 @@ class Host:
             ],
             idle=runner is None or (runner.idle and runner.inbox.empty()),
             operations=0 if runner is None else runner.processor.k,
-            found=runner is not None and runner.finding is not None,
+            has_finding=runner is not None and runner.finding is not None,
             stopped=self.thread is None or not self.thread.is_alive(),
             behind=None if runner is None else runner.behind(),
         )

@@ -63,7 +63,7 @@ class Lock:
 
     def admits(self, mode: str) -> bool:
         """Could a request of this mode be granted now, leaving the queue aside?"""
-        return not self.holders or (mode == "r" and all(one.mode == "r" for one in self.holders))
+        return not self.holders or (mode == "r" and all(claim.mode == "r" for claim in self.holders))
 
 
 class LockTable:
@@ -103,7 +103,7 @@ class LockTable:
         if len(lock.holders) == 1:
             lock.holders.pop()
         elif lock.holders:
-            mine = [one for one in lock.holders if one.ctx == ctx] or lock.holders[:1]
+            mine = [claim for claim in lock.holders if claim.ctx == ctx] or lock.holders[:1]
             lock.holders.remove(mine[0])
         if lock.downgrader == ctx:
             lock.downgrader = ""
@@ -121,7 +121,7 @@ class LockTable:
     def upgrade(self, ctx: str, key: int) -> bool:
         """Shared to exclusive, ahead of every waiter; False: must wait for other readers."""
         lock = self.locks[key]
-        me = next(one for one in lock.holders if one.ctx == ctx)
+        me = next(claim for claim in lock.holders if claim.ctx == ctx)
         lock.holders.remove(me)
         lock.downgrader, me.mode = "", "w"
         if not lock.holders:
@@ -136,7 +136,7 @@ class LockTable:
 
     def wakeup(self, chan: int) -> list[str]:
         """Empty the channel's queue and return who was on it."""
-        return [one.ctx for one in self.sleepers.pop(chan, [])]
+        return [claim.ctx for claim in self.sleepers.pop(chan, [])]
 
     def _grant(self, lock: Lock) -> list[str]:
         if lock.downgrader:
@@ -154,11 +154,11 @@ class LockTable:
     def locked(self) -> list[LockState]:
         """The locks that are held or wanted: what a wait-for graph is made of."""
         return [
-            LockState(key, [one.as_want() for one in lock.holders], [one.as_want() for one in lock.waiters])
+            LockState(key, [claim.as_want() for claim in lock.holders], [claim.as_want() for claim in lock.waiters])
             for key, lock in self.locks.items()
             if lock.holders or lock.waiters
         ]
 
     def asleep(self) -> list[tuple[int, list[tuple[str, str]]]]:
         """Of each channel with sleepers, who they are: context and wmesg."""
-        return [(chan, [(one.ctx, one.mode) for one in queue]) for chan, queue in self.sleepers.items()]
+        return [(chan, [(claim.ctx, claim.mode) for claim in queue]) for chan, queue in self.sleepers.items()]

@@ -93,8 +93,8 @@ def uvmfault_lookup(ufi: UvmFaultinfo, write_lock: bool) -> bool:
             vm_map_lock(ufi.map)
         elif not ufi.nested:
             vm_map_lock_read(ufi.map)
-        found, ufi.entry = uvm_map_lookup_entry(ufi.map, ufi.orig_rvaddr)
-        if not found:
+        mapped, ufi.entry = uvm_map_lookup_entry(ufi.map, ufi.orig_rvaddr)
+        if not mapped:
             uvmfault_unlockmaps(ufi, write_lock)
             return False
         if not ufi.entry.etype & UVM_ET_SUBMAP:

@@ -134,11 +134,11 @@ def _other_io(map: VmMap, bp: PhysBuf | None) -> list[tuple[int, int]]:
     if map.physio is None:
         return ranges
     map.flags_lock.lock()
-    one: PhysBuf | None = map.physio
-    while one is not None:
-        if one != bp:
-            ranges.append((one.b_start, one.b_end))
-        one = one.b_next
+    buf: PhysBuf | None = map.physio
+    while buf is not None:
+        if buf != bp:
+            ranges.append((buf.b_start, buf.b_end))
+        buf = buf.b_next
     map.flags_lock.unlock()
     return ranges
 
@@ -161,8 +161,8 @@ def uvm_fault_unwire_locked(map: VmMap, start: int, end: int, bp: PhysBuf | None
     passing_over = erratum("uvm_fault_unwire.unmapped-passed-over")
     ranges = _other_io(map, bp)
     uvm_lock_pageq()  # the page daemon is locked out too
-    found, entry = uvm_map_lookup_entry(map, start)
-    if not found:
+    mapped, entry = uvm_map_lookup_entry(map, start)
+    if not mapped:
         panic("uvm_fault_unwire_locked: address not in map", map)
     stop, unwired = entry.end, entry.wired_count == 0
     for va in range(start, end, here.port.page_size):

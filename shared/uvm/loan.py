@@ -492,13 +492,13 @@ def loan_peek(loan: Loan, number: int) -> tuple[int, int]:
     if array is None:
         loan.l_lock.unlock()
         return EINVAL, 0
-    one = array[number]
+    lent = array[number]
     if loan.l_flags & UVM_LOAN_TOPAGE:
-        word: int = here.port.op("frame_read", one.frame)[0]
+        word: int = here.port.op("frame_read", lent.frame)[0]
         loan.l_lock.unlock()
         return 0, word
 
-    anon: Anon = one
+    anon: Anon = lent
     anon.an_lock.lock()
     anon.an_ref += 1  # so that it stays, should it be given back meanwhile
     loan.l_lock.unlock()

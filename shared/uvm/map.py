@@ -131,8 +131,8 @@ def uvm_map_findspace(map: VmMap, start: int, length: int) -> VmMapEntry | None:
     """
     if start < map.min_offset or start + length > map.max_offset:
         return None
-    found, entry = uvm_map_lookup_entry(map, start)
-    if found:
+    mapped, entry = uvm_map_lookup_entry(map, start)
+    if mapped:
         return None
     following = entry.next
     if following != map.header and following.start < start + length:
@@ -212,8 +212,8 @@ def uvm_unmap_remove(map: VmMap, start: int, end: int) -> list[DeadEntry]:
              doomed entry has made it the hint (erratum E63).
     """
     header, pmap = map.header, map.pmap
-    found, entry = uvm_map_lookup_entry(map, start)
-    if found:
+    mapped, entry = uvm_map_lookup_entry(map, start)
+    if mapped:
         UVM_MAP_CLIP_START(map, entry, start)
         SAVE_HINT(map, entry.prev)  # critical: no stale hint
     else:
@@ -266,8 +266,8 @@ def uvm_map_checkprot(map: VmMap, start: int, end: int, protection: int) -> bool
     Source:  uvm_map.c.
     """
     header = map.header
-    found, entry = uvm_map_lookup_entry(map, start)
-    if not found:
+    mapped, entry = uvm_map_lookup_entry(map, start)
+    if not mapped:
         return False
     while start < end:
         if entry == header or start < entry.start:
@@ -281,8 +281,8 @@ def uvm_map_checkprot(map: VmMap, start: int, end: int, protection: int) -> bool
 
 def _first_entry(map: VmMap, start: int) -> VmMapEntry:
     """The first entry behind `start`, clipped to begin there if it lies across; or the header. Locks: map(w)."""
-    found, entry = uvm_map_lookup_entry(map, start)
-    if not found:
+    mapped, entry = uvm_map_lookup_entry(map, start)
+    if not mapped:
         return entry.next
     UVM_MAP_CLIP_START(map, entry, start)
     return entry
@@ -490,8 +490,8 @@ def uvm_map_pageable(map: VmMap, start: int, end: int, new_pageable: bool) -> in
     """
     header = map.header
     vm_map_lock(map)
-    found, start_entry = uvm_map_lookup_entry(map, start)
-    if not found:
+    mapped, start_entry = uvm_map_lookup_entry(map, start)
+    if not mapped:
         vm_map_unlock(map)
         return EFAULT
     entry = start_entry

@@ -156,7 +156,7 @@ def uvm_pager_put(uobj: UvmObject | None, pg: Page | None, ppsp: list[Page], slo
         return 0, len(ppsp)
     transient = transient_error(error)
     if transient and pg is not None and len(ppsp) > 1:
-        uvm_pager_dropcluster([one for one in ppsp if one != pg], PGO_REALLOCSWAP)
+        uvm_pager_dropcluster([page for page in ppsp if page != pg], PGO_REALLOCSWAP)
         if uobj is None:
             uvm_swap_free(slot, len(ppsp) - 1)
             slot += len(ppsp) - 1

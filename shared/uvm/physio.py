@@ -113,14 +113,14 @@ def sys_physio(p: Proc, va: int, npages: int, block: int, write: bool, status: i
         uvm_vsunlock(map, va, end, bp)
 
     map.flags_lock.lock()
-    one: PhysBuf | None = map.physio
-    if one == bp:
+    before: PhysBuf | None = map.physio
+    if before == bp:
         map.physio = bp.b_next
     else:
-        while one is not None and one.b_next != bp:
-            one = one.b_next
-        assert one is not None, "we are on the list"
-        one.b_next = bp.b_next
+        while before is not None and before.b_next != bp:
+            before = before.b_next
+        assert before is not None, "we are on the list"
+        before.b_next = bp.b_next
     map.flags_lock.unlock()
     port.wakeup(map.addressof("physio"))
     port.free(bp)

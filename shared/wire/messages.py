@@ -326,7 +326,7 @@ class Divergence(NamedTuple):
     """What a schedule wants of a node, and what came instead, in words."""
 
     expected: str
-    found: str
+    actual: str
 
 
 class Behind(NamedTuple):
@@ -348,7 +348,7 @@ class Poll(NamedTuple):
         diverged: what its nodes cannot follow.
         idle: its processor, if any, waits, and nothing is in the inbox.
         operations: of its processor.
-        found: its processor has ended the run with a finding.
+        has_finding: its processor has ended the run with a finding.
         stopped: its processor performs nothing any more.
     """
 
@@ -360,7 +360,7 @@ class Poll(NamedTuple):
     diverged: list[Divergence]
     idle: bool
     operations: int
-    found: bool
+    has_finding: bool
     stopped: bool
     behind: Behind | None
 
