@@ -131,8 +131,8 @@ def answers(scene: Scenario, *searches: tuple[Strategy, int], record: bool = Fal
     sim = Sim(machine, image)
     for strategy, schedules in searches:
         for _ in range(schedules):
-            found = sim.execute(strategy, record)
-            assert found is None, found
+            finding = sim.execute(strategy, record)
+            assert finding is None, finding
             yield named_results({name: thread.results for name, thread in machine.threads.items()}), sim
 
 
@@ -171,11 +171,13 @@ def went_on_before_an_interrupt(journals: Journals) -> bool:
 
     The order of operations does not say so; only the kernel events in between do.
     """
-    operations = {(one["cpu"], one["k"]): one for records in journals.values() for one in records if "k" in one}
+    operations = {
+        (record["cpu"], record["k"]): record for records in journals.values() for record in records if "k" in record
+    }
     events = events_after(journals)
     return any(
-        one["event"] == "intr" and "wait" in operations.get((cpu, k - 1), {}) and events[cpu][k - 1] > 0
-        for (cpu, k), one in operations.items()
+        operation["event"] == "intr" and "wait" in operations.get((cpu, k - 1), {}) and events[cpu][k - 1] > 0
+        for (cpu, k), operation in operations.items()
     )
 
 
@@ -231,8 +233,8 @@ class Toy:
         self.scenario = made.with_detect({"invariant": "off", **(detect or {})})
         booter = Thread("boot", "cpu0", setup)
         boot = Machine(made, {"boot": booter})
-        found = Sim(boot, None).execute(Stay())  # judges nothing
-        assert found is None, found
+        finding = Sim(boot, None).execute(Stay())  # judges nothing
+        assert finding is None, finding
         self.image = boot.image()
         threads = {name: Thread(name, f"cpu{cpu}", body) for name, (cpu, body) in bodies.items()}
         for order, thread in enumerate(threads.values()):
@@ -250,7 +252,7 @@ class Toy:
     def search(self, schedules: int = 200, seed: int = 0) -> Finding | None:
         """The first finding of a random walk."""
         walk = RandomWalk(seed)
-        return next((found for found in (self.run(walk) for _ in range(schedules)) if found is not None), None)
+        return next((finding for finding in (self.run(walk) for _ in range(schedules)) if finding is not None), None)
 
     def every(self) -> Iterator[Finding | None]:
         """The findings of all executions there are."""
@@ -381,9 +383,9 @@ THING, THING1, OTHER, BIG = Thing.at(0), Thing.at(1), Other.at(0), Big.at(0)
 
 def things() -> None:
     """Setup that makes THING, THING1, OTHER and BIG; their numbers are 0."""
-    for one in (THING, THING1, OTHER, BIG):
-        made = here.port.alloc(type(one))
-        assert made == one
+    for struct in (THING, THING1, OTHER, BIG):
+        made = here.port.alloc(type(struct))
+        assert made == struct
         for name, each in type(made).fields.items():
             if name != "next" and each.mode != "stat":
                 setattr(made, name, 0)

@@ -129,8 +129,8 @@ def flat_rows() -> list[Row]:
             sim, strategy = engine(cpus, rounds), make(name, 0, 3)
 
             def execution(sim: Sim = sim, strategy: Strategy = strategy) -> float:
-                found = sim.execute(strategy)
-                assert found is None, found
+                finding = sim.execute(strategy)
+                assert finding is None, finding
                 return sim.steps
 
             with seldom_collected():
@@ -150,9 +150,9 @@ def two_processes_rows() -> list[Row]:
         begun = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) for _ in range(processes)]
         return sum(SEARCHED / json.loads(search.communicate()[0])["seconds"] for search in begun)
 
-    one = (together(1) + together(1)) / 2
+    alone = (together(1) + together(1)) / 2
     two = together(2)
-    return [("two searches of E54 at once", two, "schedules/s", f"{two / one:.2f} of one")]
+    return [("two searches of E54 at once", two, "schedules/s", f"{two / alone:.2f} of one")]
 
 
 def workers_rows() -> list[Row]:
@@ -168,9 +168,9 @@ def workers_rows() -> list[Row]:
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
             cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
             figures.append((done["schedules"], done["schedules"] / done["seconds"], cpu))
-        (counted, one, cpu), (again, two, cpu_of_two) = figures
+        (counted, alone, cpu), (again, two, cpu_of_two) = figures
         assert counted == again
-        beside = f"{two / one:.2f} of one worker; CPU time {cpu_of_two / cpu:.2f} of one"
+        beside = f"{two / alone:.2f} of one worker; CPU time {cpu_of_two / cpu:.2f} of one"
         rows.append((f"E54 by two workers, {what}", two, "schedules/s", beside))
     return rows
 
@@ -211,8 +211,8 @@ def live_rows() -> list[Row]:
         rows.append(("raw Ray, one caller", calls, "synchronous actor calls/s", ""))
         round_trips = rate(socket_calls())
         rows.append(("a Unix socket, one caller", round_trips, "round trips/s", ""))
-        for what, found in speeds.items():
-            speed = sum(found) / len(found)
+        for what, rates in speeds.items():
+            speed = sum(rates) / len(rates)
             rows.append((what, speed, "operations/s", f"{speed / calls:.1f} times raw calls"))
         takers = LiveMachine(ray, TAKERS.scenario())
         done = takers.run()

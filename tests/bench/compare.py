@@ -74,15 +74,15 @@ class Trials:
         seconds: of CPU time, over all trials.
     """
 
-    found: list[int | None]
+    counts: list[int | None]
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        finds = [schedules for schedules in self.found if schedules is not None]
+        finds = [schedules for schedules in self.counts if schedules is not None]
         if not finds:
             return "-"
         mean = f"{fmean(finds):.0f}"
-        return mean if len(finds) == len(self.found) else f"{mean} ({len(finds)}/{len(self.found)})"
+        return mean if len(finds) == len(self.counts) else f"{mean} ({len(finds)}/{len(self.counts)})"
 
 
 def cap_of(name: str) -> int:
@@ -96,8 +96,8 @@ def trials(name: str, strategy: str, count: int = TRIALS) -> Trials:
     sim = Sim(*prepare(PROGRAMS[name].scenario()))
     done, began = Trials([]), process_time()
     for seed in range(count):
-        done.found.append(_trial(sim, make(strategy, seed, 3), cap_of(name)))
-        if len(done.found) == HOPELESS and not any(done.found):
+        done.counts.append(_trial(sim, make(strategy, seed, 3), cap_of(name)))
+        if len(done.counts) == HOPELESS and not any(done.counts):
             break
     done.seconds = process_time() - began
     return done

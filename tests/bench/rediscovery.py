@@ -45,13 +45,13 @@ class Row:
     """What came of one erratum.
 
     Attributes:
-        found: kind and function of the finding; "": none.
+        finding: kind and function of the finding; "": none.
         site: programs that came to its site.
         why: it was not found.
     """
 
     erratum: str
-    found: str
+    finding: str
     seconds: float
     programs: int
     executions: int
@@ -62,17 +62,17 @@ class Row:
 
     def __str__(self) -> str:
         figures = f"{self.seconds:.1f} | {self.programs} | {self.executions} | {self.cap:g} | {self.form} | {self.site}"
-        return f"| `{self.erratum}` | {self.found or 'no'} | {figures} | {self.why} |"
+        return f"| `{self.erratum}` | {self.finding or 'no'} | {figures} | {self.why} |"
 
 
 def read(text: str) -> dict[str, Row]:
     """The rows of a table."""
     rows = {}
     for match in _ROW.finditer(text):
-        erratum, found, seconds, programs, executions, cap, form, site, why = match.groups()
+        erratum, finding, seconds, programs, executions, cap, form, site, why = match.groups()
         rows[erratum] = Row(
-            erratum, "" if found == "no" else found, float(seconds), int(programs), int(executions), float(cap), form,
-            int(site), why,
+            erratum, "" if finding == "no" else finding, float(seconds), int(programs), int(executions), float(cap),
+            form, int(site), why,
         )  # fmt: skip
     return rows
 
@@ -80,10 +80,11 @@ def read(text: str) -> dict[str, Row]:
 def table(rows: dict[str, Row]) -> str:
     """The file's text, with the rows in the order of the catalogue."""
     known = [rows[erratum] for erratum in ERRATA if erratum in rows]
-    found = [row for row in known if row.found]
+    rediscovered = [row for row in known if row.finding]
     caps = sorted({row.cap for row in known})
     cap = " to ".join(f"{cap:g}" for cap in dict.fromkeys((caps[0], caps[-1]))) if caps else ""
-    total = f"Found: {len(found)} of {len(known)} measured, of {len(ERRATA)} in the catalogue; cap {cap} seconds.\n\n"
+    counts = f"Found: {len(rediscovered)} of {len(known)} measured, of {len(ERRATA)} in the catalogue"
+    total = f"{counts}; cap {cap} seconds.\n\n"
     lines = [COLUMNS, "|" + "---|" * 9, *map(str, known)]
     return HEAD + total + "\n".join(lines) + "\n"
 
@@ -105,9 +106,9 @@ def measure(erratum: str, cap: float) -> Row:
         if failure is None or failure.kind not in OWN or spent >= cap:
             break
         order = replace(order, seed=f"{order.seed}+", seconds=cap - spent)  # a bug of uvmp's own: with other programs
-    found = "" if failure is None or failure.kind in OWN else " in ".join(part for part in failure.signature if part)
-    why = "" if found else _why(erratum, result, site)
-    return Row(erratum, found, spent, programs, executions, cap, FORM.name, site, why)
+    finding = "" if failure is None or failure.kind in OWN else " in ".join(part for part in failure.signature if part)
+    why = "" if finding else _why(erratum, result, site)
+    return Row(erratum, finding, spent, programs, executions, cap, FORM.name, site, why)
 
 
 def _why(erratum: str, result: Hunt, site: int) -> str:
@@ -130,7 +131,7 @@ def main(errata: tuple[str, ...], cap: float, again: bool) -> None:
     for number, erratum in enumerate(chosen, 1):
         rows = read(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
         known = rows.get(erratum)
-        if known is not None and not again and (known.found or known.cap >= cap):
+        if known is not None and not again and (known.finding or known.cap >= cap):
             continue
         row = measure(erratum, cap)
         print(f"{number} of {len(chosen)}: {row}", file=sys.stderr, flush=True)

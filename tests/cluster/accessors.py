@@ -250,14 +250,14 @@ def run(seed: int, say: Say) -> set[tuple[str, str, str]]:
         walk = RandomWalk(seed)
         for _ in range(2):
             program.new()
-            found = toy.run(walk, record=record, granularity=granularity)
+            raced = toy.run(walk, record=record, granularity=granularity)
             sim = toy.sim
-            for finding in [*([found] if found is not None else []), *sim.notes]:
+            for finding in [*([raced] if raced is not None else []), *sim.notes]:
                 say(f"finding {sorted(finding.as_dict().items())}")
             say(f"points {sim.points}, deviations {sim.deviations}, counters {sorted(sim.counters.items())}")
             for journal in (sim.journals or {}).values():
-                for one in journal.records:
-                    say(f"record {sorted(one.items())}")
+                for entry in journal.records:
+                    say(f"record {sorted(entry.items())}")
         say(f"racy {sorted(toy.racy)}")
         met |= program.met
     return met

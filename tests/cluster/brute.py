@@ -315,10 +315,10 @@ def every(bodies: Sequence[list[Statement]], most: int, first: Sequence[Done] = 
 # -- classes ------------------------------------------------------------------------------------
 
 
-def dependent(one: Act, other: Act) -> bool:
+def dependent(act: Act, other: Act) -> bool:
     """Of two threads: does the order of the two matter?"""
-    codes = {one[0], other[0]}
-    if "choose" in codes or one[1] != other[1]:
+    codes = {act[0], other[0]}
+    if "choose" in codes or act[1] != other[1]:
         return False
     if codes <= {"load", "store"}:
         return "store" in codes
@@ -389,14 +389,14 @@ def classes(bodies: Sequence[list[Statement]], most: int, first: Sequence[Done] 
 
     Raises: TooMany - there are more than `most` interleavings.
     """
-    found: dict[Class, Ends] = {}
+    ends_of: dict[Class, Ends] = {}
     for machine in every(bodies, most, first):
         its = class_of((name, act[:2], result) for name, act, result in machine.done)
-        before = found.get(its, Ends(machine.stuck(), most, most))
+        before = ends_of.get(its, Ends(machine.stuck(), most, most))
         assert before.stuck == machine.stuck()
         fewest = min(before.preemptions, machine.preemptions), min(before.delays, machine.delays)
-        found[its] = Ends(before.stuck, *fewest)
-    return found
+        ends_of[its] = Ends(before.stuck, *fewest)
+    return ends_of
 
 
 def walked(sim: Sim, strategy: Systematic | Continue, record: bool = False) -> Iterator[Finding | None]:
@@ -404,9 +404,9 @@ def walked(sim: Sim, strategy: Systematic | Continue, record: bool = False) -> I
     known = len(sim.racy)
     with suppress(SearchOver):
         while True:
-            found = sim.execute(strategy, record)
+            finding = sim.execute(strategy, record)
             if len(sim.racy) == known:
-                yield found
+                yield finding
             else:
                 known = len(sim.racy)
                 strategy.grown()

@@ -67,7 +67,7 @@ def a_store(story: Story | None = None) -> Told:
 
 
 def test_what_is_said_of_a_run_is_run_jsons_then_the_scenarios_then_the_headers() -> None:
-    erratum = next(one for one in ERRATA.values() if len(one.source) > 1)
+    erratum = next(erratum for erratum in ERRATA.values() if len(erratum.source) > 1)
     about = {
         "scenario": {"id": "S1", "name": "one", "title": "First", "file": 7},
         "engine": "live",
@@ -96,9 +96,9 @@ def test_what_is_said_of_a_run_is_run_jsons_then_the_scenarios_then_the_headers(
     assert (pm.path, pm.replay, pm.shortened) == ("story", "uvmp replay story", "")
     pm = of(Run("story", **parts))
     assert (pm.scenario, pm.engine) == ({"id": "S2", "name": "two", "file": "s.yaml"}, "sim")
-    assert [one["id"] for one in pm.errata] == ["x"] and pm.replay == ""
+    assert [erratum["id"] for erratum in pm.errata] == ["x"] and pm.replay == ""
     pm = of(Run("story", headers=parts["headers"]))
-    assert (pm.scenario, pm.versions, [one["id"] for one in pm.errata]) == ({"id": "S3"}, {"uvmp": "0"}, ["z"])
+    assert (pm.scenario, pm.versions, [erratum["id"] for erratum in pm.errata]) == ({"id": "S3"}, {"uvmp": "0"}, ["z"])
     pm = of(Run("story"))
     assert (pm.scenario, pm.engine, pm.versions, pm.errata, pm.notes, pm.schedule) == ({}, "", {}, [], [], [])
 
@@ -130,7 +130,7 @@ def test_journals_that_are_missing_are_told_by_run_json_or_by_the_machine() -> N
     assert pm.holes == ["disk: its journal is missing"] and not pm.complete and not pm.digest_checked
     del story.journals["mmu"]
     pm = killed(story, loaded=empty())
-    assert [one for one in pm.holes if "missing" in one] == [
+    assert [hole for hole in pm.holes if "missing" in hole] == [
         f"{node}: its journal is missing" for node in empty().machine.nodes if node not in story.journals
     ]
     assert killed(story).holes == ["there is no run.json: the run did not end"]
@@ -242,11 +242,11 @@ def test_contexts_are_in_the_scenarios_order_also_those_that_have_not_run() -> N
     story.op("0T", "run", "cpu0").op("1Z", "run", "cpu1")
     lwps = [{"name": "1Y", "cpu": 1}, {"name": "0T", "cpu": 0}, 7]
     pm = killed(story, scenario={"lwps": lwps})
-    assert [(one.name, one.cpu, one.n, one.doing) for one in pm.contexts] == [
+    assert [(context.name, context.cpu, context.n, context.doing) for context in pm.contexts] == [
         ("1Y", "cpu1", 0, "has not run"), ("0T", "cpu0", 1, "in user mode"), ("None", "cpuNone", 0, "has not run"),
         ("1Z", "cpu1", 1, "in user mode"),
     ]  # fmt: skip
-    assert [one.name for one in told(Story(), scenario=made).contexts] == ["T", "A"]
+    assert [context.name for context in told(Story(), scenario=made).contexts] == ["T", "A"]
 
 
 def test_a_context_is_told_with_its_stack_its_locks_and_its_wait() -> None:
@@ -281,7 +281,7 @@ def test_who_waits_for_what_gives_up_its_cpu(what: dict[str, Any], on_cpu: bool)
 
 def test_who_has_ended_or_was_replaced_has_no_cpu() -> None:
     story = Story().run("0A").enter("0A", "exit1").leave("0A", "exit1").run("0B").run("0C")
-    assert [(one.name, one.on_cpu, one.doing) for one in told(story).contexts] == [
+    assert [(context.name, context.on_cpu, context.doing) for context in told(story).contexts] == [
         ("0A", False, "has ended"), ("0B", False, "in user mode"), ("0C", True, "in user mode"),
     ]  # fmt: skip
     (ended,) = told(Story().run("0A").enter("0A", "exit1").leave("0A", "exit1")).contexts
@@ -291,10 +291,10 @@ def test_who_has_ended_or_was_replaced_has_no_cpu() -> None:
 def test_whom_its_own_finding_stopped_is_told_so() -> None:
     """Where its processor has recorded it; a verdict over the whole machine stops nobody."""
     story = Story().run("0A").enter("0A", "f").run("1B")
-    assert next(one.doing for one in told(story, finding={**FOUND, "detector": "deadlock"}).contexts) == "in f"
+    assert next(context.doing for context in told(story, finding={**FOUND, "detector": "deadlock"}).contexts) == "in f"
     story.event("0A", "finding", finding=FOUND)
     pm = told(story)
-    assert pm.source == "journal" and [one.doing for one in pm.contexts] == [
+    assert pm.source == "journal" and [context.doing for context in pm.contexts] == [
         "stopped by the finding, in f",
         "in user mode",
     ]
@@ -330,7 +330,7 @@ def test_locks_that_are_wanted_come_first_then_those_that_are_held_then_those_it
     story.unlock("0A", "anon:5.an_lock").lock("1B", "anon:9.an_lock", "g", wait=True)
     story.lock("0A", "anon:8.an_lock", "f").unlock("0A", "anon:8.an_lock").lock("0A", "anon:6.an_lock", "f")
     pm = told(story, finding={**FOUND, "detector": "oracle", "subject": "anon:5"})
-    assert [one["lock"] for one in pm.locks] == [
+    assert [lock["lock"] for lock in pm.locks] == [
         "anon:9.an_lock", "anon:6.an_lock", "anon:7.an_lock", "anon:5.an_lock",
     ]  # fmt: skip
 
@@ -343,7 +343,7 @@ def about(story: Story, /, **finding: Any) -> Postmortem:
 
 
 def objects(pm: Postmortem) -> list[str]:
-    return [one.name for one in pm.objects]
+    return [struct.name for struct in pm.objects]
 
 
 def many_anons() -> Told:
@@ -370,7 +370,10 @@ def test_it_is_about_so_many_at_most() -> None:
     held = many_anons()
     for number in range(1, 13):
         held.lock("0A", f"anon:{number}.an_lock", "f")
-    assert objects(about(held, subject="anon:12")) == ["anon:12", *(f"anon:{one}" for one in range(1, MAX_OBJECTS))]
+    assert objects(about(held, subject="anon:12")) == [
+        "anon:12",
+        *(f"anon:{number}" for number in range(1, MAX_OBJECTS)),
+    ]
 
 
 def test_who_waits_for_a_lock_is_what_it_is_about_too() -> None:
@@ -523,7 +526,7 @@ def test_data_that_were_chosen_are_told() -> None:
         story.op("0A", "choose", "cpu0", of=3, why="it fails", value=value)
     story.put("anon:1#0", "an_ref", 7)
     steps = [text for row in about(story, subject="anon:1").steps for text in row.items]
-    assert [one for one in steps if "choice" in one] == [f"takes choice {value} of 3: it fails" for value in (1, 2)]
+    assert [step for step in steps if "choice" in step] == [f"takes choice {value} of 3: it fails" for value in (1, 2)]
 
 
 def test_a_value_that_is_told_of_at_the_end_was_seen_before() -> None:
@@ -561,9 +564,9 @@ def test_the_rows_that_explain_are_those_of_the_story_the_waits_and_the_schedule
 
 def test_a_struct_or_a_slot_has_its_whole_history() -> None:
     story = many_anons().put("anon:2#0", "an_swslot", 4)
-    found = told(story, "anon:2").about
-    assert found is not None and found.name == "anon:2" and found.fields["an_ref"] == "0" and found.lock is None
-    assert [text for row in found.history for text in row.items] == [
+    report = told(story, "anon:2").about
+    assert report is not None and report.name == "anon:2" and report.fields["an_ref"] == "0" and report.lock is None
+    assert [text for row in report.history for text in row.items] == [
         "an_ref = 2",
         "an_ref = 0 (was 2)",
         "an_swslot = 4",
@@ -575,17 +578,17 @@ def test_a_struct_or_a_slot_has_its_whole_history() -> None:
 def test_a_global_is_asked_for_by_its_c_name() -> None:
     story = Told().put("uvmexp:0#0", "free", 3)
     for name in ("uvmexp", "uvmexp:0"):
-        found = told(story, name).about
-        assert found is not None and found.fields["free"] == "3"
+        report = told(story, name).about
+        assert report is not None and report.fields["free"] == "3"
 
 
 def test_a_lock_is_told_with_all_that_was_done_to_it() -> None:
     story = many_anons()
     story.lock("0A", "uvm:0.pageqlock", "f").lock("0A", "anon:5.an_lock", "f").unlock("0A", "uvm:0.pageqlock")
     for name in ("uvm.pageqlock", "uvm:0.pageqlock"):
-        found = told(story, name).about
-        assert found is not None and found.lock is not None and found.lock["lock"] == "uvm.pageqlock"
-        assert found.fields == {} and [row.items for row in found.history] == [
+        report = told(story, name).about
+        assert report is not None and report.lock is not None and report.lock["lock"] == "uvm.pageqlock"
+        assert report.fields == {} and [row.items for row in report.history] == [
             ["locks uvm.pageqlock", "unlocks uvm.pageqlock"]
         ]
 
@@ -595,8 +598,8 @@ def test_a_long_history_is_folded() -> None:
     for _ in range(50):
         for ctx in ("0A", "1B"):
             story.lock(ctx, "anon:5.an_lock", "f").unlock(ctx, "anon:5.an_lock")
-    found = told(story, "anon:5").about
-    assert found is not None and any(row.gap for row in found.history)
+    report = told(story, "anon:5").about
+    assert report is not None and any(row.gap for row in report.history)
 
 
 @pytest.mark.parametrize("name", ["anon:99", "anon", "zebra:1", "anon:5.no_lock", "uvm.nothing", "\x1b"])

@@ -28,13 +28,13 @@ def portfolio(**left: int) -> Auto:
     return Auto({name: Counted(count) for name, count in left.items()})
 
 
-def played(auto: Auto, executions: int, new: Sequence[str] = (), found: Sequence[str] = ()) -> list[str]:
+def played(auto: Auto, executions: int, new: Sequence[str] = (), finding: Sequence[str] = ()) -> list[str]:
     """Whose turn it was; who is in `new` always comes to a new class, who is in `found` to a finding."""
     turns = []
     for _ in range(executions):
         assert auto.new_execution()
         turns.append(auto.turn())
-        auto.told(auto.turn() in new, auto.turn() in found)
+        auto.told(auto.turn() in new, auto.turn() in finding)
     return turns
 
 
@@ -53,7 +53,7 @@ def test_who_comes_to_something_new_has_more_turns_and_everybody_has_some() -> N
 
 
 def test_a_finding_is_worth_more_than_a_class() -> None:
-    last = Counter(played(portfolio(a=999, b=999, c=999), 90 * TURNS, new=["a", "b"], found=["b"])[-3 * TURNS :])
+    last = Counter(played(portfolio(a=999, b=999, c=999), 90 * TURNS, new=["a", "b"], finding=["b"])[-3 * TURNS :])
     assert last["b"] > last["a"] >= last["c"]
 
 
@@ -81,14 +81,14 @@ def test_the_engine_asks_whoever_has_the_turn() -> None:
 
 def test_a_seed_means_one_search() -> None:
     scene = scenario("E54").without_errata()
-    one, other, third = (search(scene, "auto", seed, 60) for seed in (3, 3, 4))
-    assert (one.by, one.operations, one.classes and one.classes.seen) == (
+    first, other, third = (search(scene, "auto", seed, 60) for seed in (3, 3, 4))
+    assert (first.by, first.operations, first.classes and first.classes.seen) == (
         other.by, other.operations, other.classes and other.classes.seen,
     )  # fmt: skip
-    assert third.operations != one.operations
-    assert sum(one.by.values()) == 60 and one.by["default schedule"] == 1
+    assert third.operations != first.operations
+    assert sum(first.by.values()) == 60 and first.by["default schedule"] == 1
 
 
 def test_it_is_what_a_scenario_is_searched_with_that_names_no_strategy() -> None:
-    found = explore(scenario("S3c-race"))
-    assert found.strategy == "auto" and found.finding is not None
+    result = explore(scenario("S3c-race"))
+    assert result.strategy == "auto" and result.finding is not None

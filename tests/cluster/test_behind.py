@@ -43,8 +43,10 @@ def test_every_strategy_goes_on_from_anywhere(name: str, scene: str) -> None:
     for _, _ in zip(range(2), executions(sim, continued(sim.machine, first, make(name, 1, 3)), record=True)):
         run = recorded(sim)
         for node, records in first.items():
-            had = [(one["ctx"], one["n"], one["event"]) for one in records if "k" in one]
-            assert [(one["ctx"], one["n"], one["event"]) for one in run.journals[node] if "k" in one][: len(had)] == had
+            had = [(record["ctx"], record["n"], record["event"]) for record in records if "k" in record]
+            assert [(record["ctx"], record["n"], record["event"]) for record in run.journals[node] if "k" in record][
+                : len(had)
+            ] == had
         once = once or run
     assert once is not None and replay(its, once.deviations).digest == once.digest
 
@@ -56,11 +58,11 @@ def test_every_strategy_finds_behind_a_beginning_what_can_still_happen(kind: str
     its = DEFECTS[kind][0].scenario()
     whole = run_recorded(its, Stay())
     count = 1 if kind == "use-after-free" else 2  # who has the lock is not too late any more
-    found = explore(its, Behind(cut(whole.journals, count), name), 1, 300)
-    assert found.finding is not None and found.finding.kind == explore(its, seed=1).finding.kind
-    assert found.token is not None
-    again = replay(its, list(found.token.deviations))
-    assert again.finding is not None and again.finding.signature == found.finding.signature
+    result = explore(its, Behind(cut(whole.journals, count), name), 1, 300)
+    assert result.finding is not None and result.finding.kind == explore(its, seed=1).finding.kind
+    assert result.token is not None
+    again = replay(its, list(result.token.deviations))
+    assert again.finding is not None and again.finding.signature == result.finding.signature
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name != "stay"])
@@ -68,7 +70,7 @@ def test_nobody_finds_what_the_beginning_has_made_impossible(name: str) -> None:
     """One thread is behind both its locks: no deadlock any more, and those that see everything know it soon."""
     its = DEFECTS["deadlock"][0].scenario()
     whole = run_recorded(its, Stay())
-    both = next(at for at, one in enumerate(linearize(whole.journals)) if one["event"] == "unlock")
+    both = next(at for at, record in enumerate(linearize(whole.journals)) if record["event"] == "unlock")
     search = explore(its, Behind(cut(whole.journals, both), name), 1, 40)
     assert search.finding is None
     assert search.coverage is None or search.coverage.exhausted
@@ -123,10 +125,10 @@ def test_who_has_queued_for_a_lock_before_the_beginning_s_end_gets_it_next() -> 
     its = DEFECTS["assertion"][0].scenario()
     whole = run_recorded(its, RandomWalk(0))
     order = linearize(whole.journals)
-    waits = next(at for at, one in enumerate(order) if one.get("wait"))
+    waits = next(at for at, record in enumerate(order) if record.get("wait"))
     sim, strategy = Sim(*prepare(its), set()), Optimal()
     chooser = continued(sim.machine, part(whole.journals, order[: waits + 1]), strategy)
-    assert [found is not None for found in brute.walked(sim, chooser)] == [True, True]
+    assert [finding is not None for finding in brute.walked(sim, chooser)] == [True, True]
     assert strategy.redundant == 0
 
 

@@ -84,8 +84,8 @@ def test_a_worker_that_dies_costs_its_search(folder: Path, deaths: int, lost: bo
 
 def test_findings_are_told_by_their_causes(folder: Path) -> None:
     rows = list(campaign(NAMES, ORDER, 1, search=marked))
-    found = causes([*rows, Row("S1")])
-    assert {cause: [row.scenario for row in among] for cause, among in found.items()} == {
+    by_cause = causes([*rows, Row("S1")])
+    assert {cause: [row.scenario for row in among] for cause, among in by_cause.items()} == {
         "panic E1": ["E1", "E10", "E1-shipped"], "panic E2": ["E27"], "panic E4": ["E44"], "panic E6": ["E60"],
     }  # fmt: skip
 

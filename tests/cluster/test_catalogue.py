@@ -18,7 +18,7 @@ SHOWN = [
 ]
 
 
-@pytest.mark.parametrize("command", SHOWN, ids=[" ".join(one) for one in SHOWN])
+@pytest.mark.parametrize("command", SHOWN, ids=[" ".join(words) for words in SHOWN])
 def test_every_shipped_text_fits_80_columns(command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cluster.cli.output.columns", lambda stream: COLUMNS)  # in a pipe, rows are whole
     result = uvmp(*command)
@@ -33,15 +33,15 @@ def test_a_story_is_shown_with_the_words_that_it_uses() -> None:
 
 
 def test_every_word_of_the_glossary_is_used_by_a_story() -> None:
-    told = [f"{one.title} {one.story}" for one in map(configs.shipped, configs.names("scenarios"))]
-    told += [f"{one.sentence} {one.story}" for one in ERRATA.values()]
+    told = [f"{scene.title} {scene.story}" for scene in map(configs.shipped, configs.names("scenarios"))]
+    told += [f"{erratum.sentence} {erratum.story}" for erratum in ERRATA.values()]
     assert set(WORDS) == {word for text in told for word in used(text)}
 
 
 def test_the_list_of_errata_says_how_each_is_known() -> None:
     lines = uvmp("errata").stdout.splitlines()
-    for one in ERRATA.values():
-        assert f"{one.name:4}  {one.status:13}  {one.big_lock:8}  {one.id}" in lines
+    for erratum in ERRATA.values():
+        assert f"{erratum.name:4}  {erratum.status:13}  {erratum.big_lock:8}  {erratum.id}" in lines
 
 
 def test_the_list_of_scenarios_says_how_their_errata_are_known() -> None:
@@ -49,4 +49,4 @@ def test_the_list_of_scenarios_says_how_their_errata_are_known() -> None:
     for name in configs.names("scenarios"):
         (line,) = (line for line in lines if line.split()[0] == name)
         errata = configs.shipped(name).errata
-        assert all(ERRATA[one].status in line for one in errata)
+        assert all(ERRATA[ident].status in line for ident in errata)

@@ -84,7 +84,7 @@ def test_a_choice_is_an_operation_of_its_context_in_its_processors_journal(granu
     toy, _ = chooser(2, 3)
     toy.run(Last(), record=True, granularity=granularity)
     assert toy.sim.journals is not None
-    first, second = (one for one in toy.sim.journals["cpu0"].records if one["event"] == "choose")
+    first, second = (record for record in toy.sim.journals["cpu0"].records if record["event"] == "choose")
     about = {"ctx": "A", "cpu": "cpu0", "event": "choose", "node": "cpu0"}
     assert first == {**about, "of": 2, "why": "one of 2", "value": 1, "n": 2, "k": 2, "nseq": 2}
     assert second == {**about, "of": 3, "why": "one of 3", "value": 2, "n": 3, "k": 3, "nseq": 3}
@@ -97,7 +97,7 @@ def test_an_execution_that_has_had_its_operations_chooses_nothing_more(record: b
     toy, taken = chooser(*[2] * 50)
     finding = toy.run(Last(), record, limit=20)
     assert finding is not None and finding.kind == "not-ended" and taken == []
-    assert [one.n for one in toy.sim.deviations] == [*range(2, 21)]
+    assert [deviation.n for deviation in toy.sim.deviations] == [*range(2, 21)]
 
 
 def test_a_strategy_that_takes_what_there_is_not_is_told_so() -> None:
@@ -138,10 +138,10 @@ def test_a_choice_that_does_not_matter_is_set_back() -> None:
             THING.lk.unlock()
 
     toy = Toy(things, {"A": (0, body), "B": (1, lambda: chooses(2, 2))})
-    found = toy.search()
-    assert found is not None and len(toy.sim.deviations) > 3
-    short = minimize(toy.sim, found, list(toy.sim.deviations))
-    assert [(one.ctx, one.kind, one.next) for one in short] == [("A", "choice", 3)]
+    finding = toy.search()
+    assert finding is not None and len(toy.sim.deviations) > 3
+    short = minimize(toy.sim, finding, list(toy.sim.deviations))
+    assert [(deviation.ctx, deviation.kind, deviation.next) for deviation in short] == [("A", "choice", 3)]
     assert toy.run(Deviate(short)) is not None
 
 
@@ -157,9 +157,9 @@ def test_a_choice_keeps_its_place_though_its_number_changes() -> None:
 
     toy = Toy(things, {"A": (0, body), "B": (1, lambda: setattr(THING, "h", 1))})
     first = [Deviation("", 0, "wait", "B"), Deviation("A", 3, "choice", 1), Deviation("A", 4, "choice", 1)]
-    found = toy.run(Deviate(first))
-    assert found is not None and toy.sim.deviations == first
-    short = minimize(toy.sim, found, first)
+    finding = toy.run(Deviate(first))
+    assert finding is not None and toy.sim.deviations == first
+    short = minimize(toy.sim, finding, first)
     assert short == [Deviation("A", 5, "choice", 1), Deviation("A", 6, "choice", 1)]
 
 
@@ -181,7 +181,7 @@ def test_a_token_says_what_was_chosen() -> None:
     deviations = (Deviation("A", 3, "choice", 2), Deviation("A", 3, "point", "B"), Deviation("B", 1, "choice", 65535))
     token = Token("mine", "0123abcd", "cafe0123", deviations)
     assert parse(str(token)) == token
-    assert [str(one) for one in deviations[:2]] == [
+    assert [str(deviation) for deviation in deviations[:2]] == [
         "operation 3 of A takes choice 2",
         "after operation 3 of A, B preempts it",
     ]
@@ -249,7 +249,7 @@ def test_an_order_gives_a_choice_to_nobody_else(wanted: dict[str, object]) -> No
 def changed(journals: Journals, **values: object) -> Journals:
     """The same with another choice."""
     copied: dict[str, list[Any]] = copy.deepcopy(journals)
-    next(one for one in copied["cpu0"] if one["event"] == "choose").update(values)
+    next(record for record in copied["cpu0"] if record["event"] == "choose").update(values)
     return dict(copied)
 
 
@@ -272,14 +272,14 @@ def test_journals_with_another_choice_are_not_followed(wrong: dict[str, object])
 def test_an_error_that_may_come_and_a_schedule_are_found_together(tmp_path: Path) -> None:
     """Neither alone: by the default schedule with the error nothing is wrong, nor by the schedule without it."""
     scene = scenario("S1d-maybe")
-    found = searched("S1d-maybe")
-    assert found.finding is not None and found.raw_deviations > 2
-    switch, choice = found.deviations
+    result = searched("S1d-maybe")
+    assert result.finding is not None and result.raw_deviations > 2
+    switch, choice = result.deviations
     assert (switch.next, choice.ctx, choice.kind) == ("T", "swap", "choice")
     assert run_recorded(scene, Last()).finding is None and engine.replay(scene, [switch]).finding is None
-    assert found.outcome is not None
+    assert result.outcome is not None
     path = create(tmp_path / "run")
-    write_sim(path, scene, found.outcome)
+    write_sim(path, scene, result.outcome)
     told = " ".join(uvmp("postmortem", path, "--full").output.split())
     assert re.search(r"takes choice 1 of 2: whether the read of page:\d+ fails", told)
 
@@ -291,7 +291,7 @@ def test_a_device_that_may_fail_is_followed_by_real_processors() -> None:
         wanted = run_recorded(scene, RandomWalk(seed))
         machine = Threads(scene, follow=wanted.journals)
         assert machine.run() is None and digest(machine.records()) == wanted.digest
-        chosen |= {one["value"] for one in wanted.journals["swap_io"] if one["event"] == "choose"}
+        chosen |= {record["value"] for record in wanted.journals["swap_io"] if record["event"] == "choose"}
     assert chosen == {0, 1}
     free = Threads(scene)
     assert free.run() is None and named_results(free.results())["r0"] in (1, "SIGSEGV"), "no error by itself"
@@ -307,7 +307,7 @@ def test_a_processor_follows_what_was_chosen_and_takes_zero_by_itself() -> None:
     assert machine.run() == report.finding and digest(machine.records()) == report.outcome.digest
     free = Threads(scene)
     assert free.run() is None
-    assert [one["value"] for one in free.records()["cpu0"] if one["event"] == "choose"] == [0]
+    assert [record["value"] for record in free.records()["cpu0"] if record["event"] == "choose"] == [0]
     assert engine.replay_journals(scene, free.records()).digest == digest(free.records())
 
 
@@ -319,7 +319,7 @@ def test_a_processor_that_cannot_take_what_was_chosen_diverges(wrong: dict[str, 
 
 
 def test_the_strategies_of_the_module_are_strategies() -> None:
-    assert [one.choose(1) for one in _all()] == [0] * len(STRATEGIES)
+    assert [strategy.choose(1) for strategy in _all()] == [0] * len(STRATEGIES)
 
 
 def _all() -> list[Strategy]:
@@ -350,6 +350,6 @@ def test_what_was_posted_before_a_choice_is_applied_before_it(follow: bool) -> N
     toy = Toy(frees, {"A": (0, stores_too_late)}, {"race": "off"})
     wanted = toy.run(record=True)
     assert wanted is not None and wanted.kind == "use-after-free" and toy.sim.journals is not None
-    journals = {name: one.records for name, one in toy.sim.journals.items()}
+    journals = {name: journal.records for name, journal in toy.sim.journals.items()}
     machine = Threads(toy.scenario, (late, toy.image), follow=journals if follow else None)
     assert machine.run() == wanted and digest(machine.records()) == digest(journals)

@@ -73,28 +73,28 @@ def reader() -> None:
 )
 def test_there_are_as_many_classes_as_published(bodies: list[Callable[[], None]], classes: int) -> None:
     """The counts that Nidhugg gives, which enumerates each Mazurkiewicz trace once."""
-    found = exhausted(toy(*bodies))
-    assert len(found.seen) == classes and found.executions >= len(found.seen)
+    search = exhausted(toy(*bodies))
+    assert len(search.seen) == classes and search.executions >= len(search.seen)
 
 
 @pytest.mark.parametrize(("times", "orders"), [([1, 1], 2), ([1, 1, 1], 6), ([2, 2], 6)])
 def test_orders_of_a_lock_are_classes(times: list[int], orders: int) -> None:
     """And to come while it is held makes none, or what waits for it would be counted many times."""
-    found = exhausted(toy(*map(locked, times)))
-    assert len(found.seen) == orders
+    search = exhausted(toy(*map(locked, times)))
+    assert len(search.seen) == orders
 
 
 def test_the_same_class_has_the_same_hash_in_every_order_and_process() -> None:
     """Hashes of text differ from process to process; those of numbers do not."""
-    found = exhausted(toy(increments(1), increments(1)))
+    search = exhausted(toy(increments(1), increments(1)))
     again = Classes(RandomWalk(5))
     made = toy(increments(1), increments(1))
     made.racy.add("thing.h")
     for _ in range(80):
         made.run(again)
         again.count()
-    assert again.seen.keys() == found.seen.keys() and again.executions == 80
-    assert sorted(found.seen)[0] == -5125885074810437277
+    assert again.seen.keys() == search.seen.keys() and again.executions == 80
+    assert sorted(search.seen)[0] == -5125885074810437277
 
 
 # -- every strategy that chooses at random comes to every class ------------------------------------

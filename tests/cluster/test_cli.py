@@ -102,7 +102,7 @@ def tiny(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found() -> Any:
+def search() -> Any:
     """An exploration that found the race, as --json has it."""
     return document("explore", RACE)
 
@@ -116,9 +116,9 @@ class Folder:
 
 
 @pytest.fixture(scope="module")
-def folder(found: Any, tmp_path_factory: pytest.TempPathFactory) -> Folder:
+def folder(search: Any, tmp_path_factory: pytest.TempPathFactory) -> Folder:
     path = tmp_path_factory.mktemp("runs") / "kept"
-    return Folder(path, document("replay", found["token"], "--out", path)["digest"]["sim"])
+    return Folder(path, document("replay", search["token"], "--out", path)["digest"]["sim"])
 
 
 # -- the command as a whole ----------------------------------------------------------------
@@ -260,7 +260,7 @@ def test_all_mistakes_of_a_file_are_told_each_in_a_line(tiny: Path) -> None:
         "18 bound.strategy",
     ]
     told = document("run", tiny)
-    assert [told["error"]["line"], *(one["line"] for one in told["others"])] == [6, 13, 18]
+    assert [told["error"]["line"], *(mistake["line"] for mistake in told["others"])] == [6, 13, 18]
     steps = "".join(f"    - reed{number}: {{}}\n" for number in range(50))
     tiny.write_text(TINY.replace("expect:", steps + "expect:"), encoding="utf-8")
     assert uvmp("run", tiny).stderr.splitlines()[-1] == "uvmp: error: and 30 more"
@@ -391,8 +391,8 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 @pytest.mark.parametrize(
     "args", [["--help"], ["explore", RACE], ["run", "S3a"], ["replay"], ["postmortem"], ["doctor"], ["scenarios"]]
 )
-def test_ray_is_imported_only_to_run_live(args: list[str], found: Any, folder: Folder) -> None:
-    args = {"replay": ["replay", found["token"]], "postmortem": ["postmortem", str(folder.path)]}.get(args[0], args)
+def test_ray_is_imported_only_to_run_live(args: list[str], search: Any, folder: Folder) -> None:
+    args = {"replay": ["replay", search["token"]], "postmortem": ["postmortem", str(folder.path)]}.get(args[0], args)
     code = "import sys; from cluster.cli import cli; cli.main(sys.argv[1:], standalone_mode=False); "
     code += "print('ray' in sys.modules)"
     done = subprocess.run(
@@ -469,20 +469,20 @@ def test_explore_prints_the_finding_and_one_line_to_paste() -> None:
     assert "finding: spin-forever" in again.stdout
 
 
-def test_explore_in_json_has_all_of_it(found: Any) -> None:
-    assert found["exit"] == Exit.FINDING
-    assert found["finding"]["kind"] == "spin-forever"
-    assert found["finding"]["function"] == "amap_cow_now"
-    assert 1 <= found["found_at"] == found["schedules"] <= found["bound"] == 2000
-    assert found["sites"][ERRATUM] >= 1
-    assert found["replay"] == f"uvmp replay {found['token']}"
-    assert len(found["deviations"]) >= 1
-    assert parse(found["token"]).scenario == RACE
+def test_explore_in_json_has_all_of_it(search: Any) -> None:
+    assert search["exit"] == Exit.FINDING
+    assert search["finding"]["kind"] == "spin-forever"
+    assert search["finding"]["function"] == "amap_cow_now"
+    assert 1 <= search["found_at"] == search["schedules"] <= search["bound"] == 2000
+    assert search["sites"][ERRATUM] >= 1
+    assert search["replay"] == f"uvmp replay {search['token']}"
+    assert len(search["deviations"]) >= 1
+    assert parse(search["token"]).scenario == RACE
 
 
-def test_the_same_seed_finds_the_same(found: Any) -> None:
+def test_the_same_seed_finds_the_same(search: Any) -> None:
     again = document("explore", RACE)
-    assert {**again, "seconds": 0} == {**found, "seconds": 0}
+    assert {**again, "seconds": 0} == {**search, "seconds": 0}
 
 
 def test_explore_says_what_it_is_worth_that_nothing_was_seen() -> None:
@@ -590,7 +590,7 @@ def test_run_lists_every_program_also_one_that_never_began() -> None:
 
 def test_run_is_by_id_by_name_in_any_case_or_by_file() -> None:
     digests = {
-        document("run", one)["digest"] for one in ("S3a", "s3a", "amap-cow-now", CONFIGS / "scenarios" / "S3a.yaml")
+        document("run", name)["digest"] for name in ("S3a", "s3a", "amap-cow-now", CONFIGS / "scenarios" / "S3a.yaml")
     }
     assert len(digests) == 1
 
@@ -598,8 +598,8 @@ def test_run_is_by_id_by_name_in_any_case_or_by_file() -> None:
 def test_run_repeated_counts_findings() -> None:
     told = document("run", RACE, "--strategy", "random", "--repeat", "12")
     assert len(told["runs"]) == 12
-    assert told["found"] == sum(one["finding"] is not None for one in told["runs"]) >= 1
-    assert [one["object"] for one in told["findings"]] == ["anon"]
+    assert told["found"] == sum(run["finding"] is not None for run in told["runs"]) >= 1
+    assert [finding["object"] for finding in told["findings"]] == ["anon"]
     text = uvmp("run", RACE, "--strategy", "random", "--repeat", "12").stdout
     assert f"a finding in {told['found']} of 12 runs" in text
     assert re.search(rf"{told['found']} +spin-forever +amap_cow_now +anon", text)
@@ -613,7 +613,7 @@ def test_run_expects_over_all_repetitions() -> None:
 
 def test_run_keeps_each_repetition_in_a_folder_of_its_own(tmp_path: Path, tiny: Path) -> None:
     told = document("run", tiny, "--repeat", "2", "--out", tmp_path / "runs")
-    assert [one["out"] for one in told["runs"]] == [str(tmp_path / "runs" / "1"), str(tmp_path / "runs" / "2")]
+    assert [run["out"] for run in told["runs"]] == [str(tmp_path / "runs" / "1"), str(tmp_path / "runs" / "2")]
     assert document("postmortem", tmp_path / "runs" / "2")["complete"]
 
 
@@ -688,11 +688,11 @@ def test_a_cluster_that_is_not_there_is_said_before_ray_is_asked(
 # -- replay ----------------------------------------------------------------------------------------
 
 
-def test_replay_of_a_token_gives_the_same_finding_again_and_again(found: Any) -> None:
-    told = document("replay", found["token"], "--expect")
+def test_replay_of_a_token_gives_the_same_finding_again_and_again(search: Any) -> None:
+    told = document("replay", search["token"], "--expect")
     assert told["exit"] == 0
-    assert told["finding"] == found["finding"]
-    assert told["digest"] == document("replay", found["token"])["digest"]
+    assert told["finding"] == search["finding"]
+    assert told["digest"] == document("replay", search["token"])["digest"]
 
 
 def test_replay_of_a_folder_repeats_its_journals(folder: Folder) -> None:
@@ -702,13 +702,13 @@ def test_replay_of_a_folder_repeats_its_journals(folder: Folder) -> None:
     assert told["exit"] == Exit.FINDING
 
 
-def test_a_slip_of_the_clipboard_is_noticed(found: Any) -> None:
-    token = found["token"]
+def test_a_slip_of_the_clipboard_is_noticed(search: Any) -> None:
+    token = search["token"]
     assert "checksum is wrong" in error_of(uvmp("replay", token[:-8] + token[-7:]))
 
 
-def test_a_token_of_another_kernel_is_refused_or_replayed_leniently(found: Any) -> None:
-    mine = parse(found["token"])
+def test_a_token_of_another_kernel_is_refused_or_replayed_leniently(search: Any) -> None:
+    mine = parse(search["token"])
     foreign = Token(mine.scenario, mine.digest, "0" * 8, mine.deviations)
     result = uvmp("replay", str(foreign))
     assert result.exit_code == Exit.USAGE
@@ -716,33 +716,33 @@ def test_a_token_of_another_kernel_is_refused_or_replayed_leniently(found: Any) 
     assert uvmp("replay", str(foreign), "--lenient").exit_code == Exit.FINDING
 
 
-def test_a_token_of_other_detectors_is_refused(found: Any) -> None:
-    result = uvmp("replay", found["token"], "--detect", "lockdebug=stop")
+def test_a_token_of_other_detectors_is_refused(search: Any) -> None:
+    result = uvmp("replay", search["token"], "--detect", "lockdebug=stop")
     assert result.exit_code == Exit.USAGE
     assert f"the token was made for {RACE} as" in error_of(result)
 
 
-def test_a_token_for_another_scenario_is_refused(found: Any, tiny: Path) -> None:
+def test_a_token_for_another_scenario_is_refused(search: Any, tiny: Path) -> None:
     assert "the token is of scenario S3a-shipped, this is tiny" in error_of(
-        uvmp("replay", found["token"], "--scenario", tiny)
+        uvmp("replay", search["token"], "--scenario", tiny)
     )
 
 
-def impossible(found: Any) -> str:
-    mine = parse(found["token"])
+def impossible(search: Any) -> str:
+    mine = parse(search["token"])
     return str(Token(mine.scenario, mine.digest, mine.kernel, (*mine.deviations, ("A", 99999, "point", "B"))))
 
 
-def test_a_step_that_cannot_happen_is_diverged(found: Any) -> None:
-    result = uvmp("replay", impossible(found))
+def test_a_step_that_cannot_happen_is_diverged(search: Any) -> None:
+    result = uvmp("replay", impossible(search))
     assert result.exit_code == Exit.DIVERGED
     assert error_of(result).startswith("diverged: expected A to reach operation 99999")
-    told = document("replay", impossible(found))["error"]
+    told = document("replay", impossible(search))["error"]
     assert told["exit"] == 3 and "99999" in told["expected"] and told["found"]
 
 
-def test_lenient_names_the_first_divergence(found: Any) -> None:
-    result = uvmp("replay", impossible(found), "--lenient")
+def test_lenient_names_the_first_divergence(search: Any) -> None:
+    result = uvmp("replay", impossible(search), "--lenient")
     assert result.exit_code == Exit.FINDING
     assert re.search(r"skipped 1 of \d+ deviations; the first: after operation 99999 of A", result.stdout)
 
@@ -794,20 +794,20 @@ def test_a_folder_has_its_own_scenario(folder: Folder) -> None:
 # -- postmortem, scenarios, errata, doctor -------------------------------------------------------------
 
 
-def test_postmortem_tells_it_from_the_folder_alone(folder: Folder, found: Any) -> None:
+def test_postmortem_tells_it_from_the_folder_alone(folder: Folder, search: Any) -> None:
     result = uvmp("postmortem", folder.path)
     assert result.exit_code == 0
-    assert found["finding"]["text"] in " ".join(result.stdout.split())
-    assert f"uvmp replay {found['token']}" in result.stdout
+    assert search["finding"]["text"] in " ".join(result.stdout.split())
+    assert f"uvmp replay {search['token']}" in result.stdout
     told = document("postmortem", folder.path)
     assert told["schema"] == "uvmp-postmortem/1"
-    assert told["complete"] and told["finding"] == found["finding"]
+    assert told["complete"] and told["finding"] == search["finding"]
 
 
 def test_scenarios_lists_what_is_shipped() -> None:
-    assert [one["id"] for one in document("scenarios")["scenarios"]] == SHIPPED
+    assert [scenario["id"] for scenario in document("scenarios")["scenarios"]] == SHIPPED
     text = uvmp("scenarios").stdout
-    assert all(one in text for one in SHIPPED)
+    assert all(ident in text for ident in SHIPPED)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -818,7 +818,7 @@ def test_scenarios_show_tells_all_of_it(name: str) -> None:
     assert result.exit_code == 0
     said = " ".join(result.stdout.split())
     assert " ".join(scenario.story.split()) in said
-    assert all(one in said for one in (*scenario.errata, *scenario.source))
+    assert all(text in said for text in (*scenario.errata, *scenario.source))
     outcomes = (scenario.expect.with_errata, scenario.expect.fixed)
     never = [together for outcome in outcomes if outcome is not None for together in outcome.never]
     for together in never:
@@ -834,13 +834,13 @@ def test_errata_show_tells_the_story_by_id_or_short_name() -> None:
     assert by_id.stdout == by_row.stdout
     assert "The repair is one line, an unlock after the loop." in " ".join(by_id.stdout.split())
     assert document("errata", "show", "E1")["erratum"]["detectors"] == ["lockdebug", "deadlock"]
-    assert ERRATUM in [one["id"] for one in document("errata")["errata"]]
+    assert ERRATUM in [erratum["id"] for erratum in document("errata")["errata"]]
 
 
 def test_doctor_finds_this_installation_well() -> None:
     result = uvmp("doctor")
     assert result.exit_code == 0, result.stdout
-    checks = {one["name"]: one for one in document("doctor")["checks"]}
+    checks = {check["name"]: check for check in document("doctor")["checks"]}
     assert checks["package cluster"]["found"] == str(ROOT / "cluster")
     assert checks["ray"]["found"] == metadata.version("ray")
     assert "a local Ray" not in checks
@@ -856,8 +856,8 @@ def test_doctor_notices_a_package_that_shadows_ours(monkeypatch: pytest.MonkeyPa
         cluster.doctor.importlib.util, "find_spec", lambda name: Elsewhere if name == "nodes" else real(name)
     )
     told = document("doctor")
-    wrong = [one for one in told["checks"] if one["state"] == "bad"]
-    assert [one["name"] for one in wrong] == ["package nodes"]
+    wrong = [check for check in told["checks"] if check["state"] == "bad"]
+    assert [check["name"] for check in wrong] == ["package nodes"]
     assert told["exit"] == Exit.INFRASTRUCTURE
 
 
@@ -865,8 +865,8 @@ def test_doctor_notices_a_distribution_with_our_names(monkeypatch: pytest.Monkey
     monkeypatch.setattr(
         cluster.doctor.metadata, "packages_distributions", lambda: {"shared": ["shared"], "cluster": ["uvmp"]}
     )
-    wrong = [one for one in document("doctor")["checks"] if one["state"] == "bad"]
-    assert [(one["name"], one["advice"]) for one in wrong] == [
+    wrong = [check for check in document("doctor")["checks"] if check["state"] == "bad"]
+    assert [(check["name"], check["advice"]) for check in wrong] == [
         ("package shared", "pip uninstall shared, then install uvmp again")
     ]
 
@@ -908,9 +908,9 @@ def interrupted_at(line: str, *args: object, by: int = signal.SIGINT) -> tuple[i
     )  # fmt: skip
     assert process.stderr is not None
     seen = ""
-    for one in process.stderr:
-        seen += one
-        if line in one:
+    for text in process.stderr:
+        seen += text
+        if line in text:
             break
     else:
         raise AssertionError(f"it never says {line!r}: {seen}")
@@ -939,14 +939,14 @@ def test_ctrl_c_leaves_a_whole_json_document() -> None:
 
 def our_children(session: str) -> list[str]:
     """Processes of Ray that have this word in their environment."""
-    found = []
+    commands = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
             if session.encode() in (path / "environ").read_bytes():
-                found.append((path / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+                commands.append((path / "cmdline").read_bytes().replace(b"\0", b" ").decode())
         except OSError:
             continue
-    return found
+    return commands
 
 
 @pytest.mark.live
@@ -956,20 +956,20 @@ def test_run_live_agrees_with_sim_and_leaves_nobody_behind(tmp_path: Path) -> No
     told = json.loads(done.stdout)
     assert done.returncode == 0, done.stderr
     assert told["found"] >= 1  # on a machine with much else to do, memory may suffice in one of them
-    for one in told["runs"]:
-        assert one["parity"]["equal"]
-        if one["finding"] is not None:
-            assert uvmp(*shlex.split(one["replay"])[1:]).exit_code == Exit.FINDING
-        assert document("replay", one["out"])["equal"]
-        assert document("postmortem", one["out"])["complete"]
+    for run in told["runs"]:
+        assert run["parity"]["equal"]
+        if run["finding"] is not None:
+            assert uvmp(*shlex.split(run["replay"])[1:]).exit_code == Exit.FINDING
+        assert document("replay", run["out"])["equal"]
+        assert document("postmortem", run["out"])["complete"]
     assert "booted" in done.stderr and "(pid " in done.stderr
     assert our_children(str(tmp_path)) == []
 
 
 @pytest.mark.live
 @pytest.mark.usefixtures("ray_session")
-def test_replay_live_follows_the_token(found: Any, tmp_path: Path) -> None:
-    told = document("replay", found["token"], "--live", "--out", tmp_path / "run", "--expect")
+def test_replay_live_follows_the_token(search: Any, tmp_path: Path) -> None:
+    told = document("replay", search["token"], "--live", "--out", tmp_path / "run", "--expect")
     assert told["exit"] == 0
     assert told["digest"]["live"] == told["digest"]["sim"]
     assert told["finding"]["kind"] == "spin-forever"
@@ -1032,9 +1032,11 @@ def test_measure_as_json() -> None:
     done = uvmp("measure", "E45", "--seeds", 2, "--seconds", 0, "--json")
     document = json.loads(done.stdout)
     assert document["command"] == "measure" and document["exit"] == 0 and document["seeds"] == 2
-    [one] = document["scenarios"]
-    assert one["found_at"] == {name: [1, 1] for name in SEARCHING} and one["median"] == dict.fromkeys(SEARCHING, 1)
-    assert one["operations_per_second"] > one["schedules_per_second"] > 0
+    [measured] = document["scenarios"]
+    assert measured["found_at"] == {name: [1, 1] for name in SEARCHING} and measured["median"] == dict.fromkeys(
+        SEARCHING, 1
+    )
+    assert measured["operations_per_second"] > measured["schedules_per_second"] > 0
 
 
 def test_measure_refuses_what_does_not_exist_before_it_starts() -> None:
@@ -1049,8 +1051,8 @@ def test_scenarios_show_tells_what_is_unusual_about_the_machine() -> None:
 
 def test_errata_lists_row_source_and_scenarios() -> None:
     text = " ".join(uvmp("errata").stdout.split())
-    one = ERRATA["amap_cow_now.nanon-freed-locked"]
-    assert f"{one.sentence} row S3 source {'; '.join(one.source)} scenarios S3a, S3a-shipped" in text
+    erratum = ERRATA["amap_cow_now.nanon-freed-locked"]
+    assert f"{erratum.sentence} row S3 source {'; '.join(erratum.source)} scenarios S3a, S3a-shipped" in text
 
 
 def test_what_an_interrupt_does_and_answers_is_shown() -> None:
@@ -1059,8 +1061,8 @@ def test_what_an_interrupt_does_and_answers_is_shown() -> None:
     assert 'interrupt of com0 on cpu0\n  kread: {at: "old[0]", onfault: true, into: probed}' in shown
     assert "  send: {to: com0}\n" in shown
     assert "com0 on cpu0  kread probed = EFAULT" in uvmp("run", "S8a", "--fixed").stdout
-    found = document("run", "S8a", "--fixed")["results"]["com0"]
-    assert found == [{"step": 0, "op": "kread", "result": "EFAULT", "into": "probed"}]
+    results = document("run", "S8a", "--fixed")["results"]["com0"]
+    assert results == [{"step": 0, "op": "kread", "result": "EFAULT", "into": "probed"}]
 
 
 def test_a_machine_that_does_not_boot_is_a_finding() -> None:

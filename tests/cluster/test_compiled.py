@@ -167,13 +167,13 @@ def refused(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """Lines with constructs that mypyc refuses, or compiles to something else; see cluster/compiled/README.md."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
-            for one in node.body:
-                if isinstance(one, ast.Assign) and (len(one.targets) > 1 or isinstance(one.targets[0], ast.Tuple)):
-                    yield one.lineno, "two names bound at once in a class body"
+            for part in node.body:
+                if isinstance(part, ast.Assign) and (len(part.targets) > 1 or isinstance(part.targets[0], ast.Tuple)):
+                    yield part.lineno, "two names bound at once in a class body"
         if isinstance(node, ast.Compare):
-            for one in node.comparators:
-                if isinstance(one, (ast.Tuple, ast.List)) and any(isinstance(e, ast.Starred) for e in one.elts):
-                    yield one.lineno, "in (*A, b)"
+            for part in node.comparators:
+                if isinstance(part, (ast.Tuple, ast.List)) and any(isinstance(e, ast.Starred) for e in part.elts):
+                    yield part.lineno, "in (*A, b)"
         if isinstance(node, ast.With):
             for line in jumps(node.body):
                 yield line, "continue or break inside with"
@@ -181,13 +181,13 @@ def refused(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 def jumps(body: list[ast.stmt]) -> Iterator[int]:
     """Lines that leave a loop which is around these statements."""
-    for one in body:
-        if isinstance(one, (ast.Break, ast.Continue)):
-            yield one.lineno
-        elif not isinstance(one, (ast.For, ast.While, ast.FunctionDef, ast.ClassDef)):
+    for statement in body:
+        if isinstance(statement, (ast.Break, ast.Continue)):
+            yield statement.lineno
+        elif not isinstance(statement, (ast.For, ast.While, ast.FunctionDef, ast.ClassDef)):
             for name in ("body", "orelse", "finalbody"):
-                yield from jumps(getattr(one, name, []))
-            for handler in getattr(one, "handlers", []):
+                yield from jumps(getattr(statement, name, []))
+            for handler in getattr(statement, "handlers", []):
                 yield from jumps(handler.body)
 
 
@@ -212,8 +212,8 @@ def f(A, b):
 def test_no_compiled_module_has_what_mypyc_refuses() -> None:
     """So that whoever does not compile learns of it, too; `make compiled` knows more."""
     assert len(list(refused(ast.parse(WRONG)))) == 5
-    found = [(name, *what) for name in modules(ROOT) for what in refused(ast.parse((ROOT / name).read_bytes()))]
-    assert found == []
+    refusals = [(name, *what) for name in modules(ROOT) for what in refused(ast.parse((ROOT / name).read_bytes()))]
+    assert refusals == []
 
 
 NARROWED = """
@@ -282,7 +282,7 @@ def declared() -> list[str]:
 
 def same(trace: list[str], wanted: list[str]) -> None:
     """The same to the last line; else the first one that differs, with its number."""
-    differing = next((i for i, (one, other) in enumerate(zip(trace, wanted)) if one != other), None)
+    differing = next((i for i, (instruction, other) in enumerate(zip(trace, wanted)) if instruction != other), None)
     assert differing is None, (differing, trace[differing], wanted[differing])
     assert len(trace) == len(wanted)
 
@@ -343,11 +343,11 @@ def test_a_wrong_accessor_is_noticed(right: str, wrong: str, declared: list[str]
 
 def test_functions_stay_on_their_lines(staged: Path) -> None:
     def lines(file: Path) -> dict[str, list[int]]:
-        found: dict[str, list[int]] = {}
+        ends: dict[str, list[int]] = {}
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.FunctionDef):
-                found.setdefault(node.name.removesuffix("__body"), []).append(node.body[-1].lineno)
-        return found
+                ends.setdefault(node.name.removesuffix("__body"), []).append(node.body[-1].lineno)
+        return ends
 
     for name in modules(ROOT):
         if name not in ("shared/port/port.py", "shared/port/struct.py", "shared/uvm/structs.py"):
@@ -379,9 +379,9 @@ def test_a_class_with_interpreted_subclasses_is_open_and_so_are_its_bases() -> N
         here_ = name.removesuffix(".py").replace("/", ".")
         names = [base.id for node in derived for base in node.bases if isinstance(base, ast.Name)]
         bases |= {(homes.get(base, here_), base): name for base in names}
-    found = {base: name for base, name in bases.items() if base in classes}
-    assert {("shared.port.struct", "Struct"), ("nodes.host.half", "ProcessorPort")} <= set(found)
-    assert {base: name for base, name in found.items() if base[1] not in OPEN.get(classes[base], ())} == {}
+    subclassed = {base: name for base, name in bases.items() if base in classes}
+    assert {("shared.port.struct", "Struct"), ("nodes.host.half", "ProcessorPort")} <= set(subclassed)
+    assert {base: name for base, name in subclassed.items() if base[1] not in OPEN.get(classes[base], ())} == {}
 
 
 # -- which form runs ------------------------------------------------------------------

@@ -52,7 +52,7 @@ RUNS = {"S3a": "locked-anon-freed", "S3a-shipped": "spin-forever", "S2b": None}
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Folders of `sim`, whole."""
-    found = {}
+    paths = {}
     for name, kind in RUNS.items():
         scene = scenario(name)
         result = explore(scene, schedules=None if kind else 1)
@@ -61,8 +61,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         once = replay(scene, result.deviations)
         once.token = result.token or Token(scene.id, scene.digest(), kernel_version(), ())
         runfolder.write_sim(path, scene, once)
-        found[name] = path
-    return found
+        paths[name] = path
+    return paths
 
 
 def copied(path: Path, to: Path) -> Path:
@@ -115,36 +115,40 @@ def doubled(file: Path) -> None:
 
 #: what was done to a file, which, and what is said of it; run.json is sealed anew where its check is not the point
 DAMAGES: dict[str, tuple[str, Callable[[Path], None], str]] = {
-    "a byte of a key": ("run.json", lambda one: change(one, b'"finding"', b'"findinh"'), "wrong checksum"),
-    "a byte of a value": ("run.json", lambda one: change(one, b'"digest": "', b'"digest": "0'), "wrong checksum"),
-    "no keys": ("run.json", lambda one: change(one, None, b'{"schema": "uvmp-run/2"}'), "wrong checksum"),
-    "another finding": ("run.json", lambda one: edit(one, "finding", OTHER), "wrong checksum"),
-    "no finding": ("run.json", lambda one: edit(one, "finding", None), "wrong checksum"),
-    "another finding, sealed": ("run.json", lambda one: edit(one, "finding", OTHER, True), "finding"),
-    "another digest": ("run.json", lambda one: edit(one, "digest", "0" * 64, True), "were changed"),
+    "a byte of a key": ("run.json", lambda path: change(path, b'"finding"', b'"findinh"'), "wrong checksum"),
+    "a byte of a value": ("run.json", lambda path: change(path, b'"digest": "', b'"digest": "0'), "wrong checksum"),
+    "no keys": ("run.json", lambda path: change(path, None, b'{"schema": "uvmp-run/2"}'), "wrong checksum"),
+    "another finding": ("run.json", lambda path: edit(path, "finding", OTHER), "wrong checksum"),
+    "no finding": ("run.json", lambda path: edit(path, "finding", None), "wrong checksum"),
+    "another finding, sealed": ("run.json", lambda path: edit(path, "finding", OTHER, True), "finding"),
+    "another digest": ("run.json", lambda path: edit(path, "digest", "0" * 64, True), "were changed"),
     "another token": (
         "run.json",
-        lambda one: edit(one, "token", str(Token("E1", "0" * 8, "0" * 8, ())), True),
+        lambda path: edit(path, "token", str(Token("E1", "0" * 8, "0" * 8, ())), True),
         "token",
     ),
-    "a token that is none": ("run.json", lambda one: edit(one, "token", "uvmp1.\x1b[2J", True), "token"),
-    "other errata": ("run.json", lambda one: edit(one, "errata", ["nothing"], True), "different errata"),
-    "no header": ("mmu.uvmp.jsonl", lambda one: change(one, first_line(one), b""), "mmu"),
+    "a token that is none": ("run.json", lambda path: edit(path, "token", "uvmp1.\x1b[2J", True), "token"),
+    "other errata": ("run.json", lambda path: edit(path, "errata", ["nothing"], True), "different errata"),
+    "no header": ("mmu.uvmp.jsonl", lambda path: change(path, first_line(path), b""), "mmu"),
     "two headers": ("mmu.uvmp.jsonl", doubled, "mmu.uvmp.jsonl:2: a second header"),
     "another header": (
         "mmu.uvmp.jsonl",
-        lambda one: change(one, b'"engine":"sim"', b'"engine":"sin"'),
+        lambda path: change(path, b'"engine":"sim"', b'"engine":"sin"'),
         "the file was changed",
     ),
-    "a record changed": ("memory.uvmp.jsonl", lambda one: change(one, b'"value":', b'"value":1'), "memory.uvmp.jsonl"),
-    "nseq changed": ("memory.uvmp.jsonl", lambda one: change(one, b'"nseq":7', b'"nseq":8'), "the file was changed"),
+    "a record changed": (
+        "memory.uvmp.jsonl",
+        lambda path: change(path, b'"value":', b'"value":1'),
+        "memory.uvmp.jsonl",
+    ),
+    "nseq changed": ("memory.uvmp.jsonl", lambda path: change(path, b'"nseq":7', b'"nseq":8'), "the file was changed"),
     "a journal less": ("mmu.uvmp.jsonl", Path.unlink, "mmu.uvmp.jsonl: the file is missing"),
-    "a journal more": ("swap_io2.uvmp.jsonl", lambda one: edit_none(one), "this machine has no such node"),
+    "a journal more": ("swap_io2.uvmp.jsonl", lambda path: edit_none(path), "this machine has no such node"),
     "no scenario": ("scenario.json", Path.unlink, "there is no scenario.json"),
-    "another machine": ("scenario.json", lambda one: change(one, b"frames: ", b"frames: 1"), "scenario.json"),
+    "another machine": ("scenario.json", lambda path: change(path, b"frames: ", b"frames: 1"), "scenario.json"),
     "another title": (
         "scenario.json",
-        lambda one: change(one, b"title: ", b"title: X"),
+        lambda path: change(path, b"title: ", b"title: X"),
         "scenario.json: the file was changed",
     ),
 }
@@ -164,7 +168,7 @@ def test_what_was_changed_is_told_and_not_replayed(damage: str, runs: dict[str, 
         file, act, says = DAMAGES[damage]
         act(run / file)
         pm = analyse(run)
-        assert not pm.complete and any(says in one for one in pm.warnings + pm.holes), (name, pm.warnings, pm.holes)
+        assert not pm.complete and any(says in text for text in pm.warnings + pm.holes), (name, pm.warnings, pm.holes)
         assert "The log is complete" not in render(pm)
         result = uvmp("replay", run)
         assert result.exit_code == Exit.LOG_INCOMPLETE, (name, result.output)
@@ -326,14 +330,14 @@ UNSAFE = set("\x1b\x07\r\u202e\u2066\x9b\u2028\ud800")
 def tame(result: Any) -> None:
     """Nothing reached the terminal raw, and no line is one that the text forged."""
     assert not UNSAFE & set(result.output), result.output
-    assert "\nb" not in result.output and not any(one.startswith("c\\x9b") for one in result.output.splitlines())
+    assert "\nb" not in result.output and not any(line.startswith("c\\x9b") for line in result.output.splitlines())
 
 
 def test_a_title_of_a_file_cannot_command_the_terminal_nor_forge_lines(tmp_path: Path) -> None:
     text = (CONFIGS / "scenarios" / "E1.yaml").read_text(encoding="utf-8")
     title = "title: " + json.dumps("first\nfinding: panic\nto repeat it:\nrm -rf /") + "\n"
     mine = tmp_path / "e.yaml"
-    mine.write_text(text.replace(next(one for one in text.splitlines(True) if one.startswith("title:")), title))
+    mine.write_text(text.replace(next(line for line in text.splitlines(True) if line.startswith("title:")), title))
     for command in (["run", mine, "--out", tmp_path / "run"], ["explore", mine], ["scenarios", "show", mine]):
         result = uvmp(*command)
         assert "first\\x0afinding: panic" in result.output and "\nrm -rf" not in result.output
@@ -359,8 +363,8 @@ def test_what_a_sealed_folder_says_is_shown_as_text(runs: dict[str, Path], tmp_p
         if isinstance(value, str):
             return EVIL
         if isinstance(value, dict):
-            return {**{key: evil(one) for key, one in value.items()}, EVIL: EVIL}
-        return [evil(one) for one in value] + [EVIL] if isinstance(value, list) else value
+            return {**{key: evil(part) for key, part in value.items()}, EVIL: EVIL}
+        return [evil(part) for part in value] + [EVIL] if isinstance(value, list) else value
 
     for key in body:
         if key in ("schema", "check"):
@@ -569,7 +573,7 @@ def hand_made(path: Path, records: list[dict[str, Any]], node: str = "memory") -
     """A folder with one journal, as big as a test wants it."""
     path.mkdir()
     header = {"event": "run.begin", "schema": "uvmp-log/1", "node": node, "nseq": 0, "run": "x"}
-    (path / f"{node}.uvmp.jsonl").write_text("".join(json.dumps(one) + "\n" for one in [header, *records]))
+    (path / f"{node}.uvmp.jsonl").write_text("".join(json.dumps(record) + "\n" for record in [header, *records]))
     return path
 
 
@@ -578,7 +582,7 @@ def stored(number: int, **more: Any) -> dict[str, Any]:
     return {**key, "obj": "anon:1#0", "field": "an_ref", "slot": 3, "value": number, **more}
 
 
-def found(number: int) -> dict[str, Any]:
+def a_finding(number: int) -> dict[str, Any]:
     finding = {"kind": "panic", "text": f"panic: {number}", "detector": "kassert"}
     return {"event": "finding", "node": "cpu0", "nseq": number, "ctx": "A", "n": 1, "at": 0, "finding": finding}
 
@@ -600,13 +604,16 @@ def costs(path: Path) -> tuple[int, float, str]:
 BIG: dict[str, tuple[Callable[[Path], object], str]] = {
     "a k of 8,000,000": (lambda to: hand_made(to, [stored(1, k=8_000_000)]), "7999999 missing in all"),
     "an n of 8,000,000": (lambda to: hand_made(to, [stored(1, n=8_000_000)]), "no run.json"),
-    "2,000 findings": (lambda to: hand_made(to, [found(one) for one in range(1, 2001)], "cpu0"), "a second finding"),
+    "2,000 findings": (
+        lambda to: hand_made(to, [a_finding(number) for number in range(1, 2001)], "cpu0"),
+        "a second finding",
+    ),
     "empty objects": (
-        lambda to: hand_made(to, [stored(one, x=[{}] * 6000) for one in range(1, 400)]),
+        lambda to: hand_made(to, [stored(number, x=[{}] * 6000) for number in range(1, 400)]),
         "more values in lists than any run has",
     ),
     "numbers": (
-        lambda to: hand_made(to, [stored(one, x=[1] * 100_000) for one in range(1, 120)]),
+        lambda to: hand_made(to, [stored(number, x=[1] * 100_000) for number in range(1, 120)]),
         "more values in lists than any run has",
     ),
     "a long schedule": (
@@ -632,7 +639,7 @@ def test_what_claims_to_be_large_costs_little(what: str, tmp_path: Path) -> None
 
 def test_a_sound_log_takes_what_it_has(tmp_path: Path) -> None:
     """The bounds are none for real runs: 20,000 records are all read, at less than half a kilobyte each."""
-    memory, _, said = costs(hand_made(tmp_path / "run", [stored(one) for one in range(1, 20_001)]))
+    memory, _, said = costs(hand_made(tmp_path / "run", [stored(number) for number in range(1, 20_001)]))
     assert "no run.json" in said and memory < 30, (memory, said)
     assert analyse(tmp_path / "run").records == 20_000
 
@@ -688,7 +695,7 @@ def test_a_scenario_cannot_show_what_is_elsewhere(tmp_path: Path) -> None:
     (home / "loop.yaml").symlink_to("loop.yaml")
     (home / "sub" / "own.yaml").write_text("{cpus: 2, frames: 24, swap_slots: 32}\n", encoding="utf-8")
     text = (CONFIGS / "scenarios" / "S3a.yaml").read_text(encoding="utf-8")
-    line = next(one for one in text.splitlines() if one.startswith("machine:"))
+    line = next(line for line in text.splitlines() if line.startswith("machine:"))
     for machine, says in {
         str(secret): "lies outside", "../secret.yaml": "lies outside", "./link.yaml": "lies outside",
         "./loop.yaml": "", "./none.yaml": "no such file", "/dev/zero": "lies outside", "./sub": "a folder",
@@ -729,8 +736,8 @@ def mutated(dice: random.Random, text: str) -> str:
     else:
         numbers = list(re.finditer(r"[A-Za-z0-9_.]+", lines[at]))
         if numbers:
-            one = dice.choice(numbers)
-            lines[at] = lines[at][: one.start()] + dice.choice(WORDS) + lines[at][one.end() :]
+            match = dice.choice(numbers)
+            lines[at] = lines[at][: match.start()] + dice.choice(WORDS) + lines[at][match.end() :]
     return "".join(lines)
 
 
@@ -814,9 +821,9 @@ def test_a_free_live_run_is_repeated_exactly_and_its_token_is_told_as_another_sc
     assert pm.complete and pm.replay == f"uvmp replay {out}" and f"uvmp replay {run.shortened}" == pm.shortened
     assert pm.schedule == [], "the deviations of the token are not those of this run"
     text, screen = render(pm), render_screen(pm)
-    for one in (text, screen):
-        assert one.index(pm.replay + "\n") < one.index(pm.shortened), "the exact one comes first"
-        assert "shorte" in one[: one.index(pm.shortened)].splitlines()[-2]
+    for output in (text, screen):
+        assert output.index(pm.replay + "\n") < output.index(pm.shortened), "the exact one comes first"
+        assert "shorte" in output[: output.index(pm.shortened)].splitlines()[-2]
     told = json.loads(uvmp("replay", out, "--json").stdout)
     assert told["equal"] and told["digest"]["kept"] == told["digest"]["sim"] == run.digest
     assert {json.loads(first_line(file))["run"] for file in out.glob("*.jsonl")} == {name}
@@ -829,7 +836,7 @@ def test_a_free_live_run_is_repeated_exactly_and_its_token_is_told_as_another_sc
 
 # -- what nobody stops for, and what is too much ---------------------------------------------------------
 
-OFF = [f"--detect={one}=off" for one in DETECTORS]
+OFF = [f"--detect={detector}=off" for detector in DETECTORS]
 
 
 @pytest.mark.parametrize(

@@ -270,7 +270,7 @@ def test_who_tries_again_does_so_when_there_is_something_new(bodies: list[Callab
     which does the same, is the same."""
     toy = Toy(things, {name: (cpu, body) for cpu, (name, body) in enumerate(zip("ABC", bodies, strict=False))})
     strategy, walk = Optimal(), Wander(1)
-    seen = Counter(hash(strategy.whole().names()) for found in brute.walked(toy.sim, strategy) if found is None)
+    seen = Counter(hash(strategy.whole().names()) for finding in brute.walked(toy.sim, strategy) if finding is None)
     assert set(seen.values()) == {1} and len(seen) == strategy.executions and strategy.redundant == 0
     walks = set()
     for _ in range(40 * len(seen)):

@@ -27,9 +27,9 @@ SHIPPED = scenario("S3a-shipped")
 
 def test_the_same_seed_finds_the_same_schedule() -> None:
     """A search that cannot be repeated cannot be reported."""
-    one, other = explore(race(), seed=3), explore(race(), seed=3)
-    assert one.token is not None and str(one.token) == str(other.token)
-    assert (one.schedules, one.deviations) == (other.schedules, other.deviations)
+    first, other = explore(race(), seed=3), explore(race(), seed=3)
+    assert first.token is not None and str(first.token) == str(other.token)
+    assert (first.schedules, first.deviations) == (other.schedules, other.deviations)
 
 
 def test_another_seed_searches_another_way() -> None:
@@ -38,53 +38,55 @@ def test_another_seed_searches_another_way() -> None:
 
 
 def test_a_search_stops_at_its_first_finding_and_says_when() -> None:
-    found = explore(SHIPPED)
-    assert found.finding is not None and found.finding.kind == "spin-forever"
-    assert 1 <= found.found_at == found.schedules <= SHIPPED.bound.schedules
+    result = explore(SHIPPED)
+    assert result.finding is not None and result.finding.kind == "spin-forever"
+    assert 1 <= result.found_at == result.schedules <= SHIPPED.bound.schedules
     assert (
-        found.token is not None
-        and found.token.scenario == "S3a-shipped"
-        and found.raw_deviations >= len(found.deviations) >= 1
+        result.token is not None
+        and result.token.scenario == "S3a-shipped"
+        and result.raw_deviations >= len(result.deviations) >= 1
     )
 
 
 def test_the_default_schedule_is_tried_first() -> None:
     """A defect that needs no luck has the empty token."""
-    found = explore(scenario("S3a"))
-    assert found.found_at == 1 and found.deviations == [] and found.token is not None and found.token.deviations == ()
+    result = explore(scenario("S3a"))
+    assert (
+        result.found_at == 1 and result.deviations == [] and result.token is not None and result.token.deviations == ()
+    )
 
 
 def test_a_search_without_a_finding_counts_what_it_did() -> None:
     """*Not seen in N schedules* is only worth something with N, and with the site reached."""
-    found = explore(SHIPPED.without_errata(), schedules=60)
-    assert found.finding is None and found.token is None and found.schedules == 60 and found.found_at == 0
-    assert found.sites["amap_cow_now.nanon-freed-locked"] > 0
-    assert found.operations > 20 * 1000 and found.seconds > 0
-    assert found.results["A"][0] == {"step": 0, "op": "fork", "result": 0, "into": None}
+    result = explore(SHIPPED.without_errata(), schedules=60)
+    assert result.finding is None and result.token is None and result.schedules == 60 and result.found_at == 0
+    assert result.sites["amap_cow_now.nanon-freed-locked"] > 0
+    assert result.operations > 20 * 1000 and result.seconds > 0
+    assert result.results["A"][0] == {"step": 0, "op": "fork", "result": 0, "into": None}
 
 
 def test_the_bound_of_the_scenario_is_the_default() -> None:
     small = replace(SHIPPED.without_errata(), bound=Bound("random", 1, 7))
-    found = explore(small)
-    assert (found.strategy, found.schedules) == ("random", 7)
+    result = explore(small)
+    assert (result.strategy, result.schedules) == ("random", 7)
 
 
 def test_racy_fields_are_collected_over_all_executions() -> None:
-    found = explore(scenario("litmus-mp"), schedules=3)
-    assert "litmus.value" in found.racy
+    result = explore(scenario("litmus-mp"), schedules=3)
+    assert "litmus.value" in result.racy
 
 
 def test_findings_that_are_only_noted_are_counted_by_signature() -> None:
-    found = explore(scenario("S3a").with_detect({"lockdebug": "note", "deadlock": "note"}), schedules=5)
-    assert any(key.startswith("locked-anon-freed amap_cow_now anon") for key in found.notes)
+    result = explore(scenario("S3a").with_detect({"lockdebug": "note", "deadlock": "note"}), schedules=5)
+    assert any(key.startswith("locked-anon-freed amap_cow_now anon") for key in result.notes)
 
 
 def test_ctrl_c_ends_a_search_with_what_it_has() -> None:
     def impatient(result: Exploration) -> None:
         raise KeyboardInterrupt
 
-    found = explore(SHIPPED.without_errata(), schedules=1_000_000, progress=impatient)
-    assert found.interrupted and 0 < found.schedules < 1_000_000 and found.finding is None
+    searched = explore(SHIPPED.without_errata(), schedules=1_000_000, progress=impatient)
+    assert searched.interrupted and 0 < searched.schedules < 1_000_000 and searched.finding is None
 
 
 def test_progress_is_told_as_it_goes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,13 +114,19 @@ def test_what_a_search_counts_is_what_its_executions_were(monkeypatch: pytest.Mo
         sites.update(sim.sites)
         points.append(sim.points)
         operations += sim.steps
-    found = search(played, "random", 2, 5)
-    assert (found.sites, found.points, found.operations) == (dict(sites), max(points), operations)
+    result = search(played, "random", 2, 5)
+    assert (result.sites, result.points, result.operations) == (dict(sites), max(points), operations)
     assert points[-1] < max(points), "the longest one, not the last"
-    assert found.racy == racy and found.results == sim.results and found.scenario is played
-    assert (found.strategy, found.seed, found.schedules, found.found_at) == ("random", 2, 5, 0)
-    assert (found.finding, found.token, found.deviations, found.outcome, found.seen) == (None, None, [], None, None)
-    assert not found.interrupted and found.raw_deviations == 0 and found.notes == {}
+    assert result.racy == racy and result.results == sim.results and result.scenario is played
+    assert (result.strategy, result.seed, result.schedules, result.found_at) == ("random", 2, 5, 0)
+    assert (result.finding, result.token, result.deviations, result.outcome, result.seen) == (
+        None,
+        None,
+        [],
+        None,
+        None,
+    )
+    assert not result.interrupted and result.raw_deviations == 0 and result.notes == {}
 
 
 def test_a_strategy_that_was_made_is_used_as_it_is() -> None:
@@ -146,13 +154,13 @@ class Thrice(Stay):
 
 def test_a_search_whose_strategy_has_nothing_left_to_try_is_over() -> None:
     """The default schedule comes before."""
-    for found in (search(race(), Thrice()), explore(race(), Thrice())):
-        assert (found.strategy, found.schedules, found.finding, found.interrupted) == ("Thrice", 4, None, False)
+    for result in (search(race(), Thrice()), explore(race(), Thrice())):
+        assert (result.strategy, result.schedules, result.finding, result.interrupted) == ("Thrice", 4, None, False)
 
 
 def test_no_schedule_at_all_is_a_bound_too() -> None:
-    found = search(race(), schedules=0)
-    assert (found.schedules, found.results, found.operations) == (0, {}, 0)
+    result = search(race(), schedules=0)
+    assert (result.schedules, result.results, result.operations) == (0, {}, 0)
     assert search(race(), schedules=1).schedules == 1
 
 
@@ -168,25 +176,25 @@ def test_at_the_finer_granularity_there_are_more_points() -> None:
 
 def test_results_that_are_not_expected_are_kept_from_their_first_execution() -> None:
     """With the schedule as it was found, and the finding as that execution had it."""
-    found = search(race(), seed=1)
-    assert found.finding is not None and found.seen is not None and found.token is None
-    assert found.seen.signature == found.finding.signature
-    first = search(race(), seed=1, schedules=found.found_at)
-    assert first.schedules == first.found_at == found.found_at and first.deviations == found.deviations
-    assert search(race(), seed=1, schedules=found.found_at - 1).finding is None
-    assert found.raw_deviations == len(found.deviations) > 0
-    assert found.results["B"][0]["result"] == 0
-    assert explore(race(), seed=1).found_at == found.found_at
+    result = search(race(), seed=1)
+    assert result.finding is not None and result.seen is not None and result.token is None
+    assert result.seen.signature == result.finding.signature
+    first = search(race(), seed=1, schedules=result.found_at)
+    assert first.schedules == first.found_at == result.found_at and first.deviations == result.deviations
+    assert search(race(), seed=1, schedules=result.found_at - 1).finding is None
+    assert result.raw_deviations == len(result.deviations) > 0
+    assert result.results["B"][0]["result"] == 0
+    assert explore(race(), seed=1).found_at == result.found_at
     sim, walk, often = Sim(*prepare(race()), set()), RandomWalk(1), 0
     for strategy in (Stay(), *[walk] * 59):
         sim.execute(strategy)
         often += sim.results["B"][0]["result"] == 0
-    assert found.notes == {"unexpected-result r": often} and often > 1
+    assert result.notes == {"unexpected-result r": often} and often > 1
 
 
 def test_what_is_not_seen_again_when_it_is_recorded_is_no_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     """An unrecorded execution is approximate: the search goes on until one holds."""
-    found = search(SHIPPED)
+    result = search(SHIPPED)
     asked: list[list[Deviation]] = []
 
     def twice(played: Scenario, deviations: list[Deviation]) -> Outcome:
@@ -196,17 +204,17 @@ def test_what_is_not_seen_again_when_it_is_recorded_is_no_finding(monkeypatch: p
 
     monkeypatch.setattr("cluster.search.explore.replay", twice)
     later = search(SHIPPED)
-    assert asked[0] == found.deviations and found.found_at < later.found_at == later.schedules
+    assert asked[0] == result.deviations and result.found_at < later.found_at == later.schedules
     assert later.finding is not None and later.deviations == asked[1]
 
 
 def test_a_schedule_that_was_shortened_too_far_is_not_shortened(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is shown has been seen when it was recorded."""
     monkeypatch.setattr("cluster.search.explore.minimize", lambda sim, finding, deviations: [])
-    found = explore(SHIPPED)
-    assert found.finding is not None and found.token is not None
-    assert found.token.deviations == tuple(found.deviations) and len(found.deviations) == found.raw_deviations > 1
-    assert replay(SHIPPED, found.deviations).finding == found.finding
+    result = explore(SHIPPED)
+    assert result.finding is not None and result.token is not None
+    assert result.token.deviations == tuple(result.deviations) and len(result.deviations) == result.raw_deviations > 1
+    assert replay(SHIPPED, result.deviations).finding == result.finding
 
 
 def test_ctrl_c_while_a_schedule_is_shortened_leaves_it_as_it_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,8 +222,8 @@ def test_ctrl_c_while_a_schedule_is_shortened_leaves_it_as_it_was_found(monkeypa
         raise KeyboardInterrupt
 
     monkeypatch.setattr("cluster.search.explore.minimize", impatient)
-    found = explore(SHIPPED)
-    assert found.interrupted and found.token is not None and len(found.deviations) == found.raw_deviations
+    result = explore(SHIPPED)
+    assert result.interrupted and result.token is not None and len(result.deviations) == result.raw_deviations
 
 
 class Clock:
@@ -234,11 +242,11 @@ def test_progress_is_told_about_ten_times_a_second(tick: float, told: int, monke
     """With the seconds so far; after each execution the clock is looked at once."""
     monkeypatch.setattr("cluster.search.explore.monotonic", Clock(tick))
     seen: list[tuple[int, float]] = []
-    found = search(
+    searched = search(
         race("{finding: none}"), schedules=10, progress=lambda result: seen.append((result.schedules, result.seconds))
     )
     assert len(seen) == told and all(seconds == schedules * tick for schedules, seconds in seen)
-    assert found.seconds == 11 * tick
+    assert searched.seconds == 11 * tick
 
 
 # -- results that the scenario does not expect -------------------------------------------
@@ -262,20 +270,20 @@ def mine(expect: str) -> Scenario:
 @pytest.mark.parametrize("expect", ["{finding: none, results: {r: 1}}", "{finding: none, never: [{r: 0}]}"])
 def test_results_that_the_scenario_does_not_expect_are_a_finding_with_a_token(expect: str) -> None:
     made = mine(expect)
-    found = explore(made)
-    assert found.finding is not None and found.token is not None
-    assert (found.finding.kind, found.finding.subject, found.finding.context) == ("unexpected-result", "r", "B")
-    assert 1 < found.found_at < found.schedules == 60, "a later schedule might have a finding of the kernel's"
-    assert 1 <= len(found.deviations) <= found.raw_deviations
-    assert found.results["B"][0]["result"] == 0 and found.notes["unexpected-result r"] > 1
-    again = replay(made, list(parse(str(found.token)).deviations))
-    assert again.finding is not None and again.finding.as_dict() == found.finding.as_dict()
-    assert made.outcome() is not None and made.outcome().check(found.finding, {})  # type: ignore[union-attr]
+    result = explore(made)
+    assert result.finding is not None and result.token is not None
+    assert (result.finding.kind, result.finding.subject, result.finding.context) == ("unexpected-result", "r", "B")
+    assert 1 < result.found_at < result.schedules == 60, "a later schedule might have a finding of the kernel's"
+    assert 1 <= len(result.deviations) <= result.raw_deviations
+    assert result.results["B"][0]["result"] == 0 and result.notes["unexpected-result r"] > 1
+    again = replay(made, list(parse(str(result.token)).deviations))
+    assert again.finding is not None and again.finding.as_dict() == result.finding.as_dict()
+    assert made.outcome() is not None and made.outcome().check(result.finding, {})  # type: ignore[union-attr]
 
 
 def test_every_result_as_expected_is_no_finding() -> None:
-    found = explore(mine("{finding: none, results: {r: {any_of: [0, 1]}}}"))
-    assert found.finding is None and found.notes == {} and found.schedules == 60
+    result = explore(mine("{finding: none, results: {r: {any_of: [0, 1]}}}"))
+    assert result.finding is None and result.notes == {} and result.schedules == 60
 
 
 def test_unexpected_results_do_not_hide_a_finding_that_comes_later() -> None:
@@ -286,15 +294,15 @@ def test_unexpected_results_do_not_hide_a_finding_that_comes_later() -> None:
     text = f"{text[:start]}  with_errata: {{finding: none, results: {{r0: 99}}}}\n{text[end:]}"
     made = load_scenario(text, "s.yaml")
     assert explore(made, schedules=1).finding.kind == "unexpected-result"  # type: ignore[union-attr]
-    found, again = explore(made), explore(made)
-    assert found.finding is not None and found.finding.kind == "spin-forever" and found.found_at > 1
-    assert found.notes["unexpected-result r0"] > 0 and str(found.token) == str(again.token)
+    first, again = explore(made), explore(made)
+    assert first.finding is not None and first.finding.kind == "spin-forever" and first.found_at > 1
+    assert first.notes["unexpected-result r0"] > 0 and str(first.token) == str(again.token)
 
 
 @pytest.mark.parametrize(("level", "notes"), [("note", 1), ("off", 0)])
 def test_who_does_not_want_it_switches_its_detector_off(level: str, notes: int) -> None:
-    found = explore(mine("{finding: none, results: {r: 5}}").with_detect({"results": level}), schedules=3)
-    assert found.finding is None and len(found.notes) == notes
+    result = explore(mine("{finding: none, results: {r: 5}}").with_detect({"results": level}), schedules=3)
+    assert result.finding is None and len(result.notes) == notes
 
 
 def test_no_scenario_can_expect_it() -> None:

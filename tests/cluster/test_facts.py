@@ -55,8 +55,8 @@ class Fact(Struct, kind=251):
 def test_every_kind_of_finding_has_a_detector_and_is_explained_in_the_report(kind: str, tmp_path: Path) -> None:
     about = FINDINGS[kind]
     assert about.detector in DETECTORS and len(about.meaning.split()) > 5
-    found = {**SPINS, "kind": kind, "detector": about.detector}
-    pm = analyse(locked_anon().write(tmp_path / "run", {"finding": found}))
+    finding = {**SPINS, "kind": kind, "detector": about.detector}
+    pm = analyse(locked_anon().write(tmp_path / "run", {"finding": finding}))
     assert f"({about.meaning})" in " ".join(render(pm, 100).split())
 
 
@@ -81,23 +81,23 @@ def test_a_field_that_was_not_set_is_told_by_its_declared_type() -> None:
     assert is_number("fact", "f_size") and shown("fact", "f_size", None) == "unset"
     assert not is_number("fact", "f_peer") and shown("fact", "f_peer", None) == "NULL"
     for kind in KIND_NAMES.values():
-        for name, one in kind.fields.items():
+        for name, declared in kind.fields.items():
             said = shown(kind.kind_name, name, None)
-            assert said == ("unset" if one.type == "int" else "NULL"), f"{kind.kind_name}.{name}"
+            assert said == ("unset" if declared.type == "int" else "NULL"), f"{kind.kind_name}.{name}"
 
 
 def test_a_link_or_an_array_s_address_tells_nothing_and_a_pointer_does() -> None:
     story = Story().run("0A")
-    slots = {name: one.slot for name, one in Fact.fields.items()}
+    slots = {name: field.slot for name, field in Fact.fields.items()}
     for name, value in (("f_list", "fact:2#0"), ("f_array", "factarray:1#0"), ("f_peer", "fact:3#0"), ("f_size", 4)):
         story.op("0A", "store", "memory", obj="fact:1#0", field=name, slot=slots[name], value=value)
     assert FactArray.element is not None
     slot = FactArray.element.slot + 5
     story.op("0A", "store", "memory", obj="factarray:1#0", field="[]", slot=slot, value="fact:3#0")
     machine = machine_of(story)
-    found = by_object(machine)
-    assert set(found) == {"fact:1", "fact:3"}
-    told = report("fact:1", machine.steps.some(found["fact:1"]), machine)
+    steps = by_object(machine)
+    assert set(steps) == {"fact:1", "fact:3"}
+    told = report("fact:1", machine.steps.some(steps["fact:1"]), machine)
     assert [text for line in told.history for text in line.items] == [
         "f_peer = fact:3#0",
         "f_size = 4",
@@ -123,13 +123,15 @@ def test_a_new_struct_needs_no_second_place() -> None:
         Fact.at(0).lk.lock()
 
     toy = Toy(filling, {"A": (0, holding), "B": (1, racing)}, {"lockdebug": "off"})
-    found = toy.run(Script("A", "A", "B", "B"), record=True)
-    assert found is not None and (found.kind, found.subject) == ("data-race", "fact:0")
+    finding = toy.run(Script("A", "A", "B", "B"), record=True)
+    assert finding is not None and (finding.kind, finding.subject) == ("data-race", "fact:0")
     assert [note.kind for note in toy.sim.notes] == [] and toy.sim.journals is not None
     toy = Toy(filling, {"A": (0, holding), "B": (1, racing)}, {"lockdebug": "off", "race": "off"})
-    found = toy.run(Script("A", "A", "B", "B"), record=True)
-    assert found is not None and (found.kind, found.subject) == ("spin-forever", "fact:0")
-    machine = Machine().apply_all(in_order({name: one.records for name, one in toy.sim.journals.items()}).records)
+    finding = toy.run(Script("A", "A", "B", "B"), record=True)
+    assert finding is not None and (finding.kind, finding.subject) == ("spin-forever", "fact:0")
+    machine = Machine().apply_all(
+        in_order({name: journal.records for name, journal in toy.sim.journals.items()}).records
+    )
     history = by_object(machine)
     told = report("fact:0", machine.steps.some(history["fact:0"]), machine)
     assert told.fields["f_size"] in ("4", "5")
@@ -205,7 +207,9 @@ def test_verdict_and_postmortem_know_the_same_waits(name: str) -> None:
     sim = Sim(machine, image)
     sim.execute(Deviate(searched(name).deviations), record=True)
     assert sim.journals is not None
-    told = Graph(Machine().apply_all(in_order({node: one.records for node, one in sim.journals.items()}).records), {})
+    told = Graph(
+        Machine().apply_all(in_order({node: journal.records for node, journal in sim.journals.items()}).records), {}
+    )
     facts, waiting = told.graph.facts, waits_of(machine.state(), snapshot_of(machine.state()))
     assert {ctx: (wait.kind, wait.what) for ctx, wait in facts.waits.items()} == {
         ctx: (wait.kind, wait.what) for ctx, wait in waiting.waits.items()
@@ -225,10 +229,10 @@ def test_provenance_follows_whatever_brings_words_into_a_frame_or_out_of_it() ->
 def test_every_field_that_is_called_like_a_link_is_declared_as_one() -> None:
     """So that whoever adds a list to a struct of the kernel cannot forget it."""
     ends = ("next", "prev", "first", "last", "nxt")
-    for kind in (one for one in KIND_NAMES.values() if one.__module__.startswith("shared.")):
-        for name, one in kind.fields.items():
+    for kind in (kind for kind in KIND_NAMES.values() if kind.__module__.startswith("shared.")):
+        for name, declared in kind.fields.items():
             if name.rsplit("_", maxsplit=1)[-1] in ends:
-                assert one.link and is_layout(kind.kind_name, name), f"{kind.kind_name}.{name}"
+                assert declared.link and is_layout(kind.kind_name, name), f"{kind.kind_name}.{name}"
 
 
 def test_the_nodes_own_contexts_idle_by_the_table_of_operations() -> None:
@@ -254,7 +258,7 @@ def test_whatever_names_a_frame_touches_its_page() -> None:
 
 def touched(story: Story, name: str, page_size: int = 64) -> list[str]:
     machine = Machine(page_size, lambda va: f"<{va}>").apply_all(
-        in_order({node: one.records for node, one in story.journals.items()}).records
+        in_order({node: journal.records for node, journal in story.journals.items()}).records
     )
     return [item(step, machine) for step in machine.steps.some(by_object(machine).get(name, ()))]
 

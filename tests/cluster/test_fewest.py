@@ -45,9 +45,9 @@ def failing(program: Program) -> tuple[Scenario, Finding, list[Deviation]]:
     """A schedule of a random walk, with all its deviations."""
     scenario = program.scenario()
     for seed in range(20):
-        found = search(scenario, RandomWalk(seed), schedules=500)
-        if found.finding is not None and sum(one.kind == "point" for one in found.deviations) > 3:
-            return scenario, found.finding, found.deviations
+        result = search(scenario, RandomWalk(seed), schedules=500)
+        if result.finding is not None and sum(deviation.kind == "point" for deviation in result.deviations) > 3:
+            return scenario, result.finding, result.deviations
     raise AssertionError("no random walk has had it with many preemptions")
 
 
@@ -57,7 +57,7 @@ def test_another_schedule_needs_fewer_preemptions_and_none_needs_less_than_that(
     scenario, finding, deviations = failing(program)
     known = fewest(scenario, finding, deviations)
     assert known.preemptions == known.least == needs < len(deviations) and known.proved
-    assert sum(one.kind == "point" for one in known.deviations) == needs
+    assert sum(deviation.kind == "point" for deviation in known.deviations) == needs
     again = fewest(scenario, finding, known.deviations)
     assert again.deviations == known.deviations and again.proved, "it is proved again, by what does not have it"
 

@@ -120,11 +120,11 @@ def test_every_example_of_every_help_runs(
     if words == ["attach"]:
         for line in ("uvmp boot laptop", "uvmp boot S3a-shipped --session s3a"):
             run_example(line, token)
-    found = examples(words)
-    assert found, "a --help without an example"
-    assert not [line for line in found if "uvmp1." in line]
+    commands = examples(words)
+    assert commands, "a --help without an example"
+    assert not [line for line in commands if "uvmp1." in line]
     try:
-        for line in found:
+        for line in commands:
             if not needs_live(line) and not any(word in line for word in ELSEWHERE):
                 few = "--programs 1" if "fuzz" in words else "--schedules 20"
                 run_example(re.sub(r"--time \w+|(?<=runs/fix)", f" {few}", line), token)
@@ -499,7 +499,7 @@ def test_one_schedule_is_not_some_schedules() -> None:
 # -- signals ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda one: one.name)
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda signal_: signal_.name)
 def test_every_signal_that_ends_a_search_tells_what_it_knows(by: signal.Signals) -> None:
     code, out, err = interrupted_at("explored ", "explore", "E1", "--fixed", "--schedules", "1000000", by=by)
     assert code == Exit.INTERRUPTED
@@ -606,7 +606,7 @@ def test_a_ray_that_does_not_start_is_started_once_more(
                 stack.enter_context(session)
         assert len(ray.started) == starts
         assert [("_temp_dir" in options) for options in ray.started] == [address is None] * starts
-    assert len(told) == (starts - 1) and all("; trying again in 0 s" in one for one in told)
+    assert len(told) == (starts - 1) and all("; trying again in 0 s" in note for note in told)
     assert ray.shutdowns == starts and list(place.iterdir()) == []
     assert signal.getsignal(signal.SIGTERM) == handler
     assert ray._private.services.ConsolePopen is subprocess.Popen

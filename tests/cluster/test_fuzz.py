@@ -328,12 +328,12 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_merging_two_corpora_shows_what_both_have_shown(whole: Path, tmp_path: Path) -> None:
     other = hunt(order("other", 6, out=tmp_path / "other")).corpus
-    one = hunt(order("whole", 14, out=whole)).corpus
+    corpus = hunt(order("whole", 14, out=whole)).corpus
     both = order("both", 0, out=tmp_path / "both", merge=(whole, tmp_path / "other"))
     result = hunt(both)
-    assert result.corpus.sights >= one.sights | other.sights
+    assert result.corpus.sights >= corpus.sights | other.sights
     assert {entry.origin for entry in result.corpus.entries} == {MERGED}
-    assert result.programs == len(one.members) + len(other.members)
+    assert result.programs == len(corpus.members) + len(other.members)
     assert hunt(both).programs == 0, "they are merged already"
     with pytest.raises(UserMistake, match="is no corpus"):
         hunt(order("both", 0, out=tmp_path / "both", merge=(tmp_path / "nowhere",)))
@@ -343,7 +343,7 @@ def test_merging_two_corpora_shows_what_both_have_shown(whole: Path, tmp_path: P
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Hunt, Path]]:
+def hunted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Hunt, Path]]:
     """A hunt for two errata, which goes on behind each finding."""
     folder = tmp_path_factory.mktemp("found") / "corpus"
     features = frozenset(("memory", "map", "fork", "free", "loan"))
@@ -351,8 +351,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Hunt, Path
 
 
 @pytest.mark.long
-def test_findings_are_told_apart_by_what_causes_them(found: tuple[Hunt, Path]) -> None:
-    result, folder = found
+def test_findings_are_told_apart_by_what_causes_them(hunted: tuple[Hunt, Path]) -> None:
+    result, folder = hunted
     causes = [written.cause for written in result.findings]
     assert {cause.errata for cause in causes} == {(erratum,) for erratum in ERRATA_OF_TWO}
     assert len(set(causes)) == len(causes) == len(list((folder / "findings").iterdir()))
@@ -361,8 +361,8 @@ def test_findings_are_told_apart_by_what_causes_them(found: tuple[Hunt, Path]) -
 
 
 @pytest.mark.long
-def test_a_finding_is_cut_down_to_a_file_and_a_token_that_show_it(found: tuple[Hunt, Path]) -> None:
-    result, folder = found
+def test_a_finding_is_cut_down_to_a_file_and_a_token_that_show_it(hunted: tuple[Hunt, Path]) -> None:
+    result, folder = hunted
     for written in result.findings:
         file = folder / written.file
         program = read(file.read_text(), str(file))
@@ -423,15 +423,15 @@ def test_what_the_command_does_not_know_is_told_in_words(args: tuple[str, ...], 
 @pytest.mark.wide
 def test_rediscovery_tells_what_was_found_and_why_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rediscovery, "FILE", tmp_path / "table.md")
-    found, costs = "amap_unref.amap-unlocked", next(erratum for erratum in ERRATA if not ERRATA[erratum].findings)
-    once = CliRunner().invoke(rediscovery.main, ["--cap", "60", found])
+    seen, costs = "amap_unref.amap-unlocked", next(erratum for erratum in ERRATA if not ERRATA[erratum].findings)
+    once = CliRunner().invoke(rediscovery.main, ["--cap", "60", seen])
     assert once.exit_code == 0 and "1 of 1" in once.stderr, once.output
     row = rediscovery.measure(costs, 0.1)
     rows = rediscovery.read((tmp_path / "table.md").read_text())
-    assert list(rows) == [found] and rows[found].found and rows[found].site > 0
-    assert not row.found and "only costs" in row.why
+    assert list(rows) == [seen] and rows[seen].finding and rows[seen].site > 0
+    assert not row.finding and "only costs" in row.why
     both = rediscovery.table({**rows, costs: row})
     assert rediscovery.table(rediscovery.read(both)) == both
     assert f"Found: 1 of 2 measured, of {len(ERRATA)} in the catalogue; cap 0.1 to 60 seconds." in both
-    again = CliRunner().invoke(rediscovery.main, ["--cap", "60", found])
+    again = CliRunner().invoke(rediscovery.main, ["--cap", "60", seen])
     assert again.exit_code == 0 and not again.stderr, "it is not measured again"

@@ -46,7 +46,7 @@ class Told(Story):
 
 def last(story: Story, page_size: int = 0) -> tuple[Any, Machine]:
     """The last step of a story, and the machine that it leaves."""
-    records = in_order({node: one.records for node, one in story.journals.items()}).records
+    records = in_order({node: journal.records for node, journal in story.journals.items()}).records
     machine = Machine(page_size).apply_all(records)
     return machine.steps[len(machine.steps) - 1], machine
 
@@ -143,7 +143,7 @@ def test_io_concerns_its_swap_slots_and_its_pages() -> None:
 
 def test_a_file_with_a_cluster_without_end_is_bounded() -> None:
     many = touched(Told().did("swap_put", "mmu", slot=1, frames=["x"] * (MAX_FRAMES + 5)))
-    assert many == {f"slot:{one}" for one in range(1, MAX_FRAMES + 1)}
+    assert many == {f"slot:{number}" for number in range(1, MAX_FRAMES + 1)}
 
 
 def test_a_slot_is_concerned_when_it_is_given_and_when_it_is_taken_away() -> None:
@@ -211,7 +211,7 @@ def test_a_step_of_a_program_is_told_by_the_scenarios_places() -> None:
         ("odd", "begins mlock"),
     ):
         story = Story().run("0A").event("0A", "call", op="mlock", args=args)
-        records = in_order({node: one.records for node, one in story.journals.items()}).records
+        records = in_order({node: journal.records for node, journal in story.journals.items()}).records
         machine = Machine(0, "<{}>".format).apply_all(records)
         assert item(machine.steps[1], machine) == words
 
@@ -230,14 +230,14 @@ def test_what_one_call_did_in_a_row_is_one_line() -> None:
     machine = machine_of(story)
     wanted = by_object(machine)["anon:5"]
     rows = lines(machine.steps.some(wanted), machine)
-    assert [(one.ctx, one.cpu, one.first, one.last, one.fn, one.caller, one.ns) for one in rows] == [
+    assert [(row.ctx, row.cpu, row.first, row.last, row.fn, row.caller, row.ns) for row in rows] == [
         ("0A", "cpu0", 2, 3, "uvm_fault", "trap", [2, 3]),
         ("1B", "cpu1", 2, 2, "", "", [2]),
         ("0A", "cpu0", 4, 4, "uvm_fault", "trap", [4]),
     ]
     assert rows[0].items == ["anon:5.an_ref = 1", "anon:5.an_ref = 2 (was 1)"]
-    assert [one.where for one in rows] == ["uvm_fault < trap", "user mode", "uvm_fault < trap"]
-    assert [(one.finding, one.key, one.gap, one.times, one.telling) for one in rows] == [(False, -1, 0, 0, [])] * 3
+    assert [row.where for row in rows] == ["uvm_fault < trap", "user mode", "uvm_fault < trap"]
+    assert [(row.finding, row.key, row.gap, row.times, row.telling) for row in rows] == [(False, -1, 0, 0, [])] * 3
 
 
 def test_the_same_function_called_again_is_another_line() -> None:
@@ -254,7 +254,7 @@ def test_a_finding_and_a_programs_step_begin_a_line() -> None:
     story.event("0A", "finding", finding={"text": "panic: none"})
     machine = machine_of(story)
     rows = lines(machine.steps, machine)
-    assert [(one.items, one.finding) for one in rows] == [
+    assert [(row.items, row.finding) for row in rows] == [
         (["gets the CPU", "anon:5.an_ref = 1"], False),
         (["begins mlock"], False),
         (["*** finding: panic: none"], True),

@@ -34,17 +34,17 @@ def test_a_schedule_is_every_nodes_order_and_every_processors() -> None:
     schedule = schedule_of(recorded.journals, scene)
     assert sum(len(order.contexts) for order in schedule.processors.values()) == recorded.operations
     local = [
-        one
+        record
         for records in recorded.journals.values()
-        for one in records
-        if one["event"] in ("run", "userret", "intr", "iret")
+        for record in records
+        if record["event"] in ("run", "userret", "intr", "iret")
     ]
     assert sum(map(len, schedule.nodes.values())) + len(local) == recorded.operations
     assert schedule.processors["cpu0"].contexts[0] == "A" and schedule.nodes["memory"][0].n >= 1
     for names, events, _ in schedule.processors.values():
         assert len(events) == len(names) + 1
     events = sum(sum(events) for _, events, _ in schedule.processors.values())
-    assert events == sum("k" not in one for records in recorded.journals.values() for one in records)
+    assert events == sum("k" not in record for records in recorded.journals.values() for record in records)
 
 
 # -- runs ----------------------------------------------------------------------------------------
@@ -124,11 +124,10 @@ def test_a_free_run_meets_the_shipped_race(live_machine: Boot) -> None:
     """Real concurrency, no schedule: the anon freed locked is met, and told as in sim."""
     scene = scenario("S3a-shipped")
     machine = live_machine(scene)
-    found = next(
-        (run.finding for run in (machine.run(seed=seed) for seed in range(20)) if run.finding is not None), None
-    )
-    assert found is not None, "not once in twenty runs"
-    assert scene.expect.with_errata.check(found, {}) is None
+    findings = (machine.run(seed=seed).finding for seed in range(20))
+    finding = next((finding for finding in findings if finding is not None), None)
+    assert finding is not None, "not once in twenty runs"
+    assert scene.expect.with_errata.check(finding, {}) is None
 
 
 @live
@@ -148,7 +147,7 @@ def test_notes_and_sites_are_added_up_over_the_actors(live_machine: Boot) -> Non
     scene = scenario("S3a").with_detect({"lockdebug": "note"})
     wanted = replay(scene, [])
     run = live_machine(scene).run(follow=wanted.journals)
-    assert [one.as_dict() for one in run.notes] == [one.as_dict() for one in wanted.notes] != []
+    assert [note.as_dict() for note in run.notes] == [note.as_dict() for note in wanted.notes] != []
     assert run.sites == wanted.sites and run.counters == wanted.counters
 
 
@@ -157,7 +156,8 @@ def test_notes_and_sites_are_added_up_over_the_actors(live_machine: Boot) -> Non
 
 def changed(scene: Any, change: Callable[[list[dict[str, Any]]], None]) -> Any:
     journals = {
-        node: [dict(one) for one in records] for node, records in run_recorded(scene, RandomWalk(0)).journals.items()
+        node: [dict(record) for record in records]
+        for node, records in run_recorded(scene, RandomWalk(0)).journals.items()
     }
     change(journals["lock_manager"])
     return journals
@@ -169,7 +169,7 @@ def test_another_operation_than_the_schedule_says_is_diverged(live_machine: Boot
     scene = scenario("E1").without_errata()
 
     def other_kind(records: list[dict[str, Any]]) -> None:
-        next(one for one in records if one["event"] == "unlock" and one["ctx"] == "A")["event"] = "wakeup"
+        next(record for record in records if record["event"] == "unlock" and record["ctx"] == "A")["event"] = "wakeup"
 
     machine = live_machine(scene)
     with pytest.raises(Diverged) as caught:
@@ -189,7 +189,7 @@ def test_a_step_that_never_comes_is_diverged(live_machine: Boot, monkeypatch: py
     scene = scenario("E1").without_errata()
 
     def never(records: list[dict[str, Any]]) -> None:
-        next(one for one in records if one["event"] == "unlock" and one["ctx"] == "A")["n"] += 100_000
+        next(record for record in records if record["event"] == "unlock" and record["ctx"] == "A")["n"] += 100_000
 
     with pytest.raises(Diverged, match=r"to perform operation \d+ of \w+; found no node admits an operation"):
         live_machine(scene).run(follow=changed(scene, never))

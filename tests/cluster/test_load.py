@@ -284,7 +284,7 @@ def test_an_operation_of_a_processor_that_the_machine_does_not_have_is_told(fold
         journal(folder / "memory.uvmp.jsonl", stored(1, cpu=cpu))
         seal(folder)
         says = f"memory.uvmp.jsonl:2: torn or corrupt line (an operation of {cpu}, which this machine does not have)"
-        assert [one.split(";")[0] for one in load(folder).torn] == ([says] if wrong else [])
+        assert [text.split(";")[0] for text in load(folder).torn] == ([says] if wrong else [])
 
 
 def test_the_last_line_may_be_torn(tmp_path: Path) -> None:
@@ -294,14 +294,14 @@ def test_the_last_line_may_be_torn(tmp_path: Path) -> None:
     assert told == f"memory.uvmp.jsonl:3: torn or corrupt line (no end of line){stopped}"
     (told,) = torn(tmp_path, stored(1), end="{\n")
     assert told.startswith("memory.uvmp.jsonl:3: torn or corrupt line (Expecting") and told.endswith(stopped)
-    assert not any(stopped in one for one in torn(tmp_path, [1], end="{\n"))  # type: ignore[arg-type]
-    assert not any(stopped in one for one in torn(tmp_path, [1], stored(1)))  # type: ignore[arg-type]
+    assert not any(stopped in text for text in torn(tmp_path, [1], end="{\n"))  # type: ignore[arg-type]
+    assert not any(stopped in text for text in torn(tmp_path, [1], stored(1)))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("bad", "more"), [(3, []), (4, ["memory.uvmp.jsonl: 1 more lines cannot be read"])])
 def test_of_many_bad_lines_three_are_told(bad: int, more: list[str], tmp_path: Path) -> None:
     told = torn(tmp_path, *[{}] * bad)
-    assert [one.split(":")[1] for one in told[:3]] == ["2", "3", "4"] and told[3:] == more
+    assert [text.split(":")[1] for text in told[:3]] == ["2", "3", "4"] and told[3:] == more
 
 
 def test_a_journal_needs_its_header_in_its_first_line(tmp_path: Path) -> None:
@@ -344,10 +344,10 @@ def test_what_a_file_says_is_told_within_bounds(folder: Path) -> None:
     (folder / "run.json").write_text(json.dumps({"schema": LONG}))
     (folder / "scenario.json").write_text(json.dumps({**SCENE, "file": LONG, "text": f"id: [{LONG[1:]}\n"}))
     run = load(folder)
-    told = {one.split(":")[0] for one in run.torn}
+    told = {text.split(":")[0] for text in run.torn}
     assert told == {"run.json", "scenario.json", "memory.uvmp.jsonl", "cpu0.uvmp.jsonl", "mmu.uvmp.jsonl"}
-    assert all("\x1b" not in one for one in run.torn)
-    assert [one for one in run.torn if len(one) > (330 if one.startswith("scenario") else 180)] == []
+    assert all("\x1b" not in text for text in run.torn)
+    assert [text for text in run.torn if len(text) > (330 if text.startswith("scenario") else 180)] == []
 
 
 @pytest.mark.parametrize("where", ["header", "run.json", "scenario.json"])
@@ -409,7 +409,7 @@ def test_bad_lines_of_each_journal_are_told(tmp_path: Path) -> None:
     for node in ("cpu0", "memory"):
         journal(tmp_path / f"{node}.uvmp.jsonl", {}, {}, {}, {})
     told = load(tmp_path).torn
-    assert [one.split(":")[0] for one in told] == ["cpu0.uvmp.jsonl"] * 4 + ["memory.uvmp.jsonl"] * 4
+    assert [text.split(":")[0] for text in told] == ["cpu0.uvmp.jsonl"] * 4 + ["memory.uvmp.jsonl"] * 4
 
 
 def test_a_line_without_end_costs_a_line(tmp_path: Path) -> None:
@@ -488,7 +488,7 @@ def test_a_folder_is_as_it_was_when_the_run_ended(folder: Path) -> None:
         "mmu.uvmp.jsonl: the file did not exist when the run ended",
     ]
     journal(folder / "memory.uvmp.jsonl", stored(1), end="{")
-    assert len([one for one in load(folder).torn if one.startswith("memory")]) == 1
+    assert len([text for text in load(folder).torn if text.startswith("memory")]) == 1
 
 
 def test_a_scenario_is_as_it_was_when_the_run_ended(folder: Path) -> None:
@@ -618,7 +618,7 @@ def test_what_a_context_has_recorded_is_believed(
     recorded: list[object], told: object, which: object, source: str
 ) -> None:
     """But for a race, or a reversal between two CPUs: these come before whatever stopped the run."""
-    records = [{"event": "finding", "finding": one} for one in recorded]
+    records = [{"event": "finding", "finding": finding} for finding in recorded]
     run = Run("p", run={"finding": told}, journals={"memory": [{"event": "load"}], "cpu0": records})
     assert run.finding() == (which, source)
     if told is None:

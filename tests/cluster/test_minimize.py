@@ -35,12 +35,12 @@ def deadlocking() -> Toy:
 def test_a_deadlock_needs_a_single_deviation() -> None:
     """A takes one lock, B both: that is all there is to say, whatever the random walk did besides."""
     toy = deadlocking()
-    found = toy.search()
-    assert found is not None
+    finding = toy.search()
+    assert finding is not None
     before = toy.sim.deviations
-    short = minimize(toy.sim, found, before)
+    short = minimize(toy.sim, finding, before)
     assert len(short) == 1 < len(before)
-    assert toy.sim.finding is not None and toy.sim.finding.signature == found.signature
+    assert toy.sim.finding is not None and toy.sim.finding.signature == finding.signature
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -49,15 +49,15 @@ def test_what_is_left_of_a_real_race_still_finds_it(seed: int) -> None:
     machine, image = prepare(scenario("S3a-shipped"))
     sim = Sim(machine, image)
     walk = RandomWalk(seed)
-    found = next(found for found in (sim.execute(walk) for _ in range(500)) if found is not None)
+    finding = next(finding for finding in (sim.execute(walk) for _ in range(500)) if finding is not None)
     before = sim.deviations
-    short = minimize(sim, found, before)
+    short = minimize(sim, finding, before)
     assert len(short) <= 3 < len(before)
     assert sim.deviations == short
     strict = Deviate(short)
     again = sim.execute(strict)
     strict.finish()
-    assert again is not None and again.signature == found.signature
+    assert again is not None and again.signature == finding.signature
 
 
 def test_a_shorter_schedule_with_another_finding_is_not_taken() -> None:
@@ -75,10 +75,10 @@ def test_a_shorter_schedule_with_another_finding_is_not_taken() -> None:
         THING.h = 1
 
     toy = Toy(things, {"A": (0, first), "B": (1, second)}, {"race": "off"})
-    found = toy.search()
-    while found is None or found.function != "late":
-        found = toy.search(seed=len(toy.sim.deviations) + 1)
-    short = minimize(toy.sim, found, toy.sim.deviations)
+    finding = toy.search()
+    while finding is None or finding.function != "late":
+        finding = toy.search(seed=len(toy.sim.deviations) + 1)
+    short = minimize(toy.sim, finding, toy.sim.deviations)
     assert len(short) == 1
     assert toy.sim.finding is not None and toy.sim.finding.function == "late"
 
@@ -86,8 +86,8 @@ def test_a_shorter_schedule_with_another_finding_is_not_taken() -> None:
 def test_the_budget_bounds_the_executions() -> None:
     """A schedule of thousands of deviations must not take minutes."""
     toy = deadlocking()
-    found = toy.search(seed=5)
-    assert found is not None
+    finding = toy.search(seed=5)
+    assert finding is not None
     executions = 0
     execute = toy.sim.execute
 
@@ -97,7 +97,7 @@ def test_the_budget_bounds_the_executions() -> None:
         return execute(*args, **options)  # type: ignore[arg-type]
 
     toy.sim.execute = counted  # type: ignore[method-assign, assignment]
-    minimize(toy.sim, found, toy.sim.deviations, budget=4)
+    minimize(toy.sim, finding, toy.sim.deviations, budget=4)
     assert executions <= 5
 
 
@@ -106,8 +106,8 @@ def test_the_empty_schedule_stays_empty() -> None:
     sim = Sim(machine, image)
     from cluster.search.strategy import Stay
 
-    found = sim.execute(Stay())
-    assert found is not None and minimize(sim, found, []) == []
+    finding = sim.execute(Stay())
+    assert finding is not None and minimize(sim, finding, []) == []
 
 
 # -- which schedules are tried -------------------------------------------------------------------
@@ -190,10 +190,10 @@ def test_a_schedule_that_is_as_long_is_not_taken_instead() -> None:
 
     class Longer(Judge):
         def execute(self, strategy: Deviate) -> Finding | None:
-            found = super().execute(strategy)
+            finding = super().execute(strategy)
             if len(strategy.deviations) == 2:
                 self.deviations = points(3)
-            return found
+            return finding
 
     judge = Longer(lambda tried, _: FOUND if len(tried) >= 2 else None)
     assert minimize(judge, FOUND, whole) == whole  # type: ignore[arg-type]
@@ -241,5 +241,5 @@ def test_with_choices_of_data_a_schedule_is_tried_as_numbered_and_renumbered() -
     whole = [*points(2), Deviation("A", 9, "choice", 1)]
     judge = Judge(lambda tried, renumbered: FOUND if len(tried) == 3 or (renumbered and whole[2] in tried) else None)
     assert judge.shortens(whole) == [whole[2]]
-    kinds = {(any(one.kind == "choice" for one in tried), renumbered) for tried, renumbered in judge.tried}
+    kinds = {(any(deviation.kind == "choice" for deviation in tried), renumbered) for tried, renumbered in judge.tried}
     assert kinds == {(False, False), (True, False), (True, True)}

@@ -35,7 +35,7 @@ def test_all_scenarios_are_compared(fix: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(configs, "names", lambda kind: ["E49", "S3a"])
     result = uvmp("explore", "--all", "--patch", fix, "--schedules", 5, "--json")
     document = json.loads(result.stdout)
-    changed = {(one["scenario"], one["kernel"]) for one in document["searches"] if one["changed"]}
+    changed = {(search["scenario"], search["kernel"]) for search in document["searches"] if search["changed"]}
     assert (result.exit_code, len(document["searches"]), changed) == (1, 4, {("S3a", "repaired")})
     shown = uvmp("explore", "--all", "--patch", fix, "--schedules", 5).output
     assert "3 of 4 searches unchanged, 1 with a new finding" in shown and "oracle user page" in shown

@@ -29,7 +29,7 @@ from shared.uvm.structs import Anon, Page, Uvm
 from tests.kit import empty
 
 NODES = ("cpu0", "cpu1", "cpu2", "lock_manager", "memory", "mmu")
-SLOT = {name: one.slot for kind in (Anon, Page) for name, one in kind.fields.items()}
+SLOT = {name: field.slot for kind in (Anon, Page) for name, field in kind.fields.items()}
 
 
 class Story:
@@ -88,7 +88,7 @@ class Story:
                 "run": "story",
                 "engine": "sim",
                 "digest": digest(records),
-                "admitted": {node: len(one) for node, one in records.items()},
+                "admitted": {node: len(record) for node, record in records.items()},
             }
             seal(path, {**about, **run})
         return path
@@ -101,7 +101,7 @@ def seal(path: Path, about: dict[str, Any]) -> None:
     """Write run.json, over the folder as it is; and scenario.json, if it is not there."""
     if not (path / "scenario.json").exists():
         (path / "scenario.json").write_text(json.dumps(SCENE))
-    sums = {one.name: hashlib.sha256(one.read_bytes()).hexdigest() for one in path.glob("*.jsonl")}
+    sums = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in path.glob("*.jsonl")}
     scene = hashlib.sha256((path / "scenario.json").read_bytes()).hexdigest()
     body = {"errata": SCENE["errata"], "detect": SCENE["detect"], **about, "files": sums, "scenario_sum": scene}
     (path / "run.json").write_text(json.dumps(sealed(body)))
@@ -133,7 +133,7 @@ SPINS = {
 
 
 def machine_of(story: Story) -> Machine:
-    return Machine().apply_all(in_order({node: one.records for node, one in story.journals.items()}).records)
+    return Machine().apply_all(in_order({node: journal.records for node, journal in story.journals.items()}).records)
 
 
 def told(path: Path) -> str:
@@ -152,11 +152,11 @@ def test_the_report_of_a_freed_locked_anon_tells_who_holds_it_since_where_and_wh
     assert pm.waits == [
         "1B spins in uvm_fault for anon:5.an_lock, held by 0A since amap_cow_now (its operation 3); 0A has ended",
     ]
-    held = {one["lock"]: [hold["ctx"] for hold in one["holders"]] for one in pm.locks}
+    held = {lock["lock"]: [hold["ctx"] for hold in lock["holders"]] for lock in pm.locks}
     assert held == {"anon:5.an_lock": ["0A"], "amap:2.am_l": ["1B"]}
-    stacks = {one.name: [frame["fn"] for frame in one.stack] for one in pm.contexts}
+    stacks = {context.name: [frame["fn"] for frame in context.stack] for context in pm.contexts}
     assert stacks == {"0A": [], "1B": ["trap", "uvm_fault"]}
-    (anon,) = (one for one in pm.objects if one.name == "anon:5")
+    (anon,) = (object for object in pm.objects if object.name == "anon:5")
     assert anon.life == 1
     assert anon.fields["an_ref"] == "1"
     assert [(line.ctx, line.fn) for line in anon.history] == [
@@ -183,8 +183,8 @@ def test_the_replay_line_is_never_broken(tmp_path: Path) -> None:
 def test_no_line_is_wider_than_the_terminal_but_for_the_replay_line(tmp_path: Path) -> None:
     path = locked_anon().write(tmp_path / "run", {"finding": SPINS})
     for width in (60, 100):
-        wide = [one for one in render(analyse(path), width).splitlines() if len(one) > width]
-        assert not [one for one in wide if "replay" not in one and str(path) not in one]
+        wide = [line for line in render(analyse(path), width).splitlines() if len(line) > width]
+        assert not [line for line in wide if "replay" not in line and str(path) not in line]
 
 
 def test_a_wait_for_cycle_is_found_and_said(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_a_lock_handed_on_by_an_unlock_is_held_since_its_request() -> None:
     story.lock("1B", "anon:2.an_lock", "g", wait=True).unlock("0A", "anon:2.an_lock", granted=["1B"])
     machine = machine_of(story)
     assert machine.contexts["1B"].wait is None
-    assert [one.since for one in machine.locks["anon:2.an_lock"].holders] == ["g"]
+    assert [holder.since for holder in machine.locks["anon:2.an_lock"].holders] == ["g"]
     assert machine.locks["anon:2.an_lock"].last_unlocked is not None
 
 
@@ -269,9 +269,9 @@ def test_a_run_without_run_json_is_told_from_its_records(tmp_path: Path) -> None
     pm = analyse(locked_anon().write(tmp_path / "run"))
     assert not pm.complete
     assert pm.finding is None
-    assert [one.rpartition("; ")[2] for one in pm.waits] == ["0A has ended"]
+    assert [wait.rpartition("; ")[2] for wait in pm.waits] == ["0A has ended"]
     assert "1B" in pm.headline
-    assert any("no run.json" in one for one in pm.holes)
+    assert any("no run.json" in hole for hole in pm.holes)
 
 
 def test_a_finding_record_is_believed_where_run_json_is_missing(tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def test_a_torn_last_line_is_a_warning_and_all_before_it_is_told(tmp_path: Path)
     assert len(pm.warnings) == 1
     assert "lock_manager.uvmp.jsonl:4: torn or corrupt line" in pm.warnings[0]
     assert "the node was stopped while it wrote" in pm.warnings[0]
-    assert [hold["ctx"] for one in pm.locks for hold in one["holders"]] == ["1B", "0A"]
+    assert [hold["ctx"] for lock in pm.locks for hold in lock["holders"]] == ["1B", "0A"]
     assert "The log is INCOMPLETE" in told(path)
 
 
@@ -339,7 +339,7 @@ def test_what_is_missing_after_the_finding_does_not_make_the_log_incomplete(tmp_
     """The other CPUs of a live machine go on for a moment; the digest covers the finding's past."""
     story = locked_anon()
     story.enter("1B", "uvm_fault").event("1B", "finding", finding=SPINS)
-    before = {node: list(one.records) for node, one in story.journals.items()}
+    before = {node: list(journal.records) for node, journal in story.journals.items()}
     story.k["cpu0"] += 1  # an operation that never reached its node
     story.store("0A", "anon:9#0", "an_ref", 3)
     path = story.write(tmp_path / "run", {"finding": SPINS, "digest": digest(before)})
@@ -356,7 +356,7 @@ def test_a_lost_grant_does_not_stop_the_story() -> None:
     story.k["cpu0"] += 1
     story.n["0A"] += 1  # the unlock
     story.store("1B", "anon:2#0", "an_ref", 7)
-    journals = {node: one.records for node, one in story.journals.items()}
+    journals = {node: journal.records for node, journal in story.journals.items()}
     sequence = in_order(journals)
     assert sequence.forced == 1
     assert len(sequence.records) == sum(map(len, journals.values()))
@@ -430,8 +430,8 @@ def test_a_foreign_schema_is_told_and_its_file_not_read(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"schema":"uvmp-run/9"}')
     run = load(tmp_path)
     assert run.run is None
-    assert any("uvmp-log/9" in one for one in run.torn)
-    assert any("uvmp-run/9" in one for one in run.torn)
+    assert any("uvmp-log/9" in text for text in run.torn)
+    assert any("uvmp-run/9" in text for text in run.torn)
 
 
 def test_what_is_no_run_folder_is_the_users_mistake(tmp_path: Path) -> None:

@@ -20,11 +20,11 @@ from tests.kit import scenario
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """S3a-shipped's run folder, by way of explore, replay and write_sim."""
     shipped = scenario("S3a-shipped")
-    found = explore(shipped)
-    assert found.token is not None
+    result = explore(shipped)
+    assert result.token is not None
     path = runfolder.create(tmp_path_factory.mktemp("runs") / "s3a")
-    once = replay(shipped, found.deviations)
-    once.token = found.token
+    once = replay(shipped, result.deviations)
+    once.token = result.token
     runfolder.write_sim(path, shipped, once)
     return path
 
@@ -37,17 +37,17 @@ def test_a_run_of_sim_is_whole_and_tells_its_story(recorded: Path) -> None:
     assert pm.finding.kind == "spin-forever"
     subject = pm.finding.subject
     assert subject.startswith("anon:")
-    lock = next(one for one in pm.locks if one["lock"] == f"{subject}.an_lock")
+    lock = next(lock for lock in pm.locks if lock["lock"] == f"{subject}.an_lock")
     assert [hold["since"] for hold in lock["holders"]] == ["amap_cow_now"]
     assert pm.waits[0].startswith(f"{pm.finding.context} spins in ")
-    history = next(one for one in pm.objects if one.name == subject).history
+    history = next(object for object in pm.objects if object.name == subject).history
     assert {"uvm_analloc", "uvm_anfree", "amap_cow_now"} <= {line.fn for line in history}
     assert pm.replay.startswith("uvmp replay uvmp1.S3a-shipped.")
     assert pm.errata[0]["row"] == "S3a"
-    stack = next(one.stack for one in pm.contexts if one.name == pm.finding.context)
+    stack = next(context.stack for context in pm.contexts if context.name == pm.finding.context)
     assert [frame["fn"] for frame in stack] == pm.finding.stack
-    assert [hold["lock"] for one in pm.contexts if one.name == pm.finding.context for hold in one.held] == [
-        one["lock"] for one in pm.finding.held
+    assert [hold["lock"] for context in pm.contexts if context.name == pm.finding.context for hold in context.held] == [
+        context["lock"] for context in pm.finding.held
     ]
 
 
@@ -55,17 +55,17 @@ def test_the_stacks_and_locks_from_the_journal_are_those_that_the_finding_captur
     """The reader of journals and the engine that wrote them agree, for every kind of stop."""
     for name in ("S3a", "S3b", "S3d", "E1"):
         shipped = scenario(name)
-        found = explore(shipped)
+        result = explore(shipped)
         path = runfolder.create(tmp_path / name)
-        assert found.outcome is not None
-        runfolder.write_sim(path, shipped, found.outcome)
+        assert result.outcome is not None
+        runfolder.write_sim(path, shipped, result.outcome)
         pm = analyse(path)
         assert pm.complete, (name, pm.holes, pm.warnings)
         assert pm.finding is not None
-        mine = next(one for one in pm.contexts if one.name == pm.finding.context)
+        mine = next(context for context in pm.contexts if context.name == pm.finding.context)
         assert [frame["fn"] for frame in mine.stack] == pm.finding.stack, name
         assert {(hold["lock"], hold["since"]) for hold in mine.held} == {
-            (one["lock"].replace("uvm:0.", "uvm."), one["since"]) for one in pm.finding.held
+            (hold["lock"].replace("uvm:0.", "uvm."), hold["since"]) for hold in pm.finding.held
         }, name
 
 
@@ -81,7 +81,7 @@ def test_a_node_killed_in_mid_run_leaves_a_log_that_is_still_told(recorded: Path
         file.write_bytes(data[: cut - 1 if data[cut - 1 : cut] == b"\n" else cut])
         pm = analyse(path)
         assert not pm.complete
-        assert any(one.startswith(f"{node}.uvmp.jsonl:") for one in pm.warnings), node
+        assert any(warning.startswith(f"{node}.uvmp.jsonl:") for warning in pm.warnings), node
         text = render(pm)
         assert "INCOMPLETE" in text
         assert "uvmp replay" not in text, "what is not whole cannot be replayed"

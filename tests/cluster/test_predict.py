@@ -226,7 +226,7 @@ def test_predictions_that_were_not_confirmed_are_no_findings() -> None:
     said = told["predictions"]
     assert said["confirmed"] == said["left"] == [] and len(said["dropped"]) == told["schedules"] - 2 > 5
     assert {"kind", "about", "operations", "choice", "sure", "came_about"} == said["dropped"][0].keys()
-    assert {len({one["context"] for one in drop["operations"]}) for drop in said["dropped"]} == {2}
+    assert {len({operation["context"] for operation in drop["operations"]}) for drop in said["dropped"]} == {2}
     assert "nothing is left to predict" in uvmp("explore", "litmus-mp", "--predict").stdout
 
 

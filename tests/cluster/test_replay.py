@@ -28,12 +28,12 @@ SHIPPED = scenario("S3a-shipped")
 
 
 def test_a_token_replays_to_its_finding_every_time() -> None:
-    found = explore(SHIPPED)
-    assert found.finding is not None
-    deviations = list(parse(str(found.token)).deviations)
-    one, other = replay(SHIPPED, deviations), replay(SHIPPED, deviations)
-    assert one.digest == other.digest and holes(one.journals) == []
-    assert one.finding is not None and one.finding.as_dict() == found.finding.as_dict() == (
+    result = explore(SHIPPED)
+    assert result.finding is not None
+    deviations = list(parse(str(result.token)).deviations)
+    first, other = replay(SHIPPED, deviations), replay(SHIPPED, deviations)
+    assert first.digest == other.digest and holes(first.journals) == []
+    assert first.finding is not None and first.finding.as_dict() == result.finding.as_dict() == (
         other.finding and other.finding.as_dict()
     )
 
@@ -46,13 +46,13 @@ def test_a_finding_replays_at_any_granularity(name: str) -> None:
     """
     scene = scenario(name)
     for granularity in ("guarded", "access"):
-        found = explore(scene, granularity=granularity, seed=1)
-        assert found.finding is not None, name
+        result = explore(scene, granularity=granularity, seed=1)
+        assert result.finding is not None, name
         outcomes = set()
         for fineness in ("guarded", "access") if granularity == "guarded" else ("access",):
             machine, image = prepare(scene)
             sim = Sim(machine, image, granularity=fineness)
-            strategy = Deviate(found.deviations)
+            strategy = Deviate(result.deviations)
             sim.execute(strategy, record=True)
             strategy.finish()
             once = recorded(sim, [])
@@ -111,7 +111,7 @@ def test_a_journal_of_another_kernel_diverges_where_it_differs() -> None:
     """One record changed stands for a kernel that does something else there."""
     scene = scenario("S3a").without_errata()
     journals = deepcopy(run_recorded(scene, RandomWalk(1)).journals)
-    changed = next(one for one in journals["memory"] if one["event"] == "store" and one["ctx"] == "A")
+    changed = next(record for record in journals["memory"] if record["event"] == "store" and record["ctx"] == "A")
     changed["value"] = 12345
     with pytest.raises(Diverged) as caught:
         replay_journals(scene, journals)
@@ -170,13 +170,13 @@ def test_a_program_that_is_merely_long_is_told_as_not_ended_by_every_engine(stra
         for limit, kind in ((needs - 40, "not-ended"), (needs - 1, "not-ended"), (needs, None)):
             short = made.with_operations(limit)
             run = run_recorded(short, strategy(), granularity)
-            found = [run.finding, Sim(*prepare(short), granularity=granularity).execute(strategy())]
-            found.append(replay_journals(short, run.journals).finding)
-            assert [None if one is None else one.kind for one in found] == [kind] * 3
+            findings = [run.finding, Sim(*prepare(short), granularity=granularity).execute(strategy())]
+            findings.append(replay_journals(short, run.journals).finding)
+            assert [None if finding is None else finding.kind for finding in findings] == [kind] * 3
             assert run.operations == limit
-            for one in found if kind else []:
-                assert one is not None and (one.function, one.context, one.stack) == ("", "", [])
-                assert one.text.startswith(f"not ended within {limit:,} operations, the limit (bound: operations")
+            for finding in findings if kind else []:
+                assert finding is not None and (finding.function, finding.context, finding.stack) == ("", "", [])
+                assert finding.text.startswith(f"not ended within {limit:,} operations, the limit (bound: operations")
 
 
 def test_so_does_a_machine_of_real_processors() -> None:
@@ -187,8 +187,8 @@ def test_so_does_a_machine_of_real_processors() -> None:
     free = judged(machine.records(), made.limit)
     assert operations(free) == 1400
     for journals in (free, run_recorded(made, Stay()).journals):
-        found = replay_journals(made, journals).finding
-        assert found is not None and found.kind == "not-ended" and "within 1,400 operations" in found.text
+        finding = replay_journals(made, journals).finding
+        assert finding is not None and finding.kind == "not-ended" and "within 1,400 operations" in finding.text
         follower = Threads(made, follow=journals)
         assert follower.run() is None and digest(follower.records()) == digest(journals)
 

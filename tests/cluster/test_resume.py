@@ -52,7 +52,7 @@ def torn(journals: Journals, dice: random.Random) -> Journals:
 
 def performed(records: list[Record]) -> list[Record]:
     """The operations of a node, without what kernel events change: who was cut off does not know their number."""
-    return [{key: value for key, value in one.items() if key != "nseq"} for one in records if "k" in one]
+    return [{key: value for key, value in record.items() if key != "nseq"} for record in records if "k" in record]
 
 
 @pytest.mark.parametrize("name", SCENES)

@@ -20,15 +20,15 @@ def row(ctx: str, n: int, *items: str, fn: str = "f") -> Line:
 
 
 def told(rows: list[Line]) -> list[str]:
-    return [gap_words(one) if one.gap else f"{one.ctx}{one.first}" for one in rows]
+    return [gap_words(row) if row.gap else f"{row.ctx}{row.first}" for row in rows]
 
 
 def loop(times: int) -> list[Line]:
     """A row, a round of two rows so often, and a row."""
     rounds = [row("A", 10 * at, text) for at in range(1, times + 1) for text in ("locks x:1.l", "x:1#7.v = 3")]
-    for at, one in enumerate(rounds):
-        one.first = at
-        one.items = [one.items[0].replace("#7", f"#{at}")]  # (each time it is another life of x:1)
+    for at, number_of in enumerate(rounds):
+        number_of.first = at
+        number_of.items = [number_of.items[0].replace("#7", f"#{at}")]  # (each time it is another life of x:1)
     return [row("A", 900, "begins"), *rounds, row("B", 901, "ends")]
 
 
@@ -69,9 +69,9 @@ def test_an_endless_loop_in_a_log_is_folded_in_every_history(tmp_path: Path) -> 
         story.leave("2C", "uvm_wait")
     path = story.write(tmp_path / "run", {"finding": SPINS})
     pm = analyse(path)
-    assert [(one.gap, one.times) for one in pm.steps if one.gap] == [(2, 200)] and len(pm.steps) < 20
-    (anon,) = (one for one in pm.objects if one.name == "anon:5")
-    assert [(one.gap, one.times) for one in anon.history if one.gap] == [(2, 200)]
+    assert [(step.gap, step.times) for step in pm.steps if step.gap] == [(2, 200)] and len(pm.steps) < 20
+    (anon,) = (object for object in pm.objects if object.name == "anon:5")
+    assert [(row.gap, row.times) for row in anon.history if row.gap] == [(2, 200)]
     for text in (render(pm, 100), render_screen(pm, 80)):
         assert "(these 2 rows, 200 times; the last time:)" in text
 
@@ -171,9 +171,9 @@ def test_of_results_that_nobody_expected_the_programs_steps_are_told(tmp_path: P
         )
         story.op("0A", event, "memory", frame=3, offset=0, va=128, proc=0, value=value)
         story.event("0A", "return", op=op, result=result)
-    found = {**SPINS, "kind": "unexpected-result", "detector": "results", "subject": "r", "context": "0A"}
-    pm = analyse(story.write(tmp_path / "run", {"finding": {**found, "text": "expected r to be 5, found 6"}}))
-    assert [one.items for one in pm.steps] == [
+    finding = {**SPINS, "kind": "unexpected-result", "detector": "results", "subject": "r", "context": "0A"}
+    pm = analyse(story.write(tmp_path / "run", {"finding": {**finding, "text": "expected r to be 5, found 6"}}))
+    assert [step.items for step in pm.steps] == [
         ["begins write at 0x80", "stores 5 at 0x80, in page:3", "write returns 0"],
         ["begins read at 0x80", "reads 6 at 0x80, in page:3", "read returns 6"],
     ]

@@ -226,5 +226,5 @@ def test_patience_ends_in_an_execution_far_longer_than_those_before() -> None:
 def test_who_spins_for_somebody_who_has_stopped_does_not_spin_forever(make: Callable[[int], Strategy]) -> None:
     """The lock of this program is an exchange that is tried again and again; to give way does not help it."""
     sim, strategy = Sim(*prepare(PROGRAMS["IWSQ"].scenario())), make(1)
-    kinds = {found.kind for found in (sim.execute(strategy) for _ in range(60)) if found is not None}
+    kinds = {finding.kind for finding in (sim.execute(strategy) for _ in range(60)) if finding is not None}
     assert kinds == {"assertion"}

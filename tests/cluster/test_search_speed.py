@@ -37,9 +37,9 @@ class Asked(Strategy):
 
 
 def outcome(sim: Sim, strategy: Strategy) -> object:
-    found = sim.execute(strategy)
+    finding = sim.execute(strategy)
     notes = [note.as_dict() for note in sim.notes]
-    return found and found.as_dict(), notes, sim.deviations, sim.steps, sim.points, sim.results
+    return finding and finding.as_dict(), notes, sim.deviations, sim.steps, sim.points, sim.results
 
 
 @pytest.mark.wide

@@ -302,10 +302,10 @@ def test_a_wait_that_a_further_step_ends_is_a_finding_only_if_none_comes(
     steps: tuple[str, ...], kind: str, then: str
 ) -> None:
     said, other = console(begun()), console(begun())
-    for one in (said, other):
+    for text in (said, other):
         for step in steps:
-            lines(one, f"spawn {step}", "continue")
-        answer = one.run("step")
+            lines(text, f"spawn {step}", "continue")
+        answer = text.run("step")
         assert answer.exit == 0 and answer.data["doubt"]["kind"] == kind  # type: ignore[index]
         assert f"if nothing more comes, this is a finding: {kind}: " in answer.lines[-1]
     lines(said, f"spawn {then}")
@@ -313,8 +313,8 @@ def test_a_wait_that_a_further_step_ends_is_a_finding_only_if_none_comes(
     assert "doubt" not in said.run("continue").data or len(steps) > 1  # (the next one has the lock now)
     ended = other.run("end")
     assert ended.exit == 1 and ended.data["finding"] is not None
-    for one in (said, other):
-        assert_replays(one.session)
+    for text in (said, other):
+        assert_replays(text.session)
 
 
 @pytest.mark.parametrize("seed", [6, 7])
@@ -337,20 +337,20 @@ def test_a_machine_goes_on_at_random_by_a_seed(seed: int) -> None:
 def test_a_token_is_stepped_through_to_its_finding(name: str) -> None:
     """The second has a choice of data."""
     scene = shipped(name)
-    found = explore(scene, seed=6)
-    assert found.finding is not None and found.token is not None
+    result = explore(scene, seed=6)
+    assert result.finding is not None and result.token is not None
     session = Session(opened(scene))
     said = console(session)
-    lines(said, f"schedule {found.token}", "step 40", "step")
+    lines(said, f"schedule {result.token}", "step 40", "step")
     answer = said.run("continue")
     assert answer.exit == 1 and session.finding is not None
-    assert session.finding.signature == replay(scene, list(found.token.deviations)).finding.signature  # type: ignore[union-attr]
+    assert session.finding.signature == replay(scene, list(result.token.deviations)).finding.signature  # type: ignore[union-attr]
     assert_replays(session)
     other = console(Session(opened(shipped("S3a"))))
-    assert "the token was made for" in other.run(f"schedule {found.token}").lines[0]
+    assert "the token was made for" in other.run(f"schedule {result.token}").lines[0]
     late = console(Session(opened(scene)))
     lines(late, "step")
-    assert "has behind it" in late.run(f"schedule {found.token}").lines[0]
+    assert "has behind it" in late.run(f"schedule {result.token}").lines[0]
 
 
 def test_the_history_of_a_struct_is_told() -> None:

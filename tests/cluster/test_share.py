@@ -29,14 +29,14 @@ def program(*bodies: Callable[[], None]) -> Scenario:
     return Program(setup_many, bodies, None, brute.DETECT).scenario()
 
 
-def facts(found: Exploration) -> dict[str, Any]:
+def facts(result: Exploration) -> dict[str, Any]:
     """All that a search tells, but for the time that it took."""
     return {
-        "finding": None if found.finding is None else found.finding.as_dict(),
-        "token": str(found.token),
-        "deviations": found.deviations,
-        "racy": sorted(found.racy),
-        **{name: getattr(found, name) for name in (
+        "finding": None if result.finding is None else result.finding.as_dict(),
+        "token": str(result.token),
+        "deviations": result.deviations,
+        "racy": sorted(result.racy),
+        **{name: getattr(result, name) for name in (
             "schedules", "found_at", "raw_deviations", "results", "sites", "notes", "points", "operations", "by",
             "coverage", "interrupted",
         )},
@@ -92,9 +92,9 @@ def test_random_programs_whose_every_branch_is_divided(monkeypatch: pytest.Monke
 def test_random_programs() -> None:
     """With choices of data, sleeps, tries and deadlocks; many end with a finding, and some only begin anew before."""
     seen = [compared(brute.program(brute.random_program(seed)).scenario(), 150, (2,)) for seed in range(60)]
-    exhausted = sum(one["coverage"].exhausted for one in seen)
-    assert exhausted > 20 and sum(one["finding"] is not None for one in seen) > 5
-    assert sum(one["schedules"] > 2 * BUDGET for one in seen) >= 3
+    exhausted = sum(result["coverage"].exhausted for result in seen)
+    assert exhausted > 20 and sum(result["finding"] is not None for result in seen) > 5
+    assert sum(result["schedules"] > 2 * BUDGET for result in seen) >= 3
 
 
 @pytest.mark.parametrize(
@@ -102,22 +102,22 @@ def test_random_programs() -> None:
 )
 def test_the_kernel(name: str, schedules: int) -> None:
     """Interrupts, I/O, shootdowns, accesses of users whose frames are not known before; fields that become racy."""
-    one = compared(scenario(name).without_errata(), schedules, (2,))
-    assert (name == "litmus-mp") == bool(one["racy"])
-    assert one["coverage"].exhausted == (one["schedules"] < schedules)
+    result = compared(scenario(name).without_errata(), schedules, (2,))
+    assert (name == "litmus-mp") == bool(result["racy"])
+    assert result["coverage"].exhausted == (result["schedules"] < schedules)
 
 
 @pytest.mark.parametrize("schedules", [1, 2, BUDGET, BUDGET + 1, 100, 333])
 def test_a_search_ends_with_its_last_schedule(schedules: int) -> None:
     """Also in the middle of what a worker has explored."""
-    one = compared(program(*[adder(1)] * 4), schedules)
-    assert one["schedules"] == schedules and not one["coverage"].exhausted
+    result = compared(program(*[adder(1)] * 4), schedules)
+    assert result["schedules"] == schedules and not result["coverage"].exhausted
 
 
 def test_a_finding_ends_it_wherever_it_is() -> None:
     for program, _ in programs.DEFECTS.values():
-        one = compared(program.scenario(), 300)
-        assert one["finding"] is not None and one["found_at"] == one["schedules"]
+        result = compared(program.scenario(), 300)
+        assert result["finding"] is not None and result["found_at"] == result["schedules"]
 
 
 def test_a_branch_travels_as_it_is() -> None:
@@ -141,6 +141,6 @@ def test_a_branch_travels_as_it_is() -> None:
 
 
 def alike(some: list[Event], others: list[Event]) -> bool:
-    return [(one.label, one.cpu, one.reads, one.writes) for one in some] == [
-        (one.label, one.cpu, one.reads, one.writes) for one in others
+    return [(act.label, act.cpu, act.reads, act.writes) for act in some] == [
+        (act.label, act.cpu, act.reads, act.writes) for act in others
     ]

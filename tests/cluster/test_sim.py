@@ -38,9 +38,9 @@ def alone(body: Callable[[], None], **detect: str) -> Finding | None:
 
 
 def found_by(body: Callable[[], None]) -> Finding:
-    found = alone(body)
-    assert found is not None
-    return found
+    finding = alone(body)
+    assert finding is not None
+    return finding
 
 
 # -- LOCKDEBUG: each phrase, by the smallest kernel that deserves it ---------------------
@@ -121,9 +121,9 @@ def gives_it_up() -> None:
 )
 def test_lockdebug_says_its_phrase(body: Callable[[], None], kind: str, text: str, function: str, subject: str) -> None:
     """A check that has never failed proves nothing."""
-    found = found_by(body)
-    assert (found.kind, found.text, found.function, found.subject) == (kind, text, function, subject)
-    assert found.detector == "lockdebug" and found.context == "A"
+    finding = found_by(body)
+    assert (finding.kind, finding.text, finding.function, finding.subject) == (kind, text, function, subject)
+    assert finding.detector == "lockdebug" and finding.context == "A"
 
 
 def test_a_finding_carries_stack_and_locks_as_they_were() -> None:
@@ -138,26 +138,26 @@ def test_a_finding_carries_stack_and_locks_as_they_were() -> None:
     def inner() -> None:
         KASSERT(False, "one == two", THING)
 
-    found = found_by(outer)
-    assert found.stack == ["outer", "inner"] and found.function == "inner"
-    assert found.held == [{"lock": "other:0.lk", "mode": "w", "since": "outer"}]
-    assert found.text == 'kernel diagnostic assertion "one == two" failed' and found.subject == "thing:0"
+    finding = found_by(outer)
+    assert finding.stack == ["outer", "inner"] and finding.function == "inner"
+    assert finding.held == [{"lock": "other:0.lk", "mode": "w", "since": "outer"}]
+    assert finding.text == 'kernel diagnostic assertion "one == two" failed' and finding.subject == "thing:0"
 
 
 def test_lockdebug_off_lets_the_same_program_go_on_to_what_then_happens() -> None:
     """An early check hides the symptom: without it the CPU spins on its own lock."""
-    found = alone(twice, lockdebug="off")
-    assert found is not None and found.kind == "spin-forever"
-    assert found.text == "A spins forever in user mode on thing:0.lk, which it has itself held since user"
+    finding = alone(twice, lockdebug="off")
+    assert finding is not None and finding.kind == "spin-forever"
+    assert finding.text == "A spins forever in user mode on thing:0.lk, which it has itself held since user"
     assert alone(freed_while_held, lockdebug="off") is None
 
 
 def test_a_noted_finding_is_kept_and_the_run_goes_on() -> None:
     toy = Toy(things, {"A": (0, not_held)}, {"lockdebug": "note"})
     assert toy.run(record=True) is None
-    assert [one.kind for one in toy.sim.notes] == ["lock-not-held"]
+    assert [note.kind for note in toy.sim.notes] == ["lock-not-held"]
     assert toy.sim.journals is not None
-    assert [one["event"] for one in toy.sim.journals["cpu0"].records] == ["run", "note"]
+    assert [record["event"] for record in toy.sim.journals["cpu0"].records] == ["run", "note"]
 
 
 def test_nothing_is_performed_after_a_panic() -> None:
@@ -170,8 +170,8 @@ def test_nothing_is_performed_after_a_panic() -> None:
             THING.v = 7
 
     toy = Toy(things, {"A": (0, body), "B": (1, lambda: None)})
-    found = toy.run()
-    assert found is not None and found.text == "panic: enough"
+    finding = toy.run()
+    assert finding is not None and finding.text == "panic: enough"
     assert toy.sim.heap[THING.id][Thing.fields["v"].slot] == 0
 
 
@@ -196,10 +196,10 @@ def test_a_lock_order_reversal_is_seen_without_the_deadlock() -> None:
     """One after the other is enough; the deadlock itself may be one schedule in thousands."""
     toy = Toy(things, {"A": (0, thing_then_other), "B": (1, other_then_thing)})
     for record in (False, True):
-        found = toy.run(Stay(), record=record)
-        assert found is not None and (found.kind, found.context) == ("lock-order-reversal", "B")
+        finding = toy.run(Stay(), record=record)
+        assert finding is not None and (finding.kind, finding.context) == ("lock-order-reversal", "B")
         assert (
-            found.text
+            finding.text
             == "lock order reversal: thing is taken while other is held (in user), but thing < other (seen in user)"
         )
 
@@ -213,13 +213,13 @@ def test_what_one_execution_has_seen_of_the_order_says_nothing_about_the_next() 
 
 def test_two_cpus_that_take_two_locks_crosswise_deadlock_and_the_cycle_is_told() -> None:
     toy = Toy(things, {"A": (0, thing_then_other), "B": (1, other_then_thing)}, {"lockorder": "off"})
-    found = toy.run(Script("A", "A", "B", "B"))
-    assert found is not None and found.kind == "deadlock"
-    assert found.text == (
+    finding = toy.run(Script("A", "A", "B", "B"))
+    assert finding is not None and finding.kind == "deadlock"
+    assert finding.text == (
         "deadlock: A spins in user mode for other:0.lk, held by B since user; "
         "B spins in user mode for thing:0.lk, held by A since user"
     )
-    assert any(one is None for one in toy.every()), "and some orders are harmless"
+    assert any(finding is None for finding in toy.every()), "and some orders are harmless"
 
 
 def test_a_try_against_the_order_is_allowed() -> None:
@@ -237,10 +237,10 @@ def test_a_try_against_the_order_is_allowed() -> None:
 
 def test_a_lock_whose_holder_has_ended_spins_the_other_for_ever() -> None:
     toy = Toy(things, {"A": (0, taker), "B": (1, taker)}, {"lockdebug": "off"})
-    found = toy.run()
-    assert found is not None and found.kind == "spin-forever"
-    assert (found.context, found.function, found.subject) == ("B", "taker", "thing:0")
-    assert found.text == "B spins forever in taker on thing:0.lk, held by A since taker; A has ended"
+    finding = toy.run()
+    assert finding is not None and finding.kind == "spin-forever"
+    assert (finding.context, finding.function, finding.subject) == ("B", "taker", "thing:0")
+    assert finding.text == "B spins forever in taker on thing:0.lk, held by A since taker; A has ended"
 
 
 # -- sleep and wakeup -------------------------------------------------------------------
@@ -272,16 +272,16 @@ def waker() -> None:
 
 def test_a_wakeup_between_look_and_sleep_is_lost() -> None:
     toy = Toy(things, {"A": (0, careless), "B": (1, waker)})
-    found = toy.search()
-    assert found is not None and found.kind == "lost-wakeup"
-    assert found.text == f"A sleeps in user mode on {channel_name(CHAN)}; no context will wake it"
+    finding = toy.search()
+    assert finding is not None and finding.kind == "lost-wakeup"
+    assert finding.text == f"A sleeps in user mode on {channel_name(CHAN)}; no context will wake it"
 
 
 def test_sleep_with_an_interlock_loses_no_wakeup_in_any_order() -> None:
     """Queueing, unlocking and giving up the CPU are three operations; a wakeup may come between any two."""
     toy = Toy(things, {"A": (0, careful), "B": (1, waker)})
-    found = list(toy.every())
-    assert len(found) > 10 and not any(found)
+    findings = list(toy.every())
+    assert len(findings) > 10 and not any(findings)
 
 
 def test_endless_operations_are_told_as_not_ended() -> None:
@@ -293,10 +293,10 @@ def test_endless_operations_are_told_as_not_ended() -> None:
 
     toy = Toy(things, {"A": (0, body)})
     for record in (False, True):
-        found = toy.run(record=record, limit=500)
-        assert found is not None and (found.kind, found.context, found.function) == ("not-ended", "", "")
-        assert found.text.startswith("not ended within 500 operations, the limit")
-        assert found.story == ["A has performed 500 of them, and is in user mode"] or not record
+        finding = toy.run(record=record, limit=500)
+        assert finding is not None and (finding.kind, finding.context, finding.function) == ("not-ended", "", "")
+        assert finding.text.startswith("not ended within 500 operations, the limit")
+        assert finding.story == ["A has performed 500 of them, and is in user mode"] or not record
 
 
 @pytest.mark.parametrize("level", ["note", "off"])
@@ -308,7 +308,7 @@ def test_a_run_without_end_is_ended_and_noted_once_whatever_the_level(level: str
     toy = Toy(things, {"A": (0, body), "B": (1, lambda: None)}, {"progress": level})
     for record in (False, True):
         assert toy.run(record=record, limit=500) is None
-        assert [one.kind for one in toy.sim.notes] == ["not-ended"]
+        assert [note.kind for note in toy.sim.notes] == ["not-ended"]
         assert toy.sim.steps == 500 if record else 500 <= toy.sim.steps < 600
 
 
@@ -327,10 +327,10 @@ def locked_increment() -> None:
 
 def test_two_cpus_without_the_guard_race() -> None:
     toy = Toy(things, {"A": (0, plain_increment), "B": (1, locked_increment)})
-    found = toy.search()
-    assert found is not None and (found.kind, found.subject) == ("data-race", "thing:0")
-    assert "neither happens before the other" in found.story
-    assert any("without its guard (thing:0.lk, not held)" in line for line in found.story)
+    finding = toy.search()
+    assert finding is not None and (finding.kind, finding.subject) == ("data-race", "thing:0")
+    assert "neither happens before the other" in finding.story
+    assert any("without its guard (thing:0.lk, not held)" in line for line in finding.story)
 
 
 def test_a_race_comes_before_what_stopped_the_run_and_that_is_a_note() -> None:
@@ -339,13 +339,13 @@ def test_a_race_comes_before_what_stopped_the_run_and_that_is_a_note() -> None:
         panic("enough")
 
     toy = Toy(things, {"A": (0, plain_increment), "B": (1, body)})
-    found = toy.run(Stay(), record=True)
-    assert found is not None and found.kind == "data-race"
-    assert [one.text for one in toy.sim.notes] == ["panic: enough"]
+    finding = toy.run(Stay(), record=True)
+    assert finding is not None and finding.kind == "data-race"
+    assert [note.text for note in toy.sim.notes] == ["panic: enough"]
     toy = Toy(things, {"A": (0, plain_increment), "B": (1, body)}, {"race": "note"})
-    found = toy.run(Stay(), record=True)
-    assert found is not None and found.text == "panic: enough"
-    assert [one.kind for one in toy.sim.notes] == ["data-race"]
+    finding = toy.run(Stay(), record=True)
+    assert finding is not None and finding.text == "panic: enough"
+    assert [note.kind for note in toy.sim.notes] == ["data-race"]
 
 
 def test_a_struct_taken_off_a_free_list_is_its_own_until_it_can_be_found() -> None:
@@ -372,22 +372,22 @@ def test_a_struct_taken_off_a_free_list_is_its_own_until_it_can_be_found() -> No
 
     for claims in (True, False):
         toy = Toy(things, {"A": (0, mine(claims)), "B": (1, theirs)})
-        found = [toy.run(Script("B", *"B" * turn, "A"), record=True) for turn in range(6)]
-        races = [one for one in found if one is not None and one.subject == "thing:1"]
+        findings = [toy.run(Script("B", *"B" * turn, "A"), record=True) for turn in range(6)]
+        races = [finding for finding in findings if finding is not None and finding.subject == "thing:1"]
         assert bool(races) is not claims, (claims, races)
 
 
 def test_a_race_is_seen_even_if_one_cpu_has_long_finished() -> None:
     """Vector clocks, not luck: under the default schedule the accesses are far apart."""
     toy = Toy(things, {"A": (0, plain_increment), "B": (1, plain_increment)})
-    found = [toy.run(Stay()) for _ in range(2)]
-    assert any(one is not None and one.kind == "data-race" for one in found)
+    findings = [toy.run(Stay()) for _ in range(2)]
+    assert any(finding is not None and finding.kind == "data-race" for finding in findings)
 
 
 def test_guarded_accesses_never_race_and_never_lose_an_update() -> None:
     toy = Toy(things, {"A": (0, locked_increment), "B": (1, locked_increment)})
-    for found in toy.every():
-        assert found is None
+    for finding in toy.every():
+        assert finding is None
         assert toy.sim.heap[THING.id][Thing.fields["v"].slot] == 2
 
 
@@ -403,8 +403,8 @@ def test_an_unguarded_increment_loses_an_update_in_some_order() -> None:
 def test_threads_of_one_cpu_do_not_race() -> None:
     """The kernel is not preemptive."""
     toy = Toy(things, {"A": (0, plain_increment), "B": (0, plain_increment)})
-    for found in toy.every():
-        assert found is None
+    for finding in toy.every():
+        assert finding is None
         assert toy.sim.heap[THING.id][Thing.fields["v"].slot] == 2
 
 
@@ -416,8 +416,8 @@ def test_a_deliberate_look_without_the_guard_is_no_race() -> None:
 
     seen: set[int] = set()
     toy = Toy(things, {"A": (0, looks), "B": (1, locked_increment)})
-    for found in toy.every():
-        assert found is None
+    for finding in toy.every():
+        assert finding is None
     assert seen == {0, 1} and toy.racy == set()
 
 
@@ -469,8 +469,8 @@ def test_a_hint_is_read_unguarded_but_not_written_so() -> None:
         THING.lk.unlock()
 
     assert not any(Toy(things, {"A": (0, reads), "B": (1, writes_locked)}).every())
-    found = Toy(things, {"A": (0, writes), "B": (1, writes_locked)}).search()
-    assert found is not None and found.kind == "data-race"
+    finding = Toy(things, {"A": (0, writes), "B": (1, writes_locked)}).search()
+    assert finding is not None and finding.kind == "data-race"
 
 
 def test_a_wakeup_orders_what_came_before_it() -> None:
@@ -520,7 +520,7 @@ def test_a_long_chain_of_structs_is_published_at_once() -> None:
     chain: list[Thing] = []
     toy = Toy(things, {"A": (0, look), "B": (1, body)})
     assert toy.run() is None
-    assert all(toy.sim.heap[one.id].owner is None for one in chain), "nobody's own any more"
+    assert all(toy.sim.heap[struct.id].owner is None for struct in chain), "nobody's own any more"
 
 
 @pytest.mark.parametrize("at", [2, 7, -1, -3])
@@ -537,8 +537,8 @@ def test_an_element_that_is_not_there_is_a_trap(at: int, record: bool) -> None:
             else:
                 array[at]
 
-        found = Toy(things, {"A": (0, body)}, {"kassert": "off"}).run(record=record)
-        assert found is not None and found.kind == "panic" and "has 2 elements" in found.text
+        finding = Toy(things, {"A": (0, body)}, {"kassert": "off"}).run(record=record)
+        assert finding is not None and finding.kind == "panic" and "has 2 elements" in finding.text
 
 
 def test_a_handle_of_a_freed_struct_is_a_use_after_free() -> None:
@@ -556,9 +556,9 @@ def test_a_handle_of_a_freed_struct_is_a_use_after_free() -> None:
         release()
         THING.v = 1
 
-    found = found_by(body)
-    assert (found.kind, found.subject) == ("use-after-free", "thing:0")
-    assert found.text == "thing:0 is used after it was freed: A freed it in destroy < release, its operation 4"
+    finding = found_by(body)
+    assert (finding.kind, finding.subject) == ("use-after-free", "thing:0")
+    assert finding.text == "thing:0 is used after it was freed: A freed it in destroy < release, its operation 4"
 
 
 def test_a_handle_of_a_former_life_is_a_use_after_free() -> None:
@@ -569,8 +569,8 @@ def test_a_handle_of_a_former_life_is_a_use_after_free() -> None:
         fresh.v = 1
         THING.v = 2
 
-    found = found_by(body)
-    assert found.text == (
+    finding = found_by(body)
+    assert finding.text == (
         "thing:0 is used after it was recycled (generation 1, handle of 0): A freed it in user mode, its operation 2"
     )
 
@@ -644,7 +644,7 @@ def test_an_engine_is_as_new_after_a_finding() -> None:
     for strategy in (harmless, deadly, harmless, deadly):
         toy.run(strategy, record=True)
         assert toy.sim.journals is not None
-        digests.append(digest({name: one.records for name, one in toy.sim.journals.items()}))
+        digests.append(digest({name: journal.records for name, journal in toy.sim.journals.items()}))
     assert digests[0] == digests[2] and digests[1] == digests[3] and digests[0] != digests[1]
 
 
@@ -657,7 +657,9 @@ def test_recording_changes_no_schedule() -> None:
         outcomes = []
         for record in (False, True):
             sim.execute(RandomWalk(seed), record=record)
-            outcomes.append((sim.deviations, sim.steps, [(one.name, one.n) for one in machine.threads.values()]))
+            outcomes.append(
+                (sim.deviations, sim.steps, [(thread.name, thread.n) for thread in machine.threads.values()])
+            )
         assert outcomes[0] == outcomes[1]
 
 
@@ -770,8 +772,8 @@ def test_a_trap_is_laid_to_what_its_own_processor_has_passed_over() -> None:
         passes()
         fails()
 
-    found = Toy(things, {"A": (0, both)}, detect={"kassert": "note"}).run()
-    assert found is not None and found.text.endswith(
+    finding = Toy(things, {"A": (0, both)}, detect={"kassert": "note"}).run()
+    assert finding is not None and finding.text.endswith(
         'cannot go on after "kernel diagnostic assertion "x != 0" failed", for which nobody stopped'
     )
     with pytest.raises(LookupError):

@@ -22,7 +22,7 @@ SMALL = [name for name in PROGRAMS if name != "SafeStack" and not name.endswith(
 def test_its_best_strategy_finds_the_bug_from_any_seed(name: str) -> None:
     """Hundreds of times sooner than the cap; `make bench` has twenty seeds, and the other strategies."""
     done = trials(name, BEST.get(name, "pos"), 5)
-    finds = [schedules for schedules in done.found if schedules is not None]
+    finds = [schedules for schedules in done.counts if schedules is not None]
     assert len(finds) == 5 and fmean(finds) <= cap_of(name) / 100
 
 
@@ -35,8 +35,8 @@ def test_what_is_found_is_the_bug_and_nothing_else(name: str) -> None:
 
 def test_the_one_with_a_hundred_threads_takes_ten_schedules() -> None:
     """The mean of twenty seeds. A walk, which has to be lucky with each thread, sees nothing in 4,000."""
-    found = trials("reorder_100", "rff").found
-    assert fmean(schedules for schedules in found if schedules is not None) <= 10 and None not in found
+    counts = trials("reorder_100", "rff").counts
+    assert fmean(schedules for schedules in counts if schedules is not None) <= 10 and None not in counts
     assert cap_of("reorder_100") == CAP_100
 
 

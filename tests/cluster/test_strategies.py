@@ -245,8 +245,8 @@ def test_a_search_is_over_when_its_strategy_has_nothing_left_to_try() -> None:
 def test_a_bounded_search_ends_before_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """The default schedule comes first; then there is nothing left."""
     monkeypatch.setitem(STRATEGIES, "random", lambda seed, depth: Never())
-    found = explore(scenario("S3a-shipped").without_errata(), strategy="random", schedules=50)
-    assert (found.schedules, found.finding, found.interrupted) == (1, None, False)
+    result = explore(scenario("S3a-shipped").without_errata(), strategy="random", schedules=50)
+    assert (result.schedules, result.finding, result.interrupted) == (1, None, False)
 
 
 def test_the_default_schedule_comes_first_and_once() -> None:
@@ -872,5 +872,5 @@ def test_a_strategy_is_an_instance_of_its_own_classes_alone() -> None:
     """Compiled classes once had one cache of what is an instance, for all of them."""
     some = [Pct(0), Surw(0), Rff(0), RandomWalk(0), Optimal(), Preemptions(1), Stay(), DefaultFirst(Stay())]
     for strategy in some:
-        for other in {base for one in some for base in type(one).__mro__} - {ABC}:
+        for other in {base for strategy in some for base in type(strategy).__mro__} - {ABC}:
             assert isinstance(strategy, other) == (other in type(strategy).__mro__), (strategy, other)

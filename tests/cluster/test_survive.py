@@ -41,7 +41,7 @@ class Killer:
 
         def polled() -> Any:
             polls = poll()
-            if self.left and sum(one.operations for one in polls) >= self.left[-1][1]:
+            if self.left and sum(poll.operations for poll in polls) >= self.left[-1][1]:
                 pid = machine.actors.pids[self.left.pop()[0]]
                 self.pids.add(pid)
                 os.kill(pid, signal.SIGKILL)
@@ -66,7 +66,7 @@ def is_alive(pid: int) -> bool:
 
 
 def performed(records: Any) -> list[Any]:
-    return [(one["ctx"], one["n"], one["event"]) for one in records if "k" in one]
+    return [(record["ctx"], record["n"], record["event"]) for record in records if "k" in record]
 
 
 def survives(machine: LiveMachine, killer: Killer, out: Path, seed: int = 0) -> Outcome:
@@ -152,4 +152,4 @@ def test_each_actor_dies_at_each_of_a_hundred_moments(
         with monkeypatch.context() as patches:
             out = tmp_path / str(number)
             out.mkdir()
-            survives(machine, Killer(machine, patches, sorted(moments, key=lambda one: one[1])), out, number)
+            survives(machine, Killer(machine, patches, sorted(moments, key=lambda moment: moment[1])), out, number)

@@ -74,7 +74,7 @@ def test_any_single_slip_is_noticed(data: st.DataObject) -> None:
     """Half a selection, or a letter lost in a mail."""
     text = str(Token("S3a", "0123abcd", "cafe0123", (("A", 17, "point", "B"), ("B", 30, "wait", "A"))))
     at = data.draw(st.integers(0, len(text) - 1))
-    letter = data.draw(st.sampled_from("abz019_-.").filter(lambda one: one != text[at]))
+    letter = data.draw(st.sampled_from("abz019_-.").filter(lambda letter: letter != text[at]))
     for wrong in (text[:at] + letter + text[at + 1 :], text[:at] + text[at + 1 :], text[:at]):
         with pytest.raises(UserMistake):
             parse(wrong)
@@ -220,7 +220,7 @@ def shipped_before() -> list[Token]:
 
 def test_a_token_of_a_two_preemption_race_has_at_most_64_characters() -> None:
     """Of every scenario whose shortened schedule has two preemptions, and no other deviations; it says the same."""
-    races = [token for token in shipped_before() if [one.kind for one in token.deviations] == ["point"] * 2]
+    races = [token for token in shipped_before() if [deviation.kind for deviation in token.deviations] == ["point"] * 2]
     assert len(races) >= 4
     for token in races:
         assert len(str(token)) <= 64 and parse(str(token)) == token, str(token)
@@ -229,8 +229,8 @@ def test_a_token_of_a_two_preemption_race_has_at_most_64_characters() -> None:
 @pytest.mark.parametrize("names", [("A", "A2"), ("B", "pagedaemon"), ("pagedaemon.bio", "cpu1.ipi")])
 def test_two_preemptions_of_any_scenario_fit_into_64_characters(names: tuple[str, str]) -> None:
     """Late ones, too: of executions of 16,000 operations of a context."""
-    one, other = names
-    deviations = Deviation(one, 16_383, "point", other), Deviation(other, 16_000, "point", one)
+    first, other = names
+    deviations = Deviation(first, 16_383, "point", other), Deviation(other, 16_000, "point", first)
     for name in SHIPPED:
         assert len(str(Token(name, "0123abcd", "cafe0123", deviations, True))) <= 64
 
@@ -337,31 +337,31 @@ CARRIED_OUT = {
 def imports_of(modules: tuple[str, ...]) -> dict[str, Path]:
     """The modules of ours that these import when they run, directly or not."""
     root = Path(__file__).parents[2]
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
 
     def look(node: ast.AST) -> None:
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
                 continue
             if isinstance(child, ast.Import):
-                for one in child.names:
-                    visit(one.name)
+                for name in child.names:
+                    visit(name.name)
             elif isinstance(child, ast.ImportFrom) and child.module:
                 visit(child.module)
-                for one in child.names:
-                    visit(f"{child.module}.{one.name}")
+                for name in child.names:
+                    visit(f"{child.module}.{name.name}")
             look(child)
 
     def visit(name: str) -> None:
         path = root / name.replace(".", "/")
         file = path.with_suffix(".py") if path.with_suffix(".py").is_file() else path / "__init__.py"
-        if name not in found and file.is_file():
-            found[name] = file
+        if name not in paths and file.is_file():
+            paths[name] = file
             look(ast.parse(file.read_text(encoding="utf-8")))
 
-    for one in modules:
-        visit(one)
-    return found
+    for alias in modules:
+        visit(alias)
+    return paths
 
 
 def test_the_kernel_s_version_covers_all_that_the_engine_runs_but_for_what_has_no_say() -> None:
@@ -382,6 +382,6 @@ def test_every_file_that_the_kernel_s_version_covers_is_in_it() -> None:
     root = Path(__file__).parents[2]
     assert all((root / name).exists() for name in (*token_module.DECIDES, *token_module.APART))
     assert root / "nodes/mmu.py" in files and root / "nodes/host/half.py" not in files
-    for one in files:
-        if token_module._code(one.read_text()):
-            assert version_of(other for other in files if other != one) != kernel_version(), one
+    for file in files:
+        if token_module._code(file.read_text()):
+            assert version_of(other for other in files if other != file) != kernel_version(), file

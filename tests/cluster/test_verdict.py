@@ -54,14 +54,14 @@ def test_a_machine_that_has_ended_well_has_no_finding() -> None:
 
 
 def test_a_cycle_of_three_is_told_from_end_to_end() -> None:
-    found = verdict(
+    findings = verdict(
         taking(THING.lk, OTHER.lk),
         taking(OTHER.lk, THING1.lk),
         taking(THING1.lk, THING.lk),
         script=("A", "A", "B", "B", "C", "C"),
     )
-    assert found[0].kind == "deadlock" and found[0].detector == "deadlock"
-    assert found[0].text == (
+    assert findings[0].kind == "deadlock" and findings[0].detector == "deadlock"
+    assert findings[0].text == (
         "deadlock: A spins in taker for other:0.lk, held by B since taker; "
         "B spins in taker for thing:1.lk, held by C since taker; C spins in taker for thing:0.lk, held by A since taker"
     )
@@ -69,13 +69,13 @@ def test_a_cycle_of_three_is_told_from_end_to_end() -> None:
 
 def test_who_waits_behind_a_cycle_does_not_hide_it() -> None:
     """The cycle explains the third CPU, not the other way round."""
-    found = verdict(
+    findings = verdict(
         taking(OTHER.lk),
         taking(THING.lk, BIG.lk, OTHER.lk),
         taking(OTHER.lk, THING.lk),
         script=("B", "B", "B", "C", "C", "A", "A"),
     )
-    assert found[0].kind == "deadlock"
+    assert findings[0].kind == "deadlock"
 
 
 @pytest.mark.parametrize(
@@ -84,9 +84,9 @@ def test_who_waits_behind_a_cycle_does_not_hide_it() -> None:
 )
 def test_a_lock_whose_holder_has_ended_is_held_for_ever(lock: object, name: str, kind: str, verb: str) -> None:
     """One spins for a simple lock and sleeps for a map's; nobody is waited for who has ended."""
-    [found] = verdict(taking(lock), taking(lock), script=("A", "A", "A"))
-    assert found.kind == kind and found.function == "taker" and found.subject == name.split(".", maxsplit=1)[0]
-    assert found.text == f"B {verb} forever in taker on {name}, held by A since taker; A has ended"
+    [finding] = verdict(taking(lock), taking(lock), script=("A", "A", "A"))
+    assert finding.kind == kind and finding.function == "taker" and finding.subject == name.split(".", maxsplit=1)[0]
+    assert finding.text == f"B {verb} forever in taker on {name}, held by A since taker; A has ended"
 
 
 def test_a_lock_held_by_a_sleeper_names_both() -> None:
@@ -94,17 +94,20 @@ def test_a_lock_held_by_a_sleeper_names_both() -> None:
         THING.lk.lock()
         sleeping()
 
-    found = verdict(sleeps_with_it, taking(THING.lk), script=("A", "A", "A"))
-    assert [one.kind for one in found] == ["spin-forever", "lost-wakeup"]
-    assert found[0].text.endswith("held by A since user; A never releases it")
-    assert found[0].story == ["A sleeps in sleeper on thing:0", "B spins in taker for thing:0.lk, held by A since user"]
+    findings = verdict(sleeps_with_it, taking(THING.lk), script=("A", "A", "A"))
+    assert [finding.kind for finding in findings] == ["spin-forever", "lost-wakeup"]
+    assert findings[0].text.endswith("held by A since user; A never releases it")
+    assert findings[0].story == [
+        "A sleeps in sleeper on thing:0",
+        "B spins in taker for thing:0.lk, held by A since user",
+    ]
 
 
 def test_a_sleeper_whom_nobody_will_wake_is_told_with_its_channel() -> None:
-    [found] = verdict(sleeping)
-    assert (found.kind, found.function, found.subject) == ("lost-wakeup", "sleeper", "thing:0")
-    assert found.text == "A sleeps in sleeper on thing:0; no context will wake it"
-    assert found.stack == ["sleeper"]
+    [finding] = verdict(sleeping)
+    assert (finding.kind, finding.function, finding.subject) == ("lost-wakeup", "sleeper", "thing:0")
+    assert finding.text == "A sleeps in sleeper on thing:0; no context will wake it"
+    assert finding.stack == ["sleeper"]
 
 
 def test_a_context_that_never_started_is_not_stuck() -> None:
@@ -138,7 +141,7 @@ def test_a_detector_that_is_off_judges_nothing() -> None:
 
 def test_a_noted_verdict_is_a_note() -> None:
     toy = Toy(things, {"A": (0, sleeping)}, {**OFF, "deadlock": "note"})
-    assert toy.run() is None and [one.kind for one in toy.sim.notes] == ["lost-wakeup"]
+    assert toy.run() is None and [finding.kind for finding in toy.sim.notes] == ["lost-wakeup"]
 
 
 ORACLE = Finding("oracle", "memory oracle: two values")
@@ -166,8 +169,8 @@ def test_what_is_only_noted_hides_nothing(
     toy = Toy(things, {"A": (0, sleeping)}, OFF)
     toy.run()
     monkeypatch.setattr("shared.detectors.verdict.check", lambda snapshot: [INVARIANT])
-    found = judge(toy.machine.state(), levels, ORACLE)
-    finding, notes = sort_out(found, levels)
+    findings = judge(toy.machine.state(), levels, ORACLE)
+    finding, notes = sort_out(findings, levels)
     assert [*(note.kind for note in notes), *([finding.kind, "stop"] if finding else [])] == told
 
 
@@ -193,8 +196,8 @@ def test_a_machine_that_goes_on_and_on_is_judged_by_the_levels(
     """B waits for a lock for ever; at least that there was no end is always told."""
     toy = Toy(things, {"A": (0, taking(THING.lk)), "B": (1, taking(THING.lk))}, OFF)
     toy.run(Script("A", "A", "A"))
-    found, noted = sort_out(endless(toy.machine.state(), levels, 500, old), levels)
-    assert (found.kind if found else None) == finding and [one.kind for one in noted] == notes
+    findings, noted = sort_out(endless(toy.machine.state(), levels, 500, old), levels)
+    assert (findings.kind if findings else None) == finding and [finding.kind for finding in noted] == notes
 
 
 def readers_and_a_writer(*then: Body) -> tuple[Body, ...]:
@@ -213,13 +216,15 @@ def readers_and_a_writer(*then: Body) -> tuple[Body, ...]:
 
 def test_a_reader_that_reads_again_waits_behind_the_writer_that_waits_for_it() -> None:
     """As the map's lock of mlock: no holder is in the way of the second shared request, but a writer queued before."""
-    found = verdict(*readers_and_a_writer(BIG.lk.lock_shared, lambda: None), script=("A", "A", "B", "B", "C", "C"))
-    assert found[0].kind == "deadlock" and found[0].subject == "big:0"
-    assert found[0].text == (
+    findings = verdict(*readers_and_a_writer(BIG.lk.lock_shared, lambda: None), script=("A", "A", "B", "B", "C", "C"))
+    assert findings[0].kind == "deadlock" and findings[0].subject == "big:0"
+    assert findings[0].text == (
         "deadlock: A sleeps in reader for big:0.lk behind C, which wants it exclusively; "
         "C sleeps in taker for big:0.lk, held by A shared since reader"
     )
-    assert found[0].story[-1].endswith("held by A shared since reader, and held by B shared since reader; B has ended")
+    assert (
+        findings[0].story[-1].endswith("held by A shared since reader, and held by B shared since reader; B has ended")
+    )
 
 
 def test_a_cycle_through_the_second_of_two_readers_is_a_cycle() -> None:
@@ -236,10 +241,10 @@ def test_a_cycle_through_the_second_of_two_readers_is_a_cycle() -> None:
         BIG.lk.lock()
 
     bodies = readers_and_a_writer(pausing, wants_thing)
-    found = verdict(bodies[0], bodies[1], kernel()(writer), script=("C", "A", "B", "A", "C", "B"))
-    assert [one.kind for one in found] == ["deadlock", "deadlock", "lost-wakeup"]
-    assert found[0].text.startswith("deadlock: ") and "held by B shared since reader" in found[0].text
-    assert "held by A" not in found[0].text
+    findings = verdict(bodies[0], bodies[1], kernel()(writer), script=("C", "A", "B", "A", "C", "B"))
+    assert [finding.kind for finding in findings] == ["deadlock", "deadlock", "lost-wakeup"]
+    assert findings[0].text.startswith("deadlock: ") and "held by B shared since reader" in findings[0].text
+    assert "held by A" not in findings[0].text
 
 
 def busy_page() -> None:
@@ -260,9 +265,9 @@ def test_a_cycle_through_a_busy_page_is_a_deadlock(blocked: bool) -> None:
     bodies = {"A": (0, taking(BIG.lk) if blocked else lambda: None), "B": (1, kernel()(waits_for_page))}
     toy = Toy(busy_page, bodies, OFF)
     toy.run(Script("B", "B"))
-    found = judge(toy.machine.state(), toy.scenario.detect)
-    assert [one.kind for one in found] == ["deadlock"] * (1 + blocked)
-    texts = {one.context: one.text for one in found}
+    findings = judge(toy.machine.state(), toy.scenario.detect)
+    assert [finding.kind for finding in findings] == ["deadlock"] * (1 + blocked)
+    texts = {finding.context: finding.text for finding in findings}
     if blocked:
         a, b = (
             "A sleeps in taker for big:0.lk, held by B since waits_for_page",
@@ -280,8 +285,12 @@ def test_the_sleep_that_explains_the_others_comes_first() -> None:
         BIG.lk.lock()
         sleeping()
 
-    found = verdict(sleeps_with_it, taking(BIG.lk), taking(BIG.lk), script=("A", "A", "A", "B"))
-    assert [(one.context, one.kind) for one in found] == [("A", "lost-wakeup"), ("B", "deadlock"), ("C", "deadlock")]
+    findings = verdict(sleeps_with_it, taking(BIG.lk), taking(BIG.lk), script=("A", "A", "A", "B"))
+    assert [(finding.context, finding.kind) for finding in findings] == [
+        ("A", "lost-wakeup"),
+        ("B", "deadlock"),
+        ("C", "deadlock"),
+    ]
 
 
 def test_a_sleep_until_a_process_exits_is_explained_by_the_thread_of_it_that_is_stuck() -> None:
@@ -300,27 +309,27 @@ def test_a_sleep_until_a_process_exits_is_explained_by_the_thread_of_it_that_is_
     toy = Toy(setup, {"A": (0, kernel()(waits)), "child": (1, taking(BIG.lk)), "C": (2, gone)}, OFF)
     toy.machine.threads["child"].home = Proc.at(0)
     toy.run(Script("C", "C"))
-    found = judge(toy.machine.state(), toy.scenario.detect)
-    assert [(one.context, one.kind) for one in found] == [("child", "deadlock"), ("A", "deadlock")]
-    assert found[1].text == "A sleeps in waits on proc:0.p_stat for the exit of thread child of process proc:0"
+    findings = judge(toy.machine.state(), toy.scenario.detect)
+    assert [(finding.context, finding.kind) for finding in findings] == [("child", "deadlock"), ("A", "deadlock")]
+    assert findings[1].text == "A sleeps in waits on proc:0.p_stat for the exit of thread child of process proc:0"
 
 
 def test_a_holder_that_waits_for_its_cpu_is_told_with_whoever_spins_there() -> None:
-    found = explore(scenario("E10-shipped")).finding
-    assert found is not None and found.kind == "spin-forever"
-    assert found.text.endswith("held by A since amap_unref; A waits for its CPU, on which T spins")
+    finding = explore(scenario("E10-shipped")).finding
+    assert finding is not None and finding.kind == "spin-forever"
+    assert finding.text.endswith("held by A since amap_unref; A waits for its CPU, on which T spins")
 
 
 def test_of_two_cpus_that_spin_the_one_behind_the_other_comes_later() -> None:
     """As with the big lock: B spins for what A holds, and A for a lock whose holder has ended."""
-    found = verdict(
+    findings = verdict(
         taking(OTHER.lk, THING.lk), taking(OTHER.lk), taking(THING.lk), script=("C", "C", "B", "A", "A", "B")
     )
-    assert [(one.context, one.subject) for one in found] == [("A", "thing:0"), ("B", "other:0")]
-    found = verdict(
+    assert [(finding.context, finding.subject) for finding in findings] == [("A", "thing:0"), ("B", "other:0")]
+    findings = verdict(
         taking(OTHER.lk), taking(OTHER.lk, THING.lk), taking(THING.lk), script=("C", "C", "B", "B", "A", "A")
     )
-    assert [(one.context, one.subject) for one in found] == [("B", "thing:0"), ("A", "other:0")]
+    assert [(finding.context, finding.subject) for finding in findings] == [("B", "thing:0"), ("A", "other:0")]
 
 
 def test_a_simple_lock_that_was_forgotten_is_no_part_of_a_cycle() -> None:
@@ -350,10 +359,10 @@ def test_a_simple_lock_that_was_forgotten_is_no_part_of_a_cycle() -> None:
         toy = Toy(setup, {"A": (0, body), "child": (1, taking(THING.lk))}, OFF)
         toy.machine.threads["child"].home = Proc.at(0)
         toy.run(Script("A", "A"))
-        found = judge(toy.machine.state(), toy.scenario.detect)
-        assert [one.kind for one in found] == kinds
-        assert found[0].text.startswith("deadlock: ") == (kinds[0] == "deadlock")
-    assert len({one.text for one in found}) == 2
+        findings = judge(toy.machine.state(), toy.scenario.detect)
+        assert [finding.kind for finding in findings] == kinds
+        assert findings[0].text.startswith("deadlock: ") == (kinds[0] == "deadlock")
+    assert len({finding.text for finding in findings}) == 2
 
 
 def test_the_graph_has_no_edge_to_who_has_ended() -> None:
@@ -386,9 +395,9 @@ def test_a_state_that_has_travelled_is_judged_as_the_engine_s_own() -> None:
         TlbState,
     ]
     again = MachineState(there.contexts, there.locks, there.images, there.tlbs, state.page_size)
-    found = judge(state, toy.scenario.detect)
-    assert [finding.kind for finding in found] == ["deadlock", "deadlock", "lost-wakeup"]
-    assert judge(again, toy.scenario.detect) == found
+    findings = judge(state, toy.scenario.detect)
+    assert [finding.kind for finding in findings] == ["deadlock", "deadlock", "lost-wakeup"]
+    assert judge(again, toy.scenario.detect) == findings
 
 
 @pytest.mark.parametrize(

@@ -92,10 +92,10 @@ def test_a_window_is_looked_for_only_so_far() -> None:
 def test_windows_of_every_scenario(name: str) -> None:
     """Of the schedule that a short search finds: the finding is the same at both ends, and gone one operation on."""
     scene = scenario(name)
-    found = search(scene, schedules=5)
-    if found.outcome is None or found.outcome.finding is None or not found.outcome.deviations:
+    result = search(scene, schedules=5)
+    if result.outcome is None or result.outcome.finding is None or not result.outcome.deviations:
         return
-    finding, deviations = found.outcome.finding, found.outcome.deviations
+    finding, deviations = result.outcome.finding, result.outcome.deviations
     at = next((at for at, deviation in enumerate(deviations) if deviation.kind == "point"), None)
     if at is None:
         return

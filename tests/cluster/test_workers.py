@@ -65,16 +65,16 @@ def job(what: str, strategy: str = "auto", seed: int = 3) -> Job:
     return Job(SEARCHED[what](), strategy, seed, SITES)
 
 
-def facts(found: Exploration) -> dict[str, Any]:
+def facts(result: Exploration) -> dict[str, Any]:
     """All that a search tells, but for the time that it took."""
-    classes = found.classes
+    classes = result.classes
     return {
-        "finding": None if found.finding is None else found.finding.as_dict(),
-        "token": str(found.token),
-        "deviations": found.deviations,
+        "finding": None if result.finding is None else result.finding.as_dict(),
+        "token": str(result.token),
+        "deviations": result.deviations,
         "classes": None if classes is None else (classes.seen, classes.once, classes.executions),
-        "racy": sorted(found.racy),
-        **{name: getattr(found, name) for name in (
+        "racy": sorted(result.racy),
+        **{name: getattr(result, name) for name in (
             "schedules", "found_at", "raw_deviations", "results", "sites", "notes", "points", "operations", "by",
             "coverage", "interrupted",
         )},
@@ -97,27 +97,27 @@ def here(given: Job, schedules: int, workers: int = 1, order: int | None = None)
 def test_a_search_is_the_same_for_any_number_of_workers_in_any_order(strategy: str, what: str) -> None:
     given = job(what, strategy)
     schedules = 30 if what == "E54 repaired" and strategy != "auto" else 120
-    one = here(given, schedules)
-    assert here(given, schedules, 2, order=1) == one and here(given, schedules, 5, order=2) == one
-    whole = one["schedules"] == schedules == sum(one["by"].values())
-    assert whole or one["found_at"] == one["schedules"]
+    alone = here(given, schedules)
+    assert here(given, schedules, 2, order=1) == alone and here(given, schedules, 5, order=2) == alone
+    whole = alone["schedules"] == schedules == sum(alone["by"].values())
+    assert whole or alone["found_at"] == alone["schedules"]
 
 
 def test_the_examples_are_what_they_are_for() -> None:
     """Some have a finding behind the first round, others none."""
-    found = {what: here(job(what), 30) for what in SEARCHED}
-    assert found["E54 repaired"]["finding"] is None and found["E54"]["found_at"] > 8
-    assert found["litmus-mp"]["racy"] and here(job("careless"), 1)["racy"] == [] != found["careless"]["racy"]
-    assert found["a deadlock"]["finding"]["kind"] == "deadlock"
-    assert set(found["E54 repaired"]["by"]) == {"default schedule", "surw", "rff", "pct", "near"}
+    results = {what: here(job(what), 30) for what in SEARCHED}
+    assert results["E54 repaired"]["finding"] is None and results["E54"]["found_at"] > 8
+    assert results["litmus-mp"]["racy"] and here(job("careless"), 1)["racy"] == [] != results["careless"]["racy"]
+    assert results["a deadlock"]["finding"]["kind"] == "deadlock"
+    assert set(results["E54 repaired"]["by"]) == {"default schedule", "surw", "rff", "pct", "near"}
 
 
 def test_results_that_are_not_expected_are_a_finding_and_the_search_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cluster.search.explore.minimize", lambda sim, finding, deviations: deviations)
     given = Job(mine("{finding: none, results: {r: 1}}"), "random", 3)
-    one, other = here(given, 30), here(given, 30, 3, order=2)
-    assert one == other and one["finding"]["kind"] == "unexpected-result"
-    assert one["schedules"] == 30 > one["found_at"] > 1 and one["notes"]["unexpected-result r"] > 1
+    alone, other = here(given, 30), here(given, 30, 3, order=2)
+    assert alone == other and alone["finding"]["kind"] == "unexpected-result"
+    assert alone["schedules"] == 30 > alone["found_at"] > 1 and alone["notes"]["unexpected-result r"] > 1
 
 
 def test_the_first_finding_is_that_of_the_lowest_number_whatever_comes_first() -> None:
@@ -136,8 +136,8 @@ def test_the_first_finding_is_that_of_the_lowest_number_whatever_comes_first() -
 
 
 def test_another_seed_searches_another_way() -> None:
-    one, other = here(job("E54 repaired"), 40), here(job("E54 repaired", seed=4), 40)
-    assert one["operations"] != other["operations"] and one["classes"] != other["classes"]
+    first, other = here(job("E54 repaired"), 40), here(job("E54 repaired", seed=4), 40)
+    assert first["operations"] != other["operations"] and first["classes"] != other["classes"]
 
 
 def test_a_round_goes_by_all_rounds_but_the_last() -> None:
@@ -295,9 +295,9 @@ def told(text: str) -> str:
 
 
 def test_the_command_tells_the_same_for_any_number_of_workers() -> None:
-    one, two = (uvmp("explore", "E54", "--workers", count, "--near", "uvm_loanuobj") for count in (1, 2))
-    assert one.exit_code == two.exit_code == 1 and told(one.stdout) == told(two.stdout)
-    assert "(pct near uvm_loanuobj, depth 3, seed 0;" in one.stdout
+    alone, two = (uvmp("explore", "E54", "--workers", count, "--near", "uvm_loanuobj") for count in (1, 2))
+    assert alone.exit_code == two.exit_code == 1 and told(alone.stdout) == told(two.stdout)
+    assert "(pct near uvm_loanuobj, depth 3, seed 0;" in alone.stdout
 
 
 @pytest.mark.parametrize(
@@ -357,8 +357,8 @@ def test_actors_share_a_tree(ray_session: Any) -> None:
 
     given = Job(scenario("E60").without_errata(), "dpor")
     pool = Actors(ray_session, 2, given.setup())
-    found = spread(given, 1000, pool)
+    result = spread(given, 1000, pool)
     pool.close()
     alone = explore(given.scenario, "dpor", schedules=1000)
-    assert found.coverage == alone.coverage and alone.coverage is not None and alone.coverage.exhausted
-    assert (found.schedules, found.operations, found.results) == (alone.schedules, alone.operations, alone.results)
+    assert result.coverage == alone.coverage and alone.coverage is not None and alone.coverage.exhausted
+    assert (result.schedules, result.operations, result.results) == (alone.schedules, alone.operations, alone.results)

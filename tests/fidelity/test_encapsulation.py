@@ -26,30 +26,30 @@ RULES = {
 
 def attributes(text: str) -> set[str]:
     """Names of all attributes that a module touches, by a dot or by getattr and setattr."""
-    found = set()
+    names = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Attribute):
-            found.add(node.attr)
+            names.add(node.attr)
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("getattr", "setattr"):
-            found |= {one.value for one in node.args if isinstance(one, ast.Constant) and isinstance(one.value, str)}
-    return found
+            names |= {arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)}
+    return names
 
 
 def offenders(pattern: str) -> dict[str, set[str]]:
     """Module -> what it touches of these fields."""
-    found = {}
+    offenses = {}
     for path in UVM.glob("*.py"):
         names = {name for name in attributes(path.read_text("utf-8")) if re.fullmatch(pattern, name)}
         if names and path.name != "structs.py":
-            found[path.name] = names
-    return found
+            offenses[path.name] = names
+    return offenses
 
 
 @pytest.mark.parametrize("pattern", RULES)
 def test_a_structs_own_fields_are_touched_in_its_own_module_alone(pattern: str) -> None:
-    found = offenders(pattern)
-    assert {name: names for name, names in found.items() if name not in RULES[pattern]} == {}
-    assert found, "the rule is about something"
+    offenders_ = offenders(pattern)
+    assert {name: names for name, names in offenders_.items() if name not in RULES[pattern]} == {}
+    assert offenders_, "the rule is about something"
 
 
 def test_who_breaks_the_rule_is_seen() -> None:

@@ -79,28 +79,35 @@ def test_a_sound_kernel_frees_what_nobody_uses(do: str) -> None:
 
 @pytest.mark.usefixtures("still_mapped")
 def test_a_page_that_is_freed_though_it_is_mapped_is_told_of_when_it_is_freed() -> None:
-    found = run()
-    assert found is not None and found.kind == "invariant" and "PAGE-7" in found.text
-    assert (found.function, found.subject.split(":")[0]) == ("uvm_anfree", "page") and "still mapped" in found.text
-    assert found.stack[-2:] == ["uvm_anfree", "uvm_pagefree"]
+    finding = run()
+    assert finding is not None and finding.kind == "invariant" and "PAGE-7" in finding.text
+    assert (finding.function, finding.subject.split(":")[0]) == (
+        "uvm_anfree",
+        "page",
+    ) and "still mapped" in finding.text
+    assert finding.stack[-2:] == ["uvm_anfree", "uvm_pagefree"]
 
 
 @DO
 @pytest.mark.usefixtures("still_mapped")
 def test_an_access_by_a_translation_to_a_freed_page_is_told_of_at_the_access(do: str) -> None:
     """Who freed it, in which function, as which operation."""
-    found = run(do, "invariant: off")
-    assert found is not None and (found.kind, found.detector, found.context) == ("freed-page-access", "heap", "A")
+    finding = run(do, "invariant: off")
+    assert finding is not None and (finding.kind, finding.detector, finding.context) == (
+        "freed-page-access",
+        "heap",
+        "A",
+    )
     verb = "reads" if do == "read" else "writes to"
-    assert f"A {verb} 0x10000 by way of a translation to {found.subject}, which was freed since" in found.text
-    assert "A2 freed it in uvm_pagefree < uvm_anfree, its operation" in found.text and "it is free" in found.text
+    assert f"A {verb} 0x10000 by way of a translation to {finding.subject}, which was freed since" in finding.text
+    assert "A2 freed it in uvm_pagefree < uvm_anfree, its operation" in finding.text and "it is free" in finding.text
 
 
 @pytest.mark.usefixtures("stale_tlb")
 def test_so_is_one_by_what_only_a_tlb_still_has() -> None:
     """The page table is right, so that PAGE-7 has nothing to say."""
-    found = run()
-    assert found is not None and found.kind == "freed-page-access" and "uvm_anfree" in found.text
+    finding = run()
+    assert finding is not None and finding.kind == "freed-page-access" and "uvm_anfree" in finding.text
 
 
 def test_a_page_that_is_in_use_again_is_not_taken_for_the_old_one() -> None:
@@ -124,7 +131,7 @@ def test_who_does_not_mind_goes_on_as_the_machine_would() -> None:
     """The access meets whatever is in the frame: here what was there before, as MADV_FREE allows."""
     assert run("read", "invariant: off, heap: off") is None
     sim = Sim(*prepare(freed(STEPS["read"], "invariant: off, heap: note, oracle: off")))
-    assert sim.execute(Stay()) is None and [one.kind for one in sim.notes] == ["freed-page-access"]
+    assert sim.execute(Stay()) is None and [note.kind for note in sim.notes] == ["freed-page-access"]
 
 
 @DO
@@ -135,8 +142,8 @@ def test_a_machine_of_real_processors_says_the_same(do: str, detect: str) -> Non
     made = freed(STEPS[do], detect)
     wanted = run_recorded(made, Stay())
     machine = Threads(made, follow=wanted.journals)
-    found = machine.run()
-    assert found is not None and wanted.finding is not None and found.as_dict() == wanted.finding.as_dict()
+    finding = machine.run()
+    assert finding is not None and wanted.finding is not None and finding.as_dict() == wanted.finding.as_dict()
     assert digest(machine.records()) == digest(wanted.journals)
 
 
@@ -151,6 +158,6 @@ def test_who_does_not_mind_is_replayed_too(do: str) -> None:
         machine = Threads(made, seed=seed)
         assert machine.run() is None
         records = machine.records()
-        assert any(one["event"] == "note" for each in records.values() for one in each)
+        assert any(record["event"] == "note" for each in records.values() for record in each)
         again = replay_journals(made, records)
-        assert again.digest == digest(records) and [one.kind for one in again.notes] == ["freed-page-access"]
+        assert again.digest == digest(records) and [note.kind for note in again.notes] == ["freed-page-access"]

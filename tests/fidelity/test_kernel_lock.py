@@ -117,8 +117,8 @@ def test_a_context_that_sleeps_for_a_lock_gives_the_big_lock_up_and_loses_no_gra
 
     toy = Toy(things, {"A": (0, wants), "B": (1, wants)}, kernel_lock="big")
     waited = 0
-    for found in toy.every():
-        assert found is None
+    for finding in toy.every():
+        assert finding is None
         assert toy.sim.heap[BIG.id][type(BIG).fields["v"].slot] == 2
         waited += 1
     assert waited > 1

@@ -77,11 +77,11 @@ def written(steps: list[dict[str, Any]]) -> str:
 
 def wrong(steps: list[dict[str, Any]], results: list[dict[str, Any]]) -> list[str]:
     """What a program was answered that cannot be."""
-    found = []
+    mistakes = []
     there: dict[str, str] = {}
     words: dict[str, int] = {}
-    for step, one in zip(steps, results, strict=True):
-        answer, name = one["result"], str(step.get("as") or step.get("at", "")).split("[")[0]
+    for step, result in zip(steps, results, strict=True):
+        answer, name = result["result"], str(step.get("as") or step.get("at", "")).split("[")[0]
         allowed: tuple[Any, ...] = (0,)
         if step["op"] == "km_alloc":
             allowed = (0, "ENOMEM")
@@ -96,8 +96,8 @@ def wrong(steps: list[dict[str, Any]], results: list[dict[str, Any]]) -> list[st
         elif step["op"] == "kread":
             allowed = (0,) if there[name] == "exec" else (answer,)  # wired memory holds whatever was there
         if answer not in allowed:
-            found.append(f"{step} answered {answer}, expected {allowed}")
-    return found
+            mistakes.append(f"{step} answered {answer}, expected {allowed}")
+    return mistakes
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -110,8 +110,8 @@ def test_kernel_memory_holds_what_was_stored(seed: int) -> None:
     walk = RandomWalk(seed)
     sent = sum(step["op"] == "send" for steps in programs.values() for step in steps)
     for strategy in (Stay(), *[walk] * 5):
-        found = sim.execute(strategy)
-        assert found is None, found.text
+        finding = sim.execute(strategy)
+        assert finding is None, finding.text
         for who, steps in programs.items():
             assert wrong(steps, sim.machine.threads[who].results) == []
         assert len(sim.machine.threads["net0"].results) == 2 * sent > 0, "each interrupt takes its two steps"

@@ -35,10 +35,10 @@ def test_a_sound_kernel_leaves_locked_memory_as_it_is(last: str) -> None:
 @pytest.mark.parametrize("last", LASTS)
 def test_a_flush_that_write_protects_locked_memory_is_told_of(last: str) -> None:
     """As UVM's did. At rest; or, if the process has unlocked it, or has gone, when that happened."""
-    found = run(last, more="errata: [E64]")
-    assert found is not None and found.kind == "invariant"
+    finding = run(last, more="errata: [E64]")
+    assert finding is not None and finding.kind == "invariant"
     if last == "pause":
-        assert "WIRE-4" in found.text and found.subject.startswith("entry:")
+        assert "WIRE-4" in finding.text and finding.subject.startswith("entry:")
     else:
-        assert "WIRE-5" in found.text and found.subject.startswith("page:")
-        assert found.function == "uvm_fault_unwire_locked" and found.context == "A"
+        assert "WIRE-5" in finding.text and finding.subject.startswith("page:")
+        assert finding.function == "uvm_fault_unwire_locked" and finding.context == "A"

@@ -183,7 +183,7 @@ def test_the_plain_model_knows_a_wrong_result(features: str) -> None:
         machine, image = prepare(scene)
         sim = Sim(machine, image)
         assert sim.execute(Stay()) is None
-        results = {name: one.results for name, one in machine.threads.items() if one.results}
+        results = {name: thread.results for name, thread in machine.threads.items() if thread.results}
         assert unlike(scene, results) is None
         for name, answered in results.items():
             for at, answer in enumerate(answered):
@@ -207,12 +207,12 @@ def test_cutting_down_leaves_what_matters() -> None:
         except UserMistake:
             return None
         steps = program.threads.get("A", ())
-        children = [one for step in steps for one in step.program or ()]
+        children = [child for step in steps for child in step.program or ()]
         wrong = any(step.op == "read" for step in steps) and any(step.op == "write" for step in children)
         return Failure("result", "", "") if wrong else None
 
     made = (generate(f"cutting/{number}", frozenset(("fork", "memory", "threads"))) for number in range(50))
-    program, failure = next((one, found) for one in made if (found := fails(one)) is not None)
+    program, failure = next((program, failure) for program in made if (failure := fails(program)) is not None)
     small, _ = shrink(program, failure, fails)
     (steps,) = small.threads.values()
     assert sorted(step.op for step in steps) == ["fork", "read"]

@@ -93,9 +93,9 @@ def test_data_that_cannot_be_read_is_lost_and_the_device_goes() -> None:
     """A bad slot stays one: counted while the device is away, and not given out when it is back."""
     swap = "{devices: [{slots: 16}, {slots: 16}], errors: [{op: get, first: 1, count: 1, error: EIO}]}"
     answers, end = run(OFF + "\nswapctl: {do: on, device: 0, into: on}" + READ, swap=swap)
-    for one in answers:
-        assert (one["off"], one["on"]) == (0, 0)
-        assert [one["r0"], one["r1"], one["r2"]].count("SIGBUS") <= 1
+    for answer in answers:
+        assert (answer["off"], answer["on"]) == (0, 0)
+        assert [answer["r0"], answer["r1"], answer["r2"]].count("SIGBUS") <= 1
     assert end.num(uvmexp, "swpages") == 32 and end.num(uvmexp, "swpginuse") >= 1
 
 

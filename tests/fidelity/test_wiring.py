@@ -61,7 +61,7 @@ def test_a_thread_writes_while_another_one_locks() -> None:
         A2="""barrier: {name: go}
               write: {at: "buf[2]", value: 9}""",
     )
-    assert {one["r"] for one in seen} <= {2, 9} and any(one["r"] == 9 for one in seen)
+    assert {outcome["r"] for outcome in seen} <= {2, 9} and any(outcome["r"] == 9 for outcome in seen)
 
 
 def test_a_thread_lends_and_writes_while_another_one_locks() -> None:
@@ -75,7 +75,7 @@ def test_a_thread_lends_and_writes_while_another_one_locks() -> None:
                {LEND_AND_WRITE.format("buf[1]", "anon")}
                read: {{at: "buf[1]", into: r}}""",
     )
-    assert {(one["lent"], one["r"]) for one in seen} == {(0, 3), ("EFAULT", 3)}
+    assert {(outcome["lent"], outcome["r"]) for outcome in seen} == {(0, 3), ("EFAULT", 3)}
 
 
 # -- others replace what is locked -----------------------------------------------------------------

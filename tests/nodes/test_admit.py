@@ -37,7 +37,7 @@ class Rig:
         return self.admission.frame(Frame(self.admission.node.name, CPUS[requests[0][0]], asked))
 
     def order(self) -> list[tuple[str, int, str]]:
-        return [(one["ctx"], one["n"], one["event"]) for one in self.journal.records]
+        return [(record["ctx"], record["n"], record["event"]) for record in self.journal.records]
 
 
 def test_a_frame_is_performed_in_order_and_the_last_answered() -> None:
@@ -135,7 +135,7 @@ def test_the_rest_of_a_frame_with_a_finding_is_not_performed() -> None:
     reply = rig.admission.frame(Frame("memory", "cpu0", requests))
     assert reply.status == Status.REFUSED and reply.value.kind == "use-after-free" and reply.value.subject == "thing:0"
     assert reply.value.text == "thing:0 is used after it was freed: that was before the run began"
-    assert [(one["n"], one["refused"]) for one in rig.journal.records] == [(1, "use-after-free")]
+    assert [(record["n"], record["refused"]) for record in rig.journal.records] == [(1, "use-after-free")]
 
 
 def test_the_record_is_on_disk_before_what_it_caused_leaves() -> None:

@@ -111,10 +111,10 @@ def test_a_reset_cpu_has_forgotten_everything() -> None:
     node.tlb.entries[3] = [1, 1, 1]
     node.reset()
     assert node.tlb.pmap == 0
-    for one in node.threads:
-        one.reset()
+    for thread in node.threads:
+        thread.reset()
     assert node.k == 0 and node.nested == [] and node.current is None and node.tlb.entries == {}
-    assert [one.name for one in node.choices()] == ["A", "B"]
+    assert [choice.name for choice in node.choices()] == ["A", "B"]
 
 
 def test_a_context_before_its_first_operation() -> None:

@@ -16,16 +16,16 @@ def test_each_send_raises_one_interrupt_of_the_device_named() -> None:
 
 
 def test_its_state_travels() -> None:
-    one, other = Devices("devices", ["net0", "com0"]), Devices("devices", ["net0", "com0"])
-    one.admit("A", "dev_send", 1, ())
-    other.load_image(one.image())
+    first, other = Devices("devices", ["net0", "com0"]), Devices("devices", ["net0", "com0"])
+    first.admit("A", "dev_send", 1, ())
+    other.load_image(first.image())
     assert other.sent == [0, 1] and other.out == []
     other.admit("A", "dev_send", 1, ())
-    assert one.sent == [0, 1]
+    assert first.sent == [0, 1]
 
 
 def test_a_handler_is_an_interrupt_context_at_its_level() -> None:
     threads = device_threads((Handler("net0", 1, SPL_IMP, ()), Handler("com0", 0, SPL_CLOCK, ())))
-    assert [(one.name, one.cpu, one.level, one.interrupt) for one in threads] == [
+    assert [(thread.name, thread.cpu, thread.level, thread.interrupt) for thread in threads] == [
         ("net0", "cpu1", SPL_IMP, True), ("com0", "cpu0", SPL_CLOCK, True),
     ]  # fmt: skip

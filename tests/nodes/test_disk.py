@@ -73,8 +73,8 @@ def test_physio_moves_bytes_both_ways() -> None:
         physio: {do: read, at: "buf[0]", pages: 1, block: 0}
         read: {at: "buf[0]+8", into: blank}
     """
-    for one in outcomes(steps):
-        assert one == {"out": 0, "back": 0, "r2": 7, "r3": 8, "rest": 0, "blank": 0}
+    for outcome in outcomes(steps):
+        assert outcome == {"out": 0, "back": 0, "r2": 7, "r3": 8, "rest": 0, "blank": 0}
 
 
 def test_physio_needs_a_buffer_that_is_accessible() -> None:
@@ -84,8 +84,8 @@ def test_physio_needs_a_buffer_that_is_accessible() -> None:
         physio: {do: write, at: "buf[0]", pages: 4, block: 0, into: out}
         physio: {do: read, at: "buf[0]", pages: 4, block: 0, into: back}
     """
-    for one in outcomes(steps):
-        assert one == {"out": 0, "back": "EFAULT"}
+    for outcome in outcomes(steps):
+        assert outcome == {"out": 0, "back": "EFAULT"}
 
 
 def test_physio_breaks_copy_on_write() -> None:
@@ -97,8 +97,8 @@ def test_physio_breaks_copy_on_write() -> None:
         read: {at: "buf[0]", into: parent}
         barrier: {name: done}
     """
-    for one in outcomes(steps, schedules=30):
-        assert one == {"child": 7, "parent": 0}
+    for outcome in outcomes(steps, schedules=30):
+        assert outcome == {"child": 7, "parent": 0}
 
 
 def test_munmap_waits_for_device_io() -> None:
@@ -107,8 +107,8 @@ def test_munmap_waits_for_device_io() -> None:
         'physio: {do: read, at: "buf[0]", pages: 2, block: 0, into: io}',
         'munmap: {at: "buf[1]", pages: 3, into: gone}',
     )
-    assert {one["io"] for one in seen} == {0, "EFAULT"}
-    assert {one["gone"] for one in seen} == {0}
+    assert {outcome["io"] for outcome in seen} == {0, "EFAULT"}
+    assert {outcome["gone"] for outcome in seen} == {0}
 
 
 def test_fork_waits_for_device_io() -> None:
@@ -118,14 +118,14 @@ def test_fork_waits_for_device_io() -> None:
         'write: {at: "buf[3]", value: 1}\n'
         'fork: {as: C, cpu: 1, program: [{read: {at: "buf[0]", into: c0}}, {write: {at: "buf[1]", value: 5}}]}',
     )
-    assert {one["c0"] for one in seen} == {0}
+    assert {outcome["c0"] for outcome in seen} == {0}
 
 
 def test_mlock_and_munlock_may_come_between() -> None:
     lock = 'mlock: {at: "buf[0]", pages: 4, into: lock}\nmunlock: {at: "buf[0]", pages: 4, into: unlock}'
     physio = 'physio: {do: read, at: "buf[0]", pages: 2, block: 0, into: io}'
     seen = outcomes(physio, lock, ", mmu: {unwired_mappings: 1}")
-    assert all(one == {"io": 0, "lock": 0, "unlock": 0} for one in seen)
+    assert all(outcome == {"io": 0, "lock": 0, "unlock": 0} for outcome in seen)
 
 
 @pytest.mark.parametrize(

@@ -297,7 +297,7 @@ def test_no_load_overtakes_a_store_that_may_have_to_wait(monkeypatch: pytest.Mon
         machine = Sockets(scene, leases=True, together=True, seed=seed)
         assert machine.run() is None
         assert replay_journals(scene, machine.records()).digest == digest(machine.records())
-        seen = {cpu: {one["turn"]: one["seen"] for one in machine.records()[cpu] if one["event"] == "note"}
+        seen = {cpu: {record["turn"]: record["seen"] for record in machine.records()[cpu] if record["event"] == "note"}
                 for cpu in ("cpu0", "cpu1")}  # fmt: skip
         for turn, other in seen["cpu0"].items():
             assert other >= turn or seen["cpu1"].get(other + 1, TURNS) >= turn, "both have read what was there before"

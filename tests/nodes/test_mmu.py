@@ -151,7 +151,7 @@ def test_a_cleared_bit_traps_again_on_every_cpu(soft: Mmu) -> None:
     enter(soft, 2, 5, flags=VM_PROT_WRITE)
     walk(soft, 2, True, "cpu1")
     assert ask(soft, "pmap_clear_modify", 5, "cpu0") is WAIT
-    assert [one.ctx for one in soft.out] == ["cpu1.ipi"]
+    assert [effect.ctx for effect in soft.out] == ["cpu1.ipi"]
     assert walk(soft, 2, True, "cpu1") == VM_FAULT_REFERENCE
     assert walk(soft, 2, False, "cpu1") == [5, VM_PROT_WRITE, 0, ANY_GEN]
 

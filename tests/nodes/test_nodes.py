@@ -31,9 +31,9 @@ LOCK = THING.lock_key("lk")
 
 def out(node: Any) -> list[Any]:
     """What a node wants delivered; taken from it."""
-    found: list[Any] = node.out
+    sent: list[Any] = node.out
     node.out = []
-    return found
+    return sent
 
 
 # -- lock_manager -------------------------------------------------------------------------
@@ -66,8 +66,8 @@ def memory(shard: int = 0, shards: int = 1) -> Memory:
 
 
 def test_structs_are_numbered_per_shard_without_clashes() -> None:
-    one, other = memory(0, 2), memory(1, 2)
-    made = [node.admit("A", "alloc", 0, (Thing.kind, 0)).index for node in (one, other, one, other)]
+    first, other = memory(0, 2), memory(1, 2)
+    made = [node.admit("A", "alloc", 0, (Thing.kind, 0)).index for node in (first, other, first, other)]
     assert made == [0, 1, 2, 3]
 
 
@@ -173,7 +173,7 @@ def test_narrowing_waits_until_every_other_cpu_has_flushed() -> None:
         node.admit("A", "pmap_walk", pmap, (2, 1, cpu))
     assert node.admit("A", "pmap_page_protect", 5, (VM_PROT_READ, "cpu0")) is WAIT
     sent = out(node)
-    assert [one.ctx for one in sent] == [
+    assert [effect.ctx for effect in sent] == [
         "cpu0.ipi",
         "cpu1.ipi",
         "cpu2.ipi",
@@ -218,9 +218,9 @@ def test_a_request_waits_for_a_cpu_that_an_earlier_one_has_interrupted(first: st
     (again,) = out(node)
     assert again.ctx == "cpu1.ipi" and again.message[0] != number
     node.admit("cpu1.ipi", "pmap_ack", number, ("cpu1",))
-    assert [one.ctx for one in out(node)] == ["A"]
+    assert [effect.ctx for effect in out(node)] == ["A"]
     node.admit("cpu1.ipi", "pmap_ack", again.message[0], ("cpu1",))
-    assert [one.ctx for one in out(node)] == ["C"]
+    assert [effect.ctx for effect in out(node)] == ["C"]
 
 
 def test_a_cpu_that_waits_for_others_has_not_flushed_itself() -> None:
@@ -232,7 +232,7 @@ def test_a_cpu_that_waits_for_others_has_not_flushed_itself() -> None:
     assert node.admit("A", "pmap_page_protect", 5, (VM_PROT_READ, "cpu0")) is WAIT
     out(node)
     assert node.admit("B", "pmap_page_protect", 5, (VM_PROT_NONE, "cpu1")) is WAIT
-    assert [one.ctx for one in out(node)] == ["cpu0.ipi", "cpu1.ipi"]
+    assert [effect.ctx for effect in out(node)] == ["cpu0.ipi", "cpu1.ipi"]
 
 
 def test_what_was_walked_again_after_the_interrupt_was_sent_is_flushed_with_it() -> None:
@@ -269,7 +269,7 @@ def test_clearing_a_bit_shoots_it_out_of_the_tlbs() -> None:
     enter(node, pmap, 2, 5)
     node.admit("B", "pmap_walk", pmap, (2, 1, "cpu1"))
     assert node.admit("A", "pmap_clear_modify", 5, ("cpu0",)) is WAIT
-    assert [one.ctx for one in out(node)] == ["cpu1.ipi"]
+    assert [effect.ctx for effect in out(node)] == ["cpu1.ipi"]
     assert node.admit("A", "pmap_is_modified", 5, ()) == 0
 
 
@@ -279,7 +279,7 @@ def test_widening_needs_no_shootdown_but_another_frame_does() -> None:
     node.admit("B", "pmap_walk", pmap, (2, 0, "cpu1"))
     assert enter(node, pmap, 2, 5, RW) == [0, []]
     assert enter(node, pmap, 2, 6, RW) is WAIT
-    assert [one.ctx for one in out(node)] == ["cpu1.ipi"]
+    assert [effect.ctx for effect in out(node)] == ["cpu1.ipi"]
 
 
 def test_the_wired_bit_stays_until_it_is_taken_off() -> None:

@@ -104,8 +104,8 @@ def litmus(name: str, **options: Any) -> tuple[str | None, Threads]:
 @pytest.mark.parametrize("name", ["litmus-mp", "litmus-sb"])
 def test_stores_to_a_slow_shard_are_never_overtaken(name: str) -> None:
     """A CPU goes on to another shard only when all it sent has been applied."""
-    one, other = ({(cpu, node): 0.03 for cpu in ("cpu0", "cpu1")} for node in ("memory0", "memory1"))
-    for delays in (one, other, UNLUCKY[name]):
+    first, other = ({(cpu, node): 0.03 for cpu in ("cpu0", "cpu1")} for node in ("memory0", "memory1"))
+    for delays in (first, other, UNLUCKY[name]):
         for seed in range(3):
             wrong, machine = litmus(name, delay_s=late(delays), seed=seed)
             assert wrong is None
@@ -133,16 +133,16 @@ def test_a_schedule_of_sim_is_followed_to_the_record(name: str) -> None:
         for seed in range(3):
             wanted = run_recorded(scene, RandomWalk(seed))
             machine = Threads(scene, follow=wanted.journals)
-            found = machine.run()
+            finding = machine.run()
             assert digest(machine.records()) == wanted.digest
-            assert (found and found.as_dict()) == (wanted.finding and wanted.finding.as_dict())
+            assert (finding and finding.as_dict()) == (wanted.finding and wanted.finding.as_dict())
 
 
 def test_an_interrupt_is_followed_to_the_kernel_event() -> None:
     """A context that has waited may go on before the interrupt over it, or afterwards; no operation tells which."""
     scene = scenario("S3a", shards="{lock_manager: 2, memory: 2}").without_errata()
     schedules = (run_recorded(scene, RandomWalk(seed)) for seed in range(40))
-    wanted = next(one for one in schedules if went_on_before_an_interrupt(one.journals))
+    wanted = next(schedule for schedule in schedules if went_on_before_an_interrupt(schedule.journals))
     machine = Threads(scene, follow=wanted.journals)
     machine.run()
     assert digest(machine.records()) == wanted.digest
@@ -203,14 +203,14 @@ def test_a_posted_store_that_fails_is_told_as_of_where_it_was_made() -> None:
     toy = toy_and_image()
     wanted = toy.run(record=True)
     assert wanted is not None and wanted.stack == ["outer", "inner"]
-    journals = {name: one.records for name, one in toy.sim.journals.items()}  # type: ignore[union-attr]
+    journals = {name: journal.records for name, journal in toy.sim.journals.items()}  # type: ignore[union-attr]
     followed = live_toy(toy, follow=journals)
-    found = followed.run()
-    assert found is not None and found.as_dict() == wanted.as_dict()
+    finding = followed.run()
+    assert finding is not None and finding.as_dict() == wanted.as_dict()
     assert digest(followed.records()) == digest(journals)
     free = live_toy(toy)
-    found = free.run()
-    assert found is not None and found.as_dict() == wanted.as_dict()
+    finding = free.run()
+    assert finding is not None and finding.as_dict() == wanted.as_dict()
     assert digest(causal_past(free.records())) == digest(journals)
 
 
@@ -221,8 +221,10 @@ def test_an_operation_of_another_kind_is_told_as_diverged() -> None:
     """The node says what it expected and what came."""
     scene = scenario("E1").without_errata()
     wanted = run_recorded(scene, RandomWalk(0))
-    journals = {node: [dict(one) for one in records] for node, records in wanted.journals.items()}
-    changed = next(one for one in journals["lock_manager"] if one["event"] == "unlock" and one["ctx"] == "A")
+    journals = {node: [dict(record) for record in records] for node, records in wanted.journals.items()}
+    changed = next(
+        record for record in journals["lock_manager"] if record["event"] == "unlock" and record["ctx"] == "A"
+    )
     changed["event"] = "wakeup"
     machine = Threads(scene, follow=journals)
     with pytest.raises(Diverged, match=f"wakeup as operation {changed['n']} of A on lock_manager; found unlock"):
@@ -245,8 +247,8 @@ def test_an_answer_that_never_comes_is_an_error_and_no_finding() -> None:
 
     scene = scenario("E1").without_errata()
     wanted = run_recorded(scene, RandomWalk(0))
-    journals = {node: [dict(one) for one in records] for node, records in wanted.journals.items()}
-    first = next(one for one in journals["memory"] if one["cpu"] == "cpu0")
+    journals = {node: [dict(record) for record in records] for node, records in wanted.journals.items()}
+    first = next(record for record in journals["memory"] if record["cpu"] == "cpu0")
     first["n"] += 1000  # an operation that will never be asked for
     machine = Threads(scene, follow=journals)
     limit, runner.LIMIT_S = runner.LIMIT_S, 0.3
@@ -273,7 +275,7 @@ def test_what_is_posted_rides_with_the_next_request_to_the_same_node() -> None:
 
     machine.ask = counted  # type: ignore[method-assign]
     machine.run()
-    operations = sum(one.processor.k for one in machine.runners.values())
+    operations = sum(runner.processor.k for runner in machine.runners.values())
     assert frames < 0.8 * operations
 
 
@@ -304,9 +306,9 @@ def test_frames_that_travel_together_are_held_back_each_at_its_own_node(seed: in
     scene = scenario("S3a")
     wanted = run_recorded(scene, RandomWalk(seed))
     machine = Threads(scene, follow=wanted.journals, together=True)
-    found = machine.run()
+    finding = machine.run()
     assert digest(machine.records()) == wanted.digest
-    assert (found and found.as_dict()) == (wanted.finding and wanted.finding.as_dict())
+    assert (finding and finding.as_dict()) == (wanted.finding and wanted.finding.as_dict())
 
 
 class OnDisk(Threads):
@@ -349,10 +351,10 @@ class OnDisk(Threads):
     def must_have(self, node: str, which: Callable[[Any], bool], count: int | None) -> None:
         """The file has as many such records as the journal; or so many."""
         self.looked += 1
-        found = sum(map(which, self.in_file(node)))
+        in_file = sum(map(which, self.in_file(node)))
         if count is None:
             count = self.hosts[self.host_of[node]].admissions[node].journal.nseq
-        assert found == count, (node, found, count)
+        assert in_file == count, (node, in_file, count)
 
 
 def test_what_leaves_a_host_has_its_causes_on_disk() -> None:
@@ -366,8 +368,8 @@ def test_the_default_schedule_of_a_token_is_followed() -> None:
     scene = scenario("E2")
     once = replay(scene, [])
     machine = Threads(scene, follow=once.journals)
-    found = machine.run()
-    assert found is not None and once.finding is not None and found.as_dict() == once.finding.as_dict()
+    finding = machine.run()
+    assert finding is not None and once.finding is not None and finding.as_dict() == once.finding.as_dict()
     assert digest(machine.records()) == once.digest
 
 
@@ -479,13 +481,13 @@ def test_a_stale_handle_that_nobody_minds_gives_the_same_in_both_engines() -> No
     def fresh() -> Any:
         return Toy(recycled, {"A": (0, uses_it_all_the_same)}).machine.threads
 
-    journals = {name: one.records for name, one in toy.sim.journals.items()}  # type: ignore[union-attr]
+    journals = {name: journal.records for name, journal in toy.sim.journals.items()}  # type: ignore[union-attr]
     for follow in (journals, None):
         machine = Threads(toy.scenario, (fresh, toy.image), follow=follow)
         assert machine.run() is None
         assert digest(machine.records()) == digest(journals)
-        notes = [one for runner in machine.runners.values() for one in runner.notes]
-        assert [one.as_dict() for one in notes] == [one.as_dict() for one in toy.sim.notes]
+        notes = [note for runner in machine.runners.values() for note in runner.notes]
+        assert [note.as_dict() for note in notes] == [note.as_dict() for note in toy.sim.notes]
 
 
 # -- the beginning of a run, and on from there ----------------------------------------------------

@@ -324,9 +324,9 @@ def test_a_machine_over_sockets_is_the_one_of_sim(tcp: bool) -> None:
     scene = scenario("S3a", shards="{lock_manager: 2, memory: 2}")
     wanted = run_recorded(scene, RandomWalk(2))
     followed = Sockets(scene, tcp=tcp, follow=wanted.journals)
-    found = followed.run()
+    finding = followed.run()
     assert digest(followed.records()) == wanted.digest
-    assert (found and found.as_dict()) == (wanted.finding and wanted.finding.as_dict())
+    assert (finding and finding.as_dict()) == (wanted.finding and wanted.finding.as_dict())
     fixed = scene.without_errata()
     free = Sockets(fixed, tcp=tcp)
     assert free.run() is None

@@ -36,7 +36,7 @@ def committed() -> Iterator[str]:
 def renew() -> None:
     """Write the file."""
     with ProcessPoolExecutor(2) as pool:
-        lines = [line for found in pool.map(measured, SHIPPED) for line in found]
+        lines = [line for rows in pool.map(measured, SHIPPED) for line in rows]
     FILE.write_text("\n".join(lines) + "\n", encoding="ascii")
 
 

@@ -79,12 +79,12 @@ interrupts:
     )
 
 
-def what(found: Finding | None) -> dict[str, Any] | None:
-    return found.as_dict() if found is not None else None
+def what(finding: Finding | None) -> dict[str, Any] | None:
+    return finding.as_dict() if finding is not None else None
 
 
 def interrupts(journals: Journals) -> list[str]:
-    return [one["ctx"] for records in journals.values() for one in records if one["event"] == "intr"]
+    return [record["ctx"] for records in journals.values() for record in records if record["event"] == "intr"]
 
 
 def came_to_rest(run: Outcome) -> bool:
@@ -98,8 +98,8 @@ def same(live: Outcome, sim: Outcome) -> None:
     if live.digest != sim.digest:  # say where, not only that
         for node in sorted(sim.journals):
             ours, theirs = live.journals[node], sim.journals[node]
-            for one, other in zip(ours, theirs, strict=False):
-                assert one == other, node
+            for record, other in zip(ours, theirs, strict=False):
+                assert record == other, node
             assert len(ours) == len(theirs), node
     assert live.digest == sim.digest
     if came_to_rest(live):
@@ -157,11 +157,11 @@ def test_sim_and_live_agree_for_many_seeds(case: str, transport: str, live_machi
 def test_what_the_oracle_finds_it_finds_in_the_journals_of_real_processes(live_machine: Boot) -> None:
     """In sim it is asked as the run goes, live when all is over; and a note of it is told as a note."""
     scene = scenario("S9-aobj")
-    found = explore(scene)
-    assert found.finding is not None and found.finding.detector == "oracle"
+    result = explore(scene)
+    assert result.finding is not None and result.finding.detector == "oracle"
     for level in ("stop", "note"):
         scene = scene.with_detect({"oracle": level})
-        once = replay(scene, found.deviations)
+        once = replay(scene, result.deviations)
         run = live_machine(scene).run(follow=once.journals)
         same(run, once)
         told = run.finding if level == "stop" else run.notes[0]
@@ -204,7 +204,7 @@ def test_the_shootdown_scenario_holds_in_sim() -> None:
     result = explore(scene, schedules=200)
     assert scene.expect.fixed.check(result.finding, named_results(result.results)) is None
     taken = [interrupts(run_recorded(scene, RandomWalk(seed)).journals) for seed in range(10)]
-    assert sum("cpu1.ipi" in one for one in taken) >= 3
+    assert sum("cpu1.ipi" in contexts for contexts in taken) >= 3
 
 
 def test_interrupts_are_delivered_exactly_where_they_were(live_machine: Boot) -> None:
@@ -212,7 +212,7 @@ def test_interrupts_are_delivered_exactly_where_they_were(live_machine: Boot) ->
     scene = shootdowns()
     machine = live_machine(scene)
     in_sim = [interrupts(from_sim(machine, scene, seed).journals) for seed in range(4)]
-    assert any("cpu1.ipi" in one for one in in_sim), "no schedule of sim had an IPI"
+    assert any("cpu1.ipi" in contexts for contexts in in_sim), "no schedule of sim had an IPI"
     from_live(machine, scene, 0)  # if it has an IPI, that is its own affair
 
 

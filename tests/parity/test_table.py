@@ -69,16 +69,16 @@ def table(request: pytest.FixtureRequest) -> Iterator[Table]:
             print(f"table: {column.ljust(12)} {held} of {held + failed}")
 
 
-def said(found: Finding | None) -> dict[str, Any] | None:
-    return found.as_dict() if found is not None else None
+def said(finding: Finding | None) -> dict[str, Any] | None:
+    return finding.as_dict() if finding is not None else None
 
 
-def hold(table: Table, column: str, one: Outcome, other: Outcome) -> None:
+def hold(table: Table, column: str, outcome: Outcome, other: Outcome) -> None:
     """Count, and complain, whether two runs are one."""
-    same = one.digest == other.digest and said(one.finding) == said(other.finding)
+    same = outcome.digest == other.digest and said(outcome.finding) == said(other.finding)
     table[column, same] += 1
-    assert said(one.finding) == said(other.finding), column
-    assert one.digest == other.digest, column
+    assert said(outcome.finding) == said(other.finding), column
+    assert outcome.digest == other.digest, column
 
 
 def hold_folder(table: Table, column: str, folder: Path, finding: Finding | None) -> None:
@@ -93,13 +93,13 @@ def hold_folder(table: Table, column: str, folder: Path, finding: Finding | None
 
 def explored(table: Table, scene: Scenario, strategy: str) -> Outcome:
     """A search, and what its token tells; without a finding, the default schedule."""
-    found = explore(scene, strategy, schedules=FEW)
-    if found.token is None:
+    result = explore(scene, strategy, schedules=FEW)
+    if result.token is None:
         return replay(scene, [])
-    once = replay(scene, list(parse(str(found.token)).deviations))
-    same = said(found.finding) == said(once.finding) and found.results == once.results
+    once = replay(scene, list(parse(str(result.token)).deviations))
+    same = said(result.finding) == said(once.finding) and result.results == once.results
     table["explored", same] += 1
-    assert same, (said(found.finding), said(once.finding))
+    assert same, (said(result.finding), said(once.finding))
     return once
 
 
@@ -177,51 +177,51 @@ def test_free_processors_in_threads_are_replayed(name: str) -> None:
     part = judged(machine.records(), scene.limit)
     again = replay_journals(scene, part)
     assert again.digest == digest(part)
-    stopped = [one["finding"] for records in part.values() for one in records if one["event"] == "finding"]
+    stopped = [record["finding"] for records in part.values() for record in records if record["event"] == "finding"]
     assert not stopped or said(again.finding) in stopped or again.finding in judge_journals(boot(scene), part)
 
 
 def test_every_kind_of_finding_is_among_the_quick_ones() -> None:
     """As far as a shipped scenario has it."""
     outcomes = {name: scenario(name).expect.with_errata for name in SHIPPED}
-    kinds = {name: set() if one is None else set(one.findings) for name, one in outcomes.items()}
+    kinds = {name: set() if outcome is None else set(outcome.findings) for name, outcome in outcomes.items()}
     assert set().union(*(kinds[name] for name in QUICK)) == set().union(*kinds.values()) <= set(FINDINGS)
 
 
 def any_order(journals: Journals, dice: Random) -> Iterator[Record]:
     """The records in some order that the journals allow."""
-    nodes = {node: [one for one in records if "k" in one] for node, records in journals.items()}
+    nodes = {node: [record for record in records if "k" in record] for node, records in journals.items()}
     events: dict[tuple[str, int], list[Record]] = {}
     for node, records in journals.items():
-        for one in records:
-            if "k" not in one:
-                events.setdefault((node, one["at"]), []).append(one)
+        for record in records:
+            if "k" not in record:
+                events.setdefault((node, record["at"]), []).append(record)
     cpus: dict[str, list[Record]] = {}
-    for one in sorted((one for queue in nodes.values() for one in queue), key=lambda one: -one["k"]):
-        cpus.setdefault(one["cpu"], []).append(one)
+    for record in sorted((record for queue in nodes.values() for record in queue), key=lambda record: -record["k"]):
+        cpus.setdefault(record["cpu"], []).append(record)
     heads = dict.fromkeys(nodes, 0)
     waiting = asleep_at_start(journals)
     raised: Counter[str] = Counter()
     before: dict[str, str] = {}
-    yield from (one for (_, at), found in events.items() if at == 0 for one in found)
+    yield from (event for (_, at), events_ in events.items() if at == 0 for event in events_)
     while any(cpus.values()):
         able = []
         for queue in cpus.values():
             if queue and nodes[queue[-1]["node"]][heads[queue[-1]["node"]]] is queue[-1]:
-                one = queue[-1]
-                asleep = one["ctx"] in waiting and not goes_to_sleep(one, before.get(one["ctx"], ""))
-                if not asleep and (one["event"] != "intr" or raised[one["ctx"]]):
+                record = queue[-1]
+                asleep = record["ctx"] in waiting and not goes_to_sleep(record, before.get(record["ctx"], ""))
+                if not asleep and (record["event"] != "intr" or raised[record["ctx"]]):
                     able.append(queue)
-        one = dice.choice(able).pop()
-        heads[one["node"]] += 1
-        before[one["ctx"]] = one["event"]
-        if "wait" in one or one["event"] == "sleep":
-            waiting.add(one["ctx"])
-        raised[one["ctx"]] -= one["event"] == "intr"
-        raised.update(one.get("raised", ()))
-        waiting.difference_update(one.get("granted", ()), one.get("woke", ()))
-        yield one
-        yield from events.get((one["cpu"], one["k"]), ())
+        record = dice.choice(able).pop()
+        heads[record["node"]] += 1
+        before[record["ctx"]] = record["event"]
+        if "wait" in record or record["event"] == "sleep":
+            waiting.add(record["ctx"])
+        raised[record["ctx"]] -= record["event"] == "intr"
+        raised.update(record.get("raised", ()))
+        waiting.difference_update(record.get("granted", ()), record.get("woke", ()))
+        yield record
+        yield from events.get((record["cpu"], record["k"]), ())
 
 
 @pytest.mark.parametrize("name", ["E26b", "S3g-shipped", "S3c-race", "S1a", "E56"])
@@ -235,6 +235,6 @@ def test_what_races_does_not_depend_on_the_order_of_the_records(name: str) -> No
         assert (told[0] if told else None) == (run.finding if run.finding and run.finding.kind == "data-race" else None)
         for order in range(4):
             watch = Watch(image)
-            for one in any_order(run.journals, Random(order)):
-                watch.record(one)
+            for journals in any_order(run.journals, Random(order)):
+                watch.record(journals)
             assert watch.findings() == told

@@ -28,9 +28,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, Any] = json.loads(done.stdout)
-    found["folder"] = str(folder)
-    return found
+    report: dict[str, Any] = json.loads(done.stdout)
+    report["folder"] = str(folder)
+    return report
 
 
 SCENES = pytest.mark.parametrize("name", ["E2", "S3a-shipped"])

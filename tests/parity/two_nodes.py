@@ -66,8 +66,8 @@ def main(folder: Path) -> dict[str, Any]:
                     "followed": [followed.digest, wanted.digest],
                     "free": [free.digest, again.digest],
                     "findings": [
-                        [one and one.as_dict() for one in (followed.finding, wanted.finding)],
-                        [one and one.as_dict() for one in (free.finding, again.finding)],
+                        [finding and finding.as_dict() for finding in (followed.finding, wanted.finding)],
+                        [finding and finding.as_dict() for finding in (free.finding, again.finding)],
                     ],
                     "holes": holes(free.journals),
                     "records": {node: len(records) for node, records in free.journals.items()},
@@ -87,5 +87,5 @@ def main(folder: Path) -> dict[str, Any]:
 
 if __name__ == "__main__":
     with contextlib.redirect_stdout(sys.stderr):
-        found = main(Path(sys.argv[1]))
-    print(json.dumps(found))
+        report = main(Path(sys.argv[1]))
+    print(json.dumps(report))

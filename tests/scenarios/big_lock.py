@@ -60,9 +60,9 @@ def renew() -> None:
     names = [name for name in SHIPPED if scenario(name).errata]
     lines = []
     with ProcessPoolExecutor() as pool:
-        for name, found in zip(names, pool.map(search, names), strict=True):
-            print(f"{name}: {found.kind or 'nothing'} ({found.schedule})", file=sys.stderr, flush=True)
-            lines.append(f'    "{name}": Search("{found.kind}", "{found.strategy}", {found.schedule}),\n')
+        for name, result in zip(names, pool.map(search, names), strict=True):
+            print(f"{name}: {result.kind or 'nothing'} ({result.schedule})", file=sys.stderr, flush=True)
+            lines.append(f'    "{name}": Search("{result.kind}", "{result.strategy}", {result.schedule}),\n')
     FILE.write_text(f"{HEAD}{''.join(lines)}}}\n", encoding="ascii")
 
 

@@ -44,11 +44,11 @@ class Row(NamedTuple):
 
 def rows() -> list[Row]:
     """Those of the table."""
-    found = []
+    rows = []
     for line in FILE.read_text(encoding="ascii").splitlines()[1:-2]:
         name, cpus, preemptions, *counts = line.replace(",", "").split()
-        found.append(Row(name, int(cpus), preemptions, *map(int, counts)))
-    return found
+        rows.append(Row(name, int(cpus), preemptions, *map(int, counts)))
+    return rows
 
 
 def exhaust(name: str) -> Row:

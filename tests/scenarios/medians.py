@@ -30,7 +30,7 @@ def limit(name: str, strategy: str) -> int:
     return bound if strategy == "auto" else min(bound, MOST)
 
 
-def found(name: str, strategy: str) -> list[int | None]:
+def searches(name: str, strategy: str) -> list[int | None]:
     """For each seed, the number of the first schedule with a finding."""
     numbers: list[int | None] = []
     for seed in range(SEEDS):
@@ -54,10 +54,10 @@ def measured(name: str) -> Medians | None:
     wanted = scenario(name).expect.with_errata
     if wanted is None or not wanted.findings:
         return None
-    first = found(name, "auto")
+    first = searches(name, "auto")
     if first == [1] * SEEDS:
         return dict.fromkeys(STRATEGIES, 1)
-    return {"auto": median(first), **{strategy: median(found(name, strategy)) for strategy in STRATEGIES[1:]}}
+    return {"auto": median(first), **{strategy: median(searches(name, strategy)) for strategy in STRATEGIES[1:]}}
 
 
 def row(name: str, medians: Medians | None) -> str:

@@ -28,9 +28,9 @@ def test_every_scenario_with_errata_is_in_the_table_and_no_other() -> None:
 def test_the_search_of_a_scenario_comes_to_the_same(name: str) -> None:
     """A defect that was seen is seen again, in the same schedule; one that was not is not seen in the first few."""
     told = SEARCHES[name]
-    found = search(name, limit(name), [told.strategy] if told.kind else ["pct", "random"])
-    assert found[:2] == told[:2], STALE
-    assert found.schedule == told.schedule or not told.kind, STALE
+    searched = search(name, limit(name), [told.strategy] if told.kind else ["pct", "random"])
+    assert searched[:2] == told[:2], STALE
+    assert searched.schedule == told.schedule or not told.kind, STALE
 
 
 @pytest.mark.long
@@ -40,9 +40,9 @@ def test_the_whole_search_of_a_scenario_comes_to_the_same(name: str) -> None:
 
 
 def test_each_erratum_has_a_verdict_of_its_scenarios_searches() -> None:
-    for one in ERRATA.values():
-        assert one.big_lock is verdict(tuple(SEARCHES[name] for name in one.scenarios))
-    assert {one.big_lock for one in ERRATA.values()} == set(BigLock)
+    for erratum in ERRATA.values():
+        assert erratum.big_lock is verdict(tuple(SEARCHES[name] for name in erratum.scenarios))
+    assert {erratum.big_lock for erratum in ERRATA.values()} == set(BigLock)
 
 
 @pytest.mark.parametrize(

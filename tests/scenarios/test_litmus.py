@@ -17,14 +17,14 @@ def outcomes(scene: Scenario) -> tuple[set[tuple[tuple[str, int | str], ...]], i
     machine, image = prepare(scene)
     sim = Sim(machine, image)
     length = {lwp.name: len(lwp.program) for lwp in scene.lwps}
-    tree = Exhaust(lambda one: len(one.results) < length.get(one.name, 0))
-    seen, found = set(), []
+    tree = Exhaust(lambda thread: len(thread.results) < length.get(thread.name, 0))
+    seen, findings = set(), []
     for finding in executions(sim, tree):
         if finding is not None:
-            found.append(finding)
-        results = named_results({name: one.results for name, one in machine.threads.items()})
+            findings.append(finding)
+        results = named_results({name: thread.results for name, thread in machine.threads.items()})
         seen.add(tuple(sorted(results.items())))
-    return seen, tree.executions, found
+    return seen, tree.executions, findings
 
 
 @pytest.mark.parametrize(
@@ -37,11 +37,11 @@ def outcomes(scene: Scenario) -> tuple[set[tuple[tuple[str, int | str], ...]], i
 def test_exactly_the_sequentially_consistent_outcomes_occur(name: str, allowed: list[dict[str, int]]) -> None:
     """The forbidden one in no order, each allowed one in some: else the test could not tell them apart."""
     scene = scenario(name)
-    seen, orders, found = outcomes(scene)
-    assert seen == {tuple(sorted(one.items())) for one in allowed} and found == []
+    seen, orders, findings = outcomes(scene)
+    assert seen == {tuple(sorted(outcome.items())) for outcome in allowed} and findings == []
     assert orders == 70  # two programs of four scheduling points: 8 over 4
-    for one in seen:
-        assert scene.expect.fixed.check(None, dict(one)) is None
+    for outcome in seen:
+        assert scene.expect.fixed.check(None, dict(outcome)) is None
 
 
 def test_the_words_of_a_litmus_test_are_on_different_shards() -> None:
@@ -71,6 +71,6 @@ programs:
     - kunlock: {word: data}
 """
     scene = load_scenario(head + programs + tail, "t.yaml").with_detect({"race": "stop"})
-    seen, orders, found = outcomes(scene)
-    assert found == [] and orders > 10
+    seen, orders, findings = outcomes(scene)
+    assert findings == [] and orders > 10
     assert seen == {(("data", 0), ("flag", 0)), (("data", 1), ("flag", 0))}

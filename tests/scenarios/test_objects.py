@@ -59,7 +59,7 @@ def test_a_file_that_is_not_cached_ends_with_its_last_page() -> None:
         schedules=3 * SCHEDULES,
         count=("uvn_releasepg",),
     )
-    assert all((one["f0"], one["f2"]) == (11, 13) for one in seen)
+    assert all((outcome["f0"], outcome["f2"]) == (11, 13) for outcome in seen)
     assert called["uvn_releasepg"] > 0
 
 
@@ -72,8 +72,8 @@ def test_a_page_that_is_being_read_when_its_file_is_truncated_is_gone() -> None:
            - fread: {at: "F[3]", into: f3}""",
         count=("uvn_releasepg",),
     )
-    assert {one["r3"] for one in seen} == {4, "SIGBUS"}
-    assert all(one["r0"] == 1 and one["f3"] == "EINVAL" for one in seen)
+    assert {outcome["r3"] for outcome in seen} == {4, "SIGBUS"}
+    assert all(outcome["r0"] == 1 and outcome["f3"] == "EINVAL" for outcome in seen)
     assert called["uvn_releasepg"] > 0
 
 
@@ -86,7 +86,7 @@ def test_two_who_ask_for_a_page_get_the_same() -> None:
            - read: {at: "map[1]", into: rb}""",
         count=("uvn_io",),
     )
-    assert all((one["ra"], one["rb"]) == (2, 2) for one in seen)
+    assert all((outcome["ra"], outcome["rb"]) == (2, 2) for outcome in seen)
     assert called["uvn_io"] == len(seen)
 
 
@@ -106,7 +106,7 @@ def test_shared_memory_ends_with_its_last_page() -> None:
                  - mmap: {in: A, as: s, pages: 3, shm: seg}""",
         count=("uao_free", "uao_releasepg"),
     )
-    assert all(one["r0"] == 11 for one in seen)
+    assert all(outcome["r0"] == 11 for outcome in seen)
     assert called["uao_free"] == len(seen)
     assert called["uao_releasepg"] > 0
 
@@ -124,7 +124,7 @@ def test_what_msync_has_written_is_on_the_disk_whoever_else_is_at_it(flags: str)
            - read: {{at: "raw[0]", into: disk}}""",
         count=("uvm_aio_aiodone",),
     )
-    assert all((one["sync"], one["disk"]) == (0, 12) for one in seen)
+    assert all((outcome["sync"], outcome["disk"]) == (0, 12) for outcome in seen)
     assert called["uvm_aio_aiodone"] > 0  # some were
 
 
@@ -144,5 +144,5 @@ def test_a_private_page_may_be_copied_while_its_file_is_written() -> None:
            - fwrite: {at: "F[0]", value: 22}
            - barrier: {name: written}""",
     )
-    assert {one["first"] for one in seen} == {1, 21}
-    assert all(one["first"] == one["second"] for one in seen)
+    assert {outcome["first"] for outcome in seen} == {1, 21}
+    assert all(outcome["first"] == outcome["second"] for outcome in seen)

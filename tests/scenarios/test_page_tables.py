@@ -70,7 +70,7 @@ def test_two_threads_that_lack_one_table_bring_a_page_each() -> None:
     for _ in range(30):
         once = run_recorded(tables(256, "hardware"), walk)
         assert once.finding is None and named_results(once.results)["r0"] == 7
-        refused += sum(one["event"] == "pmap_ptp_enter" and one["taken"] == 0 for one in once.journals["mmu"])
+        refused += sum(record["event"] == "pmap_ptp_enter" and record["taken"] == 0 for record in once.journals["mmu"])
     assert refused
 
 
@@ -95,5 +95,5 @@ def test_the_object_of_a_dead_pmap_stays_until_its_last_table_is_freed() -> None
         done.append(1)
         assert pm_obj.uo_npages == 0  # and now it is not
 
-    found = Toy(setup, {"A": (0, body)}, mmu="{page_tables: 4}").run()
-    assert done and found is not None and (found.kind, found.subject) == ("use-after-free", "pm_obj:0")
+    finding = Toy(setup, {"A": (0, body)}, mmu="{page_tables: 4}").run()
+    assert done and finding is not None and (finding.kind, finding.subject) == ("use-after-free", "pm_obj:0")

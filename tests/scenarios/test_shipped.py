@@ -40,7 +40,7 @@ def assert_as_ddb_would_have_shown(scene: Scenario, result: Exploration) -> None
     channels = set(re.findall(r'(?:sleeps?|and the pagedaemon) in "(\w+)"', line))
     if channels:
         journals = replay(scene, result.deviations).journals
-        assert channels <= {one.get("wmesg") for records in journals.values() for one in records}
+        assert channels <= {record.get("wmesg") for records in journals.values() for record in records}
 
 
 def faulty(name: str) -> list[DeviceFault]:
@@ -129,17 +129,17 @@ def test_its_token_replays_it(name: str) -> None:
     from cluster.runs.replay import replay
     from cluster.runs.token import parse, refuse_mismatch
 
-    scene, found = scenario(name), searched(name)
-    assert found.finding is not None and found.token is not None
-    token = parse(str(found.token))
+    scene, search = scenario(name), searched(name)
+    assert search.finding is not None and search.token is not None
+    token = parse(str(search.token))
     refuse_mismatch(token, scene)
     once = replay(scene, list(token.deviations))
-    assert once.finding is not None and once.finding.signature == found.finding.signature
+    assert once.finding is not None and once.finding.signature == search.finding.signature
     if once.finding.kind != "no-progress":  # declared at some point of an endless run: points depend on granularity
-        assert once.finding.as_dict() == found.finding.as_dict()
+        assert once.finding.as_dict() == search.finding.as_dict()
 
 
 def test_the_shipped_race_needs_a_deviation() -> None:
     """S3a-shipped is no defect of one CPU: the default schedule does not show it."""
-    found = explore(scenario("S3a-shipped"))
-    assert len(found.deviations) >= 1
+    result = explore(scenario("S3a-shipped"))
+    assert len(result.deviations) >= 1

@@ -70,10 +70,10 @@ def test_the_first_screen_names_the_function_or_the_object_that_is_to_blame(name
     """The function that the scenario expects, that of the erratum, or at least the object, by its own name."""
     pm, outcome = postmortem(name), scenario(name).expect.with_errata
     text = render_screen(pm, 80)
-    causes = [*outcome.functions, *(one.split(".")[0] for one in scenario(name).own_errata)]
+    causes = [*outcome.functions, *(erratum.split(".")[0] for erratum in scenario(name).own_errata)]
     assert pm.finding is not None
     subject = place(pm.finding.subject)
-    named = [one for one in causes if one != "user" and one in text.replace(pm.errata[0]["id"], "")]
+    named = [cause for cause in causes if cause != "user" and cause in text.replace(pm.errata[0]["id"], "")]
     assert named or (subject and subject in text), causes
     if outcome.subjects and subject:
         assert pm.finding.subject.split(":")[0] in outcome.subjects and subject in text
@@ -115,4 +115,4 @@ def test_there_are_scenarios_of_each_sort() -> None:
     """Else the tests above would pass for nothing."""
     assert any(lock["waiters"] for name in ("S3a-shipped", "E1-shipped") for lock in postmortem(name).locks)
     outcomes = [scenario(name).expect.with_errata for name in FOUND]
-    assert any(one.functions for one in outcomes) and any(one.subjects for one in outcomes)
+    assert any(outcome.functions for outcome in outcomes) and any(outcome.subjects for outcome in outcomes)

@@ -73,9 +73,9 @@ def test_no_schedule_makes_a_device_error_a_kernel_error(faults: str, reads: str
 @pytest.mark.parametrize("name", ["S1a", "S1b", "S1b-shipped", "S1c", "S1c-hard", "S1d", "S1d-maybe"])
 def test_a_defect_is_found_and_its_repair_is_clean(name: str) -> None:
     scene = scenario(name)
-    found = search(scene)
-    assert found.finding is not None
-    assert scene.expect.with_errata.check(found.finding, {}) is None
+    result = search(scene)
+    assert result.finding is not None
+    assert scene.expect.with_errata.check(result.finding, {}) is None
     clean = explore(scene.without_errata(), schedules=100)
     assert clean.finding is None
-    assert all(clean.sites.get(one) for one in scene.errata), clean.sites
+    assert all(clean.sites.get(erratum) for erratum in scene.errata), clean.sites

@@ -26,11 +26,11 @@ def renew() -> None:
     """Search again, and write the file."""
     tokens = []
     for name, strategy in EXACT.items():
-        found = explore(scenario(name), strategy)
-        if found.token is None:
-            raise SystemExit(f"{name}: nothing found in {found.schedules} schedules; the file stays as it was")
-        print(f"{name}: schedule {found.found_at}, {len(found.deviations)} deviations")
-        tokens.append(str(found.token))
+        result = explore(scenario(name), strategy)
+        if result.token is None:
+            raise SystemExit(f"{name}: nothing found in {result.schedules} schedules; the file stays as it was")
+        print(f"{name}: schedule {result.found_at}, {len(result.deviations)} deviations")
+        tokens.append(str(result.token))
     FILE.write_text("\n".join(tokens) + "\n", encoding="ascii")
 
 

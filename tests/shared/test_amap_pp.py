@@ -62,6 +62,6 @@ def test_a_count_below_zero_is_a_panic() -> None:
         amap_pp_adjref(amap, 2, 2, -1)
 
     toy = Toy(lambda: None, {"A": (0, body)})
-    found = toy.run()
-    assert found is not None and (found.kind, found.function) == ("panic", "amap_pp_adjref")
+    finding = toy.run()
+    assert finding is not None and (finding.kind, finding.function) == ("panic", "amap_pp_adjref")
     assert toy.sim.dead

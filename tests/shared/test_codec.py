@@ -94,7 +94,7 @@ MESSAGES: list[tuple[Form[Any], Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("form", "message"), MESSAGES, ids=lambda one: getattr(one, "kind", type(one).__name__))
+@pytest.mark.parametrize(("form", "message"), MESSAGES, ids=lambda form: getattr(form, "kind", type(form).__name__))
 def test_every_message_arrives_as_it_was_sent(form: Form[Any], message: Any) -> None:
     """Equal, and of the same types inside: the receiver asks for fields by name."""
     again = decode(form, encode(form, message))

@@ -17,7 +17,7 @@ from tests.kit import scenario
 
 ROOT = Path(__file__).parents[2]
 SCENARIOS = sorted((ROOT / "configs" / "scenarios").glob("*.yaml"))
-CATALOGUE = pytest.mark.parametrize("one", ERRATA.values(), ids=list(ERRATA))
+CATALOGUE = pytest.mark.parametrize("erratum", ERRATA.values(), ids=list(ERRATA))
 
 
 def sites() -> set[str]:
@@ -53,14 +53,14 @@ def test_the_kernel_asks_for_an_erratum_by_a_function() -> None:
 
 
 @CATALOGUE
-def test_an_entry_can_be_read_by_itself(one: Erratum) -> None:
-    assert re.fullmatch(r"[a-z0-9_]+\.[a-z0-9-]+", one.id)
-    assert one.sentence.endswith(".") and "\n" not in one.sentence
-    assert one.source and all(
-        re.search("uvm_|pmap", source) and re.search(r"(19|20)\d\d", source) for source in one.source
+def test_an_entry_can_be_read_by_itself(erratum: Erratum) -> None:
+    assert re.fullmatch(r"[a-z0-9_]+\.[a-z0-9-]+", erratum.id)
+    assert erratum.sentence.endswith(".") and "\n" not in erratum.sentence
+    assert erratum.source and all(
+        re.search("uvm_|pmap", source) and re.search(r"(19|20)\d\d", source) for source in erratum.source
     )
-    assert one.story.count(". ") >= 3 and one.story.endswith(".")
-    assert not re.search(r"/work|shared/|https?:|git\.", " ".join((one.story, *one.source)))
+    assert erratum.story.count(". ") >= 3 and erratum.story.endswith(".")
+    assert not re.search(r"/work|shared/|https?:|git\.", " ".join((erratum.story, *erratum.source)))
 
 
 #: a file of the kernel, and in the same reference its revision, the date of its change log or a problem report's number
@@ -71,10 +71,10 @@ PLACE = re.compile(
 
 
 @CATALOGUE
-def test_a_defect_that_uvm_really_had_says_where(one: Erratum) -> None:
+def test_a_defect_that_uvm_really_had_says_where(erratum: Erratum) -> None:
     """Otherwise nobody could look it up, and the claim would be ours alone."""
-    if one.status.real:
-        assert any(PLACE.search(source) for source in one.source), one.source
+    if erratum.status.real:
+        assert any(PLACE.search(source) for source in erratum.source), erratum.source
 
 
 def test_every_status_is_used_and_has_a_meaning() -> None:
@@ -83,51 +83,51 @@ def test_every_status_is_used_and_has_a_meaning() -> None:
 
 
 @CATALOGUE
-def test_an_entry_names_findings_that_exist(one: Erratum) -> None:
-    assert set(one.findings) <= FINDINGS.keys()
-    assert set(one.detectors) <= set(DETECTORS)
+def test_an_entry_names_findings_that_exist(erratum: Erratum) -> None:
+    assert set(erratum.findings) <= FINDINGS.keys()
+    assert set(erratum.detectors) <= set(DETECTORS)
 
 
 @CATALOGUE
-def test_an_entry_without_findings_shows_in_results_alone(one: Erratum) -> None:
+def test_an_entry_without_findings_shows_in_results_alone(erratum: Erratum) -> None:
     """A defect that costs time and nothing else; its scenarios tell by results which kernel it is."""
-    if not one.findings:
-        for name in one.scenarios:
+    if not erratum.findings:
+        for name in erratum.scenarios:
             expect = scenario(name).expect
             assert not expect.with_errata.findings and expect.with_errata.results != expect.fixed.results
 
 
 def test_names_are_unique_and_tell_the_row() -> None:
-    names = [one.name for one in ERRATA.values()]
+    names = [erratum.name for erratum in ERRATA.values()]
     assert len(set(names)) == len(names)
-    for one in ERRATA.values():
-        assert re.fullmatch(r"(S|E)[0-9]+[a-z]?", one.name) and re.fullmatch(r"(S|E)[0-9]+", one.row)
+    for erratum in ERRATA.values():
+        assert re.fullmatch(r"(S|E)[0-9]+[a-z]?", erratum.name) and re.fullmatch(r"(S|E)[0-9]+", erratum.row)
 
 
 def test_entries_and_scenarios_name_each_other() -> None:
-    on: dict[str, set[str]] = {one: set() for one in ERRATA}
-    shown: dict[str, set[str]] = {one: set() for one in ERRATA}
+    on: dict[str, set[str]] = {erratum: set() for erratum in ERRATA}
+    shown: dict[str, set[str]] = {erratum: set() for erratum in ERRATA}
     for path in SCENARIOS:
         loaded = load_scenario(path.read_text("utf-8"), path.name)
-        for one in loaded.errata:
-            on[one].add(loaded.id)
-            shown[one] |= set(loaded.expect.with_errata.findings)
-    assert {one.id: set(one.scenarios) for one in ERRATA.values()} == on
+        for erratum in loaded.errata:
+            on[erratum].add(loaded.id)
+            shown[erratum] |= set(loaded.expect.with_errata.findings)
+    assert {erratum.id: set(erratum.scenarios) for erratum in ERRATA.values()} == on
     # what no scenario shows is not claimed
-    assert {one.id: set(one.findings) for one in ERRATA.values()} == shown
+    assert {erratum.id: set(erratum.findings) for erratum in ERRATA.values()} == shown
 
 
 SHIPPED_ONES = [load_scenario(path.read_text("utf-8"), path.name) for path in SCENARIOS]
 
 
 def test_scenarios_have_names_of_their_own() -> None:
-    assert [name for name, many in Counter(one.name for one in SHIPPED_ONES).items() if many > 1] == []
+    assert [name for name, many in Counter(scene.name for scene in SHIPPED_ONES).items() if many > 1] == []
 
 
-@pytest.mark.parametrize("one", SHIPPED_ONES, ids=[one.id for one in SHIPPED_ONES])
-def test_an_expectation_is_exact(one: Scenario) -> None:
+@pytest.mark.parametrize("scene", SHIPPED_ONES, ids=[scene.id for scene in SHIPPED_ONES])
+def test_an_expectation_is_exact(scene: Scenario) -> None:
     """A kind alone would be satisfied by any of a dozen defects."""
-    wanted = one.expect.with_errata
+    wanted = scene.expect.with_errata
     if not wanted.findings:
         return
     assert wanted.subjects
@@ -141,15 +141,15 @@ def test_an_expectation_is_exact(one: Scenario) -> None:
 
 def test_lookup_takes_short_names() -> None:
     """In any case; a row's, if it has just one erratum."""
-    for one in ERRATA.values():
-        for name in (one.id, one.name, one.name.lower()):
-            assert lookup(name) is one
-        row = [other for other in ERRATA.values() if other.row == one.row]
+    for erratum in ERRATA.values():
+        for name in (erratum.id, erratum.name, erratum.name.lower()):
+            assert lookup(name) is erratum
+        row = [other for other in ERRATA.values() if other.row == erratum.row]
         if len(row) == 1:
-            assert lookup(one.row) is one
-        elif one.row not in [other.name for other in row]:
+            assert lookup(erratum.row) is erratum
+        elif erratum.row not in [other.name for other in row]:
             with pytest.raises(UserMistake, match="is a row with several errata: ") as caught:
-                lookup(one.row)
+                lookup(erratum.row)
             assert all(f"{other.name} ({other.id})" in caught.value.message for other in row)
 
 

@@ -308,7 +308,7 @@ class World:
 
     def broken(self) -> list[str]:
         """Ids of the invariants that do not hold."""
-        return [one.text.split(":")[0] for one in check(self.snapshot())]
+        return [finding.text.split(":")[0] for finding in check(self.snapshot())]
 
 
 def type_of(key: int) -> type[Struct]:
@@ -1255,16 +1255,16 @@ def static_entry_that_is_lost(w: World) -> object:
 
 
 def test_a_sound_machine_breaks_no_invariant(world: World) -> None:
-    assert [one.text for one in check(world.snapshot())] == []
+    assert [finding.text for finding in check(world.snapshot())] == []
 
 
-@pytest.mark.parametrize(("id", "broken_by"), BREAKS, ids=[f"{id}-{one.__name__}" for id, one in BREAKS])
+@pytest.mark.parametrize(("id", "broken_by"), BREAKS, ids=[f"{id}-{breaker.__name__}" for id, breaker in BREAKS])
 def test_one_mistake_breaks_one_invariant(world: World, id: str, broken_by: Break) -> None:
     """Its cause should be read off a finding, so nothing else may be reported beside it."""
     subject = broken_by(world)
-    found = check(world.snapshot())
-    assert [one.text for one in found if not one.text.startswith(f"{id}: ")] == []
-    assert [one.subject for one in found] == [str(subject)]
+    findings = check(world.snapshot())
+    assert [finding.text for finding in findings if not finding.text.startswith(f"{id}: ")] == []
+    assert [finding.subject for finding in findings] == [str(subject)]
 
 
 def test_every_invariant_is_seen_to_fail() -> None:
@@ -1274,10 +1274,10 @@ def test_every_invariant_is_seen_to_fail() -> None:
 
 def test_a_finding_says_id_sentence_and_what_is_wrong(world: World) -> None:
     world.set(world.anons[2], an_ref=2)
-    found = check(world.snapshot())
+    findings = check(world.snapshot())
     sentence = "an_ref counts the amap slots and loans that hold an anon"
     expected = f"ANON-1: {sentence}: anon:2 is in 1 amap slots and has an_ref 2"
-    assert [(one.kind, one.detector, one.text, one.subject) for one in found] == [
+    assert [(finding.kind, finding.detector, finding.text, finding.subject) for finding in findings] == [
         ("invariant", FINDINGS["invariant"].detector, expected, "anon:2")
     ]
 
@@ -1286,7 +1286,7 @@ def test_further_violations_of_an_invariant_are_its_story(world: World) -> None:
     """Twenty miscounted anons have one cause, and are one finding."""
     world.set(world.anons[2], an_ref=2)
     world.set(world.anons[4], an_ref=1)
-    assert [one.story for one in check(world.snapshot())] == [["anon:4 is in 2 amap slots and has an_ref 1"]]
+    assert [finding.story for finding in check(world.snapshot())] == [["anon:4 is in 2 amap slots and has an_ref 1"]]
 
 
 def test_checking_changes_nothing(world: World) -> None:
@@ -1447,18 +1447,18 @@ def test_the_kernel_keeps_every_invariant_from_boot_to_the_end() -> None:
         node.load_image(image[node.name])
     booted = snapshot_of(machine.state())
     assert any(booted.num(page, "wire_count") for page in booted.pages)
-    assert [one.text for one in check(booted)] == []
+    assert [finding.text for finding in check(booted)] == []
     Sim(machine, image).execute(Stay())
-    assert [one.text for one in check(snapshot_of(machine.state()))] == []
+    assert [finding.text for finding in check(snapshot_of(machine.state()))] == []
 
 
 def test_the_invariants_that_are_checked_on_the_way_are_named() -> None:
     """A scenario may expect them; nobody registers them."""
     root = Path(__file__).parents[2]
     said = re.compile(r'"([A-Z]+-[0-9]+): ')
-    found = {
+    checked = {
         id: str(path.relative_to(root))
         for path in (*(root / "nodes").glob("*.py"), *(root / "shared/uvm").glob("*.py"))
         for id in said.findall(path.read_text("utf-8"))
     }
-    assert found == NODE_INVARIANTS and not found.keys() & INVARIANTS.keys()
+    assert checked == NODE_INVARIANTS and not checked.keys() & INVARIANTS.keys()

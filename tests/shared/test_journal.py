@@ -57,7 +57,7 @@ def event(ctx: str, nseq: int, at: int, what: str = "enter", **more: Any) -> Rec
 
 
 def lines(*records: Record) -> list[bytes]:
-    return [json.dumps(one).encode() + b"\n" for one in records]
+    return [json.dumps(record).encode() + b"\n" for record in records]
 
 
 HEADER = {"event": "run.begin", "schema": SCHEMA, "node": "memory", "nseq": 0}
@@ -75,7 +75,7 @@ def test_a_journal_on_disk_reads_back_as_it_was_kept() -> None:
     header, records, torn = read(disk.getvalue().splitlines(keepends=True), "memory.uvmp.jsonl")
     assert header["schema"] == SCHEMA and header["run"] == "r1" and header["nseq"] == 0
     assert records == journal.records and torn is None
-    assert [one["nseq"] for one in records] == [1, 2] and {one["node"] for one in records} == {"memory"}
+    assert [record["nseq"] for record in records] == [1, 2] and {record["node"] for record in records} == {"memory"}
 
 
 def test_a_line_is_a_json_object_without_needless_bytes() -> None:
@@ -143,7 +143,7 @@ def test_a_torn_last_line_is_told_and_the_rest_is_good() -> None:
     whole = lines(HEADER, op("memory", 1, "A", 1, "load"), op("memory", 2, "A", 2, "load"))
     for last in (whole[-1][:-1], whole[-1][:10], b"{"):
         _, records, torn = read([*whole[:-1], last], "memory.uvmp.jsonl")
-        assert [one["nseq"] for one in records] == [1]
+        assert [record["nseq"] for record in records] == [1]
         assert torn is not None and torn.startswith("memory.uvmp.jsonl:3: torn or corrupt line")
 
 
@@ -241,11 +241,11 @@ def test_a_choice_is_a_number_of_those_there_can_be(value: object, choice: int) 
 @pytest.mark.parametrize("code", OPERATIONS)
 def test_no_operation_has_fields_that_clash_with_the_records_own(code: str) -> None:
     """`n`, `k`, `at` ... belong to the record; an argument of that name would silently replace them."""
-    one = OPERATIONS[code]
+    operation = OPERATIONS[code]
     own = {"event", "node", "nseq", "ctx", "n", "cpu", "k", "granted", "woke", "raised", "wait", "refused"}
-    names = [name for name in (one.target, one.result, *one.args) if name and name != "-"]
+    names = [name for name in (operation.target, operation.result, *operation.args) if name and name != "-"]
     assert len(set(names)) == len(names)
-    if one.node != "cpu" and "cpu" in names:
+    if operation.node != "cpu" and "cpu" in names:
         names.remove("cpu")  # the CPU that asks: the same
     assert not own & set(names)
 
@@ -291,12 +291,12 @@ def test_an_operation_admitted_twice_is_named() -> None:
 
 
 def test_the_digest_is_of_what_happened_and_not_of_where_and_when() -> None:
-    one, other = sound(), deepcopy(sound())
+    first, other = sound(), deepcopy(sound())
     for records in other.values():
         for record in records:
             record.update(dict.fromkeys(VOLATILE, "x"))
     other = dict(reversed(other.items()))
-    assert digest(one) == digest(other)
+    assert digest(first) == digest(other)
 
 
 def test_the_digest_is_the_same_everywhere_and_for_ever() -> None:
@@ -311,7 +311,7 @@ def test_the_digest_is_the_same_everywhere_and_for_ever() -> None:
 
 @pytest.mark.parametrize("change", ["value", "order", "missing", "node"])
 def test_the_digest_notices_any_change(change: str) -> None:
-    one, other = sound(), sound()
+    first, other = sound(), sound()
     if change == "value":
         other["memory"][1]["value"] = 3
     elif change == "order":
@@ -319,8 +319,8 @@ def test_the_digest_notices_any_change(change: str) -> None:
     elif change == "missing":
         other["cpuA"].pop()
     else:
-        other["memory"] = [{**one, "node": "memory9"} for one in other["memory"]]
-    assert digest(one) != digest(other)
+        other["memory"] = [{**record, "node": "memory9"} for record in other["memory"]]
+    assert digest(first) != digest(other)
 
 
 # -- one order -----------------------------------------------------------------------------------
@@ -328,7 +328,7 @@ def test_the_digest_notices_any_change(change: str) -> None:
 
 def names(order: Sequence[Record]) -> list[str]:
     """Operations as A1, A2 ...; kernel events as A@1, which is after operation 1 of the processor."""
-    return [f"{one['ctx']}{one['n']}" if "k" in one else f"{one['ctx']}@{one['at']}" for one in order]
+    return [f"{record['ctx']}{record['n']}" if "k" in record else f"{record['ctx']}@{record['at']}" for record in order]
 
 
 def parts(journals: Journals) -> dict[str, str]:
@@ -505,7 +505,7 @@ def test_an_interrupt_is_taken_after_it_was_raised() -> None:
         "cpuA": [op("cpuA", 1, "A.ipi", 1, "intr", cpu="cpuA", k=1)],
         "mmu": [op("mmu", 1, "B", 1, "pmap_protect", raised=["A.ipi"], wait=True)],
     }
-    assert [one["event"] for one in linearize(journals)] == ["pmap_protect", "intr"]
+    assert [record["event"] for record in linearize(journals)] == ["pmap_protect", "intr"]
 
 
 def test_who_starts_asleep_waits_for_its_first_wakeup() -> None:
@@ -708,11 +708,11 @@ def test_what_is_concurrent_with_the_finding_is_not_its_past() -> None:
         "cpuA": [event("A", 1, 1), event("A", 2, 2)],
     }
     past = causal_past(journals)
-    assert {node: [f"{one['ctx']}{one['n']}" for one in records if "k" in one] for node, records in past.items()} == {
-        "memory": ["A1", "B1"], "lock_manager": ["B2"], "cpuB": [], "cpuA": [],
-    }  # fmt: skip
-    assert [one["event"] for one in past["cpuB"]] == ["enter", "finding"]
-    assert [one["at"] for one in past["cpuA"]] == [1]
+    assert {
+        node: [f"{record['ctx']}{record['n']}" for record in records if "k" in record] for node, records in past.items()
+    } == {"memory": ["A1", "B1"], "lock_manager": ["B2"], "cpuB": [], "cpuA": []}
+    assert [record["event"] for record in past["cpuB"]] == ["enter", "finding"]
+    assert [record["at"] for record in past["cpuA"]] == [1]
 
 
 def test_a_grant_brings_its_giver_into_the_past() -> None:
@@ -727,8 +727,8 @@ def test_a_grant_brings_its_giver_into_the_past() -> None:
         "cpuB": [event("B", 1, 2, "finding")],
     }
     past = causal_past(journals)
-    assert [one["n"] for one in past["memory"]] == [2]
-    assert [f"{one['ctx']}{one['n']}" for one in past["lock_manager"]] == ["A1", "B1", "A3"]
+    assert [record["n"] for record in past["memory"]] == [2]
+    assert [f"{record['ctx']}{record['n']}" for record in past["lock_manager"]] == ["A1", "B1", "A3"]
 
 
 def test_a_wakeup_brings_its_waker_into_the_past() -> None:
@@ -845,7 +845,7 @@ def test_an_operation_that_was_refused_ends_its_processors_past() -> None:
     }
     past = causal_past(journals)
     assert parts(past) == {"memory": "A1 A2", "cpuA": "A@1 A@2"}
-    assert [(one["event"], one["nseq"]) for one in past["cpuA"]] == [("enter", 1), ("finding", 2)]
+    assert [(record["event"], record["nseq"]) for record in past["cpuA"]] == [("enter", 1), ("finding", 2)]
 
 
 def test_of_two_findings_the_one_that_does_not_contain_the_other_counts() -> None:
@@ -866,8 +866,8 @@ def test_of_two_findings_the_first_one_counts() -> None:
         "cpuB": [event("B", 1, 1, "finding")],
     }
     past = causal_past(journals)
-    found = [one["ctx"] for records in past.values() for one in records if one["event"] == "finding"]
-    assert found == ["A"]
+    contexts = [record["ctx"] for records in past.values() for record in records if record["event"] == "finding"]
+    assert contexts == ["A"]
 
 
 def test_without_a_finding_everything_stays() -> None:

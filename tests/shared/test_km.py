@@ -49,7 +49,7 @@ def results(scene: Scenario) -> tuple[dict[str, int | str], str]:
 
 @pytest.mark.parametrize("map", ["map", "kmem", "mb", "exec"])
 def test_memory_of_every_map_can_be_written_read_and_freed(map: str) -> None:
-    found, wrong = results(
+    result, wrong = results(
         kernel(
             f"{{km_alloc: {{map: {map}, pages: 2, as: k, into: a}}}}",
             '{kwrite: {at: "k[1]+8", value: 7, into: w}}',
@@ -58,12 +58,12 @@ def test_memory_of_every_map_can_be_written_read_and_freed(map: str) -> None:
             '{kread: {at: "k[1]+8", onfault: true, into: after}}',
         )
     )
-    assert (found, wrong) == ({"a": 0, "w": 0, "r": 7, "f": 0, "after": "EFAULT"}, "")
+    assert (result, wrong) == ({"a": 0, "w": 0, "r": 7, "f": 0, "after": "EFAULT"}, "")
 
 
 def test_a_part_may_be_freed_and_the_rest_stays() -> None:
     """The entry of an interrupt-safe map is clipped with an entry made at boot."""
-    found, wrong = results(
+    result, wrong = results(
         kernel(
             "{km_alloc: {map: kmem, pages: 4, as: k}}",
             '{kwrite: {at: "k[0]", value: 1}}',
@@ -76,7 +76,7 @@ def test_a_part_may_be_freed_and_the_rest_stays() -> None:
             "{km_alloc: {map: kmem, pages: 1, as: more, into: full}}",
         )
     )
-    assert (found, wrong) == ({"r0": 1, "r3": 4, "r2": "EFAULT", "a": 0, "full": "ENOMEM"}, "")
+    assert (result, wrong) == ({"r0": 1, "r3": 4, "r2": "EFAULT", "a": 0, "full": "ENOMEM"}, "")
 
 
 def test_a_kernel_fault_that_nobody_expects_is_a_panic() -> None:
@@ -89,14 +89,14 @@ def test_a_kernel_fault_that_nobody_expects_is_a_panic() -> None:
 
 def test_wired_memory_of_kernel_map_does_not_fault_either() -> None:
     """kernel_map is not pageable: what is not there is not there."""
-    found, _ = results(
+    result, _ = results(
         kernel(
             "{km_alloc: {map: map, pages: 1, as: k}}",
             '{km_free: {at: "k[0]", pages: 1}}',
             '{kread: {at: "k[0]", onfault: true, into: r}}',
         )
     )
-    assert found == {"r": "EFAULT"}
+    assert result == {"r": "EFAULT"}
 
 
 # -- interrupt-safe maps: S8 -----------------------------------------------------------------
@@ -151,7 +151,9 @@ def test_no_interrupt_at_splimp_comes_while_its_map_is_locked() -> None:
     )
     assert explore(scene).finding is None
     came = [run_recorded(scene, RandomWalk(seed)).journals["cpu0"] for seed in range(40)]
-    under = {one["at"] for records in came for one in records if one["event"] == "intr" and one["ctx"] == "net0"}
+    under = {
+        record["at"] for records in came for record in records if record["event"] == "intr" and record["ctx"] == "net0"
+    }
     assert len(under) > 3, "at different places"
 
 
@@ -164,8 +166,8 @@ def test_an_interrupt_does_not_wait_for_memory() -> None:
         frames=10,
         kernel="{kmem: 8, mb: 4}",
     )
-    found, wrong = results(scene)
-    assert (found, wrong) == ({"m": "ENOMEM"}, "")
+    result, wrong = results(scene)
+    assert (result, wrong) == ({"m": "ENOMEM"}, "")
 
 
 def test_an_interrupt_that_would_have_to_sleep_is_a_panic() -> None:
@@ -199,9 +201,9 @@ def test_an_interrupt_wakes_who_waits_for_it() -> None:
 
 def test_lockdebug_knows_locks_by_cpu() -> None:
     """An interrupt that asks for a lock of the context that it interrupted is told so, and does not just hang."""
-    found = explore(scenario("S8a"))
-    assert found.finding is not None and found.finding.context == "com0"
-    assert found.finding.text == "simple_lock: locking against myself"
+    result = explore(scenario("S8a"))
+    assert result.finding is not None and result.finding.context == "com0"
+    assert result.finding.text == "simple_lock: locking against myself"
 
 
 # -- files with mistakes -----------------------------------------------------------------------
@@ -228,7 +230,7 @@ BAD: list[tuple[tuple[str, ...], dict[str, Any], str, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("steps", "rest", "field", "message"), BAD, ids=[one[3] for one in BAD])
+@pytest.mark.parametrize(("steps", "rest", "field", "message"), BAD, ids=[case[3] for case in BAD])
 def test_a_mistake_in_the_file_is_told_with_its_place(
     steps: tuple[str, ...], rest: dict[str, Any], field: str, message: str
 ) -> None:
@@ -263,6 +265,6 @@ def test_memory_and_devices_decide_what_a_token_is_good_for() -> None:
         kernel(kernel="{kmem: 5}"),
         kernel(net0="{kload: {word: other}}, {kload: {word: nothing}}"),
     ]
-    assert len({one.digest() for one in scenes}) == len(scenes)
-    for one in scenes:
-        assert unpack_scenario(decode(PLAIN, encode(PLAIN, pack_scenario(one)))) == one
+    assert len({scene.digest() for scene in scenes}) == len(scenes)
+    for made in scenes:
+        assert unpack_scenario(decode(PLAIN, encode(PLAIN, pack_scenario(made)))) == made

@@ -181,9 +181,9 @@ def test_holders_never_conflict_and_nobody_is_forgotten(acts: list[tuple[str, st
                 holding[ctx] = "w"
             else:
                 waiting[ctx] = "up"
-        for one in granted:
-            holding[one] = "w" if waiting[one] == "up" else waiting[one]
-            del waiting[one]
+        for context in granted:
+            holding[context] = "w" if waiting[context] == "up" else waiting[context]
+            del waiting[context]
         modes = sorted(holding.values())
         assert modes == ["w"] or set(modes) <= {"r"}
         holders = {name: mode for _, held, _ in made.locked() for name, mode, _ in held}
@@ -191,13 +191,13 @@ def test_holders_never_conflict_and_nobody_is_forgotten(acts: list[tuple[str, st
         assert {name for _, _, queue in made.locked() for name, *_ in queue} == set(waiting)
     for ctx in list(holding):
         del holding[ctx]
-        for one in made.unlock(ctx, KEY):
-            holding[one] = waiting.pop(one)
+        for context in made.unlock(ctx, KEY):
+            holding[context] = waiting.pop(context)
     while holding:
         for ctx in list(holding):
             del holding[ctx]
-            for one in made.unlock(ctx, KEY):
-                holding[one] = waiting.pop(one)
+            for context in made.unlock(ctx, KEY):
+                holding[context] = waiting.pop(context)
     assert waiting == {}
 
 
@@ -230,8 +230,8 @@ def test_an_order_learned_in_pieces_is_an_order() -> None:
     order = LockOrder("a < b")
     assert order.check(["b"], "c", "f") is None
     assert order.check(["c"], "d", "g") is None
-    found = order.check(["d"], "a", "h")
-    assert found is not None and "a < b < c < d" in found
+    findings = order.check(["d"], "a", "h")
+    assert findings is not None and "a < b < c < d" in findings
 
 
 def test_every_lock_held_counts_not_only_the_last() -> None:

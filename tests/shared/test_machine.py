@@ -233,7 +233,7 @@ def test_all_mistakes_are_told_at_once() -> None:
     text = "cpus: 0\nframes: 7\nfreemem: 3\nmmu: {rm: soft}\nshards: {memory: 999}\ncolocate: maybe\n"
     with pytest.raises(UserMistake) as caught:
         load_machine(text, "m.yaml")
-    told = [(one.line, one.field) for one in (caught.value, *caught.value.others)]
+    told = [(mistake.line, mistake.field) for mistake in (caught.value, *caught.value.others)]
     assert sorted(told) == [
         (1, ""), (1, "cpus"), (2, "frames"), (3, "freemem"), (4, "mmu.rm"), (5, "shards.memory"), (6, "colocate"),
     ]  # fmt: skip
@@ -308,7 +308,7 @@ def test_actors_group_the_nodes() -> None:
     cpus = (("cpu0",), ("cpu1",), ("pagedaemon",))
     servers = ("lock_manager", "memory0", "memory1", "mmu", "swap_pager", "swap_io")
     assert machine.actors == (*cpus, servers)
-    assert replace(machine, colocate=False).actors == (*cpus, *((one,) for one in servers))
+    assert replace(machine, colocate=False).actors == (*cpus, *((server,) for server in servers))
     text = "cpus: 1\nframes: 24\nswap_slots: 8\nshards: {memory: 2}\ncolocate: [[cpu0, mmu], [memory0, memory1]]\n"
     assert load_machine(text, "m.yaml").actors == (
         ("pagedaemon",), ("lock_manager",), ("swap_pager",), ("swap_io",), ("cpu0", "mmu"), ("memory0", "memory1"),

@@ -116,12 +116,12 @@ def test_a_read_sees_the_last_write() -> None:
     told = Told()
     assert told.write("A", "buf[0]", 7, frame=3) is None and told.read("T", "buf[0]", 7) is None
     assert told.write("T", "buf[0]", 8, frame=3) is None and told.read("A", "buf[0]+8", 0) is None
-    found = told.read("A", "buf[0]", 7, frame=4)
-    assert found is not None
-    assert (found.kind, found.detector, found.context, found.subject) == ("oracle", "oracle", "A", "page:4")
-    assert found.text == "memory oracle: A reads 7 at buf[0], which must be 8"
-    assert found.function == "user"
-    assert found.story == [
+    finding = told.read("A", "buf[0]", 7, frame=4)
+    assert finding is not None
+    assert (finding.kind, finding.detector, finding.context, finding.subject) == ("oracle", "oracle", "A", "page:4")
+    assert finding.text == "memory oracle: A reads 7 at buf[0], which must be 8"
+    assert finding.function == "user"
+    assert finding.story == [
         "it is operation 5 of A, on page:4",
         "the 7 that was read: it was in page:4 when the run began",
         "the 8 that is missing: T stored it at buf[0] (its operation 3), in page:3; it is now in page:3",
@@ -134,9 +134,9 @@ def test_a_finding_names_the_function_that_freed_the_page_written_to() -> None:
     told.write("A", "buf[0]", 7, frame=3)
     told.freed("anon:3", ["uvm_fault", "uvm_anfree"])
     told.freed("page:3", ["uvm_pageout", "uvmpd_scan", "uvmpd_scan_inactive", "uvm_pagefree"])
-    found = told.read("A", "buf[0]", 1)
-    assert found is not None and found.function == "uvmpd_scan_inactive"
-    assert found.story[2] == (
+    finding = told.read("A", "buf[0]", 1)
+    assert finding is not None and finding.function == "uvmpd_scan_inactive"
+    assert finding.story[2] == (
         "the 7 that is missing: A stored it at buf[0] (its operation 2), in page:3; page:3 was freed by pagedaemon in"
         " uvm_pagefree < uvmpd_scan_inactive (its operation 4), and it had been written to no other place"
     )
@@ -156,15 +156,15 @@ def test_it_says_nothing_after_its_first_finding() -> None:
 def test_what_is_not_mapped_may_not_be_accessed(place: str) -> None:
     told = Told()
     told.call("A", "munmap", "buf[0]", 1)
-    found = told.read("A", place, 0)
-    assert found is not None and "although nothing is mapped" in found.text
+    finding = told.read("A", place, 0)
+    assert finding is not None and "although nothing is mapped" in finding.text
 
 
 def test_what_is_protected_may_not_be_accessed() -> None:
     told = Told()
     assert told.read("A", "buf[3]", 0) is None
-    found = told.write("A", "buf[3]", 1)
-    assert found is not None and "although the protection forbids it" in found.text
+    finding = told.write("A", "buf[3]", 1)
+    assert finding is not None and "although the protection forbids it" in finding.text
     told = Told()
     told.call("A", "mprotect", "buf[0]", 1, prot=VM_PROT_NONE)
     assert told.read("A", "buf[0]", 1) is not None
@@ -219,8 +219,8 @@ def test_calls_that_overlap_may_have_come_in_any_order() -> None:
         told.begin("T", "mprotect", "buf[0]", 1, prot=VM_PROT_NONE)
         told.end("A", "mprotect")
         told.end("T", "mprotect")
-        found = told.write("A", "buf[0]", 1) if write else told.read("A", "buf[0]", 1)
-        assert (found is not None) == write
+        finding = told.write("A", "buf[0]", 1) if write else told.read("A", "buf[0]", 1)
+        assert (finding is not None) == write
 
 
 def test_an_access_decides_which_order_it_was() -> None:
@@ -268,10 +268,10 @@ def test_many_calls_at_once_are_not_looked_at_one_by_one() -> None:
 def test_what_was_allowed_all_the_time_must_not_be_refused(op: str, place: str, fine: bool) -> None:
     told = Told()
     told.begin("A", op, place)
-    found = told.end("A", op, "SIGSEGV")
-    assert (found is None) == fine
-    if found is not None:
-        assert found.function == "uvm_fault" and "allowed throughout" in found.text
+    finding = told.end("A", op, "SIGSEGV")
+    assert (finding is None) == fine
+    if finding is not None:
+        assert finding.function == "uvm_fault" and "allowed throughout" in finding.text
 
 
 def test_a_refusal_may_be_of_any_time_during_the_access() -> None:
@@ -484,10 +484,10 @@ def test_a_file_that_is_read_while_it_is_written_to() -> None:
         told = Told()
         told.begin("A", "fread", file=0, at=0)
         told.call("T", "fwrite", file=0, at=0, value=5)
-        found = told.end("A", "fread", value)
-        assert (found is None) == fine
-        if found is not None:
-            assert (found.function, found.subject) == ("user", "vnode:0")
+        finding = told.end("A", "fread", value)
+        assert (finding is None) == fine
+        if finding is not None:
+            assert (finding.function, finding.subject) == ("user", "vnode:0")
 
 
 def test_of_two_writes_to_a_file_at_once_either_is_the_last() -> None:
@@ -533,8 +533,8 @@ def test_a_file_is_one_cell_for_all_who_share_it_and_who_read_it() -> None:
     assert told.write("A", "new[0]", 8) is None
     told.call("T", "fread", file=0, at=0, result=8)
     told.begin("T", "fread", file=0, at=0)
-    found = told.end("T", "fread", 7)
-    assert found is not None and found.subject == "vnode:0"
+    finding = told.end("T", "fread", 7)
+    assert finding is not None and finding.subject == "vnode:0"
 
 
 def test_a_private_mapping_may_see_the_file_change_until_it_is_written_to() -> None:
@@ -729,7 +729,7 @@ def test_memory_that_is_freed_while_a_device_writes_to_it(last: str) -> None:
         told.call("A", "physio", "buf[1]", 1, block=2, write=True, status=0)
         told.begin("A", "physio", "buf[0]", 1, block=2, write=False, status=0)
         told.begin("T", "madvise", "buf[0]", 1, advice=MADV_FREE)
-        for op, ctx in sorted([("madvise", "T"), ("physio", "A")], key=lambda one: one[0] == last):
+        for op, ctx in sorted([("madvise", "T"), ("physio", "A")], key=lambda pair: pair[0] == last):
             told.end(ctx, op)
         assert (told.read("A", "buf[0]", value) is None) == fine
 
@@ -817,10 +817,10 @@ def lost() -> Scenario:
 
 
 def test_online_and_from_journals_it_says_the_same() -> None:
-    found = explore(lost())
-    assert found.finding is not None and found.finding.kind == "oracle"
-    once = replay(lost(), found.deviations)
-    assert once.finding == found.finding
+    result = explore(lost())
+    assert result.finding is not None and result.finding.kind == "oracle"
+    once = replay(lost(), result.deviations)
+    assert once.finding == result.finding
     assert judge_journals(lost(), once.journals) == once.finding
 
 
@@ -838,13 +838,13 @@ def test_of_a_sound_run_it_says_nothing(name: str) -> None:
 def test_a_forged_value_and_a_forged_refusal_are_seen_in_a_journal() -> None:
     scene = scenario("S3d").without_errata()
     journals = run_recorded(scene, Stay()).journals
-    read = next(one for one in journals["memory"] if one["event"] == "word_read")
+    read = next(record for record in journals["memory"] if record["event"] == "word_read")
     read["value"] += 1
-    found = judge_journals(scene, journals)
-    assert found is not None and found.context == read["ctx"] and f"reads {read['value']} at" in found.text
+    finding = judge_journals(scene, journals)
+    assert finding is not None and finding.context == read["ctx"] and f"reads {read['value']} at" in finding.text
     read["value"] -= 1
     cpu = journals[read["cpu"]]
-    answer = next(one for one in cpu if one["event"] == "return" and one["op"] == "read")
+    answer = next(record for record in cpu if record["event"] == "return" and record["op"] == "read")
     answer["result"] = "SIGSEGV"
-    found = judge_journals(scene, journals)
-    assert found is not None and "gets SIGSEGV at" in found.text
+    finding = judge_journals(scene, journals)
+    assert finding is not None and "gets SIGSEGV at" in finding.text

@@ -67,8 +67,8 @@ def test_what_is_replaced_is_called_by_all_and_is_back_afterwards() -> None:
 def test_a_declared_defect_is_found_and_is_none_without_the_patch() -> None:
     scene = scenario("S3a").without_errata()
     with applied(read(COPY, "copy.py")):
-        found = explore(scene.with_errata(["uvm_pagecopy.forgets"]))
-        assert found.finding is not None and found.finding.kind == "oracle"
+        result = explore(scene.with_errata(["uvm_pagecopy.forgets"]))
+        assert result.finding is not None and result.finding.kind == "oracle"
         assert ERRATA["uvm_pagecopy.forgets"].source == ("copy.py",)
     with pytest.raises(UserMistake, match="there is no erratum"):
         scene.with_errata(["uvm_pagecopy.forgets"])
@@ -150,7 +150,11 @@ def test_every_marked_function_of_the_kernel_can_be_replaced() -> None:
         for function in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if isinstance(function, ast.FunctionDef)
     ]
-    marked = [one.name for one in functions if any("kernel(" in ast.unparse(mark) for mark in one.decorator_list)]
+    marked = [
+        function.name
+        for function in functions
+        if any("kernel(" in ast.unparse(mark) for mark in function.decorator_list)
+    ]
     assert len(marked) > 100 and sorted(marked) == sorted(name for name in SEAMS if "." not in name)
 
 

@@ -38,7 +38,11 @@ def run(body: Callable[[], Any], **detect: str) -> tuple[Finding | None, Toy]:
 
 def events(toy: Toy) -> list[tuple[str, str]]:
     assert toy.sim.journals is not None
-    return [(one["event"], one["fn"]) for one in toy.sim.journals["cpu0"].records if one["event"] in ("enter", "exit")]
+    return [
+        (record["event"], record["fn"])
+        for record in toy.sim.journals["cpu0"].records
+        if record["event"] in ("enter", "exit")
+    ]
 
 
 def test_entries_and_exits_of_kernel_functions_are_in_the_journal() -> None:
@@ -53,8 +57,8 @@ def test_entries_and_exits_of_kernel_functions_are_in_the_journal() -> None:
     def inner() -> None:
         assert here.port.cur.stack == ["outer", "inner"] and here.port.cur.function == "inner"
 
-    found, toy = run(lambda: outer() == 5)
-    assert found is None
+    finding, toy = run(lambda: outer() == 5)
+    assert finding is None
     assert events(toy) == [("enter", "outer"), ("enter", "inner"), ("exit", "inner"), ("exit", "outer")]
 
 
@@ -120,8 +124,8 @@ def test_spl_is_raised_and_put_back() -> None:
 def test_what_the_kernel_asserts_is_a_finding_that_a_level_can_silence(
     body: Callable[[], None], kind: str, text: str, detector: str
 ) -> None:
-    found, _ = run(body)
-    assert found is not None and (found.kind, found.text, found.subject, found.detector) == (
+    finding, _ = run(body)
+    assert finding is not None and (finding.kind, finding.text, finding.subject, finding.detector) == (
         kind,
         text,
         "thing:0",
@@ -129,7 +133,7 @@ def test_what_the_kernel_asserts_is_a_finding_that_a_level_can_silence(
     )
     assert run(body, **{detector: "off"})[0] is None
     noted, toy = run(body, **{detector: "note"})
-    assert noted is None and [one.kind for one in toy.sim.notes] == [kind]
+    assert noted is None and [note.kind for note in toy.sim.notes] == [kind]
 
 
 def test_an_assertion_of_a_kind_of_its_own_accuses_the_caller() -> None:
@@ -143,8 +147,8 @@ def test_an_assertion_of_a_kind_of_its_own_accuses_the_caller() -> None:
     def callee() -> None:
         LOCK_ASSERT(False, "free", THING, kind="locked-anon-freed")
 
-    found, _ = run(caller)
-    assert found is not None and (found.kind, found.function, found.stack) == (
+    finding, _ = run(caller)
+    assert finding is not None and (finding.kind, finding.function, finding.stack) == (
         "locked-anon-freed",
         "caller",
         ["caller", "callee"],
@@ -161,16 +165,16 @@ def test_a_true_assertion_is_silent() -> None:
 
 def test_every_kind_of_finding_has_a_detector() -> None:
     kinds = [
-        kind for kind, one in FINDINGS.items() if one.detector != "invariant"
+        kind for kind, finding in FINDINGS.items() if finding.detector != "invariant"
     ]  # (a toy machine has no UVM to check)
 
     def body() -> None:
         for kind in kinds:
             here.port.report(kind, "text")
 
-    found, toy = run(body, **{FINDINGS[kind].detector: "note" for kind in kinds})
-    assert found is None
-    assert [(one.kind, one.detector) for one in toy.sim.notes] == [(kind, FINDINGS[kind].detector) for kind in kinds]
+    finding, toy = run(body, **{FINDINGS[kind].detector: "note" for kind in kinds})
+    assert finding is None
+    assert [(note.kind, note.detector) for note in toy.sim.notes] == [(kind, FINDINGS[kind].detector) for kind in kinds]
 
 
 def test_reaching_an_erratums_site_counts_whether_it_is_on_or_off() -> None:
@@ -198,11 +202,13 @@ def test_an_interrupt_that_sleeps_ends_the_run_whatever_the_level() -> None:
         here.port.cur.level = SPL_BIO
         here.port.check_sleep("nap")
 
-    found, toy = run(body, kassert="note")
-    assert found is not None and found.text == "panic: ltsleep: an interrupt cannot sleep (nap)" and not toy.sim.notes
+    finding, toy = run(body, kassert="note")
+    assert (
+        finding is not None and finding.text == "panic: ltsleep: an interrupt cannot sleep (nap)" and not toy.sim.notes
+    )
     assert toy.sim.journals is not None
-    told = [one for one in toy.sim.journals["cpu0"].records if one["event"] in ("finding", "note")]
-    assert [one["event"] for one in told] == ["finding"] and told[0]["finding"] == found.as_dict()
+    told = [record for record in toy.sim.journals["cpu0"].records if record["event"] in ("finding", "note")]
+    assert [record["event"] for record in told] == ["finding"] and told[0]["finding"] == finding.as_dict()
 
 
 def recycled() -> None:
@@ -228,8 +234,8 @@ def test_a_stale_handle_that_nobody_minds_is_good_for_what_lives_there_now(level
     assert seen[:4] == [0, None, 5, OTHER] and len(toy.sim.notes) == (6 if level == "note" else 0)
     assert seen[4] == 13  # one that is refused and one that is performed, each; the run itself
     gone = Toy(things, {"A": (0, lambda: (here.port.free(THING), THING.v))}, {"heap": level, "race": "off"})
-    found = gone.run(record=record)
-    assert found is not None and found.kind == "use-after-free" and not gone.sim.notes
+    finding = gone.run(record=record)
+    assert finding is not None and finding.kind == "use-after-free" and not gone.sim.notes
 
 
 def test_kernel_code_that_chokes_on_what_is_there_ends_the_run() -> None:
@@ -250,8 +256,8 @@ def test_kernel_code_that_chokes_on_what_is_there_ends_the_run() -> None:
         return past_it
 
     toy = Toy(recycled, {"A": (0, body)}, {"heap": "off", "race": "off"})
-    found = toy.run()
-    assert found is not None and (found.kind, found.subject) == ("use-after-free", "thing:0")
+    finding = toy.run()
+    assert finding is not None and (finding.kind, finding.subject) == ("use-after-free", "thing:0")
     for level in ("note", "off"):
         trap = Toy(things, {"A": (0, past_an_assertion)}, {"kassert": level, "race": "off"}).run()
         assert trap is not None and trap.kind == "panic" and 'after "kernel diagnostic assertion' in trap.text

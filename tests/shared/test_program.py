@@ -51,7 +51,7 @@ def first_finding(scene: Scenario) -> Finding | None:
     machine, image = prepare(scene)
     sim = Sim(machine, image)
     walk = RandomWalk(0)
-    return next((found for found in (sim.execute(walk) for _ in range(50)) if found), None)
+    return next((finding for finding in (sim.execute(walk) for _ in range(50)) if finding), None)
 
 
 def test_a_program_that_pauses_keeps_its_memory_and_is_not_stuck() -> None:
@@ -63,7 +63,7 @@ def test_a_program_that_pauses_keeps_its_memory_and_is_not_stuck() -> None:
     sim = Sim(machine, image)
     assert sim.execute(Stay()) is None
     b = machine.threads["B"]
-    assert b.state != "finished" and [one["op"] for one in b.results][-1] == "write"
+    assert b.state != "finished" and [result["op"] for result in b.results][-1] == "write"
     assert machine.mmu.pmaps[2], "its page is still mapped"
 
 
@@ -86,15 +86,19 @@ def test_what_is_stored_under_the_lock_is_loaded_under_the_lock() -> None:
     machine, image = prepare(load())
     sim = Sim(machine, image)
     assert sim.execute(Stay()) is None
-    assert named_results({name: one.results for name, one in machine.threads.items()}) == {"rx": 7, "ry": 0}
+    assert named_results({name: thread.results for name, thread in machine.threads.items()}) == {"rx": 7, "ry": 0}
 
 
 def test_kernel_steps_make_the_detectors_speak() -> None:
     """They are the kernel's own loads, stores and locks, nothing special."""
-    found = first_finding(load("    - klock: {word: x}\n    - kstore", "    - kstore"))
-    assert found is not None and found.kind in ("data-race", "lock-not-held")
-    found = first_finding(load("    - kunlock: {word: x}\n  B", "  B"))
-    assert found is not None and (found.kind, found.function, found.subject) == ("held-at-exit", "exit1", "litmus:0")
+    finding = first_finding(load("    - klock: {word: x}\n    - kstore", "    - kstore"))
+    assert finding is not None and finding.kind in ("data-race", "lock-not-held")
+    finding = first_finding(load("    - kunlock: {word: x}\n  B", "  B"))
+    assert finding is not None and (finding.kind, finding.function, finding.subject) == (
+        "held-at-exit",
+        "exit1",
+        "litmus:0",
+    )
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_what_it_says_of_a_word_is_what_was_read_there(name: str) -> None:
     assert (reads > 0) == (reading and name not in REFUSED)
 
 
-def found(scene: Scenario) -> list[str]:
+def story_of(scene: Scenario) -> list[str]:
     """The oracle's story, online and from the journals alike."""
     result = explore(scene)
     assert result.finding is not None and result.finding.kind == "oracle"
@@ -62,7 +62,7 @@ def found(scene: Scenario) -> list[str]:
 
 
 def test_of_a_lost_write_the_page_and_who_freed_it_are_told() -> None:
-    story = found(scenario("S2a"))
+    story = story_of(scenario("S2a"))
     assert re.search(r"it was in swap slot (\d+) when the run began; read from swap slot \1 to page:", story[1])
     assert story[2].startswith("the 2 that is missing: T stored it at buf[")
     assert "was freed by pagedaemon in uvm_pagefree < uvmpd_scan_inactive (its operation " in story[2]
@@ -71,7 +71,7 @@ def test_of_a_lost_write_the_page_and_who_freed_it_are_told() -> None:
 
 def test_of_what_a_device_wrote_the_transfer_and_the_page_are_told() -> None:
     """9 was not there "from the beginning": it came by DMA to a page that was then freed unwritten."""
-    story = found(scenario("S11c"))
+    story = story_of(scenario("S11c"))
     assert story[0].startswith("the 7 that was read: it was in disk block 0 when the run began; read from disk block 0")
     assert (
         "it is now in disk block 2 and in page:0; page:1, into which it was read by DMA from disk block 2" in story[1]

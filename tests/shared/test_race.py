@@ -162,10 +162,14 @@ def test_both_sides_are_told_with_cpu_operation_function_and_locks() -> None:
     watch.ctx["B"].held = {LOCK: Held(THING.lk, "w", "f")}
     watch.touch("A", True)
     ctx = watch.ctx["B"]
-    found = watch.access(ctx, Access(1, THING, V, V.slot, False, None, False))
-    assert found is not None and (found.kind, found.context, found.function) == ("data-race", "B", "uvm_pageout")
-    first, second, last = found.story
-    assert found.text == "data race in uvm_pageout on v of thing:0"
+    finding = watch.access(ctx, Access(1, THING, V, V.slot, False, None, False))
+    assert finding is not None and (finding.kind, finding.context, finding.function) == (
+        "data-race",
+        "B",
+        "uvm_pageout",
+    )
+    first, second, last = finding.story
+    assert finding.text == "data race in uvm_pageout on v of thing:0"
     assert first == (
         "store to thing:0.v by A on cpu0, operation 1, in uvm_fault, holding no lock, without its guard (l, not held)"
     )
@@ -286,7 +290,7 @@ class Slow:
             earlier.append(self.writes[field.slot])
         if write and not field.hint:
             earlier += [(other, *seen) for other, seen in self.reads.get(field.slot, {}).items()]
-        found = any(
+        raced = any(
             other != cpu and event not in before and not (guarded and safe) for other, event, safe in earlier
         )  # fmt: skip
         event = self.event(cpu)
@@ -295,7 +299,7 @@ class Slow:
             self.reads.pop(field.slot, None)
         else:
             self.reads.setdefault(field.slot, {})[cpu] = event, guarded
-        return found
+        return raced
 
 
 #: kinds of operations, the commonest most often
@@ -318,20 +322,20 @@ def test_the_detector_says_of_any_run_what_the_definition_says(seed: int) -> Non
         if what < 0.45:
             field, write, guarded = dice.choice((V, V, W, H)), dice.random() < 0.5, dice.random() < 0.3
             access = Access(1, THING, field, field.slot, write, None if guarded else "l", field.hint)
-            found = detector.access(ctx, access) is not None
-            assert found is slow.races(ctx.cpu, field, write, guarded), step
-            races.append(found)
+            raced = detector.access(ctx, access) is not None
+            assert raced is slow.races(ctx.cpu, field, write, guarded), step
+            races.append(raced)
         elif what < 0.85:
             code, target = dice.choice(CODES), dice.randrange(1, 3)
             may = {"lock": (None, None, WAIT), "upgrade": (None, WAIT), "try": (True, False)}.get(code, (None,))
-            result, who = dice.choice(may), [one.name for one in contexts if dice.random() < 0.3]
+            result, who = dice.choice(may), [context.name for context in contexts if dice.random() < 0.3]
             ended, raised = (who if code in ENDS else (), who if code == RAISES else ())
-            for one in (detector, slow):
-                one.operation(ctx.cpu, code, target, result, ended, raised)
+            for detector_ in (detector, slow):
+                detector_.operation(ctx.cpu, code, target, result, ended, raised)
         else:
             goes_on = dice.random() < 0.5
-            for one in (detector, slow):
-                (one.goes_on if goes_on else one.interrupts)(ctx.name, ctx.cpu)
+            for detector_ in (detector, slow):
+                (detector_.goes_on if goes_on else detector_.interrupts)(ctx.name, ctx.cpu)
     assert 10 < sum(races) < len(races) - 10
 
 
@@ -369,11 +373,11 @@ def test_a_finding_has_the_stack_and_the_locks_of_the_second_context() -> None:
     ctx = watch.ctx["B"]
     ctx.stack = ["uvm_fault", "uvmfault_lookup"]
     ctx.held = {ref.key: Held(ref, "w", "uvm_fault") for ref in (OTHER.lk, BIG.lk)}
-    found = watch.access(ctx, Access(1, THING, V, V.slot, True, "l, not held", False))
-    assert found is not None and (found.subject, found.stack) == ("thing:0", ctx.stack)
-    assert [(one["lock"], one["mode"]) for one in found.held] == [("other:0.lk", "w"), ("big:0.lk", "w")]
-    assert "in uvmfault_lookup, holding other:0.lk, big:0.lk, without" in found.story[1]
-    assert "by A on cpu0, operation 1, in user, holding no lock" in found.story[0]
+    finding = watch.access(ctx, Access(1, THING, V, V.slot, True, "l, not held", False))
+    assert finding is not None and (finding.subject, finding.stack) == ("thing:0", ctx.stack)
+    assert [(hold["lock"], hold["mode"]) for hold in finding.held] == [("other:0.lk", "w"), ("big:0.lk", "w")]
+    assert "in uvmfault_lookup, holding other:0.lk, big:0.lk, without" in finding.story[1]
+    assert "by A on cpu0, operation 1, in user, holding no lock" in finding.story[0]
 
 
 def test_a_store_forgets_the_loads_before_it() -> None:
@@ -437,14 +441,14 @@ class Told:
         self(name, "unlock", lock=lock, **more)
 
     def races(self) -> list[str]:
-        return [found.text for found in self.watch.findings() if found.kind == "data-race"]
+        return [finding.text for finding in self.watch.findings() if finding.kind == "data-race"]
 
     def held(self, name: str) -> list[tuple[str, str, str]]:
-        return [(one["lock"], one["mode"], one["since"]) for one in self.watch.contexts[name].held_as_text()]
+        return [(hold["lock"], hold["mode"], hold["since"]) for hold in self.watch.contexts[name].held_as_text()]
 
     def only(self) -> Finding:
-        (found,) = self.watch.findings()
-        return found
+        (finding,) = self.watch.findings()
+        return finding
 
 
 RACE = "data race in user on v of thing:0"
@@ -458,9 +462,9 @@ def test_a_race_is_read_off_the_records_of_two_cpus() -> None:
     told("B", "exit", fn="uvmpd_scan")
     told.store("A")
     told.load("B")
-    found = told.only()
-    assert (found.text, found.function) == ("data race in uvm_pageout on v of thing:0", "uvm_pageout")
-    assert found.story == [
+    finding = told.only()
+    assert (finding.text, finding.function) == ("data race in uvm_pageout on v of thing:0", "uvm_pageout")
+    assert finding.story == [
         "store to thing:0.v by A on cpu0, operation 1, in uvm_fault, holding no lock,"
         " without its guard (thing:0.lk, not held)",
         "load of thing:0.v by B on cpu1, operation 1, in uvm_pageout, holding no lock,"
@@ -795,7 +799,7 @@ def test_findings_come_in_an_order_in_which_they_can_have_happened() -> None:
     told.store("A", "w")
     told.store("C", "w")
     told.store("B")
-    assert [found.function for found in told.watch.findings()] == ["early", "late"]
+    assert [finding.function for finding in told.watch.findings()] == ["early", "late"]
 
 
 def test_a_reversal_and_a_race_of_one_cpu_come_in_its_order() -> None:
@@ -814,7 +818,7 @@ def test_a_reversal_and_a_race_of_one_cpu_come_in_its_order() -> None:
         if not race_first:
             told.store("B", obj="thing:1#0")
         kinds = ["lock-order-reversal", "data-race"]
-        assert [found.kind for found in told.watch.findings()] == (kinds[::-1] if race_first else kinds)
+        assert [finding.kind for finding in told.watch.findings()] == (kinds[::-1] if race_first else kinds)
 
 
 def test_moments_of_two_cpus_at_which_the_same_had_happened_are_told_apart() -> None:
@@ -849,12 +853,12 @@ def crosswise(told: Told, first: str = "thing:0.lk", second: str = "other:0.lk")
 def test_two_halves_of_a_reversal_are_put_together() -> None:
     told = Told()
     crosswise(told)
-    found = told.only()
-    assert (found.kind, found.context, found.subject) == ("lock-order-reversal", "B", "thing:0")
-    assert found.text == (
+    finding = told.only()
+    assert (finding.kind, finding.context, finding.subject) == ("lock-order-reversal", "B", "thing:0")
+    assert finding.text == (
         "lock order reversal: thing is taken while other is held (in of_B), but thing < other (seen in of_A)"
     )
-    assert [one["lock"] for one in found.held] == ["other:0.lk"] and found.stack == ["of_B"]
+    assert [hold["lock"] for hold in finding.held] == ["other:0.lk"] and finding.stack == ["of_B"]
 
 
 def test_a_reversal_is_seen_although_a_lock_had_to_be_waited_for() -> None:
@@ -899,7 +903,7 @@ def test_what_contradicts_the_order_that_uvm_states_has_been_said_by_the_cpu_its
     crosswise(told, "anon:0.an_lock", "vmmap:0.lock")
     assert told.watch.findings() == []
     crosswise(told)
-    assert [found.context for found in told.watch.findings()] == ["B"]
+    assert [finding.context for finding in told.watch.findings()] == ["B"]
 
 
 def test_of_each_two_classes_the_first_time_counts() -> None:
@@ -916,8 +920,8 @@ def test_of_each_two_classes_the_first_time_counts() -> None:
             told.lock(name, "big:0.lk")
             told(name, "enter", fn="again")
             told.lock(name, "big:1.lk")
-        ((_, found),) = told.watch.pairs.values()
-        assert (found.context, found.function) == ("A", "of_A")
+        ((_, finding),) = told.watch.pairs.values()
+        assert (finding.context, finding.function) == ("A", "of_A")
 
 
 def test_two_reversals_by_one_lock_are_both_told() -> None:
@@ -931,7 +935,9 @@ def test_two_reversals_by_one_lock_are_both_told() -> None:
         told("A", "wakeup", chan="thing:0", woke=["C"])
     for lock in ("thing:0.lk", "other:0.lk", "big:0.lk"):
         told.lock("A", lock)
-    told_of = [found.text.removeprefix("lock order reversal: ").partition(" (")[0] for found in told.watch.findings()]
+    told_of = [
+        finding.text.removeprefix("lock order reversal: ").partition(" (")[0] for finding in told.watch.findings()
+    ]
     assert told_of == ["big is taken while thing is held", "big is taken while other is held"]
 
 
@@ -945,11 +951,11 @@ def test_journals_are_judged_in_an_order_that_they_allow() -> None:
     told("B", "enter", fn="of_B")
     told.store("A")
     told.store("B")
-    (found,) = judge_journals(told.images, told.journals)
-    assert found.text == "data race in of_B on v of thing:0"
+    (finding,) = judge_journals(told.images, told.journals)
+    assert finding.text == "data race in of_B on v of thing:0"
     told.journals["memory"].reverse()
-    (found,) = judge_journals(told.images, told.journals)
-    assert found.text == "data race in of_A on v of thing:0"
+    (finding,) = judge_journals(told.images, told.journals)
+    assert finding.text == "data race in of_A on v of thing:0"
     told.store("A")
     told.journals["memory"].reverse()
     with pytest.raises(LogIncomplete):

@@ -110,7 +110,7 @@ class Paper(Port):
 
     def locks(self) -> list[tuple[str, str, str]]:
         """What the context holds: lock, mode, the function that took it."""
-        return [(one["lock"], one["mode"], one["since"]) for one in self.cur.held_as_text()]
+        return [(hold["lock"], hold["mode"], hold["since"]) for hold in self.cur.held_as_text()]
 
 
 ENDS = ("uvmfault_lookup < uvm_fault", 1)
@@ -220,8 +220,8 @@ def test_a_context_that_holds_locks_is_checked_before_it_takes_another() -> None
     port.lock(THING.lk, "w")
     with pytest.raises(PortDead):
         port.lock(THING.lk, "w")
-    found = port.finding
-    assert found is not None and (found.kind, found.subject) == ("locking-against-myself", "thing:0")
+    finding = port.finding
+    assert finding is not None and (finding.kind, finding.subject) == ("locking-against-myself", "thing:0")
     assert len(port.asked()) == 1
 
 
@@ -229,9 +229,9 @@ def test_a_release_of_a_lock_that_is_not_held_names_the_lock() -> None:
     port = Paper()
     with pytest.raises(PortDead):
         port.unlock(BIG.lk)
-    found = port.finding
-    assert found is not None and (found.kind, found.subject) == ("lock-not-held", "big:0")
-    assert found.text == "lockmgr: release of unlocked lock!" and not port.asked()
+    finding = port.finding
+    assert finding is not None and (finding.kind, finding.subject) == ("lock-not-held", "big:0")
+    assert finding.text == "lockmgr: release of unlocked lock!" and not port.asked()
 
 
 def test_a_sleeper_queues_on_the_channel_before_it_releases_the_interlock() -> None:
@@ -248,9 +248,9 @@ def test_a_sleeper_keeps_no_simple_lock_but_its_interlock() -> None:
     port.lock(OTHER.lk, "w")
     with pytest.raises(PortDead):
         port.sleep(77, "flt_pgwait", None)
-    found = port.finding
-    assert found is not None and (found.kind, found.subject) == ("held-across-sleep", "other:0")
-    assert "(flt_pgwait)" in found.text and ("asleep", False) not in port.told
+    finding = port.finding
+    assert finding is not None and (finding.kind, finding.subject) == ("held-across-sleep", "other:0")
+    assert "(flt_pgwait)" in finding.text and ("asleep", False) not in port.told
 
 
 # -- the big lock --------------------------------------------------------------------------
@@ -347,7 +347,7 @@ def test_an_access_walks_the_page_table_and_then_goes_to_the_frame() -> None:
         ("word_read", 9, (16, 144, 2, 3)),
     ]
     assert port.points == [("access", 1, (136, True))] * 3 + [("access", 1, (144, False))]
-    assert [one for one in port.told if one[0] == "accessed"] == [
+    assert [entry for entry in port.told if entry[0] == "accessed"] == [
         ("accessed", 2, 136, True, 7, 9),
         ("accessed", 2, 144, False, 55, 9),
     ]
@@ -380,7 +380,7 @@ def test_the_kernel_s_access_to_its_own_memory_is_no_process_s() -> None:
         ("word_read", 9, (0, 0, NOBODY, 3)),
         ("word_write", 9, (0, 0, 0, NOBODY, 3)),
     ]
-    assert not [one for one in port.told if one[0] == "accessed"]
+    assert not [entry for entry in port.told if entry[0] == "accessed"]
 
 
 @pytest.mark.parametrize("write", [False, True])
@@ -388,7 +388,7 @@ def test_an_access_to_a_freed_page_that_nobody_minds_is_repeated_for_whoever_has
     port = of_process(Paper(None, [9, 1, 1, 3], AGAIN, 55))
     assert port.access(1, 0, write, 55) == (True, 55)
     assert [args[-1] for code, _, args in port.performed if code.startswith("word")] == [3, ANY_GEN]
-    assert [one for one in port.told if one[0] == "accessed"] == [("accessed", 2, 0, write, 55, 9)]
+    assert [entry for entry in port.told if entry[0] == "accessed"] == [("accessed", 2, 0, write, 55, 9)]
     assert port.mine.entries[0] == [9, 1, 1, ANY_GEN]
 
 

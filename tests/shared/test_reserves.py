@@ -20,7 +20,7 @@ def left(context: str, refs: int, flags: int) -> int:
     Args:
         refs: uo_refs of the object that they are for; 0: for none.
     """
-    found: list[int] = []
+    numbers: list[int] = []
 
     def setup() -> None:
         uvm_init(FRAMES, FRAMES, [], reserve_pagedaemon=RESERVE_PAGEDAEMON, reserve_kernel=RESERVE_KERNEL)
@@ -34,13 +34,13 @@ def left(context: str, refs: int, flags: int) -> int:
         number = 0
         while uvm_pagealloc(uobj, number * here.port.page_size, None, flags) is not None:
             number += 1
-        found.append(uvmexp.free)
-        assert number + found[0] == FRAMES
+        numbers.append(uvmexp.free)
+        assert number + numbers[0] == FRAMES
         if uobj is not None:
             uobj.vmobjlock.unlock()
 
     assert Toy(setup, {context: (0, body)}).run() is None
-    return found[0]
+    return numbers[0]
 
 
 @pytest.mark.parametrize(

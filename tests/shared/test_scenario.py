@@ -78,10 +78,10 @@ def line_of(text: str, needle: str) -> int:
 
 def test_contexts_are_programs_in_file_order_then_children_as_they_appear(good: Scenario) -> None:
     """The order is part of what a schedule means, so it may depend on nothing else."""
-    assert [one.name for one in good.lwps] == ["A", "B", "B2", "C", "E", "D"]
-    assert [one.proc for one in good.lwps] == ["A", "B", "B", "C", "E", "D"]
-    assert [one.cpu for one in good.lwps] == [0, 1, 0, 0, 1, 1]
-    assert [one.forked for one in good.lwps] == [False, False, False, True, True, True]
+    assert [lwp.name for lwp in good.lwps] == ["A", "B", "B2", "C", "E", "D"]
+    assert [lwp.proc for lwp in good.lwps] == ["A", "B", "B", "C", "E", "D"]
+    assert [lwp.cpu for lwp in good.lwps] == [0, 1, 0, 0, 1, 1]
+    assert [lwp.forked for lwp in good.lwps] == [False, False, False, True, True, True]
     assert good.procs == ("A", "B", "C", "E", "D")
     assert good.barriers == ("met",)
 
@@ -91,17 +91,17 @@ def test_a_child_runs_on_its_parents_cpu_unless_told_otherwise(good: Scenario) -
 
 
 def test_regions_have_addresses_of_their_own_with_a_gap_between(good: Scenario) -> None:
-    assert [(one.name, one.proc, one.start, one.pages) for one in good.regions] == [
+    assert [(region.name, region.proc, region.start, region.pages) for region in good.regions] == [
         ("buf", "A", 0x10000, 4),
         ("fill", "B", 0x11000, 24),
         ("own", "C", 0x12000, 1),
     ]
-    for one, after in zip(good.regions, good.regions[1:]):
-        assert one.start + (one.pages + 1) * 64 <= after.start
+    for region, after in zip(good.regions, good.regions[1:]):
+        assert region.start + (region.pages + 1) * 64 <= after.start
 
 
 def test_addresses_are_resolved_to_bytes(good: Scenario) -> None:
-    assert [(one.op, one.args.plain(), one.into) for one in good.lwp("C").program] == [
+    assert [(step.op, step.args.plain(), step.into) for step in good.lwp("C").program] == [
         ("mmap", {"as": "own", "at": 0x12000, "length": 64, "prot": 1, "shared": False}, None),
         ("read", {"at": 0x10000 + 3 * 64 + 8}, "r0"),
         ("fork", {"as": "E", "cpu": 1}, None),
@@ -424,7 +424,7 @@ def test_all_mistakes_of_a_file_are_told_at_once() -> None:
         text = text.replace(old, new)
     with pytest.raises(UserMistake) as caught:
         load_scenario(text, "t.yaml")
-    told = [(one.line, one.field) for one in (caught.value, *caught.value.others)]
+    told = [(mistake.line, mistake.field) for mistake in (caught.value, *caught.value.others)]
     assert told == [
         (1, "id"),
         (3, "titel"),
@@ -444,7 +444,7 @@ def test_all_mistakes_of_a_file_are_told_at_once() -> None:
         (38, "expect.fixed.results.d0"),
         (39, "bound.strategy"),
     ]
-    assert all(one.file == "t.yaml" and one.others == () for one in caught.value.others)
+    assert all(mistake.file == "t.yaml" and mistake.others == () for mistake in caught.value.others)
 
 
 def test_a_scenario_of_ones_own_needs_four_keys() -> None:
@@ -486,7 +486,7 @@ def test_a_mistake_in_a_machine_file_names_that_file() -> None:
     text = change("machine: {cpus: 2, frames: 24, swap_slots: 32, page_size: 64}", "machine: small")
     with pytest.raises(UserMistake) as caught:
         load_scenario(text, "t.yaml", lambda name: ("cpus: 1\nframes: 24\nswop: 3\n", "machines/small.yaml"))
-    told = [(one.file, one.line, one.field) for one in (caught.value, *caught.value.others)]
+    told = [(mistake.file, mistake.line, mistake.field) for mistake in (caught.value, *caught.value.others)]
     assert told == [("machines/small.yaml", 1, ""), ("machines/small.yaml", 3, "swop")]
 
 

@@ -25,8 +25,8 @@ VALIDATOR = Draft7Validator(schema())
 def plain(value: Value) -> Any:
     """A document as plain data."""
     if isinstance(value.data, dict):
-        return {key: plain(one) for key, one in value.data.items()}
-    return [plain(one) for one in value.data] if isinstance(value.data, list) else value.data
+        return {key: plain(datum) for key, datum in value.data.items()}
+    return [plain(datum) for datum in value.data] if isinstance(value.data, list) else value.data
 
 
 def valid(text: str) -> bool:
@@ -130,7 +130,7 @@ def test_it_knows_the_keys_of_a_machine_that_the_loader_knows(path: str) -> None
     text = f"id: T\nmachine: {machine}\nsetup: [{{process: {{as: A, cpu: 0}}}}]\nprograms: {{A: []}}\n"
     with pytest.raises(UserMistake) as caught:
         load_scenario(text, "t.yaml")
-    told = [one.message for one in (caught.value, *caught.value.others) if "'strange'" in one.message]
+    told = [mistake.message for mistake in (caught.value, *caught.value.others) if "'strange'" in mistake.message]
     known = re.search(r"known here: (.*)", told[0])
     assert known is not None
     assert set(known[1].split(", ")) == set(part["properties"])

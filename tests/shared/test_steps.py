@@ -66,8 +66,8 @@ def framed(setup: str = "", program: str = "") -> str:
 
 def run(scene: Scenario) -> tuple[Finding | None, dict[str, int | str]]:
     machine, image = prepare(scene)
-    found = Sim(machine, image).execute(Stay())
-    return found, named_results({name: thread.results for name, thread in machine.threads.items()})
+    finding = Sim(machine, image).execute(Stay())
+    return finding, named_results({name: thread.results for name, thread in machine.threads.items()})
 
 
 # -- a throw-away step -----------------------------------------------------------------
@@ -115,7 +115,7 @@ def test_a_step_is_registered_in_one_place_and_known_everywhere() -> None:
     assert not Draft7Validator(schema()).is_valid(plain(parse(text, "t.yaml")))
     with vanish(knows=True):
         scene = load_scenario(text, "t.yaml")
-        (mine,) = [one for one in scene.lwp("A").program if one.op == "vanish"]
+        (mine,) = [step for step in scene.lwp("A").program if step.op == "vanish"]
         assert mine.args.plain() == {"at": 0x10040, "length": 64, "gently": True}
         assert unpack_scenario(pack_scenario(scene)) == scene
         assert run(scene) == (None, {"gone": 0, "after": "SIGSEGV"})
@@ -135,8 +135,8 @@ def test_the_oracle_goes_by_a_step_s_effect() -> None:
     """If that says nothing, the oracle sees what the step has really done."""
     text = framed(program=VANISH + '\n    - read: {at: "buf[1]", into: after}')
     with vanish(knows=False):
-        found, _ = run(load_scenario(text, "t.yaml"))
-    assert found is not None and found.text == (
+        finding, _ = run(load_scenario(text, "t.yaml"))
+    assert finding is not None and finding.text == (
         "memory oracle: A gets SIGSEGV at buf[1], although the access was allowed throughout the step"
     )
 
@@ -175,10 +175,10 @@ def test_every_key_of_a_step_is_asked_for_and_no_other_is_taken(op: str) -> None
 @pytest.mark.parametrize("name", SHIPPED)
 def test_steps_travel_as_plain_data(name: str) -> None:
     scene = scenario(name)
-    steps = [*scene.setup, *(one for lwp in scene.lwps for one in lwp.program)]
-    for one in steps:
-        again = make(one.op, one.args.plain())
-        assert again == one.args and type(again) is STEPS[one.op]
+    steps = [*scene.setup, *(step for lwp in scene.lwps for step in lwp.program)]
+    for sent in steps:
+        again = make(sent.op, sent.args.plain())
+        assert again == sent.args and type(again) is STEPS[sent.op]
 
 
 def test_a_step_is_allowed_somewhere_and_says_so() -> None:
@@ -234,7 +234,7 @@ def test_uvmp_steps_lists_every_step_once_and_tells_about_each() -> None:
 
 def test_for_tools_there_is_one_document() -> None:
     listed = json.loads(uvmp("steps", "--json").stdout)["steps"]
-    assert sorted(one["name"] for one in listed) == sorted(STEPS)
+    assert sorted(step["name"] for step in listed) == sorted(STEPS)
     assert json.loads(uvmp("steps", "mprotect", "--json").stdout)["step"] == {
         "name": "mprotect",
         "family": "system calls",

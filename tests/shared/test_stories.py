@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[2]
 SHIPPED = [
     load_scenario(path.read_text("utf-8"), path.name) for path in (ROOT / "configs" / "scenarios").glob("*.yaml")
 ]
-SCENARIOS = pytest.mark.parametrize("one", SHIPPED, ids=[one.id for one in SHIPPED])
-CATALOGUE = pytest.mark.parametrize("one", ERRATA.values(), ids=list(ERRATA))
+SCENARIOS = pytest.mark.parametrize("scene", SHIPPED, ids=[scene.id for scene in SHIPPED])
+CATALOGUE = pytest.mark.parametrize("erratum", ERRATA.values(), ids=list(ERRATA))
 
 #: phrases without a referent, or with the syntax of another language; each was in a story once
 BANNED = re.compile(
@@ -58,63 +58,63 @@ def functions() -> set[str]:
 KNOWN = functions() | NOT_MODELLED
 
 
-def last_line(one: Scenario) -> str:
-    return one.story.split("\n")[-1]
+def last_line(scene: Scenario) -> str:
+    return scene.story.split("\n")[-1]
 
 
 @SCENARIOS
-def test_a_story_names_the_functions_or_says_what_it_is_about(one: Scenario) -> None:
-    named = set(FUNCTION.findall(one.story))
-    assert named or "user-visible" in one.story or "a test of the engine" in one.story.lower()
+def test_a_story_names_the_functions_or_says_what_it_is_about(scene: Scenario) -> None:
+    named = set(FUNCTION.findall(scene.story))
+    assert named or "user-visible" in scene.story or "a test of the engine" in scene.story.lower()
     assert named <= KNOWN
 
 
 @SCENARIOS
-def test_a_story_ends_in_one_line_of_what_ddb_would_have_shown(one: Scenario) -> None:
-    assert one.story.count("\n") == 1
-    assert re.fullmatch(r"ddb: .{10,130}[^ ]", last_line(one))
+def test_a_story_ends_in_one_line_of_what_ddb_would_have_shown(scene: Scenario) -> None:
+    assert scene.story.count("\n") == 1
+    assert re.fullmatch(r"ddb: .{10,130}[^ ]", last_line(scene))
 
 
 @SCENARIOS
-def test_the_line_of_ddb_fits_the_finding(one: Scenario) -> None:
+def test_the_line_of_ddb_fits_the_finding(scene: Scenario) -> None:
     """What ddb shows of a panic is the panic, and of a process that sleeps its wait channel."""
-    wanted = one.expect.with_errata
-    shown = last_line(one)
+    wanted = scene.expect.with_errata
+    shown = last_line(scene)
     assert not wanted.findings or any(SHOWN.get(kind, "") in shown for kind in wanted.findings)
     if {"panic", "kassert"} & set(wanted.findings):
         assert any(text in shown.replace("2 pages", "pages") or text in shown for text in wanted.texts), wanted.texts
 
 
 @SCENARIOS
-def test_a_story_is_short_and_in_plain_english(one: Scenario) -> None:
-    assert 150 <= len(one.story) <= 800
-    assert len(one.title) <= 78
-    assert BANNED.findall(" ".join(f"{one.title}. {one.story}".split())) == []
+def test_a_story_is_short_and_in_plain_english(scene: Scenario) -> None:
+    assert 150 <= len(scene.story) <= 800
+    assert len(scene.title) <= 78
+    assert BANNED.findall(" ".join(f"{scene.title}. {scene.story}".split())) == []
     # one idea each: a long sentence has several
-    assert all(len(sentence) <= 220 for sentence in re.split(r"(?<=[.:;!?]) ", one.story))
+    assert all(len(sentence) <= 220 for sentence in re.split(r"(?<=[.:;!?]) ", scene.story))
 
 
 @SCENARIOS
-def test_a_story_of_a_hypothetical_kernel_says_so(one: Scenario) -> None:
+def test_a_story_of_a_hypothetical_kernel_says_so(scene: Scenario) -> None:
     """And no other does; nobody may take what is ours for history."""
-    ours = [ERRATA[erratum].status is Status.HYPOTHETICAL for erratum in one.errata]
-    assert ("hypothetical" in one.story.lower()) == any(ours)
+    ours = [ERRATA[erratum].status is Status.HYPOTHETICAL for erratum in scene.errata]
+    assert ("hypothetical" in scene.story.lower()) == any(ours)
 
 
 @CATALOGUE
-def test_an_erratum_is_told_by_its_functions(one: Erratum) -> None:
-    named = set(FUNCTION.findall(f"{one.sentence} {one.story}"))
+def test_an_erratum_is_told_by_its_functions(erratum: Erratum) -> None:
+    named = set(FUNCTION.findall(f"{erratum.sentence} {erratum.story}"))
     assert named and named <= KNOWN
 
 
 @CATALOGUE
-def test_an_erratum_is_told_in_plain_english(one: Erratum) -> None:
-    assert len(one.sentence) <= 105 and 250 <= len(one.story) <= 1100
-    assert BANNED.findall(f"{one.sentence} {one.story}") == []
-    assert all(len(sentence) <= 240 for sentence in re.split(r"(?<=[.:;!?]) ", one.story))
+def test_an_erratum_is_told_in_plain_english(erratum: Erratum) -> None:
+    assert len(erratum.sentence) <= 105 and 250 <= len(erratum.story) <= 1100
+    assert BANNED.findall(f"{erratum.sentence} {erratum.story}") == []
+    assert all(len(sentence) <= 240 for sentence in re.split(r"(?<=[.:;!?]) ", erratum.story))
 
 
 @CATALOGUE
-def test_a_hypothetical_erratum_says_so(one: Erratum) -> None:
+def test_a_hypothetical_erratum_says_so(erratum: Erratum) -> None:
     """And no other does: the story must not contradict the status."""
-    assert ("hypothetical" in one.story.lower()) == (one.status is Status.HYPOTHETICAL)
+    assert ("hypothetical" in erratum.story.lower()) == (erratum.status is Status.HYPOTHETICAL)

@@ -12,9 +12,9 @@ def plain(text: str) -> object:
     def strip(value: object) -> object:
         data = value.data  # type: ignore[attr-defined]
         if isinstance(data, dict):
-            return {key: strip(one) for key, one in data.items()}
+            return {key: strip(value) for key, value in data.items()}
         if isinstance(data, list):
-            return [strip(one) for one in data]
+            return [strip(value) for value in data]
         return data
 
     return strip(parse(text, "f.yaml"))

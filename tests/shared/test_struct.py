@@ -54,12 +54,12 @@ class Log(PartOfPort):
         self.values: dict[tuple[int, int], Any] = {}
         self.accesses: list[tuple[str, str, str]] = []
 
-    def load(self, obj: Struct, one: Any, slot: int) -> Any:
-        self.accesses.append(("load", str(obj), one.name))
+    def load(self, obj: Struct, field_: Any, slot: int) -> Any:
+        self.accesses.append(("load", str(obj), field_.name))
         return self.values.get((obj.id, slot))
 
-    def store(self, obj: Struct, one: Any, slot: int, value: Any) -> None:
-        self.accesses.append(("store", str(obj), one.name))
+    def store(self, obj: Struct, field_: Any, slot: int, value: Any) -> None:
+        self.accesses.append(("store", str(obj), field_.name))
         self.values[obj.id, slot] = value
 
 
@@ -86,9 +86,9 @@ def test_a_look_without_the_guard_reads_the_same_place(log: Log) -> None:
 
 
 def test_two_names_of_a_union_are_one_place_with_guards_of_their_own(log: Log) -> None:
-    one = Node.at(0)
-    one.other = 5
-    assert one.prv == 5
+    node = Node.at(0)
+    node.other = 5
+    assert node.prv == 5
     prv, other = Node.fields["prv"], Node.fields["other"]
     assert prv.slot == other.slot and prv.marking != other.marking
 
@@ -109,8 +109,8 @@ def test_markings_become_alternatives_of_guards() -> None:
     nxt, prv = Node.fields["nxt"], Node.fields["prv"]
     names = [[guard.lock for guard in alternative] for alternative in nxt.read]
     assert names == [["lk"], ["big"]] and nxt.read == nxt.write
-    assert [[guard.lock for guard in one] for one in prv.write] == [["lk", "big"]]
-    assert [[guard.lock for guard in one] for one in prv.read] == [["lk"], ["big"]]
+    assert [[guard.lock for guard in guards] for guards in prv.write] == [["lk", "big"]]
+    assert [[guard.lock for guard in guards] for guards in prv.read] == [["lk"], ["big"]]
 
 
 def test_a_marking_that_names_no_guard_is_refused() -> None:
@@ -157,13 +157,13 @@ def test_every_kind_has_a_name_and_a_number_of_its_own() -> None:
 
 def test_a_struct_that_begins_as_another_has_its_fields_and_locks() -> None:
     """struct vm_map_intrsafe begins with a struct vm_map: code for maps is good for it, and its lock is another."""
-    one, other = VmMap.at(0), VmMapIntrsafe.at(0)
+    first, other = VmMap.at(0), VmMapIntrsafe.at(0)
     fields, locks = VmMapIntrsafe.fields, VmMapIntrsafe.lock_fields
     assert VmMap.fields.keys() < fields.keys() and VmMap.lock_fields.keys() == locks.keys()
     assert {each.slot for each in fields.values()} == set(range(HEADER, HEADER + len(fields)))
-    assert one.lock.sleepable and not other.lock.sleepable and not other.hint_lock.sleepable
+    assert first.lock.sleepable and not other.lock.sleepable and not other.hint_lock.sleepable
     assert lock_name(other.hint_lock.key) == "vmmap_intrsafe:0.hint_lock"
-    assert not lock_sleeps(other.lock.key) and lock_sleeps(one.lock.key)
+    assert not lock_sleeps(other.lock.key) and lock_sleeps(first.lock.key)
 
 
 def test_no_kernel_struct_has_a_python_container_for_a_field() -> None:
@@ -175,8 +175,8 @@ def test_no_kernel_struct_has_a_python_container_for_a_field() -> None:
         for name, value in vars(kind).items():
             if not name.startswith("_") and name not in about:
                 assert not isinstance(value, (list, dict, set)), f"{kind.__name__}.{name}"
-        assert all(isinstance(one, FieldBase) for one in kind.fields.values())
-        assert all(isinstance(one, Lock) for one in kind.lock_fields.values())
+        assert all(isinstance(field, FieldBase) for field in kind.fields.values())
+        assert all(isinstance(lock_field, Lock) for lock_field in kind.lock_fields.values())
 
 
 # -- queues ------------------------------------------------------------------------------
@@ -186,24 +186,24 @@ HEAD = Node.at(0)
 
 
 def walk() -> list[int]:
-    found, one, before = [], QUEUE.first(HEAD), None
-    while one is not None:
-        assert one.prv == before
-        found.append(one.index)
-        one, before = QUEUE.next(one), one
+    elements, node, before = [], QUEUE.first(HEAD), None
+    while node is not None:
+        assert node.prv == before
+        elements.append(node.index)
+        node, before = QUEUE.next(node), node
     assert HEAD.last == before
-    return found
+    return elements
 
 
 def test_a_tail_queue_keeps_order_and_both_links(log: Log) -> None:
-    one, two, three = (Node.at(number) for number in (1, 2, 3))
-    QUEUE.insert_tail(HEAD, one)
+    first, two, three = (Node.at(number) for number in (1, 2, 3))
+    QUEUE.insert_tail(HEAD, first)
     QUEUE.insert_tail(HEAD, two)
     QUEUE.insert_tail(HEAD, three)
     assert walk() == [1, 2, 3]
     QUEUE.remove(HEAD, two)
     assert walk() == [1, 3]
-    QUEUE.remove(HEAD, one)
+    QUEUE.remove(HEAD, first)
     QUEUE.remove(HEAD, three)
     assert walk() == []
     QUEUE.insert_tail(HEAD, two)

@@ -20,9 +20,9 @@ from tests.kit import scenario
 def fresh() -> dict[str, str]:
     """The tables, computed again."""
     tables.tables.cache_clear()
-    found = dict(tables.tables())
+    made = dict(tables.tables())
     tables.tables.cache_clear()
-    return found
+    return made
 
 
 @pytest.mark.parametrize(
@@ -58,10 +58,10 @@ def test_a_machine_with_an_old_node_performs_nothing() -> None:
     """Refused before the first operation: no journal has a record."""
     scene = scenario("S4")
     sim = Sim(*prepare(scene))
-    found = sim.execute(Stay(), record=True)
-    assert found is not None and found.kind == "table-mismatch" and "swap_pager" in found.text
-    assert "result codes" in found.text and sim.steps == 0
-    assert sim.journals is not None and not any(one.records for one in sim.journals.values())
+    finding = sim.execute(Stay(), record=True)
+    assert finding is not None and finding.kind == "table-mismatch" and "swap_pager" in finding.text
+    assert "result codes" in finding.text and sim.steps == 0
+    assert sim.journals is not None and not any(journal.records for journal in sim.journals.values())
 
 
 @pytest.mark.parametrize("level", ["note", "off"])
@@ -69,7 +69,7 @@ def test_whoever_does_not_want_to_know_may_go_on(level: str) -> None:
     scene = scenario("S4").with_detect({"tables": level})
     sim = Sim(*prepare(scene))
     assert sim.execute(Stay()) is None and sim.steps > 0
-    assert [one.kind for one in sim.notes] == (["table-mismatch"] if level == "note" else [])
+    assert [note.kind for note in sim.notes] == (["table-mismatch"] if level == "note" else [])
 
 
 def test_the_table_of_the_swap_pager_is_part_of_its_image() -> None:
