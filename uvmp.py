@@ -43,11 +43,11 @@ def foreign(home: Path) -> str | None:
     """Which package would be imported from elsewhere than `home`, where ours are; None: none."""
     for name in PACKAGES:
         spec = find_spec(name)
-        found = Path(spec.origin).resolve().parent if spec is not None and spec.origin else None
-        if found is None:
+        folder = Path(spec.origin).resolve().parent if spec is not None and spec.origin else None
+        if folder is None:
             return f"the package {name} is not found beside {home}/uvmp.py"
-        if found != home / name:
-            return f"another distribution's package {name} takes the place of uvmp's: {found} ({_owner(name)})"
+        if folder != home / name:
+            return f"another distribution's package {name} takes the place of uvmp's: {folder} ({_owner(name)})"
     return None
 
 

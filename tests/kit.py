@@ -381,7 +381,7 @@ class Big(Struct, kind=202):
 THING, THING1, OTHER, BIG = Thing.at(0), Thing.at(1), Other.at(0), Big.at(0)
 
 
-def things() -> None:
+def make_structs() -> None:
     """Setup that makes THING, THING1, OTHER and BIG; their numbers are 0."""
     for struct in (THING, THING1, OTHER, BIG):
         made = here.port.alloc(type(struct))

@@ -1,8 +1,10 @@
-"""Phrases that no text for readers may have: CONTRIBUTING.md, section "Language"."""
+"""Phrases that no text for readers may have, and names that no variable may have (CONTRIBUTING.md, "Language")."""
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 
 #: syntax of German in English words, and phrases whose actor or noun is missing; each was in a text once
 GERMAN = re.compile(
@@ -13,3 +15,21 @@ GERMAN = re.compile(
     r"|(?-i:(?:^|[.;:] )(?:Who|What) [a-z]+s? )",
     re.IGNORECASE | re.MULTILINE,
 )
+#: names of variables, parameters and attributes that say nothing: each stands for a noun that a reader has to look for
+EMPTY = frozenset(("one", "ones", "found", "it", "thing", "things", "stuff"))
+
+
+def empty_names(source: str) -> Iterator[tuple[int, str]]:
+    """The lines of a module that bind such a name, with or without underscores around it."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.Name, ast.Attribute)):
+            name = node.id if isinstance(node, ast.Name) else node.attr
+            bound = isinstance(node.ctx, ast.Store)
+        elif isinstance(node, ast.arg):
+            name, bound = node.arg, True
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.ExceptHandler)):
+            name, bound = node.name or "", True
+        else:
+            continue
+        if bound and name.strip("_") in EMPTY:
+            yield node.lineno, name

@@ -23,7 +23,7 @@ from shared.errata import ERRATA, Status, counts, with_big_lock
 from shared.locks.order import ORDER, parse
 from shared.scenario.steps.table import STEPS
 from tests.kit import SHIPPED, uvmp
-from tests.language import GERMAN
+from tests.language import EMPTY, GERMAN, empty_names
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("configs", "shared", "nodes", "cluster", "tests")
@@ -383,6 +383,27 @@ def test_a_text_is_in_plain_english(name: str) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_help_is_in_plain_english(command: str) -> None:
     assert GERMAN.findall(uvmp(command, "--help").output) == []
+
+
+def test_a_variable_is_named_by_a_noun() -> None:
+    sources = [ROOT / path for path in files() if path.endswith(".py")]
+    nameless = [
+        f"{path.relative_to(ROOT)}:{line} {name}"
+        for path in sources
+        for line, name in empty_names(path.read_text(encoding="utf-8"))
+    ]
+    assert nameless == []
+
+
+@pytest.mark.parametrize("name", sorted(EMPTY))
+def test_an_empty_name_is_seen_wherever_it_is_bound(name: str) -> None:
+    bindings = (
+        "{} = 1", "for _, {} in (): pass", "[0 for {} in ()]", "lambda {}: 0", "def f(*, {}): pass", "def _{}(): pass",
+        "class A:\n    {}: int", "self._{} = 0", "try: pass\nexcept E as {}: pass", "with f() as {}: pass",
+        "(_ := 0, {} := 1)",
+    )  # fmt: skip
+    for binding in bindings:
+        assert len(list(empty_names(binding.format(name)))) == 1, binding
 
 
 def test_every_folder_with_modules_has_a_readme() -> None:

@@ -154,7 +154,7 @@ class Oracle:
             nothing = page is None or page.views == (None,)
             why = "nothing is mapped" if nothing else "the protection forbids it"
             let = self.trail.replay().let(frame, va - va % self.page_size)
-            self._found(f"{ctx} {what} {why}", ctx, "user", f"page:{frame}", [f"it is operation {n} of {ctx}", *let])
+            self._report(f"{ctx} {what} {why}", ctx, "user", f"page:{frame}", [f"it is operation {n} of {ctx}", *let])
             return
         if not writing:
             able = [view for view in able if self._may_be(value[0], word, view.cell)]
@@ -195,7 +195,7 @@ class Oracle:
         text = f"{ctx} reads {read} at {place}, which must be {either(possible)}"
         where = f"it is operation {n} of {ctx}, on page:{frame}"
         came = told.came_from(told.of(Place("page", frame)).item(word), read, self.scenario.place)
-        self._found(text, ctx, function, f"page:{frame}", [where, came, *story])
+        self._report(text, ctx, function, f"page:{frame}", [where, came, *story])
 
     def _blame(self, possible: Values, word: int, told: Provenance) -> tuple[str, str, list[str]]:
         """Which function has freed the page that one of these values was written to, and which page; and the story.
@@ -229,7 +229,7 @@ class Oracle:
         )
         subject = f"proc:{self.procs.index(wrong.proc)}"
         text = f"{self.ctx} gets {wrong.signal} at {self.scenario.place(wrong.va)}, although {why}"
-        self._found(text, self.ctx, "uvm_fault", subject, [])
+        self._report(text, self.ctx, "uvm_fault", subject, [])
 
     def _unlike(self, wrong: Unlike) -> None:
         told = self.trail.replay()
@@ -237,9 +237,9 @@ class Oracle:
         story = [*self._taken(told, wrong.word, wrong.value), *story]
         text = f"{self.ctx} {wrong.does}, which must be {either(wrong.possible)}"
         subject = wrong.subject if wrong.function else page or wrong.subject
-        self._found(text, self.ctx, wrong.function or function, subject, story)
+        self._report(text, self.ctx, wrong.function or function, subject, story)
 
-    def _found(self, text: str, ctx: str, function: str, subject: str, story: list[str]) -> None:
+    def _report(self, text: str, ctx: str, function: str, subject: str, story: list[str]) -> None:
         self.finding = Finding("oracle", f"memory oracle: {text}", ctx, function, subject, story=story)
 
 

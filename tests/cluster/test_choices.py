@@ -26,7 +26,7 @@ from shared.journal.record import Journals, digest
 from shared.port.port import here, panic
 from shared.scenario.model import named_results
 from tests.cluster.programs import DEFECTS, add_locked, setup
-from tests.kit import THING, Exhaust, Toy, executions, run_recorded, scenario, searched, things, uvmp
+from tests.kit import THING, Exhaust, Toy, executions, make_structs, run_recorded, scenario, searched, uvmp
 from tests.nodes.in_threads import Threads
 
 BROKEN, SOUND = DEFECTS["held-at-exit"]
@@ -42,7 +42,7 @@ def chooses(*widths: int, taken: list[tuple[int, ...]] | None = None) -> None:
 def chooser(*widths: int) -> tuple[Toy, list[tuple[int, ...]]]:
     """One context that chooses; and what it has taken, in each execution."""
     taken: list[tuple[int, ...]] = []
-    return Toy(things, {"A": (0, lambda: chooses(*widths, taken=taken))}), taken
+    return Toy(make_structs, {"A": (0, lambda: chooses(*widths, taken=taken))}), taken
 
 
 # -- what is chosen ------------------------------------------------------------------------
@@ -137,7 +137,7 @@ def test_a_choice_that_does_not_matter_is_set_back() -> None:
             THING.lk.lock()
             THING.lk.unlock()
 
-    toy = Toy(things, {"A": (0, body), "B": (1, lambda: chooses(2, 2))})
+    toy = Toy(make_structs, {"A": (0, body), "B": (1, lambda: chooses(2, 2))})
     finding = toy.search()
     assert finding is not None and len(toy.sim.deviations) > 3
     short = minimize(toy.sim, finding, list(toy.sim.deviations))
@@ -155,7 +155,7 @@ def test_a_choice_keeps_its_place_though_its_number_changes() -> None:
         if here.port.choose(2, "the first") + here.port.choose(2, "the second") == 2:
             panic("both")
 
-    toy = Toy(things, {"A": (0, body), "B": (1, lambda: setattr(THING, "h", 1))})
+    toy = Toy(make_structs, {"A": (0, body), "B": (1, lambda: setattr(THING, "h", 1))})
     first = [Deviation("", 0, "wait", "B"), Deviation("A", 3, "choice", 1), Deviation("A", 4, "choice", 1)]
     finding = toy.run(Deviate(first))
     assert finding is not None and toy.sim.deviations == first
@@ -335,7 +335,7 @@ def stores_too_late() -> None:
 
 
 def late() -> dict[str, Thread]:
-    threads: dict[str, Thread] = Toy(things, {"A": (0, stores_too_late)}, {"race": "off"}).machine.threads
+    threads: dict[str, Thread] = Toy(make_structs, {"A": (0, stores_too_late)}, {"race": "off"}).machine.threads
     return threads
 
 
@@ -344,7 +344,7 @@ def test_what_was_posted_before_a_choice_is_applied_before_it(follow: bool) -> N
     """A choice is in its processor's journal at once: a store that was made before must not be refused afterwards."""
 
     def frees() -> None:
-        things()
+        make_structs()
         here.port.free(THING)
 
     toy = Toy(frees, {"A": (0, stores_too_late)}, {"race": "off"})

@@ -14,14 +14,14 @@ from cluster.search.rff import Rff
 from cluster.search.strategy import Strategy
 from cluster.search.surw import Surw
 from cluster.search.walk import RandomWalk
-from tests.kit import OTHER, THING, THING1, Exhaust, Toy, executions, things
+from tests.kit import OTHER, THING, THING1, Exhaust, Toy, executions, make_structs
 
 OFF = {"race": "off", "lockorder": "off"}
 
 
 def toy(*bodies: Callable[[], None]) -> Toy:
     """A context for each body, on a CPU of its own."""
-    return Toy(things, {"ABC"[at]: (at, body) for at, body in enumerate(bodies)}, OFF)
+    return Toy(make_structs, {"ABC"[at]: (at, body) for at, body in enumerate(bodies)}, OFF)
 
 
 def exhausted(made: Toy) -> Classes:

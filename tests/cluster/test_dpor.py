@@ -19,7 +19,7 @@ from shared.port.port import here
 from shared.wire.messages import OPERATIONS
 from tests.cluster import brute
 from tests.cluster.brute import CELLS, Cell, Statement
-from tests.kit import THING, Toy, scenario, things
+from tests.kit import THING, Toy, make_structs, scenario
 
 #: more cells than those of random programs
 MANY = [Cell.at(number) for number in range(128)]
@@ -268,7 +268,7 @@ def tries() -> None:
 def test_who_tries_again_does_so_when_there_is_something_new(bodies: list[Callable[[], None]]) -> None:
     """As often as it likes it would only see the same again; so there is an end of it. What a random walk comes to,
     which does the same, is the same."""
-    toy = Toy(things, {name: (cpu, body) for cpu, (name, body) in enumerate(zip("ABC", bodies, strict=False))})
+    toy = Toy(make_structs, {name: (cpu, body) for cpu, (name, body) in enumerate(zip("ABC", bodies, strict=False))})
     strategy, walk = Optimal(), Wander(1)
     seen = Counter(hash(strategy.whole().names()) for finding in brute.walked(toy.sim, strategy) if finding is None)
     assert set(seen.values()) == {1} and len(seen) == strategy.executions and strategy.redundant == 0

@@ -15,7 +15,7 @@ from cluster.sim.engine import Sim
 from shared.findings import Finding
 from shared.journal.deviation import Deviation
 from shared.port.port import here, panic
-from tests.kit import OTHER, THING, Toy, scenario, things
+from tests.kit import OTHER, THING, Toy, make_structs, scenario
 
 
 def crosswise(first: object, second: object) -> None:
@@ -29,7 +29,7 @@ def crosswise(first: object, second: object) -> None:
 
 def deadlocking() -> Toy:
     bodies = {"A": (0, lambda: crosswise(THING.lk, OTHER.lk)), "B": (1, lambda: crosswise(OTHER.lk, THING.lk))}
-    return Toy(things, bodies, {"lockorder": "off"})
+    return Toy(make_structs, bodies, {"lockorder": "off"})
 
 
 def test_a_deadlock_needs_a_single_deviation() -> None:
@@ -74,7 +74,7 @@ def test_a_shorter_schedule_with_another_finding_is_not_taken() -> None:
         THING.h = 1
         THING.h = 1
 
-    toy = Toy(things, {"A": (0, first), "B": (1, second)}, {"race": "off"})
+    toy = Toy(make_structs, {"A": (0, first), "B": (1, second)}, {"race": "off"})
     finding = toy.search()
     while finding is None or finding.function != "late":
         finding = toy.search(seed=len(toy.sim.deviations) + 1)

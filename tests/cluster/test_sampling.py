@@ -19,7 +19,7 @@ from cluster.search.walk import RandomWalk
 from cluster.sim.engine import Sim
 from nodes.cpu import Thread
 from tests.bench.sct import PROGRAMS
-from tests.kit import THING, THING1, Toy, things
+from tests.kit import THING, THING1, Toy, make_structs
 
 #: a context's operations, one letter each: x and y are shared, the others are not
 Programs = dict[str, str]
@@ -38,7 +38,7 @@ class Letters:
             name: (cpu, lambda name=name, letters=letters: self.store(name, letters))
             for cpu, (name, letters) in enumerate(programs.items())
         }
-        self.toy = Toy(things, bodies, {"race": "off"})
+        self.toy = Toy(make_structs, bodies, {"race": "off"})
         self.own = {"A": lambda: setattr(THING, "w", 1), "B": lambda: setattr(THING1, "w", 1)}
         self.own["C"] = lambda: setattr(THING1, "v", 1)
         self.toy.racy |= {"thing.v", "thing.w"}

@@ -26,7 +26,7 @@ from shared.journal.record import digest, holes
 from shared.port.port import KASSERT, here, kernel, panic
 from shared.port.struct import channel_name, unlocked
 from shared.uvm.structs import LoanArray
-from tests.kit import BIG, OTHER, THING, THING1, Exhaust, Script, Thing, Toy, executions, scenario, things
+from tests.kit import BIG, OTHER, THING, THING1, Exhaust, Script, Thing, Toy, executions, make_structs, scenario
 
 ROOT = Path(__file__).parents[2]
 CHAN = THING.address
@@ -34,7 +34,7 @@ CHAN = THING.address
 
 def alone(body: Callable[[], None], **detect: str) -> Finding | None:
     """What one context by itself comes to."""
-    return Toy(things, {"A": (0, body)}, detect).run()
+    return Toy(make_structs, {"A": (0, body)}, detect).run()
 
 
 def found_by(body: Callable[[], None]) -> Finding:
@@ -153,7 +153,7 @@ def test_lockdebug_off_lets_the_same_program_go_on_to_what_then_happens() -> Non
 
 
 def test_a_noted_finding_is_kept_and_the_run_goes_on() -> None:
-    toy = Toy(things, {"A": (0, not_held)}, {"lockdebug": "note"})
+    toy = Toy(make_structs, {"A": (0, not_held)}, {"lockdebug": "note"})
     assert toy.run(record=True) is None
     assert [note.kind for note in toy.sim.notes] == ["lock-not-held"]
     assert toy.sim.journals is not None
@@ -169,7 +169,7 @@ def test_nothing_is_performed_after_a_panic() -> None:
         finally:
             THING.v = 7
 
-    toy = Toy(things, {"A": (0, body), "B": (1, lambda: None)})
+    toy = Toy(make_structs, {"A": (0, body), "B": (1, lambda: None)})
     finding = toy.run()
     assert finding is not None and finding.text == "panic: enough"
     assert toy.sim.heap[THING.id][Thing.fields["v"].slot] == 0
@@ -194,7 +194,7 @@ def other_then_thing() -> None:
 
 def test_a_lock_order_reversal_is_seen_without_the_deadlock() -> None:
     """One after the other is enough; the deadlock itself may be one schedule in thousands."""
-    toy = Toy(things, {"A": (0, thing_then_other), "B": (1, other_then_thing)})
+    toy = Toy(make_structs, {"A": (0, thing_then_other), "B": (1, other_then_thing)})
     for record in (False, True):
         finding = toy.run(Stay(), record=record)
         assert finding is not None and (finding.kind, finding.context) == ("lock-order-reversal", "B")
@@ -207,12 +207,12 @@ def test_a_lock_order_reversal_is_seen_without_the_deadlock() -> None:
 def test_what_one_execution_has_seen_of_the_order_says_nothing_about_the_next() -> None:
     """Or a search would find what its token does not show."""
     once: list[Callable[[], None]] = [thing_then_other]
-    toy = Toy(things, {"A": (0, lambda: once.pop()() if once else other_then_thing())})
+    toy = Toy(make_structs, {"A": (0, lambda: once.pop()() if once else other_then_thing())})
     assert [toy.run() for _ in range(2)] == [None, None]
 
 
 def test_two_cpus_that_take_two_locks_crosswise_deadlock_and_the_cycle_is_told() -> None:
-    toy = Toy(things, {"A": (0, thing_then_other), "B": (1, other_then_thing)}, {"lockorder": "off"})
+    toy = Toy(make_structs, {"A": (0, thing_then_other), "B": (1, other_then_thing)}, {"lockorder": "off"})
     finding = toy.run(Script("A", "A", "B", "B"))
     assert finding is not None and finding.kind == "deadlock"
     assert finding.text == (
@@ -236,7 +236,7 @@ def test_a_try_against_the_order_is_allowed() -> None:
 
 
 def test_a_lock_whose_holder_has_ended_spins_the_other_for_ever() -> None:
-    toy = Toy(things, {"A": (0, taker), "B": (1, taker)}, {"lockdebug": "off"})
+    toy = Toy(make_structs, {"A": (0, taker), "B": (1, taker)}, {"lockdebug": "off"})
     finding = toy.run()
     assert finding is not None and finding.kind == "spin-forever"
     assert (finding.context, finding.function, finding.subject) == ("B", "taker", "thing:0")
@@ -271,7 +271,7 @@ def waker() -> None:
 
 
 def test_a_wakeup_between_look_and_sleep_is_lost() -> None:
-    toy = Toy(things, {"A": (0, careless), "B": (1, waker)})
+    toy = Toy(make_structs, {"A": (0, careless), "B": (1, waker)})
     finding = toy.search()
     assert finding is not None and finding.kind == "lost-wakeup"
     assert finding.text == f"A sleeps in user mode on {channel_name(CHAN)}; no context will wake it"
@@ -279,7 +279,7 @@ def test_a_wakeup_between_look_and_sleep_is_lost() -> None:
 
 def test_sleep_with_an_interlock_loses_no_wakeup_in_any_order() -> None:
     """Queueing, unlocking and giving up the CPU are three operations; a wakeup may come between any two."""
-    toy = Toy(things, {"A": (0, careful), "B": (1, waker)})
+    toy = Toy(make_structs, {"A": (0, careful), "B": (1, waker)})
     findings = list(toy.every())
     assert len(findings) > 10 and not any(findings)
 
@@ -291,7 +291,7 @@ def test_endless_operations_are_told_as_not_ended() -> None:
         while THING.h == 0:
             pass
 
-    toy = Toy(things, {"A": (0, body)})
+    toy = Toy(make_structs, {"A": (0, body)})
     for record in (False, True):
         finding = toy.run(record=record, limit=500)
         assert finding is not None and (finding.kind, finding.context, finding.function) == ("not-ended", "", "")
@@ -305,7 +305,7 @@ def test_a_run_without_end_is_ended_and_noted_once_whatever_the_level(level: str
         while THING.h == 0:
             pass
 
-    toy = Toy(things, {"A": (0, body), "B": (1, lambda: None)}, {"progress": level})
+    toy = Toy(make_structs, {"A": (0, body), "B": (1, lambda: None)}, {"progress": level})
     for record in (False, True):
         assert toy.run(record=record, limit=500) is None
         assert [note.kind for note in toy.sim.notes] == ["not-ended"]
@@ -326,7 +326,7 @@ def locked_increment() -> None:
 
 
 def test_two_cpus_without_the_guard_race() -> None:
-    toy = Toy(things, {"A": (0, plain_increment), "B": (1, locked_increment)})
+    toy = Toy(make_structs, {"A": (0, plain_increment), "B": (1, locked_increment)})
     finding = toy.search()
     assert finding is not None and (finding.kind, finding.subject) == ("data-race", "thing:0")
     assert "neither happens before the other" in finding.story
@@ -338,11 +338,11 @@ def test_a_race_comes_before_what_stopped_the_run_and_that_is_a_note() -> None:
         plain_increment()
         panic("enough")
 
-    toy = Toy(things, {"A": (0, plain_increment), "B": (1, body)})
+    toy = Toy(make_structs, {"A": (0, plain_increment), "B": (1, body)})
     finding = toy.run(Stay(), record=True)
     assert finding is not None and finding.kind == "data-race"
     assert [note.text for note in toy.sim.notes] == ["panic: enough"]
-    toy = Toy(things, {"A": (0, plain_increment), "B": (1, body)}, {"race": "note"})
+    toy = Toy(make_structs, {"A": (0, plain_increment), "B": (1, body)}, {"race": "note"})
     finding = toy.run(Stay(), record=True)
     assert finding is not None and finding.text == "panic: enough"
     assert [note.kind for note in toy.sim.notes] == ["data-race"]
@@ -371,7 +371,7 @@ def test_a_struct_taken_off_a_free_list_is_its_own_until_it_can_be_found() -> No
         THING1.lk.unlock()
 
     for claims in (True, False):
-        toy = Toy(things, {"A": (0, mine(claims)), "B": (1, theirs)})
+        toy = Toy(make_structs, {"A": (0, mine(claims)), "B": (1, theirs)})
         findings = [toy.run(Script("B", *"B" * turn, "A"), record=True) for turn in range(6)]
         races = [finding for finding in findings if finding is not None and finding.subject == "thing:1"]
         assert bool(races) is not claims, (claims, races)
@@ -379,13 +379,13 @@ def test_a_struct_taken_off_a_free_list_is_its_own_until_it_can_be_found() -> No
 
 def test_a_race_is_seen_even_if_one_cpu_has_long_finished() -> None:
     """Vector clocks, not luck: under the default schedule the accesses are far apart."""
-    toy = Toy(things, {"A": (0, plain_increment), "B": (1, plain_increment)})
+    toy = Toy(make_structs, {"A": (0, plain_increment), "B": (1, plain_increment)})
     findings = [toy.run(Stay()) for _ in range(2)]
     assert any(finding is not None and finding.kind == "data-race" for finding in findings)
 
 
 def test_guarded_accesses_never_race_and_never_lose_an_update() -> None:
-    toy = Toy(things, {"A": (0, locked_increment), "B": (1, locked_increment)})
+    toy = Toy(make_structs, {"A": (0, locked_increment), "B": (1, locked_increment)})
     for finding in toy.every():
         assert finding is None
         assert toy.sim.heap[THING.id][Thing.fields["v"].slot] == 2
@@ -393,7 +393,7 @@ def test_guarded_accesses_never_race_and_never_lose_an_update() -> None:
 
 def test_an_unguarded_increment_loses_an_update_in_some_order() -> None:
     """What the race is about; and the proof that sim offers a scheduling point between load and store."""
-    toy = Toy(things, {"A": (0, plain_increment), "B": (1, plain_increment)}, {"race": "off"})
+    toy = Toy(make_structs, {"A": (0, plain_increment), "B": (1, plain_increment)}, {"race": "off"})
     values = set()
     for _ in toy.every():
         values.add(toy.sim.heap[THING.id][Thing.fields["v"].slot])
@@ -402,7 +402,7 @@ def test_an_unguarded_increment_loses_an_update_in_some_order() -> None:
 
 def test_threads_of_one_cpu_do_not_race() -> None:
     """The kernel is not preemptive."""
-    toy = Toy(things, {"A": (0, plain_increment), "B": (0, plain_increment)})
+    toy = Toy(make_structs, {"A": (0, plain_increment), "B": (0, plain_increment)})
     for finding in toy.every():
         assert finding is None
         assert toy.sim.heap[THING.id][Thing.fields["v"].slot] == 2
@@ -415,7 +415,7 @@ def test_a_deliberate_look_without_the_guard_is_no_race() -> None:
         seen.add(unlocked(THING, "v"))
 
     seen: set[int] = set()
-    toy = Toy(things, {"A": (0, looks), "B": (1, locked_increment)})
+    toy = Toy(make_structs, {"A": (0, looks), "B": (1, locked_increment)})
     for finding in toy.every():
         assert finding is None
     assert seen == {0, 1} and toy.racy == set()
@@ -433,7 +433,7 @@ def test_a_peek_at_a_hint_under_its_guard_is_a_hint(record: bool) -> None:
         unlocked(THING, "h")
         THING.lk.unlock()
 
-    toy = Toy(things, {"A": (0, writes), "B": (1, looks)})
+    toy = Toy(make_structs, {"A": (0, writes), "B": (1, looks)})
     toy.racy.add(Thing.fields["h"].key)  # else the engine does not look
     assert toy.run(Stay(), record=record) is None and toy.sim.notes == []
 
@@ -452,7 +452,7 @@ def test_who_tries_again_and_again_lets_others_go_first() -> None:
             here.port.spin()
         THING.lk.unlock()
 
-    toy = Toy(things, {"A": (0, holds), "B": (1, tries)})
+    toy = Toy(make_structs, {"A": (0, holds), "B": (1, tries)})
     assert toy.run(Script("A", "A", "B", "B", "B"), limit=600) is None
 
 
@@ -468,8 +468,8 @@ def test_a_hint_is_read_unguarded_but_not_written_so() -> None:
         THING.h = 1
         THING.lk.unlock()
 
-    assert not any(Toy(things, {"A": (0, reads), "B": (1, writes_locked)}).every())
-    finding = Toy(things, {"A": (0, writes), "B": (1, writes_locked)}).search()
+    assert not any(Toy(make_structs, {"A": (0, reads), "B": (1, writes_locked)}).every())
+    finding = Toy(make_structs, {"A": (0, writes), "B": (1, writes_locked)}).search()
     assert finding is not None and finding.kind == "data-race"
 
 
@@ -491,7 +491,7 @@ def test_a_wakeup_orders_what_came_before_it() -> None:
         OTHER.lk.unlock()
         THING.v = 2
 
-    toy = Toy(things, {"A": (0, first), "B": (1, second)})
+    toy = Toy(make_structs, {"A": (0, first), "B": (1, second)})
     assert not any(toy.every())
 
 
@@ -509,16 +509,16 @@ def test_a_long_chain_of_structs_is_published_at_once() -> None:
         with_lock(THING, lambda: setattr(THING, "next", first))
         chain.extend((first, made))
 
-    def with_lock(thing: Thing, do: Any) -> None:
-        thing.lk.lock()
+    def with_lock(struct: Thing, do: Any) -> None:
+        struct.lk.lock()
         do()
-        thing.lk.unlock()
+        struct.lk.unlock()
 
     def look() -> None:
         with_lock(THING, lambda: THING.v)
 
     chain: list[Thing] = []
-    toy = Toy(things, {"A": (0, look), "B": (1, body)})
+    toy = Toy(make_structs, {"A": (0, look), "B": (1, body)})
     assert toy.run() is None
     assert all(toy.sim.heap[struct.id].owner is None for struct in chain), "nobody's own any more"
 
@@ -537,7 +537,7 @@ def test_an_element_that_is_not_there_is_a_trap(at: int, record: bool) -> None:
             else:
                 array[at]
 
-        finding = Toy(things, {"A": (0, body)}, {"kassert": "off"}).run(record=record)
+        finding = Toy(make_structs, {"A": (0, body)}, {"kassert": "off"}).run(record=record)
         assert finding is not None and finding.kind == "panic" and "has 2 elements" in finding.text
 
 
@@ -591,10 +591,10 @@ def test_what_only_its_creator_knows_makes_no_scheduling_points() -> None:
         mine.v = 1
 
     other = (1, lambda: THING1.lk.lock() or THING1.lk.unlock())
-    private = Toy(things, {"A": (0, body), "B": other})
+    private = Toy(make_structs, {"A": (0, body), "B": other})
     private.run()
     assert private.racy == set()
-    public = Toy(things, {"A": (0, published), "B": other})
+    public = Toy(make_structs, {"A": (0, published), "B": other})
     public.run()
     assert public.racy == {"thing.v"}
 
@@ -607,7 +607,7 @@ def test_a_field_seen_unguarded_once_is_a_scheduling_point_from_then_on() -> Non
         THING.v = 1
         THING.lk.unlock()
 
-    toy = Toy(things, {"A": (0, guarded), "B": (1, guarded)}, {"race": "off"})
+    toy = Toy(make_structs, {"A": (0, guarded), "B": (1, guarded)}, {"race": "off"})
     toy.run()
     before = toy.sim.points
     toy.racy.add("thing.v")
@@ -619,7 +619,7 @@ def test_an_event_counter_is_no_operation() -> None:
     def body() -> None:
         THING.count += 2
 
-    toy = Toy(things, {"A": (0, body)})
+    toy = Toy(make_structs, {"A": (0, body)})
     toy.run()
     assert toy.sim.counters == {"count": 2} and toy.machine.threads["A"].n == 1  # its `run`
 
@@ -631,14 +631,14 @@ def test_a_bug_of_ours_is_not_taken_for_a_finding() -> None:
     def body() -> None:
         raise ZeroDivisionError
 
-    toy = Toy(things, {"A": (0, body), "B": (1, taker)})
+    toy = Toy(make_structs, {"A": (0, body), "B": (1, taker)})
     with pytest.raises(ZeroDivisionError):
         toy.run()
 
 
 def test_an_engine_is_as_new_after_a_finding() -> None:
     """Executions share greenlets and nodes; nothing of one may reach the next."""
-    toy = Toy(things, {"A": (0, thing_then_other), "B": (1, other_then_thing)}, {"lockorder": "off"})
+    toy = Toy(make_structs, {"A": (0, thing_then_other), "B": (1, other_then_thing)}, {"lockorder": "off"})
     deadly, harmless = Script("A", "A", "B", "B"), Stay()
     digests = []
     for strategy in (harmless, deadly, harmless, deadly):
@@ -692,7 +692,7 @@ def test_exhaustion_meets_every_order_once() -> None:
     def body() -> None:
         THING.h, THING.h = 1, 1
 
-    toy = Toy(things, {"A": (0, body), "B": (1, body)}, {"race": "off"})
+    toy = Toy(make_structs, {"A": (0, body), "B": (1, body)}, {"race": "off"})
     sim, seen = Sim(toy.machine, toy.image, granularity="access"), set()
     for _ in executions(sim, Exhaust(), record=True):
         assert sim.journals is not None
@@ -750,7 +750,7 @@ def test_strategies_differ() -> None:
 
 def test_an_engine_that_nobody_has_any_more_is_gone() -> None:
     """Its greenlets wait in a pool, and what waits there must not keep it: a long search makes many engines."""
-    toy = Toy(things, {"A": (0, lambda: None), "B": (1, lambda: None)})
+    toy = Toy(make_structs, {"A": (0, lambda: None), "B": (1, lambda: None)})
     toy.run(RandomWalk(0))
     assert toy.sim.pool
     engine = weakref.ref(toy.sim)
@@ -772,9 +772,9 @@ def test_a_trap_is_laid_to_what_its_own_processor_has_passed_over() -> None:
         passes()
         fails()
 
-    finding = Toy(things, {"A": (0, both)}, detect={"kassert": "note"}).run()
+    finding = Toy(make_structs, {"A": (0, both)}, detect={"kassert": "note"}).run()
     assert finding is not None and finding.text.endswith(
         'cannot go on after "kernel diagnostic assertion "x != 0" failed", for which nobody stopped'
     )
     with pytest.raises(LookupError):
-        Toy(things, {"A": (0, passes), "B": (1, fails)}, detect={"kassert": "note"}).run()
+        Toy(make_structs, {"A": (0, passes), "B": (1, fails)}, detect={"kassert": "note"}).run()

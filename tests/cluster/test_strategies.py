@@ -33,7 +33,7 @@ from shared.journal.record import Record, operation_record
 from shared.port.lockref import LockRef
 from shared.scenario.model import STRATEGIES as BOUND_STRATEGIES
 from shared.wire.messages import OPERATIONS
-from tests.kit import OTHER, SHIPPED, THING, Exhaust, Script, Toy, executions, scenario, things
+from tests.kit import OTHER, SHIPPED, THING, Exhaust, Script, Toy, executions, make_structs, scenario
 
 
 def both(first: LockRef, second: LockRef) -> None:
@@ -46,7 +46,7 @@ def both(first: LockRef, second: LockRef) -> None:
 def crosswise() -> Toy:
     """A takes one lock and then the other, B the other way round."""
     bodies = {"A": (0, lambda: both(THING.lk, OTHER.lk)), "B": (1, lambda: both(OTHER.lk, THING.lk))}
-    return Toy(things, bodies, {"lockorder": "off"})
+    return Toy(make_structs, bodies, {"lockorder": "off"})
 
 
 class HoldersWait(Strategy):

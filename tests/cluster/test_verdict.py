@@ -18,7 +18,7 @@ from shared.port.port import here, kernel
 from shared.uvm.param import PG_BUSY
 from shared.uvm.structs import Page, Proc
 from shared.wire.codec import STATE, decode, encode
-from tests.kit import BIG, OTHER, THING, THING1, Script, Toy, scenario, things
+from tests.kit import BIG, OTHER, THING, THING1, Script, Toy, make_structs, scenario
 
 OFF = {"lockorder": "off", "lockdebug": "off"}
 Body = Callable[[], None]
@@ -27,7 +27,9 @@ Body = Callable[[], None]
 def verdict(*bodies: Body, script: tuple[str, ...] = ()) -> list[Finding]:
     """All findings about the machine at rest; contexts are A, B, C, each on a CPU of its own."""
     names = "ABC"[: len(bodies)]
-    toy = Toy(things, {name: (cpu, body) for cpu, (name, body) in enumerate(zip(names, bodies, strict=True))}, OFF)
+    toy = Toy(
+        make_structs, {name: (cpu, body) for cpu, (name, body) in enumerate(zip(names, bodies, strict=True))}, OFF
+    )
     toy.run(Script(*script))
     return judge(toy.machine.state(), toy.scenario.detect)
 
@@ -112,7 +114,7 @@ def test_a_sleeper_whom_nobody_will_wake_is_told_with_its_channel() -> None:
 
 def test_a_context_that_never_started_is_not_stuck() -> None:
     """A child whose fork was never reached is no lost wakeup."""
-    toy = Toy(things, {"A": (0, lambda: None), "B": (1, sleeping)}, OFF)
+    toy = Toy(make_structs, {"A": (0, lambda: None), "B": (1, sleeping)}, OFF)
     toy.machine.threads["B"].starts_on = OTHER.address
     assert toy.run() is None
 
@@ -135,12 +137,12 @@ def test_the_daemon_asleep_on_its_channel_is_at_rest() -> None:
 
 
 def test_a_detector_that_is_off_judges_nothing() -> None:
-    toy = Toy(things, {"A": (0, sleeping)}, {**OFF, "deadlock": "off"})
+    toy = Toy(make_structs, {"A": (0, sleeping)}, {**OFF, "deadlock": "off"})
     assert toy.run() is None
 
 
 def test_a_noted_verdict_is_a_note() -> None:
-    toy = Toy(things, {"A": (0, sleeping)}, {**OFF, "deadlock": "note"})
+    toy = Toy(make_structs, {"A": (0, sleeping)}, {**OFF, "deadlock": "note"})
     assert toy.run() is None and [finding.kind for finding in toy.sim.notes] == ["lost-wakeup"]
 
 
@@ -166,7 +168,7 @@ def test_what_is_only_noted_hides_nothing(
 
     `told`: the notes in order, and if there is a finding, it and the word "stop".
     """
-    toy = Toy(things, {"A": (0, sleeping)}, OFF)
+    toy = Toy(make_structs, {"A": (0, sleeping)}, OFF)
     toy.run()
     monkeypatch.setattr("shared.detectors.verdict.check", lambda snapshot: [INVARIANT])
     findings = judge(toy.machine.state(), levels, ORACLE)
@@ -194,7 +196,7 @@ def test_a_machine_that_goes_on_and_on_is_judged_by_the_levels(
     levels: dict[str, str], old: set[str] | None, finding: str | None, notes: list[str]
 ) -> None:
     """B waits for a lock for ever; at least that there was no end is always told."""
-    toy = Toy(things, {"A": (0, taking(THING.lk)), "B": (1, taking(THING.lk))}, OFF)
+    toy = Toy(make_structs, {"A": (0, taking(THING.lk)), "B": (1, taking(THING.lk))}, OFF)
     toy.run(Script("A", "A", "A"))
     findings, noted = sort_out(endless(toy.machine.state(), levels, 500, old), levels)
     assert (findings.kind if findings else None) == finding and [finding.kind for finding in noted] == notes
@@ -248,8 +250,8 @@ def test_a_cycle_through_the_second_of_two_readers_is_a_cycle() -> None:
 
 
 def busy_page() -> None:
-    """The things, and a page that A has in transit."""
-    things()
+    """The structs, and a page that A has in transit."""
+    make_structs()
     page = here.port.alloc(Page)
     page.flags, page.owner_tag = PG_BUSY, "new alloc by A"
 
@@ -303,7 +305,7 @@ def test_a_sleep_until_a_process_exits_is_explained_by_the_thread_of_it_that_is_
         here.port.sleep(Proc.at(0).addressof("p_stat"), "wait", None)
 
     def setup() -> None:
-        things()
+        make_structs()
         here.port.alloc(Proc)
 
     toy = Toy(setup, {"A": (0, kernel()(waits)), "child": (1, taking(BIG.lk)), "C": (2, gone)}, OFF)
@@ -352,7 +354,7 @@ def test_a_simple_lock_that_was_forgotten_is_no_part_of_a_cycle() -> None:
         waits()
 
     def setup() -> None:
-        things()
+        make_structs()
         here.port.alloc(Proc)
 
     for body, kinds in ((parent, ["spin-forever", "deadlock"]), (kernel()(in_use), ["deadlock", "deadlock"])):
@@ -383,7 +385,7 @@ def test_the_graph_has_no_edge_to_who_has_ended() -> None:
 def test_a_state_that_has_travelled_is_judged_as_the_engine_s_own() -> None:
     """The live engine puts its machine together from messages; every part must arrive as what it was."""
     bodies = {"A": (0, taking(THING.lk, BIG.lk)), "B": (1, taking(BIG.lk, THING.lk)), "C": (2, sleeping)}
-    toy = Toy(things, bodies, OFF)
+    toy = Toy(make_structs, bodies, OFF)
     toy.run(Script("A", "A", "B", "B"))
     state = toy.machine.state()
     host = HostState(state.contexts, state.locks, state.images, state.tlbs, {"A": []}, {"E1": 2}, {"faults": 3})

@@ -21,7 +21,7 @@ from shared.port.struct import lock_name
 from shared.scenario.model import Scenario
 from shared.scenario.steps.table import STEPS
 from shared.uvm.structs import kernel
-from tests.kit import BIG, SHIPPED, Toy, empty, run_recorded, scenario, things
+from tests.kit import BIG, SHIPPED, Toy, empty, make_structs, run_recorded, scenario
 
 LOCK = KERNEL_LOCK
 #: operations of an LWP in user mode, or on its way into the kernel or out of it
@@ -115,7 +115,7 @@ def test_a_context_that_sleeps_for_a_lock_gives_the_big_lock_up_and_loses_no_gra
         BIG.lk.unlock()
         here.port.kernel_proc_unlock()
 
-    toy = Toy(things, {"A": (0, wants), "B": (1, wants)}, kernel_lock="big")
+    toy = Toy(make_structs, {"A": (0, wants), "B": (1, wants)}, kernel_lock="big")
     waited = 0
     for finding in toy.every():
         assert finding is None

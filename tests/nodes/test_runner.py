@@ -25,7 +25,7 @@ from shared.wire.codec import ANSWER, DELIVERY, FRAMES, decode
 from shared.wire.frames import Answer, GiveBack
 from shared.wire.messages import OPERATIONS, Frame, Grant, Interrupt, Reply, Status, Wake
 from tests.cluster.test_resume import SCENES, performed, torn
-from tests.kit import OTHER, THING, Toy, run_recorded, scenario, things, went_on_before_an_interrupt
+from tests.kit import OTHER, THING, Toy, make_structs, run_recorded, scenario, went_on_before_an_interrupt
 from tests.nodes.in_threads import Threads
 
 #: which accesses to the named words are late: a CPU that did not wait for its first store would be caught
@@ -184,7 +184,7 @@ def freed_too_early() -> None:
 
 def toy_and_image() -> Toy:
     def body() -> None:
-        things()
+        make_structs()
         here.port.free(THING)
 
     return Toy(body, {"A": (0, freed_too_early)}, {"race": "off"})
@@ -192,7 +192,7 @@ def toy_and_image() -> Toy:
 
 def live_toy(toy: Toy, **options: Any) -> Threads:
     def fresh() -> Any:
-        made = Toy(things, {"A": (0, freed_too_early)}, {"race": "off"}).machine.threads
+        made = Toy(make_structs, {"A": (0, freed_too_early)}, {"race": "off"}).machine.threads
         return made
 
     return Threads(toy.scenario, (fresh, toy.image), **options)
@@ -459,7 +459,7 @@ def test_what_a_context_has_posted_is_applied_before_its_processor_writes_down_i
 
 
 def recycled() -> None:
-    things()
+    make_structs()
     here.port.renew(THING)
 
 

@@ -28,11 +28,11 @@ from shared.port.port import (
 from shared.uvm.param import VM_PROT_READ, VM_PROT_WRITE
 from shared.uvm.structs import Proc
 from shared.wire.messages import WAIT
-from tests.kit import BIG, OTHER, THING, Toy, things
+from tests.kit import BIG, OTHER, THING, Toy, make_structs
 
 
 def run(body: Callable[[], Any], **detect: str) -> tuple[Finding | None, Toy]:
-    toy = Toy(things, {"A": (0, body)}, detect)
+    toy = Toy(make_structs, {"A": (0, body)}, detect)
     return toy.run(record=True), toy
 
 
@@ -92,7 +92,7 @@ def test_held_is_what_this_context_holds_and_no_operation() -> None:
 
 def test_a_failed_try_holds_nothing() -> None:
     taken = Toy(
-        things,
+        make_structs,
         {"A": (0, lambda: OTHER.lk.lock()), "B": (1, lambda: got.append(OTHER.lk.trylock()))},
         {"lockdebug": "off"},
     )
@@ -213,7 +213,7 @@ def test_an_interrupt_that_sleeps_ends_the_run_whatever_the_level() -> None:
 
 def recycled() -> None:
     """THING begins a new life; the handle of that name is stale."""
-    things()
+    make_structs()
     here.port.renew(THING)
 
 
@@ -233,7 +233,7 @@ def test_a_stale_handle_that_nobody_minds_is_good_for_what_lives_there_now(level
     assert toy.run(record=record) is None
     assert seen[:4] == [0, None, 5, OTHER] and len(toy.sim.notes) == (6 if level == "note" else 0)
     assert seen[4] == 13  # one that is refused and one that is performed, each; the run itself
-    gone = Toy(things, {"A": (0, lambda: (here.port.free(THING), THING.v))}, {"heap": level, "race": "off"})
+    gone = Toy(make_structs, {"A": (0, lambda: (here.port.free(THING), THING.v))}, {"heap": level, "race": "off"})
     finding = gone.run(record=record)
     assert finding is not None and finding.kind == "use-after-free" and not gone.sim.notes
 
@@ -259,12 +259,12 @@ def test_kernel_code_that_chokes_on_what_is_there_ends_the_run() -> None:
     finding = toy.run()
     assert finding is not None and (finding.kind, finding.subject) == ("use-after-free", "thing:0")
     for level in ("note", "off"):
-        trap = Toy(things, {"A": (0, past_an_assertion)}, {"kassert": level, "race": "off"}).run()
+        trap = Toy(make_structs, {"A": (0, past_an_assertion)}, {"kassert": level, "race": "off"}).run()
         assert trap is not None and trap.kind == "panic" and 'after "kernel diagnostic assertion' in trap.text
         for ours in (Diverged("this", "that"), NameError("sys_munmap"), ImportError("map"), RecursionError("deep")):
             with pytest.raises(type(ours)):
-                Toy(things, {"A": (0, fails(ours))}, {"kassert": level, "race": "off"}).run()
-    sound = Toy(things, {"A": (0, body)}, {"heap": "off", "race": "off"})
+                Toy(make_structs, {"A": (0, fails(ours))}, {"kassert": level, "race": "off"}).run()
+    sound = Toy(make_structs, {"A": (0, body)}, {"heap": "off", "race": "off"})
     with pytest.raises(AttributeError):
         sound.run()
 
@@ -284,7 +284,7 @@ def test_a_walk_that_is_refused_and_not_minded_is_repeated() -> None:
         port.cur.proc = Proc.at(0)
         answers.append(port.access(1, 0, True, 7))
 
-    toy = Toy(things, {"A": (0, body)}, {"oracle": "off"})
+    toy = Toy(make_structs, {"A": (0, body)}, {"oracle": "off"})
     assert toy.run() is None
     assert answers == [(True, 7)] and toy.machine.memories[0].frames[2][0] == 7
 
@@ -310,7 +310,7 @@ def test_a_run_inside_another_run_gives_the_outer_ones_port_back(abandoned: bool
         THING.v += 1
         THING.lk.unlock()
 
-    inner = Toy(things, {"A": (0, adds), "B": (1, adds)})
+    inner = Toy(make_structs, {"A": (0, adds), "B": (1, adds)})
 
     def body() -> None:
         adds()
@@ -321,7 +321,7 @@ def test_a_run_inside_another_run_gives_the_outer_ones_port_back(abandoned: bool
             assert inner.run(record=True) is None
         adds()
 
-    outer = Toy(things, {"A": (0, body), "B": (1, adds)})
+    outer = Toy(make_structs, {"A": (0, body), "B": (1, adds)})
     assert outer.run(record=True) is None
     assert [port is outer.sim for port in seen] == [True, *(() if abandoned else (False, False)), True, True]
     assert value(outer) == 3 and (abandoned or value(inner) == 2)
@@ -345,7 +345,7 @@ def test_runs_in_several_threads_have_a_port_each() -> None:
     def runs() -> None:
         assert toys[threading.current_thread().name].run(record=True) is None
 
-    toys |= {name: Toy(things, {"A": (0, adds)}) for name in ("left", "right")}
+    toys |= {name: Toy(make_structs, {"A": (0, adds)}) for name in ("left", "right")}
     threads = [threading.Thread(target=runs, name=name) for name in toys]
     for thread in threads:
         thread.start()
