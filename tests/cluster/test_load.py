@@ -466,8 +466,8 @@ def test_what_records_have_in_common_is_kept_once() -> None:
     room = _Room()
     assert room.interned(0) == 0 and 0 in room.same
     for value in ("".join(["an_", "ref"]), 70_000):
-        assert room.interned(value) is room.one(value + type(value)())  # type: ignore[operator]
-    assert room.interned("x" * 40) not in room.same and room.one("x" * 39) in room.same
+        assert room.interned(value) is room.interned(value + type(value)())  # type: ignore[operator]
+    assert room.interned("x" * 40) not in room.same and room.interned("x" * 39) in room.same
     for value in (True, -1, MAX_NUMBER + 1, 1.0, None):
         before = dict(room.same)
         assert room.interned(value) is value and room.same == before
