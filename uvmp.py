@@ -68,7 +68,7 @@ def complain(wrong: str) -> NoReturn:
             document = {"error": {"message": f"{wrong}; {advice}", "exit": INFRASTRUCTURE}}
             print(json.dumps(document, indent=2), flush=True)
     except OSError:
-        os._exit(INFRASTRUCTURE)  # nobody is listening: Python would complain of that when it ends
+        os._exit(INFRASTRUCTURE)  # the reader has gone: Python would complain of that when it ends
     sys.exit(INFRASTRUCTURE)
 
 

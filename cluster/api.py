@@ -326,7 +326,7 @@ def live(program: Program, token: str | None = None, seed: int = 0) -> Report:
     scenario = program.scenario()
     wanted = None if token is None else replay(program, token).outcome
     with ray_session() as ray:
-        machine = LiveMachine(ray, scenario, transport="sockets")  # (nobody replays its journals)
+        machine = LiveMachine(ray, scenario, transport="sockets")  # (its journals are not replayed)
         try:
             run = machine.run(follow=None if wanted is None else wanted.journals, seed=seed)
         finally:

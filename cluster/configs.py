@@ -130,7 +130,7 @@ def read(path: Path, name: str) -> str:
     Raises: UserMistake - it does not exist, is not a file, is too long or not UTF-8.
     """
     try:
-        # O_NONBLOCK: of a FIFO that nobody writes to, opening would not end
+        # O_NONBLOCK: opening a FIFO without a writer would not end
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
             mode = os.fstat(stream.fileno()).st_mode
             if not stat.S_ISREG(mode):

@@ -75,7 +75,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     wanted = _wanted(mark.args, mark.kwargs)
     names = pyfuncitem._fixtureinfo.argnames
     returned = pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names})
-    from shared.errors import UserMistake  # noqa: PLC0415 - whoever has no such test does not wait for it
+    from shared.errors import UserMistake  # noqa: PLC0415 - a session without such a test does not wait for it
 
     try:
         failure = _search(_scenario(wanted, returned, pyfuncitem.path.parent), wanted, pyfuncitem)

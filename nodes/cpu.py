@@ -184,7 +184,7 @@ class Processor(Node):
         self.tlb.switch(0)
 
     def note_event(self) -> None:
-        """A kernel event is recorded, which is no operation."""
+        """Record a kernel event, which is not an operation."""
         if self.events_at != self.k:
             self.events_at, self.events = self.k, 0
         self.events += 1

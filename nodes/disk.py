@@ -76,7 +76,7 @@ class Disk(IoNode):
         return self._next()
 
     def op_disk_done(self, ctx: str, io: int, error: int, contents: list[Words]) -> None:
-        """A request is finished; `contents` is what was read from memory. Tell whoever asked."""
+        """A request is finished; `contents` is what was read from memory. Tell the CPU that asked."""
         request = self.flight.pop(io)
         for at, words in enumerate(contents):
             self.blocks[request.place + at] = tuple(words)

@@ -1,10 +1,10 @@
 """The kernel heap and the page frames.
 
 Generations make a use after free visible: a handle is only good for the life of
-the struct in which it was made, and who ended that life is kept. If nobody stops for that, the operation is
+the struct in which it was made, and who ended that life is kept. If the run does not stop for that, the operation is
 repeated with the address alone: it meets the struct that lives there now, as
 memory itself would have it. It does not see a stale address in a handle that is good for any life, as PHYS_TO_VM_PAGE
-gives, nor a stale handle that nobody uses. Frames are tuples of 64-bit words; a frame's page is the
+gives, nor a stale handle that is not used. Frames are tuples of 64-bit words; a frame's page is the
 struct with its number, and a word is accessed by a translation to a page of one generation.
 """
 

@@ -51,7 +51,7 @@ class Node:
         """Check a kind of node against OPERATIONS: it has a method for each of its operations, with these arguments,
         and no other. A patch can replace each of them (shared/patch.py).
 
-        Raises: AssertionError - a method is missing, nobody declares it, or its arguments are others.
+        Raises: AssertionError - a method is missing, is not declared, or has other arguments.
         """
         wanted = {code: op for code, op in OPERATIONS.items() if op.node == cls.kind and not op.local}
         methods = {name.removeprefix("op_") for name in dir(cls) if name.startswith("op_")}
@@ -90,7 +90,7 @@ class Node:
         self.out, self.admitted = [], 0
 
     def keep(self) -> None:
-        """Remember the state as of now, which an image has just given, for `restore`."""
+        """Remember the present state, which an image has just given, for `restore`."""
 
     def restore(self, image: Any) -> None:
         """Start again from that state; `image` is the image that gave it."""

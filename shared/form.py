@@ -2,8 +2,8 @@
 
 Both are made from the same sources and do the same. The compiled form is a folder with a library and a list of the
 sources that it was made of: `build/compiled` of a checkout, `shared/_compiled` of a wheel. It is used if each of these
-is still as it was then and the Python is the same: whoever edits a source runs plain Python until the next build. The
-variable UVMP_FORM asks for `plain`, or for `compiled`, and then nothing runs if that cannot be had.
+is still as it was then and the Python is the same: after an edit of a source, plain Python runs until the next build.
+The variable UVMP_FORM asks for `plain`, or for `compiled`, and then nothing runs if that cannot be had.
 
 The only module of this package that looks at files: before all others, since it says where they come from. How the
 folder is made is in cluster/compiled.

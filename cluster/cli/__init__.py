@@ -125,7 +125,7 @@ class Commands(click.Group):
         except MemoryError:
             complain(args, "not enough memory", Exit.INFRASTRUCTURE)
             return Exit.INFRASTRUCTURE
-        except SystemExit as leaving:  # click: nobody reads our output any more
+        except SystemExit as leaving:  # click: the reader of our output has gone
             return leaving.code if isinstance(leaving.code, int) and leaving.code != 1 else SIGPIPE_EXIT
         except Exception as error:
             _reraise_if_debugging(args, error)

@@ -22,7 +22,7 @@ from shared.errors import Exit, UserMistake
 from shared.patch import current
 from shared.text import clean, counted
 
-#: how long the command runs if nobody says so
+#: how long the command runs without --time
 SECONDS = 60.0
 
 

@@ -70,7 +70,7 @@ def connected(output: Output, address: str | None) -> Iterator[tuple[ModuleType,
         told = "interrupted; Ray stops after its start (press Ctrl-C again to stop at once)"
         with signals.deferred(lambda: output.note(told)):
             ray = stack.enter_context(ray_session(address, output.note, LINK))
-        stack.callback(signals.ignore)  # comes last but for the end of Ray
+        stack.callback(signals.ignore)  # comes last, except for the end of Ray
         yield ray, stack
 
 

@@ -154,7 +154,7 @@ class Output:
 
     def note(self, text: str) -> None:
         """A line about how it is going."""
-        with contextlib.suppress(OSError):  # nobody is listening, or there is no room for it: no reason to stop
+        with contextlib.suppress(OSError):  # the reader has gone, or the disk is full: no reason to stop
             click.echo(
                 click.style(fit(shown(text, self.err), self.err), dim=True), file=self.err, color=coloured(self.err)
             )
@@ -222,7 +222,7 @@ def complain(args: list[str], message: str, code: int, error: BaseException | No
                 document["others"] = [error_document(str(other), code, other) for other in others]
             click.echo(json.dumps(document, indent=2))
     except OSError:
-        pass  # nobody is listening
+        pass  # the reader has gone
 
 
 def say_error(message: str) -> None:

@@ -162,7 +162,7 @@ class Driver:
         lost: the process of Ray that died first.
         until: when the child must have ended; None: there is no hurry.
         killed: it has not, and was killed.
-        bell: a pipe that wakes up whoever waits for the child.
+        bell: a pipe that wakes up the thread that waits for the child.
         asked: a signal of the user has come.
         pass_on: when that is passed on; None: there is none, or it has been.
         ending: Ray is being ended, and until it is started again a signal would kill the child: Ray's core then gives
@@ -189,7 +189,7 @@ class Driver:
     rest: bytes = b""
 
     def ask(self) -> None:
-        """A signal of the user has come; a handler can only wake up whoever waits."""
+        """A signal of the user has come; a handler can only wake up the thread that waits."""
         os.write(self.bell[1], b"!")
 
     def wait(self) -> int:

@@ -27,7 +27,7 @@ def refuse(asked: object) -> None:
 
 
 def say(output: Output, predict: Predict, search: Exploration) -> None:
-    """Which predictions were confirmed, and which were not; these are no findings."""
+    """Which predictions were confirmed, and which were not; a prediction alone is not a finding."""
     confirmed, dropped = _sorted(predict, search)
     left = len(predict.left)
     predicted = len(confirmed) + len(dropped) + left

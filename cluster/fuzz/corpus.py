@@ -221,7 +221,7 @@ class Corpus:
     def open(self) -> None:
         """Take the folder, and learn what is in it; make it, if it is not there.
 
-        Raises: UserMistake - it is in use, is no corpus or one of another version, or was made for other programs.
+        Raises: UserMistake - the folder is in use, is not a corpus of this version, or was made for other programs.
         """
         assert self.folder is not None
         log = self.folder / LOG
@@ -419,7 +419,7 @@ class Import(NamedTuple):
 def programs_of(folder: Path) -> Iterator[Import | str]:
     """The members and the findings of another corpus; a remark in place of what is damaged.
 
-    Raises: UserMistake - it is no corpus.
+    Raises: UserMistake - the folder is not a corpus.
     """
     about, entries, _, remarks = read_log(folder / LOG)
     if about is None:

@@ -92,7 +92,7 @@ def judge(
         schedules: strategy -> executions; None: SCHEDULES.
         replayed: strategies of which the last execution is replayed as well.
         tally: counts the executions by strategy, and "replay".
-        seen: gets what the executions show; None: nobody wants to know.
+        seen: gets what the executions show; None: the caller does not need that.
     """
     tally = Counter() if tally is None else tally
     try:

@@ -1,7 +1,7 @@
 """Changes a program a little: the next one of the fuzzer, made from one that has shown something new.
 
 A change draws new steps, leaves steps out, moves them, draws a step's range or arguments anew, takes steps of a second
-program over, or adds, removes or moves a thread; or it changes the machine. What comes of it is tidied, and keeps the
+program over, or adds, removes or moves a thread; or it changes the machine. The result is tidied, and keeps the
 rules of rules.py; a change that cannot be had is not made.
 
 Left out: the setup's mappings and files, which stay as they were generated.

@@ -61,7 +61,7 @@ class Observed(Sim):
     """The engine, for executions that are not recorded.
 
     Attributes:
-        sights: of all executions so far; whoever uses them may take them away.
+        sights: of all executions so far; the caller may remove them.
         stored: place in the heap -> who stored there last, in this execution.
         stopped: id of a struct -> who has stopped before an operation on it.
     """

@@ -90,7 +90,7 @@ class Page:
 
     @property
     def own(self) -> bool:
-        """Nobody else can change what it holds."""
+        """No other context can change what it holds."""
         return not self.shared and self.file is None
 
     def get(self, word: int) -> Values:

@@ -147,7 +147,7 @@ def _put(steps: tuple[Step, ...], path: tuple[int, ...], new: tuple[Step, ...]) 
 def read(text: str, file: str) -> Program:
     """The program of a file that Program.text() has made.
 
-    Raises: UserMistake - it is no such file, or has steps of another form.
+    Raises: UserMistake - the text is not such a file, or has steps of another form.
     """
     root = parse(text, file)
     keys = root.items()

@@ -70,7 +70,7 @@ class Logs:
         return journals, unkept
 
     def salvage(self) -> None:
-        """Let nobody write any more, and then fetch what is elsewhere, as far as possible."""
+        """End all writers, and then fetch the logs of other hosts, as far as possible."""
         self.actors.stop("halt", "finish")
         for node in list(self.elsewhere):
             with contextlib.suppress(OSError, Infrastructure):

@@ -188,7 +188,7 @@ def analyse(path: str | Path, name: str = "") -> Postmortem:
     Args:
         name: an object whose whole history is wanted, as `page:3`, `anon:5.an_lock` or `slot:2`.
 
-    Raises: UserMistake - it is no run folder, or there is no such object in it.
+    Raises: UserMistake - the folder is not of a run, or has no such object.
     """
     return of(load(path), name)
 

@@ -2,14 +2,14 @@
 
 A *preemption* is a switch away from a context that could go on (Musuvathi and Qadeer, PLDI 2007); a *delay* passes over
 the context whose turn it is by default (Emmi, Qadeer, Rakamaric, POPL 2011). Most defects need one or two. Depth-first
-through all schedules within the bound, but for what shows nothing new:
+through all schedules within the bound, except those that show nothing new:
 
 - A place is left if the search has been at one of the same class before, with the same context running, and no less
   left of the bound. What can follow is the same (the happens-before cache of CHESS).
 - Who has been preempted goes on only when something that depends on its next event has happened. Otherwise the
   preemption could have come behind that event: the same class, and no preemption more.
-- Nobody is preempted before an event that nothing of another processor has conflicted with in any execution so far, for
-  the same reason; when something does, the search begins anew with what it has learned. Such preemptions are what
+- No context is preempted before an event that nothing of another processor has conflicted with in any execution so far,
+  for the same reason; when something does, the search begins anew with what it has learned. Such preemptions are what
   bounded partial-order reduction (Coons, Musuvathi, McKinley, OOPSLA 2013) does without, too; its conservative places
   to go back to are here all others.
 

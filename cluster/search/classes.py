@@ -1,4 +1,4 @@
-"""Which executions are the same but for the order of what commutes: a hash of the partial order, made as they go.
+"""Which executions differ only in the order of what commutes: a hash of the partial order, made as they go.
 
 Two executions are in one happens-before class if one becomes the other by exchanging neighbouring operations that have
 nothing to do with each other (Mazurkiewicz's traces). Each operation gets a hash over what came before it: the last
@@ -7,7 +7,7 @@ all contexts tell the class.
 
 What two operations have to do with each other is taken from their targets, and is sometimes more than there is: all
 operations of a node other than memory and the lock manager count as dependent. So two classes may be counted where
-there is one, and never one where there are two, except that accesses that are no scheduling points are not seen: the
+there is one, and never one where there are two, except that accesses without a scheduling point are not seen: the
 locks over them are.
 
 Left out: how probable a finding is (cluster/search/chance.py).

@@ -21,10 +21,10 @@ The relation looks at what is asked for, not at what is there: two stores of one
 tries that both fail. It is coarser than it need be in two places: two reads of a whole frame are dependent, and so are
 changes of two pmaps, which share pv lists.
 
-What is no operation of its own: an access that needs no scheduling point (cluster/sim/heap.py). Whoever else accesses
-the same field holds the same lock, so the locks' operations order the two; or the struct is private, and the store that
-publishes its handle orders them. That fails for a stale handle of a struct that another context has made its own:
-`--granularity access` has every access as an operation.
+Not an operation of its own: an access that needs no scheduling point (cluster/sim/heap.py). Another context that
+accesses the same field holds the same lock, so the locks' operations order the two; or the struct is private, and the
+store that publishes its handle orders them. That fails for a stale handle of a struct that another context has made its
+own: `--granularity access` has every access as an operation.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def _mmu(target: int, args: Args) -> Footprint:
 
 
 def _access(target: int, args: Args) -> Footprint:
-    """As long as nobody knows the frame: any."""
+    """As long as the frame is not known: any."""
     return _of((MMU, BITS), (("pte", target), ANY_FRAME))
 
 

@@ -3,7 +3,7 @@
 An `Observation` is made by a strategy that is asked everywhere, at granularity "access", so that guarded accesses are
 seen too. It knows two things of the order of operations: the order in which they came, and the part of this order that
 no schedule can change: the program order of each context, and that a wakeup, a raised interrupt or an answer comes
-before what waits for it (*must-happen-before*, as a vector clock over contexts). Locks are no part of it: which of two
+before what waits for it (*must-happen-before*, as a vector clock over contexts). Locks are not part of it: which of two
 critical sections comes first, another schedule may change.
 
 Left out: which order is worth changing (predict.py).
@@ -23,7 +23,7 @@ Args = tuple[object, ...]
 READS_MAPPINGS = frozenset(
     ("pmap_walk", "pmap_extract", "pmap_allows", "pmap_is_mapped", "pmap_is_modified", "pmap_is_referenced")
 )
-#: who waits for a lock goes on after a release: that is the order of critical sections, not a cause
+#: a context that waits for a lock continues after a release: the order of critical sections, not a cause
 RELEASES = ("unlock", "downgrade")
 
 

@@ -12,7 +12,7 @@ from shared.findings import UNEXPECTED
 
 
 class Owner(ABC):
-    """Gives batches to a pool, and adds what comes of them to the search, in an order of its own.
+    """Gives batches to a pool, and adds their results to the search, in an order of its own.
 
     Args:
         schedules: at most.

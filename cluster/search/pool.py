@@ -1,7 +1,7 @@
 """The protocol of a pool of workers, which run the batches of a search, and a pool that is this process alone.
 
-A batch is bytes, and so is what comes of it (batch.py). What comes of a batch depends on its bytes alone, whoever runs
-it and when, so a batch of a worker that has died is run again by another. Other pools: `cluster/workers/`.
+A batch is bytes, and so is its result (batch.py). The result of a batch depends on its bytes alone, whichever worker
+runs it and when, so a batch of a worker that has died is run again by another. Other pools: `cluster/workers/`.
 """
 
 from __future__ import annotations

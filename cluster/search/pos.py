@@ -4,8 +4,8 @@ Yuan, Yang, Gu: Partial Order Aware Concurrency Sampling, CAV 2018. When an oper
 touch the same location (cluster/search/touch.py) get new priorities: otherwise who has lost a race once would go on
 losing it. So the order of operations that have nothing to do with each other costs no luck.
 
-Departures from the paper: a context that goes on behind a wait has no operation to be known, and makes nobody draw
-again; and data are chosen with equal chances, of which the paper has none.
+Departures from the paper: a context that goes on behind a wait has no operation to be known, and makes no other context
+draw again; and data are chosen with equal chances, of which the paper has none.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ class Prediction:
 
     @property
     def alike(self) -> tuple[object, ...]:
-        """What makes two predictions the same but for the object that they are about, and the contexts' numbers."""
+        """What makes two predictions alike: all except the object that they are about, and the contexts' numbers."""
         delayed, other = self.delayed, self.other
         return (
             self.kind, self.location, self.back, self.short, self.value,

@@ -27,7 +27,7 @@ SCHEDULES = {"default schedule": False, "eager schedule": True}
 DEEPER = 2.0
 #: and if one was predicted before that is alike
 AGAIN = 3.0
-#: contexts are held back for so many points at most: who spins for them would spin forever
+#: contexts are held back for so many points at most: a context that spins for them would spin forever
 PATIENCE = 20_000
 #: what an execution does: goes the way of another, holds a context back, has the other's operation behind it, goes on
 FOLLOWS, HOLDS, REACHES, GOES_ON = range(4)
@@ -194,7 +194,7 @@ class Predict(Strategy):
         return thread
 
     def _needed(self, prediction: Prediction) -> str:
-        """Who comes next of those that the other context needs on its way, in the order of the base; "": nobody."""
+        """The next context of those that the other one needs on its way, in the order of the base; "": none."""
         base, start = self.attempt.base, prediction.held.place
         if self.points == 1 and base is not None and prediction.sure:
             places = range(prediction.goal.place, start - 1, -1)

@@ -44,7 +44,7 @@ class Strategy(ABC):
         Args:
             enabled: in fixed context order, never empty.
             current: the one that ran last, if it is among them; else None. None too if it gives way to the others
-                (Port.spin), although it could go on. Where nobody but the current context can go on, the engine
+                (Port.spin), although it could go on. Where only the current context can go on, the engine
                 asks only a strategy that is asked everywhere.
         """
 
@@ -53,7 +53,7 @@ class Strategy(ABC):
         """What the context that was picked last takes of the data 0 to n - 1, as its next operation."""
 
     def everywhere(self) -> bool:
-        """Is it asked at points too where nobody but the current context can go on? Then it sees every operation that
+        """Is it asked at points too where only the current context can go on? Then it sees every operation that
         has a point, and is told what happens in between (`performed`, `caused`)."""
         return False
 
@@ -76,7 +76,7 @@ class Strategy(ABC):
     def begins(self, threads: Mapping[str, Thread], ran: Thread | None) -> None:  # noqa: B027
         """It chooses from here on, and not from the beginning of the execution: `ran` was picked last."""
 
-    def grown(self) -> None:  # noqa: B027 - nothing to do for who remembers no execution
+    def grown(self) -> None:  # noqa: B027 - nothing to do for a strategy that remembers no execution
         """There are more points from now on: fields have become racy (cluster/sim/heap.py)."""
 
     def turn(self) -> str:
@@ -87,7 +87,7 @@ class Strategy(ABC):
         """Does a search tell it, after each of its executions, what came of that?"""
         return False
 
-    def told(self, new: bool, finding: bool) -> None:  # noqa: B027 - nothing to do for who does not learn
+    def told(self, new: bool, finding: bool) -> None:  # noqa: B027 - nothing to do for a strategy that does not learn
         """Its last execution was of a happens-before class that was not known, or had a finding."""
 
     def stays(self) -> int:

@@ -4,7 +4,7 @@ The engine's points become events (trace.py). A subclass says which event comes 
 an execution has ended, how much of it the next one shall keep.
 
 A request for a simple lock that is held is not performed: who would wait for the lock asks when it is free. Only when
-nobody can do anything else are such requests performed, and the execution ends in its deadlock.
+no context can do anything else are such requests performed, and the execution ends in its deadlock.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Stepwise(Systematic):
 
     Attributes:
         trace: of this execution, and of the last one between two.
-        left: what contexts would do next that cannot any more, once nobody can do anything else; None: before that.
+        left: what contexts would do next that cannot any more, once no context can do anything else; None: before that.
         given_up: the execution would have shown nothing new.
         given: events of the trace that are not to be chosen: what was before the strategy began to choose.
     """
@@ -50,7 +50,7 @@ class Stepwise(Systematic):
 
     @abstractmethod
     def _next(self, able: Sequence[Thread], current: Thread | None) -> Thread | None:
-        """Who goes on, of contexts that can do something; None: nobody does anything new."""
+        """Who goes on, of contexts that can do something; None: none of them does anything new."""
 
     @abstractmethod
     def _value(self, thread: Thread, n: int) -> int:
@@ -140,7 +140,7 @@ class Stepwise(Systematic):
         self._caused.append(thread)
 
     def _let(self, enabled: Sequence[Thread]) -> Thread:
-        """Nobody can do anything new: who waits for a lock shall do so, and who tries again fails again, in turn."""
+        """No context can do anything new: those that wait for a lock do so, those that try again fail, in turn."""
         asking = [thread for thread in enabled if thread.asks is not None]
         self.thread = asking[0] if asking else self._in_turn(enabled, None)
         return self.thread

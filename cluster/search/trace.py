@@ -144,7 +144,7 @@ class Trace:
     def begin(self, threads: Iterable[Thread]) -> None:
         """The execution begins here, and not at the beginning of the contexts.
 
-        What they hold, and the interrupts that are pending, is of events of nobody's, one for each.
+        What they hold, and the interrupts that are pending, are events without a context, one for each.
         """
         for thread in threads:
             number = self._number(thread)

@@ -44,7 +44,7 @@ class Worker:
         self.strategies: dict[str, Strategy] = {}
 
     def run(self, batch: bytes) -> bytes:
-        """What comes of a batch."""
+        """The result of a batch."""
         with seldom_collected():
             if BRANCH.is_of(batch):
                 return encode(EXPLORED, self._explore(decode(BRANCH, batch)))

@@ -275,7 +275,7 @@ class Session:
 
 
 def for_ever(graph: WaitGraph, name: str) -> bool:
-    """Does a context wait for contexts that have ended, or that wait for ever too?"""
+    """Does a context wait for contexts that have ended, or that wait forever too?"""
     facts, work, seen = graph.facts, [name], {name}
     while work:
         now = work.pop()

@@ -2,7 +2,7 @@
 
 The engine asks its strategy at every point. `ByHand` answers with what the caller has decided; when that is nothing, it
 switches from the context's greenlet to the caller's, in the middle of the execution, and back when the caller has
-decided. So whoever stops the machine sees it as it is between two operations, and no thread is needed.
+decided. So a user who stops the machine sees it as it is between two operations, and no thread is needed.
 
 The picks are kept: the same picks make the same execution (`follow`).
 """
@@ -109,7 +109,7 @@ class _Tap:
     """Where the journal of a node has its lines written: every record of the machine, in the order of time.
 
     Attributes:
-        lines: of this node, but for the first `dropped`.
+        lines: of this node, without the first `dropped`.
     """
 
     def __init__(self, journal: Journal, records: list[Record]):

@@ -1,11 +1,11 @@
 """The simulator's short ways: loads and stores, by the thinning rule; locks.
 
-Thinning: an access whose guard its context holds is no scheduling point, unless
+Thinning: an access whose guard its context holds is not a scheduling point, unless
 the field is *racy*: a hint, or seen unguarded in any execution so far (`racy`
 grows; exploration goes on with the larger set). A struct is private to its
 creator until its handle is stored where others can find it, or another context
-touches it; accesses to it are no points either. Every access is an operation
-with a number all the same.
+touches it; accesses to it are not points either. Every access is an operation
+with a number nevertheless.
 
 An access takes the short way if it needs no point and no race check: its struct is private to its context, or its
 guard is held and its field is not racy. All shards of memory are one heap here, and an unrecorded access goes to it

@@ -39,7 +39,7 @@ class Execution:
         strategy: that chooses.
         patient: the engine may go by how long the strategy says that its answers hold.
         detailed: every access is a point, as the strategy wants it.
-        everywhere: it asks the strategy at points too where nobody but the current context can go on, and tells it
+        everywhere: it asks the strategy at points too where only the current context can go on, and tells it
             what happens between two points.
         asked, quiet: at how many points its last answer held, and at how many of these it still does.
         hub: the greenlet that runs it, to return to at its end.
@@ -132,7 +132,7 @@ class Scheduling(ThinnedHeap):
     def _pick(self, current: Thread | None) -> Thread | None:
         """Ask the strategy who goes on; `current` is None if the context that ran cannot.
 
-        Returns: None if nobody can.
+        Returns: None if no context can.
         """
         execution = self.execution
         enabled = execution.who_can() if execution.changed else execution.enabled
@@ -176,7 +176,8 @@ class Scheduling(ThinnedHeap):
             self.execution.count_at = self.execution.points + max(1, min(COUNT_EVERY, left // 4))
 
     def _last(self, enabled: list[Thread]) -> Thread:
-        """There may be no more operations: whoever has waited, and can go on now, goes on as far as its next one.
+        """There may be no more operations: each context that has waited and can go on now goes on as far as its next
+        operation.
 
         So it does not matter in which order the operations came.
         """
@@ -279,7 +280,7 @@ def _run_jobs(job: list[tuple[Scheduling, Thread]]) -> None:
     """What a greenlet of the pool runs: the bodies of one context after another.
 
     While it waits in the pool it has no reference to the engine, nor to itself: a greenlet that has not ended is
-    nothing to the garbage collector, and would keep the engine, and the whole machine, for ever.
+    nothing to the garbage collector, and would keep the engine, and the whole machine, forever.
 
     Args:
         job: the engine and the context to begin with, which are taken out of it; the next ones come with the switch.

@@ -1,4 +1,4 @@
-"""A pool of Ray actors, on a cluster or on this computer. Whoever makes it has started Ray (cluster/live/actors.py).
+"""A pool of Ray actors, on a cluster or on this computer. Its caller has started Ray (cluster/live/actors.py).
 
 Setups, batches and answers are bytes (cluster/search/batch.py), which Ray carries as they are. An actor that dies
 costs the batch that it was at, which another actor runs again; a batch that costs two actors their lives ends the

@@ -157,7 +157,7 @@ def main() -> None:
             answers.write(HEAD.pack(number, len(answer)) + answer)
             answers.flush()
         except BrokenPipeError:
-            os._exit(1)  # nobody is there any more
+            os._exit(1)  # all processes have ended
 
 
 def _message(pipe: BinaryIO) -> tuple[int, bytes] | None:

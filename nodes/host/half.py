@@ -28,7 +28,7 @@ class ProcessorPort(Port):
         journals: node -> its journal, the processors' among them; None: nothing is recorded.
 
     Attributes:
-        crash: a bug of ours, or of a patch, that ended a context; whoever runs the engine raises it.
+        crash: a bug of ours, or of a patch, that ended a context; the caller of the engine raises it.
     """
 
     def __init__(self, scenario: Scenario, threads: dict[str, Thread], journals: dict[str, Journal] | None = None):

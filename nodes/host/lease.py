@@ -2,9 +2,9 @@
 
 Every access still travels to the struct's node, which admits it, numbers it and writes its record, in its one order. A
 load of a lent struct is posted like a store; the node's result comes with the next answer, and must be what the
-processor has used. Whoever else accesses the struct waits at its host until the processor has given it back and all
-that the processor has done to it has been admitted. So an unlocked access meets what it would have met, and races stay
-races.
+processor has used. Another context that accesses the struct waits at its host until the processor has given it back and
+all that the processor has done to it has been admitted. So an unlocked access meets what it would have met, and races
+stay races.
 
 The lender is part of the struct's host, the borrower part of the processor's. Only a run that follows no schedule has
 them, over a transport whose hosts can wait for each other (sockets.py).
@@ -34,7 +34,7 @@ class Claim:
     """The processor that accessed a struct last.
 
     Attributes:
-        k: of its last access that has arrived; nobody else may access the struct before that is admitted.
+        k: of its last access that has arrived; no other processor may access the struct before that is admitted.
         streak: its accesses in a row.
         number: of its lease; 0: it has none.
         recalled: it was asked to give the struct back.

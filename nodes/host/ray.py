@@ -91,7 +91,7 @@ class RayTransport:
 
     def _reap(self) -> None:
         """Collect the results of the one-way calls that have ended."""
-        with self.refs_lock:  # ray.wait must have a list that nobody else adds to meanwhile
+        with self.refs_lock:  # ray.wait must have a list that no other thread adds to meanwhile
             refs, self.refs = self.refs, []
         done, left = ray.wait(refs, num_returns=len(refs), timeout=0) if refs else ([], [])
         with self.refs_lock:

@@ -314,8 +314,9 @@ class Runner(ProcessorPort):
     def _access(self, borrower: Borrower, request: Request) -> bool:
         """An access to a struct: is it a load of one that is lent, so that its result is known?
 
-        Whoever wants a lent struct waits until all uses of the lease are admitted. So nothing that may wait itself, an
-        access to a struct that is not lent, may be under way before a use, or two processors could wait for each other.
+        A context that wants a lent struct waits until all uses of the lease are admitted. So nothing that may wait
+        itself, an access to a struct that is not lent, may be under way before a use, or two processors could wait for
+        each other.
         """
         lent = borrower.structs.get(request.target)
         if lent is None:

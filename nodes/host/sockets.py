@@ -235,7 +235,7 @@ class SocketTransport:
 
     Args:
         name: of this host.
-        secret: of the machine: who knows it may connect.
+        secret: of the machine; a process that knows it may connect.
         admit, deliver: of this host.
 
     Attributes:

@@ -435,7 +435,7 @@ class Memory:
     # -- loans ---------------------------------------------------------------------------------
 
     def make_loan(self, loan: str, npages: int) -> None:
-        """A loan will be made of so many pages; who asks for it before finds nothing there."""
+        """A loan will be made of so many pages; a step that asks for it before that sees nothing there."""
         self.loans[loan] = [Cell() for _ in range(npages)]
 
     def lend(self, proc: str, vpns: range, loan: str) -> End:

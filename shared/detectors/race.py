@@ -13,7 +13,7 @@ It never stops a run. `RaceDetector` is the method; `Watch` tells it what a run'
 records say, as they come (a recorded run of `sim`) or when all is over
 (`judge_journals`). Both give one answer, since nothing in it depends on which of the
 orders that the journals allow the records come in: all accesses to a field are admitted by
-one node; what ends a wait is joined by the context that goes on, and nobody else; of several races
+one node; what ends a wait is joined by the context that goes on, and by no other; of several races
 that one is told first before whose second access the least had happened.
 
 Lock order is of the same kind where two CPUs have one half of a reversal each: what the two have seen is put
@@ -60,7 +60,7 @@ REQUESTED = ("slot", "block")
 class Past:
     """A moment of one CPU: its own time then, and what it knew of the others. No CPU ("") if several shared a lock.
 
-    Whoever knows of that moment knows all that was known then, so that mostly no clocks need be compared.
+    A clock that includes that moment includes all that was known then, so that mostly no clocks need be compared.
     """
 
     __slots__ = ("cpu", "known", "time")
@@ -263,7 +263,7 @@ def _words(where: Where) -> str:
 
 
 def _finding(kind: str, text: str, ctx: Context, subject: str, story: Sequence[str] = ()) -> Finding:
-    """A finding of a context, as of now."""
+    """A finding of a context in its present state."""
     stack, held = list(ctx.stack), ctx.held_as_text()
     return Finding(kind, text, ctx.name, ctx.function, subject, stack=stack, held=held, story=list(story))
 
@@ -275,7 +275,7 @@ def _acquire(mine: Clock, last: Past | None) -> None:
 
 
 def _release(mine: Clock, last: Past | None) -> Past:
-    """A CPU has done something at a place; returns what whoever comes next to it will know."""
+    """A CPU has done something at a place; returns what the next CPU at this place will know."""
     if last is None or mine.of(last.cpu) >= last.time:
         known = mine.now()
     else:  # others have released it since this CPU took it, to share

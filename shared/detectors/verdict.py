@@ -111,7 +111,7 @@ def endless(
 
 
 def no_end(state: MachineState, limit: int) -> Finding:
-    """The run was given so many operations, and has not come to its end. It may be merely long: nobody is accused."""
+    """The run had so many operations, and has not come to its end. It may be merely long: no context is accused."""
     going = [context for context in state.contexts if not context.finished and context.n]
     text = f"not ended within {limit:,} operations, the limit (bound: operations, or --operations)"
     story = [f"{context.name} has performed {context.n:,} of them, and is in {context.function}" for context in going]
@@ -300,7 +300,8 @@ def starved(state: MachineState) -> list[Finding]:
 def _locked_by(asking: list[ContextState], state: MachineState, snapshot: Snapshot) -> list[tuple[str, str, str, str]]:
     """If contexts that wait for memory lock all pages that the pagedaemon could free: page, lock, holder, since when.
 
-    Who spins for a lock of theirs waits for memory too. [] if there is a page that could be freed, or none at all.
+    A context that spins for a lock of theirs waits for memory too. [] if there is a page that could be freed, or none
+    at all.
     """
     holders = {lock.key: lock.holders[0] for lock in state.locks if lock.holders}
     nobody = Want("", "", "")

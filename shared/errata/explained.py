@@ -7,7 +7,7 @@ from typing import Self
 
 
 class Explained(StrEnum):
-    """A word and, as `meaning`, a sentence for who has not met it before."""
+    """A word and, as `meaning`, a sentence for a reader who has not met it before."""
 
     meaning: str
 

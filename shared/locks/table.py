@@ -40,7 +40,7 @@ class LockState(NamedTuple):
 
 
 class Claim:
-    """Somebody who holds a lock, or waits for it; the same as Want, to be changed."""
+    """A context that holds a lock, or waits for it: a Want that can be changed."""
 
     __slots__ = ("ctx", "fn", "mode")
 

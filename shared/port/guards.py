@@ -1,4 +1,4 @@
-"""Who may access a field: locks held, and structs that nobody else can reach yet.
+"""Who may access a field: locks held, and structs that no other context can reach yet.
 
 Looks at a heap (heap.py), the simulator's own or one that the race detector builds again from journals, so that both
 come to the same answer.

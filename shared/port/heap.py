@@ -1,7 +1,7 @@
 """The kernel's heap: a record for each struct, and the way back to how the heap was.
 
-The memory nodes keep one each (in the simulator all share one), and whoever rebuilds memory from journals keeps one of
-his own. A handle remembers its record (`Struct.rec`), so that an access needs no search; `home` tells whether that
+The memory nodes keep one each (in the simulator all share one), and code that rebuilds memory from journals keeps one
+of his own. A handle remembers its record (`Struct.rec`), so that an access needs no search; `home` tells whether that
 record is of this heap, and the generation whether the handle is still good.
 
 `keep` marks a state, `restore` returns to it: by undoing what was written since, so that this costs as much as has been
@@ -121,13 +121,13 @@ class Heap:
         return None if rec is None else rec.fields[slot - HEADER]
 
     def keep(self) -> None:
-        """The state as of now is what `restore` returns to."""
+        """Keep the present state for `restore`."""
         self.changed.clear()
         for rec in self.records.values():
             rec.kept, rec.touched, rec.owner = (rec.gen, rec.fields.copy()), False, None
 
     def restore(self) -> None:
-        """Back to the state of the last `keep`; nobody owns anything."""
+        """Back to the state of the last `keep`; no context owns a struct."""
         for id, rec in self.changed:
             rec.owner, rec.touched = None, False
             if rec.kept is None:

@@ -391,7 +391,7 @@ class Port(Lockdebug):
                     result = self.perform("word_write", frame, (offset, value, va, proc, gen))
                 else:
                     result = self.perform("word_read", frame, (offset, va, proc, gen))
-                if result is AGAIN:  # by what is left of this translation, whoever has the frame now
+                if result is AGAIN:  # by what is left of this translation; the frame may have another page now
                     tlb.entries[vpn][3] = ANY_GEN
                     continue
                 if not write:
@@ -400,7 +400,7 @@ class Port(Lockdebug):
                     self.accessed(proc, va, write, value, frame)
                 return True, value
             entry = self.perform("pmap_walk", pmap, (vpn, int(write), self.cur.cpu))
-            if entry is None:  # refused, and nobody stops for it: walk again
+            if entry is None:  # refused, and the run does not stop for it: walk again
                 continue
             if isinstance(entry, int):
                 return False, entry
@@ -417,7 +417,7 @@ class Port(Lockdebug):
 class _Here:
     """Where kernel code finds its port: `here.port`, while a port is installed.
 
-    Installations nest, and each thread has its own. The attribute is a plain one all the same, since every access of
+    Installations nest, and each thread has its own. The attribute is nevertheless a plain one, since every access of
     the kernel reads it: while several threads have ports, it holds an object that stands for all of these.
     """
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from shared.scenario.steps.step import Args
     from shared.wire.messages import KernelFinding
 
-#: in place of an access's result: it was refused, and nobody stops for that
+#: instead of an access's result: it was refused, and the run does not stop for that
 AGAIN = object()
 
 #: errors of Python that stand for what a kernel in C meets at a wild pointer, index or number
@@ -44,9 +44,9 @@ class Reports(ABC):
         cur: the current context.
         dead: the run has ended; nothing is performed or recorded any more.
         finding: for which it has ended.
-        stale: processor -> the first use after free there that nobody stopped for.
-        passed: processor -> the first finding there that a detector made and nobody stopped for, in words. Each has its
-            own, since a processor on a host of its own knows no other's.
+        stale: processor -> the first use after free there for which the run did not stop.
+        passed: processor -> the first finding of a detector there for which the run did not stop, in words. Each has
+            its own, since a processor on a host of its own knows no other's.
         sites: erratum -> how often its place in the code was reached.
     """
 
@@ -103,7 +103,7 @@ class Reports(ABC):
     def _seen(
         self, kind: str, text: str, subject: str = "", function: str = "", story: tuple[str, ...] = ()
     ) -> Finding:
-        """A finding of the current context, as of now."""
+        """A finding of the current context in its present state."""
         ctx = self.cur
         return Finding(
             kind,
@@ -117,7 +117,8 @@ class Reports(ABC):
         )
 
     def refused(self, refusal: KernelFinding, code: str, target: int, args: tuple[Any, ...]) -> Any:
-        """Report an operation that a node has refused. If nobody stops for that, return what the hardware would have.
+        """Report an operation that a node has refused. If the run does not stop for that, return what the hardware
+        would have.
 
         The operation is repeated with a scheduling point of its own, since others may come in between; an access by way
         of a translation by who makes it (AGAIN), since an interrupt may have flushed the translation by then.

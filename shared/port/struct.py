@@ -330,7 +330,7 @@ class Struct:
         """Number the locks and fields of a kind of struct, and make it known.
 
         Args:
-            kind, name: its number and its name, which nobody else has.
+            kind, name: its number and its name, which no other kind has.
             element: marking of its elements, if it is an array.
             members: its locks and fields by their names, those of the struct that it begins as behind its own.
             types: what they are declared to hold.
@@ -459,7 +459,7 @@ def peek_of(field: FieldBase) -> FieldBase:
 
 @lru_cache(1 << 15)
 def parse_handle(text: str) -> Any:
-    """The handle that a record calls `anon:5#2`; None if that is no handle."""
+    """The handle that a record calls `anon:5#2`; None if the text is not a handle."""
     kind, _, rest = text.partition(":")
     index, _, gen = rest.partition("#")
     if kind not in KIND_NAMES or not index.isdecimal() or not (gen.isdecimal() or gen == "*"):

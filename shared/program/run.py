@@ -63,7 +63,7 @@ def run_program(lwp: Lwp, procs: Mapping[str, Proc]) -> None:
 
 
 def _syscall(step: Step, call: Call) -> int | str:
-    """Perform a step in the kernel: on a machine with the big lock, with that held but for sleeps."""
+    """Perform a step in the kernel: on a machine with the big lock, with that held except in sleeps."""
     here.port.kernel_proc_lock("syscall")
     result = step.args.perform(call)
     here.port.kernel_proc_unlock()

@@ -205,7 +205,7 @@ class _Loader(Reading):
         return True
 
     def complain(self) -> None:
-        """Raise what was taken note of, if anything was, but for what another mistake has caused."""
+        """Raise the mistakes that were noted, if any, without those that another mistake has caused."""
         whole = {"setup", "programs"} <= self.root.items().keys() and ANY_NAME not in self.lost
         told = [
             wrong
@@ -383,7 +383,7 @@ class _Loader(Reading):
         self.each(value.elements(), read)
 
     def resolve(self, thread: Thread) -> None:
-        """The second pass over one program, but for what a session has added."""
+        """The second pass over one program, without the steps that a session has added."""
         thread.scope = dict(thread.proc.regions)
         for sibling in thread.proc.threads:
             if sibling is not thread:

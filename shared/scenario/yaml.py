@@ -254,7 +254,8 @@ def parse(text: str, file: str) -> Value:
     Args:
         file: its name, for messages.
 
-    Raises: UserMistake - it is no document of this dialect; says where, of each mistake unless it is not even YAML.
+    Raises: UserMistake - the text is not a document of this dialect; says where, of each mistake unless it is not even
+    YAML.
     """
     if len(text) > MAX_BYTES or len(text.encode("utf-8", "replace")) > MAX_BYTES:
         raise UserMistake(f"longer than {MAX_BYTES // 1024} KiB", file=file)

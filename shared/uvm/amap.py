@@ -293,7 +293,7 @@ def amap_unadd(aref: Aref, offset: int) -> None:
 def amap_copy(map: VmMap, entry: VmMapEntry) -> None:
     """Clear the "needs copy" of a map entry: give it an amap of its own.
 
-    An entry without an amap gets an empty one; an amap to which nobody else
+    An entry without an amap gets an empty one; an amap to which no other entry
     refers is taken over; any other is copied, each anon gaining a reference.
 
     Locks:   entry map(w) or a map that no other thread knows yet; the entry's amap unlocked. Returns: same.

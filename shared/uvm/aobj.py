@@ -221,7 +221,7 @@ def uao_get(
     Locks:   entry the object. Returns: same with PGO_LOCKED, else nothing.
     Sleeps:  without PGO_LOCKED: busy page ("uao_get"), swap read, uvm_wait ("uao_getpage").
     Returns: (0, pages); (EBUSY, pages): PGO_LOCKED, and `center` is not among them; (EIO of the read; EAGAIN of the
-             read, or nobody else refers to the object any more; with PGO_SWAPOFF ENOMEM; []).
+             read, or the object has no other reference; with PGO_SWAPOFF ENOMEM; []).
     Source:  uvm_aobj.c.   Differs: a page that was released during a failed read goes by way of uao_releasepg();
              after a transient error the slot is kept. Refers to the object while it sleeps, see get_busy().
     """

@@ -129,7 +129,7 @@ def uvm_fault_rewire(map: VmMap, entry: VmMapEntry) -> None:
 
 
 def _other_io(map: VmMap, bp: PhysBuf | None) -> list[tuple[int, int]]:
-    """The ranges of a map's memory that devices are at work on, but for this I/O. Locks: map(r) at least."""
+    """The ranges of a map's memory that devices are at work on, without this I/O. Locks: map(r) at least."""
     ranges: list[tuple[int, int]] = []
     if map.physio is None:
         return ranges

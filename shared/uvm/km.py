@@ -199,7 +199,7 @@ def uvm_km_kmemalloc(map: VmMap, uobj: UvmObject, size: int, flags: int) -> int:
     entry.offset = km_offset(kva)
     vm_map_unlock(map)
 
-    # Nobody but us knows of these addresses yet.
+    # No other context knows of these addresses yet.
     va = kva
     while va < kva + size:
         uobj.vmobjlock.lock()

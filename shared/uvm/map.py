@@ -321,8 +321,8 @@ def uvm_map_inherit(map: VmMap, start: int, end: int, new_inheritance: int) -> i
 def uvm_map_protect(map: VmMap, start: int, end: int, new_prot: int) -> int:
     """Change the protection of a range; holes in it are passed over.
 
-    Translations are only ever narrowed here: what is allowed from now on, the next fault enters. But for wired entries:
-    locked memory takes no fault.
+    Translations are only ever narrowed here: what is allowed from now on, the next fault enters. Except for wired
+    entries: locked memory takes no fault.
 
     Locks:   entry map unlocked. Returns: same.
     Sleeps:  for the map.
@@ -374,7 +374,7 @@ def uvm_map_advice(map: VmMap, start: int, end: int, new_advice: int) -> int:
 def uvm_map_clean(map: VmMap, start: int, end: int, flags: int) -> int:
     """Write a range to its files (PGO_CLEANIT), deactivate its pages (PGO_DEACTIVATE), or free them (PGO_FREE).
 
-    Wired pages stay as they are. Of anonymous memory, pages are freed only if nobody else has it, and only if they
+    Wired pages stay as they are. Of anonymous memory, pages are freed only if no other map has it, and only if they
     need not be written (PGO_FREE alone); else they are deactivated. A file's pages are always written before
     they are freed: a process must not see the file's former contents there.
 

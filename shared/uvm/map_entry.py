@@ -129,7 +129,7 @@ _COPIED = (
 def uvm_mapent_alloc(map: VmMap) -> VmMapEntry:
     """A new entry, to be filled and linked into `map`.
 
-    An interrupt-safe map gets one of those made at boot, as to allocate memory takes such a map itself.
+    An interrupt-safe map gets one of those made at boot, since allocating memory takes such a map itself.
 
     Locks:   takes kentry_lock, at splimp, if the map is interrupt-safe.
     Source:  uvm_map.c.

@@ -72,8 +72,8 @@ def uvmspace_fork(vm1: Vmspace) -> Vmspace:
     NONE: nothing. SHARE: both entries refer to one amap, from now on AMAP_SHARED.
     COPY: copy on write. It is put off (both sides "need copy", the parent is
     write-protected) unless the parent's amap is shared, when the parent must keep it,
-    or the parent is wired and must not fault. What is wired is copied at once, whoever of
-    those who share it has wired it.
+    or the parent is wired and must not fault. What is wired is copied at once, whichever of
+    the processes that share it has wired it.
 
     Locks:   entry parent's map unlocked. Returns: same. The child's map needs no lock: no other thread knows it yet.
     Sleeps:  for the map, and for device I/O to it; in amap_cow_now(), with the map locked.

@@ -74,8 +74,9 @@ def dispose_of_slots(slot: int, npages: int, transient: bool) -> None:
 def uvm_pager_cleaning(pg: Page) -> None:
     """Get a page of a file, which is BUSY, ready to be written: it is modified again if it is written to from now on.
 
-    Nobody writes to it by a mapping that is not wired until the I/O is done. One that is wired stays as it is, since
-    locked memory takes no fault; if it is written through, that has set the modified attribute when the I/O is over.
+    No process writes to it by a mapping that is not wired until the I/O is done. One that is wired stays as it is,
+    since locked memory takes no fault; if it is written through, that has set the modified attribute when the I/O is
+    over.
 
     Locks:   the page's owner.
     Source:  genfs_putpages() of 2001-09, which clears the attribute before the I/O, and write-protects nothing.

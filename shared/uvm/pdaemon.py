@@ -267,7 +267,7 @@ def uvmpd_scan_inactive(pglst: PageQueue, sweep: Sweep) -> bool:
     Source:  uvm_pdaemon.c; order of unmapping and of the question for modification as of January 2001.
     Differs: reads `free` without its lock, as later versions did; ends if the I/O could not be started. A page's old
              swap slot is freed, and stays in its anon or aobj until the new one takes its place; UVM sets it to 0 at
-             once. Nobody can see that, as the page's owner is locked.
+             once. No context can see that, as the page's owner is locked.
     """
     met = False
     dirtyreacts = 0

@@ -114,7 +114,7 @@ def get_busy(uobj: UvmObject, at: int, name: str, flags: int) -> tuple[int, Page
 
     Locks:   the object, which is unlocked meanwhile. If there is no page, it is unlocked, and may be gone.
     Sleeps:  busy page, uvm_wait; as pgo_detach, if ours was the last reference.
-    Returns: (0, the page, is it new?), (EAGAIN, None, False): nobody else refers to the object any more; look at the
+    Returns: (0, the page, is it new?), (EAGAIN, None, False): the object has no other reference; look at the
              map again; (ENOMEM, None, False): PGO_SWAPOFF, and waiting for memory is of no use.
     Differs: UVM held no reference.
     """

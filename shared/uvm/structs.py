@@ -76,9 +76,9 @@ class Page(Struct, kind=1):
     """struct vm_page: one per frame, type-stable; index = frame number.
 
     Identities: free (PQ_FREE, on page_free) - anon's (uanon, PQ_ANON) - object's
-    (uobject, maybe uanon as borrower) - nobody's (neither uobject nor PQ_ANON): its
+    (uobject, maybe uanon as borrower) - without an owner (neither uobject nor PQ_ANON): its
     owner let go of it while it was on loan, and the last borrower frees it, or the
-    anon that borrowed it (uanon) adopts it. PG_BUSY means in transit: whoever set it
+    anon that borrowed it (uanon) adopts it. PG_BUSY means in transit: the thread that set it
     may use the page without the owner's lock.
 
     loan_count: loans to the kernel, each of which also wires the page, and the one to

@@ -19,7 +19,7 @@ it. Every write of a flush is synchronous, as all I/O of vnodes was in early 200
 
 Left out: the unified buffer cache of November 2000 (getpages, putpages, ubc_uiomove);
 a file system (a file has consecutive blocks of the disk, from its beginning to its
-largest size) and with it uvn_attach's wait for attributes, and the vnode's lock but for changes of size;
+largest size) and with it uvn_attach's wait for attributes, and the vnode's lock except for changes of size;
 vnodes that are recycled (uvm_vnp_terminate) and synced (uvm_vnp_sync).
 Source: uvm_vnode.c of early 2000; vn_rdwr() of vfs_vnops.c.
 """
@@ -129,7 +129,7 @@ def uvn_reference(uobj: UvmObject) -> None:
 
 @kernel(exit="same")
 def uvn_detach(uobj: UvmObject) -> None:
-    """Drop a reference; what comes of the pages after the last one is said in the header.
+    """Drop a reference; the header says what becomes of the pages after the last reference.
 
     Locks:   entry the object unlocked. Returns: same.
     Sleeps:  as uvn_flush().
@@ -156,8 +156,8 @@ def uvn_detach(uobj: UvmObject) -> None:
 def _dead(vp: Vnode) -> None:
     """The object's life is over; the next may begin. Locks: the object.
 
-    Who waits for I/O may have no reference (uvm_vnp_setsize), and the I/O whose end this is is still counted: IOSYNC
-    stays.
+    A thread that waits for I/O may have no reference (uvm_vnp_setsize), and the I/O whose end this is is still counted:
+    IOSYNC stays.
     """
     flags = vp.u_flags
     if flags & UVM_VNODE_WANTED:
@@ -384,9 +384,9 @@ def uvn_flush(uobj: UvmObject, start: int, stop: int, flags: int) -> bool:
     Source:  uvm_vnode.c.   Differs: goes by offsets; what can not be written is not thrown away; deactivated pages keep
              their mappings, as of January 2001; leaves busy pages where they are, and does not free wired ones; looks
              again at pages that were busy, when it has waited, since others' I/O may have failed; a busy page that has
-             to be written before it is freed stays (UVM had it freed by who has it; what was written to it was lost),
-             as does a page that a device, or somebody who had it wired, has written to during the I/O; a page that is
-             to be freed by who has it busy is unmapped at once.
+             to be written before it is freed stays (UVM had it freed by the thread that has it; what was written to it
+             was lost), as does a page that a device, or a process that had it wired, has written to during the I/O; a
+             page that is to be freed by the thread that has it busy is unmapped at once.
     """
     vp: Vnode = uobj.pager
     offsets: Sequence[int] = range(start, stop, here.port.page_size)
@@ -470,7 +470,7 @@ def _is_dirty(pg: Page, pgflags: int, unmap: bool) -> bool:
     """Must a page that is not BUSY be written? Locks: its object.
 
     Args:
-        unmap: it is going to be freed if not: then nobody may write to it after we have asked.
+        unmap: it is going to be freed if not: then no process may write to it after we have asked.
     """
     if not pgflags & PG_CLEAN:
         return True

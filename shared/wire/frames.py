@@ -53,7 +53,7 @@ class Answer(NamedTuple):
         done: so many of them, from the first on, have reached their nodes. If that is not all, the last of these was
             refused or held back; those behind it have not been looked at.
         reply: to the last of these.
-        loaded: results of the loads but for the last request, if structs are lent.
+        loaded: results of the loads, without that of the last request, if structs are lent.
         lent: a struct.
     """
 
