@@ -300,7 +300,7 @@ def explore(program: Program, strategy: Strategy | None = None, executions: int 
 
 
 def replay(program: Program, token: str) -> Report:
-    """Repeat the execution that a token tells of.
+    """Repeat the execution of a token.
 
     Raises: UserMistake - the token is of another program, or of other source; Diverged.
     """

@@ -28,7 +28,7 @@ class Source:
     """A scenario and where it came from.
 
     Attributes:
-        path: its file, if the user named one; None: one that comes with uvmp.
+        path: its file, if the user named one; None: the scenario comes with uvmp.
     """
 
     scenario: Scenario

@@ -67,7 +67,7 @@ def examine(with_ray: bool = False, watch: Watch | None = None, address: str | N
 
     Args:
         with_ray: also start a Ray of our own, which takes seconds.
-        address: of a Ray cluster whose hosts are to be compared with this one.
+        address: of a Ray cluster whose hosts are to be compared with this computer.
     """
     yield _python()
     yield Check("form", "ok", f"{FORM.name}: {FORM.why}")
@@ -243,7 +243,7 @@ def _ray(watch: Watch | None) -> Check:
 
 
 def _cluster(address: str) -> Iterator[Check]:
-    """Does a Ray cluster let us in, and is every host of it like this one?"""
+    """Does a Ray cluster let us in, and is every host of it like this computer?"""
     from cluster.cli.live import check_address
     from cluster.live.actors import ray_session
     from cluster.live.hosts import Hosts, survey

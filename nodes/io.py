@@ -84,7 +84,7 @@ class IoNode(Node, ABC):
 
     @abstractmethod
     def _order(self, request: Request) -> list[object]:
-        """What the context is told of a request that it begins, behind its number; the error last."""
+        """What the context learns about a request that it begins, behind its number; the error last."""
 
     def _queue(self, request: Request) -> None:
         self.queue.append(request)

@@ -65,7 +65,7 @@ class Memory(Node):
         return rec
 
     def _who_ended(self, obj: Struct) -> str:
-        """Who ended the life in which the handle was made; of one that is good for any life, the last one."""
+        """Who ended the life in which the handle was made; of a handle that is good for any life, the last life."""
         lives = self.ended.get(obj.id, {})
         last = next(reversed(lives.values()), None) if obj.gen == ANY_GEN else lives.get(obj.gen)
         if last is None:
@@ -111,7 +111,7 @@ class Memory(Node):
     # (the process is for the record: the memory oracle asks for it)
 
     def _translated(self, what: str, frame: int, gen: int) -> None:
-        """Is the frame's page still the one that the translation was made for?"""
+        """Is the frame's page still that for which the translation was made?"""
         page = Page(Page.at(frame).id, gen)
         rec = self.heap.get(page.id)
         if rec is None or rec.lives(page):

@@ -245,7 +245,7 @@ class Mmu(Node):
     # -- inside --------------------------------------------------------------
 
     def _written_too_early(self, pmap: int, vpn: int, frame: int, cpu: str) -> None:
-        """A CPU is about to write to a page that took another's place; may others still read that one?
+        """A CPU is about to write to a page that took another's place; may others still read the other page?
 
         Reported once: if the detector is off, the CPU walks again.
         """

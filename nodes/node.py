@@ -1,6 +1,6 @@
 """What every node is: a state machine that admits operations one by one.
 
-A node never blocks, never reads a clock and never throws dice. A request it
+A node never blocks, never reads a clock and never draws a random number. A request it
 cannot grant it answers with WAIT; what a request causes elsewhere it leaves in
 `out`, for the engine to deliver.
 """
@@ -17,7 +17,7 @@ from shared.wire.tables import tables
 
 
 def _seam(node: type[Node], name: str) -> Callable[[Function], Function]:
-    """Puts another method in place of a node's own."""
+    """Replaces a method of a node."""
 
     def put(other: Function) -> Function:
         before: Function = vars(node)[name]

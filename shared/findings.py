@@ -90,7 +90,7 @@ class Finding:
         function: the kernel function named by the finding (for a lock that is
             never released, the function that took it).
         subject: the object named, as `anon:5`.
-        detector: which detector saw it; the one that FINDINGS names, unless a file says otherwise.
+        detector: which detector saw it; that which FINDINGS names, unless a file says otherwise.
         stack: kernel functions of `context`, outermost first.
         held: locks of `context`, as `{"lock", "mode", "since"}`.
         story: further sentences (a wait-for cycle, the other side of a race).
@@ -116,7 +116,7 @@ class Finding:
 
     @classmethod
     def from_file(cls, data: Mapping[str, object]) -> Finding:
-        """What a file tells of a finding, every field of its type; a kind may be one of a later version."""
+        """The finding in a file, every field of its type; a kind may be one of a later version."""
         texts = {key: str(data.get(key, "")) for key in ("kind", "text", "context", "function", "subject", "detector")}
         texts["detector"] = texts["detector"] or ("" if texts["kind"] in FINDINGS else "unknown")
         values = {key: data.get(key) for key in ("stack", "held", "story")}

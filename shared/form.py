@@ -95,7 +95,7 @@ class Finder:
         folder: where it is.
 
     Attributes:
-        depth: modules that are being loaded, each by the one before.
+        depth: modules that are being loaded, each by the module before.
         left: modules whose abstract classes have no cache of their own.
     """
 

@@ -33,7 +33,7 @@ from shared.errors import UserMistake
 Function = Callable[..., Any]
 F = TypeVar("F", bound=Function)
 
-#: name of what can be replaced -> puts another function in its place, and returns the one that was there
+#: name of what can be replaced -> puts another function in its place, and returns the previous function
 SEAMS: dict[str, Callable[[Function], Function]] = {}
 
 
@@ -43,7 +43,7 @@ class Seam:
     Attributes:
         own: the function that belongs there.
         stands: the function that is there.
-        replaced: it is another one.
+        replaced: it is another function.
     """
 
     __slots__ = ("own", "replaced", "stands")
@@ -53,7 +53,7 @@ class Seam:
         self.replaced = False
 
     def put(self, other: Function) -> Function:
-        """Put another function there. Returns: the one that was there."""
+        """Put another function there. Returns: the previous function."""
         before, self.stands = self.stands, other
         self.replaced = other is not self.own
         return before
@@ -91,7 +91,7 @@ class Patch:
 
 
 class _Here:
-    """The patch that is being read, and the one that is applied, in this process."""
+    """The patch that is being read, and the patch that is applied, in this process."""
 
     reading: Patch | None = None
     applied: Patch | None = None
@@ -109,7 +109,7 @@ def current() -> Patch | None:
 
 
 def replaces(name: str) -> Callable[[F], F]:
-    """Put the decorated function in place of the kernel function or node operation `name`.
+    """Replace the kernel function or node operation `name` by the decorated function.
 
     Raises: UserMistake - there is no such function, it takes other arguments, or it is replaced twice.
     """

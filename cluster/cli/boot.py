@@ -62,9 +62,9 @@ class BootOptions(Options):
 def command(asked: BootOptions) -> int:
     """Start a machine that stays, stopped before its first operation, in a process of its own.
 
-    `uvmp attach` lets it go on, looks at it and gives it further steps. The machine is one of engine sim (a machine of
-    real processes cannot be attached to). The session's folder has its socket, the token that a client must know, and
-    in run/ the journals, which `uvmp replay` repeats when the session has ended. A session has at most 200,000
+    `uvmp attach` lets it continue, looks at it and gives it further steps. The machine is one of engine sim (a machine
+    of real processes cannot be attached to). The session's folder has its socket, the token that a client must know,
+    and in run/ the journals, which `uvmp replay` repeats when the session has ended. A session has at most 200,000
     operations unless --operations or the scenario says otherwise.
     """
     from cluster.session.folder import make

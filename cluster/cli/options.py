@@ -80,7 +80,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
 
 
 def asks(kind: type[Asked]) -> Callable[[Callable[[Asked], int]], Callable[..., int]]:
-    """Let click call a command with one object of this kind, in place of an argument for each option."""
+    """Let click call a command with one object of this kind, instead of an argument for each option."""
 
     def wrap(command: Callable[[Asked], int]) -> Callable[..., int]:
         @functools.wraps(command)
@@ -269,7 +269,7 @@ def refuse_live_options(engine: str, asked: LiveOptions) -> None:
 
 
 def run_options(command: Command) -> Command:
-    """What is to come of a run: --out, --expect, and the `common` ones."""
+    """Options about the result of a run: --out, --expect, and those of `common`."""
     command = common(command)
     command = click.option(
         "--expect", is_flag=True, help="Exit with 0 if the scenario's expectation holds, else with 1."
@@ -319,7 +319,7 @@ class Chosen:
     options: tuple[str, ...] = ()
 
     def replay_line(self, token: object) -> str:
-        """The one line that repeats a schedule."""
+        """The line that repeats a schedule."""
         return shlex.join(["uvmp", "replay", str(token), *self.options])
 
 

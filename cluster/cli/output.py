@@ -290,7 +290,7 @@ class Progress:
             self.output.note(f"explored {done} of {self.total} schedules, {rate} per second, {left} left{also}")
 
     def _left(self, done: int, seconds: float) -> str:
-        """How long it goes on like this, at most."""
+        """How long the search still takes at this speed, at most."""
         if not done:
             return "-"
         left = (self.total - done) * seconds / done

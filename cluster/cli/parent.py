@@ -1,7 +1,7 @@
 """The parent of a command that uses Ray: it survives the driver, and then it gives the verdict.
 
 Ray's core ends its process with exit code 1, often without a word, when Ray's control store (GCS) or its node process
-(raylet) has died, or when this computer is no node of the cluster. Therefore a command forks before it starts Ray:
+(raylet) has died, or when this computer does not belong to the cluster. Therefore a command forks before it starts Ray:
 
     parent   waits  <--- processes, folders, exit code (a pipe, lines of JSON) ---  child: the driver, Ray's core
                     ---- SIGTERM: for a signal of the user, a dead process of Ray ---->
@@ -232,7 +232,7 @@ class Driver:
                 os.kill(self.pid, signal.SIGTERM)
 
     def _pass_on(self) -> None:
-        """All signals of the user mean the same, and SIGTERM is the one that a child may get twice."""
+        """All signals of the user mean the same, and a child may get SIGTERM twice."""
         if self.pass_on is not None and monotonic() > self.pass_on and not self.ending:
             self.pass_on = None
             os.kill(self.pid, signal.SIGTERM)

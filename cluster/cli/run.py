@@ -51,7 +51,7 @@ class RunOptions(LiveOptions):
     """What `uvmp run` is asked for.
 
     Attributes:
-        resume: the folder of a run to continue, in place of a scenario.
+        resume: the folder of a run to continue, instead of a scenario.
     """
 
     scenario: str | None

@@ -36,7 +36,7 @@ class Schedule:
     Attributes:
         digest: of the run in the folder; None for a token.
         finding: as the folder has it, if it is `recorded`.
-        cut: the run in the folder was ended while contexts could go on.
+        cut: the run in the folder was ended while contexts could continue.
     """
 
     chosen: Chosen
@@ -58,7 +58,7 @@ class Schedule:
         return replay_journals(self.chosen.scenario, self.journals, self.cut)
 
     def unlike(self, replayed: Finding | None) -> str | None:
-        """How the finding of the replay differs from the one that the folder has, in words; None if it does not."""
+        """How the finding of the replay differs from that of the folder, in words; None if it does not."""
         if not self.recorded:
             return None
         here, there = (None if replayed is None else replayed.as_dict()), self.finding

@@ -182,7 +182,7 @@ def _compile(command: list[str], files: list[Path], include: list[str], folder: 
     part = library(folder).with_suffix(".part")
     shared = ["-bundle", "-undefined", "dynamic_lookup"] if sys.platform == "darwin" else ["-shared"]
     _run([*command, *shared, *map(str, wanted.values()), "-o", str(part)])
-    part.replace(library(folder))  # a process that has the old one goes on with it
+    part.replace(library(folder))  # a process that has the old one continues with it
     for old in set(objects.iterdir()) - set(wanted.values()):
         old.unlink()
     return len(missing)

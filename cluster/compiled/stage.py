@@ -138,7 +138,7 @@ class Edits:
         return " ".join(self.bytes[first:last].decode().split())
 
     def replace(self, node: ast.stmt | ast.expr, text: str) -> None:
-        """Put a text in place of a node, and keep the number of its lines."""
+        """Replace a node by a text, and keep the number of its lines."""
         first, last = self.span(node)
         lines = self.bytes[first:last].count(b"\n") - text.count("\n")
         self.changes.append((first, last, text + " \\\n" * lines if lines > 0 else text))
@@ -236,7 +236,7 @@ class Stage:
     # -- structs -------------------------------------------------------------------
 
     def _struct(self, edits: Edits, node: ast.ClassDef) -> None:
-        """Accessors in place of a struct's declarations, and what its class keywords say said by a call."""
+        """Accessors instead of a struct's declarations, and what its class keywords say said by a call."""
         name = node.name
         base = next(parent.id for parent in node.bases if isinstance(parent, ast.Name) and parent.id in self.structs)
         if base in self.arrays:

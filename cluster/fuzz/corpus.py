@@ -6,7 +6,7 @@
 
 The log is only appended to, by one process at a time, and a program's line is written when everything else of it is
 there. So a process can be killed at any moment: an unfinished line at the end is cut off, and that program is run
-again. All that the fuzzer knows follows from the log, so that it goes on as if it had not been stopped.
+again. All that the fuzzer knows follows from the log, so that it continues as if it had not been stopped.
 
 Left out: running programs (hunt.py).
 """
@@ -38,7 +38,7 @@ NAME = 16
 
 @dataclass(frozen=True)
 class About:
-    """What decides which programs a corpus has: two with equal ones, and equally many programs, are equal.
+    """What decides which programs a corpus has: two corpora with equal values, and equally many programs, are equal.
 
     Attributes:
         seed: of the programs.
@@ -417,7 +417,7 @@ class Import(NamedTuple):
 
 
 def programs_of(folder: Path) -> Iterator[Import | str]:
-    """The members and the findings of another corpus; a remark in place of what is damaged.
+    """The members and the findings of another corpus; a remark instead of what is damaged.
 
     Raises: UserMistake - the folder is not a corpus.
     """

@@ -106,7 +106,7 @@ class Maker(Steps):
         return machine
 
     def sickness(self) -> Keys:
-        """A swap device that is slow, or cannot write or may not: nothing is lost by that; or one that cannot read."""
+        """A swap device that is slow, or that may not write (nothing is lost by that), or that cannot read."""
         random = self.random
         sick: Keys = {}
         if random.random() < 0.3:

@@ -3,7 +3,7 @@
 Program number n of a seed is always the same one if those before it are: some programs are made from members of the
 corpus, which have shown something new (observe.py), the others are fresh; the more new things either kind has shown of
 late, the more often it is taken. So a seed and a number of programs decide
-what the corpus has; a limit of time only ends the hunt sooner, and a hunt that goes on later comes to the same.
+what the corpus has; a limit of time only ends the hunt sooner, and a hunt that is continued later has the same result.
 
 A program that shows something new is run under more schedules, as long as these show something new.
 """
@@ -89,11 +89,11 @@ class Order:
 
 @dataclass
 class Hunt:
-    """What came of it.
+    """The result of a hunt.
 
     Attributes:
         programs: that this hunt has run. findings: those that it has written.
-        program, failure: the last one that failed, cut down if it was written.
+        program, failure: the last program that failed, cut down if it was written.
         seconds: of processor time.
         reached: erratum switched on -> programs of this hunt that came to its site.
         doing: what it is at, besides running programs.
@@ -128,7 +128,7 @@ Progress = Callable[[Hunt], None]
 def hunt(order: Order, progress: Progress | None = None) -> Hunt:
     """Run programs; a KeyboardInterrupt ends that after the last whole program.
 
-    Raises: UserMistake - the folder, or one that is to be merged, is of no use.
+    Raises: UserMistake - the folder, or a folder that is to be merged, cannot be used.
     """
     corpus = Corpus(order.about, order.out)
     if order.out is not None:
@@ -195,7 +195,8 @@ def _next(order: Order, corpus: Corpus) -> Task:
 
 
 def _share_of_mutants(corpus: Corpus) -> float:
-    """How often a program is made from members, by what such programs and fresh ones have shown lately for their cost.
+    """How often a program is made from members, by what such programs and fresh programs have shown lately for their
+    cost.
 
     The cost of a program is the number of steps that its executions had.
     """

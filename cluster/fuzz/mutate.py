@@ -1,4 +1,4 @@
-"""Changes a program a little: the next one of the fuzzer, made from one that has shown something new.
+"""Changes a program a little: makes the fuzzer's next program from a program that has shown something new.
 
 A change draws new steps, leaves steps out, moves them, draws a step's range or arguments anew, takes steps of a second
 program over, or adds, removes or moves a thread; or it changes the machine. The result is tidied, and keeps the
@@ -33,7 +33,7 @@ class StepEditor(Maker):
 
     Args:
         program: to be changed; stays as it is.
-        donor: another one, of which steps may be taken over.
+        donor: another program, of which steps may be taken over.
     """
 
     def __init__(self, random: Random, program: Program, donor: Program):
@@ -67,7 +67,7 @@ class StepEditor(Maker):
                     self.children += 1
 
     def _declared(self, step: Step) -> None:
-        """Names that exist, so that new ones are others."""
+        """Names that exist: a new name must be another."""
         for key in ("as", "into"):
             named = _NUMBERED.fullmatch(str(step.args.get(key, "")))
             if named is not None:
@@ -80,7 +80,7 @@ class StepEditor(Maker):
     # -- steps -------------------------------------------------------------------------
 
     def body(self) -> Body:
-        """One that is not the hog's."""
+        """A process other than the hog's."""
         bodies = [body for body in self.bodies if body.thread != "B"]
         return self.random.choice(bodies)
 
@@ -227,7 +227,7 @@ class Editor(StepEditor):
         return self.program.put(body, (*body.steps[:at], *new, *body.steps[at:]))
 
     def adopted(self, steps: tuple[Step, ...], space: Space, names: dict[str, str]) -> tuple[Step, ...]:
-        """Steps with other names: new ones for what they make, and for the rest those of this program.
+        """Steps with other names: new names for what they make, and for the rest those of this program.
 
         Args:
             names: old name -> new name, so far.
@@ -293,7 +293,7 @@ class Editor(StepEditor):
         return True
 
     def splice(self) -> Program:
-        """A process of the other program beside those of this one, with what it needs of files and segments."""
+        """A process of the other program beside those of this program, with what it needs of files and segments."""
         random, donor = self.random, self.donor
         names = [step.args["as"] for step in donor.setup if step.op == "process" and step.args["as"] != "B"]
         process = random.choice(names)
@@ -329,7 +329,7 @@ class Editor(StepEditor):
     # -- threads -------------------------------------------------------------------------
 
     def another_thread(self) -> Program:
-        """One that does at the same time what a thread of the process does, or a part of it."""
+        """A thread that does at the same time what a thread of the process does, or a part of it."""
         random, program = self.random, self.program
         thread = random.choice([name for name in program.threads if name != "B"])
         if len(program.threads) > 5:
@@ -474,7 +474,7 @@ def _variables(steps: tuple[Step, ...]) -> list[tuple[str, int]]:
 
 
 def mutate(program: Program, donor: Program, random: Random) -> Program | None:
-    """Another program like this one, which keeps the rules and is a scenario.
+    """Another program like the given program, which keeps the rules and is a scenario.
 
     Args:
         donor: another program, of which steps may be taken over.

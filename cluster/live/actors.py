@@ -10,7 +10,7 @@ Three defaults of Ray are changed while it starts. Ray would exit at once on
 SIGTERM; the command keeps its own handler. Ray's processes would be in our
 process group, where a signal to the group (Ctrl-C, timeout(1)) ends them too
 early; they get their own group. If we are killed, they still end. Ray would
-replace a loopback address by another one of this computer, and then listen on
+replace a loopback address by another address of this computer, and then listen on
 all network interfaces.
 """
 
@@ -399,7 +399,7 @@ class Actors:
                         self.ray.kill(alive.pop(name))
 
     def dead(self) -> list[str]:
-        """The actors that have died; one that is silent is killed, and is one of them."""
+        """The actors that have died; a silent actor is killed, and belongs to them."""
         dead = []
         for name, handle in self.handles.items():
             with contextlib.suppress(Infrastructure):

@@ -60,7 +60,7 @@ def places(groups: Sequence[Sequence[str]], hosts: Sequence[RayHost], wanted: Ma
 
     Args:
         groups: of nodes that share an actor.
-        hosts: as `hosts_of` gives them; the servers go to the first one that is meant for work.
+        hosts: as `hosts_of` gives them; the servers go to the first host that is meant for work.
         wanted: node -> name, address or id of the host where its actor must be.
 
     Raises: UserMistake - of what is wanted; Infrastructure - there is no host.

@@ -55,7 +55,7 @@ STALL_S = 20.0
 
 
 class Beginning(NamedTuple):
-    """The beginning of a run, a consistent part of its journals: to be followed, and to go on freely behind it."""
+    """The beginning of a run, a consistent part of its journals: to be followed, and to continue freely behind it."""
 
     journals: Journals
 
@@ -69,7 +69,7 @@ class Progress:
         run_limit_s: seconds that it may take.
 
     Attributes:
-        endless: it has ended because it went on and on.
+        endless: it has ended because it did not come to an end by itself.
         quiet: if the next poll is the same as the last, it is at rest.
     """
 
@@ -118,7 +118,7 @@ class LiveMachine:
     Args:
         place: node -> the host where its actor must be.
         transport: how the actors reach each other.
-        actors: those of another machine with the same nodes, in place of new ones.
+        actors: those of another machine with the same nodes, instead of new actors.
         watch: is told where files are.
 
     Attributes:
@@ -341,7 +341,7 @@ def _error(text: str) -> Exception:
 def schedule_of(follow: Journals | Beginning, scenario: Scenario) -> Schedule:
     """What every node and processor has to follow: admission orders, program orders and where kernel events came.
 
-    Behind a beginning each of them goes on freely.
+    Behind a beginning each of them continues freely.
     """
     journals = follow.journals if isinstance(follow, Beginning) else follow
     behind = [ANYBODY] if isinstance(follow, Beginning) else []

@@ -1,4 +1,4 @@
-"""Goes on with a live run in which an actor has died.
+"""Continues a live run in which an actor has died.
 
 All actors are halted, and those that have died are started anew: by us, since Ray could restart a process, and not what
 was in it. That is in the journals: all actors follow them up to their last consistent cut, and then run freely. So the

@@ -13,7 +13,7 @@ from time import sleep
 
 
 class Watch:
-    """Is told what a private Ray consists of; this one does nothing with it."""
+    """Is told what a private Ray consists of; the base class does nothing with it."""
 
     def born(self, name: str, pid: int) -> None:
         """A process has been started, without which Ray does not work."""

@@ -126,7 +126,7 @@ class Postmortem:
         schedule: the run's deviations from the default schedule, in words, if its token has them.
         steps: the interleaving: what was done to what the finding is about.
         steps_about: what that is; [] if they are simply the last steps.
-        about: the one object that was asked for, with its whole history, if one was.
+        about: the object that was asked for, with its whole history, if one was.
         waits: the wait-for graph, a sentence an edge, in the order of the chain.
         cycle: contexts that wait for each other in a ring.
         locks: those held or wanted at the end, and that of the finding's object.
@@ -506,7 +506,7 @@ def _steps(pm: Postmortem, machine: Machine, about: list[str], telling: list[Ope
         chooses = choice_of(step.record) > 0  # other data than by default: it may be what all else comes of
         if event == "finding" or about_it or chooses or (loaded is not None and loaded[0] in focus):
             chosen.add(step.at)
-    if pm.finding is not None and pm.finding.detector == "oracle":  # told of at the end, and seen before
+    if pm.finding is not None and pm.finding.detector == "oracle":  # reported at the end, and seen before
         named = {
             operation for operation in telling if operation in named_operations(pm.finding.story, machine.contexts)
         }
@@ -532,7 +532,7 @@ def _steps(pm: Postmortem, machine: Machine, about: list[str], telling: list[Ope
 
 
 def _raced(pm: Postmortem) -> str:
-    """The field that a data race is about, whose loads are half of the story; "" if the finding is another one."""
+    """The field that a data race is about, whose loads are half of the story; "" if the finding is of another kind."""
     match = _RACED.search(pm.finding.text) if pm.finding is not None and pm.finding.kind == "data-race" else None
     return "" if match is None else "[]" if match[1] == "an element" else match[1]
 

@@ -271,7 +271,7 @@ def _elements(array: str, key: str, machine: Machine) -> dict[str, str]:
 
 
 def related(name: str, machine: Machine, history: History) -> list[str]:
-    """The pages, anons and amaps that belonged to one of them at any time of the run, the last ones first."""
+    """The pages, anons and amaps that belonged to one of them at any time of the run, the last first."""
     kind = kind_of(name)
     names: list[str] = []
     if kind == "anon":
@@ -289,7 +289,7 @@ def related(name: str, machine: Machine, history: History) -> list[str]:
 
 
 def partners(name: str, machine: Machine, history: History) -> list[str]:
-    """Of an anon its pages, and of a page its anons: what either pointed to during the run, the last ones first."""
+    """Of an anon its pages, and of a page its anons: what either pointed to during the run, the last first."""
     pointer = {"anon": "an_page", "page": "uanon"}.get(kind_of(name))
     back = {"anon": "uanon", "page": "an_page"}.get(kind_of(name), "")
     other = "page" if pointer == "an_page" else "anon"

@@ -57,7 +57,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]{0,40}")
 _TEXTS = ("obj", "field", "lock", "chan", "fn", "wmesg", "mode", "op", "refused", "interrupted")
 _NUMBERS = ("slot", "gen", "frame", "source")
 #: detectors whose findings are met by a context, which records them; the others judge a whole run (lockorder both: a
-#: context meets a reversal of the stated order, and one that two CPUs make between them is seen afterwards)
+#: context meets a reversal of the stated order; a reversal that two CPUs make between them is seen afterwards)
 _RECORDED = ("kassert", "lockdebug")
 
 
@@ -102,8 +102,8 @@ class Run:
         """The finding, and where it is from: "journal", run.json, or "".
 
         What a context has recorded is believed, whatever run.json says. A finding about the whole run, as a deadlock,
-        is in no journal; nor is one that shared/detectors/race.py tells afterwards, which comes before whatever stopped
-        the run.
+        is in no journal; nor is a finding that shared/detectors/race.py makes afterwards, which comes before whatever
+        stopped the run.
         """
         told = self.run.get("finding") if self.run is not None else None
         recorded = _recorded(self.journals)
@@ -184,7 +184,7 @@ def load(path: str | Path) -> Run:
 
 
 def _runs_below(folder: Path) -> list[Path]:
-    """Folders of runs in this one, as `run --repeat --out` makes them, in the order of their numbers."""
+    """Folders of runs in this folder, as `run --repeat --out` makes them, in the order of their numbers."""
     folders = {path.parent for name in (SCENARIO, RUN) for path in folder.glob(f"*/{name}")}
     return sorted(folders, key=lambda folder: (len(folder.name), folder.name))
 

@@ -69,7 +69,7 @@ def _sameness(row: Line, at: int) -> object:
 
 
 def _round(keys: Sequence[object], at: int) -> tuple[int, int]:
-    """The length of the round that begins here, and how often it comes; of several the one that covers most rows."""
+    """The length of the round that begins here, and how often it comes; it is the round that covers most rows."""
     best = (1, 1)
     for size in range(1, min(LONGEST_ROUND, (len(keys) - at) // 2) + 1):
         if keys[at + size] != keys[at]:
@@ -88,7 +88,7 @@ def gap_row(rows: int, times: int = 0) -> Line:
 
 
 def choose(rows: Sequence[Line], limit: int) -> list[Line]:
-    """At most `limit` of the rows: those that explain, then the last ones; gaps say how many are missing."""
+    """At most `limit` of the rows: those that explain, then the last; gaps say how many are missing."""
     if len(rows) <= limit:
         return list(rows)
     telling = sorted((row.key, at) for at, row in enumerate(rows) if row.key >= 0)

@@ -47,8 +47,8 @@ class Step(NamedTuple):
     Attributes:
         at: place in the sequence, from 0.
         fn: the kernel function its context was in; "" is user mode.
-        caller: the function that had called that one.
-        frame: number of that call; the same for all that one call did.
+        caller: the function that had called that function.
+        frame: number of that call; the same for all that a single call did.
         old: for a store, the value before, if known.
         frames: those that it touched by way of addresses.
     """

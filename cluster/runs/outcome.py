@@ -33,11 +33,11 @@ class Outcome:
         skipped: deviations that were asked for and could not be taken.
         seconds: how long a live run took; None: the run was in `sim`.
         parity: a live run against `sim`; None: not compared.
-        token: of this very schedule, if it has one that fits a line.
+        token: of this very schedule, if a token of it fits a line.
         shortened: token of another, shorter schedule with the same finding; of a live run.
         folder: where the journals' files are, if they were kept.
         unkept: why the run could not be kept, though it should be.
-        cut: it was ended while contexts could go on, and is judged only by what it had performed.
+        cut: it was ended while contexts could continue, and is judged only by what it had performed.
     """
 
     finding: Finding | None

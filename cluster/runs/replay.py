@@ -37,7 +37,7 @@ def replay_journals(scenario: Scenario, journals: Journals, cut: bool = False) -
     """Run the operations of a live run's journals in an order they allow, recorded.
 
     Args:
-        cut: contexts may be able to go on behind the last one.
+        cut: contexts may be able to continue behind the last one.
 
     Raises: Diverged, LogIncomplete.
     """

@@ -8,7 +8,7 @@ on something else unnoticed; `check` catches a slip of the clipboard. The body
 is the list of deviations from the default schedule (shared/journal/deviation.py), each
 consumed once:
 
-    d BYTES     numbers of 7 bits a byte, the low ones first, bit 7 in all bytes but the last of a number: the length of
+    d BYTES     numbers of 7 bits a byte, the low bits first, bit 7 in all bytes but the last of a number: the length of
                 the names times two, plus 1 on the repaired kernel; the names (bytes), joined by "/", those of WORDS as
                 128 and a number; then for each deviation which kind it is of which contexts, the operation's number,
                 and of a choice of data the choice
@@ -133,7 +133,7 @@ def _pack(deviations: tuple[Deviation, ...], fixed: bool) -> str:
 
 
 def _number(value: int) -> bytes:
-    """A number, 7 bits a byte, the low ones first."""
+    """A number, 7 bits a byte, the low bits first."""
     data = b""
     while value > 127:
         data += bytes([value & 127 | 128])
@@ -249,7 +249,7 @@ def _own_version() -> str:
 
 
 def is_ours(version: str) -> bool:
-    """Does a schedule of that version of the kernel mean the same on this one?"""
+    """Does a schedule of that version of the kernel mean the same on this kernel?"""
     own = kernel_version()
     return version == own or version in SAME.get(own, ())
 

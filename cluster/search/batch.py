@@ -1,4 +1,4 @@
-"""The messages of a search by several processes: what is searched, a batch, and what came of it.
+"""The messages of a search by several processes: what is searched, a batch, and its result.
 
 The owner of the search tells each worker once what is searched (`Job`), and then sends batches: executions of
 strategies that choose at random (`Walks`). A worker answers with what came of each execution (`Ran`).

@@ -1,12 +1,13 @@
 """Every class of executions that a few preemptions, or a few delays, lead to: bound 0 first, then 1, 2 ...
 
-A *preemption* is a switch away from a context that could go on (Musuvathi and Qadeer, PLDI 2007); a *delay* passes over
-the context whose turn it is by default (Emmi, Qadeer, Rakamaric, POPL 2011). Most defects need one or two. Depth-first
+A *preemption* is a switch away from a context that could continue (Musuvathi and Qadeer, PLDI 2007); a *delay* passes
+over the context whose turn it is by default (Emmi, Qadeer, Rakamaric, POPL 2011). Most defects need one or two.
+Depth-first
 through all schedules within the bound, except those that show nothing new:
 
 - A place is left if the search has been at one of the same class before, with the same context running, and no less
   left of the bound. What can follow is the same (the happens-before cache of CHESS).
-- Who has been preempted goes on only when something that depends on its next event has happened. Otherwise the
+- Who has been preempted continues only when something that depends on its next event has happened. Otherwise the
   preemption could have come behind that event: the same class, and no preemption more.
 - No context is preempted before an event that nothing of another processor has conflicted with in any execution so far,
   for the same reason; when something does, the search begins anew with what it has learned. Such preemptions are what
@@ -42,7 +43,7 @@ class Place:
         spent: of the bound, by the events before.
         number: of the class so far.
         asleep: contexts that were preempted, each with its next event, which nothing has depended on since.
-        current: the next event of the context that could go on, and is preempted if another does.
+        current: the next event of the context that could continue, and is preempted if another does.
     """
 
     __slots__ = ("asleep", "current", "left", "number", "spent")
@@ -63,7 +64,7 @@ class Bounded(Stepwise):
         bound: of this execution. limited: something was left out for it; otherwise the search is over with this bound.
         classes: numbers of those seen to their ends, within all bounds.
         places: before each event of the trace that was chosen, and where the execution is now.
-        seen: number of a class so far, and who goes on by default -> what was spent, and who slept.
+        seen: number of a class so far, and who continues by default -> what was spent, and who slept.
     """
 
     def __init__(self, most: int = ALWAYS):
@@ -85,7 +86,7 @@ class Bounded(Stepwise):
 
     @abstractmethod
     def _options(self, place: Place, able: Sequence[Thread], current: Thread | None) -> list[tuple[Thread, int]]:
-        """Who may go on there, with what that costs; who is preferred comes first."""
+        """Who may continue there, with what that costs; who is preferred comes first."""
 
     def _favourite(self, current: Thread | None) -> str:
         """What the costs depend on."""
@@ -224,7 +225,7 @@ class Preemptions(Bounded):
 
 
 class Delays(Bounded):
-    """At most so many delays of the default schedule, in which contexts go on in turn."""
+    """At most so many delays of the default schedule, in which contexts continue in turn."""
 
     def _options(self, place: Place, able: Sequence[Thread], current: Thread | None) -> list[tuple[Thread, int]]:
         left = self.bound - place.spent + 1

@@ -45,7 +45,7 @@ class PartialOrder:
         contexts: hash of each context's last operation, by its place in context order.
         writes: of the last operation that changed a location; reads: sum of those that read it since.
         requests: contexts that have asked for a lock, and have not gone on since, with the lock. It counts when it is
-            got, and not when it is asked for: to queue for a lock is the same as to ask later.
+            got, and not when it is asked for: queueing for a lock is the same as asking later.
         raised: interrupt, by its place in context order -> hashes of the operations that raised it, and that it has not
             been taken for.
     """
@@ -66,7 +66,7 @@ class PartialOrder:
         self.raised.clear()
 
     def performs(self, thread: Thread) -> None:
-        """A context performs its pending operation, or goes on behind a wait."""
+        """A context performs its pending operation, or continues behind a wait."""
         pending = thread.pending
         lock = self.requests.get(thread)
         if lock is not None and (pending is None or pending.code not in ("run", "intr")):

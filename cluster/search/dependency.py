@@ -11,7 +11,7 @@ trace).
 
     field     of one struct, by its number; and the struct as a whole, which its end writes and each access reads
     lock      of one key: each request, granted or not, a try, and a release writes it
-    chan      a sleep reads it, since a wakeup wakes all, in whatever order they went to sleep; a wakeup writes it
+    chan      a sleep reads it, since a wakeup wakes all, in any order in which they went to sleep; a wakeup writes it
     frame     all words of it; word: one of them
     pte       one entry of a page table; mmu: all page tables, and what they share; bits: R and M of all pages
     node      the queue of a device, whose order is the order of its requests

@@ -165,7 +165,7 @@ class Optimal(Stepwise):
         return self._prefer_of([value for value in range(n) if (thread.name, value) not in place.asleep])
 
     def _prefer(self, awake: Sequence[Thread], current: Thread | None) -> Thread:
-        """Of contexts that may all go on, as far as the class is concerned."""
+        """Of contexts that may all continue, as far as the class is concerned."""
         return self._in_turn(awake, current)
 
     def _prefer_of(self, values: Sequence[int]) -> int:
@@ -270,6 +270,6 @@ class Subtree(Optimal):
             self.beyond.append((at, events))
 
     def leave(self) -> bool:
-        """Learn from the last execution. Is there another one?"""
+        """Learn from the last execution. Is there another execution?"""
         self._close()
         return self._backtrack()

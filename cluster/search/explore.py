@@ -156,7 +156,7 @@ def explore(
     kernel's, which a later schedule may have, says more. Without one, the first such results are what was found.
 
     Args:
-        strategy: by its name, or one that was made; default: that of the scenario's bound. Behind: after a beginning.
+        strategy: its name, or the object; default: that of the scenario's bound. Behind: after a beginning.
         seed: of a strategy that is named; the same seed gives the same search.
         schedules: at most this many; default: the scenario's bound.
         progress: called about ten times a second; the search is over if it returns True. For it, happens-before
@@ -274,7 +274,8 @@ def adopt(result: Exploration, approximate: Finding, deviations: list[Deviation]
 
 
 def shorten(result: Exploration, sim: Sim) -> None:
-    """Replace the finding's schedule by a shorter one that has a finding of the same signature, and make its token.
+    """Replace the finding's schedule by a shorter schedule that has a finding of the same signature, and make its
+    token.
 
     Args:
         sim: that runs the shorter schedules.

@@ -1,6 +1,6 @@
 """The fewest preemptions that a finding needs: proved by a search of every schedule with fewer.
 
-Shortening a schedule (minimize.py) removes what is not needed of that schedule; another one may need less. So all
+Shortening a schedule (minimize.py) removes what is not needed of that schedule; another schedule may need less. So all
 classes without a preemption are searched, then those with one, and so on, below the number that the shortened schedule
 has (bounded.py). The first with the same finding has the fewest; if there is none, the schedule had.
 

@@ -100,8 +100,8 @@ class Order(Strategy):
         threads: the machine's contexts, by name.
         order: records of the operations.
         events: what `shared.journal.order.events_after` gives, if the execution is recorded: then a context that has
-            waited goes on before an interrupt is taken, or afterwards, as it did.
-        cut: the execution is given up at the end of `order`, if contexts can go on there.
+            waited continues before an interrupt is taken, or afterwards, as it did.
+        cut: the execution is given up at the end of `order`, if contexts can continue there.
 
     Attributes:
         at: Invariant: all operations of `order` before this place have been performed.
@@ -123,7 +123,7 @@ class Order(Strategy):
         return True
 
     def everywhere(self) -> bool:
-        return self.cut  # where one context alone can go on, too, the execution may end
+        return self.cut  # where one context alone can continue, too, the execution may end
 
     def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread | None:
         self.ran = self._next(enabled)
@@ -181,7 +181,7 @@ class Continue(Strategy):
 
     Args:
         first: the order.
-        then: who chooses behind it, and is told of nothing before.
+        then: the strategy that chooses behind it; it sees nothing of what came before.
 
     Attributes:
         now: who chooses behind it in this execution.

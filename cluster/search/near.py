@@ -1,9 +1,9 @@
 """PCT aimed at a site: its priorities are lowered where a context is in a certain function, or about to use a field.
 
 A race of a few operations is hit seldom if a preemption may come at any of thousands of points. Here most changes of
-priorities come at *visits* of the site: points at which the current context is in the function, or in one that this
-has called, and, if a field is named, about to load or store that. At a function that is not on the kernel stack (not
-marked @kernel) there are no visits, and this is PCT.
+priorities come at *visits* of the site: points at which the current context is in the function, or in a function that
+this has called, and, if a field is named, about to load or store that. At a function that is not on the kernel stack
+(not marked @kernel) there are no visits, and this is PCT.
 """
 
 from __future__ import annotations

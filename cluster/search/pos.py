@@ -1,11 +1,11 @@
 """Partial order sampling: the pending operation of highest priority is next, and each has a random priority.
 
 Yuan, Yang, Gu: Partial Order Aware Concurrency Sampling, CAV 2018. When an operation is performed, those of others that
-touch the same location (cluster/search/touch.py) get new priorities: otherwise who has lost a race once would go on
+touch the same location (cluster/search/touch.py) get new priorities: otherwise who has lost a race once would continue
 losing it. So the order of operations that have nothing to do with each other costs no luck.
 
-Departures from the paper: a context that goes on behind a wait has no operation to be known, and makes no other context
-draw again; and data are chosen with equal chances, of which the paper has none.
+Departures from the paper: a context that continues behind a wait has no operation to be known, and makes no other
+context draw again; and data are chosen with equal chances, of which the paper has none.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Pos(Sampling):
 
     Attributes:
         priority: of the pending operation of each context, by name, from 0 to 1. Invariant: whose operation is
-            performed, or has met that one, is not in it, and draws anew when it is compared next.
+            performed, or has met that operation, is not in it, and draws anew when it is compared next.
     """
 
     def __init__(self, seed: int = 0):

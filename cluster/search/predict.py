@@ -14,13 +14,13 @@ why another order may do harm:
     mapping     translations, or bytes of a page, change in another order
     choice      a context takes other data where it has a choice
 
-To bring it about, one context is held back before one operation while another goes on to its own (cluster/search/
+To bring it about, one context is held back before one operation while another continues to its own (cluster/search/
 steer.py does that, and so confirms a prediction or drops it). Where the two operations hold a lock in common, the first
 context is held before its request for that lock.
 
 What the other context needs on its way is known from the execution: locks, causes, values that others wrote. If that
 includes something that the context held back would have to do, nothing is predicted; except that a value is written, or
-a lock given up, later than the execution had it: then the way may be another one, and the prediction is not *sure*. A
+a lock given up, later than the execution had it: then the way may differ, and the prediction is not *sure*. A
 sure one keeps the order of all critical sections that the other context needs, and what each of its reads reads from:
 it is a sync-preserving reordering (Mathur, Pavlogiannis, Viswanathan, POPL 2021), and comes about. Races are predicted
 by must-happen-before and locksets, as hybrid detectors do; lock orders as Goodlock does; atomicity violations by the
@@ -50,7 +50,7 @@ KINDS = {
 Way = tuple[bool, Mapping[str, int]]
 #: accesses of a context before, between and behind of which no serial order has the same effect: is each a write?
 UNSERIALIZABLE = {(False, True, False), (True, True, False), (False, True, True), (True, False, True)}
-#: accesses to a location by one context in one function that are looked at: the first ones, and the last
+#: accesses to a location by one context in one function that are looked at: the first, and the last
 FIRST = 2
 #: data that are tried at a choice
 VALUES = 3
@@ -67,11 +67,11 @@ class Prediction:
     Attributes:
         kind: one of KINDS.
         location: what the two operations are about, in words; target: its number.
-        held: the context that is held back is about to perform this one; for `choice`, who chooses.
-        goal: the other context goes on up to this one.
+        held: the context that is held back is about to perform this operation; for `choice`, the choice.
+        goal: the other context continues up to this operation.
         delayed, other: the two operations: `delayed` is of the held context; `held` is it, or the request for its lock.
         short: the other context stops before its goal, not behind it.
-        back: then the context held back goes on at once; else the other context does.
+        back: then the context held back continues at once; else the other context does.
         sure: nothing that the other context needs on its way is missing.
         needs: context -> place of the last operation that the other one needs on its way.
         value: for `choice`, the number of the choice in the execution, and the value to take.
@@ -107,7 +107,7 @@ class Prediction:
 
     @property
     def way(self) -> tuple[object, ...]:
-        """What makes two predictions of one execution come to the same schedule."""
+        """What makes two predictions of one execution have the same schedule."""
         goal = (self.goal.code, self.goal.target, self.goal.part, self.short) if self.back else ()
         return self.held.context, self.held.n, self.goal.context, self.value, goal
 
@@ -311,7 +311,7 @@ class Predictor:
         self, kind: str, location: Location, delayed: Operation, other: Operation, held: Operation | None,
         goal: Operation, *, short: bool = False, back: bool = False,
     ) -> Iterator[Prediction]:  # fmt: skip
-        """The prediction, unless the other context needs something of the one that is held back."""
+        """The prediction, unless the other context needs something of the context that is held back."""
         if held is None:
             return
         prediction = Prediction(kind, _told(location, delayed), location[1], held, goal, delayed, other, short, back)

@@ -7,11 +7,12 @@ are one. An *abstract schedule* is a set of pairs: this kind of read reads from 
 all. A context stops before an operation that would break a pair; of the others the operation of highest priority is
 next, as in POS. If all have stopped, all continue.
 
-An abstract schedule is made anew, or is one that came to a pair which no execution had before, changed in one pair.
+An abstract schedule is made anew, or is a schedule that came to a new pair, changed in one pair.
 
 Departures from the paper: there is one pair for a location, and none that must not be; pairs are made of reads and
 writes that were seen, not of those in the source; all abstract schedules that are kept have equal chances. A request
-for a lock reads from the last one. In an execution of three times the points of the longest one before nobody stops any
+for a lock reads from the last one. In an execution of three times the points of the longest one before, no context
+stops any
 more: who spins for somebody who has stopped would spin forever.
 """
 

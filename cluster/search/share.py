@@ -6,8 +6,8 @@ are known as soon as a branch is in the tree and those before it have been perfo
 ahead of the owner, and when it comes to a branch, it takes over what came of that: the executions, what their races
 lead to at places on the way, and the part of the tree that is left, whose branches are explored in turn.
 
-So the search is the one of `explore()`, execution for execution, whatever the number of workers. No class is counted
-twice, and the executions that show nothing new are the same ones.
+So the search equals that of `explore()`, execution for execution, for any number of workers. No class is counted
+twice, and the executions that show nothing new are the same.
 
 When more fields become racy, there are more points, and everything begins anew; what is still explored of the old tree
 comes to nothing.
@@ -121,7 +121,7 @@ class Tree:
                 step.node.ahead = event
 
     def take(self, way: Way, explored: Explored) -> bool:
-        """Come to the way that is the next one. Returns: is there another one?"""
+        """Come to the next way. Returns: is there another?"""
         self.begun = True
         for step in way.steps():
             if step.node is not None and step.node.ahead is not None:
@@ -164,7 +164,7 @@ class Shared(Owner):
 
     Attributes:
         sent: branch that is being explored, or has been -> its number; None: the first execution.
-        ways: number of such a branch -> where its way begins, and the way. done: what came of it.
+        ways: number of such a branch -> where its way begins, and the way. done: its result.
         executions, redundant: since there last were more points. endless: of all.
         over: nothing is left to try.
     """
@@ -203,7 +203,7 @@ class Shared(Owner):
         return self.sent.get(way.node, -1)
 
     def _submit(self) -> None:
-        """Let branches be explored, the next ones first."""
+        """Let branches be explored, the next branches first."""
         room = min(self.pool.room(), AHEAD * self.pool.workers - len(self.sent))
         if room <= 0 and self._next() >= 0:
             return
@@ -222,7 +222,7 @@ class Shared(Owner):
         self.pool.submit(number, encode(BRANCH, branch._replace(budget=budget)))
 
     def _is_over(self) -> bool:
-        """Come to the next branch, and add what came of it. Has the search come to its end with it?"""
+        """Come to the next branch, and add its result. Has the search come to its end with it?"""
         number = self._next()
         explored = self.done.pop(number)
         del self.ways[number]

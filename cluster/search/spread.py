@@ -1,4 +1,4 @@
-"""A search by several workers that comes to the same whatever their number.
+"""A search by several workers, with the same result for any number of them.
 
 Optimal DPOR is share.py; here are the strategies that choose at random.
 
@@ -7,7 +7,7 @@ racy fields, whose turn it is. So two rounds are under way at a time, and what a
 alone, not on who runs it or how a round is divided into batches. Their results are looked at in the order of their
 numbers: the first finding is that of the lowest number, and what comes behind it does not count.
 
-Rounds grow with the search: at first each execution teaches the next ones.
+Rounds grow with the search: at first each execution teaches the next.
 
 The schedules are others than those of `explore()` with the same seed, where each execution goes by all before it.
 """
@@ -44,7 +44,7 @@ class Batch:
 
     Attributes:
         last: of its round.
-        done: what came of it; None: it is not known yet.
+        done: its result; None: not known yet.
     """
 
     walks: Walks

@@ -1,10 +1,10 @@
 """Predicts from passing executions what may go wrong, and steers further executions to it.
 
 The first executions are of two schedules that need no luck: the default one, and the *eager* one, in which a context
-that is woken, and an interrupt that is raised, goes on at once. Each further execution confirms one prediction: it goes
-the way of the execution from which that was made, up to the operation before which a context is held back; then the
-other context goes on to its own operation; then all goes on by the schedule that it began with. A prediction whose
-execution has a finding is confirmed, and all others are dropped. From executions that had none more is predicted.
+that is woken, and an interrupt that is raised, continues at once. Each further execution confirms one prediction: it
+goes the way of the execution from which that was made, up to the operation before which a context is held back; then
+the other context continues to its own operation; then all continues by the schedule that it began with. A prediction
+whose execution has a finding is confirmed, and all others are dropped. From executions that had none more is predicted.
 
 Nothing here is chosen at random. The search is over when there is nothing left to predict.
 """
@@ -29,13 +29,13 @@ DEEPER = 2.0
 AGAIN = 3.0
 #: contexts are held back for so many points at most: a context that spins for them would spin forever
 PATIENCE = 20_000
-#: what an execution does: goes the way of another, holds a context back, has the other's operation behind it, goes on
+#: what an execution does: goes the way of another, holds a context back, has the other's operation behind it, continues
 FOLLOWS, HOLDS, REACHES, GOES_ON = range(4)
 
 
 @dataclass(eq=False, slots=True)
 class Attempt:
-    """An execution: one of the first, or one that confirms a prediction.
+    """An execution: one of the first, or made to confirm a prediction.
 
     Attributes:
         schedule: of SCHEDULES.
@@ -159,7 +159,7 @@ class Predict(Strategy):
         return default(enabled, current, self.last)
 
     def _steered(self, enabled: Sequence[Thread], current: Thread | None) -> Thread | None:
-        """Who goes on, if the prediction says it."""
+        """Who continues, if the prediction says it."""
         prediction, base = self.attempt.prediction, self.attempt.base
         if prediction is None or base is None:
             return None

@@ -22,7 +22,7 @@ from nodes.cpu import Thread
 
 #: more points than an execution has
 ALWAYS = 1 << 30
-#: an execution of so many times the points of the longest one that ended becomes fair
+#: an execution of so many times the points of the longest execution that ended becomes fair
 FAIR_AFTER = 3
 #: whose turn it is in the first execution of a search
 DEFAULT = "default schedule"
@@ -43,8 +43,8 @@ class Strategy(ABC):
 
         Args:
             enabled: in fixed context order, never empty.
-            current: the one that ran last, if it is among them; else None. None too if it gives way to the others
-                (Port.spin), although it could go on. Where only the current context can go on, the engine
+            current: the context that ran last, if it is among them; else None. None too if it gives way to the others
+                (Port.spin), although it could continue. Where only the current context can continue, the engine
                 asks only a strategy that is asked everywhere.
         """
 
@@ -53,7 +53,7 @@ class Strategy(ABC):
         """What the context that was picked last takes of the data 0 to n - 1, as its next operation."""
 
     def everywhere(self) -> bool:
-        """Is it asked at points too where only the current context can go on? Then it sees every operation that
+        """Is it asked at points too where only the current context can continue? Then it sees every operation that
         has a point, and is told what happens in between (`performed`, `caused`)."""
         return False
 
@@ -91,7 +91,7 @@ class Strategy(ABC):
         """Its last execution was of a happens-before class that was not known, or had a finding."""
 
     def stays(self) -> int:
-        """At how many further points it would answer as it just did, if the same contexts could go on at these, and
+        """At how many further points it would answer as it just did, if the same contexts could continue at these, and
         none gave way: the engine need not ask there."""
         return 0
 
@@ -164,7 +164,7 @@ class Patience:
         self.longest = FIRST_GUESS
 
     def lesson(self) -> int:
-        """How long executions are, after the one that has ended."""
+        """How long executions are, after an execution has ended."""
         points, self.points = self.points, 0
         return points if points <= FAIR_AFTER * self.longest else self.longest + self.longest // 10
 

@@ -12,8 +12,8 @@ Departures from the paper:
 - A context that reaches a selected operation although its number is used up counts as having one more, so that no
   order is out of reach. Where the drawn context ends, or waits, without its operation, those that have stopped draw
   again.
-- An execution of three times the points of the longest one before goes on as a random walk: a context that spins for a
-  context which has stopped would spin forever.
+- An execution of three times the points of the longest one before continues as a random walk: a context that spins for
+  a context which has stopped would spin forever.
 - Of a lock, requests are selected, and releases are not: these have no order of their own.
 - Data are chosen with equal chances; the paper has none.
 """

@@ -1,4 +1,4 @@
-"""What systematic strategies have in common: an execution goes the way of the one before as far as it shall, then on.
+"""What systematic strategies have in common: an execution follows the previous one as far as it shall, then continues.
 
 The engine's points become events (trace.py). A subclass says which event comes next where nothing is given, and, when
 an execution has ended, how much of it the next one shall keep.
@@ -50,7 +50,7 @@ class Stepwise(Systematic):
 
     @abstractmethod
     def _next(self, able: Sequence[Thread], current: Thread | None) -> Thread | None:
-        """Who goes on, of contexts that can do something; None: none of them does anything new."""
+        """Who continues, of contexts that can do something; None: none of them does anything new."""
 
     @abstractmethod
     def _value(self, thread: Thread, n: int) -> int:
@@ -120,7 +120,7 @@ class Stepwise(Systematic):
         return value
 
     def stays(self) -> int:
-        """At how many points behind the last one the way that is given goes on with the same context."""
+        """At how many points behind the last one the way that is given continues with the same context."""
         events, at = self.trace.events, self._at
         if at == 0 or at >= self._known:
             return 0
@@ -171,7 +171,7 @@ class Stepwise(Systematic):
 
 
 def named(enabled: Sequence[Thread], name: str) -> Thread:
-    """Raises: ProjectBug - the context cannot go on, though it should be able to."""
+    """Raises: ProjectBug - the context cannot continue, though it should be able to."""
     for thread in enabled:
         if thread.name == name:
             return thread

@@ -2,19 +2,19 @@
 
 An *event* is what a context does from one point to the next: the operation that it asked for, if any, and accesses that
 need no point. A choice of data is an event too. Events are of one processor in the order in which they come; what else
-orders them is in their footprints (dependency.py), or is that one causes the other: it wakes a context, grants what
-that waits for, or interrupts it. The transitive closure is *happens-before*; two executions with the same
+orders them is in their footprints (dependency.py), or in that an event causes the other: it wakes a context, grants
+what that waits for, or interrupts it. The transitive closure is *happens-before*; two executions with the same
 happens-before are of one class.
 
 A *race* is a pair of events which no third is between, and whose order another execution may reverse:
 
 - two that conflict;
 - two requests for one simple lock, which are a release apart. A request is performed only while the lock is free: to
-  queue for it is the same as to ask later;
+  queue for it means the same as to ask later;
 - two of one processor, where the later context could have had the processor before the earlier event.
 
 A context that has given way because it tries again (Port.spin) reads what it has looked at since it did so before, and
-goes on when another has written any of that: otherwise it would only see the same again.
+continues when another has written any of that: otherwise it would only see the same again.
 
 An event that causes another is in no race with it.
 
@@ -50,9 +50,9 @@ class Event:
         own: footprint of the operation; reads, writes: of the whole event, with what it needs and what it causes.
         needs: what another event must have written before.
         number: of the event among those of its processor, from 1; clock: of each processor, how many of its events are
-            this one or happened before it.
+            this event or happened before it.
         races: places of the events with which it is in a race.
-        freed: place of the event that took the lock which this one releases; -1: none.
+        freed: place of the event that took the lock which this event releases; -1: none.
         vague: it has not been performed where it stands now, and may read and write something else.
     """
 
@@ -89,7 +89,7 @@ class Event:
         return event.holder == ("" if self.takes else self.thread)
 
     def performs(self, code: str, target: int, args: tuple[object, ...]) -> None:
-        """It turns out to be this operation, or this one too."""
+        """It turns out to be this operation, or this operation too."""
         more = footprint(code, target, args)
         self.own = more if self.vague else self.own.with_more(more)
         self.vague = False
@@ -317,7 +317,7 @@ class Trace:
     # -- races -------------------------------------------------------------------------
 
     def races(self, event: Event) -> tuple[list[int], list[int]]:
-        """Places of the events with which one that comes next is in a race; and its clock, without itself."""
+        """Places of the events with which the next event is in a race; and its clock, without itself."""
         events, races = self.events, []
         cpu, own = self._of_cpu[event.cpu], self._of_thread.get(event.thread)
         clock = events[own[-1]].clock.copy() if own else [0] * len(self._cpus)
@@ -405,7 +405,7 @@ class Trace:
         )
 
     def without(self, place: int) -> list[Event]:
-        """The events behind one that did not happen after it."""
+        """The events behind an event that did not happen after it."""
         event = self.events[place]
         return [later for later in self.events[place + 1 :] if later.clock[event.cpu] < event.number]
 

@@ -23,7 +23,7 @@ class Client:
         path: the folder of the session; `token`: its token.
 
     Attributes:
-        interrupted: by Ctrl-C, while the machine went on.
+        interrupted: by Ctrl-C, while the machine continued.
 
     Raises: UserMistake - there is no machine, or it refuses the token.
     """

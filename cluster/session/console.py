@@ -1,7 +1,7 @@
 """The commands of a session's prompt, in the words of ddb(4) where it has them.
 
-A command answers with lines for people and with data for tools. A command that lets the machine go on is given to the
-caller as a `Going`, who performs it in parts, so that others are served meanwhile; `stopped` makes its answer.
+A command answers with lines for people and with data for tools. A command that lets the machine continue is given to
+the caller as a `Going`, who performs it in parts, so that others are served meanwhile; `stopped` makes its answer.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Console:
 
     Attributes:
         breaks: functions at whose entry the machine stops.
-        chooser: who goes on where no context is named; None: by the default schedule. `schedule` says it in words.
+        chooser: who continues where no context is named; None: by the default schedule. `schedule` says it in words.
         from_: how many records there were when the machine was let go.
         save, snapshot: what writes files, given their names.
     """
@@ -109,7 +109,7 @@ class Console:
             return refusal(mistake)
 
     def begin(self, line: str) -> Answer | Going:
-        """Perform a command, or say how the machine is to go on for it."""
+        """Perform a command, or say how the machine is to continue for it."""
         try:
             answer = self._perform(line.strip())
         except UserMistake as mistake:

@@ -108,7 +108,7 @@ class Look:
         return lines, data
 
     def following(self, thread: Thread) -> str:
-        """The operation that a context performs next, in words; "": it goes on behind a wait, or cannot."""
+        """The operation that a context performs next, in words; "": it continues behind a wait, or cannot."""
         pending = None if self.session.machine.ended else thread.pending
         if pending is None or thread.name not in self.session.enabled():
             return ""
@@ -248,7 +248,7 @@ def _whole(value: object) -> int:
 
 
 def _name_of(kind: type[Struct], field: FieldBase, value: Any) -> str:
-    """Of the names that the slot of a field has, the one that fits what is there."""
+    """Of the names that the slot of a field has, that which fits the value there."""
     fields = [declared for declared in kind.fields.values() if declared.slot == field.slot]
     fits = [declared for declared in fields if isinstance(value, Struct) and type(value).__name__ in declared.type]
     return (fits or fields)[0].name

@@ -1,7 +1,7 @@
 """The server of a session: one machine, any number of clients, one command after another.
 
 A thread for each client takes its commands and puts them into one queue; the main thread performs them. A machine that
-goes on does so in parts, and between two parts the server performs commands that only look, and `pause`. So all that
+continues does so in parts, and between two parts the server performs commands that only look, and `pause`. So all that
 clients are told is of a machine that stands between two operations.
 
 A client proves that it knows the token of the session (nodes/host/stream.py). A message is a command; its answer has
@@ -32,7 +32,7 @@ PART = 1000
 MAX_CLIENTS = 16
 #: seconds after which it looks whether its folder is still there; if it is not, the machine ends
 LOOK_S = 60
-#: what can be done while the machine goes on
+#: what can be done while the machine continues
 MEANWHILE = ("ps", "trace", "bt", "show", "history", "help", "?", "pause", "detach", "quit", "snapshot", "save", "halt")
 
 

@@ -5,9 +5,9 @@ of its contexts, and nothing else. The machine of the longer scenario is booted 
 picks. Only if its records are the same does it take the old one's place.
 
 A thread whose program ends with `pause` is *open*: it waits in user mode for steps, and does not perform the pause.
-Whenever nothing but open threads can go on, the machine is at rest, and is judged. If it has a finding that no further
-step can undo, the open threads do pause, and the machine ends with it. A context that waits for what an open thread may
-yet do is only told (`doubt`).
+Whenever nothing but open threads can continue, the machine is at rest, and is judged. If it has a finding that no
+further step can undo, the open threads do pause, and the machine ends with it. A context that waits for what an open
+thread may yet do is only told (`doubt`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Stop(NamedTuple):
     """Why the machine has stopped.
 
     Attributes:
-        why: done - all that was asked for; rest - nothing can go on but open threads; blocked - the context that was
+        why: done - all that was asked for; rest - nothing can continue but open threads; blocked - the context that was
             asked to cannot; break - a function was entered; ended - for good, with a finding or without.
         ctx, function: of a break; of blocked, the context.
     """
@@ -250,7 +250,7 @@ class Session:
             place = (mistake.field or "").partition(f"].{thread}.")[2]
             raise UserMistake(mistake.message, field=place or thread) from None
 
-    # -- what came of it ----------------------------------------------------------------
+    # -- results ------------------------------------------------------------------------
 
     def outcome(self) -> Outcome:
         """The run so far, as a second machine that performs the same operations leaves it.

@@ -1,4 +1,4 @@
-"""An execution of `sim` that stops between any two operations, and goes on when it is told to.
+"""An execution of `sim` that stops between any two operations, and continues when it is told to.
 
 The engine asks its strategy at every point. `ByHand` answers with what the caller has decided; when that is nothing, it
 switches from the context's greenlet to the caller's, in the middle of the execution, and back when the caller has
@@ -23,7 +23,7 @@ from shared.journal.record import Journal, Record
 from shared.port.port import here
 from shared.scenario.model import Scenario
 
-#: given the contexts that can go on and the current one, as Strategy.pick has them: who does; None: stop here
+#: given the contexts that can continue and the current one, as Strategy.pick has them: who does; None: stop here
 Decide = Callable[[Sequence[Thread], Thread | None], Thread | None]
 
 
@@ -177,7 +177,7 @@ class Stepped:
         return self.sim.steps
 
     def go(self, decide: Decide, data: Callable[[int], int] = first) -> None:
-        """Let the machine go on until `decide` decides nothing, or the execution ends.
+        """Let the machine continue until `decide` decides nothing, or the execution ends.
 
         Args:
             data: makes choices of data.
@@ -204,7 +204,7 @@ class Stepped:
     def follow(self, picks: Picks) -> None:
         """Perform what another execution has performed.
 
-        Raises: Diverged - a context that was picked there cannot go on here.
+        Raises: Diverged - a context that was picked there cannot continue here.
         """
         names, choices = iter(picks), iter(list(picks.choices))
 

@@ -2,7 +2,7 @@
 
 Thinning: an access whose guard its context holds is not a scheduling point, unless
 the field is *racy*: a hint, or seen unguarded in any execution so far (`racy`
-grows; exploration goes on with the larger set). A struct is private to its
+grows; exploration continues with the larger set). A struct is private to its
 creator until its handle is stored where others can find it, or another context
 touches it; accesses to it are not points either. Every access is an operation
 with a number nevertheless.

@@ -39,11 +39,11 @@ class Execution:
         strategy: that chooses.
         patient: the engine may go by how long the strategy says that its answers hold.
         detailed: every access is a point, as the strategy wants it.
-        everywhere: it asks the strategy at points too where only the current context can go on, and tells it
+        everywhere: it asks the strategy at points too where only the current context can continue, and tells it
             what happens between two points.
         asked, quiet: at how many points its last answer held, and at how many of these it still does.
         hub: the greenlet that runs it, to return to at its end.
-        changed: processors of which something has changed that decides who may go on.
+        changed: processors of which something has changed that decides who may continue.
         count_at: the point at which to count the operations, if they are not recorded.
         watch, oracle: detectors, of a recorded execution and of any.
         operations: so far, if recorded.
@@ -51,7 +51,7 @@ class Execution:
         last: place, in fixed order, of the context that the strategy chose last instead of the current one.
         ended: it has had all operations that it may have.
         abandoned: its strategy has given it up.
-        enabled: contexts that may go on, in fixed order; choices: of them, by processor.
+        enabled: contexts that may continue, in fixed order; choices: of them, by processor.
         deviations: from the default schedule, each as Deviation has it.
         cpu_stats: event counters of each CPU.
     """
@@ -84,7 +84,7 @@ class Execution:
         self.asked = self.quiet
 
     def who_can(self) -> list[Thread]:
-        """The contexts that may go on, in fixed order; asks only the processors where something has changed."""
+        """The contexts that may continue, in fixed order; asks only the processors where something has changed."""
         for processor in self.changed:
             before, now = self.choices[processor.name], processor.choices()
             if before != now:
@@ -98,7 +98,7 @@ class Execution:
 
 
 class Scheduling(ThinnedHeap):
-    """The part of the simulator's port that decides who goes on.
+    """The part of the simulator's port that decides who continues.
 
     Args:
         machine, booting, racy, always: as ThinnedHeap has them.
@@ -130,7 +130,7 @@ class Scheduling(ThinnedHeap):
             self.pool.append(begun)
 
     def _pick(self, current: Thread | None) -> Thread | None:
-        """Ask the strategy who goes on; `current` is None if the context that ran cannot.
+        """Ask the strategy who continues; `current` is None if the context that ran cannot.
 
         Returns: None if no context can.
         """
@@ -176,8 +176,8 @@ class Scheduling(ThinnedHeap):
             self.execution.count_at = self.execution.points + max(1, min(COUNT_EVERY, left // 4))
 
     def _last(self, enabled: list[Thread]) -> Thread:
-        """There may be no more operations: each context that has waited and can go on now goes on as far as its next
-        operation.
+        """There may be no more operations: each context that has waited and can continue now continues as far as its
+        next operation.
 
         So it does not matter in which order the operations came.
         """
@@ -261,7 +261,7 @@ class Scheduling(ThinnedHeap):
             self.race.goes_on(thread.name, thread.cpu)
 
     def _go(self, thread: Thread | None) -> None:
-        """Go on with a context (None: the run is over); returns when the calling context may go on."""
+        """Continue with a context (None: the run is over); returns when the calling context may continue."""
         hub = self.execution.hub
         if thread is None:
             hub.switch()
@@ -283,7 +283,8 @@ def _run_jobs(job: list[tuple[Scheduling, Thread]]) -> None:
     nothing to the garbage collector, and would keep the engine, and the whole machine, forever.
 
     Args:
-        job: the engine and the context to begin with, which are taken out of it; the next ones come with the switch.
+        job: the engine and the context to begin with, which are taken out of it; the next contexts come with the
+            switch.
             Empty: these come with the first switch.
     """
     hub = getcurrent().parent

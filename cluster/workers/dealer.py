@@ -10,7 +10,7 @@ from shared.errors import Infrastructure
 
 #: number of the message that says what is searched, and of its answer
 SETUP = (1 << 64) - 1
-#: batches that a worker is given: the one that it runs, and the next one
+#: batches that a worker is given: the batch that it runs, and the next
 DEEP = 2
 #: workers that may not die at one batch, or before they have begun
 TRIES = 2

@@ -2,7 +2,7 @@
 
 Free-running, the order is that of arrival. Following a schedule, a request
 that is not the next one is held back, and answered later by a delivery. A
-schedule may say that at its end the node goes on freely (ANYBODY): each node
+schedule may say that at its end the node continues freely (ANYBODY): each node
 and each processor does so by itself, because the beginning of a run has every
 cause of what is in it.
 Exactly once: the last reply of every context is kept, so a frame that arrives
@@ -31,7 +31,7 @@ from shared.wire.messages import (
     Turn,
 )
 
-#: in place of a context, at the end of a schedule: from here on in the order of arrival
+#: instead of a context, at the end of a schedule: from here on in the order of arrival
 ANYBODY = ""
 #: takes the name of a processor, and what is to be delivered to it
 Deliver = Callable[[str, Delivery], None]

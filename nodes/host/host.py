@@ -152,7 +152,7 @@ class Host:
         """End the run: the contexts unwind, journals are closed.
 
         Raises: Infrastructure - a journal could not be written; all others are whole. Or its processor has not stopped,
-            and would go on in the next run: this process is of no use any more.
+            and would continue in the next run: this process is of no use any more.
         """
         self.halt()
         if self.thread is not None:
@@ -240,7 +240,7 @@ class Host:
         return self.transport.host_of[node]
 
     def ask(self, frames: list[Frame]) -> Answer:
-        """Have the host of their nodes, which may be this one, admit frames; returns the answer."""
+        """Have the host of their nodes, which may be this host, admit frames; returns the answer."""
         data, node = encode(FRAMES, frames), frames[0].node
         if node in self.admissions:
             return decode(ANSWER, self._admit(data))
@@ -248,7 +248,7 @@ class Host:
         return decode(ANSWER, self.transport.ask(node, data))
 
     def post(self, processor: str, delivery: Delivery) -> None:
-        """Give a delivery to the host of a processor, which may be this one."""
+        """Give a delivery to the host of a processor, which may be this host."""
         with self.sent_lock:  # several frames may be admitted at a time, for different nodes
             self.sent += 1
         data = encode(DELIVERY, delivery)

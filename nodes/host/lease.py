@@ -179,7 +179,7 @@ class Borrower:
             self.give_back(give_back)
 
     def resume(self, lent: Lent | None = None) -> None:
-        """The processor goes on; perhaps a struct is lent to it."""
+        """The processor continues; perhaps a struct is lent to it."""
         with self.mutex:
             self.busy = True
             if lent is not None and Recall(lent.obj, lent.number) not in self.refused:

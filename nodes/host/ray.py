@@ -137,7 +137,7 @@ class NodeActor(Host):
         return self.sockets.listen()
 
     def listen_tcp(self) -> Address:
-        """Be reachable from other computers too, at the address that Ray uses for this one."""
+        """Be reachable from other computers too, at the address that Ray uses for this computer."""
         assert self.sockets is not None
         return self.sockets.listen_tcp(ray.util.get_node_ip_address())
 

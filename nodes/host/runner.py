@@ -8,7 +8,7 @@ interrupt or the end, all such requests have been acknowledged as applied.
 
 If the runner follows a schedule, the processor's own operations come in the given
 order: an interrupt is taken exactly at its place. At the end of a schedule that says
-so (ANYBODY), the runner goes on freely.
+so (ANYBODY), the runner continues freely.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Runner(ProcessorPort):
         self.loaded: list[object] = []
         self.may_wait = False  # a request in the outbox is an access to a struct that is not lent
         self.idle = False
-        self.choices_changed = False  # another context than the current one may have become able to go on
+        self.choices_changed = False  # another context than the current one may have become able to continue
         self.stopping = False
 
     def borrow(self) -> None:
@@ -172,7 +172,7 @@ class Runner(ProcessorPort):
         choices = self.processor.choices()
         if self._follows() and self.follow is not None:
             k = self.processor.k
-            if self.processor.events_since() < self.events[k]:  # who has waited goes on to the next operation
+            if self.processor.events_since() < self.events[k]:  # who has waited continues to the next operation
                 return next((thread for thread in choices if thread.waits is not None and not thread.parked), None)
             if k >= len(self.follow):
                 return None
@@ -193,7 +193,7 @@ class Runner(ProcessorPort):
         return None if ctx == ANYBODY else Behind(self.processor.name, k, ctx)
 
     def _follows(self) -> bool:
-        """Does it follow a schedule, which has not come to where it goes on freely?"""
+        """Does it follow a schedule, which has not come to where it continues freely?"""
         if self.follow is None:
             return False
         k = self.processor.k
@@ -312,7 +312,7 @@ class Runner(ProcessorPort):
         return reply.value
 
     def _access(self, borrower: Borrower, request: Request) -> bool:
-        """An access to a struct: is it a load of one that is lent, so that its result is known?
+        """An access to a struct: is it a load of a lent struct, so that its result is known?
 
         A context that wants a lent struct waits until all uses of the lease are admitted. So nothing that may wait
         itself, an access to a struct that is not lent, may be under way before a use, or two processors could wait for

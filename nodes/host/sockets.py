@@ -231,7 +231,7 @@ class Deliveries(Outbound):
 
 
 class SocketTransport:
-    """Sockets to the hosts of other nodes, and the socket at which they reach this one.
+    """Sockets to the hosts of other nodes, and the socket at which they reach this host.
 
     Args:
         name: of this host.
@@ -241,7 +241,7 @@ class SocketTransport:
     Attributes:
         host_of: node -> the host that carries it.
         addresses: of all hosts, by name.
-        here: of this one.
+        here: of this host.
         run: digest of the identity of the run that is going on.
     """
 
@@ -386,7 +386,7 @@ class SocketTransport:
                     perform(inbound, stream, number, body)
 
     def _inbound(self, greeting: Greeting) -> Inbound | None:
-        """The channel of a caller, whose connection is now this one; None: it is not of this run."""
+        """The channel of a caller, whose connection is now this connection; None: it is not of this run."""
         with self.lock:
             if greeting.caller.run != self.run:
                 return None

@@ -34,7 +34,7 @@ class Cell:
     Attributes:
         words: number of a word -> what it may hold; a word that is not there is zero.
         followers: cells that may hold whatever is written here.
-        source: the cell that this one follows until it is written to itself, or None.
+        source: the cell that this cell follows until it is written to itself, or None.
         below: the file's or segment's cell of which this is a private copy; their own cells have themselves there.
         beyond: it is a page beyond the end of its file: what is written there may be gone at any moment.
         stores: stores to this cell that are going on.
@@ -104,7 +104,7 @@ class Cell:
             self.add(word, other.possible(word))
 
     def snapshot(self) -> Cell:
-        """A cell of its own that holds what this one may hold just now."""
+        """A new cell that holds what this cell may hold just now."""
         cell = Cell(dict(self.words))
         for store in self.stores:
             cell.add_all(store.pairs[self])

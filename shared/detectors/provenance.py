@@ -419,7 +419,7 @@ def _at_start(image: Images) -> Iterator[tuple[Place, Sequence[int]]]:
         yield Place("block", number), words
 
 
-#: the kinds of operation that it has to be told of
+#: the kinds of operation that it must see
 MOVES = frozenset(name.removeprefix("op_") for name in vars(Provenance) if name.startswith("op_"))
 assert OPERATIONS.keys() >= MOVES, f"no such operations: {sorted(MOVES - OPERATIONS.keys())}"
 

@@ -13,8 +13,8 @@ It never stops a run. `RaceDetector` is the method; `Watch` tells it what a run'
 records say, as they come (a recorded run of `sim`) or when all is over
 (`judge_journals`). Both give one answer, since nothing in it depends on which of the
 orders that the journals allow the records come in: all accesses to a field are admitted by
-one node; what ends a wait is joined by the context that goes on, and by no other; of several races
-that one is told first before whose second access the least had happened.
+one node; what ends a wait is joined by the context that continues, and by no other; of several races
+the first is that before whose second access the least had happened.
 
 Lock order is of the same kind where two CPUs have one half of a reversal each: what the two have seen is put
 together here (what contradicts the order in UVM's sources alone, the port sees at once).
@@ -208,7 +208,7 @@ class RaceDetector:
             mine.time += 1
 
     def goes_on(self, ctx: str, cpu: str) -> None:
-        """A context goes on after a wait."""
+        """A context continues after a wait."""
         known = self.granted.pop(ctx, None)
         if known is not None:
             self._of(cpu).join(known)

@@ -41,7 +41,7 @@ def judge(
     unexpected: Finding | None = None,
     watched: Sequence[Finding] = (),
 ) -> list[Finding]:
-    """Findings about a machine at rest; the one that explains the others first.
+    """Findings about a machine at rest; first the finding that explains the others.
 
     Of those that are only noted all are given up to the first one to stop for: none of them explains it away.
 
@@ -82,7 +82,7 @@ def endless(
     old: set[str] | None = None,
     watched: Sequence[Finding] = (),
 ) -> list[Finding]:
-    """Findings about a machine that was stopped because it went on and on, as judge()'s about one at rest.
+    """Findings about a machine that was stopped because it did not come to rest, as judge()'s about one at rest.
 
     A deadlock over memory; a context that never continues, however long the others run; memory that is never freed;
     no progress. There is always one: a run that was stopped has not shown what its end would have been.
@@ -172,7 +172,7 @@ def snapshot_of(state: MachineState) -> Snapshot:
 
 
 def _stuck(state: MachineState, snapshot: Snapshot) -> list[Finding]:
-    """Waits that will never end; the one that explains the others first."""
+    """Waits that will never end; first the wait that explains the others."""
     contexts = {context.name: context for context in state.contexts}
     blocked, graph = _blocked(state), WaitGraph(waits_of(state, snapshot))
     findings = []

@@ -139,7 +139,7 @@ class WaitGraph:
         self._edges: dict[str, list[Edge]] = {}
 
     def edges(self, name: str) -> list[Edge]:
-        """Whom this context waits for, the most telling first; never one that has ended."""
+        """Whom this context waits for, the most telling first; never a context that has ended."""
         edges = self._edges.get(name)
         if edges is None:
             every = self._all(name)
@@ -218,7 +218,7 @@ class WaitGraph:
         return not set(since) & set(self.facts.stacks.get(edge.to, ()))
 
     def waits_for_waiter(self, name: str) -> bool:
-        """Does this context wait for one that waits itself, so that the other's wait explains this one?"""
+        """Does this context wait for a context that waits itself, so that the other's wait explains this wait?"""
         return any(edge.to in self.facts.waits for edge in self.edges(name))
 
     # -- words -----------------------------------------------------------------------

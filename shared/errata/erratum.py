@@ -30,7 +30,7 @@ class Status(Explained):
 
 @dataclass(frozen=True, slots=True)
 class Erratum:
-    """One defect: of NetBSD's UVM, or one that UVM's rules forbid (see `Status`).
+    """A defect of NetBSD's UVM, or a defect that UVM's rules forbid (see `Status`).
 
     Attributes:
         id: as given to `erratum()` in the kernel, in `errata:` and on the command line.

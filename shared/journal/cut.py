@@ -16,7 +16,7 @@ from shared.journal.record import Journals, Record, digest, holes
 
 def cut(journals: Journals, count: int) -> Journals:
     """The first `count` operations, in one of the orders that the journals allow, and the kernel events that belong to
-    them: contexts go on as far as their next operation, if they can.
+    them: contexts continue as far as their next operation, if they can.
 
     Raises: LogIncomplete - the orders contradict each other.
     """
@@ -47,7 +47,8 @@ def consistent(journals: Journals, asleep: Collection[str]) -> Journals:
 
 
 def part(journals: Journals, order: Sequence[Record]) -> Journals:
-    """These operations of a run, and the kernel events that belong to them: contexts go on up to their next operation.
+    """These operations of a run, and the kernel events that belong to them: contexts continue up to their next
+    operation.
 
     Args:
         order: one in which they can have come.
@@ -73,7 +74,7 @@ def part(journals: Journals, order: Sequence[Record]) -> Journals:
 
 
 def judged(journals: Journals, limit: int) -> Journals:
-    """The part of a free run's journals that the run is judged by: nodes that are not in step go on for a moment.
+    """The part of a free run's journals that the run is judged by: nodes that are not in step continue for a moment.
 
     What happened before the finding; or, of a run that was ended, exactly the operations that it may have; or all.
 

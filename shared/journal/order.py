@@ -29,7 +29,7 @@ def goes_to_sleep(record: Record, before: str) -> bool:
     It is the release of the interlock right after `sleep`, or of the big lock, which the context takes again later.
 
     Args:
-        before: the event of the context's operation before this one.
+        before: the event of the context's operation before this operation.
     """
     return record["event"] == "unlock" and (before == "sleep" or record.get("lock") == KERNEL_LOCK)
 
@@ -38,7 +38,7 @@ class Linearizer:
     """Puts the records of all nodes into one sequence, in which they can have happened.
 
     It respects every node's order of admission, every processor's program order, and what ended each wait. Where that
-    leaves a choice a processor goes on as long as it can, so the sequence has few switches. A kernel event comes
+    leaves a choice a processor continues as long as it can, so the sequence has few switches. A kernel event comes
     right after the last operation that its processor performed before it.
 
     Args:
@@ -162,7 +162,7 @@ def linearize(journals: Journals) -> list[Record]:
 def events_after(journals: Journals) -> dict[str, list[int]]:
     """Processor -> how many kernel events it recorded after its operation 0, 1, 2 ... and before the next.
 
-    That says more than the order of operations: whether a context that had waited went on, as far as its next
+    That says more than the order of operations: whether a context that had waited continued, as far as its next
     operation, before an interrupt was taken, or only afterwards.
     """
     last: Counter[str] = Counter()
@@ -200,7 +200,7 @@ def causal_past(journals: Journals) -> Journals:
 
     The other nodes of a live machine run on for a moment after one CPU has
     panicked; this is the part that every replay of the schedule has too. With
-    two findings, the past of one that does not contain the other is taken.
+    two findings, the past of a finding that does not contain the other is taken.
     """
     findings = [record for _, records in sorted(journals.items()) for record in records if record["event"] == "finding"]
     pasts = [_past(journals, finding) for finding in findings]

@@ -165,7 +165,7 @@ def read(lines: Iterable[bytes], name: str) -> tuple[Record, list[Record], str |
     records: list[Record] = []
     torn: str | None = None
     shapes: Shapes = {}
-    words: dict[str, str] = {}  # records have few different ones: each is kept once
+    words: dict[str, str] = {}  # records have few different stacks: each is kept once
 
     def share(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         return {

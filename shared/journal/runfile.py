@@ -53,7 +53,7 @@ class RunDocument(TypedDict):
         admitted: node -> number of records that it wrote.
         files: name -> SHA-256; `scenario_sum`: of scenario.json.
         versions: what has to be the same for a run to be the same.
-        cut: the run was ended while contexts could go on; else it is not there.
+        cut: the run was ended while contexts could continue; else it is not there.
     """
 
     schema: str
@@ -80,7 +80,7 @@ class RunDocument(TypedDict):
 
 
 def sealed(body: Mapping[str, object]) -> dict[str, object]:
-    """The body with its `check`, in place of one that it may have had."""
+    """The body with its `check`, which replaces an older check."""
     return {**body, "check": _check(body)}
 
 
@@ -157,7 +157,7 @@ def scenario_document(scenario: Scenario, run: str) -> dict[str, object]:
 
 
 def scenario_of(document: Mapping[str, object]) -> Scenario:
-    """The scenario that scenario.json tells of, read as strictly as the user's own file.
+    """The scenario in scenario.json, read as strictly as the user's own file.
 
     Raises: UserMistake - it is none; says where.
     """

@@ -3,7 +3,7 @@
 A lock has holders (one exclusive, or several shared) and a queue of waiters.
 A request that cannot be granted queues and is granted by a later release, in
 order of arrival. For a simple lock that loses no interleaving: a CPU that
-spins is indistinguishable from one that has not yet asked.
+spins is indistinguishable from a context that has not yet asked.
 
 After a downgrade, readers pass queued writers until the downgrader releases or
 upgrades: UVM marks the map BUSY meanwhile, and a writer that finds it so (or

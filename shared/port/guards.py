@@ -1,7 +1,7 @@
 """Who may access a field: locks held, and structs that no other context can reach yet.
 
-Looks at a heap (heap.py), the simulator's own or one that the race detector builds again from journals, so that both
-come to the same answer.
+Looks at a heap (heap.py), the simulator's own or a heap that the race detector builds again from journals, so that both
+give the same answer.
 
 A struct is private to the context that has just allocated it, or taken it off a free list, until its
 handle is stored where others can find it, or another context touches it.

@@ -36,7 +36,7 @@ class Lockdebug(Reports):
 
     def check_lock(self, ref: LockRef) -> None:
         """A context does not take a lock that it holds, or that a context holds which it has interrupted; and the
-        classes of the locks that it holds come before this one's."""
+        classes of the locks that it holds come before the class of this lock."""
         ctx = self.cur
         if ref.key in ctx.held or (ctx.level and not ref.sleepable and self.interrupted_holds(ref.key)):
             self.report("locking-against-myself", f"{ref.phrase}: locking against myself", subject=ref.owner)
@@ -81,7 +81,7 @@ class Lockdebug(Reports):
             self.report("held-at-exit", text, subject=held.ref.owner, function=held.since)
 
     def interrupted_holds(self, key: int) -> bool:
-        """Does a context that this one, an interrupt, has interrupted hold the lock? LOCKDEBUG asks by CPU."""
+        """Does a context that the given context, an interrupt, has interrupted hold the lock? LOCKDEBUG asks by CPU."""
         return any(key in context.held for context in self.interrupted())
 
     @abstractmethod

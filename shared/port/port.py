@@ -1,4 +1,4 @@
-"""What kernel code talks to: the one place where control leaves the kernel.
+"""What kernel code talks to: the only place where control leaves the kernel.
 
 Every shared access of the kernel is one *operation*, performed through the
 port that the engine has installed (`here.port`). The kernel never knows which
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 SPL_NONE, SPL_BIO, SPL_IMP, SPL_CLOCK, SPL_IPI, SPL_HIGH = 0, 3, 4, 6, 7, 8
 
-#: in place of a process's number: an access of the kernel to memory of its own
+#: instead of a process's number: an access of the kernel to memory of its own
 NOBODY = -1
 #: generation of a handle made from an address alone (PHYS_TO_VM_PAGE): good for whatever lives there now
 ANY_GEN = 0xFFFFFFFF
@@ -227,7 +227,7 @@ class Port(Lockdebug):
         return by, self.cur.n + 1
 
     def identify(self, obj: S) -> S:
-        """A handle of the struct that is at an address now, given one that is good for any (ANY_GEN).
+        """A handle of the struct that is at an address now, given a handle that is good for any life (ANY_GEN).
 
         Detectors tell an old handle by its generation; an address alone has none.
         """
@@ -328,7 +328,7 @@ class Port(Lockdebug):
         self.check_sleep(code)
         if not ctx.biglock:
             return self._wait(ctx, code, target, park=True)
-        ctx.ready = True  # it goes on until it has given up the lock
+        ctx.ready = True  # it continues until it has given up the lock
         self.kernel_proc_unlock()
         ctx.ready = ctx.woken
         value = self._wait(ctx, code, target, park=True)
@@ -532,7 +532,8 @@ def KASSERT(condition: bool, text: str, subject: object = "") -> None:
 def LOCK_ASSERT(condition: bool, text: str, subject: object = "", kind: str = "lock-assert") -> None:
     """An assertion about locks, live only under LOCKDEBUG.
 
-    A finding of a kind of its own names the function that it accuses: the caller of the one it stands in.
+    A finding of a kind of its own names the function that it accuses: the caller of the function in which the assertion
+    stands.
     """
     if not condition:
         stack = here.port.cur.stack

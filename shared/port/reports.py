@@ -123,7 +123,7 @@ class Reports(ABC):
         The operation is repeated with a scheduling point of its own, since others may come in between; an access by way
         of a translation by who makes it (AGAIN), since an interrupt may have flushed the translation by then.
 
-        A stale handle's address is that of a later struct, or of nothing: then no kernel could go on, and the run
+        A stale handle's address is that of a later struct, or of nothing: then no kernel could continue, and the run
         ends whatever the level. What that struct has not set yet is zero.
         """
         seen = self._seen(refusal.kind, refusal.text, refusal.subject)
@@ -143,7 +143,7 @@ class Reports(ABC):
     def failed(self, error: BaseException) -> BaseException | None:
         """What an error of a context comes to: None if it ends the run with a finding, else what to tell the user.
 
-        A kernel that goes on with the wrong struct's fields, past an assertion that does not hold, or with a defect
+        A kernel that continues with the wrong struct's fields, past an assertion that does not hold, or with a defect
         switched on, meets what it cannot handle (`WILD`): a trap. On a repaired kernel with nothing passed over here,
         it is a bug of ours, as any other error is; or the patch's, if it came through the patch's file.
         """

@@ -19,7 +19,7 @@ and by the race detector. Markings without a lock:
     hint    with a guard: deliberately read without it; never a race
 
 A *handle* is an address with a generation: two handles are equal if they name
-the same address; using one whose generation has passed is a use after free.
+the same address; using a handle whose generation has passed is a use after free.
 No Python container ever sits in a struct.
 
 Handles are (kind, index) packed into one integer; locks are numbered inside
@@ -46,7 +46,7 @@ KIND_NAMES: dict[str, type[Struct]] = {}
 
 
 class Guard:
-    """Which lock guards a field: lock `lock` of the struct itself, or of the one that `pointer` names.
+    """Which lock guards a field: lock `lock` of the struct itself, or of the struct that `pointer` names.
 
     Attributes:
         follows: it has to follow a pointer.
@@ -156,7 +156,7 @@ class FieldBase:
         return self.hint or (self.peek and not guarded)
 
     def again(self) -> Self:
-        """A field that is declared as this one; it is not bound yet."""
+        """A field that is declared as this field; it is not bound yet."""
         return type(self)(self.marking, self.hint, self.union_of, self.link)
 
     def bind(self, owner: type[Struct], name: str, slot: int, type_: str = "") -> None:
@@ -256,7 +256,7 @@ class Lock:
         self.cls, self.sleepable = cls, sleepable
 
     def again(self) -> Lock:
-        """A lock that is declared as this one; it has no number yet."""
+        """A lock that is declared as this lock; it has no number yet."""
         return Lock(self.cls, self.sleepable)
 
     @overload
@@ -411,7 +411,7 @@ FAR = 1 << 32
 
 
 class Array(Struct, kind=0, name="array"):
-    """Base of structs with elements: `a[i]` is one operation. Memory refuses one that is not there, as a trap."""
+    """Base of structs with elements: `a[i]` is one operation. Memory refuses an index that is not there, as a trap."""
 
     __slots__ = ()
 
@@ -436,7 +436,7 @@ def unlocked(obj: Struct, name: str) -> Any:
 
 
 def read_field(obj: Struct, name: str) -> Any:
-    """Read a field by its name, even one that was never set and holds None."""
+    """Read a field by its name, even if it was never set and holds None."""
     field = type(obj).fields[name]
     return here.port.load(obj, field, field.slot)
 

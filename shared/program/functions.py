@@ -56,7 +56,7 @@ class Functions:
 def register(functions: Iterable[Function]) -> dict[Function, str]:
     """Let this process perform the functions of one program.
 
-    Returns: each one's reference. Functions that have one name, as those that one function has made, are numbered.
+    Returns: the reference of each function. Functions with the same name are numbered.
     """
     references: dict[Function, str] = {}
     taken: Counter[str] = Counter()
@@ -153,7 +153,7 @@ _Refusing: Any = type(
 
 
 class _AtRest(_Refusing):  # type: ignore[misc]
-    """In place of a port: reads of structs, and nothing else."""
+    """Instead of a port: reads of structs, and nothing else."""
 
     def __init__(self, heap: Heap):
         super().__init__(frozenset(), {}, 0)

@@ -294,7 +294,7 @@ def machine_of(value: Value, described: bool = False) -> MachineConfig:
 
 
 def _number(value: Value, key: str, low: int | None = None, high: int | None = None) -> int:
-    """A number, within the bounds of its key or closer ones."""
+    """A number, within the bounds of its key or closer bounds."""
     lowest, highest = BOUNDS[key]
     return value.integer(lowest if low is None else low, highest if high is None else high)
 

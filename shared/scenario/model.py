@@ -245,7 +245,7 @@ class Scenario:
         regions: every named range.
         segments: names of shared memory segments, as they appear.
         file: its name, for messages.
-        functions: what runs in place of setup and programs, of a program of one's own (cluster/api.py).
+        functions: what runs instead of setup and programs, of a program of one's own (cluster/api.py).
     """
 
     id: str
@@ -308,7 +308,7 @@ class Scenario:
     def limit(self) -> int:
         """Operations after which an execution is ended as one without end.
 
-        A function of the scenario alone, so that every engine ends it there. One that makes sense comes nowhere near:
+        A function of the scenario alone, so that every engine ends it there. A sensible scenario comes nowhere near:
         a step costs some hundred operations, and under memory pressure some dozen for each frame and page besides.
         """
         if self.bound.operations is not None:

@@ -30,7 +30,7 @@ from shared.scenario.steps.step import NAME_FORM, Schema, Where
 from shared.scenario.steps.table import STEPS, steps_of
 
 DIALECT = "http://json-schema.org/draft-07/schema#"
-#: how a scenario beside the shipped ones names the schema in its first line
+#: how a scenario beside the shipped scenarios names the schema in its first line
 MODELINE = "# yaml-language-server: $schema=../schema.json"
 _NAMES: Schema = {"pattern": f"^{NAME_FORM}$"}
 _TEXT: Schema = {"type": "string", "pattern": r"\S"}

@@ -246,7 +246,7 @@ def amap_lookups(aref: Aref, offset: int, npages: int) -> list[Anon | None]:
 
 @kernel(exit="same")
 def amap_add(aref: Aref, offset: int, anon: Anon, replace: bool) -> None:
-    """Put an anon into an amap, where there is none or (`replace`) in place of another.
+    """Put an anon into an amap, where there is none or (`replace`) instead of another.
 
     Locks:   entry map(r), amap; the displaced anon if `replace`. Returns: same.
     Source:  uvm_amap_i.h.
@@ -341,7 +341,7 @@ def amap_copy(map: VmMap, entry: VmMapEntry) -> None:
         nused += 1
     if nused != 0:
         amap.am_nused = nused
-    _drop_ref(Aref(srcamap, pageoff), slots * here.port.page_size, refs)  # there is another one, so it does not die
+    _drop_ref(Aref(srcamap, pageoff), slots * here.port.page_size, refs)  # it has another reference, and stays
     amap_unlock(srcamap)
 
     entry.aref_pageoff = 0

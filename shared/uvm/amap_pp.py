@@ -79,7 +79,7 @@ def amap_pp_adjref(amap: Amap, curslot: int, slotlen: int, adjval: int) -> None:
         prevlcv, prevref, prevlen = lcv, ref, length
         lcv += length
 
-    # adjust; the first run that changes may become part of the last one that does not
+    # adjust; the first run that changes may become part of the last run that does not
     while lcv < stopslot:
         ref, length = pp_getreflen(ppref, lcv)
         if lcv + length > stopslot:

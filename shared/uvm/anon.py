@@ -69,14 +69,14 @@ def uvm_anfree(anon: Anon) -> None:
     that these assertions were made for (amap_cow_now, January 2001) has both
     wrong, and its lock is the story.
 
-    A page that the anon has borrowed is given back to its object; one that it has
+    A page that the anon has borrowed is given back to its object; a page that it has
     lent to the kernel stays, without an owner, until the kernel is done with it.
 
     Locks:   the anon is not locked, and in no amap any more; the amap it was in may be.
     Source:  uvm_anon.c; the assertions of 2001-01-23.
     Differs: holds the anon's lock while it disposes of the page, as uvm_anon.c later did: the pagedaemon comes by way
              of the page and tries that lock, and both could free the page (erratum E58). UVM left a busy page mapped:
-             after madvise(MADV_FREE) a program went on using it until its I/O was done (erratum E66).
+             after madvise(MADV_FREE) a program continued using it until its I/O was done (erratum E66).
     """
     an_lock = anon.an_lock
     locked = an_lock.held()
@@ -142,13 +142,13 @@ def uvm_anon_lockloanpg(anon: Anon) -> Page | None:
 
     An object's lock comes before an anon's. So it is only tried; if that fails
     the anon is unlocked for a moment, so that a thread that has the object's lock and
-    wants the anon's can go on. The page queues' lock keeps the object alive
+    wants the anon's can continue. The page queues' lock keeps the object alive
     meanwhile: it cannot let go of the page.
 
     A page without an owner is adopted.
 
     Locks:   entry anon. Returns: same, and the page's object, if it is in one.
-    Returns: the anon's page, which may be another one now, or gone.
+    Returns: the anon's page, which may be another page now, or gone.
     Source:  uvm_anon.c; the assertion of 2001-01-23.
     """
     LOCK_ASSERT(anon.an_lock.held(), "simple_lock_held(&anon->an_lock)", anon)

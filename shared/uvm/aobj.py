@@ -61,7 +61,7 @@ def uao_find_swslot(uobj: UvmObject, pageidx: int) -> int:
 
 
 def uao_set_swslot(uobj: UvmObject, pageidx: int, slot: int) -> int:
-    """Give a page another swap slot; returns the one it had. Locks: the object."""
+    """Give a page another swap slot; returns the previous slot. Locks: the object."""
     slots = uobj.pager.u_swslots
     old: int = slots[pageidx]
     if old != slot:
@@ -216,7 +216,7 @@ def uao_releasepg(pg: Page) -> bool:
 def uao_get(
     uobj: UvmObject, offset: int, wanted: Sequence[bool], center: int, flags: int
 ) -> tuple[int, list[Page | None]]:
-    """pgo_get: see pgops.py. A page that was never written is made, of zeros; also next to the one that is needed.
+    """pgo_get: see pgops.py. A page that was never written is made, of zeros; also next to the page that is needed.
 
     Locks:   entry the object. Returns: same with PGO_LOCKED, else nothing.
     Sleeps:  without PGO_LOCKED: busy page ("uao_get"), swap read, uvm_wait ("uao_getpage").
@@ -289,7 +289,7 @@ def uao_flush(uobj: UvmObject, start: int, stop: int, flags: int) -> bool:
 
     Locks:   entry the object. Returns: same.
     Source:  uvm_aobj.c.
-    Differs: deactivated pages keep their mappings, as of January 2001; busy ones are left alone. UVM freed pages for
+    Differs: deactivated pages keep their mappings, as of January 2001; busy pages are left alone. UVM freed pages for
              PGO_FREE without CLEANIT, which no caller asks for (see uvm_map_clean()).
     """
     if not flags & (PGO_DEACTIVATE | PGO_FREE):

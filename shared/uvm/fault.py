@@ -191,7 +191,7 @@ def uvmfault_anonget(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon) ->
                 uvmfault_unlockall(ufi, amap, None, anon)
                 result = uvm_swap_get(pg, slot)
 
-        # Who holds neither a map nor a page does not know what has become of the anon meanwhile.
+        # A thread that holds neither a map nor a page does not know what has become of the anon meanwhile.
         if ufi is None and not we_own and not erratum("uvmfault_anonget.swapoff-trusts-anon"):
             return ERESTART
 
@@ -241,7 +241,7 @@ def uvmfault_anonget(ufi: UvmFaultinfo | None, amap: Amap | None, anon: Anon) ->
         if not locked:
             return ERESTART
 
-        # Somebody may have put another anon here meanwhile, or this one may live another life.
+        # Somebody may have put another anon here meanwhile, or this anon may live another life.
         if ufi is not None:
             aref = aref_of(ufi.entry)
             rvaddr = ufi.orig_rvaddr
@@ -356,7 +356,7 @@ def _get_resident(flt: Fault, nback: int, wanted: list[bool], wired: int) -> Pag
 
 
 def _access(access_type: int, enter_prot: int, wired: int, wiring: bool) -> int:
-    """The access that pmap_enter() is told of: it may take the page for used, and if it is a write for modified.
+    """The access that pmap_enter() is given: it may take the page for used, and if it is a write for modified.
 
     A wired page may be used in every way without a further fault, by a device's DMA without the MMU's knowing.
     """
@@ -501,7 +501,7 @@ def _case1(ufi: UvmFaultinfo, flt: Fault, anon: Anon) -> int:
     uobj = pg.uobject
     oanon = anon
 
-    # What is wired is our amap's alone. If there is another reference it is that of a fork by somebody who shares the
+    # What is wired is our amap's alone. If there is another reference it is that of a fork by a process that shares the
     # amap, and who is about to copy the page for the child (amap_cow_now()): it must not be replaced before.
     shared = oanon.an_ref > 1 and (
         erratum("uvmspace_fork.ignores-device-io")

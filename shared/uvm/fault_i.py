@@ -110,7 +110,7 @@ def uvmfault_lookup(ufi: UvmFaultinfo, write_lock: bool) -> bool:
 
 @kernel()
 def uvmfault_relock(ufi: UvmFaultinfo | None) -> bool:
-    """Read-lock the map again, if it is still the one that was looked up.
+    """Read-lock the map again, if it is still the map that was looked up.
 
     Returns: True with the map locked, or False with it unlocked.
     Source:  uvm_fault_i.h.

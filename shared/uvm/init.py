@@ -46,7 +46,7 @@ def uvm_init(
         anons: to preallocate (UVM: about as many as pages and swap slots).
         swap_devices: (slots, priority) of each.
         reserve_pagedaemon, reserve_kernel: free pages that only these may take.
-        freemin, freetarg: targets in place of UVM's own rule.
+        freemin, freetarg: targets instead of UVM's own rule.
         kernel: pages of the kernel's maps; None: there are none.
     """
     KASSERT(reserve_pagedaemon <= reserve_kernel, "uvmexp.reserve_pagedaemon <= uvmexp.reserve_kernel")

@@ -13,7 +13,7 @@ Rules:
 
 - A page on loan is not written to: lending it write-protects every mapping, and
   faults map it read-only. A write first breaks the loan (uvm_loanbreak, uvm_loanbreak_anon):
-  the owner gets another page, and leaves this one to the borrower.
+  the owner gets another page, and leaves this page to the borrower.
 - Each loan to the kernel also wires the page, since the kernel uses it by its
   physical address.
 - loan_count is changed with both the page's owner and the page queues locked. Who
@@ -190,7 +190,7 @@ def uvm_loananon(ufi: UvmFaultinfo, anon: Anon, result: list[Anon | Page], flags
             uvmfault_unlockall(ufi, aref.amap, None, anon)
             return FAILED
         refs = anon.an_ref
-        # one that it has only borrowed is read-only already
+        # a page that it has only borrowed is read-only already
         if refs == 1 and pg is not None and unlocked(pg, "pqflags") & PQ_ANON:
             pmap_page_protect(pg, VM_PROT_READ)
         anon.an_ref = refs + 1

@@ -54,7 +54,7 @@ def uvm_loanbreak_anon(anon: Anon, pg: Page) -> Page | None:
 
 @kernel(exit="same")
 def uvm_loanbreak(uobjpage: Page) -> Page | None:
-    """Put another page in an object in the place of one that is on loan, to be written to.
+    """Put another page in an object in the place of a page that is on loan, to be written to.
 
     Locks:   entry the object; the page is BUSY. Returns: same; the new page is BUSY instead, and on no queue, and who
              waited for the old one is woken.

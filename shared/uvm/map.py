@@ -383,8 +383,8 @@ def uvm_map_clean(map: VmMap, start: int, end: int, flags: int) -> int:
     Returns: 0; EFAULT - part of the range is not mapped; EBUSY - part of it is wired, and would have to be thrown out;
              EIO - something could not be written.
     Source:  uvm_map.c.   Differs: deactivated pages keep their mappings, as of the scanner's change of January 2001;
-             busy ones are left alone. A page that is only given up, because others have it too, is unmapped here: UVM
-             left it mapped, and showed what the others went on to write (erratum E50).
+             busy pages are left alone. A page that is only given up, because others have it too, is unmapped here: UVM
+             left it mapped, and showed what the others continued to write (erratum E50).
     """
     vm_map_lock_read(map)
     if not uvm_map_checkprot(map, start, end, VM_PROT_NONE):

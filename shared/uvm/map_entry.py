@@ -218,7 +218,7 @@ def uvm_map_lookup_entry(map: VmMap, address: int) -> tuple[bool, VmMapEntry]:
     """Find the entry at or before an address.
 
     Locks:   entry map(r) at least. Returns: same.
-    Returns: (True, the entry that contains the address), or (False, the one before it or the header).
+    Returns: (True, the entry that contains the address), or (False, the entry before it or the header).
     Source:  uvm_map.c.   Differs: the hint is stored only if it has changed.
     """
     header = map.header

@@ -322,7 +322,7 @@ def _pagefree_check(pg: Page) -> None:
 
 @kernel(exit="same")
 def uvm_pagerealloc(pg: Page, newobj: UvmObject | None, newoff: int) -> None:
-    """Move a page to another object, or out of the one it is in.
+    """Move a page to another object, or out of its object.
 
     Locks:   the page queues, and both objects.
     Source:  uvm_page.c.   Differs: keeps PQ_AOBJ, and with it the queue, right.
@@ -461,7 +461,7 @@ def uvm_pagekloans(pg: Page) -> int:
     """How many of a page's loans are to the kernel; each has wired it. Locks: the page queues."""
     loans = pg.loan_count
     if loans and not pg.pqflags & PQ_ANON and pg.uanon is not None:
-        loans -= 1  # that one is the anon's
+        loans -= 1  # the other page is the anon's
     return loans
 
 

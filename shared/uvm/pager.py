@@ -74,7 +74,7 @@ def dispose_of_slots(slot: int, npages: int, transient: bool) -> None:
 def uvm_pager_cleaning(pg: Page) -> None:
     """Get a page of a file, which is BUSY, ready to be written: it is modified again if it is written to from now on.
 
-    No process writes to it by a mapping that is not wired until the I/O is done. One that is wired stays as it is,
+    No process writes to it by a mapping that is not wired until the I/O is done. A wired mapping stays as it is,
     since locked memory takes no fault; if it is written through, that has set the modified attribute when the I/O is
     over.
 
@@ -96,7 +96,7 @@ def uvm_mk_pcluster(uobj: UvmObject, center: Page, flags: int, mlo: int = 0, mhi
 
     Args:
         center: BUSY, and ready to be written (uvm_pager_cleaning).
-        flags: PGO_DOACTCLUST: active pages as well, not only inactive ones.
+        flags: PGO_DOACTCLUST: active pages as well, not only inactive pages.
         mlo, mhi: offsets between which they must be, if `mhi` is not 0.
 
     Locks:   entry the object and the page queues. Returns: same.
@@ -141,13 +141,13 @@ def uvm_pager_put(uobj: UvmObject | None, pg: Page | None, ppsp: list[Page], slo
         uobj: whose pages they are; None: swap-backed pages, of any owners.
         pg: the page of interest, if they are swap-backed the last one of `ppsp`; None if there is none.
         ppsp: the cluster; its pages are BUSY, write-protected and not CLEAN.
-        slot: the swap slot of ppsp[0]; the others have the following ones.
+        slot: the swap slot of ppsp[0]; the others have the following slots.
 
     Locks:   the page queues, and the object if there is one, on entry; nothing on return.
     Sleeps:  with PGO_SYNCIO.
     Returns: (0, EAGAIN or EIO; number of pages whose I/O was started, or done).
     Source:  uvm_pager.c.
-    Differs: un-busies `pg` too if nothing was started; UVM leaves that one to its caller.
+    Differs: un-busies `pg` too if nothing was started; UVM leaves that page to its caller.
     """
     uvm_unlock_pageq()
     error = _put(uobj, slot, ppsp, flags)
@@ -234,7 +234,7 @@ def uvm_pager_dropcluster(ppsp: list[Page], flags: int, reactivate: bool = False
 
 
 def uvm_page_swslot(pg: Page, uobj: UvmObject | None, anon: Anon | None) -> int:
-    """The swap slot of a swap-backed page: its anon's, or the one that its aobj has for it. Locks: the owner."""
+    """The swap slot of a swap-backed page: its anon's, or that which its aobj has for it. Locks: the owner."""
     if uobj is not None:
         return uao_find_swslot(uobj, pg.offset // here.port.page_size)
     assert anon is not None
@@ -242,7 +242,7 @@ def uvm_page_swslot(pg: Page, uobj: UvmObject | None, anon: Anon | None) -> int:
 
 
 def uvm_page_set_swslot(pg: Page, uobj: UvmObject | None, anon: Anon | None, slot: int) -> None:
-    """Give a page another swap slot, if its owner is one that has such. Locks: the owner."""
+    """Give a page another swap slot, if its owner has slots. Locks: the owner."""
     if uobj is None:
         assert anon is not None
         anon.an_swslot = slot

@@ -1,7 +1,7 @@
 """The pagedaemon: keeps memory free by writing inactive pages to swap, or to their file.
 
 Two targets. Free pages: while `free` is below freetarg, the inactive queues are
-scanned from their heads; clean pages are freed, dirty ones are written out in
+scanned from their heads; clean pages are freed, dirty pages are written out in
 clusters. Inactive pages: while `inactive` is below inactarg, pages of the active
 queue that were not referenced since the last sweep are made inactive. Mappings
 stay; the reference attribute alone says what is in use.
@@ -84,7 +84,7 @@ def uvmpd_tune(npages: int, reserve_kernel: int, freemin: int | None = None, fre
     """Set the paging parameters; at boot.
 
     Args:
-        freemin, freetarg: in place of UVM's own.
+        freemin, freetarg: instead of UVM's own.
 
     Source:  uvm_pdaemon.c; freemin above reserve_kernel as of 1.39, since a machine whose free pages are all reserved
              must not think that it has enough.
@@ -259,7 +259,7 @@ def uvmpd_scan_inactive(pglst: PageQueue, sweep: Sweep) -> bool:
     """The first loop of uvmpd_scan: make inactive pages free.
 
     A page is passed over if its owner's lock cannot be had at once. Clean pages
-    are freed. Dirty ones become BUSY and are gathered into a cluster, which is
+    are freed. Dirty pages become BUSY and are gathered into a cluster, which is
     written when it is full, or at the end; uvm_aio_aiodone does the rest.
 
     Locks:   the page queues; dropped and retaken for I/O.

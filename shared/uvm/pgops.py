@@ -105,7 +105,7 @@ def get_resident(
 def get_busy(uobj: UvmObject, at: int, name: str, flags: int) -> tuple[int, Page | None, bool]:
     """pgo_get without PGO_LOCKED: the page at an offset, BUSY, and whether it is new and has to be filled.
 
-    Who asks has unlocked the map, so that another thread may unmap the object while this one sleeps. A BUSY page of
+    The caller has unlocked the map, so that another thread may unmap the object while the caller sleeps. A BUSY page of
     ours would keep the object; until we have that page, a reference does.
 
     Args:

@@ -16,7 +16,7 @@ that the pages are looked up in the map, where the pmap has none.
 
 uvm_vslock() wires pages and translations, but does not count in any map entry's
 wired_count: so uvm_vsunlock() must leave a translation wired if its entry is
-(mlock), and munlock one that is still wired for us.
+(mlock), and munlock memory that is still wired for us.
 
 A device may be told to store a status word when it is done. Its interrupt does
 so through the process's own mapping; an interrupt cannot wait for a page, so

@@ -1,7 +1,7 @@
 """pmap(9): what concerns a page and all its mappings, but no single translation: filling, copying, narrowing.
 
 Below page.py, while the rest of pmap is above it: when the last translation of a page table goes, its page is freed.
-What frees it pmap.py therefore enters here, as a pager enters its operations in pgops.py.
+Therefore pmap.py registers here the function that frees it, as a pager registers its operations in pgops.py.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def swap_on(sdp: SwapDev, priority: int) -> None:
     uvm.swap_data_lock.lock()
     swaplist_insert(sdp, priority)
     sdp.swd_flags = SWF_INUSE | SWF_ENABLE
-    uvmexp.swpages += sdp.swd_npages - sdp.swd_npgbad  # the bad ones have been counted ever since they were found
+    uvmexp.swpages += sdp.swd_npages - sdp.swd_npgbad  # the bad slots have been counted since they were found
     uvm.swap_data_lock.unlock()
 
 

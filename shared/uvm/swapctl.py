@@ -1,11 +1,11 @@
-"""swapctl(2): which devices are swapped to; bringing back what is on one that goes.
+"""swapctl(2): which devices are swapped to; bringing back the data of a device that is removed.
 
     SWAP_OFF    no new slots on the device
              -> every page of an aobj and every anon with a slot on it is brought in, and gives up the slot
              -> when nothing but bad slots is in use, the device goes
 
 The anons are gone through by their addresses. They are never given back to the
-system, so there is an anon at each, if only a free one; and one that has a slot
+system, so there is an anon at each, if only a free one; and an anon that has a slot
 is in use for as long as it is locked. After a sleep it may be another.
 
 Rules: swapctl(2) calls are serialized by swap_syscall_lock, which is taken before

@@ -382,7 +382,7 @@ def uvn_flush(uobj: UvmObject, start: int, stop: int, flags: int) -> bool:
     Sleeps:  for its own I/O; with CLEANIT and SYNCIO for all I/O to the file that is in progress ("uvn_flush").
     Returns: False: something could not be written, and is still dirty (if the object is dying, lost).
     Source:  uvm_vnode.c.   Differs: goes by offsets; what can not be written is not thrown away; deactivated pages keep
-             their mappings, as of January 2001; leaves busy pages where they are, and does not free wired ones; looks
+             their mappings, as of January 2001; leaves busy pages where they are, and does not free wired pages; looks
              again at pages that were busy, when it has waited, since others' I/O may have failed; a busy page that has
              to be written before it is freed stays (UVM had it freed by the thread that has it; what was written to it
              was lost), as does a page that a device, or a process that had it wired, has written to during the I/O; a
@@ -446,7 +446,8 @@ def _flush(vp: Vnode, offsets: Sequence[int], limits: tuple[int, int], flags: in
                     pmap_page_protect(pp, VM_PROT_NONE)
                     pp.flags |= PG_RELEASED
             elif flags & PGO_FREE and not wired:
-                # Who had it wired until now, or a device, may have written to it since we have asked, or written it.
+                # A process that had it wired until now, or a device, may have written to it since we have asked, or
+                # written it.
                 lost = not flags & PGO_CLEANIT or vp.u_flags & UVM_VNODE_DYING
                 if lost or not _is_dirty(pp, pgflags, True):
                     pmap_page_protect(pp, VM_PROT_NONE)
@@ -475,7 +476,7 @@ def _is_dirty(pg: Page, pgflags: int, unmap: bool) -> bool:
     if not pgflags & PG_CLEAN:
         return True
     if unmap:
-        pmap_page_protect_unwired(pg, VM_PROT_NONE)  # wired ones stay, and so will the page
+        pmap_page_protect_unwired(pg, VM_PROT_NONE)  # wired mappings stay, and so will the page
     return pmap_is_modified(pg)
 
 

@@ -24,7 +24,7 @@ TEXT_LINES, STORY_LINES, WAIT_LINES = 3, 3, 3
 MAX_STORY, MAX_WAITS = 4, 3
 #: lines that a row has at most, and all rows at least
 ROW_LINES, FEWEST = 2, 8
-#: how items begin that are left out of a row before others, the last ones first
+#: how items begin that are left out of a row before others, the last first
 DULL = (("pmap_is_", "pmap_clear_"), ("locks ", "tries ", "unlocks ", "wakeup "))
 
 

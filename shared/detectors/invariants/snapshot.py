@@ -52,7 +52,7 @@ from shared.uvm.swap import SLOTS_PER_WORD
 #: a page table entry, as the mmu has it
 FRAME, PROT, WIRED, REF, MOD = range(5)
 AMAP_ARRAYS = ("am_slots", "am_bckptr", "am_anon", "am_ppref")
-#: of a map entry; one that says it has more is wrong itself
+#: of a map entry; a map that says it has more is wrong itself
 MOST_PAGES = 1 << 16
 
 QUEUES: dict[str, Struct] = {
