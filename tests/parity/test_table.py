@@ -1,4 +1,4 @@
-"""The table: whatever a run found, every way to see it again shows it, for every scenario and both strategies.
+"""The table: every way to repeat a run shows its finding, for every scenario, with PCT and the random walk.
 
     explored    the token that `explore` prints tells, replayed in sim, the finding that `explore` told
     run         the folder that `run --out` kept tells, replayed in sim, the same, with the same digest
