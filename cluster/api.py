@@ -231,7 +231,7 @@ def _path(function: Function) -> str:
 
 @dataclass(frozen=True)
 class Report:
-    """What came of a program.
+    """The result of a search of a program.
 
     Attributes:
         executions: how many were run.

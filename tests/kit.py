@@ -117,7 +117,7 @@ def _steps(text: str, indent: int) -> str:
 
 
 def empty(machine: str = "cpus: 3, frames: 8, swap_slots: 0") -> Scenario:
-    """A scenario in which nobody does anything."""
+    """A scenario without any step."""
     return scene({"unused": ""}, "process: {as: unused, cpu: 0}", machine)
 
 
@@ -297,7 +297,7 @@ class Exhaust(Strategy):
     """Depth-first through every schedule there is; then the search is over.
 
     Args:
-        matters: does it make a difference when this context goes on? Those of which it does are tried in every order,
+        matters: does it make a difference when this context continues? Those of which it does are tried in every order,
             before the others.
 
     Attributes:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 
 #: syntax of German in English words, and phrases whose actor or noun is missing; each was in a text once
@@ -33,3 +35,18 @@ def empty_names(source: str) -> Iterator[tuple[int, str]]:
             continue
         if bound and name.strip("_") in EMPTY:
             yield node.lineno, name
+
+
+#: the worst of them, which comments and docstrings may not have either
+GERMAN_IN_CODE = re.compile(
+    r"\b(?:for ever|but for|all the same|who(?:m?ever)|nobody|as to|of now|what (?:comes|came) of|(?:comes?|came) of it"
+    r"|(?<!there )(?:is|are|was|were) no (?!longer\b|more\b)[a-z]+)\b",
+    re.IGNORECASE,
+)
+
+
+def comments(source: str) -> Iterator[tuple[int, str]]:
+    """The comments and docstrings of a module, with the lines on which they begin."""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT or (token.type == tokenize.STRING and token.string.startswith('"""')):
+            yield token.start[0], token.string

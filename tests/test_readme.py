@@ -23,7 +23,7 @@ from shared.errata import ERRATA, Status, counts, with_big_lock
 from shared.locks.order import ORDER, parse
 from shared.scenario.steps.table import STEPS
 from tests.kit import SHIPPED, uvmp
-from tests.language import EMPTY, GERMAN, empty_names
+from tests.language import EMPTY, GERMAN, GERMAN_IN_CODE, comments, empty_names
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("configs", "shared", "nodes", "cluster", "tests")
@@ -369,7 +369,7 @@ def test_readme_is_short() -> None:
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_a_text_fits_120_columns(name: str) -> None:
-    """But for rows of tables, which cannot be broken."""
+    """Except for rows of tables, which cannot be broken."""
     assert [line for line in TEXTS[name].splitlines() if len(line) > 120 and not line.startswith("|")] == []
 
 
@@ -383,6 +383,17 @@ def test_a_text_is_in_plain_english(name: str) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_help_is_in_plain_english(command: str) -> None:
     assert GERMAN.findall(uvmp(command, "--help").output) == []
+
+
+def test_comments_and_docstrings_are_in_plain_english() -> None:
+    sources = [path for path in files() if path.endswith(".py") and not path.startswith("tests/")]
+    phrases = [
+        f"{path}:{line} {phrase}"
+        for path in sources
+        for line, text in comments((ROOT / path).read_text(encoding="utf-8"))
+        for phrase in GERMAN_IN_CODE.findall(text)
+    ]
+    assert phrases == []
 
 
 def test_a_variable_is_named_by_a_noun() -> None:
@@ -413,7 +424,7 @@ def test_every_folder_with_modules_has_a_readme() -> None:
 
 @pytest.mark.parametrize("name", [name for name in TEXTS if re.match(r"(shared|nodes|cluster)/(?!uvm/)", name)])
 def test_a_folder_s_readme_names_each_of_its_modules(name: str) -> None:
-    """But for the kernel's, whose reading order is in pyproject.toml, and the commands', which are called as these."""
+    """Except the kernel's, whose reading order is in pyproject.toml, and the commands', which have the same names."""
     folder = (ROOT / name).parent
     modules = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("__")}
     modules -= COMMANDS.keys() if name == "cluster/cli/README.md" else set()

@@ -303,6 +303,6 @@ class Driver:
             return f"Ray's control store (GCS) at {self.address} died; start the cluster again"
         here = os.uname().nodename
         return (
-            f"Ray ended the driver: its node process (raylet) on {here} died, or {here} is no node of the cluster at "
-            f"{self.address}; on a node, `ray status` shows the nodes, and `ray start --address` adds one"
+            f"Ray ended the driver: its node process (raylet) on {here} died, or {here} is not a node of the cluster "
+            f"at {self.address}; on a node, `ray status` shows the nodes, and `ray start --address` adds one"
         )

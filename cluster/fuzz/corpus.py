@@ -229,7 +229,7 @@ class Corpus:
             for folder in (self.folder, self.folder / MEMBERS, self.folder / FINDINGS):
                 folder.mkdir(parents=True, exist_ok=True)
             if not log.exists() and any(path.is_file() for path in self.folder.iterdir()):
-                raise UserMistake(f"is no corpus: it has files, but no {LOG}", file=str(self.folder), field="--out")
+                raise UserMistake(f"is not a corpus: it has files, but no {LOG}", file=str(self.folder), field="--out")
             self._log = os.open(log, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         except OSError as wrong:
             why = clean((wrong.strerror or str(wrong)).lower(), 200)
@@ -311,7 +311,7 @@ def read_log(log: Path) -> tuple[About | None, list[Entry], int, list[str]]:
         data = log.read_bytes()
     except OSError as wrong:
         why = clean((wrong.strerror or str(wrong)).lower(), 200)
-        raise UserMistake(f"is no corpus: {LOG} cannot be read ({why})", file=str(log.parent)) from None
+        raise UserMistake(f"is not a corpus: {LOG} cannot be read ({why})", file=str(log.parent)) from None
     remarks: list[str] = []
     whole = data.rfind(b"\n") + 1
     if whole < len(data):
@@ -340,7 +340,7 @@ def _about(line: bytes, log: Path) -> About:
         if not isinstance(schema, str) or not schema.startswith("uvmp-corpus/"):
             raise ValueError("another kind of file")
     except (ValueError, LookupError, TypeError, AttributeError):
-        raise UserMistake("is no log of a corpus, or its first line is damaged", file=str(log), line=1) from None
+        raise UserMistake("is not the log of a corpus, or its first line is damaged", file=str(log), line=1) from None
     if schema != SCHEMA:
         raise UserMistake(f"a corpus of version {clean(schema, 40)}; this uvmp reads {SCHEMA}", file=str(log), line=1)
     try:

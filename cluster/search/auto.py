@@ -28,7 +28,7 @@ class Auto(Strategy):
 
     Attributes:
         turns: of this batch, those to come; the next one last.
-        spent: executions that each strategy has chosen. gained: what came of them, in new classes.
+        spent: executions that each strategy has chosen. gained: new classes that they have shown.
         name: of the strategy that chooses in this execution; "": none has.
     """
 

@@ -1,7 +1,7 @@
 """The messages of a search by several processes: what is searched, a batch, and its result.
 
 The owner of the search tells each worker once what is searched (`Job`), and then sends batches: executions of
-strategies that choose at random (`Walks`). A worker answers with what came of each execution (`Ran`).
+strategies that choose at random (`Walks`). A worker answers with the result of each execution (`Ran`).
 
 Lists for tuples are what is left of them on the way.
 """
@@ -111,7 +111,7 @@ class Walks(NamedTuple):
 
 
 class Ran(NamedTuple):
-    """What came of one execution.
+    """The result of an execution.
 
     Attributes:
         number: hash of its class.
@@ -156,7 +156,7 @@ class Confirmed(NamedTuple):
 
 
 class Done(NamedTuple):
-    """What came of a batch. If it has a finding of the kernel's, that is of the last execution.
+    """The result of a batch. If it has a finding of the kernel's, that is of the last execution.
 
     Attributes:
         findings: the first results that the scenario does not expect, and what ended the batch.

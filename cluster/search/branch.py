@@ -1,7 +1,7 @@
-"""The messages of a systematic search by several workers: a branch of its tree, and what came of that.
+"""The messages of a systematic search by several workers: a branch of its tree, and its result.
 
 The owner of the tree sends a branch (`Branch`): the way to it, and what is known beside the way. The worker performs
-executions that begin so, and tells (`Explored`) what came of each, what their races lead to at places on the way, and
+executions that begin so, and tells (`Explored`) the result of each, what their races lead to at places on the way, and
 where it has stopped.
 
 Events travel as numbers, places in a table of all events of the message; so do what these read and write. Trees travel
@@ -140,7 +140,7 @@ class Stop(NamedTuple):
 
 
 class Explored(NamedTuple):
-    """What came of a branch.
+    """The result of a branch.
 
     Attributes:
         done: of its executions; the lesson of each: whether it has shown nothing new.

@@ -187,7 +187,7 @@ class _Kept:
             row: dict[str, Any] = json.loads(line)
             return Row(**{**row, "signature": tuple(row["signature"])})
         except (ValueError, TypeError, KeyError):
-            raise UserMistake("is no row of a campaign", file=clean(self.path, 200), line=number) from None
+            raise UserMistake("is not a row of a campaign", file=clean(self.path, 200), line=number) from None
 
     def add(self, row: Row) -> None:
         """Keep a row: it is on the disk when this returns."""

@@ -3,7 +3,7 @@
 The owner walks through the tree as one process would, depth first, and never performs an execution. What an execution
 comes to is decided by the way to it alone: by what is done first, and what was explored beside the way before. Both
 are known as soon as a branch is in the tree and those before it have been performed once. So workers explore branches
-ahead of the owner, and when it comes to a branch, it takes over what came of that: the executions, what their races
+ahead of the owner, and when it comes to a branch, it takes over its result: the executions, what their races
 lead to at places on the way, and the part of the tree that is left, whose branches are explored in turn.
 
 So the search equals that of `explore()`, execution for execution, for any number of workers. No class is counted
@@ -115,7 +115,7 @@ class Tree:
         )
 
     def arrived(self, at: int, way: Way, explored: Explored) -> None:
-        """What came of a way is known; if that ended on the way, not all events of it."""
+        """The result of a way is known; if the execution ended on the way, not all events of it."""
         for step, event in zip(way.steps(), explored.path[at:], strict=False):
             if step.node is not None:
                 step.node.ahead = event

@@ -138,7 +138,7 @@ class Rounds(Owner):
         return strategy
 
     def _is_over(self, walks: Walks, done: Done | None) -> bool:
-        """Add what came of a batch. Has the search come to its end with it?"""
+        """Add the result of a batch. Has the search come to its end with it?"""
         assert done is not None
         result = self.result
         findings = {finding.at: finding for finding in done.findings}

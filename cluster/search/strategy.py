@@ -84,7 +84,7 @@ class Strategy(ABC):
         return ""
 
     def learns(self) -> bool:
-        """Does a search tell it, after each of its executions, what came of that?"""
+        """Does a search tell it the result of each of its executions?"""
         return False
 
     def told(self, new: bool, finding: bool) -> None:  # noqa: B027 - nothing to do for a strategy that does not learn

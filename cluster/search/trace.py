@@ -9,8 +9,8 @@ happens-before are of one class.
 A *race* is a pair of events which no third is between, and whose order another execution may reverse:
 
 - two that conflict;
-- two requests for one simple lock, which are a release apart. A request is performed only while the lock is free: to
-  queue for it means the same as to ask later;
+- two requests for one simple lock, which are a release apart. A request is performed only while the lock is free:
+  queueing for it has the same effect as asking later;
 - two of one processor, where the later context could have had the processor before the earlier event.
 
 A context that has given way because it tries again (Port.spin) reads what it has looked at since it did so before, and

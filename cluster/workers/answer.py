@@ -43,7 +43,7 @@ READY: Form[None] = Form("ready", 1 << 10)
 
 
 def checked(answer: bytes) -> bool:
-    """Is this what came of a batch, or of a beginning?
+    """Is this the result of a batch, or of a beginning?
 
     Raises: UserMistake, Infrastructure - it is what the worker has raised.
     """

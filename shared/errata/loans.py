@@ -220,7 +220,7 @@ CATALOGUE = (
             pagedaemon set PQ_ANON, and leave the page where it is. An inactive page is on page_inactive_obj then, and
             its bits say page_inactive_swp. The next function that takes it off removes it from the wrong queue. If it
             is the last one there, the tail pointer of the other queue is set, and the next page inserted is lost. The
-            single inactive queue of 2001 ended this. The lines are in the source; probably nobody saw it, since loans
+            single inactive queue of 2001 ended this. The lines are in the source; probably no user saw it, since loans
             to anons had no users in NetBSD.
         """),
         findings=("invariant",),

@@ -198,13 +198,13 @@ CATALOGUE = (
         status=Status.IN_SOURCE,
         source=("NetBSD uvm_vnode.c of February 2000: uvn_flush() calls pmap_page_protect(pp, VM_PROT_READ)",),
         story=story("""
-            Before uvn_flush() writes a page to its file it write-protects all mappings of the page, so that nobody
+            Before uvn_flush() writes a page to its file it write-protects all mappings of the page, so that no process
             changes it during the I/O. A process may have locked the page, so that an access takes no fault. Its next
             store takes one. For a program this costs time. For an interrupt that stores a status word there, or for a
             kernel that has wired the memory with uvm_vslock(), it is a panic. The pager that came at the end of 2000
             clears the modified attribute before the I/O and write-protects nothing. The source has the call; the
-            interleaving is ours. In the repaired kernel wired mappings stay writable, and what is stored during the
-            I/O makes the page dirty again.
+            interleaving is ours. In the repaired kernel wired mappings stay writable, and what is stored during the I/O
+            makes the page dirty again.
         """),
         findings=("panic",),
         scenarios=("E64",),

@@ -191,9 +191,9 @@ CATALOGUE = (
             The mirror image of S6. physio(9) has wired a buffer for a transfer, and this wiring counts only in the
             pages. During the transfer another thread calls munlock(2) for the buffer. The map entry is not wired any
             more, so uvm_fault_unwire_locked() tells the pmap that the mappings are not either, although one wiring of
-            each page is still the transfer's. A pmap that takes unwired mappings back may take these, and the
-            device's interrupt, which relies on them, faults. The lines are in the source; nobody is known to have
-            reported it. In the repaired kernel a mapping stays wired while a device of its process uses the page.
+            each page is still the transfer's. A pmap that takes unwired mappings back may take these, and the device's
+            interrupt, which relies on them, faults. The lines are in the source; no report of it is known. In the
+            repaired kernel a mapping stays wired while a device of its process uses the page.
         """),
         findings=("panic",),
         scenarios=("E44",),

@@ -1,6 +1,6 @@
 """The 3x3 counter with another tester of concurrent Python programs, frontrun, beside ours: executions per CPU second.
 
-frontrun is no dependency: make an environment with it (`pip install frontrun==0.7.0`), and name its command:
+frontrun is not a dependency: make an environment with it (`pip install frontrun==0.7.0`), and name its command:
 
     python -m tests.bench.peers PATH/TO/bin/frontrun
 """

@@ -25,7 +25,7 @@ from shared.errata import ERRATA, lookup
 
 FILE = Path(__file__).with_name("REDISCOVERY.md")
 SEED, CAP = "rediscovery", 120.0
-#: kinds of failures that are no finding
+#: kinds of failures that do not count as a finding
 OWN = ("error", "setup", "diverged")
 HEAD = """\
 # Rediscovery
@@ -42,7 +42,7 @@ _ROW = re.compile(
 
 @dataclass(frozen=True)
 class Row:
-    """What came of one erratum.
+    """The result for an erratum.
 
     Attributes:
         finding: kind and function of the finding; "": none.

@@ -160,7 +160,7 @@ def idle() -> None:
     pass
 
 
-# -- circular_buffer and queue: a turn without its flag goes on with the next number ------------------
+# -- circular_buffer and queue: a turn without its flag continues with the next number ------------------
 
 SEND, RECEIVE, HEAD, TAIL = X, Y, Z, W
 

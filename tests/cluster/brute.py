@@ -226,7 +226,7 @@ class Machine:
         self.preemptions = self.delays = 0
 
     def able(self) -> list[tuple[str, int]]:
-        """Who can go on, and with which choice."""
+        """Who can continue, and with which choice."""
         able = []
         for name in self.next:
             act = self.next[name]
@@ -346,7 +346,7 @@ def class_of(done: Iterable[Done]) -> Class:
 
 
 def _woken_by(events: list[tuple[str, Act, int]], name: str, does: Act) -> int:
-    """Place of the wakeup that ended a thread's last sleep, if it goes on from that: not if it only lets go of the
+    """Place of the wakeup that ended a thread's last sleep, if it continues from that: not if it only lets go of the
     interlock."""
     own = [at for at, event in enumerate(events) if event[0] == name]
     slept = max((at for at in own if events[at][1][0] == "sleep"), default=-1)

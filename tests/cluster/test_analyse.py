@@ -183,7 +183,7 @@ def test_a_run_that_was_ended_is_whole_up_to_its_last_operation() -> None:
 
 
 def test_orders_that_contradict_each_other_are_told() -> None:
-    """No record is missing, and yet they cannot have happened; what there is, is told all the same."""
+    """No record is missing, and yet they cannot have happened; what there is, is told nevertheless."""
     story = Story()
     story.op("0A", "load", "memory").op("1B", "load", "mmu").op("1B", "load", "memory").op("0A", "load", "mmu")
     story.journals["memory"].records.reverse()

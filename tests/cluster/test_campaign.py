@@ -94,9 +94,9 @@ def test_findings_are_told_by_their_causes(folder: Path) -> None:
     ("line", "text", "told"),
     [
         (0, '{"campaign": 1}', "has a campaign with other options, or of another kernel"),
-        (1, "nonsense", f"{FILE}:2: is no row of a campaign"),
-        (1, '{"scenario": "E1"}', f"{FILE}:2: is no row of a campaign"),
-        (1, "[]", f"{FILE}:2: is no row of a campaign"),
+        (1, "nonsense", f"{FILE}:2: is not a row of a campaign"),
+        (1, '{"scenario": "E1"}', f"{FILE}:2: is not a row of a campaign"),
+        (1, "[]", f"{FILE}:2: is not a row of a campaign"),
     ],
 )
 def test_a_folder_that_is_damaged_or_another_campaign_s_is_refused(

@@ -101,7 +101,7 @@ def test_an_execution_that_has_had_its_operations_chooses_nothing_more(record: b
 
 
 def test_a_strategy_that_takes_what_there_is_not_is_told_so() -> None:
-    """It is no finding, nor a mistake of the function that chooses."""
+    """Neither a finding nor a mistake of the function that chooses."""
 
     class Beyond(Stay):
         def choose(self, n: int) -> int:
@@ -216,7 +216,7 @@ def test_a_choice_that_cannot_be_taken_diverges_or_is_skipped(deviation: Deviati
 
 
 def test_a_point_that_cannot_be_taken_in_a_program_diverges_too() -> None:
-    """It is no mistake of the function in which the engine notices."""
+    """The function in which the engine notices that made no mistake."""
     with pytest.raises(Diverged, match="nobody to run after operation 2"):
         engine.replay(BROKEN.scenario(), [Deviation("write_that_may_f", 2, "point", "nobody")])
 

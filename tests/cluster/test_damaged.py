@@ -71,7 +71,7 @@ def copied(path: Path, to: Path) -> Path:
 
 
 def truth(pm: Postmortem) -> dict[str, Any]:
-    """What a postmortem tells, but for where it was read."""
+    """What a postmortem tells, except for where it was read."""
     told = pm.as_dict()
     for key in ("path", "replay"):
         del told[key]
@@ -674,7 +674,7 @@ def test_a_long_run_takes_little_more_than_its_files(tmp_path: Path) -> None:
 
 
 def test_a_fifo_in_a_folder_is_no_file(tmp_path: Path) -> None:
-    """Whoever opens one to read it waits for ever."""
+    """Opening one to read it would wait forever."""
     run = hand_made(tmp_path / "run", [stored(1)])
     for name in ("run.json", "scenario.json", "mmu.uvmp.jsonl"):
         os.mkfifo(run / name)
@@ -686,7 +686,7 @@ def test_a_fifo_in_a_folder_is_no_file(tmp_path: Path) -> None:
 
 
 def test_a_scenario_cannot_show_what_is_elsewhere(tmp_path: Path) -> None:
-    """Of whoever sends somebody a scenario to run; nor is a file quoted that is no mapping."""
+    """Of whoever sends somebody a scenario to run; nor is a file quoted that is not a mapping."""
     secret = tmp_path / "secret.yaml"
     secret.write_text("root:x:0:0:hunter2\n", encoding="utf-8")
     home = tmp_path / "home"

@@ -219,7 +219,7 @@ def test_file_system(threads: int, traces: int) -> None:
 
 
 class Wander(Optimal):
-    """A random walk, of which the class is known. The lazier the dice, the longer a context goes on."""
+    """A random walk, of which the class is known. The lazier the dice, the longer a context continues."""
 
     def __init__(self, seed: int):
         self.dice = random.Random(seed)

@@ -193,7 +193,7 @@ def test_results_that_are_not_expected_are_kept_from_their_first_execution() -> 
 
 
 def test_what_is_not_seen_again_when_it_is_recorded_is_no_finding(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An unrecorded execution is approximate: the search goes on until one holds."""
+    """An unrecorded execution is approximate: the search continues until one holds."""
     result = search(SHIPPED)
     asked: list[list[Deviation]] = []
 

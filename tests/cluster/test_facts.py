@@ -107,7 +107,7 @@ def test_a_link_or_an_array_s_address_tells_nothing_and_a_pointer_does() -> None
 
 
 def test_a_new_struct_needs_no_second_place() -> None:
-    """Allocated, filled, raced for and held for ever in the engine: journals, detectors and postmortem all know it."""
+    """Allocated, filled, raced for and held forever in the engine: journals, detectors and postmortem all know it."""
 
     def filling() -> None:
         fact = here.port.alloc(Fact)

@@ -109,7 +109,7 @@ def run_example(line: str, token: str) -> None:
 def test_every_example_of_every_help_runs(
     words: list[str], token: str, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pasted as it is: what stands for a token is no token, so that a stale one cannot be pasted."""
+    """Pasted as it is: the placeholder of a token is not a token, so that a stale one cannot be pasted."""
     monkeypatch.chdir(tiny.parent)
     Path("fix.py").write_text(
         'from shared.patch import declares\ndeclares("uvm_pagecopy.x", "None.")\n', encoding="utf-8"
@@ -589,7 +589,7 @@ class FakeRay:
 def test_a_ray_that_does_not_start_is_started_once_more(
     failures: int, address: str | None, starts: int, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a machine where another live run begins; whatever comes of it, no folder and no patch of Ray's stays."""
+    """As on a machine where another live run begins; whatever happens, no folder and no patch of Ray's stays."""
     ray, told = FakeRay(failures), list[str]()
     monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.setattr("cluster.live.actors.RETRY_AFTER_S", 0.0)

@@ -321,7 +321,7 @@ def test_a_corpus_is_used_by_one_process_at_a_time(copy: Path) -> None:
 def test_a_folder_of_other_files_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     result = uvmp("fuzz", "--out", tmp_path, "--programs", 1)
-    assert result.exit_code == Exit.USAGE and "is no corpus" in result.stderr
+    assert result.exit_code == Exit.USAGE and "is not a corpus" in result.stderr
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
@@ -335,7 +335,7 @@ def test_merging_two_corpora_shows_what_both_have_shown(whole: Path, tmp_path: P
     assert {entry.origin for entry in result.corpus.entries} == {MERGED}
     assert result.programs == len(corpus.members) + len(other.members)
     assert hunt(both).programs == 0, "they are merged already"
-    with pytest.raises(UserMistake, match="is no corpus"):
+    with pytest.raises(UserMistake, match="is not a corpus"):
         hunt(order("both", 0, out=tmp_path / "both", merge=(tmp_path / "nowhere",)))
 
 
@@ -344,7 +344,7 @@ def test_merging_two_corpora_shows_what_both_have_shown(whole: Path, tmp_path: P
 
 @pytest.fixture(scope="module")
 def hunted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Hunt, Path]]:
-    """A hunt for two errata, which goes on behind each finding."""
+    """A hunt for two errata, which continues behind each finding."""
     folder = tmp_path_factory.mktemp("found") / "corpus"
     features = frozenset(("memory", "map", "fork", "free", "loan"))
     yield hunt(order("causes", 14, features=features, errata=ERRATA_OF_TWO, size=10, out=folder)), folder
@@ -407,7 +407,7 @@ def test_the_command_is_interrupted_in_words(tmp_path: Path, monkeypatch: pytest
         (("--errata", "nonsense"), "--errata: there is no erratum 'nonsense'"),
         (("--time", "soon"), "expected a time"),
         (("--seed", ""), "--seed: expected a name"),
-        (("--merge", "nowhere"), "nowhere: is no corpus"),
+        (("--merge", "nowhere"), "nowhere: is not a corpus"),
         (("--programs", "0"), "--programs"),
     ],
 )

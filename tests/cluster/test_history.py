@@ -158,7 +158,7 @@ def test_a_slot_is_concerned_when_it_is_given_and_when_it_is_taken_away() -> Non
 
 
 def test_other_numbers_are_no_slots() -> None:
-    """Neither another field's, nor an element's of an array that nobody has pointed to, nor what is no number."""
+    """Neither another field's, nor an element's of an array that nobody has pointed to, nor what is not a number."""
     assert touched(Told().put("anon:5#0", "an_ref", 4)) == {"anon:5"}
     assert touched(Told().put("slotarray:1#0", "[0]", 4)) == {"slotarray:1"}
     assert touched(Told().put("aobjslots:3#0", "[0]", 4)) == {"aobjslots:3"}

@@ -242,10 +242,10 @@ BAD: dict[str, tuple[object, str]] = {
     "granted to nobody": ({**stored(1), "granted": "A"}, "granted is not a list of names"),
     "woke a number": ({**stored(1), "woke": [1]}, "woke is not a list of names"),
     "raised what has no name": ({**stored(1), "raised": ["A", "/"]}, "raised is not a list of names"),
-    "a slot that is no number": ({**stored(1), "slot": "2"}, "slot is not a whole number"),
-    "a gen that is no number": ({**stored(1), "gen": 1.5}, "gen is not a whole number"),
-    "a frame that is no number": ({**stored(1), "frame": True}, "frame is not a whole number"),
-    "a source that is no number": ({**stored(1), "source": []}, "source is not a whole number"),
+    "a slot that is not a number": ({**stored(1), "slot": "2"}, "slot is not a whole number"),
+    "a gen that is not a number": ({**stored(1), "gen": 1.5}, "gen is not a whole number"),
+    "a frame that is not a number": ({**stored(1), "frame": True}, "frame is not a whole number"),
+    "a source that is not a number": ({**stored(1), "source": []}, "source is not a whole number"),
     "no CPU": ({**stored(1), "cpu": 0}, "an operation without a CPU"),
     "a CPU that is none": ({**stored(1), "cpu": "CPU0"}, "an operation without a CPU"),
     "no k": ({**stored(1), "k": None}, "k is None"),
@@ -584,7 +584,7 @@ def test_the_parts_of_run_json_have_their_form_and_are_of_the_scenario(
 
 
 def test_a_run_is_replayed_by_its_token_or_by_its_folder() -> None:
-    """And a shorter schedule by another token; nothing is made of what is no token."""
+    """And a shorter schedule by another token; a text that is not a token is left out."""
     assert Run("p").replay_lines() == ("", "")
     assert Run("p", "runs/a b", run={}).replay_lines() == (folder_line("runs/a b"), "")
     assert Run("p", "runs/\x1b", run={}).replay_lines() == ("", "")
@@ -617,7 +617,7 @@ RACE, DEADLOCK = {**FOUND, "detector": "race"}, {**FOUND, "detector": "deadlock"
 def test_what_a_context_has_recorded_is_believed(
     recorded: list[object], told: object, which: object, source: str
 ) -> None:
-    """But for a race, or a reversal between two CPUs: these come before whatever stopped the run."""
+    """Except for a race, or a reversal between two CPUs: these come before whatever stopped the run."""
     records = [{"event": "finding", "finding": finding} for finding in recorded]
     run = Run("p", run={"finding": told}, journals={"memory": [{"event": "load"}], "cpu0": records})
     assert run.finding() == (which, source)

@@ -23,13 +23,13 @@ def test_measures_speed_and_every_search() -> None:
     measured = measure(scenario("E45"), range(3), seconds=0.0, progress=told.append)
     assert measured.operations_per_second > measured.schedules_per_second > 0 and measured.scenario.id == "E45"
     assert measured.operations_per_second / measured.schedules_per_second == pytest.approx(measured.operations)
-    assert measured.found_at == {name: [1, 1, 1] for name in SEARCHING}  # it is no race: the first execution shows it
+    assert measured.found_at == {name: [1, 1, 1] for name in SEARCHING}  # not a race: the first execution shows it
     assert measured.median("pct") == 1
     assert told == ["speed", *(f"{name}, seed {seed}" for name in SEARCHING for seed in range(3))]
 
 
 def test_speeds_are_of_as_many_executions_as_the_time_allows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a clock that goes on by an eighth of a second whenever it is read: ten executions, and two more."""
+    """By a clock that continues by an eighth of a second whenever it is read: ten executions, and two more."""
     reads = count(8000)
     monkeypatch.setattr("cluster.search.measure.perf_counter", lambda: next(reads) / 8)
     measured = measure(scenario("litmus-mp"), (), seconds=3 / 8)

@@ -118,7 +118,7 @@ def test_a_driver_whose_cluster_answers_was_no_node_of_it() -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as cluster:
         code, _, err = ended(start("os._exit(1)", f"127.0.0.1:{cluster.getsockname()[1]}"))
-    assert code == Exit.INFRASTRUCTURE and "is no node of the cluster at 127.0.0.1:" in err
+    assert code == Exit.INFRASTRUCTURE and "is not a node of the cluster at 127.0.0.1:" in err
 
 
 def test_a_process_of_ray_that_dies_is_told_and_the_driver_asked_to_end() -> None:

@@ -313,7 +313,7 @@ def test_a_missing_journal_is_a_hole(tmp_path: Path) -> None:
     (path / "memory.uvmp.jsonl").unlink()
     pm = analyse(path)
     assert pm.holes[0] == "memory: its journal is missing"
-    assert pm.waits  # and the locks are told all the same
+    assert pm.waits  # and the locks are told nevertheless
 
 
 def test_a_journal_cut_at_the_end_of_a_line_is_a_hole(tmp_path: Path) -> None:
@@ -336,7 +336,7 @@ def test_a_changed_record_is_found_by_the_digest(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_after_the_finding_does_not_make_the_log_incomplete(tmp_path: Path) -> None:
-    """The other CPUs of a live machine go on for a moment; the digest covers the finding's past."""
+    """The other CPUs of a live machine continue for a moment; the digest covers the finding's past."""
     story = locked_anon()
     story.enter("1B", "uvm_fault").event("1B", "finding", finding=SPINS)
     before = {node: list(journal.records) for node, journal in story.journals.items()}
@@ -351,7 +351,7 @@ def test_what_is_missing_after_the_finding_does_not_make_the_log_incomplete(tmp_
 
 
 def test_a_lost_grant_does_not_stop_the_story() -> None:
-    """The record of the unlock is gone; who goes on must have been granted the lock."""
+    """The record of the unlock is gone; who continues must have been granted the lock."""
     story = Story().run("0A").run("1B").lock("0A", "anon:2.an_lock", "f").lock("1B", "anon:2.an_lock", "g", wait=True)
     story.k["cpu0"] += 1
     story.n["0A"] += 1  # the unlock

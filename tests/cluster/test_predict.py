@@ -163,7 +163,7 @@ def test_a_search_that_predicts_depends_on_nothing_else() -> None:
 
 
 def test_only_what_woken_contexts_do_at_once_differs_between_the_first_two() -> None:
-    """The defect of S1a needs a pagedaemon that goes on whenever it is woken."""
+    """The defect of S1a needs a pagedaemon that continues whenever it is woken."""
     scene = scenario("S1a")
     strategy = Predict()
     result = search(scene, strategy, schedules=2)

@@ -73,7 +73,7 @@ def test_a_journal_is_a_schedule_too(name: str, seed: int) -> None:
 
 
 def test_an_interrupt_is_taken_after_as_many_kernel_events_as_it_was() -> None:
-    """A context that has waited may go on before the interrupt over it, or afterwards; no operation tells which."""
+    """A context that has waited may continue before the interrupt over it, or afterwards; no operation tells which."""
     scene = scenario("S3a", shards="{lock_manager: 2, memory: 2}").without_errata()
     met = 0
     for seed in range(12):
@@ -135,7 +135,7 @@ def test_a_journal_that_names_another_context_contradicts_itself_there() -> None
 
 @pytest.mark.parametrize("length", [5, 60, 400])
 def test_a_journal_that_ends_early_diverges_at_its_end(length: int) -> None:
-    """The first operations in order, and nothing more: there the replay could go on, and must not."""
+    """The first operations in order, and nothing more: there the replay could continue, and must not."""
     scene = scenario("S3a").without_errata()
     whole = run_recorded(scene, RandomWalk(1)).journals
     cut: Journals = {node: [] for node in whole}

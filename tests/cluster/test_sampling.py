@@ -166,7 +166,7 @@ def test_surw_selects_each_shared_thing_as_often() -> None:
 
 
 def test_surw_learns_that_a_context_may_have_more_than_it_had() -> None:
-    """Who has had all that was counted, and comes with one more, has its turn all the same."""
+    """Who has had all that was counted, and comes with one more, has its turn nevertheless."""
     letters, surw = Letters({"A": "xxx", "B": "x"}), Surw(2)
     letters.orders(surw, 2)
     for counts in surw.seen.values():

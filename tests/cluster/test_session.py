@@ -275,7 +275,7 @@ programs:
 
 
 def test_a_deadlock_is_found_at_rest_though_another_thread_is_open() -> None:
-    """That could go on with a further step, so the machine has not come to its end by itself."""
+    """That could continue with a further step, so the machine has not come to its end by itself."""
     session = begun(DEADLOCK)
     said = console(session)
     session.go(Going("P0", 4))
@@ -489,7 +489,7 @@ def test_a_session_from_boot_to_the_replay_of_its_folder(sessions: Path) -> None
 
 
 def test_a_machine_that_goes_on_is_looked_at_and_paused_by_another_client(sessions: Path) -> None:
-    """And commands that would let it go on are refused meanwhile."""
+    """And commands that would let it continue are refused meanwhile."""
     steps = "\n".join(f'    - write: {{at: "buf[{number % 40}]", value: {number}}}' for number in range(150))
     text = OPEN.replace("  P0: [{pause: {}}]", f"  P0:\n    - mmap: {{as: buf, pages: 40}}\n{steps}\n    - pause: {{}}")
     (sessions / "busy.yaml").write_text(text, encoding="utf-8")

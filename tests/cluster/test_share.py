@@ -30,7 +30,7 @@ def program(*bodies: Callable[[], None]) -> Scenario:
 
 
 def facts(result: Exploration) -> dict[str, Any]:
-    """All that a search tells, but for the time that it took."""
+    """All that a search tells, except for the time that it took."""
     return {
         "finding": None if result.finding is None else result.finding.as_dict(),
         "token": str(result.token),

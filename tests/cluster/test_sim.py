@@ -409,7 +409,7 @@ def test_threads_of_one_cpu_do_not_race() -> None:
 
 
 def test_a_deliberate_look_without_the_guard_is_no_race() -> None:
-    """It is a scheduling point all the same, and the field is none for everybody else."""
+    """It is a scheduling point nevertheless, and the field is none for everybody else."""
 
     def looks() -> None:
         seen.add(unlocked(THING, "v"))
@@ -499,7 +499,7 @@ def test_a_wakeup_orders_what_came_before_it() -> None:
 
 
 def test_a_long_chain_of_structs_is_published_at_once() -> None:
-    """A machine of thousands of anons, which hang on each other, is no deeper for us than one of ten."""
+    """A machine of thousands of anons, which hang on each other, is not deeper for us than one of ten."""
 
     def body() -> None:
         first = made = here.port.alloc(Thing)

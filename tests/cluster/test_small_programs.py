@@ -41,7 +41,7 @@ def test_the_one_with_a_hundred_threads_takes_ten_schedules() -> None:
 
 
 def test_safestack_is_beyond_a_few_thousand_schedules() -> None:
-    """Its executions may go on for long, which is no finding, and its bug needs five preemptions."""
+    """Its executions may continue for long, which is not a finding, and its bug needs five preemptions."""
     sim = Sim(*prepare(PROGRAMS["SafeStack"].scenario()))
     for strategy in (RandomWalk(0), Pct(0, 3)):
         assert all(sim.execute(strategy) is None for _ in range(100))

@@ -129,7 +129,7 @@ class NoChanges(Pct):
 
 
 class NoPriorities(Pos):
-    """No operation comes before another, so the first context goes on as long as it can."""
+    """No operation comes before another, so the first context continues as long as it can."""
 
     def new_execution(self) -> bool:
         self.draw = lambda: 0.0
@@ -292,7 +292,7 @@ ACCESS = {"pmap_activate", "pmap_walk", "word_read", "word_write"}
 
 
 class Watching(Strategy):
-    """Another strategy's choices; notes what every context that can go on is said to be about to do.
+    """Another strategy's choices; notes what every context that can continue is said to be about to do.
 
     Attributes:
         pending: (context, operation number) -> the operation that was announced.
@@ -540,7 +540,7 @@ def test_pct_keeps_its_priorities_apart() -> None:
 
 
 def test_who_blocks_keeps_its_priority() -> None:
-    """It could not go on, which is not giving way: as soon as it can, it comes before those whom it came before."""
+    """It could not continue, which is not giving way: as soon as it can, it comes before those whom it came before."""
     for seed in range(20):
         able, pct = threads(3), Pct(seed, 1)
         pct.new_execution()
@@ -551,7 +551,7 @@ def test_who_blocks_keeps_its_priority() -> None:
 
 
 def test_pct_learns_how_long_executions_are() -> None:
-    """And does not believe one that went on for ever: it was no execution that ended."""
+    """And does not believe an execution that went on forever, since that did not end."""
     able, pct = threads(2), Pct(1, 2)
     lengths = []
     for points in (250, 20, 10_000):
@@ -575,7 +575,7 @@ def test_pct_takes_an_execution_for_as_long_as_the_first_one_was() -> None:
 
 
 def test_pct_becomes_fair_where_an_execution_never_ends() -> None:
-    """By priorities alone a context that waits in a loop for another would keep that one out for ever."""
+    """By priorities alone a context that waits in a loop for another would keep that one out forever."""
     able, walked = threads(2), set()
     for seed in range(20):
         pct = Pct(seed, 1)
@@ -622,7 +622,7 @@ def test_who_gives_way_goes_behind_though_it_was_alone() -> None:
 
 
 def test_deviations_are_taken_one_after_another() -> None:
-    """Each at its context's operation number, and only where that could go on, or could not, as it says."""
+    """Each at its context's operation number, and only where that could continue, or could not, as it says."""
     able = threads(3)
     schedule = [Deviation("", 0, "wait", "T1"), Deviation("T1", 4, "point", "T2"), Deviation("T2", 0, "wait", "T1")]
     follow = Deviate(schedule)
@@ -718,7 +718,7 @@ def test_what_is_left_in_the_end_is_told(left: Deviation, wanted: str) -> None:
 
 
 def test_a_deviation_waits_for_its_place() -> None:
-    """The right context, the right operation of it, and whether it could go on: each of them counts."""
+    """The right context, the right operation of it, and whether it could continue: each of them counts."""
     able = threads(3)
     at_n, of_ctx, if_able = (
         Deviation("T0", 2, "point", "T2"),

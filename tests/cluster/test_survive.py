@@ -1,4 +1,4 @@
-"""A live run goes on when an actor dies: nothing that is in a journal is lost, and the whole is one run."""
+"""A live run continues when an actor dies: nothing that is in a journal is lost, and the whole is one run."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def performed(records: Any) -> list[Any]:
 
 
 def survives(machine: LiveMachine, killer: Killer, out: Path, seed: int = 0) -> Outcome:
-    """A run that goes on until it has ended, and is one run with all that was in any journal's last consistent cut."""
+    """A run that continues to its end, and is one run with all that was in any journal's last consistent cut."""
     scene, restarts = machine.scenario, len(killer.left)
     write_scenario(out, scene, "x")
     told: list[str] = []

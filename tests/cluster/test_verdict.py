@@ -1,4 +1,4 @@
-"""What is wrong with a machine in which nobody can go on: the wait that explains the others, in words."""
+"""What is wrong with a machine in which no context can continue: the wait that explains the others, in words."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_sleeper_whom_nobody_will_wake_is_told_with_its_channel() -> None:
 
 
 def test_a_context_that_never_started_is_not_stuck() -> None:
-    """A child whose fork was never reached is no lost wakeup."""
+    """A child whose fork was never reached is not a lost wakeup."""
     toy = Toy(make_structs, {"A": (0, lambda: None), "B": (1, sleeping)}, OFF)
     toy.machine.threads["B"].starts_on = OTHER.address
     assert toy.run() is None
@@ -195,7 +195,7 @@ def test_of_two_findings_to_stop_for_the_first_is_it_and_the_second_is_dropped()
 def test_a_machine_that_goes_on_and_on_is_judged_by_the_levels(
     levels: dict[str, str], old: set[str] | None, finding: str | None, notes: list[str]
 ) -> None:
-    """B waits for a lock for ever; at least that there was no end is always told."""
+    """B waits for a lock forever; at least that there was no end is always told."""
     toy = Toy(make_structs, {"A": (0, taking(THING.lk)), "B": (1, taking(THING.lk))}, OFF)
     toy.run(Script("A", "A", "A"))
     findings, noted = sort_out(endless(toy.machine.state(), levels, 500, old), levels)
@@ -230,7 +230,7 @@ def test_a_reader_that_reads_again_waits_behind_the_writer_that_waits_for_it() -
 
 
 def test_a_cycle_through_the_second_of_two_readers_is_a_cycle() -> None:
-    """C waits for A, which will go on, and for B, which waits for C."""
+    """C waits for A, which will continue, and for B, which waits for C."""
 
     def pausing() -> None:
         here.port.sleep(OTHER.address, "nap", None)
@@ -335,7 +335,7 @@ def test_of_two_cpus_that_spin_the_one_behind_the_other_comes_later() -> None:
 
 
 def test_a_simple_lock_that_was_forgotten_is_no_part_of_a_cycle() -> None:
-    """A function has returned with it (as E1); that A sleeps now, for the very context that spins, is no reason."""
+    """A function has returned with it (as E1); that A sleeps now, for the very context that spins, is not a reason."""
 
     @kernel()
     def forgets() -> None:

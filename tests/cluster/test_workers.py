@@ -66,7 +66,7 @@ def job(what: str, strategy: str = "auto", seed: int = 3) -> Job:
 
 
 def facts(result: Exploration) -> dict[str, Any]:
-    """All that a search tells, but for the time that it took."""
+    """All that a search tells, except for the time that it took."""
     classes = result.classes
     return {
         "finding": None if result.finding is None else result.finding.as_dict(),
@@ -141,7 +141,7 @@ def test_another_seed_searches_another_way() -> None:
 
 
 def test_a_round_goes_by_all_rounds_but_the_last() -> None:
-    """So two are under way. A round is no larger than a share of what there was before."""
+    """So two are under way. A round is not larger than a share of what there was before."""
     given = job("E54 repaired")
     worker = Worker(given.setup())
     known: list[int] = []

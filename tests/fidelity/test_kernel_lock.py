@@ -1,4 +1,4 @@
-"""The big lock (machine: {kernel_lock: big}): one CPU in the kernel at a time, but for sleeps and interrupts."""
+"""The big lock (machine: {kernel_lock: big}): one CPU in the kernel at a time, except for sleeps and interrupts."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def with_holder(run: Outcome) -> Iterator[tuple[Record, str]]:
 @pytest.mark.wide
 @pytest.mark.parametrize("name", SHIPPED)
 def test_only_the_lock_s_holder_performs_operations_of_the_kernel(name: str) -> None:
-    """All of them, but for interrupts', devices', and steps that are no system calls."""
+    """All of them, except for interrupts', devices', and steps that are not system calls."""
     threads = build_threads(scenario(name))
     beside = {each for each, thread in threads.items() if thread.interrupt or thread.cpu.endswith("_io")}
     step: dict[str, str] = {}
@@ -125,7 +125,7 @@ def test_a_context_that_sleeps_for_a_lock_gives_the_big_lock_up_and_loses_no_gra
 
 
 def test_the_big_lock_is_not_among_the_locks_that_lockdebug_checks() -> None:
-    """A sleep with the big lock held is no finding, nor is it held at a function's exit."""
+    """A sleep with the big lock held is not a finding, nor is it held at a function's exit."""
     machine, image = prepare(big("S7"))
     sim = Sim(machine, image)
     assert sim.execute(RandomWalk(0)) is None

@@ -136,7 +136,7 @@ def test_one_page_can_be_lent_several_times() -> None:
 
 @BORROWERS
 def test_locked_memory_is_not_lent(to: str) -> None:
-    """To lend it would be to write-protect it, and uvm_loan.c feared what comes of that."""
+    """To lend it would be to write-protect it, and uvm_loan.c feared the consequences."""
     got = answers(f"""{TWO}
                       mlock: {{at: "buf[1]", pages: 1}}
                       loan: {{at: "buf[0]", pages: 2, to: {to}, as: L, into: lent}}

@@ -750,7 +750,7 @@ def test_fork_copies_what_is_in_swap() -> None:
 
 
 def test_fork_copies_what_is_locked() -> None:
-    """A locked page of the parent is copied at once; both go on with their own."""
+    """A locked page of the parent is copied at once; both continue with their own."""
     child = '{read: {at: "buf[0]", into: c0}}, {write: {at: "buf[0]", value: 2}}'
     got = answers(f"""write: {{at: "buf[0]", value: 1}}
                       mlock: {{at: "buf[0]", pages: 1}}

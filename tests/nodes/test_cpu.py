@@ -1,4 +1,4 @@
-"""A CPU: who may go on, who takes it, and what its TLB knows."""
+"""A CPU: who may continue, who takes it, and what its TLB knows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Structs that are lent to processors: nobody ever uses what another has changed, and nobody waits for ever."""
+"""Structs that are lent to processors: no processor uses what another has changed, or waits forever."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_who_wants_a_lent_struct_waits_until_it_is_back_and_all_uses_are_admitte
 
 
 def test_a_struct_that_another_waits_for_is_not_lent_again() -> None:
-    """Else who accesses it in a row could keep it for ever."""
+    """Else who accesses it in a row could keep it forever."""
     rig = Rig()
     lent = rig.lent()
     other = rig.other()
@@ -290,7 +290,7 @@ DEKKER = Program(words, [writes_x, writes_y], detect={"race": "off"})
 
 
 def test_no_load_overtakes_a_store_that_may_have_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two processors that each waited for what the other has posted behind its own store would wait for ever."""
+    """Two processors that each waited for what the other has posted behind its own store would wait forever."""
     monkeypatch.setattr(lease, "LIMIT_S", 5.0)
     scene = DEKKER.scenario()
     for seed in range(6):
@@ -304,7 +304,7 @@ def test_no_load_overtakes_a_store_that_may_have_to_wait(monkeypatch: pytest.Mon
 
 
 def keeps(self: Borrower, recall: Recall) -> GiveBack:
-    """Says that it gives a struct back, and goes on to use it."""
+    """Says that it gives a struct back, and continues to use it."""
     return GiveBack(recall.obj, recall.number, self.used.get(recall.obj, 0))
 
 

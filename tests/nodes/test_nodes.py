@@ -166,7 +166,7 @@ def test_r_and_m_outlive_the_mapping() -> None:
 
 
 def test_narrowing_waits_until_every_other_cpu_has_flushed() -> None:
-    """A CPU with the page in its TLB would go on writing to it."""
+    """A CPU with the page in its TLB would continue writing to it."""
     node, pmap = mmu()
     enter(node, pmap, 2, 5)
     for cpu in ("cpu0", "cpu1", "cpu2"):
@@ -204,7 +204,7 @@ NARROWING = {
 @pytest.mark.parametrize("second", NARROWING)
 @pytest.mark.parametrize("first", ["pmap_clear_reference", "pmap_clear_modify"])
 def test_a_request_waits_for_a_cpu_that_an_earlier_one_has_interrupted(first: str, second: str) -> None:
-    """The CPU has not flushed yet: until it does, it goes on using what it has cached."""
+    """The CPU has not flushed yet: until it does, it continues using what it has cached."""
     node, pmap = mmu()
     enter(node, pmap, 2, 5, flags=RW)
     node.admit("B", "pmap_walk", pmap, (2, 1, "cpu1"))

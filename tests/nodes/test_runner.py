@@ -103,7 +103,7 @@ def litmus(name: str, **options: Any) -> tuple[str | None, Threads]:
 
 @pytest.mark.parametrize("name", ["litmus-mp", "litmus-sb"])
 def test_stores_to_a_slow_shard_are_never_overtaken(name: str) -> None:
-    """A CPU goes on to another shard only when all it sent has been applied."""
+    """A CPU continues to another shard only when all it sent has been applied."""
     first, other = ({(cpu, node): 0.03 for cpu in ("cpu0", "cpu1")} for node in ("memory0", "memory1"))
     for delays in (first, other, UNLUCKY[name]):
         for seed in range(3):
@@ -139,7 +139,7 @@ def test_a_schedule_of_sim_is_followed_to_the_record(name: str) -> None:
 
 
 def test_an_interrupt_is_followed_to_the_kernel_event() -> None:
-    """A context that has waited may go on before the interrupt over it, or afterwards; no operation tells which."""
+    """A context that has waited may continue before the interrupt over it, or afterwards; no operation tells which."""
     scene = scenario("S3a", shards="{lock_manager: 2, memory: 2}").without_errata()
     schedules = (run_recorded(scene, RandomWalk(seed)) for seed in range(40))
     wanted = next(schedule for schedule in schedules if went_on_before_an_interrupt(schedule.journals))

@@ -272,7 +272,7 @@ def test_nothing_of_the_last_run_arrives_in_the_next(two: Two) -> None:
 
 
 def test_a_stranger_is_not_answered(two: Two) -> None:
-    """Whatever it sends; and hosts go on."""
+    """Whatever it sends; and hosts continue."""
     address = two.b.here
     for said in (b"", b"GET / HTTP/1.1\r\n\r\n" + b"x" * 400, bytes(32 + 81 + 32)):
         stranger = socket.create_connection(address.tcp) if address.tcp else socket.socket(socket.AF_UNIX)

@@ -16,7 +16,7 @@ DELAY_S = 0.05
 
 
 class Slow(NodeActor):
-    """Whoever wants a named word from `memory0` waits for it."""
+    """A caller that wants a named word from `memory0` waits for it."""
 
     def admit(self, data: bytes) -> bytes:
         requests = (request for frame in decode(FRAMES, data) if frame.node == "memory0" for request in frame.requests)

@@ -1,4 +1,4 @@
-"""A Ray cluster of two hosts, and a computer that is no node of it, each in namespaces of its own (hosts.sh)."""
+"""A Ray cluster of two hosts, and a computer outside of it, each in namespaces of its own (hosts.sh)."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def slow(ray_session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("slow")
 @pytest.mark.parametrize("name", ["litmus-mp", "litmus-sb"])
 def test_the_forbidden_outcome_never_occurs(name: str, live_machine: Callable[..., Any]) -> None:
-    """Free-running; a store to the slow shard must be applied before its CPU goes on to the other one.
+    """Free-running; a store to the slow shard must be applied before its CPU continues to the other one.
 
     tests/nodes/test_runner.py shows that a CPU which does not wait is caught by the same scenario.
     """

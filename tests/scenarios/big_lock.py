@@ -1,4 +1,4 @@
-"""Searches every scenario with its errata on a machine with the big lock; `make big-lock` writes what came of it.
+"""Searches every scenario with its errata on a machine with the big lock; `make big-lock` writes the results.
 
 Both strategies, seed 0, each within the scenario's own bound and MOST schedules; the first finding ends the search. A
 scenario whose errata only cost something counts as seen if its results are those that it promises.

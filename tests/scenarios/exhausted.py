@@ -1,4 +1,4 @@
-"""Exhausts every scenario on the repaired kernel, as far as that goes; `make exhausted` writes what came of it.
+"""Exhausts every scenario on the repaired kernel, as far as that goes; `make exhausted` writes the results.
 
 First without a bound, up to ALL schedules; else with at most two preemptions, up to TWO. A scenario that has more is an
 exception, and the table says so.
@@ -23,7 +23,7 @@ COLUMNS = f"{'scenario':20}{'CPUs':>5}{'preemptions':>13}{'classes':>9}{'schedul
 
 
 class Row(NamedTuple):
-    """What came of one scenario.
+    """The result for a scenario.
 
     Attributes:
         preemptions: "any": there is no bound; "2"; "-": neither search came to its end.

@@ -140,6 +140,6 @@ def test_its_token_replays_it(name: str) -> None:
 
 
 def test_the_shipped_race_needs_a_deviation() -> None:
-    """S3a-shipped is no defect of one CPU: the default schedule does not show it."""
+    """S3a-shipped is not a defect of one CPU: the default schedule does not show it."""
     result = explore(scenario("S3a-shipped"))
     assert len(result.deviations) >= 1

@@ -165,7 +165,7 @@ def test_bytes_that_are_no_message_are_an_infrastructure_error(data: bytes) -> N
 
 @given(st.sampled_from(FORMS), st.binary(max_size=200) | ANY_DATA)
 def test_nothing_that_arrives_raises_anything_else(form: Form[Any], body: object) -> None:
-    """Neither bytes that are no message, nor one whose body has another shape."""
+    """Neither bytes that are not a message, nor one whose body has another shape."""
     data = body if isinstance(body, bytes) else msgpack.packb([VERSION, form.kind, body])
     try:
         decode(form, data)

@@ -376,7 +376,7 @@ def test_an_operation_is_ordered_as_soon_as_its_turn_has_come() -> None:
 
 
 def test_what_the_records_do_not_let_go_on_is_forced_once() -> None:
-    """The grant is lost: A waits for ever, and nevertheless goes on. Of two that are stuck, who is next at its node."""
+    """The grant is lost: A waits forever, and yet continues. Of two that are stuck, who is next at its node."""
     lost = {
         "lock_manager": [
             op("lock_manager", 1, "B", 1, "lock", wait=True),
@@ -549,7 +549,7 @@ def test_operations_are_counted_and_events_are_not() -> None:
 
 
 def with_a_wait() -> Journals:
-    """A holds a lock; B waits for it, and goes on when A has released it. Everybody enters functions in between."""
+    """A holds a lock; B waits for it, and continues when A has released it. Everybody enters functions in between."""
     return {
         "lock_manager": [
             op("lock_manager", 1, "A", 1, "lock"),
@@ -574,7 +574,7 @@ def with_a_wait() -> Journals:
     ],
 )
 def test_a_run_is_cut_after_any_number_of_operations(count: int, left: dict[str, str]) -> None:
-    """Contexts go on as far as their next operation, and who waits does not."""
+    """Contexts continue as far as their next operation, and who waits does not."""
     assert parts(cut(with_a_wait(), count)) == left
 
 
@@ -690,7 +690,7 @@ def test_a_digest_is_of_nothing_that_is_not_there() -> None:
 
 @pytest.mark.parametrize("wrong", [{"nseq": "x"}, {"k": None}, {"cpu": []}, {"granted": 5}])
 def test_a_digest_is_of_no_rubbish(wrong: dict[str, object]) -> None:
-    """A file may have anything in it: that is no error here, but another run."""
+    """A file may have anything in it: that is not an error here, but another run."""
     journals = with_a_finding()
     journals["memory"][1] = {**journals["memory"][1], **wrong}
     assert digested(journals, digest(journals), 99) is None
@@ -746,7 +746,7 @@ def test_a_wakeup_brings_its_waker_into_the_past() -> None:
 
 
 def test_of_two_wakeups_each_ends_its_own_sleep() -> None:
-    """What woke it the second time is no cause of what it did after the first."""
+    """What woke it the second time is not a cause of what it did after the first."""
     journals = {
         "lock_manager": [
             op("lock_manager", 1, "B", 1, "sleep"),

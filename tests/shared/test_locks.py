@@ -37,7 +37,7 @@ def test_readers_share_and_a_writer_waits_for_all_of_them() -> None:
 
 
 def test_a_reader_does_not_pass_a_waiting_writer() -> None:
-    """Or a stream of readers would keep it out for ever."""
+    """Or a stream of readers would keep it out forever."""
     made, granted = table(("A", "r"), ("B", "w"), ("C", "r"))
     assert granted == [True, False, False]
     assert made.unlock("A", KEY) == ["B"]
@@ -116,7 +116,7 @@ def test_an_upgrade_of_the_only_reader_is_immediate() -> None:
 
 
 def test_a_cpu_that_locks_against_itself_queues_behind_itself() -> None:
-    """As on the machine: it spins for ever, and so does everybody after it."""
+    """As on the machine: it spins forever, and so does everybody after it."""
     made, granted = table(("A", "w"), ("A", "w"), ("B", "w"))
     assert granted == [True, False, False]
     assert made.locked() == [(KEY, [("A", "w", "f")], [("A", "w", "f"), ("B", "w", "f")])]

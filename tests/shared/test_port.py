@@ -192,7 +192,7 @@ def test_a_new_context_holds_nothing_and_is_in_user_mode() -> None:
     assert repr(ctx) == "<A on cpu0 op 0>"
 
 
-# -- what goes on although it is wrong -----------------------------------------------
+# -- what continues although it is wrong -----------------------------------------------
 
 
 def test_an_interrupt_that_sleeps_ends_the_run_whatever_the_level() -> None:
@@ -220,7 +220,7 @@ def recycled() -> None:
 @pytest.mark.parametrize("record", [False, True])
 @pytest.mark.parametrize("level", ["note", "off"])
 def test_a_stale_handle_that_nobody_minds_is_good_for_what_lives_there_now(level: str, record: bool) -> None:
-    """Numbers that are not set yet are zero, pointers nil; a struct that is gone ends the run all the same."""
+    """Numbers that are not set yet are zero, pointers nil; a struct that is gone ends the run nevertheless."""
     seen: list[Any] = []
 
     def body() -> None:
@@ -239,7 +239,7 @@ def test_a_stale_handle_that_nobody_minds_is_good_for_what_lives_there_now(level
 
 
 def test_kernel_code_that_chokes_on_what_is_there_ends_the_run() -> None:
-    """It is no bug of ours then."""
+    """Then it is not a bug of ours."""
 
     def body() -> None:
         THING.next.v = 1
@@ -329,7 +329,7 @@ def test_a_run_inside_another_run_gives_the_outer_ones_port_back(abandoned: bool
 
 
 def test_runs_in_several_threads_have_a_port_each() -> None:
-    """One goes on in the middle of the other."""
+    """One continues in the middle of the other."""
     toys: dict[str, Toy] = {}
     both = threading.Barrier(2)
 

@@ -124,7 +124,7 @@ def test_a_bad_kernel_step_or_never_is_told_where_it_stands(old: str, new: str, 
 
 
 def test_results_that_must_not_come_together_are_told() -> None:
-    """What a litmus test is about is no single value but a combination."""
+    """What a litmus test is about is not a single value but a combination."""
     outcome = Expected(never=({"rx": 0, "ry": 0},))
     assert outcome.check(None, {"rx": 0, "ry": 1}) is None
     assert outcome.check(None, {"rx": 0}) is None

@@ -20,7 +20,7 @@ from tests.kit import SHIPPED, run_recorded, scenario
 
 
 def test_it_is_told_of_every_operation_that_moves_words() -> None:
-    """All that name frames, but for those about translations, and what tells that I/O is done or a page was freed."""
+    """All that name frames, except those about translations, and those that say that I/O is done or a page is free."""
     moving = {code for code, op in OPERATIONS.items() if op.frames and op.node != "mmu"} - {"word_read"}
     about = {"pmap_enter", "pmap_protect", "pmap_remove"}  # why an access was let
     assert moving | {"io_done", "disk_done", "disk_format", "renew"} | about == MOVES

@@ -205,7 +205,7 @@ def test_a_try_that_succeeds_holds_the_lock_in_its_mode() -> None:
 
 
 def test_an_interrupt_is_checked_although_it_holds_nothing_itself() -> None:
-    """It would spin for ever for a lock of the context that it has interrupted. A thread asks for no such check."""
+    """It would spin forever for a lock of the context that it has interrupted. A thread asks for no such check."""
     for level, wrong in ((SPL_BIO, True), (SPL_NONE, False)):
         port = Paper(level=level)
         port.others = [Context("B", "cpu0")]
@@ -304,7 +304,7 @@ def test_a_request_that_waits_asleep_does_so_without_the_big_lock(woken: bool) -
     port.point = lambda *_: seen.append(port.cur.ready)  # type: ignore[method-assign]
     assert port.wait_asleep("swap_get", 5) == "granted"
     assert port.performed[1:] == [("unlock", key, ()), ("lock", key, ("w", "mi_switch"))]
-    assert seen[0] is True  # it goes on until it has given up the lock
+    assert seen[0] is True  # it continues until it has given up the lock
     assert ("waits", "A", "swap_get", 5, True, woken, False) in port.told and port.cur.biglock is True
 
 

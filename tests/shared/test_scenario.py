@@ -491,7 +491,7 @@ def test_a_mistake_in_a_machine_file_names_that_file() -> None:
 
 
 def test_a_message_never_carries_more_than_a_glimpse_of_the_input() -> None:
-    """A terminal is no place for a megabyte of somebody's typing error."""
+    """A terminal is not the place for a megabyte of somebody's typing error."""
     with pytest.raises(UserMistake) as caught:
         load_scenario(change("strategy: pct", f"strategy: {'x' * 5000}"), "t.yaml")
     assert len(str(caught.value)) < 300

@@ -9,10 +9,10 @@ A transcript is prose with commands in between, each followed by all that it pri
 
 The last line of a command is its exit code. What is neither a command nor one of these three is prose, and stays as it
 is. A line that begins with `$ uvmp` is run in this process, any other command by the shell; one that ends with `<<END`
-goes on to the line END. All commands of a transcript run in one empty folder.
+continues to the line END. All commands of a transcript run in one empty folder.
 
 TOKEN stands for the token that was printed last, TOKEN+A.7.B for the same with one deviation more: after operation 7 of
-A, B goes on.
+A, B continues.
 
 Masked, by one rule, is all that a clock or another commit of the project says differently: rates, seconds, and the
 digests in a token, of a scenario or of the kernel; and the token of a session, which is random. Each is shown as `~`.
