@@ -42,19 +42,21 @@ def command(run: str, address: str | None, as_json: bool) -> int:
     if missing(folder):
         check_address(address or "auto")
         with connected(output, address or "auto") as (ray, _):
-            for one in collect(folder, Hosts(ray)):
-                done.append(one)
-                if one.failed is None:
-                    output.say(f"{one.node}: {counted(one.size, 'byte')} from {one.host}")
+            for journal in collect(folder, Hosts(ray)):
+                done.append(journal)
+                if journal.failed is None:
+                    output.say(f"{journal.node}: {counted(journal.size, 'byte')} from {journal.host}")
     else:
         output.say("no journal of this run is on another computer")
-    failed = [one for one in done if one.failed is not None]
+    failed = [journal for journal in done if journal.failed is not None]
     if done and not failed:
         output.note(f"to explain the run: {pasteable(shlex.join(['uvmp', 'postmortem', run]))}")
     end = End(Exit.NO_FINDING, failed=why(failed) if failed else None)
     facts = {
         "out": run,
-        "collected": {one.node: {"host": one.host, "bytes": one.size} for one in done if one.failed is None},
+        "collected": {
+            journal.node: {"host": journal.host, "bytes": journal.size} for journal in done if journal.failed is None
+        },
         "left": {node: {"host": place.host, "path": place.path} for node, place in places(folder).items()},
     }
     return output.end(document("collect", facts, of_end(end)), end.code, end.failed)

@@ -87,9 +87,9 @@ def collect(folder: Path, cluster: Cluster) -> Iterator[Fetched]:
 def why(failed: Sequence[Fetched]) -> ProjectBug:
     """Why journals are not here, in one line; at least one journal."""
     reasons: dict[str, list[str]] = {}
-    for one in failed:
-        reasons.setdefault(str(one.failed), []).append(one.node)
-    kind = Infrastructure if any(isinstance(one.failed, Infrastructure) for one in failed) else LogIncomplete
+    for journal in failed:
+        reasons.setdefault(str(journal.failed), []).append(journal.node)
+    kind = Infrastructure if any(isinstance(journal.failed, Infrastructure) for journal in failed) else LogIncomplete
     return kind("; ".join(f"no journal of {', '.join(nodes)}: {reason}" for reason, nodes in reasons.items()))
 
 

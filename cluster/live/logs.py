@@ -106,7 +106,7 @@ class Logs:
 
 
 def note(folder: Path, elsewhere: Mapping[str, Place]) -> None:
-    """Write where journals of a run are that are elsewhere, for whoever fetches them."""
+    """Write where journals of a run are that are elsewhere, for a command that fetches them."""
     path = folder / ELSEWHERE
     if elsewhere:
         put(path, json.dumps({node: place._asdict() for node, place in elsewhere.items()}, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""Journals that an actor has left on its computer, because nobody was there to fetch them when it ended.
+"""Journals that an actor has left on its computer, because the driver was not there to fetch them when it ended.
 
 Ray calls these functions on that computer, in a process of their own. A request names a folder and a node and no path,
 so it reaches nothing but journals in folders that actors make.

@@ -85,8 +85,8 @@ def test_the_folder_is_then_as_if_the_journals_had_been_here(
     if restarted:
         played.hosts = (NEAR, FAR._replace(id="id-new"))
     done = list(collect(run, played))
-    assert {(one.node, one.host, one.failed) for one in done} == {(node, "far", None) for node in AWAY}
-    assert sum(one.size for one in done) > 2 * remains.CHUNK_BYTES, "it came in pieces"
+    assert {(journal.node, journal.host, journal.failed) for journal in done} == {(node, "far", None) for node in AWAY}
+    assert sum(journal.size for journal in done) > 2 * remains.CHUNK_BYTES, "it came in pieces"
     assert contents(run) == contents(whole), "and the note of what is elsewhere is gone"
     assert list(played.far.iterdir()) == [], "nothing is left there"
     for command in ("replay", "postmortem"):
@@ -146,7 +146,7 @@ def test_what_cannot_be_fetched_is_told_in_a_line_and_stays(
 
 def test_what_can_be_fetched_is_though_something_else_cannot(played: Played, tmp_path: Path) -> None:
     (played.far / THERE / "memory.uvmp.jsonl").unlink()
-    done = {one.node: one for one in collect(tmp_path / "run", played)}
+    done = {journal.node: journal for journal in collect(tmp_path / "run", played)}
     assert done["cpu1"].failed is None and str(why([done["memory"]])).startswith("no journal of memory: host far ")
     assert list(places(tmp_path / "run")) == ["memory"] and (tmp_path / "run" / "cpu1.uvmp.jsonl").is_file()
 
