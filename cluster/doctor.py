@@ -131,9 +131,9 @@ def _installed_at() -> Path | None:
         return None
     direct = distribution.read_text("direct_url.json")
     if direct:
-        told = json.loads(direct)
-        if told.get("dir_info", {}).get("editable"):
-            return Path(unquote(urlparse(told["url"]).path)).resolve()
+        origin = json.loads(direct)
+        if origin.get("dir_info", {}).get("editable"):
+            return Path(unquote(urlparse(origin["url"]).path)).resolve()
     return Path(str(distribution.locate_file(""))).resolve()
 
 

@@ -71,11 +71,11 @@ def restored(handler: Handler | None = None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def deferred(told: Callable[[], None] = lambda: None) -> Iterator[None]:
+def deferred(notify: Callable[[], None] = lambda: None) -> Iterator[None]:
     """A signal comes into effect when this is over; a second Ctrl-C at once.
 
     Args:
-        told: called at the first.
+        notify: called at the first.
     """
     asked = False
 
@@ -86,7 +86,7 @@ def deferred(told: Callable[[], None] = lambda: None) -> Iterator[None]:
             raise KeyboardInterrupt
         if not asked:
             asked = True
-            told()
+            notify()
 
     with restored(wait):
         yield

@@ -130,7 +130,7 @@ def _start(path: Path, chosen: Chosen) -> int:
     try:
         ready = bool(select.select([server.stdout], [], [], BOOT_S)[0])
         line = server.stdout.readline() if ready else b""
-        said = json.loads(line) if line else {}
+        answer = json.loads(line) if line else {}
     except BaseException:
         server.kill()
         server.wait()
@@ -138,14 +138,15 @@ def _start(path: Path, chosen: Chosen) -> int:
         raise
     finally:
         server.stdout.close()
-    if "pid" in said:
+    if "pid" in answer:
         server.returncode = 0  # it is not waited for: it outlives this command
-        return int(said["pid"])
+        return int(answer["pid"])
     server.kill()
     server.wait()
-    told = (path / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    written = (path / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     shutil.rmtree(path, ignore_errors=True)
-    message = clean(said.get("message", ""), 500)
-    if said.get("exit") == Exit.USAGE:
+    message = clean(answer.get("message", ""), 500)
+    if answer.get("exit") == Exit.USAGE:
         raise UserMistake(message)
-    raise Infrastructure(f"the machine does not come up: {message or clean(told[-1] if told else 'no answer', 500)}")
+    last = clean(written[-1], 500) if written else "no answer"
+    raise Infrastructure(f"the machine does not come up: {message or last}")

@@ -218,8 +218,8 @@ def command(asked: ExploreOptions) -> int:
         code = describe.verdict(output, asked.expect, why_not, search.finding)
         code = Exit.INTERRUPTED if search.interrupted else code
     end = End(code, asked.expect, why_not, search.interrupted, unkept)
-    told = document("explore", of_scenario(chosen.scenario), _facts(plan, search), of_end(end))
-    return output.end(told, code, unkept)
+    facts = document("explore", of_scenario(chosen.scenario), _facts(plan, search), of_end(end))
+    return output.end(facts, code, unkept)
 
 
 def _plan(chosen: Chosen, asked: ExploreOptions) -> Plan:

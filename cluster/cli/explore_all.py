@@ -69,7 +69,7 @@ def explore_all(
     code = Exit.FINDING if failed else Exit.NO_FINDING
     if interrupted or lost:
         code = Exit.INTERRUPTED if interrupted else Exit.INFRASTRUCTURE
-    told: Facts = {
+    facts: Facts = {
         "all": True,
         **asdict(order),
         "searches": [asdict(row) for row in rows],
@@ -78,7 +78,7 @@ def explore_all(
     }
     if junit is not None:
         put(junit, report([_case(row, expecting) for row in rows]), "--junit")
-    output.result(document("explore", told, of_end(End(code, interrupted=interrupted))))
+    output.result(document("explore", facts, of_end(End(code, interrupted=interrupted))))
     return code
 
 
@@ -120,7 +120,7 @@ def compare_all(output: Output, seed: int, schedules: int | None, workers: int |
     worse = sum(row.worse for row in rows)
     output.say(f"{len(rows) - len(changed)} of {len(rows)} searches unchanged, {worse} with a new finding")
     code = Exit.INTERRUPTED if interrupted else Exit.FINDING if worse else Exit.NO_FINDING
-    told: Facts = {
+    facts: Facts = {
         "all": True,
         "patch": {"file": patch.file, "sha256": patch.sum},
         "seed": seed,
@@ -128,5 +128,5 @@ def compare_all(output: Output, seed: int, schedules: int | None, workers: int |
         "seconds": round(monotonic() - began, 3),
         "searches": [{**asdict(row), "changed": row.changed} for row in rows],
     }
-    output.result(document("explore", told, of_end(End(code, interrupted=interrupted))))
+    output.result(document("explore", facts, of_end(End(code, interrupted=interrupted))))
     return code

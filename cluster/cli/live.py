@@ -67,8 +67,8 @@ def connected(output: Output, address: str | None) -> Iterator[tuple[ModuleType,
     fork(address)
     with signals.restored(), contextlib.ExitStack() as stack:
         # of a Ray that is half started, processes would stay behind
-        told = "interrupted; Ray stops after its start (press Ctrl-C again to stop at once)"
-        with signals.deferred(lambda: output.note(told)):
+        warning = "interrupted; Ray stops after its start (press Ctrl-C again to stop at once)"
+        with signals.deferred(lambda: output.note(warning)):
             ray = stack.enter_context(ray_session(address, output.note, LINK))
         stack.callback(signals.ignore)  # comes last, except for the end of Ray
         yield ray, stack

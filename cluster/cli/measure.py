@@ -61,8 +61,8 @@ def command(scenarios: tuple[str, ...], seeds: int, schedules: int | None, secon
             break
         output.say(_row(_cells(rows[-1]), width))
     code = Exit.INTERRUPTED if interrupted else Exit.NO_FINDING
-    told: Facts = {"seeds": seeds, "scenarios": [_document(row) for row in rows]}
-    output.result(document("measure", told, of_end(End(code, interrupted=interrupted))))
+    facts: Facts = {"seeds": seeds, "scenarios": [_document(row) for row in rows]}
+    output.result(document("measure", facts, of_end(End(code, interrupted=interrupted))))
     return code
 
 

@@ -26,7 +26,7 @@ from cluster.cli.options import (
 )
 from cluster.cli.output import Output, Progress
 from cluster.cli.schedules import schedule_of
-from cluster.postmortem.words import said
+from cluster.postmortem.words import in_words
 from cluster.runs.folder import keep
 from cluster.runs.outcome import Outcome
 from cluster.runs.replay import replay
@@ -162,11 +162,11 @@ def _again(chosen: Chosen, shortened: list[Deviation]) -> Outcome:
 def _needs(known: Fewest) -> str:
     """How many preemptions the finding needs."""
     if known.proved:
-        told = f"the finding needs {counted(known.least, 'preemption')}"
-        return f"{told}: no schedule with fewer has it (exhausted)" if known.least else told
-    told = f"the finding needs at most {counted(known.preemptions, 'preemption')}"
+        bound = f"the finding needs {counted(known.least, 'preemption')}"
+        return f"{bound}: no schedule with fewer has it (exhausted)" if known.least else bound
+    bound = f"the finding needs at most {counted(known.preemptions, 'preemption')}"
     least = f", and at least {known.least}" if known.least else ""
-    return f"{told}{least}; not exhausted below in {counted(known.schedules, 'schedule')}"
+    return f"{bound}{least}; not exhausted below in {counted(known.schedules, 'schedule')}"
 
 
 def _smaller(output: Output, path: Path, schedules: int, chosen: Chosen, failing: Outcome) -> Facts:
@@ -227,16 +227,16 @@ def _ends(failing: Outcome, window: Window) -> list[tuple[str, str, Outcome]]:
 
 def operation(journals: Journals, ctx: str, number: int) -> str:
     """One operation of a context in words, and its function."""
-    told, stack = "its end", list[str]()
+    performed, stack = "its end", list[str]()
     for records in journals.values():
-        told = next((said(record) for record in records if _is(record, ctx, number)), told)
+        performed = next((in_words(record) for record in records if _is(record, ctx, number)), performed)
         for record in records:
             if record["ctx"] == ctx and record["n"] < number:
                 if record["event"] == "enter":
                     stack.append(record["fn"])
                 elif record["event"] == "exit" and stack:
                     stack.pop()
-    return f"operation {number}: {told}" + (f", in {stack[-1]}" if stack else "")
+    return f"operation {number}: {performed}" + (f", in {stack[-1]}" if stack else "")
 
 
 def _is(record: Record, ctx: str, number: int) -> bool:

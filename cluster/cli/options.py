@@ -122,8 +122,8 @@ def examples(*lines: tuple[str, str]) -> str:
 
     TOKEN, RUN and my.yaml stand for what the user has.
     """
-    told = [f"  {line}\n      {remark}" if remark else f"  {line}" for line, remark in lines]
-    return "\n".join(["\b", "Examples:", *told])
+    shown = [f"  {line}\n      {remark}" if remark else f"  {line}" for line, remark in lines]
+    return "\n".join(["\b", "Examples:", *shown])
 
 
 def common(command: Command) -> Command:
@@ -389,10 +389,12 @@ def _levels(detect: Iterable[str]) -> dict[str, str]:
 def must_expect_something(scenario: Scenario) -> None:
     """--expect needs a scenario file that says what happens with just these errata and detectors."""
     if scenario.outcome() is None:
-        said = scenario.expect
+        expect = scenario.expect
         why = "has expectations for its own errata and for no errata, but none for these errata and detectors"
-        if said.with_errata is None or said.fixed is None:
-            part = "expect" if said.with_errata is said.fixed else "fixed" if said.fixed is None else "with_errata"
+        if expect.with_errata is None or expect.fixed is None:
+            part = (
+                "expect" if expect.with_errata is expect.fixed else "fixed" if expect.fixed is None else "with_errata"
+            )
             why = f"has no expectation: key {part} is missing"
         raise UserMistake(f"{scenario.file} {why}", field="--expect")
 

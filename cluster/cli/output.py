@@ -39,9 +39,9 @@ def columns(stream: TextIO) -> int | None:
     """How wide a terminal this stream is, at least MIN_WIDTH; None: no terminal, lines are as long as they like."""
     if not stream.isatty():
         return None
-    told = os.environ.get("COLUMNS", "")
-    if told.isascii() and told.isdigit() and len(told) < 6 and int(told) > 0:
-        return max(MIN_WIDTH, int(told))
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isascii() and columns.isdigit() and len(columns) < 6 and int(columns) > 0:
+        return max(MIN_WIDTH, int(columns))
     try:
         width = os.get_terminal_size(stream.fileno()).columns
     except (OSError, ValueError):

@@ -252,9 +252,9 @@ class Driver:
             while data := os.read(self.pipe, 1 << 16):
                 *lines, self.rest = (self.rest + data).split(b"\n")
                 for line in lines:
-                    self._told(*json.loads(line))
+                    self._received(*json.loads(line))
 
-    def _told(self, word: str, *words: object) -> None:
+    def _received(self, word: str, *words: object) -> None:
         match word, *words:
             case "born", str(name), int(pid):
                 self.ending = False

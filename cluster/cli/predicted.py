@@ -63,7 +63,7 @@ def _sorted(predict: Predict, search: Exploration) -> tuple[list[Attempt], list[
 
 def _document(prediction: Prediction | None, reached: bool | None) -> Facts:
     assert prediction is not None, "the first executions confirm nothing"
-    told: Facts = {
+    facts: Facts = {
         "kind": prediction.kind,
         "about": prediction.location or None,
         "operations": [
@@ -73,4 +73,4 @@ def _document(prediction: Prediction | None, reached: bool | None) -> Facts:
         "choice": None if prediction.value is None else prediction.value[1],
         "sure": prediction.sure,
     }
-    return told if reached is None else {**told, "came_about": reached}
+    return facts if reached is None else {**facts, "came_about": reached}

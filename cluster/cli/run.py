@@ -150,8 +150,8 @@ def command(asked: RunOptions) -> int:
     if runs.interrupted:
         code = Exit.INTERRUPTED
     end = End(code, asked.expect, why_not, runs.interrupted, runs.failed)
-    told = document("run", of_scenario(runs.chosen.scenario), _facts(runs), of_end(end))
-    return output.end(told, code, runs.failed)
+    facts = document("run", of_scenario(runs.chosen.scenario), _facts(runs), of_end(end))
+    return output.end(facts, code, runs.failed)
 
 
 def _runs(output: Output, asked: RunOptions) -> Runs:

@@ -123,8 +123,8 @@ def _plain(value: object) -> str:
     if isinstance(value, (tuple, list)):
         return ", ".join(_plain(part) for part in value)
     if is_dataclass(value):
-        told = [(field.name, getattr(value, field.name), field.default) for field in fields(value)]
-        return " ".join(f"{name} {_plain(setting)}" for name, setting, usual in told if setting != usual)
+        settings = [(field.name, getattr(value, field.name), field.default) for field in fields(value)]
+        return " ".join(f"{name} {_plain(setting)}" for name, setting, usual in settings if setting != usual)
     return "yes" if value is True else "no" if value is False else str(value)
 
 

@@ -66,11 +66,11 @@ class Schedule:
             None if there is None else [there.get(key) for key in SAME]
         ):
             return None
-        told = [
-            finding if finding is None else f"{finding.get('kind')} ({clean(finding.get('text'), 200)})"
+        was, again = (
+            "no finding" if finding is None else f"{finding.get('kind')} ({clean(finding.get('text'), 200)})"
             for finding in (there, here)
-        ]
-        return f"the run was recorded with {told[0] or 'no finding'}, but its replay has {told[1] or 'no finding'}"
+        )
+        return f"the run was recorded with {was}, but its replay has {again}"
 
 
 def schedule_of(output: Output, what: str, scenario: str | None, lenient: bool, asked: Options) -> Schedule:
@@ -127,10 +127,10 @@ def _folder(output: Output, what: str, lenient: bool) -> Schedule:
         missing = "scenario.json" if scenario is None else "run.json"
         raise LogIncomplete(f"{run.path}: there is no {missing}: the run was cut short, so its schedule is incomplete")
     if not same:
-        told = f"the run was made on kernel {made_on}, this is kernel {kernel_version()}"
+        difference = f"the run was made on kernel {made_on}, this is kernel {kernel_version()}"
         if not lenient:
-            raise UserMistake(f"{told}; --lenient replays it anyway", file=run.path)
-        output.note(f"{told}; replaying it anyway")
+            raise UserMistake(f"{difference}; --lenient replays it anyway", file=run.path)
+        output.note(f"{difference}; replaying it anyway")
     options = about.get("options")
     token = next((token for token in (about.get("token"), about.get("shortened")) if token is not None), None)
     chosen = Chosen(scenario, options_of(options) or ())
@@ -171,8 +171,8 @@ def _told_of(run: Run, wanted: str, limit: int) -> Journals:
     """
     admitted = (run.run or {}).get("admitted")
     short = cut_short(run.journals, admitted) if isinstance(admitted, dict) else []
-    told = None if short else digested(run.journals, wanted, limit)
-    if told is not None:
-        return told
+    part = None if short else digested(run.journals, wanted, limit)
+    if part is not None:
+        return part
     other = f"the journals have digest {digest(run.journals)}, run.json says {wanted}"
     raise LogIncomplete(f"{run.path}: {clean([*short, *holes(run.journals), other][0], 200)}")

@@ -145,16 +145,16 @@ def _to_c(hot: Sequence[str], copy: Path, made: Path, work: Path) -> tuple[list[
     config = work / "mypy.ini"
     config.write_text(CONFIG.format(version=".".join(map(str, sys.version_info[:2]))), encoding="ascii")
     options = [f"--config-file={config}", f"--cache-dir={work / 'cache'}"]
-    said = io.StringIO()
-    with chdir(copy), redirect_stdout(said), redirect_stderr(said):
+    output = io.StringIO()
+    with chdir(copy), redirect_stdout(output), redirect_stderr(output):
         try:
             made_of = mypycify(
                 [*options, *hot], multi_file=True, group_name=LIBRARY.removesuffix("__mypyc"), target_dir=str(made)
             )[0]
         except SystemExit:
-            wrong = [line for line in said.getvalue().splitlines() if ": error: " in line]
-            raise CannotBuild("mypyc refuses the sources: " + "\n".join(wrong or [said.getvalue()[-4000:]])) from None
-    wrong = [line for line in said.getvalue().splitlines() if WRONG in line]
+            wrong = [line for line in output.getvalue().splitlines() if ": error: " in line]
+            raise CannotBuild("mypyc refuses the sources: " + "\n".join(wrong or [output.getvalue()[-4000:]])) from None
+    wrong = [line for line in output.getvalue().splitlines() if WRONG in line]
     if wrong:
         raise CannotBuild("\n".join(["mypyc would do something else than Python:", *wrong]))
     include = [*made_of.include_dirs, sysconfig.get_path("include")]

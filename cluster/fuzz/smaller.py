@@ -62,7 +62,7 @@ def smaller(
     last = again(program)
     assert last is not None
     note = f"A part of {scenario.id} that has the same finding."
-    told = replace(
+    titled = replace(
         program,
         note=note,
         errata=scenario.errata,
@@ -70,7 +70,7 @@ def smaller(
         detect={name: level for name, level in scenario.detect.items() if level != "stop"},
         heading=Heading(f"{scenario.id}-part", "part", f'"A part of {scenario.id}"', f"scenario {scenario.id}"),
     )
-    return told.text(), last.scenario, last
+    return titled.text(), last.scenario, last
 
 
 def steps(scenario: Scenario) -> int:

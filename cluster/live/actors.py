@@ -64,7 +64,7 @@ ALIVE = 0
 
 @contextlib.contextmanager
 def ray_session(
-    address: str | None = None, told: Callable[[str], None] = lambda text: None, watch: Watch | None = None
+    address: str | None = None, notify: Callable[[str], None] = lambda text: None, watch: Watch | None = None
 ) -> Iterator[ModuleType]:
     """The ray module, connected: to a private local Ray, or to the cluster at `address`.
 
@@ -72,7 +72,7 @@ def ray_session(
     busy with starting another, is started once more.
 
     Args:
-        told: called with what takes long.
+        notify: called with what takes long.
         watch: who watches a private Ray from outside.
 
     Raises: Infrastructure - it cannot be reached or started, or one of its processes has died.
@@ -108,7 +108,7 @@ def ray_session(
                 except Infrastructure as error:
                     if address is not None:
                         raise
-                    told(f"{error}; trying again in {RETRY_AFTER_S:.0f} s")
+                    notify(f"{error}; trying again in {RETRY_AFTER_S:.0f} s")
                     private.watch.over()
                     ray.shutdown()
                     private.end()
@@ -219,11 +219,11 @@ def _replaced(module: ModuleType, name: str, change: Callable[[Any], Any]) -> It
 def _without_noise(say: Callable[..., None]) -> Callable[..., None]:
     """What Ray tells the driver of its nodes, without what we say in our own words or have meant to do."""
 
-    def told(data: dict[str, Any], **options: Any) -> None:
+    def quiet(data: dict[str, Any], **options: Any) -> None:
         if not NOISE.search("".join(data["lines"])):
             say(data, **options)
 
-    return told
+    return quiet
 
 
 class Stranger(Exception):

@@ -41,8 +41,8 @@ def knock(address: str, command: str) -> None:
     try:
         kind, what = json.loads(done.stdout)
     except ValueError:
-        said = next((line for line in done.stderr.splitlines() if line.strip()), f"exit code {done.returncode}")
-        raise Infrastructure(f"Ray cannot be reached at {address}: {said}") from None
+        reason = next((line for line in done.stderr.splitlines() if line.strip()), f"exit code {done.returncode}")
+        raise Infrastructure(f"Ray cannot be reached at {address}: {reason}") from None
     if kind == "stranger":
         raise UserMistake(what, field="--address")
     if kind == "error":

@@ -221,16 +221,16 @@ class LiveMachine:
         detect, limit = self.scenario.detect, self.scenario.limit
         if free:
             run.journals = judged(run.journals, limit)
-        told = {word: [Finding(**record["finding"]) for records in run.journals.values() for record in records
+        findings = {word: [Finding(**record["finding"]) for records in run.journals.values() for record in records
                        if record["event"] == word] for word in ("finding", "note")}  # fmt: skip
-        if not told["finding"] and operations(run.journals) >= limit:  # (the nodes' state is that of a moment later)
+        if not findings["finding"] and operations(run.journals) >= limit:  # (the nodes' state is of a moment later)
             again = replay_journals(self.scenario, run.journals)
             run.finding, run.notes, run.results = again.finding, again.notes, again.results
             run.sites, run.counters = again.sites, again.counters
             return
         watched = race.judge_journals(self.image, run.journals)
-        if told["finding"]:
-            run.finding, more = came_before(watched, told["finding"][0], detect)
+        if findings["finding"]:
+            run.finding, more = came_before(watched, findings["finding"][0], detect)
         else:
             wrong = (
                 None
@@ -240,7 +240,7 @@ class LiveMachine:
             run.finding, more = sort_out(
                 judge(state, detect, wrong, promise(self.scenario, run.results, state), watched), detect
             )
-        run.notes = told["note"] + more
+        run.notes = findings["note"] + more
 
     def _load(self, logs: Logs, identity: str, follow: Journals | Beginning | None, seed: int) -> Finding | None:
         """Give every actor its part of the image; returns why the machine does not boot, if so.

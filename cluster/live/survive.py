@@ -30,7 +30,7 @@ class Surviving:
 
     Args:
         restarts: how often actors may be started anew, in a run.
-        told: called with what has died.
+        notify: called with what has died.
 
     Attributes:
         dead: actors that are to be started.
@@ -40,7 +40,7 @@ class Surviving:
 
     machine: LiveMachine
     restarts: int
-    told: Callable[[str], None] = lambda text: None
+    notify: Callable[[str], None] = lambda text: None
     dead: list[str] = field(default_factory=list)
     aside: list[Path] = field(default_factory=list)
     known: Logs | None = None
@@ -88,5 +88,5 @@ class Surviving:
                 self.aside.append(out / f"died-{len(self.aside) + 1}")
                 logs.set_aside(self.aside[-1])
         count = 0 if follow is None else operations(follow.journals)
-        self.told(f"{error}; started anew: {', '.join(self.dead)}; {counted(count, 'operation')} are followed")
+        self.notify(f"{error}; started anew: {', '.join(self.dead)}; {counted(count, 'operation')} are followed")
         return follow

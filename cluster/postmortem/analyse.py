@@ -37,11 +37,11 @@ from cluster.postmortem.waits import Graph
 from cluster.postmortem.words import (
     GLOBALS,
     handle,
+    in_words,
     is_layout,
     kind_of,
     owner_of,
     place,
-    said,
     spins,
     text_of,
 )
@@ -458,9 +458,9 @@ def _asked_for(name: str, machine: Machine, history: History) -> ObjectReport:
             kind, _, number = life.partition(":")
             if number.isdecimal():
                 there.setdefault(kind, []).append(int(number))
-        told = [f"{kind}:{_span(numbers)}" for kind, numbers in sorted(there.items())]
+        ranges = [f"{kind}:{_span(numbers)}" for kind, numbers in sorted(there.items())]
         raise UserMistake(
-            f"there is no object {clean(name, 60)!r} in this log; there are {', '.join(told) or 'none'};"
+            f"there is no object {clean(name, 60)!r} in this log; there are {', '.join(ranges) or 'none'};"
             " and locks, for instance anon:0.an_lock or uvm.pageqlock",
             field="--object",
         )
@@ -597,7 +597,7 @@ def _nodes(pm: Postmortem, run: Run) -> None:
         process = f"process {header['pid']} on {header.get('host', '?')}" if "pid" in header else ""
         expected = admitted.get(node)
         last = [
-            f"{record['nseq']:>6}  {record['ctx']:<14} {record['n']:>6}  {said(record)}"
+            f"{record['nseq']:>6}  {record['ctx']:<14} {record['n']:>6}  {in_words(record)}"
             for record in records[-LAST_EVENTS:]
         ]
         pm.nodes.append(NodeReport(node, len(records), expected if type(expected) is int else None, process, last))

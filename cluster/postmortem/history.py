@@ -21,11 +21,11 @@ from cluster.postmortem.words import (
     ddb,
     element,
     handle,
+    in_words,
     is_layout,
     kind_of,
     owner_of,
     place,
-    said,
     shown,
     text_of,
 )
@@ -187,9 +187,9 @@ def item(step: Step, machine: Machine) -> str:
     record = step.record
     args = record.get("args")
     if record["event"] == "call" and isinstance(args, dict) and type(args.get("at")) is int and "file" not in args:
-        return said({**record, "args": {**args, "at": machine.where(args["at"])}})
+        return in_words({**record, "args": {**args, "at": machine.where(args["at"])}})
     if record["event"] != "store":
-        return by_address(record, machine.where) or said(record)
+        return by_address(record, machine.where) or in_words(record)
     struct = handle(record.get("obj"))
     if struct is not None and struct[0] in machine.arrays:
         owner, name = machine.arrays[struct[0]]
@@ -197,7 +197,7 @@ def item(step: Step, machine: Machine) -> str:
         index = element(kind, record.get("slot"))
         if index is not None and index >= 0:
             return f"{owner}.{name}[{index}] = {shown(kind, '[]', record.get('value'))}"
-    return said(record) + _was(step)
+    return in_words(record) + _was(step)
 
 
 def _was(step: Step) -> str:

@@ -105,11 +105,11 @@ class Run:
         is in no journal; nor is a finding that shared/detectors/race.py makes afterwards, which comes before whatever
         stopped the run.
         """
-        told = self.run.get("finding") if self.run is not None else None
+        finding = self.run.get("finding") if self.run is not None else None
         recorded = _recorded(self.journals)
-        before = isinstance(told, dict) and told.get("detector") in ("race", "lockorder")
-        if isinstance(told, dict) and (before or not recorded or told in recorded):
-            return told, RUN
+        before = isinstance(finding, dict) and finding.get("detector") in ("race", "lockorder")
+        if isinstance(finding, dict) and (before or not recorded or finding in recorded):
+            return finding, RUN
         return (recorded[0], "journal") if recorded else (None, "")
 
 
@@ -178,8 +178,8 @@ def load(path: str | Path) -> Run:
     _verify(run, sums)
     run.mixed = len(identities) > 1
     if run.mixed:
-        told = "; ".join(f"{_some(of)} of run {identity}" for identity, of in sorted(identities.items()))
-        run.torn.insert(0, f"the files are of different runs: {clean(told, 300)}")
+        runs = "; ".join(f"{_some(of)} of run {identity}" for identity, of in sorted(identities.items()))
+        run.torn.insert(0, f"the files are of different runs: {clean(runs, 300)}")
     return run
 
 
@@ -228,11 +228,11 @@ def _verify(run: Run, sums: dict[str, str]) -> None:
                 run.torn.append(f"{clean(name, 60)}: the file was changed (its SHA-256 differs from that in {RUN})")
         if SCENARIO in sums and sums[SCENARIO] != about.get("scenario_sum"):
             run.torn.append(f"{SCENARIO}: the file was changed (its SHA-256 differs from that in {RUN})")
-    told, recorded = about.get("finding"), _recorded(run.journals)
-    if recorded and told not in recorded:
+    finding, recorded = about.get("finding"), _recorded(run.journals)
+    if recorded and finding not in recorded:
         run.torn.append(f"{RUN} and the journals have different findings; this report shows that of the journals")
-    elif not recorded and isinstance(told, dict) and told.get("detector") in _RECORDED and run.journals:
-        run.torn.append(f"{RUN} has a finding of {clean(told.get('context'), 60)} that is in no journal")
+    elif not recorded and isinstance(finding, dict) and finding.get("detector") in _RECORDED and run.journals:
+        run.torn.append(f"{RUN} has a finding of {clean(finding.get('context'), 60)} that is in no journal")
     _fits(run)
 
 

@@ -60,8 +60,8 @@ class Graph:
         """How much memory there is, as far as the records tell."""
         words = {"free": "pages are free", "reserve_kernel": "are kept for the kernel"}
         known = {key: self.machine.value(f"{uvmexp}", key) for key in words}
-        told = ", ".join(f"{field.value} {words[key]}" for key, field in known.items() if field is not None)
-        return f" ({told})" if told else ""
+        memory = ", ".join(f"{field.value} {words[key]}" for key, field in known.items() if field is not None)
+        return f" ({memory})" if memory else ""
 
     def _proc(self, chan: str) -> str:
         """The process for whose end the sleepers of a channel wait, or ""."""
@@ -103,7 +103,7 @@ class Graph:
             start: the context to begin with, if it waits.
             for_ever: it is known that the machine was at rest.
         """
-        said: dict[str, str] = {}
+        shown: dict[str, str] = {}
         ring: list[str] = []
         for context in sorted(self.blocked(), key=lambda context: (context.name != start, context.name)):
             ring = ring or [name for name, _ in self.graph.cycle(context.name)]
@@ -111,11 +111,11 @@ class Graph:
             while work:
                 name = work.pop(0)
                 now = self.machine.contexts.get(name)
-                if name in said or now is None or is_idle(now):
+                if name in shown or now is None or is_idle(now):
                     continue
-                said[name] = self.words(now) or f"{name} {self._last(now, for_ever)}"
+                shown[name] = self.words(now) or f"{name} {self._last(now, for_ever)}"
                 work[:0] = [edge.to for edge in self.graph.edges(name)]
-        return list(said.values()), ring
+        return list(shown.values()), ring
 
     def _last(self, context: ContextState, for_ever: bool) -> str:
         """Why the end of a chain blocks the others."""

@@ -172,7 +172,7 @@ def lvalue(record: Record) -> str:
     return base + name if name.startswith("[") else f"{base}.{name}"
 
 
-def said(record: Record) -> str:
+def in_words(record: Record) -> str:
     """One record in a few words."""
     event = text_of(record, "event")
     waits = ": waits" if record.get("wait") else ""

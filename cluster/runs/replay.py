@@ -68,14 +68,14 @@ def _compare(wanted: Journals, replayed: Journals) -> None:
         ours, theirs = map(_essence, replayed.get(node, [])), map(_essence, wanted[node])
         for number, (expected, actual) in enumerate(zip_longest(theirs, ours), 1):
             if expected != actual:
-                raise Diverged(_told(node, number, expected), _told(node, number, actual))
+                raise Diverged(_in_words(node, number, expected), _in_words(node, number, actual))
 
 
 def _essence(record: Record) -> Record:
     return {key: value for key, value in record.items() if key not in VOLATILE}
 
 
-def _told(node: str, number: int, record: Record | None) -> str:
+def _in_words(node: str, number: int, record: Record | None) -> str:
     if record is None:
         return f"{node} to have no record {number}"
     words = ", ".join(f"{key} {value}" for key, value in record.items() if key not in ("node", "nseq"))

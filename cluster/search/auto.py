@@ -83,7 +83,7 @@ class Auto(Strategy):
     def learns(self) -> bool:
         return True
 
-    def told(self, new: bool, finding: bool) -> None:
+    def reward(self, new: bool, finding: bool) -> None:
         self.credit(self.name, new, finding)
 
     def credit(self, name: str, new: bool, finding: bool) -> None:

@@ -85,7 +85,7 @@ class Bounded(Stepwise):
         self.seen: dict[tuple[int, str], list[tuple[int, frozenset[str]]]] = {}
 
     @abstractmethod
-    def _options(self, place: Place, able: Sequence[Thread], current: Thread | None) -> list[tuple[Thread, int]]:
+    def _options(self, place: Place, candidates: Sequence[Thread], current: Thread | None) -> list[tuple[Thread, int]]:
         """Who may continue there, with what that costs; who is preferred comes first."""
 
     def _favourite(self, current: Thread | None) -> str:
@@ -98,16 +98,16 @@ class Bounded(Stepwise):
 
     # -- an execution ------------------------------------------------------------------------------
 
-    def _next(self, able: Sequence[Thread], current: Thread | None) -> Thread | None:
+    def _next(self, candidates: Sequence[Thread], current: Thread | None) -> Thread | None:
         place = self._place()
         if not place.left:
             if self._covered(place, self._favourite(current)):
                 return None
-            options = self._options(place, able, current)
+            options = self._options(place, candidates, current)
             if not options:
                 return None
             place.left = [((thread.name, NO_CHOICE), cost) for thread, cost in reversed(options)]
-        return named(able, place.left[-1][0][0])
+        return named(candidates, place.left[-1][0][0])
 
     def _value(self, thread: Thread, n: int) -> int:
         place = self._place()
@@ -182,8 +182,8 @@ class Preemptions(Bounded):
         self.contested: set[Resource] = set()
         self.learned = False
 
-    def _options(self, place: Place, able: Sequence[Thread], current: Thread | None) -> list[tuple[Thread, int]]:
-        awake = [thread for thread in able if thread.name not in place.asleep]
+    def _options(self, place: Place, candidates: Sequence[Thread], current: Thread | None) -> list[tuple[Thread, int]]:
+        awake = [thread for thread in candidates if thread.name not in place.asleep]
         if current is None:
             return [(thread, 0) for thread in self._from(awake, None)]
         event, others = self.trace.event(current).pending(), [thread for thread in awake if thread is not current]
@@ -227,10 +227,10 @@ class Preemptions(Bounded):
 class Delays(Bounded):
     """At most so many delays of the default schedule, in which contexts continue in turn."""
 
-    def _options(self, place: Place, able: Sequence[Thread], current: Thread | None) -> list[tuple[Thread, int]]:
+    def _options(self, place: Place, candidates: Sequence[Thread], current: Thread | None) -> list[tuple[Thread, int]]:
         left = self.bound - place.spent + 1
-        self.limited |= left < len(able)
-        return [(thread, cost) for cost, thread in enumerate(self._from(able, current)[:left])]
+        self.limited |= left < len(candidates)
+        return [(thread, cost) for cost, thread in enumerate(self._from(candidates, current)[:left])]
 
     def _favourite(self, current: Thread | None) -> str:
         return f"{'' if self.thread is None else self.thread.name}{' ' if current is None else ''}"

@@ -169,8 +169,8 @@ class _Kept:
             if end == 0:
                 self.rows: list[Row] = []
             elif lines[0] != head.encode():
-                told = "has a campaign with other options, or of another kernel; give a new folder"
-                raise UserMistake(told, file=clean(self.path, 200), field="--out")
+                refusal = "has a campaign with other options, or of another kernel; give a new folder"
+                raise UserMistake(refusal, file=clean(self.path, 200), field="--out")
             else:
                 self.rows = [self._row(line, number) for number, line in enumerate(lines[1:-1], start=2)]
             self.stream = open(self.path, "r+b" if whole else "w+b")  # noqa: SIM115 - until close()

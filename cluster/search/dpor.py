@@ -151,11 +151,11 @@ class Optimal(Stepwise):
         super().grown()
         self.places = [Place({}, [])]
 
-    def _next(self, able: Sequence[Thread], current: Thread | None) -> Thread | None:
+    def _next(self, candidates: Sequence[Thread], current: Thread | None) -> Thread | None:
         place = self._place()
         if place.tree:
-            return named(able, place.tree[0].event.thread)
-        awake = [thread for thread in able if (thread.name, NO_CHOICE) not in place.asleep]
+            return named(candidates, place.tree[0].event.thread)
+        awake = [thread for thread in candidates if (thread.name, NO_CHOICE) not in place.asleep]
         return self._prefer(awake, current if current in awake else None) if awake else None
 
     def _value(self, thread: Thread, n: int) -> int:
@@ -243,7 +243,7 @@ class Subtree(Optimal):
         self.base = len(path)
         self.explored = explored
         self.beyond: list[tuple[int, list[Event]]] = []
-        self._told: set[tuple[int, tuple[Label, ...]]] = set()
+        self._sent: set[tuple[int, tuple[Label, ...]]] = set()
         tree = self.places[0].tree
         for at, label in enumerate(path):
             branch = Branch(Event(label[0], 0, label[1]))
@@ -264,9 +264,9 @@ class Subtree(Optimal):
             super()._explore(at, events)
             return
         place = self.places[at]
-        told = at, tuple(event.label for event in events)
-        if told not in self._told and not place.covers(events) and place.missing(events) is not None:
-            self._told.add(told)
+        race = at, tuple(event.label for event in events)
+        if race not in self._sent and not place.covers(events) and place.missing(events) is not None:
+            self._sent.add(race)
             self.beyond.append((at, events))
 
     def leave(self) -> bool:

@@ -244,7 +244,7 @@ def search(
             chose = first.turn() or name
             result.by[chose] = result.by.get(chose, 0) + 1
             if counted is not None:
-                first.told(counted.count(), finding is not None)
+                first.reward(counted.count(), finding is not None)
             if finding is not None and (result.finding is None or finding.kind != UNEXPECTED):
                 finding = adopt(result, finding, sim.deviations, sim.results)
             if finding is not None and finding.kind != UNEXPECTED:

@@ -61,9 +61,9 @@ class Deviate(Strategy):
                 self.taken += 1
                 return thread
         if self.strict:
-            able = ", ".join(thread.name for thread in enabled)
+            names = ", ".join(thread.name for thread in enabled)
             where = f"after operation {n} of {ctx}" if ctx else "first"
-            raise Diverged(f"{wanted} to run {where}", f"only {able} can run")
+            raise Diverged(f"{wanted} to run {where}", f"only {names} can run")
         self.skipped.append(deviation)
         return None
 
@@ -138,7 +138,7 @@ class Order(Strategy):
         wanted = self.order[self.at]
         value = choice_of(wanted)
         if (wanted["ctx"], wanted["n"]) != (ran.name, ran.n + 1) or not 0 <= value < n:
-            raise Diverged(_told(wanted), f"{ran.name} has {n} choices, 0 to {n - 1}")
+            raise Diverged(_in_words(wanted), f"{ran.name} has {n} choices, 0 to {n - 1}")
         return value
 
     def over(self) -> bool:
@@ -166,8 +166,8 @@ class Order(Strategy):
         for thread in enabled:
             if thread.name == wanted["ctx"]:
                 return thread
-        able = ", ".join(thread.name for thread in enabled)
-        raise Diverged(_told(wanted), f"only {able} can run")
+        names = ", ".join(thread.name for thread in enabled)
+        raise Diverged(_in_words(wanted), f"only {names} can run")
 
     def _has_events_to_come(self, thread: Thread) -> bool:
         """Did its processor record more kernel events before the next operation than it has recorded now?"""
@@ -236,7 +236,7 @@ class Continue(Strategy):
         self.now.passed(points)
 
 
-def _told(record: Record) -> str:
+def _in_words(record: Record) -> str:
     """An operation that a journal has, in words."""
     what = record["event"]
     if what == "choose":

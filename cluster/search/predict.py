@@ -263,12 +263,12 @@ class Predictor:
                 lock = ("lock", operation.target, 0)
                 if holder.place < start.place and not holder.must_precede(start):
                     yield Prediction(
-                        "interrupt", _told(lock, holder), operation.target, holder, operation, holder, operation
+                        "interrupt", _in_words(lock, holder), operation.target, holder, operation, holder, operation
                     )
                 elif holder.place > start.place and not start.must_precede(holder):
                     yield Prediction(
                         "interrupt",
-                        _told(lock, holder),
+                        _in_words(lock, holder),
                         operation.target,
                         start,
                         holder,
@@ -314,7 +314,8 @@ class Predictor:
         """The prediction, unless the other context needs something of the context that is held back."""
         if held is None:
             return
-        prediction = Prediction(kind, _told(location, delayed), location[1], held, goal, delayed, other, short, back)
+        about = _in_words(location, delayed)
+        prediction = Prediction(kind, about, location[1], held, goal, delayed, other, short, back)
         if prediction.signature in self.known:
             return
         asked = held.place, goal.place, short, kind == "deadlock"
@@ -397,7 +398,7 @@ def _few_pairs(pairs: Sequence[Pair]) -> list[Pair]:
     return [pair for same in kinds.values() for pair in dict.fromkeys((*same[:FIRST], same[-1]))]
 
 
-def _told(location: Location, operation: Operation) -> str:
+def _in_words(location: Location, operation: Operation) -> str:
     """A location in words, the same for all structs of a kind."""
     kind, target, part = location
     if kind == "field":

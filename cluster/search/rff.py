@@ -151,12 +151,12 @@ class Rff(Pos):
         return among[int(self.draw() * len(among))]
 
     def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:
-        able: Sequence[Thread] = enabled
+        candidates: Sequence[Thread] = enabled
         if self.patience.ends():
             self.wanted.clear()
         if self.wanted and len(enabled) > 1:
-            able = [thread for thread in enabled if not self._would_break(thread)] or enabled
-        picked = super().pick(able, current)
+            candidates = [thread for thread in enabled if not self._would_break(thread)] or enabled
+        picked = super().pick(candidates, current)
         self._performed(picked)
         return picked
 

@@ -125,8 +125,7 @@ class Rounds(Owner):
         self.planned += size
         turns = [DEFAULT if number == 0 else self.turns.deal() for number in range(begin, begin + size)]
         racy = sorted(self.result.racy)
-        told = {name: self._of(name).knowledge() for name in self.turns.strategies}
-        knowledge = encode(KNOWLEDGE, told)
+        knowledge = encode(KNOWLEDGE, {name: self._of(name).knowledge() for name in self.turns.strategies})
         step = -(-size // (BATCHES * self.pool.workers))
         for at in range(0, size, step):
             walks = Walks(begin + at, turns[at : at + step], racy, knowledge)

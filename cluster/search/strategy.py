@@ -87,7 +87,7 @@ class Strategy(ABC):
         """Does a search tell it the result of each of its executions?"""
         return False
 
-    def told(self, new: bool, finding: bool) -> None:  # noqa: B027 - nothing to do for a strategy that does not learn
+    def reward(self, new: bool, finding: bool) -> None:  # noqa: B027 - nothing to do for a strategy that does not learn
         """Its last execution was of a happens-before class that was not known, or had a finding."""
 
     def stays(self) -> int:
@@ -238,9 +238,9 @@ class DefaultFirst(Strategy):
     def turn(self) -> str:
         return self.then.turn() if self.now is self.then else DEFAULT
 
-    def told(self, new: bool, finding: bool) -> None:
+    def reward(self, new: bool, finding: bool) -> None:
         if self.now is self.then:
-            self.then.told(new, finding)
+            self.then.reward(new, finding)
 
     def new_execution(self) -> bool:
         self.now = Stay() if self.now is None else self.then

@@ -135,16 +135,16 @@ class Surw(Sampling):
         if self.selected is None:
             return enabled[int(self.draw() * len(enabled))]
         stopped = [thread for thread in enabled if self._is_selected(thread)]
-        able = enabled
+        candidates = enabled
         if stopped:
             if not self.drawn:
                 self._draw(stopped)
-            able = [thread for thread in enabled if thread not in stopped or thread.name == self.drawn]
-            while not able:  # who was drawn does not come
+            candidates = [thread for thread in enabled if thread not in stopped or thread.name == self.drawn]
+            while not candidates:  # who was drawn does not come
                 del self.left[self.drawn]
                 self._draw(stopped)
-                able = [thread for thread in stopped if thread.name == self.drawn]
-        return able[int(self.draw() * len(able))]
+                candidates = [thread for thread in stopped if thread.name == self.drawn]
+        return candidates[int(self.draw() * len(candidates))]
 
     def _is_selected(self, thread: Thread) -> bool:
         touched = _requests(thread)

@@ -49,7 +49,7 @@ class Stepwise(Systematic):
     # -- to be supplied by the strategy ----------------------------------------------------------
 
     @abstractmethod
-    def _next(self, able: Sequence[Thread], current: Thread | None) -> Thread | None:
+    def _next(self, candidates: Sequence[Thread], current: Thread | None) -> Thread | None:
         """Who continues, of contexts that can do something; None: none of them does anything new."""
 
     @abstractmethod
@@ -94,11 +94,11 @@ class Stepwise(Systematic):
         if self.left is not None:
             return self._let(enabled)
         self._close()
-        able = [thread for thread in enabled if not self.trace.blocked(thread)]
-        thread = self._next(able, current if current in able else None) if able else None
+        candidates = [thread for thread in enabled if not self.trace.blocked(thread)]
+        thread = self._next(candidates, current if current in candidates else None) if candidates else None
         if thread is None:
             self.left = list(self.trace.left())
-            if not able:
+            if not candidates:
                 return self._let(enabled)
             self.redundant += 1
             self.given_up = True
@@ -145,16 +145,16 @@ class Stepwise(Systematic):
         self.thread = asking[0] if asking else self._in_turn(enabled, None)
         return self.thread
 
-    def _in_turn(self, able: Sequence[Thread], current: Thread | None) -> Thread:
+    def _in_turn(self, candidates: Sequence[Thread], current: Thread | None) -> Thread:
         """Who comes next by default."""
-        return default(able, current, -1 if self.thread is None else self.thread.order)
+        return default(candidates, current, -1 if self.thread is None else self.thread.order)
 
-    def _from(self, able: Sequence[Thread], current: Thread | None) -> list[Thread]:
+    def _from(self, candidates: Sequence[Thread], current: Thread | None) -> list[Thread]:
         """All of them in the order in which it is their turn."""
-        if not able:
+        if not candidates:
             return []
-        at = able.index(self._in_turn(able, current))
-        return [*able[at:], *able[:at]]
+        at = candidates.index(self._in_turn(candidates, current))
+        return [*candidates[at:], *candidates[:at]]
 
     def _begin(self, thread: Thread, event: Event) -> None:
         self._open, self.thread = event, thread

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from cluster.postmortem.words import by_address, said
+from cluster.postmortem.words import by_address, in_words
 from cluster.runs.token import parse, refuse_mismatch
 from cluster.search.follow import Deviate
 from cluster.search.strategy import Strategy
@@ -215,8 +215,8 @@ class Console:
 
     def _break(self, name: str, words: list[str]) -> Answer:
         self.breaks.update(map(_function, self._words(name, words, 0, 1)))
-        told = sorted(self.breaks)
-        return Answer([f"breakpoints: {', '.join(told) or 'none'}"], {"breakpoints": told})
+        breakpoints = sorted(self.breaks)
+        return Answer([f"breakpoints: {', '.join(breakpoints) or 'none'}"], {"breakpoints": breakpoints})
 
     def _delete(self, name: str, words: list[str]) -> Answer:
         for function in self._words(name, words, 0, 1) or list(self.breaks):
@@ -233,35 +233,35 @@ class Console:
         """The machine was let go, and has stopped."""
         answer = self.where(stop)
         records = self.session.machine.records[self.from_ :]
-        told: list[str] = []
+        lines: list[str] = []
         if going.operations <= MAX_STEPS:
             for record in reversed(records):
-                line = self._told(record)
-                if line and len(told) == MAX_TOLD:
+                line = self._in_words(record)
+                if line and len(lines) == MAX_TOLD:
                     break
-                told += [line] if line else []
+                lines += [line] if line else []
         operations = sum("k" in record for record in records)
-        if len(told) in (0, MAX_TOLD) and operations:
+        if len(lines) in (0, MAX_TOLD) and operations:
             answer.lines.insert(0, f"  ({counted(operations, 'operation')})")
-            answer.lines[1:1] = reversed(told)
+            answer.lines[1:1] = reversed(lines)
         else:
-            answer.lines[:0] = reversed(told)
+            answer.lines[:0] = reversed(lines)
         return answer
 
-    def _told(self, record: Record) -> str:
+    def _in_words(self, record: Record) -> str:
         """An operation, or the begin or end of a step, in a line."""
         if "k" not in record and record["event"] not in ("call", "return"):
             return ""
-        words = by_address(record, self.session.scenario.place) or said(record)
+        words = by_address(record, self.session.scenario.place) or in_words(record)
         number = record["n"] if "k" in record else ""
         return f"  {record['ctx']:<12}{number:>6}  {words}"
 
     def where(self, stop: Stop) -> Answer:
         """Why the machine stands still, and what is next."""
         session = self.session
-        able, finding = session.enabled(), session.finding
+        enabled, finding = session.enabled(), session.finding
         operations = session.machine.operations
-        data: dict[str, object] = {"stop": stop.why, "operations": operations, "enabled": able}
+        data: dict[str, object] = {"stop": stop.why, "operations": operations, "enabled": enabled}
         data["finding"] = None if finding is None else finding.as_dict()
         if stop.ctx:
             data |= {"context": stop.ctx}
@@ -275,9 +275,9 @@ class Console:
         }.get(stop.why, "")
         if session.machine.ended:
             words = "the machine has ended, " + ("without a finding" if finding is None else "with a finding")
-        elif able and not words:
+        elif enabled and not words:
             last = session.machine.hand.last
-            name = last.name if last is not None and last.name in able else able[0]
+            name = last.name if last is not None and last.name in enabled else enabled[0]
             following = self.look.following(session.threads()[name])
             words = f"next of {name}: {following}" if following else f"{name} can go on"
         exit_ = Exit.NO_FINDING if finding is None else Exit.FINDING

@@ -15,7 +15,7 @@ from cluster.postmortem.rows import fold
 from cluster.postmortem.state import Machine
 from cluster.postmortem.views.text import lock_lines, object_lines, table, trace
 from cluster.postmortem.waits import Graph
-from cluster.postmortem.words import GLOBALS, PROTECTION, by_address, ddb, lvalue, place, said, shown
+from cluster.postmortem.words import GLOBALS, PROTECTION, by_address, ddb, in_words, lvalue, place, shown
 from cluster.session.session import Session
 from nodes.cpu import Thread
 from shared.detectors.invariants.snapshot import Snapshot, Structs
@@ -75,16 +75,16 @@ class Look:
         return reports
 
     def ps(self) -> tuple[list[str], Data]:
-        reports, able = self.contexts(), self.session.enabled()
+        reports, enabled = self.contexts(), self.session.enabled()
         known, threads = {report.name for report in reports}, self.session.threads()
-        reports += [ContextReport(name, threads[name].cpu, 0, "has not run") for name in able if name not in known]
-        told = list(table(reports, WIDTH))
-        told.append(f"can go on: {', '.join(able) or 'none'}")
+        reports += [ContextReport(name, threads[name].cpu, 0, "has not run") for name in enabled if name not in known]
+        lines = list(table(reports, WIDTH))
+        lines.append(f"can go on: {', '.join(enabled) or 'none'}")
         data: Data = {"contexts": [
             {"name": report.name, "cpu": report.cpu, "n": report.n, "doing": report.doing, "on_cpu": report.on_cpu}
             for report in reports
         ]}  # fmt: skip
-        return told, {**data, "enabled": able}
+        return lines, {**data, "enabled": enabled}
 
     def trace(self, name: str) -> tuple[list[str], Data]:
         """The kernel stack of a context."""
@@ -122,7 +122,7 @@ class Look:
         record: Record = {"event": code} if local else operation_record(code, target, args, None, [])
         if code == "load":
             return f"loads {lvalue(record)}"
-        return by_address(record, self.session.scenario.place) or said(record)
+        return by_address(record, self.session.scenario.place) or in_words(record)
 
     def locks(self) -> tuple[list[str], Data]:
         """The locks that are held or wanted."""
@@ -164,8 +164,8 @@ class Look:
         report, story = self.struct(owner), self.read()
         steps = story.steps.some(by_object(story).get(report.name, ()))
         report.history = fold(lines(steps, story, within=report.name))
-        told = list(object_lines(report, WIDTH, MAX_ROWS))
-        return told, {"object": place(report.name), "history": told[1:]}
+        text = list(object_lines(report, WIDTH, MAX_ROWS))
+        return text, {"object": place(report.name), "history": text[1:]}
 
     def struct(self, name: str) -> ObjectReport:
         """The fields of a struct as they are now."""
@@ -178,8 +178,8 @@ class Look:
         record = heap.get(kind.kind << KIND_SHIFT | int(number))
         if record is None:
             there = sorted(key & (1 << KIND_SHIFT) - 1 for key in heap if key >> KIND_SHIFT == kind.kind)
-            told = f"{len(there)} of them, {there[0]} to {there[-1]}" if there else "none"
-            raise UserMistake(f"there is no {kind_name}:{int(number)}; there are {told}")
+            known = f"{len(there)} of them, {there[0]} to {there[-1]}" if there else "none"
+            raise UserMistake(f"there is no {kind_name}:{int(number)}; there are {known}")
         report = ObjectReport(f"{kind_name}:{int(number)}", kind_name, record.gen)
         for key, field in kind.fields.items():
             if field.slot < 0:

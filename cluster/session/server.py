@@ -190,5 +190,5 @@ class Server:
             outcome = self.writer.finish()
         except (ProjectBug, OSError) as wrong:
             return [f"error: the run cannot be kept: {clean(wrong, 2000)}"], False
-        told = f"the machine has ended after {outcome.operations:,} operations; kept in run/ of the session's folder"
-        return [told, f"digest {outcome.digest}"], True
+        ending = f"the machine has ended after {outcome.operations:,} operations; kept in run/ of the session's folder"
+        return [ending, f"digest {outcome.digest}"], True

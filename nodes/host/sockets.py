@@ -402,8 +402,8 @@ class SocketTransport:
             try:
                 inbound.answer = Kind.ANSWER, self.admit(frames)
             except Exception as error:
-                told = str(error) if isinstance(error, Infrastructure) else f"{type(error).__name__}: {error}"
-                inbound.answer = Kind.FAILED, told.encode()
+                reason = str(error) if isinstance(error, Infrastructure) else f"{type(error).__name__}: {error}"
+                inbound.answer = Kind.FAILED, reason.encode()
         if number == inbound.in_order.taken:
             kind, answer = inbound.answer
             stream.send(kind, number, answer)

@@ -137,8 +137,8 @@ def greet(sock: socket.socket, secret: bytes, caller: Caller) -> tuple[Stream, i
     limited(sock, GREETING_S, GREETING_S)
     stream = Stream(sock)
     theirs, mine = stream.exactly(_NONCE), secrets.token_bytes(_NONCE)
-    said = _CALLER.pack(caller.name.encode(), caller.asks, caller.channel, caller.run)
-    sock.sendall(mine + said + _proof(secret, b"client", theirs, mine + said))
+    hello = _CALLER.pack(caller.name.encode(), caller.asks, caller.channel, caller.run)
+    sock.sendall(mine + hello + _proof(secret, b"client", theirs, mine + hello))
     answer = stream.exactly(_TAKEN.size)
     if not hmac.compare_digest(stream.exactly(_PROOF), _proof(secret, b"server", mine, theirs + answer)):
         raise Refused("it does not know the secret of this machine")
@@ -158,10 +158,10 @@ class Greeting:
         self.mine = secrets.token_bytes(_NONCE)
         sock.sendall(self.mine)
         self.theirs = self.stream.exactly(_NONCE)
-        said, proof = self.stream.exactly(_CALLER.size), self.stream.exactly(_PROOF)
-        if not hmac.compare_digest(proof, _proof(secret, b"client", self.mine, self.theirs + said)):
+        hello, proof = self.stream.exactly(_CALLER.size), self.stream.exactly(_PROOF)
+        if not hmac.compare_digest(proof, _proof(secret, b"client", self.mine, self.theirs + hello)):
             raise Refused("it does not know the secret of this machine")
-        name, asks, channel, run = _CALLER.unpack(said)
+        name, asks, channel, run = _CALLER.unpack(hello)
         self.caller = Caller(name.rstrip(b"\0").decode("utf-8", "replace"), bool(asks), channel, run)
 
     def answer(self, taken: int) -> Stream:
@@ -172,5 +172,5 @@ class Greeting:
         return self.stream
 
 
-def _proof(secret: bytes, side: bytes, challenge: bytes, said: bytes) -> bytes:
-    return hmac.digest(secret, side + challenge + said, "sha256")
+def _proof(secret: bytes, side: bytes, challenge: bytes, hello: bytes) -> bytes:
+    return hmac.digest(secret, side + challenge + hello, "sha256")

@@ -147,9 +147,9 @@ class Oracle:
         ctx, n, _, va, writing, number, frame = access
         need = VM_PROT_WRITE if writing else VM_PROT_READ
         place = self.scenario.place(va)
-        able = [view for view in page.views if view is not None and view.prot & need] if page is not None else []
+        allowed = [view for view in page.views if view is not None and view.prot & need] if page is not None else []
         value: Value = (number, (ctx, n, frame, self.now))
-        if not able:
+        if not allowed:
             what = f"{'writes to' if writing else 'reads'} {place} without a fault, although"
             nothing = page is None or page.views == (None,)
             why = "nothing is mapped" if nothing else "the protection forbids it"
@@ -157,14 +157,14 @@ class Oracle:
             self._report(f"{ctx} {what} {why}", ctx, "user", f"page:{frame}", [f"it is operation {n} of {ctx}", *let])
             return
         if not writing:
-            able = [view for view in able if self._may_be(value[0], word, view.cell)]
-            if not able:
+            allowed = [view for view in allowed if self._may_be(value[0], word, view.cell)]
+            if not allowed:
                 self._lost(access, page, word)
                 return
         assert page is not None
         if not page.left:
-            page.views = tuple(able)
-        cells = list(dict.fromkeys(view.cell for view in able))
+            page.views = tuple(allowed)
+        cells = list(dict.fromkeys(view.cell for view in allowed))
         if writing:
             for cell in cells:
                 if len(cells) == 1:
@@ -190,36 +190,36 @@ class Oracle:
         for view in page.views:
             if view is not None and view.prot & VM_PROT_READ:
                 possible = union(possible, view.cell.possible(word))
-        told = self.trail.replay()
-        function, _, story = self._blame(possible, word, told)
+        trail = self.trail.replay()
+        function, _, story = self._blame(possible, word, trail)
         text = f"{ctx} reads {read} at {place}, which must be {either(possible)}"
         where = f"it is operation {n} of {ctx}, on page:{frame}"
-        came = told.came_from(told.of(Place("page", frame)).item(word), read, self.scenario.place)
+        came = trail.came_from(trail.of(Place("page", frame)).item(word), read, self.scenario.place)
         self._report(text, ctx, function, f"page:{frame}", [where, came, *story])
 
-    def _blame(self, possible: Values, word: int, told: Provenance) -> tuple[str, str, list[str]]:
+    def _blame(self, possible: Values, word: int, trail: Provenance) -> tuple[str, str, list[str]]:
         """Which function has freed the page that one of these values was written to, and which page; and the story.
 
         Of each value: who wrote it, and where it is now, or which operation destroyed its last copy.
         """
         function, page, story = "user", "", []
         for value, who in possible:
-            origins = told.origins(word, value) if who is None else [told.store(who, word, value)]
+            origins = trail.origins(word, value) if who is None else [trail.store(who, word, value)]
             if not origins:
                 begin = "a new page contains 0" if value == 0 else f"{value} was there when the run began"
                 story.append(begin)
                 continue
-            born, fate = told.born(origins[0], self.scenario.place), told.fate(origins[0])
+            born, fate = trail.born(origins[0], self.scenario.place), trail.fate(origins[0])
             story.append(f"the {value} that is missing: {born}" + (f"; {fate}" if fate else ""))
-            freed = None if who is None else told.freed_since(origins[0])
+            freed = None if who is None else trail.freed_since(origins[0])
             if who is not None and freed is not None:
                 function, page = freed, f"page:{who[2]}"
         return function, page, story
 
-    def _taken(self, told: Provenance, word: int, value: int) -> list[str]:
+    def _taken(self, trail: Provenance, word: int, value: int) -> list[str]:
         """Where a value came from that the kernel has read for the step that ends just now."""
-        taken = told.taken.get(self.ctx, [])
-        return [told.came_from(taken[-1][1].item(word), value, self.scenario.place)] if taken else []
+        taken = trail.taken.get(self.ctx, [])
+        return [trail.came_from(taken[-1][1].item(word), value, self.scenario.place)] if taken else []
 
     def _refused(self, wrong: Refusal) -> None:
         why = (
@@ -232,9 +232,9 @@ class Oracle:
         self._report(text, self.ctx, "uvm_fault", subject, [])
 
     def _unlike(self, wrong: Unlike) -> None:
-        told = self.trail.replay()
-        function, page, story = self._blame(wrong.possible, wrong.word, told)
-        story = [*self._taken(told, wrong.word, wrong.value), *story]
+        trail = self.trail.replay()
+        function, page, story = self._blame(wrong.possible, wrong.word, trail)
+        story = [*self._taken(trail, wrong.word, wrong.value), *story]
         text = f"{self.ctx} {wrong.does}, which must be {either(wrong.possible)}"
         subject = wrong.subject if wrong.function else page or wrong.subject
         self._report(text, self.ctx, wrong.function or function, subject, story)

@@ -340,7 +340,7 @@ class Provenance:
             if move.code == "pmap_enter" and move.args[:2] == (va, frame)
         ]
         at, enter = enters[-1] if enters else (-1, None)
-        told = [
+        reasons = [
             f"its translation to page:{frame} "
             + ("was there when the run began" if enter is None else f"was entered by {enter.by}")
         ]
@@ -352,10 +352,10 @@ class Provenance:
             and (enter is None or move.target == enter.target)
         ]
         if asked:
-            told.append(f"{asked[-1].by} requested {asked[-1].code} of it")
+            reasons.append(f"{asked[-1].by} requested {asked[-1].code} of it")
         else:
-            told.append("no context has requested to remove or restrict it since")
-        return told
+            reasons.append("no context has requested to remove or restrict it since")
+        return reasons
 
     def came_from(self, item: Item, value: int, where: Callable[[int], str]) -> str:
         """Where a value is from that was read, in a sentence.
@@ -364,10 +364,10 @@ class Provenance:
             where: an address in the scenario's own words.
         """
         hops = item.hops()
-        told = [self.born(item.origin, where), *(self._hop(hop) for hop in hops)]
-        if len(told) > MAX_HOPS:
-            told = [*told[: MAX_HOPS // 2], f"and so on {len(told) - MAX_HOPS} times", *told[-MAX_HOPS // 2 :]]
-        return f"the {value} that was read: " + "; ".join(told)
+        parts = [self.born(item.origin, where), *(self._hop(hop) for hop in hops)]
+        if len(parts) > MAX_HOPS:
+            parts = [*parts[: MAX_HOPS // 2], f"and so on {len(parts) - MAX_HOPS} times", *parts[-MAX_HOPS // 2 :]]
+        return f"the {value} that was read: " + "; ".join(parts)
 
     def born(self, origin: Origin, where: Callable[[int], str]) -> str:
         """How a word got its value."""
@@ -396,16 +396,16 @@ class Provenance:
         places = self.whereabouts(origin)
         gone = [place for place in places if place.kind == "page" and place.number in self.freed]
         live = [place for place in places if place not in gone]
-        told = [f"it is now in {' and in '.join(map(str, live))}"] if live else []
+        parts = [f"it is now in {' and in '.join(map(str, live))}"] if live else []
         for place in gone:
             other = "" if live else ", and it had been written to no other place"
             way = self.contents[place].words[origin.word].way
             brought = f", into which it was {self._hop(way.hop, False)}," if way is not None else ""
-            told.append(f"{place}{brought} was freed by {self.freed[place.number].by}{other}")
+            parts.append(f"{place}{brought} was freed by {self.freed[place.number].by}{other}")
         if origin.lost is not None:
             place, move, how = origin.lost
-            told.append(f"{'its last copy' if not places else 'a copy'}, in {place}, was {how} by {move.by}")
-        return "; ".join(told)
+            parts.append(f"{'its last copy' if not places else 'a copy'}, in {place}, was {how} by {move.by}")
+        return "; ".join(parts)
 
 
 def _at_start(image: Images) -> Iterator[tuple[Place, Sequence[int]]]:

@@ -58,7 +58,7 @@ class Guards:
         As `anon:16.an_lock, not held`; of several alternatives each is told, of locks that are needed together those
         that are missing.
         """
-        told = []
+        lacking = []
         for alternative in field.write if write else field.read:
             words = []
             for guard in alternative:
@@ -70,8 +70,8 @@ class Guards:
                     words.append(f"{lock_name(key)}, not held")
                 elif write and entry.mode != "w":
                     words.append(f"{lock_name(key)}, held shared")
-            told.append(" and ".join(words))
-        return " or ".join(told)
+            lacking.append(" and ".join(words))
+        return " or ".join(lacking)
 
     def claim(self, ctx: Context, obj: Struct) -> None:
         """The struct is this context's own until another touches it."""

@@ -147,10 +147,10 @@ class Reports(ABC):
         switched on, meets what it cannot handle (`WILD`): a trap. On a repaired kernel with nothing passed over here,
         it is a bug of ours, as any other error is; or the patch's, if it came through the patch's file.
         """
-        told = blamed(error)
+        cause = blamed(error)
         patch = current()
-        if told is not error or self.dead or not isinstance(error, WILD):
-            return told
+        if cause is not error or self.dead or not isinstance(error, WILD):
+            return cause
         stale, passed = self.stale.get(self.cur.cpu), self.passed.get(self.cur.cpu)
         causes = [*sorted(self.errata), *([patch.file] if patch else [])]
         if not (stale or passed or causes):

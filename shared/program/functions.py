@@ -107,7 +107,7 @@ def run_function(reference: str) -> None:
     except (PortDead, ProjectBug, UserMistake):
         raise
     except AssertionError as wrong:
-        here.port.report(KIND, _said(function, wrong))
+        here.port.report(KIND, _words(function, wrong))
     except Exception as wrong:
         if here.port.cur.cpu in here.port.stale | here.port.passed:  # what a kernel would meet: a trap
             raise
@@ -127,11 +127,11 @@ def run_check(reference: str, heap: Heap) -> Finding | None:
         with here.installed(_AtRest(heap)):
             function()
     except AssertionError as wrong:
-        return Finding(KIND, _said(function, wrong), function=function.__name__)
+        return Finding(KIND, _words(function, wrong), function=function.__name__)
     return None
 
 
-def _said(function: Function, wrong: AssertionError) -> str:
+def _words(function: Function, wrong: AssertionError) -> str:
     """An assertion's own words, or the line that it stands in."""
     frame = traceback.extract_tb(wrong.__traceback__)[-1]
     return f"{function.__name__}: {wrong}" if str(wrong) else f"{function.__name__}: {frame.line}"

@@ -207,14 +207,14 @@ class _Loader(Reading):
     def complain(self) -> None:
         """Raise the mistakes that were noted, if any, without those that another mistake has caused."""
         whole = {"setup", "programs"} <= self.root.items().keys() and ANY_NAME not in self.lost
-        told = [
+        unexplained = [
             wrong
             for mistake in self.mistakes
             for wrong in (mistake, *mistake.others)
             if not (isinstance(wrong, Unresolved) and (wrong.name in self.lost or not whole))
         ]
         if self.mistakes:
-            raise together(told or self.mistakes)
+            raise together(unexplained or self.mistakes)
 
     # -- the parts -------------------------------------------------------------
 

@@ -203,11 +203,11 @@ class MachineConfig:
 
     def as_dict(self) -> dict[str, object]:
         """As plain data, for journals. A fault that is certain says no more than it did before there were others."""
-        told = asdict(self)
-        for fault in (*told["swap_faults"], *told["disk_faults"]):
+        fields = asdict(self)
+        for fault in (*fields["swap_faults"], *fields["disk_faults"]):
             if not fault["maybe"]:
                 del fault["maybe"]
-        return told
+        return fields
 
 
 def _shard_names(kind: str, shards: int) -> tuple[str, ...]:

@@ -156,9 +156,9 @@ class Expected:
             if self.findings:
                 return f"expected {_or(self.findings)}, found no finding"
         elif not self.findings:
-            return f"expected no finding, found {_told(finding)}"
+            return f"expected no finding, found {_in_words(finding)}"
         elif finding.kind not in self.findings:
-            return f"expected {_or(self.findings)}, found {_told(finding)}"
+            return f"expected {_or(self.findings)}, found {_in_words(finding)}"
         elif self.functions and finding.function not in self.functions:
             where = finding.function or "no function"
             return f"expected {finding.kind} in {_or(self.functions)}, found it in {where}"
@@ -168,7 +168,7 @@ class Expected:
         elif self.invariants and finding.kind == "invariant" and _invariant(finding) not in self.invariants:
             return f"expected invariant {_or(self.invariants)}, found {finding.text}"
         elif self.texts and not any(text in finding.text for text in self.texts):
-            return f"expected {finding.kind} with text {_or(map(repr, self.texts))}, found {_told(finding)}"
+            return f"expected {finding.kind} with text {_or(map(repr, self.texts))}, found {_in_words(finding)}"
         wrong = self.wrong(results)
         return None if wrong is None else wrong[0]
 
@@ -181,8 +181,8 @@ class Expected:
                 return f"expected {name} to be {_or(allowed)}, found {results[name]}", (name,)
         for together in self.never:
             if all(name in results and results[name] == value for name, value in together.items()):
-                told = " and ".join(f"{name} = {value}" for name, value in together.items())
-                return f"expected never {told}", tuple(together)
+                combination = " and ".join(f"{name} = {value}" for name, value in together.items())
+                return f"expected never {combination}", tuple(together)
         return None
 
 
@@ -195,7 +195,7 @@ def _invariant(finding: Finding) -> str:
     return finding.text.split(":")[0]
 
 
-def _told(finding: Finding) -> str:
+def _in_words(finding: Finding) -> str:
     return f"{finding.kind} ({finding.text})" if finding.text else finding.kind
 
 

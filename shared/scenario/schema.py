@@ -40,38 +40,40 @@ def schema() -> Schema:
     """The whole schema."""
     ident: Schema = {"type": "string", "pattern": f"^{ID_FORM}$"}
     parts: dict[str, Schema] = {
-        "id": said("the id of the scenario", ident),
-        "machine": said(
+        "id": about("the id of the scenario", ident),
+        "machine": about(
             "the machine of the scenario: its keys, or the name or the file of a machine",
             {"anyOf": [_TEXT, _ref("machine")]},
         ),
-        "setup": said(
+        "setup": about(
             "steps that run once, in order, before every execution; their operations have no numbers",
             _list({"$ref": "#/definitions/setup"}),
         ),
-        "programs": said(
+        "programs": about(
             "thread -> its steps",
             {"type": "object", "propertyNames": _NAMES, "additionalProperties": _ref("program"), "minProperties": 1},
         ),
-        "name": said("a name in words", ident),
-        "title": said("what the scenario shows, in one line", _TEXT),
-        "story": said("what happens, and why", _TEXT),
-        "source": said("the sources of the defect", _list(_TEXT)),
-        "errata": said("the defects that are switched on", {"type": "array", "items": _erratum(), "uniqueItems": True}),
-        "detect": said(
+        "name": about("a name in words", ident),
+        "title": about("what the scenario shows, in one line", _TEXT),
+        "story": about("what happens, and why", _TEXT),
+        "source": about("the sources of the defect", _list(_TEXT)),
+        "errata": about(
+            "the defects that are switched on", {"type": "array", "items": _erratum(), "uniqueItems": True}
+        ),
+        "detect": about(
             "detector -> its level: stop the run, note the finding, or off",
             _map(dict.fromkeys(DETECTORS, _enum(LEVELS))),
         ),
-        "interrupts": said(
+        "interrupts": about(
             "device -> the steps of its interrupt",
             {"type": "object", "additionalProperties": _ref("interrupt")},
         ),
-        "expect": said(
+        "expect": about(
             "what must happen with the errata, and without them",
             _map({"with_errata": _ref("outcome"), "fixed": _ref("outcome")}),
         ),
-        "bound": said("the search within which the expectation was confirmed", _bound()),
-        "session": said(
+        "bound": about("the search within which the expectation was confirmed", _bound()),
+        "session": about(
             "steps that a session has added, in the order of time: thread -> its step",
             {
                 "type": "array",
@@ -102,7 +104,7 @@ def schema() -> Schema:
     }
 
 
-def said(description: str, schema: Schema) -> Schema:
+def about(description: str, schema: Schema) -> Schema:
     """A schema with a description."""
     return {"description": description, **schema}
 
@@ -118,7 +120,7 @@ def _whole(low: int, high: int) -> Schema:
 def _number(key: str, description: str = "") -> Schema:
     """A number of a machine."""
     whole = _whole(*BOUNDS[key])
-    return said(description, whole) if description else whole
+    return about(description, whole) if description else whole
 
 
 def _enum(words: object) -> Schema:
@@ -152,10 +154,10 @@ def _step(where: Where) -> Schema:
 def _bound() -> Schema:
     return _map(
         {
-            "strategy": said("how schedules are chosen; default auto, a portfolio of the others", _enum(STRATEGIES)),
-            "schedules": said("executions", _whole(1, MAX_SCHEDULES)),
-            "depth": said("number of ordering constraints that pct assumes; default 3", _whole(1, MAX_DEPTH)),
-            "operations": said(
+            "strategy": about("how schedules are chosen; default auto, a portfolio of the others", _enum(STRATEGIES)),
+            "schedules": about("executions", _whole(1, MAX_SCHEDULES)),
+            "depth": about("number of ordering constraints that pct assumes; default 3", _whole(1, MAX_DEPTH)),
+            "operations": about(
                 "the limit at which an execution is stopped as a run without end", _whole(1, MAX_OPERATIONS)
             ),
         },
@@ -173,15 +175,17 @@ def _outcome() -> Schema:
     result = {"type": "object", "propertyNames": _NAMES, "additionalProperties": answer, "minProperties": 1}
     results: Schema = {"type": "object", "propertyNames": _NAMES, "additionalProperties": _any_of(answer)}
     keys: dict[str, Schema] = {
-        "finding": said("the kind of the finding, or none", {"anyOf": [{"const": "none"}, _any_of(_enum(EXPECTABLE))]}),
-        "function": said(
+        "finding": about(
+            "the kind of the finding, or none", {"anyOf": [{"const": "none"}, _any_of(_enum(EXPECTABLE))]}
+        ),
+        "function": about(
             "the kernel function that the finding names", _any_of({"type": "string", "pattern": f"^{FUNCTION_FORM}$"})
         ),
-        "subject": said("the kind of object that the finding names", _any_of(_enum(OBJECTS))),
-        "invariant": said("the id of the invariant that does not hold", _any_of(_enum(INVARIANT_IDS))),
-        "text": said("a part of the finding's text, for instance a panic message", _any_of(_TEXT)),
-        "results": said("into-name -> the values that the result may have", results),
-        "never": said("combinations of results that must not occur together", _list(result)),
+        "subject": about("the kind of object that the finding names", _any_of(_enum(OBJECTS))),
+        "invariant": about("the id of the invariant that does not hold", _any_of(_enum(INVARIANT_IDS))),
+        "text": about("a part of the finding's text, for instance a panic message", _any_of(_TEXT)),
+        "results": about("into-name -> the values that the result may have", results),
+        "never": about("combinations of results that must not occur together", _list(result)),
     }
     assert tuple(keys) == KEYS
     return _map(keys, KEYS[:1])
@@ -194,10 +198,10 @@ def machine() -> Schema:
         "first": _number("first", "the first of these requests, from 1"),
         "count": _number("count", "the number of requests; default: all later requests"),
     }
-    at = said("start: the request cannot be started; done: it is started, and fails", _enum(TIMES))
+    at = about("start: the request cannot be started; done: it is started, and fails", _enum(TIMES))
     slot = {"slot": _number("slot", "only requests that touch this slot"), **which}
     block = {"block": _number("block", "only requests that touch this block"), **which}
-    maybe = said("true: the strategy chooses whether the request fails", {"type": "boolean"})
+    maybe = about("true: the strategy chooses whether the request fails", {"type": "boolean"})
     error: dict[str, Schema] = {"op": operation, "error": errors, "at": at, "maybe": maybe}
     delay: dict[str, Schema] = {
         "op": operation,
@@ -212,9 +216,9 @@ def machine() -> Schema:
     )
     swap = _map(
         {
-            "errors": said("requests that fail", _list(_map({**error, **slot}, ("op", "error")))),
-            "delays": said("requests that are slow", _list(_map({**delay, **slot}, ("op", "by")))),
-            "devices": said("several swap devices", {**_list(device), "maxItems": MAX_SWAP_DEVICES}),
+            "errors": about("requests that fail", _list(_map({**error, **slot}, ("op", "error")))),
+            "delays": about("requests that are slow", _list(_map({**delay, **slot}, ("op", "by")))),
+            "devices": about("several swap devices", {**_list(device), "maxItems": MAX_SWAP_DEVICES}),
         }
     )
     mmu = _map(
@@ -223,7 +227,7 @@ def machine() -> Schema:
                 "unwired_mappings", "the number of mappings of unlocked pages for which a page table has room"
             ),
             "page_tables": _number("page_tables", "entries of a page-table page, which is a page of memory"),
-            "rm": said("hardware: the MMU sets R and M; emulated: the MMU traps", _enum(RM)),
+            "rm": about("hardware: the MMU sets R and M; emulated: the MMU traps", _enum(RM)),
         }
     )
     kernel = _map({name: _number(name) for name in KERNEL_MAPS})
@@ -232,19 +236,19 @@ def machine() -> Schema:
         "cpus": _number("cpus"),
         "frames": _number("frames", "pages of memory"),
         "swap_slots": _number("swap_slots", "slots of one page each"),
-        "page_size": said("bytes; default 64", _enum(PAGE_SIZES)),
+        "page_size": about("bytes; default 64", _enum(PAGE_SIZES)),
         "anons": _number("anons", "vm_anon structures; default: the number of frames plus slots"),
         "reserve_pagedaemon": _number("reserve_pagedaemon", "free pages that only the pagedaemon may take"),
         "reserve_kernel": _number("reserve_kernel", "free pages that only the kernel may take"),
         "freemin": _number("freemin", "replaces UVM's own value"),
         "freetarg": _number("freetarg", "replaces UVM's own value"),
         "disk": _number("disk", "blocks of a disk, for files and raw I/O"),
-        "disk_errors": said("file I/O that fails", _list(_map({**error, **block}, ("op", "error")))),
+        "disk_errors": about("file I/O that fails", _list(_map({**error, **block}, ("op", "error")))),
         "mmu": mmu,
         "swap": swap,
-        "kernel": said("the kernel's maps, in pages", {**kernel, "minProperties": 1}),
-        "kernel_lock": said("big: the big lock of the MP kernels of 2000 to 2007", _enum(KERNEL_LOCKS)),
-        "devices": said(
+        "kernel": about("the kernel's maps, in pages", {**kernel, "minProperties": 1}),
+        "kernel_lock": about("big: the big lock of the MP kernels of 2000 to 2007", _enum(KERNEL_LOCKS)),
+        "devices": about(
             "device, such as net0 -> the level of its interrupt",
             {
                 "type": "object",
@@ -253,8 +257,8 @@ def machine() -> Schema:
                 "minProperties": 1,
             },
         ),
-        "shards": said("the number of nodes of each kind", shards),
-        "colocate": said(
+        "shards": about("the number of nodes of each kind", shards),
+        "colocate": about(
             "nodes that share a process: true, false, or the groups",
             {"anyOf": [{"type": "boolean"}, {"type": "array", "items": _list({"type": "string"})}]},
         ),

@@ -110,7 +110,7 @@ def _trial(sim: Sim, strategy: Strategy, cap: int) -> int | None:
         if finding is not None:
             return schedule
         if classes is not None:
-            strategy.told(classes.count(), False)
+            strategy.reward(classes.count(), False)
     return None
 
 

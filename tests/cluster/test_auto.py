@@ -34,7 +34,7 @@ def played(auto: Auto, executions: int, new: Sequence[str] = (), finding: Sequen
     for _ in range(executions):
         assert auto.new_execution()
         turns.append(auto.turn())
-        auto.told(auto.turn() in new, auto.turn() in finding)
+        auto.reward(auto.turn() in new, auto.turn() in finding)
     return turns
 
 

@@ -15,7 +15,7 @@ from cluster.postmortem.history import by_object, item, partners, report
 from cluster.postmortem.order import in_order
 from cluster.postmortem.state import Machine
 from cluster.postmortem.waits import Graph
-from cluster.postmortem.words import idles, is_layout, is_number, said, shown
+from cluster.postmortem.words import idles, in_words, is_layout, is_number, shown
 from cluster.search.follow import Deviate
 from cluster.sim.engine import Sim
 from nodes.build import routes
@@ -153,7 +153,7 @@ def test_a_new_operation_needs_no_second_place(touch: Op) -> None:
     record = operation_record("fact_touch", 3, (4, Fact.at(1), True, "not recorded"), 7, [])
     want = {"event": "fact_touch", "frame": 3, "source": 4, "obj": "fact:1#0", "peek": True, "answer": 7}
     assert record == want
-    assert said(record) == "fact_touch(frame=3, source=4, obj=fact:1#0, peek=True, answer=7)"
+    assert in_words(record) == "fact_touch(frame=3, source=4, obj=fact:1#0, peek=True, answer=7)"
     story = Story().run("0A").run("1B").run("2C")
     story.op("0A", "fact_touch", "memory", **{key: value for key, value in record.items() if key != "event"})
     story.op("1B", "fact_touch", "memory", frame=5, source=6, obj="fact:1#0", wait=True)

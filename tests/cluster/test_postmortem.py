@@ -18,7 +18,7 @@ from cluster.postmortem.history import by_object, related
 from cluster.postmortem.load import MAX_NUMBER, load
 from cluster.postmortem.order import in_order
 from cluster.postmortem.state import Machine
-from cluster.postmortem.words import ddb, said, shown, spins
+from cluster.postmortem.words import ddb, in_words, shown, spins
 from cluster.runs import folder as runfolder
 from shared.errors import UserMistake
 from shared.journal.record import MAX_LINE, Journal, digest
@@ -452,12 +452,12 @@ def test_flags_are_said_by_name() -> None:
     assert shown("anon", "an_page", None) == "NULL"
     slot = Uvm.fields["afree"].slot
     store = {"event": "store", "obj": "uvm:0#0", "field": "afree", "slot": slot, "value": "anon:5#1"}
-    assert said(store) == "uvm.afree = anon:5#1"
+    assert in_words(store) == "uvm.afree = anon:5#1"
 
 
 def test_errors_are_said_by_name() -> None:
     assert shown("buf", "error", 5) == "EIO (5)" and shown("buf", "error", 0) == "0"
-    told = said({"event": "swap_get", "slot": 3, "error": 35})
+    told = in_words({"event": "swap_get", "slot": 3, "error": 35})
     assert told == "swap_get(slot=3, error=EAGAIN (35))"
     assert errno_name(5) == "EIO (5)" and errno_name(999) == "999"
 

@@ -332,13 +332,13 @@ def _dump(struct: ObjectReport, width: int) -> Iterator[str]:
     if not struct.fields and not struct.elements:
         return
     layout = LAYOUT.get(struct.kind, ())
-    told = {name for line in layout for name in line}
+    shown = {name for line in layout for name in line}
     for names in layout:
         yield from wrap(", ".join(f"{name}={struct.fields.get(name, UNKNOWN)}" for name in names), width, hang="  ")
     rest = [
         f"{name}={value}"
         for name, value in struct.fields.items()
-        if name not in told and not is_layout(struct.kind, name)
+        if name not in shown and not is_layout(struct.kind, name)
     ]
     yield from wrap(", ".join(rest), width, hang="  ")
     yield from wrap(
@@ -352,8 +352,8 @@ def _uvmexp(pm: Postmortem, width: int) -> Iterator[str]:
     if not pm.uvmexp:
         return
     yield "show uvmexp (fields that the run accessed)"
-    told = {name for _, names in UVMEXP for name in names}
-    for label, names in (*UVMEXP, ("others", tuple(name for name in pm.uvmexp if name not in told))):
+    shown = {name for _, names in UVMEXP for name in names}
+    for label, names in (*UVMEXP, ("others", tuple(name for name in pm.uvmexp if name not in shown))):
         text = ", ".join(f"{name}={pm.uvmexp[name]}" for name in names if name in pm.uvmexp)
         if text:
             yield from fold_text(text, width, f"  {label:<12}", " " * 14)
