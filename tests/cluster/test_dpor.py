@@ -131,8 +131,9 @@ def test_setters_and_a_reader(setters: int, traces: int) -> None:
 
 
 @pytest.mark.long
-def test_four_setters_and_a_reader() -> None:
-    assert count([set_both] * 4 + [read_both]) == 14_400
+@pytest.mark.parametrize(("setters", "traces"), [(4, 14_400), (5, 518_400)])
+def test_many_setters_and_a_reader(setters: int, traces: int) -> None:
+    assert count([set_both] * setters + [read_both]) == traces
 
 
 def read_once() -> None:
@@ -166,8 +167,10 @@ def test_last_zero(threads: int) -> None:
 
 
 @pytest.mark.long
-def test_last_zero_of_ten() -> None:
-    assert count([body(last_zero, 10), *(body(advance, number) for number in range(1, 11))]) == 3_328
+@pytest.mark.parametrize(("threads", "traces"), [(10, 3_328), (15, 147_456)])
+def test_last_zero_of_many(threads: int, traces: int) -> None:
+    bodies = [body(advance, number) for number in range(1, threads + 1)]
+    assert count([body(last_zero, threads), *bodies]) == traces
 
 
 def index(thread: int) -> None:
@@ -209,7 +212,7 @@ def allocate(thread: int) -> None:
     inode.lock.unlock()
 
 
-@pytest.mark.parametrize(("threads", "traces"), [(13, 1), (14, 2), (15, 4), (16, 8)])
+@pytest.mark.parametrize(("threads", "traces"), [(13, 1), (14, 2), (15, 4), (16, 8), (18, 32), (19, 64)])
 def test_file_system(threads: int, traces: int) -> None:
     """Flanagan and Godefroid's: thread 13 wants the block of thread 0 first, thread 14 that of thread 1 ..."""
     assert count([body(allocate, number) for number in range(threads)]) == traces
