@@ -71,8 +71,9 @@ def command(asked: FuzzOptions) -> int:
     """Make random programs, run each under several schedules, and write down what fails.
 
     A program is a scenario: threads that map, write, lend, lock and fork memory at the same time. Those that make
-    contexts meet in a new way are kept in a corpus, and later programs are made from them. A program that fails is cut
-    down and written as a scenario file, one for each cause, with a command line that repeats the finding.
+    contexts meet in a new way are kept in a corpus, and later programs are made from them. With --errata or --patch,
+    programs that come to the changed code are preferred and preempted there. A program that fails is cut down and
+    written as a scenario file, one for each cause, with a command line that repeats the finding.
 
     Ctrl-C ends the command at any time. The same command with the same --out continues.
     """

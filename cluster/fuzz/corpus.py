@@ -1,7 +1,8 @@
 """A corpus: the programs that have shown something new, the findings, and a log of every program that was run.
 
-    DIR/log.jsonl        one line about the corpus, then one for each program, in order: `uvmp-corpus/1`
-    DIR/members/*.yaml   programs that showed a sight first, as scenarios; each is named by the digest of its text
+    DIR/log.jsonl        one line about the corpus, then one for each program, in order: `uvmp-corpus/2`
+    DIR/members/*.yaml   programs that showed a sight first, or came to what is being tested, as scenarios; each is
+                         named by the digest of its text
     DIR/findings/*.yaml  programs that fail, cut down, one for each cause
 
 The log is only appended to, by one process at a time, and a program's line is written when everything else of it is
@@ -30,7 +31,7 @@ from cluster.runs.folder import put
 from shared.errors import Infrastructure, UserMistake
 from shared.text import clean
 
-SCHEMA = "uvmp-corpus/1"
+SCHEMA = "uvmp-corpus/2"
 LOG, MEMBERS, FINDINGS = "log.jsonl", "members", "findings"
 MAX_LINE = 4 << 20
 NAME = 16
@@ -107,6 +108,8 @@ class Entry:
         steps: of its threads and children.
         parents: members from which it was made.
         new: sights that no program before it had shown.
+        arrived: it came to what is being tested: the site of an erratum switched on, or a function of the patch.
+        kept: it is a member.
         rounds: times that it was run, each under other schedules.
         ran: executions by strategy, and "replay".
         cause: of its failure; None: it did not fail. finding: if no program before it had failed so.
@@ -118,6 +121,8 @@ class Entry:
     steps: int = 0
     parents: tuple[str, ...] = ()
     new: tuple[Sight, ...] = ()
+    arrived: bool = False
+    kept: bool = False
     rounds: int = 1
     ran: dict[str, int] = field(default_factory=dict)
     cause: Cause | None = None
@@ -127,10 +132,11 @@ class Entry:
 
 @dataclass
 class Member:
-    """A program that showed something new.
+    """A program that showed something new, or came to what is being tested.
 
     Attributes:
-        shown: how much.
+        shown: sights that were new.
+        arrived: as Entry has it.
         chosen: how many programs were made from it.
     """
 
@@ -138,6 +144,7 @@ class Member:
     program: Program | None
     shown: int
     steps: int
+    arrived: bool = False
     chosen: int = 0
 
 
@@ -145,6 +152,7 @@ class Corpus:
     """What is known from the programs so far; in memory alone, or in a folder too.
 
     Attributes:
+        arrived: members that came to what is being tested.
         remarks: what is to be told to the user about the folder.
     """
 
@@ -156,7 +164,7 @@ class Corpus:
         self.tally: Counter[str] = Counter()
         self.findings: list[WrittenFinding] = []
         self.again: Counter[Cause] = Counter()
-        self.unconfirmed = 0
+        self.unconfirmed = self.arrived = 0
         self.remarks: list[str] = []
         self._log = -1
 
@@ -168,17 +176,20 @@ class Corpus:
         Args:
             program: if it becomes a member.
         """
+        entry = replace(entry, kept=program is not None)
         if self.folder is not None:
             self._keep(entry, program)
-        self._learn(entry, program, keeps=program is not None)
+        self._learn(entry, program)
 
-    def _learn(self, entry: Entry, program: Program | None, keeps: bool) -> None:
+    def _learn(self, entry: Entry, program: Program | None) -> None:
         self.entries.append(entry)
         for parent in entry.parents:
             if parent in self.members:
                 self.members[parent].chosen += 1
-        if keeps:
-            self.members[entry.program] = Member(entry.program, program, len(entry.new), entry.steps)
+        if entry.kept:
+            member = Member(entry.program, program, len(entry.new), entry.steps, entry.arrived)
+            self.members[entry.program] = member
+            self.arrived += entry.arrived
         self.sights.update(entry.new)
         self.tally.update(entry.ran)
         self.unconfirmed += entry.unconfirmed
@@ -261,12 +272,11 @@ class Corpus:
                     file=str(log.parent),
                 )
         for entry in entries:
-            keeps = bool(entry.new) and entry.cause is None
-            if keeps and not intact(log.parent, entry.program):
+            if entry.kept and not intact(log.parent, entry.program):
                 self.remarks.append(f"member {entry.program} is missing or damaged, and left out with what it showed")
-                self._learn(replace(entry, new=()), None, keeps=False)
+                self._learn(replace(entry, new=(), kept=False), None)
             else:
-                self._learn(entry, None, keeps)
+                self._learn(entry, None)
 
 
 def _words(value: object) -> str:
@@ -372,6 +382,8 @@ def _entry(line: dict[str, object]) -> Entry:
         _number(line["steps"]),
         tuple(map(str, parents)),
         tuple(Sight(*map(str, sight)) for sight in new),
+        bool(line["arrived"]),
+        bool(line["kept"]),
         _number(line["rounds"]),
         {str(key): _number(count) for key, count in ran.items()},
         _cause(line["cause"]),
@@ -429,7 +441,7 @@ def programs_of(folder: Path) -> Iterator[Import | str]:
         *(
             (folder / MEMBERS / f"{entry.program}.yaml", entry.rounds)
             for entry in entries
-            if entry.new and entry.cause is None
+            if entry.kept
         ),
         *((folder / FINDINGS / Path(entry.finding.file).name, 1) for entry in entries if entry.finding is not None),
     ]

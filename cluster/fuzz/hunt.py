@@ -6,6 +6,9 @@ late, the more often it is taken. So a seed and a number of programs decide
 what the corpus has; a limit of time only ends the hunt sooner, and a hunt that is continued later has the same result.
 
 A program that shows something new is run under more schedules, as long as these show something new.
+
+A hunt with errata or a patch tests these: a program that comes to an erratum's site, or to a function of the patch, is
+run under schedules with preemptions there, and more programs are made from it than from others.
 """
 
 from __future__ import annotations
@@ -31,13 +34,14 @@ from cluster.fuzz.corpus import (
     write,
 )
 from cluster.fuzz.generate import generate
-from cluster.fuzz.judge import Failure, Seen, confirmed, judge
+from cluster.fuzz.judge import Failure, Seen, confirmed, judge, targets
 from cluster.fuzz.mutate import mutate
 from cluster.fuzz.program import Keys, Program
 from cluster.fuzz.rules import sound
 from cluster.fuzz.shrink import shrink
 from cluster.runs.token import kernel_version
 from shared.errors import UserMistake
+from shared.patch import current
 from shared.scenario.model import Scenario
 
 #: every so many programs, one execution of each strategy is replayed
@@ -48,6 +52,10 @@ ENOUGH = 4
 LATELY, LEAST = 16, 0.15
 #: times that a program is run under new schedules, at most; new sights for which it is
 ROUNDS, WORTH = 3, 4
+#: executions with preemptions at what is being tested
+AIMED = {"near": 6}
+#: members that are kept although they have only come to what is being tested; how much that counts, beside a new sight
+ARRIVED, WEIGHT = 32, 10
 FRESH, MUTANT, MERGED = "fresh", "mutant", "merged"
 
 
@@ -215,8 +223,11 @@ def _share_of_mutants(corpus: Corpus) -> float:
 
 
 def _choice(members: Sequence[Member], random: Random) -> Member:
-    """A member that showed much for its length, and has not been taken often."""
-    (member,) = random.choices(members, [member.shown / (1 + member.chosen) / (5 + member.steps) for member in members])
+    """A member that showed much for its length, or came to what is being tested, and has not been taken often."""
+    (member,) = random.choices(
+        members,
+        [(member.shown + WEIGHT * member.arrived) / (1 + member.chosen) / (5 + member.steps) for member in members],
+    )
     return member
 
 
@@ -231,6 +242,9 @@ def _run(result: Hunt, task: Task, progress: Progress | None) -> None:
     scenario = program.load().with_errata(order.errata)
     seed = int(name, 16)
     failure = judge(scenario, seed, order.schedules, replays, ran, seen)
+    aimed = seen is not None and bool(targets(scenario)) and (current() is not None or seen.arrived(order.errata))
+    if failure is None and aimed:
+        failure = judge(scenario, seed, AIMED, (), ran, seen)
     new = set() if seen is None else seen.sights - corpus.sights
     rounds = 1
     before = 0
@@ -243,9 +257,10 @@ def _run(result: Hunt, task: Task, progress: Progress | None) -> None:
     if seen is not None:
         result.reached.update(seen.sites.keys())
     steps = sum(len(body.steps) for body in program.bodies())
-    entry = Entry(name, task.origin, steps, task.parents, tuple(sorted(new)), rounds, dict(ran))
+    arrived = seen is not None and seen.arrived(order.errata)
+    entry = Entry(name, task.origin, steps, task.parents, tuple(sorted(new)), arrived, False, rounds, dict(ran))
     if failure is None:
-        corpus.add(entry, program if new else None)
+        corpus.add(entry, program if new or (arrived and corpus.arrived < ARRIVED) else None)
         return
     entry = replace(entry, new=())
     if order.out is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from cluster.boot import prepare
@@ -20,12 +20,14 @@ from cluster.runs.token import Token, token_of
 from cluster.search import make
 from cluster.search.follow import Deviate
 from cluster.search.minimize import minimize
+from cluster.search.near import Near, Site
 from cluster.search.strategy import Strategy
 from cluster.sim.engine import Sim, seldom_collected
 from shared.detectors.oracle import judge_journals
 from shared.errors import Diverged, UserMistake
 from shared.findings import Finding
 from shared.journal.deviation import Deviation
+from shared.patch import current
 from shared.scenario.model import Scenario
 
 #: strategy -> executions
@@ -70,10 +72,26 @@ class Seen:
     Attributes:
         sights: of how contexts met.
         sites: erratum -> executions that came to its site.
+        visited: functions at which "near" was aimed, and to which executions came.
     """
 
     sights: set[Sight] = field(default_factory=set)
     sites: Counter[str] = field(default_factory=Counter)
+    visited: set[str] = field(default_factory=set)
+
+    def arrived(self, errata: Iterable[str]) -> bool:
+        """Has an execution come to what is being tested: the site of one of the errata, or a function of the patch?"""
+        patch = current()
+        functions = set() if patch is None else self.visited & patch.replaced.keys()
+        return bool(functions) or any(self.sites[erratum] for erratum in errata)
+
+
+def targets(scenario: Scenario) -> list[Site]:
+    """Where preemptions are placed: in the functions of the errata switched on, and in those of the patch."""
+    patch = current()
+    functions = [erratum.split(".")[0] for erratum in scenario.errata]
+    functions += [] if patch is None else [name for name in patch.replaced if "." not in name]
+    return [Site(function) for function in dict.fromkeys(functions)]
 
 
 @seldom_collected()
@@ -89,7 +107,7 @@ def judge(
 
     Args:
         seed: of the strategies.
-        schedules: strategy -> executions; None: SCHEDULES.
+        schedules: strategy -> executions; None: SCHEDULES. "near" is aimed at targets().
         replayed: strategies of which the last execution is replayed as well.
         tally: counts the executions by strategy, and "replay".
         seen: gets what the executions show; None: the caller does not need that.
@@ -108,7 +126,8 @@ def judge(
         sim = observed = Observed(machine, image)
         observed.sights = seen.sights
     for name, times in (SCHEDULES if schedules is None else schedules).items():
-        strategy = make(name, seed, DEPTH)
+        sites = targets(scenario) if name == "near" else []
+        strategy = make("pct" if name == "near" and not sites else name, seed, DEPTH, sites)
         for number in range(1, times + 1):
             tally[name] += 1
             failure = _execute(sim, strategy)
@@ -120,6 +139,8 @@ def judge(
             if failure is not None:
                 failure.strategy, failure.number, failure.deviations = name, number, list(sim.deviations)
                 return failure
+        if seen is not None and isinstance(strategy, Near):
+            seen.visited.update(site.function for site, most in strategy.most.items() if most)
     return None
 
 

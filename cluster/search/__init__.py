@@ -51,29 +51,29 @@ SEARCHING = tuple(name for name in STRATEGIES if name != "stay")
 
 
 def _auto(seed: int, depth: int, sites: Sequence[Site]) -> Auto:
-    strategies = {name: make(name, seed, depth) for name in PORTFOLIO}
-    if not sites:
-        return Auto(strategies, PORTFOLIO)
-    return Auto({**strategies, "near": Near(sites, seed, depth)}, {**PORTFOLIO, "near": NEAR})
+    weights = {**PORTFOLIO, "near": NEAR} if sites else PORTFOLIO
+    return Auto({name: make(name, seed, depth, sites) for name in weights}, weights)
 
 
 def portfolio(name: str, seed: int, depth: int, sites: Sequence[Site] = ()) -> Auto:
     """The strategies that take turns under this name; of most there is one. near: pct aimed at the sites."""
     if name == "auto":
         return _auto(seed, depth, sites)
-    return Auto({name: Near(sites, seed, depth) if name == "near" else make(name, seed, depth)})
+    return Auto({name: make(name, seed, depth, sites)})
 
 
 def make(name: str, seed: int, depth: int, sites: Sequence[Site] = ()) -> Strategy:
     """A strategy by name.
 
     Args:
-        sites: where a defect may be, for those that can be aimed.
+        sites: where a defect may be, for those that can be aimed; "near" wants one.
 
     Raises: UserMistake - there is none of that name.
     """
     if name == "auto":
         return _auto(seed, depth, sites)
+    if name == "near" and sites:
+        return Near(sites, seed, depth)
     if name in SYSTEMATIC:
         return SYSTEMATIC[name]()
     if name not in STRATEGIES:

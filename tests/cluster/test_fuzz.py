@@ -27,11 +27,21 @@ from cluster.search import make
 from cluster.sim.engine import Sim
 from shared.errata import ERRATA
 from shared.errors import Exit, UserMistake
+from shared.patch import applied
+from shared.patch import read as read_patch
 from tests.bench import rediscovery
 from tests.kit import uvmp
 
 #: programs that are cheap to run
 SMALL: dict[str, Any] = {"size": 6, "schedules": {"stay": 1, "random": 1}}
+#: a patch that copies pages as the kernel does
+SAME_COPY = """\
+from shared.patch import original, replaces
+
+@replaces("uvm_pagecopy")
+def uvm_pagecopy(src, dst):
+    original("uvm_pagecopy")(src, dst)
+"""
 ERRATUM = "uvm_anfree.busy-page-freed"
 ERRATA_OF_TWO = (ERRATUM, "uvm_loanzero.anon-unlocked")
 
@@ -201,6 +211,39 @@ def test_programs_made_from_those_that_showed_something_show_more_than_blind_one
     assert len(result.corpus.sights) > 1.1 * len(blind.sights)
 
 
+def test_a_hunt_is_aimed_at_the_site_of_an_erratum(tmp_path: Path) -> None:
+    """Programs that come there are run with preemptions there, kept, and made into others sooner."""
+    result = hunt(order("aimed", 4, errata=("uvm_fault.no-access-type",), out=tmp_path / "corpus"))
+    entries = result.corpus.entries
+    assert {entry.ran.get("near", 0) for entry in entries if entry.arrived} == {cluster.fuzz.hunt.AIMED["near"]}
+    assert not any("near" in entry.ran for entry in entries if not entry.arrived)
+    assert all(entry.kept for entry in entries if entry.arrived and entry.cause is None)
+    assert result.corpus.arrived == result.reached["uvm_fault.no-access-type"] > 1
+    plain = hunt(order("aimed", 2))
+    assert not any(entry.arrived or "near" in entry.ran for entry in plain.corpus.entries)
+
+
+def test_a_hunt_is_aimed_at_the_functions_of_a_patch() -> None:
+    """That copies pages as the kernel does; a program that copies none does not come there."""
+    reads = (Step("read", {"at": "m1[0]"}),) * 3
+    copies = Program(
+        {"cpus": 2, "frames": 26, "swap_slots": 160},
+        (
+            Step("process", {"as": "A", "cpu": 0}),
+            Step("mmap", {"in": "A", "as": "m1", "pages": 1}),
+            Step("write", {"in": "A", "at": "m1[0]", "value": 1}),
+        ),
+        {"A": (Step("fork", {"as": "C1", "cpu": 1}, (Step("write", {"at": "m1[0]", "value": 2}),)), *reads)},
+    )
+    with applied(read_patch(SAME_COPY, "copy.py")):
+        arrived = []
+        for program in (copies, replace(copies, threads={"A": reads})):
+            seen = Seen()
+            assert judge(program.load(), 1, {"near": 2}, seen=seen) is None
+            arrived.append(seen.arrived(()))
+    assert arrived == [True, False]
+
+
 # -- the corpus ----------------------------------------------------------------------------------------
 
 
@@ -277,8 +320,8 @@ def damage(folder: Path, line: int, text: bytes) -> None:
     [
         (3, b'{"program":', "log.jsonl:4: this line is damaged"),
         (3, b'{"program":"..%2f"}', "log.jsonl:4: this line is damaged"),
-        (0, b'{"schema":"uvmp-corpus/9"}', "version uvmp-corpus/9; this uvmp reads uvmp-corpus/1"),
-        (0, b'{"schema":"uvmp-corpus/1"}', "log.jsonl:1: its first line is damaged"),
+        (0, b'{"schema":"uvmp-corpus/9"}', "version uvmp-corpus/9; this uvmp reads uvmp-corpus/2"),
+        (0, b'{"schema":"uvmp-corpus/2"}', "log.jsonl:1: its first line is damaged"),
         (0, b'{"id":"x"}', "no log of a corpus"),
         (0, b"\xff\xfe", "no log of a corpus"),
     ],
