@@ -159,6 +159,10 @@ class Trace:
             for _ in thread.processor.pending.get(thread.name, ()):
                 self.add(Event("", number), [thread])
 
+    def width(self) -> int:
+        """Number of processors that it knows."""
+        return len(self._of_cpu)
+
     def meet(self, threads: Iterable[Thread]) -> None:
         """Number the processors of these contexts now, in this order."""
         for thread in threads:
@@ -346,7 +350,8 @@ class Trace:
                 _join(clock, events[place].clock)
         if cpu and events[cpu[-1]].thread != event.thread:
             for place in conflicts:
-                _join(before, events[place].clock)
+                if events[place].cpu != event.cpu:  # with the earlier event, those of its processor come later, too
+                    _join(before, events[place].clock)
             races += self._overtaken(event, before)
         return races, clock
 
