@@ -56,6 +56,7 @@ from cluster.search import explore as search
 from cluster.search.bounded import Preemptions
 from cluster.search.dpor import Optimal
 from cluster.search.pct import Pct
+from cluster.search.readsfrom import ReadsFrom
 from cluster.search.steer import Predict
 from cluster.search.strategy import Strategy
 from cluster.search.walk import RandomWalk
@@ -71,9 +72,9 @@ from shared.scenario.machine import MAX_CPUS
 from shared.scenario.model import Scenario
 
 __all__ = [
-    "Array", "Field", "Finding", "Optimal", "Pct", "Predict", "Preemptions", "Program", "RandomWalk", "Report",
-    "Struct", "choose", "explore", "field", "free", "link", "live", "lockmgr", "new", "own", "replay", "simplelock",
-    "sleep", "stat", "union", "via", "wakeup",
+    "Array", "Field", "Finding", "Optimal", "Pct", "Predict", "Preemptions", "Program", "RandomWalk", "ReadsFrom",
+    "Report", "Struct", "choose", "explore", "field", "free", "link", "live", "lockmgr", "new", "own", "replay",
+    "simplelock", "sleep", "stat", "union", "via", "wakeup",
 ]  # fmt: skip
 
 S = TypeVar("S", bound=Struct)
@@ -237,7 +238,7 @@ class Report:
         executions: how many were run.
         found_at: number of the execution that had the finding, from 1; 0: none had.
         outcome: that execution, recorded; without a finding the default one.
-        exhausted: a systematic strategy (Optimal, Preemptions) has seen everything within its bound.
+        exhausted: a systematic strategy (Optimal, ReadsFrom, Preemptions) has seen everything within its bound.
     """
 
     program: Program
@@ -288,6 +289,7 @@ def explore(program: Program, strategy: Strategy | None = None, executions: int 
 
     Args:
         strategy: what chooses the schedules: any of cluster/search; default: `auto`, in which several take turns.
+            For a program without a `check`, ReadsFrom(final=False) has fewer classes to try.
         executions: at most.
 
     Raises: UserMistake - a function fails otherwise than by an assertion; names its file and line.

@@ -48,7 +48,7 @@ from shared.text import counted
 FIRST_SCHEDULES = 200
 #: options for one scenario
 ALONE = (
-    "begin", "after", "depth", "near", "predict", "time", "exhaust", "preemptions", "errata", "detect",
+    "begin", "after", "depth", "near", "predict", "time", "exhaust", "reads_from", "preemptions", "errata", "detect",
     "kernel_lock", "operations", "address",
 )  # fmt: skip
 #: schedules of a search that is to exhaust its scenario; of a search that predicts
@@ -74,6 +74,7 @@ class ExploreOptions(Options):
     seed: int
     granularity: str
     exhaust: bool
+    reads_from: bool
     preemptions: int | None
     near: str | None
     after: str | None
@@ -161,6 +162,8 @@ class Plan:
 )
 @click.option("--exhaust", is_flag=True,
               help="Try what makes a difference, each once, until everything is tried: optimal DPOR.")  # fmt: skip
+@click.option("--reads-from", is_flag=True,
+              help="With --exhaust: do not tell schedules apart in which every operation reads the same.")  # fmt: skip
 @click.option(
     "--preemptions",
     type=click.IntRange(0, 1000),
@@ -237,13 +240,16 @@ def _plan(chosen: Chosen, asked: ExploreOptions) -> Plan:
         for name in ("strategy", "depth", "near"):
             if getattr(asked, name) is not None:
                 raise UserMistake("cannot be given with --exhaust", field=f"--{name}")
-        strategy = "dpor" if asked.preemptions is None else "preemptions"
+        if asked.reads_from and asked.preemptions is not None:
+            raise UserMistake("cannot be given with --preemptions", field="--reads-from")
+        strategy = "reads-from" if asked.reads_from else "dpor" if asked.preemptions is None else "preemptions"
         limit = EXHAUST if asked.schedules is None else asked.schedules
         return Plan(chosen, strategy, bound.depth, limit, asked.time, asked.seed, asked.granularity, asked.preemptions)
     if asked.near is not None and asked.strategy is not None:
         raise UserMistake("cannot be given with --near", field="--strategy")
-    if asked.preemptions is not None:
-        raise UserMistake("is only for --exhaust", field="--preemptions")
+    for name in ("preemptions", "reads_from"):
+        if getattr(asked, name) not in (None, False):
+            raise UserMistake("is only for --exhaust", field=f"--{name.replace('_', '-')}")
     strategy = asked.strategy or bound.strategy
     if asked.depth is not None and strategy != "pct" and asked.near is None:
         raise UserMistake(f"is only for strategy pct; the strategy is {strategy}", field="--depth")
@@ -378,7 +384,8 @@ def _say(output: Output, plan: Plan, search: Exploration) -> None:
 
 def _covered(plan: Plan, search: Exploration, covered: Coverage, why: str) -> str:
     """What a systematic search has come to, and why it has come no further."""
-    classes = f"{covered.classes:,} {'class' if covered.classes == 1 else 'classes'} of executions"
+    kind = "reads-from " if plan.strategy == "reads-from" else ""
+    classes = f"{covered.classes:,} {kind}{'class' if covered.classes == 1 else 'classes'} of executions"
     redundant = f"{covered.redundant:,} redundant" if covered.redundant else "none redundant"
     schedules, rate = counted(search.schedules, "schedule"), rate_of(search.schedules, search.seconds)
     if covered.exhausted:

@@ -42,6 +42,7 @@ OPEN = {
     "cluster/search/pos.py": ("Pos",),
     "cluster/search/surw.py": ("Surw",),
     "cluster/search/dpor.py": ("Optimal",),
+    "cluster/search/readsfrom.py": ("ReadsFrom",),
     "cluster/search/follow.py": ("Deviate", "Order"),
     "nodes/host/half.py": ("ProcessorPort",),
 }

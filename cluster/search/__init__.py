@@ -9,6 +9,7 @@ pos         partial order sampling
 rff         reads-from feedback
 surw        selectively uniform random walk
 dpor        optimal dynamic partial-order reduction: every class of executions once
+readsfrom   every reads-from class of executions: orders of stores that are not read are the same
 bounded     every class that a few preemptions, or a few delays, lead to
 follow      follows a given schedule: the deviations of a token, or the order of a journal
 """
@@ -23,6 +24,7 @@ from cluster.search.dpor import Optimal
 from cluster.search.near import Near, Site
 from cluster.search.pct import Pct
 from cluster.search.pos import Pos
+from cluster.search.readsfrom import ReadsFrom
 from cluster.search.rff import Rff
 from cluster.search.strategy import Stay, Strategy, Systematic
 from cluster.search.surw import Surw
@@ -44,7 +46,12 @@ STRATEGIES: dict[str, Callable[[int, int], Strategy]] = {
 }
 
 #: those that end when they have seen everything
-SYSTEMATIC: dict[str, Callable[[], Systematic]] = {"delays": Delays, "dpor": Optimal, "preemptions": Preemptions}
+SYSTEMATIC: dict[str, Callable[[], Systematic]] = {
+    "delays": Delays,
+    "dpor": Optimal,
+    "preemptions": Preemptions,
+    "reads-from": ReadsFrom,
+}
 
 #: those that choose at random
 SEARCHING = tuple(name for name in STRATEGIES if name != "stay")

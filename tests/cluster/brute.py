@@ -30,8 +30,10 @@ Act = tuple[Any, ...]
 Steps = Generator[Act, int, None]
 #: thread, what it did, and the outcome
 Done = tuple[str, Act, int]
-#: of each operation: whose, the how manieth of his, what, its outcome, and which are before it
-Class = frozenset[tuple[str, int, Act, int, int]]
+#: of each operation: whose, the how manieth of his, what, its outcome, which are before it, and which it reads from
+Class = frozenset[tuple[str, int, Act, int, int, int]]
+#: tells the class of an execution
+Classifier = Callable[[Iterable[Done]], Class]
 #: more operations than a thread has
 LONGEST = 32
 #: statements: ["read", variable], ["lock", lock, statements] ...
@@ -327,21 +329,34 @@ def dependent(act: Act, other: Act) -> bool:
     return codes <= {"sleep", "wakeup"} and "wakeup" in codes
 
 
-def class_of(done: Iterable[Done]) -> Class:
+def class_of(done: Iterable[Done], reads_from: bool = False, final: bool = False) -> Class:
     """The class of an execution. (That a wakeup is before what the woken thread does, is in it: the wakeup that wakes
-    a thread is the first behind its sleep.)"""
+    a thread is the first behind its sleep.)
+
+    Args:
+        reads_from: of loads and stores, a store is before the loads that read from it, and nothing else.
+        final: the last store of each variable is in it.
+    """
     events: list[tuple[str, Act, int]] = []  # behind each its own bit, and those of what is before it
     counts: dict[str, int] = {}
+    stores: dict[int, tuple[int, int]] = {}  # the last one of a variable: its place, and its own bit
     members = []
     for name, act, result in done:
         before = 0
         woken = _woken_by(events, name, act)
+        plain = reads_from and act[0] in ("load", "store")
+        source, read = stores.get(act[1], (-1, 0)) if plain and act[0] == "load" else (-1, 0)
         for at, (earlier, did, bits) in enumerate(events):
-            if earlier == name or at == woken or dependent(did, act):
+            if earlier == name or at in (woken, source) or (not plain and dependent(did, act)):
                 before |= bits
         number = counts[name] = counts.get(name, 0) + 1
-        events.append((name, act, before | 1 << int(name[1:]) * LONGEST + number))
-        members.append((name, number, act[:2], result, before))
+        own = 1 << int(name[1:]) * LONGEST + number
+        if act[0] == "store":
+            stores[act[1]] = len(events), own
+        events.append((name, act, before | own))
+        members.append((name, number, act[:2], result, before, read))
+    if final:
+        members += [("", cell, ("last",), 0, 0, own) for cell, (_, own) in stores.items()]
     return frozenset(members)
 
 
@@ -384,14 +399,16 @@ class Ends(NamedTuple):
     delays: int
 
 
-def classes(bodies: Sequence[list[Statement]], most: int, first: Sequence[Done] = ()) -> dict[Class, Ends]:
-    """Every class; `first`: of the executions that begin so.
+def classes(
+    bodies: Sequence[list[Statement]], most: int, first: Sequence[Done] = (), of: Classifier = class_of
+) -> dict[Class, Ends]:
+    """Every class; `first`: of the executions that begin so; `of`: of which kind.
 
     Raises: TooMany - there are more than `most` interleavings.
     """
     ends_of: dict[Class, Ends] = {}
     for machine in every(bodies, most, first):
-        its = class_of((name, act[:2], result) for name, act, result in machine.done)
+        its = of((name, act[:2], result) for name, act, result in machine.done)
         before = ends_of.get(its, Ends(machine.stuck(), most, most))
         assert before.stuck == machine.stuck()
         fewest = min(before.preemptions, machine.preemptions), min(before.delays, machine.delays)
@@ -413,12 +430,16 @@ def walked(sim: Sim, strategy: Systematic | Continue, record: bool = False) -> I
 
 
 def seen_by(
-    strategy: Stepwise, bodies: Sequence[list[Statement]], first: Journals | None = None
+    strategy: Stepwise,
+    bodies: Sequence[list[Statement]],
+    first: Journals | None = None,
+    of: Classifier = class_of,
 ) -> dict[Class, tuple[bool, int]]:
     """Each class that was performed to its end: whether threads were stuck then, and how many times.
 
     Args:
         first: of the beginning that each execution is to have; None: it has none.
+        of: which kind of class.
     """
     sim = Sim(*prepare(program(bodies).scenario()), set())
     names = {thread.name: f"t{thread.order}" for thread in sim.threads.values()}
@@ -431,7 +452,7 @@ def seen_by(
             continue
         assert sim.journals is not None
         done = done_in({name: journal.records for name, journal in sim.journals.items()})
-        its = class_of((names[name], act, result) for name, act, result in done)
+        its = of((names[name], act, result) for name, act, result in done)
         stuck, times = seen.get(its, (finding is not None, 0))
         assert stuck == (finding is not None)
         seen[its] = stuck, times + 1

@@ -25,6 +25,13 @@ def test_each_class_once_and_none_left() -> None:
     )
 
 
+def test_each_reads_from_class() -> None:
+    assert (
+        said("E60-panic", "--fixed", "--reads-from")
+        == "exhausted: 4 reads-from classes of executions, no finding (4 schedules, none redundant)"
+    )
+
+
 def test_within_a_bound() -> None:
     first = said("E60-panic", "--fixed", "--preemptions", 0)
     assert re.fullmatch(
@@ -70,6 +77,8 @@ def test_a_finding_ends_the_search_and_is_no_proof() -> None:
         (["E60", "--preemptions", "1"], "--preemptions: is only for --exhaust"),
         (["E60", "--exhaust", "--strategy", "random"], "--strategy: cannot be given with --exhaust"),
         (["E60", "--exhaust", "--depth", "2"], "--depth: cannot be given with --exhaust"),
+        (["E60", "--reads-from"], "--reads-from: is only for --exhaust"),
+        (["E60", "--exhaust", "--reads-from", "--preemptions", "1"], "--reads-from: cannot be given with --preemp"),
     ],
 )
 def test_what_does_not_go_together(words: list[str], why: str) -> None:

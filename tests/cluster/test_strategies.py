@@ -18,6 +18,7 @@ from cluster.search.explore import explore
 from cluster.search.follow import Deviate, Order
 from cluster.search.pct import FAIR_AFTER, Pct
 from cluster.search.pos import Pos
+from cluster.search.readsfrom import ReadsFrom
 from cluster.search.rff import Rff
 from cluster.search.strategy import DefaultFirst, SearchOver, Stay, Strategy, default
 from cluster.search.surw import Surw
@@ -86,6 +87,7 @@ WHOLE: dict[str, Callable[[Toy], Strategy]] = {
     "surw": lambda toy: Surw(0),
     "auto": lambda toy: make("auto", 0, 2),
     "dpor": lambda toy: Optimal(),
+    "reads-from": lambda toy: ReadsFrom(),
     "preemptions": lambda toy: Preemptions(),
     "delays": lambda toy: Delays(),
     "a token's deviations": lambda toy: Deviate([Deviation("A", 2, "point", "B")]),
@@ -159,6 +161,13 @@ class NoReversals(Optimal):
         pass
 
 
+class NothingElse(ReadsFrom):
+    """What events could observe instead is not explored."""
+
+    def _learn(self) -> bool:
+        return True
+
+
 class NoDeviations(Deviate):
     def new_execution(self) -> bool:
         super().new_execution()
@@ -193,6 +202,7 @@ HEARTLESS: dict[str, Callable[[Toy], Strategy]] = {
     "surw": lambda toy: NothingSelected(0),
     "auto": lambda toy: Auto({"pct": NoChanges(0, 2), "surw": NothingSelected(0)}),
     "dpor": lambda toy: NoReversals(),
+    "reads-from": lambda toy: NothingElse(),
     "preemptions": lambda toy: Preemptions(0),
     "delays": lambda toy: Delays(0),
     "a token's deviations": lambda toy: NoDeviations([Deviation("A", 2, "point", "B")]),
