@@ -141,8 +141,9 @@ def needs_live(shown: Shown) -> bool:
 
 
 def needs_session(shown: Shown) -> bool:
-    """Does it boot a machine that stays, or want it?"""
-    return shown.command.split()[1] in ("boot", "attach") or shown.command == "uvmp replay s3a/run"
+    """Does it boot a machine that stays, or want it, or a run that such a machine takes over?"""
+    theirs = any(word in shown.command.split() for word in ("s3a/run", "taken/run", "first"))
+    return theirs or shown.command.split()[1] in ("boot", "attach")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import select
 import shlex
@@ -22,7 +23,7 @@ from shared.patch import current
 from shared.scenario.load import ID_FORM, load_scenario
 from shared.scenario.machine import load_machine
 from shared.scenario.yaml import parse
-from shared.text import clean
+from shared.text import clean, counted
 
 #: where a session is, if its user does not say; seconds in which a machine boots
 SESSION, BOOT_S = "uvmp.session", 120
@@ -39,10 +40,16 @@ programs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootOptions(Options):
-    """What `uvmp boot` is asked for."""
+    """What `uvmp boot` is asked for.
 
-    what: str
+    Attributes:
+        what: a scenario or machine; None: with `resume`, the folder of a run, up to operation `after` of that.
+    """
+
+    what: str | None
     session: str
+    resume: str | None
+    after: str | None
 
 
 @called(
@@ -50,40 +57,50 @@ class BootOptions(Options):
     ("uvmp boot laptop", "start a machine with a process on each CPU"),
     ("uvmp boot S3a-shipped --session s3a", "start the machine of a scenario"),
     ("uvmp attach s3a", "use it"),
+    ("uvmp boot --resume runs/live --session s3a", "take over a run of real processes"),
 )
-@click.argument("what", metavar="SCENARIO|MACHINE")
+@click.argument("what", metavar="SCENARIO|MACHINE", required=False)
 @click.option(
     "--session", metavar="DIR", default=SESSION, show_default=True,
     help="The folder of the session, which must not exist yet.",
 )  # fmt: skip
+@click.option(
+    "--resume", metavar="RUN",
+    help="Take over the run of this folder, also of real processes, at its last consistent cut.",
+)  # fmt: skip
+@click.option("--after", metavar="CONTEXT:N", help="With --resume: behind operation N of this context.")
 @kernel_options
 @common
 @asks(BootOptions)
 def command(asked: BootOptions) -> int:
     """Start a machine that stays, stopped before its first operation, in a process of its own.
 
-    `uvmp attach` lets it continue, looks at it and gives it further steps. The machine is one of engine sim (a machine
-    of real processes cannot be attached to). The session's folder has its socket, the token that a client must know,
-    and in run/ the journals, which `uvmp replay` repeats when the session has ended. A session has at most 200,000
-    operations unless --operations or the scenario says otherwise.
+    `uvmp attach` lets it continue, looks at it and gives it further steps. The session's folder has its socket, the token
+    that a client must know, and in run/ the journals, which `uvmp replay` repeats when the session has ended. A session
+    has at most 200,000 operations unless --operations or the scenario says otherwise.
+
+    The machine is one of engine sim. --resume takes over a run of real processes that has ended, was interrupted or
+    killed, and `uvmp run --resume DIR/run --engine live` lets real processes continue where the session stands.
     """
     from cluster.session.folder import make
     from cluster.session.session import opened
 
     output = Output(asked.as_json)
-    chosen = _choose(asked)
+    chosen = _choose(asked) if asked.resume is None else _taken_over(output, asked, asked.resume)
     scenario = opened(chosen.scenario)
     path = Path(asked.session)
     if not asked.session:
         raise UserMistake("expected the name of a folder", field="--session")
     describe.introduce(output, scenario)
     token = make(path, scenario)
-    pid = _start(path, chosen)
+    pid, count = _start(path, chosen, asked)
     line = shlex.join(["uvmp", "attach", *([asked.session] if asked.session != SESSION else [])])
-    output.say(f"the machine of {scenario.id} is up, stopped before its first operation")
+    where = f"after {counted(count, 'operation')}" if asked.resume is not None else "before its first operation"
+    output.say(f"the machine of {scenario.id} is up, stopped {where}")
     output.say(f"token {token}")
     output.replay_line(line, "to use it:")
-    document = {"command": "boot", "scenario": scenario.id, "session": str(path), "token": token, "pid": pid}
+    document = {"command": "boot", "scenario": scenario.id, "session": str(path), "token": token, "pid": pid,
+                "operations": count}  # fmt: skip
     return output.end({**document, "attach": line, "exit": int(Exit.NO_FINDING)}, Exit.NO_FINDING)
 
 
@@ -93,6 +110,10 @@ def _choose(asked: BootOptions) -> Chosen:
     Raises: UserMistake.
     """
     name = asked.what
+    if name is None:
+        raise click.UsageError("missing argument 'SCENARIO|MACHINE'")
+    if asked.after is not None:
+        raise UserMistake("is only for --resume", field="--after")
     is_machine = name in configs.names("machines")
     if configs.is_path(name):
         keys = parse(configs.read(Path(name), name), name).data
@@ -110,8 +131,23 @@ def _choose(asked: BootOptions) -> Chosen:
     return apply(load_scenario(text, name, configs.machine), (), asked)
 
 
-def _start(path: Path, chosen: Chosen) -> int:
-    """Start the process of the machine; returns its id when the machine is up.
+def _taken_over(output: Output, asked: BootOptions, run: str) -> Chosen:
+    """The scenario of a run that is taken over.
+
+    Raises: UserMistake, LogIncomplete - it cannot be.
+    """
+    from cluster.cli.start import start_of, upto
+
+    if asked.what is not None:
+        raise UserMistake("cannot be given with --resume, whose folder has its scenario", field="SCENARIO")
+    start = start_of(output, run, asked)
+    if asked.after is not None:
+        upto(start.journals, asked.after)
+    return start.chosen
+
+
+def _start(path: Path, chosen: Chosen, asked: BootOptions) -> tuple[int, int]:
+    """Start the process of the machine; returns its id when it is up, and how many operations it has performed.
 
     Raises: UserMistake, Infrastructure - it does not come up; its folder is removed.
     """
@@ -120,7 +156,8 @@ def _start(path: Path, chosen: Chosen) -> int:
     from cluster.session.folder import LOG
 
     patch = current()
-    arguments = [str(path), "" if patch is None else patch.file, *chosen.options]
+    run = [os.path.abspath(asked.resume) if asked.resume is not None else "", asked.after or ""]
+    arguments = [str(path), "" if patch is None else patch.file, *run, *chosen.options]
     with open(path / LOG, "wb") as log:
         server = subprocess.Popen(
             [sys.executable, *(["-P"] if sys.flags.safe_path else []), "-m", "cluster.session", *arguments],
@@ -140,7 +177,7 @@ def _start(path: Path, chosen: Chosen) -> int:
         server.stdout.close()
     if "pid" in answer:
         server.returncode = 0  # it is not waited for: it outlives this command
-        return int(answer["pid"])
+        return int(answer["pid"]), int(answer["operations"])
     server.kill()
     server.wait()
     written = (path / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()

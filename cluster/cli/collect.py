@@ -17,8 +17,8 @@ from shared.text import counted
 
 @called(
     "collect",
-    ("uvmp collect RUN", "from a computer of the cluster"),
-    ("uvmp collect RUN --address 10.9.0.1:6379", ""),
+    ("uvmp collect runs/live", "through the cluster that this computer is in"),
+    ("uvmp collect runs/live --address 10.9.0.1:6379", ""),
 )
 @click.argument("run", metavar="RUN")
 @address_option("Default: auto, the cluster of this computer")

@@ -94,13 +94,13 @@ def behind(output: Output, what: str | None, scenario: str | None, after: str | 
             must_expect_something(schedule.chosen.scenario)
         start, ended = Start(schedule.chosen, schedule.replay(strict=True).journals), True
     if after is not None:
-        return Start(start.chosen, _upto(start.journals, after))
+        return Start(start.chosen, upto(start.journals, after))
     if ended:
         raise UserMistake("is missing: the operation, as CONTEXT:N, up to which to follow the run", field="--after")
     return start
 
 
-def _upto(journals: Journals, after: str) -> Journals:
+def upto(journals: Journals, after: str) -> Journals:
     """What comes before an operation in the order that a postmortem shows, and this operation.
 
     Raises: UserMistake - there is no such operation.

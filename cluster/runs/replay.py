@@ -46,7 +46,7 @@ def replay_journals(scenario: Scenario, journals: Journals, cut: bool = False) -
     sim.execute(Order(machine.threads, linearize(journals), events_after(journals), cut), record=True)
     once = recorded(sim)
     once.cut = sim.execution.abandoned
-    _compare(journals, once.journals)
+    compare(journals, once.journals)
     return once
 
 
@@ -62,7 +62,7 @@ def continued(machine: Machine, journals: Journals, then: Strategy) -> Continue:
     return Continue(Order(machine.threads, linearize(journals), events_after(journals)), then)
 
 
-def _compare(wanted: Journals, replayed: Journals) -> None:
+def compare(wanted: Journals, replayed: Journals) -> None:
     """Diverged, unless both say the same of every node."""
     for node in sorted(wanted):
         ours, theirs = map(_essence, replayed.get(node, [])), map(_essence, wanted[node])

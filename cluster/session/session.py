@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from cluster.runs.outcome import Outcome
-from cluster.runs.replay import recorded
+from cluster.runs.replay import compare, recorded
+from cluster.search.follow import Order
 from cluster.search.strategy import Strategy, default
 from cluster.session.stepped import Stepped, first
 from nodes.cpu import FINISHED, Thread
@@ -25,7 +26,8 @@ from shared.detectors.verdict import judge, snapshot_of, sort_out, waits_of
 from shared.detectors.waits import WaitGraph
 from shared.errors import Diverged, ProjectBug, UserMistake
 from shared.findings import Finding
-from shared.journal.record import Record
+from shared.journal.order import events_after, linearize
+from shared.journal.record import Journals, Record
 from shared.journal.runfile import scenario_document, scenario_of
 from shared.scenario.model import Lwp, Scenario
 from shared.scenario.yaml import MAX_BYTES, parse, show
@@ -204,6 +206,25 @@ class Session:
 
     def _why_ended(self) -> str:
         return "" if self.finding is None else f": {self.finding.kind}"
+
+    # -- a run that it takes over -----------------------------------------------------
+
+    def resume(self, journals: Journals) -> None:
+        """Perform the beginning of a run, before anything else.
+
+        Args:
+            journals: a consistent part of those of the run, which may have been one of real processes.
+
+        Raises: Diverged - this machine performs other operations; LogIncomplete - they contradict each other.
+        """
+        machine = self.machine
+        order = Order(self.threads(), linearize(journals), events_after(journals), cut=True)
+        order.new_execution()
+        machine.go(order.pick, order.choose)
+        if not machine.ended:  # (behind a finding, other processors of a live machine went on for a moment)
+            assert machine.sim.journals is not None
+            compare(journals, {node: journal.records for node, journal in machine.sim.journals.items()})
+        self._after()
 
     # -- steps ------------------------------------------------------------------------
 
