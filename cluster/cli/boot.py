@@ -57,7 +57,7 @@ class BootOptions(Options):
     ("uvmp boot laptop", "start a machine with a process on each CPU"),
     ("uvmp boot S3a-shipped --session s3a", "start the machine of a scenario"),
     ("uvmp attach s3a", "use it"),
-    ("uvmp boot --resume runs/live --session s3a", "take over a run of real processes"),
+    ("uvmp boot --resume runs/live --session taken", "take over a run of real processes"),
 )
 @click.argument("what", metavar="SCENARIO|MACHINE", required=False)
 @click.option(
@@ -75,9 +75,9 @@ class BootOptions(Options):
 def command(asked: BootOptions) -> int:
     """Start a machine that stays, stopped before its first operation, in a process of its own.
 
-    `uvmp attach` lets it continue, looks at it and gives it further steps. The session's folder has its socket, the token
-    that a client must know, and in run/ the journals, which `uvmp replay` repeats when the session has ended. A session
-    has at most 200,000 operations unless --operations or the scenario says otherwise.
+    `uvmp attach` lets it continue, looks at it and gives it further steps. The session's folder has its socket, the
+    token that a client must know, and in run/ the journals, which `uvmp replay` repeats when the session has ended. A
+    session has at most 200,000 operations unless --operations or the scenario says otherwise.
 
     The machine is one of engine sim. --resume takes over a run of real processes that has ended, was interrupted or
     killed, and `uvmp run --resume DIR/run --engine live` lets real processes continue where the session stands.

@@ -17,14 +17,17 @@ import click
 from cluster import signals
 from cluster.boot import boot
 from cluster.cli.options import LiveOptions, placement
-from cluster.cli.output import Output, coloured
+from cluster.cli.output import STEP_EVERY_S, Output, coloured, rate_of
 from cluster.cli.parent import LINK, fork
 from cluster.live.actors import ray_session
 from cluster.live.knock import knock
 from cluster.live.machine import LiveMachine
 from nodes.host.transport import DEFAULT
 from shared.errors import Infrastructure, UserMistake
+from shared.scenario.machine import MachineConfig
 from shared.scenario.model import Scenario
+from shared.text import counted
+from shared.wire.messages import Poll
 
 CONNECT_S = 5.0
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
@@ -47,6 +50,7 @@ def booted(
     boot(scenario)
     with connected(output, address) as (ray, stack):
         machine = LiveMachine(ray, scenario, place, (asked and asked.transport) or DEFAULT, watch=LINK)
+        machine.told = Going(output, scenario.machine)
         stack.callback(machine.close)
         stack.callback(_say_elsewhere, output, machine)
         stack.callback(signals.ignore)
@@ -72,6 +76,25 @@ def connected(output: Output, address: str | None) -> Iterator[tuple[ModuleType,
             ray = stack.enter_context(ray_session(address, output.note, LINK))
         stack.callback(signals.ignore)  # comes last, except for the end of Ray
         yield ray, stack
+
+
+class Going:
+    """Says now and then how a run on real processes is going: how fast, and which processors wait."""
+
+    def __init__(self, output: Output, machine: MachineConfig):
+        self.output, self.machine = output, machine
+
+    def __call__(self, seconds: float, polls: list[Poll]) -> None:
+        """What the actors say, in their order, so long after the run began."""
+        if seconds < STEP_EVERY_S:
+            return
+        done, held = sum(poll.operations for poll in polls), sum(poll.held for poll in polls)
+        actors = zip(self.machine.actors, polls, strict=True)
+        waiting = [node for group, poll in actors if poll.idle for node in group if node in self.machine.processors]
+        words = f"{counted(done, 'operation')}, {rate_of(done, seconds)} per second"
+        words += f"; {', '.join(waiting)} wait{'s' if len(waiting) == 1 else ''}" if waiting else ""
+        words += f"; {counted(held, 'frame')} held back" if held else ""
+        self.output.step(words)
 
 
 def _say_elsewhere(output: Output, machine: LiveMachine) -> None:

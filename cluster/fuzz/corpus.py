@@ -438,11 +438,7 @@ def programs_of(folder: Path) -> Iterator[Import | str]:
         raise UserMistake("is an empty corpus", file=str(folder))
     yield from remarks
     files = [
-        *(
-            (folder / MEMBERS / f"{entry.program}.yaml", entry.rounds)
-            for entry in entries
-            if entry.kept
-        ),
+        *((folder / MEMBERS / f"{entry.program}.yaml", entry.rounds) for entry in entries if entry.kept),
         *((folder / FINDINGS / Path(entry.finding.file).name, 1) for entry in entries if entry.finding is not None),
     ]
     for file, rounds in files:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from time import monotonic, sleep
 from types import ModuleType
@@ -124,6 +124,7 @@ class LiveMachine:
     Attributes:
         scratch: folder for the journals of a run that is not kept.
         logs: of the last run.
+        told: called after each poll of a run, with the seconds since it began and what each actor says.
     """
 
     def __init__(
@@ -143,6 +144,7 @@ class LiveMachine:
         self.watch.made(str(self.scratch))
         self.runs = 0
         self.logs: Logs | None = None
+        self.told: Callable[[float, list[Poll]], None] = lambda seconds, polls: None
 
     def close(self) -> None:
         """End the actors and remove what the runs left in temporary folders."""
@@ -310,6 +312,7 @@ class LiveMachine:
         progress = Progress(self.scenario.limit, following, run_limit_s)
         pause = FIRST_POLL_S
         while not progress.has_ended(polls := self._poll()):
+            self.told(monotonic() - progress.began, polls)
             sleep(FIRST_POLL_S if progress.quiet else pause)
             pause = min(1.5 * pause, POLL_S)
         return None if progress.endless else polls

@@ -141,6 +141,7 @@ def test_every_live_example_of_every_help_runs(token: str, tiny: Path, monkeypat
     lines = [line for words in ALL for line in examples(words) if needs_live(line)]
     for line in sorted(dict.fromkeys(lines), key=lambda line: "--out" not in line):
         run_example(line.replace("--repeat 20", "--repeat 2"), token)
+    assert uvmp("attach", "taken", "-c", "halt").exit_code in (Exit.NO_FINDING, Exit.FINDING)
 
 
 def test_the_placeholder_of_a_token_is_refused_in_words() -> None:

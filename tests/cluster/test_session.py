@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -22,17 +23,21 @@ import pytest
 from cluster.configs import shipped
 from cluster.postmortem.load import load
 from cluster.runs.folder import write_scenario
-from cluster.runs.replay import replay, replay_journals
+from cluster.runs.replay import beginning, replay, replay_journals
 from cluster.search.explore import explore
+from cluster.search.walk import RandomWalk
 from cluster.session.client import Client
 from cluster.session.console import COMMANDS, Console
 from cluster.session.folder import Writer, found_there, read_token, save, snapshot
 from cluster.session.session import Going, Session, opened
-from shared.errors import Infrastructure, UserMistake
+from shared.errors import Diverged, Infrastructure, UserMistake
+from shared.journal.cut import cut
+from shared.journal.order import operations
 from shared.journal.record import digest, holes
 from shared.port.port import here
 from shared.scenario.load import load_scenario
-from tests.kit import uvmp
+from tests.cluster.test_resume import SCENES
+from tests.kit import run_recorded, uvmp
 
 OPEN = """\
 id: open
@@ -123,6 +128,35 @@ def test_a_machine_that_is_stopped_leaves_no_port_behind() -> None:
         other.go(Going(None, 3))
         assert not hasattr(here, "port")
     assert (session.machine.operations, other.machine.operations) == (15, 9)
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_a_session_takes_a_run_over_wherever_it_was_cut(name: str) -> None:
+    """It performs what the journals have, nothing more, and can go on; the whole replays."""
+    scene, rng = opened(SCENES[name]()), random.Random(name)
+    whole = run_recorded(scene, RandomWalk(5)).journals
+    for count in (1, *(rng.randrange(operations(whole)) for _ in range(4))):
+        journals = beginning(scene, cut(whole, count))
+        session = Session(scene)
+        session.resume(journals)
+        assert session.machine.operations == count == operations(journals)
+        session.go(Going(None, 50))
+        assert session.machine.operations > count or session.machine.ended
+        assert_replays(session)
+        session.close()
+    session = Session(scene)
+    session.resume(beginning(scene, whole))
+    assert session.machine.operations == operations(whole)
+    assert session.machine.ended == (name in ("finding", "deadlock")) or not session.enabled()
+
+
+def test_journals_that_the_machine_cannot_repeat_are_not_taken_over() -> None:
+    scene = opened(SCENES["locks"]())
+    journals = cut(run_recorded(scene, RandomWalk(5)).journals, 60)
+    at = max(at for at, record in enumerate(journals["memory"]) if record["event"] == "load")
+    journals["memory"][at] = {**journals["memory"][at], "value": "another"}
+    with pytest.raises(Diverged, match="another"):
+        Session(scene).resume(journals)
 
 
 def test_a_session_that_is_replayed_as_a_run_to_its_end_is_told_apart() -> None:
@@ -527,6 +561,44 @@ def test_a_killed_server_leaves_whole_lines_and_a_stale_socket_is_recognised(ses
     assert again.digest == digest(run.journals) and again.results["P1"][0]["op"] == "mmap"
     assert uvmp("postmortem", "uvmp.session/run").exit_code == 4
     (sessions / "uvmp.session" / "socket").unlink()
+
+
+def test_a_run_is_taken_over_by_a_session_and_goes_on_from_it(sessions: Path) -> None:
+    assert uvmp("run", "E1", "--fixed", "--strategy", "random", "--out", "first").exit_code == 0
+    for words, why in (
+        (["E1", "--resume", "first"], "SCENARIO: cannot be given with --resume"),
+        (["--resume", "first", "--fixed"], "--resume: "),
+        (["--resume", "first", "--after", "A:99999"], "--after: the run has "),
+        (["E1", "--after", "A:1"], "--after: is only for --resume"),
+        (["--resume", "none"], "none: there is no such folder"),
+        ([], "missing argument"),
+    ):
+        result = uvmp("boot", *words)
+        assert result.exit_code == 2 and why in result.stderr, result.stderr
+        assert not (sessions / "uvmp.session").exists()
+    booted = json.loads(uvmp("boot", "--resume", "first", "--after", "A:40", "--json").stdout)
+    told = attach("ps", "step A 3", "halt")["answers"]
+    assert next(context["n"] for context in told[0]["data"]["contexts"] if context["name"] == "A") == 40
+    assert told[1]["data"]["operations"] == booted["operations"] + 3
+    assert uvmp("replay", "uvmp.session/run").exit_code == 0
+    result = uvmp("run", "--resume", "uvmp.session/run", "--strategy", "random", "--out", "second")
+    assert result.exit_code == 0 and f"the first {booted['operations'] + 3} operations of" in result.stderr
+    assert uvmp("replay", "second").exit_code == 0
+
+
+@pytest.mark.live
+@pytest.mark.usefixtures("ray_session")
+def test_real_processes_and_a_session_take_turns(sessions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("live", "output"):
+        monkeypatch.setattr(f"cluster.cli.{module}.STEP_EVERY_S", 0.0)
+    result = uvmp("run", "E1", "--fixed", "--engine", "live", "--out", "first")
+    assert result.exit_code == 0 and re.search(r"^[\d,]+ operations?, [\d,]+ per second", result.stderr, re.MULTILINE)
+    booted = json.loads(uvmp("boot", "--resume", "first", "--after", "A:40", "--json").stdout)
+    assert attach("step A 3", "halt")["exit"] == 0
+    result = uvmp("run", "--resume", "uvmp.session/run", "--engine", "live", "--out", "second")
+    assert result.exit_code == 0 and "equal in sim" in result.output, result.output
+    assert f"the first {booted['operations'] + 3} operations of" in result.stderr
+    assert uvmp("replay", "second").exit_code == 0
 
 
 def test_a_signal_ends_the_machine_with_a_complete_folder(sessions: Path) -> None:
