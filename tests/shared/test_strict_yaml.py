@@ -2,10 +2,57 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
 
+import pytest
+import yaml
+
+import shared
 from shared.errors import UserMistake
-from shared.scenario.yaml import MAX_BYTES, parse
+from shared.scenario.yaml import MAX_BYTES, Value, parse, parse_by
+
+CONFIGS = Path(shared.__file__).parent.parent / "configs"
+LETTERS = [*"\n \t:-[]{}#&*!|>'\"%@`,?\\abc019\x85\u2028\ufeff\0\x07~=.<", "\n  ", "|#", ": ", "- ", "? "]
+
+
+def outcome(read: Callable[[], Value]) -> object:
+    """What a text is read as, with lines and fields, or the message."""
+
+    def whole(value: Value) -> object:
+        data = value.data
+        if isinstance(data, dict):
+            data = {key: whole(part) for key, part in data.items()}
+        if isinstance(data, list):
+            data = [whole(part) for part in data]
+        return data, value.line, value.field, value.plain, value.key_lines
+
+    try:
+        return whole(read())
+    except UserMistake as mistake:
+        return str(mistake)
+
+
+@pytest.mark.skipif(not yaml.__with_libyaml__, reason="PyYAML has no libyaml here")
+def test_libyaml_reads_what_python_reads() -> None:
+    """All files that are shipped, and pieces of them with letters put in, of which a third is sound."""
+    texts = [file.read_text() for file in sorted(CONFIGS.rglob("*.yaml"))]
+    random, sound = Random(0), 0
+    for number in range(3000):
+        text = random.choice(texts)
+        if number < len(texts):
+            text = texts[number]
+        else:
+            begin = random.randrange(len(text))
+            text = text[begin : begin + random.choice((5, 20, 80, 300))]
+            for _ in range(random.randint(0, 4)):
+                at = random.randint(0, len(text))
+                text = text[:at] + random.choice(LETTERS) + text[at + random.randint(0, 1) :]
+        by_python = outcome(lambda text=text: parse_by(yaml.SafeLoader, text, "f.yaml"))  # type: ignore[misc]
+        assert outcome(lambda text=text: parse(text, "f.yaml")) == by_python, text  # type: ignore[misc]
+        sound += not isinstance(by_python, str)
+    assert sound > 1000
 
 
 def plain(text: str) -> object:
