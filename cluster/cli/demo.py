@@ -21,7 +21,8 @@ from cluster.cli.output import Output, Progress, complain, pasteable, rate_of, w
 from cluster.cli.parent import run
 from cluster.live.machine import LiveMachine
 from cluster.live.salvage import kept
-from cluster.postmortem import analyse, render_screen
+from cluster.postmortem.analyse import analyse
+from cluster.postmortem.views.screen import render_screen
 from cluster.runs.folder import write_live
 from cluster.runs.outcome import Outcome
 from cluster.runs.parity import Parity, parity

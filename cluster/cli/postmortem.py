@@ -10,7 +10,9 @@ import click
 from cluster.cli.options import called, common
 from cluster.cli.output import Output, columns, pasteable
 from cluster.live.elsewhere import left
-from cluster.postmortem import analyse, render, render_object, render_screen
+from cluster.postmortem.analyse import analyse
+from cluster.postmortem.views.screen import render_screen
+from cluster.postmortem.views.text import render, render_object
 from shared.errors import Exit, UserMistake
 from shared.text import fit
 

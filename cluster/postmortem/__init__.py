@@ -12,11 +12,3 @@
 
 Imports package shared only: a journal outlives the machine that wrote it.
 """
-
-from __future__ import annotations
-
-from cluster.postmortem.analyse import Postmortem, analyse
-from cluster.postmortem.views.screen import render_screen
-from cluster.postmortem.views.text import render, render_object
-
-__all__ = ["Postmortem", "analyse", "render", "render_object", "render_screen"]

@@ -25,11 +25,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from itertools import groupby
 from typing import Any, Protocol
-
-import structlog
 
 from shared.errors import LogIncomplete
 from shared.journal.deviation import MAX_CHOICES
@@ -125,7 +124,7 @@ class Journal:
         assert self.stream is not None
         record["event"] = record.pop("event")  # structlog has it last
         line: Any = record
-        for process in PROCESSORS:
+        for process in processors():
             line = process(None, "msg", line)
         try:
             self.stream.write(line)
@@ -141,8 +140,12 @@ def _to_line(record: Record, **_: object) -> bytes:
     return f"{_encoder.encode(record)}\n".encode()
 
 
-#: structlog's: what makes a line of a record
-PROCESSORS = (structlog.processors.JSONRenderer(serializer=_to_line),)
+@cache
+def processors() -> tuple[Callable[[Any, str, Any], Any], ...]:
+    """structlog's: what makes a line of a record."""
+    import structlog  # noqa: PLC0415 - a quarter of the time in which a command starts
+
+    return (structlog.processors.JSONRenderer(serializer=_to_line),)
 
 
 def digest(journals: Journals) -> str:

@@ -27,8 +27,9 @@ import pytest
 from click.testing import Result
 
 from cluster.live.salvage import kept
-from cluster.postmortem import analyse, render, render_screen
-from cluster.postmortem.analyse import Postmortem
+from cluster.postmortem.analyse import Postmortem, analyse
+from cluster.postmortem.views.screen import render_screen
+from cluster.postmortem.views.text import render
 from cluster.runs import folder as runfolder
 from cluster.runs.parity import token_of_live
 from cluster.runs.replay import replay
@@ -590,7 +591,8 @@ def a_finding(number: int) -> dict[str, Any]:
 def costs(path: Path) -> tuple[int, float, str]:
     """MiB and CPU seconds that a postmortem takes beyond an empty one's, and what it says."""
     code = (  # (the peak is the process's own; getrusage begins with that of whoever has started it)
-        "import re, resource as r, sys; from cluster.postmortem import analyse, render\n"
+        "import re, resource as r, sys\n"
+        "from cluster.postmortem.analyse import analyse; from cluster.postmortem.views.text import render\n"
         "peak = lambda: int(re.search(r'VmHWM:\\s*(\\d+) kB', open('/proc/self/status').read())[1])\n"
         "before, began = peak(), r.getrusage(r.RUSAGE_SELF).ru_utime\n"
         "pm = analyse(sys.argv[1]); print(len(render(pm)), (pm.warnings + pm.holes)[0])\n"

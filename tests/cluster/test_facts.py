@@ -10,10 +10,11 @@ import pytest
 from cluster.boot import prepare
 from cluster.cli import describe
 from cluster.cli.output import Output
-from cluster.postmortem import analyse, render
+from cluster.postmortem.analyse import analyse
 from cluster.postmortem.history import by_object, item, partners, report
 from cluster.postmortem.order import in_order
 from cluster.postmortem.state import Machine
+from cluster.postmortem.views.text import render
 from cluster.postmortem.waits import Graph
 from cluster.postmortem.words import idles, in_words, is_layout, is_number, shown
 from cluster.search.follow import Deviate

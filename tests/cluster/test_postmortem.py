@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from cluster.postmortem import analyse, render
+from cluster.postmortem.analyse import analyse
 from cluster.postmortem.history import by_object, related
 from cluster.postmortem.load import MAX_NUMBER, load
 from cluster.postmortem.order import in_order
 from cluster.postmortem.state import Machine
+from cluster.postmortem.views.text import render
 from cluster.postmortem.words import ddb, in_words, shown, spins
 from cluster.runs import folder as runfolder
 from shared.errors import UserMistake

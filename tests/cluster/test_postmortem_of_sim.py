@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.postmortem import analyse, render
+from cluster.postmortem.analyse import analyse
 from cluster.postmortem.load import load
+from cluster.postmortem.views.text import render
 from cluster.runs import folder as runfolder
 from cluster.runs.replay import replay
 from cluster.search.explore import explore

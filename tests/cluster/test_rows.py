@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster.postmortem import analyse, render, render_screen
+from cluster.postmortem.analyse import analyse
 from cluster.postmortem.history import Line
 from cluster.postmortem.rows import LONGEST_TEXT, MAX_TEXTS, choose, fold, mark, named_operations
-from cluster.postmortem.views.text import gap_words
+from cluster.postmortem.views.screen import render_screen
+from cluster.postmortem.views.text import gap_words, render
 from shared.errors import Exit, UserMistake
 from tests.cluster.test_postmortem import SPINS, Story, locked_anon
 from tests.kit import uvmp

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from cluster.postmortem import Postmortem, render, render_screen
-from cluster.postmortem.analyse import of
+from cluster.postmortem.analyse import Postmortem, of
 from cluster.postmortem.load import Run
-from cluster.postmortem.views.screen import HEIGHT
+from cluster.postmortem.views.screen import HEIGHT, render_screen
+from cluster.postmortem.views.text import render
 from cluster.postmortem.words import place
 from cluster.runs.replay import replay
 from shared.scenario.pack import pack_scenario
