@@ -155,7 +155,7 @@ class Reports(ABC):
         causes = [*sorted(self.errata), *([patch.file] if patch else [])]
         if not (stale or passed or causes):
             return error
-        after = f'after "{passed}", for which nobody stopped' if passed else f"with {', '.join(causes)}"
+        after = f'after "{passed}", for which the run did not stop' if passed else f"with {', '.join(causes)}"
         text = f"panic: trap: {self.cur.function or 'user mode'} cannot go on {after}"
         trap = self._seen("panic", text, story=(_meets(error),))
         with suppress(PortDead):

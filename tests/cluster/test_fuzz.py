@@ -322,8 +322,8 @@ def damage(folder: Path, line: int, text: bytes) -> None:
         (3, b'{"program":"..%2f"}', "log.jsonl:4: this line is damaged"),
         (0, b'{"schema":"uvmp-corpus/9"}', "version uvmp-corpus/9; this uvmp reads uvmp-corpus/2"),
         (0, b'{"schema":"uvmp-corpus/2"}', "log.jsonl:1: its first line is damaged"),
-        (0, b'{"id":"x"}', "no log of a corpus"),
-        (0, b"\xff\xfe", "no log of a corpus"),
+        (0, b'{"id":"x"}', "not the log of a corpus"),
+        (0, b"\xff\xfe", "not the log of a corpus"),
     ],
 )
 def test_a_damaged_log_is_told_in_one_line(copy: Path, line: int, text: bytes, why: str) -> None:

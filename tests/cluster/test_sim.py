@@ -774,7 +774,7 @@ def test_a_trap_is_laid_to_what_its_own_processor_has_passed_over() -> None:
 
     finding = Toy(make_structs, {"A": (0, both)}, detect={"kassert": "note"}).run()
     assert finding is not None and finding.text.endswith(
-        'cannot go on after "kernel diagnostic assertion "x != 0" failed", for which nobody stopped'
+        'cannot go on after "kernel diagnostic assertion "x != 0" failed", for which the run did not stop'
     )
     with pytest.raises(LookupError):
         Toy(make_structs, {"A": (0, passes), "B": (1, fails)}, detect={"kassert": "note"}).run()
