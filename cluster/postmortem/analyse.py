@@ -392,8 +392,8 @@ def _procs(scenario: dict[str, object] | None) -> dict[str, list[str]]:
 
 def _waits(pm: Postmortem, graph: Graph) -> None:
     start = pm.finding.context if pm.finding is not None else ""
-    for_ever = pm.source == RUN and pm.finding is not None and pm.finding.detector == "deadlock"
-    pm.waits, pm.cycle = graph.chains(start, for_ever)
+    forever = pm.source == RUN and pm.finding is not None and pm.finding.detector == "deadlock"
+    pm.waits, pm.cycle = graph.chains(start, forever)
 
 
 def _locks(pm: Postmortem, machine: Machine, about: list[str]) -> None:

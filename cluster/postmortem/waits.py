@@ -96,12 +96,12 @@ class Graph:
 
     # -- chains --------------------------------------------------------------------
 
-    def chains(self, start: str, for_ever: bool) -> tuple[list[str], list[str]]:
+    def chains(self, start: str, forever: bool) -> tuple[list[str], list[str]]:
         """Sentences, each wait followed by what it waits for, and the first ring of contexts, if there is one.
 
         Args:
             start: the context to begin with, if it waits.
-            for_ever: it is known that the machine was at rest.
+            forever: it is known that the machine was at rest.
         """
         shown: dict[str, str] = {}
         ring: list[str] = []
@@ -113,17 +113,17 @@ class Graph:
                 now = self.machine.contexts.get(name)
                 if name in shown or now is None or is_idle(now):
                     continue
-                shown[name] = self.words(now) or f"{name} {self._last(now, for_ever)}"
+                shown[name] = self.words(now) or f"{name} {self._last(now, forever)}"
                 work[:0] = [edge.to for edge in self.graph.edges(name)]
         return list(shown.values()), ring
 
-    def _last(self, context: ContextState, for_ever: bool) -> str:
+    def _last(self, context: ContextState, forever: bool) -> str:
         """Why the end of a chain blocks the others."""
         current = self.machine.cpus.get(context.cpu, [])
         if not context.ended and current and context.name not in current:
             return f"waits for its CPU, which {current[-1]} has"
         doing = self.machine.doing(context)
-        return f"is {doing}, so the others cannot continue" if for_ever else f"was {doing} when its log ends"
+        return f"is {doing}, so the others cannot continue" if forever else f"was {doing} when its log ends"
 
 
 def is_idle(context: ContextState) -> bool:

@@ -202,7 +202,7 @@ class Session:
         if finding.detector != "deadlock":
             return True
         state = sim.machine.state(sim.heap)
-        return for_ever(WaitGraph(waits_of(state, snapshot_of(state))), finding.context)
+        return forever(WaitGraph(waits_of(state, snapshot_of(state))), finding.context)
 
     def _why_ended(self) -> str:
         return "" if self.finding is None else f": {self.finding.kind}"
@@ -295,7 +295,7 @@ class Session:
             pass
 
 
-def for_ever(graph: WaitGraph, name: str) -> bool:
+def forever(graph: WaitGraph, name: str) -> bool:
     """Does a context wait for contexts that have ended, or that wait forever too?"""
     facts, work, seen = graph.facts, [name], {name}
     while work:

@@ -114,7 +114,7 @@ def test_a_program_with_a_defect_is_not(strategy: Any) -> None:
     assert not report.exhausted and report.finding is not None and report.finding.kind == "deadlock"
 
 
-def test_what_goes_on_for_ever_is_not_exhausted() -> None:
+def test_what_goes_on_forever_is_not_exhausted() -> None:
     """As often as it looks in vain, one more look is another class; and an execution without an end has no class."""
     program = Program(setup, [forever, set_once], None, {"race": "off", "progress": "off"}, operations=30)
     assert not explore(program, Optimal(), 1000).exhausted

@@ -71,7 +71,7 @@ def test_a_schedule_is_every_nodes_order_and_every_processors() -> None:
 
 
 @live
-def test_a_booted_machine_is_as_new_for_every_run(live_machine: Boot) -> None:
+def test_a_booted_machine_is_as_new_forevery_run(live_machine: Boot) -> None:
     """Twenty runs of a race must not take twenty boots, and no run may see what another left."""
     scene = scenario("E1").without_errata()
     machine = live_machine(scene)

@@ -235,7 +235,7 @@ def test_a_try_against_the_order_is_allowed() -> None:
     assert alone(body) is None
 
 
-def test_a_lock_whose_holder_has_ended_spins_the_other_for_ever() -> None:
+def test_a_lock_whose_holder_has_ended_spins_the_other_forever() -> None:
     toy = Toy(make_structs, {"A": (0, taker), "B": (1, taker)}, {"lockdebug": "off"})
     finding = toy.run()
     assert finding is not None and finding.kind == "spin-forever"

@@ -84,7 +84,7 @@ def test_who_waits_behind_a_cycle_does_not_hide_it() -> None:
     ("lock", "name", "kind", "verb"),
     [(THING.lk, "thing:0.lk", "spin-forever", "spins"), (BIG.lk, "big:0.lk", "deadlock", "sleeps")],
 )
-def test_a_lock_whose_holder_has_ended_is_held_for_ever(lock: object, name: str, kind: str, verb: str) -> None:
+def test_a_lock_whose_holder_has_ended_is_held_forever(lock: object, name: str, kind: str, verb: str) -> None:
     """One spins for a simple lock and sleeps for a map's; nobody is waited for who has ended."""
     [finding] = verdict(taking(lock), taking(lock), script=("A", "A", "A"))
     assert finding.kind == kind and finding.function == "taker" and finding.subject == name.split(".", maxsplit=1)[0]

@@ -96,7 +96,7 @@ def test_a_read_that_fails_tells_its_caller() -> None:
     assert results == [[Grant("A", EAGAIN)], [Grant("A", 0)]]
 
 
-def test_a_delayed_request_lets_others_overtake_it_but_not_for_ever() -> None:
+def test_a_delayed_request_lets_others_overtake_it_but_not_forever() -> None:
     pager = SwapPager("swap_pager", 64, [DeviceFault("get", slot=1, delay=2)])
     for slot, frame in ((1, 10), (2, 11), (3, 12), (4, 13)):
         pager.admit("A", "swap_get", slot, (frame,))

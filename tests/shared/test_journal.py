@@ -299,7 +299,7 @@ def test_the_digest_is_of_what_happened_and_not_of_where_and_when() -> None:
     assert digest(first) == digest(other)
 
 
-def test_the_digest_is_the_same_everywhere_and_for_ever() -> None:
+def test_the_digest_is_the_same_everywhere_and_forever() -> None:
     """SHA-256 of a line for each record: compact JSON, its keys in order, without what differs from run to run."""
     journals: Journals = {
         "mmu": [{"nseq": 1, "node": "mmu", "event": "run"}],
