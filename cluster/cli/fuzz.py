@@ -13,7 +13,7 @@ import click
 from cluster.cli.documents import End, Facts, document, of_end
 from cluster.cli.options import Duration, asks, called, common, patch_option
 from cluster.cli.output import Output, rate_of
-from cluster.fuzz.corpus import WrittenFinding, read_log
+from cluster.fuzz.corpus import Written, read_log
 from cluster.fuzz.hunt import Hunt, Order, hunt
 from cluster.fuzz.observe import FLOW, MEET, ORDER
 from cluster.fuzz.steps import FEATURES
@@ -149,7 +149,7 @@ def _order(asked: FuzzOptions) -> Order:
     )
 
 
-def _replay_line(finding: WrittenFinding, folder: Path) -> str:
+def _replay_line(finding: Written, folder: Path) -> str:
     patch = current()
     options = [] if patch is None else ["--patch", patch.file]
     return shlex.join(["uvmp", "replay", finding.token, "--scenario", str(folder / finding.file), *options])

@@ -275,10 +275,8 @@ class Stage:
                 ]  # fmt: skip
         for decl in own.values():
             edits.drop(decl)
-        others = [
-            statement for statement in node.body if isinstance(statement, ast.Assign) and statement not in own.values()
-        ]
-        others = [statement for statement in others if ast.unparse(statement.targets[0]) != "__slots__"]
+        others = [part for part in node.body if isinstance(part, ast.Assign) and part not in own.values()]
+        others = [part for part in others if ast.unparse(part.targets[0]) != "__slots__"]
         tail = [f"{name}.{edits.source(statement)}\n" for statement in others]
         for statement in others:
             edits.drop(statement)
@@ -328,11 +326,10 @@ def _keywords(edits: Edits, node: ast.ClassDef) -> None:
 
 def _here(edits: Edits, node: ast.ClassDef) -> None:
     """`here.port` as a property: an attribute of one type could not hold what stands for several ports."""
-    for statement in node.body:
-        if isinstance(statement, (ast.Assign, ast.AnnAssign)) or (
-            isinstance(statement, ast.FunctionDef) and statement.name == "_choose"
-        ):
-            edits.drop(statement)
+    for part in node.body:
+        chooses = isinstance(part, ast.FunctionDef) and part.name == "_choose"
+        if chooses or isinstance(part, (ast.Assign, ast.AnnAssign)):
+            edits.drop(part)
     edits.behind(node, HERE)
 
 
@@ -400,10 +397,8 @@ def _wrapper(edits: Edits, node: ast.FunctionDef, seam: bool) -> str:
     """
     mark = node.decorator_list[0]
     assert isinstance(mark, ast.Call)
-    name, exit = (
-        node.name,
-        next((keyword.value for keyword in mark.keywords if keyword.arg == "exit"), ast.Constant(None)),
-    )
+    name = node.name
+    exit = next((keyword.value for keyword in mark.keywords if keyword.arg == "exit"), ast.Constant(None))
     assert isinstance(exit, ast.Constant)
     checked, same = exit.value is not None, exit.value == "same"
     first = edits.starts[mark.lineno - 1]

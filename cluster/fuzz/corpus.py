@@ -83,7 +83,7 @@ class Cause:
 
 
 @dataclass(frozen=True)
-class WrittenFinding:
+class Written:
     """A finding that was written.
 
     Attributes:
@@ -126,7 +126,7 @@ class Entry:
     rounds: int = 1
     ran: dict[str, int] = field(default_factory=dict)
     cause: Cause | None = None
-    finding: WrittenFinding | None = None
+    finding: Written | None = None
     unconfirmed: bool = False
 
 
@@ -162,7 +162,7 @@ class Corpus:
         self.members: dict[str, Member] = {}
         self.sights: set[Sight] = set()
         self.tally: Counter[str] = Counter()
-        self.findings: list[WrittenFinding] = []
+        self.findings: list[Written] = []
         self.again: Counter[Cause] = Counter()
         self.unconfirmed = self.arrived = 0
         self.remarks: list[str] = []
@@ -398,13 +398,13 @@ def _number(data: object) -> int:
     return data
 
 
-def _finding(data: object) -> WrittenFinding:
+def _finding(data: object) -> Written:
     if not isinstance(data, dict):
         raise TypeError("a mapping")
     cause = _cause(data["cause"])
     if cause is None:
         raise ValueError("no cause")
-    return WrittenFinding(cause, str(data["text"]), str(data["file"]), str(data["token"]))
+    return Written(cause, str(data["text"]), str(data["file"]), str(data["token"]))
 
 
 def _cause(data: object) -> Cause | None:

@@ -21,18 +21,7 @@ from random import Random
 from time import monotonic, process_time
 from typing import NamedTuple
 
-from cluster.fuzz.corpus import (
-    FINDINGS,
-    About,
-    Cause,
-    Corpus,
-    Entry,
-    Member,
-    WrittenFinding,
-    name_of,
-    programs_of,
-    write,
-)
+from cluster.fuzz.corpus import FINDINGS, About, Cause, Corpus, Entry, Member, Written, name_of, programs_of, write
 from cluster.fuzz.generate import generate
 from cluster.fuzz.judge import Failure, Seen, confirmed, judge, targets
 from cluster.fuzz.mutate import mutate
@@ -110,7 +99,7 @@ class Hunt:
     order: Order
     corpus: Corpus
     programs: int = 0
-    findings: list[WrittenFinding] = field(default_factory=list)
+    findings: list[Written] = field(default_factory=list)
     program: Program | None = None
     failure: Failure | None = None
     interrupted: bool = False
@@ -320,7 +309,7 @@ def _known(corpus: Corpus, failure: Failure, program: Program, seed: int, order:
 
 def _write(
     program: Program, failure: Failure, seed: int, number: int, order: Order, out: Path
-) -> tuple[WrittenFinding, Program, Failure] | None:
+) -> tuple[Written, Program, Failure] | None:
     """Cut a program down, and write it to a file.
 
     Returns: None if its finding is not seen again.
@@ -357,4 +346,4 @@ def _write(
     file = f"{FINDINGS}/{cause.name}.yaml"
     write(out / file, program.text())
     text = failure.text.strip().splitlines()[-1]
-    return WrittenFinding(cause, text, file, str(token)), program, failure
+    return Written(cause, text, file, str(token)), program, failure

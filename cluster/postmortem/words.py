@@ -77,8 +77,8 @@ def declared(kind: str, field: str) -> FieldBase | None:
 
 def is_number(kind: str, field: str) -> bool:
     """Is it a number, which a new life has not set yet? Of the other fields None is NULL."""
-    declaration = declared(kind, field)
-    return declaration is not None and declaration.number
+    about = declared(kind, field)
+    return about is not None and about.number
 
 
 def is_layout(kind: str, field: str) -> bool:
@@ -86,14 +86,10 @@ def is_layout(kind: str, field: str) -> bool:
 
     Such a field tells nothing that happens to its struct.
     """
-    declaration = declared(kind, field)
-    if declaration is None or field == "[]":
+    about = declared(kind, field)
+    if about is None or field == "[]":
         return False
-    return (
-        declaration.link
-        or _names_array(declaration.type)
-        or (issubclass(KIND_NAMES[kind], Array) and declaration.mode == "const")
-    )
+    return about.link or _names_array(about.type) or (issubclass(KIND_NAMES[kind], Array) and about.mode == "const")
 
 
 @cache

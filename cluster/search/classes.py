@@ -114,13 +114,12 @@ class PartialOrder:
         """An operation reads or changes a location; it depends on the last changes of others, and on its cause."""
         before = self.contexts.get(thread.order, thread.order)
         others = (cause, *[self.writes.get(other, 0) for other in also])
+        write = self.writes.get(location, 0)
         if writes:
-            now = hash(
-                (before, CODES[code], location, self.writes.get(location, 0), self.reads.pop(location, 0), others)
-            )
+            now = hash((before, CODES[code], location, write, self.reads.pop(location, 0), others))
             self.writes[location] = now
         else:
-            now = hash((before, CODES[code], location, self.writes.get(location, 0), others))
+            now = hash((before, CODES[code], location, write, others))
             self.reads[location] = (self.reads.get(location, 0) + now) & MASK
         for other in also:
             self.reads[other] = (self.reads.get(other, 0) + now) & MASK

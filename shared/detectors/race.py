@@ -362,14 +362,8 @@ class Watch:
             target = ref.key
             if event == "lock" and ctx.held and target not in ctx.held and record["lock"] != KERNEL_LOCK:
                 self._takes(ctx, record, ref)
-        self.detector.operation(
-            ctx.cpu,
-            event,
-            target,
-            result,
-            (*record.get("granted", ()), *record.get("woke", ())),
-            record.get("raised", ()),
-        )
+        released = (*record.get("granted", ()), *record.get("woke", ()))
+        self.detector.operation(ctx.cpu, event, target, result, released, record.get("raised", ()))
         if "lock" in record:
             if record["lock"] != KERNEL_LOCK:  # (which is not in LOCKDEBUG's lists)
                 self._lock(ctx, record, ref, result)

@@ -273,9 +273,7 @@ def machine_of(value: Value, described: bool = False) -> MachineConfig:
         swap_devices=devices,
         disk=number("disk", MAX_SWAP if "disk" in keys else 0),
         kernel=reading.section(keys, "kernel", _kernel_maps, None),
-        kernel_lock=reading.section(
-            keys, "kernel_lock", lambda entry: entry.choice(KERNEL_LOCKS, "kernel_lock"), "fine"
-        ),
+        kernel_lock=reading.section(keys, "kernel_lock", lambda lock: lock.choice(KERNEL_LOCKS, "kernel_lock"), "fine"),
         devices=reading.section(keys, "devices", _devices, ()),
         **reading.section(keys, "mmu", _mmu, _Mmu()),
         lock_manager_shards=shards.get("lock_manager", 1),
