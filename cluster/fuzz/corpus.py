@@ -212,9 +212,7 @@ class Corpus:
         assert self.folder is not None
         if program is not None:
             write(self.folder / MEMBERS / f"{entry.program}.yaml", program.text())
-        line = asdict(entry)
-        line["found"] = line.pop("finding")  # as logs of corpora have always named it
-        self._append(line)
+        self._append(asdict(entry))
 
     def _append(self, line: dict[str, object]) -> None:
         data = (json.dumps(line, separators=(",", ":")) + "\n").encode()
@@ -370,7 +368,7 @@ def _about(line: bytes, log: Path) -> About:
 def _entry(line: dict[str, object]) -> Entry:
     """Raises: ValueError, LookupError, TypeError, AttributeError - it is none."""
     new, parents, ran = line["new"], line["parents"], line["ran"]
-    finding = line["found"]
+    finding = line["finding"]
     if not (isinstance(new, list) and isinstance(parents, list) and isinstance(ran, dict)):
         raise TypeError("a list")
     name = str(line["program"])
