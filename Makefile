@@ -8,6 +8,8 @@ STAMP  := $(VENV)/.stamp
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 export RAY_USAGE_STATS_ENABLED := 0
+# Where byte code may not be kept, each of the hundreds of processes that the tests start compiles all modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 # What each target selects; "-n auto": a worker for each core; loadgroup: all tests of a scenario on one of them.
 SIM    := not live and not long
@@ -79,8 +81,10 @@ quick: check
 	@UVMP_FORM=$(FORM) $(PYTEST) $(SPREAD) -m "$(QUICK)" $(MODULES)
 
 # The whole suite in the compiled form, and in plain Python the main tests of what is compiled and the journals of every
-# scenario; or, where nothing can be compiled, the whole suite in plain Python.
-test: check built
+# scenario; or, where nothing can be compiled, the whole suite in plain Python. The checks need one core, and so does
+# mypyc, with which a build begins.
+test: $(STAMP)
+	@$(MAKE) --no-print-directory -j 2 check built
 	@form=$$(UVMP_FORM=$(FORM) $(BIN)/python -c 'import shared; print(shared.FORM.name)') \
 	&& echo "== pytest, in sim, $$form" \
 	&& UVMP_FORM=$$form $(PYTEST) $(SPREAD) -m "$(SIM)" \
@@ -88,7 +92,7 @@ test: check built
 	    echo "== pytest, the main tests of what is compiled and the journals, plain" \
 	    && UVMP_FORM=plain $(PYTEST) $(SPREAD) -m "$(QUICK)" $(ENGINE); fi \
 	&& echo "== pytest, on real processes, $$form" \
-	&& UVMP_FORM=$$form $(PYTEST) -m "$(LIVE)"
+	&& UVMP_FORM=$$form $(PYTEST) -m "$(LIVE)" $$(grep -rl 'mark\.live' --include='test_*.py' tests)
 
 long: $(STAMP)
 	@echo "== pytest, the long tests"
