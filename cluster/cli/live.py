@@ -50,7 +50,7 @@ def booted(
     boot(scenario)
     with connected(output, address) as (ray, stack):
         machine = LiveMachine(ray, scenario, place, (asked and asked.transport) or DEFAULT, watch=LINK)
-        machine.told = Going(output, scenario.machine)
+        machine.told = Pace(output, scenario.machine)
         stack.callback(machine.close)
         stack.callback(_say_elsewhere, output, machine)
         stack.callback(signals.ignore)
@@ -78,7 +78,7 @@ def connected(output: Output, address: str | None) -> Iterator[tuple[ModuleType,
         yield ray, stack
 
 
-class Going:
+class Pace:
     """Says now and then how a run on real processes is going: how fast, and which processors wait."""
 
     def __init__(self, output: Output, machine: MachineConfig):

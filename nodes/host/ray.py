@@ -18,6 +18,7 @@ import threading
 from typing import Protocol
 
 import ray
+from ray.util.metrics import Gauge
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from nodes.host.here import Here, here
@@ -103,6 +104,31 @@ class RayTransport:
                 self.failed.append(f"{self.name}: a delivery failed: {error}")
 
 
+class Meter:
+    """Ray's metrics of the nodes of an actor; a cluster whose Ray is `ray[default]` exports them to Prometheus."""
+
+    def __init__(self) -> None:
+        self.gauges = {
+            name: Gauge(f"uvmp_{name}", description=text, tag_keys=("node",))
+            for name, text in (
+                ("records", "Records in the journal of the node, in this run"),
+                ("operations", "Operations that contexts of the processor have performed, in this run"),
+                ("queue", "Requests that the node holds back, and deliveries that its processor has not taken"),
+                ("waits", "1: no context of the processor can continue"),
+            )
+        }
+
+    def tell(self, host: Host) -> None:
+        """What the host has now."""
+        for node, admission in host.admissions.items():
+            values = {"records": admission.journal.nseq, "queue": len(admission.held)}
+            if host.runner is not None and host.runner.processor is admission.node:
+                values["queue"] += host.runner.inbox.qsize()
+                values |= {"operations": host.runner.processor.k, "waits": int(host.runner.idle)}
+            for name, value in values.items():
+                self.gauges[name].set(value, {"node": node})
+
+
 class NodeActor(Host):
     """An actor process of the machine.
 
@@ -115,6 +141,12 @@ class NodeActor(Host):
         self.ray = RayTransport(name)
         super().__init__(name, nodes, self.ray)
         self.sockets: SocketTransport | None = None
+        self.meter = Meter()
+
+    def poll(self) -> bytes:
+        """Also tells Ray's metrics."""
+        self.meter.tell(self)
+        return super().poll()
 
     def __repr__(self) -> str:
         return self.name

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cluster.cli.live import Going
+from cluster.cli.live import Pace
 from cluster.cli.output import Output
 from cluster.live.machine import schedule_of
 from cluster.runs.replay import replay
@@ -22,6 +22,7 @@ from shared.patch import read as read_patch
 from shared.scenario.model import named_results
 from shared.wire.messages import Poll
 from tests.kit import run_recorded, scenario
+from tests.nodes.in_threads import Threads
 
 Boot = Callable[..., Any]
 live = pytest.mark.live
@@ -36,7 +37,7 @@ def test_it_is_said_now_and_then_how_a_run_is_going(capsys: pytest.CaptureFixtur
     polls[at["pagedaemon"]] = polls[at["pagedaemon"]]._replace(idle=False)
     output = Output()
     output.next_step_s = 0.0
-    going = Going(output, machine)
+    going = Pace(output, machine)
     going(1.0, polls)
     assert capsys.readouterr().err == "", "a short run says nothing"
     going(4.0, polls)
@@ -92,6 +93,34 @@ from shared.uvm.param import PG_CLEAN
 def uvm_pagecopy(src, dst):
     dst.flags &= ~PG_CLEAN
 """
+
+
+@live
+def test_an_actor_tells_the_metrics_of_each_of_its_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    import nodes.host.ray
+
+    values: dict[tuple[str, str], float] = {}
+
+    class Gauge:
+        def __init__(self, name: str, **_: object):
+            self.name = name
+
+        def set(self, value: float, tags: dict[str, str]) -> None:
+            values[tags["node"], self.name] = value
+
+    monkeypatch.setattr(nodes.host.ray, "Gauge", Gauge)
+    machine = Threads(scenario("E1").without_errata(), together=True)
+    meter = nodes.host.ray.Meter()
+    machine.run()
+    for host in machine.hosts.values():
+        meter.tell(host)
+        for node, admission in host.admissions.items():
+            assert (values[node, "uvmp_records"], values[node, "uvmp_queue"]) == (admission.journal.nseq, 0)
+        if host.runner is not None:
+            node = host.runner.processor.name
+            assert (values[node, "uvmp_operations"], values[node, "uvmp_waits"]) == (host.runner.processor.k, 1)
+    assert values["cpu0", "uvmp_operations"] > 0 and values["memory", "uvmp_records"] > 0
+    assert ("memory", "uvmp_operations") not in values
 
 
 @live
