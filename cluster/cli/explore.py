@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from cluster.boot import boot
 from cluster.cli import describe, predicted
 from cluster.cli.documents import End, Facts, deviations, document, of_end, of_outcome, of_scenario
 from cluster.cli.options import (
@@ -181,7 +182,8 @@ class Plan:
               f"and confirm each by an execution; at most {PREDICT} schedules by default.")  # fmt: skip
 @click.option("--time", type=Duration(), help="Begin no schedule after this time, as 30s, 5m or 1h.")
 @seed_option
-@workers_options
+@workers_options("; without --exhaust, the schedules of a seed differ from those without --workers. With --all: at "
+                 "most N scenarios at a time.")  # fmt: skip
 @kernel_options
 @click.option("--granularity", type=click.Choice(["guarded", "access"]), default="guarded", show_default=True,
               help="Where contexts may be switched: unguarded accesses only, or every access.")  # fmt: skip
@@ -291,7 +293,8 @@ def _search(output: Output, plan: Plan) -> Exploration:
         if plan.near is not None:
             job = replace(job, strategy="near", sites=(plan.near,))
         bar = Progress(output, plan.limit, plan.seconds)
-        with pool(output, job, plan.workers, plan.address) as workers, bar as progress:
+        boot(scenario)
+        with pool(output, job.setup, plan.workers, plan.address) as workers, bar as progress:
             return spread(job, plan.limit, workers, watch)
     strategy: str | Strategy = plan.predict or plan.strategy
     if plan.preemptions is not None:

@@ -11,8 +11,9 @@ from pathlib import Path
 import click
 
 from cluster.cli.documents import End, Facts, document, of_end
-from cluster.cli.options import Duration, asks, called, common, patch_option
+from cluster.cli.options import Duration, asks, called, common, patch_option, workers_options
 from cluster.cli.output import Output, rate_of
+from cluster.cli.workers import pool
 from cluster.fuzz.corpus import Written, read_log
 from cluster.fuzz.hunt import Hunt, Order, hunt
 from cluster.fuzz.observe import FLOW, MEET, ORDER
@@ -38,6 +39,8 @@ class FuzzOptions:
     errata: tuple[str, ...]
     merge: tuple[str, ...]
     first: bool
+    workers: int | None
+    address: str | None
     as_json: bool
 
 
@@ -46,6 +49,7 @@ class FuzzOptions:
     ("uvmp fuzz --time 30s", "test the repaired kernel with new random programs"),
     ("uvmp fuzz --errata S3a --time 2m --stop-at-first", "search for a known defect, without its scenario"),
     ("uvmp fuzz --patch fix.py --out runs/fix", "test a patch; with the same folder again, continue"),
+    ("uvmp fuzz --time 10m --workers 2", "test with two processes"),
     ("uvmp fuzz --merge runs/a --merge runs/b --out runs/both", "make one corpus of two"),
 )
 @click.option("--out", metavar="DIR", help="Folder of the corpus. If it exists, continue it. Default: a new "
@@ -65,6 +69,7 @@ class FuzzOptions:
 @click.option("--merge", multiple=True, metavar="DIR",
               help="First run the programs of this corpus, too. Repeatable.")  # fmt: skip
 @click.option("--stop-at-first", "first", is_flag=True, help="End with the first finding.")
+@workers_options(", and as without --workers.")
 @common
 @asks(FuzzOptions)
 def command(asked: FuzzOptions) -> int:
@@ -98,7 +103,11 @@ def command(asked: FuzzOptions) -> int:
         what = f"{len(corpus.entries):,} programs, {len(corpus.members):,} kept, {len(corpus.sights):,} sights"
         output.step(f"{what}, {counted(len(corpus.findings), 'finding')}")
 
-    result = hunt(order, watch)
+    if asked.workers is None and asked.address is None:
+        result = hunt(order, watch)
+    else:
+        with pool(output, order.how.setup, asked.workers, asked.address) as workers:
+            result = hunt(order, watch, workers)
     for remark in result.corpus.remarks:
         output.note(f"note: {remark}")
     _say(output, result)

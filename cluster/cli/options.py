@@ -242,17 +242,24 @@ def placement(place: Iterable[str], address: str | None, machine: MachineConfig)
     return hosts
 
 
-def workers_options(command: Command) -> Command:
-    """Which processes search: --workers, --address."""
-    command = address_option("Default: processes on this computer")(command)
-    return click.option(
-        "--workers",
-        type=click.IntRange(1, MAX_WORKERS),
-        metavar="N",
-        help="Search with N processes; with --address, default: one for each of the cluster's processors. The result "
-        "is the same for any N; without --exhaust, the schedules of a seed differ from those without --workers. With "
-        "--all: at most N scenarios at a time.",
-    )(command)
+def workers_options(same: str) -> Callable[[Command], Command]:
+    """Which processes search: --workers, --address.
+
+    Args:
+        same: the end of the help: when the result is the same.
+    """
+
+    def decorate(command: Command) -> Command:
+        command = address_option("Default: processes on this computer")(command)
+        return click.option(
+            "--workers",
+            type=click.IntRange(1, MAX_WORKERS),
+            metavar="N",
+            help="Search with N processes; with --address, default: one for each of the cluster's processors. The "
+            f"result is the same for any N{same}",
+        )(command)
+
+    return decorate
 
 
 def refuse_live_options(engine: str, asked: LiveOptions) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from cluster import signals
-from cluster.boot import boot
 from cluster.cli.output import Output
-from cluster.search.batch import Job
 from cluster.search.pool import Pool
 from cluster.search.spread import SHARED
 from shared.errors import UserMistake
@@ -31,20 +29,20 @@ def refuse_workers(strategy: str, workers: int | None, address: str | None, alon
 
 
 @contextlib.contextmanager
-def pool(output: Output, job: Job, workers: int | None, address: str | None) -> Iterator[Pool]:
-    """Workers that know the job.
+def pool(output: Output, setup: Callable[[bool], bytes], workers: int | None, address: str | None) -> Iterator[Pool]:
+    """Workers that know what is searched.
 
     Args:
+        setup: their first message; are they on another computer?
         workers: how many; None: one for each processor of the cluster.
         address: of a Ray cluster; None: they are processes on this computer.
 
-    Raises: UserMistake - setup cannot be done, or there is no such address; Infrastructure.
+    Raises: UserMistake - there is no such address; Infrastructure.
     """
-    boot(job.scenario)
     if address is None:
         from cluster.workers.processes import Processes
 
-        with Processes(workers or 1, job.setup()) as processes:
+        with Processes(workers or 1, setup(False)) as processes:
             yield processes
         return
     from cluster.cli.live import check_address, connected
@@ -52,7 +50,7 @@ def pool(output: Output, job: Job, workers: int | None, address: str | None) -> 
 
     check_address(address)
     with connected(output, address) as (ray, stack):
-        actors = Actors(ray, workers or processors(ray), job.setup(elsewhere=True))
+        actors = Actors(ray, workers or processors(ray), setup(True))
         stack.callback(actors.close)
         stack.callback(signals.ignore)
         output.note(f"searching with {counted(actors.workers, 'actor')}")

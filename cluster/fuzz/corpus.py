@@ -198,6 +198,11 @@ class Corpus:
         elif entry.cause is not None:
             self.again[entry.cause] += 1
 
+    def follow(self, other: Corpus, number: int) -> None:
+        """Learn from another corpus, up to so many of its programs."""
+        for entry in other.entries[len(self.entries) : number]:
+            self._learn(entry, other.members[entry.program].program if entry.kept else None)
+
     def program(self, member: Member) -> Program:
         """A member's program, from its file if need be."""
         if member.program is None:

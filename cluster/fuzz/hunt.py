@@ -1,9 +1,10 @@
-"""Runs random programs, one after another, and writes down the findings.
+"""Runs random programs, in this process or by workers, and writes down the findings.
 
 Program number n of a seed is always the same one if those before it are: some programs are made from members of the
 corpus, which have shown something new (observe.py), the others are fresh; the more new things either kind has shown of
-late, the more often it is taken. So a seed and a number of programs decide
-what the corpus has; a limit of time only ends the hunt sooner, and a hunt that is continued later has the same result.
+late, the more often it is taken. What the last few programs have shown is not known yet, since they may still run. So a
+seed and a number of programs decide what the corpus has, whatever the number of workers; a limit of time only ends the
+hunt sooner, and a hunt that is continued later has the same result.
 
 A program that shows something new is run under more schedules, as long as these show something new.
 
@@ -13,25 +14,24 @@ run under schedules with preemptions there, and more programs are made from it t
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
-from time import monotonic, process_time
+from time import monotonic
 from typing import NamedTuple
 
 from cluster.fuzz.corpus import FINDINGS, About, Cause, Corpus, Entry, Member, Written, name_of, programs_of, write
 from cluster.fuzz.generate import generate
-from cluster.fuzz.judge import Failure, Seen, confirmed, judge, targets
+from cluster.fuzz.judge import Failure
 from cluster.fuzz.mutate import mutate
-from cluster.fuzz.program import Keys, Program
+from cluster.fuzz.program import Program, read
 from cluster.fuzz.rules import sound
-from cluster.fuzz.shrink import shrink
+from cluster.fuzz.trial import TRIAL, TRIED, How, Knowledge, Trial, Tried, Worker
 from cluster.runs.token import kernel_version
-from shared.errors import UserMistake
-from shared.patch import current
-from shared.scenario.model import Scenario
+from cluster.search.pool import Here, Pool
+from shared.wire.codec import decode, encode
 
 #: every so many programs, one execution of each strategy is replayed
 REPLAYED = 40
@@ -39,10 +39,10 @@ REPLAYED = 40
 ENOUGH = 4
 #: programs of a kind by which its yield is judged; how often a kind is taken at least
 LATELY, LEAST = 16, 0.15
-#: times that a program is run under new schedules, at most; new sights for which it is
-ROUNDS, WORTH = 3, 4
-#: executions with preemptions at what is being tested
-AIMED = {"near": 6}
+#: programs of a block: while they are run, those of the next block are begun, which do not know what they show
+BLOCK = 8
+#: seconds between two looks at the time
+LOOK_S = 0.1
 #: members that are kept although they have only come to what is being tested; how much that counts, beside a new sight
 ARRIVED, WEIGHT = 32, 10
 FRESH, MUTANT, MERGED = "fresh", "mutant", "merged"
@@ -83,6 +83,11 @@ class Order:
         features = tuple(sorted(self.features or ()))
         return About(self.seed, features, tuple(sorted(self.errata)), kernel_version(), self.size, self.guided)
 
+    @property
+    def how(self) -> How:
+        """What workers need to know of it."""
+        return How(self.seed, self.schedules, self.errata, self.guided, self.out is not None)
+
 
 @dataclass
 class Hunt:
@@ -122,8 +127,11 @@ class Hunt:
 Progress = Callable[[Hunt], None]
 
 
-def hunt(order: Order, progress: Progress | None = None) -> Hunt:
+def hunt(order: Order, progress: Progress | None = None, pool: Pool | None = None) -> Hunt:
     """Run programs; a KeyboardInterrupt ends that after the last whole program.
+
+    Args:
+        pool: workers that know `order.how`; None: this process. The result is the same.
 
     Raises: UserMistake - the folder, or a folder that is to be merged, cannot be used.
     """
@@ -131,17 +139,25 @@ def hunt(order: Order, progress: Progress | None = None) -> Hunt:
     if order.out is not None:
         corpus.open()
     result = Hunt(order, corpus)
-    began, cpu = order.clock(), process_time()
+
+    def watch(doing: str) -> None:
+        result.doing = doing
+        if progress is not None and doing:
+            progress(result)
+
+    began = order.clock()
+    trials = Trials(order, corpus, pool or Here(Worker(order.how, watch).run))
     try:
-        for task in _tasks(order, corpus):
-            if order.clock() - began > order.seconds:
+        while True:
+            tried = trials.next(begin=order.clock() - began <= order.seconds)
+            if tried is not None:
+                _merge(result, *tried)
+                result.programs += 1
+            elif trials.are_over:
                 break
-            _run(result, task, progress)
-            result.seconds = process_time() - cpu
-            result.programs += 1
             if progress is not None:
                 progress(result)
-            if order.first and result.failure is not None:
+            if order.clock() - began > order.seconds or (order.first and result.failure is not None):
                 break
     except KeyboardInterrupt:
         result.interrupted = True
@@ -164,8 +180,73 @@ class Task(NamedTuple):
     rounds: int = 1
 
 
-def _tasks(order: Order, corpus: Corpus) -> Iterator[Task]:
-    """The next programs; first those of other corpora."""
+class Trials:
+    """The programs that are run, in order.
+
+    Program number n is made from what the programs of the blocks before the last block have shown, so that those of two
+    blocks can be run at a time.
+
+    Attributes:
+        past: the corpus as it was when the next program to be begun is made. knowledge: what its workers need of it.
+        tasks: the programs that have been begun and are not in the corpus; the first has the corpus's next number.
+        done: results of those that have ended.
+        merged: programs of other corpora that are still to be run.
+        are_over: there are no more.
+    """
+
+    def __init__(self, order: Order, corpus: Corpus, pool: Pool):
+        self.order, self.corpus, self.pool = order, corpus, pool
+        self.past = Corpus(order.about)
+        self.past.folder = corpus.folder
+        self.knowledge = Knowledge(frozenset(), ()).packed()
+        self.tasks: deque[Task] = deque()
+        self.done: dict[int, Tried] = {}
+        self.merged = _merged(order, corpus)
+        self.are_over = False
+
+    def next(self, begin: bool) -> tuple[Task, Tried] | None:
+        """The next program and its result; None: not yet, or there are no more.
+
+        Args:
+            begin: more programs may be begun.
+        """
+        number = len(self.corpus.entries)
+        while begin and not self.are_over and self.pool.room() > 0 and self._begin(number + len(self.tasks)):
+            pass
+        if self.tasks and number not in self.done:
+            for at, data in self.pool.wait(LOOK_S):
+                self.done[at] = decode(TRIED, data)
+        if number in self.done:
+            return self.tasks.popleft(), self.done.pop(number)
+        self.are_over = self.are_over or (not begin and not self.tasks)
+        return None
+
+    def _begin(self, number: int) -> bool:
+        """Begin a program; False: it cannot be made yet, or there are no more."""
+        known = max(0, (number // BLOCK - 1) * BLOCK)
+        if known > len(self.corpus.entries):
+            return False
+        if known > len(self.past.entries):
+            self.past.follow(self.corpus, known)
+            causes = tuple(written.cause for written in self.past.findings)
+            self.knowledge = Knowledge(frozenset(self.past.sights), causes).packed()
+        order = self.order
+        task = next(self.merged, None)
+        if task is None:
+            if order.programs is not None and number >= order.programs:
+                self.are_over = not self.tasks
+                return False
+            task = _made(order, self.past, number)
+        replayed = list(order.schedules or ("stay", "random", "pct"))
+        replayed = replayed if number % REPLAYED == 0 and not order.errata else []
+        trial = Trial(number, task.program.text(), task.rounds, replayed, self.knowledge)
+        self.tasks.append(task)
+        self.pool.submit(number, encode(TRIAL, trial))
+        return True
+
+
+def _merged(order: Order, corpus: Corpus) -> Iterator[Task]:
+    """The programs of other corpora."""
     known = {entry.program for entry in corpus.entries if entry.origin == MERGED}
     for folder in order.merge:
         for other in programs_of(folder):
@@ -174,18 +255,20 @@ def _tasks(order: Order, corpus: Corpus) -> Iterator[Task]:
             elif other.name not in known and sound(other.program):
                 known.add(other.name)
                 yield Task(other.program, MERGED, rounds=other.rounds)
-    while order.programs is None or len(corpus.entries) < order.programs:
-        yield _next(order, corpus)
 
 
-def _next(order: Order, corpus: Corpus) -> Task:
-    """The next program of the seed."""
-    name = f"{order.seed}/{len(corpus.entries)}"
+def _made(order: Order, past: Corpus, number: int) -> Task:
+    """A program of the seed.
+
+    Args:
+        past: what it is made from.
+    """
+    name = f"{order.seed}/{number}"
     random = Random(f"{name}/parents")
-    members = list(corpus.members.values())
-    if order.guided and len(members) >= ENOUGH and random.random() < _share_of_mutants(corpus):
+    members = list(past.members.values())
+    if order.guided and len(members) >= ENOUGH and random.random() < _share_of_mutants(past):
         parent, donor = (_choice(members, random) for _ in range(2))
-        program = mutate(corpus.program(parent), corpus.program(donor), random)
+        program = mutate(past.program(parent), past.program(donor), random)
         if program is not None:
             return Task(program, MUTANT, (parent.name, donor.name))
     return Task(generate(name, order.features, order.size), FRESH)
@@ -220,130 +303,33 @@ def _choice(members: Sequence[Member], random: Random) -> Member:
     return member
 
 
-def _run(result: Hunt, task: Task, progress: Progress | None) -> None:
-    """Run one program, and let the corpus know."""
-    order, corpus, program = result.order, result.corpus, task.program
-    number, name = len(corpus.entries), name_of(program.text().encode())
-    ran: Counter[str] = Counter()
-    seen = Seen() if order.guided else None
-    replays = tuple(order.schedules or ("stay", "random", "pct"))
-    replays = replays if number % REPLAYED == 0 and not order.errata else ()
-    scenario = program.load().with_errata(order.errata)
-    seed = int(name, 16)
-    failure = judge(scenario, seed, order.schedules, replays, ran, seen)
-    aimed = seen is not None and bool(targets(scenario)) and (current() is not None or seen.arrived(order.errata))
-    if failure is None and aimed:
-        failure = judge(scenario, seed, AIMED, (), ran, seen)
-    new = set() if seen is None else seen.sights - corpus.sights
-    rounds = 1
-    before = 0
-    while failure is None and seen is not None and rounds < ROUNDS:
-        if len(new) < before + WORTH and rounds >= task.rounds:
-            break
-        before = len(new)
-        failure = judge(scenario, seed + rounds, _more(order), (), ran, seen)
-        new, rounds = seen.sights - corpus.sights, rounds + 1
-    if seen is not None:
-        result.reached.update(seen.sites.keys())
+def _merge(result: Hunt, task: Task, tried: Tried) -> None:
+    """Let the corpus know what a program has shown."""
+    order, corpus, program, failure = result.order, result.corpus, task.program, tried.failure
+    result.seconds += tried.seconds
+    result.reached.update(tried.sites)
+    new = () if failure is not None else tuple(sight for sight in tried.sights if sight not in corpus.sights)
     steps = sum(len(body.steps) for body in program.bodies())
-    arrived = seen is not None and seen.arrived(order.errata)
-    entry = Entry(name, task.origin, steps, task.parents, tuple(sorted(new)), arrived, False, rounds, dict(ran))
+    name = name_of(program.text().encode())
+    entry = Entry(name, task.origin, steps, task.parents, new, tried.arrived, False, tried.rounds, tried.ran)
     if failure is None:
-        corpus.add(entry, program if new or (arrived and corpus.arrived < ARRIVED) else None)
+        corpus.add(entry, program if new or (tried.arrived and corpus.arrived < ARRIVED) else None)
         return
-    entry = replace(entry, new=())
     if order.out is None:
         result.program, result.failure = program, failure
         corpus.add(replace(entry, cause=Cause(failure.signature, order.errata)))
         return
-    cause = _known(corpus, failure, program, seed + rounds - 1, order)
-    if cause is None:
-        result.doing = f"program {number} fails ({failure.signature[0]}); cutting it down"
-        if progress is not None:
-            progress(result)
-        failing = _write(program, failure, seed + rounds - 1, number, order, order.out)
-        result.doing = ""
-        if failing is None:
-            corpus.add(replace(entry, unconfirmed=True))
-            return
-        written, result.program, result.failure = failing
-        cause = written.cause
-        if all(other.cause != cause for other in corpus.findings):
+    if tried.cause is None:
+        corpus.add(replace(entry, unconfirmed=True))
+        return
+    result.failure = failure
+    if tried.cut is not None:
+        cut = tried.cut
+        result.program = read(cut.program, cut.cause.name)
+        if all(other.cause != cut.cause for other in corpus.findings):
+            file = f"{FINDINGS}/{cut.cause.name}.yaml"
+            write(order.out / file, cut.program)
+            written = Written(cut.cause, cut.text, file, cut.token)
             result.findings.append(written)
             entry = replace(entry, finding=written)
-    else:
-        result.failure = failure
-    corpus.add(replace(entry, cause=cause))
-
-
-def _more(order: Order) -> dict[str, int]:
-    """Executions of another round; the default schedule would be the same one again."""
-    return {name: times for name, times in (order.schedules or {"random": 3, "pct": 3}).items() if name != "stay"}
-
-
-def _with(program: Program, errata: Sequence[str]) -> Scenario | None:
-    """The scenario of a part of a program; None: it is none, or breaks a rule."""
-    if not sound(program):
-        return None
-    try:
-        return program.load().with_errata(errata)
-    except UserMistake:
-        return None
-
-
-def _known(corpus: Corpus, failure: Failure, program: Program, seed: int, order: Order) -> Cause | None:
-    """The cause that has been found already, if the program fails by it: without its errata, it does not fail so."""
-    for finding in corpus.findings:
-        cause = finding.cause
-        if cause.signature != failure.signature:
-            continue
-        rest = [erratum for erratum in order.errata if erratum not in cause.errata]
-        if not cause.errata or not rest:
-            return cause
-        scenario = _with(program, rest)
-        again = None if scenario is None else judge(scenario, seed, order.schedules)
-        if again is None or again.signature != failure.signature:
-            return cause
-    return None
-
-
-def _write(
-    program: Program, failure: Failure, seed: int, number: int, order: Order, out: Path
-) -> tuple[Written, Program, Failure] | None:
-    """Cut a program down, and write it to a file.
-
-    Returns: None if its finding is not seen again.
-    """
-    replays = tuple(order.schedules or ("stay", "random", "pct")) if failure.kind == "diverged" else ()
-    strategy = failure.strategy
-    enough = {"stay": 1, strategy: max(1, 4 * failure.number if strategy != "stay" else 1)}
-
-    def fails(part: Program, errata: Sequence[str] = order.errata) -> Failure | None:
-        scenario = _with(part, errata)
-        return None if scenario is None else judge(scenario, seed, enough, replays)
-
-    program, failure = shrink(program, failure, fails)
-    errata = list(order.errata)
-    for erratum in order.errata:
-        fewer = [other for other in errata if other != erratum]
-        again = fails(program, fewer)
-        if again is not None and again.signature == failure.signature:
-            errata, failure = fewer, again
-    cause = Cause(failure.signature, tuple(errata))
-    note = f"Made at random: from program {number} of seed {order.seed}, cut down."
-    expects: Keys = {}
-    if failure.finding is not None:
-        expects = {"finding": failure.finding.kind}
-        if failure.finding.function.isidentifier():
-            expects["function"] = failure.finding.function
-    elif failure.wrong is not None and failure.wrong.into and failure.wrong.right:
-        program = replace(program, results={failure.wrong.into: list(failure.wrong.right)})
-        expects = {"finding": "none", "results": {failure.wrong.into: {"any_of": list(failure.wrong.right)}}}
-    program = replace(program, note=note, errata=tuple(errata), expects=expects)
-    token = confirmed(program.load(), failure)
-    if token is None:
-        return None
-    file = f"{FINDINGS}/{cause.name}.yaml"
-    write(out / file, program.text())
-    text = failure.text.strip().splitlines()[-1]
-    return Written(cause, text, file, str(token)), program, failure
+    corpus.add(replace(entry, cause=tried.cause))

@@ -44,15 +44,13 @@ class Job:
         """What a worker is told.
 
         Args:
-            elsewhere: it is on another computer, where the kernel's source may be another; to compare takes a while.
+            elsewhere: it is on another computer.
         """
-        patch = current()
-        sent = None if patch is None else (patch.file, patch.source)
-        return encode(JOB, Sent(self, kernel_version() if elsewhere else "", sent, tables()))
+        return encode(JOB, Sent(self, Terms.of(elsewhere)))
 
 
-class Sent(NamedTuple):
-    """A job, and what its worker must agree about.
+class Terms(NamedTuple):
+    """What a worker must have as the owner of the batches has it.
 
     Attributes:
         version: of the kernel's source; "": it is the same.
@@ -60,22 +58,26 @@ class Sent(NamedTuple):
         tables: see shared/wire/tables.py.
     """
 
-    job: Job
     version: str
     patch: tuple[str, str] | None
     tables: Mapping[str, str]
 
-    def plain(self) -> list[object]:
-        job = self.job
-        how = (job.strategy, job.seed, job.sites, job.granularity)
-        return [pack_scenario(job.scenario), *how, self.version, self.patch, dict(self.tables)]
+    @classmethod
+    def of(cls, elsewhere: bool) -> Terms:
+        """Those of this process.
+
+        Args:
+            elsewhere: the worker is on another computer, where the kernel's source may be another; to compare takes a
+                while.
+        """
+        patch = current()
+        sent = None if patch is None else (patch.file, patch.source)
+        return cls(kernel_version() if elsewhere else "", sent, dict(tables()))
 
     @classmethod
-    def parse(cls, body: Any) -> Sent:
-        scenario, strategy, seed, sites, granularity, version, patch, theirs = body
-        aimed = tuple(Site(*site) for site in sites)
-        job = Job(unpack_scenario(scenario), strategy, seed, aimed, granularity)
-        return cls(job, version, None if patch is None else tuple(patch), theirs)
+    def parse(cls, body: Any) -> Terms:
+        version, patch, theirs = body
+        return cls(version, None if patch is None else tuple(patch), theirs)
 
     def agree(self) -> None:
         """Apply the patch to this process.
@@ -88,6 +90,23 @@ class Sent(NamedTuple):
         switch(self.patch)
         if self.version not in ("", kernel_version()):
             raise Infrastructure("a worker has other source than the search: its kernel differs")
+
+
+class Sent(NamedTuple):
+    """A job, and what its worker must have as its owner has it."""
+
+    job: Job
+    terms: Terms
+
+    def plain(self) -> list[object]:
+        job = self.job
+        return [pack_scenario(job.scenario), job.strategy, job.seed, job.sites, job.granularity, self.terms]
+
+    @classmethod
+    def parse(cls, body: Any) -> Sent:
+        scenario, strategy, seed, sites, granularity, terms = body
+        aimed = tuple(Site(*site) for site in sites)
+        return cls(Job(unpack_scenario(scenario), strategy, seed, aimed, granularity), Terms.parse(terms))
 
 
 class Walks(NamedTuple):

@@ -34,7 +34,7 @@ class Worker:
 
     def __init__(self, setup: bytes):
         sent = decode(JOB, setup)
-        sent.agree()
+        sent.terms.agree()
         self.job = sent.job
         scenario = self.job.scenario
         if scenario.functions is not None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+from cluster.fuzz import trial
 from cluster.search import worker
+from cluster.search.batch import JOB
 from shared.errors import Infrastructure, ProjectBug, UserMistake
 from shared.wire.codec import Form, decode, encode
 
@@ -52,16 +54,29 @@ def checked(answer: bytes) -> bool:
     return True
 
 
+class Runs(Protocol):
+    """A worker of a search, or of a hunt."""
+
+    def run(self, batch: bytes) -> bytes:
+        """The result of a batch."""
+
+
+def _worker(setup: bytes) -> Runs:
+    if JOB.is_of(setup):
+        return worker.Worker(setup)
+    return trial.Worker.begun(setup)
+
+
 class Worker:
     """Answers, and raises nothing."""
 
     def __init__(self) -> None:
-        self.worker: worker.Worker | None = None
+        self.worker: Runs | None = None
 
     def begin(self, setup: bytes) -> bytes:
         """Be told what is searched."""
         try:
-            self.worker = worker.Worker(setup)
+            self.worker = _worker(setup)
             return encode(READY, None)
         except Exception as error:
             return encode(FAILURE, Failure.of(error))

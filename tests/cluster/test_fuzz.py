@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 import cluster.fuzz.hunt
+import cluster.fuzz.trial
 from cluster.boot import prepare
 from cluster.fuzz import corpus as on_disk
 from cluster.fuzz.generate import generate
@@ -23,8 +24,11 @@ from cluster.fuzz.mutate import mutate
 from cluster.fuzz.observe import FLOW, MEET, ORDER, Observed, Sight
 from cluster.fuzz.program import Program, Step, read
 from cluster.fuzz.rules import broken, tidy
+from cluster.fuzz.trial import Worker
 from cluster.search import make
+from cluster.search.pool import Here
 from cluster.sim.engine import Sim
+from cluster.workers.processes import Processes
 from shared.errata import ERRATA
 from shared.errors import Exit, UserMistake
 from shared.patch import applied
@@ -215,7 +219,7 @@ def test_a_hunt_is_aimed_at_the_site_of_an_erratum(tmp_path: Path) -> None:
     """Programs that come there are run with preemptions there, kept, and made into others sooner."""
     result = hunt(order("aimed", 4, errata=("uvm_fault.no-access-type",), out=tmp_path / "corpus"))
     entries = result.corpus.entries
-    assert {entry.ran.get("near", 0) for entry in entries if entry.arrived} == {cluster.fuzz.hunt.AIMED["near"]}
+    assert {entry.ran.get("near", 0) for entry in entries if entry.arrived} == {cluster.fuzz.trial.AIMED["near"]}
     assert not any("near" in entry.ran for entry in entries if not entry.arrived)
     assert all(entry.kept for entry in entries if entry.arrived and entry.cause is None)
     assert result.corpus.arrived == result.reached["uvm_fault.no-access-type"] > 1
@@ -275,6 +279,28 @@ def test_a_hunt_that_goes_on_comes_to_the_same(whole: Path, tmp_path: Path) -> N
     again = hunt(order("whole", 14, out=folder))
     assert again.programs == 0 and again.corpus.sights == known.sights and again.corpus.tally == known.tally
     assert again.corpus.entries == known.entries and list(again.corpus.members) == list(known.members)
+
+
+@pytest.mark.parametrize("dice", [1, 2])
+def test_the_corpus_is_the_same_for_several_workers_whoever_is_faster(whole: Path, tmp_path: Path, dice: int) -> None:
+    asked = order("whole", 14, out=tmp_path / "spread")
+    result = hunt(asked, pool=Here(Worker(asked.how).run, workers=3, order=dice))
+    assert result.programs == 14 and files(tmp_path / "spread") == files(whole)
+
+
+def test_a_worker_that_is_killed_costs_its_program_once(whole: Path, tmp_path: Path) -> None:
+    asked = order("whole", 14, out=tmp_path / "spread")
+    killed: list[int] = []
+
+    def kill(so_far: Hunt) -> None:
+        if so_far.programs > 2 and not killed and pool.hands[0].batches:
+            killed.append(pool.hands[0].batches[0][0])
+            pool.hands[0].process.kill()
+
+    with Processes(2, asked.how.setup()) as pool:
+        result = hunt(asked, kill, pool)
+        assert len(pool.hands) == 2 and dict(pool.deaths) == {killed[0]: 1}
+    assert result.programs == 14 and files(tmp_path / "spread") == files(whole)
 
 
 @pytest.mark.parametrize("left", [1, 40, -1])
@@ -404,6 +430,16 @@ def test_findings_are_told_apart_by_what_causes_them(hunted: tuple[Hunt, Path]) 
 
 
 @pytest.mark.long
+def test_findings_are_the_same_for_several_workers(hunted: tuple[Hunt, Path], tmp_path: Path) -> None:
+    """Two programs that run at a time may both be cut down to a finding; it is written once."""
+    result, folder = hunted
+    asked = replace(result.order, out=tmp_path / "spread")
+    again = hunt(asked, pool=Here(Worker(asked.how).run, workers=3, order=3))
+    assert [str(written) for written in again.findings] == [str(written) for written in result.findings]
+    assert files(tmp_path / "spread") == files(folder)
+
+
+@pytest.mark.long
 def test_a_finding_is_cut_down_to_a_file_and_a_token_that_show_it(hunted: tuple[Hunt, Path]) -> None:
     result, folder = hunted
     for written in result.findings:
@@ -437,7 +473,7 @@ def test_the_command_is_interrupted_in_words(tmp_path: Path, monkeypatch: pytest
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cluster.fuzz.hunt, "judge", killed)
+    monkeypatch.setattr(cluster.fuzz.trial, "judge", killed)
     result = uvmp("fuzz", "--out", tmp_path / "c", "--json")
     assert result.exit_code == Exit.INTERRUPTED and json.loads(result.stdout)["interrupted"] is True
     assert "to continue: uvmp fuzz --out" in result.stderr

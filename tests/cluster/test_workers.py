@@ -250,11 +250,12 @@ def test_a_mistake_of_the_user_s_is_told_as_it_is_without_workers() -> None:
 def test_a_worker_of_other_source_is_refused() -> None:
     given = job("litmus-mp")
     sent = decode(JOB, given.setup(elsewhere=True))
-    assert sent.version and checked(Answering().begin(encode(JOB, sent)))
-    others = sent._replace(version="00000000"), sent._replace(tables={**sent.tables, "structs": "0"})
+    terms = sent.terms
+    assert terms.version and checked(Answering().begin(encode(JOB, sent)))
+    others = terms._replace(version="00000000"), terms._replace(tables={**terms.tables, "structs": "0"})
     for other, what in zip(others, ("kernel differs", "structs differ"), strict=True):
         with pytest.raises(Infrastructure, match=f"a worker has other source than the search: its {what}"):
-            checked(Answering().begin(encode(JOB, other)))
+            checked(Answering().begin(encode(JOB, sent._replace(terms=other))))
 
 
 def alive(pid: int) -> bool:
