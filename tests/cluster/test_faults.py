@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,11 +38,13 @@ class Ended(NamedTuple):
     logs: list[Path]
 
 
-def killed(who: str, when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, records: int = 0) -> Ended:
+def killed(
+    who: str, when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, records: int = 0, runs: str = "2"
+) -> Ended:
     """Start many runs, and kill a process when stderr says `when`: "gcs_server", "raylet", "driver", or a node.
 
     Args:
-        records: it is killed when the node `memory` has written so many in the second run.
+        records: it is killed when the node `memory` has written so many more in these runs, by their number.
     """
     place = Path(tempfile.mkdtemp(prefix="u", dir="/tmp"))
     monkeypatch.setenv("UVMP_TEST", str(tmp_path))
@@ -54,8 +58,8 @@ def killed(who: str, when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
             line = process.stderr.readline()
             assert line, seen
             seen += line
-        journal = tmp_path / "runs" / "2" / "memory.uvmp.jsonl"
-        while records and (not journal.exists() or journal.read_bytes().count(b"\n") < records):
+        least = records + (written(tmp_path / "runs", runs) if runs == "*" else 0)
+        while records and written(tmp_path / "runs", runs) < least:
             assert process.poll() is None
         victim = None
         while victim is None:
@@ -71,7 +75,20 @@ def killed(who: str, when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         time.sleep(0.1)
     assert list(place.iterdir()) == []
     place.rmdir()
-    return Ended(process.returncode, json.loads(out), err, victim, sorted((tmp_path / "runs").glob("*")))
+    return Ended(process.returncode, json.loads(out), err, victim, sorted((tmp_path / "runs").glob("*"), key=number_of))
+
+
+def number_of(folder: Path) -> int:
+    return int(folder.name)
+
+
+def written(folder: Path, runs: str) -> int:
+    """Lines of the journals of `memory` in these runs."""
+    count = 0
+    for journal in folder.glob(f"{runs}/memory.uvmp.jsonl"):
+        with suppress(FileNotFoundError):
+            count += journal.read_bytes().count(b"\n")
+    return count
 
 
 def pid_of(who: str, parent: int, seen: str) -> int | None:
@@ -137,3 +154,22 @@ def test_what_ray_needs_is_killed(who: str, when: str, tmp_path: Path, monkeypat
     assert end.document["error"]["message"] == why and f"uvmp: error: {why}\n" in end.err
     if when == MIDST:
         assert complete(end.logs[0]) and not complete(end.logs[1]) and replays(end.logs[1])
+
+
+@long
+@pytest.mark.parametrize("number", range(20))
+@pytest.mark.parametrize("who", WHO)
+def test_what_ray_needs_is_killed_at_any_moment(
+    who: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a run, at its end, or between two runs; of the run that was going on, what is there can be followed.
+
+    A run that has a folder and has not begun has nothing to follow.
+    """
+    records = random.Random(f"{who} {number}").randrange(1, 3000)
+    end = killed(who, MIDST, tmp_path, monkeypatch, records, "*")
+    why = WHO[who].format(pid=end.victim, host=os.uname().nodename)
+    assert end.code == Exit.INFRASTRUCTURE and end.document["error"]["message"] == why
+    assert all(complete(folder) for folder in end.logs[:-1])
+    if any(end.logs[-1].iterdir()):
+        assert uvmp("run", "--resume", end.logs[-1]).exit_code in (Exit.NO_FINDING, Exit.FINDING)

@@ -6,8 +6,10 @@ import os
 import random
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from time import sleep
+from threading import Timer
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -44,9 +46,7 @@ class Killer:
             if self.left and sum(poll.operations for poll in polls) >= self.left[-1][1]:
                 pid = machine.actors.pids[self.left.pop()[0]]
                 self.pids.add(pid)
-                os.kill(pid, signal.SIGKILL)
-                while is_alive(pid):
-                    sleep(0.01)
+                self.kill(pid)
             return polls
 
         def ran(follow: Beginning | None = None, *args: Any, **more: Any) -> Outcome:
@@ -56,6 +56,11 @@ class Killer:
 
         monkeypatch.setattr(machine, "_poll", polled)
         monkeypatch.setattr(machine, "run", ran)
+
+    def kill(self, pid: int) -> None:
+        os.kill(pid, signal.SIGKILL)
+        while is_alive(pid):
+            sleep(0.01)
 
 
 def is_alive(pid: int) -> bool:
@@ -69,7 +74,7 @@ def performed(records: Any) -> list[Any]:
     return [(record["ctx"], record["n"], record["event"]) for record in records if "k" in record]
 
 
-def survives(machine: LiveMachine, killer: Killer, out: Path, seed: int = 0) -> Outcome:
+def survives(machine: LiveMachine, killer: Killer, out: Path, seed: int = 0, silent: bool = False) -> Outcome:
     """A run that continues to its end, and is one run with all that was in any journal's last consistent cut."""
     scene, restarts = machine.scenario, len(killer.left)
     write_scenario(out, scene, "x")
@@ -81,7 +86,8 @@ def survives(machine: LiveMachine, killer: Killer, out: Path, seed: int = 0) -> 
 
     run = Surviving(machine, restarts, tell).run(None, out, seed, "x")
     assert not killer.left and len(told) == restarts == len(killer.followed), "an actor was not killed"
-    assert all("died" in line and "started anew" in line for line in told), told
+    why = "has not answered" if silent else "died"
+    assert all(why in line and "started anew" in line for line in told), told
     for before in killer.followed:
         for node, records in before.items():
             assert performed(run.journals[node])[: len(performed(records))] == performed(records), node
@@ -91,6 +97,9 @@ def survives(machine: LiveMachine, killer: Killer, out: Path, seed: int = 0) -> 
     assert {file.name for file in out.iterdir()} == {
         "run.json", "scenario.json", *(f"{node}.uvmp.jsonl" for node in scene.machine.nodes)
     }  # fmt: skip
+    until = monotonic() + 30 * silent  # (a stopped process is ended when it continues)
+    while any(is_alive(pid) for pid in killer.pids) and monotonic() < until:
+        sleep(0.1)
     assert not any(is_alive(pid) for pid in killer.pids)
     return run
 
@@ -153,3 +162,24 @@ def test_each_actor_dies_at_each_of_a_hundred_moments(
             out = tmp_path / str(number)
             out.mkdir()
             survives(machine, Killer(machine, patches, sorted(moments, key=lambda moment: moment[1])), out, number)
+
+
+@pytest.mark.long
+def test_a_process_that_is_stopped_for_75_s_is_replaced(
+    live_machine: Boot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is silent for longer than anybody waits; when it would go on, it has been killed."""
+    machine = live_machine(scene(), fresh=True)
+    killer = Killer(machine, monkeypatch, [("cpu1", 600)])
+
+    def stop(pid: int) -> None:
+        os.kill(pid, signal.SIGSTOP)
+        Timer(75, resume, [pid]).start()
+
+    monkeypatch.setattr(killer, "kill", stop)
+    survives(machine, killer, tmp_path, silent=True)
+
+
+def resume(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
