@@ -206,7 +206,7 @@ def command(asked: ExploreOptions) -> int:
     chosen = choose(asked.scenario or "", asked) if start is None else start.chosen
     folder = new_folder(asked.out)
     plan = replace(_plan(chosen, asked), start=start)
-    alone = "--from" if start is not None else "--predict" if asked.predict else ""
+    alone = "--predict" if asked.predict else ""
     refuse_workers(plan.strategy, asked.workers, asked.address, alone)
     plan = replace(plan, workers=asked.workers, address=asked.address)
     describe.introduce(output, chosen.scenario)
@@ -289,7 +289,8 @@ def _search(output: Output, plan: Plan) -> Exploration:
 
     if plan.spread:
         sites = tuple(Site(erratum.split(".")[0]) for erratum in scenario.own_errata)
-        job = Job(scenario, plan.strategy, plan.seed, sites, plan.granularity)
+        begin = None if plan.start is None else plan.start.journals
+        job = Job(scenario, plan.strategy, plan.seed, sites, plan.granularity, begin)
         if plan.near is not None:
             job = replace(job, strategy="near", sites=(plan.near,))
         bar = Progress(output, plan.limit, plan.seconds)

@@ -59,7 +59,12 @@ def beginning(scenario: Scenario, journals: Journals) -> Journals:
 
 def continued(machine: Machine, journals: Journals, then: Strategy) -> Continue:
     """The strategy that follows these journals, which are the beginning of a run, and then lets another choose."""
-    return Continue(Order(machine.threads, linearize(journals), events_after(journals)), then)
+    return Continue(order_of(machine, journals), then)
+
+
+def order_of(machine: Machine, journals: Journals) -> Order:
+    """The strategy that follows these journals, which are the beginning of a run."""
+    return Order(machine.threads, linearize(journals), events_after(journals))
 
 
 def compare(wanted: Journals, replayed: Journals) -> None:

@@ -18,6 +18,7 @@ from cluster.search.near import Site
 from shared.errors import Infrastructure
 from shared.findings import Finding
 from shared.journal.deviation import Deviation
+from shared.journal.record import Journals
 from shared.patch import current, switch
 from shared.scenario.model import Results, Scenario
 from shared.scenario.pack import pack_scenario, unpack_scenario
@@ -32,6 +33,7 @@ class Job:
     Attributes:
         strategy: by its name; near: pct aimed at the sites.
         sites: for strategies that can be aimed.
+        begin: journals of the operations with which each execution begins.
     """
 
     scenario: Scenario
@@ -39,6 +41,7 @@ class Job:
     seed: int = 0
     sites: tuple[Site, ...] = ()
     granularity: str = "guarded"
+    begin: Journals | None = None
 
     def setup(self, elsewhere: bool = False) -> bytes:
         """What a worker is told.
@@ -100,13 +103,14 @@ class Sent(NamedTuple):
 
     def plain(self) -> list[object]:
         job = self.job
-        return [pack_scenario(job.scenario), job.strategy, job.seed, job.sites, job.granularity, self.terms]
+        how = (job.strategy, job.seed, job.sites, job.granularity, job.begin)
+        return [pack_scenario(job.scenario), *how, self.terms]
 
     @classmethod
     def parse(cls, body: Any) -> Sent:
-        scenario, strategy, seed, sites, granularity, terms = body
+        scenario, strategy, seed, sites, granularity, begin, terms = body
         aimed = tuple(Site(*site) for site in sites)
-        return cls(Job(unpack_scenario(scenario), strategy, seed, aimed, granularity), Terms.parse(terms))
+        return cls(Job(unpack_scenario(scenario), strategy, seed, aimed, granularity, begin), Terms.parse(terms))
 
 
 class Walks(NamedTuple):

@@ -260,14 +260,19 @@ class Subtree(Optimal):
         return place
 
     def _explore(self, at: int, events: list[Event]) -> None:
-        if at >= self.base:
-            super()._explore(at, events)
+        at -= self.given
+        if at >= self.base or at < 0:
+            super()._explore(at + self.given, events)
             return
         place = self.places[at]
         race = at, tuple(event.label for event in events)
         if race not in self._sent and not place.covers(events) and place.missing(events) is not None:
             self._sent.add(race)
             self.beyond.append((at, events))
+
+    def chosen(self) -> list[Event]:
+        """The events of the execution that has just ended, behind what was given."""
+        return self.whole().events[self.given :]
 
     def leave(self) -> bool:
         """Learn from the last execution. Is there another execution?"""

@@ -75,7 +75,8 @@ def spread(job: Job, schedules: int, pool: Pool, progress: Progress | None = Non
     looks.end()
     result.coverage = owner.covered()
     if result.outcome is not None:
-        shorten(result, sim)
+        # what is followed may have been switched at any access
+        shorten(result, sim if job.begin is None else Sim(*prepare(scenario), granularity="access"))
     return result
 
 

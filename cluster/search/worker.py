@@ -8,13 +8,14 @@ before it in this process.
 from __future__ import annotations
 
 from cluster.boot import prepare
-from cluster.runs.replay import replay
+from cluster.runs.replay import order_of, replay
 from cluster.search import portfolio
 from cluster.search.batch import DONE, JOB, KNOWLEDGE, WALKS, Confirmed, Done, Ran, Walks
 from cluster.search.branch import BRANCH, EXPLORED, Branch, Explored, Stop
 from cluster.search.classes import Classes
 from cluster.search.dpor import Subtree
 from cluster.search.explore import Account
+from cluster.search.follow import Continue
 from cluster.search.strategy import DEFAULT, Sampling, SearchOver, Stay, Strategy
 from cluster.search.trace import Event
 from cluster.sim.engine import Sim, seldom_collected
@@ -40,6 +41,7 @@ class Worker:
         if scenario.functions is not None:
             import_all(scenario.functions)
         self.sim = Sim(*prepare(scenario), set(), self.job.granularity)
+        self.first = None if self.job.begin is None else order_of(self.sim.machine, self.job.begin)
         self.known = b""
         self.strategies: dict[str, Strategy] = {}
 
@@ -81,7 +83,7 @@ class Worker:
                 finding = self._execute(subtree, branch.racy)
             except SearchOver:
                 break
-            path = path or subtree.whole().events[: subtree.base]
+            path = path or subtree.chosen()[: subtree.base]
             grown = sorted(self.sim.racy.difference(branch.racy))
             lesson = subtree.redundant > redundant
             done.ran.append(Ran(Account.of(self.sim), 0, grown, finding is not None, lesson))
@@ -94,7 +96,7 @@ class Worker:
 
     def _stop(self, subtree: Subtree) -> Stop:
         """Where it is."""
-        events, places = subtree.trace.events[subtree.base :], subtree.places[subtree.base :]
+        events, places = subtree.chosen()[subtree.base :], subtree.places[subtree.base :]
         return Stop(events, [place.own() for place in places], places[0].tree)
 
     def _know(self, knowledge: bytes) -> None:
@@ -112,7 +114,7 @@ class Worker:
     def _execute(self, strategy: Strategy, racy: list[str]) -> Finding | None:
         self.sim.racy.clear()
         self.sim.racy.update(racy)
-        return self.sim.execute(strategy)
+        return self.sim.execute(strategy if self.first is None else Continue(self.first, strategy))
 
     def _ends(self, done: Done, finding: Finding) -> bool:
         """Note the finding of the last execution, if a recorded one has it, too. Does it end the search?"""

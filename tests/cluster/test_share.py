@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from cluster.search import share
 from cluster.search.batch import Job
 from cluster.search.branch import BRANCH, Branch
 from cluster.search.dpor import Branch as Node
-from cluster.search.explore import Exploration, explore
+from cluster.search.explore import Behind, Exploration, explore
 from cluster.search.pool import Here
 from cluster.search.share import BUDGET
 from cluster.search.spread import spread
@@ -21,6 +22,7 @@ from cluster.search.worker import Worker
 from shared.scenario.model import Scenario
 from shared.wire.codec import decode, encode
 from tests.cluster import brute, programs
+from tests.cluster.test_behind import a_beginning
 from tests.cluster.test_dpor import adder, advance, body, last_zero, locked_adder, setup_many
 from tests.kit import scenario
 
@@ -95,6 +97,20 @@ def test_random_programs() -> None:
     exhausted = sum(result["coverage"].exhausted for result in seen)
     assert exhausted > 20 and sum(result["finding"] is not None for result in seen) > 5
     assert sum(result["schedules"] > 2 * BUDGET for result in seen) >= 3
+
+
+def test_behind_a_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was given is on no way of the tree."""
+    monkeypatch.setattr(share, "BUDGET", 3)
+    seen = []
+    for seed in range(24):
+        bodies = brute.random_program(seed)
+        scene, first = brute.program(bodies).scenario(), a_beginning(bodies, random.Random(seed))
+        alone = facts(explore(scene, Behind(first, "dpor"), 0, 150))
+        job = Job(scene, "dpor", begin=first)
+        assert facts(spread(job, 150, Here(Worker(job.setup()).run, 2, 2))) == alone, seed
+        seen.append(alone["schedules"])
+    assert sum(schedules > 3 for schedules in seen) > 2
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from cluster.search.explore import Exploration, explore
 from cluster.search.near import Site
 from cluster.search.pool import Here
 from cluster.search.spread import LARGEST, SHARE, spread
-from cluster.search.strategy import Sampling
+from cluster.search.strategy import Sampling, Stay
 from cluster.search.worker import Worker
 from cluster.sim.engine import Sim
 from cluster.workers.answer import Worker as Answering
@@ -32,11 +32,13 @@ from cluster.workers.answer import checked
 from cluster.workers.dealer import TRIES
 from cluster.workers.processes import Processes
 from shared.errors import Infrastructure, UserMistake
+from shared.journal.cut import part
+from shared.journal.order import linearize
 from shared.scenario.model import Scenario
 from shared.wire.codec import decode, encode
 from tests.cluster import programs
 from tests.cluster.test_explore import mine
-from tests.kit import scenario, uvmp
+from tests.kit import run_recorded, scenario, uvmp
 
 ROOT = Path(__file__).parents[2]
 SITES = (Site("uvm_loanuobj"), Site("uvm_fault", "an_ref"))
@@ -101,6 +103,21 @@ def test_a_search_is_the_same_for_any_number_of_workers_in_any_order(strategy: s
     assert here(given, schedules, 2, order=1) == alone and here(given, schedules, 5, order=2) == alone
     whole = alone["schedules"] == schedules == sum(alone["by"].values())
     assert whole or alone["found_at"] == alone["schedules"]
+
+
+@pytest.mark.parametrize("strategy", ["auto", "pct"])
+def test_a_search_behind_a_beginning_is_the_same_for_any_number_of_workers(strategy: str) -> None:
+    """Each execution begins with the operations of another one, and comes to no defect that these exclude."""
+    scene = SEARCHED["a deadlock"]()
+    whole = run_recorded(scene, Stay())
+    order = linearize(whole.journals)
+    both = next(at for at, record in enumerate(order) if record["event"] == "unlock")
+    early, late = (part(whole.journals, order[:count]) for count in (2, both))
+    for first, finds in ((early, True), (late, False)):
+        given = Job(scene, strategy, 3, begin=first)
+        alone = here(given, 60)
+        assert (alone["finding"] is not None) == finds
+        assert here(given, 60, 3, 5) == alone
 
 
 def test_the_examples_are_what_they_are_for() -> None:
