@@ -30,7 +30,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cluster import signals
-from cluster.live.hosts import hosts_of, places
+from cluster.live.hosts import hosts_of, places, still_there
 from cluster.live.watch import Watch, died, end_group, remove
 from nodes.host.here import Here, sources, unlike
 from nodes.host.transport import DEFAULT, Kind
@@ -300,7 +300,8 @@ class Actors:
         from nodes.host.ray import NodeActor, at
 
         remote = self.ray.remote(NodeActor)
-        hosts = places(self.groups, hosts_of(self.ray), self.place)
+        alive = hosts_of(self.ray)
+        hosts = places(self.groups, alive, still_there(self.place, alive) if self.here else self.place)
         for group in [group for group in self.groups if group[0] in names]:
             given: dict[str, object] = {
                 "num_cpus": 0, "max_concurrency": 1, "max_restarts": 0, "max_task_retries": 0,

@@ -83,6 +83,16 @@ def places(groups: Sequence[Sequence[str]], hosts: Sequence[RayHost], wanted: Ma
     return chosen
 
 
+def still_there(wanted: Mapping[str, str], hosts: Sequence[RayHost]) -> dict[str, str]:
+    """What is wanted, without the hosts that are lost: an actor that was there is started on another host.
+
+    Args:
+        wanted: as `places` takes it.
+    """
+    names = {name for host in hosts for name in host.names}
+    return {node: name for node, name in wanted.items() if name in names}
+
+
 def _called(name: str, hosts: Sequence[RayHost]) -> RayHost:
     """The host of this name, address or id."""
     called = [host for host in hosts if name in host.names]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.live.hosts import RayHost, places
+from cluster.live.hosts import RayHost, places, still_there
 from shared.errors import Infrastructure, UserMistake
 from tests.kit import uvmp
 
@@ -54,6 +54,13 @@ def test_a_host_has_a_name_an_address_and_an_id(name: str) -> None:
 def test_a_place_that_cannot_be_is_the_users_mistake(wanted: dict[str, str], why: str) -> None:
     with pytest.raises(UserMistake, match=re.escape(f"--place: {why}")):
         places(GROUPS, [A, A._replace(id="id-b")], wanted)
+
+
+def test_an_actor_whose_host_is_lost_is_started_on_another_host() -> None:
+    wanted = {"cpu0": "host-c", "cpu1": "10.0.0.2", "mmu": "id-a"}
+    assert still_there(wanted, [A, B, C]) == wanted
+    assert still_there(wanted, [A, B]) == {"cpu1": "10.0.0.2", "mmu": "id-a"}
+    assert names(places(GROUPS, [A, B], still_there(wanted, [A, B])))["cpu0"] == "a"
 
 
 def test_without_a_host_there_is_no_machine() -> None:

@@ -37,6 +37,14 @@ say again on a uvmp collect /tmp/runs/2
 on a rm -r /tmp/runs
 say left-a on a ls -A /tmp
 say left-b on b ls -A /tmp
+on c ray start --address 10.9.0.1:6379 --num-cpus 1 $STORE >/dev/null 2>&1
+on a bash -c "$BEGUN" &
+kept=$!
+say begun on a bash -c 'until [ -s /tmp/lost/2/memory.uvmp.jsonl ]; do sleep 0.05; done'
+kill -9 ${PROCESS[c]}
+wait $kept
+say lost on a cat /tmp/said
+say nobody on a uvmp collect /tmp/lost/failed
 on b mount --bind $CHANGED shared/uvm/fault.py
 say other on a $run auto
 say compared on a uvmp doctor --address auto
@@ -49,6 +57,15 @@ uvmp run S3a --fixed --engine live --address auto --repeat 50 --out /tmp/runs & 
 until [ -s /tmp/runs/2/memory.uvmp.jsonl ] && [ -e /tmp/runs/2/elsewhere.json ]; do sleep 0.05; done
 kill -9 $(cat /proc/$pid/task/$pid/children)
 wait $pid
+"""
+#: runs of which an actor is on a host that is lost
+BEGUN = """
+uvmp run S3a --fixed --engine live --address auto --place cpu1=host-c --survive 2 --repeat 30 --out /tmp/lost \\
+    >/tmp/said 2>&1
+echo "exit $?" >>/tmp/said
+mkdir /tmp/lost/failed
+cp /tmp/lost/30/scenario.json /tmp/lost/failed
+echo '{"cpu1": {"host": "host-c", "node": "", "path": "/tmp/uvmp-1/cpu1.uvmp.jsonl"}}' >/tmp/lost/failed/elsewhere.json
 """
 
 
@@ -68,6 +85,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         **os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "HOME": "/tmp",
         "RAY_USAGE_STATS_ENABLED": "0", "STORE": f"--object-store-memory {80 << 20}",
         "DASHBOARD": "--include-dashboard=false", "CHANGED": str(changed), "KILLED": KILLED,
+        "BEGUN": BEGUN,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }  # fmt: skip
     try:
@@ -111,6 +129,17 @@ def test_what_a_killed_driver_leaves_on_another_host_is_fetched(said: dict[str, 
     assert re.search(r"the first [\d,]+ operations of /tmp/runs/2 are followed", said["resumed"])
     assert "no finding" in said["resumed"] and "exit 0" in said["resumed"]
     assert said["again"] == "no journal of this run is on another computer\nexit 0\n"
+
+
+def test_a_run_survives_the_loss_of_a_host(said: dict[str, str]) -> None:
+    """The journal there is lost with it; what the others have causes for is not."""
+    assert re.search(r"cpu1 \(host-c, pid \d+\)", said["lost"])
+    assert re.search(r"; started anew: cpu1.*; [\d,]+ operations? (is|are) followed", said["lost"])
+    assert said["lost"].endswith("exit 0\nexit 0\n") and "equal in sim" in said["lost"], said["lost"]
+    assert re.search(
+        r"no journal of cpu1: host host-c is not in the cluster, which has host-a \(10.9.0.1\), host-b.*\nexit 5",
+        said["nobody"],
+    )
 
 
 def test_nothing_of_ours_stays_on_a_host(said: dict[str, str]) -> None:
