@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Runs a script that has three "hosts" a, b and c: `on NAME COMMAND...` runs a command there. Each has its own address
+# Runs a script that has "hosts" a, b and c: `on NAME COMMAND...` runs a command there. Each has its own address
 # (10.9.0.1 to 3), name (host-a), process table, /tmp and /dev/shm; all else of the file system is this computer's. When
 # the script ends, so does every process of theirs. Needs Linux and ip(8), and no root.
 #
-#   bash tests/parity/hosts.sh SCRIPT
+#   [HOSTS="a b ..."] [LIMIT=SECONDS] bash tests/parity/hosts.sh SCRIPT
 set -eu
 if [ -z "${UVMP_HOSTS:-}" ]; then
     export UVMP_HOSTS=1
@@ -15,7 +15,7 @@ ip link add bridge type bridge
 ip link set bridge up
 declare -A PROCESS
 number=0
-for name in a b c; do
+for name in ${HOSTS:-a b c}; do
     number=$((number + 1))
     unshare --net --uts --mount --pid --fork --mount-proc bash -c "
         hostname host-$name
@@ -42,7 +42,7 @@ done
 on() {
     local host=$1
     shift
-    nsenter --target "${PROCESS[$host]}" --net --uts --mount --pid --wd="$PWD" timeout 120 "$@"
+    nsenter --target "${PROCESS[$host]}" --net --uts --mount --pid --wd="$PWD" timeout "${LIMIT:-120}" "$@"
 }
 
 set +e
