@@ -52,9 +52,9 @@ def test_each_class_behind_a_beginning_is_seen() -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("behind", [False, True])
 @pytest.mark.parametrize("final", [False, True])
-def test_each_class_of_a_thousand_random_programs_is_seen(final: bool, behind: bool) -> None:
-    judged = brute.judged(lambda seed: judge(seed, 1500, final, behind), range(1000, 2400))
-    assert len(judged) > 700 and 20 * sum(redundant for _, redundant in judged) < sum(classes for classes, _ in judged)
+def test_each_class_of_hundreds_of_random_programs_is_seen(final: bool, behind: bool) -> None:
+    judged = brute.judged(lambda seed: judge(seed, 800, final, behind), range(1000, 1400))
+    assert len(judged) > 150 and 20 * sum(redundant for _, redundant in judged) < sum(classes for classes, _ in judged)
 
 
 # -- published counts ----------------------------------------------------------------------------
