@@ -18,7 +18,7 @@ from cluster import configs
 from cluster.cli import describe
 from cluster.cli.options import Chosen, Options, apply, asks, called, choose, common, kernel_options
 from cluster.cli.output import Output
-from shared.errors import Exit, Infrastructure, UserMistake
+from shared.errors import Exit, ProjectBug, UserMistake
 from shared.patch import current
 from shared.scenario.load import ID_FORM, load_scenario
 from shared.scenario.machine import load_machine
@@ -136,20 +136,17 @@ def _taken_over(output: Output, asked: BootOptions, run: str) -> Chosen:
 
     Raises: UserMistake, LogIncomplete - it cannot be.
     """
-    from cluster.cli.start import start_of, upto
+    from cluster.cli.start import start_of
 
     if asked.what is not None:
         raise UserMistake("cannot be given with --resume, whose folder has its scenario", field="SCENARIO")
-    start = start_of(output, run, asked)
-    if asked.after is not None:
-        upto(start.journals, asked.after)
-    return start.chosen
+    return start_of(output, run, asked, asked.after).chosen
 
 
 def _start(path: Path, chosen: Chosen, asked: BootOptions) -> tuple[int, int]:
     """Start the process of the machine; returns its id when it is up, and how many operations it has performed.
 
-    Raises: UserMistake, Infrastructure - it does not come up; its folder is removed.
+    Raises: UserMistake, ProjectBug - it does not come up; its folder is removed.
     """
     import shutil
 
@@ -186,4 +183,6 @@ def _start(path: Path, chosen: Chosen, asked: BootOptions) -> tuple[int, int]:
     if answer.get("exit") == Exit.USAGE:
         raise UserMistake(message)
     last = clean(written[-1], 500) if written else "no answer"
-    raise Infrastructure(f"the machine does not come up: {message or last}")
+    wrong = ProjectBug(f"the machine does not come up: {message or last}")
+    wrong.exit = Exit(answer.get("exit", Exit.INFRASTRUCTURE))
+    raise wrong

@@ -24,6 +24,7 @@ from shared.patch import current
 from shared.scenario.yaml import show
 from shared.text import clean, counted
 
+_NO_AFTER = "is missing: the operation, as CONTEXT:N, up to which to follow the run"
 _OPERATION = re.compile(r"([A-Za-z][A-Za-z0-9_.]{0,40}):([0-9]{1,9})")
 
 
@@ -42,13 +43,17 @@ class Start:
         return f"the first {counted(operations(self.journals), 'operation')}"
 
 
-def start_of(output: Output, what: str, asked: Options, field: str = "--resume") -> Start:
+def start_of(
+    output: Output, what: str, asked: Options, after: str | None = None, field: str = "--resume"
+) -> Start:
     """The run of a folder, complete or not, up to its last consistent cut.
 
     Args:
+        after: the operation up to which to follow it, as CONTEXT:N; None: all of that.
         field: the option that names it.
 
-    Raises: UserMistake - no run folder, or a run of something else; LogIncomplete - nothing in it can be followed.
+    Raises: UserMistake - no run folder, a run of something else, or no such operation; LogIncomplete - nothing in it
+        can be followed.
     """
     if asked.changes_the_kernel:
         raise UserMistake(OWN, field=field)
@@ -63,6 +68,8 @@ def start_of(output: Output, what: str, asked: Options, field: str = "--resume")
     dropped = sum(map(len, run.journals.values())) - sum(map(len, journals.values()))
     if asked.expect:
         must_expect_something(run.loaded)
+    if after is not None:
+        journals = upto(journals, after)
     start = Start(Chosen(run.loaded, options_of(about.get("options")) or ()), journals)
     behind = f"; {counted(dropped, 'record')} behind its last consistent cut cannot be" if dropped else ""
     output.note(f"{start} of {run.path} are followed{behind}")
@@ -86,18 +93,15 @@ def behind(output: Output, what: str | None, scenario: str | None, after: str | 
     if os.path.lexists(what) or "/" in what:
         if scenario is not None:
             raise UserMistake("cannot be given with --from, whose folder has its scenario", field="SCENARIO")
-        start = start_of(output, what, asked, "--from")
-        ended = (Path(what) / RUN).exists()
-    else:
-        schedule = schedule_of(output, what, scenario, False, asked)
-        if asked.expect:
-            must_expect_something(schedule.chosen.scenario)
-        start, ended = Start(schedule.chosen, schedule.replay(strict=True).journals), True
-    if after is not None:
-        return Start(start.chosen, upto(start.journals, after))
-    if ended:
-        raise UserMistake("is missing: the operation, as CONTEXT:N, up to which to follow the run", field="--after")
-    return start
+        if after is None and (Path(what) / RUN).exists():
+            raise UserMistake(_NO_AFTER, field="--after")
+        return start_of(output, what, asked, after, "--from")
+    schedule = schedule_of(output, what, scenario, False, asked)
+    if after is None:
+        raise UserMistake(_NO_AFTER, field="--after")
+    if asked.expect:
+        must_expect_something(schedule.chosen.scenario)
+    return Start(schedule.chosen, upto(schedule.replay(strict=True).journals, after))
 
 
 def upto(journals: Journals, after: str) -> Journals:
