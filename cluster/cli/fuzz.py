@@ -14,7 +14,7 @@ from cluster.cli.documents import End, Facts, document, of_end
 from cluster.cli.options import Duration, asks, called, common, patch_option, workers_options
 from cluster.cli.output import Output, rate_of
 from cluster.cli.workers import pool
-from cluster.fuzz.corpus import Written, read_log
+from cluster.fuzz.corpus import LOG, Written, read_log
 from cluster.fuzz.hunt import Hunt, Order, hunt
 from cluster.fuzz.observe import FLOW, MEET, ORDER
 from cluster.fuzz.steps import FEATURES
@@ -86,7 +86,7 @@ def command(asked: FuzzOptions) -> int:
     order = _order(asked)
     folder = order.out
     assert folder is not None
-    if folder.exists() and any(folder.iterdir()):
+    if (folder / LOG).is_file():
         output.note(f"continuing the corpus in {folder} (seed {order.seed})")
     else:
         output.note(f"fuzzing into {folder} (seed {order.seed})")
@@ -100,7 +100,7 @@ def command(asked: FuzzOptions) -> int:
             output.note(f"found: {finding.cause}")
         shown = len(result.findings)
         corpus = result.corpus
-        what = f"{len(corpus.entries):,} programs, {len(corpus.members):,} kept, {len(corpus.sights):,} sights"
+        what = f"{counted(len(corpus.entries), 'program')}, {len(corpus.members):,} kept, {len(corpus.sights):,} sights"
         output.step(f"{what}, {counted(len(corpus.findings), 'finding')}")
 
     if asked.workers is None and asked.address is None:
@@ -134,9 +134,11 @@ def _order(asked: FuzzOptions) -> Order:
     for name in (asked.out, asked.seed):
         if name == "" or (name is not None and "\0" in name):
             raise UserMistake("expected a name", field="--out" if name is asked.out else "--seed")
+    for merged in asked.merge:
+        read_log(Path(merged) / LOG)  # before the folder of the new corpus is made
     seed = asked.seed
-    if asked.out is not None and (Path(asked.out) / "log.jsonl").is_file():
-        about = read_log(Path(asked.out) / "log.jsonl")[0]
+    if asked.out is not None and (Path(asked.out) / LOG).is_file():
+        about = read_log(Path(asked.out) / LOG)[0]
         if about is not None:
             seed = about.seed if seed is None else seed
             errata = errata or about.errata

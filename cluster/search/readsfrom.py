@@ -138,7 +138,7 @@ class ReadsFrom(Stepwise):
         """Find the parts that the execution leads to. Returns: False: the search must begin anew."""
         trace = self.trace
         looked = {resource for event in trace.events if event.code == AGAIN for resource in event.own.reads}
-        fields = {resource for resource in looked if self.plain(resource) and resource[0] == "field"}
+        fields = set(filter(self.plain, looked))
         if fields or 0 < self.width < trace.width():
             self.ordered |= fields
             self.width = trace.width()

@@ -11,9 +11,8 @@ An abstract schedule is made anew, or is a schedule that came to a new pair, cha
 
 Departures from the paper: there is one pair for a location, and none that must not be; pairs are made of reads and
 writes that were seen, not of those in the source; all abstract schedules that are kept have equal chances. A request
-for a lock reads from the last one. In an execution of three times the points of the longest one before, no context
-stops any
-more: who spins for somebody who has stopped would spin forever.
+for a lock reads from the last one. In an execution of three times the points of the longest execution before, no
+context stops any more: a context that spins for another which has stopped would spin forever.
 """
 
 from __future__ import annotations

@@ -215,16 +215,16 @@ class Graph:
                     yield Other(Event(event.thread, event.cpu, value), base, self._needed(event, place), ())
             return
         performed, own = (self.events[place], self._own(place)) if place < len(self.events) else (event, None)
-        told = {own}
+        seen = {own}
         for cut in self._cuts(event, place, base):
             for sources, more in self._readings(event, place, cut):
                 observed = self._before(performed, place, more, sources), sources
                 # (an event that is vague observes more than shows here: only its own way is known to be the same)
-                if observed in told and (event is performed or observed == own):
+                if observed in seen and (event is performed or observed == own):
                     continue
                 if not self._can(event, place, more) or self._is_overwritten(*observed):
                     continue
-                told.add(observed)
+                seen.add(observed)
                 yield Other(event, more, self._before(event, place, more, sources), sources)
 
     def _own(self, place: int) -> tuple[Cut, Sources]:

@@ -207,13 +207,13 @@ def read(lines: Iterable[bytes], name: str) -> tuple[Record, list[Record], str |
 
 def holes(journals: Journals) -> list[str]:
     """Every gap in the numbering of nodes and of processors, in words; [] if nothing is missing."""
-    holes = []
+    gaps = []
     by_cpu: dict[str, list[int]] = {}
     for node in sorted(journals):
         want = 1
         for record in journals[node]:
             if record["nseq"] != want:
-                holes.append(f"{node}: record {want} is missing (next is {record['nseq']})")
+                gaps.append(f"{node}: record {want} is missing (next is {record['nseq']})")
                 want = record["nseq"]
             want += 1
             if "k" in record:
@@ -224,10 +224,10 @@ def holes(journals: Journals) -> list[str]:
         missing = numbers[-1] - have
         if missing:
             first = next(want for want, (k, _) in enumerate(groupby(numbers), 1) if k != want)
-            holes.append(f"{cpu}: its operation {first} is in no node's journal ({missing} missing in all)")
+            gaps.append(f"{cpu}: its operation {first} is in no node's journal ({missing} missing in all)")
         if have != len(numbers):
-            holes.append(f"{cpu}: an operation was admitted twice")
-    return holes
+            gaps.append(f"{cpu}: an operation was admitted twice")
+    return gaps
 
 
 def choice_of(record: Record) -> int:

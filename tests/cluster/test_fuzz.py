@@ -487,6 +487,7 @@ def test_the_command_is_interrupted_in_words(tmp_path: Path, monkeypatch: pytest
         (("--time", "soon"), "expected a time"),
         (("--seed", ""), "--seed: expected a name"),
         (("--merge", "nowhere"), "nowhere: is not a corpus"),
+        (("--out", __file__), "test_fuzz.py: --out: cannot be used: "),
         (("--programs", "0"), "--programs"),
     ],
 )
