@@ -30,7 +30,7 @@ def in_order(journals: Journals) -> Sequence:
     if any(record["event"] == "finding" for records in journals.values() for record in records):
         try:
             past = {id(record) for records in causal_past(journals).values() for record in records}
-        except (KeyError, IndexError):  # a record it needs is not there
+        except LookupError:  # a record that it needs is not there
             past = set()
         merge.go_on(lambda record: id(record) in past)
         merge.rest(lambda record: id(record) in past)

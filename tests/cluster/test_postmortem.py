@@ -283,6 +283,17 @@ def test_a_finding_record_is_believed_where_run_json_is_missing(tmp_path: Path) 
     assert (pm.finding.kind, pm.source) == ("kassert", "journal")
 
 
+def test_a_finding_whose_operation_is_in_no_journal_is_told(tmp_path: Path) -> None:
+    """The node that admitted it was killed before it wrote the record."""
+    story = locked_anon()
+    story.event("1B", "finding", finding={**SPINS, "kind": "kassert", "detector": "kassert"})
+    path = story.write(tmp_path / "run")
+    file = path / "lock_manager.uvmp.jsonl"
+    file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:-1]))
+    pm = analyse(path)
+    assert pm.finding is not None and pm.finding.kind == "kassert" and not pm.complete
+
+
 def test_a_torn_last_line_is_a_warning_and_all_before_it_is_told(tmp_path: Path) -> None:
     path = locked_anon().write(tmp_path / "run", {"finding": SPINS})
     file = path / "lock_manager.uvmp.jsonl"
