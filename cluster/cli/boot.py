@@ -11,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -93,15 +94,15 @@ def command(asked: BootOptions) -> int:
         raise UserMistake("expected the name of a folder", field="--session")
     describe.introduce(output, scenario)
     token = make(path, scenario)
-    pid, count = _start(path, chosen, asked)
+    up = _start(path, chosen, asked)
     line = shlex.join(["uvmp", "attach", *([asked.session] if asked.session != SESSION else [])])
-    where = f"after {counted(count, 'operation')}" if asked.resume is not None else "before its first operation"
-    output.say(f"the machine of {scenario.id} is up, stopped {where}")
+    where = f"after {counted(up['operations'], 'operation')}" if up["operations"] else "before its first operation"
+    state = "ended, and can be looked at, " if up["ended"] else "stopped "
+    output.say(f"the machine of {scenario.id} is up, {state}{where}")
     output.say(f"token {token}")
     output.replay_line(line, "to use it:")
-    document = {"command": "boot", "scenario": scenario.id, "session": str(path), "token": token, "pid": pid,
-                "operations": count}  # fmt: skip
-    return output.end({**document, "attach": line, "exit": int(Exit.NO_FINDING)}, Exit.NO_FINDING)
+    document = {"command": "boot", "scenario": scenario.id, "session": str(path), "token": token, **up, "attach": line}
+    return output.end({**document, "exit": int(Exit.NO_FINDING)}, Exit.NO_FINDING)
 
 
 def _choose(asked: BootOptions) -> Chosen:
@@ -143,8 +144,9 @@ def _taken_over(output: Output, asked: BootOptions, run: str) -> Chosen:
     return start_of(output, run, asked, asked.after).chosen
 
 
-def _start(path: Path, chosen: Chosen, asked: BootOptions) -> tuple[int, int]:
-    """Start the process of the machine; returns its id when it is up, and how many operations it has performed.
+def _start(path: Path, chosen: Chosen, asked: BootOptions) -> dict[str, Any]:
+    """Start the process of the machine; returns its id when it is up, how many operations it has performed, and if it
+    has ended.
 
     Raises: UserMistake, ProjectBug - it does not come up; its folder is removed.
     """
@@ -174,7 +176,7 @@ def _start(path: Path, chosen: Chosen, asked: BootOptions) -> tuple[int, int]:
         server.stdout.close()
     if "pid" in answer:
         server.returncode = 0  # it is not waited for: it outlives this command
-        return int(answer["pid"]), int(answer["operations"])
+        return dict(answer)
     server.kill()
     server.wait()
     written = (path / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()

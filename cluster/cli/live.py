@@ -50,7 +50,7 @@ def booted(
     boot(scenario)
     with connected(output, address) as (ray, stack):
         machine = LiveMachine(ray, scenario, place, (asked and asked.transport) or DEFAULT, watch=LINK)
-        machine.told = Pace(output, scenario.machine)
+        machine.on_poll = Pace(output, scenario.machine)
         stack.callback(machine.close)
         stack.callback(_say_elsewhere, output, machine)
         stack.callback(signals.ignore)

@@ -88,7 +88,7 @@ class Progress:
             raise _error(error)
         for divergence in (divergence for poll in polls for divergence in poll.diverged):
             raise Diverged(*divergence)
-        finding = any(poll.has_finding for poll in polls)
+        has_finding = any(poll.has_finding for poll in polls)
         counts = [(poll.admitted, poll.sent, poll.received) for poll in polls]
         same, self.counts = counts == self.counts, counts
         self.quiet = all(poll.idle for poll in polls) and sum(poll.sent - poll.received for poll in polls) == 0
@@ -96,10 +96,10 @@ class Progress:
         behind = [poll.behind for poll in polls if poll.behind is not None]
         on_its_way = bool(behind) or any(poll.held for poll in polls)
         if not self.following:
-            self.endless = not finding and sum(poll.operations for poll in polls) > self.limit
-            if finding or self.endless:
+            self.endless = not has_finding and sum(poll.operations for poll in polls) > self.limit
+            if has_finding or self.endless:
                 return True
-        if (finding or at_rest) and not on_its_way:
+        if (has_finding or at_rest) and not on_its_way:
             return True
         if self.following or on_its_way:
             if not same:
@@ -124,7 +124,7 @@ class LiveMachine:
     Attributes:
         scratch: folder for the journals of a run that is not kept.
         logs: of the last run.
-        told: called after each poll of a run, with the seconds since it began and what each actor says.
+        on_poll: called after each poll of a run, with the seconds since it began and what each actor says.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class LiveMachine:
         self.watch.made(str(self.scratch))
         self.runs = 0
         self.logs: Logs | None = None
-        self.told: Callable[[float, list[Poll]], None] = lambda seconds, polls: None
+        self.on_poll: Callable[[float, list[Poll]], None] = lambda seconds, polls: None
 
     def close(self) -> None:
         """End the actors and remove what the runs left in temporary folders."""
@@ -312,7 +312,7 @@ class LiveMachine:
         progress = Progress(self.scenario.limit, following, run_limit_s)
         pause = FIRST_POLL_S
         while not progress.has_ended(polls := self._poll()):
-            self.told(monotonic() - progress.began, polls)
+            self.on_poll(monotonic() - progress.began, polls)
             sleep(FIRST_POLL_S if progress.quiet else pause)
             pause = min(1.5 * pause, POLL_S)
         return None if progress.endless else polls

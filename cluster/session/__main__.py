@@ -50,7 +50,9 @@ def main(folder: str, patch: str = "", resume: str = "", after: str = "", *optio
             print(json.dumps(error_document(str(wrong), code, wrong)), flush=True)
             return int(code)
         with restored(lambda *_: server.halt()):
-            print(json.dumps({"pid": os.getpid(), "operations": session.machine.operations}), flush=True)
+            machine = session.machine
+            up = {"pid": os.getpid(), "operations": machine.operations, "ended": machine.ended}
+            print(json.dumps(up), flush=True)
             os.dup2(os.open(os.devnull, os.O_RDWR), 1)
             server.serve()
     return 0

@@ -589,6 +589,10 @@ def test_a_run_is_taken_over_by_a_session_and_goes_on_from_it(sessions: Path) ->
     result = uvmp("run", "--resume", "uvmp.session/run", "--strategy", "random", "--out", "second")
     assert result.exit_code == 0 and f"the first {booted['operations'] + 3} operations of" in result.stderr
     assert uvmp("replay", "second").exit_code == 0
+    result = uvmp("boot", "--resume", "second")
+    assert result.exit_code == 2 and "has ended; remove the folder" in result.stderr
+    assert "is up, ended, and can be looked" in uvmp("boot", "--resume", "second", "--session", "third").stdout
+    assert uvmp("attach", "third", "-c", "ps", "-c", "halt").exit_code == 0
 
 
 @pytest.mark.live

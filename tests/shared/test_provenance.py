@@ -86,23 +86,23 @@ class Told:
     """A history told by hand; every operation is one of A's, in function f, called by g."""
 
     def __init__(self, **image: Any) -> None:
-        self.told, self.n = Provenance(image), 0
+        self.trail, self.n = Provenance(image), 0
 
     def op(self, code: str, target: int, *args: Any, result: Any = None, ctx: str = "A") -> Told:
         self.n += 1
-        self.told.move(Move(ctx, self.n, ("g", "f"), code, target, args, result))
+        self.trail.move(Move(ctx, self.n, ("g", "f"), code, target, args, result))
         return self
 
     def write(self, frame: int, value: int, ctx: str = "A") -> Told:
         return self.op("word_write", frame, 0, value, 0x1000, 0, ctx=ctx)
 
     def came(self, frame: int, value: int) -> str:
-        item = self.told.of(Place("page", frame)).item(0)
+        item = self.trail.of(Place("page", frame)).item(0)
         assert item.origin.value == value
-        return self.told.came_from(item, value, lambda va: f"[{va:x}]").removeprefix(f"the {value} that was read: ")
+        return self.trail.came_from(item, value, lambda va: f"[{va:x}]").removeprefix(f"the {value} that was read: ")
 
     def fate(self, value: int) -> str:
-        return self.told.fate(self.told.origins(0, value)[0])
+        return self.trail.fate(self.trail.origins(0, value)[0])
 
 
 def test_a_store_a_copy_and_zero() -> None:
@@ -161,14 +161,14 @@ def test_a_value_that_was_overwritten_everywhere_names_the_last_store() -> None:
 def test_an_access_that_was_let_names_who_entered_the_translation_and_who_wanted_it_away() -> None:
     story = Told()
     there = "its translation to page:3 was there when the run began"
-    assert story.told.let(3, 128) == [there, "no context has requested to remove or restrict it since"]
+    assert story.trail.let(3, 128) == [there, "no context has requested to remove or restrict it since"]
     story.op("pmap_protect", 1, 64, 256, 1, "cpu0").op("pmap_protect", 1, 256, 512, 1, "cpu0")
-    assert story.told.let(3, 128) == [there, "A in f < g (its operation 1) requested pmap_protect of it"]
+    assert story.trail.let(3, 128) == [there, "A in f < g (its operation 1) requested pmap_protect of it"]
     story.op("pmap_enter", 1, 128, 3, 3, 0, "cpu0", result=0).op("pmap_remove", 2, 64, 256, "cpu0")
     entered = "its translation to page:3 was entered by A in f < g (its operation 3)"
-    assert story.told.let(3, 128) == [entered, "no context has requested to remove or restrict it since"]
+    assert story.trail.let(3, 128) == [entered, "no context has requested to remove or restrict it since"]
     story.op("pmap_remove", 1, 64, 256, "cpu0")
-    assert story.told.let(3, 128) == [entered, "A in f < g (its operation 5) requested pmap_remove of it"]
+    assert story.trail.let(3, 128) == [entered, "A in f < g (its operation 5) requested pmap_remove of it"]
 
 
 def test_a_refused_request_is_not_taken_for_the_one_that_is_done() -> None:
