@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, Protocol
 
@@ -75,12 +76,14 @@ def collect(folder: Path, cluster: Cluster) -> Iterator[Fetched]:
     run, there = _identity(folder), missing(folder)
     for node, place in list(there.items()):
         try:
-            size = _fetch(folder, run, node, place, cluster)
+            size, host = _fetch(folder, run, node, place, cluster)
         except ProjectBug as wrong:
             yield Fetched(node, place.host, 0, wrong)
             continue
         del there[node]
-        note(folder, there)
+        note(folder, there)  # before it is removed there: a command that is killed in between can begin again
+        with suppress(ProjectBug):  # (a file more in a temporary folder)
+            cluster.ask(host, remains.remove, PurePosixPath(place.path).parent.name, node)
         yield Fetched(node, place.host, size)
 
 
@@ -111,8 +114,8 @@ def _identity(folder: Path) -> str:
                           file=clean(folder, 200)) from None  # fmt: skip
 
 
-def _fetch(folder: Path, run: str, node: str, place: Place, cluster: Cluster) -> int:
-    """Fetch a journal from the computer where it is; returns its size in bytes.
+def _fetch(folder: Path, run: str, node: str, place: Place, cluster: Cluster) -> tuple[int, RayHost]:
+    """Fetch a journal; returns its size in bytes, and the computer where it is.
 
     Raises: ProjectBug - it cannot be; OSError - the disk is full.
     """
@@ -126,12 +129,9 @@ def _fetch(folder: Path, run: str, node: str, place: Place, cluster: Cluster) ->
     )
     for host in hosts:  # (several may have a name)
         try:
-            size = receive(folder / f"{node}{SUFFIX}", _pieces(cluster, host, run, path.parent.name, node))
+            return receive(folder / f"{node}{SUFFIX}", _pieces(cluster, host, run, path.parent.name, node)), host
         except ProjectBug as error:
             wrong = type(error)(f"host {host}: {clean(error, 300)}")
-            continue
-        cluster.ask(host, remains.remove, path.parent.name, node)
-        return size
     raise wrong
 
 

@@ -220,3 +220,24 @@ def test_a_host_of_ray_is_asked(played: Played, ray_session: Any) -> None:
     assert decode(CHUNK, cluster.ask(cluster.hosts[0], remains.piece, there.name, "memory", 0)) == b"line\n"
     cluster.ask(cluster.hosts[0], remains.remove, there.name, "memory")
     assert not there.exists()
+
+
+def test_a_command_that_is_killed_continues(played: Played, whole: Path, tmp_path: Path) -> None:
+    """Wherever it is when it asks another computer for something."""
+    run, asks, died = tmp_path / "run", played.ask, 0
+    for last in range(100):
+        count = iter(range(100))
+
+        def ask(*args: Any, last: int = last, count: Any = count) -> Any:
+            answer = asks(*args)
+            if next(count) == last:
+                raise KeyboardInterrupt
+            return answer
+
+        played.ask = ask  # type: ignore[method-assign]
+        try:
+            assert all(journal.failed is None for journal in collect(run, played))
+            break
+        except KeyboardInterrupt:
+            died += 1
+    assert died > 4 and contents(run) == contents(whole) and list(played.far.iterdir()) == []
