@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from random import Random
 
 import pytest
 
 from cluster.boot import prepare
-from cluster.search.bounded import Bounded, Delays, Preemptions
+from cluster.search.bounded import Bounded, Delays, Preemptions, number_of
 from cluster.search.dpor import Optimal
+from cluster.search.trace import Event
 from cluster.sim.engine import Sim
 from tests.cluster import brute
 from tests.cluster.brute import Statement
@@ -36,6 +38,21 @@ def test_each_class_of_random_programs_within_a_bound_is_seen_and_no_other() -> 
     seen = brute.judged(lambda seed: judge(brute.random_program(seed), 200), range(100))
     classes, executions = map(sum, zip(*seen, strict=True))
     assert len(seen) > 30 and classes > 2 * len(seen) and executions < 12 * classes
+
+
+def test_classes_that_exchange_what_is_before_two_events_have_different_numbers() -> None:
+    """A class with such a number would pass for another one, and would not be explored."""
+    random = Random(0)
+
+    def number(thread: str, clock: list[int]) -> int:
+        event = Event(thread, 0)
+        event.clock = clock
+        return number_of(event)
+
+    for _ in range(1000):
+        one_clock, other_clock = ([random.randrange(40) for _ in range(3)] for _ in range(2))
+        as_is = number("t1", one_clock) + number("t2", other_clock)
+        assert as_is != number("t1", other_clock) + number("t2", one_clock) or one_clock == other_clock
 
 
 @pytest.mark.long
