@@ -18,7 +18,7 @@ from tests.kit import SHIPPED, scenario
 
 FILE = Path(__file__).with_suffix(".txt")
 #: schedules of a search without a bound, and of one within a bound
-ALL, TWO = 300, 1000
+ALL, TWO = 1000, 1000
 COLUMNS = f"{'scenario':20}{'CPUs':>5}{'preemptions':>13}{'classes':>9}{'schedules':>11}{'redundant':>11}"
 
 
@@ -88,8 +88,8 @@ def renew() -> None:
         for row in pool.map(exhaust, SHIPPED):
             print(row, file=sys.stderr, flush=True)
             table.append(row)
-    lines = "".join(f"{row}\n" for row in table)
-    FILE.write_text(f"{COLUMNS}\n{lines}{summary(table)}", encoding="ascii")
+            lines = "".join(f"{row}\n" for row in table)
+            FILE.write_text(f"{COLUMNS}\n{lines}{summary(table)}", encoding="ascii")
 
 
 if __name__ == "__main__":
