@@ -282,7 +282,6 @@ def test_what_is_posted_rides_with_the_next_request_to_the_same_node() -> None:
 def test_requests_to_nodes_of_one_host_travel_together() -> None:
     """A store and the release of its lock are one message, if one host has both nodes; they stay in order."""
     scene = scenario("S3a").without_errata()
-    sizes: dict[bool, int] = {}
     for together in (False, True):
         machine = Threads(scene, together=together)
         ask = machine.ask
@@ -296,8 +295,8 @@ def test_requests_to_nodes_of_one_host_travel_together() -> None:
         assert machine.run() is None
         assert replay_journals(scene, machine.records()).digest == digest(machine.records())
         assert any(len(nodes) > 1 for nodes in asked) == together
-        sizes[together] = len(asked)
-    assert sizes[True] < 0.9 * sizes[False]
+        frames = sum(map(len, asked))  # (runs have different lengths, so their messages cannot be compared)
+        assert len(asked) < 0.9 * frames if together else len(asked) == frames
 
 
 @pytest.mark.parametrize("seed", range(3))
