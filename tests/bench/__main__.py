@@ -158,7 +158,7 @@ def two_processes_rows() -> list[Row]:
 def workers_rows() -> list[Row]:
     """One search by two workers, beside the same search by one: wall time without, and CPU time with all beginnings."""
     rows = []
-    for what, options in {"auto": [], "dpor": ["--exhaust"]}.items():
+    for what, options in {"random walk": ["--strategy", "random"], "dpor": ["--exhaust"]}.items():
         figures = []
         for workers in (1, 2):
             command = [sys.executable, "-m", "cluster.cli", "explore", "E54", "--fixed", *options, "--json"]
