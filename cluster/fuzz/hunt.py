@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from cluster.fuzz.corpus import FINDINGS, About, Cause, Corpus, Entry, Member, Written, name_of, programs_of, write
 from cluster.fuzz.generate import generate
-from cluster.fuzz.judge import Failure
+from cluster.fuzz.judge import SCHEDULES, Failure
 from cluster.fuzz.mutate import mutate
 from cluster.fuzz.program import Program, read
 from cluster.fuzz.rules import sound
@@ -237,7 +237,7 @@ class Trials:
                 self.are_over = not self.tasks
                 return False
             task = _made(order, self.past, number)
-        replayed = list(order.schedules or ("stay", "random", "pct"))
+        replayed = list(order.schedules or SCHEDULES)
         replayed = replayed if number % REPLAYED == 0 and not order.errata else []
         trial = Trial(number, task.program.text(), task.rounds, replayed, self.knowledge)
         self.tasks.append(task)

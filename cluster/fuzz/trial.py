@@ -15,7 +15,7 @@ from time import process_time
 from typing import Any, NamedTuple
 
 from cluster.fuzz.corpus import Cause, name_of
-from cluster.fuzz.judge import Failure, Seen, confirmed, judge, targets
+from cluster.fuzz.judge import SCHEDULES, Failure, Seen, confirmed, judge, targets
 from cluster.fuzz.observe import Sight
 from cluster.fuzz.program import Keys, Program, read
 from cluster.fuzz.rules import sound
@@ -97,10 +97,6 @@ class Trial(NamedTuple):
     replayed: list[str]
     knowledge: bytes
 
-    @classmethod
-    def parse(cls, body: Any) -> Trial:
-        return cls(*body)
-
 
 class Cut(NamedTuple):
     """A program that fails, cut down: what is written of it."""
@@ -166,7 +162,7 @@ def _cause(body: Any) -> Cause:
 
 HUNTED: Form[Any] = Form("hunted", 1 << 26)
 KNOWLEDGE: Form[Any] = Form("known", 1 << 26)
-TRIAL: Form[Trial] = Form("trial", 1 << 27, Trial.parse)
+TRIAL: Form[Trial] = Form("trial", 1 << 27, Trial._make)
 TRIED: Form[Tried] = Form("tried", 1 << 27, Tried.parse, Tried.plain)
 
 
@@ -240,7 +236,7 @@ class Worker:
 
     def _more(self) -> dict[str, int]:
         """Executions of another round; the default schedule would be the same one again."""
-        schedules = self.how.schedules or {"random": 3, "pct": 3}
+        schedules = self.how.schedules or SCHEDULES
         return {name: times for name, times in schedules.items() if name != "stay"}
 
     def _with(self, program: Program, errata: Sequence[str]) -> Scenario | None:
@@ -273,7 +269,7 @@ class Worker:
         Returns: None if its finding is not seen again.
         """
         how = self.how
-        replays = tuple(how.schedules or ("stay", "random", "pct")) if failure.kind == "diverged" else ()
+        replays = tuple(how.schedules or SCHEDULES) if failure.kind == "diverged" else ()
         strategy = failure.strategy
         enough = {"stay": 1, strategy: max(1, 4 * failure.number if strategy != "stay" else 1)}
 

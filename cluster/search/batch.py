@@ -128,10 +128,6 @@ class Walks(NamedTuple):
     racy: list[str]
     knowledge: bytes
 
-    @classmethod
-    def parse(cls, body: Any) -> Walks:
-        return cls(*body)
-
 
 class Ran(NamedTuple):
     """The result of an execution.
@@ -200,6 +196,6 @@ class Done(NamedTuple):
 
 
 JOB: Form[Sent] = Form("job", 1 << 26, Sent.parse, Sent.plain)
-WALKS: Form[Walks] = Form("walks", 1 << 26, Walks.parse)
+WALKS: Form[Walks] = Form("walks", 1 << 26, Walks._make)
 DONE: Form[Done] = Form("done", 1 << 28, Done.parse, Done.plain)
 KNOWLEDGE: Form[dict[str, Any]] = Form("knowledge", 1 << 25)

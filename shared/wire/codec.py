@@ -51,8 +51,8 @@ class Form(Generic[M]):
 
 FRAMES: Form[list[Frame]] = Form("frames", 1 << 20, parse_frames)
 ANSWER: Form[Answer] = Form("answer", 1 << 20, Answer.parse)
-RECALL: Form[Recall] = Form("recall", 1 << 10, Recall.parse)
-GIVE_BACK: Form[GiveBack] = Form("give back", 1 << 10, GiveBack.parse)
+RECALL: Form[Recall] = Form("recall", 1 << 10, Recall._make)
+GIVE_BACK: Form[GiveBack] = Form("give back", 1 << 10, GiveBack._make)
 DELIVERY: Form[Delivery] = Form("deliver", 1 << 20, parse_delivery, plain_delivery)
 LOAD: Form[Load] = Form("load", 1 << 26, Load.parse)
 LOADED: Form[Loaded] = Form("loaded", 1 << 20, Loaded.parse)

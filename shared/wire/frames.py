@@ -29,10 +29,6 @@ class Recall(NamedTuple):
     obj: int
     number: int
 
-    @classmethod
-    def parse(cls, body: Any) -> Recall:
-        return cls(*body)
-
 
 class GiveBack(NamedTuple):
     """To the host of a struct: the processor does not use the lease any more; `k` is of the last access that did."""
@@ -40,10 +36,6 @@ class GiveBack(NamedTuple):
     obj: int
     number: int
     k: int
-
-    @classmethod
-    def parse(cls, body: Any) -> GiveBack:
-        return cls(*body)
 
 
 class Answer(NamedTuple):
