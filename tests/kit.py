@@ -19,7 +19,7 @@ from cluster.search.explore import Exploration, explore
 from cluster.search.strategy import SearchOver, Stay, Strategy, default
 from cluster.search.walk import RandomWalk
 from cluster.sim.engine import Sim
-from nodes.cpu import Thread
+from nodes.cpu import Processor, Thread
 from shared.findings import Finding
 from shared.journal.order import events_after
 from shared.journal.record import Journals
@@ -389,3 +389,12 @@ def make_structs() -> None:
         for name, each in type(made).fields.items():
             if name != "next" and each.mode != "stat":
                 setattr(made, name, 0)
+
+
+def threads(count: int) -> list[Thread]:
+    """Contexts of one processor, for a strategy to choose from."""
+    made = [Thread(f"T{number}", "cpu0", lambda: None) for number in range(count)]
+    Processor("cpu0", made)
+    for order, thread in enumerate(made):
+        thread.order = order
+    return made

@@ -156,7 +156,8 @@ class Patience:
 
     Attributes:
         points: of this execution, so far.
-        longest: of an execution so far. One in which patience ran out says less: it makes this a tenth longer.
+        longest: of an execution so far. Of one in which patience ran out, only the points after that count: before,
+            it may have been long because a context was held back.
     """
 
     def __init__(self) -> None:
@@ -166,7 +167,8 @@ class Patience:
     def lesson(self) -> int:
         """How long executions are, after an execution has ended."""
         points, self.points = self.points, 0
-        return points if points <= FAIR_AFTER * self.longest else self.longest + self.longest // 10
+        held = FAIR_AFTER * self.longest
+        return points if points <= held else points - held
 
     def learn(self, lesson: int) -> None:
         """Know of such an execution."""

@@ -11,7 +11,7 @@ import pytest
 
 from cluster.boot import prepare
 from cluster.search.pct import Pct
-from cluster.search.pos import Pos
+from cluster.search.pos import LASTS, Pos
 from cluster.search.rff import Rff
 from cluster.search.strategy import Patience, Strategy
 from cluster.search.surw import Surw
@@ -19,7 +19,7 @@ from cluster.search.walk import RandomWalk
 from cluster.sim.engine import Sim
 from nodes.cpu import Thread
 from tests.bench.sct import PROGRAMS
-from tests.kit import THING, THING1, Toy, make_structs
+from tests.kit import THING, THING1, Toy, make_structs, threads
 
 #: a context's operations, one letter each: x and y are shared, the others are not
 Programs = dict[str, str]
@@ -212,14 +212,29 @@ def test_pct_finds_what_has_depth_d_as_often_as_its_bound_says(depth: int, seed:
 
 
 def test_patience_ends_in_an_execution_far_longer_than_those_before() -> None:
-    """And learns from such an execution only a little: it went on because somebody was held back."""
-    patience = Patience()
-    for points, ended in ((250, False), (700, False), (3000, True)):
-        patience.learn(patience.lesson())
+    """And learns from such an execution only how long it went on then: before, it may have waited for a context."""
+    patience, known = Patience(), []
+    for points, ended in ((250, False), (700, False), (3000, True), (2800, True), (9900, True)):
         ends = [patience.ends() for _ in range(points)]
         assert ends[-1] == ended
-    patience.learn(patience.lesson())
-    assert patience.longest == 770 and patience.points == 0
+        patience.learn(patience.lesson())
+        known.append(patience.longest)
+    assert known == [250, 700, 900, 900, 7200] and patience.points == 0
+
+
+@pytest.mark.parametrize("make", [Pos, Rff])
+def test_no_context_waits_for_thousands_of_draws_of_another(make: Callable[[int], Strategy]) -> None:
+    """Its priority is low, and no operation meets its own, so nothing makes it draw again."""
+    waits = []
+    for seed in range(40):
+        able, strategy = threads(2), make(seed)
+        strategy.new_execution()
+        last = dict.fromkeys(able, 0)
+        for point in range(1, 16 * LASTS):
+            picked = strategy.pick(able, None)
+            waits.append(point - last[picked])
+            last[picked] = point
+    assert LASTS / 2 < max(waits) <= 2 * LASTS
 
 
 @pytest.mark.parametrize("make", [Rff, Surw])

@@ -34,7 +34,7 @@ from shared.journal.record import Record, operation_record
 from shared.port.lockref import LockRef
 from shared.scenario.model import STRATEGIES as BOUND_STRATEGIES
 from shared.wire.messages import OPERATIONS
-from tests.kit import OTHER, SHIPPED, THING, Exhaust, Script, Toy, executions, make_structs, scenario
+from tests.kit import OTHER, SHIPPED, THING, Exhaust, Script, Toy, executions, make_structs, scenario, threads
 
 
 def both(first: LockRef, second: LockRef) -> None:
@@ -357,14 +357,6 @@ def test_what_a_context_is_about_to_do_is_known_before_the_choice(name: str) -> 
 
 
 # -- what each is made of ----------------------------------------------------------------------
-
-
-def threads(count: int) -> list[Thread]:
-    made = [Thread(f"T{number}", "cpu0", lambda: None) for number in range(count)]
-    Processor("cpu0", made)
-    for order, thread in enumerate(made):
-        thread.order = order
-    return made
 
 
 def test_stay_stays_and_then_goes_round() -> None:
