@@ -12,7 +12,8 @@ import resource
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -57,7 +58,7 @@ def plain_loop() -> float:
     return 100_000
 
 
-def sim_rows() -> list[Row]:
+def sim_rows() -> Iterator[Row]:
     """Operations and schedules per second in `sim`."""
     scenario = shipped("S3a-shipped").without_errata()
     machine, image = prepare(scenario)
@@ -75,26 +76,16 @@ def sim_rows() -> list[Row]:
         return lambda: explore(scenario, strategy, schedules=100).schedules
 
     loop, plain, journal = rate(plain_loop), rate(execution), rate(recorded)
-    rows = [
-        (
-            "sim, operations",
-            plain,
-            "operations/s",
-            f"1 operation = {loop / plain:.0f} increments of a plain Python attribute",
-        ),
-        ("sim, recorded", journal, "operations/s", f"{journal / plain:.2f} of unrecorded"),
-    ]
+    beside = f"1 operation = {loop / plain:.0f} increments of a plain Python attribute"
+    yield "sim, operations", plain, "operations/s", beside
+    yield "sim, recorded", journal, "operations/s", f"{journal / plain:.2f} of unrecorded"
     for strategy in ("stay", "pct", "random"):
         schedules = rate(search(strategy))
-        rows.append(
-            (f"explore S3a-shipped, fixed, {strategy}", schedules, "schedules/s", f"{sim.steps} operations each")
-        )
-    return rows
+        yield f"explore S3a-shipped, fixed, {strategy}", schedules, "schedules/s", f"{sim.steps} operations each"
 
 
-def small_rows() -> list[Row]:
+def small_rows() -> Iterator[Row]:
     """Executions per second of small machines: what an execution costs, however short it is; and DPOR's bookkeeping."""
-    rows = []
     scenes = [("3x3 counter", PROGRAM.scenario())]
     scenes += [(name, shipped(name).without_errata()) for name in ("litmus-mp", "E54")]
     for name, scene in scenes:
@@ -116,13 +107,11 @@ def small_rows() -> list[Row]:
                 speed = speeds[type(strategy)] = rate(execution)
             beside = f"{speed / speeds[RandomWalk]:.2f} of a random walk" if isinstance(strategy, Optimal) else ""
             what = f"{name}, {'dpor' if beside else 'random'}"
-            rows.append((what, speed, "executions/s", beside or f"{sim.steps} operations each"))
-    return rows
+            yield what, speed, "executions/s", beside or f"{sim.steps} operations each"
 
 
-def flat_rows() -> list[Row]:
+def flat_rows() -> Iterator[Row]:
     """What an operation costs on more CPUs, and in longer runs, beside the same work on 2 CPUs done once."""
-    rows = []
     for name in ("stay", "pct", "random"):
         speeds = {}
         for cpus, rounds in ((2, 1), (16, 1), (64, 1), (2, 16)):
@@ -137,11 +126,10 @@ def flat_rows() -> list[Row]:
                 speed = speeds[cpus, rounds] = rate(execution)
             what = f"{cpus} CPUs, {sim.steps:,} operations, forks, {name}"
             beside = f"an operation costs {speeds[2, 1] / speed:.2f} of one on 2 CPUs, done once"
-            rows.append((what, speed, "operations/s", beside))
-    return rows
+            yield what, speed, "operations/s", beside
 
 
-def two_processes_rows() -> list[Row]:
+def two_processes_rows() -> Iterator[Row]:
     """Two searches at the same time on two cores, beside one alone."""
 
     def together(processes: int) -> float:
@@ -152,12 +140,11 @@ def two_processes_rows() -> list[Row]:
 
     alone = (together(1) + together(1)) / 2
     two = together(2)
-    return [("two searches of E54 at once", two, "schedules/s", f"{two / alone:.2f} of one")]
+    yield "two searches of E54 at once", two, "schedules/s", f"{two / alone:.2f} of one"
 
 
-def workers_rows() -> list[Row]:
+def workers_rows() -> Iterator[Row]:
     """One search by two workers, beside the same search by one: wall time without, and CPU time with all beginnings."""
-    rows = []
     for what, options in {"random walk": ["--strategy", "random"], "dpor": ["--exhaust"]}.items():
         figures = []
         for workers in (1, 2):
@@ -171,8 +158,7 @@ def workers_rows() -> list[Row]:
         (counted, alone, cpu), (again, two, cpu_of_two) = figures
         assert counted == again
         beside = f"{two / alone:.2f} of one worker; CPU time {cpu_of_two / cpu:.2f} of one"
-        rows.append((f"E54 by two workers, {what}", two, "schedules/s", beside))
-    return rows
+        yield f"E54 by two workers, {what}", two, "schedules/s", beside
 
 
 #: the live machines that are measured: what they are -> CPUs, keys of the machine, transport, rounds of forks
@@ -185,12 +171,11 @@ LIVE: dict[str, tuple[int, str, Kind, int]] = {
 }
 
 
-def live_rows() -> list[Row]:
+def live_rows() -> Iterator[Row]:
     """The live machine beside raw synchronous calls of a Ray actor."""
     from cluster.live.actors import ray_session
     from cluster.live.machine import LiveMachine
 
-    rows: list[Row] = []
     began = perf_counter()
     with ray_session() as ray:
         up = perf_counter()
@@ -208,28 +193,25 @@ def live_rows() -> list[Row]:
                 assert done.finding is None, done.finding
                 speeds[what].append(done.operations / done.seconds)
         calls = sum(raw) / (len(raw) - 1)
-        rows.append(("raw Ray, one caller", calls, "synchronous actor calls/s", ""))
+        yield "raw Ray, one caller", calls, "synchronous actor calls/s", ""
         round_trips = rate(socket_calls())
-        rows.append(("a Unix socket, one caller", round_trips, "round trips/s", ""))
+        yield "a Unix socket, one caller", round_trips, "round trips/s", ""
         for what, rates in speeds.items():
             speed = sum(rates) / len(rates)
-            rows.append((what, speed, "operations/s", f"{speed / calls:.1f} times raw calls"))
+            yield what, speed, "operations/s", f"{speed / calls:.1f} times raw calls"
         takers = LiveMachine(ray, TAKERS.scenario())
         done = takers.run()
         takers.close()
         grants = sum(len(record.get("granted", ())) for records in done.journals.values() for record in records)
         latency = 1e6 * done.seconds / grants
         beside = f"as long as {latency * round_trips / 1e6:.1f} round trips over a Unix socket"
-        rows.append(("a lock handed over, 2 CPUs", latency, "us", beside))
+        yield "a lock handed over, 2 CPUs", latency, "us", beside
         memory = [pss_mib(pid) for pid in machines["live, 2 CPUs"].actors.pids.values()]
         for machine in machines.values():
             machine.close()
-    rows.append(("start of Ray", up - began, "s", f"{(up - began) / (booted - up):.1f} times the start of a machine"))
-    rows.append(("start of a machine", booted - up, "s", f"{len(memory)} actors"))
-    rows.append(
-        ("memory of an actor", sum(memory) / len(memory), "MiB", f"PSS; this process has {pss_mib('self'):.0f}")
-    )
-    return rows
+    yield "start of Ray", up - began, "s", f"{(up - began) / (booted - up):.1f} times the start of a machine"
+    yield "start of a machine", booted - up, "s", f"{len(memory)} actors"
+    yield "memory of an actor", sum(memory) / len(memory), "MiB", f"PSS; this process has {pss_mib('self'):.0f}"
 
 
 def socket_calls() -> Callable[[], float]:
@@ -276,16 +258,16 @@ def pss_mib(pid: int | str) -> float:
 
 
 def main() -> None:
-    """Measure, and print a table (or `--json`)."""
+    """Measure, and print a table, a row when it has been measured (or `--json`, at the end)."""
     print(f"form: {FORM.name}", file=sys.stderr)
-    rows = sim_rows() + small_rows() + flat_rows() + two_processes_rows() + workers_rows()
+    rows = chain(sim_rows(), small_rows(), flat_rows(), two_processes_rows(), workers_rows())
     if "--no-live" not in sys.argv:
-        rows += live_rows()
+        rows = chain(rows, live_rows())
     if "--json" in sys.argv:
         print(json.dumps([dict(zip(("what", "figure", "unit", "beside"), row, strict=True)) for row in rows], indent=2))
         return
     for what, figure, unit, beside in rows:
-        print(f"{what:38} {figure:12,.1f} {unit:28} {beside}")
+        print(f"{what:38} {figure:12,.1f} {unit:28} {beside}", flush=True)
 
 
 if __name__ == "__main__":
