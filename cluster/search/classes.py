@@ -18,20 +18,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cluster.search.strategy import Strategy
-from cluster.search.touch import touch
+from cluster.search.touch import FAMILIES, LOCK, MMU, WORD, Location, touch
 from nodes.cpu import Thread
 from shared.wire.messages import OPERATIONS
 
 #: an operation's number, for a hash that is the same in every process
 CODES = {code: number for number, code in enumerate([*OPERATIONS, "access"])}
-#: what an operation is dependent on: family, target, part
-Location = tuple[int, int, int]
-FIELD, LOCK, CHANNEL, WORD, PROCESSOR, NODE = range(6)
-FAMILIES = {"field": FIELD, "lock": LOCK, "lock_manager": CHANNEL, "word": WORD}
-MMU, SWAP_PAGER, DISK, DEVICES, MEMORY = ((NODE, number, 0) for number in range(5))
-NODES: dict[str, Location] = {
-    "mmu": MMU, "swap_pager": SWAP_PAGER, "disk": DISK, "devices": DEVICES, "memory": MEMORY,
-}  # fmt: skip
+#: family of the processors, which are locations too
+PROCESSOR = -1
 #: of hashes that are added
 MASK = (1 << 61) - 1
 #: classes that are told apart at most
@@ -67,36 +61,35 @@ class PartialOrder:
 
     def performs(self, thread: Thread) -> None:
         """A context performs its pending operation, or continues behind a wait."""
-        pending = thread.pending
-        lock = self.requests.get(thread)
-        if lock is not None and (pending is None or pending.code not in ("run", "intr")):
+        takes, asks = thread.processor.takes(thread), thread.asks
+        lock = self.requests.get(thread) if self.requests else None
+        if lock is not None and takes is None:
             self._got(thread, lock)
-        if pending is None:
+        if takes is None and asks is None:
             if thread.waits is not None and lock is None:
                 self._follows(thread, _waited_for(thread.waits), ())
             return
-        code = pending.code
+        code = takes if asks is None or takes is not None else asks[0]
+        assert code is not None
         if code in ("run", "intr", "iret"):
             raised = self.raised.get(thread.order) if code == "intr" else None
             also: Sequence[Location] = () if thread.waits is None else (_waited_for(thread.waits),)
             self._event(thread, code, (PROCESSOR, _processor(thread), 0), True, also, raised.pop(0) if raised else 0)
             return
-        touched = touch(pending)
+        touched = touch(thread)
         if touched is None:
             self._follows(thread, None, ())
             return
-        if touched.family == "lock":
-            for other in [other for other, lock in self.requests.items() if lock == touched.target]:
-                if touched.target in other.held:
-                    self._got(other, touched.target)
+        family, target, part = touched.location
+        if family == LOCK:
+            for other in [other for other, lock in self.requests.items() if lock == target]:
+                if target in other.held:
+                    self._got(other, target)
             if code == "lock":
-                self.requests[thread] = touched.target
+                self.requests[thread] = target
                 return
-        location = NODES.get(touched.family)
-        if location is None:
-            location = (FAMILIES[touched.family], touched.target, touched.part)
-        also = (MMU, (PROCESSOR, _processor(thread), 0)) if code == "access" else ()
-        self._event(thread, code, location, touched.writes, also)
+        also = ((MMU, 0, 0), (PROCESSOR, _processor(thread), 0)) if family == WORD else ()
+        self._event(thread, code, _location(family, target, part), touched.writes, also)
 
     def _got(self, thread: Thread, lock: int) -> None:
         """A context has got the lock that it asked for."""
@@ -141,10 +134,12 @@ class PartialOrder:
 
 def _waited_for(waits: tuple[str, int]) -> Location:
     code, target = waits
-    node = OPERATIONS[code].node
-    if code == "sleep":
-        return CHANNEL, target, 0
-    return NODES.get(node, (LOCK, target, 0))
+    return _location(FAMILIES[code], target, 0)
+
+
+def _location(family: int, target: int, part: int) -> Location:
+    """All operations of a node other than memory and the lock manager are at the same location."""
+    return (family, target, part) if family <= WORD else (family, 0, 0)
 
 
 def _processor(thread: Thread) -> int:

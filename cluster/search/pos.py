@@ -59,10 +59,10 @@ class Pos(Sampling):
             if priority > top:
                 best, top = thread, priority
         del self.priority[best.name]
-        performed = touch(best.pending)
+        performed = touch(best)
         if performed is not None:
             for thread in enabled:
-                if thread is not best and meet(performed, touch(thread.pending)):
+                if thread is not best and meet(performed, touch(thread)):
                     del self.priority[thread.name]
         return best
 

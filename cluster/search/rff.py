@@ -22,11 +22,9 @@ from typing import Any, TypeVar
 
 from cluster.search.pos import Pos
 from cluster.search.strategy import Patience
-from cluster.search.touch import Touch, touch
+from cluster.search.touch import LOCK, Location, Touch, touch
 from nodes.cpu import Thread
 
-#: a location that operations touch: family, target, part
-Location = tuple[str, int, int]
 #: a kind of operation on a location: part and kernel function of its context
 Kind = tuple[str, str]
 #: a read, and the write that it reads from
@@ -161,22 +159,22 @@ class Rff(Pos):
 
     def _would_break(self, thread: Thread) -> bool:
         """Would a context's operation break a pair that is wanted?"""
-        touched = touch(thread.pending)
-        pair = None if touched is None else self.wanted.get(touched[:3])
+        touched = touch(thread)
+        pair = None if touched is None else self.wanted.get(touched.location)
         if touched is None or pair is None:
             return False
         read, write = pair
         mine = _kind(thread) == read and _reads(touched, thread)
-        if self.last.get(touched[:3], NOBODY) == write:
+        if self.last.get(touched.location, NOBODY) == write:
             return touched.writes and not mine
         return mine
 
     def _performed(self, thread: Thread) -> None:
         """Note what an operation reads and writes."""
-        touched = touch(thread.pending)
-        if touched is None or (touched.family == "lock" and not _reads(touched, thread)):
+        touched = touch(thread)
+        if touched is None or (touched.location[0] == LOCK and not _reads(touched, thread)):
             return
-        location, kind = touched[:3], _kind(thread)
+        location, kind = touched.location, _kind(thread)
         reads = _reads(touched, thread)
         sight = location, kind, thread.name, reads, touched.writes
         if sight not in self.sights:

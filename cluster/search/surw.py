@@ -24,11 +24,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from cluster.search.strategy import Patience, Sampling
-from cluster.search.touch import Touch, touch
+from cluster.search.touch import Location, Touch, touch
 from nodes.cpu import Thread
 
-#: a location that operations touch: family, target, part
-Location = tuple[str, int, int]
 #: context -> its operations that touch a location
 Counts = dict[str, int]
 #: things that are remembered at most
@@ -121,7 +119,7 @@ class Surw(Sampling):
         picked = enabled[0] if len(enabled) == 1 else self._among(enabled)
         touched = _requests(picked)
         if touched is not None:
-            location = touched[:3]
+            location = touched.location
             if touched.writes:
                 self.wrote.add(location)
             counts = self.now.setdefault(location, {})
@@ -148,7 +146,7 @@ class Surw(Sampling):
 
     def _is_selected(self, thread: Thread) -> bool:
         touched = _requests(thread)
-        return touched is not None and touched[:3] == self.selected
+        return touched is not None and touched.location == self.selected
 
     def _draw(self, stopped: Sequence[Thread]) -> None:
         """Draw the context that has the next selected operation; those that have stopped at one have it at least."""
@@ -167,5 +165,5 @@ class Surw(Sampling):
 
 def _requests(thread: Thread) -> Touch | None:
     """What the pending operation of a context touches; not if it only gives a lock back."""
-    pending = thread.pending
-    return None if pending is None or pending.code == "unlock" else touch(pending)
+    asks = thread.asks
+    return None if asks is None or asks[0] == "unlock" else touch(thread)

@@ -3,55 +3,67 @@
 An approximation for strategies that only aim by it: sharing may be said of two operations that commute, such as two
 accesses of users at the same offset of different frames, and it is not said where the effect takes a longer way (a
 TLB entry, the processor that two contexts share, a struct that is freed).
+
+A search asks this of every operation, so a location is three numbers, and nothing is made that need not be.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-from nodes.cpu import Pending
+from nodes.cpu import Thread
 from shared.wire.messages import OPERATIONS
 
+#: families of locations: a field of a struct, a lock, a sleep channel, a word of a page, and objects of a node
+FIELD, LOCK, CHANNEL, WORD, MMU, SWAP_PAGER, DISK, DEVICES, MEMORY = range(9)
+#: operation -> family of what it touches; -1: nothing that another context can touch
+FAMILIES = {
+    code: {
+        "cpu": -1, "lock_manager": CHANNEL, "mmu": MMU, "swap_pager": SWAP_PAGER, "disk": DISK, "devices": DEVICES,
+        "memory": MEMORY,
+    }[operation.node]
+    for code, operation in OPERATIONS.items()
+}  # fmt: skip
+FAMILIES |= {"load": FIELD, "store": FIELD, "access": WORD}
+FAMILIES |= dict.fromkeys(("lock", "try", "unlock", "downgrade", "upgrade"), LOCK)
 #: two users' accesses may be to the same word only if they agree in these bits of the address (the smallest page)
 OFFSET = 63
-LOCKS = ("lock", "try", "unlock", "downgrade", "upgrade")
+
+#: family, target, and which part of the target
+Location = tuple[int, int, int]
 
 
-class Touch(NamedTuple):
+class Touch:
     """What one operation touches.
 
     Attributes:
-        family, target, part: a field of a struct, a lock, a sleep channel, a word of a page, an object of a node.
-        writes: does it change that, so that readers make a difference to it too?
+        writes: does it change the location, so that readers make a difference to it too?
     """
 
-    family: str
-    target: int
-    part: int
-    writes: bool
+    __slots__ = ("location", "writes")
+
+    def __init__(self, location: Location, writes: bool):
+        self.location, self.writes = location, writes
 
 
-def touch(pending: Pending | None) -> Touch | None:
-    """What an operation touches; None: nothing that another context can touch, or it is not known."""
-    if pending is None:
+def touch(thread: Thread) -> Touch | None:
+    """What a context's pending operation touches; None: nothing that another context can touch, or it is not known."""
+    asks = thread.asks
+    if asks is None or thread.processor.takes(thread) is not None:
         return None
-    code, target, args = pending
-    if code in ("load", "store"):
+    code, target, args = asks
+    family = FAMILIES[code]
+    if family == FIELD:
         slot = args[2]
         assert isinstance(slot, int)
-        return Touch("field", target, slot, code == "store")
-    if code in LOCKS:
-        return Touch("lock", target, 0, True)
-    if code == "access":
+        return Touch((FIELD, target, slot), code == "store")
+    if family == WORD:
         va, write = args
         assert isinstance(va, int)
-        return Touch("word", va & OFFSET, 0, bool(write))
-    node = OPERATIONS[code].node
-    return None if node == "cpu" else Touch(node, target, 0, True)
+        return Touch((WORD, va & OFFSET, 0), bool(write))
+    return None if family < 0 else Touch((family, target, 0), True)
 
 
 def meet(touch: Touch | None, other: Touch | None) -> bool:
     """Do two operations touch the same location, of which at least one changes it?"""
     if touch is None or other is None or not (touch.writes or other.writes):
         return False
-    return touch.target == other.target and touch.part == other.part and touch.family == other.family
+    return touch.location == other.location
