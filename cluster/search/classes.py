@@ -18,14 +18,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cluster.search.strategy import Strategy
-from cluster.search.touch import FAMILIES, LOCK, MMU, WORD, Location, touch
+from cluster.search.touch import FAMILIES, LOCK, MEMORY, MMU, WORD, Location, touch
 from nodes.cpu import Thread
 from shared.wire.messages import OPERATIONS
 
 #: an operation's number, for a hash that is the same in every process
 CODES = {code: number for number, code in enumerate([*OPERATIONS, "access"])}
 #: family of the processors, which are locations too
-PROCESSOR = -1
+PROCESSOR = MEMORY + 1
 #: of hashes that are added
 MASK = (1 << 61) - 1
 #: classes that are told apart at most

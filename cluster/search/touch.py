@@ -13,11 +13,11 @@ from nodes.cpu import Thread
 from shared.wire.messages import OPERATIONS
 
 #: families of locations: a field of a struct, a lock, a sleep channel, a word of a page, and objects of a node
-FIELD, LOCK, CHANNEL, WORD, MMU, SWAP_PAGER, DISK, DEVICES, MEMORY = range(9)
-#: operation -> family of what it touches; -1: nothing that another context can touch
+NOWHERE, FIELD, LOCK, CHANNEL, WORD, MMU, SWAP_PAGER, DISK, DEVICES, MEMORY = range(-1, 9)
+#: operation -> family of what it touches; NOWHERE: nothing that another context can touch
 FAMILIES = {
     code: {
-        "cpu": -1, "lock_manager": CHANNEL, "mmu": MMU, "swap_pager": SWAP_PAGER, "disk": DISK, "devices": DEVICES,
+        "cpu": NOWHERE, "lock_manager": CHANNEL, "mmu": MMU, "swap_pager": SWAP_PAGER, "disk": DISK, "devices": DEVICES,
         "memory": MEMORY,
     }[operation.node]
     for code, operation in OPERATIONS.items()
@@ -59,7 +59,7 @@ def touch(thread: Thread) -> Touch | None:
         va, write = args
         assert isinstance(va, int)
         return Touch((WORD, va & OFFSET, 0), bool(write))
-    return None if family < 0 else Touch((family, target, 0), True)
+    return None if family == NOWHERE else Touch((family, target, 0), True)
 
 
 def meet(touch: Touch | None, other: Touch | None) -> bool:
