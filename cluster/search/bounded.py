@@ -8,10 +8,11 @@ Depth-first through all schedules within the bound, except those that show nothi
   left of the bound. What can follow is the same (the happens-before cache of CHESS).
 - Who has been preempted continues only when something that depends on its next event has happened. Otherwise the
   preemption could have come behind that event: the same class, and no preemption more.
-- No context is preempted before an event that nothing of another processor has conflicted with in any execution so far,
-  for the same reason; when something does, the search begins anew with what it has learned. Such preemptions are what
-  bounded partial-order reduction (Coons, Musuvathi, McKinley, OOPSLA 2013) does without, too; its conservative places
-  to go back to are here all others.
+- A context does its next event first. The search goes back to preempt it before that event only if an execution behind
+  it has had an event that conflicts with it, and that could have come first (trace.py, `rivals`). If there is none, the
+  preemption could have come behind the event, for the same reason. Bounded partial-order reduction (Coons, Musuvathi,
+  McKinley, OOPSLA 2013) goes back like that; its conservative places to go back to are here all places where no context
+  need be preempted, and a request for a lock that is held counts, too.
 
 The two last are for preemptions only: a delay moved elsewhere is another schedule.
 
@@ -24,7 +25,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 
-from cluster.search.dependency import Resource
 from cluster.search.strategy import ALWAYS
 from cluster.search.systematic import Stepwise, named
 from cluster.search.trace import NO_CHOICE, Event, Label
@@ -42,13 +42,15 @@ class Place:
         spent: of the bound, by the events before.
         number: of the class so far.
         asleep: contexts that were preempted, each with its next event, which nothing has depended on since.
-        current: the next event of the context that could continue, and is preempted if another does.
+        instead: labels of the contexts that could continue instead of the current one, with their costs.
+        current: the event before which the current context is preempted; None: it is not.
     """
 
-    __slots__ = ("asleep", "current", "left", "number", "spent")
+    __slots__ = ("asleep", "current", "instead", "left", "number", "spent")
 
     def __init__(self, spent: int, number: int, asleep: dict[str, Event]):
         self.left: list[tuple[Label, int]] = []
+        self.instead: list[tuple[Label, int]] = []
         self.spent, self.number, self.asleep = spent, number, asleep
         self.current: Event | None = None
 
@@ -101,10 +103,6 @@ class Bounded(Stepwise):
         """What the costs depend on."""
         return "" if current is None else current.name
 
-    def _is_enough(self) -> bool:
-        """Has this execution shown nothing because of which the search must begin anew?"""
-        return True
-
     # -- an execution ------------------------------------------------------------------------------
 
     def _next(self, candidates: Sequence[Thread], current: Thread | None) -> Thread | None:
@@ -150,20 +148,32 @@ class Bounded(Stepwise):
 
     # -- between executions ----------------------------------------------------------------------------
 
+    def _ended(self) -> None:
+        """An execution has come to its end."""
+
+    def _is_contested(self, event: Event) -> bool:
+        """Is a context to be preempted before this event of its own?"""
+        return False
+
     def _backtrack(self) -> bool:
+        events, places = self.trace.events, self.places
         if not self.given_up:
+            self._ended()
             number = self._place().number
             self.redundant += number in self.classes
             self.classes.add(number)
-        if not self._is_enough():
-            self._anew()
-            return True
-        places = self.places
-        del places[len(self.trace.events) - self.given :]
+        del places[len(events) - self.given :]
         while places:
-            self.trace.cut(self.given + len(places) - 1)
-            places[-1].left.pop()
-            if places[-1].left:
+            place, event = places[-1], events[-1]
+            place.left.pop()
+            if place.instead and self._is_contested(event):
+                if place.spent < self.bound:
+                    place.left, place.current = place.instead, event
+                else:
+                    self.limited = True
+            place.instead = []
+            self.trace.cut(len(events) - 1)
+            if place.left:
                 return True
             places.pop()
         if self.bound == self.most or not self.limited:
@@ -177,59 +187,29 @@ class Preemptions(Bounded):
     """At most so many preemptions.
 
     Attributes:
-        users: of each resource, and each processor, who uses it: processors, and contexts.
-        written: resources that somebody writes.
-        contested: what several use, and somebody writes. Invariant: never shrinks, until there are more points.
-        learned: it has grown in this execution.
+        contested: numbers of the events that conflict with an event which could have come first.
     """
 
     def grown(self) -> None:
         super().grown()
-        self.users: dict[Resource, int | str] = {}
-        self.written: set[Resource] = set()
-        self.contested: set[Resource] = set()
-        self.learned = False
+        self.contested: set[int] = set()
 
     def _options(self, place: Place, candidates: Sequence[Thread], current: Thread | None) -> list[tuple[Thread, int]]:
         awake = [thread for thread in candidates if thread.name not in place.asleep]
         if current is None:
             return [(thread, 0) for thread in self._from(awake, None)]
-        event, others = self.trace.event(current).pending(), [thread for thread in awake if thread is not current]
-        if not others or not (event.vague or self._is_contested(event)):
-            return [(current, 0)]
-        if place.spent == self.bound:
-            self.limited = True
-            return [(current, 0)]
-        place.current = event
-        return [(current, 0), *((thread, 1) for thread in others)]
+        place.instead = [((thread.name, NO_CHOICE), 1) for thread in reversed(awake) if thread is not current]
+        return [(current, 0)]
 
     def _is_contested(self, event: Event) -> bool:
-        contested = self.contested
-        return ("processor", event.cpu) in contested or not contested.isdisjoint(event.own.reads | event.own.writes)
+        return number_of(event) in self.contested
 
     def _performed(self, event: Event) -> None:
-        self._uses(("processor", event.cpu), event.thread, True)
-        for resource in event.own.reads:
-            self._uses(resource, event.cpu, False)
-        for resource in event.own.writes:
-            self._uses(resource, event.cpu, True)
+        self.contested.update([number_of(rival) for rival in self.trace.rivals(event)])
 
-    def _uses(self, resource: Resource, user: int | str, writes: bool) -> None:
-        if resource in self.contested:
-            return
-        if writes:
-            self.written.add(resource)
-        if self.users.setdefault(resource, user) != user:
-            self.users[resource] = -1
-        if self.users[resource] == -1 and resource in self.written:
-            self.contested.add(resource)
-            self.learned = True
-
-    def _is_enough(self) -> bool:
-        for event in self.left or ():
+    def _ended(self) -> None:
+        for event in self.trace.left() if self.left is None else self.left:
             self._performed(event)
-        learned, self.learned = self.learned, False
-        return not learned
 
 
 class Delays(Bounded):

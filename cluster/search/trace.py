@@ -369,6 +369,40 @@ class Trace:
                 return [place] if before[earlier.cpu] < earlier.number else []
         return []
 
+    def rivals(self, event: Event) -> list[Event]:
+        """The events of other contexts that conflict with an event which could have come first, as far as its own
+        context is concerned.
+
+        Args:
+            event: the last one, or one to come.
+        """
+        conflicts, last = set[int](), len(self.events) - (event.number > 0)
+        before = self._needed(event, last)
+        for resource in event.reads | event.writes:
+            conflicts.update(self._writes.get(resource, ()))
+        for resource in event.writes:
+            conflicts.update(self._reads.get(resource, ()))
+        others = [self.events[place] for place in conflicts if place < last]
+        if event.asks_simple:  # it cannot come before the lock is released
+            others = [earlier for earlier in others if earlier.code != "unlock"]
+        rivals = [earlier for earlier in others if earlier.cpu != event.cpu and before[earlier.cpu] < earlier.number]
+        for place in reversed(self._of_cpu[event.cpu]):
+            earlier = self.events[place]
+            if place < last and before[earlier.cpu] >= earlier.number:
+                break
+            if place < last and event.could_precede(earlier):
+                rivals.append(earlier)
+        return rivals
+
+    def _needed(self, event: Event, last: int) -> list[int]:
+        """Clock of what an event's context needs for it, of the events before a place."""
+        clock = [0] * len(self._cpus)
+        wanted = [self._of_thread.get(event.thread, []), *(self._writes.get(resource, []) for resource in event.needs)]
+        for places in wanted:
+            for place in [place for place in places[-2:] if place < last][-1:]:
+                _join(clock, self.events[place].clock)
+        return clock
+
     def _is_news_without(self, event: Event, earlier: Event) -> bool:
         """Would a context try again if this had not happened?"""
         news = (self.events[place] for place in self._news(event.thread))
