@@ -33,7 +33,7 @@ KEYS = {
     "explore": (
         "all", "patch", "scenario", "errata", "detect", "fixed", "strategy", "near", "followed", "depth", "preemptions",
         "seed", "granularity", "bound", "time", "schedules", "by", "exhausted", "redundant", "distinct",
-        "chance_of_new", "seconds", "searches", "found_at", "finding", "results", "sites", "notes", "racy",
+        "estimated", "chance_of_new", "seconds", "searches", "found_at", "finding", "results", "sites", "notes", "racy",
         "operations", "predictions", "token", "deviations", "replay", "out", "interrupted", "exit", "expected", "error",
     ),
     "fuzz": (

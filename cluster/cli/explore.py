@@ -32,6 +32,7 @@ from cluster.search import SEARCHING, SYSTEMATIC
 from cluster.search.batch import Job
 from cluster.search.bounded import Preemptions
 from cluster.search.chance import chance_of_new, interval, percent
+from cluster.search.estimate import SAMPLES, about, estimate
 from cluster.search.explore import Behind, Coverage, Exploration, explore
 from cluster.search.near import Near, Site
 from cluster.search.spread import spread
@@ -215,7 +216,10 @@ def command(asked: ExploreOptions) -> int:
     search = _search(output, plan)
 
     why_not = _unmet(chosen, search) if asked.expect else None
+    estimated = _estimated(plan, search)
     _say(output, plan, search)
+    if estimated is not None:
+        output.say(f"about {about(estimated)} classes without a bound, estimated from {SAMPLES} random executions")
     unkept = _keep(output, chosen, search, folder)
     if search.interrupted and search.finding is None:
         code = Exit.INTERRUPTED
@@ -223,7 +227,8 @@ def command(asked: ExploreOptions) -> int:
         code = describe.verdict(output, asked.expect, why_not, search.finding)
         code = Exit.INTERRUPTED if search.interrupted else code
     end = End(code, asked.expect, why_not, search.interrupted, unkept)
-    facts = document("explore", of_scenario(chosen.scenario), _facts(plan, search), of_end(end))
+    told = _facts(plan, search) | {"estimated": estimated}
+    facts = document("explore", of_scenario(chosen.scenario), told, of_end(end))
     return output.end(facts, code, unkept)
 
 
@@ -314,6 +319,15 @@ def _distinct(search: Exploration) -> str:
         return ""
     chance = percent(chance_of_new(classes.once, classes.executions))
     return f"{len(classes.seen):,} distinct, the next one is new with {chance}"
+
+
+def _estimated(plan: Plan, search: Exploration) -> float | None:
+    """How many classes there are without a bound, if a search for all of them has come to its limit."""
+    covered = search.coverage
+    over = covered is None or covered.exhausted or search.finding is not None or search.interrupted
+    if over or plan.start is not None or plan.strategy == "reads-from":
+        return None
+    return estimate(plan.chosen.scenario, search.racy, plan.granularity)
 
 
 def _unmet(chosen: Chosen, search: Exploration) -> str | None:

@@ -47,6 +47,14 @@ def test_what_is_left_is_not_passed_over() -> None:
     )
 
 
+def test_how_many_classes_there_are_is_estimated_if_they_are_too_many() -> None:
+    """There are 45."""
+    result = uvmp("explore", "E60", "--fixed", "--exhaust", "--schedules", 5)
+    told = re.search(r"about (\d+) classes without a bound, estimated from 100 random executions", result.stdout)
+    assert told is not None and 20 <= int(told[1]) <= 90
+    assert "estimated" not in uvmp("explore", "E60-panic", "--fixed", "--exhaust").stdout
+
+
 def document(*words: object) -> dict[str, Any]:
     told: dict[str, Any] = json.loads(uvmp("explore", *words, "--json").stdout)
     return told
@@ -60,7 +68,7 @@ def test_the_document_tells_it() -> None:
     assert told["exhausted"] is True and told["preemptions"] == 1 and told["strategy"] == "preemptions"
     assert told["distinct"] + told["redundant"] == told["schedules"]
     told = document("E60", "--fixed", "--exhaust", "--schedules", 5)
-    assert [told[key] for key in wanted] == ["dpor", None, 5, False, 0, 5, None, 0]
+    assert [told[key] for key in wanted] == ["dpor", None, 5, False, 0, 5, None, 0] and 20 < told["estimated"] < 90
     told = document("E60", "--fixed", "--schedules", 5)
     assert told["exhausted"] is told["redundant"] is None, "a random search says nothing of that kind"
 
