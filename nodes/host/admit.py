@@ -5,6 +5,7 @@ that is not the next one is held back, and answered later by a delivery. A
 schedule may say that at its end the node continues freely (ANYBODY): each node
 and each processor does so by itself, because the beginning of a run has every
 cause of what is in it.
+A schedule that has been followed may be extended.
 Exactly once: the last reply of every context is kept, so a frame that arrives
 twice performs nothing twice.
 """
@@ -77,6 +78,14 @@ class Admission:
         """Perform one request of a processor; the node follows no schedule."""
         with self.mutex:
             return self._admit(cpu, request)
+
+    def extend(self, turns: Iterable[Turn]) -> None:
+        """Admit these behind what it follows; it follows a schedule."""
+        with self.mutex:
+            assert self.follow is not None
+            self.follow.extend(turns)
+            if self.held:
+                self._release()
 
     def _perform(self, frame: Frame) -> Reply:
         reply = Reply(Status.DONE)

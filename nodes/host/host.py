@@ -44,6 +44,7 @@ from shared.wire.codec import (
     LOADED,
     POLL,
     RECALL,
+    SCHEDULE,
     STATE,
     decode,
     encode,
@@ -142,6 +143,15 @@ class Host:
         if self.runner is not None:
             self.thread = threading.Thread(target=self.runner.loop, name=self.name, daemon=True)
             self.thread.start()
+
+    def extend(self, data: bytes) -> None:
+        """The schedule that the nodes and the processor follow goes on."""
+        schedule = decode(SCHEDULE, data)
+        if self.runner is not None:
+            self.runner.extend(schedule.processors[self.runner.processor.name])
+        for name, admission in self.admissions.items():
+            admission.extend(schedule.nodes[name])
+        self._commit()
 
     def halt(self) -> None:
         """Let the processor stop at its next operation; its contexts and nodes can still be asked about."""

@@ -8,7 +8,8 @@ interrupt or the end, all such requests have been acknowledged as applied.
 
 If the runner follows a schedule, the processor's own operations come in the given
 order: an interrupt is taken exactly at its place. At the end of a schedule that says
-so (ANYBODY), the runner continues freely.
+so (ANYBODY), the runner continues freely; at the end of any other it waits, until it is
+told how the schedule continues.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ class Runner(ProcessorPort):
         #: number of a request in the outbox -> its context's stack and locks when it was made
         self.made_by: dict[int, tuple[list[str], dict[int, Held]]] = {}
         self.random = Random(seed)
-        self.inbox: SimpleQueue[Delivery | Halt] = SimpleQueue()
+        self.inbox: SimpleQueue[Delivery | Halt | ProgramOrder] = SimpleQueue()
         self.received = 0
         # a refused operation ends the run then, so that those behind it in the frame are void
         self.may_batch = self.detect.get("heap", "stop") == "stop"
@@ -166,6 +167,10 @@ class Runner(ProcessorPort):
         """Stop at the next operation; its contexts can still be asked about."""
         self.inbox.put(Halt())
 
+    def extend(self, order: ProgramOrder) -> None:
+        """Follow this behind what it follows; the first of its events are those after the last operation of that."""
+        self.inbox.put(order)
+
     def _next(self) -> Thread | None:
         """The context to run next, or None: wait."""
         self._drain()
@@ -219,9 +224,15 @@ class Runner(ProcessorPort):
         while not self.inbox.empty():
             self._take(self.inbox.get())
 
-    def _take(self, delivery: Delivery | Halt) -> None:
+    def _take(self, delivery: Delivery | Halt | ProgramOrder) -> None:
         if isinstance(delivery, Halt):
             self.stopping = True
+            return
+        if isinstance(delivery, ProgramOrder):
+            assert self.follow is not None
+            self.follow += delivery.contexts
+            self.events[-1:] = delivery.events
+            self.choices.update(delivery.choices)
             return
         self.received += 1
         if isinstance(delivery, LateReply):
