@@ -363,9 +363,9 @@ class Actors:
         except self.ray.exceptions.RayTaskError as error:
             raise Infrastructure(f"an actor failed: {str(error).strip().splitlines()[-1]}") from None
 
-    def chunks(self, node: str, limit_s: float = LIMIT_S) -> Iterator[bytes]:
-        """The journal file of a node as it is now, in pieces."""
-        handle, offset = self.handles[self.actor_of[node]], 0
+    def chunks(self, node: str, limit_s: float = LIMIT_S, offset: int = 0) -> Iterator[bytes]:
+        """The journal file of a node as it is now, from a byte on, in pieces."""
+        handle = self.handles[self.actor_of[node]]
         while piece := decode(CHUNK, self.gather([handle.chunk.remote(node, offset)], limit_s)[0]):
             yield piece
             offset += len(piece)

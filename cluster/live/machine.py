@@ -157,6 +157,10 @@ class LiveMachine:
         """Which journals of the last run, which was to be kept, are still on other computers, in words."""
         return [] if self.logs is None or self.logs.folder.parent == self.scratch else left(str(self.logs.folder))
 
+    def become(self, scenario: Scenario, image: dict[str, object]) -> None:
+        """Run another scenario of the same nodes from now on, from the image that its setup has made."""
+        self.scenario, self.image = scenario, image
+
     # -- one run -----------------------------------------------------------------
 
     def run(
@@ -185,16 +189,16 @@ class LiveMachine:
         began = monotonic()
         strict = follow is not None and not isinstance(follow, Beginning)
         self.logs = Logs(self.actors, self.scenario.machine.nodes, folder)
-        refusal = self._load(self.logs, identity or name, follow, seed)
+        refusal = self.load(self.logs, identity or name, follow, seed)
         level = refusal.level(self.scenario.detect) if refusal is not None else "off"
         last: list[Poll] | None = []
         if level != "stop":
             self.actors.call("start")
-            last = self._until_quiet(strict, run_limit_s)
+            last = self.until_quiet(strict, run_limit_s)
         seconds = monotonic() - began
         if last is None or any(poll.has_finding for poll in last):
             self._halt()
-        hosts = self._states()
+        hosts = self.states()
         self.actors.call("finish")
         journals, unkept = self.logs.collect(self.scratch)
         results = {ctx: steps for host in hosts for ctx, steps in host.results.items()}
@@ -244,7 +248,7 @@ class LiveMachine:
             )
         run.notes = findings["note"] + more
 
-    def _load(self, logs: Logs, identity: str, follow: Journals | Beginning | None, seed: int) -> Finding | None:
+    def load(self, logs: Logs, identity: str, follow: Journals | Beginning | None, seed: int) -> Finding | None:
         """Give every actor its part of the image; returns why the machine does not boot, if so.
 
         Raises: Infrastructure - an actor runs other source than ours, or the folder cannot be written.
@@ -289,8 +293,11 @@ class LiveMachine:
                 patch=None if patch is None else (patch.file, patch.source),
             )
 
-    def _poll(self) -> list[Poll]:
-        """Every actor's counts."""
+    def poll(self) -> list[Poll]:
+        """Every actor's counts.
+
+        Raises: Infrastructure - an actor has died.
+        """
         return [decode(POLL, data) for data in self.actors.call("poll")]
 
     def _halt(self) -> list[Poll]:
@@ -299,7 +306,7 @@ class LiveMachine:
         began = monotonic()
         pause = FIRST_POLL_S
         while True:
-            polls = self._poll()
+            polls = self.poll()
             if all(poll.stopped for poll in polls):
                 return polls
             if monotonic() - began > STALL_S:
@@ -307,17 +314,23 @@ class LiveMachine:
             sleep(pause)
             pause = min(2 * pause, POLL_S)
 
-    def _until_quiet(self, following: bool, run_limit_s: float) -> list[Poll] | None:
-        """Poll until the run has ended; returns the last poll, or None if the run does not end."""
+    def until_quiet(self, following: bool, run_limit_s: float = RUN_LIMIT_S) -> list[Poll] | None:
+        """Poll until the run has ended; returns the last poll, or None if the run does not end.
+
+        Args:
+            following: it follows a schedule, to the end of that.
+
+        Raises: Diverged - it cannot; Infrastructure.
+        """
         progress = Progress(self.scenario.limit, following, run_limit_s)
         pause = FIRST_POLL_S
-        while not progress.has_ended(polls := self._poll()):
+        while not progress.has_ended(polls := self.poll()):
             self.on_poll(monotonic() - progress.began, polls)
             sleep(FIRST_POLL_S if progress.quiet else pause)
             pause = min(1.5 * pause, POLL_S)
         return None if progress.endless else polls
 
-    def _states(self) -> list[HostState]:
+    def states(self) -> list[HostState]:
         """What every host has at the end."""
         return [decode(STATE, data) for data in self.actors.call("state")]
 
@@ -341,10 +354,15 @@ def _error(text: str) -> Exception:
     return Infrastructure(message if kind == Infrastructure.__name__ else text)
 
 
-def schedule_of(follow: Journals | Beginning, scenario: Scenario) -> Schedule:
+def schedule_of(
+    follow: Journals | Beginning, scenario: Scenario, events: Mapping[str, list[int]] | None = None
+) -> Schedule:
     """What every node and processor has to follow: admission orders, program orders and where kernel events came.
 
     Behind a beginning each of them continues freely.
+
+    Args:
+        events: where these came, as events_after() says it; None: as it says it of these journals.
     """
     journals = follow.journals if isinstance(follow, Beginning) else follow
     behind = [ANYBODY] if isinstance(follow, Beginning) else []
@@ -357,7 +375,7 @@ def schedule_of(follow: Journals | Beginning, scenario: Scenario) -> Schedule:
             if record["event"] == "choose":
                 choices[record["cpu"]].append((record["k"], choice_of(record)))
     local = {code for code, op in OPERATIONS.items() if op.local}
-    events = events_after(journals)
+    events = events_after(journals) if events is None else events
     return Schedule(
         {
             node: [

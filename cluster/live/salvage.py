@@ -26,9 +26,16 @@ def kept(machine: LiveMachine, folder: Path | None, options: Sequence[str] = ())
         return
     with signals.deferred():
         write_scenario(create(folder), machine.scenario, run, options)
+    with salvaged(machine, folder):
+        yield run
+
+
+@contextlib.contextmanager
+def salvaged(machine: LiveMachine, folder: Path) -> Iterator[None]:
+    """Save the logs of the run in this folder, if it does not end as it should."""
     machine.watch.keeps(str(folder))
     try:
-        yield run
+        yield
     except BaseException:
         with signals.restored():
             signals.ignore()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
 from cluster.boot import prepare
@@ -67,11 +67,16 @@ def order_of(machine: Machine, journals: Journals) -> Order:
     return Order(machine.threads, linearize(journals), events_after(journals))
 
 
-def compare(wanted: Journals, replayed: Journals) -> None:
-    """Diverged, unless both say the same of every node."""
+def compare(wanted: Journals, replayed: Journals, behind: Mapping[str, int] | None = None) -> None:
+    """Diverged, unless both say the same of every node.
+
+    Args:
+        behind: node -> how many records come before these; None: these are all.
+    """
     for node in sorted(wanted):
         ours, theirs = map(_essence, replayed.get(node, [])), map(_essence, wanted[node])
-        for number, (expected, actual) in enumerate(zip_longest(theirs, ours), 1):
+        first = 1 if behind is None else behind[node] + 1
+        for number, (expected, actual) in enumerate(zip_longest(theirs, ours), first):
             if expected != actual:
                 raise Diverged(_in_words(node, number, expected), _in_words(node, number, actual))
 

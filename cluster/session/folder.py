@@ -6,8 +6,8 @@
     DIR/log        the last words of its process, if it ends with an error
     DIR/run/       the run folder: journals and scenario.json from the beginning, run.json when the session has ended
 
-The journals are written whenever the machine has stopped, before a client is told. A server that is killed leaves whole
-lines, and a scenario that has every step of them.
+The journals are written whenever the machine has stopped, before a client is told; those of real processes, by them. A
+server that is killed leaves whole lines, and a scenario that has every step of them.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ import os
 import secrets
 import shutil
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
+from typing import NamedTuple
 
 import msgpack
 
 from cluster.runs.folder import cannot_write, create, identity, put, versions, write_live, write_scenario, write_sim
 from cluster.runs.outcome import Outcome
 from cluster.session.session import Session
+from nodes.host.transport import Kind
 from shared.errors import Infrastructure, UserMistake
 from shared.journal.record import Journal, plain
 from shared.journal.runfile import SUFFIX
@@ -107,8 +110,29 @@ def read_token(path: Path) -> str:
         raise UserMistake(f"its token cannot be read ({why}); give --token", file=clean(path, 200)) from None
 
 
+class Orders(NamedTuple):
+    """What the process of a session is told beside its folder, as JSON.
+
+    Attributes:
+        patch: file of a patch; "": none.
+        resume: folder of a run that the session takes over; "": it begins with nothing. `after`: an operation of that,
+            up to which to follow it; "": to the end.
+        options: what `uvmp replay` needs beside the folder.
+        live: real processes perform the same. `address`, `place` and `transport` say where, as `uvmp run` has them.
+    """
+
+    patch: str = ""
+    resume: str = ""
+    after: str = ""
+    options: Sequence[str] = ()
+    live: bool = False
+    address: str | None = None
+    place: Sequence[str] = ()
+    transport: Kind | None = None
+
+
 class Writer:
-    """Writes a session's run folder as the session goes.
+    """Writes a session's run folder as the session goes; real processes write their journals themselves.
 
     Args:
         path: of the session.
@@ -125,7 +149,7 @@ class Writer:
         self.written: dict[str, int] = {}
         self.pending: dict[str, bytes] = {}
         scenario = session.scenario
-        for node in session.machine.sim.machine.nodes:
+        for node in session.machine.sim.machine.nodes if session.processes is None else ():
             self.files[node] = FileIO(self.path / f"{node}{SUFFIX}", "x")
             self.written[node], self.pending[node] = 0, b""
             Journal(node, self.files[node], keep=False).header(
@@ -144,6 +168,9 @@ class Writer:
             write_scenario(self.path, self.session.scenario, self.run)
             self.text = text
         for node, tap in self.session.machine.taps.items():
+            if node not in self.files:  # the processes have written it
+                tap.drop()
+                continue
             self.pending[node] += b"".join(tap.lines[self.written[node] - tap.dropped :])
             self.written[node] = tap.drop()
             while self.pending[node]:
@@ -158,7 +185,7 @@ class Writer:
         self.flush()
         for file in self.files.values():
             file.close()
-        outcome = self.session.outcome()
+        outcome = self.session.finish()
         write_live(self.path, self.session.scenario, self.run, outcome, self.session.options)
         if outcome.unkept is not None:
             raise outcome.unkept

@@ -32,6 +32,8 @@ PART = 1000
 MAX_CLIENTS = 16
 #: seconds after which it looks whether its folder is still there; if it is not, the machine ends
 LOOK_S = 60
+#: the same, and whether the processes of the machine are there
+CHECK_S = 2
 #: what can be done while the machine continues
 MEANWHILE = ("ps", "trace", "bt", "show", "history", "help", "?", "pause", "detach", "quit", "snapshot", "save", "halt")
 
@@ -63,7 +65,10 @@ class Server:
 
     Attributes:
         going: what the machine does, and for whom; None: it stands still.
+        signalled: a signal has ended it.
     """
+
+    signalled = False
 
     def __init__(self, path: Path, session: Session, writer: Writer, token: str):
         self.path, self.session, self.writer, self.token = path, session, writer, token
@@ -108,18 +113,25 @@ class Server:
 
     def halt(self) -> None:
         """End the machine as if a client had asked for it; a handler of signals may call this at any time."""
+        self.signalled = True
         self.asked.put(Asked(None, 0, "halt"))
 
     # -- the machine ----------------------------------------------------------------------
 
     def serve(self) -> None:
-        """Perform commands until one of them ends the machine."""
+        """Perform commands until one of them ends the machine.
+
+        Raises: what has gone wrong with the processes of the machine.
+        """
+        session = self.session
         try:
-            while self._next():
-                if self.going is not None:
+            while session.lost is None and self._next():
+                if self.going is not None and session.lost is None:
                     self._go_on(*self.going)
         finally:
             self._leave()
+        if session.lost is not None:
+            raise session.lost
 
     def _leave(self) -> None:
         """From now on, clients find that the session has ended."""
@@ -131,9 +143,12 @@ class Server:
 
     def _next(self) -> bool:
         """Perform the next command, if there is one or the machine stands still; False: it was the last."""
+        alone = self.session.processes is None
         try:
-            asked = self.asked.get(block=self.going is None, timeout=LOOK_S)
+            asked = self.asked.get(block=self.going is None, timeout=LOOK_S if alone else CHECK_S)
         except queue.Empty:
+            if self.going is None:
+                self._check()
             return (self.path / TOKEN).is_file()
         head = asked.command.split(" ", 1)[0]
         if self.going is not None and head in COMMANDS and head not in MEANWHILE:
@@ -145,7 +160,7 @@ class Server:
             begun = self.console.begin(asked.command)
             self.writer.flush()
         except (ProjectBug, OSError) as wrong:
-            begun = Answer([f"error: {clean(wrong, 2000)}"], {"error": clean(wrong, 2000)}, Exit.INFRASTRUCTURE)
+            begun = failed(wrong)
         if isinstance(begun, Going):
             self.going = begun, asked
             return True
@@ -156,6 +171,11 @@ class Server:
         asked.answer(begun)
         return begun.leaves != "halt"
 
+    def _check(self) -> None:
+        """Notice that a process has died, which ends the session."""
+        with contextlib.suppress(ProjectBug):
+            self.session.check()
+
     def _go_on(self, going: Going, asked: Asked) -> None:
         """The next part of what the machine was told."""
         part = replace(going, operations=min(PART, going.operations))
@@ -164,7 +184,7 @@ class Server:
             stop = self.session.go(part)
         except (UserMistake, ProjectBug) as wrong:
             self.going = None
-            asked.answer(Answer([f"error: {clean(wrong, 2000)}"], {"error": clean(wrong, 2000)}, wrong.exit))
+            asked.answer(failed(wrong))
             return
         left = going.operations - (self.session.machine.operations - before)
         self.going = replace(going, operations=left), asked
@@ -192,3 +212,9 @@ class Server:
             return [f"error: the run cannot be kept: {clean(wrong, 2000)}"], False
         ending = f"the machine has ended after {outcome.operations:,} operations; kept in run/ of the session's folder"
         return [ending, f"digest {outcome.digest}"], True
+
+
+def failed(wrong: Exception) -> Answer:
+    """A command that could not be performed, though it is right."""
+    words = clean(wrong, 2000)
+    return Answer([f"error: {words}"], {"error": words}, getattr(wrong, "exit", Exit.INFRASTRUCTURE))

@@ -8,13 +8,16 @@ A thread whose program ends with `pause` is *open*: it waits in user mode for st
 Whenever nothing but open threads can continue, the machine is at rest, and is judged. If it has a finding that no
 further step can undo, the open threads do pause, and the machine ends with it. A context that waits for what an open
 thread may yet do is only told (`doubt`).
+
+Real processes may perform the same as the machine (`Processes`): whenever it has stopped, and before anybody is told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from cluster.runs.outcome import Outcome
 from cluster.runs.replay import compare, recorded
@@ -68,6 +71,25 @@ class Going:
     stop: Stop = field(default=Stop("done"))
 
 
+class Processes(Protocol):
+    """Real processes that perform what the machine of a session performs."""
+
+    def follow(self, machine: Stepped) -> None:
+        """Perform what it has performed since the last call, or all of that if it is another machine.
+
+        Raises: Diverged - they have done something else; Infrastructure - one of them has died.
+        """
+
+    def check(self) -> None:
+        """Raises: Infrastructure - one of them has died."""
+
+    def finish(self, outcome: Outcome) -> None:
+        """The session has ended; its outcome gets the journals that the processes have written.
+
+        Raises: Diverged, Infrastructure.
+        """
+
+
 def opened(scenario: Scenario) -> Scenario:
     """The scenario as a session can begin with it.
 
@@ -86,17 +108,20 @@ class Session:
 
     Args:
         scenario: which `opened` has made fit; `options`: what `uvmp replay` needs beside its folder.
+        processes: None: the machine is in `sim` alone.
 
     Attributes:
         machine: the execution so far.
+        lost: why the processes cannot go on, which ends the session.
         doubt: the finding that a machine at rest would have if nothing more came; None: none, or it is not at rest.
     """
 
     doubt: Finding | None
 
-    def __init__(self, scenario: Scenario, options: Iterable[str] = ()):
+    def __init__(self, scenario: Scenario, options: Iterable[str] = (), processes: Processes | None = None):
         self.options = tuple(options)
-        self.scenario = scenario
+        self.scenario, self.processes = scenario, processes
+        self.lost: ProjectBug | UserMistake | None = None
         self.machine = Stepped(scenario)
         self._after()
 
@@ -169,7 +194,36 @@ class Session:
         return Stop("ended") if machine.ended else going.stop
 
     def _after(self) -> None:
-        """The machine has stopped: is there anything wrong with it?"""
+        """The machine has stopped."""
+        self._judge()
+        self._follow()
+
+    def _follow(self) -> None:
+        """Let the processes perform the same."""
+        with self._losing():
+            if self.processes is not None:
+                self.processes.follow(self.machine)
+
+    def check(self) -> None:
+        """Are the processes there?
+
+        Raises: Infrastructure.
+        """
+        with self._losing():
+            if self.processes is not None:
+                self.processes.check()
+
+    @contextmanager
+    def _losing(self) -> Iterator[None]:
+        """What goes wrong with the processes ends the session."""
+        try:
+            yield
+        except (ProjectBug, UserMistake) as wrong:  # the latter: a patch has failed
+            self.lost = wrong
+            raise
+
+    def _judge(self) -> None:
+        """Is there anything wrong with the machine?"""
         machine, self.doubt = self.machine, None
         if machine.ended:
             return
@@ -178,12 +232,16 @@ class Session:
         elif all(self.waits_for_step(thread) for thread in machine.hand.enabled):
             finding = self._found_at_rest()
             if finding is not None and self._is_certain(finding):
-                self.end()
+                self._pause()
             else:
                 self.doubt = finding
 
     def end(self) -> None:
         """Let the open threads of a machine at rest perform their pause: it comes to its end, where it is judged."""
+        self._pause()
+        self._follow()
+
+    def _pause(self) -> None:
         self.doubt = None
         self.machine.go(lambda enabled, current: default(enabled, current, -1))
 
@@ -253,6 +311,7 @@ class Session:
             raise UserMistake(f"{thread} is beyond this step: its program has ended, or began without it") from None
         old, self.machine, self.scenario = self.machine, machine, longer
         old.give_up()
+        self._follow()
 
     def with_step(self, thread: str, step: str) -> Scenario:
         """The scenario with this step more.
@@ -289,6 +348,17 @@ class Session:
         outcome.cut = again.sim.execution.abandoned
         if not _same(again.records, self.machine.records):
             raise Diverged("the operations of the session", "others")
+        return outcome
+
+    def finish(self) -> Outcome:
+        """The outcome of the session, which has ended.
+
+        Raises: Diverged, Infrastructure.
+        """
+        outcome = self.outcome()
+        with self._losing():
+            if self.processes is not None:
+                self.processes.finish(outcome)
         return outcome
 
     def close(self) -> None:

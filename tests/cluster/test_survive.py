@@ -39,7 +39,7 @@ class Killer:
     def __init__(self, machine: LiveMachine, monkeypatch: pytest.MonkeyPatch, moments: list[tuple[str, int]]):
         self.machine, self.left, self.pids = machine, list(reversed(moments)), set[int]()
         self.followed: list[Journals] = []
-        poll, run = machine._poll, machine.run
+        poll, run = machine.poll, machine.run
 
         def polled() -> Any:
             polls = poll()
@@ -54,7 +54,7 @@ class Killer:
                 self.followed.append(follow.journals)
             return run(follow, *args, **more)
 
-        monkeypatch.setattr(machine, "_poll", polled)
+        monkeypatch.setattr(machine, "poll", polled)
         monkeypatch.setattr(machine, "run", ran)
 
     def kill(self, pid: int) -> None:

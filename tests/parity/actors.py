@@ -43,7 +43,8 @@ class Elsewhere(NodeActor):
 
     def load(self, data: bytes) -> bytes:
         load = decode(LOAD, data)
-        answer = super().load(encode(LOAD, load._replace(folder=os.environ["UVMP_TEST_ROOT"] + load.folder, mark="")))
+        folder = f"{os.environ['UVMP_TEST_ROOT']}{load.folder}/{self.name}"
+        answer = super().load(encode(LOAD, load._replace(folder=folder, mark="")))
         self.latest = [stream.name for stream in self.files.values()]
         return answer
 

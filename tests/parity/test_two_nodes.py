@@ -71,6 +71,14 @@ def test_the_driver_got_the_logs_by_messages(name: str, report: dict[str, Any]) 
     assert all(seen["records"][node] > 0 for node in nodes if node not in ("swap_pager", "swap_io"))
 
 
+@SCENES
+def test_a_session_whose_processes_have_other_disks_replays(name: str, report: dict[str, Any]) -> None:
+    """What they write is read by messages at each stop, and collected at the end."""
+    seen = report[name]["session"]
+    assert seen["digests"][0] == seen["digests"][1] and seen["operations"] == 200
+    assert seen["kept"] == report[name]["collected"]
+
+
 def test_nothing_is_left_on_the_other_disks(report: dict[str, Any]) -> None:
     """A host that only lent its memory must not fill up with logs."""
     assert report["left_behind"] == []

@@ -15,7 +15,10 @@ import os
 import secrets
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cluster.live.machine import LiveMachine
 
 SIDES = {
     "left": ["cpu0", "memory0", "lock_manager1", "mmu", "swap_io"],
@@ -78,11 +81,30 @@ def main(folder: Path) -> dict[str, Any]:
                     ),
                     "logs": {node: ray.get(handle.logs.remote()) for node, handle in handles.items()},
                 }
+                report[name]["session"] = session(machine, folder / name)
                 machine.close()
-            report["left_behind"] = [str(path) for path in folder.rglob("*.jsonl")]
+            report["left_behind"] = [str(path) for side in SIDES for path in (folder / side).rglob("*.jsonl")]
     finally:
         cluster.shutdown()
     return report
+
+
+def session(machine: LiveMachine, folder: Path) -> dict[str, Any]:
+    """Real processes in lockstep with a session to which a step is added: its digest, and that of a replay."""
+    from cluster.live.lockstep import Lockstep
+    from cluster.runs.replay import replay_journals
+    from cluster.session.session import Going, Session, opened
+
+    folder.mkdir()
+    session = Session(opened(machine.scenario), (), Lockstep(machine, folder, "1" * 16))
+    session.go(Going(None, 100))
+    session.spawn(session.scenario.lwps[0].name, "mmap: {as: late, pages: 1}")
+    session.go(Going(None, 100))
+    outcome = session.finish()
+    session.close()
+    again = replay_journals(session.scenario, outcome.journals, outcome.cut)
+    return {"digests": [outcome.digest, again.digest], "operations": outcome.operations,
+            "kept": sorted(path.name for path in folder.iterdir())}  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,0 +1,156 @@
+"""Real processes in lockstep with an execution of `sim` that stops between any two operations.
+
+The execution of sim, the *mirror*, decides. Whenever it has stopped, the actors are sent how their schedule goes on:
+the admission orders of the nodes and the program orders of the processors since the last stop. They perform that, and
+wait. Then the new records of their journals must be those of the mirror, and the state of each node the same; so what
+is shown of the mirror is true of the real nodes.
+
+A mirror of a longer scenario takes the place of the last: the actors stay, but their nodes begin again with the new
+image, and perform the old operations once more. That takes as much time as the machine has run so far.
+
+Left out: who stops the mirror, and why (cluster/session/). The state of contexts is not compared: a context that has
+waited may stand behind the wait in sim, and still before it in its actor.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from time import monotonic
+
+from cluster.live.logs import Logs
+from cluster.live.machine import LiveMachine, schedule_of
+from cluster.runs.outcome import Outcome
+from cluster.runs.replay import compare
+from cluster.session.stepped import Stepped
+from shared.detectors.machine_state import HostState
+from shared.errors import Diverged
+from shared.journal.record import Journals, Record, digest, read
+from shared.journal.runfile import SUFFIX
+from shared.port.struct import INDEX_MASK, KIND_SHIFT, KINDS, lock_name
+from shared.scenario.yaml import show
+from shared.wire.codec import SCHEDULE, STATE, decode, encode
+from shared.wire.images import frames_of, memories
+
+
+class Lockstep:
+    """The real processes of one session.
+
+    Args:
+        folder: of the run, which exists.
+        run: its identity, for the journals' headers.
+
+    Attributes:
+        mirror: what the actors have performed; None: nothing yet.
+        records: node -> how many records of its journal have been compared; `sizes`: how many bytes they have.
+        behind: processor -> its operations so far, and the kernel events after the last of them.
+    """
+
+    def __init__(self, machine: LiveMachine, folder: Path, run: str):
+        self.machine, self.folder, self.run = machine, folder.absolute(), run
+        self.mirror: Stepped | None = None
+        self.records: dict[str, int] = {}
+        self.sizes: dict[str, int] = {}
+        self.behind: dict[str, tuple[int, int]] = {}
+        self.began = monotonic()
+
+    def follow(self, mirror: Stepped) -> None:
+        """Perform what the mirror has performed, and compare.
+
+        Raises: Diverged - the actors have done something else; Infrastructure - one of them has died.
+        """
+        if mirror is not self.mirror:
+            self._begin(mirror)
+        journals = mirror.sim.journals
+        assert journals is not None
+        news = {node: journal.records[self.records[node] :] for node, journal in journals.items()}
+        if not any(news.values()):
+            return self.check()
+        schedule = schedule_of(news, mirror.scenario, self._events(news))
+        self.machine.actors.call("extend", encode(SCHEDULE, schedule))
+        self.machine.until_quiet(following=True)
+        compare(news, {node: self._written(node) for node, records in news.items() if records}, self.records)
+        self.records = {node: len(journal.records) for node, journal in journals.items()}
+        self._compare_states(mirror)
+
+    def check(self) -> None:
+        """Are all actors there?
+
+        Raises: Infrastructure - one of them has died.
+        """
+        self.machine.poll()
+
+    def finish(self, outcome: Outcome) -> None:
+        """End the run of the actors; `outcome`, which is that of the mirror, becomes theirs.
+
+        Raises: Diverged - their journals are others; Infrastructure.
+        """
+        logs = self.machine.logs
+        assert logs is not None
+        self.machine.actors.call("finish")
+        journals, unkept = logs.collect(self.machine.scratch)
+        compare(outcome.journals, journals)
+        outcome.journals, outcome.digest, outcome.unkept = journals, digest(journals), unkept
+        outcome.seconds = monotonic() - self.began
+
+    # -- a stop --------------------------------------------------------------------------
+
+    def _begin(self, mirror: Stepped) -> None:
+        """All nodes as they are before the first operation, stopped there; in the same folder."""
+        machine, config = self.machine, mirror.scenario.machine
+        if self.mirror is not None:
+            machine.actors.call("finish")
+            for node in config.nodes:
+                (self.folder / f"{node}{SUFFIX}").unlink(missing_ok=True)
+        image = mirror.sim.image_
+        assert image is not None
+        machine.become(mirror.scenario, image)
+        machine.logs = Logs(machine.actors, config.nodes, self.folder)
+        machine.load(machine.logs, self.run, {node: [] for node in config.nodes}, 0)
+        machine.actors.call("start")
+        self.mirror = mirror
+        self.records, self.sizes = dict.fromkeys(config.nodes, 0), dict.fromkeys(config.nodes, 0)
+        self.behind = dict.fromkeys(config.processors, (0, 0))
+
+    def _events(self, news: Journals) -> dict[str, list[int]]:
+        """Processor -> how many kernel events it has recorded after its last old operation, and after each new one."""
+        performed = Counter(record["cpu"] for records in news.values() for record in records if "k" in record)
+        events = {}
+        for cpu, (k, last) in self.behind.items():
+            counts = events[cpu] = [last] + [0] * performed[cpu]
+            for record in news[cpu]:
+                if "k" not in record:
+                    counts[record["at"] - k] += 1
+            self.behind[cpu] = k + performed[cpu], counts[-1]
+        return events
+
+    def _written(self, node: str) -> list[Record]:
+        """What a node has written since the last stop."""
+        data = b"".join(self.machine.actors.chunks(node, offset=self.sizes[node]))
+        self.sizes[node] += len(data)
+        return read(data.splitlines(keepends=True), node)[1]
+
+    def _compare_states(self, mirror: Stepped) -> None:
+        """Raises: Diverged - a node is not as in sim."""
+        nodes = mirror.sim.machine
+        tlbs = {processor.name: processor.tlb.state() for processor in nodes.processors}
+        locks = [lock for manager in nodes.lock_managers for lock in manager.table.locked()]
+        expected = _parts([decode(STATE, encode(STATE, HostState([], locks, nodes.image(), tlbs, {}, {}, {})))])
+        actual = _parts(self.machine.states())
+        for part in sorted(expected.keys() | actual.keys()):
+            if expected.get(part) != actual.get(part):
+                raise Diverged(f"{part} as in sim, {show(expected.get(part))}", show(actual.get(part)))
+
+
+def _parts(hosts: list[HostState]) -> dict[str, object]:
+    """The states of hosts by node and part of it. (Of frames, a memory has only its own.)"""
+    parts: dict[str, object] = {}
+    for host in hosts:
+        parts |= {lock_name(lock.key): lock for lock in host.locks}
+        parts |= {f"the TLB of {cpu}": tlb for cpu, tlb in host.tlbs.items()}
+        parts |= {f"the state of {node}": image for node, image in host.images.items() if not node.startswith("memory")}
+        parts |= {f"frame {number}": words for number, words in frames_of(host.images)}
+        for image in memories(host.images):
+            for key, *fields in image["heap"]:
+                parts[f"{KINDS[key >> KIND_SHIFT].kind_name}:{key & INDEX_MASK}"] = fields
+    return parts
