@@ -7,6 +7,7 @@ import os
 import re
 import select
 import shlex
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -17,17 +18,31 @@ import click
 
 from cluster import configs
 from cluster.cli import describe
-from cluster.cli.options import Chosen, Options, apply, asks, called, choose, common, kernel_options
+from cluster.cli.options import (
+    Chosen,
+    LiveOptions,
+    apply,
+    asks,
+    called,
+    choose,
+    common,
+    kernel_options,
+    live_options,
+    refuse_live_options,
+)
 from cluster.cli.output import Output
 from shared.errors import Exit, ProjectBug, UserMistake
 from shared.patch import current
 from shared.scenario.load import ID_FORM, load_scenario
 from shared.scenario.machine import load_machine
+from shared.scenario.model import Scenario
 from shared.scenario.yaml import parse
 from shared.text import clean, counted
 
 #: where a session is, if its user does not say; seconds in which a machine boots
 SESSION, BOOT_S = "uvmp.session", 120
+#: the same with real processes, which Ray starts; and seconds in which these end
+LIVE_S, END_S = 180, 60
 #: a scenario of a machine alone: a process on each CPU, which waits for steps
 MACHINE = """\
 id: {ident}
@@ -40,7 +55,7 @@ programs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BootOptions(Options):
+class BootOptions(LiveOptions):
     """What `uvmp boot` is asked for.
 
     Attributes:
@@ -48,6 +63,7 @@ class BootOptions(Options):
     """
 
     what: str | None
+    engine: str
     session: str
     resume: str | None
     after: str | None
@@ -58,9 +74,12 @@ class BootOptions(Options):
     ("uvmp boot laptop", "start a machine with a process on each CPU"),
     ("uvmp boot S3a-shipped --session s3a", "start the machine of a scenario"),
     ("uvmp attach s3a", "use it"),
+    ("uvmp boot laptop --engine live", "real processes perform the same, operation by operation"),
     ("uvmp boot --resume runs/live --session taken", "take over a run of real processes"),
 )
 @click.argument("what", metavar="SCENARIO|MACHINE", required=False)
+@click.option("--engine", type=click.Choice(["sim", "live"]), default="sim", show_default=True,
+              help="sim: in one process; live: Ray actors follow it, and are compared at each stop.")  # fmt: skip
 @click.option(
     "--session", metavar="DIR", default=SESSION, show_default=True,
     help="The folder of the session, which must not exist yet.",
@@ -71,6 +90,7 @@ class BootOptions(Options):
 )  # fmt: skip
 @click.option("--after", metavar="CONTEXT:N", help="With --resume: behind operation N of this context.")
 @kernel_options
+@live_options
 @common
 @asks(BootOptions)
 def command(asked: BootOptions) -> int:
@@ -80,25 +100,36 @@ def command(asked: BootOptions) -> int:
     token that a client must know, and in run/ the journals, which `uvmp replay` repeats when the session has ended. A
     session has at most 200,000 operations unless --operations or the scenario says otherwise.
 
-    The machine is one of engine sim. --resume takes over a run of real processes that has ended, was interrupted or
-    killed, and `uvmp run --resume DIR/run --engine live` lets real processes continue where the session stands.
+    With --engine live, the machine has real processes too. Whenever the machine of sim stops, they perform the same
+    operations, and wait; their journals and the state of every node must then be equal, or the session ends. What
+    `uvmp attach` shows is read from sim. A process that dies ends the session with exit code 5.
+
+    --resume takes over a run of real processes that has ended, was interrupted or killed, and `uvmp run --resume
+    DIR/run --engine live` lets real processes continue freely where the session stands.
     """
     from cluster.session.folder import make
     from cluster.session.session import opened
 
     output = Output(asked.as_json)
+    if asked.engine == "sim":
+        refuse_live_options("--engine live", asked)
     chosen = _choose(asked) if asked.resume is None else _taken_over(output, asked, asked.resume)
     scenario = opened(chosen.scenario)
     path = Path(asked.session)
     if not asked.session:
         raise UserMistake("expected the name of a folder", field="--session")
     describe.introduce(output, scenario)
+    if asked.engine == "live":
+        _check_live(output, asked, scenario)
     token = make(path, scenario)
     up = _start(path, chosen, asked)
     line = shlex.join(["uvmp", "attach", *([asked.session] if asked.session != SESSION else [])])
     where = f"after {counted(up['operations'], 'operation')}" if up["operations"] else "before its first operation"
     state = "ended, and can be looked at, " if up["ended"] else "stopped "
     output.say(f"the machine of {scenario.id} is up, {state}{where}")
+    if up["actors"]:
+        pids = ", ".join(f"{name} (pid {pid})" for name, pid in up["actors"].items())
+        output.say(f"{counted(len(up['actors']), 'actor')}: {pids}")
     output.say(f"token {token}")
     output.replay_line(line, "to use it:")
     document = {"command": "boot", "scenario": scenario.id, "session": str(path), "token": token, **up, "attach": line}
@@ -132,6 +163,17 @@ def _choose(asked: BootOptions) -> Chosen:
     return apply(load_scenario(text, name, configs.machine), (), asked)
 
 
+def _check_live(output: Output, asked: BootOptions, scenario: Scenario) -> None:
+    """Check where real processes are to be, before anything starts.
+
+    Raises: UserMistake; Infrastructure.
+    """
+    from cluster.cli.live import check
+
+    check(asked, scenario)
+    output.note("starting real processes ...")
+
+
 def _taken_over(output: Output, asked: BootOptions, run: str) -> Chosen:
     """The scenario of a run that is taken over.
 
@@ -152,11 +194,14 @@ def _start(path: Path, chosen: Chosen, asked: BootOptions) -> dict[str, Any]:
     """
     import shutil
 
-    from cluster.session.folder import LOG
+    from cluster.session.folder import LOG, Orders
 
-    patch = current()
-    run = [os.path.abspath(asked.resume) if asked.resume is not None else "", asked.after or ""]
-    arguments = [str(path), "" if patch is None else patch.file, *run, *chosen.options]
+    patch, live = current(), asked.engine == "live"
+    orders = Orders(
+        "" if patch is None else patch.file, os.path.abspath(asked.resume) if asked.resume is not None else "",
+        asked.after or "", chosen.options, live, asked.address, asked.place, asked.transport,
+    )  # fmt: skip
+    arguments = [str(path), json.dumps(orders._asdict())]
     with open(path / LOG, "wb") as log:
         server = subprocess.Popen(
             [sys.executable, *(["-P"] if sys.flags.safe_path else []), "-m", "cluster.session", *arguments],
@@ -164,12 +209,11 @@ def _start(path: Path, chosen: Chosen, asked: BootOptions) -> dict[str, Any]:
         )  # fmt: skip
     assert server.stdout is not None
     try:
-        ready = bool(select.select([server.stdout], [], [], BOOT_S)[0])
+        ready = bool(select.select([server.stdout], [], [], LIVE_S if live else BOOT_S)[0])
         line = server.stdout.readline() if ready else b""
         answer = json.loads(line) if line else {}
     except BaseException:
-        server.kill()
-        server.wait()
+        _end(server)
         shutil.rmtree(path, ignore_errors=True)
         raise
     finally:
@@ -177,8 +221,7 @@ def _start(path: Path, chosen: Chosen, asked: BootOptions) -> dict[str, Any]:
     if "pid" in answer:
         server.returncode = 0  # it is not waited for: it outlives this command
         return dict(answer)
-    server.kill()
-    server.wait()
+    _end(server)
     written = (path / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     shutil.rmtree(path, ignore_errors=True)
     message = clean(answer.get("message", ""), 500)
@@ -188,3 +231,13 @@ def _start(path: Path, chosen: Chosen, asked: BootOptions) -> dict[str, Any]:
     wrong = ProjectBug(f"the machine does not come up: {message or last}")
     wrong.exit = Exit(answer.get("exit", Exit.INFRASTRUCTURE))
     raise wrong
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """End the process of a machine that does not come up, and real processes that it has started."""
+    server.terminate()
+    try:
+        server.wait(END_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()

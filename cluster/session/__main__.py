@@ -1,6 +1,7 @@
-"""`python -m cluster.session DIR`: the process of a machine that `uvmp boot` has started.
+"""`python -m cluster.session DIR ORDERS`: the process of a machine that `uvmp boot` has started.
 
-It says on stdout in one line of JSON that it is ready, or why it cannot be, and then nothing more.
+It says on stdout in one line of JSON that it is ready, or why it cannot be, and then nothing more. If it has real
+processes, it is their driver, and has a parent that outlives it (cluster/cli/parent.py). Its last words are in the log.
 """
 
 from __future__ import annotations
@@ -8,55 +9,76 @@ from __future__ import annotations
 import json
 import os
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from cluster import configs
-from cluster.cli.output import error_document
+from cluster.cli.live import booted
+from cluster.cli.options import LiveOptions
+from cluster.cli.output import Output, error_document, say_error
+from cluster.cli.parent import run
 from cluster.cli.start import upto
+from cluster.live.lockstep import Lockstep
+from cluster.live.salvage import salvaged
 from cluster.postmortem.load import load
 from cluster.runs.replay import beginning
-from cluster.session.folder import RUN, Writer, read_token
+from cluster.session.folder import RUN, Orders, Writer, read_token
 from cluster.session.server import Server
 from cluster.session.session import Session
 from cluster.signals import restored
 from shared.errors import Exit, ProjectBug, UserMistake
 from shared.journal.runfile import SCENARIO, scenario_of
 from shared.patch import applied, read
+from shared.scenario.model import Scenario
 
 
-def main(folder: str, patch: str = "", resume: str = "", after: str = "", *options: str) -> int:
-    """Serve the session whose folder `uvmp boot` has made.
+def main(folder: str, orders: str) -> int:
+    """Serve the session whose folder `uvmp boot` has made; returns the exit code."""
+    out = sys.stdout  # as long as Ray is up, sys.stdout is stderr
+    try:
+        serve(Path(folder), Orders(**json.loads(orders)))
+    except (UserMistake, ProjectBug, OSError, KeyboardInterrupt) as wrong:
+        code = Exit.INTERRUPTED if isinstance(wrong, KeyboardInterrupt) else Exit.INFRASTRUCTURE
+        code, words = getattr(wrong, "exit", code), str(wrong) or "interrupted"
+        print(json.dumps(error_document(words, code, wrong)), file=out, flush=True)
+        say_error(words)
+        return int(code)
+    return Exit.NO_FINDING
 
-    Args:
-        patch: file of a patch; "": none.
-        resume: folder of a run that the session takes over; "": it begins with nothing. `after`: an operation of that,
-            up to which to follow it; "": to the end.
-        options: what `uvmp replay` needs beside the folder.
-    """
-    path = Path(folder)
+
+def serve(path: Path, orders: Orders) -> None:
+    """Serve it until it ends."""
     with ExitStack() as stack:
-        try:
-            if patch:
-                stack.enter_context(applied(read(configs.read(Path(patch), patch), patch)))
-            document = json.loads((path / RUN / SCENARIO).read_text(encoding="utf-8"))
-            session = Session(scenario_of(document), options)
-            if resume:
-                begun = beginning(session.scenario, load(resume).journals)
-                session.resume(upto(begun, after) if after else begun)
-            server = Server(path, session, Writer(path, session, document["run"]), read_token(path))
-        except (UserMistake, ProjectBug, OSError) as wrong:
-            code = getattr(wrong, "exit", Exit.INFRASTRUCTURE)
-            print(json.dumps(error_document(str(wrong), code, wrong)), flush=True)
-            return int(code)
+        if orders.patch:
+            stack.enter_context(applied(read(configs.read(Path(orders.patch), orders.patch), orders.patch)))
+        document = json.loads((path / RUN / SCENARIO).read_text(encoding="utf-8"))
+        scenario = scenario_of(document)
+        out = sys.stdout
+        processes = stack.enter_context(live(path / RUN, scenario, document["run"], orders)) if orders.live else None
+        session = Session(scenario, orders.options, processes)
+        if orders.resume:
+            begun = beginning(session.scenario, load(orders.resume).journals)
+            session.resume(upto(begun, orders.after) if orders.after else begun)
+        server = Server(path, session, Writer(path, session, document["run"]), read_token(path))
         with restored(lambda *_: server.halt()):
             machine = session.machine
-            up = {"pid": os.getpid(), "operations": machine.operations, "ended": machine.ended}
-            print(json.dumps(up), flush=True)
-            os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+            actors = {} if processes is None else processes.machine.actors.pids
+            up = {"pid": os.getpid(), "operations": machine.operations, "ended": machine.ended, "actors": actors}
+            print(json.dumps(up), file=out, flush=True)
+            os.dup2(os.open(os.devnull, os.O_RDWR), out.fileno())
             server.serve()
-    return 0
+        if processes is not None and server.signalled:  # perhaps by our parent, because a process of Ray has died
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def live(run: Path, scenario: Scenario, identity: str, orders: Orders) -> Iterator[Lockstep]:
+    """Real processes that perform what the session does; if they do not end as they should, their logs are saved."""
+    asked = LiveOptions(address=orders.address, place=tuple(orders.place), transport=orders.transport)
+    with booted(Output(), scenario, asked) as machine, salvaged(machine, run):
+        yield Lockstep(machine, run, identity)
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    run(lambda: main(*sys.argv[1:]))

@@ -15,6 +15,9 @@ from nodes.host.stream import Caller, Kind, Stream, greet
 from shared.errors import Infrastructure, UserMistake
 from shared.text import clean
 
+#: with what the line of an error begins
+ERROR = "uvmp: error: "
+
 
 class Client:
     """A connection to a session.
@@ -25,7 +28,7 @@ class Client:
     Attributes:
         interrupted: by Ctrl-C, while the machine continued.
 
-    Raises: UserMistake - there is no machine, or it refuses the token.
+    Raises: UserMistake - there is no machine, or it refuses the token; Infrastructure - it has ended with an error.
     """
 
     def __init__(self, path: Path, token: str):
@@ -36,6 +39,8 @@ class Client:
             sock.connect(address(path))
         except OSError as wrong:
             sock.close()
+            if last_words(path).startswith(ERROR):
+                raise self._ended() from None
             if isinstance(wrong, PermissionError):
                 why = f"{SOCKET} cannot be opened: {(wrong.strerror or '').lower()}"
             else:
@@ -85,12 +90,18 @@ class Client:
 
     def _ended(self) -> Infrastructure:
         """The session has ended; if its process has said why, with its last words."""
-        try:
-            words = (self.path / LOG).read_text(encoding="utf-8", errors="replace").split("\n")
-        except OSError:
-            words = []
-        last = next((word for word in reversed(words) if word.strip()), "")
+        last = last_words(self.path).removeprefix(ERROR)
         return Infrastructure("the session has ended" + (f": {clean(last, 500)}" if last else ""))
 
     def close(self) -> None:
         self.stream.close()
+
+
+def last_words(path: Path) -> str:
+    """Why the process of a session has ended, as its log has it: an error, or else the last line; "": nothing there."""
+    try:
+        lines = (path / LOG).read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        return ""
+    words = [line for line in lines if line.strip()]
+    return next((line for line in reversed(words) if line.startswith(ERROR)), words[-1] if words else "")
