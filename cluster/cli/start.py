@@ -43,9 +43,7 @@ class Start:
         return f"the first {counted(operations(self.journals), 'operation')}"
 
 
-def start_of(
-    output: Output, what: str, asked: Options, after: str | None = None, field: str = "--resume"
-) -> Start:
+def start_of(output: Output, what: str, asked: Options, after: str | None = None, field: str = "--resume") -> Start:
     """The run of a folder, complete or not, up to its last consistent cut.
 
     Args:

@@ -30,6 +30,7 @@ from cluster.fuzz.program import Program, read
 from cluster.runs.folder import put
 from shared.errors import Infrastructure, UserMistake
 from shared.text import clean
+from shared.wire import typed
 
 SCHEMA = "uvmp-corpus/2"
 LOG, MEMBERS, FINDINGS = "log.jsonl", "members", "findings"
@@ -337,7 +338,7 @@ def read_log(log: Path) -> tuple[About | None, list[Entry], int, list[str]]:
     for number, line in enumerate(lines[1:], 2):
         try:
             entries.append(_entry(json.loads(line)))
-        except (ValueError, LookupError, TypeError, AttributeError):
+        except (ValueError, LookupError, TypeError):
             raise UserMistake(
                 "this line is damaged; cut the log off before it, and the programs behind it are run again",
                 file=str(log),
@@ -357,66 +358,17 @@ def _about(line: bytes, log: Path) -> About:
     if schema != SCHEMA:
         raise UserMistake(f"a corpus of version {clean(schema, 40)}; this uvmp reads {SCHEMA}", file=str(log), line=1)
     try:
-        texts = {key: tuple(map(str, head[key])) for key in ("features", "errata")}
-        return About(
-            str(head["seed"]),
-            texts["features"],
-            texts["errata"],
-            str(head["kernel"]),
-            int(head["size"]),
-            bool(head["guided"]),
-        )
+        return typed.read(About, head)
     except (ValueError, LookupError, TypeError):
         raise UserMistake("its first line is damaged", file=str(log), line=1) from None
 
 
-def _entry(line: dict[str, object]) -> Entry:
-    """Raises: ValueError, LookupError, TypeError, AttributeError - it is none."""
-    new, parents, ran = line["new"], line["parents"], line["ran"]
-    finding = line["finding"]
-    if not (isinstance(new, list) and isinstance(parents, list) and isinstance(ran, dict)):
-        raise TypeError("a list")
-    name = str(line["program"])
-    if len(name) != NAME or not name.isalnum():
+def _entry(line: object) -> Entry:
+    """Raises: ValueError, LookupError, TypeError - it is none."""
+    entry = typed.read(Entry, line)
+    if len(entry.program) != NAME or not entry.program.isalnum():
         raise ValueError("a name")
-    return Entry(
-        name,
-        str(line["origin"]),
-        _number(line["steps"]),
-        tuple(map(str, parents)),
-        tuple(Sight(*map(str, sight)) for sight in new),
-        bool(line["arrived"]),
-        bool(line["kept"]),
-        _number(line["rounds"]),
-        {str(key): _number(count) for key, count in ran.items()},
-        _cause(line["cause"]),
-        None if finding is None else _finding(finding),
-        bool(line["unconfirmed"]),
-    )
-
-
-def _number(data: object) -> int:
-    if not isinstance(data, int) or isinstance(data, bool) or data < 0:
-        raise TypeError("a number")
-    return data
-
-
-def _finding(data: object) -> Written:
-    if not isinstance(data, dict):
-        raise TypeError("a mapping")
-    cause = _cause(data["cause"])
-    if cause is None:
-        raise ValueError("no cause")
-    return Written(cause, str(data["text"]), str(data["file"]), str(data["token"]))
-
-
-def _cause(data: object) -> Cause | None:
-    if data is None:
-        return None
-    if not isinstance(data, dict):
-        raise TypeError("a mapping")
-    kind, what = map(str, data["signature"])
-    return Cause((kind, what), tuple(map(str, data["errata"])))
+    return entry
 
 
 class Import(NamedTuple):

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from time import process_time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cluster.fuzz.corpus import Cause, name_of
 from cluster.fuzz.judge import SCHEDULES, Failure, Seen, confirmed, judge, targets
@@ -22,11 +22,10 @@ from cluster.fuzz.rules import sound
 from cluster.fuzz.shrink import shrink
 from cluster.search.batch import Terms
 from shared.errors import UserMistake
-from shared.findings import Finding
-from shared.journal.deviation import Deviation
 from shared.patch import current
 from shared.scenario.model import Scenario
 from shared.wire.codec import Form, decode, encode
+from shared.wire.typed import reader
 
 #: times that a program is run under new schedules, at most; new sights for which it is
 ROUNDS, WORTH = 3, 4
@@ -57,8 +56,7 @@ class How:
         Args:
             elsewhere: it is on another computer.
         """
-        how = [self.seed, self.schedules, self.errata, self.guided, self.cut]
-        return encode(HUNTED, (how, Terms.of(elsewhere)))
+        return encode(HUNTED, (self, Terms.of(elsewhere)))
 
 
 class Knowledge(NamedTuple):
@@ -72,13 +70,7 @@ class Knowledge(NamedTuple):
     causes: tuple[Cause, ...]
 
     def packed(self) -> bytes:
-        causes = [(cause.signature, cause.errata) for cause in self.causes]
-        return encode(KNOWLEDGE, (sorted(self.sights), causes))
-
-    @classmethod
-    def parse(cls, body: Any) -> Knowledge:
-        sights, causes = body
-        return cls(frozenset(Sight(*sight) for sight in sights), tuple(map(_cause, causes)))
+        return encode(KNOWLEDGE, self)
 
 
 class Trial(NamedTuple):
@@ -129,41 +121,11 @@ class Tried(NamedTuple):
     cut: Cut | None
     seconds: float
 
-    def plain(self) -> list[object]:
-        failure = self.failure
-        if failure is not None:
-            finding = None if failure.finding is None else failure.finding.as_dict()
-            what = [failure.kind, failure.what, failure.text, failure.strategy, failure.number]
-            failed: list[object] | None = [*what, failure.deviations, finding]
-        else:
-            failed = None
-        cause = None if self.cause is None else (self.cause.signature, self.cause.errata)
-        cut = None if self.cut is None else self.cut[1:]
-        return [*self[:5], failed, cause, cut, self.seconds]
 
-    @classmethod
-    def parse(cls, body: Any) -> Tried:
-        sights, arrived, sites, rounds, ran, failed, cause, cut, seconds = body
-        failure = None
-        if failed is not None:
-            kind, what, text, strategy, number, deviations, finding = failed
-            schedule = [Deviation(*deviation) for deviation in deviations]
-            known = None if finding is None else Finding(**finding)
-            failure = Failure(kind, what, text, strategy, number, schedule, known)
-        by = None if cause is None else _cause(cause)
-        small = None if cut is None or by is None else Cut(by, *cut)
-        return cls([Sight(*sight) for sight in sights], arrived, sites, rounds, ran, failure, by, small, seconds)
-
-
-def _cause(body: Any) -> Cause:
-    (kind, what), errata = body
-    return Cause((kind, what), tuple(errata))
-
-
-HUNTED: Form[Any] = Form("hunted", 1 << 26)
-KNOWLEDGE: Form[Any] = Form("known", 1 << 26)
+HUNTED: Form[tuple[How, Terms]] = Form("hunted", 1 << 26, reader(tuple[How, Terms]))
+KNOWLEDGE: Form[Knowledge] = Form("known", 1 << 26, reader(Knowledge))
 TRIAL: Form[Trial] = Form("trial", 1 << 27, Trial._make)
-TRIED: Form[Tried] = Form("tried", 1 << 27, Tried.parse, Tried.plain)
+TRIED: Form[Tried] = Form("tried", 1 << 27, reader(Tried))
 
 
 class Worker:
@@ -185,15 +147,15 @@ class Worker:
 
         Raises: UserMistake - the patch cannot be applied here; Infrastructure - this process has other source.
         """
-        (seed, schedules, errata, guided, cut), terms = decode(HUNTED, setup)
-        Terms.parse(terms).agree()
-        return cls(How(seed, schedules, tuple(errata), guided, cut))
+        how, terms = decode(HUNTED, setup)
+        terms.agree()
+        return cls(how)
 
     def run(self, batch: bytes) -> bytes:
         """The result of a trial."""
         trial = decode(TRIAL, batch)
         if trial.knowledge != self.packed:
-            self.knowledge, self.packed = Knowledge.parse(decode(KNOWLEDGE, trial.knowledge)), trial.knowledge
+            self.knowledge, self.packed = decode(KNOWLEDGE, trial.knowledge), trial.knowledge
         began = process_time()
         tried = self._try(trial)
         return encode(TRIED, tried._replace(seconds=process_time() - began))

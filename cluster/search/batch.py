@@ -24,6 +24,7 @@ from shared.scenario.model import Results, Scenario
 from shared.scenario.pack import pack_scenario, unpack_scenario
 from shared.wire.codec import Form, encode
 from shared.wire.tables import differing, tables
+from shared.wire.typed import read, reader
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,6 @@ class Terms(NamedTuple):
         sent = None if patch is None else (patch.file, patch.source)
         return cls(kernel_version() if elsewhere else "", sent, dict(tables()))
 
-    @classmethod
-    def parse(cls, body: Any) -> Terms:
-        version, patch, theirs = body
-        return cls(version, None if patch is None else tuple(patch), theirs)
-
     def agree(self) -> None:
         """Apply the patch to this process.
 
@@ -110,7 +106,7 @@ class Sent(NamedTuple):
     def parse(cls, body: Any) -> Sent:
         scenario, strategy, seed, sites, granularity, begin, terms = body
         aimed = tuple(Site(*site) for site in sites)
-        return cls(Job(unpack_scenario(scenario), strategy, seed, aimed, granularity, begin), Terms.parse(terms))
+        return cls(Job(unpack_scenario(scenario), strategy, seed, aimed, granularity, begin), read(Terms, terms))
 
 
 class Walks(NamedTuple):
@@ -143,12 +139,7 @@ class Ran(NamedTuple):
     number: int
     grown: list[str]
     has_finding: bool
-    lesson: Any
-
-    @classmethod
-    def parse(cls, body: Any) -> Ran:
-        account, *rest = body
-        return cls(Account(*account), *rest)
+    lesson: object
 
 
 class Confirmed(NamedTuple):
@@ -165,14 +156,6 @@ class Confirmed(NamedTuple):
     deviations: list[Deviation]
     results: Results
 
-    def plain(self) -> list[object]:
-        return [self.at, self.seen.as_dict(), self.deviations, self.results]
-
-    @classmethod
-    def parse(cls, body: Any) -> Confirmed:
-        at, seen, deviations, results = body
-        return cls(at, Finding(**seen), [Deviation(*deviation) for deviation in deviations], results)
-
 
 class Done(NamedTuple):
     """The result of a batch. If it has a finding of the kernel's, that is of the last execution.
@@ -186,16 +169,8 @@ class Done(NamedTuple):
     findings: list[Confirmed]
     results: Results
 
-    def plain(self) -> list[object]:
-        return [self.ran, [finding.plain() for finding in self.findings], self.results]
-
-    @classmethod
-    def parse(cls, body: Any) -> Done:
-        ran, findings, results = body
-        return cls([Ran.parse(execution) for execution in ran], [Confirmed.parse(body_) for body_ in findings], results)
-
 
 JOB: Form[Sent] = Form("job", 1 << 26, Sent.parse, Sent.plain)
-WALKS: Form[Walks] = Form("walks", 1 << 26, Walks._make)
-DONE: Form[Done] = Form("done", 1 << 28, Done.parse, Done.plain)
-KNOWLEDGE: Form[dict[str, Any]] = Form("knowledge", 1 << 25)
+WALKS: Form[Walks] = Form("walks", 1 << 26, reader(Walks))
+DONE: Form[Done] = Form("done", 1 << 28, reader(Done))
+KNOWLEDGE: Form[dict[str, object]] = Form("knowledge", 1 << 25)

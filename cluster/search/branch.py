@@ -18,6 +18,7 @@ from cluster.search.batch import Done
 from cluster.search.dependency import Resource
 from cluster.search.trace import Event, Label
 from shared.wire.codec import Form
+from shared.wire.typed import read
 
 #: branches, as a list
 Flat = list[int]
@@ -162,7 +163,7 @@ class Explored(NamedTuple):
         if self.stop is not None:
             explored = [table.events(events) for events in self.stop.explored]
             stop = [table.events(self.stop.performed), explored, table.tree(self.stop.tree)]
-        return [self.done.plain(), path, beyond, stop, table.plain()]
+        return [self.done, path, beyond, stop, table.plain()]
 
     @classmethod
     def parse(cls, body: Any) -> Explored:
@@ -172,7 +173,7 @@ class Explored(NamedTuple):
         if stop is not None:
             performed, explored, tree = stop
             stopped = Stop(events.of(performed), [events.of(numbers) for numbers in explored], events.tree(tree))
-        return cls(Done.parse(done), events.of(path), [(at, events.of(numbers)) for at, numbers in beyond], stopped)
+        return cls(read(Done, done), events.of(path), [(at, events.of(numbers)) for at, numbers in beyond], stopped)
 
 
 BRANCH: Form[Branch] = Form("branch", 1 << 26, Branch.parse, Branch.plain)

@@ -18,7 +18,6 @@ from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from cluster import configs
 from cluster.runs.token import kernel_version
@@ -26,6 +25,7 @@ from cluster.search.explore import explore
 from shared.errors import UserMistake
 from shared.scenario.model import named_results
 from shared.text import clean
+from shared.wire.typed import read
 
 #: of a campaign's folder
 FILE = "campaign.jsonl"
@@ -184,9 +184,8 @@ class _Kept:
 
     def _row(self, line: bytes, number: int) -> Row:
         try:
-            row: dict[str, Any] = json.loads(line)
-            return Row(**{**row, "signature": tuple(row["signature"])})
-        except (ValueError, TypeError, KeyError):
+            return read(Row, json.loads(line))
+        except (ValueError, TypeError, LookupError):
             raise UserMistake("is not a row of a campaign", file=clean(self.path, 200), line=number) from None
 
     def add(self, row: Row) -> None:

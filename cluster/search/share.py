@@ -250,7 +250,7 @@ class Shared(Owner):
         result = self.result
         result.schedules += 1
         self.executions += 1
-        self.redundant += ran.lesson
+        self.redundant += bool(ran.lesson)
         self.endless += ran.account.ended
         collect(result, ran.account)
         result.by[result.strategy] = result.by.get(result.strategy, 0) + 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from cluster.fuzz import trial
 from cluster.search import worker
@@ -30,17 +30,13 @@ class Failure(NamedTuple):
             return cls(True, error.message, error.file, error.line, error.field)
         return cls(False, str(error) if isinstance(error, ProjectBug) else f"{type(error).__name__}: {error}")
 
-    @classmethod
-    def parse(cls, body: Any) -> Failure:
-        return cls(*body)
-
     def raised(self) -> Exception:
         if self.user:
             return UserMistake(self.message, file=self.file, line=self.line, field=self.field)
         return Infrastructure(f"a worker failed: {self.message}")
 
 
-FAILURE: Form[Failure] = Form("failure", 1 << 20, Failure.parse)
+FAILURE: Form[Failure] = Form("failure", 1 << 20, Failure._make)
 READY: Form[None] = Form("ready", 1 << 10)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct as _struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any, Generic, TypeVar
 
 import msgpack
@@ -36,7 +36,7 @@ class Form(Generic[M]):
         kind: its name on the wire.
         bound: largest size in bytes.
         parse: from the arrays and maps that arrive; may raise what Python raises for data of another shape.
-        plain: to what msgpack knows; a NamedTuple is an array.
+        plain: to what msgpack knows; a NamedTuple is an array, a dataclass a map.
     """
 
     kind: str
@@ -65,9 +65,13 @@ _HANDLE = 1
 _FORM = _struct.Struct("<II")
 
 
-def _pack(value: object) -> msgpack.ExtType:
+def _pack(value: object) -> object:
     if isinstance(value, Struct):
         return msgpack.ExtType(_HANDLE, _FORM.pack(value.id, value.gen))
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, frozenset):
+        return sorted(value)
     raise TypeError(f"{type(value).__name__} is not part of any message")
 
 
