@@ -18,6 +18,7 @@ from shared.errors import Infrastructure, UserMistake
 from shared.scenario.load import load_scenario
 from shared.scenario.model import Scenario
 from shared.scenario.yaml import MAX_BYTES, meant, show
+from shared.text import reason
 
 SUFFIXES = (".yaml", ".yml")
 MAX_NEAR, FILE_EXAMPLE = 4, "my.yaml"
@@ -139,7 +140,7 @@ def read(path: Path, name: str) -> str:
     except IsADirectoryError:
         raise UserMistake("a folder, not a file", file=name) from None
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
-        raise UserMistake((getattr(error, "strerror", None) or str(error)).lower(), file=name) from None
+        raise UserMistake(reason(error), file=name) from None
     if len(data) > MAX_BYTES:
         raise UserMistake(f"longer than {MAX_BYTES // 1024} KiB", file=name)
     try:

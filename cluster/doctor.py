@@ -27,7 +27,7 @@ import cluster
 from cluster.live.watch import Watch
 from shared import FORM
 from shared.errors import Infrastructure, ProjectBug, UserMistake
-from shared.text import counted
+from shared.text import counted, reason
 
 if TYPE_CHECKING:
     from cluster.live.hosts import Surveyed
@@ -220,7 +220,7 @@ def _writable(name: str, folder: Path) -> Check:
             return Check(name, "ok", str(folder.absolute()))
     except OSError as wrong:
         state = "warning" if name == "current folder" else "bad"
-        return Check(name, state, f"{folder}: {(wrong.strerror or str(wrong)).lower()}", "uvmp cannot keep a run there")
+        return Check(name, state, f"{folder}: {reason(wrong)}", "uvmp cannot keep a run there")
 
 
 def _ray(watch: Watch | None) -> Check:

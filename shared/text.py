@@ -21,6 +21,11 @@ def clean(text: object, longest: int = 0) -> str:
     )
 
 
+def reason(error: Exception) -> str:
+    """Why a file cannot be used, as the system has it: in small letters, of one line."""
+    return clean((getattr(error, "strerror", None) or str(error)).lower(), 200)
+
+
 def fit(text: str, encoding: str | None) -> str:
     """`text` as a stream of this encoding can have it; what it has no character for is written `\\u2026`."""
     encoding = encoding or "ascii"

@@ -26,7 +26,7 @@ from nodes.host.transport import DEFAULT
 from shared.errors import Infrastructure, UserMistake
 from shared.scenario.machine import MachineConfig
 from shared.scenario.model import Scenario
-from shared.text import counted
+from shared.text import counted, reason
 from shared.wire.messages import Poll
 
 CONNECT_S = 5.0
@@ -143,4 +143,4 @@ def _check_connection(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
     except OSError as error:
-        raise Infrastructure(f"Ray cannot be reached at {address}: {(error.strerror or str(error)).lower()}") from None
+        raise Infrastructure(f"Ray cannot be reached at {address}: {reason(error)}") from None

@@ -22,7 +22,7 @@ from shared.scenario.load import MAX_OPERATIONS
 from shared.scenario.machine import KERNEL_LOCKS, MachineConfig
 from shared.scenario.model import LEVELS, Scenario
 from shared.scenario.yaml import show
-from shared.text import clean
+from shared.text import clean, reason
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Asked = TypeVar("Asked")
@@ -309,8 +309,7 @@ def put(path: Path, text: str, field: str) -> None:
     try:
         folder.put(path, text)
     except OSError as wrong:
-        why = f"cannot be written: {clean((wrong.strerror or str(wrong)).lower(), 200)}"
-        raise UserMistake(why, file=clean(path, 200), field=field) from None
+        raise UserMistake(f"cannot be written: {reason(wrong)}", file=clean(path, 200), field=field) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from cluster.fuzz.observe import Sight
 from cluster.fuzz.program import Program, read
 from cluster.runs.folder import put
 from shared.errors import Infrastructure, UserMistake
-from shared.text import clean
+from shared.text import clean, reason
 from shared.wire import typed
 
 SCHEMA = "uvmp-corpus/2"
@@ -247,8 +247,7 @@ class Corpus:
                 raise UserMistake(f"is not a corpus: it has files, but no {LOG}", file=str(self.folder), field="--out")
             self._log = os.open(log, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         except OSError as wrong:
-            why = clean((wrong.strerror or str(wrong)).lower(), 200)
-            raise UserMistake(f"cannot be used: {why}", file=str(self.folder), field="--out") from None
+            raise UserMistake(f"cannot be used: {reason(wrong)}", file=str(self.folder), field="--out") from None
         try:
             fcntl.flock(self._log, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -324,8 +323,7 @@ def read_log(log: Path) -> tuple[About | None, list[Entry], int, list[str]]:
     try:
         data = log.read_bytes()
     except OSError as wrong:
-        why = clean((wrong.strerror or str(wrong)).lower(), 200)
-        raise UserMistake(f"is not a corpus: {LOG} cannot be read ({why})", file=str(log.parent)) from None
+        raise UserMistake(f"is not a corpus: {LOG} cannot be read ({reason(wrong)})", file=str(log.parent)) from None
     remarks: list[str] = []
     whole = data.rfind(b"\n") + 1
     if whole < len(data):

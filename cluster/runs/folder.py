@@ -35,7 +35,7 @@ from shared.journal.runfile import (
     sealed,
 )
 from shared.scenario.model import Scenario
-from shared.text import clean
+from shared.text import clean, reason
 
 
 def create(path: str | Path, field: str = "--out") -> Path:
@@ -52,8 +52,7 @@ def create(path: str | Path, field: str = "--out") -> Path:
     except FileExistsError:
         raise UserMistake("exists already; a run needs a new folder", file=clean(path, 200), field=field) from None
     except (OSError, ValueError) as wrong:
-        why = (getattr(wrong, "strerror", None) or str(wrong)).lower()
-        raise UserMistake(f"cannot be made: {clean(why, 200)}", file=clean(path, 200), field=field) from None
+        raise UserMistake(f"cannot be made: {reason(wrong)}", file=clean(path, 200), field=field) from None
     return folder
 
 

@@ -172,5 +172,5 @@ class Done(NamedTuple):
 
 JOB: Form[Sent] = Form("job", 1 << 26, Sent.parse, Sent.plain)
 WALKS: Form[Walks] = Form("walks", 1 << 26, reader(Walks))
-DONE: Form[Done] = Form("done", 1 << 28, reader(Done))
-KNOWLEDGE: Form[dict[str, object]] = Form("knowledge", 1 << 25)
+DONE: Form[Done] = Form("done", 1 << 28, reader(Done), tuples=True)
+KNOWLEDGE: Form[dict[str, object]] = Form("knowledge", 1 << 25, tuples=True)

@@ -67,11 +67,10 @@ class Events:
 
     def __init__(self, body: Any):
         resources, rows = body
-        known: list[Resource] = [tuple(resource) for resource in resources]
         self.all: list[Event] = []
         for thread, value, cpu, reads, writes in rows:
             event = Event(thread, cpu, value)
-            event.reads, event.writes = (frozenset(known[at] for at in used) for used in (reads, writes))
+            event.reads, event.writes = (frozenset(resources[at] for at in used) for used in (reads, writes))
             self.all.append(event)
 
     def of(self, numbers: Sequence[int]) -> list[Event]:
@@ -117,13 +116,8 @@ class Branch(NamedTuple):
     def parse(cls, body: Any) -> Branch:
         racy, budget, path, explored, others, table = body
         events = Events(table)
-        return cls(
-            racy,
-            budget,
-            [(thread, value) for thread, value in path],
-            {at: events.of(numbers) for at, numbers in explored},
-            {at: events.tree(flat) for at, flat in others},
-        )
+        beside = {at: events.of(numbers) for at, numbers in explored}
+        return cls(racy, budget, path, beside, {at: events.tree(flat) for at, flat in others})
 
 
 class Stop(NamedTuple):
@@ -176,5 +170,5 @@ class Explored(NamedTuple):
         return cls(read(Done, done), events.of(path), [(at, events.of(numbers)) for at, numbers in beyond], stopped)
 
 
-BRANCH: Form[Branch] = Form("branch", 1 << 26, Branch.parse, Branch.plain)
-EXPLORED: Form[Explored] = Form("explored", 1 << 28, Explored.parse, Explored.plain)
+BRANCH: Form[Branch] = Form("branch", 1 << 26, Branch.parse, Branch.plain, tuples=True)
+EXPLORED: Form[Explored] = Form("explored", 1 << 28, Explored.parse, Explored.plain, tuples=True)

@@ -24,7 +24,7 @@ from cluster.runs.token import kernel_version
 from cluster.search.explore import explore
 from shared.errors import UserMistake
 from shared.scenario.model import named_results
-from shared.text import clean
+from shared.text import clean, reason
 from shared.wire.typed import read
 
 #: of a campaign's folder
@@ -179,8 +179,8 @@ class _Kept:
             if end == 0:
                 self._write(head)
         except OSError as wrong:
-            why = f"cannot be used: {clean((wrong.strerror or str(wrong)).lower(), 200)}"
-            raise UserMistake(why, file=clean(self.path, 200), field="--out") from None
+            path = clean(self.path, 200)
+            raise UserMistake(f"cannot be used: {reason(wrong)}", file=path, field="--out") from None
 
     def _row(self, line: bytes, number: int) -> Row:
         try:

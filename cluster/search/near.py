@@ -9,9 +9,10 @@ this has called, and, if a field is named, about to load or store that. At a fun
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cluster.search.pct import Pct
+from cluster.search.strategy import Plain
 from nodes.cpu import Thread
 
 #: share of the changes that come at visits; the others are anywhere, since the other side of a race may be there
@@ -55,19 +56,19 @@ class Near(Pct):
         self.visits = 0
         self.lowered: dict[int, int] = {}
 
-    def lesson(self) -> Any:
+    def lesson(self) -> Plain:
         visits, self.visits = self.visits, 0
         return super().lesson(), self.sites.index(self.site), visits
 
-    def learn(self, lesson: Any) -> None:
+    def learn(self, lesson: Plain) -> None:
         points, site, visits = lesson
         super().learn(points)
         self.most[self.sites[site]] = max(self.most[self.sites[site]], visits)
 
-    def knowledge(self) -> Any:
+    def knowledge(self) -> Plain:
         return super().knowledge(), list(self.most.values())
 
-    def know(self, knowledge: Any) -> None:
+    def know(self, knowledge: Plain) -> None:
         super().know(knowledge[0])
         self.most = dict(zip(self.sites, knowledge[1], strict=True))
 

@@ -17,9 +17,8 @@ Departures from the paper:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from cluster.search.strategy import FAIR_AFTER, FIRST_GUESS, Sampling
+from cluster.search.strategy import FAIR_AFTER, FIRST_GUESS, Plain, Sampling
 from nodes.cpu import Thread
 
 
@@ -49,19 +48,19 @@ class Pct(Sampling):
         self.guessed = True
         self.points = 0
 
-    def lesson(self) -> Any:
+    def lesson(self) -> Plain:
         points, self.points = self.points, 0
         return min(points, FAIR_AFTER * self.longest)
 
-    def learn(self, lesson: Any) -> None:
+    def learn(self, lesson: Plain) -> None:
         if lesson:
             known = 0 if self.guessed else self.longest
             self.longest, self.guessed = max(known, lesson), False
 
-    def knowledge(self) -> Any:
+    def knowledge(self) -> Plain:
         return self.longest, self.guessed
 
-    def know(self, knowledge: Any) -> None:
+    def know(self, knowledge: Plain) -> None:
         self.longest, self.guessed = knowledge
 
     def new_execution(self) -> bool:

@@ -18,10 +18,10 @@ context stops any more: a context that spins for another which has stopped would
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from cluster.search.pos import Pos
-from cluster.search.strategy import Patience
+from cluster.search.strategy import Patience, Plain
 from cluster.search.touch import LOCK, Location, Touch, touch
 from nodes.cpu import Thread
 
@@ -84,21 +84,20 @@ class Rff(Pos):
         self.last = {}
         return super().new_execution()
 
-    def lesson(self) -> Any:
+    def lesson(self) -> Plain:
         """How long, sights, what was read from what, and the abstract schedule that led to it."""
-        fresh, new = list(self.fresh), list(self.new)
+        fresh, new = tuple(self.fresh), tuple(self.new)
         self.fresh, self.new = {}, {}
-        return self.patience.lesson(), fresh, new, list(self.tried.items()) if new else []
+        return self.patience.lesson(), fresh, new, tuple(self.tried.items()) if new else ()
 
-    def learn(self, lesson: Any) -> None:
+    def learn(self, lesson: Plain) -> None:
         longest, fresh, new, tried = lesson
         self.patience.learn(longest)
-        for location, kind, name, reads, writes in fresh:
-            self._see((_location(location), _pair(kind), name, reads, writes))
-        pairs = {(_location(location), (_pair(read), _pair(write))) for location, (read, write) in new}
-        if tried and not pairs <= self.known and len(self.kept) < KEPT:
-            self.kept.append(_abstract(tried))
-        self.known |= pairs
+        for sight in fresh:
+            self._see(sight)
+        if tried and not self.known.issuperset(new) and len(self.kept) < KEPT:
+            self.kept.append(dict(tried))
+        self.known.update(new)
 
     def _see(self, sight: Sight) -> None:
         """Note who uses what."""
@@ -111,17 +110,16 @@ class Rff(Pos):
         if writes:
             uses.writes[kind] = None
 
-    def knowledge(self) -> Any:
+    def knowledge(self) -> Plain:
         kept = [list(tried.items()) for tried in self.kept]
         return self.patience.longest, list(self.sights), sorted(self.known), kept
 
-    def know(self, knowledge: Any) -> None:
+    def know(self, knowledge: Plain) -> None:
         self.patience.longest, sights, known, kept = knowledge
         self.uses, self.sights = {}, {}
-        for location, kind, name, reads, writes in sights:
-            self._see((_location(location), _pair(kind), name, reads, writes))
-        self.known = {(_location(location), (_pair(read), _pair(write))) for location, (read, write) in known}
-        self.kept = [_abstract(tried) for tried in kept]
+        for sight in sights:
+            self._see(sight)
+        self.known, self.kept = set(known), [dict(tried) for tried in kept]
 
     def everywhere(self) -> bool:
         return True
@@ -191,20 +189,6 @@ class Rff(Pos):
             self.last[location] = kind
             if pair is not None and pair[1] == NOBODY:
                 del self.wanted[location]
-
-
-def _location(plain: Any) -> Location:
-    family, target, part = plain
-    return family, target, part
-
-
-def _pair(plain: Any) -> tuple[str, str]:
-    first, second = plain
-    return first, second
-
-
-def _abstract(plain: Any) -> dict[Location, Pair]:
-    return {_location(location): (_pair(read), _pair(write)) for location, (read, write) in plain}
 
 
 def _kind(thread: Thread) -> Kind:

@@ -20,6 +20,8 @@ from typing import Any
 
 from nodes.cpu import Thread
 
+#: what strategies teach each other, in messages: numbers, texts, and tuples and dictionaries of these
+Plain = Any
 #: more points than an execution has
 ALWAYS = 1 << 30
 #: an execution of so many times the points of the longest execution that ended becomes fair
@@ -106,8 +108,7 @@ class Strategy(ABC):
 class Sampling(Strategy):
     """A strategy that chooses at random, by what executions before have taught it, and remembers nothing else of them.
 
-    A *lesson* is what it takes from one execution. Lessons and what it knows are plain data, for messages: numbers,
-    texts, and sequences of these.
+    A *lesson* is what it takes from one execution. Lessons and what it knows are plain data, for messages.
 
     Args:
         seed: the same seed gives the same executions, in the same order.
@@ -117,18 +118,18 @@ class Sampling(Strategy):
         self.random = random.Random(seed)
         self.draw = self.random.random
 
-    def lesson(self) -> Any:
+    def lesson(self) -> Plain:
         """What the last execution has taught, of what it does not know yet; it is not told a second time."""
         return None
 
-    def learn(self, lesson: Any) -> None:
+    def learn(self, lesson: Plain) -> None:
         """Know this too."""
 
-    def knowledge(self) -> Any:
+    def knowledge(self) -> Plain:
         """All that it has learned."""
         return None
 
-    def know(self, knowledge: Any) -> None:
+    def know(self, knowledge: Plain) -> None:
         """Know this, and no more."""
 
 

@@ -21,9 +21,8 @@ Departures from the paper:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from cluster.search.strategy import Patience, Sampling
+from cluster.search.strategy import Patience, Plain, Sampling
 from cluster.search.touch import Location, Touch, touch
 from nodes.cpu import Thread
 
@@ -66,7 +65,7 @@ class Surw(Sampling):
         self.drawn = ""
         return True
 
-    def lesson(self) -> Any:
+    def lesson(self) -> Plain:
         """How long, and of each location: what it is, whether it was changed, and the counts."""
         now, wrote = self.now, self.wrote
         self.now, self.wrote = {}, set()
@@ -85,11 +84,10 @@ class Surw(Sampling):
             return True
         return any(count > seen.get(name, 0) for name, count in counts.items())
 
-    def learn(self, lesson: Any) -> None:
+    def learn(self, lesson: Plain) -> None:
         longest, news = lesson
         self.patience.learn(longest)
-        for at, wrote, counts in news:
-            location: Location = tuple(at)
+        for location, wrote, counts in news:
             if location not in self.seen and len(self.seen) == MOST:
                 continue
             seen = self.seen.setdefault(location, {})
@@ -100,15 +98,15 @@ class Surw(Sampling):
             if len(seen) > 1 and location in self.written:
                 self.shared[location] = None
 
-    def knowledge(self) -> Any:
+    def knowledge(self) -> Plain:
         seen = [(location, location in self.written, counts) for location, counts in self.seen.items()]
         return self.patience.longest, seen, list(self.shared)
 
-    def know(self, knowledge: Any) -> None:
+    def know(self, knowledge: Plain) -> None:
         self.patience.longest, seen, shared = knowledge
-        self.seen = {tuple(location): counts for location, _, counts in seen}
-        self.written = {tuple(location) for location, written, _ in seen if written}
-        self.shared = dict.fromkeys(tuple(location) for location in shared)
+        self.seen = {location: counts for location, _, counts in seen}
+        self.written = {location for location, written, _ in seen if written}
+        self.shared = dict.fromkeys(shared)
 
     def everywhere(self) -> bool:
         return True

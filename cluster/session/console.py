@@ -51,31 +51,35 @@ class Answer:
 
 
 class Use(NamedTuple):
-    """How a command is written, and what it does."""
+    """How a command is written, how many words it has behind its name, at least and at most, and what it does."""
 
     form: str
+    least: int
+    most: int
     does: str
 
 
 COMMANDS = {
-    "ps": Use("ps", "list the contexts, what they do, and which of them can go on"),
-    "trace": Use("trace CTX", "show the kernel stack of a context, its locks, and its next operation; also bt"),
-    "show": Use("show WHAT", "page 12, anon:9, uvmexp, locks, anon:9.an_lock, map PROCESS, scenario"),
-    "step": Use("step [CTX] [N]", "perform N operations, of one context or by the default schedule"),
-    "continue": Use("continue", "go on until a breakpoint, a finding, or nothing can go on; also c"),
-    "until": Use("until FUNCTION", "go on until a context enters this function"),
-    "schedule": Use("schedule [HOW]", "default, random SEED, or a token: who goes on where no context is named"),
-    "history": Use("history WHAT", "show a struct, and all that was done to it"),
-    "break": Use("break [FUNCTION]", "stop whenever a context enters this function; list the breakpoints"),
-    "delete": Use("delete [FUNCTION]", "remove a breakpoint, or all"),
-    "pause": Use("pause", "stop a machine that another client lets go on; Ctrl-C does the same"),
-    "spawn": Use("spawn THREAD STEP", "add a step to a program: spawn A mmap: {as: buf, pages: 2}"),
-    "snapshot": Use("snapshot FILE", "write the state of all nodes to a file, as JSON, or as msgpack if it ends so"),
-    "save": Use("save DIR", "keep the run so far in a folder, for uvmp replay and uvmp postmortem"),
-    "detach": Use("detach", "leave; the machine stays, and waits; also Ctrl-D"),
-    "end": Use("end", "no more steps come: the threads of a machine at rest pause, and it is judged for good"),
-    "halt": Use("halt", "end the machine; its run folder is complete"),
-    "help": Use("help [COMMAND]", "say this"),
+    "ps": Use("ps", 0, 0, "list the contexts, what they do, and which of them can go on"),
+    "trace": Use("trace CTX", 1, 1, "show the kernel stack of a context, its locks, and its next operation; also bt"),
+    "show": Use("show WHAT", 1, 2, "page 12, anon:9, uvmexp, locks, anon:9.an_lock, map PROCESS, scenario"),
+    "step": Use("step [CTX] [N]", 0, 2, "perform N operations, of one context or by the default schedule"),
+    "continue": Use("continue", 0, 0, "go on until a breakpoint, a finding, or nothing can go on; also c"),
+    "until": Use("until FUNCTION", 1, 1, "go on until a context enters this function"),
+    "schedule": Use("schedule [HOW]", 0, 2, "default, random SEED, or a token: who goes on where no context is named"),
+    "history": Use("history WHAT", 1, 2, "show a struct, and all that was done to it"),
+    "break": Use("break [FUNCTION]", 0, 1, "stop whenever a context enters this function; list the breakpoints"),
+    "delete": Use("delete [FUNCTION]", 0, 1, "remove a breakpoint, or all"),
+    "pause": Use("pause", 0, 0, "stop a machine that another client lets go on; Ctrl-C does the same"),
+    "spawn": Use("spawn THREAD STEP", 0, 0, "add a step to a program: spawn A mmap: {as: buf, pages: 2}"),
+    "snapshot": Use(
+        "snapshot FILE", 1, 1, "write the state of all nodes to a file, as JSON, or as msgpack if it ends so"
+    ),
+    "save": Use("save DIR", 1, 1, "keep the run so far in a folder, for uvmp replay and uvmp postmortem"),
+    "detach": Use("detach", 0, 0, "leave; the machine stays, and waits; also Ctrl-D"),
+    "end": Use("end", 0, 0, "no more steps come: the threads of a machine at rest pause, and it is judged for good"),
+    "halt": Use("halt", 0, 0, "end the machine; its run folder is complete"),
+    "help": Use("help [COMMAND]", 0, 1, "say this"),
 }
 ALIASES = {"bt": "trace", "c": "continue", "s": "step", "quit": "detach", "?": "help"}
 
@@ -133,26 +137,20 @@ class Console:
             words = shlex.split(rest)
         except ValueError as wrong:
             raise UserMistake(f"{clean(str(wrong).lower(), 60)}: {COMMANDS[name].form}") from None
-        performs: Callable[[str, list[str]], Answer | Going] = getattr(self, f"_{name}")
-        return performs(name, words)
-
-    def _words(self, name: str, words: list[str], least: int, most: int) -> list[str]:
-        if not least <= len(words) <= most:
+        if not COMMANDS[name].least <= len(words) <= COMMANDS[name].most:
             raise UserMistake(f"expected: {COMMANDS[name].form}")
-        return words
+        performs: Callable[..., Answer | Going] = getattr(self, f"_{name}")
+        return performs(*words)
 
     # -- looking ------------------------------------------------------------------------
 
-    def _ps(self, name: str, words: list[str]) -> Answer:
-        self._words(name, words, 0, 0)
+    def _ps(self) -> Answer:
         return Answer(*self.look.ps())
 
-    def _trace(self, name: str, words: list[str]) -> Answer:
-        (ctx,) = self._words(name, words, 1, 1)
+    def _trace(self, ctx: str) -> Answer:
         return Answer(*self.look.trace(ctx))
 
-    def _show(self, name: str, words: list[str]) -> Answer:
-        what, *rest = self._words(name, words, 1, 2)
+    def _show(self, what: str, *rest: str) -> Answer:
         if what == "map" and rest:
             return Answer(*self.look.map(rest[0]))
         if what == "locks" and not rest:
@@ -160,14 +158,13 @@ class Console:
         if what == "scenario" and not rest:
             text = self.session.scenario.text
             return Answer(text.splitlines(), {"scenario": text})
-        return Answer(*self.look.named(":".join(words)))
+        return Answer(*self.look.named(":".join((what, *rest))))
 
-    def _history(self, name: str, words: list[str]) -> Answer:
-        return Answer(*self.look.history(":".join(self._words(name, words, 1, 2))))
+    def _history(self, *words: str) -> Answer:
+        return Answer(*self.look.history(":".join(words)))
 
-    def _help(self, name: str, words: list[str]) -> Answer:
-        asked = self._words(name, words, 0, 1)
-        names = [ALIASES.get(word, word) for word in asked] or list(COMMANDS)
+    def _help(self, *words: str) -> Answer:
+        names = [ALIASES.get(word, word) for word in words] or list(COMMANDS)
         for word in names:
             if word not in COMMANDS:
                 unknown("command", word, COMMANDS)
@@ -175,22 +172,19 @@ class Console:
 
     # -- going on -----------------------------------------------------------------------
 
-    def _step(self, name: str, words: list[str]) -> Going:
-        self._words(name, words, 0, 2)
+    def _step(self, *words: str) -> Going:
         many = 1
         if words and words[-1].isascii() and words[-1].isdecimal():
-            many = int(words.pop()[:12])
+            many, words = int(words[-1][:12]), words[:-1]
         if len(words) > 1 or not 1 <= many <= MAX_STEPS:
-            raise UserMistake(f"expected: {COMMANDS[name].form}; N is 1 to {MAX_STEPS:,}")
+            raise UserMistake(f"expected: {COMMANDS['step'].form}; N is 1 to {MAX_STEPS:,}")
         ctx = words[0] if words else None
         return Going(ctx, many, frozenset(self.breaks), None if ctx else self.chooser)
 
-    def _continue(self, name: str, words: list[str]) -> Going:
-        self._words(name, words, 0, 0)
+    def _continue(self) -> Going:
         return Going(None, 1 << 60, frozenset(self.breaks), self.chooser)
 
-    def _schedule(self, name: str, words: list[str]) -> Answer:
-        how, *rest = self._words(name, words, 0, 2) or [""]
+    def _schedule(self, how: str = "", *rest: str) -> Answer:
         if how == "default" and not rest:
             self.chooser, self.schedule = None, how
         elif how == "random" and len(rest) == 1 and rest[0].isascii() and rest[0].isdecimal() and len(rest[0]) < 10:
@@ -209,24 +203,22 @@ class Console:
             self.chooser.new_execution()
         return Answer([f"schedule: {self.schedule}"], {"schedule": self.schedule})
 
-    def _until(self, name: str, words: list[str]) -> Going:
-        (function,) = self._words(name, words, 1, 1)
+    def _until(self, function: str) -> Going:
         return Going(None, 1 << 60, frozenset((*self.breaks, _function(function))), self.chooser)
 
-    def _break(self, name: str, words: list[str]) -> Answer:
-        self.breaks.update(map(_function, self._words(name, words, 0, 1)))
+    def _break(self, *words: str) -> Answer:
+        self.breaks.update(map(_function, words))
         breakpoints = sorted(self.breaks)
         return Answer([f"breakpoints: {', '.join(breakpoints) or 'none'}"], {"breakpoints": breakpoints})
 
-    def _delete(self, name: str, words: list[str]) -> Answer:
-        for function in self._words(name, words, 0, 1) or list(self.breaks):
+    def _delete(self, *words: str) -> Answer:
+        for function in words or list(self.breaks):
             if function not in self.breaks:
                 unknown("breakpoint", function, sorted(self.breaks))
             self.breaks.discard(function)
-        return self._break("break", [])
+        return self._break()
 
-    def _pause(self, name: str, words: list[str]) -> Answer:
-        self._words(name, words, 0, 0)
+    def _pause(self) -> Answer:
         return self.where(Stop("pause"))
 
     def stopped(self, going: Going, stop: Stop) -> Answer:
@@ -311,28 +303,23 @@ class Console:
         line = self.session.scenario.text.rstrip("\n").rpartition("\n")[2]
         return Answer([f"step {number} of {thread}: {line.strip().partition(': {')[2][:-1]}"], {"thread": thread})
 
-    def _snapshot(self, name: str, words: list[str]) -> Answer:
-        (file,) = self._words(name, words, 1, 1)
+    def _snapshot(self, file: str) -> Answer:
         return Answer(self.snapshot(file), {"file": file})
 
-    def _save(self, name: str, words: list[str]) -> Answer:
-        (folder,) = self._words(name, words, 1, 1)
+    def _save(self, folder: str) -> Answer:
         return Answer(self.save(folder), {"folder": folder})
 
-    def _detach(self, name: str, words: list[str]) -> Answer:
-        self._words(name, words, 0, 0)
+    def _detach(self) -> Answer:
         return Answer(leaves="detach")
 
-    def _end(self, name: str, words: list[str]) -> Answer:
-        self._words(name, words, 0, 0)
+    def _end(self) -> Answer:
         if self.session.enabled():
             raise UserMistake("the machine is not at rest; continue first")
         if not self.session.machine.ended:
             self.session.end()
         return self.where(Stop("ended"))
 
-    def _halt(self, name: str, words: list[str]) -> Answer:
-        self._words(name, words, 0, 0)
+    def _halt(self) -> Answer:
         return Answer(leaves="halt")
 
 

@@ -33,7 +33,7 @@ from shared.errors import Infrastructure, UserMistake
 from shared.journal.record import Journal, plain
 from shared.journal.runfile import SUFFIX
 from shared.scenario.model import Scenario
-from shared.text import clean
+from shared.text import clean, reason
 
 TOKEN, SOCKET, LOG, RUN = "token", "socket", "log", "run"
 #: bytes of a Unix socket's name
@@ -231,8 +231,7 @@ def snapshot(session: Session, name: str) -> list[str]:
         else:
             put(path, json.dumps(document, indent=1) + "\n")
     except (OSError, ValueError) as wrong:
-        why = clean((getattr(wrong, "strerror", None) or str(wrong)).lower(), 200)
-        raise UserMistake(f"cannot be written: {why}", file=clean(name, 200)) from None
+        raise UserMistake(f"cannot be written: {reason(wrong)}", file=clean(name, 200)) from None
     return [f"the state after {session.machine.operations:,} operations is written"]
 
 

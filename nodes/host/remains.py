@@ -17,6 +17,7 @@ from pathlib import Path
 
 from shared.errors import Infrastructure, LogIncomplete
 from shared.journal.runfile import SUFFIX
+from shared.text import reason
 from shared.wire.codec import CHUNK, encode
 
 #: what the name of a folder that an actor makes begins with
@@ -45,7 +46,7 @@ def piece(folder: str, node: str, offset: int) -> bytes:
             stream.seek(offset)
             return encode(CHUNK, stream.read(CHUNK_BYTES))
     except OSError as wrong:
-        raise LogIncomplete(f"{path}: {(wrong.strerror or str(wrong)).lower()}") from None
+        raise LogIncomplete(f"{path}: {reason(wrong)}") from None
 
 
 def remove(folder: str, node: str) -> None:
@@ -59,7 +60,7 @@ def remove(folder: str, node: str) -> None:
         if not any(path.parent.iterdir()):
             path.parent.rmdir()
     except OSError as wrong:
-        raise LogIncomplete(f"{path}: {(wrong.strerror or str(wrong)).lower()}") from None
+        raise LogIncomplete(f"{path}: {reason(wrong)}") from None
 
 
 def _path(folder: str, node: str) -> Path:

@@ -37,12 +37,14 @@ class Form(Generic[M]):
         bound: largest size in bytes.
         parse: from the arrays and maps that arrive; may raise what Python raises for data of another shape.
         plain: to what msgpack knows; a NamedTuple is an array, a dataclass a map.
+        tuples: arrays arrive as tuples, and not as lists.
     """
 
     kind: str
     bound: int
     parse: Callable[[Any], M] = _as_is
     plain: Callable[[M], Any] = _as_is
+    tuples: bool = False
 
     def is_of(self, data: bytes) -> bool:
         """Does a message begin as those of this kind do?"""
@@ -104,7 +106,7 @@ def decode(form: Form[M], data: bytes) -> M:
     if len(data) > form.bound:
         raise Infrastructure(f"a {form.kind} message of {len(data)} bytes; at most {form.bound} are allowed")
     try:
-        version, actual, body = msgpack.unpackb(data, ext_hook=_unpack, strict_map_key=False)
+        version, actual, body = msgpack.unpackb(data, use_list=not form.tuples, ext_hook=_unpack, strict_map_key=False)
         if version == VERSION and actual == form.kind:
             return form.parse(body)
     except (ValueError, TypeError, LookupError, AttributeError, msgpack.UnpackException) as wrong:
