@@ -50,8 +50,7 @@ def boot(scenario: Scenario) -> dict[str, object]:
         booter = Thread(BOOT, "cpu0", resolve(scenario.functions.setup))
         programs = threads
     machine = Machine(
-        sound,
-        {BOOT: booter, **{name: thread for name, thread in threads.items() if name not in programs}},
+        sound, {BOOT: booter, **{name: thread for name, thread in threads.items() if name not in programs}}
     )
     _put_to_sleep(machine, machine.threads)
     sim = Sim(machine, None)

@@ -62,6 +62,10 @@ class Check:
         return {"name": self.name, "state": self.state, "found": self.actual, "advice": self.advice}
 
 
+def _check(name: str, good: bool, actual: str, advice: str, otherwise: str = "warning") -> Check:
+    return Check(name, "ok", actual) if good else Check(name, otherwise, actual, advice)
+
+
 def examine(with_ray: bool = False, watch: Watch | None = None, address: str | None = None) -> Iterator[Check]:
     """All checks, one after another.
 
@@ -88,9 +92,8 @@ def examine(with_ray: bool = False, watch: Watch | None = None, address: str | N
 
 
 def _python() -> Check:
-    good = sys.version_info >= MIN_PYTHON
     version = f"{platform.python_version()} ({sys.executable})"
-    return Check("python", "ok" if good else "bad", version, "" if good else "needs 3.11 or later")
+    return _check("python", sys.version_info >= MIN_PYTHON, version, "needs 3.11 or later", "bad")
 
 
 def _packages() -> Iterator[Check]:
@@ -106,16 +109,11 @@ def _packages() -> Iterator[Check]:
         if origin is None:
             yield Check(title, "bad", "not found", "install uvmp again, in its own environment")
         elif origin != home / name:
-            yield Check(
-                title, "bad", f"{origin}, not beside {home}/cluster", f"sys.path has another package called {name}"
-            )
+            advice = f"sys.path has another package called {name}"
+            yield Check(title, "bad", f"{origin}, not beside {home}/cluster", advice)
         elif others:
-            yield Check(
-                title,
-                "bad",
-                f"also installed by {', '.join(others)}",
-                f"pip uninstall {others[0]}, then install uvmp again",
-            )
+            advice = f"pip uninstall {others[0]}, then install uvmp again"
+            yield Check(title, "bad", f"also installed by {', '.join(others)}", advice)
         elif installed is not None and installed != home:
             advice = "run the uvmp that you mean: .venv/bin/uvmp of a checkout, or uvmp from another folder"
             yield Check(title, "warning", f"{origin}; but uvmp is installed at {installed}", advice)
@@ -163,18 +161,15 @@ def _scenarios() -> Check:
 
 def _cores() -> Check:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if usable >= 2:
-        return Check("cores", "ok", str(usable))
-    return Check("cores", "warning", str(usable), "races in free runs need two cores")
+    return _check("cores", usable >= 2, str(usable), "races in free runs need two cores")
 
 
 def _memory() -> Check:
     free = _available_mib()
     if free is None:
         return Check("memory", "warning", "unknown on this system")
-    good = free >= WANTED_MEMORY_MIB
-    advice = "" if good else f"a live machine of ten processes needs {WANTED_MEMORY_MIB:,} MiB; sim needs much less"
-    return Check("memory", "ok" if good else "warning", f"{free:,} MiB available", advice)
+    advice = f"a live machine of ten processes needs {WANTED_MEMORY_MIB:,} MiB; sim needs much less"
+    return _check("memory", free >= WANTED_MEMORY_MIB, f"{free:,} MiB available", advice)
 
 
 def _available_mib() -> int | None:
@@ -197,21 +192,16 @@ def _shared_memory() -> Iterator[Check]:
     shm = Path("/dev/shm")
     if shm.is_dir():
         free = shutil.disk_usage(shm).free >> 20
-        good = free >= WANTED_SHM_MIB
-        yield Check(
-            "/dev/shm",
-            "ok" if good else "warning",
-            f"{free:,} MiB free",
-            "" if good else "Ray will use the disk instead, which is slow",
-        )
+        advice = "Ray will use the disk instead, which is slow"
+        yield _check("/dev/shm", free >= WANTED_SHM_MIB, f"{free:,} MiB free", advice)
 
 
 def _open_files() -> Check:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = soft == resource.RLIM_INFINITY
-    good = unlimited or soft >= WANTED_FILES
-    advice = "" if good else f"Ray needs {WANTED_FILES} or more: ulimit -n {WANTED_FILES}"
-    return Check("open files", "ok" if good else "warning", "unlimited" if unlimited else f"at most {soft:,}", advice)
+    advice = f"Ray needs {WANTED_FILES} or more: ulimit -n {WANTED_FILES}"
+    actual = "unlimited" if unlimited else f"at most {soft:,}"
+    return _check("open files", unlimited or soft >= WANTED_FILES, actual, advice)
 
 
 def _writable(name: str, folder: Path) -> Check:
@@ -232,14 +222,10 @@ def _ray(watch: Watch | None) -> Check:
             started = monotonic() - began
             version = ray.__version__
     except (ProjectBug, ImportError) as wrong:
-        return Check(
-            "a local Ray", "bad", str(wrong), "see the lines above; `uvmp explore` and `uvmp replay` need no Ray"
-        )
-    return Check(
-        "a local Ray",
-        "ok",
-        f"Ray {version} started in {started:.1f} s and stopped in {monotonic() - began - started:.1f} s",
-    )
+        advice = "see the lines above; `uvmp explore` and `uvmp replay` need no Ray"
+        return Check("a local Ray", "bad", str(wrong), advice)
+    times = f"started in {started:.1f} s and stopped in {monotonic() - began - started:.1f} s"
+    return Check("a local Ray", "ok", f"Ray {version} {times}")
 
 
 def _cluster(address: str) -> Iterator[Check]:
@@ -267,15 +253,8 @@ def _host(surveyed: Surveyed, ray: str) -> Check:
     if isinstance(theirs, str):
         return Check(title, "bad", theirs, "install the same uvmp there, for the Python that runs Ray")
     ours = here("", ray)
-    bad = [
-        f"its {name} is {there}, ours is {own}"
-        for name, there, own in (
-            ("Python", theirs.python, ours.python),
-            ("Ray", theirs.ray, ray),
-            ("uvmp", theirs.uvmp, ours.uvmp),
-        )
-        if there != own
-    ]
+    pairs = {"Python": (theirs.python, ours.python), "Ray": (theirs.ray, ray), "uvmp": (theirs.uvmp, ours.uvmp)}
+    bad = [f"its {name} is {there}, ours is {own}" for name, (there, own) in pairs.items() if there != own]
     files = unlike(theirs.source, ours.source)
     if files:
         bad.append(f"its source differs in {files}: install the same uvmp there")

@@ -99,7 +99,7 @@ class Commands(click.Group):
         try:
             code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
             return int(code or 0)
-        except click.Abort:
+        except (click.Abort, KeyboardInterrupt):  # the latter outside of what click watches
             complain(args, "interrupted", Exit.INTERRUPTED)
             return Exit.INTERRUPTED
         except click.ClickException as mistake:
@@ -114,9 +114,6 @@ class Commands(click.Group):
             _reraise_if_debugging(args, error)
             complain(args, str(error), error.exit, error)
             return error.exit
-        except KeyboardInterrupt:  # outside of what click watches
-            complain(args, "interrupted", Exit.INTERRUPTED)
-            return Exit.INTERRUPTED
         except OSError as error:
             _reraise_if_debugging(args, error)
             where = f"{error.filename}: " if error.filename else ""
@@ -129,12 +126,8 @@ class Commands(click.Group):
             return leaving.code if isinstance(leaving.code, int) and leaving.code != 1 else SIGPIPE_EXIT
         except Exception as error:
             _reraise_if_debugging(args, error)
-            complain(
-                args,
-                f"a bug in uvmp: {type(error).__name__}: {error} (--debug shows the traceback)",
-                Exit.INFRASTRUCTURE,
-                error,
-            )
+            bug = f"a bug in uvmp: {type(error).__name__}: {error} (--debug shows the traceback)"
+            complain(args, bug, Exit.INFRASTRUCTURE, error)
             return Exit.INFRASTRUCTURE
 
 
@@ -164,9 +157,7 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 
 
 @click.command(
-    cls=Commands,
-    epilog=EPILOG,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version and exit."

@@ -212,18 +212,15 @@ def _start(path: Path, chosen: Chosen, asked: BootOptions) -> dict[str, Any]:
         ready = bool(select.select([server.stdout], [], [], LIVE_S if live else BOOT_S)[0])
         line = server.stdout.readline() if ready else b""
         answer = json.loads(line) if line else {}
-    except BaseException:
-        _end(server)
-        shutil.rmtree(path, ignore_errors=True)
-        raise
+        if "pid" in answer:
+            server.returncode = 0  # it is not waited for: it outlives this command
+            return dict(answer)
+        written = (path / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     finally:
         server.stdout.close()
-    if "pid" in answer:
-        server.returncode = 0  # it is not waited for: it outlives this command
-        return dict(answer)
-    _end(server)
-    written = (path / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    shutil.rmtree(path, ignore_errors=True)
+        if server.returncode is None:
+            _end(server)
+            shutil.rmtree(path, ignore_errors=True)
     message = clean(answer.get("message", ""), 500)
     if answer.get("exit") == Exit.USAGE:
         raise UserMistake(message)

@@ -10,7 +10,7 @@ from shared.errata import ERRATA
 from shared.errors import Exit
 from shared.findings import UNEXPECTED, Finding
 from shared.locks.table import LOCK_MODES
-from shared.scenario.model import Results, Scenario, StepResult, named_results
+from shared.scenario.model import Handler, Lwp, Results, Scenario, StepResult, named_results
 
 
 def finding(output: Output, result: Finding) -> None:
@@ -22,12 +22,8 @@ def finding(output: Output, result: Finding) -> None:
     if result.stack:
         rows.append(("stack", " > ".join(result.stack)))
     for held in result.held:
-        rows.append(
-            (
-                f"{result.context} holds",
-                f"{held['lock']} ({LOCK_MODES.get(held['mode'], held['mode'])}) since {held['since']}",
-            )
-        )
+        mode = LOCK_MODES.get(held["mode"], held["mode"])
+        rows.append((f"{result.context} holds", f"{held['lock']} ({mode}) since {held['since']}"))
     if result.context and not result.held and result.kind != UNEXPECTED:
         rows.append((f"{result.context} holds", "no lock"))
     rows += [("waiting" if result.detector == "deadlock" else "also", line) for line in result.story]
@@ -79,13 +75,14 @@ def heading(scenario: Scenario) -> str:
 def results(output: Output, scenario: Scenario, given: Results) -> None:
     """Every program's results, in the order of its steps, and every interrupt's."""
     rows = []
-    for lwp in scenario.lwps:
-        steps = [f"{step['op']}{_into(step)} {step['result']}" for step in given.get(lwp.name, [])]
-        ended = len(steps) == len(lwp.program)
-        rows.append((f"{lwp.name} on cpu{lwp.cpu}", ", ".join(steps) + ("" if ended else (" ..." if steps else "..."))))
-    for handler in scenario.handlers:
-        steps = [f"{step['op']}{_into(step)} {step['result']}" for step in given.get(handler.name, [])]
-        rows.append((f"{handler.name} on cpu{handler.cpu}", ", ".join(steps) or "never came"))
+    contexts: list[Lwp | Handler] = [*scenario.lwps, *scenario.handlers]
+    for context in contexts:
+        words = ", ".join(f"{step['op']}{_into(step)} {step['result']}" for step in given.get(context.name, []))
+        if isinstance(context, Handler):
+            words = words or "never came"
+        elif len(given.get(context.name, [])) < len(context.program):
+            words = f"{words} ...".lstrip()
+        rows.append((f"{context.name} on cpu{context.cpu}", words))
     output.say("results:")
     labelled(output, rows)
 

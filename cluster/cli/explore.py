@@ -20,6 +20,7 @@ from cluster.cli.options import (
     kernel_options,
     new_file,
     new_folder,
+    refuse,
     run_options,
     seed_option,
     workers_options,
@@ -53,6 +54,8 @@ ALONE = (
     "begin", "after", "depth", "near", "predict", "time", "exhaust", "reads_from", "preemptions", "errata", "detect",
     "kernel_lock", "operations", "address",
 )  # fmt: skip
+#: options that say how schedules are chosen, if they are not predicted
+OTHERWISE = ("strategy", "depth", "near", "exhaust", "preemptions", "begin", "after")
 #: schedules of a search that is to exhaust its scenario; of a search that predicts
 EXHAUST = 100_000
 PREDICT = 200
@@ -198,8 +201,7 @@ def command(asked: ExploreOptions) -> int:
     """
     if asked.everything:
         return _explore_all(asked)
-    if asked.junit is not None:
-        raise UserMistake("is only for --all", field="--junit")
+    refuse(asked, "is only for --all", "junit")
     output = Output(asked.as_json)
     start = behind(output, asked.begin, asked.scenario, asked.after, asked)
     if start is None and asked.scenario is None:
@@ -240,23 +242,19 @@ def _plan(chosen: Chosen, asked: ExploreOptions) -> Plan:
     """
     bound = chosen.scenario.bound
     if asked.predict:
-        predicted.refuse(asked)
+        refuse(asked, "cannot be given with --predict", *OTHERWISE)
         limit = PREDICT if asked.schedules is None else asked.schedules
         return Plan(chosen, "predict", bound.depth, limit, asked.time, asked.seed, "access", predict=Predict())
     if asked.exhaust:
-        for name in ("strategy", "depth", "near"):
-            if getattr(asked, name) is not None:
-                raise UserMistake("cannot be given with --exhaust", field=f"--{name}")
-        if asked.reads_from and asked.preemptions is not None:
-            raise UserMistake("cannot be given with --preemptions", field="--reads-from")
+        refuse(asked, "cannot be given with --exhaust", "strategy", "depth", "near")
+        if asked.preemptions is not None:
+            refuse(asked, "cannot be given with --preemptions", "reads_from")
         strategy = "reads-from" if asked.reads_from else "dpor" if asked.preemptions is None else "preemptions"
         limit = EXHAUST if asked.schedules is None else asked.schedules
         return Plan(chosen, strategy, bound.depth, limit, asked.time, asked.seed, asked.granularity, asked.preemptions)
-    if asked.near is not None and asked.strategy is not None:
-        raise UserMistake("cannot be given with --near", field="--strategy")
-    for name in ("preemptions", "reads_from"):
-        if getattr(asked, name) not in (None, False):
-            raise UserMistake("is only for --exhaust", field=f"--{name.replace('_', '-')}")
+    if asked.near is not None:
+        refuse(asked, "cannot be given with --near", "strategy")
+    refuse(asked, "is only for --exhaust", "preemptions", "reads_from")
     strategy = asked.strategy or bound.strategy
     if asked.depth is not None and strategy != "pct" and asked.near is None:
         raise UserMistake(f"is only for strategy pct; the strategy is {strategy}", field="--depth")
@@ -351,12 +349,9 @@ def _explore_all(asked: ExploreOptions) -> int:
     patched = current() is not None
     if asked.scenario:
         raise UserMistake("cannot be given with --all", field="SCENARIO")
-    comparing = ("strategy", "out", "expect", "fixed", "junit") if patched else ()
-    for name in (*comparing, *ALONE):
-        if getattr(asked, name) not in (None, False, ()):
-            both = "--all and --patch" if name in comparing else "--all"
-            option = "from" if name == "begin" else name.replace("_", "-")
-            raise UserMistake(f"cannot be given with {both}", field=f"--{option}")
+    if patched:
+        refuse(asked, "cannot be given with --all and --patch", "strategy", "out", "expect", "fixed", "junit")
+    refuse(asked, "cannot be given with --all", *ALONE)
     output = Output(asked.as_json)
     if patched:
         return compare_all(output, asked.seed, asked.schedules, asked.workers)

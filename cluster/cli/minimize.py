@@ -12,18 +12,7 @@ from cluster import configs
 from cluster.boot import prepare
 from cluster.cli import describe
 from cluster.cli.documents import End, Facts, deviations, document, of_end, of_outcome, of_scenario
-from cluster.cli.options import (
-    Chosen,
-    Options,
-    asks,
-    called,
-    choose,
-    common,
-    kernel_options,
-    new_file,
-    new_folder,
-    put,
-)
+from cluster.cli.options import Chosen, Options, asks, called, choose, common, kernel_options, new_file, new_folder, put
 from cluster.cli.output import Output, Progress
 from cluster.cli.schedules import schedule_of
 from cluster.postmortem.words import in_words

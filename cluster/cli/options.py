@@ -270,9 +270,18 @@ def refuse_live_options(engine: str, asked: LiveOptions) -> None:
 
     Raises: UserMistake.
     """
-    for field, value in (("--address", asked.address), ("--transport", asked.transport), ("--place", asked.place)):
-        if value:
-            raise UserMistake(f"is only for {engine}", field=field)
+    refuse(asked, f"is only for {engine}", "address", "transport", "place")
+
+
+def refuse(asked: object, why: str, *options: str) -> None:
+    """Refuse options, by their names in Python, that say nothing beside the others.
+
+    Raises: UserMistake - one of them is given.
+    """
+    for name in options:
+        value = getattr(asked, name)
+        if value is not None and value is not False and value != ():
+            raise UserMistake(why, field=f"--{'from' if name == 'begin' else name.replace('_', '-')}")
 
 
 def run_options(command: Command) -> Command:

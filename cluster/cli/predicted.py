@@ -7,23 +7,10 @@ from cluster.cli.output import Output
 from cluster.search.explore import Exploration
 from cluster.search.predict import Prediction
 from cluster.search.steer import Attempt, Predict
-from shared.errors import UserMistake
 from shared.text import counted
 
 #: lines about predictions that were dropped, at most
 LINES = 8
-#: options that say how schedules are chosen otherwise, by their names in Python
-OTHERS = {
-    "strategy": "--strategy", "depth": "--depth", "near": "--near", "exhaust": "--exhaust",
-    "preemptions": "--preemptions", "begin": "--from", "after": "--after",
-}  # fmt: skip
-
-
-def refuse(asked: object) -> None:
-    """Raises: UserMistake - an option is given that makes no sense with --predict."""
-    for name, option in OTHERS.items():
-        if getattr(asked, name) not in (None, False):
-            raise UserMistake("cannot be given with --predict", field=option)
 
 
 def say(output: Output, predict: Predict, search: Exploration) -> None:

@@ -23,6 +23,7 @@ from cluster.cli.options import (
     kernel_options,
     live_options,
     new_folder,
+    refuse,
     refuse_live_options,
     run_options,
     seed_option,
@@ -60,7 +61,7 @@ class RunOptions(LiveOptions):
     strategy: str | None
     seed: int
     repeat: int | None
-    survive: int
+    survive: int | None
     no_check: bool
 
     @property
@@ -118,7 +119,7 @@ class Runs:
     "--repeat", type=click.IntRange(1, MAX_REPEAT), help="Run the scenario this many times, and count the findings."
 )
 @live_options
-@click.option("--survive", type=click.IntRange(0, MAX_SURVIVE), metavar="N", default=0,
+@click.option("--survive", type=click.IntRange(0, MAX_SURVIVE), metavar="N",
               help="With live: continue if actors die, at most N times in a run, from the journals.")  # fmt: skip
 @click.option("--no-check", is_flag=True, help="With live: do not replay each run in sim to compare the digests.")
 @run_options
@@ -174,16 +175,13 @@ def _refuse(asked: RunOptions) -> None:
 
     Raises: UserMistake.
     """
-    if asked.engine == "live" and asked.strategy is not None:
-        raise UserMistake("is only for sim; a live machine runs freely", field="--strategy")
+    if asked.engine == "live":
+        refuse(asked, "is only for sim; a live machine runs freely", "strategy")
     if asked.stays and click.get_current_context().get_parameter_source("seed") is not DEFAULT:
         raise UserMistake("stay makes no choices; give --strategy random or pct, or --engine live", field="--seed")
     if asked.engine == "sim":
         refuse_live_options("--engine live", asked)
-        if asked.no_check:
-            raise UserMistake("is only for --engine live", field="--no-check")
-        if asked.survive:
-            raise UserMistake("is only for --engine live", field="--survive")
+        refuse(asked, "is only for --engine live", "no_check", "survive")
 
 
 def _perform(output: Output, runs: Runs, engine: Generator[Outcome, None, None]) -> None:
@@ -242,7 +240,7 @@ def _live(output: Output, runs: Runs, out: Path | None) -> Generator[Outcome, No
         for number in range(1, (asked.repeat or 1) + 1):
             folder = runs.folder(out, number)
             with kept(machine, folder, runs.chosen.options) as name:
-                surviving = Surviving(machine, asked.survive, output.note)
+                surviving = Surviving(machine, asked.survive or 0, output.note)
                 outcome = surviving.run(follow, folder, asked.seed + number - 1, name)
             if not asked.no_check:
                 outcome.parity = parity(scenario, outcome)

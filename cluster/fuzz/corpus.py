@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 from cluster.fuzz.observe import Sight
 from cluster.fuzz.program import Program, read
-from cluster.runs.folder import put
+from cluster.runs.folder import write
 from shared.errors import Infrastructure, UserMistake
 from shared.text import clean, reason
 from shared.wire import typed
@@ -179,7 +179,9 @@ class Corpus:
         """
         entry = replace(entry, kept=program is not None)
         if self.folder is not None:
-            self._keep(entry, program)
+            if program is not None:
+                write(self.folder / MEMBERS / f"{entry.program}.yaml", program.text())
+            self._append(asdict(entry))
         self._learn(entry, program)
 
     def _learn(self, entry: Entry, program: Program | None) -> None:
@@ -213,12 +215,6 @@ class Corpus:
         return member.program
 
     # -- the folder --------------------------------------------------------------------
-
-    def _keep(self, entry: Entry, program: Program | None) -> None:
-        assert self.folder is not None
-        if program is not None:
-            write(self.folder / MEMBERS / f"{entry.program}.yaml", program.text())
-        self._append(asdict(entry))
 
     def _append(self, line: dict[str, object]) -> None:
         data = (json.dumps(line, separators=(",", ":")) + "\n").encode()
@@ -299,14 +295,6 @@ def intact(folder: Path, member: str) -> bool:
 def name_of(text: bytes) -> str:
     """The name of a program with this text."""
     return hashlib.sha256(text).hexdigest()[:NAME]
-
-
-def write(path: Path, text: str) -> None:
-    """A file that is there as a whole, or not at all."""
-    try:
-        put(path, text)
-    except OSError as wrong:
-        raise Infrastructure(f"{path} cannot be written ({clean(wrong.strerror or wrong, 120)})") from None
 
 
 # -- reading -----------------------------------------------------------------------------

@@ -22,13 +22,14 @@ from random import Random
 from time import monotonic
 from typing import NamedTuple
 
-from cluster.fuzz.corpus import FINDINGS, About, Cause, Corpus, Entry, Member, Written, name_of, programs_of, write
+from cluster.fuzz.corpus import FINDINGS, About, Cause, Corpus, Entry, Member, Written, name_of, programs_of
 from cluster.fuzz.generate import generate
 from cluster.fuzz.judge import SCHEDULES, Failure
 from cluster.fuzz.mutate import mutate
 from cluster.fuzz.program import Program, read
 from cluster.fuzz.rules import sound
 from cluster.fuzz.trial import TRIAL, TRIED, How, Knowledge, Trial, Tried, Worker
+from cluster.runs.folder import write
 from cluster.runs.token import kernel_version
 from cluster.search.pool import Here, Pool
 from shared.wire.codec import decode, encode

@@ -5,6 +5,7 @@ What a step must not do is said in generate.py, which draws the machine and the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -39,7 +40,14 @@ ALWAYS = {"read": 7, "write": 7}
 LENT, DEPTH, CHILDREN = 3, 2, 3
 PRESS = 6
 SWAP, SMALL_SWAP = 160, 16
-SYNCING = (["sync"], ["async"], ["invalidate"], ["sync", "invalidate"], ["async", "invalidate"], ["sync", "async"])
+SYNCING = ("sync", "async", "invalidate", "sync invalidate", "async invalidate", "sync async")
+#: steps of a range -> keys whose values are drawn; those that make memory unusable for a device
+RANGED: dict[str, dict[str, Sequence[object]]] = {
+    "munmap": {}, "mincore": {}, "mlock": {}, "munlock": {}, "mprotect": {"prot": ("none", "r", "rw", "rw")},
+    "minherit": {"inherit": ("none", "copy", "share", "share")}, "madvise": {"advice": list(ADVICE)},
+    "free": {}, "msync": {"flags": [words.split() for words in SYNCING]},
+}  # fmt: skip
+LOSING = ("munmap", "mprotect", "munlock")
 
 
 @dataclass
@@ -146,7 +154,8 @@ class Steps:
         if op in ("km_alloc", "km_free", "kread", "kwrite"):
             return self.kernel(op, thread)
         self.status = next((region.name for region in space.regions.values() if region.kept), "")
-        steps = getattr(self, op)(self.any_range(space))
+        there = self.any_range(space)
+        steps = self.ranged(op, there) if op in RANGED else getattr(self, op)(there)
         return steps
 
     def any_range(self, space: Space) -> tuple[Region, int, int]:
@@ -172,41 +181,17 @@ class Steps:
     def write(self, there: tuple[Region, int, int]) -> list[Step]:
         return [Step("write", {"at": self.word(there), "value": self.value(), **self.into()})]
 
-    def _ranged(self, op: str, there: tuple[Region, int, int], **more: object) -> list[Step]:
-        return [Step(op, {**self.range(*there), **more, **self.into()})]
-
-    def munmap(self, there: tuple[Region, int, int]) -> list[Step]:
-        return [] if there[0].kept else self._ranged("munmap", there)
-
-    def mprotect(self, there: tuple[Region, int, int]) -> list[Step]:
-        if there[0].kept:
+    def ranged(self, op: str, there: tuple[Region, int, int]) -> list[Step]:
+        """A step of RANGED; none, if it would take memory from a device."""
+        if there[0].kept and op in LOSING:
             return []
-        return self._ranged("mprotect", there, prot=self.random.choice(("none", "r", "rw", "rw")))
-
-    def minherit(self, there: tuple[Region, int, int]) -> list[Step]:
-        return self._ranged("minherit", there, inherit=self.random.choice(("none", "copy", "share", "share")))
-
-    def madvise(self, there: tuple[Region, int, int]) -> list[Step]:
-        return self._ranged("madvise", there, advice=self.random.choice(list(ADVICE)))
-
-    def free(self, there: tuple[Region, int, int]) -> list[Step]:
-        return self._ranged("madvise", there, advice="free")
-
-    def msync(self, there: tuple[Region, int, int]) -> list[Step]:
-        return self._ranged("msync", there, flags=self.random.choice(SYNCING))
-
-    def mincore(self, there: tuple[Region, int, int]) -> list[Step]:
-        return self._ranged("mincore", there)
-
-    def mlock(self, there: tuple[Region, int, int]) -> list[Step]:
-        return self._ranged("mlock", there)
-
-    def munlock(self, there: tuple[Region, int, int]) -> list[Step]:
-        return [] if there[0].kept else self._ranged("munlock", there)
+        drawn = {key: self.random.choice(values) for key, values in RANGED[op].items()}
+        more: Keys = {"advice": "free"} if op == "free" else drawn
+        return [Step("madvise" if op == "free" else op, {**self.range(*there), **more, **self.into()})]
 
     def relock(self, there: tuple[Region, int, int]) -> list[Step]:
         """What was in swap is not there any more."""
-        return [] if there[0].kept else [*self.mlock(there), *self.munlock(there)]
+        return [] if there[0].kept else [*self.ranged("mlock", there), *self.ranged("munlock", there)]
 
     def count(self, there: tuple[Region, int, int]) -> list[Step]:
         return [Step("count", {"of": self.random.choice(("free", "wired", "swpginuse", "faults")), **self.into()})]

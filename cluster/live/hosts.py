@@ -44,10 +44,7 @@ def hosts_of(ray: ModuleType) -> list[RayHost]:
     own = ray.get_runtime_context().get_node_id()
     hosts = [
         RayHost(
-            node["NodeID"],
-            node["NodeManagerHostname"],
-            node["NodeManagerAddress"],
-            node["Resources"].get("CPU", 0.0),
+            node["NodeID"], node["NodeManagerHostname"], node["NodeManagerAddress"], node["Resources"].get("CPU", 0.0)
         )
         for node in ray.nodes()
         if node["Alive"]

@@ -36,6 +36,7 @@ from cluster.postmortem.state import ContextState, Machine, Step
 from cluster.postmortem.waits import Graph
 from cluster.postmortem.words import (
     GLOBALS,
+    OWNERS,
     handle,
     in_words,
     is_layout,
@@ -245,17 +246,10 @@ def _identity(pm: Postmortem, run: Run) -> None:
     pm.versions = {str(key): str(value) for key, value in _dict(about.get("versions", header.get("versions"))).items()}
     for name in _list(about.get("errata", scenario.get("errata", header.get("errata")))):
         erratum = ERRATA.get(name) if isinstance(name, str) else None
+        said = (str(name), "", "", "")
         if erratum is not None:
-            pm.errata.append(
-                {
-                    "id": erratum.id,
-                    "row": erratum.name,
-                    "sentence": erratum.sentence,
-                    "source": "; ".join(erratum.source),
-                }
-            )
-        else:
-            pm.errata.append({"id": str(name), "row": "", "sentence": "", "source": ""})
+            said = (erratum.id, erratum.name, erratum.sentence, "; ".join(erratum.source))
+        pm.errata.append(dict(zip(("id", "row", "sentence", "source"), said, strict=True)))
     for number, step in enumerate(_list(about.get("schedule")), 1):
         parts = _dict(step)
         deviation = Deviation._make(parts.get(key, "?") for key in Deviation._fields)
@@ -443,9 +437,8 @@ def _asked_for(name: str, machine: Machine, history: History) -> ObjectReport:
 
     Raises: UserMistake - the records have no such thing.
     """
-    globals_ = {word: owner for owner, word in GLOBALS.items()}
     owner, dot, rest = name.partition(".")
-    owner = globals_.get(owner, owner)
+    owner = OWNERS.get(owner, owner)
     if dot and owner + dot + rest in machine.locks:
         lock = owner + dot + rest
         asked = report(lock, (step for step in machine.steps if step.record.get("lock") == lock), machine)
@@ -496,12 +489,7 @@ def _steps(pm: Postmortem, machine: Machine, about: list[str], telling: list[Ope
         loads = event == "load" and raced and raced == text_of(step.record, "field")
         loaded = handle(step.record.get("obj")) if loads else None
         about_it = concerns(step, machine) & focus
-        if (
-            event != "finding"
-            and about_it
-            and about_it <= set(GLOBALS)
-            and not (_fields_of(step) & fields or not fields)
-        ):
+        if event != "finding" and about_it and about_it <= GLOBALS.keys() and fields and not _fields_of(step) & fields:
             continue
         chooses = choice_of(step.record) > 0  # other data than by default: it may be what all else comes of
         if event == "finding" or about_it or chooses or (loaded is not None and loaded[0] in focus):

@@ -23,6 +23,7 @@ LONGEST = 400
 GLOBALS = {
     f"{value}": name for name, value in vars(structs).items() if isinstance(value, Struct) and value != structs.kernel
 }
+OWNERS = {name: value for value, name in GLOBALS.items()}
 #: keys of an operation's record that are not its arguments or its result
 ABOUT_RECORD = frozenset(("event", "node", "nseq", "ctx", "n", "cpu", "k", "wait", "granted", "woke", "raised"))
 PROTECTION = {0: "none", 1: "r", 2: "w", 3: "rw", 5: "rx", 7: "rwx"}
@@ -223,11 +224,7 @@ def _lock_said(record: Record, event: str, lock: str, waits: str) -> str:
 
 
 def _other_said(record: Record, event: str) -> str:
-    known = {
-        "run": "gets the CPU",
-        "userret": "returns to user mode",
-        "iret": "returns from interrupt",
-    }
+    known = {"run": "gets the CPU", "userret": "returns to user mode", "iret": "returns from interrupt"}
     if event in known:
         return known[event]
     if idles(event):

@@ -107,7 +107,7 @@ def write_scenario(path: Path, scenario: Scenario, run: str, options: Sequence[s
     document = scenario_document(scenario, run)
     if not scenario.text or scenario_of(document).digest() != scenario.digest():
         raise Infrastructure(f"{scenario.id} differs from its text, so its run cannot be kept")
-    _write(path / SCENARIO, document | {"versions": versions(), "options": list(options)})
+    _write_json(path / SCENARIO, document | {"versions": versions(), "options": list(options)})
 
 
 def write_sim(path: Path, scenario: Scenario, outcome: Outcome, options: Sequence[str] = ()) -> None:
@@ -188,7 +188,7 @@ def _finish(path: Path, scenario: Scenario, run: str, outcome: Outcome, options:
     }
     if outcome.cut:
         body["cut"] = True
-    _write(path / RUN, sealed(json.loads(json.dumps(body))))
+    _write_json(path / RUN, sealed(json.loads(json.dumps(body))))
 
 
 def _sum_and_lines(path: Path) -> tuple[str, int]:
@@ -201,12 +201,16 @@ def _sum_and_lines(path: Path) -> tuple[str, int]:
     return total.hexdigest(), lines
 
 
-def _write(path: Path, body: Mapping[str, object]) -> None:
-    """A JSON file."""
+def write(path: Path, text: str) -> None:
+    """As put(). Raises: Infrastructure."""
     try:
-        put(path, json.dumps(body, indent=1) + "\n")
+        put(path, text)
     except OSError as wrong:
         raise cannot_write(path, wrong) from None
+
+
+def _write_json(path: Path, body: Mapping[str, object]) -> None:
+    write(path, json.dumps(body, indent=1) + "\n")
 
 
 def put(path: Path, text: str) -> None:

@@ -36,6 +36,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from cluster.search.observe import Location, Observation, Operation
 from shared.port.struct import KIND_SHIFT, channel_name, lock_name
@@ -260,23 +261,12 @@ class Predictor:
                     continue
                 if operation.level <= holder.spl:
                     continue
-                lock = ("lock", operation.target, 0)
+                lock = operation.target
+                made = partial(Prediction, "interrupt", _in_words(("lock", lock, 0), holder), lock)
                 if holder.place < start.place and not holder.must_precede(start):
-                    yield Prediction(
-                        "interrupt", _in_words(lock, holder), operation.target, holder, operation, holder, operation
-                    )
+                    yield made(holder, operation, holder, operation)
                 elif holder.place > start.place and not start.must_precede(holder):
-                    yield Prediction(
-                        "interrupt",
-                        _in_words(lock, holder),
-                        operation.target,
-                        start,
-                        holder,
-                        operation,
-                        holder,
-                        short=True,
-                        back=True,
-                    )
+                    yield made(start, holder, operation, holder, short=True, back=True)
 
     def _tries(self) -> Iterator[Prediction]:
         tried: dict[int, list[Operation]] = {}

@@ -15,7 +15,7 @@ from cluster.postmortem.rows import fold
 from cluster.postmortem.state import Machine
 from cluster.postmortem.views.text import lock_lines, object_lines, table, trace
 from cluster.postmortem.waits import Graph
-from cluster.postmortem.words import GLOBALS, PROTECTION, by_address, ddb, in_words, lvalue, place, shown
+from cluster.postmortem.words import OWNERS, PROTECTION, by_address, ddb, in_words, lvalue, place, shown
 from cluster.session.session import Session
 from nodes.cpu import Thread
 from shared.detectors.invariants.snapshot import Snapshot, Structs
@@ -140,9 +140,8 @@ class Look:
 
         Raises: UserMistake - there is none such.
         """
-        globals_ = {word: owner for owner, word in GLOBALS.items()}
         owner, dot, rest = name.partition(".")
-        owner = globals_.get(owner, owner)
+        owner = OWNERS.get(owner, owner)
         if dot:
             story, lock = self.read(), f"{owner}.{rest}"
             kind = KIND_NAMES.get(owner.partition(":")[0])
@@ -160,8 +159,7 @@ class Look:
 
         Raises: UserMistake - there is none such.
         """
-        owner = {word: owner for owner, word in GLOBALS.items()}.get(name, name)
-        report, story = self.struct(owner), self.read()
+        report, story = self.struct(OWNERS.get(name, name)), self.read()
         steps = story.steps.some(by_object(story).get(report.name, ()))
         report.history = fold(lines(steps, story, within=report.name))
         text = list(object_lines(report, WIDTH, MAX_ROWS))

@@ -48,12 +48,7 @@ class Admission:
     """
 
     def __init__(
-        self,
-        node: Node,
-        journal: Journal,
-        cpu_of: dict[str, str],
-        follow: Iterable[Turn] | None,
-        deliver: Deliver,
+        self, node: Node, journal: Journal, cpu_of: dict[str, str], follow: Iterable[Turn] | None, deliver: Deliver
     ):
         self.node, self.journal, self.cpu_of, self.deliver = node, journal, cpu_of, deliver
         self.follow = None if follow is None else deque(follow)

@@ -65,8 +65,7 @@ def schema() -> Schema:
             _map(dict.fromkeys(DETECTORS, _enum(LEVELS))),
         ),
         "interrupts": about(
-            "device -> the steps of its interrupt",
-            {"type": "object", "additionalProperties": _ref("interrupt")},
+            "device -> the steps of its interrupt", {"type": "object", "additionalProperties": _ref("interrupt")}
         ),
         "expect": about(
             "what must happen with the errata, and without them",
@@ -208,10 +207,7 @@ def machine() -> Schema:
         "by": _number("by", "the number of later requests that may overtake this request"),
     }
     device = _map(
-        {
-            "slots": _number("slots"),
-            "priority": _number("priority", "devices with a lower number are used first"),
-        },
+        {"slots": _number("slots"), "priority": _number("priority", "devices with a lower number are used first")},
         ("slots",),
     )
     swap = _map(

@@ -7,23 +7,8 @@ from collections.abc import Iterator
 from shared.detectors.invariants.register import invariant
 from shared.detectors.invariants.snapshot import Snapshot, Violation
 from shared.port.struct import Struct
-from shared.uvm.param import (
-    PG_BUSY,
-    PG_CLEAN,
-    PQ_ANON,
-    PQ_AOBJ,
-    SWF_INUSE,
-    SWSLOT_NONE,
-)
-from shared.uvm.structs import (
-    Anon,
-    Page,
-    SwapDev,
-    SwapPri,
-    UvmObject,
-    uvm,
-    uvmexp,
-)
+from shared.uvm.param import PG_BUSY, PG_CLEAN, PQ_ANON, PQ_AOBJ, SWF_INUSE, SWSLOT_NONE
+from shared.uvm.structs import Anon, Page, SwapDev, SwapPri, UvmObject, uvm, uvmexp
 
 # -- uvmexp --------------------------------------------------------------------------
 

@@ -11,11 +11,7 @@ from collections.abc import Iterator
 from shared.detectors.invariants.register import invariant
 from shared.detectors.invariants.snapshot import AMAP_ARRAYS, Snapshot, Violation
 from shared.port.struct import LOCK_SHIFT, lock_name
-from shared.uvm.param import (
-    SRUN,
-    SZOMB,
-    UVM_PGOPS_AOBJ,
-)
+from shared.uvm.param import SRUN, SZOMB, UVM_PGOPS_AOBJ
 from shared.uvm.structs import (
     Amap,
     AmapArray,

@@ -18,15 +18,7 @@ from shared.uvm.param import (
     VM_PROT_NONE,
     VM_PROT_WRITE,
 )
-from shared.uvm.structs import (
-    Amap,
-    Page,
-    UvmObject,
-    VmMap,
-    VmMapEntry,
-    VmMapIntrsafe,
-    uvm,
-)
+from shared.uvm.structs import Amap, Page, UvmObject, VmMap, VmMapEntry, VmMapIntrsafe, uvm
 
 # -- maps ----------------------------------------------------------------------------
 
@@ -110,9 +102,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 
 @invariant(
-    "KM-1",
-    "a submap has the addresses and the pmap of the part of kernel_map that it takes over",
-    source="uvm_km.c",
+    "KM-1", "a submap has the addresses and the pmap of the part of kernel_map that it takes over", source="uvm_km.c"
 )
 def _(s: Snapshot) -> Iterator[Violation]:
     for submap, entry in s.submaps.items():
@@ -124,9 +114,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 
 @invariant(
-    "KM-2",
-    "memory of a kernel object is resident and mapped wired, and its pages are all mapped",
-    source="uvm_km.c",
+    "KM-2", "memory of a kernel object is resident and mapped wired, and its pages are all mapped", source="uvm_km.c"
 )
 def _(s: Snapshot) -> Iterator[Violation]:
     table, seen = s.pmaps.get(PMAP_KERNEL, {}), set()
@@ -152,9 +140,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 
 @invariant(
-    "KM-3",
-    "every interrupt-safe map is on vmi_list, and its entries are static ones",
-    source="uvm_map.h, uvm_map.c",
+    "KM-3", "every interrupt-safe map is on vmi_list, and its entries are static ones", source="uvm_map.h, uvm_map.c"
 )
 def _(s: Snapshot) -> Iterator[Violation]:
     listed = s.walk(uvm, "vmi_list", VmMapIntrsafe, "vmi_list_next") if uvm.id in s.heap else Walk([], [])

@@ -27,18 +27,7 @@ from shared.uvm.param import (
     UVM_VNODE_VALID,
     VM_PROT_NONE,
 )
-from shared.uvm.structs import (
-    Amap,
-    AmapArray,
-    Anon,
-    Aobj,
-    Page,
-    PageHash,
-    UvmObject,
-    VmMapEntry,
-    Vnode,
-    uvm,
-)
+from shared.uvm.structs import Amap, AmapArray, Anon, Aobj, Page, PageHash, UvmObject, VmMapEntry, Vnode, uvm
 
 # -- amaps ---------------------------------------------------------------------------
 
